@@ -1,0 +1,66 @@
+import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { describe, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
+import { ReduceOp } from "./reduce-op.ts";
+
+/** The reduce op of a call; SUM if none is given. */
+export function requireReduceOp(op: string, reduceOp: ReduceOp | undefined): ReduceOp {
+  if (reduceOp === undefined) return ReduceOp.SUM;
+  if (reduceOp instanceof ReduceOp) return reduceOp;
+  throw new InvalidArgumentError(`${op}: op must be one of ReduceOp's constants, got ${describe(reduceOp)}`, {
+    op,
+    argument: "op",
+  });
+}
+
+/** The time-out of a call in milliseconds. */
+export function requireTimeout(op: string, timeout: Timeout | undefined, defaultMs: number): number {
+  if (timeout === undefined) return defaultMs;
+  try {
+    return timeoutMs(timeout, defaultMs);
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new InvalidArgumentError(`${op}: ${reason}`, { op, argument: "timeout", cause });
+  }
+}
+
+/** One tensor. */
+export function requireTensor(op: string, tensor: TensorLike, argument = "tensor"): TensorView {
+  try {
+    return viewTensor(tensor, argument);
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error;
+    throw new InvalidArgumentError(`${op}: ${error.message}`, { op, argument, code: error.code });
+  }
+}
+
+/** A list of at least one tensor, all of the same dtype and device. */
+export function requireTensors(op: string, tensors: readonly TensorLike[], argument = "tensors"): TensorView[] {
+  if (tensors.length === 0) {
+    throw new InvalidArgumentError(`${op}: ${argument} is an empty list; it needs at least one tensor`, {
+      op,
+      argument,
+      code: "EMPTY_LIST",
+    });
+  }
+  const views = tensors.map((tensor, i) => requireTensor(op, tensor, `${argument}[${i}]`));
+  const [first] = views;
+  views.forEach((view, i) => {
+    if (first === undefined || view.dtype === first.dtype) return;
+    throw new InvalidArgumentError(
+      `${op}: ${argument} must all have the same dtype: [0] is ${first.dtype}, [${i}] is ${view.dtype}`,
+      { op, argument },
+    );
+  });
+  const other = views.find(
+    (view) => view.device.type !== first?.device.type || view.device.index !== first.device.index,
+  );
+  if (other !== undefined) {
+    throw new InvalidArgumentError(`${op}: ${argument} must all be on the same device`, { op, argument });
+  }
+  return views;
+}
+
+/** Whether an argument is a list of tensors rather than one. */
+export function isTensorList(tensors: TensorLike | readonly TensorLike[]): tensors is readonly TensorLike[] {
+  return Array.isArray(tensors);
+}

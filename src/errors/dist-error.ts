@@ -1,0 +1,140 @@
+/** Where a failure happened; every field that is known is set, and the message repeats the ones a reader needs. */
+export interface ErrorDetails {
+  /** Backend that ran the op, e.g. `gloo`. */
+  readonly backend?: string;
+  /** Name of the process group ("0" is the default group). */
+  readonly group?: string;
+  /** Name of the op as in the API, e.g. `allReduce`. */
+  readonly op?: string;
+  /** Sequence number of the op in its group: the n-th collective (or the n-th send/recv) since the group was made. */
+  readonly seq?: number;
+  /** Rank (in the group) that raised the error. */
+  readonly rank?: number;
+  /** Ranks (in the group) that caused it: dead, silent or late ones. */
+  readonly peers?: readonly number[];
+  /** Limit that ran out, in milliseconds. */
+  readonly timeoutMs?: number;
+  /** Store keys that were missing or wrong. */
+  readonly keys?: readonly string[];
+  /** Remote end of a connection. */
+  readonly host?: string;
+  readonly port?: number;
+  /** Name of the bad argument. */
+  readonly argument?: string;
+}
+
+export interface ErrorInit extends ErrorDetails {
+  readonly code?: string;
+  readonly cause?: unknown;
+}
+
+/**
+ * Base class of everything this package throws or rejects with. Each subclass has its own `name` and `_tag`
+ * (so Effect's `catchTag` works on it), a stable `code`, and the structured {@link ErrorDetails}.
+ *
+ * c10d: `torch.distributed.DistError`.
+ */
+export class DistError extends Error {
+  static {
+    tag(DistError, "DistError");
+  }
+  declare readonly _tag: string;
+  /** Stable, machine-readable reason, e.g. `OP_TIMEOUT`. */
+  readonly code: string;
+  readonly details: ErrorDetails;
+
+  constructor(message: string, init: ErrorInit = {}) {
+    const { code = "DIST_ERROR", cause, ...details } = init;
+    super(message, cause === undefined ? undefined : { cause });
+    this.code = code;
+    this.details = details;
+  }
+}
+
+/** A backend or its native library failed. c10d: `DistBackendError`. */
+export class DistBackendError extends DistError {
+  static {
+    tag(DistBackendError, "DistBackendError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "BACKEND_ERROR", ...init });
+  }
+}
+
+/** A connection to a peer or to the store failed or was lost. c10d: `DistNetworkError`. */
+export class DistNetworkError extends DistError {
+  static {
+    tag(DistNetworkError, "DistNetworkError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "NETWORK_ERROR", ...init });
+  }
+}
+
+/** The store refused or could not carry out a request. c10d: `DistStoreError`. */
+export class DistStoreError extends DistError {
+  static {
+    tag(DistStoreError, "DistStoreError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "STORE_ERROR", ...init });
+  }
+}
+
+/** `queuePop({ block: false })` on an empty queue. c10d: `QueueEmptyError`. */
+export class QueueEmptyError extends DistStoreError {
+  static {
+    tag(QueueEmptyError, "QueueEmptyError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "QUEUE_EMPTY", ...init });
+  }
+}
+
+/**
+ * A limit ran out. `code` tells which: `OP_TIMEOUT` (the op and with it its group has failed), `WAIT_TIMEOUT` (only the
+ * waiting ended, the op goes on), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`.
+ */
+export class DistTimeoutError extends DistError {
+  static {
+    tag(DistTimeoutError, "DistTimeoutError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "TIMEOUT", ...init });
+  }
+}
+
+/** The backend that was asked for does not exist or cannot run here; the message says what to install or build. */
+export class BackendUnavailableError extends DistError {
+  static {
+    tag(BackendUnavailableError, "BackendUnavailableError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "BACKEND_UNAVAILABLE", ...init });
+  }
+}
+
+/** The backend does not implement this op, dtype or reduce op. */
+export class UnsupportedOperationError extends DistError {
+  static {
+    tag(UnsupportedOperationError, "UnsupportedOperationError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "UNSUPPORTED_OPERATION", ...init });
+  }
+}
+
+/** An argument is wrong; nothing was sent. */
+export class InvalidArgumentError extends DistError {
+  static {
+    tag(InvalidArgumentError, "InvalidArgumentError");
+  }
+  constructor(message: string, init: ErrorInit = {}) {
+    super(message, { code: "INVALID_ARGUMENT", ...init });
+  }
+}
+
+function tag(errorClass: { prototype: Error }, name: string): void {
+  const fixed = { value: name, writable: true, configurable: true, enumerable: false };
+  Object.defineProperties(errorClass.prototype, { name: fixed, _tag: fixed });
+}

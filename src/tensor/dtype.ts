@@ -1,0 +1,54 @@
+/** Element types, by PyTorch's names. */
+export type DType =
+  | "float32"
+  | "float64"
+  | "float16"
+  | "bfloat16"
+  | "int8"
+  | "uint8"
+  | "int16"
+  | "uint16"
+  | "int32"
+  | "uint32"
+  | "int64"
+  | "uint64"
+  | "bool"
+  | "complex64"
+  | "complex128";
+
+export type DTypeKind = "float" | "signed" | "unsigned" | "bool" | "complex";
+
+export interface DTypeInfo {
+  readonly name: DType;
+  /** Bytes of one element. */
+  readonly size: number;
+  readonly kind: DTypeKind;
+  /** c10's ScalarType number; the shim ABI uses the same. */
+  readonly code: number;
+}
+
+const row = (name: DType, size: number, kind: DTypeKind, code: number): DTypeInfo => ({ name, size, kind, code });
+
+export const dtypes: { readonly [name in DType]: DTypeInfo } = {
+  uint8: row("uint8", 1, "unsigned", 0),
+  int8: row("int8", 1, "signed", 1),
+  int16: row("int16", 2, "signed", 2),
+  int32: row("int32", 4, "signed", 3),
+  int64: row("int64", 8, "signed", 4),
+  float16: row("float16", 2, "float", 5),
+  float32: row("float32", 4, "float", 6),
+  float64: row("float64", 8, "float", 7),
+  complex64: row("complex64", 8, "complex", 9),
+  complex128: row("complex128", 16, "complex", 10),
+  bool: row("bool", 1, "bool", 11),
+  bfloat16: row("bfloat16", 2, "float", 15),
+  uint16: row("uint16", 2, "unsigned", 27),
+  uint32: row("uint32", 4, "unsigned", 28),
+  uint64: row("uint64", 8, "unsigned", 29),
+};
+
+export const dtypeNames: readonly DType[] = Object.keys(dtypes).filter(isDType);
+
+export function isDType(name: unknown): name is DType {
+  return typeof name === "string" && Object.hasOwn(dtypes, name);
+}

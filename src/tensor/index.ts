@@ -1,0 +1,14 @@
+export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
+export { CPU, type Device, type DeviceType } from "./device.ts";
+export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
+export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor.ts";
+export {
+  describe,
+  dtypeOfArray,
+  type ForeignTensor,
+  isDetached,
+  TENSOR_PROTOCOL,
+  type TensorLike,
+  type TensorView,
+  viewTensor,
+} from "./tensor-view.ts";

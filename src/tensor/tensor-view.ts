@@ -1,0 +1,141 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { CPU, type Device } from "./device.ts";
+import { type DType, dtypes, isDType } from "./dtype.ts";
+import { Tensor, type TensorStorage } from "./tensor.ts";
+
+/** Key of the method by which any object can be a tensor: it returns a {@link ForeignTensor}. */
+export const TENSOR_PROTOCOL: unique symbol = Symbol.for("c10d.tensor");
+
+/** Memory that another library owns, e.g. a device buffer. */
+export interface ForeignTensor {
+  /** Address of the first element. */
+  readonly ptr: number;
+  readonly byteLength: number;
+  readonly dtype: DType;
+  /** `"cpu"`, `"cuda"`, `"cuda:1"` or a {@link Device}. Defaults to the CPU. */
+  readonly device?: string | Device;
+}
+
+/** Everything that an op takes as a tensor. */
+export type TensorLike = TensorStorage | Tensor | { [TENSOR_PROTOCOL](): ForeignTensor };
+
+/**
+ * What a backend gets to see of a tensor: dtype, size, and either a view over host memory or an address.
+ * Made once per op by the process group, after validation.
+ */
+export interface TensorView {
+  /** The object the caller passed; what the `Work` of an in-place op resolves to. */
+  readonly source: TensorLike;
+  /** Host memory of the elements; `undefined` for foreign memory, which has `ptr`. */
+  readonly data: TensorStorage | undefined;
+  readonly ptr: number;
+  readonly dtype: DType;
+  /** Number of elements. */
+  readonly length: number;
+  readonly byteLength: number;
+  readonly device: Device;
+}
+
+/** dtype of a TypedArray; undefined for other values (DataView, Uint8ClampedArray, plain objects). */
+export function dtypeOfArray(value: unknown): DType | undefined {
+  if (!ArrayBuffer.isView(value)) return undefined;
+  const dtype = arrayDTypes.get(Object.prototype.toString.call(value));
+  return dtype;
+}
+
+const arrayDTypes: ReadonlyMap<string, DType> = new Map<string, DType>([
+  ["[object Float32Array]", "float32"],
+  ["[object Float64Array]", "float64"],
+  ["[object Float16Array]", "float16"],
+  ["[object Int8Array]", "int8"],
+  ["[object Uint8Array]", "uint8"],
+  ["[object Int16Array]", "int16"],
+  ["[object Uint16Array]", "uint16"],
+  ["[object Int32Array]", "int32"],
+  ["[object Uint32Array]", "uint32"],
+  ["[object BigInt64Array]", "int64"],
+  ["[object BigUint64Array]", "uint64"],
+]);
+
+/**
+ * Reads dtype, size and place of a tensor.
+ *
+ * @param argument Name of the argument, for the error.
+ * @throws InvalidArgumentError for anything that is no tensor, and for detached buffers.
+ */
+export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
+  if (value instanceof Float32Array) return viewOfStorage(value, value, "float32", argument);
+  const dtype = dtypeOfArray(value);
+  if (dtype !== undefined) return viewOfStorage(value, value as TensorStorage, dtype, argument);
+  if (value instanceof Tensor) return viewOfStorage(value, value.data, value.dtype, argument);
+  if (isForeign(value)) return viewOfForeign(value, argument);
+  throw new InvalidArgumentError(
+    `${argument} must be a TypedArray, a tensor() or an object with [Symbol.for("c10d.tensor")](), got ${describe(value)}`,
+    { argument },
+  );
+}
+
+function viewOfStorage(source: TensorLike, data: TensorStorage, dtype: DType, argument: string): TensorView {
+  const { byteLength } = data;
+  // Only an empty view can be over a detached buffer, so the common case pays nothing.
+  if (byteLength === 0 && isDetached(data)) {
+    throw new InvalidArgumentError(
+      `${argument}: its ArrayBuffer is detached (it was transferred or posted elsewhere)`,
+      {
+        code: "DETACHED_BUFFER",
+        argument,
+      },
+    );
+  }
+  const { size } = dtypes[dtype];
+  return { source, data, ptr: 0, dtype, length: byteLength / size, byteLength, device: CPU };
+}
+
+/** Whether the memory under a view is gone. */
+export function isDetached(view: ArrayBufferView): boolean {
+  return view.buffer instanceof ArrayBuffer && view.buffer.detached;
+}
+
+function isForeign(value: unknown): value is { [TENSOR_PROTOCOL](): ForeignTensor } {
+  return typeof value === "object" && value !== null && TENSOR_PROTOCOL in value;
+}
+
+function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument: string): TensorView {
+  const { ptr, byteLength, dtype, device } = source[TENSOR_PROTOCOL]();
+  if (!isDType(dtype)) throw new InvalidArgumentError(`${argument}: unknown dtype ${String(dtype)}`, { argument });
+  const { size } = dtypes[dtype];
+  if (!Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength % size !== 0) {
+    throw new InvalidArgumentError(`${argument}: byteLength ${byteLength} is no whole number of ${dtype} elements`, {
+      argument,
+    });
+  }
+  if (!Number.isSafeInteger(ptr) || ptr < 0 || (ptr === 0 && byteLength > 0)) {
+    throw new InvalidArgumentError(`${argument}: ptr ${ptr} is no address`, { argument });
+  }
+  return {
+    source,
+    data: undefined,
+    ptr,
+    dtype,
+    length: byteLength / size,
+    byteLength,
+    device: parseDevice(device, argument),
+  };
+}
+
+function parseDevice(device: string | Device | undefined, argument: string): Device {
+  if (device === undefined || device === "cpu") return CPU;
+  if (typeof device === "object") return device;
+  const match = /^(cpu|cuda)(?::(\d+))?$/.exec(device);
+  if (!match) throw new InvalidArgumentError(`${argument}: unknown device "${device}"`, { argument });
+  return { type: match[1] === "cuda" ? "cuda" : "cpu", index: Number(match[2] ?? 0) };
+}
+
+/** Short description of a value for error messages. */
+export function describe(value: unknown): string {
+  if (value === null) return "null";
+  if (Array.isArray(value)) return `an array of ${value.length}`;
+  if (typeof value === "object") return value.constructor?.name ?? "an object";
+  if (typeof value === "string") return `"${value}"`;
+  return `${typeof value} ${String(value)}`;
+}

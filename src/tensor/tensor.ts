@@ -1,0 +1,137 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
+import { type DType, dtypes, isDType } from "./dtype.ts";
+
+/** Views that hold the elements of a {@link Tensor}. */
+export type TensorStorage =
+  | Float32Array
+  | Float64Array
+  | Float16Array
+  | Int8Array
+  | Uint8Array
+  | Int16Array
+  | Uint16Array
+  | Int32Array
+  | Uint32Array
+  | BigInt64Array
+  | BigUint64Array;
+
+export interface TensorOptions {
+  readonly dtype: DType;
+  /** Defaults to one dimension with all elements. */
+  readonly shape?: readonly number[];
+}
+
+const storageOf = {
+  float32: Float32Array,
+  float64: Float64Array,
+  float16: Float16Array,
+  bfloat16: Uint16Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  int16: Int16Array,
+  uint16: Uint16Array,
+  int32: Int32Array,
+  uint32: Uint32Array,
+  int64: BigInt64Array,
+  uint64: BigUint64Array,
+  bool: Uint8Array,
+  complex64: Float32Array,
+  complex128: Float64Array,
+} as const;
+
+/**
+ * A dense CPU tensor: dtypes that no TypedArray has (bool, bfloat16, complex), and shapes.
+ * Plain TypedArrays need no wrapper; every op takes them as they are.
+ */
+export class Tensor {
+  readonly dtype: DType;
+  readonly shape: readonly number[];
+  /** The elements, row-major: bfloat16 as raw bits, bool as 0/1 bytes, complex as (re, im) pairs. */
+  readonly data: TensorStorage;
+
+  constructor(data: TensorStorage, dtype: DType, shape: readonly number[]) {
+    this.data = data;
+    this.dtype = dtype;
+    this.shape = shape;
+  }
+
+  /** Number of elements (a complex number is one element). */
+  get length(): number {
+    return this.data.byteLength / dtypes[this.dtype].size;
+  }
+
+  get byteLength(): number {
+    return this.data.byteLength;
+  }
+
+  /** The elements as numbers; bfloat16 is widened, bool is 0/1, complex is (re, im) pairs. Not for 64-bit integers. */
+  toNumbers(): number[] {
+    if (this.data instanceof BigInt64Array || this.data instanceof BigUint64Array) {
+      throw new InvalidArgumentError(`toNumbers() cannot hold ${this.dtype} exactly; read .data instead`);
+    }
+    const values = Array.from(this.data);
+    return this.dtype === "bfloat16" ? values.map(numberFromBfloat16) : values;
+  }
+}
+
+/**
+ * Makes a tensor over `data` (shared, not copied) or from numbers (copied).
+ *
+ * @param data A TypedArray or ArrayBuffer whose bytes are the elements, or a list of numbers, booleans or bigints
+ *   (complex: re, im, re, im …).
+ * @throws InvalidArgumentError when the dtype is unknown or the sizes do not fit.
+ *
+ * c10d: `torch.tensor(data, dtype=…)`.
+ */
+export function tensor(
+  data: TensorStorage | ArrayBufferLike | readonly (number | bigint | boolean)[],
+  options: TensorOptions,
+): Tensor {
+  const { dtype } = options;
+  if (!isDType(dtype))
+    throw new InvalidArgumentError(`tensor(): unknown dtype ${String(dtype)}`, { argument: "dtype" });
+  const storage = isNumberList(data) ? storageFromValues(data, dtype) : storageOver(data, dtype);
+  const length = storage.byteLength / dtypes[dtype].size;
+  const shape = options.shape ?? [length];
+  if (!shape.every((n) => Number.isInteger(n) && n >= 0) || shape.reduce((a, b) => a * b, 1) !== length) {
+    throw new InvalidArgumentError(
+      `tensor(): shape [${shape.join(", ")}] does not hold ${length} elements of ${dtype}`,
+      {
+        argument: "shape",
+      },
+    );
+  }
+  return new Tensor(storage, dtype, shape);
+}
+
+function isNumberList(data: unknown): data is readonly (number | bigint | boolean)[] {
+  return Array.isArray(data);
+}
+
+function storageOver(data: TensorStorage | ArrayBufferLike, dtype: DType): TensorStorage {
+  const Storage = storageOf[dtype];
+  const { size } = dtypes[dtype];
+  const { buffer, byteOffset: offset, byteLength: bytes } = ArrayBuffer.isView(data) ? data : new Uint8Array(data);
+  if (bytes % size !== 0) {
+    throw new InvalidArgumentError(
+      `tensor(): ${bytes} bytes are no whole number of ${dtype} elements (${size} bytes each)`,
+    );
+  }
+  if (offset % Storage.BYTES_PER_ELEMENT !== 0) {
+    throw new InvalidArgumentError(`tensor(): byte offset ${offset} is not aligned for ${dtype}`);
+  }
+  return new Storage(buffer as ArrayBuffer, offset, bytes / Storage.BYTES_PER_ELEMENT);
+}
+
+function storageFromValues(values: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
+  if (dtype === "int64") return BigInt64Array.from(values, (v) => BigInt(v));
+  if (dtype === "uint64") return BigUint64Array.from(values, (v) => BigInt(v));
+  if (dtype === "bfloat16") return Uint16Array.from(values, (v) => bfloat16FromNumber(Number(v)));
+  if (dtype === "bool") return Uint8Array.from(values, (v) => (v ? 1 : 0));
+  if ((dtype === "complex64" || dtype === "complex128") && values.length % 2 !== 0) {
+    throw new InvalidArgumentError(`tensor(): ${dtype} takes (re, im) pairs, got ${values.length} numbers`);
+  }
+  const numbers = values.map(Number);
+  return new storageOf[dtype](numbers);
+}

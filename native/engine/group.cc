@@ -1,0 +1,327 @@
+// The host's side of a group, and the ends of ops and groups.
+#include "engine/group.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <system_error>
+#include <utility>
+
+#include "engine/group_guard.h"
+
+namespace c10d {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// How long an op may stay inside the library after the group has failed before the host is told without it.
+constexpr milliseconds kStuckGrace{1000};
+/// How long connecting may go on past its deadline, so that the transport can say itself what it waited for.
+constexpr milliseconds kConnectGrace{250};
+
+Clock::time_point later(Clock::time_point time, milliseconds by) {
+  return time == Clock::time_point::max() ? time : time + by;
+}
+
+}  // namespace
+
+Group::Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline)
+    : transport_(std::move(transport)),
+      level_(transport_->thread_level()),
+      connect_deadline_(connect_deadline),
+      watched_until_(later(connect_deadline, kConnectGrace)) {
+  try {
+    Guard guard(*this);
+    start_thread("c10d-monitor", &Group::monitor);
+    start_thread("c10d-worker", &Group::lead);
+    idle_workers_++;
+  } catch (const std::system_error& error) {
+    {
+      Guard guard(*this);
+      stopping_ = true;
+      watch_.notify_all();
+    }
+    for (auto& thread : threads_) thread.join();
+    throw Failure(C10D_ERR_BACKEND, std::string("cannot start a thread: ") + error.what());
+  }
+}
+
+Group::~Group() {
+  for (auto& thread : threads_) thread.join();
+  if (interrupt_fd_ >= 0) ::close(interrupt_fd_);
+}
+
+// ---- host side -------------------------------------------------------------------------------------------------
+
+uint32_t Group::drain(c10d_event* events, uint32_t max) {
+  Guard guard(*this);
+  uint32_t count = 0;
+  while (count < max && !events_.empty()) {
+    c10d_event event = events_.pop();
+    if (event.kind == C10D_EVENT_COMPLETE || event.kind == C10D_EVENT_RELEASED) {
+      Op* op = table_.find(event.id);
+      if (event.kind == C10D_EVENT_COMPLETE) {
+        // wait() may have taken the result since.
+        if (op == nullptr || op->reported) continue;
+        op->reported = true;
+      }
+      // A failed op stays until its text was taken, a pinned one until native code lets go of it.
+      if (op != nullptr && op->phase == Op::Phase::done && op->error.empty()) table_.remove(event.id);
+    }
+    events[count++] = event;
+  }
+  if (events_.empty()) events_.rearm();
+  return count;
+}
+
+uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, void* output) {
+  if (ops == nullptr || count == 0) throw Failure(C10D_ERR_INVALID, "no ops");
+  Guard guard(*this);
+  if (state_ == C10D_FAILED) throw Failure(C10D_ERR_GROUP_FAILED, cause_->text(), cause_->peer());
+  if (state_ != C10D_OPEN) throw Failure(C10D_ERR_CLOSED, "the group is not open");
+  const auto prepare = [&](uint32_t i) {
+    auto op = table_.make();
+    op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr);
+    transport_->check(*op);
+    return op;
+  };
+  const auto enqueue = [&](std::unique_ptr<Op> made) {
+    Op& op = table_.insert(std::move(made));
+    transport_->number(op);
+    (op.point_to_point() ? direct_ : queue_).push_back(&op);
+    stats_.submitted++;
+    if (op.deadline < watched_until_) {
+      watched_until_ = op.deadline;
+      watch_.notify_one();
+    }
+  };
+  const uint64_t first = table_.next_id();
+  if (count == 1) {
+    enqueue(prepare(0));
+  } else {
+    std::vector<std::unique_ptr<Op>> batch;
+    batch.reserve(count);
+    for (uint32_t i = 0; i < count; i++) batch.push_back(prepare(i));
+    for (auto& op : batch) enqueue(std::move(op));
+  }
+  if (!direct_.empty()) start_direct(guard);
+  return first;
+}
+
+void Group::kick() {
+  Guard guard(*this);
+  kicked_through_ = table_.next_id() - 1;
+  call_worker();
+}
+
+int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event* result) {
+  const auto deadline = deadline_after(timeout_ms);
+  Guard guard(*this);
+  Op* op = table_.find(id);
+  if (op == nullptr || op->reported) return C10D_ERR_UNKNOWN_OP;
+  op->awaited = true;
+  while (!op->ended()) {
+    if (take_part(guard, *op, deadline) || op->ended()) continue;
+    kicked_through_ = std::max(kicked_through_, id);
+    call_worker();
+    if (deadline != Clock::time_point::max() && Clock::now() >= deadline) {
+      op->awaited = false;
+      return C10D_ERR_WAIT_TIMEOUT;
+    }
+    if (driver_busy_ && op->may_be_driven() && level_ != ThreadLevel::funneled) {
+      driver_wanted_ = true;
+      interrupt_driver();
+    }
+    guard.wait_until(done_, deadline);
+    driver_wanted_ = false;
+  }
+  call_worker();
+  if (result != nullptr) *result = event_of(*op, C10D_EVENT_COMPLETE);
+  op->reported = true;
+  const int32_t status = op->status;
+  if (status == C10D_OK) table_.remove(id);
+  return status;
+}
+
+std::string Group::take_error(uint64_t id) {
+  Guard guard(*this);
+  Op* op = table_.find(id);
+  if (op == nullptr || !op->reported) return "";
+  std::string text = std::exchange(op->error, {});
+  if (op->phase == Op::Phase::done) table_.remove(id);
+  return text;
+}
+
+std::string Group::group_error() {
+  Guard guard(*this);
+  return cause_ ? cause_->text() : "";
+}
+
+c10d_state Group::state() {
+  Guard guard(*this);
+  return state_;
+}
+
+c10d_stats Group::stats() {
+  Guard guard(*this);
+  stats_.wakes = events_.wakes();
+  return stats_;
+}
+
+void Group::abort(int32_t status, const std::string& reason) {
+  Guard guard(*this);
+  aborters_++;
+  fail(guard, Failure(status < C10D_OK ? status : C10D_ERR_ABORTED, reason));
+  // Once close() may go on, nothing of the group is to be touched after the mutex.
+  guard.flush();
+  aborters_--;
+  thread_end_.notify_all();
+}
+
+bool Group::close(double timeout_ms, int32_t& still_running) {
+  const auto deadline = deadline_after(timeout_ms);
+  Guard guard(*this);
+  if (state_ == C10D_OPEN && under_way_ == 0 && queue_.empty() && direct_.empty()) {
+    state_ = C10D_CLOSED;
+    in_order_ = true;
+  } else {
+    fail(guard, Failure(C10D_ERR_CLOSED, "the group was closed"));
+  }
+  stopping_ = true;
+  work_.notify_all();
+  watch_.notify_all();
+  while ((live_threads_ > 0 || aborters_ > 0) && Clock::now() < deadline) guard.wait_until(thread_end_, deadline);
+  state_ = C10D_CLOSED;
+  still_running = static_cast<int32_t>(under_way_);
+  if (live_threads_ == 0 && aborters_ == 0) return true;
+  report_stuck();
+  return false;
+}
+
+// ---- endings ---------------------------------------------------------------------------------------------------
+
+/// Takes an op back from the library.
+void Group::finish(Guard& guard, Op& op, const Failure* failure) {
+  under_way_--;
+  if (!op.point_to_point()) active_--;
+  if (failure != nullptr && !op.pinned) {
+    // The first failure of the group is why the others fail too; what they say themselves only repeats the abort.
+    const Failure& reason = cause_ && !failure->harmless() ? *cause_ : *failure;
+    op.status = reason.status();
+    op.peer = reason.peer();
+    op.error = reason.text();
+  }
+  conclude(op);
+  if (failure != nullptr && !failure->harmless()) fail(guard, *failure);
+}
+
+/// Tells the host about the end of an op.
+void Group::conclude(Op& op) {
+  op.phase = Op::Phase::done;
+  if (op.pinned) {
+    op.pinned = false;
+    stats_.pinned--;
+    events_.push(event_of(op, C10D_EVENT_RELEASED));
+    return;
+  }
+  (op.status == C10D_OK ? stats_.completed : stats_.failed)++;
+  if (op.awaited) {
+    done_.notify_all();
+  } else {
+    events_.push(event_of(op, C10D_EVENT_COMPLETE));
+  }
+}
+
+/// The first failure: rejects what is queued and aborts the transport, for which it lets go of the mutex.
+void Group::fail(Guard& guard, const Failure& cause) {
+  if (state_ == C10D_FAILED || state_ == C10D_CLOSED) return;
+  state_ = C10D_FAILED;
+  cause_ = cause;
+  for (auto* lane : {&direct_, &queue_}) {
+    for (Op* op : std::exchange(*lane, {})) {
+      op->status = cause.status();
+      op->peer = cause.peer();
+      op->error = cause.text();
+      conclude(*op);
+    }
+  }
+  watched_until_ = Clock::now() + kStuckGrace;
+  watch_.notify_all();
+  answered_.notify_all();
+  interrupt_driver();
+  guard.unlock();
+  transport_->abort(cause);
+  guard.lock();
+}
+
+c10d_event Group::event_of(const Op& op, c10d_event_kind kind) {
+  c10d_event event{};
+  event.kind = kind;
+  event.id = op.id;
+  event.status = op.status;
+  event.peer = op.peer;
+  event.flags = op.pinned ? C10D_EVENT_PINNED : 0;
+  return event;
+}
+
+void Group::announce_ready() {
+  if (std::exchange(ready_announced_, true)) return;
+  c10d_event event{};
+  event.kind = C10D_EVENT_READY;
+  event.status = cause_ ? cause_->status() : C10D_OK;
+  event.peer = cause_ ? cause_->peer() : -1;
+  events_.push(event);
+}
+
+// ---- monitor ---------------------------------------------------------------------------------------------------
+
+void Group::monitor() {
+  Guard guard(*this);
+  while (!stopping_) {
+    if (Clock::now() < watched_until_) {
+      guard.wait_until(watch_, watched_until_);
+    } else if (state_ == C10D_CONNECTING) {
+      fail(guard, Failure(C10D_ERR_OP_TIMEOUT, "connecting timed out"));
+    } else if (state_ == C10D_OPEN) {
+      expire(guard);
+    } else {
+      watched_until_ = Clock::time_point::max();
+      report_stuck();
+    }
+  }
+}
+
+/// Fails the group if an op has run out of time; else finds out when to look again.
+void Group::expire(Guard& guard) {
+  const auto now = Clock::now();
+  watched_until_ = Clock::time_point::max();
+  const Op* late = nullptr;
+  table_.each([&](const Op& op) {
+    if (op.phase == Op::Phase::done) return;
+    if (op.deadline <= now && late == nullptr) late = &op;
+    watched_until_ = std::min(watched_until_, op.deadline);
+  });
+  if (late == nullptr) return;
+  const auto limit = static_cast<int64_t>(late->request.timeout_ms);
+  fail(guard, Failure(C10D_ERR_OP_TIMEOUT, "timed out after " + std::to_string(limit) + " ms"));
+}
+
+/// Tells the host about what does not return from the library although it was aborted; buffers stay borrowed.
+void Group::report_stuck() {
+  if (!cause_) return;
+  announce_ready();
+  table_.each([this](Op& op) {
+    if (op.ended()) return;
+    op.status = cause_->status();
+    op.peer = cause_->peer();
+    op.error = cause_->text();
+    op.pinned = true;
+    stats_.pinned++;
+    stats_.failed++;
+    if (!op.awaited) events_.push(event_of(op, C10D_EVENT_COMPLETE));
+  });
+  done_.notify_all();
+}
+
+}  // namespace c10d

@@ -1,0 +1,152 @@
+// One communicator: order, queueing, time-outs, failure and completion of its ops, over a Transport.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <thread>
+#include <unordered_map>
+#include <vector>
+
+#include "engine/event_queue.h"
+#include "engine/op_table.h"
+#include "engine/transport.h"
+
+namespace c10d {
+
+/// Threads: a monitor, which watches deadlines; workers, which run blocking ops and drive pending ones, the first of
+/// which connects, further ones being hired when all are busy; and the host's thread, which does the same inside wait()
+/// where that can return in time. Everything below is guarded by one mutex, which is never held while the library works.
+///
+/// Collectives start in order, as far as the concurrency limit and fences let them, once kicked or waited for.
+/// Point-to-point ops have a lane of their own and start at once.
+///
+/// No work is lost because whoever makes some, or leaves some behind, calls a worker before it lets go of the mutex.
+class Group final : private Exchange {
+ public:
+  /// Throws Failure.
+  Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline);
+  ~Group() override;
+  Group(const Group&) = delete;
+  Group& operator=(const Group&) = delete;
+
+  int wake_fd() { return events_.host_fd(); }
+  uint32_t drain(c10d_event* events, uint32_t max);
+  int32_t read_exchange(uint64_t id, void* key, uint32_t key_capacity, void* value, uint32_t value_capacity);
+  int32_t reply_exchange(uint64_t id, int32_t status, const void* data, uint32_t bytes);
+
+  /// Throws Failure.
+  uint64_t submit(const c10d_op* ops, uint32_t count, const void* input, void* output);
+  void kick();
+  int32_t wait(uint64_t id, double timeout_ms, c10d_event* result);
+  std::string take_error(uint64_t id);
+  std::string group_error();
+  c10d_state state();
+  void abort(int32_t status, const std::string& reason);
+  c10d_stats stats();
+  /// Whether all threads have ended, so that the object may be deleted; else `still_running` ops keep their buffers, and
+  /// it may be called again.
+  bool close(double timeout_ms, int32_t& still_running);
+
+ private:
+  /// Lock that sends a due wake byte whenever it lets go of the mutex.
+  class Guard;
+
+  // Exchange, in group_exchange.cc.
+  void set(const std::string& key, const void* value, size_t bytes) override;
+  uint64_t request(const std::string& key) override;
+  std::vector<char> await(uint64_t request, Clock::time_point deadline) override;
+  void log(const std::string& text) override;
+
+  struct ExchangeRecord {
+    c10d_event_kind kind;
+    std::string key;
+    std::vector<char> value;
+    bool answered = false;
+    int32_t status = C10D_OK;
+  };
+  uint64_t post_exchange(c10d_event_kind kind, const std::string& key, const void* value, size_t bytes);
+
+  // Threads and the running of ops, in group_run.cc.
+  void start_thread(const char* name, void (Group::*body)());
+  void lead();
+  void connect();
+  void worker();
+  void call_worker();
+  bool worker_has_work() const;
+  void start_direct(Guard& guard);
+  bool take_part(Guard& guard, Op& op, Clock::time_point deadline);
+  Op* startable(uint64_t through) const;
+  bool holds_up(const Op& first, const Op& op) const;
+  bool begin(Guard& guard, Op& op, bool to_the_end, bool seated);
+  void carry_out(Guard& guard, Op& op);
+  size_t progress(Guard& guard, bool yield);
+  void drive_as_worker(Guard& guard);
+  bool drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadline);
+  void sleep_as_driver(Guard& guard, std::chrono::microseconds pause);
+  void release_driver();
+  void interrupt_driver();
+  /// Whether only the thread in the driver's seat may call the library; else the seat is for progress() alone.
+  bool exclusive() const { return level_ != ThreadLevel::multiple; }
+  bool may_call() const { return !exclusive() || !driver_busy_; }
+
+  void monitor();
+  void expire(Guard& guard);
+  void report_stuck();
+  void announce_ready();
+  void finish(Guard& guard, Op& op, const Failure* failure);
+  void conclude(Op& op);
+  void fail(Guard& guard, const Failure& cause);
+  static c10d_event event_of(const Op& op, c10d_event_kind kind);
+
+  const std::unique_ptr<Transport> transport_;
+  const ThreadLevel level_;
+  const Clock::time_point connect_deadline_;
+
+  std::mutex mutex_;
+  std::condition_variable done_;        // the host's thread: an op has ended, or the driver's seat is free
+  std::condition_variable work_;        // idle workers: something to do
+  std::condition_variable pause_;       // the driver, between two rounds: something to do
+  std::condition_variable watch_;       // monitor: look at the clock again
+  std::condition_variable answered_;    // exchange
+  std::condition_variable thread_end_;  // close()
+
+  EventQueue events_;
+  OpTable table_;
+  std::deque<Op*> queue_;     // collectives to start
+  std::deque<Op*> direct_;    // point-to-point ops to start
+  std::deque<Op*> blocking_;  // started, run_blocking() to be called
+  std::vector<Op*> pending_;  // started, progress() to be called
+  std::vector<Op*> ended_;    // scratch of whoever is in the driver's seat
+  std::unordered_map<uint64_t, ExchangeRecord> exchange_;
+  uint64_t next_exchange_ = 1;
+
+  c10d_state state_ = C10D_CONNECTING;
+  std::optional<Failure> cause_;
+  Clock::time_point watched_until_;  // the monitor sleeps until then
+  uint64_t kicked_through_ = 0;
+  unsigned max_concurrency_ = 1;
+  unsigned active_ = 0;     // collectives started and not ended
+  unsigned under_way_ = 0;  // all ops started and not ended
+  bool starting_ = false;
+  bool driver_busy_ = false;
+  bool driver_wanted_ = false;  // by the thread in wait()
+  bool worker_drives_ = false;  // the driver is a worker
+  bool driver_polls_ = false;   // it sleeps on descriptors, not on pause_
+  bool ready_announced_ = false;
+  bool in_order_ = false;  // closed with nothing left to do
+  bool stopping_ = false;
+
+  std::vector<std::thread> threads_;
+  unsigned live_threads_ = 0;
+  unsigned idle_workers_ = 0;  // counting those that have not yet begun
+  unsigned aborters_ = 0;      // threads in abort()
+  int interrupt_fd_ = -1;
+
+  c10d_stats stats_{};
+};
+
+}  // namespace c10d

@@ -1,0 +1,326 @@
+// Who calls the library, when, on which thread.
+#include <poll.h>
+#include <sched.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <system_error>
+#include <utility>
+
+#include "engine/group_guard.h"
+#include "engine/thread.h"
+
+namespace c10d {
+
+namespace {
+
+using std::chrono::microseconds;
+
+constexpr int kYieldsBeforePause = 100;
+constexpr microseconds kShortestPause{20};
+constexpr microseconds kLongestPause{400};
+/// After a failure nothing is to be gained from haste.
+constexpr microseconds kFailedPause{10'000};
+constexpr int kPollMs = 50;
+
+}  // namespace
+
+// ---- threads ---------------------------------------------------------------------------------------------------
+
+void Group::start_thread(const char* name, void (Group::*body)()) {
+  threads_.reserve(threads_.size() + 1);
+  threads_.push_back(spawn_thread(name, [this, body] {
+    (this->*body)();
+    Guard guard(*this);
+    live_threads_--;
+    thread_end_.notify_all();
+  }));
+  live_threads_++;
+}
+
+/// The first worker. A library that wants one thread only gets this one, from connecting to the end.
+void Group::lead() {
+  connect();
+  worker();
+  if (in_order_) transport_->close();
+}
+
+void Group::connect() {
+  bool wanted = true;
+  {
+    Guard guard(*this);
+    wanted = state_ == C10D_CONNECTING;
+  }
+  std::optional<Failure> failure;
+  unsigned max_concurrency = 1;
+  int interrupt_fd = -1;
+  if (wanted) {
+    failure = attempt([&] {
+      transport_->connect(*this);
+      max_concurrency = std::max(1U, transport_->max_concurrency());
+      if (transport_->event_fd() < 0) return;
+      interrupt_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+      if (interrupt_fd < 0) throw Failure(C10D_ERR_BACKEND, std::string("eventfd: ") + std::strerror(errno));
+    });
+  }
+  Guard guard(*this);
+  max_concurrency_ = max_concurrency;
+  interrupt_fd_ = interrupt_fd;
+  if (failure) fail(guard, *failure);
+  if (state_ == C10D_CONNECTING) state_ = C10D_OPEN;
+  announce_ready();
+}
+
+void Group::worker() {
+  Guard guard(*this);
+  idle_workers_--;
+  for (;;) {
+    if (may_call()) {
+      if (Op* op = startable(kicked_through_)) {
+        begin(guard, *op, true, false);
+        continue;
+      }
+      if (!blocking_.empty()) {
+        carry_out(guard, *blocking_.front());
+        continue;
+      }
+      if (!pending_.empty() && !driver_busy_ && !driver_wanted_) {
+        drive_as_worker(guard);
+        continue;
+      }
+    }
+    if (stopping_) return;
+    idle_workers_++;
+    guard.wait(work_);
+    idle_workers_--;
+  }
+}
+
+bool Group::worker_has_work() const {
+  if (!may_call()) return false;
+  if (!blocking_.empty() || (!pending_.empty() && !driver_busy_ && !driver_wanted_)) return true;
+  return startable(kicked_through_) != nullptr;
+}
+
+/// Sees to it that a native thread takes up what there is to do now. To be called by whoever leaves some of it behind:
+/// the host's thread when it goes, a thread that is about to block, a driver that has started a blocking op.
+void Group::call_worker() {
+  if (worker_drives_ && startable(kicked_through_) != nullptr) {
+    interrupt_driver();
+    if (blocking_.empty()) return;
+  }
+  if (!worker_has_work()) return;
+  if (idle_workers_ > 0) {
+    work_.notify_one();
+  } else if (!exclusive()) {
+    try {
+      start_thread("c10d-worker", &Group::worker);
+      idle_workers_++;
+    } catch (const std::system_error&) {
+      // No thread to be had: a worker that is busy now takes it up later.
+    }
+  }
+}
+
+// ---- running ops -----------------------------------------------------------------------------------------------
+
+/// The op to start next, if one may start now; of collectives, only up to this id.
+Op* Group::startable(uint64_t through) const {
+  if (state_ != C10D_OPEN || starting_) return nullptr;
+  if (!direct_.empty()) return direct_.front();
+  if (queue_.empty()) return nullptr;
+  Op* op = queue_.front();
+  if (op->id > through) return nullptr;
+  return active_ < (transport_->fences(*op) ? 1 : max_concurrency_) ? op : nullptr;
+}
+
+/// Whether `op` cannot end before `first` has.
+bool Group::holds_up(const Op& first, const Op& op) const {
+  if (&first == &op) return true;
+  if (first.point_to_point() || op.point_to_point()) return false;
+  return first.id < op.id && (max_concurrency_ == 1 || transport_->fences(op));
+}
+
+/// Starts what is in the point-to-point lane, on the host's thread if that may call the library.
+void Group::start_direct(Guard& guard) {
+  while (!direct_.empty() && level_ != ThreadLevel::funneled && may_call() && !starting_ && state_ == C10D_OPEN) {
+    begin(guard, *direct_.front(), false, false);
+  }
+  call_worker();
+}
+
+/// Starts an op, the first of its lane. If it is a blocking one, carries it out too, or leaves that to a worker.
+/// `seated`: this thread is the driver. Returns whether the op has ended.
+bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
+  if (op.point_to_point()) {
+    direct_.pop_front();
+  } else {
+    queue_.pop_front();
+    active_++;
+  }
+  under_way_++;
+  op.phase = Op::Phase::starting;
+  starting_ = true;
+  const bool takes_seat = exclusive() && !seated;
+  if (takes_seat) driver_busy_ = true;
+  guard.unlock();
+  auto started = Transport::Start::done;
+  const auto failure = attempt([&] { started = transport_->start(op); });
+  guard.lock();
+  starting_ = false;
+  if (takes_seat) release_driver();
+  if (failure || started == Transport::Start::done) {
+    finish(guard, op, failure ? &*failure : nullptr);
+    return true;
+  }
+  if (started == Transport::Start::pending) {
+    op.phase = Op::Phase::pending;
+    pending_.push_back(&op);
+    if (!seated && driver_busy_) interrupt_driver();
+  } else {
+    op.phase = Op::Phase::ready;
+    blocking_.push_back(&op);
+    if (to_the_end) {
+      carry_out(guard, op);
+      return true;
+    }
+  }
+  return false;
+}
+
+void Group::carry_out(Guard& guard, Op& op) {
+  blocking_.erase(std::find(blocking_.begin(), blocking_.end(), &op));
+  op.phase = Op::Phase::running;
+  if (exclusive()) driver_busy_ = true;
+  call_worker();
+  guard.unlock();
+  const auto failure = attempt([&] { transport_->run_blocking(op); });
+  guard.lock();
+  if (exclusive()) release_driver();
+  finish(guard, op, failure ? &*failure : nullptr);
+}
+
+/// One round of the driver. Returns how many ops have ended; if none have, gives way to other threads when told to.
+size_t Group::progress(Guard& guard, bool yield) {
+  guard.unlock();
+  ended_.clear();
+  const auto broken = attempt([&] { transport_->progress(ended_); });
+  if (yield && ended_.empty()) ::sched_yield();
+  guard.lock();
+  size_t count = 0;
+  for (Op* op : ended_) {
+    const auto found = std::find(pending_.begin(), pending_.end(), op);
+    if (found == pending_.end()) continue;
+    pending_.erase(found);
+    count++;
+    if (op->status == C10D_OK) {
+      finish(guard, *op, nullptr);
+    } else {
+      const Failure failure(op->status, op->error, op->peer);
+      finish(guard, *op, &failure);
+    }
+  }
+  // Nothing says that the library lets go of its ops after that: they end by its abort, or not at all.
+  if (broken) fail(guard, *broken);
+  return count;
+}
+
+void Group::drive_as_worker(Guard& guard) {
+  driver_busy_ = worker_drives_ = true;
+  int idle_rounds = 0;
+  auto pause = kShortestPause;
+  while (!pending_.empty() && !driver_wanted_) {
+    // Starting comes first, or a later op of a peer would wait for one that we only keep in the queue.
+    if (Op* next = startable(kicked_through_)) {
+      begin(guard, *next, false, true);
+      call_worker();
+    } else if (exclusive() && !blocking_.empty()) {
+      break;
+    } else if (progress(guard, idle_rounds < kYieldsBeforePause) > 0) {
+      idle_rounds = 0;
+      pause = kShortestPause;
+    } else if (idle_rounds < kYieldsBeforePause && interrupt_fd_ < 0) {
+      idle_rounds++;
+    } else {
+      sleep_as_driver(guard, pause);
+      pause = std::min(pause * 2, state_ == C10D_OPEN ? kLongestPause : kFailedPause);
+    }
+  }
+  worker_drives_ = false;
+  release_driver();
+}
+
+/// Sleeps until the library has something to do, for `pause` if it cannot tell, or until interrupted.
+void Group::sleep_as_driver(Guard& guard, microseconds pause) {
+  if (pending_.empty() || driver_wanted_ || startable(kicked_through_) != nullptr) return;
+  if (interrupt_fd_ < 0 || state_ != C10D_OPEN) {
+    guard.wait_until(pause_, Clock::now() + pause);
+    return;
+  }
+  driver_polls_ = true;
+  guard.unlock();
+  pollfd sources[2] = {{transport_->event_fd(), POLLIN, 0}, {interrupt_fd_, POLLIN, 0}};
+  ::poll(sources, 2, kPollMs);
+  guard.lock();
+  driver_polls_ = false;
+  uint64_t count = 0;
+  if (sources[1].revents != 0) [[maybe_unused]]
+    auto got = ::read(interrupt_fd_, &count, sizeof count);
+}
+
+/// Drives on the host's thread until `op` has ended or needs something else. Returns false when the deadline has passed
+/// or when it is a worker's turn.
+bool Group::drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadline) {
+  driver_busy_ = true;
+  bool goes_on = true;
+  while (goes_on && op.may_be_driven() && !pending_.empty()) {
+    if (Op* next = startable(std::max(kicked_through_, op.id))) {
+      begin(guard, *next, false, true);
+      if (!exclusive()) call_worker();
+    } else if (exclusive() && op.phase == Op::Phase::queued && !blocking_.empty()) {
+      goes_on = false;
+    } else {
+      const auto ended = progress(guard, true);
+      stats_.driven_by_wait += ended;
+      goes_on = ended > 0 || deadline == Clock::time_point::max() || Clock::now() < deadline;
+    }
+  }
+  release_driver();
+  return goes_on;
+}
+
+void Group::release_driver() {
+  driver_busy_ = false;
+  if (driver_wanted_) done_.notify_all();
+}
+
+void Group::interrupt_driver() {
+  if (!driver_polls_) {
+    pause_.notify_one();
+    return;
+  }
+  const uint64_t one = 1;
+  [[maybe_unused]] auto sent = ::write(interrupt_fd_, &one, sizeof one);
+}
+
+/// What the thread in wait() can do itself for `op` and still return by the deadline; false when there is nothing.
+bool Group::take_part(Guard& guard, Op& op, Clock::time_point deadline) {
+  if (level_ == ThreadLevel::funneled || !may_call()) return false;
+  if (Op* next = startable(op.id)) {
+    const bool to_the_end = holds_up(*next, op) && next->deadline <= deadline;
+    if (begin(guard, *next, to_the_end, false)) stats_.driven_by_wait++;
+    return true;
+  }
+  for (Op* ready : blocking_) {
+    if (!holds_up(*ready, op) || ready->deadline > deadline) continue;
+    carry_out(guard, *ready);
+    stats_.driven_by_wait++;
+    return true;
+  }
+  return op.may_be_driven() && !driver_busy_ && !pending_.empty() && drive_as_waiter(guard, op, deadline);
+}
+
+}  // namespace c10d

@@ -1,0 +1,61 @@
+#include "engine/op.h"
+
+#include <cmath>
+
+#include "engine/failure.h"
+
+namespace c10d {
+
+Clock::time_point deadline_after(double ms) {
+  constexpr double kFarMs = 1e12;
+  if (!(ms < kFarMs)) return Clock::time_point::max();
+  if (ms <= 0) return Clock::now();
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms));
+}
+
+namespace {
+
+constexpr uint32_t kMaxTableEntries = 1U << 20;
+
+void copy_buffers(std::vector<c10d_buffer>& to, uint64_t address, uint32_t count, const void* first) {
+  if (count > kMaxTableEntries) throw Failure(C10D_ERR_INVALID, "buffer table too long");
+  if (count > 0 && address == 0) throw Failure(C10D_ERR_INVALID, "buffer table is NULL");
+  const auto* from = reinterpret_cast<const c10d_buffer*>(address);
+  to.assign(from, from + count);
+  if (first != nullptr && count > 0) to[0].address = reinterpret_cast<uint64_t>(first);
+  for (const auto& buffer : to) {
+    if (buffer.address == 0 && buffer.bytes > 0) {
+      throw Failure(C10D_ERR_INVALID, "buffer address is NULL: the buffer is detached");
+    }
+  }
+}
+
+void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count) {
+  if (count > kMaxTableEntries) throw Failure(C10D_ERR_INVALID, "split table too long");
+  if (count > 0 && address == 0) throw Failure(C10D_ERR_INVALID, "split table is NULL");
+  const auto* from = reinterpret_cast<const uint64_t*>(address);
+  to.assign(from, from + count);
+}
+
+}  // namespace
+
+void Op::assign(const c10d_op& source, const void* input0, void* output0) {
+  if (source.size != sizeof(c10d_op)) throw Failure(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
+  if (std::isnan(source.timeout_ms) || source.timeout_ms <= 0) {
+    throw Failure(C10D_ERR_INVALID, "timeout_ms must be positive");
+  }
+  request = source;
+  copy_buffers(inputs, source.inputs, source.input_count, input0);
+  copy_buffers(outputs, source.outputs, source.output_count, output0);
+  copy_splits(input_splits, source.input_splits, source.input_split_count);
+  copy_splits(output_splits, source.output_splits, source.output_split_count);
+  deadline = deadline_after(source.timeout_ms);
+  ticket = 0;
+  phase = Phase::queued;
+  awaited = pinned = reported = false;
+  status = C10D_OK;
+  peer = -1;
+  error.clear();
+}
+
+}  // namespace c10d

@@ -1,0 +1,70 @@
+// One submitted op: a copy of the request with its tables, and its result.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "c10d.h"
+
+namespace c10d {
+
+using Clock = std::chrono::steady_clock;
+
+/// Point in time `ms` milliseconds from now; Clock::time_point::max() for infinity and anything beyond the clock.
+Clock::time_point deadline_after(double ms);
+
+struct Op {
+  uint64_t id = 0;
+  c10d_op request{};
+  std::vector<c10d_buffer> inputs;
+  std::vector<c10d_buffer> outputs;
+  std::vector<uint64_t> input_splits;
+  std::vector<uint64_t> output_splits;
+  Clock::time_point deadline;
+  /// For the transport: whatever number() gave it, e.g. a tag.
+  uint64_t ticket = 0;
+
+  enum class Phase : uint8_t {
+    queued,
+    /// A thread is in start().
+    starting,
+    /// Waits for a thread that calls run_blocking().
+    ready,
+    /// A thread is in run_blocking().
+    running,
+    /// progress() will end it.
+    pending,
+    done,
+  };
+  Phase phase = Phase::queued;
+  /// A thread in wait() will take the result, so no event is needed.
+  bool awaited = false;
+  /// The host was told of the end while native code may still touch the buffers.
+  bool pinned = false;
+  /// The host has its result; only the text of the error is left to take.
+  bool reported = false;
+
+  int32_t status = C10D_OK;
+  int32_t peer = -1;
+  std::string error;
+
+  void* output(size_t i = 0) const { return reinterpret_cast<void*>(outputs[i].address); }
+  const void* input(size_t i = 0) const { return reinterpret_cast<const void*>(inputs[i].address); }
+
+  /// Whether there is a result for the host.
+  bool ended() const { return phase == Phase::done || pinned; }
+  /// Whether progress() brings its end nearer: its own, or that of an op it queues behind.
+  bool may_be_driven() const { return !pinned && (phase == Phase::pending || phase == Phase::queued); }
+  /// Starts at submit and counts neither for the concurrency limit nor for fences.
+  bool point_to_point() const {
+    return request.opcode == C10D_OP_SEND || request.opcode == C10D_OP_RECV ||
+           request.opcode == C10D_OP_RECV_ANY_SOURCE;
+  }
+
+  /// Takes over a request; throws Failure if it is malformed.
+  void assign(const c10d_op& source, const void* input0, void* output0);
+};
+
+}  // namespace c10d

@@ -1,0 +1,39 @@
+// Threads of the engine: they take no signals, which belong to the host, and have a name. Faults of the thread itself
+// stay deliverable, or one would end the process without a word from the host's crash handler.
+#pragma once
+
+#include <pthread.h>
+#include <signal.h>
+
+#include <thread>
+#include <utility>
+
+namespace c10d {
+
+/// Keeps signals from the current thread, and from those it starts meanwhile.
+class SignalBlock {
+ public:
+  SignalBlock() {
+    sigset_t blocked;
+    sigfillset(&blocked);
+    for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP}) sigdelset(&blocked, fault);
+    pthread_sigmask(SIG_SETMASK, &blocked, &before_);
+  }
+  ~SignalBlock() { pthread_sigmask(SIG_SETMASK, &before_, nullptr); }
+  SignalBlock(const SignalBlock&) = delete;
+  SignalBlock& operator=(const SignalBlock&) = delete;
+
+ private:
+  sigset_t before_;
+};
+
+/// Throws std::system_error when there is no thread to be had.
+template <class Body>
+std::thread spawn_thread(const char* name, Body body) {
+  const SignalBlock block;
+  std::thread thread(std::move(body));
+  pthread_setname_np(thread.native_handle(), name);
+  return thread;
+}
+
+}  // namespace c10d

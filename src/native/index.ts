@@ -1,0 +1,13 @@
+export { Status } from "./abi.generated.ts";
+export { loadShim, type Shim, type ShimLocation } from "./library.ts";
+export {
+  type NativeFailure,
+  NativeGroup,
+  type NativeGroupConfig,
+  type NativeGroupHost,
+  NativeRefusal,
+  type NativeStats,
+  pinnedForeverCount,
+} from "./native-group.ts";
+export { NativeWork, type NativeWorkInit } from "./native-work.ts";
+export { addressOf, type OpFields, OpRecord } from "./op-record.ts";

@@ -1,0 +1,138 @@
+import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
+import { BackendUnavailableError } from "../errors/index.ts";
+import { ABI_VERSION } from "./abi.generated.ts";
+
+type Address = ArrayBufferView | ArrayBuffer | Pointer | number | null;
+type Handle = Pointer;
+
+/** The symbols of native/c10d.h. */
+export interface ShimSymbols {
+  c10d_abi_version(): number;
+  c10d_library_version(): { toString(): string };
+  c10d_last_error(): { toString(): string };
+  c10d_create(config: Address): Handle | null;
+  c10d_wake_fd(group: Handle): number;
+  c10d_drain(group: Handle, events: Address, max: number): number;
+  c10d_exchange_read(
+    group: Handle,
+    id: number | bigint,
+    key: Address,
+    keyCapacity: number,
+    value: Address,
+    valueCapacity: number,
+  ): number;
+  c10d_exchange_reply(group: Handle, id: number | bigint, status: number, data: Address, bytes: number): number;
+  c10d_submit(group: Handle, ops: Address, count: number): number;
+  c10d_submit_one(group: Handle, op: Address, input: Address, output: Address): number;
+  c10d_kick(group: Handle): void;
+  c10d_wait(group: Handle, id: number, timeoutMs: number, result: Address): number;
+  c10d_error(group: Handle, id: number, text: Address, capacity: number): number;
+  c10d_group_error(group: Handle, text: Address, capacity: number): number;
+  c10d_group_state(group: Handle): number;
+  c10d_abort(group: Handle, status: number, reason: Address): void;
+  c10d_group_stats(group: Handle, stats: Address): void;
+  c10d_close(group: Handle, timeoutMs: number): number;
+}
+
+const declarations: Readonly<Record<keyof ShimSymbols, FFIFunction>> = {
+  c10d_abi_version: { args: [], returns: "u32" },
+  c10d_library_version: { args: [], returns: "cstring" },
+  c10d_last_error: { args: [], returns: "cstring" },
+  c10d_create: { args: ["ptr"], returns: "ptr" },
+  c10d_wake_fd: { args: ["ptr"], returns: "i32" },
+  c10d_drain: { args: ["ptr", "ptr", "u32"], returns: "u32" },
+  c10d_exchange_read: { args: ["ptr", "u64", "ptr", "u32", "ptr", "u32"], returns: "i32" },
+  c10d_exchange_reply: { args: ["ptr", "u64", "i32", "ptr", "u32"], returns: "i32" },
+  c10d_submit: { args: ["ptr", "ptr", "u32"], returns: FFIType.i64_fast },
+  c10d_submit_one: { args: ["ptr", "ptr", "ptr", "ptr"], returns: FFIType.i64_fast },
+  c10d_kick: { args: ["ptr"], returns: "void" },
+  c10d_wait: { args: ["ptr", "u64", "f64", "ptr"], returns: "i32" },
+  c10d_error: { args: ["ptr", "u64", "ptr", "u32"], returns: "u32" },
+  c10d_group_error: { args: ["ptr", "ptr", "u32"], returns: "u32" },
+  c10d_group_state: { args: ["ptr"], returns: "i32" },
+  c10d_abort: { args: ["ptr", "i32", "ptr"], returns: "void" },
+  c10d_group_stats: { args: ["ptr", "ptr"], returns: "void" },
+  c10d_close: { args: ["ptr", "f64"], returns: "i32" },
+};
+
+/** A loaded shim. */
+export interface Shim {
+  readonly name: string;
+  readonly path: string;
+  /** Version of the native library it wraps. */
+  readonly version: string;
+  readonly symbols: ShimSymbols;
+}
+
+export interface ShimLocation {
+  /** Name of the backend: the shim is `libc10d_<name>.so`. */
+  readonly name: string;
+  /** Exact file, for shims outside the package. */
+  readonly path?: string;
+  /** What makes the shim available, for the error. */
+  readonly remedy?: string;
+}
+
+const loaded = new Map<string, Shim>();
+
+/**
+ * Loads a shim: from `path`, else from the folder in `C10D_NATIVE_DIR`, else from the platform's package, else from the
+ * build tree of this package.
+ *
+ * @throws BackendUnavailableError saying where it looked and what to do.
+ */
+export function loadShim(location: ShimLocation): Shim {
+  const tried: string[] = [];
+  for (const path of candidates(location)) {
+    const known = loaded.get(path);
+    if (known) return known;
+    if (!existsSync(path)) {
+      tried.push(`${path} (absent)`);
+      continue;
+    }
+    const shim = open(location.name, path);
+    loaded.set(path, shim);
+    return shim;
+  }
+  throw new BackendUnavailableError(
+    `backend "${location.name}": no shim found. Looked at:\n  ${tried.join("\n  ")}\n${location.remedy ?? "Run ./bootstrap build."}`,
+    { backend: location.name },
+  );
+}
+
+function candidates({ name, path }: ShimLocation): string[] {
+  if (path !== undefined) return [path];
+  const file = `libc10d_${name}.so`;
+  const found: string[] = [];
+  const folder = process.env.C10D_NATIVE_DIR;
+  if (folder) found.push(`${folder}/${file}`);
+  const platformPackage = `@bun-c10d/native-${process.platform}-${process.arch}/${file}`;
+  try {
+    found.push(createRequire(import.meta.url).resolve(platformPackage));
+  } catch {
+    // The package is optional; where it is absent the build tree is next.
+  }
+  found.push(fileURLToPath(new URL(`../../build/release/lib/${file}`, import.meta.url)));
+  return found;
+}
+
+function open(name: string, path: string): Shim {
+  let symbols: ShimSymbols;
+  try {
+    symbols = dlopen(path, declarations).symbols as unknown as ShimSymbols;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw new BackendUnavailableError(`backend "${name}": cannot load ${path}: ${reason}`, { backend: name, cause });
+  }
+  const version = symbols.c10d_abi_version();
+  if (version !== ABI_VERSION) {
+    throw new BackendUnavailableError(
+      `backend "${name}": ${path} speaks shim ABI ${version}, this package ABI ${ABI_VERSION}: rebuild it (./bootstrap build)`,
+      { backend: name },
+    );
+  }
+  return { name, path, version: symbols.c10d_library_version().toString(), symbols };
+}

@@ -1,0 +1,377 @@
+import { type Pointer, ptr } from "bun:ffi";
+import { DistBackendError, type DistError } from "../errors/index.ts";
+import type { GroupState } from "../work/index.ts";
+import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
+import type { Shim, ShimSymbols } from "./library.ts";
+import type { NativeWork } from "./native-work.ts";
+import type { OpRecord } from "./op-record.ts";
+import { type WakeSocket, watchSocket } from "./wake-socket.ts";
+
+const MAX_EVENTS = 256;
+const TEXT_BYTES = 4096;
+const encoder = new TextEncoder();
+const decoder = new TextDecoder();
+
+/** How an op or a group failed, in the terms of the shim ABI. */
+export interface NativeFailure {
+  /** One of {@link Status}. */
+  readonly status: number;
+  /** Rank that caused it, or -1. */
+  readonly peer: number;
+  readonly text: string;
+}
+
+/** What a {@link NativeGroup} needs of the backend that owns it. */
+export interface NativeGroupHost {
+  /** Serves the rendezvous of the native library. */
+  storeSet(key: string, value: Uint8Array): Promise<void>;
+  storeGet(key: string): Promise<Uint8Array>;
+  log(text: string): void;
+  /** The error for a failed op, to be thrown at once. */
+  errorNow(failure: NativeFailure, work: NativeWork<unknown>): DistError;
+  /** The same after asking the other ranks, for an op that is awaited. Never rejects. */
+  errorAfterConsulting(failure: NativeFailure, work: NativeWork<unknown>): Promise<DistError>;
+  /** The error of a creation that failed. */
+  creationError(failure: NativeFailure): DistError;
+}
+
+export interface NativeGroupConfig {
+  readonly rank: number;
+  readonly worldSize: number;
+  readonly device: number;
+  /** Limit of connecting, in milliseconds; Infinity for none. */
+  readonly timeoutMs: number;
+  readonly options: Readonly<Record<string, string>>;
+}
+
+export interface NativeStats {
+  readonly submitted: number;
+  readonly completed: number;
+  readonly failed: number;
+  readonly drivenByWait: number;
+  readonly pinned: number;
+  readonly wakes: number;
+}
+
+/** Works whose buffers native code may touch until the end of the process. */
+const pinnedForever: unknown[] = [];
+
+/** Number of ops whose buffers stay pinned because native code never let go of them. */
+export function pinnedForeverCount(): number {
+  return pinnedForever.length;
+}
+
+/**
+ * One communicator of a shim. Ops are started lazily: a microtask after their submission, unless `wait()` drives them
+ * first. While ops are in flight the process is kept alive; an idle group does not.
+ */
+export class NativeGroup {
+  /** Makes a group; resolves when all ranks are connected. */
+  static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
+    const handle = createHandle(shim, config);
+    const group = new NativeGroup(shim.symbols, handle, host);
+    group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
+    try {
+      await group.#ready.promise;
+    } catch (error) {
+      group.close();
+      throw error;
+    } finally {
+      if (!group.#closed) group.#socket.unref();
+    }
+    group.#state = "OPEN";
+    return group;
+  }
+
+  readonly #symbols: ShimSymbols;
+  readonly #handle: Pointer;
+  readonly #host: NativeGroupHost;
+  readonly #works = new Map<number, NativeWork<unknown>>();
+  readonly #released = new Map<number, NativeWork<unknown>>();
+  readonly #events = new Int32Array(new ArrayBuffer(MAX_EVENTS * EventLayout.SIZE));
+  readonly #result = new Int32Array(new ArrayBuffer(EventLayout.SIZE));
+  readonly #text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
+  readonly #ready = Promise.withResolvers<void>();
+  #socket: WakeSocket | undefined;
+  #state: GroupState = "OPEN";
+  #closed = false;
+  #kickQueued = false;
+  #holding = false;
+  #drained: (() => void)[] = [];
+
+  private constructor(symbols: ShimSymbols, handle: Pointer, host: NativeGroupHost) {
+    this.#symbols = symbols;
+    this.#handle = handle;
+    this.#host = host;
+    this.#ready.promise.catch(() => {});
+  }
+
+  get state(): GroupState {
+    return this.#state;
+  }
+
+  /** Number of ops in flight. */
+  get inFlight(): number {
+    return this.#works.size;
+  }
+
+  /** Why the group has failed. */
+  get failureText(): string {
+    if (this.#closed) return "";
+    return this.#read(this.#symbols.c10d_group_error(this.#handle, this.#text, TEXT_BYTES));
+  }
+
+  /**
+   * Submits an op whose buffers are these views; returns its id.
+   * @throws NativeRefusal when the native side refuses it.
+   */
+  submitOne(record: OpRecord, input: Address, output: Address): number {
+    return this.#accepted(this.#symbols.c10d_submit_one(this.#handle, record.bytes, input, output));
+  }
+
+  /** Submits an op whose buffers are in the record's tables; returns its id. */
+  submit(record: OpRecord): number {
+    return this.#accepted(this.#symbols.c10d_submit(this.#handle, record.bytes, 1));
+  }
+
+  #accepted(id: number): number {
+    if (id > 0) return id;
+    throw new NativeRefusal(id, this.#symbols.c10d_last_error().toString());
+  }
+
+  /** Registers the Work of a submitted op; from here on its end is announced to it. */
+  track(work: NativeWork<unknown>): void {
+    this.#works.set(work.id, work);
+    if (this.#kickQueued) return;
+    this.#kickQueued = true;
+    queueMicrotask(this.#kick);
+  }
+
+  readonly #kick = (): void => {
+    this.#kickQueued = false;
+    if (this.#works.size === 0 || this.#closed) return;
+    this.#hold();
+    this.#symbols.c10d_kick(this.#handle);
+  };
+
+  /** Blocks until a Work has ended and settles it. Returns false when `limitMs` runs out first. */
+  wait(work: NativeWork<unknown>, limitMs: number): boolean {
+    if (this.#closed) return true;
+    const status = this.#symbols.c10d_wait(this.#handle, work.id, limitMs, this.#result);
+    if (status === Status.WAIT_TIMEOUT) return false;
+    if (status === Status.UNKNOWN_OP) {
+      // The end was drained before and its error is still being talked over with the other ranks.
+      work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
+    } else {
+      this.#end(work, status, this.#result, 0, true);
+    }
+    return true;
+  }
+
+  readonly #drain = (): void => {
+    for (;;) {
+      if (this.#closed) return;
+      const count = this.#symbols.c10d_drain(this.#handle, this.#events, MAX_EVENTS);
+      for (let i = 0; i < count; i++) this.#onEvent((i * EventLayout.SIZE) / 4);
+      if (count < MAX_EVENTS) return;
+    }
+  };
+
+  #onEvent(at: number): void {
+    const events = this.#events;
+    const kind = events[at + EventLayout.kind / 4];
+    const status = events[at + EventLayout.status / 4] ?? 0;
+    const id = readId(events, at);
+    switch (kind) {
+      case EventKind.COMPLETE: {
+        const work = this.#works.get(id);
+        if (work !== undefined) this.#end(work, status, events, at, false);
+        break;
+      }
+      case EventKind.RELEASED:
+        this.#released.delete(id);
+        break;
+      case EventKind.READY:
+        this.#onReady(status, events[at + EventLayout.peer / 4] ?? -1);
+        break;
+      case EventKind.STORE_SET:
+      case EventKind.STORE_GET:
+      case EventKind.LOG:
+        this.#onExchange(kind, id, this.#readExchange(id, events, at));
+        break;
+    }
+  }
+
+  #onReady(status: number, peer: number): void {
+    if (status === Status.OK) {
+      this.#ready.resolve();
+      return;
+    }
+    this.#state = "FAILED";
+    this.#ready.reject(this.#host.creationError({ status, peer, text: this.failureText }));
+  }
+
+  /** Ends a Work by an event: at once, or when its error has been talked over with the other ranks. */
+  #end(work: NativeWork<unknown>, status: number, event: Int32Array, at: number, now: boolean): void {
+    const peer = event[at + EventLayout.peer / 4] ?? -1;
+    if (((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0) this.#released.set(work.id, work);
+    if (status === Status.OK) {
+      work.succeed(peer);
+      this.#forget(work);
+      return;
+    }
+    if (status !== Status.INVALID && status !== Status.UNSUPPORTED) this.#state = "FAILED";
+    const text = this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
+    const failure: NativeFailure = { status, peer, text };
+    work.failure = failure;
+    if (now) {
+      work.settle(this.#host.errorNow(failure, work));
+      this.#forget(work);
+      return;
+    }
+    void this.#host.errorAfterConsulting(failure, work).then((error) => {
+      work.settle(error);
+      this.#forget(work);
+    });
+  }
+
+  #forget(work: NativeWork<unknown>): void {
+    if (!this.#works.delete(work.id) || this.#works.size > 0) return;
+    this.#letGo();
+    for (const resolve of this.#drained.splice(0)) resolve();
+  }
+
+  #readExchange(id: number, events: Int32Array, at: number): { key: string; value: Uint8Array } {
+    const key = new Uint8Array(new ArrayBuffer(events[at + EventLayout.keyBytes / 4] ?? 0));
+    const value = new Uint8Array(new ArrayBuffer(events[at + EventLayout.valueBytes / 4] ?? 0));
+    this.#symbols.c10d_exchange_read(this.#handle, id, key, key.length, value, value.length);
+    return { key: decoder.decode(key), value };
+  }
+
+  #onExchange(kind: number, id: number, { key, value }: { key: string; value: Uint8Array }): void {
+    if (kind === EventKind.LOG) {
+      this.#host.log(key);
+      this.#reply(id, Status.OK, NOTHING);
+      return;
+    }
+    const answer =
+      kind === EventKind.STORE_SET ? this.#host.storeSet(key, value).then(() => NOTHING) : this.#host.storeGet(key);
+    answer.then(
+      (bytes) => this.#reply(id, Status.OK, bytes),
+      (error: unknown) => this.#reply(id, statusOfStoreError(error), encoder.encode(messageOf(error))),
+    );
+  }
+
+  #reply(id: number, status: number, data: Uint8Array): void {
+    if (!this.#closed) this.#symbols.c10d_exchange_reply(this.#handle, id, status, data, data.length);
+  }
+
+  /** Fails the group: wakes every waiter, rejects what is queued. Safe to call at any time. */
+  abort(reason: string): void {
+    if (this.#closed) return;
+    if (this.#state === "OPEN") this.#state = "FAILED";
+    this.#symbols.c10d_abort(this.#handle, Status.ABORTED, encoder.encode(`${reason}\0`));
+  }
+
+  /** Resolves when nothing is in flight. */
+  drained(): Promise<void> {
+    if (this.#works.size === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#drained.push(resolve));
+  }
+
+  stats(): NativeStats {
+    const words = new BigUint64Array(new ArrayBuffer(StatsLayout.SIZE));
+    if (!this.#closed) this.#symbols.c10d_group_stats(this.#handle, words);
+    const at = (offset: number): number => Number(words[offset / 8] ?? 0n);
+    return {
+      submitted: at(StatsLayout.submitted),
+      completed: at(StatsLayout.completed),
+      failed: at(StatsLayout.failed),
+      drivenByWait: at(StatsLayout.drivenByWait),
+      pinned: at(StatsLayout.pinned),
+      wakes: at(StatsLayout.wakes),
+    };
+  }
+
+  /** Ends the group, blocking for at most `limitMs`. What is in flight must have been drained or aborted. */
+  close(limitMs = 1_000): void {
+    if (this.#closed) return;
+    this.#drain();
+    this.#closed = true;
+    this.#state = "CLOSED";
+    const stillRunning = this.#symbols.c10d_close(this.#handle, limitMs);
+    if (stillRunning > 0) pinnedForever.push(...this.#works.values(), ...this.#released.values());
+    this.#letGo();
+    this.#socket?.end();
+    for (const resolve of this.#drained.splice(0)) resolve();
+  }
+
+  #hold(): void {
+    if (this.#holding) return;
+    this.#holding = true;
+    this.#socket?.ref();
+  }
+
+  #letGo(): void {
+    if (!this.#holding) return;
+    this.#holding = false;
+    this.#socket?.unref();
+  }
+
+  #read(bytes: number): string {
+    return decoder.decode(this.#text.subarray(0, bytes));
+  }
+}
+
+type Address = ArrayBufferView | number | null;
+
+/** The native side did not take an op. */
+export class NativeRefusal extends Error {
+  readonly status: number;
+
+  constructor(status: number, text: string) {
+    super(text);
+    this.status = status;
+  }
+}
+
+const NOTHING = new Uint8Array();
+const NO_FAILURE: NativeFailure = { status: Status.BACKEND, peer: -1, text: "the op has ended without a reason" };
+
+function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
+  const bytes = new ArrayBuffer(ConfigLayout.SIZE);
+  const view = new DataView(bytes);
+  const options = encoder.encode(
+    Object.entries(config.options)
+      .map(([key, value]) => `${key}=${value}\0`)
+      .join(""),
+  );
+  void options.buffer; // From now on its address is fixed.
+  view.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);
+  view.setInt32(ConfigLayout.rank, config.rank, true);
+  view.setInt32(ConfigLayout.worldSize, config.worldSize, true);
+  view.setInt32(ConfigLayout.device, config.device, true);
+  view.setFloat64(ConfigLayout.timeoutMs, config.timeoutMs, true);
+  view.setBigUint64(ConfigLayout.options, BigInt(options.length === 0 ? 0 : ptr(options)), true);
+  view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
+  const handle = shim.symbols.c10d_create(bytes);
+  if (handle === null) {
+    throw new DistBackendError(`backend "${shim.name}": ${shim.symbols.c10d_last_error()}`, { backend: shim.name });
+  }
+  return handle;
+}
+
+function readId(events: Int32Array, at: number): number {
+  const low = (events[at + EventLayout.id / 4] ?? 0) >>> 0;
+  const high = (events[at + EventLayout.id / 4 + 1] ?? 0) >>> 0;
+  return high * 2 ** 32 + low;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+function statusOfStoreError(error: unknown): number {
+  const tag = error instanceof Error && "code" in error ? String(error.code) : "";
+  return tag.endsWith("TIMEOUT") ? Status.OP_TIMEOUT : Status.NETWORK;
+}

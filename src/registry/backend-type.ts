@@ -1,0 +1,21 @@
+/** Kinds of backend. c10d: `ProcessGroup.BackendType`. */
+export enum BackendType {
+  UNDEFINED = 0,
+  GLOO = 1,
+  NCCL = 2,
+  UCC = 3,
+  MPI = 4,
+  CUSTOM = 5,
+}
+
+const byName: Readonly<Record<string, BackendType>> = {
+  gloo: BackendType.GLOO,
+  nccl: BackendType.NCCL,
+  ucc: BackendType.UCC,
+  mpi: BackendType.MPI,
+};
+
+/** The type that a backend's name stands for: CUSTOM for every name that c10d does not know. */
+export function backendTypeOf(name: string): BackendType {
+  return byName[name.toLowerCase()] ?? BackendType.CUSTOM;
+}

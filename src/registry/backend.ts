@@ -1,0 +1,102 @@
+import { OpType, opNames } from "../collectives/op-type.ts";
+import type { ReduceOp } from "../collectives/reduce-op.ts";
+import { UnsupportedOperationError } from "../errors/index.ts";
+import type { TensorView } from "../tensor/index.ts";
+import { type GroupState, Work, type WorkOwner } from "../work/index.ts";
+
+/** What every op gets beside its tensors. */
+export interface OpOptions {
+  /** Limit of the op in milliseconds; Infinity for none. */
+  readonly timeoutMs: number;
+  /** To be given to the Work, so that the group hears of failures. */
+  readonly owner?: WorkOwner;
+}
+
+export interface ReduceOptions extends OpOptions {
+  readonly op: ReduceOp;
+}
+
+export interface RootOptions extends OpOptions {
+  /** Rank in the group. */
+  readonly root: number;
+}
+
+/**
+ * One group of ranks on one kind of device. Extend it and implement the ops you support; the rest reject with an
+ * {@link UnsupportedOperationError}. Arguments were validated before and agree with the plugin's capability table;
+ * ranks are ranks in the group.
+ *
+ * Ops return a {@link Work} and must not be `async` functions: an async function would unwrap it. In-place ops resolve
+ * to `view.source`, the caller's own object.
+ *
+ * c10d: `Backend`.
+ */
+export abstract class Backend {
+  /** Name of the plugin that made it. */
+  abstract readonly name: string;
+  readonly rank: number;
+  readonly size: number;
+
+  constructor(rank: number, size: number) {
+    this.rank = rank;
+    this.size = size;
+  }
+
+  /** OPEN until an op fails fatally. */
+  get state(): GroupState {
+    return "OPEN";
+  }
+
+  /** Number of ops in flight. */
+  get inFlight(): number {
+    return 0;
+  }
+
+  /** Reduces the tensor over all ranks, in place on all. */
+  allReduce(tensor: TensorView, options: ReduceOptions): Work<unknown> {
+    void tensor;
+    return this.unsupported(OpType.ALLREDUCE, options);
+  }
+
+  /** Reduces each tensor of the list (same dtype) over all ranks, in place, as one op. */
+  allReduceCoalesced(tensors: readonly TensorView[], options: ReduceOptions): Work<unknown> {
+    void tensors;
+    return this.unsupported(OpType.ALLREDUCE_COALESCED, options);
+  }
+
+  /** Copies the root's tensor to all ranks. */
+  broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
+    void tensor;
+    return this.unsupported(OpType.BROADCAST, options);
+  }
+
+  /** Completes when all ranks have come to it. */
+  barrier(options: OpOptions): Work<unknown> {
+    return this.unsupported(OpType.BARRIER, options);
+  }
+
+  /** Fails what is in flight and the group with it; every waiter wakes at once. */
+  abort(reason: string): void {
+    void reason;
+  }
+
+  /** Resolves when nothing is in flight. */
+  drained(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** Releases everything. Ops in flight are aborted; never waits for other ranks. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  /** A Work that rejects because this backend does not implement the op. */
+  protected unsupported(opType: OpType, options: OpOptions): Work<unknown> {
+    const op = opNames[opType];
+    const error = new UnsupportedOperationError(`backend "${this.name}" does not implement ${op}`, {
+      backend: this.name,
+      op,
+    });
+    return Work.rejected(error, options.owner === undefined ? { opType } : { opType, owner: options.owner });
+  }
+}

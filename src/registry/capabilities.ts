@@ -1,0 +1,96 @@
+import type { ReduceOp, ReduceOpName } from "../collectives/reduce-op.ts";
+import { UnsupportedOperationError } from "../errors/index.ts";
+import type { DType } from "../tensor/index.ts";
+
+/** Ops as they appear in a capability table. */
+export type OpName =
+  | "allReduce"
+  | "allReduceCoalesced"
+  | "broadcast"
+  | "reduce"
+  | "allGather"
+  | "allGatherIntoTensor"
+  | "gather"
+  | "scatter"
+  | "reduceScatter"
+  | "reduceScatterTensor"
+  | "allToAll"
+  | "allToAllSingle"
+  | "send"
+  | "recv"
+  | "barrier"
+  | "monitoredBarrier";
+
+/** What a backend can do. Validation, documentation and the conformance suite all read this one table. */
+export interface Capabilities {
+  /** dtypes of each op that is implemented; ops without tensors have an empty list. */
+  readonly ops: { readonly [op in OpName]?: readonly DType[] };
+  /** Reduce ops of each dtype, for the ops that reduce. */
+  readonly reduceOps: { readonly [dtype in DType]?: readonly ReduceOpName[] };
+  /** Whether several ops can be submitted as one. Default is `false`. */
+  readonly coalescing?: boolean;
+  /** Whether a sub-group can be split off without a new rendezvous. Default is `false`. */
+  readonly splitting?: boolean;
+  /** Whether `recv` works without naming a source. Default is `false`. */
+  readonly anySource?: boolean;
+  /** Whether ops are numbered alike on all ranks, so that errors can name the op. Default is `false`. */
+  readonly sequenceNumbers?: boolean;
+  /** Whether ops in flight can be aborted without ending the process. Default is `false`. */
+  readonly abort?: boolean;
+}
+
+/** A capability table in a form that is quick to ask. */
+export class CapabilityTable {
+  readonly #backend: string;
+  readonly #dtypes = new Map<string, ReadonlySet<DType>>();
+  readonly #reductions = new Map<DType, number>();
+
+  constructor(backend: string, capabilities: Capabilities) {
+    this.#backend = backend;
+    for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes.set(op, new Set(dtypes));
+    for (const [dtype, names] of Object.entries(capabilities.reduceOps)) {
+      this.#reductions.set(
+        dtype as DType,
+        names.reduce((mask, name) => mask | maskOf(name), 0),
+      );
+    }
+  }
+
+  /** Throws UnsupportedOperationError unless the backend implements `op` for `dtype` and `reduceOp`. */
+  require(op: OpName, dtype?: DType, reduceOp?: ReduceOp): void {
+    const dtypes = this.#dtypes.get(op);
+    if (dtypes === undefined) {
+      throw new UnsupportedOperationError(`backend "${this.#backend}" does not implement ${op}`, {
+        backend: this.#backend,
+        op,
+      });
+    }
+    if (dtype === undefined) return;
+    if (!dtypes.has(dtype)) {
+      throw new UnsupportedOperationError(
+        `${op}: backend "${this.#backend}" does not take ${dtype} tensors (it takes ${[...dtypes].join(", ")})`,
+        { backend: this.#backend, op, argument: "dtype" },
+      );
+    }
+    if (reduceOp !== undefined && ((this.#reductions.get(dtype) ?? 0) & (1 << reduceOp.code)) === 0) {
+      throw new UnsupportedOperationError(
+        `${op}: backend "${this.#backend}" cannot use ReduceOp.${reduceOp} with ${dtype} tensors`,
+        { backend: this.#backend, op, argument: "op" },
+      );
+    }
+  }
+}
+
+const codes: Readonly<Record<ReduceOpName, number>> = {
+  SUM: 0,
+  AVG: 1,
+  PRODUCT: 2,
+  MIN: 3,
+  MAX: 4,
+  BAND: 5,
+  BOR: 6,
+  BXOR: 7,
+  PREMUL_SUM: 8,
+};
+
+const maskOf = (name: ReduceOpName): number => 1 << codes[name];

@@ -1,0 +1,51 @@
+import "reflect-metadata";
+import { type DependencyContainer, type InjectionToken, container as rootContainer } from "tsyringe";
+import type { BackendPlugin } from "./backend-plugin.ts";
+import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
+import { builtInBackends } from "./built-in-backends.ts";
+
+/** Token of the {@link BackendRegistry} in a container. */
+export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
+
+export interface ContainerOptions {
+  /** Backends that take the place of those of the same name, e.g. a fake one in unit tests. */
+  readonly overrides?: readonly BackendPlugin[];
+  /** Whether the new container becomes the one that `initProcessGroup()` and `registerBackend()` use. */
+  readonly install?: boolean;
+}
+
+let installed: DependencyContainer | undefined;
+
+/**
+ * Makes a tsyringe container with a {@link BackendRegistry} of its own: the built-in backends and the overrides.
+ * Anything else can be registered in it too.
+ */
+export function createContainer(options: ContainerOptions = {}): DependencyContainer {
+  const made = rootContainer.createChildContainer();
+  const registry = new BackendRegistry(builtInBackends);
+  for (const plugin of options.overrides ?? []) registry.register(plugin, { replace: true });
+  made.register(BACKEND_REGISTRY, { useValue: registry });
+  if (options.install) installed = made;
+  return made;
+}
+
+/** The container that is used where none is given. */
+export function defaultContainer(): DependencyContainer {
+  installed ??= createContainer();
+  return installed;
+}
+
+/** The registry of a container, the default one if none is given. */
+export function registryOf(container: DependencyContainer = defaultContainer()): BackendRegistry {
+  return container.resolve(BACKEND_REGISTRY);
+}
+
+/**
+ * Registers a backend in the default container.
+ * @throws InvalidArgumentError when the name is taken and `replace` is not set.
+ *
+ * c10d: `Backend.register_backend`.
+ */
+export function registerBackend(plugin: BackendPlugin, options: RegisterOptions = {}): void {
+  registryOf().register(plugin, options);
+}

@@ -1,0 +1,13 @@
+export { Backend, type OpOptions, type ReduceOptions, type RootOptions } from "./backend.ts";
+export type { Availability, BackendContext, BackendPlugin } from "./backend-plugin.ts";
+export { BackendRegistry, type LazyBackend, type RegisterOptions } from "./backend-registry.ts";
+export { BackendType, backendTypeOf } from "./backend-type.ts";
+export { type Capabilities, CapabilityTable, type OpName } from "./capabilities.ts";
+export {
+  BACKEND_REGISTRY,
+  type ContainerOptions,
+  createContainer,
+  defaultContainer,
+  registerBackend,
+  registryOf,
+} from "./container.ts";

@@ -1,0 +1,3 @@
+export type { GroupState } from "./group-state.ts";
+export { type FailedWork, Work, type WorkInit, type WorkOwner, warnIfUnobserved } from "./work.ts";
+export type { WorkInfo } from "./work-info.ts";

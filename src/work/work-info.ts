@@ -1,0 +1,14 @@
+import type { OpType } from "../collectives/op-type.ts";
+
+/** What is known of an op. c10d: `WorkInfo`. */
+export interface WorkInfo {
+  readonly opType: OpType;
+  /** Sequence number in the group; -1 if the op was refused before it got one. */
+  readonly seq: number;
+  /** Wall-clock time of the submission. */
+  readonly timeStarted: Date;
+  /** Wall-clock time of the end; undefined while the op is pending. */
+  readonly timeFinished: Date | undefined;
+  /** Milliseconds from submission to end, or until now. */
+  readonly activeDuration: number;
+}

@@ -1,0 +1,274 @@
+import { OpType, opNames } from "../collectives/op-type.ts";
+import {
+  type DistError,
+  DistTimeoutError,
+  InvalidArgumentError,
+  type Timeout,
+  timeoutMs,
+  UnsupportedOperationError,
+} from "../errors/index.ts";
+import type { WorkInfo } from "./work-info.ts";
+
+/** A failed op whose error may not have been looked at yet. */
+export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
+
+/** Hears of the failures of its ops. */
+export interface WorkOwner {
+  onFailure(work: FailedWork): void;
+}
+
+/** What a Work is made with. */
+export interface WorkInit {
+  readonly opType: OpType;
+  readonly seq?: number;
+  readonly owner?: WorkOwner;
+}
+
+enum Phase {
+  Pending,
+  Succeeded,
+  Failed,
+}
+
+/**
+ * Handle of an op under way. `await` it for its result, or block this thread with `wait()`.
+ *
+ * An error that nobody awaits, waits for or reads with `exception()` is a process warning, and `destroyProcessGroup()`
+ * rethrows it; it is never an unhandled rejection.
+ *
+ * c10d: `Work`.
+ */
+export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
+  /** A Work over a promise, for ops made of several steps. Its `wait()` cannot block: it fails unless settled. */
+  static fromPromise<T>(promise: Promise<T>, init: WorkInit = { opType: OpType.UNKNOWN }): Work<T> {
+    return new PromiseWork(promise, init);
+  }
+
+  /** A Work that has succeeded. */
+  static completed<T>(value: T, init: WorkInit): Work<T> {
+    return new SettledWork(init, value);
+  }
+
+  /** A Work that has failed, e.g. because an argument is wrong. It has no sequence number. */
+  static rejected<T>(error: unknown, init: WorkInit): Work<T> {
+    return new SettledWork<T>(init, undefined, error as DistError);
+  }
+
+  readonly opType: OpType;
+  /** Sequence number in the group; -1 without one. */
+  readonly seq: number;
+  readonly #owner: WorkOwner | undefined;
+  readonly #started = performance.now();
+  #finished = 0;
+  #phase: Phase = Phase.Pending;
+  #error: DistError | undefined;
+  #observed = false;
+  #promise: Promise<T> | undefined;
+  // `never` keeps Work<T> covariant: a Work<Float32Array> is a Work<unknown>.
+  #resolve: ((value: never) => void) | undefined;
+  #reject: ((error: unknown) => void) | undefined;
+
+  constructor(init: WorkInit) {
+    this.opType = init.opType;
+    this.seq = init.seq ?? -1;
+    this.#owner = init.owner;
+  }
+
+  /** Blocks until {@link settle} was called, or throws when `limitMs` runs out. Called while pending only. */
+  protected abstract block(limitMs: number): void;
+
+  /** The result of a successful op. */
+  protected abstract value(): T;
+
+  /** Ends the op; a second call is ignored. For backends. */
+  settle(error?: DistError): void {
+    if (this.#phase !== Phase.Pending) return;
+    this.#finished = performance.now();
+    if (error === undefined) {
+      this.#phase = Phase.Succeeded;
+      this.#resolve?.(this.value() as never);
+      return;
+    }
+    this.#phase = Phase.Failed;
+    this.#error = error;
+    this.#reject?.(error);
+    this.#announceFailure();
+  }
+
+  #announceFailure(): void {
+    if (this.#owner) this.#owner.onFailure(this);
+    else setImmediate(warnIfUnobserved, this);
+  }
+
+  then<A = T, B = never>(
+    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    this.#observed = true;
+    this.#promise ??= new Promise<T>((resolve, reject) => {
+      if (this.#phase === Phase.Succeeded) resolve(this.value());
+      else if (this.#phase === Phase.Failed) reject(this.#error);
+      else {
+        this.#resolve = resolve;
+        this.#reject = reject;
+      }
+    });
+    return this.#promise.then(onFulfilled, onRejected);
+  }
+
+  /** {@link then} with a rejection handler only. */
+  catch<B = never>(onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
+    return this.then(undefined, onRejected);
+  }
+
+  /** Runs `onEnd` when the op has ended either way. */
+  finally(onEnd?: (() => void) | null): Promise<T> {
+    return this.then().finally(onEnd);
+  }
+
+  /**
+   * Blocks this thread until the op has ended; on every device, the host waits.
+   *
+   * @param options.timeout Limit of the waiting alone: when it runs out the op stays pending and its buffers borrowed.
+   *   None by default.
+   * @returns true, as c10d's; the result is what `await` or `result()` give.
+   * @throws DistTimeoutError (`WAIT_TIMEOUT`), or the op's own error.
+   */
+  wait(options: { readonly timeout?: Timeout } = {}): true {
+    if (this.#phase === Phase.Pending) {
+      this.block(options.timeout === undefined ? Number.POSITIVE_INFINITY : timeoutMs(options.timeout, 0));
+    }
+    this.#observed = true;
+    if (this.#error !== undefined) throw this.#error;
+    return true;
+  }
+
+  /** Whether the op has ended, either way. */
+  isCompleted(): boolean {
+    return this.#phase !== Phase.Pending;
+  }
+
+  /** Whether the op has ended well. */
+  isSuccess(): boolean {
+    return this.#phase === Phase.Succeeded;
+  }
+
+  /** The error of a failed op, else undefined. */
+  exception(): DistError | undefined {
+    if (this.#phase === Phase.Failed) this.#observed = true;
+    return this.#error;
+  }
+
+  /**
+   * The result of an op that has ended: the tensor or tensors of an in-place op.
+   * @throws InvalidArgumentError while it is pending, or the op's own error.
+   */
+  result(): T {
+    if (this.#phase === Phase.Pending) {
+      throw new InvalidArgumentError(`${this.describe()} is pending: await it or call wait() before result()`, {
+        code: "WORK_PENDING",
+      });
+    }
+    this.#observed = true;
+    if (this.#error !== undefined) throw this.#error;
+    return this.value();
+  }
+
+  /**
+   * Rank (global) that a recv got its tensor from.
+   * @throws UnsupportedOperationError for any other op.
+   */
+  sourceRank(): number {
+    throw new UnsupportedOperationError(`${this.describe()}: only a recv has a source rank`);
+  }
+
+  /** Makes the current device stream wait for the op. Nothing to do on the CPU. */
+  synchronize(): void {}
+
+  /** Aborts the op and with it its group. */
+  abort(): void {
+    throw new UnsupportedOperationError(`${this.describe()} cannot be aborted`);
+  }
+
+  /** Whether somebody has looked at the outcome. */
+  get observed(): boolean {
+    return this.#observed;
+  }
+
+  info(): WorkInfo {
+    const { timeOrigin } = performance;
+    const pending = this.#phase === Phase.Pending;
+    return {
+      opType: this.opType,
+      seq: this.seq,
+      timeStarted: new Date(timeOrigin + this.#started),
+      timeFinished: pending ? undefined : new Date(timeOrigin + this.#finished),
+      activeDuration: (pending ? performance.now() : this.#finished) - this.#started,
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this;
+  }
+
+  protected describe(): string {
+    return this.seq < 0 ? opNames[this.opType] : `${opNames[this.opType]} #${this.seq}`;
+  }
+
+  /** The error of a wait that ran out while the op goes on. */
+  protected waitTimeout(limitMs: number): DistTimeoutError {
+    return new DistTimeoutError(
+      `${this.describe()}: waited ${limitMs} ms; the op is still pending and its buffers are still borrowed`,
+      { code: "WAIT_TIMEOUT", op: opNames[this.opType], seq: this.seq, timeoutMs: limitMs },
+    );
+  }
+}
+
+/** Emits a process warning for a failed Work that nobody has looked at. */
+export function warnIfUnobserved(work: FailedWork): void {
+  if (work.observed) return;
+  const error = work.exception();
+  if (error) process.emitWarning(`unobserved failure: ${error.message}`, { type: "DistWarning", code: error.code });
+}
+
+class SettledWork<T> extends Work<T> {
+  readonly #value: T | undefined;
+
+  constructor(init: WorkInit, value: T | undefined, error?: DistError) {
+    super(init);
+    this.#value = value;
+    this.settle(error);
+  }
+
+  protected override block(): void {}
+
+  protected override value(): T {
+    return this.#value as T;
+  }
+}
+
+class PromiseWork<T> extends Work<T> {
+  #value: T | undefined;
+
+  constructor(promise: Promise<T>, init: WorkInit) {
+    super(init);
+    promise.then(
+      (value) => {
+        this.#value = value;
+        this.settle();
+      },
+      (error: unknown) => this.settle(error as DistError),
+    );
+  }
+
+  protected override block(): void {
+    throw new UnsupportedOperationError(
+      `${this.describe()}: wait() cannot block on this Work, whose steps run on this very thread; await it`,
+      { code: "WAIT_WOULD_DEADLOCK", op: opNames[this.opType] },
+    );
+  }
+
+  protected override value(): T {
+    return this.#value as T;
+  }
+}

@@ -1,0 +1,38 @@
+import type { ReduceOpName } from "../../collectives/reduce-op.ts";
+import type { Capabilities } from "../../registry/index.ts";
+import { type DType, dtypeNames } from "../../tensor/index.ts";
+
+const floating: readonly ReduceOpName[] = ["SUM", "AVG", "PRODUCT", "MIN", "MAX"];
+const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
+const complex: readonly ReduceOpName[] = ["SUM", "AVG"];
+
+const reduceOps = {
+  float32: floating,
+  float64: floating,
+  float16: floating,
+  bfloat16: floating,
+  int8: integral,
+  uint8: integral,
+  int16: integral,
+  uint16: integral,
+  int32: integral,
+  uint32: integral,
+  int64: integral,
+  uint64: integral,
+  bool: integral,
+  complex64: complex,
+  complex128: complex,
+} satisfies { readonly [dtype in DType]: readonly ReduceOpName[] };
+
+/** What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32 and uint64. */
+export const capabilities: Capabilities = {
+  ops: {
+    allReduce: dtypeNames,
+    allReduceCoalesced: dtypeNames,
+    broadcast: dtypeNames,
+    barrier: [],
+  },
+  reduceOps,
+  sequenceNumbers: true,
+  abort: true,
+};

@@ -1,0 +1,42 @@
+import { loadShim } from "../../native/index.ts";
+import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { NativeBackend } from "../native-backend.ts";
+import { listenAddress } from "./address.ts";
+import { capabilities } from "./capabilities.ts";
+import { parseGlooOptions } from "./options.ts";
+
+const NAME = "gloo";
+const REMEDY =
+  "Install libgloo and build the shim: ./bootstrap build (on Debian and Ubuntu: apt-get install libgloo-dev g++ cmake ninja-build).";
+
+/** Gloo: collectives of CPU tensors over TCP, by the machine's own libgloo; PyTorch's default on CPUs. */
+const plugin: BackendPlugin = {
+  name: NAME,
+  type: BackendType.GLOO,
+  module: import.meta.url,
+  devices: ["cpu"],
+  bootstrap: "store",
+  capabilities,
+
+  probe(): Promise<Availability> {
+    try {
+      const shim = loadShim({ name: NAME, remedy: REMEDY });
+      return Promise.resolve({ available: true, version: shim.version, detail: shim.path });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      return Promise.resolve({ available: false, reason, remedy: REMEDY });
+    }
+  },
+
+  async create(context) {
+    const options = parseGlooOptions(context.options);
+    const shim = loadShim({ name: NAME, remedy: REMEDY });
+    const host = listenAddress(context, options);
+    return NativeBackend.connect(shim, context, {
+      host,
+      ...(options.threads !== undefined && { threads: String(options.threads) }),
+    });
+  },
+};
+
+export default plugin;

@@ -1,0 +1,58 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { BackendPlugin, BackendRegistry } from "../registry/index.ts";
+import type { DeviceType } from "../tensor/index.ts";
+
+const deviceTypes: readonly DeviceType[] = ["cpu", "cuda"];
+
+/**
+ * The plugin of each device type: `"gloo"` is for every device that gloo takes, `"cpu:gloo,cuda:nccl"` names one each.
+ *
+ * @throws InvalidArgumentError for a malformed string, BackendUnavailableError for a backend that cannot run here.
+ *
+ * c10d: `BackendConfig`.
+ */
+export async function resolveBackends(
+  backend: string,
+  registry: BackendRegistry,
+): Promise<Map<DeviceType, BackendPlugin>> {
+  if (typeof backend !== "string" || backend.trim() === "") {
+    throw new InvalidArgumentError(
+      `backend must be a name such as "gloo" or "cpu:gloo,cuda:nccl", got ${String(backend)}`,
+      {
+        argument: "backend",
+      },
+    );
+  }
+  if (!backend.includes(":")) {
+    const plugin = await registry.require(backend.trim());
+    return new Map(plugin.devices.map((device) => [device, plugin]));
+  }
+  const plugins = new Map<DeviceType, BackendPlugin>();
+  for (const pair of backend.toLowerCase().split(",")) {
+    const [device = "", name = "", ...rest] = pair.split(":").map((part) => part.trim());
+    if (!isDeviceType(device) || name === "" || rest.length > 0) {
+      throw new InvalidArgumentError(
+        `Invalid device:backend pairing: "${pair}" in "${backend}"; write for instance "cpu:gloo,cuda:nccl"`,
+        { argument: "backend" },
+      );
+    }
+    if (plugins.has(device)) {
+      throw new InvalidArgumentError(`Duplicate device type ${device} in backend string: ${backend}`, {
+        argument: "backend",
+      });
+    }
+    const plugin = await registry.require(name);
+    if (!plugin.devices.includes(device)) {
+      throw new InvalidArgumentError(
+        `backend "${name}" does not take ${device} tensors (it takes ${plugin.devices.join(", ")})`,
+        { argument: "backend", backend: name },
+      );
+    }
+    plugins.set(device, plugin);
+  }
+  return plugins;
+}
+
+function isDeviceType(name: string): name is DeviceType {
+  return (deviceTypes as readonly string[]).includes(name);
+}

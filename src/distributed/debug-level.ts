@@ -1,0 +1,58 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { type Environment, environmentText } from "./environment.ts";
+
+/** How much is checked and logged. c10d: `DebugLevel`. */
+export enum DebugLevel {
+  OFF = 0,
+  INFO = 1,
+  DETAIL = 2,
+}
+
+const levels: ReadonlyMap<string, DebugLevel> = new Map([
+  ["OFF", DebugLevel.OFF],
+  ["INFO", DebugLevel.INFO],
+  ["DETAIL", DebugLevel.DETAIL],
+]);
+
+let current: DebugLevel | undefined;
+
+/**
+ * The debug level, taken from TORCH_DISTRIBUTED_DEBUG at the first call unless it was set before.
+ * c10d: `get_debug_level`, which reads the variable on import.
+ * @throws InvalidArgumentError when the variable holds none of the levels.
+ */
+export function getDebugLevel(): DebugLevel {
+  current ??= levelFromEnv(process.env);
+  return current;
+}
+
+/** Sets the debug level of this process. c10d: `set_debug_level`. */
+export function setDebugLevel(level: DebugLevel): void {
+  if (DebugLevel[level] === undefined) {
+    throw new InvalidArgumentError(`debug level must be OFF, INFO or DETAIL, got ${String(level)}`, {
+      argument: "level",
+    });
+  }
+  current = level;
+}
+
+/**
+ * Sets the debug level from TORCH_DISTRIBUTED_DEBUG (OFF, INFO or DETAIL in any case; unset is OFF).
+ * c10d: `set_debug_level_from_env`.
+ * @throws InvalidArgumentError for another value; the level stays as it was.
+ */
+export function setDebugLevelFromEnv(env: Environment = process.env): void {
+  current = levelFromEnv(env);
+}
+
+function levelFromEnv(env: Environment): DebugLevel {
+  const text = environmentText("TORCH_DISTRIBUTED_DEBUG", env) ?? "OFF";
+  const level = levels.get(text.toUpperCase());
+  if (level === undefined) {
+    throw new InvalidArgumentError(
+      `The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got ${JSON.stringify(text)}.`,
+      { argument: "TORCH_DISTRIBUTED_DEBUG" },
+    );
+  }
+  return level;
+}

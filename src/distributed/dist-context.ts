@@ -1,0 +1,61 @@
+import { AsyncLocalStorage } from "node:async_hooks";
+import type { DependencyContainer } from "tsyringe";
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import type { Store } from "../store/store.ts";
+
+/** The default group of a rank and what belongs to it. */
+export interface World {
+  readonly group: ProcessGroup;
+  readonly store: Store;
+  /** Part of the store that the groups live in. */
+  readonly base: Store;
+  readonly container: DependencyContainer;
+  /** How long the rank that hosts the store waits for the others to leave it. */
+  readonly leaving: { limitMs: number };
+  /** All groups by name, the default one included. */
+  readonly groups: Map<string, ProcessGroup>;
+  /** Number of the next group; every rank counts every `newGroup`, whether it is a member or not. */
+  nextGroup: number;
+}
+
+/** State of one rank. There is one per process, and one per rank where several share a process. */
+export class DistContext {
+  world: World | undefined;
+  /** Set while `initProcessGroup()` is under way. */
+  initializing = false;
+  #warnedNonMember = false;
+
+  /** @throws InvalidArgumentError when there is no default group. */
+  require(): World {
+    if (this.world) return this.world;
+    throw new InvalidArgumentError(
+      "Default process group has not been initialized, please make sure to call initProcessGroup()",
+      { code: "NOT_INITIALIZED" },
+    );
+  }
+
+  /** Warns, once, that an op ran on a group that this rank is not in. */
+  warnNonMember(op: string): void {
+    if (this.#warnedNonMember) return;
+    this.#warnedNonMember = true;
+    process.emitWarning(`${op} has no effect: this rank does not belong to the given group`, "DistWarning");
+  }
+}
+
+const KEY = Symbol.for("bun-c10d.context");
+const scoped = new AsyncLocalStorage<DistContext>();
+const shared = globalThis as { [KEY]?: DistContext };
+
+/** The context of the calling code. */
+export function currentContext(): DistContext {
+  const inScope = scoped.getStore();
+  if (inScope) return inScope;
+  shared[KEY] ??= new DistContext();
+  return shared[KEY];
+}
+
+/** Runs `body` as a rank of its own in this process. */
+export function withContext<T>(context: DistContext, body: () => T): T {
+  return scoped.run(context, body);
+}

@@ -1,0 +1,115 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+
+/** How the text of a variable is read. `flag` is true for `1`, `true`, `yes`, `on` in any case. */
+export type EnvironmentType = "integer" | "flag" | "level" | "text" | "path";
+
+export interface EnvironmentVariable {
+  readonly type: EnvironmentType;
+  /** What holds when the variable is unset, in words where it is no fixed value. */
+  readonly default: string;
+  readonly description: string;
+}
+
+/** Every environment variable that this package reads; `c10d env` prints this table. */
+export const environmentVariables = {
+  RANK: {
+    type: "integer",
+    default: "required by env://",
+    description: "Global rank of this process, 0 to WORLD_SIZE - 1. Set by the launcher.",
+  },
+  WORLD_SIZE: {
+    type: "integer",
+    default: "required by env://",
+    description: "Number of processes in the job. Set by the launcher.",
+  },
+  LOCAL_RANK: {
+    type: "integer",
+    default: "none",
+    description: "Rank among the processes of this host; picks the device. Set by the launcher.",
+  },
+  LOCAL_WORLD_SIZE: {
+    type: "integer",
+    default: "none",
+    description: "Number of processes on this host. Set by the launcher.",
+  },
+  MASTER_ADDR: {
+    type: "text",
+    default: "required by env://",
+    description: "Host of the TCP store. Set by the launcher.",
+  },
+  MASTER_PORT: {
+    type: "integer",
+    default: "required by env://",
+    description: "Port of the TCP store. Set by the launcher.",
+  },
+  TORCHELASTIC_USE_AGENT_STORE: {
+    type: "flag",
+    default: "False",
+    description: "The launcher hosts the store, so that rank 0 is a client like the others.",
+  },
+  TORCHELASTIC_RESTART_COUNT: {
+    type: "integer",
+    default: "0",
+    description: "How often the launcher has restarted the job.",
+  },
+  TORCH_DISTRIBUTED_DEBUG: {
+    type: "level",
+    default: "OFF",
+    description: "OFF, INFO or DETAIL: how much is checked and logged.",
+  },
+  GLOO_SOCKET_IFNAME: {
+    type: "text",
+    default: "the interface that reaches the store",
+    description: "Network interface that Gloo binds to.",
+  },
+  C10D_GLOO_HOST: {
+    type: "text",
+    default: "the address that reaches the store",
+    description: "Host name or address that Gloo binds to; GLOO_SOCKET_IFNAME wins over it.",
+  },
+  C10D_NATIVE_DIR: {
+    type: "path",
+    default: "the platform package, then the build tree",
+    description: "Folder in which the native libraries are looked up first.",
+  },
+  C10D_BACKEND: {
+    type: "text",
+    default: "gloo",
+    description: "Backend of initProcessGroup where the call names none.",
+  },
+} as const satisfies Record<string, EnvironmentVariable>;
+
+export type EnvironmentName = keyof typeof environmentVariables;
+
+type NameOfType<T extends EnvironmentType> = {
+  [N in EnvironmentName]: (typeof environmentVariables)[N]["type"] extends T ? N : never;
+}[EnvironmentName];
+
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Text of a variable; `undefined` when it is unset or empty. */
+export function environmentText(name: EnvironmentName, env: Environment = process.env): string | undefined {
+  return env[name] || undefined;
+}
+
+/**
+ * Value of an integer variable; `undefined` when it is unset or empty.
+ * @throws InvalidArgumentError when it is no integer of at least 0.
+ */
+export function environmentInteger(name: NameOfType<"integer">, env: Environment = process.env): number | undefined {
+  const text = environmentText(name, env);
+  if (text === undefined) return undefined;
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (!Number.isSafeInteger(value)) {
+    throw new InvalidArgumentError(
+      `environment variable ${name} must be an integer of at least 0, got ${JSON.stringify(text)}`,
+      { argument: name },
+    );
+  }
+  return value;
+}
+
+/** Whether a flag variable is on; off when it is unset. */
+export function environmentFlag(name: NameOfType<"flag">, env: Environment = process.env): boolean {
+  return /^(1|true|yes|on)$/i.test(environmentText(name, env) ?? "");
+}

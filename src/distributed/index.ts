@@ -1,0 +1,5 @@
+export { allReduce, barrier, broadcast, type InGroup } from "./collectives.ts";
+export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./debug-level.ts";
+export { destroyProcessGroup, type InitOptions, initProcessGroup } from "./init-process-group.ts";
+export { type NewGroupOptions, newGroup } from "./new-group.ts";
+export { getBackend, getGlobalRank, getGroupRank, getRank, getWorldSize, isInitialized } from "./queries.ts";

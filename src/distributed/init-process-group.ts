@@ -1,0 +1,146 @@
+import type { DependencyContainer } from "tsyringe";
+import { defaultTimeoutMs, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { defaultContainer, registryOf } from "../registry/index.ts";
+import { agreeOnWorldSize, type Rendezvous, rendezvous } from "../rendezvous/index.ts";
+import { PrefixStore } from "../store/index.ts";
+import type { Store } from "../store/store.ts";
+import { resolveBackends } from "./backend-config.ts";
+import { currentContext, type DistContext, type World } from "./dist-context.ts";
+import { makeGroup } from "./make-group.ts";
+
+export interface InitOptions {
+  /** `"gloo"`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else `"gloo"`. */
+  readonly backend?: string;
+  /** Where the ranks meet: `env://` (default), `tcp://host:port`, or a registered scheme. */
+  readonly init?: string;
+  /** The same as `init`, by c10d's name. */
+  readonly initMethod?: string;
+  /** A store to meet in, instead of `init`; `rank` and `worldSize` are needed then. */
+  readonly store?: Store;
+  readonly rank?: number;
+  readonly worldSize?: number;
+  /** Limit of the rendezvous, and default of ops. 30 minutes by default (the rendezvous: 5). */
+  readonly timeout?: Timeout;
+  /** Container whose registry has the backends; the default one if none is given. */
+  readonly container?: DependencyContainer;
+  /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. */
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** How long the rank that hosts the store waits for the others to leave it. */
+const LEAVE_LIMIT_MS = 5_000;
+/** The same at the end of an `await using` block, which may be the end by an exception. */
+const DISPOSE_LIMIT_MS = 100;
+
+/**
+ * Meets the other ranks and connects to them; resolves to the default group when all are connected.
+ *
+ * @throws InvalidArgumentError (called twice, bad arguments, world sizes that differ), BackendUnavailableError,
+ *   DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port), DistNetworkError.
+ *
+ * c10d: `init_process_group`.
+ */
+export async function initProcessGroup(options: InitOptions = {}): Promise<ProcessGroup> {
+  const context = currentContext();
+  if (context.world || context.initializing) {
+    throw new InvalidArgumentError("trying to initialize the default process group twice!", {
+      code: "ALREADY_INITIALIZED",
+    });
+  }
+  context.initializing = true;
+  try {
+    const world = await makeWorld(context, options);
+    context.world = world;
+    return world.group;
+  } finally {
+    context.initializing = false;
+  }
+}
+
+async function makeWorld(context: DistContext, options: InitOptions): Promise<World> {
+  const limitMs = timeoutMs(options.timeout, defaultTimeoutMs.processGroup);
+  const container = options.container ?? defaultContainer();
+  const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
+  // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
+  const plugins = await resolveBackends(backend, registryOf(container));
+  const met = await meet(options);
+  const base = options.store ?? new PrefixStore("default_pg", met.store);
+  const groups = new Map<string, ProcessGroup>();
+  const leaving = { limitMs: DISPOSE_LIMIT_MS };
+  const leave = () => met.close?.({ drainTimeout: leaving.limitMs });
+  try {
+    const group = await makeGroup({
+      name: "0",
+      description: "default_pg",
+      rank: met.rank,
+      globalRanks: Array.from({ length: met.worldSize }, (_, rank) => rank),
+      timeoutMs: limitMs,
+      plugins,
+      store: base,
+      options: options.options ?? {},
+      onClose: async () => {
+        if (context.world?.group === group) context.world = undefined;
+        await Promise.all([...groups.values()].filter((other) => other !== group).map((other) => other.close()));
+        await leave();
+      },
+    });
+    groups.set(group.name, group);
+    return { group, store: met.store, base, container, leaving, groups, nextGroup: 1 };
+  } catch (error) {
+    await leave();
+    throw error;
+  }
+}
+
+async function meet(options: InitOptions): Promise<Rendezvous> {
+  const url = options.init ?? options.initMethod;
+  const { store, rank, worldSize } = options;
+  const timeout = timeoutMs(options.timeout, defaultTimeoutMs.store);
+  if (store === undefined) {
+    return rendezvous(url ?? "env://", {
+      timeout,
+      ...(rank !== undefined && { rank }),
+      ...(worldSize !== undefined && { worldSize }),
+    });
+  }
+  if (url !== undefined) throw new InvalidArgumentError("Cannot specify both init and store", { argument: "init" });
+  if (worldSize === undefined || !Number.isInteger(worldSize) || worldSize < 1) {
+    throw new InvalidArgumentError("worldSize must be positive if using store", { argument: "worldSize" });
+  }
+  if (rank === undefined || !Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
+    throw new InvalidArgumentError(`rank must be between 0 and ${worldSize - 1} if using store`, { argument: "rank" });
+  }
+  await agreeOnWorldSize(store, { rank, worldSize }, { timeout });
+  return { store, rank, worldSize };
+}
+
+/**
+ * Ends a group, or with the default group everything: waits for the ops in flight, then closes.
+ *
+ * @param group The default group if none is given.
+ * @throws InvalidArgumentError without a default group, DistTimeoutError when ops are still in flight after the group's
+ *   time-out, and the error of an op that nobody has looked at.
+ *
+ * c10d: `destroy_process_group`.
+ */
+export async function destroyProcessGroup(group?: ProcessGroup | null): Promise<void> {
+  const context = currentContext();
+  if (group === null) return;
+  const world = context.require();
+  if (group !== undefined && group !== world.group) {
+    if (world.groups.get(group.name) !== group) {
+      throw new InvalidArgumentError("Invalid process group specified", { argument: "group" });
+    }
+    world.groups.delete(group.name);
+    await group.drain(group.timeoutMs);
+    return;
+  }
+  const errors: unknown[] = [];
+  world.leaving.limitMs = LEAVE_LIMIT_MS;
+  // Newest first, the default group last: its end also leaves the store.
+  for (const each of [...world.groups.values()].reverse()) {
+    await each.drain(each.timeoutMs).catch((error: unknown) => errors.push(error));
+  }
+  if (errors.length > 0) throw errors[0];
+}

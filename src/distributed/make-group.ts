@@ -1,0 +1,42 @@
+import { type DeviceBackend, ProcessGroup, type ProcessGroupInit } from "../process-group/index.ts";
+import type { BackendPlugin } from "../registry/index.ts";
+import { PrefixStore } from "../store/index.ts";
+import type { Store } from "../store/store.ts";
+import type { DeviceType } from "../tensor/index.ts";
+
+export interface GroupPlan extends Omit<ProcessGroupInit, "backends"> {
+  readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
+  /** Store of the parent; the group's own keys are under its name. */
+  readonly store: Store;
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/**
+ * Connects the backends of a group and makes it. The store prefixes are PyTorch's ("<group>/" and "<device>/" with a
+ * slash of their own), so that its ranks can be members.
+ */
+export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
+  const groupStore = new PrefixStore(`${plan.name}/`, plan.store);
+  const backends = new Map<DeviceType, DeviceBackend>();
+  try {
+    for (const [type, plugin] of plan.plugins) {
+      const backend = await plugin.create({
+        store: new PrefixStore(`${type}/`, groupStore),
+        rank: plan.rank,
+        size: plan.globalRanks.length,
+        globalRanks: plan.globalRanks,
+        groupName: plan.name,
+        groupDescription: plan.description,
+        device: { type, index: 0 },
+        timeoutMs: plan.timeoutMs,
+        options: plan.options,
+        log: (text) => process.emitWarning(text, "DistWarning"),
+      });
+      backends.set(type, { plugin, backend });
+    }
+  } catch (error) {
+    await Promise.all([...backends.values()].map(({ backend }) => backend.close()));
+    throw error;
+  }
+  return new ProcessGroup({ ...plan, backends });
+}

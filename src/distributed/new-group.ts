@@ -1,0 +1,90 @@
+import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { registryOf } from "../registry/index.ts";
+import { PrefixStore } from "../store/index.ts";
+import { resolveBackends } from "./backend-config.ts";
+import { currentContext, type World } from "./dist-context.ts";
+import { makeGroup } from "./make-group.ts";
+
+export interface NewGroupOptions {
+  /** As in `initProcessGroup`; the default group's by default. */
+  readonly backend?: string;
+  /** Default limit of ops; the default group's by default. */
+  readonly timeout?: Timeout;
+  readonly options?: Readonly<Record<string, unknown>>;
+  /** For messages and tools. */
+  readonly description?: string;
+}
+
+/**
+ * Makes a group of some of the ranks. Every rank of the default group must call it, in the same order, members or not.
+ *
+ * @param ranks Global ranks of the members, in any order (they are sorted); all ranks by default.
+ * @returns The group, or `null` on ranks that are not members: an op on `null` resolves without effect.
+ * @throws InvalidArgumentError for duplicates and for ranks that do not exist.
+ *
+ * c10d: `new_group`.
+ */
+export async function newGroup(ranks?: readonly number[], options: NewGroupOptions = {}): Promise<ProcessGroup | null> {
+  const world = currentContext().require();
+  const members = checkRanks(ranks, world);
+  const plugins = await resolveBackends(options.backend ?? backendStringOf(world), registryOf(world.container));
+  const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
+  // PyTorch counts every call on every rank, so the names agree.
+  const name = String(world.nextGroup++);
+  const rank = members.indexOf(world.group.rank);
+  if (rank < 0) return null;
+  const group = await makeGroup({
+    name,
+    description: options.description ?? "undefined",
+    rank,
+    globalRanks: members,
+    timeoutMs: limitMs,
+    plugins,
+    store: groupStore(world),
+    options: options.options ?? {},
+    onClose: () => {
+      world.groups.delete(name);
+      return Promise.resolve();
+    },
+  });
+  world.groups.set(name, group);
+  return group;
+}
+
+/** Groups live under the default group's store, as in PyTorch: "default_pg/0//1//cpu//…". */
+function groupStore(world: World): PrefixStore {
+  return new PrefixStore(`${world.group.name}/`, world.base);
+}
+
+function backendStringOf(world: World): string {
+  const { group } = world;
+  return group.deviceTypes.map((device) => `${device}:${group.backendName(device)}`).join(",");
+}
+
+function checkRanks(ranks: readonly number[] | undefined, world: World): number[] {
+  const { size } = world.group;
+  if (ranks === undefined) return [...world.group.globalRanks];
+  const sorted = [...ranks].sort((a, b) => a - b);
+  for (const [i, rank] of sorted.entries()) {
+    if (!Number.isInteger(rank) || rank < 0 || rank >= size) {
+      throw new InvalidArgumentError(`newGroup: rank ${rank} is out of range. Valid ranks are 0 to ${size - 1}`, {
+        op: "newGroup",
+        argument: "ranks",
+      });
+    }
+    if (rank === sorted[i - 1]) {
+      throw new InvalidArgumentError(
+        `newGroup: ranks list must not contain duplicate entries, got [${ranks.join(", ")}]`,
+        {
+          op: "newGroup",
+          argument: "ranks",
+        },
+      );
+    }
+  }
+  if (sorted.length === 0) {
+    throw new InvalidArgumentError("newGroup: ranks is an empty list", { op: "newGroup", argument: "ranks" });
+  }
+  return sorted;
+}

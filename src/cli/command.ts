@@ -1,0 +1,102 @@
+import { type ParseArgsOptionDescriptor, parseArgs } from "node:util";
+import { InvalidArgumentError } from "../errors/index.ts";
+
+export interface Flag extends ParseArgsOptionDescriptor {
+  readonly description: string;
+  /** Placeholder of the value in the usage text. */
+  readonly value?: string;
+}
+
+export type Flags = Readonly<Record<string, Flag>>;
+
+interface ParseOptions<F extends Flags> {
+  args: string[];
+  options: F;
+  strict: true;
+  allowPositionals: true;
+}
+
+type FlagValues<F extends Flags> = ReturnType<typeof parseArgs<ParseOptions<F>>>["values"];
+
+export interface Command {
+  readonly name: string;
+  /** Parses the arguments, does the work (or prints the usage for `--help`) and resolves to the exit code. */
+  run(args: readonly string[]): Promise<number>;
+}
+
+export interface CommandDefinition<F extends Flags> {
+  readonly name: string;
+  readonly summary: string;
+  readonly flags: F;
+  /** How the program that the command runs, and its arguments, show in the usage. Without it there are no positionals. */
+  readonly program?: string;
+  /** Paragraph below the flags. */
+  readonly notes?: string;
+  run(values: FlagValues<F>, program: readonly string[]): Promise<number>;
+}
+
+/** A sub-command from its table of flags. Flags end at the first positional: what follows belongs to that program. */
+export function defineCommand<const F extends Flags>(definition: CommandDefinition<F>): Command {
+  return {
+    name: definition.name,
+    // Async, so that bad arguments are rejections too.
+    async run(args) {
+      const [own, program] = splitAtProgram(definition.flags, args);
+      if (own.includes("--help") || own.includes("-h")) {
+        console.log(usage(definition));
+        return 0;
+      }
+      if (definition.program === undefined && program.length > 0) {
+        throw new InvalidArgumentError(`unexpected argument ${JSON.stringify(program[0])}`, { argument: program[0] });
+      }
+      return definition.run(parseFlags(definition.flags, own), program);
+    },
+  };
+}
+
+function parseFlags<F extends Flags>(flags: F, args: readonly string[]): FlagValues<F> {
+  try {
+    return parseArgs<ParseOptions<F>>({
+      args: [...args],
+      options: flags,
+      strict: true,
+      allowPositionals: true,
+    }).values;
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    // The runtime appends advice on "--" that does not fit a command whose arguments end at the first positional.
+    throw new InvalidArgumentError(message.replace(/\. To specify a positional argument[\s\S]*$/, ""), {
+      cause: error,
+    });
+  }
+}
+
+function splitAtProgram(flags: Flags, args: readonly string[]): [own: readonly string[], program: readonly string[]] {
+  const { tokens } = parseArgs({
+    args: [...args],
+    options: flags,
+    strict: false,
+    tokens: true,
+    allowPositionals: true,
+  });
+  const end = tokens.find((token) => token.kind !== "option");
+  if (end === undefined) return [args, []];
+  return [args.slice(0, end.index), args.slice(end.kind === "positional" ? end.index : end.index + 1)];
+}
+
+function usage(definition: CommandDefinition<Flags>): string {
+  const rows: [string, string][] = Object.entries(definition.flags).map(([name, flag]) => [
+    `${flag.short === undefined ? "    " : `-${flag.short}, `}--${name}${flag.value === undefined ? "" : ` ${flag.value}`}`,
+    flag.default === undefined ? flag.description : `${flag.description} (default: ${flag.default})`,
+  ]);
+  rows.push(["-h, --help", "print this text"]);
+  const program = definition.program === undefined ? "" : ` ${definition.program}`;
+  const notes = definition.notes === undefined ? "" : `\n${definition.notes}\n`;
+  return `${definition.summary}\n\nUsage: c10d ${definition.name} [flags]${program}\n\nFlags:\n${columns(rows)}${notes}`;
+}
+
+/** Rows as two aligned columns, one line each. */
+export function columns(rows: readonly (readonly [string, string])[]): string {
+  const width = Math.max(...rows.map(([left]) => left.length));
+  return rows.map(([left, right]) => `  ${left.padEnd(width)}  ${right}\n`).join("");
+}

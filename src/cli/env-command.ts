@@ -1,0 +1,26 @@
+import { environmentVariables } from "../distributed/environment.ts";
+import { defineCommand } from "./command.ts";
+
+/** `c10d env`: the table of environment variables, with the values they have now. */
+export const envCommand = defineCommand({
+  name: "env",
+  summary: "Lists the environment variables that this package reads.",
+  flags: { json: { type: "boolean", description: "print JSON" } },
+  run(values) {
+    const rows = Object.entries(environmentVariables).map(([name, variable]) => ({
+      name,
+      ...variable,
+      value: process.env[name] ?? null,
+    }));
+    if (values.json) {
+      console.log(JSON.stringify(rows, null, 2));
+      return Promise.resolve(0);
+    }
+    const text = rows.map(({ name, type, default: unset, description, value }) => {
+      const now = value === null ? "" : `\n    now: ${value}`;
+      return `${name} (${type}, default: ${unset})\n    ${description}${now}`;
+    });
+    console.log(text.join("\n"));
+    return Promise.resolve(0);
+  },
+});

@@ -1,0 +1,46 @@
+const script = `
+groups=
+while read -r line; do groups=$line; done
+[ -n "$groups" ] || exit 0
+kill -s TERM -- $groups
+sleep "$1"
+kill -s KILL -- $groups
+`;
+
+/**
+ * Ends the ranks when the launcher was killed and cannot do it: a shell in a session of its own that reads a pipe whose
+ * other end only the launcher holds, so that the end of the pipe means that the launcher has died.
+ */
+export class OrphanGuard implements Disposable {
+  readonly #shell: Bun.Subprocess<"pipe", "ignore", "ignore"> | undefined;
+
+  constructor(graceMs: number) {
+    try {
+      this.#shell = Bun.spawn({
+        cmd: ["sh", "-c", script, "c10d-orphan-guard", String(graceMs / 1000)],
+        detached: true,
+        stdin: "pipe",
+        stdout: "ignore",
+        stderr: "ignore",
+      });
+      this.#shell.unref();
+    } catch {
+      // Without a shell (minimal containers) the job runs unguarded.
+      this.#shell = undefined;
+    }
+  }
+
+  /** Tells which process groups are there to be ended. */
+  watch(processGroups: readonly number[]): void {
+    const shell = this.#shell;
+    if (shell === undefined || shell.exitCode !== null || shell.signalCode !== null) return;
+    shell.stdin.write(`${processGroups.map((id) => `-${id}`).join(" ")}\n`);
+    // A guard that somebody has killed is no reason to end the job.
+    Promise.resolve(shell.stdin.flush()).catch(() => {});
+  }
+
+  /** Ends the guard; the ranks are left alone. */
+  [Symbol.dispose](): void {
+    this.#shell?.kill("SIGKILL");
+  }
+}

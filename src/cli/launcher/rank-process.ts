@@ -1,0 +1,140 @@
+import type { JobOutput, OutputStream } from "./job-output.ts";
+import { LineSplitter } from "./line-splitter.ts";
+
+const tailLines = 20;
+
+/** How long a pipe may stay silent after its rank has ended; only a process that left the rank's session holds it open. */
+const drainIdleMs = 1_000;
+
+export interface RankSpec {
+  readonly rank: number;
+  readonly command: readonly string[];
+  readonly env: Record<string, string | undefined>;
+  readonly output: JobOutput;
+  /** Streams of the launcher that the rank gets as they are, past `output`. */
+  readonly inherit: readonly OutputStream[];
+  /** Whether the rank reads the launcher's standard input. */
+  readonly stdin: boolean;
+}
+
+export interface RankExit {
+  readonly rank: number;
+  readonly pid: number;
+  /** `undefined` when a signal ended it. */
+  readonly exitCode: number | undefined;
+  readonly signal: NodeJS.Signals | number | undefined;
+  /** Time from its start to its end. */
+  readonly elapsedMs: number;
+}
+
+/** One rank: a process in a session of its own, so that it and all its children can be signalled as one group. */
+export class RankProcess {
+  readonly rank: number;
+  readonly pid: number;
+  /** Settles when the process has ended; its output may still be on the way. */
+  readonly exited: Promise<RankExit>;
+  /** Settles when all output has been written. */
+  readonly drained: Promise<void>;
+  #exit: RankExit | undefined;
+  readonly #stderrTail: string[] = [];
+
+  /** @throws Error of the operating system when the program cannot be started. */
+  constructor(spec: RankSpec) {
+    const startedAt = performance.now();
+    const inherit = (name: OutputStream) => (spec.inherit.includes(name) ? "inherit" : "pipe");
+    const child = Bun.spawn({
+      cmd: [...spec.command],
+      env: spec.env,
+      detached: true,
+      stdin: spec.stdin ? "inherit" : "ignore",
+      stdout: inherit("stdout"),
+      stderr: inherit("stderr"),
+    });
+    this.rank = spec.rank;
+    this.pid = child.pid;
+    this.exited = child.exited.then(() => {
+      const exit: RankExit = {
+        rank: this.rank,
+        pid: this.pid,
+        exitCode: child.exitCode ?? undefined,
+        signal: child.signalCode ?? undefined,
+        elapsedMs: performance.now() - startedAt,
+      };
+      this.#exit = exit;
+      // What a rank leaves behind in its group would hold the job's ports, memory and pipes.
+      this.#signalGroup("SIGKILL");
+      return exit;
+    });
+    this.drained = Promise.all([
+      this.#pump("stdout", child.stdout, spec.output),
+      this.#pump("stderr", child.stderr, spec.output),
+      this.exited,
+    ]).then(() => {});
+  }
+
+  /** How it ended; `undefined` while it runs. */
+  get exit(): RankExit | undefined {
+    return this.#exit;
+  }
+
+  /** The last lines that it wrote to its standard error. */
+  get stderrTail(): readonly string[] {
+    return this.#stderrTail;
+  }
+
+  /** Sends a signal to the rank and its children; nothing happens when it has ended. */
+  signal(signal: NodeJS.Signals): void {
+    if (this.#exit === undefined) this.#signalGroup(signal);
+  }
+
+  #signalGroup(signal: NodeJS.Signals): void {
+    try {
+      process.kill(-this.pid, signal);
+    } catch {
+      // The group is gone already.
+    }
+  }
+
+  async #pump(name: OutputStream, pipe: ReadableStream<Uint8Array> | undefined, output: JobOutput): Promise<void> {
+    if (pipe === undefined) return;
+    const reader = pipe.getReader();
+    const splitter = new LineSplitter();
+    const write = (lines: readonly Uint8Array[]) => {
+      if (name === "stderr") this.#keepTail(lines);
+      return output.lines(this.rank, name, lines);
+    };
+    let reads = 0;
+    let waiting = true;
+    let idleCheck: ReturnType<typeof setInterval> | undefined;
+    let finished = false;
+    void this.exited.then(() => {
+      if (finished) return;
+      let readsBefore = reads;
+      idleCheck = setInterval(() => {
+        if (waiting && reads === readsBefore) void reader.cancel();
+        readsBefore = reads;
+      }, drainIdleMs);
+    });
+    for (;;) {
+      waiting = true;
+      const { done, value } = await reader.read();
+      waiting = false;
+      reads++;
+      if (done) break;
+      await write(splitter.push(value));
+      const bar = splitter.progress;
+      if (bar !== undefined) await output.progress(this.rank, name, bar);
+      // Where reads and writes succeed at once the loop would never let timers, signals and the store run.
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+    finished = true;
+    clearInterval(idleCheck);
+    await write(splitter.end());
+  }
+
+  #keepTail(lines: readonly Uint8Array[]): void {
+    const decoder = new TextDecoder();
+    this.#stderrTail.push(...lines.slice(-tailLines).map((line) => decoder.decode(line)));
+    this.#stderrTail.splice(0, this.#stderrTail.length - tailLines);
+  }
+}

@@ -1,0 +1,31 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { defineCommand } from "./command.ts";
+import { parsePort } from "./port.ts";
+
+/** `c10d store`: a store server that lives until it is told to stop. */
+export const storeCommand = defineCommand({
+  name: "store",
+  summary: "Runs a TCP store server until SIGINT or SIGTERM. The first line it prints is host:port.",
+  flags: {
+    host: {
+      type: "string",
+      value: "<host>",
+      default: "127.0.0.1",
+      description: "address to listen on; 0.0.0.0 or :: for all",
+    },
+    port: { type: "string", value: "<port>", default: "29500", description: "port to listen on; 0 for a free one" },
+  },
+  async run(values) {
+    if (values.host === "") throw new InvalidArgumentError("--host must not be empty", { argument: "host" });
+    const port = parsePort("port", values.port);
+    const stopped = new Promise<void>((resolve) => {
+      for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
+    });
+    const { TCPStoreServer } = await import("../store/index.ts");
+    const server = await TCPStoreServer.listen({ host: values.host, port });
+    console.log(server.host.includes(":") ? `[${server.host}]:${server.port}` : `${server.host}:${server.port}`);
+    await stopped;
+    await server.close();
+    return 0;
+  },
+});

@@ -1,0 +1,9 @@
+export {
+  type Rendezvous,
+  type RendezvousCloseOptions,
+  type RendezvousHandler,
+  type RendezvousOptions,
+  registerRendezvousHandler,
+  rendezvous,
+} from "./rendezvous.ts";
+export { agreeOnWorldSize, type Membership } from "./world-size.ts";

@@ -1,0 +1,35 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+
+/** Reads a number that identifies a rank; `missing` makes the error when there is none. */
+export function integerFrom(
+  name: string,
+  given: number | undefined,
+  text: string | null | undefined,
+  missing: () => InvalidArgumentError,
+): number {
+  if (given !== undefined) return given;
+  if (text === null || text === undefined || text === "") throw missing();
+  const value = Number(text);
+  if (/^\s*[+-]?\d+\s*$/.test(text) && Number.isSafeInteger(value)) return value;
+  throw new InvalidArgumentError(`${name} must be an integer, got ${JSON.stringify(text)}`, { argument: name });
+}
+
+/** @throws InvalidArgumentError unless `rank` is one of `worldSize` ranks. */
+export function checkMembership(rank: number, worldSize: number): void {
+  if (worldSize < 1) {
+    throw new InvalidArgumentError(`world size must be at least 1, got ${worldSize}`, { argument: "worldSize" });
+  }
+  if (rank < 0 || rank >= worldSize) {
+    throw new InvalidArgumentError(
+      `rank must be between 0 and ${worldSize - 1} (world size ${worldSize}), got ${rank}`,
+      { argument: "rank", rank },
+    );
+  }
+}
+
+/** The error of a rendezvous that lacks something, in PyTorch's words. */
+export function rendezvousError(scheme: string, what: string): InvalidArgumentError {
+  return new InvalidArgumentError(`Error initializing torch.distributed using ${scheme}:// rendezvous: ${what}`, {
+    argument: "url",
+  });
+}

@@ -1,0 +1,100 @@
+import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { checkPort } from "../store/arguments.ts";
+import type { Store } from "../store/index.ts";
+import { envRendezvous } from "./env.ts";
+import { tcpRendezvous } from "./tcp.ts";
+
+export interface RendezvousOptions {
+  /** Rank of this process, unless the URL or the environment gives it. */
+  readonly rank?: number;
+  /** Number of ranks, unless the URL or the environment gives it. */
+  readonly worldSize?: number;
+  /** Limit of the whole meeting, and of later store calls that give none. Default 300 s. */
+  readonly timeout?: Timeout;
+  /** Ends the meeting early. */
+  readonly signal?: AbortSignal;
+  /** Variables to read instead of the process's own. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface RendezvousCloseOptions {
+  /** On the process that hosts the store: how long to wait until the others have left it. */
+  readonly drainTimeout?: Timeout;
+}
+
+/** What the ranks have after they met. */
+export interface Rendezvous {
+  readonly store: Store;
+  readonly rank: number;
+  readonly worldSize: number;
+  /** Leaves the store. */
+  close?(options?: RendezvousCloseOptions): Promise<void>;
+}
+
+/** Makes the ranks of a job meet; `url` is what was asked for. */
+export type RendezvousHandler = (url: URL, options: RendezvousOptions) => Promise<Rendezvous>;
+
+const handlers = new Map<string, RendezvousHandler>([
+  ["env", envRendezvous],
+  ["tcp", tcpRendezvous],
+]);
+
+/**
+ * Makes a handler known for URLs `scheme://…`.
+ *
+ * c10d: `torch.distributed.rendezvous.register_rendezvous_handler`.
+ * @throws InvalidArgumentError when the scheme has one already.
+ */
+export function registerRendezvousHandler(scheme: string, handler: RendezvousHandler): void {
+  if (handlers.has(scheme)) {
+    throw new InvalidArgumentError(`Rendezvous handler for ${scheme}:// already registered`, { argument: "scheme" });
+  }
+  if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
+    throw new InvalidArgumentError(`a scheme is a lower-case word such as "tcp", got ${JSON.stringify(scheme)}`, {
+      argument: "scheme",
+    });
+  }
+  handlers.set(scheme, handler);
+}
+
+/**
+ * Meets the other ranks of the job: `env://` (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT),
+ * `tcp://host:port?rank=&world_size=`, or a scheme of {@link registerRendezvousHandler}.
+ *
+ * Rank 0 hosts the store, in a Worker, unless the launcher does (`TORCHELASTIC_USE_AGENT_STORE=True`).
+ *
+ * c10d: `torch.distributed.rendezvous`.
+ * @throws InvalidArgumentError for bad URLs and variables, and when the ranks disagree on the world size;
+ * DistTimeoutError `CONNECT_TIMEOUT`; DistNetworkError.
+ */
+export async function rendezvous(url: string, options: RendezvousOptions = {}): Promise<Rendezvous> {
+  if (typeof url !== "string") {
+    throw new InvalidArgumentError(`\`url\` must be a string. ${typeof url}: ${url}`, { argument: "url" });
+  }
+  checkInteger("rank", options.rank);
+  checkInteger("worldSize", options.worldSize);
+  const parsed = URL.parse(url);
+  const port = Number(/:(\d+)(?:[/?]|$)/.exec(url)?.[1] ?? 0);
+  if (parsed === null && port > 65_535) checkPort(port);
+  if (parsed === null) throw new InvalidArgumentError(`not a rendezvous URL: ${url}`, { argument: "url" });
+  const scheme = parsed.protocol.slice(0, -1);
+  const handler = handlers.get(scheme);
+  if (handler === undefined) {
+    throw new InvalidArgumentError(
+      `No rendezvous handler for ${scheme}://. Known are ${[...handlers.keys()].map((name) => `${name}://`).join(", ")}; registerRendezvousHandler adds others.`,
+      { argument: "url" },
+    );
+  }
+  const inUrl = parsed.searchParams.has("rank") || parsed.searchParams.has("world_size");
+  if (inUrl && (options.rank !== undefined || options.worldSize !== undefined)) {
+    throw new InvalidArgumentError(`The url: ${url} has node-specific arguments(rank, world_size) already.`, {
+      argument: "url",
+    });
+  }
+  return handler(parsed, options);
+}
+
+function checkInteger(argument: string, value: number | undefined): void {
+  if (value === undefined || Number.isSafeInteger(value)) return;
+  throw new InvalidArgumentError(`\`${argument}\` must be an integer. ${typeof value}: ${value}`, { argument });
+}

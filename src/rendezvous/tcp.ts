@@ -1,0 +1,24 @@
+import { checkPort } from "../store/arguments.ts";
+import { meet } from "./meet.ts";
+import { integerFrom, rendezvousError } from "./membership.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous.ts";
+
+/** `tcp://host:port?rank=&world_size=`: rank 0 hosts the store there. */
+export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
+  if (url.port === "") throw rendezvousError("tcp", "port number missing");
+  const query = url.searchParams;
+  const rank = integerFrom("rank", options.rank, query.get("rank"), () =>
+    rendezvousError("tcp", "rank parameter missing"),
+  );
+  const worldSize = integerFrom("world_size", options.worldSize, query.get("world_size"), () =>
+    rendezvousError("tcp", "world size parameter missing"),
+  );
+  const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
+  if (host === "") throw rendezvousError("tcp", "host missing");
+  const port = Number(url.port);
+  checkPort(port);
+  const env = options.env ?? process.env;
+  const hostedByLauncher =
+    env.TORCHELASTIC_USE_AGENT_STORE?.toLowerCase() === "true" && Number(env.MASTER_PORT) === port;
+  return meet({ host, port, rank, worldSize, hostedByLauncher }, options);
+}

@@ -1,0 +1,55 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { Store, StoreCallOptions } from "../store/index.ts";
+
+const baseKey = "bun-c10d/world_size";
+
+/** Who takes part in an attempt of a job. */
+export interface Membership {
+  readonly rank: number;
+  readonly worldSize: number;
+  /** Number of the restart; a launcher may keep the store over restarts of another size. */
+  readonly attempt?: string;
+}
+
+/**
+ * Checks that all ranks were started with the same world size; the first one to come sets it.
+ * @throws InvalidArgumentError naming both numbers and a rank with each.
+ */
+export async function agreeOnWorldSize(
+  store: Store,
+  { rank, worldSize, attempt }: Membership,
+  options: StoreCallOptions = {},
+): Promise<void> {
+  const key = attemptKey(attempt);
+  const own = String(worldSize);
+  // Written first, so that a rank which finds another number also finds who has it.
+  await store.set(`${key}/${own}`, String(rank), options);
+  const agreed = await store.compareSet(key, "", own, options);
+  const other = new TextDecoder().decode(agreed);
+  if (other === own) return;
+  await store.set(`${key}/mismatch`, `${rank}/${own}`, options);
+  const otherRank = new TextDecoder().decode(await store.get(`${key}/${other}`, options));
+  throw mismatch(Number(otherRank), other, rank, own);
+}
+
+/** Rejects when a rank has found that it disagrees on the world size; runs until then or until the signal. */
+export async function watchForMismatch(
+  store: Store,
+  { rank, worldSize, attempt }: Membership,
+  options: StoreCallOptions,
+): Promise<never> {
+  const report = await store.get(`${attemptKey(attempt)}/mismatch`, options);
+  const [otherRank = "", other = ""] = new TextDecoder().decode(report).split("/");
+  throw mismatch(rank, String(worldSize), Number(otherRank), other);
+}
+
+function attemptKey(attempt: string | undefined): string {
+  return attempt === undefined || attempt === "" || attempt === "0" ? baseKey : `${baseKey}/attempt_${attempt}`;
+}
+
+function mismatch(rankA: number, sizeA: string, rankB: number, sizeB: string): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `the ranks of this job do not agree on the world size: rank ${rankA} has ${sizeA}, rank ${rankB} has ${sizeB}. Start all ranks with the same WORLD_SIZE.`,
+    { code: "WORLD_SIZE_MISMATCH", argument: "worldSize", rank: rankB, peers: [rankA] },
+  );
+}

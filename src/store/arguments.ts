@@ -1,0 +1,55 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+
+/** @throws InvalidArgumentError unless every key is a string. */
+export function checkKeys(op: string, keys: readonly string[]): void {
+  if (!Array.isArray(keys)) {
+    throw new InvalidArgumentError(`store ${op}: keys must be an array of strings`, { op, argument: "keys" });
+  }
+  for (const key of keys) checkKey(op, key);
+}
+
+/** @throws InvalidArgumentError unless `key` is a string. */
+export function checkKey(op: string, key: string): void {
+  if (typeof key !== "string") {
+    throw new InvalidArgumentError(`store ${op}: a key must be a string, got ${typeof key}`, { op, argument: "key" });
+  }
+}
+
+/** @throws InvalidArgumentError unless `amount` is an integer that a number holds exactly. */
+export function checkAmount(key: string, amount: number): void {
+  if (!Number.isSafeInteger(amount)) {
+    throw new InvalidArgumentError(`store add: amount for key ${key} must be an integer within ±2^53, got ${amount}`, {
+      op: "add",
+      argument: "amount",
+      keys: [key],
+    });
+  }
+}
+
+/** @throws InvalidArgumentError unless there is one value for each key. */
+export function checkPairs(keys: readonly string[], values: readonly unknown[]): void {
+  checkKeys("multiSet", keys);
+  if (!Array.isArray(values) || keys.length !== values.length) {
+    throw new InvalidArgumentError(
+      `store multiSet: keys and values must be of the same length, got ${keys.length} and ${values?.length}`,
+      { op: "multiSet", argument: "values" },
+    );
+  }
+}
+
+/** @throws InvalidArgumentError unless `worldSize` is a positive integer. */
+export function checkWorldSize(op: string, worldSize: number): void {
+  if (!Number.isSafeInteger(worldSize) || worldSize < 1) {
+    throw new InvalidArgumentError(`store ${op}: world size must be a positive integer, got ${worldSize}`, {
+      op,
+      argument: "worldSize",
+    });
+  }
+}
+
+/** @throws InvalidArgumentError unless `port` is one. */
+export function checkPort(port: number): void {
+  if (!Number.isInteger(port) || port < 0 || port > 65_535) {
+    throw new InvalidArgumentError(`port must have value from 0 to 65535 but was ${port}.`, { argument: "port" });
+  }
+}

@@ -1,0 +1,191 @@
+import { timeoutMs } from "../errors/index.ts";
+import { checkAmount, checkKeys, checkPairs } from "./arguments.ts";
+import { startDeadline } from "./deadline.ts";
+import { KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
+import type { KeyWaiters } from "./key-waiters.ts";
+import {
+  type QueuePopOptions,
+  queueEmpty,
+  Store,
+  type StoreCallOptions,
+  type StoreValue,
+  storeBytes,
+  storeClosed,
+  storeTimeout,
+} from "./store.ts";
+
+/**
+ * A store in the memory of this process, for ranks that live in it and for tests. Clones share the data.
+ *
+ * c10d: `torch.distributed.HashStore`. Unlike there, every op that makes a key present wakes those who wait for it.
+ */
+export class HashStore extends Store {
+  #table = new KeyValueTable();
+  readonly #waits = new Set<(error: unknown) => void>();
+  #closed = false;
+
+  async set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    this.#begin("set", [key], options);
+    this.#table.set(key, storeBytes(value).slice());
+  }
+
+  async get(key: string, options?: StoreCallOptions): Promise<Uint8Array> {
+    const limitMs = timeoutMs(options?.timeout, this.timeout);
+    const deadline = performance.now() + limitMs;
+    for (;;) {
+      this.#begin("get", [key], options);
+      const value = this.#table.get(key);
+      if (value !== undefined) return value.slice();
+      // A filled queue of this name satisfies a wait, as in c10d, but has no value.
+      if (this.#table.has(key)) return new Uint8Array(0);
+      await this.#waitUntil(this.#table.waiters, "get", [key], limitMs, deadline, options?.signal);
+    }
+  }
+
+  async add(key: string, amount: number, options?: StoreCallOptions): Promise<number> {
+    this.#begin("add", [key], options);
+    checkAmount(key, amount);
+    return Number(this.#table.add(key, BigInt(amount), safeIntegerRange));
+  }
+
+  async check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean> {
+    this.#begin("check", keys, options);
+    return this.#table.hasAll(keys);
+  }
+
+  async compareSet(
+    key: string,
+    expected: StoreValue,
+    desired: StoreValue,
+    options?: StoreCallOptions,
+  ): Promise<Uint8Array> {
+    this.#begin("compareSet", [key], options);
+    return this.#table.compareSet(key, storeBytes(expected), storeBytes(desired).slice()).slice();
+  }
+
+  async deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
+    this.#begin("deleteKey", [key], options);
+    return this.#table.delete(key);
+  }
+
+  override async wait(keys: readonly string[], options?: StoreCallOptions): Promise<void> {
+    this.#begin("wait", keys, options);
+    await this.#wait("wait", keys, options);
+  }
+
+  override async numKeys(options?: StoreCallOptions): Promise<number> {
+    this.#begin("numKeys", [], options);
+    return this.#table.size;
+  }
+
+  override hasExtendedApi(): boolean {
+    return true;
+  }
+
+  override async append(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    this.#begin("append", [key], options);
+    this.#table.append(key, storeBytes(value).slice());
+  }
+
+  override async multiGet(keys: readonly string[], options?: StoreCallOptions): Promise<Uint8Array[]> {
+    this.#begin("multiGet", keys, options);
+    await this.#wait("multiGet", keys, options);
+    return keys.map((key) => this.#table.get(key)?.slice() ?? new Uint8Array(0));
+  }
+
+  override async multiSet(
+    keys: readonly string[],
+    values: readonly StoreValue[],
+    options?: StoreCallOptions,
+  ): Promise<void> {
+    this.#begin("multiSet", keys, options);
+    checkPairs(keys, values);
+    const copies = values.map((value) => storeBytes(value).slice());
+    for (const [i, value] of copies.entries()) this.#table.set(keys[i] ?? "", value);
+  }
+
+  override async queuePush(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    this.#begin("queuePush", [key], options);
+    this.#table.queuePush(key, storeBytes(value).slice());
+  }
+
+  override async queuePop(key: string, options: QueuePopOptions = {}): Promise<Uint8Array> {
+    const limitMs = timeoutMs(options.timeout, this.timeout);
+    const deadline = performance.now() + limitMs;
+    for (;;) {
+      this.#begin("queuePop", [key], options);
+      const value = this.#table.queuePop(key);
+      if (value !== undefined) return value;
+      if (options.block === false) throw queueEmpty(key);
+      await this.#waitUntil(this.#table.queueWaiters, "queuePop", [key], limitMs, deadline, options.signal);
+    }
+  }
+
+  override async queueLen(key: string, options?: StoreCallOptions): Promise<number> {
+    this.#begin("queueLen", [key], options);
+    return this.#table.queueLength(key);
+  }
+
+  override async listKeys(options?: StoreCallOptions): Promise<string[]> {
+    this.#begin("listKeys", [], options);
+    return this.#table.keys();
+  }
+
+  override async clone(): Promise<HashStore> {
+    this.#begin("clone", []);
+    const twin = new HashStore();
+    twin.#table = this.#table;
+    twin.setTimeout(this.timeout);
+    return twin;
+  }
+
+  override async close(): Promise<void> {
+    this.#closed = true;
+    for (const fail of this.#waits) fail(storeClosed("a wait"));
+  }
+
+  /** What every call checks first. */
+  #begin(op: string, keys: readonly string[], options?: StoreCallOptions): void {
+    if (this.#closed) throw storeClosed(op);
+    options?.signal?.throwIfAborted();
+    timeoutMs(options?.timeout, this.timeout);
+    checkKeys(op, keys);
+  }
+
+  #wait(op: string, keys: readonly string[], options?: StoreCallOptions): Promise<void> {
+    const limitMs = timeoutMs(options?.timeout, this.timeout);
+    return this.#waitUntil(this.#table.waiters, op, keys, limitMs, performance.now() + limitMs, options?.signal);
+  }
+
+  #waitUntil(
+    waiters: KeyWaiters,
+    op: string,
+    keys: readonly string[],
+    limitMs: number,
+    deadline: number,
+    signal?: AbortSignal,
+  ): Promise<void> {
+    const { promise, resolve, reject } = Promise.withResolvers<void>();
+    const finish = () => {
+      stopDeadline();
+      this.#waits.delete(fail);
+      signal?.removeEventListener("abort", abort);
+    };
+    const fail = (error: unknown) => {
+      finish();
+      cancel();
+      reject(error);
+    };
+    const abort = () => fail(signal?.reason);
+    const stopDeadline = startDeadline(Math.max(deadline - performance.now(), 0), () =>
+      fail(storeTimeout(op, waiters.missing(keys), limitMs)),
+    );
+    this.#waits.add(fail);
+    signal?.addEventListener("abort", abort, { once: true });
+    const cancel = waiters.add(keys, () => {
+      finish();
+      resolve();
+    });
+    return promise;
+  }
+}

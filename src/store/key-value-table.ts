@@ -1,0 +1,138 @@
+import { DistStoreError } from "../errors/index.ts";
+import { KeyWaiters } from "./key-waiters.ts";
+import { ValueQueue } from "./value-queue.ts";
+
+/** Range of a counter. */
+export interface CounterRange {
+  readonly min: bigint;
+  readonly max: bigint;
+  readonly name: string;
+}
+
+/** What the wire can carry. */
+export const int64Range: CounterRange = { min: -(2n ** 63n), max: 2n ** 63n - 1n, name: "64 bits" };
+/** What a number holds exactly. */
+export const safeIntegerRange: CounterRange = { min: 1n - 2n ** 53n, max: 2n ** 53n - 1n, name: "±2^53" };
+
+const empty = new Uint8Array(0);
+
+/**
+ * The semantics of c10d's stores over a map in memory: pure, without I/O, shared by {@link HashStore} and the TCP
+ * server. Values that go in are kept and values that come out are the kept ones, so callers copy where they must.
+ *
+ * Differs from upstream where that is sloppy: a counter is decimal text and nothing else (`"12abc"` is refused), a sum
+ * never wraps, every op that makes a key present wakes its waiters, and a `compareSet` that did nothing wakes nobody.
+ */
+export class KeyValueTable {
+  readonly #values = new Map<string, Uint8Array>();
+  readonly #queues = new Map<string, ValueQueue>();
+  /** Those who wait for keys of this table. */
+  readonly waiters = new KeyWaiters((key) => this.has(key));
+
+  /** Those who wait for an element of a queue. */
+  readonly queueWaiters = new KeyWaiters((key) => this.#queues.has(key));
+
+  /** Number of keys; queues do not count. */
+  get size(): number {
+    return this.#values.size;
+  }
+
+  /** Whether there is a value or a filled queue under `key`. */
+  has(key: string): boolean {
+    return this.#values.has(key) || this.#queues.has(key);
+  }
+
+  hasAll(keys: readonly string[]): boolean {
+    return keys.every((key) => this.has(key));
+  }
+
+  keys(): string[] {
+    return [...this.#values.keys()];
+  }
+
+  get(key: string): Uint8Array | undefined {
+    return this.#values.get(key);
+  }
+
+  set(key: string, value: Uint8Array): void {
+    this.#values.set(key, value);
+    this.waiters.notify(key);
+  }
+
+  /** @throws DistStoreError `NOT_A_COUNTER` or `COUNTER_OVERFLOW`; the value is then unchanged. */
+  add(key: string, amount: bigint, range: CounterRange): bigint {
+    const sum = parseCounter(key, this.#values.get(key) ?? empty) + amount;
+    if (sum < range.min || sum > range.max) throw counterOverflow(key, range.name);
+    this.set(key, new TextEncoder().encode(sum.toString()));
+    return sum;
+  }
+
+  /** Returns the value that is there afterwards; for an absent key and a non-empty `expected`, `expected`. */
+  compareSet(key: string, expected: Uint8Array, desired: Uint8Array): Uint8Array {
+    const current = this.#values.get(key);
+    if (current === undefined && expected.length > 0) return expected;
+    if (current !== undefined && !equalBytes(current, expected)) return current;
+    this.set(key, desired);
+    return desired;
+  }
+
+  append(key: string, value: Uint8Array): void {
+    const current = this.#values.get(key) ?? empty;
+    const joined = new Uint8Array(current.length + value.length);
+    joined.set(current);
+    joined.set(value, current.length);
+    this.set(key, joined);
+  }
+
+  delete(key: string): boolean {
+    return this.#values.delete(key);
+  }
+
+  queuePush(key: string, value: Uint8Array): void {
+    const queue = this.#queues.get(key) ?? new ValueQueue();
+    queue.push(value);
+    this.#queues.set(key, queue);
+    this.waiters.notify(key);
+    this.queueWaiters.notify(key);
+  }
+
+  queuePop(key: string): Uint8Array | undefined {
+    const queue = this.#queues.get(key);
+    const value = queue?.pop();
+    if (queue?.length === 0) this.#queues.delete(key);
+    return value;
+  }
+
+  queueLength(key: string): number {
+    return this.#queues.get(key)?.length ?? 0;
+  }
+}
+
+function parseCounter(key: string, value: Uint8Array): bigint {
+  if (value.length === 0) return 0n;
+  const text = new TextDecoder().decode(value.subarray(0, 24));
+  if (value.length > 20 || !/^[+-]?\d+$/.test(text)) throw notACounter(key, text);
+  return BigInt(text.startsWith("+") ? text.slice(1) : text);
+}
+
+/** The error of `add` on a value that is no decimal integer. */
+export function notACounter(key: string, text?: string): DistStoreError {
+  const what = text === undefined ? "" : ` (it begins with ${JSON.stringify(text)})`;
+  return new DistStoreError(
+    `store add: the value of key ${key} is not a decimal integer${what}, so nothing was added. Use another key for the counter.`,
+    { code: "NOT_A_COUNTER", op: "add", keys: [key] },
+  );
+}
+
+/** The error of `add` when the sum leaves its range. */
+export function counterOverflow(key: string, range: string): DistStoreError {
+  return new DistStoreError(`store add: the sum for key ${key} does not fit in ${range}, so nothing was added.`, {
+    code: "COUNTER_OVERFLOW",
+    op: "add",
+    keys: [key],
+  });
+}
+
+function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+  return a.length === b.length && Buffer.compare(a, b) === 0;
+}

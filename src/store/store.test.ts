@@ -1,0 +1,51 @@
+import { testStore } from "../testing/store-suite.ts";
+import { HashStore } from "./hash-store.ts";
+import { Store, type StoreCallOptions, type StoreValue } from "./store.ts";
+
+/** What somebody writes who implements the six methods and nothing else. */
+class MinimalStore extends Store {
+  readonly #inner: HashStore;
+
+  constructor(inner = new HashStore()) {
+    super();
+    this.#inner = inner;
+  }
+
+  set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    return this.#inner.set(key, value, options);
+  }
+
+  async get(key: string, options: StoreCallOptions = {}): Promise<Uint8Array> {
+    return this.#inner.get(key, { timeout: this.timeout, ...options });
+  }
+
+  add(key: string, amount: number, options?: StoreCallOptions): Promise<number> {
+    return this.#inner.add(key, amount, options);
+  }
+
+  check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean> {
+    return this.#inner.check(keys, options);
+  }
+
+  compareSet(key: string, expected: StoreValue, desired: StoreValue, options?: StoreCallOptions): Promise<Uint8Array> {
+    return this.#inner.compareSet(key, expected, desired, options);
+  }
+
+  deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
+    return this.#inner.deleteKey(key, options);
+  }
+
+  override close(): Promise<void> {
+    return this.#inner.close();
+  }
+}
+
+testStore("with the six methods only", {
+  open: async () => new MinimalStore(),
+  skip: [
+    {
+      reason: "these cannot be built on the six methods",
+      tests: ["numKeys counts", "listKeys", "a clone has the same data and a life of its own"],
+    },
+  ],
+});

@@ -1,0 +1,278 @@
+import {
+  DistStoreError,
+  DistTimeoutError,
+  defaultTimeoutMs,
+  InvalidArgumentError,
+  QueueEmptyError,
+  type Timeout,
+  timeoutMs,
+  UnsupportedOperationError,
+} from "../errors/index.ts";
+import { checkPairs, checkWorldSize } from "./arguments.ts";
+import { pause } from "./deadline.ts";
+
+/** Limits of one store call. */
+export interface StoreCallOptions {
+  /** Defaults to the store's own time-out ({@link Store.setTimeout}, 300 s at first). */
+  readonly timeout?: Timeout;
+  /** Ends the call early; it rejects with the signal's reason. */
+  readonly signal?: AbortSignal;
+}
+
+export interface QueuePopOptions extends StoreCallOptions {
+  /** Whether to wait for an element (default) or to reject with {@link QueueEmptyError} at once. */
+  readonly block?: boolean;
+}
+
+export type StoreValue = Uint8Array | string;
+
+/**
+ * A key-value store that ranks meet in. Values are bytes; strings are taken as UTF-8.
+ *
+ * Extend it to bring your own: `set`, `get`, `add`, `check`, `compareSet` and `deleteKey` are enough, the rest is built
+ * on them. Override `wait` where the store can tell of a new key, since the default polls.
+ *
+ * c10d: `torch.distributed.Store`.
+ */
+export abstract class Store implements AsyncDisposable {
+  #timeoutMs: number = defaultTimeoutMs.store;
+
+  /** Limit of every call that gives none, in milliseconds. */
+  get timeout(): number {
+    return this.#timeoutMs;
+  }
+
+  /** Sets the limit of every call that gives none. */
+  setTimeout(timeout: Timeout): void {
+    this.#timeoutMs = timeoutMs(timeout, defaultTimeoutMs.store);
+  }
+
+  /**
+   * The local IP address from which this store's server is reached: peers that meet in the store can reach this
+   * process there. `undefined` for stores without a network.
+   */
+  get localAddress(): string | undefined {
+    return undefined;
+  }
+
+  /** Stores `value` under `key`, replacing what was there. */
+  abstract set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void>;
+
+  /**
+   * The value of `key`, waiting until it is there.
+   * @throws DistTimeoutError naming the key.
+   */
+  abstract get(key: string, options?: StoreCallOptions): Promise<Uint8Array>;
+
+  /**
+   * Adds an integer to the counter at `key` (0 if absent) and resolves to the new value. Atomic.
+   * @throws DistStoreError when the value is no counter or leaves ±2^53.
+   */
+  abstract add(key: string, amount: number, options?: StoreCallOptions): Promise<number>;
+
+  /** Whether all keys are there. Does not wait. */
+  abstract check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean>;
+
+  /**
+   * Sets `key` to `desired` if its value equals `expected` (an absent key equals the empty value) and resolves to the
+   * value that is there afterwards; for an absent key and a non-empty `expected` that is `expected`, as in c10d.
+   */
+  abstract compareSet(
+    key: string,
+    expected: StoreValue,
+    desired: StoreValue,
+    options?: StoreCallOptions,
+  ): Promise<Uint8Array>;
+
+  /** Removes `key`; resolves to whether it was there. */
+  abstract deleteKey(key: string, options?: StoreCallOptions): Promise<boolean>;
+
+  /**
+   * Resolves when all keys are there.
+   * @throws DistTimeoutError naming the keys that are missing.
+   */
+  async wait(keys: readonly string[], options: StoreCallOptions = {}): Promise<void> {
+    const limitMs = timeoutMs(options.timeout, this.timeout);
+    const deadline = performance.now() + limitMs;
+    for (let delay = 1; !(await this.check(keys, remaining(deadline, options))); delay = Math.min(delay * 2, 50)) {
+      const left = deadline - performance.now();
+      if (left <= 0) throw await this.waitTimeout("wait", keys, limitMs);
+      await pause(Math.min(delay, left), options.signal);
+    }
+  }
+
+  /** Adds bytes to the end of a value; an absent key counts as empty. Atomic. */
+  async append(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
+    const addition = storeBytes(value);
+    const limitMs = timeoutMs(options.timeout, this.timeout);
+    const deadline = performance.now() + limitMs;
+    let current: Uint8Array = new Uint8Array(0);
+    for (;;) {
+      const limits = remaining(deadline, options);
+      const desired = Buffer.concat([current, addition]);
+      const now = await this.compareSet(key, current, desired, limits);
+      if (Buffer.compare(now, desired) === 0) return;
+      // An absent key answers with what was expected: it was deleted since, start over from nothing.
+      current = Buffer.compare(now, current) === 0 ? new Uint8Array(0) : now;
+      if (performance.now() >= deadline) {
+        throw storeTimeout("append", [key], limitMs, " of losing against other writers");
+      }
+    }
+  }
+
+  /** The values of all keys, in their order, waiting until all are there. */
+  async multiGet(keys: readonly string[], options: StoreCallOptions = {}): Promise<Uint8Array[]> {
+    const deadline = performance.now() + timeoutMs(options.timeout, this.timeout);
+    await this.wait(keys, options);
+    return Promise.all(keys.map((key) => this.get(key, remaining(deadline, options))));
+  }
+
+  /** Sets several keys. */
+  async multiSet(
+    keys: readonly string[],
+    values: readonly StoreValue[],
+    options: StoreCallOptions = {},
+  ): Promise<void> {
+    checkPairs(keys, values);
+    const bytes = values.map(storeBytes);
+    await Promise.all(keys.map((key, i) => this.set(key, bytes[i] ?? "", options)));
+  }
+
+  /** Adds an element to the end of the queue `key`. Queues and plain keys are different things. */
+  async queuePush(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
+    const ticket = await this.add(`${key}/queue/tail`, 1, options);
+    await this.set(`${key}/queue/${ticket}`, value, options);
+  }
+
+  /**
+   * Removes the first element of the queue `key` and resolves to it, waiting for one.
+   * @throws QueueEmptyError when there is none and `block` is false; DistTimeoutError when none came.
+   */
+  async queuePop(key: string, options: QueuePopOptions = {}): Promise<Uint8Array> {
+    const limitMs = timeoutMs(options.timeout, this.timeout);
+    const deadline = performance.now() + limitMs;
+    const headKey = `${key}/queue/head`;
+    const absent = crypto.getRandomValues(new Uint8Array(16));
+    for (let delay = 1; ; delay = Math.min(delay * 2, 50)) {
+      const limits = remaining(deadline, options);
+      const head = await this.add(headKey, 0, limits);
+      const next = `${key}/queue/${head + 1}`;
+      // A read that does not wait: an absent key answers with what was expected.
+      const value = await this.compareSet(next, absent, absent, limits);
+      if (Buffer.compare(value, absent) !== 0) {
+        await this.compareSet(headKey, String(head), String(head + 1), limits);
+        // Rivals may have come as far as this: the deletion tells who gets the element.
+        if (await this.deleteKey(next, limits)) return value;
+        delay = 1;
+        continue;
+      }
+      if (options.block === false) {
+        if ((await this.add(headKey, 0, limits)) === head) throw queueEmpty(key);
+        continue;
+      }
+      const left = deadline - performance.now();
+      if (left <= 0) throw storeTimeout("queuePop", [key], limitMs);
+      await pause(Math.min(delay, left), options.signal);
+    }
+  }
+
+  /** Number of elements in the queue `key`. */
+  async queueLen(key: string, options: StoreCallOptions = {}): Promise<number> {
+    const [head, tail] = await Promise.all([
+      this.add(`${key}/queue/head`, 0, options),
+      this.add(`${key}/queue/tail`, 0, options),
+    ]);
+    return tail - head;
+  }
+
+  /** All keys, without those of queues. */
+  listKeys(_options?: StoreCallOptions): Promise<string[]> {
+    return Promise.reject(unsupported(this, "listKeys"));
+  }
+
+  /**
+   * Resolves when `worldSize` callers have come to the barrier `key`. A barrier is good for one use: each call counts,
+   * so a caller that ran out of time and calls again counts twice.
+   */
+  async barrier(key: string, worldSize: number, options: StoreCallOptions = {}): Promise<void> {
+    checkWorldSize("barrier", worldSize);
+    const deadline = performance.now() + timeoutMs(options.timeout, this.timeout);
+    const arrived = await this.add(`${key}/num_members`, 1, options);
+    if (arrived === worldSize) await this.set(`${key}/last_member`, "1", remaining(deadline, options));
+    await this.wait([`${key}/last_member`], remaining(deadline, options));
+  }
+
+  /** Number of keys. */
+  numKeys(_options?: StoreCallOptions): Promise<number> {
+    return Promise.reject(unsupported(this, "numKeys"));
+  }
+
+  /** Whether `append`, `multiGet` and `multiSet` are single requests here rather than built on other calls. */
+  hasExtendedApi(): boolean {
+    return false;
+  }
+
+  /** Another handle on the same data, with its own connection where there is one. */
+  clone(): Promise<Store> {
+    return Promise.reject(unsupported(this, "clone"));
+  }
+
+  /** Releases what the handle holds; calls in flight reject. */
+  close(): Promise<void> {
+    return Promise.resolve();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** The error of a wait that ran out, naming those of `keys` that are still missing. */
+  protected async waitTimeout(op: string, keys: readonly string[], limitMs: number): Promise<DistTimeoutError> {
+    const brief: StoreCallOptions = { timeout: Math.min(limitMs, 1_000) };
+    const present = await Promise.all(keys.map((key) => this.check([key], brief).catch(() => false)));
+    const missing = keys.filter((_, i) => !present[i]);
+    return storeTimeout(op, missing.length > 0 ? missing : keys, limitMs);
+  }
+}
+
+/** The error of a store call that ran out of time while `keys` were missing. */
+export function storeTimeout(op: string, keys: readonly string[], limitMs: number, where = ""): DistTimeoutError {
+  const shown = keys.length > 8 ? [...keys.slice(0, 8), `… ${keys.length - 8} more`] : keys;
+  return new DistTimeoutError(
+    `store ${op}: timed out after ${Math.round(limitMs)} ms${where}; still missing: ${shown.join(", ")}. ` +
+      "Is the rank that sets it running, and has it reached this point?",
+    { code: "STORE_TIMEOUT", op, keys: [...keys], timeoutMs: limitMs },
+  );
+}
+
+/** The error of `queuePop({ block: false })` on an empty queue. */
+export function queueEmpty(key: string): QueueEmptyError {
+  return new QueueEmptyError(`store queuePop: queue ${key} is empty`, { op: "queuePop", keys: [key] });
+}
+
+/** The error of a call on a store handle that was closed. */
+export function storeClosed(op: string): DistStoreError {
+  return new DistStoreError(`store ${op}: this store handle is closed. Use clone() or connect again for a new one.`, {
+    code: "STORE_CLOSED",
+    op,
+  });
+}
+
+/** The options for the next step of a call that ends at `deadline`. */
+function remaining(deadline: number, options: StoreCallOptions): StoreCallOptions {
+  const timeout = Math.max(deadline - performance.now(), 1);
+  return options.signal ? { timeout, signal: options.signal } : { timeout };
+}
+
+const encoder = new TextEncoder();
+
+/** Bytes of a store value. */
+export function storeBytes(value: StoreValue): Uint8Array {
+  if (typeof value === "string") return encoder.encode(value);
+  if (value instanceof Uint8Array) return value;
+  throw new InvalidArgumentError("a store value must be a Uint8Array or a string", { argument: "value" });
+}
+
+function unsupported(store: Store, op: string): UnsupportedOperationError {
+  return new UnsupportedOperationError(`${store.constructor.name} does not implement ${op}`, { op });
+}

@@ -1,0 +1,45 @@
+import { startDeadline } from "../deadline.ts";
+import type { StoreCallOptions } from "../store.ts";
+import type { CallLimit, PendingWait, WaitOutcome } from "./connection.ts";
+
+/** How long a server may take to answer a cancellation before it counts as dead. */
+export const cancelGraceMs = 250;
+
+/** How a wait ended: `expired` is by its time-out, `silent` is by that of a server which does not even answer. */
+export type WaitEnd = WaitOutcome | "expired" | "silent";
+
+/** Waits for the end of a WAIT, within the limit. */
+export async function settle(wait: PendingWait, limit: CallLimit): Promise<WaitEnd> {
+  const silent = Symbol("silent");
+  let expired = false;
+  let grace: ReturnType<typeof setTimeout> | undefined;
+  const abort = () => wait.abandon(limit.signal?.reason);
+  limit.signal?.addEventListener("abort", abort, { once: true });
+  const stop = startDeadline(Math.max(limit.deadline - performance.now(), 0), () => {
+    expired = true;
+    wait.cancel();
+    grace = setTimeout(() => wait.abandon(silent), cancelGraceMs);
+  });
+  try {
+    const outcome = await wait.outcome;
+    return outcome === "cancelled" && expired ? "expired" : outcome;
+  } catch (error) {
+    if (error === silent) return "silent";
+    throw error;
+  } finally {
+    stop();
+    clearTimeout(grace);
+    limit.signal?.removeEventListener("abort", abort);
+  }
+}
+
+/** A limit that begins now. */
+export function callLimit(options: { readonly signal?: AbortSignal | undefined }, ms: number): CallLimit {
+  return { deadline: performance.now() + ms, ms, signal: options.signal };
+}
+
+/** The options of a call that ends when the limit does. */
+export function remaining(limit: CallLimit): StoreCallOptions {
+  const timeout = Math.max(limit.deadline - performance.now(), 1);
+  return limit.signal ? { timeout, signal: limit.signal } : { timeout };
+}

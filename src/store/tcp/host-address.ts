@@ -1,0 +1,33 @@
+import { DistNetworkError } from "../../errors/index.ts";
+
+/** `host:port`, with brackets around an IPv6 address. */
+export function hostPort(host: string, port: number): string {
+  return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
+}
+
+/** All IP addresses of a host, IPv4 first; an address is its own. Rejects as `node:dns` does. */
+export async function addressesOf(host: string): Promise<string[]> {
+  // Only an IPv6 address has colons. Bun's node:net has isIP, but costs 5 ms of start-up, and node:dns some more.
+  if (host.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(host)) return [host];
+  const { lookup } = await import("node:dns/promises");
+  const found = await lookup(host, { all: true });
+  return [...new Set(found.sort((a, b) => a.family - b.family).map((entry) => entry.address))];
+}
+
+/**
+ * The address to listen on for a host name: exactly that interface, and loopback for a loopback name.
+ * @throws DistNetworkError when the name is unknown.
+ */
+export async function listenAddress(host: string): Promise<string> {
+  let cause: unknown;
+  try {
+    const [first] = await addressesOf(host);
+    if (first !== undefined) return first;
+  } catch (error) {
+    cause = error;
+  }
+  throw new DistNetworkError(
+    `the store server cannot listen on ${host}: the name has no address here. Give an address of this machine, or "0.0.0.0" for all.`,
+    { code: "UNKNOWN_HOST", host, cause },
+  );
+}

@@ -1,0 +1,2 @@
+export { TCPStoreServer, type TCPStoreServerOptions } from "./server.ts";
+export { TCPStore, type TCPStoreCloseOptions, type TCPStoreOptions } from "./tcp-store.ts";

@@ -1,0 +1,190 @@
+import { DistStoreError } from "../../errors/index.ts";
+import { int64Range, type KeyValueTable, safeIntegerRange } from "../key-value-table.ts";
+import type { Barriers } from "./barriers.ts";
+import { InputBuffer } from "./input-buffer.ts";
+import { type ByteSink, OutputBuffer } from "./output-buffer.ts";
+import { addFailure, checkReply, dialectMark, QueryType, waitReply } from "./protocol.ts";
+import { RequestParser } from "./request-parser.ts";
+
+/** Replies that may wait for a slow reader before no more of its requests are read. */
+const maxBacklog = 1024 * 1024;
+
+const empty = new Uint8Array(0);
+
+/** The part of a socket that a connection uses. */
+export interface ServerSocket extends ByteSink {
+  /** Stops and restarts reading. */
+  pause(): void;
+  resume(): void;
+}
+
+/** One client of the server: reads its requests, carries them out, and keeps what it waits for. */
+export class ServerConnection {
+  readonly openedAt = performance.now();
+  readonly #socket: ServerSocket;
+  readonly #table: KeyValueTable;
+  readonly #barriers: Barriers;
+  readonly #input = new InputBuffer();
+  readonly #parser = new RequestParser(this.#input);
+  readonly #output = new OutputBuffer();
+  /** Cancellations of what this client waits for. */
+  readonly #waits = new Set<() => void>();
+  /** Whether the client is of this package. */
+  #ownDialect = false;
+  #reading = false;
+  #stalled = false;
+
+  constructor(socket: ServerSocket, table: KeyValueTable, barriers: Barriers) {
+    this.#socket = socket;
+    this.#table = table;
+    this.#barriers = barriers;
+  }
+
+  /** Whether it has sent VALIDATE with the right number. */
+  get validated(): boolean {
+    return this.#parser.validated;
+  }
+
+  /**
+   * Carries out the requests that are complete.
+   * @throws DistStoreError when the client broke the protocol or a counter: it is to be hung up on.
+   */
+  receive(chunk: Uint8Array): void {
+    this.#input.push(chunk);
+    if (!this.#stalled) this.#read();
+  }
+
+  /**
+   * The socket takes bytes again.
+   * @throws DistStoreError as {@link receive}.
+   */
+  drain(): void {
+    if (!this.#output.flush(this.#socket) || !this.#stalled) return;
+    this.#stalled = false;
+    this.#socket.resume();
+    this.#read();
+  }
+
+  /** The client has gone: it waits for nothing any more. */
+  release(): void {
+    for (const cancel of this.#waits) cancel();
+    this.#waits.clear();
+  }
+
+  #read(): void {
+    this.#reading = true;
+    try {
+      while (this.#parser.next()) {
+        this.#execute();
+        if (this.#output.length > maxBacklog && !this.#output.flush(this.#socket)) {
+          this.#stalled = true;
+          this.#socket.pause();
+          return;
+        }
+      }
+    } finally {
+      this.#reading = false;
+      this.#output.flush(this.#socket);
+    }
+  }
+
+  #execute(): void {
+    const { key, keys, value } = this.#parser;
+    const table = this.#table;
+    const output = this.#output;
+    switch (this.#parser.type) {
+      case QueryType.VALIDATE:
+      case QueryType.MULTI_SET: // read as SETs
+        break;
+      case QueryType.SET:
+        table.set(key, value);
+        break;
+      case QueryType.COMPARE_SET:
+        output.keep(table.compareSet(key, this.#parser.expected, value));
+        break;
+      case QueryType.GET:
+        output.keep(table.get(key) ?? empty);
+        break;
+      case QueryType.ADD:
+        output.i64(this.#add(key, this.#parser.amount));
+        break;
+      case QueryType.CHECK:
+        output.u8(table.hasAll(keys) ? checkReply.READY : checkReply.NOT_READY);
+        break;
+      case QueryType.WAIT:
+        this.#await((release) => table.waiters.add(keys, release));
+        break;
+      case QueryType.GETNUMKEYS:
+        output.i64(BigInt(table.size));
+        break;
+      case QueryType.DELETE_KEY:
+        output.i64(table.delete(key) ? 1n : 0n);
+        break;
+      case QueryType.APPEND:
+        table.append(key, value);
+        break;
+      case QueryType.MULTI_GET:
+        for (const each of keys) output.keep(table.get(each) ?? empty);
+        break;
+      case QueryType.CANCEL_WAIT:
+        this.release();
+        output.u8(waitReply.WAIT_CANCELED);
+        break;
+      case QueryType.PING:
+        output.u32(this.#greet(this.#parser.nonce));
+        break;
+      case QueryType.QUEUE_PUSH:
+        table.queuePush(key, value);
+        break;
+      case QueryType.QUEUE_POP: {
+        output.i64(BigInt(table.queueLength(key)));
+        const element = table.queuePop(key);
+        if (element !== undefined) output.keep(element);
+        break;
+      }
+      case QueryType.QUEUE_LEN:
+        output.i64(BigInt(table.queueLength(key)));
+        break;
+      case QueryType.LIST_KEYS: {
+        const all = table.keys();
+        output.i64(BigInt(all.length));
+        for (const each of all) output.latin1(each);
+        break;
+      }
+      case QueryType.BARRIER: {
+        const worldSize = this.#parser.amount;
+        this.#await((release) => this.#barriers.arrive(key, worldSize, release));
+        break;
+      }
+    }
+  }
+
+  #add(key: string, amount: bigint): bigint {
+    if (!this.#ownDialect) return this.#table.add(key, amount, int64Range);
+    try {
+      return this.#table.add(key, amount, safeIntegerRange);
+    } catch (error) {
+      if (error instanceof DistStoreError && error.code === "NOT_A_COUNTER") return addFailure.notACounter;
+      if (error instanceof DistStoreError && error.code === "COUNTER_OVERFLOW") return addFailure.overflow;
+      throw error;
+    }
+  }
+
+  #greet(nonce: number): number {
+    if ((nonce & dialectMark.mask) >>> 0 !== dialectMark.ask) return nonce;
+    this.#ownDialect = true;
+    return (dialectMark.answer | (nonce & ~dialectMark.mask)) >>> 0;
+  }
+
+  #await(start: (release: () => void) => () => void): void {
+    let released = false;
+    let cancel: (() => void) | undefined;
+    cancel = start(() => {
+      released = true;
+      if (cancel) this.#waits.delete(cancel);
+      this.#output.u8(waitReply.STOP_WAITING);
+      if (!this.#reading) this.#output.flush(this.#socket);
+    });
+    if (!released) this.#waits.add(cancel);
+  }
+}

@@ -1,0 +1,110 @@
+import { DistNetworkError, DistStoreError, InvalidArgumentError } from "../../errors/index.ts";
+import { hostPort } from "./host-address.ts";
+import type { HostedServerOptions, ServerCommand, ServerEvent } from "./server-message.ts";
+
+/** A Worker starts in milliseconds; this is for a machine on its knees. */
+const startLimitMs = 30_000;
+const closeLimitMs = 1_000;
+
+/**
+ * A TCPStore server in a Worker, so that it answers while the main thread is blocked in native code. It does not hold
+ * the process.
+ */
+export class ServerHost {
+  /** Where it listens. */
+  readonly address: string;
+  readonly port: number;
+  readonly #worker: Worker;
+  readonly #drains = new Map<number, (empty: boolean) => void>();
+  #lastId = 0;
+  #closing: PromiseWithResolvers<void> | undefined;
+
+  /**
+   * Starts a server.
+   * @throws DistNetworkError `PORT_IN_USE`, `UNKNOWN_HOST`, `LISTEN_FAILED`; InvalidArgumentError.
+   */
+  static async start(options: HostedServerOptions): Promise<ServerHost> {
+    const worker = new Worker(new URL("./server-worker.ts", import.meta.url), { ref: false });
+    const started = Promise.withResolvers<{ address: string; port: number }>();
+    const late = setTimeout(
+      () => started.reject(startFailed(options, `its Worker did not start within ${startLimitMs} ms`)),
+      startLimitMs,
+    );
+    worker.onmessage = (event: MessageEvent<ServerEvent>) => {
+      if (event.data.kind === "listening") started.resolve(event.data);
+      if (event.data.kind === "failed") started.reject(revive(event.data));
+    };
+    worker.onerror = (event) => started.reject(startFailed(options, event.message));
+    send(worker, { kind: "listen", options });
+    try {
+      const { address, port } = await started.promise;
+      return new ServerHost(worker, address, port);
+    } catch (error) {
+      worker.terminate();
+      throw error;
+    } finally {
+      clearTimeout(late);
+    }
+  }
+
+  private constructor(worker: Worker, address: string, port: number) {
+    this.address = address;
+    this.port = port;
+    this.#worker = worker;
+    worker.onmessage = (event: MessageEvent<ServerEvent>) => this.#hear(event.data);
+    worker.onerror = () => this.#closing?.resolve();
+  }
+
+  /** Resolves when no client is connected, to true, or after `timeoutMs`, to false. */
+  async drained(timeoutMs: number): Promise<boolean> {
+    const id = ++this.#lastId;
+    const answer = Promise.withResolvers<boolean>();
+    this.#drains.set(id, answer.resolve);
+    const late = setTimeout(() => answer.resolve(false), Math.min(timeoutMs + closeLimitMs, 0x7fff_ffff));
+    send(this.#worker, { kind: "drain", id, timeoutMs });
+    try {
+      return await answer.promise;
+    } finally {
+      clearTimeout(late);
+      this.#drains.delete(id);
+    }
+  }
+
+  /** Hangs up on all clients and ends the Worker. */
+  async close(): Promise<void> {
+    if (this.#closing) return this.#closing.promise;
+    const closing = Promise.withResolvers<void>();
+    this.#closing = closing;
+    const late = setTimeout(closing.resolve, closeLimitMs);
+    send(this.#worker, { kind: "close" });
+    await closing.promise;
+    clearTimeout(late);
+    this.#worker.terminate();
+  }
+
+  #hear(event: ServerEvent): void {
+    if (event.kind === "drained") this.#drains.get(event.id)?.(event.empty);
+    if (event.kind === "closed") this.#closing?.resolve();
+  }
+}
+
+function send(worker: Worker, command: ServerCommand): void {
+  worker.postMessage(command);
+}
+
+function revive(failure: Extract<ServerEvent, { kind: "failed" }>): Error {
+  const { name, message, code, details } = failure;
+  const init = { ...details, code };
+  if (name === "InvalidArgumentError") return new InvalidArgumentError(message, init);
+  if (name === "DistNetworkError") return new DistNetworkError(message, init);
+  return new DistStoreError(message, init);
+}
+
+function startFailed(options: HostedServerOptions, why: string): DistNetworkError {
+  const { host, port } = options;
+  return new DistNetworkError(`the store server at ${hostPort(host, port)} could not be started: ${why}`, {
+    code: "LISTEN_FAILED",
+    host,
+    port,
+  });
+}

@@ -1,0 +1,212 @@
+import { DistNetworkError, InvalidArgumentError, type Timeout, timeoutMs } from "../../errors/index.ts";
+import { checkPort } from "../arguments.ts";
+import { startDeadline } from "../deadline.ts";
+import { KeyValueTable } from "../key-value-table.ts";
+import { Barriers } from "./barriers.ts";
+import { hostPort, listenAddress } from "./host-address.ts";
+import { ServerConnection, type ServerSocket } from "./server-connection.ts";
+
+export interface TCPStoreServerOptions {
+  /** Address or name of the interface to listen on; all interfaces only with `0.0.0.0` or `::`. */
+  readonly host: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** A listening socket to adopt instead of binding one; `port` must be its port or 0. */
+  readonly listenFd?: number;
+  /** Connections served at a time; default 16384. */
+  readonly maxConnections?: number;
+  /** How long a connection may stay silent before its first message; default 30 s. */
+  readonly handshakeTimeout?: Timeout;
+  /** Told of every connection that is dropped because it does not speak the protocol. */
+  readonly onDrop?: (reason: string, peer: string) => void;
+}
+
+type Socket = Bun.Socket<ServerConnection | undefined>;
+
+/**
+ * The server of a {@link TCPStore}: speaks PyTorch's protocol, so PyTorch's clients can use it, too.
+ *
+ * Connections that say something else, or nothing in time, are dropped and disturb nobody. It runs on the event loop of
+ * its thread: put it on one that does not block.
+ */
+export class TCPStoreServer implements AsyncDisposable {
+  /** As asked for. */
+  readonly host: string;
+  /** Where it listens. */
+  readonly address: string;
+  readonly port: number;
+  readonly #maxConnections: number;
+  readonly #handshakeMs: number;
+  readonly #onDrop: TCPStoreServerOptions["onDrop"];
+  readonly #table = new KeyValueTable();
+  readonly #barriers = new Barriers(this.#table);
+  readonly #listener: Bun.SocketListener<ServerConnection | undefined>;
+  /** Connections that have not shown yet that they speak the protocol, oldest first. */
+  readonly #strangers = new Set<Socket>();
+  readonly #clients = new Set<Socket>();
+  readonly #drained = new Set<() => void>();
+  #sweep: ReturnType<typeof setTimeout> | undefined;
+  #dropped = 0;
+
+  /**
+   * Starts a server.
+   * @throws DistNetworkError `PORT_IN_USE`, `UNKNOWN_HOST`, `LISTEN_FAILED`; InvalidArgumentError.
+   */
+  static async listen(options: TCPStoreServerOptions): Promise<TCPStoreServer> {
+    checkPort(options.port);
+    const address = await listenAddress(options.host);
+    if (options.listenFd === undefined) return new TCPStoreServer(options, address, undefined);
+    const { boundPort } = await import("./bound-port.ts");
+    const port = boundPort(options.listenFd);
+    if (options.port !== 0 && options.port !== port) {
+      throw new InvalidArgumentError(
+        `listen fd ${options.listenFd} is bound to port ${port}, expected to be bound to port ${options.port}`,
+        { argument: "listenFd", port },
+      );
+    }
+    return new TCPStoreServer(options, address, port);
+  }
+
+  private constructor(options: TCPStoreServerOptions, address: string, adoptedPort: number | undefined) {
+    this.host = options.host;
+    this.address = address;
+    this.#maxConnections = options.maxConnections ?? 16_384;
+    this.#handshakeMs = timeoutMs(options.handshakeTimeout, 30_000);
+    this.#onDrop = options.onDrop;
+    const where =
+      adoptedPort === undefined ? { hostname: address, port: options.port } : { fd: options.listenFd ?? -1 };
+    try {
+      const listener = Bun.listen<ServerConnection | undefined>({
+        // An inherited descriptor is taken as well, though the types do not say so.
+        ...(where as { hostname: string; port: number }),
+        data: undefined,
+        socket: {
+          open: (socket) => this.#open(socket),
+          data: (socket, chunk) => this.#attempt(socket, () => this.#receive(socket, chunk)),
+          drain: (socket) => this.#attempt(socket, () => socket.data?.drain()),
+          close: (socket) => this.#forget(socket),
+          error: (socket) => socket.terminate(),
+        },
+      });
+      this.#listener = listener;
+      this.port = adoptedPort ?? listener.port;
+    } catch (error) {
+      throw listenFailed(options, error);
+    }
+  }
+
+  /** Clients that are connected now. */
+  get clients(): number {
+    return this.#clients.size;
+  }
+
+  /** Connections dropped so far because they did not speak the protocol. */
+  get dropped(): number {
+    return this.#dropped;
+  }
+
+  /** Resolves when no client is connected, to true, or to false when that takes too long. */
+  drained(timeout: Timeout): Promise<boolean> {
+    if (this.#clients.size === 0) return Promise.resolve(true);
+    const { promise, resolve } = Promise.withResolvers<boolean>();
+    const done = (empty: boolean) => {
+      stop();
+      this.#drained.delete(left);
+      resolve(empty);
+    };
+    const left = () => done(true);
+    const stop = startDeadline(timeoutMs(timeout, 0), () => done(false));
+    this.#drained.add(left);
+    return promise;
+  }
+
+  /** Stops listening and hangs up on everybody. */
+  async close(): Promise<void> {
+    clearTimeout(this.#sweep);
+    this.#listener.stop(true);
+    for (const socket of [...this.#strangers, ...this.#clients]) socket.terminate();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  #open(socket: Socket): void {
+    if (this.#strangers.size + this.#clients.size >= this.#maxConnections) {
+      const [oldest] = this.#strangers;
+      this.#drop(oldest ?? socket, "too many connections");
+      if (oldest === undefined) return;
+    }
+    // Bun has pause() and resume() on its sockets; its types lack them.
+    const pausable = socket as Socket & ServerSocket;
+    socket.data = new ServerConnection(pausable, this.#table, this.#barriers);
+    socket.setNoDelay(true);
+    socket.setKeepAlive(true, 30_000);
+    this.#strangers.add(socket);
+    this.#sweep ??= this.#sweepIn(this.#handshakeMs);
+  }
+
+  #receive(socket: Socket, chunk: Uint8Array): void {
+    const connection = socket.data;
+    if (connection === undefined) return;
+    connection.receive(chunk);
+    if (connection.validated && this.#strangers.delete(socket)) this.#clients.add(socket);
+  }
+
+  #attempt(socket: Socket, body: () => void): void {
+    try {
+      body();
+    } catch (error) {
+      this.#drop(socket, error instanceof Error ? error.message : String(error));
+    }
+  }
+
+  #drop(socket: Socket, reason: string): void {
+    this.#dropped++;
+    this.#onDrop?.(reason, hostPort(socket.remoteAddress ?? "?", socket.remotePort ?? 0));
+    this.#forget(socket);
+    socket.terminate();
+  }
+
+  #forget(socket: Socket): void {
+    socket.data?.release();
+    socket.data = undefined;
+    this.#strangers.delete(socket);
+    if (this.#clients.delete(socket) && this.#clients.size === 0) for (const left of this.#drained) left();
+  }
+
+  #sweepIn(delayMs: number): ReturnType<typeof setTimeout> {
+    const timer = setTimeout(() => this.#dropSilent(), Math.min(delayMs, 0x7fff_ffff));
+    timer.unref();
+    return timer;
+  }
+
+  #dropSilent(): void {
+    this.#sweep = undefined;
+    for (const socket of this.#strangers) {
+      const leftMs = (socket.data?.openedAt ?? 0) + this.#handshakeMs - performance.now();
+      if (leftMs > 1) {
+        this.#sweep = this.#sweepIn(leftMs);
+        return;
+      }
+      this.#drop(socket, `no handshake within ${this.#handshakeMs} ms`);
+    }
+  }
+}
+
+function listenFailed(options: TCPStoreServerOptions, cause: unknown): DistNetworkError {
+  const { host, port } = options;
+  const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
+  const where = `the store server cannot listen on ${hostPort(host, port)}`;
+  if (code === "EADDRINUSE") {
+    return new DistNetworkError(
+      `${where}: the port is in use. Stop the process that holds it (an earlier run?), or choose another port (MASTER_PORT).`,
+      { code: "PORT_IN_USE", host, port, cause },
+    );
+  }
+  const hint =
+    code === "EADDRNOTAVAIL"
+      ? "this machine has no such address. Rank 0 must run on the host that MASTER_ADDR names"
+      : String(code ?? cause);
+  return new DistNetworkError(`${where}: ${hint}.`, { code: "LISTEN_FAILED", host, port, cause });
+}

@@ -1,0 +1,52 @@
+import { type CallLimit, Connection, type Endpoint } from "./connection.ts";
+
+/** Waits beyond this number poll instead. */
+const maxConnections = 16;
+/** Unused connections that are kept for the next wait. */
+const maxIdle = 2;
+
+/** Further connections of one store, each for one wait at a time, so that a wait holds up nothing else. */
+export class WaitConnections {
+  readonly #endpoint: Endpoint;
+  readonly #idle: Connection[] = [];
+  readonly #all = new Set<Connection>();
+  #opening = 0;
+  #closed = false;
+
+  constructor(endpoint: Endpoint) {
+    this.#endpoint = endpoint;
+  }
+
+  /** A connection for one wait, to be released after it; undefined when there are too many. */
+  async acquire(limit: CallLimit): Promise<Connection | undefined> {
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
+      if (idle.failure === undefined) return idle;
+      this.#all.delete(idle);
+    }
+    if (this.#all.size + this.#opening >= maxConnections) return undefined;
+    this.#opening++;
+    try {
+      const connection = await Connection.open(this.#endpoint, limit);
+      if (this.#closed) connection.close();
+      this.#all.add(connection);
+      return connection;
+    } finally {
+      this.#opening--;
+    }
+  }
+
+  release(connection: Connection): void {
+    if (connection.failure === undefined && !this.#closed && this.#idle.length < maxIdle) {
+      this.#idle.push(connection);
+      return;
+    }
+    this.#all.delete(connection);
+    connection.close();
+  }
+
+  close(): void {
+    this.#closed = true;
+    for (const connection of this.#all) connection.close();
+    this.#all.clear();
+  }
+}

@@ -7,8 +7,9 @@
  * Rules
  * - A c10d_group is one communicator on one device. All calls on a group but c10d_abort come from one thread at a time.
  * - Nothing throws, aborts or prints. Negative results are a c10d_status; text comes from c10d_error / c10d_last_error.
- * - Ops run in the order of their submission. Buffers stay borrowed until the op's C10D_EVENT_COMPLETE event or c10d_wait
- *   result without C10D_EVENT_PINNED, else until C10D_EVENT_RELEASED.
+ * - Collectives start in the order of their submission; point-to-point ops start at submit, not behind them.
+ * - Buffers stay borrowed until the op's C10D_EVENT_COMPLETE event or c10d_wait result without C10D_EVENT_PINNED, else
+ *   until C10D_EVENT_RELEASED.
  * - The native side never talks to a store: it raises C10D_EVENT_STORE_SET and _GET, the host answers.
  *
  * This file is the one source of the numbers: scripts/generate-abi.ts makes src/native/abi.generated.ts from it.
@@ -103,8 +104,15 @@ typedef enum c10d_event_kind {
   C10D_EVENT_RELEASED = 3,  /* an op that completed with C10D_EVENT_PINNED no longer touches its buffers */
   C10D_EVENT_STORE_SET = 4, /* please store a value: c10d_exchange_read, then c10d_exchange_reply */
   C10D_EVENT_STORE_GET = 5, /* please fetch a value, waiting for it */
-  C10D_EVENT_LOG = 6        /* a remark for the log: c10d_exchange_read gives it as the key */
+  C10D_EVENT_LOG = 6,       /* a remark for the log: c10d_exchange_read gives it as the key */
+  C10D_EVENT_LOST = 7       /* the group has failed because of a peer, whether or not an op was under way */
 } c10d_event_kind;
+
+/* Bits of c10d_op.flags. */
+enum {
+  C10D_FLAG_MONITORED = 1,     /* barrier: rank 0 finds out which ranks are missing */
+  C10D_FLAG_WAIT_ALL_RANKS = 2 /* monitored barrier: names all of them rather than the first */
+};
 
 /* Bits of c10d_event.flags. */
 enum { C10D_EVENT_PINNED = 1 };
@@ -131,7 +139,7 @@ typedef struct c10d_op {
   uint32_t reduce_op;     /* c10d_reduce_op */
   int32_t peer;           /* root, source or destination: rank in the group; -1 any or none */
   uint32_t tag;           /* send and recv */
-  uint32_t flags;         /* 0 */
+  uint32_t flags;         /* C10D_FLAG_... */
   int32_t device;         /* ordinal; 0 for the CPU */
   uint64_t stream;        /* device stream, 0 for none */
   double timeout_ms;      /* the op's limit from now on; infinity for none */
@@ -228,7 +236,7 @@ C10D_EXPORT void c10d_group_stats(c10d_group* group, c10d_stats* stats);
 /*
  * Ends the group. Ops in flight are aborted. Waits up to `timeout_ms` for native threads; returns the number of ops
  * whose buffers native code may still touch (then memory of the group is kept for the life of the process), else 0 and
- * `group` is freed.
+ * `group` is freed. After a positive result it may be called again.
  */
 C10D_EXPORT int32_t c10d_close(c10d_group* group, double timeout_ms);
 

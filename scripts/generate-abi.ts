@@ -15,13 +15,14 @@ const structs = {
   c10d_config: "ConfigLayout",
   c10d_stats: "StatsLayout",
 };
-const prefixes = ["C10D_OP_", "C10D_ERR_", "C10D_EVENT_", "C10D_"];
+const flags = { c10d_op: "OpFlag", c10d_event: "EventFlag" };
+const prefixes = ["C10D_OP_", "C10D_ERR_", "C10D_EVENT_", "C10D_FLAG_", "C10D_"];
 const fieldBytes: Readonly<Record<string, number>> = { uint32_t: 4, int32_t: 4, uint64_t: 8, double: 8 };
 
 const lines = ["// Generated from native/c10d.h by scripts/generate-abi.ts. Do not edit.", ""];
 lines.push(`export const ABI_VERSION = ${match(/#define C10D_ABI_VERSION (\d+)/)};`, "");
 for (const [name, title] of Object.entries({ ...enums, ...moreEnums })) lines.push(...enumLines(name, title), "");
-lines.push(...flagLines(), "");
+for (const [name, title] of Object.entries(flags)) lines.push(...flagLines(name, title), "");
 for (const [name, title] of Object.entries(structs)) lines.push(...layoutLines(name, title), "");
 const text = lines.join("\n");
 
@@ -40,8 +41,9 @@ function enumLines(name: string, title: string): string[] {
   return [`export const ${title} = {`, ...members(body), "} as const;"];
 }
 
-function flagLines(): string[] {
-  return ["export const EventFlag = {", ...members(match(/\nenum \{([\s\S]*?)\};/)), "} as const;"];
+function flagLines(name: string, title: string): string[] {
+  const body = match(new RegExp(`Bits of ${name}\\.flags[^\n]*\nenum \\{([\\s\\S]*?)\\};`));
+  return [`export const ${title} = {`, ...members(body), "} as const;"];
 }
 
 function members(body: string): string[] {

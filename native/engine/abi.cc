@@ -2,18 +2,46 @@
 #include <algorithm>
 #include <cstring>
 #include <memory>
+#include <mutex>
 #include <string>
+#include <utility>
 
 #include "c10d.h"
 #include "engine/group.h"
 
 struct c10d_group {
   c10d::Group group;
+  bool kept = false;
+  c10d_group* next_kept = nullptr;
+
+  c10d_group(std::unique_ptr<c10d::Transport> transport, c10d::Clock::time_point connect_deadline)
+      : group(std::move(transport), connect_deadline) {}
 };
 
 namespace {
 
 thread_local std::string last_error;
+
+/// Groups that were closed while their threads were still inside the library: their memory has to stay.
+class KeptGroups {
+ public:
+  void add(c10d_group* group) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (std::exchange(group->kept, true)) return;
+    group->next_kept = std::exchange(first_, group);
+  }
+  void remove(c10d_group* group) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!std::exchange(group->kept, false)) return;
+    c10d_group** at = &first_;
+    while (*at != group) at = &(*at)->next_kept;
+    *at = group->next_kept;
+  }
+
+ private:
+  std::mutex mutex_;
+  c10d_group* first_ = nullptr;
+} kept_groups;
 
 /// Runs `body`; an exception becomes `last_error` and a status.
 template <class Body>
@@ -58,7 +86,7 @@ c10d_group* c10d_create(const c10d_config* config) {
     const auto deadline = c10d::deadline_after(config->timeout_ms);
     const c10d::Config parsed{config->rank, config->world_size, config->device, deadline,
                               c10d::Options(reinterpret_cast<const char*>(config->options), config->options_bytes)};
-    made = new c10d_group{{c10d::make_transport(parsed), deadline}};
+    made = std::make_unique<c10d_group>(c10d::make_transport(parsed), deadline).release();
     return C10D_OK;
   });
   return made;
@@ -130,11 +158,12 @@ void c10d_group_stats(c10d_group* group, c10d_stats* stats) {
 int32_t c10d_close(c10d_group* group, double timeout_ms) {
   return static_cast<int32_t>(guarded([&]() -> int64_t {
     int32_t still_running = 0;
-    if (group->group.close(timeout_ms, still_running)) {
-      delete group;
-      return 0;
+    if (!group->group.close(timeout_ms, still_running)) {
+      kept_groups.add(group);
+      return std::max(still_running, 1);
     }
-    // Threads of the group are still inside the library, so its memory has to stay.
-    return std::max(still_running, 1);
+    kept_groups.remove(group);
+    const std::unique_ptr<c10d_group> last(group);
+    return 0;
   }));
 }

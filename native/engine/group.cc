@@ -49,6 +49,8 @@ Group::Group(std::unique_ptr<Transport> transport, Clock::time_point connect_dea
 
 Group::~Group() {
   for (auto& thread : threads_) thread.join();
+  // Before the rest, since its threads may call lost().
+  transport_.reset();
   if (interrupt_fd_ >= 0) ::close(interrupt_fd_);
 }
 
@@ -67,7 +69,9 @@ uint32_t Group::drain(c10d_event* events, uint32_t max) {
         op->reported = true;
       }
       // A failed op stays until its text was taken, a pinned one until native code lets go of it.
-      if (op != nullptr && op->phase == Op::Phase::done && op->error.empty()) table_.remove(event.id);
+      if (op != nullptr && op->phase == Op::Phase::done && (op->status == C10D_OK || op->text_taken)) {
+        table_.remove(event.id);
+      }
     }
     events[count++] = event;
   }
@@ -129,27 +133,26 @@ int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event* result) {
       op->awaited = false;
       return C10D_ERR_WAIT_TIMEOUT;
     }
-    if (driver_busy_ && op->may_be_driven() && level_ != ThreadLevel::funneled) {
-      driver_wanted_ = true;
-      interrupt_driver();
-    }
+    driver_wanted_ = op->may_be_driven() && level_ != ThreadLevel::funneled;
+    if (driver_wanted_ && driver_busy_) interrupt_driver();
     guard.wait_until(done_, deadline);
     driver_wanted_ = false;
   }
   call_worker();
-  if (result != nullptr) *result = event_of(*op, C10D_EVENT_COMPLETE);
+  const auto event = event_of(*op, C10D_EVENT_COMPLETE);
+  if (result != nullptr) *result = event;
   op->reported = true;
-  const int32_t status = op->status;
-  if (status == C10D_OK) table_.remove(id);
-  return status;
+  if (event.status == C10D_OK) table_.remove(id);
+  return event.status;
 }
 
 std::string Group::take_error(uint64_t id) {
   Guard guard(*this);
   Op* op = table_.find(id);
-  if (op == nullptr || !op->reported) return "";
-  std::string text = std::exchange(op->error, {});
-  if (op->phase == Op::Phase::done) table_.remove(id);
+  if (op == nullptr || !op->reported || std::exchange(op->text_taken, true)) return "";
+  if (op->pinned) return cause_->text();
+  std::string text = std::move(op->error);
+  table_.remove(id);
   return text;
 }
 
@@ -205,15 +208,23 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   under_way_--;
   if (!op.point_to_point()) active_--;
-  if (failure != nullptr && !op.pinned) {
-    // The first failure of the group is why the others fail too; what they say themselves only repeats the abort.
-    const Failure& reason = cause_ && !failure->harmless() ? *cause_ : *failure;
-    op.status = reason.status();
-    op.peer = reason.peer();
-    op.error = reason.text();
-  }
+  // The first failure of the group is why the others fail too; what they say themselves only repeats the abort.
+  if (failure != nullptr) set_failure(op, cause_ && !failure->harmless() ? *cause_ : *failure);
   conclude(op);
   if (failure != nullptr && !failure->harmless()) fail(guard, *failure);
+}
+
+/// The same for an op that progress() has ended.
+void Group::finish_polled(Guard& guard, Op& op) {
+  if (op.status == C10D_OK) return finish(guard, op, nullptr);
+  const Failure failure(op.status, op.error, op.peer);
+  finish(guard, op, &failure);
+}
+
+void Group::set_failure(Op& op, const Failure& failure) {
+  op.status = failure.status();
+  op.peer = failure.peer();
+  op.error = failure.text();
 }
 
 /// Tells the host about the end of an op.
@@ -222,6 +233,7 @@ void Group::conclude(Op& op) {
   if (op.pinned) {
     op.pinned = false;
     stats_.pinned--;
+    set_failure(op, *cause_);
     events_.push(event_of(op, C10D_EVENT_RELEASED));
     return;
   }
@@ -240,9 +252,7 @@ void Group::fail(Guard& guard, const Failure& cause) {
   cause_ = cause;
   for (auto* lane : {&direct_, &queue_}) {
     for (Op* op : std::exchange(*lane, {})) {
-      op->status = cause.status();
-      op->peer = cause.peer();
-      op->error = cause.text();
+      set_failure(*op, cause);
       conclude(*op);
     }
   }
@@ -255,12 +265,12 @@ void Group::fail(Guard& guard, const Failure& cause) {
   guard.lock();
 }
 
-c10d_event Group::event_of(const Op& op, c10d_event_kind kind) {
+c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {
   c10d_event event{};
   event.kind = kind;
   event.id = op.id;
-  event.status = op.status;
-  event.peer = op.peer;
+  event.status = op.pinned ? cause_->status() : op.status;
+  event.peer = op.pinned ? cause_->peer() : op.peer;
   event.flags = op.pinned ? C10D_EVENT_PINNED : 0;
   return event;
 }
@@ -279,7 +289,14 @@ void Group::announce_ready() {
 void Group::monitor() {
   Guard guard(*this);
   while (!stopping_) {
-    if (Clock::now() < watched_until_) {
+    if (loss_ && state_ == C10D_OPEN) {
+      c10d_event event{};
+      event.kind = C10D_EVENT_LOST;
+      event.status = loss_->status();
+      event.peer = loss_->peer();
+      events_.push(event);
+      fail(guard, Failure(*loss_));
+    } else if (Clock::now() < watched_until_) {
       guard.wait_until(watch_, watched_until_);
     } else if (state_ == C10D_CONNECTING) {
       fail(guard, Failure(C10D_ERR_OP_TIMEOUT, "connecting timed out"));
@@ -290,6 +307,13 @@ void Group::monitor() {
       report_stuck();
     }
   }
+}
+
+void Group::lost(const Failure& cause) {
+  Guard guard(*this);
+  if (loss_) return;
+  loss_ = cause;
+  watch_.notify_one();
 }
 
 /// Fails the group if an op has run out of time; else finds out when to look again.
@@ -303,8 +327,18 @@ void Group::expire(Guard& guard) {
     watched_until_ = std::min(watched_until_, op.deadline);
   });
   if (late == nullptr) return;
-  const auto limit = static_cast<int64_t>(late->request.timeout_ms);
-  fail(guard, Failure(C10D_ERR_OP_TIMEOUT, "timed out after " + std::to_string(limit) + " ms"));
+  const uint64_t id = late->id;
+  std::string text = "timed out after " + std::to_string(static_cast<int64_t>(late->request.timeout_ms)) + " ms";
+  guard.unlock();
+  const int peer = transport_->awaited_peer();
+  guard.lock();
+  late = table_.find(id);
+  if (late == nullptr || late->phase == Op::Phase::done) {
+    watched_until_ = Clock::now();
+    return;
+  }
+  if (peer >= 0) text += " of waiting for rank " + std::to_string(peer);
+  fail(guard, Failure(C10D_ERR_OP_TIMEOUT, text, peer));
 }
 
 /// Tells the host about what does not return from the library although it was aborted; buffers stay borrowed.
@@ -313,15 +347,13 @@ void Group::report_stuck() {
   announce_ready();
   table_.each([this](Op& op) {
     if (op.ended()) return;
-    op.status = cause_->status();
-    op.peer = cause_->peer();
-    op.error = cause_->text();
     op.pinned = true;
     stats_.pinned++;
     stats_.failed++;
     if (!op.awaited) events_.push(event_of(op, C10D_EVENT_COMPLETE));
   });
   done_.notify_all();
+  interrupt_driver();
 }
 
 }  // namespace c10d

@@ -60,6 +60,7 @@ class Group final : private Exchange {
   uint64_t request(const std::string& key) override;
   std::vector<char> await(uint64_t request, Clock::time_point deadline) override;
   void log(const std::string& text) override;
+  void lost(const Failure& cause) override;
 
   struct ExchangeRecord {
     c10d_event_kind kind;
@@ -86,7 +87,7 @@ class Group final : private Exchange {
   size_t progress(Guard& guard, bool yield);
   void drive_as_worker(Guard& guard);
   bool drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadline);
-  void sleep_as_driver(Guard& guard, std::chrono::microseconds pause);
+  void sleep_as_driver(Guard& guard, std::chrono::microseconds pause, Clock::time_point deadline);
   void release_driver();
   void interrupt_driver();
   /// Whether only the thread in the driver's seat may call the library; else the seat is for progress() alone.
@@ -98,11 +99,13 @@ class Group final : private Exchange {
   void report_stuck();
   void announce_ready();
   void finish(Guard& guard, Op& op, const Failure* failure);
+  void finish_polled(Guard& guard, Op& op);
   void conclude(Op& op);
+  static void set_failure(Op& op, const Failure& failure);
   void fail(Guard& guard, const Failure& cause);
-  static c10d_event event_of(const Op& op, c10d_event_kind kind);
+  c10d_event event_of(const Op& op, c10d_event_kind kind) const;
 
-  const std::unique_ptr<Transport> transport_;
+  std::unique_ptr<Transport> transport_;
   const ThreadLevel level_;
   const Clock::time_point connect_deadline_;
 
@@ -126,6 +129,7 @@ class Group final : private Exchange {
 
   c10d_state state_ = C10D_CONNECTING;
   std::optional<Failure> cause_;
+  std::optional<Failure> loss_;      // for the monitor to fail the group with
   Clock::time_point watched_until_;  // the monitor sleeps until then
   uint64_t kicked_through_ = 0;
   unsigned max_concurrency_ = 1;
@@ -133,7 +137,7 @@ class Group final : private Exchange {
   unsigned under_way_ = 0;  // all ops started and not ended
   bool starting_ = false;
   bool driver_busy_ = false;
-  bool driver_wanted_ = false;  // by the thread in wait()
+  bool driver_wanted_ = false;  // the thread in wait() sleeps, but drives as soon as there is something to drive
   bool worker_drives_ = false;  // the driver is a worker
   bool driver_polls_ = false;   // it sleeps on descriptors, not on pause_
   bool ready_announced_ = false;

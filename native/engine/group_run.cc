@@ -18,13 +18,14 @@ namespace c10d {
 namespace {
 
 using std::chrono::microseconds;
+using std::chrono::milliseconds;
 
 constexpr int kYieldsBeforePause = 100;
 constexpr microseconds kShortestPause{20};
 constexpr microseconds kLongestPause{400};
 /// After a failure nothing is to be gained from haste.
 constexpr microseconds kFailedPause{10'000};
-constexpr int kPollMs = 50;
+constexpr milliseconds kPollInterval{50};
 
 }  // namespace
 
@@ -71,6 +72,7 @@ void Group::connect() {
   interrupt_fd_ = interrupt_fd;
   if (failure) fail(guard, *failure);
   if (state_ == C10D_CONNECTING) state_ = C10D_OPEN;
+  if (loss_) watch_.notify_one();
   announce_ready();
 }
 
@@ -176,10 +178,15 @@ bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
     finish(guard, op, failure ? &*failure : nullptr);
     return true;
   }
+  if (op.phase == Op::Phase::overtaken) {
+    finish_polled(guard, op);
+    return true;
+  }
   if (started == Transport::Start::pending) {
     op.phase = Op::Phase::pending;
     pending_.push_back(&op);
     if (!seated && driver_busy_) interrupt_driver();
+    if (!driver_busy_ && driver_wanted_) done_.notify_all();
   } else {
     op.phase = Op::Phase::ready;
     blocking_.push_back(&op);
@@ -212,16 +219,13 @@ size_t Group::progress(Guard& guard, bool yield) {
   guard.lock();
   size_t count = 0;
   for (Op* op : ended_) {
-    const auto found = std::find(pending_.begin(), pending_.end(), op);
-    if (found == pending_.end()) continue;
-    pending_.erase(found);
     count++;
-    if (op->status == C10D_OK) {
-      finish(guard, *op, nullptr);
-    } else {
-      const Failure failure(op->status, op->error, op->peer);
-      finish(guard, *op, &failure);
+    if (op->phase == Op::Phase::starting) {
+      op->phase = Op::Phase::overtaken;
+      continue;
     }
+    pending_.erase(std::find(pending_.begin(), pending_.end(), op));
+    finish_polled(guard, *op);
   }
   // Nothing says that the library lets go of its ops after that: they end by its abort, or not at all.
   if (broken) fail(guard, *broken);
@@ -245,7 +249,7 @@ void Group::drive_as_worker(Guard& guard) {
     } else if (idle_rounds < kYieldsBeforePause && interrupt_fd_ < 0) {
       idle_rounds++;
     } else {
-      sleep_as_driver(guard, pause);
+      sleep_as_driver(guard, pause, Clock::time_point::max());
       pause = std::min(pause * 2, state_ == C10D_OPEN ? kLongestPause : kFailedPause);
     }
   }
@@ -254,16 +258,18 @@ void Group::drive_as_worker(Guard& guard) {
 }
 
 /// Sleeps until the library has something to do, for `pause` if it cannot tell, or until interrupted.
-void Group::sleep_as_driver(Guard& guard, microseconds pause) {
+void Group::sleep_as_driver(Guard& guard, microseconds pause, Clock::time_point deadline) {
   if (pending_.empty() || driver_wanted_ || startable(kicked_through_) != nullptr) return;
+  const auto now = Clock::now();
   if (interrupt_fd_ < 0 || state_ != C10D_OPEN) {
-    guard.wait_until(pause_, Clock::now() + pause);
+    guard.wait_until(pause_, std::min<Clock::time_point>(now + pause, deadline));
     return;
   }
   driver_polls_ = true;
   guard.unlock();
+  const auto left = std::chrono::ceil<milliseconds>(std::min<Clock::duration>(deadline - now, kPollInterval));
   pollfd sources[2] = {{transport_->event_fd(), POLLIN, 0}, {interrupt_fd_, POLLIN, 0}};
-  ::poll(sources, 2, kPollMs);
+  ::poll(sources, 2, static_cast<int>(std::max<long>(0, left.count())));
   guard.lock();
   driver_polls_ = false;
   uint64_t count = 0;
@@ -276,6 +282,7 @@ void Group::sleep_as_driver(Guard& guard, microseconds pause) {
 bool Group::drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadline) {
   driver_busy_ = true;
   bool goes_on = true;
+  int idle_rounds = 0;
   while (goes_on && op.may_be_driven() && !pending_.empty()) {
     if (Op* next = startable(std::max(kicked_through_, op.id))) {
       begin(guard, *next, false, true);
@@ -283,9 +290,12 @@ bool Group::drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadli
     } else if (exclusive() && op.phase == Op::Phase::queued && !blocking_.empty()) {
       goes_on = false;
     } else {
-      const auto ended = progress(guard, true);
+      const bool spins = interrupt_fd_ < 0 || idle_rounds < kYieldsBeforePause;
+      const auto ended = progress(guard, spins);
       stats_.driven_by_wait += ended;
+      idle_rounds = ended > 0 ? 0 : std::min(idle_rounds + 1, kYieldsBeforePause);
       goes_on = ended > 0 || deadline == Clock::time_point::max() || Clock::now() < deadline;
+      if (goes_on && !spins && ended == 0 && op.may_be_driven()) sleep_as_driver(guard, kLongestPause, deadline);
     }
   }
   release_driver();

@@ -52,7 +52,7 @@ void Op::assign(const c10d_op& source, const void* input0, void* output0) {
   deadline = deadline_after(source.timeout_ms);
   ticket = 0;
   phase = Phase::queued;
-  awaited = pinned = reported = false;
+  awaited = pinned = reported = text_taken = false;
   status = C10D_OK;
   peer = -1;
   error.clear();

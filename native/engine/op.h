@@ -36,15 +36,19 @@ struct Op {
     running,
     /// progress() will end it.
     pending,
+    /// progress() has ended it before start() has returned.
+    overtaken,
     done,
   };
   Phase phase = Phase::queued;
   /// A thread in wait() will take the result, so no event is needed.
   bool awaited = false;
-  /// The host was told of the end while native code may still touch the buffers.
+  /// The host was told of the end while native code may still touch the buffers. Its result is the group's cause of
+  /// failure, since the library may still write to the fields below.
   bool pinned = false;
   /// The host has its result; only the text of the error is left to take.
   bool reported = false;
+  bool text_taken = false;
 
   int32_t status = C10D_OK;
   int32_t peer = -1;
@@ -56,7 +60,9 @@ struct Op {
   /// Whether there is a result for the host.
   bool ended() const { return phase == Phase::done || pinned; }
   /// Whether progress() brings its end nearer: its own, or that of an op it queues behind.
-  bool may_be_driven() const { return !pinned && (phase == Phase::pending || phase == Phase::queued); }
+  bool may_be_driven() const {
+    return !pinned && (phase == Phase::pending || phase == Phase::starting || phase == Phase::queued);
+  }
   /// Starts at submit and counts neither for the concurrency limit nor for fences.
   bool point_to_point() const {
     return request.opcode == C10D_OP_SEND || request.opcode == C10D_OP_RECV ||

@@ -10,7 +10,7 @@
 
 namespace c10d {
 
-/// The store of the group, served by the host. For connect() only.
+/// What the group does for its transport: it serves the host's store, for connect() only, and hears of losses.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -22,6 +22,9 @@ class Exchange {
   virtual std::vector<char> await(uint64_t request, Clock::time_point deadline) = 0;
   /// A remark for the log.
   virtual void log(const std::string& text) = 0;
+  /// Fails the group because of something that no call tells, such as the loss of a peer while nothing is under way. From
+  /// any thread, also before connect() has returned; does not block and does not call abort() on this thread.
+  virtual void lost(const Failure& cause) { (void)cause; }
 };
 
 /// Options of c10d_config.
@@ -54,7 +57,7 @@ enum class ThreadLevel {
 };
 
 /// connect(), start(), run_blocking(), progress() and close() are called without a lock, as thread_level() says; the rest,
-/// but abort(), under the group's mutex, so it must be quick.
+/// but abort() and awaited_peer(), under the group's mutex, so it must be quick.
 class Transport {
  public:
   virtual ~Transport() = default;
@@ -77,7 +80,8 @@ class Transport {
   /// wait for collectives.
   virtual Start start(Op&) { return Start::blocking; }
 
-  /// Carries out an op on this thread; when it returns or throws, the buffers are the host's again. Throws Failure or anything else derived from std::exception.
+  /// Carries out an op on this thread; when it returns or throws, the buffers are the host's again. Throws Failure or
+  /// anything else derived from std::exception.
   virtual void run_blocking(Op&) {}
 
   /// Drives the pending ops and appends those that have ended to `ended`, with op.status, op.peer and op.error set.
@@ -92,6 +96,9 @@ class Transport {
 
   /// Collectives that may be under way at the same time; asked once, when connected.
   virtual unsigned max_concurrency() const { return 1; }
+
+  /// A rank that the ops under way wait for, to be named when one of them runs out of time; -1 if unknown.
+  virtual int awaited_peer() { return -1; }
 
   virtual ThreadLevel thread_level() const { return ThreadLevel::multiple; }
 

@@ -82,6 +82,12 @@ export const EventKind = {
   STORE_SET: 4,
   STORE_GET: 5,
   LOG: 6,
+  LOST: 7,
+} as const;
+
+export const OpFlag = {
+  MONITORED: 1,
+  WAIT_ALL_RANKS: 2,
 } as const;
 
 export const EventFlag = {

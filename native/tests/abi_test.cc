@@ -1,0 +1,153 @@
+// The C functions' own checks.
+#include <doctest/doctest.h>
+
+#include <cmath>
+#include <cstring>
+
+#include "host.h"
+
+using namespace c10d::test;
+
+TEST_CASE("version") {
+  CHECK(c10d_abi_version() == C10D_ABI_VERSION);
+  CHECK(std::string(c10d_library_version()) == "fake 1.0");
+}
+
+TEST_CASE("a bad configuration is refused with a reason") {
+  c10d_config config{};
+  config.size = sizeof config;
+  config.world_size = 1;
+  config.timeout_ms = kForever;
+  const auto refused = [&](const char* reason) {
+    CHECK(c10d_create(&config) == nullptr);
+    CHECK(std::string(c10d_last_error()) == reason);
+  };
+  SUBCASE("size") {
+    config.size = 8;
+    refused("c10d_config has another size: ABI mismatch");
+  }
+  SUBCASE("world size") {
+    config.world_size = 0;
+    refused("rank must be in 0..world_size-1");
+  }
+  SUBCASE("rank") {
+    config.rank = 1;
+    refused("rank must be in 0..world_size-1");
+  }
+  SUBCASE("options") {
+    const char options[] = "model=polling\0nonsense";
+    config.options = reinterpret_cast<uint64_t>(options);
+    config.options_bytes = sizeof options;
+    refused("option without a value: nonsense");
+  }
+  CHECK(c10d_create(nullptr) == nullptr);
+}
+
+TEST_CASE("options") {
+  const char text[] = "a=1\0b=x=y\0c=\0a=2";
+  const c10d::Options options(text, sizeof text - 1);
+  CHECK(options.get("a") == "1");
+  CHECK(options.get("b") == "x=y");
+  CHECK(options.get("c", "fallback").empty());
+  CHECK(options.get("d", "fallback") == "fallback");
+  CHECK(c10d::Options(nullptr, 0).get("a").empty());
+}
+
+TEST_CASE("a malformed op is refused with a reason and takes no number") {
+  Host host({"model=blocking"});
+  auto op = op_record({});
+  const auto refused = [&](const char* reason) {
+    CHECK(c10d_submit(host.group(), &op, 1) == C10D_ERR_INVALID);
+    CHECK(std::string(c10d_last_error()) == reason);
+    CHECK(host.stats().submitted == 0);
+  };
+  c10d_buffer buffer{0, 16};
+  SUBCASE("size") {
+    op.size = 96;
+    refused("c10d_op has another size: ABI mismatch");
+  }
+  SUBCASE("time-outs") {
+    for (const double timeout : {0.0, -1.0, static_cast<double>(NAN)}) {
+      op.timeout_ms = timeout;
+      refused("timeout_ms must be positive");
+    }
+  }
+  SUBCASE("detached buffer") {
+    op.outputs = reinterpret_cast<uint64_t>(&buffer);
+    op.output_count = 1;
+    refused("buffer address is NULL: the buffer is detached");
+  }
+  SUBCASE("no table") {
+    op.inputs = 0;
+    op.input_count = 2;
+    refused("buffer table is NULL");
+  }
+  SUBCASE("a table that cannot be") {
+    op.inputs = reinterpret_cast<uint64_t>(&buffer);
+    op.input_count = 0xffffffff;
+    refused("buffer table too long");
+  }
+  SUBCASE("no splits") {
+    op.output_split_count = 1;
+    refused("split table is NULL");
+  }
+  CHECK(c10d_submit(host.group(), nullptr, 1) == C10D_ERR_INVALID);
+  CHECK(c10d_submit(host.group(), &op, 0) == C10D_ERR_INVALID);
+}
+
+TEST_CASE("an empty buffer needs no address") {
+  Host host({"model=blocking"});
+  auto op = op_record({});
+  const c10d_buffer buffer{0, 0};
+  op.outputs = reinterpret_cast<uint64_t>(&buffer);
+  op.output_count = 1;
+  CHECK(c10d_submit(host.group(), &op, 1) == 1);
+  CHECK(host.wait(1) == C10D_OK);
+}
+
+TEST_CASE("tables are copied at submit, and addresses given beside the record win") {
+  Host host({"model=blocking"});
+  uint64_t first = 0;
+  uint64_t second = 0;
+  auto op = op_record({});
+  c10d_buffer buffer{reinterpret_cast<uint64_t>(&first), sizeof first};
+  op.outputs = reinterpret_cast<uint64_t>(&buffer);
+  op.output_count = 1;
+  CHECK(c10d_submit(host.group(), &op, 1) == 1);
+  CHECK(c10d_submit_one(host.group(), &op, nullptr, &second) == 2);
+  std::memset(&buffer, 0, sizeof buffer);
+  std::memset(&op, 0, sizeof op);
+  CHECK(host.wait(2) == C10D_OK);
+  CHECK(first == result_of(0));
+  CHECK(second == result_of(1));
+}
+
+TEST_CASE("texts are cut to the buffer") {
+  Host host({"model=blocking"});
+  const auto id = host.submit(script(Outcome::network));
+  CHECK(host.wait(id) == C10D_ERR_NETWORK);
+  char text[8] = "-------";
+  CHECK(c10d_group_error(host.group(), text, 4) == 4);
+  CHECK(std::string(text) == "conn---");
+  CHECK(c10d_error(host.group(), static_cast<uint64_t>(id), text, 2) == 2);
+  CHECK(c10d_group_error(host.group(), nullptr, 0) == 0);
+  CHECK(c10d_error(host.group(), 77, text, 8) == 0);
+}
+
+TEST_CASE("counters") {
+  Host host({"model=blocking"});
+  host.submit({});
+  host.submit({});
+  host.submit(script(Outcome::unsupported));
+  CHECK(host.wait(1) == C10D_OK);
+  host.kick();
+  CHECK(host.completion(2).status == C10D_OK);
+  CHECK(host.completion(3).status == C10D_ERR_UNSUPPORTED);
+  const auto stats = host.stats();
+  CHECK(stats.submitted == 3);
+  CHECK(stats.completed == 2);
+  CHECK(stats.failed == 1);
+  CHECK(stats.driven_by_wait == 1);
+  CHECK(stats.pinned == 0);
+  CHECK(stats.wakes >= 2);
+}

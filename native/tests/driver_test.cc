@@ -1,0 +1,212 @@
+// Thread levels and the driver's seat.
+#include <dirent.h>
+#include <doctest/doctest.h>
+#include <signal.h>
+
+#include <algorithm>
+#include <ctime>
+#include <fstream>
+#include <thread>
+
+#include "host.h"
+
+using namespace c10d::test;
+
+namespace {
+
+constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
+
+/// Submits, kicks and waits in all ways at once, so that driver and waiter compete.
+void compete(Host& host, int rounds) {
+  int64_t last = 0;
+  for (int i = 0; i < rounds; i++) {
+    for (int k = 0; k < 3; k++) last = host.submit(script(Outcome::success, static_cast<uint32_t>(i * 37 % 200)));
+    if (i % 3 != 0) host.kick();
+    if (i % 2 == 0) CHECK(host.wait(last - 1) == C10D_OK);
+    host.kick();
+    if (i % 4 == 1) host.wait(last, 0.05);
+    host.drain();
+  }
+  const auto end = host.submit({0, kForever, C10D_OP_BARRIER});
+  CHECK(host.wait(end) == C10D_OK);
+}
+
+double cpu_seconds() {
+  timespec now{};
+  ::clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + static_cast<double>(now.tv_nsec) / 1e9;
+}
+
+}  // namespace
+
+TEST_CASE("serialized: never two threads in the library at once") {
+  for (const char* model : kModels) {
+    CAPTURE(std::string(model));
+    Host host({model, "level=serialized", "concurrency=4"});
+    compete(host, 60);
+    const auto record = host.journal().read();
+    CHECK(record.most_calls == 1);
+    CHECK(record.ended.size() == 181);
+    CHECK(record.call_threads.count(pthread_self()) == 1);
+    CHECK(record.call_threads.size() <= 2);
+  }
+}
+
+TEST_CASE("funneled: one thread makes every call, from connecting to closing") {
+  for (const char* model : kModels) {
+    CAPTURE(std::string(model));
+    Host host({model, "level=funneled", "concurrency=4"});
+    compete(host, 60);
+    CHECK(host.close(5'000) == 0);
+    const auto record = host.journal().read();
+    CHECK(record.ended.size() == 181);
+    CHECK(record.closes == 1);
+    CHECK(record.connect_threads.size() == 1);
+    CHECK(record.call_threads == record.connect_threads);
+    CHECK(record.call_threads.count(pthread_self()) == 0);
+  }
+}
+
+TEST_CASE("multiple: starts are in order and one at a time, all else at will") {
+  for (const char* model : kModels) {
+    CAPTURE(std::string(model));
+    Host host({model, "concurrency=4"});
+    compete(host, 60);
+    const auto record = host.journal().read();
+    CHECK(record.most_starts == 1);
+    CHECK(record.most_under_way <= 4);
+    CHECK(std::is_sorted(record.started.begin(), record.started.end()));
+    CHECK(record.ended.size() == 181);
+  }
+}
+
+TEST_CASE("wait takes the driver's seat from the worker, and the worker takes over after it") {
+  for (const char* model : {"model=polling", "model=eventfd"}) {
+    for (const char* level : {"level=multiple", "level=serialized"}) {
+      CAPTURE(std::string(model));
+      CAPTURE(std::string(level));
+      Host host({model, level, "concurrency=4"});
+      for (int i = 0; i < 3; i++) host.submit(script(Outcome::gated));
+      host.kick();
+      REQUIRE(host.journal().await_started(3));
+      std::thread opener([&, waiter = pthread_self()] {
+        host.journal().await([waiter](const auto& record) { return record.call_threads.count(waiter) > 0; });
+        host.journal().open_gate(3);
+      });
+      CHECK(host.wait(3) == C10D_OK);
+      opener.join();
+      CHECK(host.journal().read().run_threads == std::set<pthread_t>{pthread_self()});
+      CHECK(host.wait(2, 5) == C10D_ERR_WAIT_TIMEOUT);
+      host.journal().open_gate(1);
+      CHECK(host.completion(1).status == C10D_OK);
+      CHECK(host.journal().read().run_threads.size() == 2);
+      host.journal().open_gate(2);
+      CHECK(host.completion(2).status == C10D_OK);
+    }
+  }
+}
+
+TEST_CASE("an op that only wait has started goes on after a wait time-out, with nobody kicking") {
+  for (const char* model : {"model=polling", "model=eventfd"}) {
+    CAPTURE(std::string(model));
+    Host host({model, "level=serialized"});
+    host.submit(script(Outcome::success, 30'000));
+    CHECK(host.wait(1, 2) == C10D_ERR_WAIT_TIMEOUT);
+    CHECK(host.completion(1).status == C10D_OK);
+  }
+}
+
+TEST_CASE("a new op wakes a driver that sleeps") {
+  for (const char* level : {"level=multiple", "level=serialized", "level=funneled"}) {
+    CAPTURE(std::string(level));
+    Host host({"model=eventfd", level, "concurrency=4"});
+    host.submit(script(Outcome::success, 60'000'000));
+    host.kick();
+    REQUIRE(host.journal().await_started(1));
+    const Stopwatch watch;
+    for (int64_t id = 2; id <= 11; id++) {
+      host.submit({});
+      host.kick();
+      CHECK(host.completion(id).status == C10D_OK);
+    }
+    // Left alone it looks up every 50 ms.
+    CHECK(watch.ms() < 300);
+  }
+}
+
+TEST_CASE("a mixed library: a blocking op keeps no pending one back, nor the other way round") {
+  Host host({"model=mixed"});
+  host.submit({script(Outcome::gated), kForever, C10D_OP_RECV});
+  host.submit(script(Outcome::gated));
+  host.submit({script(Outcome::success, 2'000), kForever, C10D_OP_SEND});
+  host.kick();
+  CHECK(host.completion(3).status == C10D_OK);
+  host.journal().open_gate(2);
+  CHECK(host.completion(2).status == C10D_OK);
+  CHECK(host.wait(host.submit({})) == C10D_OK);
+  host.journal().open_gate(1);
+  CHECK(host.wait(1) == C10D_OK);
+}
+
+TEST_CASE("an op that is pending for long takes little processor time") {
+  for (const char* model : kModels) {
+    for (const bool by_wait : {false, true}) {
+      // What has no descriptor can only be polled, which a thread that waits does without a pause.
+      if (by_wait && model == std::string("model=polling")) continue;
+      CAPTURE(std::string(model));
+      CAPTURE(by_wait);
+      Host host({model});
+      host.submit(script(Outcome::success, 300'000));
+      const double before = cpu_seconds();
+      if (by_wait) {
+        CHECK(host.wait(1) == C10D_OK);
+      } else {
+        host.kick();
+        CHECK(host.completion(1).status == C10D_OK);
+      }
+      CHECK(cpu_seconds() - before < 0.3 * (kSanitized ? 0.5 : 0.1));
+    }
+  }
+}
+
+TEST_CASE("the engine's threads take no signals but their own faults") {
+  const auto pid_before = [] {
+    std::set<std::string> tasks;
+    DIR* directory = ::opendir("/proc/self/task");
+    REQUIRE(directory != nullptr);
+    while (const dirent* entry = ::readdir(directory)) tasks.insert(entry->d_name);
+    ::closedir(directory);
+    return tasks;
+  };
+  const auto before = pid_before();
+  sigset_t own_before;
+  pthread_sigmask(SIG_SETMASK, nullptr, &own_before);
+  Host host({"model=blocking", "concurrency=3"});
+  for (int i = 0; i < 3; i++) host.submit(script(Outcome::gated));
+  host.kick();
+  REQUIRE(host.journal().await_started(3));
+  unsigned found = 0;
+  for (const auto& task : pid_before()) {
+    if (before.count(task) > 0) continue;
+    std::ifstream status("/proc/self/task/" + task + "/status");
+    std::string name;
+    for (std::string line; std::getline(status, line);) {
+      if (line.rfind("Name:", 0) == 0) name = line.substr(6);
+      if (line.rfind("SigBlk:", 0) != 0) continue;
+      const auto blocked = std::stoull(line.substr(8), nullptr, 16);
+      CAPTURE(name);
+      found++;
+      for (const int taken : {SIGINT, SIGTERM, SIGCHLD, SIGUSR1, SIGHUP, SIGALRM, SIGPIPE, SIGWINCH}) {
+        CHECK((blocked >> (taken - 1) & 1) == 1);
+      }
+      for (const int fault : {SIGSEGV, SIGBUS, SIGFPE, SIGILL}) CHECK((blocked >> (fault - 1) & 1) == 0);
+    }
+    CHECK(name.rfind("c10d-", 0) == 0);
+  }
+  CHECK(found == 4);  // the monitor and three workers
+  sigset_t own_after;
+  pthread_sigmask(SIG_SETMASK, nullptr, &own_after);
+  for (const int signal : {SIGINT, SIGTERM, SIGCHLD}) {
+    CHECK(sigismember(&own_before, signal) == sigismember(&own_after, signal));
+  }
+}

@@ -1,0 +1,164 @@
+// A communicator with one rank and no library behind it, whose behaviour the test prescribes: that of the transport by
+// options, that of an op by its tag. It keeps a journal of how the engine used it.
+//
+// Options
+//   model=blocking   start() leaves each op to run_blocking() (default)
+//   model=instant    start() ends each op
+//   model=polling    progress() ends each op
+//   model=eventfd    the same, with a descriptor
+//   model=mixed      collectives as blocking, point-to-point ops as polling
+//   level=multiple|serialized|funneled
+//   concurrency=N
+//   awaited=N        the rank that ops wait for
+//   connect=at-once|hang|stubborn|failure|exception|number|exchange: see connect()
+#pragma once
+
+#include <pthread.h>
+
+#include <condition_variable>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "engine/transport.h"
+
+namespace c10d::test {
+
+/// How an op goes.
+enum class Outcome : uint32_t {
+  /// Ends well, after its duration.
+  success,
+  /// Ends well once the journal's gate for it is open, or fails at the abort.
+  gated,
+  /// Never ends but at the abort.
+  hang,
+  /// Ends well once its gate is open, whatever else happens.
+  stubborn,
+  /// Fails: a peer is gone.
+  network,
+  /// Is refused.
+  unsupported,
+  /// Ends by an exception that is not a Failure.
+  exception,
+  /// Ends by an exception that is not even a std::exception.
+  number,
+  /// progress() throws when it is due.
+  broken_progress,
+};
+
+enum class At : uint32_t { end = 0, start = 1, check = 2 };
+
+/// The tag of an op that goes this way: where its failure strikes, and how long it takes before.
+constexpr uint32_t script(Outcome outcome, uint32_t duration_us = 0, At at = At::end) {
+  return static_cast<uint32_t>(outcome) << 28 | static_cast<uint32_t>(at) << 26 | duration_us;
+}
+
+/// What an op that ends well writes to its output.
+constexpr uint64_t result_of(uint64_t ticket) { return 1000 + ticket; }
+
+/// How the engine used a transport; outlives it.
+class Journal {
+ public:
+  /// That of the transport made last.
+  static std::shared_ptr<Journal> latest();
+
+  /// What the test wants to know; copied under the lock.
+  struct Record {
+    std::vector<uint64_t> started;
+    std::vector<uint64_t> ended;
+    std::set<pthread_t> connect_threads;
+    std::set<pthread_t> call_threads;  // start(), run_blocking(), progress(), close()
+    std::set<pthread_t> run_threads;   // run_blocking(), and progress() that ended an op
+    unsigned most_calls = 0;           // threads inside the library at the same time
+    unsigned most_starts = 0;
+    unsigned most_under_way = 0;  // ops started and not ended
+    unsigned aborts = 0;
+    unsigned closes = 0;
+    std::string abort_text;
+  };
+  Record read() const;
+  /// Waits until the record satisfies `condition`; false after 10 s.
+  bool await(const std::function<bool(const Record&)>& condition) const;
+  bool await_started(uint64_t id) const;
+  /// Waits for the abort, which follows the events that tell of the failure; false if there is none or a second one.
+  bool await_aborts() const;
+
+  /// Lets the gated or stubborn op end.
+  void open_gate(uint64_t id);
+  /// Lets everything gated or stubborn end, now and later, connecting included.
+  void open_all();
+  bool gate_open(uint64_t id) const;
+
+  /// Tells the engine about a loss, as a thread of the library would.
+  void lose(const Failure& cause) const;
+
+  void set_exchange(Exchange* exchange);
+  void note(const std::function<void(Record&)>& change);
+  void call(int delta, bool starts);
+  void under_way(int delta);
+
+ private:
+  mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
+  Record record_;
+  unsigned calls_ = 0;
+  unsigned starts_ = 0;
+  unsigned under_way_ = 0;
+  std::set<uint64_t> open_;
+  bool all_open_ = false;
+  mutable std::mutex exchange_mutex_;
+  Exchange* exchange_ = nullptr;
+};
+
+class FakeTransport final : public Transport {
+ public:
+  explicit FakeTransport(const Config& config);
+  ~FakeTransport() override;
+
+  void connect(Exchange& exchange) override;
+  void check(const Op& op) const override;
+  void number(Op& op) noexcept override { op.ticket = next_ticket_++; }
+  Start start(Op& op) override;
+  void run_blocking(Op& op) override;
+  void progress(std::vector<Op*>& ended) override;
+  int event_fd() override { return timer_fd_; }
+  unsigned max_concurrency() const override { return concurrency_; }
+  int awaited_peer() override { return std::stoi(config_.options.get("awaited", "-1")); }
+  ThreadLevel thread_level() const override { return level_; }
+  void abort(const Failure& cause) noexcept override;
+  void close() noexcept override;
+
+ private:
+  class Call;
+  struct Pending {
+    Op* op;
+    Clock::time_point due;
+  };
+
+  void use_store(Exchange& exchange);
+  /// Whether the op has ended by now; throws if that is by a failure.
+  bool over(const Op& op, Clock::time_point due) const;
+  void deliver(Op& op);
+  void arm_timer();
+
+  const Config config_;
+  const std::string model_;
+  const std::string connect_;
+  const unsigned concurrency_;
+  const ThreadLevel level_;
+  const std::shared_ptr<Journal> journal_;
+  uint64_t next_ticket_ = 0;
+
+  mutable std::mutex mutex_;
+  std::condition_variable changed_;
+  std::optional<Failure> aborted_;
+  std::vector<Pending> pending_;
+  int timer_fd_ = -1;
+};
+
+}  // namespace c10d::test

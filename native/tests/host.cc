@@ -1,0 +1,155 @@
+#include "host.h"
+
+#include <doctest/doctest.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+namespace c10d::test {
+
+c10d_group* create_group(const Settings& settings, double connect_ms, int world_size) {
+  std::string options;
+  for (const auto& setting : settings) options.append(setting).push_back('\0');
+  c10d_config config{};
+  config.size = sizeof config;
+  config.world_size = world_size;
+  config.timeout_ms = connect_ms;
+  config.options = reinterpret_cast<uint64_t>(options.data());
+  config.options_bytes = options.size();
+  return c10d_create(&config);
+}
+
+c10d_op op_record(const Request& request) {
+  c10d_op op{};
+  op.size = sizeof op;
+  op.opcode = request.opcode;
+  op.dtype = C10D_FLOAT32;
+  op.peer = request.opcode == C10D_OP_RECV ? 5 : -1;
+  op.tag = request.tag;
+  op.timeout_ms = request.timeout_ms;
+  return op;
+}
+
+Host::Host(const Settings& settings, double connect_ms, bool until_ready, int world_size)
+    : group_(create_group(settings, connect_ms, world_size)) {
+  REQUIRE(group_ != nullptr);
+  wake_fd_ = c10d_wake_fd(group_);
+  journal_ = Journal::latest();
+  if (!until_ready) return;
+  const auto ready = await(C10D_EVENT_READY);
+  REQUIRE(ready);
+  REQUIRE(ready->status == C10D_OK);
+}
+
+Host::~Host() {
+  if (group_ != nullptr) {
+    journal_->open_all();
+    CHECK(close(20'000) == 0);
+  }
+  ::close(wake_fd_);
+}
+
+int64_t Host::submit(const Request& request) {
+  const auto op = op_record(request);
+  auto batch = op;
+  slots_.push_back(0);
+  const c10d_buffer output{0, sizeof slots_.back()};
+  batch.outputs = reinterpret_cast<uint64_t>(&output);
+  batch.output_count = 1;
+  const int64_t id = c10d_submit_one(group_, &batch, nullptr, &slots_.back());
+  if (id < 0) slots_.pop_back();
+  return id;
+}
+
+int64_t Host::submit_batch(const std::vector<Request>& requests) {
+  std::vector<c10d_op> ops;
+  std::vector<c10d_buffer> outputs;
+  outputs.reserve(requests.size());
+  for (const auto& request : requests) {
+    slots_.push_back(0);
+    outputs.push_back({reinterpret_cast<uint64_t>(&slots_.back()), sizeof slots_.back()});
+    ops.push_back(op_record(request));
+    ops.back().outputs = reinterpret_cast<uint64_t>(&outputs.back());
+    ops.back().output_count = 1;
+  }
+  const int64_t id = c10d_submit(group_, ops.data(), static_cast<uint32_t>(ops.size()));
+  if (id < 0) slots_.resize(slots_.size() - requests.size());
+  return id;
+}
+
+std::string Host::error(int64_t id) const {
+  char text[256];
+  return {text, c10d_error(group_, static_cast<uint64_t>(id), text, sizeof text)};
+}
+
+std::string Host::group_error() const {
+  char text[256];
+  return {text, c10d_group_error(group_, text, sizeof text)};
+}
+
+c10d_stats Host::stats() const {
+  c10d_stats stats{};
+  c10d_group_stats(group_, &stats);
+  return stats;
+}
+
+std::vector<c10d_event> Host::drain() const {
+  std::vector<c10d_event> all;
+  c10d_event some[7];
+  for (;;) {
+    const auto count = c10d_drain(group_, some, 7);
+    all.insert(all.end(), some, some + count);
+    if (count < 7) return all;
+  }
+}
+
+bool Host::awoken(int ms) const {
+  pollfd source{wake_fd_, POLLIN, 0};
+  if (::poll(&source, 1, ms) <= 0) return false;
+  char bytes[64];
+  return ::read(wake_fd_, bytes, sizeof bytes) > 0;
+}
+
+bool Host::quiet(int ms) {
+  const Stopwatch watch;
+  for (double left = ms; left > 0; left = ms - watch.ms()) {
+    if (!awoken(static_cast<int>(left) + 1)) continue;
+    const auto events = drain();
+    kept_.insert(kept_.end(), events.begin(), events.end());
+    if (!events.empty()) return false;
+  }
+  return true;
+}
+
+std::optional<c10d_event> Host::await(c10d_event_kind kind, int64_t id, int ms) {
+  const Stopwatch watch;
+  for (;;) {
+    const auto found = std::find_if(kept_.begin(), kept_.end(), [&](const c10d_event& event) {
+      return event.kind == static_cast<uint32_t>(kind) && (id == 0 || event.id == static_cast<uint64_t>(id));
+    });
+    if (found != kept_.end()) {
+      const auto event = *found;
+      kept_.erase(found);
+      return event;
+    }
+    const double left = ms - watch.ms();
+    // The socket only: an event without its wake byte is a fault of the engine.
+    if (left <= 0 || !awoken(static_cast<int>(left) + 1)) return std::nullopt;
+    for (const auto& event : drain()) kept_.push_back(event);
+  }
+}
+
+c10d_event Host::completion(int64_t id) {
+  const auto event = await(C10D_EVENT_COMPLETE, id);
+  REQUIRE(event);
+  return *event;
+}
+
+int32_t Host::close(double timeout_ms) {
+  const auto left = c10d_close(group_, timeout_ms);
+  if (left == 0) group_ = nullptr;
+  return left;
+}
+
+}  // namespace c10d::test

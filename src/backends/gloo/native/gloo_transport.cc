@@ -1,20 +1,15 @@
-// Collectives of Debian's libgloo, one engine op each, with the tags that PyTorch's process group would use.
-#include <gloo/allreduce.h>
-#include <gloo/barrier.h>
-#include <gloo/broadcast.h>
+// A group of Debian's libgloo as a transport of the engine, with the tags that PyTorch's process group would use.
+#include <gloo/common/error.h>
 #include <gloo/config.h>
 
-#include <algorithm>
 #include <cstdlib>
-#include <cstring>
 #include <memory>
 #include <mutex>
-#include <optional>
 #include <string>
 
+#include "collectives.h"
 #include "engine/transport.h"
 #include "mesh.h"
-#include "reduction.h"
 
 #if __has_include(<gloo/common/store.h>)
 #error "this shim is for libgloo of 2022 (Debian 12); newer generations are not supported yet"
@@ -26,73 +21,72 @@ namespace gloo_shim {
 namespace {
 
 constexpr unsigned kDefaultThreads = 2;
+constexpr const char* kLoopback = "127.0.0.1";
 
 class GlooTransport final : public Transport {
  public:
   explicit GlooTransport(const Config& config)
       : config_(config),
-        listen_on_(config.options.get("host", "127.0.0.1"), 0),
-        threads_(read_threads(config.options)) {}
+        listen_on_(config.options.get("host", kLoopback), 0),
+        threads_(read_threads(config.options)),
+        messages_(config.rank, config.world_size) {}
 
   ~GlooTransport() override { close(); }
 
   void connect(Exchange& exchange) override {
-    tcp::attr attributes;
-    attributes.hostname = config_.options.get("host", "127.0.0.1");
-    auto device = std::dynamic_pointer_cast<tcp::Device>(tcp::CreateDevice(attributes));
-    if (!device) throw Failure(C10D_ERR_BACKEND, "libgloo made no TCP device");
+    const auto device = make_device(config_.options.get("host", kLoopback));
+    losses_.watch([&exchange](const Failure& cause) { exchange.lost(cause); });
     auto peers = connect_all(config_, listen_on_, exchange, cancellation_, "0");
-    auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(peers), losses_);
+    auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(peers), losses_,
+                                       messages_.doorbell());
     const std::lock_guard<std::mutex> lock(mutex_);
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
     mesh_ = std::move(mesh);
   }
 
   void check(const Op& op) const override {
-    const auto& request = op.request;
-    switch (request.opcode) {
-      case C10D_OP_BARRIER:
-        return;
-      case C10D_OP_ALLREDUCE:
-      case C10D_OP_ALLREDUCE_COALESCED:
-        if (find_reduction(request.dtype, request.reduce_op) == nullptr || request.reduce_op == C10D_PREMUL_SUM) {
-          throw Failure(C10D_ERR_UNSUPPORTED, "gloo has no such reduction for this dtype");
-        }
-        break;
-      case C10D_OP_BROADCAST:
-        if (request.peer < 0 || request.peer >= config_.world_size) throw Failure(C10D_ERR_INVALID, "no such root");
-        break;
-      default:
-        throw Failure(C10D_ERR_UNSUPPORTED, "gloo shim does not implement this op");
-    }
-    const size_t size = element_size(request.dtype);
-    if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
-    if (op.outputs.empty()) throw Failure(C10D_ERR_INVALID, "no output buffer");
-    for (const auto& buffer : op.outputs) {
-      if (buffer.bytes % size != 0) throw Failure(C10D_ERR_INVALID, "buffer is no whole number of elements");
+    if (op.point_to_point()) {
+      Messages::check(op, config_.rank, config_.world_size);
+    } else {
+      check_collective(op, config_.rank, config_.world_size);
     }
   }
 
-  void number(Op& op) noexcept override { op.ticket = next_tag_++; }
+  void number(Op& op) noexcept override {
+    if (op.point_to_point()) return;
+    op.ticket = next_tag_;
+    next_tag_ += tags_of(op);
+  }
+
+  Start start(Op& op) override {
+    if (!op.point_to_point()) return Start::blocking;
+    try {
+      return messages_.start(op, mesh_->transport()) ? Start::done : Start::pending;
+    } catch (const gloo::IoException& error) {
+      throw explain(error.what(), false);
+    }
+  }
+
+  void progress(std::vector<Op*>& ended) override {
+    messages_.progress(ended, [this](const char* what) { return explain(what, false); });
+  }
+
+  int event_fd() override { return messages_.doorbell().fd(); }
 
   void run_blocking(Op& op) override {
     try {
-      switch (op.request.opcode) {
-        case C10D_OP_ALLREDUCE:
-          return all_reduce(op, op.output(), op.outputs[0].bytes);
-        case C10D_OP_ALLREDUCE_COALESCED:
-          return all_reduce_coalesced(op);
-        case C10D_OP_BROADCAST:
-          return broadcast(op);
-        default:
-          return barrier(op);
-      }
+      run_collective(op, mesh_);
     } catch (const gloo::IoException& error) {
-      throw losses_.explain(error.what());
+      throw explain(error.what(), true);
     }
   }
 
   unsigned max_concurrency() const override { return threads_; }
+
+  int awaited_peer() override {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return mesh_ ? mesh_->awaited_rank() : -1;
+  }
 
   void abort(const Failure& cause) noexcept override {
     std::shared_ptr<Mesh> mesh;
@@ -102,6 +96,7 @@ class GlooTransport final : public Transport {
       mesh = mesh_;
     }
     try {
+      messages_.abort(cause);
       if (mesh) mesh->abort(cause.text());
     } catch (...) {  // Nothing left to wake.
     }
@@ -114,72 +109,26 @@ class GlooTransport final : public Transport {
   }
 
  private:
+  Failure explain(const char* what, bool collective) const {
+    mesh_->settle();
+    return losses_.explain(what, collective);
+  }
+
+  static std::shared_ptr<tcp::Device> make_device(const std::string& host) {
+    tcp::attr attributes;
+    attributes.hostname = host;
+    try {
+      auto device = std::dynamic_pointer_cast<tcp::Device>(tcp::CreateDevice(attributes));
+      if (device) return device;
+    } catch (const std::exception&) {  // Gloo only says that none of its attempts to bind went well.
+    }
+    throw Failure(C10D_ERR_INVALID, "cannot listen on " + host + ": is it an address of this machine?");
+  }
+
   static unsigned read_threads(const Options& options) {
     const int threads = std::atoi(options.get("threads", std::to_string(kDefaultThreads)).c_str());
     if (threads < 1 || threads > 64) throw Failure(C10D_ERR_INVALID, "option threads must be in 1..64");
     return static_cast<unsigned>(threads);
-  }
-
-  /// Gloo only looks at the size of its element type, and at the function it is given.
-  template <class Body>
-  static void with_element(uint32_t dtype, void* data, size_t bytes, Body body) {
-    switch (element_size(dtype)) {
-      case 1:
-        return body(static_cast<uint8_t*>(data), bytes);
-      case 2:
-        return body(static_cast<uint16_t*>(data), bytes / 2);
-      case 4:
-        return body(static_cast<uint32_t*>(data), bytes / 4);
-      case 8:
-        return body(static_cast<uint64_t*>(data), bytes / 8);
-      default:
-        return body(static_cast<Sixteen*>(data), bytes / sizeof(Sixteen));
-    }
-  }
-  struct Sixteen {
-    uint64_t half[2];
-  };
-
-  void all_reduce(const Op& op, void* data, size_t bytes) {
-    const auto& request = op.request;
-    gloo::AllreduceOptions options(mesh_);
-    with_element(request.dtype, data, bytes, [&](auto* elements, size_t n) { options.setOutput(elements, n); });
-    options.setReduceFunction(find_reduction(request.dtype, request.reduce_op));
-    options.setTag(static_cast<uint32_t>(op.ticket));
-    gloo::allreduce(options);
-    if (request.reduce_op == C10D_AVG) {
-      divide(data, bytes / element_size(request.dtype), request.dtype, config_.world_size);
-    }
-  }
-
-  /// One all-reduce over the concatenation, as PyTorch does it.
-  void all_reduce_coalesced(const Op& op) {
-    size_t bytes = 0;
-    for (const auto& buffer : op.outputs) bytes += buffer.bytes;
-    const std::unique_ptr<char[]> flat(new char[std::max<size_t>(bytes, 1)]);
-    char* at = flat.get();
-    for (size_t i = 0; i < op.outputs.size(); at += op.outputs[i++].bytes) {
-      if (op.outputs[i].bytes > 0) std::memcpy(at, op.output(i), op.outputs[i].bytes);
-    }
-    all_reduce(op, flat.get(), bytes);
-    at = flat.get();
-    for (size_t i = 0; i < op.outputs.size(); at += op.outputs[i++].bytes) {
-      if (op.outputs[i].bytes > 0) std::memcpy(op.output(i), at, op.outputs[i].bytes);
-    }
-  }
-
-  void broadcast(const Op& op) {
-    gloo::BroadcastOptions options(mesh_);
-    options.setOutput(static_cast<uint8_t*>(op.output()), op.outputs[0].bytes);
-    options.setRoot(op.request.peer);
-    options.setTag(static_cast<uint32_t>(op.ticket));
-    gloo::broadcast(options);
-  }
-
-  void barrier(const Op& op) {
-    gloo::BarrierOptions options(mesh_);
-    options.setTag(static_cast<uint32_t>(op.ticket));
-    gloo::barrier(options);
   }
 
   const Config config_;
@@ -187,6 +136,7 @@ class GlooTransport final : public Transport {
   const unsigned threads_;
   Cancellation cancellation_;
   LossRecord losses_;
+  Messages messages_;
   std::mutex mutex_;
   std::shared_ptr<Mesh> mesh_;
   uint32_t next_tag_ = 0;

@@ -2,8 +2,10 @@
 
 #include <gloo/common/error.h>
 #include <sched.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <exception>
 #include <utility>
 
@@ -21,6 +23,10 @@ std::string without_place(const std::string& what) {
   return !what.empty() && what[0] == '[' && end != std::string::npos ? what.substr(end + 2) : what;
 }
 
+constexpr const char* kReset = "Connection reset by peer";
+
+bool says(const std::string& what, const char* text) { return what.find(text) != std::string::npos; }
+
 std::string message_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -33,30 +39,39 @@ std::string message_of(const std::exception_ptr& error) {
 
 }  // namespace
 
+void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  on_reset_ = std::move(on_reset);
+}
+
 void LossRecord::add(int rank, const std::string& what) {
   const std::lock_guard<std::mutex> lock(mutex_);
   losses_.push_back({rank, what});
+  if (on_reset_ && says(what, kReset)) on_reset_(describe(losses_.back()));
 }
 
-Failure LossRecord::explain(const std::string& what) const {
+Failure LossRecord::explain(const std::string& what, bool collective) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  for (const auto& loss : losses_) {
-    if (loss.what != what) continue;
-    const std::string rank = "rank " + std::to_string(loss.rank);
-    const bool closed = what.find("Connection closed by peer") != std::string::npos ||
-                        what.find("Connection reset by peer") != std::string::npos ||
-                        what.find("Broken pipe") != std::string::npos;
-    if (closed) {
-      return Failure(C10D_ERR_NETWORK, rank + " closed its connection: its process has ended or its group has failed",
-                     loss.rank);
-    }
-    return Failure(C10D_ERR_NETWORK, "connection to " + rank + " broke: " + without_place(what), loss.rank);
-  }
-  return Failure(C10D_ERR_NETWORK, without_place(what));
+  const auto found =
+      std::find_if(losses_.begin(), losses_.end(), [&](const Loss& candidate) { return candidate.what == what; });
+  if (found == losses_.end()) return Failure(C10D_ERR_NETWORK, without_place(what));
+  // Ranks that fail close their connections, which makes others fail. All are connected to all, so the first connection
+  // to break is nearest to the cause.
+  return describe(collective ? losses_.front() : *found);
 }
 
-Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses)
-    : tcp::Pair(context, device, rank, timeout), losses_(losses) {
+Failure LossRecord::describe(const Loss& loss) {
+  const std::string rank = "rank " + std::to_string(loss.rank);
+  if (says(loss.what, "Connection closed by peer") || says(loss.what, kReset) || says(loss.what, "Broken pipe")) {
+    return Failure(C10D_ERR_NETWORK, rank + " closed its connection: its process has ended or its group has failed",
+                   loss.rank);
+  }
+  return Failure(C10D_ERR_NETWORK, "connection to " + rank + " broke: " + without_place(loss.what), loss.rank);
+}
+
+Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
+           Doorbell& doorbell)
+    : tcp::Pair(context, device, rank, timeout), losses_(losses), doorbell_(doorbell) {
   // The base has opened a listening socket for this pair alone, which nobody will connect to.
   const std::lock_guard<std::mutex> lock(m_);
   device_->unregisterDescriptor(fd_, this);
@@ -82,15 +97,17 @@ void Pair::handleEvents(int events) {
     ::sched_yield();
   }
   tcp::Pair::handleEvents(events);
+  doorbell_.ring();
 }
 
 bool Pair::read() {
   try {
     return tcp::Pair::read();
   } catch (const std::exception& error) {
+    // Sending what the peer is ready for has failed: known already.
+    if (ex_ != nullptr) return false;
     // A peer has sent more than was posted. Unhandled, this ends the process from the loop thread; as a broken
-    // connection it fails the op that waits. The buffer that was being read into is among those that wait again.
-    if (rx_.ubuf) localPendingRecv_[rx_.preamble.slot].emplace_front(rx_.ubuf, rx_.offset, rx_.nbytes);
+    // connection it fails the op that waits.
     const std::string text = "it sent another number of bytes than this rank expects (do shapes and dtypes agree?): ";
     signalException(std::make_exception_ptr(gloo::IoException(text + without_place(error.what()))));
     return false;
@@ -98,33 +115,71 @@ bool Pair::read() {
 }
 
 void Pair::changeState(state next) noexcept {
-  if (next == CLOSED && state_ == CONNECTED && ex_ != nullptr) {
+  if (next == CLOSED && state_ == CONNECTED && ex_ != nullptr && !std::exchange(broken_, true)) {
     try {
       losses_.add(rank_, message_of(ex_));
-    } catch (...) {  // Without memory for the record the op still fails, only less well explained.
+      // The base tells only the buffers that wait for their turn, and forgets those of half-done transfers: who waits
+      // for them would wait for ever. So they are put back in line, and all are told again.
+      if (rx_.ubuf) localPendingRecv_[rx_.preamble.slot].emplace_front(rx_.ubuf, rx_.offset, rx_.nbytes);
+      for (const auto& op : tx_) {
+        if (op.ubuf) localPendingSend_[op.preamble.slot].emplace_back(op.ubuf, op.offset, op.nbytes);
+      }
+      // A reset tells the peer that this is no orderly end.
+      const linger none{1, 0};
+      ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+      signalException(std::exchange(ex_, nullptr));
+      return;
+    } catch (...) {  // Out of memory: the engine's own limits have to end the op.
     }
   }
   tcp::Pair::changeState(next);
 }
 
+Pair::Debt Pair::debt() {
+  const std::lock_guard<std::mutex> lock(m_);
+  if (!localPendingRecv_.empty() || rx_.ubuf) return Debt::data;
+  return localPendingSend_.empty() && tx_.empty() ? Debt::none : Debt::room;
+}
+
 std::unique_ptr<gloo::transport::Pair>& TransportContext::createPair(int rank) {
-  pairs_[rank] = std::make_unique<Pair>(this, device_.get(), rank, kNever, losses_);
+  pairs_[rank] = std::make_unique<Pair>(this, device_.get(), rank, kNever, losses_, doorbell_);
   return pairs_[rank];
 }
 
-Mesh::Mesh(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers, LossRecord& losses)
+Mesh::Mesh(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers, LossRecord& losses,
+           Doorbell& doorbell)
     : gloo::Context(rank, size) {
   setTimeout(kNever);
-  auto transport = std::make_shared<TransportContext>(device, rank, size, losses);
+  auto transport = std::make_shared<TransportContext>(device, rank, size, losses, doorbell);
   transport->setTimeout(kNever);
   for (int peer = 0; peer < size; peer++) {
     if (peer != rank) transport->createPair(peer);
   }
   for (int peer = 0; peer < size; peer++) {
-    if (peer != rank) static_cast<Pair&>(*transport->getPair(peer)).adopt(std::move(peers[peer]));
+    if (peer == rank) continue;
+    try {
+      static_cast<Pair&>(*transport->getPair(peer)).adopt(std::move(peers[peer]));
+    } catch (const std::exception&) {  // Gloo asks the socket for its address, which is gone with the peer.
+      throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(peer) + " left while the group was being made", peer);
+    }
   }
   device_ = std::move(device);
   transportContext_ = std::move(transport);
+}
+
+void Mesh::settle() {
+  for (int peer = 0; peer < size; peer++) {
+    if (peer != rank) static_cast<Pair&>(*transportContext_->getPair(peer)).settle();
+  }
+}
+
+int Mesh::awaited_rank() {
+  for (const auto wanted : {Pair::Debt::data, Pair::Debt::room}) {
+    for (int peer = 0; peer < size; peer++) {
+      if (peer != rank && static_cast<Pair&>(*transportContext_->getPair(peer)).debt() == wanted) return peer;
+    }
+  }
+  return -1;
 }
 
 void Mesh::abort(const std::string& reason) { static_cast<TransportContext&>(*transportContext_).abort(reason); }

@@ -7,6 +7,7 @@
 #include <gloo/transport/tcp/device.h>
 #include <gloo/transport/tcp/pair.h>
 
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -14,34 +15,44 @@
 #include <vector>
 
 #include "engine/failure.h"
+#include "messages.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {
 
-namespace tcp = gloo::transport::tcp;
-
 /// Peers whose connection broke, and with which exception: an op that fails with that exception failed because of them.
 class LossRecord {
  public:
+  /// Calls `on_reset` when a peer resets its connection, which it does when its group fails: so the failure of one rank
+  /// reaches those too that are idle, or wait for somebody else. Who leaves in good order closes it instead.
+  void watch(std::function<void(const Failure&)> on_reset);
   void add(int rank, const std::string& what);
-  /// The failure that an op's exception stands for.
-  Failure explain(const std::string& what) const;
+  /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
+  Failure explain(const std::string& what, bool collective) const;
 
  private:
   struct Loss {
     int rank;
     std::string what;
   };
+  static Failure describe(const Loss& loss);
   mutable std::mutex mutex_;
   std::vector<Loss> losses_;
+  std::function<void(const Failure&)> on_reset_;
 };
 
 class Pair final : public tcp::Pair {
  public:
-  Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses);
+  Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
+       Doorbell& doorbell);
 
   /// Goes on with a connected socket.
   void adopt(Fd socket);
+  /// Returns when a loss that is just being told to the buffers is on record as well.
+  void settle() { const std::lock_guard<std::mutex> lock(m_); }
+  /// What the peer owes to ops under way: bytes to receive, or only the taking of ours.
+  enum class Debt { none, room, data };
+  Debt debt();
   void handleEvents(int events) override;
 
  protected:
@@ -50,25 +61,34 @@ class Pair final : public tcp::Pair {
 
  private:
   LossRecord& losses_;
+  Doorbell& doorbell_;
+  bool broken_ = false;
 };
 
 class TransportContext final : public tcp::Context {
  public:
-  TransportContext(std::shared_ptr<tcp::Device> device, int rank, int size, LossRecord& losses)
-      : tcp::Context(std::move(device), rank, size), losses_(losses) {}
+  TransportContext(std::shared_ptr<tcp::Device> device, int rank, int size, LossRecord& losses, Doorbell& doorbell)
+      : tcp::Context(std::move(device), rank, size), losses_(losses), doorbell_(doorbell) {}
   std::unique_ptr<gloo::transport::Pair>& createPair(int rank) override;
   void abort(const std::string& reason) { signalException(reason); }
 
  private:
   LossRecord& losses_;
+  Doorbell& doorbell_;
 };
 
 /// gloo::Context of a group, made from connected sockets.
 class Mesh final : public gloo::Context {
  public:
   /// `peers` by rank; the own entry is empty.
-  Mesh(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers, LossRecord& losses);
+  Mesh(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers, LossRecord& losses,
+       Doorbell& doorbell);
+  std::shared_ptr<tcp::Context> transport() const { return std::static_pointer_cast<tcp::Context>(transportContext_); }
   void abort(const std::string& reason);
+  /// Returns when every loss that an op has heard of is on record.
+  void settle();
+  /// A rank that ops under way wait for, or -1.
+  int awaited_rank();
 };
 
 }  // namespace c10d::gloo_shim

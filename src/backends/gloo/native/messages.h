@@ -1,0 +1,114 @@
+// Point-to-point ops over Gloo's unbound buffers, without a thread that waits for each.
+#pragma once
+
+#include <gloo/transport/tcp/context.h>
+#include <gloo/transport/tcp/unbound_buffer.h>
+
+#include <atomic>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "engine/op.h"
+#include "rendezvous.h"
+
+namespace c10d::gloo_shim {
+
+namespace tcp = gloo::transport::tcp;
+
+/// Tells the engine that messages may have ended: Gloo's loop thread rings it when it has handled a connection.
+class Doorbell {
+ public:
+  Doorbell();
+  /// Cheap when nobody listens.
+  void ring() noexcept;
+  void listen(bool anybody) noexcept { listened_ = anybody; }
+  /// Forgets past rings.
+  void hush() noexcept;
+  int fd() const { return event_.get(); }
+
+ private:
+  std::atomic<bool> listened_{false};
+  Fd event_;
+};
+
+/// A posted send or recv.
+class Message final : public tcp::UnboundBuffer {
+ public:
+  using tcp::UnboundBuffer::UnboundBuffer;
+  /// Whether the recv has ended, and which rank it came from. Throws the exception of a broken connection.
+  bool received(int& rank);
+  /// Whether the send has ended. Throws likewise.
+  bool sent();
+  /// Waits for either. Returns false at the deadline.
+  bool await_received(Clock::time_point deadline);
+  bool await_sent(Clock::time_point deadline);
+};
+
+/// Messages under way. start() may run beside progress().
+class Messages {
+ public:
+  Messages(int rank, int size) : rank_(rank), size_(size) {}
+
+  /// Throws Failure if the op is no message that this rank can send or receive.
+  static void check(const Op& op, int rank, int world_size);
+
+  /// Posts a message. Returns whether it has ended at once.
+  bool start(Op& op, const std::shared_ptr<tcp::Context>& context);
+  /// Appends the ops that have ended; `explain` makes a Failure of an exception's text.
+  template <class Explain>
+  void progress(std::vector<Op*>& ended, Explain explain);
+  void abort(const Failure& cause);
+  Doorbell& doorbell() { return doorbell_; }
+
+ private:
+  struct Posted {
+    Op* op;
+    // Shared with start(), which may still be posting it when the group fails.
+    std::shared_ptr<Message> message;
+  };
+  static bool has_ended(Posted& posted);
+  void post(const Op& op, Message& message) const;
+  std::vector<Posted>::iterator find(const Op& op);
+
+  const int rank_;
+  const int size_;
+  Doorbell doorbell_;
+  std::mutex mutex_;
+  std::vector<Posted> posted_;
+  std::unique_ptr<Failure> aborted_;
+};
+
+template <class Explain>
+void Messages::progress(std::vector<Op*>& ended, Explain explain) {
+  doorbell_.hush();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < posted_.size();) {
+    Posted& posted = posted_[i];
+    bool over = aborted_ != nullptr;
+    if (over) {
+      posted.op->status = aborted_->status();
+      posted.op->peer = aborted_->peer();
+      posted.op->error = aborted_->text();
+    } else {
+      try {
+        over = has_ended(posted);
+      } catch (const std::exception& error) {
+        const Failure failure = explain(error.what());
+        posted.op->status = failure.status();
+        posted.op->peer = failure.peer();
+        posted.op->error = failure.text();
+        over = true;
+      }
+    }
+    if (!over) {
+      i++;
+      continue;
+    }
+    ended.push_back(posted.op);
+    posted_.erase(posted_.begin() + static_cast<std::ptrdiff_t>(i));
+  }
+  doorbell_.listen(!posted_.empty());
+}
+
+}  // namespace c10d::gloo_shim

@@ -1,0 +1,88 @@
+#include "monitored_barrier.h"
+
+#include <algorithm>
+#include <string>
+#include <vector>
+
+#include "messages.h"
+
+namespace c10d::gloo_shim {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// Rank 0 gives up a little before the engine would, which could not name the ranks.
+constexpr milliseconds kMargin{50};
+
+Clock::time_point own_deadline(const Op& op) {
+  if (op.deadline == Clock::time_point::max()) return Clock::now() + std::chrono::hours(24 * 365);
+  const auto left = op.deadline - Clock::now();
+  return op.deadline - std::min<Clock::duration>(kMargin, left / 4);
+}
+
+std::string list_of(const std::vector<int>& ranks) {
+  std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
+  for (size_t i = 0; i < ranks.size(); i++) text += (i == 0 ? "" : ", ") + std::to_string(ranks[i]);
+  return text;
+}
+
+/// One int32 to or from a rank.
+class Note {
+ public:
+  explicit Note(const std::shared_ptr<Mesh>& mesh) : message_(mesh->transport(), &value_, sizeof value_) {}
+  Message& message() { return message_; }
+
+ private:
+  int32_t value_ = 0;
+  Message message_;
+};
+
+void wait_for_others(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t there, uint64_t back) {
+  const auto deadline = own_deadline(op);
+  std::vector<std::unique_ptr<Note>> notes;
+  for (int rank = 1; rank < mesh->size; rank++) {
+    notes.push_back(std::make_unique<Note>(mesh));
+    notes.back()->message().recv(rank, there, 0, sizeof(int32_t));
+  }
+  std::vector<int> missing;
+  for (int rank = 1; rank < mesh->size; rank++) {
+    if (notes[rank - 1]->message().await_received(deadline)) continue;
+    missing.push_back(rank);
+    if ((op.request.flags & C10D_FLAG_WAIT_ALL_RANKS) == 0) break;
+  }
+  if (!missing.empty()) {
+    const auto limit = static_cast<int64_t>(op.request.timeout_ms);
+    throw Failure(
+        C10D_ERR_OP_TIMEOUT,
+        "[Rank 0]: " + list_of(missing) + " failed to pass monitoredBarrier in " + std::to_string(limit) + " ms",
+        missing.front());
+  }
+  for (int rank = 1; rank < mesh->size; rank++) notes[rank - 1]->message().send(rank, back, 0, sizeof(int32_t));
+  for (auto& note : notes) note->message().await_sent(op.deadline);
+}
+
+void report_to_first(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t there, uint64_t back) {
+  const auto deadline = op.deadline == Clock::time_point::max() ? own_deadline(op) : op.deadline;
+  Note note(mesh);
+  note.message().send(0, there, 0, sizeof(int32_t));
+  note.message().await_sent(deadline);
+  note.message().recv(0, back, 0, sizeof(int32_t));
+  if (!note.message().await_received(deadline)) {
+    throw Failure(C10D_ERR_OP_TIMEOUT, "rank 0 did not answer in monitoredBarrier", 0);
+  }
+}
+
+}  // namespace
+
+void monitored_barrier(const Op& op, const std::shared_ptr<Mesh>& mesh) {
+  const uint64_t there = op.ticket;
+  const uint64_t back = op.ticket + 1;
+  if (mesh->rank == 0) {
+    wait_for_others(op, mesh, there, back);
+  } else {
+    report_to_first(op, mesh, there, back);
+  }
+}
+
+}  // namespace c10d::gloo_shim

@@ -1,3 +1,11 @@
 export { OpType, opNames } from "./op-type.ts";
 export { ReduceOp, type ReduceOpName, reduceOps } from "./reduce-op.ts";
-export { isTensorList, requireReduceOp, requireTensor, requireTensors, requireTimeout } from "./validate.ts";
+export { requireAlike, requireLengths, requirePerRank, requireSplits, requireTag, requireTimes } from "./shapes.ts";
+export {
+  isTensorList,
+  requireOptions,
+  requireReduceOp,
+  requireTensor,
+  requireTensors,
+  requireTimeout,
+} from "./validate.ts";

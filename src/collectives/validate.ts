@@ -2,6 +2,15 @@ import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.t
 import { describe, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 
+/** Refuses what is no options object, for callers without types. */
+export function requireOptions(op: string, options: object): void {
+  if (typeof options === "object" && options !== null) return;
+  throw new InvalidArgumentError(`${op}: options must be an object, got ${describe(options)}`, {
+    op,
+    argument: "options",
+  });
+}
+
 /** The reduce op of a call; SUM if none is given. */
 export function requireReduceOp(op: string, reduceOp: ReduceOp | undefined): ReduceOp {
   if (reduceOp === undefined) return ReduceOp.SUM;
@@ -42,7 +51,8 @@ export function requireTensors(op: string, tensors: readonly TensorLike[], argum
       code: "EMPTY_LIST",
     });
   }
-  const views = tensors.map((tensor, i) => requireTensor(op, tensor, `${argument}[${i}]`));
+  // Not map(), which would leave holes out.
+  const views = Array.from(tensors, (tensor, i) => requireTensor(op, tensor, `${argument}[${i}]`));
   const [first] = views;
   views.forEach((view, i) => {
     if (first === undefined || view.dtype === first.dtype) return;

@@ -11,10 +11,11 @@ const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, m
  */
 export function timeoutMs(timeout: Timeout | undefined, defaultMs: number): number {
   if (timeout === undefined) return defaultMs;
-  const ms = typeof timeout === "number" ? timeout : parse(timeout);
+  const ms = typeof timeout === "number" ? timeout : typeof timeout === "string" ? parse(timeout) : Number.NaN;
   if (!(ms > 0)) {
+    const given = typeof timeout === "string" ? JSON.stringify(timeout) : String(timeout);
     throw new InvalidArgumentError(
-      `timeout must be a positive number of milliseconds, Infinity, or a string such as "30s"; got ${JSON.stringify(timeout) ?? String(timeout)}`,
+      `timeout must be a positive number of milliseconds, Infinity, or a string such as "30s"; got ${given}`,
       { argument: "timeout" },
     );
   }

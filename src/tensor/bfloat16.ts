@@ -1,6 +1,6 @@
 const scratch = new DataView(new ArrayBuffer(4));
 
-/** Rounds a number to the nearest bfloat16 (ties to even) and returns its 16 bits. */
+/** Rounds a number, by way of float32 as PyTorch does, to the nearest bfloat16 (ties to even); returns its 16 bits. */
 export function bfloat16FromNumber(value: number): number {
   scratch.setFloat32(0, value);
   const bits = scratch.getUint32(0);

@@ -77,10 +77,10 @@ export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
 
 function viewOfStorage(source: TensorLike, data: TensorStorage, dtype: DType, argument: string): TensorView {
   const { byteLength } = data;
-  // Only an empty view can be over a detached buffer, so the common case pays nothing.
+  // Only an empty view can have lost its memory, so the common case pays nothing.
   if (byteLength === 0 && isDetached(data)) {
     throw new InvalidArgumentError(
-      `${argument}: its ArrayBuffer is detached (it was transferred or posted elsewhere)`,
+      `${argument}: its ArrayBuffer is detached (it was transferred or posted elsewhere) or has shrunk`,
       {
         code: "DETACHED_BUFFER",
         argument,
@@ -91,9 +91,15 @@ function viewOfStorage(source: TensorLike, data: TensorStorage, dtype: DType, ar
   return { source, data, ptr: 0, dtype, length: byteLength / size, byteLength, device: CPU };
 }
 
-/** Whether the memory under a view is gone. */
-export function isDetached(view: ArrayBufferView): boolean {
-  return view.buffer instanceof ArrayBuffer && view.buffer.detached;
+/** Whether the memory under a view is gone: its buffer was detached, or resized to less than the view needs. */
+export function isDetached(view: TensorStorage): boolean {
+  try {
+    // Of what can be asked of a view, only its methods tell this from a view that was made empty.
+    view.keys();
+    return false;
+  } catch {
+    return true;
+  }
 }
 
 function isForeign(value: unknown): value is { [TENSOR_PROTOCOL](): ForeignTensor } {
@@ -101,7 +107,15 @@ function isForeign(value: unknown): value is { [TENSOR_PROTOCOL](): ForeignTenso
 }
 
 function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument: string): TensorView {
-  const { ptr, byteLength, dtype, device } = source[TENSOR_PROTOCOL]();
+  const method: unknown = source[TENSOR_PROTOCOL];
+  const given: unknown = typeof method === "function" ? source[TENSOR_PROTOCOL]() : undefined;
+  if (typeof given !== "object" || given === null) {
+    throw new InvalidArgumentError(
+      `${argument}: [Symbol.for("c10d.tensor")]() must return { ptr, byteLength, dtype, device }, got ${describe(given)}`,
+      { argument },
+    );
+  }
+  const { ptr, byteLength, dtype, device } = given as ForeignTensor;
   if (!isDType(dtype)) throw new InvalidArgumentError(`${argument}: unknown dtype ${String(dtype)}`, { argument });
   const { size } = dtypes[dtype];
   if (!Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength % size !== 0) {
@@ -125,10 +139,14 @@ function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument:
 
 function parseDevice(device: string | Device | undefined, argument: string): Device {
   if (device === undefined || device === "cpu") return CPU;
-  if (typeof device === "object") return device;
-  const match = /^(cpu|cuda)(?::(\d+))?$/.exec(device);
-  if (!match) throw new InvalidArgumentError(`${argument}: unknown device "${device}"`, { argument });
-  return { type: match[1] === "cuda" ? "cuda" : "cpu", index: Number(match[2] ?? 0) };
+  const match = /^(cpu|cuda)(?::(\d+))?$/.exec(typeof device === "string" ? device : nameOf(device));
+  if (match) return { type: match[1] === "cuda" ? "cuda" : "cpu", index: Number(match[2] ?? 0) };
+  const given = typeof device === "string" ? `"${device}"` : (JSON.stringify(device) ?? String(device));
+  throw new InvalidArgumentError(`${argument}: unknown device ${given}`, { argument });
+}
+
+function nameOf(device: Partial<Device> | null): string {
+  return `${device?.type}:${device?.index}`;
 }
 
 /** Short description of a value for error messages. */

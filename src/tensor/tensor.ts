@@ -1,3 +1,4 @@
+import { isAnyArrayBuffer } from "node:util/types";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
@@ -112,7 +113,7 @@ function isNumberList(data: unknown): data is readonly (number | bigint | boolea
 function storageOver(data: TensorStorage | ArrayBufferLike, dtype: DType): TensorStorage {
   const Storage = storageOf[dtype];
   const { size } = dtypes[dtype];
-  const { buffer, byteOffset: offset, byteLength: bytes } = ArrayBuffer.isView(data) ? data : new Uint8Array(data);
+  const { buffer, byteOffset: offset, byteLength: bytes } = bytesOf(data);
   if (bytes % size !== 0) {
     throw new InvalidArgumentError(
       `tensor(): ${bytes} bytes are no whole number of ${dtype} elements (${size} bytes each)`,
@@ -124,7 +125,34 @@ function storageOver(data: TensorStorage | ArrayBufferLike, dtype: DType): Tenso
   return new Storage(buffer as ArrayBuffer, offset, bytes / Storage.BYTES_PER_ELEMENT);
 }
 
+function bytesOf(data: TensorStorage | ArrayBufferLike): ArrayBufferView {
+  const memory: unknown = ArrayBuffer.isView(data) ? data.buffer : data;
+  if (!isAnyArrayBuffer(memory)) {
+    throw new InvalidArgumentError(
+      `tensor(): data must be a TypedArray, an ArrayBuffer or a list of numbers, got ${memory === null ? "null" : typeof memory}`,
+      { argument: "data" },
+    );
+  }
+  if (memory instanceof ArrayBuffer && memory.detached) {
+    throw new InvalidArgumentError("tensor(): its ArrayBuffer is detached (it was transferred or posted elsewhere)", {
+      code: "DETACHED_BUFFER",
+      argument: "data",
+    });
+  }
+  return ArrayBuffer.isView(data) ? data : new Uint8Array(memory);
+}
+
 function storageFromValues(values: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
+  const whole = dtype === "int64" || dtype === "uint64";
+  const wrong = values.findIndex((value) => {
+    const type = typeof value;
+    return type === "number" ? whole && !Number.isInteger(value) : type !== "bigint" && type !== "boolean";
+  });
+  if (wrong >= 0) {
+    throw new InvalidArgumentError(`tensor(): element ${wrong}, ${String(values[wrong])}, is no value of ${dtype}`, {
+      argument: "data",
+    });
+  }
   if (dtype === "int64") return BigInt64Array.from(values, (v) => BigInt(v));
   if (dtype === "uint64") return BigUint64Array.from(values, (v) => BigInt(v));
   if (dtype === "bfloat16") return Uint16Array.from(values, (v) => bfloat16FromNumber(Number(v)));

@@ -1,0 +1,30 @@
+import { describe, expect, test } from "bun:test";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { ReduceOpCode } from "../native/abi.generated.ts";
+import { ReduceOp, reduceOps } from "./reduce-op.ts";
+
+describe("ReduceOp", () => {
+  test("has the numbers of the shim ABI", () => {
+    const all = [...reduceOps, ReduceOp.premulSum(2)];
+    expect(Object.fromEntries(all.map(({ name, code }) => [name, code]))).toEqual(ReduceOpCode);
+  });
+
+  test("constants are found under their names and multiply by nothing", () => {
+    for (const op of reduceOps) {
+      expect(Reflect.get(ReduceOp, op.name)).toBe(op);
+      expect(op.factor).toBe(1);
+      expect(`${op}`).toBe(op.name);
+    }
+  });
+
+  test("premulSum keeps its factor", () => {
+    const op = ReduceOp.premulSum(0.25);
+    expect(op).toBeInstanceOf(ReduceOp);
+    expect([op.name, op.factor, `${op}`]).toEqual(["PREMUL_SUM", 0.25, "PREMUL_SUM(0.25)"]);
+  });
+
+  test.each<unknown>([Number.NaN, "2", undefined, null, 2n, {}])("premulSum(%p) is refused", (factor) => {
+    expect(() => ReduceOp.premulSum(factor as number)).toThrow(InvalidArgumentError);
+    expect(() => ReduceOp.premulSum(factor as number)).toThrow("factor must be a number");
+  });
+});

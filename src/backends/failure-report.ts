@@ -1,4 +1,3 @@
-import { timeoutMs } from "../errors/index.ts";
 import type { Store } from "../store/store.ts";
 
 /** What one rank knows of the failure of its group. */
@@ -6,68 +5,127 @@ export interface FailureReport {
   readonly rank: number;
   readonly op: string;
   readonly seq: number;
+  readonly kind: FailureKind;
   /** Text of the failure as this rank sees it. */
   readonly text: string;
-  /** Rank that this one saw fail, or -1. */
+  /** Rank that this one waited for or saw leave, or -1. */
   readonly peer: number;
 }
 
+/** `lost` is a connection that broke, which may be the consequence of any other kind on another rank. */
+export type FailureKind = "timeout" | "lost" | "aborted" | "other";
+
 /** What the ranks agree on after a failure. */
 export interface FailureVerdict {
-  /** Ranks that caused it: those that no longer answer, else the one that the first report names. */
+  /** Ranks that caused it; empty where that cannot be known. */
   readonly culprits: readonly number[];
+  /** The report that all the others follow from. */
+  readonly cause: FailureReport;
   /** Ranks that reported in time. */
   readonly reports: readonly FailureReport[];
-  /** The report that came first, of any rank. */
-  readonly first: FailureReport;
 }
 
-/** How long a rank waits for the reports of the others. */
+/** How long a rank waits for the reports of the others, and then for the store to take its verdict. */
 const REPORT_LIMIT_MS = 400;
+const VERDICT_LIMIT_MS = 200;
+const FIRST_KEY = "failure/first";
+const VERDICT_KEY = "failure/verdict";
 const decoder = new TextDecoder();
+const reportKey = (rank: number): string => `failure/${rank}`;
 
 /**
- * Publishes this rank's view of a failure under `failure/` and reads the others', briefly, so that all ranks name the
- * same culprits. Never rejects: where the store is gone, the own view has to do.
+ * Publishes this rank's view of a failure under `failure/` and reads the others', briefly. The first rank to come to a
+ * verdict publishes that too, and all adopt it, so that they name the same culprits. Never rejects: where the store is
+ * gone, the own view has to do.
  */
 export async function consultOnFailure(store: Store, size: number, own: FailureReport): Promise<FailureVerdict> {
-  const limits = { timeout: timeoutMs(undefined, REPORT_LIMIT_MS) };
-  const encoded = JSON.stringify(own);
-  let first = own;
-  const reports: FailureReport[] = [own];
+  const alone: FailureVerdict = { culprits: blame(size, [own], own, false), cause: own, reports: [own] };
+  const enough = new AbortController();
+  const limits = { timeout: REPORT_LIMIT_MS, signal: enough.signal };
   try {
-    const [winner] = await Promise.all([
-      store.compareSet("failure/first", "", encoded, limits),
-      store.set(`failure/${own.rank}`, encoded, limits),
+    const [first] = await Promise.all([
+      store.compareSet(FIRST_KEY, "", JSON.stringify(own), limits),
+      store.set(reportKey(own.rank), JSON.stringify(own), limits),
     ]);
-    first = parseReport(winner) ?? own;
-    const others = Array.from({ length: size }, (_, rank) => rank).filter((rank) => rank !== own.rank);
-    const answers = await Promise.allSettled(others.map((rank) => store.get(`failure/${rank}`, limits)));
-    for (const answer of answers) {
-      const report = answer.status === "fulfilled" ? parseReport(answer.value) : undefined;
-      if (report) reports.push(report);
-    }
+    const verdict = await Promise.any([
+      store.get(VERDICT_KEY, limits).then(requireVerdict),
+      collectReports(store, size, own, parseReport(first) ?? own, limits),
+    ]);
+    enough.abort();
+    const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: VERDICT_LIMIT_MS });
+    return parseVerdict(agreed) ?? verdict;
   } catch {
     // The store went with the rank that hosted it.
-    return { culprits: own.peer >= 0 ? [own.peer] : [], reports, first: own };
+    return alone;
+  } finally {
+    enough.abort();
   }
-  return { culprits: culpritsOf(size, reports, first), reports, first };
 }
 
-function culpritsOf(size: number, reports: readonly FailureReport[], first: FailureReport): number[] {
-  const reported = new Set(reports.map((report) => report.rank));
-  const silent = Array.from({ length: size }, (_, rank) => rank).filter((rank) => !reported.has(rank));
-  // A rank that is slow to report is only blamed if somebody saw its connection break or nobody is blamed otherwise.
+async function collectReports(
+  store: Store,
+  size: number,
+  own: FailureReport,
+  first: FailureReport,
+  limits: { readonly timeout: number; readonly signal: AbortSignal },
+): Promise<FailureVerdict> {
+  // Who ends the group itself has nobody else to ask for the cause.
+  const others = own.kind === "aborted" ? [] : ranksOf(size).filter((rank) => rank !== own.rank);
+  const answers = await Promise.allSettled(others.map((rank) => store.get(reportKey(rank), limits)));
+  const reports = [own];
+  for (const answer of answers) {
+    const report = answer.status === "fulfilled" ? parseReport(answer.value) : undefined;
+    if (report) reports.push(report);
+  }
+  // A broken connection explains nothing where another rank knows better.
+  const cause = [first, ...reports].find((report) => report.kind !== "lost") ?? first;
+  return { culprits: blame(size, reports, cause, true), cause, reports };
+}
+
+/** @param asked Whether the others had the time to report. */
+function blame(size: number, reports: readonly FailureReport[], cause: FailureReport, asked: boolean): number[] {
+  if (cause.kind === "aborted") return [cause.rank];
+  const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
+  // A rank that is slow to report is only blamed if somebody had to do with it, or if nobody is blamed otherwise.
   const seen = silent.filter((rank) => reports.some((report) => report.peer === rank));
   if (seen.length > 0) return seen;
   if (silent.length > 0) return silent;
-  return first.peer >= 0 ? [first.peer] : [];
+  if (cause.kind === "timeout") {
+    const latest = Math.max(...reports.map(({ seq }) => seq));
+    const behind = reports.filter(({ seq }) => seq < latest).map(({ rank }) => rank);
+    if (behind.length > 0) return behind;
+  }
+  return cause.peer >= 0 ? [cause.peer] : [];
+}
+
+function ranksOf(size: number): number[] {
+  return Array.from({ length: size }, (_, rank) => rank);
+}
+
+function parseVerdict(bytes: Uint8Array): FailureVerdict | undefined {
+  const value = parseObject(bytes) as Partial<Record<keyof FailureVerdict, unknown>> | undefined;
+  if (value === undefined || !isReport(value.cause)) return undefined;
+  const { culprits, cause, reports } = value;
+  if (!Array.isArray(culprits) || !culprits.every(Number.isInteger)) return undefined;
+  if (!Array.isArray(reports) || !reports.every(isReport)) return undefined;
+  return { culprits, cause, reports };
+}
+
+function requireVerdict(bytes: Uint8Array): FailureVerdict {
+  const verdict = parseVerdict(bytes);
+  if (verdict === undefined) throw new TypeError("no verdict");
+  return verdict;
 }
 
 function parseReport(bytes: Uint8Array): FailureReport | undefined {
+  const value = parseObject(bytes);
+  return isReport(value) ? value : undefined;
+}
+
+function parseObject(bytes: Uint8Array): object | undefined {
   try {
     const value: unknown = JSON.parse(decoder.decode(bytes));
-    return isReport(value) ? value : undefined;
+    return typeof value === "object" && value !== null ? value : undefined;
   } catch {
     return undefined;
   }
@@ -80,6 +138,7 @@ function isReport(value: unknown): value is FailureReport {
     Number.isInteger(report.rank) &&
     Number.isInteger(report.peer) &&
     Number.isInteger(report.seq) &&
+    typeof report.kind === "string" &&
     typeof report.op === "string" &&
     typeof report.text === "string"
   );

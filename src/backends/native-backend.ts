@@ -15,21 +15,27 @@ import {
   NativeRefusal,
   type NativeStats,
   NativeWork,
+  NEVER_SUBMITTED,
   type OpFields,
+  OpFlag,
   OpRecord,
   type Shim,
   Status,
 } from "../native/index.ts";
 import {
+  type AllToAllOptions,
   Backend,
   type BackendContext,
+  type MessageOptions,
+  type MonitoredBarrierOptions,
   type OpOptions,
   type ReduceOptions,
+  type ReduceToRootOptions,
   type RootOptions,
 } from "../registry/index.ts";
 import { dtypes, type TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
-import { consultOnFailure, type FailureReport, type FailureVerdict } from "./failure-report.ts";
+import { consultOnFailure, type FailureKind, type FailureReport, type FailureVerdict } from "./failure-report.ts";
 
 const ABORT_LIMIT_MS = 900;
 
@@ -37,7 +43,16 @@ const ABORT_LIMIT_MS = 900;
 const record = new OpRecord();
 
 /** Mutable so that no object is made per op. */
-const fields = { opcode: 0, dtype: 0, reduceOp: 0, peer: -1, tag: 0, timeoutMs: 0, premulFactor: 1 } satisfies OpFields;
+const fields = {
+  opcode: 0,
+  dtype: 0,
+  reduceOp: 0,
+  peer: -1,
+  tag: 0,
+  flags: 0,
+  timeoutMs: 0,
+  premulFactor: 1,
+} satisfies OpFields;
 
 /**
  * A backend over a shim: fills in the op record, makes the one native call, and turns native failures into errors that
@@ -70,6 +85,8 @@ export class NativeBackend extends Backend {
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
   #collectives = 0;
+  #messages = 0;
+  readonly #source = { sourceRank: (groupRank: number): number => this.#context.globalRanks[groupRank] ?? groupRank };
   #verdict: Promise<FailureVerdict> | undefined;
   /** The error that the group failed with, once one was made. */
   #firstError: DistError | undefined;
@@ -110,25 +127,92 @@ export class NativeBackend extends Backend {
 
   override allReduce(tensor: TensorView, options: ReduceOptions): Work<unknown> {
     this.#describe(OpType.ALLREDUCE, tensor, options.timeoutMs, -1);
-    fields.reduceOp = options.op.code;
-    fields.premulFactor = options.op.factor;
+    this.#reduceBy(options);
     return this.#submitInPlace(OpType.ALLREDUCE, tensor, options);
   }
 
   override allReduceCoalesced(tensors: readonly TensorView[], options: ReduceOptions): Work<unknown> {
     this.#describe(OpType.ALLREDUCE_COALESCED, tensors[0], options.timeoutMs, -1);
-    fields.reduceOp = options.op.code;
-    fields.premulFactor = options.op.factor;
-    const sources = tensors.map((tensor) => tensor.source);
-    return this.#submit(OpType.ALLREDUCE_COALESCED, options, tensors, sources, (group) => {
-      record.fillLists(fields, [], tensors);
-      return group.submit(record);
-    });
+    this.#reduceBy(options);
+    return this.#submitLists(OpType.ALLREDUCE_COALESCED, options, [], tensors, sourcesOf(tensors));
   }
 
   override broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
     this.#describe(OpType.BROADCAST, tensor, options.timeoutMs, options.root);
     return this.#submitInPlace(OpType.BROADCAST, tensor, options);
+  }
+
+  override reduce(tensor: TensorView, options: ReduceToRootOptions): Work<unknown> {
+    this.#describe(OpType.REDUCE, tensor, options.timeoutMs, options.root);
+    this.#reduceBy(options);
+    return this.#submitInPlace(OpType.REDUCE, tensor, options);
+  }
+
+  override allGather(outputs: readonly TensorView[], input: TensorView, options: OpOptions): Work<unknown> {
+    this.#describe(OpType.ALLGATHER, input, options.timeoutMs, -1);
+    return this.#submitLists(OpType.ALLGATHER, options, [input], outputs, sourcesOf(outputs));
+  }
+
+  override allGatherIntoTensor(output: TensorView, input: TensorView, options: OpOptions): Work<unknown> {
+    this.#describe(OpType.ALLGATHER_BASE, input, options.timeoutMs, -1);
+    return this.#submitLists(OpType.ALLGATHER_BASE, options, [input], [output], output.source);
+  }
+
+  override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
+    this.#describe(OpType.GATHER, input, options.timeoutMs, options.root);
+    const result = this.rank === options.root ? sourcesOf(outputs) : undefined;
+    return this.#submitLists(OpType.GATHER, options, [input], outputs, result);
+  }
+
+  override scatter(output: TensorView, inputs: readonly TensorView[], options: RootOptions): Work<unknown> {
+    this.#describe(OpType.SCATTER, output, options.timeoutMs, options.root);
+    return this.#submitLists(OpType.SCATTER, options, inputs, [output], output.source);
+  }
+
+  override reduceScatter(output: TensorView, inputs: readonly TensorView[], options: ReduceOptions): Work<unknown> {
+    this.#describe(OpType.REDUCE_SCATTER, output, options.timeoutMs, -1);
+    this.#reduceBy(options);
+    return this.#submitLists(OpType.REDUCE_SCATTER, options, inputs, [output], output.source);
+  }
+
+  override reduceScatterTensor(output: TensorView, input: TensorView, options: ReduceOptions): Work<unknown> {
+    this.#describe(OpType.REDUCE_SCATTER_BASE, output, options.timeoutMs, -1);
+    this.#reduceBy(options);
+    return this.#submitLists(OpType.REDUCE_SCATTER_BASE, options, [input], [output], output.source);
+  }
+
+  override allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
+    this.#describe(OpType.ALLTOALL, inputs[0], options.timeoutMs, -1);
+    return this.#submitLists(OpType.ALLTOALL, options, inputs, outputs, sourcesOf(outputs));
+  }
+
+  override allToAllSingle(output: TensorView, input: TensorView, options: AllToAllOptions): Work<unknown> {
+    const opType = OpType.ALLTOALL_BASE;
+    this.#describe(opType, input, options.timeoutMs, -1);
+    return this.#submit(opType, options, [input, output], output.source, (group) => {
+      record.fillLists(fields, [input], [output]);
+      record.split(options.inputSplits, options.outputSplits);
+      return group.submit(record);
+    });
+  }
+
+  override send(tensor: TensorView, options: MessageOptions): Work<unknown> {
+    this.#describe(OpType.SEND, tensor, options.timeoutMs, options.peer);
+    fields.tag = options.tag;
+    return this.#submitLists(OpType.SEND, options, [tensor], [], tensor.source);
+  }
+
+  override recv(tensor: TensorView, options: MessageOptions): Work<unknown> {
+    const opType = options.peer < 0 ? OpType.RECV_ANY_SOURCE : OpType.RECV;
+    this.#describe(opType, tensor, options.timeoutMs, options.peer);
+    fields.tag = options.tag;
+    return this.#submitLists(opType, options, [], [tensor], tensor.source);
+  }
+
+  override monitoredBarrier(options: MonitoredBarrierOptions): Work<unknown> {
+    this.#describe(OpType.BARRIER, undefined, options.timeoutMs, -1);
+    fields.flags = OpFlag.MONITORED | (options.waitAllRanks ? OpFlag.WAIT_ALL_RANKS : 0);
+    return this.#submitLists(OpType.BARRIER, options, [], [], undefined);
   }
 
   override barrier(options: OpOptions): Work<unknown> {
@@ -143,7 +227,27 @@ export class NativeBackend extends Backend {
     fields.opcode = opcode;
     fields.dtype = tensor === undefined ? 0 : dtypes[tensor.dtype].code;
     fields.peer = peer;
+    fields.tag = 0;
+    fields.flags = 0;
     fields.timeoutMs = limitMs;
+  }
+
+  #reduceBy({ op }: ReduceOptions): void {
+    fields.reduceOp = op.code;
+    fields.premulFactor = op.factor;
+  }
+
+  #submitLists(
+    opType: OpType,
+    options: OpOptions,
+    inputs: readonly TensorView[],
+    outputs: readonly TensorView[],
+    result: unknown,
+  ): Work<unknown> {
+    return this.#submit(opType, options, [...inputs, ...outputs], result, (group) => {
+      record.fillLists(fields, inputs, outputs);
+      return group.submit(record);
+    });
   }
 
   #submitInPlace(opType: OpType, tensor: TensorView, options: OpOptions): Work<unknown> {
@@ -171,15 +275,25 @@ export class NativeBackend extends Backend {
     } catch (error) {
       return this.#refuse(opType, options, error);
     }
-    const seq = ++this.#collectives;
-    const work = new NativeWork(group, { opType, seq, id, result, tensors, ...(owner && { owner }) });
+    const isRecv = opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
+    const seq = isRecv || opType === OpType.SEND ? ++this.#messages : ++this.#collectives;
+    const work = new NativeWork(group, { opType, seq, id, result, tensors, owner, ...(isRecv && this.#source) });
     group.track(work);
     return work;
   }
 
   /** A Work that rejects because the native side did not take the op. */
   #refuse(opType: OpType, { owner }: OpOptions, error?: unknown): Work<unknown> {
-    return Work.rejected(this.#refusal(opType, error), { opType, ...(owner && { owner }) });
+    const group = this.#group;
+    const failed = error instanceof NativeRefusal ? error.status === Status.GROUP_FAILED : error === undefined;
+    const loss = failed ? group?.takeLoss() : undefined;
+    if (group !== undefined && loss !== undefined) {
+      const seq = ++this.#collectives;
+      const work = new NativeWork(group, { opType, seq, id: NEVER_SUBMITTED, result: undefined, tensors: [], owner });
+      group.failUnsubmitted(work, loss);
+      return work;
+    }
+    return Work.rejected(this.#refusal(opType, error), { opType, owner });
   }
 
   #refusal(opType: OpType, error: unknown): DistError {
@@ -216,6 +330,7 @@ export class NativeBackend extends Backend {
       rank: this.rank,
       op: opNames[work.opType],
       seq: work.seq,
+      kind: kindOf(failure),
       text: failure.text,
       peer: failure.peer,
     };
@@ -228,31 +343,34 @@ export class NativeBackend extends Backend {
     const group = this.#context.groupName;
     const peers = verdict?.culprits ?? (failure.peer >= 0 ? [failure.peer] : []);
     const where = `${op} #${work.seq} on group "${group}" (${this.name}, rank ${this.rank} of ${this.size})`;
-    const text = failure.text + this.#blame(failure, peers, verdict);
-    const error = makeError(failure, `${where}: ${text}`, {
-      backend: this.name,
-      group,
-      op,
-      seq: work.seq,
-      rank: this.rank,
-      peers,
-    });
+    const init = { backend: this.name, group, op, seq: work.seq, rank: this.rank, peers };
+    const { status, text } = this.#verdictOn(failure, verdict);
+    const error = makeError(status, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
     this.#firstError ??= error;
     return error;
   }
 
-  /** The part of a message that says which ranks are behind it. */
-  #blame(failure: NativeFailure, peers: readonly number[], verdict: FailureVerdict | undefined): string {
-    if (!verdict || peers.length === 0) return "";
+  /** A connection that broke because of what another rank did is reported as what that rank did. */
+  #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Pick<NativeFailure, "status" | "text"> {
+    const cause = verdict?.cause;
+    if (failure.status !== Status.NETWORK || cause === undefined || cause.rank === this.rank) return failure;
+    const text = `rank ${cause.rank}: ${cause.text}`;
+    if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text };
+    return cause.kind === "lost" ? failure : { status: failure.status, text };
+  }
+
+  /** The part of a message that says which ranks are behind it, unless the text has it already. */
+  #blame(text: string, peers: readonly number[], verdict: FailureVerdict | undefined): string {
+    if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
     const ranks = peers.length === 1 ? `rank ${peers[0]}` : `ranks ${peers.join(", ")}`;
-    const silent = peers.filter((rank) => !verdict.reports.some((report) => report.rank === rank));
-    if (failure.status === Status.OP_TIMEOUT) {
-      const late = verdict.reports.filter((report) => report.seq < Math.max(...verdict.reports.map((r) => r.seq)));
-      const behind = late.map((report) => `; rank ${report.rank} is only at ${report.op} #${report.seq}`).join("");
-      return silent.length > 0 ? `: ${ranks} did not arrive and does not answer${behind}` : behind;
+    const reports = verdict.reports.filter((report) => peers.includes(report.rank));
+    const behind = reports.map((report) => `; rank ${report.rank} was only at ${report.op} #${report.seq}`).join("");
+    if (verdict.cause.kind === "timeout") {
+      if (reports.length === 0) return `; ${ranks} did not arrive`;
+      return behind;
     }
-    if (peers.includes(failure.peer)) return "";
-    return ` (first cause: ${ranks}; ${verdict.first.text})`;
+    if (peers.length === 1 && text.includes(ranks)) return "";
+    return `; the cause is the loss of ${ranks}`;
   }
 
   #creationError(failure: NativeFailure): DistError {
@@ -263,7 +381,7 @@ export class NativeBackend extends Backend {
     if (failure.status === Status.OP_TIMEOUT) {
       return new DistTimeoutError(message, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
     }
-    return makeError(failure, message, { ...init, ...peers });
+    return makeError(failure.status, message, { ...init, ...peers });
   }
 
   override abort(reason: string): void {
@@ -285,12 +403,22 @@ export class NativeBackend extends Backend {
   }
 }
 
+function sourcesOf(tensors: readonly TensorView[]): unknown[] {
+  return tensors.map((tensor) => tensor.source);
+}
+
 function isFatal(failure: NativeFailure): boolean {
   return failure.status !== Status.INVALID && failure.status !== Status.UNSUPPORTED;
 }
 
-function makeError(failure: NativeFailure, message: string, init: ErrorInit): DistError {
-  switch (failure.status) {
+function kindOf({ status }: NativeFailure): FailureKind {
+  if (status === Status.OP_TIMEOUT) return "timeout";
+  if (status === Status.NETWORK) return "lost";
+  return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
+}
+
+function makeError(status: number, message: string, init: ErrorInit): DistError {
+  switch (status) {
     case Status.OP_TIMEOUT:
       return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT" });
     case Status.NETWORK:

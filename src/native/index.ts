@@ -1,4 +1,4 @@
-export { Status } from "./abi.generated.ts";
+export { OpFlag, Status } from "./abi.generated.ts";
 export { loadShim, type Shim, type ShimLocation } from "./library.ts";
 export {
   type NativeFailure,
@@ -7,6 +7,7 @@ export {
   type NativeGroupHost,
   NativeRefusal,
   type NativeStats,
+  NEVER_SUBMITTED,
   pinnedForeverCount,
 } from "./native-group.ts";
 export { NativeWork, type NativeWorkInit } from "./native-work.ts";

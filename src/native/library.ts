@@ -72,7 +72,7 @@ export interface ShimLocation {
   readonly name: string;
   /** Exact file, for shims outside the package. */
   readonly path?: string;
-  /** What makes the shim available, for the error. */
+  /** What makes the shim available, for the error; empty where the caller says it. */
   readonly remedy?: string;
 }
 
@@ -97,10 +97,9 @@ export function loadShim(location: ShimLocation): Shim {
     loaded.set(path, shim);
     return shim;
   }
-  throw new BackendUnavailableError(
-    `backend "${location.name}": no shim found. Looked at:\n  ${tried.join("\n  ")}\n${location.remedy ?? "Run ./bootstrap build."}`,
-    { backend: location.name },
-  );
+  const lines = [`backend "${location.name}": no shim found. Looked at:`, ...tried.map((each) => `  ${each}`)];
+  const remedy = location.remedy ?? "Run ./bootstrap build.";
+  throw new BackendUnavailableError([...lines, ...(remedy ? [remedy] : [])].join("\n"), { backend: location.name });
 }
 
 function candidates({ name, path }: ShimLocation): string[] {
@@ -124,15 +123,31 @@ function open(name: string, path: string): Shim {
   try {
     symbols = dlopen(path, declarations).symbols as unknown as ShimSymbols;
   } catch (cause) {
+    // A shim of another version may lack symbols; then its version is the better reason.
+    const version = abiVersionOf(path);
+    if (version !== undefined && version !== ABI_VERSION) throw wrongVersion(name, path, version);
     const reason = cause instanceof Error ? cause.message : String(cause);
     throw new BackendUnavailableError(`backend "${name}": cannot load ${path}: ${reason}`, { backend: name, cause });
   }
   const version = symbols.c10d_abi_version();
-  if (version !== ABI_VERSION) {
-    throw new BackendUnavailableError(
-      `backend "${name}": ${path} speaks shim ABI ${version}, this package ABI ${ABI_VERSION}: rebuild it (./bootstrap build)`,
-      { backend: name },
-    );
-  }
+  if (version !== ABI_VERSION) throw wrongVersion(name, path, version);
   return { name, path, version: symbols.c10d_library_version().toString(), symbols };
+}
+
+function abiVersionOf(path: string): number | undefined {
+  try {
+    const { symbols, close } = dlopen(path, { c10d_abi_version: { args: [], returns: "u32" } });
+    const version = symbols.c10d_abi_version();
+    close();
+    return version;
+  } catch {
+    return undefined;
+  }
+}
+
+function wrongVersion(name: string, path: string, version: number): BackendUnavailableError {
+  return new BackendUnavailableError(
+    `backend "${name}": ${path} speaks shim ABI ${version}, this package ABI ${ABI_VERSION}: rebuild it (./bootstrap build)`,
+    { code: "ABI_MISMATCH", backend: name },
+  );
 }

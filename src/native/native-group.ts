@@ -56,6 +56,9 @@ export interface NativeStats {
 /** Works whose buffers native code may touch until the end of the process. */
 const pinnedForever: unknown[] = [];
 
+/** Groups of this thread whose submitted ops wait for the next microtask to be started. */
+const unkicked = new Set<NativeGroup>();
+
 /** Number of ops whose buffers stay pinned because native code never let go of them. */
 export function pinnedForeverCount(): number {
   return pinnedForever.length;
@@ -97,6 +100,9 @@ export class NativeGroup {
   #closed = false;
   #kickQueued = false;
   #holding = false;
+  /** What the group has failed of, until an op has told of it. */
+  #loss: NativeFailure | undefined;
+  #failureTold = false;
   #drained: (() => void)[] = [];
 
   private constructor(symbols: ShimSymbols, handle: Pointer, host: NativeGroupHost) {
@@ -144,11 +150,13 @@ export class NativeGroup {
     this.#works.set(work.id, work);
     if (this.#kickQueued) return;
     this.#kickQueued = true;
+    unkicked.add(this);
     queueMicrotask(this.#kick);
   }
 
   readonly #kick = (): void => {
     this.#kickQueued = false;
+    unkicked.delete(this);
     if (this.#works.size === 0 || this.#closed) return;
     this.#hold();
     this.#symbols.c10d_kick(this.#handle);
@@ -157,6 +165,8 @@ export class NativeGroup {
   /** Blocks until a Work has ended and settles it. Returns false when `limitMs` runs out first. */
   wait(work: NativeWork<unknown>, limitMs: number): boolean {
     if (this.#closed) return true;
+    // While this thread blocks no microtask runs, and a peer may be waiting for the ops of another group first.
+    for (const group of unkicked) if (group !== this) group.#kick();
     const status = this.#symbols.c10d_wait(this.#handle, work.id, limitMs, this.#result);
     if (status === Status.WAIT_TIMEOUT) return false;
     if (status === Status.UNKNOWN_OP) {
@@ -194,6 +204,12 @@ export class NativeGroup {
       case EventKind.READY:
         this.#onReady(status, events[at + EventLayout.peer / 4] ?? -1);
         break;
+      case EventKind.LOST:
+        this.#state = "FAILED";
+        if (!this.#failureTold) {
+          this.#loss = { status, peer: events[at + EventLayout.peer / 4] ?? -1, text: this.failureText };
+        }
+        break;
       case EventKind.STORE_SET:
       case EventKind.STORE_GET:
       case EventKind.LOG:
@@ -220,7 +236,11 @@ export class NativeGroup {
       this.#forget(work);
       return;
     }
-    if (status !== Status.INVALID && status !== Status.UNSUPPORTED) this.#state = "FAILED";
+    if (status !== Status.INVALID && status !== Status.UNSUPPORTED) {
+      this.#state = "FAILED";
+      this.#failureTold = true;
+      this.#loss = undefined;
+    }
     const text = this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
     const failure: NativeFailure = { status, peer, text };
     work.failure = failure;
@@ -229,15 +249,45 @@ export class NativeGroup {
       this.#forget(work);
       return;
     }
+    this.#failLater(work, failure);
+  }
+
+  #failLater(work: NativeWork<unknown>, failure: NativeFailure): void {
     void this.#host.errorAfterConsulting(failure, work).then((error) => {
       work.settle(error);
       this.#forget(work);
     });
   }
 
+  /**
+   * The failure of the group, if it came while nothing was in flight and no op has told of it: the next one does, by
+   * {@link failUnsubmitted}. Given once.
+   */
+  takeLoss(): NativeFailure | undefined {
+    this.#drain();
+    const loss = this.#loss;
+    this.#loss = undefined;
+    this.#failureTold ||= loss !== undefined;
+    return loss;
+  }
+
+  /** Ends a Work with the failure of the group, as if the op had been in flight. */
+  failUnsubmitted(work: NativeWork<unknown>, failure: NativeFailure): void {
+    work.failure = failure;
+    this.#works.set(work.id, work);
+    this.#hold();
+    this.#failLater(work, failure);
+  }
+
   #forget(work: NativeWork<unknown>): void {
     if (!this.#works.delete(work.id) || this.#works.size > 0) return;
     this.#letGo();
+    this.#announceDrained();
+  }
+
+  /** Tells those who wait that nothing is in flight. */
+  #announceDrained(): void {
+    if (this.#drained.length === 0) return;
     for (const resolve of this.#drained.splice(0)) resolve();
   }
 
@@ -303,7 +353,7 @@ export class NativeGroup {
     if (stillRunning > 0) pinnedForever.push(...this.#works.values(), ...this.#released.values());
     this.#letGo();
     this.#socket?.end();
-    for (const resolve of this.#drained.splice(0)) resolve();
+    this.#announceDrained();
   }
 
   #hold(): void {
@@ -334,6 +384,9 @@ export class NativeRefusal extends Error {
     this.status = status;
   }
 }
+
+/** Id of an op that native code does not know. */
+export const NEVER_SUBMITTED = Number.MAX_SAFE_INTEGER;
 
 const NOTHING = new Uint8Array();
 const NO_FAILURE: NativeFailure = { status: Status.BACKEND, peer: -1, text: "the op has ended without a reason" };

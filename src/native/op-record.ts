@@ -15,6 +15,8 @@ export interface OpFields {
   /** Root, source or destination: rank in the group; -1 for none. */
   readonly peer: number;
   readonly tag: number;
+  /** Bits of {@link OpFlag}. */
+  readonly flags: number;
   readonly timeoutMs: number;
   readonly premulFactor: number;
 }
@@ -30,6 +32,8 @@ export class OpRecord {
   readonly #doubles = new Float64Array(this.bytes);
   readonly #inputs = new BufferTable();
   readonly #outputs = new BufferTable();
+  readonly #inputSplits = new SplitTable();
+  readonly #outputSplits = new SplitTable();
 
   constructor() {
     this.#words[OpLayout.size / 4] = OpLayout.SIZE;
@@ -53,6 +57,18 @@ export class OpRecord {
     this.#table(OpLayout.outputs, OpLayout.outputCount, this.#outputs, outputs.length);
   }
 
+  /** Adds split counts, in elements, to what was filled in last; they hold for that op only. */
+  split(inputSplits: readonly number[], outputSplits: readonly number[]): void {
+    this.#splits(OpLayout.inputSplits, OpLayout.inputSplitCount, this.#inputSplits, inputSplits);
+    this.#splits(OpLayout.outputSplits, OpLayout.outputSplitCount, this.#outputSplits, outputSplits);
+  }
+
+  #splits(addressField: number, countField: number, table: SplitTable, splits: readonly number[]): void {
+    table.fill(splits);
+    writeAddress(this.#words, addressField / 4, splits.length === 0 ? 0 : table.address);
+    this.#words[countField / 4] = splits.length;
+  }
+
   #scalars(op: OpFields): void {
     const words = this.#words;
     words[OpLayout.opcode / 4] = op.opcode;
@@ -60,8 +76,11 @@ export class OpRecord {
     words[OpLayout.reduceOp / 4] = op.reduceOp;
     this.#signed[OpLayout.peer / 4] = op.peer;
     words[OpLayout.tag / 4] = op.tag;
+    words[OpLayout.flags / 4] = op.flags;
     this.#doubles[OpLayout.timeoutMs / 8] = op.timeoutMs;
     this.#doubles[OpLayout.premulFactor / 8] = op.premulFactor;
+    words[OpLayout.inputSplitCount / 4] = 0;
+    words[OpLayout.outputSplitCount / 4] = 0;
   }
 
   #table(addressField: number, countField: number, table: BufferTable, count: number): void {
@@ -92,6 +111,22 @@ class BufferTable {
   #entry(i: number, address: number, bytes: number): void {
     writeAddress(this.#words, i * 4, address);
     writeAddress(this.#words, i * 4 + 2, bytes);
+  }
+}
+
+/** A growing array of `uint64_t`. */
+class SplitTable {
+  #words = new Uint32Array(new ArrayBuffer(8 * 8));
+  address: number = ptr(this.#words);
+
+  fill(splits: readonly number[]): void {
+    if (splits.length * 2 > this.#words.length) {
+      this.#words = new Uint32Array(new ArrayBuffer(splits.length * 8));
+      this.address = ptr(this.#words);
+    }
+    splits.forEach((split, i) => {
+      writeAddress(this.#words, i * 2, split);
+    });
   }
 }
 

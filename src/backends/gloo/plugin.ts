@@ -20,7 +20,7 @@ const plugin: BackendPlugin = {
 
   probe(): Promise<Availability> {
     try {
-      const shim = loadShim({ name: NAME, remedy: REMEDY });
+      const shim = loadShim({ name: NAME, remedy: "" });
       return Promise.resolve({ available: true, version: shim.version, detail: shim.path });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);

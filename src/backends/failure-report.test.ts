@@ -1,0 +1,87 @@
+import { describe, expect, test } from "bun:test";
+import { HashStore } from "../store/index.ts";
+import { consultOnFailure, type FailureReport, type FailureVerdict } from "./failure-report.ts";
+
+const report = (rank: number, kind: FailureReport["kind"], peer: number, seq = 3): FailureReport => ({
+  rank,
+  op: "allReduce",
+  seq,
+  kind,
+  text: `${kind} at rank ${rank}`,
+  peer,
+});
+
+/** What the ranks that report come to, each with its own report. */
+function consult(size: number, reports: readonly FailureReport[]): Promise<FailureVerdict[]> {
+  const store = new HashStore();
+  return Promise.all(reports.map((own) => consultOnFailure(store, size, own)));
+}
+
+describe("ranks that talk a failure over", () => {
+  const cases: Readonly<Record<string, { size: number; reports: FailureReport[]; culprits: number[]; cause: number }>> =
+    {
+      "blame the one whose connection broke and who is silent": {
+        size: 4,
+        reports: [report(0, "lost", 1), report(1, "lost", 2), report(3, "lost", 0)],
+        culprits: [2],
+        cause: 0,
+      },
+      "blame the silent one when a time-out cascades": {
+        size: 3,
+        reports: [report(1, "lost", 0), report(0, "timeout", 1)],
+        culprits: [2],
+        cause: 0,
+      },
+      "do not blame an idle rank that nobody had to do with": {
+        size: 4,
+        reports: [report(0, "lost", 3), report(1, "lost", 3)],
+        culprits: [3],
+        cause: 0,
+      },
+      "blame the rank that is behind": {
+        size: 2,
+        reports: [report(0, "timeout", 1, 7), report(1, "lost", 0, 6)],
+        culprits: [1],
+        cause: 0,
+      },
+      "blame the rank that has aborted": {
+        size: 3,
+        reports: [report(0, "lost", 1), report(1, "aborted", -1)],
+        culprits: [1],
+        cause: 1,
+      },
+    };
+  for (const [name, { size, reports, culprits, cause }] of Object.entries(cases)) {
+    test(name, async () => {
+      const verdicts = await consult(size, reports);
+      for (const verdict of verdicts) {
+        expect(verdict.culprits).toEqual(culprits);
+        expect(verdict.cause.rank).toBe(cause);
+      }
+    });
+  }
+
+  test("adopt the verdict of those who were first", async () => {
+    const store = new HashStore();
+    const first = await consultOnFailure(store, 3, report(0, "timeout", 1));
+    expect(first.culprits).toEqual([1]);
+    const started = performance.now();
+    const late = await consultOnFailure(store, 3, report(1, "lost", 0));
+    expect(late).toEqual(first);
+    expect(performance.now() - started).toBeLessThan(200);
+  });
+
+  test("make do with their own view where the store is gone", async () => {
+    const store = new HashStore();
+    await store.close();
+    const own = report(0, "lost", 1);
+    expect(await consultOnFailure(store, 2, own)).toEqual({ culprits: [1], cause: own, reports: [own] });
+  });
+
+  test("take no nonsense from the store", async () => {
+    const store = new HashStore();
+    await store.multiSet(["failure/1", "failure/first", "failure/verdict"], ["{", "null", '{"culprits":"all"}']);
+    const verdict = await consultOnFailure(store, 2, report(0, "lost", 1));
+    expect(verdict.culprits).toEqual([1]);
+  });
+});

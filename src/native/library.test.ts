@@ -1,0 +1,103 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { BackendUnavailableError } from "../errors/index.ts";
+import { ABI_VERSION } from "./abi.generated.ts";
+import { loadShim, type ShimLocation } from "./library.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "c10d-shim-"));
+const given = process.env.C10D_NATIVE_DIR;
+
+afterAll(() => {
+  rmSync(folder, { recursive: true });
+  if (given === undefined) delete process.env.C10D_NATIVE_DIR;
+  else process.env.C10D_NATIVE_DIR = given;
+});
+
+/** Functions of the shim ABI, as the header names them. */
+const header = readFileSync(new URL("../../native/c10d.h", import.meta.url), "utf8");
+const functions = [...new Set([...header.matchAll(/\b(c10d_[a-z_]+)\(/g)].map(([, name = ""]) => name))];
+
+/** Compiles a library that has only these functions; all but the two that tell versions return 0. */
+function compile(name: string, version: number, has: readonly string[]): string {
+  const bodies = has.map((each) => {
+    if (each === "c10d_abi_version") return `unsigned ${each}(void) { return ${version}; }`;
+    if (each === "c10d_library_version") return `const char *${each}(void) { return "9.8.7"; }`;
+    return `void *${each}(void) { return 0; }`;
+  });
+  const source = join(folder, `${name}.c`);
+  const library = join(folder, `libc10d_${name}.so`);
+  writeFileSync(source, bodies.join("\n"));
+  const { exitCode, stderr } = Bun.spawnSync(["cc", "-shared", "-fPIC", "-o", library, source]);
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  return library;
+}
+
+function refusal(location: ShimLocation): BackendUnavailableError {
+  try {
+    loadShim(location);
+  } catch (error) {
+    expect(error).toBeInstanceOf(BackendUnavailableError);
+    return error as BackendUnavailableError;
+  }
+  throw new Error("it was loaded");
+}
+
+describe("loadShim", () => {
+  beforeAll(() => {
+    process.env.C10D_NATIVE_DIR = folder;
+  });
+
+  test("a shim that is nowhere: the places in their order, and what to do", () => {
+    const error = refusal({ name: "nope", remedy: "Install libnope." });
+    const [first, fromEnvironment, fromBuild, remedy, ...more] = error.message.split("\n");
+    expect(first).toBe('backend "nope": no shim found. Looked at:');
+    expect(fromEnvironment).toBe(`  ${folder}/libc10d_nope.so (absent)`);
+    expect(fromBuild).toEndWith("/build/release/lib/libc10d_nope.so (absent)");
+    expect([remedy, more]).toEqual(["Install libnope.", []]);
+    expect(error.details.backend).toBe("nope");
+    expect(refusal({ name: "nope" }).message).toEndWith("\nRun ./bootstrap build.");
+  });
+
+  test("a path is taken alone", () => {
+    const error = refusal({ name: "nope", path: "/nowhere/libmine.so" });
+    expect(error.message).toContain("  /nowhere/libmine.so (absent)\nRun");
+    expect(error.message).not.toContain(folder);
+  });
+
+  test("a library of this ABI is loaded, once", () => {
+    const path = compile("right", ABI_VERSION, functions);
+    const shim = loadShim({ name: "right" });
+    expect([shim.name, shim.path, shim.version]).toEqual(["right", path, "9.8.7"]);
+    expect(loadShim({ name: "right" })).toBe(shim);
+    expect(loadShim({ name: "right", path })).toBe(shim);
+  });
+
+  test("an older ABI, complete or not, is named with both versions", () => {
+    for (const [name, has] of [
+      ["older", functions],
+      ["oldest", ["c10d_abi_version"]],
+    ] as const) {
+      const path = compile(name, ABI_VERSION + 998, has);
+      const error = refusal({ name });
+      expect(error.code).toBe("ABI_MISMATCH");
+      expect(error.message).toBe(
+        `backend "${name}": ${path} speaks shim ABI ${ABI_VERSION + 998}, this package ABI ${ABI_VERSION}: rebuild it (./bootstrap build)`,
+      );
+    }
+  });
+
+  test("a library that lacks functions is no shim", () => {
+    const path = compile("partial", ABI_VERSION, ["c10d_abi_version", "c10d_submit"]);
+    const error = refusal({ name: "partial" });
+    expect(error.message).toStartWith(`backend "partial": cannot load ${path}: `);
+    expect(error.message).toContain("c10d_");
+    expect(error.cause).toBeInstanceOf(Error);
+  });
+
+  test("a file that is no library", () => {
+    writeFileSync(join(folder, "libc10d_text.so"), "not a library");
+    expect(refusal({ name: "text" }).message).toContain(`cannot load ${folder}/libc10d_text.so: `);
+  });
+});

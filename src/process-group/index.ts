@@ -1,9 +1,18 @@
-export {
-  type AllReduceOptions,
-  type BarrierOptions,
-  type BroadcastOptions,
-  type CallOptions,
-  type DeviceBackend,
-  ProcessGroup,
-  type ProcessGroupInit,
-} from "./process-group.ts";
+export type {
+  AllGatherOptions,
+  AllReduceOptions,
+  AllToAllListOptions,
+  AllToAllSingleOptions,
+  BarrierOptions,
+  BroadcastOptions,
+  CallOptions,
+  GatherOptions,
+  MonitoredBarrierCallOptions,
+  RecvOptions,
+  ReduceScatterOptions,
+  ReduceToOptions,
+  ScatterOptions,
+  SendOptions,
+} from "./call-options.ts";
+export type { DeviceBackend, ProcessGroupInit } from "./group-lifecycle.ts";
+export { ProcessGroup } from "./process-group.ts";

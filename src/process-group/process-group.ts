@@ -1,151 +1,70 @@
 import {
   isTensorList,
   OpType,
-  type ReduceOp,
+  requireAlike,
+  requireLengths,
+  requireOptions,
+  requirePerRank,
   requireReduceOp,
+  requireSplits,
+  requireTag,
   requireTensor,
   requireTensors,
   requireTimeout,
+  requireTimes,
 } from "../collectives/index.ts";
-import { type DistError, DistTimeoutError, InvalidArgumentError, type Timeout } from "../errors/index.ts";
-import { type Backend, type BackendPlugin, type BackendType, CapabilityTable, type OpName } from "../registry/index.ts";
-import type { DeviceType, TensorLike } from "../tensor/index.ts";
-import { type FailedWork, type GroupState, Work, type WorkOwner, warnIfUnobserved } from "../work/index.ts";
-
-/** What every op takes. */
-export interface CallOptions {
-  /** Limit of the op; the group's by default. When it runs out the op fails, and the group with it. */
-  readonly timeout?: Timeout;
-}
-
-export interface AllReduceOptions extends CallOptions {
-  /** SUM by default. */
-  readonly op?: ReduceOp;
-}
-
-export interface BroadcastOptions extends CallOptions {
-  /** Global rank of the root. Exactly one of `src` and `groupSrc` is given. */
-  readonly src?: number;
-  /** Rank of the root in the group. */
-  readonly groupSrc?: number;
-}
-
-export type BarrierOptions = CallOptions;
-
-/** The backend of one kind of device. */
-export interface DeviceBackend {
-  readonly plugin: BackendPlugin;
-  readonly backend: Backend;
-}
-
-export interface ProcessGroupInit {
-  readonly name: string;
-  readonly description: string;
-  readonly rank: number;
-  readonly globalRanks: readonly number[];
-  readonly timeoutMs: number;
-  readonly backends: ReadonlyMap<DeviceType, DeviceBackend>;
-  /** Called once, when the group has been closed. */
-  readonly onClose?: (group: ProcessGroup) => Promise<void>;
-}
-
-/** Errors that are kept for `destroyProcessGroup()`. */
-const MAX_KEPT_FAILURES = 100;
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { TensorLike, TensorView } from "../tensor/index.ts";
+import type { Work } from "../work/index.ts";
+import type {
+  AllGatherOptions,
+  AllReduceOptions,
+  AllToAllListOptions,
+  AllToAllSingleOptions,
+  BarrierOptions,
+  BroadcastOptions,
+  GatherOptions,
+  MonitoredBarrierCallOptions,
+  RecvOptions,
+  ReduceScatterOptions,
+  ReduceToOptions,
+  ScatterOptions,
+  SendOptions,
+} from "./call-options.ts";
+import { GroupLifecycle } from "./group-lifecycle.ts";
 
 /**
  * A group of ranks. Ops go to the backend of their tensors' device; all ranks issue the collectives of one group in the
- * same order.
+ * same order, with the same dtypes and sizes.
+ *
+ * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError when nothing was
+ * sent, else with DistTimeoutError, DistNetworkError or DistBackendError, after which the group has failed.
  *
  * `await using` a group aborts what is in flight at the end of the block and closes it within a second;
  * `destroyProcessGroup()` waits for it instead.
  *
  * c10d: `ProcessGroup`.
  */
-export class ProcessGroup implements AsyncDisposable, WorkOwner {
-  readonly name: string;
-  readonly description: string;
-  /** Rank in this group. */
-  readonly rank: number;
-  /** Global rank of each rank of this group. */
-  readonly globalRanks: readonly number[];
-  /** Default limit of ops, in milliseconds. */
-  readonly timeoutMs: number;
-  readonly #backends: ReadonlyMap<DeviceType, DeviceBackend>;
-  readonly #tables = new Map<DeviceType, CapabilityTable>();
-  readonly #onClose: ((group: ProcessGroup) => Promise<void>) | undefined;
-  #failures: FailedWork[] = [];
-  #warningDue = false;
-  #closing: Promise<void> | undefined;
-
-  constructor(init: ProcessGroupInit) {
-    this.name = init.name;
-    this.description = init.description;
-    this.rank = init.rank;
-    this.globalRanks = init.globalRanks;
-    this.timeoutMs = init.timeoutMs;
-    this.#backends = init.backends;
-    this.#onClose = init.onClose;
-    for (const [device, { plugin }] of init.backends) {
-      this.#tables.set(device, new CapabilityTable(plugin.name, plugin.capabilities));
-    }
-  }
-
-  /** Number of ranks. */
-  get size(): number {
-    return this.globalRanks.length;
-  }
-
-  /** OPEN while all its backends are. */
-  get state(): GroupState {
-    if (this.#closing) return "CLOSED";
-    for (const { backend } of this.#backends.values()) if (backend.state !== "OPEN") return backend.state;
-    return "OPEN";
-  }
-
-  /** Name of the backend of a device type, e.g. `gloo`. */
-  backendName(device: DeviceType = this.#defaultDevice()): string {
-    return this.#on(device).plugin.name;
-  }
-
-  backendType(device: DeviceType = this.#defaultDevice()): BackendType {
-    return this.#on(device).plugin.type;
-  }
-
-  /** The backend of a device type. */
-  backend(device: DeviceType = this.#defaultDevice()): Backend {
-    return this.#on(device).backend;
-  }
-
-  /** Device types that have a backend. */
-  get deviceTypes(): DeviceType[] {
-    return [...this.#backends.keys()];
-  }
-
+export class ProcessGroup extends GroupLifecycle {
   /**
    * Reduces a tensor over all ranks, in place on all of them; a list of tensors of one dtype is reduced as one op.
-   *
-   * @param tensors Same shapes and dtypes on all ranks.
-   * @returns Work of the tensor or tensors. It rejects with InvalidArgumentError (nothing was sent),
-   *   UnsupportedOperationError, DistTimeoutError or DistNetworkError.
    *
    * c10d: `all_reduce`, `all_reduce_coalesced`.
    */
   allReduce<T extends TensorLike | readonly TensorLike[]>(tensors: T, options: AllReduceOptions = {}): Work<T> {
     const opType = isTensorList(tensors) ? OpType.ALLREDUCE_COALESCED : OpType.ALLREDUCE;
-    return this.#run<T>(opType, () => {
+    return this.run<T>(opType, () => {
+      requireOptions("allReduce", options);
       const op = requireReduceOp("allReduce", options.op);
       const timeoutMs = requireTimeout("allReduce", options.timeout, this.timeoutMs);
       if (isTensorList(tensors)) {
         const views = requireTensors("allReduce", tensors);
-        const [first] = views;
-        if (first === undefined) throw new InvalidArgumentError("allReduce: no tensors");
-        const backend = this.#backendFor("allReduceCoalesced", first.device.type);
-        this.#tables.get(first.device.type)?.require("allReduceCoalesced", first.dtype, op);
+        const first = firstOf("allReduce", views);
+        const backend = this.backendFor("allReduceCoalesced", first.device.type, first.dtype, op);
         return backend.allReduceCoalesced(views, { op, timeoutMs, owner: this });
       }
       const view = requireTensor("allReduce", tensors);
-      const backend = this.#backendFor("allReduce", view.device.type);
-      this.#tables.get(view.device.type)?.require("allReduce", view.dtype, op);
+      const backend = this.backendFor("allReduce", view.device.type, view.dtype, op);
       return backend.allReduce(view, { op, timeoutMs, owner: this });
     });
   }
@@ -153,157 +72,341 @@ export class ProcessGroup implements AsyncDisposable, WorkOwner {
   /**
    * Copies the root's tensor to all ranks.
    *
-   * @param tensor Same shape and dtype on all ranks.
    * @param options `src` (global rank) or `groupSrc` (rank in this group) names the root.
    *
    * c10d: `broadcast`.
    */
   broadcast<T extends TensorLike>(tensor: T, options: BroadcastOptions): Work<T> {
-    return this.#run<T>(OpType.BROADCAST, () => {
-      const root = this.#groupRank("broadcast", "src", options.src, options.groupSrc);
+    return this.run<T>(OpType.BROADCAST, () => {
+      requireOptions("broadcast", options);
+      const root = this.toGroupRank("broadcast", "src", options.src, options.groupSrc);
       const timeoutMs = requireTimeout("broadcast", options.timeout, this.timeoutMs);
       const view = requireTensor("broadcast", tensor);
-      const backend = this.#backendFor("broadcast", view.device.type);
-      this.#tables.get(view.device.type)?.require("broadcast", view.dtype);
+      const backend = this.backendFor("broadcast", view.device.type, view.dtype);
       return backend.broadcast(view, { root, timeoutMs, owner: this });
     });
   }
 
+  /**
+   * Reduces a tensor over all ranks into the destination's. What the others' tensors hold afterwards is unspecified.
+   *
+   * @param options `dst` or `groupDst` names the destination.
+   *
+   * c10d: `reduce`.
+   */
+  reduce<T extends TensorLike>(tensor: T, options: ReduceToOptions): Work<T> {
+    return this.run<T>(OpType.REDUCE, () => {
+      requireOptions("reduce", options);
+      const op = requireReduceOp("reduce", options.op);
+      const root = this.toGroupRank("reduce", "dst", options.dst, options.groupDst);
+      const timeoutMs = requireTimeout("reduce", options.timeout, this.timeoutMs);
+      const view = requireTensor("reduce", tensor);
+      const backend = this.backendFor("reduce", view.device.type, view.dtype, op);
+      return backend.reduce(view, { op, root, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Collects the tensors of all ranks on all of them.
+   *
+   * @param outputs One tensor per rank, each of the input's length.
+   * @param input The own tensor, of the same length on all ranks.
+   *
+   * c10d: `all_gather`.
+   */
+  allGather<T extends readonly TensorLike[]>(outputs: T, input: TensorLike, options: AllGatherOptions = {}): Work<T> {
+    return this.run<T>(OpType.ALLGATHER, () => {
+      requireOptions("allGather", options);
+      const timeoutMs = requireTimeout("allGather", options.timeout, this.timeoutMs);
+      const source = requireTensor("allGather", input, "input");
+      const targets = this.#perRank("allGather", "outputs", outputs, source, "input");
+      const backend = this.backendFor("allGather", source.device.type, source.dtype);
+      return backend.allGather(targets, source, { timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Collects the tensors of all ranks in one: part `rank` of the output is that rank's input.
+   *
+   * @param output World size times the length of the input.
+   *
+   * c10d: `all_gather_into_tensor`, `_allgather_base`.
+   */
+  allGatherIntoTensor<T extends TensorLike>(output: T, input: TensorLike, options: AllGatherOptions = {}): Work<T> {
+    return this.run<T>(OpType.ALLGATHER_BASE, () => {
+      const name = "allGatherIntoTensor";
+      requireOptions(name, options);
+      const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
+      const source = requireTensor(name, input, "input");
+      const target = requireTensor(name, output, "output");
+      requireAlike(name, source, "input", target, "output");
+      requireTimes(name, target, "output", source, "input", this.size);
+      const backend = this.backendFor(name, source.device.type, source.dtype);
+      return backend.allGatherIntoTensor(target, source, { timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Collects the tensors of all ranks on the destination.
+   *
+   * @param options `dst` or `groupDst` names the destination, which alone gives `outputs`: one tensor per rank.
+   * @returns Work of `outputs` on the destination, of `undefined` elsewhere.
+   *
+   * c10d: `gather`.
+   */
+  gather(input: TensorLike, options: GatherOptions): Work<readonly TensorLike[] | undefined> {
+    return this.run(OpType.GATHER, () => {
+      requireOptions("gather", options);
+      const root = this.toGroupRank("gather", "dst", options.dst, options.groupDst);
+      const timeoutMs = requireTimeout("gather", options.timeout, this.timeoutMs);
+      const source = requireTensor("gather", input, "input");
+      const outputs = this.#listAtRoot("gather", "outputs", "destination", options.outputs, root);
+      const targets = outputs === undefined ? [] : this.#perRank("gather", "outputs", outputs, source, "input");
+      const backend = this.backendFor("gather", source.device.type, source.dtype);
+      return backend.gather(targets, source, { root, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Distributes the tensors of the source: `inputs[rank]` goes to that rank's output.
+   *
+   * @param options `src` or `groupSrc` names the source, which alone gives `inputs`: one tensor per rank.
+   *
+   * c10d: `scatter`.
+   */
+  scatter<T extends TensorLike>(output: T, options: ScatterOptions): Work<T> {
+    return this.run<T>(OpType.SCATTER, () => {
+      requireOptions("scatter", options);
+      const root = this.toGroupRank("scatter", "src", options.src, options.groupSrc);
+      const timeoutMs = requireTimeout("scatter", options.timeout, this.timeoutMs);
+      const target = requireTensor("scatter", output, "output");
+      const inputs = this.#listAtRoot("scatter", "inputs", "source", options.inputs, root);
+      const sources = inputs === undefined ? [] : this.#perRank("scatter", "inputs", inputs, target, "output");
+      const backend = this.backendFor("scatter", target.device.type, target.dtype);
+      return backend.scatter(target, sources, { root, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Reduces `inputs[rank]` of all ranks into that rank's output.
+   *
+   * @param inputs One tensor per rank, as long as that rank's output.
+   *
+   * c10d: `reduce_scatter`.
+   */
+  reduceScatter<T extends TensorLike>(
+    output: T,
+    inputs: readonly TensorLike[],
+    options: ReduceScatterOptions = {},
+  ): Work<T> {
+    return this.run<T>(OpType.REDUCE_SCATTER, () => {
+      requireOptions("reduceScatter", options);
+      const op = requireReduceOp("reduceScatter", options.op);
+      const timeoutMs = requireTimeout("reduceScatter", options.timeout, this.timeoutMs);
+      const target = requireTensor("reduceScatter", output, "output");
+      const sources = requireTensors("reduceScatter", inputs, "inputs");
+      requirePerRank("reduceScatter", "inputs", sources, this.size);
+      requireAlike("reduceScatter", target, "output", firstOf("reduceScatter", sources), "inputs");
+      requireLengths(
+        "reduceScatter",
+        "the own one of inputs",
+        sources.slice(this.rank, this.rank + 1),
+        target,
+        "output",
+      );
+      const backend = this.backendFor("reduceScatter", target.device.type, target.dtype, op);
+      return backend.reduceScatter(target, sources, { op, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Reduces part `rank` of the inputs of all ranks into that rank's output.
+   *
+   * @param input World size times the length of the output.
+   *
+   * c10d: `reduce_scatter_tensor`, `_reduce_scatter_base`.
+   */
+  reduceScatterTensor<T extends TensorLike>(output: T, input: TensorLike, options: ReduceScatterOptions = {}): Work<T> {
+    return this.run<T>(OpType.REDUCE_SCATTER_BASE, () => {
+      const name = "reduceScatterTensor";
+      requireOptions(name, options);
+      const op = requireReduceOp(name, options.op);
+      const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
+      const target = requireTensor(name, output, "output");
+      const source = requireTensor(name, input, "input");
+      requireAlike(name, target, "output", source, "input");
+      requireTimes(name, source, "input", target, "output", this.size);
+      const backend = this.backendFor(name, target.device.type, target.dtype, op);
+      return backend.reduceScatterTensor(target, source, { op, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Sends `inputs[rank]` to each rank and receives `outputs[rank]` from it.
+   *
+   * @param outputs One tensor per rank, as long as what that rank sends here.
+   * @param inputs One tensor per rank.
+   *
+   * c10d: `all_to_all`.
+   */
+  allToAll<T extends readonly TensorLike[]>(
+    outputs: T,
+    inputs: readonly TensorLike[],
+    options: AllToAllListOptions = {},
+  ): Work<T> {
+    return this.run<T>(OpType.ALLTOALL, () => {
+      requireOptions("allToAll", options);
+      const timeoutMs = requireTimeout("allToAll", options.timeout, this.timeoutMs);
+      const targets = requireTensors("allToAll", outputs, "outputs");
+      const sources = requireTensors("allToAll", inputs, "inputs");
+      requirePerRank("allToAll", "outputs", targets, this.size);
+      requirePerRank("allToAll", "inputs", sources, this.size);
+      const first = firstOf("allToAll", sources);
+      requireAlike("allToAll", first, "inputs", firstOf("allToAll", targets), "outputs");
+      requireLengths(
+        "allToAll",
+        "the own one of outputs",
+        targets.slice(this.rank, this.rank + 1),
+        at(sources, this.rank),
+        "the own input",
+      );
+      const backend = this.backendFor("allToAll", first.device.type, first.dtype);
+      return backend.allToAll(targets, sources, { timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Sends a part of the input to each rank and receives a part of the output from it, in the order of ranks.
+   *
+   * c10d: `all_to_all_single`, `alltoall_base`.
+   */
+  allToAllSingle<T extends TensorLike>(output: T, input: TensorLike, options: AllToAllSingleOptions = {}): Work<T> {
+    return this.run<T>(OpType.ALLTOALL_BASE, () => {
+      const name = "allToAllSingle";
+      requireOptions(name, options);
+      const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
+      const target = requireTensor(name, output, "output");
+      const source = requireTensor(name, input, "input");
+      requireAlike(name, source, "input", target, "output");
+      const inputSplits = requireSplits(name, "inputSplits", options.inputSplits, source, this.size);
+      const outputSplits = requireSplits(name, "outputSplits", options.outputSplits, target, this.size);
+      if (inputSplits[this.rank] !== outputSplits[this.rank]) {
+        throw new InvalidArgumentError(
+          `${name}: this rank would send itself ${inputSplits[this.rank]} elements but expects ${outputSplits[this.rank]}`,
+          { op: name, argument: "outputSplits" },
+        );
+      }
+      const backend = this.backendFor(name, source.device.type, source.dtype);
+      const equal = options.inputSplits === undefined && options.outputSplits === undefined;
+      const splits = equal ? { inputSplits: [], outputSplits: [] } : { inputSplits, outputSplits };
+      return backend.allToAllSingle(target, source, { ...splits, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Sends a tensor to one rank, which has to {@link recv} it with the same tag, dtype and length. Starts at once, also
+   * while collectives are under way.
+   *
+   * @param options `dst` or `groupDst` names the destination.
+   *
+   * c10d: `send`, `isend`.
+   */
+  send<T extends TensorLike>(tensor: T, options: SendOptions): Work<T> {
+    return this.run<T>(OpType.SEND, () => {
+      requireOptions("send", options);
+      const peer = this.#otherRank("send", "dst", options.dst, options.groupDst);
+      const tag = requireTag("send", options.tag);
+      const timeoutMs = requireTimeout("send", options.timeout, this.timeoutMs);
+      const view = requireTensor("send", tensor);
+      const backend = this.backendFor("send", view.device.type, view.dtype);
+      return backend.send(view, { peer, tag, timeoutMs, owner: this });
+    });
+  }
+
+  /**
+   * Receives a tensor from one rank, or from any if none is named; `sourceRank()` of the Work tells from which.
+   *
+   * @param options `src` or `groupSrc` names the source.
+   *
+   * c10d: `recv`, `irecv`, `recv_anysource`.
+   */
+  recv<T extends TensorLike>(tensor: T, options: RecvOptions = {}): Work<T> {
+    return this.run<T>(
+      options?.src === undefined && options?.groupSrc === undefined ? OpType.RECV_ANY_SOURCE : OpType.RECV,
+      () => {
+        requireOptions("recv", options);
+        const any = options.src === undefined && options.groupSrc === undefined;
+        const peer = any ? -1 : this.#otherRank("recv", "src", options.src, options.groupSrc);
+        const tag = requireTag("recv", options.tag);
+        const timeoutMs = requireTimeout("recv", options.timeout, this.timeoutMs);
+        const view = requireTensor("recv", tensor);
+        const backend = this.backendFor("recv", view.device.type, view.dtype);
+        return backend.recv(view, { peer, tag, timeoutMs, owner: this });
+      },
+    );
+  }
+
   /** Completes when all ranks have come to it. c10d: `barrier`. */
   barrier(options: BarrierOptions = {}): Work<void> {
-    return this.#run<void>(OpType.BARRIER, () => {
+    return this.run<void>(OpType.BARRIER, () => {
+      requireOptions("barrier", options);
       const timeoutMs = requireTimeout("barrier", options.timeout, this.timeoutMs);
-      const device = this.#defaultDevice();
-      const backend = this.#backendFor("barrier", device);
-      this.#tables.get(device)?.require("barrier");
+      const backend = this.backendFor("barrier", this.defaultDevice());
       return backend.barrier({ timeoutMs, owner: this });
     });
   }
 
-  /** Rank in this group of a global rank. Throws InvalidArgumentError for ranks that are not in it. */
-  groupRankOf(globalRank: number): number {
-    const rank = this.globalRanks.indexOf(globalRank);
-    if (rank >= 0) return rank;
-    throw new InvalidArgumentError(`global rank ${globalRank} is not part of group "${this.name}"`, {
-      group: this.name,
-      argument: "rank",
-    });
-  }
-
-  /** Hears of failed ops. */
-  onFailure(work: FailedWork): void {
-    if (this.#failures.length >= MAX_KEPT_FAILURES) this.#failures = this.#failures.filter((kept) => !kept.observed);
-    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
-    if (this.#warningDue) return;
-    this.#warningDue = true;
-    setImmediate(() => {
-      this.#warningDue = false;
-      const unobserved = this.#failures.find((kept) => !kept.observed);
-      if (unobserved !== undefined) warnIfUnobserved(unobserved);
-    });
-  }
-
-  /** Fails what is in flight, and the group with it. */
-  abort(reason = "the group was aborted"): void {
-    for (const { backend } of this.#backends.values()) backend.abort(reason);
-  }
-
   /**
-   * Waits for what is in flight, closes the group, and throws the first error that nobody has looked at.
-   * @param limitMs Limit of the waiting, after which the rest is aborted.
+   * A barrier whose time-out, on rank 0, names the ranks that did not come. Slower than {@link barrier}.
+   *
+   * c10d: `monitored_barrier`.
    */
-  async drain(limitMs: number): Promise<void> {
-    const backends = [...this.#backends.values()].map(({ backend }) => backend);
-    const inFlight = backends.reduce((sum, backend) => sum + backend.inFlight, 0);
-    let late: DistError | undefined;
-    if (inFlight > 0 && !(await endsWithin(Promise.all(backends.map((backend) => backend.drained())), limitMs))) {
-      late = new DistTimeoutError(
-        `destroyProcessGroup: group "${this.name}" still had ops in flight after ${limitMs} ms; they were aborted`,
-        { code: "DRAIN_TIMEOUT", group: this.name, timeoutMs: limitMs },
-      );
-    }
-    const unseen = this.#failures.find((work) => !work.observed)?.exception();
-    await this.close();
-    const error = unseen ?? late;
-    if (error !== undefined) throw error;
+  monitoredBarrier(options: MonitoredBarrierCallOptions = {}): Work<void> {
+    return this.run<void>(OpType.BARRIER, () => {
+      requireOptions("monitoredBarrier", options);
+      const timeoutMs = requireTimeout("monitoredBarrier", options.timeout, this.timeoutMs);
+      const backend = this.backendFor("monitoredBarrier", this.defaultDevice());
+      return backend.monitoredBarrier({ waitAllRanks: options.waitAllRanks ?? false, timeoutMs, owner: this });
+    });
   }
 
-  /** Aborts what is in flight and closes the group within about a second. Does nothing the second time. */
-  close(): Promise<void> {
-    this.#closing ??= this.#close();
-    return this.#closing;
+  /** A list of one tensor per rank, all like `like`. */
+  #perRank(op: string, argument: string, list: readonly TensorLike[], like: TensorView, name: string): TensorView[] {
+    const views = requireTensors(op, list, argument);
+    requirePerRank(op, argument, views, this.size);
+    requireAlike(op, like, name, firstOf(op, views), argument);
+    requireLengths(op, argument, views, like, name);
+    return views;
   }
 
-  async #close(): Promise<void> {
-    await Promise.all([...this.#backends.values()].map(({ backend }) => backend.close()));
-    await this.#onClose?.(this);
+  /** A list that the root alone must give. */
+  #listAtRoot(
+    op: string,
+    argument: string,
+    role: string,
+    list: readonly TensorLike[] | undefined,
+    root: number,
+  ): readonly TensorLike[] | undefined {
+    if ((list !== undefined) === (this.rank === root)) return list;
+    const rule =
+      list === undefined ? `must be given on the ${role} rank` : `must not be given on other than the ${role} rank`;
+    throw new InvalidArgumentError(`${op}: ${argument} ${rule}`, { op, argument });
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
-  }
-
-  /** Runs an op; whatever is wrong with it becomes a rejected Work, never an exception. */
-  #run<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
-    try {
-      // The backend resolves to the caller's own objects, which are of type T.
-      return start() as Work<T>;
-    } catch (error) {
-      return Work.rejected(error, { opType, owner: this });
-    }
-  }
-
-  #groupRank(op: string, argument: "src" | "dst", global: number | undefined, inGroup: number | undefined): number {
-    if ((global === undefined) === (inGroup === undefined)) {
-      const group = argument === "src" ? "groupSrc" : "groupDst";
-      throw new InvalidArgumentError(`${op}: give exactly one of ${argument} (global rank) and ${group}`, {
-        op,
-        argument,
-      });
-    }
-    const rank = inGroup ?? this.globalRanks.indexOf(global ?? -1);
-    if (Number.isInteger(rank) && rank >= 0 && rank < this.size) return rank;
-    const given = inGroup === undefined ? `global rank ${global}` : `group rank ${inGroup}`;
-    throw new InvalidArgumentError(
-      `${op}: invalid root: ${given} is not in group "${this.name}", whose global ranks are ${this.globalRanks.join(", ")}`,
-      { op, argument, group: this.name },
-    );
-  }
-
-  #backendFor(op: OpName, device: DeviceType): Backend {
-    const found = this.#backends.get(device);
-    if (found !== undefined) return found.backend;
-    throw new InvalidArgumentError(
-      `${op}: group "${this.name}" has no backend for ${device} tensors (it has ${this.deviceTypes.join(", ")})`,
-      { op, group: this.name },
-    );
-  }
-
-  #on(device: DeviceType): DeviceBackend {
-    const found = this.#backends.get(device);
-    if (found !== undefined) return found;
-    throw new InvalidArgumentError(`group "${this.name}" has no backend for ${device} tensors`, { group: this.name });
-  }
-
-  #defaultDevice(): DeviceType {
-    return this.#backends.has("cpu") ? "cpu" : (this.deviceTypes[0] ?? "cpu");
-  }
-
-  toString(): string {
-    return `<ProcessGroup "${this.name}" rank ${this.rank}/${this.size} ${this.state}>`;
+  #otherRank(op: string, argument: "src" | "dst", global: number | undefined, inGroup: number | undefined): number {
+    const rank = this.toGroupRank(op, argument, global, inGroup);
+    if (rank !== this.rank) return rank;
+    throw new InvalidArgumentError(`${op}: ${argument} is the rank of this process itself`, { op, argument });
   }
 }
 
-async function endsWithin(promise: Promise<unknown>, limitMs: number): Promise<boolean> {
-  if (limitMs === Number.POSITIVE_INFINITY) {
-    await promise;
-    return true;
-  }
-  const { promise: limit, resolve } = Promise.withResolvers<false>();
-  const timer = setTimeout(resolve, Math.min(limitMs, 2 ** 31 - 1), false);
-  try {
-    return await Promise.race([promise.then(() => true), limit]);
-  } finally {
-    clearTimeout(timer);
-  }
+function firstOf(op: string, views: readonly TensorView[]): TensorView {
+  const [first] = views;
+  if (first === undefined)
+    throw new InvalidArgumentError(`${op}: an empty list of tensors`, { op, code: "EMPTY_LIST" });
+  return first;
+}
+
+function at(views: readonly TensorView[], rank: number): TensorView {
+  return firstOf("allToAll", views.slice(rank));
 }

@@ -8,14 +8,14 @@ export enum BackendType {
   CUSTOM = 5,
 }
 
-const byName: Readonly<Record<string, BackendType>> = {
-  gloo: BackendType.GLOO,
-  nccl: BackendType.NCCL,
-  ucc: BackendType.UCC,
-  mpi: BackendType.MPI,
-};
+const byName: ReadonlyMap<string, BackendType> = new Map([
+  ["gloo", BackendType.GLOO],
+  ["nccl", BackendType.NCCL],
+  ["ucc", BackendType.UCC],
+  ["mpi", BackendType.MPI],
+]);
 
 /** The type that a backend's name stands for: CUSTOM for every name that c10d does not know. */
 export function backendTypeOf(name: string): BackendType {
-  return byName[name.toLowerCase()] ?? BackendType.CUSTOM;
+  return byName.get(name.toLowerCase()) ?? BackendType.CUSTOM;
 }

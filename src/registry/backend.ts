@@ -21,6 +21,25 @@ export interface RootOptions extends OpOptions {
   readonly root: number;
 }
 
+export interface ReduceToRootOptions extends ReduceOptions, RootOptions {}
+
+export interface AllToAllOptions extends OpOptions {
+  /** Elements for each rank, or none for equal parts. Both lists are given or neither. */
+  readonly inputSplits: readonly number[];
+  readonly outputSplits: readonly number[];
+}
+
+export interface MessageOptions extends OpOptions {
+  /** Rank in the group; -1 for a recv from any. */
+  readonly peer: number;
+  readonly tag: number;
+}
+
+export interface MonitoredBarrierOptions extends OpOptions {
+  /** Whether to name all missing ranks rather than the first. */
+  readonly waitAllRanks: boolean;
+}
+
 /**
  * One group of ranks on one kind of device. Extend it and implement the ops you support; the rest reject with an
  * {@link UnsupportedOperationError}. Arguments were validated before and agree with the plugin's capability table;
@@ -70,8 +89,87 @@ export abstract class Backend {
     return this.unsupported(OpType.BROADCAST, options);
   }
 
+  /** Reduces the tensor over all ranks into the root's; the others' contents are unspecified afterwards. */
+  reduce(tensor: TensorView, options: ReduceToRootOptions): Work<unknown> {
+    void tensor;
+    return this.unsupported(OpType.REDUCE, options);
+  }
+
+  /** Copies each rank's input to `outputs[rank]` on all ranks. */
+  allGather(outputs: readonly TensorView[], input: TensorView, options: OpOptions): Work<unknown> {
+    void outputs;
+    void input;
+    return this.unsupported(OpType.ALLGATHER, options);
+  }
+
+  /** Copies each rank's input to part `rank` of the output on all ranks. */
+  allGatherIntoTensor(output: TensorView, input: TensorView, options: OpOptions): Work<unknown> {
+    void output;
+    void input;
+    return this.unsupported(OpType.ALLGATHER_BASE, options);
+  }
+
+  /** Copies each rank's input to `outputs[rank]` on the root; elsewhere `outputs` is empty. */
+  gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
+    void outputs;
+    void input;
+    return this.unsupported(OpType.GATHER, options);
+  }
+
+  /** Copies the root's `inputs[rank]` to each rank's output; elsewhere `inputs` is empty. */
+  scatter(output: TensorView, inputs: readonly TensorView[], options: RootOptions): Work<unknown> {
+    void output;
+    void inputs;
+    return this.unsupported(OpType.SCATTER, options);
+  }
+
+  /** Reduces each `inputs[rank]` over all ranks into that rank's output. */
+  reduceScatter(output: TensorView, inputs: readonly TensorView[], options: ReduceOptions): Work<unknown> {
+    void output;
+    void inputs;
+    return this.unsupported(OpType.REDUCE_SCATTER, options);
+  }
+
+  /** Reduces part `rank` of the inputs of all ranks into that rank's output. */
+  reduceScatterTensor(output: TensorView, input: TensorView, options: ReduceOptions): Work<unknown> {
+    void output;
+    void input;
+    return this.unsupported(OpType.REDUCE_SCATTER_BASE, options);
+  }
+
+  /** Copies `inputs[rank]` to that rank's `outputs[own rank]`. */
+  allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
+    void outputs;
+    void inputs;
+    return this.unsupported(OpType.ALLTOALL, options);
+  }
+
+  /** The same with parts of one input and one output. */
+  allToAllSingle(output: TensorView, input: TensorView, options: AllToAllOptions): Work<unknown> {
+    void output;
+    void input;
+    return this.unsupported(OpType.ALLTOALL_BASE, options);
+  }
+
+  /** Sends the tensor to one rank, which must `recv` it with the same tag. */
+  send(tensor: TensorView, options: MessageOptions): Work<unknown> {
+    void tensor;
+    return this.unsupported(OpType.SEND, options);
+  }
+
+  /** Receives into the tensor; `sourceRank()` of the Work tells from which rank (in the group). */
+  recv(tensor: TensorView, options: MessageOptions): Work<unknown> {
+    void tensor;
+    return this.unsupported(options.peer < 0 ? OpType.RECV_ANY_SOURCE : OpType.RECV, options);
+  }
+
   /** Completes when all ranks have come to it. */
   barrier(options: OpOptions): Work<unknown> {
+    return this.unsupported(OpType.BARRIER, options);
+  }
+
+  /** A barrier whose time-out names the ranks that did not come. */
+  monitoredBarrier(options: MonitoredBarrierOptions): Work<unknown> {
     return this.unsupported(OpType.BARRIER, options);
   }
 

@@ -42,23 +42,21 @@ export interface Capabilities {
 /** A capability table in a form that is quick to ask. */
 export class CapabilityTable {
   readonly #backend: string;
-  readonly #dtypes = new Map<string, ReadonlySet<DType>>();
-  readonly #reductions = new Map<DType, number>();
+  readonly #dtypes: { [op in OpName]?: ReadonlySet<DType> } = {};
+  /** Bit of each reduce op. */
+  readonly #reductions: { [dtype in DType]?: number } = {};
 
   constructor(backend: string, capabilities: Capabilities) {
     this.#backend = backend;
-    for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes.set(op, new Set(dtypes));
+    for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes[op as OpName] = new Set(dtypes);
     for (const [dtype, names] of Object.entries(capabilities.reduceOps)) {
-      this.#reductions.set(
-        dtype as DType,
-        names.reduce((mask, name) => mask | maskOf(name), 0),
-      );
+      this.#reductions[dtype as DType] = names.reduce((mask, name) => mask | maskOf(name), 0);
     }
   }
 
   /** Throws UnsupportedOperationError unless the backend implements `op` for `dtype` and `reduceOp`. */
   require(op: OpName, dtype?: DType, reduceOp?: ReduceOp): void {
-    const dtypes = this.#dtypes.get(op);
+    const dtypes = this.#dtypes[op];
     if (dtypes === undefined) {
       throw new UnsupportedOperationError(`backend "${this.#backend}" does not implement ${op}`, {
         backend: this.#backend,
@@ -72,7 +70,7 @@ export class CapabilityTable {
         { backend: this.#backend, op, argument: "dtype" },
       );
     }
-    if (reduceOp !== undefined && ((this.#reductions.get(dtype) ?? 0) & (1 << reduceOp.code)) === 0) {
+    if (reduceOp !== undefined && ((this.#reductions[dtype] ?? 0) & (1 << reduceOp.code)) === 0) {
       throw new UnsupportedOperationError(
         `${op}: backend "${this.#backend}" cannot use ReduceOp.${reduceOp} with ${dtype} tensors`,
         { backend: this.#backend, op, argument: "op" },

@@ -1,4 +1,13 @@
-export { Backend, type OpOptions, type ReduceOptions, type RootOptions } from "./backend.ts";
+export {
+  type AllToAllOptions,
+  Backend,
+  type MessageOptions,
+  type MonitoredBarrierOptions,
+  type OpOptions,
+  type ReduceOptions,
+  type ReduceToRootOptions,
+  type RootOptions,
+} from "./backend.ts";
 export type { Availability, BackendContext, BackendPlugin } from "./backend-plugin.ts";
 export { BackendRegistry, type LazyBackend, type RegisterOptions } from "./backend-registry.ts";
 export { BackendType, backendTypeOf } from "./backend-type.ts";

@@ -1,5 +1,6 @@
 import { OpType, opNames } from "../collectives/op-type.ts";
 import {
+  DistBackendError,
   type DistError,
   DistTimeoutError,
   InvalidArgumentError,
@@ -7,7 +8,11 @@ import {
   timeoutMs,
   UnsupportedOperationError,
 } from "../errors/index.ts";
+import { describe } from "../tensor/index.ts";
 import type { WorkInfo } from "./work-info.ts";
+
+/** Reads the error of a Work without counting as a look. */
+let errorOf: (work: object) => DistError | undefined;
 
 /** A failed op whose error may not have been looked at yet. */
 export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
@@ -39,6 +44,10 @@ enum Phase {
  * c10d: `Work`.
  */
 export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
+  static {
+    errorOf = (work) => (#error in work ? work.#error : undefined);
+  }
+
   /** A Work over a promise, for ops made of several steps. Its `wait()` cannot block: it fails unless settled. */
   static fromPromise<T>(promise: Promise<T>, init: WorkInit = { opType: OpType.UNKNOWN }): Work<T> {
     return new PromiseWork(promise, init);
@@ -51,7 +60,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** A Work that has failed, e.g. because an argument is wrong. It has no sequence number. */
   static rejected<T>(error: unknown, init: WorkInit): Work<T> {
-    return new SettledWork<T>(init, undefined, error as DistError);
+    return new SettledWork<T>(init, undefined, asError(error, init));
   }
 
   readonly opType: OpType;
@@ -224,10 +233,17 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 }
 
-/** Emits a process warning for a failed Work that nobody has looked at. */
+/** Errors of others pass as they are; what is no error at all, `undefined` included, becomes one. */
+function asError(reason: unknown, { opType }: WorkInit): DistError {
+  if (reason instanceof Error) return reason as DistError;
+  const op = opNames[opType];
+  return new DistBackendError(`${op}: rejected with ${describe(reason)}, which is no Error`, { op, cause: reason });
+}
+
+/** Emits a process warning for a failed Work that nobody has looked at; the warning does not count as a look. */
 export function warnIfUnobserved(work: FailedWork): void {
   if (work.observed) return;
-  const error = work.exception();
+  const error = errorOf(work);
   if (error) process.emitWarning(`unobserved failure: ${error.message}`, { type: "DistWarning", code: error.code });
 }
 
@@ -257,7 +273,7 @@ class PromiseWork<T> extends Work<T> {
         this.#value = value;
         this.settle();
       },
-      (error: unknown) => this.settle(error as DistError),
+      (reason: unknown) => this.settle(asError(reason, init)),
     );
   }
 

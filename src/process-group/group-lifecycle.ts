@@ -1,0 +1,235 @@
+import { type OpType, opNames, type ReduceOp } from "../collectives/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
+import { type Backend, type BackendPlugin, type BackendType, CapabilityTable, type OpName } from "../registry/index.ts";
+import type { DeviceType, DType } from "../tensor/index.ts";
+import { type FailedWork, type GroupState, Work, type WorkOwner, warnIfUnobserved } from "../work/index.ts";
+
+/** The backend of one kind of device. */
+export interface DeviceBackend {
+  readonly plugin: BackendPlugin;
+  readonly backend: Backend;
+}
+
+export interface ProcessGroupInit {
+  readonly name: string;
+  readonly description: string;
+  readonly rank: number;
+  readonly globalRanks: readonly number[];
+  readonly timeoutMs: number;
+  readonly backends: ReadonlyMap<DeviceType, DeviceBackend>;
+  /** Called once, when the group has been closed. */
+  readonly onClose?: () => Promise<void>;
+}
+
+interface CapableBackend extends DeviceBackend {
+  readonly table: CapabilityTable;
+}
+
+/** Errors that are kept for `destroyProcessGroup()`. */
+const MAX_KEPT_FAILURES = 100;
+
+/** What a process group is apart from its ops: members, backends, failures, the end. */
+export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
+  readonly name: string;
+  readonly description: string;
+  /** Rank in this group. */
+  readonly rank: number;
+  /** Global rank of each rank of this group. */
+  readonly globalRanks: readonly number[];
+  /** Default limit of ops, in milliseconds. */
+  readonly timeoutMs: number;
+  readonly #backends = new Map<DeviceType, CapableBackend>();
+  readonly #onClose: (() => Promise<void>) | undefined;
+  #failures: FailedWork[] = [];
+  /** Those since the last warning. */
+  readonly #fresh: FailedWork[] = [];
+  #closing: Promise<void> | undefined;
+
+  constructor(init: ProcessGroupInit) {
+    this.name = init.name;
+    this.description = init.description;
+    this.rank = init.rank;
+    this.globalRanks = init.globalRanks;
+    this.timeoutMs = init.timeoutMs;
+    this.#onClose = init.onClose;
+    for (const [device, { plugin, backend }] of init.backends) {
+      const table = new CapabilityTable(plugin.name, plugin.capabilities);
+      this.#backends.set(device, { plugin, backend, table });
+    }
+  }
+
+  /** Number of ranks. */
+  get size(): number {
+    return this.globalRanks.length;
+  }
+
+  /** OPEN while all its backends are. */
+  get state(): GroupState {
+    if (this.#closing) return "CLOSED";
+    for (const { backend } of this.#backends.values()) if (backend.state !== "OPEN") return backend.state;
+    return "OPEN";
+  }
+
+  /** Name of the backend of a device type, e.g. `gloo`. */
+  backendName(device: DeviceType = this.defaultDevice()): string {
+    return this.#on(device).plugin.name;
+  }
+
+  backendType(device: DeviceType = this.defaultDevice()): BackendType {
+    return this.#on(device).plugin.type;
+  }
+
+  /** The backend of a device type. */
+  backend(device: DeviceType = this.defaultDevice()): Backend {
+    return this.#on(device).backend;
+  }
+
+  /** Device types that have a backend. */
+  get deviceTypes(): DeviceType[] {
+    return [...this.#backends.keys()];
+  }
+
+  /** Rank in this group of a global rank. Throws InvalidArgumentError for ranks that are not in it. */
+  groupRankOf(globalRank: number): number {
+    const rank = this.globalRanks.indexOf(globalRank);
+    if (rank >= 0) return rank;
+    throw new InvalidArgumentError(`global rank ${globalRank} is not part of group "${this.name}"`, {
+      group: this.name,
+      argument: "rank",
+    });
+  }
+
+  /** Hears of failed ops. */
+  onFailure(work: FailedWork): void {
+    if (this.#failures.length >= MAX_KEPT_FAILURES) this.#failures = this.#failures.filter((kept) => !kept.observed);
+    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
+    if (this.#fresh.length < MAX_KEPT_FAILURES) this.#fresh.push(work);
+    if (this.#fresh.length > 1) return;
+    setImmediate(() => {
+      const unobserved = this.#fresh.splice(0).find((each) => !each.observed);
+      if (unobserved !== undefined) warnIfUnobserved(unobserved);
+    });
+  }
+
+  /** Fails what is in flight, and the group with it. */
+  abort(reason = "the group was aborted"): void {
+    for (const { backend } of this.#backends.values()) backend.abort(reason);
+  }
+
+  /**
+   * Waits for what is in flight, closes the group, and throws the first error that nobody has looked at.
+   * @param limitMs Limit of the waiting, after which the rest is aborted.
+   */
+  async drain(limitMs: number): Promise<void> {
+    const backends = [...this.#backends.values()].map(({ backend }) => backend);
+    const inFlight = backends.reduce((sum, backend) => sum + backend.inFlight, 0);
+    let late: DistError | undefined;
+    if (inFlight > 0 && !(await endsWithin(Promise.all(backends.map((backend) => backend.drained())), limitMs))) {
+      late = new DistTimeoutError(
+        `destroyProcessGroup: group "${this.name}" still had ops in flight after ${limitMs} ms; they were aborted`,
+        { code: "DRAIN_TIMEOUT", group: this.name, timeoutMs: limitMs },
+      );
+    }
+    const unseen = this.#failures.find((work) => !work.observed)?.exception();
+    await this.close();
+    const error = unseen ?? late;
+    if (error !== undefined) throw error;
+  }
+
+  /** Aborts what is in flight and closes the group within about a second. Does nothing the second time. */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    await Promise.all([...this.#backends.values()].map(({ backend }) => backend.close()));
+    await this.#onClose?.();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
+  }
+
+  /** Runs an op; whatever is wrong with it becomes a rejected Work, never an exception. */
+  protected run<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
+    try {
+      if (this.#closing !== undefined) throw this.#closedError(opNames[opType]);
+      // The backend resolves to the caller's own objects, which are of type T.
+      return start() as Work<T>;
+    } catch (error) {
+      return Work.rejected(error, { opType, owner: this });
+    }
+  }
+
+  #closedError(op: string): DistBackendError {
+    return new DistBackendError(
+      `${op}: group "${this.name}" is closed; make a new one with initProcessGroup() or newGroup()`,
+      { code: "GROUP_CLOSED", group: this.name, op, rank: this.rank },
+    );
+  }
+
+  /** Rank in this group of the rank that an option pair such as `src` and `groupSrc` names. */
+  protected toGroupRank(
+    op: string,
+    argument: "src" | "dst",
+    global: number | undefined,
+    inGroup: number | undefined,
+  ): number {
+    if ((global === undefined) === (inGroup === undefined)) {
+      const group = argument === "src" ? "groupSrc" : "groupDst";
+      throw new InvalidArgumentError(`${op}: give exactly one of ${argument} (global rank) and ${group}`, {
+        op,
+        argument,
+      });
+    }
+    const rank = inGroup ?? this.globalRanks.indexOf(global ?? -1);
+    if (Number.isInteger(rank) && rank >= 0 && rank < this.size) return rank;
+    const given = inGroup === undefined ? `global rank ${global}` : `group rank ${inGroup}`;
+    throw new InvalidArgumentError(
+      `${op}: invalid root: ${given} is not in group "${this.name}", whose global ranks are ${this.globalRanks.join(", ")}`,
+      { op, argument, group: this.name },
+    );
+  }
+
+  /** The backend for an op, once its table says that it can do it. */
+  protected backendFor(op: OpName, device: DeviceType, dtype?: DType, reduceOp?: ReduceOp): Backend {
+    const found = this.#backends.get(device);
+    if (found !== undefined) {
+      found.table.require(op, dtype, reduceOp);
+      return found.backend;
+    }
+    throw new InvalidArgumentError(
+      `${op}: group "${this.name}" has no backend for ${device} tensors (it has ${this.deviceTypes.join(", ")})`,
+      { op, group: this.name },
+    );
+  }
+
+  #on(device: DeviceType): DeviceBackend {
+    const found = this.#backends.get(device);
+    if (found !== undefined) return found;
+    throw new InvalidArgumentError(`group "${this.name}" has no backend for ${device} tensors`, { group: this.name });
+  }
+
+  protected defaultDevice(): DeviceType {
+    return this.#backends.has("cpu") ? "cpu" : (this.deviceTypes[0] ?? "cpu");
+  }
+
+  toString(): string {
+    return `<ProcessGroup "${this.name}" rank ${this.rank}/${this.size} ${this.state}>`;
+  }
+}
+
+async function endsWithin(promise: Promise<unknown>, limitMs: number): Promise<boolean> {
+  if (limitMs === Number.POSITIVE_INFINITY) {
+    await promise;
+    return true;
+  }
+  const { promise: limit, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(resolve, Math.min(limitMs, 2 ** 31 - 1), false);
+  try {
+    return await Promise.race([promise.then(() => true), limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,340 @@
+import "reflect-metadata";
+import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import { OpType, ReduceOp } from "../collectives/index.ts";
+import * as dist from "../distributed/index.ts";
+import { type DistError, DistNetworkError, type ErrorDetails } from "../errors/index.ts";
+import { BackendType, createContainer, registerBackend } from "../registry/index.ts";
+import { HashStore } from "../store/index.ts";
+import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
+import type { Work } from "../work/index.ts";
+import { type MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
+import type { ProcessGroup } from "./process-group.ts";
+
+const plugin = memoryPlugin("memory");
+createContainer({ install: true });
+registerBackend(plugin);
+afterAll(() => void createContainer({ install: true }));
+
+afterEach(async () => {
+  if (dist.isInitialized()) await dist.destroyProcessGroup().catch(() => {});
+});
+
+async function start(options: dist.InitOptions = {}): Promise<{ group: ProcessGroup; backend: MemoryBackend }> {
+  const group = await dist.initProcessGroup({
+    store: new HashStore(),
+    rank: 0,
+    worldSize: 1,
+    backend: "memory",
+    timeout: "7s",
+    ...options,
+  });
+  const backend = plugin.made.at(-1);
+  if (backend === undefined) throw new Error("the plugin made no backend");
+  return { group, backend };
+}
+
+const floats = () => new Float32Array([1, 2]);
+const gone = () => new DistNetworkError("rank 3 is gone", { code: "PEER_LOST" });
+
+/** The error of a Work that has failed already, as name, code and details. */
+function refusal(work: Work<unknown>): { name: string; code: string; message: string; details: ErrorDetails } {
+  const error = work.exception();
+  if (error === undefined) throw new Error("it was not refused");
+  return { name: error.name, code: error.code, message: error.message, details: error.details };
+}
+
+async function warnings(act: () => unknown): Promise<Error[]> {
+  const seen: Error[] = [];
+  const note = (warning: Error) => seen.push(warning);
+  process.on("warning", note);
+  await act();
+  await Bun.sleep(20);
+  process.off("warning", note);
+  return seen;
+}
+
+describe("a backend of one's own", () => {
+  test("is made with what it needs", async () => {
+    const { group, backend } = await start({ options: { color: "red" } });
+    const { context } = backend;
+    expect(context).toMatchObject({
+      rank: 0,
+      size: 1,
+      globalRanks: [0],
+      groupName: "0",
+      device: { type: "cpu", index: 0 },
+      timeoutMs: 7_000,
+      options: { color: "red" },
+    });
+    await context.store.set("k", "v");
+    expect(await context.store.get("k")).toEqual(new TextEncoder().encode("v"));
+    expect([group.rank, group.size, group.backendName(), group.backendType()]).toEqual([
+      0,
+      1,
+      "memory",
+      BackendType.CUSTOM,
+    ]);
+    expect(group.backend()).toBe(backend);
+    expect(group.deviceTypes).toEqual(["cpu"]);
+    expect(`${group}`).toBe('<ProcessGroup "0" rank 0/1 OPEN>');
+  });
+
+  test("gets ops with views, options and the group as owner", async () => {
+    const { group, backend } = await start();
+    const t = floats();
+    expect(await dist.allReduce(t, { op: ReduceOp.MAX, timeout: 500 })).toBe(t);
+    const list = [floats(), floats()];
+    expect(await group.allReduce(list)).toEqual(list);
+    const flags = tensor([true, false], { dtype: "bool" });
+    expect(await dist.broadcast(flags, { src: 0, timeout: Number.POSITIVE_INFINITY })).toBe(flags);
+
+    const [reduce, coalesced, broadcast] = backend.calls;
+    expect(reduce).toMatchObject({ op: "allReduce", options: { op: ReduceOp.MAX, timeoutMs: 500 } });
+    expect(reduce?.views[0]).toMatchObject({ source: t, data: t, dtype: "float32", length: 2 });
+    expect(reduce?.options.owner).toBe(group);
+    expect(coalesced).toMatchObject({ op: "allReduceCoalesced", options: { op: ReduceOp.SUM, timeoutMs: 7_000 } });
+    expect(coalesced?.views).toHaveLength(2);
+    expect(broadcast).toMatchObject({
+      op: "broadcast",
+      options: { root: 0, timeoutMs: Number.POSITIVE_INFINITY },
+    });
+    expect(broadcast?.views[0]).toMatchObject({ source: flags, data: flags.data, dtype: "bool", length: 2 });
+  });
+
+  test("what it rejects with comes through as it is", async () => {
+    const { group, backend } = await start();
+    const error = gone();
+    backend.failures.push(error);
+    expect(await group.allReduce(floats()).catch((reason: unknown) => reason)).toBe(error);
+  });
+
+  test("premulSum reaches it where the table has it", async () => {
+    const { group, backend } = await start();
+    await group.allReduce(floats(), { op: ReduceOp.premulSum(0.5) });
+    expect(backend.calls[0]?.options.op?.factor).toBe(0.5);
+  });
+});
+
+describe("nothing wrong reaches the backend", () => {
+  const cuda: TensorLike = {
+    [TENSOR_PROTOCOL]: () => ({ ptr: 8, byteLength: 4, dtype: "float32", device: "cuda:1" }),
+  };
+  const bad: [string, (group: ProcessGroup) => Work<unknown>, string, string][] = [
+    ["no tensor", (g) => g.allReduce(5 as unknown as TensorLike), "InvalidArgumentError", "must be a TypedArray"],
+    ["an empty list", (g) => g.allReduce([]), "InvalidArgumentError", "empty list"],
+    ["mixed dtypes", (g) => g.allReduce([floats(), new Int8Array(1)]), "InvalidArgumentError", "[1] is int8"],
+    ["a reduce op that is none", (g) => g.allReduce(floats(), { op: 0 as never }), "InvalidArgumentError", "constants"],
+    ["a time-out of 0", (g) => g.allReduce(floats(), { timeout: 0 }), "InvalidArgumentError", "timeout must be"],
+    ["a root elsewhere", (g) => g.broadcast(floats(), { src: 1 }), "InvalidArgumentError", "global rank 1 is not in"],
+    ["no root", (g) => g.broadcast(floats(), {}), "InvalidArgumentError", "exactly one of src"],
+    ["a device without backend", (g) => g.allReduce(cuda), "InvalidArgumentError", "no backend for cuda tensors"],
+    ["null as options", (g) => g.allReduce(floats(), null as never), "InvalidArgumentError", "options must be"],
+    ["an op that is not claimed", (g) => g.barrier(), "UnsupportedOperationError", "does not implement barrier"],
+    ["a dtype that is not claimed", (g) => g.allReduce(new Int8Array(1)), "UnsupportedOperationError", "int8 tensors"],
+    ["a dtype of another op", (g) => g.broadcast(new Int32Array(1), { src: 0 }), "UnsupportedOperationError", "int32"],
+    ["a list where one is claimed", (g) => g.allReduce([new Int32Array(1)]), "UnsupportedOperationError", "int32"],
+    [
+      "a reduce op that is not claimed",
+      (g) => g.allReduce(floats(), { op: ReduceOp.MIN }),
+      "UnsupportedOperationError",
+      "ReduceOp.MIN with float32",
+    ],
+    [
+      "a dtype without reduce ops",
+      (g) => g.allReduce(tensor([1], { dtype: "bfloat16" })),
+      "UnsupportedOperationError",
+      "ReduceOp.SUM with bfloat16",
+    ],
+  ];
+
+  test.each(bad)("%s", async (_, call, name, message) => {
+    const { group, backend } = await start();
+    const work = call(group);
+    expect(refusal(work)).toMatchObject({ name });
+    expect(refusal(work).message).toContain(message);
+    expect(work.seq).toBe(-1);
+    expect(backend.calls).toEqual([]);
+    await group.allReduce(floats());
+    expect(backend.calls).toHaveLength(1);
+  });
+
+  test("a tensor whose protocol throws rejects with that error", async () => {
+    const { group, backend } = await start();
+    const freed: TensorLike = {
+      [TENSOR_PROTOCOL]: () => {
+        throw new RangeError("freed before");
+      },
+    };
+    const error = await group.allReduce(freed).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ message: "freed before" });
+    expect(backend.calls).toEqual([]);
+  });
+
+  test("ops that a backend claims but does not have reject too", async () => {
+    const { Backend } = await import("../registry/index.ts");
+    class Empty extends Backend {
+      override readonly name = "empty";
+    }
+    const empty = memoryPlugin("empty", {
+      capabilities: {
+        ops: { allReduce: ["float32"], allReduceCoalesced: ["float32"], broadcast: ["float32"], barrier: [] },
+        reduceOps: { float32: ["SUM"] },
+      },
+      create: ({ rank, size }) => Promise.resolve(new Empty(rank, size)),
+    });
+    const container = createContainer({ overrides: [empty] });
+    const group = await dist.initProcessGroup({
+      store: new HashStore(),
+      rank: 0,
+      worldSize: 1,
+      backend: "empty",
+      container,
+    });
+    const works = [
+      group.allReduce(floats()),
+      group.allReduce([floats()]),
+      group.broadcast(floats(), { src: 0 }),
+      group.barrier(),
+    ];
+    expect(works.map((work) => refusal(work).message)).toEqual(
+      ["allReduce", "allReduce", "broadcast", "barrier"].map((op) => `backend "empty" does not implement ${op}`),
+    );
+    expect(works.map((work) => refusal(work).name)).toEqual(Array(4).fill("UnsupportedOperationError"));
+    expect(works.map((work) => work.opType)).toEqual([
+      OpType.ALLREDUCE,
+      OpType.ALLREDUCE_COALESCED,
+      OpType.BROADCAST,
+      OpType.BARRIER,
+    ]);
+    await group.close();
+  });
+});
+
+describe("a group that this rank is not in", () => {
+  test("ops resolve without effect, and warn once", async () => {
+    const { backend } = await start();
+    const t = floats();
+    const seen = await warnings(async () => {
+      expect(await dist.allReduce(t, { group: null })).toBe(t);
+      expect(await dist.broadcast(t, { group: null, src: 99 })).toBe(t);
+      expect(dist.barrier({ group: null }).wait()).toBe(true);
+      expect(dist.allReduce(t, { group: null }).isSuccess()).toBe(true);
+    });
+    expect(seen.map(({ message }) => message)).toEqual([
+      "allReduce has no effect: this rank does not belong to the given group",
+    ]);
+    expect(seen[0]?.name).toBe("DistWarning");
+    expect(backend.calls).toEqual([]);
+    expect([...t]).toEqual([1, 2]);
+  });
+});
+
+describe("the end of a group", () => {
+  test("destroy waits for what is in flight", async () => {
+    const { group, backend } = await start();
+    backend.prompt = false;
+    const work = group.allReduce(floats());
+    let ended = false;
+    const destroyed = dist.destroyProcessGroup().then(() => {
+      ended = true;
+    });
+    await Bun.sleep(20);
+    expect([ended, backend.closed]).toEqual([false, 0]);
+    backend.works[0]?.settle();
+    await destroyed;
+    expect([ended, backend.closed, work.isSuccess(), group.state]).toEqual([true, 1, true, "CLOSED"]);
+    expect(dist.isInitialized()).toBe(false);
+  });
+
+  test("destroy gives up after the group's time-out", async () => {
+    const { group, backend } = await start({ timeout: 50 });
+    backend.prompt = false;
+    const work = group.allReduce(floats());
+    const error = await dist.destroyProcessGroup().catch((reason: DistError) => reason);
+    expect(error).toMatchObject({ name: "DistTimeoutError", code: "DRAIN_TIMEOUT" });
+    expect((error as DistError).message).toContain('group "0" still had ops in flight after 50 ms');
+    expect(work.exception()?.code).toBe("ABORTED");
+    expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
+  });
+
+  test("destroy throws the first error that nobody has looked at, after closing", async () => {
+    const { group, backend } = await start();
+    const [seen, first, second] = [gone(), gone(), gone()];
+    const told = await warnings(async () => {
+      backend.failures.push(seen, first, second);
+      await group.allReduce(floats()).catch(() => {});
+      void group.allReduce(floats());
+      void group.broadcast(floats(), { src: 0 });
+    });
+    expect(told.map(({ message }) => message)).toEqual(["unobserved failure: rank 3 is gone"]);
+    // A warning is for people; no code has seen the error.
+    expect(await dist.destroyProcessGroup().catch((reason: unknown) => reason)).toBe(first);
+    expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
+  });
+
+  test("a wrong argument that nobody has looked at is such an error too", async () => {
+    const { group } = await start();
+    await warnings(() => void group.broadcast(floats(), { src: 5 }));
+    const error = await dist.destroyProcessGroup().catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ name: "InvalidArgumentError" });
+  });
+
+  test("errors that were looked at are not thrown again", async () => {
+    const { group, backend } = await start();
+    backend.failures.push(gone(), gone());
+    expect(() => group.allReduce(floats()).wait()).toThrow("rank 3 is gone");
+    expect(group.allReduce(floats()).exception()).toBeDefined();
+    await dist.destroyProcessGroup();
+  });
+
+  test("many failures leave one warning and bounded memory", async () => {
+    const { group, backend } = await start();
+    const told = await warnings(() => {
+      for (let i = 0; i < 500; i++) {
+        backend.failures.push(gone());
+        void group.allReduce(floats());
+      }
+    });
+    expect(told).toHaveLength(1);
+    await dist.destroyProcessGroup().catch(() => {});
+  });
+
+  test("after it, ops reject and reach no backend", async () => {
+    const { group, backend } = await start();
+    await dist.destroyProcessGroup();
+    for (const work of [
+      group.allReduce(floats()),
+      group.allReduce([floats()]),
+      group.broadcast(floats(), { src: 0 }),
+    ]) {
+      const { name, code, message } = refusal(work);
+      expect([name, code]).toEqual(["DistBackendError", "GROUP_CLOSED"]);
+      expect(message).toContain('group "0" is closed');
+    }
+    expect(backend.calls).toEqual([]);
+    const { code } = refusal(dist.allReduce(floats()));
+    expect(code).toBe("NOT_INITIALIZED");
+    await group.close();
+    expect(backend.closed).toBe(1);
+  });
+
+  test("await using aborts what is in flight", async () => {
+    let work: Work<unknown> | undefined;
+    let backend: MemoryBackend | undefined;
+    {
+      const started = await start();
+      await using group = started.group;
+      backend = started.backend;
+      backend.prompt = false;
+      work = group.allReduce(floats());
+    }
+    expect(work.exception()?.code).toBe("ABORTED");
+    expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
+  });
+
+  test("abort reaches the backend and makes the group FAILED", async () => {
+    const { group, backend } = await start();
+    group.abort("enough");
+    expect([backend.aborted, group.state]).toEqual(["enough", "FAILED"]);
+  });
+});

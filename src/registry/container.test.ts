@@ -1,0 +1,56 @@
+import "reflect-metadata";
+import { afterAll, describe, expect, test } from "bun:test";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
+import { BackendRegistry } from "./backend-registry.ts";
+import { BackendType } from "./backend-type.ts";
+import { BACKEND_REGISTRY, createContainer, defaultContainer, registerBackend, registryOf } from "./container.ts";
+
+// Nothing of this may be left for the tests that follow in this process.
+afterAll(() => void createContainer({ install: true }));
+
+describe("containers", () => {
+  test("each has a registry of its own, with the built-in backends", () => {
+    const [a, b] = [createContainer(), createContainer()];
+    expect(registryOf(a)).toBeInstanceOf(BackendRegistry);
+    expect(registryOf(a)).toBe(a.resolve(BACKEND_REGISTRY));
+    expect(registryOf(a)).not.toBe(registryOf(b));
+    registryOf(a).register(memoryPlugin("mine"));
+    expect([registryOf(a).has("mine"), registryOf(b).has("mine")]).toEqual([true, false]);
+    expect(registryOf(b).has("gloo")).toBe(true);
+  });
+
+  test("overrides take the place of built-in backends, there alone", async () => {
+    const fake = memoryPlugin("gloo", { type: BackendType.GLOO });
+    const container = createContainer({ overrides: [fake, memoryPlugin("extra")] });
+    expect(await registryOf(container).get("gloo")).toBe(fake);
+    expect(registryOf(container).names()).toEqual(["gloo", "extra"]);
+    expect(registryOf().has("extra")).toBe(false);
+    expect(await registryOf().get("gloo")).not.toBe(fake);
+  });
+
+  test("a bad override is refused", () => {
+    expect(() => createContainer({ overrides: [memoryPlugin("Bad Name")] })).toThrow(InvalidArgumentError);
+  });
+
+  test("install makes it the one that registerBackend uses", () => {
+    const before = defaultContainer();
+    const container = createContainer({ install: true });
+    expect(defaultContainer()).toBe(container);
+    expect(defaultContainer()).not.toBe(before);
+    registerBackend(memoryPlugin("installed"));
+    expect(registryOf(container).has("installed")).toBe(true);
+    expect(registryOf(before).has("installed")).toBe(false);
+    expect(() => registerBackend(memoryPlugin("installed"))).toThrow("registered already");
+    registerBackend(memoryPlugin("installed"), { replace: true });
+    createContainer();
+    expect(defaultContainer()).toBe(container);
+  });
+
+  test("anything else can be put in", () => {
+    const container = createContainer();
+    container.register("answer", { useValue: 42 });
+    expect(container.resolve<number>("answer")).toBe(42);
+    expect(createContainer().isRegistered("answer")).toBe(false);
+  });
+});

@@ -1,0 +1,335 @@
+import { describe, expect, test } from "bun:test";
+import { OpType } from "../collectives/op-type.ts";
+import {
+  DistBackendError,
+  type DistError,
+  DistNetworkError,
+  DistTimeoutError,
+  InvalidArgumentError,
+  type Timeout,
+  UnsupportedOperationError,
+} from "../errors/index.ts";
+import { type FailedWork, Work, type WorkInit, type WorkOwner, warnIfUnobserved } from "./work.ts";
+
+/** Work whose end the test brings about; a wait runs `onBlock`. */
+class TestWork extends Work<string> {
+  onBlock: (limitMs: number) => void = () => this.settle();
+  blocks = 0;
+
+  protected override block(limitMs: number): void {
+    this.blocks++;
+    this.onBlock(limitMs);
+  }
+
+  protected override value(): string {
+    return "the result";
+  }
+}
+
+/** Work that never ends while somebody waits. */
+class SlowWork extends TestWork {
+  protected override block(limitMs: number): void {
+    throw this.waitTimeout(limitMs);
+  }
+}
+
+class Owner implements WorkOwner {
+  readonly failed: FailedWork[] = [];
+
+  onFailure(work: FailedWork): void {
+    this.failed.push(work);
+  }
+}
+
+/** Works without an owner would warn on their own. */
+const owner = new Owner();
+const init: WorkInit = { opType: OpType.ALLREDUCE, seq: 7, owner };
+const failure = () => new DistNetworkError("rank 1 is gone", { code: "PEER_LOST" });
+
+/** The process warnings that come while `act` and the immediates after it run. */
+async function warnings(act: () => unknown): Promise<(Error & { code?: string })[]> {
+  const seen: Error[] = [];
+  const note = (warning: Error) => seen.push(warning);
+  process.on("warning", note);
+  await act();
+  await Bun.sleep(20);
+  process.off("warning", note);
+  return seen;
+}
+
+describe("Work", () => {
+  test("awaited before and after its end", async () => {
+    const work = new TestWork(init);
+    const early = work.then((value) => `early: ${value}`);
+    setTimeout(() => work.settle(), 5);
+    expect(await work).toBe("the result");
+    expect(await early).toBe("early: the result");
+    expect(await work).toBe("the result");
+    expect(await Promise.all([work, work])).toEqual(["the result", "the result"]);
+    expect(work.blocks).toBe(0);
+  });
+
+  test("a failure rejects all who await it, with one error", async () => {
+    const work = new TestWork(init);
+    const error = failure();
+    const early = work.catch((reason: unknown) => reason);
+    work.settle(error);
+    expect(await early).toBe(error);
+    expect(await work.then(undefined, (reason: unknown) => reason)).toBe(error);
+    expect(await work.catch((reason: unknown) => reason)).toBe(error);
+    let seen: unknown;
+    try {
+      await work;
+    } catch (caught) {
+      seen = caught;
+    }
+    expect(seen).toBe(error);
+  });
+
+  test("finally runs either way", async () => {
+    const [good, bad] = [new TestWork(init), new TestWork(init)];
+    good.settle();
+    bad.settle(failure());
+    let ends = 0;
+    const count = () => {
+      ends++;
+    };
+    expect(await good.finally(count)).toBe("the result");
+    expect(await bad.finally(count).catch(({ code }: DistError) => code)).toBe("PEER_LOST");
+    expect(ends).toBe(2);
+  });
+
+  test("only the first end counts", async () => {
+    const work = new TestWork(init);
+    work.settle();
+    work.settle(failure());
+    expect(work.isSuccess()).toBe(true);
+    expect(await work).toBe("the result");
+    const failed = new TestWork(init);
+    failed.settle(failure());
+    failed.settle();
+    expect(failed.exception()?.code).toBe("PEER_LOST");
+  });
+
+  test("wait blocks without limit unless it is given one", () => {
+    const limits: number[] = [];
+    for (const options of [undefined, {}, { timeout: 250 }, { timeout: "2s" }, { timeout: Number.POSITIVE_INFINITY }]) {
+      const work = new TestWork(init);
+      work.onBlock = (limitMs) => {
+        limits.push(limitMs);
+        work.settle();
+      };
+      expect(work.wait(options)).toBe(true);
+      expect(work.wait(options)).toBe(true);
+      expect(work.blocks).toBe(1);
+    }
+    const none = Number.POSITIVE_INFINITY;
+    expect(limits).toEqual([none, none, 250, 2_000, none]);
+  });
+
+  test("wait throws the op's error, again and again", () => {
+    const work = new TestWork(init);
+    const error = failure();
+    work.onBlock = () => work.settle(error);
+    for (let i = 0; i < 3; i++) expect(() => work.wait()).toThrow(error);
+    expect(work.blocks).toBe(1);
+  });
+
+  test.each<[unknown]>([[0], [-1], [Number.NaN], ["soon"], [null]])("wait({ timeout: %p }) is refused", (timeout) => {
+    const work = new TestWork(init);
+    expect(() => work.wait({ timeout: timeout as Timeout })).toThrow(InvalidArgumentError);
+    expect([work.blocks, work.isCompleted()]).toEqual([0, false]);
+  });
+
+  test("a wait that runs out leaves it pending", async () => {
+    const work = new SlowWork(init);
+    expect(() => work.wait({ timeout: 30 })).toThrow(DistTimeoutError);
+    expect(() => work.wait({ timeout: 30 })).toThrow(
+      "allReduce #7: waited 30 ms; the op is still pending and its buffers are still borrowed",
+    );
+    expect([work.isCompleted(), work.observed]).toEqual([false, false]);
+    work.settle();
+    expect(await work).toBe("the result");
+  });
+
+  test("state, exception and result while pending, after success, after failure", () => {
+    const [pending, good, bad] = [new TestWork(init), new TestWork(init), new TestWork(init)];
+    good.settle();
+    const error = failure();
+    bad.settle(error);
+    const states = [pending, good, bad].map((work) => [work.isCompleted(), work.isSuccess(), work.exception()]);
+    expect(states).toEqual([
+      [false, false, undefined],
+      [true, true, undefined],
+      [true, false, error],
+    ]);
+    expect(() => pending.result()).toThrow("allReduce #7 is pending: await it or call wait() before result()");
+    expect(good.result()).toBe("the result");
+    expect(() => bad.result()).toThrow(error);
+  });
+
+  test("info tells times", async () => {
+    const before = Date.now();
+    const work = new TestWork({ opType: OpType.BROADCAST, seq: 3, owner });
+    await Bun.sleep(15);
+    const pending = work.info();
+    expect(pending).toMatchObject({ opType: OpType.BROADCAST, seq: 3, timeFinished: undefined });
+    expect(Math.abs(pending.timeStarted.getTime() - before)).toBeLessThan(1_000);
+    expect(pending.activeDuration).toBeGreaterThan(10);
+    work.settle();
+    const done = work.info();
+    await Bun.sleep(10);
+    expect(work.info()).toEqual(done);
+    expect(done.timeStarted).toEqual(pending.timeStarted);
+    expect(done.activeDuration).toBeGreaterThanOrEqual(pending.activeDuration);
+    const elapsed = Number(done.timeFinished) - done.timeStarted.getTime();
+    expect(Math.abs(elapsed - done.activeDuration)).toBeLessThan(2);
+  });
+
+  test("what only some ops have", () => {
+    const work = new TestWork(init);
+    expect(() => work.sourceRank()).toThrow(UnsupportedOperationError);
+    expect(() => work.sourceRank()).toThrow("allReduce #7: only a recv has a source rank");
+    expect(() => work.abort()).toThrow(UnsupportedOperationError);
+    expect(work.synchronize()).toBeUndefined();
+  });
+
+  test("await using waits, and throws the op's error", async () => {
+    const order: string[] = [];
+    {
+      await using work = new TestWork(init);
+      setTimeout(() => {
+        order.push("settled");
+        work.settle();
+      }, 5);
+      order.push("block");
+    }
+    order.push("after");
+    expect(order).toEqual(["block", "settled", "after"]);
+    const leave = async () => {
+      await using work = new TestWork(init);
+      work.settle(failure());
+    };
+    expect(await leave().catch(({ code }: DistError) => code)).toBe("PEER_LOST");
+  });
+});
+
+describe("an error that nobody looks at", () => {
+  test("is told to the owner at once", () => {
+    const mine = new Owner();
+    const work = new TestWork({ opType: OpType.BARRIER, owner: mine });
+    expect(mine.failed).toEqual([]);
+    work.settle(failure());
+    expect(mine.failed).toEqual([work]);
+    const good = new TestWork({ opType: OpType.BARRIER, owner: mine });
+    good.settle();
+    expect(mine.failed).toHaveLength(1);
+  });
+
+  test("is a process warning without an owner, and never an unhandled rejection", async () => {
+    const [warning, ...more] = await warnings(() => new TestWork({ opType: OpType.BARRIER }).settle(failure()));
+    expect(more).toEqual([]);
+    expect(warning).toMatchObject({ name: "DistWarning", code: "PEER_LOST" });
+    expect(warning?.message).toBe("unobserved failure: rank 1 is gone");
+  });
+
+  test.each<[string, (work: Work<unknown>) => unknown]>([
+    ["await", (work) => work.then(undefined, () => {})],
+    ["catch", (work) => work.catch(() => {})],
+    ["exception()", (work) => work.exception()],
+    ["wait()", (work) => expect(() => work.wait()).toThrow()],
+    ["result()", (work) => expect(() => work.result()).toThrow()],
+  ])("%s counts as a look", async (_, look) => {
+    const seen = await warnings(() => {
+      const work = new TestWork({ opType: OpType.BARRIER });
+      work.settle(failure());
+      expect(work.observed).toBe(false);
+      look(work);
+      expect(work.observed).toBe(true);
+    });
+    expect(seen).toEqual([]);
+  });
+
+  test("exception() of a pending op is no look at the error that comes later", () => {
+    const work = new TestWork(init);
+    expect(work.exception()).toBeUndefined();
+    work.settle(failure());
+    expect(work.observed).toBe(false);
+    expect(work.exception()?.code).toBe("PEER_LOST");
+  });
+
+  test("the warning is no look", async () => {
+    const work = new TestWork(init);
+    work.settle(failure());
+    expect(await warnings(() => warnIfUnobserved(work))).toHaveLength(1);
+    expect(work.observed).toBe(false);
+    expect(work.exception()?.code).toBe("PEER_LOST");
+    expect(await warnings(() => warnIfUnobserved(work))).toEqual([]);
+  });
+});
+
+describe("Work.fromPromise", () => {
+  test("follows the promise", async () => {
+    const { promise, resolve } = Promise.withResolvers<number>();
+    const work = Work.fromPromise(promise, { opType: OpType.COALESCED });
+    expect(work).toBeInstanceOf(Work);
+    expect([work.isCompleted(), work.seq]).toEqual([false, -1]);
+    resolve(5);
+    expect(await work).toBe(5);
+    expect([work.isSuccess(), work.wait(), work.result()]).toEqual([true, true, 5]);
+    expect(Work.fromPromise(Promise.resolve(1)).info().opType).toBe(OpType.UNKNOWN);
+  });
+
+  test("its wait fails at once while pending: nobody could settle it", async () => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const work = Work.fromPromise(promise, { opType: OpType.BARRIER });
+    const wait = () => work.wait({ timeout: 60_000 });
+    expect(wait).toThrow(UnsupportedOperationError);
+    expect(wait).toThrow("barrier: wait() cannot block on this Work, whose steps run on this very thread; await it");
+    expect(work.isCompleted()).toBe(false);
+    resolve();
+    await work;
+    expect(wait()).toBe(true);
+  });
+
+  test("a rejection fails it", async () => {
+    const error = failure();
+    const work = Work.fromPromise(Promise.reject(error), init);
+    expect(await work.catch((reason: unknown) => reason)).toBe(error);
+    expect(() => work.wait()).toThrow(error);
+  });
+
+  test("a rejection by an error of another kind passes as it is", async () => {
+    const error = new RangeError("inner");
+    const work = Work.fromPromise(Promise.reject(error), init);
+    expect(await work.catch((reason: unknown) => reason)).toBe(error);
+  });
+
+  test.each<[unknown]>([["text"], [undefined], [null], [0]])("a rejection by %p is a failure", async (reason) => {
+    const failed = Work.fromPromise(Promise.reject(reason), init);
+    const error = await failed.catch((caught: unknown) => caught);
+    for (const work of [failed, Work.rejected(reason, init)]) {
+      expect([work.isCompleted(), work.isSuccess()]).toEqual([true, false]);
+      expect(work.exception()).toBeInstanceOf(DistBackendError);
+      expect(work.exception()?.cause).toBe(reason);
+    }
+    expect(error).toBe(failed.exception());
+  });
+});
+
+describe("settled Work", () => {
+  test("completed", async () => {
+    const work = Work.completed("done", init);
+    expect([work.isSuccess(), work.wait(), work.result(), await work]).toEqual([true, true, "done", "done"]);
+    expect(Work.completed(undefined, init).result()).toBeUndefined();
+  });
+
+  test("rejected", async () => {
+    const error = failure();
+    const work = Work.rejected<string>(error, { opType: OpType.BARRIER, owner });
+    expect([work.isCompleted(), work.isSuccess(), work.seq]).toEqual([true, false, -1]);
+    expect(() => work.wait()).toThrow(error);
+    expect(await work.catch((reason: unknown) => reason)).toBe(error);
+    expect(work.info().timeFinished).toBeInstanceOf(Date);
+  });
+});

@@ -1,6 +1,22 @@
-import { OpType, opNames } from "../collectives/index.ts";
-import type { AllReduceOptions, BarrierOptions, BroadcastOptions, ProcessGroup } from "../process-group/index.ts";
-import type { TensorLike } from "../tensor/index.ts";
+import { OpType, opNames, requireOptions } from "../collectives/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import {
+  type AllGatherOptions,
+  type AllReduceOptions,
+  type AllToAllListOptions,
+  type AllToAllSingleOptions,
+  type BarrierOptions,
+  type BroadcastOptions,
+  type GatherOptions,
+  type MonitoredBarrierCallOptions,
+  ProcessGroup,
+  type RecvOptions,
+  type ReduceScatterOptions,
+  type ReduceToOptions,
+  type ScatterOptions,
+  type SendOptions,
+} from "../process-group/index.ts";
+import { describe, type TensorLike } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
 
@@ -12,35 +28,132 @@ export function allReduce<T extends TensorLike | readonly TensorLike[]>(
   tensors: T,
   options: InGroup<AllReduceOptions> = {},
 ): Work<T> {
-  return onGroup(OpType.ALLREDUCE, options.group, tensors, (group) => group.allReduce(tensors, options));
+  return onGroup(OpType.ALLREDUCE, options, tensors, (group) => group.allReduce(tensors, options));
 }
 
 /** Copies the root's tensor to all ranks: {@link ProcessGroup.broadcast}. */
 export function broadcast<T extends TensorLike>(tensor: T, options: InGroup<BroadcastOptions>): Work<T> {
-  return onGroup(OpType.BROADCAST, options.group, tensor, (group) => group.broadcast(tensor, options));
+  return onGroup(OpType.BROADCAST, options, tensor, (group) => group.broadcast(tensor, options));
+}
+
+/** Reduces a tensor over all ranks into the destination's: {@link ProcessGroup.reduce}. */
+export function reduce<T extends TensorLike>(tensor: T, options: InGroup<ReduceToOptions>): Work<T> {
+  return onGroup(OpType.REDUCE, options, tensor, (group) => group.reduce(tensor, options));
+}
+
+/** Collects the tensors of all ranks on all of them: {@link ProcessGroup.allGather}. */
+export function allGather<T extends readonly TensorLike[]>(
+  outputs: T,
+  input: TensorLike,
+  options: InGroup<AllGatherOptions> = {},
+): Work<T> {
+  return onGroup(OpType.ALLGATHER, options, outputs, (group) => group.allGather(outputs, input, options));
+}
+
+/** Collects the tensors of all ranks in one: {@link ProcessGroup.allGatherIntoTensor}. */
+export function allGatherIntoTensor<T extends TensorLike>(
+  output: T,
+  input: TensorLike,
+  options: InGroup<AllGatherOptions> = {},
+): Work<T> {
+  return onGroup(OpType.ALLGATHER_BASE, options, output, (group) => group.allGatherIntoTensor(output, input, options));
+}
+
+/** Collects the tensors of all ranks on the destination: {@link ProcessGroup.gather}. */
+export function gather(input: TensorLike, options: InGroup<GatherOptions>): Work<readonly TensorLike[] | undefined> {
+  return onGroup(OpType.GATHER, options, undefined, (group) => group.gather(input, options));
+}
+
+/** Distributes the tensors of the source: {@link ProcessGroup.scatter}. */
+export function scatter<T extends TensorLike>(output: T, options: InGroup<ScatterOptions>): Work<T> {
+  return onGroup(OpType.SCATTER, options, output, (group) => group.scatter(output, options));
+}
+
+/** Reduces `inputs[rank]` of all ranks into that rank's output: {@link ProcessGroup.reduceScatter}. */
+export function reduceScatter<T extends TensorLike>(
+  output: T,
+  inputs: readonly TensorLike[],
+  options: InGroup<ReduceScatterOptions> = {},
+): Work<T> {
+  return onGroup(OpType.REDUCE_SCATTER, options, output, (group) => group.reduceScatter(output, inputs, options));
+}
+
+/** Reduces part `rank` of the inputs into that rank's output: {@link ProcessGroup.reduceScatterTensor}. */
+export function reduceScatterTensor<T extends TensorLike>(
+  output: T,
+  input: TensorLike,
+  options: InGroup<ReduceScatterOptions> = {},
+): Work<T> {
+  return onGroup(OpType.REDUCE_SCATTER_BASE, options, output, (group) =>
+    group.reduceScatterTensor(output, input, options),
+  );
+}
+
+/** Sends a tensor to each rank and receives one from each: {@link ProcessGroup.allToAll}. */
+export function allToAll<T extends readonly TensorLike[]>(
+  outputs: T,
+  inputs: readonly TensorLike[],
+  options: InGroup<AllToAllListOptions> = {},
+): Work<T> {
+  return onGroup(OpType.ALLTOALL, options, outputs, (group) => group.allToAll(outputs, inputs, options));
+}
+
+/** Sends a part of the input to each rank and receives one from each: {@link ProcessGroup.allToAllSingle}. */
+export function allToAllSingle<T extends TensorLike>(
+  output: T,
+  input: TensorLike,
+  options: InGroup<AllToAllSingleOptions> = {},
+): Work<T> {
+  return onGroup(OpType.ALLTOALL_BASE, options, output, (group) => group.allToAllSingle(output, input, options));
+}
+
+/** Sends a tensor to one rank: {@link ProcessGroup.send}. */
+export function send<T extends TensorLike>(tensor: T, options: InGroup<SendOptions>): Work<T> {
+  return onGroup(OpType.SEND, options, tensor, (group) => group.send(tensor, options));
+}
+
+/** Receives a tensor from one rank, or from any: {@link ProcessGroup.recv}. */
+export function recv<T extends TensorLike>(tensor: T, options: InGroup<RecvOptions> = {}): Work<T> {
+  return onGroup(OpType.RECV, options, tensor, (group) => group.recv(tensor, options));
+}
+
+/** {@link send}; every op returns a Work, so there is no difference. */
+export const isend = send;
+/** {@link recv}; every op returns a Work, so there is no difference. */
+export const irecv = recv;
+
+/** A barrier whose time-out names the ranks that did not come: {@link ProcessGroup.monitoredBarrier}. */
+export function monitoredBarrier(options: InGroup<MonitoredBarrierCallOptions> = {}): Work<void> {
+  return onGroup(OpType.BARRIER, options, undefined, (group) => group.monitoredBarrier(options));
 }
 
 /** Completes when all ranks have come to it: {@link ProcessGroup.barrier}. */
 export function barrier(options: InGroup<BarrierOptions> = {}): Work<void> {
-  return onGroup(OpType.BARRIER, options.group, undefined, (group) => group.barrier(options));
+  return onGroup(OpType.BARRIER, options, undefined, (group) => group.barrier(options));
 }
 
 /** Runs an op on the group, the default one if none is given; for ranks that are no members it has no effect. */
 function onGroup<T>(
   opType: OpType,
-  group: ProcessGroup | null | undefined,
+  options: InGroup<object>,
   unchanged: T,
   run: (group: ProcessGroup) => Work<T>,
 ): Work<T> {
   const context = currentContext();
-  if (group === null) {
-    context.warnNonMember(opNames[opType]);
-    return Work.completed(unchanged, { opType });
-  }
-  if (group !== undefined) return run(group);
   try {
-    return run(context.require().group);
+    requireOptions(opNames[opType], options);
+    const { group } = options;
+    if (group === undefined) return run(context.require().group);
+    if (group instanceof ProcessGroup) return run(group);
+    if (group !== null) {
+      throw new InvalidArgumentError(`${opNames[opType]}: group must be a ProcessGroup, got ${describe(group)}`, {
+        op: opNames[opType],
+        argument: "group",
+      });
+    }
   } catch (error) {
     return Work.rejected(error, { opType });
   }
+  context.warnNonMember(opNames[opType]);
+  return Work.completed(unchanged, { opType });
 }

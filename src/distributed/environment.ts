@@ -1,7 +1,7 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 
-/** How the text of a variable is read. `flag` is true for `1`, `true`, `yes`, `on` in any case. */
-export type EnvironmentType = "integer" | "flag" | "level" | "text" | "path";
+/** How the text of a variable is read. `flag` is true for `1`, `true`, `yes`, `on` in any case; `secret` is not shown. */
+export type EnvironmentType = "integer" | "flag" | "level" | "text" | "path" | "secret";
 
 export interface EnvironmentVariable {
   readonly type: EnvironmentType;
@@ -51,6 +51,12 @@ export const environmentVariables = {
     type: "integer",
     default: "0",
     description: "How often the launcher has restarted the job.",
+  },
+  C10D_STORE_SECRET: {
+    type: "secret",
+    default: "none: PyTorch's open protocol",
+    description:
+      "What clients and server of the TCP store prove to each other to know. c10d run makes one for each job.",
   },
   TORCH_DISTRIBUTED_DEBUG: {
     type: "level",

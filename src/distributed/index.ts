@@ -1,4 +1,23 @@
-export { allReduce, barrier, broadcast, type InGroup } from "./collectives.ts";
+export {
+  allGather,
+  allGatherIntoTensor,
+  allReduce,
+  allToAll,
+  allToAllSingle,
+  barrier,
+  broadcast,
+  gather,
+  type InGroup,
+  irecv,
+  isend,
+  monitoredBarrier,
+  recv,
+  reduce,
+  reduceScatter,
+  reduceScatterTensor,
+  scatter,
+  send,
+} from "./collectives.ts";
 export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./debug-level.ts";
 export { destroyProcessGroup, type InitOptions, initProcessGroup } from "./init-process-group.ts";
 export { type NewGroupOptions, newGroup } from "./new-group.ts";

@@ -7,6 +7,7 @@ import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
+import { type Incarnation, joinIncarnation } from "./incarnation.ts";
 import { makeGroup } from "./make-group.ts";
 
 export interface InitOptions {
@@ -65,11 +66,15 @@ async function makeWorld(context: DistContext, options: InitOptions): Promise<Wo
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const plugins = await resolveBackends(backend, registryOf(container));
   const met = await meet(options);
-  const base = options.store ?? new PrefixStore("default_pg", met.store);
   const groups = new Map<string, ProcessGroup>();
   const leaving = { limitMs: DISPOSE_LIMIT_MS };
   const leave = () => met.close?.({ drainTimeout: leaving.limitMs });
+  let incarnation: Incarnation | undefined;
   try {
+    incarnation = await joinIncarnation(met.store, met.worldSize, {
+      timeout: timeoutMs(options.timeout, defaultTimeoutMs.store),
+    });
+    const base = options.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
     const group = await makeGroup({
       name: "0",
       description: "default_pg",
@@ -88,6 +93,7 @@ async function makeWorld(context: DistContext, options: InitOptions): Promise<Wo
     groups.set(group.name, group);
     return { group, store: met.store, base, container, leaving, groups, nextGroup: 1 };
   } catch (error) {
+    await incarnation?.withdraw();
     await leave();
     throw error;
   }

@@ -2,6 +2,7 @@ import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.t
 import type { ProcessGroup } from "../process-group/index.ts";
 import { registryOf } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
+import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type World } from "./dist-context.ts";
 import { makeGroup } from "./make-group.ts";
@@ -28,10 +29,10 @@ export interface NewGroupOptions {
 export async function newGroup(ranks?: readonly number[], options: NewGroupOptions = {}): Promise<ProcessGroup | null> {
   const world = currentContext().require();
   const members = checkRanks(ranks, world);
-  const plugins = await resolveBackends(options.backend ?? backendStringOf(world), registryOf(world.container));
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
-  // PyTorch counts every call on every rank, so the names agree.
+  // As in PyTorch every call counts on every rank, so the names agree; at once, so that calls keep their order.
   const name = String(world.nextGroup++);
+  const plugins = await resolveBackends(options.backend ?? backendStringOf(world), registryOf(world.container));
   const rank = members.indexOf(world.group.rank);
   if (rank < 0) return null;
   const group = await makeGroup({
@@ -65,6 +66,12 @@ function backendStringOf(world: World): string {
 function checkRanks(ranks: readonly number[] | undefined, world: World): number[] {
   const { size } = world.group;
   if (ranks === undefined) return [...world.group.globalRanks];
+  if (!Array.isArray(ranks)) {
+    throw new InvalidArgumentError(`newGroup: ranks must be a list of global ranks, got ${describe(ranks)}`, {
+      op: "newGroup",
+      argument: "ranks",
+    });
+  }
   const sorted = [...ranks].sort((a, b) => a - b);
   for (const [i, rank] of sorted.entries()) {
     if (!Number.isInteger(rank) || rank < 0 || rank >= size) {

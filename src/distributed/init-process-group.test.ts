@@ -1,0 +1,345 @@
+import "reflect-metadata";
+import { afterEach, describe, expect, test } from "bun:test";
+import { DistError, type ErrorDetails } from "../errors/index.ts";
+import { type MemoryPlugin, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
+import { type BackendPlugin, createContainer } from "../registry/index.ts";
+import { HashStore, type Store } from "../store/index.ts";
+import { currentContext, DistContext, withContext } from "./dist-context.ts";
+import * as dist from "./index.ts";
+
+afterEach(async () => {
+  delete process.env.C10D_BACKEND;
+  if (dist.isInitialized()) await dist.destroyProcessGroup();
+});
+
+interface Setup {
+  readonly plugin: MemoryPlugin;
+  readonly options: dist.InitOptions;
+}
+
+/** A fresh plugin in a container of its own, and what starts a group of one rank with it. */
+function setup(changes: Partial<BackendPlugin> = {}, store: Store = new HashStore()): Setup {
+  const plugin = memoryPlugin("memory", changes);
+  const container = createContainer({ overrides: [plugin] });
+  return { plugin, options: { store, rank: 0, worldSize: 1, backend: "memory", container, timeout: "5s" } };
+}
+
+async function rejection(
+  promise: Promise<unknown>,
+): Promise<{ name: string; code: string; message: string; details: ErrorDetails }> {
+  const error = await promise.then(
+    () => new Error("it was resolved"),
+    (reason: unknown) => reason,
+  );
+  if (!(error instanceof DistError)) throw error;
+  const { name, code, message, details } = error;
+  return { name, code, message, details };
+}
+
+/** Starts `n` ranks in this process, each in a context of its own, which share a store. */
+function localRanks<T>(n: number, body: (rank: number) => Promise<T>): Promise<T[]> {
+  return Promise.all(Array.from({ length: n }, (_, rank) => withContext(new DistContext(), () => body(rank))));
+}
+
+describe("initProcessGroup", () => {
+  test("from a store, rank and world size", async () => {
+    const { options, plugin } = setup();
+    expect(dist.isInitialized()).toBe(false);
+    const group = await dist.initProcessGroup(options);
+    expect(dist.isInitialized()).toBe(true);
+    expect([dist.getRank(), dist.getWorldSize(), dist.getBackend()]).toEqual([0, 1, "memory"]);
+    expect([dist.getRank(group), dist.getWorldSize(group), dist.getBackend(group)]).toEqual([0, 1, "memory"]);
+    expect([dist.getRank(null), dist.getWorldSize(null)]).toEqual([-1, -1]);
+    expect([dist.getGlobalRank(group, 0), dist.getGroupRank(group, 0)]).toEqual([0, 0]);
+    expect([group.name, group.timeoutMs, group.state]).toEqual(["0", 5_000, "OPEN"]);
+    await dist.destroyProcessGroup();
+    expect([dist.isInitialized(), group.state, plugin.made[0]?.closed]).toEqual([false, "CLOSED", 1]);
+  });
+
+  test("again after its end", async () => {
+    for (let i = 0; i < 3; i++) {
+      const { options } = setup();
+      await dist.initProcessGroup(options);
+      await dist.destroyProcessGroup();
+    }
+    expect(dist.isInitialized()).toBe(false);
+  });
+
+  test("again in one store, one after the other", async () => {
+    const store = new HashStore();
+    for (let i = 0; i < 2; i++) {
+      await dist.initProcessGroup(setup({}, store).options);
+      await dist.destroyProcessGroup();
+    }
+    // The store is the caller's: it stays open.
+    await store.set("k", "v");
+    expect(await store.check(["k"])).toBe(true);
+  });
+
+  test("twice", async () => {
+    const { options } = setup();
+    const first = dist.initProcessGroup(options);
+    const meanwhile = await rejection(dist.initProcessGroup(setup().options));
+    expect(meanwhile).toMatchObject({ name: "InvalidArgumentError", code: "ALREADY_INITIALIZED" });
+    const group = await first;
+    const later = await rejection(dist.initProcessGroup(setup().options));
+    expect(later.message).toBe("trying to initialize the default process group twice!");
+    expect([group.state, dist.isInitialized()]).toEqual(["OPEN", true]);
+  });
+
+  test("a failure leaves nothing behind, and a second try may go well", async () => {
+    let broken = true;
+    const made = memoryPlugin("memory");
+    const { options } = setup({
+      create: (context) => (broken ? Promise.reject(new DistError("no peers")) : made.create(context)),
+    });
+    expect((await rejection(dist.initProcessGroup(options))).message).toBe("no peers");
+    expect(dist.isInitialized()).toBe(false);
+    broken = false;
+    await dist.initProcessGroup(options);
+    expect(dist.isInitialized()).toBe(true);
+  });
+
+  test("with a backend per device, one of which fails: the other is closed", async () => {
+    const host = memoryPlugin("memory");
+    const device = memoryPlugin("broken", {
+      devices: ["cuda"],
+      create: () => Promise.reject(new DistError("no device")),
+    });
+    const container = createContainer({ overrides: [host, device] });
+    const { options } = setup();
+    const error = await rejection(dist.initProcessGroup({ ...options, container, backend: "cpu:memory,cuda:broken" }));
+    expect(error.message).toBe("no device");
+    expect(host.made.map(({ closed }) => closed)).toEqual([1]);
+  });
+
+  test("C10D_BACKEND is the default backend; the option wins", async () => {
+    const { options, plugin } = setup();
+    const { backend: _, ...rest } = options;
+    process.env.C10D_BACKEND = "memory";
+    await dist.initProcessGroup(rest);
+    expect(plugin.made).toHaveLength(1);
+    await dist.destroyProcessGroup();
+    process.env.C10D_BACKEND = "nothing";
+    await dist.initProcessGroup(options);
+    expect(plugin.made).toHaveLength(2);
+    await dist.destroyProcessGroup();
+    expect((await rejection(dist.initProcessGroup(rest))).code).toBe("UNKNOWN_BACKEND");
+  });
+
+  test.each<[string, Partial<dist.InitOptions>, string, string]>([
+    ["an unknown backend", { backend: "nope" }, "BackendUnavailableError", 'unknown backend "nope"'],
+    ["a malformed backend", { backend: "tpu:x" }, "InvalidArgumentError", "Invalid device:backend pairing"],
+    ["store and init", { init: "env://" }, "InvalidArgumentError", "Cannot specify both init and store"],
+    ["store and initMethod", { initMethod: "env://" }, "InvalidArgumentError", "Cannot specify both init and store"],
+    ["a world of 0", { worldSize: 0 }, "InvalidArgumentError", "worldSize must be positive if using store"],
+    ["a world of 1.5", { worldSize: 1.5 }, "InvalidArgumentError", "worldSize must be positive"],
+    ["a negative rank", { rank: -1 }, "InvalidArgumentError", "rank must be between 0 and 0 if using store"],
+    ["a rank too large", { rank: 1 }, "InvalidArgumentError", "rank must be between 0 and 0"],
+    ["a fraction of a rank", { rank: 0.5 }, "InvalidArgumentError", "rank must be between"],
+    ["a time-out of 0", { timeout: 0 }, "InvalidArgumentError", "timeout must be a positive number"],
+    ["a time-out of words", { timeout: "soon" }, "InvalidArgumentError", 'got "soon"'],
+  ])("%s", async (_, changes, name, message) => {
+    const { options, plugin } = setup();
+    const error = await rejection(dist.initProcessGroup({ ...options, ...changes }));
+    expect(error.name).toBe(name);
+    expect(error.message).toContain(message);
+    expect([plugin.made.length, dist.isInitialized()]).toEqual([0, false]);
+  });
+
+  test.each(["rank", "worldSize"] as const)("a store without %s", async (missing) => {
+    const { options } = setup();
+    const { [missing]: _, ...rest } = options;
+    const error = await rejection(dist.initProcessGroup(rest));
+    expect(error).toMatchObject({ name: "InvalidArgumentError", details: { argument: missing } });
+  });
+
+  test("an unknown rendezvous scheme", async () => {
+    const { store: _, ...options } = setup().options;
+    const error = await rejection(dist.initProcessGroup({ ...options, init: "carrier-pigeon://roof" }));
+    expect(error.message).toContain("No rendezvous handler for carrier-pigeon://");
+  });
+
+  test("rank 0 absent: the time-out names host and port", async () => {
+    const free = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { port } = free;
+    free.stop(true);
+    const { store: _, rank: __, worldSize: ___, ...options } = setup().options;
+    const began = performance.now();
+    const error = await rejection(
+      dist.initProcessGroup({ ...options, timeout: 600, init: `tcp://127.0.0.1:${port}?rank=1&world_size=2` }),
+    );
+    expect(error).toMatchObject({ name: "DistTimeoutError", code: "CONNECT_TIMEOUT" });
+    expect(error.message).toContain(`127.0.0.1:${port}`);
+    expect(error.details).toMatchObject({ host: "127.0.0.1", port });
+    expect(performance.now() - began).toBeWithin(500, 2_000);
+  });
+
+  test("a port in use", async () => {
+    using other = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { store: _, rank: __, worldSize: ___, ...options } = setup().options;
+    const error = await rejection(
+      dist.initProcessGroup({ ...options, init: `tcp://127.0.0.1:${other.port}?rank=0&world_size=1` }),
+    );
+    expect(error.name).toBe("DistNetworkError");
+    expect(error.message).toMatch(/in use/i);
+    expect(error.message).toContain(String(other.port));
+    expect(dist.isInitialized()).toBe(false);
+  });
+
+  test("world sizes that differ in one store", async () => {
+    const store = new HashStore();
+    await dist.initProcessGroup({ ...setup({}, store).options, worldSize: 2 });
+    const error = await withContext(new DistContext(), () =>
+      rejection(dist.initProcessGroup({ ...setup({}, store).options, rank: 1, worldSize: 3 })),
+    );
+    expect(error).toMatchObject({ name: "InvalidArgumentError", code: "WORLD_SIZE_MISMATCH" });
+    expect(error.message).toContain("rank 0 has 2, rank 1 has 3");
+  });
+});
+
+describe("without a group", () => {
+  test("whoever needs one says what to call", async () => {
+    const message = "Default process group has not been initialized, please make sure to call initProcessGroup()";
+    for (const call of [() => dist.getRank(), () => dist.getWorldSize(), () => dist.getBackend()]) {
+      expect(call).toThrow(message);
+    }
+    for (const promise of [dist.destroyProcessGroup(), dist.newGroup(), dist.newGroup([0])]) {
+      expect(await rejection(promise)).toMatchObject({
+        name: "InvalidArgumentError",
+        code: "NOT_INITIALIZED",
+        message,
+      });
+    }
+    for (const work of [
+      dist.allReduce(new Float32Array(1)),
+      dist.broadcast(new Float32Array(1), { src: 0 }),
+      dist.barrier(),
+    ]) {
+      expect(work.exception()).toMatchObject({ code: "NOT_INITIALIZED", message });
+    }
+    expect([dist.getRank(null), dist.getWorldSize(null), dist.isInitialized()]).toEqual([-1, -1, false]);
+  });
+
+  test("destroying the group of others does nothing", async () => {
+    await dist.destroyProcessGroup(null);
+    expect(dist.isInitialized()).toBe(false);
+  });
+});
+
+describe("newGroup", () => {
+  const start = async (rank: number, worldSize: number, store: Store): Promise<MemoryPlugin> => {
+    const { plugin, options } = setup({}, store);
+    await dist.initProcessGroup({ ...options, rank, worldSize });
+    return plugin;
+  };
+
+  test("members get a group, the others null; names count every call on every rank", async () => {
+    const store = new HashStore();
+    await localRanks(4, async (rank) => {
+      const plugin = await start(rank, 4, store);
+      const some = await dist.newGroup([3, 1]);
+      const all = await dist.newGroup(undefined, { timeout: "2s", description: "everybody" });
+      expect(all).toMatchObject({ name: "2", rank, globalRanks: [0, 1, 2, 3], timeoutMs: 2_000 });
+      expect(all?.description).toBe("everybody");
+      if (rank % 2 === 0) expect(some).toBeNull();
+      else {
+        expect(some).toMatchObject({ name: "1", rank: (rank - 1) / 2, globalRanks: [1, 3], timeoutMs: 5_000 });
+        expect([dist.getRank(some), dist.getWorldSize(some)]).toEqual([(rank - 1) / 2, 2]);
+        if (some) {
+          expect([dist.getGlobalRank(some, 1), dist.getGroupRank(some, 3)]).toEqual([3, 1]);
+          expect(() => dist.getGlobalRank(some, 2)).toThrow('group rank 2 is not part of group "1"');
+          expect(() => dist.getGroupRank(some, 0)).toThrow('global rank 0 is not part of group "1"');
+        }
+        expect(plugin.made[1]?.context).toMatchObject({ groupName: "1", size: 2, globalRanks: [1, 3] });
+      }
+      expect(plugin.made).toHaveLength(rank % 2 === 0 ? 2 : 3);
+      await dist.destroyProcessGroup();
+      expect(plugin.made.map(({ closed }) => closed)).toEqual(plugin.made.map(() => 1));
+      expect([all?.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
+    });
+  });
+
+  test("the stores of groups do not mix", async () => {
+    const store = new HashStore();
+    await localRanks(2, async (rank) => {
+      const plugin = await start(rank, 2, store);
+      await dist.newGroup();
+      const [first, second] = plugin.made.map(({ context }) => context.store);
+      await first?.set(`from ${rank}`, "first");
+      expect(await second?.check([`from ${rank}`])).toBe(false);
+      expect(await first?.get(`from ${1 - rank}`)).toEqual(new TextEncoder().encode("first"));
+      await dist.destroyProcessGroup();
+    });
+  });
+
+  test.each<[string, unknown[], string]>([
+    ["a rank that does not exist", [0, 2], "newGroup: rank 2 is out of range. Valid ranks are 0 to 1"],
+    ["a negative rank", [-1], "rank -1 is out of range"],
+    ["a fraction", [0.5], "rank 0.5 is out of range"],
+    ["NaN", [Number.NaN], "rank NaN is out of range"],
+    ["text", ["0"], "rank 0 is out of range"],
+    ["a rank twice", [1, 0, 1], "must not contain duplicate entries, got [1, 0, 1]"],
+    ["no rank", [], "ranks is an empty list"],
+  ])("%s", async (_, ranks, message) => {
+    const plugin = await start(0, 2, new HashStore());
+    const error = await rejection(dist.newGroup(ranks as number[]));
+    expect(error).toMatchObject({ name: "InvalidArgumentError", details: { op: "newGroup", argument: "ranks" } });
+    expect(error.message).toContain(message);
+    expect(plugin.made).toHaveLength(1);
+    expect(await dist.newGroup([0])).toMatchObject({ name: "1" });
+  });
+
+  test.each<[unknown]>([[5], ["01"], [{}], [null]])("ranks that are no list: %p", async (ranks) => {
+    await start(0, 2, new HashStore());
+    const error = await rejection(dist.newGroup(ranks as number[]));
+    expect(error).toMatchObject({ name: "InvalidArgumentError", details: { op: "newGroup", argument: "ranks" } });
+  });
+
+  test("a backend of its own, or none that is known", async () => {
+    const store = new HashStore();
+    const [plugin, other] = [memoryPlugin("memory"), memoryPlugin("other")];
+    const container = createContainer({ overrides: [plugin, other] });
+    await dist.initProcessGroup({ store, rank: 0, worldSize: 1, backend: "memory", container });
+    const group = await dist.newGroup(undefined, { backend: "other" });
+    expect([dist.getBackend(), group && dist.getBackend(group)]).toEqual(["memory", "other"]);
+    expect((await rejection(dist.newGroup(undefined, { backend: "nope" }))).code).toBe("UNKNOWN_BACKEND");
+    expect((await rejection(dist.newGroup(undefined, { timeout: -1 }))).details.argument).toBe("timeout");
+  });
+
+  test("destroying one group leaves the others", async () => {
+    const plugin = await start(0, 1, new HashStore());
+    const [a, b] = [await dist.newGroup(), await dist.newGroup()];
+    await dist.destroyProcessGroup(a);
+    expect([a?.state, b?.state, dist.isInitialized()]).toEqual(["CLOSED", "OPEN", true]);
+    expect(plugin.made.map(({ closed }) => closed)).toEqual([0, 1, 0]);
+    expect((await rejection(dist.destroyProcessGroup(a))).message).toBe("Invalid process group specified");
+    await b?.close();
+    expect((await rejection(dist.destroyProcessGroup(b))).message).toBe("Invalid process group specified");
+  });
+});
+
+describe("contexts", () => {
+  test("each rank of a process has its own; the process has another", async () => {
+    const store = new HashStore();
+    const outer = currentContext();
+    const seen = await localRanks(3, async (rank) => {
+      await dist.initProcessGroup({ ...setup({}, store).options, rank, worldSize: 3 });
+      await Bun.sleep(1);
+      const own = [dist.getRank(), dist.getWorldSize()];
+      expect(currentContext()).not.toBe(outer);
+      await dist.destroyProcessGroup();
+      return own;
+    });
+    expect(seen).toEqual([
+      [0, 3],
+      [1, 3],
+      [2, 3],
+    ]);
+    expect([currentContext(), dist.isInitialized()]).toEqual([outer, false]);
+  });
+
+  test("the process's own is found by all copies of the package", () => {
+    expect(Reflect.get(globalThis, Symbol.for("bun-c10d.context"))).toBe(currentContext());
+  });
+});

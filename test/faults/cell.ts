@@ -1,0 +1,71 @@
+/** What happens to one rank while the others need it. */
+export const faults = ["SIGKILL", "SIGSTOP", "exit", "leave", "throw"] as const;
+export const ops = ["allReduce", "broadcast", "barrier"] as const;
+export const modes = ["await", "wait"] as const;
+export const worldSizes = [2, 3, 4] as const;
+
+/** `exit` is process.exit(0), `leave` the end of the script without destroyProcessGroup(). */
+export type Fault = (typeof faults)[number];
+export type FaultOp = (typeof ops)[number];
+export type Mode = (typeof modes)[number];
+
+/** One combination of the fault matrix. */
+export interface Cell {
+  readonly fault: Fault;
+  readonly op: FaultOp;
+  /** How the others look at their ops. */
+  readonly mode: Mode;
+  /** Bytes of the tensor; with large ones the fault comes in the middle of a transfer. */
+  readonly bytes: number;
+  readonly worldSize: number;
+  /** Rank that fails; the root of a broadcast. */
+  readonly culprit: number;
+  /** Limit of the ops. */
+  readonly timeoutMs: number;
+}
+
+const SMALL = 4;
+export const LARGE = 32 << 20;
+/** Only a stopped rank is found out by the time-out of the op. */
+const STOP_TIMEOUT_MS = 1_500;
+const TIMEOUT_MS = 20_000;
+
+/** The whole matrix; the culprit goes round from cell to cell. */
+export function allCells(): Cell[] {
+  const cells: Cell[] = [];
+  for (const worldSize of worldSizes) {
+    for (const fault of faults) {
+      for (const op of ops) {
+        for (const bytes of op === "barrier" ? [0] : [SMALL, LARGE]) {
+          for (const mode of modes) {
+            const culprit = (cells.length >> 1) % worldSize;
+            const timeoutMs = fault === "SIGSTOP" ? STOP_TIMEOUT_MS : TIMEOUT_MS;
+            cells.push({ fault, op, mode, bytes, worldSize, culprit, timeoutMs });
+          }
+        }
+      }
+    }
+  }
+  return cells;
+}
+
+/** A sample in which every fault, op, mode, size and world size occurs; `turn` picks another one each time. */
+export function sampleCells(turn: number): Cell[] {
+  const cells = allCells();
+  return faults.flatMap((fault, f) =>
+    modes.map((mode, m) => {
+      const op = ops[(turn + f + m) % ops.length];
+      const worldSize = worldSizes[(turn + f + 2 * m) % worldSizes.length];
+      const fitting = cells.filter((c) => c.fault === fault && c.mode === mode && c.op === op);
+      const sized = fitting.filter((c) => c.worldSize === worldSize);
+      const cell = sized[(turn + f) % sized.length];
+      if (cell === undefined) throw new Error("the matrix has holes");
+      return cell;
+    }),
+  );
+}
+
+export function nameOf({ fault, op, mode, bytes, worldSize, culprit }: Cell): string {
+  const size = bytes === LARGE ? "32 MB" : bytes === 0 ? "-" : `${bytes} B`;
+  return `${fault} of rank ${culprit}/${worldSize}, ${op} ${size}, ${mode}`;
+}

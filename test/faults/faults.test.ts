@@ -1,0 +1,126 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { spawnRanks, startRanks } from "bun-c10d/testing";
+import { RawConnection } from "../../src/store/tcp/raw-connection.ts";
+import { allCells, nameOf, sampleCells } from "./cell.ts";
+import type { UnevenArgs, UnevenResult } from "./fixtures/uneven-rank.ts";
+import { listeningPorts } from "./listeners.ts";
+import { lineOf, runCell } from "./run-cell.ts";
+
+setDefaultTimeout(60_000);
+
+const full = process.env.C10D_SWEEP === "full";
+const turn = Number(process.env.C10D_SAMPLE ?? Math.floor(Date.now() / 1_000) % 1_000);
+const cells = full ? allCells() : sampleCells(turn);
+
+describe("a rank that fails", () => {
+  if (!full) console.log(`sample: faults C10D_SAMPLE=${turn}: ${cells.map(nameOf).join("; ")}`);
+  for (const cell of cells) {
+    test(nameOf(cell), async () => {
+      const result = await runCell(cell);
+      console.log(lineOf(result));
+      expect(result.problems).toEqual([]);
+    });
+  }
+});
+
+describe("ranks that treat an op differently", () => {
+  const uneven = async (worldSize: number, args: UnevenArgs): Promise<UnevenResult[]> => {
+    const outcomes = await spawnRanks(worldSize, new URL("./fixtures/uneven-rank.ts", import.meta.url), { args });
+    expect(outcomes.map(({ exitCode, signal, error }) => ({ exitCode, signal, error }))).toEqual(
+      outcomes.map(() => ({ exitCode: 0, signal: null, error: undefined })),
+    );
+    return outcomes.map(({ value }) => value as UnevenResult);
+  };
+
+  test("a rank that comes late is no failure", async () => {
+    for (const mode of ["await", "wait"] as const) {
+      const results = await uneven(3, { kind: "late", mode });
+      expect(results.map(({ sum, error }) => error ?? sum)).toEqual([6, 6, 6]);
+      expect(results[0]?.ms).toBeGreaterThan(900);
+    }
+  });
+
+  test("a time-out on one rank fails all of them, and all name the late one", async () => {
+    const [hasty, patient, late] = await uneven(3, { kind: "timeout", mode: "await" });
+    for (const result of [hasty, patient, late]) {
+      expect(result?.error).toMatchObject({
+        name: "DistTimeoutError",
+        code: "OP_TIMEOUT",
+        details: { group: "0", op: "allReduce", seq: 2, peers: [2] },
+      });
+    }
+    expect(hasty?.error?.message).toContain("timed out after 400 ms");
+    expect(patient?.error?.message).toContain("rank 0: timed out after 400 ms");
+    for (const result of [hasty, patient]) expect(result?.ms).toBeWithin(390, 1_400);
+    expect(late?.ms).toBeLessThan(1_000);
+  });
+
+  test("the same for ranks that block", async () => {
+    const [hasty, patient, late] = await uneven(3, { kind: "timeout", mode: "wait" });
+    expect(hasty?.error).toMatchObject({ name: "DistTimeoutError", details: { op: "allReduce", seq: 2 } });
+    expect(patient?.error).toMatchObject({
+      name: "DistNetworkError",
+      details: { op: "allReduce", seq: 2, peers: [0] },
+    });
+    expect(late?.error?.name).toBe("DistNetworkError");
+    for (const result of [hasty, patient]) expect(result?.ms).toBeWithin(390, 1_400);
+    expect(late?.ms).toBeLessThan(500);
+  });
+
+  test("an abort on one rank fails the others at once", async () => {
+    const [aborter, other, late] = await uneven(3, { kind: "abort", mode: "await" });
+    expect(aborter?.error).toMatchObject({ name: "DistBackendError", code: "ABORTED", details: { peers: [0] } });
+    for (const result of [other, late]) {
+      expect(result?.error).toMatchObject({
+        name: "DistNetworkError",
+        details: { op: "allReduce", seq: 2, peers: [0] },
+      });
+      expect(result?.error?.message).toContain("rank 0");
+      expect(result?.error?.message).toContain("was aborted");
+    }
+    for (const result of [aborter, other]) expect(result?.ms).toBeWithin(290, 1_300);
+    expect(late?.ms).toBeLessThan(1_000);
+  });
+});
+
+test("strangers do not disturb ranks that connect, and no listener is left", async () => {
+  const job = await startRanks(3, new URL("./fixtures/besieged-rank.ts", import.meta.url));
+  const strangers: RawConnection[] = [];
+  try {
+    const [first, ...others] = job.ranks;
+    if (first === undefined) throw new Error("no rank 0");
+    await Promise.all(others.map((rank) => rank.reported((report) => report === "waiting")));
+    const [port] = await untilListening(first.pid);
+    if (port === undefined) throw new Error("rank 0 does not listen");
+    for (let i = 0; i < 45; i++) {
+      const stranger = await RawConnection.open(port);
+      strangers.push(stranger);
+      if (i % 3 === 1) stranger.send(new TextEncoder().encode("GET / HTTP/1.1\r\nHost: x\r\n\r\n"));
+      if (i % 3 === 2) stranger.send(new Uint8Array([1, 2, 3]));
+    }
+    for (const rank of others) rank.kill("SIGUSR2");
+    await Promise.all(job.ranks.map((rank) => rank.reported((report) => report === "connected")));
+    expect(job.ranks.map((rank) => listeningPorts(rank.pid))).toEqual([[], [], []]);
+    for (const stranger of strangers) expect(await stranger.hungUp()).toBe(true);
+    for (const rank of job.ranks) rank.kill("SIGUSR2");
+    const outcomes = await job.done;
+    expect(outcomes.map(({ exitCode, value, error }) => error ?? [exitCode, value])).toEqual([
+      [0, 6],
+      [0, 6],
+      [0, 6],
+    ]);
+  } finally {
+    for (const stranger of strangers) stranger.close();
+    await job.done;
+  }
+});
+
+async function untilListening(pid: number): Promise<number[]> {
+  const deadline = performance.now() + 10_000;
+  while (performance.now() < deadline) {
+    const ports = listeningPorts(pid);
+    if (ports.length > 0) return ports;
+    await Bun.sleep(20);
+  }
+  return [];
+}

@@ -1,8 +1,14 @@
 /**
- * TCPStore against a raw TCP round trip to a Worker, in one run: `bun bench/store.ts`. The server runs in a Worker of
- * this process; the raw echo in another one.
+ * TCPStore against torch.distributed.TCPStore and a raw TCP round trip, in turns within one run: `bun bench/store.ts`.
+ * Each server runs beside its client in one process: ours in a Worker, PyTorch's on its thread. Without PyTorch
+ * (`./bootstrap torch`, or `C10D_TORCH_PYTHON`) ours alone. PyTorch's client has no way to send a request before the last
+ * one was answered, so its rates are those of one call after the other.
  */
+import { existsSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { TCPStore } from "../src/store/index.ts";
+import { LineProcess } from "./harness/line-process.ts";
+import { median, table } from "./harness/samples.ts";
 
 const rounds = 9;
 const callsPerRound = 2_000;
@@ -19,76 +25,127 @@ if (!Bun.isMainThread) {
   await main();
 }
 
+/** One line of the result: ours and, by its name in store_torch.py, PyTorch's. */
+interface Measure {
+  readonly name: string;
+  readonly torch?: string;
+  readonly count: number;
+  readonly unit: "µs" | "ops/s" | "ms";
+  readonly run: () => Promise<number>;
+}
+
 async function main(): Promise<void> {
   const worker = new Worker(import.meta.url);
   const port = await new Promise<number>((resolve) => {
     worker.onmessage = (event: MessageEvent<number>) => resolve(event.data);
   });
-  const store = await TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true });
+  await using store = await TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true });
   let answered = () => {};
   const raw = await Bun.connect({ hostname: "127.0.0.1", port, socket: { data: () => answered() } });
   const message = new Uint8Array(24);
-
-  const calls: Record<string, () => Promise<unknown>> = {
-    "raw round trip": () =>
-      new Promise<void>((resolve) => {
-        answered = resolve;
-        raw.write(message);
-      }),
-    "set + get": async () => {
-      await store.set("key", "value");
-      await store.get("key");
-    },
-    get: () => store.get("key"),
-    add: () => store.add("counter", 1),
-  };
-  const times = new Map(Object.keys(calls).map((name) => [name, [] as number[]]));
-  for (let round = 0; round < rounds; round++) {
-    for (const [name, call] of Object.entries(calls)) {
-      for (let i = 0; i < callsPerRound; i++) {
-        const started = performance.now();
-        await call();
-        if (round > 0) times.get(name)?.push((performance.now() - started) * 1_000);
-      }
-    }
-  }
-  for (const [name, samples] of times) console.log(`${name.padEnd(16)} ${median(samples).toFixed(1)} µs median`);
-
   const keys = Array.from({ length: pipelined }, (_, i) => `key ${i}`);
-  const floods: Record<string, () => Promise<unknown>> = {
-    "concurrent set": () => Promise.all(keys.map((key) => store.set(key, "value"))),
-    "concurrent get": () => Promise.all(keys.map((key) => store.get(key))),
-    "concurrent add": () => Promise.all(keys.map(() => store.add("counter", 1))),
-    multiSet: () => store.multiSet(keys, keys),
-    multiGet: () => store.multiGet(keys),
-  };
-  for (const [name, flood] of Object.entries(floods)) {
-    const rates: number[] = [];
-    for (let round = 0; round < rounds; round++) {
+  const big = new Uint8Array(8 << 20);
+
+  /** Median time of a call, one after the other. */
+  const latency = (name: string, torch: string | undefined, call: () => Promise<unknown>): Measure => ({
+    name,
+    ...(torch !== undefined && { torch }),
+    count: callsPerRound,
+    unit: "µs",
+    run: async () => {
+      const samples: number[] = [];
+      for (let i = 0; i < callsPerRound; i++) {
+        const started = Bun.nanoseconds();
+        await call();
+        samples.push((Bun.nanoseconds() - started) / 1_000);
+      }
+      return median(samples);
+    },
+  });
+  /** Calls a second, all under way at once. */
+  const rate = (name: string, torch: string, flood: () => Promise<unknown>): Measure => ({
+    name,
+    torch,
+    count: pipelined,
+    unit: "ops/s",
+    run: async () => {
       const started = performance.now();
       await flood();
       // What has no reply is done when the next call has one.
       await store.numKeys();
-      if (round > 0) rates.push((pipelined / (performance.now() - started)) * 1_000);
+      return (pipelined / (performance.now() - started)) * 1_000;
+    },
+  });
+
+  const measures: readonly Measure[] = [
+    latency(
+      "raw round trip",
+      undefined,
+      () =>
+        new Promise<void>((resolve) => {
+          answered = resolve;
+          raw.write(message);
+        }),
+    ),
+    latency("set + get", "one_set_get", async () => {
+      await store.set("key", "value");
+      await store.get("key");
+    }),
+    latency("get", "one_get", () => store.get("key")),
+    latency("add", "one_add", () => store.add("counter", 1)),
+    rate("concurrent set", "set", () => Promise.all(keys.map((key) => store.set(key, "value")))),
+    rate("concurrent get", "get", () => Promise.all(keys.map((key) => store.get(key)))),
+    rate("concurrent add", "add", () => Promise.all(keys.map(() => store.add("counter", 1)))),
+    rate("multiSet, a key each", "multi_set", () => store.multiSet(keys, keys)),
+    rate("multiGet, a key each", "multi_get", () => store.multiGet(keys)),
+    rate("multiSet / set loop", "set", () => store.multiSet(keys, keys)),
+    {
+      name: "8 MiB set + get",
+      count: 1,
+      unit: "ms",
+      run: async () => {
+        const started = performance.now();
+        await store.set("big", big);
+        await store.get("big");
+        return performance.now() - started;
+      },
+    },
+  ];
+
+  await using torch = startTorch();
+  await torch?.answer();
+  const results = measures.map(() => ({ ours: [] as number[], theirs: [] as number[] }));
+  // The first round warms up.
+  for (let round = 0; round <= rounds; round++) {
+    for (const [i, { run, torch: counterpart, count }] of measures.entries()) {
+      const ours = await run();
+      const answer = counterpart === undefined ? undefined : await torch?.ask(`${counterpart} ${count}`);
+      if (round === 0) continue;
+      results[i]?.ours.push(ours);
+      if (answer !== undefined) results[i]?.theirs.push((answer as { value: number }).value);
     }
-    console.log(`${name.padEnd(16)} ${Math.round(median(rates))} ops/s median`);
   }
-
-  const big = new Uint8Array(8 << 20);
-  const rates: number[] = [];
-  for (let round = 0; round < rounds; round++) {
-    const started = performance.now();
-    await store.set("big", big);
-    await store.get("big");
-    rates.push(performance.now() - started);
-  }
-  console.log(`${"8 MiB set + get".padEnd(16)} ${median(rates).toFixed(1)} ms median`);
-
   raw.end();
   worker.terminate();
-  await store.close();
+
+  const rows = measures.map(({ name, unit }, i) => {
+    const { ours = [], theirs = [] } = results[i] ?? {};
+    const shown = (samples: readonly number[]) =>
+      samples.length === 0 ? "" : `${median(samples).toFixed(unit === "ops/s" ? 0 : 1)} ${unit}`;
+    const ratio =
+      theirs.length === 0 ? "" : median(ours.map((own, round) => own / (theirs[round] ?? Number.NaN))).toFixed(2);
+    return [name, shown(ours), shown(theirs), ratio];
+  });
+  console.log(table([["median of rounds", "bun-c10d", "torch", "ours / torch"], ...rows]));
 }
 
-function median(values: number[]): number {
-  return values.sort((a, b) => a - b)[values.length >> 1] ?? Number.NaN;
+function startTorch(): LineProcess | undefined {
+  const installed = fileURLToPath(new URL("../.tools/torch/bin/python", import.meta.url));
+  const python = process.env.C10D_TORCH_PYTHON || installed;
+  if (existsSync(python)) {
+    const program = fileURLToPath(new URL("./store_torch.py", import.meta.url));
+    return new LineProcess({ cmd: [python, program], env: { TORCH_CPP_LOG_LEVEL: "ERROR" } });
+  }
+  console.log("without PyTorch, which ./bootstrap torch installs");
+  return undefined;
 }

@@ -1,0 +1,134 @@
+/**
+ * What an op costs where nothing is sent: one rank, a shim whose ops are done at once. Shows where the time goes: the
+ * engine by itself (a loop in C++), the calls of the shim ABI from TypeScript, and the whole of `dist.allReduce()`.
+ *
+ *     bun bench/overhead.ts [--rounds 15] [--json]
+ */
+import { dlopen, type Pointer } from "bun:ffi";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { NativeBackend } from "../src/backends/native-backend.ts";
+import * as dist from "../src/index.ts";
+import {
+  ConfigLayout,
+  DTypeCode,
+  EventLayout,
+  GroupStateCode,
+  Opcode,
+  ReduceOpCode,
+} from "../src/native/abi.generated.ts";
+import { loadShim, OpRecord } from "../src/native/index.ts";
+import { viewTensor } from "../src/tensor/index.ts";
+import { median, table } from "./harness/samples.ts";
+
+const OPS_PER_ROUND = 20_000;
+
+const folder = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../build/release/lib", import.meta.url));
+const shim = loadShim({ name: "null", path: `${folder}/libc10d_null.so` });
+
+dist.registerBackend({
+  name: "null",
+  type: dist.BackendType.CUSTOM,
+  devices: ["cpu"],
+  bootstrap: "self",
+  capabilities: { ops: { allReduce: ["float32"] }, reduceOps: { float32: ["SUM"] } },
+  probe: () => Promise.resolve({ available: true, version: shim.version }),
+  create: (context) => NativeBackend.connect(shim, context, {}),
+});
+
+const { values } = parseArgs({
+  options: { rounds: { type: "string", default: "15" }, json: { type: "boolean", default: false } },
+});
+const store = new dist.HashStore();
+await using group = await dist.initProcessGroup({ backend: "null", store, rank: 0, worldSize: 1 });
+const tensor = new Float32Array(1);
+
+/** Nanoseconds of one op, each way, as the median over short rounds that take turns. */
+const loops: Readonly<Record<string, (count: number) => number | Promise<number>>> = {
+  "engine alone (C++ loop)": nativeLoop(),
+  "submit_one + wait from TypeScript": ffiLoop(),
+  "group.allReduce(t).wait()": (count) => {
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < count; i++) group.allReduce(tensor).wait();
+    return (Bun.nanoseconds() - begin) / count;
+  },
+  "dist.allReduce(t).wait()": (count) => {
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < count; i++) dist.allReduce(tensor).wait();
+    return (Bun.nanoseconds() - begin) / count;
+  },
+  "dist.allReduce(t).wait(), a turn each": async (count) => {
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < count; i++) {
+      dist.allReduce(tensor).wait();
+      await undefined;
+    }
+    return (Bun.nanoseconds() - begin) / count;
+  },
+  "await dist.allReduce(t)": async (count) => {
+    const few = count / 20;
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < few; i++) await dist.allReduce(tensor);
+    return (Bun.nanoseconds() - begin) / few;
+  },
+};
+
+const taken = new Map<string, number[]>();
+for (let round = 0; round < Number(values.rounds); round++) {
+  for (const [name, loop] of Object.entries(loops)) {
+    const nanos = await loop(OPS_PER_ROUND);
+    taken.set(name, [...(taken.get(name) ?? []), nanos]);
+  }
+}
+if (values.json) console.log(JSON.stringify(Object.fromEntries(taken)));
+else {
+  const rows = [...taken].map(([name, nanos]) => [
+    name,
+    `${median(nanos).toFixed(0)}`,
+    `${Math.min(...nanos).toFixed(0)}`,
+  ]);
+  console.log(table([["ns per op", "median", "least"], ...rows]));
+}
+
+function nativeLoop(): (count: number) => number {
+  const { handle, record } = rawGroup();
+  const { symbols } = dlopen(shim.path, {
+    c10d_null_loop: { args: ["ptr", "ptr", "ptr", "u32"], returns: "f64" },
+  });
+  const op = new Uint8Array(record.bytes);
+  return (count) => symbols.c10d_null_loop(handle, op, tensor, count);
+}
+
+function ffiLoop(): (count: number) => number {
+  const { handle, record } = rawGroup();
+  const { c10d_submit_one, c10d_wait } = shim.symbols;
+  const result = new Int32Array(new ArrayBuffer(EventLayout.SIZE));
+  return (count) => {
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < count; i++) {
+      const id = c10d_submit_one(handle, record.bytes, null, tensor);
+      c10d_wait(handle, id, Number.POSITIVE_INFINITY, result);
+    }
+    return (Bun.nanoseconds() - begin) / count;
+  };
+}
+
+/** A native group with nothing of the library's TypeScript around it, and an op for it. */
+function rawGroup(): { handle: Pointer; record: OpRecord } {
+  const config = new DataView(new ArrayBuffer(ConfigLayout.SIZE));
+  config.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);
+  config.setInt32(ConfigLayout.worldSize, 1, true);
+  config.setFloat64(ConfigLayout.timeoutMs, 30_000, true);
+  const handle = shim.symbols.c10d_create(config.buffer);
+  if (handle === null) throw new Error(`c10d_create: ${shim.symbols.c10d_last_error()}`);
+  while (shim.symbols.c10d_group_state(handle) === GroupStateCode.CONNECTING) Bun.sleepSync(1);
+  const record = new OpRecord();
+  const fields = { peer: -1, tag: 0, flags: 0, timeoutMs: 30_000, premulFactor: 1 };
+  void tensor.buffer; // From now on its address is fixed.
+  record.fill(
+    { opcode: Opcode.ALLREDUCE, dtype: DTypeCode.FLOAT32, reduceOp: ReduceOpCode.SUM, ...fields },
+    undefined,
+    viewTensor(tensor),
+  );
+  return { handle, record };
+}

@@ -1,0 +1,1 @@
+import "bun-c10d";

@@ -1,5 +1,5 @@
 export { OpType, opNames } from "./op-type.ts";
-export { ReduceOp, type ReduceOpName, reduceOps } from "./reduce-op.ts";
+export { ReduceOp, type ReduceOpName, reduceOpCodes, reduceOps } from "./reduce-op.ts";
 export { requireAlike, requireLengths, requirePerRank, requireSplits, requireTag, requireTimes } from "./shapes.ts";
 export {
   isTensorList,

@@ -2,6 +2,19 @@ import { InvalidArgumentError } from "../errors/index.ts";
 
 export type ReduceOpName = "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR" | "PREMUL_SUM";
 
+/** c10d's RedOpType. */
+export const reduceOpCodes: { readonly [name in ReduceOpName]: number } = {
+  SUM: 0,
+  AVG: 1,
+  PRODUCT: 2,
+  MIN: 3,
+  MAX: 4,
+  BAND: 5,
+  BOR: 6,
+  BXOR: 7,
+  PREMUL_SUM: 8,
+};
+
 /**
  * How the elements of all ranks become one. Use the constants; `ReduceOp.premulSum(f)` multiplies each rank's
  * elements by `f` before summing.
@@ -9,14 +22,14 @@ export type ReduceOpName = "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | 
  * c10d: `ReduceOp` (same numbers as `RedOpType`).
  */
 export class ReduceOp {
-  static readonly SUM: ReduceOp = new ReduceOp("SUM", 0);
-  static readonly AVG: ReduceOp = new ReduceOp("AVG", 1);
-  static readonly PRODUCT: ReduceOp = new ReduceOp("PRODUCT", 2);
-  static readonly MIN: ReduceOp = new ReduceOp("MIN", 3);
-  static readonly MAX: ReduceOp = new ReduceOp("MAX", 4);
-  static readonly BAND: ReduceOp = new ReduceOp("BAND", 5);
-  static readonly BOR: ReduceOp = new ReduceOp("BOR", 6);
-  static readonly BXOR: ReduceOp = new ReduceOp("BXOR", 7);
+  static readonly SUM: ReduceOp = new ReduceOp("SUM");
+  static readonly AVG: ReduceOp = new ReduceOp("AVG");
+  static readonly PRODUCT: ReduceOp = new ReduceOp("PRODUCT");
+  static readonly MIN: ReduceOp = new ReduceOp("MIN");
+  static readonly MAX: ReduceOp = new ReduceOp("MAX");
+  static readonly BAND: ReduceOp = new ReduceOp("BAND");
+  static readonly BOR: ReduceOp = new ReduceOp("BOR");
+  static readonly BXOR: ReduceOp = new ReduceOp("BXOR");
 
   /** Sum of the elements after each was multiplied by `factor`. */
   static premulSum(factor: number): ReduceOp {
@@ -25,7 +38,7 @@ export class ReduceOp {
         argument: "factor",
       });
     }
-    return new ReduceOp("PREMUL_SUM", 8, factor);
+    return new ReduceOp("PREMUL_SUM", factor);
   }
 
   readonly name: ReduceOpName;
@@ -33,9 +46,9 @@ export class ReduceOp {
   /** Factor of PREMUL_SUM, else 1. */
   readonly factor: number;
 
-  private constructor(name: ReduceOpName, code: number, factor = 1) {
+  private constructor(name: ReduceOpName, factor = 1) {
     this.name = name;
-    this.code = code;
+    this.code = reduceOpCodes[name];
     this.factor = factor;
   }
 

@@ -1,4 +1,4 @@
-import type { ReduceOp, ReduceOpName } from "../collectives/reduce-op.ts";
+import { type ReduceOp, type ReduceOpName, reduceOpCodes } from "../collectives/reduce-op.ts";
 import { UnsupportedOperationError } from "../errors/index.ts";
 import type { DType } from "../tensor/index.ts";
 
@@ -79,16 +79,4 @@ export class CapabilityTable {
   }
 }
 
-const codes: Readonly<Record<ReduceOpName, number>> = {
-  SUM: 0,
-  AVG: 1,
-  PRODUCT: 2,
-  MIN: 3,
-  MAX: 4,
-  BAND: 5,
-  BOR: 6,
-  BXOR: 7,
-  PREMUL_SUM: 8,
-};
-
-const maskOf = (name: ReduceOpName): number => 1 << codes[name];
+const maskOf = (name: ReduceOpName): number => 1 << reduceOpCodes[name];

@@ -1,5 +1,11 @@
-import { environmentVariables } from "../distributed/environment.ts";
+import { type EnvironmentVariable, environmentVariables } from "../distributed/environment.ts";
 import { defineCommand } from "./command.ts";
+
+/** A secret is only told to be there. */
+function shown({ type }: EnvironmentVariable, value: string | undefined): string | null {
+  if (value === undefined) return null;
+  return type === "secret" && value !== "" ? "(set)" : value;
+}
 
 /** `c10d env`: the table of environment variables, with the values they have now. */
 export const envCommand = defineCommand({
@@ -10,7 +16,7 @@ export const envCommand = defineCommand({
     const rows = Object.entries(environmentVariables).map(([name, variable]) => ({
       name,
       ...variable,
-      value: process.env[name] ?? null,
+      value: shown(variable, process.env[name]),
     }));
     if (values.json) {
       console.log(JSON.stringify(rows, null, 2));

@@ -56,6 +56,14 @@ describe("c10d env", () => {
     expect(stdout).toContain("now: host-7");
   });
 
+  test("does not show a secret", async () => {
+    for (const args of [["env"], ["env", "--json"]]) {
+      const { stdout } = await runCli(args, { C10D_STORE_SECRET: "for nobody's eyes" });
+      expect(stdout).toContain("(set)");
+      expect(stdout).not.toContain("for nobody's eyes");
+    }
+  });
+
   test("--json", async () => {
     const { stdout } = await runCli(["env", "--json"], { RANK: "3", WORLD_SIZE: undefined });
     const rows = JSON.parse(stdout) as { name: string; type: string; value: string | null }[];

@@ -65,6 +65,53 @@ describe("c10d run: ranks", () => {
   });
 });
 
+describe("c10d run: secret of the store", () => {
+  const secretsOf = (stdout: string) =>
+    new Set(lines(stdout).map((line) => (JSON.parse(line) as Record<string, string>).C10D_STORE_SECRET));
+
+  test("is a new one for each job, the same for all ranks, and nowhere in the output", async () => {
+    const seen = new Set<string | undefined>();
+    for (let job = 0; job < 2; job++) {
+      const { stdout, stderr } = await runCli(["run", "-n", "2", "--no-prefix", fixture("print-env.ts")]);
+      const secrets = [...secretsOf(stdout)];
+      expect(secrets).toHaveLength(1);
+      expect(secrets[0]).toMatch(/^[0-9a-f]{64}$/);
+      expect(stderr).not.toContain(secrets[0] ?? "");
+      seen.add(secrets[0]);
+    }
+    expect(seen.size).toBe(2);
+  });
+
+  test("is that of the launcher's environment if there is one", async () => {
+    const env = { C10D_STORE_SECRET: "mine" };
+    const { stdout } = await runCli(["run", "-n", "1", fixture("print-env.ts")], env);
+    expect([...secretsOf(stdout)]).toEqual(["mine"]);
+    const { exitCode } = await runCli(["run", "-n", "2", fixture("meet.ts")], env);
+    expect(exitCode).toBe(0);
+  });
+
+  test("keeps out who does not know it: both sides tell why", async () => {
+    const script = `C10D_STORE_SECRET= exec '${process.execPath}' '${fixture("meet.ts")}'`;
+    const { exitCode, stderr } = await runCli(["run", "-n", "1", "--no-bun", "sh", "-c", script]);
+    expect(exitCode).toBe(1);
+    expect(stderr).toContain("SECRET_REQUIRED");
+    expect(stderr).toContain("c10d run: a client of the store was refused: it speaks PyTorch's open protocol");
+    expect(stderr).toContain("give --torch-compat");
+  });
+
+  test.each([
+    ["with --torch-compat", ["--torch-compat"], {}],
+    ["under torchrun", [], { TORCHELASTIC_ERROR_FILE: "/tmp/error.json" }],
+  ])("there is none %s, which is said", async (_, flags, env) => {
+    const args = ["run", "-n", "2", "--no-prefix", ...flags];
+    const { stdout } = await runCli([...args, fixture("print-env.ts")], { ...env, C10D_STORE_SECRET: "mine" });
+    expect([...secretsOf(stdout)]).toEqual([""]);
+    const { exitCode, stderr } = await runCli([...args, fixture("meet.ts")], env);
+    expect(exitCode).toBe(0);
+    expect(stderr).toMatch(/c10d run: the store at 127\.0\.0\.1:\d+ speaks PyTorch's open protocol/);
+  });
+});
+
 describe("c10d run: store", () => {
   test("is hosted by the launcher, on the port that the ranks are told", async () => {
     const { exitCode, stdout } = await runCli(["run", "-n", "3", fixture("meet.ts")]);

@@ -30,12 +30,21 @@ export const runCommand = defineCommand({
     },
     env: { type: "string", multiple: true, value: "<K=V>", description: "set a variable for all ranks; repeatable" },
     "no-prefix": { type: "boolean", description: "print the lines of the ranks without [rank N]" },
-    "no-bun": { type: "boolean", description: "run the program as it is, for instance python3 script.py" },
+    "no-bun": {
+      type: "boolean",
+      description: "run the program as it is, for instance python3 script.py; PyTorch's ranks need --torch-compat",
+    },
+    "torch-compat": {
+      type: "boolean",
+      description: "let PyTorch's ranks use the store: it is then open to whoever reaches its port",
+    },
   },
   notes:
     "Exit code: 0 if all ranks end with 0; that of the first rank that fails, 128 + the number of the signal that ended\n" +
     "it; 128 + the signal that the launcher got; 124 after --timeout. SIGINT, SIGTERM and SIGHUP go to all ranks, a second\n" +
-    "SIGINT kills them. Rank 0 reads the standard input.",
+    "SIGINT kills them. Rank 0 reads the standard input.\n" +
+    "The store wants a secret, which the ranks get as C10D_STORE_SECRET: the one in the launcher's environment, else a new\n" +
+    "one. With --torch-compat, or under torchrun, there is none.",
   async run(values, program) {
     const worldSize = parseWorldSize(values["nproc-per-node"]);
     const masterAddr = values["master-addr"];
@@ -50,6 +59,7 @@ export const runCommand = defineCommand({
       graceMs: parseTime("grace", values.grace, 5_000),
       prefix: !values["no-prefix"],
       env: parseEnvFlags(values.env ?? []),
+      torchCompat: values["torch-compat"] ?? underTorchrun(),
     };
     const { launch } = await import("./launcher/launch.ts");
     return launch(options);
@@ -66,6 +76,11 @@ function parseWorldSize(text: string | undefined): number {
     });
   }
   return worldSize;
+}
+
+/** Whether torchrun has started this process: it gives each of its workers such a file. */
+function underTorchrun(): boolean {
+  return process.env.TORCHELASTIC_ERROR_FILE !== undefined;
 }
 
 function parseTime(flag: string, text: string | undefined, defaultMs: number): number {

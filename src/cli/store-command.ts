@@ -6,6 +6,9 @@ import { parsePort } from "./port.ts";
 export const storeCommand = defineCommand({
   name: "store",
   summary: "Runs a TCP store server until SIGINT or SIGTERM. The first line it prints is host:port.",
+  notes:
+    "With C10D_STORE_SECRET in the environment clients have to know that secret; without it the store speaks PyTorch's\n" +
+    "open protocol, which PyTorch's clients need: whoever reaches the port can then read and write the store.",
   flags: {
     host: {
       type: "string",

@@ -1,5 +1,6 @@
 import { defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
+import { environmentSecret } from "../store/tcp/store-secret.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous.ts";
 import { agreeOnWorldSize, type Membership, watchForMismatch } from "./world-size.ts";
@@ -25,6 +26,7 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
     isMaster: rank === 0 && !place.hostedByLauncher,
     multiTenant: true,
     timeout,
+    secret: environmentSecret(options.env),
     ...signal,
   });
   const left = () => ({ timeout: Math.max(deadline - performance.now(), 1), ...signal });

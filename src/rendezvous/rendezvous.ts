@@ -34,9 +34,19 @@ export interface Rendezvous {
 /** Makes the ranks of a job meet; `url` is what was asked for. */
 export type RendezvousHandler = (url: URL, options: RendezvousOptions) => Promise<Rendezvous>;
 
+/** Loaded by those who use them. */
+const fileRendezvous: RendezvousHandler = async (url, options) =>
+  (await import("./file.ts")).fileRendezvous(url, options);
+const redisRendezvous: RendezvousHandler = async (url, options) =>
+  (await import("./redis.ts")).redisRendezvous(url, options);
+
 const handlers = new Map<string, RendezvousHandler>([
   ["env", envRendezvous],
   ["tcp", tcpRendezvous],
+  ["file", fileRendezvous],
+  ["redis", redisRendezvous],
+  ["rediss", redisRendezvous],
+  ["redis+unix", redisRendezvous],
 ]);
 
 /**
@@ -59,13 +69,17 @@ export function registerRendezvousHandler(scheme: string, handler: RendezvousHan
 
 /**
  * Meets the other ranks of the job: `env://` (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT),
- * `tcp://host:port?rank=&world_size=`, or a scheme of {@link registerRendezvousHandler}.
+ * `tcp://host:port?rank=&world_size=`, `file:///path?rank=&world_size=`,
+ * `redis://host:port/db/prefix?rank=&world_size=` (also `rediss://` and `redis+unix://`), or a scheme of
+ * {@link registerRendezvousHandler}.
  *
- * Rank 0 hosts the store, in a Worker, unless the launcher does (`TORCHELASTIC_USE_AGENT_STORE=True`).
+ * With `env://` and `tcp://` rank 0 hosts the store, in a Worker, unless the launcher does
+ * (`TORCHELASTIC_USE_AGENT_STORE=True`). A file and what is on a Redis server are good for one job.
  *
  * c10d: `torch.distributed.rendezvous`.
  * @throws InvalidArgumentError for bad URLs and variables, and when the ranks disagree on the world size;
- * DistTimeoutError `CONNECT_TIMEOUT`; DistNetworkError.
+ * DistStoreError `RANK_TAKEN` when the file or the prefix on the Redis server was used before; DistTimeoutError
+ * `CONNECT_TIMEOUT`; DistNetworkError.
  */
 export async function rendezvous(url: string, options: RendezvousOptions = {}): Promise<Rendezvous> {
   if (typeof url !== "string") {

@@ -1,8 +1,7 @@
 import { timeoutMs } from "../errors/index.ts";
 import { checkAmount, checkKeys, checkPairs } from "./arguments.ts";
-import { startDeadline } from "./deadline.ts";
 import { KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
-import type { KeyWaiters } from "./key-waiters.ts";
+import { PendingWaits } from "./pending-waits.ts";
 import {
   type QueuePopOptions,
   queueEmpty,
@@ -11,7 +10,6 @@ import {
   type StoreValue,
   storeBytes,
   storeClosed,
-  storeTimeout,
 } from "./store.ts";
 
 /**
@@ -21,7 +19,7 @@ import {
  */
 export class HashStore extends Store {
   #table = new KeyValueTable();
-  readonly #waits = new Set<(error: unknown) => void>();
+  readonly #waits = new PendingWaits();
   #closed = false;
 
   async set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
@@ -38,7 +36,13 @@ export class HashStore extends Store {
       if (value !== undefined) return value.slice();
       // A filled queue of this name satisfies a wait, as in c10d, but has no value.
       if (this.#table.has(key)) return new Uint8Array(0);
-      await this.#waitUntil(this.#table.waiters, "get", [key], limitMs, deadline, options?.signal);
+      await this.#waits.add(this.#table.waiters, {
+        op: "get",
+        keys: [key],
+        limitMs,
+        deadline,
+        signal: options?.signal,
+      });
     }
   }
 
@@ -117,7 +121,8 @@ export class HashStore extends Store {
       const value = this.#table.queuePop(key);
       if (value !== undefined) return value;
       if (options.block === false) throw queueEmpty(key);
-      await this.#waitUntil(this.#table.queueWaiters, "queuePop", [key], limitMs, deadline, options.signal);
+      const wait = { op: "queuePop", keys: [key], limitMs, deadline, signal: options.signal };
+      await this.#waits.add(this.#table.queueWaiters, wait);
     }
   }
 
@@ -141,7 +146,7 @@ export class HashStore extends Store {
 
   override async close(): Promise<void> {
     this.#closed = true;
-    for (const fail of this.#waits) fail(storeClosed("a wait"));
+    this.#waits.fail(storeClosed("a wait"));
   }
 
   /** What every call checks first. */
@@ -154,38 +159,7 @@ export class HashStore extends Store {
 
   #wait(op: string, keys: readonly string[], options?: StoreCallOptions): Promise<void> {
     const limitMs = timeoutMs(options?.timeout, this.timeout);
-    return this.#waitUntil(this.#table.waiters, op, keys, limitMs, performance.now() + limitMs, options?.signal);
-  }
-
-  #waitUntil(
-    waiters: KeyWaiters,
-    op: string,
-    keys: readonly string[],
-    limitMs: number,
-    deadline: number,
-    signal?: AbortSignal,
-  ): Promise<void> {
-    const { promise, resolve, reject } = Promise.withResolvers<void>();
-    const finish = () => {
-      stopDeadline();
-      this.#waits.delete(fail);
-      signal?.removeEventListener("abort", abort);
-    };
-    const fail = (error: unknown) => {
-      finish();
-      cancel();
-      reject(error);
-    };
-    const abort = () => fail(signal?.reason);
-    const stopDeadline = startDeadline(Math.max(deadline - performance.now(), 0), () =>
-      fail(storeTimeout(op, waiters.missing(keys), limitMs)),
-    );
-    this.#waits.add(fail);
-    signal?.addEventListener("abort", abort, { once: true });
-    const cancel = waiters.add(keys, () => {
-      finish();
-      resolve();
-    });
-    return promise;
+    const deadline = performance.now() + limitMs;
+    return this.#waits.add(this.#table.waiters, { op, keys, limitMs, deadline, signal: options?.signal });
   }
 }

@@ -61,8 +61,7 @@ export class KeyValueTable {
 
   /** @throws DistStoreError `NOT_A_COUNTER` or `COUNTER_OVERFLOW`; the value is then unchanged. */
   add(key: string, amount: bigint, range: CounterRange): bigint {
-    const sum = parseCounter(key, this.#values.get(key) ?? empty) + amount;
-    if (sum < range.min || sum > range.max) throw counterOverflow(key, range.name);
+    const sum = addToCounter(key, this.#values.get(key), amount, range);
     this.set(key, new TextEncoder().encode(sum.toString()));
     return sum;
   }
@@ -103,9 +102,35 @@ export class KeyValueTable {
     return value;
   }
 
+  /** The element that the next {@link queuePop} gives. */
+  queueFirst(key: string): Uint8Array | undefined {
+    return this.#queues.get(key)?.first;
+  }
+
   queueLength(key: string): number {
     return this.#queues.get(key)?.length ?? 0;
   }
+
+  /** Forgets all keys and queues; those who wait go on waiting. */
+  clear(): void {
+    this.#values.clear();
+    this.#queues.clear();
+  }
+}
+
+/**
+ * The sum of a counter's text and `amount`; no text counts as 0. `key` is for the message.
+ * @throws DistStoreError `NOT_A_COUNTER` or `COUNTER_OVERFLOW`.
+ */
+export function addToCounter(
+  key: string,
+  current: Uint8Array | undefined,
+  amount: bigint,
+  range: CounterRange,
+): bigint {
+  const sum = parseCounter(key, current ?? empty) + amount;
+  if (sum < range.min || sum > range.max) throw counterOverflow(key, range.name);
+  return sum;
 }
 
 function parseCounter(key: string, value: Uint8Array): bigint {
@@ -133,6 +158,6 @@ export function counterOverflow(key: string, range: string): DistStoreError {
   });
 }
 
-function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
+export function equalBytes(a: Uint8Array, b: Uint8Array): boolean {
   return a.length === b.length && Buffer.compare(a, b) === 0;
 }

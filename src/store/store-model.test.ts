@@ -1,8 +1,14 @@
 import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import fc from "fast-check";
 import { DistStoreError, QueueEmptyError } from "../errors/index.ts";
+import { FileStore } from "./file-store.ts";
+import { RedisServer } from "./fixtures/redis-server.ts";
 import { HashStore } from "./hash-store.ts";
 import { PrefixStore } from "./prefix-store.ts";
+import { RedisStore } from "./redis-store.ts";
 import type { Store } from "./store.ts";
 import { TCPStore } from "./tcp/tcp-store.ts";
 
@@ -123,11 +129,35 @@ const step: fc.Arbitrary<[string, Step]> = fc.oneof(
   ]),
 );
 
+/** A store whose calls go to each of `stores` in turn; close closes all. */
+function inTurns(stores: readonly Store[]): Store {
+  let calls = 0;
+  return new Proxy(stores[0] ?? new HashStore(), {
+    get(_, name) {
+      if (name === "close") return () => Promise.all(stores.map((store) => store.close()));
+      const store = stores[calls++ % stores.length];
+      const member: unknown = store && Reflect.get(store, name, store);
+      return typeof member === "function" ? member.bind(store) : member;
+    },
+  });
+}
+
 let histories = 0;
 let base: TCPStore | undefined;
-afterAll(() => base?.close());
+let redis: RedisServer | undefined;
+let redisBase: RedisStore | undefined;
+const folder = mkdtempSync(join(tmpdir(), "store-model-"));
+afterAll(async () => {
+  await base?.close();
+  await redisBase?.close();
+  await redis?.stop();
+  rmSync(folder, { recursive: true });
+});
 
-/** Stores for one history each; those on TCP share a server and differ by prefix. */
+/**
+ * Stores for one history each; those on TCP share a server and differ by prefix. Of a file there are two handles, which
+ * take turns.
+ */
 const kinds: readonly (readonly [name: string, open: () => Promise<Store>, runs: number])[] = [
   ["HashStore", async () => new HashStore(), 300],
   [
@@ -137,6 +167,23 @@ const kinds: readonly (readonly [name: string, open: () => Promise<Store>, runs:
       return new PrefixStore(`history ${histories++}`, base);
     },
     150,
+  ],
+  [
+    "FileStore",
+    async () => {
+      const path = join(folder, `history ${histories++}`);
+      return inTurns([await FileStore.open(path, 2), await FileStore.open(path, 2)]);
+    },
+    150,
+  ],
+  [
+    "RedisStore",
+    async () => {
+      redis ??= await RedisServer.start();
+      redisBase ??= await RedisStore.connect(`redis://127.0.0.1:${redis.port}`);
+      return new PrefixStore(`history ${histories++}`, redisBase);
+    },
+    100,
   ],
 ];
 
@@ -149,6 +196,7 @@ describe("random histories agree with a map", () => {
           const store = await open();
           const model = new Model();
           for (const [, run] of steps) await run(store, model);
+          if (!(store instanceof PrefixStore)) await store.close();
         }),
         { numRuns },
       );

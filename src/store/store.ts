@@ -101,22 +101,37 @@ export abstract class Store implements AsyncDisposable {
     }
   }
 
-  /** Adds bytes to the end of a value; an absent key counts as empty. Atomic. */
+  /**
+   * Adds bytes to the end of a value; an absent key counts as empty. Atomic. The default takes turns by the key
+   * `<key>/append/turn`, since the answer of `compareSet` does not tell whose equal bytes are there.
+   */
   async append(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
-    const addition = storeBytes(value);
+    const addition = storeBytes(value).slice();
     const limitMs = timeoutMs(options.timeout, this.timeout);
     const deadline = performance.now() + limitMs;
-    let current: Uint8Array = new Uint8Array(0);
-    for (;;) {
-      const limits = remaining(deadline, options);
-      const desired = Buffer.concat([current, addition]);
-      const now = await this.compareSet(key, current, desired, limits);
-      if (Buffer.compare(now, desired) === 0) return;
-      // An absent key answers with what was expected: it was deleted since, start over from nothing.
-      current = Buffer.compare(now, current) === 0 ? new Uint8Array(0) : now;
-      if (performance.now() >= deadline) {
-        throw storeTimeout("append", [key], limitMs, " of losing against other writers");
+    const turn = `${key}/append/turn`;
+    const own = encoder.encode(crypto.randomUUID());
+    for (let delay = 1; ; delay = Math.min(delay * 2, 50)) {
+      const holder = await this.compareSet(turn, "", own, remaining(deadline, options));
+      if (Buffer.compare(holder, own) === 0) break;
+      const left = deadline - performance.now();
+      if (left <= 0) throw storeTimeout("append", [key], limitMs, " of waiting for the turn after other writers");
+      await pause(Math.min(delay * Math.random(), left), options.signal);
+    }
+    try {
+      for (;;) {
+        const limits = remaining(deadline, options);
+        // A read that does not wait: an absent key answers with what was expected.
+        const now = await this.compareSet(key, own, own, limits);
+        const current = Buffer.compare(now, own) === 0 ? new Uint8Array(0) : now;
+        const desired = Buffer.concat([current, addition]);
+        if (Buffer.compare(await this.compareSet(key, current, desired, limits), desired) === 0) return;
+        if (performance.now() >= deadline) {
+          throw storeTimeout("append", [key], limitMs, " of losing against other writers");
+        }
       }
+    } finally {
+      await this.deleteKey(turn);
     }
   }
 

@@ -7,6 +7,10 @@ export class ValueQueue {
     return this.#values.length - this.#head;
   }
 
+  get first(): Uint8Array | undefined {
+    return this.#values[this.#head];
+  }
+
   push(value: Uint8Array): void {
     this.#values.push(value);
   }

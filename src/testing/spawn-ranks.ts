@@ -1,6 +1,7 @@
 import { fileURLToPath } from "node:url";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import { TCPStoreServer } from "../store/index.ts";
+import { mintSecret } from "../store/tcp/store-secret.ts";
 import type { RankMessage, RankOrder, ReportedError } from "./rank-protocol.ts";
 
 export interface SpawnOptions {
@@ -12,6 +13,11 @@ export interface SpawnOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /** Command that runs the ranks instead of this Bun, e.g. a wrapper that sets up a library path. */
   readonly runtime?: readonly string[];
+  /**
+   * Whether the store wants a secret, which the ranks get by `C10D_STORE_SECRET` as from `c10d run`. Default is `true`;
+   * `false` is for ranks that use PyTorch.
+   */
+  readonly storeSecret?: boolean;
   /** Stop the other ranks when one fails. Default is `false`: each rank's own outcome is of interest. */
   readonly failFast?: boolean;
 }
@@ -83,11 +89,12 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
     throw new InvalidArgumentError(`spawnRanks: n must be a positive integer, got ${n}`);
   const path = file instanceof URL ? fileURLToPath(file) : file;
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
-  const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
+  const secret = options.storeSecret === false ? null : mintSecret();
+  const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const started = performance.now();
   const processes = Array.from(
     { length: n },
-    (_, rank) => new RankProcess(rank, n, path, server.port, options, started),
+    (_, rank) => new RankProcess(rank, n, path, { port: server.port, secret }, options, started),
   );
   const timer = setTimeout(() => {
     for (const each of processes) each.killAsHung();
@@ -115,7 +122,7 @@ class RankProcess implements RunningRank {
     readonly rank: number,
     worldSize: number,
     file: string,
-    port: number,
+    store: { readonly port: number; readonly secret: string | null },
     options: SpawnOptions,
     started: number,
   ) {
@@ -131,8 +138,9 @@ class RankProcess implements RunningRank {
         WORLD_SIZE: String(worldSize),
         LOCAL_WORLD_SIZE: String(worldSize),
         MASTER_ADDR: "127.0.0.1",
-        MASTER_PORT: String(port),
+        MASTER_PORT: String(store.port),
         TORCHELASTIC_USE_AGENT_STORE: "True",
+        C10D_STORE_SECRET: store.secret ?? "",
         ...options.env,
       },
       stdin: "ignore",

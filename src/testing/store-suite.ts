@@ -321,6 +321,13 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       expect(joined.map(Number).sort((a, b) => a - b)).toEqual(parts.map((_, i) => i));
     });
 
+    it("append adds what is there already once more", async (store) => {
+      for (let i = 0; i < 3; i++) await store.append("k", "ab");
+      expect(text(await store.get("k"))).toBe("ababab");
+      await Promise.all(Array.from({ length: 10 }, () => store.append("l", "x")));
+      expect(text(await store.get("l"))).toBe("x".repeat(10));
+    });
+
     it("multiSet and multiGet", async (store) => {
       await store.multiSet(["a", "b", "c"], ["1", Uint8Array.from([50]), ""]);
       expect((await store.multiGet(["c", "a", "b", "a"])).map(text)).toEqual(["", "1", "2", "1"]);

@@ -3,6 +3,7 @@ import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
 import type * as Scope from "effect/Scope";
 import { TCPStoreServer } from "../../store/index.ts";
+import { mintSecret } from "../../store/tcp/store-secret.ts";
 import {
   blamesPeer,
   failureReport,
@@ -33,6 +34,8 @@ export interface JobOptions {
   readonly prefix: boolean;
   /** Variables that every rank gets beside the launcher's own. */
   readonly env: Readonly<Record<string, string>>;
+  /** Whether the store speaks PyTorch's open protocol instead of wanting a secret. */
+  readonly torchCompat: boolean;
 }
 
 const timeoutExitCode = 124;
@@ -65,17 +68,38 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
     },
     { prefix: options.prefix && options.worldSize > 1 },
   );
+  const secret = options.torchCompat ? null : process.env.C10D_STORE_SECRET || mintSecret();
+  const onDrop = tellOfOpenClients(output);
   const server = yield* Effect.acquireRelease(
     Effect.tryPromise({
-      try: () => TCPStoreServer.listen({ host: options.masterAddr, port: options.masterPort }),
+      try: () => TCPStoreServer.listen({ host: options.masterAddr, port: options.masterPort, secret, onDrop }),
       catch: (error) => error,
     }),
     (store) => Effect.promise(() => store.close()),
   );
-  const ranks = yield* startRanks(options, server.port, output);
+  if (secret === null) yield* Effect.promise(() => output.note(openStoreNote(server)));
+  const ranks = yield* startRanks(options, server.port, secret, output);
   const job = new Job(options, ranks, output, signals);
   return yield* job.supervise();
 });
+
+function openStoreNote({ address, port }: TCPStoreServer): string {
+  const where = `${address}:${port}`;
+  return `c10d run: the store at ${where} speaks PyTorch's open protocol: whoever reaches it can read and write it.\n`;
+}
+
+/** Tells once, what else would be a riddle, that a program was refused because it knows no secret. */
+function tellOfOpenClients(output: JobOutput): (reason: string, peer: string, code: string) => void {
+  let told = false;
+  return (_, __, code) => {
+    if (told || code !== "SECRET_REQUIRED") return;
+    told = true;
+    void output.note(
+      "c10d run: a client of the store was refused: it speaks PyTorch's open protocol and the store of this job wants " +
+        "its secret. For ranks that use PyTorch, give --torch-compat.\n",
+    );
+  };
+}
 
 const incomingSignals: Effect.Effect<Queue.Queue<NodeJS.Signals>, never, Scope.Scope> = Effect.gen(function* () {
   const queue = yield* Queue.unbounded<NodeJS.Signals>();
@@ -93,7 +117,12 @@ const incomingSignals: Effect.Effect<Queue.Queue<NodeJS.Signals>, never, Scope.S
 });
 
 /** Starts all ranks; when the scope ends, those that still run are killed. */
-const startRanks = Effect.fnUntraced(function* (options: JobOptions, masterPort: number, output: JobOutput) {
+const startRanks = Effect.fnUntraced(function* (
+  options: JobOptions,
+  masterPort: number,
+  secret: string | null,
+  output: JobOutput,
+) {
   const ranks: RankProcess[] = [];
   const guard = yield* Effect.acquireRelease(
     Effect.sync(() => new OrphanGuard(options.graceMs)),
@@ -106,7 +135,7 @@ const startRanks = Effect.fnUntraced(function* (options: JobOptions, masterPort:
     }),
   );
   const { worldSize, masterAddr } = options;
-  const address = { worldSize, masterAddr, masterPort, runId: crypto.randomUUID() };
+  const address = { worldSize, masterAddr, masterPort, runId: crypto.randomUUID(), secret };
   const alone = worldSize === 1;
   const onTerminal = process.stdout.isTTY && process.stderr.isTTY;
   const defaults = defaultEnvironment(process.env, onTerminal && !alone ? process.stdout.getColorDepth() : 1);

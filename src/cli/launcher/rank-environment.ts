@@ -5,6 +5,8 @@ export interface JobAddress {
   readonly masterAddr: string;
   readonly masterPort: number;
   readonly runId: string;
+  /** Secret of the store; null for PyTorch's open protocol. */
+  readonly secret: string | null;
 }
 
 /** Variables that tell a rank its place in the job, with torchrun's names, for one node. */
@@ -21,10 +23,12 @@ export function rankEnvironment(rank: number, job: JobAddress): Record<string, s
     TORCHELASTIC_USE_AGENT_STORE: "True",
     TORCHELASTIC_RUN_ID: job.runId,
     TORCHELASTIC_RESTART_COUNT: "0",
+    C10D_STORE_SECRET: job.secret ?? "",
   };
 }
 
-const reserved = new Set(Object.keys(rankEnvironment(0, { worldSize: 1, masterAddr: "", masterPort: 0, runId: "" })));
+const anyJob: JobAddress = { worldSize: 1, masterAddr: "", masterPort: 0, runId: "", secret: null };
+const reserved = new Set(Object.keys(rankEnvironment(0, anyJob)));
 
 /** The `--env K=V` flags as a record. @throws InvalidArgumentError for other text and for what the launcher sets. */
 export function parseEnvFlags(flags: readonly string[]): Record<string, string> {

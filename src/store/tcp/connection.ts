@@ -1,10 +1,12 @@
 import { type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
 import { storeClosed } from "../store.ts";
+import { proveToServer, secretRequired, secretWanted } from "./handshake.ts";
 import { hostPort } from "./host-address.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { OutputBuffer } from "./output-buffer.ts";
 import { dialectMark, QueryType, validateMagic, waitReply } from "./protocol.ts";
 import { badReply, incomplete, type ReplyReader, readU8, readU32 } from "./reply.ts";
+import type { StoreSecret } from "./store-secret.ts";
 
 /** When a call ends at the latest. */
 export interface CallLimit {
@@ -20,6 +22,8 @@ export interface Endpoint {
   readonly host: string;
   readonly address: string;
   readonly port: number;
+  /** What both ends prove to know before anything else; without it they speak PyTorch's open protocol. */
+  readonly secret?: StoreSecret | undefined;
 }
 
 /** How a WAIT or BARRIER ended. */
@@ -231,6 +235,14 @@ export class Connection {
   }
 
   async #handshake(): Promise<void> {
+    const { host, port, secret } = this.endpoint;
+    const server = { name: this.#name, host, port };
+    if (secret) {
+      await proveToServer(secret, {
+        server,
+        request: (write, reader) => this.request("connect", [], write, reader),
+      });
+    }
     const nonce = (dialectMark.ask | Math.floor(Math.random() * 0x1_0000)) >>> 0;
     const answer = await this.request(
       "connect",
@@ -245,9 +257,10 @@ export class Connection {
     );
     this.#ownDialect = answer === (dialectMark.answer | (nonce & ~dialectMark.mask)) >>> 0;
     if (this.#ownDialect || answer === nonce) return;
+    if (answer === secretWanted) throw secretRequired(server);
     throw new DistNetworkError(
       `Ping failed, invalid value returned from server. Expected: ${nonce}, Got: ${answer}. Is it a c10d store that listens on ${this.#name}?`,
-      { code: "PROTOCOL_VIOLATION", host: this.endpoint.host, port: this.endpoint.port },
+      { code: "PROTOCOL_VIOLATION", host, port },
     );
   }
 

@@ -1,7 +1,10 @@
 import { DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
 import { pause } from "../deadline.ts";
-import { type CallLimit, Connection } from "./connection.ts";
+import { callLimit } from "./call-limit.ts";
+import { type CallLimit, Connection, type Endpoint } from "./connection.ts";
+import { refusalCodes, secretUnsupported } from "./handshake.ts";
 import { addressesOf, hostPort } from "./host-address.ts";
+import type { StoreSecret } from "./store-secret.ts";
 
 const firstPauseMs = 5;
 const longestPauseMs = 1_000;
@@ -9,21 +12,35 @@ const longestPauseMs = 1_000;
 const leastAttemptMs = 1_000;
 /** Time for the first attempt: a server that accepted and was then lost must not use up the whole limit. */
 const firstAttemptMs = 5_000;
+/** The same with a secret, about which PyTorch's server says nothing. */
+const firstSecretAttemptMs = 1_500;
+/** Time for a server to show that it speaks the open protocol. */
+const probeMs = 1_000;
+/** The least, where the limit is already over: it turns a time-out into the reason. */
+const leastProbeMs = 100;
+
+/** Failures that no further attempt will change. */
+const finalCodes: ReadonlySet<string> = new Set(["PROTOCOL_VIOLATION", ...refusalCodes]);
 
 /**
  * Connects to the store server at `host:port`, trying all addresses of the name again and again, with growing and
  * jittered pauses, until the limit.
  * @throws DistTimeoutError `CONNECT_TIMEOUT` naming host and port; DistNetworkError when something else listens there.
  */
-export async function dial(host: string, port: number, limit: CallLimit): Promise<Connection> {
+export async function dial(
+  host: string,
+  port: number,
+  limit: CallLimit,
+  secret: StoreSecret | undefined,
+): Promise<Connection> {
   let lastError: unknown;
-  let attemptMs = firstAttemptMs;
+  let attemptMs = secret ? firstSecretAttemptMs : firstAttemptMs;
   for (let delay = firstPauseMs; ; delay = Math.min(delay * 1.5, longestPauseMs)) {
     try {
-      return await dialOnce(host, port, limit, attemptMs);
+      return await dialOnce(host, port, limit, attemptMs, secret);
     } catch (error) {
       limit.signal?.throwIfAborted();
-      if (error instanceof DistNetworkError && error.code === "PROTOCOL_VIOLATION") throw error;
+      if (isFinal(error)) throw error;
       // An attempt that the deadline cut short says less than the one before.
       if (!(lastError instanceof Error) || !isTimeout(error)) lastError = error;
       if (isTimeout(error)) attemptMs *= 2;
@@ -34,16 +51,24 @@ export async function dial(host: string, port: number, limit: CallLimit): Promis
   }
 }
 
-async function dialOnce(host: string, port: number, limit: CallLimit, attemptMs: number): Promise<Connection> {
+async function dialOnce(
+  host: string,
+  port: number,
+  limit: CallLimit,
+  attemptMs: number,
+  secret: StoreSecret | undefined,
+): Promise<Connection> {
   const addresses = await resolved(host, limit);
   let lastError: unknown;
   for (const [i, address] of addresses.entries()) {
     const left = limit.deadline - performance.now();
     const share = Math.min(attemptMs, Math.max(left / (addresses.length - i), leastAttemptMs));
     const deadline = Math.min(limit.deadline, performance.now() + share);
+    const endpoint = { host, address, port, secret };
     try {
-      return await Connection.open({ host, address, port }, { ...limit, deadline });
+      return await Connection.open(endpoint, { ...limit, deadline });
     } catch (error) {
+      if (secret && !isFinal(error) && isConnected(error)) await probe(endpoint, limit);
       lastError = error;
     }
   }
@@ -59,6 +84,28 @@ async function resolved(host: string, limit: CallLimit): Promise<string[]> {
   } finally {
     clearTimeout(timer);
   }
+}
+
+/**
+ * Finds out whether a server that did not answer to the secret, or hung up on it, would talk without one, as PyTorch's
+ * do: then no patience helps. Says nothing to it that is secret.
+ */
+async function probe(endpoint: Endpoint, limit: CallLimit): Promise<void> {
+  const { host, address, port } = endpoint;
+  const brief = callLimit(limit, Math.min(probeMs, Math.max(limit.deadline - performance.now(), leastProbeMs)));
+  const open = await Connection.open({ host, address, port }, brief).catch(() => undefined);
+  if (open === undefined) return;
+  open.close();
+  throw secretUnsupported({ name: hostPort(host, port), host, port });
+}
+
+function isFinal(error: unknown): boolean {
+  return error instanceof DistNetworkError && finalCodes.has(error.code);
+}
+
+/** Whether somebody was there at least. */
+function isConnected(error: unknown): boolean {
+  return !(error instanceof DistNetworkError && error.code === "CONNECT_FAILED");
 }
 
 function isTimeout(error: unknown): boolean {

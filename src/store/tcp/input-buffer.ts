@@ -30,6 +30,11 @@ export class InputBuffer {
     this.#end += chunk.length;
   }
 
+  /** The next byte, which stays. */
+  peek(): number {
+    return this.#view.getUint8(this.#start);
+  }
+
   u8(): number {
     return this.#view.getUint8(this.#take(1));
   }

@@ -55,6 +55,12 @@ export class OutputBuffer {
     this.#view.setBigInt64(at, value, true);
   }
 
+  /** A copy of the bytes, without a length. */
+  bytes(value: Uint8Array): void {
+    const at = this.#reserve(value.length);
+    this.#block.set(value, at);
+  }
+
   /** A length and a copy of the bytes. */
   copy(value: Uint8Array): void {
     this.u64(value.length);

@@ -1,10 +1,12 @@
 import { DistStoreError } from "../../errors/index.ts";
 import { int64Range, type KeyValueTable, safeIntegerRange } from "../key-value-table.ts";
 import type { Barriers } from "./barriers.ts";
+import { ServerHandshake } from "./handshake.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { type ByteSink, OutputBuffer } from "./output-buffer.ts";
 import { addFailure, checkReply, dialectMark, QueryType, waitReply } from "./protocol.ts";
 import { RequestParser } from "./request-parser.ts";
+import type { StoreSecret } from "./store-secret.ts";
 
 /** Replies that may wait for a slow reader before no more of its requests are read. */
 const maxBacklog = 1024 * 1024;
@@ -27,6 +29,7 @@ export class ServerConnection {
   readonly #input = new InputBuffer();
   readonly #parser = new RequestParser(this.#input);
   readonly #output = new OutputBuffer();
+  #handshake: ServerHandshake | undefined;
   /** Cancellations of what this client waits for. */
   readonly #waits = new Set<() => void>();
   /** Whether the client is of this package. */
@@ -34,13 +37,14 @@ export class ServerConnection {
   #reading = false;
   #stalled = false;
 
-  constructor(socket: ServerSocket, table: KeyValueTable, barriers: Barriers) {
+  constructor(socket: ServerSocket, table: KeyValueTable, barriers: Barriers, secret: StoreSecret | undefined) {
     this.#socket = socket;
     this.#table = table;
     this.#barriers = barriers;
+    this.#handshake = new ServerHandshake(secret);
   }
 
-  /** Whether it has sent VALIDATE with the right number. */
+  /** Whether it has shown that it knows the secret, if there is one, and sent VALIDATE with the right number. */
   get validated(): boolean {
     return this.#parser.validated;
   }
@@ -74,6 +78,10 @@ export class ServerConnection {
   #read(): void {
     this.#reading = true;
     try {
+      if (this.#handshake) {
+        if (this.#handshake.proceed(this.#input, this.#output) === "more") return;
+        this.#handshake = undefined;
+      }
       while (this.#parser.next()) {
         this.#execute();
         if (this.#output.length > maxBacklog && !this.#output.flush(this.#socket)) {

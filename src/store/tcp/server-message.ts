@@ -1,8 +1,8 @@
 import type { ErrorDetails } from "../../errors/index.ts";
 import type { TCPStoreServerOptions } from "./server.ts";
 
-/** What the host of a server may ask for; functions do not cross to a Worker. */
-export type HostedServerOptions = Omit<TCPStoreServerOptions, "onDrop">;
+/** What the host of a server may ask for; functions do not cross to a Worker, and it is told which secret there is. */
+export type HostedServerOptions = Omit<TCPStoreServerOptions, "onDrop" | "secret"> & { readonly secret: string | null };
 
 /** To the Worker. */
 export type ServerCommand =

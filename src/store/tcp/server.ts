@@ -1,10 +1,12 @@
-import { DistNetworkError, InvalidArgumentError, type Timeout, timeoutMs } from "../../errors/index.ts";
+import { DistError, DistNetworkError, InvalidArgumentError, type Timeout, timeoutMs } from "../../errors/index.ts";
 import { checkPort } from "../arguments.ts";
 import { startDeadline } from "../deadline.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { Barriers } from "./barriers.ts";
+import { refusalCodes } from "./handshake.ts";
 import { hostPort, listenAddress } from "./host-address.ts";
 import { ServerConnection, type ServerSocket } from "./server-connection.ts";
+import { chosenSecret, StoreSecret } from "./store-secret.ts";
 
 export interface TCPStoreServerOptions {
   /** Address or name of the interface to listen on; all interfaces only with `0.0.0.0` or `::`. */
@@ -17,14 +19,23 @@ export interface TCPStoreServerOptions {
   readonly maxConnections?: number;
   /** How long a connection may stay silent before its first message; default 30 s. */
   readonly handshakeTimeout?: Timeout;
-  /** Told of every connection that is dropped because it does not speak the protocol. */
-  readonly onDrop?: (reason: string, peer: string) => void;
+  /**
+   * What clients have to prove to know; null for PyTorch's open protocol. Default: `C10D_STORE_SECRET`, and the open
+   * protocol without it or under torchrun. docs/security.md tells what it protects.
+   */
+  readonly secret?: string | null;
+  /** Told of every connection that is dropped because it does not speak the protocol or does not know the secret. */
+  readonly onDrop?: (reason: string, peer: string, code: string) => void;
 }
+
+/** Reasons that a client is told. */
+const told: ReadonlySet<string> = new Set(refusalCodes);
 
 type Socket = Bun.Socket<ServerConnection | undefined>;
 
 /**
- * The server of a {@link TCPStore}: speaks PyTorch's protocol, so PyTorch's clients can use it, too.
+ * The server of a {@link TCPStore}: speaks PyTorch's protocol, so PyTorch's clients can use it, too, unless it has a
+ * secret.
  *
  * Connections that say something else, or nothing in time, are dropped and disturb nobody. It runs on the event loop of
  * its thread: put it on one that does not block.
@@ -38,6 +49,7 @@ export class TCPStoreServer implements AsyncDisposable {
   readonly #maxConnections: number;
   readonly #handshakeMs: number;
   readonly #onDrop: TCPStoreServerOptions["onDrop"];
+  readonly #secret: StoreSecret | undefined;
   readonly #table = new KeyValueTable();
   readonly #barriers = new Barriers(this.#table);
   readonly #listener: Bun.SocketListener<ServerConnection | undefined>;
@@ -73,6 +85,8 @@ export class TCPStoreServer implements AsyncDisposable {
     this.#maxConnections = options.maxConnections ?? 16_384;
     this.#handshakeMs = timeoutMs(options.handshakeTimeout, 30_000);
     this.#onDrop = options.onDrop;
+    const secret = chosenSecret(options.secret);
+    this.#secret = secret === null ? undefined : new StoreSecret(secret);
     const where =
       adoptedPort === undefined ? { hostname: address, port: options.port } : { fd: options.listenFd ?? -1 };
     try {
@@ -100,7 +114,7 @@ export class TCPStoreServer implements AsyncDisposable {
     return this.#clients.size;
   }
 
-  /** Connections dropped so far because they did not speak the protocol. */
+  /** Connections dropped so far because they did not speak the protocol or did not know the secret. */
   get dropped(): number {
     return this.#dropped;
   }
@@ -134,12 +148,12 @@ export class TCPStoreServer implements AsyncDisposable {
   #open(socket: Socket): void {
     if (this.#strangers.size + this.#clients.size >= this.#maxConnections) {
       const [oldest] = this.#strangers;
-      this.#drop(oldest ?? socket, "too many connections");
+      this.#drop(oldest ?? socket, "too many connections", "TOO_MANY_CONNECTIONS");
       if (oldest === undefined) return;
     }
     // Bun has pause() and resume() on its sockets; its types lack them.
     const pausable = socket as Socket & ServerSocket;
-    socket.data = new ServerConnection(pausable, this.#table, this.#barriers);
+    socket.data = new ServerConnection(pausable, this.#table, this.#barriers, this.#secret);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 30_000);
     this.#strangers.add(socket);
@@ -157,15 +171,18 @@ export class TCPStoreServer implements AsyncDisposable {
     try {
       body();
     } catch (error) {
-      this.#drop(socket, error instanceof Error ? error.message : String(error));
+      const code = error instanceof DistError ? error.code : "PROTOCOL_VIOLATION";
+      this.#drop(socket, error instanceof Error ? error.message : String(error), code);
     }
   }
 
-  #drop(socket: Socket, reason: string): void {
+  #drop(socket: Socket, reason: string, code: string): void {
     this.#dropped++;
-    this.#onDrop?.(reason, hostPort(socket.remoteAddress ?? "?", socket.remotePort ?? 0));
+    this.#onDrop?.(reason, hostPort(socket.remoteAddress ?? "?", socket.remotePort ?? 0), code);
     this.#forget(socket);
-    socket.terminate();
+    // A refusal was written and is to arrive; a reset would overtake it.
+    if (told.has(code)) socket.end();
+    else socket.terminate();
   }
 
   #forget(socket: Socket): void {
@@ -189,7 +206,7 @@ export class TCPStoreServer implements AsyncDisposable {
         this.#sweep = this.#sweepIn(leftMs);
         return;
       }
-      this.#drop(socket, `no handshake within ${this.#handshakeMs} ms`);
+      this.#drop(socket, `no handshake within ${this.#handshakeMs} ms`, "HANDSHAKE_TIMEOUT");
     }
   }
 }

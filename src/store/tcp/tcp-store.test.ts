@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { DistNetworkError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
 import { testStore } from "../../testing/store-suite.ts";
+import { CallCounters } from "./call-counters.ts";
 import { limits } from "./protocol.ts";
 import { TCPStoreServer } from "./server.ts";
 import { TCPStore, type TCPStoreOptions } from "./tcp-store.ts";
@@ -257,6 +258,47 @@ describe("hosting", () => {
     await store.get("awake");
     await store.set("client is done", "1");
     expect(await child.exited).toBe(0);
+  });
+});
+
+describe("client counters", () => {
+  test("count the calls of each op and measure their time", async () => {
+    const store = await connect(0, { isMaster: true, worldSize: 1 });
+    await Promise.all(Array.from({ length: 20 }, (_, i) => store.set(`k${i}`, "v")));
+    for (let i = 0; i < 3; i++) await store.get("absent", { timeout: 10 + 40 * i }).catch(() => {});
+    await expect(store.add("k0", 1)).rejects.toThrow();
+    await Promise.all([store.check([]), store.deleteKey("k1"), store.compareSet("k2", "v", "w")]);
+    await Promise.all([
+      store.append("k2", "x"),
+      store.multiSet(["a"], ["b"]),
+      store.multiGet(["a"]),
+      store.wait(["a"]),
+    ]);
+    await Promise.all([store.queuePush("q", "e"), store.queuePop("q"), store.queueLen("q"), store.listKeys()]);
+    await Promise.all([store.numKeys(), store.barrier("b", 1)]);
+    const counters = store.collectClientCounters();
+    const counts = Object.fromEntries(Object.entries(counters).map(([op, { count }]) => [op, count]));
+    const once = [
+      "check",
+      "deleteKey",
+      "compareSet",
+      "append",
+      "multiSet",
+      "multiGet",
+      "wait",
+      "queuePush",
+      "queuePop",
+    ];
+    for (const op of [...once, "add", "queueLen", "listKeys", "numKeys", "barrier", "waitForWorkers"]) {
+      expect([op, counts[op]]).toEqual([op, 1]);
+      expect(counters[op]?.sampleVariance).toBe(0);
+    }
+    expect(counts).toMatchObject({ set: 20, get: 3 });
+    expect(Object.keys(counts)).toHaveLength(17);
+    // Waits of about 10, 50 and 90 ms: mean 50, variance 1600.
+    expect(counters.get?.mean).toBeWithin(48, 80);
+    expect(counters.get?.sampleVariance).toBeWithin(800, 4_000);
+    expect(new CallCounters().collect()).toEqual({});
   });
 });
 

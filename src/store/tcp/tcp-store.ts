@@ -10,6 +10,7 @@ import {
   type StoreValue,
   storeTimeout,
 } from "../store.ts";
+import { CallCounters, type ClientCounter } from "./call-counters.ts";
 import { callLimit, cancelGraceMs, remaining, settle, type WaitEnd } from "./call-limit.ts";
 import type { CallLimit, Connection } from "./connection.ts";
 import { dial } from "./dial.ts";
@@ -18,6 +19,7 @@ import type { OutputBuffer } from "./output-buffer.ts";
 import { addFailure, checkReply, joinKey, QueryType, wireKey } from "./protocol.ts";
 import { bytesReader, constantReader, manyReader, type ReplyReader, readI64, readU8, thenReader } from "./reply.ts";
 import { leaseServer, type ServerLease } from "./server-lease.ts";
+import { chosenSecret, StoreSecret } from "./store-secret.ts";
 import { WaitConnections } from "./wait-connections.ts";
 import { checkedKey, checkedKeys, checkedValue } from "./wire-arguments.ts";
 
@@ -38,6 +40,11 @@ export interface TCPStoreOptions {
   readonly multiTenant?: boolean;
   /** A listening socket for the master's server to adopt. */
   readonly masterListenFd?: number;
+  /**
+   * What client and server prove to each other to know before anything else; null for PyTorch's open protocol. Default:
+   * `C10D_STORE_SECRET`, and the open protocol without it or under torchrun. docs/security.md tells what it protects.
+   */
+  readonly secret?: string | null;
   /** Gives up connecting. */
   readonly signal?: AbortSignal;
 }
@@ -48,7 +55,7 @@ export interface TCPStoreCloseOptions {
 }
 
 /**
- * A store on a TCP server, in PyTorch's protocol: servers and clients of both can be mixed.
+ * A store on a TCP server, in PyTorch's protocol: servers and clients of both can be mixed, where no secret is set.
  *
  * Calls are pipelined on one connection, and one that has to wait never holds up another. An idle store does not hold
  * the process. When the connection is lost, every call rejects with `DistNetworkError`, later ones too: connect again.
@@ -60,23 +67,28 @@ export class TCPStore extends Store {
   readonly port: number;
   readonly #main: Connection;
   readonly #waits: WaitConnections;
+  readonly #counters = new CallCounters();
   readonly #server: ServerLease | undefined;
 
   /**
    * Connects, and on the master hosts the server and waits for the workers. Under a launcher that hosts the store
    * (`TORCHELASTIC_USE_AGENT_STORE`, and `MASTER_PORT` is this port) the master is a client like the others.
-   * @throws DistTimeoutError `CONNECT_TIMEOUT`; DistNetworkError `PORT_IN_USE` and others; InvalidArgumentError.
+   * @throws DistTimeoutError `CONNECT_TIMEOUT`; DistNetworkError `PORT_IN_USE`, and `SECRET_REQUIRED`,
+   * `SECRET_MISMATCH`, `SECRET_UNSUPPORTED` when server and client do not have the same secret; InvalidArgumentError.
    */
   static async connect(options: TCPStoreOptions): Promise<TCPStore> {
     const limit = callLimit(options, timeoutMs(options.timeout, 300_000));
     const worldSize = checkOptions(options);
-    const server = await hostServer(options);
+    const secret = chosenSecret(options.secret);
+    const server = await hostServer(options, secret);
     let main: Connection | undefined;
     try {
-      main = await dial(dialHost(options.host, server), server?.port ?? options.port, limit);
+      const proof = secret === null ? undefined : new StoreSecret(secret);
+      main = await dial(dialHost(options.host, server), server?.port ?? options.port, limit, proof);
       const store = new TCPStore(options.host, main, server);
       store.setTimeout(limit.ms);
       if (worldSize !== undefined && options.waitForWorkers !== false) {
+        using _call = store.#counters.time("waitForWorkers");
         await store.#join(worldSize, limit);
       }
       return store;
@@ -111,11 +123,13 @@ export class TCPStore extends Store {
    * @throws DistTimeoutError `CONNECT_TIMEOUT` telling how many have joined.
    */
   async waitForWorkers(worldSize: number, options?: StoreCallOptions): Promise<void> {
+    using _call = this.#counters.time("waitForWorkers");
     checkWorldSize("waitForWorkers", worldSize);
     await this.#join(worldSize, this.#limit(options));
   }
 
   async set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    using _call = this.#counters.time("set");
     const wire = checkedKey("set", key);
     const bytes = checkedValue("set", key, value);
     await this.#main.post(
@@ -127,19 +141,22 @@ export class TCPStore extends Store {
   }
 
   async get(key: string, options?: StoreCallOptions): Promise<Uint8Array> {
+    using _call = this.#counters.time("get");
     const wire = checkedKey("get", key);
     const [value = new Uint8Array(0)] = await this.#getAll("get", [key], [wire], QueryType.GET, options);
     return value;
   }
 
   async add(key: string, amount: number, options?: StoreCallOptions): Promise<number> {
+    using _call = this.#counters.time("add");
     const wire = checkedKey("add", key);
     checkAmount(key, amount);
-    return this.#addRaw(wire, amount, this.#limit(options), key);
+    return await this.#addRaw(wire, amount, this.#limit(options), key);
   }
 
   async check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean> {
-    return this.#check("check", keys, checkedKeys("check", keys), this.#limit(options));
+    using _call = this.#counters.time("check");
+    return await this.#check("check", keys, checkedKeys("check", keys), this.#limit(options));
   }
 
   async compareSet(
@@ -148,6 +165,7 @@ export class TCPStore extends Store {
     desired: StoreValue,
     options?: StoreCallOptions,
   ): Promise<Uint8Array> {
+    using _call = this.#counters.time("compareSet");
     const wire = checkedKey("compareSet", key);
     const before = checkedValue("compareSet", key, expected);
     const after = checkedValue("compareSet", key, desired);
@@ -157,20 +175,23 @@ export class TCPStore extends Store {
       output.copy(before);
       output.copy(after);
     };
-    return this.#main.request("compareSet", [key], write, bytesReader(), this.#limit(options));
+    return await this.#main.request("compareSet", [key], write, bytesReader(), this.#limit(options));
   }
 
   async deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
+    using _call = this.#counters.time("deleteKey");
     const wire = checkedKey("deleteKey", key);
     const deleted = await this.#ask("deleteKey", key, QueryType.DELETE_KEY, wire, readI64, this.#limit(options));
     return deleted > 0n;
   }
 
   override async wait(keys: readonly string[], options?: StoreCallOptions): Promise<void> {
+    using _call = this.#counters.time("wait");
     await this.#waitFor("wait", keys, checkedKeys("wait", keys), this.#limit(options));
   }
 
   override async numKeys(options?: StoreCallOptions): Promise<number> {
+    using _call = this.#counters.time("numKeys");
     const write = (output: OutputBuffer) => output.u8(QueryType.GETNUMKEYS);
     return Number(await this.#main.request("numKeys", [], write, readI64, this.#limit(options)));
   }
@@ -180,6 +201,7 @@ export class TCPStore extends Store {
   }
 
   override async append(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    using _call = this.#counters.time("append");
     const wire = checkedKey("append", key);
     const bytes = checkedValue("append", key, value);
     const write = (output: OutputBuffer) => writePair(output, QueryType.APPEND, wire, bytes);
@@ -187,8 +209,9 @@ export class TCPStore extends Store {
   }
 
   override async multiGet(keys: readonly string[], options?: StoreCallOptions): Promise<Uint8Array[]> {
+    using _call = this.#counters.time("multiGet");
     const wire = checkedKeys("multiGet", keys);
-    return keys.length === 0 ? [] : this.#getAll("multiGet", keys, wire, QueryType.MULTI_GET, options);
+    return keys.length === 0 ? [] : await this.#getAll("multiGet", keys, wire, QueryType.MULTI_GET, options);
   }
 
   override async multiSet(
@@ -196,6 +219,7 @@ export class TCPStore extends Store {
     values: readonly StoreValue[],
     options?: StoreCallOptions,
   ): Promise<void> {
+    using _call = this.#counters.time("multiSet");
     checkPairs(keys, values);
     const wire = checkedKeys("multiSet", keys);
     const bytes = keys.map((key, i) => checkedValue("multiSet", key, values[i] ?? ""));
@@ -211,6 +235,7 @@ export class TCPStore extends Store {
   }
 
   override async queuePush(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
+    using _call = this.#counters.time("queuePush");
     const wire = checkedKey("queuePush", key);
     const bytes = checkedValue("queuePush", key, value);
     const write = (output: OutputBuffer) => writePair(output, QueryType.QUEUE_PUSH, wire, bytes);
@@ -218,6 +243,7 @@ export class TCPStore extends Store {
   }
 
   override async queuePop(key: string, options: QueuePopOptions = {}): Promise<Uint8Array> {
+    using _call = this.#counters.time("queuePop");
     const wire = checkedKey("queuePop", key);
     const limit = this.#limit(options);
     for (let delay = 0; ; delay = Math.min(delay * 2 + 1, 50)) {
@@ -235,11 +261,13 @@ export class TCPStore extends Store {
   }
 
   override async queueLen(key: string, options?: StoreCallOptions): Promise<number> {
+    using _call = this.#counters.time("queueLen");
     const wire = checkedKey("queueLen", key);
     return Number(await this.#ask("queueLen", key, QueryType.QUEUE_LEN, wire, readI64, this.#limit(options)));
   }
 
   override async listKeys(options?: StoreCallOptions): Promise<string[]> {
+    using _call = this.#counters.time("listKeys");
     const reader = thenReader(readI64, (count) => manyReader(Number(count)));
     const write = (output: OutputBuffer) => output.u8(QueryType.LIST_KEYS);
     const raw = await this.#main.request("listKeys", [], write, reader, this.#limit(options));
@@ -249,6 +277,7 @@ export class TCPStore extends Store {
   }
 
   override async barrier(key: string, worldSize: number, options?: StoreCallOptions): Promise<void> {
+    using _call = this.#counters.time("barrier");
     checkWorldSize("barrier", worldSize);
     const wire = checkedKey("barrier", key);
     const limit = this.#limit(options);
@@ -268,12 +297,21 @@ export class TCPStore extends Store {
     }
   }
 
+  /**
+   * Count, mean and variance of the times of this client's calls, by op.
+   *
+   * c10d: `TCPStore.collect_client_counters`.
+   */
+  collectClientCounters(): Record<string, ClientCounter> {
+    return this.#counters.collect();
+  }
+
   override async clone(): Promise<TCPStore> {
     const { endpoint, failure } = this.#main;
     if (failure) throw failure;
     const twin = new TCPStore(
       this.host,
-      await dial(endpoint.address, endpoint.port, callLimit({}, this.timeout)),
+      await dial(endpoint.address, endpoint.port, callLimit({}, this.timeout), endpoint.secret),
       undefined,
     );
     twin.setTimeout(this.timeout);
@@ -474,12 +512,12 @@ function checkOptions(options: TCPStoreOptions): number | undefined {
   return worldSize;
 }
 
-function hostServer(options: TCPStoreOptions): Promise<ServerLease | undefined> {
+function hostServer(options: TCPStoreOptions, secret: string | null): Promise<ServerLease | undefined> {
   const { host, port, masterListenFd } = options;
   if (options.isMaster !== true || (masterListenFd === undefined && isAgentStore(port))) {
     return Promise.resolve(undefined);
   }
-  const server = masterListenFd === undefined ? { host, port } : { host, port, listenFd: masterListenFd };
+  const server = { host, port, secret, ...(masterListenFd !== undefined && { listenFd: masterListenFd }) };
   return leaseServer(server, options.multiTenant ?? false);
 }
 

@@ -1,0 +1,48 @@
+import { dlopen, FFIType } from "bun:ffi";
+import { DistStoreError } from "../../errors/index.ts";
+
+const [shared, exclusive, nonBlocking, unlock] = [1, 2, 4, 8] as const;
+
+const libraries = [
+  "libc.so.6",
+  `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`,
+  "libSystem.B.dylib",
+];
+
+function load(): (fd: number, operation: number) => number {
+  const failures: unknown[] = [];
+  for (const name of libraries) {
+    try {
+      return dlopen(name, { flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } }).symbols.flock;
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  throw new DistStoreError(`FileStore: found no C library with flock, tried ${libraries.join(", ")}`, {
+    code: "LOCKS_UNSUPPORTED",
+    cause: failures[0],
+  });
+}
+
+let flock: ReturnType<typeof load> | undefined;
+
+/**
+ * Takes the lock of an open file if it is free, and tells whether it did. It never blocks.
+ * @throws DistStoreError `LOCKS_UNSUPPORTED`
+ */
+export function tryLock(fd: number, kind: "shared" | "exclusive", path: string): boolean {
+  flock ??= load();
+  if (flock(fd, (kind === "shared" ? shared : exclusive) | nonBlocking) === 0) return true;
+  // errno cannot be had reliably from here. But to give up a lock that one does not have works wherever locks do, so
+  // that this tells a lock that is busy from one that cannot be.
+  if (flock(fd, unlock) === 0) return false;
+  throw new DistStoreError(
+    `FileStore: the file system of ${path} has no flock(2). Put the file on one that has (local disks, NFSv4), or use a TCPStore.`,
+    { code: "LOCKS_UNSUPPORTED" },
+  );
+}
+
+/** Gives up the lock. */
+export function releaseLock(fd: number): void {
+  flock?.(fd, unlock);
+}

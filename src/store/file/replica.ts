@@ -1,0 +1,184 @@
+import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from "node:fs";
+import { DistStoreError } from "../../errors/index.ts";
+import { KeyValueTable } from "../key-value-table.ts";
+import { releaseLock, tryLock } from "./flock.ts";
+import {
+  decodeRecords,
+  deletePrefix,
+  encodeRecords,
+  popPrefix,
+  pushPrefix,
+  refcountKey,
+  type StoreRecord,
+} from "./record.ts";
+
+const chunkBytes = 1 << 20;
+
+/** What the first to open a store writes. */
+const firstRecord = Buffer.from(encodeRecords([{ key: refcountKey, value: Buffer.from("1") }]));
+
+/** How a transaction uses the file. */
+export type Access = "read" | "write" | "change-existing";
+
+/**
+ * The contents of a store's file in memory, brought up to date by replaying what was added. All of it is synchronous:
+ * the lock is never held over an `await`.
+ *
+ * The open file is kept, so that no other file can take its number; a path that leads to another file (the store was
+ * removed and made anew) is noticed under the lock.
+ */
+export class Replica {
+  readonly path: string;
+  readonly table = new KeyValueTable();
+  #fd: number | undefined;
+  #ino = -1;
+  #offset = 0;
+  /** Number of files this was opened on; more than one when the store was removed and made anew. */
+  generation = 0;
+  /** Whether there is a file. */
+  exists = false;
+  /** Whether the file ends within a record: whoever wrote it has died, since we looked under the lock. */
+  torn = false;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Whether the file is as it was seen last. */
+  isCurrent(): boolean {
+    const found = this.#stat();
+    if (found === undefined) return !this.exists && this.generation > 0;
+    return this.#fd !== undefined && found.ino === this.#ino && found.size === this.#offset;
+  }
+
+  /** Brings the table up to date and runs `body` under the lock; `false` if another process has it. */
+  transact(access: Access, body: () => void): boolean {
+    if (access === "read" && this.isCurrent()) {
+      body();
+      return true;
+    }
+    for (;;) {
+      const fd = this.#open(access === "write");
+      if (fd === undefined) {
+        body();
+        return true;
+      }
+      if (!tryLock(fd, access === "read" ? "shared" : "exclusive", this.path)) return false;
+      try {
+        // Whoever had the lock may have removed the file.
+        if (this.#stat()?.ino !== this.#ino) continue;
+        this.#replay(fd, access !== "read");
+        body();
+        return true;
+      } finally {
+        releaseLock(fd);
+      }
+    }
+  }
+
+  /** Writes records at the end of the file, all or none. Only in a transaction that writes. */
+  append(records: readonly StoreRecord[]): void {
+    const fd = this.#fd;
+    if (records.length === 0 || fd === undefined) return;
+    const bytes = encodeRecords(records);
+    try {
+      for (let done = 0; done < bytes.length; ) {
+        done += writeSync(fd, bytes, done, bytes.length - done, this.#offset + done);
+      }
+    } catch (error) {
+      ftruncateSync(fd, this.#offset);
+      throw this.#failure("cannot write to", error);
+    }
+    this.#offset += bytes.length;
+    for (const record of records) this.#apply(record);
+  }
+
+  /** Removes the file. Only in a transaction that writes. */
+  remove(): void {
+    unlinkSync(this.path);
+    this.exists = false;
+  }
+
+  close(): void {
+    if (this.#fd !== undefined) closeSync(this.#fd);
+    this.#fd = undefined;
+  }
+
+  #stat(): { readonly ino: number; readonly size: number } | undefined {
+    try {
+      return statSync(this.path, { throwIfNoEntry: false });
+    } catch (error) {
+      throw this.#failure("cannot look at", error);
+    }
+  }
+
+  /** The file that the path leads to now. */
+  #open(create: boolean): number | undefined {
+    const ino = this.#stat()?.ino;
+    if (this.#fd !== undefined && ino === this.#ino) return this.#fd;
+    this.close();
+    this.table.clear();
+    this.#offset = 0;
+    this.exists = false;
+    this.torn = false;
+    if (ino === undefined && !create) return undefined;
+    try {
+      this.#fd = openSync(this.path, create ? "a+" : "r+", 0o644);
+    } catch (error) {
+      if (!create && error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
+      throw this.#failure("cannot open", error);
+    }
+    this.#ino = fstatSync(this.#fd).ino;
+    this.generation++;
+    this.exists = true;
+    return this.#fd;
+  }
+
+  #replay(fd: number, repair: boolean): void {
+    const size = this.#stat()?.size ?? 0;
+    if (size < this.#offset) {
+      this.table.clear();
+      this.#offset = 0;
+    }
+    let wanted = chunkBytes;
+    while (this.#offset < size) {
+      const chunk = Buffer.allocUnsafe(Math.min(wanted, size - this.#offset));
+      const length = readSync(fd, chunk, 0, chunk.length, this.#offset);
+      const { consumed, foreign } = decodeRecords(chunk.subarray(0, length), (record) => this.#apply(record));
+      this.#offset += consumed;
+      if (foreign || (this.#offset === 0 && !beginsStore(chunk))) throw this.#foreign();
+      if (consumed > 0) continue;
+      if (length < size - this.#offset && length > 0) wanted *= 2;
+      else break;
+    }
+    this.torn = this.#offset < size;
+    if (!this.torn || !repair) return;
+    ftruncateSync(fd, this.#offset);
+    this.torn = false;
+  }
+
+  #apply({ key, value }: StoreRecord): void {
+    if (key.startsWith(deletePrefix)) this.table.delete(key.slice(deletePrefix.length));
+    else if (key.startsWith(pushPrefix)) this.table.queuePush(key.slice(pushPrefix.length), value);
+    else if (key.startsWith(popPrefix)) this.table.queuePop(key.slice(popPrefix.length));
+    else this.table.set(key, value);
+  }
+
+  #foreign(): DistStoreError {
+    const what =
+      this.#offset === 0
+        ? "is not the file of a FileStore. Choose another path"
+        : `holds something else than records at byte ${this.#offset}: a process died while it wrote, and another wrote on. Remove the file and start the job anew`;
+    return new DistStoreError(`FileStore: ${this.path} ${what}.`, { code: "STORE_CORRUPT" });
+  }
+
+  #failure(what: string, cause: unknown): DistStoreError {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    return new DistStoreError(`FileStore: ${what} ${this.path}: ${reason}`, { code: "STORE_IO", cause });
+  }
+}
+
+/** Whether a file without a complete record can be that of a store whose first record was cut off. */
+function beginsStore(bytes: Buffer): boolean {
+  return firstRecord.subarray(0, bytes.length).equals(bytes);
+}

@@ -1,0 +1,61 @@
+/** What a client has measured of one op. */
+export interface ClientCounter {
+  /** Calls that have ended, well or not. */
+  readonly count: number;
+  /** Mean time of a call in milliseconds, waiting included. */
+  readonly mean: number;
+  /** Variance of the times in ms², with n - 1 in the denominator; 0 for a single call. */
+  readonly sampleVariance: number;
+}
+
+/** Running count, mean and variance of the times of calls, by Welford's method. */
+export class CallCounters {
+  readonly #byOp = new Map<string, Timing>();
+
+  /** A call of `op` begins; it ends with the scope of what is returned. */
+  time(op: string): Disposable {
+    let timing = this.#byOp.get(op);
+    if (timing === undefined) {
+      timing = new Timing();
+      this.#byOp.set(op, timing);
+    }
+    return new RunningCall(timing);
+  }
+
+  collect(): Record<string, ClientCounter> {
+    return Object.fromEntries(
+      [...this.#byOp].filter(([, { count }]) => count > 0).map(([op, timing]) => [op, timing.read()]),
+    );
+  }
+}
+
+class Timing {
+  count = 0;
+  #mean = 0;
+  #squares = 0;
+
+  add(ms: number): void {
+    this.count++;
+    const delta = ms - this.#mean;
+    this.#mean += delta / this.count;
+    this.#squares += delta * (ms - this.#mean);
+  }
+
+  read(): ClientCounter {
+    const { count } = this;
+    return { count, mean: this.#mean, sampleVariance: count > 1 ? this.#squares / (count - 1) : 0 };
+  }
+}
+
+class RunningCall implements Disposable {
+  readonly #started = performance.now();
+  readonly #timing: Timing;
+
+  constructor(timing: Timing) {
+    this.#timing = timing;
+  }
+
+  [Symbol.dispose](): void {
+    this.#timing.add(performance.now() - this.#started);
+  }
+}

@@ -1,0 +1,152 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import type { DType } from "../../src/tensor/index.ts";
+import { expectedDigests, type Plan, type PlanOp } from "./plan.ts";
+import { describeWithTorch, fixture } from "./torch.ts";
+
+setDefaultTimeout(120_000);
+
+type Kind = "Bun" | "Python";
+
+interface Result {
+  readonly rank: number;
+  readonly size: number;
+  readonly kind: Kind;
+  readonly digests: readonly string[];
+}
+
+const floats: readonly DType[] = ["float32", "float64", "float16", "bfloat16"];
+const integers: readonly DType[] = ["int8", "uint8", "int32", "int64"];
+const arithmetic: readonly PlanOp[] = ["SUM", "PRODUCT", "MIN", "MAX"];
+const bitwise: readonly PlanOp[] = ["BAND", "BOR", "BXOR"];
+const lengths = [1, 3, 1000, 4099, 65_537];
+
+const cases = [
+  ...floats.flatMap((dtype) => arithmetic.map((op) => ({ dtype, op }))),
+  ...integers.flatMap((dtype) => [...arithmetic, ...bitwise].map((op) => ({ dtype, op }))),
+];
+
+function planFor(size: number): Plan {
+  const everybody = Array.from({ length: size }, (_, rank) => rank);
+  return {
+    repeats: 5,
+    allReduce: cases.map((each, i) => ({ ...each, length: lengths[i % lengths.length] ?? 1 })),
+    groups: [everybody, everybody.slice(1), everybody.filter((rank) => rank % 2 === 0), [size - 1, 0]],
+  };
+}
+
+const limitMs = 60_000;
+
+interface Ended {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a program to its end; kills it when that takes too long. */
+async function run(cmd: readonly string[], env: Record<string, string>): Promise<Ended> {
+  const child = Bun.spawn([...cmd], {
+    env: {
+      ...process.env,
+      NO_COLOR: "1",
+      TORCH_CPP_LOG_LEVEL: "ERROR",
+      OMP_NUM_THREADS: "1",
+      C10D_STORE_SECRET: "",
+      ...env,
+    },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: limitMs,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  await child.exited;
+  return { exitCode: child.exitCode, stdout, stderr };
+}
+
+/** The result that each rank told, by rank. */
+function results(ended: readonly Ended[]): Result[] {
+  const lines = ended.flatMap(({ stdout }) => stdout.split("\n")).filter((line) => line.includes("RESULT "));
+  return lines
+    .map((line) => JSON.parse(line.slice(line.indexOf("RESULT ") + 7)) as Result)
+    .sort((a, b) => a.rank - b.rank);
+}
+
+/** Whether all ranks ended well and told what they must. */
+function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind[]): void {
+  const failed = ended.filter(({ exitCode }) => exitCode !== 0);
+  expect(failed.map(({ exitCode, stderr }) => `exit code ${exitCode}: ${stderr.slice(-2_000)}`)).toEqual([]);
+  const told = results(ended);
+  expect(told.map(({ kind }) => kind)).toEqual([...kinds]);
+  for (const { rank, size, digests } of told) {
+    expect(size).toBe(kinds.length);
+    expect(digests).toEqual(expectedDigests(plan, rank, size));
+  }
+}
+
+describeWithTorch("Gloo groups with PyTorch", (python) => {
+  const program = (kind: Kind, plan: Plan): string[] => {
+    const command = kind === "Bun" ? [process.execPath, fixture("bun-rank.ts")] : [python, fixture("python_rank.py")];
+    return [...command, JSON.stringify(plan)];
+  };
+
+  test.each<[string, Kind[]]>([
+    ["Python, Bun", ["Python", "Bun"]],
+    ["Bun, Python", ["Bun", "Python"]],
+    ["Bun, Python, Bun", ["Bun", "Python", "Bun"]],
+    ["Python, Bun, Python, Bun", ["Python", "Bun", "Python", "Bun"]],
+  ])("%s, by env://", async (_, kinds) => {
+    const plan = planFor(kinds.length);
+    const port = freePort();
+    const ended = await Promise.all(
+      kinds.map((kind, rank) =>
+        run(program(kind, plan), {
+          RANK: String(rank),
+          WORLD_SIZE: String(kinds.length),
+          MASTER_ADDR: "127.0.0.1",
+          MASTER_PORT: String(port),
+        }),
+      ),
+    );
+    expectResults(ended, plan, kinds);
+  });
+
+  test("by c10d run --torch-compat", async () => {
+    const plan = planFor(2);
+    const main = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+    const command = [process.execPath, main, "run", "-n", "2", "--no-prefix", "--torch-compat", "--no-bun"];
+    const ended = await run([...command, ...byRank(1, program("Python", plan), program("Bun", plan))], {});
+    expectResults([ended], plan, ["Bun", "Python"]);
+  });
+
+  const torchrun = [python, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"];
+
+  test("all ranks Bun, under torchrun", async () => {
+    const plan = planFor(2);
+    const command = [...torchrun, "--master-port", String(freePort()), ...program("Bun", plan)];
+    expectResults([await run(command, {})], plan, ["Bun", "Bun"]);
+  });
+
+  test.each([0, 1])("rank %d Python and the other Bun, under torchrun --standalone", async (pythonRank) => {
+    const plan = planFor(2);
+    const mixed = byRank(pythonRank, program("Python", plan), program("Bun", plan));
+    // A secret that is around is not used there, which is said.
+    const ended = await run([...torchrun, "--standalone", ...mixed], { C10D_STORE_SECRET: "not for torchrun" });
+    expectResults([ended], plan, pythonRank === 0 ? ["Python", "Bun"] : ["Bun", "Python"]);
+    expect(ended.stderr).toContain("C10D_STORE_SECRET is not used under torchrun");
+  });
+});
+
+/** A program that is the first one on the given rank and the second one on the others. */
+function byRank(rank: number, first: readonly string[], others: readonly string[]): string[] {
+  const quoted = (command: readonly string[]) => command.map((word) => `'${word}'`).join(" ");
+  return ["sh", "-c", `if [ "$RANK" = ${rank} ]; then exec ${quoted(first)}; else exec ${quoted(others)}; fi`];
+}
+
+/** A port that was free a moment ago. */
+function freePort(): number {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  return port;
+}

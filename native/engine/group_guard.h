@@ -20,16 +20,21 @@ class Group::Guard {
     lock_.unlock();
     if (wake) group_.events_.wake();
   }
-  /// Sends a due wake byte at once.
-  void flush() {
-    if (group_.events_.take_wake()) group_.events_.wake();
+  /// Sends a due wake byte at once, without the mutex, which the host would run into. Returns whether there was one: what
+  /// the mutex guards may have changed then.
+  bool flush() {
+    if (!group_.events_.take_wake()) return false;
+    lock_.unlock();
+    group_.events_.wake();
+    lock_.lock();
+    return true;
   }
+  /// May return early, as condition variables do: to be called in a loop over what is waited for.
   void wait(std::condition_variable& cv) {
-    flush();
-    cv.wait(lock_);
+    if (!flush()) cv.wait(lock_);
   }
   void wait_until(std::condition_variable& cv, Clock::time_point deadline) {
-    flush();
+    if (flush()) return;
     if (deadline == Clock::time_point::max()) {
       cv.wait(lock_);
     } else {

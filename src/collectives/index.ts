@@ -1,8 +1,17 @@
 export { OpType, opNames } from "./op-type.ts";
 export { ReduceOp, type ReduceOpName, reduceOpCodes, reduceOps } from "./reduce-op.ts";
-export { requireAlike, requireLengths, requirePerRank, requireSplits, requireTag, requireTimes } from "./shapes.ts";
+export {
+  requireAlike,
+  requireLengthAt,
+  requireLengths,
+  requirePerRank,
+  requireSplits,
+  requireTag,
+  requireTimes,
+} from "./shapes.ts";
 export {
   isTensorList,
+  requireFlag,
   requireOptions,
   requireReduceOp,
   requireTensor,

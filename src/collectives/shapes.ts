@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import { Tensor, type TensorView } from "../tensor/index.ts";
+import { describe, Tensor, type TensorView } from "../tensor/index.ts";
 
 /** Throws unless two tensors have the same dtype and device. */
 export function requireAlike(op: string, a: TensorView, nameOfA: string, b: TensorView, nameOfB: string): void {
@@ -29,6 +29,23 @@ export function requirePerRank(op: string, argument: string, list: readonly unkn
   );
 }
 
+/** Throws unless tensor `i` of a list has the length of `like`. */
+export function requireLengthAt(
+  op: string,
+  argument: string,
+  list: readonly TensorView[],
+  i: number,
+  like: TensorView,
+  name: string,
+): void {
+  const length = list[i]?.length;
+  if (length === like.length) return;
+  throw new InvalidArgumentError(
+    `${op}: ${argument}[${i}] has ${length} elements, ${name} has ${like.length}; they must be equal`,
+    { op, argument },
+  );
+}
+
 /** Throws unless all tensors of a list have the length of `like`. */
 export function requireLengths(
   op: string,
@@ -37,13 +54,7 @@ export function requireLengths(
   like: TensorView,
   name: string,
 ): void {
-  for (const [i, view] of list.entries()) {
-    if (view.length === like.length) continue;
-    throw new InvalidArgumentError(
-      `${op}: ${argument}[${i}] has ${view.length} elements, ${name} has ${like.length}; they must be equal`,
-      { op, argument },
-    );
-  }
+  for (const i of list.keys()) requireLengthAt(op, argument, list, i, like, name);
 }
 
 /** Throws unless `large` has `size` times the elements of `small`. */
@@ -73,6 +84,12 @@ export function requireSplits(
   tensor: TensorView,
   size: number,
 ): number[] {
+  if (splits !== undefined && !Array.isArray(splits)) {
+    throw new InvalidArgumentError(`${op}: ${argument} must be an array of numbers, got ${describe(splits)}`, {
+      op,
+      argument,
+    });
+  }
   const rows = tensor.source instanceof Tensor ? (tensor.source.shape[0] ?? 1) : tensor.length;
   if (splits === undefined || splits.length === 0) {
     if (rows % size !== 0) {

@@ -32,6 +32,13 @@ export function requireTimeout(op: string, timeout: Timeout | undefined, default
   }
 }
 
+/** A flag; false if it is not given. */
+export function requireFlag(op: string, argument: string, flag: boolean | undefined): boolean {
+  if (flag === undefined) return false;
+  if (typeof flag === "boolean") return flag;
+  throw new InvalidArgumentError(`${op}: ${argument} must be true or false, got ${describe(flag)}`, { op, argument });
+}
+
 /** One tensor. */
 export function requireTensor(op: string, tensor: TensorLike, argument = "tensor"): TensorView {
   try {
@@ -44,6 +51,12 @@ export function requireTensor(op: string, tensor: TensorLike, argument = "tensor
 
 /** A list of at least one tensor, all of the same dtype and device. */
 export function requireTensors(op: string, tensors: readonly TensorLike[], argument = "tensors"): TensorView[] {
+  if (!Array.isArray(tensors)) {
+    throw new InvalidArgumentError(`${op}: ${argument} must be an array of tensors, got ${describe(tensors)}`, {
+      op,
+      argument,
+    });
+  }
   if (tensors.length === 0) {
     throw new InvalidArgumentError(`${op}: ${argument} is an empty list; it needs at least one tensor`, {
       op,
@@ -52,7 +65,9 @@ export function requireTensors(op: string, tensors: readonly TensorLike[], argum
     });
   }
   // Not map(), which would leave holes out.
-  const views = Array.from(tensors, (tensor, i) => requireTensor(op, tensor, `${argument}[${i}]`));
+  const views = Array.from(tensors as readonly TensorLike[], (tensor, i) =>
+    requireTensor(op, tensor, `${argument}[${i}]`),
+  );
   const [first] = views;
   views.forEach((view, i) => {
     if (first === undefined || view.dtype === first.dtype) return;

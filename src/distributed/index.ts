@@ -22,3 +22,5 @@ export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "
 export { destroyProcessGroup, type InitOptions, initProcessGroup } from "./init-process-group.ts";
 export { type NewGroupOptions, newGroup } from "./new-group.ts";
 export { getBackend, getGlobalRank, getGroupRank, getRank, getWorldSize, isInitialized } from "./queries.ts";
+export { roundRobinProcessGroups } from "./round-robin-process-groups.ts";
+export { type SplitGroupOptions, splitGroup } from "./split-group.ts";

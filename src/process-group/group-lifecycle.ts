@@ -84,6 +84,11 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     return this.#on(device).backend;
   }
 
+  /** The plugin that made the backend of a device type. */
+  plugin(device: DeviceType = this.defaultDevice()): BackendPlugin {
+    return this.#on(device).plugin;
+  }
+
   /** Device types that have a backend. */
   get deviceTypes(): DeviceType[] {
     return [...this.#backends.keys()];
@@ -187,7 +192,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     if (Number.isInteger(rank) && rank >= 0 && rank < this.size) return rank;
     const given = inGroup === undefined ? `global rank ${global}` : `group rank ${inGroup}`;
     throw new InvalidArgumentError(
-      `${op}: invalid root: ${given} is not in group "${this.name}", whose global ranks are ${this.globalRanks.join(", ")}`,
+      `${op}: ${given} is not in group "${this.name}", whose global ranks are ${this.globalRanks.join(", ")}`,
       { op, argument, group: this.name },
     );
   }
@@ -205,7 +210,12 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     );
   }
 
-  #on(device: DeviceType): DeviceBackend {
+  /** Throws UnsupportedOperationError unless the backend of a device can receive from any rank. */
+  protected requireAnySource(device: DeviceType): void {
+    this.#on(device).table.requireAnySource();
+  }
+
+  #on(device: DeviceType): CapableBackend {
     const found = this.#backends.get(device);
     if (found !== undefined) return found;
     throw new InvalidArgumentError(`group "${this.name}" has no backend for ${device} tensors`, { group: this.name });

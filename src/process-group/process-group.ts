@@ -2,6 +2,8 @@ import {
   isTensorList,
   OpType,
   requireAlike,
+  requireFlag,
+  requireLengthAt,
   requireLengths,
   requireOptions,
   requirePerRank,
@@ -207,13 +209,7 @@ export class ProcessGroup extends GroupLifecycle {
       const sources = requireTensors("reduceScatter", inputs, "inputs");
       requirePerRank("reduceScatter", "inputs", sources, this.size);
       requireAlike("reduceScatter", target, "output", firstOf("reduceScatter", sources), "inputs");
-      requireLengths(
-        "reduceScatter",
-        "the own one of inputs",
-        sources.slice(this.rank, this.rank + 1),
-        target,
-        "output",
-      );
+      requireLengthAt("reduceScatter", "inputs", sources, this.rank, target, "output");
       const backend = this.backendFor("reduceScatter", target.device.type, target.dtype, op);
       return backend.reduceScatter(target, sources, { op, timeoutMs, owner: this });
     });
@@ -263,13 +259,7 @@ export class ProcessGroup extends GroupLifecycle {
       requirePerRank("allToAll", "inputs", sources, this.size);
       const first = firstOf("allToAll", sources);
       requireAlike("allToAll", first, "inputs", firstOf("allToAll", targets), "outputs");
-      requireLengths(
-        "allToAll",
-        "the own one of outputs",
-        targets.slice(this.rank, this.rank + 1),
-        at(sources, this.rank),
-        "the own input",
-      );
+      requireLengthAt("allToAll", "outputs", targets, this.rank, at(sources, this.rank), `inputs[${this.rank}]`);
       const backend = this.backendFor("allToAll", first.device.type, first.dtype);
       return backend.allToAll(targets, sources, { timeoutMs, owner: this });
     });
@@ -341,6 +331,7 @@ export class ProcessGroup extends GroupLifecycle {
         const timeoutMs = requireTimeout("recv", options.timeout, this.timeoutMs);
         const view = requireTensor("recv", tensor);
         const backend = this.backendFor("recv", view.device.type, view.dtype);
+        if (any) this.requireAnySource(view.device.type);
         return backend.recv(view, { peer, tag, timeoutMs, owner: this });
       },
     );
@@ -365,8 +356,9 @@ export class ProcessGroup extends GroupLifecycle {
     return this.run<void>(OpType.BARRIER, () => {
       requireOptions("monitoredBarrier", options);
       const timeoutMs = requireTimeout("monitoredBarrier", options.timeout, this.timeoutMs);
+      const waitAllRanks = requireFlag("monitoredBarrier", "waitAllRanks", options.waitAllRanks);
       const backend = this.backendFor("monitoredBarrier", this.defaultDevice());
-      return backend.monitoredBarrier({ waitAllRanks: options.waitAllRanks ?? false, timeoutMs, owner: this });
+      return backend.monitoredBarrier({ waitAllRanks, timeoutMs, owner: this });
     });
   }
 

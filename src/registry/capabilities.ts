@@ -42,16 +42,27 @@ export interface Capabilities {
 /** A capability table in a form that is quick to ask. */
 export class CapabilityTable {
   readonly #backend: string;
+  readonly #anySource: boolean;
   readonly #dtypes: { [op in OpName]?: ReadonlySet<DType> } = {};
   /** Bit of each reduce op. */
   readonly #reductions: { [dtype in DType]?: number } = {};
 
   constructor(backend: string, capabilities: Capabilities) {
     this.#backend = backend;
+    this.#anySource = capabilities.anySource ?? false;
     for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes[op as OpName] = new Set(dtypes);
     for (const [dtype, names] of Object.entries(capabilities.reduceOps)) {
       this.#reductions[dtype as DType] = names.reduce((mask, name) => mask | maskOf(name), 0);
     }
+  }
+
+  /** Throws UnsupportedOperationError unless `recv` works without naming a source. */
+  requireAnySource(): void {
+    if (this.#anySource) return;
+    throw new UnsupportedOperationError(
+      `recv: backend "${this.#backend}" cannot receive from any rank: name one with src or groupSrc`,
+      { backend: this.#backend, op: "recv", argument: "src" },
+    );
   }
 
   /** Throws UnsupportedOperationError unless the backend implements `op` for `dtype` and `reduceOp`. */

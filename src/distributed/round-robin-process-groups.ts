@@ -1,0 +1,66 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { type DeviceBackend, ProcessGroup } from "../process-group/index.ts";
+import { RoundRobinBackend } from "../process-group/round-robin-backend.ts";
+import type { BackendPlugin } from "../registry/index.ts";
+import { BackendType } from "../registry/index.ts";
+import type { DeviceType } from "../tensor/index.ts";
+import { currentContext } from "./dist-context.ts";
+
+/**
+ * Makes one group of several with the same ranks: its collectives go to them in turn, so that several are on the wire at
+ * the same time. All ranks must use it for the same ops in the same order. The groups stay usable, and their own.
+ *
+ * @param groups At least one, all with the same ranks.
+ * @throws InvalidArgumentError for no groups, or groups of other ranks.
+ *
+ * c10d: `_round_robin_process_groups`.
+ */
+export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): ProcessGroup {
+  const [first, ...others] = groups;
+  if (first === undefined) {
+    throw new InvalidArgumentError("roundRobinProcessGroups: Specify at least 1 process group", { argument: "groups" });
+  }
+  const members = first.globalRanks.join(",");
+  for (const group of others) {
+    if (group.globalRanks.join(",") === members) continue;
+    throw new InvalidArgumentError(
+      `roundRobinProcessGroups: the groups must have the same ranks; "${first.name}" has ${members}, "${group.name}" has ${group.globalRanks.join(",")}`,
+      { argument: "groups" },
+    );
+  }
+  const { world } = currentContext();
+  const name = `round_robin:${groups.map((group) => group.name).join(",")}`;
+  const group = new ProcessGroup({
+    name,
+    description: "round_robin",
+    rank: first.rank,
+    globalRanks: first.globalRanks,
+    timeoutMs: first.timeoutMs,
+    backends: new Map(first.deviceTypes.map((device) => [device, inTurn(device, first, others)])),
+    onClose: () => {
+      if (world?.groups.get(name) === group) world.groups.delete(name);
+      return Promise.resolve();
+    },
+  });
+  world?.groups.set(name, group);
+  return group;
+}
+
+function inTurn(device: DeviceType, first: ProcessGroup, others: readonly ProcessGroup[]): DeviceBackend {
+  const inner = first.plugin(device);
+  const { monitoredBarrier: _, ...ops } = inner.capabilities.ops;
+  const plugin: BackendPlugin = {
+    name: "round_robin",
+    type: BackendType.CUSTOM,
+    devices: [device],
+    bootstrap: "self",
+    capabilities: { ...inner.capabilities, ops },
+    probe: () => inner.probe(),
+    create: () => Promise.reject(new InvalidArgumentError("use roundRobinProcessGroups()")),
+  };
+  const backend = new RoundRobinBackend(
+    first.backend(device),
+    others.map((group) => group.backend(device)),
+  );
+  return { plugin, backend };
+}

@@ -1,0 +1,77 @@
+import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { PrefixStore } from "../store/index.ts";
+import { currentContext } from "./dist-context.ts";
+import { makeGroup } from "./make-group.ts";
+
+export interface SplitGroupOptions {
+  /** The group to split; the default group by default. */
+  readonly group?: ProcessGroup;
+  /** Default limit of ops; the split group's by default. */
+  readonly timeout?: Timeout;
+  readonly options?: Readonly<Record<string, unknown>>;
+  readonly description?: string;
+}
+
+const splits = new WeakMap<ProcessGroup, number>();
+
+/**
+ * Splits a group into disjoint parts. Every rank of the group must call it with the same parts; ranks outside of the
+ * group do not take part.
+ *
+ * @param parts Ranks in the group of each part.
+ * @returns The part that this rank is in, or `null` if it is in none.
+ * @throws InvalidArgumentError for empty parts, ranks that do not exist, and ranks in several parts.
+ *
+ * c10d: `split_group`.
+ */
+export async function splitGroup(
+  parts: readonly (readonly number[])[],
+  options: SplitGroupOptions = {},
+): Promise<ProcessGroup | null> {
+  const world = currentContext().require();
+  const parent = options.group ?? world.group;
+  checkParts(parts, parent);
+  const limitMs = timeoutMs(options.timeout, parent.timeoutMs);
+  // Counted on every rank of the parent, so that the names agree and are never used again.
+  const count = (splits.get(parent) ?? 0) + 1;
+  splits.set(parent, count);
+  const own = parts.find((part) => part.includes(parent.rank));
+  if (own === undefined) return null;
+  const members = [...own].sort((a, b) => a - b);
+  const name = `${parent.name}:split:${count}:${members.join(",")}`;
+  const group = await makeGroup({
+    name,
+    description: options.description ?? `${parent.description}:split:${count}`,
+    rank: members.indexOf(parent.rank),
+    globalRanks: members.map((rank) => parent.globalRanks[rank] ?? -1),
+    timeoutMs: limitMs,
+    plugins: new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)])),
+    store: new PrefixStore(`${world.group.name}/`, world.base),
+    options: options.options ?? {},
+    onClose: () => {
+      world.groups.delete(name);
+      return Promise.resolve();
+    },
+  });
+  world.groups.set(name, group);
+  return group;
+}
+
+function checkParts(parts: readonly (readonly number[])[], parent: ProcessGroup): void {
+  const fail = (what: string): never => {
+    throw new InvalidArgumentError(`splitGroup: ${what}`, { op: "splitGroup", argument: "parts", group: parent.name });
+  };
+  if (!Array.isArray(parts) || parts.length === 0) fail("parts must be a list of lists of ranks, and not empty");
+  const seen = new Set<number>();
+  for (const part of parts) {
+    if (!Array.isArray(part) || part.length === 0) fail("Split ranks cannot be empty");
+    for (const rank of part) {
+      if (!Number.isInteger(rank) || rank < 0 || rank >= parent.size) {
+        fail(`rank ${rank} is not in group "${parent.name}", which has ranks 0 to ${parent.size - 1}`);
+      }
+      if (seen.has(rank)) fail(`Split ranks should not have duplicates, but rank ${rank} is there twice`);
+      seen.add(rank);
+    }
+  }
+}

@@ -1,4 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import type { DType } from "../../src/tensor/index.ts";
 import { expectedDigests, type Plan, type PlanOp } from "./plan.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
@@ -38,12 +41,16 @@ const limitMs = 60_000;
 
 interface Ended {
   readonly exitCode: number | null;
-  readonly stdout: string;
   readonly stderr: string;
+  readonly told: readonly Result[];
 }
 
-/** Runs a program to its end; kills it when that takes too long. */
+/**
+ * Runs a program to its end; kills it when that takes too long. Its ranks write what they have to tell into files, since
+ * under torchrun they share one standard output and may cut into each other's lines.
+ */
 async function run(cmd: readonly string[], env: Record<string, string>): Promise<Ended> {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-interop-"));
   const child = Bun.spawn([...cmd], {
     env: {
       ...process.env,
@@ -51,32 +58,27 @@ async function run(cmd: readonly string[], env: Record<string, string>): Promise
       TORCH_CPP_LOG_LEVEL: "ERROR",
       OMP_NUM_THREADS: "1",
       C10D_STORE_SECRET: "",
+      RESULT_FOLDER: folder,
       ...env,
     },
     stdin: "ignore",
-    stdout: "pipe",
+    stdout: "ignore",
     stderr: "pipe",
     timeout: limitMs,
     killSignal: "SIGKILL",
   });
-  const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+  const stderr = await new Response(child.stderr).text();
   await child.exited;
-  return { exitCode: child.exitCode, stdout, stderr };
-}
-
-/** The result that each rank told, by rank. */
-function results(ended: readonly Ended[]): Result[] {
-  const lines = ended.flatMap(({ stdout }) => stdout.split("\n")).filter((line) => line.includes("RESULT "));
-  return lines
-    .map((line) => JSON.parse(line.slice(line.indexOf("RESULT ") + 7)) as Result)
-    .sort((a, b) => a.rank - b.rank);
+  const told = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
+  rmSync(folder, { recursive: true });
+  return { exitCode: child.exitCode, stderr, told };
 }
 
 /** Whether all ranks ended well and told what they must. */
 function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind[]): void {
   const failed = ended.filter(({ exitCode }) => exitCode !== 0);
   expect(failed.map(({ exitCode, stderr }) => `exit code ${exitCode}: ${stderr.slice(-2_000)}`)).toEqual([]);
-  const told = results(ended);
+  const told = ended.flatMap((each) => each.told).sort((a, b) => a.rank - b.rank);
   expect(told.map(({ kind }) => kind)).toEqual([...kinds]);
   for (const { rank, size, digests } of told) {
     expect(size).toBe(kinds.length);

@@ -1,26 +1,70 @@
-import { statSync } from "node:fs";
-import { resolve } from "node:path";
-import { InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { defineCommand } from "./command.ts";
+import { jobSecret } from "./job-secret.ts";
+import type { JobOptions } from "./launcher/job-options.ts";
 import { parseEnvFlags } from "./launcher/rank-environment.ts";
-import { parsePort } from "./port.ts";
+import {
+  masterPlace,
+  parseCount,
+  parseLogs,
+  parseNode,
+  parseRanks,
+  parseRunId,
+  parseTee,
+  parseTime,
+  rankCommand,
+} from "./run-flags.ts";
 
-const scriptNames = /\.[cm]?[jt]sx?$/;
-
-/** `c10d run`: the ranks of a job on this host. */
+/** `c10d run`: the ranks of a job, on this host or on each of several. */
 export const runCommand = defineCommand({
   name: "run",
-  summary: "Runs a script as N ranks on this host and hosts their store. The first rank that fails ends the job.",
+  summary:
+    "Runs a script as N ranks on this host, or on each of several, and hosts their store. The first rank that fails ends\n" +
+    "the job.",
   program: "script.ts [args…]",
   flags: {
-    "nproc-per-node": { type: "string", short: "n", value: "<N>", description: "number of ranks" },
+    "nproc-per-node": { type: "string", short: "n", value: "<N>", description: "number of ranks on each node" },
+    nnodes: { type: "string", value: "<N>", default: "1", description: "number of nodes; run this command on each" },
+    "node-rank": { type: "string", value: "<R>", description: "number of this node, from 0" },
+    "rdzv-endpoint": {
+      type: "string",
+      value: "<host:port>",
+      description: "where node 0 hosts the store: an address of it that the others reach (port: 29500)",
+    },
+    "rdzv-id": { type: "string", value: "<id>", description: "id of the job, as in the paths of log files" },
+    "rdzv-timeout": {
+      type: "string",
+      value: "<time>",
+      default: "5m",
+      description: "how long to wait for the other nodes at the start",
+    },
+    "node-timeout": {
+      type: "string",
+      value: "<time>",
+      default: "10s",
+      description: "end the job when a node has not been heard of for this time",
+    },
+    "secret-file": {
+      type: "string",
+      value: "<path>",
+      description: "file of mode 0600 with the secret of the store; instead of C10D_STORE_SECRET",
+    },
+    insecure: { type: "boolean", description: "go without a secret, also between several nodes" },
     "master-addr": {
       type: "string",
       value: "<host>",
-      default: "127.0.0.1",
-      description: "address that the store listens on and the ranks connect to",
+      description: "with one node: address that the store listens on and the ranks connect to (127.0.0.1)",
     },
-    "master-port": { type: "string", value: "<port>", default: "0", description: "its port; 0 for a free one" },
+    "master-port": {
+      type: "string",
+      value: "<port>",
+      description: "its port; 0, which is the default, for a free one",
+    },
+    "max-restarts": {
+      type: "string",
+      value: "<N>",
+      default: "0",
+      description: "how often all ranks are started again after one has failed",
+    },
     timeout: { type: "string", value: "<time>", description: "end the job after this time, for instance 30s or 2h" },
     grace: {
       type: "string",
@@ -29,6 +73,19 @@ export const runCommand = defineCommand({
       description: "time that ranks have to end once they are told to, before they are killed",
     },
     env: { type: "string", multiple: true, value: "<K=V>", description: "set a variable for all ranks; repeatable" },
+    "log-dir": {
+      type: "string",
+      value: "<dir>",
+      description: "write the ranks' output to <dir>/<id>/attempt_<k>/<rank>/stdout.log and stderr.log instead",
+    },
+    redirects: {
+      type: "string",
+      short: "r",
+      value: "<1|2|3>",
+      description: "what goes to --log-dir: 1 stdout, 2 stderr, 3 (default) both",
+    },
+    tee: { type: "boolean", description: "print what goes to --log-dir as well" },
+    json: { type: "boolean", description: "print events as lines of JSON; the ranks' output goes to stderr" },
     "no-prefix": { type: "boolean", description: "print the lines of the ranks without [rank N]" },
     "no-bun": {
       type: "boolean",
@@ -41,75 +98,48 @@ export const runCommand = defineCommand({
   },
   notes:
     "Exit code: 0 if all ranks end with 0; that of the first rank that fails, 128 + the number of the signal that ended\n" +
-    "it; 128 + the signal that the launcher got; 124 after --timeout. SIGINT, SIGTERM and SIGHUP go to all ranks, a second\n" +
-    "SIGINT kills them. Rank 0 reads the standard input.\n" +
-    "The store wants a secret, which the ranks get as C10D_STORE_SECRET: the one in the launcher's environment, else a new\n" +
-    "one. With --torch-compat, or under torchrun, there is none.",
+    "it; 128 + the signal that the launcher got; 124 after --timeout; 1 when a node is lost. SIGINT, SIGTERM and SIGHUP go\n" +
+    "to all ranks, a second SIGINT kills them. Rank 0 reads the standard input.\n" +
+    "Each attempt has a store of its own: the ranks find it at MASTER_ADDR and MASTER_PORT (with several nodes a free port\n" +
+    "after a restart), and in TORCHELASTIC_RESTART_COUNT how often they were started before.\n" +
+    "The store wants a secret, which the ranks get as C10D_STORE_SECRET: the one in the launcher's environment or in\n" +
+    "--secret-file, else, with one node, a new one. With --torch-compat, --insecure, or under torchrun, there is none.\n" +
+    "Several nodes: the same flags on each but --node-rank, for instance\n" +
+    "  c10d run -n 4 --nnodes 2 --node-rank 0 --rdzv-endpoint 10.0.0.1:29500 --secret-file job.secret script.ts\n" +
+    "Node r has the ranks from r * N. What ends the job on one node ends it on all, and all print the same rank. A launcher\n" +
+    "that dies or is cut off is noticed within --node-timeout and two seconds, and that cannot be restarted.\n" +
+    "Events of --json, by their field event: started, rankEnded, failed, restarted, finished.",
   async run(values, program) {
-    const worldSize = parseWorldSize(values["nproc-per-node"]);
-    const masterAddr = values["master-addr"];
-    if (masterAddr === "")
-      throw new InvalidArgumentError("--master-addr must not be empty", { argument: "master-addr" });
-    const options = {
-      worldSize,
+    const { nnodes, node } = parseNode(values.nnodes, values["node-rank"]);
+    const place = masterPlace(nnodes, values["rdzv-endpoint"], values["master-addr"], values["master-port"]);
+    const torchCompat = values["torch-compat"] ? "asked" : underTorchrun() ? "by torchrun" : undefined;
+    const insecure = values.insecure ?? false;
+    const options: JobOptions = {
+      ranksPerNode: parseRanks(values["nproc-per-node"]),
+      nnodes,
+      node,
       command: rankCommand(program, values["no-bun"] ?? false),
-      masterAddr,
-      masterPort: parsePort("master-port", values["master-port"]),
+      masterAddr: place.host,
+      masterPort: place.port,
       timeoutMs: parseTime("timeout", values.timeout, Number.POSITIVE_INFINITY),
       graceMs: parseTime("grace", values.grace, 5_000),
+      maxRestarts: parseCount("max-restarts", values["max-restarts"], 0),
+      joinTimeoutMs: parseTime("rdzv-timeout", values["rdzv-timeout"], 300_000),
+      lostAfterMs: parseTime("node-timeout", values["node-timeout"], 10_000),
+      runId: parseRunId(values["rdzv-id"]),
       prefix: !values["no-prefix"],
       env: parseEnvFlags(values.env ?? []),
-      torchCompat: values["torch-compat"] ?? underTorchrun(),
+      secret: jobSecret({ nnodes, secretFile: values["secret-file"], torchCompat, insecure }),
+      logs: parseLogs(values["log-dir"], values.redirects),
+      tee: parseTee(values.tee ?? false, values["log-dir"]),
+      json: values.json ?? false,
     };
     const { launch } = await import("./launcher/launch.ts");
     return launch(options);
   },
 });
 
-function parseWorldSize(text: string | undefined): number {
-  if (text === undefined)
-    throw new InvalidArgumentError("-n is missing: how many ranks?", { argument: "nproc-per-node" });
-  const worldSize = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!(worldSize >= 1 && Number.isSafeInteger(worldSize))) {
-    throw new InvalidArgumentError(`-n must be an integer of at least 1, got ${JSON.stringify(text)}`, {
-      argument: "nproc-per-node",
-    });
-  }
-  return worldSize;
-}
-
 /** Whether torchrun has started this process: it gives each of its workers such a file. */
 function underTorchrun(): boolean {
   return process.env.TORCHELASTIC_ERROR_FILE !== undefined;
-}
-
-function parseTime(flag: string, text: string | undefined, defaultMs: number): number {
-  try {
-    return timeoutMs(text, defaultMs);
-  } catch (cause) {
-    throw new InvalidArgumentError(`--${flag} wants a time such as 500ms, 30s or 5m, got ${JSON.stringify(text)}`, {
-      argument: flag,
-      cause,
-    });
-  }
-}
-
-function rankCommand(program: readonly string[], asIs: boolean): readonly string[] {
-  const [name, ...args] = program;
-  if (name === undefined) throw new InvalidArgumentError("no script given", { argument: "script" });
-  if (asIs) {
-    if (Bun.which(name) === null) throw new InvalidArgumentError(`no such program: ${name}`, { argument: "script" });
-    return program;
-  }
-  const script = resolve(name);
-  if (!scriptNames.test(name)) {
-    throw new InvalidArgumentError(
-      `${name} does not look like a script for Bun (.ts, .tsx, .js, .mjs …); to run another program give --no-bun`,
-      { argument: "script" },
-    );
-  }
-  if (!statSync(script, { throwIfNoEntry: false })?.isFile()) {
-    throw new InvalidArgumentError(`no such script: ${script}`, { argument: "script" });
-  }
-  return [process.execPath, script, ...args];
 }

@@ -50,13 +50,63 @@ export const environmentVariables = {
   TORCHELASTIC_RESTART_COUNT: {
     type: "integer",
     default: "0",
-    description: "How often the launcher has restarted the job.",
+    description: "How often the launcher has restarted the job. Set by the launcher.",
   },
   C10D_STORE_SECRET: {
     type: "secret",
     default: "none: PyTorch's open protocol",
     description:
       "What clients and server of the TCP store prove to each other to know. c10d run makes one for each job.",
+  },
+  TORCHELASTIC_MAX_RESTARTS: {
+    type: "integer",
+    default: "0",
+    description: "How often the launcher restarts the job at most. For scripts; set by the launcher.",
+  },
+  OMPI_COMM_WORLD_RANK: {
+    type: "integer",
+    default: "none",
+    description: "Rank by Open MPI's mpirun, where RANK and WORLD_SIZE are unset.",
+  },
+  OMPI_COMM_WORLD_SIZE: {
+    type: "integer",
+    default: "none",
+    description: "World size by Open MPI's mpirun, where RANK and WORLD_SIZE are unset.",
+  },
+  OMPI_COMM_WORLD_LOCAL_RANK: {
+    type: "integer",
+    default: "none",
+    description: "Rank on this host by Open MPI's mpirun.",
+  },
+  PMI_RANK: {
+    type: "integer",
+    default: "none",
+    description: "Rank by MPICH's mpiexec, after Open MPI's.",
+  },
+  PMI_SIZE: {
+    type: "integer",
+    default: "none",
+    description: "World size by MPICH's mpiexec, after Open MPI's.",
+  },
+  MPI_LOCALRANKID: {
+    type: "integer",
+    default: "none",
+    description: "Rank on this host by MPICH's mpiexec.",
+  },
+  SLURM_PROCID: {
+    type: "integer",
+    default: "none",
+    description: "Rank by Slurm's srun, after MPICH's.",
+  },
+  SLURM_NTASKS: {
+    type: "integer",
+    default: "none",
+    description: "World size by Slurm's srun, after MPICH's.",
+  },
+  SLURM_LOCALID: {
+    type: "integer",
+    default: "none",
+    description: "Rank on this host by Slurm's srun.",
   },
   TORCH_DISTRIBUTED_DEBUG: {
     type: "level",

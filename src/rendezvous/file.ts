@@ -1,6 +1,6 @@
 import { FileStore } from "../store/index.ts";
 import { rendezvousError } from "./membership.ts";
-import type { Rendezvous, RendezvousOptions } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { meetIn, membershipOf } from "./shared-place.ts";
 
 /** `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes. */

@@ -1,9 +1,9 @@
-export {
-  type Rendezvous,
-  type RendezvousCloseOptions,
-  type RendezvousHandler,
-  type RendezvousOptions,
-  registerRendezvousHandler,
-  rendezvous,
-} from "./rendezvous.ts";
+export { type LauncherVariables, launcherVariables } from "./launcher-variables.ts";
+export { registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
+export type {
+  Rendezvous,
+  RendezvousCloseOptions,
+  RendezvousHandler,
+  RendezvousOptions,
+} from "./rendezvous-handler.ts";
 export { agreeOnWorldSize, type Membership } from "./world-size.ts";

@@ -2,7 +2,7 @@ import { defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
 import { checkMembership } from "./membership.ts";
-import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize, type Membership, watchForMismatch } from "./world-size.ts";
 
 /** Where and as whom a rank meets the others. */

@@ -1,6 +1,6 @@
 import { RedisStore } from "../store/index.ts";
 import { rendezvousError } from "./membership.ts";
-import type { Rendezvous, RendezvousOptions } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { meetIn, membershipOf } from "./shared-place.ts";
 
 /**

@@ -1,7 +1,8 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
 import { HashStore, TCPStoreServer } from "../store/index.ts";
-import { type Rendezvous, type RendezvousOptions, registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
+import { registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -1,38 +1,8 @@
-import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
-import type { Store } from "../store/index.ts";
 import { envRendezvous } from "./env.ts";
+import type { Rendezvous, RendezvousHandler, RendezvousOptions } from "./rendezvous-handler.ts";
 import { tcpRendezvous } from "./tcp.ts";
-
-export interface RendezvousOptions {
-  /** Rank of this process, unless the URL or the environment gives it. */
-  readonly rank?: number;
-  /** Number of ranks, unless the URL or the environment gives it. */
-  readonly worldSize?: number;
-  /** Limit of the whole meeting, and of later store calls that give none. Default 300 s. */
-  readonly timeout?: Timeout;
-  /** Ends the meeting early. */
-  readonly signal?: AbortSignal;
-  /** Variables to read instead of the process's own. */
-  readonly env?: Readonly<Record<string, string | undefined>>;
-}
-
-export interface RendezvousCloseOptions {
-  /** On the process that hosts the store: how long to wait until the others have left it. */
-  readonly drainTimeout?: Timeout;
-}
-
-/** What the ranks have after they met. */
-export interface Rendezvous {
-  readonly store: Store;
-  readonly rank: number;
-  readonly worldSize: number;
-  /** Leaves the store. */
-  close?(options?: RendezvousCloseOptions): Promise<void>;
-}
-
-/** Makes the ranks of a job meet; `url` is what was asked for. */
-export type RendezvousHandler = (url: URL, options: RendezvousOptions) => Promise<Rendezvous>;
 
 /** Loaded by those who use them. */
 const fileRendezvous: RendezvousHandler = async (url, options) =>
@@ -68,7 +38,8 @@ export function registerRendezvousHandler(scheme: string, handler: RendezvousHan
 }
 
 /**
- * Meets the other ranks of the job: `env://` (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT),
+ * Meets the other ranks of the job: `env://` (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, or the ranks of Open MPI,
+ * MPICH and Slurm),
  * `tcp://host:port?rank=&world_size=`, `file:///path?rank=&world_size=`,
  * `redis://host:port/db/prefix?rank=&world_size=` (also `rediss://` and `redis+unix://`), or a scheme of
  * {@link registerRendezvousHandler}.

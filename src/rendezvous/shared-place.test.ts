@@ -5,7 +5,8 @@ import { join } from "node:path";
 import { DistError, InvalidArgumentError } from "../errors/index.ts";
 import { RedisServer } from "../store/fixtures/redis-server.ts";
 import { FileStore, RedisStore } from "../store/index.ts";
-import { type Rendezvous, type RendezvousOptions, rendezvous } from "./rendezvous.ts";
+import { rendezvous } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "rendezvous-"));
 let server: RedisServer;

@@ -1,7 +1,7 @@
 import { DistStoreError, defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
 import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
-import type { Rendezvous, RendezvousOptions } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize } from "./world-size.ts";
 
 /** Rank and world size by the arguments or the query of a URL `scheme://…`. */

@@ -1,7 +1,7 @@
 import { checkPort } from "../store/arguments.ts";
 import { meet } from "./meet.ts";
 import { integerFrom, rendezvousError } from "./membership.ts";
-import type { Rendezvous, RendezvousOptions } from "./rendezvous.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 /** `tcp://host:port?rank=&world_size=`: rank 0 hosts the store there. */
 export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {

@@ -1,19 +1,5 @@
-import { constants } from "node:os";
-import type { RankExit } from "./rank-process.ts";
-
-/** Exit code of a process that a signal ended, as shells have it. */
-export function signalExitCode(signal: NodeJS.Signals | number): number {
-  return 128 + (typeof signal === "number" ? signal : constants.signals[signal]);
-}
-
-/** Exit code that stands for the end of a rank. */
-export function rankExitCode(exit: RankExit): number {
-  return exit.signal === undefined ? (exit.exitCode ?? 1) : signalExitCode(exit.signal);
-}
-
-export function isFailure(exit: RankExit): boolean {
-  return rankExitCode(exit) !== 0;
-}
+import { rankExitCode } from "./exit-code.ts";
+import type { RankVerdict, Verdict } from "./verdict.ts";
 
 const peerErrors =
   /\b(DistNetworkError|DistTimeoutError)\b|Connection (closed|reset) by peer|Broken pipe|Timed out waiting/;
@@ -29,43 +15,69 @@ export function blamesPeer(stderrTail: readonly string[]): boolean {
   return stderrTail.map(Bun.stripANSI).some((line) => peerErrors.test(line) && !sourceExcerpt.test(line));
 }
 
-export interface FailureReport {
-  readonly first: RankExit;
-  readonly stderrTail: readonly string[];
-  /** Whether the launcher has seen the error output of the rank; else it went to the terminal directly. */
-  readonly stderrSeen: boolean;
-  /** Ranks that were still running and were stopped. */
+/** Ranks of this node that were still running at the end of an attempt. */
+export interface StoppedRanks {
   readonly stopped: readonly number[];
   /** Those of them that did not end in time and were killed. */
   readonly killed: readonly number[];
 }
 
-/** The block that ends the output of a job that failed. */
-export function failureReport(report: FailureReport): string {
-  const { first, stderrTail } = report;
+export interface EndReport extends StoppedRanks {
+  readonly verdict: Verdict;
+  /** The node that reports; undefined where there is but one. */
+  readonly node: number | undefined;
+  /** Folder of the ranks' log files, if there are any. */
+  readonly logs: string | undefined;
+}
+
+/** The block that ends the output of an attempt that did not do its work. */
+export function endReport(report: EndReport): string {
+  const { verdict, stopped, killed } = report;
+  const several = report.node !== undefined;
+  const stop = stopped.length === 0 && several ? "" : `; ${stopLine(stopped, killed)}`;
+  switch (verdict.kind) {
+    case "rank":
+      return failureReport(verdict, report);
+    case "signal":
+      return `c10d run: ended by ${verdict.signal}${several ? ` on node ${verdict.node}` : ""}${stop}\n`;
+    case "timeout": {
+      const running = stopped.length === 0 ? "other nodes" : ranks(stopped);
+      const limit = `after ${seconds(verdict.timeoutMs)} (--timeout)`;
+      return `\nc10d run: the job timed out: ${running} had not ended ${limit}${stop}\n`;
+    }
+    case "node":
+      return `\nc10d run: node ${verdict.node} is lost: ${verdict.reason}${stop}\n`;
+  }
+}
+
+function failureReport(verdict: RankVerdict, report: EndReport): string {
+  const { exit, stderrTail } = verdict;
   const how =
-    first.signal === undefined
-      ? `exit code ${first.exitCode}`
-      : `signal ${first.signal} (exit code ${rankExitCode(first)})`;
+    exit.signal === undefined
+      ? `exit code ${exit.exitCode}`
+      : `signal ${exit.signal} (exit code ${rankExitCode(exit)})`;
+  const where = report.node === undefined ? "" : ` on node ${verdict.node} (${verdict.host})`;
   const lines = [
-    `c10d run: rank ${first.rank} failed first: ${how}, pid ${first.pid}, ${seconds(first.elapsedMs)} after its start`,
+    `c10d run: rank ${exit.rank}${where} failed first: ${how}, pid ${exit.pid}, ${seconds(exit.elapsedMs)} after its start`,
   ];
   if (report.stopped.length > 0) lines.push(stopLine(report.stopped, report.killed));
   if (stderrTail.length > 0) {
-    lines.push(`last lines of the stderr of rank ${first.rank}:`, ...stderrTail.map((line) => `  ${line}`));
+    lines.push(`last lines of the stderr of rank ${exit.rank}:`, ...stderrTail.map((line) => `  ${line}`));
   } else {
-    lines.push(report.stderrSeen ? "it wrote nothing to stderr" : "its output is above");
+    lines.push(verdict.stderrSeen ? "it wrote nothing to stderr" : "its output is above");
   }
+  if (report.logs !== undefined) lines.push(`log files: ${report.logs}`);
   return `\n${lines.join("\n")}\n`;
 }
 
 /** Which ranks were stopped, and which of them had to be killed. */
-export function stopLine(stopped: readonly number[], killed: readonly number[]): string {
+function stopLine(stopped: readonly number[], killed: readonly number[]): string {
+  if (stopped.length === 0) return "no rank was running";
   const kill = killed.length === 0 ? "" : `; ${ranks(killed)} did not end in time and had to be killed`;
   return `${ranks(stopped)} ${stopped.length === 1 ? "was" : "were"} stopped${kill}`;
 }
 
-export function ranks(list: readonly number[]): string {
+function ranks(list: readonly number[]): string {
   return `${list.length === 1 ? "rank" : "ranks"} ${list.join(", ")}`;
 }
 

@@ -1,34 +1,57 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
 
-export interface JobAddress {
-  readonly worldSize: number;
+/** What the ranks of one attempt on one node have in common. */
+export interface JobPlace {
+  /** Number of this node, from 0. */
+  readonly node: number;
+  readonly nnodes: number;
+  readonly ranksPerNode: number;
   readonly masterAddr: string;
   readonly masterPort: number;
   readonly runId: string;
+  /** How often the job was restarted before. */
+  readonly attempt: number;
+  readonly maxRestarts: number;
   /** Secret of the store; null for PyTorch's open protocol. */
   readonly secret: string | null;
 }
 
-/** Variables that tell a rank its place in the job, with torchrun's names, for one node. */
-export function rankEnvironment(rank: number, job: JobAddress): Record<string, string> {
+/** The rank in the job of a rank on a node. */
+export function globalRank(localRank: number, place: Pick<JobPlace, "node" | "ranksPerNode">): number {
+  return place.node * place.ranksPerNode + localRank;
+}
+
+/** Variables that tell a rank its place in the job, with torchrun's names. */
+export function rankEnvironment(localRank: number, place: JobPlace): Record<string, string> {
   return {
-    RANK: String(rank),
-    WORLD_SIZE: String(job.worldSize),
-    LOCAL_RANK: String(rank),
-    LOCAL_WORLD_SIZE: String(job.worldSize),
-    GROUP_RANK: "0",
-    GROUP_WORLD_SIZE: "1",
-    MASTER_ADDR: job.masterAddr,
-    MASTER_PORT: String(job.masterPort),
+    RANK: String(globalRank(localRank, place)),
+    WORLD_SIZE: String(place.nnodes * place.ranksPerNode),
+    LOCAL_RANK: String(localRank),
+    LOCAL_WORLD_SIZE: String(place.ranksPerNode),
+    GROUP_RANK: String(place.node),
+    GROUP_WORLD_SIZE: String(place.nnodes),
+    MASTER_ADDR: place.masterAddr,
+    MASTER_PORT: String(place.masterPort),
     TORCHELASTIC_USE_AGENT_STORE: "True",
-    TORCHELASTIC_RUN_ID: job.runId,
-    TORCHELASTIC_RESTART_COUNT: "0",
-    C10D_STORE_SECRET: job.secret ?? "",
+    TORCHELASTIC_RUN_ID: place.runId,
+    TORCHELASTIC_RESTART_COUNT: String(place.attempt),
+    TORCHELASTIC_MAX_RESTARTS: String(place.maxRestarts),
+    C10D_STORE_SECRET: place.secret ?? "",
   };
 }
 
-const anyJob: JobAddress = { worldSize: 1, masterAddr: "", masterPort: 0, runId: "", secret: null };
-const reserved = new Set(Object.keys(rankEnvironment(0, anyJob)));
+const anyPlace: JobPlace = {
+  node: 0,
+  nnodes: 1,
+  ranksPerNode: 1,
+  masterAddr: "",
+  masterPort: 0,
+  runId: "",
+  attempt: 0,
+  maxRestarts: 0,
+  secret: null,
+};
+const reserved = new Set(Object.keys(rankEnvironment(0, anyPlace)));
 
 /** The `--env K=V` flags as a record. @throws InvalidArgumentError for other text and for what the launcher sets. */
 export function parseEnvFlags(flags: readonly string[]): Record<string, string> {

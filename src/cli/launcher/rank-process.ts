@@ -1,5 +1,6 @@
 import type { JobOutput, OutputStream } from "./job-output.ts";
 import { LineSplitter } from "./line-splitter.ts";
+import type { LogFile } from "./log-file.ts";
 
 const tailLines = 20;
 
@@ -11,8 +12,11 @@ export interface RankSpec {
   readonly command: readonly string[];
   readonly env: Record<string, string | undefined>;
   readonly output: JobOutput;
-  /** Streams of the launcher that the rank gets as they are, past `output`. */
+  /** Streams of the launcher that the rank gets as they are, past `output` and `logs`. */
   readonly inherit: readonly OutputStream[];
+  /** Files that take streams, which are then not printed unless `tee` is set. Closed when all is written. */
+  readonly logs: Readonly<Partial<Record<OutputStream, LogFile>>>;
+  readonly tee: boolean;
   /** Whether the rank reads the launcher's standard input. */
   readonly stdin: boolean;
 }
@@ -66,8 +70,8 @@ export class RankProcess {
       return exit;
     });
     this.drained = Promise.all([
-      this.#pump("stdout", child.stdout, spec.output),
-      this.#pump("stderr", child.stderr, spec.output),
+      this.#pump("stdout", child.stdout, spec),
+      this.#pump("stderr", child.stderr, spec),
       this.exited,
     ]).then(() => {});
   }
@@ -95,13 +99,16 @@ export class RankProcess {
     }
   }
 
-  async #pump(name: OutputStream, pipe: ReadableStream<Uint8Array> | undefined, output: JobOutput): Promise<void> {
+  async #pump(name: OutputStream, pipe: ReadableStream<Uint8Array> | undefined, spec: RankSpec): Promise<void> {
     if (pipe === undefined) return;
+    const { output } = spec;
+    const log = spec.logs[name];
+    const printed = log === undefined || spec.tee;
     const reader = pipe.getReader();
     const splitter = new LineSplitter();
     const write = (lines: readonly Uint8Array[]) => {
       if (name === "stderr") this.#keepTail(lines);
-      return output.lines(this.rank, name, lines);
+      return printed ? output.lines(this.rank, name, lines) : undefined;
     };
     let reads = 0;
     let waiting = true;
@@ -121,15 +128,17 @@ export class RankProcess {
       waiting = false;
       reads++;
       if (done) break;
+      await log?.write(value);
       await write(splitter.push(value));
       const bar = splitter.progress;
-      if (bar !== undefined) await output.progress(this.rank, name, bar);
+      if (printed && bar !== undefined) await output.progress(this.rank, name, bar);
       // Where reads and writes succeed at once the loop would never let timers, signals and the store run.
       await new Promise((resolve) => setImmediate(resolve));
     }
     finished = true;
     clearInterval(idleCheck);
     await write(splitter.end());
+    await log?.close();
   }
 
   #keepTail(lines: readonly Uint8Array[]): void {

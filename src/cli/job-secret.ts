@@ -1,0 +1,56 @@
+import { readFileSync, statSync } from "node:fs";
+import { InvalidArgumentError } from "../errors/index.ts";
+
+export interface SecretFlags {
+  readonly nnodes: number;
+  readonly secretFile: string | undefined;
+  /** Whether ranks shall speak PyTorch's open protocol: asked for, or because torchrun started the launcher. */
+  readonly torchCompat: "asked" | "by torchrun" | undefined;
+  readonly insecure: boolean;
+}
+
+/**
+ * The secret of a job's store: that of the file or of `C10D_STORE_SECRET`, null for the open protocol, undefined for a
+ * new one for each attempt, which one node can have.
+ * @throws InvalidArgumentError when several nodes have no secret and nobody has said that this is wanted.
+ */
+export function jobSecret(
+  flags: SecretFlags,
+  env: Readonly<Record<string, string | undefined>> = process.env,
+): string | null | undefined {
+  const { nnodes, secretFile, torchCompat, insecure } = flags;
+  const open = torchCompat !== undefined || insecure;
+  if (open && secretFile !== undefined) {
+    const flag = insecure ? "--insecure" : "--torch-compat";
+    throw new InvalidArgumentError(`--secret-file makes no sense with ${flag}, which needs an open store`, {
+      argument: "secret-file",
+    });
+  }
+  const allowed = nnodes === 1 || insecure || torchCompat === "asked";
+  if (open && allowed) return null;
+  const secret = secretFile === undefined ? env.C10D_STORE_SECRET : readSecret(secretFile);
+  if (nnodes === 1 || (secret && !open)) return secret || undefined;
+  throw new InvalidArgumentError(
+    "several nodes need a secret, so that others in the network cannot take part in the job: give all of them the same C10D_STORE_SECRET, or a file of mode 0600 as --secret-file (openssl rand -hex 32 makes one). --insecure goes without.",
+    { argument: "secret-file" },
+  );
+}
+
+function readSecret(path: string): string {
+  const refuse = (what: string, cause?: unknown) =>
+    new InvalidArgumentError(`--secret-file: ${path} ${what}`, { argument: "secret-file", cause });
+  let mode: number;
+  let text: string;
+  try {
+    mode = statSync(path).mode;
+    text = readFileSync(path, "utf8").trim();
+  } catch (error) {
+    throw refuse("cannot be read", error);
+  }
+  if ((mode & 0o077) !== 0) {
+    const octal = (mode & 0o777).toString(8).padStart(4, "0");
+    throw refuse(`can be read by others (mode ${octal}): chmod 600 ${path}`);
+  }
+  if (text === "") throw refuse("is empty");
+  return text;
+}

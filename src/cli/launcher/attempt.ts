@@ -1,0 +1,304 @@
+import { hostname } from "node:os";
+import * as Data from "effect/Data";
+import * as Effect from "effect/Effect";
+import * as Queue from "effect/Queue";
+import type * as Scope from "effect/Scope";
+import type { TCPStoreServer } from "../../store/index.ts";
+import { mintSecret } from "../../store/tcp/store-secret.ts";
+import { isFailure } from "./exit-code.ts";
+import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
+import type { JobEvents } from "./job-events.ts";
+import type { JobOptions } from "./job-options.ts";
+import type { JobOutput, OutputStream } from "./job-output.ts";
+import { openJobStore } from "./job-store.ts";
+import { attemptFolder, LogFile } from "./log-file.ts";
+import type { Nodes } from "./nodes.ts";
+import { OrphanGuard } from "./orphan-guard.ts";
+import { defaultEnvironment, globalRank, type JobPlace, rankEnvironment } from "./rank-environment.ts";
+import { type RankExit, RankProcess } from "./rank-process.ts";
+import type { Verdict } from "./verdict.ts";
+
+/** What the attempts of a job have in common. */
+export interface Job {
+  readonly options: JobOptions;
+  readonly nodes: Nodes;
+  readonly output: JobOutput;
+  readonly events: JobEvents;
+  readonly signals: Queue.Queue<NodeJS.Signals>;
+  /** When the limit of the job ends, on the clock of `performance.now()`. */
+  readonly deadline: number;
+}
+
+/** How long the launcher waits for the rank that caused a failure when the first one to end blames a peer. */
+const culpritWaitMs = 1_500;
+/** How long it waits for the last words of a rank before it reads them. */
+const lastWordsMs = 200;
+/** A process that the kernel holds (device drivers) outlives SIGKILL; the launcher does not wait for it longer. */
+const killWaitMs = 5_000;
+
+class RankFailed extends Data.TaggedError("RankFailed")<{ readonly rank: RankProcess; readonly exit: RankExit }> {}
+class Ended extends Data.TaggedError("Ended")<{ readonly verdict: Verdict }> {}
+
+/**
+ * One attempt of a job on this node: starts the ranks and resolves, when all have ended and the last word is printed, to
+ * what ended it, or to undefined when the ranks of all nodes have done their work. No rank outlives the scope.
+ */
+export function runAttempt(job: Job, attempt: number): Effect.Effect<Verdict | undefined, never, Scope.Scope> {
+  return new Attempt(job, attempt).run();
+}
+
+class Attempt {
+  readonly #ranks: RankProcess[] = [];
+
+  constructor(
+    readonly job: Job,
+    readonly number: number,
+  ) {}
+
+  run(): Effect.Effect<Verdict | undefined, never, Scope.Scope> {
+    const { nodes } = this.job;
+    return this.#start().pipe(
+      Effect.andThen(
+        Effect.suspend(() => Effect.forEach(this.#ranks, failIfRankFails, { concurrency: "unbounded", discard: true })),
+      ),
+      Effect.andThen(Effect.promise((signal) => nodes.finished(this.number, signal))),
+      Effect.raceFirst(this.#endFromOutside()),
+      Effect.andThen(this.#drain()),
+      Effect.as(undefined),
+      Effect.catchTags({
+        RankFailed: ({ rank, exit }) => this.#culprit(rank, exit).pipe(Effect.flatMap((verdict) => this.#end(verdict))),
+        Ended: ({ verdict }) => this.#end(verdict),
+      }),
+    );
+  }
+
+  /** Starts all ranks of this node; when the scope ends, those that still run are killed. */
+  #start(): Effect.Effect<void, never, Scope.Scope> {
+    return Effect.gen({ self: this }, function* () {
+      const { options, nodes, events } = this.job;
+      const place = yield* this.#place();
+      const guard = yield* Effect.acquireRelease(
+        Effect.sync(() => new OrphanGuard(options.graceMs)),
+        (orphanGuard) => Effect.sync(() => orphanGuard[Symbol.dispose]()),
+      );
+      yield* Effect.addFinalizer(() =>
+        Effect.promise(async () => {
+          for (const rank of this.#ranks) rank.signal("SIGKILL");
+          await Promise.race([Promise.all(this.#ranks.map((rank) => rank.exited)), Bun.sleep(killWaitMs)]);
+        }),
+      );
+      const running = () => this.#ranks.filter((rank) => rank.exit === undefined);
+      const guardRunning = () => guard.watch(running().map((rank) => rank.pid));
+      for (let local = 0; local < options.ranksPerNode; local++) {
+        const logs = yield* this.#openLogs(globalRank(local, place));
+        const rank = yield* Effect.sync(() => this.#spawn(local, place, logs));
+        this.#ranks.push(rank);
+        guardRunning();
+        void rank.exited.then(guardRunning);
+      }
+      const { node, nnodes, masterAddr, masterPort, runId } = place;
+      // Nobody waits for those who read events, so that a reader who does not cannot hold up the job.
+      void events.emit({
+        ...{ event: "started", runId, attempt: this.number, node, nnodes },
+        ...{ worldSize: nodes.count * options.ranksPerNode, masterAddr, masterPort },
+        ranks: this.#ranks.map(({ rank, pid }, localRank) => ({ rank, localRank, pid })),
+      });
+      for (const rank of this.#ranks) {
+        void rank.exited.then((exit) => events.emit({ event: "rankEnded", attempt: this.number, ...exit }));
+      }
+    });
+  }
+
+  /** Finds out where the ranks meet. Each attempt has a store of its own, so that none reads what an earlier one left. */
+  #place(): Effect.Effect<JobPlace, never, Scope.Scope> {
+    return Effect.gen({ self: this }, function* () {
+      const { options, nodes, output } = this.job;
+      const secret = options.secret === undefined ? mintSecret() : options.secret;
+      let server: TCPStoreServer | undefined;
+      yield* Effect.addFinalizer(() => Effect.promise(async () => server?.close()));
+      const open = async () => {
+        // With several nodes the port that was given is taken as long as the job lasts.
+        const port = nodes.count > 1 ? 0 : options.masterPort;
+        server = await openJobStore({ host: options.masterAddr, port, secret }, output);
+        return server.port;
+      };
+      const masterPort = yield* Effect.promise((signal) => nodes.port(this.number, open, signal));
+      const { masterAddr, nnodes, node, ranksPerNode, maxRestarts } = options;
+      const { runId } = nodes;
+      return { node, nnodes, ranksPerNode, masterAddr, masterPort, runId, attempt: this.number, maxRestarts, secret };
+    });
+  }
+
+  #openLogs(rank: number): Effect.Effect<Partial<Record<OutputStream, LogFile>>> {
+    const folder = this.#logFolder;
+    if (folder === undefined) return Effect.succeed({});
+    return Effect.promise(async () => {
+      const onError = (message: string) => void this.job.output.note(`c10d run: ${message}\n`);
+      const streams = this.job.options.logs?.streams ?? [];
+      const files = streams.map(async (name) => [name, await LogFile.create(folder, rank, name, onError)] as const);
+      return Object.fromEntries(await Promise.all(files));
+    });
+  }
+
+  get #logFolder(): string | undefined {
+    const { logs } = this.job.options;
+    return logs && attemptFolder(logs.folder, this.job.nodes.runId, this.number);
+  }
+
+  /** @throws Error of the operating system when the program cannot be started. */
+  #spawn(local: number, place: JobPlace, logs: Partial<Record<OutputStream, LogFile>>): RankProcess {
+    const { options, output } = this.job;
+    const rank = globalRank(local, place);
+    const onTerminal = process.stdout.isTTY && process.stderr.isTTY;
+    const direct: OutputStream[] = !this.#alone ? [] : process.stderr.isTTY ? ["stdout", "stderr"] : ["stdout"];
+    const colourDepth = onTerminal && !this.#alone ? process.stdout.getColorDepth() : 1;
+    return new RankProcess({
+      rank,
+      command: options.command,
+      env: {
+        ...process.env,
+        ...defaultEnvironment(process.env, colourDepth),
+        ...options.env,
+        ...rankEnvironment(local, place),
+      },
+      output,
+      inherit: options.json ? [] : direct.filter((name) => logs[name] === undefined),
+      logs,
+      tee: options.tee,
+      stdin: rank === 0,
+    });
+  }
+
+  /** Whether the job has but one rank, whose streams need no prefix. */
+  get #alone(): boolean {
+    return this.job.nodes.count * this.job.options.ranksPerNode === 1;
+  }
+
+  /** Fails when something other than a rank of this node ends the attempt. */
+  #endFromOutside(): Effect.Effect<never, Ended> {
+    const { options, nodes, signals, deadline } = this.job;
+    const { node } = nodes;
+    const signalled = Queue.take(signals).pipe(
+      Effect.flatMap((signal) => Effect.fail(new Ended({ verdict: { kind: "signal", node, signal } }))),
+    );
+    const told = Effect.promise((signal) => nodes.verdict(this.number, signal)).pipe(
+      Effect.flatMap((verdict) => Effect.fail(new Ended({ verdict }))),
+    );
+    const others = Effect.raceFirst(signalled, told);
+    if (!Number.isFinite(deadline)) return others;
+    const { timeoutMs } = options;
+    return others.pipe(
+      Effect.timeoutOrElse({
+        duration: Math.max(deadline - performance.now(), 0),
+        orElse: () => Effect.fail(new Ended({ verdict: { kind: "timeout", node, timeoutMs } })),
+      }),
+    );
+  }
+
+  /** Ends the attempt on this node: agrees with the other nodes why, stops the ranks and says it. */
+  #end(found: Verdict): Effect.Effect<Verdict> {
+    return Effect.gen({ self: this }, function* () {
+      const { nodes, output, events, signals } = this.job;
+      const verdict = yield* Effect.promise(() => nodes.announce(this.number, found));
+      const { stopped, killed } = yield* this.#stop(
+        verdict.kind === "signal" && verdict.node === nodes.node ? verdict.signal : "SIGTERM",
+      );
+      yield* Effect.promise(() => nodes.stopped(this.number));
+      yield* this.#drain();
+      const report = endReport({
+        verdict,
+        stopped,
+        killed,
+        node: nodes.count > 1 ? nodes.node : undefined,
+        logs: this.#logFolder,
+      });
+      yield* Effect.promise(() =>
+        Promise.all([
+          output.note(report),
+          events.emit({ event: "failed", attempt: this.number, cause: verdict, stopped, killed }),
+        ]),
+      ).pipe(Effect.raceFirst(Queue.take(signals)));
+      return verdict;
+    });
+  }
+
+  /**
+   * The failure to report: where the first rank to end blames a peer, the one that fails next without doing so, here or
+   * on another node.
+   */
+  #culprit(firstRank: RankProcess, first: RankExit): Effect.Effect<Verdict> {
+    const { nodes } = this.job;
+    const failIfCulprit = Effect.fnUntraced(function* (rank: RankProcess) {
+      const exit = yield* Effect.promise(() => rank.exited);
+      if (!isFailure(exit)) return;
+      yield* Effect.promise(() => Promise.race([rank.drained, Bun.sleep(lastWordsMs)]));
+      if (!blamesPeer(rank.stderrTail)) yield* new RankFailed({ rank, exit });
+    });
+    const others = this.#ranks.filter((rank) => rank !== firstRank);
+    const elsewhere = Effect.promise((signal) => nodes.verdict(this.number, signal));
+    const here = failIfCulprit(firstRank).pipe(
+      Effect.andThen(Effect.forEach(others, failIfCulprit, { concurrency: "unbounded", discard: true })),
+      // All ranks here blame a peer: it may be on another node.
+      Effect.andThen(nodes.count > 1 ? Effect.never : Effect.void),
+      Effect.timeoutOrElse({ duration: culpritWaitMs, orElse: () => Effect.void }),
+      Effect.map(() => this.#verdictOn(firstRank, first)),
+      Effect.catchTag("RankFailed", ({ rank, exit }) => Effect.succeed(this.#verdictOn(rank, exit))),
+    );
+    return here.pipe(Effect.raceFirst(elsewhere));
+  }
+
+  #verdictOn(rank: RankProcess, exit: RankExit): Verdict {
+    return {
+      kind: "rank",
+      node: this.job.nodes.node,
+      host: hostname(),
+      exit,
+      stderrTail: rank.stderrTail,
+      stderrSeen: !this.#alone || !process.stderr.isTTY,
+    };
+  }
+
+  /** Sends `signal` to the ranks that run and waits for their end; after the grace period or a SIGINT kills them. */
+  #stop(signal: NodeJS.Signals): Effect.Effect<StoppedRanks> {
+    return Effect.gen({ self: this }, function* () {
+      const running = this.#ranks.filter((rank) => rank.exit === undefined);
+      const allEnded = Effect.promise(() => Promise.all(running.map((rank) => rank.exited)));
+      this.#signalRanks(signal);
+      yield* allEnded.pipe(
+        Effect.raceFirst(Effect.sleep(this.job.options.graceMs)),
+        Effect.raceFirst(this.#forwardUntilInterrupted()),
+      );
+      const stubborn = running.filter((rank) => rank.exit === undefined);
+      this.#signalRanks("SIGKILL");
+      yield* allEnded.pipe(Effect.timeoutOption(killWaitMs));
+      return { stopped: running.map((rank) => rank.rank), killed: stubborn.map((rank) => rank.rank) };
+    });
+  }
+
+  #forwardUntilInterrupted(): Effect.Effect<void> {
+    return Effect.gen({ self: this }, function* () {
+      for (;;) {
+        const signal = yield* Queue.take(this.job.signals);
+        if (signal === "SIGINT") return;
+        this.#signalRanks(signal);
+      }
+    });
+  }
+
+  #signalRanks(signal: NodeJS.Signals): void {
+    for (const rank of this.#ranks) rank.signal(signal === "SIGPIPE" ? "SIGTERM" : signal);
+  }
+
+  /** Waits until the output of the ranks is written; a signal ends that, in case nobody reads it. */
+  #drain(): Effect.Effect<void> {
+    return Effect.promise(() => Promise.all(this.#ranks.map((rank) => rank.drained))).pipe(
+      Effect.raceFirst(Queue.take(this.job.signals)),
+      Effect.asVoid,
+    );
+  }
+}
+
+const failIfRankFails = Effect.fnUntraced(function* (rank: RankProcess) {
+  const exit = yield* Effect.promise(() => rank.exited);
+  if (isFailure(exit)) yield* new RankFailed({ rank, exit });
+});

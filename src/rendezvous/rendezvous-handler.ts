@@ -1,0 +1,32 @@
+import type { Timeout } from "../errors/index.ts";
+import type { Store } from "../store/index.ts";
+
+export interface RendezvousOptions {
+  /** Rank of this process, unless the URL or the environment gives it. */
+  readonly rank?: number;
+  /** Number of ranks, unless the URL or the environment gives it. */
+  readonly worldSize?: number;
+  /** Limit of the whole meeting, and of later store calls that give none. Default 300 s. */
+  readonly timeout?: Timeout;
+  /** Ends the meeting early. */
+  readonly signal?: AbortSignal;
+  /** Variables to read instead of the process's own. */
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+export interface RendezvousCloseOptions {
+  /** On the process that hosts the store: how long to wait until the others have left it. */
+  readonly drainTimeout?: Timeout;
+}
+
+/** What the ranks have after they met. */
+export interface Rendezvous {
+  readonly store: Store;
+  readonly rank: number;
+  readonly worldSize: number;
+  /** Leaves the store. */
+  close?(options?: RendezvousCloseOptions): Promise<void>;
+}
+
+/** Makes the ranks of a job meet; `url` is what was asked for. */
+export type RendezvousHandler = (url: URL, options: RendezvousOptions) => Promise<Rendezvous>;

@@ -1,0 +1,88 @@
+import { isAlive } from "../../src/cli/fixtures/cli-process.ts";
+
+const namePattern = /^c10d-(\d+)-[ab]$/;
+
+/**
+ * Two hosts of one network on this machine: network namespaces that nothing but a veth pair joins. They share files and
+ * process ids with the machine.
+ */
+export class TwoHosts implements AsyncDisposable {
+  static readonly addresses = ["10.77.0.1", "10.77.0.2"] as const;
+  readonly names: readonly [string, string];
+
+  /** Why this machine cannot have namespaces; undefined if it can. */
+  static async impossible(): Promise<string | undefined> {
+    if (process.platform !== "linux") return "network namespaces are Linux's";
+    if (Bun.which("ip") === null) return "there is no program ip (package iproute2)";
+    try {
+      await using _probe = await TwoHosts.make();
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  static async make(): Promise<TwoHosts> {
+    await sweep();
+    const hosts = new TwoHosts(`c10d-${process.pid}`);
+    try {
+      await hosts.#build();
+      return hosts;
+    } catch (error) {
+      await hosts[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  private constructor(base: string) {
+    this.names = [`${base}-a`, `${base}-b`];
+  }
+
+  /** What makes a program run on a host. */
+  on(host: 0 | 1): readonly string[] {
+    return ["ip", "netns", "exec", this.names[host]];
+  }
+
+  /** Takes the network interface of a host down. */
+  async cut(host: 0 | 1): Promise<void> {
+    await ip("-n", this.names[host], "link", "set", "veth", "down");
+  }
+
+  async restore(host: 0 | 1): Promise<void> {
+    await ip("-n", this.names[host], "link", "set", "veth", "up");
+  }
+
+  /** Removes the hosts; no program may run there any more. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const name of this.names) await ip("netns", "del", name).catch(() => {});
+  }
+
+  async #build(): Promise<void> {
+    const [a, b] = this.names;
+    for (const name of this.names) {
+      await ip("netns", "add", name);
+      await ip("-n", name, "link", "set", "lo", "up");
+    }
+    await ip("-n", a, "link", "add", "veth", "type", "veth", "peer", "name", "veth", "netns", b);
+    for (const host of [0, 1] as const) {
+      await ip("-n", this.names[host], "addr", "add", `${TwoHosts.addresses[host]}/24`, "dev", "veth");
+      await this.restore(host);
+    }
+  }
+}
+
+/** Removes what runs that were killed have left. */
+async function sweep(): Promise<void> {
+  for (const line of (await ip("netns", "list")).split("\n")) {
+    const name = line.split(" ")[0] ?? "";
+    const pid = Number(namePattern.exec(name)?.[1] ?? 0);
+    if (pid > 0 && pid !== process.pid && !isAlive(pid)) await ip("netns", "del", name).catch(() => {});
+  }
+}
+
+async function ip(...args: readonly string[]): Promise<string> {
+  const run = Bun.spawn({ cmd: ["ip", ...args], stdout: "pipe", stderr: "pipe", timeout: 5_000 });
+  const [code, stdout, stderr] = await Promise.all([run.exited, run.stdout.text(), run.stderr.text()]);
+  if (code !== 0) throw new Error(`ip ${args.join(" ")}: ${stderr.trim() || `exit code ${code}`}`);
+  return stdout;
+}

@@ -3,4 +3,5 @@ import type { LazyBackend } from "./backend-registry.ts";
 /** The backends that come with the package. Nothing of them is loaded before it is asked for. */
 export const builtInBackends: readonly LazyBackend[] = [
   { name: "gloo", load: async () => (await import("../backends/gloo/plugin.ts")).default },
+  { name: "fake", load: async () => (await import("../backends/fake/plugin.ts")).default },
 ];

@@ -24,7 +24,7 @@ describe("containers", () => {
     const fake = memoryPlugin("gloo", { type: BackendType.GLOO });
     const container = createContainer({ overrides: [fake, memoryPlugin("extra")] });
     expect(await registryOf(container).get("gloo")).toBe(fake);
-    expect(registryOf(container).names()).toEqual(["gloo", "extra"]);
+    expect(registryOf(container).names()).toEqual(["gloo", "fake", "extra"]);
     expect(registryOf().has("extra")).toBe(false);
     expect(await registryOf().get("gloo")).not.toBe(fake);
   });

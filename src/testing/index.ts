@@ -1,3 +1,12 @@
+export { type BackendSuiteOptions, testBackend } from "./backend-suite.ts";
+export { fakeInPlaceOf } from "./fake-in-place-of.ts";
+export {
+  type LocalRank,
+  LocalRanksError,
+  type LocalRanksOptions,
+  localRanks,
+  type RankFailure,
+} from "./local-ranks.ts";
 export type { ReportedError } from "./rank-protocol.ts";
 export {
   type RankBody,

@@ -1,0 +1,166 @@
+import { ReduceOp } from "../../collectives/reduce-op.ts";
+import { type DType, dtypes } from "../../tensor/index.ts";
+import type { CollectiveCall, CollectiveName } from "./collective-call.ts";
+import { copyOf } from "./element-bytes.ts";
+import { reduceElements } from "./reduce-elements.ts";
+
+type Bytes = Uint8Array<ArrayBuffer>;
+
+/** New contents of one rank's outputs, in their order; a list that is shorter leaves the rest as it is. */
+export type RankResult = readonly Bytes[];
+
+/** A part of an all-to-all that is not of the size its receiver expects. */
+export class SplitMismatch extends Error {
+  constructor(
+    readonly sender: number,
+    readonly receiver: number,
+    sent: number,
+    expected: number,
+  ) {
+    super(`rank ${sender} sends ${sent} bytes to rank ${receiver}, which expects ${expected}`);
+  }
+}
+
+/** One rank's call with the bytes of its inputs. */
+interface Part extends Pick<CollectiveCall, "outputs" | "inputSplits" | "outputSplits"> {
+  readonly inputs: readonly Bytes[];
+  readonly dtype: DType;
+}
+
+/** What a collective is about, which is the same on all ranks. */
+interface Terms {
+  readonly dtype: DType;
+  readonly reduceOp: ReduceOp;
+  readonly root: number;
+}
+
+type Rule = (parts: readonly Part[], terms: Terms) => readonly RankResult[];
+
+/** What each collective puts into the outputs of each rank, from the inputs of all. */
+const rules: { readonly [name in CollectiveName]: Rule } = {
+  allReduce: (parts, terms) => toAll(parts, [reduceInputs(parts, 0, terms)]),
+
+  allReduceCoalesced: (parts, terms) =>
+    toAll(
+      parts,
+      inputsOf(parts, 0).map((_, i) => reduceInputs(parts, i, terms)),
+    ),
+
+  broadcast: (parts, { root }) => toAll(parts, inputsOf(parts, root)),
+
+  reduce: (parts, terms) => toRoot(parts, terms.root, [reduceInputs(parts, 0, terms)]),
+
+  allGather: (parts) =>
+    toAll(
+      parts,
+      parts.flatMap(({ inputs }) => inputs),
+    ),
+
+  allGatherIntoTensor: (parts) => toAll(parts, [concat(parts.flatMap(({ inputs }) => inputs))]),
+
+  gather: (parts, { root }) =>
+    toRoot(
+      parts,
+      root,
+      parts.flatMap(({ inputs }) => inputs),
+    ),
+
+  scatter: (parts, { root }) => parts.map((_, rank) => inputsOf(parts, root).slice(rank, rank + 1)),
+
+  reduceScatter: (parts, terms) => parts.map((_, rank) => [reduceInputs(parts, rank, terms)]),
+
+  reduceScatterTensor: (parts, terms) => {
+    const reduced = reduceInputs(parts, 0, terms);
+    const bytes = reduced.byteLength / parts.length;
+    return parts.map((_, rank) => [reduced.slice(rank * bytes, (rank + 1) * bytes)]);
+  },
+
+  allToAll: (parts) =>
+    parts.map(({ outputs }, receiver) =>
+      parts.map(({ inputs }, sender) =>
+        requireSize(inputs[receiver] ?? new Uint8Array(0), outputs[sender]?.byteLength ?? 0, sender, receiver),
+      ),
+    ),
+
+  allToAllSingle: (parts) => {
+    const sent = parts.map(({ inputs, inputSplits, dtype }) => cut(inputs[0], inputSplits, dtype, parts.length));
+    return parts.map((part, receiver) => {
+      const expected = splitBytes(part.outputs[0]?.byteLength ?? 0, part.outputSplits, part.dtype, parts.length);
+      return [
+        concat(
+          sent.map((pieces, sender) =>
+            requireSize(pieces[receiver] ?? new Uint8Array(0), expected[sender] ?? 0, sender, receiver),
+          ),
+        ),
+      ];
+    });
+  },
+
+  barrier: (parts) => toAll(parts, []),
+
+  monitoredBarrier: (parts) => toAll(parts, []),
+};
+
+/**
+ * The results of a collective.
+ *
+ * @param calls Each rank's call, in the order of ranks; their signatures agree.
+ * @throws SplitMismatch when the sizes of an all-to-all do not fit.
+ */
+export function resultsOf(calls: readonly CollectiveCall[]): readonly RankResult[] {
+  const [first] = calls;
+  if (first === undefined) return [];
+  const { dtype } = first.inputs[0] ?? first.outputs[0] ?? { dtype: "uint8" as const };
+  const parts = calls.map((call) => ({ ...call, dtype, inputs: call.inputs.map(copyOf) }));
+  return rules[first.name](parts, { dtype, reduceOp: first.reduceOp ?? ReduceOp.SUM, root: first.root ?? 0 });
+}
+
+function inputsOf(parts: readonly Part[], rank: number): readonly Bytes[] {
+  return parts[rank]?.inputs ?? [];
+}
+
+/** Reduces the i-th inputs of all ranks. */
+function reduceInputs(parts: readonly Part[], i: number, { dtype, reduceOp }: Terms): Bytes {
+  return reduceElements(
+    dtype,
+    reduceOp,
+    parts.flatMap(({ inputs }) => inputs.slice(i, i + 1)),
+  );
+}
+
+function toAll(parts: readonly Part[], result: RankResult): RankResult[] {
+  return parts.map(() => result);
+}
+
+function toRoot(parts: readonly Part[], root: number, result: RankResult): RankResult[] {
+  return parts.map((_, rank) => (rank === root ? result : []));
+}
+
+function concat(pieces: readonly Bytes[]): Bytes {
+  const whole = new Uint8Array(pieces.reduce((sum, { byteLength }) => sum + byteLength, 0));
+  let at = 0;
+  for (const piece of pieces) {
+    whole.set(piece, at);
+    at += piece.byteLength;
+  }
+  return whole;
+}
+
+/** Bytes of the part for each rank. */
+function splitBytes(total: number, splits: readonly number[] | undefined, dtype: DType, size: number): number[] {
+  if (splits === undefined || splits.length === 0) return new Array<number>(size).fill(total / size);
+  return splits.map((elements) => elements * dtypes[dtype].size);
+}
+
+function cut(bytes: Bytes = new Uint8Array(0), splits: readonly number[] | undefined, dtype: DType, size: number) {
+  let at = 0;
+  return splitBytes(bytes.byteLength, splits, dtype, size).map((length) => {
+    at += length;
+    return bytes.slice(at - length, at);
+  });
+}
+
+function requireSize(piece: Bytes, expected: number, sender: number, receiver: number): Bytes {
+  if (piece.byteLength === expected) return piece;
+  throw new SplitMismatch(sender, receiver, piece.byteLength, expected);
+}

@@ -1,0 +1,164 @@
+import { type CollectiveCall, signatureOf } from "./collective-call.ts";
+import { resultsOf } from "./collective-results.ts";
+import type { DeliveryOrder } from "./delivery-order.ts";
+import { copyOf } from "./element-bytes.ts";
+import type { LocalWork } from "./local-work.ts";
+import { Mailbox, type Message } from "./mailbox.ts";
+
+/** Why a group has failed, as all its ranks hear it. */
+export interface Failure {
+  readonly kind: "timeout" | "aborted" | "left" | "mismatch";
+  /** Rank that found out or that did it. */
+  readonly rank: number;
+  /** Ranks that are to blame. */
+  readonly peers: readonly number[];
+  readonly text: string;
+}
+
+/** A rank as the exchange knows it. */
+export interface Member {
+  /** Called once; everything in flight has to be rejected. */
+  onFailure(failure: Failure): void;
+}
+
+interface Arrival {
+  readonly call: CollectiveCall;
+  readonly work: LocalWork;
+}
+
+/** The place where the ranks of one group, all in this thread, exchange their data. */
+export class Exchange {
+  readonly size: number;
+  readonly order: DeliveryOrder;
+  readonly #members: Member[] = [];
+  readonly #left = new Set<number>();
+  readonly #mailbox = new Mailbox();
+  /** Collectives that some rank has not come to yet, by sequence number. */
+  readonly #collectives = new Map<number, Map<number, Arrival>>();
+  #failure: Failure | undefined;
+
+  constructor(size: number, order: DeliveryOrder) {
+    this.size = size;
+    this.order = order;
+  }
+
+  get failure(): Failure | undefined {
+    return this.#failure;
+  }
+
+  addMember(member: Member): void {
+    this.#members.push(member);
+  }
+
+  /** A rank comes to its `seq`-th collective. The last one brings the data of all. */
+  enter(rank: number, seq: number, call: CollectiveCall, work: LocalWork): void {
+    const arrivals = this.#collectives.get(seq) ?? new Map<number, Arrival>();
+    this.#collectives.set(seq, arrivals);
+    const [first] = arrivals;
+    arrivals.set(rank, { call, work });
+    if (first !== undefined && !this.#agree(seq, first[0], first[1].call, rank, call)) return;
+    const gone = [...this.#left].find((other) => !arrivals.has(other));
+    if (gone !== undefined) this.#fail("left", gone, [gone], departed(gone));
+    else if (arrivals.size === this.size) this.#complete(seq, arrivals);
+  }
+
+  #agree(seq: number, rankA: number, a: CollectiveCall, rankB: number, b: CollectiveCall): boolean {
+    const [signatureA, signatureB] = [signatureOf(a), signatureOf(b)];
+    if (signatureA === signatureB) return true;
+    const text =
+      `the ranks are out of step: as collective #${seq}, rank ${rankA} called ${signatureA} but rank ${rankB} called ` +
+      `${signatureB}. All ranks must issue the same collectives in the same order, with the same dtypes and sizes`;
+    this.#fail("mismatch", rankB, [rankA, rankB], text);
+    return false;
+  }
+
+  #complete(seq: number, arrivals: ReadonlyMap<number, Arrival>): void {
+    this.#collectives.delete(seq);
+    const inOrder = Array.from({ length: this.size }, (_, rank) => arrivals.get(rank)).filter(
+      (each) => each !== undefined,
+    );
+    try {
+      for (const [rank, bytes] of resultsOf(inOrder.map(({ call }) => call)).entries()) {
+        const arrival = inOrder[rank];
+        arrival?.work.arrive(arrival.call.outputs, bytes);
+      }
+    } catch (error) {
+      const text = error instanceof Error ? error.message : String(error);
+      this.#fail("mismatch", 0, [], `collective #${seq}, ${inOrder[0]?.call.name}: ${text}`);
+      return;
+    }
+    for (const { work } of inOrder) this.order.add(() => work.deliver());
+  }
+
+  /** A rank sends or receives. */
+  post(message: Message): void {
+    const partner = this.#mailbox.post(message);
+    if (partner === undefined) {
+      this.#failIfDeserted();
+      return;
+    }
+    const [send, recv] = message.kind === "send" ? [message, partner] : [partner, message];
+    const [sent, wanted] = [send, recv].map(({ tensor }) => `${tensor.dtype}[${tensor.length}]`);
+    if (sent !== wanted) {
+      const text = `rank ${send.rank} sent ${sent} with tag ${send.tag}, rank ${recv.rank} was to receive ${wanted}`;
+      this.#fail("mismatch", recv.rank, [send.rank, recv.rank], text);
+      return;
+    }
+    recv.work.arrive([recv.tensor], [copyOf(send.tensor)], send.rank);
+    send.work.arrive([], []);
+    for (const { work } of [send, recv]) this.order.add(() => work.deliver());
+  }
+
+  /** A rank has closed the group; what still needs it fails. */
+  leave(rank: number): void {
+    this.#left.add(rank);
+    const waited = [...this.#collectives.values()].some((arrivals) => !arrivals.has(rank));
+    if (waited) this.#fail("left", rank, [rank], departed(rank));
+    else this.#failIfDeserted();
+  }
+
+  abort(rank: number, text: string): void {
+    this.#fail("aborted", rank, [rank], text);
+  }
+
+  timeOut(rank: number, work: LocalWork): void {
+    const arrivals = [...this.#collectives.values()].find((each) => each.get(rank)?.work === work);
+    const message = this.#mailbox.waiting.find((each) => each.work === work);
+    const missing = arrivals
+      ? Array.from({ length: this.size }, (_, other) => other).filter((other) => !arrivals.has(other))
+      : message !== undefined && message.peer >= 0
+        ? [message.peer]
+        : [];
+    const who = missing.length === 0 ? "nobody sent" : `${ranksInWords(missing)} did not arrive`;
+    this.#fail("timeout", rank, missing, `timed out after ${work.timeoutMs} ms; ${who}`);
+  }
+
+  #failIfDeserted(): void {
+    const others = this.size - 1;
+    const deserted = this.#mailbox.waiting.find(({ rank, peer }) =>
+      peer < 0
+        ? others > 0 && [...this.#left].filter((other) => other !== rank).length === others
+        : this.#left.has(peer),
+    );
+    if (deserted === undefined) return;
+    const gone = deserted.peer < 0 ? [...this.#left] : [deserted.peer];
+    this.#fail("left", gone[0] ?? 0, gone, `${ranksInWords(gone)} closed the group`);
+  }
+
+  #fail(kind: Failure["kind"], rank: number, peers: readonly number[], text: string): void {
+    if (this.#failure !== undefined) return;
+    const failure = { kind, rank, peers, text };
+    this.#failure = failure;
+    this.#collectives.clear();
+    this.#mailbox.clear();
+    for (const member of this.#members) member.onFailure(failure);
+  }
+}
+
+function departed(rank: number): string {
+  return `rank ${rank} closed the group before it came to this op`;
+}
+
+function ranksInWords(ranks: readonly number[]): string {
+  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
+}

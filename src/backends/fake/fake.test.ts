@@ -1,0 +1,9 @@
+import { describe } from "bun:test";
+import { testBackend } from "../../testing/index.ts";
+import plugin from "./plugin.ts";
+
+testBackend(plugin, { worldSizes: [1, 2, 3, 4], spawn: false });
+
+describe("delivered in an order that a seed decides", () => {
+  testBackend(plugin, { worldSizes: [3], spawn: false, options: { seed: 20 } });
+});

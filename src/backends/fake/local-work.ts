@@ -1,0 +1,110 @@
+import { opNames } from "../../collectives/op-type.ts";
+import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
+import type { TensorView } from "../../tensor/index.ts";
+import { Work, type WorkInit } from "../../work/index.ts";
+import { bytesOf } from "./element-bytes.ts";
+
+/** Longest delay that a timer can have. */
+const MAX_DELAY_MS = 2 ** 31 - 1;
+
+export interface LocalWorkInit extends WorkInit {
+  /** What the op resolves to. */
+  readonly result: unknown;
+  readonly timeoutMs: number;
+  /** Turns the rank that a recv came from into a global rank. */
+  readonly sourceRank?: (groupRank: number) => number;
+  /** Called when the op's time is up. */
+  onTimeout(work: LocalWork): void;
+  /** Called once, when the op has ended. */
+  onEnd(work: LocalWork): void;
+  /** Called to abort the group. */
+  onAbort(reason: string): void;
+}
+
+/** Work of an op among ranks of one thread. */
+export class LocalWork extends Work<unknown> {
+  readonly timeoutMs: number;
+  readonly #init: LocalWorkInit;
+  readonly #timer: ReturnType<typeof setTimeout>;
+  #delivery: { readonly outputs: readonly TensorView[]; readonly bytes: readonly Uint8Array[] } | undefined;
+  #source = -1;
+
+  constructor(init: LocalWorkInit) {
+    super(init);
+    this.#init = init;
+    this.timeoutMs = init.timeoutMs;
+    // Also without a limit, a timer keeps the process alive while the op is in flight.
+    this.#timer = setTimeout(
+      () => {
+        if (init.timeoutMs <= MAX_DELAY_MS) init.onTimeout(this);
+      },
+      Math.min(init.timeoutMs, MAX_DELAY_MS),
+    );
+  }
+
+  /** Name and number, for messages. */
+  get title(): string {
+    return this.describe();
+  }
+
+  /** The data is there: from now on the op can only succeed, when {@link deliver} is called or somebody waits. */
+  arrive(outputs: readonly TensorView[], bytes: readonly Uint8Array[], source = -1): void {
+    clearTimeout(this.#timer);
+    this.#delivery = { outputs, bytes };
+    this.#source = source;
+  }
+
+  /** Writes the data that has arrived and ends the op. */
+  deliver(): void {
+    const delivery = this.#delivery;
+    if (delivery === undefined || this.isCompleted()) return;
+    this.#delivery = undefined;
+    for (const [i, bytes] of delivery.bytes.entries()) {
+      const output = delivery.outputs[i];
+      if (output === undefined) continue;
+      if (output.data !== undefined && output.data.byteLength !== output.byteLength) {
+        this.fail(
+          new InvalidArgumentError(
+            `${this.title}: a buffer was detached or resized while the op was using it; its result is lost`,
+            { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
+          ),
+        );
+        return;
+      }
+      bytesOf(output).set(bytes);
+    }
+    this.settle();
+    this.#init.onEnd(this);
+  }
+
+  fail(error: DistError): void {
+    if (this.isCompleted()) return;
+    clearTimeout(this.#timer);
+    this.settle(error);
+    this.#init.onEnd(this);
+  }
+
+  override sourceRank(): number {
+    if (this.#init.sourceRank === undefined) return super.sourceRank();
+    if (this.isSuccess()) return this.#init.sourceRank(this.#source);
+    throw new UnsupportedOperationError(`${this.title}: the source rank is known only after success`);
+  }
+
+  override abort(): void {
+    this.#init.onAbort(`${this.title} was aborted`);
+  }
+
+  protected override block(): void {
+    this.deliver();
+    if (this.isCompleted()) return;
+    throw new UnsupportedOperationError(
+      `${this.title}: wait() would never return, since the ranks that it waits for run on this very thread. Await the ` +
+        "Work instead, or run the ranks in processes or Workers",
+      { code: "WAIT_WOULD_DEADLOCK", backend: "fake", op: opNames[this.opType], seq: this.seq },
+    );
+  }
+
+  protected override value(): unknown {
+    return this.#init.result;
+  }
+}

@@ -1,0 +1,211 @@
+import { describe, expect, test } from "bun:test";
+import * as dist from "../../index.ts";
+import { LocalRanksError, localRanks } from "../../testing/index.ts";
+
+/** The errors of all ranks, by rank. */
+async function errorsOf(n: number, body: (rank: number) => Promise<unknown>): Promise<dist.DistError[]> {
+  const error = await localRanks(n, ({ rank }) => body(rank)).catch((thrown: unknown) => thrown);
+  if (!(error instanceof LocalRanksError)) throw new Error(`expected LocalRanksError, got ${String(error)}`);
+  return [...error.failures].sort((a, b) => a.rank - b.rank).map(({ error }) => error as dist.DistError);
+}
+
+describe("ranks of one thread that are out of step", () => {
+  const desyncs: readonly (readonly [string, (rank: number) => Promise<unknown>, string, string])[] = [
+    [
+      "another op",
+      async (rank) => (rank === 0 ? dist.barrier() : dist.allReduce(new Int8Array(2))),
+      "rank 0 called barrier()",
+      "rank 1 called allReduce(int8[2], SUM)",
+    ],
+    ["another size", async (rank) => dist.allReduce(new Int8Array(rank + 1)), "allReduce(int8[1], SUM)", "int8[2]"],
+    [
+      "another dtype",
+      async (rank) => dist.broadcast(rank === 0 ? new Int8Array(4) : new Float32Array(4), { src: 0 }),
+      "int8[4], root 0",
+      "float32[4], root 0",
+    ],
+    ["another root", async (rank) => dist.broadcast(new Int8Array(1), { src: rank }), "root 0", "root 1"],
+    [
+      "another reduce op",
+      async (rank) => dist.allReduce(new Int8Array(1), { op: rank ? dist.ReduceOp.MAX : dist.ReduceOp.MIN }),
+      "MIN",
+      "MAX",
+    ],
+    [
+      "splits that do not fit",
+      async (rank) =>
+        dist.allToAllSingle(new Int8Array(rank === 0 ? 3 : 2), new Int8Array(2), {
+          inputSplits: [1, 1],
+          outputSplits: rank === 0 ? [1, 2] : [1, 1],
+        }),
+      "rank 1 sends 1 bytes to rank 0, which expects 2",
+      "allToAllSingle",
+    ],
+    [
+      "messages of another size",
+      async (rank) => (rank === 0 ? dist.send(new Int8Array(3), { dst: 1 }) : dist.recv(new Int8Array(2), { src: 0 })),
+      "rank 0 sent int8[3] with tag 0",
+      "rank 1 was to receive int8[2]",
+    ],
+  ];
+
+  test.each(desyncs)("%s: all ranks hear of both", async (_, body, first, second) => {
+    const errors = await errorsOf(2, body);
+    expect(errors).toHaveLength(2);
+    for (const error of errors) {
+      expect(error).toBeInstanceOf(dist.DistBackendError);
+      expect(error.code).toBe("DESYNC");
+      expect(error.message).toContain(first);
+      expect(error.message).toContain(second);
+    }
+  });
+});
+
+describe("wait() among ranks of one thread", () => {
+  test("returns if the data is there, else says what to do", async () => {
+    const waited = await localRanks(2, async ({ rank }) => {
+      const tensor = Float32Array.of(rank + 1);
+      const work = dist.allReduce(tensor);
+      if (rank === 1) return [work.wait(), tensor[0]];
+      let thrown: unknown;
+      try {
+        work.wait();
+      } catch (error) {
+        thrown = error;
+      }
+      expect(thrown).toBeInstanceOf(dist.UnsupportedOperationError);
+      expect(thrown).toMatchObject({ code: "WAIT_WOULD_DEADLOCK" });
+      expect(String(thrown)).toContain("Await the Work instead");
+      await work;
+      return [work.wait(), tensor[0]];
+    });
+    expect(waited).toEqual([
+      [true, 3],
+      [true, 3],
+    ]);
+  });
+
+  test("delivers early what a seed would deliver later", async () => {
+    const sums = await localRanks(
+      2,
+      async ({ rank }) => {
+        const tensor = Float32Array.of(rank + 1);
+        const work = dist.allReduce(tensor);
+        if (rank === 0) await work;
+        else expect([tensor[0], work.isCompleted(), work.wait()]).toEqual([2, false, true]);
+        return tensor[0];
+      },
+      { options: { seed: 1 } },
+    );
+    expect(sums).toEqual([3, 3]);
+  });
+});
+
+describe("a seed", () => {
+  async function interleaving(seed?: number): Promise<string> {
+    const events: string[] = [];
+    const options = seed === undefined ? {} : { options: { seed } };
+    await localRanks(
+      3,
+      async ({ rank }) => {
+        const works = Array.from({ length: 4 }, (_, i) =>
+          dist.allReduce(Float32Array.of(i)).then(() => events.push(`${rank}${i}`)),
+        );
+        await Promise.all(works);
+      },
+      options,
+    );
+    return events.join(" ");
+  }
+
+  test("decides in which order ops end, again and again", async () => {
+    const orders = await Promise.all([1, 2, 3, 1].map(interleaving));
+    expect(orders[3]).toBe(orders[0] ?? "");
+    expect(new Set(orders).size).toBe(3);
+    expect(new Set((orders[0] ?? "").split(" ")).size).toBe(12);
+  });
+
+  test("is not needed", async () => {
+    expect(await interleaving()).toBe(await interleaving());
+  });
+
+  test("is the same on all ranks", async () => {
+    const store = new dist.HashStore();
+    const { default: plugin } = await import("./plugin.ts");
+    const context = {
+      store,
+      size: 2,
+      globalRanks: [0, 1],
+      groupName: "0",
+      groupDescription: "",
+      timeoutMs: 200,
+      log() {},
+    };
+    const device = { type: "cpu", index: 0 } as const;
+    const first = plugin.create({ ...context, device, rank: 0, options: { seed: 1 } });
+    const second = plugin.create({ ...context, device, rank: 1, options: { seed: 2 } });
+    expect(await second.catch((error: unknown) => error)).toMatchObject({ name: "InvalidArgumentError" });
+    expect(await first.catch((error: unknown) => error)).toMatchObject({
+      code: "CONNECT_TIMEOUT",
+      details: { peers: [1] },
+    });
+  });
+});
+
+describe("failures among ranks of one thread", () => {
+  test("a time-out names who is missing, on all ranks", async () => {
+    const [late, waiting, ...rest] = await errorsOf(3, async (rank) => {
+      if (rank === 0) await Bun.sleep(150);
+      await dist.barrier({ timeout: 60 });
+    });
+    expect(rest).toHaveLength(1);
+    expect(waiting).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
+    expect(waiting?.message).toContain("timed out after 60 ms; rank 0 did not arrive");
+    expect(late).toMatchObject({ code: "GROUP_FAILED" });
+  });
+
+  test("ranks that close the group are named", async () => {
+    const [error] = await errorsOf(2, async (rank) => {
+      if (rank === 0) await dist.recv(new Int8Array(1), { src: 1 });
+    });
+    expect(error).toMatchObject({ code: "PEER_LOST", details: { peers: [1] } });
+  });
+
+  test("a buffer that is gone when the data comes is no silent loss", async () => {
+    const errors = await errorsOf(2, async (rank) => {
+      const tensor = new Float32Array(4);
+      const work = dist.broadcast(tensor, { src: 1 });
+      if (rank === 0) structuredClone(tensor, { transfer: [tensor.buffer] });
+      await work;
+    });
+    expect(errors.length).toBeGreaterThan(0);
+    expect(errors[0]?.message).toMatch(/detached/i);
+  });
+
+  test("ranks of another process are told so", async () => {
+    const store = new dist.HashStore();
+    const { meetInThread } = await import("./meeting.ts");
+    await store.set("fake/exchange", "12345/elsewhere");
+    const error = await meetInThread({ store, rank: 1, size: 2, groupName: "0", timeoutMs: 100 }, undefined).catch(
+      (thrown: unknown) => thrown,
+    );
+    expect(error).toMatchObject({ name: "BackendUnavailableError", code: "RANKS_APART" });
+    expect(String(error)).toContain("localRanks()");
+  });
+});
+
+test("foreign memory takes part", async () => {
+  const { ptr } = await import("bun:ffi");
+  const sums = await localRanks(2, async ({ rank }) => {
+    const memory = Float32Array.of(rank + 1, 5);
+    const foreign = {
+      [Symbol.for("c10d.tensor")]: () => ({ ptr: Number(ptr(memory)), byteLength: 8, dtype: "float32" as const }),
+    };
+    await dist.allReduce(foreign as dist.TensorLike);
+    return [...memory];
+  });
+  expect(sums).toEqual([
+    [3, 10],
+    [3, 10],
+  ]);
+});

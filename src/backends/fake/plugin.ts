@@ -1,0 +1,26 @@
+import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { capabilities } from "./capabilities.ts";
+import { LocalBackend } from "./local-backend.ts";
+import { parseFakeOptions } from "./options.ts";
+import { SoloBackend } from "./solo-backend.ts";
+
+/** Collectives without a network or a native library: among ranks of one thread, or of one rank without peers. */
+const plugin: BackendPlugin = {
+  name: "fake",
+  type: BackendType.CUSTOM,
+  module: import.meta.url,
+  devices: ["cpu"],
+  bootstrap: "store",
+  capabilities,
+
+  probe(): Promise<Availability> {
+    return Promise.resolve({ available: true, version: "1.0", detail: "in this process" });
+  },
+
+  async create(context) {
+    const options = parseFakeOptions(context.options);
+    return options.mode === "solo" ? new SoloBackend(context, options) : LocalBackend.connect(context, options.seed);
+  },
+};
+
+export default plugin;

@@ -1,0 +1,52 @@
+import { describe, expect, test } from "bun:test";
+import fake from "../backends/fake/plugin.ts";
+import { suiteCases } from "./backend-suite/cases.ts";
+import { runSuite } from "./backend-suite/run-suite.ts";
+import { inapplicable } from "./backend-suite/suite-case.ts";
+import { testBackend } from "./backend-suite.ts";
+import crashing from "./fixtures/crashing-backend.ts";
+
+const sweep = { full: false, sizes: [0, 3], large: 5, seed: 0 };
+const order = (cases: readonly string[]) => ({ cases, sweep, canBlock: false, options: {} });
+
+describe("the conformance suite", () => {
+  test("has a name of its own for each case", () => {
+    const names = suiteCases.map(({ name }) => name);
+    expect(new Set(names).size).toBe(names.length);
+    expect(names.every((name) => name.split(" > ").length === 2)).toBe(true);
+  });
+
+  test("leaves out what a backend cannot be asked for, and says why", () => {
+    const capabilities = { ops: { barrier: [] }, reduceOps: {} };
+    const reasons = suiteCases.map((each) =>
+      inapplicable(each, { capabilities, worldSize: 1, waitCannotBlock: "one thread" }),
+    );
+    expect(reasons).toContain("does not claim allReduce, and must reject it");
+    expect(reasons).toContain("needs 2 ranks");
+    const terms = { capabilities: { ...capabilities, ops: fake.capabilities.ops }, worldSize: 2 };
+    const others = suiteCases.map((each) => inapplicable(each, { ...terms, waitCannotBlock: "one thread" }));
+    expect(others).toContain("wait() cannot block: one thread");
+    expect(others).toContain("does not claim anySource");
+    expect(others).toContain(undefined);
+  });
+
+  test("refuses to skip what does not exist", () => {
+    const skip = [{ reason: "no reason", tests: ["allReduce", "allRedcue"] }];
+    expect(() => testBackend(fake, { worldSizes: [], skip })).toThrow('skip names "allRedcue"');
+  });
+
+  test("tells what to do about a plugin that other processes cannot load", () => {
+    const { module: _, ...plugin } = fake;
+    const run = runSuite({ plugin, worldSize: 2, order: order([]), spawn: {} });
+    expect(run).rejects.toThrow("add `module: import.meta.url` to the plugin");
+  });
+
+  test("names the case in which a rank died, and goes by what ranks told before", async () => {
+    const cases = ["Work > tells what it was and how it ended", "barrier > nobody leaves before the last has come"];
+    const results = await runSuite({ plugin: crashing, worldSize: 2, order: order(cases), spawn: {} });
+    const [first, second] = results.map(({ failures }) => failures.join("\n"));
+    // A rank without peers has no sums of others.
+    expect(first).toMatch(/^rank 0: rank 0 of 2: op 3, allReduce SUM of \w+\[111\]: element 0 of 111: /);
+    expect(second).toContain("rank 1 did not finish: it stopped in this case; it ended with exit code 3");
+  }, 30_000);
+});

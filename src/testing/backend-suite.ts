@@ -1,0 +1,107 @@
+import { describe, expect, test } from "bun:test";
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { BackendPlugin } from "../registry/index.ts";
+import { suiteCases } from "./backend-suite/cases.ts";
+import { type CaseResult, runSuite } from "./backend-suite/run-suite.ts";
+import { inapplicable } from "./backend-suite/suite-case.ts";
+import type { Sweep } from "./backend-suite/suite-rank.ts";
+import type { SpawnOptions } from "./spawn-ranks.ts";
+
+export interface BackendSuiteOptions {
+  /** Numbers of ranks to run with. `[1, 2, 3]` by default. */
+  readonly worldSizes?: readonly number[];
+  /** Cases that the backend cannot pass, and why; each is printed. A name without ` > …` stands for all that begin so. */
+  readonly skip?: readonly { readonly reason: string; readonly tests: readonly string[] }[];
+  /**
+   * How the ranks' processes are started. `false` runs the ranks in this thread, for backends that can do that. By
+   * default each rank is a process of its own, which loads the plugin from its `module`.
+   */
+  readonly spawn?: Pick<SpawnOptions, "env" | "runtime"> | false;
+  /** Why `wait()` cannot block until other ranks have acted. By default it can, unless the ranks share a thread. */
+  readonly waitCannotBlock?: string;
+  /** Options for the backend. */
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** What is swept: a smoke sweep, or everything with C10D_SWEEP=full. C10D_SEED repeats the sample of another day. */
+export function sweepFromEnvironment(): Sweep {
+  const full = process.env.C10D_SWEEP === "full";
+  const seed = Number(process.env.C10D_SEED ?? new Date().toISOString().slice(0, 10).replaceAll("-", ""));
+  return { full, sizes: [0, 1, 7, 301], large: full ? 250_007 : 20_011, seed };
+}
+
+/**
+ * The conformance suite: registers, with `bun:test`, a test for each case and number of ranks. It reads the plugin's
+ * capability table: what is claimed must work, against exact references; what is not claimed must be rejected.
+ *
+ * ```ts
+ * testBackend(plugin, { worldSizes: [2, 3], skip: [{ reason: "no tags on this wire", tests: ["send and recv > tags tell messages apart"] }] });
+ * ```
+ */
+export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions = {}): void {
+  const { worldSizes = [1, 2, 3], skip = [], spawn = {} } = options;
+  const waitCannotBlock = options.waitCannotBlock ?? (spawn === false ? "the ranks share a thread" : undefined);
+  const sweep = sweepFromEnvironment();
+  const skipped = skipReasons(skip);
+  const limitMs = sweep.full ? 1_200_000 : 100_000;
+  if (!sweep.full)
+    console.log(`sample: backend ${plugin.name}, size ${sweep.large} with some dtypes, C10D_SEED=${sweep.seed}`);
+
+  for (const worldSize of worldSizes) {
+    describe(`backend ${plugin.name}, ${worldSize} ${worldSize === 1 ? "rank" : "ranks"}`, () => {
+      const reasons = suiteCases.map((each) => {
+        return (
+          skipped.get(each.name) ??
+          inapplicable(each, { capabilities: plugin.capabilities, worldSize, waitCannotBlock })
+        );
+      });
+      for (const reason of new Set(reasons)) {
+        if (reason === undefined) continue;
+        const names = suiteCases.filter((_, i) => reasons[i] === reason).map(({ name }) => name);
+        console.log(`skip: backend ${plugin.name}, ${worldSize} ranks, ${reason}: ${names.join("; ")}`);
+      }
+      const cases = suiteCases.filter((_, i) => reasons[i] === undefined).map(({ name }) => name);
+      let results: Promise<Map<string, CaseResult>> | undefined;
+      const run = (): Promise<Map<string, CaseResult>> => {
+        const order = { cases, sweep, canBlock: waitCannotBlock === undefined, options: options.options ?? {} };
+        results ??= runSuite({ plugin, worldSize, order, spawn }).then(
+          (list) => new Map(list.map((each) => [each.name, each])),
+        );
+        return results;
+      };
+      for (const [i, { name }] of suiteCases.entries()) {
+        const reason = reasons[i];
+        if (reason !== undefined) {
+          test.skip(`${name} (skipped: ${reason})`, () => {});
+          continue;
+        }
+        test(
+          name,
+          async () => {
+            const result = (await run()).get(name);
+            expect(result?.failures ?? ["it was not run"]).toEqual([]);
+            expect(result?.checks).toBeGreaterThan(0);
+          },
+          limitMs,
+        );
+      }
+    });
+  }
+}
+
+/** Reason by name of the case. */
+function skipReasons(skip: NonNullable<BackendSuiteOptions["skip"]>): Map<string, string> {
+  const reasons = new Map<string, string>();
+  for (const { reason, tests } of skip) {
+    for (const title of tests) {
+      const found = suiteCases.filter(({ name }) => name === title || name.startsWith(`${title} > `));
+      if (found.length === 0) {
+        throw new InvalidArgumentError(`testBackend: skip names "${title}", but no case is called that`, {
+          argument: "skip",
+        });
+      }
+      for (const { name } of found) reasons.set(name, reason);
+    }
+  }
+  return reasons;
+}

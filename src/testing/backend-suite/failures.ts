@@ -1,0 +1,102 @@
+import { DistTimeoutError } from "../../errors/index.ts";
+import { anyCollective } from "./any-collective.ts";
+import type { SuiteCase } from "./suite-case.ts";
+import type { SuiteRank } from "./suite-rank.ts";
+
+/** The group takes no more ops, and says so at once. */
+async function checkFailed(it: SuiteRank): Promise<void> {
+  it.check(it.group.state === "FAILED", `the group is ${it.group.state} after a failure`);
+  const error = await it.rejection("an op on a failed group", anyCollective(it.group, it.capabilities), 1_000);
+  it.check(error.message.length > 20, `the error of an op on a failed group tells nothing: "${error.message}"`);
+}
+
+/** What happens when ranks are late, leave, or give up. The last rank never takes part in the op. */
+export const failureCases: readonly SuiteCase[] = [
+  {
+    name: "failures > an op that a rank does not come to times out",
+    ranks: 2,
+    async run(it) {
+      if (it.isLast) return;
+      const work = anyCollective(it.group, it.capabilities, { timeout: 150 });
+      const error = await it.rejection("an op without the last rank", work);
+      const expected = it.worldSize === 2 ? ["DistTimeoutError"] : ["DistTimeoutError", "DistNetworkError"];
+      it.check(expected.includes(error.name), `it failed with ${error.name}: ${error.message}`);
+      it.check(it.worldSize > 2 || error.code === "OP_TIMEOUT", `the code is ${error.code}`);
+      it.check(work.isCompleted() && !work.isSuccess(), "the op is not completed without success");
+      it.check(work.exception() === error, "exception() is not the error that it rejected with");
+      await checkFailed(it);
+    },
+  },
+  {
+    name: "failures > the time-out of wait() leaves the op pending",
+    ranks: 2,
+    blocking: true,
+    async run(it) {
+      if (it.isLast) await it.store.get("waited");
+      const work = anyCollective(it.group, it.capabilities);
+      if (it.rank === 0) {
+        let error: unknown;
+        try {
+          work.wait({ timeout: 60 });
+        } catch (thrown) {
+          error = thrown;
+        }
+        it.check(error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT", `wait() threw ${String(error)}`);
+        it.check(!work.isCompleted(), "the op has ended with the waiting");
+        await it.store.set("waited", "");
+      }
+      await work;
+      it.check(it.group.state === "OPEN", `the group is ${it.group.state}`);
+    },
+  },
+  {
+    name: "failures > abort ends what is in flight",
+    ranks: 2,
+    claims: ["abort"],
+    async run(it) {
+      if (it.isLast) return;
+      const work = anyCollective(it.group, it.capabilities);
+      const started = performance.now();
+      if (it.rank === 0) {
+        await Bun.sleep(20);
+        it.group.abort("the suite aborts");
+      }
+      await it.rejection("an op of an aborted group", work, 3_000);
+      const took = performance.now() - started;
+      it.check(it.rank !== 0 || took < 2_000, `an abort took ${took} ms`);
+      await checkFailed(it);
+    },
+  },
+  {
+    name: "failures > closing a group ends what is in flight",
+    ranks: 2,
+    claims: ["abort"],
+    async run(it) {
+      if (it.rank !== 0) return;
+      const work = anyCollective(it.group, it.capabilities);
+      const started = performance.now();
+      await it.group.close();
+      const took = performance.now() - started;
+      it.check(took < 2_000, `close() with an op in flight took ${took} ms`);
+      await it.rejection("an op of a closed group", work, 1_000);
+      it.check(it.group.state === "CLOSED", `the group is ${it.group.state} after close()`);
+      const error = await it.rejection("a new op on a closed group", anyCollective(it.group, it.capabilities), 1_000);
+      it.check(error.code === "GROUP_CLOSED", `a new op on a closed group fails with ${error.code}`);
+    },
+  },
+  {
+    name: "failures > the others learn that a rank has closed the group",
+    ranks: 2,
+    async run(it) {
+      if (it.isLast) {
+        await it.store.get("in flight");
+        await it.group.close();
+        return;
+      }
+      const work = anyCollective(it.group, it.capabilities, { timeout: 4_000 });
+      if (it.rank === 0) await it.store.set("in flight", "");
+      await it.rejection("an op that the last rank has run away from", work, 6_000);
+      await checkFailed(it);
+    },
+  },
+];

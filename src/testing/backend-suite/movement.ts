@@ -1,0 +1,167 @@
+import type { DType } from "../../tensor/index.ts";
+import { anyBits, tile } from "./patterns.ts";
+import { PlacedTensor } from "./placed-tensor.ts";
+import type { SuiteCase } from "./suite-case.ts";
+import type { SuiteRank } from "./suite-rank.ts";
+
+/** What rank `from` has for part `part`. */
+function contents(dtype: DType, length: number, from: number, part = 0): Uint8Array<ArrayBuffer> {
+  return tile(anyBits(dtype, from, part), dtype, length);
+}
+
+/** Runs `body` with every claimed dtype, every root, and one of the sizes in turn. */
+async function withRoots(
+  it: SuiteRank,
+  op: "broadcast" | "gather" | "scatter",
+  body: (dtype: DType, length: number, root: number) => Promise<void>,
+): Promise<void> {
+  const dtypes = it.dtypesOf(op);
+  for (const [i, dtype] of dtypes.entries()) {
+    for (const root of it.ranks) {
+      for (const length of it.sizesFor(i + root, dtypes.length)) await body(dtype, length, root);
+    }
+  }
+}
+
+/** Elements that `sender` has for `receiver`; zero among them. */
+function share(sender: number, receiver: number, salt: number): number {
+  return (3 * sender + 5 * receiver + salt) % 11;
+}
+
+/** Ops that copy: every claimed dtype, bits without a meaning. */
+export const movementCases: readonly SuiteCase[] = [
+  {
+    name: "broadcast > every dtype, root and size",
+    ops: ["broadcast"],
+    run: (it) =>
+      withRoots(it, "broadcast", async (dtype, length, root) => {
+        const placed = new PlacedTensor(dtype, contents(dtype, length, it.rank));
+        const result = await it.end(it.group.broadcast(placed.tensor, { groupSrc: root }));
+        it.check(result === placed.tensor, "broadcast does not resolve to the caller's tensor");
+        it.checkBytes(`broadcast of ${dtype}[${length}] from ${root}`, placed, contents(dtype, length, root));
+      }),
+  },
+  {
+    name: "allGather > every dtype and size",
+    ops: ["allGather"],
+    async run(it) {
+      const dtypes = it.dtypesOf("allGather");
+      for (const [i, dtype] of dtypes.entries()) {
+        for (const length of it.sizesFor(i, dtypes.length)) {
+          const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
+          const outputs = it.ranks.map(() => PlacedTensor.empty(dtype, length));
+          const list = outputs.map(({ tensor }) => tensor);
+          const result = await it.end(it.group.allGather(list, input.tensor));
+          it.check(
+            result.every((each, k) => each === list[k]),
+            "allGather resolves to other tensors",
+          );
+          for (const [from, output] of outputs.entries()) {
+            it.checkBytes(`allGather of ${dtype}[${length}], output ${from}`, output, contents(dtype, length, from));
+          }
+          it.checkBytes(`allGather of ${dtype}[${length}], input`, input, contents(dtype, length, it.rank));
+        }
+      }
+    },
+  },
+  {
+    name: "allGatherIntoTensor > every dtype and size",
+    ops: ["allGatherIntoTensor"],
+    async run(it) {
+      const dtypes = it.dtypesOf("allGatherIntoTensor");
+      for (const [i, dtype] of dtypes.entries()) {
+        for (const length of it.sizesFor(i, dtypes.length)) {
+          const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
+          const output = PlacedTensor.empty(dtype, length * it.worldSize);
+          await it.end(it.group.allGatherIntoTensor(output.tensor, input.tensor));
+          const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from)));
+          it.checkBytes(`allGatherIntoTensor of ${dtype}[${length}]`, output, expected);
+        }
+      }
+    },
+  },
+  {
+    name: "gather > every dtype, root and size",
+    ops: ["gather"],
+    run: (it) =>
+      withRoots(it, "gather", async (dtype, length, root) => {
+        const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
+        const outputs = it.rank === root ? it.ranks.map(() => PlacedTensor.empty(dtype, length)) : [];
+        const list = outputs.map(({ tensor }) => tensor);
+        const result = await it.end(
+          it.group.gather(input.tensor, { groupDst: root, ...(it.rank === root && { outputs: list }) }),
+        );
+        it.check((result !== undefined) === (it.rank === root), "gather resolves to its outputs on the root alone");
+        for (const [from, output] of outputs.entries()) {
+          const what = `gather of ${dtype}[${length}] to ${root}, output ${from}`;
+          it.checkBytes(what, output, contents(dtype, length, from));
+        }
+      }),
+  },
+  {
+    name: "scatter > every dtype, root and size",
+    ops: ["scatter"],
+    run: (it) =>
+      withRoots(it, "scatter", async (dtype, length, root) => {
+        const output = PlacedTensor.empty(dtype, length);
+        const inputs = it.ranks.map((part) => new PlacedTensor(dtype, contents(dtype, length, root, part)).tensor);
+        await it.end(it.group.scatter(output.tensor, { groupSrc: root, ...(it.rank === root && { inputs }) }));
+        it.checkBytes(`scatter of ${dtype}[${length}] from ${root}`, output, contents(dtype, length, root, it.rank));
+      }),
+  },
+  {
+    name: "allToAll > every dtype, parts of several lengths",
+    ops: ["allToAll"],
+    async run(it) {
+      for (const [salt, dtype] of it.dtypesOf("allToAll").entries()) {
+        const inputs = it.ranks.map((to) => {
+          return new PlacedTensor(dtype, contents(dtype, share(it.rank, to, salt), it.rank, to)).tensor;
+        });
+        const outputs = it.ranks.map((from) => PlacedTensor.empty(dtype, share(from, it.rank, salt)));
+        const list = outputs.map(({ tensor }) => tensor);
+        await it.end(it.group.allToAll(list, inputs));
+        for (const [from, output] of outputs.entries()) {
+          const expected = contents(dtype, share(from, it.rank, salt), from, it.rank);
+          it.checkBytes(`allToAll of ${dtype}, output ${from}`, output, expected);
+        }
+      }
+    },
+  },
+  {
+    name: "allToAllSingle > every dtype and size, equal parts",
+    ops: ["allToAllSingle"],
+    async run(it) {
+      const dtypes = it.dtypesOf("allToAllSingle");
+      for (const [i, dtype] of dtypes.entries()) {
+        for (const length of it.sizesFor(i, dtypes.length)) {
+          const parts = it.ranks.map((to) => contents(dtype, length, it.rank, to));
+          const input = new PlacedTensor(dtype, Buffer.concat(parts));
+          const output = PlacedTensor.empty(dtype, length * it.worldSize);
+          await it.end(it.group.allToAllSingle(output.tensor, input.tensor));
+          const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from, it.rank)));
+          it.checkBytes(`allToAllSingle of ${dtype}[${length}]`, output, expected);
+        }
+      }
+    },
+  },
+  {
+    name: "allToAllSingle > splits",
+    ops: ["allToAllSingle"],
+    async run(it) {
+      for (const [salt, dtype] of it.dtypesOf("allToAllSingle").entries()) {
+        const inputSplits = it.ranks.map((to) => share(it.rank, to, salt));
+        const outputSplits = it.ranks.map((from) => share(from, it.rank, salt));
+        const parts = it.ranks.map((to) => contents(dtype, share(it.rank, to, salt), it.rank, to));
+        const input = new PlacedTensor(dtype, Buffer.concat(parts));
+        const output = PlacedTensor.empty(
+          dtype,
+          outputSplits.reduce((sum, split) => sum + split, 0),
+        );
+        await it.end(it.group.allToAllSingle(output.tensor, input.tensor, { inputSplits, outputSplits }));
+        const expected = it.ranks.map((from) => contents(dtype, share(from, it.rank, salt), from, it.rank));
+        const what = `allToAllSingle of ${dtype}, splits ${inputSplits.join(", ")} to ${outputSplits.join(", ")}`;
+        it.checkBytes(what, output, Buffer.concat(expected));
+      }
+    },
+  },
+];

@@ -1,0 +1,97 @@
+import { reduceOpOf, reduction, summands, tile } from "./patterns.ts";
+import { PlacedTensor } from "./placed-tensor.ts";
+import type { SuiteCase } from "./suite-case.ts";
+
+/** Ops that reduce: every claimed dtype and reduce op. */
+export const reductionCases: readonly SuiteCase[] = [
+  {
+    name: "allReduce > every dtype, reduce op and size",
+    ops: ["allReduce"],
+    async run(it) {
+      const pairs = it.reductionsOf("allReduce");
+      for (const [i, { dtype, op }] of pairs.entries()) {
+        for (const length of it.sizesFor(i, pairs.length)) {
+          const placed = new PlacedTensor(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
+          const what = `allReduce ${op} of ${dtype}[${length}]`;
+          const result = await it.end(it.group.allReduce(placed.tensor, { op: reduceOpOf[op] }));
+          it.check(result === placed.tensor, `${what} does not resolve to the caller's tensor`);
+          it.checkBytes(what, placed, tile(reduction(dtype, op, it.worldSize), dtype, length));
+        }
+      }
+    },
+  },
+  {
+    name: "allReduce > lists of tensors",
+    ops: ["allReduceCoalesced"],
+    async run(it) {
+      const lengths = [7, 0, 1, 129];
+      for (const { dtype, op } of it.reductionsOf("allReduceCoalesced")) {
+        const input = summands(dtype, op, it.rank, it.worldSize);
+        const list = lengths.map((length, i) => new PlacedTensor(dtype, tile(input, dtype, length, i)));
+        const tensors = list.map(({ tensor }) => tensor);
+        const what = `allReduce ${op} of a list of ${dtype}`;
+        const result = await it.end(it.group.allReduce(tensors, { op: reduceOpOf[op] }));
+        it.check(result.length === 4 && result.every((each, i) => each === tensors[i]), `${what} resolves to others`);
+        for (const [i, placed] of list.entries()) {
+          const expected = tile(reduction(dtype, op, it.worldSize), dtype, lengths[i] ?? 0, i);
+          it.checkBytes(`${what}, tensor ${i}`, placed, expected);
+        }
+      }
+    },
+  },
+  {
+    name: "reduce > every dtype, reduce op and root",
+    ops: ["reduce"],
+    async run(it) {
+      for (const [i, { dtype, op }] of it.reductionsOf("reduce").entries()) {
+        for (const root of it.ranks) {
+          const length = it.sweep.sizes[(i + root) % it.sweep.sizes.length] ?? 7;
+          const placed = new PlacedTensor(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
+          const dst = it.group.globalRanks[root] ?? root;
+          await it.end(it.group.reduce(placed.tensor, { op: reduceOpOf[op], dst }));
+          // On the others, only the guards tell anything.
+          const expected = root === it.rank ? tile(reduction(dtype, op, it.worldSize), dtype, length) : placed.bytes;
+          it.checkBytes(`reduce ${op} of ${dtype}[${length}] to ${root}`, placed, expected);
+        }
+      }
+    },
+  },
+  {
+    name: "reduceScatter > every dtype and reduce op, parts of several lengths",
+    ops: ["reduceScatter"],
+    async run(it) {
+      for (const [i, { dtype, op }] of it.reductionsOf("reduceScatter").entries()) {
+        const lengths = it.ranks.map((part) => (i + 5 * part) % 13);
+        const input = summands(dtype, op, it.rank, it.worldSize);
+        const inputs = lengths.map((length, part) => new PlacedTensor(dtype, tile(input, dtype, length, 17 * part)));
+        const length = lengths[it.rank] ?? 0;
+        const output = PlacedTensor.empty(dtype, length);
+        const list = inputs.map(({ tensor }) => tensor);
+        await it.end(it.group.reduceScatter(output.tensor, list, { op: reduceOpOf[op] }));
+        const what = `reduceScatter ${op} of ${dtype}[${lengths.join(", ")}]`;
+        it.checkBytes(what, output, tile(reduction(dtype, op, it.worldSize), dtype, length, 17 * it.rank));
+        for (const [part, placed] of inputs.entries()) {
+          it.checkBytes(`${what}, input ${part}`, placed, tile(input, dtype, lengths[part] ?? 0, 17 * part));
+        }
+      }
+    },
+  },
+  {
+    name: "reduceScatterTensor > every dtype, reduce op and size",
+    ops: ["reduceScatterTensor"],
+    async run(it) {
+      const pairs = it.reductionsOf("reduceScatterTensor");
+      for (const [i, { dtype, op }] of pairs.entries()) {
+        for (const length of it.sizesFor(i, pairs.length)) {
+          const summand = tile(summands(dtype, op, it.rank, it.worldSize), dtype, length * it.worldSize);
+          const input = new PlacedTensor(dtype, summand);
+          const output = PlacedTensor.empty(dtype, length);
+          await it.end(it.group.reduceScatterTensor(output.tensor, input.tensor, { op: reduceOpOf[op] }));
+          const what = `reduceScatterTensor ${op} of ${dtype}[${length}]`;
+          it.checkBytes(what, output, tile(reduction(dtype, op, it.worldSize), dtype, length, it.rank * length));
+          it.checkBytes(`${what}, input`, input, summand);
+        }
+      }
+    },
+  },
+];

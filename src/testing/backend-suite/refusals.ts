@@ -1,0 +1,118 @@
+import { type ReduceOpName, reduceOps } from "../../collectives/index.ts";
+import { InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
+import { type DType, dtypeNames, dtypes, type TensorLike, tensor } from "../../tensor/index.ts";
+import type { Work } from "../../work/index.ts";
+import { reduceOpOf } from "./patterns.ts";
+import type { SuiteCase } from "./suite-case.ts";
+import type { SuiteRank } from "./suite-rank.ts";
+
+const allReduceOps: readonly ReduceOpName[] = [...reduceOps.map(({ name }) => name), "PREMUL_SUM"];
+/** `2 * times` elements. */
+function sample(dtype: DType, times = 1): TensorLike {
+  const numbers = dtypes[dtype].kind === "complex" ? 4 : 2;
+  return tensor(Array<number>(numbers * times).fill(1), { dtype });
+}
+
+/** One call of each op that a group of any size takes. */
+function calls(it: SuiteRank): readonly (readonly [op: string, (dtype: DType) => Work<unknown>])[] {
+  const { group, ranks } = it;
+  const list = (dtype: DType) => ranks.map(() => sample(dtype));
+  const whole = (dtype: DType) => sample(dtype, ranks.length);
+  return [
+    ["allReduce", (dtype) => group.allReduce(sample(dtype))],
+    ["allReduceCoalesced", (dtype) => group.allReduce([sample(dtype)])],
+    ["broadcast", (dtype) => group.broadcast(sample(dtype), { groupSrc: 0 })],
+    ["reduce", (dtype) => group.reduce(sample(dtype), { groupDst: 0 })],
+    ["allGather", (dtype) => group.allGather(list(dtype), sample(dtype))],
+    ["allGatherIntoTensor", (dtype) => group.allGatherIntoTensor(whole(dtype), sample(dtype))],
+    ["gather", (dtype) => group.gather(sample(dtype), { groupDst: it.rank, outputs: list(dtype) })],
+    ["scatter", (dtype) => group.scatter(sample(dtype), { groupSrc: it.rank, inputs: list(dtype) })],
+    ["reduceScatter", (dtype) => group.reduceScatter(sample(dtype), list(dtype))],
+    ["reduceScatterTensor", (dtype) => group.reduceScatterTensor(sample(dtype), whole(dtype))],
+    ["allToAll", (dtype) => group.allToAll(list(dtype), list(dtype))],
+    ["allToAllSingle", (dtype) => group.allToAllSingle(whole(dtype), whole(dtype))],
+    ["barrier", () => group.barrier()],
+    ["monitoredBarrier", () => group.monitoredBarrier()],
+    ...(it.worldSize < 2
+      ? []
+      : ([
+          ["send", (dtype: DType) => group.send(sample(dtype), { groupDst: (it.rank + 1) % it.worldSize })],
+          ["recv", (dtype: DType) => group.recv(sample(dtype), { groupSrc: (it.rank + 1) % it.worldSize })],
+        ] as const)),
+  ];
+}
+
+async function refused(it: SuiteRank, what: string, kind: typeof InvalidArgumentError, work: Work<unknown>) {
+  const error = await it.rejection(what, work, 1_000);
+  it.check(error instanceof kind, `${what} is refused by ${error.name} instead of ${kind.name}: ${error.message}`);
+  it.check(work.seq === -1, `${what} was refused but took sequence number ${work.seq}`);
+}
+
+/** After refusals on one rank alone, all ranks must still be in step. */
+async function stillInStep(it: SuiteRank): Promise<void> {
+  it.check(it.group.state === "OPEN", `refusals left the group ${it.group.state}`);
+  if (it.capabilities.ops.barrier !== undefined) await it.end(it.group.barrier());
+}
+
+/** What is not claimed must be rejected before anything is sent. Rank 0 alone asks for it. */
+export const refusalCases: readonly SuiteCase[] = [
+  {
+    name: "refusals > ops and dtypes that are not claimed",
+    async run(it) {
+      if (it.rank === 0) {
+        for (const [op, call] of calls(it)) {
+          const claimed = it.capabilities.ops[op as keyof typeof it.capabilities.ops];
+          const withoutTensor = op === "barrier" || op === "monitoredBarrier";
+          const asked = withoutTensor ? (claimed === undefined ? dtypeNames.slice(0, 1) : []) : dtypeNames;
+          for (const dtype of asked) {
+            if (claimed?.includes(dtype)) continue;
+            await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, call(dtype));
+          }
+        }
+      }
+      await stillInStep(it);
+    },
+  },
+  {
+    name: "refusals > reduce ops that are not claimed",
+    async run(it) {
+      if (it.rank === 0) {
+        for (const dtype of it.dtypesOf("allReduce")) {
+          for (const op of allReduceOps) {
+            if (it.capabilities.reduceOps[dtype]?.includes(op)) continue;
+            const work = it.group.allReduce(sample(dtype), { op: reduceOpOf[op] });
+            await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, work);
+          }
+        }
+      }
+      await stillInStep(it);
+    },
+  },
+  {
+    name: "refusals > recv from any source where that is not claimed",
+    ops: ["recv"],
+    async run(it) {
+      const [dtype = "float32"] = it.dtypesOf("recv");
+      if (it.rank === 0 && it.capabilities.anySource !== true) {
+        await refused(it, "recv from any source", UnsupportedOperationError, it.group.recv(sample(dtype)));
+      }
+      await stillInStep(it);
+    },
+  },
+  {
+    name: "refusals > wrong arguments",
+    ops: ["broadcast", "allReduce"],
+    async run(it) {
+      const [dtype = "float32"] = it.dtypesOf("broadcast");
+      if (it.rank === 0) {
+        const root = it.group.broadcast(sample(dtype), { groupSrc: it.worldSize });
+        await refused(it, "a root outside of the group", InvalidArgumentError, root);
+        const limit = it.group.broadcast(sample(dtype), { groupSrc: 0, timeout: 0 });
+        await refused(it, "a time-out of 0", InvalidArgumentError, limit);
+        const nothing = it.group.allReduce("text" as unknown as TensorLike);
+        await refused(it, "a text for a tensor", InvalidArgumentError, nothing);
+      }
+      await stillInStep(it);
+    },
+  },
+];

@@ -1,0 +1,71 @@
+import { currentContext } from "../../distributed/dist-context.ts";
+import { newGroup } from "../../distributed/index.ts";
+import type { ProcessGroup } from "../../process-group/index.ts";
+import type { Capabilities } from "../../registry/index.ts";
+import { PrefixStore } from "../../store/index.ts";
+import { suiteCases } from "./cases.ts";
+import type { SuiteCase } from "./suite-case.ts";
+import { SuiteRank, type Sweep } from "./suite-rank.ts";
+
+/** What all ranks are told. Crosses the process border. */
+export interface SuiteOrder {
+  /** Names of the cases to run, in order. */
+  readonly cases: readonly string[];
+  readonly sweep: Sweep;
+  readonly canBlock: boolean;
+  /** Options for the backend. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** What a rank tells about a case: that it begins, then how it went. */
+export type CaseReport =
+  | { readonly name: string; readonly begins: true }
+  | { readonly name: string; readonly begins: false; readonly error: string | undefined; readonly checks: number };
+
+/** Limit of an op that names none; of a case in a smoke sweep; of the meeting at its end. */
+const OP_LIMIT_MS = 5_000;
+const CASE_LIMIT_MS = 15_000;
+const MEETING_LIMIT_MS = 30_000;
+
+/** Runs cases as one rank of the default group, each on a new group, so that none suffers from the failure of another. */
+export async function runCases(
+  order: SuiteOrder,
+  capabilities: Capabilities,
+  report: (report: CaseReport) => void,
+): Promise<void> {
+  const { store, group: world } = currentContext().require();
+  for (const [index, name] of order.cases.entries()) {
+    const each = suiteCases.find((known) => known.name === name);
+    if (each === undefined) throw new Error(`no case is called "${name}"`);
+    report({ name, begins: true });
+    const ownStore = new PrefixStore(`suite/${index}`, store);
+    let group: ProcessGroup | null = null;
+    let rank: SuiteRank | undefined;
+    let error: string | undefined;
+    try {
+      group = await newGroup(undefined, { timeout: OP_LIMIT_MS, options: order.options });
+      if (group === null) throw new Error("newGroup() of all ranks gave null");
+      const { sweep, canBlock } = order;
+      rank = new SuiteRank({ group, capabilities, sweep, canBlock, store: ownStore });
+      await withinLimit(each, rank, order.sweep.full);
+    } catch (thrown) {
+      error = thrown instanceof Error ? thrown.message : String(thrown);
+      // So that the others do not wait for this rank.
+      group?.abort(`the case failed on rank ${world.rank}: ${error}`);
+    }
+    report({ name, begins: false, error, checks: rank?.checks ?? 0 });
+    await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
+    await group?.close();
+  }
+}
+
+async function withinLimit(each: SuiteCase, rank: SuiteRank, full: boolean): Promise<void> {
+  const limitMs = full ? 20 * CASE_LIMIT_MS : CASE_LIMIT_MS;
+  const { promise: limit, reject } = Promise.withResolvers<never>();
+  const timer = setTimeout(() => reject(new Error(`still running after ${limitMs} ms`)), limitMs);
+  try {
+    await Promise.race([each.run(rank), limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

@@ -1,0 +1,103 @@
+import { InvalidArgumentError } from "../../errors/index.ts";
+import type { BackendPlugin } from "../../registry/index.ts";
+import { LocalRanksError, localRanks } from "../local-ranks.ts";
+import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
+import type { SuiteRankArgs } from "./rank.ts";
+import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
+
+export interface SuiteRun {
+  readonly plugin: BackendPlugin;
+  readonly worldSize: number;
+  readonly order: SuiteOrder;
+  /** How to start processes; `false` for ranks that share this thread. */
+  readonly spawn: Pick<SpawnOptions, "env" | "runtime"> | false;
+}
+
+/** How a case went on all ranks together. */
+export interface CaseResult {
+  readonly name: string;
+  readonly checks: number;
+  /** What was wrong, by rank; empty if nothing. */
+  readonly failures: readonly string[];
+}
+
+const SMOKE_LIMIT_MS = 90_000;
+const FULL_LIMIT_MS = 20 * 60_000;
+
+/** Runs cases of the suite with one number of ranks. Never rejects because of a case or a rank. */
+export async function runSuite(run: SuiteRun): Promise<CaseResult[]> {
+  const { reports, endings } = run.spawn === false ? await runInThread(run) : await runInProcesses(run, run.spawn);
+  return run.order.cases.map((name) => {
+    const results = reports.map((list) => list.find((each) => each.name === name && !each.begins));
+    const failures = results.flatMap((result, rank) => {
+      if (result === undefined) return [describeMissing(name, rank, reports[rank] ?? [], endings[rank])];
+      return !result.begins && result.error !== undefined ? [`rank ${rank}: ${result.error}`] : [];
+    });
+    const checks = results.reduce((sum, result) => sum + (result?.begins === false ? result.checks : 0), 0);
+    return { name, checks, failures };
+  });
+}
+
+interface Outcome {
+  /** Reports of each rank. */
+  readonly reports: readonly (readonly CaseReport[])[];
+  /** How each rank ended, if not well. */
+  readonly endings: readonly (string | undefined)[];
+}
+
+async function runInThread({ plugin, worldSize, order }: SuiteRun): Promise<Outcome> {
+  const reports = Array.from({ length: worldSize }, (): CaseReport[] => []);
+  const endings: (string | undefined)[] = [];
+  await localRanks(worldSize, ({ rank }) => runCases(order, plugin.capabilities, (each) => reports[rank]?.push(each)), {
+    backend: plugin,
+    options: order.options,
+    timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS,
+  }).catch((error: unknown) => {
+    if (!(error instanceof LocalRanksError)) throw error;
+    for (const failure of error.failures) endings[failure.rank] ??= String(failure.error);
+  });
+  return { reports, endings };
+}
+
+async function runInProcesses(
+  { plugin, worldSize, order }: SuiteRun,
+  options: Pick<SpawnOptions, "env" | "runtime">,
+): Promise<Outcome> {
+  if (plugin.module === undefined) {
+    throw new InvalidArgumentError(
+      `testBackend: ranks in other processes cannot load backend "${plugin.name}": add \`module: import.meta.url\` to the ` +
+        "plugin, in the file whose default export it is",
+      { argument: "module", backend: plugin.name },
+    );
+  }
+  const args: SuiteRankArgs = { ...order, module: plugin.module };
+  const outcomes = await spawnRanks(worldSize, new URL("./rank.ts", import.meta.url), {
+    ...options,
+    args,
+    failFast: true,
+    timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS,
+  });
+  return {
+    reports: outcomes.map(({ reports }) => reports as readonly CaseReport[]),
+    endings: outcomes.map(describeEnding),
+  };
+}
+
+function describeEnding({ exitCode, signal, hung, error, stderr }: RankOutcome): string | undefined {
+  if (hung) return "it hung and was killed";
+  if (error !== undefined) return error.message;
+  if (exitCode === 0) return undefined;
+  return `it ended with ${signal ?? `exit code ${exitCode}`}: ${stderr.slice(-500)}`;
+}
+
+function describeMissing(
+  name: string,
+  rank: number,
+  reports: readonly CaseReport[],
+  ending: string | undefined,
+): string {
+  const last = reports.at(-1);
+  const where =
+    last === undefined ? "before the first case" : last.name === name ? "in this case" : `in "${last.name}"`;
+  return `rank ${rank} did not finish: it stopped ${where}${ending === undefined ? "" : `; ${ending}`}`;
+}

@@ -1,0 +1,39 @@
+import type { Capabilities, OpName } from "../../registry/index.ts";
+import type { SuiteRank } from "./suite-rank.ts";
+
+/** One test of the suite, as every rank runs it on a group of its own. */
+export interface SuiteCase {
+  /** Unique, e.g. `allReduce > every dtype, reduce op and size`. */
+  readonly name: string;
+  /** Ops that the backend must claim. */
+  readonly ops?: readonly OpName[];
+  /** Least number of ranks; 1 by default. */
+  readonly ranks?: number;
+  /** Whether `wait()` has to be able to block until other ranks have acted. */
+  readonly blocking?: boolean;
+  /** Other claims that the backend must make. */
+  readonly claims?: readonly ("anySource" | "abort")[];
+  run(rank: SuiteRank): Promise<void>;
+}
+
+/** What a backend can be asked to do. */
+export interface SuiteTerms {
+  readonly capabilities: Capabilities;
+  readonly worldSize: number;
+  /** Why `wait()` cannot block; undefined if it can. */
+  readonly waitCannotBlock: string | undefined;
+}
+
+/** Why a case does not apply; undefined if it does. */
+export function inapplicable(
+  each: SuiteCase,
+  { capabilities, worldSize, waitCannotBlock }: SuiteTerms,
+): string | undefined {
+  const missing = each.ops?.find((op) => capabilities.ops[op] === undefined);
+  if (missing !== undefined) return `does not claim ${missing}, and must reject it`;
+  const unclaimed = each.claims?.find((claim) => capabilities[claim] !== true);
+  if (unclaimed !== undefined) return `does not claim ${unclaimed}`;
+  if (worldSize < (each.ranks ?? 1)) return `needs ${each.ranks} ranks`;
+  if (each.blocking && waitCannotBlock !== undefined) return `wait() cannot block: ${waitCannotBlock}`;
+  return undefined;
+}

@@ -1,0 +1,125 @@
+import type { ReduceOpName } from "../../collectives/index.ts";
+import { DistError } from "../../errors/index.ts";
+import type { ProcessGroup } from "../../process-group/index.ts";
+import type { Capabilities, OpName } from "../../registry/index.ts";
+import type { Store } from "../../store/index.ts";
+import type { DType } from "../../tensor/index.ts";
+import type { Work } from "../../work/index.ts";
+import { mix } from "./patterns.ts";
+import type { PlacedTensor } from "./placed-tensor.ts";
+
+/** How much is swept. */
+export interface Sweep {
+  readonly full: boolean;
+  /** Sizes that all combinations run with in a full sweep. */
+  readonly sizes: readonly number[];
+  /** Size that all run with in a full sweep, otherwise a sample. */
+  readonly large: number;
+  /** Decides the sample. */
+  readonly seed: number;
+}
+
+export interface SuiteRankInit {
+  readonly group: ProcessGroup;
+  readonly capabilities: Capabilities;
+  readonly sweep: Sweep;
+  /** Whether `wait()` can block until other ranks have acted. */
+  readonly canBlock: boolean;
+  /** Store of this case alone, for what ranks have to tell each other beside the backend. */
+  readonly store: Store;
+}
+
+/** A rank in one case of the suite, with the means to check results. */
+export class SuiteRank {
+  readonly group: ProcessGroup;
+  readonly rank: number;
+  readonly worldSize: number;
+  /** All ranks, in order. */
+  readonly ranks: readonly number[];
+  readonly capabilities: Capabilities;
+  readonly sweep: Sweep;
+  readonly store: Store;
+  readonly #canBlock: boolean;
+  #checks = 0;
+  #ops = 0;
+
+  constructor(init: SuiteRankInit) {
+    this.group = init.group;
+    this.rank = init.group.rank;
+    this.worldSize = init.group.size;
+    this.ranks = Array.from({ length: init.group.size }, (_, rank) => rank);
+    this.capabilities = init.capabilities;
+    this.sweep = init.sweep;
+    this.store = init.store;
+    this.#canBlock = init.canBlock;
+  }
+
+  /** Number of checks that were made. */
+  get checks(): number {
+    return this.#checks;
+  }
+
+  get isLast(): boolean {
+    return this.rank === this.worldSize - 1;
+  }
+
+  /** dtypes that the backend claims for an op. */
+  dtypesOf(op: OpName): readonly DType[] {
+    return this.capabilities.ops[op] ?? [];
+  }
+
+  /** Pairs of dtype and reduce op that the backend claims for an op. */
+  reductionsOf(op: OpName): { readonly dtype: DType; readonly op: ReduceOpName }[] {
+    return this.dtypesOf(op).flatMap((dtype) =>
+      (this.capabilities.reduceOps[dtype] ?? []).map((reduceOp) => ({ dtype, op: reduceOp })),
+    );
+  }
+
+  /** Sizes for the i-th of `count` combinations: all in a full sweep, else two in turn, and the large one for a few. */
+  sizesFor(i: number, count: number): readonly number[] {
+    const { full, sizes, large, seed } = this.sweep;
+    if (full) return [...sizes, large];
+    const picked = sizes.filter((_, k) => k % 2 === i % 2);
+    const sampled = (i + mix(seed, count)) % Math.max(1, Math.ceil(count / 2)) === 0;
+    return sampled ? [...picked, large] : picked;
+  }
+
+  /** Ends an op, in turn by `wait()`, where that can block, and by `await`. */
+  async end<T>(work: Work<T>): Promise<T> {
+    this.#ops++;
+    if (!this.#canBlock || this.#ops % 2 === 0) return work;
+    work.wait();
+    return work.result();
+  }
+
+  check(holds: boolean, what: string): void {
+    this.#checks++;
+    if (!holds) throw new Error(`rank ${this.rank} of ${this.worldSize}: ${what}`);
+  }
+
+  /** The tensor has exactly these bytes, and nothing beside it was written. */
+  checkBytes(what: string, placed: PlacedTensor, expected: Uint8Array): void {
+    const difference = placed.difference(expected);
+    this.check(difference === undefined, `${what}: ${difference}`);
+  }
+
+  /** The op ends with a DistError, which is returned, within the limit. */
+  async rejection(what: string, work: PromiseLike<unknown>, limitMs = 4_000): Promise<DistError> {
+    const late = Symbol("late");
+    const { promise: limit, resolve } = Promise.withResolvers<symbol>();
+    const timer = setTimeout(resolve, limitMs, late);
+    const outcome: unknown = await Promise.race([
+      limit,
+      work.then(
+        () => undefined,
+        (error: unknown) => error,
+      ),
+    ]);
+    clearTimeout(timer);
+    this.check(outcome !== late, `${what} should have failed, but was still pending after ${limitMs} ms`);
+    this.check(outcome !== undefined, `${what} should have failed, but succeeded`);
+    if (!(outcome instanceof DistError))
+      throw new Error(`${what} failed with what is no DistError: ${String(outcome)}`);
+    return outcome;
+  }
+}

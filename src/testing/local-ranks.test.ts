@@ -1,0 +1,72 @@
+import { describe, expect, test } from "bun:test";
+import * as dist from "../index.ts";
+import { LocalRanksError, localRanks } from "./local-ranks.ts";
+
+describe("localRanks", () => {
+  test("gives each rank a default group of its own", async () => {
+    const seen = await localRanks(3, async ({ rank, worldSize, group, store }) => {
+      expect([dist.getRank(), dist.getWorldSize(), dist.getBackend()]).toEqual([rank, worldSize, "fake"]);
+      await Bun.sleep(rank);
+      expect(dist.getRank()).toBe(rank);
+      await new Promise((resolve) => setTimeout(resolve, 3 - rank));
+      expect(group.rank).toBe(dist.getRank());
+      await dist.barrier();
+      await store.add("seen", 1);
+      return dist.getRank() * 10;
+    });
+    expect(seen).toEqual([0, 10, 20]);
+    expect(dist.isInitialized()).toBe(false);
+  });
+
+  test("runs side by side", async () => {
+    const sums = await Promise.all(
+      [1, 2, 3, 4].map((n) =>
+        localRanks(n, async ({ rank }) => {
+          const tensor = Int32Array.of(rank + 1);
+          await dist.allReduce(tensor);
+          return tensor[0];
+        }),
+      ),
+    );
+    expect(sums).toEqual([[1], [3, 3], [6, 6, 6], [10, 10, 10, 10]]);
+  });
+
+  test("a rank that throws takes the others along; all are named, the cause first", async () => {
+    const started = performance.now();
+    const error = await localRanks(3, async ({ rank }) => {
+      if (rank === 1) throw new RangeError("too warm");
+      await dist.barrier();
+    }).catch((thrown: unknown) => thrown);
+    expect(performance.now() - started).toBeLessThan(5_000);
+    if (!(error instanceof LocalRanksError)) throw new Error(`got ${String(error)}`);
+    expect(error).toBeInstanceOf(AggregateError);
+    expect(error.message).toStartWith("ranks 0, 1, 2 of 3 failed:\n  rank 1: too warm");
+    expect(error.failures[0]).toEqual({ rank: 1, error: new RangeError("too warm") });
+    expect(error.cause).toBe(error.failures[0]?.error);
+  });
+
+  test("a rank that never ends is named when the time is up", async () => {
+    const error = await localRanks(
+      2,
+      async ({ rank }) => {
+        if (rank === 1) await new Promise(() => {});
+      },
+      { timeout: 80 },
+    ).catch((thrown: unknown) => thrown);
+    expect(String(error)).toContain("rank 1 of 2 failed:\n  rank 1: localRanks: rank 1 was still running after 80 ms");
+  });
+
+  test("an error that nobody looked at is a failure", async () => {
+    const error = await localRanks(2, async ({ rank, group }) => {
+      if (rank === 0) return;
+      void dist.send(new Int8Array(1), { dst: 0, timeout: 30 });
+      await Bun.sleep(60);
+      expect(group.state).toBe("FAILED");
+    }).catch((thrown: unknown) => thrown);
+    expect(String(error)).toContain("rank 1 of 2 failed");
+  });
+
+  test("refuses numbers that are no number of ranks", () => {
+    expect(localRanks(0, () => 1)).rejects.toThrow(dist.InvalidArgumentError);
+  });
+});

@@ -1,0 +1,129 @@
+import { DistContext, withContext } from "../distributed/dist-context.ts";
+import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../distributed/index.ts";
+import { DistTimeoutError, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import type { ProcessGroup } from "../process-group/index.ts";
+import { type BackendPlugin, createContainer } from "../registry/index.ts";
+import { HashStore, type Store } from "../store/index.ts";
+
+/** What the body of a rank gets. */
+export interface LocalRank {
+  readonly rank: number;
+  readonly worldSize: number;
+  /** The default group, which `dist.*` uses inside the body too. Throws while there is none. */
+  readonly group: ProcessGroup;
+  /** The store that all the ranks share. */
+  readonly store: Store;
+}
+
+export interface LocalRanksOptions {
+  /** Limit of the whole run, and default limit of ops. 30 s by default. */
+  readonly timeout?: Timeout;
+  /** A backend whose ranks can share a thread. The `fake` backend by default. */
+  readonly backend?: BackendPlugin;
+  /**
+   * `false` leaves `initProcessGroup()` to the body, which gives it the store, rank and world size it gets here: for
+   * applications that initialize by themselves. Default is `true`.
+   */
+  readonly init?: boolean;
+  /** Options for the backend, e.g. `{ seed: 7 }`. */
+  readonly options?: Readonly<Record<string, unknown>>;
+}
+
+/** How a rank failed. */
+export interface RankFailure {
+  readonly rank: number;
+  readonly error: unknown;
+}
+
+/** Thrown by {@link localRanks}: the failures of all ranks, the one that came first in front. */
+export class LocalRanksError extends AggregateError {
+  override readonly name = "LocalRanksError";
+  readonly failures: readonly RankFailure[];
+
+  constructor(worldSize: number, failures: readonly RankFailure[]) {
+    const ranks = failures.map(({ rank }) => rank).sort((a, b) => a - b);
+    const list = failures.map(
+      ({ rank, error }) => `  rank ${rank}: ${error instanceof Error ? error.message : String(error)}`,
+    );
+    super(
+      failures.map(({ error }) => error),
+      `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.join(", ")} of ${worldSize} failed:\n${list.join("\n")}`,
+      { cause: failures[0]?.error },
+    );
+    this.failures = failures;
+  }
+}
+
+const DEFAULT_LIMIT_MS = 30_000;
+
+/**
+ * Runs `body` as `n` ranks in this thread, each with a default group of its own, so that `dist.*` inside the body acts
+ * as that rank. Data is really exchanged, by the `fake` backend. When a rank throws, its group is aborted, so that the
+ * others do not wait for it.
+ *
+ * @returns What the bodies returned, in the order of ranks.
+ * @throws LocalRanksError naming every rank that failed or was still running when the time was up.
+ */
+export async function localRanks<T>(
+  n: number,
+  body: (rank: LocalRank) => T | PromiseLike<T>,
+  options: LocalRanksOptions = {},
+): Promise<T[]> {
+  if (!Number.isInteger(n) || n < 1) {
+    throw new InvalidArgumentError(`localRanks: n must be a positive integer, got ${n}`, { argument: "n" });
+  }
+  const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
+  const store = new HashStore();
+  const meeting: InitOptions = {
+    backend: options.backend?.name ?? "fake",
+    container: createContainer(options.backend === undefined ? {} : { overrides: [options.backend] }),
+    store,
+    worldSize: n,
+    timeout: limitMs,
+    ...(options.options && { options: options.options }),
+  };
+  const contexts = Array.from({ length: n }, () => new DistContext());
+  const failures: RankFailure[] = [];
+  const ended = new Set<number>();
+
+  async function run(rank: number, context: DistContext): Promise<T | undefined> {
+    try {
+      if (options.init !== false) await initProcessGroup({ ...meeting, rank });
+      const value = await body({
+        rank,
+        worldSize: n,
+        store,
+        get group() {
+          return context.require().group;
+        },
+      });
+      if (context.world !== undefined) await destroyProcessGroup();
+      return value;
+    } catch (error) {
+      failures.push({ rank, error });
+      context.world?.group.abort(`rank ${rank} failed`);
+      await context.world?.group.close();
+      return undefined;
+    } finally {
+      ended.add(rank);
+    }
+  }
+
+  const { promise: timeUp, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, Math.min(limitMs, 2 ** 31 - 1), undefined);
+  const all = Promise.all(contexts.map((context, rank) => withContext(context, () => run(rank, context))));
+  const values = await Promise.race([all, timeUp]);
+  clearTimeout(timer);
+  if (values === undefined) {
+    for (const [rank, context] of contexts.entries()) {
+      if (ended.has(rank)) continue;
+      const message = `localRanks: rank ${rank} was still running after ${limitMs} ms`;
+      const error = new DistTimeoutError(message, { code: "RANK_HUNG", rank, timeoutMs: limitMs });
+      failures.unshift({ rank, error });
+      context.world?.group.abort(message);
+    }
+  }
+  await store.close();
+  if (failures.length > 0 || values === undefined) throw new LocalRanksError(n, [...failures]);
+  return values as T[];
+}

@@ -1,0 +1,39 @@
+import { describe, expect, test } from "bun:test";
+import type { Backend, BackendPlugin } from "bun-c10d";
+import fake from "../../src/backends/fake/plugin.ts";
+import { suiteCases } from "../../src/testing/backend-suite/cases.ts";
+import { type CaseResult, runSuite } from "../../src/testing/backend-suite/run-suite.ts";
+import { inapplicable } from "../../src/testing/backend-suite/suite-case.ts";
+import { Delegate } from "./delegate.ts";
+import { mutations } from "./mutations.ts";
+
+const worldSize = 2;
+const waitCannotBlock = "the ranks share a thread";
+const cases = suiteCases
+  .filter((each) => inapplicable(each, { capabilities: fake.capabilities, worldSize, waitCannotBlock }) === undefined)
+  .map(({ name }) => name);
+
+/** The cases that fail with the fake backend after `mutate` has been at it. */
+async function failuresWith(mutate: (inner: Backend) => Backend): Promise<CaseResult[]> {
+  const plugin: BackendPlugin = { ...fake, create: async (context) => mutate(await fake.create(context)) };
+  const sweep = { full: true, sizes: [0, 1, 7], large: 301, seed: 1 };
+  const order = { cases, sweep, canBlock: false, options: {} };
+  const results = await runSuite({ plugin, worldSize, order, spawn: false });
+  return results.filter(({ failures }) => failures.length > 0);
+}
+
+describe("the conformance suite", () => {
+  test("passes without a mutation", async () => {
+    expect(await failuresWith((inner) => new Delegate(inner))).toEqual([]);
+  }, 60_000);
+
+  test.each(Object.entries(mutations))(
+    "finds that %s",
+    async (name, Mutant) => {
+      const failures = await failuresWith((inner) => new Mutant(inner));
+      console.log(`mutation: ${name}: caught by ${failures.map((each) => `"${each.name}"`).join(", ") || "nothing"}`);
+      expect(failures.length).toBeGreaterThan(0);
+    },
+    60_000,
+  );
+});

@@ -329,8 +329,10 @@ void Group::expire(Guard& guard) {
   if (late == nullptr) return;
   const uint64_t id = late->id;
   std::string text = "timed out after " + std::to_string(static_cast<int64_t>(late->request.timeout_ms)) + " ms";
+  const bool tells = late->point_to_point();
+  int peer = late->request.peer;
   guard.unlock();
-  const int peer = transport_->awaited_peer();
+  if (!tells) peer = transport_->awaited_peer();
   guard.lock();
   late = table_.find(id);
   if (late == nullptr || late->phase == Op::Phase::done) {

@@ -210,6 +210,17 @@ TEST_CASE("a time-out names the rank that was awaited, if the library knows") {
   CHECK(host.error(id) == "timed out after 20 ms of waiting for rank 2");
 }
 
+TEST_CASE("the time-out of a message names its own peer, whatever else is awaited") {
+  Host host({"model=mixed", "awaited=2"});
+  host.submit(script(Outcome::hang));
+  host.kick();
+  const auto id = host.submit({script(Outcome::hang), 20, C10D_OP_RECV});
+  const auto event = host.completion(id);
+  CHECK(event.status == C10D_ERR_OP_TIMEOUT);
+  CHECK(event.peer == 5);
+  CHECK(host.error(id) == "timed out after 20 ms of waiting for rank 5");
+}
+
 TEST_CASE("a loss that no op meets fails the group, with an event") {
   Host host({"model=blocking"});
   std::thread([&] { host.journal().lose({C10D_ERR_NETWORK, "rank 2 is gone", 2}); }).join();

@@ -11,6 +11,9 @@ const report = (rank: number, kind: FailureReport["kind"], peer: number, seq = 3
   peer,
 });
 
+/** The same for a message. */
+const message = (...args: Parameters<typeof report>): FailureReport => ({ ...report(...args), op: "recv" });
+
 /** What the ranks that report come to, each with its own report. */
 function consult(size: number, reports: readonly FailureReport[]): Promise<FailureVerdict[]> {
   const store = new HashStore();
@@ -42,6 +45,33 @@ describe("ranks that talk a failure over", () => {
         size: 2,
         reports: [report(0, "timeout", 1, 7), report(1, "lost", 0, 6)],
         culprits: [1],
+        cause: 0,
+      },
+      "blame the peer of a message, not who is idle": {
+        size: 4,
+        reports: [message(0, "other", 2), message(2, "lost", 0)],
+        culprits: [2],
+        cause: 0,
+      },
+      "blame nobody for a message that might come from any rank": {
+        size: 3,
+        reports: [message(0, "timeout", -1)],
+        culprits: [],
+        cause: 0,
+      },
+      "do not compare the numbers of messages with those of collectives": {
+        size: 3,
+        reports: [report(0, "timeout", 2, 7), report(1, "lost", 0, 7), message(2, "lost", 0, 1)],
+        culprits: [2],
+        cause: 0,
+      },
+      "blame all that a monitored barrier has missed": {
+        size: 4,
+        reports: [
+          { ...report(0, "timeout", 1), text: "[Rank 0]: Ranks 1, 3 failed to pass monitoredBarrier in 50 ms" },
+          report(2, "lost", 0),
+        ],
+        culprits: [1, 3],
         cause: 0,
       },
       "blame the rank that has aborted": {

@@ -1,4 +1,5 @@
 import type { Store } from "../store/store.ts";
+import { missingRanks } from "./missing-ranks.ts";
 
 /** What one rank knows of the failure of its group. */
 export interface FailureReport {
@@ -85,17 +86,27 @@ async function collectReports(
 /** @param asked Whether the others had the time to report. */
 function blame(size: number, reports: readonly FailureReport[], cause: FailureReport, asked: boolean): number[] {
   if (cause.kind === "aborted") return [cause.rank];
+  const missing = missingRanks(cause.text);
+  if (missing.length > 0) return missing;
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
   // A rank that is slow to report is only blamed if somebody had to do with it, or if nobody is blamed otherwise.
   const seen = silent.filter((rank) => reports.some((report) => report.peer === rank));
   if (seen.length > 0) return seen;
+  // A message has to do with its peer alone; what was to come from any rank, with nobody in particular.
+  if (isMessage(cause)) return cause.peer >= 0 ? [cause.peer] : [];
   if (silent.length > 0) return silent;
   if (cause.kind === "timeout") {
-    const latest = Math.max(...reports.map(({ seq }) => seq));
-    const behind = reports.filter(({ seq }) => seq < latest).map(({ rank }) => rank);
+    const collectives = reports.filter((report) => !isMessage(report));
+    const latest = Math.max(...collectives.map(({ seq }) => seq));
+    const behind = collectives.filter(({ seq }) => seq < latest).map(({ rank }) => rank);
     if (behind.length > 0) return behind;
   }
   return cause.peer >= 0 ? [cause.peer] : [];
+}
+
+/** Whether the op is point-to-point; those have sequence numbers of their own. */
+export function isMessage({ op }: FailureReport): boolean {
+  return op === "send" || op === "recv";
 }
 
 function ranksOf(size: number): number[] {

@@ -35,7 +35,14 @@ import {
 } from "../registry/index.ts";
 import { dtypes, type TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
-import { consultOnFailure, type FailureKind, type FailureReport, type FailureVerdict } from "./failure-report.ts";
+import {
+  consultOnFailure,
+  type FailureKind,
+  type FailureReport,
+  type FailureVerdict,
+  isMessage,
+} from "./failure-report.ts";
+import { missingRanks } from "./missing-ranks.ts";
 
 const ABORT_LIMIT_MS = 900;
 
@@ -341,7 +348,7 @@ export class NativeBackend extends Backend {
   #opError(failure: NativeFailure, work: NativeWork<unknown>, verdict: FailureVerdict | undefined): DistError {
     const op = opNames[work.opType];
     const group = this.#context.groupName;
-    const peers = verdict?.culprits ?? (failure.peer >= 0 ? [failure.peer] : []);
+    const peers = verdict?.culprits ?? peersOf(failure);
     const where = `${op} #${work.seq} on group "${group}" (${this.name}, rank ${this.rank} of ${this.size})`;
     const init = { backend: this.name, group, op, seq: work.seq, rank: this.rank, peers };
     const { status, text } = this.#verdictOn(failure, verdict);
@@ -364,7 +371,8 @@ export class NativeBackend extends Backend {
     if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
     const ranks = peers.length === 1 ? `rank ${peers[0]}` : `ranks ${peers.join(", ")}`;
     const reports = verdict.reports.filter((report) => peers.includes(report.rank));
-    const behind = reports.map((report) => `; rank ${report.rank} was only at ${report.op} #${report.seq}`).join("");
+    const was = isMessage(verdict.cause) ? "was" : "was only";
+    const behind = reports.map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`).join("");
     if (verdict.cause.kind === "timeout") {
       if (reports.length === 0) return `; ${ranks} did not arrive`;
       return behind;
@@ -407,13 +415,20 @@ function sourcesOf(tensors: readonly TensorView[]): unknown[] {
   return tensors.map((tensor) => tensor.source);
 }
 
+function peersOf({ peer, text }: NativeFailure): number[] {
+  const missing = missingRanks(text);
+  if (missing.length > 0) return missing;
+  return peer >= 0 ? [peer] : [];
+}
+
 function isFatal(failure: NativeFailure): boolean {
   return failure.status !== Status.INVALID && failure.status !== Status.UNSUPPORTED;
 }
 
-function kindOf({ status }: NativeFailure): FailureKind {
+function kindOf({ status, text }: NativeFailure): FailureKind {
   if (status === Status.OP_TIMEOUT) return "timeout";
-  if (status === Status.NETWORK) return "lost";
+  // Whose sizes do not fit is the cause of the connections that break, not a consequence.
+  if (status === Status.NETWORK) return /it sent \d+ bytes where this rank expects/.test(text) ? "other" : "lost";
   return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
 }
 

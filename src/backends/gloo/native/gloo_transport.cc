@@ -10,6 +10,7 @@
 #include "collectives.h"
 #include "engine/transport.h"
 #include "mesh.h"
+#include "monitored_barrier.h"
 
 #if __has_include(<gloo/common/store.h>)
 #error "this shim is for libgloo of 2022 (Debian 12); newer generations are not supported yet"
@@ -29,7 +30,7 @@ class GlooTransport final : public Transport {
       : config_(config),
         listen_on_(config.options.get("host", kLoopback), 0),
         threads_(read_threads(config.options)),
-        messages_(config.rank, config.world_size) {}
+        messages_(config.rank, config.world_size, losses_) {}
 
   ~GlooTransport() override { close(); }
 
@@ -56,6 +57,7 @@ class GlooTransport final : public Transport {
     if (op.point_to_point()) return;
     op.ticket = next_tag_;
     next_tag_ += tags_of(op);
+    if ((op.request.flags & C10D_FLAG_MONITORED) != 0 && config_.rank == 0) give_grace(op);
   }
 
   Start start(Op& op) override {

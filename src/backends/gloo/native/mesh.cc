@@ -6,7 +6,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <exception>
+#include <tuple>
 #include <utility>
 
 namespace c10d::gloo_shim {
@@ -60,6 +63,12 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
   return describe(collective ? losses_.front() : *found);
 }
 
+std::optional<std::string> LossRecord::when_all(int peers) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (losses_.size() < static_cast<size_t>(peers)) return std::nullopt;
+  return losses_.back().what;
+}
+
 Failure LossRecord::describe(const Loss& loss) {
   const std::string rank = "rank " + std::to_string(loss.rank);
   if (says(loss.what, "Connection closed by peer") || says(loss.what, kReset) || says(loss.what, "Broken pipe")) {
@@ -78,6 +87,12 @@ Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::mi
   ::close(fd_);
   fd_ = -1;
   state_ = INITIALIZING;
+}
+
+Pair::~Pair() {
+  // The base does the same, but by then the loop thread may still be in what is overridden here.
+  const std::lock_guard<std::mutex> lock(m_);
+  if (state_ != CLOSED) tcp::Pair::changeState(CLOSED);
 }
 
 void Pair::adopt(Fd socket) {
@@ -100,15 +115,40 @@ void Pair::handleEvents(int events) {
   doorbell_.ring();
 }
 
+bool Pair::read_preamble() {
+  auto* const bytes = reinterpret_cast<char*>(&rx_.preamble);
+  while (rx_.nread < sizeof rx_.preamble) {
+    const auto got = ::recv(fd_, bytes + rx_.nread, sizeof rx_.preamble - rx_.nread, 0);
+    if (got > 0) {
+      rx_.nread += static_cast<size_t>(got);
+    } else if (got == 0) {
+      return true;  // The base reads the end of the stream again, and tells everybody.
+    } else if (errno != EINTR) {
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
+      throw gloo::IoException(std::string("Read error: ") + std::strerror(errno));
+    }
+  }
+  if (rx_.getOpcode() != tcp::Op::SEND_UNBOUND_BUFFER || rx_.ubuf) return true;
+  const auto posted = localPendingRecv_.find(rx_.preamble.slot);
+  if (posted == localPendingRecv_.end() || posted->second.empty()) return true;
+  const size_t expected = std::get<2>(posted->second.front());
+  if (rx_.preamble.length == expected) return true;
+  throw gloo::IoException("it sent " + std::to_string(rx_.preamble.length) + " bytes where this rank expects " +
+                          std::to_string(expected) + " (do shapes and dtypes agree?)");
+}
+
 bool Pair::read() {
   try {
-    return tcp::Pair::read();
+    return read_preamble() && tcp::Pair::read();
+  } catch (const gloo::IoException&) {
+    if (ex_ == nullptr) signalException(std::current_exception());
+    return false;
   } catch (const std::exception& error) {
     // Sending what the peer is ready for has failed: known already.
     if (ex_ != nullptr) return false;
-    // A peer has sent more than was posted. Unhandled, this ends the process from the loop thread; as a broken
-    // connection it fails the op that waits.
-    const std::string text = "it sent another number of bytes than this rank expects (do shapes and dtypes agree?): ";
+    // What the peer has sent fits nothing that was posted. Unhandled, this ends the process from the loop thread; as a
+    // broken connection it fails the op that waits.
+    const std::string text = "it sent what this rank does not expect: ";
     signalException(std::make_exception_ptr(gloo::IoException(text + without_place(error.what()))));
     return false;
   }

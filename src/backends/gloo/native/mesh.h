@@ -29,6 +29,8 @@ class LossRecord {
   void add(int rank, const std::string& what);
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
+  /// The exception of the last loss, when that many peers are lost.
+  std::optional<std::string> when_all(int peers) const;
 
  private:
   struct Loss {
@@ -45,6 +47,7 @@ class Pair final : public tcp::Pair {
  public:
   Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
        Doorbell& doorbell);
+  ~Pair() override;
 
   /// Goes on with a connected socket.
   void adopt(Fd socket);
@@ -60,6 +63,11 @@ class Pair final : public tcp::Pair {
   void changeState(state next) noexcept override;
 
  private:
+  /// Reads the head of a message, as far as it is there, and compares its length with what was posted for it: the base
+  /// takes a message that is too short for a whole one, and ends the process over one that is too long. Returns whether
+  /// there is more to read. Throws gloo::IoException.
+  bool read_preamble();
+
   LossRecord& losses_;
   Doorbell& doorbell_;
   bool broken_ = false;

@@ -1,5 +1,6 @@
 #include "messages.h"
 
+#include <gloo/common/error.h>
 #include <sys/eventfd.h>
 #include <unistd.h>
 
@@ -8,6 +9,7 @@
 #include <utility>
 
 #include "engine/failure.h"
+#include "mesh.h"
 #include "reduction.h"
 
 namespace c10d::gloo_shim {
@@ -84,16 +86,16 @@ bool Messages::start(Op& op, const std::shared_ptr<tcp::Context>& context) {
   }
   try {
     post(op, *message);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    const auto at = find(op);
+    if (at == posted_.end() || !has_ended(*at)) return false;
+    posted_.erase(at);
+    return true;
   } catch (...) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (const auto at = find(op); at != posted_.end()) posted_.erase(at);
     throw;
   }
-  const std::lock_guard<std::mutex> lock(mutex_);
-  const auto at = find(op);
-  if (at == posted_.end() || !has_ended(*at)) return false;
-  posted_.erase(at);
-  return true;
 }
 
 void Messages::post(const Op& op, Message& message) const {
@@ -125,13 +127,19 @@ void Messages::abort(const Failure& cause) {
   doorbell_.ring();
 }
 
-bool Messages::has_ended(Posted& posted) {
+bool Messages::has_ended(Posted& posted) const {
   Op& op = *posted.op;
   if (op.request.opcode == C10D_OP_SEND) return posted.message->sent();
   int rank = -1;
-  if (!posted.message->received(rank)) return false;
-  op.peer = rank;
-  return true;
+  if (posted.message->received(rank)) {
+    op.peer = rank;
+    return true;
+  }
+  if (op.request.opcode == C10D_OP_RECV_ANY_SOURCE && size_ > 1) {
+    // Gloo tells a recv from any rank of no loss, and one of several sources may leave in good order.
+    if (const auto loss = losses_.when_all(size_ - 1)) throw gloo::IoException(*loss);
+  }
+  return false;
 }
 
 }  // namespace c10d::gloo_shim

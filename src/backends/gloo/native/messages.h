@@ -16,6 +16,8 @@ namespace c10d::gloo_shim {
 
 namespace tcp = gloo::transport::tcp;
 
+class LossRecord;
+
 /// Tells the engine that messages may have ended: Gloo's loop thread rings it when it has handled a connection.
 class Doorbell {
  public:
@@ -48,7 +50,7 @@ class Message final : public tcp::UnboundBuffer {
 /// Messages under way. start() may run beside progress().
 class Messages {
  public:
-  Messages(int rank, int size) : rank_(rank), size_(size) {}
+  Messages(int rank, int size, const LossRecord& losses) : rank_(rank), size_(size), losses_(losses) {}
 
   /// Throws Failure if the op is no message that this rank can send or receive.
   static void check(const Op& op, int rank, int world_size);
@@ -67,12 +69,14 @@ class Messages {
     // Shared with start(), which may still be posting it when the group fails.
     std::shared_ptr<Message> message;
   };
-  static bool has_ended(Posted& posted);
+  /// Throws what broke the connection.
+  bool has_ended(Posted& posted) const;
   void post(const Op& op, Message& message) const;
   std::vector<Posted>::iterator find(const Op& op);
 
   const int rank_;
   const int size_;
+  const LossRecord& losses_;
   Doorbell doorbell_;
   std::mutex mutex_;
   std::vector<Posted> posted_;

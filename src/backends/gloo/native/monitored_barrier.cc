@@ -12,13 +12,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// Rank 0 gives up a little before the engine would, which could not name the ranks.
-constexpr milliseconds kMargin{50};
+/// What rank 0 is given beyond its time to name the ranks, which the engine could not.
+constexpr milliseconds kGrace{2'000};
 
-Clock::time_point own_deadline(const Op& op) {
+Clock::time_point own_deadline(const Op& op, milliseconds grace) {
   if (op.deadline == Clock::time_point::max()) return Clock::now() + std::chrono::hours(24 * 365);
-  const auto left = op.deadline - Clock::now();
-  return op.deadline - std::min<Clock::duration>(kMargin, left / 4);
+  return op.deadline - grace;
 }
 
 std::string list_of(const std::vector<int>& ranks) {
@@ -39,7 +38,7 @@ class Note {
 };
 
 void wait_for_others(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t there, uint64_t back) {
-  const auto deadline = own_deadline(op);
+  const auto deadline = own_deadline(op, kGrace);
   std::vector<std::unique_ptr<Note>> notes;
   for (int rank = 1; rank < mesh->size; rank++) {
     notes.push_back(std::make_unique<Note>(mesh));
@@ -59,11 +58,11 @@ void wait_for_others(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t t
         missing.front());
   }
   for (int rank = 1; rank < mesh->size; rank++) notes[rank - 1]->message().send(rank, back, 0, sizeof(int32_t));
-  for (auto& note : notes) note->message().await_sent(op.deadline);
+  for (auto& note : notes) note->message().await_sent(deadline);
 }
 
 void report_to_first(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t there, uint64_t back) {
-  const auto deadline = op.deadline == Clock::time_point::max() ? own_deadline(op) : op.deadline;
+  const auto deadline = own_deadline(op, milliseconds(0));
   Note note(mesh);
   note.message().send(0, there, 0, sizeof(int32_t));
   note.message().await_sent(deadline);
@@ -74,6 +73,10 @@ void report_to_first(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t t
 }
 
 }  // namespace
+
+void give_grace(Op& op) {
+  if (op.deadline < Clock::time_point::max() - kGrace) op.deadline += kGrace;
+}
 
 void monitored_barrier(const Op& op, const std::shared_ptr<Mesh>& mesh) {
   const uint64_t there = op.ticket;

@@ -8,6 +8,9 @@
 
 namespace c10d::gloo_shim {
 
+/// Makes the engine wait a little longer than the op's time-out: rank 0 gives up in time by itself.
+void give_grace(Op& op);
+
 /// As PyTorch does it: all ranks write to rank 0 on the op's first tag, and rank 0 answers them on the second.
 /// Throws Failure with C10D_ERR_OP_TIMEOUT on rank 0, naming the first rank that is missing, or all of them.
 void monitored_barrier(const Op& op, const std::shared_ptr<Mesh>& mesh);

@@ -1,0 +1,62 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { spawnRanks } from "../../testing/index.ts";
+import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { mismatchedOps, type OpMismatch } from "./fixtures/op-mismatch.ts";
+import type { OpSweepArgs, OpSweepResult } from "./fixtures/op-sweep.ts";
+import { claimedPairs, unclaimedPairs } from "./fixtures/reference.ts";
+
+setDefaultTimeout(300_000);
+
+const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.meta.url);
+const full = process.env.C10D_SWEEP === "full";
+// Another sample each day; C10D_SEED repeats one.
+const seed = Number(process.env.C10D_SEED ?? new Date().toISOString().slice(0, 10).replaceAll("-", ""));
+const sweepArgs: OpSweepArgs = { sizes: [0, 1, 7, 1_000], largest: 1_000_003, sample: full ? 15 : 1, seed, full };
+const dtypeCount = 15;
+
+describeGloo("gloo sweep of all ops", () => {
+  if (!full)
+    console.log(`sample: gloo, ${sweepArgs.sample} cases of each op with ${sweepArgs.largest}, C10D_SEED=${seed}`);
+
+  test.each([1, 2, 3, 4])("every dtype, reduce op, root and size with %d ranks", async (worldSize) => {
+    const outcomes = await spawnRanks(worldSize, fixture("op-sweep"), { args: sweepArgs, timeout: "280s" });
+    const results = allWell<OpSweepResult>(outcomes);
+    expect(results.flatMap(({ wrong }, rank) => wrong.map((text) => `rank ${rank}: ${text}`))).toEqual([]);
+    const times = (cases: number, samples = sweepArgs.sample) =>
+      cases * sweepArgs.sizes.length * (full || cases <= dtypeCount ? 4 : 1) + samples;
+    const pairs = times(claimedPairs.length);
+    const dtypes = times(dtypeCount);
+    for (const { cases } of results) {
+      expect(cases).toEqual({
+        reduce: times(claimedPairs.length * worldSize),
+        allGather: dtypes,
+        allGatherIntoTensor: dtypes,
+        gather: times(dtypeCount * worldSize),
+        scatter: times(dtypeCount * worldSize),
+        reduceScatter: pairs,
+        reduceScatterTensor: pairs,
+        allToAll: dtypes,
+        allToAllSingle: dtypes,
+        ...(worldSize > 1 && { "send and recv": dtypes }),
+        refused: 3 * unclaimedPairs.length,
+      });
+    }
+  });
+
+  test("sizes that differ fail every op at once", async () => {
+    const results = allWell<OpMismatch[]>(await spawnRanks(3, fixture("op-mismatch"), { timeout: "50s" }));
+    expect(results[0]).toHaveLength(2 * mismatchedOps.length);
+    for (const [i, { op, lengths }] of (results[0] ?? []).entries()) {
+      const outcomes = results.flatMap((rank) => rank[i] ?? []);
+      // Who has sent or received all that it had to is through, and hears of it by its next op.
+      const failed = outcomes.filter(({ name }) => name !== undefined);
+      const label = `${op} of ${lengths.join(" and ")}`;
+      const telling = failed.filter(({ message }) =>
+        /it sent \d+ bytes where this rank expects \d+/.test(message ?? ""),
+      );
+      expect([label, telling.length > 0]).toEqual([label, true]);
+      expect(failed.map(({ name }) => name)).toEqual(failed.map(() => "DistNetworkError"));
+      for (const { ms } of outcomes) expect(ms).toBeLessThan(1_500);
+    }
+  });
+});

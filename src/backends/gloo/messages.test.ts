@@ -1,0 +1,91 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { spawnRanks } from "../../testing/index.ts";
+import { allWell, describeGloo } from "./fixtures/availability.ts";
+import type { CpuUse } from "./fixtures/message-cpu.ts";
+import type { MessageFailure } from "./fixtures/message-failures.ts";
+import type { Loss, LossArgs } from "./fixtures/message-loss.ts";
+
+setDefaultTimeout(60_000);
+
+const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.meta.url);
+
+describeGloo("gloo, point-to-point", () => {
+  test.each([2, 3, 4])("messages in all ways that go well, %d ranks", async (worldSize) => {
+    const passed = allWell<string[]>(await spawnRanks(worldSize, fixture("messages"), { timeout: "40s" }));
+    expect(passed.map((parts) => parts.length)).toEqual(Array(worldSize).fill(12));
+  });
+
+  test.concurrent("a rank that waits for a message uses no CPU", async () => {
+    const [use] = allWell<CpuUse>(await spawnRanks(2, fixture("message-cpu")));
+    console.log("share of a CPU while a recv is pending:", JSON.stringify(use));
+    expect(use?.awaited).toBeLessThan(0.05);
+    expect(use?.waited).toBeLessThan(0.05);
+    expect(use?.waitedAny).toBeLessThan(0.05);
+  });
+
+  test.concurrent("what goes wrong with a message fails it and its group, not the process", async () => {
+    const [receiver, bystander, sender] = allWell<MessageFailure[]>(await spawnRanks(3, fixture("message-failures")));
+    const summary = receiver?.map(({ kind, mode, error, state, next }) => [
+      `${kind}, ${mode}`,
+      error?.name,
+      error?.code,
+      error?.details?.peers,
+      state,
+      next?.code,
+    ]);
+    type Row = NonNullable<typeof summary>[number];
+    const both = (kind: string, ...outcome: Row): Row[] =>
+      ["wait", "await"].map((mode) => [`${kind}, ${mode}`, ...outcome]);
+    expect(summary).toEqual([
+      ...both("silent", "DistTimeoutError", "OP_TIMEOUT", [2], "FAILED", "GROUP_FAILED"),
+      ...both("silent to any", "DistTimeoutError", "OP_TIMEOUT", [], "FAILED", "GROUP_FAILED"),
+      ...both("longer", "DistNetworkError", "PEER_LOST", [2], "FAILED", "GROUP_FAILED"),
+      ...both("shorter", "DistNetworkError", "PEER_LOST", [2], "FAILED", "GROUP_FAILED"),
+      ["abort, await", "DistBackendError", "ABORTED", [0], "FAILED", "GROUP_FAILED"],
+      ["close, await", "DistBackendError", "ABORTED", [0], "CLOSED", "GROUP_CLOSED"],
+    ]);
+    for (const { kind, error, ms } of receiver ?? []) {
+      expect(error?.details).toMatchObject({ op: "recv", seq: 2, rank: 0 });
+      expect(error?.message).toMatch(/^recv #2 on group "\d+" \(gloo, rank 0 of 3\): /);
+      if (kind.startsWith("silent")) {
+        expect(error?.message).toContain("timed out after 300 ms");
+        expect(ms).toBeWithin(290, 1_300);
+      } else {
+        expect(ms).toBeLessThan(1_100);
+      }
+      if (kind === "longer") expect(error?.message).toContain("it sent 72000 bytes where this rank expects 56");
+      if (kind === "shorter") expect(error?.message).toContain("it sent 24 bytes where this rank expects 56");
+    }
+    expect(bystander).toEqual([]);
+    // Whether the sender hears of it depends on who is faster; its group is dead in any case.
+    for (const { state, error } of sender ?? []) {
+      expect(state).toBe("FAILED");
+      if (error) expect(error).toMatchObject({ name: "DistNetworkError", details: { op: "send", peers: [0] } });
+    }
+  });
+
+  const losses = (["recv", "recv from any", "recv of 32 MB", "send of 32 MB"] as const).flatMap((op, i) =>
+    (["wait", "await"] as const).map((mode): [string, string, number, LossArgs] => [
+      op,
+      mode,
+      2 + (i % 2),
+      { op, mode },
+    ]),
+  );
+  test.concurrent.each(losses)("%s, %s: the peer is killed, %d ranks", async (_, __, worldSize, args) => {
+    const outcomes = await spawnRanks(worldSize, fixture("message-loss"), { args });
+    // A recv from any rank fails when the last that could send has gone.
+    const victim = args.op === "recv from any" ? outcomes[1] : outcomes.at(-1);
+    expect(victim?.signal).toBe("SIGKILL");
+    expect(outcomes.map(({ hung }) => hung)).toEqual(outcomes.map(() => false));
+    const [loss] = allWell<Loss>(outcomes.slice(0, 1));
+    const { error, ms = Number.NaN, next } = loss ?? {};
+    expect(error).toMatchObject({
+      name: "DistNetworkError",
+      code: "PEER_LOST",
+      details: { op: args.op.slice(0, 4), seq: 1, peers: [victim?.rank] },
+    });
+    expect(ms - Number(victim?.reports[0])).toBeWithin(0, 1_000);
+    expect(next?.code).toBe("GROUP_FAILED");
+  });
+});

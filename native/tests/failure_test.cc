@@ -150,9 +150,9 @@ TEST_CASE("the op time-out comes in time, for an op that runs, is pending, is qu
         CAPTURE(std::string(level));
         CAPTURE(waits);
         Host host({model, level});
+        const Stopwatch watch;
         const auto id = host.submit(script(Outcome::hang), 40);
         const auto behind = host.submit({});
-        const Stopwatch watch;
         c10d_event event{};
         if (waits == 2) {
           CHECK(host.wait(id, kForever, &event) == C10D_ERR_OP_TIMEOUT);

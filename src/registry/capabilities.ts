@@ -1,6 +1,6 @@
 import { type ReduceOp, type ReduceOpName, reduceOpCodes } from "../collectives/reduce-op.ts";
 import { UnsupportedOperationError } from "../errors/index.ts";
-import type { DType } from "../tensor/index.ts";
+import { type DType, dtypeNames, dtypes } from "../tensor/index.ts";
 
 /** Ops as they appear in a capability table. */
 export type OpName =
@@ -37,6 +37,18 @@ export interface Capabilities {
   readonly sequenceNumbers?: boolean;
   /** Whether ops in flight can be aborted without ending the process. Default is `false`. */
   readonly abort?: boolean;
+}
+
+/** Reduce ops by kind of dtype, spelled out for every dtype as {@link Capabilities.reduceOps} has them. */
+export function reduceOpsByKind(
+  kinds: Readonly<Record<"float" | "integer" | "bool" | "complex", readonly ReduceOpName[]>>,
+): Capabilities["reduceOps"] {
+  return Object.fromEntries(
+    dtypeNames.map((name) => {
+      const { kind } = dtypes[name];
+      return [name, kinds[kind === "signed" || kind === "unsigned" ? "integer" : kind]];
+    }),
+  );
 }
 
 /** A capability table in a form that is quick to ask. */

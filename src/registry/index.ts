@@ -11,7 +11,7 @@ export {
 export type { Availability, BackendContext, BackendPlugin } from "./backend-plugin.ts";
 export { BackendRegistry, type LazyBackend, type RegisterOptions } from "./backend-registry.ts";
 export { BackendType, backendTypeOf } from "./backend-type.ts";
-export { type Capabilities, CapabilityTable, type OpName } from "./capabilities.ts";
+export { type Capabilities, CapabilityTable, type OpName, reduceOpsByKind } from "./capabilities.ts";
 export {
   BACKEND_REGISTRY,
   type ContainerOptions,

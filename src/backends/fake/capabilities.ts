@@ -1,29 +1,12 @@
-import type { ReduceOpName } from "../../collectives/reduce-op.ts";
-import type { Capabilities } from "../../registry/index.ts";
-import { type DType, dtypeNames } from "../../tensor/index.ts";
+import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
+import { dtypeNames } from "../../tensor/index.ts";
 
-const floating: readonly ReduceOpName[] = ["SUM", "AVG", "PRODUCT", "MIN", "MAX", "PREMUL_SUM"];
-const integral: readonly ReduceOpName[] = ["SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
-const logical: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
-const complex: readonly ReduceOpName[] = ["SUM", "AVG", "PRODUCT", "PREMUL_SUM"];
-
-const reduceOps = {
-  float32: floating,
-  float64: floating,
-  float16: floating,
-  bfloat16: floating,
-  int8: integral,
-  uint8: integral,
-  int16: integral,
-  uint16: integral,
-  int32: integral,
-  uint32: integral,
-  int64: integral,
-  uint64: integral,
-  bool: logical,
-  complex64: complex,
-  complex128: complex,
-} satisfies { readonly [dtype in DType]: readonly ReduceOpName[] };
+const reduceOps = reduceOpsByKind({
+  float: ["SUM", "AVG", "PRODUCT", "MIN", "MAX", "PREMUL_SUM"],
+  integer: ["SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"],
+  bool: ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"],
+  complex: ["SUM", "AVG", "PRODUCT", "PREMUL_SUM"],
+});
 
 /** Every op with every dtype, and every reduce op that has a meaning for the dtype. */
 export const capabilities: Capabilities = {

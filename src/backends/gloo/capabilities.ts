@@ -1,28 +1,15 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
-import type { Capabilities } from "../../registry/index.ts";
-import { type DType, dtypeNames } from "../../tensor/index.ts";
+import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
+import { dtypeNames } from "../../tensor/index.ts";
 
-const floating: readonly ReduceOpName[] = ["SUM", "AVG", "PRODUCT", "MIN", "MAX"];
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
-const complex: readonly ReduceOpName[] = ["SUM", "AVG"];
 
-const reduceOps = {
-  float32: floating,
-  float64: floating,
-  float16: floating,
-  bfloat16: floating,
-  int8: integral,
-  uint8: integral,
-  int16: integral,
-  uint16: integral,
-  int32: integral,
-  uint32: integral,
-  int64: integral,
-  uint64: integral,
+const reduceOps = reduceOpsByKind({
+  float: ["SUM", "AVG", "PRODUCT", "MIN", "MAX"],
+  integer: integral,
   bool: integral,
-  complex64: complex,
-  complex128: complex,
-} satisfies { readonly [dtype in DType]: readonly ReduceOpName[] };
+  complex: ["SUM", "AVG"],
+});
 
 /** What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32 and uint64. */
 export const capabilities: Capabilities = {

@@ -1,3 +1,4 @@
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import type { TrainingOptions } from "./trainer.ts";
 
@@ -12,7 +13,7 @@ const defaults = {
   lr: "0.15",
   seed: "1",
   hidden: "96",
-  out: new URL("out/curves.svg", import.meta.url).pathname,
+  out: fileURLToPath(new URL("out/curves.svg", import.meta.url)),
 };
 
 export function parseOptions(args: readonly string[]): Options {

@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
 import { StoreProcess } from "../../bench/harness/store-process.ts";
 import { TCPStore } from "../../src/store/index.ts";
 
@@ -12,7 +13,7 @@ test("a client that is stopped in the middle of a large reply delays nobody, and
   const connect = () => TCPStore.connect({ host: "127.0.0.1", port: server.port, secret: null, timeout: "20s" });
   await using store = await connect();
   await store.set("big", new Uint8Array(valueBytes).fill(7));
-  const storeModule = JSON.stringify(new URL("../../src/store/index.ts", import.meta.url).pathname);
+  const storeModule = JSON.stringify(fileURLToPath(new URL("../../src/store/index.ts", import.meta.url)));
   const reader = Bun.spawn(
     [
       process.execPath,

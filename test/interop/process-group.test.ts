@@ -2,6 +2,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import type { DType } from "../../src/tensor/index.ts";
 import { expectedDigests, type Plan, type PlanOp } from "./plan.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
@@ -115,7 +116,7 @@ describeWithTorch("Gloo groups with PyTorch", (python) => {
 
   test("by c10d run --torch-compat", async () => {
     const plan = planFor(2);
-    const main = new URL("../../src/cli/main.ts", import.meta.url).pathname;
+    const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
     const command = [process.execPath, main, "run", "-n", "2", "--no-prefix", "--torch-compat", "--no-bun"];
     const ended = await run([...command, ...byRank(1, program("Python", plan), program("Bun", plan))], {});
     expectResults([ended], plan, ["Bun", "Python"]);

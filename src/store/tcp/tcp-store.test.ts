@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { fileURLToPath } from "node:url";
 import { DistNetworkError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
 import { testStore } from "../../testing/store-suite.ts";
 import { CallCounters } from "./call-counters.ts";
@@ -14,7 +15,7 @@ afterEach(async () => {
 });
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
-const storeModule = JSON.stringify(new URL("./tcp-store.ts", import.meta.url).pathname);
+const storeModule = JSON.stringify(fileURLToPath(new URL("./tcp-store.ts", import.meta.url)));
 
 async function connect(port: number, options: Partial<TCPStoreOptions> = {}): Promise<TCPStore> {
   const store = await TCPStore.connect({ host: "127.0.0.1", port, timeout: 10_000, ...options });

@@ -2,7 +2,7 @@ import { type EnvironmentVariable, environmentVariables } from "../distributed/e
 import { defineCommand } from "./command.ts";
 
 /** A secret is only told to be there. */
-function shown({ type }: EnvironmentVariable, value: string | undefined): string | null {
+export function shownValue({ type }: EnvironmentVariable, value: string | undefined): string | null {
   if (value === undefined) return null;
   return type === "secret" && value !== "" ? "(set)" : value;
 }
@@ -16,7 +16,7 @@ export const envCommand = defineCommand({
     const rows = Object.entries(environmentVariables).map(([name, variable]) => ({
       name,
       ...variable,
-      value: shown(variable, process.env[name]),
+      value: shownValue(variable, process.env[name]),
     }));
     if (values.json) {
       console.log(JSON.stringify(rows, null, 2));

@@ -1,65 +1,93 @@
 import os from "node:os";
 import packageJson from "../../package.json" with { type: "json" };
+import { environmentVariables } from "../distributed/environment.ts";
 import { DistError } from "../errors/index.ts";
-import { type Availability, type BackendRegistry, BackendType, registryOf } from "../registry/index.ts";
+import { ABI_VERSION } from "../native/abi.generated.ts";
+import {
+  type Availability,
+  BACKEND_SDK_VERSION,
+  type BackendRegistry,
+  BackendType,
+  type Capabilities,
+  type DiscoveryFault,
+  registryOf,
+} from "../registry/index.ts";
 import { defineCommand } from "./command.ts";
+import { shownValue } from "./env-command.ts";
+import { infoText } from "./info-text.ts";
 
-/** A backend as `c10d info` shows it; `devices` is empty when its plugin cannot be loaded. */
-type BackendInfo = Availability & {
+/** A backend as `c10d info --json` shows it; docs/backends.md describes it. */
+export type BackendInfo = Availability & {
   readonly name: string;
   readonly type: string;
+  /** `built in`, `registered`, or what named it. */
+  readonly origin: string;
+  /** Empty, as the next four are `null`, when the plugin cannot be loaded. */
   readonly devices: readonly string[];
+  readonly sdk: number | null;
+  readonly module: string | null;
+  readonly bootstrap: string | null;
+  readonly capabilities: Capabilities | null;
 };
+
+/** What `c10d info --json` prints. Fields are added in later versions, but none is taken away or changed. */
+export interface Info {
+  readonly package: { readonly name: string; readonly version: string };
+  readonly sdk: number;
+  readonly abi: number;
+  readonly bun: string;
+  readonly platform: {
+    readonly os: string;
+    readonly arch: string;
+    readonly release: string;
+    readonly cpus: number;
+  };
+  readonly backends: readonly BackendInfo[];
+  /** Backends that were found but cannot be used. */
+  readonly problems: readonly DiscoveryFault[];
+  /** The variables of `c10d env` that are set. */
+  readonly environment: Readonly<Record<string, string>>;
+}
 
 /** `c10d info`: what this machine has. */
 export const infoCommand = defineCommand({
   name: "info",
   summary: "Shows the package, the platform and which backends can run here, or what they lack.",
-  flags: { json: { type: "boolean", description: "print JSON" } },
+  flags: { json: { type: "boolean", description: "print JSON, of the shape that docs/backends.md describes" } },
   async run(values) {
-    const registry = registryOf();
-    const info = {
-      package: { name: packageJson.name, version: packageJson.version },
-      bun: Bun.version,
-      platform: { os: process.platform, arch: process.arch, release: os.release(), cpus: os.availableParallelism() },
-      backends: await Promise.all(registry.names().map((name) => backendInfo(registry, name))),
-    };
-    if (values.json) {
-      console.log(JSON.stringify(info, null, 2));
-      return 0;
-    }
-    const { platform } = info;
-    console.log(
-      `${info.package.name} ${info.package.version}, Bun ${info.bun}, ` +
-        `${platform.os} ${platform.arch} ${platform.release}, ${platform.cpus} CPUs\n\nBackends:\n` +
-        info.backends.map(backendText).join("\n"),
-    );
+    const info = await gather(registryOf());
+    console.log(values.json ? JSON.stringify(info, null, 2) : infoText(info));
     return 0;
   },
 });
 
+async function gather(registry: BackendRegistry): Promise<Info> {
+  const problems = await registry.discover();
+  const set = Object.entries(environmentVariables).flatMap(([name, variable]) => {
+    const value = shownValue(variable, process.env[name]);
+    return value === null ? [] : [[name, value] as const];
+  });
+  return {
+    package: { name: packageJson.name, version: packageJson.version },
+    sdk: BACKEND_SDK_VERSION,
+    abi: ABI_VERSION,
+    bun: Bun.version,
+    platform: { os: process.platform, arch: process.arch, release: os.release(), cpus: os.availableParallelism() },
+    backends: await Promise.all(registry.names().map((name) => backendInfo(registry, name))),
+    problems,
+    environment: Object.fromEntries(set),
+  };
+}
+
 async function backendInfo(registry: BackendRegistry, name: string): Promise<BackendInfo> {
-  const type = BackendType[registry.typeOf(name)];
+  const identity = { name, type: BackendType[registry.typeOf(name)], origin: registry.originOf(name) };
   try {
-    const { devices } = await registry.get(name);
-    return { name, type, devices, ...(await registry.probe(name)) };
+    const { sdk = 1, module = null, devices, bootstrap, capabilities } = await registry.get(name);
+    return { ...identity, devices, sdk, module, bootstrap, capabilities, ...(await registry.probe(name)) };
   } catch (error) {
     if (!(error instanceof DistError)) throw error;
-    const remedy = "reinstall the package";
-    return { name, type, devices: [], available: false, reason: error.message, remedy };
+    const remedy = identity.origin === "built in" ? "reinstall the package" : `see to ${identity.origin}`;
+    const unknown = { devices: [], sdk: null, module: null, bootstrap: null, capabilities: null };
+    return { ...identity, ...unknown, available: false, reason: error.message, remedy };
   }
-}
-
-function backendText(backend: BackendInfo): string {
-  const devices = backend.devices.length === 0 ? "" : ` for ${backend.devices.join(", ")}`;
-  const head = `  ${backend.name} (${backend.type})${devices}: `;
-  if (!backend.available) {
-    return `${head}not available\n    ${indent(backend.reason)}\n    to do: ${indent(backend.remedy)}`;
-  }
-  const detail = backend.detail === undefined ? "" : `\n    ${indent(backend.detail)}`;
-  return `${head}available, version ${backend.version}${detail}`;
-}
-
-function indent(text: string): string {
-  return text.replaceAll("\n", "\n    ");
 }

@@ -64,6 +64,8 @@ export interface Shim {
   readonly path: string;
   /** Version of the native library it wraps. */
   readonly version: string;
+  /** Version of the shim ABI that it speaks. */
+  readonly abi: number;
   readonly symbols: ShimSymbols;
 }
 
@@ -131,7 +133,7 @@ function open(name: string, path: string): Shim {
   }
   const version = symbols.c10d_abi_version();
   if (version !== ABI_VERSION) throw wrongVersion(name, path, version);
-  return { name, path, version: symbols.c10d_library_version().toString(), symbols };
+  return { name, path, version: symbols.c10d_library_version().toString(), abi: version, symbols };
 }
 
 function abiVersionOf(path: string): number | undefined {
@@ -146,8 +148,10 @@ function abiVersionOf(path: string): number | undefined {
 }
 
 function wrongVersion(name: string, path: string, version: number): BackendUnavailableError {
+  const rebuild = "rebuild it with this package's native/c10d.h (its own shims: ./bootstrap build)";
+  const remedy = version > ABI_VERSION ? `update bun-c10d, or ${rebuild}` : rebuild;
   return new BackendUnavailableError(
-    `backend "${name}": ${path} speaks shim ABI ${version}, this package ABI ${ABI_VERSION}: rebuild it (./bootstrap build)`,
+    `backend "${name}": ${path} speaks shim ABI ${version}, this bun-c10d speaks ABI ${ABI_VERSION}: ${remedy}`,
     { code: "ABI_MISMATCH", backend: name },
   );
 }

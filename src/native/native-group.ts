@@ -160,6 +160,8 @@ export class NativeGroup {
     if (this.#works.size === 0 || this.#closed) return;
     this.#hold();
     this.#symbols.c10d_kick(this.#handle);
+    // What could be done at once has been, and need not come back by way of the event loop.
+    this.#drain();
   };
 
   /** Blocks until a Work has ended and settles it. Returns false when `limitMs` runs out first. */

@@ -109,7 +109,8 @@ describe("BackendRegistry", () => {
       const error = await rejection(call);
       expect(error.code).toBe("UNKNOWN_BACKEND");
       expect(error.message).toBe(
-        'unknown backend "glou": known are gloo, mine. Add your own with registerBackend(plugin).',
+        'unknown backend "glou": known are gloo, mine; did you mean "gloo"? ' +
+          "Add your own with registerBackend(plugin), or name its module in C10D_BACKENDS.",
       );
     }
   });

@@ -1,7 +1,7 @@
 import { OpType, opNames } from "../collectives/op-type.ts";
 import type { ReduceOp } from "../collectives/reduce-op.ts";
 import { UnsupportedOperationError } from "../errors/index.ts";
-import type { TensorView } from "../tensor/index.ts";
+import type { SparseTensor, TensorView } from "../tensor/index.ts";
 import { type GroupState, Work, type WorkOwner } from "../work/index.ts";
 
 /** What every op gets beside its tensors. */
@@ -83,6 +83,15 @@ export abstract class Backend {
     return this.unsupported(OpType.ALLREDUCE_COALESCED, options);
   }
 
+  /**
+   * Adds up the sparse tensors of all ranks; resolves to a new tensor with each index once. The ops of its steps must not
+   * be mixed with later ones: the process group holds those back until this one has ended.
+   */
+  allReduceSparse(tensor: SparseTensor, options: OpOptions): Work<unknown> {
+    void tensor;
+    return this.unsupported(OpType.ALLREDUCE_SPARSE, options);
+  }
+
   /** Copies the root's tensor to all ranks. */
   broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
     void tensor;
@@ -107,6 +116,17 @@ export abstract class Backend {
     void output;
     void input;
     return this.unsupported(OpType.ALLGATHER_BASE, options);
+  }
+
+  /** {@link allGatherIntoTensor} of each pair of the lists (same dtype), as one op. */
+  allGatherIntoTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: OpOptions,
+  ): Work<unknown> {
+    void outputs;
+    void inputs;
+    return this.unsupported(OpType.ALLGATHER_COALESCED, options);
   }
 
   /** Copies each rank's input to `outputs[rank]` on the root; elsewhere `outputs` is empty. */
@@ -137,6 +157,17 @@ export abstract class Backend {
     return this.unsupported(OpType.REDUCE_SCATTER_BASE, options);
   }
 
+  /** {@link reduceScatterTensor} of each pair of the lists (same dtype), as one op. */
+  reduceScatterTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: ReduceOptions,
+  ): Work<unknown> {
+    void outputs;
+    void inputs;
+    return this.unsupported(OpType.REDUCE_SCATTER_TENSOR_COALESCED, options);
+  }
+
   /** Copies `inputs[rank]` to that rank's `outputs[own rank]`. */
   allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
     void outputs;
@@ -157,7 +188,7 @@ export abstract class Backend {
     return this.unsupported(OpType.SEND, options);
   }
 
-  /** Receives into the tensor; `sourceRank()` of the Work tells from which rank (in the group). */
+  /** Receives into the tensor; `sourceRank()` of the Work tells from which global rank. */
   recv(tensor: TensorView, options: MessageOptions): Work<unknown> {
     void tensor;
     return this.unsupported(options.peer < 0 ? OpType.RECV_ANY_SOURCE : OpType.RECV, options);

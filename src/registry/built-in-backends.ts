@@ -3,5 +3,7 @@ import type { LazyBackend } from "./backend-registry.ts";
 /** The backends that come with the package. Nothing of them is loaded before it is asked for. */
 export const builtInBackends: readonly LazyBackend[] = [
   { name: "gloo", load: async () => (await import("../backends/gloo/plugin.ts")).default },
+  { name: "ucc", load: async () => (await import("../backends/ucc/plugin.ts")).default },
+  { name: "mpi", load: async () => (await import("../backends/mpi/plugin.ts")).default },
   { name: "fake", load: async () => (await import("../backends/fake/plugin.ts")).default },
 ];

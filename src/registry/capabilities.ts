@@ -3,23 +3,29 @@ import { UnsupportedOperationError } from "../errors/index.ts";
 import { type DType, dtypeNames, dtypes } from "../tensor/index.ts";
 
 /** Ops as they appear in a capability table. */
-export type OpName =
-  | "allReduce"
-  | "allReduceCoalesced"
-  | "broadcast"
-  | "reduce"
-  | "allGather"
-  | "allGatherIntoTensor"
-  | "gather"
-  | "scatter"
-  | "reduceScatter"
-  | "reduceScatterTensor"
-  | "allToAll"
-  | "allToAllSingle"
-  | "send"
-  | "recv"
-  | "barrier"
-  | "monitoredBarrier";
+export const operations = [
+  "allReduce",
+  "allReduceCoalesced",
+  "allReduceSparse",
+  "broadcast",
+  "reduce",
+  "allGather",
+  "allGatherIntoTensor",
+  "allGatherIntoTensorCoalesced",
+  "gather",
+  "scatter",
+  "reduceScatter",
+  "reduceScatterTensor",
+  "reduceScatterTensorCoalesced",
+  "allToAll",
+  "allToAllSingle",
+  "send",
+  "recv",
+  "barrier",
+  "monitoredBarrier",
+] as const;
+
+export type OpName = (typeof operations)[number];
 
 /** What a backend can do. Validation, documentation and the conformance suite all read this one table. */
 export interface Capabilities {
@@ -75,6 +81,12 @@ export class CapabilityTable {
       `recv: backend "${this.#backend}" cannot receive from any rank: name one with src or groupSrc`,
       { backend: this.#backend, op: "recv", argument: "src" },
     );
+  }
+
+  /** Whether the backend implements `op` for `dtype` and `reduceOp`. */
+  has(op: OpName, dtype: DType, reduceOp?: ReduceOp): boolean {
+    if (this.#dtypes[op]?.has(dtype) !== true) return false;
+    return reduceOp === undefined || ((this.#reductions[dtype] ?? 0) & (1 << reduceOp.code)) !== 0;
   }
 
   /** Throws UnsupportedOperationError unless the backend implements `op` for `dtype` and `reduceOp`. */

@@ -1,8 +1,15 @@
 import "reflect-metadata";
-import { type DependencyContainer, type InjectionToken, container as rootContainer } from "tsyringe";
+import {
+  type DependencyContainer,
+  type InjectionToken,
+  instanceCachingFactory,
+  container as rootContainer,
+} from "tsyringe";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
+import { fileSystemDiscovery } from "./discovery.ts";
+import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
 
 /** Token of the {@link BackendRegistry} in a container. */
 export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
@@ -17,14 +24,16 @@ export interface ContainerOptions {
 let installed: DependencyContainer | undefined;
 
 /**
- * Makes a tsyringe container with a {@link BackendRegistry} of its own: the built-in backends and the overrides.
- * Anything else can be registered in it too.
+ * Makes a tsyringe container with a {@link BackendRegistry} of its own: the built-in backends, the overrides, and what can
+ * be discovered (docs/backends.md). Its {@link LOGGER} writes to stderr; register another under the same token. Anything
+ * else can be registered in it too.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
   const made = rootContainer.createChildContainer();
-  const registry = new BackendRegistry(builtInBackends);
+  const registry = new BackendRegistry(builtInBackends, fileSystemDiscovery());
   for (const plugin of options.overrides ?? []) registry.register(plugin, { replace: true });
   made.register(BACKEND_REGISTRY, { useValue: registry });
+  made.register(LOGGER, { useFactory: instanceCachingFactory(() => stderrLogger(logLevelFromEnvironment())) });
   if (options.install) installed = made;
   return made;
 }
@@ -38,6 +47,11 @@ export function defaultContainer(): DependencyContainer {
 /** The registry of a container, the default one if none is given. */
 export function registryOf(container: DependencyContainer = defaultContainer()): BackendRegistry {
   return container.resolve(BACKEND_REGISTRY);
+}
+
+/** The logger of a container, the default one if none is given. */
+export function loggerOf(container: DependencyContainer = defaultContainer()): Logger {
+  return container.resolve(LOGGER);
 }
 
 /**

@@ -1,11 +1,11 @@
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { capabilities } from "./capabilities.ts";
 import { LocalBackend } from "./local-backend.ts";
-import { parseFakeOptions } from "./options.ts";
+import type { FakeOptions } from "./options.ts";
 import { SoloBackend } from "./solo-backend.ts";
 
 /** Collectives without a network or a native library: among ranks of one thread, or of one rank without peers. */
-const plugin: BackendPlugin = {
+const plugin: BackendPlugin<FakeOptions> = {
   name: "fake",
   type: BackendType.CUSTOM,
   module: import.meta.url,
@@ -17,8 +17,12 @@ const plugin: BackendPlugin = {
     return Promise.resolve({ available: true, version: "1.0", detail: "in this process" });
   },
 
+  async options() {
+    return (await import("./options-schema.ts")).schema;
+  },
+
   async create(context) {
-    const options = parseFakeOptions(context.options);
+    const { options } = context;
     return options.mode === "solo" ? new SoloBackend(context, options) : LocalBackend.connect(context, options.seed);
   },
 };

@@ -1,5 +1,3 @@
-import { InvalidArgumentError } from "../../errors/index.ts";
-
 /** Options of the Gloo backend: `initProcessGroup({ backend: "gloo", options: { … } })`. c10d: `ProcessGroupGloo.Options`. */
 export interface GlooOptions {
   /** IP address of this machine to listen on. */
@@ -10,33 +8,8 @@ export interface GlooOptions {
   readonly threads?: number;
 }
 
-/** @throws InvalidArgumentError for unknown or wrong options. */
-export function parseGlooOptions(options: Readonly<Record<string, unknown>>): GlooOptions {
-  for (const key of Object.keys(options)) {
-    if (key !== "host" && key !== "interface" && key !== "threads") {
-      throw new InvalidArgumentError(`gloo: unknown option "${key}" (known are host, interface, threads)`, {
-        argument: key,
-      });
-    }
+declare module "../../registry/backend-options-by-name.ts" {
+  interface BackendOptionsByName {
+    readonly gloo: GlooOptions;
   }
-  const { host, interface: name, threads } = options;
-  if (host !== undefined && typeof host !== "string") throw wrong("host", "a string", host);
-  if (name !== undefined && typeof name !== "string") throw wrong("interface", "a string", name);
-  if (
-    threads !== undefined &&
-    !(typeof threads === "number" && Number.isInteger(threads) && threads >= 1 && threads <= 64)
-  ) {
-    throw wrong("threads", "an integer from 1 to 64", threads);
-  }
-  return {
-    ...(host !== undefined && { host }),
-    ...(name !== undefined && { interface: name }),
-    ...(threads !== undefined && { threads }),
-  };
-}
-
-function wrong(option: string, expected: string, got: unknown): InvalidArgumentError {
-  return new InvalidArgumentError(`gloo: option ${option} must be ${expected}, got ${String(got)}`, {
-    argument: option,
-  });
 }

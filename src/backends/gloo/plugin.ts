@@ -3,14 +3,14 @@ import { type Availability, type BackendPlugin, BackendType } from "../../regist
 import { NativeBackend } from "../native-backend.ts";
 import { listenAddress } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
-import { parseGlooOptions } from "./options.ts";
+import type { GlooOptions } from "./options.ts";
 
 const NAME = "gloo";
 const REMEDY =
   "Install libgloo and build the shim: ./bootstrap build (on Debian and Ubuntu: apt-get install libgloo-dev g++ cmake ninja-build).";
 
 /** Gloo: collectives of CPU tensors over TCP, by the machine's own libgloo; PyTorch's default on CPUs. */
-const plugin: BackendPlugin = {
+const plugin: BackendPlugin<GlooOptions> = {
   name: NAME,
   type: BackendType.GLOO,
   module: import.meta.url,
@@ -21,15 +21,19 @@ const plugin: BackendPlugin = {
   probe(): Promise<Availability> {
     try {
       const shim = loadShim({ name: NAME, remedy: "" });
-      return Promise.resolve({ available: true, version: shim.version, detail: shim.path });
+      return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
     } catch (error) {
       const reason = error instanceof Error ? error.message : String(error);
       return Promise.resolve({ available: false, reason, remedy: REMEDY });
     }
   },
 
+  async options() {
+    return (await import("./options-schema.ts")).schema;
+  },
+
   async create(context) {
-    const options = parseGlooOptions(context.options);
+    const { options } = context;
     const shim = loadShim({ name: NAME, remedy: REMEDY });
     const host = listenAddress(context, options);
     return NativeBackend.connect(shim, context, {

@@ -1,0 +1,155 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { BackendPlugin } from "./backend-plugin.ts";
+import { didYouMean } from "./nearest-name.ts";
+import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
+
+type Given = Readonly<Record<string, unknown>>;
+
+/**
+ * The checked options of each plugin. For several plugins (`"cpu:gloo,cuda:nccl"`) they are given by name:
+ * `{ gloo: { threads: 4 }, nccl: { … } }`.
+ *
+ * @throws InvalidArgumentError (`INVALID_OPTION`) with the path of what is wrong.
+ */
+export async function checkBackendOptions(
+  plugins: Iterable<BackendPlugin>,
+  given: unknown,
+): Promise<ReadonlyMap<BackendPlugin, object>> {
+  const distinct = [...new Set(plugins)];
+  const [first] = distinct;
+  if (first === undefined) return new Map();
+  if (distinct.length === 1) return new Map([[first, await checkOptions(first, given)]]);
+  const byName = optionsObject("options", given);
+  const names = distinct.map(({ name }) => name);
+  for (const key of Object.keys(byName)) {
+    if (names.includes(key)) continue;
+    throw invalid(
+      `options.${key}: with several backends (${names.join(", ")}) options are by backend, as in { ${names[0]}: { … } }`,
+      key,
+    );
+  }
+  const checked = new Map<BackendPlugin, object>();
+  for (const plugin of distinct) checked.set(plugin, await checkOptions(plugin, byName[plugin.name]));
+  return checked;
+}
+
+/** The options of one plugin as its schema returns them; empty without asking it where nothing was given. */
+export async function checkOptions(plugin: BackendPlugin, given: unknown): Promise<object> {
+  const options = optionsObject(`options of backend "${plugin.name}"`, given);
+  const [anyOption] = Object.keys(options);
+  if (anyOption === undefined) return {};
+  if (plugin.options === undefined) {
+    throw invalid(`backend "${plugin.name}" takes no options, got options.${anyOption}`, anyOption, plugin);
+  }
+  const schema = await plugin.options();
+  // A schema may be a function too (arktype).
+  if (isStandard(schema)) return checkByStandard(plugin, schema, options);
+  return checkByFunction(plugin, schema, options);
+}
+
+function optionsObject(what: string, given: unknown): Given {
+  if (given === undefined) return {};
+  if (typeof given !== "object" || given === null || Array.isArray(given)) {
+    throw invalid(`${what} must be an object such as { threads: 4 }, got ${shown(given)}`, "options");
+  }
+  // `{ interface: process.env.IFNAME }` is as good as no option where the variable is unset.
+  return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
+}
+
+function isStandard(schema: OptionsSchema<object>): schema is StandardSchema<object> {
+  return "~standard" in schema;
+}
+
+async function checkByStandard(plugin: BackendPlugin, schema: StandardSchema<object>, given: Given): Promise<object> {
+  const known = knownNames(schema);
+  refuseUnknown(plugin, Object.keys(given), known);
+  const result = await schema["~standard"].validate(given);
+  if (result.issues !== undefined) throw refusal(plugin, result.issues, given);
+  const { value } = result;
+  // Schemas may drop what they do not know; a dropped option is one that has no effect.
+  if (known === undefined) refuseUnknown(plugin, Object.keys(given), Object.keys(value));
+  return value;
+}
+
+function checkByFunction(plugin: BackendPlugin, check: (given: unknown) => object, given: Given): object {
+  try {
+    return check(given);
+  } catch (error) {
+    if (error instanceof InvalidArgumentError) throw error;
+    const reason = error instanceof Error ? error.message : String(error);
+    throw invalid(`backend "${plugin.name}": wrong options: ${reason}`, "options", plugin, error);
+  }
+}
+
+/** Names of the options, where the schema can tell and takes no others. */
+function knownNames(schema: StandardSchema<object>): readonly string[] | undefined {
+  let json: { properties?: unknown; patternProperties?: unknown; additionalProperties?: unknown } | undefined;
+  try {
+    json = schema["~standard"].jsonSchema?.input({ target: "draft-2020-12" });
+  } catch {
+    // Not every schema can be told in JSON Schema; it is still checked.
+    return undefined;
+  }
+  const { properties, patternProperties, additionalProperties } = json ?? {};
+  const others = patternProperties !== undefined || typeof additionalProperties === "object";
+  return typeof properties === "object" && properties !== null && !others ? Object.keys(properties) : undefined;
+}
+
+function refuseUnknown(plugin: BackendPlugin, given: readonly string[], known: readonly string[] | undefined): void {
+  const unknown = known && given.find((name) => !known.includes(name));
+  if (unknown === undefined || known === undefined) return;
+  const list = known.length === 0 ? "" : ` (known are ${known.join(", ")})`;
+  throw invalid(
+    `backend "${plugin.name}": unknown option ${unknown}${list}${didYouMean(unknown, known)}`,
+    unknown,
+    plugin,
+  );
+}
+
+function refusal(plugin: BackendPlugin, issues: readonly SchemaIssue[], given: Given): InvalidArgumentError {
+  const all = issues.map(({ message, path = [] }) => {
+    const keys = path.map((segment) => (typeof segment === "object" ? segment.key : segment));
+    return { path: pathText(keys), text: `${message}, got ${shown(valueAt(given, keys))}` };
+  });
+  // Of what is wrong with one value the first says enough.
+  const lines = all.filter(({ path }, i) => all.findIndex((each) => each.path === path) === i);
+  const where = `backend "${plugin.name}": `;
+  const [first = { path: "", text: "refused without a reason" }] = lines;
+  const name = (path: string): string => (path === "" ? "options" : `option ${path}`);
+  const text =
+    lines.length <= 1
+      ? `${name(first.path)}: ${first.text}`
+      : `wrong options:${lines.map((line) => `\n  ${name(line.path)}: ${line.text}`).join("")}`;
+  return invalid(where + text, first.path || "options", plugin);
+}
+
+function pathText(keys: readonly PropertyKey[]): string {
+  return keys.map((key, i) => (typeof key === "number" ? `[${key}]` : `${i > 0 ? "." : ""}${String(key)}`)).join("");
+}
+
+function valueAt(root: unknown, keys: readonly PropertyKey[]): unknown {
+  return keys.reduce<unknown>(
+    (value, key) => (typeof value === "object" && value !== null ? Reflect.get(value, key) : undefined),
+    root,
+  );
+}
+
+function shown(value: unknown): string {
+  if (typeof value === "number" || typeof value === "bigint" || value === undefined) return String(value);
+  if (typeof value === "function") return "a function";
+  try {
+    const text = JSON.stringify(value) ?? String(value);
+    return text.length > 80 ? `${text.slice(0, 77)}…` : text;
+  } catch {
+    return Object.prototype.toString.call(value);
+  }
+}
+
+function invalid(message: string, argument: string, plugin?: BackendPlugin, cause?: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(message, {
+    code: "INVALID_OPTION",
+    argument,
+    ...(plugin && { backend: plugin.name }),
+    ...(cause !== undefined && { cause }),
+  });
+}

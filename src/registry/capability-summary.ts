@@ -1,0 +1,65 @@
+import type { ReduceOpName } from "../collectives/reduce-op.ts";
+import { type DType, dtypeNames } from "../tensor/index.ts";
+import { type Capabilities, type OpName, operations } from "./capabilities.ts";
+
+/** Properties of a backend beside its ops, as they are called in text. */
+export const features = {
+  coalescing: "coalescing",
+  splitting: "splitting",
+  anySource: "recv from any source",
+  sequenceNumbers: "sequence numbers",
+  abort: "abort",
+} as const satisfies { readonly [name in keyof Capabilities]?: string };
+
+export type Feature = keyof typeof features;
+
+/** A capability table with everything that is alike put together. */
+export interface CapabilitySummary {
+  readonly ops: readonly { readonly ops: readonly OpName[]; readonly dtypes: readonly DType[] }[];
+  readonly reduceOps: readonly { readonly dtypes: readonly DType[]; readonly reduceOps: readonly ReduceOpName[] }[];
+  readonly missing: readonly OpName[];
+  readonly features: Readonly<Record<Feature, boolean>>;
+}
+
+/** Sums a capability table up, for people. */
+export function summarize(capabilities: Capabilities): CapabilitySummary {
+  const { ops, reduceOps } = capabilities;
+  const named = operations.filter((op) => ops[op] !== undefined);
+  const reduced = dtypeNames.filter((dtype) => (reduceOps[dtype] ?? []).length > 0);
+  return {
+    ops: alike(named, (op) => ops[op] ?? []).map(([group, dtypes]) => ({ ops: group, dtypes })),
+    reduceOps: alike(reduced, (dtype) => reduceOps[dtype] ?? []).map(([dtypes, names]) => ({
+      dtypes,
+      reduceOps: names,
+    })),
+    missing: operations.filter((op) => ops[op] === undefined),
+    features: {
+      coalescing: capabilities.coalescing ?? false,
+      splitting: capabilities.splitting ?? false,
+      anySource: capabilities.anySource ?? false,
+      sequenceNumbers: capabilities.sequenceNumbers ?? false,
+      abort: capabilities.abort ?? false,
+    },
+  };
+}
+
+/** `every dtype`, or which: by their names, or all but a few. */
+export function dtypesText(list: readonly DType[]): string {
+  const absent = dtypeNames.filter((name) => !list.includes(name));
+  if (absent.length === 0) return "every dtype";
+  if (absent.length <= 3) return `every dtype but ${absent.join(", ")}`;
+  return list.length === 0 ? "no tensors" : list.join(" ");
+}
+
+/** The keys whose lists are the same, with that list; in the order of the keys. */
+function alike<K, V>(keys: readonly K[], listOf: (key: K) => readonly V[]): [K[], readonly V[]][] {
+  const groups = new Map<string, [K[], readonly V[]]>();
+  for (const key of keys) {
+    const list = listOf(key);
+    const id = [...list].sort().join();
+    const group = groups.get(id);
+    if (group === undefined) groups.set(id, [[key], list]);
+    else group[0].push(key);
+  }
+  return [...groups.values()];
+}

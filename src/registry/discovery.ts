@@ -1,0 +1,202 @@
+import { existsSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { BackendUnavailableError } from "../errors/index.ts";
+import type { BackendPlugin } from "./backend-plugin.ts";
+import { pluginFault } from "./plugin-shape.ts";
+
+/** An entry of `C10D_BACKENDS`. */
+export interface NamedModule {
+  /** For messages: `C10D_BACKENDS entry "./mine.ts"`. */
+  readonly origin: string;
+  /** Loads it; the names of its backends are not known before. */
+  load(): Promise<readonly BackendPlugin[]>;
+}
+
+/** A backend that a package declares in its package.json. */
+export interface DeclaredBackend {
+  readonly name: string;
+  /** For messages: `package "mine" (/app/node_modules/mine/package.json)`. */
+  readonly origin: string;
+  load(): Promise<BackendPlugin>;
+}
+
+/** A declaration that cannot be used. */
+export interface DiscoveryFault {
+  readonly origin: string;
+  readonly message: string;
+}
+
+export interface Declarations {
+  readonly backends: readonly DeclaredBackend[];
+  readonly faults: readonly DiscoveryFault[];
+}
+
+/** Where backends that nobody has registered are looked for. */
+export interface BackendDiscovery {
+  namedModules(): readonly NamedModule[];
+  declarations(): Declarations;
+}
+
+export interface DiscoveryPlace {
+  /** Where relative paths start, and the search for the application's package.json. Default: the current folder. */
+  readonly cwd?: string;
+  readonly env?: Readonly<Record<string, string | undefined>>;
+}
+
+/**
+ * Finds backends in the modules that `C10D_BACKENDS` lists (`pkg,./file.ts`), and in the application's package.json and
+ * those of its direct dependencies, which declare them: `"c10d": { "backends": { "name": "./entry" } }`.
+ *
+ * Modules are loaded when a backend is asked for by the program or the command line, never for what came over a wire.
+ */
+export function fileSystemDiscovery(place: DiscoveryPlace = {}): BackendDiscovery {
+  const cwd = () => place.cwd ?? process.cwd();
+  return {
+    namedModules: () => namedModules((place.env ?? process.env).C10D_BACKENDS ?? "", cwd()),
+    declarations: () => declarationsOf(cwd()),
+  };
+}
+
+function namedModules(list: string, cwd: string): NamedModule[] {
+  const specifiers = list.split(",").map((each) => each.trim());
+  return specifiers.filter(Boolean).map((specifier) => {
+    const origin = `C10D_BACKENDS entry "${specifier}"`;
+    return { origin, load: async () => pluginsIn(await defaultExport(specifier, cwd, origin), origin) };
+  });
+}
+
+function pluginsIn(value: unknown, origin: string): readonly BackendPlugin[] {
+  const plugins: readonly unknown[] = Array.isArray(value) ? value : [value];
+  if (plugins.length === 0) throw unusable(origin, "the default export is an empty list");
+  for (const [i, plugin] of plugins.entries()) {
+    const fault = pluginFault(plugin);
+    if (fault === undefined) continue;
+    const what = Array.isArray(value) ? `item ${i} of the default export` : "the default export";
+    const code = fault.field === "sdk" ? "SDK_MISMATCH" : "BACKEND_LOAD_FAILED";
+    throw unusable(origin, `${what} is no plugin for this package: ${fault.message}`, { code });
+  }
+  return plugins as readonly BackendPlugin[];
+}
+
+async function defaultExport(specifier: string, folder: string, origin: string): Promise<unknown> {
+  if (/^[a-z][a-z0-9+.-]+:/i.test(specifier) && !specifier.startsWith("file:")) {
+    throw unusable(origin, "only packages and files can be loaded");
+  }
+  let file: string;
+  try {
+    file = Bun.resolveSync(specifier, folder);
+  } catch (cause) {
+    const from = /^\.{0,2}\//.test(specifier) ? `no such module, seen from ${folder}` : `not installed for ${folder}`;
+    throw unusable(origin, from, { cause });
+  }
+  let module: { readonly default?: unknown };
+  try {
+    module = (await import(file.startsWith("/") ? pathToFileURL(file).href : file)) as typeof module;
+  } catch (cause) {
+    const reason = cause instanceof Error ? cause.message : String(cause);
+    throw unusable(origin, `${file} cannot be loaded: ${reason}`, { cause });
+  }
+  if (module.default !== undefined) return module.default;
+  throw unusable(origin, `${file} has no default export; it should be the plugin, or a list of plugins`);
+}
+
+function unusable(
+  origin: string,
+  message: string,
+  init: { readonly code?: string; readonly cause?: unknown } = {},
+): BackendUnavailableError {
+  return new BackendUnavailableError(`${origin}: ${message}`, { code: "BACKEND_LOAD_FAILED", ...init });
+}
+
+function declarationsOf(cwd: string): Declarations {
+  const backends: DeclaredBackend[] = [];
+  const faults: DiscoveryFault[] = [];
+  const application = nearestPackage(cwd);
+  if (application === undefined) return { backends, faults };
+  for (const folder of [application, ...dependencyFolders(application, faults)]) {
+    const manifest = readManifest(folder, faults);
+    const declared = manifest?.c10d;
+    if (declared === undefined) continue;
+    const origin = `package "${String(manifest?.name ?? folder)}" (${join(folder, "package.json")})`;
+    const entries = entriesOf(declared);
+    if (typeof entries === "string") {
+      faults.push({ origin, message: entries });
+      continue;
+    }
+    for (const [name, entry] of entries) backends.push(declaredBackend(name, entry, folder, origin));
+  }
+  return { backends, faults };
+}
+
+function declaredBackend(name: string, entry: string, folder: string, origin: string): DeclaredBackend {
+  return {
+    name,
+    origin,
+    load: async () => {
+      const value = await defaultExport(entry, folder, origin);
+      const plugins = pluginsIn(value, `${origin}, ${entry}`);
+      const plugin = plugins.find((each) => each.name === name);
+      if (plugin !== undefined) return plugin;
+      const names = plugins.map((each) => `"${each.name}"`).join(", ");
+      throw unusable(origin, `${entry} is declared as backend "${name}", but its plugin is called ${names}`);
+    },
+  };
+}
+
+/** The entries of a `c10d` field, or what is wrong with it. */
+function entriesOf(field: unknown): readonly (readonly [name: string, entry: string])[] | string {
+  const shape = 'write "c10d": { "backends": { "name": "./entry.js" } }';
+  if (!isObject(field)) return `"c10d" must be an object: ${shape}`;
+  const { backends } = field;
+  if (backends === undefined) return [];
+  if (!isObject(backends)) return `"c10d.backends" must be an object: ${shape}`;
+  for (const [name, entry] of Object.entries(backends)) {
+    if (!/^[a-z][a-z0-9_-]*$/.test(name)) {
+      return `"c10d.backends": a backend's name is lower-case letters, digits, "-" and "_", got ${JSON.stringify(name)}`;
+    }
+    if (typeof entry !== "string" || !entry.startsWith("./") || entry.split("/").includes("..")) {
+      return `"c10d.backends.${name}" must be the path of a module in the package, such as "./entry.js", got ${JSON.stringify(entry)}`;
+    }
+  }
+  return Object.entries(backends) as [string, string][];
+}
+
+/** The nearest folder that has a package.json, from `folder` upwards. */
+function nearestPackage(folder: string): string | undefined {
+  return ancestors(folder).find((each) => existsSync(join(each, "package.json")));
+}
+
+function dependencyFolders(application: string, faults: DiscoveryFault[]): string[] {
+  const manifest = readManifest(application, faults) ?? {};
+  const fields = ["dependencies", "optionalDependencies", "devDependencies", "peerDependencies"];
+  const names = new Set(fields.flatMap((field) => (isObject(manifest[field]) ? Object.keys(manifest[field]) : [])));
+  return [...names].flatMap((name) => {
+    const places = ancestors(application).map((folder) => join(folder, "node_modules", name));
+    // One that is not installed is no concern of ours: the package manager tells.
+    return places.find((folder) => existsSync(join(folder, "package.json"))) ?? [];
+  });
+}
+
+function ancestors(folder: string): string[] {
+  const found = [resolve(folder)];
+  for (let next = dirname(resolve(folder)); next !== found.at(-1); next = dirname(next)) found.push(next);
+  return found;
+}
+
+function readManifest(folder: string, faults: DiscoveryFault[]): Readonly<Record<string, unknown>> | undefined {
+  const file = join(folder, "package.json");
+  try {
+    const manifest: unknown = JSON.parse(readFileSync(file, "utf8"));
+    if (isObject(manifest)) return manifest;
+    throw new TypeError("it holds no object");
+  } catch (error) {
+    const reason = error instanceof Error ? error.message : String(error);
+    if (!faults.some(({ origin }) => origin === file)) faults.push({ origin: file, message: `unreadable: ${reason}` });
+    return undefined;
+  }
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}

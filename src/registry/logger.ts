@@ -1,0 +1,61 @@
+import type { InjectionToken } from "tsyringe";
+import { InvalidArgumentError } from "../errors/index.ts";
+
+/**
+ * Where remarks go. `console`, pino and winston are of this form; put yours in with
+ * `container.register(LOGGER, { useValue: pino() })`.
+ */
+export interface Logger {
+  debug(message: string): void;
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+/** Token of the {@link Logger} in a container. */
+export const LOGGER: InjectionToken<Logger> = Symbol.for("bun-c10d.Logger");
+
+const levels = ["debug", "info", "warn", "error", "silent"] as const;
+
+/** The least severe remarks that are shown. */
+export type LogLevel = (typeof levels)[number];
+
+/**
+ * The level that `C10D_LOG_LEVEL` names, else what `TORCH_DISTRIBUTED_DEBUG` stands for (INFO: info, DETAIL: debug), else
+ * `warn`.
+ * @throws InvalidArgumentError for a `C10D_LOG_LEVEL` that is no level.
+ */
+export function logLevelFromEnvironment(env: Readonly<Record<string, string | undefined>> = process.env): LogLevel {
+  const text = env.C10D_LOG_LEVEL;
+  if (text) {
+    const level = levels.find((each) => each === text.toLowerCase());
+    if (level !== undefined) return level;
+    throw new InvalidArgumentError(
+      `environment variable C10D_LOG_LEVEL must be one of ${levels.join(", ")}, got ${JSON.stringify(text)}`,
+      { argument: "C10D_LOG_LEVEL" },
+    );
+  }
+  const debugLevel = env.TORCH_DISTRIBUTED_DEBUG?.toUpperCase();
+  if (debugLevel === "DETAIL") return "debug";
+  return debugLevel === "INFO" ? "info" : "warn";
+}
+
+/** Writes remarks of `level` and above to stderr, a line each. */
+export function stderrLogger(level: LogLevel): Logger {
+  const least = levels.indexOf(level);
+  const writer = (own: LogLevel) =>
+    levels.indexOf(own) < least ? () => {} : (message: string) => console.error(`c10d ${own}: ${message}`);
+  return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };
+}
+
+/** A logger that says who speaks. It never throws: a broken logger is no reason for an op to fail. */
+export function prefixedLogger(logger: Logger, prefix: string): Logger {
+  const writer = (level: keyof Logger) => (message: string) => {
+    try {
+      logger[level](`${prefix}${message}`);
+    } catch (error) {
+      process.emitWarning(`the logger failed (${String(error)}) to take: ${prefix}${message}`, "DistWarning");
+    }
+  };
+  return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };
+}

@@ -1,0 +1,95 @@
+import { reduceOpCodes } from "../collectives/reduce-op.ts";
+import { dtypeNames } from "../tensor/index.ts";
+import type { BackendPlugin } from "./backend-plugin.ts";
+import { backendTypeOf } from "./backend-type.ts";
+import { operations } from "./capabilities.ts";
+import { didYouMean } from "./nearest-name.ts";
+import { sdkMismatch } from "./sdk-version.ts";
+
+/** Why something is no plugin. */
+export interface PluginFault {
+  readonly message: string;
+  /** The field that is wrong. */
+  readonly field: string;
+}
+
+const deviceTypes: readonly string[] = ["cpu", "cuda"];
+
+/** What is wrong with something that should be a plugin; `undefined` when nothing is. Types say it too, but not to JavaScript. */
+export function pluginFault(value: unknown): PluginFault | undefined {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) {
+    return { field: "plugin", message: `a plugin is an object with name, create() and so on, got ${kindOf(value)}` };
+  }
+  const plugin = value as { readonly [field in keyof BackendPlugin]?: unknown };
+  // A plugin for another SDK may well have other fields; then its version is the better reason.
+  const mismatch = "sdk" in plugin ? sdkMismatch(plugin) : undefined;
+  if (mismatch !== undefined) return { field: "sdk", message: mismatch };
+  const { name } = plugin;
+  if (typeof name !== "string" || !/^[a-z][a-z0-9_-]*$/.test(name)) {
+    const got = name === undefined || typeof name === "string" ? JSON.stringify(name) : kindOf(name);
+    return { field: "name", message: `a backend's name is lower-case letters, digits, "-" and "_", got ${got}` };
+  }
+  const fault = (field: keyof BackendPlugin, message: string): PluginFault => ({
+    field,
+    message: `backend "${name}" ${message}`,
+  });
+  if (plugin.type !== backendTypeOf(name)) {
+    const type = `type ${backendTypeOf(name)} (BackendType.CUSTOM unless the name is c10d's)`;
+    return fault("type", `must have ${type}, got ${String(plugin.type)}`);
+  }
+  for (const method of ["probe", "create"] as const) {
+    if (typeof plugin[method] !== "function") {
+      return fault(method, `must have a method ${method}(), got ${kindOf(plugin[method])}`);
+    }
+  }
+  if (plugin.options !== undefined && typeof plugin.options !== "function") {
+    return fault("options", `: options must be a function that gives the schema, got ${kindOf(plugin.options)}`);
+  }
+  if (plugin.module !== undefined && typeof plugin.module !== "string") {
+    return fault("module", `: module must be import.meta.url, got ${kindOf(plugin.module)}`);
+  }
+  if (plugin.bootstrap !== "store" && plugin.bootstrap !== "self") {
+    return fault("bootstrap", `: bootstrap must be "store" or "self", got ${JSON.stringify(plugin.bootstrap)}`);
+  }
+  if (!Array.isArray(plugin.devices)) {
+    return fault("devices", `: devices must be a list of ${deviceTypes.join(", ")}, got ${kindOf(plugin.devices)}`);
+  }
+  if (plugin.devices.length === 0) return fault("devices", "takes no kind of device");
+  const device = plugin.devices.find((each) => !deviceTypes.includes(each));
+  if (device !== undefined) {
+    return fault("devices", `: device ${JSON.stringify(device)} is none of ${deviceTypes.join(", ")}`);
+  }
+  const wrongCell = capabilitiesFault(plugin.capabilities);
+  return wrongCell === undefined ? undefined : fault("capabilities", wrongCell);
+}
+
+function capabilitiesFault(capabilities: unknown): string | undefined {
+  const { ops, reduceOps } = (capabilities ?? {}) as { readonly ops?: unknown; readonly reduceOps?: unknown };
+  return (
+    tableFault("ops", ops, { rows: operations, cells: dtypeNames }) ??
+    tableFault("reduceOps", reduceOps, { rows: dtypeNames, cells: Object.keys(reduceOpCodes) })
+  );
+}
+
+function tableFault(
+  name: string,
+  table: unknown,
+  known: { readonly rows: readonly string[]; readonly cells: readonly string[] },
+): string | undefined {
+  const path = `: capabilities.${name}`;
+  if (typeof table !== "object" || table === null) return `${path} must be a table, got ${kindOf(table)}`;
+  for (const [row, cells] of Object.entries(table)) {
+    if (!known.rows.includes(row)) return `${path} has the unknown row "${row}"${didYouMean(row, known.rows)}`;
+    if (!Array.isArray(cells)) return `${path}.${row} must be a list, got ${kindOf(cells)}`;
+    const cell = cells.find((each) => !known.cells.includes(each));
+    if (cell !== undefined) {
+      return `${path}.${row} has the unknown value ${JSON.stringify(cell)}${didYouMean(String(cell), known.cells)}`;
+    }
+  }
+  return undefined;
+}
+
+function kindOf(value: unknown): string {
+  if (value === null || value === undefined) return String(value);
+  return Array.isArray(value) ? "a list" : typeof value === "object" ? "an object" : `a ${typeof value}`;
+}

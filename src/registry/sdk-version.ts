@@ -1,0 +1,17 @@
+/**
+ * Version of the contract between plugins and this package: {@link BackendPlugin}, {@link BackendContext} and
+ * {@link Backend}. It grows when a plugin that kept to the one before would break.
+ */
+export const BACKEND_SDK_VERSION = 1;
+
+/** What is wrong with the version that a plugin was written for, and what to do; `undefined` if it fits. */
+export function sdkMismatch(plugin: { readonly name?: unknown; readonly sdk?: unknown }): string | undefined {
+  const { sdk = 1 } = plugin;
+  if (sdk === BACKEND_SDK_VERSION) return undefined;
+  const name = `backend ${JSON.stringify(plugin.name)}`;
+  if (typeof sdk !== "number" || !Number.isInteger(sdk)) {
+    return `${name}: sdk must be the number of the SDK that it was written for, such as ${BACKEND_SDK_VERSION}, got ${String(sdk)}`;
+  }
+  const remedy = sdk > BACKEND_SDK_VERSION ? "update bun-c10d" : "update the backend";
+  return `${name} was written for backend SDK ${sdk}, this bun-c10d has SDK ${BACKEND_SDK_VERSION}: ${remedy}`;
+}

@@ -33,7 +33,7 @@ import {
   type ReduceToRootOptions,
   type RootOptions,
 } from "../registry/index.ts";
-import { dtypes, type TensorView } from "../tensor/index.ts";
+import { dtypes, type SparseTensor, type TensorView, viewTensor } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
 import {
   consultOnFailure,
@@ -43,6 +43,7 @@ import {
   isMessage,
 } from "./failure-report.ts";
 import { missingRanks } from "./missing-ranks.ts";
+import { allReduceSparse } from "./sparse-all-reduce.ts";
 
 const ABORT_LIMIT_MS = 900;
 
@@ -106,7 +107,7 @@ export class NativeBackend extends Backend {
     this.#host = {
       storeSet: (key, value) => context.store.set(key, value, limits),
       storeGet: (key) => context.store.get(key, limits),
-      log: (text) => context.log(`${name}: ${text}`),
+      log: (text) => context.logger.warn(text),
       errorNow: (failure, work) => {
         void this.#consult(failure, work);
         return this.#opError(failure, work, undefined);
@@ -144,6 +145,29 @@ export class NativeBackend extends Backend {
     return this.#submitLists(OpType.ALLREDUCE_COALESCED, options, [], tensors, sourcesOf(tensors));
   }
 
+  override allReduceSparse(tensor: SparseTensor, { timeoutMs, owner }: OpOptions): Work<unknown> {
+    const opType = OpType.ALLREDUCE_SPARSE;
+    const sum = allReduceSparse(tensor, this.rank, this.size, timeoutMs, {
+      terms: (own, all, limits) => {
+        const input = viewTensor(own);
+        this.#describe(opType, input, limits.timeoutMs, -1);
+        return this.#submitLists(opType, limits, [input], [viewTensor(all)], undefined);
+      },
+      // The second half of the same op: it has the number and the tag of the first.
+      parts: (own, counts, indices, values, limits) => {
+        const inputs = [viewTensor(own.indices), viewTensor(own.values)];
+        const outputs = [viewTensor(indices), viewTensor(values)];
+        this.#describe(opType, inputs[1], limits.timeoutMs, -1);
+        return this.#submit(opType, limits, [...inputs, ...outputs], undefined, (group) => {
+          record.fillLists(fields, inputs, outputs);
+          record.split(counts, counts);
+          return group.submit(record);
+        });
+      },
+    });
+    return Work.fromPromise(sum, { opType, ...(owner && { owner }) });
+  }
+
   override broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
     this.#describe(OpType.BROADCAST, tensor, options.timeoutMs, options.root);
     return this.#submitInPlace(OpType.BROADCAST, tensor, options);
@@ -163,6 +187,15 @@ export class NativeBackend extends Backend {
   override allGatherIntoTensor(output: TensorView, input: TensorView, options: OpOptions): Work<unknown> {
     this.#describe(OpType.ALLGATHER_BASE, input, options.timeoutMs, -1);
     return this.#submitLists(OpType.ALLGATHER_BASE, options, [input], [output], output.source);
+  }
+
+  override allGatherIntoTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: OpOptions,
+  ): Work<unknown> {
+    this.#describe(OpType.ALLGATHER_COALESCED, inputs[0], options.timeoutMs, -1);
+    return this.#submitLists(OpType.ALLGATHER_COALESCED, options, inputs, outputs, sourcesOf(outputs));
   }
 
   override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
@@ -186,6 +219,17 @@ export class NativeBackend extends Backend {
     this.#describe(OpType.REDUCE_SCATTER_BASE, output, options.timeoutMs, -1);
     this.#reduceBy(options);
     return this.#submitLists(OpType.REDUCE_SCATTER_BASE, options, [input], [output], output.source);
+  }
+
+  override reduceScatterTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: ReduceOptions,
+  ): Work<unknown> {
+    const opType = OpType.REDUCE_SCATTER_TENSOR_COALESCED;
+    this.#describe(opType, inputs[0], options.timeoutMs, -1);
+    this.#reduceBy(options);
+    return this.#submitLists(opType, options, inputs, outputs, sourcesOf(outputs));
   }
 
   override allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {

@@ -9,6 +9,7 @@ export {
   requireTag,
   requireTimes,
 } from "./shapes.ts";
+export { countsOf, SPARSE_TERMS, splitSparse, termsOf } from "./sparse-terms.ts";
 export {
   isTensorList,
   requireFlag,

@@ -19,6 +19,7 @@ export enum OpType {
   REDUCE_SCATTER_BASE = 16,
   COALESCED = 17,
   ALLREDUCE_SPARSE = 18,
+  REDUCE_SCATTER_TENSOR_COALESCED = 19,
   UNKNOWN = 100,
 }
 
@@ -30,7 +31,7 @@ export const opNames: { readonly [op in OpType]: string } = {
   [OpType.REDUCE]: "reduce",
   [OpType.ALLGATHER]: "allGather",
   [OpType.ALLGATHER_BASE]: "allGatherIntoTensor",
-  [OpType.ALLGATHER_COALESCED]: "allGather",
+  [OpType.ALLGATHER_COALESCED]: "allGatherIntoTensor",
   [OpType.GATHER]: "gather",
   [OpType.SCATTER]: "scatter",
   [OpType.REDUCE_SCATTER]: "reduceScatter",
@@ -41,7 +42,8 @@ export const opNames: { readonly [op in OpType]: string } = {
   [OpType.RECV_ANY_SOURCE]: "recv",
   [OpType.BARRIER]: "barrier",
   [OpType.REDUCE_SCATTER_BASE]: "reduceScatterTensor",
-  [OpType.COALESCED]: "coalesced",
+  [OpType.COALESCED]: "coalescing",
   [OpType.ALLREDUCE_SPARSE]: "allReduce",
+  [OpType.REDUCE_SCATTER_TENSOR_COALESCED]: "reduceScatterTensor",
   [OpType.UNKNOWN]: "op",
 };

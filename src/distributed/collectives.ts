@@ -9,6 +9,7 @@ import {
   type BroadcastOptions,
   type GatherOptions,
   type MonitoredBarrierCallOptions,
+  type OneOrList,
   ProcessGroup,
   type RecvOptions,
   type ReduceScatterOptions,
@@ -16,15 +17,15 @@ import {
   type ScatterOptions,
   type SendOptions,
 } from "../process-group/index.ts";
-import { describe, type TensorLike } from "../tensor/index.ts";
+import { describe, type SparseTensor, type TensorLike } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
 
 /** Adds the group to the options of an op. `null` is the group of a rank that is no member of it. */
 export type InGroup<Options> = Options & { readonly group?: ProcessGroup | null };
 
-/** Reduces a tensor, or a list of tensors of one dtype, over all ranks in place: {@link ProcessGroup.allReduce}. */
-export function allReduce<T extends TensorLike | readonly TensorLike[]>(
+/** Reduces a tensor, a list of tensors of one dtype, or a sparse tensor over all ranks: {@link ProcessGroup.allReduce}. */
+export function allReduce<T extends TensorLike | readonly TensorLike[] | SparseTensor>(
   tensors: T,
   options: InGroup<AllReduceOptions> = {},
 ): Work<T> {
@@ -50,10 +51,10 @@ export function allGather<T extends readonly TensorLike[]>(
   return onGroup(OpType.ALLGATHER, options, outputs, (group) => group.allGather(outputs, input, options));
 }
 
-/** Collects the tensors of all ranks in one: {@link ProcessGroup.allGatherIntoTensor}. */
-export function allGatherIntoTensor<T extends TensorLike>(
+/** Collects the tensors of all ranks in one, or lists of them: {@link ProcessGroup.allGatherIntoTensor}. */
+export function allGatherIntoTensor<T extends TensorLike | readonly TensorLike[]>(
   output: T,
-  input: TensorLike,
+  input: OneOrList<T>,
   options: InGroup<AllGatherOptions> = {},
 ): Work<T> {
   return onGroup(OpType.ALLGATHER_BASE, options, output, (group) => group.allGatherIntoTensor(output, input, options));
@@ -78,10 +79,10 @@ export function reduceScatter<T extends TensorLike>(
   return onGroup(OpType.REDUCE_SCATTER, options, output, (group) => group.reduceScatter(output, inputs, options));
 }
 
-/** Reduces part `rank` of the inputs into that rank's output: {@link ProcessGroup.reduceScatterTensor}. */
-export function reduceScatterTensor<T extends TensorLike>(
+/** Reduces part `rank` of the inputs, or of lists of them: {@link ProcessGroup.reduceScatterTensor}. */
+export function reduceScatterTensor<T extends TensorLike | readonly TensorLike[]>(
   output: T,
-  input: TensorLike,
+  input: OneOrList<T>,
   options: InGroup<ReduceScatterOptions> = {},
 ): Work<T> {
   return onGroup(OpType.REDUCE_SCATTER_BASE, options, output, (group) =>
@@ -132,8 +133,13 @@ export function barrier(options: InGroup<BarrierOptions> = {}): Work<void> {
   return onGroup(OpType.BARRIER, options, undefined, (group) => group.barrier(options));
 }
 
+/** Submits the ops that `body` calls on the group together: {@link ProcessGroup.coalescing}. */
+export function coalescing(body: () => void, options: InGroup<object> = {}): Work<void> {
+  return onGroup(OpType.COALESCED, options, undefined, (group) => group.coalescing(body));
+}
+
 /** Runs an op on the group, the default one if none is given; for ranks that are no members it has no effect. */
-function onGroup<T>(
+export function onGroup<T>(
   opType: OpType,
   options: InGroup<object>,
   unchanged: T,

@@ -78,6 +78,21 @@ export const environmentVariables = {
     default: "none",
     description: "Rank on this host by Open MPI's mpirun.",
   },
+  OMPI_COMM_WORLD_LOCAL_SIZE: {
+    type: "integer",
+    default: "none",
+    description: "Number of processes on this host by Open MPI's mpirun; if these are all, they need no MASTER_ADDR.",
+  },
+  PMIX_SERVER_TMPDIR: {
+    type: "path",
+    default: "none",
+    description: "Folder of an Open MPI job, in which its ranks meet if all are on this host and MASTER_ADDR is unset.",
+  },
+  PMIX_NAMESPACE: {
+    type: "text",
+    default: "none",
+    description: "Name of an Open MPI job, part of the name of the file in which its ranks meet.",
+  },
   PMI_RANK: {
     type: "integer",
     default: "none",
@@ -132,6 +147,17 @@ export const environmentVariables = {
     type: "text",
     default: "gloo",
     description: "Backend of initProcessGroup where the call names none.",
+  },
+  C10D_BACKENDS: {
+    type: "text",
+    default: "none",
+    description:
+      "Modules whose default exports are backends of your own, as in pkg,./file.ts; paths start at the current folder.",
+  },
+  C10D_LOG_LEVEL: {
+    type: "level",
+    default: "warn; info or debug by TORCH_DISTRIBUTED_DEBUG",
+    description: "The least severe remarks on stderr: debug, info, warn, error or silent.",
   },
 } as const satisfies Record<string, EnvironmentVariable>;
 

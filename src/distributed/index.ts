@@ -1,3 +1,4 @@
+export { batchIsendIrecv, type P2POp } from "./batch-isend-irecv.ts";
 export {
   allGather,
   allGatherIntoTensor,
@@ -6,6 +7,7 @@ export {
   allToAllSingle,
   barrier,
   broadcast,
+  coalescing,
   gather,
   type InGroup,
   irecv,
@@ -21,6 +23,15 @@ export {
 export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./debug-level.ts";
 export { destroyProcessGroup, type InitOptions, initProcessGroup } from "./init-process-group.ts";
 export { type NewGroupOptions, newGroup } from "./new-group.ts";
+export { getNodeLocalRank } from "./node-local-rank.ts";
+export {
+  allGatherObject,
+  broadcastObject,
+  gatherObject,
+  recvObject,
+  scatterObject,
+  sendObject,
+} from "./objects.ts";
 export { getBackend, getGlobalRank, getGroupRank, getRank, getWorldSize, isInitialized } from "./queries.ts";
 export { roundRobinProcessGroups } from "./round-robin-process-groups.ts";
 export { type SplitGroupOptions, splitGroup } from "./split-group.ts";

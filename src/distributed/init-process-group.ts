@@ -1,18 +1,19 @@
 import type { DependencyContainer } from "tsyringe";
 import { defaultTimeoutMs, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { defaultContainer, registryOf } from "../registry/index.ts";
-import { agreeOnWorldSize, type Rendezvous, rendezvous } from "../rendezvous/index.ts";
+import { checkBackendOptions, defaultContainer, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
+import { agreeOnWorldSize, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
 import { type Incarnation, joinIncarnation } from "./incarnation.ts";
+import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { makeGroup } from "./make-group.ts";
 
-export interface InitOptions {
+export interface InitOptions<Name extends string = string> {
   /** `"gloo"`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else `"gloo"`. */
-  readonly backend?: string;
+  readonly backend?: Name;
   /** Where the ranks meet: `env://` (default), `tcp://host:port`, or a registered scheme. */
   readonly init?: string;
   /** The same as `init`, by c10d's name. */
@@ -25,9 +26,11 @@ export interface InitOptions {
   readonly timeout?: Timeout;
   /** Container whose registry has the backends; the default one if none is given. */
   readonly container?: DependencyContainer;
-  /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. */
-  readonly options?: Readonly<Record<string, unknown>>;
+  /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, by their names. */
+  readonly options?: OptionsOf<Name>;
 }
+
+type AnyInitOptions = Omit<InitOptions, "options"> & { readonly options?: unknown };
 
 /** How long the rank that hosts the store waits for the others to leave it. */
 const LEAVE_LIMIT_MS = 5_000;
@@ -37,12 +40,14 @@ const DISPOSE_LIMIT_MS = 100;
 /**
  * Meets the other ranks and connects to them; resolves to the default group when all are connected.
  *
- * @throws InvalidArgumentError (called twice, bad arguments, world sizes that differ), BackendUnavailableError,
- *   DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port), DistNetworkError.
+ * @throws InvalidArgumentError (called twice, bad arguments, wrong options with the path of what is wrong, world sizes
+ *   that differ), BackendUnavailableError, DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port), DistNetworkError.
  *
  * c10d: `init_process_group`.
  */
-export async function initProcessGroup(options: InitOptions = {}): Promise<ProcessGroup> {
+export async function initProcessGroup<const Name extends string = string>(
+  options: InitOptions<Name> = {},
+): Promise<ProcessGroup> {
   const context = currentContext();
   if (context.world || context.initializing) {
     throw new InvalidArgumentError("trying to initialize the default process group twice!", {
@@ -59,23 +64,29 @@ export async function initProcessGroup(options: InitOptions = {}): Promise<Proce
   }
 }
 
-async function makeWorld(context: DistContext, options: InitOptions): Promise<World> {
+async function makeWorld(context: DistContext, options: AnyInitOptions): Promise<World> {
   const limitMs = timeoutMs(options.timeout, defaultTimeoutMs.processGroup);
   const container = options.container ?? defaultContainer();
   const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
+  const logger = loggerOf(container);
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const plugins = await resolveBackends(backend, registryOf(container));
-  const met = await meet(options);
+  const backendOptions = await checkBackendOptions(plugins.values(), options.options);
+  const world = await launchedWorld(plugins.values(), backendOptions, limitMs);
+  const met = world === undefined ? await meet(options) : await meetLaunched(world, options, meet);
   const groups = new Map<string, ProcessGroup>();
   const leaving = { limitMs: DISPOSE_LIMIT_MS };
   const leave = () => met.close?.({ drainTimeout: leaving.limitMs });
   let incarnation: Incarnation | undefined;
+  let connecting: Promise<ProcessGroup> | undefined;
   try {
-    incarnation = await joinIncarnation(met.store, met.worldSize, {
-      timeout: timeoutMs(options.timeout, defaultTimeoutMs.store),
-    });
+    incarnation = await joinIncarnation(
+      met.store,
+      { rank: met.rank, worldSize: met.worldSize, attempt: Number(met.attempt || 0) },
+      { timeout: timeoutMs(options.timeout, defaultTimeoutMs.store) },
+    );
     const base = options.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
-    const group = await makeGroup({
+    connecting = makeGroup({
       name: "0",
       description: "default_pg",
       rank: met.rank,
@@ -83,23 +94,30 @@ async function makeWorld(context: DistContext, options: InitOptions): Promise<Wo
       timeoutMs: limitMs,
       plugins,
       store: base,
-      options: options.options ?? {},
+      options: backendOptions,
+      logger,
       onClose: async () => {
         if (context.world?.group === group) context.world = undefined;
         await Promise.all([...groups.values()].filter((other) => other !== group).map((other) => other.close()));
         await leave();
       },
     });
+    const group = await whileAgreed(met.store, met, connecting);
     groups.set(group.name, group);
     return { group, store: met.store, base, container, leaving, groups, nextGroup: 1 };
   } catch (error) {
+    // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
+    connecting?.then(
+      (late) => late.close(),
+      () => {},
+    );
     await incarnation?.withdraw();
     await leave();
     throw error;
   }
 }
 
-async function meet(options: InitOptions): Promise<Rendezvous> {
+async function meet(options: AnyInitOptions): Promise<Rendezvous> {
   const url = options.init ?? options.initMethod;
   const { store, rank, worldSize } = options;
   const timeout = timeoutMs(options.timeout, defaultTimeoutMs.store);

@@ -1,5 +1,11 @@
 import { type DeviceBackend, ProcessGroup, type ProcessGroupInit } from "../process-group/index.ts";
-import type { BackendPlugin } from "../registry/index.ts";
+import {
+  type BackendContext,
+  type BackendPlugin,
+  type Logger,
+  prefixedLogger,
+  withMiddleware,
+} from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import type { DeviceType } from "../tensor/index.ts";
@@ -8,7 +14,9 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "backends"> {
   readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
   /** Store of the parent; the group's own keys are under its name. */
   readonly store: Store;
-  readonly options: Readonly<Record<string, unknown>>;
+  /** Checked options of each plugin. */
+  readonly options: ReadonlyMap<BackendPlugin, object>;
+  readonly logger: Logger;
 }
 
 /**
@@ -20,7 +28,7 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   const backends = new Map<DeviceType, DeviceBackend>();
   try {
     for (const [type, plugin] of plan.plugins) {
-      const backend = await plugin.create({
+      const context: BackendContext = {
         store: new PrefixStore(`${type}/`, groupStore),
         rank: plan.rank,
         size: plan.globalRanks.length,
@@ -29,9 +37,10 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
         groupDescription: plan.description,
         device: { type, index: 0 },
         timeoutMs: plan.timeoutMs,
-        options: plan.options,
-        log: (text) => process.emitWarning(text, "DistWarning"),
-      });
+        options: plan.options.get(plugin) ?? {},
+        logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
+      };
+      const backend = withMiddleware(await plugin.create(context), context);
       backends.set(type, { plugin, backend });
     }
   } catch (error) {

@@ -1,18 +1,19 @@
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { registryOf } from "../registry/index.ts";
+import { checkBackendOptions, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type World } from "./dist-context.ts";
 import { makeGroup } from "./make-group.ts";
 
-export interface NewGroupOptions {
+export interface NewGroupOptions<Name extends string = string> {
   /** As in `initProcessGroup`; the default group's by default. */
-  readonly backend?: string;
+  readonly backend?: Name;
   /** Default limit of ops; the default group's by default. */
   readonly timeout?: Timeout;
-  readonly options?: Readonly<Record<string, unknown>>;
+  /** As in `initProcessGroup`. They are not taken over from the default group. */
+  readonly options?: OptionsOf<Name>;
   /** For messages and tools. */
   readonly description?: string;
 }
@@ -26,13 +27,17 @@ export interface NewGroupOptions {
  *
  * c10d: `new_group`.
  */
-export async function newGroup(ranks?: readonly number[], options: NewGroupOptions = {}): Promise<ProcessGroup | null> {
+export async function newGroup<const Name extends string = string>(
+  ranks?: readonly number[],
+  options: NewGroupOptions<Name> = {},
+): Promise<ProcessGroup | null> {
   const world = currentContext().require();
   const members = checkRanks(ranks, world);
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
   // As in PyTorch every call counts on every rank, so the names agree; at once, so that calls keep their order.
   const name = String(world.nextGroup++);
   const plugins = await resolveBackends(options.backend ?? backendStringOf(world), registryOf(world.container));
+  const backendOptions = await checkBackendOptions(plugins.values(), options.options);
   const rank = members.indexOf(world.group.rank);
   if (rank < 0) return null;
   const group = await makeGroup({
@@ -43,7 +48,8 @@ export async function newGroup(ranks?: readonly number[], options: NewGroupOptio
     timeoutMs: limitMs,
     plugins,
     store: groupStore(world),
-    options: options.options ?? {},
+    options: backendOptions,
+    logger: loggerOf(world.container),
     onClose: () => {
       world.groups.delete(name);
       return Promise.resolve();

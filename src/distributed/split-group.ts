@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
+import { checkBackendOptions, loggerOf } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { currentContext } from "./dist-context.ts";
 import { makeGroup } from "./make-group.ts";
@@ -9,6 +10,7 @@ export interface SplitGroupOptions {
   readonly group?: ProcessGroup;
   /** Default limit of ops; the split group's by default. */
   readonly timeout?: Timeout;
+  /** As in `initProcessGroup`. They are not taken over from the split group. */
   readonly options?: Readonly<Record<string, unknown>>;
   readonly description?: string;
 }
@@ -36,6 +38,8 @@ export async function splitGroup(
   // Counted on every rank of the parent, so that the names agree and are never used again.
   const count = (splits.get(parent) ?? 0) + 1;
   splits.set(parent, count);
+  const plugins = new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)] as const));
+  const backendOptions = await checkBackendOptions(plugins.values(), options.options);
   const own = parts.find((part) => part.includes(parent.rank));
   if (own === undefined) return null;
   const members = [...own].sort((a, b) => a - b);
@@ -46,9 +50,10 @@ export async function splitGroup(
     rank: members.indexOf(parent.rank),
     globalRanks: members.map((rank) => parent.globalRanks[rank] ?? -1),
     timeoutMs: limitMs,
-    plugins: new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)])),
+    plugins,
     store: new PrefixStore(`${world.group.name}/`, world.base),
-    options: options.options ?? {},
+    options: backendOptions,
+    logger: loggerOf(world.container),
     onClose: () => {
       world.groups.delete(name);
       return Promise.resolve();

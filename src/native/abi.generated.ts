@@ -22,6 +22,7 @@ export const Opcode = {
   REDUCE_SCATTER_BASE: 16,
   COALESCED: 17,
   ALLREDUCE_SPARSE: 18,
+  REDUCE_SCATTER_TENSOR_COALESCED: 19,
 } as const;
 
 export const DTypeCode = {

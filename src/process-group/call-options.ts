@@ -62,3 +62,16 @@ export interface MonitoredBarrierCallOptions extends CallOptions {
   /** Whether rank 0 waits for all ranks and names all that are missing, rather than the first. Default is `false`. */
   readonly waitAllRanks?: boolean;
 }
+
+/** What every object collective takes. */
+export interface ObjectOptions extends CallOptions {
+  /** Limit of one encoded object in bytes, alike on all ranks. 64 MiB by default. */
+  readonly maxBytes?: number;
+}
+export type AllGatherObjectOptions = ObjectOptions;
+export interface GatherObjectOptions extends ObjectOptions, DestinationOptions {}
+export interface BroadcastObjectOptions extends ObjectOptions, SourceOptions {}
+export interface ScatterObjectOptions extends ObjectOptions, SourceOptions {}
+export interface SendObjectOptions extends ObjectOptions, DestinationOptions, TagOptions {}
+/** Without `src` and `groupSrc`, an object from any rank is taken. */
+export interface RecvObjectOptions extends ObjectOptions, SourceOptions, TagOptions {}

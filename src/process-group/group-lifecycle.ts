@@ -127,9 +127,14 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
    */
   async drain(limitMs: number): Promise<void> {
     const backends = [...this.#backends.values()].map(({ backend }) => backend);
-    const inFlight = backends.reduce((sum, backend) => sum + backend.inFlight, 0);
+    const steps = this.stepsUnderWay();
+    const busy = steps !== undefined || backends.some((backend) => backend.inFlight > 0);
+    const idle = async () => {
+      await steps;
+      await Promise.all(backends.map((backend) => backend.drained()));
+    };
     let late: DistError | undefined;
-    if (inFlight > 0 && !(await endsWithin(Promise.all(backends.map((backend) => backend.drained())), limitMs))) {
+    if (busy && !(await endsWithin(idle(), limitMs))) {
       late = new DistTimeoutError(
         `destroyProcessGroup: group "${this.name}" still had ops in flight after ${limitMs} ms; they were aborted`,
         { code: "DRAIN_TIMEOUT", group: this.name, timeoutMs: limitMs },
@@ -165,6 +170,11 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     } catch (error) {
       return Work.rejected(error, { opType, owner: this });
     }
+  }
+
+  /** Settles when ops that are made of several steps have submitted the last one; undefined if there are none. */
+  protected stepsUnderWay(): Promise<unknown> | undefined {
+    return undefined;
   }
 
   #closedError(op: string): DistBackendError {
@@ -208,6 +218,11 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
       `${op}: group "${this.name}" has no backend for ${device} tensors (it has ${this.deviceTypes.join(", ")})`,
       { op, group: this.name },
     );
+  }
+
+  /** Whether the backend of a device implements an op. */
+  protected canDo(op: OpName, device: DeviceType, dtype: DType, reduceOp?: ReduceOp): boolean {
+    return this.#on(device).table.has(op, dtype, reduceOp);
   }
 
   /** Throws UnsupportedOperationError unless the backend of a device can receive from any rank. */

@@ -170,7 +170,7 @@ const bad: readonly Bad[] = [
   [
     "allGatherIntoTensor into a list",
     () => group.allGatherIntoTensor(anything(three()), f32()),
-    "allGatherIntoTensor: output must be a TypedArray",
+    "allGatherIntoTensor: inputs must be an array of tensors",
   ],
 
   ...rooted("gather", "dst", (options) => group.gather(f32(), options)),

@@ -1,39 +1,36 @@
-import {
-  isTensorList,
-  OpType,
-  requireAlike,
-  requireFlag,
-  requireLengthAt,
-  requireLengths,
-  requireOptions,
-  requirePerRank,
-  requireReduceOp,
-  requireSplits,
-  requireTag,
-  requireTensor,
-  requireTensors,
-  requireTimeout,
-  requireTimes,
-} from "../collectives/index.ts";
-import { InvalidArgumentError } from "../errors/index.ts";
-import type { TensorLike, TensorView } from "../tensor/index.ts";
-import type { Work } from "../work/index.ts";
+import { OpType, ReduceOp, requireOptions, requireReduceOp, requireTag, requireTimeout } from "../collectives/index.ts";
+import { InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
+import type { Backend, OpName } from "../registry/index.ts";
+import { type DeviceType, type DType, describe, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { AllOf, Work } from "../work/index.ts";
 import type {
-  AllGatherOptions,
+  AllGatherObjectOptions,
   AllReduceOptions,
-  AllToAllListOptions,
-  AllToAllSingleOptions,
-  BarrierOptions,
-  BroadcastOptions,
-  GatherOptions,
-  MonitoredBarrierCallOptions,
-  RecvOptions,
-  ReduceScatterOptions,
-  ReduceToOptions,
-  ScatterOptions,
-  SendOptions,
+  BroadcastObjectOptions,
+  GatherObjectOptions,
+  ObjectOptions,
+  RecvObjectOptions,
+  ScatterObjectOptions,
+  SendObjectOptions,
 } from "./call-options.ts";
-import { GroupLifecycle } from "./group-lifecycle.ts";
+import { Coalescing } from "./coalescing.ts";
+import {
+  allGatherObjects,
+  broadcastObject,
+  gatherObjects,
+  type ObjectCall,
+  recvObject,
+  scatterObjects,
+  sendObject,
+} from "./object-collectives.ts";
+import { OpLanes } from "./op-lanes.ts";
+import { TensorOps } from "./tensor-ops.ts";
+
+/** Limit of one object in an object collective, unless the call says otherwise. */
+const MAX_OBJECT_BYTES = 64 * 2 ** 20;
+
+/** Lane of the object collectives of a group, which other collectives have to wait for. */
+const COLLECTIVES = "collectives";
 
 /**
  * A group of ranks. Ops go to the backend of their tensors' device; all ranks issue the collectives of one group in the
@@ -42,363 +39,275 @@ import { GroupLifecycle } from "./group-lifecycle.ts";
  * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError when nothing was
  * sent, else with DistTimeoutError, DistNetworkError or DistBackendError, after which the group has failed.
  *
+ * The object collectives take plain data: what JSON has, bigint, Date, Map, Set, ArrayBuffer and TypedArrays, of which
+ * receivers get copies; `undefined` in a list or at the top becomes `null`. They take several steps, so their Work is
+ * for `await` and not for `wait()`, and collectives that are called meanwhile start after them. All ranks of the group
+ * have to be Bun ranks.
+ *
  * `await using` a group aborts what is in flight at the end of the block and closes it within a second;
  * `destroyProcessGroup()` waits for it instead.
  *
  * c10d: `ProcessGroup`.
  */
-export class ProcessGroup extends GroupLifecycle {
+export class ProcessGroup extends TensorOps {
+  readonly #lanes = new OpLanes();
+  #coalescing: Coalescing | undefined;
+
+  /**
+   * Submits the ops that `body` calls on this group together. Neighbouring all-reduces of one dtype and reduce op become
+   * one op where the backend can do that, and so do `allGatherIntoTensor` and `reduceScatterTensor`; the rest follow in
+   * their order. All ranks make the same calls.
+   *
+   * @param body Calls ops and returns; their Works end with the whole. If one of them is refused, or `body` throws,
+   *   nothing is sent. It must not be async.
+   *
+   * c10d: `_coalescing_manager`.
+   */
+  coalescing(body: () => void): Work<void> {
+    const init = { opType: OpType.COALESCED, owner: this } as const;
+    if (this.#coalescing !== undefined) {
+      const message = `coalescing: group "${this.name}" is coalescing already; it cannot be nested`;
+      return Work.rejected(new InvalidArgumentError(message, { op: "coalescing" }), init);
+    }
+    const coalescing = new Coalescing();
+    this.#coalescing = coalescing;
+    let refusal: unknown;
+    try {
+      const returned: unknown = body();
+      if (returned instanceof Promise) {
+        returned.catch(() => {});
+        throw new InvalidArgumentError(
+          "coalescing: the function must not be async: all ops have to be called before it returns",
+          { op: "coalescing", argument: "body" },
+        );
+      }
+      refusal = coalescing.refusal;
+    } catch (error) {
+      refusal = error ?? new InvalidArgumentError(`coalescing: the function threw ${describe(error)}`);
+    } finally {
+      this.#coalescing = undefined;
+    }
+    if (refusal !== undefined) {
+      const failed = Work.rejected<void>(refusal, init);
+      coalescing.discard(refusal);
+      return failed;
+    }
+    return this.run<void>(OpType.COALESCED, () => {
+      coalescing.submit((op, { device, dtype }, reduceOp) => this.canDo(op, device.type, dtype, reduceOp));
+      return new AllOf(coalescing.works, undefined, init);
+    });
+  }
+
   /**
    * Reduces a tensor over all ranks, in place on all of them; a list of tensors of one dtype is reduced as one op.
    *
+   * Of a {@link SparseTensor}, all ranks get the sum as a new one, with each index once; its own is left as it is. That
+   * takes several steps, so `await` it; it adds only (`ReduceOp.SUM`).
+   *
    * c10d: `all_reduce`, `all_reduce_coalesced`.
    */
-  allReduce<T extends TensorLike | readonly TensorLike[]>(tensors: T, options: AllReduceOptions = {}): Work<T> {
-    const opType = isTensorList(tensors) ? OpType.ALLREDUCE_COALESCED : OpType.ALLREDUCE;
-    return this.run<T>(opType, () => {
-      requireOptions("allReduce", options);
-      const op = requireReduceOp("allReduce", options.op);
-      const timeoutMs = requireTimeout("allReduce", options.timeout, this.timeoutMs);
-      if (isTensorList(tensors)) {
-        const views = requireTensors("allReduce", tensors);
-        const first = firstOf("allReduce", views);
-        const backend = this.backendFor("allReduceCoalesced", first.device.type, first.dtype, op);
-        return backend.allReduceCoalesced(views, { op, timeoutMs, owner: this });
-      }
-      const view = requireTensor("allReduce", tensors);
-      const backend = this.backendFor("allReduce", view.device.type, view.dtype, op);
-      return backend.allReduce(view, { op, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Copies the root's tensor to all ranks.
-   *
-   * @param options `src` (global rank) or `groupSrc` (rank in this group) names the root.
-   *
-   * c10d: `broadcast`.
-   */
-  broadcast<T extends TensorLike>(tensor: T, options: BroadcastOptions): Work<T> {
-    return this.run<T>(OpType.BROADCAST, () => {
-      requireOptions("broadcast", options);
-      const root = this.toGroupRank("broadcast", "src", options.src, options.groupSrc);
-      const timeoutMs = requireTimeout("broadcast", options.timeout, this.timeoutMs);
-      const view = requireTensor("broadcast", tensor);
-      const backend = this.backendFor("broadcast", view.device.type, view.dtype);
-      return backend.broadcast(view, { root, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Reduces a tensor over all ranks into the destination's. What the others' tensors hold afterwards is unspecified.
-   *
-   * @param options `dst` or `groupDst` names the destination.
-   *
-   * c10d: `reduce`.
-   */
-  reduce<T extends TensorLike>(tensor: T, options: ReduceToOptions): Work<T> {
-    return this.run<T>(OpType.REDUCE, () => {
-      requireOptions("reduce", options);
-      const op = requireReduceOp("reduce", options.op);
-      const root = this.toGroupRank("reduce", "dst", options.dst, options.groupDst);
-      const timeoutMs = requireTimeout("reduce", options.timeout, this.timeoutMs);
-      const view = requireTensor("reduce", tensor);
-      const backend = this.backendFor("reduce", view.device.type, view.dtype, op);
-      return backend.reduce(view, { op, root, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Collects the tensors of all ranks on all of them.
-   *
-   * @param outputs One tensor per rank, each of the input's length.
-   * @param input The own tensor, of the same length on all ranks.
-   *
-   * c10d: `all_gather`.
-   */
-  allGather<T extends readonly TensorLike[]>(outputs: T, input: TensorLike, options: AllGatherOptions = {}): Work<T> {
-    return this.run<T>(OpType.ALLGATHER, () => {
-      requireOptions("allGather", options);
-      const timeoutMs = requireTimeout("allGather", options.timeout, this.timeoutMs);
-      const source = requireTensor("allGather", input, "input");
-      const targets = this.#perRank("allGather", "outputs", outputs, source, "input");
-      const backend = this.backendFor("allGather", source.device.type, source.dtype);
-      return backend.allGather(targets, source, { timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Collects the tensors of all ranks in one: part `rank` of the output is that rank's input.
-   *
-   * @param output World size times the length of the input.
-   *
-   * c10d: `all_gather_into_tensor`, `_allgather_base`.
-   */
-  allGatherIntoTensor<T extends TensorLike>(output: T, input: TensorLike, options: AllGatherOptions = {}): Work<T> {
-    return this.run<T>(OpType.ALLGATHER_BASE, () => {
-      const name = "allGatherIntoTensor";
-      requireOptions(name, options);
-      const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
-      const source = requireTensor(name, input, "input");
-      const target = requireTensor(name, output, "output");
-      requireAlike(name, source, "input", target, "output");
-      requireTimes(name, target, "output", source, "input", this.size);
-      const backend = this.backendFor(name, source.device.type, source.dtype);
-      return backend.allGatherIntoTensor(target, source, { timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Collects the tensors of all ranks on the destination.
-   *
-   * @param options `dst` or `groupDst` names the destination, which alone gives `outputs`: one tensor per rank.
-   * @returns Work of `outputs` on the destination, of `undefined` elsewhere.
-   *
-   * c10d: `gather`.
-   */
-  gather(input: TensorLike, options: GatherOptions): Work<readonly TensorLike[] | undefined> {
-    return this.run(OpType.GATHER, () => {
-      requireOptions("gather", options);
-      const root = this.toGroupRank("gather", "dst", options.dst, options.groupDst);
-      const timeoutMs = requireTimeout("gather", options.timeout, this.timeoutMs);
-      const source = requireTensor("gather", input, "input");
-      const outputs = this.#listAtRoot("gather", "outputs", "destination", options.outputs, root);
-      const targets = outputs === undefined ? [] : this.#perRank("gather", "outputs", outputs, source, "input");
-      const backend = this.backendFor("gather", source.device.type, source.dtype);
-      return backend.gather(targets, source, { root, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Distributes the tensors of the source: `inputs[rank]` goes to that rank's output.
-   *
-   * @param options `src` or `groupSrc` names the source, which alone gives `inputs`: one tensor per rank.
-   *
-   * c10d: `scatter`.
-   */
-  scatter<T extends TensorLike>(output: T, options: ScatterOptions): Work<T> {
-    return this.run<T>(OpType.SCATTER, () => {
-      requireOptions("scatter", options);
-      const root = this.toGroupRank("scatter", "src", options.src, options.groupSrc);
-      const timeoutMs = requireTimeout("scatter", options.timeout, this.timeoutMs);
-      const target = requireTensor("scatter", output, "output");
-      const inputs = this.#listAtRoot("scatter", "inputs", "source", options.inputs, root);
-      const sources = inputs === undefined ? [] : this.#perRank("scatter", "inputs", inputs, target, "output");
-      const backend = this.backendFor("scatter", target.device.type, target.dtype);
-      return backend.scatter(target, sources, { root, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Reduces `inputs[rank]` of all ranks into that rank's output.
-   *
-   * @param inputs One tensor per rank, as long as that rank's output.
-   *
-   * c10d: `reduce_scatter`.
-   */
-  reduceScatter<T extends TensorLike>(
-    output: T,
-    inputs: readonly TensorLike[],
-    options: ReduceScatterOptions = {},
+  override allReduce<T extends TensorLike | readonly TensorLike[] | SparseTensor>(
+    tensors: T,
+    options: AllReduceOptions = {},
   ): Work<T> {
-    return this.run<T>(OpType.REDUCE_SCATTER, () => {
-      requireOptions("reduceScatter", options);
-      const op = requireReduceOp("reduceScatter", options.op);
-      const timeoutMs = requireTimeout("reduceScatter", options.timeout, this.timeoutMs);
-      const target = requireTensor("reduceScatter", output, "output");
-      const sources = requireTensors("reduceScatter", inputs, "inputs");
-      requirePerRank("reduceScatter", "inputs", sources, this.size);
-      requireAlike("reduceScatter", target, "output", firstOf("reduceScatter", sources), "inputs");
-      requireLengthAt("reduceScatter", "inputs", sources, this.rank, target, "output");
-      const backend = this.backendFor("reduceScatter", target.device.type, target.dtype, op);
-      return backend.reduceScatter(target, sources, { op, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Reduces part `rank` of the inputs of all ranks into that rank's output.
-   *
-   * @param input World size times the length of the output.
-   *
-   * c10d: `reduce_scatter_tensor`, `_reduce_scatter_base`.
-   */
-  reduceScatterTensor<T extends TensorLike>(output: T, input: TensorLike, options: ReduceScatterOptions = {}): Work<T> {
-    return this.run<T>(OpType.REDUCE_SCATTER_BASE, () => {
-      const name = "reduceScatterTensor";
+    if (!(tensors instanceof SparseTensor)) {
+      return super.allReduce(tensors as Exclude<T, SparseTensor>, options) as Work<T>;
+    }
+    const name = "allReduce";
+    return super.run<T>(OpType.ALLREDUCE_SPARSE, () => {
       requireOptions(name, options);
       const op = requireReduceOp(name, options.op);
       const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
-      const target = requireTensor(name, output, "output");
-      const source = requireTensor(name, input, "input");
-      requireAlike(name, target, "output", source, "input");
-      requireTimes(name, source, "input", target, "output", this.size);
-      const backend = this.backendFor(name, target.device.type, target.dtype, op);
-      return backend.reduceScatterTensor(target, source, { op, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Sends `inputs[rank]` to each rank and receives `outputs[rank]` from it.
-   *
-   * @param outputs One tensor per rank, as long as what that rank sends here.
-   * @param inputs One tensor per rank.
-   *
-   * c10d: `all_to_all`.
-   */
-  allToAll<T extends readonly TensorLike[]>(
-    outputs: T,
-    inputs: readonly TensorLike[],
-    options: AllToAllListOptions = {},
-  ): Work<T> {
-    return this.run<T>(OpType.ALLTOALL, () => {
-      requireOptions("allToAll", options);
-      const timeoutMs = requireTimeout("allToAll", options.timeout, this.timeoutMs);
-      const targets = requireTensors("allToAll", outputs, "outputs");
-      const sources = requireTensors("allToAll", inputs, "inputs");
-      requirePerRank("allToAll", "outputs", targets, this.size);
-      requirePerRank("allToAll", "inputs", sources, this.size);
-      const first = firstOf("allToAll", sources);
-      requireAlike("allToAll", first, "inputs", firstOf("allToAll", targets), "outputs");
-      requireLengthAt("allToAll", "outputs", targets, this.rank, at(sources, this.rank), `inputs[${this.rank}]`);
-      const backend = this.backendFor("allToAll", first.device.type, first.dtype);
-      return backend.allToAll(targets, sources, { timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Sends a part of the input to each rank and receives a part of the output from it, in the order of ranks.
-   *
-   * c10d: `all_to_all_single`, `alltoall_base`.
-   */
-  allToAllSingle<T extends TensorLike>(output: T, input: TensorLike, options: AllToAllSingleOptions = {}): Work<T> {
-    return this.run<T>(OpType.ALLTOALL_BASE, () => {
-      const name = "allToAllSingle";
-      requireOptions(name, options);
-      const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
-      const target = requireTensor(name, output, "output");
-      const source = requireTensor(name, input, "input");
-      requireAlike(name, source, "input", target, "output");
-      const inputSplits = requireSplits(name, "inputSplits", options.inputSplits, source, this.size);
-      const outputSplits = requireSplits(name, "outputSplits", options.outputSplits, target, this.size);
-      if (inputSplits[this.rank] !== outputSplits[this.rank]) {
-        throw new InvalidArgumentError(
-          `${name}: this rank would send itself ${inputSplits[this.rank]} elements but expects ${outputSplits[this.rank]}`,
-          { op: name, argument: "outputSplits" },
+      if (op !== ReduceOp.SUM) {
+        throw new UnsupportedOperationError(
+          `${name}: sparse tensors can be added only, not combined by ReduceOp.${op}`,
+          {
+            op: name,
+            argument: "op",
+          },
         );
       }
-      const backend = this.backendFor(name, source.device.type, source.dtype);
-      const equal = options.inputSplits === undefined && options.outputSplits === undefined;
-      const splits = equal ? { inputSplits: [], outputSplits: [] } : { inputSplits, outputSplits };
-      return backend.allToAllSingle(target, source, { ...splits, timeoutMs, owner: this });
+      this.#requireNoCoalescing(name);
+      const backend = this.backendFor("allReduceSparse", "cpu", tensors.dtype);
+      const sum = this.#lanes.run(COLLECTIVES, async () => await backend.allReduceSparse(tensors, { timeoutMs }));
+      return Work.fromPromise(sum, { opType: OpType.ALLREDUCE_SPARSE, owner: this });
     });
   }
 
   /**
-   * Sends a tensor to one rank, which has to {@link recv} it with the same tag, dtype and length. Starts at once, also
-   * while collectives are under way.
+   * Collects an object of each rank on all of them, in the order of ranks.
+   *
+   * c10d: `all_gather_object`.
+   */
+  allGatherObject<T>(object: T, options: AllGatherObjectOptions = {}): Work<T[]> {
+    return this.#objects("allGatherObject", OpType.ALLGATHER, ["allGatherIntoTensor"], options, () => {
+      return (call) => allGatherObjects(call, object);
+    });
+  }
+
+  /**
+   * Collects an object of each rank on the destination.
    *
    * @param options `dst` or `groupDst` names the destination.
+   * @returns Work of the objects on the destination, of `undefined` elsewhere.
    *
-   * c10d: `send`, `isend`.
+   * c10d: `gather_object`.
    */
-  send<T extends TensorLike>(tensor: T, options: SendOptions): Work<T> {
-    return this.run<T>(OpType.SEND, () => {
-      requireOptions("send", options);
-      const peer = this.#otherRank("send", "dst", options.dst, options.groupDst);
-      const tag = requireTag("send", options.tag);
-      const timeoutMs = requireTimeout("send", options.timeout, this.timeoutMs);
-      const view = requireTensor("send", tensor);
-      const backend = this.backendFor("send", view.device.type, view.dtype);
-      return backend.send(view, { peer, tag, timeoutMs, owner: this });
+  gatherObject<T>(object: T, options: GatherObjectOptions): Work<T[] | undefined> {
+    return this.#objects("gatherObject", OpType.GATHER, ["allGatherIntoTensor", "gather"], options, () => {
+      const root = this.toGroupRank("gatherObject", "dst", options.dst, options.groupDst);
+      return (call) => gatherObjects(call, object, root);
     });
   }
 
   /**
-   * Receives a tensor from one rank, or from any if none is named; `sourceRank()` of the Work tells from which.
+   * Copies the source's object to all ranks.
    *
+   * @param object Looked at on the source only.
+   * @param options `src` or `groupSrc` names the source.
+   * @returns Work of the object; the source gets a copy too.
+   *
+   * c10d: `broadcast_object_list`.
+   */
+  broadcastObject<T>(object: T | undefined, options: BroadcastObjectOptions): Work<T> {
+    return this.#objects("broadcastObject", OpType.BROADCAST, ["broadcast"], options, () => {
+      const root = this.toGroupRank("broadcastObject", "src", options.src, options.groupSrc);
+      return (call) => broadcastObject(call, object, root);
+    });
+  }
+
+  /**
+   * Distributes the source's objects: each rank gets the one at its rank.
+   *
+   * @param objects On the source one object per rank, elsewhere `undefined`.
    * @param options `src` or `groupSrc` names the source.
    *
-   * c10d: `recv`, `irecv`, `recv_anysource`.
+   * c10d: `scatter_object_list`.
    */
-  recv<T extends TensorLike>(tensor: T, options: RecvOptions = {}): Work<T> {
-    return this.run<T>(
-      options?.src === undefined && options?.groupSrc === undefined ? OpType.RECV_ANY_SOURCE : OpType.RECV,
+  scatterObject<T>(objects: readonly T[] | undefined, options: ScatterObjectOptions): Work<T> {
+    const name = "scatterObject";
+    return this.#objects(name, OpType.SCATTER, ["broadcast", "scatter"], options, () => {
+      const root = this.toGroupRank(name, "src", options.src, options.groupSrc);
+      const own = this.rank === root ? this.#objectPerRank(name, objects) : undefined;
+      return (call) => scatterObjects(call, own, root);
+    });
+  }
+
+  /**
+   * Sends an object to one rank, which has to {@link recvObject} it with the same tag.
+   *
+   * c10d: `send_object_list`.
+   */
+  sendObject(object: unknown, options: SendObjectOptions): Work<void> {
+    return this.#objects("sendObject", OpType.SEND, ["send"], options, () => {
+      const peer = this.otherRank("sendObject", "dst", options.dst, options.groupDst);
+      const tag = requireTag("sendObject", options.tag);
+      return (call) => sendObject(call, object, peer, tag);
+    });
+  }
+
+  /**
+   * Receives an object from one rank, or from any if none is named; `sourceRank()` of the Work tells from which.
+   *
+   * c10d: `recv_object_list`.
+   */
+  recvObject<T>(options: RecvObjectOptions = {}): Work<T> {
+    const any = options?.src === undefined && options?.groupSrc === undefined;
+    let source = -1;
+    const note = (globalRank: number): number => {
+      source = globalRank;
+      return this.groupRankOf(globalRank);
+    };
+    const opType = any ? OpType.RECV_ANY_SOURCE : OpType.RECV;
+    return this.#objects(
+      "recvObject",
+      opType,
+      ["recv"],
+      options,
       () => {
-        requireOptions("recv", options);
-        const any = options.src === undefined && options.groupSrc === undefined;
-        const peer = any ? -1 : this.#otherRank("recv", "src", options.src, options.groupSrc);
-        const tag = requireTag("recv", options.tag);
-        const timeoutMs = requireTimeout("recv", options.timeout, this.timeoutMs);
-        const view = requireTensor("recv", tensor);
-        const backend = this.backendFor("recv", view.device.type, view.dtype);
-        if (any) this.requireAnySource(view.device.type);
-        return backend.recv(view, { peer, tag, timeoutMs, owner: this });
+        const peer = any ? -1 : this.otherRank("recvObject", "src", options.src, options.groupSrc);
+        if (any) this.requireAnySource("cpu");
+        else note(this.globalRanks[peer] ?? peer);
+        const tag = requireTag("recvObject", options.tag);
+        return (call) => recvObject(call, peer, tag, note);
       },
+      () => source,
     );
   }
 
-  /** Completes when all ranks have come to it. c10d: `barrier`. */
-  barrier(options: BarrierOptions = {}): Work<void> {
-    return this.run<void>(OpType.BARRIER, () => {
-      requireOptions("barrier", options);
-      const timeoutMs = requireTimeout("barrier", options.timeout, this.timeoutMs);
-      const backend = this.backendFor("barrier", this.defaultDevice());
-      return backend.barrier({ timeoutMs, owner: this });
-    });
-  }
-
   /**
-   * A barrier whose time-out, on rank 0, names the ranks that did not come. Slower than {@link barrier}.
-   *
-   * c10d: `monitored_barrier`.
+   * Starts an object collective behind those that are under way.
+   * @param prepare Checks the arguments, which happens at once, and returns the steps.
    */
-  monitoredBarrier(options: MonitoredBarrierCallOptions = {}): Work<void> {
-    return this.run<void>(OpType.BARRIER, () => {
-      requireOptions("monitoredBarrier", options);
-      const timeoutMs = requireTimeout("monitoredBarrier", options.timeout, this.timeoutMs);
-      const waitAllRanks = requireFlag("monitoredBarrier", "waitAllRanks", options.waitAllRanks);
-      const backend = this.backendFor("monitoredBarrier", this.defaultDevice());
-      return backend.monitoredBarrier({ waitAllRanks, timeoutMs, owner: this });
+  #objects<T>(
+    op: string,
+    opType: OpType,
+    needs: readonly OpName[],
+    options: ObjectOptions & { readonly tag?: number },
+    prepare: () => (call: ObjectCall) => Promise<unknown>,
+    sourceRank?: () => number,
+  ): Work<T> {
+    const work = super.run<T>(opType, () => {
+      requireOptions(op, options);
+      this.#requireNoCoalescing(op);
+      const timeoutMs = requireTimeout(op, options.timeout, this.timeoutMs);
+      const maxBytes = options.maxBytes ?? MAX_OBJECT_BYTES;
+      if (!Number.isSafeInteger(maxBytes) || maxBytes < 1) {
+        throw new InvalidArgumentError(`${op}: maxBytes must be a positive integer, got ${describe(maxBytes)}`, {
+          op,
+          argument: "maxBytes",
+        });
+      }
+      const [backend] = needs.map((need) => this.backendFor(need, "cpu", "uint8"));
+      if (backend === undefined) throw new InvalidArgumentError(`${op}: no op to make it of`);
+      const steps = prepare();
+      const deadline = performance.now() + timeoutMs;
+      const lane = isMessage(opType) ? `${op} ${options.tag ?? 0}` : COLLECTIVES;
+      const result = this.#lanes.run(lane, () => steps({ op, backend, maxBytes, deadline }));
+      return Work.fromPromise(result, { opType, owner: this, ...(sourceRank && { sourceRank }) });
+    });
+    this.#coalescing?.note(work);
+    return work;
+  }
+
+  #requireNoCoalescing(op: string): void {
+    if (this.#coalescing === undefined) return;
+    throw new InvalidArgumentError(`${op}: what takes several steps cannot be coalesced`, { op });
+  }
+
+  #objectPerRank<T>(op: string, objects: readonly T[] | undefined): readonly T[] {
+    if (Array.isArray(objects) && objects.length === this.size) return objects;
+    const given = Array.isArray(objects) ? `${objects.length} objects` : describe(objects);
+    throw new InvalidArgumentError(`${op}: the source gives one object per rank (${this.size}), got ${given}`, {
+      op,
+      argument: "objects",
     });
   }
 
-  /** A list of one tensor per rank, all like `like`. */
-  #perRank(op: string, argument: string, list: readonly TensorLike[], like: TensorView, name: string): TensorView[] {
-    const views = requireTensors(op, list, argument);
-    requirePerRank(op, argument, views, this.size);
-    requireAlike(op, like, name, firstOf(op, views), argument);
-    requireLengths(op, argument, views, like, name);
-    return views;
+  protected override backendFor(op: OpName, device: DeviceType, dtype?: DType, reduceOp?: ReduceOp): Backend {
+    const backend = super.backendFor(op, device, dtype, reduceOp);
+    return this.#coalescing?.recorderOf(backend) ?? backend;
   }
 
-  /** A list that the root alone must give. */
-  #listAtRoot(
-    op: string,
-    argument: string,
-    role: string,
-    list: readonly TensorLike[] | undefined,
-    root: number,
-  ): readonly TensorLike[] | undefined {
-    if ((list !== undefined) === (this.rank === root)) return list;
-    const rule =
-      list === undefined ? `must be given on the ${role} rank` : `must not be given on other than the ${role} rank`;
-    throw new InvalidArgumentError(`${op}: ${argument} ${rule}`, { op, argument });
+  protected override run<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
+    if (this.#coalescing !== undefined) {
+      const work = super.run<T>(opType, start);
+      this.#coalescing.note(work);
+      return work;
+    }
+    const turn = isMessage(opType) ? undefined : this.#lanes.tail(COLLECTIVES);
+    if (turn === undefined) return super.run<T>(opType, start);
+    return Work.fromPromise(
+      turn.then(() => super.run<T>(opType, start)),
+      { opType, owner: this },
+    );
   }
 
-  #otherRank(op: string, argument: "src" | "dst", global: number | undefined, inGroup: number | undefined): number {
-    const rank = this.toGroupRank(op, argument, global, inGroup);
-    if (rank !== this.rank) return rank;
-    throw new InvalidArgumentError(`${op}: ${argument} is the rank of this process itself`, { op, argument });
+  protected override stepsUnderWay(): Promise<unknown> | undefined {
+    return this.#lanes.tails();
   }
 }
 
-function firstOf(op: string, views: readonly TensorView[]): TensorView {
-  const [first] = views;
-  if (first === undefined)
-    throw new InvalidArgumentError(`${op}: an empty list of tensors`, { op, code: "EMPTY_LIST" });
-  return first;
-}
-
-function at(views: readonly TensorView[], rank: number): TensorView {
-  return firstOf("allToAll", views.slice(rank));
+function isMessage(opType: OpType): boolean {
+  return opType === OpType.SEND || opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
 }

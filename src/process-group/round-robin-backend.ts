@@ -1,5 +1,4 @@
 import { OpType } from "../collectives/index.ts";
-import type { DistError } from "../errors/index.ts";
 import {
   type AllToAllOptions,
   Backend,
@@ -10,7 +9,7 @@ import {
   type RootOptions,
 } from "../registry/index.ts";
 import type { TensorView } from "../tensor/index.ts";
-import { type GroupState, Work, type WorkInit } from "../work/index.ts";
+import { AllOf, type GroupState, type Work } from "../work/index.ts";
 
 /**
  * Gives collectives to several backends of the same ranks in turn, so that they overlap on separate connections.
@@ -66,6 +65,14 @@ export class RoundRobinBackend extends Backend {
     return this.#next().allGatherIntoTensor(output, input, options);
   }
 
+  override allGatherIntoTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: OpOptions,
+  ): Work<unknown> {
+    return this.#next().allGatherIntoTensorCoalesced(outputs, inputs, options);
+  }
+
   override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
     return this.#next().gather(outputs, input, options);
   }
@@ -80,6 +87,14 @@ export class RoundRobinBackend extends Backend {
 
   override reduceScatterTensor(output: TensorView, input: TensorView, options: ReduceOptions): Work<unknown> {
     return this.#next().reduceScatterTensor(output, input, options);
+  }
+
+  override reduceScatterTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: ReduceOptions,
+  ): Work<unknown> {
+    return this.#next().reduceScatterTensorCoalesced(outputs, inputs, options);
   }
 
   override allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
@@ -101,6 +116,7 @@ export class RoundRobinBackend extends Backend {
   override barrier(options: OpOptions): Work<unknown> {
     return new AllOf(
       this.#backends.map((backend) => backend.barrier(options)),
+      undefined,
       { opType: OpType.BARRIER, ...(options.owner && { owner: options.owner }) },
     );
   }
@@ -114,38 +130,4 @@ export class RoundRobinBackend extends Backend {
   }
 
   // close() leaves the backends to the groups that they belong to.
-}
-
-/** Ends when all of several Works have ended, with the first error among them. */
-class AllOf extends Work<undefined> {
-  readonly #works: readonly Work<unknown>[];
-
-  constructor(works: readonly Work<unknown>[], init: WorkInit) {
-    super(init);
-    this.#works = works;
-    Promise.all(works).then(
-      () => this.settle(),
-      (error: unknown) => this.settle(error as DistError),
-    );
-  }
-
-  protected override block(limitMs: number): void {
-    const deadline = performance.now() + limitMs;
-    for (const work of this.#works) {
-      const left = deadline - performance.now();
-      if (left <= 0 && !work.isCompleted()) throw this.waitTimeout(limitMs);
-      try {
-        work.wait(left > 0 ? { timeout: left } : {});
-      } catch (error) {
-        if (!work.isCompleted()) throw this.waitTimeout(limitMs);
-        this.settle(error as DistError);
-        return;
-      }
-    }
-    this.settle();
-  }
-
-  protected override value(): undefined {
-    return undefined;
-  }
 }

@@ -1,6 +1,15 @@
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 export { CPU, type Device, type DeviceType } from "./device.ts";
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
+export {
+  MAX_SPARSE_DIMS,
+  SparseTensor,
+  type SparseTensorInit,
+  type SparseValues,
+  sparseDTypes,
+  sparseTensor,
+  sumOfSparse,
+} from "./sparse-tensor.ts";
 export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor.ts";
 export {
   describe,

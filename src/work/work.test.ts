@@ -168,6 +168,29 @@ describe("Work", () => {
     expect(() => bad.result()).toThrow(error);
   });
 
+  test("whenEnded calls once at the end, which counts as no look", () => {
+    for (const end of [undefined, failure()]) {
+      const work = new TestWork({ ...init, owner });
+      const seen: boolean[] = [];
+      work.whenEnded(() => seen.push(work.isCompleted()));
+      work.whenEnded(() => seen.push(work.isSuccess()));
+      expect(seen).toEqual([]);
+      work.settle(end);
+      work.settle();
+      expect(seen).toEqual([true, end === undefined]);
+      work.whenEnded(() => seen.push(true));
+      expect(seen).toHaveLength(3);
+      expect(work.observed).toBe(false);
+    }
+    const blocked = new TestWork(init);
+    let ended = false;
+    blocked.whenEnded(() => {
+      ended = true;
+    });
+    blocked.wait();
+    expect(ended).toBe(true);
+  });
+
   test("info tells times", async () => {
     const before = Date.now();
     const work = new TestWork({ opType: OpType.BROADCAST, seq: 3, owner });

@@ -29,6 +29,12 @@ export interface WorkInit {
   readonly owner?: WorkOwner;
 }
 
+/** What a Work over a promise is made with. */
+export interface PromiseWorkInit extends WorkInit {
+  /** Where what was received came from, once it is there: a global rank. */
+  readonly sourceRank?: () => number;
+}
+
 enum Phase {
   Pending,
   Succeeded,
@@ -49,7 +55,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /** A Work over a promise, for ops made of several steps. Its `wait()` cannot block: it fails unless settled. */
-  static fromPromise<T>(promise: Promise<T>, init: WorkInit = { opType: OpType.UNKNOWN }): Work<T> {
+  static fromPromise<T>(promise: Promise<T>, init: PromiseWorkInit = { opType: OpType.UNKNOWN }): Work<T> {
     return new PromiseWork(promise, init);
   }
 
@@ -72,6 +78,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   #phase: Phase = Phase.Pending;
   #error: DistError | undefined;
   #observed = false;
+  #listeners: (() => void)[] | undefined;
   #promise: Promise<T> | undefined;
   // `never` keeps Work<T> covariant: a Work<Float32Array> is a Work<unknown>.
   #resolve: ((value: never) => void) | undefined;
@@ -96,12 +103,25 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     if (error === undefined) {
       this.#phase = Phase.Succeeded;
       this.#resolve?.(this.value() as never);
-      return;
+    } else {
+      this.#phase = Phase.Failed;
+      this.#error = error;
+      this.#reject?.(error);
+      this.#announceFailure();
     }
-    this.#phase = Phase.Failed;
-    this.#error = error;
-    this.#reject?.(error);
-    this.#announceFailure();
+    if (this.#listeners !== undefined) for (const listener of this.#listeners.splice(0)) listener();
+  }
+
+  /**
+   * Calls `listener` as soon as the op has ended either way, also from within `wait()`; at once if it has ended. Does
+   * not count as a look at the outcome. For middleware.
+   */
+  whenEnded(listener: () => void): void {
+    if (this.isCompleted()) listener();
+    else {
+      this.#listeners ??= [];
+      this.#listeners.push(listener);
+    }
   }
 
   #announceFailure(): void {
@@ -264,10 +284,12 @@ class SettledWork<T> extends Work<T> {
 }
 
 class PromiseWork<T> extends Work<T> {
+  readonly #sourceRank: (() => number) | undefined;
   #value: T | undefined;
 
-  constructor(promise: Promise<T>, init: WorkInit) {
+  constructor(promise: Promise<T>, init: PromiseWorkInit) {
     super(init);
+    this.#sourceRank = init.sourceRank;
     promise.then(
       (value) => {
         this.#value = value;
@@ -286,5 +308,11 @@ class PromiseWork<T> extends Work<T> {
 
   protected override value(): T {
     return this.#value as T;
+  }
+
+  override sourceRank(): number {
+    if (this.#sourceRank === undefined) return super.sourceRank();
+    if (this.isSuccess()) return this.#sourceRank();
+    throw new UnsupportedOperationError(`${this.describe()}: the source rank is known only after success`);
   }
 }

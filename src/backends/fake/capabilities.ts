@@ -1,5 +1,5 @@
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
-import { dtypeNames } from "../../tensor/index.ts";
+import { dtypeNames, sparseDTypes } from "../../tensor/index.ts";
 
 const reduceOps = reduceOpsByKind({
   float: ["SUM", "AVG", "PRODUCT", "MIN", "MAX", "PREMUL_SUM"],
@@ -13,14 +13,17 @@ export const capabilities: Capabilities = {
   ops: {
     allReduce: dtypeNames,
     allReduceCoalesced: dtypeNames,
+    allReduceSparse: sparseDTypes,
     broadcast: dtypeNames,
     reduce: dtypeNames,
     allGather: dtypeNames,
     allGatherIntoTensor: dtypeNames,
+    allGatherIntoTensorCoalesced: dtypeNames,
     gather: dtypeNames,
     scatter: dtypeNames,
     reduceScatter: dtypeNames,
     reduceScatterTensor: dtypeNames,
+    reduceScatterTensorCoalesced: dtypeNames,
     allToAll: dtypeNames,
     allToAllSingle: dtypeNames,
     send: dtypeNames,

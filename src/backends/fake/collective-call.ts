@@ -3,7 +3,7 @@ import type { ReduceOp } from "../../collectives/reduce-op.ts";
 import type { OpName } from "../../registry/index.ts";
 import type { TensorView } from "../../tensor/index.ts";
 
-export type CollectiveName = Exclude<OpName, "send" | "recv">;
+export type CollectiveName = Exclude<OpName, "send" | "recv" | "allReduceSparse">;
 
 /** One rank's part in a collective. An op in place has its tensors in both lists. */
 export interface CollectiveCall {

@@ -58,6 +58,12 @@ const rules: { readonly [name in CollectiveName]: Rule } = {
 
   allGatherIntoTensor: (parts) => toAll(parts, [concat(parts.flatMap(({ inputs }) => inputs))]),
 
+  allGatherIntoTensorCoalesced: (parts) =>
+    toAll(
+      parts,
+      inputsOf(parts, 0).map((_, i) => concat(parts.flatMap(({ inputs }) => inputs.slice(i, i + 1)))),
+    ),
+
   gather: (parts, { root }) =>
     toRoot(
       parts,
@@ -69,11 +75,13 @@ const rules: { readonly [name in CollectiveName]: Rule } = {
 
   reduceScatter: (parts, terms) => parts.map((_, rank) => [reduceInputs(parts, rank, terms)]),
 
-  reduceScatterTensor: (parts, terms) => {
-    const reduced = reduceInputs(parts, 0, terms);
-    const bytes = reduced.byteLength / parts.length;
-    return parts.map((_, rank) => [reduced.slice(rank * bytes, (rank + 1) * bytes)]);
-  },
+  reduceScatterTensor: (parts, terms) => scatterReduced(parts, [reduceInputs(parts, 0, terms)]),
+
+  reduceScatterTensorCoalesced: (parts, terms) =>
+    scatterReduced(
+      parts,
+      inputsOf(parts, 0).map((_, i) => reduceInputs(parts, i, terms)),
+    ),
 
   allToAll: (parts) =>
     parts.map(({ outputs }, receiver) =>
@@ -125,6 +133,16 @@ function reduceInputs(parts: readonly Part[], i: number, { dtype, reduceOp }: Te
     dtype,
     reduceOp,
     parts.flatMap(({ inputs }) => inputs.slice(i, i + 1)),
+  );
+}
+
+/** Gives each rank its part of each reduced tensor. */
+function scatterReduced(parts: readonly Part[], reduced: readonly Bytes[]): RankResult[] {
+  return parts.map((_, rank) =>
+    reduced.map((whole) => {
+      const bytes = whole.byteLength / parts.length;
+      return whole.slice(rank * bytes, (rank + 1) * bytes);
+    }),
   );
 }
 

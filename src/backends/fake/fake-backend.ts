@@ -9,8 +9,15 @@ import {
   type ReduceToRootOptions,
   type RootOptions,
 } from "../../registry/index.ts";
-import type { TensorView } from "../../tensor/index.ts";
-import type { Work } from "../../work/index.ts";
+import {
+  type SparseTensor,
+  type SparseValues,
+  type TensorStorage,
+  type TensorView,
+  viewTensor,
+} from "../../tensor/index.ts";
+import { Work } from "../../work/index.ts";
+import { allReduceSparse } from "../sparse-all-reduce.ts";
 import type { CollectiveCall } from "./collective-call.ts";
 
 /** Brings the collectives of `Backend` into one form. What is done with them is up to the mode. */
@@ -37,6 +44,19 @@ export abstract class FakeBackend extends Backend {
     return this.collective(call, sourcesOf(tensors), options);
   }
 
+  override allReduceSparse(tensor: SparseTensor, { timeoutMs, owner }: OpOptions): Work<unknown> {
+    const gather = (output: TensorStorage, input: TensorStorage, limits: OpOptions) =>
+      this.allGatherIntoTensor(viewTensor(output), viewTensor(input), limits);
+    const sum = allReduceSparse(tensor, this.rank, this.size, timeoutMs, {
+      terms: (own, all, limits) => gather(all, own, limits),
+      parts: async (own, counts, indices, values, limits) => {
+        await gatherUnequal(gather, own.indices, counts, own.sparseDims, indices, limits);
+        await gatherUnequal(gather, own.values, counts, own.blockLength, values, limits);
+      },
+    });
+    return Work.fromPromise(sum, { opType: OpType.ALLREDUCE_SPARSE, ...(owner && { owner }) });
+  }
+
   override broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
     const call = { name: "broadcast", opType: OpType.BROADCAST, ...inPlace([tensor]), root: options.root } as const;
     return this.collective(call, tensor.source, options);
@@ -57,6 +77,15 @@ export abstract class FakeBackend extends Backend {
     const opType = OpType.ALLGATHER_BASE;
     const call = { name: "allGatherIntoTensor", opType, inputs: [input], outputs: [output] } as const;
     return this.collective(call, output.source, options);
+  }
+
+  override allGatherIntoTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: OpOptions,
+  ): Work<unknown> {
+    const call = { name: "allGatherIntoTensorCoalesced", opType: OpType.ALLGATHER_COALESCED, inputs, outputs } as const;
+    return this.collective(call, sourcesOf(outputs), options);
   }
 
   override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
@@ -82,6 +111,16 @@ export abstract class FakeBackend extends Backend {
     const lists = { inputs: [input], outputs: [output] };
     const call = { name: "reduceScatterTensor", opType, ...lists, reduceOp: options.op } as const;
     return this.collective(call, output.source, options);
+  }
+
+  override reduceScatterTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: ReduceOptions,
+  ): Work<unknown> {
+    const opType = OpType.REDUCE_SCATTER_TENSOR_COALESCED;
+    const call = { name: "reduceScatterTensorCoalesced", opType, inputs, outputs, reduceOp: options.op } as const;
+    return this.collective(call, sourcesOf(outputs), options);
   }
 
   override allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
@@ -121,4 +160,32 @@ function inPlace(tensors: readonly TensorView[]): Pick<CollectiveCall, "inputs" 
 
 function sourcesOf(tensors: readonly TensorView[]): unknown[] {
   return tensors.map(({ source }) => source);
+}
+
+/** Gathers inputs of different lengths: as many elements for each rank as its count says, times `factor`. */
+async function gatherUnequal<A extends BigInt64Array | SparseValues>(
+  gather: (output: TensorStorage, input: TensorStorage, limits: OpOptions) => Work<unknown>,
+  input: A,
+  counts: readonly number[],
+  factor: number,
+  output: A,
+  limits: OpOptions,
+): Promise<void> {
+  const longest = Math.max(...counts) * factor;
+  const type = input.constructor as new (length: number) => A;
+  const padded = new type(longest);
+  const all = new type(longest * counts.length);
+  copyTo(padded, input, 0);
+  await gather(all, padded, limits);
+  let at = 0;
+  for (const [rank, count] of counts.entries()) {
+    copyTo(output, all.subarray(rank * longest, rank * longest + count * factor), at);
+    at += count * factor;
+  }
+}
+
+function copyTo(target: ArrayBufferView, source: ArrayBufferView, atElement: number): void {
+  const bytes = new Uint8Array(source.buffer, source.byteOffset, source.byteLength);
+  const size = "BYTES_PER_ELEMENT" in target ? Number(target.BYTES_PER_ELEMENT) : 1;
+  new Uint8Array(target.buffer, target.byteOffset, target.byteLength).set(bytes, atElement * size);
 }

@@ -22,14 +22,17 @@ export function soloResultsOf(call: CollectiveCall, rank: number, size: number):
     case "gather":
       return call.outputs.map(() => first);
     case "allGatherIntoTensor":
-      return [repeat(first, size)];
+    case "allGatherIntoTensorCoalesced":
+      return inputs.map((input) => repeat(input, size));
     case "scatter":
     case "reduceScatter":
       return inputs.slice(rank, rank + 1);
-    case "reduceScatterTensor": {
-      const bytes = first.byteLength / size;
-      return [first.slice(rank * bytes, (rank + 1) * bytes)];
-    }
+    case "reduceScatterTensor":
+    case "reduceScatterTensorCoalesced":
+      return inputs.map((input) => {
+        const bytes = input.byteLength / size;
+        return input.slice(rank * bytes, (rank + 1) * bytes);
+      });
     case "allToAll":
       return inputs.map((input, i) => input.slice(0, call.outputs[i]?.byteLength));
     case "allToAllSingle":

@@ -1,6 +1,6 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
-import { dtypeNames } from "../../tensor/index.ts";
+import { dtypeNames, sparseDTypes } from "../../tensor/index.ts";
 
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
 
@@ -16,10 +16,12 @@ export const capabilities: Capabilities = {
   ops: {
     allReduce: dtypeNames,
     allReduceCoalesced: dtypeNames,
+    allReduceSparse: sparseDTypes,
     broadcast: dtypeNames,
     reduce: dtypeNames,
     allGather: dtypeNames,
     allGatherIntoTensor: dtypeNames,
+    allGatherIntoTensorCoalesced: dtypeNames,
     gather: dtypeNames,
     scatter: dtypeNames,
     reduceScatter: dtypeNames,

@@ -1,0 +1,55 @@
+import { DistBackendError } from "../errors/index.ts";
+import { MAX_SPARSE_DIMS, SparseTensor, type SparseValues } from "../tensor/index.ts";
+
+/** Numbers by which ranks tell each other what sparse tensor they have: sizes of sparse and dense dimensions, nnz. */
+export const SPARSE_TERMS = 2 * MAX_SPARSE_DIMS + 1;
+
+/** What a rank tells the others before a sparse all-reduce; PyTorch's layout. */
+export function termsOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array {
+  const terms = new BigInt64Array(SPARSE_TERMS);
+  for (const [i, size] of shape.entries()) terms[i < sparseDims ? i : MAX_SPARSE_DIMS + i - sparseDims] = BigInt(size);
+  terms[SPARSE_TERMS - 1] = BigInt(nnz);
+  return terms;
+}
+
+/**
+ * How many values each rank has.
+ * @param all The terms of all ranks, in their order.
+ * @throws DistBackendError, on all ranks alike, if the tensors are not of one shape.
+ */
+export function countsOf(all: BigInt64Array, rank: number): number[] {
+  const ranks = all.length / SPARSE_TERMS;
+  const of = (each: number) => all.subarray(each * SPARSE_TERMS, (each + 1) * SPARSE_TERMS);
+  const text = (each: number) => of(each).subarray(0, -1).join(", ");
+  return Array.from({ length: ranks }, (_, each) => {
+    if (text(each) !== text(0)) {
+      throw new DistBackendError(
+        `allReduce: sparse tensors do not match: rank 0 has dimensions [${text(0)}], rank ${each} has [${text(each)}] ` +
+          `(${MAX_SPARSE_DIMS} sparse ones, then ${MAX_SPARSE_DIMS} dense ones, 0 for none)`,
+        { op: "allReduce", code: "SPARSE_MISMATCH", rank, peers: [each] },
+      );
+    }
+    return Number(of(each)[SPARSE_TERMS - 1]);
+  });
+}
+
+/** The tensors of all ranks from their joined indices and values. */
+export function splitSparse<V extends SparseValues>(
+  like: SparseTensor<V>,
+  counts: readonly number[],
+  indices: BigInt64Array,
+  values: V,
+): SparseTensor<V>[] {
+  const { shape, sparseDims, blockLength } = like;
+  let at = 0;
+  return counts.map((count) => {
+    const part = new SparseTensor<V>({
+      indices: indices.slice(at * sparseDims, (at + count) * sparseDims),
+      values: values.slice(at * blockLength, (at + count) * blockLength) as V,
+      shape,
+      sparseDims,
+    });
+    at += count;
+    return part;
+  });
+}

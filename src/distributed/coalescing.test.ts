@@ -1,0 +1,170 @@
+import { describe, expect, test } from "bun:test";
+import * as dist from "../index.ts";
+import { everyOp, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
+import { localRanks } from "../testing/index.ts";
+
+const reducing = memoryPlugin("recording", {
+  capabilities: {
+    ...everyOp,
+    ops: { ...everyOp.ops, allReduce: ["float32", "int32"], allReduceCoalesced: ["float32"] },
+  },
+});
+
+/** The message that a Work, or anything else that can be awaited, fails with. */
+async function failureOf(work: PromiseLike<unknown> | undefined): Promise<string> {
+  try {
+    await work;
+  } catch (error) {
+    return error instanceof Error ? error.message : String(error);
+  }
+  throw new Error("it did not fail");
+}
+
+/** A group of one rank whose backend notes its calls. */
+async function recording<T>(body: (group: dist.ProcessGroup) => T | Promise<T>): Promise<string[]> {
+  await localRanks(1, async ({ group }) => body(group), { backend: reducing });
+  const backend = reducing.made.at(-1);
+  return backend?.calls.map(({ op, views }) => `${op} ${views.map(({ length }) => length)}`) ?? [];
+}
+
+const floats = (length: number) => new Float32Array(length).fill(1);
+
+describe("coalescing", () => {
+  test("neighbours of one kind become one op, the rest keeps its order", async () => {
+    const calls = await recording(async (group) => {
+      const tensors = [1, 2, 3, 4].map(floats);
+      const [a = floats(0), b = floats(0), c = floats(0), d = floats(0)] = tensors;
+      const works: dist.Work<unknown>[] = [];
+      const whole = group.coalescing(() => {
+        works.push(group.allReduce(a), group.allReduce(b), group.allReduce(c, { op: dist.ReduceOp.MAX }));
+        works.push(group.allReduce(new Int32Array(5)), group.allReduce(new Int32Array(6)), group.allReduce(d));
+        expect(() => works[0]?.wait()).toThrow("wait for the Work of coalescing()");
+      });
+      expect(whole.opType).toBe(dist.OpType.COALESCED);
+      await whole;
+      expect(works.map((work) => work.isSuccess())).toEqual(works.map(() => true));
+      expect(works[1]?.result()).toBe(b);
+    });
+    expect(calls).toEqual(["allReduceCoalesced 1,2", "allReduce 3", "allReduce 5", "allReduce 6", "allReduce 4"]);
+  });
+
+  test("when an op is refused or the function throws, nothing is sent", async () => {
+    const calls = await recording(async (group) => {
+      const works: dist.Work<unknown>[] = [];
+      const refused = group.coalescing(() => {
+        works.push(group.allReduce(floats(1)), group.allReduce(new Float64Array(1)));
+      });
+      expect(await failureOf(refused)).toContain("does not take float64 tensors");
+      expect(await failureOf(works[0])).toContain("does not take float64 tensors");
+      const thrown = group.coalescing(() => {
+        group.allReduce(floats(1));
+        throw new Error("changed my mind");
+      });
+      expect(await failureOf(thrown)).toContain("changed my mind");
+      const late = group.coalescing(async () => {
+        group.allReduce(floats(1));
+      });
+      expect(await failureOf(late)).toContain("must not be async");
+      const nested = group.coalescing(() => {
+        works.push(group.coalescing(() => {}));
+      });
+      await nested;
+      expect(await failureOf(works.at(-1))).toContain("cannot be nested");
+    });
+    expect(calls).toEqual([]);
+  });
+
+  test("the data is that of the single ops", async () => {
+    await localRanks(3, async ({ rank, worldSize }) => {
+      const sums = [1, 2, 3].map((length) => floats(length).fill(rank));
+      const whole = floats(2 * worldSize);
+      const own = floats(2).fill(rank);
+      const share = floats(1);
+      await dist.coalescing(() => {
+        for (const each of sums) dist.allReduce(each);
+        dist.allGatherIntoTensor(whole, own);
+        dist.allGatherIntoTensor(whole, own);
+        dist.reduceScatterTensor(share, floats(worldSize).fill(rank));
+        dist.barrier();
+      });
+      expect(sums).toEqual([1, 2, 3].map((length) => floats(length).fill(3)));
+      expect([...whole]).toEqual([0, 0, 1, 1, 2, 2]);
+      expect([...share]).toEqual([3]);
+    });
+  });
+});
+
+describe("lists", () => {
+  test("allGatherIntoTensor and reduceScatterTensor take lists", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const outputs = [floats(2), floats(4)];
+      expect(await dist.allGatherIntoTensor(outputs, [floats(1).fill(rank), floats(2).fill(rank + 5)])).toEqual(
+        outputs,
+      );
+      expect(outputs.map((output) => [...output])).toEqual([
+        [0, 1],
+        [5, 5, 6, 6],
+      ]);
+      const shares = [floats(1), floats(2)];
+      await dist.reduceScatterTensor(shares, [Float32Array.of(1, 2), Float32Array.of(1, 2, 3, 4)]);
+      expect(shares.map((share) => [...share])).toEqual(rank === 0 ? [[2], [2, 4]] : [[4], [6, 8]]);
+    });
+  });
+
+  test("a backend without lists gets them one by one; bad lists are refused", async () => {
+    const calls = await recording(async (group) => {
+      const outputs = [floats(1), floats(2)];
+      expect(await group.allGatherIntoTensor(outputs, [floats(1), floats(2)])).toBe(outputs);
+      await group.reduceScatterTensor([floats(1)], [floats(1)]);
+      const bad: [readonly Float32Array[], unknown, string][] = [
+        [[floats(1)], [floats(1), floats(1)], "must be of one length: 1 and 2 tensors"],
+        [[], [], "outputs is an empty list"],
+        [[floats(3)], [floats(2)], "outputs[0]"],
+        [[floats(3)], floats(3), "inputs must be an array of tensors"],
+      ];
+      for (const [wholes, parts, message] of bad) {
+        expect(await failureOf(group.allGatherIntoTensor(wholes, parts as Float32Array[]))).toContain(message);
+      }
+    });
+    expect(calls).toEqual(["allGatherIntoTensor 1,1", "allGatherIntoTensor 2,2", "reduceScatterTensor 1,1"]);
+  });
+});
+
+describe("batchIsendIrecv", () => {
+  test("a ring of messages", async () => {
+    await localRanks(3, async ({ rank, worldSize }) => {
+      const received = new Int32Array(2);
+      const works = dist.batchIsendIrecv([
+        { op: dist.isend, tensor: Int32Array.of(rank, 1), peer: (rank + 1) % worldSize, tag: 4 },
+        { op: dist.irecv, tensor: received, groupPeer: (rank + worldSize - 1) % worldSize, tag: 4 },
+      ]);
+      expect(works.map(({ opType }) => opType)).toEqual([dist.OpType.SEND, dist.OpType.RECV]);
+      await Promise.all(works);
+      const previous = (rank + worldSize - 1) % worldSize;
+      expect([...received]).toEqual([previous, 1]);
+      expect(works[1]?.sourceRank()).toBe(previous);
+    });
+  });
+
+  test("if one is wrong, none is sent", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const tensor = new Int32Array(1);
+      const good = { op: dist.isend, tensor, peer: 1 - rank };
+      const group = await dist.newGroup([0, 1]);
+      const bad: [unknown, string][] = [
+        [[good, { op: dist.irecv, tensor, peer: rank }], "src is the rank of this process itself"],
+        [[good, { op: dist.allReduce, tensor, peer: 0 }], "ops[1].op must be isend or irecv"],
+        [[good, { op: dist.irecv, tensor }], "ops[1] must name a peer or groupPeer"],
+        [[good, { ...good, group }], "all ops need to use the same group"],
+        [[], "ops is an empty list"],
+        ["x", "ops must be an array"],
+      ];
+      for (const [ops, message] of bad) {
+        const works = dist.batchIsendIrecv(ops as dist.P2POp[]);
+        expect(works.length).toBe(Array.isArray(ops) ? Math.max(1, ops.length) : 1);
+        for (const work of works) expect(await failureOf(work)).toContain(message);
+      }
+      await dist.barrier();
+    });
+  });
+});

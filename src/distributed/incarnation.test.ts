@@ -1,0 +1,61 @@
+import { describe, expect, test } from "bun:test";
+import { HashStore, PrefixStore, type Store } from "../store/index.ts";
+import { joinIncarnation } from "./incarnation.ts";
+
+const limits = { timeout: 5_000 };
+
+/** The prefixes that ranks of one attempt get, one after the other. */
+async function join(store: Store, attempt: number, ranks: readonly number[], worldSize = 2): Promise<string[]> {
+  const prefixes: string[] = [];
+  for (const rank of ranks) {
+    const meeting = await joinIncarnation(store, { rank, worldSize, attempt }, limits);
+    prefixes.push(meeting.store instanceof PrefixStore ? meeting.store.prefix : "");
+  }
+  return prefixes;
+}
+
+describe("joinIncarnation", () => {
+  test("the first meeting has PyTorch's keys, each later one a prefix", async () => {
+    const store = new HashStore();
+    expect(await join(store, 0, [0, 1])).toEqual(["", ""]);
+    expect(await join(store, 0, [1, 0])).toEqual(["incarnation_1", "incarnation_1"]);
+    expect(await join(store, 0, [0, 1])).toEqual(["incarnation_2", "incarnation_2"]);
+  });
+
+  test("a meeting that failed does not count", async () => {
+    const store = new HashStore();
+    const failed = await joinIncarnation(store, { rank: 0, worldSize: 2, attempt: 0 }, limits);
+    await failed.withdraw();
+    expect(await join(store, 0, [1, 0])).toEqual(["", ""]);
+  });
+
+  test("over restarts in one store a prefix by attempt, whoever came to the one before", async () => {
+    const store = new HashStore();
+    expect(await join(store, 0, [1])).toEqual([""]);
+    expect(await join(store, 1, [0, 1])).toEqual(["attempt_1", "attempt_1"]);
+    expect(await join(store, 2, [])).toEqual([]);
+    expect(await join(store, 3, [1, 0])).toEqual(["attempt_3", "attempt_3"]);
+    expect(await join(store, 3, [1, 0])).toEqual(["attempt_3/incarnation_1", "attempt_3/incarnation_1"]);
+  });
+
+  test("a fresh store for a restart has PyTorch's keys again", async () => {
+    expect(await join(new HashStore(), 2, [0, 1])).toEqual(["", ""]);
+  });
+
+  test("where a rank of PyTorch has met the others before, its keys hold, for all", async () => {
+    const store = new HashStore();
+    expect(await join(store, 0, [0, 2], 3)).toEqual(["", ""]);
+    for (const rank of [0, 1, 2]) await store.set(`default_pg/0//cpu//0/${rank}`, "address");
+    expect(await join(store, 1, [0], 3)).toEqual([""]);
+    await store.deleteKey("default_pg/0//cpu//0/1");
+    // The first one has decided.
+    expect(await join(store, 1, [2], 3)).toEqual([""]);
+  });
+
+  test("addresses of ranks that are all of this package are no sign of PyTorch", async () => {
+    const store = new HashStore();
+    await join(store, 0, [0, 1]);
+    for (const rank of [0, 1]) await store.set(`default_pg/0//cpu//0/${rank}`, "address");
+    expect(await join(store, 1, [1, 0])).toEqual(["attempt_1", "attempt_1"]);
+  });
+});

@@ -1,0 +1,256 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import * as dist from "../index.ts";
+import { objectCodec } from "../process-group/object-codec.ts";
+import { type LocalRank, localRanks } from "../testing/index.ts";
+
+/** Numbers that show who made them, in arrays so long that ranks need padding. */
+const objectOf = (rank: number) => ({
+  rank,
+  list: Array.from({ length: rank * 50 }, (_, i) => i),
+  name: `rank ${rank}`,
+});
+
+async function errorOf(work: PromiseLike<unknown>): Promise<dist.DistError> {
+  try {
+    await work;
+  } catch (error) {
+    if (error instanceof dist.DistError) return error;
+    throw error;
+  }
+  throw new Error("it did not fail");
+}
+
+describe("object collectives", () => {
+  test.each([1, 2, 3, 4])("everyone gets what was sent, %d ranks", async (n) => {
+    await localRanks(n, async ({ rank, worldSize }) => {
+      const all = Array.from({ length: worldSize }, (_, from) => objectOf(from));
+      expect(await dist.allGatherObject(objectOf(rank))).toEqual(all);
+      for (let root = 0; root < worldSize; root++) {
+        const gathered = await dist.gatherObject(objectOf(rank), { dst: root });
+        expect(gathered).toEqual(rank === root ? all : undefined);
+        const own = rank === root ? objectOf(root) : undefined;
+        const copy = await dist.broadcastObject(own, { src: root });
+        expect(copy).toEqual(objectOf(root));
+        expect(copy).not.toBe(own as never);
+        const parts = rank === root ? all : undefined;
+        expect(await dist.scatterObject(parts, { src: root })).toEqual(objectOf(rank));
+      }
+      if (rank > 0) await dist.sendObject(objectOf(rank), { dst: 0, tag: 3 });
+      else {
+        const sources = new Set<number>();
+        for (let i = 1; i < worldSize; i++) {
+          const work = dist.recvObject<ReturnType<typeof objectOf>>({ tag: 3 });
+          const object = await work;
+          expect(object).toEqual(objectOf(work.sourceRank()));
+          sources.add(work.sourceRank());
+        }
+        expect(sources.size).toBe(worldSize - 1);
+      }
+    });
+  });
+
+  test("several at once keep their order, and collectives that follow wait for them", async () => {
+    const { messages, sums } = (await localRanks(
+      3,
+      async ({ rank, group }) => {
+        const first = dist.allGatherObject(rank);
+        const tensor = new Float32Array([rank]);
+        const sum = dist.allReduce(tensor);
+        const second = dist.broadcastObject(`from ${rank}`, { src: 2 });
+        const list = new Float32Array([1]);
+        const last = dist.coalescing(() => void dist.allReduce(list));
+        expect(() => sum.wait()).toThrow("await it");
+        // Messages do not wait for collectives; those of one tag keep their order among themselves.
+        const messages: unknown[] = [];
+        if (rank === 0) for (let i = 0; i < 3; i++) void dist.sendObject({ i }, { dst: 1 });
+        if (rank === 1) messages.push(...(await Promise.all([0, 1, 2].map(() => dist.recvObject({ src: 0 })))));
+        expect(await first).toEqual([0, 1, 2]);
+        expect(await second).toBe("from 2");
+        await last;
+        expect(await sum).toBe(tensor);
+        expect(group.state).toBe("OPEN");
+        return { messages, sums: [tensor[0], list[0]] };
+      },
+      { options: { seed: 5 } },
+    ).then((results) => results[1])) as { messages: unknown[]; sums: number[] };
+    expect(messages).toEqual([{ i: 0 }, { i: 1 }, { i: 2 }]);
+    expect(sums).toEqual([3, 3]);
+  });
+
+  test("destroyProcessGroup waits for the last step of what is under way", async () => {
+    const results = await localRanks(
+      2,
+      async ({ rank, store }) => {
+        await dist.initProcessGroup({ backend: "fake", store, rank, worldSize: 2 });
+        const gathered = dist.allGatherObject(rank);
+        await dist.destroyProcessGroup();
+        return gathered.isSuccess() && gathered.result();
+      },
+      { init: false },
+    );
+    expect(results).toEqual([
+      [0, 1],
+      [0, 1],
+    ]);
+  });
+
+  const refusals: [string, (it: LocalRank) => PromiseLike<unknown>, string, string, string][] = [
+    [
+      "an object that cannot be encoded",
+      ({ rank }) => dist.allGatherObject(rank === 1 ? () => {} : rank),
+      "OBJECT_NOT_SENDABLE",
+      "OBJECT_REFUSED",
+      "allGatherObject: rank 1 cannot encode its object",
+    ],
+    [
+      "an object over the limit",
+      () => dist.broadcastObject("x".repeat(100), { src: 1, maxBytes: 50 }),
+      "OBJECT_TOO_LARGE",
+      "OBJECT_REFUSED",
+      "broadcastObject: rank 1 cannot encode its object",
+    ],
+    [
+      "a part that cannot be encoded",
+      ({ rank }) => dist.scatterObject(rank === 1 ? [1, new WeakMap()] : undefined, { src: 1 }),
+      "OBJECT_NOT_SENDABLE",
+      "OBJECT_REFUSED",
+      "scatterObject: rank 1 cannot encode its object",
+    ],
+    [
+      "a message that cannot be encoded",
+      ({ rank }) => (rank === 1 ? dist.sendObject(Symbol("x"), { dst: 0 }) : dist.recvObject({ src: 1 })),
+      "OBJECT_NOT_SENDABLE",
+      "OBJECT_REFUSED",
+      "recvObject: rank 1 cannot encode its object",
+    ],
+  ];
+  test.each(refusals)("%s fails the call on all ranks, and not the group", async (_, call, own, others, message) => {
+    await localRanks(2, async (it) => {
+      const error = await errorOf(call(it));
+      expect(error.code).toBe(it.rank === 1 ? own : others);
+      if (it.rank === 0) expect(error.message).toContain(message);
+      expect(await dist.allGatherObject(it.rank)).toEqual([0, 1]);
+    });
+  });
+
+  test("bad arguments are refused before anything is sent", async () => {
+    await localRanks(2, async ({ rank, group }) => {
+      const bad: [PromiseLike<unknown>, string][] = [
+        [dist.broadcastObject(1, { src: 7 }), "broadcastObject: global rank 7 is not in group"],
+        [dist.gatherObject(1, {} as { dst: number }), "gatherObject: give exactly one of dst"],
+        [
+          dist.scatterObject([1], { src: rank }),
+          "scatterObject: the source gives one object per rank (2), got 1 objects",
+        ],
+        [dist.sendObject(1, { dst: rank }), "sendObject: dst is the rank of this process itself"],
+        [dist.recvObject({ src: 1 - rank, tag: -1 }), "recvObject: tag"],
+        [
+          dist.allGatherObject(1, { maxBytes: 0 }),
+          "allGatherObject: maxBytes must be a positive integer, got number 0",
+        ],
+        [dist.allGatherObject(1, { timeout: 0 }), "allGatherObject: "],
+      ];
+      for (const [work, message] of bad) {
+        const error = await errorOf(work);
+        expect(error).toBeInstanceOf(dist.InvalidArgumentError);
+        expect(error.message).toStartWith(message);
+      }
+      let inside: PromiseLike<unknown> | undefined;
+      const whole = group.coalescing(() => {
+        inside = group.allGatherObject(1);
+      });
+      expect((await errorOf(whole)).message).toContain("cannot be coalesced");
+      if (inside !== undefined) await errorOf(inside);
+      await dist.barrier();
+    });
+  });
+
+  test("bytes of somebody else are an error", async () => {
+    await localRanks(2, async ({ rank }) => {
+      if (rank === 1) {
+        await dist.broadcast(new BigInt64Array([4n]), { src: 1 });
+        await dist.broadcast(new Uint8Array([0xc1, 0, 0, 0]), { src: 1 });
+        return;
+      }
+      const error = await errorOf(dist.broadcastObject(undefined, { src: 1 }));
+      expect(error).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
+      expect(error.message).toContain("what rank 1 sent is no object of this library");
+    });
+  });
+});
+
+describe("object codec", () => {
+  test("keeps what plain data is made of", async () => {
+    const codec = await objectCodec();
+    const values: unknown[] = [
+      null,
+      -0.5,
+      2 ** 53 - 1,
+      -(2 ** 40),
+      2n ** 200n,
+      -5n,
+      "ünï",
+      new Date(1_234.5),
+      new Map<unknown, unknown>([
+        [1, new Set(["a", { deep: [new Map()] }])],
+        [{ key: true }, 2n],
+      ]),
+      Float16Array.of(1.5, -2),
+      BigInt64Array.of(-1n),
+      new Uint8Array([1, 2, 3]),
+      new Uint16Array([1, 2]).buffer,
+      { nested: { list: [1, "two", null] } },
+    ];
+    for (const value of values) expect(codec.decode(codec.encode(value), "test")).toStrictEqual(value);
+    const copy = codec.decode(codec.encode(new Uint8Array([9]).subarray(0)), "test") as Uint8Array;
+    expect(copy.buffer.byteLength).toBe(1);
+  });
+
+  test("any JSON value comes back as it was", async () => {
+    const codec = await objectCodec();
+    fc.assert(
+      fc.property(fc.jsonValue({ noUnicodeString: false }), (value) => {
+        const text = JSON.stringify(value);
+        if (text.includes("__proto__")) return;
+        expect(JSON.stringify(codec.decode(codec.encode(value), "test"))).toBe(text);
+      }),
+      { numRuns: 200 },
+    );
+  });
+
+  test("refuses what would lose its meaning", async () => {
+    const codec = await objectCodec();
+    class Point {}
+    const cycle: unknown[] = [];
+    cycle.push(cycle);
+    for (const value of [new Point(), Promise.resolve(), () => 1, Symbol("s"), cycle, new Error("x"), Bun.file("x")]) {
+      expect(() => codec.encode(value)).toThrow("this object cannot be sent");
+    }
+  });
+
+  test("random bytes are an error and nothing else", async () => {
+    const codec = await objectCodec();
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 64 }), (bytes) => {
+        try {
+          codec.decode(bytes, "test");
+        } catch (error) {
+          expect(error).toMatchObject({ code: "OBJECT_MALFORMED" });
+        }
+      }),
+      { numRuns: 500 },
+    );
+    // Sets in sets, and lists in lists, without end.
+    let sets = Uint8Array.of(0x90);
+    for (let i = 0; i < 300; i++) {
+      const inner = new Uint8Array([0xc9, 0, 0, 0, 0, 4, ...(i === 0 ? [] : [0x91]), ...sets]);
+      new DataView(inner.buffer).setUint32(1, inner.length - 6);
+      sets = inner;
+    }
+    const lists = new Uint8Array(100_000).fill(0x91);
+    lists[lists.length - 1] = 0x90;
+    for (const bytes of [sets, lists]) expect(() => codec.decode(bytes, "test")).toThrow("nested more than 100 deep");
+    expect(Object.getPrototypeOf({})).toBe(Object.prototype);
+  });
+});

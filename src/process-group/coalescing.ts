@@ -1,0 +1,99 @@
+import type { ReduceOp } from "../collectives/index.ts";
+import type { DistError } from "../errors/index.ts";
+import type { Backend, OpName } from "../registry/index.ts";
+import type { DType, TensorView } from "../tensor/index.ts";
+import { Work } from "../work/index.ts";
+import { type Mergeable, OpRecorder, type RecordedOp, type RecordedWork } from "./op-recorder.ts";
+
+/** Tells whether the backend of a kind of device implements an op. */
+export type Capable = (op: OpName, view: TensorView, reduceOp: ReduceOp | undefined) => boolean;
+
+/** The ops called within one function, to be submitted together. */
+export class Coalescing {
+  readonly #ops: RecordedOp[] = [];
+  readonly #recorders = new Map<Backend, OpRecorder>();
+  #refusal: DistError | undefined;
+
+  /** What stands for a backend meanwhile. */
+  recorderOf(backend: Backend): Backend {
+    const found = this.#recorders.get(backend) ?? new OpRecorder(backend, this.#ops);
+    this.#recorders.set(backend, found);
+    return found;
+  }
+
+  /** Notes an op that was called; the error of the first that was refused. */
+  note(work: Work<unknown>): void {
+    this.#refusal ??= work.exception();
+  }
+
+  /** Why nothing may be submitted. */
+  get refusal(): DistError | undefined {
+    return this.#refusal;
+  }
+
+  get works(): RecordedWork[] {
+    return this.#ops.map(({ work }) => work);
+  }
+
+  /** Fails all ops; none was submitted. */
+  discard(reason: unknown): void {
+    for (const work of this.works) {
+      work.follow(Work.rejected(reason, { opType: work.opType }));
+      work.catch(() => {});
+    }
+  }
+
+  /** Submits the ops in their order; what can be one op becomes one. */
+  submit(capable: Capable): void {
+    for (let i = 0; i < this.#ops.length; ) {
+      const run = runAt(this.#ops, i);
+      const [first] = run;
+      if (first?.mergeable !== undefined && run.length > 1 && canMerge(first.mergeable, capable)) {
+        submitAsOne(first, run);
+      } else {
+        for (const op of run) op.work.follow(op.start());
+      }
+      i += run.length;
+    }
+  }
+}
+
+/** The ops from `i` on that are of one kind; a single one if it is of a kind of which no list can be made. */
+function runAt(ops: readonly RecordedOp[], i: number): RecordedOp[] {
+  const first = ops[i];
+  if (first === undefined) return [];
+  let end = i + 1;
+  while (end < ops.length && alike(first, ops[end])) end++;
+  return ops.slice(i, end);
+}
+
+function alike(one: RecordedOp, other: RecordedOp | undefined): boolean {
+  const a = one.mergeable;
+  const b = other?.mergeable;
+  if (a === undefined || b === undefined) return false;
+  const dtype = (each: Mergeable): DType => each.input.dtype;
+  return one.backend === other?.backend && a.op === b.op && a.reduceOp === b.reduceOp && dtype(a) === dtype(b);
+}
+
+function canMerge({ op, input, reduceOp }: Mergeable, capable: Capable): boolean {
+  return capable(`${op}Coalesced`, input, reduceOp);
+}
+
+/** Ranks may have given different time-outs, which must not change what is merged: the longest counts. */
+function submitAsOne({ backend, mergeable }: RecordedOp, run: readonly RecordedOp[]): void {
+  const timeoutMs = Math.max(...run.map((op) => op.timeoutMs));
+  const parts = run.flatMap((op) => op.mergeable ?? []);
+  const inputs = parts.map(({ input }) => input);
+  const outputs = parts.flatMap(({ output }) => output ?? []);
+  let whole: Work<unknown>;
+  if (mergeable?.reduceOp === undefined) {
+    whole = backend.allGatherIntoTensorCoalesced(outputs, inputs, { timeoutMs });
+  } else if (outputs.length === 0) {
+    whole = backend.allReduceCoalesced(inputs, { op: mergeable.reduceOp, timeoutMs });
+  } else {
+    whole = backend.reduceScatterTensorCoalesced(outputs, inputs, { op: mergeable.reduceOp, timeoutMs });
+  }
+  run.forEach(({ work }, i) => {
+    work.follow(whole, (outputs[i] ?? inputs[i])?.source);
+  });
+}

@@ -1,0 +1,84 @@
+import { describe, expect, test } from "bun:test";
+import fc from "fast-check";
+import { type SparseTensor, type SparseTensorInit, sparseTensor, sumOfSparse } from "./sparse-tensor.ts";
+
+/** All elements, in the order of memory. */
+function dense({ shape, sparseDims, indices, values, nnz, blockLength }: SparseTensor): number[] {
+  const all = new Array<number>(shape.reduce((product, n) => product * n, 1)).fill(0);
+  for (let i = 0; i < nnz; i++) {
+    let place = 0;
+    for (let d = 0; d < sparseDims; d++) place = place * (shape[d] ?? 1) + Number(indices[d * nnz + i]);
+    for (let k = 0; k < blockLength; k++) {
+      const at = place * blockLength + k;
+      all[at] = (all[at] ?? 0) + Number(values[i * blockLength + k]);
+    }
+  }
+  return all;
+}
+
+describe("SparseTensor", () => {
+  test("has indices by row and values by block", () => {
+    const tensor = sparseTensor({
+      indices: [
+        [0, 2, 0],
+        [1, 0, 1],
+      ],
+      values: new Float32Array([1, 2, 3, 4, 5, 6]),
+      shape: [3, 2, 2],
+      sparseDims: 2,
+    });
+    expect([tensor.nnz, tensor.blockLength, tensor.dtype]).toEqual([3, 2, "float32"]);
+    expect(dense(tensor)).toEqual([0, 0, 6, 8, 0, 0, 0, 0, 3, 4, 0, 0]);
+    const once = tensor.coalesce();
+    expect([...once.indices]).toEqual([0n, 2n, 1n, 0n]);
+    expect([...once.values]).toEqual([6, 8, 3, 4]);
+    expect([...tensor.values]).toEqual([1, 2, 3, 4, 5, 6]);
+  });
+
+  test("may be empty", () => {
+    const tensor = sparseTensor({ indices: [[]], values: new BigInt64Array(0), shape: [5] });
+    expect(sumOfSparse([tensor, tensor]).nnz).toBe(0);
+  });
+
+  const bad: [string, Partial<Record<keyof SparseTensorInit, unknown>>, string][] = [
+    ["an index outside", { indices: [[3]] }, "index 3 of dimension 0 is not in 0..2"],
+    ["a negative index", { indices: new BigInt64Array([-1n]) }, "index -1 of dimension 0"],
+    ["no index", { indices: [[0.5]] }, "0.5 is no index"],
+    ["too many values", { values: new Float32Array(2) }, "1 indices of blocks of 1 need 1 values, got 2"],
+    ["rows of other lengths", { indices: [[0, 1], [0]], shape: [3, 3] }, "2 rows of one length, got rows of 2, 1"],
+    ["too few rows", { shape: [3, 3] }, "indices need 2 rows"],
+    ["five sparse dimensions", { shape: [3, 3, 3, 3, 3] }, "1 to 4 dimensions can be sparse, got 5"],
+    ["five dense dimensions", { shape: [3, 1, 1, 1, 1, 1], sparseDims: 1 }, "0 to 4 dimensions can be dense"],
+    ["no sparse dimension", { sparseDims: 0 }, "1 to 4 dimensions can be sparse, got 0"],
+    ["values without sum", { values: new Float16Array(1) }, "values must be a TypedArray of float32"],
+    ["values that are none", { values: [1] }, "values must be a TypedArray of float32"],
+    ["a size that is none", { shape: [-1] }, "shape [-1] has no sizes"],
+  ];
+  test.each(bad)("refuses %s", (_, change, message) => {
+    const init = { indices: [[0]], values: new Float32Array(1), shape: [3], ...change };
+    expect(() => sparseTensor(init as SparseTensorInit)).toThrow(message);
+  });
+
+  test("the sum is that of the dense tensors, each index once and in order", () => {
+    const cell = fc.record({ row: fc.nat(3), column: fc.nat(4), value: fc.integer({ min: -9, max: 9 }) });
+    fc.assert(
+      fc.property(fc.array(fc.array(cell), { minLength: 1, maxLength: 4 }), (lists) => {
+        const tensors = lists.map((cells) =>
+          sparseTensor({
+            indices: [cells.map(({ row }) => row), cells.map(({ column }) => column)],
+            values: Int32Array.from(cells, ({ value }) => value),
+            shape: [4, 5],
+          }),
+        );
+        const sum = sumOfSparse(tensors);
+        const expected = tensors.map(dense).reduce((total, each) => total.map((value, i) => value + (each[i] ?? 0)));
+        expect(dense(sum)).toEqual(expected);
+        const places = Array.from(
+          { length: sum.nnz },
+          (_, i) => Number(sum.indices[i]) * 5 + Number(sum.indices[sum.nnz + i]),
+        );
+        expect(places).toEqual([...new Set(places)].sort((a, b) => a - b));
+      }),
+    );
+  });
+});

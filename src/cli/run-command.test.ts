@@ -26,6 +26,9 @@ describe("c10d run: ranks", () => {
         LOCAL_WORLD_SIZE: "3",
         GROUP_RANK: "0",
         GROUP_WORLD_SIZE: "1",
+        ROLE_NAME: "default",
+        ROLE_RANK: String(rank),
+        ROLE_WORLD_SIZE: "3",
         MASTER_ADDR: "127.0.0.1",
         TORCHELASTIC_USE_AGENT_STORE: "True",
         TORCHELASTIC_RESTART_COUNT: "0",
@@ -113,6 +116,20 @@ describe("c10d run: secret of the store", () => {
 });
 
 describe("c10d run: store", () => {
+  test("tells the rank that waits for the others that one of them has another world size", async () => {
+    const script = `[ $RANK = 1 ] && sleep 0.5 && export WORLD_SIZE=3; exec '${process.execPath}' '${fixture("disagree.ts")}'`;
+    const { exitCode, stdout } = await runCli(["run", "-n", "2", "--no-prefix", "--no-bun", "sh", "-c", script]);
+    expect(exitCode).toBe(0);
+    const told = lines(stdout).map((line) => JSON.parse(line) as { code: string; message: string; ms: number });
+    expect(told).toHaveLength(2);
+    for (const { code, message, ms } of told) {
+      expect(code).toBe("WORLD_SIZE_MISMATCH");
+      expect(message).toContain("rank 0 has 2, rank 1 has 3");
+      // Not by the time-out of 20 s.
+      expect(ms).toBeLessThan(8_000);
+    }
+  });
+
   test("is hosted by the launcher, on the port that the ranks are told", async () => {
     const { exitCode, stdout } = await runCli(["run", "-n", "3", fixture("meet.ts")]);
     expect(exitCode).toBe(0);
@@ -271,6 +288,18 @@ describe("c10d run: signals", () => {
         .sort(),
     ).toEqual([`[rank 0] got ${signal}`, `[rank 1] got ${signal}`]);
     expect(cli.stderr).toBe(`c10d run: ended by ${signal}; ranks 0, 1 were stopped\n`);
+    expect(pids.filter(isAlive)).toEqual([]);
+  });
+
+  test("a signal to the launcher's whole process group, as of a terminal, reaches each rank once", async () => {
+    // setsid makes the launcher the leader of a group of its own.
+    await using cli = new CliProcess(["run", "-n", "2", fixture("wait.ts")], {}, { within: ["setsid"] });
+    const pids = await cli.pids(2);
+    process.kill(-cli.pid, "SIGINT");
+    expect(await cli.exitCode()).toBe(130);
+    const got = lines(cli.stdout).filter((line) => line.includes("got"));
+    expect(got.sort()).toEqual(["[rank 0] got SIGINT", "[rank 1] got SIGINT"]);
+    expect(cli.stderr).toBe("c10d run: ended by SIGINT; ranks 0, 1 were stopped\n");
     expect(pids.filter(isAlive)).toEqual([]);
   });
 

@@ -107,7 +107,8 @@ export const runCommand = defineCommand({
     "Several nodes: the same flags on each but --node-rank, for instance\n" +
     "  c10d run -n 4 --nnodes 2 --node-rank 0 --rdzv-endpoint 10.0.0.1:29500 --secret-file job.secret script.ts\n" +
     "Node r has the ranks from r * N. What ends the job on one node ends it on all, and all print the same rank. A launcher\n" +
-    "that dies or is cut off is noticed within --node-timeout and two seconds, and that cannot be restarted.\n" +
+    "that is killed is missed within three seconds, one that is cut off within --node-timeout and two seconds; neither can\n" +
+    "be restarted.\n" +
     "Events of --json, by their field event: started, rankEnded, failed, restarted, finished.",
   async run(values, program) {
     const { nnodes, node } = parseNode(values.nnodes, values["node-rank"]);

@@ -1,23 +1,37 @@
 import { checkPort } from "../store/arguments.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { meet } from "./meet.ts";
-import { integerFrom, rendezvousError } from "./membership.ts";
+import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 /**
  * `env://`: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; an empty variable counts as unset. Without RANK and
- * WORLD_SIZE those of Open MPI, MPICH or Slurm; see {@link launcherVariables}.
+ * WORLD_SIZE those of Open MPI, MPICH or Slurm; see {@link launcherVariables}. Ranks that Open MPI has started on one host
+ * need no MASTER_ADDR and MASTER_PORT: they meet in a file in the folder of their job.
  */
 export async function envRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
   const env = options.env ?? process.env;
-  const missing = (name: string) => rendezvousError("env", `environment variable ${name} expected, but not set`);
+  const names = launcherVariables(env);
+  const missing = (name: string) => {
+    const unset = `environment variable ${name} expected, but not set`;
+    const { launcher, tellMaster } = names;
+    if (launcher === undefined) return rendezvousError("env", unset);
+    return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${tellMaster}`);
+  };
   const number = (name: string, given: number | undefined, parameter: string | undefined) => {
     const inUrl = parameter === undefined ? null : url.searchParams.get(parameter);
     return integerFrom(name, given, inUrl ?? env[name], () => missing(name));
   };
-  const names = launcherVariables(env);
   const rank = number(names.rank, options.rank, "rank");
   const worldSize = number(names.worldSize, options.worldSize, "world_size");
+  if (names.rank === "OMPI_COMM_WORLD_RANK" && !env.MASTER_ADDR && !env.MASTER_PORT) {
+    const { meetInSession, sessionFolder } = await import("./open-mpi-session.ts");
+    const folder = sessionFolder(env, worldSize);
+    if (folder !== undefined) {
+      checkMembership(rank, worldSize);
+      return meetInSession(folder, { rank, worldSize }, options);
+    }
+  }
   const host = env.MASTER_ADDR;
   if (host === undefined || host === "") throw missing("MASTER_ADDR");
   const port = number("MASTER_PORT", undefined, undefined);

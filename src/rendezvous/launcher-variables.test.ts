@@ -1,7 +1,11 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { environmentVariables } from "../distributed/environment.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { launcherVariables } from "./launcher-variables.ts";
+import { sessionFolder } from "./open-mpi-session.ts";
 import { rendezvous } from "./rendezvous.ts";
 
 const openMpi = { OMPI_COMM_WORLD_RANK: "1", OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_LOCAL_RANK: "1" };
@@ -26,7 +30,7 @@ describe("launcherVariables", () => {
     ["nobody's", {}, { rank: "RANK", worldSize: "WORLD_SIZE", localRank: "LOCAL_RANK" }],
   ];
   test.each(cases)("%s", (_, env, names) => {
-    expect(launcherVariables(env)).toEqual(names);
+    expect(launcherVariables(env)).toMatchObject(names);
     for (const name of Object.values(names)) expect(Object.keys(environmentVariables)).toContain(name);
   });
 
@@ -42,6 +46,46 @@ describe("launcherVariables", () => {
     // A shell in a Slurm allocation has the number of tasks and is none of them.
     expect(launcherVariables({ SLURM_NTASKS: "4" }).rank).toBe("RANK");
     expect(launcherVariables({ PMI_RANK: "0", ...slurm }).rank).toBe("SLURM_PROCID");
+  });
+});
+
+describe("ranks of Open MPI on one host", () => {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-session-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const session = {
+    ...openMpi,
+    OMPI_COMM_WORLD_LOCAL_SIZE: "2",
+    PMIX_SERVER_TMPDIR: folder,
+    PMIX_NAMESPACE: "prte-host@1/2",
+  };
+  const refusal = (env: Record<string, string>) =>
+    rendezvous("env://", { env, timeout: 200 }).then(
+      () => "it met",
+      (reason: unknown) => String(reason),
+    );
+
+  test("meet in a file of their job", async () => {
+    const env = (rank: string) => ({ ...session, OMPI_COMM_WORLD_RANK: rank });
+    // Each meeting of a process has a file of its own; here both are one process.
+    expect(sessionFolder(session, 2)).toBe(folder);
+    const alone = { OMPI_COMM_WORLD_SIZE: "1", OMPI_COMM_WORLD_LOCAL_SIZE: "1" };
+    const met = await rendezvous("env://", { env: { ...env("0"), ...alone }, timeout: 2_000 });
+    expect(readdirSync(folder)).toEqual([expect.stringMatching(/^bun-c10d-prte-host@1_2-\d+$/)]);
+    await met.store.set("k", "v");
+    expect(await met.store.get("k")).toHaveLength(1);
+    await met.close?.();
+    expect(readdirSync(folder)).toEqual([]);
+  });
+
+  test.each<[string, Record<string, string>]>([
+    ["some are on another host", { OMPI_COMM_WORLD_LOCAL_SIZE: "1" }],
+    ["the folder is not there", { PMIX_SERVER_TMPDIR: "/nonexistent" }],
+    ["its path is relative", { PMIX_SERVER_TMPDIR: "." }],
+    ["others may look into the folder", { PMIX_SERVER_TMPDIR: "/tmp" }],
+    ["the job has no name", { PMIX_NAMESPACE: "" }],
+    ["half of the place is given", { MASTER_PORT: "29500" }],
+  ])("are told what is missing where %s", async (_, changes) => {
+    expect(await refusal({ ...session, ...changes })).toContain("MASTER_ADDR expected, but not set. Open MPI's mpirun");
   });
 });
 
@@ -68,6 +112,20 @@ describe("env:// under a foreign launcher", () => {
     await ranks[0]?.store.set("k", "v");
     expect(await ranks[1]?.store.get("k")).toHaveLength(1);
     for (const rank of ranks) await rank.close?.();
+  });
+
+  test.each([
+    ["Open MPI's mpirun", openMpi, "mpirun -x MASTER_ADDR="],
+    ["MPICH's mpiexec", mpich, "mpiexec -genv MASTER_ADDR "],
+    ["Slurm's srun", slurm, 'MASTER_ADDR="$(scontrol show hostnames'],
+  ])("%s does not tell where to meet: the error says how to", async (launcher, variables, remedy) => {
+    for (const master of [{}, { MASTER_ADDR: "127.0.0.1", MASTER_PORT: "" }]) {
+      const env = { ...variables, ...master };
+      const error = await rendezvous("env://", { env, timeout: 200 }).catch((reason: unknown) => reason);
+      const name = "MASTER_ADDR" in master ? "MASTER_PORT" : "MASTER_ADDR";
+      expect(String(error)).toContain(`environment variable ${name} expected, but not set. ${launcher} does not tell`);
+      expect(String(error)).toContain(remedy);
+    }
   });
 
   test("a bad number is refused by the name of its variable", async () => {

@@ -1,23 +1,54 @@
 type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Names of the variables in which a launcher tells a process its place in the job. */
-export interface LauncherVariables {
+interface Launcher {
   readonly rank: string;
   readonly worldSize: string;
   readonly localRank: string;
+  /** Name of it. */
+  readonly launcher: string;
+  /** How to tell all ranks where they meet, which it does not do by itself. */
+  readonly tellMaster: string;
 }
 
-const torch: LauncherVariables = { rank: "RANK", worldSize: "WORLD_SIZE", localRank: "LOCAL_RANK" };
+const torch = {
+  rank: "RANK",
+  worldSize: "WORLD_SIZE",
+  localRank: "LOCAL_RANK",
+  launcher: undefined,
+  tellMaster: undefined,
+} as const;
 
 /**
  * Those of launchers that know nothing of c10d, nearest to the process first: what mpirun starts inside a Slurm
  * allocation has Slurm's variables as well, and they may be those of a daemon that is on its node for all its ranks.
  */
-const foreign: readonly LauncherVariables[] = [
-  { rank: "OMPI_COMM_WORLD_RANK", worldSize: "OMPI_COMM_WORLD_SIZE", localRank: "OMPI_COMM_WORLD_LOCAL_RANK" },
-  { rank: "PMI_RANK", worldSize: "PMI_SIZE", localRank: "MPI_LOCALRANKID" },
-  { rank: "SLURM_PROCID", worldSize: "SLURM_NTASKS", localRank: "SLURM_LOCALID" },
-];
+const foreign = [
+  {
+    rank: "OMPI_COMM_WORLD_RANK",
+    worldSize: "OMPI_COMM_WORLD_SIZE",
+    localRank: "OMPI_COMM_WORLD_LOCAL_RANK",
+    launcher: "Open MPI's mpirun",
+    tellMaster: "mpirun -x MASTER_ADDR=<host of rank 0> -x MASTER_PORT=29500 …",
+  },
+  {
+    rank: "PMI_RANK",
+    worldSize: "PMI_SIZE",
+    localRank: "MPI_LOCALRANKID",
+    launcher: "MPICH's mpiexec",
+    tellMaster: "mpiexec -genv MASTER_ADDR <host of rank 0> -genv MASTER_PORT 29500 …",
+  },
+  {
+    rank: "SLURM_PROCID",
+    worldSize: "SLURM_NTASKS",
+    localRank: "SLURM_LOCALID",
+    launcher: "Slurm's srun",
+    tellMaster:
+      'export MASTER_PORT=29500 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" before srun',
+  },
+] as const satisfies Launcher[];
+
+/** Names of the variables in which a launcher tells a process its place in the job. */
+export type LauncherVariables = typeof torch | (typeof foreign)[number];
 
 /**
  * Which variables hold in an environment: `RANK` and `WORLD_SIZE` if one of them is set, else those of Open MPI, MPICH

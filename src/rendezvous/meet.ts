@@ -1,9 +1,9 @@
-import { defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
+import { defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
-import { agreeOnWorldSize, type Membership, watchForMismatch } from "./world-size.ts";
+import { agreeOnWorldSize, type Membership, maxLookMs, watchForMismatch } from "./world-size.ts";
 
 /** Where and as whom a rank meets the others. */
 export interface MeetingPlace extends Membership {
@@ -12,6 +12,9 @@ export interface MeetingPlace extends Membership {
   /** Whether the launcher hosts the store, so that rank 0 must not. */
   readonly hostedByLauncher: boolean;
 }
+
+/** How long the rank that hosts the store waits for those who disagree with it to leave: they look at least this often. */
+const timeToReadMs = 2 * maxLookMs;
 
 /** Meets the other ranks in a TCPStore at a known place. */
 export async function meet(place: MeetingPlace, options: RendezvousOptions): Promise<Rendezvous> {
@@ -34,10 +37,13 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
     await agreeOnWorldSize(store, place, left());
     await join(store, place, left());
   } catch (error) {
-    await store.close();
+    // The others, who may have come to the store of this rank, shall be able to read what they disagree on.
+    const disagree = error instanceof InvalidArgumentError && error.code === "WORLD_SIZE_MISMATCH";
+    await store.close(disagree ? { drainTimeout: Math.min(timeToReadMs, left().timeout) } : {});
     throw error;
   }
-  return { store, rank, worldSize, close: (close?: RendezvousCloseOptions) => store.close(close) };
+  const attempt = place.attempt === undefined ? {} : { attempt: place.attempt };
+  return { store, rank, worldSize, ...attempt, close: (close?: RendezvousCloseOptions) => store.close(close) };
 }
 
 /** Joins, and where all are waited for, stops waiting when one of them turns out to disagree. */

@@ -24,6 +24,8 @@ export interface Rendezvous {
   readonly store: Store;
   readonly rank: number;
   readonly worldSize: number;
+  /** Number of the launcher's restart, as it tells it; a launcher may keep the store over restarts. */
+  readonly attempt?: string;
   /** Leaves the store. */
   close?(options?: RendezvousCloseOptions): Promise<void>;
 }

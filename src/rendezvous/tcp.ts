@@ -20,5 +20,6 @@ export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promi
   const env = options.env ?? process.env;
   const hostedByLauncher =
     env.TORCHELASTIC_USE_AGENT_STORE?.toLowerCase() === "true" && Number(env.MASTER_PORT) === port;
-  return meet({ host, port, rank, worldSize, hostedByLauncher }, options);
+  const attempt = (hostedByLauncher && env.TORCHELASTIC_RESTART_COUNT) || "";
+  return meet({ host, port, rank, worldSize, hostedByLauncher, attempt }, options);
 }

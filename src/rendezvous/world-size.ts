@@ -1,4 +1,5 @@
 import { InvalidArgumentError } from "../errors/index.ts";
+import { pause } from "../store/deadline.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
 
 const baseKey = "bun-c10d/world_size";
@@ -41,6 +42,40 @@ export async function watchForMismatch(
   const report = await store.get(`${attemptKey(attempt)}/mismatch`, options);
   const [otherRank = "", other = ""] = new TextDecoder().decode(report).split("/");
   throw mismatch(rank, String(worldSize), Number(otherRank), other);
+}
+
+const firstLookMs = 100;
+/** Ranks that wait for others look this often at least whether one of them disagrees. */
+export const maxLookMs = 1_000;
+
+/**
+ * Waits for what only ranks that agree can finish, such as connections to all of them, and gives up when one turns out to
+ * disagree. It looks now and then instead of waiting for the key, since most meetings are over before the first look.
+ */
+export async function whileAgreed<T>(store: Store, membership: Membership, connecting: Promise<T>): Promise<T> {
+  const done = new AbortController();
+  const disagreement = lookForMismatch(store, membership, done.signal);
+  // The connections, which tell what else is wrong, may fail later than this.
+  connecting.catch(() => {});
+  try {
+    return await Promise.race([connecting, disagreement]);
+  } finally {
+    done.abort();
+  }
+}
+
+async function lookForMismatch(store: Store, membership: Membership, signal: AbortSignal): Promise<never> {
+  const key = `${attemptKey(membership.attempt)}/mismatch`;
+  try {
+    for (let delay = firstLookMs; ; delay = Math.min(delay * 1.5, maxLookMs)) {
+      await pause(delay, signal);
+      if (await store.check([key], { signal })) break;
+    }
+  } catch {
+    // A store that fails makes the connections fail, which tells more.
+    return new Promise<never>(() => {});
+  }
+  return watchForMismatch(store, membership, { signal });
 }
 
 function attemptKey(attempt: string | undefined): string {

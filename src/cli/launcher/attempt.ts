@@ -12,6 +12,7 @@ import type { JobOptions } from "./job-options.ts";
 import type { JobOutput, OutputStream } from "./job-output.ts";
 import { openJobStore } from "./job-store.ts";
 import { attemptFolder, LogFile } from "./log-file.ts";
+import { missedWithinMs } from "./node-group.ts";
 import type { Nodes } from "./nodes.ts";
 import { OrphanGuard } from "./orphan-guard.ts";
 import { defaultEnvironment, globalRank, type JobPlace, rankEnvironment } from "./rank-environment.ts";
@@ -31,6 +32,8 @@ export interface Job {
 
 /** How long the launcher waits for the rank that caused a failure when the first one to end blames a peer. */
 const culpritWaitMs = 1_500;
+/** The same with several nodes: long enough to miss a node whose launcher was killed, which ends its ranks, too. */
+const culpritNodeWaitMs = missedWithinMs + 500;
 /** How long it waits for the last words of a rank before it reads them. */
 const lastWordsMs = 200;
 /** A process that the kernel holds (device drivers) outlives SIGKILL; the launcher does not wait for it longer. */
@@ -240,7 +243,10 @@ class Attempt {
       Effect.andThen(Effect.forEach(others, failIfCulprit, { concurrency: "unbounded", discard: true })),
       // All ranks here blame a peer: it may be on another node.
       Effect.andThen(nodes.count > 1 ? Effect.never : Effect.void),
-      Effect.timeoutOrElse({ duration: culpritWaitMs, orElse: () => Effect.void }),
+      Effect.timeoutOrElse({
+        duration: nodes.count > 1 ? culpritNodeWaitMs : culpritWaitMs,
+        orElse: () => Effect.void,
+      }),
       Effect.map(() => this.#verdictOn(firstRank, first)),
       Effect.catchTag("RankFailed", ({ rank, exit }) => Effect.succeed(this.#verdictOn(rank, exit))),
     );

@@ -5,8 +5,10 @@ import type { JobOutput } from "./job-output.ts";
 export async function openJobStore(
   where: { readonly host: string; readonly port: number; readonly secret: string | null },
   output: JobOutput,
+  onLeave?: (peer: string) => void,
 ): Promise<TCPStoreServer> {
-  const server = await TCPStoreServer.listen({ ...where, onDrop: tellOfOpenClients(output) });
+  const onDrop = tellOfOpenClients(output);
+  const server = await TCPStoreServer.listen({ ...where, onDrop, ...(onLeave && { onLeave }) });
   if (where.secret === null) {
     const { address, port } = server;
     await output.note(

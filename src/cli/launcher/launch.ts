@@ -8,7 +8,7 @@ import { JobEvents } from "./job-events.ts";
 import type { JobOptions } from "./job-options.ts";
 import { JobOutput, StdioSink } from "./job-output.ts";
 import { openJobStore } from "./job-store.ts";
-import { NodeGroup } from "./node-group.ts";
+import { Departures, NodeGroup } from "./node-group.ts";
 import { LoneNode, type Nodes } from "./nodes.ts";
 import { verdictExitCode } from "./verdict.ts";
 
@@ -55,9 +55,10 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
 const meetNodes = Effect.fnUntraced(function* (options: JobOptions, output: JobOutput) {
   const { nnodes, node, masterAddr: host, masterPort: port, secret = null } = options;
   if (nnodes === 1) return new LoneNode(options.runId ?? crypto.randomUUID()) satisfies Nodes;
+  const departures = new Departures();
   if (node === 0) {
     const server = yield* Effect.acquireRelease(
-      Effect.promise(() => openJobStore({ host, port, secret }, output)),
+      Effect.promise(() => openJobStore({ host, port, secret }, output, (peer) => departures.onLeave(peer))),
       (store) => Effect.promise(() => store.close()),
     );
     if (isLoopback(server.address) && !isLoopback(host) && host !== "localhost") {
@@ -71,7 +72,7 @@ const meetNodes = Effect.fnUntraced(function* (options: JobOptions, output: JobO
   return yield* Effect.promise((signal) =>
     NodeGroup.join({
       ...{ node, count: nnodes, ranksPerNode, maxRestarts, runId },
-      ...{ host, port, secret, joinTimeoutMs, lostAfterMs, signal },
+      ...{ host, port, secret, joinTimeoutMs, lostAfterMs, signal, departures },
     }),
   );
 });

@@ -1,5 +1,5 @@
 import { hostname } from "node:os";
-import { DistStoreError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
+import { DistNetworkError, DistStoreError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
 import { PrefixStore, type Store, TCPStore } from "../../store/index.ts";
 import { seconds } from "./failure-report.ts";
 import type { Nodes } from "./nodes.ts";
@@ -21,6 +21,13 @@ export interface NodeGroupOptions {
   /** A node that says nothing for this time is lost. */
   readonly lostAfterMs: number;
   readonly signal: AbortSignal;
+  /** On node 0: who hangs up on the store of the job. */
+  readonly departures?: Departures;
+}
+
+/** Hands on who has left a store server, as its `onLeave` tells it. */
+export class Departures {
+  onLeave: (peer: string) => void = () => {};
 }
 
 /** What a node tells the others about itself. */
@@ -32,6 +39,8 @@ interface NodeInfo {
   readonly host: string;
   readonly pid: number;
   readonly id: string;
+  /** Its end of the connection to the store. */
+  readonly endpoint: string | null;
 }
 
 /** The settings that must be the same on all nodes. */
@@ -43,12 +52,18 @@ const agreed = [
 ] as const;
 
 const maxBeatMs = 1_000;
+/** A launcher that was cut off connects again and goes on with its heartbeat; one that was killed does not. */
+const comebackMs = maxBeatMs + 500;
+/** How long it takes at most until a launcher that was killed is missed on all nodes, while the network is quick. */
+export const missedWithinMs = comebackMs + maxBeatMs;
 /** Limit of calls without which the job ends as well. */
 const lastCallMs = 2_000;
 
 /**
  * The nodes of a job that met in a store of node 0's launcher. Each counts up a key of its own as a heartbeat; node 0
- * watches the others, and they watch whether node 0 still answers, since without its store no node can go on.
+ * watches the others, and they watch whether node 0 still answers, since without its store no node can go on. A launcher
+ * that is killed is missed sooner: the kernel of its host hangs up, which node 0 hears at once and the others with their
+ * next heartbeat; what is left to see is whether it comes back.
  */
 export class NodeGroup implements Nodes {
   readonly node: number;
@@ -75,21 +90,28 @@ export class NodeGroup implements Nodes {
     const connection = await TCPStore.connect({ host, port, secret, ...left() });
     const store = new PrefixStore("c10d-run", connection);
     try {
-      return new NodeGroup(options, connection, store, await meetNodes(store, options, left));
+      const endpoint = connection.localEndpoint ?? null;
+      return new NodeGroup(options, connection, store, await meetNodes(store, { ...options, endpoint }, left));
     } catch (error) {
       await connection.close();
       throw error;
     }
   }
 
-  private constructor(options: NodeGroupOptions, connection: TCPStore, store: Store, runId: string) {
+  private constructor(options: NodeGroupOptions, connection: TCPStore, store: Store, infos: readonly NodeInfo[]) {
     this.node = options.node;
     this.count = options.count;
-    this.runId = runId;
+    this.runId = infos[0]?.runId ?? "";
     this.#options = options;
     this.#connection = connection;
     this.#store = store;
     void (options.node === 0 ? this.#watchOthers() : this.#watchFirst());
+    if (options.departures === undefined) return;
+    const endpoints = infos.map(({ endpoint }) => endpoint);
+    options.departures.onLeave = (peer) => {
+      const node = endpoints.indexOf(peer);
+      if (node > 0) void this.#checkDeparture(node);
+    };
   }
 
   async port(attempt: number, open: () => Promise<number>, signal: AbortSignal): Promise<number> {
@@ -143,6 +165,9 @@ export class NodeGroup implements Nodes {
       // The others read the end of the job here.
       const known = this.#keys(`${this.#ended}/known`).filter((_, node) => node !== this.#lostNode);
       await this.#store.wait(known, { timeout: this.#options.lostAfterMs }).catch(() => {});
+    } else if (this.node > 0 && this.#lostNode !== 0) {
+      // An addition is answered: node 0 has it before it sees the connection end.
+      await this.#store.add(`left/${this.node}`, 1, { timeout: lastCallMs }).catch(() => {});
     }
     this.#leaving.abort();
     await this.#connection.close();
@@ -189,6 +214,24 @@ export class NodeGroup implements Nodes {
     });
   }
 
+  /** A launcher that leaves in order says so before, and one whose connection broke comes back. */
+  async #checkDeparture(node: number): Promise<void> {
+    const { signal } = this.#leaving;
+    const limits = { timeout: this.#options.lostAfterMs, signal };
+    const beat = async () => new TextDecoder().decode(await this.#store.get(`beat/${node}`, limits));
+    try {
+      if (await this.#store.check([`left/${node}`], limits)) return;
+      const last = await beat();
+      for (const end = performance.now() + comebackMs; performance.now() < end; await Bun.sleep(this.#beatMs / 4)) {
+        if (signal.aborted || (await beat()) !== last) return;
+      }
+    } catch {
+      // The heartbeat tells it, too.
+      return;
+    }
+    this.#lose(node, "its launcher has hung up");
+  }
+
   async #watchFirst(): Promise<void> {
     // An addition is answered, so that it also tells whether the store is there.
     await this.#everyBeat((limits) => this.#store.add(`beat/${this.node}`, 1, limits));
@@ -202,6 +245,8 @@ export class NodeGroup implements Nodes {
         await beat({ timeout, signal });
       } catch (error) {
         if (signal.aborted) return;
+        // The connection broke; the next call tells whether there is another one.
+        if (error instanceof DistNetworkError && error.code === "OUTCOME_UNKNOWN") continue;
         const silent = error instanceof DistTimeoutError;
         const why = silent ? `has not answered for ${seconds(timeout)}` : "has hung up";
         const store = `${this.#options.host}:${this.#options.port}`;
@@ -219,13 +264,13 @@ export class NodeGroup implements Nodes {
   }
 }
 
-/** Tells the others about this node, reads what they tell and compares; resolves to the id of the job. */
+/** Tells the others about this node, reads what they tell and compares; resolves to that. */
 async function meetNodes(
   store: Store,
-  options: NodeGroupOptions,
+  options: NodeGroupOptions & Pick<NodeInfo, "endpoint">,
   left: () => { timeout: number; signal: AbortSignal },
-): Promise<string> {
-  const { node, count } = options;
+): Promise<readonly NodeInfo[]> {
+  const { node, count, endpoint } = options;
   const own: NodeInfo = {
     nnodes: count,
     ranksPerNode: options.ranksPerNode,
@@ -234,6 +279,7 @@ async function meetNodes(
     host: hostname(),
     pid: process.pid,
     id: crypto.randomUUID(),
+    endpoint,
   };
   await store.add(`beat/${node}`, 1, left());
   const there = parseInfo(await store.compareSet(`node/${node}`, "", JSON.stringify(own), left()));
@@ -256,8 +302,7 @@ async function meetNodes(
     return info;
   };
   try {
-    const infos = await Promise.all(Array.from({ length: count }, (_, other) => read(other)));
-    return infos[0]?.runId ?? "";
+    return await Promise.all(Array.from({ length: count }, (_, other) => read(other)));
   } catch (error) {
     ended.abort();
     if (error instanceof DistTimeoutError) throw nodesMissing(options, come, error);

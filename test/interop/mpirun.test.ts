@@ -1,0 +1,89 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { mpirun } from "./mpi.ts";
+import { fixture } from "./torch.ts";
+
+setDefaultTimeout(60_000);
+
+/** A port that was free a moment ago. */
+function freePort(): number {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  return port;
+}
+
+/** Runs three ranks of a script, which tell in files how it went. */
+async function launch(program: string, env: Readonly<Record<string, string>>, args: readonly string[] = []) {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-mpirun-"));
+  try {
+    const child = Bun.spawn([program, "-n", "3", process.execPath, fixture("launched-rank.ts"), ...args], {
+      env: {
+        ...process.env,
+        NO_COLOR: "1",
+        C10D_STORE_SECRET: "for this test",
+        RESULT_FOLDER: folder,
+        OMPI_ALLOW_RUN_AS_ROOT: "1",
+        OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1",
+        OMPI_MCA_rmaps_base_oversubscribe: "1",
+        ...env,
+      },
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+      timeout: 30_000,
+      killSignal: "SIGKILL",
+    });
+    const [stderr, exitCode] = await Promise.all([child.stderr.text(), child.exited]);
+    const told = readdirSync(folder).sort();
+    return { exitCode, stderr, told: told.map((name) => JSON.parse(readFileSync(join(folder, name), "utf8"))) };
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+const launchers = [
+  ["Open MPI", "C10D_REQUIRE_MPIRUN", "openmpi-bin", "Open MPI's mpirun", "mpirun -x MASTER_ADDR="],
+  ["MPICH", "C10D_REQUIRE_MPICH", "mpich", "MPICH's mpiexec", "mpiexec -genv MASTER_ADDR "],
+] as const;
+
+for (const [implementation, required, debianPackage, launcher, remedy] of launchers) {
+  const program = mpirun(implementation);
+  const skipped = program === undefined && process.env[required] !== "1";
+  if (skipped) console.log(`skip ${implementation}: its launcher is not there (package ${debianPackage})`);
+
+  describe.skipIf(skipped)(implementation, () => {
+    test("its launcher is there", () => {
+      expect(program).toBeDefined();
+    });
+
+    test("a script runs unchanged", async () => {
+      const env = { MASTER_ADDR: "127.0.0.1", MASTER_PORT: String(freePort()) };
+      const { exitCode, stderr, told } = await launch(program ?? "", env);
+      expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
+      expect(told).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, local: rank, sum: 6 })));
+    });
+
+    if (implementation === "Open MPI") {
+      test("on one host no place to meet is needed, time and again", async () => {
+        const { exitCode, stderr, told } = await launch(program ?? "", { MASTER_ADDR: "", MASTER_PORT: "" }, ["3"]);
+        expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
+        expect(told).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, local: rank, sum: 6 })));
+      });
+    }
+
+    test("without a place to meet every rank fails at once and says what is missing", async () => {
+      const started = performance.now();
+      // Half of it is none; without both, ranks of Open MPI on one host could do.
+      const half = implementation === "Open MPI" ? "29500" : "";
+      const { exitCode, stderr, told } = await launch(program ?? "", { MASTER_ADDR: "", MASTER_PORT: half });
+      expect(exitCode).not.toBe(0);
+      expect(told).toEqual([]);
+      expect(stderr).toContain(`variable MASTER_ADDR expected, but not set. ${launcher} does not tell the ranks`);
+      expect(stderr).toContain(remedy);
+      expect(performance.now() - started).toBeLessThan(20_000);
+    });
+  });
+}

@@ -18,6 +18,10 @@ export type StepKind =
   | "recvAny"
   | "ring"
   | "interleaved"
+  | "allGatherList"
+  | "reduceScatterList"
+  | "coalesced"
+  | "sparse"
   | "barrier"
   | "monitoredBarrier";
 
@@ -98,6 +102,13 @@ function stepsFor(size: number): Step[] {
     step("barrier", "int32"),
     ...each("interleaved", ["float32", "int64"], { length: 3_000 }),
     step("monitoredBarrier", "int32", { root: 1 }),
+    ...each("allGatherList", copied),
+    step("allGatherList", "float32", { length: 0 }),
+    ...each("reduceScatterList", ["float32", "int64"]),
+    ...each("coalesced", ["float32", "int32"]),
+    // `length` is the number of values at an index.
+    ...each("sparse", ["float32", "float64", "int32", "int64"], { length: 1 }),
+    ...each("sparse", ["float32", "int8"], { length: 3 }),
     // Tags are counted alike on both sides if this still fits.
     step("allReduce", "int32"),
   ];
@@ -106,6 +117,12 @@ function stepsFor(size: number): Step[] {
 /** Elements that rank `from` has for rank `to` in an uneven exchange; none between some of them. */
 export const share = (from: number, to: number, length: number): number =>
   (from + to) % 3 === 2 ? 0 : length + 2 * from + to;
+
+/** Rows and columns that a rank lists in a sparse tensor of 6 rows and 2 columns; one of them lists nothing. */
+export function placesOf(rank: number): { rows: number[]; columns: number[] } {
+  const rows = Array.from({ length: rank === 1 ? 0 : 2 + rank }, (_, i) => (3 * i + rank) % 6);
+  return { rows, columns: rows.map((row, i) => (row + i) % 2) };
+}
 
 /** What rank `from` has for part `part`: small numbers, so that every dtype holds every result exactly. */
 export function valuesOf(dtype: DType, from: number, part: number, length: number): Tensor {

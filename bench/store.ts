@@ -99,6 +99,7 @@ async function main(): Promise<void> {
     rate("multiSet, a key each", "multi_set", () => store.multiSet(keys, keys)),
     rate("multiGet, a key each", "multi_get", () => store.multiGet(keys)),
     rate("multiSet / set loop", "set", () => store.multiSet(keys, keys)),
+    rate("multiGet / get loop", "get", () => store.multiGet(keys)),
     {
       name: "8 MiB set + get",
       count: 1,

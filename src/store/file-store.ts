@@ -77,7 +77,7 @@ export class FileStore extends Store {
     const name = fileKey("add", key);
     checkAmount(key, amount);
     return this.#file.write(this.#call("add", [key], options), (table) => {
-      const sum = addToCounter(key, table.get(name), BigInt(amount), safeIntegerRange);
+      const sum = addToCounter(key, table.get(name), amount, safeIntegerRange);
       return { records: [{ key: name, value: storeBytes(sum.toString()) }], result: Number(sum) };
     });
   }

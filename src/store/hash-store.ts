@@ -49,7 +49,7 @@ export class HashStore extends Store {
   async add(key: string, amount: number, options?: StoreCallOptions): Promise<number> {
     this.#begin("add", [key], options);
     checkAmount(key, amount);
-    return Number(this.#table.add(key, BigInt(amount), safeIntegerRange));
+    return Number(this.#table.add(key, amount, safeIntegerRange));
   }
 
   async check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean> {

@@ -60,9 +60,9 @@ export class KeyValueTable {
   }
 
   /** @throws DistStoreError `NOT_A_COUNTER` or `COUNTER_OVERFLOW`; the value is then unchanged. */
-  add(key: string, amount: bigint, range: CounterRange): bigint {
+  add(key: string, amount: number | bigint, range: CounterRange): number | bigint {
     const sum = addToCounter(key, this.#values.get(key), amount, range);
-    this.set(key, new TextEncoder().encode(sum.toString()));
+    this.set(key, asciiBytes(sum.toString()));
     return sum;
   }
 
@@ -125,12 +125,38 @@ export class KeyValueTable {
 export function addToCounter(
   key: string,
   current: Uint8Array | undefined,
-  amount: bigint,
+  amount: number | bigint,
   range: CounterRange,
-): bigint {
-  const sum = parseCounter(key, current ?? empty) + amount;
+): number | bigint {
+  if (typeof amount === "number") {
+    const sum = shortCounter(current ?? empty) + amount;
+    // Both ranges hold every safe integer; NaN is none.
+    if (Number.isSafeInteger(sum)) return sum;
+  }
+  const sum = parseCounter(key, current ?? empty) + BigInt(amount);
   if (sum < range.min || sum > range.max) throw counterOverflow(key, range.name);
   return sum;
+}
+
+/** The number that a short decimal text stands for; NaN for all others, good or bad. */
+function shortCounter(value: Uint8Array): number {
+  const { length } = value;
+  if (length > 15) return Number.NaN;
+  const negative = value[0] === 0x2d;
+  if (negative && length === 1) return Number.NaN;
+  let sum = 0;
+  for (let i = negative ? 1 : 0; i < length; i++) {
+    const digit = (value[i] ?? 0) - 0x30;
+    if (digit < 0 || digit > 9) return Number.NaN;
+    sum = sum * 10 + digit;
+  }
+  return negative ? -sum : sum;
+}
+
+function asciiBytes(text: string): Uint8Array {
+  const bytes = new Uint8Array(text.length);
+  for (let i = 0; i < text.length; i++) bytes[i] = text.charCodeAt(i);
+  return bytes;
 }
 
 function parseCounter(key: string, value: Uint8Array): bigint {

@@ -28,6 +28,7 @@ export class KeyWaiters {
 
   /** To be called whenever a key may have become present. */
   notify(key: string): void {
+    if (this.#byKey.size === 0) return;
     const waiters = this.#byKey.get(key);
     if (waiters === undefined) return;
     this.#byKey.delete(key);

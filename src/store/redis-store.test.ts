@@ -361,6 +361,24 @@ describe("a server that fails", () => {
     expect(text(await next)).toBe("v");
   });
 
+  test("all connections are killed by the server's owner: what was written is there, and calls go on", async () => {
+    const store = await connect();
+    await store.set("k", "v");
+    const client = new Bun.RedisClient(url());
+    cleanups.push(() => client.close());
+    for (let round = 1; round <= 3; round++) {
+      const waiting = rejection(store.get("absent"));
+      await Bun.sleep(20);
+      await client.send("CLIENT", ["KILL", "TYPE", "pubsub"]);
+      await client.send("CLIENT", ["KILL", "TYPE", "normal", "SKIPME", "yes"]);
+      expect(await waiting).toMatchObject({ code: "CONNECTION_LOST" });
+      // A call on a connection that is dying may be lost, but never twice, and never counts twice.
+      const sum = await store.add("n", 1).catch(() => store.add("n", 0));
+      expect(sum).toBeWithin(0, round + 1);
+      expect(text(await store.get("k"))).toBe("v");
+    }
+  });
+
   test("scripts are forgotten: nothing happens", async () => {
     const store = await connect();
     await store.set("k", "v");

@@ -1,11 +1,10 @@
-import { describe, expect, test } from "bun:test";
+import { afterAll, describe, expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "../registry/index.ts";
 import { suiteCases } from "./backend-suite/cases.ts";
-import { type CaseResult, runSuite } from "./backend-suite/run-suite.ts";
+import { type CaseResult, runSuite, type SuiteSpawn } from "./backend-suite/run-suite.ts";
 import { inapplicable } from "./backend-suite/suite-case.ts";
 import type { Sweep } from "./backend-suite/suite-rank.ts";
-import type { SpawnOptions } from "./spawn-ranks.ts";
 
 export interface BackendSuiteOptions {
   /** Numbers of ranks to run with. `[1, 2, 3]` by default. */
@@ -13,10 +12,10 @@ export interface BackendSuiteOptions {
   /** Cases that the backend cannot pass, and why; each is printed. A name without ` > …` stands for all that begin so. */
   readonly skip?: readonly { readonly reason: string; readonly tests: readonly string[] }[];
   /**
-   * How the ranks' processes are started. `false` runs the ranks in this thread, for backends that can do that. By
-   * default each rank is a process of its own, which loads the plugin from its `module`.
+   * How the ranks' processes are started. `false` runs the ranks in this thread, `"workers"` each in a Bun Worker, for
+   * backends that can do that. By default each rank is a process of its own, which loads the plugin from its `module`.
    */
-  readonly spawn?: Pick<SpawnOptions, "env" | "runtime"> | false;
+  readonly spawn?: SuiteSpawn;
   /** Why `wait()` cannot block until other ranks have acted. By default it can, unless the ranks share a thread. */
   readonly waitCannotBlock?: string;
   /** Options for the backend. */
@@ -44,6 +43,7 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
   const sweep = sweepFromEnvironment();
   const skipped = skipReasons(skip);
   const limitMs = sweep.full ? 1_200_000 : 100_000;
+  const counts = { cases: 0, passed: 0, skipped: 0, checks: 0 };
   if (!sweep.full)
     console.log(`sample: backend ${plugin.name}, size ${sweep.large} with some dtypes, C10D_SEED=${sweep.seed}`);
 
@@ -72,19 +72,30 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
       for (const [i, { name }] of suiteCases.entries()) {
         const reason = reasons[i];
         if (reason !== undefined) {
+          counts.skipped++;
           test.skip(`${name} (skipped: ${reason})`, () => {});
           continue;
         }
+        counts.cases++;
         test(
           name,
           async () => {
             const result = (await run()).get(name);
             expect(result?.failures ?? ["it was not run"]).toEqual([]);
             expect(result?.checks).toBeGreaterThan(0);
+            counts.passed++;
+            counts.checks += result?.checks ?? 0;
           },
           limitMs,
         );
       }
+      if (worldSize !== worldSizes.at(-1)) return;
+      afterAll(() => {
+        const where = spawn === false ? "in one thread" : spawn === "workers" ? "in Workers" : "in processes";
+        const { cases, passed, skipped, checks } = counts;
+        const extent = `${cases} cases with ${worldSizes.join(", ")} ranks ${where}, ${skipped} left out`;
+        console.log(`suite: backend ${plugin.name}: ${extent}; ${passed} passed, ${checks} checks`);
+      });
     });
   }
 }

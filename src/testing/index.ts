@@ -1,5 +1,6 @@
 export { type BackendSuiteOptions, testBackend } from "./backend-suite.ts";
 export { fakeInPlaceOf } from "./fake-in-place-of.ts";
+export type { Fault, FaultOutcome, FaultTime } from "./fault.ts";
 export {
   type LocalRank,
   LocalRanksError,
@@ -19,3 +20,6 @@ export {
   startRanks,
 } from "./spawn-ranks.ts";
 export * from "./store-suite.ts";
+export type { ProcessState, RankHang } from "./watch/hang.ts";
+export type { LoggedOp } from "./watch/op-log.ts";
+export { type WorkerOutcome, type WorkerRanksOptions, workerRanks } from "./worker-ranks.ts";

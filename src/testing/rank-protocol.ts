@@ -1,9 +1,13 @@
 import type { ErrorDetails } from "../errors/index.ts";
+import type { Fault } from "./fault.ts";
 
 /** What a rank is to run; sent to it when it starts. */
 export interface RankOrder {
   readonly file: string;
   readonly args: unknown;
+  /** Path of the log that its ops are entered in. */
+  readonly opLog: string;
+  readonly faults: readonly Fault[];
 }
 
 /** An error as it crosses the process border. */

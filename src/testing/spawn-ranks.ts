@@ -1,18 +1,40 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { mintSecret } from "../store/tcp/store-secret.ts";
-import type { RankMessage, RankOrder, ReportedError } from "./rank-protocol.ts";
+import { type Fault, type FaultOutcome, faultsOfRank, parseFaults } from "./fault.ts";
+import { LaunchedJob } from "./launched-ranks.ts";
+import { RankProcess } from "./rank-process.ts";
+import type { ReportedError } from "./rank-protocol.ts";
+import type { RankHang } from "./watch/hang.ts";
 
 export interface SpawnOptions {
-  /** Given to the rank's function; must survive structured cloning. */
+  /** Given to the rank's function; must survive structured cloning. A program gets it as its arguments, a list of text. */
   readonly args?: unknown;
   /** Limit of the whole job, after which ranks that still run are killed and reported as hung. 30 s by default. */
   readonly timeout?: Timeout;
+  /** Ends the job when it is aborted, as if its time were up. */
+  readonly signal?: AbortSignal;
   /** Environment on top of this process's own; `undefined` removes a variable. */
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Command that runs the ranks instead of this Bun, e.g. a wrapper that sets up a library path. */
+  /**
+   * Command that runs the ranks instead of this Bun: another Bun, or a wrapper such as `["strace", "-f", "bun"]`. For a
+   * file that is no TypeScript or JavaScript it is what runs that program, e.g. `["python3"]`.
+   */
   readonly runtime?: readonly string[];
+  /**
+   * Command that starts all ranks together, `["mpirun", "--oversubscribe"]` for instance: `-n`, their number and the
+   * program are appended. The ranks' numbers come from its variables. For files that are TypeScript or JavaScript.
+   */
+  readonly launcher?: readonly string[];
+  /**
+   * What goes wrong, and where: `kill rank 2 before op 5`, `stop rank 1 after op 3`, `delay rank 0 before op 2 by 300ms`,
+   * `drop rank 1 op 4`, or the same as {@link Fault}s. Ops are counted from 1, per rank.
+   */
+  readonly faults?: readonly (string | Fault)[];
   /**
    * Whether the store wants a secret, which the ranks get by `C10D_STORE_SECRET` as from `c10d run`. Default is `true`;
    * `false` is for ranks that use PyTorch.
@@ -37,6 +59,10 @@ export interface RankOutcome {
   readonly reports: readonly unknown[];
   /** Whether it had to be killed because the job's time was up. */
   readonly hung: boolean;
+  /** If it hung: in which op it was, for how long, and what had gone before. */
+  readonly hang: RankHang | undefined;
+  /** Its lines of the fault script, and whether it came to each. */
+  readonly faults: readonly FaultOutcome[];
   readonly stdout: string;
   readonly stderr: string;
   /** Milliseconds from the start of the job to the end of the rank. */
@@ -72,11 +98,14 @@ export interface RankContext<Args = unknown> {
 export type RankBody<Args = unknown> = (context: RankContext<Args>) => unknown;
 
 const DEFAULT_LIMIT_MS = 30_000;
-const runner = fileURLToPath(new URL("./rank-runner.ts", import.meta.url));
 
 /**
  * Runs the default export of `file` in `n` processes, as the ranks of one job: the environment is that of `c10d run`,
  * the store is hosted here. Resolves to the outcome of every rank, however it ended.
+ *
+ * A file that is no TypeScript or JavaScript is run as a program, by `runtime`; it has neither a value nor reports.
+ *
+ * @throws InvalidArgumentError for wrong options, faults included. Never rejects because of a rank.
  */
 export async function spawnRanks(n: number, file: string | URL, options: SpawnOptions = {}): Promise<RankOutcome[]> {
   const job = await startRanks(n, file, options);
@@ -86,130 +115,76 @@ export async function spawnRanks(n: number, file: string | URL, options: SpawnOp
 /** The same, for tests that reach into running ranks. */
 export async function startRanks(n: number, file: string | URL, options: SpawnOptions = {}): Promise<RunningJob> {
   if (!Number.isInteger(n) || n < 1)
-    throw new InvalidArgumentError(`spawnRanks: n must be a positive integer, got ${n}`);
+    throw new InvalidArgumentError(`spawnRanks: n must be a positive integer, got ${n}`, { argument: "n" });
   const path = file instanceof URL ? fileURLToPath(file) : file;
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
+  const faults = parseFaults(options.faults ?? [], n);
+  requireRuntime(path, options, faults);
   const secret = options.storeSecret === false ? null : mintSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
+  const folder = mkdtempSync(join(tmpdir(), "c10d-ranks-"));
   const started = performance.now();
-  const processes = Array.from(
-    { length: n },
-    (_, rank) => new RankProcess(rank, n, path, { port: server.port, secret }, options, started),
-  );
-  const timer = setTimeout(() => {
+  const inits = Array.from({ length: n }, (_, rank) => ({
+    worldSize: n,
+    file: path,
+    isModule: isModule(path),
+    storePort: server.port,
+    secret,
+    faults: faultsOfRank(faults, rank),
+    opLog: join(folder, `rank-${rank}`),
+    started,
+    options,
+  }));
+  const { launcher } = options;
+  const processes =
+    launcher === undefined
+      ? inits.map((init, rank) => new RankProcess(rank, init))
+      : new LaunchedJob(launcher, inits, folder).ranks;
+  const giveUp = (): void => {
     for (const each of processes) each.killAsHung();
-  }, limitMs);
+  };
+  const timer = setTimeout(giveUp, Math.min(limitMs, 2 ** 31 - 1));
+  options.signal?.addEventListener("abort", giveUp);
+  if (options.signal?.aborted) giveUp();
   const finish = async (): Promise<RankOutcome[]> => {
-    const outcomes = await Promise.all(processes.map((each) => each.outcome(options.failFast ? processes : [])));
-    clearTimeout(timer);
-    await server.close();
-    return outcomes;
+    try {
+      const others = options.failFast ? processes.filter((each) => each instanceof RankProcess) : [];
+      return await Promise.all(processes.map((each) => each.outcome(others)));
+    } finally {
+      clearTimeout(timer);
+      options.signal?.removeEventListener("abort", giveUp);
+      rmSync(folder, { recursive: true, force: true });
+      await server.close();
+    }
   };
   return { ranks: processes, done: finish() };
 }
 
-class RankProcess implements RunningRank {
-  readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
-  readonly #reports: unknown[] = [];
-  readonly #listeners = new Set<() => void>();
-  readonly #started: number;
-  #value: unknown;
-  #error: ReportedError | undefined;
-  #hung = false;
-  #ended = false;
+/** Whether a rank imports the file; else the file is a program. */
+function isModule(path: string): boolean {
+  return /\.[cm]?[jt]sx?$/.test(path);
+}
 
-  constructor(
-    readonly rank: number,
-    worldSize: number,
-    file: string,
-    store: { readonly port: number; readonly secret: string | null },
-    options: SpawnOptions,
-    started: number,
-  ) {
-    this.#started = started;
-    const order: RankOrder = { file, args: options.args };
-    this.#process = Bun.spawn({
-      cmd: [...(options.runtime ?? [process.execPath]), runner],
-      env: {
-        ...process.env,
-        NO_COLOR: "1",
-        RANK: String(rank),
-        LOCAL_RANK: String(rank),
-        WORLD_SIZE: String(worldSize),
-        LOCAL_WORLD_SIZE: String(worldSize),
-        MASTER_ADDR: "127.0.0.1",
-        MASTER_PORT: String(store.port),
-        TORCHELASTIC_USE_AGENT_STORE: "True",
-        C10D_STORE_SECRET: store.secret ?? "",
-        ...options.env,
-      },
-      stdin: "ignore",
-      stdout: "pipe",
-      stderr: "pipe",
-      serialization: "advanced",
-      ipc: (message: RankMessage) => this.#onMessage(message),
+function requireRuntime(path: string, { runtime, launcher, args }: SpawnOptions, faults: readonly Fault[]): void {
+  if (runtime?.length === 0) throw new InvalidArgumentError("spawnRanks: runtime is empty", { argument: "runtime" });
+  if (isModule(path)) return;
+  if (launcher !== undefined) {
+    throw new InvalidArgumentError(`spawnRanks: ${path} is no TypeScript or JavaScript, which a launcher needs`, {
+      argument: "launcher",
     });
-    this.#process.send(order);
   }
-
-  get pid(): number {
-    return this.#process.pid;
+  if (runtime === undefined) {
+    throw new InvalidArgumentError(
+      `spawnRanks: ${path} is no TypeScript or JavaScript; name what runs it, e.g. runtime: ["python3"]`,
+      { argument: "runtime" },
+    );
   }
-
-  kill(signal: NodeJS.Signals): void {
-    this.#process.kill(signal);
+  if (args !== undefined && !(Array.isArray(args) && args.every((each) => typeof each === "string"))) {
+    throw new InvalidArgumentError("spawnRanks: the args of a program are a list of text", { argument: "args" });
   }
-
-  killAsHung(): void {
-    if (this.#ended) return;
-    this.#hung = true;
-    this.#process.kill("SIGKILL");
-  }
-
-  async reported(match: (report: unknown) => boolean): Promise<unknown> {
-    for (;;) {
-      const found = this.#reports.find(match);
-      if (found !== undefined) return found;
-      if (this.#ended) throw new Error(`rank ${this.rank} ended without the expected report`);
-      await new Promise<void>((resolve) => this.#listeners.add(resolve));
-    }
-  }
-
-  async outcome(stopOnFailure: readonly RankProcess[]): Promise<RankOutcome> {
-    const [stdout, stderr] = await Promise.all([
-      new Response(this.#process.stdout).text(),
-      new Response(this.#process.stderr).text(),
-      this.#process.exited,
-    ]);
-    const durationMs = performance.now() - this.#started;
-    this.#ended = true;
-    this.#notify();
-    const { exitCode, signalCode } = this.#process;
-    if (exitCode !== 0) for (const other of stopOnFailure) if (!other.#ended) other.kill("SIGTERM");
-    return {
-      rank: this.rank,
-      pid: this.pid,
-      exitCode,
-      signal: signalCode === null ? null : String(signalCode),
-      value: this.#value,
-      error: this.#error,
-      reports: this.#reports,
-      hung: this.#hung,
-      stdout,
-      stderr,
-      durationMs,
-    };
-  }
-
-  #onMessage(message: RankMessage): void {
-    if (message.kind === "value") this.#value = message.value;
-    else if (message.kind === "error") this.#error = message.error;
-    else this.#reports.push(message.report);
-    this.#notify();
-  }
-
-  #notify(): void {
-    for (const listener of this.#listeners) listener();
-    this.#listeners.clear();
+  if (faults.length > 0) {
+    throw new InvalidArgumentError("spawnRanks: faults strike ranks that use bun-c10d; a program's ops are not seen", {
+      argument: "faults",
+    });
   }
 }

@@ -7,11 +7,17 @@ setDefaultTimeout(500_000);
 type Kind = "Bun" | "Python";
 
 const full = process.env.C10D_SWEEP === "full";
-const repeats = full ? 30 : 5;
+const repeats = full ? 30 : 3;
+const lazyRepeats = full ? 10 : 1;
 const limitMs = full ? 400_000 : 110_000;
 
 /** Runs a job of these ranks; the digests that each tells, by rank. */
-async function runJob(python: string, kinds: readonly Kind[], plan: OpPlan): Promise<string[][]> {
+async function runJob(
+  python: string,
+  kinds: readonly Kind[],
+  plan: OpPlan,
+  environment: Readonly<Record<string, string>> = {},
+): Promise<string[][]> {
   const port = freePort();
   const ended = await Promise.all(
     kinds.map(async (kind, rank) => {
@@ -27,6 +33,7 @@ async function runJob(python: string, kinds: readonly Kind[], plan: OpPlan): Pro
           WORLD_SIZE: String(kinds.length),
           MASTER_ADDR: "127.0.0.1",
           MASTER_PORT: String(port),
+          ...environment,
         },
         stdin: "ignore",
         stdout: "pipe",
@@ -63,19 +70,23 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
     return found;
   };
 
-  test.each<[string, Kind[]]>([
-    ["Python, Bun", ["Python", "Bun"]],
-    ["Bun, Python", ["Bun", "Python"]],
-    ["Bun, Python, Bun", ["Bun", "Python", "Bun"]],
-    ["Python, Bun, Python, Bun", ["Python", "Bun", "Python", "Bun"]],
-  ])("%s", async (_, kinds) => {
+  const lazy = { TORCH_GLOO_LAZY_INIT: "1" };
+  test.each<[string, Kind[], number, Record<string, string>?]>([
+    ["Python, Bun", ["Python", "Bun"], repeats],
+    ["Bun, Python", ["Bun", "Python"], repeats],
+    ["Bun, Python, Bun", ["Bun", "Python", "Bun"], repeats],
+    ["Python, Bun, Python, Bun", ["Python", "Bun", "Python", "Bun"], repeats],
+    // Its ranks connect at the first op between two of them.
+    ["Bun, Python, Bun; PyTorch in lazy-init mode", ["Bun", "Python", "Bun"], lazyRepeats, lazy],
+    ["Python, Bun, Python, Bun; PyTorch in lazy-init mode", ["Python", "Bun", "Python", "Bun"], lazyRepeats, lazy],
+  ])("%s", async (_, kinds, times, environment) => {
     const reference = await referenceFor(kinds.length);
-    const plan = planFor(kinds.length, repeats);
-    const told = await runJob(python, kinds, plan);
+    const plan = planFor(kinds.length, times);
+    const told = await runJob(python, kinds, plan, environment);
     expect(reference[0]?.length).toBeGreaterThanOrEqual(plan.steps.length);
     for (const [rank, digests] of told.entries()) {
       const once = reference[rank] ?? [];
-      expect(digests).toEqual(Array.from({ length: repeats }, () => once).flat());
+      expect(digests).toEqual(Array.from({ length: times }, () => once).flat());
     }
   });
 });

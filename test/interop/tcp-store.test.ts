@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { DistNetworkError, DistTimeoutError, QueueEmptyError } from "../../src/errors/index.ts";
 import { TCPStore, type TCPStoreOptions, TCPStoreServer, type TCPStoreServerOptions } from "../../src/store/index.ts";
+import { Relay } from "../../src/store/tcp/fixtures/relay.ts";
 import { PythonError, PythonPeer, type PythonStore, type PythonStoreOptions } from "./python-store.ts";
 import { describeWithTorch } from "./torch.ts";
 
@@ -267,6 +268,53 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
       const hosting = openBun({ port: 0, isMaster: true, worldSize: 3, timeout: 300 });
       await expect(hosting).rejects.toThrow("1/3 clients joined");
     });
+  });
+
+  describe("a connection that breaks", () => {
+    test.each<ServerKind>(["libuv", "legacy", "ours"])(
+      "is made again to the same server, which is recognised (%s)",
+      async (kind) => {
+        const port = await serve(kind);
+        using relay = new Relay(port);
+        const store = await openBun({ port: relay.port, worldSize: 1 });
+        const direct = await openPython({ port });
+        expect(await store.add("n", 1)).toBe(1);
+        const waiting = [store.get("later"), store.multiGet(["later", "l2"])];
+        await Bun.sleep(30);
+        relay.cut();
+        await Bun.sleep(30);
+        expect(await store.add("n", 1)).toBe(2);
+        await direct.set("later", "now");
+        await direct.set("l2", "2");
+        expect((await Promise.all(waiting)).flat().map(text)).toEqual(["now", "now", "2"]);
+
+        relay.holding = "replies";
+        const adding = store.add("n", 1).catch((error: unknown) => error);
+        await Bun.sleep(30);
+        relay.holding = "nothing";
+        relay.cut();
+        expect(await adding).toMatchObject({ code: "OUTCOME_UNKNOWN", details: { op: "add", keys: ["n"] } });
+        expect(text(await store.get("n"))).toBe("3");
+
+        relay.target = await serve(kind);
+        relay.cut();
+        await expect(store.get("n")).rejects.toMatchObject({ code: "SERVER_RESTARTED" });
+        await expect(store.add("n", 1)).rejects.toMatchObject({ code: "SERVER_RESTARTED" });
+      },
+    );
+
+    test.each<ServerKind>(["libuv", "legacy"])(
+      "is not made again by a client that PyTorch's server has not counted (%s)",
+      async (kind) => {
+        using relay = new Relay(await serve(kind));
+        const store = await openBun({ port: relay.port });
+        const pending = store.get("absent").catch((error: unknown) => error);
+        await Bun.sleep(20);
+        relay.cut();
+        expect(await pending).toMatchObject({ code: "CONNECTION_LOST" });
+        await expect(store.numKeys()).rejects.toMatchObject({ code: "CONNECTION_LOST" });
+      },
+    );
   });
 
   describe("a secret", () => {

@@ -1,7 +1,7 @@
 import { int64Range, type KeyValueTable } from "../key-value-table.ts";
 
 interface Arrival {
-  readonly worldSize: bigint;
+  readonly worldSize: number | bigint;
   readonly release: () => void;
 }
 
@@ -19,8 +19,8 @@ export class Barriers {
    * does not take the arrival back.
    * @throws DistStoreError when the value of the key is no counter.
    */
-  arrive(key: string, worldSize: bigint, release: () => void): () => void {
-    const arrived = this.#table.add(key, 1n, int64Range);
+  arrive(key: string, worldSize: number | bigint, release: () => void): () => void {
+    const arrived = this.#table.add(key, 1, int64Range);
     const waiting = this.#waiting.get(key) ?? new Set();
     const own: Arrival = { worldSize, release };
     waiting.add(own);

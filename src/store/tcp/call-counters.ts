@@ -12,14 +12,19 @@ export interface ClientCounter {
 export class CallCounters {
   readonly #byOp = new Map<string, Timing>();
 
-  /** A call of `op` begins; it ends with the scope of what is returned. */
-  time(op: string): Disposable {
+  /** The times of the calls of `op`. */
+  of(op: string): Timing {
     let timing = this.#byOp.get(op);
     if (timing === undefined) {
       timing = new Timing();
       this.#byOp.set(op, timing);
     }
-    return new RunningCall(timing);
+    return timing;
+  }
+
+  /** A call of `op` begins; it ends with the scope of what is returned. */
+  time(op: string): Disposable {
+    return new RunningCall(this.of(op));
   }
 
   collect(): Record<string, ClientCounter> {
@@ -29,11 +34,13 @@ export class CallCounters {
   }
 }
 
-class Timing {
+/** Times of the calls of one op. */
+export class Timing {
   count = 0;
   #mean = 0;
   #squares = 0;
 
+  /** A call has ended after `ms` milliseconds. */
   add(ms: number): void {
     this.count++;
     const delta = ms - this.#mean;

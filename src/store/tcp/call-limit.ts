@@ -1,6 +1,7 @@
 import { startDeadline } from "../deadline.ts";
 import type { StoreCallOptions } from "../store.ts";
-import type { CallLimit, PendingWait, WaitOutcome } from "./connection.ts";
+import type { CallLimit } from "./call.ts";
+import type { PendingWait, WaitOutcome } from "./pending-wait.ts";
 
 /** How long a server may take to answer a cancellation before it counts as dead. */
 export const cancelGraceMs = 250;
@@ -35,7 +36,8 @@ export async function settle(wait: PendingWait, limit: CallLimit): Promise<WaitE
 
 /** A limit that begins now. */
 export function callLimit(options: { readonly signal?: AbortSignal | undefined }, ms: number): CallLimit {
-  return { deadline: performance.now() + ms, ms, signal: options.signal };
+  const began = performance.now();
+  return { began, deadline: began + ms, ms, signal: options.signal };
 }
 
 /** The options of a call that ends when the limit does. */

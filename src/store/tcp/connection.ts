@@ -1,21 +1,15 @@
-import { type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
+import { type DistError, DistNetworkError } from "../../errors/index.ts";
 import { storeClosed } from "../store.ts";
-import { proveToServer, secretRequired, secretWanted } from "./handshake.ts";
+import { type AnyCall, Call, type CallLimit, type Request } from "./call.ts";
+import { CallTimer } from "./call-timer.ts";
+import { connectionLost, outcomeUnknown, unanswered, withOp } from "./connection-errors.ts";
 import { hostPort } from "./host-address.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { OutputBuffer } from "./output-buffer.ts";
-import { dialectMark, QueryType, validateMagic, waitReply } from "./protocol.ts";
-import { badReply, incomplete, type ReplyReader, readU8, readU32 } from "./reply.ts";
+import { PendingWait } from "./pending-wait.ts";
+import { QueryType } from "./protocol.ts";
+import { badReply, readU32 } from "./reply.ts";
 import type { StoreSecret } from "./store-secret.ts";
-
-/** When a call ends at the latest. */
-export interface CallLimit {
-  /** On the clock of `performance.now()`. */
-  readonly deadline: number;
-  /** The time-out that the caller gave, for messages. */
-  readonly ms: number;
-  readonly signal?: AbortSignal | undefined;
-}
 
 /** Where a connection goes: `address` is one of the addresses of `host`. */
 export interface Endpoint {
@@ -26,34 +20,22 @@ export interface Endpoint {
   readonly secret?: StoreSecret | undefined;
 }
 
-/** How a WAIT or BARRIER ended. */
-export type WaitOutcome = "ready" | "cancelled";
-
-/** A WAIT that is under way. */
-export interface PendingWait {
-  readonly outcome: Promise<WaitOutcome>;
-  /** Asks the server to end it; `outcome` tells which came first. */
-  cancel(): void;
-  /** Asks the server to end it and makes `outcome` reject now. */
-  abandon(reason: unknown): void;
-}
-
-/** Something that awaits its reply, or that its bytes leave. */
-interface Pending {
-  readonly op: string;
-  readonly keys: readonly string[];
-  /** Consumes the reply; false while it is incomplete. */
-  readonly read: (input: InputBuffer) => boolean;
-  readonly reject: (error: unknown) => void;
-  readonly limit: CallLimit | undefined;
-  readonly abort: (() => void) | undefined;
-  /** Where its bytes end in the stream. */
-  readonly end: number;
-  /** Whether somebody still wants the result; replies to the others are read and dropped. */
-  live: boolean;
+/** What was under way when a connection broke. */
+export interface Loss {
+  readonly error: DistError;
+  /** Calls without an answer, and whether they may have reached the server. */
+  readonly calls: readonly { readonly call: AnyCall; readonly sent: boolean }[];
+  /** The last write that was reported as sent, when no later answer shows that it, and all before it, arrived. */
+  readonly unconfirmed: AnyCall | undefined;
 }
 
 type Socket = Bun.Socket<undefined>;
+
+/** Requests go out at once when there are this many bytes of them. */
+const promptBytes = 32 * 1024;
+/** How long after a write a server of this package is asked whether it has arrived. */
+const confirmAfterMs = 50;
+const confirmLimitMs = 5_000;
 
 /**
  * One connection to a TCPStore server. Requests are pipelined: they go out together at the end of the current
@@ -62,57 +44,46 @@ type Socket = Bun.Socket<undefined>;
  */
 export class Connection {
   readonly endpoint: Endpoint;
+  /** Whether the server is of this package; see dialectMark. */
+  ownDialect = false;
+  /** What tells the server from one that was started later at the same place; PyTorch's have none. */
+  serverIdentity: string | undefined;
+  /** Told when it breaks, in place of those who have called. */
+  onLoss: ((loss: Loss) => void) | undefined;
   readonly #output = new OutputBuffer();
   readonly #input = new InputBuffer();
-  readonly #replies: Pending[] = [];
+  readonly #replies: AnyCall[] = [];
   #repliesHead = 0;
   /** Requests without a reply whose bytes have not left. */
-  #writes: Pending[] = [];
+  #writes: AnyCall[] = [];
+  #lastWrite: AnyCall | undefined;
+  /** The server has read the stream up to here at least. */
+  #confirmed = 0;
+  #confirmTimer: ReturnType<typeof setTimeout> | undefined;
   #socket: Socket | undefined;
   #failure: DistError | undefined;
   #live = 0;
   #flushing = false;
-  #wait: { cancel(): void } | undefined;
-  #timer: ReturnType<typeof setTimeout> | undefined;
-  #timerAt = Number.POSITIVE_INFINITY;
-  #ownDialect = false;
+  /** Whether the socket has not taken everything, and will call when it takes more. */
+  #congested = false;
+  #wait: PendingWait | undefined;
+  readonly #timer = new CallTimer(
+    () => this.#unsettled(),
+    (call) => this.#abandon(call, unanswered(this.endpoint, call)),
+  );
 
-  private constructor(endpoint: Endpoint) {
+  constructor(endpoint: Endpoint) {
     this.endpoint = endpoint;
   }
 
-  /**
-   * Connects and shakes hands, within the limit.
-   * @throws DistNetworkError when nobody listens there, or somebody else; DistTimeoutError `CONNECT_TIMEOUT`.
-   */
-  static async open(endpoint: Endpoint, limit: CallLimit): Promise<Connection> {
-    const connection = new Connection(endpoint);
-    const gaveUp = Promise.withResolvers<never>();
-    gaveUp.promise.catch(() => {});
-    const abort = () => gaveUp.reject(limit.signal?.reason);
-    limit.signal?.throwIfAborted();
-    limit.signal?.addEventListener("abort", abort, { once: true });
-    const timer = setTimeout(
-      () => gaveUp.reject(connection.#silent()),
-      Math.min(Math.max(limit.deadline - performance.now(), 0), 0x7fff_ffff),
-    );
-    const opened = connection.#connect();
-    try {
-      await Promise.race([opened, gaveUp.promise]);
-      await Promise.race([connection.#handshake(), gaveUp.promise]);
-      return connection;
-    } catch (error) {
-      opened.catch(() => {}).finally(() => connection.close());
-      throw error;
-    } finally {
-      clearTimeout(timer);
-      limit.signal?.removeEventListener("abort", abort);
-    }
+  /** The socket is open. */
+  attach(socket: Socket): void {
+    this.#socket = socket;
   }
 
-  /** Whether the server is of this package; see {@link dialectMark}. */
-  get ownDialect(): boolean {
-    return this.#ownDialect;
+  /** Whether the socket was opened. */
+  get attached(): boolean {
+    return this.#socket !== undefined;
   }
 
   /** Whether no reply is outstanding. */
@@ -130,70 +101,52 @@ export class Connection {
     return this.#socket?.localAddress;
   }
 
-  /** Sends a request; resolves to its reply. A WAIT that is under way here is cancelled first. */
-  request<T>(
-    op: string,
-    keys: readonly string[],
-    write: (output: OutputBuffer) => void,
-    reader: ReplyReader<T>,
-    limit?: CallLimit,
-  ): Promise<T> {
-    return new Promise<T>((resolve, reject) => {
-      if (this.#ready(op, limit, reject)) this.#send(op, keys, write, reader, limit, resolve, reject);
-    });
+  /** Address and port of this end; undefined once the connection has ended. */
+  get localEndpoint(): string | undefined {
+    const { localAddress, localPort } = this.#socket ?? {};
+    return localAddress === undefined || localPort === undefined ? undefined : hostPort(localAddress, localPort);
   }
 
-  /** Sends a request that has no reply; resolves when its bytes have left. */
-  post(op: string, keys: readonly string[], write: (output: OutputBuffer) => void, limit?: CallLimit): Promise<void> {
-    return new Promise<void>((resolve, reject) => {
-      if (!this.#ready(op, limit, reject)) return;
-      this.#wait?.cancel();
-      write(this.#output);
-      this.#expect(op, keys, limit, reject, this.#writes, () => {
-        resolve();
-        return true;
-      });
-    });
+  /** Sends a request; resolves to its reply, or when its bytes have left. */
+  request<T>(request: Request<T>, limit?: CallLimit): Promise<T> {
+    return new Promise<T>((resolve, reject) => this.send(new Call(request, limit, undefined, resolve, reject)));
+  }
+
+  /** Sends a call. A WAIT that is under way here is cancelled first. */
+  send(call: AnyCall): void {
+    const { limit } = call;
+    if (this.#failure !== undefined || limit?.signal?.aborted) {
+      call.reject(this.#failure ? withOp(this.#failure, call.request.op) : limit?.signal?.reason);
+      return;
+    }
+    this.#wait?.cancel();
+    call.write(this.#output);
+    (call.hasReply ? this.#replies : this.#writes).push(call);
+    if (this.#live++ === 0) this.#socket?.ref();
+    if (limit) this.#limit(call, limit);
+    // So that the server works while more is written.
+    if (this.#output.length >= promptBytes && !this.#congested) this.flush();
+    else this.#scheduleFlush();
   }
 
   /** Sends a WAIT or BARRIER. Requests that come later cancel it, so that they are not held up by it. */
-  wait(op: string, keys: readonly string[], write: (output: OutputBuffer) => void): PendingWait {
-    let cancelled = false;
-    let arrived = false;
-    const wait = {
+  wait(request: Omit<Request<never>, "reply">): PendingWait {
+    // It may take long until there is an answer, which would tell that the writes before have arrived.
+    if (this.ownDialect && (this.#writes.length > 0 || this.#unconfirmed)) this.#confirm();
+    const wait = new PendingWait(request, {
+      send: (call) => this.send(call),
       cancel: () => {
-        if (cancelled || this.#wait !== wait) return;
-        cancelled = true;
         this.#output.u8(QueryType.CANCEL_WAIT);
         this.#scheduleFlush();
       },
-    };
-    const reader: ReplyReader<WaitOutcome> = (input) => {
-      for (;;) {
-        const byte = readU8(input);
-        if (byte === incomplete) return incomplete;
-        if (byte === waitReply.STOP_WAITING && !arrived) {
-          arrived = true;
-          // A cancellation that crossed the arrival is answered all the same.
-          if (cancelled) continue;
-        } else if (byte !== waitReply.WAIT_CANCELED || !cancelled) {
-          throw badReply(`byte ${byte} in answer to a WAIT`);
-        }
+      abandon: (call, reason) => this.#abandon(call, reason),
+      ended: () => {
         if (this.#wait === wait) this.#wait = undefined;
-        return arrived ? "ready" : "cancelled";
-      }
-    };
-    let pending: Pending | undefined;
-    const outcome = new Promise<WaitOutcome>((resolve, reject) => {
-      if (!this.#ready(op, undefined, reject)) return;
-      pending = this.#send(op, keys, write, reader, undefined, resolve, reject);
-      this.#wait = wait;
+      },
     });
-    const abandon = (reason: unknown) => {
-      wait.cancel();
-      if (pending) this.#abandon(pending, reason);
-    };
-    return { outcome, cancel: wait.cancel, abandon };
+    wait.start();
+    this.#wait = wait;
+    return wait;
   }
 
   /** Ends the connection; what is pending rejects. */
@@ -205,159 +158,106 @@ export class Connection {
     this.#socket?.end();
   }
 
-  async #connect(): Promise<void> {
-    const { address, port, host } = this.endpoint;
+  /** The socket has gone. */
+  lost(cause: unknown): void {
+    this.#fail(connectionLost(this.endpoint, cause));
+  }
+
+  /** Bytes have come. */
+  receive(chunk: Uint8Array): void {
+    const now = performance.now();
+    this.#input.push(chunk);
     try {
-      this.#socket = await Bun.connect({
-        hostname: address,
-        port,
-        socket: {
-          open: (socket) => {
-            socket.setNoDelay(true);
-            socket.setKeepAlive(true, 30_000);
-          },
-          data: (_, chunk) => this.#receive(chunk),
-          drain: () => this.#flush(),
-          close: (_, error) => this.#fail(this.#lost(error)),
-          error: (_, error) => this.#fail(this.#lost(error)),
-          connectError: () => {},
-        },
-      });
-    } catch (cause) {
-      const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
-      throw new DistNetworkError(`cannot connect to the store server at ${this.#name}: ${code}`, {
-        code: "CONNECT_FAILED",
-        host,
-        port,
-        cause,
-      });
+      while (this.#input.length > 0) {
+        const call = this.#replies[this.#repliesHead];
+        if (call === undefined) throw badReply("bytes that nobody asked for");
+        if (!call.read(this.#input, now)) return;
+        this.#confirmed = call.start;
+        if (this.#lastWrite !== undefined && this.#lastWrite.end <= call.start) this.#lastWrite = undefined;
+        this.#settle(call);
+        this.#shift();
+      }
+    } catch (error) {
+      this.#fail(error instanceof DistNetworkError ? error : connectionLost(this.endpoint, error));
+      this.#socket?.terminate();
     }
   }
 
-  async #handshake(): Promise<void> {
-    const { host, port, secret } = this.endpoint;
-    const server = { name: this.#name, host, port };
-    if (secret) {
-      await proveToServer(secret, {
-        server,
-        request: (write, reader) => this.request("connect", [], write, reader),
-      });
+  /** The socket takes bytes again. */
+  readonly flush = (): void => {
+    this.#flushing = false;
+    if (this.#failure !== undefined) return;
+    const empty = this.#output.flush(this.#sink);
+    this.#congested = !empty;
+    if (this.#writes.length === 0) return;
+    const now = performance.now();
+    let done = 0;
+    for (const call of this.#writes) {
+      if (!empty && call.end > this.#output.taken) break;
+      this.#lastWrite = call;
+      if (this.#settle(call)) call.leave(now);
+      done++;
     }
-    const nonce = (dialectMark.ask | Math.floor(Math.random() * 0x1_0000)) >>> 0;
-    const answer = await this.request(
-      "connect",
-      [],
-      (output) => {
-        output.u8(QueryType.VALIDATE);
-        output.u32(validateMagic);
-        output.u8(QueryType.PING);
-        output.u32(nonce);
-      },
-      readU32,
-    );
-    this.#ownDialect = answer === (dialectMark.answer | (nonce & ~dialectMark.mask)) >>> 0;
-    if (this.#ownDialect || answer === nonce) return;
-    if (answer === secretWanted) throw secretRequired(server);
-    throw new DistNetworkError(
-      `Ping failed, invalid value returned from server. Expected: ${nonce}, Got: ${answer}. Is it a c10d store that listens on ${this.#name}?`,
-      { code: "PROTOCOL_VIOLATION", host, port },
-    );
+    this.#writes = done === this.#writes.length ? [] : this.#writes.slice(done);
+    if (this.ownDialect) this.#confirmTimer ??= setTimeout(this.#confirmIdle, confirmAfterMs).unref();
+  };
+
+  get #unconfirmed(): AnyCall | undefined {
+    return this.#lastWrite !== undefined && this.#lastWrite.end > this.#confirmed ? this.#lastWrite : undefined;
   }
 
-  #send<T>(
-    op: string,
-    keys: readonly string[],
-    write: (output: OutputBuffer) => void,
-    reader: ReplyReader<T>,
-    limit: CallLimit | undefined,
-    resolve: (value: T) => void,
-    reject: (error: unknown) => void,
-  ): Pending {
-    this.#wait?.cancel();
-    write(this.#output);
-    return this.#expect(op, keys, limit, reject, this.#replies, (input) => {
-      const reply = reader(input);
-      if (reply === incomplete) return false;
-      resolve(reply);
-      return true;
-    });
+  readonly #confirmIdle = (): void => {
+    this.#confirmTimer = undefined;
+    if (this.#failure === undefined && this.idle && this.#unconfirmed) this.#confirm();
+  };
+
+  /** Asks for an answer, which comes after all that was written before. */
+  #confirm(): void {
+    const write = (output: OutputBuffer) => {
+      output.u8(QueryType.PING);
+      output.u32(0);
+    };
+    const began = performance.now();
+    const limit = { began, deadline: began + confirmLimitMs, ms: confirmLimitMs };
+    const request = { op: "ping", keys: [], repeatable: true, write, reply: () => readU32, onLost: () => {} };
+    const nobody = () => {};
+    this.send(new Call(request, limit, undefined, nobody, nobody));
   }
 
-  #ready(op: string, limit: CallLimit | undefined, reject: (error: unknown) => void): boolean {
-    if (this.#failure !== undefined) reject(withOp(this.#failure, op));
-    else if (limit?.signal?.aborted) reject(limit.signal.reason);
-    else return true;
-    return false;
+  #limit(call: AnyCall, { signal, deadline }: CallLimit): void {
+    if (signal) {
+      call.abort = () => this.#abandon(call, signal.reason);
+      signal.addEventListener("abort", call.abort, { once: true });
+    }
+    this.#timer.watch(deadline);
   }
 
-  #expect(
-    op: string,
-    keys: readonly string[],
-    limit: CallLimit | undefined,
-    reject: (error: unknown) => void,
-    list: Pending[],
-    read: (input: InputBuffer) => boolean,
-  ): Pending {
-    const signal = limit?.signal;
-    const abort = signal ? () => this.#abandon(pending, signal.reason) : undefined;
-    const pending: Pending = { op, keys, read, reject, limit, abort, end: this.#output.position, live: true };
-    if (abort) signal?.addEventListener("abort", abort, { once: true });
-    list.push(pending);
-    if (this.#live++ === 0) this.#socket?.ref();
-    if (limit && limit.deadline < this.#timerAt) this.#arm(limit.deadline);
-    this.#scheduleFlush();
-    return pending;
+  #unsettled(): AnyCall[] {
+    return [...this.#replies.slice(this.#repliesHead), ...this.#writes];
   }
 
-  #settle(pending: Pending): boolean {
-    if (!pending.live) return false;
-    pending.live = false;
-    if (pending.abort) pending.limit?.signal?.removeEventListener("abort", pending.abort);
+  #settle(call: AnyCall): boolean {
+    if (!call.live) return false;
+    call.live = false;
+    if (call.abort) call.limit?.signal?.removeEventListener("abort", call.abort);
     if (--this.#live === 0) this.#socket?.unref();
     return true;
   }
 
-  #abandon(pending: Pending, reason: unknown): void {
-    if (this.#settle(pending)) pending.reject(reason);
+  #abandon(call: AnyCall, reason: unknown): void {
+    if (this.#settle(call)) call.reject(reason);
   }
 
   #scheduleFlush(): void {
     if (this.#flushing) return;
     this.#flushing = true;
-    queueMicrotask(() => this.#flush());
+    queueMicrotask(this.flush);
   }
 
-  readonly #sink = { write: (bytes: Uint8Array): number => this.#socket?.write(bytes) ?? 0 };
-
-  #flush(): void {
-    this.#flushing = false;
-    if (this.#failure !== undefined) return;
-    const empty = this.#output.flush(this.#sink);
-    if (this.#writes.length === 0) return;
-    let done = 0;
-    for (const pending of this.#writes) {
-      if (!empty && pending.end > this.#output.taken) break;
-      if (this.#settle(pending)) pending.read(this.#input);
-      done++;
-    }
-    this.#writes = done === this.#writes.length ? [] : this.#writes.slice(done);
-  }
-
-  #receive(chunk: Uint8Array): void {
-    this.#input.push(chunk);
-    try {
-      while (this.#input.length > 0) {
-        const pending = this.#replies[this.#repliesHead];
-        if (pending === undefined) throw badReply("bytes that nobody asked for");
-        if (!pending.read(this.#input)) return;
-        this.#settle(pending);
-        this.#shift();
-      }
-    } catch (error) {
-      this.#fail(error instanceof DistNetworkError ? error : this.#lost(error));
-      this.#socket?.terminate();
-    }
-  }
+  readonly #sink = {
+    write: (bytes: Uint8Array, offset: number, length: number): number =>
+      this.#socket?.write(bytes, offset, length) ?? 0,
+  };
 
   #shift(): void {
     if (++this.#repliesHead === this.#replies.length) {
@@ -369,81 +269,27 @@ export class Connection {
     }
   }
 
-  #arm(deadline: number): void {
-    clearTimeout(this.#timer);
-    this.#timerAt = deadline;
-    const delay = Math.min(Math.max(deadline - performance.now(), 0), 0x7fff_ffff);
-    this.#timer = setTimeout(() => this.#expire(), delay);
-    // The socket holds the process as long as somebody waits.
-    this.#timer.unref();
-  }
-
-  #expire(): void {
-    this.#timerAt = Number.POSITIVE_INFINITY;
-    const now = performance.now();
-    let next = Number.POSITIVE_INFINITY;
-    for (const pending of [...this.#replies.slice(this.#repliesHead), ...this.#writes]) {
-      if (!pending.live || pending.limit === undefined) continue;
-      if (pending.limit.deadline > now) next = Math.min(next, pending.limit.deadline);
-      else this.#abandon(pending, this.#unanswered(pending, pending.limit.ms));
-    }
-    if (next < Number.POSITIVE_INFINITY) this.#arm(next);
-  }
-
   #fail(error: DistError, closed = false): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
-    clearTimeout(this.#timer);
-    const pending = [...this.#replies.slice(this.#repliesHead), ...this.#writes];
+    this.#timer.stop();
+    clearTimeout(this.#confirmTimer);
+    const unconfirmed = this.#unconfirmed;
+    const calls = this.#unsettled()
+      .filter((call) => this.#settle(call))
+      .map((call) => ({ call, sent: call.start < this.#output.taken }));
     this.#replies.length = 0;
     this.#repliesHead = 0;
     this.#writes = [];
-    for (const each of pending) {
-      const own = closed ? storeClosed(each.op) : withOp(error, each.op, each.keys);
-      if (this.#settle(each)) each.reject(own);
-    }
-  }
-
-  get #name(): string {
-    const { host, address, port } = this.endpoint;
-    return host === address ? hostPort(host, port) : `${hostPort(host, port)} (${address})`;
-  }
-
-  #lost(cause: unknown): DistNetworkError {
-    return new DistNetworkError(
-      `the connection to the store server at ${this.#name} was lost. Did the process that hosts it (rank 0 or the launcher) end?`,
-      { code: "CONNECTION_LOST", host: this.endpoint.host, port: this.endpoint.port, cause },
-    );
-  }
-
-  #silent(): DistTimeoutError {
-    const { host, port } = this.endpoint;
-    return new DistTimeoutError(`the server at ${this.#name} did not answer the handshake of the store protocol`, {
-      code: "CONNECT_TIMEOUT",
-      host,
-      port,
-    });
-  }
-
-  #unanswered(pending: Pending, limitMs: number): DistTimeoutError {
-    const { op, keys } = pending;
-    const what = keys.length > 0 ? ` (key ${keys.slice(0, 4).join(", ")}${keys.length > 4 ? ", …" : ""})` : "";
-    return new DistTimeoutError(
-      `store ${op}${what}: the server at ${this.#name} did not answer within ${Math.round(limitMs)} ms. Is the process that hosts it stopped, or the network down?`,
-      { code: "STORE_TIMEOUT", op, keys, timeoutMs: limitMs, host: this.endpoint.host, port: this.endpoint.port },
-    );
+    if (closed) for (const { call } of calls) call.reject(storeClosed(call.request.op));
+    else if (this.onLoss) this.onLoss({ error, calls, unconfirmed });
+    else for (const { call, sent } of calls) interrupt(call, sent, error);
   }
 }
 
-/** The same failure as seen by one call. */
-function withOp(error: DistError, op: string, keys: readonly string[] = []): DistError {
-  if (!(error instanceof DistNetworkError)) return error;
-  const { code, details, cause } = error;
-  return new DistNetworkError(`store ${op}: ${error.message}`, {
-    ...details,
-    code,
-    op,
-    ...(keys.length > 0 ? { keys } : {}),
-    ...(cause === undefined ? {} : { cause }),
-  });
+/** Ends a call that will not be sent again. */
+export function interrupt(call: AnyCall, sent: boolean, error: DistError): void {
+  const { op, keys, repeatable, onLost } = call.request;
+  if (onLost) onLost();
+  else call.reject(repeatable || !sent ? withOp(error, op, keys) : outcomeUnknown(error, call));
 }

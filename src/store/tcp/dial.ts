@@ -1,15 +1,18 @@
-import { DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
+import { DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
 import { pause } from "../deadline.ts";
+import type { CallLimit } from "./call.ts";
 import { callLimit } from "./call-limit.ts";
-import { type CallLimit, Connection, type Endpoint } from "./connection.ts";
+import type { Connection, Endpoint } from "./connection.ts";
+import { isRefusal } from "./connection-errors.ts";
 import { refusalCodes, secretUnsupported } from "./handshake.ts";
 import { addressesOf, hostPort } from "./host-address.ts";
+import { openConnection } from "./open-connection.ts";
 import type { StoreSecret } from "./store-secret.ts";
 
 const firstPauseMs = 5;
 const longestPauseMs = 1_000;
-/** Least time for one of several addresses of a name. */
-const leastAttemptMs = 1_000;
+/** After this time without a result at one address of a name the next one is tried beside it. */
+const staggerMs = 250;
 /** Time for the first attempt: a server that accepted and was then lost must not use up the whole limit. */
 const firstAttemptMs = 5_000;
 /** The same with a secret, about which PyTorch's server says nothing. */
@@ -22,6 +25,13 @@ const leastProbeMs = 100;
 /** Failures that no further attempt will change. */
 const finalCodes: ReadonlySet<string> = new Set(["PROTOCOL_VIOLATION", ...refusalCodes]);
 
+export interface DialOptions {
+  /** Whether the server was there before: when its port is closed now, it will not come back. */
+  readonly resuming?: boolean;
+  /** The addresses of a host; default: all that the system knows. */
+  readonly resolve?: (host: string) => Promise<string[]>;
+}
+
 /**
  * Connects to the store server at `host:port`, trying all addresses of the name again and again, with growing and
  * jittered pauses, until the limit.
@@ -32,55 +42,97 @@ export async function dial(
   port: number,
   limit: CallLimit,
   secret: StoreSecret | undefined,
+  { resuming = false, resolve = addressesOf }: DialOptions = {},
 ): Promise<Connection> {
-  let lastError: unknown;
+  let lastErrors: readonly unknown[] = [];
   let attemptMs = secret ? firstSecretAttemptMs : firstAttemptMs;
   for (let delay = firstPauseMs; ; delay = Math.min(delay * 1.5, longestPauseMs)) {
     try {
-      return await dialOnce(host, port, limit, attemptMs, secret);
+      return await dialOnce(host, port, limit, attemptMs, secret, resolve);
     } catch (error) {
       limit.signal?.throwIfAborted();
-      if (isFinal(error)) throw error;
+      const errors: readonly unknown[] = error instanceof AggregateError ? error.errors : [error];
+      const final = errors.find(isFinal) ?? (resuming && errors.every(isRefusal) ? errors[0] : undefined);
+      if (final !== undefined) throw final;
       // An attempt that the deadline cut short says less than the one before.
-      if (!(lastError instanceof Error) || !isTimeout(error)) lastError = error;
-      if (isTimeout(error)) attemptMs *= 2;
+      if (lastErrors.length === 0 || !errors.every(isTimeout)) lastErrors = errors;
+      if (errors.some(isTimeout)) attemptMs *= 2;
     }
     const left = limit.deadline - performance.now();
-    if (left <= 0) throw connectTimeout(host, port, limit.ms, lastError);
+    if (left <= 0) throw connectTimeout(host, port, limit.ms, lastErrors);
     await pause(Math.min(left, delay * (0.5 + Math.random())), limit.signal);
   }
 }
 
+/**
+ * Tries all addresses of the name, each when the one before has failed or has been silent for a while, and takes the
+ * first that answers. Rejects with an AggregateError when none does.
+ */
 async function dialOnce(
   host: string,
   port: number,
   limit: CallLimit,
   attemptMs: number,
   secret: StoreSecret | undefined,
+  resolve: (host: string) => Promise<string[]>,
 ): Promise<Connection> {
-  const addresses = await resolved(host, limit);
-  let lastError: unknown;
-  for (const [i, address] of addresses.entries()) {
-    const left = limit.deadline - performance.now();
-    const share = Math.min(attemptMs, Math.max(left / (addresses.length - i), leastAttemptMs));
-    const deadline = Math.min(limit.deadline, performance.now() + share);
-    const endpoint = { host, address, port, secret };
-    try {
-      return await Connection.open(endpoint, { ...limit, deadline });
-    } catch (error) {
-      if (secret && !isFinal(error) && isConnected(error)) await probe(endpoint, limit);
-      lastError = error;
-    }
+  const addresses = await resolved(host, limit, resolve);
+  const decided = new AbortController();
+  const signal = limit.signal ? AbortSignal.any([limit.signal, decided.signal]) : decided.signal;
+  const first = Promise.withResolvers<Connection>();
+  const errors: unknown[] = [];
+  let next = 0;
+  let patience: ReturnType<typeof setTimeout> | undefined;
+  const tryNext = () => {
+    clearTimeout(patience);
+    const address = addresses[next++];
+    if (address === undefined) return;
+    if (next < addresses.length) patience = setTimeout(tryNext, staggerMs);
+    dialAddress({ host, address, port, secret }, { ...limit, signal }, attemptMs).then(
+      (connection) => (decided.signal.aborted ? connection.close() : decide(connection)),
+      (error: unknown) => {
+        errors.push(error);
+        if (isFinal(error) || errors.length === addresses.length) first.reject(new AggregateError(errors));
+        else tryNext();
+      },
+    );
+  };
+  const decide = (connection: Connection) => {
+    first.resolve(connection);
+    decided.abort(new Error("another address answered"));
+  };
+  if (addresses.length === 0)
+    throw new DistNetworkError(`${host} has no address`, { code: "UNKNOWN_HOST", host, port });
+  tryNext();
+  try {
+    return await first.promise;
+  } finally {
+    clearTimeout(patience);
+    decided.abort(new Error("another address answered"));
   }
-  throw lastError ?? new DistNetworkError(`${host} has no address`, { code: "UNKNOWN_HOST", host, port });
 }
 
-async function resolved(host: string, limit: CallLimit): Promise<string[]> {
+async function dialAddress(endpoint: Endpoint, limit: CallLimit, attemptMs: number): Promise<Connection> {
+  const deadline = Math.min(limit.deadline, performance.now() + attemptMs);
+  try {
+    return await openConnection(endpoint, { ...limit, deadline });
+  } catch (error) {
+    if (endpoint.secret && !limit.signal?.aborted && !isFinal(error) && isConnected(error))
+      await probe(endpoint, limit);
+    throw error;
+  }
+}
+
+async function resolved(
+  host: string,
+  limit: CallLimit,
+  resolve: (host: string) => Promise<string[]>,
+): Promise<string[]> {
   const late = Promise.withResolvers<never>();
   const left = Math.min(Math.max(limit.deadline - performance.now(), 1), 0x7fff_ffff);
   const timer = setTimeout(() => late.reject(new Error(`looking up ${host} takes too long`)), left);
   try {
-    return await Promise.race([addressesOf(host), late.promise]);
+    return await Promise.race([resolve(host), late.promise]);
   } finally {
     clearTimeout(timer);
   }
@@ -93,7 +145,7 @@ async function resolved(host: string, limit: CallLimit): Promise<string[]> {
 async function probe(endpoint: Endpoint, limit: CallLimit): Promise<void> {
   const { host, address, port } = endpoint;
   const brief = callLimit(limit, Math.min(probeMs, Math.max(limit.deadline - performance.now(), leastProbeMs)));
-  const open = await Connection.open({ host, address, port }, brief).catch(() => undefined);
+  const open = await openConnection({ host, address, port }, brief).catch(() => undefined);
   if (open === undefined) return;
   open.close();
   throw secretUnsupported({ name: hostPort(host, port), host, port });
@@ -105,18 +157,26 @@ function isFinal(error: unknown): boolean {
 
 /** Whether somebody was there at least. */
 function isConnected(error: unknown): boolean {
-  return !(error instanceof DistNetworkError && error.code === "CONNECT_FAILED");
+  return error instanceof DistError && error.code !== "CONNECT_FAILED" && error.code !== "NO_ANSWER";
 }
 
 function isTimeout(error: unknown): boolean {
   return error instanceof DistTimeoutError;
 }
 
-function connectTimeout(host: string, port: number, limitMs: number, cause: unknown): DistTimeoutError {
-  const last = cause instanceof Error ? ` Last attempt: ${cause.message}.` : "";
+function connectTimeout(host: string, port: number, limitMs: number, causes: readonly unknown[]): DistTimeoutError {
+  const told = causes.filter((cause) => cause instanceof Error).map(({ message }) => message);
+  const last = told.length > 0 ? ` Last attempt: ${told.join("; ")}.` : "";
   return new DistTimeoutError(
     `no connection to the store server at ${hostPort(host, port)} within ${Math.round(limitMs)} ms.${last} ` +
       "Check that rank 0 or the launcher, which hosts it, is running; that MASTER_ADDR and MASTER_PORT name it here as well as there; and that no firewall is in between.",
-    { code: "CONNECT_TIMEOUT", op: "connect", host, port, timeoutMs: limitMs, cause },
+    {
+      code: "CONNECT_TIMEOUT",
+      op: "connect",
+      host,
+      port,
+      timeoutMs: limitMs,
+      cause: causes.length > 1 ? new AggregateError(causes) : causes[0],
+    },
   );
 }

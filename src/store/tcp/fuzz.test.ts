@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
 import fc from "fast-check";
+import { RawConnection } from "./fixtures/raw-connection.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { OutputBuffer } from "./output-buffer.ts";
 import { QueryType } from "./protocol.ts";
-import { RawConnection } from "./raw-connection.ts";
 import { RequestParser } from "./request-parser.ts";
 import { TCPStoreServer } from "./server.ts";
 
@@ -16,8 +16,8 @@ function cut(bytes: Uint8Array, places: readonly number[]): Uint8Array[] {
 function drain(output: OutputBuffer, step = Number.POSITIVE_INFINITY): Uint8Array {
   const parts: Uint8Array[] = [];
   const sink = {
-    write: (bytes: Uint8Array) => {
-      const taken = bytes.slice(0, Math.min(step, bytes.length));
+    write: (bytes: Uint8Array, offset: number, length: number) => {
+      const taken = new Uint8Array(bytes.subarray(offset, offset + Math.min(step, length)));
       parts.push(taken);
       return taken.length;
     },

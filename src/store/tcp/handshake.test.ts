@@ -1,10 +1,11 @@
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { createHmac } from "node:crypto";
 import { DistNetworkError, InvalidArgumentError } from "../../errors/index.ts";
-import { fromHex, RawConnection } from "./raw-connection.ts";
+import { fromHex, RawConnection } from "./fixtures/raw-connection.ts";
 import { TCPStoreServer, type TCPStoreServerOptions } from "./server.ts";
 import { chosenSecret, environmentSecret, mintSecret, StoreSecret } from "./store-secret.ts";
-import { TCPStore, type TCPStoreOptions } from "./tcp-store.ts";
+import { TCPStore } from "./tcp-store.ts";
+import type { TCPStoreOptions } from "./tcp-store-options.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {

@@ -1,3 +1,4 @@
 export type { ClientCounter } from "./call-counters.ts";
 export { TCPStoreServer, type TCPStoreServerOptions } from "./server.ts";
-export { TCPStore, type TCPStoreCloseOptions, type TCPStoreOptions } from "./tcp-store.ts";
+export { TCPStore } from "./tcp-store.ts";
+export type { TCPStoreCloseOptions, TCPStoreOptions } from "./tcp-store-options.ts";

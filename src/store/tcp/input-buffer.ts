@@ -1,9 +1,14 @@
-const nothing = new Uint8Array(0);
+/** A Buffer with what it has beyond its types. */
+type SliceableBuffer = Buffer & { latin1Slice(start: number, end: number): string };
+
+const nothing = Buffer.alloc(0) as SliceableBuffer;
+
+/** Below this length a loop is faster than a call into native code. */
+const shortBytes = 64;
 
 /** Bytes that have come in and were not read yet. Reads want what {@link length} says is there. */
 export class InputBuffer {
-  #bytes: Uint8Array = nothing;
-  #view: DataView = new DataView(nothing.buffer);
+  #bytes = nothing;
   #start = 0;
   #end = 0;
   /** Whether `#bytes` was made here, with room at its end, and is not somebody's chunk. */
@@ -22,7 +27,7 @@ export class InputBuffer {
     const needed = this.length + chunk.length;
     if (!this.#owned || this.#end + chunk.length > this.#bytes.length) {
       const fits = this.#owned && needed <= this.#bytes.length;
-      const target = fits ? this.#bytes : new Uint8Array(Math.max(needed, 2 * this.length, 1024));
+      const target = fits ? this.#bytes : Buffer.alloc(Math.max(needed, 2 * this.length, 1024));
       target.set(this.#bytes.subarray(this.#start, this.#end));
       this.#use(target, this.length, true);
     }
@@ -32,37 +37,54 @@ export class InputBuffer {
 
   /** The next byte, which stays. */
   peek(): number {
-    return this.#view.getUint8(this.#start);
+    return this.#bytes[this.#start] ?? 0;
+  }
+
+  /** The number that {@link u64} gives next, which stays. */
+  peekU64(): number {
+    return this.#u32(this.#start) + this.#u32(this.#start + 4) * 2 ** 32;
   }
 
   u8(): number {
-    return this.#view.getUint8(this.#take(1));
+    return this.#bytes[this.#start++] ?? 0;
   }
 
   u32(): number {
-    return this.#view.getUint32(this.#take(4), true);
+    return this.#u32(this.#take(4));
   }
 
   /** An unsigned 64-bit length; inexact beyond 2^53, which no length is. */
   u64(): number {
-    const at = this.#take(8);
-    return this.#view.getUint32(at, true) + this.#view.getUint32(at + 4, true) * 2 ** 32;
+    const value = this.peekU64();
+    this.#start += 8;
+    return value;
   }
 
   i64(): bigint {
-    return this.#view.getBigInt64(this.#take(8), true);
+    return this.#bytes.readBigInt64LE(this.#take(8));
+  }
+
+  /** A signed 64-bit integer as a number; undefined, and it stays, where a number does not hold it exactly. */
+  safeI64(): number | undefined {
+    const value = this.#u32(this.#start) + (this.#u32(this.#start + 4) | 0) * 2 ** 32;
+    if (!Number.isSafeInteger(value)) return undefined;
+    this.#start += 8;
+    return value;
   }
 
   /** A copy of the next `length` bytes. */
   bytes(length: number): Uint8Array<ArrayBuffer> {
     const at = this.#take(length);
-    return new Uint8Array(this.#bytes.subarray(at, at + length));
+    const copy = new Uint8Array(length);
+    if (length > shortBytes) copy.set(this.#bytes.subarray(at, at + length));
+    else for (let i = 0; i < length; i++) copy[i] = this.#bytes[at + i] ?? 0;
+    return copy;
   }
 
   /** The next `length` bytes, one character each. */
   latin1(length: number): string {
     const at = this.#take(length);
-    return Buffer.from(this.#bytes.buffer, this.#bytes.byteOffset + at, length).toString("latin1");
+    return this.#bytes.latin1Slice(at, at + length);
   }
 
   #take(length: number): number {
@@ -71,9 +93,16 @@ export class InputBuffer {
     return at;
   }
 
+  // Faster than a DataView, of which each chunk would need one.
+  #u32(at: number): number {
+    const bytes = this.#bytes;
+    const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16);
+    return (low | ((bytes[at + 3] ?? 0) << 24)) >>> 0;
+  }
+
   #use(bytes: Uint8Array, length: number, owned: boolean): void {
-    this.#bytes = bytes;
-    this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    const buffer = Buffer.isBuffer(bytes) ? bytes : Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+    this.#bytes = buffer as SliceableBuffer;
     this.#start = 0;
     this.#end = length;
     this.#owned = owned;

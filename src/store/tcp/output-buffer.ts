@@ -1,11 +1,14 @@
 /** Values from this size on are sent from where they are instead of being copied. */
 const largeValue = 16 * 1024;
 const firstBlock = 1024;
+const fullBlock = 64 * 1024;
+/** Below this length a loop is faster than a call into native code. */
+const shortBytes = 64;
 
 /** The part of a socket that is written to. */
 export interface ByteSink {
-  /** Takes some of the bytes and returns how many; less than 0 when it is closed. */
-  write(bytes: Uint8Array): number;
+  /** Takes some of `length` bytes from `offset` on, and returns how many; less than 0 when it is closed. */
+  write(bytes: Uint8Array, offset: number, length: number): number;
 }
 
 /** Frames on their way out. Bun's sockets take what fits and forget the rest, so it stays here until it was taken. */
@@ -13,7 +16,7 @@ export class OutputBuffer {
   /** Full parts, to be sent before the block. */
   #parts: Uint8Array[] = [];
   #partsBytes = 0;
-  #block = new Uint8Array(firstBlock);
+  #block = Buffer.from(new ArrayBuffer(firstBlock));
   #view = new DataView(this.#block.buffer);
   #start = 0;
   #end = 0;
@@ -50,9 +53,14 @@ export class OutputBuffer {
     this.#view.setUint32(at + 4, Math.floor(value / 2 ** 32), true);
   }
 
-  i64(value: bigint): void {
+  i64(value: bigint | number): void {
     const at = this.#reserve(8);
-    this.#view.setBigInt64(at, value, true);
+    if (typeof value === "bigint") {
+      this.#view.setBigInt64(at, value, true);
+      return;
+    }
+    this.#view.setUint32(at, value >>> 0, true);
+    this.#view.setInt32(at + 4, Math.floor(value / 2 ** 32), true);
   }
 
   /** A copy of the bytes, without a length. */
@@ -63,9 +71,11 @@ export class OutputBuffer {
 
   /** A length and a copy of the bytes. */
   copy(value: Uint8Array): void {
-    this.u64(value.length);
-    const at = this.#reserve(value.length);
-    this.#block.set(value, at);
+    const { length } = value;
+    this.u64(length);
+    const at = this.#reserve(length);
+    if (length > shortBytes) this.#block.set(value, at);
+    else for (let i = 0; i < length; i++) this.#block[at + i] = value[i] ?? 0;
   }
 
   /** A length and the bytes, which must not change any more. */
@@ -82,12 +92,42 @@ export class OutputBuffer {
 
   /** A length and the text as UTF-8. */
   text(text: string): void {
-    this.#string(text, Buffer.byteLength(text), "utf8");
+    if (text.length <= shortBytes && this.#ascii("", text)) return;
+    const length = Buffer.byteLength(text);
+    this.u64(length);
+    const at = this.#reserve(length);
+    this.#block.write(text, at, length, "utf8");
+  }
+
+  /** A length and the text as UTF-8, or a copy of the bytes. */
+  value(value: Uint8Array | string): void {
+    if (typeof value === "string") this.text(value);
+    else this.copy(value);
+  }
+
+  /** A length and "/" and the text as UTF-8: the raw form of a user's key. */
+  key(key: string): void {
+    if (key.length >= shortBytes || !this.#ascii("/", key)) this.text(`/${key}`);
   }
 
   /** A length and the text, one byte for each character. */
   latin1(text: string): void {
-    this.#string(text, text.length, "latin1");
+    const { length } = text;
+    this.u64(length);
+    const at = this.#reserve(length);
+    this.#block.write(text, at, length, "latin1");
+  }
+
+  /** Takes everything out, as a copy. */
+  drain(): Uint8Array {
+    const parts: Uint8Array[] = [];
+    this.flush({
+      write: (bytes, offset, length) => {
+        parts.push(new Uint8Array(bytes.subarray(offset, offset + length)));
+        return length;
+      },
+    });
+    return Buffer.concat(parts);
   }
 
   /** Gives the sink what it takes; whether everything is out. */
@@ -95,7 +135,7 @@ export class OutputBuffer {
     while (this.#parts.length > 0) {
       const part = this.#parts[0];
       if (part === undefined) break;
-      const sent = Math.max(sink.write(part), 0);
+      const sent = Math.max(sink.write(part, 0, part.length), 0);
       this.#taken += sent;
       this.#partsBytes -= sent;
       if (sent < part.length) {
@@ -105,21 +145,34 @@ export class OutputBuffer {
       this.#parts.shift();
     }
     if (this.#end > this.#start) {
-      const sent = Math.max(sink.write(this.#block.subarray(this.#start, this.#end)), 0);
+      const sent = Math.max(sink.write(this.#block, this.#start, this.#end - this.#start), 0);
       this.#taken += sent;
       this.#start += sent;
       if (this.#start < this.#end) return false;
     }
     this.#start = 0;
     this.#end = 0;
-    if (this.#block.length > 64 * 1024) this.#replaceBlock(firstBlock);
+    if (this.#block.length > fullBlock) this.#replaceBlock(firstBlock);
     return true;
   }
 
-  #string(text: string, length: number, encoding: "utf8" | "latin1"): void {
-    this.u64(length);
-    const at = this.#reserve(length);
-    Buffer.from(this.#block.buffer, at, length).write(text, encoding);
+  /** A length and the ASCII text `head` + `text`; writes nothing and returns false when there are other characters. */
+  #ascii(head: "" | "/", text: string): boolean {
+    const { length } = text;
+    const start = this.#reserve(8 + head.length + length);
+    this.#view.setUint32(start, head.length + length, true);
+    this.#view.setUint32(start + 4, 0, true);
+    let at = start + 8;
+    if (head !== "") this.#block[at++] = 0x2f;
+    for (let i = 0; i < length; i++) {
+      const code = text.charCodeAt(i);
+      if (code > 0x7f) {
+        this.#end = start;
+        return false;
+      }
+      this.#block[at++] = code;
+    }
+    return true;
   }
 
   #reserve(length: number): number {
@@ -129,6 +182,12 @@ export class OutputBuffer {
       return at;
     }
     const pending = this.#block.subarray(this.#start, this.#end);
+    if (pending.length >= fullBlock) {
+      // A new block costs less than a copy of this one into a larger one.
+      this.#seal(Math.max(fullBlock, length));
+      this.#end = length;
+      return 0;
+    }
     const needed = pending.length + length;
     if (2 * needed <= this.#block.length) {
       this.#block.copyWithin(0, this.#start, this.#end);
@@ -142,17 +201,17 @@ export class OutputBuffer {
   }
 
   /** Moves the block's content to the parts; the room behind it is used further. */
-  #seal(): void {
+  #seal(nextBlock = firstBlock): void {
     if (this.#end === this.#start) return;
     this.#parts.push(this.#block.subarray(this.#start, this.#end));
     this.#partsBytes += this.#end - this.#start;
-    this.#replaceBlock(firstBlock);
+    this.#replaceBlock(nextBlock);
     this.#start = 0;
     this.#end = 0;
   }
 
   #replaceBlock(length: number): void {
-    this.#block = new Uint8Array(length);
+    this.#block = Buffer.from(new ArrayBuffer(length));
     this.#view = new DataView(this.#block.buffer);
   }
 }

@@ -47,11 +47,6 @@ export const limits = {
 /** The key in which clients are counted; the only one without the leading "/". */
 export const joinKey = "init/";
 
-/** Raw form of a user's key. */
-export function wireKey(key: string): string {
-  return `/${key}`;
-}
-
 /**
  * Clients and servers of this package recognise each other in the PING of the handshake: a nonce whose upper half is
  * this mark comes back with the upper half of the answer. PyTorch's nonces are process ids, which are far smaller, and
@@ -61,6 +56,12 @@ export function wireKey(key: string): string {
  * hangs up, too), with {@link addFailure}.
  */
 export const dialectMark = { ask: 0xb7a5_0000, answer: 0xb7a6_0000, mask: 0xffff_0000 } as const;
+
+/**
+ * Nonces by which clients of this package, once recognised, read the random number that a server of this package got when
+ * it started, in parts of 32 bits: the lower half is the index of the part.
+ */
+export const identityMark = { ask: 0xb7a8_0000, mask: 0xffff_0000, parts: 2 } as const;
 
 /** Replies to ADD in place of a sum when nothing was added. */
 export const addFailure = { notACounter: -(2n ** 63n), overflow: -(2n ** 63n) + 1n } as const;

@@ -12,31 +12,27 @@ const maxReplyBytes = 2 ** 31;
 
 export const readU8: ReplyReader<number> = (input) => (input.length < 1 ? incomplete : input.u8());
 export const readU32: ReplyReader<number> = (input) => (input.length < 4 ? incomplete : input.u32());
-export const readI64: ReplyReader<bigint> = (input) => (input.length < 8 ? incomplete : input.i64());
+export const readI64: ReplyReader<number | bigint> = (input) =>
+  input.length < 8 ? incomplete : (input.safeI64() ?? input.i64());
 
 /** A length and bytes. */
-export function bytesReader(): ReplyReader<Uint8Array> {
-  let length = -1;
-  return (input) => {
-    if (length < 0) {
-      if (input.length < 8) return incomplete;
-      length = input.u64();
-      if (length > maxReplyBytes) throw badReply(`a value of ${length} bytes`);
-    }
-    return input.length < length ? incomplete : input.bytes(length);
-  };
-}
+export const readBytes: ReplyReader<Uint8Array> = (input) => {
+  if (input.length < 8) return incomplete;
+  const length = input.peekU64();
+  if (length > maxReplyBytes) throw badReply(`a value of ${length} bytes`);
+  if (input.length < 8 + length) return incomplete;
+  input.u64();
+  return input.bytes(length);
+};
 
 /** `count` values, one after the other. */
 export function manyReader(count: number): ReplyReader<Uint8Array[]> {
   const values: Uint8Array[] = [];
-  let reader = bytesReader();
   return (input) => {
     while (values.length < count) {
-      const value = reader(input);
+      const value = readBytes(input);
       if (value === incomplete) return incomplete;
       values.push(value);
-      reader = bytesReader();
     }
     return values;
   };

@@ -42,7 +42,7 @@ export class RequestParser {
   keys: string[] = [];
   value: Uint8Array = empty;
   expected: Uint8Array = empty;
-  amount = 0n;
+  amount: number | bigint = 0;
 
   readonly #input: InputBuffer;
   #validated = false;
@@ -108,7 +108,7 @@ export class RequestParser {
         return true;
       case "amount":
         if (input.length < 8) return false;
-        this.amount = input.i64();
+        this.amount = input.safeI64() ?? input.i64();
         return true;
       case "key": {
         const key = this.#key();

@@ -4,7 +4,7 @@ import type { Barriers } from "./barriers.ts";
 import { ServerHandshake } from "./handshake.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { type ByteSink, OutputBuffer } from "./output-buffer.ts";
-import { addFailure, checkReply, dialectMark, QueryType, waitReply } from "./protocol.ts";
+import { addFailure, checkReply, dialectMark, identityMark, QueryType, waitReply } from "./protocol.ts";
 import { RequestParser } from "./request-parser.ts";
 import type { StoreSecret } from "./store-secret.ts";
 
@@ -20,12 +20,22 @@ export interface ServerSocket extends ByteSink {
   resume(): void;
 }
 
+/** What the connections of a server share. */
+export interface ServerState {
+  readonly table: KeyValueTable;
+  readonly barriers: Barriers;
+  /** Random; tells the server from one that is started later at the same place. */
+  readonly identity: Uint32Array;
+  readonly secret: StoreSecret | undefined;
+}
+
 /** One client of the server: reads its requests, carries them out, and keeps what it waits for. */
 export class ServerConnection {
   readonly openedAt = performance.now();
   readonly #socket: ServerSocket;
   readonly #table: KeyValueTable;
   readonly #barriers: Barriers;
+  readonly #identity: Uint32Array;
   readonly #input = new InputBuffer();
   readonly #parser = new RequestParser(this.#input);
   readonly #output = new OutputBuffer();
@@ -37,10 +47,11 @@ export class ServerConnection {
   #reading = false;
   #stalled = false;
 
-  constructor(socket: ServerSocket, table: KeyValueTable, barriers: Barriers, secret: StoreSecret | undefined) {
+  constructor(socket: ServerSocket, { table, barriers, identity, secret }: ServerState) {
     this.#socket = socket;
     this.#table = table;
     this.#barriers = barriers;
+    this.#identity = identity;
     this.#handshake = new ServerHandshake(secret);
   }
 
@@ -123,10 +134,10 @@ export class ServerConnection {
         this.#await((release) => table.waiters.add(keys, release));
         break;
       case QueryType.GETNUMKEYS:
-        output.i64(BigInt(table.size));
+        output.i64(table.size);
         break;
       case QueryType.DELETE_KEY:
-        output.i64(table.delete(key) ? 1n : 0n);
+        output.i64(table.delete(key) ? 1 : 0);
         break;
       case QueryType.APPEND:
         table.append(key, value);
@@ -145,17 +156,17 @@ export class ServerConnection {
         table.queuePush(key, value);
         break;
       case QueryType.QUEUE_POP: {
-        output.i64(BigInt(table.queueLength(key)));
+        output.i64(table.queueLength(key));
         const element = table.queuePop(key);
         if (element !== undefined) output.keep(element);
         break;
       }
       case QueryType.QUEUE_LEN:
-        output.i64(BigInt(table.queueLength(key)));
+        output.i64(table.queueLength(key));
         break;
       case QueryType.LIST_KEYS: {
         const all = table.keys();
-        output.i64(BigInt(all.length));
+        output.i64(all.length);
         for (const each of all) output.latin1(each);
         break;
       }
@@ -167,7 +178,7 @@ export class ServerConnection {
     }
   }
 
-  #add(key: string, amount: bigint): bigint {
+  #add(key: string, amount: number | bigint): number | bigint {
     if (!this.#ownDialect) return this.#table.add(key, amount, int64Range);
     try {
       return this.#table.add(key, amount, safeIntegerRange);
@@ -179,6 +190,9 @@ export class ServerConnection {
   }
 
   #greet(nonce: number): number {
+    if (this.#ownDialect && (nonce & identityMark.mask) >>> 0 === identityMark.ask) {
+      return this.#identity[nonce & ~identityMark.mask] ?? 0;
+    }
     if ((nonce & dialectMark.mask) >>> 0 !== dialectMark.ask) return nonce;
     this.#ownDialect = true;
     return (dialectMark.answer | (nonce & ~dialectMark.mask)) >>> 0;

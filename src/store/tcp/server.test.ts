@@ -1,9 +1,10 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { DistNetworkError, InvalidArgumentError } from "../../errors/index.ts";
+import { fromHex, RawConnection } from "./fixtures/raw-connection.ts";
 import { OutputBuffer } from "./output-buffer.ts";
 import { limits, QueryType } from "./protocol.ts";
-import { fromHex, RawConnection } from "./raw-connection.ts";
 import { TCPStoreServer, type TCPStoreServerOptions } from "./server.ts";
+import { TCPStore } from "./tcp-store.ts";
 
 const hello = "00 cef7853c";
 const cleanups: (() => unknown)[] = [];
@@ -29,9 +30,7 @@ async function connect(server: TCPStoreServer, greeting = hello): Promise<RawCon
 function frame(write: (output: OutputBuffer) => void): Uint8Array {
   const output = new OutputBuffer();
   write(output);
-  const parts: Uint8Array[] = [];
-  output.flush({ write: (bytes) => parts.push(bytes.slice()) && bytes.length });
-  return Buffer.concat(parts);
+  return output.drain();
 }
 
 function set(key: string, value: Uint8Array | string): Uint8Array {
@@ -189,6 +188,26 @@ describe("strangers", () => {
     expect(dropped[0]).toStartWith("127.0.0.1:");
     await synced(client);
     expect([server.clients, server.dropped]).toEqual([1, 1]);
+  });
+
+  test("onLeave tells of clients that have gone, by their own address, and of nobody else", async () => {
+    const left: string[] = [];
+    const server = await startServer({ onLeave: (peer) => left.push(peer) });
+    const [first, second] = await Promise.all(
+      [0, 1].map(() => TCPStore.connect({ host: "127.0.0.1", port: server.port, secret: null })),
+    );
+    const [a, b] = [first?.localEndpoint, second?.localEndpoint];
+    expect(a).toMatch(/^127\.0\.0\.1:\d+$/);
+    expect(b).not.toBe(a);
+    const stranger = await connect(server, "");
+    stranger.close();
+    await first?.close();
+    for (const end = performance.now() + 5_000; left.length < 1 && performance.now() < end; await Bun.sleep(5));
+    expect(left).toEqual([a ?? ""]);
+    await second?.set("k", "v");
+    await second?.close();
+    for (const end = performance.now() + 5_000; left.length < 2 && performance.now() < end; await Bun.sleep(5));
+    expect(left).toEqual([a ?? "", b ?? ""]);
   });
 
   test("who stays silent is dropped, who has greeted may be", async () => {

@@ -5,7 +5,8 @@ import { KeyValueTable } from "../key-value-table.ts";
 import { Barriers } from "./barriers.ts";
 import { refusalCodes } from "./handshake.ts";
 import { hostPort, listenAddress } from "./host-address.ts";
-import { ServerConnection, type ServerSocket } from "./server-connection.ts";
+import { identityMark } from "./protocol.ts";
+import { ServerConnection, type ServerSocket, type ServerState } from "./server-connection.ts";
 import { chosenSecret, StoreSecret } from "./store-secret.ts";
 
 export interface TCPStoreServerOptions {
@@ -26,6 +27,8 @@ export interface TCPStoreServerOptions {
   readonly secret?: string | null;
   /** Told of every connection that is dropped because it does not speak the protocol or does not know the secret. */
   readonly onDrop?: (reason: string, peer: string, code: string) => void;
+  /** Told when a client has hung up or was lost: address and port of its end, as `TCPStore.localEndpoint` has them there. */
+  readonly onLeave?: (peer: string) => void;
 }
 
 /** Reasons that a client is told. */
@@ -49,13 +52,13 @@ export class TCPStoreServer implements AsyncDisposable {
   readonly #maxConnections: number;
   readonly #handshakeMs: number;
   readonly #onDrop: TCPStoreServerOptions["onDrop"];
-  readonly #secret: StoreSecret | undefined;
-  readonly #table = new KeyValueTable();
-  readonly #barriers = new Barriers(this.#table);
+  readonly #onLeave: TCPStoreServerOptions["onLeave"];
+  readonly #state: ServerState;
   readonly #listener: Bun.SocketListener<ServerConnection | undefined>;
   /** Connections that have not shown yet that they speak the protocol, oldest first. */
   readonly #strangers = new Set<Socket>();
-  readonly #clients = new Set<Socket>();
+  /** Clients, and where they are if somebody wants to know: a closed socket does not tell. */
+  readonly #clients = new Map<Socket, string>();
   readonly #drained = new Set<() => void>();
   #sweep: ReturnType<typeof setTimeout> | undefined;
   #dropped = 0;
@@ -85,8 +88,15 @@ export class TCPStoreServer implements AsyncDisposable {
     this.#maxConnections = options.maxConnections ?? 16_384;
     this.#handshakeMs = timeoutMs(options.handshakeTimeout, 30_000);
     this.#onDrop = options.onDrop;
+    this.#onLeave = options.onLeave;
     const secret = chosenSecret(options.secret);
-    this.#secret = secret === null ? undefined : new StoreSecret(secret);
+    const table = new KeyValueTable();
+    this.#state = {
+      table,
+      barriers: new Barriers(table),
+      identity: crypto.getRandomValues(new Uint32Array(identityMark.parts)),
+      secret: secret === null ? undefined : new StoreSecret(secret),
+    };
     const where =
       adoptedPort === undefined ? { hostname: address, port: options.port } : { fd: options.listenFd ?? -1 };
     try {
@@ -138,7 +148,7 @@ export class TCPStoreServer implements AsyncDisposable {
   async close(): Promise<void> {
     clearTimeout(this.#sweep);
     this.#listener.stop(true);
-    for (const socket of [...this.#strangers, ...this.#clients]) socket.terminate();
+    for (const socket of [...this.#strangers, ...this.#clients.keys()]) socket.terminate();
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -153,7 +163,7 @@ export class TCPStoreServer implements AsyncDisposable {
     }
     // Bun has pause() and resume() on its sockets; its types lack them.
     const pausable = socket as Socket & ServerSocket;
-    socket.data = new ServerConnection(pausable, this.#table, this.#barriers, this.#secret);
+    socket.data = new ServerConnection(pausable, this.#state);
     socket.setNoDelay(true);
     socket.setKeepAlive(true, 30_000);
     this.#strangers.add(socket);
@@ -164,7 +174,9 @@ export class TCPStoreServer implements AsyncDisposable {
     const connection = socket.data;
     if (connection === undefined) return;
     connection.receive(chunk);
-    if (connection.validated && this.#strangers.delete(socket)) this.#clients.add(socket);
+    if (connection.validated && this.#strangers.delete(socket)) {
+      this.#clients.set(socket, this.#onLeave === undefined ? "" : peerOf(socket));
+    }
   }
 
   #attempt(socket: Socket, body: () => void): void {
@@ -178,7 +190,7 @@ export class TCPStoreServer implements AsyncDisposable {
 
   #drop(socket: Socket, reason: string, code: string): void {
     this.#dropped++;
-    this.#onDrop?.(reason, hostPort(socket.remoteAddress ?? "?", socket.remotePort ?? 0), code);
+    this.#onDrop?.(reason, peerOf(socket), code);
     this.#forget(socket);
     // A refusal was written and is to arrive; a reset would overtake it.
     if (told.has(code)) socket.end();
@@ -189,7 +201,11 @@ export class TCPStoreServer implements AsyncDisposable {
     socket.data?.release();
     socket.data = undefined;
     this.#strangers.delete(socket);
-    if (this.#clients.delete(socket) && this.#clients.size === 0) for (const left of this.#drained) left();
+    const peer = this.#clients.get(socket);
+    if (peer === undefined) return;
+    this.#clients.delete(socket);
+    this.#onLeave?.(peer);
+    if (this.#clients.size === 0) for (const left of this.#drained) left();
   }
 
   #sweepIn(delayMs: number): ReturnType<typeof setTimeout> {
@@ -209,6 +225,10 @@ export class TCPStoreServer implements AsyncDisposable {
       this.#drop(socket, `no handshake within ${this.#handshakeMs} ms`, "HANDSHAKE_TIMEOUT");
     }
   }
+}
+
+function peerOf(socket: Socket): string {
+  return hostPort(socket.remoteAddress ?? "?", socket.remotePort ?? 0);
 }
 
 function listenFailed(options: TCPStoreServerOptions, cause: unknown): DistNetworkError {

@@ -5,7 +5,8 @@ import { testStore } from "../../testing/store-suite.ts";
 import { CallCounters } from "./call-counters.ts";
 import { limits } from "./protocol.ts";
 import { TCPStoreServer } from "./server.ts";
-import { TCPStore, type TCPStoreOptions } from "./tcp-store.ts";
+import { TCPStore } from "./tcp-store.ts";
+import type { TCPStoreOptions } from "./tcp-store-options.ts";
 
 testStore("TCPStore", { open: () => TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true }) });
 
@@ -400,6 +401,26 @@ describe("failures", () => {
     expect(performance.now() - started).toBeLessThan(1_200);
     child.kill("SIGCONT");
     expect(text(await store.get("k", { timeout: 5_000 }))).toBe("v");
+  });
+
+  test("answers that come after the call has ended harm nobody, and count once", async () => {
+    const child = spawn(`
+      const store = await TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true });
+      await store.multiSet(["text", "empty"], ["x", ""]);
+      for (const limit of [{ timeout: 1e-3 }, { signal: AbortSignal.abort(new Error("enough")) }]) {
+        const calls = [store.get("empty", limit), store.get("absent", limit), store.add("text", 1, limit),
+          store.multiGet(["empty", "absent"], limit), store.multiGet(["text"], limit)];
+        Bun.sleepSync(20);
+        await Promise.allSettled(calls);
+      }
+      await Bun.sleep(50);
+      const { get, add, multiGet } = store.collectClientCounters();
+      console.log(get.count, add.count, multiGet.count, await store.numKeys());
+      await store.close();
+    `);
+    expect(await child.exited).toBe(0);
+    expect(await new Response(child.stdout).text()).toBe("4 2 4 2\n");
+    expect(await new Response(child.stderr).text()).toBe("");
   });
 
   test("what the server would refuse is refused before it is sent", async () => {

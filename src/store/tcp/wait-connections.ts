@@ -1,4 +1,7 @@
-import { type CallLimit, Connection, type Endpoint } from "./connection.ts";
+import { storeClosed } from "../store.ts";
+import type { CallLimit } from "./call.ts";
+import type { Connection } from "./connection.ts";
+import type { ServerLink } from "./server-link.ts";
 
 /** Waits beyond this number poll instead. */
 const maxConnections = 16;
@@ -7,18 +10,18 @@ const maxIdle = 2;
 
 /** Further connections of one store, each for one wait at a time, so that a wait holds up nothing else. */
 export class WaitConnections {
-  readonly #endpoint: Endpoint;
+  readonly #link: ServerLink;
   readonly #idle: Connection[] = [];
   readonly #all = new Set<Connection>();
   #opening = 0;
   #closed = false;
 
-  constructor(endpoint: Endpoint) {
-    this.#endpoint = endpoint;
+  constructor(link: ServerLink) {
+    this.#link = link;
   }
 
   /** A connection for one wait, to be released after it; undefined when there are too many. */
-  async acquire(limit: CallLimit): Promise<Connection | undefined> {
+  async acquire(op: string, keys: readonly string[], limit: CallLimit): Promise<Connection | undefined> {
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       if (idle.failure === undefined) return idle;
       this.#all.delete(idle);
@@ -26,8 +29,11 @@ export class WaitConnections {
     if (this.#all.size + this.#opening >= maxConnections) return undefined;
     this.#opening++;
     try {
-      const connection = await Connection.open(this.#endpoint, limit);
-      if (this.#closed) connection.close();
+      const connection = await this.#link.openAnother(op, keys, limit);
+      if (this.#closed) {
+        connection.close();
+        throw storeClosed(op);
+      }
       this.#all.add(connection);
       return connection;
     } finally {

@@ -1,7 +1,8 @@
 import { afterEach, expect, test } from "bun:test";
 import { type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
-import { type Exchange, ScriptedServer } from "./scripted-server.ts";
-import { TCPStore, type TCPStoreOptions } from "./tcp-store.ts";
+import { type Exchange, ScriptedServer } from "./fixtures/scripted-server.ts";
+import { TCPStore } from "./tcp-store.ts";
+import type { TCPStoreOptions } from "./tcp-store-options.ts";
 
 /** These pretend to be PyTorch's server: what the client sends must be PyTorch's bytes. */
 

@@ -1,5 +1,8 @@
+import { destroyProcessGroup, newGroup } from "../../distributed/index.ts";
 import { DistTimeoutError } from "../../errors/index.ts";
 import { anyCollective } from "./any-collective.ts";
+import { reduction, summands, tile } from "./patterns.ts";
+import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
@@ -14,6 +17,7 @@ async function checkFailed(it: SuiteRank): Promise<void> {
 export const failureCases: readonly SuiteCase[] = [
   {
     name: "failures > an op that a rank does not come to times out",
+    idle: true,
     ranks: 2,
     async run(it) {
       if (it.isLast) return;
@@ -51,6 +55,7 @@ export const failureCases: readonly SuiteCase[] = [
   },
   {
     name: "failures > abort ends what is in flight",
+    idle: true,
     ranks: 2,
     claims: ["abort"],
     async run(it) {
@@ -69,6 +74,7 @@ export const failureCases: readonly SuiteCase[] = [
   },
   {
     name: "failures > closing a group ends what is in flight",
+    idle: true,
     ranks: 2,
     claims: ["abort"],
     async run(it) {
@@ -85,7 +91,33 @@ export const failureCases: readonly SuiteCase[] = [
     },
   },
   {
+    name: "failures > destroying a group waits for what is in flight",
+    ops: ["allReduce"],
+    async run(it) {
+      const [{ dtype } = { dtype: "float32" as const }] = it.reductionsOf("allReduce");
+      const input = tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 99);
+      const group = await newGroup();
+      if (group === null) throw new Error("newGroup() of all ranks gave null");
+      if (it.isLast) await Bun.sleep(30);
+      const started = Array.from({ length: 5 }, () => {
+        const placed = new PlacedTensor(dtype, input);
+        return { placed, work: group.allReduce(placed.tensor) };
+      });
+      await destroyProcessGroup(group);
+      it.check(group.state === "CLOSED", `the group is ${group.state} after it was destroyed`);
+      for (const { placed, work } of started) {
+        it.check(work.isSuccess(), `an op of a destroyed group failed: ${work.exception()?.message}`);
+        it.checkBytes(
+          "allReduce before the end of its group",
+          placed,
+          tile(reduction(dtype, "SUM", it.worldSize), dtype, 99),
+        );
+      }
+    },
+  },
+  {
     name: "failures > the others learn that a rank has closed the group",
+    idle: true,
     ranks: 2,
     async run(it) {
       if (it.isLast) {

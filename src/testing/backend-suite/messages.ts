@@ -105,4 +105,25 @@ export const messageCases: readonly SuiteCase[] = [
       it.check(sources.size === it.worldSize - 1, `any source gave messages of ranks ${[...sources].join(", ")} only`);
     },
   },
+  {
+    name: "recv > times out when nobody sends",
+    idle: true,
+    ops: ["recv"],
+    ranks: 2,
+    async run(it) {
+      if (it.rank !== 0) {
+        // The connection has to outlive the other rank's time-out.
+        await it.store.get("timed out");
+        return;
+      }
+      const [dtype = "float32"] = it.dtypesOf("recv");
+      const started = performance.now();
+      const work = it.group.recv(PlacedTensor.empty(dtype, 3).tensor, { groupSrc: 1, tag: 77, timeout: 120 });
+      const error = await it.rejection("a recv that nobody answers", work);
+      const took = performance.now() - started;
+      await it.store.set("timed out", "");
+      it.check(error.name === "DistTimeoutError", `it failed with ${error.name}: ${error.message}`);
+      it.check(took > 100, `it timed out after ${took} ms instead of 120`);
+    },
+  },
 ];

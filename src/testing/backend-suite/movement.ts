@@ -81,6 +81,31 @@ export const movementCases: readonly SuiteCase[] = [
     },
   },
   {
+    name: "allGatherIntoTensor > lists of tensors",
+    ops: ["allGatherIntoTensor"],
+    async run(it) {
+      const lengths = [5, 0, 1, 67];
+      for (const dtype of it.dtypesOf("allGatherIntoTensor")) {
+        const inputs = lengths.map((length, i) => new PlacedTensor(dtype, contents(dtype, length, it.rank, i)));
+        const outputs = lengths.map((length) => PlacedTensor.empty(dtype, length * it.worldSize));
+        const list = outputs.map(({ tensor }) => tensor);
+        const work = it.group.allGatherIntoTensor(
+          list,
+          inputs.map(({ tensor }) => tensor),
+        );
+        const result = await it.end(work);
+        it.check(
+          result.length === list.length && result.every((each, i) => each === list[i]),
+          "allGatherIntoTensor of lists does not resolve to the outputs",
+        );
+        for (const [i, output] of outputs.entries()) {
+          const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, lengths[i] ?? 0, from, i)));
+          it.checkBytes(`allGatherIntoTensor of a list of ${dtype}, output ${i}`, output, expected);
+        }
+      }
+    },
+  },
+  {
     name: "gather > every dtype, root and size",
     ops: ["gather"],
     run: (it) =>

@@ -76,6 +76,38 @@ export const orderingCases: readonly SuiteCase[] = [
     },
   },
   {
+    name: "coalescing > ops that are submitted together give what they give alone",
+    ops: ["allReduce"],
+    async run(it) {
+      const started: ReturnType<typeof startReduction>[] = [];
+      const whole = it.group.coalescing(() => {
+        for (let i = 0; i < 24; i++) started.push(startReduction(it, i >> 1));
+      });
+      await it.end(whole);
+      for (const { work, check } of started) {
+        it.check(work.isSuccess(), "an op of an ended coalescing has not ended");
+        check();
+      }
+    },
+  },
+  {
+    name: "coalescing > a refused op sends nothing of the whole",
+    ops: ["allReduce"],
+    async run(it) {
+      if (it.rank === 0) {
+        const whole = it.group.coalescing(() => {
+          startReduction(it, 1);
+          it.group.allReduce(new Float32Array(1), { timeout: 0 }).catch(() => {});
+        });
+        const error = await it.rejection("coalescing with a wrong argument", whole, 1_000);
+        it.check(error.name === "InvalidArgumentError", `it failed with ${error.name}: ${error.message}`);
+      }
+      const { work, check } = startReduction(it, 2);
+      await it.end(work);
+      check();
+    },
+  },
+  {
     name: "Work > has ended only when the data is there",
     ops: ["allReduce"],
     async run(it) {

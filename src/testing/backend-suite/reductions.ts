@@ -1,3 +1,4 @@
+import { SparseTensor, type SparseValues, tensor } from "../../tensor/index.ts";
 import { reduceOpOf, reduction, summands, tile } from "./patterns.ts";
 import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
@@ -35,6 +36,32 @@ export const reductionCases: readonly SuiteCase[] = [
         for (const [i, placed] of list.entries()) {
           const expected = tile(reduction(dtype, op, it.worldSize), dtype, lengths[i] ?? 0, i);
           it.checkBytes(`${what}, tensor ${i}`, placed, expected);
+        }
+      }
+    },
+  },
+  {
+    name: "allReduce > sparse tensors",
+    ops: ["allReduceSparse"],
+    async run(it) {
+      const last = it.worldSize;
+      for (const dtype of it.dtypesOf("allReduceSparse")) {
+        // Each rank has a row of its own and the last one, which rank 0 lists twice.
+        const rows = it.rank === 0 ? [0, last, last] : [it.rank, last];
+        const values = rows.flatMap((row) => [row + 1, 2]);
+        const { data } = tensor(dtype === "int64" ? values.map(BigInt) : values, { dtype });
+        const shape = [last + 1, 2];
+        const input = new SparseTensor({ indices: [rows], values: data as SparseValues, shape, sparseDims: 1 });
+        const sum = await it.group.allReduce(input);
+        const what = `allReduce of sparse ${dtype}`;
+        const found = new Map(
+          Array.from(sum.indices, (row, i) => [Number(row), [...sum.values].slice(2 * i, 2 * i + 2)]),
+        );
+        it.check(found.size === last + 1 && sum.nnz === last + 1, `${what} gives rows ${sum.indices.join(", ")}`);
+        for (const row of [...it.ranks, last]) {
+          const times = row === last ? last + 1 : 1;
+          const got = (found.get(row) ?? []).map(Number).join(", ");
+          it.check(got === `${times * (row + 1)}, ${2 * times}`, `${what}, row ${row} is ${got}`);
         }
       }
     },
@@ -90,6 +117,26 @@ export const reductionCases: readonly SuiteCase[] = [
           const what = `reduceScatterTensor ${op} of ${dtype}[${length}]`;
           it.checkBytes(what, output, tile(reduction(dtype, op, it.worldSize), dtype, length, it.rank * length));
           it.checkBytes(`${what}, input`, input, summand);
+        }
+      }
+    },
+  },
+  {
+    name: "reduceScatterTensor > lists of tensors",
+    ops: ["reduceScatterTensor"],
+    async run(it) {
+      const lengths = [3, 0, 1, 41];
+      for (const { dtype, op } of it.reductionsOf("reduceScatterTensor")) {
+        const summand = summands(dtype, op, it.rank, it.worldSize);
+        const inputs = lengths.map((n, i) => new PlacedTensor(dtype, tile(summand, dtype, n * it.worldSize, i)));
+        const outputs = lengths.map((length) => PlacedTensor.empty(dtype, length));
+        const list = outputs.map(({ tensor }) => tensor);
+        const wholes = inputs.map(({ tensor }) => tensor);
+        await it.end(it.group.reduceScatterTensor(list, wholes, { op: reduceOpOf[op] }));
+        for (const [i, output] of outputs.entries()) {
+          const length = lengths[i] ?? 0;
+          const expected = tile(reduction(dtype, op, it.worldSize), dtype, length, i + it.rank * length);
+          it.checkBytes(`reduceScatterTensor ${op} of a list of ${dtype}, output ${i}`, output, expected);
         }
       }
     },

@@ -33,30 +33,43 @@ export async function runCases(
   capabilities: Capabilities,
   report: (report: CaseReport) => void,
 ): Promise<void> {
+  const cases = order.cases.map((name, index) => {
+    const known = suiteCases.find((each) => each.name === name);
+    if (known === undefined) throw new Error(`no case is called "${name}"`);
+    return { known, run: () => runCase(known, index, order, capabilities, report) };
+  });
+  for (const { run } of cases.filter(({ known }) => !known.idle)) await run();
+  // Groups are made in the order of the calls, which is the same on all ranks.
+  await Promise.all(cases.filter(({ known }) => known.idle).map(({ run }) => run()));
+}
+
+async function runCase(
+  each: SuiteCase,
+  index: number,
+  { sweep, canBlock, options }: SuiteOrder,
+  capabilities: Capabilities,
+  report: (report: CaseReport) => void,
+): Promise<void> {
+  const { name } = each;
   const { store, group: world } = currentContext().require();
-  for (const [index, name] of order.cases.entries()) {
-    const each = suiteCases.find((known) => known.name === name);
-    if (each === undefined) throw new Error(`no case is called "${name}"`);
-    report({ name, begins: true });
-    const ownStore = new PrefixStore(`suite/${index}`, store);
-    let group: ProcessGroup | null = null;
-    let rank: SuiteRank | undefined;
-    let error: string | undefined;
-    try {
-      group = await newGroup(undefined, { timeout: OP_LIMIT_MS, options: order.options });
-      if (group === null) throw new Error("newGroup() of all ranks gave null");
-      const { sweep, canBlock } = order;
-      rank = new SuiteRank({ group, capabilities, sweep, canBlock, store: ownStore });
-      await withinLimit(each, rank, order.sweep.full);
-    } catch (thrown) {
-      error = thrown instanceof Error ? thrown.message : String(thrown);
-      // So that the others do not wait for this rank.
-      group?.abort(`the case failed on rank ${world.rank}: ${error}`);
-    }
-    report({ name, begins: false, error, checks: rank?.checks ?? 0 });
-    await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
-    await group?.close();
+  report({ name, begins: true });
+  const ownStore = new PrefixStore(`suite/${index}`, store);
+  let group: ProcessGroup | null = null;
+  let rank: SuiteRank | undefined;
+  let error: string | undefined;
+  try {
+    group = await newGroup(undefined, { timeout: OP_LIMIT_MS, options });
+    if (group === null) throw new Error("newGroup() of all ranks gave null");
+    rank = new SuiteRank({ group, capabilities, sweep, canBlock, store: ownStore });
+    await withinLimit(each, rank, sweep.full);
+  } catch (thrown) {
+    error = thrown instanceof Error ? thrown.message : String(thrown);
+    // So that the others do not wait for this rank.
+    group?.abort(`the case failed on rank ${world.rank}: ${error}`);
   }
+  report({ name, begins: false, error, checks: rank?.checks ?? 0 });
+  await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
+  await group?.close();
 }
 
 async function withinLimit(each: SuiteCase, rank: SuiteRank, full: boolean): Promise<void> {

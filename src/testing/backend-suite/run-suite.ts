@@ -2,6 +2,7 @@ import { InvalidArgumentError } from "../../errors/index.ts";
 import type { BackendPlugin } from "../../registry/index.ts";
 import { LocalRanksError, localRanks } from "../local-ranks.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
+import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
 import type { SuiteRankArgs } from "./rank.ts";
 import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
 
@@ -9,9 +10,12 @@ export interface SuiteRun {
   readonly plugin: BackendPlugin;
   readonly worldSize: number;
   readonly order: SuiteOrder;
-  /** How to start processes; `false` for ranks that share this thread. */
-  readonly spawn: Pick<SpawnOptions, "env" | "runtime"> | false;
+  /** How to start processes; `"workers"` for ranks in Workers, `false` for ranks that share this thread. */
+  readonly spawn: SuiteSpawn;
 }
+
+/** Where the ranks of the suite run. */
+export type SuiteSpawn = Pick<SpawnOptions, "env" | "runtime" | "launcher"> | "workers" | false;
 
 /** How a case went on all ranks together. */
 export interface CaseResult {
@@ -26,7 +30,7 @@ const FULL_LIMIT_MS = 20 * 60_000;
 
 /** Runs cases of the suite with one number of ranks. Never rejects because of a case or a rank. */
 export async function runSuite(run: SuiteRun): Promise<CaseResult[]> {
-  const { reports, endings } = run.spawn === false ? await runInThread(run) : await runInProcesses(run, run.spawn);
+  const { reports, endings } = run.spawn === false ? await runInThread(run) : await runElsewhere(run, run.spawn);
   return run.order.cases.map((name) => {
     const results = reports.map((list) => list.find((each) => each.name === name && !each.begins));
     const failures = results.flatMap((result, rank) => {
@@ -59,32 +63,35 @@ async function runInThread({ plugin, worldSize, order }: SuiteRun): Promise<Outc
   return { reports, endings };
 }
 
-async function runInProcesses(
+/** Runs it in processes or in Workers. */
+async function runElsewhere(
   { plugin, worldSize, order }: SuiteRun,
-  options: Pick<SpawnOptions, "env" | "runtime">,
+  spawn: Exclude<SuiteSpawn, false>,
 ): Promise<Outcome> {
   if (plugin.module === undefined) {
     throw new InvalidArgumentError(
-      `testBackend: ranks in other processes cannot load backend "${plugin.name}": add \`module: import.meta.url\` to the ` +
+      `testBackend: ranks in other processes or Workers cannot load backend "${plugin.name}": add \`module: import.meta.url\` to the ` +
         "plugin, in the file whose default export it is",
       { argument: "module", backend: plugin.name },
     );
   }
   const args: SuiteRankArgs = { ...order, module: plugin.module };
-  const outcomes = await spawnRanks(worldSize, new URL("./rank.ts", import.meta.url), {
-    ...options,
-    args,
-    failFast: true,
-    timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS,
-  });
+  const file = new URL("./rank.ts", import.meta.url);
+  const options = { args, failFast: true, timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS };
+  const outcomes: readonly Ended[] =
+    spawn === "workers"
+      ? await workerRanks(worldSize, file, options)
+      : await spawnRanks(worldSize, file, { ...spawn, ...options });
   return {
     reports: outcomes.map(({ reports }) => reports as readonly CaseReport[]),
     endings: outcomes.map(describeEnding),
   };
 }
 
-function describeEnding({ exitCode, signal, hung, error, stderr }: RankOutcome): string | undefined {
-  if (hung) return "it hung and was killed";
+type Ended = WorkerOutcome & Partial<Pick<RankOutcome, "signal" | "stderr">>;
+
+function describeEnding({ exitCode, signal, hang, error, stderr = "" }: Ended): string | undefined {
+  if (hang !== undefined) return hang.text;
   if (error !== undefined) return error.message;
   if (exitCode === 0) return undefined;
   return `it ended with ${signal ?? `exit code ${exitCode}`}: ${stderr.slice(-500)}`;
@@ -96,8 +103,11 @@ function describeMissing(
   reports: readonly CaseReport[],
   ending: string | undefined,
 ): string {
-  const last = reports.at(-1);
-  const where =
-    last === undefined ? "before the first case" : last.name === name ? "in this case" : `in "${last.name}"`;
+  const open = reports.filter(
+    (each) => each.begins && !reports.some((other) => !other.begins && other.name === each.name),
+  );
+  const last = open.at(-1) ?? reports.at(-1);
+  const isHere = open.some((each) => each.name === name);
+  const where = last === undefined ? "before the first case" : isHere ? "in this case" : `in "${last.name}"`;
   return `rank ${rank} did not finish: it stopped ${where}${ending === undefined ? "" : `; ${ending}`}`;
 }

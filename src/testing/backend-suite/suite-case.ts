@@ -13,6 +13,11 @@ export interface SuiteCase {
   readonly blocking?: boolean;
   /** Other claims that the backend must make. */
   readonly claims?: readonly ("anySource" | "abort")[];
+  /**
+   * Whether it spends its time on limits that run out, never blocks in `wait()`, and makes no groups of its own: such
+   * cases run side by side, at the end.
+   */
+  readonly idle?: boolean;
   run(rank: SuiteRank): Promise<void>;
 }
 

@@ -1,0 +1,53 @@
+import type { LoggedOp, LoggedOps } from "./op-log.ts";
+
+/** Where a rank was when its time was up. */
+export interface RankHang {
+  /** In a sentence, e.g. `rank 2 was killed after 10 s: in allReduce #5 on group "0" (gloo) since 9.8 s`. */
+  readonly text: string;
+  /** Ops in flight, the oldest first, and for how many milliseconds. */
+  readonly ops: readonly (LoggedOp & { readonly forMs: number })[];
+  /** Op that had ended last, and how many milliseconds before. */
+  readonly last: (LoggedOp & { readonly agoMs: number }) | undefined;
+  /** What its process did, where the system tells. */
+  readonly process: ProcessState | undefined;
+}
+
+export type ProcessState = "running" | "sleeping" | "stopped";
+
+/** Most ops that a sentence names. */
+const MAX_NAMED = 3;
+
+/** @param killedAt Milliseconds since the epoch. */
+export function describeHang(
+  rank: number,
+  log: LoggedOps | undefined,
+  killed: { readonly at: number; readonly afterMs: number; readonly process: ProcessState | undefined },
+): RankHang {
+  const ops = (log?.inFlight ?? []).map((each) => ({ ...each, forMs: killed.at - each.began }));
+  const last = log?.last && { ...log.last, agoMs: killed.at - log.last.at };
+  const text = `rank ${rank} was killed after ${seconds(killed.afterMs)}: ${where(ops, last)}${stateInWords(killed.process)}`;
+  return { text, ops, last, process: killed.process };
+}
+
+function where(ops: RankHang["ops"], last: RankHang["last"]): string {
+  if (ops.length > 0) {
+    const named = ops.slice(0, MAX_NAMED).map((each) => `in ${opInWords(each)} since ${seconds(each.forMs)}`);
+    const more = ops.length - named.length;
+    return named.join(", ") + (more > 0 ? `, and ${more} more` : "");
+  }
+  if (last === undefined) return "in no op, and none had begun";
+  return `in no op; the last, ${opInWords(last)}, had ended ${seconds(last.agoMs)} before`;
+}
+
+function opInWords({ op, seq, group, backend }: LoggedOp): string {
+  return `${op}${seq < 0 ? "" : ` #${seq}`} on group "${group}" (${backend})`;
+}
+
+function stateInWords(state: ProcessState | undefined): string {
+  if (state === "stopped") return "; its process was stopped";
+  return state === "running" ? "; its process was running" : "";
+}
+
+function seconds(ms: number): string {
+  return `${(ms / 1_000).toFixed(1).replace(/\.0$/, "")} s`;
+}

@@ -1,0 +1,16 @@
+import { readFileSync } from "node:fs";
+import type { ProcessState } from "./hang.ts";
+
+/** What a process does at the moment; undefined where that cannot be had (it needs /proc). */
+export function processState(pid: number): ProcessState | undefined {
+  let stat: string;
+  try {
+    stat = readFileSync(`/proc/${pid}/stat`, "utf8");
+  } catch {
+    return undefined;
+  }
+  // The name in parentheses before the state may hold anything.
+  const state = stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3);
+  if (state === "T" || state === "t") return "stopped";
+  return state === "R" ? "running" : "sleeping";
+}

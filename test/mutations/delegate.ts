@@ -7,6 +7,7 @@ import {
   type OpOptions,
   type ReduceOptions,
   type RootOptions,
+  type SparseTensor,
   type TensorView,
   type Work,
 } from "bun-c10d";
@@ -51,6 +52,26 @@ export class Delegate extends Backend {
 
   override allGatherIntoTensor(output: TensorView, input: TensorView, options: OpOptions): Work<unknown> {
     return this.inner.allGatherIntoTensor(output, input, options);
+  }
+
+  override allReduceSparse(tensor: SparseTensor, options: OpOptions): Work<unknown> {
+    return this.inner.allReduceSparse(tensor, options);
+  }
+
+  override allGatherIntoTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: OpOptions,
+  ): Work<unknown> {
+    return this.inner.allGatherIntoTensorCoalesced(outputs, inputs, options);
+  }
+
+  override reduceScatterTensorCoalesced(
+    outputs: readonly TensorView[],
+    inputs: readonly TensorView[],
+    options: ReduceOptions,
+  ): Work<unknown> {
+    return this.inner.reduceScatterTensorCoalesced(outputs, inputs, options);
   }
 
   override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {

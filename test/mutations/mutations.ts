@@ -113,4 +113,30 @@ export const mutations: Readonly<Record<string, new (inner: Backend) => Delegate
       return super.allReduce({ ...view, source: view.data ?? view.source }, options);
     }
   },
+  "closing a group does not wait for its ops": class extends Delegate {
+    override get inFlight(): number {
+      return 0;
+    }
+    override drained(): Promise<void> {
+      return Promise.resolve();
+    }
+  },
+  "what is gathered is in the wrong order": class extends Delegate {
+    override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
+      return super.gather(outputs.toReversed(), input, options);
+    }
+  },
+  "scatter gives each rank the part of the next": class extends Delegate {
+    override scatter(output: TensorView, inputs: readonly TensorView[], options: RootOptions): Work<unknown> {
+      return super.scatter(output, [...inputs.slice(1), ...inputs.slice(0, 1)], options);
+    }
+  },
+  "BAND is done as BOR": class extends Delegate {
+    override reduce(view: TensorView, options: ReduceOptions & RootOptions): Work<unknown> {
+      return super.reduce(view, options.op === ReduceOp.BAND ? { ...options, op: ReduceOp.BOR } : options);
+    }
+  },
+  "an aborted group goes on waiting": class extends Delegate {
+    override abort(): void {}
+  },
 };

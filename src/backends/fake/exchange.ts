@@ -2,36 +2,21 @@ import { type CollectiveCall, signatureOf } from "./collective-call.ts";
 import { resultsOf } from "./collective-results.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
 import { copyOf } from "./element-bytes.ts";
-import type { LocalWork } from "./local-work.ts";
+import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
 import { Mailbox, type Message } from "./mailbox.ts";
-
-/** Why a group has failed, as all its ranks hear it. */
-export interface Failure {
-  readonly kind: "timeout" | "aborted" | "left" | "mismatch";
-  /** Rank that found out or that did it. */
-  readonly rank: number;
-  /** Ranks that are to blame. */
-  readonly peers: readonly number[];
-  readonly text: string;
-}
-
-/** A rank as the exchange knows it. */
-export interface Member {
-  /** Called once; everything in flight has to be rejected. */
-  onFailure(failure: Failure): void;
-}
 
 interface Arrival {
   readonly call: CollectiveCall;
-  readonly work: LocalWork;
+  readonly op: PendingOp;
 }
 
-/** The place where the ranks of one group, all in this thread, exchange their data. */
-export class Exchange {
+/** The place where the ranks of one group exchange their data; it is in one thread. */
+export class Exchange implements ExchangePort {
   readonly size: number;
   readonly order: DeliveryOrder;
   readonly #members: Member[] = [];
-  readonly #left = new Set<number>();
+  /** Ranks that have gone, and how. */
+  readonly #left = new Map<number, string>();
   readonly #mailbox = new Mailbox();
   /** Collectives that some rank has not come to yet, by sequence number. */
   readonly #collectives = new Map<number, Map<number, Arrival>>();
@@ -51,14 +36,14 @@ export class Exchange {
   }
 
   /** A rank comes to its `seq`-th collective. The last one brings the data of all. */
-  enter(rank: number, seq: number, call: CollectiveCall, work: LocalWork): void {
+  enter(rank: number, seq: number, call: CollectiveCall, op: PendingOp): void {
     const arrivals = this.#collectives.get(seq) ?? new Map<number, Arrival>();
     this.#collectives.set(seq, arrivals);
     const [first] = arrivals;
-    arrivals.set(rank, { call, work });
+    arrivals.set(rank, { call, op });
     if (first !== undefined && !this.#agree(seq, first[0], first[1].call, rank, call)) return;
-    const gone = [...this.#left].find((other) => !arrivals.has(other));
-    if (gone !== undefined) this.#fail("left", gone, [gone], departed(gone));
+    const gone = [...this.#left.keys()].find((other) => !arrivals.has(other));
+    if (gone !== undefined) this.#fail("left", gone, [gone], this.#departed(gone));
     else if (arrivals.size === this.size) this.#complete(seq, arrivals);
   }
 
@@ -80,14 +65,14 @@ export class Exchange {
     try {
       for (const [rank, bytes] of resultsOf(inOrder.map(({ call }) => call)).entries()) {
         const arrival = inOrder[rank];
-        arrival?.work.arrive(arrival.call.outputs, bytes);
+        arrival?.op.arrive(arrival.call.outputs, bytes);
       }
     } catch (error) {
       const text = error instanceof Error ? error.message : String(error);
       this.#fail("mismatch", 0, [], `collective #${seq}, ${inOrder[0]?.call.name}: ${text}`);
       return;
     }
-    for (const { work } of inOrder) this.order.add(() => work.deliver());
+    for (const { op } of inOrder) this.order.add(() => op.deliver());
   }
 
   /** A rank sends or receives. */
@@ -104,16 +89,17 @@ export class Exchange {
       this.#fail("mismatch", recv.rank, [send.rank, recv.rank], text);
       return;
     }
-    recv.work.arrive([recv.tensor], [copyOf(send.tensor)], send.rank);
-    send.work.arrive([], []);
-    for (const { work } of [send, recv]) this.order.add(() => work.deliver());
+    recv.op.arrive([recv.tensor], [copyOf(send.tensor)], send.rank);
+    send.op.arrive([], []);
+    for (const { op } of [send, recv]) this.order.add(() => op.deliver());
   }
 
-  /** A rank has closed the group; what still needs it fails. */
-  leave(rank: number): void {
-    this.#left.add(rank);
+  /** A rank has gone; what still needs it fails. */
+  leave(rank: number, how = "closed the group"): void {
+    if (this.#left.has(rank)) return;
+    this.#left.set(rank, how);
     const waited = [...this.#collectives.values()].some((arrivals) => !arrivals.has(rank));
-    if (waited) this.#fail("left", rank, [rank], departed(rank));
+    if (waited) this.#fail("left", rank, [rank], this.#departed(rank));
     else this.#failIfDeserted();
   }
 
@@ -121,28 +107,33 @@ export class Exchange {
     this.#fail("aborted", rank, [rank], text);
   }
 
-  timeOut(rank: number, work: LocalWork): void {
-    const arrivals = [...this.#collectives.values()].find((each) => each.get(rank)?.work === work);
-    const message = this.#mailbox.waiting.find((each) => each.work === work);
+  timeOut(rank: number, op: PendingOp): void {
+    const arrivals = [...this.#collectives.values()].find((each) => each.get(rank)?.op === op);
+    const message = this.#mailbox.waiting.find((each) => each.op === op);
     const missing = arrivals
       ? Array.from({ length: this.size }, (_, other) => other).filter((other) => !arrivals.has(other))
       : message !== undefined && message.peer >= 0
         ? [message.peer]
         : [];
     const who = missing.length === 0 ? "nobody sent" : `${ranksInWords(missing)} did not arrive`;
-    this.#fail("timeout", rank, missing, `timed out after ${work.timeoutMs} ms; ${who}`);
+    this.#fail("timeout", rank, missing, `timed out after ${op.timeoutMs} ms; ${who}`);
   }
 
   #failIfDeserted(): void {
     const others = this.size - 1;
     const deserted = this.#mailbox.waiting.find(({ rank, peer }) =>
       peer < 0
-        ? others > 0 && [...this.#left].filter((other) => other !== rank).length === others
+        ? others > 0 && [...this.#left.keys()].filter((other) => other !== rank).length === others
         : this.#left.has(peer),
     );
     if (deserted === undefined) return;
-    const gone = deserted.peer < 0 ? [...this.#left] : [deserted.peer];
-    this.#fail("left", gone[0] ?? 0, gone, `${ranksInWords(gone)} closed the group`);
+    const gone = deserted.peer < 0 ? [...this.#left.keys()] : [deserted.peer];
+    const how = this.#left.get(gone[0] ?? -1) ?? "closed the group";
+    this.#fail("left", gone[0] ?? 0, gone, `${ranksInWords(gone)} ${how}`);
+  }
+
+  #departed(rank: number): string {
+    return `rank ${rank} ${this.#left.get(rank)} before it came to this op`;
   }
 
   #fail(kind: Failure["kind"], rank: number, peers: readonly number[], text: string): void {
@@ -153,10 +144,6 @@ export class Exchange {
     this.#mailbox.clear();
     for (const member of this.#members) member.onFailure(failure);
   }
-}
-
-function departed(rank: number): string {
-  return `rank ${rank} closed the group before it came to this op`;
 }
 
 function ranksInWords(ranks: readonly number[]): string {

@@ -4,6 +4,10 @@ import plugin from "./plugin.ts";
 
 testBackend(plugin, { worldSizes: [1, 2, 3, 4], spawn: false });
 
+describe("in Workers, where wait() blocks", () => {
+  testBackend(plugin, { worldSizes: [2, 3], spawn: "workers" });
+});
+
 describe("delivered in an order that a seed decides", () => {
   testBackend(plugin, { worldSizes: [3], spawn: false, options: { seed: 20 } });
 });

@@ -4,21 +4,24 @@ import type { BackendContext, MessageOptions, OpOptions } from "../../registry/i
 import type { TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import type { CollectiveCall } from "./collective-call.ts";
-import type { Exchange, Failure, Member } from "./exchange.ts";
+import type { ExchangePort, Failure, Member } from "./exchange-port.ts";
 import { FakeBackend } from "./fake-backend.ts";
 import { LocalWork } from "./local-work.ts";
 import { meetInThread } from "./meeting.ts";
+import { workerLink } from "./worker-link.ts";
 
 type Surroundings = Pick<BackendContext, "groupName" | "globalRanks">;
 
-/** One rank of a group whose ranks are all in this thread and exchange real data. */
+/** One rank of a group whose ranks exchange real data: all in this thread, or each in a Worker of this process. */
 export class LocalBackend extends FakeBackend implements Member {
   /** Meets the other ranks. */
   static async connect(context: BackendContext, seed: number | undefined): Promise<LocalBackend> {
-    return new LocalBackend(context.rank, await meetInThread(context, seed), context);
+    const link = workerLink();
+    const exchange = await (link === undefined ? meetInThread(context, seed) : link.meet(context, seed));
+    return new LocalBackend(context.rank, exchange, context);
   }
 
-  readonly #exchange: Exchange;
+  readonly #exchange: ExchangePort;
   readonly #surroundings: Surroundings;
   readonly #inFlight = new Set<LocalWork>();
   #whenIdle: (() => void)[] = [];
@@ -27,7 +30,7 @@ export class LocalBackend extends FakeBackend implements Member {
   #closed = false;
   #firstError: DistError | undefined;
 
-  constructor(rank: number, exchange: Exchange, surroundings: Surroundings) {
+  constructor(rank: number, exchange: ExchangePort, surroundings: Surroundings) {
     super(rank, exchange.size);
     this.#exchange = exchange;
     this.#surroundings = surroundings;
@@ -58,7 +61,7 @@ export class LocalBackend extends FakeBackend implements Member {
     if (this.state !== "OPEN") return this.#refuse(opType, options);
     const work = this.#start(opType, ++this.#messages, tensor.source, options);
     const kind = opType === OpType.SEND ? "send" : "recv";
-    this.#exchange.post({ kind, rank: this.rank, peer: options.peer, tag: options.tag, tensor, work });
+    this.#exchange.post({ kind, rank: this.rank, peer: options.peer, tag: options.tag, tensor, op: work });
     return work;
   }
 
@@ -71,6 +74,7 @@ export class LocalBackend extends FakeBackend implements Member {
       timeoutMs,
       ...(owner && { owner }),
       ...(isRecv && { sourceRank: (rank: number) => this.#surroundings.globalRanks[rank] ?? rank }),
+      ...(this.#exchange.pump && { pump: this.#exchange.pump }),
       onTimeout: (late) => this.#exchange.timeOut(this.rank, late),
       onEnd: (ended) => this.#onEnd(ended),
       onAbort: (reason) => this.abort(reason),

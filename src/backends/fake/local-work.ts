@@ -3,6 +3,7 @@ import { type DistError, InvalidArgumentError, UnsupportedOperationError } from 
 import type { TensorView } from "../../tensor/index.ts";
 import { Work, type WorkInit } from "../../work/index.ts";
 import { bytesOf } from "./element-bytes.ts";
+import type { PendingOp } from "./exchange-port.ts";
 
 /** Longest delay that a timer can have. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
@@ -13,6 +14,8 @@ export interface LocalWorkInit extends WorkInit {
   readonly timeoutMs: number;
   /** Turns the rank that a recv came from into a global rank. */
   readonly sourceRank?: (groupRank: number) => number;
+  /** Blocks this thread until something has come from the other ranks; undefined where they share this thread. */
+  readonly pump?: (limitMs: number) => void;
   /** Called when the op's time is up. */
   onTimeout(work: LocalWork): void;
   /** Called once, when the op has ended. */
@@ -21,10 +24,11 @@ export interface LocalWorkInit extends WorkInit {
   onAbort(reason: string): void;
 }
 
-/** Work of an op among ranks of one thread. */
-export class LocalWork extends Work<unknown> {
+/** Work of an op among ranks of one process. */
+export class LocalWork extends Work<unknown> implements PendingOp {
   readonly timeoutMs: number;
   readonly #init: LocalWorkInit;
+  readonly #due: number;
   readonly #timer: ReturnType<typeof setTimeout>;
   #delivery: { readonly outputs: readonly TensorView[]; readonly bytes: readonly Uint8Array[] } | undefined;
   #source = -1;
@@ -33,6 +37,7 @@ export class LocalWork extends Work<unknown> {
     super(init);
     this.#init = init;
     this.timeoutMs = init.timeoutMs;
+    this.#due = performance.now() + init.timeoutMs;
     // Also without a limit, a timer keeps the process alive while the op is in flight.
     this.#timer = setTimeout(
       () => {
@@ -47,14 +52,12 @@ export class LocalWork extends Work<unknown> {
     return this.describe();
   }
 
-  /** The data is there: from now on the op can only succeed, when {@link deliver} is called or somebody waits. */
   arrive(outputs: readonly TensorView[], bytes: readonly Uint8Array[], source = -1): void {
     clearTimeout(this.#timer);
     this.#delivery = { outputs, bytes };
     this.#source = source;
   }
 
-  /** Writes the data that has arrived and ends the op. */
   deliver(): void {
     const delivery = this.#delivery;
     if (delivery === undefined || this.isCompleted()) return;
@@ -94,14 +97,29 @@ export class LocalWork extends Work<unknown> {
     this.#init.onAbort(`${this.title} was aborted`);
   }
 
-  protected override block(): void {
+  protected override block(limitMs: number): void {
     this.deliver();
+    if (this.#init.pump !== undefined) this.#waitFor(this.#init.pump, limitMs);
     if (this.isCompleted()) return;
     throw new UnsupportedOperationError(
       `${this.title}: wait() would never return, since the ranks that it waits for run on this very thread. Await the ` +
         "Work instead, or run the ranks in processes or Workers",
       { code: "WAIT_WOULD_DEADLOCK", backend: "fake", op: opNames[this.opType], seq: this.seq },
     );
+  }
+
+  /** Takes what comes until it is the end of this op. The timer of the op cannot fire meanwhile. */
+  #waitFor(pump: (limitMs: number) => void, limitMs: number): void {
+    const deadline = performance.now() + limitMs;
+    let late = false;
+    while (!this.isCompleted()) {
+      const now = performance.now();
+      if (now >= this.#due && !late) {
+        late = true;
+        this.#init.onTimeout(this);
+      } else if (now >= deadline) throw this.waitTimeout(limitMs);
+      else pump(Math.min(deadline, late ? Number.POSITIVE_INFINITY : this.#due) - now);
+    }
   }
 
   protected override value(): unknown {

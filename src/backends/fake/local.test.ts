@@ -63,8 +63,9 @@ describe("ranks of one thread that are out of step", () => {
 
 describe("wait() among ranks of one thread", () => {
   test("returns if the data is there, else says what to do", async () => {
-    const waited = await localRanks(2, async ({ rank }) => {
+    const waited = await localRanks(2, async ({ rank, store }) => {
       const tensor = Float32Array.of(rank + 1);
+      if (rank === 1) await store.get("rank 0 has come");
       const work = dist.allReduce(tensor);
       if (rank === 1) return [work.wait(), tensor[0]];
       let thrown: unknown;
@@ -76,6 +77,7 @@ describe("wait() among ranks of one thread", () => {
       expect(thrown).toBeInstanceOf(dist.UnsupportedOperationError);
       expect(thrown).toMatchObject({ code: "WAIT_WOULD_DEADLOCK" });
       expect(String(thrown)).toContain("Await the Work instead");
+      await store.set("rank 0 has come", "");
       await work;
       return [work.wait(), tensor[0]];
     });
@@ -88,9 +90,11 @@ describe("wait() among ranks of one thread", () => {
   test("delivers early what a seed would deliver later", async () => {
     const sums = await localRanks(
       2,
-      async ({ rank }) => {
+      async ({ rank, store }) => {
         const tensor = Float32Array.of(rank + 1);
+        if (rank === 1) await store.get("rank 0 has come");
         const work = dist.allReduce(tensor);
+        if (rank === 0) await store.set("rank 0 has come", "");
         if (rank === 0) await work;
         else expect([tensor[0], work.isCompleted(), work.wait()]).toEqual([2, false, true]);
         return tensor[0];
@@ -139,7 +143,7 @@ describe("a seed", () => {
       groupName: "0",
       groupDescription: "",
       timeoutMs: 200,
-      log() {},
+      logger: console,
     };
     const device = { type: "cpu", index: 0 } as const;
     const first = plugin.create({ ...context, device, rank: 0, options: { seed: 1 } });

@@ -1,5 +1,5 @@
 import type { TensorView } from "../../tensor/index.ts";
-import type { LocalWork } from "./local-work.ts";
+import type { PendingOp } from "./exchange-port.ts";
 
 /** A send or a recv that waits for its partner. */
 export interface Message {
@@ -10,7 +10,7 @@ export interface Message {
   readonly peer: number;
   readonly tag: number;
   readonly tensor: TensorView;
-  readonly work: LocalWork;
+  readonly op: PendingOp;
 }
 
 /** Brings sends and recvs of one group together: same pair of ranks, same tag, first come, first served. */

@@ -1,4 +1,4 @@
-import { BackendUnavailableError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
+import { BackendUnavailableError, type DistError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
 import type { BackendContext } from "../../registry/index.ts";
 import { DeliveryOrder } from "./delivery-order.ts";
 import { Exchange } from "./exchange.ts";
@@ -6,75 +6,108 @@ import { Exchange } from "./exchange.ts";
 const KEY = "fake/exchange";
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
+export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs">;
+
+/** How coming to a meeting ended. */
+export type Attendance =
+  | { readonly kind: "met" }
+  | { readonly kind: "late"; readonly missing: readonly number[] }
+  | { readonly kind: "other seed" };
+
 /** Ranks of one group on their way to each other. */
-interface Meeting {
+export class Meeting {
   readonly exchange: Exchange;
-  readonly present: Set<number>;
-  readonly complete: PromiseWithResolvers<void>;
+  readonly #present = new Set<number>();
+  readonly #complete = Promise.withResolvers<void>();
+  #over = false;
+
+  constructor(size: number, seed: number | undefined) {
+    this.exchange = new Exchange(size, new DeliveryOrder(seed));
+  }
+
+  /** Whether nobody else will come: all are there, or some did not come in time. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** A rank has come, and waits for the others. */
+  async attend(rank: number, seed: number | undefined, timeoutMs: number): Promise<Attendance> {
+    const { order, size } = this.exchange;
+    if (order.seed !== seed) return { kind: "other seed" };
+    this.#present.add(rank);
+    if (this.#present.size === size) {
+      this.#over = true;
+      this.#complete.resolve();
+    }
+    const { promise: late, resolve } = Promise.withResolvers<Attendance>();
+    const timer = setTimeout(
+      () => {
+        this.#over = true;
+        const missing = Array.from({ length: size }, (_, other) => other).filter((other) => !this.#present.has(other));
+        resolve({ kind: "late", missing });
+      },
+      Math.min(timeoutMs, MAX_DELAY_MS),
+    );
+    const attendance = await Promise.race([this.#complete.promise.then((): Attendance => ({ kind: "met" })), late]);
+    clearTimeout(timer);
+    return attendance;
+  }
+}
+
+/** Throws what is to be said about ranks that did not meet. */
+export function requireMet(attendance: Attendance, attendee: Attendee, seed: number | undefined): void {
+  const { rank, size, groupName: group, timeoutMs } = attendee;
+  const init = { backend: "fake", group, rank };
+  if (attendance.kind === "other seed") {
+    const text = `fake: all ranks must give the same seed, rank ${rank} gave ${seed}`;
+    throw new InvalidArgumentError(text, { ...init, argument: "seed" });
+  }
+  if (attendance.kind === "late") {
+    const { missing: peers } = attendance;
+    const text = `group "${group}" (fake, rank ${rank} of ${size}): rank ${peers.join(", ")} did not come within ${timeoutMs} ms`;
+    throw new DistTimeoutError(text, { ...init, code: "CONNECT_TIMEOUT", peers, timeoutMs });
+  }
+}
+
+/** The error of a rank whose peers are where it cannot reach them. */
+export function ranksApart({ rank, groupName: group }: Attendee): DistError {
+  return new BackendUnavailableError(
+    `fake: rank 0 of group "${group}" is in another process or Worker. The local mode needs all ranks in one thread, ` +
+      "by localRanks(), or in Workers of one process, by workerRanks(), both of bun-c10d/testing; or choose the option " +
+      'mode: "solo"',
+    { backend: "fake", group, rank, code: "RANKS_APART" },
+  );
+}
+
+/** A name that rank 0 makes up is told to all through the group's store. */
+export async function shareToken(attendee: Attendee, make: () => string): Promise<string> {
+  const { store, rank, timeoutMs } = attendee;
+  if (rank !== 0) return new TextDecoder().decode(await store.get(KEY, { timeout: timeoutMs }));
+  const token = make();
+  await store.set(KEY, token, { timeout: timeoutMs });
+  return token;
 }
 
 const meetings = new Map<string, Meeting>();
 
-type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs">;
-
 /**
- * Meets the other ranks of a group. Only a token goes through the group's store; the exchange that it stands for is in
- * the memory of this thread.
+ * Meets the other ranks of a group in this thread. Only a token goes through the group's store; the exchange that it
+ * stands for is in the memory of this thread.
  *
  * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming who is missing.
  */
 export async function meetInThread(attendee: Attendee, seed: number | undefined): Promise<Exchange> {
-  const { rank, size, groupName, timeoutMs } = attendee;
-  const token = await shareToken(attendee, seed);
-  const meeting = meetings.get(token);
-  const init = { backend: "fake", group: groupName, rank };
-  if (meeting === undefined) {
-    throw new BackendUnavailableError(
-      `fake: rank 0 of group "${groupName}" is in another process or Worker. The local mode needs all ranks in one ` +
-        'thread: run them with localRanks() of bun-c10d/testing, or choose the option mode: "solo"',
-      { ...init, code: "RANKS_APART" },
-    );
-  }
-  if (meeting.exchange.order.seed !== seed) {
-    throw new InvalidArgumentError(`fake: all ranks must give the same seed, rank ${rank} gave ${seed}`, {
-      ...init,
-      argument: "seed",
-    });
-  }
-  meeting.present.add(rank);
-  if (meeting.present.size === size) {
-    meetings.delete(token);
-    meeting.complete.resolve();
-  }
-  const timer = setTimeout(
-    () => {
-      meetings.delete(token);
-      const missing = Array.from({ length: size }, (_, other) => other).filter((other) => !meeting.present.has(other));
-      meeting.complete.reject(
-        new DistTimeoutError(
-          `group "${groupName}" (fake, rank ${rank} of ${size}): rank ${missing.join(", ")} did not come within ${timeoutMs} ms`,
-          { ...init, code: "CONNECT_TIMEOUT", peers: missing, timeoutMs },
-        ),
-      );
-    },
-    Math.min(timeoutMs, MAX_DELAY_MS),
-  );
-  try {
-    await meeting.complete.promise;
-  } finally {
-    clearTimeout(timer);
-  }
-  return meeting.exchange;
-}
-
-async function shareToken({ store, rank, size, timeoutMs }: Attendee, seed: number | undefined): Promise<string> {
-  if (rank !== 0) return new TextDecoder().decode(await store.get(KEY, { timeout: timeoutMs }));
-  const token = `${process.pid}/${crypto.randomUUID()}`;
-  meetings.set(token, {
-    exchange: new Exchange(size, new DeliveryOrder(seed)),
-    present: new Set(),
-    complete: Promise.withResolvers<void>(),
+  const token = await shareToken(attendee, () => {
+    const made = `${process.pid}/${crypto.randomUUID()}`;
+    meetings.set(made, new Meeting(attendee.size, seed));
+    return made;
   });
-  await store.set(KEY, token, { timeout: timeoutMs });
-  return token;
+  const meeting = meetings.get(token);
+  if (meeting === undefined) throw ranksApart(attendee);
+  const attending = meeting.attend(attendee.rank, seed, attendee.timeoutMs);
+  if (meeting.over) meetings.delete(token);
+  const attendance = await attending;
+  if (meeting.over) meetings.delete(token);
+  requireMet(attendance, attendee, seed);
+  return meeting.exchange;
 }

@@ -69,7 +69,7 @@ export class SoloBackend extends FakeBackend {
     sourceRank: number | undefined,
     carryOut: () => DistError | undefined,
   ): Work<unknown> {
-    const { delayMs } = this.#options;
+    const { delayMs = 0 } = this.#options;
     const late = delayMs > timeoutMs;
     const work = new SoloWork({
       opType,

@@ -1,0 +1,46 @@
+import type { TensorView } from "../../tensor/index.ts";
+import type { CollectiveCall } from "./collective-call.ts";
+import type { Message } from "./mailbox.ts";
+
+/** Why a group has failed, as all its ranks hear it. */
+export interface Failure {
+  readonly kind: "timeout" | "aborted" | "left" | "mismatch";
+  /** Rank that found out or that did it. */
+  readonly rank: number;
+  /** Ranks that are to blame. */
+  readonly peers: readonly number[];
+  readonly text: string;
+}
+
+/** A rank as the exchange knows it. */
+export interface Member {
+  /** Called once; everything in flight has to be rejected. */
+  onFailure(failure: Failure): void;
+}
+
+/** A rank's op as the exchange knows it. */
+export interface PendingOp {
+  readonly timeoutMs: number;
+  /** The data is there: from now on the op can only succeed, when {@link deliver} is called or somebody waits. */
+  arrive(outputs: readonly TensorView[], bytes: readonly Uint8Array<ArrayBuffer>[], source?: number): void;
+  /** Writes the data that has arrived and ends the op. */
+  deliver(): void;
+}
+
+/** What a rank sees of the place where the ranks of its group exchange their data. */
+export interface ExchangePort {
+  readonly size: number;
+  readonly failure: Failure | undefined;
+  addMember(member: Member): void;
+  /** A rank comes to its `seq`-th collective. */
+  enter(rank: number, seq: number, call: CollectiveCall, op: PendingOp): void;
+  /** A rank sends or receives. */
+  post(message: Message): void;
+  /** A rank has closed the group; what still needs it fails. */
+  leave(rank: number): void;
+  abort(rank: number, text: string): void;
+  /** A rank's op has run out of time. */
+  timeOut(rank: number, op: PendingOp): void;
+  /** Blocks this thread until something has come from the exchange; undefined where the exchange is in this thread. */
+  readonly pump?: (limitMs: number) => void;
+}

@@ -3,6 +3,7 @@ import { type Availability, type BackendPlugin, BackendType } from "../../regist
 import { NativeBackend } from "../native-backend.ts";
 import { listenAddress } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
+import { DebugDetailGuard } from "./debug-detail.ts";
 import type { GlooOptions } from "./options.ts";
 
 const NAME = "gloo";
@@ -36,10 +37,18 @@ const plugin: BackendPlugin<GlooOptions> = {
     const { options } = context;
     const shim = loadShim({ name: NAME, remedy: REMEDY });
     const host = listenAddress(context, options);
-    return NativeBackend.connect(shim, context, {
+    const guard = new DebugDetailGuard(context);
+    const backend = await NativeBackend.connect(shim, context, {
       host,
       ...(options.threads !== undefined && { threads: String(options.threads) }),
     });
+    try {
+      await guard.check(backend);
+    } catch (error) {
+      await backend.close();
+      throw error;
+    }
+    return backend;
   },
 };
 

@@ -27,7 +27,8 @@ class EventQueue {
   c10d_event pop();
   /// The host has seen the queue empty: the next event needs a wake byte again.
   void rearm() { armed_ = false; }
-  /// Whether a wake byte is due; says so once.
+  /// Whether a wake byte is due; take_wake() says so once.
+  bool wake_due() const { return wake_due_; }
   bool take_wake();
   /// Sends the wake byte.
   void wake() const;

@@ -15,8 +15,6 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// How long an op may stay inside the library after the group has failed before the host is told without it.
-constexpr milliseconds kStuckGrace{1000};
 /// How long connecting may go on past its deadline, so that the transport can say itself what it waited for.
 constexpr milliseconds kConnectGrace{250};
 
@@ -116,6 +114,9 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
 void Group::kick() {
   Guard guard(*this);
   kicked_through_ = table_.next_id() - 1;
+  if (level_ == ThreadLevel::multiple && transport_->starts_when_kicked()) {
+    while (Op* op = startable(kicked_through_)) begin(guard, *op, false, false);
+  }
   call_worker();
 }
 
@@ -256,7 +257,7 @@ void Group::fail(Guard& guard, const Failure& cause) {
       conclude(*op);
     }
   }
-  watched_until_ = Clock::now() + kStuckGrace;
+  watched_until_ = Clock::now() + transport_->abort_grace();
   watch_.notify_all();
   answered_.notify_all();
   interrupt_driver();

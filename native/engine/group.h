@@ -52,7 +52,7 @@ class Group final : private Exchange {
   bool close(double timeout_ms, int32_t& still_running);
 
  private:
-  /// Lock that sends a due wake byte whenever it lets go of the mutex.
+  /// Lock that sends a due wake byte and wakes workers that were called, whenever it lets go of the mutex.
   class Guard;
 
   // Exchange, in group_exchange.cc.
@@ -147,6 +147,7 @@ class Group final : private Exchange {
   std::vector<std::thread> threads_;
   unsigned live_threads_ = 0;
   unsigned idle_workers_ = 0;  // counting those that have not yet begun
+  unsigned worker_calls_ = 0;  // idle workers to be woken when the mutex is free
   unsigned aborters_ = 0;      // threads in abort()
   int interrupt_fd_ = -1;
 

@@ -1,6 +1,8 @@
 // The lock of a Group.
 #pragma once
 
+#include <utility>
+
 #include "engine/group.h"
 
 namespace c10d {
@@ -17,15 +19,16 @@ class Group::Guard {
   void lock() { lock_.lock(); }
   void unlock() {
     const bool wake = group_.events_.take_wake();
+    const unsigned calls = std::exchange(group_.worker_calls_, 0);
     lock_.unlock();
+    for (unsigned i = 0; i < calls; i++) group_.work_.notify_one();
     if (wake) group_.events_.wake();
   }
-  /// Sends a due wake byte at once, without the mutex, which the host would run into. Returns whether there was one: what
-  /// the mutex guards may have changed then.
+  /// Wakes who is to be woken at once, without the mutex, which they would run into. Returns whether there was anybody:
+  /// what the mutex guards may have changed then.
   bool flush() {
-    if (!group_.events_.take_wake()) return false;
-    lock_.unlock();
-    group_.events_.wake();
+    if (group_.worker_calls_ == 0 && !group_.events_.wake_due()) return false;
+    unlock();
     lock_.lock();
     return true;
   }

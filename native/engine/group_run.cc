@@ -23,6 +23,7 @@ using std::chrono::milliseconds;
 constexpr int kYieldsBeforePause = 100;
 constexpr microseconds kShortestPause{20};
 constexpr microseconds kLongestPause{400};
+constexpr int kWaitedPerPause = 8;
 /// After a failure nothing is to be gained from haste.
 constexpr microseconds kFailedPause{10'000};
 constexpr milliseconds kPollInterval{50};
@@ -116,7 +117,7 @@ void Group::call_worker() {
   }
   if (!worker_has_work()) return;
   if (idle_workers_ > 0) {
-    work_.notify_one();
+    worker_calls_++;
   } else if (!exclusive()) {
     try {
       start_thread("c10d-worker", &Group::worker);
@@ -235,7 +236,7 @@ size_t Group::progress(Guard& guard, bool yield) {
 void Group::drive_as_worker(Guard& guard) {
   driver_busy_ = worker_drives_ = true;
   int idle_rounds = 0;
-  auto pause = kShortestPause;
+  auto idle_since = Clock::now();
   while (!pending_.empty() && !driver_wanted_) {
     // Starting comes first, or a later op of a peer would wait for one that we only keep in the queue.
     if (Op* next = startable(kicked_through_)) {
@@ -245,12 +246,14 @@ void Group::drive_as_worker(Guard& guard) {
       break;
     } else if (progress(guard, idle_rounds < kYieldsBeforePause) > 0) {
       idle_rounds = 0;
-      pause = kShortestPause;
+      idle_since = Clock::now();
     } else if (idle_rounds < kYieldsBeforePause && interrupt_fd_ < 0) {
       idle_rounds++;
     } else {
+      // Part of the time waited so far, so that the end is never noticed late by more than that.
+      const auto part = std::chrono::duration_cast<microseconds>((Clock::now() - idle_since) / kWaitedPerPause);
+      const auto pause = state_ == C10D_OPEN ? std::clamp(part, kShortestPause, kLongestPause) : kFailedPause;
       sleep_as_driver(guard, pause, Clock::time_point::max());
-      pause = std::min(pause * 2, state_ == C10D_OPEN ? kLongestPause : kFailedPause);
     }
   }
   worker_drives_ = false;

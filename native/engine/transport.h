@@ -80,6 +80,10 @@ class Transport {
   /// wait for collectives.
   virtual Start start(Op&) { return Start::blocking; }
 
+  /// Whether start() does something that peers wait for, so that the host's thread had better do it itself than wake a
+  /// worker for it first. Only where any number of threads may call the library.
+  virtual bool starts_when_kicked() const { return false; }
+
   /// Carries out an op on this thread; when it returns or throws, the buffers are the host's again. Throws Failure or
   /// anything else derived from std::exception.
   virtual void run_blocking(Op&) {}
@@ -105,6 +109,10 @@ class Transport {
   /// Wakes everything that blocks in the library and makes all pending ops end, from any thread; at most once, and
   /// prompt. Ops begun later fail at once.
   virtual void abort(const Failure& cause) noexcept = 0;
+
+  /// How long ops may stay in the library after abort() before the host is told without them; their buffers then stay
+  /// borrowed. Little for a library that cannot call its ops back.
+  virtual std::chrono::milliseconds abort_grace() const { return std::chrono::milliseconds(1000); }
 
   /// Ends an open communicator that has nothing in flight.
   virtual void close() noexcept {}

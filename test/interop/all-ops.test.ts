@@ -71,14 +71,15 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
   };
 
   const lazy = { TORCH_GLOO_LAZY_INIT: "1" };
-  test.each<[string, Kind[], number, Record<string, string>?]>([
-    ["Python, Bun", ["Python", "Bun"], repeats],
-    ["Bun, Python", ["Bun", "Python"], repeats],
-    ["Bun, Python, Bun", ["Bun", "Python", "Bun"], repeats],
-    ["Python, Bun, Python, Bun", ["Python", "Bun", "Python", "Bun"], repeats],
+  test.each<[string, Kind[], number, Record<string, string>]>([
+    ["Python, Bun", ["Python", "Bun"], repeats, {}],
+    ["Bun, Python", ["Bun", "Python"], repeats, {}],
+    ["Bun, Python, Bun", ["Bun", "Python", "Bun"], repeats, {}],
+    ["Python, Bun, Python, Bun", ["Python", "Bun", "Python", "Bun"], repeats, {}],
     // Its ranks connect at the first op between two of them.
     ["Bun, Python, Bun; PyTorch in lazy-init mode", ["Bun", "Python", "Bun"], lazyRepeats, lazy],
     ["Python, Bun, Python, Bun; PyTorch in lazy-init mode", ["Python", "Bun", "Python", "Bun"], lazyRepeats, lazy],
+    ["Bun, Python, Bun; two interfaces", ["Bun", "Python", "Bun"], lazyRepeats, { GLOO_SOCKET_IFNAME: "lo,lo" }],
   ])("%s", async (_, kinds, times, environment) => {
     const reference = await referenceFor(kinds.length);
     const plan = planFor(kinds.length, times);

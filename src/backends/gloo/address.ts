@@ -7,19 +7,34 @@ import type { GlooOptions } from "./options.ts";
 const LOOPBACK = "127.0.0.1";
 
 /**
- * The IP address that this rank listens on and tells its peers: the `host` or `interface` option, else
- * `GLOO_SOCKET_IFNAME`, else the address from which the store is reached; loopback when all ranks are on this host.
+ * The IP addresses that this rank listens on and tells its peers: those of the `host` or `interface` option, else of
+ * `GLOO_SOCKET_IFNAME`, else the address from which the store is reached; loopback when all ranks are on this host. Of
+ * several interfaces, which all ranks have to name in the same order, ops use one after the other.
  *
  * @throws InvalidArgumentError for an interface that does not exist or has no address.
  */
-export function listenAddress(
+export function listenAddresses(
   context: Pick<BackendContext, "store" | "size">,
   options: GlooOptions,
   environment: Readonly<Record<string, string | undefined>> = process.env,
+): string[] {
+  if (options.host !== undefined) return listOf(options.host).map(literal);
+  const names = listOf(options.interface ?? environment.GLOO_SOCKET_IFNAME ?? "");
+  return names.length > 0 ? names.map(addressOfInterface) : [reachableAddress(context, environment)];
+}
+
+/** The parts of a list that is written with commas. */
+function listOf(text: string): string[] {
+  return text
+    .split(",")
+    .map((part) => part.trim())
+    .filter((part) => part !== "");
+}
+
+function reachableAddress(
+  context: Pick<BackendContext, "store" | "size">,
+  environment: Readonly<Record<string, string | undefined>>,
 ): string {
-  if (options.host !== undefined) return literal(options.host);
-  const name = options.interface ?? environment.GLOO_SOCKET_IFNAME;
-  if (name) return addressOfInterface(name);
   const towardsStore = context.store.localAddress;
   if (towardsStore !== undefined && !isLoopback(towardsStore)) return towardsStore;
   // The store is on this host. Are all ranks?
@@ -41,12 +56,6 @@ function literal(host: string): string {
 
 function addressOfInterface(name: string): string {
   const interfaces = networkInterfaces();
-  if (name.includes(",")) {
-    throw new InvalidArgumentError(
-      `gloo: several interfaces ("${name}") are not supported yet; name one in GLOO_SOCKET_IFNAME`,
-      { argument: "interface" },
-    );
-  }
   const addresses: readonly NetworkInterfaceInfo[] = interfaces[name] ?? [];
   const best = addresses.find((address) => address.family === "IPv4") ?? addresses[0];
   if (best !== undefined) return best.address;

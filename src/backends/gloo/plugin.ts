@@ -1,7 +1,7 @@
 import { loadShim } from "../../native/index.ts";
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
-import { listenAddress } from "./address.ts";
+import { listenAddresses } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 import { DebugDetailGuard } from "./debug-detail.ts";
 import type { GlooOptions } from "./options.ts";
@@ -36,7 +36,7 @@ const plugin: BackendPlugin<GlooOptions> = {
   async create(context) {
     const { options } = context;
     const shim = loadShim({ name: NAME, remedy: REMEDY });
-    const host = listenAddress(context, options);
+    const host = listenAddresses(context, options).join(",");
     const guard = new DebugDetailGuard(context);
     const backend = await NativeBackend.connect(shim, context, {
       host,

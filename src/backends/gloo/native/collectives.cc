@@ -1,6 +1,7 @@
 #include "collectives.h"
 
 #include <gloo/allgather.h>
+#include <gloo/allgatherv.h>
 #include <gloo/allreduce.h>
 #include <gloo/alltoall.h>
 #include <gloo/alltoallv.h>
@@ -72,12 +73,17 @@ void with_elements(uint32_t dtype, void* data, size_t bytes, Body body) {
   }
 }
 
+/// A sparse all-reduce comes in two ops: what each rank has, and then the entries themselves.
+bool is_second_half(const Op& op) { return op.request.opcode == C10D_OP_ALLREDUCE_SPARSE && op.inputs.size() == 2; }
+
+uint64_t entries(const Op& op) { return std::accumulate(op.input_splits.begin(), op.input_splits.end(), uint64_t{0}); }
+
 uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
 
 /// One collective under way; the members are what all of them share.
 class Collective {
  public:
-  Collective(const Op& op, std::shared_ptr<Mesh> mesh) : op_(op), mesh_(std::move(mesh)) {}
+  Collective(const Op& op, const Meshes& meshes) : op_(op), meshes_(meshes) {}
 
   void run() {
     switch (op_.request.opcode) {
@@ -93,6 +99,11 @@ class Collective {
         return all_gather_list();
       case C10D_OP_ALLGATHER_BASE:
         return all_gather(op_.inputs[0], op_.output(), op_.outputs[0].bytes);
+      case C10D_OP_ALLGATHER_COALESCED:
+        return all_gather_pairs();
+      case C10D_OP_ALLREDUCE_SPARSE:
+        return is_second_half(op_) ? all_gather_sparse()
+                                   : all_gather(op_.inputs[0], op_.output(), op_.outputs[0].bytes);
       case C10D_OP_GATHER:
         return gather();
       case C10D_OP_SCATTER:
@@ -113,15 +124,16 @@ class Collective {
  private:
   uint32_t tag(uint32_t offset = 0) const { return static_cast<uint32_t>(op_.ticket) + offset; }
   uint32_t dtype() const { return op_.request.dtype; }
+  const std::shared_ptr<Mesh>& mesh(uint32_t tag_offset = 0) const { return meshes_.of(tag(tag_offset)); }
   int root() const { return op_.request.peer; }
-  bool at_root() const { return mesh_->rank == root(); }
+  bool at_root() const { return meshes_.rank() == root(); }
 
   void finish_average(void* data, size_t bytes) const {
-    if (op_.request.reduce_op == C10D_AVG) divide(data, bytes / element_size(dtype()), dtype(), mesh_->size);
+    if (op_.request.reduce_op == C10D_AVG) divide(data, bytes / element_size(dtype()), dtype(), meshes_.size());
   }
 
   void all_reduce(void* data, size_t bytes, uint32_t tag_offset) {
-    gloo::AllreduceOptions options(mesh_);
+    gloo::AllreduceOptions options(mesh(tag_offset));
     with_elements(dtype(), data, bytes, [&](auto* elements, size_t n) { options.setOutput(elements, n); });
     options.setReduceFunction(find_reduction(dtype(), op_.request.reduce_op));
     options.setTag(tag(tag_offset));
@@ -139,7 +151,7 @@ class Collective {
   }
 
   void broadcast() {
-    gloo::BroadcastOptions options(mesh_);
+    gloo::BroadcastOptions options(mesh());
     options.setOutput(bytes_at(op_.outputs[0].address), op_.outputs[0].bytes);
     options.setRoot(root());
     options.setTag(tag());
@@ -147,14 +159,14 @@ class Collective {
   }
 
   void barrier() {
-    if ((op_.request.flags & C10D_FLAG_MONITORED) != 0) return monitored_barrier(op_, mesh_);
-    gloo::BarrierOptions options(mesh_);
+    if ((op_.request.flags & C10D_FLAG_MONITORED) != 0) return monitored_barrier(op_, meshes_);
+    gloo::BarrierOptions options(mesh());
     options.setTag(tag());
     gloo::barrier(options);
   }
 
   void reduce() {
-    gloo::ReduceOptions options(mesh_);
+    gloo::ReduceOptions options(mesh());
     with_elements(dtype(), op_.output(), op_.outputs[0].bytes,
                   [&](auto* elements, size_t n) { options.setOutput(elements, n); });
     options.setReduceFunction(find_reduction(dtype(), op_.request.reduce_op));
@@ -167,7 +179,7 @@ class Collective {
   void all_gather(const c10d_buffer& input, void* output, size_t bytes) {
     // Debian 12's Gloo divides by the size of the input.
     if (bytes == 0) return;
-    gloo::AllgatherOptions options(mesh_);
+    gloo::AllgatherOptions options(mesh());
     options.setInput(bytes_at(input.address), input.bytes);
     options.setOutput(static_cast<uint8_t*>(output), bytes);
     options.setTag(tag());
@@ -181,8 +193,41 @@ class Collective {
     flat.scatter_to(op_.outputs);
   }
 
+  /// One all-gather of the concatenated inputs.
+  void all_gather_pairs() {
+    const size_t bytes = total_bytes(op_.inputs);
+    const size_t n = static_cast<size_t>(meshes_.size());
+    const Flat input(bytes);
+    const Flat all(bytes * n);
+    input.gather_from(op_.inputs);
+    all_gather({reinterpret_cast<uint64_t>(input.data()), bytes}, all.data(), bytes * n);
+    size_t offset = 0;
+    for (size_t i = 0; i < op_.inputs.size(); i++) {
+      const size_t part = op_.inputs[i].bytes;
+      for (size_t rank = 0; part > 0 && rank < n; rank++) {
+        std::memcpy(bytes_at(op_.outputs[i].address) + rank * part, all.data() + rank * bytes + offset, part);
+      }
+      offset += part;
+    }
+  }
+
+  /// Indices, then values, of as many entries per rank as the splits say; on the tag of the first half.
+  void all_gather_sparse() {
+    const uint64_t total = entries(op_);
+    for (size_t i = 0; i < op_.inputs.size(); i++) {
+      const size_t entry_bytes = op_.outputs[i].bytes / total;
+      std::vector<size_t> counts;
+      for (const uint64_t entries_of_rank : op_.input_splits) counts.push_back(entries_of_rank * entry_bytes);
+      gloo::AllgathervOptions options(mesh());
+      options.setInput(bytes_at(op_.inputs[i].address), op_.inputs[i].bytes);
+      options.setOutput(bytes_at(op_.outputs[i].address), counts);
+      options.setTag(tag());
+      gloo::allgatherv(options);
+    }
+  }
+
   void gather() {
-    gloo::GatherOptions options(mesh_);
+    gloo::GatherOptions options(mesh());
     const Flat flat(at_root() ? total_bytes(op_.outputs) : 0);
     options.setInput(bytes_at(op_.inputs[0].address), op_.inputs[0].bytes);
     if (at_root()) options.setOutput(flat.data(), total_bytes(op_.outputs));
@@ -193,7 +238,7 @@ class Collective {
   }
 
   void scatter() {
-    gloo::ScatterOptions options(mesh_);
+    gloo::ScatterOptions options(mesh());
     if (at_root()) {
       std::vector<uint8_t*> inputs;
       for (const auto& buffer : op_.inputs) inputs.push_back(bytes_at(buffer.address));
@@ -212,7 +257,7 @@ class Collective {
     flat.gather_from(op_.inputs);
     all_reduce(flat.data(), bytes, 0);
     const size_t part = op_.outputs[0].bytes;
-    if (part > 0) std::memcpy(op_.output(), flat.data() + part * static_cast<size_t>(mesh_->rank), part);
+    if (part > 0) std::memcpy(op_.output(), flat.data() + part * static_cast<size_t>(meshes_.rank()), part);
   }
 
   void reduce_scatter_list() {
@@ -221,7 +266,7 @@ class Collective {
       const Flat flat(bytes);
       flat.gather_from({op_.inputs[i]});
       all_reduce(flat.data(), bytes, static_cast<uint32_t>(i));
-      if (static_cast<int>(i) == mesh_->rank) flat.scatter_to(op_.outputs);
+      if (static_cast<int>(i) == meshes_.rank()) flat.scatter_to(op_.outputs);
     }
   }
 
@@ -229,7 +274,7 @@ class Collective {
     const auto& input = op_.inputs[0];
     const auto& output = op_.outputs[0];
     if (op_.input_splits.empty() && op_.output_splits.empty()) {
-      gloo::AlltoallOptions options(mesh_);
+      gloo::AlltoallOptions options(mesh());
       options.setInput(bytes_at(input.address), input.bytes);
       options.setOutput(bytes_at(output.address), output.bytes);
       options.setTag(tag());
@@ -250,7 +295,7 @@ class Collective {
 
   void all_to_all_v(uint8_t* input, std::vector<int64_t> input_bytes, uint8_t* output,
                     std::vector<int64_t> output_bytes) {
-    gloo::AlltoallvOptions options(mesh_);
+    gloo::AlltoallvOptions options(mesh());
     options.setInput(input, std::move(input_bytes));
     options.setOutput(output, std::move(output_bytes));
     options.setTag(tag());
@@ -269,7 +314,7 @@ class Collective {
   }
 
   const Op& op_;
-  const std::shared_ptr<Mesh> mesh_;
+  const Meshes& meshes_;
 };
 
 [[noreturn]] void refuse(const std::string& why) { throw Failure(C10D_ERR_INVALID, why); }
@@ -299,6 +344,26 @@ void check_buffers(const Op& op, int rank, size_t n) {
     case C10D_OP_ALLGATHER_BASE:
       require(in.size() == 1 && out.size() == 1, "takes one input and one output");
       return require(out[0].bytes == in[0].bytes * n, "output must be world size times the input");
+    case C10D_OP_ALLGATHER_COALESCED:
+      require(!in.empty() && in.size() == out.size(), "takes as many outputs as inputs");
+      for (size_t i = 0; i < in.size(); i++) {
+        require(out[i].bytes == in[i].bytes * n, "outputs must be world size times their input");
+      }
+      return;
+    case C10D_OP_ALLREDUCE_SPARSE: {
+      if (!is_second_half(op)) {
+        require(in.size() == 1 && out.size() == 1, "takes one input and one output");
+        return require(out[0].bytes == in[0].bytes * n, "output must be world size times the input");
+      }
+      const uint64_t total = entries(op);
+      require(out.size() == 2 && op.input_splits.size() == n && total > 0, "takes the number of entries of each rank");
+      for (size_t i = 0; i < in.size(); i++) {
+        require(out[i].bytes % total == 0 &&
+                    in[i].bytes == out[i].bytes / total * op.input_splits[static_cast<size_t>(rank)],
+                "buffers must have the size of their entries");
+      }
+      return;
+    }
     case C10D_OP_GATHER:
       require(in.size() == 1 && out.size() == (at_root ? n : 0), "takes one input, and at the root an output per rank");
       return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
@@ -351,7 +416,8 @@ bool has_root(uint32_t opcode) {
 
 bool is_collective(uint32_t opcode) {
   return reduces(opcode) || has_root(opcode) || opcode == C10D_OP_ALLGATHER || opcode == C10D_OP_ALLGATHER_BASE ||
-         opcode == C10D_OP_ALLTOALL || opcode == C10D_OP_ALLTOALL_BASE || opcode == C10D_OP_BARRIER;
+         opcode == C10D_OP_ALLGATHER_COALESCED || opcode == C10D_OP_ALLREDUCE_SPARSE || opcode == C10D_OP_ALLTOALL ||
+         opcode == C10D_OP_ALLTOALL_BASE || opcode == C10D_OP_BARRIER;
 }
 
 }  // namespace
@@ -374,10 +440,11 @@ void check_collective(const Op& op, int rank, int world_size) {
 }
 
 uint32_t tags_of(const Op& op) {
+  if (is_second_half(op)) return 0;
   if (op.request.opcode == C10D_OP_REDUCE_SCATTER) return static_cast<uint32_t>(op.inputs.size());
   return (op.request.flags & C10D_FLAG_MONITORED) != 0 ? 2 : 1;
 }
 
-void run_collective(const Op& op, const std::shared_ptr<Mesh>& mesh) { Collective(op, mesh).run(); }
+void run_collective(const Op& op, const Meshes& meshes) { Collective(op, meshes).run(); }
 
 }  // namespace c10d::gloo_shim

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "engine/op.h"
-#include "mesh.h"
+#include "meshes.h"
 #include "reduction.h"
 
 namespace c10d::gloo_shim {
@@ -18,6 +18,6 @@ void check_collective(const Op& op, int rank, int world_size);
 uint32_t tags_of(const Op& op);
 
 /// Carries out a collective whose first tag is `op.ticket`. Throws what Gloo throws.
-void run_collective(const Op& op, const std::shared_ptr<Mesh>& mesh);
+void run_collective(const Op& op, const Meshes& meshes);
 
 }  // namespace c10d::gloo_shim

@@ -5,16 +5,19 @@
 #include <cstdlib>
 #include <memory>
 #include <mutex>
+#include <sstream>
 #include <string>
+#include <vector>
 
 #include "collectives.h"
+#include "device_listener.h"
+#include "direct.h"
 #include "engine/transport.h"
-#include "mesh.h"
+#include "gloo_version.h"
+#include "late_peers.h"
+#include "lines.h"
+#include "meshes.h"
 #include "monitored_barrier.h"
-
-#if __has_include(<gloo/common/store.h>)
-#error "this shim is for libgloo of 2022 (Debian 12); newer generations are not supported yet"
-#endif
 
 namespace c10d {
 
@@ -23,26 +26,42 @@ namespace {
 
 constexpr unsigned kDefaultThreads = 2;
 constexpr const char* kLoopback = "127.0.0.1";
+/// An op's ticket is its tag and, above it, its turn on the lines if it goes over them.
+constexpr unsigned kTurnShift = 32;
+/// Set when begin_direct() has left something to do.
+constexpr uint64_t kBegun = uint64_t{1} << 63;
 
 class GlooTransport final : public Transport {
  public:
   explicit GlooTransport(const Config& config)
       : config_(config),
-        listen_on_(config.options.get("host", kLoopback), 0),
+        hosts_(read_hosts(config.options)),
         threads_(read_threads(config.options)),
         messages_(config.rank, config.world_size, losses_) {}
 
   ~GlooTransport() override { close(); }
 
   void connect(Exchange& exchange) override {
-    const auto device = make_device(config_.options.get("host", kLoopback));
     losses_.watch([&exchange](const Failure& cause) { exchange.lost(cause); });
-    auto peers = connect_all(config_, listen_on_, exchange, cancellation_, "0");
-    auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(peers), losses_,
-                                       messages_.doorbell());
+    std::vector<std::shared_ptr<Mesh>> meshes;
+    std::shared_ptr<Lines> lines;
+    std::vector<std::unique_ptr<LatePeers>> late;
+    for (size_t i = 0; i < hosts_.size(); i++) {
+      const auto device = make_device(hosts_[i]);
+      auto made = connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i));
+      auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(made.peers), losses_,
+                                         messages_.doorbell());
+      if (!made.lines.empty()) lines = std::make_shared<Lines>(config_.rank, std::move(made.lines));
+      if (!made.late.empty()) {
+        late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), mesh, exchange));
+      }
+      meshes.push_back(std::move(mesh));
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
-    mesh_ = std::move(mesh);
+    meshes_ = std::make_shared<Meshes>(std::move(meshes));
+    lines_ = std::move(lines);
+    late_ = std::move(late);
   }
 
   void check(const Op& op) const override {
@@ -55,19 +74,26 @@ class GlooTransport final : public Transport {
 
   void number(Op& op) noexcept override {
     if (op.point_to_point()) return;
-    op.ticket = next_tag_;
-    next_tag_ += tags_of(op);
+    const uint32_t tags = tags_of(op);
+    // An op without a tag of its own goes on with that of the one before, which the host lets nothing come after.
+    op.ticket = tags == 0 ? next_tag_ - 1 : next_tag_;
+    next_tag_ += tags;
     if ((op.request.flags & C10D_FLAG_MONITORED) != 0 && config_.rank == 0) give_grace(op);
+    if (!lines_ || !is_direct(op)) return;
+    op.ticket |= uint64_t{next_turn_} << kTurnShift;
+    next_turn_ = Lines::turn_after(next_turn_);
   }
 
   Start start(Op& op) override {
-    if (!op.point_to_point()) return Start::blocking;
+    if (!op.point_to_point()) return begin_direct(op) ? Start::done : Start::blocking;
     try {
-      return messages_.start(op, mesh_->transport()) ? Start::done : Start::pending;
+      return messages_.start(op, meshes_->of(op.request.tag)->transport()) ? Start::done : Start::pending;
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), false);
     }
   }
+
+  bool starts_when_kicked() const override { return lines_ != nullptr; }
 
   void progress(std::vector<Op*>& ended) override {
     messages_.progress(ended, [this](const char* what) { return explain(what, false); });
@@ -77,9 +103,18 @@ class GlooTransport final : public Transport {
 
   void run_blocking(Op& op) override {
     try {
-      run_collective(op, mesh_);
+      if (const uint32_t turn = turn_of(op); turn == 0) {
+        run_collective(op, *meshes_);
+      } else if ((op.ticket & kBegun) != 0) {
+        const auto begun = std::move(begun_);
+        begun->finish();
+      } else {
+        run_direct(op, turn, *lines_);
+      }
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), true);
+    } catch (const LineBroken& line) {
+      throw explain(line);
     }
   }
 
@@ -87,33 +122,64 @@ class GlooTransport final : public Transport {
 
   int awaited_peer() override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return mesh_ ? mesh_->awaited_rank() : -1;
+    if (lines_ && lines_->awaited() >= 0) return lines_->awaited();
+    return meshes_ ? meshes_->awaited_rank() : -1;
   }
 
   void abort(const Failure& cause) noexcept override {
-    std::shared_ptr<Mesh> mesh;
+    std::shared_ptr<Meshes> meshes;
+    std::shared_ptr<Lines> lines;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       cancellation_.cancel();
-      mesh = mesh_;
+      meshes = meshes_;
+      lines = lines_;
     }
+    if (lines) lines->abort();
     try {
       messages_.abort(cause);
-      if (mesh) mesh->abort(cause.text());
+      if (meshes) meshes->abort(cause.text());
     } catch (...) {  // Nothing left to wake.
     }
   }
 
   void close() noexcept override {
-    std::shared_ptr<Mesh> mesh;
+    std::shared_ptr<Meshes> meshes;
+    std::shared_ptr<Lines> lines;
+    std::vector<std::unique_ptr<LatePeers>> late;
     const std::lock_guard<std::mutex> lock(mutex_);
-    mesh.swap(mesh_);
+    begun_.reset();
+    meshes.swap(meshes_);
+    lines.swap(lines_);
+    late.swap(late_);
   }
 
  private:
   Failure explain(const char* what, bool collective) const {
-    mesh_->settle();
+    meshes_->settle();
     return losses_.explain(what, collective);
+  }
+
+  Failure explain(const LineBroken& line) const {
+    meshes_->settle();
+    return losses_.explain_line(line.rank, line.what);
+  }
+
+  static uint32_t turn_of(const Op& op) { return static_cast<uint32_t>((op.ticket & ~kBegun) >> kTurnShift); }
+
+  /// Sends what can be sent at once, if the op goes over the lines and they are free. Returns whether it has ended.
+  bool begin_direct(Op& op) {
+    const uint32_t turn = turn_of(op);
+    if (turn == 0 || !lines_->has_turn(turn)) return false;
+    try {
+      auto begun = std::make_unique<DirectCollective>(op, turn, *lines_);
+      if (begun->begin()) return true;
+      op.ticket |= kBegun;
+      begun_ = std::move(begun);
+      return false;
+    } catch (const LineBroken& line) {
+      throw explain(line);
+    }
   }
 
   static std::shared_ptr<tcp::Device> make_device(const std::string& host) {
@@ -121,10 +187,23 @@ class GlooTransport final : public Transport {
     attributes.hostname = host;
     try {
       auto device = std::dynamic_pointer_cast<tcp::Device>(tcp::CreateDevice(attributes));
-      if (device) return device;
+      if (device) {
+        close_listener(*device);
+        return device;
+      }
+    } catch (const Failure&) {
+      throw;
     } catch (const std::exception&) {  // Gloo only says that none of its attempts to bind went well.
     }
     throw Failure(C10D_ERR_INVALID, "cannot listen on " + host + ": is it an address of this machine?");
+  }
+
+  static std::vector<std::string> read_hosts(const Options& options) {
+    std::stringstream list(options.get("host", kLoopback));
+    std::vector<std::string> hosts;
+    for (std::string host; std::getline(list, host, ',');) hosts.push_back(host);
+    if (hosts.empty()) throw Failure(C10D_ERR_INVALID, "option host names no address");
+    return hosts;
   }
 
   static unsigned read_threads(const Options& options) {
@@ -134,14 +213,21 @@ class GlooTransport final : public Transport {
   }
 
   const Config config_;
-  const SocketAddress listen_on_;
+  /// Addresses to listen on, one for each interface.
+  const std::vector<std::string> hosts_;
   const unsigned threads_;
   Cancellation cancellation_;
   LossRecord losses_;
   Messages messages_;
   std::mutex mutex_;
-  std::shared_ptr<Mesh> mesh_;
+  std::shared_ptr<Meshes> meshes_;
+  /// Only where all ranks are Bun's.
+  std::shared_ptr<Lines> lines_;
+  std::vector<std::unique_ptr<LatePeers>> late_;
+  /// The op whose turn it is, between start() and run_blocking().
+  std::unique_ptr<DirectCollective> begun_;
   uint32_t next_tag_ = 0;
+  uint32_t next_turn_ = Lines::kFirstTurn;
 };
 
 }  // namespace
@@ -154,7 +240,8 @@ std::unique_ptr<Transport> make_transport(const Config& config) {
 #define C10D_TEXT(x) #x
 #define C10D_EXPANDED(x) C10D_TEXT(x)
 const char* library_version() {
-  return C10D_EXPANDED(GLOO_VERSION_MAJOR) "." C10D_EXPANDED(GLOO_VERSION_MINOR) "." C10D_EXPANDED(GLOO_VERSION_PATCH);
+  return C10D_EXPANDED(GLOO_VERSION_MAJOR) "." C10D_EXPANDED(GLOO_VERSION_MINOR) "." C10D_EXPANDED(
+      GLOO_VERSION_PATCH) " of " C10D_EXPANDED(C10D_GLOO_GENERATION);
 }
 
 }  // namespace c10d

@@ -1,7 +1,9 @@
 #include "mesh.h"
 
 #include <gloo/common/error.h>
+#include <netinet/tcp.h>
 #include <sched.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -9,6 +11,7 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <set>
 #include <tuple>
 #include <utility>
 
@@ -19,6 +22,8 @@ namespace {
 /// The engine watches the time-outs of ops, so Gloo's own are set out of the way.
 constexpr std::chrono::hours kNever{24 * 365};
 constexpr int kMaxYields = 1000;
+/// How long after a loss the resets of others are taken for its consequence.
+constexpr std::chrono::milliseconds kSameCause{500};
 
 /// Gloo's messages begin with "[file:line] ".
 std::string without_place(const std::string& what) {
@@ -49,8 +54,14 @@ void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
 
 void LossRecord::add(int rank, const std::string& what) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  losses_.push_back({rank, what});
-  if (on_reset_ && says(what, kReset)) on_reset_(describe(losses_.back()));
+  const auto now = std::chrono::steady_clock::now();
+  losses_.push_back({rank, what, now});
+  if (!on_reset_ || !says(what, kReset)) return;
+  // Who resets its connections may do so only because of the rank that all have just lost. Who left long ago in good
+  // order is not the cause.
+  const auto first =
+      std::find_if(losses_.begin(), losses_.end(), [&](const Loss& loss) { return now - loss.at < kSameCause; });
+  on_reset_(describe(*first));
 }
 
 Failure LossRecord::explain(const std::string& what, bool collective) const {
@@ -63,9 +74,17 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
   return describe(collective ? losses_.front() : *found);
 }
 
+Failure LossRecord::explain_line(int rank, const std::string& what) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return describe(losses_.empty() ? Loss{rank, what, {}} : losses_.front());
+}
+
 std::optional<std::string> LossRecord::when_all(int peers) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (losses_.size() < static_cast<size_t>(peers)) return std::nullopt;
+  // With several interfaces, a rank may be lost on each.
+  std::set<int> ranks;
+  for (const auto& loss : losses_) ranks.insert(loss.rank);
+  if (ranks.size() < static_cast<size_t>(peers)) return std::nullopt;
   return losses_.back().what;
 }
 
@@ -80,13 +99,15 @@ Failure LossRecord::describe(const Loss& loss) {
 
 Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
            Doorbell& doorbell)
-    : tcp::Pair(context, device, rank, timeout), losses_(losses), doorbell_(doorbell) {
-  // The base has opened a listening socket for this pair alone, which nobody will connect to.
-  const std::lock_guard<std::mutex> lock(m_);
-  device_->unregisterDescriptor(fd_, this);
-  ::close(fd_);
-  fd_ = -1;
-  state_ = INITIALIZING;
+    : PortablePair(context, device, rank, timeout), losses_(losses), doorbell_(doorbell) {
+  if constexpr (kPairListens) {
+    // The base has opened a listening socket for this pair alone, which nobody will connect to.
+    const std::lock_guard<std::mutex> lock(m_);
+    device_->unregisterDescriptor(fd_, this);
+    ::close(fd_);
+    fd_ = -1;
+    state_ = INITIALIZING;
+  }
 }
 
 Pair::~Pair() {
@@ -97,11 +118,24 @@ Pair::~Pair() {
 
 void Pair::adopt(Fd socket) {
   const std::lock_guard<std::mutex> lock(m_);
+  self_ = tcp::Address::fromSockName(socket.get());
+  peer_ = tcp::Address::fromPeerName(socket.get());
+  const int on = 1;
+  ::setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
   fd_ = socket.release();
-  handleConnected();
+  if (std::exchange(expected_later_, false)) tx_.pop_front();
+  changeState(CONNECTED);
+  device_->registerDescriptor(fd_, tx_.empty() ? EPOLLIN : EPOLLIN | EPOLLOUT, this);
 }
 
-void Pair::handleEvents(int events) {
+void Pair::expect_later() {
+  const std::lock_guard<std::mutex> lock(m_);
+  // The base writes at once only when nothing is waiting to be written.
+  tx_.emplace_back();
+  expected_later_ = true;
+}
+
+Doorbell& Pair::before_events() {
   // The base returns at once when the mutex is taken. Since epoll is level-triggered, the loop thread would then spin
   // until the next scheduler tick (4 ms) while the thread that holds the mutex waits for a core: yield it to that one.
   for (int i = 0; i < kMaxYields; i++) {
@@ -111,8 +145,7 @@ void Pair::handleEvents(int events) {
     }
     ::sched_yield();
   }
-  tcp::Pair::handleEvents(events);
-  doorbell_.ring();
+  return doorbell_;
 }
 
 bool Pair::read_preamble() {
@@ -178,7 +211,7 @@ void Pair::changeState(state next) noexcept {
 Pair::Debt Pair::debt() {
   const std::lock_guard<std::mutex> lock(m_);
   if (!localPendingRecv_.empty() || rx_.ubuf) return Debt::data;
-  return localPendingSend_.empty() && tx_.empty() ? Debt::none : Debt::room;
+  return localPendingSend_.empty() && unsent() == 0 ? Debt::none : Debt::room;
 }
 
 std::unique_ptr<gloo::transport::Pair>& TransportContext::createPair(int rank) {
@@ -195,28 +228,38 @@ Mesh::Mesh(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<
   for (int peer = 0; peer < size; peer++) {
     if (peer != rank) transport->createPair(peer);
   }
-  for (int peer = 0; peer < size; peer++) {
-    if (peer == rank) continue;
-    try {
-      static_cast<Pair&>(*transport->getPair(peer)).adopt(std::move(peers[peer]));
-    } catch (const std::exception&) {  // Gloo asks the socket for its address, which is gone with the peer.
-      throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(peer) + " left while the group was being made", peer);
-    }
-  }
   device_ = std::move(device);
   transportContext_ = std::move(transport);
+  for (int peer = 0; peer < size; peer++) {
+    if (peer == rank) continue;
+    if (peers[peer].get() >= 0) {
+      adopt(peer, std::move(peers[peer]));
+    } else {
+      pair(peer).expect_later();
+    }
+  }
+}
+
+Pair& Mesh::pair(int peer) { return static_cast<Pair&>(*transportContext_->getPair(peer)); }
+
+void Mesh::adopt(int peer, Fd connection) {
+  try {
+    pair(peer).adopt(std::move(connection));
+  } catch (const std::exception&) {  // Gloo asks the socket for its address, which is gone with the peer.
+    throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(peer) + " left while the group was being made", peer);
+  }
 }
 
 void Mesh::settle() {
   for (int peer = 0; peer < size; peer++) {
-    if (peer != rank) static_cast<Pair&>(*transportContext_->getPair(peer)).settle();
+    if (peer != rank) pair(peer).settle();
   }
 }
 
 int Mesh::awaited_rank() {
   for (const auto wanted : {Pair::Debt::data, Pair::Debt::room}) {
     for (int peer = 0; peer < size; peer++) {
-      if (peer != rank && static_cast<Pair&>(*transportContext_->getPair(peer)).debt() == wanted) return peer;
+      if (peer != rank && pair(peer).debt() == wanted) return peer;
     }
   }
   return -1;

@@ -5,8 +5,8 @@
 #include <gloo/context.h>
 #include <gloo/transport/tcp/context.h>
 #include <gloo/transport/tcp/device.h>
-#include <gloo/transport/tcp/pair.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/failure.h"
+#include "gloo_version.h"
 #include "messages.h"
 #include "rendezvous.h"
 
@@ -29,6 +30,8 @@ class LossRecord {
   void add(int rank, const std::string& what);
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
+  /// The failure of a collective whose line to `rank` broke with `what`: because of the first loss, or of that one.
+  Failure explain_line(int rank, const std::string& what) const;
   /// The exception of the last loss, when that many peers are lost.
   std::optional<std::string> when_all(int peers) const;
 
@@ -36,6 +39,7 @@ class LossRecord {
   struct Loss {
     int rank;
     std::string what;
+    std::chrono::steady_clock::time_point at;
   };
   static Failure describe(const Loss& loss);
   mutable std::mutex mutex_;
@@ -43,22 +47,24 @@ class LossRecord {
   std::function<void(const Failure&)> on_reset_;
 };
 
-class Pair final : public tcp::Pair {
+class Pair final : public PortablePair {
  public:
   Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
        Doorbell& doorbell);
   ~Pair() override;
 
-  /// Goes on with a connected socket.
+  /// Goes on with a connected socket. Throws gloo::Exception when that has gone already.
   void adopt(Fd socket);
+  /// Keeps what is to be sent until adopt() is called.
+  void expect_later();
   /// Returns when a loss that is just being told to the buffers is on record as well.
   void settle() { const std::lock_guard<std::mutex> lock(m_); }
   /// What the peer owes to ops under way: bytes to receive, or only the taking of ours.
   enum class Debt { none, room, data };
   Debt debt();
-  void handleEvents(int events) override;
 
  protected:
+  Doorbell& before_events() override;
   bool read() override;
   void changeState(state next) noexcept override;
 
@@ -67,10 +73,13 @@ class Pair final : public tcp::Pair {
   /// takes a message that is too short for a whole one, and ends the process over one that is too long. Returns whether
   /// there is more to read. Throws gloo::IoException.
   bool read_preamble();
+  /// What is to be sent, but for what holds the rest back.
+  size_t unsent() const { return tx_.size() - (expected_later_ ? 1 : 0); }
 
   LossRecord& losses_;
   Doorbell& doorbell_;
   bool broken_ = false;
+  bool expected_later_ = false;
 };
 
 class TransportContext final : public tcp::Context {
@@ -88,15 +97,20 @@ class TransportContext final : public tcp::Context {
 /// gloo::Context of a group, made from connected sockets.
 class Mesh final : public gloo::Context {
  public:
-  /// `peers` by rank; the own entry is empty.
+  /// `peers` by rank; the own entry is empty, and those of ranks that connect later, for which adopt() is to be called.
   Mesh(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers, LossRecord& losses,
        Doorbell& doorbell);
   std::shared_ptr<tcp::Context> transport() const { return std::static_pointer_cast<tcp::Context>(transportContext_); }
+  /// Thread-safe. Throws Failure when the connection has gone already.
+  void adopt(int peer, Fd connection);
   void abort(const std::string& reason);
   /// Returns when every loss that an op has heard of is on record.
   void settle();
   /// A rank that ops under way wait for, or -1.
   int awaited_rank();
+
+ private:
+  Pair& pair(int peer);
 };
 
 }  // namespace c10d::gloo_shim

@@ -37,15 +37,15 @@ class Note {
   Message message_;
 };
 
-void wait_for_others(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t there, uint64_t back) {
+void wait_for_others(const Op& op, const Meshes& meshes, uint64_t there, uint64_t back) {
   const auto deadline = own_deadline(op, kGrace);
   std::vector<std::unique_ptr<Note>> notes;
-  for (int rank = 1; rank < mesh->size; rank++) {
-    notes.push_back(std::make_unique<Note>(mesh));
+  for (int rank = 1; rank < meshes.size(); rank++) {
+    notes.push_back(std::make_unique<Note>(meshes.of(there)));
     notes.back()->message().recv(rank, there, 0, sizeof(int32_t));
   }
   std::vector<int> missing;
-  for (int rank = 1; rank < mesh->size; rank++) {
+  for (int rank = 1; rank < meshes.size(); rank++) {
     if (notes[rank - 1]->message().await_received(deadline)) continue;
     missing.push_back(rank);
     if ((op.request.flags & C10D_FLAG_WAIT_ALL_RANKS) == 0) break;
@@ -57,17 +57,21 @@ void wait_for_others(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t t
         "[Rank 0]: " + list_of(missing) + " failed to pass monitoredBarrier in " + std::to_string(limit) + " ms",
         missing.front());
   }
-  for (int rank = 1; rank < mesh->size; rank++) notes[rank - 1]->message().send(rank, back, 0, sizeof(int32_t));
+  for (int rank = 1; rank < meshes.size(); rank++) {
+    notes[rank - 1] = std::make_unique<Note>(meshes.of(back));
+    notes[rank - 1]->message().send(rank, back, 0, sizeof(int32_t));
+  }
   for (auto& note : notes) note->message().await_sent(deadline);
 }
 
-void report_to_first(const Op& op, const std::shared_ptr<Mesh>& mesh, uint64_t there, uint64_t back) {
+void report_to_first(const Op& op, const Meshes& meshes, uint64_t there, uint64_t back) {
   const auto deadline = own_deadline(op, milliseconds(0));
-  Note note(mesh);
-  note.message().send(0, there, 0, sizeof(int32_t));
-  note.message().await_sent(deadline);
-  note.message().recv(0, back, 0, sizeof(int32_t));
-  if (!note.message().await_received(deadline)) {
+  Note report(meshes.of(there));
+  report.message().send(0, there, 0, sizeof(int32_t));
+  report.message().await_sent(deadline);
+  Note answer(meshes.of(back));
+  answer.message().recv(0, back, 0, sizeof(int32_t));
+  if (!answer.message().await_received(deadline)) {
     throw Failure(C10D_ERR_OP_TIMEOUT, "rank 0 did not answer in monitoredBarrier", 0);
   }
 }
@@ -78,13 +82,13 @@ void give_grace(Op& op) {
   if (op.deadline < Clock::time_point::max() - kGrace) op.deadline += kGrace;
 }
 
-void monitored_barrier(const Op& op, const std::shared_ptr<Mesh>& mesh) {
+void monitored_barrier(const Op& op, const Meshes& meshes) {
   const uint64_t there = op.ticket;
   const uint64_t back = op.ticket + 1;
-  if (mesh->rank == 0) {
-    wait_for_others(op, mesh, there, back);
+  if (meshes.rank() == 0) {
+    wait_for_others(op, meshes, there, back);
   } else {
-    report_to_first(op, mesh, there, back);
+    report_to_first(op, meshes, there, back);
   }
 }
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "engine/op.h"
-#include "mesh.h"
+#include "meshes.h"
 
 namespace c10d::gloo_shim {
 
@@ -13,6 +13,6 @@ void give_grace(Op& op);
 
 /// As PyTorch does it: all ranks write to rank 0 on the op's first tag, and rank 0 answers them on the second.
 /// Throws Failure with C10D_ERR_OP_TIMEOUT on rank 0, naming the first rank that is missing, or all of them.
-void monitored_barrier(const Op& op, const std::shared_ptr<Mesh>& mesh);
+void monitored_barrier(const Op& op, const Meshes& meshes);
 
 }  // namespace c10d::gloo_shim

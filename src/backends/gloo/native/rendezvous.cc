@@ -44,6 +44,31 @@ int64_t random_number(std::random_device& device) {
   return static_cast<int64_t>(((high << 32) | device()) >> 1);
 }
 
+/// What a rank says in the place of its own number, which nobody presents, when it is ready for lines.
+constexpr int64_t kTalksLines = 0x62756e2d6c6e3101;
+
+/// The number that the second connection of two ranks presents.
+int64_t number_of_line(int64_t number) { return number ^ 0x5a5a5a5a5a5a5a5a; }
+
+/// Calls `connect(rank)`; its failures say which rank they are about.
+template <class Connect>
+void for_each_peer(const Config& config, Connect connect) {
+  for (int rank = 0; rank < config.world_size; rank++) {
+    if (rank == config.rank) continue;
+    try {
+      connect(rank);
+    } catch (const Failure& failure) {
+      if (failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) throw;
+      throw Failure(failure.status(), "connecting to rank " + std::to_string(rank) + ": " + failure.text(), rank);
+    }
+  }
+}
+
+void send_at_once(const Fd& fd) {
+  const int on = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
 std::string host_name() {
   char name[256] = {};
   ::gethostname(name, sizeof name - 1);
@@ -88,10 +113,17 @@ Listener::Listener(const SocketAddress& address, size_t backlog)
 }
 
 Fd Listener::accept(int64_t number, Clock::time_point deadline, const Cancellation& cancellation, Exchange& log) {
+  return accept_any({number}, deadline, cancellation, log).second;
+}
+
+std::pair<int64_t, Fd> Listener::accept_any(const std::vector<int64_t>& numbers, Clock::time_point deadline,
+                                            const Cancellation& cancellation, Exchange& log) {
   for (;;) {
     check(cancellation);
-    auto found = connected_.find(number);
-    if (found->second.get() >= 0) return std::move(found->second);
+    for (const int64_t number : numbers) {
+      Fd& found = connected_.at(number);
+      if (found.get() >= 0) return {number, std::move(found)};
+    }
     const auto now = Clock::now();
     if (now >= deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out waiting for its connection");
     auto wake_at = deadline;
@@ -113,10 +145,16 @@ Fd Listener::accept(int64_t number, Clock::time_point deadline, const Cancellati
   }
 }
 
+void Listener::refuse(int64_t number, Exchange& log) {
+  if (connected_.at(number).get() >= 0) log.log("dropped a connection that sent an unknown rank number");
+  connected_.erase(number);
+}
+
 void Listener::admit(Exchange& log) {
   for (;;) {
     Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.get() < 0) return;
+    send_at_once(fd);
     if (greetings_.size() >= connected_.size() + kSpareGreetings) {
       log.log("dropped a connection: too many are waiting that have sent no rank number");
       greetings_.erase(greetings_.begin());
@@ -167,8 +205,7 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
       }
     }
     if (error == 0) {
-      const int on = 1;
-      ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+      send_at_once(fd);
       // A fresh connection always has room for eight bytes.
       if (::send(fd.get(), &number, sizeof number, MSG_NOSIGNAL) == sizeof number) return fd;
       error = errno;
@@ -182,19 +219,29 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
   }
 }
 
-std::vector<Fd> connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
-                            const Cancellation& cancellation, const std::string& context) {
+Connections connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
+                        const Cancellation& cancellation, const std::string& context) {
   const int size = config.world_size;
-  std::vector<Fd> peers;
-  peers.resize(static_cast<size_t>(size));
-  if (size == 1) return peers;
+  Connections made;
+  made.peers.resize(static_cast<size_t>(size));
+  if (size == 1) return made;
 
-  Listener listener(listen_on, static_cast<size_t>(size) + kSpareGreetings);
+  made.listener = std::make_unique<Listener>(listen_on, 2 * static_cast<size_t>(size) + kSpareGreetings);
+  Listener& listener = *made.listener;
   RankValue own{host_name(), listener.address(), {}};
   std::random_device random;
+  // One line to each rank is enough, however many interfaces there are.
+  const bool wants_lines = config.options.get("lines", "1") == "1" && context == "0";
   for (int rank = 0; rank < size; rank++) {
     own.connection_numbers.push_back(random_number(random));
-    if (rank != config.rank) listener.expect(own.connection_numbers.back());
+    if (rank == config.rank) {
+      if (wants_lines) own.connection_numbers.back() = kTalksLines;
+      continue;
+    }
+    listener.expect(own.connection_numbers.back());
+    // What a PyTorch rank in lazy-init mode presents; whether this one is such a rank, its value will tell.
+    listener.expect(rank);
+    if (wants_lines) listener.expect(number_of_line(own.connection_numbers.back()));
   }
   const auto bytes = own.encode();
   exchange.set(context + "/" + std::to_string(config.rank), bytes.data(), bytes.size());
@@ -203,30 +250,41 @@ std::vector<Fd> connect_all(const Config& config, const SocketAddress& listen_on
   for (int rank = 0; rank < size; rank++) {
     if (rank != config.rank) requests[rank] = exchange.request(context + "/" + std::to_string(rank));
   }
-  for (int rank = 0; rank < size; rank++) {
-    if (rank == config.rank) continue;
-    const std::string who = "rank " + std::to_string(rank);
-    try {
-      const auto peer = RankValue::decode(exchange.await(requests[rank], config.connect_deadline), size);
-      if (own.address.is_loopback() != peer.address.is_loopback() ||
-          (own.address.is_loopback() && own.host_name != peer.host_name)) {
-        throw Failure(C10D_ERR_INVALID, "it is on another host (" + peer.host_name + ", " + peer.address.text() +
-                                            ") while this one listens on " + own.address.text() +
-                                            "; name an interface that both can reach with GLOO_SOCKET_IFNAME");
-      }
-      if (own.address.compare(peer.address) > 0) {
-        // A peer that publishes no numbers wants to be told who dials.
-        const int64_t number = peer.connection_numbers.empty() ? config.rank : peer.connection_numbers[config.rank];
-        peers[rank] = dial(peer.address, number, config.connect_deadline, cancellation);
-      } else {
-        peers[rank] = listener.accept(own.connection_numbers[rank], config.connect_deadline, cancellation, exchange);
-      }
-    } catch (const Failure& failure) {
-      if (failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) throw;
-      throw Failure(failure.status(), "connecting to " + who + ": " + failure.text(), rank);
+  // Gloo's connections first: a rank that is not Bun's knows of no others.
+  bool all_talk_lines = wants_lines;
+  std::vector<RankValue> values(static_cast<size_t>(size));
+  const auto connect_to = [&](int rank, const auto& variant) {
+    const RankValue& peer = values[rank];
+    if (own.address.compare(peer.address) < 0) {
+      return listener.accept(variant(own.connection_numbers[rank]), config.connect_deadline, cancellation, exchange);
     }
-  }
-  return peers;
+    // A peer that publishes no numbers wants to be told who dials.
+    const int64_t number = peer.connection_numbers.empty() ? config.rank : peer.connection_numbers[config.rank];
+    return dial(peer.address, variant(number), config.connect_deadline, cancellation);
+  };
+  for_each_peer(config, [&](int rank) {
+    values[rank] = RankValue::decode(exchange.await(requests[rank], config.connect_deadline), size);
+    const RankValue& peer = values[rank];
+    if (own.address.is_loopback() != peer.address.is_loopback() ||
+        (own.address.is_loopback() && own.host_name != peer.host_name)) {
+      throw Failure(C10D_ERR_INVALID, "it is on another host (" + peer.host_name + ", " + peer.address.text() +
+                                          ") while this one listens on " + own.address.text() +
+                                          "; name an interface that both can reach with GLOO_SOCKET_IFNAME");
+    }
+    if (peer.connection_numbers.empty() || peer.connection_numbers[rank] != kTalksLines) all_talk_lines = false;
+    // A PyTorch rank in lazy-init mode publishes no numbers, and dials when it first has to do with this one.
+    if (peer.connection_numbers.empty() && own.address.compare(peer.address) < 0) {
+      made.late.push_back({rank, own.connection_numbers[rank]});
+      made.late.push_back({rank, rank});
+    } else {
+      listener.refuse(rank, exchange);
+      made.peers[rank] = connect_to(rank, [](int64_t number) { return number; });
+    }
+  });
+  if (!all_talk_lines) return made;
+  made.lines.resize(static_cast<size_t>(size));
+  for_each_peer(config, [&](int rank) { made.lines[rank] = connect_to(rank, number_of_line); });
+  return made;
 }
 
 }  // namespace c10d::gloo_shim

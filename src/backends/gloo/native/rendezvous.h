@@ -2,7 +2,9 @@
 #pragma once
 
 #include <atomic>
+#include <memory>
 #include <unordered_map>
+#include <utility>
 #include <vector>
 
 #include "address.h"
@@ -45,8 +47,13 @@ class Listener {
   const SocketAddress& address() const { return address_; }
   /// The connection that presents `number`. Throws Failure at `deadline` or when cancelled.
   Fd accept(int64_t number, Clock::time_point deadline, const Cancellation& cancellation, Exchange& log);
+  /// The first connection that presents one of the numbers, and which. Throws as accept() does.
+  std::pair<int64_t, Fd> accept_any(const std::vector<int64_t>& numbers, Clock::time_point deadline,
+                                    const Cancellation& cancellation, Exchange& log);
   /// Numbers that may be presented; others are strangers.
   void expect(int64_t number) { connected_.emplace(number, Fd()); }
+  /// Takes back expect(), and drops who has presented it.
+  void refuse(int64_t number, Exchange& log);
 
  private:
   struct Greeting {
@@ -67,8 +74,24 @@ class Listener {
 /// Connects and presents `number`, trying again while nobody listens yet.
 Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline, const Cancellation& cancellation);
 
-/// Connections to all peers, by rank (the own one stays empty). Keys in the store are "<context>/<rank>".
-std::vector<Fd> connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
-                            const Cancellation& cancellation, const std::string& context);
+/// A rank that connects when it has something to say, and a number that it may present then.
+struct LatePeer {
+  int rank;
+  int64_t number;
+};
+
+/// Connections by rank; the own entries stay empty.
+struct Connections {
+  std::vector<Fd> peers;
+  /// Those of `peers` that are not there yet, and the socket that they come to.
+  std::vector<LatePeer> late;
+  std::unique_ptr<Listener> listener;
+  /// A second one to each, where all ranks are Bun's and want it; else there are none.
+  std::vector<Fd> lines;
+};
+
+/// Connects all ranks. Keys in the store are "<context>/<rank>".
+Connections connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
+                        const Cancellation& cancellation, const std::string& context);
 
 }  // namespace c10d::gloo_shim

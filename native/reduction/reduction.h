@@ -1,0 +1,24 @@
+// Element-wise reductions: c[i] = a[i] op b[i]; c may be a.
+#pragma once
+
+#include <cstddef>
+
+#include "c10d.h"
+
+namespace c10d {
+
+using Reduction = void (*)(void* c, const void* a, const void* b, size_t n);
+
+/// The reduction for a dtype; nullptr if it makes no sense for it. AVG and PREMUL_SUM reduce as SUM does.
+Reduction find_reduction(uint32_t dtype, uint32_t reduce_op);
+
+/// Divides floating-point elements by `divisor`, in place.
+void divide(void* data, size_t n, uint32_t dtype, int divisor);
+
+/// Multiplies floating-point elements by `factor`, in place.
+void multiply(void* data, size_t n, uint32_t dtype, double factor);
+
+/// Bytes of one element; 0 for an unknown dtype.
+size_t element_size(uint32_t dtype);
+
+}  // namespace c10d

@@ -1,0 +1,341 @@
+// Collectives over lines, with threads for ranks: results on every rank, turns, and the ways in which they fail.
+#include <doctest/doctest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+#include <chrono>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <stdexcept>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "direct.h"
+
+using namespace c10d;
+using namespace c10d::gloo_shim;
+
+namespace {
+
+struct Connection {
+  Fd one;
+  Fd other;
+};
+
+Connection connect_loopback() {
+  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  auto* const name = reinterpret_cast<sockaddr*>(&address);
+  socklen_t size = sizeof address;
+  if (::bind(listener.get(), name, size) != 0 || ::listen(listener.get(), 1) != 0 ||
+      ::getsockname(listener.get(), name, &size) != 0) {
+    throw std::runtime_error("no listener");
+  }
+  Connection made{Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), Fd()};
+  if (::connect(made.one.get(), name, size) != 0) throw std::runtime_error("no connection");
+  made.other = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
+  return made;
+}
+
+std::vector<std::unique_ptr<Lines>> connect_ranks(int size) {
+  std::vector<std::vector<Fd>> sockets(static_cast<size_t>(size));
+  for (auto& own : sockets) own.resize(static_cast<size_t>(size));
+  for (size_t a = 0; a < sockets.size(); a++) {
+    for (size_t b = a + 1; b < sockets.size(); b++) {
+      auto made = connect_loopback();
+      sockets[a][b] = std::move(made.one);
+      sockets[b][a] = std::move(made.other);
+    }
+  }
+  std::vector<std::unique_ptr<Lines>> ranks;
+  for (int rank = 0; rank < size; rank++) {
+    ranks.push_back(std::make_unique<Lines>(rank, std::move(sockets[static_cast<size_t>(rank)])));
+  }
+  return ranks;
+}
+
+template <class Body>
+void on_each(int size, Body body) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; rank++) threads.emplace_back([&body, rank] { body(rank); });
+  for (auto& thread : threads) thread.join();
+}
+
+using Values = std::vector<int32_t>;
+
+c10d_buffer buffer_of(Values& values, size_t begin, size_t count) {
+  return {reinterpret_cast<uint64_t>(values.data() + begin), count * sizeof(int32_t)};
+}
+c10d_buffer buffer_of(Values& values) { return buffer_of(values, 0, values.size()); }
+
+Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs, int root = -1) {
+  Op op;
+  op.request.opcode = opcode;
+  op.request.dtype = C10D_INT32;
+  op.request.reduce_op = C10D_SUM;
+  op.request.peer = root;
+  op.inputs = std::move(inputs);
+  op.outputs = std::move(outputs);
+  return op;
+}
+
+/// What a rank brings: another value at each place and on each rank.
+Values brought(int rank, size_t count) {
+  Values values(count);
+  std::iota(values.begin(), values.end(), 1'000'000 * (rank + 1));
+  return values;
+}
+
+Values sum(int size, size_t count) {
+  Values total(count);
+  for (int rank = 0; rank < size; rank++) {
+    const auto values = brought(rank, count);
+    for (size_t i = 0; i < count; i++) total[i] += values[i];
+  }
+  return total;
+}
+
+Values slice(const Values& values, size_t begin, size_t count) {
+  const auto from = values.begin() + static_cast<std::ptrdiff_t>(begin);
+  return {from, from + static_cast<std::ptrdiff_t>(count)};
+}
+
+/// The text of the failure, or an empty one.
+template <class Body>
+std::string failure_of(Body body) {
+  try {
+    body();
+    return "";
+  } catch (const LineBroken& line) {
+    return "line " + std::to_string(line.rank) + ": " + line.what;
+  } catch (const Failure& failure) {
+    return failure.text();
+  }
+}
+
+const std::vector<size_t> kCounts{0, 1, 2, 5, 1000, 8192, 8193, 16'385, 50'000, 300'007};
+
+}  // namespace
+
+TEST_CASE("every collective, on every rank, whatever the size") {
+  for (const int size : {2, 3, 4, 5}) {
+    CAPTURE(size);
+    const auto ranks = connect_ranks(size);
+    const auto n = static_cast<size_t>(size);
+    uint32_t turn = 0;
+    const auto run = [&](auto body) {
+      turn++;
+      on_each(size, [&](int rank) { body(rank, *ranks[static_cast<size_t>(rank)]); });
+    };
+    std::vector<std::string> wrong;
+    std::mutex mutex;
+    const auto expect = [&](bool right, const char* what, int rank, size_t count) {
+      const std::lock_guard<std::mutex> lock(mutex);
+      if (!right) wrong.push_back(std::string(what) + ", rank " + std::to_string(rank) + ", " + std::to_string(count));
+    };
+    for (const size_t count : kCounts) {
+      const auto total = sum(size, count);
+      run([&](int rank, Lines& lines) {
+        auto values = brought(rank, count);
+        run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, lines);
+        expect(values == total, "all-reduce", rank, count);
+      });
+      run([&](int rank, Lines& lines) {
+        auto values = brought(rank, count);
+        const size_t half = count / 2;
+        const auto op = make_op(C10D_OP_ALLREDUCE_COALESCED, {},
+                                {buffer_of(values, 0, half), buffer_of(values, half, count - half)});
+        run_direct(op, turn, lines);
+        expect(values == total, "all-reduce of a list", rank, count);
+      });
+      run([&](int rank, Lines& lines) {
+        auto values = brought(rank, count * n);
+        Values part(count);
+        run_direct(make_op(C10D_OP_REDUCE_SCATTER_BASE, {buffer_of(values)}, {buffer_of(part)}), turn, lines);
+        expect(part == slice(sum(size, count * n), count * static_cast<size_t>(rank), count), "reduce-scatter", rank,
+               count);
+        expect(values == brought(rank, count * n), "input of reduce-scatter", rank, count);
+      });
+      run([&](int rank, Lines& lines) {
+        auto part = brought(rank, count);
+        Values all(count * n);
+        run_direct(make_op(C10D_OP_ALLGATHER_BASE, {buffer_of(part)}, {buffer_of(all)}), turn, lines);
+        for (int other = 0; other < size; other++) {
+          expect(slice(all, count * static_cast<size_t>(other), count) == brought(other, count), "all-gather", rank,
+                 count);
+        }
+      });
+      run([&](int rank, Lines& lines) {
+        auto input = brought(rank, count * n);
+        Values output(count * n);
+        run_direct(make_op(C10D_OP_ALLTOALL_BASE, {buffer_of(input)}, {buffer_of(output)}), turn, lines);
+        for (int other = 0; other < size; other++) {
+          expect(slice(output, count * static_cast<size_t>(other), count) ==
+                     slice(brought(other, count * n), count * static_cast<size_t>(rank), count),
+                 "all-to-all", rank, count);
+        }
+      });
+      for (int root = 0; root < size; root++) {
+        run([&](int rank, Lines& lines) {
+          auto values = brought(rank, count);
+          run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, root), turn, lines);
+          expect(values == brought(root, count), "broadcast", rank, count);
+        });
+        const auto parts_of = [&](Values& all) {
+          std::vector<c10d_buffer> parts;
+          for (size_t i = 0; i < n; i++) parts.push_back(buffer_of(all, i * count, count));
+          return parts;
+        };
+        run([&](int rank, Lines& lines) {
+          auto part = brought(rank, count);
+          Values all(rank == root ? count * n : 0);
+          const auto outputs = rank == root ? parts_of(all) : std::vector<c10d_buffer>{};
+          run_direct(make_op(C10D_OP_GATHER, {buffer_of(part)}, outputs, root), turn, lines);
+          for (int other = 0; rank == root && other < size; other++) {
+            expect(slice(all, count * static_cast<size_t>(other), count) == brought(other, count), "gather", rank,
+                   count);
+          }
+        });
+        run([&](int rank, Lines& lines) {
+          auto all = brought(root, count * n);
+          Values part(count);
+          const auto inputs = rank == root ? parts_of(all) : std::vector<c10d_buffer>{};
+          run_direct(make_op(C10D_OP_SCATTER, inputs, {buffer_of(part)}, root), turn, lines);
+          expect(part == slice(all, count * static_cast<size_t>(rank), count), "scatter", rank, count);
+        });
+      }
+    }
+    run([&](int, Lines& lines) { run_direct(make_op(C10D_OP_BARRIER, {}, {}), turn, lines); });
+    CHECK(wrong == std::vector<std::string>{});
+  }
+}
+
+TEST_CASE("sums of floats are the same bits on every rank, and those of the order of ranks") {
+  constexpr int kSize = 4;
+  constexpr size_t kCount = 70'001;
+  const auto ranks = connect_ranks(kSize);
+  const auto value = [](int rank, size_t i) {
+    return static_cast<float>((i * 2'654'435'761U + static_cast<size_t>(rank) * 40'503U) % 1'000'003U) * 1e-3F;
+  };
+  std::vector<float> expected(kCount);
+  for (size_t i = 0; i < kCount; i++) {
+    expected[i] = value(0, i);
+    for (int rank = 1; rank < kSize; rank++) expected[i] += value(rank, i);
+  }
+  uint32_t turn = 0;
+  for (const size_t count : {size_t{100}, kCount}) {
+    turn++;
+    std::vector<std::vector<float>> results(kSize, std::vector<float>(count));
+    on_each(kSize, [&](int rank) {
+      auto& own = results[static_cast<size_t>(rank)];
+      for (size_t i = 0; i < count; i++) own[i] = value(rank, i);
+      auto op = make_op(C10D_OP_ALLREDUCE, {}, {{reinterpret_cast<uint64_t>(own.data()), count * sizeof(float)}});
+      op.request.dtype = C10D_FLOAT32;
+      run_direct(op, turn, *ranks[static_cast<size_t>(rank)]);
+    });
+    for (const auto& own : results) CHECK(std::memcmp(own.data(), expected.data(), count * sizeof(float)) == 0);
+  }
+}
+
+TEST_CASE("collectives that threads begin in any order take their turns") {
+  constexpr int kSize = 2;
+  constexpr uint32_t kTurns = 40;
+  const auto ranks = connect_ranks(kSize);
+  std::vector<std::vector<Values>> results(kSize);
+  for (auto& own : results) own.resize(kTurns);
+  on_each(2 * kSize, [&](int thread) {
+    const int rank = thread % kSize;
+    const bool odd = thread >= kSize;
+    for (uint32_t turn = odd ? 1 : 2; turn <= kTurns; turn += 2) {
+      auto& values = results[static_cast<size_t>(rank)][turn - 1];
+      values = Values(turn % 7 == 0 ? 40'000 : turn, static_cast<int32_t>(turn) * (rank + 1));
+      run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, *ranks[static_cast<size_t>(rank)]);
+    }
+  });
+  for (const auto& own : results) {
+    for (uint32_t turn = 1; turn <= kTurns; turn++) {
+      CHECK(own[turn - 1] == Values(turn % 7 == 0 ? 40'000 : turn, static_cast<int32_t>(turn) * 3));
+    }
+  }
+}
+
+TEST_CASE("ranks that disagree about a size or the order are told so, on both sides") {
+  for (const bool other_turn : {false, true}) {
+    const auto ranks = connect_ranks(2);
+    std::vector<std::string> failures(2);
+    on_each(2, [&](int rank) {
+      Lines& lines = *ranks[static_cast<size_t>(rank)];
+      failures[static_cast<size_t>(rank)] = failure_of([&] {
+        Values values(rank == 0 ? 4 : 6);
+        if (!other_turn) return run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), 1, lines);
+        // Rank 1 has left out a broadcast of rank 0, which waits for nobody.
+        if (rank == 0) run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, lines);
+        Values more(4);
+        run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(more)}), rank == 0 ? 2 : 1, lines);
+      });
+    });
+    if (other_turn) {
+      for (const auto& failure : failures) CHECK(failure.find("it is at another collective") != std::string::npos);
+    } else {
+      CHECK(failures[0] == "line 1: it sent 24 bytes where this rank expects 16 (do shapes and dtypes agree?)");
+      CHECK(failures[1] == "line 0: it sent 16 bytes where this rank expects 24 (do shapes and dtypes agree?)");
+    }
+  }
+}
+
+TEST_CASE("a peer that goes ends a collective that waits for it") {
+  auto ranks = connect_ranks(3);
+  Values values(100'000);
+  std::thread leaver([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(30));
+    ranks[2].reset();
+  });
+  const auto op = make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)});
+  const auto failure = failure_of([&] { run_direct(op, 1, *ranks[0]); });
+  leaver.join();
+  CHECK(failure.rfind("line 2: Connection", 0) == 0);
+}
+
+TEST_CASE("abort wakes who waits for a peer and who waits for a turn, and fails what comes later") {
+  const auto ranks = connect_ranks(2);
+  Lines& lines = *ranks[0];
+  Values first(1);
+  Values second(1);
+  std::string failures[2];
+  std::thread waits([&] {
+    failures[0] = failure_of([&] { run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(first)}), 1, lines); });
+  });
+  std::thread queues([&] {
+    failures[1] = failure_of([&] { run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(second)}), 2, lines); });
+  });
+  while (lines.awaited() < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(lines.awaited() == 1);
+  const auto begin = Clock::now();
+  lines.abort();
+  waits.join();
+  queues.join();
+  CHECK(Clock::now() - begin < std::chrono::seconds(2));
+  CHECK(failures[0] == "the group was aborted");
+  CHECK(failures[1] == "the group was aborted");
+  Values third(1);
+  CHECK(failure_of([&] { run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(third)}), 3, lines); }) ==
+        "the group was aborted");
+}
+
+TEST_CASE("abort wakes who has only to send, to a peer that does not read") {
+  const auto ranks = connect_ranks(2);
+  Values values(16'000'000);
+  std::string failure;
+  std::thread sends([&] {
+    failure = failure_of([&] { run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, *ranks[0]); });
+  });
+  while (ranks[0]->awaited() < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  ranks[0]->abort();
+  sends.join();
+  CHECK(failure == "the group was aborted");
+}

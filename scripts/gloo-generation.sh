@@ -1,0 +1,47 @@
+#!/bin/sh
+# gloo-generation.sh SUITE BUN [bun test's arguments…]: builds the gloo shim for the libgloo of another Debian suite and
+# runs tests with it: the loader and the libraries of that suite, the compiler, the Bun and the kernel of this machine.
+set -eu
+
+cd "$(dirname "$0")/.."
+suite=$1 bun=$2
+shift 2
+
+here=$PWD/.tools/roots
+root=$here/$suite
+# The shared library without its development files is no use, and the loader has to be as new as the libraries.
+scripts/debian-root.sh "$suite" "$root" libgloo-dev libc6 libstdc++6
+
+libraries=$(dirname "$(find "$root" -name 'ld-linux-*.so.*' | head -n 1)")
+loader=$(find "$libraries" -name 'ld-linux-*.so.*')
+[ -x "$loader" ] || {
+  echo "gloo-generation: no dynamic loader in $root" >&2
+  exit 1
+}
+
+# Bun finds itself by the executable, which is the loader here. What starts more Buns must start them in the same way.
+tools=$here/$suite-tools
+mkdir -p "$tools"
+printf 'process.execPath = "%s/bun";\n' "$tools" >"$tools/exec-path.js"
+cat >"$tools/bun.new" <<END
+#!/bin/sh
+export BUN_OPTIONS='--preload=$tools/exec-path.js'
+exec '$loader' --library-path '$libraries:$root/usr/lib' '$bun' "\$@"
+END
+chmod +x "$tools/bun.new"
+mv "$tools/bun.new" "$tools/bun"
+
+build=$tools/build
+log=$tools/build.log
+if ! { cmake -S native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release "-DGloo_ROOT=$root/usr" -DC10D_TESTS=OFF \
+  -DC10D_BENCH=OFF && cmake --build "$build" --target c10d_gloo; } >"$log" 2>&1 </dev/null; then
+  tail -n 60 "$log" >&2
+  echo "gloo-generation: the shim does not build for the libgloo of $suite (whole output: $log)" >&2
+  exit 1
+fi
+sed -n 's/^-- \(libgloo of .*\)/\1/p' "$log" >&2
+
+C10D_NATIVE_DIR=$build/lib C10D_REQUIRE_BACKENDS=gloo PATH=$tools:$PATH
+export C10D_NATIVE_DIR C10D_REQUIRE_BACKENDS PATH
+[ $# -gt 0 ] || set -- src/backends/gloo
+exec "$tools/bun" test --timeout 60000 "$@"

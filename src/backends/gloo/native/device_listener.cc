@@ -1,0 +1,59 @@
+#include "device_listener.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "address.h"
+#include "engine/failure.h"
+
+namespace c10d::gloo_shim {
+
+namespace {
+
+bool listens_on(int fd, const SocketAddress& wanted) {
+  int listening = 0;
+  socklen_t size = sizeof listening;
+  if (::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &size) != 0 || listening == 0) return false;
+  sockaddr_storage own{};
+  size = sizeof own;
+  if (::getsockname(fd, reinterpret_cast<sockaddr*>(&own), &size) != 0 || own.ss_family != wanted.family())
+    return false;
+  return SocketAddress::from_wire(reinterpret_cast<const char*>(&own)).compare(wanted) == 0;
+}
+
+/// The device tells nobody its descriptor.
+int find_listener(const SocketAddress& address) {
+  const std::unique_ptr<DIR, int (*)(DIR*)> open_files(::opendir("/proc/self/fd"), &::closedir);
+  while (const dirent* entry = open_files ? ::readdir(open_files.get()) : nullptr) {
+    if (const int fd = std::atoi(entry->d_name); listens_on(fd, address)) return fd;
+  }
+  return -1;
+}
+
+}  // namespace
+
+void close_listener(tcp::Device& device) {
+  static DeafHandler nobody;
+  const auto address = listening_address(device);
+  if (!address) return;
+  const auto wanted = SocketAddress::from_wire(reinterpret_cast<const char*>(&*address));
+  const int fd = find_listener(wanted);
+  const Fd silent(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
+  if (fd < 0 || silent.get() < 0) {
+    throw Failure(C10D_ERR_BACKEND,
+                  "cannot close Gloo's own listener on " + wanted.text() + ": " + std::strerror(errno));
+  }
+  device.unregisterDescriptor(fd, &nobody);
+  // The device will unregister and close that number itself, so something has to be there: what never has an event.
+  ::dup3(silent.get(), fd, O_CLOEXEC);
+  device.registerDescriptor(fd, 0, &nobody);
+}
+
+}  // namespace c10d::gloo_shim

@@ -1,0 +1,36 @@
+// Collectives over Lines: each rank talks to all others at once, in one or two steps, and results are folded in the order
+// of ranks, so that they are the same bits on every rank and in every run.
+#pragma once
+
+#include <memory>
+
+#include "engine/op.h"
+#include "lines.h"
+
+namespace c10d::gloo_shim {
+
+/// Whether run_direct() carries out ops like this one.
+bool is_direct(const Op& op);
+
+/// A checked collective, the `sequence`-th (from 1) that is_direct(), while it is its turn. Throws Failure, LineBroken.
+class DirectCollective {
+ public:
+  DirectCollective(const Op& op, uint32_t sequence, Lines& lines);
+  ~DirectCollective();
+  DirectCollective(const DirectCollective&) = delete;
+  DirectCollective& operator=(const DirectCollective&) = delete;
+
+  /// Does what is possible without waiting: the peers have it sooner. Returns whether that was all.
+  bool begin();
+  /// Does the rest.
+  void finish();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// All of it, when its turn has come.
+void run_direct(const Op& op, uint32_t sequence, Lines& lines);
+
+}  // namespace c10d::gloo_shim

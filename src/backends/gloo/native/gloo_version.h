@@ -1,0 +1,71 @@
+// What differs between the generations of libgloo, as features.cmake found it: Debian 12 has the one of 2022, Debian 13
+// that of 2023, and its successors that of 2025. Nothing else in this folder asks for a version.
+#pragma once
+
+#include <gloo/transport/tcp/context.h>
+#include <gloo/transport/tcp/device.h>
+#include <gloo/transport/tcp/pair.h>
+
+#include <optional>
+
+#include "messages.h"
+
+namespace c10d::gloo_shim {
+
+/// Who opens a listening socket of its own, beside ours: each pair (2022), or the device (2023 and later).
+constexpr bool kPairListens = C10D_GLOO_PAIR_LISTENS != 0;
+
+/// The address that a device listens on, if it does.
+inline std::optional<sockaddr_storage> listening_address([[maybe_unused]] tcp::Device& device) {
+#if C10D_GLOO_PAIR_LISTENS
+  return std::nullopt;
+#else
+  struct Opened : tcp::Device {
+    static tcp::Address next(tcp::Device& of) {
+      tcp::Address (tcp::Device::*const member)() = &Opened::nextAddress;
+      return (of.*member)();
+    }
+  };
+  return Opened::next(device).getSockaddr();
+#endif
+}
+
+/// Whether an all-gather of nothing divides by zero (2022).
+constexpr bool kEmptyAllgatherCrashes = kPairListens;
+
+/// Gloo's Pair, whose event handler has another signature in 2025.
+class PortablePair : public tcp::Pair {
+ public:
+  using tcp::Pair::Pair;
+
+#if C10D_GLOO_HANDLER_TAKES_LOOP
+  void handleEvents(tcp::Loop& loop, int events) final {
+    Doorbell& doorbell = before_events();
+    tcp::Pair::handleEvents(loop, events);
+    doorbell.ring();
+  }
+#else
+  void handleEvents(int events) final {
+    Doorbell& doorbell = before_events();
+    tcp::Pair::handleEvents(events);
+    doorbell.ring();
+  }
+#endif
+
+ protected:
+  /// On the loop thread, before it handles this connection. Returns what to ring afterwards: by then the connection may
+  /// have been closed, and another thread may have destroyed this object.
+  virtual Doorbell& before_events() = 0;
+};
+
+/// Of descriptors that have no events.
+class DeafHandler final : public tcp::Handler {
+ public:
+#if C10D_GLOO_HANDLER_TAKES_LOOP
+  void handleEvents(tcp::Loop&, int) override {}
+#else
+  void handleEvents(int) override {}
+#endif
+};
+
+}  // namespace c10d::gloo_shim

@@ -1,0 +1,216 @@
+#include "lines.h"
+
+#include <poll.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <exception>
+#include <string>
+#include <utility>
+
+namespace c10d::gloo_shim {
+
+namespace {
+
+constexpr size_t kMaxSpans = 8;
+/// Most bytes in one call of the kernel, so that sending and receiving alternate while the data is in the cache.
+constexpr size_t kMaxBytes = 128 * 1024;
+
+[[noreturn]] void fail_aborted() { throw Failure(C10D_ERR_ABORTED, "the group was aborted"); }
+
+size_t fill(iovec* to, const std::vector<iovec>& spans, size_t at) {
+  size_t count = 0;
+  size_t room = kMaxBytes;
+  for (; count < kMaxSpans && at < spans.size() && room > 0; count++, at++) {
+    to[count] = {spans[at].iov_base, std::min(spans[at].iov_len, room)};
+    room -= to[count].iov_len;
+  }
+  return count;
+}
+
+}  // namespace
+
+void Lines::Queue::advance(size_t bytes) {
+  while (bytes > 0) {
+    iovec& span = spans[at];
+    const size_t part = std::min(bytes, span.iov_len);
+    span.iov_base = static_cast<char*>(span.iov_base) + part;
+    span.iov_len -= part;
+    bytes -= part;
+    if (span.iov_len == 0) at++;
+  }
+}
+
+Lines::Lines(int rank, std::vector<Fd> sockets) : rank_(rank), lines_(sockets.size()) {
+  for (size_t peer = 0; peer < sockets.size(); peer++) {
+    lines_[peer].socket = std::move(sockets[peer]);
+  }
+}
+
+Lines::~Lines() = default;
+
+void Lines::abort() noexcept {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (aborted_.exchange(true)) return;
+  }
+  for (const auto& line : lines_) {
+    if (line.socket.get() < 0) continue;
+    // Peers are told by a reset when it is closed; shutting down the receiving side wakes only this process.
+    const linger none{1, 0};
+    ::setsockopt(line.socket.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    ::shutdown(line.socket.get(), SHUT_RD);
+  }
+  turn_over_.notify_all();
+}
+
+bool Lines::move(int peer) {
+  Line& line = lines_[static_cast<size_t>(peer)];
+  bool moved = false;
+  iovec spans[kMaxSpans];
+  msghdr message{};
+  message.msg_iov = spans;
+  if (!line.out.empty()) {
+    message.msg_iovlen = fill(spans, line.out.spans, line.out.at);
+    const auto sent = ::sendmsg(line.socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent > 0) {
+      line.out.advance(static_cast<size_t>(sent));
+      moved = true;
+    } else if (errno != EAGAIN && errno != EINTR && line.in.empty()) {
+      // What the peer has said before it went is read first, and tells more.
+      throw LineBroken{peer, errno == EPIPE ? "Connection closed by peer" : std::strerror(errno)};
+    }
+  }
+  if (!line.in.empty()) {
+    message.msg_iovlen = fill(spans, line.in.spans, line.in.at);
+    const auto got = ::recvmsg(line.socket.get(), &message, MSG_DONTWAIT);
+    if (got > 0) {
+      line.in.advance(static_cast<size_t>(got));
+      if (line.to_check && line.in.at > 0) check_head(peer);
+      moved = true;
+    } else if (aborted_) {
+      fail_aborted();
+    } else if (got == 0) {
+      throw LineBroken{peer, "Connection closed by peer"};
+    } else if (errno != EAGAIN && errno != EINTR) {
+      throw LineBroken{peer, std::strerror(errno)};
+    }
+  }
+  return moved;
+}
+
+bool Lines::move_all() {
+  bool moved = false;
+  for (int peer = 0; peer < size(); peer++) {
+    if (!exhausted(lines_[static_cast<size_t>(peer)]) && move(peer)) moved = true;
+  }
+  return moved;
+}
+
+void Lines::check_head(int peer) {
+  Line& line = lines_[static_cast<size_t>(peer)];
+  line.to_check = false;
+  if (line.heard.sequence != line.expected.sequence || line.heard.kind != line.expected.kind) {
+    throw LineBroken{peer,
+                     "it is at another collective than this rank (do all ranks call the same ones in the same "
+                     "order?)"};
+  }
+  if (line.heard.bytes != line.expected.bytes) {
+    throw LineBroken{peer, "it sent " + std::to_string(line.heard.bytes) + " bytes where this rank expects " +
+                               std::to_string(line.expected.bytes) + " (do shapes and dtypes agree?)"};
+  }
+}
+
+void Lines::sleep() {
+  std::vector<pollfd> sources;
+  bool owes_data = false;
+  for (int peer = 0; peer < size(); peer++) {
+    const Line& line = lines_[static_cast<size_t>(peer)];
+    if (exhausted(line)) continue;
+    if (sources.empty() || (!line.in.empty() && !owes_data)) awaited_ = peer;
+    owes_data = owes_data || !line.in.empty();
+    // The end of the receiving side is how abort() wakes this thread.
+    const short wanted = static_cast<short>((line.in.empty() ? POLLRDHUP : POLLIN) | (line.out.empty() ? 0 : POLLOUT));
+    sources.push_back({line.socket.get(), wanted, 0});
+  }
+  ::poll(sources.data(), sources.size(), -1);
+  awaited_ = -1;
+  if (aborted_) fail_aborted();
+}
+
+void Lines::await_turn(uint32_t sequence) {
+  std::unique_lock<std::mutex> lock(mutex_);
+  turn_over_.wait(lock, [&] { return turn_ == sequence || aborted_; });
+  if (aborted_) fail_aborted();
+}
+
+bool Lines::has_turn(uint32_t sequence) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return turn_ == sequence && !aborted_;
+}
+
+Lines::Turn::Turn(Lines& lines, uint32_t sequence, uint32_t kind)
+    : lines_(lines), sequence_(sequence), kind_(kind), unwinding_(std::uncaught_exceptions()) {}
+
+Lines::Turn::~Turn() {
+  for (auto& line : lines_.lines_) {
+    line.in.spans.clear();
+    line.out.spans.clear();
+    line.in.at = line.out.at = 0;
+    line.to_check = false;
+  }
+  // After a failure nobody knows what is still on its way, and the group is about to be aborted.
+  if (std::uncaught_exceptions() > unwinding_) return;
+  const std::lock_guard<std::mutex> lock(lines_.mutex_);
+  lines_.turn_ = turn_after(lines_.turn_);
+  lines_.turn_over_.notify_all();
+}
+
+void Lines::Turn::greet(int peer, uint64_t own_bytes, uint64_t expected_bytes) {
+  greet_receiver(peer, own_bytes);
+  greet_sender(peer, expected_bytes);
+}
+
+void Lines::Turn::greet_receiver(int peer, uint64_t own_bytes) {
+  Line& line = lines_.lines_[static_cast<size_t>(peer)];
+  line.said = {sequence_, kind_, own_bytes};
+  line.out.push(&line.said, sizeof line.said);
+}
+
+void Lines::Turn::greet_sender(int peer, uint64_t expected_bytes) {
+  Line& line = lines_.lines_[static_cast<size_t>(peer)];
+  line.expected = {sequence_, kind_, expected_bytes};
+  line.to_check = true;
+  line.in.push(&line.heard, sizeof line.heard);
+}
+
+void Lines::Turn::send(int peer, const void* data, size_t bytes) {
+  if (bytes > 0) lines_.lines_[static_cast<size_t>(peer)].out.push(const_cast<void*>(data), bytes);
+}
+
+void Lines::Turn::receive(int peer, void* data, size_t bytes) {
+  if (bytes > 0) lines_.lines_[static_cast<size_t>(peer)].in.push(data, bytes);
+}
+
+uint8_t* Lines::Turn::scratch(size_t bytes) {
+  constexpr size_t kMostKept = 16 * 1024 * 1024;
+  if (lines_.scratch_bytes_ < bytes || (lines_.scratch_bytes_ > kMostKept && bytes <= kMostKept)) {
+    lines_.scratch_.reset();
+    lines_.scratch_.reset(new uint8_t[bytes]);
+    lines_.scratch_bytes_ = bytes;
+  }
+  return lines_.scratch_.get();
+}
+
+bool Lines::Turn::idle() const {
+  return std::all_of(lines_.lines_.begin(), lines_.lines_.end(),
+                     [&](const Line& line) { return lines_.exhausted(line); });
+}
+
+void Lines::Turn::finish() {
+  lines_.run_until([&] { return idle(); });
+}
+
+}  // namespace c10d::gloo_shim

@@ -1,0 +1,147 @@
+// Connections beside Gloo's, between ranks that are all Bun's: collectives over them need no thread but the caller's.
+#pragma once
+
+#include <sched.h>
+#include <sys/uio.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "rendezvous.h"
+
+namespace c10d::gloo_shim {
+
+/// A line failed: it says which, and how.
+struct LineBroken {
+  int rank;
+  std::string what;
+};
+
+/// One connection per peer. Collectives take turns on them, in the order of their sequence numbers, which are the same on
+/// all ranks; so what is sent needs no tags. Each begins with a head on every line that it uses.
+class Lines {
+ public:
+  /// `sockets` by rank; the own entry is empty.
+  Lines(int rank, std::vector<Fd> sockets);
+  ~Lines();
+  Lines(const Lines&) = delete;
+  Lines& operator=(const Lines&) = delete;
+
+  int rank() const { return rank_; }
+  int size() const { return static_cast<int>(lines_.size()); }
+
+  /// Turns count from 1 and begin again before they need the highest bit.
+  static constexpr uint32_t kFirstTurn = 1;
+  static uint32_t turn_after(uint32_t turn) { return turn == 0x7fffffff ? kFirstTurn : turn + 1; }
+  /// Waits until the collectives before this one are done. Throws Failure when aborted.
+  void await_turn(uint32_t sequence);
+  bool has_turn(uint32_t sequence);
+
+  /// The lines for the length of one collective, whose turn it is.
+  class Turn {
+   public:
+    /// `kind` is any number that is the same on all ranks if they call the same collective.
+    Turn(Lines& lines, uint32_t sequence, uint32_t kind);
+    ~Turn();
+    Turn(const Turn&) = delete;
+    Turn& operator=(const Turn&) = delete;
+
+    /// Exchanges heads with a peer: says how many bytes this rank brings or takes, and what it expects the peer to say.
+    void greet(int peer, uint64_t own_bytes, uint64_t expected_bytes);
+    /// For lines that carry data in one direction only.
+    void greet_receiver(int peer, uint64_t own_bytes);
+    void greet_sender(int peer, uint64_t expected_bytes);
+    /// Queues a send or a receive; both are FIFO on a line. Empty ones are left out.
+    void send(int peer, const void* data, size_t bytes);
+    void receive(int peer, void* data, size_t bytes);
+    /// Spans of a peer that were queued for receiving, and that have come, its head among them.
+    size_t queued(int peer) const { return lines_.lines_[static_cast<size_t>(peer)].in.spans.size(); }
+    size_t received(int peer) const { return lines_.lines_[static_cast<size_t>(peer)].in.at; }
+    /// Memory for what peers send before it is folded: not initialized, and there until the end of the turn.
+    uint8_t* scratch(size_t bytes);
+    /// Sends and receives what is possible without waiting.
+    void start() { lines_.move_all(); }
+    bool idle() const;
+    /// Sends and receives until `done()`, or all of it.
+    template <class Done>
+    void await(Done done) {
+      lines_.run_until(done);
+    }
+    void finish();
+
+   private:
+    Lines& lines_;
+    const uint32_t sequence_;
+    const uint32_t kind_;
+    const int unwinding_;
+  };
+
+  /// Makes every collective on the lines fail, now and later.
+  void abort() noexcept;
+  /// A rank that the collective under way waits for, or -1.
+  int awaited() const { return awaited_; }
+
+ private:
+  struct Head {
+    uint32_t sequence;
+    uint32_t kind;
+    uint64_t bytes;
+  };
+  struct Queue {
+    std::vector<iovec> spans;
+    size_t at = 0;
+    bool empty() const { return at == spans.size(); }
+    void push(void* data, size_t bytes) { spans.push_back({data, bytes}); }
+    /// Takes note of bytes that went or came.
+    void advance(size_t bytes);
+  };
+  struct Line {
+    Fd socket;
+    Queue out;
+    Queue in;
+    Head said{};
+    Head heard{};
+    Head expected{};
+    bool to_check = false;
+  };
+
+  /// Sends and receives what is possible now. Returns whether that was anything.
+  bool move(int peer);
+  bool move_all();
+  /// Blocks until there may be more to do.
+  void sleep();
+  void check_head(int peer);
+  bool exhausted(const Line& line) const { return line.in.empty() && line.out.empty(); }
+  template <class Done>
+  void run_until(Done done) {
+    for (int looks = 0; !done();) {
+      if (move_all()) {
+        looks = 0;
+      } else if (looks < kLooks) {
+        looks++;
+        ::sched_yield();
+      } else {
+        sleep();
+      }
+    }
+  }
+
+  /// Looks at the sockets before sleeping; each gives way to other threads.
+  static constexpr int kLooks = 10;
+
+  const int rank_;
+  std::vector<Line> lines_;
+  std::mutex mutex_;
+  std::condition_variable turn_over_;
+  uint32_t turn_ = kFirstTurn;
+  std::unique_ptr<uint8_t[]> scratch_;
+  size_t scratch_bytes_ = 0;
+  std::atomic<bool> aborted_{false};
+  std::atomic<int> awaited_{-1};
+};
+
+}  // namespace c10d::gloo_shim

@@ -8,14 +8,38 @@ import { LineProcess } from "./line-process.ts";
 import { rankEnv } from "./rank-env.ts";
 import { median } from "./samples.ts";
 
+/** What is measured; of `ping-pong`, there and back. */
+export const opKinds = [
+  "all-reduce",
+  "broadcast",
+  "all-gather",
+  "reduce-scatter",
+  "all-to-all",
+  "barrier",
+  "ping-pong",
+] as const;
+
+export type OpKind = (typeof opKinds)[number];
+
 export interface Job {
-  /** `await` is for Bun only. */
-  readonly mode: "wait" | "await";
+  /** `await` is for Bun only. C++ does what the shim does, or with `stock` calls Gloo as PyTorch calls it. */
+  readonly mode: "wait" | "await" | "stock";
+  readonly op: OpKind;
+  /** Of the whole: the output of an all-gather, the input of a reduce-scatter. */
   readonly bytes: number;
   readonly warmUp: number;
   readonly iterations: number;
   /** Number of buffers that take turns. */
   readonly buffers: number;
+}
+
+/** Enough iterations for a steady median, few enough for many short rounds. */
+export function repetitions(bytes: number): Pick<Job, "bytes" | "warmUp" | "iterations"> {
+  if (bytes <= 2 ** 13) return { bytes, warmUp: 50, iterations: 300 };
+  if (bytes <= 2 ** 16) return { bytes, warmUp: 20, iterations: 150 };
+  if (bytes <= 2 ** 20) return { bytes, warmUp: 8, iterations: 40 };
+  if (bytes <= 2 ** 24) return { bytes, warmUp: 2, iterations: 8 };
+  return { bytes, warmUp: 1, iterations: 4 };
 }
 
 /** What a job took: microseconds of each iteration, of the slower rank. */
@@ -25,19 +49,43 @@ export interface Result {
 
 const WORLD_SIZE = 2;
 
+/** The Python that has PyTorch, if there is one. */
+export function torchPython(): string | undefined {
+  const python = fileURLToPath(new URL("../../.tools/torch/bin/python", import.meta.url));
+  return existsSync(python) ? python : undefined;
+}
+
 /** Two ranks that are connected and wait for jobs. While they wait they use no CPU, so that several can take turns. */
 export class Contender implements AsyncDisposable {
-  static async bun(): Promise<Contender> {
+  /** Bun, with the shims of this folder if one is given: an earlier build, say. */
+  static async bun(shims?: string): Promise<Contender> {
     const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
     const program = fileURLToPath(new URL("../ranks/bun-rank.ts", import.meta.url));
     return Contender.#start(
-      (rank) => ({ cmd: [process.execPath, program], env: rankEnv(rank, WORLD_SIZE, server.port) }),
+      (rank) => ({
+        cmd: [process.execPath, program],
+        env: { ...rankEnv(rank, WORLD_SIZE, server.port), ...(shims !== undefined && { C10D_NATIVE_DIR: shims }) },
+      }),
+      () => server.close(),
+    );
+  }
+
+  /** PyTorch, with its own number of threads or this one. */
+  static async torch(threads?: number): Promise<Contender> {
+    const python = torchPython();
+    if (python === undefined) throw new Error("PyTorch is absent: run ./bootstrap torch");
+    const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
+    const program = fileURLToPath(new URL("../ranks/torch_rank.py", import.meta.url));
+    const limit = threads === undefined ? {} : { OMP_NUM_THREADS: String(threads) };
+    return Contender.#start(
+      (rank) => ({ cmd: [python, program], env: { ...rankEnv(rank, WORLD_SIZE, server.port), ...limit } }),
       () => server.close(),
     );
   }
 
   static async cpp(): Promise<Contender> {
-    const program = fileURLToPath(new URL("../../build/release/bin/gloo_bench", import.meta.url));
+    const shims = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../../build/release/lib", import.meta.url));
+    const program = join(shims, "../bin/gloo_bench");
     if (!existsSync(program)) throw new Error(`${program} is absent: run ./bootstrap build`);
     const folder = await mkdtemp(join(tmpdir(), "gloo-bench-"));
     return Contender.#start(
@@ -67,8 +115,8 @@ export class Contender implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  async run({ mode, bytes, warmUp, iterations, buffers }: Job): Promise<Result> {
-    const line = `${mode} ${bytes} ${warmUp} ${iterations} ${buffers}`;
+  async run({ mode, op, bytes, warmUp, iterations, buffers }: Job): Promise<Result> {
+    const line = `${mode} ${op} ${bytes} ${warmUp} ${iterations} ${buffers}`;
     const results = (await Promise.all(this.#ranks.map((rank) => rank.ask(line)))) as Result[];
     return results.reduce((slower, each) => (median(each.micros) > median(slower.micros) ? each : slower));
   }

@@ -1,9 +1,10 @@
-// gloo_bench RANK SIZE FOLDER: a rank that all-reduces without Bun, over the connections and the reduction of the gloo
-// shim. It takes jobs from its standard input and answers each with a line of JSON; bench/harness/contender.ts speaks
-// to it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls,
+// or, told to be `stock`, Gloo's all-reduce as PyTorch calls it. It takes jobs from its standard input and answers each
+// with a line of JSON; bench/harness/contender.ts speaks to it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -13,7 +14,9 @@
 #include <utility>
 #include <vector>
 
+#include "direct.h"
 #include "file_exchange.h"
+#include "lines.h"
 #include "mesh.h"
 #include "reduction.h"
 
@@ -23,6 +26,8 @@ namespace {
 using gloo_shim::Mesh;
 
 struct Job {
+  bool stock;
+  std::string op;
   size_t bytes;
   int warm_up;
   int iterations;
@@ -39,45 +44,91 @@ class Rank {
     attributes.hostname = "127.0.0.1";
     auto device = std::dynamic_pointer_cast<gloo_shim::tcp::Device>(gloo_shim::tcp::CreateDevice(attributes));
     FileExchange exchange(folder);
-    auto peers = gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "bench");
-    mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(peers), losses_, doorbell_);
+    auto made = gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0");
+    if (made.lines.empty()) throw std::runtime_error("no lines between the ranks");
+    mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
+    lines_ = std::make_unique<gloo_shim::Lines>(rank, std::move(made.lines));
   }
 
   /// Microseconds of each iteration.
   std::vector<double> run(const Job& job) {
-    std::vector<std::vector<float>> buffers(job.buffers, std::vector<float>(job.bytes / sizeof(float)));
+    const auto n = static_cast<size_t>(size_);
+    const bool divided = job.op == "all-gather" || job.op == "reduce-scatter" || job.op == "all-to-all";
+    const size_t length = std::max(job.bytes / sizeof(float), divided ? n : 1);
+    const size_t part = job.op == "all-to-all" ? length : std::max<size_t>(length / n, 1);
+    std::vector<std::vector<float>> wholes(job.buffers, std::vector<float>(length));
+    std::vector<std::vector<float>> parts(job.buffers, std::vector<float>(part));
+    const bool sums = job.op == "all-reduce";
     std::vector<double> micros;
     for (int i = -job.warm_up; i < job.iterations; i++) {
-      auto& buffer = buffers[static_cast<size_t>(i + job.warm_up) % buffers.size()];
-      const auto mark = static_cast<float>((i + job.warm_up) % 1000);
-      buffer.front() = buffer.back() = mark + static_cast<float>(rank_);
+      const auto turn = static_cast<size_t>(i + job.warm_up);
+      auto& whole = wholes[turn % job.buffers];
+      const auto mark = static_cast<float>(turn % 1000);
+      if (sums) whole.front() = whole.back() = mark + static_cast<float>(rank_);
       const auto begin = Clock::now();
-      all_reduce(buffer);
+      if (job.stock) {
+        stock_all_reduce(whole);
+      } else {
+        carry_out(job.op, whole, parts[turn % job.buffers]);
+      }
       const auto end = Clock::now();
       const float expected = mark * static_cast<float>(size_) + static_cast<float>(size_ * (size_ - 1) / 2);
-      if (buffer.front() != expected || buffer.back() != expected) throw std::runtime_error("wrong sum");
+      if (sums && (whole.front() != expected || whole.back() != expected))
+        throw std::runtime_error("wrong sum in iteration " + std::to_string(i) + ": " + std::to_string(whole.front()) +
+                                 " for " + std::to_string(expected));
       if (i >= 0) micros.push_back(std::chrono::duration<double, std::micro>(end - begin).count());
     }
     return micros;
   }
 
  private:
-  void all_reduce(std::vector<float>& buffer) {
+  void stock_all_reduce(std::vector<float>& buffer) {
     gloo::AllreduceOptions options(mesh_);
     options.setOutput(buffer.data(), buffer.size());
-    options.setReduceFunction(sum_);
+    options.setReduceFunction(gloo_shim::find_reduction(C10D_FLOAT32, C10D_SUM));
     options.setTag(tag_++);
     gloo::allreduce(options);
   }
 
+  void carry_out(const std::string& name, std::vector<float>& whole, std::vector<float>& part) {
+    op_.request.dtype = C10D_FLOAT32;
+    op_.request.reduce_op = C10D_SUM;
+    op_.request.peer = 0;
+    const c10d_buffer all{reinterpret_cast<uint64_t>(whole.data()), whole.size() * sizeof(float)};
+    const c10d_buffer some{reinterpret_cast<uint64_t>(part.data()), part.size() * sizeof(float)};
+    const auto as = [&](uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs) {
+      op_.request.opcode = opcode;
+      op_.inputs = std::move(inputs);
+      op_.outputs = std::move(outputs);
+    };
+    if (name == "all-reduce") {
+      as(C10D_OP_ALLREDUCE, {}, {all});
+    } else if (name == "broadcast") {
+      as(C10D_OP_BROADCAST, {}, {all});
+    } else if (name == "all-gather") {
+      as(C10D_OP_ALLGATHER_BASE, {some}, {all});
+    } else if (name == "reduce-scatter") {
+      as(C10D_OP_REDUCE_SCATTER_BASE, {all}, {some});
+    } else if (name == "all-to-all") {
+      as(C10D_OP_ALLTOALL_BASE, {all}, {some});
+    } else if (name == "barrier") {
+      as(C10D_OP_BARRIER, {}, {});
+    } else {
+      throw std::runtime_error("no such op here: " + name);
+    }
+    gloo_shim::run_direct(op_, ++turn_, *lines_);
+  }
+
   const int rank_;
   const int size_;
-  const gloo_shim::Reduction sum_ = gloo_shim::find_reduction(C10D_FLOAT32, C10D_SUM);
   gloo_shim::Cancellation cancellation_;
   gloo_shim::LossRecord losses_;
   gloo_shim::Doorbell doorbell_;
   std::shared_ptr<Mesh> mesh_;
+  std::unique_ptr<gloo_shim::Lines> lines_;
   uint32_t tag_ = 0;
+  uint32_t turn_ = 0;
+  Op op_;
 };
 
 void serve(Rank& rank) {
@@ -86,9 +137,10 @@ void serve(Rank& rank) {
     std::istringstream words(line);
     std::string mode;
     Job job{};
-    if (!(words >> mode >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
+    if (!(words >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
       throw std::runtime_error("not a job: " + line);
     }
+    job.stock = mode == "stock";
     std::ostringstream answer;
     const char* separator = "";
     for (const double each : rank.run(job)) answer << std::exchange(separator, ",") << each;

@@ -131,7 +131,7 @@ class Lines {
   }
 
   /// Looks at the sockets before sleeping; each gives way to other threads.
-  static constexpr int kLooks = 10;
+  static constexpr int kLooks = 60;
 
   const int rank_;
   std::vector<Line> lines_;

@@ -54,14 +54,14 @@ void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
 
 void LossRecord::add(int rank, const std::string& what) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  const auto now = std::chrono::steady_clock::now();
-  losses_.push_back({rank, what, now});
-  if (!on_reset_ || !says(what, kReset)) return;
-  // Who resets its connections may do so only because of the rank that all have just lost. Who left long ago in good
-  // order is not the cause.
-  const auto first =
-      std::find_if(losses_.begin(), losses_.end(), [&](const Loss& loss) { return now - loss.at < kSameCause; });
-  on_reset_(describe(*first));
+  losses_.push_back({rank, what, std::chrono::steady_clock::now()});
+  if (on_reset_ && says(what, kReset)) on_reset_(describe(cause_of(losses_.back())));
+}
+
+const LossRecord::Loss& LossRecord::cause_of(const Loss& loss) const {
+  if (!says(loss.what, kReset)) return loss;
+  return *std::find_if(losses_.begin(), losses_.end(),
+                       [&](const Loss& candidate) { return loss.at - candidate.at < kSameCause; });
 }
 
 Failure LossRecord::explain(const std::string& what, bool collective) const {
@@ -71,7 +71,7 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
   if (found == losses_.end()) return Failure(C10D_ERR_NETWORK, without_place(what));
   // Ranks that fail close their connections, which makes others fail. All are connected to all, so the first connection
   // to break is nearest to the cause.
-  return describe(collective ? losses_.front() : *found);
+  return describe(collective ? losses_.front() : cause_of(*found));
 }
 
 Failure LossRecord::explain_line(int rank, const std::string& what) const {

@@ -42,6 +42,9 @@ class LossRecord {
     std::chrono::steady_clock::time_point at;
   };
   static Failure describe(const Loss& loss);
+  /// Who resets its connections may do so only because of the rank that all have just lost, whereas who has left long
+  /// before is not the cause.
+  const Loss& cause_of(const Loss& loss) const;
   mutable std::mutex mutex_;
   std::vector<Loss> losses_;
   std::function<void(const Failure&)> on_reset_;

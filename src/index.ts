@@ -81,6 +81,7 @@ export {
   type Device,
   type DeviceType,
   type DType,
+  dtypeNames,
   type ForeignTensor,
   SparseTensor,
   type SparseTensorInit,

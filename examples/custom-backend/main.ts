@@ -1,10 +1,10 @@
-// c10d run -n 2 examples/custom-backend/main.ts
+// c10d run -n 2 main.ts
 import assert from "node:assert/strict";
 import * as dist from "bun-c10d";
-import star from "./star.ts";
+import sockets from "./sockets.ts";
 
-dist.registerBackend(star);
-await dist.initProcessGroup({ backend: "star" });
+dist.registerBackend(sockets);
+await dist.initProcessGroup({ backend: "sockets" });
 const rank = dist.getRank();
 const worldSize = dist.getWorldSize();
 
@@ -27,4 +27,4 @@ if (worldSize > 1) {
 await assert.rejects(async () => dist.reduce(tensor, { dst: 0 }), dist.UnsupportedOperationError);
 await dist.barrier();
 await dist.destroyProcessGroup();
-if (rank === 0) console.log(`${worldSize} ranks met at a hub, summed, broadcast and passed messages on`);
+if (rank === 0) console.log(`${worldSize} ranks summed, broadcast and passed messages on`);

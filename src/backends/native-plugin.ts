@@ -30,9 +30,7 @@ export interface NativePluginInit<Options extends object = object>
  * `create()` rejects with `BackendUnavailableError` where the library is missing (with the remedy) or was built for
  * another ABI (`ABI_MISMATCH`).
  */
-export function nativePlugin<Options extends object = object>(
-  init: NativePluginInit<Options>,
-): BackendPlugin<Options> {
+export function nativePlugin<Options extends object = object>(init: NativePluginInit<Options>): BackendPlugin<Options> {
   const { name, sdk, module, capabilities, devices = ["cpu"] } = init;
   const path = typeof init.library === "string" ? init.library : fileURLToPath(init.library);
   const load = (remedy: string): Shim => loadShim({ name, path, remedy });

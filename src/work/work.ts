@@ -26,7 +26,7 @@ export interface WorkOwner {
 export interface WorkInit {
   readonly opType: OpType;
   readonly seq?: number;
-  readonly owner?: WorkOwner;
+  readonly owner?: WorkOwner | undefined;
 }
 
 /** What a Work over a promise is made with. */

@@ -1,0 +1,7 @@
+// bun build.ts: compiles the transport together with the engine and the reductions.
+import { $ } from "bun";
+import { includeDirectory as native } from "bun-c10d/native";
+
+$.cwd(import.meta.dir);
+await $`c++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -fvisibility=hidden -I ${native} -o shm.so.new shm.cc ${native}/engine/*.cc ${native}/reduction/*.cc`;
+await $`mv shm.so.new shm.so`;

@@ -1,0 +1,672 @@
+/*
+ * Collectives over memory that the processes of one host share: a native backend that needs nothing but c10d.h.
+ *
+ * Each rank has a slot in the shared memory. A collective goes in steps of at most CHUNK bytes: every rank writes its
+ * part into its slot, counts its step up, waits until all have come to it, and reads what it needs from all the slots. A
+ * slot has two halves that take turns: who has come to step n has read everything of step n - 1.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdalign.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "c10d.h"
+
+enum { CHUNK = 1 << 16, TICK_MS = 50, TEXT = 256 };
+
+/* LEFT: it may have done its part before. BROKEN: nothing can come of what is under way. */
+enum { HERE, LEFT, BROKEN };
+
+/* What a rank does in a step; all must do the same. */
+typedef struct call {
+  uint32_t opcode, dtype, reduce_op;
+  int32_t root;
+  uint64_t bytes;
+} call;
+
+typedef struct slot {
+  _Atomic uint32_t step;  /* the others sleep on it */
+  _Atomic uint32_t place; /* HERE, LEFT or BROKEN */
+  call calls[2];
+  alignas(64) char data[2][CHUNK];
+} slot;
+
+typedef struct segment {
+  uint64_t magic;
+  alignas(64) slot slots[];
+} segment;
+
+typedef struct op {
+  struct op* next;
+  uint64_t id;
+  call call;
+  double timeout_ms, deadline;
+  bool running, done, reported, awaited;
+  int32_t status;
+  c10d_buffer own; /* what this rank gives */
+  uint32_t output_count;
+  c10d_buffer outputs[];
+} op;
+
+struct c10d_group {
+  pthread_mutex_t lock;
+  pthread_cond_t changed;
+  pthread_t thread;
+  int32_t rank, size;
+  c10d_state state;
+  double timeout_ms, deadline; /* of connecting */
+  int wake[2];
+  bool woken, stopping, ended;
+  /* Why it has failed. */
+  int32_t status, peer;
+  char cause[TEXT];
+  /* Events that are not about ops, and the one question to the store that may be under way. */
+  c10d_event notes[4];
+  uint32_t note_count;
+  char key[TEXT], value[TEXT];
+  bool answered;
+  int32_t answer_status;
+  /* Ops in the order of their submission; failed ones stay until their text was read. */
+  op *first, **last;
+  uint64_t next_id;
+  c10d_stats stats;
+  /* Of the thread alone, once there. */
+  int memory;
+  segment* shared;
+  uint32_t step;
+};
+
+static _Thread_local char last_error[TEXT];
+
+/* ---- time, futex, locks of ranks ------------------------------------------------------------------------------- */
+
+static double now_ms(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
+}
+
+static struct timespec timespec_of(double ms) {
+  const double bounded = fmin(fmax(ms, 0), 1e12);
+  return (struct timespec){(time_t)(bounded / 1e3), (long)(fmod(bounded, 1e3) * 1e6)};
+}
+
+/* Waits for a change until `deadline`; false when that has passed. */
+static bool await_change(c10d_group* g, double deadline) {
+  const struct timespec until = timespec_of(deadline);
+  return pthread_cond_timedwait(&g->changed, &g->lock, &until) == 0;
+}
+
+static long futex(_Atomic uint32_t* word, int what, uint32_t value, const struct timespec* limit) {
+  return syscall(SYS_futex, word, what, value, limit, NULL, 0);
+}
+
+/* A rank locks its byte of the memory; the kernel lets go of it when the process dies, however that comes about. */
+static struct flock byte_of(int32_t rank) { return (struct flock){.l_type = F_WRLCK, .l_start = rank, .l_len = 1}; }
+
+static bool has_died(c10d_group* g, int32_t rank) {
+  struct flock lock = byte_of(rank);
+  return fcntl(g->memory, F_OFD_GETLK, &lock) == 0 && lock.l_type == F_UNLCK;
+}
+
+/* ---- events; all with the lock held ---------------------------------------------------------------------------- */
+
+static void wake_host(c10d_group* g) {
+  if (g->woken) return;
+  g->woken = true;
+  g->stats.wakes++;
+  (void)!send(g->wake[1], "", 1, MSG_NOSIGNAL | MSG_DONTWAIT);
+}
+
+static void note(c10d_group* g, c10d_event event) {
+  g->notes[g->note_count++] = event;
+  wake_host(g);
+}
+
+static void end_op(c10d_group* g, op* o, int32_t status) {
+  o->done = true;
+  o->status = status;
+  if (status == C10D_OK)
+    g->stats.completed++;
+  else
+    g->stats.failed++;
+  if (!o->awaited) wake_host(g);
+  pthread_cond_broadcast(&g->changed);
+}
+
+static c10d_event event_of(c10d_group* g, const op* o) {
+  const int32_t peer = o->status == C10D_OK ? -1 : g->peer;
+  return (c10d_event){.kind = C10D_EVENT_COMPLETE, .status = o->status, .id = o->id, .peer = peer};
+}
+
+static op** find(c10d_group* g, uint64_t id) {
+  op** at = &g->first;
+  while (*at != NULL && (*at)->id != id) at = &(*at)->next;
+  return at;
+}
+
+static void drop(c10d_group* g, op** at) {
+  op* o = *at;
+  if (g->last == &o->next) g->last = at;
+  *at = o->next;
+  free(o);
+}
+
+/* Tells the others that this rank takes no part any more. */
+static void leave(c10d_group* g, uint32_t place) {
+  if (g->shared == NULL) return;
+  uint32_t here = HERE;
+  atomic_compare_exchange_strong(&g->shared->slots[g->rank].place, &here, place);
+  for (int32_t r = 0; r < g->size; r++) futex(&g->shared->slots[r].step, FUTEX_WAKE, INT32_MAX, NULL);
+}
+
+/* The first failure is the group's; ops that have not begun end with it here, the others in the thread. */
+__attribute__((format(printf, 4, 5))) static bool fail(c10d_group* g, int32_t status, int32_t peer, const char* text,
+                                                       ...) {
+  if (g->state == C10D_FAILED || g->state == C10D_CLOSED) return false;
+  g->state = C10D_FAILED;
+  g->status = status;
+  g->peer = peer;
+  va_list arguments;
+  va_start(arguments, text);
+  vsnprintf(g->cause, TEXT, text, arguments);
+  va_end(arguments);
+  leave(g, BROKEN);
+  for (op* o = g->first; o != NULL; o = o->next) {
+    if (!o->running && !o->done) end_op(g, o, status);
+  }
+  pthread_cond_broadcast(&g->changed);
+  return false;
+}
+
+/* ---- the thread: connecting, then one op after the other -------------------------------------------------------- */
+
+static bool behind(c10d_group* g, int32_t rank, uint32_t step) {
+  return (int32_t)(atomic_load(&g->shared->slots[rank].step) - step) < 0;
+}
+
+/* Whether there is still reason to wait for `awaited`; if not, the group has failed. */
+static bool worth_waiting(c10d_group* g, int32_t awaited, uint32_t step, bool ticked, double* deadline) {
+  if (g->state == C10D_FAILED) return false;
+  for (int32_t r = 0; r < g->size; r++) {
+    const bool died = ticked && g->state == C10D_OPEN && r != g->rank && has_died(g, r);
+    const uint32_t place = died ? LEFT : atomic_load(&g->shared->slots[r].place);
+    if (place == BROKEN) return fail(g, C10D_ERR_NETWORK, r, "rank %d has given up the group", r);
+    if (place == LEFT && behind(g, r, step)) return fail(g, C10D_ERR_NETWORK, r, "rank %d has left the group", r);
+  }
+  const bool connecting = g->state == C10D_CONNECTING;
+  double timeout_ms = g->timeout_ms;
+  *deadline = connecting ? g->deadline : INFINITY;
+  for (const op* o = g->first; o != NULL; o = o->next) {
+    if (o->done || o->deadline >= *deadline) continue;
+    *deadline = o->deadline;
+    timeout_ms = o->timeout_ms;
+  }
+  if (now_ms() < *deadline) return true;
+  return fail(g, C10D_ERR_OP_TIMEOUT, awaited, "%stimed out after %.0f ms of waiting for rank %d",
+              connecting ? "connecting " : "", timeout_ms, awaited);
+}
+
+/* Comes to the next step and waits until all ranks have. */
+static bool meet(c10d_group* g) {
+  slot* own = &g->shared->slots[g->rank];
+  const uint32_t step = ++g->step;
+  atomic_store(&own->step, step);
+  futex(&own->step, FUTEX_WAKE, INT32_MAX, NULL);
+  for (int32_t r = 0; r < g->size; r++) {
+    slot* other = &g->shared->slots[r];
+    for (bool ticked = false; behind(g, r, step);) {
+      const uint32_t seen = atomic_load(&other->step);
+      double deadline = 0;
+      pthread_mutex_lock(&g->lock);
+      const bool wait = worth_waiting(g, r, step, ticked, &deadline);
+      pthread_mutex_unlock(&g->lock);
+      if (!wait) return false;
+      const struct timespec limit = timespec_of(fmin(TICK_MS, deadline - now_ms()));
+      if ((int32_t)(seen - step) < 0) ticked = futex(&other->step, FUTEX_WAIT, seen, &limit) != 0 && errno == ETIMEDOUT;
+    }
+  }
+  return true;
+}
+
+/* Has the host set or get a value in the store. With the lock held. */
+static bool ask_store(c10d_group* g, c10d_event_kind kind, const char* key) {
+  snprintf(g->key, TEXT, "%s", key);
+  g->answered = false;
+  const uint32_t value_bytes = kind == C10D_EVENT_STORE_SET ? (uint32_t)strlen(g->value) : 0;
+  note(g, (c10d_event){.kind = kind, .id = 1, .key_bytes = (uint32_t)strlen(key), .value_bytes = value_bytes});
+  while (g->state == C10D_CONNECTING && !g->answered) {
+    if (!await_change(g, g->deadline)) fail(g, C10D_ERR_OP_TIMEOUT, -1, "connecting timed out at key \"%s\"", key);
+  }
+  if (g->state != C10D_CONNECTING) return false;
+  return g->answer_status == C10D_OK || fail(g, g->answer_status, -1, "store: %s", g->value);
+}
+
+/* Rank 0 makes the memory; the others open it by the path that it puts into the store. With the lock held. */
+static bool open_memory(c10d_group* g) {
+  const size_t bytes = sizeof(segment) + (size_t)g->size * sizeof(slot);
+  uint64_t magic = 0;
+  char path[TEXT] = "";
+  if (g->rank == 0) {
+    g->memory = memfd_create("c10d-shm", MFD_CLOEXEC);
+    if (g->memory < 0 || ftruncate(g->memory, (off_t)bytes) != 0 || getrandom(&magic, sizeof magic, 0) < 0) {
+      return fail(g, C10D_ERR_BACKEND, -1, "no shared memory: %s", strerror(errno));
+    }
+  } else {
+    if (!ask_store(g, C10D_EVENT_STORE_GET, "memory")) return false;
+    const bool known = sscanf(g->value, "%200s %lx", path, &magic) == 2;
+    struct stat found = {0};
+    g->memory = open(known ? path : "", O_RDWR | O_CLOEXEC);
+    if (g->memory < 0 || fstat(g->memory, &found) != 0 || (size_t)found.st_size != bytes) {
+      return fail(g, C10D_ERR_BACKEND, 0, "rank 0 shares no memory with this rank: is it on another host?");
+    }
+  }
+  segment* shared = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, g->memory, 0);
+  if (shared == MAP_FAILED) return fail(g, C10D_ERR_BACKEND, -1, "cannot map the memory: %s", strerror(errno));
+  if (g->rank == 0) shared->magic = magic;
+  if (shared->magic != magic) return fail(g, C10D_ERR_BACKEND, 0, "%s is not the memory of rank 0", path);
+  g->shared = shared;
+  struct flock lock = byte_of(g->rank);
+  if (fcntl(g->memory, F_OFD_SETLK, &lock) != 0) return fail(g, C10D_ERR_BACKEND, -1, "lock: %s", strerror(errno));
+  if (g->rank != 0) return true;
+  snprintf(g->value, TEXT, "/proc/%d/fd/%d %lx", getpid(), g->memory, magic);
+  return ask_store(g, C10D_EVENT_STORE_SET, "memory");
+}
+
+/* Element-wise a = a (op) b. Integers wrap around, for which C wants them unsigned. */
+#define COMBINE(name, type, wrapping)                                                  \
+  static void name(uint32_t reduce_op, void* into, const void* from, size_t bytes) {   \
+    type* a = into;                                                                    \
+    const type* b = from;                                                              \
+    const size_t n = bytes / sizeof(type);                                             \
+    switch (reduce_op) {                                                               \
+      case C10D_SUM:                                                                   \
+        for (size_t i = 0; i < n; i++) a[i] = (type)((wrapping)a[i] + (wrapping)b[i]); \
+        break;                                                                         \
+      case C10D_PRODUCT:                                                               \
+        for (size_t i = 0; i < n; i++) a[i] = (type)((wrapping)a[i] * (wrapping)b[i]); \
+        break;                                                                         \
+      case C10D_MIN:                                                                   \
+        for (size_t i = 0; i < n; i++) a[i] = b[i] < a[i] ? b[i] : a[i];               \
+        break;                                                                         \
+      case C10D_MAX:                                                                   \
+        for (size_t i = 0; i < n; i++) a[i] = b[i] > a[i] ? b[i] : a[i];               \
+        break;                                                                         \
+    }                                                                                  \
+  }
+COMBINE(combine_float, float, float)
+COMBINE(combine_double, double, double)
+COMBINE(combine_int32, int32_t, uint32_t)
+COMBINE(combine_int64, int64_t, uint64_t)
+
+typedef void (*combiner)(uint32_t, void*, const void*, size_t);
+
+static combiner combiner_of(uint32_t dtype) {
+  static const combiner combiners[] = {[C10D_FLOAT32] = combine_float,
+                                       [C10D_FLOAT64] = combine_double,
+                                       [C10D_INT32] = combine_int32,
+                                       [C10D_INT64] = combine_int64};
+  return dtype < sizeof combiners / sizeof *combiners ? combiners[dtype] : NULL;
+}
+
+static void copy(uint64_t to, const void* from, size_t bytes) {
+  if (bytes > 0) memcpy((void*)to, from, bytes);
+}
+
+/* Carries out the part of an op from byte `at` on; all slots have it. */
+static void take(c10d_group* g, const op* o, uint64_t at, size_t bytes, unsigned half) {
+  slot* slots = g->shared->slots;
+  switch (o->call.opcode) {
+    case C10D_OP_REDUCE:
+      if (g->rank != o->call.root) break; /* fall through */
+    case C10D_OP_ALLREDUCE:
+      copy(o->own.address + at, slots[0].data[half], bytes);
+      for (int32_t r = 1; r < g->size; r++) {
+        combiner_of(o->call.dtype)(o->call.reduce_op, (void*)(o->own.address + at), slots[r].data[half], bytes);
+      }
+      break;
+    case C10D_OP_BROADCAST:
+      copy(o->own.address + at, slots[o->call.root].data[half], bytes);
+      break;
+    case C10D_OP_GATHER:
+    case C10D_OP_ALLGATHER:
+      for (uint32_t r = 0; r < o->output_count; r++) copy(o->outputs[r].address + at, slots[r].data[half], bytes);
+      break;
+    case C10D_OP_ALLGATHER_BASE:
+      for (int32_t r = 0; r < g->size; r++) {
+        copy(o->outputs[0].address + (uint64_t)r * o->own.bytes + at, slots[r].data[half], bytes);
+      }
+      break;
+  }
+}
+
+static bool perform(c10d_group* g, const op* o) {
+  uint64_t at = 0;
+  do {
+    const uint64_t left = o->own.bytes - at;
+    const size_t bytes = left < CHUNK ? left : CHUNK;
+    const unsigned half = (g->step + 1) % 2;
+    slot* slots = g->shared->slots;
+    slots[g->rank].calls[half] = o->call;
+    copy((uint64_t)slots[g->rank].data[half], (const void*)(o->own.address + at), bytes);
+    if (!meet(g)) return false;
+    for (int32_t r = 0; r < g->size; r++) {
+      const call* theirs = &slots[r].calls[half];
+      if (memcmp(theirs, &o->call, sizeof(call)) == 0) continue;
+      pthread_mutex_lock(&g->lock);
+      fail(g, C10D_ERR_BACKEND, r, "rank %d is in another op: code %u of %lu bytes here, code %u of %lu bytes there", r,
+           o->call.opcode, o->call.bytes, theirs->opcode, theirs->bytes);
+      pthread_mutex_unlock(&g->lock);
+      return false;
+    }
+    take(g, o, at, bytes, half);
+    at += bytes;
+  } while (at < o->own.bytes);
+  return true;
+}
+
+static void* run(void* group) {
+  c10d_group* g = group;
+  pthread_mutex_lock(&g->lock);
+  if (open_memory(g)) {
+    pthread_mutex_unlock(&g->lock);
+    meet(g);
+    pthread_mutex_lock(&g->lock);
+  }
+  if (g->state == C10D_CONNECTING) g->state = C10D_OPEN;
+  note(g, (c10d_event){.kind = C10D_EVENT_READY, .status = g->status, .peer = g->peer});
+  for (;;) {
+    op* o = g->first;
+    while (o != NULL && o->done) o = o->next;
+    if (o == NULL && g->stopping) break;
+    if (o == NULL) {
+      pthread_cond_wait(&g->changed, &g->lock);
+      continue;
+    }
+    o->running = true;
+    pthread_mutex_unlock(&g->lock);
+    const bool well = perform(g, o);
+    pthread_mutex_lock(&g->lock);
+    end_op(g, o, well ? C10D_OK : g->status);
+  }
+  g->ended = true;
+  pthread_cond_broadcast(&g->changed);
+  pthread_mutex_unlock(&g->lock);
+  return NULL;
+}
+
+/* ---- the ABI --------------------------------------------------------------------------------------------------- */
+
+uint32_t c10d_abi_version(void) { return C10D_ABI_VERSION; }
+const char* c10d_library_version(void) { return "shared memory 1.0"; }
+const char* c10d_last_error(void) { return last_error; }
+
+static int32_t refuse(int32_t status, const char* text) {
+  snprintf(last_error, TEXT, "%s", text);
+  return status;
+}
+
+c10d_group* c10d_create(const c10d_config* config) {
+  c10d_group* g = calloc(1, sizeof *g);
+  if (g == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, g->wake) != 0) {
+    refuse(C10D_ERR_BACKEND, "no memory or no sockets left");
+    free(g);
+    return NULL;
+  }
+  g->rank = config->rank;
+  g->size = config->world_size;
+  g->timeout_ms = config->timeout_ms;
+  g->deadline = now_ms() + config->timeout_ms;
+  g->peer = g->memory = -1;
+  g->last = &g->first;
+  g->next_id = 1;
+  pthread_mutex_init(&g->lock, NULL);
+  pthread_condattr_t monotonic;
+  pthread_condattr_init(&monotonic);
+  pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+  pthread_cond_init(&g->changed, &monotonic);
+  sigset_t all, before; /* signals are for the host's threads */
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  const int error = pthread_create(&g->thread, NULL, run, g);
+  pthread_sigmask(SIG_SETMASK, &before, NULL);
+  if (error == 0) return g;
+  refuse(C10D_ERR_BACKEND, strerror(error));
+  close(g->wake[0]);
+  close(g->wake[1]);
+  free(g);
+  return NULL;
+}
+
+int32_t c10d_wake_fd(c10d_group* g) { return g->wake[0]; }
+
+uint32_t c10d_drain(c10d_group* g, c10d_event* events, uint32_t max) {
+  uint32_t count = 0;
+  pthread_mutex_lock(&g->lock);
+  g->woken = false;
+  while (count < max && g->note_count > 0) {
+    events[count++] = g->notes[0];
+    memmove(g->notes, g->notes + 1, --g->note_count * sizeof *g->notes);
+  }
+  for (op** at = &g->first; *at != NULL && count < max;) {
+    op* o = *at;
+    const bool news = o->done && !o->reported;
+    if (news) events[count++] = event_of(g, o);
+    o->reported |= news;
+    if (news && o->status == C10D_OK)
+      drop(g, at);
+    else
+      at = &o->next;
+  }
+  pthread_mutex_unlock(&g->lock);
+  return count;
+}
+
+int32_t c10d_exchange_read(c10d_group* g, uint64_t id, void* key, uint32_t key_capacity, void* value,
+                           uint32_t value_capacity) {
+  (void)id; /* only one is ever under way */
+  pthread_mutex_lock(&g->lock);
+  const size_t key_bytes = strlen(g->key), value_bytes = strlen(g->value);
+  const bool fits = key_bytes <= key_capacity && (value_capacity == 0 || value_bytes <= value_capacity);
+  if (fits) copy((uint64_t)key, g->key, key_bytes);
+  if (fits && value_capacity > 0) copy((uint64_t)value, g->value, value_bytes);
+  pthread_mutex_unlock(&g->lock);
+  return fits ? C10D_OK : C10D_ERR_INVALID;
+}
+
+int32_t c10d_exchange_reply(c10d_group* g, uint64_t id, int32_t status, const void* data, uint32_t bytes) {
+  (void)id;
+  pthread_mutex_lock(&g->lock);
+  g->answered = true;
+  g->answer_status = status;
+  snprintf(g->value, TEXT, "%.*s", (int)bytes, bytes > 0 ? (const char*)data : "");
+  pthread_cond_broadcast(&g->changed);
+  pthread_mutex_unlock(&g->lock);
+  return C10D_OK;
+}
+
+/* What the capability table says, once more: this side is the last that can refuse. */
+static int32_t check(const c10d_op* request) {
+  if (request->size != sizeof *request) return refuse(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
+  switch (request->opcode) {
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_REDUCE:
+      if (combiner_of(request->dtype) == NULL) return refuse(C10D_ERR_UNSUPPORTED, "shm does not reduce this dtype");
+      if (request->reduce_op == C10D_SUM || (request->reduce_op >= C10D_PRODUCT && request->reduce_op <= C10D_MAX)) {
+        return C10D_OK;
+      }
+      return refuse(C10D_ERR_UNSUPPORTED, "shm has SUM, PRODUCT, MIN and MAX only");
+    case C10D_OP_BARRIER:
+      if (request->flags == 0) return C10D_OK;
+      return refuse(C10D_ERR_UNSUPPORTED, "shm has no monitored barrier");
+    case C10D_OP_BROADCAST:
+    case C10D_OP_ALLGATHER:
+    case C10D_OP_ALLGATHER_BASE:
+    case C10D_OP_GATHER:
+      return C10D_OK;
+    default:
+      return refuse(C10D_ERR_UNSUPPORTED, "shm does not implement this op");
+  }
+}
+
+/* A copy of the request, since its tables are the host's again when the call returns. */
+static op* op_of(const c10d_op* request, const void* input, void* output) {
+  op* o = calloc(1, sizeof *o + request->output_count * sizeof(c10d_buffer));
+  if (o == NULL) return NULL;
+  const bool reduces = request->opcode == C10D_OP_ALLREDUCE || request->opcode == C10D_OP_REDUCE;
+  o->output_count = request->output_count;
+  copy((uint64_t)o->outputs, (const void*)request->outputs, request->output_count * sizeof(c10d_buffer));
+  if (output != NULL && o->output_count > 0) o->outputs[0].address = (uint64_t)output;
+  if (request->input_count > 0)
+    o->own = *(const c10d_buffer*)request->inputs;
+  else if (o->output_count > 0)
+    o->own = o->outputs[0];
+  if (input != NULL && request->input_count > 0) o->own.address = (uint64_t)input;
+  o->call = (call){request->opcode, request->dtype, reduces ? request->reduce_op : 0, request->peer, o->own.bytes};
+  o->timeout_ms = request->timeout_ms;
+  o->deadline = now_ms() + request->timeout_ms;
+  return o;
+}
+
+static int64_t submit(c10d_group* g, const c10d_op* ops, uint32_t count, const void* input, void* output) {
+  for (uint32_t i = 0; i < count; i++) {
+    const int32_t status = check(&ops[i]);
+    if (status != C10D_OK) return status;
+  }
+  op *made = NULL, **end = &made;
+  for (uint32_t i = 0; i < count; i++, end = &(*end)->next) *end = op_of(&ops[i], input, output);
+  pthread_mutex_lock(&g->lock);
+  int64_t result = (int64_t)g->next_id;
+  if (g->state == C10D_FAILED)
+    result = refuse(C10D_ERR_GROUP_FAILED, g->cause);
+  else if (g->state != C10D_OPEN)
+    result = refuse(C10D_ERR_CLOSED, "the group is not open");
+  while (made != NULL) {
+    op* o = made;
+    made = o->next;
+    o->next = NULL;
+    if (result < 0) {
+      free(o);
+      continue;
+    }
+    o->id = g->next_id++;
+    *g->last = o;
+    g->last = &o->next;
+    g->stats.submitted++;
+  }
+  pthread_cond_broadcast(&g->changed);
+  pthread_mutex_unlock(&g->lock);
+  return result;
+}
+
+int64_t c10d_submit(c10d_group* g, const c10d_op* ops, uint32_t count) { return submit(g, ops, count, NULL, NULL); }
+
+int64_t c10d_submit_one(c10d_group* g, const c10d_op* request, const void* input, void* output) {
+  return submit(g, request, 1, input, output);
+}
+
+void c10d_kick(c10d_group* g) { (void)g; /* ops begin when they are submitted */ }
+
+int32_t c10d_wait(c10d_group* g, uint64_t id, double timeout_ms, c10d_event* result) {
+  const double deadline = now_ms() + timeout_ms;
+  pthread_mutex_lock(&g->lock);
+  op** at = find(g, id);
+  op* o = *at;
+  int32_t status = o == NULL || o->reported ? C10D_ERR_UNKNOWN_OP : C10D_OK;
+  if (status == C10D_OK) {
+    o->awaited = true;
+    while (!o->done && await_change(g, deadline)) continue;
+    o->awaited = false;
+    status = o->done ? o->status : C10D_ERR_WAIT_TIMEOUT;
+    o->reported = o->done;
+    if (o->done) *result = event_of(g, o);
+    if (status == C10D_OK) drop(g, find(g, id));
+  }
+  pthread_mutex_unlock(&g->lock);
+  return status;
+}
+
+static uint32_t copy_cause(c10d_group* g, char* text, uint32_t capacity) {
+  const size_t bytes = strlen(g->cause);
+  const uint32_t copied = bytes < capacity ? (uint32_t)bytes : capacity;
+  copy((uint64_t)text, g->cause, copied);
+  return copied;
+}
+
+uint32_t c10d_error(c10d_group* g, uint64_t id, char* text, uint32_t capacity) {
+  pthread_mutex_lock(&g->lock);
+  op** at = find(g, id);
+  const bool known = *at != NULL && (*at)->reported && (*at)->status != C10D_OK;
+  if (known) drop(g, at);
+  const uint32_t bytes = known ? copy_cause(g, text, capacity) : 0;
+  pthread_mutex_unlock(&g->lock);
+  return bytes;
+}
+
+uint32_t c10d_group_error(c10d_group* g, char* text, uint32_t capacity) {
+  pthread_mutex_lock(&g->lock);
+  const uint32_t bytes = copy_cause(g, text, capacity);
+  pthread_mutex_unlock(&g->lock);
+  return bytes;
+}
+
+int32_t c10d_group_state(c10d_group* g) {
+  pthread_mutex_lock(&g->lock);
+  const int32_t state = g->state;
+  pthread_mutex_unlock(&g->lock);
+  return state;
+}
+
+void c10d_abort(c10d_group* g, int32_t status, const char* reason) {
+  pthread_mutex_lock(&g->lock);
+  fail(g, status, -1, "%s", reason);
+  pthread_mutex_unlock(&g->lock);
+}
+
+void c10d_group_stats(c10d_group* g, c10d_stats* stats) {
+  pthread_mutex_lock(&g->lock);
+  *stats = g->stats;
+  pthread_mutex_unlock(&g->lock);
+}
+
+int32_t c10d_close(c10d_group* g, double timeout_ms) {
+  const double deadline = now_ms() + timeout_ms;
+  pthread_mutex_lock(&g->lock);
+  bool busy = g->state == C10D_CONNECTING;
+  for (const op* o = g->first; o != NULL; o = o->next) busy |= !o->done;
+  if (busy) fail(g, C10D_ERR_CLOSED, -1, "the group was closed");
+  leave(g, LEFT);
+  g->stopping = true;
+  pthread_cond_broadcast(&g->changed);
+  while (!g->ended && await_change(g, deadline)) continue;
+  g->state = C10D_CLOSED;
+  const bool ended = g->ended;
+  pthread_mutex_unlock(&g->lock);
+  if (!ended) return 1;
+  pthread_join(g->thread, NULL);
+  while (g->first != NULL) drop(g, &g->first);
+  if (g->shared != NULL) munmap(g->shared, sizeof(segment) + (size_t)g->size * sizeof(slot));
+  if (g->memory >= 0) close(g->memory);
+  close(g->wake[1]);
+  pthread_cond_destroy(&g->changed);
+  pthread_mutex_destroy(&g->lock);
+  free(g);
+  return 0;
+}

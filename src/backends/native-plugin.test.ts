@@ -1,0 +1,112 @@
+import { describe, expect, test } from "bun:test";
+import { existsSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { BackendUnavailableError, DistBackendError } from "../errors/index.ts";
+import { ABI_VERSION } from "../native/abi.generated.ts";
+import { type BackendContext, BackendType, createContainer, registryOf } from "../registry/index.ts";
+import { includeDirectory, type NativePluginInit, nativePlugin } from "./native-plugin.ts";
+
+const init: NativePluginInit<{ depth: number }> = {
+  name: "mine",
+  module: import.meta.url,
+  library: "/nowhere/libc10d_mine.so",
+  remedy: "Compile it: make",
+  capabilities: { ops: { barrier: [] }, reduceOps: {} },
+};
+
+const compiler = Bun.which("cc");
+if (compiler === null) console.log("skip a test with a library that is made for it: there is no C compiler, cc");
+const testCompiled = test.skipIf(compiler === null);
+
+/** Compiles a shim that makes no group, but says with which settings it should have. */
+function compile(folder: string): string {
+  const header = readFileSync(`${includeDirectory}/c10d.h`, "utf8");
+  const own = ["c10d_abi_version", "c10d_library_version", "c10d_last_error", "c10d_create"];
+  const others = [...new Set([...header.matchAll(/\b(c10d_[a-z_]+)\(/g)].map(([, name = ""]) => name))]
+    .filter((name) => !own.includes(name))
+    .map((name) => `void ${name}(void) {}`);
+  const source = `#include <stdio.h>
+    static char text[64];
+    struct config { int words[4]; double timeout; char *options; };
+    unsigned c10d_abi_version(void) { return ${ABI_VERSION}; }
+    const char *c10d_library_version(void) { return "9.8.7"; }
+    const char *c10d_last_error(void) { return text; }
+    void *c10d_create(struct config *config) {
+      snprintf(text, sizeof text, "settings: %s", config->options);
+      return 0;
+    }
+    ${others.join("\n")}`;
+  writeFileSync(`${folder}/shim.c`, source);
+  const { exitCode, stderr } = Bun.spawnSync(["cc", "-shared", "-fPIC", "-o", "shim.so", "shim.c"], { cwd: folder });
+  if (exitCode !== 0) throw new Error(stderr.toString());
+  return `${folder}/shim.so`;
+}
+
+describe("nativePlugin", () => {
+  test("makes a plugin that the registry takes", () => {
+    const plugin = nativePlugin(init);
+    expect(plugin).toMatchObject({
+      type: BackendType.CUSTOM,
+      devices: ["cpu"],
+      bootstrap: "store",
+      module: init.module,
+    });
+    expect("options" in plugin || "sdk" in plugin).toBe(false);
+    const container = createContainer();
+    registryOf(container).register(plugin);
+  });
+
+  test("passes on version, devices and options", async () => {
+    const check = (given: unknown) => given as { depth: number };
+    const plugin = nativePlugin({ ...init, sdk: 1, devices: ["cuda"], options: () => check });
+    expect(plugin).toMatchObject({ sdk: 1, devices: ["cuda"] });
+    expect(await plugin.options?.()).toBe(check);
+  });
+
+  test.each([
+    ["a path", init.library],
+    ["a URL", pathToFileURL(String(init.library))],
+  ])("a library that is missing, named by %s: where it should be, and the remedy", async (_, library) => {
+    const plugin = nativePlugin({ ...init, library });
+    const availability = await plugin.probe();
+    expect(availability).toMatchObject({ available: false, remedy: init.remedy });
+    expect(availability).toHaveProperty("reason", expect.stringContaining(String(init.library)));
+    const error = await plugin.create({} as BackendContext<{ depth: number }>).catch((thrown: unknown) => thrown);
+    expect(error).toBeInstanceOf(BackendUnavailableError);
+    expect(String(error)).toContain(String(init.remedy));
+  });
+
+  testCompiled("tells what it found, and gives the library its settings", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "native-plugin-"));
+    try {
+      const library = compile(folder);
+      const plugin = nativePlugin({ ...init, library, settings: ({ options }) => ({ depth: `${options.depth}` }) });
+      expect(await plugin.probe()).toEqual({
+        available: true,
+        version: "9.8.7",
+        library: { path: library, abi: ABI_VERSION },
+      });
+      const context: Partial<BackendContext<{ depth: number }>> = {
+        rank: 0,
+        size: 1,
+        device: { type: "cpu", index: 0 },
+        timeoutMs: 1_000,
+        options: { depth: 3 },
+      };
+      const error = await plugin
+        .create(context as BackendContext<{ depth: number }>)
+        .catch((thrown: unknown) => thrown);
+      expect(error).toBeInstanceOf(DistBackendError);
+      expect(String(error)).toContain("settings: depth=3");
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
+
+  test("knows where the header is", () => {
+    expect(existsSync(`${includeDirectory}/c10d.h`)).toBe(true);
+    expect(existsSync(`${includeDirectory}/engine/transport.h`)).toBe(true);
+  });
+});

@@ -32,6 +32,13 @@ const commands: ReadonlyMap<string, CommandEntry> = new Map([
     },
   ],
   [
+    "build",
+    {
+      summary: "compile the shims of the native libraries that are installed",
+      load: async () => (await import("./build-command.ts")).buildCommand,
+    },
+  ],
+  [
     "env",
     {
       summary: "list the environment variables that are read",

@@ -100,7 +100,7 @@ export function loadShim(location: ShimLocation): Shim {
     return shim;
   }
   const lines = [`backend "${location.name}": no shim found. Looked at:`, ...tried.map((each) => `  ${each}`)];
-  const remedy = location.remedy ?? "Run ./bootstrap build.";
+  const remedy = location.remedy ?? "Run c10d build, or in a clone ./bootstrap build.";
   throw new BackendUnavailableError([...lines, ...(remedy ? [remedy] : [])].join("\n"), { backend: location.name });
 }
 
@@ -148,7 +148,8 @@ function abiVersionOf(path: string): number | undefined {
 }
 
 function wrongVersion(name: string, path: string, version: number): BackendUnavailableError {
-  const rebuild = "rebuild it with this package's native/c10d.h (its own shims: ./bootstrap build)";
+  const rebuild =
+    "rebuild it with this package's native/c10d.h (its own shims: c10d build, or in a clone ./bootstrap build)";
   const remedy = version > ABI_VERSION ? `update bun-c10d, or ${rebuild}` : rebuild;
   return new BackendUnavailableError(
     `backend "${name}": ${path} speaks shim ABI ${version}, this bun-c10d speaks ABI ${ABI_VERSION}: ${remedy}`,

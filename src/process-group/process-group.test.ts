@@ -10,7 +10,7 @@ import type { Work } from "../work/index.ts";
 import { type MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
 
-const plugin = memoryPlugin("memory");
+const plugin = memoryPlugin("memory", { options: () => (options: unknown) => options as object });
 createContainer({ install: true });
 registerBackend(plugin);
 afterAll(() => void createContainer({ install: true }));

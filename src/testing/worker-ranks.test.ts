@@ -57,6 +57,7 @@ describe("workerRanks", () => {
     const running = workerRanks(3, fixture("worker-trouble"), { args, signal, timeout: 50_000 });
     if (hangs) {
       await countedTo(2, args.done);
+      await Bun.sleep(2_000); // so that their results are here
       controller.abort();
     }
     const outcomes = await running;

@@ -18,7 +18,7 @@
 #include "file_exchange.h"
 #include "lines.h"
 #include "mesh.h"
-#include "reduction.h"
+#include "reduction/reduction.h"
 
 namespace c10d::bench {
 namespace {
@@ -85,7 +85,7 @@ class Rank {
   void stock_all_reduce(std::vector<float>& buffer) {
     gloo::AllreduceOptions options(mesh_);
     options.setOutput(buffer.data(), buffer.size());
-    options.setReduceFunction(gloo_shim::find_reduction(C10D_FLOAT32, C10D_SUM));
+    options.setReduceFunction(find_reduction(C10D_FLOAT32, C10D_SUM));
     options.setTag(tag_++);
     gloo::allreduce(options);
   }

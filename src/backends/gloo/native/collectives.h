@@ -6,7 +6,7 @@
 
 #include "engine/op.h"
 #include "meshes.h"
-#include "reduction.h"
+#include "reduction/reduction.h"
 
 namespace c10d::gloo_shim {
 

@@ -7,7 +7,7 @@
 #include <utility>
 #include <vector>
 
-#include "reduction.h"
+#include "reduction/reduction.h"
 
 namespace c10d::gloo_shim {
 

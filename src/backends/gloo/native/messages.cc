@@ -10,7 +10,7 @@
 
 #include "engine/failure.h"
 #include "mesh.h"
-#include "reduction.h"
+#include "reduction/reduction.h"
 
 namespace c10d::gloo_shim {
 

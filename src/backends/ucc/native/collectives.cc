@@ -1,0 +1,294 @@
+#include "collectives.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "library.h"
+#include "op_check.h"
+#include "reduction/reduction.h"
+
+namespace c10d::ucc_shim {
+
+namespace {
+
+/// What an op that has ended may keep for the next one.
+constexpr size_t kKeptBytes = 1 << 20;
+
+constexpr uint64_t kWideVectors = UCC_COLL_ARGS_FLAG_COUNT_64BIT | UCC_COLL_ARGS_FLAG_DISPLACEMENTS_64BIT;
+
+void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
+
+}  // namespace
+
+void Running::begin(Op& op) {
+  op_ = &op;
+  post();
+}
+
+ucc_status_t Running::test() const {
+  ucc_status_t all = UCC_OK;
+  for (const ucc_coll_req_h request : requests_) {
+    const ucc_status_t status = ucc_collective_test(request);
+    if (status < 0) return status;
+    if (status != UCC_OK) all = UCC_INPROGRESS;
+  }
+  return all;
+}
+
+void Running::end() {
+  for (ucc_coll_req_h request : requests_) library().collective_finalize(request);
+  requests_.clear();
+  vectors_.clear();
+  if (flat_.capacity() > kKeptBytes) flat_ = {};
+  if (!divides_after_sum()) return;
+  const size_t element_bytes = type().bytes;
+  for (const auto& buffer : op_->outputs) {
+    divide(pointer(buffer.address), buffer.bytes / element_bytes, op_->request.dtype, world_size_);
+  }
+}
+
+void Running::post() {
+  switch (op_->request.opcode) {
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_ALLREDUCE_COALESCED:
+      for (const auto& buffer : op_->outputs) all_reduce(buffer);
+      return;
+    case C10D_OP_BROADCAST:
+      return broadcast();
+    case C10D_OP_REDUCE:
+      return reduce();
+    case C10D_OP_ALLGATHER:
+      return all_gather_list();
+    case C10D_OP_ALLGATHER_BASE:
+    case C10D_OP_ALLGATHER_COALESCED:
+      for (size_t i = 0; i < op_->inputs.size(); i++) all_gather(op_->inputs[i], op_->outputs[i]);
+      return;
+    case C10D_OP_GATHER:
+      return gather();
+    case C10D_OP_SCATTER:
+      return scatter();
+    case C10D_OP_REDUCE_SCATTER:
+      return reduce_scatter_list();
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+      for (size_t i = 0; i < op_->inputs.size(); i++) reduce_scatter(op_->inputs[i], op_->outputs[i]);
+      return;
+    case C10D_OP_ALLTOALL:
+    case C10D_OP_ALLTOALL_BASE:
+      return all_to_all();
+    case C10D_OP_SEND:
+    case C10D_OP_RECV:
+      return message();
+    default:
+      return barrier();
+  }
+}
+
+void Running::post(ucc_coll_args_t& args) {
+  if (args.flags != 0) args.mask |= UCC_COLL_ARGS_FIELD_FLAGS;
+  ucc_coll_req_h request = nullptr;
+  const ucc_status_t status = library().collective_init(&args, &request, team_);
+  if (status == UCC_ERR_NOT_SUPPORTED || status == UCC_ERR_NOT_IMPLEMENTED) {
+    // All ranks get the same answer, and none has sent anything.
+    throw Failure(C10D_ERR_UNSUPPORTED, text_of(status, "UCC cannot carry out the op"));
+  }
+  require(status, "UCC does not begin the op");
+  requests_.push_back(request);
+  require(library().collective_post(request), "UCC does not start the op");
+}
+
+ucc_coll_buffer_info_t Running::bytes_of(const c10d_buffer& buffer) const {
+  return {pointer(buffer.address), buffer.bytes, UCC_DT_UINT8, UCC_MEMORY_TYPE_HOST};
+}
+
+/// In which elements are reduced. One rank alone only copies, for which UCC takes no types of the user's.
+ElementType Running::type() const {
+  if (world_size_ == 1) return {UCC_DT_UINT8, 1};
+  return element_type(op_->request.dtype, op_->request.reduce_op);
+}
+
+ucc_coll_buffer_info_t Running::elements_of(const c10d_buffer& buffer) const {
+  const auto type = this->type();
+  return {pointer(buffer.address), buffer.bytes / type.bytes, type.datatype, UCC_MEMORY_TYPE_HOST};
+}
+
+/// Buffers anywhere in memory are one vector: bytes at displacements from the one that comes first.
+ucc_coll_buffer_info_v_t Running::bytes_of(const std::vector<c10d_buffer>& buffers) {
+  auto vector = std::make_unique<Vector>();
+  uint64_t base = UINT64_MAX;
+  for (const auto& buffer : buffers) {
+    if (buffer.bytes > 0) base = std::min(base, buffer.address);
+  }
+  for (const auto& buffer : buffers) {
+    vector->counts.push_back(buffer.bytes);
+    vector->displacements.push_back(buffer.bytes > 0 ? buffer.address - base : 0);
+  }
+  const ucc_coll_buffer_info_v_t info{base == UINT64_MAX ? nullptr : pointer(base), vector->counts.data(),
+                                      vector->displacements.data(), UCC_DT_UINT8, UCC_MEMORY_TYPE_HOST};
+  vectors_.push_back(std::move(vector));
+  return info;
+}
+
+void Running::all_reduce(const c10d_buffer& data) {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_ALLREDUCE;
+  args.flags = UCC_COLL_ARGS_FLAG_IN_PLACE;
+  args.src.info = args.dst.info = elements_of(data);
+  args.op = reduction_of_op();
+  post(args);
+}
+
+void Running::broadcast() {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_BCAST;
+  args.src.info = bytes_of(op_->outputs[0]);
+  args.root = static_cast<uint64_t>(op_->request.peer);
+  post(args);
+}
+
+void Running::reduce() {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_REDUCE;
+  if (at_root()) args.flags = UCC_COLL_ARGS_FLAG_IN_PLACE;
+  args.src.info = args.dst.info = elements_of(op_->outputs[0]);
+  args.op = reduction_of_op();
+  args.root = static_cast<uint64_t>(op_->request.peer);
+  post(args);
+}
+
+void Running::all_gather(const c10d_buffer& input, const c10d_buffer& output) {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_ALLGATHER;
+  args.src.info = bytes_of(input);
+  args.dst.info = bytes_of(output);
+  post(args);
+}
+
+void Running::all_gather_list() {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_ALLGATHERV;
+  args.flags = kWideVectors;
+  args.src.info = bytes_of(op_->inputs[0]);
+  args.dst.info_v = bytes_of(op_->outputs);
+  post(args);
+}
+
+void Running::gather() {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_GATHERV;
+  args.flags = kWideVectors;
+  args.src.info = bytes_of(op_->inputs[0]);
+  if (at_root()) args.dst.info_v = bytes_of(op_->outputs);
+  args.root = static_cast<uint64_t>(op_->request.peer);
+  post(args);
+}
+
+void Running::scatter() {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_SCATTERV;
+  args.flags = kWideVectors;
+  if (at_root()) args.src.info_v = bytes_of(op_->inputs);
+  args.dst.info = bytes_of(op_->outputs[0]);
+  args.root = static_cast<uint64_t>(op_->request.peer);
+  post(args);
+}
+
+/// UCC's reduce-scatter does not average, nor does a type with a reduction of the user's.
+bool Running::divides_after_sum() const {
+  if (op_->request.reduce_op != C10D_AVG || !reduces(op_->request.opcode) || world_size_ == 1) return false;
+  return scatters_reduced(op_->request.opcode) || !averages(op_->request.dtype);
+}
+
+ucc_reduction_op_t Running::reduction_of_op() const {
+  return reduction(op_->request.dtype, divides_after_sum() ? uint32_t{C10D_SUM} : op_->request.reduce_op);
+}
+
+void Running::reduce_scatter(const c10d_buffer& input, const c10d_buffer& output) {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_REDUCE_SCATTER;
+  args.src.info = elements_of(input);
+  args.dst.info = elements_of(output);
+  args.op = reduction_of_op();
+  post(args);
+}
+
+/// UCC wants the input in one piece.
+void Running::reduce_scatter_list() {
+  const size_t element_bytes = type().bytes;
+  auto vector = std::make_unique<Vector>();
+  uint64_t bytes = 0;
+  for (const auto& buffer : op_->inputs) {
+    vector->counts.push_back(buffer.bytes / element_bytes);
+    vector->displacements.push_back(bytes / element_bytes);
+    bytes += buffer.bytes;
+  }
+  if (bytes == 0) return;
+  flat_.resize(bytes);
+  char* at = flat_.data();
+  for (const auto& buffer : op_->inputs) {
+    if (buffer.bytes > 0) std::memcpy(at, pointer(buffer.address), buffer.bytes);
+    at += buffer.bytes;
+  }
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_REDUCE_SCATTERV;
+  args.flags = kWideVectors;
+  args.src.info = elements_of({reinterpret_cast<uint64_t>(flat_.data()), bytes});
+  args.dst.info_v = {op_->output(), vector->counts.data(), vector->displacements.data(), args.src.info.datatype,
+                     UCC_MEMORY_TYPE_HOST};
+  args.op = reduction_of_op();
+  vectors_.push_back(std::move(vector));
+  post(args);
+}
+
+std::vector<c10d_buffer> Running::parts_of(const c10d_buffer& whole, const std::vector<uint64_t>& splits) const {
+  const size_t element_bytes = element_size(op_->request.dtype);
+  std::vector<c10d_buffer> parts;
+  uint64_t at = whole.address;
+  for (const uint64_t split : splits) {
+    parts.push_back({at, split * element_bytes});
+    at += split * element_bytes;
+  }
+  return parts;
+}
+
+void Running::all_to_all() {
+  ucc_coll_args_t args{};
+  const bool list = op_->request.opcode == C10D_OP_ALLTOALL;
+  if (!list && op_->input_splits.empty() && op_->output_splits.empty()) {
+    args.coll_type = UCC_COLL_TYPE_ALLTOALL;
+    args.src.info = bytes_of(op_->inputs[0]);
+    args.dst.info = bytes_of(op_->outputs[0]);
+    return post(args);
+  }
+  args.coll_type = UCC_COLL_TYPE_ALLTOALLV;
+  args.flags = kWideVectors;
+  args.src.info_v = bytes_of(list ? op_->inputs : parts_of(op_->inputs[0], op_->input_splits));
+  args.dst.info_v = bytes_of(list ? op_->outputs : parts_of(op_->outputs[0], op_->output_splits));
+  post(args);
+}
+
+/// A broadcast among the two ranks alone.
+void Running::message() {
+  const bool sends = op_->request.opcode == C10D_OP_SEND;
+  const int from = sends ? rank_ : op_->request.peer;
+  const int to = sends ? op_->request.peer : rank_;
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_BCAST;
+  args.mask = UCC_COLL_ARGS_FIELD_ACTIVE_SET | UCC_COLL_ARGS_FIELD_TAG;
+  args.src.info = bytes_of(sends ? op_->inputs[0] : op_->outputs[0]);
+  args.root = static_cast<uint64_t>(from);
+  args.tag = static_cast<ucc_coll_id_t>(op_->request.tag);
+  args.active_set.start = static_cast<uint64_t>(from);
+  args.active_set.stride = to - from;
+  args.active_set.size = 2;
+  op_->peer = from;
+  post(args);
+}
+
+void Running::barrier() {
+  ucc_coll_args_t args{};
+  args.coll_type = UCC_COLL_TYPE_BARRIER;
+  post(args);
+}
+
+}  // namespace c10d::ucc_shim

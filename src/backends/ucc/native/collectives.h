@@ -1,0 +1,72 @@
+// Ops of the shim ABI as collectives of UCC.
+#pragma once
+
+#include <ucc/api/ucc.h>
+
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "element_types.h"
+#include "engine/op.h"
+
+namespace c10d::ucc_shim {
+
+/// An op under way: one request of UCC, or several for an op on a list of tensors.
+class Running {
+ public:
+  Running(ucc_team_h team, int rank, int world_size) : team_(team), rank_(rank), world_size_(world_size) {}
+  Running(const Running&) = delete;
+  Running& operator=(const Running&) = delete;
+
+  /// Posts the op's requests. Throws Failure; then, as after any failure, it is of no use any more, but UCC may go on with
+  /// what it holds.
+  void begin(Op& op);
+  Op& op() const { return *op_; }
+  /// An error if a request has failed, else UCC_INPROGRESS until all have ended, then UCC_OK.
+  ucc_status_t test() const;
+  /// When all requests have ended well: gives them back and does what is left to do. Then the next op may begin.
+  void end();
+
+ private:
+  /// Counts and displacements of a vector collective.
+  struct Vector {
+    std::vector<ucc_count_t> counts;
+    std::vector<ucc_aint_t> displacements;
+  };
+
+  void post();
+  void post(ucc_coll_args_t& args);
+  void all_reduce(const c10d_buffer& data);
+  void broadcast();
+  void reduce();
+  void all_gather(const c10d_buffer& input, const c10d_buffer& output);
+  void all_gather_list();
+  void gather();
+  void scatter();
+  void reduce_scatter(const c10d_buffer& input, const c10d_buffer& output);
+  void reduce_scatter_list();
+  void all_to_all();
+  void message();
+  void barrier();
+
+  ucc_coll_buffer_info_t bytes_of(const c10d_buffer& buffer) const;
+  ucc_coll_buffer_info_t elements_of(const c10d_buffer& buffer) const;
+  ucc_coll_buffer_info_v_t bytes_of(const std::vector<c10d_buffer>& buffers);
+  std::vector<c10d_buffer> parts_of(const c10d_buffer& whole, const std::vector<uint64_t>& splits) const;
+  ElementType type() const;
+  bool divides_after_sum() const;
+  ucc_reduction_op_t reduction_of_op() const;
+  bool at_root() const { return op_->request.peer == rank_; }
+
+  Op* op_ = nullptr;
+  const ucc_team_h team_;
+  const int rank_;
+  const int world_size_;
+  std::vector<ucc_coll_req_h> requests_;
+  std::vector<std::unique_ptr<Vector>> vectors_;
+  /// What a list is copied into, where UCC wants one buffer.
+  std::vector<char> flat_;
+};
+
+}  // namespace c10d::ucc_shim

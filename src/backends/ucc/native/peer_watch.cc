@@ -1,0 +1,260 @@
+#include "peer_watch.h"
+
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstddef>
+#include <cstring>
+
+namespace c10d::ucc_shim {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// How long after the end of a rank's process what it had sent before may still be on its way.
+constexpr milliseconds kGoneGrace{200};
+constexpr int kPollMs = 10;
+
+/// What a rank tells of itself while it connects.
+struct Hello {
+  char host[64];
+  char socket[24];
+  uint64_t token;
+  int32_t world_size;
+};
+
+/// What the one that dials says first.
+struct Greeting {
+  uint64_t token;
+  int32_t rank;
+};
+
+Failure broken(const char* what) { return Failure(C10D_ERR_BACKEND, std::string(what) + ": " + std::strerror(errno)); }
+
+uint64_t random_number() {
+  uint64_t number = 0;
+  if (::getrandom(&number, sizeof number, 0) != sizeof number) throw broken("getrandom");
+  return number;
+}
+
+/// The same on two ranks only if a local socket can connect them: same boot of the same kernel, same network namespace.
+std::string host_identity() {
+  char boot[40] = {};
+  const int file = ::open("/proc/sys/kernel/random/boot_id", O_RDONLY | O_CLOEXEC);
+  if (file >= 0) {
+    [[maybe_unused]] const auto got = ::read(file, boot, sizeof boot - 4);
+    ::close(file);
+  }
+  struct stat network {};
+  if (boot[0] == '\0' || ::stat("/proc/self/ns/net", &network) != 0) return "";
+  return std::string(boot, 36) + "/" + std::to_string(network.st_ino);
+}
+
+/// Address of a local socket without a file.
+socklen_t address_of(const char* name, sockaddr_un& address) {
+  address = {};
+  address.sun_family = AF_UNIX;
+  const size_t length = ::strnlen(name, sizeof(Hello::socket));
+  std::memcpy(address.sun_path + 1, name, length);
+  return static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + length);
+}
+
+int local_socket() {
+  const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+  if (fd < 0) throw broken("socket");
+  return fd;
+}
+
+class Closing {
+ public:
+  explicit Closing(int fd) : fd_(fd) {}
+  ~Closing() { ::close(fd_); }
+  Closing(const Closing&) = delete;
+  Closing& operator=(const Closing&) = delete;
+  int get() const { return fd_; }
+
+ private:
+  const int fd_;
+};
+
+std::string rank_text(size_t rank) { return "rank " + std::to_string(rank); }
+
+}  // namespace
+
+PeerWatch::~PeerWatch() {
+  for (const auto& peer : peers_) {
+    if (peer.socket >= 0) ::close(peer.socket);
+  }
+  if (epoll_ >= 0) ::close(epoll_);
+}
+
+void PeerWatch::connect(Rendezvous& rendezvous, const std::function<void()>& stop) {
+  peers_.resize(static_cast<size_t>(config_.world_size));
+  epoll_ = ::epoll_create1(EPOLL_CLOEXEC);
+  if (epoll_ < 0) throw broken("epoll_create1");
+  Hello own{};
+  own.token = random_number();
+  own.world_size = config_.world_size;
+  const std::string host = host_identity();
+  host.copy(own.host, sizeof own.host - 1);
+  const std::string name = "c10d-ucc-" + std::to_string(own.token % 1'000'000'000'000ULL);
+  name.copy(own.socket, sizeof own.socket - 1);
+
+  const Closing listener(local_socket());
+  sockaddr_un address{};
+  const socklen_t size = address_of(own.socket, address);
+  if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) throw broken("bind");
+  if (::listen(listener.get(), config_.world_size + 8) != 0) throw broken("listen");
+
+  const auto hellos = rendezvous.all_gather(&own, sizeof own);
+  int expected = 0;
+  for (int rank = 0; rank < config_.world_size; rank++) {
+    const auto& value = hellos[static_cast<size_t>(rank)];
+    Hello hello{};
+    if (value.size() != sizeof hello) {
+      throw Failure(C10D_ERR_INVALID, rank_text(static_cast<size_t>(rank)) + " runs another version of bun-c10d", rank);
+    }
+    std::memcpy(&hello, value.data(), sizeof hello);
+    if (hello.world_size != config_.world_size) {
+      throw Failure(C10D_ERR_INVALID,
+                    "the ranks disagree about the world size: " + rank_text(static_cast<size_t>(rank)) + " has " +
+                        std::to_string(hello.world_size) + ", rank " + std::to_string(config_.rank) + " has " +
+                        std::to_string(config_.world_size),
+                    rank);
+    }
+    const bool here = !host.empty() && std::strncmp(hello.host, own.host, sizeof own.host) == 0;
+    if (!here || rank == config_.rank) continue;
+    if (rank < config_.rank) {
+      hello.socket[sizeof hello.socket - 1] = '\0';
+      dial(rank, hello.socket, hello.token, stop);
+    } else {
+      expected++;
+    }
+  }
+  accept(listener.get(), own.token, expected, stop);
+  for (size_t rank = 0; rank < peers_.size(); rank++) {
+    if (peers_[rank].socket < 0) continue;
+    epoll_event event{};
+    event.events = EPOLLIN;
+    event.data.u64 = rank;
+    if (::epoll_ctl(epoll_, EPOLL_CTL_ADD, peers_[rank].socket, &event) != 0) throw broken("epoll_ctl");
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  connected_ = true;
+}
+
+void PeerWatch::dial(int rank, const std::string& name, uint64_t token, const std::function<void()>& stop) {
+  int& fd = peers_[static_cast<size_t>(rank)].socket;
+  fd = local_socket();
+  sockaddr_un address{};
+  const socklen_t size = address_of(name.c_str(), address);
+  while (::connect(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) {
+    // Its backlog is full for now.
+    if (errno != EAGAIN && errno != EINTR) {
+      throw Failure(C10D_ERR_NETWORK, rank_text(static_cast<size_t>(rank)) + " has gone while connecting", rank);
+    }
+    stop();
+    ::usleep(1000);
+  }
+  const Greeting greeting{token, config_.rank};
+  if (::send(fd, &greeting, sizeof greeting, MSG_NOSIGNAL) != sizeof greeting) {
+    throw Failure(C10D_ERR_NETWORK, rank_text(static_cast<size_t>(rank)) + " has gone while connecting", rank);
+  }
+}
+
+void PeerWatch::accept(int listener, uint64_t token, int expected, const std::function<void()>& stop) {
+  while (expected > 0) {
+    stop();
+    pollfd source{listener, POLLIN, 0};
+    ::poll(&source, 1, kPollMs);
+    const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (fd < 0) continue;
+    // The greeting was sent right after connecting; a stranger gets no more time than this.
+    pollfd first{fd, POLLIN, 0};
+    ::poll(&first, 1, 100 * kPollMs);
+    Greeting greeting{};
+    const bool whole = ::recv(fd, &greeting, sizeof greeting, MSG_DONTWAIT) == sizeof greeting;
+    const bool known = whole && greeting.token == token && greeting.rank > config_.rank &&
+                       greeting.rank < config_.world_size && peers_[static_cast<size_t>(greeting.rank)].socket < 0;
+    if (!known) {
+      ::close(fd);
+      continue;
+    }
+    peers_[static_cast<size_t>(greeting.rank)].socket = fd;
+    expected--;
+  }
+}
+
+void PeerWatch::read() {
+  epoll_event events[16];
+  const int count = ::epoll_wait(epoll_, events, 16, 0);
+  for (int i = 0; i < count; i++) {
+    Peer& peer = peers_[events[i].data.u64];
+    Note note{};
+    const auto got = ::recv(peer.socket, &note, sizeof note, MSG_DONTWAIT);
+    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
+    if (got == sizeof note) {
+      if (!peer.note) peer.note = note;
+      continue;
+    }
+    peer.gone = Clock::now();
+    ::epoll_ctl(epoll_, EPOLL_CTL_DEL, peer.socket, nullptr);
+  }
+}
+
+std::optional<Failure> PeerWatch::look(const Awaited& awaited) {
+  read();
+  for (size_t i = 0; i < peers_.size(); i++) {
+    const Peer& peer = peers_[i];
+    if (!peer.note && !peer.gone) continue;
+    const auto rank = static_cast<int>(i);
+    const bool stale = peer.gone && Clock::now() - *peer.gone >= kGoneGrace;
+    if (peer.note && peer.note->kind == Note::failed) return failed_on(rank, *peer.note);
+    if (!peer.note) {
+      if (stale) return Failure(C10D_ERR_NETWORK, rank_text(i) + " has gone: its process has ended", rank);
+      continue;
+    }
+    const bool message = std::find(awaited.peers.begin(), awaited.peers.end(), rank) != awaited.peers.end();
+    if (awaited.collective > peer.note->collectives || (message && stale)) {
+      return Failure(C10D_ERR_NETWORK, rank_text(i) + " has left the group", rank);
+    }
+  }
+  return std::nullopt;
+}
+
+/// A time-out there is one here too: nobody knows better who is late.
+Failure PeerWatch::failed_on(int rank, const Note& note) const {
+  const bool late = note.status == C10D_ERR_OP_TIMEOUT;
+  std::string text = late ? "an op timed out on " : "the group has failed on ";
+  text += rank_text(static_cast<size_t>(rank));
+  const bool other = note.cause >= 0 && note.cause != rank;
+  if (other) text += " because of rank " + std::to_string(note.cause);
+  const int culprit = note.cause == config_.rank || (note.cause < 0 && !late) ? rank : note.cause;
+  return Failure(late ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK, text, culprit);
+}
+
+void PeerWatch::leave(uint64_t collectives) noexcept { tell({Note::left, -1, C10D_OK, 0, collectives}); }
+
+void PeerWatch::fail(const Failure& cause) noexcept { tell({Note::failed, cause.peer(), cause.status(), 0, 0}); }
+
+void PeerWatch::tell(const Note& note) noexcept {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!connected_) return;
+  connected_ = false;
+  for (const auto& peer : peers_) {
+    if (peer.socket < 0) continue;
+    [[maybe_unused]] const auto sent = ::send(peer.socket, &note, sizeof note, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ::shutdown(peer.socket, SHUT_WR);
+  }
+}
+
+}  // namespace c10d::ucc_shim

@@ -1,0 +1,70 @@
+#include "rendezvous.h"
+
+#include <cstring>
+#include <string>
+
+namespace c10d::ucc_shim {
+
+std::vector<std::vector<char>> Rendezvous::all_gather(const void* value, size_t bytes) {
+  const std::string prefix = "ucc/" + std::to_string(round_++) + "/";
+  const auto ranks = static_cast<size_t>(config_.world_size);
+  const auto own = static_cast<size_t>(config_.rank);
+  exchange_.set(prefix + std::to_string(own), value, bytes);
+  std::vector<uint64_t> requests(ranks);
+  for (size_t rank = 0; rank < ranks; rank++) {
+    if (rank != own) requests[rank] = exchange_.request(prefix + std::to_string(rank));
+  }
+  std::vector<std::vector<char>> values(ranks);
+  const auto* from = static_cast<const char*>(value);
+  values[own].assign(from, from + bytes);
+  for (size_t rank = 0; rank < ranks; rank++) {
+    if (rank == own) continue;
+    try {
+      values[rank] = exchange_.await(requests[rank], config_.connect_deadline);
+    } catch (const Failure& failure) {
+      if (failure.status() == C10D_ERR_ABORTED) throw;
+      const auto peer = static_cast<int32_t>(rank);
+      throw Failure(failure.status(), "rank " + std::to_string(peer) + " has not come: " + failure.text(), peer);
+    }
+  }
+  return values;
+}
+
+ucc_oob_coll_t Rendezvous::callbacks() {
+  ucc_oob_coll_t oob{};
+  oob.allgather = &Rendezvous::gather;
+  oob.req_test = [](void*) { return UCC_OK; };
+  oob.req_free = [](void*) { return UCC_OK; };
+  oob.coll_info = this;
+  oob.n_oob_eps = static_cast<uint32_t>(config_.world_size);
+  oob.oob_ep = static_cast<uint32_t>(config_.rank);
+  return oob;
+}
+
+/// Blocks until all values are there, which connecting may.
+ucc_status_t Rendezvous::gather(void* source, void* target, size_t bytes, void* self, void** request) noexcept {
+  auto& rendezvous = *static_cast<Rendezvous*>(self);
+  *request = self;
+  // What it asks for then is a barrier: any answer will do.
+  if (rendezvous.closed_) return UCC_OK;
+  if (rendezvous.lock_ != nullptr) rendezvous.lock_->unlock();
+  const auto failure = attempt([&] {
+    const auto values = rendezvous.all_gather(source, bytes);
+    auto* at = static_cast<char*>(target);
+    for (const auto& value : values) {
+      if (value.size() != bytes) throw Failure(C10D_ERR_BACKEND, "the ranks run different versions of UCC");
+      std::memcpy(at, value.data(), bytes);
+      at += bytes;
+    }
+  });
+  if (rendezvous.lock_ != nullptr) rendezvous.lock_->lock();
+  if (!failure) return UCC_OK;
+  if (!rendezvous.failure_) rendezvous.failure_ = failure;
+  return UCC_ERR_NO_MESSAGE;
+}
+
+void Rendezvous::rethrow() const {
+  if (failure_) throw Failure(*failure_);
+}
+
+}  // namespace c10d::ucc_shim

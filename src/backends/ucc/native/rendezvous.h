@@ -1,0 +1,46 @@
+// UCC's out-of-band all-gather, served from the group's store.
+#pragma once
+
+#include <ucc/api/ucc.h>
+
+#include <mutex>
+#include <optional>
+#include <vector>
+
+#include "engine/transport.h"
+
+namespace c10d::ucc_shim {
+
+/// All ranks call the same all-gathers in the same order while they connect.
+class Rendezvous {
+ public:
+  Rendezvous(const Config& config, Exchange& exchange) : config_(config), exchange_(exchange) {}
+  Rendezvous(const Rendezvous&) = delete;
+  Rendezvous& operator=(const Rendezvous&) = delete;
+
+  /// The values of all ranks, by rank. Throws Failure naming the rank that did not come.
+  std::vector<std::vector<char>> all_gather(const void* value, size_t bytes);
+
+  /// The same as UCC calls it. What goes wrong is kept for rethrow(), since nothing may be thrown through UCC.
+  ucc_oob_coll_t callbacks();
+  /// Throws the Failure that an all-gather of UCC's ended with, if one did.
+  void rethrow() const;
+
+  /// A lock to be let go of whenever UCC waits for other ranks; nullptr for none.
+  void let_go_while_waiting(std::unique_lock<std::mutex>* lock) { lock_ = lock; }
+
+  /// From now on there is nobody to ask: UCC, which wants to meet the other ranks once more when it ends, goes on alone.
+  void close() { closed_ = true; }
+
+ private:
+  static ucc_status_t gather(void* source, void* target, size_t bytes, void* self, void** request) noexcept;
+
+  const Config& config_;
+  Exchange& exchange_;
+  unsigned round_ = 0;
+  std::unique_lock<std::mutex>* lock_ = nullptr;
+  bool closed_ = false;
+  std::optional<Failure> failure_;
+};
+
+}  // namespace c10d::ucc_shim

@@ -1,0 +1,44 @@
+// A team of UCC with all that it stands on.
+#pragma once
+
+#include <ucc/api/ucc.h>
+
+#include <functional>
+#include <mutex>
+
+#include "library.h"
+#include "rendezvous.h"
+
+namespace c10d::ucc_shim {
+
+class Team {
+ public:
+  /// Makes library handle and context, for which it waits for the other ranks. Throws Failure.
+  explicit Team(Rendezvous& rendezvous);
+  Team(const Team&) = delete;
+  Team& operator=(const Team&) = delete;
+
+  /// Makes the team; asks for it until it is done or `stop()` throws. Throws Failure.
+  void create(const Config& config, const std::function<void()>& stop);
+
+  ucc_team_h get() const { return team_; }
+
+  /// Goes on with what is under way. An error may be that of a collective, which tells it too.
+  ucc_status_t progress() { return ucc_.context_progress(context_); }
+
+  /// Ends it in good order, within a limit: nothing may be under way. A team that is only deleted stays in memory, since UCC
+  /// has no way to end one while something is.
+  void destroy() noexcept;
+
+ private:
+  void make_context(std::unique_lock<std::mutex>& lock);
+
+  const Library& ucc_ = library();
+  Rendezvous& rendezvous_;
+  ucc_lib_h lib_ = nullptr;
+  ucc_context_h context_ = nullptr;
+  ucc_team_h team_ = nullptr;
+  bool active_ = false;
+};
+
+}  // namespace c10d::ucc_shim

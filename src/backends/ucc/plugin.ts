@@ -1,0 +1,61 @@
+import { BackendUnavailableError } from "../../errors/index.ts";
+import { loadShim, type Shim } from "../../native/index.ts";
+import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { NativeBackend } from "../native-backend.ts";
+import { capabilities } from "./capabilities.ts";
+
+const NAME = "ucc";
+const REMEDY =
+  "Install libucc and build the shim: ./bootstrap build (Debian 14 and later: apt-get install libucc-dev g++ " +
+  "cmake ninja-build; on older ones run Bun by .tools/ucc/bun, which ./bootstrap ucc makes).";
+/** How the shim says that it is there but its library is not. */
+const WITHOUT_LIBRARY = "unavailable: ";
+
+/** The shim with its library. */
+function loadUcc(remedy: string): Shim {
+  const shim = loadShim({ name: NAME, remedy });
+  if (!shim.version.startsWith(WITHOUT_LIBRARY)) return shim;
+  const reason = `backend "${NAME}": ${shim.version.slice(WITHOUT_LIBRARY.length)}`;
+  throw new BackendUnavailableError(remedy === "" ? reason : `${reason}\n${remedy}`, { backend: NAME });
+}
+
+/** The variables by which UCC and UCX are configured here. */
+function settings(): string {
+  const names = Object.keys(process.env).filter((name) => /^UC[CX]_/.test(name));
+  return names
+    .sort()
+    .map((name) => `${name}=${process.env[name]}`)
+    .join(" ");
+}
+
+/** UCC: collectives of CPU tensors over shared memory on one host, InfiniBand, RoCE or TCP between hosts, by libucc. */
+const plugin: BackendPlugin = {
+  name: NAME,
+  type: BackendType.UCC,
+  module: import.meta.url,
+  devices: ["cpu"],
+  bootstrap: "store",
+  capabilities,
+
+  probe(): Promise<Availability> {
+    try {
+      const shim = loadUcc("");
+      const detail = settings();
+      return Promise.resolve({
+        available: true,
+        version: shim.version,
+        library: { path: shim.path, abi: shim.abi },
+        ...(detail !== "" && { detail }),
+      });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      return Promise.resolve({ available: false, reason, remedy: REMEDY });
+    }
+  },
+
+  async create(context) {
+    return NativeBackend.connect(loadUcc(REMEDY), context, {});
+  },
+};
+
+export default plugin;

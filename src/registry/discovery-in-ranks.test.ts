@@ -7,19 +7,19 @@ import { spawnRanks } from "../testing/index.ts";
 setDefaultTimeout(60_000);
 
 const program = new URL("./fixtures/discovered-rank.ts", import.meta.url);
-const star = Bun.fileURLToPath(new URL("../../examples/custom-backend/star.ts", import.meta.url));
+const sockets = Bun.fileURLToPath(new URL("../../examples/custom-backend/sockets.ts", import.meta.url));
 const main = Bun.fileURLToPath(new URL("../cli/main.ts", import.meta.url));
 
 /** An application that depends on a package with the backend. */
 const application = mkdtempSync(join(tmpdir(), "c10d-app-"));
-const dependency = join(application, "node_modules/star-backend");
+const dependency = join(application, "node_modules/sockets-backend");
 mkdirSync(dependency, { recursive: true });
-writeFileSync(join(application, "package.json"), JSON.stringify({ dependencies: { "star-backend": "1" } }));
+writeFileSync(join(application, "package.json"), JSON.stringify({ dependencies: { "sockets-backend": "1" } }));
 writeFileSync(
   join(dependency, "package.json"),
-  JSON.stringify({ name: "star-backend", c10d: { backends: { star: "./star.ts" } } }),
+  JSON.stringify({ name: "sockets-backend", c10d: { backends: { sockets: "./sockets.ts" } } }),
 );
-writeFileSync(join(dependency, "star.ts"), `export { default } from ${JSON.stringify(star)};`);
+writeFileSync(join(dependency, "sockets.ts"), `export { default } from ${JSON.stringify(sockets)};`);
 afterAll(() => rmSync(application, { recursive: true }));
 
 function c10dRun(cwd: string, env: Readonly<Record<string, string | undefined>>) {
@@ -35,20 +35,20 @@ function c10dRun(cwd: string, env: Readonly<Record<string, string | undefined>>)
 
 describe("ranks in processes of their own find backends that nobody has registered", () => {
   test("spawnRanks, by C10D_BACKENDS", async () => {
-    const outcomes = await spawnRanks(2, program, { env: { C10D_BACKENDS: star } });
-    expect(outcomes.map(({ value, error }) => error ?? value)).toEqual(["star", "star"]);
+    const outcomes = await spawnRanks(2, program, { env: { C10D_BACKENDS: sockets } });
+    expect(outcomes.map(({ value, error }) => error ?? value)).toEqual(["sockets", "sockets"]);
   });
 
   test("c10d run, by C10D_BACKENDS", () => {
-    const { exitCode, stdout, stderr } = c10dRun(tmpdir(), { C10D_BACKENDS: star });
+    const { exitCode, stdout, stderr } = c10dRun(tmpdir(), { C10D_BACKENDS: sockets });
     expect([exitCode, stderr]).toEqual([0, ""]);
-    expect(stdout.match(/ran on star/g)).toHaveLength(2);
+    expect(stdout.match(/ran on sockets/g)).toHaveLength(2);
   });
 
   test("c10d run, by a package that the application depends on", () => {
     const { exitCode, stdout, stderr } = c10dRun(application, { C10D_BACKENDS: undefined });
     expect([exitCode, stderr]).toEqual([0, ""]);
-    expect(stdout.match(/ran on star/g)).toHaveLength(2);
+    expect(stdout.match(/ran on sockets/g)).toHaveLength(2);
   });
 
   test("without any of that the ranks say what is known", async () => {

@@ -108,6 +108,21 @@ export const environmentVariables = {
     default: "none",
     description: "Rank on this host by MPICH's mpiexec.",
   },
+  PMIX_RANK: {
+    type: "integer",
+    default: "none",
+    description: "Rank by a launcher that speaks PMIx: the mpi backend then uses Open MPI.",
+  },
+  PMI_ID: {
+    type: "integer",
+    default: "none",
+    description: "Rank by a launcher that speaks PMI over a port: the mpi backend then uses MPICH.",
+  },
+  MPI_LOCALNRANKS: {
+    type: "integer",
+    default: "none",
+    description: "Number of ranks on this host by MPICH's mpiexec.",
+  },
   SLURM_PROCID: {
     type: "integer",
     default: "none",

@@ -1,0 +1,72 @@
+import { BackendUnavailableError, InvalidArgumentError } from "../../errors/index.ts";
+import { loadShim, type Shim } from "../../native/index.ts";
+import type { MpiImplementation } from "./options.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+const REMEDY =
+  "Install an MPI and build its shim: ./bootstrap build (on Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin, or libmpich-dev mpich).";
+
+/** In the order in which they are tried. */
+export const implementations: readonly MpiImplementation[] = ["openmpi", "mpich"];
+
+/** What started this process as one of several ranks. */
+export interface Launcher {
+  readonly implementation: MpiImplementation;
+  /** Whether another MPI may have been meant: Slurm speaks the protocols of both. */
+  readonly isSure: boolean;
+  /** Whether all ranks are on this host. */
+  readonly oneHost: boolean;
+}
+
+/** The launcher by its variables; undefined for a process that was started on its own. */
+export function launcherOf(env: Environment = process.env): Launcher | undefined {
+  const isSure = env.SLURM_PROCID === undefined || env.OMPI_COMM_WORLD_RANK !== undefined;
+  const same = (local: string | undefined, all: string | undefined) => local !== undefined && local === all;
+  if (env.OMPI_COMM_WORLD_RANK !== undefined || env.PMIX_RANK !== undefined) {
+    const oneHost = same(env.OMPI_COMM_WORLD_LOCAL_SIZE, env.OMPI_COMM_WORLD_SIZE);
+    return { implementation: "openmpi", isSure, oneHost };
+  }
+  if (env.PMI_RANK !== undefined || env.PMI_ID !== undefined) {
+    return { implementation: "mpich", isSure, oneHost: same(env.MPI_LOCALNRANKS, env.PMI_SIZE) };
+  }
+  return undefined;
+}
+
+/**
+ * Which MPI this process is to use: that of what started it, else the one of the option, else undefined for any.
+ * @throws InvalidArgumentError when an option contradicts what started the process.
+ */
+export function chosenImplementation(
+  option: MpiImplementation | undefined,
+  env: Environment = process.env,
+): MpiImplementation | undefined {
+  const launcher = launcherOf(env);
+  if (launcher === undefined || launcher.implementation === option) return option;
+  if (option === undefined || !launcher.isSure) return option ?? launcher.implementation;
+  throw new InvalidArgumentError(
+    `options.implementation is "${option}", but this process was started by the mpirun of ${launcher.implementation}: ` +
+      `its ranks would not find each other. Use mpirun.${option}, or leave the option out.`,
+    { argument: "implementation", backend: "mpi" },
+  );
+}
+
+/**
+ * Loads the shim of an implementation, or of the first that is there.
+ * @throws BackendUnavailableError saying where it looked and what to do.
+ */
+export function loadMpiShim(implementation: MpiImplementation | undefined, remedy = REMEDY): Shim {
+  const errors: BackendUnavailableError[] = [];
+  for (const each of implementation === undefined ? implementations : [implementation]) {
+    try {
+      return { ...loadShim({ name: `mpi_${each}`, remedy: "" }), name: "mpi" };
+    } catch (error) {
+      if (!(error instanceof BackendUnavailableError)) throw error;
+      errors.push(error);
+    }
+  }
+  const reasons = errors.map(({ message }) => message);
+  throw new BackendUnavailableError([...reasons, ...(remedy ? [remedy] : [])].join("\n"), { backend: "mpi" });
+}
+
+export { REMEDY as mpiRemedy };

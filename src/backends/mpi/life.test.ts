@@ -1,0 +1,85 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
+import { describeMpi } from "./fixtures/availability.ts";
+import { fixture, type JobEnd, launch, run } from "./fixtures/launch.ts";
+import { implementations } from "./implementation.ts";
+
+setDefaultTimeout(60_000);
+
+function lines(job: JobEnd): Record<string, unknown>[] {
+  const objects = job.output.split("\n").filter((line) => line.startsWith("{"));
+  return objects.map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+const ends = (job: JobEnd): number => job.output.match(/^end of rank \d+$/gm)?.length ?? 0;
+
+for (const implementation of implementations) {
+  describeMpi("mpi life cycle", implementation, () => {
+    test.each([1, 2, 4])("%d ranks need no MASTER_ADDR, and end well", async (n) => {
+      const job = await launch(implementation, n, "life.ts");
+      const ranks = lines(job).sort((a, b) => Number(a.rank) - Number(b.rank));
+      const sum = (n * (n + 1)) / 2;
+      expect([job.exitCode, ranks]).toEqual([0, Array.from({ length: n }, (_, rank) => ({ rank, size: n, sum }))]);
+      expect(ends(job)).toBe(n);
+    });
+
+    test("a process that nothing has launched is a job of its own", async () => {
+      const job = await run([process.execPath, fixture("life.ts"), "alone", implementation]);
+      expect([job.exitCode, lines(job), ends(job)]).toEqual([0, [{ rank: 0, size: 1, sum: 1 }], 1]);
+    });
+
+    test("ranks that do not destroy the group end well all the same", async () => {
+      const job = await launch(implementation, 2, "life.ts", { args: ["undestroyed"] });
+      expect([job.exitCode, ends(job), job.output.includes("WARN")]).toEqual([0, 2, false]);
+    });
+
+    test("a rank may leave before the others", async () => {
+      const job = await launch(implementation, 3, "life.ts", { args: ["early"] });
+      expect([job.exitCode, ends(job)]).toEqual([0, 2]);
+    });
+
+    test("the exit code of one rank is that of the job", async () => {
+      const job = await launch(implementation, 3, "life.ts", { args: ["exit", "42"] });
+      expect(job.exitCode).toBe(42);
+      expect(job.durationMs).toBeLessThan(15_000);
+    });
+
+    test.each(["throw", "reject"])(
+      "an error that nobody catches ends the job, its message first: %s",
+      async (ending) => {
+        const job = await launch(implementation, 3, "life.ts", { args: [ending] });
+        expect(job.exitCode).not.toBe(0);
+        expect(job.output).toContain("error: the trouble of one rank");
+        const launcherSays = job.output.search(/MPI_ABORT was invoked|application called MPI_Abort/);
+        if (launcherSays >= 0) expect(job.output.indexOf("the trouble of one rank")).toBeLessThan(launcherSays);
+        expect(job.durationMs).toBeLessThan(15_000);
+      },
+    );
+
+    test("a rank that is killed ends the job, by the launcher", async () => {
+      const job = await launch(implementation, 3, "life.ts", { args: ["kill"] });
+      expect(job.exitCode).not.toBe(0);
+      expect(ends(job)).toBe(0);
+      expect(job.durationMs).toBeLessThan(15_000);
+    });
+
+    test("a rank that is stopped makes the others time out, and is named", async () => {
+      const job = await launch(implementation, 3, "life.ts", { args: ["stop"], limitMs: 40_000 });
+      // The launcher lets the stopped rank go on when the others have left, before it ends it.
+      const errors = lines(job).filter(({ rank, error }) => error !== undefined && rank !== 1);
+      expect(errors.map(({ rank }) => rank).sort()).toEqual([0, 2]);
+      for (const { error, ms } of errors) {
+        expect(error).toMatch(/DistTimeoutError: allReduce #2 .*timed out after 800 ms.*rank 1 did not arrive/);
+        expect(Number(ms)).toBeGreaterThanOrEqual(800);
+        expect(Number(ms)).toBeLessThan(8_000);
+      }
+    });
+
+    test("c10d run cannot start its ranks, and the error says what can", async () => {
+      const main = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
+      const job = await run([process.execPath, main, "run", "-n", "2", fixture("life.ts")]);
+      expect(job.exitCode).not.toBe(0);
+      expect(job.output).toContain("start the job with `mpirun -n 2 bun script.ts`");
+    });
+  });
+}

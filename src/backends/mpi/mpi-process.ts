@@ -1,0 +1,148 @@
+import { dlopen, type FFIFunction } from "bun:ffi";
+import { isMainThread } from "node:worker_threads";
+import { BackendUnavailableError, DistBackendError, DistTimeoutError } from "../../errors/index.ts";
+import type { Shim } from "../../native/index.ts";
+
+const NAME = "mpi";
+/** C10D_MPI_SHARED of native/mpi_host.h. */
+const SHARED_BYTES = 1024;
+const TEXT_BYTES = 1024;
+const POLL_MS = 1;
+/** How long the end of a process that has failed ops under way waits for MPI and the other ranks. */
+const FAILED_END_LIMIT_MS = 3_000;
+
+/** What a launcher gets to pass on the last output of a rank before all ranks are ended. */
+const LAST_WORDS_MS = 200;
+
+const State = { IDLE: 0, STARTING: 1, UP: 2, FAILED: 3, ENDED: 4 } as const;
+
+const declarations = {
+  c10d_mpi_start: { args: ["i32"], returns: "void" },
+  c10d_mpi_state: { args: [], returns: "i32" },
+  c10d_mpi_error: { args: ["ptr", "u32"], returns: "u32" },
+  c10d_mpi_rank: { args: [], returns: "i32" },
+  c10d_mpi_size: { args: [], returns: "i32" },
+  c10d_mpi_any_thread: { args: [], returns: "i32" },
+  c10d_mpi_share: { args: ["ptr"], returns: "i32" },
+  c10d_mpi_shared: { args: ["ptr"], returns: "i32" },
+  c10d_mpi_unfinished: { args: [], returns: "i32" },
+  c10d_mpi_finalize: { args: ["f64"], returns: "i32" },
+  c10d_mpi_abort: { args: ["i32"], returns: "void" },
+} as const satisfies Record<string, FFIFunction>;
+
+type Symbols = ReturnType<typeof dlopen<typeof declarations>>["symbols"];
+
+/** MPI in this process. It is begun once, by the first group that wants it, and ended when the process exits. */
+export class MpiProcess {
+  static #only: { readonly shim: Shim; readonly begun: Promise<MpiProcess> } | undefined;
+
+  /** The shim that this process uses, once one was chosen. */
+  static get shim(): Shim | undefined {
+    return MpiProcess.#only?.shim;
+  }
+
+  /**
+   * Begins MPI, or gives what was begun before.
+   * @throws BackendUnavailableError when another MPI is in use here; DistBackendError; DistTimeoutError.
+   */
+  static begin(shim: Shim, threads: "multiple" | "single", limitMs: number): Promise<MpiProcess> {
+    const only = MpiProcess.#only;
+    if (only !== undefined && only.shim.path !== shim.path) {
+      throw new BackendUnavailableError(
+        `backend "mpi": this process uses ${only.shim.path} already, and MPI can be begun only once: it cannot use ${shim.path} as well`,
+        { backend: NAME },
+      );
+    }
+    MpiProcess.#only ??= { shim, begun: MpiProcess.#begin(shim, threads, limitMs) };
+    return MpiProcess.#only.begun;
+  }
+
+  static async #begin(shim: Shim, threads: "multiple" | "single", limitMs: number): Promise<MpiProcess> {
+    const { symbols } = dlopen(shim.path, declarations);
+    symbols.c10d_mpi_start(threads === "multiple" ? 1 : 0);
+    await until(() => symbols.c10d_mpi_state() !== State.STARTING, limitMs, "MPI_Init_thread");
+    if (symbols.c10d_mpi_state() !== State.UP) {
+      const text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
+      const length = symbols.c10d_mpi_error(text, TEXT_BYTES);
+      const reason = new TextDecoder().decode(text.subarray(0, length)) || "it was ended before";
+      throw new DistBackendError(`backend "mpi": MPI could not be begun: ${reason}`, { backend: NAME });
+    }
+    return new MpiProcess(symbols);
+  }
+
+  /** Whether some ranks of the job are other programs. */
+  mixed = false;
+  readonly rank: number;
+  readonly size: number;
+  /** Whether the library lets any thread call it. */
+  readonly anyThread: boolean;
+  readonly #symbols: Symbols;
+
+  private constructor(symbols: Symbols) {
+    this.#symbols = symbols;
+    this.rank = symbols.c10d_mpi_rank();
+    this.size = symbols.c10d_mpi_size();
+    this.anyThread = symbols.c10d_mpi_any_thread() === 1;
+    // MPI belongs to the process, so the end of a Worker is none of its business.
+    if (!isMainThread) return;
+    process.on("exit", (code) => this.#end(code));
+    if (this.size > 1) process.on("unhandledRejection", endByRejection);
+  }
+
+  /** Gives rank 0's bytes to all ranks, which all have to call it. */
+  async share(value: Uint8Array, limitMs: number): Promise<Uint8Array> {
+    const bytes = new Uint8Array(new ArrayBuffer(SHARED_BYTES));
+    // The length goes first.
+    new DataView(bytes.buffer).setUint16(0, value.length, true);
+    bytes.set(value, 2);
+    this.#require(this.#symbols.c10d_mpi_share(bytes));
+    await until(() => this.#require(this.#symbols.c10d_mpi_shared(bytes)) === 1, limitMs, "MPI_Ibcast of the store");
+    const length = new DataView(bytes.buffer).getUint16(0, true);
+    return bytes.slice(2, 2 + length);
+  }
+
+  #require(result: number): number {
+    if (result >= 0) return result;
+    throw new DistBackendError(`backend "mpi": sharing the place of the store failed (status ${result})`, {
+      backend: NAME,
+    });
+  }
+
+  /** C's own exit handlers never run under Bun, so MPI is ended here. */
+  #end(code: number): void {
+    const symbols = this.#symbols;
+    if (symbols.c10d_mpi_state() !== State.UP) return;
+    if (code !== 0 && this.size > 1) {
+      // Without it the others would wait for this rank until their time-outs. What it has printed goes first: launchers
+      // drop what they have not yet passed on.
+      Bun.sleepSync(LAST_WORDS_MS);
+      symbols.c10d_mpi_abort(code);
+      return;
+    }
+    symbols.c10d_mpi_finalize(symbols.c10d_mpi_unfinished() > 0 ? FAILED_END_LIMIT_MS : Number.POSITIVE_INFINITY);
+  }
+}
+
+/**
+ * Does what Bun does with a rejection that nobody handles, which is to say so and to end with code 1; but Bun would run
+ * the exit handlers as if all were well, and MPI would wait there for ranks that wait for this one.
+ */
+function endByRejection(reason: unknown): void {
+  if (process.listenerCount("unhandledRejection") > 1) return;
+  console.error(Bun.inspect(reason, { colors: process.stderr.isTTY }));
+  process.exit(1);
+}
+
+async function until(holds: () => boolean, limitMs: number, what: string): Promise<void> {
+  const deadline = performance.now() + limitMs;
+  while (!holds()) {
+    if (performance.now() >= deadline) {
+      throw new DistTimeoutError(`backend "mpi": ${what} did not end within ${limitMs} ms: have all ranks started?`, {
+        code: "CONNECT_TIMEOUT",
+        backend: NAME,
+        timeoutMs: limitMs,
+      });
+    }
+    await Bun.sleep(POLL_MS);
+  }
+}

@@ -1,0 +1,469 @@
+#include "collectives.h"
+
+#include <algorithm>
+#include <climits>
+#include <cstring>
+#include <numeric>
+#include <string>
+
+#include "datatypes.h"
+#include "engine/failure.h"
+#include "reduction/reduction.h"
+#include "runtime.h"
+
+namespace c10d::mpi_shim {
+
+namespace {
+
+using Buffers = std::vector<c10d_buffer>;
+
+uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
+
+uint64_t total_bytes(const Buffers& buffers) {
+  return std::accumulate(buffers.begin(), buffers.end(), uint64_t{0},
+                         [](uint64_t sum, const c10d_buffer& buffer) { return sum + buffer.bytes; });
+}
+
+/// Whether the buffers lie one behind the other, as slices of one array do.
+bool adjacent(const Buffers& buffers) {
+  for (size_t i = 1; i < buffers.size(); i++) {
+    if (buffers[i].address != buffers[i - 1].address + buffers[i - 1].bytes) return false;
+  }
+  return true;
+}
+
+bool overlap(const void* a, uint64_t a_bytes, const void* b, uint64_t b_bytes) {
+  const auto first = reinterpret_cast<uint64_t>(a);
+  const auto second = reinterpret_cast<uint64_t>(b);
+  return a_bytes > 0 && b_bytes > 0 && first < second + b_bytes && second < first + a_bytes;
+}
+
+void copy(void* to, const void* from, uint64_t bytes) {
+  if (bytes > 0) std::memcpy(to, from, bytes);
+}
+
+void gather_from(const Buffers& buffers, uint8_t* to) {
+  for (const auto& buffer : buffers) {
+    copy(to, bytes_at(buffer.address), buffer.bytes);
+    to += buffer.bytes;
+  }
+}
+
+void scatter_to(const Buffers& buffers, const uint8_t* from) {
+  for (const auto& buffer : buffers) {
+    copy(bytes_at(buffer.address), from, buffer.bytes);
+    from += buffer.bytes;
+  }
+}
+
+/// One op being begun. Lists of buffers pass through a flat one, unless they are flat already.
+class Beginning {
+ public:
+  Beginning(Call& call, const Communicator& communicator)
+      : call_(call),
+        op_(*call.op),
+        comm_(communicator),
+        type_(datatype_of(op_.request.dtype)),
+        size_(element_size(op_.request.dtype)) {}
+
+  void run() {
+    switch (op_.request.opcode) {
+      case C10D_OP_BROADCAST:
+        return in_pieces(op_.outputs[0], [&](uint8_t* data, int count) {
+          require_success(MPI_Ibcast(data, count, type_, root(), comm_.handle, request()), "MPI_Ibcast");
+        });
+      case C10D_OP_ALLREDUCE:
+        return all_reduce(op_.outputs[0]);
+      case C10D_OP_ALLREDUCE_COALESCED:
+        return all_reduce_list();
+      case C10D_OP_REDUCE:
+        return reduce();
+      case C10D_OP_ALLGATHER:
+        return all_gather_list();
+      case C10D_OP_ALLGATHER_BASE:
+        return all_gather(op_.inputs[0], bytes_at(op_.outputs[0].address));
+      case C10D_OP_ALLGATHER_COALESCED:
+        for (size_t i = 0; i < op_.inputs.size(); i++) all_gather(op_.inputs[i], bytes_at(op_.outputs[i].address));
+        return;
+      case C10D_OP_GATHER:
+        return gather();
+      case C10D_OP_SCATTER:
+        return scatter();
+      case C10D_OP_REDUCE_SCATTER:
+        return reduce_scatter_list();
+      case C10D_OP_REDUCE_SCATTER_BASE:
+        return reduce_scatter(op_.inputs[0], op_.outputs[0]);
+      case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+        for (size_t i = 0; i < op_.inputs.size(); i++) reduce_scatter(op_.inputs[i], op_.outputs[i]);
+        return;
+      case C10D_OP_ALLTOALL:
+        return all_to_all_list();
+      case C10D_OP_ALLTOALL_BASE:
+        return all_to_all();
+      default:
+        return require_success(MPI_Ibarrier(comm_.handle, request()), "MPI_Ibarrier");
+    }
+  }
+
+ private:
+  int root() const { return op_.request.peer; }
+  bool at_root() const { return comm_.rank == root(); }
+  MPI_Request* request() { return call_.add_request(); }
+  int count_of(uint64_t bytes) const { return static_cast<int>(bytes / size_); }
+  MPI_Op operation() const { return operation_of(op_.request.dtype, op_.request.reduce_op); }
+  bool averages() const { return op_.request.reduce_op == C10D_AVG; }
+  bool multiplies_first() const { return op_.request.reduce_op == C10D_PREMUL_SUM; }
+
+  void then(std::function<void()> step) {
+    if (!call_.finish) {
+      call_.finish = std::move(step);
+    } else {
+      call_.finish = [first = std::move(call_.finish), second = std::move(step)] {
+        first();
+        second();
+      };
+    }
+  }
+
+  void average_after(uint8_t* data, uint64_t bytes) {
+    if (!averages() || bytes == 0) return;
+    then([data, bytes, n = comm_.size, dtype = op_.request.dtype, size = size_] {
+      divide(data, bytes / size, dtype, n);
+    });
+  }
+  void multiply_before(uint8_t* data, uint64_t bytes) const {
+    if (multiplies_first()) multiply(data, bytes / size_, op_.request.dtype, op_.request.premul_factor);
+  }
+
+  /// Calls `begin(data, count)` for parts that a native call can count.
+  template <class Begin>
+  void in_pieces(const c10d_buffer& buffer, Begin begin) {
+    uint64_t left = buffer.bytes / size_;
+    uint8_t* at = bytes_at(buffer.address);
+    do {
+      const uint64_t count = std::min<uint64_t>(left, comm_.max_count);
+      begin(at, static_cast<int>(count));
+      at += count * size_;
+      left -= count;
+    } while (left > 0);
+  }
+
+  /// Where the list can be read as one buffer: a copy, unless it is one.
+  uint8_t* flat_input(const Buffers& buffers, bool own = false) {
+    if (!own && adjacent(buffers)) return bytes_at(buffers[0].address);
+    uint8_t* flat = call_.add_buffer(total_bytes(buffers));
+    gather_from(buffers, flat);
+    return flat;
+  }
+  /// Where results for the list can be put.
+  uint8_t* flat_output(const Buffers& buffers) {
+    if (adjacent(buffers)) return bytes_at(buffers[0].address);
+    uint8_t* flat = call_.add_buffer(total_bytes(buffers));
+    then([&buffers, flat] { scatter_to(buffers, flat); });
+    return flat;
+  }
+
+  void all_reduce(const c10d_buffer& buffer) {
+    multiply_before(bytes_at(buffer.address), buffer.bytes);
+    in_pieces(buffer, [&](uint8_t* data, int count) {
+      require_success(MPI_Iallreduce(MPI_IN_PLACE, data, count, type_, operation(), comm_.handle, request()),
+                      "MPI_Iallreduce");
+    });
+    average_after(bytes_at(buffer.address), buffer.bytes);
+  }
+
+  /// Small tensors as one op over a copy, large ones each on its own.
+  void all_reduce_list() {
+    constexpr uint64_t kLarge = 64 * 1024;
+    const uint64_t bytes = total_bytes(op_.outputs);
+    if (bytes > kLarge * op_.outputs.size()) {
+      for (const auto& buffer : op_.outputs) all_reduce(buffer);
+      return;
+    }
+    uint8_t* flat = adjacent(op_.outputs) ? bytes_at(op_.outputs[0].address) : call_.add_buffer(bytes);
+    const bool copied = !adjacent(op_.outputs);
+    if (copied) gather_from(op_.outputs, flat);
+    all_reduce({reinterpret_cast<uint64_t>(flat), bytes});
+    if (copied) then([this_op = &op_, flat] { scatter_to(this_op->outputs, flat); });
+  }
+
+  void reduce() {
+    const auto& buffer = op_.outputs[0];
+    multiply_before(bytes_at(buffer.address), buffer.bytes);
+    in_pieces(buffer, [&](uint8_t* data, int count) {
+      const void* from = at_root() ? MPI_IN_PLACE : data;
+      require_success(
+          MPI_Ireduce(from, at_root() ? data : nullptr, count, type_, operation(), root(), comm_.handle, request()),
+          "MPI_Ireduce");
+    });
+    if (at_root()) average_after(bytes_at(buffer.address), buffer.bytes);
+  }
+
+  void all_gather(const c10d_buffer& input, uint8_t* output) {
+    const int count = count_of(input.bytes);
+    const uint8_t* own_place = output + input.bytes * static_cast<uint64_t>(comm_.rank);
+    const void* from = bytes_at(input.address);
+    if (from == own_place) from = MPI_IN_PLACE;
+    require_success(MPI_Iallgather(from, count, type_, output, count, type_, comm_.handle, request()),
+                    "MPI_Iallgather");
+  }
+
+  void all_gather_list() {
+    uint8_t* output = flat_output(op_.outputs);
+    all_gather(op_.inputs[0], output);
+  }
+
+  void gather() {
+    const auto& input = op_.inputs[0];
+    const int count = count_of(input.bytes);
+    const void* from = bytes_at(input.address);
+    uint8_t* output = nullptr;
+    if (at_root()) {
+      output = flat_output(op_.outputs);
+      if (from == output + input.bytes * static_cast<uint64_t>(comm_.rank)) from = MPI_IN_PLACE;
+    }
+    require_success(MPI_Igather(from, count, type_, output, count, type_, root(), comm_.handle, request()),
+                    "MPI_Igather");
+  }
+
+  void scatter() {
+    const auto& output = op_.outputs[0];
+    const int count = count_of(output.bytes);
+    void* to = bytes_at(output.address);
+    const uint8_t* input = nullptr;
+    if (at_root()) {
+      input = flat_input(op_.inputs);
+      if (to == input + output.bytes * static_cast<uint64_t>(comm_.rank)) to = MPI_IN_PLACE;
+    }
+    require_success(MPI_Iscatter(input, count, type_, to, count, type_, root(), comm_.handle, request()),
+                    "MPI_Iscatter");
+  }
+
+  void reduce_scatter(const c10d_buffer& input, const c10d_buffer& output) {
+    uint8_t* from = own_if_needed({input}, output);
+    uint8_t* to = bytes_at(output.address);
+    require_success(
+        MPI_Ireduce_scatter_block(from, to, count_of(output.bytes), type_, operation(), comm_.handle, request()),
+        "MPI_Ireduce_scatter_block");
+    average_after(to, output.bytes);
+  }
+
+  void reduce_scatter_list() {
+    const auto& output = op_.outputs[0];
+    uint8_t* from = own_if_needed(op_.inputs, output);
+    int* counts = call_.add_numbers(op_.inputs.size());
+    for (size_t i = 0; i < op_.inputs.size(); i++) counts[i] = count_of(op_.inputs[i].bytes);
+    uint8_t* to = bytes_at(output.address);
+    require_success(MPI_Ireduce_scatter(from, to, counts, type_, operation(), comm_.handle, request()),
+                    "MPI_Ireduce_scatter");
+    average_after(to, output.bytes);
+  }
+
+  /// The inputs as one buffer, which is a copy if it is to be multiplied or if the output lies over it.
+  uint8_t* own_if_needed(const Buffers& inputs, const c10d_buffer& output) {
+    const bool covered = std::any_of(inputs.begin(), inputs.end(), [&](const c10d_buffer& input) {
+      return overlap(bytes_at(input.address), input.bytes, bytes_at(output.address), output.bytes);
+    });
+    uint8_t* flat = nullptr;
+    if (covered || multiplies_first() || !adjacent(inputs)) {
+      const uint64_t bytes = total_bytes(inputs);
+      flat = call_.add_buffer(bytes);
+      gather_from(inputs, flat);
+      multiply_before(flat, bytes);
+      return flat;
+    }
+    return bytes_at(inputs[0].address);
+  }
+
+  void all_to_all() {
+    const auto& input = op_.inputs[0];
+    const auto& output = op_.outputs[0];
+    uint8_t* to = bytes_at(output.address);
+    const bool covered = overlap(bytes_at(input.address), input.bytes, to, output.bytes);
+    uint8_t* from = flat_input(op_.inputs, covered);
+    if (op_.input_splits.empty() && op_.output_splits.empty()) {
+      const int count = count_of(input.bytes / static_cast<uint64_t>(comm_.size));
+      require_success(MPI_Ialltoall(from, count, type_, to, count, type_, comm_.handle, request()), "MPI_Ialltoall");
+      return;
+    }
+    all_to_all_v(from, layout(op_.input_splits), to, layout(op_.output_splits));
+  }
+
+  void all_to_all_list() {
+    uint8_t* from = flat_input(op_.inputs, true);
+    uint8_t* to = flat_output(op_.outputs);
+    all_to_all_v(from, layout(counts(op_.inputs)), to, layout(counts(op_.outputs)));
+  }
+
+  struct Layout {
+    int* counts;
+    int* displacements;
+  };
+
+  void all_to_all_v(uint8_t* from, Layout sent, uint8_t* to, Layout received) {
+    require_success(MPI_Ialltoallv(from, sent.counts, sent.displacements, type_, to, received.counts,
+                                   received.displacements, type_, comm_.handle, request()),
+                    "MPI_Ialltoallv");
+  }
+
+  Layout layout(const std::vector<uint64_t>& splits) {
+    const Layout made{call_.add_numbers(splits.size()), call_.add_numbers(splits.size())};
+    int at = 0;
+    for (size_t i = 0; i < splits.size(); i++) {
+      made.counts[i] = static_cast<int>(splits[i]);
+      made.displacements[i] = at;
+      at += made.counts[i];
+    }
+    return made;
+  }
+
+  std::vector<uint64_t> counts(const Buffers& buffers) const {
+    std::vector<uint64_t> made;
+    for (const auto& buffer : buffers) made.push_back(buffer.bytes / size_);
+    return made;
+  }
+
+  Call& call_;
+  Op& op_;
+  const Communicator& comm_;
+  const MPI_Datatype type_;
+  const size_t size_;
+};
+
+[[noreturn]] void refuse(const std::string& why) { throw Failure(C10D_ERR_INVALID, why); }
+
+void require(bool holds, const char* otherwise) {
+  if (!holds) refuse(otherwise);
+}
+
+bool all_like(const Buffers& buffers, uint64_t bytes) {
+  return std::all_of(buffers.begin(), buffers.end(), [&](const auto& buffer) { return buffer.bytes == bytes; });
+}
+
+/// Each output is `n` times its input, or the other way round.
+bool fit_in_pairs(const Buffers& larger, const Buffers& smaller, size_t n) {
+  if (larger.empty() || larger.size() != smaller.size()) return false;
+  for (size_t i = 0; i < larger.size(); i++) {
+    if (larger[i].bytes != smaller[i].bytes * n) return false;
+  }
+  return true;
+}
+
+/// What must hold for the numbers and sizes of the buffers, so that MPI stays inside of them.
+void check_buffers(const Op& op, int rank, size_t n) {
+  const auto& in = op.inputs;
+  const auto& out = op.outputs;
+  const bool at_root = op.request.peer == rank;
+  switch (op.request.opcode) {
+    case C10D_OP_BROADCAST:
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_REDUCE:
+      return require(out.size() == 1, "takes one buffer");
+    case C10D_OP_ALLREDUCE_COALESCED:
+      return require(!out.empty(), "takes at least one buffer");
+    case C10D_OP_ALLGATHER:
+      require(in.size() == 1 && out.size() == n, "takes one input and an output per rank");
+      return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
+    case C10D_OP_ALLGATHER_BASE:
+      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
+      return require(fit_in_pairs(out, in, n), "output must be world size times the input");
+    case C10D_OP_ALLGATHER_COALESCED:
+      return require(fit_in_pairs(out, in, n), "each output must be world size times its input");
+    case C10D_OP_GATHER:
+      require(in.size() == 1 && out.size() == (at_root ? n : 0), "takes one input, and at the root an output per rank");
+      return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
+    case C10D_OP_SCATTER:
+      require(out.size() == 1 && in.size() == (at_root ? n : 0), "takes one output, and at the root an input per rank");
+      return require(all_like(in, out[0].bytes), "inputs must have the size of the output");
+    case C10D_OP_REDUCE_SCATTER:
+      require(out.size() == 1 && in.size() == n, "takes one output and an input per rank");
+      return require(in[static_cast<size_t>(rank)].bytes == out[0].bytes, "output must have the size of its input");
+    case C10D_OP_REDUCE_SCATTER_BASE:
+      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
+      return require(fit_in_pairs(in, out, n), "input must be world size times the output");
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+      return require(fit_in_pairs(in, out, n), "each input must be world size times its output");
+    case C10D_OP_ALLTOALL:
+      return require(in.size() == n && out.size() == n, "takes an input and an output per rank");
+    case C10D_OP_ALLTOALL_BASE: {
+      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
+      const size_t size = element_size(op.request.dtype);
+      const auto fits = [&](const std::vector<uint64_t>& splits, uint64_t bytes) {
+        return splits.size() == n && std::accumulate(splits.begin(), splits.end(), uint64_t{0}) * size == bytes;
+      };
+      if (op.input_splits.empty() && op.output_splits.empty()) {
+        return require(in[0].bytes == out[0].bytes && in[0].bytes % (n * size) == 0,
+                       "input and output must have the same size, divisible by the world size");
+      }
+      return require(fits(op.input_splits, in[0].bytes) && fits(op.output_splits, out[0].bytes),
+                     "splits must be one per rank and add up to the buffer");
+    }
+    default:
+      return;
+  }
+}
+
+bool reduces(uint32_t opcode) {
+  switch (opcode) {
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_ALLREDUCE_COALESCED:
+    case C10D_OP_REDUCE:
+    case C10D_OP_REDUCE_SCATTER:
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+      return true;
+    default:
+      return false;
+  }
+}
+
+bool has_root(uint32_t opcode) {
+  return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_GATHER ||
+         opcode == C10D_OP_SCATTER;
+}
+
+/// Ops that are carried out in pieces where MPI cannot count that far.
+bool divisible(uint32_t opcode) {
+  return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_ALLREDUCE ||
+         opcode == C10D_OP_ALLREDUCE_COALESCED;
+}
+
+bool is_collective(uint32_t opcode) {
+  switch (opcode) {
+    case C10D_OP_ALLGATHER:
+    case C10D_OP_ALLGATHER_BASE:
+    case C10D_OP_ALLGATHER_COALESCED:
+    case C10D_OP_ALLTOALL:
+    case C10D_OP_ALLTOALL_BASE:
+    case C10D_OP_BARRIER:
+      return true;
+    default:
+      return reduces(opcode) || has_root(opcode);
+  }
+}
+
+}  // namespace
+
+void check_collective(const Op& op, int rank, int world_size) {
+  const auto& request = op.request;
+  if (!is_collective(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
+  if (request.opcode == C10D_OP_BARRIER) return;
+  const size_t size = element_size(request.dtype);
+  if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
+  if (reduces(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
+    throw Failure(C10D_ERR_UNSUPPORTED, "mpi has no such reduction for this dtype");
+  }
+  if (has_root(request.opcode)) require(request.peer >= 0 && request.peer < world_size, "no such root");
+  for (const auto* buffers : {&op.inputs, &op.outputs}) {
+    for (const auto& buffer : *buffers) require(buffer.bytes % size == 0, "buffer is no whole number of elements");
+    if (!divisible(request.opcode) && total_bytes(*buffers) / size > INT_MAX) {
+      refuse("MPI counts elements up to " + std::to_string(INT_MAX) + ", all ranks' parts together; these are " +
+             std::to_string(total_bytes(*buffers) / size) + ": split the op");
+    }
+  }
+  check_buffers(op, rank, static_cast<size_t>(world_size));
+}
+
+void begin_collective(Call& call, const Communicator& communicator) { Beginning(call, communicator).run(); }
+
+}  // namespace c10d::mpi_shim

@@ -1,0 +1,208 @@
+#include "runtime.h"
+
+#include <dlfcn.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "engine/failure.h"
+#include "engine/thread.h"
+
+namespace c10d::mpi_shim {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+/// How long threads that are inside MPI may take to leave before it ends all the same.
+constexpr milliseconds kLeaveLimit{1'000};
+
+/// Open MPI loads components that expect its symbols among the global ones, where the host has not put them.
+void publish_library() {
+#if defined(OPEN_MPI)
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<void*>(&MPI_Init_thread), &info) == 0 || info.dli_fname == nullptr) return;
+  // Never closed: MPI can be begun only once in a process.
+  dlopen(info.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
+#endif
+}
+
+}  // namespace
+
+std::string error_text(int code) {
+  char text[MPI_MAX_ERROR_STRING + 1] = {};
+  int length = 0;
+  if (MPI_Error_string(code, text, &length) != MPI_SUCCESS) return "MPI error " + std::to_string(code);
+  return std::string(text, static_cast<size_t>(length));
+}
+
+void require_success(int code, const char* call) {
+  if (code != MPI_SUCCESS) throw Failure(C10D_ERR_BACKEND, std::string(call) + ": " + error_text(code));
+}
+
+Runtime& Runtime::get() {
+  static auto* runtime = new Runtime;
+  return *runtime;
+}
+
+void Runtime::start(bool multiple) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (state_ != State::idle) return;
+  state_ = State::starting;
+  try {
+    spawn_thread("c10d-mpi", [this, multiple] { serve(multiple); }).detach();
+  } catch (const std::system_error& error) {
+    error_ = std::string("cannot start a thread: ") + error.what();
+    state_ = State::failed;
+  }
+}
+
+std::string Runtime::error() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return error_;
+}
+
+void Runtime::serve(bool multiple) {
+  const auto failure = attempt([&] { begin(multiple); });
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (failure) error_ = failure->text();
+  state_ = failure ? State::failed : State::up;
+  while (!failure) {
+    asked_.wait(lock, [this] { return ending_ || !requests_.empty(); });
+    if (!requests_.empty()) {
+      Request& request = *requests_.front();
+      requests_.pop_front();
+      lock.unlock();
+      try {
+        (*request.body)();
+      } catch (...) {
+        request.thrown = std::current_exception();
+      }
+      lock.lock();
+      request.done = true;
+      answered_.notify_all();
+      continue;
+    }
+    const auto idle = std::move(idle_);
+    lock.unlock();
+    end(idle);
+    lock.lock();
+    state_ = State::ended;
+    answered_.notify_all();
+    return;
+  }
+}
+
+void Runtime::end(const std::vector<MPI_Request*>& idle) {
+  int finalized = 0;
+  MPI_Finalized(&finalized);
+  if (finalized != 0) return;
+  for (MPI_Request* request : idle) {
+    if (*request == MPI_REQUEST_NULL) continue;
+    MPI_Cancel(request);
+    MPI_Wait(request, MPI_STATUS_IGNORE);
+  }
+  if (ours_) MPI_Finalize();
+}
+
+void Runtime::add_idle(MPI_Request* request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(request);
+}
+
+void Runtime::remove_idle(MPI_Request* request) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.erase(std::remove(idle_.begin(), idle_.end(), request), idle_.end());
+}
+
+void Runtime::begin(bool multiple) {
+  publish_library();
+  int initialized = 0;
+  require_success(MPI_Initialized(&initialized), "MPI_Initialized");
+  if (initialized == 0) {
+    const int wanted = multiple ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED;
+    require_success(MPI_Init_thread(nullptr, nullptr, wanted, &thread_level_), "MPI_Init_thread");
+    // A library may give more than was asked for, which then need not be tested.
+    thread_level_ = std::min(thread_level_, wanted);
+  } else {
+    ours_ = false;
+    require_success(MPI_Query_thread(&thread_level_), "MPI_Query_thread");
+    int is_main = 0;
+    MPI_Is_thread_main(&is_main);
+    if (thread_level_ < MPI_THREAD_SERIALIZED && is_main == 0) {
+      throw Failure(C10D_ERR_BACKEND, "MPI was begun before by another thread, without leave for this one to call it");
+    }
+  }
+  MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
+  MPI_Comm_set_errhandler(MPI_COMM_SELF, MPI_ERRORS_RETURN);
+  require_success(MPI_Comm_rank(MPI_COMM_WORLD, &rank_), "MPI_Comm_rank");
+  require_success(MPI_Comm_size(MPI_COMM_WORLD, &size_), "MPI_Comm_size");
+  int* tag_bound = nullptr;
+  int found = 0;
+  MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_bound, &found);
+  if (found != 0) max_tag_ = *tag_bound;
+}
+
+Runtime::Presence::Presence(Runtime& runtime) : runtime_(runtime) {
+  runtime_.present_++;
+  if (!runtime_.closed_) return;
+  runtime_.present_--;
+  throw Failure(C10D_ERR_CLOSED, "MPI has ended in this process");
+}
+
+void Runtime::call_there(const std::function<void()>& body) {
+  Request request{&body, nullptr};
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (closed_ || state_ != State::up) throw Failure(C10D_ERR_CLOSED, "MPI has ended in this process");
+  requests_.push_back(&request);
+  asked_.notify_one();
+  answered_.wait(lock, [&] { return request.done; });
+  if (request.thrown) std::rethrow_exception(request.thrown);
+}
+
+bool Runtime::finalize(double limit_ms) {
+  const auto deadline = deadline_after(limit_ms);
+  std::unique_lock<std::mutex> lock(mutex_);
+  if (state_ != State::up) return state_ == State::idle || state_ == State::ended;
+  closed_ = true;
+  const auto leave_by = Clock::now() + kLeaveLimit;
+  while (present_ > 0 && Clock::now() < leave_by) answered_.wait_for(lock, milliseconds(1));
+  ending_ = true;
+  asked_.notify_one();
+  const auto ended = [this] { return state_ == State::ended; };
+  if (deadline != Clock::time_point::max()) return answered_.wait_until(lock, deadline, ended);
+  answered_.wait(lock, ended);
+  return true;
+}
+
+void Runtime::abort(int code) noexcept {
+  // Also from a thread that may not call MPI: nothing comes after it.
+  if (state_ == State::up) MPI_Abort(MPI_COMM_WORLD, code);
+}
+
+uint64_t Runtime::take_turn() {
+  const std::lock_guard<std::mutex> lock(turn_mutex_);
+  return next_turn_++;
+}
+
+void Runtime::await_turn(uint64_t turn, const std::function<void()>& given_up) {
+  std::unique_lock<std::mutex> lock(turn_mutex_);
+  while (current_turn_ != turn) {
+    given_up();
+    turn_ended_.wait_for(lock, milliseconds(5));
+  }
+}
+
+void Runtime::end_turn(uint64_t turn) {
+  const std::lock_guard<std::mutex> lock(turn_mutex_);
+  ended_turns_.push_back(turn);
+  for (;;) {
+    const auto at = std::find(ended_turns_.begin(), ended_turns_.end(), current_turn_);
+    if (at == ended_turns_.end()) break;
+    ended_turns_.erase(at);
+    current_turn_++;
+  }
+  turn_ended_.notify_all();
+}
+
+}  // namespace c10d::mpi_shim

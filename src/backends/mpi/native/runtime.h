@@ -1,0 +1,122 @@
+// MPI in this process: begun once, ended once, and used by one thread only where the library wants that.
+#pragma once
+
+#include <mpi.h>
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "engine/op.h"
+
+namespace c10d::mpi_shim {
+
+/// Throws Failure with MPI's own text if a call has failed.
+void require_success(int code, const char* call);
+/// MPI's text for an error code.
+std::string error_text(int code);
+
+class Runtime {
+ public:
+  enum class State : int { idle = 0, starting = 1, up = 2, failed = 3, ended = 4 };
+
+  /// The only one; it outlives every thread.
+  static Runtime& get();
+
+  /// Begins MPI_Init_thread on a thread of its own, the first time. `multiple`: asks for MPI_THREAD_MULTIPLE, else for
+  /// MPI_THREAD_FUNNELED.
+  void start(bool multiple);
+  State state() const { return state_; }
+  /// Why it failed.
+  std::string error() const;
+
+  int rank() const { return rank_; }
+  int size() const { return size_; }
+  int thread_level() const { return thread_level_; }
+  /// Whether any thread may call MPI; else all calls go through the thread that began it.
+  bool any_thread() const { return thread_level_ == MPI_THREAD_MULTIPLE; }
+  /// Highest tag of a message.
+  int max_tag() const { return max_tag_; }
+
+  /// Calls MPI: here, or on its own thread. Throws what `body` throws, and Failure when MPI has ended.
+  template <class Body>
+  void call(Body body) {
+    if (!any_thread()) return call_there(std::ref(body));
+    const Presence presence(*this);
+    body();
+  }
+
+  /// MPI_Finalize, which waits for all ranks. Gives up after `limit_ms`. Returns whether it is done.
+  bool finalize(double limit_ms);
+  /// MPI_Abort: ends all ranks of the job. Returns only if that was impossible.
+  void abort(int code) noexcept;
+
+  /// Native calls that have begun and not ended, on all groups: they forbid an orderly end.
+  std::atomic<int> unfinished{0};
+
+  /// A posted receive that nobody waits for, to be called back before MPI ends.
+  void add_idle(MPI_Request* request);
+  void remove_idle(MPI_Request* request);
+
+  /// Turns for the making of communicators, one at a time, which some libraries need: a turn is taken in the order in
+  /// which the host makes groups, which is the same on all ranks.
+  uint64_t take_turn();
+  /// Waits for a turn; `given_up` is asked now and then.
+  void await_turn(uint64_t turn, const std::function<void()>& given_up);
+  void end_turn(uint64_t turn);
+
+ private:
+  /// A thread that is in a call, so that MPI is not ended under it.
+  class Presence {
+   public:
+    explicit Presence(Runtime& runtime);
+    ~Presence() { runtime_.present_--; }
+    Presence(const Presence&) = delete;
+    Presence& operator=(const Presence&) = delete;
+
+   private:
+    Runtime& runtime_;
+  };
+
+  Runtime() = default;
+  void serve(bool multiple);
+  void begin(bool multiple);
+  void end(const std::vector<MPI_Request*>& idle);
+  void call_there(const std::function<void()>& body);
+
+  std::atomic<State> state_{State::idle};
+  std::string error_;
+  int rank_ = 0;
+  int size_ = 1;
+  int thread_level_ = MPI_THREAD_MULTIPLE;
+  int max_tag_ = 32767;
+  bool ours_ = true;
+
+  struct Request {
+    const std::function<void()>* body;
+    std::exception_ptr thrown;
+    bool done = false;
+  };
+  mutable std::mutex mutex_;
+  std::condition_variable asked_;
+  std::condition_variable answered_;
+  std::deque<Request*> requests_;
+  std::vector<MPI_Request*> idle_;
+  bool ending_ = false;
+  std::atomic<bool> closed_{false};
+  std::atomic<int> present_{0};
+
+  std::mutex turn_mutex_;
+  std::condition_variable turn_ended_;
+  uint64_t next_turn_ = 0;
+  uint64_t current_turn_ = 0;
+  std::vector<uint64_t> ended_turns_;
+};
+
+}  // namespace c10d::mpi_shim

@@ -1,0 +1,74 @@
+import { BackendUnavailableError } from "../../errors/index.ts";
+import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
+import { NativeBackend } from "../native-backend.ts";
+import { capabilities } from "./capabilities.ts";
+import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy } from "./implementation.ts";
+import { MpiProcess } from "./mpi-process.ts";
+import type { MpiOptions } from "./options.ts";
+
+const NAME = "mpi";
+
+/** MPI: collectives by the machine's own libmpi, Open MPI's or MPICH's; started by mpirun, mpiexec or srun. */
+const plugin: BackendPlugin<MpiOptions> = {
+  name: NAME,
+  type: BackendType.MPI,
+  module: import.meta.url,
+  devices: ["cpu"],
+  bootstrap: "self",
+  capabilities,
+
+  probe(): Promise<Availability> {
+    try {
+      const shim = loadMpiShim(chosenImplementation(undefined), "");
+      return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      return Promise.resolve({ available: false, reason, remedy: mpiRemedy });
+    }
+  },
+
+  async options() {
+    return (await import("./options-schema.ts")).schema;
+  },
+
+  async launched({ timeoutMs, options }): Promise<LaunchedWorld> {
+    const launcher = launcherOf();
+    const wanted = Number(process.env.WORLD_SIZE ?? 1);
+    if (launcher === undefined && wanted > 1) throw notLaunched(wanted, "was not started by mpirun, mpiexec or srun");
+    const shim = loadMpiShim(chosenImplementation(options.implementation));
+    const mpi = await MpiProcess.begin(shim, options.threads ?? "multiple", timeoutMs);
+    mpi.mixed = options.mixed === true;
+    if (wanted > 1 && wanted !== mpi.size) throw notLaunched(wanted, `is one of ${mpi.size} to ${shim.version}`);
+    return {
+      rank: mpi.rank,
+      worldSize: mpi.size,
+      oneHost: launcher?.oneHost ?? mpi.size === 1,
+      ...(!mpi.mixed && { share: (value: Uint8Array) => mpi.share(value, timeoutMs) }),
+    };
+  },
+
+  async create(context) {
+    const { options, globalRanks, groupName, timeoutMs } = context;
+    const implementation = chosenImplementation(options.implementation);
+    // Groups after the first need not be told again what the process uses.
+    const begun = implementation === undefined ? MpiProcess.shim : undefined;
+    const shim = begun ?? loadMpiShim(implementation);
+    const mpi = await MpiProcess.begin(shim, options.threads ?? "multiple", timeoutMs);
+    return NativeBackend.connect(shim, context, {
+      ranks: globalRanks.join(","),
+      name: groupName,
+      ...(mpi.mixed && { mixed: "1" }),
+      ...(options.maxCount !== undefined && { max_count: String(options.maxCount) }),
+    });
+  },
+};
+
+function notLaunched(wanted: number, what: string): BackendUnavailableError {
+  return new BackendUnavailableError(
+    `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot tell MPI about ` +
+      `ranks: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
+    { code: "NOT_LAUNCHED", backend: NAME },
+  );
+}
+
+export default plugin;

@@ -96,6 +96,8 @@ export class NativeBackend extends Backend {
   #messages = 0;
   readonly #source = { sourceRank: (groupRank: number): number => this.#context.globalRanks[groupRank] ?? groupRank };
   #verdict: Promise<FailureVerdict> | undefined;
+  /** Ranks that the group has agreed to be the cause of its failure, as soon as it has. */
+  #culprits: readonly number[] = [];
   /** The error that the group failed with, once one was made. */
   #firstError: DistError | undefined;
 
@@ -368,10 +370,14 @@ export class NativeBackend extends Backend {
       );
     }
     const cause = this.#firstError;
+    // A rank that blocked has named what it saw, before it could ask the others.
+    const seen = cause?.details.peers ?? [];
+    const peers = this.#culprits.length > 0 ? this.#culprits : seen;
+    const agreed = Bun.deepEquals(peers, seen) ? "" : `; the ranks agree on ${inWords(peers)} as the cause`;
     return new DistBackendError(
-      `${op}: group "${init.group}" has failed before (${cause?.message ?? this.#group.failureText}). ` +
+      `${op}: group "${init.group}" has failed before (${cause?.message ?? this.#group.failureText}${agreed}). ` +
         "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
-      { ...init, code: "GROUP_FAILED", ...(cause && { cause }) },
+      { ...init, code: "GROUP_FAILED", ...(peers.length > 0 && { peers }), ...(cause && { cause }) },
     );
   }
 
@@ -385,8 +391,12 @@ export class NativeBackend extends Backend {
       text: failure.text,
       peer: failure.peer,
     };
-    this.#verdict = consultOnFailure(this.#context.store, this.size, report);
-    return this.#verdict;
+    const verdict = consultOnFailure(this.#context.store, this.size, report);
+    this.#verdict = verdict;
+    void verdict.then(({ culprits }) => {
+      this.#culprits = culprits;
+    });
+    return verdict;
   }
 
   #opError(failure: NativeFailure, work: NativeWork<unknown>, verdict: FailureVerdict | undefined): DistError {
@@ -413,7 +423,7 @@ export class NativeBackend extends Backend {
   /** The part of a message that says which ranks are behind it, unless the text has it already. */
   #blame(text: string, peers: readonly number[], verdict: FailureVerdict | undefined): string {
     if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
-    const ranks = peers.length === 1 ? `rank ${peers[0]}` : `ranks ${peers.join(", ")}`;
+    const ranks = inWords(peers);
     const reports = verdict.reports.filter((report) => peers.includes(report.rank));
     const was = isMessage(verdict.cause) ? "was" : "was only";
     const behind = reports.map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`).join("");
@@ -459,6 +469,10 @@ function sourcesOf(tensors: readonly TensorView[]): unknown[] {
   return tensors.map((tensor) => tensor.source);
 }
 
+function inWords(ranks: readonly number[]): string {
+  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
+}
+
 function peersOf({ peer, text }: NativeFailure): number[] {
   const missing = missingRanks(text);
   if (missing.length > 0) return missing;
@@ -471,8 +485,9 @@ function isFatal(failure: NativeFailure): boolean {
 
 function kindOf({ status, text }: NativeFailure): FailureKind {
   if (status === Status.OP_TIMEOUT) return "timeout";
-  // Whose sizes do not fit is the cause of the connections that break, not a consequence.
-  if (status === Status.NETWORK) return /it sent \d+ bytes where this rank expects/.test(text) ? "other" : "lost";
+  // Ops or sizes that do not fit are the cause of the connections that break, not a consequence.
+  if (status === Status.NETWORK)
+    return /it sent \d+ bytes where this rank expects|it is at another collective/.test(text) ? "other" : "lost";
   return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
 }
 

@@ -1,11 +1,15 @@
 /** What happens to one rank while the others need it. */
-export const faults = ["SIGKILL", "SIGSTOP", "exit", "leave", "throw"] as const;
-export const ops = ["allReduce", "broadcast", "barrier"] as const;
+export const faults = ["SIGKILL", "SIGSTOP", "exit", "leave", "throw", "cut"] as const;
+export const ops = ["allReduce", "broadcast", "allGather", "allToAll", "sendRecv", "barrier"] as const;
 export const modes = ["await", "wait"] as const;
 export const worldSizes = [2, 3, 4] as const;
 
-/** `exit` is process.exit(0), `leave` the end of the script without destroyProcessGroup(). */
+/**
+ * `exit` is process.exit(0), `leave` the end of the script without destroyProcessGroup(), `cut` the end of the network
+ * between the rank and all others.
+ */
 export type Fault = (typeof faults)[number];
+/** `sendRecv` is a ring: every rank sends to the next and receives from the one before. */
 export type FaultOp = (typeof ops)[number];
 export type Mode = (typeof modes)[number];
 
@@ -26,9 +30,14 @@ export interface Cell {
 
 const SMALL = 4;
 export const LARGE = 32 << 20;
-/** Only a stopped rank is found out by the time-out of the op. */
-const STOP_TIMEOUT_MS = 1_500;
+/** Only a rank that is silent is found out by the time-out of the op. */
+const SILENT_TIMEOUT_MS = 1_500;
 const TIMEOUT_MS = 20_000;
+
+/** Whether nothing tells the others of the fault, so that they have to wait for their time-out. */
+export function isSilent(fault: Fault): boolean {
+  return fault === "SIGSTOP" || fault === "cut";
+}
 
 /** The whole matrix; the culprit goes round from cell to cell. */
 export function allCells(): Cell[] {
@@ -39,7 +48,7 @@ export function allCells(): Cell[] {
         for (const bytes of op === "barrier" ? [0] : [SMALL, LARGE]) {
           for (const mode of modes) {
             const culprit = (cells.length >> 1) % worldSize;
-            const timeoutMs = fault === "SIGSTOP" ? STOP_TIMEOUT_MS : TIMEOUT_MS;
+            const timeoutMs = isSilent(fault) ? SILENT_TIMEOUT_MS : TIMEOUT_MS;
             cells.push({ fault, op, mode, bytes, worldSize, culprit, timeoutMs });
           }
         }

@@ -1,10 +1,13 @@
-import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks, startRanks } from "bun-c10d/testing";
 import { RawConnection } from "../../src/store/tcp/fixtures/raw-connection.ts";
+import { TwoHosts } from "../multi-host/two-hosts.ts";
 import { allCells, nameOf, sampleCells } from "./cell.ts";
+import { expectedErrors } from "./expectation.ts";
 import type { UnevenArgs, UnevenResult } from "./fixtures/uneven-rank.ts";
 import { listeningPorts } from "./listeners.ts";
-import { lineOf, runCell } from "./run-cell.ts";
+import { errorsOnPage } from "./page.ts";
+import { kindOf, lineOf, runCell } from "./run-cell.ts";
 
 setDefaultTimeout(60_000);
 
@@ -12,14 +15,36 @@ const full = process.env.C10D_SWEEP === "full";
 const turn = Number(process.env.C10D_SAMPLE ?? Math.floor(Date.now() / 1_000) % 1_000);
 const cells = full ? allCells() : sampleCells(turn);
 
+const impossible = await TwoHosts.impossible();
+const required = process.env.C10D_REQUIRE_NETNS === "1";
+if (impossible !== undefined) console.log(`skip faults of the network, no network namespaces: ${impossible}`);
+
 describe("a rank that fails", () => {
+  let hosts: TwoHosts | undefined;
+  beforeAll(async () => {
+    if (impossible === undefined) hosts = await TwoHosts.make();
+  });
+  afterAll(async () => {
+    await hosts?.[Symbol.asyncDispose]();
+  });
+
   if (!full) console.log(`sample: faults C10D_SAMPLE=${turn}: ${cells.map(nameOf).join("; ")}`);
   for (const cell of cells) {
-    test(nameOf(cell), async () => {
-      const result = await runCell(cell);
+    test.skipIf(cell.fault === "cut" && impossible !== undefined && !required)(nameOf(cell), async () => {
+      const result = await runCell(cell, hosts);
       console.log(lineOf(result));
       expect(result.problems).toEqual([]);
+      const told = errorsOnPage(cell.fault, cell.op, cell.mode);
+      for (const { error } of result.survivors) expect(told).toContain(kindOf(error));
     });
+  }
+});
+
+test("the page of faults tells of every fault, op and mode", () => {
+  for (const { fault, op, mode } of allCells()) {
+    const told = errorsOnPage(fault, op, mode);
+    expect(told.length).toBeGreaterThan(0);
+    expect(expectedErrors(fault, mode)).toEqual(expect.arrayContaining(told));
   }
 });
 

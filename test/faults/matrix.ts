@@ -3,15 +3,9 @@
  * if anything is not as it should be. `bun test/faults/matrix.ts [part of a cell's name …]`
  */
 import { allCells, nameOf } from "./cell.ts";
-import { lineOf, runCell } from "./run-cell.ts";
+import { runMatrix } from "./run-matrix.ts";
 
 const wanted = process.argv.slice(2);
 const cells = allCells().filter((cell) => wanted.every((part) => nameOf(cell).includes(part)));
-let bad = 0;
-for (const cell of cells) {
-  const result = await runCell(cell);
-  if (result.problems.length > 0) bad++;
-  console.log(lineOf(result));
-}
-console.log(`${cells.length} cells, ${bad} with problems`);
-process.exitCode = bad > 0 ? 1 : 0;
+const results = await runMatrix(cells, console.log);
+process.exitCode = results.some(({ problems }) => problems.length > 0) ? 1 : 0;

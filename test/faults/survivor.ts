@@ -12,6 +12,8 @@ export interface Survivor {
   readonly nextMs: number;
   /** `ok`, or why the survivors could not go on in a group of their own. */
   readonly regroup: string;
+  /** Error of an op on the failed group when the ranks have had time to agree on the culprit. */
+  readonly later: ReportedError | undefined;
   /** Milliseconds that destroyProcessGroup() took. */
   readonly destroyMs: number;
 }

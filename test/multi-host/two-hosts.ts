@@ -52,6 +52,25 @@ export class TwoHosts implements AsyncDisposable {
     await ip("-n", this.names[host], "link", "set", "veth", "up");
   }
 
+  /** Loses every frame between the hosts, while their interfaces stay up. */
+  async silence(): Promise<void> {
+    await this.#sendTo("02:00:00:00:00:00");
+  }
+
+  async hear(): Promise<void> {
+    await this.#sendTo(undefined);
+  }
+
+  /** Makes each host send what is for the other to a hardware address, or to the one that it finds out. */
+  async #sendTo(hardware: string | undefined): Promise<void> {
+    for (const host of [0, 1] as const) {
+      const other = ["to", TwoHosts.addresses[host === 0 ? 1 : 0], "dev", "veth"];
+      const what =
+        hardware === undefined ? ["del", ...other] : ["replace", ...other, "lladdr", hardware, "nud", "permanent"];
+      await ip("-n", this.names[host], "neigh", ...what);
+    }
+  }
+
   /** Removes the hosts; no program may run there any more. */
   async [Symbol.asyncDispose](): Promise<void> {
     for (const name of this.names) await ip("netns", "del", name).catch(() => {});
@@ -68,6 +87,16 @@ export class TwoHosts implements AsyncDisposable {
       await ip("-n", this.names[host], "addr", "add", `${TwoHosts.addresses[host]}/24`, "dev", "veth");
       await this.restore(host);
     }
+    for (const host of [0, 1] as const) await this.#carrier(host);
+  }
+
+  /** Returns when the interface of a host is in working order, which the kernel sees to some time after the other's. */
+  async #carrier(host: 0 | 1): Promise<void> {
+    for (const end = performance.now() + 5_000; performance.now() < end; await Bun.sleep(20)) {
+      const link = await ip("-n", this.names[host], "-o", "link", "show", "dev", "veth");
+      if (link.includes("LOWER_UP") && link.includes("state UP")) return;
+    }
+    throw new Error(`the interface of ${this.names[host]} did not come up in 5 s`);
   }
 }
 

@@ -51,6 +51,7 @@ class GlooTransport final : public Transport {
       auto made = connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i));
       auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(made.peers), losses_,
                                          messages_.doorbell());
+      if (i == 0) foreign_ = made.foreign;
       if (!made.lines.empty()) lines = std::make_shared<Lines>(config_.rank, std::move(made.lines));
       if (!made.late.empty()) {
         late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), mesh, exchange));
@@ -69,6 +70,11 @@ class GlooTransport final : public Transport {
       Messages::check(op, config_.rank, config_.world_size);
     } else {
       check_collective(op, config_.rank, config_.world_size);
+      if (foreign_ >= 0 && pytorch_refuses(op.request.dtype)) {
+        throw Failure(C10D_ERR_UNSUPPORTED, "rank " + std::to_string(foreign_) +
+                                                " is PyTorch's, whose Gloo takes no int16, uint16, uint32 and uint64 "
+                                                "in collectives: convert, or make a group of the Bun ranks");
+      }
     }
   }
 
@@ -182,6 +188,10 @@ class GlooTransport final : public Transport {
     }
   }
 
+  static bool pytorch_refuses(uint32_t dtype) {
+    return dtype == C10D_INT16 || dtype == C10D_UINT16 || dtype == C10D_UINT32 || dtype == C10D_UINT64;
+  }
+
   static std::shared_ptr<tcp::Device> make_device(const std::string& host) {
     tcp::attr attributes;
     attributes.hostname = host;
@@ -223,6 +233,7 @@ class GlooTransport final : public Transport {
   std::shared_ptr<Meshes> meshes_;
   /// Only where all ranks are Bun's.
   std::shared_ptr<Lines> lines_;
+  int foreign_ = -1;
   std::vector<std::unique_ptr<LatePeers>> late_;
   /// The op whose turn it is, between start() and run_blocking().
   std::unique_ptr<DirectCollective> begun_;

@@ -271,7 +271,10 @@ Connections connect_all(const Config& config, const SocketAddress& listen_on, Ex
                                           ") while this one listens on " + own.address.text() +
                                           "; name an interface that both can reach with GLOO_SOCKET_IFNAME");
     }
-    if (peer.connection_numbers.empty() || peer.connection_numbers[rank] != kTalksLines) all_talk_lines = false;
+    if (peer.connection_numbers.empty() || peer.connection_numbers[rank] != kTalksLines) {
+      all_talk_lines = false;
+      made.foreign = rank;
+    }
     // A PyTorch rank in lazy-init mode publishes no numbers, and dials when it first has to do with this one.
     if (peer.connection_numbers.empty() && own.address.compare(peer.address) < 0) {
       made.late.push_back({rank, own.connection_numbers[rank]});

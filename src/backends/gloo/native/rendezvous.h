@@ -88,6 +88,8 @@ struct Connections {
   std::unique_ptr<Listener> listener;
   /// A second one to each, where all ranks are Bun's and want it; else there are none.
   std::vector<Fd> lines;
+  /// A rank that is not Bun's, or -1.
+  int foreign = -1;
 };
 
 /// Connects all ranks. Keys in the store are "<context>/<rank>".

@@ -1,0 +1,170 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
+import { describeWithTorch } from "../interop/torch.ts";
+
+setDefaultTimeout(90_000);
+
+// What either side reports when something goes wrong in a group of Bun's and PyTorch's ranks: docs/join-a-pytorch-job.md.
+
+const library = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
+
+/** A rank in Bun: `body` throws what is reported. */
+const bun = (body: string) => `
+import * as dist from ${JSON.stringify(library)};
+const group = await dist.initProcessGroup({ backend: "gloo", timeout: "20s" });
+const rank = dist.getRank();
+await dist.barrier();
+try {
+  ${body}
+  console.log("{}");
+} catch (error) {
+  console.log(JSON.stringify({ name: error.name, code: error.code, message: error.message, peers: error.details?.peers }));
+}
+await Bun.sleep(500);
+process.exit(0);
+`;
+
+/** A rank in Python: the same. */
+const python = (body: string) => `
+import json, os, time
+import torch
+import torch.distributed as dist
+from datetime import timedelta
+dist.init_process_group("gloo", timeout=timedelta(seconds=20))
+rank = dist.get_rank()
+dist.barrier()
+try:
+${body.replaceAll(/^/gm, "    ")}
+    print("{}", flush=True)
+except Exception as error:
+    print(json.dumps({"name": type(error).__name__, "message": str(error)}), flush=True)
+time.sleep(0.5)
+os._exit(0)
+`;
+
+interface Told {
+  readonly name?: string;
+  readonly code?: string;
+  readonly message?: string;
+  readonly peers?: readonly number[];
+}
+
+describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
+  /** Runs a rank for each program; what each tells, which is nothing where it was killed. */
+  async function job(programs: readonly string[]): Promise<(Told | undefined)[]> {
+    const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { port } = listener;
+    listener.stop(true);
+    return Promise.all(
+      programs.map(async (program, rank) => {
+        const isPython = program.startsWith("\nimport json");
+        const child = Bun.spawn(isPython ? [interpreter, "-c", program] : [process.execPath, "-e", program], {
+          env: {
+            ...process.env,
+            NO_COLOR: "1",
+            TORCH_CPP_LOG_LEVEL: "ERROR",
+            OMP_NUM_THREADS: "1",
+            C10D_STORE_SECRET: "",
+            RANK: String(rank),
+            WORLD_SIZE: String(programs.length),
+            MASTER_ADDR: "127.0.0.1",
+            MASTER_PORT: String(port),
+          },
+          stdin: "ignore",
+          stdout: "pipe",
+          stderr: "pipe",
+          timeout: 60_000,
+          killSignal: "SIGKILL",
+        });
+        const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+        await child.exited;
+        const line = stdout.trim().split("\n").at(-1);
+        if (child.signalCode === null && !line) throw new Error(`rank ${rank} told nothing: ${stderr}`);
+        return line ? (JSON.parse(line) as Told) : undefined;
+      }),
+    );
+  }
+
+  const dieInBun = "setTimeout(() => process.kill(process.pid, 'SIGKILL'), 300);";
+  const dieInPython =
+    "import signal, threading\nthreading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGKILL)).start()\n";
+  const reduceInBun = "for (;;) await dist.allReduce(new Float32Array(1000));";
+  const reduceInPython = "while True: dist.all_reduce(torch.ones(1000))";
+
+  test("a Python rank is killed: the Bun ranks name it", async () => {
+    const told = await job([bun(reduceInBun), python(dieInPython + reduceInPython), bun(reduceInBun)]);
+    expect(told[1]).toBeUndefined();
+    for (const each of [told[0], told[2]]) {
+      expect(each).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
+      expect(each?.message).toContain("rank 1");
+    }
+  });
+
+  test("a Bun rank is killed: PyTorch raises, the other Bun rank names it", async () => {
+    const told = await job([python(reduceInPython), bun(dieInBun + reduceInBun), bun(reduceInBun)]);
+    expect(told[0]?.name).toBe("RuntimeError");
+    expect(told[0]?.message).toMatch(/Connection (closed|reset) by peer/);
+    expect(told[1]).toBeUndefined();
+    expect(told[2]).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
+  });
+
+  test("a Python rank is late: the Bun ranks run out of time, and PyTorch raises when it comes", async () => {
+    const hasty = bun("await dist.allReduce(new Float32Array(1000), { timeout: 1_000 });");
+    const told = await job([hasty, python("time.sleep(2)\ndist.all_reduce(torch.ones(1000))"), hasty]);
+    for (const each of [told[0], told[2]]) {
+      expect(each).toMatchObject({ name: "DistTimeoutError", code: "OP_TIMEOUT", peers: [1] });
+    }
+    expect(told[1]?.name).toBe("RuntimeError");
+    expect(told[1]?.message).toMatch(/Connection (closed|reset) by peer/);
+  });
+
+  test("int16, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
+    const told = await job([
+      bun(`
+        const refused = await dist.allReduce(new Int16Array(4)).then(() => undefined, (error) => error);
+        const sum = new Int32Array([1]);
+        await dist.allReduce(sum);
+        if (sum[0] !== 2) throw new Error("the sum is " + sum[0]);
+        const message = new Uint16Array(2);
+        await dist.recv(message, { src: 1 });
+        if (message[1] !== 7) throw new Error("the message is " + message);
+        throw refused;
+      `),
+      python(`
+dist.all_reduce(torch.ones(1, dtype=torch.int32))
+dist.send(torch.tensor([6, 7], dtype=torch.uint16), 0)`),
+    ]);
+    expect(told[0]).toMatchObject({ name: "UnsupportedOperationError" });
+    expect(told[0]?.message).toContain("rank 1 is PyTorch's, whose Gloo takes no int16");
+    expect(told[1]).toEqual({});
+  });
+
+  test("PyTorch refuses int16 itself", async () => {
+    const told = await job([
+      bun("await dist.recv(new Float32Array(1), { src: 1, timeout: 5_000 });"),
+      python("dist.all_reduce(torch.ones(4, dtype=torch.int16))"),
+    ]);
+    expect(told[0]?.peers).toEqual([1]);
+    expect(told[1]).toMatchObject({ name: "RuntimeError", message: expect.stringContaining("Invalid scalar type") });
+  });
+
+  test("sizes that differ are an error on the Bun rank", async () => {
+    const told = await job([
+      bun("await dist.broadcast(new Float32Array(4), { src: 1 });"),
+      python("dist.broadcast(torch.ones(8), 1)\ndist.barrier()"),
+    ]);
+    expect(told[0]?.message).toMatch(/sent 32 bytes where this rank expects 16/);
+    expect(told[0]?.peers).toEqual([1]);
+    expect(told[1]?.name).toBe("RuntimeError");
+  });
+
+  test("an object of Python's is refused", async () => {
+    const told = await job([
+      bun("await dist.broadcastObject(undefined, { src: 1 });"),
+      python("dist.broadcast_object_list([{'a': 1}], 1)"),
+    ]);
+    expect(told[0]).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
+    expect(told[0]?.message).toContain("objects go among Bun ranks only, PyTorch pickles its own");
+    expect(told[1]).toEqual({});
+  });
+});

@@ -1,0 +1,95 @@
+import { readFileSync, writeFileSync } from "node:fs";
+import { type Fault, type FaultOp, faults, isSilent, type Mode, modes, ops } from "./cell.ts";
+import { type CellResult, isNamed, kindOf } from "./run-cell.ts";
+
+const page = new URL("../../docs/faults.md", import.meta.url);
+const BEGIN = "<!-- table: bun test/faults/table.ts --write -->\n\n";
+const END = "\n<!-- end of the table -->";
+
+const faultNames: Readonly<Record<Fault, string>> = {
+  SIGKILL: "SIGKILL",
+  SIGSTOP: "SIGSTOP",
+  exit: "clean exit",
+  leave: "end of the script",
+  throw: "exception",
+  cut: "network cut",
+};
+
+const opNames: Readonly<Record<FaultOp, string>> = {
+  allReduce: "all-reduce",
+  broadcast: "broadcast",
+  allGather: "all-gather",
+  allToAll: "all-to-all",
+  sendRecv: "send/recv",
+  barrier: "barrier",
+};
+
+/**
+ * The table of the page: a row for each fault and op, over all sizes of tensors and worlds. The errors are those that the
+ * survivors of the fault have seen in any op, since it is chance which of several they get.
+ */
+export function tableOf(results: readonly CellResult[]): string {
+  const lines = [
+    "| fault | op | `await`: error | after | names the culprit | `wait()`: error | after | names the culprit | afterwards |",
+    "|---|---|---|---|---|---|---|---|---|",
+  ];
+  for (const fault of faults) {
+    const ofFault = results.filter(({ cell }) => cell.fault === fault);
+    for (const op of ops) {
+      const those = ofFault.filter(({ cell }) => cell.op === op);
+      if (those.length === 0) continue;
+      const columns = modes.flatMap((mode) => {
+        const inMode = ({ cell }: CellResult): boolean => cell.mode === mode;
+        return [errorsIn(ofFault.filter(inMode)), whenIn(those.filter(inMode)), namedIn(those.filter(inMode))];
+      });
+      const fine = those.every(({ problems }) => problems.length === 0);
+      const afterwards = fine ? "FAILED, new group ok" : those.flatMap(({ problems }) => problems).join("; ");
+      lines.push(`| ${[faultNames[fault], opNames[op], ...columns, afterwards].join(" | ")} |`);
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}
+
+function errorsIn(results: readonly CellResult[]): string {
+  const kinds = new Set(results.flatMap(({ survivors }) => survivors.map(({ error }) => kindOf(error))));
+  return [...kinds]
+    .sort()
+    .reverse()
+    .map((kind) => `\`${kind}\``)
+    .join(", ");
+}
+
+/** How many of the survivors name the rank at fault and no other. */
+function namedIn(results: readonly CellResult[]): string {
+  const all = results.flatMap(({ cell, survivors }) => survivors.map((survivor) => isNamed(cell, survivor)));
+  return `${all.filter(Boolean).length} of ${all.length}`;
+}
+
+/** When the last of the survivors had its error: after the fault, or after the time-out of the op. */
+function whenIn(results: readonly CellResult[]): string {
+  const after = results.map(({ cell, errorMs }) => errorMs - (isSilent(cell.fault) ? cell.timeoutMs : 0));
+  const silent = results.some(({ cell }) => isSilent(cell.fault));
+  return `${silent ? "time-out + " : ""}${Math.max(...after)} ms`;
+}
+
+export function writeTable(table: string): void {
+  const [before, , after] = partsOfPage();
+  writeFileSync(page, `${before}${BEGIN}${table}${END}${after}`);
+}
+
+/** What the page says that the survivors of a fault may get. */
+export function errorsOnPage(fault: Fault, op: FaultOp, mode: Mode): string[] {
+  const [, table] = partsOfPage();
+  const start = `| ${faultNames[fault]} | ${opNames[op]} |`;
+  const row = table.split("\n").find((line) => line.startsWith(start));
+  const column = row?.split("|")[mode === "await" ? 3 : 6] ?? "";
+  return Array.from(column.matchAll(/`([^`]+)`/g), ([, kind = ""]) => kind);
+}
+
+function partsOfPage(): [before: string, table: string, after: string] {
+  const text = readFileSync(page, "utf8");
+  const begin = text.indexOf(BEGIN);
+  const end = text.indexOf(END);
+  if (begin < 0 || end < 0) throw new Error("docs/faults.md has lost the marks of its table");
+  return [text.slice(0, begin), text.slice(begin + BEGIN.length, end), text.slice(end + END.length)];
+}

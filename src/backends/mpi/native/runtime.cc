@@ -1,9 +1,12 @@
 #include "runtime.h"
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
+#include <exception>
+#include <thread>
 
 #include "engine/failure.h"
 #include "engine/thread.h"
@@ -16,6 +19,8 @@ using std::chrono::milliseconds;
 
 /// How long threads that are inside MPI may take to leave before it ends all the same.
 constexpr milliseconds kLeaveLimit{1'000};
+/// MPI_Abort should not take longer.
+constexpr milliseconds kAbortLimit{3'000};
 
 /// Open MPI loads components that expect its symbols among the global ones, where the host has not put them.
 void publish_library() {
@@ -176,8 +181,18 @@ bool Runtime::finalize(double limit_ms) {
 }
 
 void Runtime::abort(int code) noexcept {
+  if (state_ != State::up) return;
+  // It has been seen to wait for good while another thread is in the library. A rank that ends with an error makes the
+  // launcher end the job as well.
+  try {
+    spawn_thread("c10d-mpi-end", [code] {
+      std::this_thread::sleep_for(kAbortLimit);
+      ::_exit(code);
+    }).detach();
+  } catch (const std::exception&) {  // No thread to be had: then without that limit.
+  }
   // Also from a thread that may not call MPI: nothing comes after it.
-  if (state_ == State::up) MPI_Abort(MPI_COMM_WORLD, code);
+  MPI_Abort(MPI_COMM_WORLD, code);
 }
 
 uint64_t Runtime::take_turn() {

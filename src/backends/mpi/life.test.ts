@@ -3,12 +3,26 @@ import { fileURLToPath } from "node:url";
 import { describeMpi } from "./fixtures/availability.ts";
 import { fixture, type JobEnd, launch, run } from "./fixtures/launch.ts";
 import { implementations } from "./implementation.ts";
+import type { MpiImplementation } from "./options.ts";
 
 setDefaultTimeout(60_000);
 
 function lines(job: JobEnd): Record<string, unknown>[] {
   const objects = job.output.split("\n").filter((line) => line.startsWith("{"));
   return objects.map((line) => JSON.parse(line) as Record<string, unknown>);
+}
+
+/**
+ * A job that one of its ranks aborts. Open MPI 4.1's mpirun sometimes waits for good in itself when a rank has aborted and
+ * all ranks are gone; then the job is tried again.
+ */
+async function launchAborting(implementation: MpiImplementation, args: readonly string[]): Promise<JobEnd> {
+  for (let i = 0; ; i++) {
+    const job = await launch(implementation, 3, "life.ts", { args, limitMs: 12_000 });
+    const launcherHangs = job.durationMs >= 12_000 && job.output.includes("MPI_ABORT was invoked");
+    if (!launcherHangs || i === 3) return job;
+    console.log(`remark: ${implementation}'s mpirun did not end after MPI_Abort (${args.join(" ")}); once more`);
+  }
 }
 
 const ends = (job: JobEnd): number => job.output.match(/^end of rank \d+$/gm)?.length ?? 0;
@@ -39,7 +53,7 @@ for (const implementation of implementations) {
     });
 
     test("the exit code of one rank is that of the job", async () => {
-      const job = await launch(implementation, 3, "life.ts", { args: ["exit", "42"] });
+      const job = await launchAborting(implementation, ["exit", "42"]);
       expect(job.exitCode).toBe(42);
       expect(job.durationMs).toBeLessThan(15_000);
     });
@@ -47,12 +61,12 @@ for (const implementation of implementations) {
     test.each(["throw", "reject"])(
       "an error that nobody catches ends the job, its message first: %s",
       async (ending) => {
-        const job = await launch(implementation, 3, "life.ts", { args: [ending] });
+        const job = await launchAborting(implementation, [ending]);
         expect(job.exitCode).not.toBe(0);
         expect(job.output).toContain("error: the trouble of one rank");
         const launcherSays = job.output.search(/MPI_ABORT was invoked|application called MPI_Abort/);
         if (launcherSays >= 0) expect(job.output.indexOf("the trouble of one rank")).toBeLessThan(launcherSays);
-        expect(job.durationMs).toBeLessThan(15_000);
+        expect(job.durationMs).toBeLessThan(12_000);
       },
     );
 

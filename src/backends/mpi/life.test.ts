@@ -19,7 +19,7 @@ function lines(job: JobEnd): Record<string, unknown>[] {
 async function launchAborting(implementation: MpiImplementation, args: readonly string[]): Promise<JobEnd> {
   for (let i = 0; ; i++) {
     const job = await launch(implementation, 3, "life.ts", { args, limitMs: 12_000 });
-    const launcherHangs = job.durationMs >= 12_000 && job.output.includes("MPI_ABORT was invoked");
+    const launcherHangs = implementation === "openmpi" && job.durationMs > 11_500;
     if (!launcherHangs || i === 3) return job;
     console.log(`remark: ${implementation}'s mpirun did not end after MPI_Abort (${args.join(" ")}); once more`);
   }

@@ -16,6 +16,8 @@ describeGloo("groups made of groups", () => {
         sums: [sum, sum],
         outside: rank === 2 ? null : 2,
         reduced: Array.from({ length: 20 }, (_, i) => 3 * i + 3),
+        listed: [1, 2, 3],
+        objects: [0, 1, 2],
         unsupported: "UnsupportedOperationError",
         perLane: [0, 0],
         state: ["CLOSED", "CLOSED"],

@@ -8,7 +8,7 @@ import {
   type ReduceToRootOptions,
   type RootOptions,
 } from "../registry/index.ts";
-import type { TensorView } from "../tensor/index.ts";
+import type { SparseTensor, TensorView } from "../tensor/index.ts";
 import { AllOf, type GroupState, type Work } from "../work/index.ts";
 
 /**
@@ -47,6 +47,10 @@ export class RoundRobinBackend extends Backend {
 
   override allReduceCoalesced(tensors: readonly TensorView[], options: ReduceOptions): Work<unknown> {
     return this.#next().allReduceCoalesced(tensors, options);
+  }
+
+  override allReduceSparse(tensor: SparseTensor, options: OpOptions): Work<unknown> {
+    return this.#next().allReduceSparse(tensor, options);
   }
 
   override broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {

@@ -233,7 +233,7 @@ void FakeTransport::run_blocking(Op& op) {
   const auto due = Clock::now() + duration_of(op);
   try {
     std::unique_lock<std::mutex> lock(mutex_);
-    while (!over(op, due)) changed_.wait_until(lock, std::max(due, Clock::now() + kGateInterval));
+    while (!over(op, due, Clock::now())) changed_.wait_until(lock, std::max(due, Clock::now() + kGateInterval));
   } catch (...) {
     journal_->under_way(-1);
     throw;
@@ -241,11 +241,11 @@ void FakeTransport::run_blocking(Op& op) {
   deliver(op);
 }
 
-bool FakeTransport::over(const Op& op, Clock::time_point due) const {
+bool FakeTransport::over(const Op& op, Clock::time_point due, Clock::time_point now) const {
   const auto outcome = outcome_of(op);
   if (outcome == Outcome::stubborn) return journal_->gate_open(op.id);
   if (aborted_) throw Failure(C10D_ERR_ABORTED, "the op was woken by the abort");
-  if (Clock::now() < due) return false;
+  if (now < due) return false;
   strike(outcome);
   if (outcome == Outcome::broken_progress) throw std::logic_error("not to be polled");
   if (outcome == Outcome::gated) return journal_->gate_open(op.id);
@@ -255,13 +255,14 @@ bool FakeTransport::over(const Op& op, Clock::time_point due) const {
 void FakeTransport::progress(std::vector<Op*>& ended) {
   const Call call(*journal_);
   const std::lock_guard<std::mutex> lock(mutex_);
+  const auto now = Clock::now();
   for (size_t i = 0; i < pending_.size();) {
     Op& op = *pending_[i].op;
-    if (outcome_of(op) == Outcome::broken_progress && pending_[i].due <= Clock::now() && !journal_->gate_open(op.id)) {
+    if (outcome_of(op) == Outcome::broken_progress && pending_[i].due <= now && !journal_->gate_open(op.id)) {
       throw 42;
     }
     bool finished = false;
-    const auto failure = attempt([&] { finished = over(op, pending_[i].due); });
+    const auto failure = attempt([&] { finished = over(op, pending_[i].due, now); });
     if (!finished && !failure) {
       i++;
       continue;

@@ -141,8 +141,8 @@ class FakeTransport final : public Transport {
   };
 
   void use_store(Exchange& exchange);
-  /// Whether the op has ended by now; throws if that is by a failure.
-  bool over(const Op& op, Clock::time_point due) const;
+  /// Whether the op has ended by `now`; throws if that is by a failure.
+  bool over(const Op& op, Clock::time_point due, Clock::time_point now) const;
   void deliver(Op& op);
   void arm_timer();
 

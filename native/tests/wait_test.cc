@@ -34,15 +34,15 @@ TEST_CASE("wait runs the op on its own thread") {
 
 TEST_CASE("wait drives when the op is sure to end by its deadline") {
   Host host({"model=blocking"});
-  host.submit(script(Outcome::success, 200), 1'000);
-  CHECK(host.wait(1, 5'000) == C10D_OK);
+  host.submit(script(Outcome::success, 200), 10'000);
+  CHECK(host.wait(1, 30'000) == C10D_OK);
   CHECK(ran_here(host));
 }
 
 TEST_CASE("wait leaves a blocking op to a worker if that might keep it beyond its deadline") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::success, 200), 60'000);
-  CHECK(host.wait(1, 5'000) == C10D_OK);
+  CHECK(host.wait(1, 30'000) == C10D_OK);
   CHECK(ran_elsewhere(host));
   CHECK(host.stats().driven_by_wait == 0);
 }
@@ -50,8 +50,8 @@ TEST_CASE("wait leaves a blocking op to a worker if that might keep it beyond it
 TEST_CASE("wait leaves it to a worker also when only an earlier op might keep it") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::success, 200), 60'000);
-  host.submit(script(Outcome::success, 200), 1'000);
-  CHECK(host.wait(2, 5'000) == C10D_OK);
+  host.submit(script(Outcome::success, 200), 10'000);
+  CHECK(host.wait(2, 30'000) == C10D_OK);
   CHECK(host.journal().read().run_threads.size() >= 1);
   CHECK(host.result(2) == result_of(1));
 }

@@ -7,106 +7,33 @@
  * `--before` names a folder with the shims of another build, which then takes part too.
  */
 import { parseArgs } from "node:util";
-import { Contender, type Job, type OpKind, opKinds, type Result, repetitions } from "./harness/contender.ts";
-import { median, quantile, showBytes, showMicros, table } from "./harness/samples.ts";
+import { Contender, type OpKind, opKinds } from "./harness/contender.ts";
+import { Field, type Figures, type Way } from "./harness/field.ts";
+import { showBytes, showMicros, table } from "./harness/samples.ts";
 
 /** Who takes part, by the name of its column. */
 export const parties = ["torch", "torch 1", "wait", "await", "before", "before await", "C++", "stock"] as const;
 
 export type Party = (typeof parties)[number];
 
-export interface Figures {
-  /** Microseconds, of all iterations of all rounds. */
-  readonly median: number;
-  readonly p90: number;
-  /** Median over the rounds of how many times as long the yardstick took in the same round, by medians and by p90. */
-  readonly gain: number;
-  readonly gainP90: number;
-  /** Median over the rounds of how many microseconds more than the yardstick it took. */
-  readonly extra: number;
-}
-
 const SIZES = [4, 64, 2 ** 10, 2 ** 12, 2 ** 16, 2 ** 20, 2 ** 24, 2 ** 26];
-/** Buffers take turns so that a large one is not in the cache when its turn comes. */
-const BUFFERS = 4;
 
-const modes: Readonly<Record<Party, Job["mode"]>> = {
-  torch: "wait",
-  "torch 1": "wait",
-  wait: "wait",
-  await: "await",
-  before: "wait",
-  "before await": "await",
-  "C++": "wait",
-  stock: "stock",
-};
-
-/** The processes behind the parties; `wait` and `await` share two, and so do the two of C++. */
-export class Field implements AsyncDisposable {
-  static async start(chosen: readonly Party[], before?: string): Promise<Field> {
-    await using stack = new AsyncDisposableStack();
-    const started = new Map<string, Contender>();
-    const contenders = new Map<Party, Contender>();
-    const ways: Readonly<Record<Party, readonly [string, () => Promise<Contender>]>> = {
-      torch: ["torch", () => Contender.torch()],
-      "torch 1": ["torch 1", () => Contender.torch(1)],
-      wait: ["bun", () => Contender.bun()],
-      await: ["bun", () => Contender.bun()],
-      before: ["before", () => Contender.bun(before)],
-      "before await": ["before", () => Contender.bun(before)],
-      "C++": ["cpp", () => Contender.cpp()],
-      stock: ["cpp", () => Contender.cpp()],
-    };
-    for (const party of chosen) {
-      const [key, start] = ways[party];
-      const contender = started.get(key) ?? stack.use(await start());
-      started.set(key, contender);
-      contenders.set(party, contender);
-    }
-    return new Field(contenders, stack.move());
-  }
-
-  readonly #contenders: ReadonlyMap<Party, Contender>;
-  readonly #stack: AsyncDisposableStack;
-
-  private constructor(contenders: ReadonlyMap<Party, Contender>, stack: AsyncDisposableStack) {
-    this.#contenders = contenders;
-    this.#stack = stack;
-  }
-
-  /** Lets all, or these, do the same in turns; the first of them is the yardstick. */
-  async compare(op: OpKind, bytes: number, rounds: number, who?: readonly Party[]): Promise<Map<Party, Figures>> {
-    const turns = [...this.#contenders].filter(([party]) => takesPart(party, op) && (who?.includes(party) ?? true));
-    const taken = new Map<Party, Result[]>(turns.map(([party]) => [party, []]));
-    for (let round = 0; round < rounds; round++) {
-      // Nobody is always first.
-      const first = round % turns.length;
-      for (const [party, contender] of [...turns.slice(first), ...turns.slice(0, first)]) {
-        taken
-          .get(party)
-          ?.push(await contender.run({ mode: modes[party], op, ...repetitions(bytes), buffers: BUFFERS }));
-      }
-    }
-    const [yardstick = []] = taken.values();
-    return new Map([...taken].map(([party, results]) => [party, figures(results, yardstick)]));
-  }
-
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.#stack.disposeAsync();
-  }
-}
-
-/** The program in C++ has no messages, and Gloo's own call for all-reduce only. */
-function takesPart(party: Party, op: OpKind): boolean {
-  return party === "stock" ? op === "all-reduce" : party !== "C++" || op !== "ping-pong";
-}
-
-function figures(results: readonly Result[], yardstick: readonly Result[]): Figures {
-  const all = results.flatMap(({ micros }) => micros);
-  const gainAt = (q: number): number =>
-    median(results.map(({ micros }, i) => quantile(yardstick[i]?.micros ?? [], q) / quantile(micros, q)));
-  const extra = median(results.map(({ micros }, i) => median(micros) - median(yardstick[i]?.micros ?? [])));
-  return { median: median(all), p90: quantile(all, 0.9), gain: gainAt(0.5), gainP90: gainAt(0.9), extra };
+/** `before` is a folder with the shims of another build. */
+export function glooWays(before?: string): Readonly<Record<Party, Way>> {
+  const bun = { processes: "bun", start: () => Contender.bun() };
+  const earlier = { processes: "before", start: () => Contender.bun({ shims: before }) };
+  const cpp = { processes: "cpp", start: () => Contender.cpp("gloo") };
+  return {
+    torch: { processes: "torch", mode: "wait", start: () => Contender.torch() },
+    "torch 1": { processes: "torch 1", mode: "wait", start: () => Contender.torch(1) },
+    wait: { ...bun, mode: "wait" },
+    await: { ...bun, mode: "await" },
+    before: { ...earlier, mode: "wait" },
+    "before await": { ...earlier, mode: "await" },
+    // It has no messages, and Gloo's own call for all-reduce only.
+    "C++": { ...cpp, mode: "wait", ops: opKinds.filter((kind) => kind !== "ping-pong") },
+    stock: { ...cpp, mode: "stock", ops: ["all-reduce"] },
+  };
 }
 
 function report(op: OpKind, rows: readonly (readonly [number, Map<Party, Figures>])[]): string {
@@ -139,7 +66,7 @@ if (import.meta.main) {
   const chosen = parties.filter((party) =>
     party.startsWith("before") ? values.before !== undefined : named.includes(party),
   );
-  await using field = await Field.start(chosen, values.before);
+  await using field = await Field.start(glooWays(values.before), chosen);
   for (const op of opKinds.filter((kind) => values.op.split(",").includes(kind))) {
     const rows: [number, Map<Party, Figures>][] = [];
     for (const bytes of op === "barrier" ? [4] : values.sizes.split(",").map(Number)) {

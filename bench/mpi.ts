@@ -10,51 +10,53 @@ import { parseArgs } from "node:util";
 import { Contender, repetitions } from "./harness/contender.ts";
 import { median, showBytes, showMicros, table } from "./harness/samples.ts";
 
-interface Line {
+/** Medians of the rounds, in microseconds, by who made the calls. */
+export interface MpiLine {
   readonly op: string;
   readonly bytes: number;
   readonly medians: Readonly<Record<"blocking" | "nonblocking" | "wait" | "await", readonly number[]>>;
 }
 
-const { values } = parseArgs({
-  options: {
-    implementation: { type: "string", default: "openmpi" },
-    rounds: { type: "string", default: "9" },
-    sizes: { type: "string", default: "4,1024,65536,1048576,16777216" },
-    ops: { type: "string", default: "all-reduce,broadcast,all-to-all" },
-    torch: { type: "boolean", default: false },
-    json: { type: "boolean", default: false },
-  },
-});
-const { implementation } = values;
-const folder = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../build/release/lib", import.meta.url));
-const plan = {
-  library: `${folder}/libmpi_bench_${implementation}.so`,
-  ops: values.ops.split(","),
-  sizes: values.sizes.split(",").map(Number),
-  rounds: Number(values.rounds),
-};
-const free = implementation === "openmpi" ? ["--oversubscribe", "--bind-to", "none"] : [];
-const rank = fileURLToPath(new URL("./ranks/mpi-rank.ts", import.meta.url));
-const job = Bun.spawn({
-  cmd: [`mpirun.${implementation}`, ...free, "-n", "2", process.execPath, rank, JSON.stringify(plan)],
-  env: { ...process.env, NO_COLOR: "1", OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" },
-  stdin: "ignore",
-  stdout: "pipe",
-  stderr: "inherit",
-});
-const output = await new Response(job.stdout).text();
-if ((await job.exited) !== 0) throw new Error(`the ranks have failed:\n${output}`);
-const lines = output
-  .split("\n")
-  .filter((line) => line.startsWith("{"))
-  .map((line) => JSON.parse(line) as Line);
+export interface MpiPlan {
+  readonly implementation: string;
+  readonly ops: readonly string[];
+  readonly sizes: readonly number[];
+  readonly rounds: number;
+}
 
-if (values.json) {
-  console.log(JSON.stringify(lines));
-} else {
-  const ratio = (of: readonly number[], to: readonly number[]): number =>
-    median(of.map((value, i) => value / (to[i] ?? Number.NaN)));
+/** Runs the job of 2 ranks. */
+export async function measureMpi({ implementation, ...plan }: MpiPlan): Promise<readonly MpiLine[]> {
+  const folder = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../build/release/lib", import.meta.url));
+  const library = `${folder}/libmpi_bench_${implementation}.so`;
+  const free = implementation === "openmpi" ? ["--oversubscribe", "--bind-to", "none"] : [];
+  const rank = fileURLToPath(new URL("./ranks/mpi-rank.ts", import.meta.url));
+  const job = Bun.spawn({
+    cmd: [`mpirun.${implementation}`, ...free, "-n", "2", process.execPath, rank, JSON.stringify({ library, ...plan })],
+    env: { ...process.env, NO_COLOR: "1", OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
+  const output = await new Response(job.stdout).text();
+  if ((await job.exited) !== 0) throw new Error(`the ranks have failed:\n${output}`);
+  return output
+    .split("\n")
+    .filter((line) => line.startsWith("{"))
+    .map((line) => JSON.parse(line) as MpiLine);
+}
+
+/** Median over the rounds of what `combine` makes of two parties' medians. */
+export function overRounds(
+  of: readonly number[],
+  to: readonly number[],
+  combine: (value: number, yardstick: number) => number,
+): number {
+  return median(of.map((value, i) => combine(value, to[i] ?? Number.NaN)));
+}
+
+const quotient = (value: number, yardstick: number): number => value / yardstick;
+
+function report(lines: readonly MpiLine[]): string {
   const rows = lines.map(({ op, bytes, medians }) => [
     op,
     showBytes(bytes),
@@ -62,15 +64,13 @@ if (values.json) {
     showMicros(median(medians.nonblocking)),
     showMicros(median(medians.wait)),
     showMicros(median(medians.await)),
-    ratio(medians.wait, medians.blocking).toFixed(2),
-    ratio(medians.wait, medians.nonblocking).toFixed(2),
+    overRounds(medians.wait, medians.blocking, quotient).toFixed(2),
+    overRounds(medians.wait, medians.nonblocking, quotient).toFixed(2),
   ]);
-  if (values.torch) await compareWithTorch();
-  console.log(`${implementation}, 2 ranks, medians of ${plan.rounds} rounds`);
-  console.log(table([["op", "bytes", "C++", "C++ MPI_I…", "wait()", "await", "wait/C++", "wait/C++ MPI_I…"], ...rows]));
+  return table([["op", "bytes", "C++", "C++ MPI_I…", "wait()", "await", "wait/C++", "wait/C++ MPI_I…"], ...rows]);
 }
 
-async function compareWithTorch(): Promise<void> {
+async function compareWithTorch(lines: readonly MpiLine[]): Promise<string> {
   const rows = [["all-reduce", "wait()", "torch.distributed, gloo", "times as long"]];
   await using torch = await Contender.torch();
   for (const { op, bytes, medians } of lines) {
@@ -79,5 +79,31 @@ async function compareWithTorch(): Promise<void> {
     const [own, other] = [median(medians.wait), median(micros)];
     rows.push([showBytes(bytes), showMicros(own), showMicros(other), (other / own).toFixed(1)]);
   }
-  console.log(table(rows));
+  return table(rows);
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({
+    options: {
+      implementation: { type: "string", default: "openmpi" },
+      rounds: { type: "string", default: "9" },
+      sizes: { type: "string", default: "4,1024,65536,1048576,16777216" },
+      ops: { type: "string", default: "all-reduce,broadcast,all-to-all" },
+      torch: { type: "boolean", default: false },
+      json: { type: "boolean", default: false },
+    },
+  });
+  const lines = await measureMpi({
+    implementation: values.implementation,
+    ops: values.ops.split(","),
+    sizes: values.sizes.split(",").map(Number),
+    rounds: Number(values.rounds),
+  });
+  if (values.json) {
+    console.log(JSON.stringify(lines));
+  } else {
+    if (values.torch) console.log(await compareWithTorch(lines));
+    console.log(`${values.implementation}, 2 ranks, medians of ${values.rounds} rounds`);
+    console.log(report(lines));
+  }
 }

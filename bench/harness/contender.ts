@@ -49,6 +49,16 @@ export interface Result {
 
 const WORLD_SIZE = 2;
 
+/** A backend whose ranks are processes that answer to jobs. */
+export type Native = "gloo" | "ucc";
+
+/** The command on the libraries that have UCC: those of a sysroot, where there is one. */
+function withUcc(wrapper: "bun" | "run", command: readonly string[]): string[] {
+  const path = fileURLToPath(new URL(`../../.tools/ucc/${wrapper}`, import.meta.url));
+  if (existsSync(path)) return [path, ...command];
+  return wrapper === "bun" ? [process.execPath, ...command] : [...command];
+}
+
 /** The Python that has PyTorch, if there is one. */
 export function torchPython(): string | undefined {
   const python = fileURLToPath(new URL("../../.tools/torch/bin/python", import.meta.url));
@@ -57,14 +67,21 @@ export function torchPython(): string | undefined {
 
 /** Two ranks that are connected and wait for jobs. While they wait they use no CPU, so that several can take turns. */
 export class Contender implements AsyncDisposable {
-  /** Bun, with the shims of this folder if one is given: an earlier build, say. */
-  static async bun(shims?: string): Promise<Contender> {
+  /** Bun, with a backend, and with the shims of a folder if one is given: an earlier build, say. */
+  static async bun({
+    backend = "gloo",
+    shims,
+  }: {
+    backend?: Native;
+    shims?: string | undefined;
+  } = {}): Promise<Contender> {
     const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
     const program = fileURLToPath(new URL("../ranks/bun-rank.ts", import.meta.url));
+    const env = { C10D_BENCH_BACKEND: backend, ...(shims !== undefined && { C10D_NATIVE_DIR: shims }) };
     return Contender.#start(
       (rank) => ({
-        cmd: [process.execPath, program],
-        env: { ...rankEnv(rank, WORLD_SIZE, server.port), ...(shims !== undefined && { C10D_NATIVE_DIR: shims }) },
+        cmd: backend === "ucc" ? withUcc("bun", [program]) : [process.execPath, program],
+        env: { ...rankEnv(rank, WORLD_SIZE, server.port), ...env },
       }),
       () => server.close(),
     );
@@ -83,13 +100,17 @@ export class Contender implements AsyncDisposable {
     );
   }
 
-  static async cpp(): Promise<Contender> {
+  /** The same library, called from C++. */
+  static async cpp(library: Native): Promise<Contender> {
     const shims = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../../build/release/lib", import.meta.url));
-    const program = join(shims, "../bin/gloo_bench");
+    const program = join(shims, `../bin/${library}_bench`);
     if (!existsSync(program)) throw new Error(`${program} is absent: run ./bootstrap build`);
-    const folder = await mkdtemp(join(tmpdir(), "gloo-bench-"));
+    const folder = await mkdtemp(join(tmpdir(), `${library}-bench-`));
     return Contender.#start(
-      (rank) => ({ cmd: [program, String(rank), String(WORLD_SIZE), folder] }),
+      (rank) => {
+        const command = [program, String(rank), String(WORLD_SIZE), folder];
+        return { cmd: library === "ucc" ? withUcc("run", command) : command };
+      },
       () => rm(folder, { recursive: true }),
     );
   }

@@ -14,8 +14,7 @@ type MpiOp = "all-reduce" | "broadcast" | "all-to-all";
 
 const opCodes: Readonly<Record<MpiOp, number>> = { "all-reduce": 0, broadcast: 1, "all-to-all": 2 };
 const plan = JSON.parse(process.argv[2] ?? "{}") as Plan;
-// MPI_COMM_WORLD itself, as the C++ side uses it.
-const group = await dist.initProcessGroup({ backend: "mpi", options: { mixed: true } });
+const group = await dist.initProcessGroup({ backend: "mpi" });
 const { symbols } = dlopen(plan.library, {
   mpi_bench: { args: ["i32", "i32", "ptr", "ptr", "i32", "i32", "ptr"], returns: "void" },
 });

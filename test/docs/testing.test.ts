@@ -1,0 +1,108 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+
+// Compiles the examples of docs/testing.md and runs them.
+
+setDefaultTimeout(120_000);
+const LIMIT_MS = 110_000;
+
+const root = resolve(import.meta.dir, "../..");
+const page = readFileSync(join(root, "docs/testing.md"), "utf8");
+const blocks = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code = ""]) => code);
+const used = new Set<string>();
+
+/** The example that has this text. */
+function block(text: string): string {
+  const [found, ...more] = blocks.filter((code) => code.includes(text));
+  if (found === undefined || more.length > 0) throw new Error(`docs/testing.md has not just one example with ${text}`);
+  used.add(found);
+  return found;
+}
+
+const inTest = (name: string, code: string): string => `
+  import { expect, test } from "bun:test";
+  import { spawnRanks } from "bun-c10d/testing";
+  const file = new URL("./five-ops.ts", import.meta.url);
+  void file;
+  test("${name}", async () => {
+    ${code}
+  }, 60_000);
+`;
+
+const files = {
+  "use-fake.ts": block("fakeInPlaceOf"),
+  "application.test.ts": `
+    import { expect, test } from "bun:test";
+    import * as dist from "bun-c10d";
+    import { localRanks } from "bun-c10d/testing";
+    test("asks for Gloo, and runs without it", async () => {
+      const sums = await localRanks(3, async ({ store, rank, worldSize }) => {
+        await using group = await dist.initProcessGroup({ backend: "gloo", store, rank, worldSize });
+        const sum = Float32Array.of(rank);
+        const work = group.allReduce(sum);
+        // Gloo's would block here: that the ranks share a thread is what the fake backend knows.
+        const refusal = await Promise.try(() => work.wait()).then(() => undefined, ({ code }) => code);
+        await work;
+        return [sum[0], refusal];
+      }, { init: false });
+      expect(sums.map(([sum]) => sum)).toEqual([3, 3, 3]);
+      expect(sums[0]?.[1]).toBe("WAIT_WOULD_DEADLOCK");
+    });
+  `,
+  "sum-rank.ts": block("almost done"),
+  "sum.test.ts": inTest("a sum", block("args: { factor: 2 }")),
+  "five-ops.ts": `
+    import * as dist from "bun-c10d";
+    export default async (): Promise<void> => {
+      await using _group = await dist.initProcessGroup({ backend: "gloo" });
+      for (let op = 1; op <= 5; op++) await dist.allReduce(new Float32Array(4));
+    };
+  `,
+  "faults.test.ts": inTest("faults", block("kill rank 2 before op 5")),
+  // The suite as it is called here is what the tests of examples/custom-backend run; compiling it is enough.
+  "suite.ts": block("testBackend(plugin"),
+  "my-backend.ts": `export { default } from "${join(root, "examples/custom-backend/sockets.ts")}";`,
+  "tsconfig.json": JSON.stringify({ extends: join(root, "tsconfig.json"), include: ["*.ts"] }),
+};
+
+let folder = "";
+beforeAll(() => {
+  mkdirSync(join(root, "build"), { recursive: true });
+  folder = mkdtempSync(join(root, "build/testing-")); // inside the package, where its own name resolves
+  for (const [name, code] of Object.entries(files)) writeFileSync(join(folder, name), code);
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+async function run(...args: readonly string[]): Promise<{ exitCode: number; output: string }> {
+  const child = Bun.spawn([process.execPath, ...args], {
+    cwd: folder,
+    env: { ...process.env, NO_COLOR: "1" },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: LIMIT_MS,
+  });
+  const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { exitCode, output: stdout + stderr };
+}
+
+test("the examples compile", async () => {
+  const { output } = await run(join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "-p", folder);
+  // What is wrong elsewhere in the package is the business of the step that compiles it.
+  expect(output.split("\n").filter((line) => /^[^ .][^(]*\(\d+,\d+\): error/.test(line))).toEqual([]);
+});
+
+test("the preload replaces Gloo", async () => {
+  const { exitCode, output } = await run("test", "--preload", "./use-fake.ts", "./application.test.ts");
+  expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("1 pass") });
+});
+
+test("ranks in processes", async () => {
+  const { exitCode, output } = await run("test", "./sum.test.ts", "./faults.test.ts");
+  expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("2 pass") });
+});
+
+test("no example is left out", () => {
+  expect(blocks.filter((code) => !used.has(code))).toEqual([]);
+});

@@ -112,6 +112,31 @@ describe("c10d store", () => {
     await store.close().catch(() => {});
   });
 
+  test("tells who can use it, and of a client that it refused", async () => {
+    await using local = new CliProcess(["store", "--port", "0"], { C10D_STORE_SECRET: "" });
+    await using all = new CliProcess(["store", "--port", "0", "--host", "0.0.0.0"], { C10D_STORE_SECRET: "" });
+    await using cli = new CliProcess(["store", "--port", "0"], { C10D_STORE_SECRET: "of the server" });
+    const until = async (isThere: () => boolean) => {
+      for (const end = performance.now() + 20_000; !isThere(); await Bun.sleep(5)) {
+        expect(performance.now()).toBeLessThan(end);
+      }
+    };
+    await until(() => [local, all, cli].every(({ stdout }) => stdout.includes("\n")) && all.stderr.includes("\n"));
+    expect(all.stderr).toContain("open protocol: whoever reaches it");
+    expect(local.stderr).toBe("");
+    const port = Number(/:(\d+)\n/.exec(cli.stdout)?.[1]);
+    const { TCPStore } = await import("../store/index.ts");
+    for (const [secret, code, told] of [
+      [null, "SECRET_REQUIRED", "wants its secret"],
+      ["of the client", "SECRET_MISMATCH", "another secret"],
+    ] as const) {
+      const connecting = TCPStore.connect({ host: "127.0.0.1", port, timeout: "20s", secret });
+      await expect(connecting).rejects.toMatchObject({ code });
+      await until(() => cli.stderr.includes(told));
+    }
+    expect(cli.stderr).not.toContain("of the server");
+  });
+
   test("a port in use is an error that names it", async () => {
     using taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const { exitCode, stderr } = await runCli(["store", "--port", String(taken.port)]);

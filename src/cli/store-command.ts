@@ -5,10 +5,11 @@ import { parsePort } from "./port.ts";
 /** `c10d store`: a store server that lives until it is told to stop. */
 export const storeCommand = defineCommand({
   name: "store",
-  summary: "Runs a TCP store server until SIGINT or SIGTERM. The first line it prints is host:port.",
+  summary: "Runs a TCP store server until SIGINT, SIGTERM or SIGHUP. The first line it prints is host:port.",
   notes:
     "With C10D_STORE_SECRET in the environment clients have to know that secret; without it the store speaks PyTorch's\n" +
-    "open protocol, which PyTorch's clients need: whoever reaches the port can then read and write the store.",
+    "open protocol, which PyTorch's clients need: whoever reaches the port can then read and write the store, which is\n" +
+    "said where that may be other hosts. It also tells of the first client that it refused for its secret.",
   flags: {
     host: {
       type: "string",
@@ -24,9 +25,26 @@ export const storeCommand = defineCommand({
     const stopped = new Promise<void>((resolve) => {
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
     });
-    const { TCPStoreServer } = await import("../store/index.ts");
-    const server = await TCPStoreServer.listen({ host: values.host, port });
-    console.log(server.host.includes(":") ? `[${server.host}]:${server.port}` : `${server.host}:${server.port}`);
+    const [{ TCPStoreServer }, { hostPort, isLoopback }, { tellOfRefusals }, { environmentSecret }] = await Promise.all(
+      [
+        import("../store/index.ts"),
+        import("../store/tcp/host-address.ts"),
+        import("../store/tcp/refusals.ts"),
+        import("../store/tcp/store-secret.ts"),
+      ],
+    );
+    const secret = environmentSecret();
+    const onDrop = tellOfRefusals((reason, peer) =>
+      console.error(`c10d store: the client at ${peer} was refused: ${reason}.`),
+    );
+    const server = await TCPStoreServer.listen({ host: values.host, port, secret, onDrop });
+    const place = hostPort(server.host, server.port);
+    console.log(place);
+    if (secret === null && !isLoopback(server.address)) {
+      console.error(
+        `c10d store: the store at ${place} speaks PyTorch's open protocol: whoever reaches it can read and write it.`,
+      );
+    }
     await stopped;
     await server.close();
     return 0;

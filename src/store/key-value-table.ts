@@ -26,6 +26,8 @@ const empty = new Uint8Array(0);
 export class KeyValueTable {
   readonly #values = new Map<string, Uint8Array>();
   readonly #queues = new Map<string, ValueQueue>();
+  /** What {@link append} made: behind the value, which is the whole beginning, is room that nobody looks at. */
+  readonly #roomy = new WeakSet<ArrayBufferLike>();
   /** Those who wait for keys of this table. */
   readonly waiters = new KeyWaiters((key) => this.has(key));
 
@@ -75,12 +77,21 @@ export class KeyValueTable {
     return desired;
   }
 
+  /** The bytes that were there stay as they are for whoever holds them. */
   append(key: string, value: Uint8Array): void {
     const current = this.#values.get(key) ?? empty;
-    const joined = new Uint8Array(current.length + value.length);
-    joined.set(current);
-    joined.set(value, current.length);
-    this.set(key, joined);
+    const length = current.length + value.length;
+    let room: Uint8Array;
+    if (this.#roomy.has(current.buffer) && length <= current.buffer.byteLength) {
+      room = new Uint8Array(current.buffer);
+    } else {
+      // Twice as much, so that many additions do not copy the whole value each time.
+      room = new Uint8Array(Math.max(length, 2 * current.length));
+      room.set(current);
+      this.#roomy.add(room.buffer);
+    }
+    room.set(value, current.length);
+    this.set(key, room.subarray(0, length));
   }
 
   delete(key: string): boolean {

@@ -1,3 +1,4 @@
+import { expect, test } from "bun:test";
 import { testStore } from "../testing/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { Store, type StoreCallOptions, type StoreValue } from "./store.ts";
@@ -48,4 +49,16 @@ testStore("with the six methods only", {
       tests: ["numKeys counts", "listKeys", "a clone has the same data and a life of its own"],
     },
   ],
+});
+
+test("append names the turn that a writer who died has kept, and goes on when it is deleted", async () => {
+  const store = new MinimalStore();
+  await store.append("log", "a");
+  await store.set("log/append/turn", "of one who died");
+  const late = store.append("log", "b", { timeout: 60 });
+  await expect(late).rejects.toMatchObject({ code: "STORE_TIMEOUT", details: { op: "append", keys: ["log"] } });
+  await expect(late).rejects.toThrow("another writer has the key log/append/turn. If that one died");
+  await store.deleteKey("log/append/turn");
+  await store.append("log", "c");
+  expect(new TextDecoder().decode(await store.get("log"))).toBe("ac");
 });

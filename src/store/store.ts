@@ -103,7 +103,8 @@ export abstract class Store implements AsyncDisposable {
 
   /**
    * Adds bytes to the end of a value; an absent key counts as empty. Atomic. The default takes turns by the key
-   * `<key>/append/turn`, since the answer of `compareSet` does not tell whose equal bytes are there.
+   * `<key>/append/turn`, since the answer of `compareSet` does not tell whose equal bytes are there; a writer that dies
+   * at its turn keeps it until somebody deletes that key.
    */
   async append(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
     const addition = storeBytes(value).slice();
@@ -115,7 +116,7 @@ export abstract class Store implements AsyncDisposable {
       const holder = await this.compareSet(turn, "", own, remaining(deadline, options));
       if (Buffer.compare(holder, own) === 0) break;
       const left = deadline - performance.now();
-      if (left <= 0) throw storeTimeout("append", [key], limitMs, " of waiting for the turn after other writers");
+      if (left <= 0) throw turnTimeout(key, turn, limitMs);
       await pause(Math.min(delay * Math.random(), left), options.signal);
     }
     try {
@@ -131,7 +132,7 @@ export abstract class Store implements AsyncDisposable {
         }
       }
     } finally {
-      await this.deleteKey(turn);
+      await this.deleteKey(turn, { timeout: Math.max(deadline - performance.now(), leastLeaveMs) });
     }
   }
 
@@ -208,13 +209,23 @@ export abstract class Store implements AsyncDisposable {
   /**
    * Resolves when `worldSize` callers have come to the barrier `key`. A barrier is good for one use: each call counts,
    * so a caller that ran out of time and calls again counts twice.
+   * @throws DistTimeoutError telling how many have come.
    */
   async barrier(key: string, worldSize: number, options: StoreCallOptions = {}): Promise<void> {
     checkWorldSize("barrier", worldSize);
-    const deadline = performance.now() + timeoutMs(options.timeout, this.timeout);
-    const arrived = await this.add(`${key}/num_members`, 1, options);
-    if (arrived === worldSize) await this.set(`${key}/last_member`, "1", remaining(deadline, options));
-    await this.wait([`${key}/last_member`], remaining(deadline, options));
+    const limitMs = timeoutMs(options.timeout, this.timeout);
+    const deadline = performance.now() + limitMs;
+    const [members, last] = [`${key}/num_members`, `${key}/last_member`];
+    const arrived = await this.add(members, 1, options);
+    if (arrived === worldSize) await this.set(last, "1", remaining(deadline, options));
+    try {
+      await this.wait([last], remaining(deadline, options));
+    } catch (error) {
+      if (!(error instanceof DistTimeoutError)) throw error;
+      const brief = { timeout: Math.min(limitMs, 1_000) };
+      const come = await this.add(members, 0, brief).catch(() => arrived);
+      throw barrierTimeout(key, come, worldSize, limitMs);
+    }
   }
 
   /** Number of keys. */
@@ -260,6 +271,22 @@ export function storeTimeout(op: string, keys: readonly string[], limitMs: numbe
   );
 }
 
+/** The error of a barrier that ran out of time; `come` is how many were there, where that is known. */
+export function barrierTimeout(
+  key: string,
+  come: number | undefined,
+  worldSize: number,
+  limitMs: number,
+  where = "",
+): DistTimeoutError {
+  const others = come === undefined ? `not all of ${worldSize}` : `only ${come} of ${worldSize}`;
+  return new DistTimeoutError(
+    `store barrier ${key}: timed out after ${Math.round(limitMs)} ms${where}; ${others} have come. ` +
+      "Are the others running, and have they reached this point?",
+    { code: "STORE_TIMEOUT", op: "barrier", keys: [key], timeoutMs: limitMs },
+  );
+}
+
 /** The error of `queuePop({ block: false })` on an empty queue. */
 export function queueEmpty(key: string): QueueEmptyError {
   return new QueueEmptyError(`store queuePop: queue ${key} is empty`, { op: "queuePop", keys: [key] });
@@ -267,10 +294,17 @@ export function queueEmpty(key: string): QueueEmptyError {
 
 /** The error of a call on a store handle that was closed. */
 export function storeClosed(op: string): DistStoreError {
-  return new DistStoreError(`store ${op}: this store handle is closed. Use clone() or connect again for a new one.`, {
+  return new DistStoreError(`store ${op}: this store handle is closed. Open or connect a new one.`, {
     code: "STORE_CLOSED",
     op,
   });
+}
+
+function turnTimeout(key: string, turn: string, limitMs: number): DistTimeoutError {
+  return new DistTimeoutError(
+    `store append: timed out after ${Math.round(limitMs)} ms of waiting for the turn to write key ${key}: another writer has the key ${turn}. If that one died in the middle, delete that key.`,
+    { code: "STORE_TIMEOUT", op: "append", keys: [key], timeoutMs: limitMs },
+  );
 }
 
 /** The options for the next step of a call that ends at `deadline`. */
@@ -280,6 +314,8 @@ function remaining(deadline: number, options: StoreCallOptions): StoreCallOption
 }
 
 const encoder = new TextEncoder();
+/** Time to give up a turn when that of the call is over. */
+const leastLeaveMs = 1_000;
 
 /** Bytes of a store value. */
 export function storeBytes(value: StoreValue): Uint8Array {

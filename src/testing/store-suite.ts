@@ -389,8 +389,11 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       expect(await rejection(store.barrier("B", 0))).toBeInstanceOf(InvalidArgumentError);
     });
 
-    it("barrier times out", async (store) => {
-      expect(await rejection(store.barrier("B", 2, { timeout: 40 }))).toBeInstanceOf(DistTimeoutError);
+    it("a barrier that times out tells how many have come", async (store) => {
+      const late = await rejection(store.barrier("B", 3, { timeout: 40 }));
+      expect(late).toBeInstanceOf(DistTimeoutError);
+      expect(late).toMatchObject({ code: "STORE_TIMEOUT", details: { op: "barrier", timeoutMs: 40 } });
+      expect(late).toHaveProperty("message", expect.stringMatching(/barrier .*B: timed out after 40 ms.*only 1 of 3/));
     });
 
     it("a clone has the same data and a life of its own", async (store) => {

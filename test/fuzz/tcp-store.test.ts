@@ -13,7 +13,10 @@ test("the server outlives random frames, with bounded memory and undisturbed cli
   });
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   await child.exited;
-  expect([child.exitCode, stderr]).toEqual([0, ""]);
+  // One line for each reason to refuse a client for its secret, however often it came.
+  const refusals = stderr.match(/^c10d store: the client at .* was refused: .*\n/gm) ?? [];
+  expect(refusals.length).toBeLessThan(3);
+  expect([child.exitCode, refusals.reduce((rest, line) => rest.replace(line, ""), stderr)]).toEqual([0, ""]);
   const summary = /^(\d+) frames .*$/m.exec(stdout);
   expect(Number(summary?.[1])).toBeGreaterThanOrEqual(full ? 1_000_000 : 20_000);
   console.log(`sample fuzz: ${summary?.[0]}`);

@@ -19,7 +19,7 @@ export type JobEvent =
   | {
       readonly event: "failed";
       readonly attempt: number;
-      readonly cause: Omit<Verdict, "stderrSeen">;
+      readonly cause: Verdict;
       /** Ranks of this node that were stopped because of it, and those that had to be killed. */
       readonly stopped: readonly number[];
       readonly killed: readonly number[];

@@ -1,4 +1,5 @@
 import { TCPStoreServer } from "../../store/index.ts";
+import { tellOfRefusals } from "../../store/tcp/refusals.ts";
 import type { JobOutput } from "./job-output.ts";
 
 /** Starts a store for ranks and tells what the user has to know about who can use it. */
@@ -7,7 +8,10 @@ export async function openJobStore(
   output: JobOutput,
   onLeave?: (peer: string) => void,
 ): Promise<TCPStoreServer> {
-  const onDrop = tellOfOpenClients(output);
+  const onDrop = tellOfRefusals((reason, peer, code) => {
+    const hint = code === "SECRET_REQUIRED" ? " For ranks that use PyTorch, give --torch-compat." : "";
+    void output.note(`c10d run: the client of the store at ${peer} was refused: ${reason}.${hint}\n`);
+  });
   const server = await TCPStoreServer.listen({ ...where, onDrop, ...(onLeave && { onLeave }) });
   if (where.secret === null) {
     const { address, port } = server;
@@ -16,17 +20,4 @@ export async function openJobStore(
     );
   }
   return server;
-}
-
-/** Tells once, what else would be a riddle, that a program was refused because it knows no secret. */
-function tellOfOpenClients(output: JobOutput): (reason: string, peer: string, code: string) => void {
-  let told = false;
-  return (_, __, code) => {
-    if (told || code !== "SECRET_REQUIRED") return;
-    told = true;
-    void output.note(
-      "c10d run: a client of the store was refused: it speaks PyTorch's open protocol and the store of this job wants " +
-        "its secret. For ranks that use PyTorch, give --torch-compat.\n",
-    );
-  };
 }

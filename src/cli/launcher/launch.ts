@@ -1,6 +1,7 @@
 import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
 import { InvalidArgumentError } from "../../errors/index.ts";
+import { isLoopback } from "../../store/tcp/host-address.ts";
 import { type Job, runAttempt } from "./attempt.ts";
 import { signalExitCode } from "./exit-code.ts";
 import { incomingSignals } from "./incoming-signals.ts";
@@ -76,10 +77,6 @@ const meetNodes = Effect.fnUntraced(function* (options: JobOptions, output: JobO
     }),
   );
 });
-
-function isLoopback(host: string): boolean {
-  return host.startsWith("127.") || host === "::1";
-}
 
 /** Ends the job on the other nodes when this launcher cannot go on. */
 async function announceCrash(nodes: Nodes, attempt: number): Promise<void> {

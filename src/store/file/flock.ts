@@ -1,37 +1,19 @@
-import { dlopen, FFIType } from "bun:ffi";
+import { FFIType } from "bun:ffi";
 import { DistStoreError } from "../../errors/index.ts";
+import { openCLibrary } from "../c-library.ts";
 
 const [shared, exclusive, nonBlocking, unlock] = [1, 2, 4, 8] as const;
 
-const libraries = [
-  "libc.so.6",
-  `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`,
-  "libSystem.B.dylib",
-];
+const symbols = { flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } } as const;
 
-function load(): (fd: number, operation: number) => number {
-  const failures: unknown[] = [];
-  for (const name of libraries) {
-    try {
-      return dlopen(name, { flock: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i32 } }).symbols.flock;
-    } catch (error) {
-      failures.push(error);
-    }
-  }
-  throw new DistStoreError(`FileStore: found no C library with flock, tried ${libraries.join(", ")}`, {
-    code: "LOCKS_UNSUPPORTED",
-    cause: failures[0],
-  });
-}
-
-let flock: ReturnType<typeof load> | undefined;
+let flock: ((fd: number, operation: number) => number) | undefined;
 
 /**
  * Takes the lock of an open file if it is free, and tells whether it did. It never blocks.
  * @throws DistStoreError `LOCKS_UNSUPPORTED`
  */
 export function tryLock(fd: number, kind: "shared" | "exclusive", path: string): boolean {
-  flock ??= load();
+  flock ??= openCLibrary(symbols, "FileStore", "LOCKS_UNSUPPORTED").flock;
   if (flock(fd, (kind === "shared" ? shared : exclusive) | nonBlocking) === 0) return true;
   // errno cannot be had reliably from here. But to give up a lock that one does not have works wherever locks do, so
   // that this tells a lock that is busy from one that cannot be.

@@ -1,5 +1,4 @@
 import { startDeadline } from "../deadline.ts";
-import type { StoreCallOptions } from "../store.ts";
 import type { CallLimit } from "./call.ts";
 import type { PendingWait, WaitOutcome } from "./pending-wait.ts";
 
@@ -38,10 +37,4 @@ export async function settle(wait: PendingWait, limit: CallLimit): Promise<WaitE
 export function callLimit(options: { readonly signal?: AbortSignal | undefined }, ms: number): CallLimit {
   const began = performance.now();
   return { began, deadline: began + ms, ms, signal: options.signal };
-}
-
-/** The options of a call that ends when the limit does. */
-export function remaining(limit: CallLimit): StoreCallOptions {
-  const timeout = Math.max(limit.deadline - performance.now(), 1);
-  return limit.signal ? { timeout, signal: limit.signal } : { timeout };
 }

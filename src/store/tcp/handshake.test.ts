@@ -235,8 +235,15 @@ describe("client and server", () => {
   test("the master hosts with its secret, in its Worker", async () => {
     const host = await connect(0, { isMaster: true });
     expect(await (await connect(host.port)).add("n", 1)).toBe(1);
+    const warned = Promise.withResolvers<Error>();
+    process.on("warning", warned.resolve);
+    cleanups.push(() => process.off("warning", warned.resolve));
     const open = TCPStore.connect({ host: "127.0.0.1", port: host.port, secret: null, timeout: 5_000 });
     await expect(open).rejects.toMatchObject({ code: "SECRET_REQUIRED" });
+    const warning = await warned.promise;
+    expect(warning).toHaveProperty("code", "C10D_STORE_REFUSED");
+    expect(warning.message).toContain(`127.0.0.1:${host.port} refused the client at`);
+    expect(warning.message).toContain("but this store wants its secret");
   });
 
   test("a client without one is told at once", async () => {

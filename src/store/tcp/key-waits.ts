@@ -1,6 +1,6 @@
 import { DistNetworkError, type DistTimeoutError } from "../../errors/index.ts";
 import { pause } from "../deadline.ts";
-import { storeTimeout } from "../store.ts";
+import { barrierTimeout, storeTimeout } from "../store.ts";
 import type { CallLimit } from "./call.ts";
 import { callLimit, cancelGraceMs, settle, type WaitEnd } from "./call-limit.ts";
 import type { Connection } from "./connection.ts";
@@ -8,7 +8,8 @@ import { noAnswer } from "./connection-errors.ts";
 import { hostPort } from "./host-address.ts";
 import type { OutputBuffer } from "./output-buffer.ts";
 import { QueryType } from "./protocol.ts";
-import { checking, writeKeys } from "./requests.ts";
+import { readBytes } from "./reply.ts";
+import { checking, KeyRequest, writeKeys } from "./requests.ts";
 import type { ServerLink } from "./server-link.ts";
 import { WaitConnections } from "./wait-connections.ts";
 
@@ -35,14 +36,10 @@ export class KeyWaits {
     }
   }
 
-  /**
-   * Counts one arrival at a barrier and waits for the others; false, and nothing was counted, when there are too many
-   * waits for that.
-   */
-  async barrier(key: string, worldSize: number, limit: CallLimit): Promise<boolean> {
+  /** Counts one arrival at a barrier and waits for the others. */
+  async barrier(key: string, worldSize: number, limit: CallLimit): Promise<void> {
     // An arrival counts as often as it is sent, so it must go where no other call will cancel it.
-    const connection = await this.#connections.acquire("barrier", [key], limit);
-    if (connection === undefined) return false;
+    const connection = await this.#connections.acquireAnyway("barrier", [key], limit);
     const write = (output: OutputBuffer) => {
       output.u8(QueryType.BARRIER);
       output.key(key);
@@ -51,8 +48,8 @@ export class KeyWaits {
     try {
       const wait = connection.wait({ op: "barrier", keys: [key], repeatable: false, write });
       const ended = await settle(wait, limit);
-      if (ended !== "ready") throw this.timeout("barrier", [key], limit.ms, ended);
-      return true;
+      if (ended === "silent") throw this.timeout("barrier", [key], limit.ms, ended);
+      if (ended !== "ready") throw await this.#barrierTimeout(key, worldSize, limit);
     } finally {
       this.#connections.release(connection);
     }
@@ -67,6 +64,17 @@ export class KeyWaits {
 
   close(): void {
     this.#connections.close();
+  }
+
+  async #barrierTimeout(key: string, worldSize: number, limit: CallLimit): Promise<DistTimeoutError> {
+    const { endpoint, ownDialect } = this.#link.main;
+    const look = new KeyRequest("barrier", QueryType.GET, key, true, () => readBytes);
+    // PyTorch's legacy server hangs up where somebody has removed the key.
+    const count = ownDialect
+      ? await this.#link.request(look, callLimit({}, cancelGraceMs)).catch(() => undefined)
+      : undefined;
+    const come = count && Number(new TextDecoder().decode(count));
+    return barrierTimeout(key, come, worldSize, limit.ms, ` (server ${hostPort(endpoint.host, endpoint.port)})`);
   }
 
   /** On the main connection while nothing else wants it, else on one of its own. */

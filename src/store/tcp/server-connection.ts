@@ -46,6 +46,11 @@ export class ServerConnection {
   #ownDialect = false;
   #reading = false;
   #stalled = false;
+  /** The reply to a MULTI_GET, of which some may have gone out: it may be far larger than the request. */
+  #values: readonly Uint8Array[] = [];
+  #valuesSent = 0;
+  /** Ends of waits that came meanwhile. */
+  #released = 0;
 
   constructor(socket: ServerSocket, { table, barriers, identity, secret }: ServerState) {
     this.#socket = socket;
@@ -93,18 +98,30 @@ export class ServerConnection {
         if (this.#handshake.proceed(this.#input, this.#output) === "more") return;
         this.#handshake = undefined;
       }
-      while (this.#parser.next()) {
-        this.#execute();
-        if (this.#output.length > maxBacklog && !this.#output.flush(this.#socket)) {
-          this.#stalled = true;
-          this.#socket.pause();
-          return;
-        }
-      }
+      while (this.#writeValues() && this.#parser.next()) this.#execute();
     } finally {
       this.#reading = false;
       this.#output.flush(this.#socket);
     }
+  }
+
+  /** Writes what is left of the reply to a MULTI_GET; false when the client has to read before there is more. */
+  #writeValues(): boolean {
+    for (;;) {
+      if (this.#output.length > maxBacklog && !this.#output.flush(this.#socket)) {
+        this.#stalled = true;
+        this.#socket.pause();
+        return false;
+      }
+      const value = this.#values[this.#valuesSent];
+      if (value === undefined) break;
+      this.#valuesSent++;
+      this.#output.keep(value);
+    }
+    this.#values = [];
+    this.#valuesSent = 0;
+    for (; this.#released > 0; this.#released--) this.#output.u8(waitReply.STOP_WAITING);
+    return true;
   }
 
   #execute(): void {
@@ -143,7 +160,7 @@ export class ServerConnection {
         table.append(key, value);
         break;
       case QueryType.MULTI_GET:
-        for (const each of keys) output.keep(table.get(each) ?? empty);
+        this.#values = keys.map((each) => table.get(each) ?? empty);
         break;
       case QueryType.CANCEL_WAIT:
         this.release();
@@ -204,6 +221,10 @@ export class ServerConnection {
     cancel = start(() => {
       released = true;
       if (cancel) this.#waits.delete(cancel);
+      if (this.#values.length > 0) {
+        this.#released++;
+        return;
+      }
       this.#output.u8(waitReply.STOP_WAITING);
       if (!this.#reading) this.#output.flush(this.#socket);
     });

@@ -8,7 +8,7 @@ const closeLimitMs = 1_000;
 
 /**
  * A TCPStore server in a Worker, so that it answers while the main thread is blocked in native code. It does not hold
- * the process.
+ * the process. A process warning tells of the first client that it refused for its secret.
  */
 export class ServerHost {
   /** Where it listens. */
@@ -85,6 +85,11 @@ export class ServerHost {
   #hear(event: ServerEvent): void {
     if (event.kind === "drained") this.#drains.get(event.id)?.(event.empty);
     if (event.kind === "closed") this.#closing?.resolve();
+    if (event.kind !== "refused") return;
+    process.emitWarning(
+      `the store server at ${hostPort(this.address, this.port)} refused the client at ${event.peer}: ${event.reason}`,
+      { code: "C10D_STORE_REFUSED" },
+    );
   }
 }
 

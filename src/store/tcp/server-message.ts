@@ -20,5 +20,6 @@ export type ServerEvent =
       readonly code: string;
       readonly details: ErrorDetails;
     }
+  | { readonly kind: "refused"; readonly reason: string; readonly peer: string }
   | { readonly kind: "drained"; readonly id: number; readonly empty: boolean }
   | { readonly kind: "closed" };

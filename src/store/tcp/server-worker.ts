@@ -1,4 +1,5 @@
 import { DistError } from "../../errors/index.ts";
+import { tellOfRefusals } from "./refusals.ts";
 import { TCPStoreServer } from "./server.ts";
 import type { ServerCommand, ServerEvent } from "./server-message.ts";
 
@@ -13,7 +14,10 @@ function tell(event: ServerEvent): void {
 async function obey(command: ServerCommand): Promise<void> {
   switch (command.kind) {
     case "listen":
-      server = await TCPStoreServer.listen(command.options);
+      server = await TCPStoreServer.listen({
+        ...command.options,
+        onDrop: tellOfRefusals((reason, peer) => tell({ kind: "refused", reason, peer })),
+      });
       return tell({ kind: "listening", address: server.address, port: server.port });
     case "drain":
       return tell({ kind: "drained", id: command.id, empty: (await server?.drained(command.timeoutMs)) ?? true });

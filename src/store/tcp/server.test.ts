@@ -287,6 +287,36 @@ describe("limits", () => {
     const reply = `${Buffer.from(frame((output) => output.u64(value.length))).toString("hex")}${Buffer.from(value).toString("hex")}`;
     for (let i = 0; i < count; i++) expect((await slow.receive(value.length + 8)) === reply).toBe(true);
   }, 20_000);
+
+  test("a reply that is far larger than its request takes no memory before it is read", async () => {
+    const server = await startServer();
+    const [slow, other] = [await connect(server), await connect(server)];
+    const value = Buffer.alloc(16_000, 7);
+    other.send(set("/v", value));
+    await synced(other);
+    slow.stopReading();
+    const count = 25_000;
+    slow.send(keyed(QueryType.WAIT, "/late"));
+    const before = process.memoryUsage.rss();
+    const request = keyed(QueryType.MULTI_GET, ...Array<string>(count).fill("/v"));
+    for (let sent = 0; sent < request.length; await Bun.sleep(1)) sent += slow.send(request.subarray(sent));
+    let peak = 0;
+    for (let i = 0; i < 20; i++) {
+      other.send(set("/v", "changed"));
+      await synced(other);
+      peak = Math.max(peak, process.memoryUsage.rss() - before);
+    }
+    // The whole of it is 400 MB.
+    expect(peak).toBeLessThan(150_000_000);
+    other.send(set("/late", ""));
+    await synced(other);
+    slow.startReading();
+    const reply = `${Buffer.from(frame((output) => output.copy(value))).toString("hex")}`;
+    for (let i = 0; i < count; i += 100) expect((await slow.receive(100 * 16_008)) === reply.repeat(100)).toBe(true);
+    // The end of the wait, which came in the middle, does not cut the reply in two.
+    expect(await slow.receive(1)).toBe("00");
+    await synced(slow);
+  }, 60_000);
 });
 
 describe("listening", () => {

@@ -3,9 +3,9 @@ import { checkPort } from "../arguments.ts";
 import { startDeadline } from "../deadline.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { Barriers } from "./barriers.ts";
-import { refusalCodes } from "./handshake.ts";
 import { hostPort, listenAddress } from "./host-address.ts";
 import { identityMark } from "./protocol.ts";
+import { isSecretRefusal } from "./refusals.ts";
 import { ServerConnection, type ServerSocket, type ServerState } from "./server-connection.ts";
 import { chosenSecret, StoreSecret } from "./store-secret.ts";
 
@@ -30,9 +30,6 @@ export interface TCPStoreServerOptions {
   /** Told when a client has hung up or was lost: address and port of its end, as `TCPStore.localEndpoint` has them there. */
   readonly onLeave?: (peer: string) => void;
 }
-
-/** Reasons that a client is told. */
-const told: ReadonlySet<string> = new Set(refusalCodes);
 
 type Socket = Bun.Socket<ServerConnection | undefined>;
 
@@ -193,7 +190,7 @@ export class TCPStoreServer implements AsyncDisposable {
     this.#onDrop?.(reason, peerOf(socket), code);
     this.#forget(socket);
     // A refusal was written and is to arrive; a reset would overtake it.
-    if (told.has(code)) socket.end();
+    if (isSecretRefusal(code)) socket.end();
     else socket.terminate();
   }
 

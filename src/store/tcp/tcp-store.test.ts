@@ -440,6 +440,22 @@ describe("failures", () => {
     expect(await store.add("n", 1)).toBe(1);
   });
 
+  test("a barrier meets the others however much a client waits for", async () => {
+    const host = await connect(0, { isMaster: true });
+    const other = await connect(host.port);
+    const waits = Array.from({ length: 40 }, (_, i) => host.get(`late/${i}`));
+    await Bun.sleep(100);
+    const barriers = ["a", "b"].flatMap((key) => [host, other].map((store) => store.barrier(key, 2)));
+    await Promise.all(barriers);
+    await other.multiSet(
+      waits.map((_, i) => `late/${i}`),
+      waits.map((_, i) => String(i)),
+    );
+    expect((await Promise.all(waits)).map((value) => new TextDecoder().decode(value))).toEqual(
+      waits.map((_, i) => String(i)),
+    );
+  });
+
   test("two clients that wait for each other's keys", async () => {
     const { port } = await listen();
     const [a, b] = [await connect(port), await connect(port)];

@@ -3,7 +3,7 @@ import { checkAmount, checkPairs, checkWorldSize } from "../arguments.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "../store.ts";
 import type { CallLimit, Request } from "./call.ts";
 import { CallCounters, type ClientCounter } from "./call-counters.ts";
-import { callLimit, remaining } from "./call-limit.ts";
+import { callLimit } from "./call-limit.ts";
 import type { Connection } from "./connection.ts";
 import { dial } from "./dial.ts";
 import { join } from "./join.ts";
@@ -229,8 +229,7 @@ export class TCPStore extends Store {
     using _call = this.#counters.time("barrier");
     checkWorldSize("barrier", worldSize);
     checkWireKey("barrier", key);
-    const limit = this.#limit(options);
-    if (!(await this.#waits.barrier(key, worldSize, limit))) await super.barrier(key, worldSize, remaining(limit));
+    await this.#waits.barrier(key, worldSize, this.#limit(options));
   }
 
   /**

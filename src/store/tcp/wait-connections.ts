@@ -20,13 +20,19 @@ export class WaitConnections {
     this.#link = link;
   }
 
-  /** A connection for one wait, to be released after it; undefined when there are too many. */
+  /** A connection for one wait, to be released after it; undefined when there are too many for one that can poll. */
   async acquire(op: string, keys: readonly string[], limit: CallLimit): Promise<Connection | undefined> {
+    return this.#all.size + this.#opening >= maxConnections && this.#idle.length === 0
+      ? undefined
+      : this.acquireAnyway(op, keys, limit);
+  }
+
+  /** The same for one that cannot poll, however many there are. */
+  async acquireAnyway(op: string, keys: readonly string[], limit: CallLimit): Promise<Connection> {
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       if (idle.failure === undefined) return idle;
       this.#all.delete(idle);
     }
-    if (this.#all.size + this.#opening >= maxConnections) return undefined;
     this.#opening++;
     try {
       const connection = await this.#link.openAnother(op, keys, limit);

@@ -28,7 +28,19 @@ const plugin = (name: string, probe: string) => `export default {
   create: async () => { throw new Error("no peers"); },
 };`;
 
+/** Plugins of these names whose probes do not say whether they can run. */
+const oddProbes = `
+  import named from "./named.ts";
+  const odd = (name, probe) => ({ ...named, name, probe });
+  export default [
+    odd("hanging", () => new Promise(() => {})),
+    odd("silent", async () => null),
+    odd("vague", async () => ({ available: true })),
+    odd("throwing", () => { throw new Error("no idea"); }),
+  ];`;
+
 const files: Readonly<Record<string, string>> = {
+  "odd-probes.ts": oddProbes,
   "package.json": JSON.stringify({ name: "app", dependencies: { extras: "1", odd: "1" } }),
   "named.ts": plugin("named", `{ available: true, version: "2.1", library: { path: "/opt/libnamed.so", abi: 1 } }`),
   "node_modules/extras/package.json": JSON.stringify({
@@ -148,6 +160,18 @@ describe("c10d info --json", () => {
       reason: expect.stringContaining("the default export is no plugin for this package"),
       remedy: expect.stringContaining('see to package "extras"'),
     });
+  });
+
+  test("backends that do not tell whether they can run", () => {
+    const { backends } = json({ C10D_BACKENDS: "./odd-probes.ts" });
+    const odd = backends.filter(({ origin }) => origin.includes("odd-probes"));
+    const unsaid = "probe() of the plugin does not say whether it can run";
+    expect(odd.map((each) => [each.name, each.available || each.reason, each.available || each.remedy])).toEqual([
+      ["hanging", "probe() of the plugin had no answer within 5000 ms", 'look at the probe() of backend "hanging"'],
+      ["silent", unsaid, 'look at the probe() of backend "silent"'],
+      ["vague", unsaid, 'look at the probe() of backend "vague"'],
+      ["throwing", "no idea", 'look at the probe() of backend "throwing"'],
+    ]);
   });
 
   test("what was found and cannot be used", () => {

@@ -49,6 +49,9 @@ export interface Info {
   readonly environment: Readonly<Record<string, string>>;
 }
 
+/** How long a backend may take to tell whether it can run. */
+const PROBE_LIMIT_MS = 5_000;
+
 /** `c10d info`: what this machine has. */
 export const infoCommand = defineCommand({
   name: "info",
@@ -83,11 +86,34 @@ async function backendInfo(registry: BackendRegistry, name: string): Promise<Bac
   const identity = { name, type: BackendType[registry.typeOf(name)], origin: registry.originOf(name) };
   try {
     const { sdk = 1, module = null, devices, bootstrap, capabilities } = await registry.get(name);
-    return { ...identity, devices, sdk, module, bootstrap, capabilities, ...(await registry.probe(name)) };
+    return { ...identity, devices, sdk, module, bootstrap, capabilities, ...(await availability(registry, name)) };
   } catch (error) {
     if (!(error instanceof DistError)) throw error;
     const remedy = identity.origin === "built in" ? "reinstall the package" : `see to ${identity.origin}`;
     const unknown = { devices: [], sdk: null, module: null, bootstrap: null, capabilities: null };
     return { ...identity, ...unknown, available: false, reason: error.message, remedy };
   }
+}
+
+/** What the backend's probe says; one that says nothing must not keep the others from being shown. */
+async function availability(registry: BackendRegistry, name: string): Promise<Availability> {
+  const { promise: late, resolve } = Promise.withResolvers<undefined>();
+  const timer = setTimeout(resolve, PROBE_LIMIT_MS, undefined);
+  const answer = await Promise.race([registry.probe(name), late]);
+  clearTimeout(timer);
+  if (isAvailability(answer)) return answer;
+  const what = answer === undefined ? `had no answer within ${PROBE_LIMIT_MS} ms` : "does not say whether it can run";
+  return {
+    available: false,
+    reason: `probe() of the plugin ${what}`,
+    remedy: `look at the probe() of backend "${name}"`,
+  };
+}
+
+/** A plugin may be plain JavaScript. */
+function isAvailability(answer: unknown): answer is Availability {
+  const { available, version, reason, remedy } = (answer ?? {}) as Readonly<Record<string, unknown>>;
+  return available === true
+    ? typeof version === "string"
+    : available === false && typeof reason === "string" && typeof remedy === "string";
 }

@@ -1,9 +1,10 @@
 import { describe, expect, test } from "bun:test";
 import fake from "../backends/fake/plugin.ts";
+import type { BackendPlugin } from "../registry/index.ts";
 import { suiteCases } from "./backend-suite/cases.ts";
 import { runSuite } from "./backend-suite/run-suite.ts";
 import { inapplicable } from "./backend-suite/suite-case.ts";
-import { testBackend } from "./backend-suite.ts";
+import { sweepFromEnvironment, testBackend } from "./backend-suite.ts";
 import crashing from "./fixtures/crashing-backend.ts";
 
 const sweep = { full: false, sizes: [0, 3], large: 5, seed: 0 };
@@ -35,18 +36,85 @@ describe("the conformance suite", () => {
     expect(() => testBackend(fake, { worldSizes: [], skip })).toThrow('skip names "allRedcue"');
   });
 
+  test.each([
+    ["C10D_SWEEP", "ful", 'C10D_SWEEP must be "smoke" or "full", got "ful"'],
+    ["C10D_SEED", "today", 'C10D_SEED must be an integer, got "today"'],
+  ])("refuses a %s that it does not know", (name, value, message) => {
+    const before = process.env[name];
+    process.env[name] = value;
+    try {
+      expect(sweepFromEnvironment).toThrow(message);
+    } finally {
+      if (before === undefined) delete process.env[name];
+      else process.env[name] = before;
+    }
+  });
+
+  test("finds groups that do not close, and those that fail to", async () => {
+    const cases = ["allReduce > lists of tensors"];
+    const closing = async (close: () => Promise<void>): Promise<readonly string[]> => {
+      const plugin: BackendPlugin = {
+        ...fake,
+        async create(context) {
+          const backend = await fake.create(context);
+          if (context.groupName !== "0") backend.close = close;
+          return backend;
+        },
+      };
+      const [result] = await runSuite({ plugin, worldSize: 1, order: order(cases), spawn: false });
+      return result?.failures ?? ["nothing was run"];
+    };
+    expect(await closing(() => Promise.resolve())).toEqual([]);
+    expect(await Promise.all([closing(() => Bun.sleep(6_000)), closing(() => Promise.reject("stuck"))])).toEqual([
+      ["rank 0: close() of the case's group had not ended after 5000 ms"],
+      ["rank 0: close() of the case's group failed: stuck"],
+    ]);
+  }, 30_000);
+
+  test("tells where a backend has a bug", async () => {
+    const plugin: BackendPlugin = {
+      ...fake,
+      async create(context) {
+        const backend = await fake.create(context);
+        backend.allReduceCoalesced = function reduceList() {
+          throw new TypeError("no list");
+        };
+        return backend;
+      },
+    };
+    const cases = ["allReduce > lists of tensors"];
+    const [result] = await runSuite({ plugin, worldSize: 1, order: order(cases), spawn: false });
+    expect(result?.failures.join()).toMatch(
+      /^rank 0: TypeError: no list\n +at reduceList \(.*backend-suite\.test\.ts:\d+/,
+    );
+  });
+
   test("tells what to do about a plugin that other processes cannot load", () => {
     const { module: _, ...plugin } = fake;
     const run = runSuite({ plugin, worldSize: 2, order: order([]), spawn: {} });
     expect(run).rejects.toThrow("add `module: import.meta.url` to the plugin");
   });
 
+  test("tells when ranks would load another plugin", async () => {
+    const cases = ["Work > tells what it was and how it ended"];
+    const [result] = await runSuite({
+      plugin: { ...crashing, name: "changed" },
+      worldSize: 1,
+      order: order(cases),
+      spawn: {},
+    });
+    expect(result?.failures.join()).toMatch(
+      /ranks load backend "changed" from \S+, but it is not the default export there/,
+    );
+  }, 30_000);
+
   test("names the case in which a rank died, and goes by what ranks told before", async () => {
     const cases = ["Work > tells what it was and how it ended", "barrier > nobody leaves before the last has come"];
     const results = await runSuite({ plugin: crashing, worldSize: 2, order: order(cases), spawn: {} });
     const [first, second] = results.map(({ failures }) => failures.join("\n"));
     // A rank without peers has no sums of others.
-    expect(first).toMatch(/^rank 0: rank 0 of 2: op 3, allReduce SUM of \w+\[111\]: element 0 of 111: /);
+    expect(first).toMatch(/^rank 0: op 3, allReduce SUM of \w+\[111\]: element 0 of 111: /);
     expect(second).toContain("rank 1 did not finish: it stopped in this case; it ended with exit code 3");
+    expect(second).toContain("rank 0 did not finish: it stopped in this case; it was stopped because rank 1 had ended");
   }, 30_000);
 });

@@ -24,9 +24,16 @@ export interface BackendSuiteOptions {
 
 /** What is swept: a smoke sweep, or everything with C10D_SWEEP=full. C10D_SEED repeats the sample of another day. */
 export function sweepFromEnvironment(): Sweep {
-  const full = process.env.C10D_SWEEP === "full";
-  const seed = Number(process.env.C10D_SEED ?? new Date().toISOString().slice(0, 10).replaceAll("-", ""));
+  const { C10D_SWEEP: extent = "smoke", C10D_SEED: given } = process.env;
+  if (extent !== "smoke" && extent !== "full") throw wrongVariable("C10D_SWEEP", '"smoke" or "full"', extent);
+  const seed = Number(given ?? new Date().toISOString().slice(0, 10).replaceAll("-", ""));
+  if (!Number.isInteger(seed)) throw wrongVariable("C10D_SEED", "an integer", given);
+  const full = extent === "full";
   return { full, sizes: [0, 1, 7, 301], large: full ? 250_007 : 20_011, seed };
+}
+
+function wrongVariable(name: string, expected: string, given: string | undefined): InvalidArgumentError {
+  return new InvalidArgumentError(`${name} must be ${expected}, got "${given}"`, { argument: name });
 }
 
 /**

@@ -31,11 +31,18 @@ describe("a fault script", () => {
     ["drop rank 1 before op 2", "a drop has neither a time nor a length"],
     [{ action: "delay", rank: 0, when: "after", op: 1, by: Number.POSITIVE_INFINITY }, "a delay has an end"],
     [{ action: "drop", rank: 0.5, op: 1 }, "there is no rank 0.5"],
+    [{ action: "murder", rank: 0, op: 1 } as unknown as Fault, "there is no such action"],
+    [{ action: "kill", rank: 0, op: 1 } as unknown as Fault, 'say when: "before"'],
+    [null as unknown as Fault, "there is no such action"],
   ];
 
   test.each(wrong)("refuses %j", (line, reason) => {
     expect(() => parseFault(line, 3)).toThrow(InvalidArgumentError);
     expect(() => parseFault(line, 3)).toThrow(reason);
+  });
+
+  test("is a list", () => {
+    expect(() => parseFaults("drop rank 1 op 1" as unknown as string[], 2)).toThrow("expected a list");
   });
 
   test("has an end", () => {

@@ -51,6 +51,9 @@ export const MAX_FAULTS = 192;
 
 /** Reads a whole script. @throws InvalidArgumentError as {@link parseFault}. */
 export function parseFaults(script: readonly (string | Fault)[], worldSize: number): Fault[] {
+  if (!Array.isArray(script)) {
+    throw new InvalidArgumentError(`faults: expected a list of lines such as ${EXAMPLES}`, { argument: "faults" });
+  }
   const faults = script.map((line) => parseFault(line, worldSize));
   const crowded = faults.find(({ rank }) => faultsOfRank(faults, rank).length > MAX_FAULTS);
   if (crowded === undefined) return faults;
@@ -71,10 +74,14 @@ export function parseFault(line: string | Fault, worldSize: number): Fault {
     const given = typeof line === "string" ? `"${line}"` : JSON.stringify(line);
     throw new InvalidArgumentError(`faults: ${given}: ${what}`, { argument: "faults" });
   };
+  if (!["kill", "stop", "delay", "drop"].includes(fault?.action)) fail("there is no such action");
   if (!Number.isInteger(fault.rank) || fault.rank < 0 || fault.rank >= worldSize) {
     fail(`there is no rank ${fault.rank} among ${worldSize}`);
   }
   if (!Number.isInteger(fault.op) || fault.op < 1) fail("ops are counted from 1");
+  if (fault.action !== "drop" && !["before", "during", "after"].includes(fault.when)) {
+    fail('say when: "before", "during" or "after" the op');
+  }
   if (fault.action === "delay" && !Number.isFinite(timeoutMs(fault.by, 0))) fail("a delay has an end");
   return fault;
 }

@@ -15,7 +15,10 @@ export function encodeFrame(payload: Uint8Array): Uint8Array {
 
 /** Finds the frames in a stream. */
 export class FrameReader {
-  #bytes = new Uint8Array();
+  #chunks: Uint8Array[] = [];
+  #size = 0;
+  /** How many bytes there have to be before there is something to do. */
+  #wanted = HEADER_BYTES;
   readonly #onFrame: (payload: Uint8Array) => void;
 
   constructor(onFrame: (payload: Uint8Array) => void) {
@@ -23,16 +26,19 @@ export class FrameReader {
   }
 
   push(chunk: Uint8Array): void {
-    const bytes = new Uint8Array(this.#bytes.length + chunk.length);
-    bytes.set(this.#bytes);
-    bytes.set(chunk, this.#bytes.length);
-    let at = 0;
-    while (bytes.length - at >= HEADER_BYTES) {
-      const length = new DataView(bytes.buffer, at).getUint32(0, true);
-      if (bytes.length - at - HEADER_BYTES < length) break;
-      this.#onFrame(bytes.slice(at + HEADER_BYTES, at + HEADER_BYTES + length));
-      at += HEADER_BYTES + length;
+    this.#chunks.push(chunk.slice());
+    this.#size += chunk.length;
+    if (this.#size < this.#wanted) return;
+    let bytes = Buffer.concat(this.#chunks);
+    for (;;) {
+      this.#wanted = HEADER_BYTES;
+      if (bytes.length < HEADER_BYTES) break;
+      this.#wanted += bytes.readUInt32LE();
+      if (bytes.length < this.#wanted) break;
+      this.#onFrame(new Uint8Array(bytes.subarray(HEADER_BYTES, this.#wanted)));
+      bytes = bytes.subarray(this.#wanted);
     }
-    this.#bytes = bytes.slice(at);
+    this.#chunks = [bytes];
+    this.#size = bytes.length;
   }
 }

@@ -3,9 +3,10 @@ import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { CapturedOutput } from "./captured-output.ts";
 import { faultInWords } from "./fault.ts";
 import { encodeFrame, FrameReader, type LaunchedMessage } from "./launched-protocol.ts";
-import type { RankProcessInit } from "./rank-process.ts";
+import { GRACE_MS, type RankProcessInit } from "./rank-process.ts";
 import type { RankOrder, ReportedError } from "./rank-protocol.ts";
 import type { RankOutcome, RunningRank } from "./spawn-ranks.ts";
 import { describeHang, type ProcessState } from "./watch/hang.ts";
@@ -16,8 +17,9 @@ const wrapper = fileURLToPath(new URL("./launched-rank.sh", import.meta.url));
 const runner = fileURLToPath(new URL("./launched-runner.ts", import.meta.url));
 /** How long a launcher may take to notice that its ranks have been killed. */
 const LAUNCHER_END_MS = 3_000;
+
 /** A rank whose process another one has started, so that it is known by what it says over its socket. */
-class LaunchedRank implements RunningRank {
+export class LaunchedRank implements RunningRank {
   readonly rank: number;
   readonly init: RankProcessInit;
   pid = -1;
@@ -115,9 +117,19 @@ export class LaunchedJob {
     for (const { opLog } of inits) createOpLog(opLog);
     const unix = join(folder, "channel");
     this.#channel = Bun.listen<RankSocket>({ unix, socket: this.#handlers() });
-    const [first] = inits;
-    this.#launcher = Bun.spawn({
-      cmd: [...launcher, "-n", String(inits.length), "sh", wrapper, ...commandOf(first)],
+    try {
+      this.#launcher = this.#launch(launcher, unix);
+    } catch (error) {
+      this.#channel.stop(true);
+      throw error;
+    }
+    this.ended = this.#end();
+  }
+
+  #launch(launcher: readonly string[], channel: string): Bun.Subprocess<"ignore", "pipe", "pipe"> {
+    const first = this.ranks[0]?.init;
+    return Bun.spawn({
+      cmd: [...launcher, "-n", String(this.ranks.length), "sh", wrapper, ...commandOf(first)],
       env: {
         ...process.env,
         NO_COLOR: "1",
@@ -125,15 +137,14 @@ export class LaunchedJob {
         MASTER_PORT: String(first?.storePort),
         TORCHELASTIC_USE_AGENT_STORE: "True",
         C10D_STORE_SECRET: first?.secret ?? "",
-        C10D_RANK_CHANNEL: unix,
-        C10D_RANK_FOLDER: folder,
+        C10D_RANK_CHANNEL: channel,
+        C10D_RANK_FOLDER: this.folder,
         ...first?.options.env,
       },
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
     });
-    this.ended = this.#end();
   }
 
   /** Ends the launcher, which ends what is left of its ranks, unless it does so by itself. */
@@ -143,8 +154,9 @@ export class LaunchedJob {
   }
 
   async #end(): Promise<{ readonly output: string }> {
-    const { stdout, stderr, exited } = this.#launcher;
-    const [out, err] = await Promise.all([new Response(stdout).text(), new Response(stderr).text(), exited]);
+    const outputs = [this.#launcher.stdout, this.#launcher.stderr].map((pipe) => new CapturedOutput(pipe));
+    await this.#launcher.exited;
+    const [out = "", err = ""] = await Promise.all(outputs.map((output) => output.text(GRACE_MS)));
     this.#channel.stop(true);
     return { output: out + err };
   }
@@ -153,9 +165,10 @@ export class LaunchedJob {
     return {
       open: (socket) => {
         const reader = new FrameReader((bytes) => this.#onMessage(socket, deserialize(bytes) as LaunchedMessage));
-        socket.data = { rank: undefined, reader };
+        socket.data = { rank: undefined, reader, unsent: new Uint8Array() };
       },
       data: (socket, bytes) => socket.data.reader.push(bytes),
+      drain: flush,
     };
   }
 
@@ -170,13 +183,20 @@ export class LaunchedJob {
     socket.data.rank = rank;
     const { file, options, opLog, faults } = rank.init;
     const order: RankOrder = { file, args: options.args, opLog, faults };
-    socket.write(encodeFrame(new Uint8Array(serialize(order))));
+    socket.data.unsent = encodeFrame(new Uint8Array(serialize(order)));
+    flush(socket);
   }
 }
 
 interface RankSocket {
   rank: LaunchedRank | undefined;
   readonly reader: FrameReader;
+  unsent: Uint8Array;
+}
+
+function flush(socket: Bun.Socket<RankSocket>): void {
+  const { unsent } = socket.data;
+  if (unsent.length > 0) socket.data.unsent = unsent.subarray(Math.max(socket.write(unsent), 0));
 }
 
 function commandOf(init: RankProcessInit | undefined): readonly string[] {

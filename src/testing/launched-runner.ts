@@ -1,10 +1,10 @@
 /** Entry of a rank that `spawnRanks` has had a launcher start: as rank-runner.ts, over a socket instead of Bun's IPC. */
 import { deserialize, serialize } from "bun:jsc";
+import { rmSync } from "node:fs";
 import { launcherVariables } from "../rendezvous/launcher-variables.ts";
 import { encodeFrame, FrameReader, type LaunchedMessage } from "./launched-protocol.ts";
-import { type RankOrder, reportError } from "./rank-protocol.ts";
-import type { RankBody, RankContext } from "./spawn-ranks.ts";
-import { watchRank } from "./watch/watch-rank.ts";
+import type { RankOrder } from "./rank-protocol.ts";
+import { runBody } from "./run-body.ts";
 
 const names = launcherVariables();
 const rank = Number(process.env[names.rank] ?? 0);
@@ -19,7 +19,13 @@ const socket = await Bun.connect({
   socket: {
     data: (_socket, bytes) => reader.push(bytes),
     drain: () => flush(),
-    close: () => flushed.resolve(),
+    close: () => {
+      flushed.resolve();
+      if (isLast) return;
+      // Nobody is left to run for, nor to take the job's folder away.
+      rmSync(process.env.C10D_RANK_FOLDER ?? "", { recursive: true, force: true });
+      process.exit(1);
+    },
   },
 });
 
@@ -42,20 +48,8 @@ function flush(): void {
 
 send({ kind: "hello", rank, pid: process.pid });
 const order = await ordered.promise;
-const context: RankContext = {
-  rank,
-  worldSize: Number(process.env[names.worldSize] ?? 1),
-  args: order.args,
-  report: (report) => send({ kind: "report", report }),
-};
-try {
-  watchRank(order.opLog, order.faults);
-  const { default: body } = (await import(order.file)) as { default: RankBody };
-  send({ kind: "value", value: await body(context) });
-} catch (error) {
-  send({ kind: "error", error: reportError(error) });
-  process.exitCode = 1;
-}
+const place = { rank, worldSize: Number(process.env[names.worldSize] ?? 1) };
+if (!(await runBody(order, place, send))) process.exitCode = 1;
 isLast = true;
 flush();
 await flushed.promise;

@@ -45,15 +45,28 @@ describe("localRanks", () => {
     expect(error.cause).toBe(error.failures[0]?.error);
   });
 
-  test("a rank that never ends is named when the time is up", async () => {
+  test("ranks that never end are named when the time is up, and the ops that they are in", async () => {
     const error = await localRanks(
-      2,
+      3,
       async ({ rank }) => {
+        await dist.barrier();
+        const pair = await dist.newGroup([0, 1]);
+        if (rank === 2) throw new RangeError("too warm");
         if (rank === 1) await new Promise(() => {});
+        await dist.allReduce(new Float32Array(1), { group: pair });
       },
-      { timeout: 80 },
+      { timeout: 400 },
     ).catch((thrown: unknown) => thrown);
-    expect(String(error)).toContain("rank 1 of 2 failed:\n  rank 1: localRanks: rank 1 was still running after 80 ms");
+    if (!(error instanceof LocalRanksError)) throw new Error(`got ${String(error)}`);
+    const lines = error.message.split("\n");
+    expect(lines.slice(0, 2)).toEqual(["ranks 0, 1, 2 of 3 failed:", "  rank 2: too warm"]);
+    expect(lines[2]).toMatch(
+      /^ {2}rank 0: localRanks: rank 0 was still running after 400 ms: in allReduce #1 on group "1" \(fake\) since [\d.]+ s$/,
+    );
+    expect(lines[3]).toMatch(
+      /^ {2}rank 1: .* still running after 400 ms: in no op; the last, barrier #1 on group "0" \(fake\), had ended [\d.]+ s before$/,
+    );
+    expect(error.cause).toEqual(new RangeError("too warm"));
   });
 
   test("an error that nobody looked at is a failure", async () => {

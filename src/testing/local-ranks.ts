@@ -4,6 +4,9 @@ import { DistTimeoutError, InvalidArgumentError, type Timeout, timeoutMs } from 
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
+import { whereInOps } from "./watch/hang.ts";
+import { OpLogWriter, readOpLog, shareOpLog } from "./watch/op-log.ts";
+import { watchContexts } from "./watch/watch-rank.ts";
 
 /** What the body of a rank gets. */
 export interface LocalRank {
@@ -62,7 +65,7 @@ const DEFAULT_LIMIT_MS = 30_000;
  * others do not wait for it.
  *
  * @returns What the bodies returned, in the order of ranks.
- * @throws LocalRanksError naming every rank that failed or was still running when the time was up.
+ * @throws LocalRanksError naming every rank that failed, or that was still running when the time was up, and in which op.
  */
 export async function localRanks<T>(
   n: number,
@@ -82,7 +85,8 @@ export async function localRanks<T>(
     timeout: limitMs,
     ...(options.options && { options: options.options }),
   };
-  const contexts = Array.from({ length: n }, () => new DistContext());
+  const ranks = Array.from({ length: n }, () => ({ context: new DistContext(), log: shareOpLog() }));
+  const unwatch = watchContexts(new Map(ranks.map(({ context, log }) => [context, new OpLogWriter(log)])));
   const failures: RankFailure[] = [];
   const ended = new Set<number>();
 
@@ -111,17 +115,18 @@ export async function localRanks<T>(
 
   const { promise: timeUp, resolve } = Promise.withResolvers<undefined>();
   const timer = setTimeout(resolve, Math.min(limitMs, 2 ** 31 - 1), undefined);
-  const all = Promise.all(contexts.map((context, rank) => withContext(context, () => run(rank, context))));
+  const all = Promise.all(ranks.map(({ context }, rank) => withContext(context, () => run(rank, context))));
   const values = await Promise.race([all, timeUp]);
   clearTimeout(timer);
+  unwatch();
   if (values === undefined) {
-    for (const [rank, context] of contexts.entries()) {
-      if (ended.has(rank)) continue;
-      const message = `localRanks: rank ${rank} was still running after ${limitMs} ms`;
-      const error = new DistTimeoutError(message, { code: "RANK_HUNG", rank, timeoutMs: limitMs });
-      failures.unshift({ rank, error });
-      context.world?.group.abort(message);
+    const late = [...ranks.entries()].filter(([rank]) => !ended.has(rank));
+    for (const [rank, { log }] of late) {
+      const where = whereInOps(readOpLog(log), performance.timeOrigin + performance.now());
+      const message = `localRanks: rank ${rank} was still running after ${limitMs} ms: ${where}`;
+      failures.push({ rank, error: new DistTimeoutError(message, { code: "RANK_HUNG", rank, timeoutMs: limitMs }) });
     }
+    for (const [rank, { context }] of late) context.world?.group.abort(`rank ${rank} was still running`);
   }
   await store.close();
   if (failures.length > 0 || values === undefined) throw new LocalRanksError(n, [...failures]);

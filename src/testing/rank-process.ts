@@ -1,4 +1,5 @@
 import { fileURLToPath } from "node:url";
+import { CapturedOutput, endOrGrace } from "./captured-output.ts";
 import { type Fault, faultInWords } from "./fault.ts";
 import type { RankMessage, RankOrder, ReportedError } from "./rank-protocol.ts";
 import type { RankOutcome, RunningRank, SpawnOptions } from "./spawn-ranks.ts";
@@ -6,6 +7,8 @@ import { describeHang, type ProcessState } from "./watch/hang.ts";
 import { createOpLog, readOpLog } from "./watch/op-log.ts";
 import { processState } from "./watch/process-state.ts";
 
+/** How long what a rank has sent may take to get here after its end. */
+export const GRACE_MS = 2_000;
 const runner = fileURLToPath(new URL("./rank-runner.ts", import.meta.url));
 
 export interface RankProcessInit {
@@ -26,10 +29,25 @@ export interface RankProcessInit {
 
 /** A rank in a process of its own. */
 export class RankProcess implements RunningRank {
+  /** Starts all ranks, or none: what the system says about a command that cannot be run is thrown. */
+  static startAll(inits: readonly RankProcessInit[]): readonly RankProcess[] {
+    const started: RankProcess[] = [];
+    try {
+      for (const [rank, init] of inits.entries()) started.push(new RankProcess(rank, init));
+    } catch (error) {
+      for (const each of started) each.kill("SIGKILL");
+      throw error;
+    }
+    return started;
+  }
+
   readonly #init: RankProcessInit;
   readonly #process: Bun.Subprocess<"ignore", "pipe", "pipe">;
   readonly #reports: unknown[] = [];
   readonly #listeners = new Set<() => void>();
+  readonly #stdout: CapturedOutput;
+  readonly #stderr: CapturedOutput;
+  readonly #disconnected = Promise.withResolvers<void>();
   #value: unknown;
   #error: ReportedError | undefined;
   #killed: { readonly at: number; readonly afterMs: number; readonly process: ProcessState | undefined } | undefined;
@@ -60,9 +78,18 @@ export class RankProcess implements RunningRank {
       stdin: "ignore",
       stdout: "pipe",
       stderr: "pipe",
-      ...(isModule && { serialization: "advanced", ipc: (message: RankMessage) => this.#onMessage(message) }),
+      ...(isModule && {
+        serialization: "advanced",
+        ipc: (message: RankMessage) => this.#onMessage(message),
+        onDisconnect: () => this.#disconnected.resolve(),
+      }),
     });
-    if (!isModule) return;
+    this.#stdout = new CapturedOutput(this.#process.stdout);
+    this.#stderr = new CapturedOutput(this.#process.stderr);
+    if (!isModule) {
+      this.#disconnected.resolve();
+      return;
+    }
     createOpLog(init.opLog);
     const order: RankOrder = { file, args: options.args, opLog: init.opLog, faults: init.faults };
     this.#process.send(order);
@@ -77,7 +104,7 @@ export class RankProcess implements RunningRank {
   }
 
   killAsHung(): void {
-    if (this.#ended) return;
+    if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const afterMs = performance.now() - this.#init.started;
     this.#killed = { at: Date.now(), afterMs, process: processState(this.pid) };
     this.#process.kill("SIGKILL");
@@ -93,16 +120,18 @@ export class RankProcess implements RunningRank {
   }
 
   async outcome(stopOnFailure: readonly RankProcess[]): Promise<RankOutcome> {
-    const [stdout, stderr] = await Promise.all([
-      new Response(this.#process.stdout).text(),
-      new Response(this.#process.stderr).text(),
-      this.#process.exited,
-    ]);
+    await this.#process.exited;
     const durationMs = performance.now() - this.#init.started;
+    const { exitCode, signalCode } = this.#process;
+    if (exitCode !== 0) for (const other of stopOnFailure) other.kill("SIGTERM");
+    const [stdout, stderr] = await Promise.all([
+      this.#stdout.text(GRACE_MS),
+      this.#stderr.text(GRACE_MS),
+      endOrGrace(this.#disconnected.promise, GRACE_MS),
+    ]);
+    this.#process.disconnect();
     this.#ended = true;
     this.#notify();
-    const { exitCode, signalCode } = this.#process;
-    if (exitCode !== 0) for (const other of stopOnFailure) if (!other.#ended) other.kill("SIGTERM");
     const log = this.#init.isModule ? readOpLog(this.#init.opLog) : undefined;
     return {
       rank: this.rank,
@@ -125,6 +154,8 @@ export class RankProcess implements RunningRank {
     if (message.kind === "value") this.#value = message.value;
     else if (message.kind === "error") this.#error = message.error;
     else this.#reports.push(message.report);
+    // It may go now: a rank that hung up by itself would leave behind what is still on its way.
+    if (message.kind !== "report") this.#process.disconnect();
     this.#notify();
   }
 

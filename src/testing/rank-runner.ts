@@ -1,27 +1,24 @@
 /** Entry of a rank that `spawnRanks` has started: runs the default export of the file it is told. */
-import { type RankMessage, type RankOrder, reportError } from "./rank-protocol.ts";
-import type { RankBody, RankContext } from "./spawn-ranks.ts";
-import { watchRank } from "./watch/watch-rank.ts";
+import type { RankOrder } from "./rank-protocol.ts";
+import { runBody } from "./run-body.ts";
+import { removeOpLog } from "./watch/op-log.ts";
 
-const send = (message: RankMessage): void => {
-  process.send?.(message);
-};
+let order: RankOrder | undefined;
+let isOver = false;
 
-process.once("message", async (order: RankOrder) => {
-  const context: RankContext = {
-    rank: Number(process.env.RANK),
-    worldSize: Number(process.env.WORLD_SIZE),
-    args: order.args,
-    report: (report) => send({ kind: "report", report }),
-  };
-  try {
-    watchRank(order.opLog, order.faults);
-    const { default: body } = (await import(order.file)) as { default: RankBody };
-    send({ kind: "value", value: await body(context) });
-  } catch (error) {
-    send({ kind: "error", error: reportError(error) });
-    process.exitCode = 1;
-  } finally {
-    process.disconnect?.();
-  }
+// The process that started the rank hangs up once it has the last message, or when it dies.
+process.once("disconnect", () => {
+  if (isOver) return;
+  if (order !== undefined) removeOpLog(order.opLog);
+  process.exit(1);
+});
+
+process.once("message", async (message: RankOrder) => {
+  order = message;
+  const place = { rank: Number(process.env.RANK), worldSize: Number(process.env.WORLD_SIZE) };
+  const isWell = await runBody(order, place, (each) => {
+    if (each.kind !== "report") isOver = true;
+    process.send?.(each);
+  });
+  if (!isWell) process.exitCode = 1;
 });

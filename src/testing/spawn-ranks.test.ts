@@ -1,8 +1,10 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, relative } from "node:path";
+import { fileURLToPath } from "node:url";
 import { InvalidArgumentError } from "../errors/index.ts";
+import type { Awkward } from "./fixtures/awkward.ts";
 import type { Hanging } from "./fixtures/hanging.ts";
 import type { SumsArgs, SumsResult } from "./fixtures/sums.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks, startRanks } from "./spawn-ranks.ts";
@@ -210,6 +212,116 @@ describe("spawnRanks", () => {
       expect(outcome?.hang?.text).toMatch(/^rank \d was killed after (1|[1-9]\.\d|\d\d\.\d) s: in /);
       expect(outcome?.durationMs).toBeGreaterThanOrEqual(1_000);
     }
+  });
+
+  const awkward = async (args: Awkward): Promise<RankOutcome | undefined> =>
+    (await spawnRanks(1, fixture("awkward"), { args }))[0];
+
+  test("takes large values and reports whole", async () => {
+    const outcome = await awkward("large");
+    expect([String(outcome?.value).length, String(outcome?.reports).length]).toEqual([5_000_000, 5_000_000]);
+    expect(outcome).toMatchObject({ exitCode: 0, error: undefined });
+  });
+
+  test("large arguments, values and reports, by a launcher", async () => {
+    const there = folder();
+    const launcher = join(there, "launcher.sh");
+    // As mpirun does: -n, how many, what.
+    writeFileSync(
+      launcher,
+      `size=$2; shift 2
+      for rank in $(seq 0 $((size - 1))); do OMPI_COMM_WORLD_RANK=$rank OMPI_COMM_WORLD_SIZE=$size "$@" & done
+      wait`,
+    );
+    const names = Array.from({ length: 200_000 }, (_, i) => `NO_VARIABLE_${i}`);
+    const options = { launcher: ["sh", launcher] };
+    const many = await spawnRanks(2, fixture("environment"), { ...options, args: names });
+    expect(many.map(({ value }) => (value as unknown[]).length)).toEqual([200_000, 200_000]);
+    const large = await spawnRanks(2, fixture("awkward"), { ...options, args: "large" });
+    for (const { exitCode, value, reports, error } of large) {
+      expect([exitCode, String(value).length, String(reports).length, error]).toEqual([
+        0,
+        5_000_000,
+        5_000_000,
+        undefined,
+      ]);
+    }
+    rmSync(there, { recursive: true });
+  });
+
+  test.each<[Awkward, string]>([
+    ["a function", "rank 0: what its function returned cannot be copied"],
+    ["reports a function", "rank 0: what it reports cannot be copied"],
+    ["odd error", "too warm"],
+    ["odder error", "[object Object] was thrown, which cannot be read"],
+  ])("%s: tells what cannot be told", async (args, message) => {
+    const outcome = await awkward(args);
+    expect(outcome).toMatchObject({ exitCode: 1, value: undefined, reports: [], stderr: "" });
+    expect(outcome?.error?.message).toStartWith(message);
+    expect(outcome?.error?.details?.rank).toBe(message.startsWith("rank") ? 0 : undefined);
+  });
+
+  test("does not wait for what a rank leaves behind", async () => {
+    const started = performance.now();
+    expect(await awkward("child")).toMatchObject({ value: 0, exitCode: 0, hung: false, stdout: "left a child\n" });
+    expect(performance.now() - started).toBeLessThan(14_000);
+  });
+
+  test("tells of a file that cannot be run; a path is seen from the current folder", async () => {
+    const path = relative(process.cwd(), fileURLToPath(fixture("awkward")));
+    const [first] = await spawnRanks(1, path, { args: "large" });
+    expect(first?.exitCode).toBe(0);
+    const [second] = await spawnRanks(1, fixture("no-body"));
+    expect(second?.error?.message).toMatch(/no-body\.ts has no function as its default export/);
+    const there = folder();
+    const broken = join(there, "broken.ts");
+    writeFileSync(broken, "export default () => {};\nconst a = => 1;\nconst b: = 2;\n");
+    const [third] = await spawnRanks(1, broken);
+    expect(third?.error?.message).toContain(`Unexpected => (${broken}:2:11)`);
+    rmSync(there, { recursive: true });
+  });
+
+  test.each<[string, SpawnOptions, string]>([
+    ["args", { args: () => 1 }, "args cannot be copied to the ranks"],
+    ["runtime", { runtime: ["/no/such/command"] }, "cannot run /no/such/command: ENOENT"],
+    ["launcher", { launcher: ["/no/such/launcher"] }, "cannot run /no/such/launcher: ENOENT"],
+  ])("what cannot be started is refused, and leaves nothing behind: %s", async (argument, options, reason) => {
+    // By a rank of its own: other tests make folders too, and a store that is left would keep it from ending.
+    const there = folder();
+    const code = `
+      const error = await (await import("./spawn-ranks.ts")).spawnRanks(2, "x.ts", ${argument === "args" ? "{ args: () => 1 }" : JSON.stringify(options)}).catch((e) => e);
+      console.log(JSON.stringify([error.name, error.details?.argument, error.message]));`;
+    const child = Bun.spawn([process.execPath, "-e", code], {
+      cwd: import.meta.dir,
+      env: { ...process.env, TMPDIR: there },
+      stdout: "pipe",
+      timeout: 20_000,
+    });
+    const [name, which, message] = JSON.parse(await child.stdout.text()) as string[];
+    expect([name, which]).toEqual(["InvalidArgumentError", argument]);
+    expect(message).toContain(reason);
+    expect([await child.exited, readdirSync(there)]).toEqual([0, []]);
+    rmSync(there, { recursive: true });
+  });
+
+  test("ranks whose starter was killed end, and take their folder along", async () => {
+    const there = folder();
+    const starter = Bun.spawn([process.execPath, fileURLToPath(fixture("abandoning"))], {
+      env: { ...process.env, TMPDIR: there },
+      stdout: "pipe",
+    });
+    const { value } = await starter.stdout.getReader().read();
+    const pids = new TextDecoder().decode(value).trim().split(" ");
+    expect(pids).toHaveLength(2);
+    expect(readdirSync(there)).toHaveLength(1);
+    starter.kill("SIGKILL");
+    const states = (): string[] =>
+      pids.map((pid) => Bun.spawnSync(["ps", "-o", "stat=", "-p", pid]).stdout.toString().trim());
+    const limit = performance.now() + 20_000;
+    while (states().some((state) => !/^(Z.*)?$/.test(state)) && performance.now() < limit) await Bun.sleep(50);
+    expect(states().filter((state) => !/^(Z.*)?$/.test(state))).toEqual([]);
+    expect(readdirSync(there)).toEqual([]);
+    rmSync(there, { recursive: true });
   });
 
   test("leaves nothing behind", async () => {

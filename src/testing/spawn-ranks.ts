@@ -1,14 +1,14 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { mintSecret } from "../store/tcp/store-secret.ts";
 import { type Fault, type FaultOutcome, faultsOfRank, parseFaults } from "./fault.ts";
-import { LaunchedJob } from "./launched-ranks.ts";
+import { LaunchedJob, type LaunchedRank } from "./launched-ranks.ts";
+import { pathOfFile } from "./rank-file.ts";
 import { RankProcess } from "./rank-process.ts";
-import type { ReportedError } from "./rank-protocol.ts";
+import { type ReportedError, requireCloneable } from "./rank-protocol.ts";
 import type { RankHang } from "./watch/hang.ts";
 
 export interface SpawnOptions {
@@ -116,10 +116,11 @@ export async function spawnRanks(n: number, file: string | URL, options: SpawnOp
 export async function startRanks(n: number, file: string | URL, options: SpawnOptions = {}): Promise<RunningJob> {
   if (!Number.isInteger(n) || n < 1)
     throw new InvalidArgumentError(`spawnRanks: n must be a positive integer, got ${n}`, { argument: "n" });
-  const path = file instanceof URL ? fileURLToPath(file) : file;
+  const path = pathOfFile(file);
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   const faults = parseFaults(options.faults ?? [], n);
   requireRuntime(path, options, faults);
+  requireCloneable("spawnRanks", options.args);
   const secret = options.storeSecret === false ? null : mintSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const folder = mkdtempSync(join(tmpdir(), "c10d-ranks-"));
@@ -135,11 +136,20 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
     started,
     options,
   }));
+  const release = async (): Promise<void> => {
+    rmSync(folder, { recursive: true, force: true });
+    await server.close();
+  };
   const { launcher } = options;
-  const processes =
-    launcher === undefined
-      ? inits.map((init, rank) => new RankProcess(rank, init))
-      : new LaunchedJob(launcher, inits, folder).ranks;
+  let processes: readonly (RankProcess | LaunchedRank)[];
+  try {
+    processes = launcher === undefined ? RankProcess.startAll(inits) : new LaunchedJob(launcher, inits, folder).ranks;
+  } catch (cause) {
+    await release();
+    const [command] = launcher ?? options.runtime ?? [process.execPath];
+    const text = `spawnRanks: cannot run ${command}: ${cause instanceof Error ? cause.message : cause}`;
+    throw new InvalidArgumentError(text, { argument: launcher === undefined ? "runtime" : "launcher", cause });
+  }
   const giveUp = (): void => {
     for (const each of processes) each.killAsHung();
   };
@@ -153,8 +163,7 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
     } finally {
       clearTimeout(timer);
       options.signal?.removeEventListener("abort", giveUp);
-      rmSync(folder, { recursive: true, force: true });
-      await server.close();
+      await release();
     }
   };
   return { ranks: processes, done: finish() };

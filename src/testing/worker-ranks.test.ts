@@ -118,6 +118,13 @@ describe("workerRanks", () => {
     expect(outcomes[0]?.durationMs).toBeLessThan(15_000);
   });
 
+  test("refuses arguments that cannot be copied, and tells of a value that cannot", async () => {
+    const refused = workerRanks(1, fixture("awkward"), { args: () => 1 });
+    expect(refused).rejects.toThrow("workerRanks: args cannot be copied to the ranks");
+    const [only] = await workerRanks(1, fixture("awkward"), { args: "a function" });
+    expect(only?.error?.message).toStartWith("rank 0: what its function returned cannot be copied");
+  });
+
   test("tells of a file that does not load, and refuses numbers that are no number of ranks", async () => {
     const [only] = await workerRanks(1, fixture("no-such-file"));
     expect(only).toMatchObject({ exitCode: 1, hung: false });

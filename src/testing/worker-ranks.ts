@@ -4,7 +4,8 @@ import type { WorkerSeat } from "../backends/fake/worker-protocol.ts";
 import { InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { mintSecret } from "../store/tcp/store-secret.ts";
-import { type RankMessage, type ReportedError, reportError } from "./rank-protocol.ts";
+import { pathOfFile } from "./rank-file.ts";
+import { type RankMessage, type ReportedError, reportError, requireCloneable } from "./rank-protocol.ts";
 import type { RankOutcome, SpawnOptions } from "./spawn-ranks.ts";
 import { describeHang } from "./watch/hang.ts";
 import { readOpLog, shareOpLog } from "./watch/op-log.ts";
@@ -45,11 +46,12 @@ export async function workerRanks(
     throw new InvalidArgumentError(`workerRanks: n must be a positive integer, got ${n}`, { argument: "n" });
   }
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
+  requireCloneable("workerRanks", options.args);
   const secret = mintSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const coordinator = new Coordinator();
   const job = {
-    file: file instanceof URL ? file.href : pathToFileURL(file).href,
+    file: pathToFileURL(pathOfFile(file)).href,
     worldSize: n,
     env: { MASTER_ADDR: "127.0.0.1", MASTER_PORT: String(server.port), C10D_STORE_SECRET: secret },
     coordinator,

@@ -10,7 +10,7 @@ type Bytes = Uint8Array<ArrayBuffer>;
 export type RankResult = readonly Bytes[];
 
 /** A part of an all-to-all that is not of the size its receiver expects. */
-export class SplitMismatch extends Error {
+class SplitMismatch extends Error {
   constructor(
     readonly sender: number,
     readonly receiver: number,

@@ -21,7 +21,7 @@ export interface Member {
 /** A rank's op as the exchange knows it. */
 export interface PendingOp {
   readonly timeoutMs: number;
-  /** The data is there: from now on the op can only succeed, when {@link deliver} is called or somebody waits. */
+  /** The data is there: its time-out cannot end the op any more. It ends by {@link deliver}, or with its group. */
   arrive(outputs: readonly TensorView[], bytes: readonly Uint8Array<ArrayBuffer>[], source?: number): void;
   /** Writes the data that has arrived and ends the op. */
   deliver(): void;

@@ -5,7 +5,7 @@ import { tensor } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 
 /** Ops that no rank can end alone, the plainest first. */
-export const meetingOps = ["barrier", "allReduce", "allGather"] as const satisfies readonly OpName[];
+const meetingOps = ["barrier", "allReduce", "allGather"] as const satisfies readonly OpName[];
 
 /** Starts an op that ends only when all ranks have come to it, of those that the backend claims. */
 export function anyCollective(group: ProcessGroup, { ops }: Capabilities, options: CallOptions = {}): Work<unknown> {

@@ -1,16 +1,24 @@
 /** A rank of the suite in a process of its own. */
 import { destroyProcessGroup, initProcessGroup } from "../../distributed/index.ts";
+import { InvalidArgumentError } from "../../errors/index.ts";
 import { type BackendPlugin, registerBackend } from "../../registry/index.ts";
 import type { RankBody } from "../spawn-ranks.ts";
 import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
 
 export interface SuiteRankArgs extends SuiteOrder {
-  /** URL of the file whose default export is the plugin. */
+  /** Name of the plugin. */
+  readonly backend: string;
+  /** URL of the file whose default export is the plugin, or a list with it. */
   readonly module: string;
 }
 
 const body: RankBody<SuiteRankArgs> = async ({ args, report }) => {
-  const { default: plugin } = (await import(args.module)) as { default: BackendPlugin };
+  const { default: exported } = (await import(args.module)) as { default?: BackendPlugin | readonly BackendPlugin[] };
+  const plugin = [exported ?? []].flat().find(({ name }) => name === args.backend);
+  if (plugin === undefined) {
+    const text = `testBackend: ranks load backend "${args.backend}" from ${args.module}, but it is not the default export there`;
+    throw new InvalidArgumentError(text, { argument: "module", backend: args.backend });
+  }
   registerBackend(plugin, { replace: true });
   await initProcessGroup({ backend: plugin.name, timeout: "30s", options: args.options });
   await runCases(args, plugin.capabilities, (each: CaseReport) => report(each));

@@ -1,6 +1,16 @@
 import { type ReduceOpName, reduceOps } from "../../collectives/index.ts";
 import { InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
-import { type DType, dtypeNames, dtypes, type TensorLike, tensor } from "../../tensor/index.ts";
+import {
+  type DType,
+  dtypeNames,
+  dtypes,
+  SparseTensor,
+  type SparseValues,
+  sparseDTypes,
+  type Tensor,
+  type TensorLike,
+  tensor,
+} from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 import { reduceOpOf } from "./patterns.ts";
 import type { SuiteCase } from "./suite-case.ts";
@@ -8,9 +18,20 @@ import type { SuiteRank } from "./suite-rank.ts";
 
 const allReduceOps: readonly ReduceOpName[] = [...reduceOps.map(({ name }) => name), "PREMUL_SUM"];
 /** `2 * times` elements. */
-function sample(dtype: DType, times = 1): TensorLike {
+function sample(dtype: DType, times = 1): Tensor {
   const numbers = dtypes[dtype].kind === "complex" ? 4 : 2;
   return tensor(Array<number>(numbers * times).fill(1), { dtype });
+}
+
+/** dtypes that an op can be asked for. */
+function askable(op: string): readonly DType[] {
+  if (op === "barrier" || op === "monitoredBarrier") return [];
+  return op === "allReduceSparse" ? sparseDTypes : dtypeNames;
+}
+
+function sparseSample(dtype: DType): SparseTensor {
+  const values = sample(dtype).data as SparseValues;
+  return new SparseTensor({ indices: [[0, 1]], values, shape: [2], sparseDims: 1 });
 }
 
 /** One call of each op that a group of any size takes. */
@@ -21,6 +42,7 @@ function calls(it: SuiteRank): readonly (readonly [op: string, (dtype: DType) =>
   return [
     ["allReduce", (dtype) => group.allReduce(sample(dtype))],
     ["allReduceCoalesced", (dtype) => group.allReduce([sample(dtype)])],
+    ["allReduceSparse", (dtype) => group.allReduce(sparseSample(dtype))],
     ["broadcast", (dtype) => group.broadcast(sample(dtype), { groupSrc: 0 })],
     ["reduce", (dtype) => group.reduce(sample(dtype), { groupDst: 0 })],
     ["allGather", (dtype) => group.allGather(list(dtype), sample(dtype))],
@@ -62,8 +84,8 @@ export const refusalCases: readonly SuiteCase[] = [
       if (it.rank === 0) {
         for (const [op, call] of calls(it)) {
           const claimed = it.capabilities.ops[op as keyof typeof it.capabilities.ops];
-          const withoutTensor = op === "barrier" || op === "monitoredBarrier";
-          const asked = withoutTensor ? (claimed === undefined ? dtypeNames.slice(0, 1) : []) : dtypeNames;
+          // An op without tensors has no dtype, and is asked for once.
+          const asked = askable(op).length > 0 ? askable(op) : claimed === undefined ? dtypeNames.slice(0, 1) : [];
           for (const dtype of asked) {
             if (claimed?.includes(dtype)) continue;
             await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, call(dtype));

@@ -1,5 +1,6 @@
 import { currentContext } from "../../distributed/dist-context.ts";
 import { newGroup } from "../../distributed/index.ts";
+import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
@@ -17,7 +18,7 @@ export interface SuiteOrder {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** What a rank tells about a case: that it begins, then how it went. */
+/** What a rank tells about a case: that it begins, then how it went; once more if its group does not end well. */
 export type CaseReport =
   | { readonly name: string; readonly begins: true }
   | { readonly name: string; readonly begins: false; readonly error: string | undefined; readonly checks: number };
@@ -26,6 +27,8 @@ export type CaseReport =
 const OP_LIMIT_MS = 5_000;
 const CASE_LIMIT_MS = 15_000;
 const MEETING_LIMIT_MS = 30_000;
+/** Limit of closing a group that nobody uses any more. */
+const CLOSE_LIMIT_MS = 5_000;
 
 /** Runs cases as one rank of the default group, each on a new group, so that none suffers from the failure of another. */
 export async function runCases(
@@ -65,13 +68,43 @@ async function runCase(
     rank = new SuiteRank({ group, capabilities, sweep, canBlock, store: ownStore });
     await withinLimit(each, rank, sweep.full);
   } catch (thrown) {
-    error = thrown instanceof Error ? thrown.message : String(thrown);
+    error = inWords(thrown);
     // So that the others do not wait for this rank.
     group?.abort(`the case failed on rank ${world.rank}: ${error}`);
   }
   report({ name, begins: false, error, checks: rank?.checks ?? 0 });
   await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
-  await group?.close();
+  const trouble = group === null ? undefined : await troubleOfClosing(group);
+  if (trouble !== undefined) report({ name, begins: false, error: error ?? trouble, checks: rank?.checks ?? 0 });
+}
+
+/** Lines of the stack that are told of a bug. */
+const STACK_LINES = 5;
+
+/** What went wrong; with the place where it is a bug of the backend, such as a TypeError, that nobody has made words of. */
+function inWords(thrown: unknown): string {
+  if (!(thrown instanceof Error)) return String(thrown);
+  const bug = [thrown, thrown.cause].find((each) => each instanceof TypeError || each instanceof RangeError);
+  if (!(bug instanceof Error) || bug instanceof DistError) return thrown.message;
+  const stack = (bug.stack ?? String(bug)).split("\n").slice(0, STACK_LINES).join("\n");
+  return bug === thrown ? stack : `${thrown.message}\n${stack}`;
+}
+
+/** What is wrong with the end of a case's group, which must be quick even after a failure. */
+async function troubleOfClosing(group: ProcessGroup): Promise<string | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<string>();
+  const timer = setTimeout(
+    resolve,
+    CLOSE_LIMIT_MS,
+    `close() of the case's group had not ended after ${CLOSE_LIMIT_MS} ms`,
+  );
+  const closed = group.close().then(
+    () => undefined,
+    (error: unknown) => `close() of the case's group failed: ${error instanceof Error ? error.message : error}`,
+  );
+  const trouble = await Promise.race([closed, late]);
+  clearTimeout(timer);
+  return trouble;
 }
 
 async function withinLimit(each: SuiteCase, rank: SuiteRank, full: boolean): Promise<void> {

@@ -32,7 +32,7 @@ const FULL_LIMIT_MS = 20 * 60_000;
 export async function runSuite(run: SuiteRun): Promise<CaseResult[]> {
   const { reports, endings } = run.spawn === false ? await runInThread(run) : await runElsewhere(run, run.spawn);
   return run.order.cases.map((name) => {
-    const results = reports.map((list) => list.find((each) => each.name === name && !each.begins));
+    const results = reports.map((list) => list.findLast((each) => each.name === name && !each.begins));
     const failures = results.flatMap((result, rank) => {
       if (result === undefined) return [describeMissing(name, rank, reports[rank] ?? [], endings[rank])];
       return !result.begins && result.error !== undefined ? [`rank ${rank}: ${result.error}`] : [];
@@ -75,7 +75,7 @@ async function runElsewhere(
       { argument: "module", backend: plugin.name },
     );
   }
-  const args: SuiteRankArgs = { ...order, module: plugin.module };
+  const args: SuiteRankArgs = { ...order, backend: plugin.name, module: plugin.module };
   const file = new URL("./rank.ts", import.meta.url);
   const options = { args, failFast: true, timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS };
   const outcomes: readonly Ended[] =
@@ -84,17 +84,20 @@ async function runElsewhere(
       : await spawnRanks(worldSize, file, { ...spawn, ...options });
   return {
     reports: outcomes.map(({ reports }) => reports as readonly CaseReport[]),
-    endings: outcomes.map(describeEnding),
+    endings: outcomes.map((each) => describeEnding(each, outcomes)),
   };
 }
 
 type Ended = WorkerOutcome & Partial<Pick<RankOutcome, "signal" | "stderr">>;
 
-function describeEnding({ exitCode, signal, hang, error, stderr = "" }: Ended): string | undefined {
+function describeEnding(ended: Ended, all: readonly Ended[]): string | undefined {
+  const { exitCode, signal, hang, error, stderr = "" } = ended;
   if (hang !== undefined) return hang.text;
   if (error !== undefined) return error.message;
   if (exitCode === 0) return undefined;
-  return `it ended with ${signal ?? `exit code ${exitCode}`}: ${stderr.slice(-500)}`;
+  const cause = signal === "SIGTERM" && all.find((other) => other.exitCode !== 0 && other.signal !== "SIGTERM");
+  if (cause) return `it was stopped because rank ${cause.rank} had ended`;
+  return `it ended with ${signal ?? `exit code ${exitCode}`}: ${stderr.slice(-500) || "it wrote nothing to stderr"}`;
 }
 
 function describeMissing(

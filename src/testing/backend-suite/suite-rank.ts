@@ -94,7 +94,7 @@ export class SuiteRank {
 
   check(holds: boolean, what: string): void {
     this.#checks++;
-    if (!holds) throw new Error(`rank ${this.rank} of ${this.worldSize}: ${what}`);
+    if (!holds) throw new Error(what);
   }
 
   /** The tensor has exactly these bytes, and nothing beside it was written. */

@@ -23,10 +23,20 @@ export function describeHang(
   log: LoggedOps | undefined,
   killed: { readonly at: number; readonly afterMs: number; readonly process: ProcessState | undefined },
 ): RankHang {
-  const ops = (log?.inFlight ?? []).map((each) => ({ ...each, forMs: killed.at - each.began }));
-  const last = log?.last && { ...log.last, agoMs: killed.at - log.last.at };
+  const { ops, last } = opsAt(log, killed.at);
   const text = `rank ${rank} was killed after ${seconds(killed.afterMs)}: ${where(ops, last)}${stateInWords(killed.process)}`;
   return { text, ops, last, process: killed.process };
+}
+
+/** In which op a rank is, in words. @param now Milliseconds since the epoch. */
+export function whereInOps(log: LoggedOps, now: number): string {
+  const { ops, last } = opsAt(log, now);
+  return where(ops, last);
+}
+
+function opsAt(log: LoggedOps | undefined, now: number): Pick<RankHang, "ops" | "last"> {
+  const ops = (log?.inFlight ?? []).map((each) => ({ ...each, forMs: now - each.began }));
+  return { ops, last: log?.last && { ...log.last, agoMs: now - log.last.at } };
 }
 
 function where(ops: RankHang["ops"], last: RankHang["last"]): string {

@@ -1,4 +1,5 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { dirname } from "node:path";
 import { MAX_FAULTS } from "../fault.ts";
 
 /** An op that a rank was in. */
@@ -40,6 +41,16 @@ const Slot = { length: 0, seq: 4, began: 8, text: 16 } as const;
 /** Makes an empty log in a file. */
 export function createOpLog(path: string): void {
   writeFileSync(path, new Uint8Array(LOG_BYTES));
+}
+
+/** Takes the log away where the process that reads it has died; the last of its ranks removes its folder, too. */
+export function removeOpLog(path: string): void {
+  rmSync(path, { force: true });
+  try {
+    rmdirSync(dirname(path));
+  } catch {
+    // Other ranks still have theirs there.
+  }
 }
 
 /** Makes an empty log in memory that a Worker shares. */

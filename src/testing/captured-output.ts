@@ -1,0 +1,37 @@
+/** What a process writes into a pipe. */
+export class CapturedOutput {
+  readonly #chunks: Uint8Array[] = [];
+  readonly #reader;
+  readonly #ended: Promise<void>;
+
+  constructor(pipe: ReadableStream<Uint8Array>) {
+    this.#reader = pipe.getReader();
+    this.#ended = this.#read();
+  }
+
+  /**
+   * All of it, once the process has ended. Others may hold the pipe too, such as children that it has left behind:
+   * nobody waits longer than `graceMs` for them.
+   */
+  async text(graceMs: number): Promise<string> {
+    await endOrGrace(this.#ended, graceMs);
+    await this.#reader.cancel().catch(() => {});
+    return Buffer.concat(this.#chunks).toString();
+  }
+
+  async #read(): Promise<void> {
+    for (;;) {
+      const { done, value } = await this.#reader.read();
+      if (done) return;
+      this.#chunks.push(value);
+    }
+  }
+}
+
+/** Resolves when `end` does, at the latest when the time is up. */
+export async function endOrGrace(end: Promise<unknown>, graceMs: number): Promise<void> {
+  const { promise: grace, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, graceMs);
+  await Promise.race([end, grace]);
+  clearTimeout(timer);
+}

@@ -62,6 +62,11 @@ const files = {
   "faults.test.ts": inTest("faults", block("kill rank 2 before op 5")),
   // The suite as it is called here is what the tests of examples/custom-backend run; compiling it is enough.
   "suite.ts": block("testBackend(plugin"),
+  "store.test.ts": block("testStore("),
+  "my-store.ts": `
+    import { HashStore } from "bun-c10d";
+    export const MyStore = { connect: async (_host: string) => new HashStore() };
+  `,
   "my-backend.ts": `export { default } from "${join(root, "examples/custom-backend/sockets.ts")}";`,
   "tsconfig.json": JSON.stringify({ extends: join(root, "tsconfig.json"), include: ["*.ts"] }),
 };
@@ -101,6 +106,11 @@ test("the preload replaces Gloo", async () => {
 test("ranks in processes", async () => {
   const { exitCode, output } = await run("test", "./sum.test.ts", "./faults.test.ts");
   expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("2 pass") });
+});
+
+test("the suite of stores", async () => {
+  const { exitCode, output } = await run("test", "./store.test.ts");
+  expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringMatching(/\b[1-9]\d+ pass/) });
 });
 
 test("no example is left out", () => {

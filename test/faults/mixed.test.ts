@@ -139,6 +139,48 @@ dist.send(torch.tensor([6, 7], dtype=torch.uint16), 0)`),
     expect(told[1]).toEqual({});
   });
 
+  test("what PyTorch refuses of other ops is refused too, and the group goes on", async () => {
+    const told = await job([
+      bun(`
+        const pair = () => dist.tensor([1, 2], { dtype: "complex64" });
+        const both = await Promise.all([
+          dist.gather(pair(), { dst: 0, outputs: [pair(), pair()] }).then(() => undefined, (error) => error),
+          dist.allToAll([1, 2].map((n) => new Float32Array(n)), [1, 2].map((n) => new Float32Array(n)))
+            .then(() => undefined, (error) => error),
+        ]);
+        const sum = new Int32Array([1]);
+        await dist.allReduce(sum);
+        if (sum[0] !== 2) throw new Error("the sum is " + sum[0]);
+        throw Object.assign(new Error(both.map(({ message }) => message).join("; ")), { name: both[0].name + both[1].name });
+      `),
+      python("dist.all_reduce(torch.ones(1, dtype=torch.int32))"),
+    ]);
+    expect(told[0]?.name).toBe("UnsupportedOperationErrorUnsupportedOperationError");
+    expect(told[0]?.message).toContain("no complex numbers in gather");
+    expect(told[0]?.message).toContain("only lists of equally large tensors in allToAll");
+    expect(told[1]).toEqual({});
+  });
+
+  test("a sum of bools, whose bytes PyTorch adds, is true on Bun ranks", async () => {
+    const body = `
+      const sum = dist.tensor(Uint8Array.of(1, 0, 1, 1), { dtype: "bool" });
+      await dist.allReduce(sum);
+      if (String(sum.data) !== "1,0,1,1") throw new Error("the sum is " + sum.data);
+      const part = dist.tensor(Uint8Array.of(0), { dtype: "bool" });
+      await dist.reduceScatter(part, [1, 2, 3].map(() => dist.tensor(Uint8Array.of(1), { dtype: "bool" })));
+      if (String(part.data) !== "1") throw new Error("the part is " + part.data);`;
+    const told = await job([
+      bun(body),
+      python(`
+data = torch.tensor([True, False, True, True])
+dist.all_reduce(data)
+dist.reduce_scatter(torch.tensor([False]), [torch.tensor([True])] * 3)
+assert data.tolist() == [True, False, True, True]`),
+      bun(body),
+    ]);
+    expect(told).toEqual([{}, {}, {}]);
+  });
+
   test("PyTorch refuses int16 itself", async () => {
     const told = await job([
       bun("await dist.recv(new Float32Array(1), { src: 1, timeout: 5_000 });"),

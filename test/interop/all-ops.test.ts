@@ -1,4 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type OpPlan, planFor } from "./op-plan.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
@@ -11,6 +14,40 @@ const repeats = full ? 30 : 3;
 const lazyRepeats = full ? 10 : 1;
 const limitMs = full ? 400_000 : 110_000;
 
+const environmentOfAll = {
+  ...process.env,
+  NO_COLOR: "1",
+  TORCH_CPP_LOG_LEVEL: "ERROR",
+  OMP_NUM_THREADS: "1",
+  C10D_STORE_SECRET: "",
+};
+
+interface Ended {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** Runs a program to its end; kills it when that takes too long. */
+async function run(command: readonly string[], environment: Readonly<Record<string, string>>): Promise<Ended> {
+  const child = Bun.spawn([...command], {
+    env: { ...environmentOfAll, ...environment },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: limitMs,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  await child.exited;
+  return { code: child.exitCode, stdout, stderr };
+}
+
+const commandOf = (python: string, kind: Kind, plan: OpPlan): string[] => [
+  ...(kind === "Bun" ? [process.execPath, fixture("bun-ops.ts")] : [python, fixture("python_ops.py")]),
+  JSON.stringify(plan),
+];
+
 /** Runs a job of these ranks; the digests that each tells, by rank. */
 async function runJob(
   python: string,
@@ -18,47 +55,43 @@ async function runJob(
   plan: OpPlan,
   environment: Readonly<Record<string, string>> = {},
 ): Promise<string[][]> {
-  const port = freePort();
+  const job = {
+    WORLD_SIZE: String(kinds.length),
+    MASTER_ADDR: "127.0.0.1",
+    MASTER_PORT: String(freePort()),
+    ...environment,
+  };
   const ended = await Promise.all(
-    kinds.map(async (kind, rank) => {
-      const command = kind === "Bun" ? [process.execPath, fixture("bun-ops.ts")] : [python, fixture("python_ops.py")];
-      const child = Bun.spawn([...command, JSON.stringify(plan)], {
-        env: {
-          ...process.env,
-          NO_COLOR: "1",
-          TORCH_CPP_LOG_LEVEL: "ERROR",
-          OMP_NUM_THREADS: "1",
-          C10D_STORE_SECRET: "",
-          RANK: String(rank),
-          WORLD_SIZE: String(kinds.length),
-          MASTER_ADDR: "127.0.0.1",
-          MASTER_PORT: String(port),
-          ...environment,
-        },
-        stdin: "ignore",
-        stdout: "pipe",
-        stderr: "pipe",
-        timeout: limitMs,
-        killSignal: "SIGKILL",
-      });
-      const [stdout, stderr] = await Promise.all([
-        new Response(child.stdout).text(),
-        new Response(child.stderr).text(),
-      ]);
-      await child.exited;
-      return { kind, rank, code: child.exitCode, signal: child.signalCode, stdout, stderr };
-    }),
+    kinds.map((kind, rank) => run(commandOf(python, kind, plan), { RANK: String(rank), ...job })),
   );
-  const bad = ended.filter(({ code }) => code !== 0);
-  expect(
-    bad.map(
-      ({ kind, rank, code, signal, stderr }) => `rank ${rank} (${kind}): ${code ?? signal}: ${stderr.slice(-1_500)}`,
-    ),
-  ).toEqual([]);
-  return ended.map(({ stdout }) => {
-    const line = stdout.split("\n").find((each) => each.startsWith("RESULT ")) ?? "RESULT {}";
-    return (JSON.parse(line.slice(7)) as { digests?: string[] }).digests ?? [];
-  });
+  const bad = ended.flatMap(({ code, stderr }, rank) =>
+    code === 0 ? [] : `rank ${rank} (${kinds[rank]}): ${code ?? "killed"}: ${stderr.slice(-1_500)}`,
+  );
+  expect(bad).toEqual([]);
+  return ended.map(({ stdout }) => digestsIn(stdout));
+}
+
+/** The same under torchrun, whose ranks share one output: each writes to a file of its own. */
+async function runUnderTorchrun(python: string, kinds: readonly Kind[], plan: OpPlan): Promise<string[][]> {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-all-ops-"));
+  try {
+    const cases = kinds.map((kind, rank) => {
+      const quoted = commandOf(python, kind, plan).map((word) => `'${word}'`);
+      return `${rank}) exec ${quoted.join(" ")} > '${join(folder, String(rank))}';;`;
+    });
+    const ranks = ["sh", "-c", `case "$RANK" in ${cases.join(" ")} esac`];
+    const launcher = [python, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", `${kinds.length}`];
+    const { code, stderr } = await run([...launcher, "--no-python", ...ranks], {});
+    expect({ code, stderr: code === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
+    return kinds.map((_, rank) => digestsIn(readFileSync(join(folder, String(rank)), "utf8")));
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
+}
+
+function digestsIn(stdout: string): string[] {
+  const line = stdout.split("\n").find((each) => each.startsWith("RESULT ")) ?? "RESULT {}";
+  return (JSON.parse(line.slice(7)) as { digests?: string[] }).digests ?? [];
 }
 
 describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
@@ -81,15 +114,27 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
     ["Python, Bun, Python, Bun; PyTorch in lazy-init mode", ["Python", "Bun", "Python", "Bun"], lazyRepeats, lazy],
     ["Bun, Python, Bun; two interfaces", ["Bun", "Python", "Bun"], lazyRepeats, { GLOO_SOCKET_IFNAME: "lo,lo" }],
   ])("%s", async (_, kinds, times, environment) => {
-    const reference = await referenceFor(kinds.length);
     const plan = planFor(kinds.length, times);
-    const told = await runJob(python, kinds, plan, environment);
-    expect(reference[0]?.length).toBeGreaterThanOrEqual(plan.steps.length);
-    for (const [rank, digests] of told.entries()) {
-      const once = reference[rank] ?? [];
-      expect(digests).toEqual(Array.from({ length: times }, () => once).flat());
-    }
+    await expectReference(kinds, plan, await runJob(python, kinds, plan, environment));
   });
+
+  // That the store is in the agent is all that differs, so the smaller run does with one.
+  const underTorchrun: [string, Kind[]][] = [
+    ["Bun, Python, Bun", ["Bun", "Python", "Bun"]],
+    ["Python, Bun", ["Python", "Bun"]],
+    ["Bun, Python, Python, Bun", ["Bun", "Python", "Python", "Bun"]],
+  ];
+  test.each(full ? underTorchrun : underTorchrun.slice(0, 1))("%s, under torchrun", async (_, kinds) => {
+    const plan = planFor(kinds.length, lazyRepeats);
+    await expectReference(kinds, plan, await runUnderTorchrun(python, kinds, plan));
+  });
+
+  /** Every rank has told what PyTorch alone comes to. */
+  async function expectReference(kinds: readonly Kind[], plan: OpPlan, told: readonly string[][]): Promise<void> {
+    const reference = await referenceFor(kinds.length);
+    expect(reference[0]?.length).toBeGreaterThanOrEqual(plan.steps.length);
+    expect(told).toEqual(reference.map((once) => Array.from({ length: plan.repeats }, () => once).flat()));
+  }
 });
 
 /** A port that was free a moment ago. */

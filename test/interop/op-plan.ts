@@ -45,6 +45,7 @@ export interface OpPlan {
 
 const floats: readonly DType[] = ["float32", "float64", "float16", "bfloat16"];
 const integers: readonly DType[] = ["int8", "uint8", "int32", "int64"];
+const complexes: readonly DType[] = ["complex64", "complex128"];
 const copied: readonly DType[] = [...floats, ...integers, "bool"];
 const lengths = [7, 1, 0, 1000];
 
@@ -74,7 +75,17 @@ function stepsFor(size: number): Step[] {
     step("monitoredBarrier", "int32", { root: 0 }),
     ...roots.flatMap((root) => each("reduce", floats, { root, op: "MAX" })),
     ...each("reduce", integers, { op: "BXOR" }),
-    ...each("broadcast", ["bool", "complex64"]),
+    ...each("broadcast", ["bool", ...complexes]),
+    // Odd lengths: a rank's part of the work may then end in the middle of a number.
+    ...(["allReduce", "reduce", "reduceScatter", "reduceScatterTensor", "allReduceList"] as const).flatMap((kind) =>
+      each(kind, complexes, { length: 5 }),
+    ),
+    ...each("allReduce", complexes, { length: 5, op: "AVG" }),
+    ...(["allGather", "allGatherIntoTensor", "scatter", "allToAll", "allToAllSingle", "sendRecv"] as const).flatMap(
+      (kind) => each(kind, complexes),
+    ),
+    ...each("allReduce", ["bool"], { op: "MAX" }),
+    ...each("allReduce", ["bool"], { op: "BXOR" }),
     ...each("allGather", copied),
     step("allGather", "float32", { length: 0 }),
     ...each("allGatherIntoTensor", copied),
@@ -94,7 +105,6 @@ function stepsFor(size: number): Step[] {
     ...each("allToAllEqual", copied),
     step("allToAllEqual", "float32", { length: 0 }),
     ...each("sendRecv", copied),
-    step("sendRecv", "complex64"),
     step("sendRecv", "float32", { length: 300_000 }),
     step("sendRecv", "float32", { length: 0 }),
     ...roots.map((root) => step("recvAny", "int64", { root, length: 3 })),
@@ -137,7 +147,7 @@ export function valuesOf(dtype: DType, from: number, part: number, length: numbe
       Uint8Array.from({ length }, (_, i) => at(i) % 2),
       { dtype },
     );
-  const perElement = dtype === "complex64" ? 2 : 1;
+  const perElement = complexes.includes(dtype) ? 2 : 1;
   const values = Array.from({ length: length * perElement }, (_, i) => at(i));
   return tensor(values, { dtype });
 }

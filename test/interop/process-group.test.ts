@@ -1,4 +1,4 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -39,6 +39,11 @@ function planFor(size: number): Plan {
 }
 
 const limitMs = 60_000;
+let results = "";
+beforeAll(() => {
+  results = mkdtempSync(join(tmpdir(), "c10d-interop-"));
+});
+afterAll(() => rmSync(results, { recursive: true }));
 
 interface Ended {
   readonly exitCode: number | null;
@@ -51,7 +56,8 @@ interface Ended {
  * under torchrun they share one standard output and may cut into each other's lines.
  */
 async function run(cmd: readonly string[], env: Record<string, string>): Promise<Ended> {
-  const folder = mkdtempSync(join(tmpdir(), "c10d-interop-"));
+  // In that of this file, which goes whatever becomes of a test.
+  const folder = mkdtempSync(join(results, "run-"));
   const child = Bun.spawn([...cmd], {
     env: {
       ...process.env,
@@ -71,7 +77,6 @@ async function run(cmd: readonly string[], env: Record<string, string>): Promise
   const stderr = await new Response(child.stderr).text();
   await child.exited;
   const told = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
-  rmSync(folder, { recursive: true });
   return { exitCode: child.exitCode, stderr, told };
 }
 

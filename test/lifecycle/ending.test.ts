@@ -3,6 +3,9 @@ import { runScript, startScript } from "./script-job.ts";
 
 setDefaultTimeout(60_000);
 
+/** A fraction of a second, and what a busy machine adds; the peers hold out for 20 s. */
+const SOON_MS = 5_000;
+
 /** Runs `end.ts` on two ranks, of which rank 1 holds out, and gives the end of rank 0. */
 async function endOf(way: string, { stopped = false } = {}) {
   const [first, second] = await startScript(2, "end.ts", [way]);
@@ -21,17 +24,17 @@ describe("a process ends", () => {
     const outcomes = await runScript(2, "end.ts", ["idle"]);
     for (const { exitCode, signal, stdout, stderr, endedAt } of outcomes) {
       expect({ exitCode, signal, stderr }).toEqual({ exitCode: 0, signal: null, stderr: "" });
-      expect(endedAt - Number(/done (\d+)/.exec(stdout)?.[1])).toBeLessThan(500);
+      expect(endedAt - Number(/done (\d+)/.exec(stdout)?.[1])).toBeLessThan(SOON_MS);
     }
   });
 
   for (const way of ["throw-idle", "throw-busy"]) {
     for (const stopped of [false, true]) {
-      test(`within 1 s by a throw in an \`await using\` block: ${way}, ${stopped ? "peer stopped" : "peer alive"}`, async () => {
+      test(`promptly by a throw in an \`await using\` block: ${way}, ${stopped ? "peer stopped" : "peer alive"}`, async () => {
         const { exitCode, signal, stderr, afterMs } = await endOf(way, { stopped });
         expect({ exitCode, signal }).toEqual({ exitCode: 1, signal: null });
         expect(stderr).toContain("error: thrown in the block");
-        expect(afterMs).toBeLessThan(1_000);
+        expect(afterMs).toBeLessThan(SOON_MS);
       });
     }
   }
@@ -40,14 +43,14 @@ describe("a process ends", () => {
     const { exitCode, signal, stderr, afterMs } = await endOf("unhandled");
     expect({ exitCode, signal }).toEqual({ exitCode: 1, signal: null });
     expect(stderr).toContain("error: thrown elsewhere");
-    expect(afterMs).toBeLessThan(500);
+    expect(afterMs).toBeLessThan(SOON_MS);
   });
 
   for (const way of ["exit", "exit-at-once"]) {
     test(`promptly by process.exit(), with ops in flight: ${way}`, async () => {
       const { exitCode, signal, stderr, afterMs } = await endOf(way);
       expect({ exitCode, signal, stderr }).toEqual({ exitCode: 3, signal: null, stderr: "" });
-      expect(afterMs).toBeLessThan(500);
+      expect(afterMs).toBeLessThan(SOON_MS);
     });
   }
 

@@ -39,9 +39,9 @@ describe("wait()", () => {
       "both awaited": 3,
       "failing awaited": true,
     });
-    expect(first?.values["single ms"]).toBeWithin(140, 500);
-    expect(first?.values["queued ms"]).toBeWithin(140, 500);
-    expect(first?.values["failing ms"]).toBeWithin(190, 600);
+    expect(first?.values["single ms"]).toBeWithin(140, 2_000);
+    expect(first?.values["queued ms"]).toBeWithin(140, 2_000);
+    expect(first?.values["failing ms"]).toBeWithin(190, 2_000);
     expect(second?.errors).toEqual({});
     expect(second?.values).toMatchObject({ "single late": 3, "queued late": [3, 6, 9, 12, 15, 18] });
   });
@@ -61,5 +61,5 @@ test("destroyProcessGroup() waits for the ops in flight", async () => {
   for (const drained of [first, second]) {
     expect(drained).toMatchObject({ sums: [0, 3, 6, 9, 12, 15, 18, 21, 24, 27], completed: true });
   }
-  expect(first?.ms).toBeWithin(400, 2_000);
+  expect(first?.ms).toBeWithin(400, 10_000);
 });

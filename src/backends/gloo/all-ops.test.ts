@@ -56,7 +56,7 @@ describeGloo("gloo sweep of all ops", () => {
       );
       expect([label, telling.length > 0]).toEqual([label, true]);
       expect(failed.map(({ name }) => name)).toEqual(failed.map(() => "DistNetworkError"));
-      for (const { ms } of outcomes) expect(ms).toBeLessThan(1_500);
+      for (const { ms } of outcomes) expect(ms).toBeLessThan(8_000);
     }
   });
 });

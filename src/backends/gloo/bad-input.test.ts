@@ -81,7 +81,7 @@ describeGloo("gloo, bad input", () => {
       const errors = ends.flatMap((end) => end?.name ?? []);
       expect({ lengths, errors }).not.toEqual({ lengths, errors: [] });
       for (const name of errors) expect(name).toBeOneOf(["DistNetworkError", "DistTimeoutError"]);
-      for (const end of ends) expect(end?.durationMs).toBeLessThan(3_000);
+      for (const end of ends) expect(end?.durationMs).toBeLessThan(10_000);
     }
     expect(results.every(({ healthy }) => healthy)).toBe(true);
     const texts = results.flatMap((result) => result.outcomes.flatMap(({ message }) => message ?? []));
@@ -142,6 +142,6 @@ describeGloo("gloo, bad input", () => {
     const [outcome] = await start(1, [{ timeout: "1s" }], { WORLD_SIZE: "2" });
     expect(outcome?.error).toMatchObject({ name: "DistTimeoutError", code: "CONNECT_TIMEOUT" });
     expect(outcome?.error?.message).toContain("rank 1");
-    expect(outcome?.durationMs).toBeLessThan(3_000);
+    expect(outcome?.durationMs).toBeLessThan(10_000);
   });
 });

@@ -49,9 +49,9 @@ describeGloo("gloo, point-to-point", () => {
       expect(error?.message).toMatch(/^recv #2 on group "\d+" \(gloo, rank 0 of 3\): /);
       if (kind.startsWith("silent")) {
         expect(error?.message).toContain("timed out after 300 ms");
-        expect(ms).toBeWithin(290, 1_300);
+        expect(ms).toBeWithin(290, 6_000);
       } else {
-        expect(ms).toBeLessThan(1_100);
+        expect(ms).toBeLessThan(6_000);
       }
       if (kind === "longer") expect(error?.message).toContain("it sent 72000 bytes where this rank expects 56");
       if (kind === "shorter") expect(error?.message).toContain("it sent 24 bytes where this rank expects 56");
@@ -88,7 +88,7 @@ describeGloo("gloo, point-to-point", () => {
       code: "PEER_LOST",
       details: { op: args.op.slice(0, 4), seq: 1, peers: [victim?.rank] },
     });
-    expect(ms - Number(victim?.reports[0])).toBeWithin(0, 1_000);
+    expect(ms - Number(victim?.reports[0])).toBeWithin(0, 6_000);
     expect(next?.code).toBe("GROUP_FAILED");
   });
 });

@@ -11,72 +11,48 @@
 #include <gloo/reduce.h>
 #include <gloo/scatter.h>
 
-#include <algorithm>
 #include <cstring>
-#include <numeric>
-#include <string>
+#include <memory>
+#include <utility>
+#include <vector>
 
+#include "collective_check.h"
+#include "flat.h"
 #include "monitored_barrier.h"
+#include "reduction/reduction.h"
 
 namespace c10d::gloo_shim {
 
 namespace {
 
-/// Lists of buffers pass through one flat buffer; its contents are not initialized.
-class Flat {
- public:
-  explicit Flat(size_t bytes) : data_(new uint8_t[std::max<size_t>(bytes, 1)]) {}
-  uint8_t* data() const { return data_.get(); }
-
-  void gather_from(const std::vector<c10d_buffer>& buffers) const {
-    uint8_t* at = data();
-    for (const auto& buffer : buffers) {
-      if (buffer.bytes > 0) std::memcpy(at, reinterpret_cast<const void*>(buffer.address), buffer.bytes);
-      at += buffer.bytes;
-    }
+/// What is reduced: PyTorch takes a complex number for two floats, and Gloo cuts between any two elements.
+uint32_t component_of(uint32_t dtype) {
+  switch (dtype) {
+    case C10D_COMPLEX64:
+      return C10D_FLOAT32;
+    case C10D_COMPLEX128:
+      return C10D_FLOAT64;
+    default:
+      return dtype;
   }
-  void scatter_to(const std::vector<c10d_buffer>& buffers) const {
-    const uint8_t* at = data();
-    for (const auto& buffer : buffers) {
-      if (buffer.bytes > 0) std::memcpy(reinterpret_cast<void*>(buffer.address), at, buffer.bytes);
-      at += buffer.bytes;
-    }
-  }
-
- private:
-  std::unique_ptr<uint8_t[]> data_;
-};
-
-size_t total_bytes(const std::vector<c10d_buffer>& buffers) {
-  return std::accumulate(buffers.begin(), buffers.end(), size_t{0},
-                         [](size_t sum, const c10d_buffer& buffer) { return sum + buffer.bytes; });
 }
-
-struct Sixteen {
-  uint64_t half[2];
-};
 
 /// Gloo looks at the size of its element type only, and at the function that it is given.
-template <class Body>
-void with_elements(uint32_t dtype, void* data, size_t bytes, Body body) {
+template <class Options>
+void set_reduction(Options& options, const Op& op, void* data, size_t bytes) {
+  const uint32_t dtype = component_of(op.request.dtype);
+  options.setReduceFunction(find_reduction(dtype, op.request.reduce_op));
   switch (element_size(dtype)) {
     case 1:
-      return body(static_cast<uint8_t*>(data), bytes);
+      return options.setOutput(static_cast<uint8_t*>(data), bytes);
     case 2:
-      return body(static_cast<uint16_t*>(data), bytes / 2);
+      return options.setOutput(static_cast<uint16_t*>(data), bytes / 2);
     case 4:
-      return body(static_cast<uint32_t*>(data), bytes / 4);
-    case 8:
-      return body(static_cast<uint64_t*>(data), bytes / 8);
+      return options.setOutput(static_cast<uint32_t*>(data), bytes / 4);
     default:
-      return body(static_cast<Sixteen*>(data), bytes / sizeof(Sixteen));
+      return options.setOutput(static_cast<uint64_t*>(data), bytes / 8);
   }
 }
-
-/// A sparse all-reduce comes in two ops: what each rank has, and then the entries themselves.
-bool is_second_half(const Op& op) { return op.request.opcode == C10D_OP_ALLREDUCE_SPARSE && op.inputs.size() == 2; }
-
-uint64_t entries(const Op& op) { return std::accumulate(op.input_splits.begin(), op.input_splits.end(), uint64_t{0}); }
 
 uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
 
@@ -128,17 +104,19 @@ class Collective {
   int root() const { return op_.request.peer; }
   bool at_root() const { return meshes_.rank() == root(); }
 
-  void finish_average(void* data, size_t bytes) const {
-    if (op_.request.reduce_op == C10D_AVG) divide(data, bytes / element_size(dtype()), dtype(), meshes_.size());
+  void finish_reduction(void* data, size_t bytes) const {
+    const size_t count = bytes / element_size(dtype());
+    if (op_.request.reduce_op == C10D_AVG) divide(data, count, dtype(), meshes_.size());
+    // PyTorch adds the bytes of bools, so that two times true is 2 there.
+    if (dtype() == C10D_BOOL) find_reduction(C10D_BOOL, C10D_BOR)(data, data, data, count);
   }
 
   void all_reduce(void* data, size_t bytes, uint32_t tag_offset) {
     gloo::AllreduceOptions options(mesh(tag_offset));
-    with_elements(dtype(), data, bytes, [&](auto* elements, size_t n) { options.setOutput(elements, n); });
-    options.setReduceFunction(find_reduction(dtype(), op_.request.reduce_op));
+    set_reduction(options, op_, data, bytes);
     options.setTag(tag(tag_offset));
     gloo::allreduce(options);
-    finish_average(data, bytes);
+    finish_reduction(data, bytes);
   }
 
   /// One all-reduce of the concatenation.
@@ -167,13 +145,11 @@ class Collective {
 
   void reduce() {
     gloo::ReduceOptions options(mesh());
-    with_elements(dtype(), op_.output(), op_.outputs[0].bytes,
-                  [&](auto* elements, size_t n) { options.setOutput(elements, n); });
-    options.setReduceFunction(find_reduction(dtype(), op_.request.reduce_op));
+    set_reduction(options, op_, op_.output(), op_.outputs[0].bytes);
     options.setRoot(root());
     options.setTag(tag());
     gloo::reduce(options);
-    if (at_root()) finish_average(op_.output(), op_.outputs[0].bytes);
+    if (at_root()) finish_reduction(op_.output(), op_.outputs[0].bytes);
   }
 
   void all_gather(const c10d_buffer& input, void* output, size_t bytes) {
@@ -317,133 +293,7 @@ class Collective {
   const Meshes& meshes_;
 };
 
-[[noreturn]] void refuse(const std::string& why) { throw Failure(C10D_ERR_INVALID, why); }
-
-void require(bool holds, const char* otherwise) {
-  if (!holds) refuse(otherwise);
-}
-
-/// What must hold for the numbers and sizes of the buffers, so that no rank sends or expects the wrong number of bytes.
-void check_buffers(const Op& op, int rank, size_t n) {
-  const auto& in = op.inputs;
-  const auto& out = op.outputs;
-  const bool at_root = op.request.peer == rank;
-  const auto all_like = [](const std::vector<c10d_buffer>& buffers, uint64_t bytes) {
-    return std::all_of(buffers.begin(), buffers.end(), [&](const auto& buffer) { return buffer.bytes == bytes; });
-  };
-  switch (op.request.opcode) {
-    case C10D_OP_BROADCAST:
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_REDUCE:
-      return require(out.size() == 1, "takes one buffer");
-    case C10D_OP_ALLREDUCE_COALESCED:
-      return require(!out.empty(), "takes at least one buffer");
-    case C10D_OP_ALLGATHER:
-      require(in.size() == 1 && out.size() == n, "takes one input and an output per rank");
-      return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
-    case C10D_OP_ALLGATHER_BASE:
-      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-      return require(out[0].bytes == in[0].bytes * n, "output must be world size times the input");
-    case C10D_OP_ALLGATHER_COALESCED:
-      require(!in.empty() && in.size() == out.size(), "takes as many outputs as inputs");
-      for (size_t i = 0; i < in.size(); i++) {
-        require(out[i].bytes == in[i].bytes * n, "outputs must be world size times their input");
-      }
-      return;
-    case C10D_OP_ALLREDUCE_SPARSE: {
-      if (!is_second_half(op)) {
-        require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-        return require(out[0].bytes == in[0].bytes * n, "output must be world size times the input");
-      }
-      const uint64_t total = entries(op);
-      require(out.size() == 2 && op.input_splits.size() == n && total > 0, "takes the number of entries of each rank");
-      for (size_t i = 0; i < in.size(); i++) {
-        require(out[i].bytes % total == 0 &&
-                    in[i].bytes == out[i].bytes / total * op.input_splits[static_cast<size_t>(rank)],
-                "buffers must have the size of their entries");
-      }
-      return;
-    }
-    case C10D_OP_GATHER:
-      require(in.size() == 1 && out.size() == (at_root ? n : 0), "takes one input, and at the root an output per rank");
-      return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
-    case C10D_OP_SCATTER:
-      require(out.size() == 1 && in.size() == (at_root ? n : 0), "takes one output, and at the root an input per rank");
-      return require(all_like(in, out[0].bytes), "inputs must have the size of the output");
-    case C10D_OP_REDUCE_SCATTER:
-      require(out.size() == 1 && in.size() == n, "takes one output and an input per rank");
-      return require(in[static_cast<size_t>(rank)].bytes == out[0].bytes, "output must have the size of its input");
-    case C10D_OP_REDUCE_SCATTER_BASE:
-      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-      return require(in[0].bytes == out[0].bytes * n, "input must be world size times the output");
-    case C10D_OP_ALLTOALL:
-      return require(in.size() == n && out.size() == n, "takes an input and an output per rank");
-    case C10D_OP_ALLTOALL_BASE: {
-      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-      const size_t size = element_size(op.request.dtype);
-      const auto fits = [&](const std::vector<uint64_t>& splits, uint64_t bytes) {
-        return splits.size() == n && std::accumulate(splits.begin(), splits.end(), uint64_t{0}) * size == bytes;
-      };
-      if (op.input_splits.empty() && op.output_splits.empty()) {
-        return require(in[0].bytes == out[0].bytes && in[0].bytes % (n * size) == 0,
-                       "input and output must have the same size, divisible by the world size");
-      }
-      return require(fits(op.input_splits, in[0].bytes) && fits(op.output_splits, out[0].bytes),
-                     "splits must be one per rank and add up to the buffer");
-    }
-    default:
-      return;
-  }
-}
-
-bool reduces(uint32_t opcode) {
-  switch (opcode) {
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_ALLREDUCE_COALESCED:
-    case C10D_OP_REDUCE:
-    case C10D_OP_REDUCE_SCATTER:
-    case C10D_OP_REDUCE_SCATTER_BASE:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool has_root(uint32_t opcode) {
-  return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_GATHER ||
-         opcode == C10D_OP_SCATTER;
-}
-
-bool is_collective(uint32_t opcode) {
-  return reduces(opcode) || has_root(opcode) || opcode == C10D_OP_ALLGATHER || opcode == C10D_OP_ALLGATHER_BASE ||
-         opcode == C10D_OP_ALLGATHER_COALESCED || opcode == C10D_OP_ALLREDUCE_SPARSE || opcode == C10D_OP_ALLTOALL ||
-         opcode == C10D_OP_ALLTOALL_BASE || opcode == C10D_OP_BARRIER;
-}
-
 }  // namespace
-
-void check_collective(const Op& op, int rank, int world_size) {
-  const auto& request = op.request;
-  if (!is_collective(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "gloo does not implement this op");
-  if (request.opcode == C10D_OP_BARRIER) return;
-  const size_t size = element_size(request.dtype);
-  if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
-  if (reduces(request.opcode) &&
-      (request.reduce_op == C10D_PREMUL_SUM || find_reduction(request.dtype, request.reduce_op) == nullptr)) {
-    throw Failure(C10D_ERR_UNSUPPORTED, "gloo has no such reduction for this dtype");
-  }
-  if (has_root(request.opcode)) require(request.peer >= 0 && request.peer < world_size, "no such root");
-  for (const auto* buffers : {&op.inputs, &op.outputs}) {
-    for (const auto& buffer : *buffers) require(buffer.bytes % size == 0, "buffer is no whole number of elements");
-  }
-  check_buffers(op, rank, static_cast<size_t>(world_size));
-}
-
-uint32_t tags_of(const Op& op) {
-  if (is_second_half(op)) return 0;
-  if (op.request.opcode == C10D_OP_REDUCE_SCATTER) return static_cast<uint32_t>(op.inputs.size());
-  return (op.request.flags & C10D_FLAG_MONITORED) != 0 ? 2 : 1;
-}
 
 void run_collective(const Op& op, const Meshes& meshes) { Collective(op, meshes).run(); }
 

@@ -2,6 +2,7 @@
 #include <gloo/common/error.h>
 #include <gloo/config.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -9,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "collective_check.h"
 #include "collectives.h"
 #include "device_listener.h"
 #include "direct.h"
@@ -70,10 +72,9 @@ class GlooTransport final : public Transport {
       Messages::check(op, config_.rank, config_.world_size);
     } else {
       check_collective(op, config_.rank, config_.world_size);
-      if (foreign_ >= 0 && pytorch_refuses(op.request.dtype)) {
-        throw Failure(C10D_ERR_UNSUPPORTED, "rank " + std::to_string(foreign_) +
-                                                " is PyTorch's, whose Gloo takes no int16, uint16, uint32 and uint64 "
-                                                "in collectives: convert, or make a group of the Bun ranks");
+      if (const char* limit = foreign_ >= 0 ? limit_of_pytorch(op) : nullptr) {
+        throw Failure(C10D_ERR_UNSUPPORTED, "rank " + std::to_string(foreign_) + " is PyTorch's, whose Gloo takes " +
+                                                limit + ", or make a group of the Bun ranks");
       }
     }
   }
@@ -188,8 +189,28 @@ class GlooTransport final : public Transport {
     }
   }
 
-  static bool pytorch_refuses(uint32_t dtype) {
-    return dtype == C10D_INT16 || dtype == C10D_UINT16 || dtype == C10D_UINT32 || dtype == C10D_UINT64;
+  /// What PyTorch's ranks would refuse in a collective, each by itself and without a word to the others; or NULL.
+  static const char* limit_of_pytorch(const Op& op) {
+    switch (op.request.dtype) {
+      case C10D_INT16:
+      case C10D_UINT16:
+      case C10D_UINT32:
+      case C10D_UINT64:
+        return "no int16, uint16, uint32 and uint64 in collectives: convert";
+      case C10D_COMPLEX64:
+      case C10D_COMPLEX128:
+        if (op.request.opcode == C10D_OP_GATHER) return "no complex numbers in gather: use allGather";
+        break;
+      default:
+        break;
+    }
+    if (op.request.opcode != C10D_OP_ALLTOALL || (same_size(op.inputs) && same_size(op.outputs))) return nullptr;
+    return "only lists of equally large tensors in allToAll: use allToAllSingle with splits";
+  }
+
+  static bool same_size(const std::vector<c10d_buffer>& buffers) {
+    return std::all_of(buffers.begin(), buffers.end(),
+                       [&](const auto& buffer) { return buffer.bytes == buffers.front().bytes; });
   }
 
   static std::shared_ptr<tcp::Device> make_device(const std::string& host) {

@@ -153,10 +153,17 @@ void Listener::refuse(int64_t number, Exchange& log) {
 void Listener::admit(Exchange& log) {
   for (;;) {
     Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
-    if (fd.get() < 0) return;
+    if (fd.get() < 0) {
+      // The connection stays in the queue, so poll() would come back at once, again and again.
+      if (errno == EMFILE || errno == ENFILE) throw Failure(C10D_ERR_NETWORK, with_errno("accept"));
+      return;
+    }
     send_at_once(fd);
     if (greetings_.size() >= connected_.size() + kSpareGreetings) {
-      log.log("dropped a connection: too many are waiting that have sent no rank number");
+      // It may have spoken since it was looked at.
+      if (read_greeting(greetings_.front(), log)) {
+        log.log("dropped a connection: too many are waiting that have sent no rank number");
+      }
       greetings_.erase(greetings_.begin());
     }
     Greeting greeting;

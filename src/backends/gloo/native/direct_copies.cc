@@ -1,0 +1,101 @@
+#include "direct_impl.h"
+
+namespace c10d::gloo_shim {
+
+void DirectCollective::Impl::all_gather(const std::vector<c10d_buffer>& outputs) {
+  const c10d_buffer& input = op_.inputs[0];
+  each_peer([&](int peer) {
+    const auto& theirs = of_rank(outputs, peer);
+    lines_.greet(peer, input.bytes, theirs.bytes);
+    lines_.send(peer, bytes_at(input), input.bytes);
+    lines_.receive(peer, bytes_at(theirs), theirs.bytes);
+  });
+  const auto own = of_rank(outputs, rank_);
+  queued_all([this, own] { copy(bytes_at(own), bytes_at(op_.inputs[0]), own.bytes); });
+}
+
+void DirectCollective::Impl::all_to_all(const std::vector<c10d_buffer>& outputs,
+                                        const std::vector<c10d_buffer>& inputs) {
+  each_peer([&](int peer) {
+    const auto& to = of_rank(inputs, peer);
+    const auto& from = of_rank(outputs, peer);
+    lines_.greet(peer, to.bytes, from.bytes);
+    lines_.send(peer, bytes_at(to), to.bytes);
+    lines_.receive(peer, bytes_at(from), from.bytes);
+  });
+  const auto from = of_rank(inputs, rank_);
+  const auto to = of_rank(outputs, rank_);
+  queued_all([from, to] { copy(bytes_at(to), bytes_at(from), from.bytes); });
+}
+
+void DirectCollective::Impl::broadcast() {
+  const c10d_buffer& buffer = op_.outputs[0];
+  const int root = op_.request.peer;
+  const int place = (rank_ - root + size_) % size_;
+  const auto at_place = [&](int other) { return (other + root) % size_; };
+  const int lowest = place == 0 ? size_ : place & -place;
+  std::vector<int> children;
+  int bit = 1;
+  while (bit < lowest && place + bit < size_) bit <<= 1;
+  // The largest subtree first.
+  for (bit >>= 1; bit > 0; bit >>= 1) children.push_back(at_place(place + bit));
+  for (const int child : children) lines_.greet_receiver(child, buffer.bytes);
+  if (place == 0) {
+    for (const int child : children) lines_.send(child, bytes_at(buffer), buffer.bytes);
+    return lines_.finish();
+  }
+  const int parent = at_place(place & (place - 1));
+  lines_.greet_sender(parent, buffer.bytes);
+  for (size_t begin = 0; begin < buffer.bytes; begin += kPieceBytes) {
+    lines_.receive(parent, bytes_at(buffer) + begin, std::min(kPieceBytes, buffer.bytes - begin));
+  }
+  if (!children.empty()) {
+    size_t span = 1;
+    for (size_t begin = 0; begin < buffer.bytes; begin += kPieceBytes) {
+      span++;
+      lines_.await([&] { return lines_.received(parent) >= span; });
+      const size_t length = std::min(kPieceBytes, buffer.bytes - begin);
+      for (const int child : children) lines_.send(child, bytes_at(buffer) + begin, length);
+    }
+  }
+  lines_.finish();
+}
+
+void DirectCollective::Impl::gather() {
+  const c10d_buffer& input = op_.inputs[0];
+  const int root = op_.request.peer;
+  if (rank_ != root) {
+    lines_.greet_receiver(root, input.bytes);
+    lines_.send(root, bytes_at(input), input.bytes);
+    return queued_all([] {});
+  }
+  each_peer([&](int peer) {
+    const auto& theirs = of_rank(op_.outputs, peer);
+    lines_.greet_sender(peer, theirs.bytes);
+    lines_.receive(peer, bytes_at(theirs), theirs.bytes);
+  });
+  queued_all([this, input] { copy(bytes_at(of_rank(op_.outputs, rank_)), bytes_at(input), input.bytes); });
+}
+
+void DirectCollective::Impl::scatter() {
+  const c10d_buffer& output = op_.outputs[0];
+  const int root = op_.request.peer;
+  if (rank_ != root) {
+    lines_.greet_sender(root, output.bytes);
+    lines_.receive(root, bytes_at(output), output.bytes);
+    return queued_all([] {});
+  }
+  each_peer([&](int peer) {
+    const auto& theirs = of_rank(op_.inputs, peer);
+    lines_.greet_receiver(peer, theirs.bytes);
+    lines_.send(peer, bytes_at(theirs), theirs.bytes);
+  });
+  queued_all([this, output] { copy(bytes_at(output), bytes_at(of_rank(op_.inputs, rank_)), output.bytes); });
+}
+
+void DirectCollective::Impl::barrier() {
+  each_peer([&](int peer) { lines_.greet(peer, 0, 0); });
+  queued_all([] {});
+}
+
+}  // namespace c10d::gloo_shim

@@ -1,0 +1,158 @@
+#include "direct_impl.h"
+
+namespace c10d::gloo_shim {
+
+namespace {
+
+/// Up to here every rank sends all it has to all others and folds by itself: one step, but more bytes.
+constexpr size_t kMaxOneStepBytes = 32 * 1024;
+/// Pieces that are on their way while one is being folded.
+constexpr size_t kDepth = 2;
+
+}  // namespace
+
+void DirectCollective::Impl::take_scratch(size_t bytes, size_t depth) {
+  stride_ = (bytes + 63) / 64 * 64;
+  scratch_ = lines_.scratch(stride_ * ranks_ * depth);
+}
+uint8_t* DirectCollective::Impl::scratch_of(int peer, size_t turn) const {
+  return scratch_ + (turn * ranks_ + static_cast<size_t>(peer)) * stride_;
+}
+
+void DirectCollective::Impl::fold(uint8_t* to, const uint8_t* own, size_t bytes, size_t turn) {
+  const auto reduce = find_reduction(op_.request.dtype, op_.request.reduce_op);
+  const size_t count = bytes / element_;
+  const auto operand = [&](int rank) { return rank == rank_ ? own : scratch_of(rank, turn); };
+  // Results must not go where the own part still waits for its turn.
+  uint8_t* const meanwhile = to == own && rank_ > 1 ? scratch_of(0, turn) : to;
+  const uint8_t* left = operand(0);
+  for (int rank = 1; rank < size_; rank++) {
+    uint8_t* const into = rank < rank_ ? meanwhile : to;
+    reduce(into, left, operand(rank), count);
+    left = into;
+  }
+  if (op_.request.reduce_op == C10D_AVG) divide(to, count, op_.request.dtype, size_);
+}
+
+void DirectCollective::Impl::all_reduce(const c10d_buffer& buffer) {
+  each_peer([&](int peer) { lines_.greet(peer, buffer.bytes, buffer.bytes); });
+  if (buffer.bytes <= kMaxOneStepBytes || (size_ == 2 && buffer.bytes <= 2 * kMaxOneStepBytes)) {
+    all_reduce_at_once(bytes_at(buffer), buffer.bytes);
+  } else {
+    step_by_step([this, buffer] { all_reduce_by_pieces(bytes_at(buffer), buffer.bytes); });
+  }
+}
+
+void DirectCollective::Impl::all_reduce_at_once(uint8_t* data, size_t bytes) {
+  take_scratch(bytes, 1);
+  each_peer([&](int peer) {
+    lines_.send(peer, data, bytes);
+    lines_.receive(peer, scratch_of(peer), bytes);
+  });
+  queued_all([this, data, bytes] {
+    if (bytes > 0) fold(data, data, bytes);
+  });
+}
+
+void DirectCollective::Impl::all_reduce_by_pieces(uint8_t* data, size_t bytes) {
+  const size_t count = bytes / element_;
+  const size_t most = std::max<size_t>(kPieceBytes / element_, 1);
+  const size_t piece = std::min(most, (count + ranks_ - 1) / ranks_) * element_;
+  const size_t rounds = (bytes + piece * ranks_ - 1) / (piece * ranks_);
+  take_scratch(piece, kDepth);
+  const auto at = [&](size_t round, int rank) {
+    const size_t begin = std::min((round * ranks_ + static_cast<size_t>(rank)) * piece, bytes);
+    return c10d_buffer{reinterpret_cast<uint64_t>(data) + begin, std::min(piece, bytes - begin)};
+  };
+  const auto hand_out = [&](size_t round) {
+    each_peer([&](int peer) {
+      const auto theirs = at(round, peer);
+      lines_.send(peer, bytes_at(theirs), theirs.bytes);
+      lines_.receive(peer, scratch_of(peer, round % kDepth), at(round, rank_).bytes);
+    });
+  };
+  std::vector<size_t> marks(kDepth * ranks_);
+  const auto mark = [&](size_t round) {
+    each_peer([&](int peer) { marks[round % kDepth * ranks_ + static_cast<size_t>(peer)] = lines_.queued(peer); });
+  };
+  for (size_t round = 0; round < std::min(kDepth, rounds); round++) {
+    hand_out(round);
+    mark(round);
+  }
+  for (size_t round = 0; round < rounds; round++) {
+    lines_.await([&] {
+      for (int peer = 0; peer < size_; peer++) {
+        if (peer != rank_ && lines_.received(peer) < marks[round % kDepth * ranks_ + static_cast<size_t>(peer)]) {
+          return false;
+        }
+      }
+      return true;
+    });
+    const auto own = at(round, rank_);
+    if (own.bytes > 0) fold(bytes_at(own), bytes_at(own), own.bytes, round % kDepth);
+    each_peer([&](int peer) {
+      const auto theirs = at(round, peer);
+      lines_.send(peer, bytes_at(own), own.bytes);
+      lines_.receive(peer, bytes_at(theirs), theirs.bytes);
+    });
+    if (round + kDepth < rounds) {
+      hand_out(round + kDepth);
+      mark(round + kDepth);
+    }
+  }
+  lines_.finish();
+}
+
+void DirectCollective::Impl::all_reduce_list() {
+  if (op_.outputs.size() == 1) return all_reduce(op_.outputs[0]);
+  size_t bytes = 0;
+  for (const auto& buffer : op_.outputs) bytes += buffer.bytes;
+  flat_.reset(new uint8_t[std::max<size_t>(bytes, 1)]);
+  uint8_t* at = flat_.get();
+  for (const auto& buffer : op_.outputs) {
+    copy(at, bytes_at(buffer), buffer.bytes);
+    at += buffer.bytes;
+  }
+  all_reduce({reinterpret_cast<uint64_t>(flat_.get()), bytes});
+  rest_ = [this, reduce = std::move(rest_)] {
+    reduce();
+    const uint8_t* from = flat_.get();
+    for (const auto& buffer : op_.outputs) {
+      copy(bytes_at(buffer), from, buffer.bytes);
+      from += buffer.bytes;
+    }
+  };
+}
+
+void DirectCollective::Impl::reduce_scatter(const std::vector<c10d_buffer>& inputs) {
+  const c10d_buffer& output = op_.outputs[0];
+  const uint8_t* const own = bytes_at(of_rank(inputs, rank_));
+  const size_t piece = std::min(kPieceBytes / element_ * element_, output.bytes);
+  const size_t rounds = piece == 0 ? 0 : (output.bytes + piece - 1) / piece;
+  take_scratch(piece, kDepth);
+  each_peer([&](int peer) {
+    const auto& theirs = of_rank(inputs, peer);
+    lines_.greet(peer, theirs.bytes, output.bytes);
+    // They are all there from the start; only the room for what comes is limited.
+    lines_.send(peer, bytes_at(theirs), theirs.bytes);
+  });
+  const auto length = [&](size_t round) { return std::min(piece, output.bytes - round * piece); };
+  const auto expect = [&](size_t round) {
+    each_peer([&](int peer) { lines_.receive(peer, scratch_of(peer, round % kDepth), length(round)); });
+  };
+  for (size_t round = 0; round < std::min(kDepth, rounds); round++) expect(round);
+  for (size_t round = 0; round < rounds; round++) {
+    // A head and one span per round.
+    lines_.await([&] {
+      for (int peer = 0; peer < size_; peer++) {
+        if (peer != rank_ && lines_.received(peer) < round + 2) return false;
+      }
+      return true;
+    });
+    fold(bytes_at(output) + round * piece, own + round * piece, length(round), round % kDepth);
+    if (round + kDepth < rounds) expect(round + kDepth);
+  }
+  lines_.finish();
+}
+
+}  // namespace c10d::gloo_shim

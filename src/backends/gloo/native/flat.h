@@ -1,0 +1,45 @@
+// Lists of buffers as one.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <memory>
+#include <numeric>
+#include <vector>
+
+#include "c10d.h"
+
+namespace c10d::gloo_shim {
+
+/// Lists of buffers pass through one flat buffer; its contents are not initialized.
+class Flat {
+ public:
+  explicit Flat(size_t bytes) : data_(new uint8_t[std::max<size_t>(bytes, 1)]) {}
+  uint8_t* data() const { return data_.get(); }
+
+  void gather_from(const std::vector<c10d_buffer>& buffers) const {
+    uint8_t* at = data();
+    for (const auto& buffer : buffers) {
+      if (buffer.bytes > 0) std::memcpy(at, reinterpret_cast<const void*>(buffer.address), buffer.bytes);
+      at += buffer.bytes;
+    }
+  }
+  void scatter_to(const std::vector<c10d_buffer>& buffers) const {
+    const uint8_t* at = data();
+    for (const auto& buffer : buffers) {
+      if (buffer.bytes > 0) std::memcpy(reinterpret_cast<void*>(buffer.address), at, buffer.bytes);
+      at += buffer.bytes;
+    }
+  }
+
+ private:
+  std::unique_ptr<uint8_t[]> data_;
+};
+
+inline size_t total_bytes(const std::vector<c10d_buffer>& buffers) {
+  return std::accumulate(buffers.begin(), buffers.end(), size_t{0},
+                         [](size_t sum, const c10d_buffer& buffer) { return sum + buffer.bytes; });
+}
+
+}  // namespace c10d::gloo_shim

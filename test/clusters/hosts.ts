@@ -1,0 +1,165 @@
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+
+const script = join(import.meta.dir, "hosts.sh");
+const START_LIMIT_MS = 10_000;
+
+/** What became of a command. */
+export interface CommandEnd {
+  readonly exitCode: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/**
+ * Hosts of one network on this machine, each with a name, a network, shared memory and a `$TMPDIR` of its own. All that
+ * runs on them ends with them, and they end with this process, whatever ends it.
+ */
+export class Hosts implements AsyncDisposable {
+  static readonly programs = ["unshare", "nsenter", "setpriv", "ip", "mount", "hostname"];
+
+  /** For what hosts and tests share; removed at the end. */
+  readonly folder: string;
+  readonly #root: Bun.Subprocess<"ignore", "pipe", "pipe">;
+  /** By name, of a process on the host. */
+  readonly #pids: ReadonlyMap<string, number>;
+
+  /** Why this machine cannot have them, or lacks some of these programs; undefined if it can. */
+  static async impossible(programs: readonly string[] = []): Promise<string | undefined> {
+    if (process.platform !== "linux") return "namespaces are Linux's";
+    if (process.getuid?.() !== 0) return "only root can make namespaces";
+    const missing = [...Hosts.programs, ...programs].filter((name) => Bun.which(name, { PATH: searchPath }) === null);
+    if (missing.length > 0) return `not installed: ${missing.join(", ")}`;
+    try {
+      await using _probe = await Hosts.make(["a", "b"]);
+      return undefined;
+    } catch (error) {
+      return error instanceof Error ? error.message : String(error);
+    }
+  }
+
+  static async make(names: readonly [string, ...string[]]): Promise<Hosts> {
+    const folder = mkdtempSync(join(tmpdir(), "c10d-hosts-"));
+    mkdirSync(join(folder, "tmp"));
+    const root = Bun.spawn({
+      cmd: [
+        ...["setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child"],
+        ...["--net", "--uts", "--mount", "--mount-proc", "sh", script, ...names],
+      ],
+      env: { ...process.env, PATH: searchPath, TMPDIR: join(folder, "tmp"), HOSTS: join(folder, "hosts") },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    try {
+      await lines(root.stdout, names.length - 1, START_LIMIT_MS);
+      const [first = 0] = childrenOf(root.pid);
+      const others = childrenOf(first).map((pid): [string, number] => [commandOf(pid)[3] ?? "", pid]);
+      const pids = new Map([[names[0], first], ...others]);
+      if (!names.every((name) => pids.has(name))) throw new Error(`found only ${[...pids.keys()]}`);
+      return new Hosts(folder, root, pids);
+    } catch (cause) {
+      root.kill("SIGKILL");
+      const said = (await root.stderr.text()).trim();
+      rmSync(folder, { recursive: true, force: true });
+      throw new Error(`no namespaces: ${said || (cause instanceof Error ? cause.message : String(cause))}`, { cause });
+    }
+  }
+
+  private constructor(
+    folder: string,
+    root: Bun.Subprocess<"ignore", "pipe", "pipe">,
+    pids: ReadonlyMap<string, number>,
+  ) {
+    this.folder = folder;
+    this.#root = root;
+    this.#pids = pids;
+  }
+
+  /** What makes a program run on a host, among its processes, so that it ends with the host. */
+  on(name: string): readonly string[] {
+    return [
+      "nsenter",
+      "--target",
+      String(this.#pid(name)),
+      "--net",
+      "--uts",
+      "--mount",
+      "--pid",
+      `--wdns=${process.cwd()}`,
+    ];
+  }
+
+  /** Runs a command on a host; it is killed after the limit. */
+  async run(name: string, command: readonly string[], env: Readonly<Record<string, string>>, limitMs: number) {
+    const child = Bun.spawn({
+      cmd: [...this.on(name), "timeout", "--signal", "KILL", String(limitMs / 1_000), ...command],
+      env: { ...this.environment, ...env },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "pipe",
+    });
+    const [stdout, stderr, exitCode] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+    return { exitCode, stdout, stderr } satisfies CommandEnd;
+  }
+
+  /** A program that runs a command on a host, as rsh and ssh do: `agent HOST COMMAND…`. */
+  get agent(): string {
+    const path = join(this.folder, "agent");
+    const cases = Array.from(this.#pids, ([name, pid]) => `  ${name}) pid=${pidAmongThem(pid)} ;;`);
+    const enter = 'nsenter --target "$pid" --net --uts --mount --wdns="$PWD"';
+    const text = ["#!/bin/sh", "host=$1", "shift", "case $host in", ...cases, "esac", `exec ${enter} sh -c "$*"`, ""];
+    writeFileSync(path, text.join("\n"), { mode: 0o755 });
+    return path;
+  }
+
+  get environment(): Record<string, string | undefined> {
+    return { ...process.env, PATH: searchPath, TMPDIR: join(this.folder, "tmp"), NO_COLOR: "1" };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#root.kill("SIGKILL");
+    await this.#root.exited;
+    rmSync(this.folder, { recursive: true, force: true });
+  }
+
+  #pid(name: string): number {
+    const pid = this.#pids.get(name);
+    if (pid === undefined) throw new Error(`there is no host ${name}`);
+    return pid;
+  }
+}
+
+/** Daemons are not in everybody's path. */
+const searchPath = `${process.env.PATH}:/usr/sbin:/sbin`;
+
+function childrenOf(pid: number): number[] {
+  return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
+}
+
+/** The process id that a process has inside its innermost namespace. */
+function pidAmongThem(pid: number): number {
+  const ids = /^NSpid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]?.split(/\s+/) ?? [];
+  return Number(ids.at(-1));
+}
+
+function commandOf(pid: number): string[] {
+  return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+}
+
+/** Waits until a stream has given so many lines. */
+async function lines(stream: ReadableStream<Uint8Array>, count: number, limitMs: number): Promise<void> {
+  const reader = stream.getReader();
+  const late = Bun.sleep(limitMs).then(() => Promise.reject(new Error(`not up in ${limitMs} ms`)));
+  late.catch(() => {});
+  try {
+    for (let seen = 0; seen < count; ) {
+      const { value, done } = await Promise.race([reader.read(), late]);
+      if (done) throw new Error("they ended at once");
+      seen += value.filter((byte) => byte === 10).length;
+    }
+  } finally {
+    reader.releaseLock();
+  }
+}

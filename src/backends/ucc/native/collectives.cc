@@ -16,12 +16,24 @@ constexpr size_t kKeptBytes = 1 << 20;
 
 constexpr uint64_t kWideVectors = UCC_COLL_ARGS_FLAG_COUNT_64BIT | UCC_COLL_ARGS_FLAG_DISPLACEMENTS_64BIT;
 
+/// What a message begins with.
+struct Head {
+  uint64_t bytes;
+  uint32_t dtype;
+  uint32_t reserved;
+};
+/// A message of up to so many bytes goes in one with its head; a larger one follows it.
+constexpr size_t kWithHead = 4096 - sizeof(Head);
+/// What follows a head has a tag of its own, or it would come where the next head is expected.
+constexpr uint32_t kRestTag = 1U << 14;
+
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 
 }  // namespace
 
 void Running::begin(Op& op) {
   op_ = &op;
+  stage_ = Stage::whole;
   post();
 }
 
@@ -35,9 +47,13 @@ ucc_status_t Running::test() const {
   return all;
 }
 
-void Running::end() {
+void Running::release() {
   for (ucc_coll_req_h request : requests_) library().collective_finalize(request);
   requests_.clear();
+}
+
+void Running::end() {
+  release();
   vectors_.clear();
   if (flat_.capacity() > kKeptBytes) flat_ = {};
   if (!divides_after_sum()) return;
@@ -77,8 +93,9 @@ void Running::post() {
     case C10D_OP_ALLTOALL_BASE:
       return all_to_all();
     case C10D_OP_SEND:
+      return send();
     case C10D_OP_RECV:
-      return message();
+      return recv();
     default:
       return barrier();
   }
@@ -267,17 +284,62 @@ void Running::all_to_all() {
   post(args);
 }
 
-/// A broadcast among the two ranks alone.
-void Running::message() {
+void Running::send() {
+  const c10d_buffer& data = op_->inputs[0];
+  const bool whole = data.bytes <= kWithHead;
+  const Head head{data.bytes, op_->request.dtype, 0};
+  flat_.resize(sizeof head + (whole ? data.bytes : 0));
+  std::memcpy(flat_.data(), &head, sizeof head);
+  if (whole && data.bytes > 0) std::memcpy(flat_.data() + sizeof head, pointer(data.address), data.bytes);
+  message(flat_.data(), flat_.size(), op_->request.tag);
+  if (!whole) message(pointer(data.address), data.bytes, op_->request.tag | kRestTag);
+}
+
+void Running::recv() {
+  flat_.resize(sizeof(Head) + kWithHead);
+  stage_ = Stage::head;
+  message(flat_.data(), flat_.size(), op_->request.tag);
+}
+
+bool Running::same_lane(const Running& other) const {
+  const c10d_op& a = op_->request;
+  const c10d_op& b = other.op_->request;
+  return a.peer == b.peer && a.tag == b.tag;
+}
+
+bool Running::take_head() {
+  stage_ = Stage::whole;
+  release();
+  const c10d_buffer& data = op_->outputs[0];
+  Head head{};
+  std::memcpy(&head, flat_.data(), sizeof head);
+  if (head.bytes != data.bytes || head.dtype != op_->request.dtype) {
+    throw Failure(C10D_ERR_BACKEND,
+                  "rank " + std::to_string(op_->request.peer) + " sent " + std::to_string(head.bytes) + " bytes of " +
+                      dtype_text(head.dtype) + " with tag " + std::to_string(op_->request.tag) + " where rank " +
+                      std::to_string(rank_) + " expects " + std::to_string(data.bytes) + " of " +
+                      dtype_text(op_->request.dtype),
+                  op_->request.peer);
+  }
+  if (data.bytes > kWithHead) {
+    message(pointer(data.address), data.bytes, op_->request.tag | kRestTag);
+    return true;
+  }
+  if (data.bytes > 0) std::memcpy(pointer(data.address), flat_.data() + sizeof head, data.bytes);
+  return false;
+}
+
+/// A broadcast among the two ranks alone. UCC lets what is received be shorter than expected, and does not tell.
+void Running::message(const void* data, size_t bytes, uint32_t tag) {
   const bool sends = op_->request.opcode == C10D_OP_SEND;
   const int from = sends ? rank_ : op_->request.peer;
   const int to = sends ? op_->request.peer : rank_;
   ucc_coll_args_t args{};
   args.coll_type = UCC_COLL_TYPE_BCAST;
   args.mask = UCC_COLL_ARGS_FIELD_ACTIVE_SET | UCC_COLL_ARGS_FIELD_TAG;
-  args.src.info = bytes_of(sends ? op_->inputs[0] : op_->outputs[0]);
+  args.src.info = bytes_of(c10d_buffer{reinterpret_cast<uint64_t>(data), bytes});
   args.root = static_cast<uint64_t>(from);
-  args.tag = static_cast<ucc_coll_id_t>(op_->request.tag);
+  args.tag = static_cast<ucc_coll_id_t>(tag);
   args.active_set.start = static_cast<uint64_t>(from);
   args.active_set.stride = to - from;
   args.active_set.size = 2;

@@ -9,6 +9,7 @@
 
 #include "element_types.h"
 #include "engine/op.h"
+#include "ledger.h"
 
 namespace c10d::ucc_shim {
 
@@ -25,8 +26,18 @@ class Running {
   Op& op() const { return *op_; }
   /// An error if a request has failed, else UCC_INPROGRESS until all have ended, then UCC_OK.
   ucc_status_t test() const;
+  /// Whether it is a recv that does not know yet what was sent. Of several with the same sender and tag, the first to begin
+  /// has to be the first to find out.
+  bool awaits_head() const { return stage_ == Stage::head; }
+  bool same_lane(const Running& other) const;
+  /// For such a recv, when all requests have ended well: looks at what has come. Throws Failure if it is not what this rank
+  /// expects. Returns whether the rest is under way now.
+  bool take_head();
   /// When all requests have ended well: gives them back and does what is left to do. Then the next op may begin.
   void end();
+
+  /// What the ranks of this host have to agree on, for collectives.
+  Ledger::Entry entry;
 
  private:
   /// Counts and displacements of a vector collective.
@@ -47,7 +58,10 @@ class Running {
   void reduce_scatter(const c10d_buffer& input, const c10d_buffer& output);
   void reduce_scatter_list();
   void all_to_all();
-  void message();
+  void send();
+  void recv();
+  void message(const void* data, size_t bytes, uint32_t tag);
+  void release();
   void barrier();
 
   ucc_coll_buffer_info_t bytes_of(const c10d_buffer& buffer) const;
@@ -65,8 +79,10 @@ class Running {
   const int world_size_;
   std::vector<ucc_coll_req_h> requests_;
   std::vector<std::unique_ptr<Vector>> vectors_;
-  /// What a list is copied into, where UCC wants one buffer.
+  /// What a list is copied into, where UCC wants one buffer; of a message, what goes first.
   std::vector<char> flat_;
+  enum class Stage : uint8_t { whole, head };
+  Stage stage_ = Stage::whole;
 };
 
 }  // namespace c10d::ucc_shim

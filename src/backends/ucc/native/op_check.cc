@@ -11,8 +11,9 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// UCX keeps 15 bits of a message's tag, of which UCC has the last 8 numbers for itself.
-constexpr uint32_t kLargestTag = (1U << 15) - 9;
+/// UCX keeps 15 bits of a message's tag, of which UCC has the last 8 numbers for itself; the first bit tells the two parts of
+/// a message apart.
+constexpr uint32_t kLargestTag = (1U << 14) - 9;
 
 void demand(bool holds, const char* otherwise) {
   if (!holds) throw Failure(C10D_ERR_INVALID, otherwise);
@@ -107,7 +108,7 @@ void check_op(const Op& op, int rank, int world_size) {
     case C10D_OP_RECV:
       demand(peer_exists() && !at_root, "takes another rank of the group");
       demand((request.opcode == C10D_OP_SEND ? in : out).size() == 1, "takes one buffer");
-      demand(request.tag <= kLargestTag, "UCC has tags up to 32759");
+      demand(request.tag <= kLargestTag, "UCC has tags up to 16375");
       break;
     case C10D_OP_BARRIER:
       if ((request.flags & C10D_FLAG_MONITORED) == 0) break;

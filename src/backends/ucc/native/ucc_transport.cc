@@ -1,5 +1,6 @@
 // A UCC team as a transport of the engine. Each group has a library handle and a context of its own, so that the failure of
 // one touches no other.
+#include <sched.h>
 #include <ucc/api/ucc.h>
 
 #include <algorithm>
@@ -11,6 +12,7 @@
 
 #include "collectives.h"
 #include "engine/transport.h"
+#include "ledger.h"
 #include "library.h"
 #include "op_check.h"
 #include "peer_watch.h"
@@ -22,6 +24,7 @@ namespace c10d {
 namespace ucc_shim {
 namespace {
 
+using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
 /// Collectives that may be under way at the same time; far fewer than UCC has tags for.
@@ -31,6 +34,19 @@ constexpr int kLooksAtOnce = 4;
 /// How often to look after the other ranks while something is under way.
 constexpr unsigned kRoundsPerLook = 32;
 constexpr milliseconds kLookInterval{1};
+/// UCX copies less than that through memory of its own.
+constexpr uint64_t kReadFromPeer = 4 << 10;
+/// How long to go on looking when nothing happens: while somebody has not come yet, and while the data is on its way.
+constexpr microseconds kPatience{100};
+constexpr microseconds kPatienceForData{5'000};
+/// Bytes that surely go over in a microsecond.
+constexpr uint64_t kSlowestRate = 256;
+/// After that, pauses of a part of the time waited so far, so that nothing is noticed late by more than that.
+constexpr int kWaitedPerPause = 8;
+constexpr microseconds kShortestPause{20};
+constexpr microseconds kLongestPause{400};
+/// Whoever comes ends the pause.
+constexpr microseconds kLongestPauseForRank{2'000};
 
 /// These two are what a transport says of a connection that is gone.
 Failure op_failure(ucc_status_t status) {
@@ -44,9 +60,15 @@ class UccTransport final : public Transport {
 
   void connect(Exchange& exchange) override {
     rendezvous_ = std::make_unique<Rendezvous>(config_, exchange);
-    peers_.connect(*rendezvous_, [this] { check_connecting(); });
+    const auto stop = [this] { check_connecting(); };
+    peers_.connect(*rendezvous_, stop);
+    const auto& here = peers_.here();
+    if (here.size() > 1) {
+      const int memory = peers_.share_memory(Ledger::bytes(here.size(), config_.world_size), stop);
+      ledger_ = std::make_unique<Ledger>(memory, here, config_);
+    }
     team_ = std::make_unique<Team>(*rendezvous_);
-    team_->create(config_, [this] { check_connecting(); });
+    team_->create(config_, stop);
     Op op;
     op.request.opcode = C10D_OP_BARRIER;
     Running barrier(team_->get(), config_.rank, config_.world_size);
@@ -71,17 +93,25 @@ class UccTransport final : public Transport {
   Start start(Op& op) override {
     if (aborted_) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
     auto running = take_spare();
+    bool done = false;
     const auto failure = attempt([&] {
+      const bool compared = ledger_ && !op.point_to_point();
+      if (compared) {
+        ledger_->enter(op, running->entry);
+        ledger_->compare(running->entry);
+      }
       running->begin(op);
-      const ucc_status_t status = running->test();
-      if (status < 0) throw op_failure(status);
+      if (ledger_) wake_those_who_wait(op);
+      done = advance(*running, running_.size());
     });
     if (failure) {
       abandoned_.push_back(std::move(running));
-      throw Failure(*failure);
+      throw Failure(reason_of(*failure));
     }
-    if (running->test() == UCC_INPROGRESS) {
+    if (!done) {
       running_.push_back(std::move(running));
+      note_oldest();
+      stay_awake();
       return Start::pending;
     }
     running->end();
@@ -91,14 +121,27 @@ class UccTransport final : public Transport {
 
   void progress(std::vector<Op*>& ended) override {
     if (aborted_) return give_up(ended);
-    if (++rounds_ % kRoundsPerLook == 0) look_at_peers();
+    // Back too early from a pause: nothing has happened yet, but for what somebody else has woken this thread for.
+    const bool paused = paused_ && !peers_.stirred();
+    const bool woken = paused_ && !paused;
+    if (woken) end_pause();
+    if (++rounds_ % kRoundsPerLook == 0 || woken) look_at_peers(woken);
     ucc_status_t status = UCC_OK;
     for (int i = 0; i < kLooksAtOnce && ended.empty(); i++) {
       status = team_->progress();
       collect(ended);
     }
+    if (!ended.empty()) return stay_awake();
     // Otherwise it is the error of one that has ended.
-    if (ended.empty()) require(status, "UCC cannot go on");
+    if (status < 0) throw Failure(reason_of(op_failure(status)));
+    if (!paused) pause_if_idle();
+  }
+
+  int event_fd() override { return peers_.descriptor(); }
+
+  int awaited_peer() override {
+    const uint64_t oldest = oldest_;
+    return ledger_ && oldest > 0 ? ledger_->latecomer(oldest) : -1;
   }
 
   unsigned max_concurrency() const override { return kConcurrency; }
@@ -122,9 +165,9 @@ class UccTransport final : public Transport {
   }
 
   /// Throws Failure, which fails the group, if what is under way cannot end any more.
-  void look_at_peers() {
+  void look_at_peers(bool at_once) {
     const auto now = Clock::now();
-    if (now < next_look_) return;
+    if (now < next_look_ && !at_once) return;
     next_look_ = now + kLookInterval;
     PeerWatch::Awaited awaited;
     for (const auto& running : running_) {
@@ -132,7 +175,100 @@ class UccTransport final : public Transport {
       awaited.collective = std::max(awaited.collective, op.ticket);
       if (op.point_to_point()) awaited.peers.push_back(op.request.peer);
     }
-    if (auto failure = peers_.look(awaited)) throw Failure(*failure);
+    const auto failure = peers_.look(awaited);
+    // A rank that has failed may have done so because of what it called.
+    compare_calls();
+    if (failure) throw Failure(*failure);
+  }
+
+  /// Compares what is under way with what the others have called since. Returns whether somebody has come. Throws Failure.
+  bool compare_calls() {
+    bool somebody = false;
+    if (!ledger_) return somebody;
+    for (const auto& running : running_) {
+      if (running->op().point_to_point() || running->entry.missing.empty()) continue;
+      if (ledger_->compare(running->entry)) somebody = true;
+    }
+    return somebody;
+  }
+
+  /// Of an error of UCC's, what other ranks have to do with it, if that is known.
+  Failure reason_of(const Failure& failure) {
+    if (failure.harmless() || failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) return failure;
+    return peers_.find_lost().value_or(failure);
+  }
+
+  void wake_those_who_wait(const Op& op) {
+    // What was posted is to be seen by whoever falls asleep after this. A fence would do, but for ThreadSanitizer.
+    posted_.exchange(true, std::memory_order_seq_cst);
+    const auto& here = ledger_->here();
+    for (size_t place = 0; place < here.size(); place++) {
+      if (here[place] == config_.rank || (op.point_to_point() && here[place] != op.request.peer)) continue;
+      if (ledger_->take_asleep(place)) peers_.wake(here[place]);
+    }
+  }
+
+  void stay_awake() {
+    idle_since_ = Clock::time_point::max();
+    end_pause();
+  }
+
+  void end_pause() {
+    if (!paused_) return;
+    paused_ = false;
+    if (ledger_) ledger_->set_asleep(false);
+    peers_.nap(microseconds::zero());
+  }
+
+  /// Makes the thread that drives sleep on the descriptor when it has looked long enough.
+  void pause_if_idle() {
+    const auto now = Clock::now();
+    if (idle_since_ == Clock::time_point::max()) idle_since_ = now;
+    const auto idle = std::chrono::duration_cast<microseconds>(now - idle_since_);
+    if (idle < kPatience) return;
+    if (compare_calls()) {
+      idle_since_ = now;
+      return;
+    }
+    const auto for_data = patience_for_data();
+    if (idle < for_data) {
+      // The engine has given way a hundred times by now and does not any more.
+      ::sched_yield();
+      return;
+    }
+    paused_ = true;
+    if (ledger_) {
+      ledger_->set_asleep(true);
+      if (compare_calls()) return stay_awake();
+    }
+    const bool woken_by_rank = all_here() && for_data == microseconds::zero();
+    peers_.nap(
+        std::clamp(idle / kWaitedPerPause, kShortestPause, woken_by_rank ? kLongestPauseForRank : kLongestPause));
+  }
+
+  bool all_here() const { return peers_.here().size() == static_cast<size_t>(config_.world_size); }
+
+  /// How long it may take to carry through what all ranks have come to; zero if there is none of that.
+  microseconds patience_for_data() const {
+    microseconds longest{0};
+    if (!ledger_ || !all_here()) return longest;
+    for (const auto& running : running_) {
+      const Op& op = running->op();
+      if (op.point_to_point() ? running->awaits_head() : !running->entry.missing.empty()) continue;
+      longest = std::max(longest, kPatienceForData + microseconds(bytes_of(op) / kSlowestRate));
+    }
+    return longest;
+  }
+
+  void note_oldest() {
+    uint64_t oldest = 0;
+    for (const auto& running : running_) {
+      if (!running->op().point_to_point()) {
+        oldest = running->op().ticket;
+        break;
+      }
+    }
+    oldest_.store(oldest, std::memory_order_relaxed);
   }
 
   std::unique_ptr<Running> take_spare() {
@@ -142,27 +278,72 @@ class UccTransport final : public Transport {
     return spare;
   }
 
+  /// Whether an op that stands at `position` of running_ has ended. Throws Failure.
+  bool advance(Running& running, size_t position) {
+    const ucc_status_t status = running.test();
+    if (status == UCC_INPROGRESS) return false;
+    // Before an error of UCC's, which calls that do not fit together may end in.
+    if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) ledger_->compare(running.entry);
+    if (status < 0) throw op_failure(status);
+    if (!running.awaits_head()) {
+      check_sources(running);
+      return true;
+    }
+    for (size_t i = 0; i < position; i++) {
+      const auto& earlier = *running_[i];
+      if (earlier.awaits_head() && earlier.same_lane(running)) return false;
+    }
+    return !running.take_head();
+  }
+
+  /// UCC reports an op as done even if its data could not be read because the process it lies in has died. That process had
+  /// not ended the op then. Throws Failure.
+  void check_sources(const Running& running) {
+    const Op& op = running.op();
+    if (bytes_of(op) < kReadFromPeer) return;
+    const bool message = op.point_to_point();
+    if (message ? op.request.opcode == C10D_OP_SEND : !ledger_) return;
+    for (const int rank : peers_.here()) {
+      if (rank == config_.rank || (message && rank != op.request.peer) || peers_.memory_is_there(rank)) continue;
+      if (!message && ledger_->has_left(*ledger_->place_of(rank), op.ticket)) continue;
+      if (peers_.has_taken_leave(rank)) continue;
+      throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(rank) + " has gone: its process has ended", rank);
+    }
+    if (!message) ledger_->leave(running.entry);
+  }
+
+  static uint64_t bytes_of(const Op& op) {
+    uint64_t bytes = 0;
+    for (const auto* buffers : {&op.inputs, &op.outputs}) {
+      for (const auto& buffer : *buffers) bytes += buffer.bytes;
+    }
+    return bytes;
+  }
+
   /// Takes out what has ended.
   void collect(std::vector<Op*>& ended) {
     size_t kept = 0;
     for (auto& running : running_) {
-      const ucc_status_t status = running->test();
-      if (status == UCC_INPROGRESS) {
+      bool done = false;
+      const auto failure = attempt([&] { done = advance(*running, kept); });
+      if (!done && !failure) {
         running_[kept++].swap(running);
         continue;
       }
       Op& op = running->op();
       ended.push_back(&op);
-      if (status == UCC_OK) {
+      if (failure) {
+        describe(op, reason_of(*failure));
+        abandoned_.push_back(std::move(running));
+      } else {
         running->end();
         op.status = C10D_OK;
         spare_.push_back(std::move(running));
-      } else {
-        describe(op, op_failure(status));
-        abandoned_.push_back(std::move(running));
       }
     }
+    if (kept == running_.size()) return;
     running_.resize(kept);
+    note_oldest();
   }
 
   static void describe(Op& op, const Failure& failure) {
@@ -184,9 +365,16 @@ class UccTransport final : public Transport {
 
   const Config config_;
   PeerWatch peers_;
+  std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;
   unsigned rounds_ = 0;
   Clock::time_point next_look_;
+  /// Since when nothing has happened, if anything is under way.
+  Clock::time_point idle_since_ = Clock::time_point::max();
+  bool paused_ = false;
+  /// The first collective that is under way.
+  std::atomic<uint64_t> oldest_{0};
+  std::atomic<bool> posted_{false};
   std::unique_ptr<Rendezvous> rendezvous_;
   std::unique_ptr<Team> team_;
   std::vector<std::unique_ptr<Running>> running_;

@@ -1,0 +1,414 @@
+// The UCC shim by its C ABI, without Bun: ranks are processes, so that one can be killed or stopped. Each scenario runs on its
+// own; the program ends with 1 if one of them went wrong, and with 77 where there is no libucc.
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+#include <random>
+#include <stdexcept>
+#include <thread>
+
+#include "rank.h"
+
+#if defined(__SANITIZE_ADDRESS__)
+// What libucc keeps for the life of the process. A team that has failed is never ended, since that would wait for the others.
+extern "C" const char* __lsan_default_suppressions() {
+  return "leak:libucc.so\nleak:libucc_\nleak:libucp.so\nleak:libuct.so\nleak:libucs.so\nleak:libucm.so\nleak:ld-linux-"
+         "\n";
+}
+// It does not know how a newer C library lays out the storage of threads, and would now and then crash there.
+extern "C" const char* __lsan_default_options() { return "print_suppressions=0:use_tls=0"; }
+#elif defined(__SANITIZE_THREAD__)
+// These are not instrumented: of their own locks nothing is known. One that libucp takes while it is loaded is let go of by
+// the loader, as far as can be seen.
+extern "C" const char* __tsan_default_suppressions() {
+  return "called_from_lib:libucc.so\ncalled_from_lib:libucc_tl_ucp.so\ncalled_from_lib:libucc_cl_basic.so\n"
+         "called_from_lib:libucp.so\ncalled_from_lib:libuct.so\ncalled_from_lib:libucs.so\nmutex:ld-linux-\n";
+}
+#endif
+
+namespace c10d::test {
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+using Clock = std::chrono::steady_clock;
+
+constexpr int kSkipped = 77;
+/// For a scenario, before what still runs of it is killed.
+constexpr seconds kLimit{60};
+
+int failures = 0;
+
+bool check(bool holds, const std::string& what) {
+  if (!holds) {
+    failures++;
+    std::fprintf(stderr, "  not so: %s\n", what.c_str());
+  }
+  return holds;
+}
+
+void check_outcome(const Outcome& outcome, int32_t status, int32_t peer, const std::string& part) {
+  check(outcome.status == status,
+        "the status is " + std::to_string(status) + ", it is " + std::to_string(outcome.status) + ": " + outcome.text);
+  if (peer >= 0) check(outcome.peer == peer, "the peer is " + std::to_string(peer) + ": " + outcome.text);
+  check(outcome.text.find(part) != std::string::npos, "\"" + part + "\" is part of: " + outcome.text);
+}
+
+std::vector<float> filled(size_t n, double value) { return std::vector<float>(n, static_cast<float>(value)); }
+
+/// What rank `from` has for rank `to`.
+double number(int from, int to) { return 1 + from * 10 + to; }
+
+std::vector<std::vector<float>> lists(size_t n, int count, const std::function<double(int)>& value) {
+  std::vector<std::vector<float>> all;
+  for (int i = 0; i < count; i++) all.push_back(filled(n, value(i)));
+  return all;
+}
+
+/// The same in one piece.
+std::vector<float> joined(size_t n, int count, const std::function<double(int)>& value) {
+  std::vector<float> all;
+  for (const auto& part : lists(n, count, value)) all.insert(all.end(), part.begin(), part.end());
+  return all;
+}
+
+void expect(Rank& rank, const char* name, Way way, Call call, const std::vector<std::vector<float>>& outputs) {
+  const Outcome outcome = rank.run(call, way);
+  check(outcome.status == C10D_OK, std::string(name) + " succeeds: " + outcome.text);
+  check(call.outputs == outputs, std::string(name) + " gives the right result");
+}
+
+void all_ops(Rank& rank, size_t n, Way way) {
+  const int me = rank.rank();
+  const int size = rank.size();
+  const int root = size - 1;
+  const bool at_root = me == root;
+  const auto one = [](int from) { return number(from, 0); };
+  const auto to = [&](int i) { return number(me, i); };
+  const auto from = [&](int i) { return number(i, me); };
+  const auto nothing = [](int) { return 0.0; };
+  double sum = 0;
+  double sum_to_me = 0;
+  for (int i = 0; i < size; i++) {
+    sum += one(i);
+    sum_to_me += number(i, me);
+  }
+  const auto own = filled(n, one(me));
+  const auto blank = filled(n, 0);
+
+  expect(rank, "allReduce", way, {C10D_OP_ALLREDUCE, {}, {own}}, {filled(n, sum)});
+  Call average{C10D_OP_ALLREDUCE, {}, {own}};
+  average.reduce_op = C10D_AVG;
+  expect(rank, "allReduce, AVG", way, average, {filled(n, sum / size)});
+  Call largest{C10D_OP_ALLREDUCE, {}, {own}};
+  largest.reduce_op = C10D_MAX;
+  expect(rank, "allReduce, MAX", way, largest, {filled(n, one(root))});
+  // Halves of a float: two zeros of float16 each, to which only zeros are added.
+  Call halves{C10D_OP_ALLREDUCE, {}, {blank}};
+  halves.dtype = C10D_FLOAT16;
+  expect(rank, "allReduce of float16", way, halves, {blank});
+  expect(rank, "allReduceCoalesced", way, {C10D_OP_ALLREDUCE_COALESCED, {}, {own, filled(2 * n, 1)}},
+         {filled(n, sum), filled(2 * n, size)});
+  expect(rank, "broadcast", way, {C10D_OP_BROADCAST, {}, {own}, root}, {filled(n, one(root))});
+  Call reduce{C10D_OP_REDUCE, {}, {own}, root};
+  const Outcome reduced = rank.run(reduce, way);
+  check(reduced.status == C10D_OK, "reduce succeeds: " + reduced.text);
+  if (at_root) check(reduce.outputs[0] == filled(n, sum), "reduce gives the right result");
+  expect(rank, "allGather", way, {C10D_OP_ALLGATHER, {own}, lists(n, size, nothing)}, lists(n, size, one));
+  expect(rank, "allGatherIntoTensor", way, {C10D_OP_ALLGATHER_BASE, {own}, {joined(n, size, nothing)}},
+         {joined(n, size, one)});
+  expect(rank, "allGatherIntoTensorCoalesced", way,
+         {C10D_OP_ALLGATHER_COALESCED, {own, own}, {joined(n, size, nothing), joined(n, size, nothing)}},
+         {joined(n, size, one), joined(n, size, one)});
+  expect(rank, "gather", way, {C10D_OP_GATHER, {own}, lists(n, at_root ? size : 0, nothing), root},
+         lists(n, at_root ? size : 0, one));
+  expect(rank, "scatter", way, {C10D_OP_SCATTER, lists(n, at_root ? size : 0, to), {blank}, root},
+         {filled(n, number(root, me))});
+  expect(rank, "reduceScatter", way, {C10D_OP_REDUCE_SCATTER, lists(n, size, to), {blank}}, {filled(n, sum_to_me)});
+  expect(rank, "reduceScatterTensor", way, {C10D_OP_REDUCE_SCATTER_BASE, {joined(n, size, to)}, {blank}},
+         {filled(n, sum_to_me)});
+  expect(rank, "reduceScatterTensorCoalesced", way,
+         {C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED, {joined(n, size, to), joined(n, size, to)}, {blank, blank}},
+         {filled(n, sum_to_me), filled(n, sum_to_me)});
+  expect(rank, "allToAll", way, {C10D_OP_ALLTOALL, lists(n, size, to), lists(n, size, nothing)}, lists(n, size, from));
+  expect(rank, "allToAllSingle", way, {C10D_OP_ALLTOALL_BASE, {joined(n, size, to)}, {joined(n, size, nothing)}},
+         {joined(n, size, from)});
+  // Rank i gets i parts from each.
+  std::vector<float> parts;
+  std::vector<uint64_t> sent;
+  for (int i = 0; i < size; i++) {
+    const auto part = filled(n * static_cast<size_t>(i), to(i));
+    parts.insert(parts.end(), part.begin(), part.end());
+    sent.push_back(part.size());
+  }
+  const size_t mine = n * static_cast<size_t>(me);
+  Call split{C10D_OP_ALLTOALL_BASE, {parts}, {joined(mine, size, nothing)}};
+  split.input_splits = sent;
+  split.output_splits.assign(static_cast<size_t>(size), mine);
+  expect(rank, "allToAllSingle with splits", way, split, {joined(mine, size, from)});
+  expect(rank, "barrier", way, {C10D_OP_BARRIER, {}, {}}, {});
+
+  Call send{C10D_OP_SEND, {own}, {}, (me + 1) % size, 7};
+  Call recv{C10D_OP_RECV, {}, {blank}, (me + size - 1) % size, 7};
+  const int64_t sending = rank.submit(send);
+  const Outcome received = rank.run(recv, way);
+  check(received.status == C10D_OK && received.peer == recv.peer, "recv succeeds: " + received.text);
+  check(recv.outputs[0] == filled(n, one(recv.peer)), "recv gives what was sent");
+  check(rank.finish(sending, way).status == C10D_OK, "send succeeds");
+}
+
+void ops(Rank& rank) {
+  for (const size_t n : {1, 300, 40'000}) {
+    for (const Way way : {Way::wait, Way::events}) all_ops(rank, n, way);
+  }
+  for (const Way way : {Way::wait, Way::events}) {
+    if (rank.rank() > 1) continue;
+    Call empty{rank.rank() == 0 ? C10D_OP_SEND : C10D_OP_RECV, {}, {}, 1 - rank.rank()};
+    (rank.rank() == 0 ? empty.inputs : empty.outputs).resize(1);
+    check(rank.run(empty, way).status == C10D_OK, "a message may be empty");
+  }
+}
+
+/// Messages with few tags and sizes on both sides of every threshold, and collectives among them, taken in any order.
+void many(Rank& rank) {
+  constexpr int kOps = 400;
+  const int other = 1 - rank.rank();
+  std::mt19937 sizes(1);
+  std::mt19937 order(static_cast<unsigned>(rank.rank()));
+  std::vector<Call> calls;
+  calls.reserve(3 * kOps);
+  std::vector<std::pair<int64_t, size_t>> open;
+  const auto begin = [&](Call call) {
+    calls.push_back(std::move(call));
+    open.emplace_back(rank.submit(calls.back()), calls.size() - 1);
+  };
+  const auto end = [&](size_t i) {
+    const auto [id, index] = open[i];
+    open.erase(open.begin() + static_cast<std::ptrdiff_t>(i));
+    const Outcome outcome = rank.finish(id, order() % 2 == 0 ? Way::wait : Way::events);
+    if (!check(outcome.status == C10D_OK, "op " + std::to_string(id) + " succeeds: " + outcome.text)) return;
+    const Call& call = calls[index];
+    // What was to come is kept beside the buffer.
+    if (!call.outputs.empty())
+      check(call.outputs[0] == call.inputs[0], "op " + std::to_string(id) + " has its own result");
+  };
+  for (int i = 0; i < kOps; i++) {
+    const size_t n = sizes() % 3 == 0 ? sizes() % 8'000 : sizes() % 40;
+    const uint32_t tag = sizes() % 2;
+    const bool reduces = sizes() % 4 == 0;
+    begin({C10D_OP_SEND, {filled(n, i)}, {}, other, tag});
+    begin({C10D_OP_RECV, {filled(n, i)}, {filled(n, -1)}, other, tag});
+    if (reduces) begin({C10D_OP_ALLREDUCE, {filled(n, 2 * i)}, {filled(n, i)}});
+    while (open.size() > 60) end(order() % 2 == 0 ? 0 : order() % open.size());
+    if (failures > 3) return;
+  }
+  while (!open.empty()) end(0);
+}
+
+void wrong_size(Rank& rank) {
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(rank.rank() == 0 ? 4 : 6, 1)}};
+  const Outcome outcome = rank.run(call, rank.rank() == 0 ? Way::wait : Way::events);
+  check_outcome(outcome, C10D_ERR_BACKEND, 1 - rank.rank(), "allReduce(SUM) of float32, 16 bytes");
+  check_outcome(outcome, C10D_ERR_BACKEND, 1 - rank.rank(), "allReduce(SUM) of float32, 24 bytes");
+  check(rank.state() == C10D_FAILED, "the group has failed");
+}
+
+void wrong_splits(Rank& rank) {
+  // Rank 0 sends 3 and expects 3, rank 1 expects 2.
+  const uint64_t n = rank.rank() == 0 ? 3 : 2;
+  Call call{C10D_OP_ALLTOALL_BASE, {filled(2 * n, 1)}, {filled(2 * n, 0)}};
+  call.input_splits = call.output_splits = {n, n};
+  check_outcome(rank.run(call, Way::wait), C10D_ERR_BACKEND, 1 - rank.rank(), "expects");
+}
+
+void wrong_message(Rank& rank) {
+  const size_t large = 100'000;
+  Call call{rank.rank() == 0 ? C10D_OP_SEND : C10D_OP_RECV, {}, {}, 1 - rank.rank(), 3};
+  (rank.rank() == 0 ? call.inputs : call.outputs).push_back(filled(rank.rank() == 0 ? large : large - 1, 1));
+  check_outcome(rank.run(call, Way::wait), C10D_ERR_BACKEND, 1 - rank.rank(),
+                "rank 0 sent 400000 bytes of float32 with tag 3 where rank 1 expects 399996");
+}
+
+void aborted(Rank& rank) {
+  Call recv{C10D_OP_RECV, {}, {filled(4, 0)}, 1 - rank.rank()};
+  Call reduce{C10D_OP_ALLREDUCE, {}, {filled(4, 0)}};
+  const int64_t receiving = rank.submit(recv);
+  if (rank.rank() == 0) {
+    const int64_t reducing = rank.submit(reduce);
+    std::thread aborts([&] {
+      std::this_thread::sleep_for(milliseconds(30));
+      c10d_abort(rank.group(), C10D_ERR_ABORTED, "enough");
+    });
+    check_outcome(rank.finish(receiving, Way::wait), C10D_ERR_ABORTED, -1, "enough");
+    check_outcome(rank.finish(reducing, Way::events), C10D_ERR_ABORTED, -1, "enough");
+    aborts.join();
+  } else {
+    check_outcome(rank.finish(receiving, Way::events), C10D_ERR_NETWORK, 0, "the group has failed on rank 0");
+  }
+  check(rank.submit(reduce) == C10D_ERR_GROUP_FAILED, "a failed group takes no more ops");
+}
+
+void left(Rank& rank) {
+  if (rank.rank() == 1) {
+    check(rank.close() == 0, "it closes");
+    return;
+  }
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(200'000, 0)}};
+  check_outcome(rank.run(call, Way::wait), C10D_ERR_NETWORK, 1, "rank 1 has left the group");
+}
+
+void killed(Rank& rank) {
+  Call first{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
+  check(rank.run(first, Way::wait).status == C10D_OK, "the first op succeeds");
+  // It dies when the others have got through that op.
+  const int last = rank.size() - 1;
+  if (rank.rank() == last) {
+    for (int other = 0; other < last; other++) {
+      Call recv{C10D_OP_RECV, {}, {filled(1, 0)}, other};
+      rank.run(recv, Way::wait);
+    }
+    ::raise(SIGKILL);
+  }
+  Call send{C10D_OP_SEND, {filled(1, 0)}, {}, last};
+  check(rank.run(send, Way::wait).status == C10D_OK, "send succeeds");
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
+  check_outcome(rank.run(call, rank.rank() == 0 ? Way::wait : Way::events), C10D_ERR_NETWORK, last, "");
+}
+
+void stopped(Rank& rank) {
+  if (rank.rank() == rank.size() - 1) ::raise(SIGSTOP);
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
+  call.timeout_ms = 500;
+  check_outcome(rank.run(call, Way::wait), C10D_ERR_OP_TIMEOUT, rank.size() - 1,
+                "rank " + std::to_string(rank.size() - 1));
+}
+
+/// Ends while it still looks for the other.
+void alone(Rank& rank) {
+  std::this_thread::sleep_for(milliseconds(20));
+  check(rank.close() == 0, "it closes while it connects");
+}
+
+enum class Last { ends_well, is_killed, stops };
+
+struct Scenario {
+  const char* name;
+  int ranks;
+  void (*body)(Rank&);
+  Last last = Last::ends_well;
+  bool connects = true;
+};
+
+constexpr Scenario kScenarios[] = {
+    {"all ops, 1 rank", 1,
+     [](Rank& rank) {
+       Call call{C10D_OP_ALLREDUCE, {}, {filled(3, 2)}};
+       check(rank.run(call, Way::wait).status == C10D_OK && call.outputs[0] == filled(3, 2), "one rank reduces");
+     }},
+    {"all ops, 2 ranks", 2, ops},
+    {"all ops, 3 ranks", 3, ops},
+    {"many at the same time", 2, many},
+    {"all-reduces of different sizes", 2, wrong_size},
+    {"splits that do not fit", 2, wrong_splits},
+    {"a message of another size", 2, wrong_message},
+    {"abort", 2, aborted},
+    {"a rank leaves", 2, left},
+    {"a rank is killed", 3, killed, Last::is_killed},
+    {"a rank stops", 2, stopped, Last::stops},
+    {"closed while connecting", 1, alone, Last::ends_well, false},
+};
+
+[[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
+  try {
+    // Where it does not connect, there is one more who never comes.
+    Rank self(rank, scenario.ranks + (scenario.connects ? 0 : 1), folder, scenario.connects);
+    scenario.body(self);
+  } catch (const std::exception& error) {
+    check(false, std::string("no exception: ") + error.what());
+  }
+  std::exit(failures == 0 ? 0 : 1);
+}
+
+bool as_expected(const Scenario& scenario, size_t rank, int status) {
+  const bool last = static_cast<int>(rank) == scenario.ranks - 1;
+  if (last && scenario.last != Last::ends_well) return WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+  return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+/// Waits for the ranks; a stopped one is killed when the others have ended, and whatever runs too long.
+bool watch(const Scenario& scenario, const std::vector<pid_t>& ranks) {
+  const auto deadline = Clock::now() + kLimit;
+  std::vector<bool> ended(ranks.size());
+  size_t left = ranks.size();
+  bool well = true;
+  while (left > 0) {
+    const bool late = Clock::now() > deadline;
+    for (size_t rank = 0; rank < ranks.size(); rank++) {
+      if (ended[rank]) continue;
+      if (late || (left == 1 && scenario.last == Last::stops && rank + 1 == ranks.size())) ::kill(ranks[rank], SIGKILL);
+      int status = 0;
+      if (::waitpid(ranks[rank], &status, late ? 0 : WNOHANG) != ranks[rank]) continue;
+      ended[rank] = true;
+      left--;
+      if (as_expected(scenario, rank, status) && !late) continue;
+      well = false;
+      std::fprintf(stderr, "  rank %zu: status %d%s\n", rank, status, late ? ", too late" : "");
+    }
+    std::this_thread::sleep_for(milliseconds(2));
+  }
+  return well;
+}
+
+bool run(const Scenario& scenario) {
+  const auto began = Clock::now();
+  auto name = (std::filesystem::temp_directory_path() / "c10d-ucc-XXXXXX").string();
+  if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+  std::vector<pid_t> ranks;
+  for (int rank = 0; rank < scenario.ranks; rank++) {
+    const pid_t child = ::fork();
+    if (child == 0) run_rank(scenario, rank, name);
+    if (child > 0) ranks.push_back(child);
+  }
+  const bool well = watch(scenario, ranks) && ranks.size() == static_cast<size_t>(scenario.ranks);
+  std::filesystem::remove_all(name);
+  const std::chrono::duration<double> took = Clock::now() - began;
+  std::printf("%s %s (%.2f s)\n", well ? "ok" : "FAILED", scenario.name, took.count());
+  std::fflush(stdout);
+  return well;
+}
+
+/// In a process of its own, since what UCX makes when it is loaded is not for children to share.
+bool available() {
+  const pid_t child = ::fork();
+  if (child == 0) {
+    const char* const version = c10d_library_version();
+    std::printf("UCC %s\n", version);
+    std::fflush(stdout);
+    ::_exit(std::strncmp(version, "unavailable", 11) == 0 ? 1 : 0);
+  }
+  int status = 0;
+  return ::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+}  // namespace
+}  // namespace c10d::test
+
+/// `ucc_test [part of a scenario's name]`
+int main(int count, char** arguments) {
+  using namespace c10d::test;
+  if (!available()) {
+    const char* const required = std::getenv("C10D_REQUIRE_BACKENDS");
+    return required != nullptr && std::strstr(required, "ucc") != nullptr ? 1 : kSkipped;
+  }
+  bool well = true;
+  for (const auto& scenario : kScenarios) {
+    if (count < 2 || std::strstr(scenario.name, arguments[1]) != nullptr) well = run(scenario) && well;
+  }
+  return well ? 0 : 1;
+}

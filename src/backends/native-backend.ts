@@ -1,15 +1,6 @@
-import { OpType, opNames } from "../collectives/op-type.ts";
+import { OpType } from "../collectives/op-type.ts";
+import { DistStoreError } from "../errors/index.ts";
 import {
-  DistBackendError,
-  type DistError,
-  DistNetworkError,
-  DistTimeoutError,
-  type ErrorInit,
-  InvalidArgumentError,
-  UnsupportedOperationError,
-} from "../errors/index.ts";
-import {
-  type NativeFailure,
   NativeGroup,
   type NativeGroupHost,
   NativeRefusal,
@@ -35,17 +26,13 @@ import {
 } from "../registry/index.ts";
 import { dtypes, type SparseTensor, type TensorView, viewTensor } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
-import {
-  consultOnFailure,
-  type FailureKind,
-  type FailureReport,
-  type FailureVerdict,
-  isMessage,
-} from "./failure-report.ts";
-import { missingRanks } from "./missing-ranks.ts";
+import { NativeFailures } from "./native-failures.ts";
 import { allReduceSparse } from "./sparse-all-reduce.ts";
+import { isResizable, type StagedOutput, StagedTensors } from "./staged-tensors.ts";
 
+/** How long `close()` waits for aborted ops, and how long it takes in all. */
 const ABORT_LIMIT_MS = 900;
+const CLOSE_LIMIT_MS = 1_000;
 
 /** Every submission fills in this record again; there is one per thread, and nothing yields in between. */
 const record = new OpRecord();
@@ -90,35 +77,28 @@ export class NativeBackend extends Backend {
 
   override readonly name: string;
   readonly #context: BackendContext;
+  readonly #failures: NativeFailures;
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
   #collectives = 0;
   #messages = 0;
   readonly #source = { sourceRank: (groupRank: number): number => this.#context.globalRanks[groupRank] ?? groupRank };
-  #verdict: Promise<FailureVerdict> | undefined;
-  /** Ranks that the group has agreed to be the cause of its failure, as soon as it has. */
-  #culprits: readonly number[] = [];
-  /** The error that the group failed with, once one was made. */
-  #firstError: DistError | undefined;
 
   private constructor(name: string, context: BackendContext) {
     super(context.rank, context.size);
     this.name = name;
     this.#context = context;
+    const failures = new NativeFailures(name, context);
+    this.#failures = failures;
     const limits = { timeout: context.timeoutMs };
     this.#host = {
-      storeSet: (key, value) => context.store.set(key, value, limits),
-      storeGet: (key) => context.store.get(key, limits),
+      // Async, since the store may be a user's own: what it throws at once must not end the event loop's callback.
+      storeSet: async (key, value) => context.store.set(key, value, limits),
+      storeGet: async (key) => requireBytes(key, await context.store.get(key, limits)),
       log: (text) => context.logger.warn(text),
-      errorNow: (failure, work) => {
-        void this.#consult(failure, work);
-        return this.#opError(failure, work, undefined);
-      },
-      errorAfterConsulting: async (failure, work) => {
-        if (!isFatal(failure)) return this.#opError(failure, work, undefined);
-        return this.#opError(failure, work, await this.#consult(failure, work));
-      },
-      creationError: (failure) => this.#creationError(failure),
+      errorNow: (failure, work) => failures.now(failure, work),
+      errorAfterConsulting: (failure, work) => failures.afterConsulting(failure, work),
+      creationError: (failure) => failures.ofCreation(failure),
     };
   }
 
@@ -160,11 +140,7 @@ export class NativeBackend extends Backend {
         const inputs = [viewTensor(own.indices), viewTensor(own.values)];
         const outputs = [viewTensor(indices), viewTensor(values)];
         this.#describe(opType, inputs[1], limits.timeoutMs, -1);
-        return this.#submit(opType, limits, [...inputs, ...outputs], undefined, (group) => {
-          record.fillLists(fields, inputs, outputs);
-          record.split(counts, counts);
-          return group.submit(record);
-        });
+        return this.#submitLists(opType, limits, inputs, outputs, undefined, [counts, counts]);
       },
     });
     return Work.fromPromise(sum, { opType, ...(owner && { owner }) });
@@ -242,11 +218,8 @@ export class NativeBackend extends Backend {
   override allToAllSingle(output: TensorView, input: TensorView, options: AllToAllOptions): Work<unknown> {
     const opType = OpType.ALLTOALL_BASE;
     this.#describe(opType, input, options.timeoutMs, -1);
-    return this.#submit(opType, options, [input, output], output.source, (group) => {
-      record.fillLists(fields, [input], [output]);
-      record.split(options.inputSplits, options.outputSplits);
-      return group.submit(record);
-    });
+    const splits = [options.inputSplits, options.outputSplits] as const;
+    return this.#submitLists(opType, options, [input], [output], output.source, splits);
   }
 
   override send(tensor: TensorView, options: MessageOptions): Work<unknown> {
@@ -279,6 +252,8 @@ export class NativeBackend extends Backend {
   #describe(opcode: OpType, tensor: TensorView | undefined, limitMs: number, peer: number): void {
     fields.opcode = opcode;
     fields.dtype = tensor === undefined ? 0 : dtypes[tensor.dtype].code;
+    fields.reduceOp = 0;
+    fields.premulFactor = 1;
     fields.peer = peer;
     fields.tag = 0;
     fields.flags = 0;
@@ -296,18 +271,28 @@ export class NativeBackend extends Backend {
     inputs: readonly TensorView[],
     outputs: readonly TensorView[],
     result: unknown,
+    splits?: readonly [readonly number[], readonly number[]],
   ): Work<unknown> {
-    return this.#submit(opType, options, [...inputs, ...outputs], result, (group) => {
-      record.fillLists(fields, inputs, outputs);
-      return group.submit(record);
-    });
+    const staged = new StagedTensors(inputs, outputs);
+    return this.#submit(
+      opType,
+      options,
+      staged.kept,
+      result,
+      (group) => {
+        record.fillLists(fields, staged.inputs, staged.outputs);
+        if (splits !== undefined) record.split(...splits);
+        return group.submit(record);
+      },
+      staged.copies,
+    );
   }
 
   #submitInPlace(opType: OpType, tensor: TensorView, options: OpOptions): Work<unknown> {
+    // This also touches `buffer`, which makes the memory stay where it is; the view itself goes with the call.
+    if (isResizable(tensor)) return this.#submitLists(opType, options, [], [tensor], tensor.source);
     return this.#submit(opType, options, tensor, tensor.source, (group) => {
       record.fill(fields, undefined, tensor);
-      // Touching `buffer` makes the memory stay where it is; the view itself goes with the call.
-      if (tensor.data !== undefined) void tensor.data.buffer;
       return group.submitOne(record, null, tensor.data ?? tensor.ptr);
     });
   }
@@ -318,6 +303,7 @@ export class NativeBackend extends Backend {
     tensors: TensorView | readonly TensorView[],
     result: unknown,
     send: (group: NativeGroup) => number,
+    copies?: readonly StagedOutput[],
   ): Work<unknown> {
     const { owner } = options;
     const group = this.#group;
@@ -330,7 +316,16 @@ export class NativeBackend extends Backend {
     }
     const isRecv = opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
     const seq = isRecv || opType === OpType.SEND ? ++this.#messages : ++this.#collectives;
-    const work = new NativeWork(group, { opType, seq, id, result, tensors, owner, ...(isRecv && this.#source) });
+    const work = new NativeWork(group, {
+      opType,
+      seq,
+      id,
+      result,
+      tensors,
+      owner,
+      copies,
+      ...(isRecv && this.#source),
+    });
     group.track(work);
     return work;
   }
@@ -346,104 +341,7 @@ export class NativeBackend extends Backend {
       group.failUnsubmitted(work, loss);
       return work;
     }
-    return Work.rejected(this.#refusal(opType, error), { opType, owner });
-  }
-
-  #refusal(opType: OpType, error: unknown): DistError {
-    const op = opNames[opType];
-    const init = { backend: this.name, group: this.#context.groupName, op, rank: this.rank };
-    if (error instanceof NativeRefusal) {
-      if (error.status === Status.INVALID) return new InvalidArgumentError(`${op}: ${error.message}`, init);
-      if (error.status === Status.UNSUPPORTED) return new UnsupportedOperationError(`${op}: ${error.message}`, init);
-    } else if (error !== undefined) {
-      return error instanceof Error && "code" in error
-        ? (error as DistError)
-        : new DistBackendError(String(error), init);
-    }
-    if (this.state === "CLOSED" || this.#group === undefined) {
-      return new DistBackendError(
-        `${op}: group "${init.group}" is closed; make a new one with initProcessGroup() or newGroup()`,
-        {
-          ...init,
-          code: "GROUP_CLOSED",
-        },
-      );
-    }
-    const cause = this.#firstError;
-    // A rank that blocked has named what it saw, before it could ask the others.
-    const seen = cause?.details.peers ?? [];
-    const peers = this.#culprits.length > 0 ? this.#culprits : seen;
-    const agreed = Bun.deepEquals(peers, seen) ? "" : `; the ranks agree on ${inWords(peers)} as the cause`;
-    return new DistBackendError(
-      `${op}: group "${init.group}" has failed before (${cause?.message ?? this.#group.failureText}${agreed}). ` +
-        "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
-      { ...init, code: "GROUP_FAILED", ...(peers.length > 0 && { peers }), ...(cause && { cause }) },
-    );
-  }
-
-  #consult(failure: NativeFailure, work: NativeWork<unknown>): Promise<FailureVerdict> {
-    if (this.#verdict) return this.#verdict;
-    const report: FailureReport = {
-      rank: this.rank,
-      op: opNames[work.opType],
-      seq: work.seq,
-      kind: kindOf(failure),
-      text: failure.text,
-      peer: failure.peer,
-    };
-    const verdict = consultOnFailure(this.#context.store, this.size, report);
-    this.#verdict = verdict;
-    void verdict.then(({ culprits }) => {
-      this.#culprits = culprits;
-    });
-    return verdict;
-  }
-
-  #opError(failure: NativeFailure, work: NativeWork<unknown>, verdict: FailureVerdict | undefined): DistError {
-    const op = opNames[work.opType];
-    const group = this.#context.groupName;
-    const peers = verdict?.culprits ?? peersOf(failure);
-    const where = `${op} #${work.seq} on group "${group}" (${this.name}, rank ${this.rank} of ${this.size})`;
-    const init = { backend: this.name, group, op, seq: work.seq, rank: this.rank, peers };
-    const { status, text } = this.#verdictOn(failure, verdict);
-    const error = makeError(status, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
-    this.#firstError ??= error;
-    return error;
-  }
-
-  /** A connection that broke because of what another rank did is reported as what that rank did. */
-  #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Pick<NativeFailure, "status" | "text"> {
-    const cause = verdict?.cause;
-    if (failure.status !== Status.NETWORK || cause === undefined || cause.rank === this.rank) return failure;
-    const text = `rank ${cause.rank}: ${cause.text}`;
-    if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text };
-    return cause.kind === "lost" ? failure : { status: failure.status, text };
-  }
-
-  /** The part of a message that says which ranks are behind it, unless the text has it already. */
-  #blame(text: string, peers: readonly number[], verdict: FailureVerdict | undefined): string {
-    if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
-    const ranks = inWords(peers);
-    const reports = verdict.reports.filter((report) => peers.includes(report.rank));
-    const was = isMessage(verdict.cause) ? "was" : "was only";
-    const behind = reports.map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`).join("");
-    if (verdict.cause.kind === "timeout") {
-      if (reports.length === 0) return `; ${ranks} did not arrive`;
-      return behind;
-    }
-    if (peers.length === 1 && text.includes(ranks)) return "";
-    return `; the cause is the loss of ${ranks}`;
-  }
-
-  #creationError(failure: NativeFailure): DistError {
-    const { groupName, timeoutMs } = this.#context;
-    const init = { backend: this.name, group: groupName, rank: this.rank, timeoutMs };
-    const peers = failure.peer >= 0 ? { peers: [failure.peer] } : {};
-    const message = `group "${groupName}" (${this.name}, rank ${this.rank} of ${this.size}): ${failure.text}`;
-    if (failure.status === Status.OP_TIMEOUT) {
-      return new DistTimeoutError(message, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
-    }
-    return makeError(failure.status, message, { ...init, ...peers });
+    return Work.rejected(this.#failures.refusal(opType, group, error), { opType, owner });
   }
 
   override abort(reason: string): void {
@@ -457,54 +355,26 @@ export class NativeBackend extends Backend {
   override async close(): Promise<void> {
     const group = this.#group;
     if (group === undefined || group.state === "CLOSED") return;
+    const began = performance.now();
     if (group.inFlight > 0) {
       group.abort("the group was closed while the op was in flight");
       await Promise.race([group.drained(), Bun.sleep(ABORT_LIMIT_MS)]);
     }
-    group.close();
+    group.close(CLOSE_LIMIT_MS - Math.min(ABORT_LIMIT_MS, performance.now() - began));
   }
+}
+
+function requireBytes(key: string, value: unknown): Uint8Array {
+  if (value instanceof Uint8Array) return value;
+  throw new DistStoreError(
+    `the store gave a value of type ${typeof value} for key ${key}; get() has to give a Uint8Array`,
+    {
+      code: "NOT_BYTES",
+      keys: [key],
+    },
+  );
 }
 
 function sourcesOf(tensors: readonly TensorView[]): unknown[] {
   return tensors.map((tensor) => tensor.source);
-}
-
-function inWords(ranks: readonly number[]): string {
-  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
-}
-
-function peersOf({ peer, text }: NativeFailure): number[] {
-  const missing = missingRanks(text);
-  if (missing.length > 0) return missing;
-  return peer >= 0 ? [peer] : [];
-}
-
-function isFatal(failure: NativeFailure): boolean {
-  return failure.status !== Status.INVALID && failure.status !== Status.UNSUPPORTED;
-}
-
-function kindOf({ status, text }: NativeFailure): FailureKind {
-  if (status === Status.OP_TIMEOUT) return "timeout";
-  // Ops or sizes that do not fit are the cause of the connections that break, not a consequence.
-  if (status === Status.NETWORK)
-    return /it sent \d+ bytes where this rank expects|it is at another collective/.test(text) ? "other" : "lost";
-  return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
-}
-
-function makeError(status: number, message: string, init: ErrorInit): DistError {
-  switch (status) {
-    case Status.OP_TIMEOUT:
-      return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT" });
-    case Status.NETWORK:
-      return new DistNetworkError(message, { ...init, code: "PEER_LOST" });
-    case Status.ABORTED:
-    case Status.CLOSED:
-      return new DistBackendError(message, { ...init, code: "ABORTED" });
-    case Status.INVALID:
-      return new InvalidArgumentError(message, init);
-    case Status.UNSUPPORTED:
-      return new UnsupportedOperationError(message, init);
-    default:
-      return new DistBackendError(message, init);
-  }
 }

@@ -1,4 +1,4 @@
-export { OpType, opNames } from "./op-type.ts";
+export { isMessage, OpType, opNames } from "./op-type.ts";
 export { ReduceOp, type ReduceOpName, reduceOpCodes, reduceOps } from "./reduce-op.ts";
 export {
   requireAlike,

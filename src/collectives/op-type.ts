@@ -47,3 +47,8 @@ export const opNames: { readonly [op in OpType]: string } = {
   [OpType.REDUCE_SCATTER_TENSOR_COALESCED]: "reduceScatterTensor",
   [OpType.UNKNOWN]: "op",
 };
+
+/** Whether an op is point-to-point: those keep no order with collectives. */
+export function isMessage(opType: OpType): boolean {
+  return opType === OpType.SEND || opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
+}

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 
+/** Name of a {@link ReduceOp}. */
 export type ReduceOpName = "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR" | "PREMUL_SUM";
 
 /** c10d's RedOpType. */

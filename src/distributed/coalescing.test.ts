@@ -56,6 +56,13 @@ describe("coalescing", () => {
       });
       expect(await failureOf(refused)).toContain("does not take float64 tensors");
       expect(await failureOf(works[0])).toContain("does not take float64 tensors");
+      const sparse = dist.sparseTensor({ indices: [[0]], values: floats(1), shape: [1] });
+      const stepwise = group.coalescing(() => {
+        works.push(group.allReduce(floats(1)));
+        group.allReduce(sparse).catch(() => {});
+      });
+      expect(await failureOf(stepwise)).toContain("what takes several steps cannot be coalesced");
+      expect(await failureOf(works.at(-1))).toContain("what takes several steps cannot be coalesced");
       const thrown = group.coalescing(() => {
         group.allReduce(floats(1));
         throw new Error("changed my mind");
@@ -70,8 +77,55 @@ describe("coalescing", () => {
       });
       await nested;
       expect(await failureOf(works.at(-1))).toContain("cannot be nested");
+      expect(await failureOf(group.coalescing(undefined as unknown as () => void))).toContain(
+        "body must be a function",
+      );
     });
     expect(calls).toEqual([]);
+  });
+
+  test("of ops that became one, each has its own result, also when it is waited for", async () => {
+    await recording((group) => {
+      const [a, b] = [floats(1), floats(2)];
+      const works: dist.Work<Float32Array>[] = [];
+      group.coalescing(() => void works.push(group.allReduce(a), group.allReduce(b)));
+      expect(works.map((work) => work.isCompleted())).toEqual([false, false]);
+      for (const work of works) work.wait();
+      expect(works.map((work) => work.result())).toEqual([a, b]);
+      expect(works[0]?.result()).toBe(a);
+    });
+  });
+
+  test("a backend that throws ends the ops that it threw at, and the others go on", async () => {
+    await recording(async (group) => {
+      const backend = reducing.made.at(-1);
+      if (backend === undefined) throw new Error("no backend");
+      const refuse = (): never => {
+        throw new Error("not today");
+      };
+      backend.reduce = refuse;
+      backend.allReduceCoalesced = refuse;
+      const works: dist.Work<unknown>[] = [];
+      const whole = group.coalescing(() => {
+        works.push(group.allReduce(floats(1)), group.allReduce(floats(1)), group.reduce(floats(1), { dst: 0 }));
+        works.push(group.monitoredBarrier());
+      });
+      expect(await failureOf(whole)).toBe("not today");
+      for (const work of works.slice(0, 3)) expect(await failureOf(work)).toBe("not today");
+      expect(await works[3]).toBeUndefined();
+    });
+  });
+
+  test("ops of a group that closes before their turn end too", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const group = await dist.newGroup();
+      if (group === null) throw new Error("no member");
+      const object = group.allGatherObject(rank);
+      const works: dist.Work<unknown>[] = [];
+      const whole = group.coalescing(() => void works.push(group.allReduce(floats(1))));
+      await group.close();
+      for (const work of [object, whole, ...works]) expect(await failureOf(work)).toContain("closed");
+    });
   });
 
   test("the data is that of the single ops", async () => {
@@ -143,6 +197,51 @@ describe("batchIsendIrecv", () => {
       const previous = (rank + worldSize - 1) % worldSize;
       expect([...received]).toEqual([previous, 1]);
       expect(works[1]?.sourceRank()).toBe(previous);
+    });
+  });
+
+  test("is not held up by a collective that its peer has not come to yet", async () => {
+    await localRanks(
+      2,
+      async ({ rank, group }) => {
+        const tensor = Int32Array.of(rank);
+        if (rank === 0) {
+          const objects = group.allGatherObject(rank);
+          await Promise.all(group.batchIsendIrecv([{ op: dist.isend, tensor, peer: 1 }]));
+          expect(await objects).toEqual([0, 1]);
+        } else {
+          await group.recv(tensor, { src: 0 });
+          expect(await group.allGatherObject(rank)).toEqual([0, 1]);
+        }
+      },
+      { timeout: "10s" },
+    );
+  });
+
+  test("as methods of a group", async () => {
+    await localRanks(2, async ({ rank, group }) => {
+      const [peer, received] = [1 - rank, new Int32Array(1)];
+      for (const [isend, irecv] of [
+        [dist.isend, dist.irecv],
+        [group.isend, group.irecv],
+        [group.send, group.recv],
+      ] as const) {
+        await Promise.all(
+          group.batchIsendIrecv([
+            { op: isend, tensor: Int32Array.of(rank), peer },
+            { op: irecv, tensor: received, peer },
+          ]),
+        );
+        expect([...received]).toEqual([peer]);
+      }
+      const pair = await dist.newGroup();
+      for (const work of group.batchIsendIrecv([{ op: dist.isend, tensor: received, peer, group: pair }])) {
+        expect(await failureOf(work)).toContain('name another group than "0"');
+      }
+      for (const work of group.batchIsendIrecv([])) expect(await failureOf(work)).toContain("an empty list");
+      const works = [group.isend(Int32Array.of(rank), { dst: peer }), group.irecv(received, { src: peer })];
+      expect(works.map(({ opType }) => opType)).toEqual([dist.OpType.SEND, dist.OpType.RECV]);
+      await Promise.all(works);
     });
   });
 

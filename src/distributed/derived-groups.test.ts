@@ -1,7 +1,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import * as dist from "../index.ts";
-import { spawnRanks } from "../testing/index.ts";
+import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
+import { localRanks, spawnRanks } from "../testing/index.ts";
 
 setDefaultTimeout(60_000);
 
@@ -26,8 +27,66 @@ describeGloo("groups made of groups", () => {
   });
 });
 
-test("roundRobinProcessGroups wants groups of the same ranks", () => {
-  expect(() => dist.roundRobinProcessGroups([])).toThrow("Specify at least 1 process group");
+test("roundRobinProcessGroups wants groups of the same ranks", async () => {
+  await localRanks(2, async ({ rank, group }) => {
+    const alone = await dist.newGroup([rank]);
+    const bad: [unknown, string][] = [
+      [[], "Specify at least 1 process group"],
+      [undefined, "groups must be a list, got undefined"],
+      [[group, null], "groups[1] must be a group that this rank is in, got null"],
+      [[group, alone], 'the groups must have the same ranks; "0" has 0,1'],
+    ];
+    for (const [groups, message] of bad) {
+      expect(() => dist.roundRobinProcessGroups(groups as dist.ProcessGroup[])).toThrow(message);
+      expect(() => dist.roundRobinProcessGroups(groups as dist.ProcessGroup[])).toThrow(dist.InvalidArgumentError);
+    }
+  });
+});
+
+test("several round robins of the same groups end one by one", async () => {
+  await localRanks(1, async ({ group }) => {
+    const lanes = [group, await dist.newGroup()].filter((each) => each !== null);
+    const [first, second] = [dist.roundRobinProcessGroups(lanes), dist.roundRobinProcessGroups(lanes)];
+    await dist.destroyProcessGroup(first);
+    expect([first.state, second.state]).toEqual(["CLOSED", "OPEN"]);
+    await second.allReduce(new Float32Array(1));
+    await dist.destroyProcessGroup(second);
+    await group.barrier();
+  });
+});
+
+test("splitGroup of a group that this rank is not in, or that is closed", async () => {
+  await localRanks(1, async ({ group }) => {
+    expect(await dist.splitGroup([[0]], { group: null })).toBeNull();
+    const other = await dist.newGroup();
+    await other?.close();
+    await expect(dist.splitGroup([[0]], { group: other })).rejects.toThrow("Invalid process group specified");
+    const part = await dist.splitGroup([[0]]);
+    expect([part?.size, group.state]).toEqual([1, "OPEN"]);
+  });
+});
+
+test("a group that is made while the default one ends is closed", async () => {
+  const plugin = memoryPlugin("slow");
+  const connected = Promise.withResolvers<void>();
+  const container = dist.createContainer({
+    overrides: [
+      {
+        ...plugin,
+        create: async (context) => {
+          if (context.groupName !== "0") await connected.promise;
+          return plugin.create(context);
+        },
+      },
+    ],
+  });
+  const meeting = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+  await dist.initProcessGroup({ backend: "slow", container, ...meeting });
+  const made = dist.newGroup();
+  await dist.destroyProcessGroup();
+  connected.resolve();
+  await expect(made).rejects.toThrow("the default group was closed while it was made");
+  expect(plugin.made.map(({ closed }) => closed)).toEqual([1, 1]);
 });
 
 test("splitGroup refuses parts that are no partition", async () => {

@@ -138,6 +138,57 @@ export const environmentVariables = {
     default: "none",
     description: "Rank on this host by Slurm's srun.",
   },
+  PMI_FD: {
+    type: "integer",
+    default: "none",
+    description:
+      "Connection to MPICH's mpiexec or Slurm's srun, by which ranks without MASTER_ADDR tell each other where to meet.",
+  },
+  PMI_JOBID: {
+    type: "text",
+    default: "none",
+    description: "Job and step of srun --mpi=pmi2; tells whether the PMI_* variables are Slurm's.",
+  },
+  SLURM_JOB_ID: {
+    type: "integer",
+    default: "none",
+    description: "Job of Slurm, part of what names its ranks' meeting place.",
+  },
+  SLURM_STEP_ID: {
+    type: "integer",
+    default: "none",
+    description: "Step of Slurm; without it a process of a job is none of srun's tasks.",
+  },
+  SLURM_STEP_NUM_TASKS: {
+    type: "integer",
+    default: "none",
+    description: "Number of tasks of the step; has to be SLURM_NTASKS.",
+  },
+  SLURM_STEP_NUM_NODES: {
+    type: "integer",
+    default: "none",
+    description: "Number of hosts of the step; with one, ranks meet in a file.",
+  },
+  SLURM_STEP_LAUNCHER_PORT: {
+    type: "integer",
+    default: "none",
+    description: "Part of the name of that file, as the next two.",
+  },
+  SLURM_CLUSTER_NAME: {
+    type: "text",
+    default: "none",
+    description: "Part of the name of the file in which ranks of one step meet.",
+  },
+  SLURM_RESTART_COUNT: {
+    type: "integer",
+    default: "0",
+    description: "Part of the name of the file in which ranks of one step meet.",
+  },
+  TMPDIR: {
+    type: "path",
+    default: "the system's",
+    description: "Folder in which ranks of one step of Slurm have that file.",
+  },
   TORCH_DISTRIBUTED_DEBUG: {
     type: "level",
     default: "OFF",
@@ -173,6 +224,36 @@ export const environmentVariables = {
     type: "level",
     default: "warn; info or debug by TORCH_DISTRIBUTED_DEBUG",
     description: "The least severe remarks on stderr: debug, info, warn, error or silent.",
+  },
+  TORCHELASTIC_ERROR_FILE: {
+    type: "path",
+    default: "none",
+    description: "Set by torchrun, whose store knows no secret: C10D_STORE_SECRET is then left unused.",
+  },
+  OMP_NUM_THREADS: {
+    type: "integer",
+    default: "1 for the ranks of c10d run",
+    description: "For native libraries; c10d run sets it where it is unset, as torchrun does.",
+  },
+  NO_COLOR: {
+    type: "text",
+    default: "none",
+    description: "If it is not empty, c10d run prints without colours.",
+  },
+  FORCE_COLOR: {
+    type: "integer",
+    default: "what the terminal can do, for the ranks of c10d run",
+    description: "How many colours ranks may use; c10d run sets it on a terminal, where this and NO_COLOR are unset.",
+  },
+  C10D_SWEEP: {
+    type: "text",
+    default: "smoke",
+    description: "smoke or full: how much testBackend() tries.",
+  },
+  C10D_SEED: {
+    type: "integer",
+    default: "the date",
+    description: "Picks the sample of testBackend(); it prints the one that it took.",
   },
 } as const satisfies Record<string, EnvironmentVariable>;
 

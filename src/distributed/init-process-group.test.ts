@@ -1,7 +1,8 @@
 import "reflect-metadata";
 import { afterEach, describe, expect, test } from "bun:test";
-import { DistError, type ErrorDetails } from "../errors/index.ts";
+import { DistError, type ErrorDetails, InvalidArgumentError } from "../errors/index.ts";
 import { type MemoryPlugin, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
+import type { ProcessGroup } from "../process-group/process-group.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { currentContext, DistContext, withContext } from "./dist-context.ts";
@@ -139,6 +140,7 @@ describe("initProcessGroup", () => {
     ["a fraction of a rank", { rank: 0.5 }, "InvalidArgumentError", "rank must be between"],
     ["a time-out of 0", { timeout: 0 }, "InvalidArgumentError", "timeout must be a positive number"],
     ["a time-out of words", { timeout: "soon" }, "InvalidArgumentError", 'got "soon"'],
+    ["a store that is none", { store: {} as Store }, "InvalidArgumentError", "store must be a Store, got Object"],
   ])("%s", async (_, changes, name, message) => {
     const { options, plugin } = setup();
     const error = await rejection(dist.initProcessGroup({ ...options, ...changes }));
@@ -196,6 +198,61 @@ describe("initProcessGroup", () => {
     expect(error).toMatchObject({ name: "InvalidArgumentError", code: "WORLD_SIZE_MISMATCH" });
     expect(error.message).toContain("rank 0 has 2, rank 1 has 3");
   });
+
+  test("a connection that comes after the ranks have disagreed is closed, and nothing else happens", async () => {
+    const store = new HashStore();
+    const made = memoryPlugin("memory");
+    const connected = Promise.withResolvers<void>();
+    const slow = setup({ create: (context) => connected.promise.then(() => made.create(context)) }, store).options;
+    const unhandled: unknown[] = [];
+    const note = (reason: unknown) => void unhandled.push(reason);
+    process.on("unhandledRejection", note);
+    const first = rejection(dist.initProcessGroup({ ...slow, worldSize: 2 }));
+    const second = withContext(new DistContext(), async () => {
+      while (!(await store.check(["bun-c10d/world_size"]))) await Bun.sleep(1);
+      return rejection(dist.initProcessGroup({ ...slow, rank: 1, worldSize: 3 }));
+    });
+    for (const error of await Promise.all([first, second])) expect(error.code).toBe("WORLD_SIZE_MISMATCH");
+    connected.resolve();
+    await Bun.sleep(20);
+    process.off("unhandledRejection", note);
+    expect(unhandled).toEqual([]);
+    expect(made.made.map(({ closed }) => closed)).toEqual([1]);
+  });
+
+  test("a backend that cannot be closed does not hide why the other failed", async () => {
+    const stuck = memoryPlugin("stuck");
+    const cpu: BackendPlugin = {
+      ...stuck,
+      create: async (context) => {
+        const backend = await stuck.create(context);
+        backend.close = () => Promise.reject(new Error("stuck"));
+        return backend;
+      },
+    };
+    const cuda = memoryPlugin("broken", {
+      devices: ["cuda"],
+      create: () => Promise.reject(new DistError("no device")),
+    });
+    const container = createContainer({ overrides: [cpu, cuda] });
+    const { options } = setup();
+    const error = await rejection(dist.initProcessGroup({ ...options, container, backend: "cpu:stuck,cuda:broken" }));
+    expect(error.message).toBe("no device");
+  });
+
+  test("options that are none", async () => {
+    const none = null as unknown as dist.InitOptions;
+    expect((await rejection(dist.initProcessGroup(none))).message).toBe(
+      "initProcessGroup: options must be an object, got null",
+    );
+    await dist.initProcessGroup(setup().options);
+    for (const promise of [
+      dist.newGroup([0], none as dist.NewGroupOptions),
+      dist.splitGroup([[0]], none as dist.SplitGroupOptions),
+    ]) {
+      expect((await rejection(promise)).message).toContain("options must be an object");
+    }
+  });
 });
 
 describe("without a group", () => {
@@ -219,6 +276,22 @@ describe("without a group", () => {
       expect(work.exception()).toMatchObject({ code: "NOT_INITIALIZED", message });
     }
     expect([dist.getRank(null), dist.getWorldSize(null), dist.isInitialized()]).toEqual([-1, -1, false]);
+  });
+
+  test("questions about a group that this rank is not in, or about what is no group", async () => {
+    await dist.initProcessGroup(setup().options);
+    const wrong = [null, {}, "0"] as unknown as ProcessGroup[];
+    for (const group of wrong) {
+      for (const call of [
+        () => dist.getBackend(group),
+        () => dist.getGlobalRank(group, 0),
+        () => dist.getGroupRank(group, 0),
+      ]) {
+        expect(call).toThrow(InvalidArgumentError);
+        expect(call).toThrow("Invalid process group specified");
+      }
+      if (group !== null) expect(() => dist.getRank(group)).toThrow("Invalid process group specified");
+    }
   });
 
   test("destroying the group of others does nothing", async () => {

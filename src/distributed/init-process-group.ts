@@ -1,16 +1,19 @@
 import type { DependencyContainer } from "tsyringe";
+import { requireOptions } from "../collectives/index.ts";
 import { defaultTimeoutMs, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
-import type { ProcessGroup } from "../process-group/index.ts";
+import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import { checkBackendOptions, defaultContainer, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
 import { agreeOnWorldSize, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
+import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
 import { type Incarnation, joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { makeGroup } from "./make-group.ts";
 
+/** What {@link initProcessGroup} takes. */
 export interface InitOptions<Name extends string = string> {
   /** `"gloo"`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else `"gloo"`. */
   readonly backend?: Name;
@@ -48,6 +51,7 @@ const DISPOSE_LIMIT_MS = 100;
 export async function initProcessGroup<const Name extends string = string>(
   options: InitOptions<Name> = {},
 ): Promise<ProcessGroup> {
+  requireOptions("initProcessGroup", options);
   const context = currentContext();
   if (context.world || context.initializing) {
     throw new InvalidArgumentError("trying to initialize the default process group twice!", {
@@ -79,6 +83,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   const leave = () => met.close?.({ drainTimeout: leaving.limitMs });
   let incarnation: Incarnation | undefined;
   let connecting: Promise<ProcessGroup> | undefined;
+  let group: ProcessGroup | undefined;
   try {
     incarnation = await joinIncarnation(
       met.store,
@@ -97,22 +102,21 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
       options: backendOptions,
       logger,
       onClose: async () => {
-        if (context.world?.group === group) context.world = undefined;
-        await Promise.all([...groups.values()].filter((other) => other !== group).map((other) => other.close()));
-        await leave();
+        if (group !== undefined && context.world?.group === group) context.world = undefined;
+        const others = [...groups.values()].filter((other) => other !== group);
+        const ends = await Promise.allSettled(others.map((other) => other.close()));
+        throwFirst([...ends, ...(await Promise.allSettled([leave()]))]);
       },
     });
-    const group = await whileAgreed(met.store, met, connecting);
+    group = await whileAgreed(met.store, met, connecting);
     groups.set(group.name, group);
     return { group, store: met.store, base, container, leaving, groups, nextGroup: 1 };
   } catch (error) {
     // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
-    connecting?.then(
-      (late) => late.close(),
-      () => {},
-    );
+    connecting?.then((late) => late.close()).catch(() => {});
     await incarnation?.withdraw();
-    await leave();
+    // The reason of the failure tells more than what goes wrong afterwards.
+    await Promise.allSettled([leave()]);
     throw error;
   }
 }
@@ -128,6 +132,11 @@ async function meet(options: AnyInitOptions): Promise<Rendezvous> {
       ...(worldSize !== undefined && { worldSize }),
     });
   }
+  if (!isStore(store)) {
+    throw new InvalidArgumentError(`initProcessGroup: store must be a Store, got ${describe(store)}`, {
+      argument: "store",
+    });
+  }
   if (url !== undefined) throw new InvalidArgumentError("Cannot specify both init and store", { argument: "init" });
   if (worldSize === undefined || !Number.isInteger(worldSize) || worldSize < 1) {
     throw new InvalidArgumentError("worldSize must be positive if using store", { argument: "worldSize" });
@@ -137,6 +146,13 @@ async function meet(options: AnyInitOptions): Promise<Rendezvous> {
   }
   await agreeOnWorldSize(store, { rank, worldSize }, { timeout });
   return { store, rank, worldSize };
+}
+
+/** By its methods, since it may come from another copy of the package. */
+function isStore(store: unknown): store is Store {
+  if (typeof store !== "object" || store === null) return false;
+  const { get, set, compareSet } = store as Partial<Record<keyof Store, unknown>>;
+  return [get, set, compareSet].every((method) => typeof method === "function");
 }
 
 /**

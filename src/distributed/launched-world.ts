@@ -1,8 +1,8 @@
-import { networkInterfaces } from "node:os";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin, LaunchedWorld } from "../registry/index.ts";
+import { connectToPlace, type HostedStore, hostStore, type StorePlace } from "../rendezvous/hosted-store.ts";
 import type { Rendezvous } from "../rendezvous/index.ts";
-import { HashStore, TCPStore } from "../store/index.ts";
+import { HashStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import { mintSecret } from "../store/tcp/store-secret.ts";
 
@@ -15,15 +15,6 @@ interface MeetingOptions {
   readonly worldSize?: number;
 }
 
-/** Where rank 0 hosts the store of a job. */
-interface StorePlace {
-  readonly hosts: readonly string[];
-  readonly port: number;
-  readonly secret: string;
-}
-
-/** More addresses than these do not fit into what a backend can share. */
-const MAX_HOSTS = 8;
 /** How long meeting in a shared store may take; the library has brought the ranks together before. */
 const STORE_LIMIT_MS = 60_000;
 
@@ -56,8 +47,8 @@ export async function meetLaunched<Options extends MeetingOptions>(
   const { share } = world;
   if (isGiven || (share !== undefined && MASTER_ADDR && MASTER_PORT)) return meet({ ...options, rank, worldSize });
   if (share === undefined || worldSize === 1) return { store: new HashStore(), rank, worldSize };
-  const store = await shareStore(world, (value) => share.call(world, value));
-  return { store, rank, worldSize, close: (close) => store.close(close) };
+  const { store, close } = await shareStore(world, (value) => share.call(world, value));
+  return { store, rank, worldSize, close };
 }
 
 function agree(argument: "rank" | "worldSize", given: number | undefined, actual: number): void {
@@ -71,49 +62,14 @@ function agree(argument: "rank" | "worldSize", given: number | undefined, actual
 async function shareStore(
   { rank, oneHost }: LaunchedWorld,
   share: (value: Uint8Array) => Promise<Uint8Array>,
-): Promise<TCPStore> {
+): Promise<Pick<HostedStore, "store" | "close">> {
+  const limits = { timeout: STORE_LIMIT_MS };
   if (rank !== 0) {
     const place = JSON.parse(new TextDecoder().decode(await share(new Uint8Array()))) as StorePlace;
-    return connectToAny(place);
+    const store = await connectToPlace(place, limits);
+    return { store, close: (options) => store.close(options) };
   }
-  const secret = mintSecret();
-  const store = await TCPStore.connect({
-    host: oneHost ? "127.0.0.1" : "0.0.0.0",
-    port: 0,
-    isMaster: true,
-    waitForWorkers: false,
-    timeout: STORE_LIMIT_MS,
-    secret,
-  });
-  const place: StorePlace = { hosts: oneHost ? ["127.0.0.1"] : ownAddresses(), port: store.port, secret };
-  await share(new TextEncoder().encode(JSON.stringify(place)));
-  return store;
-}
-
-/** Connects by whichever of the addresses answers first. The secret keeps out a stranger at one of them. */
-async function connectToAny({ hosts, port, secret }: StorePlace): Promise<TCPStore> {
-  const found = new AbortController();
-  const limits = { timeout: STORE_LIMIT_MS, signal: found.signal, waitForWorkers: false };
-  const attempts = hosts.map((host) => TCPStore.connect({ host, port, secret, ...limits }));
-  try {
-    const first = await Promise.any(attempts);
-    for (const attempt of attempts) {
-      attempt.then(
-        (store) => (store === first ? undefined : store.close()),
-        () => {},
-      );
-    }
-    return first;
-  } catch (error) {
-    throw error instanceof AggregateError ? error.errors[0] : error;
-  } finally {
-    found.abort();
-  }
-}
-
-/** IPv4 addresses by which other hosts may reach this one. */
-function ownAddresses(): string[] {
-  const all = Object.values(networkInterfaces()).flatMap((each) => each ?? []);
-  const outside = all.filter(({ family, internal }) => family === "IPv4" && !internal).map(({ address }) => address);
-  return outside.length === 0 ? ["127.0.0.1"] : outside.slice(0, MAX_HOSTS);
+  const hosted = await hostStore(oneHost, mintSecret(), limits);
+  await share(new TextEncoder().encode(JSON.stringify(hosted.place)));
+  return hosted;
 }

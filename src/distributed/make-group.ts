@@ -19,6 +19,8 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "backends"> {
   readonly logger: Logger;
 }
 
+const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
+
 /**
  * Connects the backends of a group and makes it. The store prefixes are PyTorch's ("<group>/" and "<device>/" with a
  * slash of their own), so that its ranks can be members.
@@ -44,8 +46,15 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
       backends.set(type, { plugin, backend });
     }
   } catch (error) {
-    await Promise.all([...backends.values()].map(({ backend }) => backend.close()));
+    await Promise.allSettled([...backends.values()].map(async ({ backend }) => backend.close()));
     throw error;
   }
-  return new ProcessGroup({ ...plan, backends });
+  const group = new ProcessGroup({ ...plan, backends });
+  optionsOf.set(group, plan.options);
+  return group;
+}
+
+/** The checked options that a group was made with. */
+export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, object> {
+  return optionsOf.get(group) ?? new Map();
 }

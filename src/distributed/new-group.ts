@@ -1,18 +1,19 @@
+import { requireOptions } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { checkBackendOptions, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
-import { PrefixStore } from "../store/index.ts";
+import { type OptionsOf, registryOf } from "../registry/index.ts";
 import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
+import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext, type World } from "./dist-context.ts";
-import { makeGroup } from "./make-group.ts";
 
+/** What {@link newGroup} takes beside the ranks. */
 export interface NewGroupOptions<Name extends string = string> {
   /** As in `initProcessGroup`; the default group's by default. */
   readonly backend?: Name;
   /** Default limit of ops; the default group's by default. */
   readonly timeout?: Timeout;
-  /** As in `initProcessGroup`. They are not taken over from the default group. */
+  /** As in `initProcessGroup`. Without them, a backend of the default group is made with the same options as there. */
   readonly options?: OptionsOf<Name>;
   /** For messages and tools. */
   readonly description?: string;
@@ -31,37 +32,25 @@ export async function newGroup<const Name extends string = string>(
   ranks?: readonly number[],
   options: NewGroupOptions<Name> = {},
 ): Promise<ProcessGroup | null> {
+  requireOptions("newGroup", options);
   const world = currentContext().require();
   const members = checkRanks(ranks, world);
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
   // As in PyTorch every call counts on every rank, so the names agree; at once, so that calls keep their order.
   const name = String(world.nextGroup++);
   const plugins = await resolveBackends(options.backend ?? backendStringOf(world), registryOf(world.container));
-  const backendOptions = await checkBackendOptions(plugins.values(), options.options);
+  const backendOptions = await derivedOptions(world.group, plugins.values(), options.options);
   const rank = members.indexOf(world.group.rank);
   if (rank < 0) return null;
-  const group = await makeGroup({
+  return makeDerivedGroup(world, {
     name,
     description: options.description ?? "undefined",
     rank,
     globalRanks: members,
     timeoutMs: limitMs,
     plugins,
-    store: groupStore(world),
     options: backendOptions,
-    logger: loggerOf(world.container),
-    onClose: () => {
-      world.groups.delete(name);
-      return Promise.resolve();
-    },
   });
-  world.groups.set(name, group);
-  return group;
-}
-
-/** Groups live under the default group's store, as in PyTorch: "default_pg/0//1//cpu//…". */
-function groupStore(world: World): PrefixStore {
-  return new PrefixStore(`${world.group.name}/`, world.base);
 }
 
 function backendStringOf(world: World): string {

@@ -2,6 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import * as dist from "../index.ts";
 import { objectCodec } from "../process-group/object-codec.ts";
+import { addBackendMiddleware } from "../registry/index.ts";
 import { type LocalRank, localRanks } from "../testing/index.ts";
 
 /** Numbers that show who made them, in arrays so long that ranks need padding. */
@@ -76,6 +77,28 @@ describe("object collectives", () => {
     ).then((results) => results[1])) as { messages: unknown[]; sums: number[] };
     expect(messages).toEqual([{ i: 0 }, { i: 1 }, { i: 2 }]);
     expect(sums).toEqual([3, 3]);
+  });
+
+  test("what is called when an object collective ends stays behind what was called before", async () => {
+    const orders: number[][] = [[], []];
+    const remove = addBackendMiddleware((inner, { rank }) => {
+      const allReduce = inner.allReduce.bind(inner);
+      inner.allReduce = (tensor, options) => {
+        orders[rank]?.push(tensor.length);
+        return allReduce(tensor, options);
+      };
+      return inner;
+    });
+    const ended = localRanks(2, async ({ rank, group }) => {
+      const object = group.allGatherObject(rank);
+      const before = group.allReduce(new Float32Array(1));
+      await Promise.all([object.then(() => group.allReduce(new Float32Array(2))), before]);
+    });
+    await ended.finally(remove);
+    expect(orders).toEqual([
+      [1, 2],
+      [1, 2],
+    ]);
   });
 
   test("destroyProcessGroup waits for the last step of what is under way", async () => {

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import type { ProcessGroup } from "../process-group/index.ts";
+import { ProcessGroup } from "../process-group/index.ts";
+import { describe } from "../tensor/index.ts";
 import { currentContext } from "./dist-context.ts";
 
 /** Whether the default group exists. c10d: `is_initialized`. */
@@ -9,27 +10,40 @@ export function isInitialized(): boolean {
 
 /** Rank in a group, the default one if none is given; -1 for `null`, the group this rank is not in. c10d: `get_rank`. */
 export function getRank(group?: ProcessGroup | null): number {
-  return group === null ? -1 : (group ?? currentContext().require().group).rank;
+  return group === null ? -1 : memberOf(group).rank;
 }
 
 /** Number of ranks of a group, the default one if none is given; -1 for `null`. c10d: `get_world_size`. */
 export function getWorldSize(group?: ProcessGroup | null): number {
-  return group === null ? -1 : (group ?? currentContext().require().group).size;
+  return group === null ? -1 : memberOf(group).size;
 }
 
-/** Name of the backend of a group, e.g. `"gloo"`. c10d: `get_backend`. */
+/**
+ * Name of the backend of a group, the default one if none is given, e.g. `"gloo"`. c10d: `get_backend`.
+ * @throws InvalidArgumentError for `null`, as in c10d.
+ */
 export function getBackend(group?: ProcessGroup): string {
-  return (group ?? currentContext().require().group).backendName();
+  return memberOf(group).backendName();
 }
 
 /** Global rank of a rank of a group. c10d: `get_global_rank`. */
 export function getGlobalRank(group: ProcessGroup, groupRank: number): number {
-  const rank = group.globalRanks[groupRank];
+  const { globalRanks, name } = memberOf(group);
+  const rank = Number.isInteger(groupRank) ? globalRanks[groupRank] : undefined;
   if (rank !== undefined) return rank;
-  throw new InvalidArgumentError(`group rank ${groupRank} is not part of group "${group.name}"`, { group: group.name });
+  throw new InvalidArgumentError(`group rank ${groupRank} is not part of group "${name}"`, { group: name });
 }
 
 /** Rank in a group of a global rank. c10d: `get_group_rank`. */
 export function getGroupRank(group: ProcessGroup, globalRank: number): number {
-  return group.groupRankOf(globalRank);
+  return memberOf(group).groupRankOf(globalRank);
+}
+
+function memberOf(group: ProcessGroup | undefined): ProcessGroup {
+  if (group === undefined) return currentContext().require().group;
+  if (group instanceof ProcessGroup) return group;
+  throw new InvalidArgumentError(
+    `Invalid process group specified: it must be a group that this rank is in, got ${describe(group)}`,
+    { argument: "group" },
+  );
 }

@@ -3,20 +3,32 @@ import { type DeviceBackend, ProcessGroup } from "../process-group/index.ts";
 import { RoundRobinBackend } from "../process-group/round-robin-backend.ts";
 import type { BackendPlugin } from "../registry/index.ts";
 import { BackendType } from "../registry/index.ts";
-import type { DeviceType } from "../tensor/index.ts";
-import { currentContext } from "./dist-context.ts";
+import { type DeviceType, describe } from "../tensor/index.ts";
+import { currentContext, type World } from "./dist-context.ts";
 
 /**
  * Makes one group of several with the same ranks: its collectives go to them in turn, so that several are on the wire at
  * the same time. All ranks must use it for the same ops in the same order. The groups stay usable, and their own.
  *
  * @param groups At least one, all with the same ranks.
- * @throws InvalidArgumentError for no groups, or groups of other ranks.
+ * @throws InvalidArgumentError for no groups, groups of other ranks, and groups that this rank is not in.
  *
  * c10d: `_round_robin_process_groups`.
  */
 export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): ProcessGroup {
-  const [first, ...others] = groups;
+  if (!Array.isArray(groups)) {
+    throw new InvalidArgumentError(`roundRobinProcessGroups: groups must be a list, got ${describe(groups)}`, {
+      argument: "groups",
+    });
+  }
+  for (const [i, group] of groups.entries()) {
+    if (group instanceof ProcessGroup) continue;
+    throw new InvalidArgumentError(
+      `roundRobinProcessGroups: groups[${i}] must be a group that this rank is in, got ${describe(group)}`,
+      { argument: "groups" },
+    );
+  }
+  const [first, ...others]: readonly ProcessGroup[] = groups;
   if (first === undefined) {
     throw new InvalidArgumentError("roundRobinProcessGroups: Specify at least 1 process group", { argument: "groups" });
   }
@@ -29,7 +41,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
     );
   }
   const { world } = currentContext();
-  const name = `round_robin:${groups.map((group) => group.name).join(",")}`;
+  const name = freeName(`round_robin:${groups.map((group) => group.name).join(",")}`, world);
   const group = new ProcessGroup({
     name,
     description: "round_robin",
@@ -44,6 +56,13 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
   });
   world?.groups.set(name, group);
   return group;
+}
+
+/** The name of a group is how it is found again, so that of a second one of the same groups gets a number. */
+function freeName(name: string, world: World | undefined): string {
+  let free = name;
+  for (let i = 2; world?.groups.has(free); i++) free = `${name}#${i}`;
+  return free;
 }
 
 function inTurn(device: DeviceType, first: ProcessGroup, others: readonly ProcessGroup[]): DeviceBackend {

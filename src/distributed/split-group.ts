@@ -1,16 +1,16 @@
+import { requireOptions } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { checkBackendOptions, loggerOf } from "../registry/index.ts";
-import { PrefixStore } from "../store/index.ts";
+import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext } from "./dist-context.ts";
-import { makeGroup } from "./make-group.ts";
 
+/** What {@link splitGroup} takes beside the parts. */
 export interface SplitGroupOptions {
-  /** The group to split; the default group by default. */
-  readonly group?: ProcessGroup;
+  /** The group to split; the default group by default. `null` is the group of a rank that is no member of it. */
+  readonly group?: ProcessGroup | null;
   /** Default limit of ops; the split group's by default. */
   readonly timeout?: Timeout;
-  /** As in `initProcessGroup`. They are not taken over from the split group. */
+  /** As in `initProcessGroup`; by default those that the split group was made with. */
   readonly options?: Readonly<Record<string, unknown>>;
   readonly description?: string;
 }
@@ -23,7 +23,7 @@ const splits = new WeakMap<ProcessGroup, number>();
  *
  * @param parts Ranks in the group of each part.
  * @returns The part that this rank is in, or `null` if it is in none.
- * @throws InvalidArgumentError for empty parts, ranks that do not exist, and ranks in several parts.
+ * @throws InvalidArgumentError for empty parts, ranks that do not exist, ranks in several parts, and a closed group.
  *
  * c10d: `split_group`.
  */
@@ -31,36 +31,39 @@ export async function splitGroup(
   parts: readonly (readonly number[])[],
   options: SplitGroupOptions = {},
 ): Promise<ProcessGroup | null> {
+  requireOptions("splitGroup", options);
   const world = currentContext().require();
+  if (options.group === null) return null;
   const parent = options.group ?? world.group;
+  if (world.groups.get(parent.name) !== parent) {
+    throw new InvalidArgumentError(
+      "splitGroup: Invalid process group specified: it is closed, or none of this rank's",
+      {
+        op: "splitGroup",
+        argument: "group",
+      },
+    );
+  }
   checkParts(parts, parent);
   const limitMs = timeoutMs(options.timeout, parent.timeoutMs);
   // Counted on every rank of the parent, so that the names agree and are never used again.
   const count = (splits.get(parent) ?? 0) + 1;
   splits.set(parent, count);
   const plugins = new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)] as const));
-  const backendOptions = await checkBackendOptions(plugins.values(), options.options);
+  const backendOptions = await derivedOptions(parent, plugins.values(), options.options);
   const own = parts.find((part) => part.includes(parent.rank));
   if (own === undefined) return null;
   const members = [...own].sort((a, b) => a - b);
   const name = `${parent.name}:split:${count}:${members.join(",")}`;
-  const group = await makeGroup({
+  return makeDerivedGroup(world, {
     name,
     description: options.description ?? `${parent.description}:split:${count}`,
     rank: members.indexOf(parent.rank),
     globalRanks: members.map((rank) => parent.globalRanks[rank] ?? -1),
     timeoutMs: limitMs,
     plugins,
-    store: new PrefixStore(`${world.group.name}/`, world.base),
     options: backendOptions,
-    logger: loggerOf(world.container),
-    onClose: () => {
-      world.groups.delete(name);
-      return Promise.resolve();
-    },
   });
-  world.groups.set(name, group);
-  return group;
 }
 
 function checkParts(parts: readonly (readonly number[])[], parent: ProcessGroup): void {

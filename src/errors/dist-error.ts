@@ -93,7 +93,7 @@ export class QueueEmptyError extends DistStoreError {
 
 /**
  * A limit ran out. `code` tells which: `OP_TIMEOUT` (the op and with it its group has failed), `WAIT_TIMEOUT` (only the
- * waiting ended, the op goes on), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`.
+ * waiting ended, the op goes on), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave up).
  */
 export class DistTimeoutError extends DistError {
   static {

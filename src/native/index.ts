@@ -8,7 +8,6 @@ export {
   NativeRefusal,
   type NativeStats,
   NEVER_SUBMITTED,
-  pinnedForeverCount,
 } from "./native-group.ts";
 export { NativeWork, type NativeWorkInit } from "./native-work.ts";
-export { addressOf, type OpFields, OpRecord } from "./op-record.ts";
+export { type OpFields, OpRecord } from "./op-record.ts";

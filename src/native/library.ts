@@ -69,6 +69,7 @@ export interface Shim {
   readonly symbols: ShimSymbols;
 }
 
+/** Which shim, and where if not in the usual places. */
 export interface ShimLocation {
   /** Name of the backend: the shim is `libc10d_<name>.so`. */
   readonly name: string;

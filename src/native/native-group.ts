@@ -9,6 +9,8 @@ import { type WakeSocket, watchSocket } from "./wake-socket.ts";
 
 const MAX_EVENTS = 256;
 const TEXT_BYTES = 4096;
+/** How long close() blocks where ops have outlived the grace of an abort already, and may never end. */
+const STUCK_CLOSE_LIMIT_MS = 50;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
@@ -44,6 +46,7 @@ export interface NativeGroupConfig {
   readonly options: Readonly<Record<string, string>>;
 }
 
+/** Counters of one native group since it was made; `pinned` tells how many ops keep their buffers now. */
 export interface NativeStats {
   readonly submitted: number;
   readonly completed: number;
@@ -54,15 +57,10 @@ export interface NativeStats {
 }
 
 /** Works whose buffers native code may touch until the end of the process. */
-const pinnedForever: unknown[] = [];
+const pinnedForever: NativeWork<unknown>[] = [];
 
 /** Groups of this thread whose submitted ops wait for the next microtask to be started. */
 const unkicked = new Set<NativeGroup>();
-
-/** Number of ops whose buffers stay pinned because native code never let go of them. */
-export function pinnedForeverCount(): number {
-  return pinnedForever.length;
-}
 
 /**
  * One communicator of a shim. Ops are started lazily: a microtask after their submission, unless `wait()` drives them
@@ -73,16 +71,14 @@ export class NativeGroup {
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
     const handle = createHandle(shim, config);
     const group = new NativeGroup(shim.symbols, handle, host);
-    group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
     try {
+      group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
       await group.#ready.promise;
     } catch (error) {
       group.close();
       throw error;
-    } finally {
-      if (!group.#closed) group.#socket.unref();
     }
-    group.#state = "OPEN";
+    group.#socket.unref();
     return group;
   }
 
@@ -91,13 +87,14 @@ export class NativeGroup {
   readonly #host: NativeGroupHost;
   readonly #works = new Map<number, NativeWork<unknown>>();
   readonly #released = new Map<number, NativeWork<unknown>>();
-  readonly #events = new Int32Array(new ArrayBuffer(MAX_EVENTS * EventLayout.SIZE));
-  readonly #result = new Int32Array(new ArrayBuffer(EventLayout.SIZE));
+  readonly #events = eventBuffer(MAX_EVENTS);
+  readonly #result = eventBuffer(1);
   readonly #text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
   readonly #ready = Promise.withResolvers<void>();
   #socket: WakeSocket | undefined;
   #state: GroupState = "OPEN";
   #closed = false;
+  #draining = false;
   #kickQueued = false;
   #holding = false;
   /** What the group has failed of, until an op has told of it. */
@@ -166,7 +163,10 @@ export class NativeGroup {
 
   /** Blocks until a Work has ended and settles it. Returns false when `limitMs` runs out first. */
   wait(work: NativeWork<unknown>, limitMs: number): boolean {
-    if (this.#closed) return true;
+    if (this.#closed) {
+      work.settle(this.#host.errorNow(work.failure ?? CLOSED_FAILURE, work));
+      return true;
+    }
     // While this thread blocks no microtask runs, and a peer may be waiting for the ops of another group first.
     for (const group of unkicked) if (group !== this) group.#kick();
     const status = this.#symbols.c10d_wait(this.#handle, work.id, limitMs, this.#result);
@@ -181,16 +181,21 @@ export class NativeGroup {
   }
 
   readonly #drain = (): void => {
-    for (;;) {
-      if (this.#closed) return;
-      const count = this.#symbols.c10d_drain(this.#handle, this.#events, MAX_EVENTS);
-      for (let i = 0; i < count; i++) this.#onEvent((i * EventLayout.SIZE) / 4);
-      if (count < MAX_EVENTS) return;
+    const isOuter = !this.#draining;
+    // Who hears of the end of an op may come back here, while the rest of a batch is still to be read.
+    const events = isOuter ? this.#events : eventBuffer(MAX_EVENTS);
+    this.#draining = true;
+    try {
+      for (let count = MAX_EVENTS; count === MAX_EVENTS && !this.#closed; ) {
+        count = this.#symbols.c10d_drain(this.#handle, events, MAX_EVENTS);
+        for (let i = 0; i < count && !this.#closed; i++) this.#onEvent(events, (i * EventLayout.SIZE) / 4);
+      }
+    } finally {
+      if (isOuter) this.#draining = false;
     }
   };
 
-  #onEvent(at: number): void {
-    const events = this.#events;
+  #onEvent(events: Int32Array, at: number): void {
     const kind = events[at + EventLayout.kind / 4];
     const status = events[at + EventLayout.status / 4] ?? 0;
     const id = readId(events, at);
@@ -345,17 +350,34 @@ export class NativeGroup {
     };
   }
 
-  /** Ends the group, blocking for at most `limitMs`. What is in flight must have been drained or aborted. */
+  /** Ends the group, blocking for at most `limitMs`, or less if that is of no use. What is in flight must have been drained or aborted. */
   close(limitMs = 1_000): void {
     if (this.#closed) return;
     this.#drain();
     this.#closed = true;
     this.#state = "CLOSED";
-    const stillRunning = this.#symbols.c10d_close(this.#handle, limitMs);
-    if (stillRunning > 0) pinnedForever.push(...this.#works.values(), ...this.#released.values());
+    const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
+    const stillRunning = this.#symbols.c10d_close(this.#handle, limit);
+    if (stillRunning > 0) this.#pinForever();
+    for (const work of [...this.#works.values()]) {
+      // The others end as soon as the ranks have talked over why.
+      if (work.failure !== undefined) continue;
+      work.settle(this.#host.errorNow(CLOSED_FAILURE, work));
+      this.#forget(work);
+    }
     this.#letGo();
     this.#socket?.end();
     this.#announceDrained();
+  }
+
+  #pinForever(): void {
+    const kept = new Set([...this.#works.values(), ...this.#released.values()]);
+    if (kept.size === 0) return;
+    pinnedForever.push(...kept);
+    this.#host.log(
+      `closed while the native library was still busy with ${kept.size} ops: their buffers stay in memory until the ` +
+        `process ends (those of ${pinnedForever.length} ops by now)`,
+    );
   }
 
   #hold(): void {
@@ -392,6 +414,11 @@ export const NEVER_SUBMITTED = Number.MAX_SAFE_INTEGER;
 
 const NOTHING = new Uint8Array();
 const NO_FAILURE: NativeFailure = { status: Status.BACKEND, peer: -1, text: "the op has ended without a reason" };
+const CLOSED_FAILURE: NativeFailure = { status: Status.CLOSED, peer: -1, text: "the group was closed" };
+
+function eventBuffer(count: number): Int32Array<ArrayBuffer> {
+  return new Int32Array(new ArrayBuffer(count * EventLayout.SIZE));
+}
 
 function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
   const bytes = new ArrayBuffer(ConfigLayout.SIZE);

@@ -11,6 +11,8 @@ export interface NativeWorkInit<T> extends WorkInit {
   readonly result: T;
   /** Tensors that native code reads and writes: kept alive, and watched for detaching. */
   readonly tensors: TensorView | readonly TensorView[];
+  /** Bytes that native code wrote elsewhere, and the tensors that they belong into; copied when it has ended well. */
+  readonly copies?: readonly { readonly to: TensorView; readonly from: Uint8Array }[] | undefined;
   /** Turns the rank that a recv came from into a global rank. */
   readonly sourceRank?: (groupRank: number) => number;
 }
@@ -23,6 +25,7 @@ export class NativeWork<T> extends Work<T> {
   readonly #group: NativeGroup;
   readonly #result: T;
   #tensors: TensorView | readonly TensorView[] | undefined;
+  #copies: NativeWorkInit<T>["copies"];
   readonly #toSourceRank: ((groupRank: number) => number) | undefined;
   #source = -1;
 
@@ -32,6 +35,7 @@ export class NativeWork<T> extends Work<T> {
     this.id = init.id;
     this.#result = init.result;
     this.#tensors = init.tensors;
+    this.#copies = init.copies;
     this.#toSourceRank = init.sourceRank;
   }
 
@@ -39,8 +43,11 @@ export class NativeWork<T> extends Work<T> {
   succeed(peer: number): void {
     this.#source = peer;
     const tensors = this.#tensors;
+    const copies = this.#copies;
     this.#tensors = undefined;
+    this.#copies = undefined;
     if (tensors === undefined || intact(tensors)) {
+      if (copies !== undefined) for (const { to, from } of copies) copyInto(to, from);
       this.settle();
       return;
     }
@@ -61,7 +68,7 @@ export class NativeWork<T> extends Work<T> {
   }
 
   override abort(): void {
-    this.#group.abort(`${this.describe()} was aborted`);
+    if (!this.isCompleted()) this.#group.abort(`${this.describe()} was aborted`);
   }
 
   protected override block(limitMs: number): void {
@@ -71,6 +78,10 @@ export class NativeWork<T> extends Work<T> {
   protected override value(): T {
     return this.#result;
   }
+}
+
+function copyInto({ data }: TensorView, bytes: Uint8Array): void {
+  if (data !== undefined) new Uint8Array(data.buffer, data.byteOffset, bytes.length).set(bytes);
 }
 
 function intact(tensors: TensorView | readonly TensorView[]): boolean {

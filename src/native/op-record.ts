@@ -136,7 +136,7 @@ function writeAddress(words: Uint32Array, at: number, value: number): void {
 }
 
 /** Address of a tensor's memory; 0 for an empty one. */
-export function addressOf(view: TensorView): number {
+function addressOf(view: TensorView): number {
   if (view.data === undefined) return view.ptr;
   if (view.byteLength === 0) return 0;
   // Touching `buffer` makes the memory stay where it is.

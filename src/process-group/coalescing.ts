@@ -1,4 +1,4 @@
-import type { ReduceOp } from "../collectives/index.ts";
+import { isMessage, type OpType, type ReduceOp } from "../collectives/index.ts";
 import type { DistError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
@@ -31,6 +31,11 @@ export class Coalescing {
     return this.#refusal;
   }
 
+  /** Whether there is any op beside messages. */
+  get hasCollectives(): boolean {
+    return this.#ops.some(({ work }) => !isMessage(work.opType));
+  }
+
   get works(): RecordedWork[] {
     return this.#ops.map(({ work }) => work);
   }
@@ -51,7 +56,7 @@ export class Coalescing {
       if (first?.mergeable !== undefined && run.length > 1 && canMerge(first.mergeable, capable)) {
         submitAsOne(first, run);
       } else {
-        for (const op of run) op.work.follow(op.start());
+        for (const { work, start } of run) work.follow(begun(work.opType, start));
       }
       i += run.length;
     }
@@ -80,20 +85,27 @@ function canMerge({ op, input, reduceOp }: Mergeable, capable: Capable): boolean
 }
 
 /** Ranks may have given different time-outs, which must not change what is merged: the longest counts. */
-function submitAsOne({ backend, mergeable }: RecordedOp, run: readonly RecordedOp[]): void {
+function submitAsOne({ backend, mergeable, work }: RecordedOp, run: readonly RecordedOp[]): void {
   const timeoutMs = Math.max(...run.map((op) => op.timeoutMs));
   const parts = run.flatMap((op) => op.mergeable ?? []);
   const inputs = parts.map(({ input }) => input);
   const outputs = parts.flatMap(({ output }) => output ?? []);
-  let whole: Work<unknown>;
-  if (mergeable?.reduceOp === undefined) {
-    whole = backend.allGatherIntoTensorCoalesced(outputs, inputs, { timeoutMs });
-  } else if (outputs.length === 0) {
-    whole = backend.allReduceCoalesced(inputs, { op: mergeable.reduceOp, timeoutMs });
-  } else {
-    whole = backend.reduceScatterTensorCoalesced(outputs, inputs, { op: mergeable.reduceOp, timeoutMs });
-  }
+  const op = mergeable?.reduceOp;
+  const whole = begun(work.opType, () => {
+    if (op === undefined) return backend.allGatherIntoTensorCoalesced(outputs, inputs, { timeoutMs });
+    if (outputs.length === 0) return backend.allReduceCoalesced(inputs, { op, timeoutMs });
+    return backend.reduceScatterTensorCoalesced(outputs, inputs, { op, timeoutMs });
+  });
   run.forEach(({ work }, i) => {
     work.follow(whole, (outputs[i] ?? inputs[i])?.source);
   });
+}
+
+/** A backend may throw where it should have given a rejected Work; the ops after it still have to end. */
+function begun(opType: OpType, start: () => Work<unknown>): Work<unknown> {
+  try {
+    return start();
+  } catch (error) {
+    return Work.rejected(error, { opType });
+  }
 }

@@ -1,5 +1,5 @@
 import { type OpType, opNames, type ReduceOp } from "../collectives/index.ts";
-import { DistBackendError, type DistError, DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
+import { DistBackendError, DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
 import { type Backend, type BackendPlugin, type BackendType, CapabilityTable, type OpName } from "../registry/index.ts";
 import type { DeviceType, DType } from "../tensor/index.ts";
 import { type FailedWork, type GroupState, Work, type WorkOwner, warnIfUnobserved } from "../work/index.ts";
@@ -133,17 +133,18 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
       await steps;
       await Promise.all(backends.map((backend) => backend.drained()));
     };
-    let late: DistError | undefined;
-    if (busy && !(await endsWithin(idle(), limitMs))) {
-      late = new DistTimeoutError(
+    const drained = async () => {
+      if (!busy || (await endsWithin(idle(), limitMs))) return;
+      throw new DistTimeoutError(
         `destroyProcessGroup: group "${this.name}" still had ops in flight after ${limitMs} ms; they were aborted`,
         { code: "DRAIN_TIMEOUT", group: this.name, timeoutMs: limitMs },
       );
-    }
+    };
+    const [late] = await Promise.allSettled([drained()]);
     const unseen = this.#failures.find((work) => !work.observed)?.exception();
-    await this.close();
-    const error = unseen ?? late;
-    if (error !== undefined) throw error;
+    const [closed] = await Promise.allSettled([this.close()]);
+    if (unseen !== undefined) throw unseen;
+    throwFirst([late, closed]);
   }
 
   /** Aborts what is in flight and closes the group within about a second. Does nothing the second time. */
@@ -153,8 +154,10 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   }
 
   async #close(): Promise<void> {
-    await Promise.all([...this.#backends.values()].map(({ backend }) => backend.close()));
-    await this.#onClose?.();
+    const backends = [...this.#backends.values()].map(async ({ backend }) => backend.close());
+    const ends = await Promise.allSettled(backends);
+    // A backend that fails to close must not keep the rank in a world that is gone.
+    throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);
   }
 
   [Symbol.asyncDispose](): Promise<void> {
@@ -164,7 +167,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   /** Runs an op; whatever is wrong with it becomes a rejected Work, never an exception. */
   protected run<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
     try {
-      if (this.#closing !== undefined) throw this.#closedError(opNames[opType]);
+      if (this.#closing !== undefined) throw this.closedError(opNames[opType]);
       // The backend resolves to the caller's own objects, which are of type T.
       return start() as Work<T>;
     } catch (error) {
@@ -177,7 +180,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     return undefined;
   }
 
-  #closedError(op: string): DistBackendError {
+  protected closedError(op: string): DistBackendError {
     return new DistBackendError(
       `${op}: group "${this.name}" is closed; make a new one with initProcessGroup() or newGroup()`,
       { code: "GROUP_CLOSED", group: this.name, op, rank: this.rank },
@@ -243,6 +246,11 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   toString(): string {
     return `<ProcessGroup "${this.name}" rank ${this.rank}/${this.size} ${this.state}>`;
   }
+}
+
+/** Throws the first reason of those that have failed. */
+export function throwFirst(ends: readonly PromiseSettledResult<unknown>[]): void {
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
 
 async function endsWithin(promise: Promise<unknown>, limitMs: number): Promise<boolean> {

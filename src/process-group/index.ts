@@ -21,6 +21,7 @@ export type {
   SendObjectOptions,
   SendOptions,
 } from "./call-options.ts";
-export type { DeviceBackend, ProcessGroupInit } from "./group-lifecycle.ts";
+export { type DeviceBackend, type ProcessGroupInit, throwFirst } from "./group-lifecycle.ts";
+export { type MessageFunction, type P2POp, refuseBatch, requireBatch, standsFor } from "./message-batch.ts";
 export { ProcessGroup } from "./process-group.ts";
 export type { OneOrList } from "./tensor-ops.ts";

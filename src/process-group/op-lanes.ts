@@ -5,9 +5,9 @@
 export class OpLanes {
   readonly #tails = new Map<string, Promise<unknown>>();
 
-  /** Settles when all that the lane holds now has ended; undefined if it is empty. Never rejects. */
-  tail(lane: string): Promise<unknown> | undefined {
-    return this.#tails.get(lane);
+  /** Whether anything in the lane has not ended. */
+  isBusy(lane: string): boolean {
+    return this.#tails.has(lane);
   }
 
   /** Settles when all that any lane holds now has ended; undefined if all are empty. Never rejects. */

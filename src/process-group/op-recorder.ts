@@ -37,20 +37,22 @@ export interface RecordedOp {
 /** Stands for an op that is submitted later. */
 export class RecordedWork extends Work<unknown> {
   #actual: Work<unknown> | undefined;
+  /** Its own part of what `actual` resolves to, or all of it. */
   #result: unknown;
 
   /** Ends as `actual` does, with a result of its own if there is one. */
   follow(actual: Work<unknown>, result?: unknown): void {
     this.#actual = actual;
+    this.#result = result;
     actual.then(
-      (value) => this.#end(undefined, result ?? value),
-      (error: unknown) => this.#end(error as DistError),
+      (value) => this.#succeed(value),
+      (error: unknown) => this.settle(error as DistError),
     );
   }
 
-  #end(error: DistError | undefined, result?: unknown): void {
-    this.#result = result;
-    this.settle(error);
+  #succeed(value: unknown): void {
+    this.#result ??= value;
+    this.settle();
   }
 
   protected override block(limitMs: number): void {
@@ -64,10 +66,10 @@ export class RecordedWork extends Work<unknown> {
       this.#actual.wait(Number.isFinite(limitMs) ? { timeout: limitMs } : {});
     } catch (error) {
       if (!this.#actual.isCompleted()) throw error;
-      this.#end(error as DistError);
+      this.settle(error as DistError);
       return;
     }
-    this.#end(undefined, this.#result ?? this.#actual.result());
+    this.#succeed(this.#actual.result());
   }
 
   protected override value(): unknown {

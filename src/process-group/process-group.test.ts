@@ -332,6 +332,41 @@ describe("the end of a group", () => {
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
 
+  test.each(["close", "drained"] as const)(
+    "a backend whose %s() fails does not keep the rank in its world",
+    async (method) => {
+      const { group, backend } = await start();
+      backend.prompt = false;
+      const work = group.allReduce(floats());
+      backend[method] = () => Promise.reject(new Error(`${method} went wrong`));
+      setTimeout(() => backend.works[0]?.settle(), 10);
+      const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
+      expect(error).toMatchObject({ message: `${method} went wrong` });
+      expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
+      await work.catch(() => {});
+    },
+  );
+
+  test("the end of one group that fails keeps no other from ending", async () => {
+    const { backend } = await start();
+    await dist.newGroup([0]);
+    const other = plugin.made.at(-1);
+    if (other === undefined) throw new Error("the plugin made no backend");
+    other.close = () => Promise.reject(new Error("stuck"));
+    const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
+    expect(error).toMatchObject({ message: "stuck" });
+    expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
+  });
+
+  test("abort of a Work that has no way of its own is that of the group", async () => {
+    const { group, backend } = await start();
+    backend.prompt = false;
+    const whole = group.coalescing(() => void group.allReduce(floats()));
+    whole.abort();
+    expect(backend.aborted).toBe("coalescing was aborted");
+    expect(await whole.catch((reason: unknown) => reason)).toMatchObject({ code: "ABORTED" });
+  });
+
   test("abort reaches the backend and makes the group FAILED", async () => {
     const { group, backend } = await start();
     group.abort("enough");

@@ -1,8 +1,16 @@
-import { OpType, ReduceOp, requireOptions, requireReduceOp, requireTag, requireTimeout } from "../collectives/index.ts";
+import {
+  isMessage,
+  OpType,
+  ReduceOp,
+  requireOptions,
+  requireReduceOp,
+  requireTag,
+  requireTimeout,
+} from "../collectives/index.ts";
 import { InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
-import type { Backend, OpName } from "../registry/index.ts";
-import { type DeviceType, type DType, describe, SparseTensor, type TensorLike } from "../tensor/index.ts";
-import { AllOf, Work } from "../work/index.ts";
+import type { OpName } from "../registry/index.ts";
+import { describe, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import type { Work } from "../work/index.ts";
 import type {
   AllGatherObjectOptions,
   AllReduceOptions,
@@ -13,7 +21,7 @@ import type {
   ScatterObjectOptions,
   SendObjectOptions,
 } from "./call-options.ts";
-import { Coalescing } from "./coalescing.ts";
+import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
 import {
   allGatherObjects,
   broadcastObject,
@@ -23,18 +31,18 @@ import {
   scatterObjects,
   sendObject,
 } from "./object-collectives.ts";
-import { OpLanes } from "./op-lanes.ts";
-import { TensorOps } from "./tensor-ops.ts";
+import { OrderedOps } from "./ordered-ops.ts";
 
 /** Limit of one object in an object collective, unless the call says otherwise. */
 const MAX_OBJECT_BYTES = 64 * 2 ** 20;
 
-/** Lane of the object collectives of a group, which other collectives have to wait for. */
-const COLLECTIVES = "collectives";
-
 /**
  * A group of ranks. Ops go to the backend of their tensors' device; all ranks issue the collectives of one group in the
  * same order, with the same dtypes and sizes.
+ *
+ * Tensors are lent to an op until its Work has ended: nobody else writes to them meanwhile. A buffer that is transferred
+ * to somebody else goes on being written to where it is then, so whoever gets it has to keep it until the op has ended,
+ * whose result counts as lost (`DETACHED_BUFFER`).
  *
  * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError when nothing was
  * sent, else with DistTimeoutError, DistNetworkError or DistBackendError, after which the group has failed.
@@ -49,53 +57,24 @@ const COLLECTIVES = "collectives";
  *
  * c10d: `ProcessGroup`.
  */
-export class ProcessGroup extends TensorOps {
-  readonly #lanes = new OpLanes();
-  #coalescing: Coalescing | undefined;
-
+export class ProcessGroup extends OrderedOps {
   /**
-   * Submits the ops that `body` calls on this group together. Neighbouring all-reduces of one dtype and reduce op become
-   * one op where the backend can do that, and so do `allGatherIntoTensor` and `reduceScatterTensor`; the rest follow in
-   * their order. All ranks make the same calls.
+   * Starts a list of sends and receives of this group together. If one of them is refused, none is sent and the Works of
+   * all reject.
    *
-   * @param body Calls ops and returns; their Works end with the whole. If one of them is refused, or `body` throws,
-   *   nothing is sent. It must not be async.
+   * @returns A Work for each, in their order.
    *
-   * c10d: `_coalescing_manager`.
+   * c10d: `batch_isend_irecv`.
    */
-  coalescing(body: () => void): Work<void> {
-    const init = { opType: OpType.COALESCED, owner: this } as const;
-    if (this.#coalescing !== undefined) {
-      const message = `coalescing: group "${this.name}" is coalescing already; it cannot be nested`;
-      return Work.rejected(new InvalidArgumentError(message, { op: "coalescing" }), init);
-    }
-    const coalescing = new Coalescing();
-    this.#coalescing = coalescing;
-    let refusal: unknown;
+  batchIsendIrecv(ops: readonly P2POp<ProcessGroup>[]): Work<TensorLike>[] {
     try {
-      const returned: unknown = body();
-      if (returned instanceof Promise) {
-        returned.catch(() => {});
-        throw new InvalidArgumentError(
-          "coalescing: the function must not be async: all ops have to be called before it returns",
-          { op: "coalescing", argument: "body" },
-        );
-      }
-      refusal = coalescing.refusal;
+      const group = requireBatch(ops);
+      if (group === undefined || group === this) return startBatch(this, ops);
+      const message = `batchIsendIrecv: the messages name another group than "${this.name}", whose method this is`;
+      throw new InvalidArgumentError(message, { op: "batchIsendIrecv", argument: "ops", group: this.name });
     } catch (error) {
-      refusal = error ?? new InvalidArgumentError(`coalescing: the function threw ${describe(error)}`);
-    } finally {
-      this.#coalescing = undefined;
+      return refuseBatch(ops, error);
     }
-    if (refusal !== undefined) {
-      const failed = Work.rejected<void>(refusal, init);
-      coalescing.discard(refusal);
-      return failed;
-    }
-    return this.run<void>(OpType.COALESCED, () => {
-      coalescing.submit((op, { device, dtype }, reduceOp) => this.canDo(op, device.type, dtype, reduceOp));
-      return new AllOf(coalescing.works, undefined, init);
-    });
   }
 
   /**
@@ -114,7 +93,7 @@ export class ProcessGroup extends TensorOps {
       return super.allReduce(tensors as Exclude<T, SparseTensor>, options) as Work<T>;
     }
     const name = "allReduce";
-    return super.run<T>(OpType.ALLREDUCE_SPARSE, () => {
+    return this.runSteps<T>(name, OpType.ALLREDUCE_SPARSE, () => {
       requireOptions(name, options);
       const op = requireReduceOp(name, options.op);
       const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
@@ -127,10 +106,8 @@ export class ProcessGroup extends TensorOps {
           },
         );
       }
-      this.#requireNoCoalescing(name);
       const backend = this.backendFor("allReduceSparse", "cpu", tensors.dtype);
-      const sum = this.#lanes.run(COLLECTIVES, async () => await backend.allReduceSparse(tensors, { timeoutMs }));
-      return Work.fromPromise(sum, { opType: OpType.ALLREDUCE_SPARSE, owner: this });
+      return { body: async () => await backend.allReduceSparse(tensors, { timeoutMs }) };
     });
   }
 
@@ -247,9 +224,8 @@ export class ProcessGroup extends TensorOps {
     prepare: () => (call: ObjectCall) => Promise<unknown>,
     sourceRank?: () => number,
   ): Work<T> {
-    const work = super.run<T>(opType, () => {
+    return this.runSteps<T>(op, opType, () => {
       requireOptions(op, options);
-      this.#requireNoCoalescing(op);
       const timeoutMs = requireTimeout(op, options.timeout, this.timeoutMs);
       const maxBytes = options.maxBytes ?? MAX_OBJECT_BYTES;
       if (!Number.isSafeInteger(maxBytes) || maxBytes < 1) {
@@ -262,17 +238,13 @@ export class ProcessGroup extends TensorOps {
       if (backend === undefined) throw new InvalidArgumentError(`${op}: no op to make it of`);
       const steps = prepare();
       const deadline = performance.now() + timeoutMs;
-      const lane = isMessage(opType) ? `${op} ${options.tag ?? 0}` : COLLECTIVES;
-      const result = this.#lanes.run(lane, () => steps({ op, backend, maxBytes, deadline }));
-      return Work.fromPromise(result, { opType, owner: this, ...(sourceRank && { sourceRank }) });
+      const body = () => steps({ op, backend, maxBytes, deadline });
+      return {
+        body,
+        ...(isMessage(opType) && { lane: `${op} ${options.tag ?? 0}` }),
+        ...(sourceRank && { sourceRank }),
+      };
     });
-    this.#coalescing?.note(work);
-    return work;
-  }
-
-  #requireNoCoalescing(op: string): void {
-    if (this.#coalescing === undefined) return;
-    throw new InvalidArgumentError(`${op}: what takes several steps cannot be coalesced`, { op });
   }
 
   #objectPerRank<T>(op: string, objects: readonly T[] | undefined): readonly T[] {
@@ -283,31 +255,7 @@ export class ProcessGroup extends TensorOps {
       argument: "objects",
     });
   }
-
-  protected override backendFor(op: OpName, device: DeviceType, dtype?: DType, reduceOp?: ReduceOp): Backend {
-    const backend = super.backendFor(op, device, dtype, reduceOp);
-    return this.#coalescing?.recorderOf(backend) ?? backend;
-  }
-
-  protected override run<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
-    if (this.#coalescing !== undefined) {
-      const work = super.run<T>(opType, start);
-      this.#coalescing.note(work);
-      return work;
-    }
-    const turn = isMessage(opType) ? undefined : this.#lanes.tail(COLLECTIVES);
-    if (turn === undefined) return super.run<T>(opType, start);
-    return Work.fromPromise(
-      turn.then(() => super.run<T>(opType, start)),
-      { opType, owner: this },
-    );
-  }
-
-  protected override stepsUnderWay(): Promise<unknown> | undefined {
-    return this.#lanes.tails();
-  }
 }
 
-function isMessage(opType: OpType): boolean {
-  return opType === OpType.SEND || opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
-}
+standsFor("send", ProcessGroup.prototype.send, ProcessGroup.prototype.isend);
+standsFor("recv", ProcessGroup.prototype.recv, ProcessGroup.prototype.irecv);

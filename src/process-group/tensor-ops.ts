@@ -9,7 +9,6 @@ import {
   requirePerRank,
   requireReduceOp,
   requireSplits,
-  requireTag,
   requireTensor,
   requireTensors,
   requireTimeout,
@@ -27,19 +26,17 @@ import type {
   BroadcastOptions,
   GatherOptions,
   MonitoredBarrierCallOptions,
-  RecvOptions,
   ReduceScatterOptions,
   ReduceToOptions,
   ScatterOptions,
-  SendOptions,
 } from "./call-options.ts";
-import { GroupLifecycle } from "./group-lifecycle.ts";
+import { MessageOps } from "./message-ops.ts";
 
 /** A tensor where the other argument is one, a list where it is a list. */
 export type OneOrList<T> = T extends readonly TensorLike[] ? readonly TensorLike[] : TensorLike;
 
-/** The ops of a process group that exchange tensors. */
-export abstract class TensorOps extends GroupLifecycle {
+/** The collectives of a process group that exchange tensors. */
+export abstract class TensorOps extends MessageOps {
   /** See {@link ProcessGroup.allReduce}. */
   allReduce<T extends TensorLike | readonly TensorLike[]>(tensors: T, options: AllReduceOptions = {}): Work<T> {
     const opType = isTensorList(tensors) ? OpType.ALLREDUCE_COALESCED : OpType.ALLREDUCE;
@@ -315,50 +312,6 @@ export abstract class TensorOps extends GroupLifecycle {
     });
   }
 
-  /**
-   * Sends a tensor to one rank, which has to {@link recv} it with the same tag, dtype and length. Starts at once, also
-   * while collectives are under way.
-   *
-   * @param options `dst` or `groupDst` names the destination.
-   *
-   * c10d: `send`, `isend`.
-   */
-  send<T extends TensorLike>(tensor: T, options: SendOptions): Work<T> {
-    return this.run<T>(OpType.SEND, () => {
-      requireOptions("send", options);
-      const peer = this.otherRank("send", "dst", options.dst, options.groupDst);
-      const tag = requireTag("send", options.tag);
-      const timeoutMs = requireTimeout("send", options.timeout, this.timeoutMs);
-      const view = requireTensor("send", tensor);
-      const backend = this.backendFor("send", view.device.type, view.dtype);
-      return backend.send(view, { peer, tag, timeoutMs, owner: this });
-    });
-  }
-
-  /**
-   * Receives a tensor from one rank, or from any if none is named; `sourceRank()` of the Work tells from which.
-   *
-   * @param options `src` or `groupSrc` names the source.
-   *
-   * c10d: `recv`, `irecv`, `recv_anysource`.
-   */
-  recv<T extends TensorLike>(tensor: T, options: RecvOptions = {}): Work<T> {
-    return this.run<T>(
-      options?.src === undefined && options?.groupSrc === undefined ? OpType.RECV_ANY_SOURCE : OpType.RECV,
-      () => {
-        requireOptions("recv", options);
-        const any = options.src === undefined && options.groupSrc === undefined;
-        const peer = any ? -1 : this.otherRank("recv", "src", options.src, options.groupSrc);
-        const tag = requireTag("recv", options.tag);
-        const timeoutMs = requireTimeout("recv", options.timeout, this.timeoutMs);
-        const view = requireTensor("recv", tensor);
-        const backend = this.backendFor("recv", view.device.type, view.dtype);
-        if (any) this.requireAnySource(view.device.type);
-        return backend.recv(view, { peer, tag, timeoutMs, owner: this });
-      },
-    );
-  }
-
   /** Completes when all ranks have come to it. c10d: `barrier`. */
   barrier(options: BarrierOptions = {}): Work<void> {
     return this.run<void>(OpType.BARRIER, () => {
@@ -429,17 +382,6 @@ export abstract class TensorOps extends GroupLifecycle {
     const rule =
       list === undefined ? `must be given on the ${role} rank` : `must not be given on other than the ${role} rank`;
     throw new InvalidArgumentError(`${op}: ${argument} ${rule}`, { op, argument });
-  }
-
-  protected otherRank(
-    op: string,
-    argument: "src" | "dst",
-    global: number | undefined,
-    inGroup: number | undefined,
-  ): number {
-    const rank = this.toGroupRank(op, argument, global, inGroup);
-    if (rank !== this.rank) return rank;
-    throw new InvalidArgumentError(`${op}: ${argument} is the rank of this process itself`, { op, argument });
   }
 }
 

@@ -78,10 +78,24 @@ describe("BackendContext", () => {
     await dist.newGroup([0], { options: { chunk: 1 }, timeout: "9s", description: "pair" });
     await dist.newGroup([0]);
     await dist.splitGroup([[0]], { options: { chunk: 2 } });
-    expect([1, 2, 3].map((i) => contextOf(plugin, i).options)).toEqual([{ chunk: 2 }, {}, { chunk: 4 }]);
+    expect([1, 2, 3].map((i) => contextOf(plugin, i).options)).toEqual([{ chunk: 2 }, { chunk: 16 }, { chunk: 4 }]);
     expect(contextOf(plugin, 1)).toMatchObject({ groupName: "1", groupDescription: "pair", timeoutMs: 9_000 });
     await contextOf(plugin, 1).store.set("port", "1");
     expect(await contextOf(plugin, 2).store.check(["port"])).toBe(false);
+  });
+
+  test("of groups made without options: those of the group that they are made of", async () => {
+    const { plugin, other, options } = setup();
+    const both = { backend: "cpu:ring,cuda:tree", options: { ring: { chunk: 8 } } };
+    await dist.initProcessGroup({ ...options, ...both });
+    const own = await dist.newGroup([0], { backend: "ring", options: { chunk: 3 } });
+    await dist.splitGroup([[0]], { group: own });
+    await dist.splitGroup([[0]]);
+    await dist.newGroup([0], { backend: "ring" });
+    await dist.newGroup([0], { options: {} });
+    const chunks = plugin.made.map((_, i) => contextOf(plugin, i).options);
+    expect(chunks).toEqual([{ chunk: 16 }, { chunk: 6 }, { chunk: 6 }, { chunk: 16 }, { chunk: 16 }, {}]);
+    expect(other.made.map((_, i) => contextOf(other, i).options)).toEqual([{}, {}, {}]);
   });
 
   test("the logger is the container's, and says who speaks", async () => {

@@ -11,6 +11,7 @@ export interface LazyBackend {
   readonly load: () => Promise<BackendPlugin>;
 }
 
+/** What `registerBackend()` takes beside the plugin. */
 export interface RegisterOptions {
   /** Whether a backend of the same name, a built-in one included, may be replaced. Default is `false`. */
   readonly replace?: boolean;

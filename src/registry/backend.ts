@@ -12,29 +12,35 @@ export interface OpOptions {
   readonly owner?: WorkOwner;
 }
 
+/** What ops that reduce get beside their tensors. */
 export interface ReduceOptions extends OpOptions {
   readonly op: ReduceOp;
 }
 
+/** What ops with a root get beside their tensors. */
 export interface RootOptions extends OpOptions {
   /** Rank in the group. */
   readonly root: number;
 }
 
+/** What `reduce` gets beside its tensor. */
 export interface ReduceToRootOptions extends ReduceOptions, RootOptions {}
 
+/** What `allToAllSingle` gets beside its tensors. */
 export interface AllToAllOptions extends OpOptions {
   /** Elements for each rank, or none for equal parts. Both lists are given or neither. */
   readonly inputSplits: readonly number[];
   readonly outputSplits: readonly number[];
 }
 
+/** What `send` and `recv` get beside their tensor. */
 export interface MessageOptions extends OpOptions {
   /** Rank in the group; -1 for a recv from any. */
   readonly peer: number;
   readonly tag: number;
 }
 
+/** What `monitoredBarrier` gets. */
 export interface MonitoredBarrierOptions extends OpOptions {
   /** Whether to name all missing ranks rather than the first. */
   readonly waitAllRanks: boolean;

@@ -25,6 +25,7 @@ export const operations = [
   "monitoredBarrier",
 ] as const;
 
+/** Name of an op in a capability table. */
 export type OpName = (typeof operations)[number];
 
 /** What a backend can do. Validation, documentation and the conformance suite all read this one table. */

@@ -14,6 +14,7 @@ import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./lo
 /** Token of the {@link BackendRegistry} in a container. */
 export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
 
+/** What {@link createContainer} takes. */
 export interface ContainerOptions {
   /** Backends that take the place of those of the same name, e.g. a fake one in unit tests. */
   readonly overrides?: readonly BackendPlugin[];

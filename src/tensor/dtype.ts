@@ -47,6 +47,7 @@ export const dtypes: { readonly [name in DType]: DTypeInfo } = {
   uint64: row("uint64", 8, "unsigned", 29),
 };
 
+/** All dtypes. */
 export const dtypeNames: readonly DType[] = Object.keys(dtypes).filter(isDType);
 
 export function isDType(name: unknown): name is DType {

@@ -12,6 +12,7 @@ export type SparseValues =
   | Int32Array
   | BigInt64Array;
 
+/** What {@link sparseTensor} takes. */
 export interface SparseTensorInit<V extends SparseValues = SparseValues> {
   /** Where the values are: one row per sparse dimension, each with an index per value, row by row. */
   readonly indices: BigInt64Array | readonly (readonly number[])[];

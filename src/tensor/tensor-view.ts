@@ -151,7 +151,7 @@ function nameOf(device: Partial<Device> | null): string {
 
 /** Short description of a value for error messages. */
 export function describe(value: unknown): string {
-  if (value === null) return "null";
+  if (value === null || value === undefined) return String(value);
   if (Array.isArray(value)) return `an array of ${value.length}`;
   if (typeof value === "object") return value.constructor?.name ?? "an object";
   if (typeof value === "string") return `"${value}"`;

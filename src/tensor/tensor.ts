@@ -17,6 +17,7 @@ export type TensorStorage =
   | BigInt64Array
   | BigUint64Array;
 
+/** What {@link tensor} takes beside the data. */
 export interface TensorOptions {
   readonly dtype: DType;
   /** Defaults to one dimension with all elements. */

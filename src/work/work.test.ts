@@ -217,6 +217,33 @@ describe("Work", () => {
     expect(work.synchronize()).toBeUndefined();
   });
 
+  test.each<[unknown, string]>([
+    [{ timeout: 0 }, "timeout must be a positive number"],
+    [{ timeout: -1 }, "timeout must be a positive number"],
+    [{ timeout: "soon" }, 'got "soon"'],
+    [5, "wait() takes { timeout }, got number 5"],
+    [null, "wait() takes { timeout }, got null"],
+  ])("wait(%j) is refused, whether the op has ended or not", (options, message) => {
+    const work = new TestWork(init);
+    for (const _ of ["pending", "ended"]) {
+      expect(() => work.wait(options as { timeout?: Timeout })).toThrow(InvalidArgumentError);
+      expect(() => work.wait(options as { timeout?: Timeout })).toThrow(message);
+      work.settle();
+    }
+    expect(work.blocks).toBe(0);
+    expect(work.wait({})).toBe(true);
+  });
+
+  test("abort goes to the owner while the op is pending", () => {
+    const reasons: string[] = [];
+    const group = { onFailure: () => {}, abort: (reason: string) => void reasons.push(reason) };
+    const work = new TestWork({ ...init, owner: group });
+    work.abort();
+    work.settle();
+    work.abort();
+    expect(reasons).toEqual(["allReduce #7 was aborted"]);
+  });
+
   test("await using waits, and throws the op's error", async () => {
     const order: string[] = [];
     {

@@ -20,6 +20,8 @@ export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
 /** Hears of the failures of its ops. */
 export interface WorkOwner {
   onFailure(work: FailedWork): void;
+  /** Fails all that is in flight; what {@link Work.abort} does where a Work has no way of its own. */
+  abort?(reason: string): void;
 }
 
 /** What a Work is made with. */
@@ -161,12 +163,17 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
    * @param options.timeout Limit of the waiting alone: when it runs out the op stays pending and its buffers borrowed.
    *   None by default.
    * @returns true, as c10d's; the result is what `await` or `result()` give.
-   * @throws DistTimeoutError (`WAIT_TIMEOUT`), or the op's own error.
+   * @throws DistTimeoutError (`WAIT_TIMEOUT`), InvalidArgumentError for a limit that is none, or the op's own error.
    */
   wait(options: { readonly timeout?: Timeout } = {}): true {
-    if (this.#phase === Phase.Pending) {
-      this.block(options.timeout === undefined ? Number.POSITIVE_INFINITY : timeoutMs(options.timeout, 0));
+    if (typeof options !== "object" || options === null) {
+      // A bare number must not come to mean "for ever".
+      throw new InvalidArgumentError(`${this.describe()}: wait() takes { timeout }, got ${describe(options)}`, {
+        argument: "options",
+      });
     }
+    const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
+    if (this.#phase === Phase.Pending) this.block(limitMs);
     this.#observed = true;
     if (this.#error !== undefined) throw this.#error;
     return true;
@@ -214,9 +221,13 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   /** Makes the current device stream wait for the op. Nothing to do on the CPU. */
   synchronize(): void {}
 
-  /** Aborts the op and with it its group. */
+  /** Aborts the op and with it its group; nothing if it has ended. */
   abort(): void {
-    throw new UnsupportedOperationError(`${this.describe()} cannot be aborted`);
+    if (this.isCompleted()) return;
+    if (this.#owner?.abort === undefined) {
+      throw new UnsupportedOperationError(`${this.describe()} cannot be aborted`);
+    }
+    this.#owner.abort(`${this.describe()} was aborted`);
   }
 
   /** Whether somebody has looked at the outcome. */

@@ -1,0 +1,50 @@
+import { describe, expect, test } from "bun:test";
+import { OpType } from "../collectives/op-type.ts";
+import { type NativeFailure, type NativeGroup, type NativeWork, Status } from "../native/index.ts";
+import type { BackendContext } from "../registry/index.ts";
+import { HashStore } from "../store/index.ts";
+import { NativeFailures } from "./native-failures.ts";
+
+function setup() {
+  const store = new HashStore();
+  const context = { store, rank: 0, size: 1, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
+  return { store, failures: new NativeFailures("native", context) };
+}
+
+const workOf = (opType: OpType, seq: number) => ({ opType, seq }) as NativeWork<unknown>;
+const failed = { state: "FAILED", failureText: "it broke" } as NativeGroup;
+const failure = (status: number, text: string): NativeFailure => ({ status, text, peer: -1 });
+
+describe("an op that the library refused", () => {
+  const refused = failure(Status.INVALID, "sizes do not fit");
+
+  test.each(["now", "afterConsulting"] as const)(
+    "%s: is no failure of the group, which nobody hears of",
+    async (way) => {
+      const { store, failures } = setup();
+      expect(await failures[way](refused, workOf(OpType.GATHER, 3))).toMatchObject({
+        name: "InvalidArgumentError",
+        message: 'gather #3 on group "7" (native, rank 0 of 1): sizes do not fit',
+      });
+      await Bun.sleep(5);
+      expect(await store.listKeys()).toEqual([]);
+    },
+  );
+
+  test("is not what later ops name as the cause", async () => {
+    const { store, failures } = setup();
+    failures.now(refused, workOf(OpType.GATHER, 3));
+    const lost = await failures.afterConsulting(failure(Status.NETWORK, "rank 1 left"), workOf(OpType.BARRIER, 4));
+    expect(lost).toMatchObject({ code: "PEER_LOST" });
+    expect(await store.listKeys()).toContain("failure/first");
+    const later = failures.refusal(OpType.REDUCE, failed, undefined);
+    expect(later).toMatchObject({ code: "GROUP_FAILED", cause: lost });
+    expect(later.message).toContain('group "7" has failed before (barrier #4 on group "7"');
+  });
+});
+
+test("an op on a group that is closed, or failed before any op could tell why", () => {
+  const { failures } = setup();
+  expect(failures.refusal(OpType.REDUCE, undefined, undefined)).toMatchObject({ code: "GROUP_CLOSED" });
+  expect(failures.refusal(OpType.REDUCE, failed, undefined).message).toContain("has failed before (it broke)");
+});

@@ -1,0 +1,191 @@
+import { type OpType, opNames } from "../collectives/op-type.ts";
+import {
+  DistBackendError,
+  type DistError,
+  DistNetworkError,
+  DistTimeoutError,
+  type ErrorInit,
+  InvalidArgumentError,
+  UnsupportedOperationError,
+} from "../errors/index.ts";
+import { type NativeFailure, type NativeGroup, NativeRefusal, type NativeWork, Status } from "../native/index.ts";
+import type { BackendContext } from "../registry/index.ts";
+import {
+  consultOnFailure,
+  type FailureKind,
+  type FailureReport,
+  type FailureVerdict,
+  isMessage,
+} from "./failure-report.ts";
+import { missingRanks } from "./missing-ranks.ts";
+
+/** What a group over a shim fails with: turns native failures into errors that name op, group and culprit. */
+export class NativeFailures {
+  readonly #backend: string;
+  readonly #context: BackendContext;
+  #verdict: Promise<FailureVerdict> | undefined;
+  /** Ranks that the group has agreed to be the cause of its failure, as soon as it has. */
+  #culprits: readonly number[] = [];
+  /** The error that the group failed with, once one was made. */
+  #firstError: DistError | undefined;
+
+  constructor(backend: string, context: BackendContext) {
+    this.#backend = backend;
+    this.#context = context;
+  }
+
+  /** The error of an op, by what this rank knows; the others hear of it meanwhile. */
+  now(failure: NativeFailure, work: NativeWork<unknown>): DistError {
+    if (isFatal(failure)) void this.#consult(failure, work);
+    return this.#opError(failure, work, undefined);
+  }
+
+  /** The error of an op, by what the ranks agree on. Never rejects. */
+  async afterConsulting(failure: NativeFailure, work: NativeWork<unknown>): Promise<DistError> {
+    return this.#opError(failure, work, isFatal(failure) ? await this.#consult(failure, work) : undefined);
+  }
+
+  /** The error of a group that could not be made. */
+  ofCreation(failure: NativeFailure): DistError {
+    const { groupName, rank, size, timeoutMs } = this.#context;
+    const init = { backend: this.#backend, group: groupName, rank, timeoutMs };
+    const peers = failure.peer >= 0 ? { peers: [failure.peer] } : {};
+    const message = `group "${groupName}" (${this.#backend}, rank ${rank} of ${size}): ${failure.text}`;
+    if (failure.status === Status.OP_TIMEOUT) {
+      return new DistTimeoutError(message, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
+    }
+    return makeError(failure.status, message, { ...init, ...peers });
+  }
+
+  /**
+   * The error of an op that was not taken.
+   * @param error What the submission threw, if it came to that.
+   */
+  refusal(opType: OpType, native: NativeGroup | undefined, error: unknown): DistError {
+    const op = opNames[opType];
+    const { groupName: group, rank } = this.#context;
+    const init = { backend: this.#backend, group, op, rank };
+    if (error instanceof NativeRefusal) {
+      if (error.status === Status.INVALID) return new InvalidArgumentError(`${op}: ${error.message}`, init);
+      if (error.status === Status.UNSUPPORTED) return new UnsupportedOperationError(`${op}: ${error.message}`, init);
+    } else if (error !== undefined) {
+      return error instanceof Error && "code" in error
+        ? (error as DistError)
+        : new DistBackendError(String(error), init);
+    }
+    if (native === undefined || native.state === "CLOSED") {
+      return new DistBackendError(
+        `${op}: group "${group}" is closed; make a new one with initProcessGroup() or newGroup()`,
+        {
+          ...init,
+          code: "GROUP_CLOSED",
+        },
+      );
+    }
+    const cause = this.#firstError;
+    // A rank that blocked has named what it saw, before it could ask the others.
+    const seen = cause?.details.peers ?? [];
+    const peers = this.#culprits.length > 0 ? this.#culprits : seen;
+    const agreed = Bun.deepEquals(peers, seen) ? "" : `; the ranks agree on ${inWords(peers)} as the cause`;
+    return new DistBackendError(
+      `${op}: group "${group}" has failed before (${cause?.message ?? native.failureText}${agreed}). ` +
+        "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
+      { ...init, code: "GROUP_FAILED", ...(peers.length > 0 && { peers }), ...(cause && { cause }) },
+    );
+  }
+
+  #consult(failure: NativeFailure, work: NativeWork<unknown>): Promise<FailureVerdict> {
+    if (this.#verdict) return this.#verdict;
+    const { rank, size, store } = this.#context;
+    const report: FailureReport = {
+      rank,
+      op: opNames[work.opType],
+      seq: work.seq,
+      kind: kindOf(failure),
+      text: failure.text,
+      peer: failure.peer,
+    };
+    const verdict = consultOnFailure(store, size, report);
+    this.#verdict = verdict;
+    void verdict.then(({ culprits }) => {
+      this.#culprits = culprits;
+    });
+    return verdict;
+  }
+
+  #opError(failure: NativeFailure, work: NativeWork<unknown>, verdict: FailureVerdict | undefined): DistError {
+    const op = opNames[work.opType];
+    const { groupName: group, rank, size } = this.#context;
+    const peers = verdict?.culprits ?? peersOf(failure);
+    const where = `${op} #${work.seq} on group "${group}" (${this.#backend}, rank ${rank} of ${size})`;
+    const init = { backend: this.#backend, group, op, seq: work.seq, rank, peers };
+    const { status, text } = this.#verdictOn(failure, verdict);
+    const error = makeError(status, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
+    if (isFatal(failure)) this.#firstError ??= error;
+    return error;
+  }
+
+  /** A connection that broke because of what another rank did is reported as what that rank did. */
+  #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Pick<NativeFailure, "status" | "text"> {
+    const cause = verdict?.cause;
+    if (failure.status !== Status.NETWORK || cause === undefined || cause.rank === this.#context.rank) return failure;
+    const text = `rank ${cause.rank}: ${cause.text}`;
+    if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text };
+    return cause.kind === "lost" ? failure : { status: failure.status, text };
+  }
+
+  /** The part of a message that says which ranks are behind it, unless the text has it already. */
+  #blame(text: string, peers: readonly number[], verdict: FailureVerdict | undefined): string {
+    if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
+    const ranks = inWords(peers);
+    const reports = verdict.reports.filter((report) => peers.includes(report.rank));
+    const was = isMessage(verdict.cause) ? "was" : "was only";
+    const behind = reports.map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`).join("");
+    if (verdict.cause.kind === "timeout") {
+      if (reports.length === 0) return `; ${ranks} did not arrive`;
+      return behind;
+    }
+    if (peers.length === 1 && text.includes(ranks)) return "";
+    return `; the cause is the loss of ${ranks}`;
+  }
+}
+
+function inWords(ranks: readonly number[]): string {
+  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
+}
+
+function peersOf({ peer, text }: NativeFailure): number[] {
+  const missing = missingRanks(text);
+  if (missing.length > 0) return missing;
+  return peer >= 0 ? [peer] : [];
+}
+
+function isFatal(failure: NativeFailure): boolean {
+  return failure.status !== Status.INVALID && failure.status !== Status.UNSUPPORTED;
+}
+
+function kindOf({ status, text }: NativeFailure): FailureKind {
+  if (status === Status.OP_TIMEOUT) return "timeout";
+  // Ops or sizes that do not fit are the cause of the connections that break, not a consequence.
+  if (status === Status.NETWORK)
+    return /it sent \d+ bytes where this rank expects|it is at another collective/.test(text) ? "other" : "lost";
+  return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
+}
+
+function makeError(status: number, message: string, init: ErrorInit): DistError {
+  switch (status) {
+    case Status.OP_TIMEOUT:
+      return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT" });
+    case Status.NETWORK:
+      return new DistNetworkError(message, { ...init, code: "PEER_LOST" });
+    case Status.ABORTED:
+    case Status.CLOSED:
+      return new DistBackendError(message, { ...init, code: "ABORTED" });
+    case Status.INVALID:
+      return new InvalidArgumentError(message, init);
+    case Status.UNSUPPORTED:
+      return new UnsupportedOperationError(message, init);
+    default:
+      return new DistBackendError(message, init);
+  }
+}

@@ -1,0 +1,181 @@
+import { dlopen } from "bun:ffi";
+import { describe, expect, test } from "bun:test";
+import { OpType } from "../collectives/op-type.ts";
+import { DistBackendError } from "../errors/index.ts";
+import { EventKind, EventLayout, Status } from "./abi.generated.ts";
+import type { Shim, ShimSymbols } from "./library.ts";
+import { NativeGroup, type NativeGroupHost } from "./native-group.ts";
+import { NativeWork } from "./native-work.ts";
+
+const libc = dlopen("libc.so.6", {
+  socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
+  write: { args: ["i32", "ptr", "u64"], returns: "i64" },
+  close: { args: ["i32"], returns: "i32" },
+}).symbols;
+
+const AF_UNIX = 1;
+const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
+
+/** A shim in memory: the test says what has happened, and the group drains it. */
+class FakeShim implements Shim {
+  readonly name = "fake";
+  readonly path = "";
+  readonly version = "0";
+  readonly abi = 0;
+  readonly events: { kind: number; id: number; status: number }[] = [{ kind: EventKind.READY, id: 0, status: 0 }];
+  readonly afterClose: string[] = [];
+  stillRunning = 0;
+  waitStatus: number = Status.OK;
+  #closed = false;
+  readonly #ownFd: number;
+  readonly symbols: ShimSymbols;
+
+  constructor() {
+    const fds = new Int32Array(new ArrayBuffer(8));
+    expect(libc.socketpair(AF_UNIX, SOCK_STREAM_NONBLOCK_CLOEXEC, 0, fds)).toBe(0);
+    const [hostFd = -1, ownFd = -1] = fds;
+    this.#ownFd = ownFd;
+    const called = (name: string): void => {
+      if (this.#closed) this.afterClose.push(name);
+    };
+    this.symbols = {
+      c10d_abi_version: () => 0,
+      c10d_library_version: () => "0",
+      c10d_last_error: () => "",
+      c10d_create: () => 1 as never,
+      c10d_wake_fd: () => hostFd,
+      c10d_drain: (_, to, max) => {
+        called("drain");
+        const words = to as Int32Array;
+        const batch = this.events.splice(0, max);
+        for (const [i, { kind, id, status }] of batch.entries()) {
+          const at = (i * EventLayout.SIZE) / 4;
+          words.fill(0, at, at + EventLayout.SIZE / 4);
+          words[at + EventLayout.kind / 4] = kind;
+          words[at + EventLayout.id / 4] = id;
+          words[at + EventLayout.status / 4] = status;
+          words[at + EventLayout.peer / 4] = -1;
+        }
+        return batch.length;
+      },
+      c10d_exchange_read: () => 0,
+      c10d_exchange_reply: () => 0,
+      c10d_submit: () => 0,
+      c10d_submit_one: () => 0,
+      c10d_kick: () => called("kick"),
+      c10d_wait: () => {
+        called("wait");
+        return this.waitStatus;
+      },
+      c10d_error: () => {
+        called("error");
+        return 0;
+      },
+      c10d_group_error: () => 0,
+      c10d_group_state: () => 1,
+      c10d_abort: () => called("abort"),
+      c10d_group_stats: () => called("stats"),
+      c10d_close: () => {
+        this.#closed = true;
+        return this.stillRunning;
+      },
+    };
+  }
+
+  complete(...ids: number[]): void {
+    this.events.push(...ids.map((id) => ({ kind: EventKind.COMPLETE, id, status: Status.OK })));
+  }
+
+  /** Makes the group drain, by way of the event loop. */
+  wake(): void {
+    libc.write(this.#ownFd, new Uint8Array(1), 1);
+  }
+
+  [Symbol.dispose](): void {
+    libc.close(this.#ownFd);
+  }
+}
+
+const logged: string[] = [];
+const host: NativeGroupHost = {
+  storeSet: () => Promise.resolve(),
+  storeGet: () => Promise.resolve(new Uint8Array()),
+  log: (text) => void logged.push(text),
+  errorNow: ({ text }) => new DistBackendError(text),
+  errorAfterConsulting: () => Promise.withResolvers<DistBackendError>().promise,
+  creationError: ({ text }) => new DistBackendError(text),
+};
+
+async function start(shim: FakeShim): Promise<{ group: NativeGroup; track: (id: number) => NativeWork<number> }> {
+  const config = { rank: 0, worldSize: 1, device: 0, timeoutMs: 1_000, options: {} };
+  shim.wake();
+  const group = await NativeGroup.create(shim, config, host);
+  const track = (id: number) => {
+    const work = new NativeWork(group, { opType: OpType.BARRIER, seq: id, id, result: id, tensors: [] });
+    group.track(work);
+    return work;
+  };
+  return { group, track };
+}
+
+describe("NativeGroup", () => {
+  test("who hears of an end may drain again, and no event of the batch is lost", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const works = [1, 2, 3, 4, 5].map(track);
+    works[0]?.whenEnded(() => {
+      shim.complete(4, 5);
+      group.takeLoss();
+    });
+    shim.complete(1, 2, 3);
+    shim.wake();
+    await group.drained();
+    expect(works.map((work) => work.isSuccess())).toEqual([true, true, true, true, true]);
+    group.close();
+    expect(shim.afterClose).toEqual([]);
+  });
+
+  test("who hears of an end may close, after which nothing native is called", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const [first, second, third] = [track(1), track(2), track(3)];
+    first.whenEnded(() => group.close());
+    shim.complete(1);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 2, status: Status.NETWORK });
+    shim.wake();
+    await group.drained();
+    expect([first.isSuccess(), group.state, group.inFlight]).toEqual([true, "CLOSED", 0]);
+    for (const work of [second, third]) {
+      expect(() => work.wait()).toThrow("the group was closed");
+      expect(await work.catch((error: unknown) => error)).toMatchObject({ message: "the group was closed" });
+    }
+    group.abort("too late");
+    expect(group.stats().submitted).toBe(0);
+    expect(shim.afterClose).toEqual([]);
+  });
+
+  test("the buffers of what native code never ends are kept, and that is said", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const works = [track(1), track(2)];
+    shim.stillRunning = 2;
+    logged.length = 0;
+    group.close();
+    expect(logged).toEqual([expect.stringContaining("still busy with 2 ops: their buffers stay in memory")]);
+    for (const work of works) expect(() => work.wait()).toThrow("the group was closed");
+  });
+
+  test("a wait for an op whose error is being talked over ends with the group", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const work = track(1);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 1, status: Status.NETWORK });
+    shim.wake();
+    while (group.state !== "FAILED") await Bun.sleep(1);
+    expect(work.isCompleted()).toBe(false);
+    group.close();
+    expect(() => work.wait()).toThrow(DistBackendError);
+    expect([work.isCompleted(), work.isSuccess()]).toEqual([true, false]);
+    expect(shim.afterClose).toEqual([]);
+  });
+});

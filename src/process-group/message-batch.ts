@@ -1,0 +1,94 @@
+import { OpType } from "../collectives/index.ts";
+import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { describe, type TensorLike } from "../tensor/index.ts";
+import { Work } from "../work/index.ts";
+import type { RecvOptions, SendOptions } from "./call-options.ts";
+
+/** Which way a message goes. */
+type Direction = "send" | "recv";
+
+/** A function that stands for a direction: `dist.isend` or `dist.irecv`, or the methods of the same names. */
+export type MessageFunction = (tensor: never, options: never) => Work<unknown>;
+
+/** A message of `batchIsendIrecv`. c10d: `P2POp`. */
+export interface P2POp<Group extends object = object> {
+  /** `dist.isend` or `dist.irecv`. */
+  readonly op: MessageFunction;
+  readonly tensor: TensorLike;
+  /** Global rank of the other side. Exactly one of it and `groupPeer` is given. */
+  readonly peer?: number;
+  /** Rank of the other side in the group. */
+  readonly groupPeer?: number;
+  /** 0 by default. */
+  readonly tag?: number;
+  /** The default group by default, the group itself for its method; the same for the whole list. */
+  readonly group?: Group | null;
+  readonly timeout?: Timeout;
+}
+
+/** What a batch needs of its group. */
+interface MessageGroup {
+  coalescing(body: () => void): Work<void>;
+  send<T extends TensorLike>(tensor: T, options: SendOptions): Work<T>;
+  recv<T extends TensorLike>(tensor: T, options: RecvOptions): Work<T>;
+}
+
+const directions = new WeakMap<MessageFunction, Direction>();
+
+/** Lets a function stand for a direction in {@link P2POp.op}. */
+export function standsFor(direction: Direction, ...functions: readonly MessageFunction[]): void {
+  for (const each of functions) directions.set(each, direction);
+}
+
+/**
+ * Throws unless these are messages of one group.
+ * @returns What they give as their group.
+ */
+export function requireBatch<Group extends object>(ops: readonly P2POp<Group>[]): Group | null | undefined {
+  const fail = (reason: string): never => {
+    throw new InvalidArgumentError(`batchIsendIrecv: ${reason}`, { op: "batchIsendIrecv", argument: "ops" });
+  };
+  if (!Array.isArray(ops)) return fail(`ops must be an array, got ${describe(ops)}`);
+  const list: readonly P2POp<Group>[] = ops;
+  if (list.length === 0) return fail("ops is an empty list; it needs at least one message");
+  for (const [i, each] of list.entries()) {
+    if (typeof each !== "object" || each === null) fail(`ops[${i}] must be an object, got ${describe(each)}`);
+    const direction = directions.get(each.op);
+    if (direction === undefined) fail(`ops[${i}].op must be isend or irecv, got ${describe(each.op)}`);
+    if (direction === "recv" && each.peer === undefined && each.groupPeer === undefined) {
+      fail(`ops[${i}] must name a peer or groupPeer`);
+    }
+    if (each.group !== list[0]?.group) fail("all ops need to use the same group");
+  }
+  return list[0]?.group;
+}
+
+/** Starts messages that were checked, together. */
+export function startBatch(group: MessageGroup, ops: readonly P2POp[]): Work<TensorLike>[] {
+  const works: Work<TensorLike>[] = [];
+  const whole = group.coalescing(() => {
+    for (const op of ops) works.push(start(group, op));
+  });
+  const refusal = whole.isCompleted() ? whole.exception() : undefined;
+  // Each message has a Work of its own, which its failure is told by.
+  whole.catch(() => {});
+  return refusal === undefined ? works : refuseBatch(ops, refusal);
+}
+
+/** Works that reject, one for each message that was given. */
+export function refuseBatch(ops: unknown, reason: unknown): Work<TensorLike>[] {
+  const count = Array.isArray(ops) ? Math.max(1, ops.length) : 1;
+  return Array.from({ length: count }, () => Work.rejected(reason, { opType: OpType.COALESCED }));
+}
+
+function start(group: MessageGroup, { op, tensor, peer, groupPeer, tag, timeout }: P2POp): Work<TensorLike> {
+  const options = { ...(tag !== undefined && { tag }), ...(timeout !== undefined && { timeout }) };
+  if (directions.get(op) === "send") {
+    return group.send(tensor, { ...options, ...named("dst", "groupDst", peer, groupPeer) });
+  }
+  return group.recv(tensor, { ...options, ...named("src", "groupSrc", peer, groupPeer) });
+}
+
+function named(global: string, inGroup: string, peer: number | undefined, groupPeer: number | undefined): object {
+  return { ...(peer !== undefined && { [global]: peer }), ...(groupPeer !== undefined && { [inGroup]: groupPeer }) };
+}

@@ -1,0 +1,126 @@
+import { isMessage, OpType, type ReduceOp } from "../collectives/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import type { Backend, OpName } from "../registry/index.ts";
+import { type DeviceType, type DType, describe } from "../tensor/index.ts";
+import { AllOf, Work } from "../work/index.ts";
+import { Coalescing } from "./coalescing.ts";
+import { OpLanes } from "./op-lanes.ts";
+import { TensorOps } from "./tensor-ops.ts";
+
+/** Lane of the collectives that take several steps, which other collectives have to wait for. */
+const COLLECTIVES = "collectives";
+
+/** An op that is made of several. */
+interface Steps {
+  /** Those of one lane run one after the other; that of the collectives by default. */
+  readonly lane?: string;
+  readonly body: () => Promise<unknown>;
+  /** Where what was received came from, once it is there: a global rank. */
+  readonly sourceRank?: () => number;
+}
+
+/** The order of the ops of a group, where it is not that of the calls as they come: coalescing, and ops of several steps. */
+export abstract class OrderedOps extends TensorOps {
+  readonly #lanes = new OpLanes();
+  #coalescing: Coalescing | undefined;
+
+  /**
+   * Submits the ops that `body` calls on this group together. Neighbouring all-reduces of one dtype and reduce op become
+   * one op where the backend can do that, and so do `allGatherIntoTensor` and `reduceScatterTensor`; the rest follow in
+   * their order. All ranks make the same calls.
+   *
+   * @param body Calls ops and returns; their Works end with the whole. If one of them is refused, or `body` throws,
+   *   nothing is sent. It must not be async.
+   *
+   * c10d: `_coalescing_manager`.
+   */
+  coalescing(body: () => void): Work<void> {
+    const init = { opType: OpType.COALESCED, owner: this } as const;
+    if (this.#coalescing !== undefined) {
+      const message = `coalescing: group "${this.name}" is coalescing already; it cannot be nested`;
+      return Work.rejected(new InvalidArgumentError(message, { op: "coalescing" }), init);
+    }
+    if (typeof body !== "function") {
+      const message = `coalescing: body must be a function that calls the ops, got ${describe(body)}`;
+      return Work.rejected(new InvalidArgumentError(message, { op: "coalescing", argument: "body" }), init);
+    }
+    const coalescing = new Coalescing();
+    this.#coalescing = coalescing;
+    let refusal: unknown;
+    try {
+      const returned: unknown = body();
+      if (returned instanceof Promise) {
+        returned.catch(() => {});
+        throw new InvalidArgumentError(
+          "coalescing: the function must not be async: all ops have to be called before it returns",
+          { op: "coalescing", argument: "body" },
+        );
+      }
+      refusal = coalescing.refusal;
+    } catch (error) {
+      refusal = error ?? new InvalidArgumentError(`coalescing: the function threw ${describe(error)}`);
+    } finally {
+      this.#coalescing = undefined;
+    }
+    if (refusal !== undefined) {
+      const failed = Work.rejected<void>(refusal, init);
+      coalescing.discard(refusal);
+      return failed;
+    }
+    let isSubmitted = false;
+    const submit = () => {
+      isSubmitted = true;
+      coalescing.submit((op, { device, dtype }, reduceOp) => this.canDo(op, device.type, dtype, reduceOp));
+      return new AllOf(coalescing.works, undefined, init);
+    };
+    // Messages wait for no collective, since a peer may want them before it comes to that.
+    const whole = coalescing.hasCollectives
+      ? this.run<void>(OpType.COALESCED, submit)
+      : super.run<void>(OpType.COALESCED, submit);
+    whole.whenEnded(() => {
+      if (!isSubmitted) coalescing.discard(this.closedError("coalescing"));
+    });
+    return whole;
+  }
+
+  /**
+   * Starts an op of several steps behind those of its lane.
+   * @param prepare Checks the arguments, which happens at once, and returns the steps.
+   */
+  protected runSteps<T>(op: string, opType: OpType, prepare: () => Steps): Work<T> {
+    const work = super.run<T>(opType, () => {
+      if (this.#coalescing !== undefined) {
+        throw new InvalidArgumentError(`${op}: what takes several steps cannot be coalesced`, { op });
+      }
+      const { lane = COLLECTIVES, body, sourceRank } = prepare();
+      return Work.fromPromise(this.#lanes.run(lane, body), { opType, owner: this, ...(sourceRank && { sourceRank }) });
+    });
+    this.#coalescing?.note(work);
+    return work;
+  }
+
+  protected override backendFor(op: OpName, device: DeviceType, dtype?: DType, reduceOp?: ReduceOp): Backend {
+    const backend = super.backendFor(op, device, dtype, reduceOp);
+    return this.#coalescing?.recorderOf(backend) ?? backend;
+  }
+
+  protected override run<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
+    if (this.#coalescing !== undefined) {
+      const work = super.run<T>(opType, start);
+      this.#coalescing.note(work);
+      return work;
+    }
+    if (isMessage(opType) || !this.#lanes.isBusy(COLLECTIVES)) return super.run<T>(opType, start);
+    // In the lane itself, or what is called when the lane ends could get ahead of it; boxed, since the lane goes on as
+    // soon as the op is submitted.
+    const submitted = this.#lanes.run(COLLECTIVES, async () => ({ work: super.run<T>(opType, start) }));
+    return Work.fromPromise(
+      submitted.then(({ work }) => work),
+      { opType, owner: this },
+    );
+  }
+
+  protected override stepsUnderWay(): Promise<unknown> | undefined {
+    return this.#lanes.tails();
+  }
+}

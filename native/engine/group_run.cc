@@ -211,12 +211,12 @@ void Group::carry_out(Guard& guard, Op& op) {
   finish(guard, op, failure ? &*failure : nullptr);
 }
 
-/// One round of the driver. Returns how many ops have ended; if none have, gives way to other threads when told to.
+/// One round of the driver. Returns how many ops have ended; if nothing has moved, gives way to other threads when told to.
 size_t Group::progress(Guard& guard, bool yield) {
   guard.unlock();
   ended_.clear();
   const auto broken = attempt([&] { transport_->progress(ended_); });
-  if (yield && ended_.empty()) ::sched_yield();
+  if (yield && ended_.empty() && !transport_->advanced()) ::sched_yield();
   guard.lock();
   size_t count = 0;
   for (Op* op : ended_) {
@@ -244,7 +244,7 @@ void Group::drive_as_worker(Guard& guard) {
       call_worker();
     } else if (exclusive() && !blocking_.empty()) {
       break;
-    } else if (progress(guard, idle_rounds < kYieldsBeforePause) > 0) {
+    } else if (progress(guard, idle_rounds < kYieldsBeforePause) > 0 || transport_->advanced()) {
       idle_rounds = 0;
       idle_since = Clock::now();
     } else if (idle_rounds < kYieldsBeforePause && interrupt_fd_ < 0) {

@@ -92,6 +92,9 @@ class Transport {
   /// Does not block; called by one thread at a time. Throwing fails the group.
   virtual void progress(std::vector<Op*>& ended) { (void)ended; }
 
+  /// Whether the last progress() has brought an op nearer to its end, so that the next one should come soon.
+  virtual bool advanced() const { return false; }
+
   /// Descriptor that becomes readable when progress() has something to do; -1 if the library has none.
   virtual int event_fd() { return -1; }
 

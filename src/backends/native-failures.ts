@@ -145,7 +145,7 @@ export class NativeFailures {
       if (reports.length === 0) return `; ${ranks} did not arrive`;
       return behind;
     }
-    if (peers.length === 1 && text.includes(ranks)) return "";
+    if (verdict.cause.kind === "other" || (peers.length === 1 && text.includes(ranks))) return "";
     return `; the cause is the loss of ${ranks}`;
   }
 }

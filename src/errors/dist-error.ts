@@ -93,7 +93,8 @@ export class QueueEmptyError extends DistStoreError {
 
 /**
  * A limit ran out. `code` tells which: `OP_TIMEOUT` (the op and with it its group has failed), `WAIT_TIMEOUT` (only the
- * waiting ended, the op goes on), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave up).
+ * waiting ended, the op goes on), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave up),
+ * `CLOSE_TIMEOUT` (a backend did not close).
  */
 export class DistTimeoutError extends DistError {
   static {

@@ -28,6 +28,9 @@ interface CapableBackend extends DeviceBackend {
 /** Errors that are kept for `destroyProcessGroup()`. */
 const MAX_KEPT_FAILURES = 100;
 
+/** What a backend may take to close, in milliseconds; the contract asks for one second. */
+const CLOSE_LIMIT_MS = 10_000;
+
 /** What a process group is apart from its ops: members, backends, failures, the end. */
 export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   readonly name: string;
@@ -147,14 +150,23 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     throwFirst([late, closed]);
   }
 
-  /** Aborts what is in flight and closes the group within about a second. Does nothing the second time. */
+  /**
+   * Aborts what is in flight and closes the group. The built-in backends take a second at most; one that takes more than ten is
+   * given up, by a `DistTimeoutError`. Does nothing the second time.
+   */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
   }
 
   async #close(): Promise<void> {
-    const backends = [...this.#backends.values()].map(async ({ backend }) => backend.close());
+    const backends = [...this.#backends.values()].map(async ({ backend }) => {
+      if (await endsWithin(backend.close(), CLOSE_LIMIT_MS)) return;
+      throw new DistTimeoutError(
+        `group "${this.name}": backend "${backend.name}" had not closed after ${CLOSE_LIMIT_MS} ms; the group is given up`,
+        { code: "CLOSE_TIMEOUT", group: this.name, backend: backend.name, timeoutMs: CLOSE_LIMIT_MS },
+      );
+    });
     const ends = await Promise.allSettled(backends);
     // A backend that fails to close must not keep the rank in a world that is gone.
     throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);

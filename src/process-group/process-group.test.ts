@@ -1,5 +1,5 @@
 import "reflect-metadata";
-import { afterAll, afterEach, describe, expect, test } from "bun:test";
+import { afterAll, afterEach, describe, expect, jest, test } from "bun:test";
 import { OpType, ReduceOp } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import { type DistError, DistNetworkError, type ErrorDetails } from "../errors/index.ts";
@@ -255,6 +255,26 @@ describe("the end of a group", () => {
     expect((error as DistError).message).toContain('group "0" still had ops in flight after 50 ms');
     expect(work.exception()?.code).toBe("ABORTED");
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
+  });
+
+  test("a backend that does not close is given up", async () => {
+    const { backend } = await start();
+    backend.close = () => new Promise(() => {});
+    jest.useFakeTimers();
+    try {
+      const destroyed = dist.destroyProcessGroup().catch((reason: DistError) => reason);
+      for (let i = 0; i < 20; i++) await Promise.resolve();
+      jest.advanceTimersByTime(10_000);
+      const error = await destroyed;
+      expect(error).toMatchObject({
+        name: "DistTimeoutError",
+        code: "CLOSE_TIMEOUT",
+        details: { backend: backend.name },
+      });
+    } finally {
+      jest.useRealTimers();
+    }
+    expect(dist.isInitialized()).toBe(false);
   });
 
   test("destroy throws the first error that nobody has looked at, after closing", async () => {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { InvalidArgumentError } from "../../errors/index.ts";
-import { chosenImplementation, launcherOf } from "./implementation.ts";
+import { chosenImplementation, launcherOf, tasksOfSrun } from "./implementation.ts";
 
 const openmpi = { OMPI_COMM_WORLD_RANK: "0", OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_LOCAL_SIZE: "2" };
 const mpich = { PMI_RANK: "0", PMI_SIZE: "4", MPI_LOCALNRANKS: "2" };
@@ -23,4 +23,19 @@ test("an option that contradicts the launcher is refused, but under Slurm, which
   expect(() => chosenImplementation("openmpi", mpich)).toThrow(InvalidArgumentError);
   expect(() => chosenImplementation("openmpi", mpich)).toThrow(/mpirun of mpich.*Use mpirun.openmpi/);
   expect(chosenImplementation("openmpi", { ...mpich, SLURM_PROCID: "0" })).toBe("openmpi");
+});
+
+test("srun's tasks are counted where srun has started them, and not an mpirun inside its job", () => {
+  const step = { SLURM_JOB_ID: "7", SLURM_STEP_ID: "0", SLURM_STEP_NUM_TASKS: "4", SLURM_STEP_NUM_NODES: "1" };
+  const byPmix = { ...step, PMIX_RANK: "0", PMIX_NAMESPACE: "slurm.pmix.7.0" };
+  const byPmi2 = { ...step, PMI_RANK: "0", PMI_SIZE: "4", PMI_JOBID: "7.0" };
+  for (const env of [step, byPmix, byPmi2]) expect(tasksOfSrun(env)).toBe(4);
+  for (const env of [byPmix, byPmi2]) expect(launcherOf(env)?.oneHost).toBe(true);
+  expect(launcherOf({ ...byPmix, SLURM_STEP_NUM_NODES: "2" })?.oneHost).toBe(false);
+  expect(tasksOfSrun({})).toBeUndefined();
+  expect(tasksOfSrun({ ...step, ...openmpi })).toBeUndefined();
+  expect(tasksOfSrun({ ...byPmix, PMIX_NAMESPACE: "prterun-head-1@1" })).toBeUndefined();
+  expect(tasksOfSrun({ ...byPmi2, PMI_JOBID: undefined })).toBeUndefined();
+  // The script of a batch job is one process, whatever the job asks for.
+  expect(tasksOfSrun({ SLURM_JOB_ID: "7", SLURM_PROCID: "0", SLURM_NTASKS: "4" })).toBeUndefined();
 });

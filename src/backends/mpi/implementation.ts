@@ -5,7 +5,8 @@ import type { MpiImplementation } from "./options.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const REMEDY =
-  "Install an MPI and build its shim: ./bootstrap build (on Debian and Ubuntu: apt-get install libopenmpi-dev openmpi-bin, or libmpich-dev mpich).";
+  "Install an MPI and build its shim: c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install " +
+  "pkg-config g++ cmake ninja-build, and libopenmpi-dev openmpi-bin or libmpich-dev mpich).";
 
 /** In the order in which they are tried. */
 export const implementations: readonly MpiImplementation[] = ["openmpi", "mpich"];
@@ -22,7 +23,9 @@ export interface Launcher {
 /** The launcher by its variables; undefined for a process that was started on its own. */
 export function launcherOf(env: Environment = process.env): Launcher | undefined {
   const isSure = env.SLURM_PROCID === undefined || env.OMPI_COMM_WORLD_RANK !== undefined;
-  const same = (local: string | undefined, all: string | undefined) => local !== undefined && local === all;
+  const onOneNode = tasksOfSrun(env) !== undefined && env.SLURM_STEP_NUM_NODES === "1";
+  const same = (local: string | undefined, all: string | undefined) =>
+    onOneNode || (local !== undefined && local === all);
   if (env.OMPI_COMM_WORLD_RANK !== undefined || env.PMIX_RANK !== undefined) {
     const oneHost = same(env.OMPI_COMM_WORLD_LOCAL_SIZE, env.OMPI_COMM_WORLD_SIZE);
     return { implementation: "openmpi", isSure, oneHost };
@@ -31,6 +34,16 @@ export function launcherOf(env: Environment = process.env): Launcher | undefined
     return { implementation: "mpich", isSure, oneHost: same(env.MPI_LOCALNRANKS, env.PMI_SIZE) };
   }
   return undefined;
+}
+
+/** How many tasks srun has started together with this one; undefined if something else has, though by srun or inside it. */
+export function tasksOfSrun(env: Environment = process.env): number | undefined {
+  const { SLURM_JOB_ID, SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, PMIX_NAMESPACE, PMI_JOBID } = env;
+  if (!SLURM_STEP_ID || !SLURM_STEP_NUM_TASKS || env.OMPI_COMM_WORLD_RANK !== undefined) return undefined;
+  const step = `${SLURM_JOB_ID}.${SLURM_STEP_ID}`;
+  if (env.PMIX_RANK !== undefined && PMIX_NAMESPACE !== `slurm.pmix.${step}`) return undefined;
+  if (env.PMI_RANK !== undefined && PMI_JOBID !== step) return undefined;
+  return Number(SLURM_STEP_NUM_TASKS);
 }
 
 /**

@@ -16,9 +16,13 @@ function lines(job: JobEnd): Record<string, unknown>[] {
  * A job that one of its ranks aborts. Open MPI 4.1's mpirun sometimes waits for good in itself when a rank has aborted and
  * all ranks are gone; then the job is tried again.
  */
-async function launchAborting(implementation: MpiImplementation, args: readonly string[]): Promise<JobEnd> {
+async function launchAborting(
+  implementation: MpiImplementation,
+  args: readonly string[],
+  script = "life.ts",
+): Promise<JobEnd> {
   for (let i = 0; ; i++) {
-    const job = await launch(implementation, 3, "life.ts", { args, limitMs: 12_000 });
+    const job = await launch(implementation, 3, script, { args, limitMs: 12_000 });
     const launcherHangs = implementation === "openmpi" && job.durationMs > 11_500;
     if (!launcherHangs || i === 3) return job;
     console.log(`remark: ${implementation}'s mpirun did not end after MPI_Abort (${args.join(" ")}); once more`);
@@ -87,6 +91,32 @@ for (const implementation of implementations) {
         expect(Number(ms)).toBeGreaterThanOrEqual(800);
         expect(Number(ms)).toBeLessThan(8_000);
       }
+    });
+
+    test("a rank that ends without a word is named by those that wait for it", async () => {
+      const job = await launch(implementation, 3, "life.ts", { args: ["away"], limitMs: 40_000 });
+      const errors = lines(job).filter(({ error }) => error !== undefined);
+      expect(errors.map(({ rank }) => rank).sort()).toEqual([0, 2]);
+      for (const { error, ms } of errors) {
+        expect(error).toMatch(/DistNetworkError: allReduce #2 .*rank 1 has ended/);
+        expect(Number(ms)).toBeLessThan(18_000);
+      }
+    });
+
+    test.each(["exit", "terminate", "unref", "destroy"])(
+      "a process in which only a Worker uses MPI ends it: %s",
+      async (ending) => {
+        const job = await launch(implementation, 2, "only-workers.ts", { args: [ending] });
+        const ranks = lines(job).sort((a, b) => Number(a.rank) - Number(b.rank));
+        expect([job.exitCode, ranks]).toEqual([0, [0, 1].map((rank) => ({ rank, size: 2, sum: 3 }))]);
+        expect(job.output).not.toMatch(/without calling "finalize"|BAD TERMINATION|improperly/);
+      },
+    );
+
+    test("a process in which only a Worker uses MPI passes its exit code on", async () => {
+      const job = await launchAborting(implementation, ["code"], "only-workers.ts");
+      expect(job.exitCode).toBe(42);
+      expect(job.durationMs).toBeLessThan(12_000);
     });
 
     test("c10d run cannot start its ranks, and the error says what can", async () => {

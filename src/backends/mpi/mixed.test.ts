@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeMpi, launcherCommand } from "./fixtures/availability.ts";
 import { fixture, run } from "./fixtures/launch.ts";
@@ -6,8 +7,8 @@ import { fixture, run } from "./fixtures/launch.ts";
 setDefaultTimeout(60_000);
 
 const bun = [process.execPath, fixture("mixed-rank.ts")];
-const inC = (implementation: string): string =>
-  fileURLToPath(new URL(`../../../build/release/bin/mpi_mixed_rank_${implementation}`, import.meta.url));
+const libraries = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../../../build/release/lib", import.meta.url));
+const inC = (implementation: string): string => join(libraries, `../bin/mpi_mixed_rank_${implementation}`);
 
 describeMpi("mixed job", "openmpi", () => {
   test("2 ranks in Bun, one in Python with mpi4py, one in C", async () => {

@@ -8,16 +8,11 @@ const NAME = "mpi";
 const SHARED_BYTES = 1024;
 const TEXT_BYTES = 1024;
 const POLL_MS = 1;
-/** How long the end of a process that has failed ops under way waits for MPI and the other ranks. */
-const FAILED_END_LIMIT_MS = 3_000;
-
-/** What a launcher gets to pass on the last output of a rank before all ranks are ended. */
-const LAST_WORDS_MS = 200;
 
 const State = { IDLE: 0, STARTING: 1, UP: 2, FAILED: 3, ENDED: 4 } as const;
 
 const declarations = {
-  c10d_mpi_start: { args: ["i32"], returns: "void" },
+  c10d_mpi_start: { args: ["i32", "i32"], returns: "void" },
   c10d_mpi_state: { args: [], returns: "i32" },
   c10d_mpi_error: { args: ["ptr", "u32"], returns: "u32" },
   c10d_mpi_rank: { args: [], returns: "i32" },
@@ -25,12 +20,19 @@ const declarations = {
   c10d_mpi_any_thread: { args: [], returns: "i32" },
   c10d_mpi_share: { args: ["ptr"], returns: "i32" },
   c10d_mpi_shared: { args: ["ptr"], returns: "i32" },
-  c10d_mpi_unfinished: { args: [], returns: "i32" },
-  c10d_mpi_finalize: { args: ["f64"], returns: "i32" },
-  c10d_mpi_abort: { args: ["i32"], returns: "void" },
+  c10d_mpi_end: { args: ["i32"], returns: "void" },
 } as const satisfies Record<string, FFIFunction>;
 
 type Symbols = ReturnType<typeof dlopen<typeof declarations>>["symbols"];
+
+/** How MPI is begun. */
+export interface MpiTerms {
+  readonly threads: "multiple" | "single";
+  /** Whether some ranks of the job are other programs. */
+  readonly mixed: boolean;
+  /** Limit of beginning, in milliseconds. */
+  readonly limitMs: number;
+}
 
 /** MPI in this process. It is begun once, by the first group that wants it, and ended when the process exits. */
 export class MpiProcess {
@@ -45,7 +47,7 @@ export class MpiProcess {
    * Begins MPI, or gives what was begun before.
    * @throws BackendUnavailableError when another MPI is in use here; DistBackendError; DistTimeoutError.
    */
-  static begin(shim: Shim, threads: "multiple" | "single", limitMs: number): Promise<MpiProcess> {
+  static begin(shim: Shim, terms: MpiTerms): Promise<MpiProcess> {
     const only = MpiProcess.#only;
     if (only !== undefined && only.shim.path !== shim.path) {
       throw new BackendUnavailableError(
@@ -53,13 +55,13 @@ export class MpiProcess {
         { backend: NAME },
       );
     }
-    MpiProcess.#only ??= { shim, begun: MpiProcess.#begin(shim, threads, limitMs) };
+    MpiProcess.#only ??= { shim, begun: MpiProcess.#begin(shim, terms) };
     return MpiProcess.#only.begun;
   }
 
-  static async #begin(shim: Shim, threads: "multiple" | "single", limitMs: number): Promise<MpiProcess> {
+  static async #begin(shim: Shim, { threads, mixed, limitMs }: MpiTerms): Promise<MpiProcess> {
     const { symbols } = dlopen(shim.path, declarations);
-    symbols.c10d_mpi_start(threads === "multiple" ? 1 : 0);
+    symbols.c10d_mpi_start(threads === "multiple" ? 1 : 0, mixed ? 1 : 0);
     await until(() => symbols.c10d_mpi_state() !== State.STARTING, limitMs, "MPI_Init_thread");
     if (symbols.c10d_mpi_state() !== State.UP) {
       const text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
@@ -67,25 +69,27 @@ export class MpiProcess {
       const reason = new TextDecoder().decode(text.subarray(0, length)) || "it was ended before";
       throw new DistBackendError(`backend "mpi": MPI could not be begun: ${reason}`, { backend: NAME });
     }
-    return new MpiProcess(symbols);
+    return new MpiProcess(symbols, mixed);
   }
 
   /** Whether some ranks of the job are other programs. */
-  mixed = false;
+  readonly mixed: boolean;
   readonly rank: number;
   readonly size: number;
   /** Whether the library lets any thread call it. */
   readonly anyThread: boolean;
   readonly #symbols: Symbols;
 
-  private constructor(symbols: Symbols) {
+  private constructor(symbols: Symbols, mixed: boolean) {
     this.#symbols = symbols;
+    this.mixed = mixed;
     this.rank = symbols.c10d_mpi_rank();
     this.size = symbols.c10d_mpi_size();
     this.anyThread = symbols.c10d_mpi_any_thread() === 1;
-    // MPI belongs to the process, so the end of a Worker is none of its business.
+    // MPI belongs to the process, so the end of a Worker is none of its business. A process in which only Workers have
+    // begun MPI has no listener; there the shim sees to the end by itself.
     if (!isMainThread) return;
-    process.on("exit", (code) => this.#end(code));
+    process.on("exit", (code) => symbols.c10d_mpi_end(code));
     if (this.size > 1) process.on("unhandledRejection", endByRejection);
   }
 
@@ -106,20 +110,6 @@ export class MpiProcess {
     throw new DistBackendError(`backend "mpi": sharing the place of the store failed (status ${result})`, {
       backend: NAME,
     });
-  }
-
-  /** C's own exit handlers never run under Bun, so MPI is ended here. */
-  #end(code: number): void {
-    const symbols = this.#symbols;
-    if (symbols.c10d_mpi_state() !== State.UP) return;
-    if (code !== 0 && this.size > 1) {
-      // Without it the others would wait for this rank until their time-outs. What it has printed goes first: launchers
-      // drop what they have not yet passed on.
-      Bun.sleepSync(LAST_WORDS_MS);
-      symbols.c10d_mpi_abort(code);
-      return;
-    }
-    symbols.c10d_mpi_finalize(symbols.c10d_mpi_unfinished() > 0 ? FAILED_END_LIMIT_MS : Number.POSITIVE_INFINITY);
   }
 }
 

@@ -2,8 +2,8 @@ import { BackendUnavailableError } from "../../errors/index.ts";
 import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
 import { capabilities } from "./capabilities.ts";
-import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy } from "./implementation.ts";
-import { MpiProcess } from "./mpi-process.ts";
+import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy, tasksOfSrun } from "./implementation.ts";
+import { MpiProcess, type MpiTerms } from "./mpi-process.ts";
 import type { MpiOptions } from "./options.ts";
 
 const NAME = "mpi";
@@ -33,11 +33,10 @@ const plugin: BackendPlugin<MpiOptions> = {
 
   async launched({ timeoutMs, options }): Promise<LaunchedWorld> {
     const launcher = launcherOf();
-    const wanted = Number(process.env.WORLD_SIZE ?? 1);
+    const wanted = Number(process.env.WORLD_SIZE ?? tasksOfSrun() ?? 1);
     if (launcher === undefined && wanted > 1) throw notLaunched(wanted, "was not started by mpirun, mpiexec or srun");
     const shim = loadMpiShim(chosenImplementation(options.implementation));
-    const mpi = await MpiProcess.begin(shim, options.threads ?? "multiple", timeoutMs);
-    mpi.mixed = options.mixed === true;
+    const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
     if (wanted > 1 && wanted !== mpi.size) throw notLaunched(wanted, `is one of ${mpi.size} to ${shim.version}`);
     return {
       rank: mpi.rank,
@@ -53,7 +52,7 @@ const plugin: BackendPlugin<MpiOptions> = {
     // Groups after the first need not be told again what the process uses.
     const begun = implementation === undefined ? MpiProcess.shim : undefined;
     const shim = begun ?? loadMpiShim(implementation);
-    const mpi = await MpiProcess.begin(shim, options.threads ?? "multiple", timeoutMs);
+    const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
     return NativeBackend.connect(shim, context, {
       ranks: globalRanks.join(","),
       name: groupName,
@@ -63,7 +62,18 @@ const plugin: BackendPlugin<MpiOptions> = {
   },
 };
 
+function termsOf({ threads = "multiple", mixed = false }: MpiOptions, limitMs: number): MpiTerms {
+  return { threads, mixed, limitMs };
+}
+
 function notLaunched(wanted: number, what: string): BackendUnavailableError {
+  if (process.env.WORLD_SIZE === undefined) {
+    return new BackendUnavailableError(
+      `backend "mpi": srun has started ${wanted} tasks, but not by the protocol of this MPI, so that each is alone. Use ` +
+        "srun --mpi=pmix with Open MPI, --mpi=pmi2 with MPICH; `srun --mpi=list` tells what this Slurm has.",
+      { code: "NOT_LAUNCHED", backend: NAME },
+    );
+  }
   return new BackendUnavailableError(
     `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot tell MPI about ` +
       `ranks: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,

@@ -20,11 +20,16 @@ struct Communicator {
   size_t max_count = size_t{1} << 30;
   /// Messages of users have tags below this; from here on they are the group's own.
   int first_own_tag = 0;
+  int first_all_reduce_tag = 0;
+  /// Some ranks are other programs, which make the calls of MPI that the ops are named after.
+  bool mixed = false;
 };
 
 struct Call {
   Op* op = nullptr;
   std::vector<MPI_Request> requests;
+  /// MPI was asked to cancel it.
+  bool called_back = false;
   /// After the last request: moves results to where they belong.
   std::function<void()> finish;
   /// For ops of several steps: begins the next one when all requests have ended. Returns whether there is none.

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "datatypes.h"
+#include "direct_all_reduce.h"
 #include "engine/failure.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
@@ -73,7 +74,8 @@ class Beginning {
           require_success(MPI_Ibcast(data, count, type_, root(), comm_.handle, request()), "MPI_Ibcast");
         });
       case C10D_OP_ALLREDUCE:
-        return all_reduce(op_.outputs[0]);
+        return is_direct(comm_, op_.outputs[0].bytes) ? all_reduce_directly(op_.outputs[0])
+                                                      : all_reduce(op_.outputs[0]);
       case C10D_OP_ALLREDUCE_COALESCED:
         return all_reduce_list();
       case C10D_OP_REDUCE:
@@ -170,6 +172,11 @@ class Beginning {
                       "MPI_Iallreduce");
     });
     average_after(bytes_at(buffer.address), buffer.bytes);
+  }
+
+  void all_reduce_directly(const c10d_buffer& buffer) {
+    multiply_before(bytes_at(buffer.address), buffer.bytes);
+    begin_direct_all_reduce(call_, comm_, bytes_at(buffer.address), buffer.bytes);
   }
 
   /// Small tensors as one op over a copy, large ones each on its own.

@@ -16,7 +16,7 @@ MPI_Request sharing = MPI_REQUEST_NULL;
 
 }  // namespace
 
-void c10d_mpi_start(int32_t multiple) { Runtime::get().start(multiple != 0); }
+void c10d_mpi_start(int32_t multiple, int32_t mixed) { Runtime::get().start(multiple != 0, mixed != 0); }
 
 int32_t c10d_mpi_state(void) { return static_cast<int32_t>(Runtime::get().state()); }
 
@@ -56,8 +56,4 @@ int32_t c10d_mpi_shared(void* bytes) {
   return over;
 }
 
-int32_t c10d_mpi_unfinished(void) { return Runtime::get().unfinished; }
-
-int32_t c10d_mpi_finalize(double limit_ms) { return Runtime::get().finalize(limit_ms) ? 1 : 0; }
-
-void c10d_mpi_abort(int32_t code) { Runtime::get().abort(code); }
+void c10d_mpi_end(int32_t code) { Runtime::get().end_process(code); }

@@ -12,8 +12,11 @@
 extern "C" {
 #endif
 
-/* Begins MPI on a thread of its own and returns at once; again, it does nothing. `multiple`: MPI_THREAD_MULTIPLE. */
-C10D_EXPORT void c10d_mpi_start(int32_t multiple);
+/*
+ * Begins MPI on a thread of its own and returns at once; again, it does nothing. `multiple`: MPI_THREAD_MULTIPLE. `mixed`:
+ * some ranks of the job are other programs, which know nothing of what this shim's ranks tell each other.
+ */
+C10D_EXPORT void c10d_mpi_start(int32_t multiple, int32_t mixed);
 
 /* 0 not begun, 1 beginning, 2 up, 3 failed, 4 ended. */
 C10D_EXPORT int32_t c10d_mpi_state(void);
@@ -34,14 +37,12 @@ C10D_EXPORT int32_t c10d_mpi_share(const void* bytes);
 /* 1 and the bytes when they have come, 0 before, or a negative status. */
 C10D_EXPORT int32_t c10d_mpi_shared(void* bytes);
 
-/* Ops that MPI has begun and not ended, those of failed groups among them. */
-C10D_EXPORT int32_t c10d_mpi_unfinished(void);
-
-/* MPI_Finalize. Waits for all ranks, up to `limit_ms`; infinity for no limit. Returns whether it is done. */
-C10D_EXPORT int32_t c10d_mpi_finalize(double limit_ms);
-
-/* MPI_Abort: ends all ranks of the job with this exit code. */
-C10D_EXPORT void c10d_mpi_abort(int32_t code);
+/*
+ * The process is about to end with this code. MPI is ended, once: by MPI_Finalize, which waits for all ranks, or with
+ * another code than 0 by MPI_Abort, which ends them. Where ops that cannot be called back are under way the waiting has a
+ * limit. The shim does the same by itself when the process ends without this call, as long as that is by quick_exit().
+ */
+C10D_EXPORT void c10d_mpi_end(int32_t code);
 
 #ifdef __cplusplus
 }

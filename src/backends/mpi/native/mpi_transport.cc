@@ -3,18 +3,23 @@
 #include <sys/prctl.h>
 
 #include <algorithm>
+#include <atomic>
 #include <cstdlib>
+#include <cstring>
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "call.h"
 #include "collectives.h"
+#include "direct_all_reduce.h"
 #include "engine/transport.h"
 #include "messages.h"
+#include "notices.h"
 #include "runtime.h"
 
 namespace c10d {
@@ -28,11 +33,13 @@ constexpr unsigned kMaxConcurrency = 64;
 constexpr int kRoundsPerProgress = 8;
 /// What MPI cannot cancel does not end; waiting for it helps nobody.
 constexpr std::chrono::milliseconds kAbortGrace{30};
-/// Tags at the upper end that are the group's own: two of the monitored barrier, then that of notices.
-constexpr int kOwnTags = 3;
-constexpr int kNoticeTag = 2;
+/// Tags below those of all-reduces that are the monitored barrier's.
+constexpr int kOwnTags = 2;
 /// How many looks at the ops there are between two for a notice.
-constexpr unsigned kLooksPerNotice = 16;
+constexpr uint64_t kLooksPerNotice = 16;
+/// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
+constexpr std::chrono::milliseconds kLeftGrace{200};
+constexpr uint64_t kLeftLooks = 16;
 
 std::vector<int> parse_ranks(const std::string& text) {
   std::vector<int> ranks;
@@ -45,10 +52,12 @@ std::vector<int> parse_ranks(const std::string& text) {
   return ranks;
 }
 
-/// Tells the other ranks that one has given up the group.
-struct Notice {
-  int32_t rank;
-  char text[252];
+/// What is known of a rank that has left.
+struct Departure {
+  Notice::Kind kind;
+  uint64_t collectives;
+  Clock::time_point heard;
+  uint64_t look;
 };
 
 class MpiTransport final : public Transport {
@@ -57,21 +66,25 @@ class MpiTransport final : public Transport {
       : config_(config),
         runtime_(Runtime::get()),
         ranks_(parse_ranks(config.options.get("ranks"))),
-        mixed_(config.options.get("mixed") == "1") {
+        mixed_(config.options.get("mixed") == "1"),
+        self_(std::make_shared<Membership>(config.rank, ranks_)),
+        departures_(ranks_.size()) {
     if (runtime_.state() != Runtime::State::up) throw Failure(C10D_ERR_INVALID, "MPI is not up in this process");
     if (ranks_.size() != static_cast<size_t>(config.world_size)) {
       throw Failure(C10D_ERR_INVALID, "option ranks must name every rank of the group");
     }
     comm_.rank = config.rank;
     comm_.size = config.world_size;
-    comm_.first_own_tag = runtime_.max_tag() - kOwnTags + 1;
+    comm_.first_all_reduce_tag = runtime_.max_tag() - kAllReduceTags + 1;
+    comm_.first_own_tag = comm_.first_all_reduce_tag - kOwnTags;
+    comm_.mixed = mixed_;
     const auto max_count = std::strtoull(config.options.get("max_count", "0").c_str(), nullptr, 10);
     if (max_count > 0) comm_.max_count = max_count;
     turn_ = runtime_.take_turn();
   }
 
   ~MpiTransport() override {
-    runtime_.remove_idle(&hearing_);
+    runtime_.notices().forget(*self_);
     // It was given up before it came to connecting.
     if (!turn_over_) runtime_.end_turn(turn_);
   }
@@ -86,8 +99,6 @@ class MpiTransport final : public Transport {
     turn_over_ = true;
     runtime_.end_turn(turn_);
     if (failure) throw Failure(*failure);
-    if (!mixed_ && comm_.size > 1) runtime_.call([this] { listen_for_notices(); });
-    const std::lock_guard<std::mutex> lock(mutex_);
     connected_ = true;
   }
 
@@ -100,6 +111,7 @@ class MpiTransport final : public Transport {
   }
 
   void number(Op& op) noexcept override {
+    if (!op.point_to_point()) op.ticket = ++self_->collectives;
     if (monitored(op) && comm_.rank == 0) give_grace(op);
   }
 
@@ -122,33 +134,37 @@ class MpiTransport final : public Transport {
   }
 
   void progress(std::vector<Op*>& ended) override {
+    advanced_ = false;
     runtime_.call([&] { look(ended); });
   }
+
+  bool advanced() const override { return advanced_; }
 
   unsigned max_concurrency() const override { return kMaxConcurrency; }
 
   std::chrono::milliseconds abort_grace() const override { return kAbortGrace; }
 
+  /// Does not wait for MPI, where another thread may be stuck: what has run out of time has to be told all the same.
   void abort(const Failure& cause) noexcept override {
-    bool tells = false;
     {
-      const std::lock_guard<std::mutex> lock(mutex_);
+      const std::lock_guard<std::mutex> lock(cause_mutex_);
       if (aborted_) return;
-      aborted_ = std::make_unique<Failure>(cause);
-      tells = connected_ && !mixed_ && !heard_;
+      cause_.emplace(cause);
+      aborted_ = true;
     }
-    if (tells) attempt([&] { runtime_.call([&] { send_notices(cause); }); });
+    if (!connected_ || !joined_ || heard_) return;
+    attempt([&] { runtime_.post([self = self_, cause] { Runtime::get().notices().tell_failure(*self, cause); }); });
   }
 
   void close() noexcept override {
     if (comm_.handle == MPI_COMM_NULL || comm_.handle == MPI_COMM_WORLD) return;
     attempt([&] {
       runtime_.call([&] {
-        if (hearing_ != MPI_REQUEST_NULL) {
-          MPI_Cancel(&hearing_);
-          MPI_Wait(&hearing_, MPI_STATUS_IGNORE);
+        if (joined_) {
+          runtime_.notices().leave(self_, comm_.handle);
+        } else {
+          MPI_Comm_free(&comm_.handle);
         }
-        MPI_Comm_free(&comm_.handle);
       });
     });
   }
@@ -160,8 +176,13 @@ class MpiTransport final : public Transport {
     if (Clock::now() >= config_.connect_deadline) {
       throw Failure(C10D_ERR_OP_TIMEOUT, "timed out waiting for groups that are made before this one");
     }
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (aborted_) throw *aborted_;
+    throw_if_aborted();
+  }
+
+  void throw_if_aborted() const {
+    if (!aborted_) return;
+    const std::lock_guard<std::mutex> lock(cause_mutex_);
+    throw Failure(*cause_);
   }
 
   /// The members first tell each other, over the store, that they have come: MPI itself would wait without end.
@@ -170,8 +191,12 @@ class MpiTransport final : public Transport {
       comm_.handle = MPI_COMM_WORLD;
       return;
     }
-    if (!mixed_ && comm_.size > 1) meet(exchange);
+    uint64_t number = 0;
+    if (!mixed_ && comm_.size > 1) number = meet(exchange);
     runtime_.call([&] {
+      // Before any member can have the group, and leave it.
+      if (number != 0) runtime_.notices().join(self_, number);
+      joined_ = number != 0;
       MPI_Group world = MPI_GROUP_NULL;
       MPI_Group members = MPI_GROUP_NULL;
       require_success(MPI_Comm_group(MPI_COMM_WORLD, &world), "MPI_Comm_group");
@@ -186,64 +211,101 @@ class MpiTransport final : public Transport {
     });
   }
 
-  void meet(Exchange& exchange) {
+  /// Gives the number of the group, which no other one of the job has.
+  uint64_t meet(Exchange& exchange) {
     const std::string ready = "mpi/ready/";
+    uint64_t number = 0;
     if (comm_.rank != 0) {
       exchange.set(ready + std::to_string(comm_.rank), "1", 1);
-      await_key(exchange, exchange.request("mpi/go"), 0);
-      return;
+      const auto value = await_key(exchange, exchange.request("mpi/go"), 0);
+      if (value.size() != sizeof number) throw Failure(C10D_ERR_INVALID, "rank 0 runs another version of bun-c10d", 0);
+      std::memcpy(&number, value.data(), sizeof number);
+      return number;
     }
     std::vector<uint64_t> requests;
     for (int rank = 1; rank < comm_.size; rank++) requests.push_back(exchange.request(ready + std::to_string(rank)));
     for (int rank = 1; rank < comm_.size; rank++) await_key(exchange, requests[static_cast<size_t>(rank) - 1], rank);
-    exchange.set("mpi/go", "1", 1);
+    number = runtime_.group_number();
+    exchange.set("mpi/go", &number, sizeof number);
+    return number;
   }
 
-  void await_key(Exchange& exchange, uint64_t request, int from) {
+  std::vector<char> await_key(Exchange& exchange, uint64_t request, int from) {
     try {
-      exchange.await(request, config_.connect_deadline);
+      return exchange.await(request, config_.connect_deadline);
     } catch (const Failure& failure) {
       if (failure.status() != C10D_ERR_OP_TIMEOUT) throw;
       throw Failure(C10D_ERR_OP_TIMEOUT, "rank " + std::to_string(from) + " has not come to make the group", from);
     }
   }
 
-  int notice_tag() const { return comm_.first_own_tag + kNoticeTag; }
-
-  void listen_for_notices() {
-    require_success(MPI_Irecv(&heard_notice_, static_cast<int>(sizeof(Notice)), MPI_BYTE, MPI_ANY_SOURCE, notice_tag(),
-                              comm_.handle, &hearing_),
-                    "MPI_Irecv");
-    runtime_.add_idle(&hearing_);
-  }
-
-  void send_notices(const Failure& cause) {
-    // Nobody waits for these to be sent, so their memory stays.
-    auto* notice = new Notice{};
-    notice->rank = comm_.rank;
-    cause.text().copy(notice->text, sizeof notice->text - 1);
-    for (int rank = 0; rank < comm_.size; rank++) {
-      if (rank == comm_.rank) continue;
-      MPI_Request request = MPI_REQUEST_NULL;
-      MPI_Isend(notice, static_cast<int>(sizeof(Notice)), MPI_BYTE, rank, notice_tag(), comm_.handle, &request);
-      if (request != MPI_REQUEST_NULL) MPI_Request_free(&request);
+  /// Throws the failure of another rank, if one has told of it; takes note of those that have left.
+  void hear() {
+    if (!joined_) return;
+    if (looks_++ % kLooksPerNotice == 0) runtime_.notices().look();
+    for (const Notice& notice : self_->news(heard_notices_)) {
+      if (notice.rank < 0 || notice.rank >= comm_.size) continue;
+      if (notice.kind == Notice::failed) {
+        heard_ = true;
+        const std::string text(notice.text, ::strnlen(notice.text, sizeof notice.text));
+        const int culprit = notice.cause < 0 || notice.cause == comm_.rank ? notice.rank : notice.cause;
+        throw Failure(C10D_ERR_NETWORK, rank_text(notice.rank) + " has given up the group: " + text, culprit);
+      }
+      departures_[static_cast<size_t>(notice.rank)] =
+          Departure{static_cast<Notice::Kind>(notice.kind), notice.collectives, Clock::now(), looks_};
+      left_count_++;
     }
   }
 
-  /// Throws the failure of another rank, if one has told of it.
-  void hear() {
-    if (hearing_ == MPI_REQUEST_NULL || looks_++ % kLooksPerNotice != 0) return;
-    int over = 0;
-    if (MPI_Test(&hearing_, &over, MPI_STATUS_IGNORE) != MPI_SUCCESS || over == 0) return;
-    heard_ = true;
-    const auto rank = std::to_string(heard_notice_.rank);
-    throw Failure(C10D_ERR_NETWORK, "rank " + rank + " has given up the group: " + heard_notice_.text,
-                  heard_notice_.rank);
+  static std::string rank_text(int rank) { return "rank " + std::to_string(rank); }
+
+  Failure left(int rank) const {
+    const bool ended = departures_[static_cast<size_t>(rank)]->kind == Notice::ended;
+    return Failure(C10D_ERR_NETWORK, rank_text(rank) + (ended ? " has ended" : " has closed the group"), rank);
+  }
+
+  /// Whether a rank has left, and nothing from before can be on its way any more.
+  bool is_gone(int rank) const {
+    const auto& departure = departures_[static_cast<size_t>(rank)];
+    return departure && looks_ - departure->look >= kLeftLooks && Clock::now() - departure->heard >= kLeftGrace;
+  }
+
+  /// The rank whose leaving keeps a message from ending; -1 if there is none.
+  int gone_peer(const Op& op) const {
+    if (op.request.opcode != C10D_OP_RECV_ANY_SOURCE) return is_gone(op.request.peer) ? op.request.peer : -1;
+    int last = -1;
+    for (int rank = 0; rank < comm_.size; rank++) {
+      if (rank == comm_.rank) continue;
+      if (!is_gone(rank)) return -1;
+      const auto heard = [this](int of) { return departures_[static_cast<size_t>(of)]->heard; };
+      if (last < 0 || heard(rank) > heard(last)) last = rank;
+    }
+    return last;
+  }
+
+  /// Throws Failure, which fails the group, if an op waits for a rank that has left; a receive is called back first, since
+  /// MPI alone knows whether its message has come.
+  void look_for_leavers() {
+    for (auto& call : calls_) {
+      const Op& op = *call->op;
+      if (op.point_to_point()) {
+        const int peer = gone_peer(op);
+        if (peer < 0) continue;
+        if (op.request.opcode == C10D_OP_SEND) throw left(peer);
+        if (std::exchange(call->called_back, true)) continue;
+        for (auto& request : call->requests) MPI_Cancel(&request);
+        continue;
+      }
+      for (int rank = 0; rank < comm_.size; rank++) {
+        const auto& departure = departures_[static_cast<size_t>(rank)];
+        if (departure && op.ticket > departure->collectives) throw left(rank);
+      }
+    }
   }
 
   std::unique_ptr<Call> fresh_call() {
+    throw_if_aborted();
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (aborted_) throw *aborted_;
     if (spare_.empty()) return std::make_unique<Call>();
     auto call = std::move(spare_.back());
     spare_.pop_back();
@@ -272,6 +334,7 @@ class MpiTransport final : public Transport {
         if (request != MPI_REQUEST_NULL && !request_ended(*call.op, request)) return false;
       }
       if (!call.next_step || call.next_step()) break;
+      advanced_ = true;
     }
     if (call.finish) call.finish();
     return true;
@@ -279,22 +342,23 @@ class MpiTransport final : public Transport {
 
   bool request_ended(Op& op, MPI_Request& request) {
     int over = 0;
-    if (!op.point_to_point()) {
-      require_success(MPI_Test(&request, &over, MPI_STATUS_IGNORE), "MPI_Test");
-      return over != 0;
-    }
     MPI_Status status;
     const int code = MPI_Test(&request, &over, &status);
     if (code != MPI_SUCCESS) {
       int kind = MPI_SUCCESS;
       MPI_Error_class(code, &kind);
-      if (kind == MPI_ERR_TRUNCATE) throw too_long(op, status.MPI_SOURCE);
-      require_success(code, op.request.opcode == C10D_OP_SEND ? "MPI_Isend" : "MPI_Irecv");
+      if (kind == MPI_ERR_TRUNCATE && op.point_to_point()) throw too_long(op, status.MPI_SOURCE);
+      if (kind == MPI_ERR_TRUNCATE) throw Failure(C10D_ERR_NETWORK, "the ranks' tensors differ in size");
+      require_success(code, "MPI_Test");
     }
     if (over == 0) return false;
+    if (!op.point_to_point()) return true;
     int cancelled = 0;
     MPI_Test_cancelled(&status, &cancelled);
-    if (cancelled != 0) throw Failure(C10D_ERR_ABORTED, "the message was cancelled");
+    if (cancelled != 0) {
+      const int peer = aborted_ ? -1 : gone_peer(op);
+      throw peer < 0 ? Failure(C10D_ERR_ABORTED, "the message was cancelled") : left(peer);
+    }
     end_message(op, status);
     return true;
   }
@@ -331,6 +395,7 @@ class MpiTransport final : public Transport {
         calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(i));
       }
     }
+    if (left_count_ > 0 && !aborted_) look_for_leavers();
   }
 
   /// Receives can be called back; they then end as cancelled.
@@ -367,13 +432,21 @@ class MpiTransport final : public Transport {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<std::unique_ptr<Call>> spare_;
-  std::unique_ptr<Failure> aborted_;
   bool cancelled_ = false;
-  bool connected_ = false;
-  MPI_Request hearing_ = MPI_REQUEST_NULL;
-  Notice heard_notice_{};
-  bool heard_ = false;
-  unsigned looks_ = 0;
+  std::atomic<bool> advanced_{false};
+  const std::shared_ptr<Membership> self_;
+  size_t heard_notices_ = 0;
+  std::vector<std::optional<Departure>> departures_;
+  int left_count_ = 0;
+  uint64_t looks_ = 0;
+
+  /// Never held while MPI is called.
+  mutable std::mutex cause_mutex_;
+  std::optional<Failure> cause_;
+  std::atomic<bool> aborted_{false};
+  std::atomic<bool> connected_{false};
+  std::atomic<bool> joined_{false};
+  std::atomic<bool> heard_{false};
 };
 
 }  // namespace

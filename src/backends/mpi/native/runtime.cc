@@ -5,7 +5,10 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cstdlib>
 #include <exception>
+#include <limits>
+#include <system_error>
 #include <thread>
 
 #include "engine/failure.h"
@@ -21,6 +24,21 @@ using std::chrono::milliseconds;
 constexpr milliseconds kLeaveLimit{1'000};
 /// MPI_Abort should not take longer.
 constexpr milliseconds kAbortLimit{3'000};
+/// How long the end of a process that has failed ops under way waits for MPI and the other ranks.
+constexpr milliseconds kFailedEndLimit{3'000};
+/// What a launcher gets to pass on the last output of a rank before all ranks are ended.
+constexpr milliseconds kLastWords{200};
+
+/// Bun ends processes by quick_exit(), where no exit handlers run but these, and a Worker hears only of its own end. glibc
+/// passes them the exit code, as it does for all its exit handlers.
+void end_at_exit(void*, int code) {
+#if defined(__GLIBC__)
+  Runtime::get().end_process(code);
+#else
+  (void)code;
+  Runtime::get().end_process(0);
+#endif
+}
 
 /// Open MPI loads components that expect its symbols among the global ones, where the host has not put them.
 void publish_library() {
@@ -30,6 +48,13 @@ void publish_library() {
   // Never closed: MPI can be begun only once in a process.
   dlopen(info.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
 #endif
+}
+
+/// The thread below goes on, whoever unloads the shim.
+void keep_loaded() {
+  Dl_info info{};
+  if (dladdr(reinterpret_cast<void*>(&end_at_exit), &info) == 0 || info.dli_fname == nullptr) return;
+  dlopen(info.dli_fname, RTLD_NOW | RTLD_NODELETE | RTLD_NOLOAD);
 }
 
 }  // namespace
@@ -50,10 +75,11 @@ Runtime& Runtime::get() {
   return *runtime;
 }
 
-void Runtime::start(bool multiple) {
+void Runtime::start(bool multiple, bool mixed) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (state_ != State::idle) return;
   state_ = State::starting;
+  mixed_ = mixed;
   try {
     spawn_thread("c10d-mpi", [this, multiple] { serve(multiple); }).detach();
   } catch (const std::system_error& error) {
@@ -73,7 +99,15 @@ void Runtime::serve(bool multiple) {
   if (failure) error_ = failure->text();
   state_ = failure ? State::failed : State::up;
   while (!failure) {
-    asked_.wait(lock, [this] { return ending_ || !requests_.empty(); });
+    asked_.wait(lock, [this] { return ending_ || !requests_.empty() || !posted_.empty(); });
+    if (!posted_.empty()) {
+      const auto body = std::move(posted_.front());
+      posted_.pop_front();
+      lock.unlock();
+      attempt(body);
+      lock.lock();
+      continue;
+    }
     if (!requests_.empty()) {
       Request& request = *requests_.front();
       requests_.pop_front();
@@ -88,9 +122,8 @@ void Runtime::serve(bool multiple) {
       answered_.notify_all();
       continue;
     }
-    const auto idle = std::move(idle_);
     lock.unlock();
-    end(idle);
+    end();
     lock.lock();
     state_ = State::ended;
     answered_.notify_all();
@@ -98,30 +131,17 @@ void Runtime::serve(bool multiple) {
   }
 }
 
-void Runtime::end(const std::vector<MPI_Request*>& idle) {
+void Runtime::end() {
   int finalized = 0;
   MPI_Finalized(&finalized);
   if (finalized != 0) return;
-  for (MPI_Request* request : idle) {
-    if (*request == MPI_REQUEST_NULL) continue;
-    MPI_Cancel(request);
-    MPI_Wait(request, MPI_STATUS_IGNORE);
-  }
+  notices_.end(size_ > 1 && !mixed_);
   if (ours_) MPI_Finalize();
-}
-
-void Runtime::add_idle(MPI_Request* request) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  idle_.push_back(request);
-}
-
-void Runtime::remove_idle(MPI_Request* request) {
-  const std::lock_guard<std::mutex> lock(mutex_);
-  idle_.erase(std::remove(idle_.begin(), idle_.end(), request), idle_.end());
 }
 
 void Runtime::begin(bool multiple) {
   publish_library();
+  keep_loaded();
   int initialized = 0;
   require_success(MPI_Initialized(&initialized), "MPI_Initialized");
   if (initialized == 0) {
@@ -146,6 +166,8 @@ void Runtime::begin(bool multiple) {
   int found = 0;
   MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_bound, &found);
   if (found != 0) max_tag_ = *tag_bound;
+  notices_.open(size_, max_tag_);
+  std::at_quick_exit(reinterpret_cast<void (*)()>(&end_at_exit));
 }
 
 Runtime::Presence::Presence(Runtime& runtime) : runtime_(runtime) {
@@ -165,23 +187,44 @@ void Runtime::call_there(const std::function<void()>& body) {
   if (request.thrown) std::rethrow_exception(request.thrown);
 }
 
-bool Runtime::finalize(double limit_ms) {
+void Runtime::post(std::function<void()> body) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (ending_ || state_ != State::up) return;
+  posted_.push_back(std::move(body));
+  asked_.notify_one();
+}
+
+void Runtime::end_process(int code) noexcept {
+  if (state_ != State::up || process_ends_.exchange(true)) return;
+  if (code != 0 && size_ > 1) {
+    // Without it the others would wait for this rank until their time-outs. What it has printed goes first: launchers
+    // drop what they have not yet passed on.
+    std::this_thread::sleep_for(kLastWords);
+    return abort(code);
+  }
+  const auto limit = static_cast<double>(kFailedEndLimit.count());
+  finalize(unfinished > 0 ? limit : std::numeric_limits<double>::infinity());
+}
+
+/// Waits for all ranks, up to the limit.
+void Runtime::finalize(double limit_ms) {
   const auto deadline = deadline_after(limit_ms);
   std::unique_lock<std::mutex> lock(mutex_);
-  if (state_ != State::up) return state_ == State::idle || state_ == State::ended;
   closed_ = true;
   const auto leave_by = Clock::now() + kLeaveLimit;
   while (present_ > 0 && Clock::now() < leave_by) answered_.wait_for(lock, milliseconds(1));
   ending_ = true;
   asked_.notify_one();
   const auto ended = [this] { return state_ == State::ended; };
-  if (deadline != Clock::time_point::max()) return answered_.wait_until(lock, deadline, ended);
-  answered_.wait(lock, ended);
-  return true;
+  if (deadline != Clock::time_point::max()) {
+    answered_.wait_until(lock, deadline, ended);
+  } else {
+    answered_.wait(lock, ended);
+  }
 }
 
+/// Returns only if that was impossible.
 void Runtime::abort(int code) noexcept {
-  if (state_ != State::up) return;
   // It has been seen to wait for good while another thread is in the library. A rank that ends with an error makes the
   // launcher end the job as well.
   try {

@@ -14,6 +14,7 @@
 #include <vector>
 
 #include "engine/op.h"
+#include "notices.h"
 
 namespace c10d::mpi_shim {
 
@@ -30,8 +31,8 @@ class Runtime {
   static Runtime& get();
 
   /// Begins MPI_Init_thread on a thread of its own, the first time. `multiple`: asks for MPI_THREAD_MULTIPLE, else for
-  /// MPI_THREAD_FUNNELED.
-  void start(bool multiple);
+  /// MPI_THREAD_FUNNELED. `mixed`: some ranks are other programs.
+  void start(bool multiple, bool mixed);
   State state() const { return state_; }
   /// Why it failed.
   std::string error() const;
@@ -52,17 +53,18 @@ class Runtime {
     body();
   }
 
-  /// MPI_Finalize, which waits for all ranks. Gives up after `limit_ms`. Returns whether it is done.
-  bool finalize(double limit_ms);
-  /// MPI_Abort: ends all ranks of the job. Returns only if that was impossible.
-  void abort(int code) noexcept;
+  /// Calls MPI on its own thread, later; not if MPI ends before. Does not block, so it is for threads that must not.
+  void post(std::function<void()> body);
+
+  /// Before the process ends with this code: MPI_Finalize, or MPI_Abort if it is not 0. Again, it does nothing.
+  void end_process(int code) noexcept;
 
   /// Native calls that have begun and not ended, on all groups: they forbid an orderly end.
   std::atomic<int> unfinished{0};
 
-  /// A posted receive that nobody waits for, to be called back before MPI ends.
-  void add_idle(MPI_Request* request);
-  void remove_idle(MPI_Request* request);
+  NoticeBoard& notices() { return notices_; }
+  /// A number, not 0, that no other group of the job gets.
+  uint64_t group_number() { return (static_cast<uint64_t>(rank_) << 32) + ++groups_; }
 
   /// Turns for the making of communicators, one at a time, which some libraries need: a turn is taken in the order in
   /// which the host makes groups, which is the same on all ranks.
@@ -87,7 +89,9 @@ class Runtime {
   Runtime() = default;
   void serve(bool multiple);
   void begin(bool multiple);
-  void end(const std::vector<MPI_Request*>& idle);
+  void end();
+  void finalize(double limit_ms);
+  void abort(int code) noexcept;
   void call_there(const std::function<void()>& body);
 
   std::atomic<State> state_{State::idle};
@@ -97,6 +101,9 @@ class Runtime {
   int thread_level_ = MPI_THREAD_MULTIPLE;
   int max_tag_ = 32767;
   bool ours_ = true;
+  bool mixed_ = false;
+  NoticeBoard notices_;
+  std::atomic<uint32_t> groups_{0};
 
   struct Request {
     const std::function<void()>* body;
@@ -107,8 +114,9 @@ class Runtime {
   std::condition_variable asked_;
   std::condition_variable answered_;
   std::deque<Request*> requests_;
-  std::vector<MPI_Request*> idle_;
+  std::deque<std::function<void()>> posted_;
   bool ending_ = false;
+  std::atomic<bool> process_ends_{false};
   std::atomic<bool> closed_{false};
   std::atomic<int> present_{0};
 

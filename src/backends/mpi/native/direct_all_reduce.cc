@@ -11,7 +11,7 @@ namespace c10d::mpi_shim {
 namespace {
 
 /// Below this MPI's own is as fast.
-constexpr uint64_t kLeastBytes = 128 * 1024;
+constexpr uint64_t kLeastBytesPerRank = 16 * 1024;
 /// A rank sends to all others at once, which suits a host better than a cluster.
 constexpr int kMostRanks = 16;
 /// Bytes that a rank receives and reduces in one round: few enough to be still in the cache, as many as a round is worth.
@@ -124,7 +124,8 @@ class DirectAllReduce {
 }  // namespace
 
 bool is_direct(const Communicator& communicator, uint64_t bytes) {
-  return !communicator.mixed && communicator.size > 1 && communicator.size <= kMostRanks && bytes >= kLeastBytes;
+  return !communicator.mixed && communicator.size > 1 && communicator.size <= kMostRanks &&
+         bytes >= kLeastBytesPerRank * static_cast<uint64_t>(communicator.size);
 }
 
 void begin_direct_all_reduce(Call& call, const Communicator& communicator, uint8_t* data, uint64_t bytes) {

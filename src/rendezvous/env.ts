@@ -1,13 +1,16 @@
 import { checkPort } from "../store/arguments.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { meet } from "./meet.ts";
-import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
+import { integerFrom, rendezvousError } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
+
+const notOfSlurm = "This is in a job of Slurm, but none of its tasks: start the ranks with `srun bun script.ts`";
 
 /**
  * `env://`: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; an empty variable counts as unset. Without RANK and
- * WORLD_SIZE those of Open MPI, MPICH or Slurm; see {@link launcherVariables}. Ranks that Open MPI has started on one host
- * need no MASTER_ADDR and MASTER_PORT: they meet in a file in the folder of their job.
+ * WORLD_SIZE those of Open MPI, MPICH or Slurm; see {@link launcherVariables}. Ranks that one of these has started need no
+ * MASTER_ADDR and MASTER_PORT where it lets them meet: Open MPI's and Slurm's on one host in a file of their job, those of
+ * MPICH and of `srun --mpi=pmi2` on any hosts.
  */
 export async function envRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
   const env = options.env ?? process.env;
@@ -15,7 +18,7 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
   const missing = (name: string) => {
     const unset = `environment variable ${name} expected, but not set`;
     const { launcher, tellMaster } = names;
-    if (launcher === undefined) return rendezvousError("env", unset);
+    if (launcher === undefined) return rendezvousError("env", env.SLURM_JOB_ID ? `${unset}. ${notOfSlurm}` : unset);
     return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${tellMaster}`);
   };
   const number = (name: string, given: number | undefined, parameter: string | undefined) => {
@@ -24,13 +27,10 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
   };
   const rank = number(names.rank, options.rank, "rank");
   const worldSize = number(names.worldSize, options.worldSize, "world_size");
-  if (names.rank === "OMPI_COMM_WORLD_RANK" && !env.MASTER_ADDR && !env.MASTER_PORT) {
-    const { meetInSession, sessionFolder } = await import("./open-mpi-session.ts");
-    const folder = sessionFolder(env, worldSize);
-    if (folder !== undefined) {
-      checkMembership(rank, worldSize);
-      return meetInSession(folder, { rank, worldSize }, options);
-    }
+  if (names.launcher !== undefined && !env.MASTER_ADDR && !env.MASTER_PORT) {
+    const { meetByLauncher } = await import("./launcher-meeting.ts");
+    const met = await meetByLauncher(names, { rank, worldSize }, options);
+    if (met !== undefined) return met;
   }
   const host = env.MASTER_ADDR;
   if (host === undefined || host === "") throw missing("MASTER_ADDR");

@@ -1,12 +1,14 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { environmentVariables } from "../distributed/environment.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { sessionFolder } from "./open-mpi-session.ts";
+import { pmiSocket } from "./pmi-meeting.ts";
 import { rendezvous } from "./rendezvous.ts";
+import { stepFile } from "./slurm-step.ts";
 
 const openMpi = { OMPI_COMM_WORLD_RANK: "1", OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_LOCAL_RANK: "1" };
 const mpich = { PMI_RANK: "2", PMI_SIZE: "3", MPI_LOCALRANKID: "0" };
@@ -46,6 +48,22 @@ describe("launcherVariables", () => {
     // A shell in a Slurm allocation has the number of tasks and is none of them.
     expect(launcherVariables({ SLURM_NTASKS: "4" }).rank).toBe("RANK");
     expect(launcherVariables({ PMI_RANK: "0", ...slurm }).rank).toBe("SLURM_PROCID");
+  });
+
+  test("the script of a batch job and the shell of an interactive one are none of its tasks", () => {
+    const job = { ...slurm, SLURM_JOB_ID: "7", SLURM_PROCID: "0" };
+    const step = { SLURM_STEP_ID: "0", SLURM_STEP_NUM_TASKS: "4" };
+    expect(launcherVariables({ ...job, ...step }).rank).toBe("SLURM_PROCID");
+    expect(launcherVariables(job).rank).toBe("RANK");
+    expect(launcherVariables({ ...job, ...step, SLURM_STEP_NUM_TASKS: "1" }).rank).toBe("RANK");
+  });
+
+  test("PMI_* of srun --mpi=pmi2 are Slurm's, those of an mpiexec inside its step are not", () => {
+    const step = { ...slurm, SLURM_JOB_ID: "7", SLURM_STEP_ID: "0", SLURM_STEP_NUM_TASKS: "4" };
+    const pmi = { PMI_JOBID: "7.0", PMI_RANK: "3", PMI_SIZE: "4" };
+    expect(launcherVariables({ ...step, ...pmi }).localRank).toBe("SLURM_LOCALID");
+    expect(launcherVariables({ ...step, ...pmi, PMI_SIZE: "8" }).localRank).toBe("MPI_LOCALRANKID");
+    expect(launcherVariables({ ...step, PMI_RANK: "3", PMI_SIZE: "4" }).localRank).toBe("MPI_LOCALRANKID");
   });
 });
 
@@ -87,6 +105,53 @@ describe("ranks of Open MPI on one host", () => {
   ])("are told what is missing where %s", async (_, changes) => {
     expect(await refusal({ ...session, ...changes })).toContain("MASTER_ADDR expected, but not set. Open MPI's mpirun");
   });
+});
+
+describe("tasks of Slurm on one node", () => {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-slurm-step-"));
+  afterAll(() => rmSync(folder, { recursive: true }));
+  const step = {
+    ...{ SLURM_PROCID: "0", SLURM_NTASKS: "1", SLURM_JOB_ID: "7", SLURM_STEP_ID: "2", SLURM_STEP_NUM_TASKS: "1" },
+    ...{ SLURM_STEP_NUM_NODES: "1", SLURM_STEP_LAUNCHER_PORT: "40001", SLURM_CLUSTER_NAME: "big/one", TMPDIR: folder },
+  };
+  const own = join(folder, `bun-c10d-${process.getuid?.()}`);
+
+  test("meet in a file of their step, where nobody else can look", async () => {
+    const met = await rendezvous("env://", { env: step, timeout: 2_000 });
+    expect(statSync(own).mode & 0o777).toBe(0o700);
+    expect(readdirSync(own)).toEqual([expect.stringMatching(/^slurm-big_one-7-2-0-40001-\d+$/)]);
+    await met.close?.();
+    expect(readdirSync(own)).toEqual([]);
+  });
+
+  test("the file is the step's own", () => {
+    const others = [{}, { SLURM_JOB_ID: "8" }, { SLURM_STEP_ID: "3" }, { SLURM_RESTART_COUNT: "1" }];
+    const ports = { SLURM_STEP_LAUNCHER_PORT: "40002" };
+    const files = [...others, ports].map((change) => stepFile({ ...step, ...change }));
+    expect(new Set(files).size).toBe(files.length);
+    expect(stepFile({ ...step, SLURM_STEP_NUM_NODES: "2" })).toBeUndefined();
+    const pmix = { PMIX_NAMESPACE: "slurm.pmix.7.2", PMIX_SERVER_TMPDIR: folder };
+    expect(stepFile({ ...step, ...pmix })).toBe(join(folder, "bun-c10d"));
+    expect(stepFile({ ...step, ...pmix, PMIX_NAMESPACE: "prterun-1" })).toStartWith(own);
+  });
+
+  test("a folder that others can enter, or a link, is not used", () => {
+    for (const spoil of [() => mkdirSync(own), () => symlinkSync(folder, own)]) {
+      rmSync(own, { recursive: true, force: true });
+      spoil();
+      expect(stepFile(step)).not.toStartWith(folder);
+    }
+  });
+});
+
+test("what is no socket of a launcher's is left alone", () => {
+  for (const PMI_FD of ["0x", "-1", "999999", "", undefined]) expect(pmiSocket({ PMI_FD })).toBeUndefined();
+  const file = openSync(import.meta.path, "r");
+  try {
+    expect(pmiSocket({ PMI_FD: String(file) })).toBeUndefined();
+  } finally {
+    closeSync(file);
+  }
 });
 
 describe("env:// under a foreign launcher", () => {

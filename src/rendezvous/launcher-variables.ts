@@ -1,3 +1,5 @@
+import { isSlurmPmi, isSlurmTask } from "./slurm-step.ts";
+
 type Environment = Readonly<Record<string, string | undefined>>;
 
 interface Launcher {
@@ -43,19 +45,27 @@ const foreign = [
     localRank: "SLURM_LOCALID",
     launcher: "Slurm's srun",
     tellMaster:
-      'export MASTER_PORT=29500 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)" before srun',
+      "srun --mpi=pmi2 … does, as far as it is there; or, before srun, " +
+      'export MASTER_PORT=29500 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
   },
 ] as const satisfies Launcher[];
 
 /** Names of the variables in which a launcher tells a process its place in the job. */
 export type LauncherVariables = typeof torch | (typeof foreign)[number];
 
+/** Whether the variables of a launcher are about this process and not about something that it is inside of. */
+function areOwn({ rank }: (typeof foreign)[number], env: Environment): boolean {
+  if (rank === "PMI_RANK") return !isSlurmPmi(env);
+  return rank !== "SLURM_PROCID" || isSlurmTask(env);
+}
+
 /**
  * Which variables hold in an environment: `RANK` and `WORLD_SIZE` if one of them is set, else those of Open MPI, MPICH
- * or Slurm, in this order, where rank and size are both set. Those of two launchers are never mixed.
+ * or Slurm, in this order, where rank and size are both set and tell of this process: Slurm's do not in the script of a
+ * batch job. Those of two launchers are never mixed.
  */
 export function launcherVariables(env: Environment = process.env): LauncherVariables {
   const has = (name: string) => env[name] !== undefined && env[name] !== "";
   if (has(torch.rank) || has(torch.worldSize)) return torch;
-  return foreign.find(({ rank, worldSize }) => has(rank) && has(worldSize)) ?? torch;
+  return foreign.find((each) => has(each.rank) && has(each.worldSize) && areOwn(each, env)) ?? torch;
 }

@@ -1,3 +1,4 @@
+#!/bin/sh
 # hosts.sh NAME…: hosts of one network, 10.78.0.1 and on, of which this shell is the first. Each has an own network, an own
 # name, own shared memory and an own $TMPDIR; they share files and process ids. To be run in such a set of namespaces.
 set -eu

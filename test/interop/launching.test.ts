@@ -41,7 +41,8 @@ tasks=$2
 shift 2
 task=0
 while [ $task -lt $tasks ]; do
-  SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=$tasks "$@" &
+  SLURM_JOB_ID=$$ SLURM_STEP_ID=0 SLURM_STEP_LAUNCHER_PORT=$PPID SLURM_STEP_NUM_NODES=1 SLURM_STEP_NUM_TASKS=$tasks \\
+    SLURM_PROCID=$task SLURM_LOCALID=$task SLURM_NTASKS=$tasks "$@" &
   pids="$pids $!"
   task=$((task + 1))
 done
@@ -155,8 +156,9 @@ describe("docs/launching.md", () => {
     expect(lines(stderr)).toEqual(prefixed);
   });
 
-  test("srun, as far as a script can stand for it", async () => {
-    expect(lines((await sh(block("export MASTER_ADDR"))).stdout)).toEqual(oneNode);
+  // test/clusters runs them under Slurm itself, where that is installed.
+  test.each(["srun -n 2", "export MASTER_ADDR"])("srun, as far as a script can stand for it: %s", async (start) => {
+    expect(lines((await sh(block(start))).stdout)).toEqual(oneNode);
   });
 
   const launchers = [
@@ -173,7 +175,8 @@ describe("docs/launching.md", () => {
       "C10D_REQUIRE_MPIRUN",
       "there is no mpirun of Open MPI (package openmpi-bin)",
     ],
-    ["mpiexec", mpirun("MPICH"), "C10D_REQUIRE_MPICH", "there is no mpiexec of MPICH (package mpich)"],
+    ["mpiexec -n 2 bun", mpirun("MPICH"), "C10D_REQUIRE_MPICH", "there is no mpiexec of MPICH (package mpich)"],
+    ["mpiexec -n 2 -genv", mpirun("MPICH"), "C10D_REQUIRE_MPICH", "there is no mpiexec of MPICH (package mpich)"],
   ] as const;
   for (const [name, program, required, reason] of launchers) {
     const skipped = program === undefined && process.env[required] !== "1";

@@ -136,7 +136,9 @@ void Runtime::end() {
   MPI_Finalized(&finalized);
   if (finalized != 0) return;
   notices_.end(size_ > 1 && !mixed_);
-  if (ours_) MPI_Finalize();
+  if (!ours_) return;
+  MPI_Finalize();
+  pmi_socket_.finalize();
 }
 
 void Runtime::begin(bool multiple) {

@@ -15,6 +15,7 @@
 
 #include "engine/op.h"
 #include "notices.h"
+#include "pmi_socket.h"
 
 namespace c10d::mpi_shim {
 
@@ -103,6 +104,7 @@ class Runtime {
   bool ours_ = true;
   bool mixed_ = false;
   NoticeBoard notices_;
+  const PmiSocket pmi_socket_;
   std::atomic<uint32_t> groups_{0};
 
   struct Request {

@@ -1,0 +1,45 @@
+import { FileStore } from "../store/index.ts";
+import type { LauncherVariables } from "./launcher-variables.ts";
+import { checkMembership } from "./membership.ts";
+import { sessionFile } from "./open-mpi-session.ts";
+import { meetByPmi, pmiSocket } from "./pmi-meeting.ts";
+import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
+import { meetIn } from "./shared-place.ts";
+import { stepFile } from "./slurm-step.ts";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** How often this process has met the others: each meeting has a file of its own, since ranks leave one at their own pace. */
+let meetings = 0;
+
+/**
+ * Meets the others by what their launcher offers: a folder of the job for ranks on one host, or a table of texts that all
+ * of them can read. Undefined where it offers neither.
+ */
+export async function meetByLauncher(
+  names: LauncherVariables,
+  { rank, worldSize }: { readonly rank: number; readonly worldSize: number },
+  options: RendezvousOptions,
+): Promise<Rendezvous | undefined> {
+  const env = options.env ?? process.env;
+  const file = fileOf(names, env, worldSize);
+  if (file !== undefined) {
+    checkMembership(rank, worldSize);
+    const path = `${file}-${meetings++}`;
+    return meetIn(path, { rank, worldSize }, options, (limits) => FileStore.open(path, worldSize, limits));
+  }
+  const speaksPmi = names.rank === "PMI_RANK" || (names.rank === "SLURM_PROCID" && env.PMI_RANK !== undefined);
+  const socket = speaksPmi ? pmiSocket(env) : undefined;
+  // All ranks of the launcher have to come.
+  if (socket === undefined || rank !== Number(env[names.rank]) || worldSize !== Number(env[names.worldSize])) {
+    return undefined;
+  }
+  const oneHost = names.rank === "PMI_RANK" && env.MPI_LOCALNRANKS === env.PMI_SIZE;
+  return meetByPmi(socket, { rank, worldSize, oneHost }, options);
+}
+
+function fileOf(names: LauncherVariables, env: Environment, worldSize: number): string | undefined {
+  if (names.rank === "OMPI_COMM_WORLD_RANK") return sessionFile(env, worldSize);
+  if (names.rank === "SLURM_PROCID" && worldSize === Number(env.SLURM_NTASKS)) return stepFile(env);
+  return undefined;
+}

@@ -292,8 +292,7 @@ class MpiTransport final : public Transport {
         const int peer = gone_peer(op);
         if (peer < 0) continue;
         if (op.request.opcode == C10D_OP_SEND) throw left(peer);
-        if (std::exchange(call->called_back, true)) continue;
-        for (auto& request : call->requests) MPI_Cancel(&request);
+        call_back(*call);
         continue;
       }
       for (int rank = 0; rank < comm_.size; rank++) {
@@ -403,10 +402,15 @@ class MpiTransport final : public Transport {
     if (std::exchange(cancelled_, true)) return;
     for (auto& call : calls_) {
       const uint32_t opcode = call->op->request.opcode;
-      if (opcode != C10D_OP_RECV && opcode != C10D_OP_RECV_ANY_SOURCE) continue;
-      for (auto& request : call->requests) {
-        if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
-      }
+      if (opcode == C10D_OP_RECV || opcode == C10D_OP_RECV_ANY_SOURCE) call_back(*call);
+    }
+  }
+
+  /// Once only: Open MPI takes a receive out of its lists each time it is cancelled.
+  static void call_back(Call& call) {
+    if (std::exchange(call.called_back, true)) return;
+    for (auto& request : call.requests) {
+      if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
     }
   }
 

@@ -17,6 +17,14 @@ constexpr int kMostRanks = 16;
 /// Bytes that a rank receives and reduces in one round: few enough to be still in the cache, as many as a round is worth.
 constexpr uint64_t kRound = 1024 * 1024;
 
+/// What has been multiplied or will be divided is added.
+Reduction reduction_of(const c10d_op& request) {
+  if (request.reduce_op == C10D_PREMUL_SUM || request.reduce_op == C10D_AVG) {
+    return find_reduction(request.dtype, C10D_SUM);
+  }
+  return find_reduction(request.dtype, request.reduce_op);
+}
+
 /// In round s the ranks exchange segment s of what is to be reduced and segment s - 1 of the results.
 class DirectAllReduce {
  public:
@@ -28,7 +36,7 @@ class DirectAllReduce {
         size_(element_size(call.op->request.dtype)),
         segment_(kRound / static_cast<uint64_t>(communicator.size - 1) / size_),
         tag_(communicator.first_all_reduce_tag + static_cast<int>(call.op->ticket % kAllReduceTags)),
-        reduce_(find_reduction(call.op->request.dtype, call.op->request.reduce_op)) {
+        reduce_(reduction_of(call.op->request)) {
     const auto others = static_cast<uint64_t>(comm_.size - 1);
     scratch_ = call.add_buffer(others * std::min(segment_, part_of(0).count) * size_);
     // Part 0 is the longest.

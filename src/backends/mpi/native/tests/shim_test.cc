@@ -120,7 +120,7 @@ class Group {
   Group& operator=(const Group&) = delete;
 
   void close() {
-    const int32_t left = c10d_close(group_, 50);
+    const int32_t left = c10d_close(group_, failed_ ? 50 : 10'000);
     // A group with ops that MPI cannot call back stays.
     require(left == 0 || failed_, "group " + name_ + " could not be closed");
     ::close(fd_);

@@ -94,7 +94,8 @@ typedef enum c10d_status {
   C10D_ERR_GROUP_FAILED = -7, /* the group failed before; c10d_group_error tells why */
   C10D_ERR_CLOSED = -8,       /* the group was closed */
   C10D_ERR_BACKEND = -9,      /* the native library reports an error; the group has failed */
-  C10D_ERR_UNKNOWN_OP = -10   /* no such op, or its result was taken before */
+  C10D_ERR_UNKNOWN_OP = -10,  /* no such op, or its result was taken before */
+  C10D_ERR_DESYNC = -11       /* the ranks made different calls, the text names both; the group has failed */
 } c10d_status;
 
 typedef enum c10d_state { C10D_CONNECTING = 0, C10D_OPEN = 1, C10D_FAILED = 2, C10D_CLOSED = 3 } c10d_state;

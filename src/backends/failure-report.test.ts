@@ -74,6 +74,12 @@ describe("ranks that talk a failure over", () => {
         culprits: [1, 3],
         cause: 0,
       },
+      "blame nobody for calls that differ, whatever else broke because of them": {
+        size: 3,
+        reports: [report(0, "lost", 2), report(1, "desync", 0), report(2, "timeout", 1)],
+        culprits: [],
+        cause: 1,
+      },
       "blame the rank that has aborted": {
         size: 3,
         reports: [report(0, "lost", 1), report(1, "aborted", -1)],

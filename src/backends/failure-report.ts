@@ -13,8 +13,11 @@ export interface FailureReport {
   readonly peer: number;
 }
 
-/** `lost` is a connection that broke, which may be the consequence of any other kind on another rank. */
-export type FailureKind = "timeout" | "lost" | "aborted" | "other";
+/**
+ * `lost` is a connection that broke, which may be the consequence of any other kind on another rank. `desync` is two ranks
+ * that made different calls: the text names both, and which of them is wrong cannot be known.
+ */
+export type FailureKind = "timeout" | "lost" | "aborted" | "desync" | "other";
 
 /** What the ranks agree on after a failure. */
 export interface FailureVerdict {
@@ -86,6 +89,7 @@ async function collectReports(
 /** @param asked Whether the others had the time to report. */
 function blame(size: number, reports: readonly FailureReport[], cause: FailureReport, asked: boolean): number[] {
   if (cause.kind === "aborted") return [cause.rank];
+  if (cause.kind === "desync") return [];
   const missing = missingRanks(cause.text);
   if (missing.length > 0) return missing;
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];

@@ -5,9 +5,9 @@ import type { BackendContext } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { NativeFailures } from "./native-failures.ts";
 
-function setup() {
+function setup(size = 1) {
   const store = new HashStore();
-  const context = { store, rank: 0, size: 1, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
+  const context = { store, rank: 0, size, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
   return { store, failures: new NativeFailures("native", context) };
 }
 
@@ -47,4 +47,17 @@ test("an op on a group that is closed, or failed before any op could tell why", 
   const { failures } = setup();
   expect(failures.refusal(OpType.REDUCE, undefined, undefined)).toMatchObject({ code: "GROUP_CLOSED" });
   expect(failures.refusal(OpType.REDUCE, failed, undefined).message).toContain("has failed before (it broke)");
+});
+
+test("different calls: a rank whose connection broke because of it names them too, and nobody is blamed", async () => {
+  const { store, failures } = setup(2);
+  const text = "rank 0 called allReduce(float32[4], SUM), rank 1 allReduce(float32[4], MAX)";
+  const report = { rank: 1, op: "allReduce", seq: 3, kind: "desync", text, peer: 0 };
+  await store.multiSet(["failure/1", "failure/first"], [JSON.stringify(report), JSON.stringify(report)]);
+  const lost = await failures.afterConsulting(
+    { status: Status.NETWORK, text: "rank 1 left", peer: 1 },
+    workOf(OpType.ALLREDUCE, 3),
+  );
+  expect(lost).toMatchObject({ name: "DistBackendError", code: "DESYNC", details: { peers: [] } });
+  expect(lost.message).toContain(text);
 });

@@ -128,7 +128,10 @@ export class NativeFailures {
   /** A connection that broke because of what another rank did is reported as what that rank did. */
   #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Pick<NativeFailure, "status" | "text"> {
     const cause = verdict?.cause;
-    if (failure.status !== Status.NETWORK || cause === undefined || cause.rank === this.#context.rank) return failure;
+    if (cause === undefined || cause.rank === this.#context.rank) return failure;
+    const isConsequence = failure.status === Status.NETWORK || failure.status === Status.DESYNC;
+    if (isConsequence && cause.kind === "desync") return { status: Status.DESYNC, text: cause.text };
+    if (failure.status !== Status.NETWORK) return failure;
     const text = `rank ${cause.rank}: ${cause.text}`;
     if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text };
     return cause.kind === "lost" ? failure : { status: failure.status, text };
@@ -154,7 +157,8 @@ function inWords(ranks: readonly number[]): string {
   return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
 }
 
-function peersOf({ peer, text }: NativeFailure): number[] {
+function peersOf({ status, peer, text }: NativeFailure): number[] {
+  if (status === Status.DESYNC) return [];
   const missing = missingRanks(text);
   if (missing.length > 0) return missing;
   return peer >= 0 ? [peer] : [];
@@ -165,6 +169,7 @@ function isFatal(failure: NativeFailure): boolean {
 }
 
 function kindOf({ status, text }: NativeFailure): FailureKind {
+  if (status === Status.DESYNC) return "desync";
   if (status === Status.OP_TIMEOUT) return "timeout";
   // Ops or sizes that do not fit are the cause of the connections that break, not a consequence.
   if (status === Status.NETWORK)
@@ -178,6 +183,8 @@ function makeError(status: number, message: string, init: ErrorInit): DistError 
       return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT" });
     case Status.NETWORK:
       return new DistNetworkError(message, { ...init, code: "PEER_LOST" });
+    case Status.DESYNC:
+      return new DistBackendError(message, { ...init, code: "DESYNC" });
     case Status.ABORTED:
     case Status.CLOSED:
       return new DistBackendError(message, { ...init, code: "ABORTED" });

@@ -67,6 +67,7 @@ export const Status = {
   CLOSED: -8,
   BACKEND: -9,
   UNKNOWN_OP: -10,
+  DESYNC: -11,
 } as const;
 
 export const GroupStateCode = {

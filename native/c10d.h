@@ -10,6 +10,7 @@
  * - Collectives start in the order of their submission; point-to-point ops start at submit, not behind them.
  * - Buffers stay borrowed until the op's C10D_EVENT_COMPLETE event or c10d_wait result without C10D_EVENT_PINNED, else
  *   until C10D_EVENT_RELEASED.
+ * - Where the thread that uses a group may end before the process does, its memory with it, a shim needs worker_end.h.
  * - The native side never talks to a store: it raises C10D_EVENT_STORE_SET and _GET, the host answers.
  *
  * This file is the one source of the numbers: scripts/generate-abi.ts makes src/native/abi.generated.ts from it.
@@ -162,7 +163,7 @@ typedef struct c10d_config {
   int32_t world_size;
   int32_t device;
   double timeout_ms; /* for connecting; infinity for none */
-  uint64_t options;  /* address of "key=value" strings, each ended by a NUL */
+  uint64_t options;  /* address of "key=value" strings, each ended by a NUL; the host adds thread=worker in a Worker */
   uint64_t options_bytes;
 } c10d_config;
 

@@ -14,8 +14,8 @@ struct c10d_group {
   bool kept = false;
   c10d_group* next_kept = nullptr;
 
-  c10d_group(std::unique_ptr<c10d::Transport> transport, c10d::Clock::time_point connect_deadline)
-      : group(std::move(transport), connect_deadline) {}
+  c10d_group(std::unique_ptr<c10d::Transport> transport, c10d::Clock::time_point connect_deadline, bool outlived)
+      : group(std::move(transport), connect_deadline, outlived) {}
 };
 
 namespace {
@@ -86,7 +86,8 @@ c10d_group* c10d_create(const c10d_config* config) {
     const auto deadline = c10d::deadline_after(config->timeout_ms);
     const c10d::Config parsed{config->rank, config->world_size, config->device, deadline,
                               c10d::Options(reinterpret_cast<const char*>(config->options), config->options_bytes)};
-    made = std::make_unique<c10d_group>(c10d::make_transport(parsed), deadline).release();
+    const bool outlived = parsed.options.get("thread") == "worker";
+    made = std::make_unique<c10d_group>(c10d::make_transport(parsed), deadline, outlived).release();
     return C10D_OK;
   });
   return made;

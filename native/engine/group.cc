@@ -24,9 +24,10 @@ Clock::time_point later(Clock::time_point time, milliseconds by) {
 
 }  // namespace
 
-Group::Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline)
+Group::Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline, bool outlived)
     : transport_(std::move(transport)),
       level_(transport_->thread_level()),
+      copies_(outlived && !transport_->abort_lets_go()),
       connect_deadline_(connect_deadline),
       watched_until_(later(connect_deadline, kConnectGrace)) {
   try {
@@ -65,6 +66,7 @@ uint32_t Group::drain(c10d_event* events, uint32_t max) {
         // wait() may have taken the result since.
         if (op == nullptr || op->reported) continue;
         op->reported = true;
+        copy_back(guard, *op);
       }
       // A failed op stays until its text was taken, a pinned one until native code lets go of it.
       if (op != nullptr && op->phase == Op::Phase::done && (op->status == C10D_OK || op->text_taken)) {
@@ -86,6 +88,7 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
     auto op = table_.make();
     op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr);
     transport_->check(*op);
+    if (copies_) op->work_on_copies();
     return op;
   };
   const auto enqueue = [&](std::unique_ptr<Op> made) {
@@ -143,6 +146,7 @@ int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event* result) {
   const auto event = event_of(*op, C10D_EVENT_COMPLETE);
   if (result != nullptr) *result = event;
   op->reported = true;
+  copy_back(guard, *op);
   if (event.status == C10D_OK) table_.remove(id);
   return event.status;
 }
@@ -184,13 +188,15 @@ void Group::abort(int32_t status, const std::string& reason) {
 }
 
 bool Group::close(double timeout_ms, int32_t& still_running) {
-  const auto deadline = deadline_after(timeout_ms);
+  auto deadline = deadline_after(timeout_ms);
   Guard guard(*this);
   if (state_ == C10D_OPEN && under_way_ == 0 && queue_.empty() && direct_.empty()) {
     state_ = C10D_CLOSED;
     in_order_ = true;
   } else {
     fail(guard, Failure(C10D_ERR_CLOSED, "the group was closed"));
+    // What does not end by then holds no buffers of the host.
+    if (copies_) deadline = std::min(deadline, Clock::now() + transport_->abort_grace());
   }
   stopping_ = true;
   work_.notify_all();
@@ -210,7 +216,10 @@ void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   under_way_--;
   if (!op.point_to_point()) active_--;
   // The first failure of the group is why the others fail too; what they say themselves only repeats the abort.
-  if (failure != nullptr) set_failure(op, cause_ && !failure->harmless() ? *cause_ : *failure);
+  if (failure != nullptr) {
+    set_failure(op, cause_ && !failure->harmless() ? *cause_ : *failure);
+    if (copies_ && !failure->harmless()) op.leave_copies();
+  }
   conclude(op);
   if (failure != nullptr && !failure->harmless()) fail(guard, *failure);
 }
@@ -233,8 +242,9 @@ void Group::conclude(Op& op) {
   op.phase = Op::Phase::done;
   if (op.pinned) {
     op.pinned = false;
-    stats_.pinned--;
     set_failure(op, *cause_);
+    if (copies_) return;
+    stats_.pinned--;
     events_.push(event_of(op, C10D_EVENT_RELEASED));
     return;
   }
@@ -244,6 +254,14 @@ void Group::conclude(Op& op) {
   } else {
     events_.push(event_of(op, C10D_EVENT_COMPLETE));
   }
+}
+
+/// On the host's thread, without the mutex: an op that has ended is the host's alone.
+void Group::copy_back(Guard& guard, Op& op) {
+  if (!copies_ || op.phase != Op::Phase::done || op.status != C10D_OK) return;
+  guard.unlock();
+  op.copy_back();
+  guard.lock();
 }
 
 /// The first failure: rejects what is queued and aborts the transport, for which it lets go of the mutex.
@@ -272,7 +290,7 @@ c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {
   event.id = op.id;
   event.status = op.pinned ? cause_->status() : op.status;
   event.peer = op.pinned ? cause_->peer() : op.peer;
-  event.flags = op.pinned ? C10D_EVENT_PINNED : 0;
+  event.flags = op.pinned && !copies_ ? C10D_EVENT_PINNED : 0;
   return event;
 }
 
@@ -285,17 +303,23 @@ void Group::announce_ready() {
   events_.push(event);
 }
 
+/// For failures that perhaps no op will tell of.
+void Group::announce_loss(const Failure& cause) {
+  if (state_ != C10D_OPEN) return;
+  c10d_event event{};
+  event.kind = C10D_EVENT_LOST;
+  event.status = cause.status();
+  event.peer = cause.peer();
+  events_.push(event);
+}
+
 // ---- monitor ---------------------------------------------------------------------------------------------------
 
 void Group::monitor() {
   Guard guard(*this);
   while (!stopping_) {
     if (loss_ && state_ == C10D_OPEN) {
-      c10d_event event{};
-      event.kind = C10D_EVENT_LOST;
-      event.status = loss_->status();
-      event.peer = loss_->peer();
-      events_.push(event);
+      announce_loss(*loss_);
       fail(guard, Failure(*loss_));
     } else if (Clock::now() < watched_until_) {
       guard.wait_until(watch_, watched_until_);
@@ -351,7 +375,7 @@ void Group::report_stuck() {
   table_.each([this](Op& op) {
     if (op.ended()) return;
     op.pinned = true;
-    stats_.pinned++;
+    if (!copies_) stats_.pinned++;
     stats_.failed++;
     if (!op.awaited) events_.push(event_of(op, C10D_EVENT_COMPLETE));
   });

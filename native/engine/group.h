@@ -28,7 +28,8 @@ namespace c10d {
 class Group final : private Exchange {
  public:
   /// Throws Failure.
-  Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline);
+  /// `outlived`: the memory of the host's thread goes away before the process does.
+  Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline, bool outlived);
   ~Group() override;
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -84,6 +85,7 @@ class Group final : private Exchange {
   bool holds_up(const Op& first, const Op& op) const;
   bool begin(Guard& guard, Op& op, bool to_the_end, bool seated);
   void carry_out(Guard& guard, Op& op);
+  bool carry_on(Guard& guard, Op& op, Clock::time_point deadline);
   size_t progress(Guard& guard, bool yield);
   void drive_as_worker(Guard& guard);
   bool drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadline);
@@ -98,15 +100,18 @@ class Group final : private Exchange {
   void expire(Guard& guard);
   void report_stuck();
   void announce_ready();
+  void announce_loss(const Failure& cause);
   void finish(Guard& guard, Op& op, const Failure* failure);
   void finish_polled(Guard& guard, Op& op);
   void conclude(Op& op);
+  void copy_back(Guard& guard, Op& op);
   static void set_failure(Op& op, const Failure& failure);
   void fail(Guard& guard, const Failure& cause);
   c10d_event event_of(const Op& op, c10d_event_kind kind) const;
 
   std::unique_ptr<Transport> transport_;
   const ThreadLevel level_;
+  const bool copies_;  // native code never sees the host's buffers
   const Clock::time_point connect_deadline_;
 
   std::mutex mutex_;

@@ -211,6 +211,26 @@ void Group::carry_out(Guard& guard, Op& op) {
   finish(guard, op, failure ? &*failure : nullptr);
 }
 
+/// Carries out a blocking op while the deadline allows; returns whether it has ended.
+bool Group::carry_on(Guard& guard, Op& op, Clock::time_point deadline) {
+  blocking_.erase(std::find(blocking_.begin(), blocking_.end(), &op));
+  op.phase = Op::Phase::running;
+  if (exclusive()) driver_busy_ = true;
+  call_worker();
+  guard.unlock();
+  bool over = false;
+  const auto failure = attempt([&] { over = transport_->run_until(op, deadline); });
+  guard.lock();
+  if (exclusive()) release_driver();
+  if (over || failure) {
+    finish(guard, op, failure ? &*failure : nullptr);
+    return true;
+  }
+  op.phase = Op::Phase::ready;
+  blocking_.push_front(&op);
+  return false;
+}
+
 /// One round of the driver. Returns how many ops have ended; if nothing has moved, gives way to other threads when told to.
 size_t Group::progress(Guard& guard, bool yield) {
   guard.unlock();
@@ -228,8 +248,11 @@ size_t Group::progress(Guard& guard, bool yield) {
     pending_.erase(std::find(pending_.begin(), pending_.end(), op));
     finish_polled(guard, *op);
   }
-  // Nothing says that the library lets go of its ops after that: they end by its abort, or not at all.
-  if (broken) fail(guard, *broken);
+  // Nothing says that the library lets go of its ops after that: they end by its abort, or not at all, or even well.
+  if (broken) {
+    announce_loss(*broken);
+    fail(guard, *broken);
+  }
   return count;
 }
 
@@ -328,8 +351,13 @@ bool Group::take_part(Guard& guard, Op& op, Clock::time_point deadline) {
     return true;
   }
   for (Op* ready : blocking_) {
-    if (!holds_up(*ready, op) || ready->deadline > deadline) continue;
-    carry_out(guard, *ready);
+    if (!holds_up(*ready, op)) continue;
+    if (ready->deadline <= deadline) {
+      carry_out(guard, *ready);
+    } else if (!carry_on(guard, *ready, deadline)) {
+      // A worker's turn.
+      return false;
+    }
     stats_.driven_by_wait++;
     return true;
   }

@@ -1,6 +1,9 @@
 #include "engine/op.h"
 
 #include <cmath>
+#include <cstring>
+#include <mutex>
+#include <utility>
 
 #include "engine/failure.h"
 
@@ -16,6 +19,14 @@ Clock::time_point deadline_after(double ms) {
 namespace {
 
 constexpr uint32_t kMaxTableEntries = 1U << 20;
+constexpr size_t kCopyAlignment = 64;
+
+/// Bytes that a buffer takes among copies.
+size_t room_of(const c10d_buffer& buffer) { return (buffer.bytes + kCopyAlignment - 1) & ~(kCopyAlignment - 1); }
+
+void copy_bytes(uint64_t to, uint64_t from, size_t bytes) {
+  if (bytes > 0) std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
+}
 
 void copy_buffers(std::vector<c10d_buffer>& to, uint64_t address, uint32_t count, const void* first) {
   if (count > kMaxTableEntries) throw Failure(C10D_ERR_INVALID, "buffer table too long");
@@ -56,6 +67,46 @@ void Op::assign(const c10d_op& source, const void* input0, void* output0) {
   status = C10D_OK;
   peer = -1;
   error.clear();
+  copied_outputs.clear();
+}
+
+void Op::work_on_copies() {
+  size_t room = kCopyAlignment;
+  for (const auto* buffers : {&inputs, &outputs}) {
+    for (const auto& buffer : *buffers) room += room_of(buffer);
+  }
+  if (copies_capacity < room) {
+    copies.reset();
+    copies_capacity = 0;
+    copies.reset(new char[room]);
+    copies_capacity = room;
+  }
+  copied_outputs = outputs;
+  uint64_t next = reinterpret_cast<uint64_t>(copies.get());
+  next = (next + kCopyAlignment - 1) & ~uint64_t{kCopyAlignment - 1};
+  for (auto* buffers : {&inputs, &outputs}) {
+    for (auto& buffer : *buffers) {
+      // Outputs too: some ops begin with what is in them, and some leave part of it as it was.
+      copy_bytes(next, buffer.address, buffer.bytes);
+      buffer.address = next;
+      next += room_of(buffer);
+    }
+  }
+}
+
+void Op::copy_back() {
+  for (size_t i = 0; i < copied_outputs.size(); i++) {
+    copy_bytes(copied_outputs[i].address, outputs[i].address, outputs[i].bytes);
+  }
+  copied_outputs.clear();
+}
+
+void Op::leave_copies() {
+  static auto* left = new std::vector<std::unique_ptr<char[]>>;
+  static std::mutex left_mutex;
+  const std::lock_guard<std::mutex> lock(left_mutex);
+  left->push_back(std::move(copies));
+  copies_capacity = 0;
 }
 
 }  // namespace c10d

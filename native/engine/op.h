@@ -3,6 +3,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,11 @@ struct Op {
   int32_t peer = -1;
   std::string error;
 
+  /// What inputs and outputs are copies in, if they are, and where the outputs belong.
+  std::unique_ptr<char[]> copies;
+  size_t copies_capacity = 0;
+  std::vector<c10d_buffer> copied_outputs;
+
   void* output(size_t i = 0) const { return reinterpret_cast<void*>(outputs[i].address); }
   const void* input(size_t i = 0) const { return reinterpret_cast<const void*>(inputs[i].address); }
 
@@ -71,6 +77,12 @@ struct Op {
 
   /// Takes over a request; throws Failure if it is malformed.
   void assign(const c10d_op& source, const void* input0, void* output0);
+  /// From here on the op works on copies of its buffers; called by the host's thread.
+  void work_on_copies();
+  /// Brings the results of an op that has ended well to where they belong; called by the host's thread, whose memory that is.
+  void copy_back();
+  /// Leaves the copies to a library that may go on with them until the process ends.
+  void leave_copies();
 };
 
 }  // namespace c10d

@@ -6,7 +6,9 @@ namespace c10d {
 
 namespace {
 constexpr size_t kMaxSpare = 256;
-}
+/// What a spare op keeps for copies of the next one's buffers.
+constexpr size_t kMaxSpareCopies = 1 << 20;
+}  // namespace
 
 std::unique_ptr<Op> OpTable::make() {
   if (spare_.empty()) return std::make_unique<Op>();
@@ -31,6 +33,10 @@ Op* OpTable::find(uint64_t id) const {
 void OpTable::remove(uint64_t id) {
   if (find(id) == nullptr) return;
   auto& slot = slots_[id & (slots_.size() - 1)];
+  if (slot->copies_capacity > kMaxSpareCopies) {
+    slot->copies.reset();
+    slot->copies_capacity = 0;
+  }
   if (spare_.size() < kMaxSpare) spare_.push_back(std::move(slot));
   slot.reset();
   while (first_ < next_ && find(first_) == nullptr) first_++;

@@ -56,7 +56,7 @@ enum class ThreadLevel {
   multiple,
 };
 
-/// connect(), start(), run_blocking(), progress() and close() are called without a lock, as thread_level() says; the rest,
+/// connect(), start(), run_blocking(), run_until(), progress() and close() are called without a lock, as thread_level() says; the rest,
 /// but abort() and awaited_peer(), under the group's mutex, so it must be quick.
 class Transport {
  public:
@@ -88,6 +88,13 @@ class Transport {
   /// anything else derived from std::exception.
   virtual void run_blocking(Op&) {}
 
+  /// The same for as long as the deadline allows; the op may then be carried out to its end by another thread. Returns
+  /// whether it has ended.
+  virtual bool run_until(Op&, Clock::time_point deadline) {
+    (void)deadline;
+    return false;
+  }
+
   /// Drives the pending ops and appends those that have ended to `ended`, with op.status, op.peer and op.error set.
   /// Does not block; called by one thread at a time. Throwing fails the group.
   virtual void progress(std::vector<Op*>& ended) { (void)ended; }
@@ -116,6 +123,10 @@ class Transport {
   /// How long ops may stay in the library after abort() before the host is told without them; their buffers then stay
   /// borrowed. Little for a library that cannot call its ops back.
   virtual std::chrono::milliseconds abort_grace() const { return std::chrono::milliseconds(1000); }
+
+  /// Whether abort() can make the library, and peers that reach into this process through it, let go of all buffers. If
+  /// not, ops of a host thread whose memory goes away before the process does work on copies.
+  virtual bool abort_lets_go() const { return true; }
 
   /// Ends an open communicator that has nothing in flight.
   virtual void close() noexcept {}

@@ -227,18 +227,25 @@ Transport::Start FakeTransport::start(Op& op) {
   return Start::pending;
 }
 
-void FakeTransport::run_blocking(Op& op) {
+void FakeTransport::run_blocking(Op& op) { run_until(op, Clock::time_point::max()); }
+
+bool FakeTransport::run_until(Op& op, Clock::time_point deadline) {
+  if (deadline != Clock::time_point::max() && config_.options.get("interruptible") != "1") return false;
   const Call call(*journal_);
   journal_->note([&](Journal::Record& record) { record.run_threads.insert(pthread_self()); });
   const auto due = Clock::now() + duration_of(op);
   try {
     std::unique_lock<std::mutex> lock(mutex_);
-    while (!over(op, due, Clock::now())) changed_.wait_until(lock, std::max(due, Clock::now() + kGateInterval));
+    while (!over(op, due, Clock::now())) {
+      if (Clock::now() >= deadline) return false;
+      changed_.wait_until(lock, std::min(deadline, std::max(due, Clock::now() + kGateInterval)));
+    }
   } catch (...) {
     journal_->under_way(-1);
     throw;
   }
   deliver(op);
+  return true;
 }
 
 bool FakeTransport::over(const Op& op, Clock::time_point due, Clock::time_point now) const {

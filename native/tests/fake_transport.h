@@ -10,6 +10,8 @@
 //   level=multiple|serialized|funneled
 //   concurrency=N
 //   awaited=N        the rank that ops wait for
+//   keeps=1          buffers may be in use after an abort
+//   interruptible=1  blocking ops can be carried out in part
 //   connect=at-once|hang|stubborn|failure|exception|number|exchange: see connect()
 #pragma once
 
@@ -125,12 +127,14 @@ class FakeTransport final : public Transport {
   void number(Op& op) noexcept override { op.ticket = next_ticket_++; }
   Start start(Op& op) override;
   void run_blocking(Op& op) override;
+  bool run_until(Op& op, Clock::time_point deadline) override;
   void progress(std::vector<Op*>& ended) override;
   int event_fd() override { return timer_fd_; }
   unsigned max_concurrency() const override { return concurrency_; }
   int awaited_peer() override { return std::stoi(config_.options.get("awaited", "-1")); }
   ThreadLevel thread_level() const override { return level_; }
   void abort(const Failure& cause) noexcept override;
+  bool abort_lets_go() const override { return config_.options.get("keeps") != "1"; }
   void close() noexcept override;
 
  private:

@@ -47,6 +47,28 @@ TEST_CASE("wait leaves a blocking op to a worker if that might keep it beyond it
   CHECK(host.stats().driven_by_wait == 0);
 }
 
+TEST_CASE("wait carries out a blocking op that can be interrupted, and hands it on at its deadline") {
+  for (const char* level : {"level=multiple", "level=serialized"}) {
+    CAPTURE(std::string(level));
+    Host host({"model=blocking", "interruptible=1", level});
+    host.submit(script(Outcome::success, 200), 60'000);
+    CHECK(host.wait(1, 30'000) == C10D_OK);
+    CHECK(ran_here(host));
+    for (const bool by_event : {true, false}) {
+      const auto id = host.submit(script(Outcome::gated), 60'000);
+      const Stopwatch watch;
+      for (int slice = 0; slice < 3; slice++) CHECK(host.wait(id, 10) == C10D_ERR_WAIT_TIMEOUT);
+      CHECK(watch.ms() >= 29);
+      CHECK(watch.ms() < 30 + 100 * kSlack);
+      host.journal().open_gate(static_cast<uint64_t>(id));
+      CHECK((by_event ? host.completion(id).status : host.wait(id, 30'000)) == C10D_OK);
+      CHECK(host.result(id) == result_of(static_cast<uint64_t>(id) - 1));
+    }
+    const auto failing = host.submit(script(Outcome::network, 200), 60'000);
+    CHECK(host.wait(failing, 30'000) == C10D_ERR_NETWORK);
+  }
+}
+
 TEST_CASE("wait leaves it to a worker also when only an earlier op might keep it") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::success, 200), 60'000);

@@ -78,6 +78,22 @@ describe("loadShim", () => {
     expect(loadShim({ name: "right", path })).toBe(shim);
   });
 
+  testCompiled("on the main thread no shim is a hazard, in a Worker one without worker_end.h is", async () => {
+    const path = compile("plain", ABI_VERSION, functions);
+    expect(loadShim({ name: "plain" }).workerHazard).toBeUndefined();
+    const worker = new Worker(new URL("./fixtures/worker-shim.ts", import.meta.url));
+    const said = new Promise((resolve, reject) => {
+      worker.onmessage = ({ data }) => resolve(data);
+      worker.onerror = (event) => reject(new Error(event.message));
+    });
+    worker.postMessage(path);
+    expect(await said).toEqual({
+      version: "9.8.7",
+      workerHazard: expect.stringContaining("its shim does not include native/worker_end.h"),
+    });
+    worker.terminate();
+  });
+
   const rebuild =
     "rebuild it with this package's native/c10d.h (its own shims: c10d build, or in a clone ./bootstrap build)";
   testCompiled.each([

@@ -4,6 +4,7 @@ import { createRequire } from "node:module";
 import { fileURLToPath } from "node:url";
 import { BackendUnavailableError } from "../errors/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
+import { guardWorker } from "./worker-guard.ts";
 
 type Address = ArrayBufferView | ArrayBuffer | Pointer | number | null;
 type Handle = Pointer;
@@ -67,6 +68,8 @@ export interface Shim {
   /** Version of the shim ABI that it speaks. */
   readonly abi: number;
   readonly symbols: ShimSymbols;
+  /** Why groups that are made on this thread, a Worker, have to be closed before it ends; undefined if they need not be. */
+  readonly workerHazard?: string;
 }
 
 /** Which shim, and where if not in the usual places. */
@@ -78,6 +81,10 @@ export interface ShimLocation {
   /** What makes the shim available, for the error; empty where the caller says it. */
   readonly remedy?: string;
 }
+
+const WORKER_HAZARD =
+  "its shim does not include native/worker_end.h, so nothing stops its native threads when this Worker is terminated while " +
+  "ops are in flight: they would go on in memory that belongs to others by then. Close the group first, or rebuild the shim";
 
 const loaded = new Map<string, Shim>();
 
@@ -123,8 +130,11 @@ function candidates({ name, path }: ShimLocation): string[] {
 
 function open(name: string, path: string): Shim {
   let symbols: ShimSymbols;
+  let closeAddress: unknown;
   try {
-    symbols = dlopen(path, declarations).symbols as unknown as ShimSymbols;
+    const library = dlopen(path, declarations).symbols;
+    closeAddress = (library.c10d_close as unknown as { readonly ptr: unknown }).ptr;
+    symbols = library as unknown as ShimSymbols;
   } catch (cause) {
     // A shim of another version may lack symbols; then its version is the better reason.
     const version = abiVersionOf(path);
@@ -134,7 +144,9 @@ function open(name: string, path: string): Shim {
   }
   const version = symbols.c10d_abi_version();
   if (version !== ABI_VERSION) throw wrongVersion(name, path, version);
-  return { name, path, version: symbols.c10d_library_version().toString(), abi: version, symbols };
+  const shim = { name, path, version: symbols.c10d_library_version().toString(), abi: version };
+  const guarded = guardWorker(path, symbols, closeAddress);
+  return guarded ? { ...shim, symbols: guarded } : { ...shim, symbols, workerHazard: WORKER_HAZARD };
 }
 
 function abiVersionOf(path: string): number | undefined {

@@ -6,6 +6,7 @@ import type { Shim, ShimSymbols } from "./library.ts";
 import type { NativeWork } from "./native-work.ts";
 import type { OpRecord } from "./op-record.ts";
 import { type WakeSocket, watchSocket } from "./wake-socket.ts";
+import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
 const TEXT_BYTES = 4096;
@@ -59,6 +60,10 @@ export interface NativeStats {
 /** Works whose buffers native code may touch until the end of the process. */
 const pinnedForever: NativeWork<unknown>[] = [];
 
+/** Groups of this Worker whose shim does not notice its end. */
+const unguarded = new Set<NativeGroup>();
+let endIsWatched = false;
+
 /** Groups of this thread whose submitted ops wait for the next microtask to be started. */
 const unkicked = new Set<NativeGroup>();
 
@@ -71,6 +76,7 @@ export class NativeGroup {
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
     const handle = createHandle(shim, config);
     const group = new NativeGroup(shim.symbols, handle, host);
+    if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     try {
       group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
       await group.#ready.promise;
@@ -169,7 +175,7 @@ export class NativeGroup {
     }
     // While this thread blocks no microtask runs, and a peer may be waiting for the ops of another group first.
     for (const group of unkicked) if (group !== this) group.#kick();
-    const status = this.#symbols.c10d_wait(this.#handle, work.id, limitMs, this.#result);
+    const status = this.#await(work.id, limitMs);
     if (status === Status.WAIT_TIMEOUT) return false;
     if (status === Status.UNKNOWN_OP) {
       // The end was drained before and its error is still being talked over with the other ranks.
@@ -178,6 +184,16 @@ export class NativeGroup {
       this.#end(work, status, this.#result, 0, true);
     }
     return true;
+  }
+
+  /** Waits natively, in slices: what ends a Worker comes to it between two of them only. */
+  #await(id: number, limitMs: number): number {
+    if (limitMs <= WAIT_SLICE_MS) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result);
+    const deadline = limitMs === Number.POSITIVE_INFINITY ? limitMs : performance.now() + limitMs;
+    for (let leftMs = limitMs; ; leftMs = Math.max(0, deadline - performance.now())) {
+      const status = this.#symbols.c10d_wait(this.#handle, id, Math.min(leftMs, WAIT_SLICE_MS), this.#result);
+      if (status !== Status.WAIT_TIMEOUT || leftMs <= WAIT_SLICE_MS) return status;
+    }
   }
 
   readonly #drain = (): void => {
@@ -356,6 +372,7 @@ export class NativeGroup {
     this.#drain();
     this.#closed = true;
     this.#state = "CLOSED";
+    unguarded.delete(this);
     const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
     const stillRunning = this.#symbols.c10d_close(this.#handle, limit);
     if (stillRunning > 0) this.#pinForever();
@@ -368,6 +385,15 @@ export class NativeGroup {
     this.#letGo();
     this.#socket?.end();
     this.#announceDrained();
+  }
+
+  /** Does what can be done without the shim: a Worker that is terminated runs no exit handlers. */
+  #endWithWorker(hazard: string): void {
+    this.#host.log(`this is a Worker, and ${hazard}`);
+    unguarded.add(this);
+    if (endIsWatched) return;
+    endIsWatched = true;
+    process.on("exit", closeUnguarded);
   }
 
   #pinForever(): void {
@@ -416,6 +442,13 @@ const NOTHING = new Uint8Array();
 const NO_FAILURE: NativeFailure = { status: Status.BACKEND, peer: -1, text: "the op has ended without a reason" };
 const CLOSED_FAILURE: NativeFailure = { status: Status.CLOSED, peer: -1, text: "the group was closed" };
 
+function closeUnguarded(): void {
+  for (const group of unguarded) {
+    group.abort("its Worker has ended");
+    group.close();
+  }
+}
+
 function eventBuffer(count: number): Int32Array<ArrayBuffer> {
   return new Int32Array(new ArrayBuffer(count * EventLayout.SIZE));
 }
@@ -424,7 +457,7 @@ function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
   const bytes = new ArrayBuffer(ConfigLayout.SIZE);
   const view = new DataView(bytes);
   const options = encoder.encode(
-    Object.entries(config.options)
+    Object.entries({ ...config.options, ...WORKER_OPTIONS })
       .map(([key, value]) => `${key}=${value}\0`)
       .join(""),
   );

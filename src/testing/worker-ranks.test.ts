@@ -1,4 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { SumsArgs } from "./fixtures/sums.ts";
 import type { Aftermath, Trouble, TroubleArgs } from "./fixtures/worker-trouble.ts";
@@ -48,13 +49,17 @@ describe("workerRanks", () => {
     "is silent": { text: /timed out after 4000 ms; ranks? ([01], )?2 did not arrive/, exitCode: 1 },
     "is busy": { text: /timed out after 4000 ms; ranks? ([01], )?2 did not arrive/, exitCode: 1 },
   };
-  async function checkTrouble(trouble: Trouble, blocking: boolean): Promise<void> {
-    const { text, exitCode } = troubles[trouble];
+  async function checkTrouble(trouble: Trouble, blocking: boolean, backend = "fake"): Promise<void> {
+    const { exitCode } = troubles[trouble];
+    // With wait() a rank cannot ask the others, one of which may have been faster to give up.
+    const seen = blocking ? /rank [012] closed its connection/ : /rank 2 closed its connection/;
+    const text = backend === "fake" ? troubles[trouble].text : seen;
     const hangs = trouble === "is silent" || trouble === "is busy";
     const controller = new AbortController();
     const { signal } = controller;
     const args: TroubleArgs = { trouble, blocking, done: new SharedArrayBuffer(4) };
-    const running = workerRanks(3, fixture("worker-trouble"), { args, signal, timeout: 50_000 });
+    const env = { C10D_BACKEND: backend };
+    const running = workerRanks(3, fixture("worker-trouble"), { args, signal, env, timeout: 50_000 });
     if (hangs) {
       await countedTo(2, args.done);
       await Bun.sleep(2_000); // so that their results are here
@@ -88,13 +93,37 @@ describe("workerRanks", () => {
     [name, true] as const,
     [name, false] as const,
   ]);
-  test.each(ending)("a rank that %s makes the others fail; blocking %p", checkTrouble);
+  test.each(ending)("a rank that %s makes the others fail; blocking %p", (trouble, blocking) =>
+    checkTrouble(trouble, blocking),
+  );
+
+  describeGloo("workerRanks over gloo", () => {
+    test.each(ending)("a rank that %s makes the others fail; blocking %p", (trouble, blocking) =>
+      checkTrouble(trouble, blocking, "gloo"),
+    );
+
+    test("a rank that hangs in an op is terminated", async () => {
+      const controller = new AbortController();
+      const args = { ready: new SharedArrayBuffer(4) };
+      const { signal } = controller;
+      const env = { C10D_BACKEND: "gloo" };
+      const running = workerRanks(2, fixture("half"), { args, signal, env, timeout: 50_000 });
+      await countedTo(2, args.ready);
+      await Bun.sleep(300);
+      controller.abort();
+      const outcomes = await running;
+      expect(outcomes.map(({ hung }) => hung)).toEqual([true, true]);
+      expect(outcomes[0]?.hang?.text).toMatch(/in allReduce #1 on group "0" \(gloo\) since/);
+    });
+  });
 
   const hanging = (["is silent", "is busy"] as const).flatMap((name) => [
     [name, true] as const,
     [name, false] as const,
   ]);
-  test.concurrent.each(hanging)("a rank that %s makes the others fail; blocking %p", checkTrouble);
+  test.concurrent.each(hanging)("a rank that %s makes the others fail; blocking %p", (trouble, blocking) =>
+    checkTrouble(trouble, blocking),
+  );
 
   test("a rank that hangs in an op is terminated, and the op is named", async () => {
     const controller = new AbortController();

@@ -71,6 +71,7 @@ DirectCollective::DirectCollective(const Op& op, uint32_t sequence, Lines& lines
 DirectCollective::~DirectCollective() = default;
 bool DirectCollective::begin() { return impl_->begin(); }
 void DirectCollective::finish() { impl_->finish(); }
+bool DirectCollective::finish_by(Clock::time_point deadline) { return impl_->finish_by(deadline); }
 
 bool is_direct(const Op& op) {
   switch (op.request.opcode) {

@@ -24,6 +24,9 @@ class DirectCollective {
   bool begin();
   /// Does the rest.
   void finish();
+  /// The same while the deadline allows; not all ops can be interrupted, and those are not begun. Returns whether it has
+  /// ended.
+  bool finish_by(Clock::time_point deadline);
 
  private:
   class Impl;

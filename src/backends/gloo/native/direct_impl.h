@@ -48,6 +48,12 @@ class DirectCollective::Impl {
     rest_();
   }
 
+  bool finish_by(Clock::time_point deadline) {
+    if (!queued_all_ || !lines_.finish_by(deadline)) return false;
+    rest_();
+    return true;
+  }
+
  private:
   /// Variants of an op that differ only in how the buffers lie may meet.
   static uint32_t kind_of(uint32_t opcode);

@@ -125,6 +125,18 @@ class GlooTransport final : public Transport {
     }
   }
 
+  bool run_until(Op& op, Clock::time_point deadline) override {
+    if ((op.ticket & kBegun) == 0) return false;
+    auto begun = std::move(begun_);
+    try {
+      if (begun->finish_by(deadline)) return true;
+    } catch (const LineBroken& line) {
+      throw explain(line);
+    }
+    begun_ = std::move(begun);
+    return false;
+  }
+
   unsigned max_concurrency() const override { return threads_; }
 
   int awaited_peer() override {

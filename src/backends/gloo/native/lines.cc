@@ -123,7 +123,7 @@ void Lines::check_head(int peer) {
   }
 }
 
-void Lines::sleep() {
+bool Lines::sleep(Clock::time_point deadline) {
   std::vector<pollfd> sources;
   bool owes_data = false;
   for (int peer = 0; peer < size(); peer++) {
@@ -135,9 +135,16 @@ void Lines::sleep() {
     const short wanted = static_cast<short>((line.in.empty() ? POLLRDHUP : POLLIN) | (line.out.empty() ? 0 : POLLOUT));
     sources.push_back({line.socket.get(), wanted, 0});
   }
-  ::poll(sources.data(), sources.size(), -1);
+  timespec left{};
+  if (deadline != Clock::time_point::max()) {
+    const auto ns = std::max<int64_t>(0, std::chrono::nanoseconds(deadline - Clock::now()).count());
+    left = {static_cast<time_t>(ns / 1'000'000'000), static_cast<long>(ns % 1'000'000'000)};
+  }
+  const int ready =
+      ::ppoll(sources.data(), sources.size(), deadline == Clock::time_point::max() ? nullptr : &left, nullptr);
   awaited_ = -1;
   if (aborted_) fail_aborted();
+  return ready != 0;
 }
 
 void Lines::await_turn(uint32_t sequence) {
@@ -209,8 +216,8 @@ bool Lines::Turn::idle() const {
                      [&](const Line& line) { return lines_.exhausted(line); });
 }
 
-void Lines::Turn::finish() {
-  lines_.run_until([&] { return idle(); });
+bool Lines::Turn::finish_by(Clock::time_point deadline) {
+  return lines_.run_until([&] { return idle(); }, deadline);
 }
 
 }  // namespace c10d::gloo_shim

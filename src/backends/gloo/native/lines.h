@@ -69,9 +69,11 @@ class Lines {
     /// Sends and receives until `done()`, or all of it.
     template <class Done>
     void await(Done done) {
-      lines_.run_until(done);
+      lines_.run_until(done, Clock::time_point::max());
     }
-    void finish();
+    void finish() { finish_by(Clock::time_point::max()); }
+    /// Sends and receives while the deadline allows. Returns whether that was all.
+    bool finish_by(Clock::time_point deadline);
 
    private:
     Lines& lines_;
@@ -112,22 +114,23 @@ class Lines {
   /// Sends and receives what is possible now. Returns whether that was anything.
   bool move(int peer);
   bool move_all();
-  /// Blocks until there may be more to do.
-  void sleep();
+  /// Blocks until there may be more to do. Returns false if the deadline comes first.
+  bool sleep(Clock::time_point deadline);
   void check_head(int peer);
   bool exhausted(const Line& line) const { return line.in.empty() && line.out.empty(); }
   template <class Done>
-  void run_until(Done done) {
+  bool run_until(Done done, Clock::time_point deadline) {
     for (int looks = 0; !done();) {
       if (move_all()) {
         looks = 0;
       } else if (looks < kLooks) {
         looks++;
         ::sched_yield();
-      } else {
-        sleep();
+      } else if (!sleep(deadline)) {
+        return done();
       }
     }
+    return true;
   }
 
   /// Looks at the sockets before sleeping; each gives way to other threads.

@@ -144,6 +144,8 @@ class MpiTransport final : public Transport {
 
   std::chrono::milliseconds abort_grace() const override { return kAbortGrace; }
 
+  bool abort_lets_go() const override { return false; }
+
   /// Does not wait for MPI, where another thread may be stuck: what has run out of time has to be told all the same.
   void abort(const Failure& cause) noexcept override {
     {

@@ -5,7 +5,9 @@
 
 #include <algorithm>
 #include <atomic>
+#include <iterator>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -57,6 +59,8 @@ Failure op_failure(ucc_status_t status) {
 class UccTransport final : public Transport {
  public:
   explicit UccTransport(const Config& config) : config_(config), peers_(config_) { library(); }
+
+  ~UccTransport() override { keep_abandoned(); }
 
   void connect(Exchange& exchange) override {
     rendezvous_ = std::make_unique<Rendezvous>(config_, exchange);
@@ -146,6 +150,9 @@ class UccTransport final : public Transport {
 
   unsigned max_concurrency() const override { return kConcurrency; }
   ThreadLevel thread_level() const override { return ThreadLevel::serialized; }
+
+  /// Peers of this host read large data out of the memory of this process themselves.
+  bool abort_lets_go() const override { return false; }
 
   void abort(const Failure& cause) noexcept override {
     aborted_ = true;
@@ -361,6 +368,14 @@ class UccTransport final : public Transport {
       abandoned_.push_back(std::move(running));
     }
     running_.clear();
+  }
+
+  /// UCC and peers may go on with what these hold.
+  void keep_abandoned() {
+    static auto* kept = new std::vector<std::unique_ptr<Running>>;
+    static std::mutex kept_mutex;
+    const std::lock_guard<std::mutex> lock(kept_mutex);
+    std::move(abandoned_.begin(), abandoned_.end(), std::back_inserter(*kept));
   }
 
   const Config config_;

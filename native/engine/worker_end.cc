@@ -1,0 +1,2 @@
+// The shim as a module of Node-API, for Workers.
+#include "worker_end.h"

@@ -1,0 +1,39 @@
+import { type Pointer, ptr } from "bun:ffi";
+import { isMainThread } from "node:worker_threads";
+import type { ShimSymbols } from "./library.ts";
+
+/** What a shim exports as a module of Node-API: native/worker_end.h. */
+interface WorkerModule {
+  create(config: number): number;
+  close(group: number, timeoutMs: number): number;
+  readonly address: number;
+}
+
+/** Option of every group that is made in a Worker: the memory of its tensors goes away before the process does. */
+export const WORKER_OPTIONS: Readonly<Record<string, string>> = isMainThread ? {} : { thread: "worker" };
+
+/** Longest native wait, so that a Worker that is to be terminated comes to it. */
+export const WAIT_SLICE_MS: number = isMainThread ? Number.POSITIVE_INFINITY : 100;
+
+/**
+ * The symbols of a shim as this thread is to use them. In a Worker, native threads have to let go of its memory before it
+ * is freed: groups are made and closed through the shim's module, whose clean-up hook knows them. On the main thread, which
+ * ends with the process, there is nothing to do. Undefined if the shim has no such module.
+ */
+export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: unknown): ShimSymbols | undefined {
+  if (isMainThread) return symbols;
+  const module = { exports: {} as Partial<WorkerModule> };
+  try {
+    process.dlopen(module, path);
+  } catch {
+    return undefined;
+  }
+  const { create, close, address } = module.exports;
+  // A second copy of the library would have groups, and an MPI, of its own.
+  if (create === undefined || close === undefined || address !== closeAddress) return undefined;
+  return {
+    ...symbols,
+    c10d_create: (config) => (create(ptr(config as ArrayBuffer)) || null) as Pointer | null,
+    c10d_close: close as ShimSymbols["c10d_close"],
+  };
+}

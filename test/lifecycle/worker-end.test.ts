@@ -1,0 +1,68 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
+import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
+import { implementations } from "../../src/backends/mpi/implementation.ts";
+import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
+import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
+import type { Ending, PeerSide, WorkerEndArgs, WorkerSide } from "./fixtures/worker-end.ts";
+
+setDefaultTimeout(300_000);
+
+const ENDINGS: readonly Ending[] = ["terminate", "terminate in wait()", "throw", "exit", "natural end"];
+/** 4 bytes, and what is on its way for a while. */
+const ELEMENTS = [1, 1_000_000] as const;
+const TIMES = process.env.C10D_SWEEP === "full" ? 10 : 1;
+/** A second, and what a busy machine adds; an op's own limit is half an hour. */
+const SOON_MS = 3_000;
+
+async function check(backend: string, options: SpawnOptions, blocking: boolean): Promise<void> {
+  const rounds = ENDINGS.length * ELEMENTS.length * TIMES;
+  const args: WorkerEndArgs = { backend, endings: ENDINGS, elements: ELEMENTS, rounds, blocking };
+  const file = new URL("./fixtures/worker-end.ts", import.meta.url);
+  const outcomes = await spawnRanks(2, file, { ...options, args, timeout: 280_000 });
+  for (const { rank, exitCode, signal, error, hang, stderr } of outcomes) {
+    const wrong = exitCode === 0 ? "" : stderr;
+    expect({ rank, exitCode, signal, error: error?.stack, hang: hang?.text, wrong }).toEqual({
+      rank,
+      exitCode: 0,
+      signal: null,
+      error: undefined,
+      hang: undefined,
+      wrong: "",
+    });
+  }
+  const left = outcomes[0]?.value as WorkerSide;
+  const peer = outcomes[1]?.value as PeerSide;
+  expect({ corrupted: left.corrupted, wrong: peer.wrong }).toEqual({ corrupted: 0, wrong: 0 });
+  expect(left.canaries).toBeGreaterThan(rounds);
+  expect(peer.losses).toHaveLength(rounds);
+  for (const [round, { code, at, text }] of peer.losses.entries()) {
+    const ending = ENDINGS[round % ENDINGS.length];
+    expect({ round, ending, code, text }).toMatchObject({ code: "PEER_LOST" });
+    expect(at - (left.ends[round]?.at ?? 0)).toBeLessThan(SOON_MS);
+    expect(left.ends[round]?.ms).toBeLessThan(SOON_MS);
+  }
+  // UCC has no way to end a team while something is under way, so what has failed stays.
+  const [before, after] = left.descriptors;
+  if (backend !== "ucc") expect(after).toBeLessThanOrEqual(before + 2);
+}
+
+describeGloo("a Worker that ends with ops in flight, over gloo", () => {
+  test.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+    check("gloo", {}, blocking),
+  );
+});
+
+describeUcc("a Worker that ends with ops in flight, over ucc", () => {
+  test.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+    check("ucc", spawn, blocking),
+  );
+});
+
+for (const implementation of implementations) {
+  describeMpi("a Worker that ends with ops in flight, over mpi", implementation, () => {
+    test.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+      check("mpi", launchWith(implementation), blocking),
+    );
+  });
+}

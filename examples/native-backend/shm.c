@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "c10d.h"
+#include "worker_end.h"
 
 enum { CHUNK = 1 << 16, TICK_MS = 50, TEXT = 256 };
 
@@ -643,6 +644,7 @@ void c10d_abort(c10d_group* g, int32_t status, const char* reason) {
 void c10d_group_stats(c10d_group* g, c10d_stats* stats) {
   pthread_mutex_lock(&g->lock);
   *stats = g->stats;
+  for (const op* o = g->first; o != NULL; o = o->next) stats->pinned += o->running && !o->done && g->stopping;
   pthread_mutex_unlock(&g->lock);
 }
 

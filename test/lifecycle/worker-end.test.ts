@@ -1,4 +1,8 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
 import { implementations } from "../../src/backends/mpi/implementation.ts";
@@ -11,13 +15,23 @@ setDefaultTimeout(300_000);
 const ENDINGS: readonly Ending[] = ["terminate", "terminate in wait()", "throw", "exit", "natural end"];
 /** 4 bytes, and what is on its way for a while. */
 const ELEMENTS = [1, 1_000_000] as const;
-const TIMES = process.env.C10D_SWEEP === "full" ? 10 : 1;
+const FULL = process.env.C10D_SWEEP === "full";
+const TIMES = FULL ? 10 : 1;
 /** A second, and what a busy machine adds; an op's own limit is half an hour. */
 const SOON_MS = 3_000;
 
-async function check(backend: string, options: SpawnOptions, blocking: boolean): Promise<void> {
+async function check(backend: string, options: SpawnOptions, blocking: boolean, plugin?: string): Promise<void> {
   const rounds = ENDINGS.length * ELEMENTS.length * TIMES;
-  const args: WorkerEndArgs = { backend, endings: ENDINGS, elements: ELEMENTS, rounds, blocking };
+  const messages = plugin === undefined;
+  const args: WorkerEndArgs = {
+    backend,
+    ...(plugin !== undefined && { plugin }),
+    messages,
+    endings: ENDINGS,
+    elements: ELEMENTS,
+    rounds,
+    blocking,
+  };
   const file = new URL("./fixtures/worker-end.ts", import.meta.url);
   const outcomes = await spawnRanks(2, file, { ...options, args, timeout: 280_000 });
   for (const { rank, exitCode, signal, error, hang, stderr } of outcomes) {
@@ -51,6 +65,24 @@ describeGloo("a Worker that ends with ops in flight, over gloo", () => {
   test.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
     check("gloo", {}, blocking),
   );
+
+  test("groups of other threads over the same shim go on", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "c10d-neighbours-"));
+    try {
+      const child = Bun.spawn({
+        cmd: [process.execPath, fileURLToPath(new URL("./fixtures/worker-neighbours.ts", import.meta.url)), folder],
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: 60_000,
+        killSignal: "SIGKILL",
+      });
+      const [out, err] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
+      expect({ code: await child.exited, err }).toEqual({ code: 0, err: "" });
+      expect(JSON.parse(out)).toEqual({ right: 400, theirs: 400, of: 400 });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  });
 });
 
 describeUcc("a Worker that ends with ops in flight, over ucc", () => {
@@ -66,3 +98,22 @@ for (const implementation of implementations) {
     );
   });
 }
+
+const noCompiler = ["cc", "c++"].some((name) => Bun.which(name) === null);
+if (noCompiler) console.log("skip Workers over the shims of examples/native-backend: there is no C compiler");
+
+describe.skipIf(noCompiler)("a Worker that ends with ops in flight, over shims of the examples", () => {
+  const examples = new URL("../../examples/native-backend/", import.meta.url);
+  const shims = [
+    ["shm", "shm.ts", "build.ts"],
+    ["shm-engine", "engine/shm.ts", "engine/build.ts"],
+  ] as const;
+  // To compile the engine takes longer than the test.
+  test.each(shims.slice(0, FULL ? 2 : 1))(
+    "its memory is left alone, and the peer is notified: %s",
+    async (name, plugin, build) => {
+      await import(new URL(build, examples).href);
+      await check(name, {}, true, new URL(plugin, examples).href);
+    },
+  );
+});

@@ -130,10 +130,10 @@ function candidates({ name, path }: ShimLocation): string[] {
 
 function open(name: string, path: string): Shim {
   let symbols: ShimSymbols;
-  let closeAddress: unknown;
+  let closeAddress: number;
   try {
     const library = dlopen(path, declarations).symbols;
-    closeAddress = (library.c10d_close as unknown as { readonly ptr: unknown }).ptr;
+    closeAddress = (library.c10d_close as unknown as { readonly ptr: number }).ptr;
     symbols = library as unknown as ShimSymbols;
   } catch (cause) {
     // A shim of another version may lack symbols; then its version is the better reason.

@@ -1,4 +1,5 @@
 import { type Pointer, ptr } from "bun:ffi";
+import { readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import type { ShimSymbols } from "./library.ts";
 
@@ -20,11 +21,11 @@ export const WAIT_SLICE_MS: number = isMainThread ? Number.POSITIVE_INFINITY : 1
  * is freed: groups are made and closed through the shim's module, whose clean-up hook knows them. On the main thread, which
  * ends with the process, there is nothing to do. Undefined if the shim has no such module.
  */
-export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: unknown): ShimSymbols | undefined {
+export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: number): ShimSymbols | undefined {
   if (isMainThread) return symbols;
   const module = { exports: {} as Partial<WorkerModule> };
   try {
-    process.dlopen(module, path);
+    process.dlopen(module, fileAt(closeAddress) ?? path);
   } catch {
     return undefined;
   }
@@ -36,4 +37,20 @@ export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: un
     c10d_create: (config) => (create(ptr(config as ArrayBuffer)) || null) as Pointer | null,
     c10d_close: close as ShimSymbols["c10d_close"],
   };
+}
+
+/**
+ * The file that the code at this address comes from, as the system knows it. A program made by `bun build --compile` has its
+ * libraries inside and unpacks them once for each way of loading.
+ */
+function fileAt(address: number): string | undefined {
+  try {
+    for (const line of readFileSync("/proc/self/maps", "utf8").split("\n")) {
+      const [, from = "", to = "", file] = /^([0-9a-f]+)-([0-9a-f]+) .{4} \S+ \S+ \S+ +(\/.*)$/.exec(line) ?? [];
+      if (file !== undefined && Number.parseInt(from, 16) <= address && address < Number.parseInt(to, 16)) return file;
+    }
+  } catch {
+    // Not Linux.
+  }
+  return undefined;
 }

@@ -3,6 +3,7 @@ import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { SumsArgs } from "./fixtures/sums.ts";
 import type { Aftermath, Trouble, TroubleArgs } from "./fixtures/worker-trouble.ts";
+import type { WaitsArgs } from "./fixtures/worker-waits.ts";
 import { workerRanks } from "./worker-ranks.ts";
 
 setDefaultTimeout(60_000);
@@ -26,7 +27,8 @@ describe("workerRanks", () => {
   });
 
   test("wait() blocks up to its limit, and takes turns with await", async () => {
-    const [early, late] = await workerRanks(2, fixture("worker-waits"));
+    const args: WaitsArgs = { lateMs: 300, limitMs: 50 };
+    const [early, late] = await workerRanks(2, fixture("worker-waits"), { args });
     expect(early?.value).toEqual({ code: "WAIT_TIMEOUT", completed: false, value: 6, from: undefined });
     expect(late?.value).toEqual({ code: undefined, completed: true, value: 6, from: 0 });
   });
@@ -101,6 +103,15 @@ describe("workerRanks", () => {
     test.each(ending)("a rank that %s makes the others fail; blocking %p", (trouble, blocking) =>
       checkTrouble(trouble, blocking, "gloo"),
     );
+
+    test("wait() keeps its limit, though native calls are shorter", async () => {
+      const args: WaitsArgs = { lateMs: 1_500, limitMs: 350 };
+      const [early, late] = await workerRanks(2, fixture("worker-waits"), { args, env: { C10D_BACKEND: "gloo" } });
+      expect(early?.value).toEqual({ code: "WAIT_TIMEOUT", completed: false, value: 6, from: undefined });
+      expect(late?.value).toMatchObject({ code: undefined, value: 6, from: 0 });
+      expect(Number(early?.reports[0])).toBeGreaterThanOrEqual(349);
+      expect(Number(early?.reports[0])).toBeLessThan(1_300);
+    });
 
     test("a rank that hangs in an op is terminated", async () => {
       const controller = new AbortController();

@@ -1,4 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { existsSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describeMpi, launcherCommand } from "./fixtures/availability.ts";
@@ -8,7 +9,11 @@ setDefaultTimeout(60_000);
 
 const bun = [process.execPath, fixture("mixed-rank.ts")];
 const libraries = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../../../build/release/lib", import.meta.url));
-const inC = (implementation: string): string => join(libraries, `../bin/mpi_mixed_rank_${implementation}`);
+const inC = (implementation: string): string => {
+  const program = join(libraries, `../bin/mpi_mixed_rank_${implementation}`);
+  if (!existsSync(program)) throw new Error(`${program} is not built: ./bootstrap test builds it`);
+  return program;
+};
 
 describeMpi("mixed job", "openmpi", () => {
   test("2 ranks in Bun, one in Python with mpi4py, one in C", async () => {

@@ -1,0 +1,107 @@
+#!/bin/sh
+# bare-root.sh [REPORT]: the two commands of the README, `./bootstrap demo` and `./bootstrap test`, on a fresh machine: a
+# minimal Debian 12 in .tools/bare-root, which has what debootstrap installs and nothing else, and a clone of the last
+# commit. Needs root and debootstrap, a network, about 3 GB and half an hour. Where packages come from (apt's archive and
+# settings, npm's registry, certificates, proxies) is as on this machine. REPORT gets the JUnit report of the tests. Ends with
+# 69 (EX_UNAVAILABLE) when the archive cannot be reached.
+set -eu
+
+cd "$(dirname "$0")/.."
+report=${1:-}
+suite=bookworm
+folder=$PWD/.tools/bare-root
+root=$folder/root
+
+die() {
+  printf 'bare-root: %s\n' "$*" >&2
+  exit 1
+}
+
+[ "$(id -u)" -eq 0 ] || die "only root can set up a Debian"
+command -v debootstrap >/dev/null || die "there is no debootstrap: ./bootstrap deps debootstrap"
+
+# ── The root ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+targets=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' | sort -u)
+archive=$(printf '%s\n' "$targets" | sed -n 's/ [^ ]* main$//p' | grep -v -- -security | head -n 1)
+[ -n "$archive" ] || die "the apt sources of this machine name no archive of Debian"
+
+# stage WHAT STARTED: a line for the log: how long it took and how large the root is now.
+stage() { printf 'sample bare root: %s, %d s, %d MB\n' "$1" $(($(date +%s) - $2)) "$(du -sm "$root" | cut -f 1)"; }
+
+rm -rf "$folder"
+mkdir -p "$folder"
+started=$(date +%s)
+if ! debootstrap --variant=minbase "$suite" "$root" "$archive" >"$folder/debootstrap.log" 2>&1 </dev/null; then
+  tail -n 5 "$folder/debootstrap.log" >&2
+  if grep -qE 'Failed getting release file|Invalid Release file' "$folder/debootstrap.log"; then
+    printf 'bare-root: cannot reach the archive for a Debian to install\n' >&2
+    exit 69
+  fi
+  die "debootstrap failed"
+fi
+{
+  printf 'deb %s %s main\n' "$archive" "$suite"
+  printf '%s\n' "$targets" | sed -n "s/^\([^ ]*\) \($suite-[^ ]*\) main$/deb \1 \2 main/p"
+} >"$root/etc/apt/sources.list"
+apt-config dump | grep -E '^Acquire::(https?|Check-Date|Check-Valid-Until|Retries|ForceIPv[46])\b' >"$root/etc/apt/apt.conf.d/90here" || true
+cp /etc/resolv.conf /etc/hosts "$root/etc/"
+stage "debootstrap" "$started"
+
+git clone --quiet --depth 1 "file://$PWD" "$root/root/bun-c10d"
+[ -z "$(git status --porcelain)" ] || echo "bare-root: tests the last commit, without what has changed since then"
+
+# ── The network as this machine has it ──────────────────────────────────────────────────────────────────────────────
+
+set -- HOME=/root TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
+  value=$(printenv $name || true)
+  [ -z "$value" ] || set -- "$@" "$name=$value"
+done
+certificates=${NODE_EXTRA_CA_CERTS:-}
+if command -v npm >/dev/null; then
+  set -- "$@" "npm_config_registry=$(npm config get registry)"
+  [ -n "$certificates" ] || certificates=$(npm config get cafile | grep -vx null || true)
+fi
+if [ -n "$certificates" ]; then
+  # Not where Debian keeps its own, which a minimal one has none of.
+  cp "$certificates" "$root/root/certificates.pem"
+  set -- "$@" NODE_EXTRA_CA_CERTS=/root/certificates.pem npm_config_cafile=/root/certificates.pem
+fi
+
+# ── The two commands ────────────────────────────────────────────────────────────────────────────────────────────────
+
+# inside COMMAND…: runs it in the root, with processes, devices and shared memory of its own. None outlives it.
+inside() {
+  unshare --mount --pid --fork --kill-child sh -euc '
+    root=$1
+    shift
+    mount -t proc proc "$root/proc"
+    mount -t sysfs -o ro sysfs "$root/sys"
+    mount -t tmpfs -o mode=755 tmpfs "$root/dev"
+    for device in null zero full random urandom tty; do
+      : >"$root/dev/$device"
+      mount --bind "/dev/$device" "$root/dev/$device"
+    done
+    mkdir "$root/dev/pts" "$root/dev/shm"
+    mount -t devpts -o newinstance,ptmxmode=666 devpts "$root/dev/pts"
+    mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
+    ln -s pts/ptmx "$root/dev/ptmx"
+    ln -s /proc/self/fd "$root/dev/fd"
+    # The shell stays as the first process, which has to collect orphans.
+    chroot "$root" env -i "$@"
+  ' sh "$root" "$@" </dev/null
+}
+
+run() { inside "$@" sh -c "cd /root/bun-c10d && exec $commands"; }
+
+for commands in './bootstrap demo' './bootstrap test --reporter=junit --reporter-outfile=/root/report.xml'; do
+  started=$(date +%s) status=0
+  what=$(printf '%s' "$commands" | cut -d ' ' -f 1-2)
+  printf '── %s\n' "$what"
+  run "$@" || status=$?
+  stage "$what" "$started"
+  [ -z "$report" ] || [ ! -f "$root/root/report.xml" ] || cp "$root/root/report.xml" "$report"
+  [ $status -eq 0 ] || die "$what ended with exit code $status; the root is left in $root"
+done
+rm -rf "$folder"

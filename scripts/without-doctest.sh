@@ -1,0 +1,35 @@
+#!/bin/sh
+# without-doctest.sh [bun test's arguments…]: `./bootstrap test` as on a machine that has no doctest and where only the shims
+# have been built so far, which is how `./bootstrap demo` leaves it. Changes neither this machine nor build/. Ends with 69
+# (EX_UNAVAILABLE) where no mount namespace can be made.
+set -eu
+
+cd "$(dirname "$0")/.."
+
+if [ "${1:-}" != --inside ]; then
+  if [ "$(id -u)" -eq 0 ]; then namespace='unshare --mount'; else namespace='unshare --map-root-user --mount'; fi
+  if ! reason=$($namespace mount -t tmpfs tmpfs /mnt 2>&1); then
+    echo "without-doctest: cannot hide it, since no mount namespace can be made: $reason" >&2
+    exit 69
+  fi
+  copy=build/without-doctest
+  rm -rf "$copy"
+  mkdir -p "$copy"
+  cp -a build/release "$copy/release"
+  rm -rf "$copy/release/bin"
+  status=0
+  $namespace "./scripts/${0##*/}" --inside "$@" || status=$?
+  rm -rf "$copy"
+  exit $status
+fi
+
+shift
+for folder in /usr/include/doctest /usr/local/include/doctest; do
+  [ ! -d $folder ] || mount -t tmpfs tmpfs $folder
+done
+mount --bind build/without-doctest build
+./bootstrap test "$@"
+grep -qx C10D_TESTS:BOOL=OFF build/release/CMakeCache.txt || {
+  echo "without-doctest: doctest was found all the same, so this has shown nothing" >&2
+  exit 1
+}

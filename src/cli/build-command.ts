@@ -1,10 +1,9 @@
 import { existsSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { BackendUnavailableError } from "../errors/index.ts";
+import { packageFolder } from "../native/package-folder.ts";
 import { defineCommand } from "./command.ts";
 
-const packageRoot = fileURLToPath(new URL("../../", import.meta.url));
 const tools = ["cmake", "ninja", "c++"];
 
 /**
@@ -17,6 +16,12 @@ export const buildCommand = defineCommand({
     "Compiles the shims of the native libraries that are installed (Gloo, MPI, UCC) into this package, where they are found.",
   flags: { "dry-run": { type: "boolean", description: "print the commands only" } },
   async run(values) {
+    const packageRoot = packageFolder();
+    if (packageRoot === undefined) {
+      throw new BackendUnavailableError(
+        "this is a copy of c10d outside of its package, or a package that another user can change: run the c10d of the package",
+      );
+    }
     const target = join(packageRoot, "build/release");
     const commands = [
       ["cmake", "-S", join(packageRoot, "native"), "-B", target, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"],

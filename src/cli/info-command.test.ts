@@ -1,9 +1,10 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, realpathSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import glooPlugin from "../backends/gloo/plugin.ts";
+import { giveAway, otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { ABI_VERSION } from "../native/abi.generated.ts";
 import { builtInBackends } from "../registry/built-in-backends.ts";
 import { BACKEND_SDK_VERSION } from "../registry/index.ts";
@@ -59,12 +60,12 @@ for (const [name, content] of Object.entries(files)) {
   writeFileSync(join(folder, name), content);
 }
 
-/** Runs `c10d info` in the application's folder. */
-function info(args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}) {
+/** Runs `c10d info`, in the application's folder. */
+function info(args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}, cwd = folder) {
   const started = performance.now();
   const { stdout, stderr, exitCode } = Bun.spawnSync({
     cmd: [process.execPath, main, "info", ...args],
-    cwd: folder,
+    cwd,
     env: { ...process.env, C10D_BACKENDS: "./named.ts,./missing.ts", ...env },
     timeout: 20_000,
   });
@@ -72,8 +73,8 @@ function info(args: readonly string[], env: Readonly<Record<string, string | und
   return { text: stdout.toString(), ms: performance.now() - started };
 }
 
-function json(env: Readonly<Record<string, string | undefined>> = {}): Info {
-  return JSON.parse(info(["--json"], env).text) as Info;
+function json(env: Readonly<Record<string, string | undefined>> = {}, ...flags: readonly string[]): Info {
+  return JSON.parse(info(["--json", ...flags], env).text) as Info;
 }
 
 function backend(from: Info, name: string): BackendInfo {
@@ -83,7 +84,7 @@ function backend(from: Info, name: string): BackendInfo {
 }
 
 describe("c10d info --json", () => {
-  const shown = json({ WORLD_SIZE: "3", C10D_STORE_SECRET: "for nobody's eyes" });
+  const shown = json({ WORLD_SIZE: "3", C10D_STORE_SECRET: "for nobody's eyes" }, "--probe");
 
   test("has the documented fields, all of them", async () => {
     const documented = await Bun.file(join(import.meta.dir, "../../docs/backends.md")).text();
@@ -109,6 +110,7 @@ describe("c10d info --json", () => {
           "name",
           "type",
           "origin",
+          "probed",
           "devices",
           "sdk",
           "module",
@@ -196,7 +198,7 @@ describe("c10d info --json", () => {
 
 describe("c10d info", () => {
   test("is for people", () => {
-    const { text } = info([], { MASTER_ADDR: "host-7" });
+    const { text } = info(["--probe"], { MASTER_ADDR: "host-7" });
     expect(text).toStartWith(`bun-c10d ${packageJson.version} (backend SDK ${BACKEND_SDK_VERSION}, shim ABI `);
     expect(text).toContain(`
   named (CUSTOM) for cpu, cuda: available, version 2.1
@@ -219,6 +221,57 @@ describe("c10d info", () => {
 `);
     expect(text).toContain(`\nProblems:\n  C10D_BACKENDS entry "./missing.ts": no such module, seen from ${folder}\n`);
     expect(text).toMatch(/\nEnvironment:\n(.*\n)* {2}MASTER_ADDR +host-7\n/);
+  });
+
+  test("loads nothing that packages declare, unless it is asked to", () => {
+    const mark = join(folder, "was-loaded");
+    const absent = join(folder, "node_modules/extras/absent.js");
+    const source = readFileSync(absent, "utf8");
+    writeFileSync(absent, `require("node:fs").writeFileSync(${JSON.stringify(mark)}, "");\n${source}`);
+    const listed = json();
+    expect(backend(listed, "absent")).toEqual({
+      ...{ name: "absent", type: "CUSTOM", origin: `package "extras" (${folder}/node_modules/extras/package.json)` },
+      ...{ probed: false, devices: [], sdk: null, module: null, bootstrap: null, capabilities: null },
+      ...{
+        available: false,
+        reason: expect.stringContaining("it was not asked"),
+        remedy: expect.stringContaining("--probe"),
+      },
+    });
+    expect(listed.backends.filter(({ probed }) => !probed).map(({ name }) => name)).toEqual(["absent", "broken"]);
+    expect(info([]).text).toContain(`
+  absent (CUSTOM): not asked
+    to do    c10d info --probe loads and asks it
+    from     package "extras" (${folder}/node_modules/extras/package.json)
+`);
+    expect(existsSync(mark)).toBe(false);
+    expect(backend(json({}, "--probe"), "absent").probed).toBe(true);
+    expect(existsSync(mark)).toBe(true);
+    writeFileSync(absent, source);
+  });
+
+  testAsRoot("neither reads nor runs what another user has put into a folder above", () => {
+    const theirs = join(folder, "theirs");
+    const mine = join(theirs, "deep/mine");
+    mkdirSync(mine, { recursive: true });
+    writeFileSync(join(theirs, "package.json"), JSON.stringify({ c10d: { backends: { bait: "./bait.js" } } }));
+    const mark = join(folder, "bait-was-loaded");
+    writeFileSync(
+      join(theirs, "bait.js"),
+      `require("node:fs").writeFileSync(${JSON.stringify(mark)}, "");\n${plugin("bait", "null")}`,
+    );
+    giveAway(theirs, join(theirs, "deep"), join(theirs, "package.json"), join(theirs, "bait.js"));
+    for (const cwd of [mine, theirs]) {
+      const seen = JSON.parse(info(["--json", "--probe"], { C10D_BACKENDS: undefined }, cwd).text) as Info;
+      expect(seen.backends.map(({ name }) => name)).toEqual(builtInBackends.map(({ name }) => name));
+      expect(seen.problems).toEqual([
+        {
+          origin: join(theirs, "package.json"),
+          message: expect.stringContaining(`not used, since ${theirs} belongs to another user (uid ${otherUser})`),
+        },
+      ]);
+    }
+    expect(existsSync(mark)).toBe(false);
   });
 
   test("with a shim of gloo that is none it tells what builds one", () => {

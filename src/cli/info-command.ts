@@ -22,7 +22,9 @@ export type BackendInfo = Availability & {
   readonly type: string;
   /** `built in`, `registered`, or what named it. */
   readonly origin: string;
-  /** Empty, as the next four are `null`, when the plugin cannot be loaded. */
+  /** Whether it was loaded and asked. Without `--probe`, what packages declare is not. */
+  readonly probed: boolean;
+  /** Empty, as the next four are `null`, when the plugin was not or cannot be loaded. */
   readonly devices: readonly string[];
   readonly sdk: number | null;
   readonly module: string | null;
@@ -56,15 +58,21 @@ const PROBE_LIMIT_MS = 5_000;
 export const infoCommand = defineCommand({
   name: "info",
   summary: "Shows the package, the platform and which backends can run here, or what they lack.",
-  flags: { json: { type: "boolean", description: "print JSON, of the shape that docs/backends.md describes" } },
+  flags: {
+    json: { type: "boolean", description: "print JSON, of the shape that docs/backends.md describes" },
+    probe: {
+      type: "boolean",
+      description: "load the backends that packages declare, too, and ask whether they can run",
+    },
+  },
   async run(values) {
-    const info = await gather(registryOf());
+    const info = await gather(registryOf(), values.probe === true);
     console.log(values.json ? JSON.stringify(info, null, 2) : infoText(info));
     return 0;
   },
 });
 
-async function gather(registry: BackendRegistry): Promise<Info> {
+async function gather(registry: BackendRegistry, probe: boolean): Promise<Info> {
   const problems = await registry.discover();
   const set = Object.entries(environmentVariables).flatMap(([name, variable]) => {
     const value = shownValue(variable, process.env[name]);
@@ -76,21 +84,29 @@ async function gather(registry: BackendRegistry): Promise<Info> {
     abi: ABI_VERSION,
     bun: Bun.version,
     platform: { os: process.platform, arch: process.arch, release: os.release(), cpus: os.availableParallelism() },
-    backends: await Promise.all(registry.names().map((name) => backendInfo(registry, name))),
+    backends: await Promise.all(registry.names().map((name) => backendInfo(registry, name, probe))),
     problems,
     environment: Object.fromEntries(set),
   };
 }
 
-async function backendInfo(registry: BackendRegistry, name: string): Promise<BackendInfo> {
-  const identity = { name, type: BackendType[registry.typeOf(name)], origin: registry.originOf(name) };
+const unknown = { devices: [], sdk: null, module: null, bootstrap: null, capabilities: null };
+
+async function backendInfo(registry: BackendRegistry, name: string, probe: boolean): Promise<BackendInfo> {
+  const origin = registry.originOf(name);
+  const isOurs = origin === "built in";
+  const probed = probe || isOurs || registry.isLoaded(name);
+  const identity = { name, type: BackendType[registry.typeOf(name)], origin, probed };
+  if (!probed) {
+    const reason = "it was not asked: to list backends runs no code of the packages that declare them";
+    return { ...identity, ...unknown, available: false, reason, remedy: "c10d info --probe loads and asks it" };
+  }
   try {
     const { sdk = 1, module = null, devices, bootstrap, capabilities } = await registry.get(name);
     return { ...identity, devices, sdk, module, bootstrap, capabilities, ...(await availability(registry, name)) };
   } catch (error) {
     if (!(error instanceof DistError)) throw error;
-    const remedy = identity.origin === "built in" ? "reinstall the package" : `see to ${identity.origin}`;
-    const unknown = { devices: [], sdk: null, module: null, bootstrap: null, capabilities: null };
+    const remedy = isOurs ? "reinstall the package" : `see to ${origin}`;
     return { ...identity, ...unknown, available: false, reason: error.message, remedy };
   }
 }

@@ -22,14 +22,16 @@ export function infoText(info: Info): string {
 
 function backendText(backend: BackendInfo): string {
   const devices = backend.devices.length === 0 ? "" : ` for ${backend.devices.join(", ")}`;
-  const version = backend.available ? `available, version ${backend.version}` : "not available";
+  const unavailable = backend.probed ? "not available" : "not asked";
+  const version = backend.available ? `available, version ${backend.version}` : unavailable;
   const lines: [string, string][] = [];
   if (backend.available) {
     const { library, detail } = backend;
     if (library !== undefined) lines.push(["library", `${library.path} (ABI ${library.abi})`]);
     if (detail !== undefined) lines.push(["detail", detail]);
   } else {
-    lines.push(["because", backend.reason], ["to do", backend.remedy]);
+    if (backend.probed) lines.push(["because", backend.reason]);
+    lines.push(["to do", backend.remedy]);
   }
   if (backend.origin !== "built in") lines.push(["from", backend.origin]);
   lines.push(...capabilityLines(backend));

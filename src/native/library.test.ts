@@ -1,8 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { BackendUnavailableError } from "../errors/index.ts";
+import { giveAway, openToAll, otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
 import { loadShim, type ShimLocation } from "./library.ts";
 
@@ -121,5 +122,111 @@ describe("loadShim", () => {
   test("a file that is no library", () => {
     writeFileSync(join(folder, "libc10d_text.so"), "not a library");
     expect(refusal({ name: "text" }).message).toContain(`cannot load ${folder}/libc10d_text.so: `);
+  });
+});
+
+describe("a library that others can have put there", () => {
+  const root = resolve(import.meta.dir, "../..");
+  const script = `
+    import { loadShim } from "./library.ts";
+    try { loadShim({ name: "bait" }); console.log("loaded"); }
+    catch ({ code, message }) { console.log(code + "\\n" + message); }`;
+
+  /** What became of loading `libc10d_bait.so`, which is no library, by the code in `file`. */
+  function load(file: string, env: Readonly<Record<string, string | undefined>> = {}): string {
+    const { stdout, stderr } = Bun.spawnSync({
+      cmd: [process.execPath, file],
+      env: { ...process.env, C10D_NATIVE_DIR: undefined, ...env },
+    });
+    return stdout.toString() + stderr.toString();
+  }
+
+  function plant(file: string): string {
+    mkdirSync(dirname(file), { recursive: true });
+    writeFileSync(file, "not a library");
+    return file;
+  }
+
+  test("beside a bundle there is no build tree, nor is one looked for", async () => {
+    const place = mkdtempSync(join(folder, "bundle-"));
+    const entry = join(root, "src/native/library-entry.ts");
+    const built = await Bun.build({
+      entrypoints: [entry],
+      files: { [entry]: script },
+      target: "bun",
+      outdir: join(place, "x/y"),
+      naming: "z.js",
+    });
+    expect(built.success).toBe(true);
+    const bundle = join(place, "x/y/z.js");
+    plant(join(place, "build/release/lib/libc10d_bait.so"));
+    const absent = "the build tree of this package (this code is a bundle: C10D_NATIVE_DIR names it)";
+    expect(load(bundle)).toContain(`no shim found. Looked at:\n  ${absent}\n`);
+    // A package.json of this name makes no package of it, when it is somebody else's.
+    writeFileSync(join(place, "package.json"), JSON.stringify({ name: "other" }));
+    expect(load(bundle)).toContain(absent);
+    writeFileSync(join(place, "package.json"), JSON.stringify({ name: "bun-c10d" }));
+    chmodSync(join(place, "package.json"), 0o666);
+    expect(load(bundle)).toContain(absent);
+    expect(load(bundle, { C10D_NATIVE_DIR: join(place, "build/release/lib") })).toContain("cannot load");
+  });
+
+  /** A copy of the package, as far as it loads libraries. */
+  function copyOfPackage(): { readonly code: string; readonly library: string } {
+    const copy = mkdtempSync(join(folder, "package-"));
+    for (const part of ["package.json", "src/native", "src/errors", "src/files"]) {
+      cpSync(join(root, part), join(copy, part), { recursive: true });
+    }
+    symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
+    const code = join(copy, "src/native/load-bait.ts");
+    writeFileSync(code, script);
+    return { code, library: plant(join(copy, "build/release/lib/libc10d_bait.so")) };
+  }
+
+  test("one in the build tree that anybody can change", () => {
+    const { code, library } = copyOfPackage();
+    expect(load(code)).toContain("cannot load");
+    openToAll(library);
+    expect(load(code)).toStartWith(
+      `UNTRUSTED_LIBRARY\nbackend "bait": ${library} is not loaded, since ${library} can be changed by anybody (mode 0777): `,
+    );
+    chmodSync(library, 0o755);
+    openToAll(dirname(library));
+    expect(load(code)).toContain(`since ${dirname(library)} can be changed by anybody`);
+  });
+
+  testAsRoot("one in the build tree that belongs to another user; C10D_NATIVE_DIR names it all the same", () => {
+    const { code, library } = copyOfPackage();
+    giveAway(library);
+    expect(load(code)).toContain(`since ${library} belongs to another user (uid ${otherUser}): see whose it is`);
+    expect(load(code, { C10D_NATIVE_DIR: dirname(library) })).toContain("cannot load");
+  });
+
+  test("one that C10D_NATIVE_DIR names and anybody can change", () => {
+    const { code, library } = copyOfPackage();
+    const named = { C10D_NATIVE_DIR: dirname(library) };
+    chmodSync(library, 0o646);
+    expect(load(code, named)).toContain(`since ${library} can be changed by anybody (mode 0646): take that right away`);
+    chmodSync(library, 0o644);
+    openToAll(dirname(library));
+    expect(load(code, named)).toContain(`since ${dirname(library)} can be changed by anybody (mode 0777)`);
+  });
+
+  testAsRoot("one of a platform's package that was put beside a bundle", async () => {
+    const place = mkdtempSync(join(folder, "bundle-"));
+    const entry = join(root, "src/native/library-entry.ts");
+    await Bun.build({
+      entrypoints: [entry],
+      files: { [entry]: script },
+      target: "bun",
+      outdir: join(place, "x"),
+      naming: "z.js",
+    });
+    const library = plant(
+      join(place, `node_modules/@bun-c10d/native-${process.platform}-${process.arch}/libc10d_bait.so`),
+    );
+    expect(load(join(place, "x/z.js"))).toContain("cannot load");
+    giveAway(join(place, "node_modules"));
+    expect(load(join(place, "x/z.js"))).toContain(`${library} is not loaded, since ${place}/node_modules belongs to`);
   });
 });

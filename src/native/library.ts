@@ -1,9 +1,10 @@
 import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { fileURLToPath } from "node:url";
 import { BackendUnavailableError } from "../errors/index.ts";
+import { anybodyAt, strangerAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
+import { packageFolder } from "./package-folder.ts";
 import { guardWorker } from "./worker-guard.ts";
 
 type Address = ArrayBufferView | ArrayBuffer | Pointer | number | null;
@@ -92,40 +93,68 @@ const loaded = new Map<string, Shim>();
  * Loads a shim: from `path`, else from the folder in `C10D_NATIVE_DIR`, else from the platform's package, else from the
  * build tree of this package.
  *
- * @throws BackendUnavailableError saying where it looked and what to do.
+ * @throws BackendUnavailableError saying where it looked and what to do; `UNTRUSTED_LIBRARY` for a file that another user
+ *   can have put there.
  */
 export function loadShim(location: ShimLocation): Shim {
+  const { name, remedy = "Run c10d build, or in a clone ./bootstrap build." } = location;
   const tried: string[] = [];
-  for (const path of candidates(location)) {
+  for (const { path, named, absence } of candidates(location)) {
+    if (path === undefined) {
+      tried.push(absence);
+      continue;
+    }
     const known = loaded.get(path);
     if (known) return known;
     if (!existsSync(path)) {
       tried.push(`${path} (absent)`);
       continue;
     }
-    const shim = open(location.name, path);
+    checkTrust(name, path, named);
+    const shim = open(name, path);
     loaded.set(path, shim);
     return shim;
   }
-  const lines = [`backend "${location.name}": no shim found. Looked at:`, ...tried.map((each) => `  ${each}`)];
-  const remedy = location.remedy ?? "Run c10d build, or in a clone ./bootstrap build.";
-  throw new BackendUnavailableError([...lines, ...(remedy ? [remedy] : [])].join("\n"), { backend: location.name });
+  const lines = [`backend "${name}": no shim found. Looked at:`, ...tried.map((each) => `  ${each}`)];
+  throw new BackendUnavailableError([...lines, ...(remedy ? [remedy] : [])].join("\n"), { backend: name });
 }
 
-function candidates({ name, path }: ShimLocation): string[] {
-  if (path !== undefined) return [path];
+type Candidate =
+  /** `named`: by the user, who is trusted in that. */
+  | { readonly path: string; readonly named: boolean; readonly absence?: never }
+  | { readonly path: undefined; readonly named?: never; readonly absence: string };
+
+function candidates({ name, path }: ShimLocation): Candidate[] {
+  if (path !== undefined) return [{ path, named: true }];
   const file = `libc10d_${name}.so`;
-  const found: string[] = [];
+  const found: Candidate[] = [];
   const folder = process.env.C10D_NATIVE_DIR;
-  if (folder) found.push(`${folder}/${file}`);
+  if (folder) found.push({ path: `${folder}/${file}`, named: true });
   const platformPackage = `@bun-c10d/native-${process.platform}-${process.arch}/${file}`;
   try {
-    found.push(createRequire(import.meta.url).resolve(platformPackage));
+    found.push({ path: createRequire(import.meta.url).resolve(platformPackage), named: false });
   } catch {
     // The package is optional; where it is absent the build tree is next.
   }
-  found.push(fileURLToPath(new URL(`../../build/release/lib/${file}`, import.meta.url)));
+  const own = packageFolder();
+  found.push(
+    own === undefined
+      ? { path: undefined, absence: "the build tree of this package (this code is a bundle: C10D_NATIVE_DIR names it)" }
+      : { path: `${own}/build/release/lib/${file}`, named: false },
+  );
   return found;
+}
+
+function checkTrust(name: string, path: string, named: boolean): void {
+  const reason = named ? anybodyAt(path) : strangerAt(path);
+  if (reason === undefined) return;
+  const remedy = named
+    ? "take that right away (chmod o-w)"
+    : "see whose it is; if it is what you want, set C10D_NATIVE_DIR to its folder";
+  throw new BackendUnavailableError(`backend "${name}": ${path} is not loaded, since ${reason}: ${remedy}`, {
+    code: "UNTRUSTED_LIBRARY",
+    backend: name,
+  });
 }
 
 function open(name: string, path: string): Shim {

@@ -81,6 +81,11 @@ export class BackendRegistry {
     return this.#entries.has(name.toLowerCase());
   }
 
+  /** Whether the plugin of a known backend is loaded already; else {@link get} and {@link probe} run code of its package. */
+  isLoaded(name: string): boolean {
+    return this.#entries.get(name.toLowerCase())?.plugin !== undefined;
+  }
+
   /** Where a known backend comes from: `built in`, `registered`, or what named it. */
   originOf(name: string): string {
     const entry = this.#entries.get(name.toLowerCase());

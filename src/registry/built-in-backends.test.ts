@@ -57,6 +57,7 @@ describe("built-in backends", () => {
     const empty = mkdtempSync(join(tmpdir(), "c10d-empty-"));
     folders.push(copy, empty);
     cpSync(join(root, "src"), join(copy, "src"), { recursive: true });
+    cpSync(join(root, "package.json"), join(copy, "package.json"));
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
     const { probe, error } = run(
       (src) => `

@@ -1,8 +1,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdirSync, mkdtempSync, realpathSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, realpathSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { BackendUnavailableError } from "../errors/index.ts";
+import { giveAway, openToAll, otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { BackendRegistry } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
@@ -316,6 +317,102 @@ describe("packages that declare backends", () => {
     for (const name of ["__proto__", "constructor", "../../own.ts", "./own.ts", "node:fs"]) {
       expect((await refusal(registry.get(name))).code).toBe("UNKNOWN_BACKEND");
     }
+  });
+});
+
+describe("what others can have put there", () => {
+  /** A folder with a package.json, a dependency, and a folder `mine/deep` to work in. */
+  const planted = () =>
+    application({
+      "package.json": { name: "bait", dependencies: { dep: "1" }, c10d: { backends: { bait: "./bait.ts" } } },
+      "bait.ts": pluginSource("bait"),
+      "node_modules/dep/package.json": { name: "dep", main: "dep.js", c10d: { backends: { dep: "./dep.js" } } },
+      "node_modules/dep/dep.js": pluginSource("dep"),
+      "mine/deep/file": "",
+    });
+  const fate = async (cwd: string, name: string) => {
+    const registry = registryFor(cwd);
+    const error = await refusal(registry.get(name));
+    expect(loadedFrom(root).filter((file) => file.includes("bait") || file.includes("dep.js"))).toEqual([]);
+    return { code: error.code, message: error.message, faults: await registry.discover() };
+  };
+
+  test.each([0o777, 0o1777])("a folder above that anybody can write to, mode %o, is not searched", async (mode) => {
+    const folder = planted();
+    chmodSync(folder, mode);
+    const { code, message, faults } = await fate(join(folder, "mine/deep"), "bait");
+    const manifest = join(folder, "package.json");
+    const reason = `not used, since ${folder} can be changed by anybody (mode ${mode.toString(8).padStart(4, "0")}).`;
+    expect(code).toBe("UNKNOWN_BACKEND");
+    expect(message).toContain(
+      `\n${manifest}: ${reason} If you trust what it declares, name the file of the backend in C10D_BACKENDS`,
+    );
+    expect(faults).toEqual([{ origin: manifest, message: expect.stringContaining(reason) }]);
+    rmSync(manifest);
+    expect((await fate(join(folder, "mine/deep"), "bait")).faults).toEqual([]);
+  });
+
+  test("nor a package.json and a file that anybody can write to", async () => {
+    const folder = planted();
+    chmodSync(join(folder, "bait.ts"), 0o666);
+    expect(await fate(folder, "bait")).toMatchObject({
+      code: "UNTRUSTED_MODULE",
+      message: expect.stringContaining(`${folder}/bait.ts can be changed by anybody (mode 0666)`),
+    });
+    chmodSync(join(folder, "package.json"), 0o666);
+    expect((await fate(folder, "bait")).message).toContain(`${folder}/package.json can be changed by anybody`);
+  });
+
+  test("nor dependencies above such a folder, or in one", async () => {
+    const folder = planted();
+    const own = application({ "package.json": { dependencies: { dep: "1" } } });
+    rmSync(join(folder, "package.json"));
+    symlinkSync(own, join(folder, "link"));
+    const inner = join(folder, "mine");
+    writeFileSync(join(inner, "package.json"), JSON.stringify({ dependencies: { dep: "1" } }));
+    openToAll(folder);
+    chmodSync(folder, 0o1777);
+    expect(await fate(inner, "dep")).toMatchObject({ code: "UNKNOWN_BACKEND", faults: [] });
+    chmodSync(folder, 0o755);
+    openToAll(join(folder, "node_modules"));
+    expect((await fate(inner, "dep")).faults).toEqual([
+      {
+        origin: `${folder}/node_modules/dep/package.json`,
+        message: expect.stringContaining(`${folder}/node_modules can be changed by anybody`),
+      },
+    ]);
+  });
+
+  testAsRoot("what another user owns: the folder, package.json, a dependency, the module", async () => {
+    const parts = ["", "package.json", "node_modules/dep", "node_modules/dep/package.json", "node_modules/dep/dep.js"];
+    for (const part of parts) {
+      const folder = planted();
+      giveAway(join(folder, part));
+      expect(await fate(join(folder, "mine/deep"), "dep")).toMatchObject({
+        code: part.endsWith("dep.js") ? "UNTRUSTED_MODULE" : "UNKNOWN_BACKEND",
+        message: expect.stringContaining(`${join(folder, part)} belongs to another user (uid ${otherUser})`),
+      });
+    }
+  });
+
+  testAsRoot("a dependency that is a link to another user's folder", async () => {
+    const [folder, theirs] = [planted(), planted()];
+    rmSync(join(folder, "node_modules/dep"), { recursive: true });
+    symlinkSync(join(theirs, "node_modules/dep"), join(folder, "node_modules/dep"));
+    giveAway(join(theirs, "node_modules/dep"));
+    expect((await fate(folder, "dep")).message).toContain(`${theirs}/node_modules/dep belongs to another user`);
+  });
+
+  test("C10D_BACKENDS: a path is what the user names; where a package is found, others may have had a hand in it", async () => {
+    const folder = planted();
+    openToAll(folder, join(folder, "node_modules/dep"));
+    chmodSync(folder, 0o1777);
+    const mine = join(folder, "mine");
+    const error = await refusal(registryFor(mine, "dep").get("dep"));
+    expect(error.code).toBe("UNTRUSTED_MODULE");
+    expect(error.message).toStartWith('C10D_BACKENDS entry "dep": not used, since ');
+    expect(await registryFor(mine, "../bait.ts").get("bait")).toMatchObject({ name: "bait" });
+    expect(await registryFor(mine, "../node_modules/dep/dep.js").get("dep")).toMatchObject({ name: "dep" });
   });
 });
 

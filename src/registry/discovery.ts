@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { BackendUnavailableError } from "../errors/index.ts";
+import { strangerAt } from "../files/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { pluginFault } from "./plugin-shape.ts";
 
@@ -48,7 +49,8 @@ export interface DiscoveryPlace {
  * Finds backends in the modules that `C10D_BACKENDS` lists (`pkg,./file.ts`), and in the application's package.json and
  * those of its direct dependencies, which declare them: `"c10d": { "backends": { "name": "./entry" } }`.
  *
- * Modules are loaded when a backend is asked for by the program or the command line, never for what came over a wire.
+ * Modules are loaded when a backend is asked for by the program or the command line, never for what came over a wire. What
+ * another user can have put there is neither read nor loaded, but for files that `C10D_BACKENDS` names by their path.
  */
 export function fileSystemDiscovery(place: DiscoveryPlace = {}): BackendDiscovery {
   const cwd = () => place.cwd ?? process.cwd();
@@ -62,7 +64,10 @@ function namedModules(list: string, cwd: string): NamedModule[] {
   const specifiers = list.split(",").map((each) => each.trim());
   return specifiers.filter(Boolean).map((specifier) => {
     const origin = `C10D_BACKENDS entry "${specifier}"`;
-    return { origin, load: async () => pluginsIn(await defaultExport(specifier, cwd, origin), origin) };
+    return {
+      origin,
+      load: async () => pluginsIn(await defaultExport(specifier, cwd, { origin, named: true }), origin),
+    };
   });
 }
 
@@ -79,17 +84,24 @@ function pluginsIn(value: unknown, origin: string): readonly BackendPlugin[] {
   return plugins as readonly BackendPlugin[];
 }
 
-async function defaultExport(specifier: string, folder: string, origin: string): Promise<unknown> {
+/** `named`: by the user, who may mean a file of somebody else; of the name of a package he cannot see where it is found. */
+async function defaultExport(
+  specifier: string,
+  folder: string,
+  { origin, named }: { readonly origin: string; readonly named: boolean },
+): Promise<unknown> {
   if (/^[a-z][a-z0-9+.-]+:/i.test(specifier) && !specifier.startsWith("file:")) {
     throw unusable(origin, "only packages and files can be loaded");
   }
+  const isPath = /^(\.{0,2}\/|file:)/.test(specifier);
   let file: string;
   try {
     file = Bun.resolveSync(specifier, folder);
   } catch (cause) {
-    const from = /^\.{0,2}\//.test(specifier) ? `no such module, seen from ${folder}` : `not installed for ${folder}`;
-    throw unusable(origin, from, { cause });
+    throw unusable(origin, isPath ? `no such module, seen from ${folder}` : `not installed for ${folder}`, { cause });
   }
+  const stranger = named && isPath ? undefined : strangerAt(file);
+  if (stranger !== undefined) throw unusable(origin, notTrusted(file, stranger), { code: "UNTRUSTED_MODULE" });
   let module: { readonly default?: unknown };
   try {
     module = (await import(file.startsWith("/") ? pathToFileURL(file).href : file)) as typeof module;
@@ -112,7 +124,7 @@ function unusable(
 function declarationsOf(cwd: string): Declarations {
   const backends: DeclaredBackend[] = [];
   const faults: DiscoveryFault[] = [];
-  const application = nearestPackage(cwd);
+  const application = nearestPackage(cwd, faults);
   if (application === undefined) return { backends, faults };
   for (const folder of [application, ...dependencyFolders(application, faults)]) {
     const manifest = readManifest(folder, faults);
@@ -134,7 +146,7 @@ function declaredBackend(name: string, entry: string, folder: string, origin: st
     name,
     origin,
     load: async () => {
-      const value = await defaultExport(entry, folder, origin);
+      const value = await defaultExport(entry, folder, { origin, named: false });
       const plugins = pluginsIn(value, `${origin}, ${entry}`);
       const plugin = plugins.find((each) => each.name === name);
       if (plugin !== undefined) return plugin;
@@ -162,20 +174,50 @@ function entriesOf(field: unknown): readonly (readonly [name: string, entry: str
   return Object.entries(backends) as [string, string][];
 }
 
-/** The nearest folder that has a package.json, from `folder` upwards. */
-function nearestPackage(folder: string): string | undefined {
-  return ancestors(folder).find((each) => existsSync(join(each, "package.json")));
+/** The nearest folder that has a package.json, from `folder` upwards; undefined where others can have put it there. */
+function nearestPackage(folder: string, faults: DiscoveryFault[]): string | undefined {
+  const above = ancestors(folder);
+  const index = above.findIndex((each) => existsSync(join(each, "package.json")));
+  const found = above[index];
+  if (found === undefined) return undefined;
+  const manifest = join(found, "package.json");
+  const stranger = firstStranger([...above.slice(0, index + 1), manifest]);
+  if (stranger === undefined) return found;
+  faults.push({ origin: manifest, message: notTrusted(manifest, stranger) });
+  return undefined;
+}
+
+function firstStranger(paths: readonly string[]): string | undefined {
+  for (const path of paths) {
+    const stranger = strangerAt(path);
+    if (stranger !== undefined) return stranger;
+  }
+  return undefined;
 }
 
 function dependencyFolders(application: string, faults: DiscoveryFault[]): string[] {
   const manifest = readManifest(application, faults) ?? {};
   const fields = ["dependencies", "optionalDependencies", "devDependencies", "peerDependencies"];
   const names = new Set(fields.flatMap((field) => (isObject(manifest[field]) ? Object.keys(manifest[field]) : [])));
+  const above = ancestors(application);
+  const end = above.findIndex((folder) => strangerAt(folder) !== undefined);
+  const places = end < 0 ? above : above.slice(0, end);
   return [...names].flatMap((name) => {
-    const places = ancestors(application).map((folder) => join(folder, "node_modules", name));
     // One that is not installed is no concern of ours: the package manager tells.
-    return places.find((folder) => existsSync(join(folder, "package.json"))) ?? [];
+    const folder = places
+      .map((each) => join(each, "node_modules", name))
+      .find((each) => existsSync(join(each, "package.json")));
+    if (folder === undefined) return [];
+    const dependency = join(folder, "package.json");
+    const stranger = strangerAt(dependency);
+    if (stranger === undefined) return [folder];
+    faults.push({ origin: dependency, message: notTrusted(dependency, stranger) });
+    return [];
   });
+}
+
+function notTrusted(file: string, stranger: string): string {
+  return `not used, since ${stranger}. If you trust ${file.endsWith("package.json") ? "what it declares" : "it"}, name the file of the backend in C10D_BACKENDS`;
 }
 
 function ancestors(folder: string): string[] {

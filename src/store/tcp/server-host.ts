@@ -1,4 +1,6 @@
+import { fileURLToPath } from "node:url";
 import { DistNetworkError, DistStoreError, InvalidArgumentError } from "../../errors/index.ts";
+import { strangerAt } from "../../files/index.ts";
 import { hostPort } from "./host-address.ts";
 import type { HostedServerOptions, ServerCommand, ServerEvent } from "./server-message.ts";
 
@@ -24,7 +26,11 @@ export class ServerHost {
    * @throws DistNetworkError `PORT_IN_USE`, `UNKNOWN_HOST`, `LISTEN_FAILED`; InvalidArgumentError.
    */
   static async start(options: HostedServerOptions): Promise<ServerHost> {
-    const worker = new Worker(new URL("./server-worker.ts", import.meta.url), { ref: false });
+    const module = new URL("./server-worker.ts", import.meta.url);
+    // In a bundle that is a file beside the bundle, wherever that is.
+    const stranger = strangerAt(fileURLToPath(module));
+    if (stranger !== undefined) throw startFailed(options, stranger);
+    const worker = new Worker(module, { ref: false });
     const started = Promise.withResolvers<{ address: string; port: number }>();
     const late = setTimeout(
       () => started.reject(startFailed(options, `its Worker did not start within ${startLimitMs} ms`)),

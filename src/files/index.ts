@@ -1,0 +1,1 @@
+export { anybodyAt, strangerAt } from "./stranger.ts";

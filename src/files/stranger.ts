@@ -1,0 +1,100 @@
+import { lstatSync, readlinkSync, realpathSync, type Stats, statSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { fileURLToPath } from "node:url";
+
+/** As many symbolic links as the kernel follows. */
+const mostLinks = 40;
+
+/**
+ * Why another user may have made what `path` leads to, or can exchange it: a file, folder or symbolic link on the way that
+ * belongs to a user who is neither this one nor root, or into which anybody can write. Undefined where there is no such
+ * thing, and where nothing is there.
+ *
+ * Folders such as /tmp, in which each user can remove only what is his own, are safe to pass, not to end at. What runs
+ * already is not in question: its owner counts as this user, and the folders above it may be passed.
+ */
+export function strangerAt(path: string): string | undefined {
+  const ahead = steps(path);
+  let at = "/";
+  for (let links = 0; ; ) {
+    const found = lookAt(at);
+    if (found === undefined) return undefined;
+    const passing = ahead.length > 0;
+    if (!(passing && running().folders.has(at))) {
+      const reason = strangerIn(at, found, passing);
+      if (reason !== undefined) return reason;
+    }
+    if (found.isSymbolicLink()) {
+      if (++links > mostLinks) return undefined;
+      ahead.unshift(...steps(resolve(dirname(at), readlinkSync(at))));
+      at = "/";
+      continue;
+    }
+    const next = ahead.shift();
+    if (next === undefined) return undefined;
+    at = join(at, next);
+  }
+}
+
+/**
+ * Why anybody can have put a file where it is. For what the user names himself: that it belongs to somebody else is his
+ * business then.
+ */
+export function anybodyAt(path: string): string | undefined {
+  const folder = dirname(path);
+  const [file, place] = [path, folder].map((each) => lookAt(each, statSync));
+  if (file === undefined || place === undefined) return undefined;
+  if (isOpen(file)) return openTo(path, file);
+  if (!isOpen(place) || (isSticky(place) && isTrusted(file.uid))) return undefined;
+  return openTo(folder, place);
+}
+
+function lookAt(path: string, stat: (path: string) => Stats = lstatSync): Stats | undefined {
+  try {
+    return stat(path);
+  } catch {
+    return undefined;
+  }
+}
+
+function steps(path: string): string[] {
+  return resolve(path).split("/").filter(Boolean);
+}
+
+function strangerIn(path: string, found: Stats, passing: boolean): string | undefined {
+  if (!isTrusted(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
+  // The mode of a symbolic link says nothing.
+  if (found.isSymbolicLink() || !isOpen(found) || (passing && isSticky(found))) return undefined;
+  return openTo(path, found);
+}
+
+function openTo(path: string, { mode }: Stats): string {
+  return `${path} can be changed by anybody (mode ${(mode & 0o7777).toString(8).padStart(4, "0")})`;
+}
+
+const isOpen = ({ mode }: Stats): boolean => (mode & 0o002) !== 0;
+const isSticky = ({ mode }: Stats): boolean => (mode & 0o1000) !== 0;
+const isTrusted = (uid: number): boolean => uid === 0 || uid === process.getuid?.() || running().owners.has(uid);
+
+interface Running {
+  readonly owners: ReadonlySet<number>;
+  /** All folders above. */
+  readonly folders: ReadonlySet<string>;
+}
+
+let known: Running | undefined;
+
+/** The program and this package. Whoever can exchange one of them needs nothing else. */
+function running(): Running {
+  if (known !== undefined) return known;
+  const owners = new Set<number>();
+  const folders = new Set<string>();
+  for (const file of [Bun.main, fileURLToPath(import.meta.url)]) {
+    const found = lookAt(file, statSync);
+    if (found === undefined) continue;
+    owners.add(found.uid);
+    for (let folder = dirname(realpathSync(file)); !folders.has(folder); folder = dirname(folder)) folders.add(folder);
+  }
+  known = { owners, folders };
+  return known;
+}

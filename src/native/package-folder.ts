@@ -1,0 +1,19 @@
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { strangerAt } from "../files/index.ts";
+
+/**
+ * The folder of this package, if this code runs there. In a bundle it runs wherever the bundle is, which may be beside
+ * something that anybody has put there.
+ */
+export function packageFolder(): string | undefined {
+  const folder = fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");
+  const manifest = join(folder, "package.json");
+  try {
+    const { name } = JSON.parse(readFileSync(manifest, "utf8")) as { readonly name?: unknown };
+    return name === "bun-c10d" && strangerAt(manifest) === undefined ? folder : undefined;
+  } catch {
+    return undefined;
+  }
+}

@@ -1,13 +1,15 @@
 #!/bin/sh
-# bare-root.sh [REPORT]: the two commands of the README, `./bootstrap demo` and `./bootstrap test`, on a fresh machine: a
-# minimal Debian 12 in .tools/bare-root, which has what debootstrap installs and nothing else, and a clone of the last
-# commit. Needs root and debootstrap, a network, about 3 GB and half an hour. Where packages come from (apt's archive and
-# settings, npm's registry, certificates, proxies) is as on this machine. REPORT gets the JUnit report of the tests. Ends with
-# 69 (EX_UNAVAILABLE) when the archive cannot be reached.
+# bare-root.sh [REPORT [PATH…]]: the two commands of the README, `./bootstrap demo` and `./bootstrap test`, on a fresh machine:
+# a minimal Debian 12 in .tools/bare-root, which has what debootstrap installs and nothing else, and a clone of the last
+# commit. Needs root and debootstrap, a network, about 3 GB and a quarter of an hour. Where packages come from (apt's archive
+# and settings, npm's registry, certificates, proxies) is as on this machine. REPORT gets the JUnit report of the tests, of all
+# or of those under the PATHs. Ends with 69 (EX_UNAVAILABLE) when the archive cannot be reached.
 set -eu
 
 cd "$(dirname "$0")/.."
 report=${1:-}
+[ $# -eq 0 ] || shift
+paths=$*
 suite=bookworm
 folder=$PWD/.tools/bare-root
 root=$folder/root
@@ -76,6 +78,8 @@ inside() {
   unshare --mount --pid --fork --kill-child sh -euc '
     root=$1
     shift
+    # A root that is one of its mount namespace, as on any machine, since tests make and enter namespaces of their own.
+    mount --bind "$root" "$root"
     mount -t proc proc "$root/proc"
     mount -t sysfs -o ro sysfs "$root/sys"
     mount -t tmpfs -o mode=755 tmpfs "$root/dev"
@@ -88,14 +92,19 @@ inside() {
     mount -t tmpfs -o mode=1777 tmpfs "$root/dev/shm"
     ln -s pts/ptmx "$root/dev/ptmx"
     ln -s /proc/self/fd "$root/dev/fd"
+    mkdir -p "$root/mnt/outside"
+    cd "$root"
+    pivot_root . mnt/outside
+    cd /
+    umount --lazy /mnt/outside
     # The shell stays as the first process, which has to collect orphans.
-    chroot "$root" env -i "$@"
+    env -i "$@"
   ' sh "$root" "$@" </dev/null
 }
 
 run() { inside "$@" sh -c "cd /root/bun-c10d && exec $commands"; }
 
-for commands in './bootstrap demo' './bootstrap test --reporter=junit --reporter-outfile=/root/report.xml'; do
+for commands in './bootstrap demo' './bootstrap test --reporter=junit --reporter-outfile=/root/report.xml'" $paths"; do
   started=$(date +%s) status=0
   what=$(printf '%s' "$commands" | cut -d ' ' -f 1-2)
   printf '── %s\n' "$what"

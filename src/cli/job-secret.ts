@@ -1,5 +1,6 @@
-import { readFileSync, statSync } from "node:fs";
+import { readFileSync, type Stats, statSync } from "node:fs";
 import { InvalidArgumentError } from "../errors/index.ts";
+import { isTrusted } from "../files/index.ts";
 
 export interface SecretFlags {
   readonly nnodes: number;
@@ -39,16 +40,18 @@ export function jobSecret(
 function readSecret(path: string): string {
   const refuse = (what: string, cause?: unknown) =>
     new InvalidArgumentError(`--secret-file: ${path} ${what}`, { argument: "secret-file", cause });
-  let mode: number;
+  let found: Stats;
   let text: string;
   try {
-    mode = statSync(path).mode;
+    found = statSync(path);
     text = readFileSync(path, "utf8").trim();
   } catch (error) {
     throw refuse("cannot be read", error);
   }
-  if ((mode & 0o077) !== 0) {
-    const octal = (mode & 0o777).toString(8).padStart(4, "0");
+  if (!isTrusted(found.uid))
+    throw refuse(`belongs to another user (uid ${found.uid}), who can read it: make one of your own`);
+  if ((found.mode & 0o077) !== 0) {
+    const octal = (found.mode & 0o777).toString(8).padStart(4, "0");
     throw refuse(`can be read by others (mode ${octal}): chmod 600 ${path}`);
   }
   if (text === "") throw refuse("is empty");

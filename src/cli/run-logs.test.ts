@@ -1,7 +1,19 @@
 import { afterEach, beforeEach, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import {
+  chmodSync,
+  linkSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
+import { giveAway, otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { fixture, runCli } from "./fixtures/cli-process.ts";
 
 setDefaultTimeout(30_000);
@@ -80,6 +92,82 @@ describe("c10d run --log-dir", () => {
     const { exitCode, stdout, stderr } = await runCli(["run", "-n", "2", "--log-dir", taken, fixture("hello.ts")]);
     expect([exitCode, stdout]).toEqual([2, ""]);
     expect(stderr).toContain("--log-dir: cannot make the log file");
+  });
+
+  describe("where others can write", () => {
+    const logs = () => join(folder, "logs");
+    const run = () =>
+      runCli(["run", "-n", "1", "--log-dir", logs(), "--rdzv-id", "job-7", "--no-bun", "echo", "logged"]);
+    const file = () => join(logs(), "job-7/attempt_0/0/stdout.log");
+    const mode = (path: string) => statSync(path).mode & 0o7777;
+
+    test("what is made is for this user alone", async () => {
+      expect((await run()).exitCode).toBe(0);
+      expect(readFileSync(file(), "utf8")).toBe("logged\n");
+      for (let path = dirname(file()); path !== folder; path = dirname(path)) expect(mode(path)).toBe(0o700);
+      expect(mode(file())).toBe(0o600);
+      chmodSync(logs(), 0o755);
+      expect((await run()).exitCode).toBe(0);
+      expect([mode(logs()), readFileSync(file(), "utf8")]).toEqual([0o755, "logged\n"]);
+    });
+
+    test("a symbolic link is not followed, neither as a file nor as a folder", async () => {
+      const victim = join(folder, "victim");
+      writeFileSync(victim, "precious");
+      mkdirSync(dirname(file()), { recursive: true });
+      symlinkSync(victim, file());
+      expect((await run()).exitCode).toBe(0);
+      expect(readFileSync(file(), "utf8")).toBe("logged\n");
+      for (const part of ["job-7", "job-7/attempt_0", "job-7/attempt_0/0"]) {
+        rmSync(logs(), { recursive: true });
+        mkdirSync(dirname(join(logs(), part)), { recursive: true });
+        mkdirSync(join(folder, "elsewhere"), { recursive: true });
+        symlinkSync(join(folder, "elsewhere"), join(logs(), part));
+        const { exitCode, stderr } = await run();
+        expect(exitCode).toBe(2);
+        expect(stderr).toContain(`${join(logs(), part)} is a symbolic link, and was there before.`);
+        expect(readdirSync(join(folder, "elsewhere"))).toEqual([]);
+      }
+      expect(readFileSync(victim, "utf8")).toBe("precious");
+    });
+
+    test("an existing file is replaced, not written to", async () => {
+      const victim = join(folder, "victim");
+      writeFileSync(victim, "precious");
+      mkdirSync(dirname(file()), { recursive: true });
+      linkSync(victim, file());
+      expect((await run()).exitCode).toBe(0);
+      expect([readFileSync(victim, "utf8"), readFileSync(file(), "utf8")]).toEqual(["precious", "logged\n"]);
+    });
+
+    test("a folder that anybody can write to: one such as /tmp will do, for a new id", async () => {
+      mkdirSync(logs());
+      chmodSync(logs(), 0o1777);
+      expect((await run()).exitCode).toBe(0);
+      chmodSync(logs(), 0o777);
+      const { exitCode, stderr } = await run();
+      expect(exitCode).toBe(2);
+      expect(stderr).toContain(`--log-dir: cannot make the log file ${file()}: ${logs()} can be changed by anybody`);
+      expect(stderr).not.toContain("    at ");
+    });
+
+    testAsRoot("folders of another user", async () => {
+      for (const part of ["", "job-7", "job-7/attempt_0", "job-7/attempt_0/0"]) {
+        mkdirSync(join(logs(), part), { recursive: true });
+        if (part !== "") chmodSync(logs(), 0o1777);
+        giveAway(join(logs(), part));
+        const { exitCode, stderr } = await run();
+        expect(exitCode).toBe(2);
+        expect(stderr).toContain(`${join(logs(), part)} belongs to another user (uid ${otherUser})`);
+        rmSync(logs(), { recursive: true });
+      }
+    });
+
+    testAsRoot("a symbolic link of another user, as the folder itself", async () => {
+      symlinkSync(folder, logs());
+      giveAway(logs());
+      expect((await run()).stderr).toContain(`${logs()} belongs to another user (uid ${otherUser})`);
+    });
   });
 
   test.each([

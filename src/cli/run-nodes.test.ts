@@ -1,7 +1,8 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdtempSync, rmSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { giveAway, otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { CliProcess, endWithin, fixture, isAlive, runCli } from "./fixtures/cli-process.ts";
 
@@ -268,6 +269,17 @@ describe("c10d run --nnodes 2: secret", () => {
     } finally {
       rmSync(folder, { recursive: true });
     }
+  });
+
+  testAsRoot("not from one of another user", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "c10d-secret-"));
+    const path = join(folder, "secret");
+    writeFileSync(path, "known to its owner\n", { mode: 0o600 });
+    giveAway(path);
+    const { exitCode, stderr } = await runCli(["run", "-n", "1", "--secret-file", path, "--no-bun", "true"], none);
+    rmSync(folder, { recursive: true });
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain(`--secret-file: ${path} belongs to another user (uid ${otherUser}), who can read it`);
   });
 
   test.each(["--insecure", "--torch-compat"])("is not wanted with %s, which is said", async (flag) => {

@@ -14,16 +14,35 @@ const mostLinks = 40;
  * already is not in question: its owner counts as this user, and the folders above it may be passed.
  */
 export function strangerAt(path: string): string | undefined {
+  return walk(path, (at, found, passing) => {
+    if (!isTrusted(found.uid)) return belongsToAnother(at, found);
+    return !found.isSymbolicLink() && isOpen(found) && !(passing && isSticky(found)) ? openTo(at, found) : undefined;
+  });
+}
+
+/**
+ * The same for a folder that the user names to have something put there. It may be one such as /tmp, and below folders of
+ * others.
+ */
+export function namedStrangerAt(folder: string): string | undefined {
+  return walk(folder, (at, found, passing) => {
+    if (!isTrusted(found.uid) && !(passing && found.isDirectory())) return belongsToAnother(at, found);
+    return !found.isSymbolicLink() && isOpen(found) && !isSticky(found) ? openTo(at, found) : undefined;
+  });
+}
+
+type Judge = (at: string, found: Stats, passing: boolean) => string | undefined;
+
+/** What `judge` says of the first step on the way to `path` that it does not like, symbolic links included. */
+function walk(path: string, judge: Judge): string | undefined {
   const ahead = steps(path);
   let at = "/";
   for (let links = 0; ; ) {
     const found = lookAt(at);
     if (found === undefined) return undefined;
     const passing = ahead.length > 0;
-    if (!(passing && running().folders.has(at))) {
-      const reason = strangerIn(at, found, passing);
-      if (reason !== undefined) return reason;
-    }
+    const reason = passing && running().folders.has(at) ? undefined : judge(at, found, passing);
+    if (reason !== undefined) return reason;
     if (found.isSymbolicLink()) {
       if (++links > mostLinks) return undefined;
       ahead.unshift(...steps(resolve(dirname(at), readlinkSync(at))));
@@ -61,11 +80,8 @@ function steps(path: string): string[] {
   return resolve(path).split("/").filter(Boolean);
 }
 
-function strangerIn(path: string, found: Stats, passing: boolean): string | undefined {
-  if (!isTrusted(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
-  // The mode of a symbolic link says nothing.
-  if (found.isSymbolicLink() || !isOpen(found) || (passing && isSticky(found))) return undefined;
-  return openTo(path, found);
+function belongsToAnother(path: string, { uid }: Stats): string {
+  return `${path} belongs to another user (uid ${uid})`;
 }
 
 function openTo(path: string, { mode }: Stats): string {
@@ -74,7 +90,11 @@ function openTo(path: string, { mode }: Stats): string {
 
 const isOpen = ({ mode }: Stats): boolean => (mode & 0o002) !== 0;
 const isSticky = ({ mode }: Stats): boolean => (mode & 0o1000) !== 0;
-const isTrusted = (uid: number): boolean => uid === 0 || uid === process.getuid?.() || running().owners.has(uid);
+
+/** Whether a user is this one, root, or the owner of the program that runs. */
+export function isTrusted(uid: number): boolean {
+  return uid === 0 || uid === process.getuid?.() || running().owners.has(uid);
+}
 
 interface Running {
   readonly owners: ReadonlySet<number>;

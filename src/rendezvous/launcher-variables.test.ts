@@ -1,8 +1,19 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { closeSync, mkdirSync, mkdtempSync, openSync, readdirSync, rmSync, statSync, symlinkSync } from "node:fs";
+import {
+  chmodSync,
+  closeSync,
+  mkdirSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { environmentVariables } from "../distributed/environment.ts";
+import { otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { sessionFolder } from "./open-mpi-session.ts";
@@ -85,7 +96,7 @@ describe("ranks of Open MPI on one host", () => {
   test("meet in a file of their job", async () => {
     const env = (rank: string) => ({ ...session, OMPI_COMM_WORLD_RANK: rank });
     // Each meeting of a process has a file of its own; here both are one process.
-    expect(sessionFolder(session, 2)).toBe(folder);
+    expect(sessionFolder(session, 2)).toEqual({ path: folder });
     const alone = { OMPI_COMM_WORLD_SIZE: "1", OMPI_COMM_WORLD_LOCAL_SIZE: "1" };
     const met = await rendezvous("env://", { env: { ...env("0"), ...alone }, timeout: 2_000 });
     expect(readdirSync(folder)).toEqual([expect.stringMatching(/^bun-c10d-prte-host@1_2-\d+$/)]);
@@ -99,11 +110,19 @@ describe("ranks of Open MPI on one host", () => {
     ["some are on another host", { OMPI_COMM_WORLD_LOCAL_SIZE: "1" }],
     ["the folder is not there", { PMIX_SERVER_TMPDIR: "/nonexistent" }],
     ["its path is relative", { PMIX_SERVER_TMPDIR: "." }],
-    ["others may look into the folder", { PMIX_SERVER_TMPDIR: "/tmp" }],
     ["the job has no name", { PMIX_NAMESPACE: "" }],
     ["half of the place is given", { MASTER_PORT: "29500" }],
   ])("are told what is missing where %s", async (_, changes) => {
     expect(await refusal({ ...session, ...changes })).toContain("MASTER_ADDR expected, but not set. Open MPI's mpirun");
+  });
+
+  test("are told so where others may look into the folder", async () => {
+    const open = mkdtempSync(join(tmpdir(), "c10d-session-"));
+    chmodSync(open, 0o755);
+    expect(await refusal({ ...session, PMIX_SERVER_TMPDIR: open })).toContain(
+      `the ranks of Open MPI's mpirun meet in a folder that no other user can enter, but other users can enter ${open} (mode 0755)`,
+    );
+    rmSync(open, { recursive: true });
   });
 });
 
@@ -127,20 +146,49 @@ describe("tasks of Slurm on one node", () => {
   test("the file is the step's own", () => {
     const others = [{}, { SLURM_JOB_ID: "8" }, { SLURM_STEP_ID: "3" }, { SLURM_RESTART_COUNT: "1" }];
     const ports = { SLURM_STEP_LAUNCHER_PORT: "40002" };
-    const files = [...others, ports].map((change) => stepFile({ ...step, ...change }));
+    const files = [...others, ports].map((change) => stepFile({ ...step, ...change })?.path);
     expect(new Set(files).size).toBe(files.length);
     expect(stepFile({ ...step, SLURM_STEP_NUM_NODES: "2" })).toBeUndefined();
     const pmix = { PMIX_NAMESPACE: "slurm.pmix.7.2", PMIX_SERVER_TMPDIR: folder };
-    expect(stepFile({ ...step, ...pmix })).toBe(join(folder, "bun-c10d"));
-    expect(stepFile({ ...step, ...pmix, PMIX_NAMESPACE: "prterun-1" })).toStartWith(own);
+    expect(stepFile({ ...step, ...pmix })).toEqual({ path: join(folder, "bun-c10d") });
+    expect(stepFile({ ...step, ...pmix, PMIX_NAMESPACE: "prterun-1" })?.path).toStartWith(own);
   });
 
   test("a folder that others can enter, or a link, is not used", () => {
     for (const spoil of [() => mkdirSync(own), () => symlinkSync(folder, own)]) {
       rmSync(own, { recursive: true, force: true });
       spoil();
-      expect(stepFile(step)).not.toStartWith(folder);
+      expect(stepFile(step)?.path).not.toStartWith(folder);
     }
+  });
+
+  test("nor one in a folder where anybody can exchange it", () => {
+    rmSync(own, { recursive: true, force: true });
+    chmodSync(folder, 0o777);
+    expect(stepFile(step)?.path).not.toStartWith(folder);
+    chmodSync(folder, 0o700);
+    expect(stepFile(step)?.path).toStartWith(own);
+  });
+
+  // Where the folder in /tmp is taken nothing else is left; the namespace has a /tmp of its own.
+  testAsRoot("a folder that another user has taken is an error that says so and what to do", () => {
+    const script = `
+      import { rendezvous } from "${import.meta.dir}/rendezvous.ts";
+      const error = await rendezvous("env://", { timeout: 2_000 }).catch((reason) => reason);
+      console.log(JSON.stringify({ code: error.code, message: error.message }));`;
+    const taken = `mount -t tmpfs -o mode=1777 tmpfs /tmp && mkdir /tmp/bun-c10d-0 && chown ${otherUser} /tmp/bun-c10d-0`;
+    const { stdout, stderr } = Bun.spawnSync({
+      cmd: ["unshare", "--mount", "sh", "-c", `${taken} && exec "$0" -e "$1"`, process.execPath, script],
+      env: { ...process.env, ...step, TMPDIR: "/tmp" },
+    });
+    expect(stderr.toString()).toBe("");
+    const { code, message } = JSON.parse(stdout.toString());
+    expect(code).toBe("UNTRUSTED_FOLDER");
+    expect(message).toContain(
+      "the ranks of Slurm's srun meet in a folder that no other user can enter, but " +
+        `/tmp/bun-c10d-0 belongs to another user (uid ${otherUser}). Set TMPDIR for all tasks to a folder that is yours alone, or `,
+    );
+    expect(message).toContain("MASTER_ADDR=");
   });
 });
 

@@ -28,8 +28,9 @@ export function checkMembership(rank: number, worldSize: number): void {
 }
 
 /** The error of a rendezvous that lacks something, in PyTorch's words. */
-export function rendezvousError(scheme: string, what: string): InvalidArgumentError {
+export function rendezvousError(scheme: string, what: string, code?: string): InvalidArgumentError {
   return new InvalidArgumentError(`Error initializing torch.distributed using ${scheme}:// rendezvous: ${what}`, {
     argument: "url",
+    ...(code !== undefined && { code }),
   });
 }

@@ -1,20 +1,23 @@
-import { join } from "node:path";
-import { ownFolder } from "./own-folder.ts";
+import { existsSync } from "node:fs";
+import { isAbsolute, join } from "node:path";
+import { type FolderFinding, ownFolder } from "../files/index.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The folder of an Open MPI job whose ranks are all on this host. mpirun makes it for the job, for its user alone, and
- * removes it with all that is in it. Undefined where there is none, or where others could put something there.
+ * removes it with all that is in it. Undefined where there is none; not to be used where others could put something there.
  */
-export function sessionFolder(env: Environment, worldSize: number): string | undefined {
+export function sessionFolder(env: Environment, worldSize: number): FolderFinding | undefined {
   const { OMPI_COMM_WORLD_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE, PMIX_SERVER_TMPDIR, PMIX_NAMESPACE } = env;
   if (Number(OMPI_COMM_WORLD_LOCAL_SIZE) !== worldSize || Number(OMPI_COMM_WORLD_SIZE) !== worldSize) return undefined;
-  return PMIX_NAMESPACE ? ownFolder(PMIX_SERVER_TMPDIR) : undefined;
+  if (!PMIX_NAMESPACE || !PMIX_SERVER_TMPDIR || !isAbsolute(PMIX_SERVER_TMPDIR)) return undefined;
+  return existsSync(PMIX_SERVER_TMPDIR) ? ownFolder(PMIX_SERVER_TMPDIR) : undefined;
 }
 
 /** The path of a file in the folder of a job of Open MPI. */
-export function sessionFile(env: Environment, worldSize: number): string | undefined {
+export function sessionFile(env: Environment, worldSize: number): FolderFinding | undefined {
   const folder = sessionFolder(env, worldSize);
-  return folder && join(folder, `bun-c10d-${(env.PMIX_NAMESPACE ?? "").replaceAll(/[^\w.@-]/g, "_")}`);
+  if (folder?.path === undefined) return folder;
+  return { path: join(folder.path, `bun-c10d-${(env.PMIX_NAMESPACE ?? "").replaceAll(/[^\w.@-]/g, "_")}`) };
 }

@@ -1,7 +1,6 @@
-import { mkdirSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
-import { ownFolder } from "./own-folder.ts";
+import { type FolderFinding, madeOwnFolder, ownFolder } from "../files/index.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -24,27 +23,28 @@ export function isSlurmPmi(env: Environment): boolean {
 /**
  * The path of a file for a step of Slurm whose tasks are all on this host, in a folder that this user alone can enter: that
  * of Slurm's PMIx, which goes with the step, else one of our own. No other step has a file of this name. Undefined where
- * the step has several hosts, or where it has no such folder.
+ * the step has several hosts.
  */
-export function stepFile(env: Environment): string | undefined {
+export function stepFile(env: Environment): FolderFinding | undefined {
   const { SLURM_JOB_ID: job, SLURM_STEP_ID: step, SLURM_STEP_LAUNCHER_PORT: launcher } = env;
   if (env.SLURM_STEP_NUM_NODES !== "1" || !job || !step) return undefined;
-  const pmix = env.PMIX_NAMESPACE === `slurm.pmix.${job}.${step}` ? ownFolder(env.PMIX_SERVER_TMPDIR) : undefined;
-  if (pmix !== undefined) return join(pmix, "bun-c10d");
+  const pmix =
+    env.PMIX_NAMESPACE === `slurm.pmix.${job}.${step}` ? ownFolder(env.PMIX_SERVER_TMPDIR ?? "").path : undefined;
+  if (pmix !== undefined) return { path: join(pmix, "bun-c10d") };
   // Steps of a job that was put back into the queue, and jobs of a cluster that was set up anew, have the old numbers.
   const name = ["slurm", env.SLURM_CLUSTER_NAME, job, step, env.SLURM_RESTART_COUNT || 0, launcher].join("-");
-  const folder = userFolder(env.TMPDIR) ?? userFolder(tmpdir()) ?? userFolder("/tmp");
-  return folder && join(folder, name.replaceAll(/[^\w.-]/g, "_"));
+  const folder = userFolder(new Set([env.TMPDIR ?? "", tmpdir(), "/tmp"]));
+  return folder.path === undefined ? folder : { path: join(folder.path, name.replaceAll(/[^\w.-]/g, "_")) };
 }
 
-/** A folder for this user alone in one that others may write to, too. */
-function userFolder(parent: string | undefined): string | undefined {
-  if (!parent || !isAbsolute(parent)) return undefined;
-  const folder = join(parent, `bun-c10d-${process.getuid?.()}`);
-  try {
-    mkdirSync(folder, { mode: 0o700 });
-  } catch {
-    // It is there, or cannot be made: what counts is what is there.
+/** A folder for this user alone in the first of `parents`, which others may write to, too, where it can be had. */
+function userFolder(parents: Iterable<string>): FolderFinding {
+  const faults: string[] = [];
+  for (const parent of parents) {
+    if (!isAbsolute(parent)) continue;
+    const { path, fault } = madeOwnFolder(join(parent, `bun-c10d-${process.getuid?.()}`));
+    if (path !== undefined) return { path };
+    faults.push(fault);
   }
-  return ownFolder(folder);
+  return { fault: `${faults.join("; ")}. Set TMPDIR for all tasks to a folder that is yours alone` };
 }

@@ -1,4 +1,5 @@
 import { hostname } from "node:os";
+import { join } from "node:path";
 import * as Data from "effect/Data";
 import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
@@ -11,7 +12,7 @@ import type { JobEvents } from "./job-events.ts";
 import type { JobOptions } from "./job-options.ts";
 import type { JobOutput, OutputStream } from "./job-output.ts";
 import { openJobStore } from "./job-store.ts";
-import { attemptFolder, LogFile } from "./log-file.ts";
+import { attemptFolder, LogFile, type LogFolder } from "./log-file.ts";
 import { missedWithinMs } from "./node-group.ts";
 import type { Nodes } from "./nodes.ts";
 import { OrphanGuard } from "./orphan-guard.ts";
@@ -143,7 +144,7 @@ class Attempt {
     });
   }
 
-  get #logFolder(): string | undefined {
+  get #logFolder(): LogFolder | undefined {
     const { logs } = this.job.options;
     return logs && attemptFolder(logs.folder, this.job.nodes.runId, this.number);
   }
@@ -213,7 +214,7 @@ class Attempt {
         stopped,
         killed,
         node: nodes.count > 1 ? nodes.node : undefined,
-        logs: this.#logFolder,
+        logs: this.#logFolder && join(this.#logFolder.base, ...this.#logFolder.below),
       });
       yield* Effect.promise(() =>
         Promise.all([

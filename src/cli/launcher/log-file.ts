@@ -1,11 +1,17 @@
-import { type FileHandle, mkdir, open } from "node:fs/promises";
+import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { InvalidArgumentError } from "../../errors/index.ts";
+import { createOwnFile, makeFoldersIn } from "../../files/index.ts";
 import type { OutputStream } from "./job-output.ts";
 
-/** Folder of the logs of one attempt. */
-export function attemptFolder(logDir: string, runId: string, attempt: number): string {
-  return join(logDir, runId, `attempt_${attempt}`);
+/** Where the logs of one attempt go: folders in the one that the user names. */
+export interface LogFolder {
+  readonly base: string;
+  readonly below: readonly string[];
+}
+
+export function attemptFolder(logDir: string, runId: string, attempt: number): LogFolder {
+  return { base: logDir, below: [runId, `attempt_${attempt}`] };
 }
 
 /** A file that takes what a rank writes to one of its streams, byte for byte. */
@@ -21,20 +27,20 @@ export class LogFile {
   }
 
   /**
-   * Makes `<folder>/<rank>/<stream>.log`, in place of an older one. `onError` is told once when it can take no more;
-   * the rank goes on then.
-   * @throws InvalidArgumentError when it cannot be made.
+   * Makes `<folder>/<rank>/<stream>.log`, in place of an older one, for this user alone. `onError` is told once when it can
+   * take no more; the rank goes on then.
+   * @throws InvalidArgumentError when it cannot be made, or another user can have put something in its way.
    */
   static async create(
-    folder: string,
+    { base, below }: LogFolder,
     rank: number,
     stream: OutputStream,
     onError: (message: string) => void,
   ): Promise<LogFile> {
-    const path = join(folder, String(rank), `${stream}.log`);
+    const path = join(base, ...below, String(rank), `${stream}.log`);
     try {
-      await mkdir(join(folder, String(rank)), { recursive: true });
-      return new LogFile(path, await open(path, "w"), onError);
+      makeFoldersIn(base, ...below, String(rank));
+      return new LogFile(path, await createOwnFile(path), onError);
     } catch (cause) {
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new InvalidArgumentError(`--log-dir: cannot make the log file ${path}: ${why}`, {

@@ -1,0 +1,57 @@
+import { lstatSync, mkdirSync, type Stats } from "node:fs";
+import { isAbsolute, join } from "node:path";
+import { anybodyAt, isTrusted, namedStrangerAt } from "./stranger.ts";
+
+/** A folder that can be used, or why not, for a message. */
+export type FolderFinding =
+  | { readonly path: string; readonly fault?: undefined }
+  | { readonly path?: undefined; readonly fault: string };
+
+/** The folder, if this user alone can enter it: no other user can have put anything there. */
+export function ownFolder(path: string): FolderFinding {
+  if (!isAbsolute(path)) return { fault: `${path || "an empty path"} is no absolute path` };
+  const found = lstatSync(path, { throwIfNoEntry: false });
+  if (found === undefined) return { fault: `${path} is not there` };
+  const fault = foreignness(path, found, (uid) => uid === process.getuid?.()) ?? anybodyAt(path);
+  if (fault !== undefined) return { fault };
+  if ((found.mode & 0o077) === 0) return { path };
+  return { fault: `other users can enter ${path} (mode ${(found.mode & 0o777).toString(8).padStart(4, "0")})` };
+}
+
+/** The same, where it is made if it is not there. */
+export function madeOwnFolder(path: string): FolderFinding {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch {
+    // It is there, or cannot be made: what counts is what is there.
+  }
+  return ownFolder(path);
+}
+
+/**
+ * Makes the folders `names`, one in the other, in one that the user names: as far as they are not there, for this user alone.
+ * @throws Error where one of them can be another user's, or anybody can write to it.
+ */
+export function makeFoldersIn(base: string, ...names: readonly string[]): string {
+  mkdirSync(base, { recursive: true, mode: 0o700 });
+  const stranger = namedStrangerAt(base);
+  if (stranger !== undefined) throw new Error(`${stranger}. Name a folder of your own`);
+  return names.reduce((parent, name) => {
+    const path = join(parent, name);
+    try {
+      mkdirSync(path, { mode: 0o700 });
+    } catch (error) {
+      const found = lstatSync(path, { throwIfNoEntry: false });
+      if (found === undefined) throw error;
+      const fault = foreignness(path, found, isTrusted) ?? anybodyAt(path);
+      if (fault !== undefined) throw new Error(`${fault}, and was there before. Take another name or another folder`);
+    }
+    return path;
+  }, base);
+}
+
+function foreignness(path: string, found: Stats, isOwn: (uid: number) => boolean): string | undefined {
+  if (!isOwn(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
+  if (found.isSymbolicLink()) return `${path} is a symbolic link`;
+  return found.isDirectory() ? undefined : `${path} is no folder`;
+}

@@ -4,14 +4,8 @@ import { checkAmount, checkKeys, checkPairs, checkWorldSize } from "./arguments.
 import { deletePrefix, popPrefix, pushPrefix, type StoreRecord, userPrefix } from "./file/record.ts";
 import type { FileCall, SharedFile } from "./file/shared-file.ts";
 import { addToCounter, equalBytes, type KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
-import {
-  type QueuePopOptions,
-  queueEmpty,
-  Store,
-  type StoreCallOptions,
-  type StoreValue,
-  storeBytes,
-} from "./store.ts";
+import { type QueuePopOptions, queueEmpty, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
+import { ownBytes } from "./store-value.ts";
 
 const empty = new Uint8Array(0);
 
@@ -64,7 +58,7 @@ export class FileStore extends Store {
   }
 
   async set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
-    const records = [{ key: fileKey("set", key), value: storeBytes(value).slice() }];
+    const records = [{ key: fileKey("set", key), value: ownBytes(value) }];
     await this.#file.write(this.#call("set", [key], options), () => ({ records, result: undefined }));
   }
 
@@ -78,7 +72,7 @@ export class FileStore extends Store {
     checkAmount(key, amount);
     return this.#file.write(this.#call("add", [key], options), (table) => {
       const sum = addToCounter(key, table.get(name), amount, safeIntegerRange);
-      return { records: [{ key: name, value: storeBytes(sum.toString()) }], result: Number(sum) };
+      return { records: [{ key: name, value: ownBytes(sum.toString()) }], result: Number(sum) };
     });
   }
 
@@ -94,7 +88,7 @@ export class FileStore extends Store {
     options?: StoreCallOptions,
   ): Promise<Uint8Array> {
     const name = fileKey("compareSet", key);
-    const [before, after] = [storeBytes(expected).slice(), storeBytes(desired).slice()];
+    const [before, after] = [ownBytes(expected), ownBytes(desired)];
     const result = await this.#file.write(this.#call("compareSet", [key], options), (table) => {
       const current = table.get(name);
       const sets = equalBytes(current ?? empty, before);
@@ -102,7 +96,7 @@ export class FileStore extends Store {
         ? { records: [{ key: name, value: after }], result: after }
         : { records: [], result: current ?? before };
     });
-    return result.slice();
+    return ownBytes(result);
   }
 
   async deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
@@ -132,7 +126,7 @@ export class FileStore extends Store {
 
   override async append(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     const name = fileKey("append", key);
-    const addition = storeBytes(value).slice();
+    const addition = ownBytes(value);
     await this.#file.write(this.#call("append", [key], options), (table) => {
       const joined = Buffer.concat([table.get(name) ?? empty, addition]);
       return { records: [{ key: name, value: joined }], result: undefined };
@@ -150,12 +144,12 @@ export class FileStore extends Store {
   ): Promise<void> {
     checkPairs(keys, values);
     const names = fileKeys("multiSet", keys);
-    const records = values.map((value, i) => ({ key: names[i] ?? "", value: storeBytes(value).slice() }));
+    const records = values.map((value, i) => ({ key: names[i] ?? "", value: ownBytes(value) }));
     await this.#file.write(this.#call("multiSet", keys, options), () => ({ records, result: undefined }));
   }
 
   override async queuePush(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
-    const records = [{ key: pushPrefix + fileKey("queuePush", key), value: storeBytes(value).slice() }];
+    const records = [{ key: pushPrefix + fileKey("queuePush", key), value: ownBytes(value) }];
     await this.#file.write(this.#call("queuePush", [key], options), () => ({ records, result: undefined }));
   }
 
@@ -208,7 +202,7 @@ export class FileStore extends Store {
     const values = (table: KeyValueTable) =>
       table.hasAll(names)
         ? // A filled queue of this name satisfies a wait, as in c10d, but has no value.
-          names.map((name) => table.get(name)?.slice() ?? empty.slice())
+          names.map((name) => ownBytes(table.get(name) ?? empty))
         : undefined;
     return this.#file.until(call, names, waiters, () => this.#file.read(call, values));
   }

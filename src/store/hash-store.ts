@@ -8,9 +8,9 @@ import {
   Store,
   type StoreCallOptions,
   type StoreValue,
-  storeBytes,
   storeClosed,
 } from "./store.ts";
+import { ownBytes } from "./store-value.ts";
 
 /**
  * A store in the memory of this process, for ranks that live in it and for tests. Clones share the data.
@@ -24,7 +24,7 @@ export class HashStore extends Store {
 
   async set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     this.#begin("set", [key], options);
-    this.#table.set(key, storeBytes(value).slice());
+    this.#table.set(key, ownBytes(value));
   }
 
   async get(key: string, options?: StoreCallOptions): Promise<Uint8Array> {
@@ -33,7 +33,7 @@ export class HashStore extends Store {
     for (;;) {
       this.#begin("get", [key], options);
       const value = this.#table.get(key);
-      if (value !== undefined) return value.slice();
+      if (value !== undefined) return ownBytes(value);
       // A filled queue of this name satisfies a wait, as in c10d, but has no value.
       if (this.#table.has(key)) return new Uint8Array(0);
       await this.#waits.add(this.#table.waiters, {
@@ -64,7 +64,7 @@ export class HashStore extends Store {
     options?: StoreCallOptions,
   ): Promise<Uint8Array> {
     this.#begin("compareSet", [key], options);
-    return this.#table.compareSet(key, storeBytes(expected), storeBytes(desired).slice()).slice();
+    return ownBytes(this.#table.compareSet(key, ownBytes(expected), ownBytes(desired)));
   }
 
   async deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
@@ -74,7 +74,7 @@ export class HashStore extends Store {
 
   override async wait(keys: readonly string[], options?: StoreCallOptions): Promise<void> {
     this.#begin("wait", keys, options);
-    await this.#wait("wait", keys, options);
+    await this.#wait("wait", [...keys], options);
   }
 
   override async numKeys(options?: StoreCallOptions): Promise<number> {
@@ -88,13 +88,14 @@ export class HashStore extends Store {
 
   override async append(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     this.#begin("append", [key], options);
-    this.#table.append(key, storeBytes(value).slice());
+    this.#table.append(key, ownBytes(value));
   }
 
   override async multiGet(keys: readonly string[], options?: StoreCallOptions): Promise<Uint8Array[]> {
     this.#begin("multiGet", keys, options);
-    await this.#wait("multiGet", keys, options);
-    return keys.map((key) => this.#table.get(key)?.slice() ?? new Uint8Array(0));
+    const wanted = [...keys];
+    await this.#wait("multiGet", wanted, options);
+    return wanted.map((key) => ownBytes(this.#table.get(key) ?? ""));
   }
 
   override async multiSet(
@@ -104,13 +105,13 @@ export class HashStore extends Store {
   ): Promise<void> {
     this.#begin("multiSet", keys, options);
     checkPairs(keys, values);
-    const copies = values.map((value) => storeBytes(value).slice());
+    const copies = values.map(ownBytes);
     for (const [i, value] of copies.entries()) this.#table.set(keys[i] ?? "", value);
   }
 
   override async queuePush(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     this.#begin("queuePush", [key], options);
-    this.#table.queuePush(key, storeBytes(value).slice());
+    this.#table.queuePush(key, ownBytes(value));
   }
 
   override async queuePop(key: string, options: QueuePopOptions = {}): Promise<Uint8Array> {

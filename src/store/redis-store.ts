@@ -8,9 +8,9 @@ import {
   Store,
   type StoreCallOptions,
   type StoreValue,
-  storeBytes,
   storeClosed,
 } from "./store.ts";
+import { ownBytes } from "./store-value.ts";
 
 export interface RedisStoreOptions extends StoreCallOptions {
   /** What all names in Redis begin with, so that jobs do not meet. Default: that of the URL, else `c10d`. */
@@ -72,7 +72,7 @@ export class RedisStore extends Store {
 
   async set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     const call = this.#call("set", [key], options);
-    await this.#session.set(call, [key], [storeBytes(value)]);
+    await this.#session.set(call, [key], [ownBytes(value)]);
   }
 
   async get(key: string, options?: StoreCallOptions): Promise<Uint8Array> {
@@ -97,7 +97,7 @@ export class RedisStore extends Store {
     options?: StoreCallOptions,
   ): Promise<Uint8Array> {
     const call = this.#call("compareSet", [key], options);
-    return this.#session.compareSet(call, key, storeBytes(expected), storeBytes(desired));
+    return this.#session.compareSet(call, key, ownBytes(expected), ownBytes(desired));
   }
 
   async deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
@@ -118,7 +118,7 @@ export class RedisStore extends Store {
   }
 
   override async append(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
-    await this.#session.append(this.#call("append", [key], options), key, storeBytes(value));
+    await this.#session.append(this.#call("append", [key], options), key, ownBytes(value));
   }
 
   override async multiGet(keys: readonly string[], options?: StoreCallOptions): Promise<Uint8Array[]> {
@@ -131,11 +131,11 @@ export class RedisStore extends Store {
     options?: StoreCallOptions,
   ): Promise<void> {
     checkPairs(keys, values);
-    await this.#session.set(this.#call("multiSet", keys, options), keys, values.map(storeBytes));
+    await this.#session.set(this.#call("multiSet", keys, options), keys, values.map(ownBytes));
   }
 
   override async queuePush(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
-    await this.#session.push(this.#call("queuePush", [key], options), key, storeBytes(value));
+    await this.#session.push(this.#call("queuePush", [key], options), key, ownBytes(value));
   }
 
   override async queuePop(key: string, options: QueuePopOptions = {}): Promise<Uint8Array> {
@@ -178,6 +178,6 @@ export class RedisStore extends Store {
     checkKeys(op, keys);
     options?.signal?.throwIfAborted();
     const limitMs = timeoutMs(options?.timeout, this.timeout);
-    return { op, keys, limitMs, deadline: performance.now() + limitMs, signal: options?.signal };
+    return { op, keys: [...keys], limitMs, deadline: performance.now() + limitMs, signal: options?.signal };
   }
 }

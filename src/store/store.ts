@@ -2,14 +2,16 @@ import {
   DistStoreError,
   DistTimeoutError,
   defaultTimeoutMs,
-  InvalidArgumentError,
   QueueEmptyError,
   type Timeout,
   timeoutMs,
   UnsupportedOperationError,
 } from "../errors/index.ts";
-import { checkPairs, checkWorldSize } from "./arguments.ts";
+import { checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
 import { pause } from "./deadline.ts";
+import { ownBytes, type StoreValue } from "./store-value.ts";
+
+export type { StoreValue } from "./store-value.ts";
 
 /** Limits of one store call. */
 export interface StoreCallOptions {
@@ -23,8 +25,6 @@ export interface QueuePopOptions extends StoreCallOptions {
   /** Whether to wait for an element (default) or to reject with {@link QueueEmptyError} at once. */
   readonly block?: boolean;
 }
-
-export type StoreValue = Uint8Array | string;
 
 /**
  * A key-value store that ranks meet in. Values are bytes; strings are taken as UTF-8.
@@ -55,7 +55,10 @@ export abstract class Store implements AsyncDisposable {
     return undefined;
   }
 
-  /** Stores `value` under `key`, replacing what was there. */
+  /**
+   * Stores `value` under `key`, replacing what was there. The bytes are those at the call: a store copies them before it
+   * returns, and hands out copies.
+   */
   abstract set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void>;
 
   /**
@@ -94,9 +97,11 @@ export abstract class Store implements AsyncDisposable {
   async wait(keys: readonly string[], options: StoreCallOptions = {}): Promise<void> {
     const limitMs = timeoutMs(options.timeout, this.timeout);
     const deadline = performance.now() + limitMs;
-    for (let delay = 1; !(await this.check(keys, remaining(deadline, options))); delay = Math.min(delay * 2, 50)) {
+    checkKeys("wait", keys);
+    const wanted = [...keys];
+    for (let delay = 1; !(await this.check(wanted, remaining(deadline, options))); delay = Math.min(delay * 2, 50)) {
       const left = deadline - performance.now();
-      if (left <= 0) throw await this.waitTimeout("wait", keys, limitMs);
+      if (left <= 0) throw await this.waitTimeout("wait", wanted, limitMs);
       await pause(Math.min(delay, left), options.signal);
     }
   }
@@ -107,7 +112,7 @@ export abstract class Store implements AsyncDisposable {
    * at its turn keeps it until somebody deletes that key.
    */
   async append(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
-    const addition = storeBytes(value).slice();
+    const addition = ownBytes(value);
     const limitMs = timeoutMs(options.timeout, this.timeout);
     const deadline = performance.now() + limitMs;
     const turn = `${key}/append/turn`;
@@ -139,8 +144,10 @@ export abstract class Store implements AsyncDisposable {
   /** The values of all keys, in their order, waiting until all are there. */
   async multiGet(keys: readonly string[], options: StoreCallOptions = {}): Promise<Uint8Array[]> {
     const deadline = performance.now() + timeoutMs(options.timeout, this.timeout);
-    await this.wait(keys, options);
-    return Promise.all(keys.map((key) => this.get(key, remaining(deadline, options))));
+    checkKeys("multiGet", keys);
+    const wanted = [...keys];
+    await this.wait(wanted, options);
+    return Promise.all(wanted.map((key) => this.get(key, remaining(deadline, options))));
   }
 
   /** Sets several keys. */
@@ -150,14 +157,16 @@ export abstract class Store implements AsyncDisposable {
     options: StoreCallOptions = {},
   ): Promise<void> {
     checkPairs(keys, values);
-    const bytes = values.map(storeBytes);
+    const bytes = values.map(ownBytes);
     await Promise.all(keys.map((key, i) => this.set(key, bytes[i] ?? "", options)));
   }
 
   /** Adds an element to the end of the queue `key`. Queues and plain keys are different things. */
   async queuePush(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
+    // Before the first `await`, after which the caller may use its memory for something else.
+    const bytes = ownBytes(value);
     const ticket = await this.add(`${key}/queue/tail`, 1, options);
-    await this.set(`${key}/queue/${ticket}`, value, options);
+    await this.set(`${key}/queue/${ticket}`, bytes, options);
   }
 
   /**
@@ -316,13 +325,6 @@ function remaining(deadline: number, options: StoreCallOptions): StoreCallOption
 const encoder = new TextEncoder();
 /** Time to give up a turn when that of the call is over. */
 const leastLeaveMs = 1_000;
-
-/** Bytes of a store value. */
-export function storeBytes(value: StoreValue): Uint8Array {
-  if (typeof value === "string") return encoder.encode(value);
-  if (value instanceof Uint8Array) return value;
-  throw new InvalidArgumentError("a store value must be a Uint8Array or a string", { argument: "value" });
-}
 
 function unsupported(store: Store, op: string): UnsupportedOperationError {
   return new UnsupportedOperationError(`${store.constructor.name} does not implement ${op}`, { op });

@@ -26,7 +26,7 @@ export class FrameReader {
   }
 
   push(chunk: Uint8Array): void {
-    this.#chunks.push(chunk.slice());
+    this.#chunks.push(new Uint8Array(chunk));
     this.#size += chunk.length;
     if (this.#size < this.#wanted) return;
     let bytes = Buffer.concat(this.#chunks);

@@ -1,6 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
 import { DistError, DistStoreError, DistTimeoutError, InvalidArgumentError, QueueEmptyError } from "../errors/index.ts";
 import type { Store } from "../store/index.ts";
+import { declareCallerMemory } from "./store-suite/caller-memory.ts";
 
 export interface StoreSuiteOptions {
   /** A store without keys of users; the suite closes it. */
@@ -402,9 +403,14 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       await store.set("k", "v");
       expect(text(await twin.get("k"))).toBe("v");
       expect(text(await woken(store.get("l"), () => twin.set("l", "w")))).toBe("w");
+      await twin.set("m", Buffer.from("x"));
+      (await twin.get("m")).fill(0);
+      expect(text(await store.get("m"))).toBe("x");
       await twin.close();
       expect(text(await store.get("k"))).toBe("v");
     });
+
+    declareCallerMemory(it);
 
     it("bad arguments are refused by a rejection", async (store) => {
       const nothing = undefined as unknown as string;

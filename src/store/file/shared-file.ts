@@ -64,7 +64,7 @@ export class SharedFile {
     if (this.#closing) throw storeClosed(op);
     options?.signal?.throwIfAborted();
     const limitMs = timeoutMs(options?.timeout, defaultMs);
-    return { op, keys, limitMs, deadline: performance.now() + limitMs, signal: options?.signal };
+    return { op, keys: [...keys], limitMs, deadline: performance.now() + limitMs, signal: options?.signal };
   }
 
   /** Looks at the contents as they are now. */

@@ -13,7 +13,10 @@ const empty = new Uint8Array(0);
 /** How long the last word to the server may take. */
 const leaveMs = 2_000;
 
-/** What one handle of a RedisStore has on the server: commands, and waits for keys. */
+/**
+ * What one handle of a RedisStore has on the server: commands, and waits for keys. Bytes that it is given are its own: they
+ * are sent after the call has returned.
+ */
 export class RedisSession {
   readonly prefix: string;
   readonly #link: RedisLink;
@@ -84,10 +87,9 @@ export class RedisSession {
   }
 
   async compareSet(call: RedisCall, key: string, expected: Uint8Array, desired: Uint8Array): Promise<Uint8Array> {
-    const [before, after] = [expected.slice(), desired.slice()];
-    const reply = await this.#eval(call, scripts.compareSetScript, [key, before, after]);
-    if (reply === 1) return after;
-    return reply === 0 ? before : scripts.latinBytes(reply);
+    const reply = await this.#eval(call, scripts.compareSetScript, [key, expected, desired]);
+    if (reply === 1) return desired;
+    return reply === 0 ? expected : scripts.latinBytes(reply);
   }
 
   async append(call: RedisCall, key: string, addition: Uint8Array): Promise<void> {
@@ -175,8 +177,7 @@ export class RedisSession {
   }
 
   #eval(call: RedisCall, script: string, args: readonly Argument[]): Promise<unknown> {
-    // The call returns before they are sent, so that the caller's bytes could change.
-    const own = args.map((arg) => (typeof arg === "string" ? arg.toWellFormed() : arg.slice()));
+    const own = args.map((arg) => (typeof arg === "string" ? arg.toWellFormed() : arg));
     const names = this.#names;
     return this.#send(call, "EVAL", [script, String(names.length), ...names, this.#channelStart, ...own]);
   }

@@ -32,7 +32,7 @@ import {
   type TCPStoreCloseOptions,
   type TCPStoreOptions,
 } from "./tcp-store-options.ts";
-import { checkWireKey, checkWireKeys, checkWireValue } from "./wire-arguments.ts";
+import { checkWireKey, checkWireKeys, wireValue } from "./wire-arguments.ts";
 
 /**
  * A store on a TCP server, in PyTorch's protocol: servers and clients of both can be mixed, where no secret is set.
@@ -149,9 +149,7 @@ export class TCPStore extends Store {
   compareSet(key: string, expected: StoreValue, desired: StoreValue, options?: StoreCallOptions): Promise<Uint8Array> {
     return this.#call("compareSet", options, () => {
       checkWireKey("compareSet", key);
-      checkWireValue("compareSet", key, expected);
-      checkWireValue("compareSet", key, desired);
-      return comparing(key, expected, desired);
+      return comparing(key, wireValue("compareSet", key, expected), wireValue("compareSet", key, desired));
     });
   }
 
@@ -193,8 +191,8 @@ export class TCPStore extends Store {
     return this.#call("multiSet", options, () => {
       checkPairs(keys, values);
       checkWireKeys("multiSet", keys);
-      for (let i = 0; i < keys.length; i++) checkWireValue("multiSet", keys[i] ?? "", values[i] ?? "");
-      return settingAll([...keys], [...values]);
+      const checked = values.map((value, i) => wireValue("multiSet", keys[i] ?? "", value));
+      return settingAll([...keys], checked);
     });
   }
 
@@ -290,8 +288,7 @@ export class TCPStore extends Store {
   ): Promise<void> {
     return this.#call(op, options, () => {
       checkWireKey(op, key);
-      checkWireValue(op, key, value);
-      return new WriteRequest(op, type, key, value);
+      return new WriteRequest(op, type, key, wireValue(op, key, value));
     });
   }
 }

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { checkKey, checkKeys } from "../arguments.ts";
-import { type StoreValue, storeBytes } from "../store.ts";
+import { checkStoreValue, ownBytes, type StoreValue } from "../store-value.ts";
 import { limits } from "./protocol.ts";
 
 /** @throws InvalidArgumentError for what the server would hang up on. */
@@ -27,17 +27,19 @@ export function checkWireKeys(op: string, keys: readonly string[]): void {
   for (const key of keys) checkWireKey(op, key);
 }
 
-/** @throws InvalidArgumentError as {@link checkWireKey}. */
-export function checkWireValue(op: string, key: string, value: StoreValue): void {
-  const isText = typeof value === "string";
-  if (!isText && !(value instanceof Uint8Array)) storeBytes(value);
-  // A character has at most three bytes.
-  if (value.length * (isText ? 3 : 1) <= limits.valueBytes) return;
-  const length = isText ? Buffer.byteLength(value) : value.length;
+/**
+ * A value as it is to be written: before the call returns, for it is the caller's.
+ * @throws InvalidArgumentError as {@link checkWireKey}.
+ */
+export function wireValue(op: string, key: string, value: StoreValue): StoreValue {
+  const most = checkStoreValue(value);
+  const length = most > limits.valueBytes && typeof value === "string" ? Buffer.byteLength(value) : most;
   if (length > limits.valueBytes) {
     throw new InvalidArgumentError(
       `store ${op}: a value has at most ${limits.valueBytes} bytes, that of key ${key} has ${length}. Split it over several keys.`,
       { op, argument: "value", keys: [key] },
     );
   }
+  // What is written goes by the property, which is that of an object of any class.
+  return typeof value !== "string" && value.length !== length ? ownBytes(value) : value;
 }

@@ -1,0 +1,49 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+
+export type StoreValue = Uint8Array | string;
+
+const encoder = new TextEncoder();
+const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
+// The accessors themselves: a property of the object, or of a subclass, may say something else. They also know the arrays
+// of another realm, which `instanceof` does not.
+const typeName = accessor("Symbol(Symbol.toStringTag)", typedArray, Symbol.toStringTag);
+const lengthOf = accessor("length", typedArray, "length");
+
+/**
+ * Checks a value of a caller and returns its number of bytes; for a text, the most that its UTF-8 can have.
+ * @throws InvalidArgumentError unless it is a `Uint8Array` whose memory is there, or a text.
+ */
+export function checkStoreValue(value: StoreValue): number {
+  if (typeof value === "string") return value.length * 3;
+  if (typeName(value) !== "Uint8Array") {
+    throw new InvalidArgumentError("a store value must be a Uint8Array or a string", { argument: "value" });
+  }
+  const length = lengthOf(value) as number;
+  if (length === 0 && isDetached(value)) {
+    throw new InvalidArgumentError("a store value is a Uint8Array whose buffer was detached (transferred)", {
+      argument: "value",
+    });
+  }
+  return length;
+}
+
+/**
+ * The way of bytes into a store and out of it: a copy that nobody else has. `slice()` would not do, since that of a Buffer
+ * is a view.
+ * @throws InvalidArgumentError as {@link checkStoreValue}.
+ */
+export function ownBytes(value: StoreValue): Uint8Array<ArrayBuffer> {
+  checkStoreValue(value);
+  return typeof value === "string" ? encoder.encode(value) : new Uint8Array(value);
+}
+
+function isDetached(value: Uint8Array): boolean {
+  const { buffer } = value;
+  return "detached" in buffer && buffer.detached === true;
+}
+
+function accessor(name: string, owner: object, key: PropertyKey): (of: unknown) => unknown {
+  const get = Object.getOwnPropertyDescriptor(owner, key)?.get;
+  if (get === undefined) throw new TypeError(`TypedArray has no ${name}`);
+  return (of) => get.call(of);
+}

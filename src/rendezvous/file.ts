@@ -3,13 +3,24 @@ import { rendezvousError } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { meetIn, membershipOf } from "./shared-place.ts";
 
-/** `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes. */
-export async function fileRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
-  if (url.hostname !== "") {
-    throw rendezvousError("file", `the path must be absolute, as in file:///path, but a host comes first: ${url.host}`);
+/**
+ * `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes. The path is taken from
+ * the text as it stands, as in PyTorch: `%20` is three characters. A URL object would rewrite it.
+ */
+export async function fileRendezvous(url: URL, options: RendezvousOptions, text: string): Promise<Rendezvous> {
+  const { host, path } = partsOf(text);
+  if (host !== "" && host !== "localhost") {
+    throw rendezvousError("file", `the path must be absolute, as in file:///path, but a host comes first: ${host}`);
   }
-  const path = decodeURIComponent(url.pathname);
   if (path === "" || path === "/") throw rendezvousError("file", "path missing");
   const membership = membershipOf("file", url, options);
   return meetIn(path, membership, options, (limits) => FileStore.open(path, membership.worldSize, limits));
+}
+
+/** Host and path of a URL, split as Python's `urlparse` does. */
+function partsOf(text: string): { readonly host: string; readonly path: string } {
+  // Both ways to read a URL drop these.
+  const cleaned = text.replaceAll(/[\t\r\n]/g, "").trimStart();
+  const [, host = "", path = ""] = /^[^:]*:(?:\/\/([^/?#]*))?([^?#]*)/s.exec(cleaned) ?? [];
+  return { host, path };
 }

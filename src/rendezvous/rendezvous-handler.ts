@@ -17,6 +17,8 @@ export interface RendezvousOptions {
 export interface RendezvousCloseOptions {
   /** On the process that hosts the store: how long to wait until the others have left it. */
   readonly drainTimeout?: Timeout;
+  /** Whether the meeting came to nothing, so that the ranks may try again in the same store. */
+  readonly failed?: boolean;
 }
 
 /** What the ranks have after they met. */
@@ -30,5 +32,5 @@ export interface Rendezvous {
   close?(options?: RendezvousCloseOptions): Promise<void>;
 }
 
-/** Makes the ranks of a job meet; `url` is what was asked for. */
-export type RendezvousHandler = (url: URL, options: RendezvousOptions) => Promise<Rendezvous>;
+/** Makes the ranks of a job meet; `url` is what was asked for, and `text` the same as it was written. */
+export type RendezvousHandler = (url: URL, options: RendezvousOptions, text: string) => Promise<Rendezvous>;

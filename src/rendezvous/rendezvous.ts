@@ -5,8 +5,8 @@ import type { Rendezvous, RendezvousHandler, RendezvousOptions } from "./rendezv
 import { tcpRendezvous } from "./tcp.ts";
 
 /** Loaded by those who use them. */
-const fileRendezvous: RendezvousHandler = async (url, options) =>
-  (await import("./file.ts")).fileRendezvous(url, options);
+const fileRendezvous: RendezvousHandler = async (url, options, text) =>
+  (await import("./file.ts")).fileRendezvous(url, options, text);
 const redisRendezvous: RendezvousHandler = async (url, options) =>
   (await import("./redis.ts")).redisRendezvous(url, options);
 
@@ -76,7 +76,7 @@ export async function rendezvous(url: string, options: RendezvousOptions = {}): 
       argument: "url",
     });
   }
-  return handler(parsed, options);
+  return handler(parsed, options, url);
 }
 
 function checkInteger(argument: string, value: number | undefined): void {

@@ -132,6 +132,22 @@ test.each([
   expect(error.message).toContain(message);
 });
 
+test.each(["a b%20c", "100%", "%zz", "..name", "q\\r", "a;b", "ä|:"])(
+  "file:// takes the path %j as it stands, as PyTorch does",
+  async (name) => {
+    const path = join(folder, name);
+    const { store } = await meet(`file://${path}?rank=0&world_size=2`);
+    expect(existsSync(path)).toBe(true);
+    expect((store as FileStore).path).toBe(path);
+  },
+);
+
+test("a redis:// URL with a % that is no escape is refused", async () => {
+  const error = await failure(`redis://127.0.0.1:${server.port}/0/100%?rank=0&world_size=1`);
+  expect(error).toBeInstanceOf(InvalidArgumentError);
+  expect(error.message).toContain('"100%"');
+});
+
 test("a file of PyTorch's job is joined like one of ours", async () => {
   const path = newFile();
   // What a Python rank leaves there before we come: its handle, and its keys.

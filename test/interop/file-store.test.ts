@@ -3,6 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
+import { rendezvous } from "../../src/rendezvous/index.ts";
 import { FileStore } from "../../src/store/index.ts";
 import type { PeerReply } from "./fixtures/file-store-peer.ts";
 import { PythonPeer } from "./python-store.ts";
@@ -46,6 +47,23 @@ describeWithTorch("FileStore with PyTorch", (executable) => {
   });
   afterEach(async () => {
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
+  });
+
+  test("file:// leads to the same file", async () => {
+    const urls = ["a%20b", "100%", "a;b", "ä b", "q\\r"].map((name) => `file://${join(folder, name)}`);
+    const body = `
+import json, sys
+from torch.distributed import rendezvous
+stores = [next(rendezvous(url + "?rank=1&world_size=2"))[0] for url in sys.argv[1:]]
+for store in stores: store.set("k", "v")
+print(json.dumps([store.path for store in stores]))`;
+    const child = Bun.spawn([executable, "-c", body, ...urls], { stdout: "pipe", stderr: "inherit" });
+    const paths: string[] = JSON.parse(await new Response(child.stdout).text());
+    for (const [i, url] of urls.entries()) {
+      const { store } = await rendezvous(url, { rank: 0, worldSize: 2, timeout: limitMs });
+      cleanups.push(() => store.close());
+      expect((store as FileStore).path).toBe(paths[i] ?? "");
+    }
   });
 
   const newPath = () => join(folder, `store ${files++}`);

@@ -25,7 +25,7 @@ export function parseRedisUrl(text: string): RedisPlace {
   }
   const inQuery = url.searchParams.get("prefix") ?? undefined;
   if (url.protocol === "redis+unix:") {
-    const host = decodeURIComponent(url.pathname);
+    const host = decoded(url.pathname);
     if (host === "") throw new InvalidArgumentError("redis+unix:// needs the path of a socket", { argument: "url" });
     return { clientUrl: `redis+unix://${host}`, name: host, host, port: undefined, prefix: inQuery };
   }
@@ -38,6 +38,17 @@ export function parseRedisUrl(text: string): RedisPlace {
     name: `${url.hostname}:${port}`,
     host: url.hostname.replace(/^\[(.*)\]$/, "$1"),
     port,
-    prefix: inQuery ?? (prefix === "" ? undefined : decodeURIComponent(prefix)),
+    prefix: inQuery ?? (prefix === "" ? undefined : decoded(prefix)),
   };
+}
+
+function decoded(part: string): string {
+  try {
+    return decodeURIComponent(part);
+  } catch (cause) {
+    throw new InvalidArgumentError(
+      `the URL of the Redis server has a "%" that is no escape of UTF-8 in ${JSON.stringify(part)}; write %25 for the character itself`,
+      { argument: "url", cause },
+    );
+  }
 }

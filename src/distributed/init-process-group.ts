@@ -80,7 +80,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   const met = world === undefined ? await meet(options) : await meetLaunched(world, options, meet);
   const groups = new Map<string, ProcessGroup>();
   const leaving = { limitMs: DISPOSE_LIMIT_MS };
-  const leave = () => met.close?.({ drainTimeout: leaving.limitMs });
+  const leave = (failed: boolean) => met.close?.({ drainTimeout: leaving.limitMs, failed });
   let incarnation: Incarnation | undefined;
   let connecting: Promise<ProcessGroup> | undefined;
   let group: ProcessGroup | undefined;
@@ -105,7 +105,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
         if (group !== undefined && context.world?.group === group) context.world = undefined;
         const others = [...groups.values()].filter((other) => other !== group);
         const ends = await Promise.allSettled(others.map((other) => other.close()));
-        throwFirst([...ends, ...(await Promise.allSettled([leave()]))]);
+        throwFirst([...ends, ...(await Promise.allSettled([leave(false)]))]);
       },
     });
     group = await whileAgreed(met.store, met, connecting);
@@ -116,7 +116,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
     connecting?.then((late) => late.close()).catch(() => {});
     await incarnation?.withdraw();
     // The reason of the failure tells more than what goes wrong afterwards.
-    await Promise.allSettled([leave()]);
+    await Promise.allSettled([leave(true)]);
     throw error;
   }
 }

@@ -1,6 +1,7 @@
 import { defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
+import { rememberLeft, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize, type Membership, maxLookMs, watchForMismatch } from "./world-size.ts";
@@ -23,16 +24,18 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
   const timeout = timeoutMs(options.timeout, defaultTimeoutMs.store);
   const deadline = performance.now() + timeout;
   const signal = options.signal ? { signal: options.signal } : {};
-  const store = await TCPStore.connect({
-    host,
-    port,
-    isMaster: rank === 0 && !place.hostedByLauncher,
-    multiTenant: true,
-    timeout,
-    secret: environmentSecret(options.env),
-    ...signal,
-  });
   const left = () => ({ timeout: Math.max(deadline - performance.now(), 1), ...signal });
+  const connect = () =>
+    TCPStore.connect({
+      host,
+      port,
+      isMaster: rank === 0 && !place.hostedByLauncher,
+      multiTenant: true,
+      secret: environmentSecret(options.env),
+      ...left(),
+    });
+  const store = place.hostedByLauncher ? await connect() : await serverOfThisMeeting(connect, place, left);
+  store.setTimeout(timeout);
   try {
     await agreeOnWorldSize(store, place, left());
     await join(store, place, left());
@@ -43,7 +46,11 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
     throw error;
   }
   const attempt = place.attempt === undefined ? {} : { attempt: place.attempt };
-  return { store, rank, worldSize, ...attempt, close: (close?: RendezvousCloseOptions) => store.close(close) };
+  const close = (closing: RendezvousCloseOptions = {}) => {
+    if (!place.hostedByLauncher && !closing.failed) rememberLeft(store, rank);
+    return store.close(closing);
+  };
+  return { store, rank, worldSize, ...attempt, close };
 }
 
 /** Joins, and where all are waited for, stops waiting when one of them turns out to disagree. */

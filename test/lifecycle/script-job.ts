@@ -49,6 +49,17 @@ export async function runScript(...job: Parameters<typeof startScript>): Promise
   return Promise.all((await startScript(...job)).map(({ outcome }) => outcome));
 }
 
+/** Runs a job on a port that was free a moment ago, again on another one if somebody took it meanwhile. */
+export async function onFreePort(run: (port: number) => Promise<ScriptOutcome[]>): Promise<ScriptOutcome[]> {
+  for (let attempt = 1; ; attempt++) {
+    const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const { port } = probe;
+    probe.stop(true);
+    const outcomes = await run(port);
+    if (attempt === 3 || !outcomes.some(({ stderr }) => stderr.includes("PORT_IN_USE"))) return outcomes;
+  }
+}
+
 function start(script: string, args: readonly string[], environment: Readonly<Record<string, string>>): RunningScript {
   const child = Bun.spawn([process.execPath, fileURLToPath(new URL(script, folder)), ...args], {
     env: { ...process.env, NO_COLOR: "1", ...environment },

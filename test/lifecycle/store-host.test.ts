@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { runScript, type ScriptOutcome } from "./script-job.ts";
+import { onFreePort, runScript } from "./script-job.ts";
 
 setDefaultTimeout(60_000);
 
@@ -27,14 +27,3 @@ test("the store answers while rank 0, which hosts it, is blocked in wait()", asy
   }
   expect(Math.min(...medians)).toBeLessThan(MEDIAN_MS);
 });
-
-/** Runs a job on a port that was free a moment ago, again on another one if somebody took it meanwhile. */
-async function onFreePort(run: (port: number) => Promise<ScriptOutcome[]>): Promise<ScriptOutcome[]> {
-  for (let attempt = 1; ; attempt++) {
-    const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-    const { port } = probe;
-    probe.stop(true);
-    const outcomes = await run(port);
-    if (attempt === 3 || !outcomes.some(({ stderr }) => stderr.includes("PORT_IN_USE"))) return outcomes;
-  }
-}

@@ -17,6 +17,8 @@ import { WaitConnections } from "./wait-connections.ts";
 export class KeyWaits {
   readonly #link: ServerLink;
   readonly #connections: WaitConnections;
+  /** One barrier at a time waits on the main connection: two would cancel each other without end. */
+  #mainIsAtBarrier = false;
 
   constructor(link: ServerLink) {
     this.#link = link;
@@ -38,21 +40,9 @@ export class KeyWaits {
 
   /** Counts one arrival at a barrier and waits for the others. */
   async barrier(key: string, worldSize: number, limit: CallLimit): Promise<void> {
-    // An arrival counts as often as it is sent, so it must go where no other call will cancel it.
-    const connection = await this.#connections.acquireAnyway("barrier", [key], limit);
-    const write = (output: OutputBuffer) => {
-      output.u8(QueryType.BARRIER);
-      output.key(key);
-      output.i64(worldSize);
-    };
-    try {
-      const wait = connection.wait({ op: "barrier", keys: [key], repeatable: false, write });
-      const ended = await settle(wait, limit);
-      if (ended === "silent") throw this.timeout("barrier", [key], limit.ms, ended);
-      if (ended !== "ready") throw await this.#barrierTimeout(key, worldSize, limit);
-    } finally {
-      this.#connections.release(connection);
-    }
+    const ended = await this.#comeToBarrier(key, worldSize, limit);
+    if (ended === "silent") throw this.timeout("barrier", [key], limit.ms, ended);
+    if (ended !== "ready") throw await this.#barrierTimeout(key, worldSize, limit);
   }
 
   /** The error of a wait that ran out of time. */
@@ -64,6 +54,36 @@ export class KeyWaits {
 
   close(): void {
     this.#connections.close();
+  }
+
+  async #comeToBarrier(key: string, worldSize: number, limit: CallLimit): Promise<WaitEnd> {
+    const arrive = (output: OutputBuffer) => {
+      output.u8(QueryType.BARRIER);
+      output.key(key);
+      output.i64(worldSize);
+    };
+    const request = { op: "barrier", keys: [key], repeatable: false };
+    const main = await this.#link.connected("barrier", [key], limit);
+    if (main.ownDialect && !this.#mainIsAtBarrier) {
+      const resume = (output: OutputBuffer) => output.u8(QueryType.BARRIER_RESUME);
+      this.#mainIsAtBarrier = true;
+      try {
+        // What else the connection is wanted for cancels the wait, not the place at the barrier.
+        for (let write = arrive; ; write = resume) {
+          const ended = await settle(main.wait({ ...request, write }), limit);
+          if (ended !== "cancelled") return ended;
+        }
+      } finally {
+        this.#mainIsAtBarrier = false;
+      }
+    }
+    // An arrival counts as often as it is sent, so it must go where no other call will cancel it.
+    const connection = await this.#connections.acquireAnyway("barrier", [key], limit);
+    try {
+      return await settle(connection.wait({ ...request, write: arrive }), limit);
+    } finally {
+      this.#connections.release(connection);
+    }
   }
 
   async #barrierTimeout(key: string, worldSize: number, limit: CallLimit): Promise<DistTimeoutError> {

@@ -22,6 +22,8 @@ export const QueryType = {
   QUEUE_LEN: 16,
   LIST_KEYS: 17,
   BARRIER: 18,
+  /** Ours: waits on at the barrier that this connection came to last, after a CANCEL_WAIT, without counting again. */
+  BARRIER_RESUME: 64,
 } as const;
 export type QueryType = (typeof QueryType)[keyof typeof QueryType];
 
@@ -53,7 +55,7 @@ export const joinKey = "init/";
  * its servers return any nonce as it is; so nothing changes on the wire with either of them.
  *
  * Between the two the server answers a GET of an absent key (PyTorch's legacy server hangs up) and a failed ADD (PyTorch
- * hangs up, too), with {@link addFailure}.
+ * hangs up, too), with {@link addFailure}; and a CANCEL_WAIT leaves the place at a barrier, for BARRIER_RESUME.
  */
 export const dialectMark = { ask: 0xb7a5_0000, answer: 0xb7a6_0000, mask: 0xffff_0000 } as const;
 

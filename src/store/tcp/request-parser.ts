@@ -25,6 +25,7 @@ const layouts: Readonly<Record<QueryType, readonly Field[]>> = {
   [QueryType.QUEUE_LEN]: ["key"],
   [QueryType.LIST_KEYS]: [],
   [QueryType.BARRIER]: ["key", "amount"],
+  [QueryType.BARRIER_RESUME]: [],
 };
 
 const empty = new Uint8Array(0);

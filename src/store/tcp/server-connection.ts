@@ -13,6 +13,15 @@ const maxBacklog = 1024 * 1024;
 
 const empty = new Uint8Array(0);
 
+const violation = "PROTOCOL_VIOLATION";
+
+/** Where a client of this package stands at a barrier, whether it waits there now or not. */
+interface BarrierPlace {
+  released: boolean;
+  wake: (() => void) | undefined;
+  leave: () => void;
+}
+
 /** The part of a socket that a connection uses. */
 export interface ServerSocket extends ByteSink {
   /** Stops and restarts reading. */
@@ -42,6 +51,7 @@ export class ServerConnection {
   #handshake: ServerHandshake | undefined;
   /** Cancellations of what this client waits for. */
   readonly #waits = new Set<() => void>();
+  #place: BarrierPlace | undefined;
   /** Whether the client is of this package. */
   #ownDialect = false;
   #reading = false;
@@ -87,6 +97,11 @@ export class ServerConnection {
 
   /** The client has gone: it waits for nothing any more. */
   release(): void {
+    this.#cancelWaits();
+    this.#place?.leave();
+  }
+
+  #cancelWaits(): void {
     for (const cancel of this.#waits) cancel();
     this.#waits.clear();
   }
@@ -163,7 +178,7 @@ export class ServerConnection {
         this.#values = keys.map((each) => table.get(each) ?? empty);
         break;
       case QueryType.CANCEL_WAIT:
-        this.release();
+        this.#cancelWaits();
         output.u8(waitReply.WAIT_CANCELED);
         break;
       case QueryType.PING:
@@ -189,10 +204,37 @@ export class ServerConnection {
       }
       case QueryType.BARRIER: {
         const worldSize = this.#parser.amount;
-        this.#await((release) => this.#barriers.arrive(key, worldSize, release));
+        if (this.#ownDialect) this.#comeToBarrier(key, worldSize);
+        else this.#await((release) => this.#barriers.arrive(key, worldSize, release));
         break;
       }
+      case QueryType.BARRIER_RESUME:
+        this.#waitAtBarrier();
+        break;
     }
+  }
+
+  #comeToBarrier(key: string, worldSize: number | bigint): void {
+    this.#place?.leave();
+    const place: BarrierPlace = { released: false, wake: undefined, leave: () => {} };
+    place.leave = this.#barriers.arrive(key, worldSize, () => {
+      place.released = true;
+      place.wake?.();
+    });
+    this.#place = place;
+    this.#waitAtBarrier();
+  }
+
+  #waitAtBarrier(): void {
+    const place = this.#place;
+    if (place === undefined) throw new DistStoreError("store protocol: no barrier to wait at", { code: violation });
+    this.#await((release) => {
+      if (place.released) release();
+      else place.wake = release;
+      return () => {
+        place.wake = undefined;
+      };
+    });
   }
 
   #add(key: string, amount: number | bigint): number | bigint {

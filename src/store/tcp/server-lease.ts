@@ -1,8 +1,22 @@
+import { DistNetworkError } from "../../errors/index.ts";
+import { pause } from "../deadline.ts";
+import type { CallLimit } from "./call.ts";
 import { ServerHost } from "./server-host.ts";
 import type { HostedServerOptions } from "./server-message.ts";
 
+interface Tenancy {
+  readonly host: Promise<ServerHost>;
+  tenants: number;
+}
+
 /** Servers of this process that further masters on the same port share. */
-const shared = new Map<number, { readonly host: Promise<ServerHost>; tenants: number }>();
+const shared = new Map<number, Tenancy>();
+/** Ports of servers of this process that are on their way out. */
+const ending = new Set<number>();
+/** How long another process may take to leave the port: that of an earlier run, which is just ending. */
+const patienceMs = 2_000;
+const firstPauseMs = 10;
+const longestPauseMs = 100;
 
 /** A share in a server that runs in this process. */
 export interface ServerLease {
@@ -12,16 +26,24 @@ export interface ServerLease {
   release(drainMs: number): Promise<void>;
 }
 
-/** Starts a server in a Worker, or, with `multiTenant`, shares the one that this process has on that port. */
-export async function leaseServer(options: HostedServerOptions, multiTenant: boolean): Promise<ServerLease> {
-  if (!multiTenant || options.port === 0) {
-    const host = await ServerHost.start(options);
+/**
+ * Starts a server in a Worker, or, with `multiTenant`, shares the one that this process has on that port. A port that an
+ * earlier server is about to leave is waited for, within the limit.
+ */
+export async function leaseServer(
+  options: HostedServerOptions,
+  multiTenant: boolean,
+  limit: CallLimit,
+): Promise<ServerLease> {
+  if (!multiTenant) {
+    const host = await start(options, limit);
     return lease(host, (drainMs) => end(host, drainMs));
   }
-  const { port } = options;
-  const tenancy = shared.get(port) ?? { host: ServerHost.start(options), tenants: 0 };
-  shared.set(port, tenancy);
+  const tenancy = shared.get(options.port) ?? { host: start(options, limit), tenants: 0 };
   tenancy.tenants++;
+  // One with a free port is found by the port that it got.
+  let { port } = options;
+  if (port !== 0) shared.set(port, tenancy);
   const leave = () => {
     if (--tenancy.tenants > 0) return false;
     if (shared.get(port) === tenancy) shared.delete(port);
@@ -29,12 +51,28 @@ export async function leaseServer(options: HostedServerOptions, multiTenant: boo
   };
   try {
     const host = await tenancy.host;
+    port = host.port;
+    if (options.port === 0) shared.set(port, tenancy);
     return lease(host, async (drainMs) => {
       if (leave()) await end(host, drainMs);
     });
   } catch (error) {
     leave();
     throw error;
+  }
+}
+
+async function start(options: HostedServerOptions, limit: CallLimit): Promise<ServerHost> {
+  const patient = Math.min(limit.deadline, performance.now() + patienceMs);
+  for (let delay = firstPauseMs; ; delay = Math.min(delay * 1.5, longestPauseMs)) {
+    try {
+      return await ServerHost.start(options);
+    } catch (error) {
+      const isTaken = error instanceof DistNetworkError && error.code === "PORT_IN_USE";
+      const left = (ending.has(options.port) ? limit.deadline : patient) - performance.now();
+      if (!isTaken || left <= 0) throw error;
+      await pause(Math.min(delay, left), limit.signal);
+    }
   }
 }
 
@@ -51,6 +89,11 @@ function lease(host: ServerHost, release: (drainMs: number) => Promise<void>): S
 }
 
 async function end(host: ServerHost, drainMs: number): Promise<void> {
-  if (drainMs > 0) await host.drained(drainMs);
-  await host.close();
+  ending.add(host.port);
+  try {
+    if (drainMs > 0) await host.drained(drainMs);
+    await host.close();
+  } finally {
+    ending.delete(host.port);
+  }
 }

@@ -141,6 +141,12 @@ export class TCPStoreServer implements AsyncDisposable {
     return promise;
   }
 
+  /** Takes no more clients; those that are there go on. Who comes is refused, and finds the next server when he tries again. */
+  stopListening(): void {
+    this.#listener.stop(false);
+    for (const socket of this.#strangers) socket.terminate();
+  }
+
   /** Stops listening and hangs up on everybody. */
   async close(): Promise<void> {
     clearTimeout(this.#sweep);

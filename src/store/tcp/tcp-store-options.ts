@@ -1,5 +1,6 @@
 import { InvalidArgumentError, type Timeout } from "../../errors/index.ts";
 import { checkPort, checkWorldSize } from "../arguments.ts";
+import type { CallLimit } from "./call.ts";
 import { leaseServer, type ServerLease } from "./server-lease.ts";
 
 export interface TCPStoreOptions {
@@ -15,7 +16,7 @@ export interface TCPStoreOptions {
   readonly timeout?: Timeout;
   /** Whether the master waits until `worldSize` clients have joined. Default true. */
   readonly waitForWorkers?: boolean;
-  /** Whether masters of this process share one server per port. Default false. */
+  /** Whether masters of this process share one server per port, which may be one that a master with port 0 got. Default false. */
   readonly multiTenant?: boolean;
   /** A listening socket for the master's server to adopt. */
   readonly masterListenFd?: number;
@@ -61,13 +62,17 @@ export function checkOptions(options: TCPStoreOptions): number | undefined {
 }
 
 /** The server of a master; a client, or a master whose launcher hosts the store, has none. */
-export function hostServer(options: TCPStoreOptions, secret: string | null): Promise<ServerLease | undefined> {
+export function hostServer(
+  options: TCPStoreOptions,
+  secret: string | null,
+  limit: CallLimit,
+): Promise<ServerLease | undefined> {
   const { host, port, masterListenFd } = options;
   if (options.isMaster !== true || (masterListenFd === undefined && isAgentStore(port))) {
     return Promise.resolve(undefined);
   }
   const server = { host, port, secret, ...(masterListenFd !== undefined && { listenFd: masterListenFd }) };
-  return leaseServer(server, options.multiTenant ?? false);
+  return leaseServer(server, options.multiTenant ?? false, limit);
 }
 
 /** Where the client of a master connects to: its own server may be reachable under no name yet. */

@@ -183,6 +183,43 @@ describe("hosting", () => {
     await expect(TCPStore.connect({ host: "127.0.0.1", port, timeout: 50 })).rejects.toBeInstanceOf(DistTimeoutError);
   });
 
+  test("tenants also share a server that has a free port", async () => {
+    const first = await connect(0, { isMaster: true, multiTenant: true });
+    const second = await connect(first.port, { isMaster: true, multiTenant: true });
+    const other = await connect(0, { isMaster: true, multiTenant: true });
+    await first.set("k", "v");
+    await first.close();
+    expect(text(await second.get("k"))).toBe("v");
+    expect(other.port).not.toBe(second.port);
+    expect(await other.check(["k"])).toBe(false);
+  });
+
+  test("a server that drains refuses clients, and the next one can have its port", async () => {
+    const first = await connect(0, { isMaster: true });
+    const { port } = first;
+    const client = await connect(port);
+    const closing = first.close({ drainTimeout: 10_000 });
+    const second = await connect(port, { isMaster: true });
+    await second.set("k", "second");
+    const late = await connect(port);
+    expect(text(await late.get("k"))).toBe("second");
+    // The old one still serves those that it has, also what wants a connection of its own.
+    const waiting = [client.get("late"), client.wait(["late", "later"]), client.barrier("b", 1)];
+    await client.set("late", "1");
+    await client.set("later", "1");
+    await Promise.all(waiting);
+    await client.close();
+    await closing;
+  });
+
+  test("a port that another process leaves in time is waited for", async () => {
+    const holder = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+    const waiting = connect(holder.port, { isMaster: true });
+    await Bun.sleep(150);
+    holder.stop(true);
+    expect((await waiting).isHost).toBe(true);
+  });
+
   test("under a launcher that hosts the store the master is a client", async () => {
     const server = await listen();
     const child = spawn(

@@ -66,7 +66,7 @@ export class TCPStore extends Store {
     const limit = callLimit(options, timeoutMs(options.timeout, 300_000));
     const worldSize = checkOptions(options);
     const secret = chosenSecret(options.secret);
-    const server = await hostServer(options, secret);
+    const server = await hostServer(options, secret, limit);
     let main: Connection | undefined;
     try {
       const proof = secret === null ? undefined : new StoreSecret(secret);
@@ -102,6 +102,11 @@ export class TCPStore extends Store {
   /** Address and port of this end of the connection, as the server sees it where no NAT is between. */
   get localEndpoint(): string | undefined {
     return this.#link.main.localEndpoint;
+  }
+
+  /** What tells the server from one that is started later at the same place; undefined where it is PyTorch's. */
+  get serverIdentity(): string | undefined {
+    return this.#link.main.serverIdentity;
   }
 
   /** Whether this store's server runs in this process. */

@@ -1,6 +1,8 @@
+import { DistNetworkError } from "../../errors/index.ts";
 import { storeClosed } from "../store.ts";
 import type { CallLimit } from "./call.ts";
 import type { Connection } from "./connection.ts";
+import { isRefusal } from "./connection-errors.ts";
 import type { ServerLink } from "./server-link.ts";
 
 /** Waits beyond this number poll instead. */
@@ -20,11 +22,18 @@ export class WaitConnections {
     this.#link = link;
   }
 
-  /** A connection for one wait, to be released after it; undefined when there are too many for one that can poll. */
+  /** A connection for one wait, to be released after it; undefined when there is none to be had for one that can poll. */
   async acquire(op: string, keys: readonly string[], limit: CallLimit): Promise<Connection | undefined> {
-    return this.#all.size + this.#opening >= maxConnections && this.#idle.length === 0
-      ? undefined
-      : this.acquireAnyway(op, keys, limit);
+    if (this.#all.size + this.#opening >= maxConnections && this.#idle.length === 0) return undefined;
+    try {
+      return await this.acquireAnyway(op, keys, limit);
+    } catch (error) {
+      // A server that is about to end takes no more connections, and the next one may have its port, but it still serves
+      // those that it has.
+      const isEnding = isRefusal(error) || (error instanceof DistNetworkError && error.code === "SERVER_RESTARTED");
+      if (isEnding && this.#link.main.failure === undefined) return undefined;
+      throw error;
+    }
   }
 
   /** The same for one that cannot poll, however many there are. */

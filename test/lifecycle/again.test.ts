@@ -1,0 +1,17 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { onFreePort, runScript } from "./script-job.ts";
+
+setDefaultTimeout(60_000);
+
+for (const scheme of ["env", "tcp"]) {
+  test(`${scheme}://: a job without a launcher meets again and again at one port`, async () => {
+    const outcomes = await onFreePort((port) =>
+      runScript(3, "again.ts", ["24", scheme], {
+        MASTER_PORT: String(port),
+        TORCHELASTIC_USE_AGENT_STORE: "False",
+      }),
+    );
+    for (const { stderr, stdout } of outcomes)
+      expect({ stderr, stdout }).toEqual({ stderr: "", stdout: "rounds 24\n" });
+  });
+}

@@ -1,5 +1,5 @@
 import { OpType } from "../collectives/op-type.ts";
-import { DistStoreError } from "../errors/index.ts";
+import { type DistError, DistStoreError } from "../errors/index.ts";
 import {
   NativeGroup,
   type NativeGroupHost,
@@ -80,6 +80,7 @@ export class NativeBackend extends Backend {
   readonly #failures: NativeFailures;
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
+  #storeError: unknown;
   #collectives = 0;
   #messages = 0;
   readonly #source = { sourceRank: (groupRank: number): number => this.#context.globalRanks[groupRank] ?? groupRank };
@@ -92,14 +93,30 @@ export class NativeBackend extends Backend {
     this.#failures = failures;
     const limits = { timeout: context.timeoutMs };
     this.#host = {
-      // Async, since the store may be a user's own: what it throws at once must not end the event loop's callback.
-      storeSet: async (key, value) => context.store.set(key, value, limits),
-      storeGet: async (key) => requireBytes(key, await context.store.get(key, limits)),
+      storeSet: (key, value) => this.#ask(() => context.store.set(key, value, limits)),
+      storeGet: (key) => this.#ask(async () => requireBytes(key, await context.store.get(key, limits))),
       log: (text) => context.logger.warn(text),
       errorNow: (failure, work) => failures.now(failure, work),
       errorAfterConsulting: (failure, work) => failures.afterConsulting(failure, work),
-      creationError: (failure) => failures.ofCreation(failure),
+      creationError: (failure) => this.#creationError(failures.ofCreation(failure)),
     };
+  }
+
+  /** A call of the store. It may be a user's own: what it throws at once must not end the event loop's callback. */
+  async #ask<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      this.#storeError ??= error;
+      throw error;
+    }
+  }
+
+  /** Native code knows only that the exchange has failed, not that it was the store. */
+  #creationError(error: DistError): DistError {
+    const cause = this.#storeError;
+    if (!(cause instanceof DistStoreError)) return error;
+    return new DistStoreError(error.message, { ...error.details, code: cause.code, cause });
   }
 
   override get state(): GroupState {

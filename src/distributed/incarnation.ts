@@ -3,6 +3,8 @@ import type { Store, StoreCallOptions } from "../store/store.ts";
 
 const JOINED = "bun-c10d/joined";
 const FIRST_ATTEMPT = "bun-c10d/first_attempt";
+/** The meeting has failed by then, perhaps since the store is gone. */
+const WITHDRAW_LIMIT_MS = 1_000;
 const decoder = new TextDecoder();
 
 /** Who meets. */
@@ -41,7 +43,7 @@ export async function joinIncarnation(store: Store, meeting: Meeting, options: S
   return {
     store: names.length === 0 ? store : new PrefixStore(names.join("/"), store),
     withdraw: async () => {
-      await store.add(joinedKey, -1, options).catch(() => {});
+      await store.add(joinedKey, -1, { timeout: WITHDRAW_LIMIT_MS }).catch(() => {});
     },
   };
 }

@@ -1,10 +1,12 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
-import { defaultTimeoutMs, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { DistTimeoutError, defaultTimeoutMs, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import { checkBackendOptions, defaultContainer, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
 import { agreeOnWorldSize, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
+import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
+import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
 import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
@@ -39,6 +41,8 @@ type AnyInitOptions = Omit<InitOptions, "options"> & { readonly options?: unknow
 const LEAVE_LIMIT_MS = 5_000;
 /** The same at the end of an `await using` block, which may be the end by an exception. */
 const DISPOSE_LIMIT_MS = 100;
+/** How long leaving the store may take beyond that. */
+const CLOSE_LIMIT_MS = 3_000;
 
 /**
  * Meets the other ranks and connects to them; resolves to the default group when all are connected.
@@ -78,15 +82,21 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   const backendOptions = await checkBackendOptions(plugins.values(), options.options);
   const world = await launchedWorld(plugins.values(), backendOptions, limitMs);
   const met = world === undefined ? await meet(options) : await meetLaunched(world, options, meet);
+  // Which may be one of a user's own, that keeps no limit.
+  const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
   const leaving = { limitMs: DISPOSE_LIMIT_MS };
-  const leave = (failed: boolean) => met.close?.({ drainTimeout: leaving.limitMs, failed });
+  const leave = async (failed: boolean) => {
+    const { limitMs: drainTimeout } = leaving;
+    if (met.close === undefined) return;
+    await withLimit(met.close({ drainTimeout, failed }), drainTimeout + CLOSE_LIMIT_MS, () => notClosed(drainTimeout));
+  };
   let incarnation: Incarnation | undefined;
   let connecting: Promise<ProcessGroup> | undefined;
   let group: ProcessGroup | undefined;
   try {
     incarnation = await joinIncarnation(
-      met.store,
+      store,
       { rank: met.rank, worldSize: met.worldSize, attempt: Number(met.attempt || 0) },
       { timeout: timeoutMs(options.timeout, defaultTimeoutMs.store) },
     );
@@ -108,9 +118,9 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
         throwFirst([...ends, ...(await Promise.allSettled([leave(false)]))]);
       },
     });
-    group = await whileAgreed(met.store, met, connecting);
+    group = await whileAgreed(store, met, connecting);
     groups.set(group.name, group);
-    return { group, store: met.store, base, container, leaving, groups, nextGroup: 1 };
+    return { group, store, base, container, leaving, groups, nextGroup: 1 };
   } catch (error) {
     // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
     connecting?.then((late) => late.close()).catch(() => {});
@@ -144,8 +154,16 @@ async function meet(options: AnyInitOptions): Promise<Rendezvous> {
   if (rank === undefined || !Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
     throw new InvalidArgumentError(`rank must be between 0 and ${worldSize - 1} if using store`, { argument: "rank" });
   }
-  await agreeOnWorldSize(store, { rank, worldSize }, { timeout });
-  return { store, rank, worldSize };
+  const limited = LimitedStore.of(store);
+  await agreeOnWorldSize(limited, { rank, worldSize }, { timeout });
+  return { store: limited, rank, worldSize };
+}
+
+function notClosed(limitMs: number): DistTimeoutError {
+  return new DistTimeoutError(
+    `leaving the store took longer than ${Math.round(limitMs + CLOSE_LIMIT_MS)} ms: the close() of its rendezvous does not end`,
+    { code: "STORE_TIMEOUT", op: "close" },
+  );
 }
 
 /** By its methods, since it may come from another copy of the package. */

@@ -182,6 +182,25 @@ describe("handlers", () => {
     );
   });
 
+  test("a handler that does not end is given up, and left when it ends after all", async () => {
+    const late = Promise.withResolvers<Rendezvous>();
+    registerRendezvousHandler("endless", () => late.promise);
+    const error = await failure("endless://", { timeout: 50 });
+    expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { timeoutMs: 50 } });
+    const closed = Promise.withResolvers<void>();
+    late.resolve({ store: new HashStore(), rank: 0, worldSize: 1, close: async () => closed.resolve() });
+    await closed.promise;
+  });
+
+  test.each([[undefined], [{}], [{ store: new HashStore(), rank: "0", worldSize: 1 }]])(
+    "what a handler gives has to be a rendezvous: %p",
+    async (met) => {
+      const scheme = `bad${crypto.randomUUID().slice(0, 8)}`;
+      registerRendezvousHandler(scheme, async () => met as unknown as Rendezvous);
+      expect((await failure(`${scheme}://`)).message).toContain("has to resolve to { store, rank, worldSize }");
+    },
+  );
+
   test("unknown schemes and bad arguments", async () => {
     expect((await failure("nowhere://")).message).toContain("No rendezvous handler for nowhere://");
     expect(await failure("no url")).toBeInstanceOf(InvalidArgumentError);

@@ -1,5 +1,6 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { DistTimeoutError, defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
+import { withLimit } from "../store/deadline.ts";
 import { envRendezvous } from "./env.ts";
 import type { Rendezvous, RendezvousHandler, RendezvousOptions } from "./rendezvous-handler.ts";
 import { tcpRendezvous } from "./tcp.ts";
@@ -18,6 +19,10 @@ const handlers = new Map<string, RendezvousHandler>([
   ["rediss", redisRendezvous],
   ["redis+unix", redisRendezvous],
 ]);
+
+const builtIn: ReadonlySet<RendezvousHandler> = new Set(handlers.values());
+/** What a handler that keeps the limit has to end by itself. */
+const graceMs = 50;
 
 /**
  * Makes a handler known for URLs `scheme://…`.
@@ -76,7 +81,50 @@ export async function rendezvous(url: string, options: RendezvousOptions = {}): 
       argument: "url",
     });
   }
-  return handler(parsed, options, url);
+  return withinLimit(scheme, handler, () => handler(parsed, options, url), options);
+}
+
+/** A handler of a user's own need not keep the limit. What comes after it is left again. */
+async function withinLimit(
+  scheme: string,
+  handler: RendezvousHandler,
+  meet: () => Promise<Rendezvous>,
+  { timeout, signal }: RendezvousOptions,
+): Promise<Rendezvous> {
+  if (builtIn.has(handler)) return meet();
+  const limitMs = timeoutMs(timeout, defaultTimeoutMs.store);
+  signal?.throwIfAborted();
+  const meeting = meet();
+  try {
+    return checked(scheme, await withLimit(meeting, limitMs + graceMs, () => tooLate(scheme, limitMs), signal));
+  } catch (error) {
+    Promise.resolve(meeting)
+      .then(
+        (late) => late?.close?.(),
+        () => {},
+      )
+      .catch(() => {});
+    throw error;
+  }
+}
+
+function checked(scheme: string, met: unknown): Rendezvous {
+  const { store, rank, worldSize } = (met ?? {}) as Partial<Record<keyof Rendezvous, unknown>>;
+  if (typeof store === "object" && store !== null && Number.isSafeInteger(rank) && Number.isSafeInteger(worldSize)) {
+    return met as Rendezvous;
+  }
+  throw new InvalidArgumentError(
+    `the rendezvous handler of ${scheme}:// has to resolve to { store, rank, worldSize }, a store and two integers`,
+    { argument: "url" },
+  );
+}
+
+function tooLate(scheme: string, limitMs: number): DistTimeoutError {
+  return new DistTimeoutError(`the rendezvous handler of ${scheme}:// has not ended within ${Math.round(limitMs)} ms`, {
+    code: "CONNECT_TIMEOUT",
+    op: "rendezvous",
+    timeoutMs: limitMs,
+  });
 }
 
 function checkInteger(argument: string, value: number | undefined): void {

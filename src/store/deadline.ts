@@ -29,3 +29,22 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   signal?.addEventListener("abort", abort, { once: true });
   return promise;
 }
+
+/** The outcome of `pending`; the error that `expire` makes when it takes longer than `ms`; or the reason of `signal`. */
+export async function withLimit<T>(
+  pending: PromiseLike<T> | T,
+  ms: number,
+  expire: () => unknown,
+  signal?: AbortSignal,
+): Promise<T> {
+  const { promise: ended, reject } = Promise.withResolvers<never>();
+  const abort = () => reject(signal?.reason);
+  const stop = startDeadline(ms, () => reject(expire()));
+  signal?.addEventListener("abort", abort, { once: true });
+  try {
+    return await Promise.race([pending, ended]);
+  } finally {
+    stop();
+    signal?.removeEventListener("abort", abort);
+  }
+}

@@ -9,13 +9,18 @@ const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
 const typeName = accessor("Symbol(Symbol.toStringTag)", typedArray, Symbol.toStringTag);
 const lengthOf = accessor("length", typedArray, "length");
 
+/** Whether it is a `Uint8Array`, of this realm or another. */
+export function isBytes(value: unknown): value is Uint8Array {
+  return typeName(value) === "Uint8Array";
+}
+
 /**
  * Checks a value of a caller and returns its number of bytes; for a text, the most that its UTF-8 can have.
  * @throws InvalidArgumentError unless it is a `Uint8Array` whose memory is there, or a text.
  */
 export function checkStoreValue(value: StoreValue): number {
   if (typeof value === "string") return value.length * 3;
-  if (typeName(value) !== "Uint8Array") {
+  if (!isBytes(value)) {
     throw new InvalidArgumentError("a store value must be a Uint8Array or a string", { argument: "value" });
   }
   const length = lengthOf(value) as number;

@@ -21,7 +21,7 @@ export class DebugDetailGuard {
   /** Makes this rank known as one of ours. */
   constructor(context: Context) {
     this.#context = context;
-    this.#marked = this.#needed() ? context.store.set(markOf(context.rank), "1") : Promise.resolve();
+    this.#marked = this.#needed() ? context.store.set(markOf(context.rank), "1", this.#limits) : Promise.resolve();
     this.#marked.catch(() => {});
   }
 
@@ -51,6 +51,11 @@ export class DebugDetailGuard {
     }
   }
 
+  /** The limit of the group, not that of the store, which may be longer. */
+  get #limits(): { readonly timeout: number } {
+    return { timeout: this.#context.timeoutMs };
+  }
+
   #needed(): boolean {
     return this.#context.groupName === DEFAULT_GROUP && this.#context.size > 1;
   }
@@ -59,8 +64,8 @@ export class DebugDetailGuard {
   async #strangers(): Promise<number[]> {
     const { store, size } = this.#context;
     const ranks = Array.from({ length: size }, (_, rank) => rank);
-    if (await store.check(ranks.map(markOf))) return [];
-    const ours = await Promise.all(ranks.map((rank) => store.check([markOf(rank)])));
+    if (await store.check(ranks.map(markOf), this.#limits)) return [];
+    const ours = await Promise.all(ranks.map((rank) => store.check([markOf(rank)], this.#limits)));
     return ranks.filter((rank) => !ours[rank]);
   }
 
@@ -76,7 +81,7 @@ export class DebugDetailGuard {
       await sleep(Math.max(0, moment - (performance.now() - began)));
       if (!wanted()) return undefined;
       for (const stranger of strangers) {
-        if (!(await store.check([`pg_wrapper:${groupName}/0/${stranger}`]))) continue;
+        if (!(await store.check([`pg_wrapper:${groupName}/0/${stranger}`], this.#limits))) continue;
         return new DistBackendError(
           `gloo: rank ${stranger} runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL, which only PyTorch's ranks can take part in; ` +
             "set it to INFO or OFF on all Python ranks",

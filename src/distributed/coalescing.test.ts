@@ -184,6 +184,104 @@ describe("lists", () => {
   });
 });
 
+describe("failures of ops that are submitted together", () => {
+  /** What `destroyProcessGroup` and process warnings tell of after `body`. */
+  async function toldOf(body: (group: dist.ProcessGroup) => unknown): Promise<string[]> {
+    const told: string[] = [];
+    const note = (warning: Error) => told.push(`warning: ${warning.message}`);
+    process.on("warning", note);
+    try {
+      await localRanks(
+        1,
+        async ({ store }) => {
+          const group = await dist.initProcessGroup({ backend: "fake", store, rank: 0, worldSize: 1 });
+          await body(group);
+          await Bun.sleep(5);
+          await dist.destroyProcessGroup().catch((error: Error) => told.push(error.message));
+        },
+        { init: false },
+      );
+    } finally {
+      process.off("warning", note);
+    }
+    return told;
+  }
+  const bad = (group: dist.ProcessGroup, src = 7) => group.broadcast(floats(1), { src });
+  const self = { tensor: floats(1), peer: 0 };
+  const ignore = () => {};
+
+  test("several refused ops are seen with the whole", async () => {
+    const told = await toldOf(async (group) => {
+      expect(
+        await failureOf(
+          group.coalescing(() => {
+            bad(group);
+            group.allReduce(floats(1));
+            bad(group, 8);
+            group.allGatherObject(1);
+          }),
+        ),
+      ).toContain("global rank 7");
+    });
+    expect(told).toEqual([]);
+  });
+
+  test("several refused messages are seen with the Works of the batch", async () => {
+    const told = await toldOf(async (group) => {
+      for (const works of [
+        dist.batchIsendIrecv([
+          { op: dist.isend, ...self },
+          { op: dist.irecv, ...self },
+        ]),
+        group.batchIsendIrecv([
+          { op: group.isend, ...self },
+          { op: group.irecv, ...self },
+        ]),
+      ]) {
+        for (const work of works) expect(await failureOf(work)).toContain("is the rank of this process itself");
+      }
+    });
+    expect(told).toEqual([]);
+  });
+
+  test("what nobody looks at is still told of, once", async () => {
+    const told = await toldOf((group) => {
+      group.coalescing(() => {
+        bad(group);
+        bad(group);
+      });
+    });
+    expect(told).toHaveLength(2);
+    expect(told[0]).toStartWith("warning: unobserved failure: ");
+    const batch = await toldOf(() => {
+      dist.batchIsendIrecv([
+        { op: dist.isend, ...self },
+        { op: dist.irecv, ...self },
+      ]);
+    });
+    expect(batch).toEqual([
+      "warning: unobserved failure: send: dst is the rank of this process itself",
+      "send: dst is the rank of this process itself",
+    ]);
+  });
+
+  test("a collective that waited behind one of several steps fails once, and is seen once", async () => {
+    const told: string[] = [];
+    const note = (warning: Error) => told.push(warning.message);
+    process.on("warning", note);
+    await localRanks(2, async ({ rank, group }) => {
+      const object = group.allGatherObject(rank);
+      // Dtypes differ, which only shows when the op is submitted behind the object.
+      const late = group.allReduce(rank === 0 ? new Float32Array(1) : new Float64Array(1));
+      await object;
+      expect(await failureOf(late)).toContain("out of step");
+      await Bun.sleep(5);
+    }).catch(ignore);
+    process.off("warning", note);
+    expect(told).toEqual([]);
+  });
+});
+
 describe("batchIsendIrecv", () => {
   test("a ring of messages", async () => {
     await localRanks(3, async ({ rank, worldSize }) => {

@@ -1,6 +1,6 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import type { DependencyContainer } from "tsyringe";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { InvalidArgumentError, warn } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import type { Store } from "../store/store.ts";
 
@@ -39,7 +39,7 @@ export class DistContext {
   warnNonMember(op: string): void {
     if (this.#warnedNonMember) return;
     this.#warnedNonMember = true;
-    process.emitWarning(`${op} has no effect: this rank does not belong to the given group`, "DistWarning");
+    warn(`${op} has no effect: this rank does not belong to the given group`);
   }
 }
 

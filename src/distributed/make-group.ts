@@ -42,8 +42,10 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
         options: plan.options.get(plugin) ?? {},
         logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
       };
-      const backend = withMiddleware(await plugin.create(context), context);
+      const backend = await plugin.create(context);
+      // Before middleware, which may throw: what is connected has to be closed.
       backends.set(type, { plugin, backend });
+      backends.set(type, { plugin, backend: withMiddleware(backend, context) });
     }
   } catch (error) {
     await Promise.allSettled([...backends.values()].map(async ({ backend }) => backend.close()));

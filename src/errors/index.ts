@@ -1,2 +1,3 @@
 export * from "./dist-error.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
+export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";

@@ -1,5 +1,5 @@
 import { dlopen } from "bun:ffi";
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { OpType } from "../collectives/op-type.ts";
 import { DistBackendError } from "../errors/index.ts";
 import { EventKind, EventLayout, Status } from "./abi.generated.ts";
@@ -133,6 +133,39 @@ describe("NativeGroup", () => {
     expect(works.map((work) => work.isSuccess())).toEqual([true, true, true, true, true]);
     group.close();
     expect(shim.afterClose).toEqual([]);
+  });
+
+  test("a listener that throws does not lose the other events of the batch", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const works = [1, 2, 3, 4].map(track);
+    const broken = new Error("broken listener");
+    const throwIt = () => {
+      throw broken;
+    };
+    works[1]?.whenEnded(throwIt);
+    // A result that cannot be handed over ends its own op alone.
+    const third = works[2];
+    if (third !== undefined) third.succeed = throwIt;
+    const thrown: unknown[] = [];
+    const queue = queueMicrotask;
+    const spy = spyOn(globalThis, "queueMicrotask").mockImplementation((task) =>
+      queue(() => {
+        try {
+          task();
+        } catch (error) {
+          thrown.push(error);
+        }
+      }),
+    );
+    shim.complete(1, 2, 3, 4);
+    shim.wake();
+    await group.drained();
+    spy.mockRestore();
+    expect(works.map((work) => work.isSuccess())).toEqual([true, true, false, true]);
+    expect(third?.exception()).toBe(broken as never);
+    expect([group.inFlight, thrown]).toEqual([0, [broken]]);
+    group.close();
   });
 
   test("who hears of an end may close, after which nothing native is called", async () => {

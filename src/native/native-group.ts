@@ -1,6 +1,6 @@
 import { type Pointer, ptr } from "bun:ffi";
-import { DistBackendError, type DistError } from "../errors/index.ts";
-import type { GroupState } from "../work/index.ts";
+import { DistBackendError, type DistError, throwLater } from "../errors/index.ts";
+import { asError, type GroupState } from "../work/index.ts";
 import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
 import type { NativeWork } from "./native-work.ts";
@@ -204,7 +204,14 @@ export class NativeGroup {
     try {
       for (let count = MAX_EVENTS; count === MAX_EVENTS && !this.#closed; ) {
         count = this.#symbols.c10d_drain(this.#handle, events, MAX_EVENTS);
-        for (let i = 0; i < count && !this.#closed; i++) this.#onEvent(events, (i * EventLayout.SIZE) / 4);
+        for (let i = 0; i < count && !this.#closed; i++) {
+          // The events of the batch are taken: each of them has to be heard, whatever the one before has set off.
+          try {
+            this.#onEvent(events, (i * EventLayout.SIZE) / 4);
+          } catch (error) {
+            throwLater(error);
+          }
+        }
       }
     } finally {
       if (isOuter) this.#draining = false;
@@ -255,7 +262,11 @@ export class NativeGroup {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
     if (((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0) this.#released.set(work.id, work);
     if (status === Status.OK) {
-      work.succeed(peer);
+      try {
+        work.succeed(peer);
+      } catch (error) {
+        work.settle(asError(error, work));
+      }
       this.#forget(work);
       return;
     }
@@ -276,10 +287,11 @@ export class NativeGroup {
   }
 
   #failLater(work: NativeWork<unknown>, failure: NativeFailure): void {
-    void this.#host.errorAfterConsulting(failure, work).then((error) => {
-      work.settle(error);
+    const end = (error: unknown): void => {
+      work.settle(asError(error, work));
       this.#forget(work);
-    });
+    };
+    this.#host.errorAfterConsulting(failure, work).then(end, end);
   }
 
   /**

@@ -2,7 +2,7 @@ import { isMessage, type OpType, type ReduceOp } from "../collectives/index.ts";
 import type { DistError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
-import { Work } from "../work/index.ts";
+import { failureOf, joinWhole, Work } from "../work/index.ts";
 import { type Mergeable, OpRecorder, type RecordedOp, type RecordedWork } from "./op-recorder.ts";
 
 /** Tells whether the backend of a kind of device implements an op. */
@@ -12,6 +12,8 @@ export type Capable = (op: OpName, view: TensorView, reduceOp: ReduceOp | undefi
 export class Coalescing {
   readonly #ops: RecordedOp[] = [];
   readonly #recorders = new Map<Backend, OpRecorder>();
+  /** All that was called, the refused ops included. */
+  readonly #called: Work<unknown>[] = [];
   #refusal: DistError | undefined;
 
   /** What stands for a backend meanwhile. */
@@ -23,7 +25,8 @@ export class Coalescing {
 
   /** Notes an op that was called; the error of the first that was refused. */
   note(work: Work<unknown>): void {
-    this.#refusal ??= work.exception();
+    this.#called.push(work);
+    this.#refusal ??= failureOf(work);
   }
 
   /** Why nothing may be submitted. */
@@ -40,12 +43,10 @@ export class Coalescing {
     return this.#ops.map(({ work }) => work);
   }
 
-  /** Fails all ops; none was submitted. */
-  discard(reason: unknown): void {
-    for (const work of this.works) {
-      work.follow(Work.rejected(reason, { opType: work.opType }));
-      work.catch(() => {});
-    }
+  /** Fails all ops, none of which was submitted, and makes them parts of the whole. */
+  discard(reason: unknown, whole: Work<void>): void {
+    for (const work of this.#called) joinWhole(work, whole);
+    for (const { work } of this.#ops) work.follow(Work.rejected(reason, { opType: work.opType }));
   }
 
   /** Submits the ops in their order; what can be one op becomes one. */

@@ -1,8 +1,16 @@
 import { type OpType, opNames, type ReduceOp } from "../collectives/index.ts";
-import { DistBackendError, DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
+import {
+  DistBackendError,
+  DistError,
+  DistTimeoutError,
+  InvalidArgumentError,
+  messageOf,
+  UnsupportedOperationError,
+  warn,
+} from "../errors/index.ts";
 import { type Backend, type BackendPlugin, type BackendType, CapabilityTable, type OpName } from "../registry/index.ts";
 import type { DeviceType, DType } from "../tensor/index.ts";
-import { type FailedWork, type GroupState, Work, type WorkOwner, warnIfUnobserved } from "../work/index.ts";
+import { type FailedWork, failureOf, type GroupState, Work, type WorkOwner, warnIfUnobserved } from "../work/index.ts";
 
 /** The backend of one kind of device. */
 export interface DeviceBackend {
@@ -109,7 +117,10 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
 
   /** Hears of failed ops. */
   onFailure(work: FailedWork): void {
-    if (this.#failures.length >= MAX_KEPT_FAILURES) this.#failures = this.#failures.filter((kept) => !kept.observed);
+    if (this.#failures.length >= MAX_KEPT_FAILURES) {
+      const seen = this.#failures.filter((kept) => kept.observed && isOfGroup(kept)).slice(0, 1);
+      this.#failures = [...seen, ...this.#failures.filter((kept) => !kept.observed)];
+    }
     if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
     if (this.#fresh.length < MAX_KEPT_FAILURES) this.#fresh.push(work);
     if (this.#fresh.length > 1) return;
@@ -119,9 +130,17 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     });
   }
 
+  /** Whether the group has failed, and somebody has looked at an error of its ops that says so. */
+  get failureSeen(): boolean {
+    return this.state === "FAILED" && this.#failures.some((work) => work.observed && isOfGroup(work));
+  }
+
   /** Fails what is in flight, and the group with it. */
   abort(reason = "the group was aborted"): void {
-    for (const { backend } of this.#backends.values()) backend.abort(reason);
+    abortAll(
+      [...this.#backends.values()].map(({ backend }) => backend),
+      reason,
+    );
   }
 
   /**
@@ -131,12 +150,13 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   async drain(limitMs: number): Promise<void> {
     const backends = [...this.#backends.values()].map(({ backend }) => backend);
     const steps = this.stepsUnderWay();
-    const busy = steps !== undefined || backends.some((backend) => backend.inFlight > 0);
     const idle = async () => {
       await steps;
-      await Promise.all(backends.map((backend) => backend.drained()));
+      throwFirst(await Promise.allSettled(backends.map(async (backend) => backend.drained())));
     };
+    // Async, since a backend of somebody else's may throw at any of its methods, and the group has to be closed anyway.
     const drained = async () => {
+      const busy = steps !== undefined || backends.some((backend) => backend.inFlight > 0);
       if (!busy || (await endsWithin(idle(), limitMs))) return;
       throw new DistTimeoutError(
         `destroyProcessGroup: group "${this.name}" still had ops in flight after ${limitMs} ms; they were aborted`,
@@ -172,8 +192,15 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);
   }
 
-  [Symbol.asyncDispose](): Promise<void> {
-    return this.close();
+  /**
+   * {@link close}, for `await using`. It never rejects, since its error would hide that of a block that threw: what goes
+   * wrong in closing is a process warning (`DistWarning`) with its code.
+   */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close().catch((error: unknown) => {
+      const code = error instanceof DistError ? error.code : undefined;
+      warn(`closing group "${this.name}" at the end of its block failed: ${messageOf(error)}`, code);
+    });
   }
 
   /** Runs an op; whatever is wrong with it becomes a rejected Work, never an exception. */
@@ -258,6 +285,25 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   toString(): string {
     return `<ProcessGroup "${this.name}" rank ${this.rank}/${this.size} ${this.state}>`;
   }
+}
+
+/** Whether an op failed with its group, rather than of what it was called with. */
+function isOfGroup(work: FailedWork): boolean {
+  const error = failureOf(work);
+  return !(error instanceof InvalidArgumentError || error instanceof UnsupportedOperationError);
+}
+
+/** Aborts all of several backends, and then throws the first error of one that could not. */
+export function abortAll(backends: readonly Backend[], reason: string): void {
+  const errors: unknown[] = [];
+  for (const backend of backends) {
+    try {
+      backend.abort(reason);
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
 }
 
 /** Throws the first reason of those that have failed. */

@@ -1,7 +1,7 @@
 import { OpType } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
 import { describe, type TensorLike } from "../tensor/index.ts";
-import { Work } from "../work/index.ts";
+import { failureOf, Work, type WorkOwner } from "../work/index.ts";
 import type { RecvOptions, SendOptions } from "./call-options.ts";
 
 /** Which way a message goes. */
@@ -27,7 +27,7 @@ export interface P2POp<Group extends object = object> {
 }
 
 /** What a batch needs of its group. */
-interface MessageGroup {
+interface MessageGroup extends WorkOwner {
   coalescing(body: () => void): Work<void>;
   send<T extends TensorLike>(tensor: T, options: SendOptions): Work<T>;
   recv<T extends TensorLike>(tensor: T, options: RecvOptions): Work<T>;
@@ -69,16 +69,15 @@ export function startBatch(group: MessageGroup, ops: readonly P2POp[]): Work<Ten
   const whole = group.coalescing(() => {
     for (const op of ops) works.push(start(group, op));
   });
-  const refusal = whole.isCompleted() ? whole.exception() : undefined;
-  // Each message has a Work of its own, which its failure is told by.
-  whole.catch(() => {});
-  return refusal === undefined ? works : refuseBatch(ops, refusal);
+  // Nobody has the whole: who looks at the failure of a message sees that of the whole, which is the same error.
+  const refusal = failureOf(whole);
+  return refusal === undefined ? works : refuseBatch(ops, refusal, group);
 }
 
 /** Works that reject, one for each message that was given. */
-export function refuseBatch(ops: unknown, reason: unknown): Work<TensorLike>[] {
+export function refuseBatch(ops: unknown, reason: unknown, owner?: WorkOwner): Work<TensorLike>[] {
   const count = Array.isArray(ops) ? Math.max(1, ops.length) : 1;
-  return Array.from({ length: count }, () => Work.rejected(reason, { opType: OpType.COALESCED }));
+  return Array.from({ length: count }, () => Work.rejected(reason, { opType: OpType.COALESCED, owner }));
 }
 
 function start(group: MessageGroup, { op, tensor, peer, groupPeer, tag, timeout }: P2POp): Work<TensorLike> {

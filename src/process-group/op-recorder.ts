@@ -11,7 +11,7 @@ import {
   type RootOptions,
 } from "../registry/index.ts";
 import type { TensorView } from "../tensor/index.ts";
-import { type GroupState, Work, type WorkOwner } from "../work/index.ts";
+import { type GroupState, joinWhole, outcomeOf, Work, type WorkOwner } from "../work/index.ts";
 
 /** Ops that become one when they follow each other. */
 export type MergeableOp = "allReduce" | "allGatherIntoTensor" | "reduceScatterTensor";
@@ -44,7 +44,8 @@ export class RecordedWork extends Work<unknown> {
   follow(actual: Work<unknown>, result?: unknown): void {
     this.#actual = actual;
     this.#result = result;
-    actual.then(
+    joinWhole(actual, this);
+    outcomeOf(actual).then(
       (value) => this.#succeed(value),
       (error: unknown) => this.settle(error as DistError),
     );

@@ -2,7 +2,7 @@ import { isMessage, OpType, type ReduceOp } from "../collectives/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
 import { type DeviceType, type DType, describe } from "../tensor/index.ts";
-import { AllOf, Work } from "../work/index.ts";
+import { AllOf, failureOf, joinWhole, outcomeOf, Work } from "../work/index.ts";
 import { Coalescing } from "./coalescing.ts";
 import { OpLanes } from "./op-lanes.ts";
 import { TensorOps } from "./tensor-ops.ts";
@@ -64,7 +64,7 @@ export abstract class OrderedOps extends TensorOps {
     }
     if (refusal !== undefined) {
       const failed = Work.rejected<void>(refusal, init);
-      coalescing.discard(refusal);
+      coalescing.discard(refusal, failed);
       return failed;
     }
     let isSubmitted = false;
@@ -78,7 +78,7 @@ export abstract class OrderedOps extends TensorOps {
       ? this.run<void>(OpType.COALESCED, submit)
       : super.run<void>(OpType.COALESCED, submit);
     whole.whenEnded(() => {
-      if (!isSubmitted) coalescing.discard(this.closedError("coalescing"));
+      if (!isSubmitted) coalescing.discard(failureOf(whole) ?? this.closedError("coalescing"), whole);
     });
     return whole;
   }
@@ -114,10 +114,14 @@ export abstract class OrderedOps extends TensorOps {
     // In the lane itself, or what is called when the lane ends could get ahead of it; boxed, since the lane goes on as
     // soon as the op is submitted.
     const submitted = this.#lanes.run(COLLECTIVES, async () => ({ work: super.run<T>(opType, start) }));
-    return Work.fromPromise(
-      submitted.then(({ work }) => work),
+    const later: Work<T> = Work.fromPromise(
+      submitted.then(({ work }) => {
+        joinWhole(work, later);
+        return outcomeOf(work);
+      }),
       { opType, owner: this },
     );
+    return later;
   }
 
   protected override stepsUnderWay(): Promise<unknown> | undefined {

@@ -3,7 +3,7 @@ import { afterAll, afterEach, describe, expect, jest, test } from "bun:test";
 import { OpType, ReduceOp } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import { type DistError, DistNetworkError, type ErrorDetails } from "../errors/index.ts";
-import { BackendType, createContainer, registerBackend } from "../registry/index.ts";
+import { addBackendMiddleware, BackendType, createContainer, registerBackend } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
 import type { Work } from "../work/index.ts";
@@ -376,6 +376,80 @@ describe("the end of a group", () => {
     const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
     expect(error).toMatchObject({ message: "stuck" });
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
+  });
+
+  test.each(["inFlight", "drained", "close"] as const)(
+    "a backend whose %s throws does not keep it either",
+    async (member) => {
+      const { group, backend } = await start();
+      backend.prompt = false;
+      group.allReduce(floats()).catch(() => {});
+      setTimeout(() => backend.works[0]?.settle(), 5);
+      Object.defineProperty(backend, member, {
+        get: () => {
+          throw new Error(`${member} went wrong`);
+        },
+      });
+      const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
+      expect(error).toMatchObject({ message: `${member} went wrong` });
+      expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
+    },
+  );
+
+  test("a backend that cannot be aborted does not spare the others", async () => {
+    const { group } = await start();
+    const made = [plugin.made.at(-1)].filter((backend) => backend !== undefined);
+    const turns = dist.roundRobinProcessGroups([group, await other()]);
+    async function other(): Promise<ProcessGroup> {
+      const second = await dist.newGroup([0]);
+      const backend = plugin.made.at(-1);
+      if (second === null || backend === undefined) throw new Error("no group");
+      made.push(backend);
+      return second;
+    }
+    const [first, second] = made;
+    if (first === undefined) throw new Error("no backend");
+    first.abort = () => {
+      throw new Error("will not");
+    };
+    expect(() => turns.abort("enough")).toThrow("will not");
+    expect(second?.aborted).toBe("enough");
+  });
+
+  test("what goes wrong in closing does not hide the error of the block", async () => {
+    const seen = await warnings(async () => {
+      const block = async () => {
+        const started = await start();
+        await using _group = started.group;
+        started.backend.close = () => Promise.reject(gone());
+        throw new Error("the user's own");
+      };
+      expect(await block().catch((error: Error) => error.message)).toBe("the user's own");
+    });
+    expect(seen).toMatchObject([{ name: "DistWarning", code: "PEER_LOST" }]);
+    expect(seen[0]?.message).toBe('closing group "0" at the end of its block failed: rank 3 is gone');
+  });
+
+  test("several Works of a group that fails leave the error that was looked at first", async () => {
+    const block = async () => {
+      const { group, backend } = await start();
+      backend.prompt = false;
+      await using first = group.allReduce(floats());
+      await using _second = group.allReduce(floats());
+      setTimeout(() => group.abort("enough"), 1);
+      await first;
+    };
+    expect(await block().catch((error: DistError) => error.code)).toBe("ABORTED");
+  });
+
+  test("middleware that throws leaves no backend behind", async () => {
+    const remove = addBackendMiddleware(() => {
+      throw new Error("no middleware today");
+    });
+    const error = await start().catch((reason: Error) => reason);
+    remove();
+    expect(error).toMatchObject({ message: "no middleware today" });
+    expect(plugin.made.at(-1)?.closed).toBe(1);
   });
 
   test("abort of a Work that has no way of its own is that of the group", async () => {

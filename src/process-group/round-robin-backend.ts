@@ -10,6 +10,7 @@ import {
 } from "../registry/index.ts";
 import type { SparseTensor, TensorView } from "../tensor/index.ts";
 import { AllOf, type GroupState, type Work } from "../work/index.ts";
+import { abortAll, throwFirst } from "./group-lifecycle.ts";
 
 /**
  * Gives collectives to several backends of the same ranks in turn, so that they overlap on separate connections.
@@ -126,11 +127,11 @@ export class RoundRobinBackend extends Backend {
   }
 
   override abort(reason: string): void {
-    for (const backend of this.#backends) backend.abort(reason);
+    abortAll(this.#backends, reason);
   }
 
   override async drained(): Promise<void> {
-    await Promise.all(this.#backends.map((backend) => backend.drained()));
+    throwFirst(await Promise.allSettled(this.#backends.map(async (backend) => backend.drained())));
   }
 
   // close() leaves the backends to the groups that they belong to.

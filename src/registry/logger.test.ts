@@ -86,7 +86,36 @@ describe("prefixedLogger", () => {
       },
     };
     prefixedLogger(broken, "rank 1: ").warn("late");
-    expect(warn.mock.calls[0]?.[0]).toBe("the logger failed (Error: disk full) to take: rank 1: late");
+    expect(warn.mock.calls[0]?.[0]).toBe("the logger failed (disk full) to take: rank 1: late");
+  });
+
+  test("nor does one that is async, that throws what is no text, or that lacks a method", async () => {
+    const warn = spyOn(process, "emitWarning").mockImplementation(() => {});
+    spies.push(warn);
+    const broken = {
+      debug: () => {
+        throw Object.create(null);
+      },
+      info: async () => {
+        throw new Error("disk full");
+      },
+    } as unknown as Logger;
+    const logger = prefixedLogger(broken, "");
+    logger.debug("first");
+    logger.info("second");
+    logger.warn("third");
+    await Bun.sleep(0);
+    const told = warn.mock.calls.map(([message]) => String(message));
+    expect(told[0]).toBe("the logger failed (a thrown object) to take: first");
+    expect(told[1]).toContain("is not a function");
+    expect(told[2]).toBe("the logger failed (disk full) to take: second");
+    warn.mockImplementation(() => {
+      throw undefined;
+    });
+    const queue = spyOn(globalThis, "queueMicrotask").mockImplementation(() => {});
+    spies.push(queue);
+    logger.warn("to nobody");
+    expect(queue).toHaveBeenCalledTimes(1);
   });
 });
 

@@ -1,5 +1,5 @@
 import type { InjectionToken } from "tsyringe";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { InvalidArgumentError, messageOf, warn } from "../errors/index.ts";
 
 /**
  * Where remarks go. `console`, pino and winston are of this form; put yours in with
@@ -51,10 +51,14 @@ export function stderrLogger(level: LogLevel): Logger {
 /** A logger that says who speaks. It never throws: a broken logger is no reason for an op to fail. */
 export function prefixedLogger(logger: Logger, prefix: string): Logger {
   const writer = (level: keyof Logger) => (message: string) => {
+    const failed = (error: unknown) =>
+      warn(`the logger failed (${messageOf(error)}) to take: ${prefix}${message}`, "LOGGER_FAILED");
     try {
-      logger[level](`${prefix}${message}`);
+      const returned: unknown = logger[level](`${prefix}${message}`);
+      // One that is async would otherwise end the process by an unhandled rejection.
+      if (returned instanceof Promise) returned.catch(failed);
     } catch (error) {
-      process.emitWarning(`the logger failed (${String(error)}) to take: ${prefix}${message}`, "DistWarning");
+      failed(error);
     }
   };
   return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };

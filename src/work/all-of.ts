@@ -1,7 +1,7 @@
 import type { DistError } from "../errors/index.ts";
-import { Work, type WorkInit } from "./work.ts";
+import { joinWhole, outcomeOf, Work, type WorkInit } from "./work.ts";
 
-/** Ends when all of several Works have ended well, or with the first error among them. */
+/** Ends when all of several Works have ended well, or with the first error among them. It answers for all of them. */
 export class AllOf<T> extends Work<T> {
   readonly #works: readonly Work<unknown>[];
   readonly #value: T;
@@ -10,7 +10,8 @@ export class AllOf<T> extends Work<T> {
     super(init);
     this.#works = works;
     this.#value = value;
-    Promise.all(works).then(
+    for (const work of works) joinWhole(work, this);
+    Promise.all(works.map(outcomeOf)).then(
       () => this.settle(),
       (error: unknown) => this.settle(error as DistError),
     );

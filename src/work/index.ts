@@ -1,7 +1,11 @@
 export { AllOf } from "./all-of.ts";
 export type { GroupState } from "./group-state.ts";
 export {
+  asError,
   type FailedWork,
+  failureOf,
+  joinWhole,
+  outcomeOf,
   type PromiseWorkInit,
   Work,
   type WorkInit,

@@ -1,4 +1,4 @@
-import { describe, expect, test } from "bun:test";
+import { describe, expect, spyOn, test } from "bun:test";
 import { OpType } from "../collectives/op-type.ts";
 import {
   DistBackendError,
@@ -9,6 +9,7 @@ import {
   type Timeout,
   UnsupportedOperationError,
 } from "../errors/index.ts";
+import { AllOf } from "./all-of.ts";
 import { type FailedWork, Work, type WorkInit, type WorkOwner, warnIfUnobserved } from "./work.ts";
 
 /** Work whose end the test brings about; a wait runs `onBlock`. */
@@ -261,6 +262,149 @@ describe("Work", () => {
       work.settle(failure());
     };
     expect(await leave().catch(({ code }: DistError) => code)).toBe("PEER_LOST");
+  });
+
+  test("await using does not hide the error of the block behind one that was seen", async () => {
+    const error = failure();
+    const looked = async () => {
+      await using work = new TestWork(init);
+      work.settle(error);
+      await work;
+    };
+    expect(await looked().catch((reason: unknown) => reason)).toBe(error);
+    // The group has failed, which the error that ends the block says.
+    const group = { onFailure: () => {}, failureSeen: true };
+    const following = async () => {
+      await using work = new TestWork({ ...init, owner: group });
+      work.settle(failure());
+      throw error;
+    };
+    expect(await following().catch((reason: unknown) => reason)).toBe(error);
+  });
+});
+
+describe("code of the user within the end of an op", () => {
+  /** What the microtasks throw that `act` queues; a test cannot have uncaught exceptions. */
+  function uncaught(act: () => unknown): unknown[] {
+    const tasks: (() => void)[] = [];
+    const queue = spyOn(globalThis, "queueMicrotask").mockImplementation((task) => void tasks.push(task));
+    try {
+      act();
+    } finally {
+      queue.mockRestore();
+    }
+    return tasks.map((task) => {
+      try {
+        task();
+      } catch (error) {
+        return error;
+      }
+      return undefined;
+    });
+  }
+  const broken = new Error("broken listener");
+  const throwIt = (): never => {
+    throw broken;
+  };
+
+  test.each([undefined, failure()])(
+    "a listener that throws harms no other, and is an uncaught exception (%#)",
+    (end) => {
+      const calls: string[] = [];
+      const errors = uncaught(() => {
+        const work = new TestWork(init);
+        work.catch(() => {});
+        work.whenEnded(() => calls.push("first"));
+        work.whenEnded(throwIt);
+        work.whenEnded(() => calls.push("last"));
+        work.settle(end);
+        expect(work.isSuccess()).toBe(end === undefined);
+        work.whenEnded(throwIt);
+        calls.push("after");
+      });
+      expect(calls).toEqual(["first", "last", "after"]);
+      expect(errors).toEqual([broken, broken]);
+    },
+  );
+
+  test("an owner that throws does not stop the listeners", () => {
+    let ended = false;
+    const errors = uncaught(() => {
+      const work = new TestWork({ ...init, owner: { onFailure: throwIt } });
+      work.whenEnded(() => {
+        ended = true;
+      });
+      work.settle(failure());
+    });
+    expect([ended, errors]).toEqual([true, [broken]]);
+  });
+
+  test("a Work that cannot make its result rejects with what it threw", async () => {
+    class Odd extends TestWork {
+      protected override value(): string {
+        return throwIt();
+      }
+    }
+    for (const early of [true, false]) {
+      const work = new Odd(init);
+      if (!early) work.settle();
+      const result = work.then(undefined, (reason: unknown) => reason);
+      if (early) work.settle();
+      expect(await result).toBe(broken);
+      expect(await new AllOf([work], 1, init).catch((reason: unknown) => reason)).toBe(broken);
+    }
+  });
+
+  test("a backend that settles with something else than an error", () => {
+    for (const reason of ["text", null]) {
+      const work = new TestWork(init);
+      work.settle(reason as unknown as DistError);
+      expect(work.exception()).toBeInstanceOf(DistBackendError);
+      expect(work.exception()?.cause).toBe(reason);
+    }
+  });
+
+  test("a thenable that throws is a rejected Work", async () => {
+    const thenable = { then: throwIt } as unknown as Promise<void>;
+    const work = Work.fromPromise(thenable, init);
+    expect(await work.catch((reason: unknown) => reason)).toBe(broken);
+  });
+});
+
+describe("Works that carry one failure", () => {
+  const looks: [string, (parts: Work<unknown>[], whole: Work<unknown>, error: DistError) => unknown, boolean[]][] = [
+    ["nobody looks", () => {}, [false, false, false]],
+    ["the whole is looked at", (_, whole) => whole.exception(), [true, true, true]],
+    ["the part whose error the whole has is looked at", ([part]) => part?.exception(), [true, true, true]],
+    ["the other part is looked at", ([, other]) => other?.exception(), [false, true, false]],
+  ];
+  test.each(looks)("%s", async (_, look, observed) => {
+    const error = failure();
+    const parts = [error, failure()].map((end) => {
+      const part = new TestWork(init);
+      part.settle(end);
+      return part;
+    });
+    const whole = new AllOf(parts, undefined, init);
+    await new Promise<void>((resolve) => whole.whenEnded(resolve));
+    look(parts, whole, error);
+    expect([...parts, whole].map((work) => work.observed)).toEqual(observed);
+  });
+
+  test("parts that nobody else has do not warn beside the whole", async () => {
+    const seen = await warnings(() => {
+      const parts = [new TestWork({ opType: OpType.BARRIER }), new TestWork({ opType: OpType.BARRIER })];
+      new AllOf(parts, undefined, { opType: OpType.BARRIER });
+      for (const part of parts) part.settle(failure());
+    });
+    expect(seen.map(({ message }) => message)).toEqual(["unobserved failure: rank 1 is gone"]);
+  });
+
+  test("an error rejected at construction counts once it was seen on another Work", () => {
+    const error = failure();
+    const works = [Work.rejected(error, init), Work.rejected(error, init)];
+    works[0]?.exception();
+    expect(works.map((work) => work.observed)).toEqual([true, true]);
   });
 });
 

@@ -1,5 +1,6 @@
 import { OpType, opNames } from "../collectives/op-type.ts";
 import {
+  callUserCode,
   DistBackendError,
   type DistError,
   DistTimeoutError,
@@ -7,12 +8,22 @@ import {
   type Timeout,
   timeoutMs,
   UnsupportedOperationError,
+  warn,
 } from "../errors/index.ts";
 import { describe } from "../tensor/index.ts";
 import type { WorkInfo } from "./work-info.ts";
 
-/** Reads the error of a Work without counting as a look. */
-let errorOf: (work: object) => DistError | undefined;
+/** The error of a failed Work, else undefined. Does not count as a look at it. */
+export let failureOf: (work: object) => DistError | undefined;
+
+/** What a Work comes to, without counting as a look at it. */
+export let outcomeOf: <T>(work: Work<T>) => Promise<T>;
+
+/** Makes a Work a part of another one, which answers for it: who has looked at the whole has seen the part's failure. */
+export let joinWhole: (part: object, whole: FailedWork) => void;
+
+/** Errors that somebody has looked at, on whichever of the Works that carry them. */
+const seenErrors = new WeakSet<DistError>();
 
 /** A failed op whose error may not have been looked at yet. */
 export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
@@ -20,6 +31,8 @@ export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
 /** Hears of the failures of its ops. */
 export interface WorkOwner {
   onFailure(work: FailedWork): void;
+  /** Whether the group has failed, and somebody has looked at an error that says so. */
+  readonly failureSeen?: boolean;
   /** Fails all that is in flight; what {@link Work.abort} does where a Work has no way of its own. */
   abort?(reason: string): void;
 }
@@ -53,7 +66,23 @@ enum Phase {
  */
 export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   static {
-    errorOf = (work) => (#error in work ? work.#error : undefined);
+    failureOf = (work) => (#error in work ? work.#error : undefined);
+    outcomeOf = (work) => {
+      // A plugin may return a thenable of its own, or the Work of another copy of this package.
+      if (!(#error in work)) return Promise.resolve(work);
+      return new Promise((resolve, reject) => {
+        work.whenEnded(() => {
+          if (work.#error === undefined) work.#giveValue(resolve, reject);
+          else reject(work.#error);
+        });
+      });
+    };
+    joinWhole = (part, whole) => {
+      if (!(#error in part)) return;
+      // Without an owner nobody has it but the whole.
+      if (part.#owner === undefined) part.#observed = true;
+      else part.#whole = whole;
+    };
   }
 
   /** A Work over a promise, for ops made of several steps. Its `wait()` cannot block: it fails unless settled. */
@@ -80,6 +109,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   #phase: Phase = Phase.Pending;
   #error: DistError | undefined;
   #observed = false;
+  #whole: FailedWork | undefined;
   #listeners: (() => void)[] | undefined;
   #promise: Promise<T> | undefined;
   // `never` keeps Work<T> covariant: a Work<Float32Array> is a Work<unknown>.
@@ -104,26 +134,43 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     this.#finished = performance.now();
     if (error === undefined) {
       this.#phase = Phase.Succeeded;
-      this.#resolve?.(this.value() as never);
+      if (this.#resolve !== undefined) this.#giveValue(this.#resolve as (value: T) => void, this.#reject);
     } else {
       this.#phase = Phase.Failed;
-      this.#error = error;
-      this.#reject?.(error);
-      this.#announceFailure();
+      this.#error = asError(error, this);
+      if (this.#observed) this.#look();
+      this.#reject?.(this.#error);
+      callUserCode(() => this.#announceFailure());
     }
-    if (this.#listeners !== undefined) for (const listener of this.#listeners.splice(0)) listener();
+    if (this.#listeners !== undefined) for (const listener of this.#listeners.splice(0)) callUserCode(listener);
   }
 
   /**
    * Calls `listener` as soon as the op has ended either way, also from within `wait()`; at once if it has ended. Does
-   * not count as a look at the outcome. For middleware.
+   * not count as a look at the outcome. What it throws is an uncaught exception and does not concern the op. For
+   * middleware.
    */
   whenEnded(listener: () => void): void {
-    if (this.isCompleted()) listener();
+    if (this.isCompleted()) callUserCode(listener);
     else {
       this.#listeners ??= [];
       this.#listeners.push(listener);
     }
+  }
+
+  /** A Work of a plugin may fail to make its value. */
+  #giveValue(resolve: (value: T) => void, reject?: (error: unknown) => void): void {
+    try {
+      resolve(this.value());
+    } catch (error) {
+      reject?.(error);
+    }
+  }
+
+  /** Notes that somebody has looked at the outcome. What has no owner is a part of another op, which has the same error. */
+  #look(): void {
+    this.#observed = true;
+    if (this.#error !== undefined && this.#owner !== undefined) seenErrors.add(this.#error);
   }
 
   #announceFailure(): void {
@@ -135,7 +182,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
-    this.#observed = true;
+    this.#look();
     this.#promise ??= new Promise<T>((resolve, reject) => {
       if (this.#phase === Phase.Succeeded) resolve(this.value());
       else if (this.#phase === Phase.Failed) reject(this.#error);
@@ -174,7 +221,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
     const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
     if (this.#phase === Phase.Pending) this.block(limitMs);
-    this.#observed = true;
+    this.#look();
     if (this.#error !== undefined) throw this.#error;
     return true;
   }
@@ -191,7 +238,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** The error of a failed op, else undefined. */
   exception(): DistError | undefined {
-    if (this.#phase === Phase.Failed) this.#observed = true;
+    if (this.#phase === Phase.Failed) this.#look();
     return this.#error;
   }
 
@@ -205,7 +252,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
         code: "WORK_PENDING",
       });
     }
-    this.#observed = true;
+    this.#look();
     if (this.#error !== undefined) throw this.#error;
     return this.value();
   }
@@ -230,9 +277,10 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     this.#owner.abort(`${this.describe()} was aborted`);
   }
 
-  /** Whether somebody has looked at the outcome. */
+  /** Whether somebody has looked at the outcome: of this Work, of a whole that it is part of, or of one with the same error. */
   get observed(): boolean {
-    return this.#observed;
+    if (this.#observed || this.#whole?.observed === true) return true;
+    return this.#error !== undefined && seenErrors.has(this.#error);
   }
 
   info(): WorkInfo {
@@ -247,8 +295,18 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     };
   }
 
+  /**
+   * Waits at the end of an `await using` block, and throws the op's error unless somebody has looked at it, or at the
+   * failure of the group that it follows from: thrown again, it would hide the error that the block has ended with.
+   */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this;
+    try {
+      await outcomeOf(this);
+    } catch (error) {
+      const known = this.observed || this.#owner?.failureSeen === true;
+      this.#look();
+      if (!known) throw error;
+    }
   }
 
   protected describe(): string {
@@ -265,7 +323,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 }
 
 /** Errors of others pass as they are; what is no error at all, `undefined` included, becomes one. */
-function asError(reason: unknown, { opType }: WorkInit): DistError {
+export function asError(reason: unknown, { opType }: Pick<WorkInit, "opType">): DistError {
   if (reason instanceof Error) return reason as DistError;
   const op = opNames[opType];
   return new DistBackendError(`${op}: rejected with ${describe(reason)}, which is no Error`, { op, cause: reason });
@@ -274,8 +332,8 @@ function asError(reason: unknown, { opType }: WorkInit): DistError {
 /** Emits a process warning for a failed Work that nobody has looked at; the warning does not count as a look. */
 export function warnIfUnobserved(work: FailedWork): void {
   if (work.observed) return;
-  const error = errorOf(work);
-  if (error) process.emitWarning(`unobserved failure: ${error.message}`, { type: "DistWarning", code: error.code });
+  const error = failureOf(work);
+  if (error) warn(`unobserved failure: ${error.message}`, error.code);
 }
 
 class SettledWork<T> extends Work<T> {
@@ -301,7 +359,8 @@ class PromiseWork<T> extends Work<T> {
   constructor(promise: Promise<T>, init: PromiseWorkInit) {
     super(init);
     this.#sourceRank = init.sourceRank;
-    promise.then(
+    // Of a thenable of the user's own, `then` might throw.
+    Promise.resolve(promise).then(
       (value) => {
         this.#value = value;
         this.settle();

@@ -33,7 +33,7 @@ export async function allReduceSparse(
   const own = tensor.coalesce();
   const all = new BigInt64Array(size * SPARSE_TERMS);
   await exchange.terms(termsOf(own), all, limits());
-  const counts = countsOf(all, rank);
+  const counts = countsOf(all, rank, own);
   const total = counts.reduce((sum, count) => sum + count, 0);
   const indices = new BigInt64Array(total * own.sparseDims);
   const values = new (own.values.constructor as new (length: number) => SparseValues)(total * own.blockLength);

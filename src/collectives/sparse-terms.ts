@@ -4,6 +4,9 @@ import { MAX_SPARSE_DIMS, SparseTensor, type SparseValues } from "../tensor/inde
 /** Numbers by which ranks tell each other what sparse tensor they have: sizes of sparse and dense dimensions, nnz. */
 export const SPARSE_TERMS = 2 * MAX_SPARSE_DIMS + 1;
 
+/** What one ArrayBuffer can hold. */
+const MAX_BYTES = 2 ** 32;
+
 /** What a rank tells the others before a sparse all-reduce; PyTorch's layout. */
 export function termsOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array {
   const terms = new BigInt64Array(SPARSE_TERMS);
@@ -15,13 +18,15 @@ export function termsOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array
 /**
  * How many values each rank has.
  * @param all The terms of all ranks, in their order.
- * @throws DistBackendError, on all ranks alike, if the tensors are not of one shape.
+ * @param own What this rank has.
+ * @throws DistBackendError, on all ranks alike, if the tensors are not of one shape, or if what they have together is
+ *   more than an array can hold.
  */
-export function countsOf(all: BigInt64Array, rank: number): number[] {
+export function countsOf(all: BigInt64Array, rank: number, own: SparseTensor): number[] {
   const ranks = all.length / SPARSE_TERMS;
   const of = (each: number) => all.subarray(each * SPARSE_TERMS, (each + 1) * SPARSE_TERMS);
   const text = (each: number) => of(each).subarray(0, -1).join(", ");
-  return Array.from({ length: ranks }, (_, each) => {
+  const counts = Array.from({ length: ranks }, (_, each) => {
     if (text(each) !== text(0)) {
       throw new DistBackendError(
         `allReduce: sparse tensors do not match: rank 0 has dimensions [${text(0)}], rank ${each} has [${text(each)}] ` +
@@ -29,11 +34,31 @@ export function countsOf(all: BigInt64Array, rank: number): number[] {
         { op: "allReduce", code: "SPARSE_MISMATCH", rank, peers: [each] },
       );
     }
-    return Number(of(each)[SPARSE_TERMS - 1]);
+    return of(each)[SPARSE_TERMS - 1] ?? 0n;
+  });
+  requireRoom(own, counts, rank);
+  return counts.map(Number);
+}
+
+/** What peers announce decides how much is allocated. */
+function requireRoom(own: SparseTensor, counts: readonly bigint[], rank: number): void {
+  const negative = counts.findIndex((count) => count < 0n);
+  const total = counts.reduce((sum, count) => sum + count, 0n);
+  const { blockLength, sparseDims, indices, values } = own;
+  const bytes = Math.max(sparseDims * indices.BYTES_PER_ELEMENT, blockLength * values.BYTES_PER_ELEMENT);
+  if (negative < 0 && Number(total) * bytes <= MAX_BYTES) return;
+  const reason =
+    negative < 0
+      ? `all ranks together list ${total} indices of blocks of ${blockLength} values, more than one array can hold`
+      : `rank ${negative} announces ${counts[negative]} indices`;
+  throw new DistBackendError(`allReduce: sparse tensors cannot be added: ${reason}`, {
+    op: "allReduce",
+    code: "SPARSE_TOO_LARGE",
+    rank,
   });
 }
 
-/** The tensors of all ranks from their joined indices and values. */
+/** The tensors of all ranks from their joined indices and values, of which they are views. */
 export function splitSparse<V extends SparseValues>(
   like: SparseTensor<V>,
   counts: readonly number[],
@@ -44,8 +69,8 @@ export function splitSparse<V extends SparseValues>(
   let at = 0;
   return counts.map((count) => {
     const part = new SparseTensor<V>({
-      indices: indices.slice(at * sparseDims, (at + count) * sparseDims),
-      values: values.slice(at * blockLength, (at + count) * blockLength) as V,
+      indices: indices.subarray(at * sparseDims, (at + count) * sparseDims),
+      values: values.subarray(at * blockLength, (at + count) * blockLength) as V,
       shape,
       sparseDims,
     });

@@ -42,6 +42,25 @@ test.each([1, 2, 3, 4])("all ranks get the sum of their sparse tensors, %d ranks
   });
 });
 
+test("indices of a space that no double spans, and values in a Buffer", async () => {
+  await localRanks(2, async ({ rank }) => {
+    const values = Buffer.from([rank + 1, 10, 20]);
+    const tensor = dist.sparseTensor({
+      indices: [
+        [2 ** 40 - 1, 2 ** 40 - 1, 0],
+        [rank, 5, 5],
+      ],
+      values,
+      shape: [2 ** 40, 2 ** 40],
+    });
+    const sum = await dist.allReduce(tensor);
+    const last = BigInt(2 ** 40 - 1);
+    expect([...sum.indices]).toEqual([0n, last, last, last, 5n, 0n, 1n, 5n]);
+    expect([...sum.values]).toEqual([40, 1, 2, 20]);
+    expect([...values]).toEqual([rank + 1, 10, 20]);
+  });
+});
+
 test("tensors that do not match fail on all ranks alike, and the group goes on", async () => {
   await localRanks(2, async ({ rank }) => {
     const tensor = dist.sparseTensor({ indices: [[0]], values: new Float32Array(1), shape: [rank + 2] });

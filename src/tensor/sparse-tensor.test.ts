@@ -40,6 +40,90 @@ describe("SparseTensor", () => {
     expect(sumOfSparse([tensor, tensor]).nnz).toBe(0);
   });
 
+  test("places that no double tells apart", () => {
+    // torch.sparse_coo_tensor(...).coalesce() of the same
+    const { indices, values } = sparseTensor({
+      indices: [
+        [4_194_304, 4_194_304, 4_194_304, 0, 4_194_304],
+        [1, 0, 2, 4_294_967_295, 1],
+      ],
+      values: new Float32Array([1, 2, 4, 8, 16]),
+      shape: [4_194_305, 4_294_967_296],
+    }).coalesce();
+    expect([...indices]).toEqual([0n, 4_194_304n, 4_194_304n, 4_194_304n, 4_294_967_295n, 0n, 1n, 2n]);
+    expect([...values]).toEqual([8, 2, 17, 4]);
+  });
+
+  test("sums over spaces of any size", () => {
+    const size = fc.constantFrom(3, 2 ** 26, 2 ** 27 - 1, 2 ** 32, Number.MAX_SAFE_INTEGER);
+    const space = fc.array(size, { minLength: 1, maxLength: 4 });
+    const lists = fc.array(fc.array(fc.tuple(fc.nat(), fc.integer({ min: -9, max: 9 }))), {
+      minLength: 1,
+      maxLength: 3,
+    });
+    fc.assert(
+      fc.property(space, lists, (shape, tensors) => {
+        // Few places, next to each other, at either end of each dimension.
+        const indexOf = (seed: number, d: number) => {
+          const digit = Math.floor(seed / 4 ** d) % 4;
+          return digit < 2 ? digit : (shape[d] ?? 1) - digit + 1;
+        };
+        const sums = new Map<string, number>();
+        const sparse = tensors.map((cells) => {
+          const at = cells.map(([seed]) => shape.map((_, d) => indexOf(seed, d)));
+          for (const [i, place] of at.entries()) {
+            const key = place.join(",");
+            sums.set(key, (sums.get(key) ?? 0) + (cells[i]?.[1] ?? 0));
+          }
+          return sparseTensor({
+            indices: shape.map((_, d) => at.map((place) => place[d] ?? 0)),
+            values: BigInt64Array.from(cells, ([, value]) => BigInt(value)),
+            shape,
+          });
+        });
+        const { indices, values, nnz } = sumOfSparse(sparse);
+        const places = Array.from({ length: nnz }, (_, i) => shape.map((_, d) => Number(indices[d * nnz + i])));
+        expect(new Map(places.map((place, i) => [place.join(","), Number(values[i])]))).toEqual(sums);
+        const differs = (a: number[], b: number[]) => a.findIndex((index, d) => index !== b[d]);
+        for (const [i, place] of places.slice(1).entries()) {
+          const before = places[i] ?? [];
+          const d = differs(before, place);
+          expect(before[d] ?? 0).toBeLessThan(place[d] ?? 0);
+        }
+      }),
+    );
+  });
+
+  test.each([
+    ["a Buffer, whose slice() is a view", () => Buffer.from([1, 2, 4, 8])],
+    ["a view into the middle of a buffer", () => new Uint8Array([0, 1, 2, 4, 8]).subarray(1)],
+    [
+      "a subclass",
+      () =>
+        new (class Scores extends Uint8Array {
+          override slice(): never {
+            throw new Error("not to be called");
+          }
+        })([1, 2, 4, 8]),
+    ],
+  ])("the values of a sum are its own: %s", (_, valuesOf) => {
+    const [values, others] = [valuesOf(), valuesOf()];
+    const tensor = sparseTensor({ indices: [[3, 3, 1, 0]], values, shape: [5] });
+    const other = sparseTensor({ indices: [[0, 1, 2, 3]], values: others, shape: [5] });
+    const once = tensor.coalesce();
+    expect([...once.values]).toEqual([8, 4, 3]);
+    const sum = sumOfSparse([tensor, other, tensor]);
+    expect([...sum.values]).toEqual([17, 10, 4, 14]);
+    for (const { values: own, indices } of [once, sum, other.coalesce()]) {
+      expect(own.constructor).toBe(Uint8Array);
+      own.fill(99);
+      indices.fill(0n);
+    }
+    expect([...values]).toEqual([1, 2, 4, 8]);
+    expect([...others]).toEqual([1, 2, 4, 8]);
+    expect([...tensor.indices]).toEqual([3n, 3n, 1n, 0n]);
+  });
+
   const bad: [string, Partial<Record<keyof SparseTensorInit, unknown>>, string][] = [
     ["an index outside", { indices: [[3]] }, "index 3 of dimension 0 is not in 0..2"],
     ["a negative index", { indices: new BigInt64Array([-1n]) }, "index -1 of dimension 0"],

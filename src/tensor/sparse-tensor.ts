@@ -23,8 +23,18 @@ export interface SparseTensorInit<V extends SparseValues = SparseValues> {
   readonly sparseDims?: number;
 }
 
+const valueTypes: { readonly [dtype in DType]?: new (length: number) => SparseValues } = {
+  float32: Float32Array,
+  float64: Float64Array,
+  int8: Int8Array,
+  uint8: Uint8Array,
+  int16: Int16Array,
+  int32: Int32Array,
+  int64: BigInt64Array,
+};
+
 /** dtypes of {@link SparseValues}. */
-export const sparseDTypes: readonly DType[] = ["float32", "float64", "int8", "uint8", "int16", "int32", "int64"];
+export const sparseDTypes = Object.keys(valueTypes) as readonly DType[];
 
 /** Sparse and dense dimensions are at most this many each, which is what ranks can tell each other. */
 export const MAX_SPARSE_DIMS = 4;
@@ -107,68 +117,117 @@ export function sparseTensor<V extends SparseValues>(init: SparseTensorInit<V>):
 
 /**
  * Sum of sparse tensors of one shape and dtype, with each index once and in order. Each is coalesced first, then they are
- * added in the order of the list, so everyone who adds the same list gets the same bits.
+ * added in the order of the list, so everyone who adds the same list gets the same bits. The tensors stay as they are.
  */
 export function sumOfSparse<V extends SparseValues>(tensors: readonly SparseTensor<V>[]): SparseTensor<V> {
   const [first] = tensors;
   if (first === undefined) throw new InvalidArgumentError("sumOfSparse(): an empty list of tensors");
-  const { shape, sparseDims, blockLength } = first;
-  const sums = new Map<number, V>();
-  for (const tensor of tensors) {
-    for (const [place, own] of blocksOf(tensor)) {
-      const sum = sums.get(place);
-      if (sum === undefined) sums.set(place, own);
-      else add(sum, own);
+  const { shape, sparseDims, blockLength, dtype } = first;
+  const parts = tensors.map((tensor) => ({ tensor, ...distinctPlaces(tensor) }));
+  const all = parts.length === 1 ? parts[0]?.places : new Set(parts.flatMap(({ places }) => places));
+  const sorted = [...(all ?? [])].sort((a, b) => (a < b ? -1 : 1));
+  const positions = new Map(sorted.map((place, position) => [place, position]));
+  const indices = new BigInt64Array(sorted.length * sparseDims);
+  const values = emptyValues<V>(dtype, sorted.length * blockLength);
+  const isFilled = new Uint8Array(sorted.length);
+  for (const { tensor, places, firsts, slots } of parts) {
+    const own = ownValues(tensor, firsts, slots);
+    for (const [slot, place] of places.entries()) {
+      const position = positions.get(place) ?? 0;
+      const combine = isFilled[position] === 0 ? copyBlock : addBlock;
+      combine(values, position * blockLength, own, slot * blockLength, blockLength);
+      if (isFilled[position] === 1) continue;
+      isFilled[position] = 1;
+      for (let d = 0; d < sparseDims; d++) {
+        indices[d * sorted.length + position] = tensor.indices[d * tensor.nnz + (firsts[slot] ?? 0)] ?? 0n;
+      }
     }
-  }
-  const places = [...sums.keys()].sort((a, b) => a - b);
-  const indices = new BigInt64Array(places.length * sparseDims);
-  const values = emptyLike(first.values, places.length * blockLength);
-  for (const [i, place] of places.entries()) {
-    let rest = place;
-    for (let dimension = sparseDims - 1; dimension >= 0; dimension--) {
-      const size = shape[dimension] ?? 1;
-      indices[dimension * places.length + i] = BigInt(rest % size);
-      rest = Math.floor(rest / size);
-    }
-    const block = sums.get(place);
-    if (block !== undefined) set(values, block, i * blockLength);
   }
   return new SparseTensor({ indices, values, shape, sparseDims });
 }
 
-/** The values of each index, by its place in a dense tensor. */
-function blocksOf<V extends SparseValues>({ indices, values, shape, sparseDims, nnz, blockLength }: SparseTensor<V>) {
-  const blocks = new Map<number, V>();
-  for (let i = 0; i < nnz; i++) {
-    let place = 0;
-    for (let dimension = 0; dimension < sparseDims; dimension++) {
-      place = place * (shape[dimension] ?? 1) + Number(indices[dimension * nnz + i]);
+/** Place of an element in a dense tensor. */
+type Place = number | bigint;
+
+interface DistinctPlaces {
+  /** Each place once, in the order in which they are first listed. */
+  readonly places: Place[];
+  /** Where in the list each of them comes first. */
+  readonly firsts: number[];
+  /** Which of them each listed index is at. */
+  readonly slots: Uint32Array;
+}
+
+function distinctPlaces(tensor: SparseTensor): DistinctPlaces {
+  const places: Place[] = [];
+  const firsts: number[] = [];
+  const slots = new Uint32Array(tensor.nnz);
+  const known = new Map<Place, number>();
+  const listed = placesOf(tensor);
+  for (let i = 0; i < slots.length; i++) {
+    const place = listed[i] ?? 0;
+    let slot = known.get(place);
+    if (slot === undefined) {
+      slot = places.length;
+      known.set(place, slot);
+      places.push(place);
+      firsts.push(i);
     }
-    const block = values.slice(i * blockLength, (i + 1) * blockLength) as V;
-    const sum = blocks.get(place);
-    if (sum === undefined) blocks.set(place, block);
-    else add(sum, block);
+    slots[i] = slot;
   }
-  return blocks;
+  return { places, firsts, slots };
 }
 
-function add(sum: SparseValues, terms: SparseValues): void {
-  if (sum instanceof BigInt64Array) {
-    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0n) + BigInt(terms[i] ?? 0);
+/** The place of each listed index: as numbers where these are exact, else as bigints, which take several times as long. */
+function placesOf({ indices, shape, sparseDims, nnz }: SparseTensor): Float64Array | bigint[] {
+  const sizes = shape.slice(0, sparseDims);
+  if (sizes.reduce((product, n) => product * n, 1) > Number.MAX_SAFE_INTEGER) {
+    const wide = sizes.map(BigInt);
+    return Array.from({ length: nnz }, (_, i) =>
+      wide.reduce((place, size, d) => place * size + (indices[d * nnz + i] ?? 0n), 0n),
+    );
+  }
+  const places = new Float64Array(nnz);
+  for (const [d, size] of sizes.entries()) {
+    for (let i = 0; i < nnz; i++) places[i] = (places[i] ?? 0) * size + Number(indices[d * nnz + i]);
+  }
+  return places;
+}
+
+/** The values of a tensor by distinct place; its own array if each place is listed once. */
+function ownValues<V extends SparseValues>(
+  { values, blockLength, nnz, dtype }: SparseTensor<V>,
+  firsts: readonly number[],
+  slots: Uint32Array,
+): V {
+  if (firsts.length === nnz) return values;
+  const sums = emptyValues<V>(dtype, firsts.length * blockLength);
+  for (let i = 0; i < nnz; i++) {
+    const slot = slots[i] ?? 0;
+    const combine = firsts[slot] === i ? copyBlock : addBlock;
+    combine(sums, slot * blockLength, values, i * blockLength, blockLength);
+  }
+  return sums;
+}
+
+function copyBlock(sums: SparseValues, to: number, terms: SparseValues, from: number, length: number): void {
+  // Not `subarray` and `set`, which cost more than they save where blocks are short.
+  for (let i = 0; i < length; i++) sums[to + i] = terms[from + i] ?? 0;
+}
+
+function addBlock(sums: SparseValues, to: number, terms: SparseValues, from: number, length: number): void {
+  if (sums instanceof BigInt64Array) {
+    for (let i = 0; i < length; i++) sums[to + i] = (sums[to + i] ?? 0n) + BigInt(terms[from + i] ?? 0);
   } else {
-    for (let i = 0; i < sum.length; i++) sum[i] = (sum[i] ?? 0) + Number(terms[i]);
+    for (let i = 0; i < length; i++) sums[to + i] = (sums[to + i] ?? 0) + Number(terms[from + i]);
   }
 }
 
-function emptyLike<V extends SparseValues>(values: V, length: number): V {
-  const type = values.constructor as new (length: number) => V;
-  return new type(length);
-}
-
-function set(values: SparseValues, block: SparseValues, at: number): void {
-  if (values instanceof BigInt64Array) values.set(block as BigInt64Array, at);
-  else values.set(block as Exclude<SparseValues, BigInt64Array>, at);
+/** By dtype and not by the caller's constructor, which may be a Buffer's or any subclass's. */
+function emptyValues<V extends SparseValues>(dtype: DType, length: number): V {
+  const type = valueTypes[dtype];
+  if (type === undefined) return refuse("values", `there are no sparse tensors of ${dtype}`);
+  return new type(length) as V;
 }
 
 function flatten(rows: readonly (readonly number[])[], sparseDims: number): BigInt64Array {

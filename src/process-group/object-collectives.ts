@@ -1,7 +1,10 @@
 import { DistBackendError, type DistError, InvalidArgumentError } from "../errors/index.ts";
 import type { Backend, OpOptions } from "../registry/index.ts";
 import { viewTensor } from "../tensor/index.ts";
-import { type ObjectCodec, objectCodec } from "./object-codec.ts";
+import type * as ObjectCodec from "./object-codec.ts";
+
+/** Loaded at the first use, which takes 6 ms, and synchronously, since objects are encoded at the call. */
+const objectCodec = (): typeof ObjectCodec => require("./object-codec.ts");
 
 /** What is announced instead of a size by a rank whose object cannot be encoded, so that nobody waits for it. */
 const NOT_ENCODED = -1;
@@ -17,56 +20,77 @@ export interface ObjectCall {
 }
 
 /** An own object in its encoding, or why there is none. */
-type Packed = { readonly bytes: Uint8Array<ArrayBuffer> } | { readonly bytes?: undefined; readonly error: DistError };
+export type PackedObject =
+  | { readonly bytes: Uint8Array<ArrayBuffer>; readonly error?: undefined }
+  | { readonly bytes?: undefined; readonly error: DistError };
+
+/** Encodes an own object, which is the caller's again afterwards. */
+export function packObject(op: string, maxBytes: number, object: unknown): PackedObject {
+  try {
+    return { bytes: objectCodec().encodeObject(object, maxBytes) };
+  } catch (error) {
+    if (!(error instanceof InvalidArgumentError)) throw error;
+    const { code, cause } = error;
+    return { error: new InvalidArgumentError(`${op}: ${error.message}`, { op, code, cause }) };
+  }
+}
 
 /** The objects of all ranks, on all. */
-export async function allGatherObjects(call: ObjectCall, object: unknown): Promise<unknown[]> {
+export async function allGatherObjects(call: ObjectCall, packed: PackedObject): Promise<unknown[]> {
   const { backend } = call;
-  const codec = await objectCodec();
-  const { bytes, sizes } = await announceToAll(call, pack(codec, call, object));
+  const { bytes, sizes } = await announceToAll(call, packed);
   const longest = Math.max(...sizes);
   const all = new Uint8Array(longest * backend.size);
   await backend.allGatherIntoTensor(view(all), view(padded(bytes, longest)), limits(call));
   return sizes.map((size, rank) => {
-    return codec.decode(all.subarray(rank * longest, rank * longest + size), `rank ${rank}`);
+    return decode(call, all.subarray(rank * longest, rank * longest + size), rank);
   });
 }
 
 /** The objects of all ranks on the root, nothing elsewhere. */
-export async function gatherObjects(call: ObjectCall, object: unknown, root: number): Promise<unknown[] | undefined> {
+export async function gatherObjects(
+  call: ObjectCall,
+  packed: PackedObject,
+  root: number,
+): Promise<unknown[] | undefined> {
   const { backend } = call;
-  const codec = await objectCodec();
-  const { bytes, sizes } = await announceToAll(call, pack(codec, call, object));
+  const { bytes, sizes } = await announceToAll(call, packed);
   const longest = Math.max(...sizes);
   const parts = backend.rank === root ? sizes.map(() => new Uint8Array(longest)) : [];
   await backend.gather(parts.map(view), view(padded(bytes, longest)), { root, ...limits(call) });
   if (backend.rank !== root) return undefined;
-  return parts.map((part, rank) => codec.decode(part.subarray(0, sizes[rank]), `rank ${rank}`));
+  return parts.map((part, rank) => decode(call, part.subarray(0, sizes[rank]), rank));
 }
 
-/** The root's object, on all ranks. */
-export async function broadcastObject(call: ObjectCall, object: unknown, root: number): Promise<unknown> {
+/**
+ * The root's object, on all ranks.
+ * @param packed On the root only.
+ */
+export async function broadcastObject(
+  call: ObjectCall,
+  packed: PackedObject | undefined,
+  root: number,
+): Promise<unknown> {
   const { backend } = call;
-  const codec = await objectCodec();
-  const packed = backend.rank === root ? pack(codec, call, object) : undefined;
   const sizes = BigInt64Array.of(sizeOf(packed));
   await backend.broadcast(view(sizes), { root, ...limits(call) });
   const [size = 0] = requireSizes(call, sizes, packed, root);
   const bytes = packed?.bytes ?? new Uint8Array(size);
   await backend.broadcast(view(bytes), { root, ...limits(call) });
   // The root gets a copy too, as the others do.
-  return codec.decode(bytes, `rank ${root}`);
+  return decode(call, bytes, root);
 }
 
-/** The root's object for this rank. */
+/**
+ * The root's object for this rank.
+ * @param packed Those of all ranks, on the root only.
+ */
 export async function scatterObjects(
   call: ObjectCall,
-  objects: readonly unknown[] | undefined,
+  packed: readonly PackedObject[] | undefined,
   root: number,
 ): Promise<unknown> {
   const { backend } = call;
-  const codec = await objectCodec();
-  const packed = objects?.map((object) => pack(codec, call, object));
   const sizes = new BigInt64Array(backend.size);
   packed?.forEach((each, rank) => {
     sizes[rank] = sizeOf(each);
@@ -82,13 +106,12 @@ export async function scatterObjects(
   const inputs = packed?.map(({ bytes }) => view(padded(bytes, longest))) ?? [];
   const own = new Uint8Array(longest);
   await backend.scatter(view(own), inputs, { root, ...limits(call) });
-  return codec.decode(own.subarray(0, known[backend.rank]), `rank ${root}`);
+  return decode(call, own.subarray(0, known[backend.rank]), root);
 }
 
 /** Sends an object to one rank. */
-export async function sendObject(call: ObjectCall, object: unknown, peer: number, tag: number): Promise<void> {
+export async function sendObject(call: ObjectCall, packed: PackedObject, peer: number, tag: number): Promise<void> {
   const { backend } = call;
-  const packed = pack(await objectCodec(), call, object);
   const size = backend.send(view(BigInt64Array.of(sizeOf(packed))), { peer, tag, ...limits(call) });
   if (packed.bytes === undefined) {
     await size;
@@ -105,7 +128,6 @@ export async function recvObject(
   groupRankOf: (globalRank: number) => number,
 ): Promise<unknown> {
   const { backend } = call;
-  const codec = await objectCodec();
   const sizes = new BigInt64Array(1);
   const announced = backend.recv(view(sizes), { peer, tag, ...limits(call) });
   await announced;
@@ -113,7 +135,7 @@ export async function recvObject(
   const [size = 0] = requireSizes(call, sizes, undefined, source);
   const bytes = new Uint8Array(size);
   await backend.recv(view(bytes), { peer: source, tag, ...limits(call) });
-  return codec.decode(bytes, `rank ${source}`);
+  return decode(call, bytes, source);
 }
 
 const view = (array: Uint8Array | BigInt64Array) => viewTensor(array, "object");
@@ -123,29 +145,18 @@ function limits({ deadline }: ObjectCall): OpOptions {
   return { timeoutMs: Math.max(1, deadline - performance.now()) };
 }
 
-function pack(codec: ObjectCodec, { op, maxBytes }: ObjectCall, object: unknown): Packed {
-  try {
-    const bytes = codec.encode(object);
-    if (bytes.byteLength <= maxBytes) return { bytes };
-    throw new InvalidArgumentError(
-      `this object takes ${bytes.byteLength} bytes, the limit is ${maxBytes}: raise maxBytes on all ranks`,
-      { code: "OBJECT_TOO_LARGE" },
-    );
-  } catch (error) {
-    if (!(error instanceof InvalidArgumentError)) throw error;
-    const { code, cause } = error;
-    return { error: new InvalidArgumentError(`${op}: ${error.message}`, { op, code, cause }) };
-  }
+function decode({ op, maxBytes }: ObjectCall, bytes: Uint8Array, rank: number): unknown {
+  return objectCodec().decodeObject(op, bytes, rank, maxBytes);
 }
 
-function sizeOf(packed: Packed | undefined): bigint {
+function sizeOf(packed: PackedObject | undefined): bigint {
   return packed === undefined ? 0n : BigInt(packed.bytes?.byteLength ?? NOT_ENCODED);
 }
 
 /** Tells all ranks the sizes of all objects. */
 async function announceToAll(
   call: ObjectCall,
-  packed: Packed,
+  packed: PackedObject,
 ): Promise<{ bytes: Uint8Array | undefined; sizes: number[] }> {
   const { backend } = call;
   const sizes = new BigInt64Array(backend.size);
@@ -160,7 +171,7 @@ async function announceToAll(
 function requireSizes(
   { op, maxBytes }: ObjectCall,
   announced: BigInt64Array,
-  packed: Packed | undefined,
+  packed: PackedObject | undefined,
   root?: number,
 ): number[] {
   if (packed !== undefined && packed.bytes === undefined) throw packed.error;

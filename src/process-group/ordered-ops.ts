@@ -1,5 +1,5 @@
 import { isMessage, OpType, type ReduceOp } from "../collectives/index.ts";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { type DistError, InvalidArgumentError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
 import { type DeviceType, type DType, describe } from "../tensor/index.ts";
 import { AllOf, failureOf, joinWhole, outcomeOf, Work } from "../work/index.ts";
@@ -15,6 +15,8 @@ interface Steps {
   /** Those of one lane run one after the other; that of the collectives by default. */
   readonly lane?: string;
   readonly body: () => Promise<unknown>;
+  /** Why the op fails on this rank. The body runs nevertheless, since it says so to the others, who would wait. */
+  readonly refusal?: DistError | undefined;
   /** Where what was received came from, once it is there: a global rank. */
   readonly sourceRank?: () => number;
 }
@@ -92,8 +94,12 @@ export abstract class OrderedOps extends TensorOps {
       if (this.#coalescing !== undefined) {
         throw new InvalidArgumentError(`${op}: what takes several steps cannot be coalesced`, { op });
       }
-      const { lane = COLLECTIVES, body, sourceRank } = prepare();
-      return Work.fromPromise(this.#lanes.run(lane, body), { opType, owner: this, ...(sourceRank && { sourceRank }) });
+      const { lane = COLLECTIVES, body, refusal, sourceRank } = prepare();
+      const end = this.#lanes.run(lane, body);
+      if (refusal === undefined)
+        return Work.fromPromise(end, { opType, owner: this, ...(sourceRank && { sourceRank }) });
+      end.catch(() => {});
+      return Work.rejected(refusal, { opType, owner: this });
     });
     this.#coalescing?.note(work);
     return work;

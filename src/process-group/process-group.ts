@@ -7,7 +7,7 @@ import {
   requireTag,
   requireTimeout,
 } from "../collectives/index.ts";
-import { InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
+import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
 import type { OpName } from "../registry/index.ts";
 import { describe, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { Work } from "../work/index.ts";
@@ -27,6 +27,8 @@ import {
   broadcastObject,
   gatherObjects,
   type ObjectCall,
+  type PackedObject,
+  packObject,
   recvObject,
   scatterObjects,
   sendObject,
@@ -47,10 +49,10 @@ const MAX_OBJECT_BYTES = 64 * 2 ** 20;
  * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError when nothing was
  * sent, else with DistTimeoutError, DistNetworkError or DistBackendError, after which the group has failed.
  *
- * The object collectives take plain data: what JSON has, bigint, Date, Map, Set, ArrayBuffer and TypedArrays, of which
- * receivers get copies; `undefined` in a list or at the top becomes `null`. They take several steps, so their Work is
- * for `await` and not for `wait()`, and collectives that are called meanwhile start after them. All ranks of the group
- * have to be Bun ranks.
+ * The object collectives take plain data (docs/objects.md): what JSON has, undefined, bigint, Date, Map, Set, ArrayBuffer
+ * and TypedArrays, of which receivers get copies. An object is encoded at the call; one that would arrive as something
+ * else is refused (`OBJECT_NOT_SENDABLE`). They take several steps, so their Work is for `await` and not for `wait()`, and
+ * collectives that are called meanwhile start after them. All ranks of the group have to be Bun ranks.
  *
  * `await using` a group aborts what is in flight at the end of the block and closes it within a second;
  * `destroyProcessGroup()` waits for it instead.
@@ -117,8 +119,9 @@ export class ProcessGroup extends OrderedOps {
    * c10d: `all_gather_object`.
    */
   allGatherObject<T>(object: T, options: AllGatherObjectOptions = {}): Work<T[]> {
-    return this.#objects("allGatherObject", OpType.ALLGATHER, ["allGatherIntoTensor"], options, () => {
-      return (call) => allGatherObjects(call, object);
+    return this.#objects("allGatherObject", OpType.ALLGATHER, ["allGatherIntoTensor"], options, (pack) => {
+      const packed = pack(object);
+      return (call) => allGatherObjects(call, packed);
     });
   }
 
@@ -131,9 +134,10 @@ export class ProcessGroup extends OrderedOps {
    * c10d: `gather_object`.
    */
   gatherObject<T>(object: T, options: GatherObjectOptions): Work<T[] | undefined> {
-    return this.#objects("gatherObject", OpType.GATHER, ["allGatherIntoTensor", "gather"], options, () => {
+    return this.#objects("gatherObject", OpType.GATHER, ["allGatherIntoTensor", "gather"], options, (pack) => {
       const root = this.toGroupRank("gatherObject", "dst", options.dst, options.groupDst);
-      return (call) => gatherObjects(call, object, root);
+      const packed = pack(object);
+      return (call) => gatherObjects(call, packed, root);
     });
   }
 
@@ -147,9 +151,10 @@ export class ProcessGroup extends OrderedOps {
    * c10d: `broadcast_object_list`.
    */
   broadcastObject<T>(object: T | undefined, options: BroadcastObjectOptions): Work<T> {
-    return this.#objects("broadcastObject", OpType.BROADCAST, ["broadcast"], options, () => {
+    return this.#objects("broadcastObject", OpType.BROADCAST, ["broadcast"], options, (pack) => {
       const root = this.toGroupRank("broadcastObject", "src", options.src, options.groupSrc);
-      return (call) => broadcastObject(call, object, root);
+      const packed = this.rank === root ? pack(object) : undefined;
+      return (call) => broadcastObject(call, packed, root);
     });
   }
 
@@ -163,10 +168,11 @@ export class ProcessGroup extends OrderedOps {
    */
   scatterObject<T>(objects: readonly T[] | undefined, options: ScatterObjectOptions): Work<T> {
     const name = "scatterObject";
-    return this.#objects(name, OpType.SCATTER, ["broadcast", "scatter"], options, () => {
+    return this.#objects(name, OpType.SCATTER, ["broadcast", "scatter"], options, (pack) => {
       const root = this.toGroupRank(name, "src", options.src, options.groupSrc);
-      const own = this.rank === root ? this.#objectPerRank(name, objects) : undefined;
-      return (call) => scatterObjects(call, own, root);
+      const packed =
+        this.rank === root ? Array.from(this.#objectPerRank(name, objects), (each) => pack(each)) : undefined;
+      return (call) => scatterObjects(call, packed, root);
     });
   }
 
@@ -176,10 +182,11 @@ export class ProcessGroup extends OrderedOps {
    * c10d: `send_object_list`.
    */
   sendObject(object: unknown, options: SendObjectOptions): Work<void> {
-    return this.#objects("sendObject", OpType.SEND, ["send"], options, () => {
+    return this.#objects("sendObject", OpType.SEND, ["send"], options, (pack) => {
       const peer = this.otherRank("sendObject", "dst", options.dst, options.groupDst);
       const tag = requireTag("sendObject", options.tag);
-      return (call) => sendObject(call, object, peer, tag);
+      const packed = pack(object);
+      return (call) => sendObject(call, packed, peer, tag);
     });
   }
 
@@ -214,14 +221,14 @@ export class ProcessGroup extends OrderedOps {
 
   /**
    * Starts an object collective behind those that are under way.
-   * @param prepare Checks the arguments, which happens at once, and returns the steps.
+   * @param prepare Checks the arguments and packs the objects, which happens at once, and returns the steps.
    */
   #objects<T>(
     op: string,
     opType: OpType,
     needs: readonly OpName[],
     options: ObjectOptions & { readonly tag?: number },
-    prepare: () => (call: ObjectCall) => Promise<unknown>,
+    prepare: (pack: (object: unknown) => PackedObject) => (call: ObjectCall) => Promise<unknown>,
     sourceRank?: () => number,
   ): Work<T> {
     return this.runSteps<T>(op, opType, () => {
@@ -236,11 +243,17 @@ export class ProcessGroup extends OrderedOps {
       }
       const [backend] = needs.map((need) => this.backendFor(need, "cpu", "uint8"));
       if (backend === undefined) throw new InvalidArgumentError(`${op}: no op to make it of`);
-      const steps = prepare();
+      let refusal: DistError | undefined;
+      const steps = prepare((object) => {
+        const packed = packObject(op, maxBytes, object);
+        refusal ??= packed.error;
+        return packed;
+      });
       const deadline = performance.now() + timeoutMs;
       const body = () => steps({ op, backend, maxBytes, deadline });
       return {
         body,
+        refusal,
         ...(isMessage(opType) && { lane: `${op} ${options.tag ?? 0}` }),
         ...(sourceRank && { sourceRank }),
       };

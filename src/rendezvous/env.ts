@@ -2,6 +2,7 @@ import { checkPort } from "../store/arguments.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { meet } from "./meet.ts";
 import { integerFrom, rendezvousError } from "./membership.ts";
+import { unsetVariables } from "./not-launched.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 const notOfSlurm = "This is in a job of Slurm, but none of its tasks: start the ranks with `srun bun script.ts`";
@@ -18,8 +19,17 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
   const missing = (name: string) => {
     const unset = `environment variable ${name} expected, but not set`;
     const { launcher, tellMaster } = names;
-    if (launcher === undefined) return rendezvousError("env", env.SLURM_JOB_ID ? `${unset}. ${notOfSlurm}` : unset);
-    return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${tellMaster}`);
+    if (launcher !== undefined) {
+      return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${tellMaster}`);
+    }
+    const needed = [
+      ...(options.rank === undefined && !url.searchParams.has("rank") ? ["RANK"] : []),
+      ...(options.worldSize === undefined && !url.searchParams.has("world_size") ? ["WORLD_SIZE"] : []),
+      "MASTER_ADDR",
+      "MASTER_PORT",
+    ];
+    const { what, code } = unsetVariables(name, needed, env);
+    return rendezvousError("env", env.SLURM_JOB_ID ? `${unset}. ${notOfSlurm}` : what, code);
   };
   const number = (name: string, given: number | undefined, parameter: string | undefined) => {
     const inUrl = parameter === undefined ? null : url.searchParams.get(parameter);

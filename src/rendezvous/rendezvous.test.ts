@@ -1,4 +1,7 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
 import { HashStore, TCPStoreServer } from "../store/index.ts";
 import { registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
@@ -68,9 +71,57 @@ describe("env://", () => {
     for (const absent of [undefined, ""]) {
       const error = await failure("env://", { env: { ...variables(0, 1, 1).env, [name]: absent } });
       expect(error).toBeInstanceOf(InvalidArgumentError);
+      const set = ["RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"].filter((each) => each !== name);
       expect(error.message).toBe(
-        `Error initializing torch.distributed using env:// rendezvous: environment variable ${name} expected, but not set`,
+        `Error initializing torch.distributed using env:// rendezvous: environment variable ${name} expected, but not set. ` +
+          `${set[0]}, ${set[1]} and ${set[2]} are set; a launcher, such as c10d run, sets all of them`,
       );
+      expect(error).toMatchObject({ code: "INVALID_ARGUMENT" });
+    }
+  });
+
+  test.each<[Record<string, string>, RendezvousOptions, string]>([
+    [{ RANK: "0" }, {}, "variable WORLD_SIZE expected, but not set, nor are MASTER_ADDR and MASTER_PORT. RANK is set;"],
+    [
+      { MASTER_ADDR: "a", MASTER_PORT: "1" },
+      {},
+      "variable RANK expected, but not set, nor is WORLD_SIZE. MASTER_ADDR and MASTER_PORT are set;",
+    ],
+    [
+      { MASTER_PORT: "1" },
+      { rank: 0, worldSize: 1 },
+      "variable MASTER_ADDR expected, but not set. MASTER_PORT is set;",
+    ],
+  ])("an environment of %p alone", async (env, given, message) => {
+    expect((await failure("env://", { env, ...given })).message).toContain(message);
+  });
+
+  test("a script that was started without a launcher says how to start it", async () => {
+    const error = await failure("env://", { env: {} });
+    expect(error).toMatchObject({ name: "InvalidArgumentError", code: "NOT_LAUNCHED" });
+    expect(error.message).toContain(
+      "environment variable RANK expected, but not set, nor are WORLD_SIZE, MASTER_ADDR and MASTER_PORT: ",
+    );
+    expect((await failure("env://", { env: {}, rank: 0, worldSize: 1 })).message).toContain(
+      "environment variable MASTER_ADDR expected, but not set, nor is MASTER_PORT: ",
+    );
+    const folder = mkdtempSync(join(tmpdir(), "not-launched-"));
+    const program = `import * as dist from ${JSON.stringify(join(import.meta.dir, "../index.ts"))};
+      await dist.initProcessGroup().catch((error) => console.log(error.code, error.message));`;
+    writeFileSync(join(folder, "train.ts"), program);
+    try {
+      const run = (cwd: string, ...args: string[]) => {
+        const env = { PATH: process.env.PATH ?? "", TMPDIR: folder };
+        const { stdout, stderr } = Bun.spawnSync({ cmd: [process.execPath, ...args], cwd, env, timeout: 20_000 });
+        return `${stdout}${stderr}`;
+      };
+      expect(run(folder, "train.ts")).toContain(
+        ": train.ts was started without a launcher. Start its ranks with `c10d run -n 2 train.ts`, or by torchrun, mpirun or srun",
+      );
+      expect(run("/", join(folder, "train.ts"))).toContain(`Start its ranks with \`c10d run -n 2 `);
+      expect(run(folder, "-e", program)).toContain(": this program was started without a launcher.");
+    } finally {
+      rmSync(folder, { recursive: true });
     }
   });
 

@@ -1,0 +1,48 @@
+import { basename, relative } from "node:path";
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/**
+ * Says, in PyTorch's words and some more, that a variable of env:// is not set: which others are not, or, if all are
+ * missing, how the script is started.
+ *
+ * @param needed The variables that this rank needs.
+ */
+export function unsetVariables(
+  name: string,
+  needed: readonly string[],
+  env: Environment,
+): { readonly what: string; readonly code?: string } {
+  const unset = `environment variable ${name} expected, but not set`;
+  const [present, absent] = [needed.filter((each) => env[each]), needed.filter((each) => !env[each])];
+  const others = absent.filter((each) => each !== name);
+  const too = others.length === 0 ? "" : `, nor ${are(others)}`;
+  if (present.length > 0) {
+    return { what: `${unset}${too}. ${isAre(present)} set; a launcher, such as c10d run, sets all of them` };
+  }
+  const script = scriptName();
+  const what =
+    `${unset}${too}: ${script ?? "this program"} was started without a launcher. Start its ranks with ` +
+    `\`c10d run -n 2 ${script ?? "script.ts"}\`, or by torchrun, mpirun or srun (docs/launching.md); or tell each of them by hand: ` +
+    'initProcessGroup({ init: "tcp://host:port", rank, worldSize }), or { store, rank, worldSize }';
+  return { what, code: "NOT_LAUNCHED" };
+}
+
+/** The script that this process runs, as it would be named in the present folder; undefined for `bun -e` and the like. */
+function scriptName(): string | undefined {
+  if (basename(Bun.main).startsWith("[")) return undefined;
+  const path = relative(process.cwd(), Bun.main);
+  return path.startsWith("..") ? Bun.main : path;
+}
+
+function list(names: readonly string[]): string {
+  return names.length < 2 ? names.join("") : `${names.slice(0, -1).join(", ")} and ${names.at(-1)}`;
+}
+
+function isAre(names: readonly string[]): string {
+  return `${list(names)} ${names.length === 1 ? "is" : "are"}`;
+}
+
+function are(names: readonly string[]): string {
+  return `${names.length === 1 ? "is" : "are"} ${list(names)}`;
+}

@@ -17,8 +17,8 @@ const levels: ReadonlyMap<string, DebugLevel> = new Map([
 let current: DebugLevel | undefined;
 
 /**
- * The debug level, taken from TORCH_DISTRIBUTED_DEBUG at the first call unless it was set before.
- * c10d: `get_debug_level`, which reads the variable on import.
+ * The debug level, taken from TORCH_DISTRIBUTED_DEBUG at the first call, or by `initProcessGroup()`, unless it was set
+ * before. c10d: `get_debug_level`, which reads the variable on import.
  * @throws InvalidArgumentError when the variable holds none of the levels.
  */
 export function getDebugLevel(): DebugLevel {

@@ -17,6 +17,9 @@ describe("environment", () => {
     expect(environmentInteger("RANK", { RANK: "03" })).toBe(3);
     expect(environmentFlag("TORCHELASTIC_USE_AGENT_STORE", { TORCHELASTIC_USE_AGENT_STORE: "True" })).toBe(true);
     expect(environmentFlag("TORCHELASTIC_USE_AGENT_STORE", { TORCHELASTIC_USE_AGENT_STORE: "0" })).toBe(false);
+    expect(() => environmentFlag("TORCHELASTIC_USE_AGENT_STORE", { TORCHELASTIC_USE_AGENT_STORE: "Ture" })).toThrow(
+      'environment variable TORCHELASTIC_USE_AGENT_STORE must be one of true, t, 1, yes, y, on, false, f, 0, no, n, off, got "Ture"',
+    );
   });
 
   test.each(["x", "-1", "1.5", "1e3", " 1", "99999999999999999999"])("RANK=%p is refused by name", (RANK) => {

@@ -1,6 +1,9 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { flagOf, InvalidArgumentError } from "../errors/index.ts";
 
-/** How the text of a variable is read. `flag` is true for `1`, `true`, `yes`, `on` in any case; `secret` is not shown. */
+/**
+ * How the text of a variable is read. `flag` is on for `1`, `true`, `yes`, `on` and off for `0`, `false`, `no`, `off`, in
+ * any case; any other text is refused. `secret` is not shown.
+ */
 export type EnvironmentType = "integer" | "flag" | "level" | "text" | "path" | "secret";
 
 export interface EnvironmentVariable {
@@ -287,7 +290,10 @@ export function environmentInteger(name: NameOfType<"integer">, env: Environment
   return value;
 }
 
-/** Whether a flag variable is on; off when it is unset. */
+/**
+ * Whether a flag variable is on; off when it is unset.
+ * @throws InvalidArgumentError when it is neither on nor off.
+ */
 export function environmentFlag(name: NameOfType<"flag">, env: Environment = process.env): boolean {
-  return /^(1|true|yes|on)$/i.test(environmentText(name, env) ?? "");
+  return flagOf(name, env[name]);
 }

@@ -1,5 +1,6 @@
 import "reflect-metadata";
 import { afterEach, describe, expect, test } from "bun:test";
+import { join } from "node:path";
 import { DistError, type ErrorDetails, InvalidArgumentError } from "../errors/index.ts";
 import { type MemoryPlugin, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import type { ProcessGroup } from "../process-group/process-group.ts";
@@ -55,6 +56,24 @@ describe("initProcessGroup", () => {
     expect([group.name, group.timeoutMs, group.state]).toEqual(["0", 5_000, "OPEN"]);
     await dist.destroyProcessGroup();
     expect([dist.isInitialized(), group.state, plugin.made[0]?.closed]).toEqual([false, "CLOSED", 1]);
+  });
+
+  test("an unknown debug level does not pass as OFF", async () => {
+    const program = `import * as dist from ${JSON.stringify(join(import.meta.dir, "../index.ts"))};
+      const world = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+      await dist.initProcessGroup({ backend: "fake", ...world }).catch(({ name, message }) => console.log(name, message));
+      console.log(dist.isInitialized());`;
+    const run = (level: string) =>
+      Bun.spawnSync({
+        cmd: [process.execPath, "-e", program],
+        env: { ...process.env, TORCH_DISTRIBUTED_DEBUG: level },
+        timeout: 20_000,
+      }).stdout.toString();
+    expect(run("LOUD")).toStartWith(
+      'InvalidArgumentError The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got "LOUD".',
+    );
+    expect(run("LOUD")).toEndWith("false\n");
+    expect(run("info")).toBe("true\n");
   });
 
   test("again after its end", async () => {

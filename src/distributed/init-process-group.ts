@@ -10,6 +10,7 @@ import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
 import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
+import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
 import { type Incarnation, joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
@@ -74,6 +75,8 @@ export async function initProcessGroup<const Name extends string = string>(
 
 async function makeWorld(context: DistContext, options: AnyInitOptions): Promise<World> {
   const limitMs = timeoutMs(options.timeout, defaultTimeoutMs.processGroup);
+  // As PyTorch does on import: a level that does not exist must not pass as OFF.
+  getDebugLevel();
   const container = options.container ?? defaultContainer();
   const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
   const logger = loggerOf(container);

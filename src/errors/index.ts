@@ -1,3 +1,4 @@
 export * from "./dist-error.ts";
+export { choiceOf, flagOf } from "./setting.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
 export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";

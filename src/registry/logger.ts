@@ -1,5 +1,5 @@
 import type { InjectionToken } from "tsyringe";
-import { InvalidArgumentError, messageOf, warn } from "../errors/index.ts";
+import { choiceOf, messageOf, warn } from "../errors/index.ts";
 
 /**
  * Where remarks go. `console`, pino and winston are of this form; put yours in with
@@ -23,19 +23,12 @@ export type LogLevel = (typeof levels)[number];
 /**
  * The level that `C10D_LOG_LEVEL` names, else what `TORCH_DISTRIBUTED_DEBUG` stands for (INFO: info, DETAIL: debug), else
  * `warn`.
- * @throws InvalidArgumentError for a `C10D_LOG_LEVEL` that is no level.
+ * @throws InvalidArgumentError for values that these variables do not have.
  */
 export function logLevelFromEnvironment(env: Readonly<Record<string, string | undefined>> = process.env): LogLevel {
-  const text = env.C10D_LOG_LEVEL;
-  if (text) {
-    const level = levels.find((each) => each === text.toLowerCase());
-    if (level !== undefined) return level;
-    throw new InvalidArgumentError(
-      `environment variable C10D_LOG_LEVEL must be one of ${levels.join(", ")}, got ${JSON.stringify(text)}`,
-      { argument: "C10D_LOG_LEVEL" },
-    );
-  }
-  const debugLevel = env.TORCH_DISTRIBUTED_DEBUG?.toUpperCase();
+  const debugLevel = choiceOf("TORCH_DISTRIBUTED_DEBUG", env.TORCH_DISTRIBUTED_DEBUG, ["OFF", "INFO", "DETAIL"]);
+  const level = choiceOf("C10D_LOG_LEVEL", env.C10D_LOG_LEVEL, levels);
+  if (level !== undefined) return level;
   if (debugLevel === "DETAIL") return "debug";
   return debugLevel === "INFO" ? "info" : "warn";
 }

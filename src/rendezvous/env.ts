@@ -1,3 +1,4 @@
+import { flagOf } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { meet } from "./meet.ts";
@@ -46,7 +47,7 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
   if (host === undefined || host === "") throw missing("MASTER_ADDR");
   const port = number("MASTER_PORT", undefined, undefined);
   checkPort(port);
-  const hostedByLauncher = env.TORCHELASTIC_USE_AGENT_STORE?.toLowerCase() === "true";
+  const hostedByLauncher = flagOf("TORCHELASTIC_USE_AGENT_STORE", env.TORCHELASTIC_USE_AGENT_STORE);
   const attempt = env.TORCHELASTIC_RESTART_COUNT ?? "";
   return meet({ host, port, rank, worldSize, hostedByLauncher, attempt }, options);
 }

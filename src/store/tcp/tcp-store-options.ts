@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Timeout } from "../../errors/index.ts";
+import { flagOf, InvalidArgumentError, type Timeout } from "../../errors/index.ts";
 import { checkPort, checkWorldSize } from "../arguments.ts";
 import type { CallLimit } from "./call.ts";
 import { leaseServer, type ServerLease } from "./server-lease.ts";
@@ -84,5 +84,6 @@ export function dialHost(host: string, server: ServerLease | undefined): string 
 
 function isAgentStore(port: number): boolean {
   const { TORCHELASTIC_USE_AGENT_STORE, MASTER_PORT } = process.env;
-  return TORCHELASTIC_USE_AGENT_STORE?.toLowerCase() === "true" && Number(MASTER_PORT) === port && port !== 0;
+  const isHosted = flagOf("TORCHELASTIC_USE_AGENT_STORE", TORCHELASTIC_USE_AGENT_STORE);
+  return isHosted && Number(MASTER_PORT) === port && port !== 0;
 }

@@ -1,0 +1,32 @@
+import { InvalidArgumentError } from "./dist-error.ts";
+
+/**
+ * One of a few values of an environment variable, in any case; undefined when it is unset or empty.
+ * @throws InvalidArgumentError for any other text, which would otherwise pass as the default.
+ */
+export function choiceOf<const Choice extends string>(
+  name: string,
+  text: string | undefined,
+  choices: readonly Choice[],
+): Choice | undefined {
+  if (text === undefined || text === "") return undefined;
+  const wanted = text.toLowerCase();
+  const found = choices.find((choice) => choice.toLowerCase() === wanted);
+  if (found !== undefined) return found;
+  throw new InvalidArgumentError(
+    `environment variable ${name} must be one of ${choices.join(", ")}, got ${JSON.stringify(text)}`,
+    { argument: name },
+  );
+}
+
+const on = ["true", "t", "1", "yes", "y", "on"] as const;
+const off = ["false", "f", "0", "no", "n", "off"] as const;
+
+/**
+ * Whether a flag variable is on; off when it is unset or empty. c10d: `getCvarBool`.
+ * @throws InvalidArgumentError for a text that is neither.
+ */
+export function flagOf(name: string, text: string | undefined): boolean {
+  const choice = choiceOf(name, text, [...on, ...off]);
+  return on.some((each) => each === choice);
+}

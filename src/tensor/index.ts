@@ -1,6 +1,7 @@
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 export { CPU, type Device, type DeviceType } from "./device.ts";
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
+export { bufferOf, byteLengthOf, bytesOf, isDetached, isResizable, isShared, isWhole, memoryOf } from "./memory.ts";
 export {
   MAX_SPARSE_DIMS,
   SparseTensor,
@@ -15,7 +16,6 @@ export {
   describe,
   dtypeOfArray,
   type ForeignTensor,
-  isDetached,
   TENSOR_PROTOCOL,
   type TensorLike,
   type TensorView,

@@ -2,8 +2,9 @@ import { describe, expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { CPU } from "./device.ts";
 import { type DType, dtypes } from "./dtype.ts";
-import { tensor } from "./tensor.ts";
-import { type ForeignTensor, isDetached, TENSOR_PROTOCOL, type TensorLike, viewTensor } from "./tensor-view.ts";
+import { isDetached } from "./memory.ts";
+import { Tensor, tensor } from "./tensor.ts";
+import { type ForeignTensor, TENSOR_PROTOCOL, type TensorLike, type TensorView, viewTensor } from "./tensor-view.ts";
 
 const arrays: readonly [DType, TensorLike][] = [
   ["float32", new Float32Array(3)],
@@ -18,6 +19,11 @@ const arrays: readonly [DType, TensorLike][] = [
   ["int64", new BigInt64Array(3)],
   ["uint64", new BigUint64Array(3)],
 ];
+
+function bytesOf({ data }: TensorView): Uint8Array {
+  if (data instanceof Uint8Array) return data;
+  throw new TypeError("the view has no bytes");
+}
 
 /** Anything, where the types ask for a tensor. */
 const untyped = (value: unknown): TensorLike => value as TensorLike;
@@ -74,6 +80,45 @@ describe("viewTensor", () => {
     expect(viewTensor(untyped(runInNewContext("new BigInt64Array(4)"))).dtype).toBe("int64");
   });
 
+  test("clamped bytes are uint8, and results are not clamped", () => {
+    const clamped = new Uint8ClampedArray([1, 2, 3]);
+    const view = viewTensor(clamped.subarray(1));
+    expect([view.dtype, view.length, view.source]).toEqual(["uint8", 2, clamped.subarray(1)]);
+    bytesOf(view).set([257, 7]);
+    expect([...clamped]).toEqual([1, 1, 7]);
+  });
+
+  test("what an array says of itself does not count", () => {
+    class Liar extends Float32Array {
+      override get byteLength(): number {
+        return 2 ** 40;
+      }
+      override get length(): number {
+        return 2 ** 38;
+      }
+      override get [Symbol.toStringTag](): "Float32Array" {
+        return "Float64Array" as "Float32Array";
+      }
+    }
+    const own = Object.defineProperties(new Float64Array(3), {
+      byteLength: { value: 2 ** 40 },
+      buffer: { value: new ArrayBuffer(0) },
+      [Symbol.toStringTag]: { value: "Int8Array" },
+    });
+    expect(viewTensor(new Liar(3))).toMatchObject({ dtype: "float32", length: 3, byteLength: 12 });
+    expect(viewTensor(own)).toMatchObject({ dtype: "float64", length: 3, byteLength: 24 });
+    const gone = new Liar(3);
+    gone.buffer.transfer();
+    expect(refusal(gone).code).toBe("DETACHED_BUFFER");
+    expect(refusal(Object.create(Float32Array.prototype)).message).toContain("must be a TypedArray");
+  });
+
+  test("a Tensor whose parts do not fit is refused", () => {
+    expect(refusal(new Tensor(new Uint8Array(3), "float32", [1])).message).toContain("no whole number of float32");
+    expect(refusal(new Tensor([1] as unknown as Uint8Array, "uint8", [1])).message).toContain("an array of 1");
+    expect(refusal(new Tensor(new Uint8Array(4), "float8" as DType, [1])).message).toContain('"float8"');
+  });
+
   test("shared memory counts, empty or not", () => {
     expect(viewTensor(new Float32Array(new SharedArrayBuffer(12))).length).toBe(3);
     expect(viewTensor(new Float32Array(new SharedArrayBuffer(0))).length).toBe(0);
@@ -118,7 +163,6 @@ describe("viewTensor", () => {
 
   test.each([
     ["a DataView", new DataView(new ArrayBuffer(8)), "DataView"],
-    ["clamped bytes", new Uint8ClampedArray(8), "Uint8ClampedArray"],
     ["an ArrayBuffer", new ArrayBuffer(8), "ArrayBuffer"],
     ["an array", [1, 2, 3], "an array of 3"],
     ["a number", 3, "number 3"],
@@ -186,11 +230,14 @@ describe("the tensor protocol", () => {
     ["byteLength 6 is no whole number of float32 elements", { byteLength: 6 }],
     ["byteLength -4", { byteLength: -4 }],
     ["byteLength 4.5", { byteLength: 4.5 }],
-    ["byteLength 16", { byteLength: "16" }],
+    ['byteLength "16"', { byteLength: "16" }],
     ["ptr 0 is no address", { ptr: 0 }],
     ["ptr -8 is no address", { ptr: -8 }],
     ["ptr NaN is no address", { ptr: Number.NaN }],
-    ["ptr 16 is no address", { ptr: 16n }],
+    ["ptr bigint 16 is no address", { ptr: 16n }],
+    ["go beyond 2^53", { ptr: Number.MAX_SAFE_INTEGER }],
+    ["ptr 4294967296.5 is no address", { ptr: 2 ** 32 + 0.5 }],
+    ["ptr symbol Symbol(p) is no address", { ptr: Symbol("p") }],
     ['unknown device "tpu"', { device: "tpu" }],
     ['unknown device "cuda:x"', { device: "cuda:x" }],
     ['unknown device ""', { device: "" }],

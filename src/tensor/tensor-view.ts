@@ -1,6 +1,8 @@
+import { isFloat32Array, isUint8ClampedArray } from "node:util/types";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { CPU, type Device } from "./device.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
+import { byteLengthOf, bytesOf, isDetached, typedArrayName } from "./memory.ts";
 import { Tensor, type TensorStorage } from "./tensor.ts";
 
 /** Key of the method by which any object can be a tensor: it returns a {@link ForeignTensor}. */
@@ -17,7 +19,7 @@ export interface ForeignTensor {
 }
 
 /** Everything that an op takes as a tensor. */
-export type TensorLike = TensorStorage | Tensor | { [TENSOR_PROTOCOL](): ForeignTensor };
+export type TensorLike = TensorStorage | Uint8ClampedArray | Tensor | { [TENSOR_PROTOCOL](): ForeignTensor };
 
 /**
  * What a backend gets to see of a tensor: dtype, size, and either a view over host memory or an address.
@@ -36,25 +38,24 @@ export interface TensorView {
   readonly device: Device;
 }
 
-/** dtype of a TypedArray; undefined for other values (DataView, Uint8ClampedArray, plain objects). */
+/** dtype of a TypedArray; undefined for other values (DataView, plain objects). */
 export function dtypeOfArray(value: unknown): DType | undefined {
-  if (!ArrayBuffer.isView(value)) return undefined;
-  const dtype = arrayDTypes.get(Object.prototype.toString.call(value));
-  return dtype;
+  return arrayDTypes.get(typedArrayName(value));
 }
 
-const arrayDTypes: ReadonlyMap<string, DType> = new Map<string, DType>([
-  ["[object Float32Array]", "float32"],
-  ["[object Float64Array]", "float64"],
-  ["[object Float16Array]", "float16"],
-  ["[object Int8Array]", "int8"],
-  ["[object Uint8Array]", "uint8"],
-  ["[object Int16Array]", "int16"],
-  ["[object Uint16Array]", "uint16"],
-  ["[object Int32Array]", "int32"],
-  ["[object Uint32Array]", "uint32"],
-  ["[object BigInt64Array]", "int64"],
-  ["[object BigUint64Array]", "uint64"],
+const arrayDTypes: ReadonlyMap<string | undefined, DType> = new Map<string | undefined, DType>([
+  ["Float32Array", "float32"],
+  ["Float64Array", "float64"],
+  ["Float16Array", "float16"],
+  ["Int8Array", "int8"],
+  ["Uint8Array", "uint8"],
+  ["Uint8ClampedArray", "uint8"],
+  ["Int16Array", "int16"],
+  ["Uint16Array", "uint16"],
+  ["Int32Array", "int32"],
+  ["Uint32Array", "uint32"],
+  ["BigInt64Array", "int64"],
+  ["BigUint64Array", "uint64"],
 ]);
 
 /**
@@ -64,10 +65,10 @@ const arrayDTypes: ReadonlyMap<string, DType> = new Map<string, DType>([
  * @throws InvalidArgumentError for anything that is no tensor, and for detached buffers.
  */
 export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
-  if (value instanceof Float32Array) return viewOfStorage(value, value, "float32", argument);
+  if (isFloat32Array(value)) return viewOfStorage(value, value, "float32", argument);
   const dtype = dtypeOfArray(value);
   if (dtype !== undefined) return viewOfStorage(value, value as TensorStorage, dtype, argument);
-  if (value instanceof Tensor) return viewOfStorage(value, value.data, value.dtype, argument);
+  if (value instanceof Tensor) return viewOfTensor(value, argument);
   if (isForeign(value)) return viewOfForeign(value, argument);
   throw new InvalidArgumentError(
     `${argument} must be a TypedArray, a tensor() or an object with [Symbol.for("c10d.tensor")](), got ${describe(value)}`,
@@ -75,8 +76,17 @@ export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
   );
 }
 
+function viewOfTensor(source: Tensor, argument: string): TensorView {
+  const { data, dtype } = source;
+  if (isDType(dtype) && dtypeOfArray(data) !== undefined) return viewOfStorage(source, data, dtype, argument);
+  throw new InvalidArgumentError(
+    `${argument}: a Tensor has a TypedArray as data and a dtype, got ${describe(data)} and ${describe(dtype)}`,
+    { argument },
+  );
+}
+
 function viewOfStorage(source: TensorLike, data: TensorStorage, dtype: DType, argument: string): TensorView {
-  const { byteLength } = data;
+  const byteLength = byteLengthOf(data);
   // Only an empty view can have lost its memory, so the common case pays nothing.
   if (byteLength === 0 && isDetached(data)) {
     throw new InvalidArgumentError(
@@ -87,19 +97,15 @@ function viewOfStorage(source: TensorLike, data: TensorStorage, dtype: DType, ar
       },
     );
   }
-  const { size } = dtypes[dtype];
-  return { source, data, ptr: 0, dtype, length: byteLength / size, byteLength, device: CPU };
-}
-
-/** Whether the memory under a view is gone: its buffer was detached, or resized to less than the view needs. */
-export function isDetached(view: TensorStorage): boolean {
-  try {
-    // Of what can be asked of a view, only its methods tell this from a view that was made empty.
-    view.keys();
-    return false;
-  } catch {
-    return true;
+  const length = byteLength / dtypes[dtype].size;
+  if (!Number.isInteger(length)) {
+    throw new InvalidArgumentError(`${argument}: ${byteLength} bytes are no whole number of ${dtype} elements`, {
+      argument,
+    });
   }
+  // Bytes are bytes: what writes to the view must not clamp them.
+  const bytes = dtype === "uint8" && isUint8ClampedArray(data) ? bytesOf(data) : data;
+  return { source, data: bytes, ptr: 0, dtype, length, byteLength, device: CPU };
 }
 
 function isForeign(value: unknown): value is { [TENSOR_PROTOCOL](): ForeignTensor } {
@@ -119,12 +125,21 @@ function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument:
   if (!isDType(dtype)) throw new InvalidArgumentError(`${argument}: unknown dtype ${String(dtype)}`, { argument });
   const { size } = dtypes[dtype];
   if (!Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength % size !== 0) {
-    throw new InvalidArgumentError(`${argument}: byteLength ${byteLength} is no whole number of ${dtype} elements`, {
-      argument,
-    });
+    throw new InvalidArgumentError(
+      `${argument}: byteLength ${shown(byteLength)} is no whole number of ${dtype} elements`,
+      {
+        argument,
+      },
+    );
   }
   if (!Number.isSafeInteger(ptr) || ptr < 0 || (ptr === 0 && byteLength > 0)) {
-    throw new InvalidArgumentError(`${argument}: ptr ${ptr} is no address`, { argument });
+    throw new InvalidArgumentError(`${argument}: ptr ${shown(ptr)} is no address`, { argument });
+  }
+  if (!Number.isSafeInteger(ptr + byteLength)) {
+    throw new InvalidArgumentError(
+      `${argument}: ${byteLength} bytes from ptr ${ptr} on go beyond 2^53, where no memory can be`,
+      { argument },
+    );
   }
   return {
     source,
@@ -143,6 +158,11 @@ function parseDevice(device: string | Device | undefined, argument: string): Dev
   if (match) return { type: match[1] === "cuda" ? "cuda" : "cpu", index: Number(match[2] ?? 0) };
   const given = typeof device === "string" ? `"${device}"` : (JSON.stringify(device) ?? String(device));
   throw new InvalidArgumentError(`${argument}: unknown device ${given}`, { argument });
+}
+
+/** A value that should have been a number. */
+function shown(value: unknown): string {
+  return typeof value === "number" ? String(value) : describe(value);
 }
 
 function nameOf(device: Partial<Device> | null): string {

@@ -48,6 +48,42 @@ describe("tensor()", () => {
     expect(elements(tensor([2n ** 64n - 1n], { dtype: "uint64" }))).toEqual([2n ** 64n - 1n]);
   });
 
+  test.each<[DType, number | bigint, string]>([
+    ["uint8", 300, "holds 0 to 255"],
+    ["uint8", -1, "holds 0 to 255"],
+    ["uint8", 255.5, "holds 0 to 255"],
+    ["int8", -129, "holds -128 to 127"],
+    ["int16", 32768n, "holds -32768 to 32767"],
+    ["uint16", 65536, "holds 0 to 65535"],
+    ["int32", 2 ** 31, "holds -2147483648 to 2147483647"],
+    ["uint32", 2n ** 32n, "holds 0 to 4294967295"],
+    ["int64", 2 ** 63, "holds -9223372036854775808 to 9223372036854775807"],
+    ["int64", -(2n ** 63n) - 1n, "holds -9223372036854775808"],
+    ["uint64", -1n, "holds 0 to 18446744073709551615"],
+    ["uint64", 2n ** 64n, "holds 0 to 18446744073709551615"],
+    ["int32", Number.NaN, "neither NaN nor Infinity"],
+    ["int64", Number.POSITIVE_INFINITY, "neither NaN nor Infinity"],
+  ])("%s does not hold %p", (dtype, value, reason) => {
+    const make = () => tensor([1, value], { dtype });
+    expect(make).toThrow(InvalidArgumentError);
+    expect(make).toThrow(`element 1, ${value}, is no value of ${dtype}`);
+    expect(make).toThrow(reason);
+  });
+
+  test("fractions are cut off, floats go to infinity, bool takes all", () => {
+    expect(tensor([1.9, -1.9], { dtype: "int8" }).toNumbers()).toEqual([1, -1]);
+    expect(elements(tensor([1.9, -1.9, true], { dtype: "int64" }))).toEqual([1n, -1n, 1n]);
+    expect(tensor([1e39], { dtype: "float32" }).toNumbers()).toEqual([Number.POSITIVE_INFINITY]);
+    expect(tensor([1e39], { dtype: "bfloat16" }).toNumbers()).toEqual([Number.POSITIVE_INFINITY]);
+    expect(elements(tensor([Number.NaN, -1], { dtype: "bool" }))).toEqual([1, 1]);
+    expect(tensor([127, -128], { dtype: "int8" }).toNumbers()).toEqual([127, -128]);
+  });
+
+  test("clamped bytes and DataViews are memory", () => {
+    expect(tensor(new Uint8ClampedArray([1, 2, 3, 4]), { dtype: "int16" }).toNumbers()).toEqual([0x201, 0x403]);
+    expect(tensor(new DataView(new ArrayBuffer(8), 4), { dtype: "float32" }).length).toBe(1);
+  });
+
   test("numbers are copied, buffers are shared", () => {
     const numbers = [1, 2];
     const copied = tensor(numbers, { dtype: "float32" });

@@ -1,7 +1,8 @@
-import { isAnyArrayBuffer } from "node:util/types";
+import { isBigInt64Array, isBigUint64Array } from "node:util/types";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
+import { type ByteRange, byteLengthOf, isDetachedBuffer, memoryOf } from "./memory.ts";
 
 /** Views that hold the elements of a {@link Tensor}. */
 export type TensorStorage =
@@ -60,16 +61,16 @@ export class Tensor {
 
   /** Number of elements (a complex number is one element). */
   get length(): number {
-    return this.data.byteLength / dtypes[this.dtype].size;
+    return byteLengthOf(this.data) / dtypes[this.dtype].size;
   }
 
   get byteLength(): number {
-    return this.data.byteLength;
+    return byteLengthOf(this.data);
   }
 
   /** The elements as numbers; bfloat16 is widened, bool is 0/1, complex is (re, im) pairs. Not for 64-bit integers. */
   toNumbers(): number[] {
-    if (this.data instanceof BigInt64Array || this.data instanceof BigUint64Array) {
+    if (isBigInt64Array(this.data) || isBigUint64Array(this.data)) {
       throw new InvalidArgumentError(`toNumbers() cannot hold ${this.dtype} exactly; read .data instead`);
     }
     const values = Array.from(this.data);
@@ -81,20 +82,21 @@ export class Tensor {
  * Makes a tensor over `data` (shared, not copied) or from numbers (copied).
  *
  * @param data A TypedArray or ArrayBuffer whose bytes are the elements, or a list of numbers, booleans or bigints
- *   (complex: re, im, re, im …).
- * @throws InvalidArgumentError when the dtype is unknown or the sizes do not fit.
+ *   (complex: re, im, re, im …). For integer dtypes fractions are cut off.
+ * @throws InvalidArgumentError when the dtype is unknown, the sizes do not fit, or the dtype cannot hold a value: an
+ *   integer one takes no NaN and nothing beyond its limits (`torch.tensor` takes -1 for 255; here nothing wraps around).
  *
  * c10d: `torch.tensor(data, dtype=…)`.
  */
 export function tensor(
-  data: TensorStorage | ArrayBufferLike | readonly (number | bigint | boolean)[],
+  data: TensorStorage | Uint8ClampedArray | DataView | ArrayBufferLike | readonly (number | bigint | boolean)[],
   options: TensorOptions,
 ): Tensor {
   const { dtype } = options;
   if (!isDType(dtype))
     throw new InvalidArgumentError(`tensor(): unknown dtype ${String(dtype)}`, { argument: "dtype" });
   const storage = isNumberList(data) ? storageFromValues(data, dtype) : storageOver(data, dtype);
-  const length = storage.byteLength / dtypes[dtype].size;
+  const length = byteLengthOf(storage) / dtypes[dtype].size;
   const shape = options.shape ?? [length];
   if (!shape.every((n) => Number.isInteger(n) && n >= 0) || shape.reduce((a, b) => a * b, 1) !== length) {
     throw new InvalidArgumentError(
@@ -111,10 +113,10 @@ function isNumberList(data: unknown): data is readonly (number | bigint | boolea
   return Array.isArray(data);
 }
 
-function storageOver(data: TensorStorage | ArrayBufferLike, dtype: DType): TensorStorage {
+function storageOver(data: unknown, dtype: DType): TensorStorage {
   const Storage = storageOf[dtype];
   const { size } = dtypes[dtype];
-  const { buffer, byteOffset: offset, byteLength: bytes } = bytesOf(data);
+  const { buffer, byteOffset: offset, byteLength: bytes } = rangeOf(data);
   if (bytes % size !== 0) {
     throw new InvalidArgumentError(
       `tensor(): ${bytes} bytes are no whole number of ${dtype} elements (${size} bytes each)`,
@@ -126,41 +128,59 @@ function storageOver(data: TensorStorage | ArrayBufferLike, dtype: DType): Tenso
   return new Storage(buffer as ArrayBuffer, offset, bytes / Storage.BYTES_PER_ELEMENT);
 }
 
-function bytesOf(data: TensorStorage | ArrayBufferLike): ArrayBufferView {
-  const memory: unknown = ArrayBuffer.isView(data) ? data.buffer : data;
-  if (!isAnyArrayBuffer(memory)) {
+function rangeOf(data: unknown): ByteRange {
+  const range = memoryOf(data);
+  if (range === undefined) {
     throw new InvalidArgumentError(
-      `tensor(): data must be a TypedArray, an ArrayBuffer or a list of numbers, got ${memory === null ? "null" : typeof memory}`,
+      `tensor(): data must be a TypedArray, an ArrayBuffer or a list of numbers, got ${data === null ? "null" : typeof data}`,
       { argument: "data" },
     );
   }
-  if (memory instanceof ArrayBuffer && memory.detached) {
+  if (isDetachedBuffer(range.buffer)) {
     throw new InvalidArgumentError("tensor(): its ArrayBuffer is detached (it was transferred or posted elsewhere)", {
       code: "DETACHED_BUFFER",
       argument: "data",
     });
   }
-  return ArrayBuffer.isView(data) ? data : new Uint8Array(memory);
+  return range;
 }
 
 function storageFromValues(values: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
-  const whole = dtype === "int64" || dtype === "uint64";
-  const wrong = values.findIndex((value) => {
-    const type = typeof value;
-    return type === "number" ? whole && !Number.isInteger(value) : type !== "bigint" && type !== "boolean";
-  });
-  if (wrong >= 0) {
-    throw new InvalidArgumentError(`tensor(): element ${wrong}, ${String(values[wrong])}, is no value of ${dtype}`, {
-      argument: "data",
-    });
-  }
-  if (dtype === "int64") return BigInt64Array.from(values, (v) => BigInt(v));
-  if (dtype === "uint64") return BigUint64Array.from(values, (v) => BigInt(v));
+  for (const [i, value] of Array.from(values).entries()) requireValue(value, i, dtype);
+  if (dtype === "int64") return BigInt64Array.from(values, integerOf);
+  if (dtype === "uint64") return BigUint64Array.from(values, integerOf);
   if (dtype === "bfloat16") return Uint16Array.from(values, (v) => bfloat16FromNumber(Number(v)));
-  if (dtype === "bool") return Uint8Array.from(values, (v) => (v ? 1 : 0));
+  if (dtype === "bool") return Uint8Array.from(values, (v) => (v || Number.isNaN(v) ? 1 : 0));
   if ((dtype === "complex64" || dtype === "complex128") && values.length % 2 !== 0) {
     throw new InvalidArgumentError(`tensor(): ${dtype} takes (re, im) pairs, got ${values.length} numbers`);
   }
   const numbers = values.map(Number);
   return new storageOf[dtype](numbers);
+}
+
+/** Throws unless a dtype can hold a value; fractions are cut off and floats rounded, but nothing wraps around. */
+function requireValue(value: unknown, i: number, dtype: DType): void {
+  const { kind, size } = dtypes[dtype];
+  const isNumber = typeof value === "number";
+  if (!isNumber && typeof value !== "bigint" && typeof value !== "boolean") refuseValue(value, i, dtype, "");
+  if (typeof value === "boolean" || (kind !== "signed" && kind !== "unsigned")) return;
+  const bits = BigInt(8 * size);
+  const max = kind === "signed" ? 2n ** (bits - 1n) - 1n : 2n ** bits - 1n;
+  const min = kind === "signed" ? -max - 1n : 0n;
+  if (isNumber && !Number.isFinite(value)) refuseValue(value, i, dtype, "; integers have neither NaN nor Infinity");
+  const number = value as number | bigint;
+  if (number < min || number > max) {
+    refuseValue(value, i, dtype, `, which holds ${min} to ${max}`);
+  }
+}
+
+function refuseValue(value: unknown, i: number, dtype: DType, reason: string): never {
+  throw new InvalidArgumentError(`tensor(): element ${i}, ${String(value)}, is no value of ${dtype}${reason}`, {
+    argument: "data",
+    code: "VALUE_OUT_OF_RANGE",
+  });
+}
+
+function integerOf(value: number | bigint | boolean): bigint {
+  return BigInt(typeof value === "number" ? Math.trunc(value) : value);
 }

@@ -1,0 +1,104 @@
+import { isArrayBuffer, isDataView, isSharedArrayBuffer } from "node:util/types";
+import type { TensorStorage } from "./tensor.ts";
+
+// A subclass or an own property may say anything of `byteLength`, `byteOffset` or `buffer`, and memory of another realm
+// fails `instanceof`. What native code is given comes from the getters of the engine alone, as they are at load.
+const typedArray: object = Object.getPrototypeOf(Uint8Array.prototype);
+const arrayByteLength = getter<number>(typedArray, "byteLength");
+const arrayByteOffset = getter<number>(typedArray, "byteOffset");
+const arrayBuffer = getter<ArrayBufferLike>(typedArray, "buffer");
+const arrayTag = getter<string | undefined>(typedArray, Symbol.toStringTag);
+const dataViewByteLength = getter<number>(DataView.prototype, "byteLength");
+const dataViewByteOffset = getter<number>(DataView.prototype, "byteOffset");
+const dataViewBuffer = getter<ArrayBufferLike>(DataView.prototype, "buffer");
+const bufferByteLength = getter<number>(ArrayBuffer.prototype, "byteLength");
+const bufferDetached = getter<boolean>(ArrayBuffer.prototype, "detached");
+const bufferResizable = getter<boolean>(ArrayBuffer.prototype, "resizable");
+const sharedByteLength = getter<number>(SharedArrayBuffer.prototype, "byteLength");
+const { keys } = Uint8Array.prototype;
+
+/** Bytes that lie one after the other in a buffer. */
+export interface ByteRange {
+  readonly buffer: ArrayBufferLike;
+  readonly byteOffset: number;
+  readonly byteLength: number;
+}
+
+/** Name of the type of a TypedArray, such as `Float32Array`, also of a subclass or another realm; else undefined. */
+export function typedArrayName(value: unknown): string | undefined {
+  return arrayTag.call(value);
+}
+
+/** Bytes of a TypedArray; 0 when its memory is gone. */
+export function byteLengthOf(view: TensorStorage): number {
+  return arrayByteLength.call(view);
+}
+
+/** The buffer of a TypedArray. Asking for it also makes the memory of a small array stay where it is. */
+export function bufferOf(view: TensorStorage): ArrayBufferLike {
+  return arrayBuffer.call(view);
+}
+
+/** Where the bytes of a TypedArray lie. */
+export function rangeOf(view: TensorStorage): ByteRange {
+  return {
+    buffer: arrayBuffer.call(view),
+    byteOffset: arrayByteOffset.call(view),
+    byteLength: arrayByteLength.call(view),
+  };
+}
+
+/** The bytes of a TypedArray, shared with it; of the first `length` only if that is given. */
+export function bytesOf(view: TensorStorage, length = byteLengthOf(view)): Uint8Array {
+  return new Uint8Array(arrayBuffer.call(view), arrayByteOffset.call(view), length);
+}
+
+/** The same of whatever memory a value is: TypedArray, DataView, ArrayBuffer, SharedArrayBuffer; else undefined. */
+export function memoryOf(value: unknown): ByteRange | undefined {
+  if (typedArrayName(value) !== undefined) return rangeOf(value as TensorStorage);
+  if (isArrayBuffer(value)) return { buffer: value, byteOffset: 0, byteLength: bufferByteLength.call(value) };
+  if (isSharedArrayBuffer(value)) return { buffer: value, byteOffset: 0, byteLength: sharedByteLength.call(value) };
+  if (!isDataView(value)) return undefined;
+  const buffer = dataViewBuffer.call(value);
+  // Where its memory is gone, a DataView tells nothing more.
+  if (isDetachedBuffer(buffer)) return { buffer, byteOffset: 0, byteLength: 0 };
+  return { buffer, byteOffset: dataViewByteOffset.call(value), byteLength: dataViewByteLength.call(value) };
+}
+
+/** Whether a buffer was transferred or posted elsewhere. Shared memory cannot be. */
+export function isDetachedBuffer(buffer: ArrayBufferLike): boolean {
+  return isArrayBuffer(buffer) && bufferDetached.call(buffer);
+}
+
+/** Whether the memory under a TypedArray is gone: its buffer was detached, or resized to less than the view needs. */
+export function isDetached(view: TensorStorage): boolean {
+  try {
+    // Of what can be asked of a view, only its methods tell this from a view that was made empty.
+    keys.call(view as Uint8Array);
+    return false;
+  } catch {
+    return true;
+  }
+}
+
+/** Whether the memory of a TypedArray can go away by `resize()`. Shared memory only grows, and stays where it is. */
+export function isResizable(view: TensorStorage): boolean {
+  const buffer = arrayBuffer.call(view);
+  return isArrayBuffer(buffer) && bufferResizable.call(buffer);
+}
+
+/** Whether the memory of a TypedArray is shared memory, which nothing can take away from it. */
+export function isShared(view: TensorStorage): boolean {
+  return isSharedArrayBuffer(arrayBuffer.call(view));
+}
+
+/** Whether a TypedArray that had so many bytes still has them; it may have grown since. */
+export function isWhole(view: TensorStorage, byteLength: number): boolean {
+  return arrayByteLength.call(view) >= byteLength;
+}
+
+function getter<T>(of: object, name: PropertyKey): (this: unknown) => T {
+  const get = Object.getOwnPropertyDescriptor(of, name)?.get;
+  if (get === undefined) throw new TypeError(`this JavaScript engine has no getter ${String(name)}`);
+  return get;
+}

@@ -11,6 +11,7 @@ import {
   OpFlag,
   OpRecord,
   type Shim,
+  type StagedMemory,
   Status,
 } from "../native/index.ts";
 import {
@@ -24,11 +25,20 @@ import {
   type ReduceToRootOptions,
   type RootOptions,
 } from "../registry/index.ts";
-import { dtypes, type SparseTensor, type TensorView, viewTensor } from "../tensor/index.ts";
+import {
+  bufferOf,
+  dtypes,
+  isDetachable,
+  isResizable,
+  type SparseTensor,
+  STAGED_BYTES,
+  type TensorView,
+  viewTensor,
+} from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { allReduceSparse } from "./sparse-all-reduce.ts";
-import { isResizable, type StagedOutput, StagedTensors } from "./staged-tensors.ts";
+import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
 /** How long `close()` waits for aborted ops, and how long it takes in all. */
 const ABORT_LIMIT_MS = 900;
@@ -260,10 +270,13 @@ export class NativeBackend extends Backend {
 
   override barrier(options: OpOptions): Work<unknown> {
     this.#describe(OpType.BARRIER, undefined, options.timeoutMs, -1);
-    return this.#submit(OpType.BARRIER, options, [], undefined, (group) => {
+    const group = this.#open;
+    if (group === undefined) return this.#refuse(OpType.BARRIER, options);
+    const send = (): number => {
       record.fill(fields, undefined, undefined);
       return group.submitOne(record, null, null);
-    });
+    };
+    return this.#submit(group, OpType.BARRIER, options, send, undefined, []);
   }
 
   #describe(opcode: OpType, tensor: TensorView | undefined, limitMs: number, peer: number): void {
@@ -290,45 +303,74 @@ export class NativeBackend extends Backend {
     result: unknown,
     splits?: readonly [readonly number[], readonly number[]],
   ): Work<unknown> {
-    const staged = new StagedTensors(inputs, outputs);
+    const group = this.#open;
+    if (group === undefined) return this.#refuse(opType, options);
+    const staged = new StagedTensors(inputs, outputs, group.staging);
+    const send = (): number => {
+      record.fillLists(fields, staged.inputs, staged.outputs);
+      if (splits !== undefined) record.split(...splits);
+      return group.submit(record);
+    };
+    const { exposed } = staged;
+    const tensors = [...inputs, ...outputs];
     return this.#submit(
+      group,
       opType,
       options,
-      staged.kept,
+      send,
       result,
-      (group) => {
-        record.fillLists(fields, staged.inputs, staged.outputs);
-        if (splits !== undefined) record.split(...splits);
-        return group.submit(record);
-      },
-      staged.copies,
+      tensors,
+      exposed.length > 0 ? exposed : undefined,
+      staged,
     );
   }
 
   #submitInPlace(opType: OpType, tensor: TensorView, options: OpOptions): Work<unknown> {
-    // This also touches `buffer`, which makes the memory stay where it is; the view itself goes with the call.
-    if (isResizable(tensor)) return this.#submitLists(opType, options, [], [tensor], tensor.source);
-    return this.#submit(opType, options, tensor, tensor.source, (group) => {
+    const group = this.#open;
+    if (group === undefined) return this.#refuse(opType, options);
+    const { data, byteLength, source } = tensor;
+    let staged: StagedTensor | undefined;
+    let address: ArrayBufferView | number = tensor.ptr;
+    if (data !== undefined) {
+      if (byteLength > 0 && byteLength <= STAGED_BYTES) {
+        staged = new StagedTensor(data, byteLength, group.staging);
+        address = staged.address;
+      } else if (isResizable(data)) {
+        return this.#submitLists(opType, options, [], [tensor], source);
+      } else {
+        void bufferOf(data); // From now on its address is fixed.
+        address = data;
+      }
+    }
+    const exposed = staged === undefined && isDetachable(tensor) ? tensor : undefined;
+    const send = (): number => {
       record.fill(fields, undefined, tensor);
-      return group.submitOne(record, null, tensor.data ?? tensor.ptr);
-    });
+      return group.submitOne(record, null, address);
+    };
+    return this.#submit(group, opType, options, send, source, tensor, exposed, staged);
+  }
+
+  /** The native group, if it takes ops. */
+  get #open(): NativeGroup | undefined {
+    return this.#group?.state === "OPEN" ? this.#group : undefined;
   }
 
   #submit(
+    group: NativeGroup,
     opType: OpType,
     options: OpOptions,
-    tensors: TensorView | readonly TensorView[],
+    send: () => number,
     result: unknown,
-    send: (group: NativeGroup) => number,
-    copies?: readonly StagedOutput[],
+    tensors: TensorView | readonly TensorView[],
+    exposed?: TensorView | readonly TensorView[],
+    staged?: StagedMemory,
   ): Work<unknown> {
     const { owner } = options;
-    const group = this.#group;
-    if (group === undefined || group.state !== "OPEN") return this.#refuse(opType, options);
     let id: number;
     try {
-      id = send(group);
+      id = send();
     } catch (error) {
+      staged?.release();
       return this.#refuse(opType, options, error);
     }
     const isRecv = opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
@@ -339,8 +381,9 @@ export class NativeBackend extends Backend {
       id,
       result,
       tensors,
+      exposed,
+      staged,
       owner,
-      copies,
       ...(isRecv && this.#source),
     });
     group.track(work);

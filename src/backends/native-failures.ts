@@ -120,7 +120,9 @@ export class NativeFailures {
     const where = `${op} #${work.seq} on group "${group}" (${this.#backend}, rank ${rank} of ${size})`;
     const init = { backend: this.#backend, group, op, seq: work.seq, rank, peers };
     const { status, text } = this.#verdictOn(failure, verdict);
-    const error = makeError(status, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
+    const error = failure.isDetached
+      ? new InvalidArgumentError(`${where}: ${failure.text}`, { ...init, code: "DETACHED_BUFFER" })
+      : makeError(status, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
     if (isFatal(failure)) this.#firstError ??= error;
     return error;
   }

@@ -11,3 +11,4 @@ export {
 } from "./native-group.ts";
 export { NativeWork, type NativeWorkInit } from "./native-work.ts";
 export { type OpFields, OpRecord } from "./op-record.ts";
+export { type StagedMemory, StagingArea } from "./staging-area.ts";

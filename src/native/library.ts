@@ -5,6 +5,7 @@ import { BackendUnavailableError } from "../errors/index.ts";
 import { anybodyAt, strangerAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
 import { packageFolder } from "./package-folder.ts";
+import { type CopyBytes, copyBytesOf } from "./staging-area.ts";
 import { guardWorker } from "./worker-guard.ts";
 
 type Address = ArrayBufferView | ArrayBuffer | Pointer | number | null;
@@ -69,6 +70,7 @@ export interface Shim {
   /** Version of the shim ABI that it speaks. */
   readonly abi: number;
   readonly symbols: ShimSymbols;
+  readonly copyBytes: CopyBytes;
   /** Why groups that are made on this thread, a Worker, have to be closed before it ends; undefined if they need not be. */
   readonly workerHazard?: string;
 }
@@ -173,7 +175,8 @@ function open(name: string, path: string): Shim {
   }
   const version = symbols.c10d_abi_version();
   if (version !== ABI_VERSION) throw wrongVersion(name, path, version);
-  const shim = { name, path, version: symbols.c10d_library_version().toString(), abi: version };
+  const copyBytes = copyBytesOf(path);
+  const shim = { name, path, version: symbols.c10d_library_version().toString(), abi: version, copyBytes };
   const guarded = guardWorker(path, symbols, closeAddress);
   return guarded ? { ...shim, symbols: guarded } : { ...shim, symbols, workerHazard: WORKER_HAZARD };
 }

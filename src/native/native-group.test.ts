@@ -6,6 +6,7 @@ import { EventKind, EventLayout, Status } from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
 import { NativeGroup, type NativeGroupHost } from "./native-group.ts";
 import { NativeWork } from "./native-work.ts";
+import { copyBytesOf } from "./staging-area.ts";
 
 const libc = dlopen("libc.so.6", {
   socketpair: { args: ["i32", "i32", "i32", "ptr"], returns: "i32" },
@@ -22,6 +23,7 @@ class FakeShim implements Shim {
   readonly path = "";
   readonly version = "0";
   readonly abi = 0;
+  readonly copyBytes = copyBytesOf("libc.so.6");
   readonly events: { kind: number; id: number; status: number }[] = [{ kind: EventKind.READY, id: 0, status: 0 }];
   readonly afterClose: string[] = [];
   stillRunning = 0;

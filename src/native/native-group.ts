@@ -5,6 +5,7 @@ import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } 
 import type { Shim, ShimSymbols } from "./library.ts";
 import type { NativeWork } from "./native-work.ts";
 import type { OpRecord } from "./op-record.ts";
+import { StagingArea } from "./staging-area.ts";
 import { type WakeSocket, watchSocket } from "./wake-socket.ts";
 import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
 
@@ -22,6 +23,8 @@ export interface NativeFailure {
   /** Rank that caused it, or -1. */
   readonly peer: number;
   readonly text: string;
+  /** It is this op's own fault: its memory was detached under it. */
+  readonly isDetached?: boolean;
 }
 
 /** What a {@link NativeGroup} needs of the backend that owns it. */
@@ -75,7 +78,7 @@ export class NativeGroup {
   /** Makes a group; resolves when all ranks are connected. */
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
     const handle = createHandle(shim, config);
-    const group = new NativeGroup(shim.symbols, handle, host);
+    const group = new NativeGroup(shim, handle, host);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     try {
       group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
@@ -88,10 +91,16 @@ export class NativeGroup {
     return group;
   }
 
+  /** Memory for small ops. */
+  readonly staging: StagingArea;
   readonly #symbols: ShimSymbols;
   readonly #handle: Pointer;
   readonly #host: NativeGroupHost;
   readonly #works = new Map<number, NativeWork<unknown>>();
+  /** Those whose memory could be detached under them. */
+  readonly #exposed = new Set<NativeWork<unknown>>();
+  /** Those where that has happened. */
+  readonly #detached = new WeakSet<NativeWork<unknown>>();
   readonly #released = new Map<number, NativeWork<unknown>>();
   readonly #events = eventBuffer(MAX_EVENTS);
   readonly #result = eventBuffer(1);
@@ -108,7 +117,8 @@ export class NativeGroup {
   #failureTold = false;
   #drained: (() => void)[] = [];
 
-  private constructor(symbols: ShimSymbols, handle: Pointer, host: NativeGroupHost) {
+  private constructor({ symbols, copyBytes }: Shim, handle: Pointer, host: NativeGroupHost) {
+    this.staging = new StagingArea(copyBytes);
     this.#symbols = symbols;
     this.#handle = handle;
     this.#host = host;
@@ -135,11 +145,13 @@ export class NativeGroup {
    * @throws NativeRefusal when the native side refuses it.
    */
   submitOne(record: OpRecord, input: Address, output: Address): number {
+    this.#checkExposed();
     return this.#accepted(this.#symbols.c10d_submit_one(this.#handle, record.bytes, input, output));
   }
 
   /** Submits an op whose buffers are in the record's tables; returns its id. */
   submit(record: OpRecord): number {
+    this.#checkExposed();
     return this.#accepted(this.#symbols.c10d_submit(this.#handle, record.bytes, 1));
   }
 
@@ -151,6 +163,7 @@ export class NativeGroup {
   /** Registers the Work of a submitted op; from here on its end is announced to it. */
   track(work: NativeWork<unknown>): void {
     this.#works.set(work.id, work);
+    if (work.isExposed) this.#exposed.add(work);
     if (this.#kickQueued) return;
     this.#kickQueued = true;
     unkicked.add(this);
@@ -162,6 +175,7 @@ export class NativeGroup {
     unkicked.delete(this);
     if (this.#works.size === 0 || this.#closed) return;
     this.#hold();
+    this.#checkExposed();
     this.#symbols.c10d_kick(this.#handle);
     // What could be done at once has been, and need not come back by way of the event loop.
     this.#drain();
@@ -175,6 +189,7 @@ export class NativeGroup {
     }
     // While this thread blocks no microtask runs, and a peer may be waiting for the ops of another group first.
     for (const group of unkicked) if (group !== this) group.#kick();
+    this.#checkExposed();
     const status = this.#await(work.id, limitMs);
     if (status === Status.WAIT_TIMEOUT) return false;
     if (status === Status.UNKNOWN_OP) {
@@ -201,6 +216,7 @@ export class NativeGroup {
     // Who hears of the end of an op may come back here, while the rest of a batch is still to be read.
     const events = isOuter ? this.#events : eventBuffer(MAX_EVENTS);
     this.#draining = true;
+    this.#checkExposed();
     try {
       for (let count = MAX_EVENTS; count === MAX_EVENTS && !this.#closed; ) {
         count = this.#symbols.c10d_drain(this.#handle, events, MAX_EVENTS);
@@ -229,6 +245,7 @@ export class NativeGroup {
         break;
       }
       case EventKind.RELEASED:
+        this.#released.get(id)?.release();
         this.#released.delete(id);
         break;
       case EventKind.READY:
@@ -260,8 +277,10 @@ export class NativeGroup {
   /** Ends a Work by an event: at once, or when its error has been talked over with the other ranks. */
   #end(work: NativeWork<unknown>, status: number, event: Int32Array, at: number, now: boolean): void {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
-    if (((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0) this.#released.set(work.id, work);
-    if (status === Status.OK) {
+    const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
+    if (isPinned) this.#released.set(work.id, work);
+    this.#exposed.delete(work);
+    if (status === Status.OK && !this.#detached.has(work) && work.isIntact) {
       try {
         work.succeed(peer);
       } catch (error) {
@@ -270,13 +289,17 @@ export class NativeGroup {
       this.#forget(work);
       return;
     }
-    if (status !== Status.INVALID && status !== Status.UNSUPPORTED) {
+    if (!isPinned) work.release();
+    if (status === Status.OK) this.#failDetached(work);
+    else if (status !== Status.INVALID && status !== Status.UNSUPPORTED) {
       this.#state = "FAILED";
       this.#failureTold = true;
       this.#loss = undefined;
     }
-    const text = this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
-    const failure: NativeFailure = { status, peer, text };
+    // Taken in any case, since the native side keeps it until then.
+    const text =
+      status === Status.OK ? "" : this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
+    const failure = this.#detached.has(work) ? DETACHED_FAILURE : { status, peer, text };
     work.failure = failure;
     if (now) {
       work.settle(this.#host.errorNow(failure, work));
@@ -284,6 +307,26 @@ export class NativeGroup {
       return;
     }
     this.#failLater(work, failure);
+  }
+
+  /**
+   * Looks whether memory that native code is using was detached. Native code may have written to what is not its own by
+   * then, so neither this rank nor the others can rely on the group any more.
+   */
+  #checkExposed(): void {
+    if (this.#exposed.size === 0) return;
+    for (const work of this.#exposed) {
+      if (work.isIntact) continue;
+      this.#exposed.delete(work);
+      this.#failDetached(work);
+    }
+  }
+
+  #failDetached(work: NativeWork<unknown>): void {
+    this.#detached.add(work);
+    this.#failureTold = true;
+    this.#loss = undefined;
+    this.abort(`${work.title}: ${DETACHED_TEXT}`);
   }
 
   #failLater(work: NativeWork<unknown>, failure: NativeFailure): void {
@@ -388,6 +431,7 @@ export class NativeGroup {
     const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
     const stillRunning = this.#symbols.c10d_close(this.#handle, limit);
     if (stillRunning > 0) this.#pinForever();
+    else for (const work of this.#works.values()) work.release();
     for (const work of [...this.#works.values()]) {
       // The others end as soon as the ranks have talked over why.
       if (work.failure !== undefined) continue;
@@ -450,6 +494,11 @@ export class NativeRefusal extends Error {
 /** Id of an op that native code does not know. */
 export const NEVER_SUBMITTED = Number.MAX_SAFE_INTEGER;
 
+const DETACHED_TEXT =
+  "a buffer was detached while native code was using it: its result is lost, memory of this process may have been " +
+  "damaged, and the group has failed. Do not transfer, post or resize a buffer before the Work of its op has ended, or " +
+  "use memory that cannot be detached (dist.empty() or a SharedArrayBuffer); C10D_CHECK_DETACH=1 shows where it is done";
+const DETACHED_FAILURE: NativeFailure = { status: Status.ABORTED, peer: -1, text: DETACHED_TEXT, isDetached: true };
 const NOTHING = new Uint8Array();
 const NO_FAILURE: NativeFailure = { status: Status.BACKEND, peer: -1, text: "the op has ended without a reason" };
 const CLOSED_FAILURE: NativeFailure = { status: Status.CLOSED, peer: -1, text: "the group was closed" };

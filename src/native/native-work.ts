@@ -1,18 +1,21 @@
 import { opNames } from "../collectives/op-type.ts";
 import { InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
-import type { TensorView } from "../tensor/index.ts";
+import { isWhole, type TensorView } from "../tensor/index.ts";
 import { Work, type WorkInit } from "../work/index.ts";
 import type { NativeFailure, NativeGroup } from "./native-group.ts";
+import type { StagedMemory } from "./staging-area.ts";
 
 export interface NativeWorkInit<T> extends WorkInit {
   /** Id in the native group. */
   readonly id: number;
   /** What the op resolves to. */
   readonly result: T;
-  /** Tensors that native code reads and writes: kept alive, and watched for detaching. */
+  /** Kept alive until the op has ended. */
   readonly tensors: TensorView | readonly TensorView[];
-  /** Bytes that native code wrote elsewhere, and the tensors that they belong into; copied when it has ended well. */
-  readonly copies?: readonly { readonly to: TensorView; readonly from: Uint8Array }[] | undefined;
+  /** Those of them that native code uses where they are and that can be detached: watched. */
+  readonly exposed?: TensorView | readonly TensorView[] | undefined;
+  /** What native code works on instead of the tensors. */
+  readonly staged?: StagedMemory | undefined;
   /** Turns the rank that a recv came from into a global rank. */
   readonly sourceRank?: (groupRank: number) => number;
 }
@@ -24,8 +27,10 @@ export class NativeWork<T> extends Work<T> {
   failure: NativeFailure | undefined;
   readonly #group: NativeGroup;
   readonly #result: T;
-  #tensors: TensorView | readonly TensorView[] | undefined;
-  #copies: NativeWorkInit<T>["copies"];
+  /** Kept alive as long as native code may use them. */
+  tensors: TensorView | readonly TensorView[] | undefined;
+  readonly #exposed: NativeWorkInit<T>["exposed"];
+  #staged: StagedMemory | undefined;
   readonly #toSourceRank: ((groupRank: number) => number) | undefined;
   #source = -1;
 
@@ -34,29 +39,50 @@ export class NativeWork<T> extends Work<T> {
     this.#group = group;
     this.id = init.id;
     this.#result = init.result;
-    this.#tensors = init.tensors;
-    this.#copies = init.copies;
+    this.tensors = init.tensors;
+    this.#exposed = init.exposed;
+    this.#staged = init.staged;
     this.#toSourceRank = init.sourceRank;
   }
 
-  /** Ends the op well, unless a buffer was taken away from under it. */
+  /** Name and number, for messages. */
+  get title(): string {
+    return this.describe();
+  }
+
+  /** Whether native code uses memory that could be detached. */
+  get isExposed(): boolean {
+    return this.#exposed !== undefined;
+  }
+
+  /** Whether that memory is still there. */
+  get isIntact(): boolean {
+    return this.#exposed === undefined || areWhole(this.#exposed);
+  }
+
+  /** Ends the op well, unless its results have nowhere to go. To be called when it is intact. */
   succeed(peer: number): void {
     this.#source = peer;
-    const tensors = this.#tensors;
-    const copies = this.#copies;
-    this.#tensors = undefined;
-    this.#copies = undefined;
-    if (tensors === undefined || intact(tensors)) {
-      if (copies !== undefined) for (const { to, from } of copies) copyInto(to, from);
+    const isLost = this.#staged?.copyBack() === false;
+    this.release();
+    if (!isLost) {
       this.settle();
       return;
     }
     this.settle(
       new InvalidArgumentError(
-        `${this.describe()}: a buffer was detached or resized while the op was using it; its result is lost`,
+        `${this.describe()}: a buffer was detached or resized while the op was using it; its result is lost. ` +
+          "Do not transfer, post or shrink a buffer before the Work of its op has ended",
         { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
       ),
     );
+  }
+
+  /** Native code is done with the memory of the op. */
+  release(): void {
+    this.tensors = undefined;
+    this.#staged?.release();
+    this.#staged = undefined;
   }
 
   override sourceRank(): number {
@@ -80,13 +106,9 @@ export class NativeWork<T> extends Work<T> {
   }
 }
 
-function copyInto({ data }: TensorView, bytes: Uint8Array): void {
-  if (data !== undefined) new Uint8Array(data.buffer, data.byteOffset, bytes.length).set(bytes);
-}
-
-function intact(tensors: TensorView | readonly TensorView[]): boolean {
-  if (isList(tensors)) return tensors.every(intact);
-  return tensors.data === undefined || tensors.data.byteLength === tensors.byteLength;
+function areWhole(tensors: TensorView | readonly TensorView[]): boolean {
+  if (isList(tensors)) return tensors.every(areWhole);
+  return tensors.data === undefined || isWhole(tensors.data, tensors.byteLength);
 }
 
 function isList(tensors: TensorView | readonly TensorView[]): tensors is readonly TensorView[] {

@@ -1,6 +1,6 @@
 import { ptr } from "bun:ffi";
 import { InvalidArgumentError } from "../errors/index.ts";
-import type { TensorView } from "../tensor/index.ts";
+import { bufferOf, type TensorView } from "../tensor/index.ts";
 import { OpLayout } from "./abi.generated.ts";
 
 const BUFFER_BYTES = 16;
@@ -140,7 +140,7 @@ function addressOf(view: TensorView): number {
   if (view.data === undefined) return view.ptr;
   if (view.byteLength === 0) return 0;
   // Touching `buffer` makes the memory stay where it is.
-  void view.data.buffer;
+  void bufferOf(view.data);
   const address: unknown = ptr(view.data);
   if (typeof address !== "number") {
     throw new InvalidArgumentError(`tensor has no address: ${String(address)}`, { code: "DETACHED_BUFFER" });

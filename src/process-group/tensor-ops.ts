@@ -1,7 +1,10 @@
 import {
   isTensorList,
   OpType,
+  ofRank,
+  partOf,
   requireAlike,
+  requireDisjoint,
   requireFlag,
   requireLengthAt,
   requireLengths,
@@ -13,6 +16,8 @@ import {
   requireTensors,
   requireTimeout,
   requireTimes,
+  splitOf,
+  whole,
 } from "../collectives/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { TensorLike, TensorView } from "../tensor/index.ts";
@@ -47,6 +52,7 @@ export abstract class TensorOps extends MessageOps {
       if (isTensorList(tensors)) {
         const views = requireTensors("allReduce", tensors);
         const first = firstOf("allReduce", views);
+        requireDisjoint("allReduce", { argument: "tensors", views }, undefined);
         const backend = this.backendFor("allReduceCoalesced", first.device.type, first.dtype, op);
         return backend.allReduceCoalesced(views, { op, timeoutMs, owner: this });
       }
@@ -107,6 +113,7 @@ export abstract class TensorOps extends MessageOps {
       const timeoutMs = requireTimeout("allGather", options.timeout, this.timeoutMs);
       const source = requireTensor("allGather", input, "input");
       const targets = this.#perRank("allGather", "outputs", outputs, source, "input");
+      this.#requireGathered("allGather", targets, source);
       const backend = this.backendFor("allGather", source.device.type, source.dtype);
       return backend.allGather(targets, source, { timeoutMs, owner: this });
     });
@@ -134,6 +141,11 @@ export abstract class TensorOps extends MessageOps {
       const call = { timeoutMs, owner: this };
       if (lists) {
         const { wholes, parts, first } = this.#pairs(name, "outputs", output, "inputs", input);
+        requireDisjoint(
+          name,
+          { argument: "outputs", views: wholes, own: partOf(this.rank, this.size) },
+          { argument: "inputs", views: parts, own: whole },
+        );
         const backend = this.backendFor(name, first.device.type, first.dtype);
         if (this.canDo("allGatherIntoTensorCoalesced", first.device.type, first.dtype)) {
           return backend.allGatherIntoTensorCoalesced(wholes, parts, call);
@@ -145,6 +157,11 @@ export abstract class TensorOps extends MessageOps {
       const target = requireTensor(name, output, "output");
       requireAlike(name, source, "input", target, "output");
       requireTimes(name, target, "output", source, "input", this.size);
+      requireDisjoint(
+        name,
+        { argument: "output", views: [target], own: partOf(this.rank, this.size) },
+        { argument: "input", views: [source], own: whole },
+      );
       const backend = this.backendFor(name, source.device.type, source.dtype);
       return backend.allGatherIntoTensor(target, source, call);
     });
@@ -166,6 +183,7 @@ export abstract class TensorOps extends MessageOps {
       const source = requireTensor("gather", input, "input");
       const outputs = this.#listAtRoot("gather", "outputs", "destination", options.outputs, root);
       const targets = outputs === undefined ? [] : this.#perRank("gather", "outputs", outputs, source, "input");
+      this.#requireGathered("gather", targets, source);
       const backend = this.backendFor("gather", source.device.type, source.dtype);
       return backend.gather(targets, source, { root, timeoutMs, owner: this });
     });
@@ -186,6 +204,7 @@ export abstract class TensorOps extends MessageOps {
       const target = requireTensor("scatter", output, "output");
       const inputs = this.#listAtRoot("scatter", "inputs", "source", options.inputs, root);
       const sources = inputs === undefined ? [] : this.#perRank("scatter", "inputs", inputs, target, "output");
+      this.#requireScattered("scatter", target, sources);
       const backend = this.backendFor("scatter", target.device.type, target.dtype);
       return backend.scatter(target, sources, { root, timeoutMs, owner: this });
     });
@@ -212,6 +231,7 @@ export abstract class TensorOps extends MessageOps {
       requirePerRank("reduceScatter", "inputs", sources, this.size);
       requireAlike("reduceScatter", target, "output", firstOf("reduceScatter", sources), "inputs");
       requireLengthAt("reduceScatter", "inputs", sources, this.rank, target, "output");
+      this.#requireScattered("reduceScatter", target, sources);
       const backend = this.backendFor("reduceScatter", target.device.type, target.dtype, op);
       return backend.reduceScatter(target, sources, { op, timeoutMs, owner: this });
     });
@@ -240,6 +260,11 @@ export abstract class TensorOps extends MessageOps {
       const call = { op, timeoutMs, owner: this };
       if (lists) {
         const { wholes, parts, first } = this.#pairs(name, "inputs", input, "outputs", output);
+        requireDisjoint(
+          name,
+          { argument: "outputs", views: parts, own: whole },
+          { argument: "inputs", views: wholes, own: partOf(this.rank, this.size) },
+        );
         const backend = this.backendFor(name, first.device.type, first.dtype, op);
         if (this.canDo("reduceScatterTensorCoalesced", first.device.type, first.dtype, op)) {
           return backend.reduceScatterTensorCoalesced(parts, wholes, call);
@@ -251,6 +276,11 @@ export abstract class TensorOps extends MessageOps {
       const source = requireTensor(name, input, "input");
       requireAlike(name, target, "output", source, "input");
       requireTimes(name, source, "input", target, "output", this.size);
+      requireDisjoint(
+        name,
+        { argument: "output", views: [target], own: whole },
+        { argument: "input", views: [source], own: partOf(this.rank, this.size) },
+      );
       const backend = this.backendFor(name, target.device.type, target.dtype, op);
       return backend.reduceScatterTensor(target, source, call);
     });
@@ -279,6 +309,12 @@ export abstract class TensorOps extends MessageOps {
       const first = firstOf("allToAll", sources);
       requireAlike("allToAll", first, "inputs", firstOf("allToAll", targets), "outputs");
       requireLengthAt("allToAll", "outputs", targets, this.rank, at(sources, this.rank), `inputs[${this.rank}]`);
+      const own = ofRank(this.rank);
+      requireDisjoint(
+        "allToAll",
+        { argument: "outputs", views: targets, own },
+        { argument: "inputs", views: sources, own },
+      );
       const backend = this.backendFor("allToAll", first.device.type, first.dtype);
       return backend.allToAll(targets, sources, { timeoutMs, owner: this });
     });
@@ -305,6 +341,11 @@ export abstract class TensorOps extends MessageOps {
           { op: name, argument: "outputSplits" },
         );
       }
+      requireDisjoint(
+        name,
+        { argument: "output", views: [target], own: splitOf(this.rank, outputSplits) },
+        { argument: "input", views: [source], own: splitOf(this.rank, inputSplits) },
+      );
       const backend = this.backendFor(name, source.device.type, source.dtype);
       const equal = options.inputSplits === undefined && options.outputSplits === undefined;
       const splits = equal ? { inputSplits: [], outputSplits: [] } : { inputSplits, outputSplits };
@@ -335,6 +376,24 @@ export abstract class TensorOps extends MessageOps {
       const backend = this.backendFor("monitoredBarrier", this.defaultDevice());
       return backend.monitoredBarrier({ waitAllRanks, timeoutMs, owner: this });
     });
+  }
+
+  /** Refuses overlaps where what all ranks give comes to a list. */
+  #requireGathered(op: string, outputs: readonly TensorView[], input: TensorView): void {
+    requireDisjoint(
+      op,
+      { argument: "outputs", views: outputs, own: ofRank(this.rank) },
+      { argument: "input", views: [input], own: whole },
+    );
+  }
+
+  /** The same where a list is given away. */
+  #requireScattered(op: string, output: TensorView, inputs: readonly TensorView[]): void {
+    requireDisjoint(
+      op,
+      { argument: "output", views: [output], own: whole },
+      { argument: "inputs", views: inputs, own: ofRank(this.rank) },
+    );
   }
 
   /** A list of one tensor per rank, all like `like`. */

@@ -1,6 +1,7 @@
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 export { CPU, type Device, type DeviceType } from "./device.ts";
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
+export { type Extent, extentOf, haveCommonBytes, overlaps } from "./extent.ts";
 export { bufferOf, byteLengthOf, bytesOf, isDetached, isResizable, isShared, isWhole, memoryOf } from "./memory.ts";
 export {
   MAX_SPARSE_DIMS,
@@ -11,6 +12,7 @@ export {
   sparseTensor,
   sumOfSparse,
 } from "./sparse-tensor.ts";
+export { isDetachable, STAGED_ALIGNMENT, STAGED_BYTES, stagedBytes } from "./staging.ts";
 export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor.ts";
 export {
   describe,

@@ -15,7 +15,8 @@ const bufferByteLength = getter<number>(ArrayBuffer.prototype, "byteLength");
 const bufferDetached = getter<boolean>(ArrayBuffer.prototype, "detached");
 const bufferResizable = getter<boolean>(ArrayBuffer.prototype, "resizable");
 const sharedByteLength = getter<number>(SharedArrayBuffer.prototype, "byteLength");
-const { keys } = Uint8Array.prototype;
+const { set } = Uint8Array.prototype;
+const nothing: readonly number[] = [];
 
 /** Bytes that lie one after the other in a buffer. */
 export interface ByteRange {
@@ -73,8 +74,9 @@ export function isDetachedBuffer(buffer: ArrayBufferLike): boolean {
 /** Whether the memory under a TypedArray is gone: its buffer was detached, or resized to less than the view needs. */
 export function isDetached(view: TensorStorage): boolean {
   try {
-    // Of what can be asked of a view, only its methods tell this from a view that was made empty.
-    keys.call(view as Uint8Array);
+    // Of what can be asked of a view, only its methods tell this from a view that was made empty. Not `keys`, whose
+    // check is optimised away when nobody looks at its result.
+    set.call(view as Uint8Array, nothing);
     return false;
   } catch {
     return true;

@@ -1,15 +1,26 @@
 import { type Pointer, toArrayBuffer } from "bun:ffi";
-import { type DType, type TensorStorage, type TensorView, tensor } from "../../tensor/index.ts";
+import {
+  bytesOf as bytesOfStorage,
+  type DType,
+  type TensorStorage,
+  type TensorView,
+  tensor,
+} from "../../tensor/index.ts";
 
 /** The memory of a tensor as bytes; foreign host memory is read where it is. */
 export function bytesOf({ data, ptr, byteLength }: TensorView): Uint8Array<ArrayBufferLike> {
-  if (data !== undefined) return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+  if (data !== undefined) return bytesOfStorage(data, byteLength);
   return byteLength === 0 ? new Uint8Array(0) : new Uint8Array(toArrayBuffer(ptr as Pointer, 0, byteLength));
 }
 
 /** A copy of a tensor's elements that nobody else can change. */
 export function copyOf(view: TensorView): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytesOf(view));
+}
+
+/** The same tensor with {@link copyOf} its elements. */
+export function copied(view: TensorView): TensorView {
+  return { ...view, data: copyOf(view), ptr: 0 };
 }
 
 /** Bytes, aligned as those of {@link copyOf} are, seen as elements: bfloat16 as raw bits, bool as 0/1, complex as pairs. */

@@ -1,9 +1,10 @@
 import { OpType, opNames } from "../../collectives/op-type.ts";
 import { DistBackendError, type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
 import type { BackendContext, MessageOptions, OpOptions } from "../../registry/index.ts";
-import type { TensorView } from "../../tensor/index.ts";
+import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import type { CollectiveCall } from "./collective-call.ts";
+import { copied } from "./element-bytes.ts";
 import type { ExchangePort, Failure, Member } from "./exchange-port.ts";
 import { FakeBackend } from "./fake-backend.ts";
 import { LocalWork } from "./local-work.ts";
@@ -48,8 +49,10 @@ export class LocalBackend extends FakeBackend implements Member {
 
   protected override collective(call: CollectiveCall, result: unknown, options: OpOptions): Work<unknown> {
     if (this.state !== "OPEN") return this.#refuse(call.opType, options);
-    const work = this.#start(call.opType, ++this.#collectives, result, options);
-    this.#exchange.enter(this.rank, work.seq, call, work);
+    const tensors = call.inputs === call.outputs ? call.outputs : [...call.inputs, ...call.outputs];
+    const work = this.#start(call.opType, ++this.#collectives, result, options, tensors);
+    // What is detached later has been given already.
+    this.#exchange.enter(this.rank, work.seq, { ...call, inputs: call.inputs.map(copied) }, work);
     return work;
   }
 
@@ -59,19 +62,29 @@ export class LocalBackend extends FakeBackend implements Member {
     options: MessageOptions,
   ): Work<unknown> {
     if (this.state !== "OPEN") return this.#refuse(opType, options);
-    const work = this.#start(opType, ++this.#messages, tensor.source, options);
-    const kind = opType === OpType.SEND ? "send" : "recv";
-    this.#exchange.post({ kind, rank: this.rank, peer: options.peer, tag: options.tag, tensor, op: work });
+    const work = this.#start(opType, ++this.#messages, tensor.source, options, [tensor]);
+    const { rank } = this;
+    const { peer, tag } = options;
+    const message = { rank, peer, tag, op: work } as const;
+    if (opType === OpType.SEND) this.#exchange.post({ ...message, kind: "send", tensor: copied(tensor) });
+    else this.#exchange.post({ ...message, kind: "recv", tensor });
     return work;
   }
 
-  #start(opType: OpType, seq: number, result: unknown, { timeoutMs, owner }: OpOptions): LocalWork {
+  #start(
+    opType: OpType,
+    seq: number,
+    result: unknown,
+    { timeoutMs, owner }: OpOptions,
+    tensors: readonly TensorView[],
+  ): LocalWork {
     const isRecv = opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
     const work = new LocalWork({
       opType,
       seq,
       result,
       timeoutMs,
+      exposed: stagedBytes(tensors) > STAGED_BYTES ? tensors.filter(isDetachable) : [],
       ...(owner && { owner }),
       ...(isRecv && { sourceRank: (rank: number) => this.#surroundings.globalRanks[rank] ?? rank }),
       ...(this.#exchange.pump && { pump: this.#exchange.pump }),

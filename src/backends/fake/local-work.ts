@@ -1,6 +1,6 @@
 import { opNames } from "../../collectives/op-type.ts";
 import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
-import type { TensorView } from "../../tensor/index.ts";
+import { isWhole, type TensorView } from "../../tensor/index.ts";
 import { Work, type WorkInit } from "../../work/index.ts";
 import { bytesOf } from "./element-bytes.ts";
 import type { PendingOp } from "./exchange-port.ts";
@@ -12,6 +12,8 @@ export interface LocalWorkInit extends WorkInit {
   /** What the op resolves to. */
   readonly result: unknown;
   readonly timeoutMs: number;
+  /** Tensors that native code would use where they are: detaching one of them fails the group too. */
+  readonly exposed: readonly TensorView[];
   /** Turns the rank that a recv came from into a global rank. */
   readonly sourceRank?: (groupRank: number) => number;
   /** Blocks this thread until something has come from the other ranks; undefined where they share this thread. */
@@ -62,19 +64,23 @@ export class LocalWork extends Work<unknown> implements PendingOp {
     const delivery = this.#delivery;
     if (delivery === undefined || this.isCompleted()) return;
     this.#delivery = undefined;
+    const outputs = delivery.bytes.map((_, i) => delivery.outputs[i]);
+    const isLost = !this.#init.exposed.every(isThere);
+    if (isLost || !outputs.every(isThere)) {
+      const consequence = isLost ? ", and the group has failed" : "";
+      const error = new InvalidArgumentError(
+        `${this.title}: a buffer was detached or resized while the op was using it; its result is lost${consequence}. ` +
+          "Do not transfer, post or shrink a buffer before the Work of its op has ended, or use dist.empty()",
+        { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
+      );
+      this.fail(error);
+      // As with native code, whose backends cannot know what it has written to.
+      if (isLost) this.#init.onAbort(error.message);
+      return;
+    }
     for (const [i, bytes] of delivery.bytes.entries()) {
-      const output = delivery.outputs[i];
-      if (output === undefined) continue;
-      if (output.data !== undefined && output.data.byteLength !== output.byteLength) {
-        this.fail(
-          new InvalidArgumentError(
-            `${this.title}: a buffer was detached or resized while the op was using it; its result is lost`,
-            { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
-          ),
-        );
-        return;
-      }
-      bytesOf(output).set(bytes);
+      const output = outputs[i];
+      if (output !== undefined) bytesOf(output).set(bytes);
     }
     this.settle();
     this.#init.onEnd(this);
@@ -125,4 +131,8 @@ export class LocalWork extends Work<unknown> implements PendingOp {
   protected override value(): unknown {
     return this.#init.result;
   }
+}
+
+function isThere(view: TensorView | undefined): boolean {
+  return view?.data === undefined || isWhole(view.data, view.byteLength);
 }

@@ -1,0 +1,118 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { bufferOf, type Extent, extentOf, haveCommonBytes, isShared, type TensorView } from "../tensor/index.ts";
+
+/** Some bytes of a tensor. */
+export interface Part {
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+/** Tensors of a call by one of its arguments. */
+export interface Operands {
+  readonly argument: string;
+  readonly views: readonly TensorView[];
+  /** The part of tensor `i` that this rank gives to itself or gets from itself, if it has one. */
+  readonly own?: (view: TensorView, i: number) => Part | undefined;
+}
+
+interface Operand extends Extent {
+  readonly of: Operands;
+  readonly i: number;
+  readonly isWritten: boolean;
+}
+
+/**
+ * Throws when an op would write to memory that it also reads, or writes twice: libraries answer that with wrong results
+ * or the end of the process. What a rank gives to itself may be in its place already.
+ */
+export function requireDisjoint(op: string, written: Operands, read: Operands | undefined): void {
+  if (areInOwnBuffers(written.views, read?.views)) return;
+  const operands = extentsOf(written, read);
+  if (operands === undefined) return;
+  operands.sort((a, b) => a.start - b.start);
+  for (const [at, a] of operands.entries()) {
+    for (let next = at + 1; next < operands.length; next++) {
+      const b = operands[next];
+      if (b === undefined || b.start >= a.end) break;
+      if (!(a.isWritten || b.isWritten) || !haveCommonBytes(a, b) || isInPlace(a, b)) continue;
+      refuse(op, a, b);
+    }
+  }
+}
+
+/** Whether a call has one tensor of each kind and they lie in two buffers: the quick answer for most. */
+function areInOwnBuffers(written: readonly TensorView[], read: readonly TensorView[] | undefined): boolean {
+  if (written.length > 1 || (read !== undefined && read.length > 1)) return false;
+  const [a] = written;
+  const [b] = read ?? [];
+  if (a === undefined || b === undefined) return true;
+  if (a.data === undefined || b.data === undefined || isShared(a.data)) return false;
+  return bufferOf(a.data) !== bufferOf(b.data);
+}
+
+/** What lies in the same space as something else; undefined if nothing does, which is the common case. */
+function extentsOf(written: Operands, read: Operands | undefined): Operand[] | undefined {
+  const all = [written.views, read?.views ?? []];
+  const absolute = all.some((views) => views.some(({ data }) => data === undefined));
+  const operands: Operand[] = [];
+  const spaces = new Set<object>();
+  for (const of of read === undefined ? [written] : [written, read]) {
+    for (const [i, view] of of.views.entries()) {
+      if (view.byteLength === 0) continue;
+      const extent = extentOf(view, absolute);
+      spaces.add(extent.space);
+      operands.push({ ...extent, of, i, isWritten: of === written });
+    }
+  }
+  return spaces.size === operands.length ? undefined : operands;
+}
+
+/** Whether all that two tensors have in common is what this rank gives to itself, at its place in both. */
+function isInPlace(a: Operand, b: Operand): boolean {
+  if (a.isWritten === b.isWritten) return false;
+  const start = Math.max(a.start, b.start);
+  const end = Math.min(a.end, b.end);
+  return [a, b].every((operand) => {
+    const view = operand.of.views[operand.i];
+    const part = view && operand.of.own?.(view, operand.i);
+    return part !== undefined && operand.start + part.offset === start && start + part.bytes === end;
+  });
+}
+
+function refuse(op: string, a: Operand, b: Operand): never {
+  const [first, second] = a.isWritten ? [a, b] : [b, a];
+  const shared = Math.min(a.end, b.end) - Math.max(a.start, b.start);
+  throw new InvalidArgumentError(
+    `${op}: ${nameOf(first)} and ${nameOf(second)} overlap by ${shared} bytes, and the op writes to ${nameOf(first)}; give ` +
+      "them memory of their own (only what a rank keeps of its own input may be in its place in the output already)",
+    { op, argument: first.of.argument, code: "OVERLAPPING_TENSORS" },
+  );
+}
+
+function nameOf({ of, i }: Operand): string {
+  return of.argument.endsWith("s") ? `${of.argument}[${i}]` : of.argument;
+}
+
+/** All of a tensor. */
+export function whole({ byteLength }: TensorView): Part {
+  return { offset: 0, bytes: byteLength };
+}
+
+/** All of tensor `rank` of a list with one per rank. */
+export function ofRank(rank: number): (view: TensorView, i: number) => Part | undefined {
+  return (view, i) => (i === rank ? whole(view) : undefined);
+}
+
+/** One of the `size` equal parts of a tensor. */
+export function partOf(rank: number, size: number): (view: TensorView) => Part {
+  return ({ byteLength }) => ({ offset: (byteLength / size) * rank, bytes: byteLength / size });
+}
+
+/** The part of a tensor that splits, in elements, give to a rank. */
+export function splitOf(rank: number, splits: readonly number[]): (view: TensorView) => Part {
+  return ({ byteLength, length }) => {
+    const size = length === 0 ? 0 : byteLength / length;
+    const before = splits.slice(0, rank).reduce((sum, split) => sum + split, 0);
+    return { offset: before * size, bytes: (splits[rank] ?? 0) * size };
+  };
+}

@@ -1,128 +1,30 @@
-// The end of a Worker: the hook of worker_end.h in an environment made for it, and ops that work on copies.
-#include "worker_end.h"
-
+// The end of a Worker: the hook of worker_end.h, and ops that work on copies.
 #include <doctest/doctest.h>
 #include <unistd.h>
 
-#include <map>
 #include <memory>
 #include <string>
 #include <thread>
-#include <utility>
 #include <vector>
 
+#include "fake_worker.h"
 #include "host.h"
 
 using namespace c10d::test;
 
-/// Values are numbers or functions; what an environment made stays until it ends.
-struct napi_value__ {
-  double number = 0;
-  c10d_napi_callback call = nullptr;
-  void* data = nullptr;
-  std::map<std::string, napi_value> properties;
-};
-
-struct napi_callback_info__ {
-  std::vector<napi_value> arguments;
-  void* data;
-};
-
-struct napi_env__ {
-  std::vector<std::unique_ptr<napi_value__>> values;
-  void (*hook)(void*) = nullptr;
-  void* hook_data = nullptr;
-
-  napi_value make() {
-    values.push_back(std::make_unique<napi_value__>());
-    return values.back().get();
-  }
-};
-
-extern "C" {
-int napi_add_env_cleanup_hook(napi_env env, void (*hook)(void*), void* data) {
-  env->hook = hook;
-  env->hook_data = data;
-  return 0;
-}
-int napi_create_double(napi_env env, double value, napi_value* result) {
-  *result = env->make();
-  (*result)->number = value;
-  return 0;
-}
-int napi_create_function(napi_env env, const char*, size_t, c10d_napi_callback call, void* data, napi_value* result) {
-  *result = env->make();
-  (*result)->call = call;
-  (*result)->data = data;
-  return 0;
-}
-int napi_get_cb_info(napi_env, napi_callback_info info, size_t* count, napi_value* arguments, napi_value*,
-                     void** data) {
-  const size_t given = info->arguments.size();
-  for (size_t i = 0; i < *count && i < given; i++) arguments[i] = info->arguments[i];
-  *count = given;
-  *data = info->data;
-  return 0;
-}
-int napi_get_value_double(napi_env, napi_value value, double* result) {
-  *result = value->number;
-  return 0;
-}
-int napi_set_named_property(napi_env, napi_value object, const char* name, napi_value value) {
-  object->properties[name] = value;
-  return 0;
-}
-}
-
 namespace {
 
-/// A thread of a host that has loaded the shim as a module. Groups made there are closed when it ends.
-class FakeWorker {
- public:
-  FakeWorker() : exports_(napi_register_module_v1(&env_, env_.make())) { REQUIRE(exports_ != nullptr); }
-  ~FakeWorker() { end(); }
-  FakeWorker(const FakeWorker&) = delete;
-  FakeWorker& operator=(const FakeWorker&) = delete;
-
-  c10d_group* create(const Settings& settings) {
-    std::string options;
-    for (const auto& setting : settings) options.append(setting).push_back('\0');
-    c10d_config config{};
-    config.size = sizeof config;
-    config.world_size = 1;
-    config.timeout_ms = kForever;
-    config.options = reinterpret_cast<uint64_t>(options.data());
-    config.options_bytes = options.size();
-    return at(call("create", {number_of(&config)}));
-  }
-  double close(c10d_group* group, double timeout_ms) { return call("close", {number_of(group), timeout_ms}); }
-  double address() { return exports_->properties.at("address")->number; }
-  /// What the host does last on this thread.
-  void end() {
-    if (env_.hook != nullptr) std::exchange(env_.hook, nullptr)(env_.hook_data);
-  }
-
-  template <class Object>
-  static double number_of(Object* object) {
-    return static_cast<double>(reinterpret_cast<uintptr_t>(object));
-  }
-
- private:
-  static c10d_group* at(double number) { return reinterpret_cast<c10d_group*>(static_cast<uintptr_t>(number)); }
-  double call(const char* name, const std::vector<double>& arguments) {
-    const napi_value function = exports_->properties.at(name);
-    napi_callback_info__ info{{}, function->data};
-    for (const double argument : arguments) {
-      napi_value value = nullptr;
-      napi_create_double(&env_, argument, &value);
-      info.arguments.push_back(value);
-    }
-    return function->call(&env_, &info)->number;
-  }
-
-  napi_env__ env_;
-  napi_value exports_;
-};
+c10d_group* create(FakeWorker& worker, const Settings& settings) {
+  std::string options;
+  for (const auto& setting : settings) options.append(setting).push_back('\0');
+  c10d_config config{};
+  config.size = sizeof config;
+  config.world_size = 1;
+  config.timeout_ms = kForever;
+  config.options = reinterpret_cast<uint64_t>(options.data());
+  config.options_bytes = options.size();
+  return worker.create(config);
+}
 
 void await_open(c10d_group* group) {
   while (c10d_group_state(group) == C10D_CONNECTING) std::this_thread::yield();
@@ -146,14 +48,14 @@ constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eve
 
 TEST_CASE("the module makes and closes groups") {
   FakeWorker worker;
-  c10d_group* group = worker.create({"model=blocking"});
+  c10d_group* group = create(worker, {"model=blocking"});
   REQUIRE(group != nullptr);
-  CHECK(worker.address() == FakeWorker::number_of(&c10d_close));
+  CHECK(worker.address() == number_of(&c10d_close));
   await_open(group);
   ::close(c10d_wake_fd(group));
   CHECK(worker.close(group, 5'000) == 0);
   CHECK(Journal::latest()->read().closes == 1);
-  CHECK(worker.create({"make=failure"}) == nullptr);
+  CHECK(create(worker, {"make=failure"}) == nullptr);
   // The rest is closed by the end, and what was closed before is left alone.
 }
 
@@ -168,7 +70,7 @@ TEST_CASE("a Worker ends with ops in flight: they are aborted, and its memory is
         std::thread([&] {
           Memory memory[3] = {std::make_unique<uint64_t>(), std::make_unique<uint64_t>(), std::make_unique<uint64_t>()};
           FakeWorker worker;
-          c10d_group* group = worker.create({model, level});
+          c10d_group* group = create(worker, {model, level});
           journal = Journal::latest();
           await_open(group);
           ::close(c10d_wake_fd(group));
@@ -193,13 +95,13 @@ TEST_CASE("a Worker ends while a group is connecting, or idle, or has failed") {
   std::shared_ptr<Journal> failed;
   std::thread([&] {
     FakeWorker worker;
-    ::close(c10d_wake_fd(worker.create({"connect=hang"})));
+    ::close(c10d_wake_fd(create(worker, {"connect=hang"})));
     connecting = Journal::latest();
-    c10d_group* group = worker.create({"model=blocking"});
+    c10d_group* group = create(worker, {"model=blocking"});
     idle = Journal::latest();
     await_open(group);
     ::close(c10d_wake_fd(group));
-    group = worker.create({"model=polling"});
+    group = create(worker, {"model=polling"});
     failed = Journal::latest();
     await_open(group);
     ::close(c10d_wake_fd(group));
@@ -219,7 +121,7 @@ TEST_CASE("the end waits for a library that does not let go") {
   std::thread([&] {
     auto memory = std::make_unique<uint64_t>();
     FakeWorker worker;
-    c10d_group* group = worker.create({"model=polling"});
+    c10d_group* group = create(worker, {"model=polling"});
     journal = Journal::latest();
     await_open(group);
     ::close(c10d_wake_fd(group));
@@ -246,7 +148,7 @@ TEST_CASE("copies: the end does not wait for a library that does not let go, and
     std::thread([&] {
       auto memory = std::make_unique<uint64_t>();
       FakeWorker worker;
-      group = worker.create({model, "keeps=1", "thread=worker"});
+      group = create(worker, {model, "keeps=1", "thread=worker"});
       journal = Journal::latest();
       await_open(group);
       ::close(c10d_wake_fd(group));
@@ -301,7 +203,7 @@ TEST_CASE("Workers do not disturb each other, nor a group of another thread") {
       for (int round = 0; round < 20; round++) {
         auto memory = std::make_unique<uint64_t>();
         FakeWorker worker;
-        c10d_group* group = worker.create({"model=polling"});
+        c10d_group* group = create(worker, {"model=polling"});
         while (c10d_group_state(group) == C10D_CONNECTING) std::this_thread::yield();
         ::close(c10d_wake_fd(group));
         submit(group, script(round % 2 == 0 ? Outcome::hang : Outcome::success), memory.get());

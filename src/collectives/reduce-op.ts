@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { brand, InvalidArgumentError } from "../errors/index.ts";
 
 /** Name of a {@link ReduceOp}. */
 export type ReduceOpName = "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR" | "PREMUL_SUM";
@@ -23,6 +23,9 @@ export const reduceOpCodes: { readonly [name in ReduceOpName]: number } = {
  * c10d: `ReduceOp` (same numbers as `RedOpType`).
  */
 export class ReduceOp {
+  static {
+    brand(ReduceOp, "ReduceOp");
+  }
   static readonly SUM: ReduceOp = new ReduceOp("SUM");
   static readonly AVG: ReduceOp = new ReduceOp("AVG");
   static readonly PRODUCT: ReduceOp = new ReduceOp("PRODUCT");

@@ -14,11 +14,18 @@ export function requireOptions(op: string, options: object): void {
 /** The reduce op of a call; SUM if none is given. */
 export function requireReduceOp(op: string, reduceOp: ReduceOp | undefined): ReduceOp {
   if (reduceOp === undefined) return ReduceOp.SUM;
-  if (reduceOp instanceof ReduceOp) return reduceOp;
+  if (reduceOp instanceof ReduceOp) return own(reduceOp);
   throw new InvalidArgumentError(`${op}: op must be one of ReduceOp's constants, got ${describe(reduceOp)}`, {
     op,
     argument: "op",
   });
+}
+
+/** Ops are compared by identity, which another copy of this package has its own of. */
+function own(reduceOp: ReduceOp): ReduceOp {
+  if (reduceOp.constructor === ReduceOp) return reduceOp;
+  const { name, factor } = reduceOp;
+  return name === "PREMUL_SUM" ? ReduceOp.premulSum(factor) : ReduceOp[name];
 }
 
 /** The time-out of a call in milliseconds. */

@@ -21,6 +21,7 @@ export interface World {
 
 /** State of one rank. There is one per process, and one per rank where several share a process. */
 export class DistContext {
+  readonly layout: number = LAYOUT;
   world: World | undefined;
   /** Set while `initProcessGroup()` is under way. */
   initializing = false;
@@ -44,6 +45,8 @@ export class DistContext {
 }
 
 const KEY = Symbol.for("bun-c10d.context");
+/** To be raised when a {@link DistContext}, or what it leads to, changes so that older copies cannot use it. */
+const LAYOUT = 1;
 const scoped = new AsyncLocalStorage<DistContext>();
 const shared = globalThis as { [KEY]?: DistContext };
 
@@ -52,7 +55,13 @@ export function currentContext(): DistContext {
   const inScope = scoped.getStore();
   if (inScope) return inScope;
   shared[KEY] ??= new DistContext();
-  return shared[KEY];
+  if (shared[KEY].layout === LAYOUT) return shared[KEY];
+  // Another version in the same process; each would take the other's groups for its own.
+  throw new InvalidArgumentError(
+    `this process has loaded two versions of bun-c10d that do not fit together (state ${shared[KEY].layout} and ${LAYOUT}): ` +
+      "make all packages use one (`bun pm ls bun-c10d` lists them)",
+    { code: "VERSION_MISMATCH" },
+  );
 }
 
 /** Runs `body` as a rank of its own in this process. */

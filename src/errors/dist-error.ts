@@ -1,3 +1,5 @@
+import { brand } from "./brand.ts";
+
 /** Where a failure happened; every field that is known is set, and the message repeats the ones a reader needs. */
 export interface ErrorDetails {
   /** Backend that ran the op, e.g. `gloo`. */
@@ -135,7 +137,8 @@ export class InvalidArgumentError extends DistError {
   }
 }
 
-function tag(errorClass: { prototype: Error }, name: string): void {
+function tag(errorClass: { readonly prototype: Error }, name: string): void {
+  brand(errorClass, name);
   const fixed = { value: name, writable: true, configurable: true, enumerable: false };
   Object.defineProperties(errorClass.prototype, { name: fixed, _tag: fixed });
 }

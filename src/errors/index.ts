@@ -1,3 +1,4 @@
+export { brand } from "./brand.ts";
 export * from "./dist-error.ts";
 export { choiceOf, flagOf } from "./setting.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";

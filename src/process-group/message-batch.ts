@@ -33,11 +33,16 @@ interface MessageGroup extends WorkOwner {
   recv<T extends TensorLike>(tensor: T, options: RecvOptions): Work<T>;
 }
 
-const directions = new WeakMap<MessageFunction, Direction>();
+/** On the function itself, so that it counts for another copy of this package too. */
+const DIRECTION: unique symbol = Symbol.for("bun-c10d.direction");
 
 /** Lets a function stand for a direction in {@link P2POp.op}. */
 export function standsFor(direction: Direction, ...functions: readonly MessageFunction[]): void {
-  for (const each of functions) directions.set(each, direction);
+  for (const each of functions) Object.defineProperty(each, DIRECTION, { value: direction });
+}
+
+function directionOf(op: MessageFunction & { readonly [DIRECTION]?: Direction }): Direction | undefined {
+  return typeof op === "function" ? op[DIRECTION] : undefined;
 }
 
 /**
@@ -53,7 +58,7 @@ export function requireBatch<Group extends object>(ops: readonly P2POp<Group>[])
   if (list.length === 0) return fail("ops is an empty list; it needs at least one message");
   for (const [i, each] of list.entries()) {
     if (typeof each !== "object" || each === null) fail(`ops[${i}] must be an object, got ${describe(each)}`);
-    const direction = directions.get(each.op);
+    const direction = directionOf(each.op);
     if (direction === undefined) fail(`ops[${i}].op must be isend or irecv, got ${describe(each.op)}`);
     if (direction === "recv" && each.peer === undefined && each.groupPeer === undefined) {
       fail(`ops[${i}] must name a peer or groupPeer`);
@@ -82,7 +87,7 @@ export function refuseBatch(ops: unknown, reason: unknown, owner?: WorkOwner): W
 
 function start(group: MessageGroup, { op, tensor, peer, groupPeer, tag, timeout }: P2POp): Work<TensorLike> {
   const options = { ...(tag !== undefined && { tag }), ...(timeout !== undefined && { timeout }) };
-  if (directions.get(op) === "send") {
+  if (directionOf(op) === "send") {
     return group.send(tensor, { ...options, ...named("dst", "groupDst", peer, groupPeer) });
   }
   return group.recv(tensor, { ...options, ...named("src", "groupSrc", peer, groupPeer) });

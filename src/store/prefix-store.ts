@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { brand, InvalidArgumentError, type Timeout } from "../errors/index.ts";
 import { checkKey, checkKeys } from "./arguments.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 
@@ -10,6 +10,9 @@ import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } f
  * c10d: `torch.distributed.PrefixStore`.
  */
 export class PrefixStore extends Store {
+  static {
+    brand(PrefixStore, "PrefixStore");
+  }
   readonly prefix: string;
   /** The store below, one level down. */
   readonly underlyingStore: Store;

@@ -1,4 +1,5 @@
 import {
+  brand,
   DistStoreError,
   DistTimeoutError,
   defaultTimeoutMs,
@@ -35,6 +36,9 @@ export interface QueuePopOptions extends StoreCallOptions {
  * c10d: `torch.distributed.Store`.
  */
 export abstract class Store implements AsyncDisposable {
+  static {
+    brand(Store, "Store");
+  }
   #timeoutMs: number = defaultTimeoutMs.store;
 
   /** Limit of every call that gives none, in milliseconds. */

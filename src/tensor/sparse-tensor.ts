@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { brand, InvalidArgumentError } from "../errors/index.ts";
 import type { DType } from "./dtype.ts";
 import { dtypeOfArray } from "./tensor-view.ts";
 
@@ -46,6 +46,9 @@ export const MAX_SPARSE_DIMS = 4;
  * c10d: `torch.sparse_coo_tensor`.
  */
 export class SparseTensor<V extends SparseValues = SparseValues> {
+  static {
+    brand(SparseTensor, "SparseTensor");
+  }
   readonly shape: readonly number[];
   readonly sparseDims: number;
   readonly dtype: DType;

@@ -1,5 +1,5 @@
 import { isBigInt64Array, isBigUint64Array } from "node:util/types";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { brand, InvalidArgumentError } from "../errors/index.ts";
 import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
 import { type ByteRange, byteLengthOf, isDetachedBuffer, memoryOf } from "./memory.ts";
@@ -48,6 +48,9 @@ const storageOf = {
  * Plain TypedArrays need no wrapper; every op takes them as they are.
  */
 export class Tensor {
+  static {
+    brand(Tensor, "Tensor");
+  }
   readonly dtype: DType;
   readonly shape: readonly number[];
   /** The elements, row-major: bfloat16 as raw bits, bool as 0/1 bytes, complex as (re, im) pairs. */

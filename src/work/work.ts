@@ -1,5 +1,6 @@
 import { OpType, opNames } from "../collectives/op-type.ts";
 import {
+  brand,
   callUserCode,
   DistBackendError,
   type DistError,
@@ -66,6 +67,7 @@ enum Phase {
  */
 export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   static {
+    brand(Work, "Work");
     failureOf = (work) => (#error in work ? work.#error : undefined);
     outcomeOf = (work) => {
       // A plugin may return a thenable of its own, or the Work of another copy of this package.

@@ -1,3 +1,5 @@
+import { callUserCode } from "../../errors/index.ts";
+
 /**
  * When results reach the ranks. Without a seed: at once. With one: a delivery per turn of the event loop, picked from
  * all that are due by a pseudo-random number, so that the same program with the same seed sees the same interleaving.
@@ -15,7 +17,7 @@ export class DeliveryOrder {
 
   add(deliver: () => void): void {
     if (this.seed === undefined) {
-      deliver();
+      callUserCode(deliver);
       return;
     }
     this.#due.push(deliver);
@@ -28,7 +30,7 @@ export class DeliveryOrder {
     setImmediate(() => {
       this.#scheduled = false;
       const [deliver] = this.#due.splice(Math.floor(this.#random() * this.#due.length), 1);
-      deliver?.();
+      if (deliver !== undefined) callUserCode(deliver);
       this.#schedule();
     });
   }

@@ -77,6 +77,24 @@ describe("object collectives", () => {
     expect(sums).toEqual([3, 3]);
   });
 
+  test("a collective that waits behind an object is the one that was called", async () => {
+    await localRanks(2, async ({ rank, group }) => {
+      const object = group.allGatherObject(rank);
+      const options = { op: dist.ReduceOp.SUM };
+      const [first, second, third] = [Float32Array.of(rank + 1), Float32Array.of(rank + 1), Float32Array.of(rank + 1)];
+      const list = [first, second];
+      const works = [group.allReduce(list, options), group.broadcast(third, { src: 1 })];
+      const refused = group.broadcast(third, { src: 7 });
+      expect([refused.isCompleted(), refused.seq]).toEqual([true, -1]);
+      expect((await errorOf(refused)).message).toContain("global rank 7 is not in group");
+      Object.assign(options, { op: dist.ReduceOp.MAX });
+      list.pop();
+      await object;
+      await Promise.all(works);
+      expect([...first, ...second, ...third]).toEqual([3, 3, 2]);
+    });
+  });
+
   test("what is called when an object collective ends stays behind what was called before", async () => {
     const orders: number[][] = [[], []];
     const remove = addBackendMiddleware((inner, { rank }) => {

@@ -44,9 +44,12 @@ export class Coalescing {
   }
 
   /** Fails all ops, none of which was submitted, and makes them parts of the whole. */
-  discard(reason: unknown, whole: Work<void>): void {
+  discard(reason: unknown, whole: Work<unknown>): void {
     for (const work of this.#called) joinWhole(work, whole);
-    for (const { work } of this.#ops) work.follow(Work.rejected(reason, { opType: work.opType }));
+    for (const { work } of this.#ops) {
+      joinWhole(work, whole);
+      work.follow(Work.rejected(reason, { opType: work.opType }));
+    }
   }
 
   /** Submits the ops in their order; what can be one op becomes one. */

@@ -1,4 +1,4 @@
-import { isMessage, OpType, type ReduceOp } from "../collectives/index.ts";
+import { isMessage, OpType, opNames, type ReduceOp } from "../collectives/index.ts";
 import { type DistError, InvalidArgumentError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
 import { type DeviceType, type DType, describe } from "../tensor/index.ts";
@@ -72,13 +72,14 @@ export abstract class OrderedOps extends TensorOps {
     let isSubmitted = false;
     const submit = () => {
       isSubmitted = true;
-      coalescing.submit((op, { device, dtype }, reduceOp) => this.canDo(op, device.type, dtype, reduceOp));
+      this.#submit(coalescing);
       return new AllOf(coalescing.works, undefined, init);
     };
     // Messages wait for no collective, since a peer may want them before it comes to that.
-    const whole = coalescing.hasCollectives
-      ? this.run<void>(OpType.COALESCED, submit)
-      : super.run<void>(OpType.COALESCED, submit);
+    const whole =
+      coalescing.hasCollectives && this.#lanes.isBusy(COLLECTIVES)
+        ? this.#inTurn<void>(OpType.COALESCED, submit)
+        : super.run<void>(OpType.COALESCED, submit);
     whole.whenEnded(() => {
       if (!isSubmitted) coalescing.discard(failureOf(whole) ?? this.closedError("coalescing"), whole);
     });
@@ -117,6 +118,30 @@ export abstract class OrderedOps extends TensorOps {
       return work;
     }
     if (isMessage(opType) || !this.#lanes.isBusy(COLLECTIVES)) return super.run<T>(opType, start);
+    // The arguments are read now, and may be changed before it is the op's turn.
+    const waiting = new Coalescing();
+    this.#coalescing = waiting;
+    const recorded = super.run<T>(opType, start);
+    this.#coalescing = undefined;
+    if (recorded.isCompleted()) return recorded;
+    let isSubmitted = false;
+    const later = this.#inTurn<T>(opType, () => {
+      isSubmitted = true;
+      this.#submit(waiting);
+      return recorded;
+    });
+    later.whenEnded(() => {
+      if (!isSubmitted) waiting.discard(failureOf(later) ?? this.closedError(opNames[opType]), later);
+    });
+    return later;
+  }
+
+  #submit(ops: Coalescing): void {
+    ops.submit((op, { device, dtype }, reduceOp) => this.canDo(op, device.type, dtype, reduceOp));
+  }
+
+  /** Runs `start` when the collectives of several steps that are under way have ended. */
+  #inTurn<T>(opType: OpType, start: () => Work<unknown>): Work<T> {
     // In the lane itself, or what is called when the lane ends could get ahead of it; boxed, since the lane goes on as
     // soon as the op is submitted.
     const submitted = this.#lanes.run(COLLECTIVES, async () => ({ work: super.run<T>(opType, start) }));

@@ -6,9 +6,18 @@ import {
   DistTimeoutError,
   type ErrorInit,
   InvalidArgumentError,
+  shortageOf,
   UnsupportedOperationError,
+  withShortage,
 } from "../errors/index.ts";
-import { type NativeFailure, type NativeGroup, NativeRefusal, type NativeWork, Status } from "../native/index.ts";
+import {
+  descriptorsFor,
+  type NativeFailure,
+  type NativeGroup,
+  NativeRefusal,
+  type NativeWork,
+  Status,
+} from "../native/index.ts";
 import type { BackendContext } from "../registry/index.ts";
 import {
   consultOnFailure,
@@ -54,6 +63,8 @@ export class NativeFailures {
     if (failure.status === Status.OP_TIMEOUT) {
       return new DistTimeoutError(message, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
     }
+    const shortage = shortageOf(failure.text, descriptorsFor(size));
+    if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
     return makeError(failure.status, message, { ...init, ...peers });
   }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bun
 import packageJson from "../../package.json" with { type: "json" };
-import { DistError, InvalidArgumentError } from "../errors/index.ts";
+import { DistError, explained, InvalidArgumentError } from "../errors/index.ts";
 import { type Command, columns } from "./command.ts";
 
 interface CommandEntry {
@@ -78,7 +78,8 @@ async function main(args: readonly string[]): Promise<number> {
     }
     const command = await entry.load();
     return await command.run(rest);
-  } catch (error) {
+  } catch (thrown) {
+    const error = explained("it cannot go on", thrown);
     const where = name !== undefined && commands.has(name) ? `c10d ${name}` : "c10d";
     if (error instanceof InvalidArgumentError) {
       console.error(`${where}: ${error.message}\nTry "${where} --help".`);

@@ -1,6 +1,13 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
-import { DistTimeoutError, defaultTimeoutMs, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import {
+  DistTimeoutError,
+  defaultTimeoutMs,
+  explained,
+  InvalidArgumentError,
+  type Timeout,
+  timeoutMs,
+} from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import { checkBackendOptions, defaultContainer, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
 import { agreeOnWorldSize, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
@@ -68,6 +75,8 @@ export async function initProcessGroup<const Name extends string = string>(
     const world = await makeWorld(context, options);
     context.world = world;
     return world.group;
+  } catch (error) {
+    throw explained("initProcessGroup", error);
   } finally {
     context.initializing = false;
   }

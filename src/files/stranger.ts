@@ -1,6 +1,7 @@
 import { lstatSync, readlinkSync, realpathSync, type Stats, statSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { fileURLToPath } from "node:url";
+import { explained } from "../errors/index.ts";
 
 /** As many symbolic links as the kernel follows. */
 const mostLinks = 40;
@@ -96,6 +97,14 @@ export function isTrusted(uid: number): boolean {
   return uid === 0 || uid === process.getuid?.() || running().owners.has(uid);
 }
 
+function realPath(file: string): string {
+  try {
+    return realpathSync(file);
+  } catch (error) {
+    throw explained(`cannot look at ${file}`, error);
+  }
+}
+
 interface Running {
   readonly owners: ReadonlySet<number>;
   /** All folders above. */
@@ -113,7 +122,7 @@ function running(): Running {
     const found = lookAt(file, statSync);
     if (found === undefined) continue;
     owners.add(found.uid);
-    for (let folder = dirname(realpathSync(file)); !folders.has(folder); folder = dirname(folder)) folders.add(folder);
+    for (let folder = dirname(realPath(file)); !folders.has(folder); folder = dirname(folder)) folders.add(folder);
   }
   known = { owners, folders };
   return known;

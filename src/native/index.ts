@@ -1,6 +1,7 @@
 export { OpFlag, Status } from "./abi.generated.ts";
 export { loadShim, type Shim, type ShimLocation } from "./library.ts";
 export {
+  descriptorsFor,
   type NativeFailure,
   NativeGroup,
   type NativeGroupConfig,

@@ -1,7 +1,7 @@
 import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { BackendUnavailableError } from "../errors/index.ts";
+import { BackendUnavailableError, shortageOf } from "../errors/index.ts";
 import { anybodyAt, strangerAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
 import { packageFolder } from "./package-folder.ts";
@@ -170,8 +170,13 @@ function open(name: string, path: string): Shim {
     // A shim of another version may lack symbols; then its version is the better reason.
     const version = abiVersionOf(path);
     if (version !== undefined && version !== ABI_VERSION) throw wrongVersion(name, path, version);
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    throw new BackendUnavailableError(`backend "${name}": cannot load ${path}: ${reason}`, { backend: name, cause });
+    const shortage = shortageOf(cause);
+    const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+    throw new BackendUnavailableError(`backend "${name}": cannot load ${path}: ${reason}`, {
+      ...(shortage && { code: shortage.code }),
+      backend: name,
+      cause,
+    });
   }
   const version = symbols.c10d_abi_version();
   if (version !== ABI_VERSION) throw wrongVersion(name, path, version);

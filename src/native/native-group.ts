@@ -1,5 +1,5 @@
 import { type Pointer, ptr } from "bun:ffi";
-import { DistBackendError, type DistError, throwLater } from "../errors/index.ts";
+import { DistBackendError, type DistError, shortageOf, throwLater, withShortage } from "../errors/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
 import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
@@ -532,9 +532,20 @@ function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
   view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
   const handle = shim.symbols.c10d_create(bytes);
   if (handle === null) {
-    throw new DistBackendError(`backend "${shim.name}": ${shim.symbols.c10d_last_error()}`, { backend: shim.name });
+    const text = shim.symbols.c10d_last_error().toString();
+    const shortage = shortageOf(text, descriptorsFor(config.worldSize));
+    const message = `backend "${shim.name}": ${text}`;
+    throw new DistBackendError(shortage ? withShortage(message, shortage) : message, {
+      ...(shortage && { code: shortage.code }),
+      backend: shim.name,
+    });
   }
   return handle;
+}
+
+/** About what a group of that many ranks needs, with all that its process has open besides. */
+export function descriptorsFor(worldSize: number): number {
+  return 24 + 2 * worldSize;
 }
 
 function readId(events: Int32Array, at: number): number {

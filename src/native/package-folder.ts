@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { DistError, explained } from "../errors/index.ts";
 import { strangerAt } from "../files/index.ts";
 
 /**
@@ -13,7 +14,9 @@ export function packageFolder(): string | undefined {
   try {
     const { name } = JSON.parse(readFileSync(manifest, "utf8")) as { readonly name?: unknown };
     return name === "bun-c10d" && strangerAt(manifest) === undefined ? folder : undefined;
-  } catch {
+  } catch (error) {
+    const reason = explained(`cannot read ${manifest}`, error);
+    if (reason instanceof DistError) throw reason;
     return undefined;
   }
 }

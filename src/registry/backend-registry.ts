@@ -1,4 +1,10 @@
-import { BackendUnavailableError, DistError, InvalidArgumentError } from "../errors/index.ts";
+import {
+  BackendUnavailableError,
+  DistError,
+  descriptorShortage,
+  InvalidArgumentError,
+  shortageOf,
+} from "../errors/index.ts";
 import type { Availability, BackendPlugin } from "./backend-plugin.ts";
 import { type BackendType, backendTypeOf } from "./backend-type.ts";
 import type { BackendDiscovery, DiscoveryFault } from "./discovery.ts";
@@ -129,10 +135,11 @@ export class BackendRegistry {
     try {
       entry.plugin ??= await entry.load();
     } catch (cause) {
-      const reason = cause instanceof Error ? cause.message : String(cause);
-      const code = cause instanceof DistError ? { code: cause.code } : {};
+      const shortage = cause instanceof DistError ? undefined : (shortageOf(cause) ?? descriptorShortage());
+      const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+      const code = shortage ?? (cause instanceof DistError ? cause : undefined);
       throw new BackendUnavailableError(`backend "${name}" cannot be loaded: ${reason}`, {
-        ...code,
+        ...(code && { code: code.code }),
         backend: name,
         cause,
       });

@@ -1,5 +1,5 @@
 import { resolve } from "node:path";
-import { InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError, loaded, timeoutMs } from "../errors/index.ts";
 import { checkAmount, checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
 import { deletePrefix, popPrefix, pushPrefix, type StoreRecord, userPrefix } from "./file/record.ts";
 import type { FileCall, SharedFile } from "./file/shared-file.ts";
@@ -44,7 +44,7 @@ export class FileStore extends Store {
     if (size !== undefined) checkWorldSize("open", size);
     const limitMs = timeoutMs(options.timeout, 300_000);
     options.signal?.throwIfAborted();
-    const { SharedFile } = await import("./file/shared-file.ts");
+    const { SharedFile } = await loaded(import("./file/shared-file.ts"));
     const store = new FileStore(await SharedFile.open(resolve(path), size, options, limitMs), size);
     store.setTimeout(limitMs);
     return store;

@@ -1,4 +1,4 @@
-import { timeoutMs } from "../errors/index.ts";
+import { loaded, timeoutMs } from "../errors/index.ts";
 import { checkAmount, checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
 import type { RedisCall } from "./redis/redis-link.ts";
 import type { RedisSession } from "./redis/redis-session.ts";
@@ -48,7 +48,7 @@ export class RedisStore extends Store {
     const limitMs = timeoutMs(options.timeout, 300_000);
     if (options.worldSize !== undefined) checkWorldSize("connect", options.worldSize);
     options.signal?.throwIfAborted();
-    const { RedisSession } = await import("./redis/redis-session.ts");
+    const { RedisSession } = await loaded(import("./redis/redis-session.ts"));
     const deadline = performance.now() + limitMs;
     const call = { op: "connect", keys: [], limitMs, deadline, signal: options.signal };
     const session = await RedisSession.connect(url, options, call);

@@ -149,7 +149,7 @@ class Attempt {
     return logs && attemptFolder(logs.folder, this.job.nodes.runId, this.number);
   }
 
-  /** @throws Error of the operating system when the program cannot be started. */
+  /** @throws DistError when the program cannot be started. */
   #spawn(local: number, place: JobPlace, logs: Partial<Record<OutputStream, LogFile>>): RankProcess {
     const { options, output } = this.job;
     const rank = globalRank(local, place);
@@ -158,6 +158,7 @@ class Attempt {
     const colourDepth = onTerminal && !this.#alone ? process.stdout.getColorDepth() : 1;
     return new RankProcess({
       rank,
+      ranks: options.ranksPerNode,
       command: options.command,
       env: {
         ...process.env,

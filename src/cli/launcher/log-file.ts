@@ -1,6 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
-import { InvalidArgumentError } from "../../errors/index.ts";
+import { DistError, InvalidArgumentError, shortageOf } from "../../errors/index.ts";
 import { createOwnFile, makeFoldersIn } from "../../files/index.ts";
 import type { OutputStream } from "./job-output.ts";
 
@@ -42,6 +42,9 @@ export class LogFile {
       makeFoldersIn(base, ...below, String(rank));
       return new LogFile(path, await createOwnFile(path), onError);
     } catch (cause) {
+      const shortage = shortageOf(cause);
+      if (shortage)
+        throw new DistError(`cannot make the log file ${path}: ${shortage.text}`, { code: shortage.code, cause });
       const why = cause instanceof Error ? cause.message : String(cause);
       throw new InvalidArgumentError(`--log-dir: cannot make the log file ${path}: ${why}`, {
         argument: "log-dir",

@@ -1,3 +1,5 @@
+import { DistError, descriptorShortage, shortageOf } from "../../errors/index.ts";
+
 const script = `
 groups=
 while read -r line; do groups=$line; done
@@ -24,7 +26,10 @@ export class OrphanGuard implements Disposable {
         stderr: "ignore",
       });
       this.#shell.unref();
-    } catch {
+    } catch (error) {
+      const shortage = shortageOf(error) ?? descriptorShortage();
+      if (shortage)
+        throw new DistError(`cannot guard the ranks: ${shortage.text}`, { code: shortage.code, cause: error });
       // Without a shell (minimal containers) the job runs unguarded.
       this.#shell = undefined;
     }

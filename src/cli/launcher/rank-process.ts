@@ -1,3 +1,4 @@
+import { DistError, descriptorShortage, shortageOf } from "../../errors/index.ts";
 import type { JobOutput, OutputStream } from "./job-output.ts";
 import { LineSplitter } from "./line-splitter.ts";
 import type { LogFile } from "./log-file.ts";
@@ -9,6 +10,8 @@ const drainIdleMs = 1_000;
 
 export interface RankSpec {
   readonly rank: number;
+  /** How many ranks this launcher has. */
+  readonly ranks: number;
   readonly command: readonly string[];
   readonly env: Record<string, string | undefined>;
   readonly output: JobOutput;
@@ -31,6 +34,37 @@ export interface RankExit {
   readonly elapsedMs: number;
 }
 
+/** What a launcher of so many ranks needs, about: pipes, log files, and connections to its store. */
+export function descriptorsOfLauncher(ranks: number): number {
+  return 20 + 6 * ranks;
+}
+
+function startRank(spec: RankSpec) {
+  const inherit = (name: OutputStream) => (spec.inherit.includes(name) ? "inherit" : "pipe");
+  try {
+    return Bun.spawn({
+      cmd: [...spec.command],
+      env: spec.env,
+      detached: true,
+      stdin: spec.stdin ? "inherit" : "ignore",
+      stdout: inherit("stdout"),
+      stderr: inherit("stderr"),
+    });
+  } catch (cause) {
+    // EAGAIN means that no process can be had: there is nothing else that it could mean of a spawn.
+    const said = cause instanceof Error && "code" in cause ? `spawn ${cause.code}: ${cause.message}` : cause;
+    const shortage =
+      shortageOf(said, descriptorsOfLauncher(spec.ranks)) ?? descriptorShortage(descriptorsOfLauncher(spec.ranks));
+    const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+    const code = shortage?.code ?? "LAUNCH_FAILED";
+    throw new DistError(`cannot start rank ${spec.rank} (${spec.command[0]}): ${reason}`, {
+      code,
+      rank: spec.rank,
+      cause,
+    });
+  }
+}
+
 /** One rank: a process in a session of its own, so that it and all its children can be signalled as one group. */
 export class RankProcess {
   readonly rank: number;
@@ -42,18 +76,10 @@ export class RankProcess {
   #exit: RankExit | undefined;
   readonly #stderrTail: string[] = [];
 
-  /** @throws Error of the operating system when the program cannot be started. */
+  /** @throws DistError `LAUNCH_FAILED` when the program cannot be started, or the code of what has run out. */
   constructor(spec: RankSpec) {
     const startedAt = performance.now();
-    const inherit = (name: OutputStream) => (spec.inherit.includes(name) ? "inherit" : "pipe");
-    const child = Bun.spawn({
-      cmd: [...spec.command],
-      env: spec.env,
-      detached: true,
-      stdin: spec.stdin ? "inherit" : "ignore",
-      stdout: inherit("stdout"),
-      stderr: inherit("stderr"),
-    });
+    const child = startRank(spec);
     this.rank = spec.rank;
     this.pid = child.pid;
     this.exited = child.exited.then(() => {

@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from "node:fs";
-import { DistStoreError } from "../../errors/index.ts";
+import { DistStoreError, shortageOf } from "../../errors/index.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { releaseLock, tryLock } from "./flock.ts";
 import {
@@ -173,8 +173,10 @@ export class Replica {
   }
 
   #failure(what: string, cause: unknown): DistStoreError {
-    const reason = cause instanceof Error ? cause.message : String(cause);
-    return new DistStoreError(`FileStore: ${what} ${this.path}: ${reason}`, { code: "STORE_IO", cause });
+    const shortage = shortageOf(cause);
+    const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+    const code = shortage?.code ?? "STORE_IO";
+    return new DistStoreError(`FileStore: ${what} ${this.path}: ${reason}`, { code, cause });
   }
 }
 

@@ -4,7 +4,9 @@ import {
   DistNetworkError,
   DistStoreError,
   DistTimeoutError,
+  descriptorShortage,
   type ErrorDetails,
+  shortageOf,
 } from "../../errors/index.ts";
 import { pause, startDeadline } from "../deadline.ts";
 import { storeClosed } from "../store.ts";
@@ -174,6 +176,11 @@ export class RedisLink {
       `cannot reach the Redis server at ${this.place.name} within ${Math.round(limitMs)} ms (last: ${reason}). ` +
       "Does it run, does it listen there, and does the scheme (redis or rediss) fit?";
     const init = { ...this.#details, op, timeoutMs: limitMs, cause };
+    const shortage = shortageOf(cause) ?? descriptorShortage();
+    if (shortage !== undefined) {
+      const what = `cannot reach the Redis server at ${this.place.name}`;
+      return new DistNetworkError(`${what}: ${shortage.text}`, { ...init, code: shortage.code });
+    }
     // The limit of the one is our own, that of the other the caller's.
     return op === "reconnect"
       ? new DistNetworkError(message, { ...init, code: "CONNECTION_LOST" })

@@ -1,4 +1,10 @@
-import { type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
+import {
+  type DistError,
+  DistNetworkError,
+  DistTimeoutError,
+  descriptorShortage,
+  shortageOf,
+} from "../../errors/index.ts";
 import type { AnyCall } from "./call.ts";
 import type { Endpoint } from "./connection.ts";
 import { hostPort } from "./host-address.ts";
@@ -11,6 +17,8 @@ export function nameOf({ host, address, port }: Endpoint): string {
 /** Nobody accepted the connection. */
 export function connectFailed(endpoint: Endpoint, cause: unknown): DistNetworkError {
   const { host, port } = endpoint;
+  const short = ranShort(`cannot connect to the store server at ${nameOf(endpoint)}`, endpoint, cause);
+  if (short !== undefined) return short;
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
   return new DistNetworkError(`cannot connect to the store server at ${nameOf(endpoint)}: ${code}`, {
     code: "CONNECT_FAILED",
@@ -18,6 +26,16 @@ export function connectFailed(endpoint: Endpoint, cause: unknown): DistNetworkEr
     port,
     cause,
   });
+}
+
+/** The error of what did not come about since this process has nothing left to do it with. */
+export function ranShort(
+  what: string,
+  { host, port }: Pick<Endpoint, "host" | "port">,
+  cause: unknown,
+): DistNetworkError | undefined {
+  const shortage = shortageOf(cause) ?? descriptorShortage();
+  return shortage && new DistNetworkError(`${what}: ${shortage.text}`, { code: shortage.code, host, port, cause });
 }
 
 /** Whether nobody listens there, which is known at once. */
@@ -36,8 +54,11 @@ export function connectionLost(endpoint: Endpoint, cause: unknown): DistNetworkE
 }
 
 /** Nothing came back: no answer to the attempt to connect, or, when that was accepted, none to the handshake. */
-export function silentServer(endpoint: Endpoint, accepted: boolean): DistTimeoutError {
+export function silentServer(endpoint: Endpoint, accepted: boolean): DistError {
   const { host, port } = endpoint;
+  // The server may be one of this process.
+  const short = ranShort(`no answer from the store server at ${nameOf(endpoint)}`, endpoint, undefined);
+  if (short !== undefined) return short;
   const what = accepted
     ? `the server at ${nameOf(endpoint)} did not answer the handshake of the store protocol`
     : `nothing answered at ${nameOf(endpoint)}: the machine is down, its address is another one, or a firewall drops the packets`;

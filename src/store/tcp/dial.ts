@@ -3,7 +3,7 @@ import { pause } from "../deadline.ts";
 import type { CallLimit } from "./call.ts";
 import { callLimit } from "./call-limit.ts";
 import type { Connection, Endpoint } from "./connection.ts";
-import { isRefusal } from "./connection-errors.ts";
+import { isRefusal, ranShort } from "./connection-errors.ts";
 import { refusalCodes, secretUnsupported } from "./handshake.ts";
 import { addressesOf, hostPort } from "./host-address.ts";
 import { openConnection } from "./open-connection.ts";
@@ -23,7 +23,7 @@ const probeMs = 1_000;
 const leastProbeMs = 100;
 
 /** Failures that no further attempt will change. */
-const finalCodes: ReadonlySet<string> = new Set(["PROTOCOL_VIOLATION", ...refusalCodes]);
+const finalCodes: ReadonlySet<string> = new Set(["PROTOCOL_VIOLATION", "OUT_OF_DESCRIPTORS", ...refusalCodes]);
 
 export interface DialOptions {
   /** Whether the server was there before: when its port is closed now, it will not come back. */
@@ -76,7 +76,9 @@ async function dialOnce(
   secret: StoreSecret | undefined,
   resolve: (host: string) => Promise<string[]>,
 ): Promise<Connection> {
-  const addresses = await resolved(host, limit, resolve);
+  const addresses = await resolved(host, limit, resolve).catch((error: unknown) => {
+    throw ranShort(`cannot look up ${host}`, { host, port }, error) ?? error;
+  });
   const decided = new AbortController();
   const signal = limit.signal ? AbortSignal.any([limit.signal, decided.signal]) : decided.signal;
   const first = Promise.withResolvers<Connection>();

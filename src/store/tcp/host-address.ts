@@ -1,4 +1,4 @@
-import { DistNetworkError } from "../../errors/index.ts";
+import { DistNetworkError, descriptorShortage } from "../../errors/index.ts";
 
 /** `host:port`, with brackets around an IPv6 address. */
 export function hostPort(host: string, port: number): string {
@@ -30,6 +30,10 @@ export async function listenAddress(host: string): Promise<string> {
     if (first !== undefined) return first;
   } catch (error) {
     cause = error;
+  }
+  const shortage = descriptorShortage();
+  if (shortage !== undefined) {
+    throw new DistNetworkError(`cannot look up ${host}: ${shortage.text}`, { code: shortage.code, host, cause });
   }
   throw new DistNetworkError(
     `the store server cannot listen on ${host}: the name has no address here. Give an address of this machine, or "0.0.0.0" for all.`,

@@ -1,5 +1,11 @@
 import { fileURLToPath } from "node:url";
-import { DistNetworkError, DistStoreError, InvalidArgumentError } from "../../errors/index.ts";
+import {
+  DistNetworkError,
+  DistStoreError,
+  descriptorShortage,
+  InvalidArgumentError,
+  shortageOf,
+} from "../../errors/index.ts";
 import { strangerAt } from "../../files/index.ts";
 import { hostPort } from "./host-address.ts";
 import type { HostedServerOptions, ServerCommand, ServerEvent } from "./server-message.ts";
@@ -7,6 +13,8 @@ import type { HostedServerOptions, ServerCommand, ServerEvent } from "./server-m
 /** A Worker starts in milliseconds; this is for a machine on its knees. */
 const startLimitMs = 30_000;
 const closeLimitMs = 1_000;
+/** Those of a Worker's event loop, and one to load modules with. */
+const descriptorsOfWorker = 4;
 
 /**
  * A TCPStore server in a Worker, so that it answers while the main thread is blocked in native code. It does not hold
@@ -26,6 +34,9 @@ export class ServerHost {
    * @throws DistNetworkError `PORT_IN_USE`, `UNKNOWN_HOST`, `LISTEN_FAILED`; InvalidArgumentError.
    */
   static async start(options: HostedServerOptions): Promise<ServerHost> {
+    // Bun ends the process where it has too few for a Worker.
+    const shortage = descriptorShortage(undefined, descriptorsOfWorker);
+    if (shortage !== undefined) throw startFailed(options, shortage.text);
     const module = new URL("./server-worker.ts", import.meta.url);
     // In a bundle that is a file beside the bundle, wherever that is.
     const stranger = strangerAt(fileURLToPath(module));
@@ -113,8 +124,10 @@ function revive(failure: Extract<ServerEvent, { kind: "failed" }>): Error {
 
 function startFailed(options: HostedServerOptions, why: string): DistNetworkError {
   const { host, port } = options;
-  return new DistNetworkError(`the store server at ${hostPort(host, port)} could not be started: ${why}`, {
-    code: "LISTEN_FAILED",
+  const shortage = shortageOf(why) ?? descriptorShortage();
+  const what = `the store server at ${hostPort(host, port)} could not be started`;
+  return new DistNetworkError(`${what}: ${shortage?.text ?? why}`, {
+    code: shortage?.code ?? "LISTEN_FAILED",
     host,
     port,
   });

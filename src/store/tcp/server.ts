@@ -3,6 +3,7 @@ import { checkPort } from "../arguments.ts";
 import { startDeadline } from "../deadline.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { Barriers } from "./barriers.ts";
+import { ranShort } from "./connection-errors.ts";
 import { hostPort, listenAddress } from "./host-address.ts";
 import { identityMark } from "./protocol.ts";
 import { isSecretRefusal } from "./refusals.ts";
@@ -238,6 +239,8 @@ function listenFailed(options: TCPStoreServerOptions, cause: unknown): DistNetwo
   const { host, port } = options;
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   const where = `the store server cannot listen on ${hostPort(host, port)}`;
+  const short = ranShort(where, options, cause);
+  if (short !== undefined) return short;
   if (code === "EADDRINUSE") {
     return new DistNetworkError(
       `${where}: the port is in use. Stop the process that holds it (an earlier run?), or choose another port (MASTER_PORT).`,

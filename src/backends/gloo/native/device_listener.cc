@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -54,6 +56,24 @@ void close_listener(tcp::Device& device) {
   // The device will unregister and close that number itself, so something has to be there: what never has an event.
   ::dup3(silent.get(), fd, O_CLOEXEC);
   device.registerDescriptor(fd, 0, &nobody);
+}
+
+Failure cannot_listen(const std::string& ip) {
+  const std::string what = "cannot listen on " + ip;
+  const auto failed = [&] { return Failure(C10D_ERR_BACKEND, what + ": " + std::strerror(errno)); };
+  const SocketAddress address(ip, 0);
+  const Fd listener(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
+  if (listener.get() < 0) return failed();
+  if (::bind(listener.get(), address.data(), address.size()) != 0) {
+    if (errno != EADDRNOTAVAIL) return failed();
+    return Failure(C10D_ERR_INVALID, what + ": is it an address of this machine?");
+  }
+  // A device has more than its listener.
+  const Fd loop(::epoll_create1(EPOLL_CLOEXEC));
+  const Fd event(::eventfd(0, EFD_CLOEXEC));
+  const Fd timer(::eventfd(0, EFD_CLOEXEC));
+  if (loop.get() < 0 || event.get() < 0 || timer.get() < 0) return failed();
+  return Failure(C10D_ERR_BACKEND, what + ", though it is an address of this machine");
 }
 
 }  // namespace c10d::gloo_shim

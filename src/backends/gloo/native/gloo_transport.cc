@@ -238,7 +238,7 @@ class GlooTransport final : public Transport {
       throw;
     } catch (const std::exception&) {  // Gloo only says that none of its attempts to bind went well.
     }
-    throw Failure(C10D_ERR_INVALID, "cannot listen on " + host + ": is it an address of this machine?");
+    throw cannot_listen(host);
   }
 
   static std::vector<std::string> read_hosts(const Options& options) {

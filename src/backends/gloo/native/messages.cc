@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
+#include <cstring>
 #include <string>
 #include <utility>
 
@@ -15,7 +17,7 @@
 namespace c10d::gloo_shim {
 
 Doorbell::Doorbell() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  if (event_.get() < 0) throw Failure(C10D_ERR_BACKEND, "eventfd failed");
+  if (event_.get() < 0) throw Failure(C10D_ERR_BACKEND, std::string("eventfd: ") + std::strerror(errno));
 }
 
 void Doorbell::ring() noexcept {

@@ -1,0 +1,82 @@
+import { describe, expect, test } from "bun:test";
+import { DistError, DistNetworkError } from "./dist-error.ts";
+import { descriptorShortage, explained, loaded, shortageOf, withShortage } from "./shortage.ts";
+
+const systemError = (code: string, message = `${code}: no luck`): Error => Object.assign(new Error(message), { code });
+const report = process.report.getReport() as { userLimits: { open_files: { soft: number } } };
+const { soft } = report.userLimits.open_files;
+
+describe("shortageOf", () => {
+  test.each<[unknown, string]>([
+    [systemError("EMFILE"), "OUT_OF_DESCRIPTORS"],
+    [systemError("ENFILE"), "OUT_OF_DESCRIPTORS"],
+    [systemError("ENOMEM"), "OUT_OF_MEMORY"],
+    ["spawn EAGAIN: no luck", "OUT_OF_PROCESSES"],
+    ["cannot start a thread: Resource temporarily unavailable", "OUT_OF_PROCESSES"],
+    ["accept: Too many open files", "OUT_OF_DESCRIPTORS"],
+    ["socket: Too many open files in system", "OUT_OF_DESCRIPTORS"],
+    ["mmap: Cannot allocate memory", "OUT_OF_MEMORY"],
+    [new SyntaxError('EMFILE reading "/x.ts"'), "OUT_OF_DESCRIPTORS"],
+    [new Error("ProcessFdQuotaExceeded"), "OUT_OF_DESCRIPTORS"],
+  ])("%p", (error, code) => {
+    expect(shortageOf(error)?.code).toBe(code as "OUT_OF_MEMORY");
+  });
+
+  test("nothing has run out with other errors", () => {
+    const others = [
+      systemError("ECONNREFUSED"),
+      systemError("EAGAIN"),
+      "Resource temporarily unavailable",
+      undefined,
+      5,
+    ];
+    expect(others.map((error) => shortageOf(error))).toEqual(others.map(() => undefined));
+  });
+
+  test("the text tells the limit, what is needed, and what to do", () => {
+    const { text = "" } = shortageOf(systemError("EMFILE"), 5_000) ?? {};
+    expect(text).toStartWith(
+      `this process has no file descriptor left: \`ulimit -n\` is ${soft}, and about 5000 are needed. Raise it before the start: \`ulimit -n 10000\``,
+    );
+    expect(shortageOf(systemError("ENFILE"))?.text).toContain(
+      "this machine has no file descriptor left: raise its sysctl fs.file-max",
+    );
+    expect(shortageOf(systemError("ENOMEM"))?.text).toMatch(
+      /no memory left for this process: `ulimit -v` is (unlimited|\d+)/,
+    );
+  });
+
+  test("is said once", () => {
+    const shortage = shortageOf("accept: Too many open files");
+    if (shortage === undefined) throw new Error("there is one");
+    const once = withShortage("rank 1: accept: Too many open files", shortage);
+    expect(once).toStartWith("rank 1: accept: Too many open files: this process has no file descriptor left");
+    expect(withShortage(once, shortage)).toBe(once);
+  });
+});
+
+test("a process with descriptors left is short of none, unless it needs more at once", () => {
+  expect(descriptorShortage()).toBeUndefined();
+  const program = `
+    const { descriptorShortage } = await import(${JSON.stringify(new URL("./shortage.ts", import.meta.url).pathname)});
+    console.log(descriptorShortage()?.code, descriptorShortage(7, 100)?.text);`;
+  const { stdout } = Bun.spawnSync(["prlimit", "--nofile=40:40", process.execPath, "-e", program]);
+  expect(stdout.toString()).toStartWith(
+    "undefined this process has no file descriptor left: `ulimit -n` is 40, and about 7 are needed. " +
+      "Raise it before the start: `ulimit -n 4096` (above 40 that takes root",
+  );
+});
+
+test("errors that are about something else stay what they are", async () => {
+  const plain = new TypeError("no function");
+  const ours = new DistNetworkError("EMFILE");
+  expect([explained("it", plain), explained("it", ours)]).toEqual([plain, ours]);
+  const said = explained("it stopped", systemError("EMFILE"));
+  expect(said).toBeInstanceOf(DistError);
+  expect(said).toMatchObject({
+    code: "OUT_OF_DESCRIPTORS",
+    message: expect.stringMatching(/^it stopped: this process has/),
+  });
+  expect(await loaded(Promise.resolve(1))).toBe(1);
+  expect(await loaded(Promise.reject(plain)).catch((error: unknown) => error)).toBe(plain);
+});

@@ -1,0 +1,109 @@
+import { closeSync, openSync } from "node:fs";
+import { DistError } from "./dist-error.ts";
+
+/** What this process or the machine has run out of. */
+export interface Shortage {
+  readonly code: "OUT_OF_DESCRIPTORS" | "OUT_OF_MEMORY" | "OUT_OF_PROCESSES";
+  /** What it is, how much of it there is, and what to do. */
+  readonly text: string;
+}
+
+/** How many descriptors or processes it takes, about, where that can be known. */
+type Need = number | undefined;
+
+const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
+  [/\bENFILE\b|SystemFdQuotaExceeded|Too many open files in system/, ofMachine],
+  [/\bEMFILE\b|ProcessFdQuotaExceeded|Too many open files|no file descriptor left/i, ofProcess],
+  [/\bENOMEM\b|Cannot allocate memory/, ofMemory],
+  // EAGAIN of something that does not start says this; of sockets it says nothing.
+  [
+    /\bEAGAIN\b.*\b(spawn|fork|clone)|\b(spawn|fork|thread)\b.*(\bEAGAIN\b|Resource temporarily unavailable)/,
+    ofProcesses,
+  ],
+];
+
+/** What has run out, if this error of the operating system, or its text, is about that. */
+export function shortageOf(error: unknown, needed?: number): Shortage | undefined {
+  const code = error instanceof Error && "code" in error ? `${error.code} ` : "";
+  const text = `${code}${error instanceof Error ? error.message : error}`;
+  return kinds.find(([pattern]) => pattern.test(text))?.[1](needed);
+}
+
+/**
+ * Whether there is no descriptor left now, or fewer than `atOnce`. What Bun cannot open for want of one it reports in several
+ * ways, such as refused, or it ends the process.
+ */
+export function descriptorShortage(needed?: number, atOnce = 1): Shortage | undefined {
+  const opened: number[] = [];
+  try {
+    while (opened.length < atOnce) opened.push(openSync("/dev/null", "r"));
+    return undefined;
+  } catch (error) {
+    return shortageOf(error, needed);
+  } finally {
+    for (const fd of opened) closeSync(fd);
+  }
+}
+
+/** A message with what has run out, unless it says so already. */
+export function withShortage(message: string, { text }: Shortage): string {
+  return message.includes("no file descriptor left") ? message : `${message}: ${text}`;
+}
+
+/** The error itself, or where something has run out one that says what. */
+export function explained(what: string, error: unknown): unknown {
+  if (error instanceof DistError) return error;
+  const shortage = shortageOf(error) ?? descriptorShortage();
+  return shortage ? new DistError(`${what}: ${shortage.text}`, { code: shortage.code, cause: error }) : error;
+}
+
+/** A module that is loaded on first use. Bun says that there is none when it has no descriptor to look for it. */
+export async function loaded<Module>(module: Promise<Module>): Promise<Module> {
+  try {
+    return await module;
+  } catch (error) {
+    throw explained("cannot load a part of this package", error);
+  }
+}
+
+function ofProcess(needed: Need): Shortage {
+  const { soft, hard } = limit("open_files");
+  const more = Math.max(4_096, 2 * (needed ?? 0));
+  const text = `this process has no file descriptor left: \`ulimit -n\` is ${soft}${about(needed)}`;
+  const beyond =
+    Number(hard) < more ? ` (above ${hard} that takes root, or the settings of the service or container)` : "";
+  return { code: "OUT_OF_DESCRIPTORS", text: `${text}. Raise it before the start: \`ulimit -n ${more}\`${beyond}` };
+}
+
+function ofMachine(): Shortage {
+  return { code: "OUT_OF_DESCRIPTORS", text: "this machine has no file descriptor left: raise its sysctl fs.file-max" };
+}
+
+function ofMemory(): Shortage {
+  const text = `there is no memory left for this process: \`ulimit -v\` is ${limit("virtual_memory_kbytes").soft}`;
+  return {
+    code: "OUT_OF_MEMORY",
+    text: `${text}. Look at that, at what else runs here, and at the limit of the container`,
+  };
+}
+
+function ofProcesses(): Shortage {
+  const text = `this user can have no more processes or threads: \`ulimit -u\` is ${limit("max_user_processes").soft}`;
+  return { code: "OUT_OF_PROCESSES", text: `${text}. Raise it, or the number of pids of the container` };
+}
+
+function about(needed: Need): string {
+  return needed === undefined ? "" : `, and about ${needed} are needed`;
+}
+
+interface Limit {
+  readonly soft: unknown;
+  readonly hard: unknown;
+}
+
+/** Read without a descriptor. */
+function limit(name: string): Limit {
+  const report: unknown = process.report?.getReport();
+  const limits = (report as { readonly userLimits?: Readonly<Record<string, Limit>> } | undefined)?.userLimits;
+  return limits?.[name] ?? { soft: "unknown", hard: "unknown" };
+}

@@ -1,0 +1,89 @@
+import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { CliProcess } from "../../src/cli/fixtures/cli-process.ts";
+import { builtInBackends } from "../../src/registry/built-in-backends.ts";
+import { BackendRegistry } from "../../src/registry/index.ts";
+import { TCPStoreServer } from "../../src/store/index.ts";
+
+// Where file descriptors run out the error says so, whatever the runtime or a library makes of it.
+
+setDefaultTimeout(60_000);
+
+const program = join(import.meta.dir, "few-descriptors.ts");
+const folder = mkdtempSync(join(tmpdir(), "c10d-few-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const gloo = await new BackendRegistry(builtInBackends).probe("gloo");
+if (!gloo.available) console.log(`skip a group with few descriptors: ${gloo.reason}`);
+
+const limited = (limit: number): readonly string[] => ["prlimit", `--nofile=${limit}:${limit}`];
+const atAll =
+  /this process has no file descriptor left: `ulimit -n` is 48\b.* Raise it before the start: `ulimit -n 4096`/;
+
+async function attempt(action: string, left: number, port: number) {
+  const child = Bun.spawn({
+    cmd: [...limited(48), process.execPath, program, action, String(left), String(port), folder],
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: 30_000,
+  });
+  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  try {
+    return JSON.parse(stdout) as { well?: true; name?: string; code?: string; message?: string };
+  } catch {
+    throw new Error(`${action} with ${left} left: ${child.signalCode ?? child.exitCode}\n${stdout}${stderr}`);
+  }
+}
+
+describe("with few descriptors left", () => {
+  for (const action of ["connect", "connect by name", "listen", "host", "file", "redis", "group"]) {
+    test.skipIf(action === "group" && !gloo.available)(`${action}: works, or says what is short`, async () => {
+      await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret: null });
+      const port = action === "redis" ? 1 : server.port;
+      let shortages = 0;
+      for (const left of action === "group" ? [0, 2, 3, 4, 5, 6, 8] : [0, 1, 2, 3, 4]) {
+        const { well, name, code, message } = await attempt(action, left, port);
+        // Nobody is at the Redis server's port: with enough descriptors that is what it says.
+        if (well || (action === "redis" && code === "CONNECT_TIMEOUT")) continue;
+        expect({ left, code, name }).toEqual({
+          left,
+          code: "OUT_OF_DESCRIPTORS",
+          name: expect.stringMatching(/^(Dist|Backend)/),
+        });
+        expect(message).toMatch(atAll);
+        expect(message?.match(/no file descriptor left/g)).toHaveLength(1);
+        shortages++;
+      }
+      expect(shortages).toBeGreaterThan(0);
+    });
+  }
+});
+
+describe("c10d run with few descriptors", () => {
+  test.each([8, 10, 12, 14, 16])("%i", async (limit) => {
+    await using cli = new CliProcess(["run", "-n", "4", "--no-bun", "sleep", "20"], {}, { within: limited(limit) });
+    expect(await cli.exitCode()).toBe(1);
+    expect(cli.stderr).toMatch(
+      /^c10d run: DistError: cannot (guard the ranks|start rank \d \(.*\)): this process has no/,
+    );
+    expect(cli.stderr).toContain(`\`ulimit -n\` is ${limit}`);
+    if (cli.stderr.includes("start rank")) expect(cli.stderr).toContain("about 44 are needed");
+    expect(cli.stderr).not.toMatch(/\n\s+at /);
+  });
+
+  test("and log files", async () => {
+    const flags = ["run", "-n", "4", "--log-dir", join(folder, "logs"), "--no-bun", "sleep", "20"];
+    await using cli = new CliProcess(flags, {}, { within: limited(12) });
+    expect(await cli.exitCode()).toBe(1);
+    expect(cli.stderr).toMatch(/^c10d run: DistError: cannot .*: this process has no file descriptor left/);
+  });
+
+  test("a rank that has too few says so, and the job names it", async () => {
+    const script = join(import.meta.dir, "../../src/cli/fixtures/meet.ts");
+    const command = `[ $RANK = 0 ] || ulimit -n 12; exec ${process.execPath} ${script}`;
+    await using cli = new CliProcess(["run", "-n", "2", "--no-bun", "sh", "-c", command]);
+    const exitCode = await cli.exitCode();
+    if (exitCode !== 0) expect(cli.stderr).toContain("no file descriptor left: `ulimit -n` is 12");
+  });
+});

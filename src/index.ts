@@ -78,10 +78,13 @@ export {
 } from "./rendezvous/index.ts";
 export * from "./store/index.ts";
 export {
+  type ArrayOfDType,
   type Device,
   type DeviceType,
   type DType,
   dtypeNames,
+  type EmptyTensor,
+  empty,
   type ForeignTensor,
   SparseTensor,
   type SparseTensorInit,

@@ -3,7 +3,6 @@ import { DistContext, withContext } from "../distributed/dist-context.ts";
 import * as dist from "../index.ts";
 import { OpLayout } from "../native/abi.generated.ts";
 import { loadShim } from "../native/index.ts";
-import { spawnRanks } from "../testing/index.ts";
 import { describeGloo } from "./gloo/fixtures/availability.ts";
 import gloo from "./gloo/plugin.ts";
 import { NativeBackend } from "./native-backend.ts";
@@ -47,32 +46,6 @@ describeGloo("a store that does not keep to its contract", () => {
     for (const end of await Promise.allSettled(ranks)) {
       if (reason === undefined) expect(end.status).toBe("fulfilled");
       else expect(end).toMatchObject({ reason: { message: expect.stringContaining(reason) } });
-    }
-  });
-});
-
-describeGloo("tensors in resizable memory", () => {
-  test("are as good as others, and may shrink in the middle of an op", async () => {
-    const outcomes = await spawnRanks(2, new URL("./fixtures/resized-tensors.ts", import.meta.url), { timeout: "50s" });
-    for (const { rank, error, exitCode, signal, value } of outcomes) {
-      expect({ error, exitCode, signal: signal ?? null }).toEqual({ error: undefined, exitCode: 0, signal: null });
-      const { codes, ...rest } = value as { readonly codes: readonly string[] };
-      // An op may have ended before.
-      expect(codes.filter((code) => code !== "ok" && code !== "DETACHED_BUFFER")).toEqual([]);
-      expect(codes).toContain("DETACHED_BUFFER");
-      expect(rest).toEqual({
-        results: [
-          [3, 3, 3, 3, 3],
-          [0, 1],
-          [1 - rank, 1 - rank],
-          [7, 7, 7, 7, 0, 0, 7, 7],
-        ],
-        gathered: [
-          [0, 0, 0],
-          [1, 1, 1],
-        ],
-        after: 2,
-      });
     }
   });
 });

@@ -27,6 +27,7 @@ import {
 } from "../registry/index.ts";
 import {
   bufferOf,
+  detachGuard,
   dtypes,
   isDetachable,
   isResizable,
@@ -387,6 +388,7 @@ export class NativeBackend extends Backend {
       ...(isRecv && this.#source),
     });
     group.track(work);
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensors, work.title));
     return work;
   }
 

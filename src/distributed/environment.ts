@@ -228,6 +228,12 @@ export const environmentVariables = {
     default: "warn; info or debug by TORCH_DISTRIBUTED_DEBUG",
     description: "The least severe remarks on stderr: debug, info, warn, error or silent.",
   },
+  C10D_CHECK_DETACH: {
+    type: "flag",
+    default: "False",
+    description:
+      "For debugging: transfer(), structuredClone(), postMessage() and the like throw where they would take a buffer away from an op.",
+  },
   TORCHELASTIC_ERROR_FILE: {
     type: "path",
     default: "none",

@@ -1,7 +1,7 @@
 import { OpType, opNames } from "../../collectives/op-type.ts";
 import { DistBackendError, type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
 import type { BackendContext, MessageOptions, OpOptions } from "../../registry/index.ts";
-import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
+import { detachGuard, isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import type { CollectiveCall } from "./collective-call.ts";
 import { copied } from "./element-bytes.ts";
@@ -93,6 +93,7 @@ export class LocalBackend extends FakeBackend implements Member {
       onAbort: (reason) => this.abort(reason),
     });
     this.#inFlight.add(work);
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensors, work.title));
     return work;
   }
 

@@ -1,0 +1,93 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { memoryOf } from "./memory.ts";
+import type { TensorView } from "./tensor-view.ts";
+
+/**
+ * Finds code that takes a buffer away from an op: while one is lent, what would detach or shrink it throws instead. For
+ * debugging, since it replaces functions of the engine.
+ */
+export class DetachGuard {
+  /** Names of the ops that use a buffer. */
+  readonly #lent = new Map<object, string[]>();
+
+  constructor() {
+    for (const name of ["transfer", "transferToFixedLength"] as const) {
+      this.#replace(ArrayBuffer.prototype, name, `ArrayBuffer.prototype.${name}`, (buffer) => [buffer]);
+    }
+    this.#replace(ArrayBuffer.prototype, "resize", "ArrayBuffer.prototype.resize", (buffer, [length]) =>
+      Number(length) < (memoryOf(buffer)?.byteLength ?? 0) ? [buffer] : [],
+    );
+    this.#replace(WebAssembly.Memory.prototype, "grow", "WebAssembly.Memory.prototype.grow", (memory) => [
+      (memory as WebAssembly.Memory).buffer,
+    ]);
+    this.#replace(globalThis, "structuredClone", "structuredClone", (_, [, options]) => transferred(options));
+    this.#replace(globalThis, "postMessage", "postMessage", (_, args) => args.slice(1).flatMap(transferred));
+    const threads = process.getBuiltinModule("node:worker_threads");
+    const senders = {
+      Worker,
+      MessagePort,
+      "node:worker_threads.Worker": threads.Worker,
+      NodePort: threads.MessagePort,
+    };
+    for (const [name, { prototype }] of Object.entries(senders)) {
+      this.#replace(prototype, "postMessage", `${name}.prototype.postMessage`, (_, [, list]) => transferred(list));
+    }
+    if (threads.parentPort !== null) {
+      this.#replace(threads.parentPort, "postMessage", "parentPort.postMessage", (_, [, list]) => transferred(list));
+    }
+  }
+
+  /** Lends the buffers of these tensors to an op until the function that is returned is called. */
+  lend(tensors: TensorView | readonly TensorView[], op: string): () => void {
+    const buffers = [tensors].flat().flatMap(({ data }) => memoryOf(data)?.buffer ?? []);
+    for (const buffer of buffers) this.#lent.set(buffer, [...(this.#lent.get(buffer) ?? []), op]);
+    return () => {
+      for (const buffer of buffers) {
+        const ops = this.#lent.get(buffer) ?? [];
+        ops.splice(ops.indexOf(op), 1);
+        if (ops.length === 0) this.#lent.delete(buffer);
+      }
+    };
+  }
+
+  /** Replaces a method by one that first looks at the buffers that a call takes away. */
+  #replace(
+    owner: object,
+    name: string,
+    title: string,
+    takenBy: (receiver: unknown, args: readonly unknown[]) => readonly unknown[],
+  ): void {
+    const original: unknown = Reflect.get(owner, name);
+    if (typeof original !== "function") return;
+    const require = (receiver: unknown, args: readonly unknown[]): void => {
+      for (const buffer of takenBy(receiver, args)) this.#requireFree(buffer, title);
+    };
+    const guarded = function (this: unknown, ...args: unknown[]): unknown {
+      require(this, args);
+      return Reflect.apply(original, this, args);
+    };
+    // Not defineProperty(): a Worker's global postMessage can be assigned to, but not redefined.
+    Reflect.set(owner, name, guarded);
+  }
+
+  #requireFree(buffer: unknown, title: string): void {
+    const ops = typeof buffer === "object" && buffer !== null ? this.#lent.get(buffer) : undefined;
+    if (ops === undefined) return;
+    throw new InvalidArgumentError(
+      `${title}(): the buffer is in use by ${ops.join(", ")}; await the Work of the op first (C10D_CHECK_DETACH is set)`,
+      { code: "BUFFER_IN_USE", argument: "buffer" },
+    );
+  }
+}
+
+/** The transfer list of `postMessage()` and `structuredClone()`: a list, or options with one. */
+function transferred(options: unknown): readonly unknown[] {
+  if (typeof options !== "object" || options === null) return [];
+  const list: unknown = Array.isArray(options) ? options : "transfer" in options ? options.transfer : [];
+  return Array.isArray(list) ? list : [];
+}
+
+/** Set where `C10D_CHECK_DETACH` is; without it nothing is replaced. */
+export const detachGuard: DetachGuard | undefined = /^(1|true|yes|on)$/i.test(process.env.C10D_CHECK_DETACH ?? "")
+  ? new DetachGuard()
+  : undefined;

@@ -1,0 +1,70 @@
+import { InvalidArgumentError } from "../errors/index.ts";
+import { type DType, dtypes, isDType } from "./dtype.ts";
+import { type Tensor, type TensorStorage, tensor } from "./tensor.ts";
+
+/** The TypedArray whose elements are of a dtype; `bool`, `bfloat16` and complex numbers have none. */
+export interface ArrayOfDType {
+  float32: Float32Array<SharedArrayBuffer>;
+  float64: Float64Array<SharedArrayBuffer>;
+  float16: Float16Array<SharedArrayBuffer>;
+  int8: Int8Array<SharedArrayBuffer>;
+  uint8: Uint8Array<SharedArrayBuffer>;
+  int16: Int16Array<SharedArrayBuffer>;
+  uint16: Uint16Array<SharedArrayBuffer>;
+  int32: Int32Array<SharedArrayBuffer>;
+  uint32: Uint32Array<SharedArrayBuffer>;
+  int64: BigInt64Array<SharedArrayBuffer>;
+  uint64: BigUint64Array<SharedArrayBuffer>;
+}
+
+/** What {@link empty} makes: a TypedArray where that says it all, else a {@link Tensor}. */
+export type EmptyTensor<D extends DType, S extends number | readonly number[]> = S extends number | readonly [number]
+  ? D extends keyof ArrayOfDType
+    ? ArrayOfDType[D]
+    : Tensor
+  : S extends readonly [] | readonly [number, number, ...number[]]
+    ? Tensor
+    : Tensor | (D extends keyof ArrayOfDType ? ArrayOfDType[D] : never);
+
+const withoutArray: readonly DType[] = ["bool", "bfloat16", "complex64", "complex128"];
+
+/**
+ * Makes a tensor of zeros in memory that nothing can take away from under an op: it is shared memory
+ * (`SharedArrayBuffer`), which cannot be transferred or detached. Best for gradients, parameters and whatever else is
+ * given to ops again and again.
+ *
+ * @param shape Number of elements, or the sizes of the dimensions. With one dimension and a dtype that a TypedArray has,
+ *   the result is that TypedArray; else it is a {@link Tensor}.
+ * @throws InvalidArgumentError for an unknown dtype, or sizes that are none or more than memory can hold.
+ *
+ * c10d: `torch.empty(shape, dtype=…)`.
+ */
+export function empty<D extends DType, const S extends number | readonly number[]>(
+  dtype: D,
+  shape: S,
+): EmptyTensor<D, S> {
+  if (!isDType(dtype)) throw new InvalidArgumentError(`empty(): unknown dtype ${String(dtype)}`, { argument: "dtype" });
+  const sizes: unknown = typeof shape === "number" ? [shape] : shape;
+  if (!Array.isArray(sizes) || !sizes.every((n) => Number.isSafeInteger(n) && n >= 0)) {
+    throw new InvalidArgumentError(
+      `empty(): shape must be a number of elements or a list of sizes, got ${Array.isArray(sizes) ? `[${sizes.map(String).join(", ")}]` : String(sizes)}`,
+      { argument: "shape" },
+    );
+  }
+  const bytes = sizes.reduce((product: number, n: number) => product * n, dtypes[dtype].size);
+  const made = tensor(memoryOf(bytes, sizes), { dtype, shape: sizes });
+  const isPlain = sizes.length === 1 && !withoutArray.includes(dtype);
+  return (isPlain ? made.data : made) as TensorStorage | Tensor as EmptyTensor<D, S>;
+}
+
+function memoryOf(bytes: number, shape: readonly number[]): SharedArrayBuffer {
+  try {
+    return new SharedArrayBuffer(bytes);
+  } catch (cause) {
+    throw new InvalidArgumentError(`empty(): there is no memory for ${bytes} bytes, shape [${shape.join(", ")}]`, {
+      argument: "shape",
+      code: "OUT_OF_MEMORY",
+      cause,
+    });
+  }
+}

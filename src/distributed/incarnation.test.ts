@@ -29,6 +29,15 @@ describe("joinIncarnation", () => {
     expect(await join(store, 0, [1, 0])).toEqual(["", ""]);
   });
 
+  test("withdrawing never rejects, also from a store that throws", async () => {
+    const store = new HashStore();
+    const failed = await joinIncarnation(store, { rank: 0, worldSize: 2, attempt: 0 }, limits);
+    store.add = () => {
+      throw new Error("gone");
+    };
+    expect(await failed.withdraw()).toBeUndefined();
+  });
+
   test("over restarts in one store a prefix by attempt, whoever came to the one before", async () => {
     const store = new HashStore();
     expect(await join(store, 0, [1])).toEqual([""]);

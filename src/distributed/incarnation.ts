@@ -43,7 +43,11 @@ export async function joinIncarnation(store: Store, meeting: Meeting, options: S
   return {
     store: names.length === 0 ? store : new PrefixStore(names.join("/"), store),
     withdraw: async () => {
-      await store.add(joinedKey, -1, { timeout: WITHDRAW_LIMIT_MS }).catch(() => {});
+      try {
+        await store.add(joinedKey, -1, { timeout: WITHDRAW_LIMIT_MS });
+      } catch {
+        // A store that fails here has failed before; that error is the one to report.
+      }
     },
   };
 }

@@ -5,6 +5,7 @@ import { DistError, type ErrorDetails, InvalidArgumentError } from "../errors/in
 import { type MemoryPlugin, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import type { ProcessGroup } from "../process-group/process-group.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
+import { registerRendezvousHandler } from "../rendezvous/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { currentContext, DistContext, withContext } from "./dist-context.ts";
 import * as dist from "./index.ts";
@@ -56,6 +57,22 @@ describe("initProcessGroup", () => {
     expect([group.name, group.timeoutMs, group.state]).toEqual(["0", 5_000, "OPEN"]);
     await dist.destroyProcessGroup();
     expect([dist.isInitialized(), group.state, plugin.made[0]?.closed]).toEqual([false, "CLOSED", 1]);
+  });
+
+  test("a rendezvous that cannot be left does not replace the error of the backend", async () => {
+    const { options } = setup({ create: () => Promise.reject(new Error("no network")) });
+    const store = new HashStore();
+    registerRendezvousHandler("sticky", async () => ({
+      store,
+      rank: 0,
+      worldSize: 1,
+      close: () => {
+        throw new Error("cannot leave");
+      },
+    }));
+    const { backend = "", container } = options;
+    const failed = dist.initProcessGroup({ backend, init: "sticky://", ...(container && { container }) });
+    expect(await failed.then(String, String)).toBe("Error: no network");
   });
 
   test("an unknown debug level does not pass as OFF", async () => {

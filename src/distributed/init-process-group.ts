@@ -98,6 +98,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
   const leaving = { limitMs: DISPOSE_LIMIT_MS };
+  // Async, since a rendezvous of the user's own must not replace the error that it is called for.
   const leave = async (failed: boolean) => {
     const { limitMs: drainTimeout } = leaving;
     if (met.close === undefined) return;

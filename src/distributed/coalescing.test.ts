@@ -185,10 +185,10 @@ describe("lists", () => {
 });
 
 describe("failures of ops that are submitted together", () => {
-  /** What `destroyProcessGroup` and process warnings tell of after `body`. */
-  async function toldOf(body: (group: dist.ProcessGroup) => unknown): Promise<string[]> {
-    const told: string[] = [];
-    const note = (warning: Error) => told.push(`warning: ${warning.message}`);
+  /** The process warnings of `body`, and the error of `destroyProcessGroup()` after it. */
+  async function reportsOf(body: (group: dist.ProcessGroup) => unknown): Promise<string[]> {
+    const reports: string[] = [];
+    const note = (warning: Error) => reports.push(`warning: ${warning.message}`);
     process.on("warning", note);
     try {
       await localRanks(
@@ -197,21 +197,21 @@ describe("failures of ops that are submitted together", () => {
           const group = await dist.initProcessGroup({ backend: "fake", store, rank: 0, worldSize: 1 });
           await body(group);
           await Bun.sleep(5);
-          await dist.destroyProcessGroup().catch((error: Error) => told.push(error.message));
+          await dist.destroyProcessGroup().catch((error: Error) => reports.push(error.message));
         },
         { init: false },
       );
     } finally {
       process.off("warning", note);
     }
-    return told;
+    return reports;
   }
   const bad = (group: dist.ProcessGroup, src = 7) => group.broadcast(floats(1), { src });
   const self = { tensor: floats(1), peer: 0 };
   const ignore = () => {};
 
   test("several refused ops are seen with the whole", async () => {
-    const told = await toldOf(async (group) => {
+    const reports = await reportsOf(async (group) => {
       expect(
         await failureOf(
           group.coalescing(() => {
@@ -223,11 +223,11 @@ describe("failures of ops that are submitted together", () => {
         ),
       ).toContain("global rank 7");
     });
-    expect(told).toEqual([]);
+    expect(reports).toEqual([]);
   });
 
   test("several refused messages are seen with the Works of the batch", async () => {
-    const told = await toldOf(async (group) => {
+    const reports = await reportsOf(async (group) => {
       for (const works of [
         dist.batchIsendIrecv([
           { op: dist.isend, ...self },
@@ -241,19 +241,19 @@ describe("failures of ops that are submitted together", () => {
         for (const work of works) expect(await failureOf(work)).toContain("is the rank of this process itself");
       }
     });
-    expect(told).toEqual([]);
+    expect(reports).toEqual([]);
   });
 
-  test("what nobody looks at is still told of, once", async () => {
-    const told = await toldOf((group) => {
+  test("what nobody looks at is still reported, once", async () => {
+    const reports = await reportsOf((group) => {
       group.coalescing(() => {
         bad(group);
         bad(group);
       });
     });
-    expect(told).toHaveLength(2);
-    expect(told[0]).toStartWith("warning: unobserved failure: ");
-    const batch = await toldOf(() => {
+    expect(reports).toHaveLength(2);
+    expect(reports[0]).toStartWith("warning: unobserved failure: ");
+    const batch = await reportsOf(() => {
       dist.batchIsendIrecv([
         { op: dist.isend, ...self },
         { op: dist.irecv, ...self },
@@ -266,8 +266,8 @@ describe("failures of ops that are submitted together", () => {
   });
 
   test("a collective that waited behind one of several steps fails once, and is seen once", async () => {
-    const told: string[] = [];
-    const note = (warning: Error) => told.push(warning.message);
+    const reports: string[] = [];
+    const note = (warning: Error) => reports.push(warning.message);
     process.on("warning", note);
     await localRanks(2, async ({ rank, group }) => {
       const object = group.allGatherObject(rank);
@@ -278,7 +278,7 @@ describe("failures of ops that are submitted together", () => {
       await Bun.sleep(5);
     }).catch(ignore);
     process.off("warning", note);
-    expect(told).toEqual([]);
+    expect(reports).toEqual([]);
   });
 });
 

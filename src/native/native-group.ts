@@ -221,7 +221,7 @@ export class NativeGroup {
       for (let count = MAX_EVENTS; count === MAX_EVENTS && !this.#closed; ) {
         count = this.#symbols.c10d_drain(this.#handle, events, MAX_EVENTS);
         for (let i = 0; i < count && !this.#closed; i++) {
-          // The events of the batch are taken: each of them has to be heard, whatever the one before has set off.
+          // The events of the batch are taken: each of them is handled, whatever goes wrong with the one before.
           try {
             this.#onEvent(events, (i * EventLayout.SIZE) / 4);
           } catch (error) {

@@ -338,9 +338,9 @@ describe("bytes", () => {
       timeout: 30_000,
     });
     expect(stderr.toString()).toBe("");
-    const told: { message: string; mebibytes: number } = JSON.parse(stdout.toString());
-    expect(told.message).toContain(reason);
-    expect(told.mebibytes).toBeLessThan(200);
+    const result: { message: string; mebibytes: number } = JSON.parse(stdout.toString());
+    expect(result.message).toContain(reason);
+    expect(result.mebibytes).toBeLessThan(200);
   });
 
   test("the number of objects is bounded by the limit of the message", () => {

@@ -97,10 +97,10 @@ export abstract class OrderedOps extends TensorOps {
       }
       const { lane = COLLECTIVES, body, refusal, sourceRank } = prepare();
       const end = this.#lanes.run(lane, body);
-      if (refusal === undefined)
-        return Work.fromPromise(end, { opType, owner: this, ...(sourceRank && { sourceRank }) });
+      const init = { opType, owner: this } as const;
+      if (refusal === undefined) return Work.fromPromise(end, { ...init, ...(sourceRank && { sourceRank }) });
       end.catch(() => {});
-      return Work.rejected(refusal, { opType, owner: this });
+      return Work.rejected(refusal, init);
     });
     this.#coalescing?.note(work);
     return work;

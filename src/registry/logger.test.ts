@@ -108,10 +108,10 @@ describe("prefixedLogger", () => {
     logger.info("second");
     logger.warn("third");
     await Bun.sleep(0);
-    const told = warn.mock.calls.map(([message]) => String(message));
-    expect(told[0]).toBe("the logger failed (a thrown object) to take: first");
-    expect(told[1]).toContain("is not a function");
-    expect(told[2]).toBe("the logger failed (disk full) to take: second");
+    const warnings = warn.mock.calls.map(([message]) => String(message));
+    expect(warnings[0]).toBe("the logger failed (a thrown object) to take: first");
+    expect(warnings[1]).toContain("is not a function");
+    expect(warnings[2]).toBe("the logger failed (disk full) to take: second");
     warn.mockImplementation(() => {
       throw undefined;
     });

@@ -430,6 +430,51 @@ describe("the end of a group", () => {
     expect(seen[0]?.message).toBe('closing group "0" at the end of its block failed: rank 3 is gone');
   });
 
+  test.each<[string, (group: ProcessGroup, second: ProcessGroup) => Work<unknown>]>([
+    ["a list that goes one by one", (group) => group.allGatherIntoTensor([floats(), floats()], [floats(), floats()])],
+    ["a barrier on several groups", (group, second) => dist.roundRobinProcessGroups([group, second]).barrier()],
+    ["a list of all-reduces", (group) => group.allReduce([floats(), floats()])],
+    [
+      "several ops behind one of several steps",
+      (group) => {
+        void group.allGatherObject(1).catch(() => {});
+        return group.coalescing(() => {
+          group.allReduce(floats());
+          group.broadcast(floats(), { src: 0 });
+        });
+      },
+    ],
+  ])("a failure of several parts is seen with the whole: %s", async (_, call) => {
+    const parts = memoryPlugin("parts", {
+      capabilities: {
+        ops: {
+          allReduce: ["float32"],
+          allReduceCoalesced: ["float32"],
+          broadcast: ["float32"],
+          allGatherIntoTensor: ["float32", "uint8"],
+          barrier: [],
+        },
+        reduceOps: { float32: ["SUM"] },
+      },
+    });
+    registerBackend(parts, { replace: true });
+    for (const looked of [true, false]) {
+      const { group } = await start({ backend: "parts" });
+      const second = await dist.newGroup([0]);
+      if (second === null) throw new Error("no group");
+      for (const backend of parts.made.slice(-2)) for (let i = 0; i < 4; i++) backend.failures.push(gone());
+      const work = call(group, second);
+      const seen = await warnings(async () => {
+        if (looked) await work.then(undefined, () => {});
+        else await Bun.sleep(5);
+      });
+      expect(work.isSuccess()).toBe(false);
+      expect(seen).toHaveLength(looked ? 0 : 1);
+      const end = await dist.destroyProcessGroup().then(() => "well", String);
+      expect(end === "well").toBe(looked);
+    }
+  });
+
   test("several Works of a group that fails leave the error that was looked at first", async () => {
     const block = async () => {
       const { group, backend } = await start();

@@ -7,7 +7,7 @@ const report = process.report.getReport() as { userLimits: { open_files: { soft:
 const { soft } = report.userLimits.open_files;
 
 describe("shortageOf", () => {
-  test.each<[unknown, string]>([
+  const cases: readonly (readonly [unknown, string])[] = [
     [systemError("EMFILE"), "OUT_OF_DESCRIPTORS"],
     [systemError("ENFILE"), "OUT_OF_DESCRIPTORS"],
     [systemError("ENOMEM"), "OUT_OF_MEMORY"],
@@ -18,7 +18,8 @@ describe("shortageOf", () => {
     ["mmap: Cannot allocate memory", "OUT_OF_MEMORY"],
     [new SyntaxError('EMFILE reading "/x.ts"'), "OUT_OF_DESCRIPTORS"],
     [new Error("ProcessFdQuotaExceeded"), "OUT_OF_DESCRIPTORS"],
-  ])("%p", (error, code) => {
+  ];
+  test.each(cases.map(([error, code]) => [String(error), code, error] as const))("%s: %s", (_, code, error) => {
     expect(shortageOf(error)?.code).toBe(code as "OUT_OF_MEMORY");
   });
 

@@ -1,3 +1,4 @@
+import * as dist from "bun-c10d";
 import type { Digits } from "./dataset.ts";
 import { Random } from "./random.ts";
 
@@ -54,7 +55,7 @@ export class Mlp {
   initialParameters(seed: number): Float32Array {
     const { inputs, hidden } = this.shape;
     const random = new Random(seed);
-    const parameters = new Float32Array(this.parameterCount);
+    const parameters = dist.empty("float32", this.parameterCount);
     for (let i = 0; i < this.#b1; i++) parameters[i] = random.normal() * Math.sqrt(2 / inputs);
     for (let i = this.#w2; i < this.#b2; i++) parameters[i] = random.normal() * Math.sqrt(2 / hidden);
     return parameters;

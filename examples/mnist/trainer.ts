@@ -1,3 +1,4 @@
+import * as dist from "bun-c10d";
 import { CLASSES, type Digits, epochOrder, PIXELS, shardOf } from "./dataset.ts";
 import { Mlp } from "./mlp.ts";
 import type { Peers } from "./peers.ts";
@@ -53,7 +54,7 @@ export class Trainer {
     this.#mlp = new Mlp({ inputs: PIXELS, hidden: options.hidden, outputs: CLASSES });
     const count = this.#mlp.parameterCount;
     this.#sgd = new Sgd(count, MOMENTUM);
-    this.#wire = new Float32Array(count + 2);
+    this.#wire = dist.empty("float32", count + 2);
     this.#gradients = this.#wire.subarray(0, count);
     this.parameters = this.#mlp.initialParameters(options.seed);
     this.stepsPerEpoch = Math.ceil(digits.labels.length / options.batch);

@@ -18,7 +18,7 @@ const digits = { pixels, labels: Uint8Array.from(labels, Number) };
 const own = Uint32Array.from({ length: count }, (_, i) => i).filter((i) => i % evaluators === evaluator);
 const byDigit = Array.from({ length: outputs }, (_, digit) => own.filter((i) => digits.labels[i] === digit));
 const model = new Mlp({ inputs, hidden, outputs });
-const weights = new Float32Array(model.parameterCount);
+const weights = dist.empty("float32", model.parameterCount);
 const epoch = new BigInt64Array(1);
 
 for (;;) {

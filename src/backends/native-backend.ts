@@ -26,11 +26,9 @@ import {
   type RootOptions,
 } from "../registry/index.ts";
 import {
-  bufferOf,
   detachGuard,
   dtypes,
-  isDetachable,
-  isResizable,
+  memoryKindOf,
   type SparseTensor,
   STAGED_BYTES,
   type TensorView,
@@ -331,19 +329,19 @@ export class NativeBackend extends Backend {
     if (group === undefined) return this.#refuse(opType, options);
     const { data, byteLength, source } = tensor;
     let staged: StagedTensor | undefined;
+    let exposed: TensorView | undefined;
     let address: ArrayBufferView | number = tensor.ptr;
-    if (data !== undefined) {
-      if (byteLength > 0 && byteLength <= STAGED_BYTES) {
+    if (data !== undefined && byteLength > 0) {
+      if (byteLength <= STAGED_BYTES) {
         staged = new StagedTensor(data, byteLength, group.staging);
         address = staged.address;
-      } else if (isResizable(data)) {
-        return this.#submitLists(opType, options, [], [tensor], source);
       } else {
-        void bufferOf(data); // From now on its address is fixed.
+        const kind = memoryKindOf(data);
+        if (kind === "resizable") return this.#submitLists(opType, options, [], [tensor], source);
+        if (kind === "fixed") exposed = tensor;
         address = data;
       }
     }
-    const exposed = staged === undefined && isDetachable(tensor) ? tensor : undefined;
     const send = (): number => {
       record.fill(fields, undefined, tensor);
       return group.submitOne(record, null, address);

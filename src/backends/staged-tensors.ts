@@ -2,8 +2,8 @@ import { ptr } from "bun:ffi";
 import type { StagedMemory, StagingArea } from "../native/index.ts";
 import {
   isDetachable,
-  isResizable,
   isWhole,
+  memoryKindOf,
   overlaps,
   STAGED_ALIGNMENT,
   STAGED_BYTES,
@@ -123,7 +123,7 @@ export class StagedTensors implements StagedMemory {
 }
 
 function isCopied({ data, byteLength }: TensorView): boolean {
-  return data !== undefined && byteLength > 0 && isResizable(data);
+  return data !== undefined && byteLength > 0 && memoryKindOf(data) === "resizable";
 }
 
 /** The tensors of the other list that the `i`-th of this one may share memory with: only a rank's own part may. */

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import { bufferOf, type Extent, extentOf, haveCommonBytes, isShared, type TensorView } from "../tensor/index.ts";
+import { bufferOf, type Extent, extentOf, haveCommonBytes, memoryKindOf, type TensorView } from "../tensor/index.ts";
 
 /** Some bytes of a tensor. */
 export interface Part {
@@ -46,7 +46,7 @@ function areInOwnBuffers(written: readonly TensorView[], read: readonly TensorVi
   const [a] = written;
   const [b] = read ?? [];
   if (a === undefined || b === undefined) return true;
-  if (a.data === undefined || b.data === undefined || isShared(a.data)) return false;
+  if (a.data === undefined || b.data === undefined || memoryKindOf(a.data) === "shared") return false;
   return bufferOf(a.data) !== bufferOf(b.data);
 }
 

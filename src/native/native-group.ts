@@ -98,9 +98,7 @@ export class NativeGroup {
   readonly #host: NativeGroupHost;
   readonly #works = new Map<number, NativeWork<unknown>>();
   /** Those whose memory could be detached under them. */
-  readonly #exposed = new Set<NativeWork<unknown>>();
-  /** Those where that has happened. */
-  readonly #detached = new WeakSet<NativeWork<unknown>>();
+  readonly #exposed: NativeWork<unknown>[] = [];
   readonly #released = new Map<number, NativeWork<unknown>>();
   readonly #events = eventBuffer(MAX_EVENTS);
   readonly #result = eventBuffer(1);
@@ -163,7 +161,7 @@ export class NativeGroup {
   /** Registers the Work of a submitted op; from here on its end is announced to it. */
   track(work: NativeWork<unknown>): void {
     this.#works.set(work.id, work);
-    if (work.isExposed) this.#exposed.add(work);
+    if (work.isExposed) work.exposedAt = this.#exposed.push(work) - 1;
     if (this.#kickQueued) return;
     this.#kickQueued = true;
     unkicked.add(this);
@@ -279,8 +277,8 @@ export class NativeGroup {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
     if (isPinned) this.#released.set(work.id, work);
-    this.#exposed.delete(work);
-    if (status === Status.OK && !this.#detached.has(work) && work.isIntact) {
+    if (work.exposedAt >= 0) this.#unexpose(work);
+    if (status === Status.OK && !work.isDetached && work.isIntact) {
       try {
         work.succeed(peer);
       } catch (error) {
@@ -299,7 +297,7 @@ export class NativeGroup {
     // Taken in any case, since the native side keeps it until then.
     const text =
       status === Status.OK ? "" : this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
-    const failure = this.#detached.has(work) ? DETACHED_FAILURE : { status, peer, text };
+    const failure = work.isDetached ? DETACHED_FAILURE : { status, peer, text };
     work.failure = failure;
     if (now) {
       work.settle(this.#host.errorNow(failure, work));
@@ -314,16 +312,25 @@ export class NativeGroup {
    * then, so neither this rank nor the others can rely on the group any more.
    */
   #checkExposed(): void {
-    if (this.#exposed.size === 0) return;
-    for (const work of this.#exposed) {
-      if (work.isIntact) continue;
-      this.#exposed.delete(work);
+    for (let i = this.#exposed.length - 1; i >= 0; i--) {
+      const work = this.#exposed[i];
+      if (work === undefined || work.isIntact) continue;
+      this.#unexpose(work);
       this.#failDetached(work);
     }
   }
 
+  #unexpose(work: NativeWork<unknown>): void {
+    const last = this.#exposed.pop();
+    if (last !== undefined && last !== work) {
+      this.#exposed[work.exposedAt] = last;
+      last.exposedAt = work.exposedAt;
+    }
+    work.exposedAt = -1;
+  }
+
   #failDetached(work: NativeWork<unknown>): void {
-    this.#detached.add(work);
+    work.isDetached = true;
     this.#failureTold = true;
     this.#loss = undefined;
     this.abort(`${work.title}: ${DETACHED_TEXT}`);

@@ -25,6 +25,10 @@ export class NativeWork<T> extends Work<T> {
   readonly id: number;
   /** How it failed, as soon as that is known. */
   failure: NativeFailure | undefined;
+  /** Its memory was detached while native code was using it. */
+  isDetached = false;
+  /** Place among the exposed Works of its group. */
+  exposedAt = -1;
   readonly #group: NativeGroup;
   readonly #result: T;
   /** Kept alive as long as native code may use them. */

@@ -42,9 +42,10 @@ const MAX_OBJECT_BYTES = 64 * 2 ** 20;
  * A group of ranks. Ops go to the backend of their tensors' device; all ranks issue the collectives of one group in the
  * same order, with the same dtypes and sizes.
  *
- * Tensors are lent to an op until its Work has ended: nobody else writes to them meanwhile. A buffer that is transferred
- * to somebody else goes on being written to where it is then, so whoever gets it has to keep it until the op has ended,
- * whose result counts as lost (`DETACHED_BUFFER`).
+ * Tensors are lent to an op until its Work has ended: nobody else writes to them meanwhile, and their buffers stay where
+ * they are. Detaching a buffer loses the result (`DETACHED_BUFFER`), and with more than 4 KB in the op the group, since
+ * native code may have damaged other memory by then; that of `empty()` cannot be detached. Tensors that an op writes to
+ * overlap nothing else of the call, but for what a rank gives to itself (`OVERLAPPING_TENSORS`). See docs/tensors.md.
  *
  * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError when nothing was
  * sent, else with DistTimeoutError, DistNetworkError or DistBackendError, after which the group has failed.

@@ -1,5 +1,5 @@
 import { ptr } from "bun:ffi";
-import { bufferOf, isShared, rangeOf } from "./memory.ts";
+import { bufferOf, memoryKindOf, rangeOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
 
 /** Where the bytes of a tensor lie: from `start` up to `end`, in bytes of one space. */
@@ -21,7 +21,7 @@ const ADDRESSES: object = Object.freeze({});
  */
 export function extentOf({ data, ptr: address, byteLength }: TensorView, absolute: boolean): Extent {
   if (data === undefined) return { space: ADDRESSES, start: address, end: address + byteLength };
-  if (byteLength > 0 && (absolute || isShared(data))) {
+  if (byteLength > 0 && (absolute || memoryKindOf(data) === "shared")) {
     void bufferOf(data); // From now on its address is fixed.
     const start: number = ptr(data);
     return { space: ADDRESSES, start, end: start + byteLength };

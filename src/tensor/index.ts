@@ -4,7 +4,16 @@ export { CPU, type Device, type DeviceType } from "./device.ts";
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
 export { type ArrayOfDType, type EmptyTensor, empty } from "./empty.ts";
 export { type Extent, extentOf, haveCommonBytes, overlaps } from "./extent.ts";
-export { bufferOf, byteLengthOf, bytesOf, isDetached, isResizable, isShared, isWhole, memoryOf } from "./memory.ts";
+export {
+  bufferOf,
+  byteLengthOf,
+  bytesOf,
+  isDetached,
+  isWhole,
+  type MemoryKind,
+  memoryKindOf,
+  memoryOf,
+} from "./memory.ts";
 export {
   MAX_SPARSE_DIMS,
   SparseTensor,

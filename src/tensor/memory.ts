@@ -83,15 +83,20 @@ export function isDetached(view: TensorStorage): boolean {
   }
 }
 
-/** Whether the memory of a TypedArray can go away by `resize()`. Shared memory only grows, and stays where it is. */
-export function isResizable(view: TensorStorage): boolean {
-  const buffer = arrayBuffer.call(view);
-  return isArrayBuffer(buffer) && bufferResizable.call(buffer);
-}
+/**
+ * What can become of the memory of a TypedArray: `fixed` can be detached, `resizable` can give its pages back too,
+ * `shared` stays where it is and only grows.
+ */
+export type MemoryKind = "fixed" | "resizable" | "shared";
 
-/** Whether the memory of a TypedArray is shared memory, which nothing can take away from it. */
-export function isShared(view: TensorStorage): boolean {
-  return isSharedArrayBuffer(arrayBuffer.call(view));
+/** The kind of memory of a TypedArray, which from now on stays at its address as {@link bufferOf} says. */
+export function memoryKindOf(view: TensorStorage): MemoryKind {
+  const buffer = arrayBuffer.call(view);
+  // The prototype is the quick way to know almost all; one that lies fails in the getter.
+  if (Object.getPrototypeOf(buffer) === ArrayBuffer.prototype || isArrayBuffer(buffer)) {
+    return bufferResizable.call(buffer) ? "resizable" : "fixed";
+  }
+  return "shared";
 }
 
 /** Whether a TypedArray that had so many bytes still has them; it may have grown since. */

@@ -1,4 +1,4 @@
-import { isResizable, isShared } from "./memory.ts";
+import { memoryKindOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
 
 /**
@@ -22,5 +22,5 @@ export function stagedBytes(tensors: readonly TensorView[]): number {
  * cannot be detached; what is resizable is always copied; foreign memory is the affair of its owner.
  */
 export function isDetachable({ data, byteLength }: TensorView): boolean {
-  return data !== undefined && byteLength > 0 && !isShared(data) && !isResizable(data);
+  return data !== undefined && byteLength > 0 && memoryKindOf(data) === "fixed";
 }

@@ -115,6 +115,9 @@ describe("viewTensor", () => {
 
   test("a Tensor whose parts do not fit is refused", () => {
     expect(refusal(new Tensor(new Uint8Array(3), "float32", [1])).message).toContain("no whole number of float32");
+    expect(refusal(new Tensor(new Uint8Array(4), "uint8", [1000])).message).toContain(
+      "[1000] does not hold its 4 elements",
+    );
     expect(refusal(new Tensor([1] as unknown as Uint8Array, "uint8", [1])).message).toContain("an array of 1");
     expect(refusal(new Tensor(new Uint8Array(4), "float8" as DType, [1])).message).toContain('"float8"');
   });

@@ -3,7 +3,7 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import { CPU, type Device } from "./device.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
 import { byteLengthOf, bytesOf, isDetached, typedArrayName } from "./memory.ts";
-import { Tensor, type TensorStorage } from "./tensor.ts";
+import { holds, Tensor, type TensorStorage } from "./tensor.ts";
 
 /** Key of the method by which any object can be a tensor: it returns a {@link ForeignTensor}. */
 export const TENSOR_PROTOCOL: unique symbol = Symbol.for("c10d.tensor");
@@ -77,10 +77,17 @@ export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
 }
 
 function viewOfTensor(source: Tensor, argument: string): TensorView {
-  const { data, dtype } = source;
-  if (isDType(dtype) && dtypeOfArray(data) !== undefined) return viewOfStorage(source, data, dtype, argument);
+  const { data, dtype, shape } = source;
+  if (!isDType(dtype) || dtypeOfArray(data) === undefined) {
+    throw new InvalidArgumentError(
+      `${argument}: a Tensor has a TypedArray as data and a dtype, got ${describe(data)} and ${describe(dtype)}`,
+      { argument },
+    );
+  }
+  const view = viewOfStorage(source, data, dtype, argument);
+  if (holds(shape, view.length)) return view;
   throw new InvalidArgumentError(
-    `${argument}: a Tensor has a TypedArray as data and a dtype, got ${describe(data)} and ${describe(dtype)}`,
+    `${argument}: its shape ${Array.isArray(shape) ? `[${shape.map(String).join(", ")}]` : describe(shape)} does not hold its ${view.length} elements`,
     { argument },
   );
 }

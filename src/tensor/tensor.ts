@@ -101,7 +101,7 @@ export function tensor(
   const storage = isNumberList(data) ? storageFromValues(data, dtype) : storageOver(data, dtype);
   const length = byteLengthOf(storage) / dtypes[dtype].size;
   const shape = options.shape ?? [length];
-  if (!shape.every((n) => Number.isInteger(n) && n >= 0) || shape.reduce((a, b) => a * b, 1) !== length) {
+  if (!holds(shape, length)) {
     throw new InvalidArgumentError(
       `tensor(): shape [${shape.join(", ")}] does not hold ${length} elements of ${dtype}`,
       {
@@ -110,6 +110,12 @@ export function tensor(
     );
   }
   return new Tensor(storage, dtype, shape);
+}
+
+/** Whether a shape is one, of so many elements. */
+export function holds(shape: readonly number[], length: number): boolean {
+  if (!Array.isArray(shape) || !shape.every((n) => Number.isInteger(n) && n >= 0)) return false;
+  return shape.reduce((product: number, n: number) => product * n, 1) === length;
 }
 
 function isNumberList(data: unknown): data is readonly (number | bigint | boolean)[] {

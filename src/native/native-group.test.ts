@@ -2,9 +2,10 @@ import { dlopen } from "bun:ffi";
 import { describe, expect, spyOn, test } from "bun:test";
 import { OpType } from "../collectives/op-type.ts";
 import { DistBackendError } from "../errors/index.ts";
-import { EventKind, EventLayout, Status } from "./abi.generated.ts";
+import { EventFlag, EventKind, EventLayout, Status } from "./abi.generated.ts";
+import { viewTensor } from "../tensor/index.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
-import { NativeGroup, type NativeGroupHost } from "./native-group.ts";
+import { type NativeFailure, NativeGroup, type NativeGroupHost } from "./native-group.ts";
 import { NativeWork } from "./native-work.ts";
 import { copyBytesOf } from "./staging-area.ts";
 
@@ -24,7 +25,10 @@ class FakeShim implements Shim {
   readonly version = "0";
   readonly abi = 0;
   readonly copyBytes = copyBytesOf("libc.so.6");
-  readonly events: { kind: number; id: number; status: number }[] = [{ kind: EventKind.READY, id: 0, status: 0 }];
+  readonly aborts: string[] = [];
+  readonly events: { kind: number; id: number; status: number; flags?: number }[] = [
+    { kind: EventKind.READY, id: 0, status: 0 },
+  ];
   readonly afterClose: string[] = [];
   stillRunning = 0;
   waitStatus: number = Status.OK;
@@ -50,13 +54,14 @@ class FakeShim implements Shim {
         called("drain");
         const words = to as Int32Array;
         const batch = this.events.splice(0, max);
-        for (const [i, { kind, id, status }] of batch.entries()) {
+        for (const [i, { kind, id, status, flags = 0 }] of batch.entries()) {
           const at = (i * EventLayout.SIZE) / 4;
           words.fill(0, at, at + EventLayout.SIZE / 4);
           words[at + EventLayout.kind / 4] = kind;
           words[at + EventLayout.id / 4] = id;
           words[at + EventLayout.status / 4] = status;
           words[at + EventLayout.peer / 4] = -1;
+          words[at + EventLayout.flags / 4] = flags;
         }
         return batch.length;
       },
@@ -75,7 +80,10 @@ class FakeShim implements Shim {
       },
       c10d_group_error: () => 0,
       c10d_group_state: () => 1,
-      c10d_abort: () => called("abort"),
+      c10d_abort: (_, __, reason) => {
+        called("abort");
+        this.aborts.push(new TextDecoder().decode(reason as Uint8Array));
+      },
       c10d_group_stats: () => called("stats"),
       c10d_close: () => {
         this.#closed = true;
@@ -108,10 +116,24 @@ const host: NativeGroupHost = {
   creationError: ({ text }) => new DistBackendError(text),
 };
 
-async function start(shim: FakeShim): Promise<{ group: NativeGroup; track: (id: number) => NativeWork<number> }> {
+/** A host whose ranks agree at once. */
+const detachHost: NativeGroupHost = {
+  ...host,
+  errorNow: (failure) => detachError(failure),
+  errorAfterConsulting: async (failure) => detachError(failure),
+};
+
+function detachError({ text, isDetached }: NativeFailure): DistBackendError {
+  return new DistBackendError(text, { code: isDetached ? "DETACHED_BUFFER" : "BACKEND_ERROR" });
+}
+
+async function start(
+  shim: FakeShim,
+  its: NativeGroupHost = host,
+): Promise<{ group: NativeGroup; track: (id: number) => NativeWork<number> }> {
   const config = { rank: 0, worldSize: 1, device: 0, timeoutMs: 1_000, options: {} };
   shim.wake();
-  const group = await NativeGroup.create(shim, config, host);
+  const group = await NativeGroup.create(shim, config, its);
   const track = (id: number) => {
     const work = new NativeWork(group, { opType: OpType.BARRIER, seq: id, id, result: id, tensors: [] });
     group.track(work);
@@ -212,5 +234,75 @@ describe("NativeGroup", () => {
     expect(() => work.wait()).toThrow(DistBackendError);
     expect([work.isCompleted(), work.isSuccess()]).toEqual([true, false]);
     expect(shim.afterClose).toEqual([]);
+  });
+
+  const noticed: readonly [string, (shim: FakeShim, work: NativeWork<number>) => Promise<unknown>][] = [
+    ["is kicked", async (_, work) => work.catch((error: unknown) => error)],
+    [
+      "ends",
+      async (shim, work) => {
+        await null;
+        shim.wake();
+        return work.catch((error: unknown) => error);
+      },
+    ],
+    [
+      "is waited for",
+      async (_, work) => {
+        try {
+          return work.wait();
+        } catch (error) {
+          return error;
+        }
+      },
+    ],
+  ];
+  test.each([...noticed])("a buffer that is gone when the op %s fails the op and the group", async (_, notice) => {
+    using shim = new FakeShim();
+    const { group } = await start(shim, detachHost);
+    const [lost, kept] = [new Float32Array(2_000), new Float32Array(2_000)];
+    const works = [kept, lost].map((array, i) => {
+      const view = viewTensor(array);
+      const init = { opType: OpType.ALLREDUCE, seq: i + 1, id: i + 1, result: i, tensors: view, exposed: view };
+      const work = new NativeWork(group, init);
+      group.track(work);
+      return work;
+    });
+    const [other, work] = works;
+    if (other === undefined || work === undefined) throw new Error("there are two");
+    const moved = lost.buffer.transfer();
+    shim.complete(2, 1);
+    expect(await notice(shim, work)).toMatchObject({ code: "DETACHED_BUFFER" });
+    shim.wake();
+    await other;
+    expect(shim.aborts.length).toBeGreaterThan(0);
+    expect(shim.aborts[0]).toContain("allReduce #2: a buffer was detached while native code was using it");
+    expect([group.state, moved.byteLength]).toEqual(["FAILED", 8_000]);
+    group.close();
+  });
+
+  test("copies that native code works on are given back when it is done with them, not before", async () => {
+    using shim = new FakeShim();
+    const { group } = await start(shim, detachHost);
+    const released: number[] = [];
+    const track = (id: number) => {
+      const staged = { copyBack: () => true, release: () => void released.push(id) };
+      const work = new NativeWork(group, { opType: OpType.ALLREDUCE, seq: id, id, result: id, tensors: [], staged });
+      work.catch(() => {});
+      group.track(work);
+    };
+    for (const id of [1, 2, 3]) track(id);
+    shim.complete(1);
+    shim.events.push(
+      { kind: EventKind.COMPLETE, id: 2, status: Status.NETWORK },
+      { kind: EventKind.COMPLETE, id: 3, status: Status.NETWORK, flags: EventFlag.PINNED },
+    );
+    shim.wake();
+    await group.drained();
+    expect(released).toEqual([1, 2]);
+    shim.events.push({ kind: EventKind.RELEASED, id: 3, status: Status.OK });
+    group.takeLoss();
+    expect(released).toEqual([1, 2, 3]);
+    group.close();
   });
 });

@@ -14,18 +14,21 @@ const reach = 4;
 interface Part {
   /** End of each step, of each client, on the clock of all processes. */
   readonly ends: readonly (readonly number[])[];
+  readonly cpuSeconds: number;
 }
 
 if (process.env.STORE_CLIENTS_PART) {
   const [port = 0, first = 0, count = 0, clients = 0] = process.env.STORE_CLIENTS_PART.split(" ").map(Number);
   const ends = await Promise.all(Array.from({ length: count }, (_, i) => join(port, first + i, clients)));
-  console.log(JSON.stringify({ ends } satisfies Part));
+  const { user, system } = process.cpuUsage();
+  console.log(JSON.stringify({ ends, cpuSeconds: (user + system) / 1e6 } satisfies Part));
   process.exit(0);
 }
 
 const [clients = 2000, processes = 4] = process.argv.slice(2).map(Number);
 await using server = await StoreProcess.start();
 const idleMiB = server.memoryMiB();
+const idleCpu = server.cpuSeconds();
 const began = Date.now();
 const parts = await Promise.all(
   Array.from({ length: processes }, async (_, i): Promise<Part> => {
@@ -51,7 +54,11 @@ const rows = steps.map((step, i) => {
 });
 console.log(`${clients} clients in ${processes} processes, all served; times since the processes were started`);
 console.log(table([["done with", "half of them", "all"], ...rows]));
+const cpu = (seconds: number) => `${seconds.toFixed(1)} s`;
+const clientsCpu = parts.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0);
 console.log(`server: ${idleMiB} MiB before, ${server.peakMiB()} MiB at most`);
+// What counts where other jobs keep the machine busy.
+console.log(`time on CPUs: ${cpu(server.cpuSeconds() - idleCpu)} the server, ${cpu(clientsCpu)} the clients`);
 
 async function join(port: number, me: number, worldSize: number): Promise<number[]> {
   const times: number[] = [];

@@ -1,6 +1,9 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
+/** Of the times that Linux tells, on all machines that Bun runs on. */
+const ticksPerSecond = 100;
+
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
 /** `c10d store` in a process of its own, whose memory can be told from that of its clients. */
@@ -37,6 +40,18 @@ export class StoreProcess implements AsyncDisposable {
   /** Resident memory now, in MiB; 0 when it has ended. */
   memoryMiB(): number {
     return this.#status("VmRSS");
+  }
+
+  /** Time on a CPU so far, in seconds. */
+  cpuSeconds(): number {
+    if (!this.alive) return 0;
+    const stat = readFileSync(`/proc/${this.#process.pid}/stat`, "utf8");
+    const [user = 0, system = 0] = stat
+      .slice(stat.lastIndexOf(")") + 2)
+      .split(" ")
+      .slice(11, 13)
+      .map(Number);
+    return (user + system) / ticksPerSecond;
   }
 
   /** Most resident memory so far, in MiB. */

@@ -14,7 +14,7 @@
  * nonces from being used again. The server proves nothing to a client that has not.
  *
  * The server may answer with a refusal `c3 reason` (2) instead, and hang up: reason 1 for a wrong proof, 2 where it has
- * no secret. PyTorch's clients begin with the byte 00 of VALIDATE: a server with a secret answers with `0d c1 a7 b7`,
+ * no secret, 3 where it has no room for more clients. PyTorch's clients begin with the byte 00 of VALIDATE: a server with a secret answers with `0d c1 a7 b7`,
  * where a PING would be answered, and hangs up. PyTorch's servers ignore a hello (libuv) or hang up (legacy).
  */
 import { DistNetworkError, DistStoreError } from "../../errors/index.ts";
@@ -26,10 +26,12 @@ import { nonceBytes, proofBytes, type StoreSecret } from "./store-secret.ts";
 
 /** The server's answer to PyTorch's first bytes, read as that to a PING; no process has this number. */
 export const secretWanted = 0xb7a7_c10d;
+/** The same from a server that has as many clients as it can. */
+export const noRoom = 0xb7a9_c10d;
 
 const hello = Uint8Array.from([0xc1, ...Buffer.from("c10dsec")]);
 const type = { CHALLENGE: 0xc2, REFUSAL: 0xc3, ACCEPT: 0xc4 } as const;
-const reason = { WRONG_PROOF: 1, NO_SECRET: 2 } as const;
+const reason = { WRONG_PROOF: 1, NO_SECRET: 2, NO_ROOM: 3 } as const;
 
 /** Codes of errors by which a client is told that it will never get in. */
 export const refusalCodes = ["SECRET_REQUIRED", "SECRET_MISMATCH", "SECRET_UNSUPPORTED"] as const;
@@ -145,6 +147,22 @@ export function secretUnsupported({ name, host, port }: ServerName): DistNetwork
   );
 }
 
+/** What a server that has no room says to a client before it hangs up. */
+export function noRoomAnswer(secret: StoreSecret | undefined): Uint8Array {
+  if (secret !== undefined) return Uint8Array.of(type.REFUSAL, reason.NO_ROOM);
+  const answer = new Uint8Array(4);
+  new DataView(answer.buffer).setUint32(0, noRoom, true);
+  return answer;
+}
+
+/** The error of a client for which the server has no room; the next attempt may find some. */
+export function serverFull({ name, host, port }: ServerName): DistNetworkError {
+  return new DistNetworkError(
+    `the store server at ${name} has no room for more clients: it has as many as the limit of open files of its process allows, or as it was told to take. Raise that limit there (ulimit -n), or use fewer clients`,
+    { code: "SERVER_FULL", host, port },
+  );
+}
+
 function mismatch({ name, host, port }: ServerName, what: string): DistNetworkError {
   return new DistNetworkError(
     `the store server at ${name} ${what}. Set C10D_STORE_SECRET to the same text on both sides.`,
@@ -158,7 +176,9 @@ function frameReader(expected: number, length: number, server: ServerName): Repl
     const first = input.peek();
     if (first === type.REFUSAL) {
       if (input.length < 2) return incomplete;
-      if (input.bytes(2)[1] === reason.NO_SECRET) throw secretUnsupported(server);
+      const why = input.bytes(2)[1];
+      if (why === reason.NO_SECRET) throw secretUnsupported(server);
+      if (why === reason.NO_ROOM) throw serverFull(server);
       throw mismatch(server, "has another secret than this client and refused it");
     }
     if (first !== expected) throw badReply(`byte ${first} in the handshake`);

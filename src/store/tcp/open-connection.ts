@@ -2,7 +2,7 @@ import { DistNetworkError } from "../../errors/index.ts";
 import type { CallLimit } from "./call.ts";
 import { Connection, type Endpoint } from "./connection.ts";
 import { connectFailed, nameOf, silentServer } from "./connection-errors.ts";
-import { proveToServer, secretRequired, secretWanted } from "./handshake.ts";
+import { noRoom, proveToServer, secretRequired, secretWanted, serverFull } from "./handshake.ts";
 import type { OutputBuffer } from "./output-buffer.ts";
 import { dialectMark, identityMark, QueryType, validateMagic } from "./protocol.ts";
 import { type ReplyReader, readU32 } from "./reply.ts";
@@ -93,6 +93,7 @@ async function shakeHands(connection: Connection): Promise<void> {
     return;
   }
   if (answer === secretWanted) throw secretRequired(server);
+  if (answer === noRoom) throw serverFull(server);
   throw new DistNetworkError(
     `Ping failed, invalid value returned from server. Expected: ${nonce}, Got: ${answer}. Is it a c10d store that listens on ${server.name}?`,
     { code: "PROTOCOL_VIOLATION", host, port },

@@ -54,6 +54,7 @@ export class ServerConnection {
   #place: BarrierPlace | undefined;
   /** Whether the client is of this package. */
   #ownDialect = false;
+  #hasAsked = false;
   #reading = false;
   #stalled = false;
   /** The reply to a MULTI_GET, of which some may have gone out: it may be far larger than the request. */
@@ -73,6 +74,11 @@ export class ServerConnection {
   /** Whether it has shown that it knows the secret, if there is one, and sent VALIDATE with the right number. */
   get validated(): boolean {
     return this.#parser.validated;
+  }
+
+  /** Whether it has asked for more than whether somebody is there. */
+  get hasAsked(): boolean {
+    return this.#hasAsked;
   }
 
   /**
@@ -143,7 +149,9 @@ export class ServerConnection {
     const { key, keys, value } = this.#parser;
     const table = this.#table;
     const output = this.#output;
-    switch (this.#parser.type) {
+    const { type } = this.#parser;
+    if (type !== QueryType.VALIDATE && type !== QueryType.PING) this.#hasAsked = true;
+    switch (type) {
       case QueryType.VALIDATE:
       case QueryType.MULTI_SET: // read as SETs
         break;

@@ -55,6 +55,12 @@ async function synced(raw: RawConnection): Promise<void> {
   expect(await raw.receive(4)).toBe("01000000");
 }
 
+/** The same, of a client that asks for something. */
+async function asked(raw: RawConnection): Promise<void> {
+  raw.send("07");
+  expect(await raw.receive(8)).toBe("0000000000000000");
+}
+
 describe("PyTorch's captured bytes", () => {
   /** What the client sends and what the server answers, in order, on one connection. */
   const captured: readonly (readonly [title: string, request: string, reply: string])[] = [
@@ -226,11 +232,39 @@ describe("strangers", () => {
     const server = await startServer({ maxConnections: 3 });
     const silent = [await connect(server, ""), await connect(server, ""), await connect(server, "")];
     const clients = [await connect(server), await connect(server), await connect(server)];
-    for (const client of clients) await synced(client);
+    for (const client of clients) await asked(client);
     for (const stranger of silent) expect(await stranger.hungUp()).toBe(true);
     const fourth = await connect(server);
     expect(await fourth.hungUp()).toBe(true);
-    for (const client of clients) await synced(client);
+    for (const client of clients) await asked(client);
+  });
+
+  test("then those make room who have greeted and asked for nothing, the oldest first", async () => {
+    const server = await startServer({ maxConnections: 3 });
+    const client = await connect(server);
+    await asked(client);
+    const idlers = [await connect(server), await connect(server)];
+    for (const idler of idlers) await synced(idler);
+    const next = await connect(server);
+    await asked(next);
+    expect(await idlers[0]?.hungUp()).toBe(true);
+    for (const other of [client, next]) await asked(other);
+    expect(idlers[1]?.closed).toBe(false);
+  });
+
+  test.each([[null], ["a secret"]])("a client for which there is no room is told so (secret: %p)", async (secret) => {
+    const server = await startServer({ maxConnections: 1, secret });
+    const at = { host: "127.0.0.1", port: server.port, secret };
+    const first = await TCPStore.connect(at);
+    await first.set("k", "v");
+    await first.get("k");
+    const error = await TCPStore.connect({ ...at, timeout: 400 }).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", cause: { code: "SERVER_FULL" } });
+    expect(String(error)).toContain("no room for more clients");
+    // There is, once somebody leaves.
+    const waiting = TCPStore.connect(at);
+    await first.close();
+    await (await waiting).close();
   });
 });
 

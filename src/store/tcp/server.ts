@@ -4,6 +4,8 @@ import { startDeadline } from "../deadline.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { Barriers } from "./barriers.ts";
 import { ranShort } from "./connection-errors.ts";
+import { connectionRoom } from "./connection-room.ts";
+import { noRoomAnswer } from "./handshake.ts";
 import { hostPort, listenAddress } from "./host-address.ts";
 import { identityMark } from "./protocol.ts";
 import { isSecretRefusal } from "./refusals.ts";
@@ -17,7 +19,7 @@ export interface TCPStoreServerOptions {
   readonly port: number;
   /** A listening socket to adopt instead of binding one; `port` must be its port or 0. */
   readonly listenFd?: number;
-  /** Connections served at a time; default 16384. */
+  /** Connections served at a time; default: as many as the limit of open files leaves, but for a reserve. */
   readonly maxConnections?: number;
   /** How long a connection may stay silent before its first message; default 30 s. */
   readonly handshakeTimeout?: Timeout;
@@ -48,6 +50,7 @@ export class TCPStoreServer implements AsyncDisposable {
   readonly address: string;
   readonly port: number;
   readonly #maxConnections: number;
+  readonly #firstReserved: number;
   readonly #handshakeMs: number;
   readonly #onDrop: TCPStoreServerOptions["onDrop"];
   readonly #onLeave: TCPStoreServerOptions["onLeave"];
@@ -55,6 +58,8 @@ export class TCPStoreServer implements AsyncDisposable {
   readonly #listener: Bun.SocketListener<ServerConnection | undefined>;
   /** Connections that have not shown yet that they speak the protocol, oldest first. */
   readonly #strangers = new Set<Socket>();
+  /** Clients that have asked for nothing yet, oldest first. */
+  readonly #idlers = new Set<Socket>();
   /** Clients, and where they are if somebody wants to know: a closed socket does not tell. */
   readonly #clients = new Map<Socket, string>();
   readonly #drained = new Set<() => void>();
@@ -83,7 +88,9 @@ export class TCPStoreServer implements AsyncDisposable {
   private constructor(options: TCPStoreServerOptions, address: string, adoptedPort: number | undefined) {
     this.host = options.host;
     this.address = address;
-    this.#maxConnections = options.maxConnections ?? 16_384;
+    const room = connectionRoom();
+    this.#maxConnections = Math.min(options.maxConnections ?? room.connections, room.connections);
+    this.#firstReserved = room.firstReserved;
     this.#handshakeMs = timeoutMs(options.handshakeTimeout, 30_000);
     this.#onDrop = options.onDrop;
     this.#onLeave = options.onLeave;
@@ -160,10 +167,9 @@ export class TCPStoreServer implements AsyncDisposable {
   }
 
   #open(socket: Socket): void {
-    if (this.#strangers.size + this.#clients.size >= this.#maxConnections) {
-      const [oldest] = this.#strangers;
-      this.#drop(oldest ?? socket, "too many connections", "TOO_MANY_CONNECTIONS");
-      if (oldest === undefined) return;
+    if (this.#isFull(socket) && !this.#makeRoom()) {
+      this.#turnAway(socket);
+      return;
     }
     // Bun has pause() and resume() on its sockets; its types lack them.
     const pausable = socket as Socket & ServerSocket;
@@ -174,13 +180,38 @@ export class TCPStoreServer implements AsyncDisposable {
     this.#sweep ??= this.#sweepIn(this.#handshakeMs);
   }
 
+  #isFull(socket: Socket): boolean {
+    if (this.#strangers.size + this.#clients.size >= this.#maxConnections) return true;
+    // Bun has the descriptor on its sockets; its types lack it.
+    return ((socket as Socket & { readonly fd?: number }).fd ?? 0) >= this.#firstReserved;
+  }
+
+  /** Hangs up on one that has not shown what it wants, the oldest: a client of ours comes again. */
+  #makeRoom(): boolean {
+    const [stranger] = this.#strangers;
+    const [idler] = this.#idlers;
+    const victim = stranger ?? idler;
+    if (victim !== undefined) this.#drop(victim, "too many connections", "TOO_MANY_CONNECTIONS");
+    return victim !== undefined;
+  }
+
+  /** Tells a client that there is no room, as far as it can be told. */
+  #turnAway(socket: Socket): void {
+    this.#dropped++;
+    this.#onDrop?.("too many connections", peerOf(socket), "TOO_MANY_CONNECTIONS");
+    socket.write(noRoomAnswer(this.#state.secret));
+    socket.end();
+  }
+
   #receive(socket: Socket, chunk: Uint8Array): void {
     const connection = socket.data;
     if (connection === undefined) return;
     connection.receive(chunk);
     if (connection.validated && this.#strangers.delete(socket)) {
       this.#clients.set(socket, this.#onLeave === undefined ? "" : peerOf(socket));
+      this.#idlers.add(socket);
     }
+    if (connection.hasAsked) this.#idlers.delete(socket);
   }
 
   #attempt(socket: Socket, body: () => void): void {
@@ -205,6 +236,7 @@ export class TCPStoreServer implements AsyncDisposable {
     socket.data?.release();
     socket.data = undefined;
     this.#strangers.delete(socket);
+    this.#idlers.delete(socket);
     const peer = this.#clients.get(socket);
     if (peer === undefined) return;
     this.#clients.delete(socket);

@@ -11,6 +11,8 @@ import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
 const TEXT_BYTES = 4096;
+/** Ops whose memory is looked at by one call into a group, so that many in flight do not slow each other down. */
+const MAX_CHECKED = 32;
 /** How long close() blocks where ops have outlived the grace of an abort already, and may never end. */
 const STUCK_CLOSE_LIMIT_MS = 50;
 const encoder = new TextEncoder();
@@ -99,6 +101,7 @@ export class NativeGroup {
   readonly #works = new Map<number, NativeWork<unknown>>();
   /** Those whose memory could be detached under them. */
   readonly #exposed: NativeWork<unknown>[] = [];
+  #nextExposed = 0;
   readonly #released = new Map<number, NativeWork<unknown>>();
   readonly #events = eventBuffer(MAX_EVENTS);
   readonly #result = eventBuffer(1);
@@ -309,11 +312,13 @@ export class NativeGroup {
 
   /**
    * Looks whether memory that native code is using was detached. Native code may have written to what is not its own by
-   * then, so neither this rank nor the others can rely on the group any more.
+   * then, so neither this rank nor the others can rely on the group any more. Of many ops in flight it looks at some, the
+   * next ones each time; at its end each is looked at again.
    */
   #checkExposed(): void {
-    for (let i = this.#exposed.length - 1; i >= 0; i--) {
-      const work = this.#exposed[i];
+    for (let left = Math.min(this.#exposed.length, MAX_CHECKED); left > 0; left--) {
+      if (this.#nextExposed >= this.#exposed.length) this.#nextExposed = 0;
+      const work = this.#exposed[this.#nextExposed++];
       if (work === undefined || work.isIntact) continue;
       this.#unexpose(work);
       this.#failDetached(work);

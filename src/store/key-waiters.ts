@@ -1,10 +1,16 @@
 interface Waiter {
   readonly keys: readonly string[];
-  readonly missing: Set<string>;
   readonly wake: () => void;
+  /** Place of the key that it is registered under; -1 once it has ended. */
+  at: number;
 }
 
-/** Who waits for which keys. A waiter is woken once, at a moment when all of its keys are there. */
+/**
+ * Who waits for which keys. A waiter is woken once, at a moment when all of its keys are there.
+ *
+ * It is registered under one missing key at a time, so that one who waits for many keys costs little more than their
+ * list, and one more key costs one look at the next.
+ */
 export class KeyWaiters {
   readonly #byKey = new Map<string, Set<Waiter>>();
   readonly #isPresent: (key: string) => boolean;
@@ -15,14 +21,12 @@ export class KeyWaiters {
 
   /** Calls `wake` when all keys are there, at once if they are now; returns the cancellation. */
   add(keys: readonly string[], wake: () => void): () => void {
-    const waiter: Waiter = { keys, missing: new Set(), wake };
-    if (!this.#register(waiter)) {
-      wake();
-      return () => {};
-    }
+    const waiter: Waiter = { keys, wake, at: 0 };
+    this.#advance(waiter, keys.length);
     return () => {
-      for (const key of waiter.missing) this.#forget(key, waiter);
-      waiter.missing.clear();
+      if (waiter.at < 0) return;
+      this.#forget(keys[waiter.at] ?? "", waiter);
+      waiter.at = -1;
     };
   }
 
@@ -32,11 +36,7 @@ export class KeyWaiters {
     const waiters = this.#byKey.get(key);
     if (waiters === undefined) return;
     this.#byKey.delete(key);
-    for (const waiter of waiters) {
-      waiter.missing.delete(key);
-      // A key seen earlier may have been deleted since: look at all of them again before waking.
-      if (waiter.missing.size === 0 && !this.#register(waiter)) waiter.wake();
-    }
+    for (const waiter of waiters) this.#advance(waiter, waiter.keys.length);
   }
 
   /** Those of `keys` that are not there now. */
@@ -44,15 +44,21 @@ export class KeyWaiters {
     return keys.filter((key) => !this.#isPresent(key));
   }
 
-  #register(waiter: Waiter): boolean {
-    for (const key of waiter.keys) {
+  /** Registers the waiter under the next missing key, the places taken in a circle; wakes it if there is none. */
+  #advance(waiter: Waiter, count: number): void {
+    const { keys } = waiter;
+    // A key seen earlier may have been deleted since: it takes a whole round to know that all are there.
+    for (let seen = 0, at = waiter.at; seen < count; seen++, at = at + 1 === count ? 0 : at + 1) {
+      const key = keys[at] ?? "";
       if (this.#isPresent(key)) continue;
-      waiter.missing.add(key);
+      waiter.at = at;
       const waiters = this.#byKey.get(key);
       if (waiters) waiters.add(waiter);
       else this.#byKey.set(key, new Set([waiter]));
+      return;
     }
-    return waiter.missing.size > 0;
+    waiter.at = -1;
+    waiter.wake();
   }
 
   #forget(key: string, waiter: Waiter): void {

@@ -44,6 +44,9 @@ export const limits = {
   keys: 131_072,
   /** Bytes of all keys of one request together; ours, since 131 072 keys of 8 KiB are 1 GiB. */
   allKeyBytes: 64 * 1024 * 1024,
+  /** WAITs and BARRIERs of one connection that are pending, whose keys together are limited as those of one request; ours.
+   * PyTorch's clients have one at a time. */
+  waits: 4096,
 } as const;
 
 /** The key in which clients are counted; the only one without the leading "/". */

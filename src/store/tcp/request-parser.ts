@@ -60,6 +60,11 @@ export class RequestParser {
     this.#input = input;
   }
 
+  /** Bytes of the keys of the current request. */
+  get keyBytes(): number {
+    return this.#keyBytes;
+  }
+
   /** Whether the connection has shown that it speaks this protocol. */
   get validated(): boolean {
     return this.#validated;

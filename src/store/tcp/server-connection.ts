@@ -4,7 +4,7 @@ import type { Barriers } from "./barriers.ts";
 import { ServerHandshake } from "./handshake.ts";
 import { InputBuffer } from "./input-buffer.ts";
 import { type ByteSink, OutputBuffer } from "./output-buffer.ts";
-import { addFailure, checkReply, dialectMark, identityMark, QueryType, waitReply } from "./protocol.ts";
+import { addFailure, checkReply, dialectMark, identityMark, limits, QueryType, waitReply } from "./protocol.ts";
 import { RequestParser } from "./request-parser.ts";
 import type { StoreSecret } from "./store-secret.ts";
 
@@ -49,6 +49,9 @@ export class ServerConnection {
   readonly #parser = new RequestParser(this.#input);
   readonly #output = new OutputBuffer();
   #handshake: ServerHandshake | undefined;
+  /** Keys of the WAITs that are pending, and their bytes. */
+  #waitedKeys = 0;
+  #waitedBytes = 0;
   /** Cancellations of what this client waits for. */
   readonly #waits = new Set<() => void>();
   #place: BarrierPlace | undefined;
@@ -57,8 +60,8 @@ export class ServerConnection {
   #hasAsked = false;
   #reading = false;
   #stalled = false;
-  /** The reply to a MULTI_GET, of which some may have gone out: it may be far larger than the request. */
-  #values: readonly Uint8Array[] = [];
+  /** The reply to a MULTI_GET or LIST_KEYS, of which some may have gone out: it may be far larger than the request. */
+  #values: readonly (Uint8Array | string)[] = [];
   #valuesSent = 0;
   /** Ends of waits that came meanwhile. */
   #released = 0;
@@ -126,7 +129,7 @@ export class ServerConnection {
     }
   }
 
-  /** Writes what is left of the reply to a MULTI_GET; false when the client has to read before there is more. */
+  /** Writes what is left of the reply to a MULTI_GET or LIST_KEYS; false when the client has to read before there is more. */
   #writeValues(): boolean {
     for (;;) {
       if (this.#output.length > maxBacklog && !this.#output.flush(this.#socket)) {
@@ -137,7 +140,8 @@ export class ServerConnection {
       const value = this.#values[this.#valuesSent];
       if (value === undefined) break;
       this.#valuesSent++;
-      this.#output.keep(value);
+      if (typeof value === "string") this.#output.latin1(value);
+      else this.#output.keep(value);
     }
     this.#values = [];
     this.#valuesSent = 0;
@@ -171,7 +175,7 @@ export class ServerConnection {
         output.u8(table.hasAll(keys) ? checkReply.READY : checkReply.NOT_READY);
         break;
       case QueryType.WAIT:
-        this.#await((release) => table.waiters.add(keys, release));
+        this.#waitFor(keys);
         break;
       case QueryType.GETNUMKEYS:
         output.i64(table.size);
@@ -207,7 +211,7 @@ export class ServerConnection {
       case QueryType.LIST_KEYS: {
         const all = table.keys();
         output.i64(all.length);
-        for (const each of all) output.latin1(each);
+        this.#values = all;
         break;
       }
       case QueryType.BARRIER: {
@@ -220,6 +224,30 @@ export class ServerConnection {
         this.#waitAtBarrier();
         break;
     }
+  }
+
+  #waitFor(keys: readonly string[]): void {
+    const table = this.#table;
+    const bytes = this.#parser.keyBytes;
+    this.#waitedKeys += keys.length;
+    this.#waitedBytes += bytes;
+    if (this.#waitedKeys > limits.keys || this.#waitedBytes > limits.allKeyBytes) {
+      throw new DistStoreError("store protocol: too many keys in the waits of a connection", { code: violation });
+    }
+    const ended = () => {
+      this.#waitedKeys -= keys.length;
+      this.#waitedBytes -= bytes;
+    };
+    this.#await((release) => {
+      const cancel = table.waiters.add(keys, () => {
+        ended();
+        release();
+      });
+      return () => {
+        ended();
+        cancel();
+      };
+    });
   }
 
   #comeToBarrier(key: string, worldSize: number | bigint): void {
@@ -278,6 +306,10 @@ export class ServerConnection {
       this.#output.u8(waitReply.STOP_WAITING);
       if (!this.#reading) this.#output.flush(this.#socket);
     });
-    if (!released) this.#waits.add(cancel);
+    if (released) return;
+    this.#waits.add(cancel);
+    if (this.#waits.size > limits.waits) {
+      throw new DistStoreError(`store protocol: more than ${limits.waits} waits at a time`, { code: violation });
+    }
   }
 }

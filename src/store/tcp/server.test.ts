@@ -286,6 +286,39 @@ describe("limits", () => {
     ],
   ];
 
+  const repeated = (request: Uint8Array, count: number) => Buffer.concat(Array.from({ length: count }, () => request));
+  const many = Array.from({ length: 70_000 }, (_, i) => i.toString(36));
+  const floods: readonly (readonly [string, Uint8Array])[] = [
+    [
+      "more barriers at a time than a client has",
+      repeated(fromHex(`12 0200000000000000 2f62 ${"ff".repeat(7)}7f`), 100_000),
+    ],
+    ["more waits at a time", repeated(keyed(QueryType.WAIT, "/never"), 100_000)],
+    ["more keys in its waits than one may have", repeated(keyed(QueryType.WAIT, ...many), 2)],
+  ];
+
+  test.each(floods)("%s end the connection, and others are served", async (_, flood) => {
+    const server = await startServer();
+    const [other, raw] = [await connect(server), await connect(server)];
+    await synced(raw);
+    for (let sent = 0; sent < flood.length && !raw.closed; await synced(other)) {
+      sent += Math.max(raw.send(flood.subarray(sent, sent + 65_536)), 0);
+    }
+    expect(await raw.hungUp()).toBe(true);
+    await synced(other);
+  });
+
+  test("waits that have ended make room for others", async () => {
+    const server = await startServer();
+    const raw = await connect(server);
+    for (let round = 0; round < 4; round++) {
+      raw.send(keyed(QueryType.WAIT, ...many.slice(0, 40_000)));
+      raw.send("0c");
+      expect(await raw.receive(1)).toBe("01");
+    }
+    await synced(raw);
+  });
+
   test.each(bad)("%s ends the connection, at once and alone", async (_, request) => {
     const server = await startServer();
     const [other, raw] = [await connect(server), await connect(server)];

@@ -4,7 +4,8 @@ import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { meetIn, membershipOf } from "./shared-place.ts";
 
 /**
- * `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes. The path is taken from
+ * `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes; with `any_owner=1` also in
+ * one that another user controls. The path is taken from
  * the text as it stands, as in PyTorch: `%20` is three characters. A URL object would rewrite it.
  */
 export async function fileRendezvous(url: URL, options: RendezvousOptions, text: string): Promise<Rendezvous> {
@@ -14,7 +15,10 @@ export async function fileRendezvous(url: URL, options: RendezvousOptions, text:
   }
   if (path === "" || path === "/") throw rendezvousError("file", "path missing");
   const membership = membershipOf("file", url, options);
-  return meetIn(path, membership, options, (limits) => FileStore.open(path, membership.worldSize, limits));
+  const anyOwner = url.searchParams.get("any_owner") === "1";
+  return meetIn(path, membership, options, (limits) =>
+    FileStore.open(path, membership.worldSize, { ...limits, anyOwner }),
+  );
 }
 
 /** Host and path of a URL, split as Python's `urlparse` does. */

@@ -9,6 +9,11 @@ import { ownBytes } from "./store-value.ts";
 
 const empty = new Uint8Array(0);
 
+export interface FileStoreOptions extends StoreCallOptions {
+  /** Whether the file may belong to another user (but root), or be one that all users can write. Default false. */
+  readonly anyOwner?: boolean;
+}
+
 /**
  * A store in a file that processes share, in PyTorch's format and under its locks: processes of both can use one file,
  * on one host or over a network file system with flock(2).
@@ -27,16 +32,19 @@ export class FileStore extends Store {
   readonly path: string;
   readonly #file: SharedFile;
   readonly #worldSize: number | undefined;
+  readonly #anyOwner: boolean;
 
   /**
    * Opens the store in the file `path`, which is made if it is not there; its folder has to be.
    *
    * With `worldSize` the file is removed when as many handles have been closed and none is open; without (or when it is
    * negative) it stays. The options limit the opening, and the time-out is that of later calls too.
-   * @throws DistStoreError `STORE_IO` when the file cannot be opened, `STORE_CORRUPT` when it is another kind of file,
+   * A new file is for this user alone.
+   * @throws DistStoreError `STORE_IO` when the file cannot be opened, `FOREIGN_FILE` when another user controls it (see
+   * {@link FileStoreOptions.anyOwner}), `STORE_CORRUPT` when it is another kind of file,
    * `LOCKS_UNSUPPORTED`; DistTimeoutError when another process keeps its lock.
    */
-  static async open(path: string, worldSize?: number, options: StoreCallOptions = {}): Promise<FileStore> {
+  static async open(path: string, worldSize?: number, options: FileStoreOptions = {}): Promise<FileStore> {
     if (typeof path !== "string" || path === "" || path.includes("\0")) {
       throw new InvalidArgumentError("FileStore: path must be that of a file", { argument: "path" });
     }
@@ -45,13 +53,15 @@ export class FileStore extends Store {
     const limitMs = timeoutMs(options.timeout, 300_000);
     options.signal?.throwIfAborted();
     const { SharedFile } = await loaded(import("./file/shared-file.ts"));
-    const store = new FileStore(await SharedFile.open(resolve(path), size, options, limitMs), size);
+    const file = await SharedFile.open(resolve(path), size, options, limitMs);
+    const store = new FileStore(file, size, options.anyOwner ?? false);
     store.setTimeout(limitMs);
     return store;
   }
 
-  private constructor(file: SharedFile, worldSize: number | undefined) {
+  private constructor(file: SharedFile, worldSize: number | undefined, anyOwner: boolean) {
     super();
+    this.#anyOwner = anyOwner;
     this.path = file.path;
     this.#file = file;
     this.#worldSize = worldSize;
@@ -181,7 +191,7 @@ export class FileStore extends Store {
   /** Another handle on the same file, counted like this one. */
   override async clone(): Promise<FileStore> {
     const { limitMs } = this.#call("clone", []);
-    return FileStore.open(this.path, this.#worldSize ?? -1, { timeout: limitMs });
+    return FileStore.open(this.path, this.#worldSize ?? -1, { timeout: limitMs, anyOwner: this.#anyOwner });
   }
 
   /**

@@ -1,4 +1,4 @@
-export { FileStore } from "./file-store.ts";
+export { FileStore, type FileStoreOptions } from "./file-store.ts";
 export { HashStore } from "./hash-store.ts";
 export { PrefixStore } from "./prefix-store.ts";
 export { RedisStore, type RedisStoreOptions } from "./redis-store.ts";

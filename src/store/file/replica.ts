@@ -1,6 +1,7 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from "node:fs";
 import { DistStoreError, shortageOf } from "../../errors/index.ts";
 import { KeyValueTable } from "../key-value-table.ts";
+import { requireOwnFile } from "./file-owner.ts";
 import { releaseLock, tryLock } from "./flock.ts";
 import {
   decodeRecords,
@@ -13,6 +14,8 @@ import {
 } from "./record.ts";
 
 const chunkBytes = 1 << 20;
+/** PyTorch's file is 0644: any user could then read addresses there, and lock it. */
+const fileMode = 0o600;
 
 /** What the first to open a store writes. */
 const firstRecord = Buffer.from(encodeRecords([{ key: refcountKey, value: Buffer.from("1") }]));
@@ -30,6 +33,7 @@ export type Access = "read" | "write" | "change-existing";
 export class Replica {
   readonly path: string;
   readonly table = new KeyValueTable();
+  readonly #anyOwner: boolean;
   #fd: number | undefined;
   #ino = -1;
   #offset = 0;
@@ -40,8 +44,10 @@ export class Replica {
   /** Whether the file ends within a record: whoever wrote it has died, since we looked under the lock. */
   torn = false;
 
-  constructor(path: string) {
+  /** `anyOwner` is whether the file may be one that other users control. */
+  constructor(path: string, anyOwner: boolean) {
     this.path = path;
+    this.#anyOwner = anyOwner;
   }
 
   /** Whether the file is as it was seen last. */
@@ -122,16 +128,40 @@ export class Replica {
     this.exists = false;
     this.torn = false;
     if (ino === undefined && !create) return undefined;
-    try {
-      this.#fd = openSync(this.path, create ? "a+" : "r+", 0o644);
-    } catch (error) {
-      if (!create && error instanceof Error && "code" in error && error.code === "ENOENT") return undefined;
-      throw this.#failure("cannot open", error);
-    }
-    this.#ino = fstatSync(this.#fd).ino;
+    const fd = (ino === undefined ? this.#make() : undefined) ?? this.#openExisting(create);
+    if (fd === undefined) return undefined;
+    this.#fd = fd;
+    this.#ino = fstatSync(fd).ino;
     this.generation++;
     this.exists = true;
     return this.#fd;
+  }
+
+  /** The new file, for this user alone; undefined if another process was faster. */
+  #make(): number | undefined {
+    try {
+      return openSync(this.path, "ax+", fileMode);
+    } catch (error) {
+      if (codeOf(error) === "EEXIST") return undefined;
+      throw this.#failure("cannot open", error);
+    }
+  }
+
+  #openExisting(create: boolean): number | undefined {
+    let fd: number;
+    try {
+      fd = openSync(this.path, create ? "a+" : "r+", fileMode);
+    } catch (error) {
+      if (!create && codeOf(error) === "ENOENT") return undefined;
+      throw this.#failure("cannot open", error);
+    }
+    try {
+      if (!this.#anyOwner) requireOwnFile(this.path, fstatSync(fd));
+      return fd;
+    } catch (error) {
+      closeSync(fd);
+      throw error;
+    }
   }
 
   #replay(fd: number, repair: boolean): void {
@@ -178,6 +208,10 @@ export class Replica {
     const code = shortage?.code ?? "STORE_IO";
     return new DistStoreError(`FileStore: ${what} ${this.path}: ${reason}`, { code, cause });
   }
+}
+
+function codeOf(error: unknown): unknown {
+  return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
 /** Whether a file without a complete record can be that of a store whose first record was cut off. */

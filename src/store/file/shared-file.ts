@@ -22,6 +22,10 @@ export interface FileCall {
   readonly signal: AbortSignal | undefined;
 }
 
+export interface FileOpenOptions extends StoreCallOptions {
+  readonly anyOwner?: boolean;
+}
+
 /** The file of a store as one handle sees it: transactions, waits, and the count of handles. */
 export class SharedFile {
   readonly path: string;
@@ -37,8 +41,8 @@ export class SharedFile {
   #closing: Promise<void> | undefined;
 
   /** Opens or makes the file and counts the handle. `worldSize` as in {@link FileStore.open}. */
-  static async open(path: string, worldSize: number | undefined, limits: StoreCallOptions, limitMs: number) {
-    const file = new SharedFile(path, worldSize);
+  static async open(path: string, worldSize: number | undefined, limits: FileOpenOptions, limitMs: number) {
+    const file = new SharedFile(path, worldSize, limits.anyOwner ?? false);
     try {
       await file.transact(file.call("open", [], limits, limitMs), "write", (replica) => {
         replica.append([counted(replica.table, refcountKey, 1)]);
@@ -51,10 +55,10 @@ export class SharedFile {
     return file;
   }
 
-  private constructor(path: string, worldSize: number | undefined) {
+  private constructor(path: string, worldSize: number | undefined, anyOwner: boolean) {
     this.path = path;
     this.#worldSize = worldSize;
-    this.#replica = new Replica(path);
+    this.#replica = new Replica(path, anyOwner);
     this.#queue = new TransactionQueue(this.#replica);
     this.#watch = new FileWatch(path, () => this.#look());
   }

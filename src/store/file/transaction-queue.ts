@@ -1,4 +1,5 @@
 import { DistTimeoutError } from "../../errors/index.ts";
+import { lockHolder } from "./lock-holder.ts";
 import type { Access, Replica } from "./replica.ts";
 
 /** A piece of work on the file, all of it under one lock. */
@@ -136,9 +137,10 @@ const rank: Readonly<Record<Access, number>> = { read: 0, "change-existing": 1, 
 
 function lockTimeout(op: string, keys: readonly string[], limitMs: number, path: string): DistTimeoutError {
   const what = keys.length === 0 ? "" : ` of ${keys.slice(0, 8).join(", ")}`;
+  const holder = lockHolder(path);
   return new DistTimeoutError(
-    `store ${op}${what}: timed out after ${Math.round(limitMs)} ms while another process held the lock of ${path}. ` +
-      "Is one stopped or hanging? `lslocks` tells which.",
+    `store ${op}${what}: timed out after ${Math.round(limitMs)} ms while ${holder ?? "another process"} held the lock of ${path}. ` +
+      (holder === undefined ? "Is one stopped or hanging? `lslocks` tells which." : "Is it stopped or hanging?"),
     { code: "STORE_TIMEOUT", op, keys: [...keys], timeoutMs: limitMs },
   );
 }

@@ -1,4 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { CliProcess, endWithin, fixture, isAlive, runCli } from "./fixtures/cli-process.ts";
 
 setDefaultTimeout(30_000);
@@ -373,4 +376,15 @@ describe("c10d run: wrong usage", () => {
     expect(stdout).toBe("");
     expect(exitCode).toBe(2);
   });
+});
+
+test("a program that the system cannot start is an error that names it, without a stack trace", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-run-"));
+  const file = join(folder, "program");
+  writeFileSync(file, "#!/nonexistent/interpreter\n", { mode: 0o755 });
+  const { exitCode, stderr } = await runCli(["run", "-n", "2", "--no-bun", file]);
+  rmSync(folder, { recursive: true });
+  expect(exitCode).toBe(1);
+  expect(stderr).toStartWith(`c10d run: DistError: cannot start rank 0 (${file}): ENOENT`);
+  expect(stderr).not.toMatch(/\n\s+at /);
 });

@@ -263,31 +263,4 @@ void multiply(void* data, size_t n, uint32_t dtype, double factor) {
   change_floats(data, n, dtype, [factor](auto value) { return value * static_cast<decltype(value)>(factor); });
 }
 
-size_t element_size(uint32_t dtype) {
-  switch (dtype) {
-    case C10D_UINT8:
-    case C10D_INT8:
-    case C10D_BOOL:
-      return 1;
-    case C10D_INT16:
-    case C10D_UINT16:
-    case C10D_FLOAT16:
-    case C10D_BFLOAT16:
-      return 2;
-    case C10D_INT32:
-    case C10D_UINT32:
-    case C10D_FLOAT32:
-      return 4;
-    case C10D_INT64:
-    case C10D_UINT64:
-    case C10D_FLOAT64:
-    case C10D_COMPLEX64:
-      return 8;
-    case C10D_COMPLEX128:
-      return 16;
-    default:
-      return 0;
-  }
-}
-
 }  // namespace c10d

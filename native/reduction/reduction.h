@@ -4,6 +4,7 @@
 #include <cstddef>
 
 #include "c10d.h"
+#include "engine/dtype.h"
 
 namespace c10d {
 
@@ -17,8 +18,5 @@ void divide(void* data, size_t n, uint32_t dtype, int divisor);
 
 /// Multiplies floating-point elements by `factor`, in place.
 void multiply(void* data, size_t n, uint32_t dtype, double factor);
-
-/// Bytes of one element; 0 for an unknown dtype.
-size_t element_size(uint32_t dtype);
 
 }  // namespace c10d

@@ -1,0 +1,199 @@
+#include "engine/call_text.h"
+
+#include <cstdio>
+#include <cstring>
+#include <utility>
+#include <vector>
+
+#include "engine/dtype.h"
+
+namespace c10d {
+
+namespace {
+
+constexpr const char* kAdvice =
+    ". All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";
+
+const char* name_of(const Call& call) {
+  switch (call.opcode) {
+    case C10D_OP_BROADCAST:
+      return "broadcast";
+    case C10D_OP_ALLREDUCE:
+      return "allReduce";
+    case C10D_OP_ALLREDUCE_COALESCED:
+      return "allReduceCoalesced";
+    case C10D_OP_REDUCE:
+      return "reduce";
+    case C10D_OP_ALLGATHER:
+      return "allGather";
+    case C10D_OP_ALLGATHER_BASE:
+      return "allGatherIntoTensor";
+    case C10D_OP_ALLGATHER_COALESCED:
+      return "allGatherIntoTensorCoalesced";
+    case C10D_OP_GATHER:
+      return "gather";
+    case C10D_OP_SCATTER:
+      return "scatter";
+    case C10D_OP_REDUCE_SCATTER:
+      return "reduceScatter";
+    case C10D_OP_REDUCE_SCATTER_BASE:
+      return "reduceScatterTensor";
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+      return "reduceScatterTensorCoalesced";
+    case C10D_OP_ALLTOALL:
+      return "allToAll";
+    case C10D_OP_ALLTOALL_BASE:
+      return "allToAllSingle";
+    case C10D_OP_ALLREDUCE_SPARSE:
+      return "allReduceSparse";
+    case C10D_OP_BARRIER:
+      return (call.flags & C10D_FLAG_MONITORED) != 0 ? "monitoredBarrier" : "barrier";
+    default:
+      return "an unknown collective";
+  }
+}
+
+std::string reduction_text(const Call& call) {
+  static constexpr const char* kNames[] = {"SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"};
+  if (call.reduce_op < sizeof kNames / sizeof kNames[0]) return kNames[call.reduce_op];
+  if (call.reduce_op != C10D_PREMUL_SUM) return "unknown reduce op";
+  char factor[32];
+  std::snprintf(factor, sizeof factor, "%.17g", call.premul_factor);
+  // The shortest text that reads back as the same number, as JavaScript writes it.
+  for (int digits = 1; digits < 17; digits++) {
+    char shorter[32];
+    std::snprintf(shorter, sizeof shorter, "%.*g", digits, call.premul_factor);
+    double read = 0;
+    if (std::sscanf(shorter, "%lf", &read) == 1 && read == call.premul_factor) {
+      std::memcpy(factor, shorter, sizeof factor);
+      break;
+    }
+  }
+  return std::string("PREMUL_SUM(") + factor + ")";
+}
+
+/// The buffers whose sizes are the same on all ranks.
+const std::vector<c10d_buffer>& agreed_buffers(const Op& op) {
+  switch (op.request.opcode) {
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_ALLREDUCE_COALESCED:
+    case C10D_OP_BROADCAST:
+    case C10D_OP_REDUCE:
+    case C10D_OP_SCATTER:
+      return op.outputs;
+    default:
+      return op.inputs;
+  }
+}
+
+bool has_agreed_sizes(uint32_t opcode) {
+  return opcode != C10D_OP_ALLTOALL && opcode != C10D_OP_ALLTOALL_BASE && opcode != C10D_OP_ALLREDUCE_SPARSE &&
+         opcode != C10D_OP_BARRIER;
+}
+
+uint64_t mixed(uint64_t seed, uint64_t value) {
+  uint64_t x = (seed ^ value) + 0x9e3779b97f4a7c15ULL;
+  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+  return x ^ (x >> 31);
+}
+
+std::string tensor_text(uint32_t dtype, uint64_t bytes) {
+  const DType type = dtype_of(dtype);
+  if (type.size == 0 || bytes % type.size != 0) return std::to_string(bytes) + " bytes of " + type.name;
+  return std::string(type.name) + "[" + std::to_string(bytes / type.size) + "]";
+}
+
+std::string at(const Call& call) { return " as collective #" + std::to_string(call.number); }
+
+}  // namespace
+
+bool is_reduction(uint32_t opcode) {
+  return opcode == C10D_OP_ALLREDUCE || opcode == C10D_OP_ALLREDUCE_COALESCED || opcode == C10D_OP_REDUCE ||
+         opcode == C10D_OP_REDUCE_SCATTER || opcode == C10D_OP_REDUCE_SCATTER_BASE ||
+         opcode == C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED;
+}
+
+bool is_rooted(uint32_t opcode) {
+  return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_GATHER ||
+         opcode == C10D_OP_SCATTER;
+}
+
+Call call_of(const Op& op, uint64_t number) {
+  const c10d_op& request = op.request;
+  Call call;
+  call.number = number;
+  call.opcode = request.opcode;
+  call.flags = request.flags & C10D_FLAG_MONITORED;
+  if (call.opcode == C10D_OP_BARRIER) return call;
+  call.dtype = request.dtype;
+  if (is_rooted(call.opcode)) call.root = request.peer;
+  if (is_reduction(call.opcode)) {
+    call.reduce_op = request.reduce_op;
+    if (call.reduce_op == C10D_PREMUL_SUM) call.premul_factor = request.premul_factor;
+  }
+  if (!has_agreed_sizes(call.opcode)) return call;
+  const size_t element = element_size(call.dtype);
+  const auto& buffers = agreed_buffers(op);
+  call.tensors = static_cast<uint32_t>(buffers.size());
+  for (const auto& buffer : buffers) {
+    const uint64_t elements = element == 0 ? buffer.bytes : buffer.bytes / element;
+    call.elements += elements;
+    if (buffers.size() > 1) call.sizes = mixed(call.sizes, elements);
+  }
+  return call;
+}
+
+bool agree(const Call& a, const Call& b) {
+  return a.number == b.number && a.opcode == b.opcode && a.dtype == b.dtype && a.reduce_op == b.reduce_op &&
+         a.root == b.root && a.flags == b.flags && a.tensors == b.tensors && a.elements == b.elements &&
+         a.sizes == b.sizes && a.premul_factor == b.premul_factor;
+}
+
+std::string text_of(const Call& call) {
+  std::string text = std::string(name_of(call)) + "(";
+  if (call.opcode == C10D_OP_BARRIER) return text + ")";
+  const std::string dtype = dtype_of(call.dtype).name;
+  const std::string elements = std::to_string(call.elements);
+  if (call.tensors == 0) {
+    text += dtype;
+  } else if (call.tensors == 1) {
+    text += dtype + "[" + elements + "]";
+  } else {
+    text += std::to_string(call.tensors) + " tensors of " + dtype + ", " + elements + " elements";
+  }
+  if (is_reduction(call.opcode)) text += ", " + reduction_text(call);
+  if (is_rooted(call.opcode)) text += ", root " + std::to_string(call.root);
+  return text + ")";
+}
+
+std::string mismatch_text(int rank, const Call& call, int other_rank, const Call& other_call) {
+  if (rank > other_rank) return mismatch_text(other_rank, other_call, rank, call);
+  const std::string first = text_of(call);
+  const std::string second = text_of(other_call);
+  std::string text = "rank " + std::to_string(rank) + " called " + first + at(call) + ", rank " +
+                     std::to_string(other_rank) + " called " + second;
+  if (other_call.number != call.number) {
+    text += at(other_call);
+  } else if (first == second) {
+    text += " with tensors of other sizes";
+  }
+  return text + kAdvice;
+}
+
+std::string split_mismatch_text(const Call& call, int sender, uint64_t sent_bytes, int receiver,
+                                uint64_t expected_bytes) {
+  return "rank " + std::to_string(sender) + " called " + text_of(call) + at(call) + " and sends " +
+         tensor_text(call.dtype, sent_bytes) + " to rank " + std::to_string(receiver) + ", which called " +
+         text_of(call) + " and expects " + tensor_text(call.dtype, expected_bytes) +
+         ". What a rank sends to another one must have the size that this one expects";
+}
+
+std::string message_mismatch_text(uint32_t tag, int sender, uint32_t sent_dtype, uint64_t sent_bytes, int receiver,
+                                  uint32_t expected_dtype, uint64_t expected_bytes) {
+  return "rank " + std::to_string(sender) + " sent " + tensor_text(sent_dtype, sent_bytes) + " with tag " +
+         std::to_string(tag) + ", rank " + std::to_string(receiver) + " was to receive " +
+         tensor_text(expected_dtype, expected_bytes);
+}
+
+}  // namespace c10d

@@ -1,0 +1,96 @@
+// Calls in words, and what counts as the same call.
+#include "engine/call_text.h"
+
+#include <doctest/doctest.h>
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+using namespace c10d;
+
+namespace {
+
+Op make_op(uint32_t opcode, std::vector<uint64_t> inputs, std::vector<uint64_t> outputs, int root = -1) {
+  Op op;
+  op.request.opcode = opcode;
+  op.request.dtype = C10D_FLOAT32;
+  op.request.reduce_op = C10D_MAX;
+  op.request.premul_factor = 1;
+  op.request.peer = root;
+  for (const uint64_t bytes : inputs) op.inputs.push_back({0, bytes});
+  for (const uint64_t bytes : outputs) op.outputs.push_back({0, bytes});
+  return op;
+}
+
+std::string words(const Op& op) { return text_of(call_of(op, 1)); }
+
+}  // namespace
+
+TEST_CASE("a call in words") {
+  CHECK(words(make_op(C10D_OP_ALLREDUCE, {}, {16})) == "allReduce(float32[4], MAX)");
+  CHECK(words(make_op(C10D_OP_REDUCE, {}, {0}, 2)) == "reduce(float32[0], MAX, root 2)");
+  CHECK(words(make_op(C10D_OP_BROADCAST, {}, {16}, 1)) == "broadcast(float32[4], root 1)");
+  CHECK(words(make_op(C10D_OP_GATHER, {16}, {}, 1)) == "gather(float32[4], root 1)");
+  CHECK(words(make_op(C10D_OP_SCATTER, {}, {16}, 1)) == "scatter(float32[4], root 1)");
+  CHECK(words(make_op(C10D_OP_ALLGATHER, {16}, {16, 16})) == "allGather(float32[4])");
+  CHECK(words(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8})) == "allToAll(float32)");
+  CHECK(words(make_op(C10D_OP_BARRIER, {}, {})) == "barrier()");
+  CHECK(words(make_op(C10D_OP_REDUCE_SCATTER, {16, 8}, {16})) ==
+        "reduceScatter(2 tensors of float32, 6 elements, MAX)");
+  Op premul = make_op(C10D_OP_ALLREDUCE, {}, {4});
+  premul.request.reduce_op = C10D_PREMUL_SUM;
+  premul.request.premul_factor = 0.1;
+  CHECK(words(premul) == "allReduce(float32[1], PREMUL_SUM(0.1))");
+  Op monitored = make_op(C10D_OP_BARRIER, {}, {});
+  monitored.request.flags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS;
+  CHECK(words(monitored) == "monitoredBarrier()");
+}
+
+TEST_CASE("what calls must have in common") {
+  const auto same = [](const Op& a, const Op& b) { return agree(call_of(a, 3), call_of(b, 3)); };
+  const Op usual = make_op(C10D_OP_ALLREDUCE, {}, {16});
+  CHECK(same(usual, make_op(C10D_OP_ALLREDUCE, {}, {16})));
+  CHECK_FALSE(same(usual, make_op(C10D_OP_ALLREDUCE, {}, {20})));
+  CHECK_FALSE(same(usual, make_op(C10D_OP_BROADCAST, {}, {16}, 0)));
+  CHECK_FALSE(agree(call_of(usual, 3), call_of(usual, 4)));
+  Op other = usual;
+  other.request.reduce_op = C10D_SUM;
+  CHECK_FALSE(same(usual, other));
+  other = usual;
+  other.request.dtype = C10D_INT32;
+  CHECK_FALSE(same(usual, other));
+  // Of no meaning for these ops.
+  Op gathers = make_op(C10D_OP_ALLGATHER, {16}, {16, 16});
+  Op alike = gathers;
+  alike.request.reduce_op = C10D_SUM;
+  alike.request.premul_factor = 0;
+  CHECK(same(gathers, alike));
+  // Sizes of an all-to-all are a matter of two ranks.
+  CHECK(same(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8}), make_op(C10D_OP_ALLTOALL, {4, 4}, {4, 16})));
+  CHECK_FALSE(same(make_op(C10D_OP_GATHER, {16}, {}, 0), make_op(C10D_OP_GATHER, {16}, {}, 1)));
+}
+
+TEST_CASE("a mismatch names both ranks and what they have called, in the same words on both") {
+  const Call sum = call_of(make_op(C10D_OP_ALLREDUCE, {}, {16}), 3);
+  const Call root = call_of(make_op(C10D_OP_BROADCAST, {}, {16}, 1), 3);
+  const std::string text = mismatch_text(0, sum, 2, root);
+  CHECK(text.find("rank 0 called allReduce(float32[4], MAX) as collective #3, rank 2 called broadcast(float32[4], root "
+                  "1). All ranks") == 0);
+  CHECK(mismatch_text(2, root, 0, sum) == text);
+  const Call later = call_of(make_op(C10D_OP_BARRIER, {}, {}), 5);
+  CHECK(mismatch_text(0, sum, 1, later).find("rank 1 called barrier() as collective #5") != std::string::npos);
+  const Call list = call_of(make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {8, 16}), 1);
+  const Call other_list = call_of(make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {16, 8}), 1);
+  REQUIRE_FALSE(agree(list, other_list));
+  CHECK(mismatch_text(0, list, 1, other_list).find("with tensors of other sizes") != std::string::npos);
+}
+
+TEST_CASE("what one rank sends and another one expects") {
+  const Call call = call_of(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8}), 7);
+  const std::string text = split_mismatch_text(call, 1, 16, 0, 8);
+  CHECK(text.find("rank 1 called allToAll(float32) as collective #7 and sends float32[4] to rank 0, which called "
+                  "allToAll(float32) and expects float32[2]") == 0);
+  CHECK(message_mismatch_text(5, 0, C10D_FLOAT32, 16, 1, C10D_INT64, 8) ==
+        "rank 0 sent float32[4] with tag 5, rank 1 was to receive int64[1]");
+}

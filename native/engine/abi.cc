@@ -14,8 +14,8 @@ struct c10d_group {
   bool kept = false;
   c10d_group* next_kept = nullptr;
 
-  c10d_group(std::unique_ptr<c10d::Transport> transport, c10d::Clock::time_point connect_deadline, bool outlived)
-      : group(std::move(transport), connect_deadline, outlived) {}
+  c10d_group(std::unique_ptr<c10d::Transport> transport, const c10d::Config& config)
+      : group(std::move(transport), config) {}
 };
 
 namespace {
@@ -83,11 +83,14 @@ c10d_group* c10d_create(const c10d_config* config) {
     if (config->world_size < 1 || config->rank < 0 || config->rank >= config->world_size) {
       throw c10d::Failure(C10D_ERR_INVALID, "rank must be in 0..world_size-1");
     }
-    const auto deadline = c10d::deadline_after(config->timeout_ms);
-    const c10d::Config parsed{config->rank, config->world_size, config->device, deadline,
+    if (!(config->timeout_ms >= 0)) throw c10d::Failure(C10D_ERR_INVALID, "timeout_ms must not be negative");
+    if (config->options == 0 && config->options_bytes > 0) {
+      throw c10d::Failure(C10D_ERR_INVALID, "options are NULL");
+    }
+    const c10d::Config parsed{config->rank, config->world_size, config->device,
+                              c10d::deadline_after(config->timeout_ms),
                               c10d::Options(reinterpret_cast<const char*>(config->options), config->options_bytes)};
-    const bool outlived = parsed.options.get("thread") == "worker";
-    made = std::make_unique<c10d_group>(c10d::make_transport(parsed), deadline, outlived).release();
+    made = std::make_unique<c10d_group>(c10d::make_transport(parsed), parsed).release();
     return C10D_OK;
   });
   return made;

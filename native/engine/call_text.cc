@@ -183,10 +183,12 @@ std::string mismatch_text(int rank, const Call& call, int other_rank, const Call
 
 std::string split_mismatch_text(const Call& call, int sender, uint64_t sent_bytes, int receiver,
                                 uint64_t expected_bytes) {
-  return "rank " + std::to_string(sender) + " called " + text_of(call) + at(call) + " and sends " +
-         tensor_text(call.dtype, sent_bytes) + " to rank " + std::to_string(receiver) + ", which called " +
-         text_of(call) + " and expects " + tensor_text(call.dtype, expected_bytes) +
-         ". What a rank sends to another one must have the size that this one expects";
+  const std::string from = "rank " + std::to_string(sender);
+  const std::string to = "rank " + std::to_string(receiver);
+  const std::string text = text_of(call);
+  return (sender < receiver ? from : to) + " called " + text + at(call) + ", " + (sender < receiver ? to : from) +
+         " called " + text + ", but " + from + " sends " + tensor_text(call.dtype, sent_bytes) + " to " + to +
+         ", which expects " + tensor_text(call.dtype, expected_bytes);
 }
 
 std::string message_mismatch_text(uint32_t tag, int sender, uint32_t sent_dtype, uint64_t sent_bytes, int receiver,

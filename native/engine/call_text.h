@@ -1,5 +1,5 @@
 // What the ranks of a group have to agree on in a collective, and the message when they do not. The fake backend says the
-// same in the same words (src/backends/call-text.ts).
+// same in the same words (src/backends/fake/call-text.ts).
 #pragma once
 
 #include <cstdint>
@@ -50,8 +50,8 @@ std::string text_of(const Call& call);
 /// the two ranks it is made on. The calls do not agree().
 std::string mismatch_text(int rank, const Call& call, int other_rank, const Call& other_call);
 
-/// Of an all-to-all: "rank 0 called allToAll(float32) as collective #3 and sends float32[4] to rank 1, which called
-/// allToAll(float32) and expects float32[3]".
+/// Of an all-to-all: "rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but rank 0 sends
+/// float32[4] to rank 1, which expects float32[3]".
 std::string split_mismatch_text(const Call& call, int sender, uint64_t sent_bytes, int receiver,
                                 uint64_t expected_bytes);
 

@@ -17,6 +17,7 @@ using std::chrono::milliseconds;
 
 /// How long connecting may go on past its deadline, so that the transport can say itself what it waited for.
 constexpr milliseconds kConnectGrace{250};
+constexpr uint32_t kMaxBatch = 1U << 20;
 
 Clock::time_point later(Clock::time_point time, milliseconds by) {
   return time == Clock::time_point::max() ? time : time + by;
@@ -24,12 +25,14 @@ Clock::time_point later(Clock::time_point time, milliseconds by) {
 
 }  // namespace
 
-Group::Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline, bool outlived)
+Group::Group(std::unique_ptr<Transport> transport, const Config& config)
     : transport_(std::move(transport)),
       level_(transport_->thread_level()),
-      copies_(outlived && !transport_->abort_lets_go()),
-      connect_deadline_(connect_deadline),
-      watched_until_(later(connect_deadline, kConnectGrace)) {
+      rank_(config.rank),
+      world_size_(config.world_size),
+      copies_(config.options.get("thread") == "worker" && !transport_->abort_lets_go()),
+      connect_deadline_(config.connect_deadline),
+      watched_until_(later(connect_deadline_, kConnectGrace)) {
   try {
     Guard guard(*this);
     start_thread("c10d-monitor", &Group::monitor);
@@ -81,12 +84,13 @@ uint32_t Group::drain(c10d_event* events, uint32_t max) {
 
 uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, void* output) {
   if (ops == nullptr || count == 0) throw Failure(C10D_ERR_INVALID, "no ops");
+  if (count > kMaxBatch) throw Failure(C10D_ERR_INVALID, "too many ops at once");
   Guard guard(*this);
   if (state_ == C10D_FAILED) throw Failure(C10D_ERR_GROUP_FAILED, cause_->text(), cause_->peer());
   if (state_ != C10D_OPEN) throw Failure(C10D_ERR_CLOSED, "the group is not open");
   const auto prepare = [&](uint32_t i) {
     auto op = table_.make();
-    op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr);
+    op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr, rank_, world_size_);
     transport_->check(*op);
     if (copies_) op->work_on_copies();
     return op;
@@ -215,9 +219,12 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   under_way_--;
   if (!op.point_to_point()) active_--;
-  // The first failure of the group is why the others fail too; what they say themselves only repeats the abort.
+  // The first failure of the group is why the others fail too; what they say themselves only repeats the abort. But calls
+  // that differ are never a consequence: they are why another rank has broken its connection, if that came first.
+  const bool is_cause = failure != nullptr && failure->status() == C10D_ERR_DESYNC;
+  if (is_cause && cause_ && cause_->status() == C10D_ERR_NETWORK) cause_ = *failure;
   if (failure != nullptr) {
-    set_failure(op, cause_ && !failure->harmless() ? *cause_ : *failure);
+    set_failure(op, cause_ && !is_cause && !failure->harmless() ? *cause_ : *failure);
     if (copies_ && !failure->harmless()) op.leave_copies();
   }
   conclude(op);

@@ -28,8 +28,7 @@ namespace c10d {
 class Group final : private Exchange {
  public:
   /// Throws Failure.
-  /// `outlived`: the memory of the host's thread goes away before the process does.
-  Group(std::unique_ptr<Transport> transport, Clock::time_point connect_deadline, bool outlived);
+  Group(std::unique_ptr<Transport> transport, const Config& config);
   ~Group() override;
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
@@ -111,6 +110,8 @@ class Group final : private Exchange {
 
   std::unique_ptr<Transport> transport_;
   const ThreadLevel level_;
+  const int rank_;
+  const int world_size_;
   const bool copies_;  // native code never sees the host's buffers
   const Clock::time_point connect_deadline_;
 

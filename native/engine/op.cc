@@ -1,18 +1,23 @@
 #include "engine/op.h"
 
 #include <cmath>
+#include <cstddef>
 #include <cstring>
 #include <mutex>
 #include <utility>
 
+#include "engine/call_text.h"
+#include "engine/checked_size.h"
+#include "engine/dtype.h"
 #include "engine/failure.h"
 
 namespace c10d {
 
 Clock::time_point deadline_after(double ms) {
   constexpr double kFarMs = 1e12;
-  if (!(ms < kFarMs)) return Clock::time_point::max();
-  if (ms <= 0) return Clock::now();
+  if (ms >= kFarMs) return Clock::time_point::max();
+  // No number at all is no reason to wait either.
+  if (!(ms > 0)) return Clock::now();
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms));
 }
 
@@ -28,7 +33,8 @@ void copy_bytes(uint64_t to, uint64_t from, size_t bytes) {
   if (bytes > 0) std::memcpy(reinterpret_cast<void*>(to), reinterpret_cast<const void*>(from), bytes);
 }
 
-void copy_buffers(std::vector<c10d_buffer>& to, uint64_t address, uint32_t count, const void* first) {
+void copy_buffers(std::vector<c10d_buffer>& to, uint64_t address, uint32_t count, const void* first,
+                  size_t element_bytes) {
   if (count > kMaxTableEntries) throw Failure(C10D_ERR_INVALID, "buffer table too long");
   if (count > 0 && address == 0) throw Failure(C10D_ERR_INVALID, "buffer table is NULL");
   const auto* from = reinterpret_cast<const c10d_buffer*>(address);
@@ -38,28 +44,52 @@ void copy_buffers(std::vector<c10d_buffer>& to, uint64_t address, uint32_t count
     if (buffer.address == 0 && buffer.bytes > 0) {
       throw Failure(C10D_ERR_INVALID, "buffer address is NULL: the buffer is detached");
     }
+    if (buffer.bytes % element_bytes != 0) throw Failure(C10D_ERR_INVALID, "buffer is no whole number of elements");
+    if (!checked_sum(buffer.address, buffer.bytes)) throw Failure(C10D_ERR_INVALID, "buffer is larger than memory");
   }
+  // Lists are copied into one piece of memory.
+  const CheckedSize total = checked_sum(to);
+  if (!total || *total > PTRDIFF_MAX) throw Failure(C10D_ERR_INVALID, "buffers are larger than memory");
 }
 
-void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count) {
+void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count, size_t element_bytes) {
   if (count > kMaxTableEntries) throw Failure(C10D_ERR_INVALID, "split table too long");
   if (count > 0 && address == 0) throw Failure(C10D_ERR_INVALID, "split table is NULL");
   const auto* from = reinterpret_cast<const uint64_t*>(address);
   to.assign(from, from + count);
+  const CheckedSize bytes = checked_product(checked_sum(to), element_bytes);
+  if (!bytes || *bytes > PTRDIFF_MAX) throw Failure(C10D_ERR_INVALID, "splits add up to more than memory");
+}
+
+/// What no transport can make sense of.
+void check_record(const c10d_op& op, int rank, int world_size) {
+  if (op.size != sizeof(c10d_op)) throw Failure(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
+  if (!(op.timeout_ms > 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must be positive");
+  if (op.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED) throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
+  if (element_size(op.dtype) == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
+  if (op.reduce_op > C10D_PREMUL_SUM) throw Failure(C10D_ERR_UNSUPPORTED, "unknown reduce op");
+  if (op.reduce_op == C10D_PREMUL_SUM && std::isnan(op.premul_factor)) {
+    throw Failure(C10D_ERR_INVALID, "premul_factor must be a number");
+  }
+  if ((op.flags & ~uint32_t{C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS}) != 0) {
+    throw Failure(C10D_ERR_INVALID, "unknown flags");
+  }
+  const bool to_peer = op.opcode == C10D_OP_SEND || op.opcode == C10D_OP_RECV;
+  if (!to_peer && !is_rooted(op.opcode)) return;
+  if (op.peer < 0 || op.peer >= world_size) throw Failure(C10D_ERR_INVALID, to_peer ? "no such peer" : "no such root");
+  if (to_peer && op.peer == rank) throw Failure(C10D_ERR_INVALID, "the peer is this rank itself");
 }
 
 }  // namespace
 
-void Op::assign(const c10d_op& source, const void* input0, void* output0) {
-  if (source.size != sizeof(c10d_op)) throw Failure(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
-  if (std::isnan(source.timeout_ms) || source.timeout_ms <= 0) {
-    throw Failure(C10D_ERR_INVALID, "timeout_ms must be positive");
-  }
+void Op::assign(const c10d_op& source, const void* input0, void* output0, int rank, int world_size) {
+  check_record(source, rank, world_size);
   request = source;
-  copy_buffers(inputs, source.inputs, source.input_count, input0);
-  copy_buffers(outputs, source.outputs, source.output_count, output0);
-  copy_splits(input_splits, source.input_splits, source.input_split_count);
-  copy_splits(output_splits, source.output_splits, source.output_split_count);
+  const size_t element_bytes = element_size(source.dtype);
+  copy_buffers(inputs, source.inputs, source.input_count, input0, element_bytes);
+  copy_buffers(outputs, source.outputs, source.output_count, output0, element_bytes);
+  copy_splits(input_splits, source.input_splits, source.input_split_count, element_bytes);
+  copy_splits(output_splits, source.output_splits, source.output_split_count, element_bytes);
   deadline = deadline_after(source.timeout_ms);
   ticket = 0;
   phase = Phase::queued;

@@ -75,8 +75,8 @@ struct Op {
            request.opcode == C10D_OP_RECV_ANY_SOURCE;
   }
 
-  /// Takes over a request; throws Failure if it is malformed.
-  void assign(const c10d_op& source, const void* input0, void* output0);
+  /// Takes over a request of this rank; throws Failure if it is malformed.
+  void assign(const c10d_op& source, const void* input0, void* output0, int rank, int world_size);
   /// From here on the op works on copies of its buffers; called by the host's thread.
   void work_on_copies();
   /// Brings the results of an op that has ended well to where they belong; called by the host's thread, whose memory that is.

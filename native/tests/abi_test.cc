@@ -34,6 +34,16 @@ TEST_CASE("a bad configuration is refused with a reason") {
     config.rank = 1;
     refused("rank must be in 0..world_size-1");
   }
+  SUBCASE("time-out") {
+    for (const double timeout : {-1.0, static_cast<double>(NAN)}) {
+      config.timeout_ms = timeout;
+      refused("timeout_ms must not be negative");
+    }
+  }
+  SUBCASE("options that are not there") {
+    config.options_bytes = 8;
+    refused("options are NULL");
+  }
   SUBCASE("options") {
     const char options[] = "model=polling\0nonsense";
     config.options = reinterpret_cast<uint64_t>(options);
@@ -56,8 +66,8 @@ TEST_CASE("options") {
 TEST_CASE("a malformed op is refused with a reason and takes no number") {
   Host host({"model=blocking"});
   auto op = op_record({});
-  const auto refused = [&](const char* reason) {
-    CHECK(c10d_submit(host.group(), &op, 1) == C10D_ERR_INVALID);
+  const auto refused = [&](const char* reason, int32_t status = C10D_ERR_INVALID) {
+    CHECK(c10d_submit(host.group(), &op, 1) == status);
     CHECK(std::string(c10d_last_error()) == reason);
     CHECK(host.stats().submitted == 0);
   };
@@ -91,8 +101,63 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
     op.output_split_count = 1;
     refused("split table is NULL");
   }
+  SUBCASE("numbers that stand for nothing") {
+    op.opcode = 20;
+    refused("unknown op", C10D_ERR_UNSUPPORTED);
+    op.opcode = C10D_OP_ALLREDUCE;
+    op.dtype = 8;
+    refused("unknown dtype", C10D_ERR_UNSUPPORTED);
+    op.dtype = C10D_FLOAT32;
+    op.reduce_op = 9;
+    refused("unknown reduce op", C10D_ERR_UNSUPPORTED);
+    op.reduce_op = C10D_PREMUL_SUM;
+    op.premul_factor = static_cast<double>(NAN);
+    refused("premul_factor must be a number");
+    op.reduce_op = C10D_SUM;
+    op.flags = 4;
+    refused("unknown flags");
+  }
+  SUBCASE("ranks that are not there") {
+    for (const int32_t peer : {-1, 8, INT32_MIN, INT32_MAX}) {
+      op.peer = peer;
+      op.opcode = C10D_OP_BROADCAST;
+      refused("no such root");
+      op.opcode = C10D_OP_SEND;
+      refused("no such peer");
+    }
+    op.peer = 0;
+    op.opcode = C10D_OP_RECV;
+    refused("the peer is this rank itself");
+  }
+  SUBCASE("sizes that cannot be") {
+    uint64_t memory = 0;
+    const auto address = reinterpret_cast<uint64_t>(&memory);
+    c10d_buffer buffers[2] = {{address, 6}, {address, 0}};
+    op.outputs = reinterpret_cast<uint64_t>(buffers);
+    op.output_count = 2;
+    refused("buffer is no whole number of elements");
+    buffers[0].bytes = UINT64_MAX - 3;
+    refused("buffer is larger than memory");
+    buffers[0].bytes = buffers[1].bytes = uint64_t{1} << 62;
+    refused("buffers are larger than memory");
+  }
+  SUBCASE("splits whose sum begins again at 0") {
+    uint64_t splits[2] = {UINT64_MAX, 2};
+    op.input_splits = reinterpret_cast<uint64_t>(splits);
+    op.input_split_count = 2;
+    refused("splits add up to more than memory");
+    splits[0] = uint64_t{1} << 62;
+    refused("splits add up to more than memory");
+  }
+  CHECK(c10d_submit(host.group(), &op, 1U << 21) == C10D_ERR_INVALID);
   CHECK(c10d_submit(host.group(), nullptr, 1) == C10D_ERR_INVALID);
   CHECK(c10d_submit(host.group(), &op, 0) == C10D_ERR_INVALID);
+}
+
+TEST_CASE("a time that is no number is no reason to wait") {
+  Host host({"model=blocking"});
+  const auto id = host.submit(script(Outcome::gated));
+  CHECK(host.wait(id, static_cast<double>(NAN)) == C10D_ERR_WAIT_TIMEOUT);
 }
 
 TEST_CASE("an empty buffer needs no address") {

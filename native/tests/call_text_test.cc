@@ -89,8 +89,9 @@ TEST_CASE("a mismatch names both ranks and what they have called, in the same wo
 TEST_CASE("what one rank sends and another one expects") {
   const Call call = call_of(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8}), 7);
   const std::string text = split_mismatch_text(call, 1, 16, 0, 8);
-  CHECK(text.find("rank 1 called allToAll(float32) as collective #7 and sends float32[4] to rank 0, which called "
-                  "allToAll(float32) and expects float32[2]") == 0);
+  CHECK(text ==
+        "rank 0 called allToAll(float32) as collective #7, rank 1 called allToAll(float32), but rank 1 sends "
+        "float32[4] to rank 0, which expects float32[2]");
   CHECK(message_mismatch_text(5, 0, C10D_FLOAT32, 16, 1, C10D_INT64, 8) ==
         "rank 0 sent float32[4] with tag 5, rank 1 was to receive int64[1]");
 }

@@ -25,7 +25,7 @@ c10d_op op_record(const Request& request) {
   op.size = sizeof op;
   op.opcode = request.opcode;
   op.dtype = C10D_FLOAT32;
-  op.peer = request.opcode == C10D_OP_RECV ? 5 : -1;
+  op.peer = request.opcode == C10D_OP_RECV || request.opcode == C10D_OP_SEND ? 5 : -1;
   op.tag = request.tag;
   op.timeout_ms = request.timeout_ms;
   return op;

@@ -30,7 +30,7 @@ struct Request {
 class Host {
  public:
   /// Makes a group of this transport; waits until it is ready unless told not to.
-  explicit Host(const Settings& settings, double connect_ms = kForever, bool until_ready = true, int world_size = 1);
+  explicit Host(const Settings& settings, double connect_ms = kForever, bool until_ready = true, int world_size = 8);
   ~Host();
   Host(const Host&) = delete;
   Host& operator=(const Host&) = delete;
@@ -81,7 +81,7 @@ class Host {
 c10d_op op_record(const Request& request);
 
 /// Makes a group without any checks; NULL if it is refused.
-c10d_group* create_group(const Settings& settings, double connect_ms = kForever, int world_size = 1);
+c10d_group* create_group(const Settings& settings, double connect_ms = kForever, int world_size = 8);
 
 /// Time since it was made, in milliseconds.
 class Stopwatch {

@@ -1,88 +1,21 @@
 // Collectives over lines, with threads for ranks: results on every rank, turns, and the ways in which they fail.
 #include <doctest/doctest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 #include <chrono>
 #include <cstring>
-#include <memory>
+#include <mutex>
 #include <numeric>
-#include <optional>
-#include <stdexcept>
 #include <string>
 #include <thread>
 #include <vector>
 
-#include "direct.h"
+#include "lines_ranks.h"
 
 using namespace c10d;
 using namespace c10d::gloo_shim;
+using namespace c10d::test;
 
 namespace {
-
-struct Connection {
-  Fd one;
-  Fd other;
-};
-
-Connection connect_loopback() {
-  const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  auto* const name = reinterpret_cast<sockaddr*>(&address);
-  socklen_t size = sizeof address;
-  if (::bind(listener.get(), name, size) != 0 || ::listen(listener.get(), 1) != 0 ||
-      ::getsockname(listener.get(), name, &size) != 0) {
-    throw std::runtime_error("no listener");
-  }
-  Connection made{Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), Fd()};
-  if (::connect(made.one.get(), name, size) != 0) throw std::runtime_error("no connection");
-  made.other = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
-  return made;
-}
-
-std::vector<std::unique_ptr<Lines>> connect_ranks(int size) {
-  std::vector<std::vector<Fd>> sockets(static_cast<size_t>(size));
-  for (auto& own : sockets) own.resize(static_cast<size_t>(size));
-  for (size_t a = 0; a < sockets.size(); a++) {
-    for (size_t b = a + 1; b < sockets.size(); b++) {
-      auto made = connect_loopback();
-      sockets[a][b] = std::move(made.one);
-      sockets[b][a] = std::move(made.other);
-    }
-  }
-  std::vector<std::unique_ptr<Lines>> ranks;
-  for (int rank = 0; rank < size; rank++) {
-    ranks.push_back(std::make_unique<Lines>(rank, std::move(sockets[static_cast<size_t>(rank)])));
-  }
-  return ranks;
-}
-
-template <class Body>
-void on_each(int size, Body body) {
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < size; rank++) threads.emplace_back([&body, rank] { body(rank); });
-  for (auto& thread : threads) thread.join();
-}
-
-using Values = std::vector<int32_t>;
-
-c10d_buffer buffer_of(Values& values, size_t begin, size_t count) {
-  return {reinterpret_cast<uint64_t>(values.data() + begin), count * sizeof(int32_t)};
-}
-c10d_buffer buffer_of(Values& values) { return buffer_of(values, 0, values.size()); }
-
-Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs, int root = -1) {
-  Op op;
-  op.request.opcode = opcode;
-  op.request.dtype = C10D_INT32;
-  op.request.reduce_op = C10D_SUM;
-  op.request.peer = root;
-  op.inputs = std::move(inputs);
-  op.outputs = std::move(outputs);
-  return op;
-}
 
 /// What a rank brings: another value at each place and on each rank.
 Values brought(int rank, size_t count) {
@@ -103,19 +36,6 @@ Values sum(int size, size_t count) {
 Values slice(const Values& values, size_t begin, size_t count) {
   const auto from = values.begin() + static_cast<std::ptrdiff_t>(begin);
   return {from, from + static_cast<std::ptrdiff_t>(count)};
-}
-
-/// The text of the failure, or an empty one.
-template <class Body>
-std::string failure_of(Body body) {
-  try {
-    body();
-    return "";
-  } catch (const LineBroken& line) {
-    return "line " + std::to_string(line.rank) + ": " + line.what;
-  } catch (const Failure& failure) {
-    return failure.text();
-  }
 }
 
 const std::vector<size_t> kCounts{0, 1, 2, 5, 1000, 8192, 8193, 16'385, 50'000, 300'007};
@@ -260,30 +180,6 @@ TEST_CASE("collectives that threads begin in any order take their turns") {
   for (const auto& own : results) {
     for (uint32_t turn = 1; turn <= kTurns; turn++) {
       CHECK(own[turn - 1] == Values(turn % 7 == 0 ? 40'000 : turn, static_cast<int32_t>(turn) * 3));
-    }
-  }
-}
-
-TEST_CASE("ranks that disagree about a size or the order are told so, on both sides") {
-  for (const bool other_turn : {false, true}) {
-    const auto ranks = connect_ranks(2);
-    std::vector<std::string> failures(2);
-    on_each(2, [&](int rank) {
-      Lines& lines = *ranks[static_cast<size_t>(rank)];
-      failures[static_cast<size_t>(rank)] = failure_of([&] {
-        Values values(rank == 0 ? 4 : 6);
-        if (!other_turn) return run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), 1, lines);
-        // Rank 1 has left out a broadcast of rank 0, which waits for nobody.
-        if (rank == 0) run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, lines);
-        Values more(4);
-        run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(more)}), rank == 0 ? 2 : 1, lines);
-      });
-    });
-    if (other_turn) {
-      for (const auto& failure : failures) CHECK(failure.find("it is at another collective") != std::string::npos);
-    } else {
-      CHECK(failures[0] == "line 1: it sent 24 bytes where this rank expects 16 (do shapes and dtypes agree?)");
-      CHECK(failures[1] == "line 0: it sent 16 bytes where this rank expects 24 (do shapes and dtypes agree?)");
     }
   }
 }

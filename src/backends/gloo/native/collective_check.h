@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "engine/op.h"
+#include "engine/op_shape.h"
 
 namespace c10d::gloo_shim {
 
@@ -13,10 +14,5 @@ void check_collective(const Op& op, int rank, int world_size);
 /// Tags that the op takes: one, but for a reduce-scatter of a list, which is an all-reduce per entry, and a monitored
 /// barrier, which has a way there and a way back.
 uint32_t tags_of(const Op& op);
-
-/// A sparse all-reduce comes in two ops: what each rank has, and then the entries themselves.
-bool is_second_half(const Op& op);
-/// Entries of all ranks together.
-uint64_t entries(const Op& op);
 
 }  // namespace c10d::gloo_shim

@@ -4,21 +4,6 @@
 
 namespace c10d::gloo_shim {
 
-uint32_t DirectCollective::Impl::kind_of(uint32_t opcode) {
-  switch (opcode) {
-    case C10D_OP_ALLREDUCE_COALESCED:
-      return C10D_OP_ALLREDUCE;
-    case C10D_OP_ALLGATHER_BASE:
-      return C10D_OP_ALLGATHER;
-    case C10D_OP_REDUCE_SCATTER_BASE:
-      return C10D_OP_REDUCE_SCATTER;
-    case C10D_OP_ALLTOALL_BASE:
-      return C10D_OP_ALLTOALL;
-    default:
-      return opcode;
-  }
-}
-
 void DirectCollective::Impl::queue() {
   switch (op_.request.opcode) {
     case C10D_OP_ALLREDUCE:
@@ -26,9 +11,9 @@ void DirectCollective::Impl::queue() {
     case C10D_OP_ALLREDUCE_COALESCED:
       return all_reduce_list();
     case C10D_OP_REDUCE_SCATTER:
-      return step_by_step([this] { reduce_scatter(op_.inputs); });
+      return reduce_scatter(op_.inputs);
     case C10D_OP_REDUCE_SCATTER_BASE:
-      return step_by_step([this] { reduce_scatter(parts(op_.inputs[0], op_.outputs[0].bytes)); });
+      return reduce_scatter(parts(op_.inputs[0], op_.outputs[0].bytes));
     case C10D_OP_ALLGATHER:
       return all_gather(op_.outputs);
     case C10D_OP_ALLGATHER_BASE:
@@ -38,13 +23,15 @@ void DirectCollective::Impl::queue() {
     case C10D_OP_ALLTOALL_BASE:
       return all_to_all(split(op_.outputs[0], op_.output_splits), split(op_.inputs[0], op_.input_splits));
     case C10D_OP_BROADCAST:
-      return step_by_step([this] { broadcast(); });
+      return broadcast();
     case C10D_OP_GATHER:
       return gather();
     case C10D_OP_SCATTER:
       return scatter();
+    case C10D_OP_BARRIER:
+      return (op_.request.flags & C10D_FLAG_MONITORED) != 0 ? monitored_barrier() : barrier();
     default:
-      return barrier();
+      return compare();
   }
 }
 
@@ -76,7 +63,6 @@ bool DirectCollective::finish_by(Clock::time_point deadline) { return impl_->fin
 bool is_direct(const Op& op) {
   switch (op.request.opcode) {
     case C10D_OP_BARRIER:
-      return (op.request.flags & C10D_FLAG_MONITORED) == 0;
     case C10D_OP_BROADCAST:
     case C10D_OP_ALLREDUCE:
     case C10D_OP_ALLREDUCE_COALESCED:

@@ -9,10 +9,10 @@
 
 namespace c10d::gloo_shim {
 
-/// Whether run_direct() carries out ops like this one.
+/// Whether run_direct() carries out ops like this one; of others, it only compares the calls of all ranks.
 bool is_direct(const Op& op);
 
-/// A checked collective, the `sequence`-th (from 1) that is_direct(), while it is its turn. Throws Failure, LineBroken.
+/// A checked collective, the `sequence`-th of the group (from 1), while it is its turn. Throws Failure, LineBroken.
 class DirectCollective {
  public:
   DirectCollective(const Op& op, uint32_t sequence, Lines& lines);

@@ -6,7 +6,7 @@ void DirectCollective::Impl::all_gather(const std::vector<c10d_buffer>& outputs)
   const c10d_buffer& input = op_.inputs[0];
   each_peer([&](int peer) {
     const auto& theirs = of_rank(outputs, peer);
-    lines_.greet(peer, input.bytes, theirs.bytes);
+    lines_.exchange_headers(peer, input.bytes, theirs.bytes);
     lines_.send(peer, bytes_at(input), input.bytes);
     lines_.receive(peer, bytes_at(theirs), theirs.bytes);
   });
@@ -19,7 +19,7 @@ void DirectCollective::Impl::all_to_all(const std::vector<c10d_buffer>& outputs,
   each_peer([&](int peer) {
     const auto& to = of_rank(inputs, peer);
     const auto& from = of_rank(outputs, peer);
-    lines_.greet(peer, to.bytes, from.bytes);
+    lines_.exchange_headers(peer, to.bytes, from.bytes);
     lines_.send(peer, bytes_at(to), to.bytes);
     lines_.receive(peer, bytes_at(from), from.bytes);
   });
@@ -39,24 +39,30 @@ void DirectCollective::Impl::broadcast() {
   while (bit < lowest && place + bit < size_) bit <<= 1;
   // The largest subtree first.
   for (bit >>= 1; bit > 0; bit >>= 1) children.push_back(at_place(place + bit));
-  for (const int child : children) lines_.greet_receiver(child, buffer.bytes);
-  if (place == 0) {
+  const int parent = place == 0 ? -1 : at_place(place & (place - 1));
+  each_peer([&](int peer) {
+    const bool is_child = std::find(children.begin(), children.end(), peer) != children.end();
+    if (!is_child && peer != parent && !is_compared(peer)) return;
+    lines_.exchange_headers(peer, is_child ? buffer.bytes : 0, peer == parent ? buffer.bytes : 0);
+  });
+  if (parent < 0) {
     for (const int child : children) lines_.send(child, bytes_at(buffer), buffer.bytes);
-    return lines_.finish();
+    return queued_all([] {});
   }
-  const int parent = at_place(place & (place - 1));
-  lines_.greet_sender(parent, buffer.bytes);
   for (size_t begin = 0; begin < buffer.bytes; begin += kPieceBytes) {
     lines_.receive(parent, bytes_at(buffer) + begin, std::min(kPieceBytes, buffer.bytes - begin));
   }
-  if (!children.empty()) {
-    size_t span = 1;
-    for (size_t begin = 0; begin < buffer.bytes; begin += kPieceBytes) {
-      span++;
-      lines_.await([&] { return lines_.received(parent) >= span; });
-      const size_t length = std::min(kPieceBytes, buffer.bytes - begin);
-      for (const int child : children) lines_.send(child, bytes_at(buffer) + begin, length);
-    }
+  if (children.empty()) return queued_all([] {});
+  step_by_step([this, buffer, parent, children = std::move(children)] { pass_on(buffer, parent, children); });
+}
+
+void DirectCollective::Impl::pass_on(const c10d_buffer& buffer, int parent, const std::vector<int>& children) {
+  size_t span = 1;
+  for (size_t begin = 0; begin < buffer.bytes; begin += kPieceBytes) {
+    span++;
+    lines_.await([&] { return lines_.received(parent) >= span; });
+    const size_t length = std::min(kPieceBytes, buffer.bytes - begin);
+    for (const int child : children) lines_.send(child, bytes_at(buffer) + begin, length);
   }
   lines_.finish();
 }
@@ -65,13 +71,15 @@ void DirectCollective::Impl::gather() {
   const c10d_buffer& input = op_.inputs[0];
   const int root = op_.request.peer;
   if (rank_ != root) {
-    lines_.greet_receiver(root, input.bytes);
+    each_peer([&](int peer) {
+      if (peer == root || is_compared(peer)) lines_.exchange_headers(peer, peer == root ? input.bytes : 0, 0);
+    });
     lines_.send(root, bytes_at(input), input.bytes);
     return queued_all([] {});
   }
   each_peer([&](int peer) {
     const auto& theirs = of_rank(op_.outputs, peer);
-    lines_.greet_sender(peer, theirs.bytes);
+    lines_.exchange_headers(peer, 0, theirs.bytes);
     lines_.receive(peer, bytes_at(theirs), theirs.bytes);
   });
   queued_all([this, input] { copy(bytes_at(of_rank(op_.outputs, rank_)), bytes_at(input), input.bytes); });
@@ -81,20 +89,29 @@ void DirectCollective::Impl::scatter() {
   const c10d_buffer& output = op_.outputs[0];
   const int root = op_.request.peer;
   if (rank_ != root) {
-    lines_.greet_sender(root, output.bytes);
+    each_peer([&](int peer) {
+      if (peer == root || is_compared(peer)) lines_.exchange_headers(peer, 0, peer == root ? output.bytes : 0);
+    });
     lines_.receive(root, bytes_at(output), output.bytes);
     return queued_all([] {});
   }
   each_peer([&](int peer) {
     const auto& theirs = of_rank(op_.inputs, peer);
-    lines_.greet_receiver(peer, theirs.bytes);
+    lines_.exchange_headers(peer, theirs.bytes, 0);
     lines_.send(peer, bytes_at(theirs), theirs.bytes);
   });
   queued_all([this, output] { copy(bytes_at(output), bytes_at(of_rank(op_.inputs, rank_)), output.bytes); });
 }
 
 void DirectCollective::Impl::barrier() {
-  each_peer([&](int peer) { lines_.greet(peer, 0, 0); });
+  each_peer([&](int peer) { lines_.exchange_headers(peer, 0, 0); });
+  queued_all([] {});
+}
+
+void DirectCollective::Impl::compare() {
+  each_peer([&](int peer) {
+    if (is_compared(peer)) lines_.exchange_headers(peer, 0, 0);
+  });
   queued_all([] {});
 }
 

@@ -31,7 +31,7 @@ class DirectCollective::Impl {
         size_(lines.size()),
         ranks_(static_cast<size_t>(size_)),
         element_(std::max<size_t>(element_size(op.request.dtype), 1)),
-        lines_(lines, sequence, kind_of(op.request.opcode)) {}
+        lines_(lines, sequence, op) {}
 
   /// Sends and receives what is possible without waiting. Returns whether that was all of the op.
   bool begin() {
@@ -55,8 +55,6 @@ class DirectCollective::Impl {
   }
 
  private:
-  /// Variants of an op that differ only in how the buffers lie may meet.
-  static uint32_t kind_of(uint32_t opcode);
   void queue();
 
   /// Everything to send and to receive is queued; `rest` comes after that.
@@ -74,6 +72,14 @@ class DirectCollective::Impl {
   void each_peer(Body body) {
     // Not all begin with the same one.
     for (int i = 1; i < size_; i++) body((rank_ + i) % size_);
+  }
+
+  /// Whether calls are compared with this rank's even where no data is exchanged with it. With few ranks, each finds out by
+  /// itself that two differ; with more, some do, and the others because these fail.
+  bool is_compared(int peer) const {
+    constexpr int kAllCompare = 8;
+    const int distance = (peer - rank_ + size_) % size_;
+    return size_ <= kAllCompare || distance == 1 || distance == size_ - 1;
   }
 
   const c10d_buffer& of_rank(const std::vector<c10d_buffer>& buffers, int rank) const {
@@ -96,15 +102,25 @@ class DirectCollective::Impl {
   /// One all-reduce of the concatenation.
   void all_reduce_list();
   void reduce_scatter(const std::vector<c10d_buffer>& inputs);
+  /// Folds what has come from the peers for this rank, and `own`, into the output.
+  void fold_pieces(const c10d_buffer& output, const uint8_t* own);
 
   // Copies, in direct_copies.cc.
   void all_gather(const std::vector<c10d_buffer>& outputs);
   void all_to_all(const std::vector<c10d_buffer>& outputs, const std::vector<c10d_buffer>& inputs);
   /// A binomial tree, through which the pieces follow each other.
   void broadcast();
+  /// The part of a rank between the root and the leaves.
+  void pass_on(const c10d_buffer& buffer, int parent, const std::vector<int>& children);
   void gather();
   void scatter();
   void barrier();
+  /// Only compares calls, for an op that goes over Gloo then.
+  void compare();
+
+  // In direct_monitored_barrier.cc.
+  void monitored_barrier();
+  void release_others();
 
   const Op& op_;
   const int rank_;
@@ -113,6 +129,7 @@ class DirectCollective::Impl {
   const size_t element_;
   Lines::Turn lines_;
   std::unique_ptr<uint8_t[]> flat_;
+  uint64_t word_ = 0;
   uint8_t* scratch_ = nullptr;
   size_t stride_ = 0;
   bool queued_all_ = false;

@@ -35,7 +35,7 @@ void DirectCollective::Impl::fold(uint8_t* to, const uint8_t* own, size_t bytes,
 }
 
 void DirectCollective::Impl::all_reduce(const c10d_buffer& buffer) {
-  each_peer([&](int peer) { lines_.greet(peer, buffer.bytes, buffer.bytes); });
+  each_peer([&](int peer) { lines_.exchange_headers(peer, buffer.bytes, buffer.bytes); });
   if (buffer.bytes <= kMaxOneStepBytes || (size_ == 2 && buffer.bytes <= 2 * kMaxOneStepBytes)) {
     all_reduce_at_once(bytes_at(buffer), buffer.bytes);
   } else {
@@ -126,23 +126,26 @@ void DirectCollective::Impl::all_reduce_list() {
 
 void DirectCollective::Impl::reduce_scatter(const std::vector<c10d_buffer>& inputs) {
   const c10d_buffer& output = op_.outputs[0];
-  const uint8_t* const own = bytes_at(of_rank(inputs, rank_));
-  const size_t piece = std::min(kPieceBytes / element_ * element_, output.bytes);
-  const size_t rounds = piece == 0 ? 0 : (output.bytes + piece - 1) / piece;
-  take_scratch(piece, kDepth);
   each_peer([&](int peer) {
     const auto& theirs = of_rank(inputs, peer);
-    lines_.greet(peer, theirs.bytes, output.bytes);
+    lines_.exchange_headers(peer, theirs.bytes, output.bytes);
     // They are all there from the start; only the room for what comes is limited.
     lines_.send(peer, bytes_at(theirs), theirs.bytes);
   });
+  step_by_step([this, output, own = bytes_at(of_rank(inputs, rank_))] { fold_pieces(output, own); });
+}
+
+void DirectCollective::Impl::fold_pieces(const c10d_buffer& output, const uint8_t* own) {
+  const size_t piece = std::min(kPieceBytes / element_ * element_, output.bytes);
+  const size_t rounds = piece == 0 ? 0 : (output.bytes + piece - 1) / piece;
+  take_scratch(piece, kDepth);
   const auto length = [&](size_t round) { return std::min(piece, output.bytes - round * piece); };
   const auto expect = [&](size_t round) {
     each_peer([&](int peer) { lines_.receive(peer, scratch_of(peer, round % kDepth), length(round)); });
   };
   for (size_t round = 0; round < std::min(kDepth, rounds); round++) expect(round);
   for (size_t round = 0; round < rounds; round++) {
-    // A head and one span per round.
+    // A header and one span per round.
     lines_.await([&] {
       for (int peer = 0; peer < size_; peer++) {
         if (peer != rank_ && lines_.received(peer) < round + 2) return false;

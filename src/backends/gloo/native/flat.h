@@ -5,10 +5,10 @@
 #include <cstdint>
 #include <cstring>
 #include <memory>
-#include <numeric>
 #include <vector>
 
 #include "c10d.h"
+#include "engine/checked_size.h"
 
 namespace c10d::gloo_shim {
 
@@ -37,9 +37,7 @@ class Flat {
   std::unique_ptr<uint8_t[]> data_;
 };
 
-inline size_t total_bytes(const std::vector<c10d_buffer>& buffers) {
-  return std::accumulate(buffers.begin(), buffers.end(), size_t{0},
-                         [](size_t sum, const c10d_buffer& buffer) { return sum + buffer.bytes; });
-}
+/// The engine takes no list of which the sum does not fit.
+inline size_t total_bytes(const std::vector<c10d_buffer>& buffers) { return checked_sum(buffers).value_or(0); }
 
 }  // namespace c10d::gloo_shim

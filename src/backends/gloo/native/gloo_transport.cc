@@ -10,6 +10,7 @@
 #include <string>
 #include <vector>
 
+#include "barrier_limits.h"
 #include "collective_check.h"
 #include "collectives.h"
 #include "device_listener.h"
@@ -19,7 +20,6 @@
 #include "late_peers.h"
 #include "lines.h"
 #include "meshes.h"
-#include "monitored_barrier.h"
 
 namespace c10d {
 
@@ -28,7 +28,7 @@ namespace {
 
 constexpr unsigned kDefaultThreads = 2;
 constexpr const char* kLoopback = "127.0.0.1";
-/// An op's ticket is its tag and, above it, its turn on the lines if it goes over them.
+/// An op's ticket is its tag and, above it, its turn on the lines if there are any.
 constexpr unsigned kTurnShift = 32;
 /// Set when begin_direct() has left something to do.
 constexpr uint64_t kBegun = uint64_t{1} << 63;
@@ -69,7 +69,7 @@ class GlooTransport final : public Transport {
 
   void check(const Op& op) const override {
     if (op.point_to_point()) {
-      Messages::check(op, config_.rank, config_.world_size);
+      Messages::check(op);
     } else {
       check_collective(op, config_.rank, config_.world_size);
       if (const char* limit = foreign_ >= 0 ? limit_of_pytorch(op) : nullptr) {
@@ -86,7 +86,7 @@ class GlooTransport final : public Transport {
     op.ticket = tags == 0 ? next_tag_ - 1 : next_tag_;
     next_tag_ += tags;
     if ((op.request.flags & C10D_FLAG_MONITORED) != 0 && config_.rank == 0) give_grace(op);
-    if (!lines_ || !is_direct(op)) return;
+    if (!lines_) return;
     op.ticket |= uint64_t{next_turn_} << kTurnShift;
     next_turn_ = Lines::turn_after(next_turn_);
   }
@@ -110,14 +110,9 @@ class GlooTransport final : public Transport {
 
   void run_blocking(Op& op) override {
     try {
-      if (const uint32_t turn = turn_of(op); turn == 0) {
-        run_collective(op, *meshes_);
-      } else if ((op.ticket & kBegun) != 0) {
-        const auto begun = std::move(begun_);
-        begun->finish();
-      } else {
-        run_direct(op, turn, *lines_);
-      }
+      const uint32_t turn = turn_of(op);
+      if (turn != 0) run_over_lines(op, turn);
+      if (turn == 0 || !is_direct(op)) run_collective(op, *meshes_);
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), true);
     } catch (const LineBroken& line) {
@@ -186,13 +181,20 @@ class GlooTransport final : public Transport {
 
   static uint32_t turn_of(const Op& op) { return static_cast<uint32_t>((op.ticket & ~kBegun) >> kTurnShift); }
 
-  /// Sends what can be sent at once, if the op goes over the lines and they are free. Returns whether it has ended.
+  /// All of a direct op; of others, the comparison of what the ranks call.
+  void run_over_lines(const Op& op, uint32_t turn) {
+    if ((op.ticket & kBegun) == 0) return run_direct(op, turn, *lines_);
+    const auto begun = std::move(begun_);
+    begun->finish();
+  }
+
+  /// Sends what can be sent at once, if the lines are free. Returns whether the op has ended.
   bool begin_direct(Op& op) {
     const uint32_t turn = turn_of(op);
     if (turn == 0 || !lines_->has_turn(turn)) return false;
     try {
       auto begun = std::make_unique<DirectCollective>(op, turn, *lines_);
-      if (begun->begin()) return true;
+      if (begun->begin() && is_direct(op)) return true;
       op.ticket |= kBegun;
       begun_ = std::move(begun);
       return false;

@@ -5,9 +5,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <exception>
 #include <string>
+#include <thread>
 #include <utility>
 
 namespace c10d::gloo_shim {
@@ -17,6 +19,8 @@ namespace {
 constexpr size_t kMaxSpans = 8;
 /// Most bytes in one call of the kernel, so that sending and receiving alternate while the data is in the cache.
 constexpr size_t kMaxBytes = 128 * 1024;
+/// How long a rank whose call differs from another one's keeps its connections, so that all others can compare too.
+constexpr std::chrono::milliseconds kOthersCompare{200};
 
 [[noreturn]] void fail_aborted() { throw Failure(C10D_ERR_ABORTED, "the group was aborted"); }
 
@@ -67,60 +71,88 @@ void Lines::abort() noexcept {
 }
 
 bool Lines::move(int peer) {
+  const bool sent = send_some(peer);
+  return receive_some(peer) || sent;
+}
+
+bool Lines::send_some(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
-  bool moved = false;
+  if (line.out.empty()) return false;
   iovec spans[kMaxSpans];
   msghdr message{};
   message.msg_iov = spans;
-  if (!line.out.empty()) {
-    message.msg_iovlen = fill(spans, line.out.spans, line.out.at);
-    const auto sent = ::sendmsg(line.socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
-    if (sent > 0) {
-      line.out.advance(static_cast<size_t>(sent));
-      moved = true;
-    } else if (errno != EAGAIN && errno != EINTR && line.in.empty()) {
-      // What the peer has said before it went is read first, and tells more.
-      throw LineBroken{peer, errno == EPIPE ? "Connection closed by peer" : std::strerror(errno)};
-    }
+  message.msg_iovlen = fill(spans, line.out.spans, line.out.at);
+  const auto sent = ::sendmsg(line.socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent > 0) {
+    line.out.advance(static_cast<size_t>(sent));
+    return true;
   }
-  if (!line.in.empty()) {
-    message.msg_iovlen = fill(spans, line.in.spans, line.in.at);
-    const auto got = ::recvmsg(line.socket.get(), &message, MSG_DONTWAIT);
-    if (got > 0) {
-      line.in.advance(static_cast<size_t>(got));
-      if (line.to_check && line.in.at > 0) check_head(peer);
-      moved = true;
-    } else if (aborted_) {
-      fail_aborted();
-    } else if (got == 0) {
-      throw LineBroken{peer, "Connection closed by peer"};
-    } else if (errno != EAGAIN && errno != EINTR) {
-      throw LineBroken{peer, std::strerror(errno)};
-    }
+  if (errno != EAGAIN && errno != EINTR && line.in.empty()) {
+    // What the peer has said before it went is read first, and tells more.
+    throw LineBroken{peer, errno == EPIPE ? "Connection closed by peer" : std::strerror(errno)};
   }
-  return moved;
+  return false;
+}
+
+bool Lines::receive_some(int peer) {
+  Line& line = lines_[static_cast<size_t>(peer)];
+  if (line.in.empty()) return false;
+  iovec spans[kMaxSpans];
+  msghdr message{};
+  message.msg_iov = spans;
+  message.msg_iovlen = fill(spans, line.in.spans, line.in.at);
+  const auto got = ::recvmsg(line.socket.get(), &message, MSG_DONTWAIT);
+  if (got > 0) {
+    line.in.advance(static_cast<size_t>(got));
+    if (line.to_compare && line.in.at > 0) compare(peer);
+    return true;
+  }
+  if (aborted_) fail_aborted();
+  if (got == 0) throw LineBroken{peer, "Connection closed by peer"};
+  if (errno != EAGAIN && errno != EINTR) throw LineBroken{peer, std::strerror(errno)};
+  return false;
 }
 
 bool Lines::move_all() {
   bool moved = false;
-  for (int peer = 0; peer < size(); peer++) {
-    if (!exhausted(lines_[static_cast<size_t>(peer)]) && move(peer)) moved = true;
+  try {
+    for (int peer = 0; peer < size(); peer++) {
+      if (!exhausted(lines_[static_cast<size_t>(peer)]) && move(peer)) moved = true;
+    }
+  } catch (const LineBroken&) {
+    compare_all();
+    throw;
   }
   return moved;
 }
 
-void Lines::check_head(int peer) {
+void Lines::compare(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
-  line.to_check = false;
-  if (line.heard.sequence != line.expected.sequence || line.heard.kind != line.expected.kind) {
-    throw LineBroken{peer,
-                     "it is at another collective than this rank (do all ranks call the same ones in the same "
-                     "order?)"};
+  line.to_compare = false;
+  const Header& own = line.own;
+  const Header& theirs = line.theirs;
+  if (!agree(own.call, theirs.call)) fail_desync(mismatch_text(rank_, own.call, peer, theirs.call));
+  if (theirs.sends != own.expects) {
+    fail_desync(split_mismatch_text(own.call, peer, theirs.sends, rank_, own.expects));
   }
-  if (line.heard.bytes != line.expected.bytes) {
-    throw LineBroken{peer, "it sent " + std::to_string(line.heard.bytes) + " bytes where this rank expects " +
-                               std::to_string(line.expected.bytes) + " (do shapes and dtypes agree?)"};
+  if (theirs.expects != own.sends) {
+    fail_desync(split_mismatch_text(own.call, rank_, own.sends, peer, theirs.expects));
   }
+}
+
+void Lines::compare_all() {
+  for (int peer = 0; peer < size(); peer++) {
+    try {
+      while (lines_[static_cast<size_t>(peer)].to_compare && receive_some(peer)) continue;
+    } catch (const LineBroken&) {  // The first one is reported.
+    }
+  }
+}
+
+void Lines::fail_desync(const std::string& text) {
+  const auto until = Clock::now() + kOthersCompare;
+  while (!aborted_ && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  throw Failure(C10D_ERR_DESYNC, text);
 }
 
 bool Lines::sleep(Clock::time_point deadline) {
@@ -158,15 +190,15 @@ bool Lines::has_turn(uint32_t sequence) {
   return turn_ == sequence && !aborted_;
 }
 
-Lines::Turn::Turn(Lines& lines, uint32_t sequence, uint32_t kind)
-    : lines_(lines), sequence_(sequence), kind_(kind), unwinding_(std::uncaught_exceptions()) {}
+Lines::Turn::Turn(Lines& lines, uint32_t sequence, const Op& op)
+    : lines_(lines), call_(call_of(op, sequence)), unwinding_(std::uncaught_exceptions()) {}
 
 Lines::Turn::~Turn() {
   for (auto& line : lines_.lines_) {
     line.in.spans.clear();
     line.out.spans.clear();
     line.in.at = line.out.at = 0;
-    line.to_check = false;
+    line.to_compare = false;
   }
   // After a failure nobody knows what is still on its way, and the group is about to be aborted.
   if (std::uncaught_exceptions() > unwinding_) return;
@@ -175,22 +207,18 @@ Lines::Turn::~Turn() {
   lines_.turn_over_.notify_all();
 }
 
-void Lines::Turn::greet(int peer, uint64_t own_bytes, uint64_t expected_bytes) {
-  greet_receiver(peer, own_bytes);
-  greet_sender(peer, expected_bytes);
+void Lines::Turn::exchange_headers(int peer, uint64_t sends, uint64_t expects) {
+  Line& line = lines_.lines_[static_cast<size_t>(peer)];
+  line.own = {call_, sends, expects};
+  line.out.push(&line.own, sizeof line.own);
+  line.to_compare = true;
+  line.in.push(&line.theirs, sizeof line.theirs);
 }
 
-void Lines::Turn::greet_receiver(int peer, uint64_t own_bytes) {
-  Line& line = lines_.lines_[static_cast<size_t>(peer)];
-  line.said = {sequence_, kind_, own_bytes};
-  line.out.push(&line.said, sizeof line.said);
-}
-
-void Lines::Turn::greet_sender(int peer, uint64_t expected_bytes) {
-  Line& line = lines_.lines_[static_cast<size_t>(peer)];
-  line.expected = {sequence_, kind_, expected_bytes};
-  line.to_check = true;
-  line.in.push(&line.heard, sizeof line.heard);
+void Lines::Turn::start() {
+  // All have this rank's header before it can find that one of them calls something else.
+  for (int peer = 0; peer < lines_.size(); peer++) lines_.send_some(peer);
+  lines_.move_all();
 }
 
 void Lines::Turn::send(int peer, const void* data, size_t bytes) {

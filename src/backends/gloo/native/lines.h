@@ -9,8 +9,10 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
+#include "engine/call_text.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {
@@ -22,7 +24,8 @@ struct LineBroken {
 };
 
 /// One connection per peer. Collectives take turns on them, in the order of their sequence numbers, which are the same on
-/// all ranks; so what is sent needs no tags. Each begins with a head on every line that it uses.
+/// all ranks; so what is sent needs no tags. Each begins with a header on every line that it uses, which says what is
+/// called: ranks whose calls differ fail with C10D_ERR_DESYNC.
 class Lines {
  public:
   /// `sockets` by rank; the own entry is empty.
@@ -44,32 +47,33 @@ class Lines {
   /// The lines for the length of one collective, whose turn it is.
   class Turn {
    public:
-    /// `kind` is any number that is the same on all ranks if they call the same collective.
-    Turn(Lines& lines, uint32_t sequence, uint32_t kind);
+    Turn(Lines& lines, uint32_t sequence, const Op& op);
     ~Turn();
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
-    /// Exchanges heads with a peer: says how many bytes this rank brings or takes, and what it expects the peer to say.
-    void greet(int peer, uint64_t own_bytes, uint64_t expected_bytes);
-    /// For lines that carry data in one direction only.
-    void greet_receiver(int peer, uint64_t own_bytes);
-    void greet_sender(int peer, uint64_t expected_bytes);
+    /// Exchanges headers with a peer, which say how many bytes each sends and expects. Before anything else with it.
+    void exchange_headers(int peer, uint64_t sends, uint64_t expects);
     /// Queues a send or a receive; both are FIFO on a line. Empty ones are left out.
     void send(int peer, const void* data, size_t bytes);
     void receive(int peer, void* data, size_t bytes);
-    /// Spans of a peer that were queued for receiving, and that have come, its head among them.
+    /// Spans of a peer that were queued for receiving, and that have come, its header among them.
     size_t queued(int peer) const { return lines_.lines_[static_cast<size_t>(peer)].in.spans.size(); }
     size_t received(int peer) const { return lines_.lines_[static_cast<size_t>(peer)].in.at; }
     /// Memory for what peers send before it is folded: not initialized, and there until the end of the turn.
     uint8_t* scratch(size_t bytes);
     /// Sends and receives what is possible without waiting.
-    void start() { lines_.move_all(); }
+    void start();
     bool idle() const;
     /// Sends and receives until `done()`, or all of it.
     template <class Done>
     void await(Done done) {
       lines_.run_until(done, Clock::time_point::max());
+    }
+    /// The same, but returns false at the deadline.
+    template <class Done>
+    bool await_until(Done done, Clock::time_point deadline) {
+      return lines_.run_until(done, deadline);
     }
     void finish() { finish_by(Clock::time_point::max()); }
     /// Sends and receives while the deadline allows. Returns whether that was all.
@@ -77,8 +81,7 @@ class Lines {
 
    private:
     Lines& lines_;
-    const uint32_t sequence_;
-    const uint32_t kind_;
+    const Call call_;
     const int unwinding_;
   };
 
@@ -88,10 +91,11 @@ class Lines {
   int awaited() const { return awaited_; }
 
  private:
-  struct Head {
-    uint32_t sequence;
-    uint32_t kind;
-    uint64_t bytes;
+  struct Header {
+    Call call;
+    /// Bytes for the rank that reads this, and from it.
+    uint64_t sends = 0;
+    uint64_t expects = 0;
   };
   struct Queue {
     std::vector<iovec> spans;
@@ -105,18 +109,24 @@ class Lines {
     Fd socket;
     Queue out;
     Queue in;
-    Head said{};
-    Head heard{};
-    Head expected{};
-    bool to_check = false;
+    Header own{};
+    Header theirs{};
+    bool to_compare = false;
   };
 
   /// Sends and receives what is possible now. Returns whether that was anything.
   bool move(int peer);
+  bool send_some(int peer);
+  bool receive_some(int peer);
   bool move_all();
   /// Blocks until there may be more to do. Returns false if the deadline comes first.
   bool sleep(Clock::time_point deadline);
-  void check_head(int peer);
+  /// Compares the calls of two ranks, and what one sends with what the other expects.
+  void compare(int peer);
+  /// Looks at the headers that have come from other ranks, since a line breaks too because two of them have called
+  /// something else.
+  void compare_all();
+  [[noreturn]] void fail_desync(const std::string& text);
   bool exhausted(const Line& line) const { return line.in.empty() && line.out.empty(); }
   template <class Done>
   bool run_until(Done done, Clock::time_point deadline) {

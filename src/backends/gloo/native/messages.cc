@@ -12,7 +12,6 @@
 
 #include "engine/failure.h"
 #include "mesh.h"
-#include "reduction/reduction.h"
 
 namespace c10d::gloo_shim {
 
@@ -64,17 +63,10 @@ bool Message::await_sent(Clock::time_point deadline) {
   });
 }
 
-void Messages::check(const Op& op, int rank, int world_size) {
-  const auto& request = op.request;
-  const bool sends = request.opcode == C10D_OP_SEND;
+void Messages::check(const Op& op) {
+  const bool sends = op.request.opcode == C10D_OP_SEND;
   const auto& buffers = sends ? op.inputs : op.outputs;
   if (buffers.size() != 1) throw Failure(C10D_ERR_INVALID, "takes one buffer");
-  const size_t size = element_size(request.dtype);
-  if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
-  if (buffers[0].bytes % size != 0) throw Failure(C10D_ERR_INVALID, "buffer is no whole number of elements");
-  if (request.opcode == C10D_OP_RECV_ANY_SOURCE) return;
-  if (request.peer < 0 || request.peer >= world_size) throw Failure(C10D_ERR_INVALID, "no such peer");
-  if (request.peer == rank) throw Failure(C10D_ERR_INVALID, "the peer is this rank itself");
 }
 
 bool Messages::start(Op& op, const std::shared_ptr<tcp::Context>& context) {

@@ -1,29 +1,19 @@
 #include "monitored_barrier.h"
 
 #include <algorithm>
-#include <string>
+#include <memory>
 #include <vector>
 
+#include "barrier_limits.h"
 #include "messages.h"
 
 namespace c10d::gloo_shim {
 
 namespace {
 
-using std::chrono::milliseconds;
-
-/// What rank 0 is given beyond its time to name the ranks, which the engine could not.
-constexpr milliseconds kGrace{2'000};
-
-Clock::time_point own_deadline(const Op& op, milliseconds grace) {
-  if (op.deadline == Clock::time_point::max()) return Clock::now() + std::chrono::hours(24 * 365);
-  return op.deadline - grace;
-}
-
-std::string list_of(const std::vector<int>& ranks) {
-  std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
-  for (size_t i = 0; i < ranks.size(); i++) text += (i == 0 ? "" : ", ") + std::to_string(ranks[i]);
-  return text;
+/// A condition variable does not take the end of time.
+Clock::time_point for_gloo(Clock::time_point deadline) {
+  return std::min(deadline, Clock::now() + std::chrono::hours(24 * 365));
 }
 
 /// One int32 to or from a rank.
@@ -38,7 +28,7 @@ class Note {
 };
 
 void wait_for_others(const Op& op, const Meshes& meshes, uint64_t there, uint64_t back) {
-  const auto deadline = own_deadline(op, kGrace);
+  const auto deadline = for_gloo(own_deadline_of_first(op));
   std::vector<std::unique_ptr<Note>> notes;
   for (int rank = 1; rank < meshes.size(); rank++) {
     notes.push_back(std::make_unique<Note>(meshes.of(there)));
@@ -50,13 +40,7 @@ void wait_for_others(const Op& op, const Meshes& meshes, uint64_t there, uint64_
     missing.push_back(rank);
     if ((op.request.flags & C10D_FLAG_WAIT_ALL_RANKS) == 0) break;
   }
-  if (!missing.empty()) {
-    const auto limit = static_cast<int64_t>(op.request.timeout_ms);
-    throw Failure(
-        C10D_ERR_OP_TIMEOUT,
-        "[Rank 0]: " + list_of(missing) + " failed to pass monitoredBarrier in " + std::to_string(limit) + " ms",
-        missing.front());
-  }
+  if (!missing.empty()) throw not_passed(op, missing);
   for (int rank = 1; rank < meshes.size(); rank++) {
     notes[rank - 1] = std::make_unique<Note>(meshes.of(back));
     notes[rank - 1]->message().send(rank, back, 0, sizeof(int32_t));
@@ -65,22 +49,16 @@ void wait_for_others(const Op& op, const Meshes& meshes, uint64_t there, uint64_
 }
 
 void report_to_first(const Op& op, const Meshes& meshes, uint64_t there, uint64_t back) {
-  const auto deadline = own_deadline(op, milliseconds(0));
+  const auto deadline = for_gloo(own_deadline_of_others(op));
   Note report(meshes.of(there));
   report.message().send(0, there, 0, sizeof(int32_t));
   report.message().await_sent(deadline);
   Note answer(meshes.of(back));
   answer.message().recv(0, back, 0, sizeof(int32_t));
-  if (!answer.message().await_received(deadline)) {
-    throw Failure(C10D_ERR_OP_TIMEOUT, "rank 0 did not answer in monitoredBarrier", 0);
-  }
+  if (!answer.message().await_received(deadline)) throw no_answer();
 }
 
 }  // namespace
-
-void give_grace(Op& op) {
-  if (op.deadline < Clock::time_point::max() - kGrace) op.deadline += kGrace;
-}
 
 void monitored_barrier(const Op& op, const Meshes& meshes) {
   const uint64_t there = op.ticket;

@@ -1,15 +1,10 @@
 // A barrier that can tell which ranks did not come.
 #pragma once
 
-#include <memory>
-
 #include "engine/op.h"
 #include "meshes.h"
 
 namespace c10d::gloo_shim {
-
-/// Makes the engine wait a little longer than the op's time-out: rank 0 gives up in time by itself.
-void give_grace(Op& op);
 
 /// As PyTorch does it: all ranks write to rank 0 on the op's first tag, and rank 0 answers them on the second.
 /// Throws Failure with C10D_ERR_OP_TIMEOUT on rank 0, naming the first rank that is missing, or all of them.

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <climits>
 #include <cstring>
-#include <numeric>
 #include <string>
 
 #include "datatypes.h"
 #include "direct_all_reduce.h"
+#include "engine/checked_size.h"
 #include "engine/failure.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
@@ -20,10 +20,8 @@ using Buffers = std::vector<c10d_buffer>;
 
 uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
 
-uint64_t total_bytes(const Buffers& buffers) {
-  return std::accumulate(buffers.begin(), buffers.end(), uint64_t{0},
-                         [](uint64_t sum, const c10d_buffer& buffer) { return sum + buffer.bytes; });
-}
+/// The engine takes no list of which the sum does not fit.
+uint64_t total_bytes(const Buffers& buffers) { return checked_sum(buffers).value_or(0); }
 
 /// Whether the buffers lie one behind the other, as slices of one array do.
 bool adjacent(const Buffers& buffers) {
@@ -351,7 +349,7 @@ bool all_like(const Buffers& buffers, uint64_t bytes) {
 bool fit_in_pairs(const Buffers& larger, const Buffers& smaller, size_t n) {
   if (larger.empty() || larger.size() != smaller.size()) return false;
   for (size_t i = 0; i < larger.size(); i++) {
-    if (larger[i].bytes != smaller[i].bytes * n) return false;
+    if (checked_product(smaller[i].bytes, n) != larger[i].bytes) return false;
   }
   return true;
 }
@@ -395,14 +393,11 @@ void check_buffers(const Op& op, int rank, size_t n) {
     case C10D_OP_ALLTOALL_BASE: {
       require(in.size() == 1 && out.size() == 1, "takes one input and one output");
       const size_t size = element_size(op.request.dtype);
-      const auto fits = [&](const std::vector<uint64_t>& splits, uint64_t bytes) {
-        return splits.size() == n && std::accumulate(splits.begin(), splits.end(), uint64_t{0}) * size == bytes;
-      };
       if (op.input_splits.empty() && op.output_splits.empty()) {
         return require(in[0].bytes == out[0].bytes && in[0].bytes % (n * size) == 0,
                        "input and output must have the same size, divisible by the world size");
       }
-      return require(fits(op.input_splits, in[0].bytes) && fits(op.output_splits, out[0].bytes),
+      return require(splits_fit(op.input_splits, n, size, in[0]) && splits_fit(op.output_splits, n, size, out[0]),
                      "splits must be one per rank and add up to the buffer");
     }
     default:

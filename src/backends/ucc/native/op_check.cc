@@ -1,9 +1,9 @@
 #include "op_check.h"
 
 #include <algorithm>
-#include <numeric>
 
 #include "element_types.h"
+#include "engine/checked_size.h"
 #include "engine/failure.h"
 #include "reduction/reduction.h"
 
@@ -24,9 +24,7 @@ bool all_have(const std::vector<c10d_buffer>& buffers, uint64_t bytes) {
 }
 
 void check_splits(const std::vector<uint64_t>& splits, const c10d_buffer& buffer, size_t n, uint32_t dtype) {
-  const uint64_t elements = std::accumulate(splits.begin(), splits.end(), uint64_t{0});
-  demand(splits.size() == n && elements * element_size(dtype) == buffer.bytes,
-         "splits must be one per rank and add up to the buffer");
+  demand(splits_fit(splits, n, element_size(dtype), buffer), "splits must be one per rank and add up to the buffer");
 }
 
 }  // namespace
@@ -67,7 +65,7 @@ void check_op(const Op& op, int rank, int world_size) {
     case C10D_OP_ALLGATHER_COALESCED:
       demand(!in.empty() && in.size() == out.size(), "takes as many outputs as inputs");
       for (size_t i = 0; i < in.size(); i++) {
-        demand(out[i].bytes == in[i].bytes * n, "an output must be world size times its input");
+        demand(checked_product(in[i].bytes, n) == out[i].bytes, "an output must be world size times its input");
       }
       break;
     case C10D_OP_GATHER:
@@ -88,7 +86,7 @@ void check_op(const Op& op, int rank, int world_size) {
     case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
       demand(!in.empty() && in.size() == out.size(), "takes as many outputs as inputs");
       for (size_t i = 0; i < in.size(); i++) {
-        demand(in[i].bytes == out[i].bytes * n, "an input must be world size times its output");
+        demand(checked_product(out[i].bytes, n) == in[i].bytes, "an input must be world size times its output");
       }
       break;
     case C10D_OP_ALLTOALL:

@@ -1,0 +1,45 @@
+// Ranks in threads of this process, connected by lines.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "direct.h"
+#include "engine/failure.h"
+
+namespace c10d::test {
+
+std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(int size);
+
+template <class Body>
+void on_each(int size, Body body) {
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < size; rank++) threads.emplace_back([&body, rank] { body(rank); });
+  for (auto& thread : threads) thread.join();
+}
+
+using Values = std::vector<int32_t>;
+
+c10d_buffer buffer_of(Values& values, size_t begin, size_t count);
+c10d_buffer buffer_of(Values& values);
+
+/// Of int32, and SUM.
+Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs, int root = -1);
+
+/// The text of the failure, or an empty one.
+template <class Body>
+std::string failure_of(Body body) {
+  try {
+    body();
+    return "";
+  } catch (const gloo_shim::LineBroken& line) {
+    return "line " + std::to_string(line.rank) + ": " + line.what;
+  } catch (const Failure& failure) {
+    return failure.text();
+  }
+}
+
+}  // namespace c10d::test

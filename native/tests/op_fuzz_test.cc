@@ -1,0 +1,123 @@
+// Op records with any numbers: the engine refuses what cannot be, and check_shape() what goes beyond the buffers.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+
+#include "engine/dtype.h"
+#include "engine/failure.h"
+#include "engine/op_shape.h"
+#include "host.h"
+#include "random_record.h"
+
+using namespace c10d;
+using namespace c10d::test;
+
+namespace {
+
+using Wide = unsigned __int128;
+
+Wide sum(const std::vector<uint64_t>& numbers) {
+  Wide total = 0;
+  for (const uint64_t number : numbers) total += number;
+  return total;
+}
+
+Wide sum(const std::vector<c10d_buffer>& buffers) {
+  Wide total = 0;
+  for (const auto& buffer : buffers) total += buffer.bytes;
+  return total;
+}
+
+/// What is wrong with an op that was taken, in numbers of 128 bits; empty if nothing.
+std::string fault_of(const Op& op, int world_size) {
+  const Wide n = static_cast<Wide>(world_size);
+  const Wide element = element_size(op.request.dtype);
+  if (element == 0) return "dtype";
+  for (const auto* buffers : {&op.inputs, &op.outputs}) {
+    if (sum(*buffers) > PTRDIFF_MAX) return "total";
+    for (const auto& buffer : *buffers) {
+      if (buffer.bytes % element != 0) return "part of an element";
+      if (buffer.bytes > 0 && buffer.address == 0) return "NULL";
+      if (Wide{buffer.address} + buffer.bytes > UINT64_MAX) return "end of memory";
+    }
+  }
+  const auto& in = op.inputs;
+  const auto& out = op.outputs;
+  switch (op.request.opcode) {
+    case C10D_OP_ALLGATHER_BASE:
+    case C10D_OP_ALLGATHER_COALESCED:
+      return Wide{in[0].bytes} * n == out[0].bytes ? "" : "all-gather";
+    case C10D_OP_ALLGATHER:
+      return Wide{in[0].bytes} * n == sum(out) ? "" : "all-gather of a list";
+    case C10D_OP_REDUCE_SCATTER_BASE:
+      return Wide{out[0].bytes} * n == in[0].bytes ? "" : "reduce-scatter";
+    case C10D_OP_ALLTOALL_BASE:
+      if (op.input_splits.empty() && op.output_splits.empty()) return in[0].bytes == out[0].bytes ? "" : "all-to-all";
+      if (op.input_splits.size() != n || op.output_splits.size() != n) return "number of splits";
+      if (sum(op.input_splits) * element != in[0].bytes) return "input splits";
+      return sum(op.output_splits) * element == out[0].bytes ? "" : "output splits";
+    case C10D_OP_BROADCAST:
+    case C10D_OP_REDUCE:
+    case C10D_OP_GATHER:
+    case C10D_OP_SCATTER:
+      return op.request.peer >= 0 && op.request.peer < world_size ? "" : "root";
+    default:
+      return "";
+  }
+}
+
+}  // namespace
+
+TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its buffers") {
+  const uint64_t seed = fuzz_seed();
+  MESSAGE("C10D_FUZZ_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  size_t taken = 0;
+  size_t refused = 0;
+  const Stopwatch watch;
+  do {
+    const int world_size = 1 + static_cast<int>(random() % 5);
+    const int rank = static_cast<int>(random() % static_cast<uint64_t>(world_size));
+    RandomRecord record(random, rank, world_size, false);
+    Op op;
+    try {
+      op.assign(record.op(), nullptr, nullptr, rank, world_size);
+      check_shape(op, rank, world_size);
+    } catch (const Failure& failure) {
+      refused++;
+      CHECK(failure.harmless());
+      continue;
+    }
+    taken++;
+    const std::string fault = fault_of(op, world_size);
+    CAPTURE(op.request.opcode);
+    CAPTURE(world_size);
+    if (!fault.empty()) FAIL(fault);
+  } while (watch.ms() < 1'000 * fuzz_seconds());
+  CHECK(taken > 100);
+  CHECK(refused > 100);
+}
+
+TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
+  const uint64_t seed = fuzz_seed();
+  MESSAGE("C10D_FUZZ_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  Host host({"model=instant"});
+  uint64_t taken = 0;
+  const Stopwatch watch;
+  do {
+    RandomRecord record(random, 0, 8, true);
+    const auto id = c10d_submit(host.group(), &record.op(), 1);
+    if (id < 0) {
+      CHECK((id == C10D_ERR_INVALID || id == C10D_ERR_UNSUPPORTED));
+      CHECK(c10d_last_error()[0] != '\0');
+      continue;
+    }
+    taken++;
+    CHECK(host.wait(id, 10'000) == C10D_OK);
+  } while (watch.ms() < 1'000 * fuzz_seconds());
+  CHECK(taken > 0);
+  CHECK(host.stats().submitted == taken);
+  const auto id = host.submit({});
+  CHECK(host.wait(id) == C10D_OK);
+}

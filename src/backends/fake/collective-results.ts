@@ -10,14 +10,14 @@ type Bytes = Uint8Array<ArrayBuffer>;
 export type RankResult = readonly Bytes[];
 
 /** A part of an all-to-all that is not of the size its receiver expects. */
-class SplitMismatch extends Error {
+export class SplitMismatch extends Error {
   constructor(
     readonly sender: number,
     readonly receiver: number,
-    sent: number,
-    expected: number,
+    readonly sentBytes: number,
+    readonly expectedBytes: number,
   ) {
-    super(`rank ${sender} sends ${sent} bytes to rank ${receiver}, which expects ${expected}`);
+    super(`rank ${sender} sends ${sentBytes} bytes to rank ${receiver}, which expects ${expectedBytes}`);
   }
 }
 
@@ -112,7 +112,7 @@ const rules: { readonly [name in CollectiveName]: Rule } = {
 /**
  * The results of a collective.
  *
- * @param calls Each rank's call, in the order of ranks; their signatures agree.
+ * @param calls Each rank's call, in the order of ranks; they agree.
  * @throws SplitMismatch when the sizes of an all-to-all do not fit.
  */
 export function resultsOf(calls: readonly CollectiveCall[]): readonly RankResult[] {

@@ -1,5 +1,6 @@
-import { type CollectiveCall, signatureOf } from "./collective-call.ts";
-import { resultsOf } from "./collective-results.ts";
+import { agree, messageMismatchText, mismatchText, splitMismatchText } from "./call-text.ts";
+import type { CollectiveCall } from "./collective-call.ts";
+import { resultsOf, SplitMismatch } from "./collective-results.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
 import { copyOf } from "./element-bytes.ts";
 import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
@@ -41,20 +42,13 @@ export class Exchange implements ExchangePort {
     this.#collectives.set(seq, arrivals);
     const [first] = arrivals;
     arrivals.set(rank, { call, op });
-    if (first !== undefined && !this.#agree(seq, first[0], first[1].call, rank, call)) return;
+    if (first !== undefined && !agree(first[1].call, call)) {
+      this.#failDesync(rank, mismatchText({ rank: first[0], seq, call: first[1].call }, { rank, seq, call }));
+      return;
+    }
     const gone = [...this.#left.keys()].find((other) => !arrivals.has(other));
     if (gone !== undefined) this.#fail("left", gone, [gone], this.#departed(gone));
     else if (arrivals.size === this.size) this.#complete(seq, arrivals);
-  }
-
-  #agree(seq: number, rankA: number, a: CollectiveCall, rankB: number, b: CollectiveCall): boolean {
-    const [signatureA, signatureB] = [signatureOf(a), signatureOf(b)];
-    if (signatureA === signatureB) return true;
-    const text =
-      `the ranks are out of step: as collective #${seq}, rank ${rankA} called ${signatureA} but rank ${rankB} called ` +
-      `${signatureB}. All ranks must issue the same collectives in the same order, with the same dtypes and sizes`;
-    this.#fail("mismatch", rankB, [rankA, rankB], text);
-    return false;
   }
 
   #complete(seq: number, arrivals: ReadonlyMap<number, Arrival>): void {
@@ -68,8 +62,7 @@ export class Exchange implements ExchangePort {
         arrival?.op.arrive(arrival.call.outputs, bytes);
       }
     } catch (error) {
-      const text = error instanceof Error ? error.message : String(error);
-      this.#fail("mismatch", 0, [], `collective #${seq}, ${inOrder[0]?.call.name}: ${text}`);
+      this.#failDesync(0, splitText(seq, inOrder[0]?.call, error));
       return;
     }
     for (const { op } of inOrder) this.order.add(() => op.deliver());
@@ -83,10 +76,8 @@ export class Exchange implements ExchangePort {
       return;
     }
     const [send, recv] = message.kind === "send" ? [message, partner] : [partner, message];
-    const [sent, wanted] = [send, recv].map(({ tensor }) => `${tensor.dtype}[${tensor.length}]`);
-    if (sent !== wanted) {
-      const text = `rank ${send.rank} sent ${sent} with tag ${send.tag}, rank ${recv.rank} was to receive ${wanted}`;
-      this.#fail("mismatch", recv.rank, [send.rank, recv.rank], text);
+    if (send.tensor.dtype !== recv.tensor.dtype || send.tensor.length !== recv.tensor.length) {
+      this.#failDesync(recv.rank, messageMismatchText(send, recv));
       return;
     }
     recv.op.arrive([recv.tensor], [copyOf(send.tensor)], send.rank);
@@ -136,6 +127,11 @@ export class Exchange implements ExchangePort {
     return `rank ${rank} ${this.#left.get(rank)} before it came to this op`;
   }
 
+  /** Two calls differ, and which of them is wrong cannot be known. */
+  #failDesync(rank: number, text: string): void {
+    this.#fail("mismatch", rank, [], text);
+  }
+
   #fail(kind: Failure["kind"], rank: number, peers: readonly number[], text: string): void {
     if (this.#failure !== undefined) return;
     const failure = { kind, rank, peers, text };
@@ -148,4 +144,13 @@ export class Exchange implements ExchangePort {
 
 function ranksInWords(ranks: readonly number[]): string {
   return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
+}
+
+function splitText(seq: number, call: CollectiveCall | undefined, error: unknown): string {
+  const dtype = call?.inputs[0]?.dtype ?? call?.outputs[0]?.dtype;
+  if (!(error instanceof SplitMismatch) || call === undefined || dtype === undefined) {
+    return `collective #${seq}: ${error instanceof Error ? error.message : String(error)}`;
+  }
+  const { sender, sentBytes, receiver, expectedBytes } = error;
+  return splitMismatchText({ call, seq }, dtype, sender, sentBytes, receiver, expectedBytes);
 }

@@ -111,7 +111,7 @@ export class LocalBackend extends FakeBackend implements Member {
     }
   }
 
-  #errorOf({ kind, rank, peers, text }: Failure, work: LocalWork): DistError {
+  #errorOf({ kind, rank, peers, text }: Failure, work: Pick<LocalWork, "opType" | "seq" | "timeoutMs">): DistError {
     const op = opNames[work.opType];
     const group = this.#surroundings.groupName;
     const where = `${op} #${work.seq} on group "${group}" (fake, rank ${this.rank} of ${this.size})`;
@@ -126,7 +126,13 @@ export class LocalBackend extends FakeBackend implements Member {
     return new DistNetworkError(message, { ...init, code: "PEER_LOST" });
   }
 
-  #refuse(opType: OpType, { owner }: OpOptions): Work<unknown> {
+  #refuse(opType: OpType, { owner, timeoutMs }: OpOptions): Work<unknown> {
+    const { failure } = this.#exchange;
+    if (!this.#closed && failure?.kind === "mismatch" && this.#firstError === undefined) {
+      // The others have found out before this rank has come.
+      this.#firstError = this.#errorOf(failure, { opType, seq: ++this.#collectives, timeoutMs });
+      return Work.rejected(this.#firstError, owner === undefined ? { opType } : { opType, owner });
+    }
     const op = opNames[opType];
     const group = this.#surroundings.groupName;
     const init = { backend: "fake", group, op, rank: this.rank };

@@ -38,7 +38,7 @@ describe("ranks of one thread that are out of step", () => {
           inputSplits: [1, 1],
           outputSplits: rank === 0 ? [1, 2] : [1, 1],
         }),
-      "rank 1 sends 1 bytes to rank 0, which expects 2",
+      "rank 1 sends int8[1] to rank 0, which expects int8[2]",
       "allToAllSingle",
     ],
     [

@@ -19,8 +19,10 @@ namespace {
 constexpr size_t kMaxSpans = 8;
 /// Most bytes in one call of the kernel, so that sending and receiving alternate while the data is in the cache.
 constexpr size_t kMaxBytes = 128 * 1024;
-/// How long a rank whose call differs from another one's keeps its connections, so that all others can compare too.
-constexpr std::chrono::milliseconds kOthersCompare{200};
+/// A rank whose call differs from another one's keeps its connections until all have come to the collective, or for the
+/// longer time, so that they can compare too.
+constexpr std::chrono::milliseconds kOthersCompare{50};
+constexpr std::chrono::milliseconds kOthersCome{1'000};
 
 [[noreturn]] void fail_aborted() { throw Failure(C10D_ERR_ABORTED, "the group was aborted"); }
 
@@ -129,15 +131,17 @@ bool Lines::move_all() {
 void Lines::compare(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
   line.to_compare = false;
+  if (differs_) return;
   const Header& own = line.own;
   const Header& theirs = line.theirs;
   if (!agree(own.call, theirs.call)) fail_desync(mismatch_text(rank_, own.call, peer, theirs.call));
-  if (theirs.sends != own.expects) {
-    fail_desync(split_mismatch_text(own.call, peer, theirs.sends, rank_, own.expects));
-  }
-  if (theirs.expects != own.sends) {
-    fail_desync(split_mismatch_text(own.call, rank_, own.sends, peer, theirs.expects));
-  }
+  const auto compare_part = [&](int sender, uint64_t sent, int receiver, uint64_t expected) {
+    if (sent != expected) fail_desync(split_mismatch_text(own.call, sender, sent, receiver, expected));
+  };
+  // Both ranks begin with the same one, so that they say the same.
+  if (rank_ < peer) compare_part(peer, theirs.sends, rank_, own.expects);
+  compare_part(rank_, own.sends, peer, theirs.expects);
+  compare_part(peer, theirs.sends, rank_, own.expects);
 }
 
 void Lines::compare_all() {
@@ -145,13 +149,23 @@ void Lines::compare_all() {
     try {
       while (lines_[static_cast<size_t>(peer)].to_compare && receive_some(peer)) continue;
     } catch (const LineBroken&) {  // The first one is reported.
+      lines_[static_cast<size_t>(peer)].to_compare = false;
     }
   }
 }
 
 void Lines::fail_desync(const std::string& text) {
-  const auto until = Clock::now() + kOthersCompare;
-  while (!aborted_ && Clock::now() < until) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  differs_ = true;
+  auto until = Clock::now() + kOthersCome;
+  bool complete = false;
+  while (!aborted_ && Clock::now() < until) {
+    if (!complete) {
+      compare_all();
+      complete = std::none_of(lines_.begin(), lines_.end(), [](const Line& line) { return line.to_compare; });
+      if (complete) until = Clock::now() + kOthersCompare;
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
   throw Failure(C10D_ERR_DESYNC, text);
 }
 

@@ -153,6 +153,8 @@ class Lines {
   uint32_t turn_ = kFirstTurn;
   std::unique_ptr<uint8_t[]> scratch_;
   size_t scratch_bytes_ = 0;
+  /// Two calls differ: the group is about to fail.
+  bool differs_ = false;
   std::atomic<bool> aborted_{false};
   std::atomic<int> awaited_{-1};
 };

@@ -1,0 +1,88 @@
+import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
+import type { CollectiveCall } from "./collective-call.ts";
+import type { Message } from "./mailbox.ts";
+
+// The same in the same words as native/engine/call_text.cc, which the shims use.
+
+const ADVICE =
+  "All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";
+
+/** A rank's collective, and its place among those of the group. */
+export interface NumberedCall {
+  readonly rank: number;
+  readonly seq: number;
+  readonly call: CollectiveCall;
+}
+
+/** Tensors whose sizes are the same on all ranks; of gather and scatter, only the root has the list. */
+function agreedTensors({ name, inputs, outputs }: CollectiveCall): readonly TensorView[] {
+  return name === "scatter" ? outputs : inputs;
+}
+
+function hasAgreedSizes({ name }: CollectiveCall): boolean {
+  return name !== "allToAll" && name !== "allToAllSingle";
+}
+
+/**
+ * A collective in words, such as `reduce(float32[3], SUM, root 0)`, `allToAll(float32)`, and of a list
+ * `allReduceCoalesced(3 tensors of float32, 12 elements, SUM)`.
+ */
+export function textOf(call: CollectiveCall): string {
+  const tensors = agreedTensors(call);
+  const dtype = tensors[0]?.dtype;
+  const elements = tensors.reduce((sum, { length }) => sum + length, 0);
+  const sizes = !hasAgreedSizes(call)
+    ? dtype
+    : tensors.length > 1
+      ? `${tensors.length} tensors of ${dtype}, ${elements} elements`
+      : dtype && `${dtype}[${elements}]`;
+  const root = call.root === undefined ? undefined : `root ${call.root}`;
+  const parts = [sizes, call.reduceOp?.toString(), root].filter((part) => part !== undefined);
+  return `${call.name}(${parts.join(", ")})`;
+}
+
+/** Whether two ranks call the same. */
+export function agree(a: CollectiveCall, b: CollectiveCall): boolean {
+  if (textOf(a) !== textOf(b)) return false;
+  if (!hasAgreedSizes(a)) return true;
+  const [tensorsOfA, tensorsOfB] = [agreedTensors(a), agreedTensors(b)];
+  return tensorsOfA.every(({ length }, i) => length === tensorsOfB[i]?.length);
+}
+
+/** `rank 0 called allReduce(float32[4], SUM) as collective #3, rank 1 called allReduce(float32[4], MAX). ...` */
+export function mismatchText(a: NumberedCall, b: NumberedCall): string {
+  if (a.rank > b.rank) return mismatchText(b, a);
+  const [first, second] = [textOf(a.call), textOf(b.call)];
+  const sizes = first === second ? " with tensors of other sizes" : "";
+  return `rank ${a.rank} called ${first} as collective #${a.seq}, rank ${b.rank} called ${second}${sizes}. ${ADVICE}`;
+}
+
+/**
+ * Of an all-to-all: `rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but rank 0 sends
+ * float32[4] to rank 1, which expects float32[3]`.
+ */
+export function splitMismatchText(
+  { call, seq }: Omit<NumberedCall, "rank">,
+  dtype: DType,
+  sender: number,
+  sentBytes: number,
+  receiver: number,
+  expectedBytes: number,
+): string {
+  const text = textOf(call);
+  const [lower, higher] = [Math.min(sender, receiver), Math.max(sender, receiver)];
+  return (
+    `rank ${lower} called ${text} as collective #${seq}, rank ${higher} called ${text}, but rank ${sender} sends ` +
+    `${tensorText(dtype, sentBytes)} to rank ${receiver}, which expects ${tensorText(dtype, expectedBytes)}`
+  );
+}
+
+/** Of a message: `rank 0 sent float32[4] with tag 5, rank 1 was to receive float32[3]`. */
+export function messageMismatchText(send: Message, recv: Message): string {
+  const [sent, wanted] = [send, recv].map(({ tensor }) => `${tensor.dtype}[${tensor.length}]`);
+  return `rank ${send.rank} sent ${sent} with tag ${send.tag}, rank ${recv.rank} was to receive ${wanted}`;
+}
+
+function tensorText(dtype: DType, bytes: number): string {
+  return `${dtype}[${bytes / dtypes[dtype].size}]`;
+}

@@ -18,7 +18,7 @@ int* Call::add_numbers(size_t count) {
 void Call::clear() {
   op = nullptr;
   requests.clear();
-  called_back = false;
+  unmatched = sender_left = agreeing = false;
   if (finish) finish = nullptr;
   if (next_step) next_step = nullptr;
   buffers.clear();

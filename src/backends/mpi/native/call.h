@@ -7,29 +7,22 @@
 #include <memory>
 #include <vector>
 
+#include "agreement.h"
+#include "communicator.h"
 #include "engine/op.h"
 
 namespace c10d::mpi_shim {
 
-/// The communicator of a group.
-struct Communicator {
-  MPI_Comm handle = MPI_COMM_NULL;
-  int rank = 0;
-  int size = 1;
-  /// Elements of one native call at most; larger reductions and broadcasts are several calls.
-  size_t max_count = size_t{1} << 30;
-  /// Messages of users have tags below this; from here on they are the group's own.
-  int first_own_tag = 0;
-  int first_all_reduce_tag = 0;
-  /// Some ranks are other programs, which make the calls of MPI that the ops are named after.
-  bool mixed = false;
-};
-
 struct Call {
   Op* op = nullptr;
   std::vector<MPI_Request> requests;
-  /// MPI was asked to cancel it.
-  bool called_back = false;
+  /// A receive for which no message has come yet.
+  bool unmatched = false;
+  /// Such a receive whose sender has left.
+  bool sender_left = false;
+  /// A collective that waits for the signatures of the other ranks; MPI does not have its buffers yet.
+  bool agreeing = false;
+  Agreement agreement;
   /// After the last request: moves results to where they belong.
   std::function<void()> finish;
   /// For ops of several steps: begins the next one when all requests have ended. Returns whether there is none.

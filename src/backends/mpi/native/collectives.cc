@@ -7,6 +7,7 @@
 
 #include "datatypes.h"
 #include "direct_all_reduce.h"
+#include "engine/call_text.h"
 #include "engine/checked_size.h"
 #include "engine/failure.h"
 #include "reduction/reduction.h"
@@ -286,18 +287,24 @@ class Beginning {
     uint8_t* to = bytes_at(output.address);
     const bool covered = overlap(bytes_at(input.address), input.bytes, to, output.bytes);
     uint8_t* from = flat_input(op_.inputs, covered);
-    if (op_.input_splits.empty() && op_.output_splits.empty()) {
+    // Other ranks may have given the same splits, so that this is one call with theirs.
+    if (comm_.mixed && op_.input_splits.empty() && op_.output_splits.empty()) {
       const int count = count_of(input.bytes / static_cast<uint64_t>(comm_.size));
       require_success(MPI_Ialltoall(from, count, type_, to, count, type_, comm_.handle, request()), "MPI_Ialltoall");
       return;
     }
-    all_to_all_v(from, layout(op_.input_splits), to, layout(op_.output_splits));
+    all_to_all_v(from, layout(splits_of(op_.input_splits, input)), to, layout(splits_of(op_.output_splits, output)));
   }
 
   void all_to_all_list() {
     uint8_t* from = flat_input(op_.inputs, true);
     uint8_t* to = flat_output(op_.outputs);
     all_to_all_v(from, layout(counts(op_.inputs)), to, layout(counts(op_.outputs)));
+  }
+
+  std::vector<uint64_t> splits_of(const std::vector<uint64_t>& given, const c10d_buffer& buffer) const {
+    const auto n = static_cast<size_t>(comm_.size);
+    return given.empty() ? std::vector<uint64_t>(n, buffer.bytes / size_ / n) : given;
   }
 
   struct Layout {
@@ -405,29 +412,25 @@ void check_buffers(const Op& op, int rank, size_t n) {
   }
 }
 
-bool reduces(uint32_t opcode) {
-  switch (opcode) {
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_ALLREDUCE_COALESCED:
-    case C10D_OP_REDUCE:
-    case C10D_OP_REDUCE_SCATTER:
-    case C10D_OP_REDUCE_SCATTER_BASE:
-    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
-      return true;
-    default:
-      return false;
-  }
-}
-
-bool has_root(uint32_t opcode) {
-  return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_GATHER ||
-         opcode == C10D_OP_SCATTER;
-}
-
 /// Ops that are carried out in pieces where MPI cannot count that far.
 bool divisible(uint32_t opcode) {
   return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_ALLREDUCE ||
          opcode == C10D_OP_ALLREDUCE_COALESCED;
+}
+
+/// What one native call has to count. Of a gather or scatter, every rank knows what the root has to: if the root alone refused
+/// it, the others would begin.
+void check_count(const Op& op, uint64_t world_size, size_t element_bytes) {
+  const uint32_t opcode = op.request.opcode;
+  const auto check = [&](const Buffers& buffers, uint64_t times) {
+    uint64_t count = 0;
+    for (const auto& buffer : buffers) count += std::min<uint64_t>(buffer.bytes / element_bytes, uint64_t{1} << 40);
+    if (count <= INT_MAX / times) return;
+    refuse("MPI counts elements up to " + std::to_string(INT_MAX) + ", all ranks' parts together; these are " +
+           std::to_string(count * times) + ": split the op");
+  };
+  if (opcode != C10D_OP_SCATTER) check(op.inputs, opcode == C10D_OP_GATHER ? world_size : 1);
+  if (opcode != C10D_OP_GATHER) check(op.outputs, opcode == C10D_OP_SCATTER ? world_size : 1);
 }
 
 bool is_collective(uint32_t opcode) {
@@ -440,7 +443,7 @@ bool is_collective(uint32_t opcode) {
     case C10D_OP_BARRIER:
       return true;
     default:
-      return reduces(opcode) || has_root(opcode);
+      return is_reduction(opcode) || is_rooted(opcode);
   }
 }
 
@@ -452,18 +455,15 @@ void check_collective(const Op& op, int rank, int world_size) {
   if (request.opcode == C10D_OP_BARRIER) return;
   const size_t size = element_size(request.dtype);
   if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
-  if (reduces(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
+  if (is_reduction(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "mpi has no such reduction for this dtype");
   }
-  if (has_root(request.opcode)) require(request.peer >= 0 && request.peer < world_size, "no such root");
+  if (is_rooted(request.opcode)) require(request.peer >= 0 && request.peer < world_size, "no such root");
   for (const auto* buffers : {&op.inputs, &op.outputs}) {
     for (const auto& buffer : *buffers) require(buffer.bytes % size == 0, "buffer is no whole number of elements");
-    if (!divisible(request.opcode) && total_bytes(*buffers) / size > INT_MAX) {
-      refuse("MPI counts elements up to " + std::to_string(INT_MAX) + ", all ranks' parts together; these are " +
-             std::to_string(total_bytes(*buffers) / size) + ": split the op");
-    }
   }
   check_buffers(op, rank, static_cast<size_t>(world_size));
+  if (!divisible(request.opcode)) check_count(op, static_cast<uint64_t>(world_size), size);
 }
 
 void begin_collective(Call& call, const Communicator& communicator) { Beginning(call, communicator).run(); }

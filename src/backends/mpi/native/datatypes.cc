@@ -115,6 +115,11 @@ MPI_Datatype datatype_of(uint32_t dtype) {
   }
 }
 
+Reduction reduction_of(const c10d_op& request) {
+  const bool sums = request.reduce_op == C10D_PREMUL_SUM || request.reduce_op == C10D_AVG;
+  return find_reduction(request.dtype, sums ? uint32_t{C10D_SUM} : request.reduce_op);
+}
+
 bool can_reduce(uint32_t dtype, uint32_t reduce_op) {
   if (reduce_op == C10D_PREMUL_SUM) return find_reduction(dtype, C10D_AVG) != nullptr;
   return find_reduction(dtype, reduce_op) != nullptr;

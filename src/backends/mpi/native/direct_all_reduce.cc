@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "reduction/reduction.h"
+#include "datatypes.h"
 #include "runtime.h"
 
 namespace c10d::mpi_shim {
@@ -12,18 +12,8 @@ namespace {
 
 /// Below this MPI's own is as fast.
 constexpr uint64_t kLeastBytesPerRank = 16 * 1024;
-/// A rank sends to all others at once, which suits a host better than a cluster.
-constexpr int kMostRanks = 16;
 /// Bytes that a rank receives and reduces in one round: few enough to be still in the cache, as many as a round is worth.
 constexpr uint64_t kRound = 1024 * 1024;
-
-/// What has been multiplied or will be divided is added.
-Reduction reduction_of(const c10d_op& request) {
-  if (request.reduce_op == C10D_PREMUL_SUM || request.reduce_op == C10D_AVG) {
-    return find_reduction(request.dtype, C10D_SUM);
-  }
-  return find_reduction(request.dtype, request.reduce_op);
-}
 
 /// In round s the ranks exchange segment s of what is to be reduced and segment s - 1 of the results.
 class DirectAllReduce {
@@ -35,7 +25,7 @@ class DirectAllReduce {
         elements_(elements),
         size_(element_size(call.op->request.dtype)),
         segment_(kRound / static_cast<uint64_t>(communicator.size - 1) / size_),
-        tag_(communicator.first_all_reduce_tag + static_cast<int>(call.op->ticket % kAllReduceTags)),
+        tag_(communicator.turn_tag(call.op->ticket)),
         reduce_(reduction_of(call.op->request)) {
     const auto others = static_cast<uint64_t>(comm_.size - 1);
     scratch_ = call.add_buffer(others * std::min(segment_, part_of(0).count) * size_);
@@ -132,7 +122,7 @@ class DirectAllReduce {
 }  // namespace
 
 bool is_direct(const Communicator& communicator, uint64_t bytes) {
-  return !communicator.mixed && communicator.size > 1 && communicator.size <= kMostRanks &&
+  return !communicator.mixed && communicator.size > 1 && communicator.size <= communicator.most_direct &&
          bytes >= kLeastBytesPerRank * static_cast<uint64_t>(communicator.size);
 }
 

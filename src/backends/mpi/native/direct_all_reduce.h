@@ -1,4 +1,4 @@
-// The all-reduce of large tensors by messages, since the MPIs' own non-blocking one takes two to three times as long as their
+// The all-reduce of large tensors by messages, since Open MPI's own non-blocking one takes two to three times as long as its
 // blocking one: rank r reduces part r of the tensor and sends it to all.
 #pragma once
 
@@ -7,9 +7,6 @@
 #include "call.h"
 
 namespace c10d::mpi_shim {
-
-/// Tags that these all-reduces take in turn, so that several can be under way at once.
-constexpr int kAllReduceTags = 4096;
 
 /// Whether the all-reduce of so many bytes is one of these; the same on all ranks.
 bool is_direct(const Communicator& communicator, uint64_t bytes);

@@ -1,5 +1,6 @@
 #include "messages.h"
 
+#include <algorithm>
 #include <climits>
 #include <string>
 
@@ -15,6 +16,8 @@ using std::chrono::milliseconds;
 
 /// What rank 0 is given beyond its time to name the ranks.
 constexpr milliseconds kGrace{2'000};
+/// Bytes of a message that is received although it does not fit.
+constexpr MPI_Count kMostDiscarded = MPI_Count{16} << 20;
 
 std::string list_of(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
@@ -23,13 +26,15 @@ std::string list_of(const std::vector<int>& ranks) {
 }
 
 bool sends(const Op& op) { return op.request.opcode == C10D_OP_SEND; }
+bool from_any(const Op& op) { return op.request.opcode == C10D_OP_RECV_ANY_SOURCE; }
 
 const c10d_buffer& buffer_of(const Op& op) { return sends(op) ? op.inputs[0] : op.outputs[0]; }
 
-Failure wrong_size(const Op& op, int source, const std::string& sent) {
-  return Failure(C10D_ERR_NETWORK,
-                 "message from rank " + std::to_string(source) + ": it sent " + sent +
-                     " bytes where this rank expects " + std::to_string(buffer_of(op).bytes),
+Failure wrong_size(const Op& op, int rank, int source, MPI_Count sent) {
+  return Failure(C10D_ERR_DESYNC,
+                 "the message does not fit its buffer: rank " + std::to_string(source) + " sent " +
+                     std::to_string(sent) + " bytes with tag " + std::to_string(op.request.tag) + " where rank " +
+                     std::to_string(rank) + " expects " + std::to_string(buffer_of(op).bytes),
                  source);
 }
 
@@ -57,32 +62,83 @@ void check_message(const Op& op, int rank, int world_size, int first_own_tag) {
 
 void begin_message(Call& call, const Communicator& communicator) {
   const Op& op = *call.op;
-  const auto& buffer = buffer_of(op);
-  auto* data = reinterpret_cast<void*>(buffer.address);
-  const auto type = datatype_of(op.request.dtype);
-  const int count = static_cast<int>(buffer.bytes / element_size(op.request.dtype));
-  const int tag = static_cast<int>(op.request.tag);
-  if (sends(op)) {
-    require_success(MPI_Isend(data, count, type, op.request.peer, tag, communicator.handle, call.add_request()),
-                    "MPI_Isend");
+  if (!sends(op)) {
+    call.unmatched = true;
     return;
   }
-  const int source = op.request.opcode == C10D_OP_RECV ? op.request.peer : MPI_ANY_SOURCE;
-  require_success(MPI_Irecv(data, count, type, source, tag, communicator.handle, call.add_request()), "MPI_Irecv");
+  const auto& buffer = op.inputs[0];
+  const int count = static_cast<int>(buffer.bytes / element_size(op.request.dtype));
+  require_success(MPI_Isend(reinterpret_cast<void*>(buffer.address), count, datatype_of(op.request.dtype),
+                            op.request.peer, static_cast<int>(op.request.tag), communicator.handle, call.add_request()),
+                  "MPI_Isend");
+}
+
+void Waiting::add(const Op& op) { (from_any(op) ? from_any_ : from_one_).push_back(&op); }
+
+bool Waiting::may_take(const Op& op, int source) const {
+  const auto same_tag = [&](const Op* earlier) { return earlier->request.tag == op.request.tag; };
+  if (std::any_of(from_any_.begin(), from_any_.end(), same_tag)) return false;
+  return std::none_of(from_one_.begin(), from_one_.end(), [&](const Op* earlier) {
+    return same_tag(earlier) && (source == MPI_ANY_SOURCE || earlier->request.peer == source);
+  });
+}
+
+namespace {
+
+/// A message that has come, which nobody else can receive any more.
+struct Arrived {
+  MPI_Message message = MPI_MESSAGE_NULL;
+  MPI_Status status{};
+};
+
+bool probe(const Op& op, int source, const Communicator& communicator, Arrived& arrived) {
+  int found = 0;
+  require_success(MPI_Improbe(source, static_cast<int>(op.request.tag), communicator.handle, &found, &arrived.message,
+                              &arrived.status),
+                  "MPI_Improbe");
+  return found != 0;
+}
+
+bool find(const Op& op, const Communicator& communicator, const Waiting& earlier, Arrived& arrived) {
+  const int wanted = from_any(op) ? MPI_ANY_SOURCE : op.request.peer;
+  if (earlier.may_take(op, wanted)) return probe(op, wanted, communicator, arrived);
+  if (!from_any(op)) return false;
+  // A message of a rank that no earlier receive waits for.
+  for (int source = 0; source < communicator.size; source++) {
+    if (source == communicator.rank || !earlier.may_take(op, source)) continue;
+    if (probe(op, source, communicator, arrived)) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+bool match_message(Call& call, const Communicator& communicator, const Waiting& earlier) {
+  const Op& op = *call.op;
+  Arrived arrived;
+  if (!find(op, communicator, earlier, arrived)) return false;
+  auto& [message, status] = arrived;
+  call.unmatched = false;
+  const auto& buffer = op.outputs[0];
+  MPI_Count bytes = 0;
+  MPI_Get_elements_x(&status, MPI_BYTE, &bytes);
+  if (static_cast<uint64_t>(bytes) != buffer.bytes) {
+    // Received all the same while that is cheap, so that the send ends; that of a larger one fails with the group.
+    const bool receives = bytes <= kMostDiscarded;
+    uint8_t* const discarded = receives ? call.add_buffer(static_cast<size_t>(bytes)) : nullptr;
+    if (receives) MPI_Imrecv(discarded, static_cast<int>(bytes), MPI_BYTE, &message, call.add_request());
+    throw wrong_size(op, communicator.rank, status.MPI_SOURCE, bytes);
+  }
+  const int count = static_cast<int>(buffer.bytes / element_size(op.request.dtype));
+  require_success(MPI_Imrecv(reinterpret_cast<void*>(buffer.address), count, datatype_of(op.request.dtype), &message,
+                             call.add_request()),
+                  "MPI_Imrecv");
+  return true;
 }
 
 void end_message(Op& op, const MPI_Status& status) {
-  if (sends(op)) return;
-  op.peer = status.MPI_SOURCE;
-  int bytes = 0;
-  MPI_Get_count(&status, MPI_BYTE, &bytes);
-  // Beyond what an int counts MPI says MPI_UNDEFINED; the elements were counted before.
-  if (bytes >= 0 && static_cast<uint64_t>(bytes) != buffer_of(op).bytes) {
-    throw wrong_size(op, status.MPI_SOURCE, std::to_string(bytes));
-  }
+  if (!sends(op)) op.peer = status.MPI_SOURCE;
 }
-
-Failure too_long(const Op& op, int source) { return wrong_size(op, source, "more"); }
 
 void give_grace(Op& op) {
   if (op.deadline < Clock::time_point::max() - kGrace) op.deadline += kGrace;

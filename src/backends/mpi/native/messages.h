@@ -1,6 +1,8 @@
 // Point-to-point ops, and the monitored barrier, which is made of them.
 #pragma once
 
+#include <vector>
+
 #include "call.h"
 #include "engine/failure.h"
 
@@ -9,13 +11,31 @@ namespace c10d::mpi_shim {
 /// Throws Failure if the op is no message that this rank can send or receive.
 void check_message(const Op& op, int rank, int world_size, int first_own_tag);
 
+/// Begins to send; a receive waits for match_message().
 void begin_message(Call& call, const Communicator& communicator);
 
-/// Takes over the source of a message that has been received. Throws Failure if its size is not the expected one.
-void end_message(Op& op, const MPI_Status& status);
+/// Receives that were begun earlier and still wait: what may be theirs is not for later ones.
+class Waiting {
+ public:
+  void add(const Op& op);
+  void clear() {
+    from_one_.clear();
+    from_any_.clear();
+  }
+  /// Whether the next message from `source`, or from any rank, may be for this receive.
+  bool may_take(const Op& op, int source) const;
 
-/// Text for a message that does not fit its buffer.
-Failure too_long(const Op& op, int source);
+ private:
+  std::vector<const Op*> from_one_;
+  std::vector<const Op*> from_any_;
+};
+
+/// Begins to receive if the message has come and no earlier receive waits for it. Only then is its size known, and Open MPI
+/// writes beyond the buffer of a large message that does not fit. Throws Failure if it does not.
+bool match_message(Call& call, const Communicator& communicator, const Waiting& earlier);
+
+/// Takes over the source of a message that has been received.
+void end_message(Op& op, const MPI_Status& status);
 
 /// Gives rank 0 the time to name the missing ranks, which the engine could not.
 void give_grace(Op& op);

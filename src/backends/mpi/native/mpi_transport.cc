@@ -33,8 +33,8 @@ constexpr unsigned kMaxConcurrency = 64;
 constexpr int kRoundsPerProgress = 8;
 /// What MPI cannot cancel does not end; waiting for it helps nobody.
 constexpr std::chrono::milliseconds kAbortGrace{30};
-/// Tags below those of all-reduces that are the monitored barrier's.
-constexpr int kOwnTags = 2;
+/// Tags of the monitored barrier.
+constexpr int kBarrierTags = 2;
 /// How many looks at the ops there are between two for a notice.
 constexpr uint64_t kLooksPerNotice = 16;
 /// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
@@ -75,11 +75,14 @@ class MpiTransport final : public Transport {
     }
     comm_.rank = config.rank;
     comm_.size = config.world_size;
-    comm_.first_all_reduce_tag = runtime_.max_tag() - kAllReduceTags + 1;
-    comm_.first_own_tag = comm_.first_all_reduce_tag - kOwnTags;
+    comm_.first_turn_tag = runtime_.max_tag() - kTurnTags + 1;
+    comm_.signature_tag = comm_.first_turn_tag - 1;
+    comm_.first_own_tag = comm_.signature_tag - kBarrierTags;
     comm_.mixed = mixed_;
     const auto max_count = std::strtoull(config.options.get("max_count", "0").c_str(), nullptr, 10);
     if (max_count > 0) comm_.max_count = max_count;
+    const auto most_direct = config.options.get("most_direct");
+    if (!most_direct.empty()) comm_.most_direct = std::atoi(most_direct.c_str());
     turn_ = runtime_.take_turn();
   }
 
@@ -104,14 +107,19 @@ class MpiTransport final : public Transport {
 
   void check(const Op& op) const override {
     if (op.point_to_point()) {
-      check_message(op, comm_.rank, comm_.size, comm_.first_own_tag);
-    } else {
+      return check_message(op, comm_.rank, comm_.size, comm_.first_own_tag);
+    }
+    try {
       check_collective(op, comm_.rank, comm_.size);
+    } catch (const Failure&) {
+      // It takes a turn all the same: ranks that have all refused the call stay in step, one that did so alone does not.
+      turns_++;
+      throw;
     }
   }
 
   void number(Op& op) noexcept override {
-    if (!op.point_to_point()) op.ticket = ++self_->collectives;
+    if (!op.point_to_point()) self_->collectives = op.ticket = ++turns_;
     if (monitored(op) && comm_.rank == 0) give_grace(op);
   }
 
@@ -119,10 +127,16 @@ class MpiTransport final : public Transport {
     auto call = fresh_call();
     call->op = &op;
     bool over = false;
+    std::optional<Failure> failure;
     runtime_.call([&] {
-      begin(*call);
-      over = has_ended(*call);
+      failure = attempt([&] {
+        begin(*call);
+        // What queues behind earlier ops ends in look(), which knows of those.
+        over = !call->unmatched && has_ended(*call, false);
+      });
+      if (failure) abandon(std::move(call));
     });
+    if (failure) throw Failure(*failure);
     const std::lock_guard<std::mutex> lock(mutex_);
     if (over) {
       recycle(std::move(call));
@@ -139,6 +153,8 @@ class MpiTransport final : public Transport {
   }
 
   bool advanced() const override { return advanced_; }
+
+  int awaited_peer() override { return awaited_; }
 
   unsigned max_concurrency() const override { return kMaxConcurrency; }
 
@@ -250,6 +266,8 @@ class MpiTransport final : public Transport {
       if (notice.kind == Notice::failed) {
         heard_ = true;
         const std::string text(notice.text, ::strnlen(notice.text, sizeof notice.text));
+        // What two ranks have called is for all to know, in the same words.
+        if (notice.status == C10D_ERR_DESYNC) throw Failure(C10D_ERR_DESYNC, text, notice.rank);
         const int culprit = notice.cause < 0 || notice.cause == comm_.rank ? notice.rank : notice.cause;
         throw Failure(C10D_ERR_NETWORK, rank_text(notice.rank) + " has given up the group: " + text, culprit);
       }
@@ -285,8 +303,8 @@ class MpiTransport final : public Transport {
     return last;
   }
 
-  /// Throws Failure, which fails the group, if an op waits for a rank that has left; a receive is called back first, since
-  /// MPI alone knows whether its message has come.
+  /// Throws Failure, which fails the group, if an op waits for a rank that has left; a receive looks once more
+  /// whether its message has come.
   void look_for_leavers() {
     for (auto& call : calls_) {
       const Op& op = *call->op;
@@ -294,7 +312,7 @@ class MpiTransport final : public Transport {
         const int peer = gone_peer(op);
         if (peer < 0) continue;
         if (op.request.opcode == C10D_OP_SEND) throw left(peer);
-        call_back(*call);
+        call->sender_left = true;
         continue;
       }
       for (int rank = 0; rank < comm_.size; rank++) {
@@ -323,13 +341,30 @@ class MpiTransport final : public Transport {
       begin_message(call, comm_);
     } else if (monitored(*call.op)) {
       begin_monitored_barrier(call, comm_);
-    } else {
+    } else if (comm_.mixed || comm_.size == 1) {
       begin_collective(call, comm_);
+    } else {
+      call.agreeing = true;
+      call.agreement.begin(*call.op, comm_, comparisons_++);
     }
   }
 
-  /// Whether the op is through. Throws Failure.
-  bool has_ended(Call& call) {
+  /// Whether the op is through; `first`: no earlier collective waits for its turn to begin. Throws Failure.
+  bool has_ended(Call& call, bool first) {
+    if (call.unmatched && !has_come(call)) return false;
+    if (call.agreeing) {
+      // Its buffers are not in use, whatever becomes of the signatures.
+      throw_if_aborted();
+      if (!call.agreement.reached()) return false;
+      if (call.agreement.carries_data()) {
+        call.agreement.finish(*call.op);
+        return true;
+      }
+      if (!first) return false;
+      call.agreeing = false;
+      advanced_ = true;
+      begin_collective(call, comm_);
+    }
     for (;;) {
       for (auto& request : call.requests) {
         if (request != MPI_REQUEST_NULL && !request_ended(*call.op, request)) return false;
@@ -348,47 +383,40 @@ class MpiTransport final : public Transport {
     if (code != MPI_SUCCESS) {
       int kind = MPI_SUCCESS;
       MPI_Error_class(code, &kind);
-      if (kind == MPI_ERR_TRUNCATE && op.point_to_point()) throw too_long(op, status.MPI_SOURCE);
       if (kind == MPI_ERR_TRUNCATE) throw Failure(C10D_ERR_NETWORK, "the ranks' tensors differ in size");
       require_success(code, "MPI_Test");
     }
     if (over == 0) return false;
-    if (!op.point_to_point()) return true;
-    int cancelled = 0;
-    MPI_Test_cancelled(&status, &cancelled);
-    if (cancelled != 0) {
-      const int peer = aborted_ ? -1 : gone_peer(op);
-      throw peer < 0 ? Failure(C10D_ERR_ABORTED, "the message was cancelled") : left(peer);
-    }
-    end_message(op, status);
+    if (op.point_to_point()) end_message(op, status);
     return true;
   }
 
   void look(std::vector<Op*>& ended) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (aborted_) {
-      cancel_messages();
-    } else {
-      hear();
-    }
+    if (!aborted_) hear();
     const int rounds = aborted_ ? 1 : kRoundsPerProgress;
     for (int round = 0; round < rounds && ended.empty() && !calls_.empty(); round++) {
+      waiting_.clear();
+      // MPI matches collectives by their order on each rank, so they begin in that of the calls.
+      bool first = true;
+      awaited_ = -1;
       for (size_t i = 0; i < calls_.size();) {
         Op& op = *calls_[i]->op;
         bool over = true;
         const auto failure = attempt([&] {
-          over = has_ended(*calls_[i]);
+          over = has_ended(*calls_[i], first);
           if (!over && monitored(op) && !aborted_) watch_monitored_barrier(*calls_[i], comm_);
         });
         if (failure) {
           op.status = failure->status();
           op.peer = failure->peer();
           op.error = failure->text();
+          first = false;
           abandon(std::move(calls_[i]));
         } else if (over) {
           recycle(std::move(calls_[i]));
         } else {
-          i++;
+          note_waiting(*calls_[i++], first);
           continue;
         }
         runtime_.unfinished--;
@@ -399,21 +427,23 @@ class MpiTransport final : public Transport {
     if (left_count_ > 0 && !aborted_) look_for_leavers();
   }
 
-  /// Receives can be called back; they then end as cancelled.
-  void cancel_messages() {
-    if (std::exchange(cancelled_, true)) return;
-    for (auto& call : calls_) {
-      const uint32_t opcode = call->op->request.opcode;
-      if (opcode == C10D_OP_RECV || opcode == C10D_OP_RECV_ANY_SOURCE) call_back(*call);
+  /// Whether the message of a receive has come. Throws Failure if none will.
+  bool has_come(Call& call) {
+    throw_if_aborted();
+    if (match_message(call, comm_, waiting_)) {
+      advanced_ = true;
+      return true;
     }
+    const int peer = call.sender_left ? gone_peer(*call.op) : -1;
+    if (peer >= 0) throw left(peer);
+    return false;
   }
 
-  /// Once only: Open MPI takes a receive out of its lists each time it is cancelled.
-  static void call_back(Call& call) {
-    if (std::exchange(call.called_back, true)) return;
-    for (auto& request : call.requests) {
-      if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);
-    }
+  void note_waiting(const Call& call, bool& first) {
+    if (call.unmatched) waiting_.add(*call.op);
+    if (!call.agreeing) return;
+    if (first) awaited_ = call.agreement.awaited();
+    first = false;
   }
 
   /// A failed op's own notes may still be written to.
@@ -421,6 +451,7 @@ class MpiTransport final : public Transport {
     for (auto& request : call->requests) {
       if (request != MPI_REQUEST_NULL && monitored(*call->op)) MPI_Cancel(&request);
     }
+    if (call->agreeing) call->agreement.cancel();
     static auto* kept = new std::vector<std::unique_ptr<Call>>;
     static std::mutex kept_mutex;
     const std::lock_guard<std::mutex> lock(kept_mutex);
@@ -438,12 +469,19 @@ class MpiTransport final : public Transport {
   std::mutex mutex_;
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<std::unique_ptr<Call>> spare_;
-  bool cancelled_ = false;
   std::atomic<bool> advanced_{false};
   const std::shared_ptr<Membership> self_;
   size_t heard_notices_ = 0;
   std::vector<std::optional<Departure>> departures_;
   int left_count_ = 0;
+  /// Of the look that goes on.
+  Waiting waiting_;
+  /// The rank that the first of the collectives under way waits for.
+  std::atomic<int> awaited_{-1};
+  /// Collectives, those that were refused among them.
+  mutable uint64_t turns_ = 0;
+  /// Collectives whose signatures were exchanged.
+  uint64_t comparisons_ = 0;
   uint64_t looks_ = 0;
 
   /// Never held while MPI is called.

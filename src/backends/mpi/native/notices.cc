@@ -43,7 +43,7 @@ void NoticeBoard::join(const std::shared_ptr<Membership>& member, uint64_t group
 
 void NoticeBoard::tell_failure(Membership& member, const Failure& cause) {
   const std::lock_guard<std::mutex> calls(calls_);
-  send(member, Notice::failed, cause.text(), cause.peer());
+  send(member, Notice::failed, &cause);
 }
 
 void NoticeBoard::leave(const std::shared_ptr<Membership>& member, MPI_Comm communicator) {
@@ -107,7 +107,7 @@ void NoticeBoard::receive_all() {
   }
 }
 
-void NoticeBoard::send(Membership& member, Notice::Kind kind, const std::string& text, int cause) {
+void NoticeBoard::send(Membership& member, Notice::Kind kind, const Failure* cause) {
   if (ended_ || std::exchange(member.has_told_, true)) return;
   for (size_t rank = 0; rank < member.ranks_.size(); rank++) {
     if (static_cast<int>(rank) == member.rank_) continue;
@@ -117,8 +117,9 @@ void NoticeBoard::send(Membership& member, Notice::Kind kind, const std::string&
     notice->kind = kind;
     notice->rank = member.rank_;
     notice->collectives = member.collectives;
-    notice->cause = cause;
-    text.copy(notice->text, sizeof notice->text - 1);
+    notice->cause = cause == nullptr ? -1 : cause->peer();
+    notice->status = cause == nullptr ? int32_t{C10D_OK} : cause->status();
+    if (cause != nullptr) cause->text().copy(notice->text, sizeof notice->text - 1);
     MPI_Request request = MPI_REQUEST_NULL;
     const int size = static_cast<int>(sizeof(Notice));
     if (MPI_Isend(notice.get(), size, MPI_BYTE, to, tag_, MPI_COMM_WORLD, &request) != MPI_SUCCESS) continue;

@@ -33,9 +33,10 @@ struct Notice {
   int32_t rank;
   /// Collectives that it took part in.
   uint64_t collectives;
-  /// Of a failure: the rank that caused it, or -1.
+  /// Of a failure: the rank that caused it, or -1, and its c10d_status.
   int32_t cause;
-  char text[228];
+  int32_t status;
+  char text[480];
 };
 
 /// This rank in one group.
@@ -99,7 +100,7 @@ class NoticeBoard {
     size_t awaited;
   };
 
-  void send(Membership& member, Notice::Kind kind, const std::string& text = "", int cause = -1);
+  void send(Membership& member, Notice::Kind kind, const Failure* cause = nullptr);
   bool sent_all();
   void send_rest(std::chrono::milliseconds limit);
   void listen();

@@ -94,10 +94,11 @@ struct Result {
 
 class Group {
  public:
-  explicit Group(std::string name) : name_(std::move(name)) {
+  /// `most_direct`: up to how many ranks each sends to all others at once.
+  explicit Group(std::string name, int most_direct = 16) : name_(std::move(name)) {
     std::string ranks;
     for (int i = 0; i < size; i++) ranks += (i == 0 ? "" : ",") + std::to_string(i);
-    options_ = "ranks=" + ranks + '\0' + "name=" + name_ + '\0';
+    options_ = "ranks=" + ranks + '\0' + "name=" + name_ + '\0' + "most_direct=" + std::to_string(most_direct) + '\0';
     c10d_config config{};
     config.size = sizeof config;
     config.rank = rank;
@@ -506,6 +507,54 @@ void failures() {
   }
 }
 
+/// The last rank calls something else than the others; all end with both calls.
+void out_of_step(int most_direct) {
+  const std::string suffix = " " + std::to_string(most_direct);
+  const auto differ = [&](const std::string& name, size_t usual, size_t other, const std::string& text) {
+    Group group(name + suffix, most_direct);
+    Floats data(rank == size - 1 ? other : usual, 1);
+    group.run(Request(C10D_OP_BARRIER).op, true);
+    const int64_t id = group.submit(Request(C10D_OP_ALLREDUCE).out(data).op);
+    if (most_direct == 1) group.kick();
+    expect_failure(most_direct == 1 ? group.await(id) : group.wait(id), C10D_ERR_DESYNC, text);
+    meet(name + suffix);
+  };
+  differ("small sizes", 4, 5, "called allReduce(float32[5], SUM)");
+  differ("a large size and a small one", 300'000, 5, "called allReduce(float32[300000], SUM)");
+  differ("large sizes", 300'000, 300'100, "called allReduce(float32[300100], SUM)");
+  {
+    Group group("another op" + suffix, most_direct);
+    Floats data(4, 1);
+    Request request(rank == size - 1 ? C10D_OP_BROADCAST : C10D_OP_ALLREDUCE);
+    const Result result = group.wait(group.submit(request.out(data).peer(0).op));
+    expect_failure(result, C10D_ERR_DESYNC, "called broadcast(float32[4], root 0)");
+    expect_failure(result, C10D_ERR_DESYNC, "called allReduce(float32[4], SUM)");
+    meet("another op" + suffix);
+  }
+  {
+    // All ranks know that the root could not count that, whose table alone is that long. No byte of it is touched.
+    Group group("too many" + suffix, most_direct);
+    std::vector<uint8_t> byte(1);
+    const uint64_t each = (uint64_t{1} << 31) / static_cast<uint64_t>(size) + 1;
+    Request request(C10D_OP_GATHER);
+    request.peer(0).op.dtype = C10D_UINT8;
+    request.in(byte.data(), each);
+    for (int i = 0; i < size && rank == 0; i++) request.out(byte).outputs.back().bytes = each;
+    require(c10d_submit(group.handle(), &request.set().op, 1) == C10D_ERR_INVALID, "a gather of too much is begun");
+    Floats data(4, 1);
+    group.run(Request(C10D_OP_ALLREDUCE).out(data).op, true);
+    check(
+        data, [](size_t) { return size; }, "all-reduce after a refusal on all ranks");
+    // Rank 0 alone has one refused: then it is out of step, though the next calls are the same.
+    Request nothing(C10D_OP_ALLREDUCE);
+    if (rank == 0) require(c10d_submit(group.handle(), &nothing.op, 1) == C10D_ERR_INVALID, "an op without a buffer");
+    const Result result = group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op));
+    expect_failure(result, C10D_ERR_DESYNC, "as collective #3");
+    expect_failure(result, C10D_ERR_DESYNC, "as collective #4");
+    meet("too many" + suffix);
+  }
+}
+
 /// An op runs out of time, and the host hears of it, though a thread is stuck in MPI.
 void stuck_in_mpi() {
   Group group("stuck");
@@ -559,6 +608,13 @@ int main(int count, char** arguments) {
     all_ops(second, false);
     side_by_side(first, second);
   }
+  {
+    Group in_rounds("in rounds", 1);
+    all_ops(in_rounds, true);
+    all_ops(in_rounds, false);
+  }
+  out_of_step(16);
+  out_of_step(1);
   failures();
   stuck_in_mpi();
   {

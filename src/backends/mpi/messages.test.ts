@@ -1,0 +1,39 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { spawnRanks } from "../../testing/index.ts";
+import { describeMpi, launchWith } from "./fixtures/availability.ts";
+import type { UnequalMessages } from "./fixtures/unequal-messages.ts";
+import { implementations } from "./implementation.ts";
+
+setDefaultTimeout(120_000);
+
+const body = new URL("./fixtures/unequal-messages.ts", import.meta.url);
+
+for (const implementation of implementations) {
+  describeMpi("mpi messages", implementation, () => {
+    test.each([
+      [2, {}],
+      [3, {}],
+      [2, { threads: "single" }],
+    ] as const)(
+      "%d ranks, options %o: none is written beyond its buffer, and each finds its receive",
+      async (n, options) => {
+        const outcomes = await spawnRanks(n, body, {
+          ...launchWith(implementation),
+          args: { options },
+          timeout: 90_000,
+        });
+        expect(outcomes.map(({ exitCode, error }) => ({ exitCode, error: error?.stack }))).toEqual(
+          Array.from({ length: n }, () => ({ exitCode: 0, error: undefined })),
+        );
+        const [first] = outcomes.map(({ value }) => value as { ends: UnequalMessages[]; received: number[] });
+        const { ends, received } = first ?? { ends: [], received: [] };
+        expect(received).toEqual(n > 2 ? [10, 20] : [10, 11]);
+        for (const { name, error, overrun } of ends) {
+          const [sent, expected] = name.split(" for ").map((count) => 4 * Number(count));
+          expect({ name, overrun, code: error?.code }).toEqual({ name, overrun: 0, code: "DESYNC" });
+          expect(error?.message).toContain(`rank 1 sent ${sent} bytes with tag 7 where rank 0 expects ${expected}`);
+        }
+      },
+    );
+  });
+}

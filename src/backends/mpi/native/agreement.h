@@ -1,0 +1,67 @@
+// The ranks of a group compare their calls before a collective touches its data. MPI does not: calls that differ give wrong
+// results, or writes beyond a buffer.
+#pragma once
+
+#include <mpi.h>
+
+#include <cstdint>
+#include <vector>
+
+#include "communicator.h"
+#include "engine/op.h"
+#include "signature.h"
+#include "small_op.h"
+
+namespace c10d::mpi_shim {
+
+/// The comparison for one collective. Few ranks send each other their signatures, which carry the data of a small op; many do it
+/// in log2(n) rounds, each of which doubles the number of ranks that are known to agree. What a rank receives there depends
+/// on no op, so ranks out of step read each other's signatures and nothing else.
+class Agreement {
+ public:
+  /// Sends what this rank calls; `number` counts the group's comparisons. Called in the order of its collectives.
+  void begin(const Op& op, const Communicator& communicator, uint64_t number);
+
+  /// Whether all ranks have made the same call. Throws Failure as soon as one has not.
+  bool reached();
+
+  /// Whether the data of all ranks comes with the signatures, so that finish() completes the op when they agree.
+  bool carries_data() const { return carries_data_; }
+  void finish(const Op& op);
+
+  /// A rank whose signature has not come; -1 if there is none.
+  int awaited() const;
+
+  /// For an op that is given up. What MPI may still write to stays as long as this object.
+  void cancel();
+
+ private:
+  static constexpr size_t kSlot = sizeof(Signature) + kMostCarried;
+
+  bool direct() const { return comm_->size <= comm_->most_direct; }
+  void send_to_all(const Op& op);
+  void begin_round();
+  /// Whether all requests have ended; compares each signature when it comes.
+  bool all_ended();
+  /// Of the message that is sent or received `i` places on, counted from 0.
+  int destination(size_t i) const { return (comm_->rank + distance_ + static_cast<int>(i)) % comm_->size; }
+  int source(size_t i) const {
+    return direct() ? destination(i) : (comm_->rank + comm_->size - distance_) % comm_->size;
+  }
+  uint8_t* outgoing(size_t i) { return outgoing_.data() + i * kSlot; }
+  uint8_t* incoming(int rank) { return incoming_.data() + (direct() ? static_cast<size_t>(rank) * kSlot : 0); }
+
+  const Communicator* comm_ = nullptr;
+  Signature own_{};
+  int tag_ = 0;
+  /// To the first rank that this one sends to.
+  int distance_ = 1;
+  bool carries_data_ = false;
+  std::vector<MPI_Request> sends_;
+  std::vector<MPI_Request> receives_;
+  std::vector<uint8_t> outgoing_;
+  /// By rank, what it has for this one; in rounds, just one signature.
+  std::vector<uint8_t> incoming_;
+};
+
+}  // namespace c10d::mpi_shim

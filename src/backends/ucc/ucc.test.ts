@@ -55,8 +55,21 @@ describeUcc("ucc", () => {
     }
     for (const { error, stderr } of [...nowhere, ...wrong]) {
       expect(error).toMatchObject({ name: "DistBackendError" });
-      expect(error?.message).toMatch(/UCC cannot .*, its log on standard error says why: /);
+      expect(error?.message).toMatch(
+        /UCC cannot make a (context|team): |UCC does not start: |UCC cannot read its configuration: /,
+      );
       expect(stderr).toContain("nonsense");
+    }
+  });
+
+  test("no other user can read its shared memory", async () => {
+    const run = (env: Record<string, string>) =>
+      spawnRanks(2, fixture("segments"), { ...spawn, args: {}, env, timeout: "20s" });
+    const [usual, chosen] = await Promise.all([run({}), run({ UCX_TLS: "sysv,cma,self" })]);
+    expect(allWell(usual)).toEqual([[], []]);
+    for (const modes of allWell<string[]>(chosen)) {
+      expect(modes.length).toBeGreaterThan(0);
+      for (const mode of modes) expect(mode).toMatch(/^[0-7]*600$/);
     }
   });
 

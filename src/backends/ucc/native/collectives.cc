@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "library.h"
+#include "log.h"
 #include "op_check.h"
 #include "reduction/reduction.h"
 
@@ -27,6 +28,12 @@ constexpr size_t kWithHead = 4096 - sizeof(Head);
 /// What follows a head has a tag of its own, or it would come where the next head is expected.
 constexpr uint32_t kRestTag = 1U << 14;
 
+ucc_status_t kept_status(ucc_coll_req_h request) {
+  ucc_status_t kept = UCC_OK;
+  std::memcpy(&kept, reinterpret_cast<const char*>(request) + sizeof(ucc_coll_req_t), sizeof kept);
+  return kept;
+}
+
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 
 }  // namespace
@@ -37,10 +44,19 @@ void Running::begin(Op& op) {
   post();
 }
 
+/// Of a reduction that has failed, UCC shows the status of what it reduces with (seen with 1.9: ucc_task_complete() puts the one
+/// in place of the other). The task itself keeps the real one, right after that.
+ucc_status_t Running::status_of(ucc_coll_req_h request) const {
+  const ucc_status_t shown = ucc_collective_test(request);
+  if (shown != UCC_OK) return shown;
+  if (!keeps_status_) return logged_error() ? UCC_ERR_NO_MESSAGE : shown;
+  return std::min(kept_status(request), shown);
+}
+
 ucc_status_t Running::test() const {
   ucc_status_t all = UCC_OK;
   for (const ucc_coll_req_h request : requests_) {
-    const ucc_status_t status = ucc_collective_test(request);
+    const ucc_status_t status = status_of(request);
     if (status < 0) return status;
     if (status != UCC_OK) all = UCC_INPROGRESS;
   }
@@ -48,8 +64,11 @@ ucc_status_t Running::test() const {
 }
 
 void Running::release() {
-  for (ucc_coll_req_h request : requests_) library().collective_finalize(request);
-  requests_.clear();
+  while (!requests_.empty()) {
+    const ucc_status_t status = library().collective_finalize(requests_.back());
+    requests_.pop_back();
+    require(status, "UCC does not end the op");
+  }
 }
 
 void Running::end() {
@@ -111,6 +130,8 @@ void Running::post(ucc_coll_args_t& args) {
   }
   require(status, "UCC does not begin the op");
   requests_.push_back(request);
+  // In a UCC that is built otherwise, its log has to do.
+  keeps_status_ = kept_status(request) == UCC_OPERATION_INITIALIZED;
   require(library().collective_post(request), "UCC does not start the op");
 }
 
@@ -314,11 +335,9 @@ bool Running::take_head() {
   Head head{};
   std::memcpy(&head, flat_.data(), sizeof head);
   if (head.bytes != data.bytes || head.dtype != op_->request.dtype) {
-    throw Failure(C10D_ERR_BACKEND,
-                  "rank " + std::to_string(op_->request.peer) + " sent " + std::to_string(head.bytes) + " bytes of " +
-                      dtype_text(head.dtype) + " with tag " + std::to_string(op_->request.tag) + " where rank " +
-                      std::to_string(rank_) + " expects " + std::to_string(data.bytes) + " of " +
-                      dtype_text(op_->request.dtype),
+    throw Failure(C10D_ERR_DESYNC,
+                  message_mismatch_text(op_->request.tag, op_->request.peer, head.dtype, head.bytes, rank_,
+                                        op_->request.dtype, data.bytes),
                   op_->request.peer);
   }
   if (data.bytes > kWithHead) {

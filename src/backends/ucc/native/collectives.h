@@ -33,7 +33,8 @@ class Running {
   /// For such a recv, when all requests have ended well: looks at what has come. Throws Failure if it is not what this rank
   /// expects. Returns whether the rest is under way now.
   bool take_head();
-  /// When all requests have ended well: gives them back and does what is left to do. Then the next op may begin.
+  /// When all requests have ended well: gives them back and does what is left to do. Then the next op may begin. Throws
+  /// Failure.
   void end();
 
   /// What the ranks of this host have to agree on, for collectives.
@@ -61,6 +62,7 @@ class Running {
   void send();
   void recv();
   void message(const void* data, size_t bytes, uint32_t tag);
+  ucc_status_t status_of(ucc_coll_req_h request) const;
   void release();
   void barrier();
 
@@ -78,6 +80,7 @@ class Running {
   const int rank_;
   const int world_size_;
   std::vector<ucc_coll_req_h> requests_;
+  bool keeps_status_ = true;
   std::vector<std::unique_ptr<Vector>> vectors_;
   /// What a list is copied into, where UCC wants one buffer; of a message, what goes first.
   std::vector<char> flat_;

@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/call_text.h"
 #include "engine/op.h"
 #include "engine/transport.h"
 
@@ -27,26 +28,18 @@ class Ledger {
   Ledger(const Ledger&) = delete;
   Ledger& operator=(const Ledger&) = delete;
 
-  /// What ranks have to agree on in a collective.
-  struct Call {
+  /// A collective as the ranks see it from each other.
+  struct Entered {
     uint64_t ticket = 0;
     /// Stands for this call and all before it.
     uint64_t chain = 0;
-    uint32_t opcode = 0;
-    uint32_t dtype = 0;
-    uint32_t reduce_op = 0;
-    int32_t root = 0;
-    uint64_t bytes = 0;
-    uint64_t buffers = 0;
-    /// Stands for the sizes of several buffers.
-    uint64_t sizes = 0;
-    /// Whether what goes to each rank and comes from it is listed too.
-    uint64_t split = 0;
+    c10d::Call call;
   };
 
   /// A collective of this rank, and the places in `here` of those that have not come to it yet.
   struct Entry {
-    Call call;
+    Entered own;
+    /// Of an all-to-all: bytes that go to each rank, and then bytes that come from each.
     std::vector<uint64_t> parts;
     std::vector<uint32_t> missing;
   };
@@ -79,8 +72,8 @@ class Ledger {
 
   Presence& presence(size_t place) const;
   Record& record(size_t place, uint64_t ticket) const;
-  uint64_t parts_of(const Op& op, Entry& entry) const;
-  [[noreturn]] void disagree(const Entry& entry, int rank, const Call& theirs) const;
+  void list_parts(const Op& op, Entry& entry) const;
+  [[noreturn]] void disagree(const Entry& entry, int rank, const c10d::Call& theirs) const;
   void compare_parts(const Entry& entry, int rank, const std::vector<uint64_t>& theirs) const;
 
   const std::vector<int> here_;
@@ -90,11 +83,5 @@ class Ledger {
   void* memory_ = nullptr;
   uint64_t chain_ = 0;
 };
-
-/// A collective in words, such as "allReduce(SUM) of float32, 16 bytes".
-std::string text_of(const Ledger::Call& call);
-
-/// A dtype's name.
-std::string dtype_text(uint32_t dtype);
 
 }  // namespace c10d::ucc_shim

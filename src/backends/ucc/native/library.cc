@@ -4,6 +4,8 @@
 
 #include <cstdlib>
 
+#include "log.h"
+
 namespace c10d::ucc_shim {
 
 namespace {
@@ -15,6 +17,8 @@ void set_defaults() {
   // It would write jumps over the machine code of mmap() and its like, and take 0.4 s for that. They make RDMA faster, which
   // registers memory once then, and are of no use on one host.
   ::setenv("UCX_MEM_MMAP_HOOK_MODE", "none", 0);
+  // Its SysV segments are open to the user's group; those of the transport "posix", which does the same, are not.
+  ::setenv("UCX_TLS", "^sysv", 0);
   // Their logs would come out among what the program prints.
   ::setenv("UCX_LOG_FILE", "stderr", 0);
   ::setenv("UCC_LOG_FILE", "stderr", 0);
@@ -37,6 +41,7 @@ Library open() {
     found.missing = reason == nullptr ? "libucc.so.1 cannot be loaded" : reason;
     return found;
   }
+  listen_to_log();
   bind(found, handle, found.get_version_string, "ucc_get_version_string");
   bind(found, handle, found.status_string, "ucc_status_string");
   bind(found, handle, found.lib_config_read, "ucc_lib_config_read");
@@ -72,7 +77,10 @@ const Library& library() {
 }
 
 std::string text_of(ucc_status_t status, const std::string& what) {
-  return what + ": " + library().status_string(status) + " (UCC status " + std::to_string(status) + ")";
+  std::string text = what + ": " + library().status_string(status) + " (UCC status " + std::to_string(status) + ")";
+  // The status says little more than that something has failed.
+  const std::string logged = take_logged_error();
+  return logged.empty() ? text : text + ", the log says: " + logged;
 }
 
 void require(ucc_status_t status, const std::string& what) {

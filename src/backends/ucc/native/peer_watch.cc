@@ -16,6 +16,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstring>
+#include <utility>
 
 namespace c10d::ucc_shim {
 
@@ -26,6 +27,11 @@ using std::chrono::milliseconds;
 /// How long after the end of a rank's process what it had sent before may still be on its way.
 constexpr milliseconds kGoneGrace{200};
 constexpr int kPollMs = 10;
+/// The greeting is sent right after connecting.
+constexpr milliseconds kGreetingLimit{1'000};
+/// Of those who have not yet sent it.
+constexpr size_t kMostCallers = 256;
+constexpr int kAcceptedAtOnce = 1024;
 /// In place of a rank: the timer.
 constexpr uint64_t kTimer = UINT64_MAX;
 
@@ -93,6 +99,35 @@ class Closing {
  private:
   const int fd_;
 };
+
+/// Someone who has connected and not yet said who it is.
+class Caller {
+ public:
+  explicit Caller(int socket) : socket_(socket) {}
+  Caller(Caller&& other) noexcept : socket_(other.release()), since_(other.since_) {}
+  Caller& operator=(Caller&& other) noexcept {
+    std::swap(socket_, other.socket_);
+    std::swap(since_, other.since_);
+    return *this;
+  }
+  ~Caller() {
+    if (socket_ >= 0) ::close(socket_);
+  }
+  int socket() const { return socket_; }
+  int release() { return std::exchange(socket_, -1); }
+  bool is_late() const { return Clock::now() - since_ > kGreetingLimit; }
+
+ private:
+  int socket_;
+  Clock::time_point since_ = Clock::now();
+};
+
+/// Whether the process at the other end of a local socket belongs to this user.
+bool is_same_user(int socket) {
+  ucred credentials{};
+  socklen_t size = sizeof credentials;
+  return ::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &credentials, &size) == 0 && credentials.uid == ::geteuid();
+}
 
 std::string rank_text(size_t rank) { return "rank " + std::to_string(rank); }
 
@@ -179,7 +214,8 @@ void PeerWatch::connect(Rendezvous& rendezvous, const std::function<void()>& sto
   own.world_size = config_.world_size;
   const std::string host = host_identity();
   host.copy(own.host, sizeof own.host - 1);
-  const std::string name = "c10d-ucc-" + std::to_string(own.token % 1'000'000'000'000ULL);
+  // All users of the host see it.
+  const std::string name = std::to_string(random_number());
   name.copy(own.socket, sizeof own.socket - 1);
 
   const Closing listener(local_socket());
@@ -298,32 +334,47 @@ void PeerWatch::dial(int rank, const std::string& name, uint64_t token, const st
     stop();
     ::usleep(1000);
   }
+  if (!is_same_user(fd)) {
+    throw Failure(C10D_ERR_NETWORK, rank_text(static_cast<size_t>(rank)) + " runs as another user of this host", rank);
+  }
   const Greeting greeting{token, config_.rank};
   if (::send(fd, &greeting, sizeof greeting, MSG_NOSIGNAL) != sizeof greeting) {
     throw Failure(C10D_ERR_NETWORK, rank_text(static_cast<size_t>(rank)) + " has gone while connecting", rank);
   }
 }
 
+/// Any process of this host can connect: those of other users are dropped at once, and no one holds up the others.
 void PeerWatch::accept(int listener, uint64_t token, int expected, const std::function<void()>& stop) {
+  std::vector<Caller> callers;
   while (expected > 0) {
     stop();
-    pollfd source{listener, POLLIN, 0};
-    ::poll(&source, 1, kPollMs);
-    const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
-    if (fd < 0) continue;
-    // The greeting was sent right after connecting; a stranger gets no more time than this.
-    pollfd first{fd, POLLIN, 0};
-    ::poll(&first, 1, 100 * kPollMs);
-    Greeting greeting{};
-    const bool whole = ::recv(fd, &greeting, sizeof greeting, MSG_DONTWAIT) == sizeof greeting;
-    const bool known = whole && greeting.token == token && greeting.rank > config_.rank &&
-                       greeting.rank < config_.world_size && peers_[static_cast<size_t>(greeting.rank)].socket < 0;
-    if (!known) {
-      ::close(fd);
-      continue;
+    std::vector<pollfd> sources{{listener, POLLIN, 0}};
+    for (const auto& caller : callers) sources.push_back({caller.socket(), POLLIN, 0});
+    ::poll(sources.data(), sources.size(), kPollMs);
+    for (int count = 0; count < kAcceptedAtOnce; count++) {
+      const int fd = ::accept4(listener, nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC);
+      if (fd < 0) break;
+      Caller caller(fd);
+      if (!is_same_user(fd)) continue;
+      // The oldest one has had the most time.
+      if (callers.size() == kMostCallers) callers.erase(callers.begin());
+      callers.push_back(std::move(caller));
     }
-    peers_[static_cast<size_t>(greeting.rank)].socket = fd;
-    expected--;
+    for (size_t i = 0; i < callers.size();) {
+      Greeting greeting{};
+      const auto got = ::recv(callers[i].socket(), &greeting, sizeof greeting, MSG_DONTWAIT);
+      if (got < 0 && (errno == EAGAIN || errno == EINTR) && !callers[i].is_late()) {
+        i++;
+        continue;
+      }
+      const bool known = got == sizeof greeting && greeting.token == token && greeting.rank > config_.rank &&
+                         greeting.rank < config_.world_size && peers_[static_cast<size_t>(greeting.rank)].socket < 0;
+      if (known) {
+        peers_[static_cast<size_t>(greeting.rank)].socket = callers[i].release();
+        expected--;
+      }
+      callers.erase(callers.begin() + static_cast<std::ptrdiff_t>(i));
+    }
   }
 }
 
@@ -392,15 +443,16 @@ std::optional<Failure> PeerWatch::find_lost() {
 /// A time-out there is one here too: nobody knows better who is late.
 Failure PeerWatch::failed_on(int rank, const Note& note) const {
   // What a rank has found out about the calls of two is true for both.
-  if (note.status == C10D_ERR_BACKEND && note.cause >= 0) {
-    const std::string found(note.text, std::min<size_t>(note.text_bytes, sizeof note.text));
-    return Failure(C10D_ERR_BACKEND, found, note.cause == config_.rank ? rank : note.cause);
+  const std::string found(note.text, std::min<size_t>(note.text_bytes, sizeof note.text));
+  if (note.status == C10D_ERR_DESYNC) {
+    return Failure(C10D_ERR_DESYNC, found, note.cause == config_.rank ? rank : note.cause);
   }
   const bool late = note.status == C10D_ERR_OP_TIMEOUT;
   std::string text = late ? "an op timed out on " : "the group has failed on ";
   text += rank_text(static_cast<size_t>(rank));
   const bool other = note.cause >= 0 && note.cause != rank;
   if (other) text += " because of rank " + std::to_string(note.cause);
+  if (note.status == C10D_ERR_BACKEND) text += ": " + found;
   const int culprit = note.cause == config_.rank || (note.cause < 0 && !late) ? rank : note.cause;
   return Failure(late ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK, text, culprit);
 }

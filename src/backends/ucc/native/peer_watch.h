@@ -75,7 +75,7 @@ class PeerWatch {
     int32_t status;
     uint32_t text_bytes;
     uint64_t collectives;
-    char text[360];
+    char text[616];
   };
   struct Peer {
     int socket = -1;

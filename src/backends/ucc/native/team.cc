@@ -3,6 +3,8 @@
 #include <chrono>
 #include <thread>
 
+#include "host_limits.h"
+
 namespace c10d::ucc_shim {
 
 namespace {
@@ -20,13 +22,13 @@ std::mutex& shared_state() {
 
 Team::Team(Rendezvous& rendezvous) : rendezvous_(rendezvous) {
   std::unique_lock<std::mutex> lock(shared_state());
+  require_descriptors();
   ucc_lib_params_t params{};
   params.mask = UCC_LIB_PARAM_FIELD_THREAD_MODE;
   // One thread at a time, but not always the same one: UCX has nothing between the two.
   params.thread_mode = UCC_THREAD_MULTIPLE;
   ucc_lib_config_h config = nullptr;
-  require(ucc_.lib_config_read(nullptr, nullptr, &config),
-          "UCC cannot read its configuration, its log on standard error says why");
+  require(ucc_.lib_config_read(nullptr, nullptr, &config), "UCC cannot read its configuration");
   const ucc_status_t status = ucc_.init_version(UCC_API_MAJOR, UCC_API_MINOR, &params, config, &lib_);
   ucc_.lib_config_release(config);
   require(status, "UCC does not start");
@@ -46,11 +48,12 @@ void Team::make_context(std::unique_lock<std::mutex>& lock) {
     status = ucc_.context_create(lib_, &params, config, &context_);
     rendezvous_.let_go_while_waiting(nullptr);
     ucc_.context_config_release(config);
+    restrict_segments();
   }
   if (status == UCC_OK) return;
   ucc_.finalize(lib_);
   rendezvous_.rethrow();
-  require(status, "UCC cannot make a context, its log on standard error says why");
+  require(status, "UCC cannot make a context");
 }
 
 void Team::create(const Config& config, const std::function<void()>& stop) {
@@ -72,7 +75,7 @@ void Team::create(const Config& config, const std::function<void()>& stop) {
     status = UCC_OK;
   }
   rendezvous_.rethrow();
-  require(status, "UCC cannot make a team, its log on standard error says why");
+  require(status, "UCC cannot make a team");
   active_ = true;
 }
 

@@ -16,6 +16,7 @@
 #include "engine/transport.h"
 #include "ledger.h"
 #include "library.h"
+#include "log.h"
 #include "op_check.h"
 #include "peer_watch.h"
 #include "rendezvous.h"
@@ -33,6 +34,8 @@ using std::chrono::milliseconds;
 constexpr unsigned kConcurrency = 64;
 /// Before the caller gives way to other threads: ranks of one host are mostly just as far.
 constexpr int kLooksAtOnce = 4;
+/// How long after an error of UCC's the end of the process behind it may be seen.
+constexpr milliseconds kLossGrace{50};
 /// How often to look after the other ranks while something is under way.
 constexpr unsigned kRoundsPerLook = 32;
 constexpr milliseconds kLookInterval{1};
@@ -52,7 +55,8 @@ constexpr microseconds kLongestPauseForRank{2'000};
 
 /// These two are what a transport says of a connection that is gone.
 Failure op_failure(ucc_status_t status) {
-  const bool network = status == UCC_ERR_IO_ERROR || status == UCC_ERR_NO_MESSAGE;
+  // Unless UCX has logged what it has run out of.
+  const bool network = !logged_error() && (status == UCC_ERR_IO_ERROR || status == UCC_ERR_NO_MESSAGE);
   return Failure(network ? C10D_ERR_NETWORK : C10D_ERR_BACKEND, text_of(status, "UCC failed"));
 }
 
@@ -85,6 +89,8 @@ class UccTransport final : public Transport {
     }
     require(status, "the first barrier of the team failed");
     barrier.end();
+    // Errors of transports that UCX has done without.
+    take_logged_error();
     rendezvous_->close();
   }
 
@@ -107,6 +113,7 @@ class UccTransport final : public Transport {
       running->begin(op);
       if (ledger_) wake_those_who_wait(op);
       done = advance(*running, running_.size());
+      if (done) running->end();
     });
     if (failure) {
       abandoned_.push_back(std::move(running));
@@ -118,7 +125,6 @@ class UccTransport final : public Transport {
       stay_awake();
       return Start::pending;
     }
-    running->end();
     spare_.push_back(std::move(running));
     return Start::done;
   }
@@ -202,7 +208,14 @@ class UccTransport final : public Transport {
   /// Of an error of UCC's, what other ranks have to do with it, if that is known.
   Failure reason_of(const Failure& failure) {
     if (failure.harmless() || failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) return failure;
-    return peers_.find_lost().value_or(failure);
+    // A process that has died is missed by UCX a little earlier than its socket tells.
+    const auto until = Clock::now() + kLossGrace;
+    auto lost = peers_.find_lost();
+    while (!lost && Clock::now() < until) {
+      std::this_thread::sleep_for(milliseconds(1));
+      lost = peers_.find_lost();
+    }
+    return lost.value_or(failure);
   }
 
   void wake_those_who_wait(const Op& op) {
@@ -332,7 +345,10 @@ class UccTransport final : public Transport {
     size_t kept = 0;
     for (auto& running : running_) {
       bool done = false;
-      const auto failure = attempt([&] { done = advance(*running, kept); });
+      const auto failure = attempt([&] {
+        done = advance(*running, kept);
+        if (done) running->end();
+      });
       if (!done && !failure) {
         running_[kept++].swap(running);
         continue;
@@ -343,7 +359,6 @@ class UccTransport final : public Transport {
         describe(op, reason_of(*failure));
         abandoned_.push_back(std::move(running));
       } else {
-        running->end();
         op.status = C10D_OK;
         spare_.push_back(std::move(running));
       }

@@ -1,14 +1,19 @@
 // The UCC shim by its C ABI, without Bun: ranks are processes, so that one can be killed or stopped. Each scenario runs on its
 // own; the program ends with 1 if one of them went wrong, and with 77 where there is no libucc.
 #include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
+#include <cstddef>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <fstream>
 #include <functional>
+#include <map>
 #include <random>
 #include <stdexcept>
 #include <thread>
@@ -214,8 +219,8 @@ void many(Rank& rank) {
 void wrong_size(Rank& rank) {
   Call call{C10D_OP_ALLREDUCE, {}, {filled(rank.rank() == 0 ? 4 : 6, 1)}};
   const Outcome outcome = rank.run(call, rank.rank() == 0 ? Way::wait : Way::events);
-  check_outcome(outcome, C10D_ERR_BACKEND, 1 - rank.rank(), "allReduce(SUM) of float32, 16 bytes");
-  check_outcome(outcome, C10D_ERR_BACKEND, 1 - rank.rank(), "allReduce(SUM) of float32, 24 bytes");
+  check_outcome(outcome, C10D_ERR_DESYNC, 1 - rank.rank(), "allReduce(float32[4], SUM)");
+  check_outcome(outcome, C10D_ERR_DESYNC, 1 - rank.rank(), "allReduce(float32[6], SUM)");
   check(rank.state() == C10D_FAILED, "the group has failed");
 }
 
@@ -224,15 +229,15 @@ void wrong_splits(Rank& rank) {
   const uint64_t n = rank.rank() == 0 ? 3 : 2;
   Call call{C10D_OP_ALLTOALL_BASE, {filled(2 * n, 1)}, {filled(2 * n, 0)}};
   call.input_splits = call.output_splits = {n, n};
-  check_outcome(rank.run(call, Way::wait), C10D_ERR_BACKEND, 1 - rank.rank(), "expects");
+  check_outcome(rank.run(call, Way::wait), C10D_ERR_DESYNC, 1 - rank.rank(), "expects");
 }
 
 void wrong_message(Rank& rank) {
   const size_t large = 100'000;
   Call call{rank.rank() == 0 ? C10D_OP_SEND : C10D_OP_RECV, {}, {}, 1 - rank.rank(), 3};
   (rank.rank() == 0 ? call.inputs : call.outputs).push_back(filled(rank.rank() == 0 ? large : large - 1, 1));
-  check_outcome(rank.run(call, Way::wait), C10D_ERR_BACKEND, 1 - rank.rank(),
-                "rank 0 sent 400000 bytes of float32 with tag 3 where rank 1 expects 399996");
+  check_outcome(rank.run(call, Way::wait), C10D_ERR_DESYNC, 1 - rank.rank(),
+                "rank 0 sent float32[100000] with tag 3, rank 1 was to receive float32[99999]");
 }
 
 void aborted(Rank& rank) {
@@ -295,6 +300,50 @@ void alone(Rank& rank) {
   check(rank.close() == 0, "it closes while it connects");
 }
 
+void besieged(Rank& rank) {
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(3, 1)}};
+  check(rank.run(call, Way::wait).status == C10D_OK && call.outputs[0] == filled(3, 2),
+        "the ranks have found each other");
+}
+
+constexpr int kNobody = 65534;
+constexpr int kHeld = 64;
+
+/// Connects to whatever local sockets the ranks listen on and says nothing, as another user where that can be had.
+[[noreturn]] void besiege() {
+  if (::geteuid() == 0 && (::setgid(kNobody) != 0 || ::setuid(kNobody) != 0)) ::_exit(1);
+  std::map<std::string, int> held;
+  for (;;) {
+    std::ifstream table("/proc/net/unix");
+    std::string line;
+    while (std::getline(table, line)) {
+      const auto at = line.rfind('@');
+      // Of type SOCK_SEQPACKET, and listening.
+      if (at == std::string::npos || line.find(" 00010000 0005 01 ") == std::string::npos) continue;
+      const std::string name = line.substr(at + 1);
+      while (held[name] < kHeld) {
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        name.copy(address.sun_path + 1, sizeof address.sun_path - 1);
+        const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+        const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+        if (::connect(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) {
+          ::close(fd);
+          break;
+        }
+        ucred owner{};
+        socklen_t owner_size = sizeof owner;
+        ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &owner_size);
+        // Those of other programs are not for this test.
+        const bool ours = ::getpgid(owner.pid) == ::getpgid(0);
+        if (!ours) ::close(fd);
+        held[name] += ours ? 1 : kHeld;
+      }
+    }
+    std::this_thread::sleep_for(std::chrono::microseconds(200));
+  }
+}
+
 enum class Last { ends_well, is_killed, stops };
 
 struct Scenario {
@@ -303,6 +352,7 @@ struct Scenario {
   void (*body)(Rank&);
   Last last = Last::ends_well;
   bool connects = true;
+  bool besieged = false;
 };
 
 constexpr Scenario kScenarios[] = {
@@ -322,6 +372,7 @@ constexpr Scenario kScenarios[] = {
     {"a rank is killed", 3, killed, Last::is_killed},
     {"a rank stops", 2, stopped, Last::stops},
     {"closed while connecting", 1, alone, Last::ends_well, false},
+    {"silent strangers", 2, besieged, Last::ends_well, true, true},
 };
 
 [[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
@@ -369,6 +420,8 @@ bool run(const Scenario& scenario) {
   const auto began = Clock::now();
   auto name = (std::filesystem::temp_directory_path() / "c10d-ucc-XXXXXX").string();
   if (::mkdtemp(name.data()) == nullptr) throw std::runtime_error("mkdtemp failed");
+  const pid_t stranger = scenario.besieged ? ::fork() : -1;
+  if (stranger == 0) besiege();
   std::vector<pid_t> ranks;
   for (int rank = 0; rank < scenario.ranks; rank++) {
     const pid_t child = ::fork();
@@ -376,6 +429,12 @@ bool run(const Scenario& scenario) {
     if (child > 0) ranks.push_back(child);
   }
   const bool well = watch(scenario, ranks) && ranks.size() == static_cast<size_t>(scenario.ranks);
+  if (stranger > 0) {
+    ::kill(stranger, SIGKILL);
+    int status = 0;
+    ::waitpid(stranger, &status, 0);
+    check(WIFSIGNALED(status), "the stranger was there to the end");
+  }
   std::filesystem::remove_all(name);
   const std::chrono::duration<double> took = Clock::now() - began;
   std::printf("%s %s (%.2f s)\n", well ? "ok" : "FAILED", scenario.name, took.count());

@@ -1,0 +1,31 @@
+import { expect, setDefaultTimeout, test } from "bun:test";
+import { spawnRanks } from "../../testing/index.ts";
+import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import type { Shortage } from "./fixtures/shortage.ts";
+
+setDefaultTimeout(100_000);
+
+const body = new URL("./fixtures/shortage.ts", import.meta.url);
+
+describeUcc("ucc, a process that runs out", () => {
+  test.each([1_000, 300_000])(
+    "of address space: no all-reduce of %d floats succeeds without a result",
+    async (floats) => {
+      const ends = allWell<Shortage>(await spawnRanks(2, body, { ...spawn, args: { of: floats }, timeout: "60s" }));
+      for (const { wrong } of ends) expect(wrong).toBe(0);
+      const { codes, error } = ends[0] as Shortage;
+      expect(codes).toContain("BACKEND_ERROR");
+      expect(error).toMatchObject({ name: "DistBackendError", code: "BACKEND_ERROR" });
+      expect(error?.message).toMatch(/Cannot allocate memory/);
+    },
+  );
+
+  test("of file descriptors: the error says so", async () => {
+    const ends = allWell<Shortage>(
+      await spawnRanks(2, body, { ...spawn, args: { of: "descriptors" }, timeout: "60s" }),
+    );
+    for (const { error } of ends) {
+      expect(error?.message).toMatch(/too few file descriptors: UCX needs \d+ .* can open \d+ more of the \d+/);
+    }
+  });
+});

@@ -40,7 +40,7 @@ uint64_t hash_of(uint64_t seed, const c10d::Call& call) {
   std::memcpy(&factor, &call.premul_factor, sizeof factor);
   for (const uint64_t each :
        {uint64_t{call.opcode} << 32 | call.dtype, uint64_t{call.reduce_op} << 32 | static_cast<uint32_t>(call.root),
-        uint64_t{call.flags} << 32 | call.tensors, call.elements, call.sizes, factor}) {
+        uint64_t{call.flags} << 32 | call.tensors, call.number, call.elements, call.sizes, factor}) {
     seed = mixed(seed, each);
   }
   return seed;
@@ -108,10 +108,10 @@ void Ledger::list_parts(const Op& op, Entry& entry) const {
   list(op.outputs, op.output_splits);
 }
 
-void Ledger::enter(const Op& op, Entry& entry) {
+void Ledger::enter(const Op& op, uint64_t number, Entry& entry) {
   list_parts(op, entry);
   Entered& entered = entry.own;
-  entered = {op.ticket, 0, call_of(op, op.ticket)};
+  entered = {op.ticket, 0, call_of(op, number)};
   entered.chain = chain_ = hash_of(chain_, entered.call);
   Record& own = record(own_, entered.ticket);
   uint64_t words[kWords];

@@ -224,6 +224,22 @@ void wrong_size(Rank& rank) {
   check(rank.state() == C10D_FAILED, "the group has failed");
 }
 
+void refused(Rank& rank) {
+  const auto add = [&](const char* part) {
+    Call call{C10D_OP_ALLREDUCE, {}, {filled(4, 1)}};
+    const Outcome outcome = rank.run(call, Way::wait);
+    if (part == nullptr)
+      return check(outcome.status == C10D_OK, "ranks that all refused stay in step: " + outcome.text);
+    check_outcome(outcome, C10D_ERR_DESYNC, 1 - rank.rank(), part);
+    return true;
+  };
+  Call nothing{C10D_OP_ALLREDUCE};
+  check(rank.submit(nothing) == C10D_ERR_INVALID, "an op without a tensor is refused");
+  add(nullptr);
+  if (rank.rank() == 0) check(rank.submit(nothing) == C10D_ERR_INVALID, "an op without a tensor is refused");
+  add("as collective #4, rank 1 called allReduce(float32[4], SUM) as collective #3");
+}
+
 void wrong_splits(Rank& rank) {
   // Rank 0 sends 3 and expects 3, rank 1 expects 2.
   const uint64_t n = rank.rank() == 0 ? 3 : 2;
@@ -365,6 +381,7 @@ constexpr Scenario kScenarios[] = {
     {"all ops, 3 ranks", 3, ops},
     {"many at the same time", 2, many},
     {"all-reduces of different sizes", 2, wrong_size},
+    {"an op refused by one rank", 2, refused},
     {"splits that do not fit", 2, wrong_splits},
     {"a message of another size", 2, wrong_message},
     {"abort", 2, aborted},

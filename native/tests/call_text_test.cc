@@ -54,15 +54,15 @@ TEST_CASE("what calls must have in common") {
   CHECK_FALSE(same(usual, make_op(C10D_OP_ALLREDUCE, {}, {20})));
   CHECK_FALSE(same(usual, make_op(C10D_OP_BROADCAST, {}, {16}, 0)));
   CHECK_FALSE(agree(call_of(usual, 3), call_of(usual, 4)));
-  Op other = usual;
-  other.request.reduce_op = C10D_SUM;
-  CHECK_FALSE(same(usual, other));
-  other = usual;
-  other.request.dtype = C10D_INT32;
-  CHECK_FALSE(same(usual, other));
+  Op sum = make_op(C10D_OP_ALLREDUCE, {}, {16});
+  sum.request.reduce_op = C10D_SUM;
+  CHECK_FALSE(same(usual, sum));
+  Op integers = make_op(C10D_OP_ALLREDUCE, {}, {16});
+  integers.request.dtype = C10D_INT32;
+  CHECK_FALSE(same(usual, integers));
   // Of no meaning for these ops.
-  Op gathers = make_op(C10D_OP_ALLGATHER, {16}, {16, 16});
-  Op alike = gathers;
+  const Op gathers = make_op(C10D_OP_ALLGATHER, {16}, {16, 16});
+  Op alike = make_op(C10D_OP_ALLGATHER, {16}, {16, 16});
   alike.request.reduce_op = C10D_SUM;
   alike.request.premul_factor = 0;
   CHECK(same(gathers, alike));

@@ -294,3 +294,14 @@ TEST_CASE("an exception from progress() fails the group once; its ops end by the
     CHECK(host.stats().pinned == 0);
   }
 }
+
+TEST_CASE("what progress() throws is announced, for the ops under way may end well all the same") {
+  Host host({"model=polling"});
+  const auto id = host.submit(script(Outcome::broken_progress));
+  host.kick();
+  const auto event = host.await(C10D_EVENT_LOST);
+  REQUIRE(event);
+  CHECK(event->status == C10D_ERR_BACKEND);
+  CHECK(event->peer == -1);
+  CHECK(host.completion(id).status == C10D_ERR_BACKEND);
+}

@@ -503,9 +503,39 @@ int32_t c10d_exchange_reply(c10d_group* g, uint64_t id, int32_t status, const vo
   return C10D_OK;
 }
 
+/* Whether root and buffers are such that take() stays inside of them. */
+static bool fits(const c10d_group* g, const c10d_op* request) {
+  const c10d_buffer *in = (const c10d_buffer*)request->inputs, *out = (const c10d_buffer*)request->outputs;
+  const uint32_t opcode = request->opcode, in_count = request->input_count, out_count = request->output_count;
+  const bool rooted = opcode == C10D_OP_REDUCE || opcode == C10D_OP_BROADCAST || opcode == C10D_OP_GATHER;
+  if (rooted && (request->peer < 0 || request->peer >= g->size)) return false;
+  if ((in_count > 0 && in == NULL) || (out_count > 0 && out == NULL)) return false;
+  uint64_t whole = 0;
+  switch (opcode) {
+    case C10D_OP_BARRIER:
+      return true;
+    case C10D_OP_ALLGATHER_BASE:
+      return in_count == 1 && out_count == 1 && !__builtin_mul_overflow(in->bytes, (uint64_t)g->size, &whole) &&
+             out->bytes == whole;
+    case C10D_OP_GATHER:
+      if (request->peer != g->rank) return in_count == 1 && out_count == 0;
+      /* fall through */
+    case C10D_OP_ALLGATHER:
+      if (in_count != 1 || out_count != (uint32_t)g->size) return false;
+      for (uint32_t r = 0; r < out_count; r++) {
+        if (out[r].bytes != in->bytes) return false;
+      }
+      return true;
+    default:
+      return in_count == 0 && out_count == 1;
+  }
+}
+
 /* What the capability table says, once more: this side is the last that can refuse. */
-static int32_t check(const c10d_op* request) {
+static int32_t check(const c10d_group* g, const c10d_op* request) {
   if (request->size != sizeof *request) return refuse(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
+  if (!(request->timeout_ms > 0)) return refuse(C10D_ERR_INVALID, "timeout_ms must be positive");
+  if (!fits(g, request)) return refuse(C10D_ERR_INVALID, "root or buffers do not fit the op");
   switch (request->opcode) {
     case C10D_OP_ALLREDUCE:
     case C10D_OP_REDUCE:
@@ -548,7 +578,7 @@ static op* op_of(const c10d_op* request, const void* input, void* output) {
 
 static int64_t submit(c10d_group* g, const c10d_op* ops, uint32_t count, const void* input, void* output) {
   for (uint32_t i = 0; i < count; i++) {
-    const int32_t status = check(&ops[i]);
+    const int32_t status = check(g, &ops[i]);
     if (status != C10D_OK) return status;
   }
   op *made = NULL, **end = &made;

@@ -185,8 +185,7 @@ function kindOf({ status, text }: NativeFailure): FailureKind {
   if (status === Status.DESYNC) return "desync";
   if (status === Status.OP_TIMEOUT) return "timeout";
   // Ops or sizes that do not fit are the cause of the connections that break, not a consequence.
-  if (status === Status.NETWORK)
-    return /it sent \d+ bytes where this rank expects|it is at another collective/.test(text) ? "other" : "lost";
+  if (status === Status.NETWORK) return /it sent \d+ bytes where this rank expects/.test(text) ? "other" : "lost";
   return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
 }
 

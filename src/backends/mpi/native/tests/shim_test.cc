@@ -611,7 +611,6 @@ int main(int count, char** arguments) {
   {
     Group in_rounds("in rounds", 1);
     all_ops(in_rounds, true);
-    all_ops(in_rounds, false);
   }
   out_of_step(16);
   out_of_step(1);

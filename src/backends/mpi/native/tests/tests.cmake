@@ -6,7 +6,7 @@ function(c10d_add_mpi_test implementation launcher ranks threads)
   # The libraries were not built with sanitizers, which cannot see how their threads agree. Groups with ops that MPI cannot call
   # back keep their threads. UCX puts hooks into madvise(), for which new threads are not yet ready under the thread sanitizer.
   set_tests_properties(${name} PROPERTIES
-    TIMEOUT 100
+    TIMEOUT 200
     LABELS mpi
     RESOURCE_LOCK mpi
     ENVIRONMENT "UCX_MEM_MMAP_HOOK_MODE=none;OMPI_ALLOW_RUN_AS_ROOT=1;OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1;TSAN_OPTIONS=halt_on_error=1 second_deadlock_stack=1 ignore_noninstrumented_modules=1 report_thread_leaks=0;ASAN_OPTIONS=detect_leaks=1 strict_string_checks=1;LSAN_OPTIONS=suppressions=${here}/leaks.supp print_suppressions=0")

@@ -514,6 +514,8 @@ void out_of_step(int most_direct) {
     Group group(name + suffix, most_direct);
     Floats data(rank == size - 1 ? other : usual, 1);
     group.run(Request(C10D_OP_BARRIER).op, true);
+    // The others' failure may come before this rank has seen the end of its barrier.
+    meet(name + suffix + " begins");
     const int64_t id = group.submit(Request(C10D_OP_ALLREDUCE).out(data).op);
     if (most_direct == 1) group.kick();
     expect_failure(most_direct == 1 ? group.await(id) : group.wait(id), C10D_ERR_DESYNC, text);
@@ -545,6 +547,7 @@ void out_of_step(int most_direct) {
     group.run(Request(C10D_OP_ALLREDUCE).out(data).op, true);
     check(
         data, [](size_t) { return size; }, "all-reduce after a refusal on all ranks");
+    meet("refused" + suffix);
     // Rank 0 alone has one refused: then it is out of step, though the next calls are the same.
     Request nothing(C10D_OP_ALLREDUCE);
     if (rank == 0) require(c10d_submit(group.handle(), &nothing.op, 1) == C10D_ERR_INVALID, "an op without a buffer");

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
 import { DistNetworkError, InvalidArgumentError } from "../../errors/index.ts";
 import { fromHex, RawConnection } from "./fixtures/raw-connection.ts";
 import { OutputBuffer } from "./output-buffer.ts";
@@ -266,6 +267,20 @@ describe("strangers", () => {
     await first.close();
     await (await waiting).close();
   });
+});
+
+test("as many clients can wait to be accepted as the kernel allows", async () => {
+  const server = await startServer();
+  const count = Math.min(Number(readFileSync("/proc/sys/net/core/somaxconn", "utf8")), 700);
+  const code = `
+    let connected = 0;
+    const socket = { data() {} };
+    for (let i = 0; i < ${count}; i++) void Bun.connect({ hostname: "127.0.0.1", port: ${server.port}, socket }).then(() => connected++, () => {});
+    for (let i = 0; i < 400 && connected < ${count}; i++) await Bun.sleep(5);
+    console.log(connected);
+    process.exit();`;
+  // It blocks this thread, which accepts none of them meanwhile. With Bun's own 512 the kernel would drop the others' packets.
+  expect(Bun.spawnSync([process.execPath, "-e", code]).stdout.toString().trim()).toBe(String(count));
 });
 
 describe("limits", () => {

@@ -73,7 +73,13 @@ export class TCPStoreServer implements AsyncDisposable {
   static async listen(options: TCPStoreServerOptions): Promise<TCPStoreServer> {
     checkPort(options.port);
     const address = await listenAddress(options.host);
-    if (options.listenFd === undefined) return new TCPStoreServer(options, address, undefined);
+    // Not where no descriptor is left to read it; the socket below then says what is short.
+    const backlog = await import("./listen-backlog.ts").catch(() => undefined);
+    if (options.listenFd === undefined) {
+      const server = new TCPStoreServer(options, address, undefined);
+      backlog?.widenBacklog(server.#listener);
+      return server;
+    }
     const { boundPort } = await import("./bound-port.ts");
     const port = boundPort(options.listenFd);
     if (options.port !== 0 && options.port !== port) {
@@ -82,7 +88,9 @@ export class TCPStoreServer implements AsyncDisposable {
         { argument: "listenFd", port },
       );
     }
-    return new TCPStoreServer(options, address, port);
+    const server = new TCPStoreServer(options, address, port);
+    backlog?.widenBacklog(server.#listener);
+    return server;
   }
 
   private constructor(options: TCPStoreServerOptions, address: string, adoptedPort: number | undefined) {

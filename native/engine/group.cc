@@ -69,7 +69,10 @@ uint32_t Group::drain(c10d_event* events, uint32_t max) {
         // wait() may have taken the result since.
         if (op == nullptr || op->reported) continue;
         op->reported = true;
-        copy_back(guard, *op);
+        if (copies_) {
+          copy_back(guard, *op);
+          event = event_of(*op, C10D_EVENT_COMPLETE);
+        }
       }
       // A failed op stays until its text was taken, a pinned one until native code lets go of it.
       if (op != nullptr && op->phase == Op::Phase::done && (op->status == C10D_OK || op->text_taken)) {
@@ -147,10 +150,10 @@ int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event* result) {
     driver_wanted_ = false;
   }
   call_worker();
-  const auto event = event_of(*op, C10D_EVENT_COMPLETE);
-  if (result != nullptr) *result = event;
   op->reported = true;
   copy_back(guard, *op);
+  const auto event = event_of(*op, C10D_EVENT_COMPLETE);
+  if (result != nullptr) *result = event;
   if (event.status == C10D_OK) table_.remove(id);
   return event.status;
 }
@@ -263,9 +266,11 @@ void Group::conclude(Op& op) {
   }
 }
 
-/// On the host's thread, without the mutex: an op that has ended is the host's alone.
+/// On the host's thread, without the mutex: an op that has ended is the host's alone. Not after a failure of the group, which
+/// may be that the memory of a tensor is gone.
 void Group::copy_back(Guard& guard, Op& op) {
   if (!copies_ || op.phase != Op::Phase::done || op.status != C10D_OK) return;
+  if (state_ == C10D_FAILED) return set_failure(op, *cause_);
   guard.unlock();
   op.copy_back();
   guard.lock();

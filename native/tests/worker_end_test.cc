@@ -181,6 +181,19 @@ TEST_CASE("copies: results arrive, by wait and by event, and only on the host's 
   }
 }
 
+TEST_CASE("copies: once the group has failed no result is written, since its memory may be gone") {
+  for (const bool by_wait : {true, false}) {
+    CAPTURE(by_wait);
+    Host host({"model=polling", "keeps=1", "thread=worker"});
+    const int64_t id = host.submit({});
+    host.kick();
+    CHECK(host.journal().await([](const auto& record) { return record.ended.size() == 1; }));
+    c10d_abort(host.group(), C10D_ERR_ABORTED, "a buffer was detached");
+    CHECK((by_wait ? host.wait(id) : host.completion(id).status) == C10D_ERR_ABORTED);
+    CHECK(host.result(id) == 0);
+  }
+}
+
 TEST_CASE("copies: a stuck op is not pinned") {
   Host host({"model=polling", "keeps=1", "thread=worker"});
   const int64_t id = host.submit(script(Outcome::stubborn), 100);

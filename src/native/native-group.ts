@@ -1,4 +1,5 @@
 import { type Pointer, ptr } from "bun:ffi";
+import { isMainThread } from "node:worker_threads";
 import { DistBackendError, type DistError, shortageOf, throwLater, withShortage } from "../errors/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
 import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
@@ -11,8 +12,11 @@ import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
 const TEXT_BYTES = 4096;
-/** Ops whose memory is looked at by one call into a group, so that many in flight do not slow each other down. */
-const MAX_CHECKED = 32;
+/**
+ * Ops whose memory is looked at by one call into a group, so that many in flight do not slow each other down. In a Worker all
+ * of them, since results may be copied back there by the next call.
+ */
+const MAX_CHECKED = isMainThread ? 32 : Number.POSITIVE_INFINITY;
 /** How long close() blocks where ops have outlived the grace of an abort already, and may never end. */
 const STUCK_CLOSE_LIMIT_MS = 50;
 const encoder = new TextEncoder();

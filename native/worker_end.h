@@ -52,7 +52,7 @@ typedef struct c10d_worker {
 
 /* How long one look at an ending group takes; how long to wait for a group that holds no buffers, so that it is freed. */
 #define C10D_WORKER_LOOK_MS 20
-#define C10D_WORKER_ABORTED_MS 100
+#define C10D_WORKER_ABORTED_MS 300
 #define C10D_WORKER_CLOSED_MS 1000
 
 /* Whether somebody waits for it, so that the peers are to be told that this rank gives up; else it is closed in order. */

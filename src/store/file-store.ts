@@ -40,7 +40,7 @@ export class FileStore extends Store {
    * With `worldSize` the file is removed when as many handles have been closed and none is open; without (or when it is
    * negative) it stays. The options limit the opening, and the time-out is that of later calls too.
    * A new file is for this user alone.
-   * @throws DistStoreError `STORE_IO` when the file cannot be opened, `FOREIGN_FILE` when another user controls it (see
+   * @throws DistStoreError `STORE_IO` when the file cannot be opened, `UNTRUSTED_FILE` when another user controls it (see
    * {@link FileStoreOptions.anyOwner}), `STORE_CORRUPT` when it is another kind of file,
    * `LOCKS_UNSUPPORTED`; DistTimeoutError when another process keeps its lock.
    */

@@ -54,7 +54,7 @@ test("a file that all users can write is refused, unless that is meant", async (
   const path = newPath();
   writeFileSync(path, "");
   chmodSync(path, 0o666);
-  expect(await refusal(path)).toMatchObject({ code: "FOREIGN_FILE", message: expect.stringContaining(path) });
+  expect(await refusal(path)).toMatchObject({ code: "UNTRUSTED_FILE", message: expect.stringContaining(path) });
   await using store = await FileStore.open(path, 2, { anyOwner: true });
   await using _ = await store.clone();
   const met = await rendezvous(`file://${path}?rank=0&world_size=2&any_owner=1`, { timeout: 5_000 });
@@ -69,11 +69,11 @@ describe.skipIf(!isRoot)("as root", () => {
     symlinkSync(path, link);
     lchownSync(link, other, other);
     expect(await refusal(link)).toMatchObject({
-      code: "FOREIGN_FILE",
+      code: "UNTRUSTED_FILE",
       message: expect.stringContaining("symbolic link"),
     });
     chownSync(path, other, other);
-    expect(await refusal(path)).toMatchObject({ code: "FOREIGN_FILE", message: expect.stringContaining(`${other}`) });
+    expect(await refusal(path)).toMatchObject({ code: "UNTRUSTED_FILE", message: expect.stringContaining(`${other}`) });
   });
 
   test("another user can neither read nor lock the file", async () => {

@@ -7,7 +7,7 @@ const root = 0;
 /**
  * Refuses a store's file that another user controls: who writes it sends ranks to addresses of his own, and who owns it may
  * take or lock it. Files of root are as good as one's own.
- * @throws DistStoreError `FOREIGN_FILE`
+ * @throws DistStoreError `UNTRUSTED_FILE`
  */
 export function requireOwnFile(path: string, found: Stats, user = process.geteuid?.()): void {
   if (user === undefined) return;
@@ -23,6 +23,6 @@ export function requireOwnFile(path: string, found: Stats, user = process.geteui
 function foreign(path: string, why: string): DistStoreError {
   return new DistStoreError(
     `FileStore: ${path} ${why}, who could lead the ranks of this job elsewhere. Use a path in a folder of your own, or say anyOwner: true (any_owner=1 in a URL) if that is meant.`,
-    { code: "FOREIGN_FILE" },
+    { code: "UNTRUSTED_FILE" },
   );
 }

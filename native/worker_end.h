@@ -55,7 +55,7 @@ typedef struct c10d_worker {
 #define C10D_WORKER_ABORTED_MS 300
 #define C10D_WORKER_CLOSED_MS 1000
 
-/* Whether somebody waits for it, so that the peers are to be told that this rank gives up; else it is closed in order. */
+/* Whether ops are in flight, so that it has to be aborted for the peers to notice; else it is closed in order. */
 static int c10d_worker_is_busy(c10d_group* group) {
   c10d_stats stats;
   if (c10d_group_state(group) == C10D_CONNECTING) return 1;
@@ -67,16 +67,20 @@ static int c10d_worker_is_busy(c10d_group* group) {
 static void c10d_worker_let_go(c10d_group* group, int limit_ms) {
   static const char remark[] =
       "bun-c10d: a Worker has ended, but its native library still works on buffers of it; its thread stays until that "
-      "is "
-      "over\n";
-  int waited_ms = 0;
+      "ends\n";
+  int held_ms = 0;
+  int free_ms = 0;
   int remarked = 0;
   c10d_stats stats;
   while (c10d_close(group, C10D_WORKER_LOOK_MS) != 0) {
-    waited_ms += C10D_WORKER_LOOK_MS;
     c10d_group_stats(group, &stats);
-    if (stats.pinned == 0 && waited_ms >= limit_ms) return;
-    if (remarked || waited_ms < C10D_WORKER_CLOSED_MS) continue;
+    if (stats.pinned == 0) {
+      free_ms += C10D_WORKER_LOOK_MS;
+      if (free_ms >= limit_ms) return;
+      continue;
+    }
+    held_ms += C10D_WORKER_LOOK_MS;
+    if (remarked || held_ms < C10D_WORKER_CLOSED_MS) continue;
     remarked = 1;
     if (write(STDERR_FILENO, remark, sizeof remark - 1) < 0) continue;
   }

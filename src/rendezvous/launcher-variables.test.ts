@@ -170,13 +170,13 @@ describe("tasks of Slurm on one node", () => {
     expect(stepFile(step)?.path).toStartWith(own);
   });
 
-  // Where the folder in /tmp is taken nothing else is left; the namespace has a /tmp of its own.
+  // Where the folder in /tmp is taken nothing else is left; only the namespace sees the other owner.
   testAsRoot("a folder that another user has taken is an error that says so and what to do", () => {
     const script = `
       import { rendezvous } from "${import.meta.dir}/rendezvous.ts";
       const error = await rendezvous("env://", { timeout: 2_000 }).catch((reason) => reason);
       console.log(JSON.stringify({ code: error.code, message: error.message }));`;
-    const taken = `mount -t tmpfs -o mode=1777 tmpfs /tmp && mkdir /tmp/bun-c10d-0 && chown ${otherUser} /tmp/bun-c10d-0`;
+    const taken = `mkdir -p -m 700 /tmp/bun-c10d-0 && mount -t tmpfs -o mode=700,uid=${otherUser} tmpfs /tmp/bun-c10d-0`;
     const { stdout, stderr } = Bun.spawnSync({
       cmd: ["unshare", "--mount", "sh", "-c", `${taken} && exec "$0" -e "$1"`, process.execPath, script],
       env: { ...process.env, ...step, TMPDIR: "/tmp" },

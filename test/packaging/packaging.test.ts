@@ -54,7 +54,7 @@ describe("the package", () => {
   test("has what is needed and nothing else", () => {
     const tops = new Set(packed.map((path) => path.split("/")[0]));
     expect([...tops].sort()).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "docs", "native", "package.json", "src"]);
-    expect(packed.filter((path) => /\.test\.ts$|\/fixtures\/|^native\/tests\//.test(path))).toEqual([]);
+    expect(packed.filter((path) => /\.test\.ts$|\/fixtures\/|native\/tests\//.test(path))).toEqual([]);
     expect(packed).toContain("native/c10d.h");
     expect(packed).toContain("native/engine/transport.h");
     expect(packed).toContain("src/testing/backend-suite/rank.ts");
@@ -62,7 +62,7 @@ describe("the package", () => {
     const compressed = Bun.file(join(folder, tarball)).size;
     console.log(`package: ${packed.length} files, ${bytes >> 10} KiB, packed ${compressed >> 10} KiB`);
     expect(bytes).toBeLessThan(2 << 20);
-    expect(compressed).toBeLessThan(512 << 10);
+    expect(compressed).toBeLessThan(560 << 10);
   });
 
   test("has every file that it imports", () => {

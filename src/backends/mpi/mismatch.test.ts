@@ -14,7 +14,7 @@ const called = (usual: string, other: string): RegExp[] => [quote(`called ${usua
 const of = (call: string, usual: number, other: number): RegExp[] =>
   called(call.replace("N", String(usual)), call.replace("N", String(other)));
 const sum = "allReduce(float32[7], SUM)";
-const parts = /and (sends float32\[7\] to .* expects float32\[9\]|sends float32\[9\] to .* expects float32\[7\])/;
+const parts = /(sends float32\[7\] to .* expects float32\[9\]|sends float32\[9\] to .* expects float32\[7\])/;
 
 const expected: Readonly<Record<Mismatch, readonly RegExp[]>> = {
   "allReduce, sizes": of("allReduce(float32[N], SUM)", 7, 9),

@@ -11,7 +11,7 @@ const called = (usual: string, other: string): RegExp[] => [quote(`called ${usua
 const of = (call: string, usual: number, other: number): RegExp[] =>
   called(call.replace("N", String(usual)), call.replace("N", String(other)));
 const sum = "allReduce(float32[7], SUM)";
-const parts = /and (sends float32\[7\] to .* expects float32\[9\]|sends float32\[9\] to .* expects float32\[7\])/;
+const parts = /(sends float32\[7\] to .* expects float32\[9\]|sends float32\[9\] to .* expects float32\[7\])/;
 const message = (sent: string, expected: string): RegExp[] => [
   quote(`rank 0 sent ${sent} with tag 5, rank 2 was to receive ${expected}`),
 ];

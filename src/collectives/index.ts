@@ -1,5 +1,5 @@
 export { isMessage, OpType, opNames } from "./op-type.ts";
-export { type Operands, ofRank, type Part, partOf, requireDisjoint, splitOf, whole } from "./overlap.ts";
+export { type Operands, ofRank, type Part, partOf, requireDisjoint, whole } from "./overlap.ts";
 export { ReduceOp, type ReduceOpName, reduceOpCodes, reduceOps } from "./reduce-op.ts";
 export {
   requireAlike,

@@ -11,8 +11,10 @@ export interface Part {
 export interface Operands {
   readonly argument: string;
   readonly views: readonly TensorView[];
-  /** The part of tensor `i` that this rank gives to itself or gets from itself, if it has one. */
+  /** The part of tensor `i` that may be in its place already, if it has one. */
   readonly own?: (view: TensorView, i: number) => Part | undefined;
+  /** Whether only what has the same place in both lists belongs together. */
+  readonly inPairs?: boolean;
 }
 
 interface Operand extends Extent {
@@ -67,9 +69,10 @@ function extentsOf(written: Operands, read: Operands | undefined): Operand[] | u
   return spaces.size === operands.length ? undefined : operands;
 }
 
-/** Whether all that two tensors have in common is what this rank gives to itself, at its place in both. */
+/** Whether all that two tensors have in common is what may be in its place already. */
 function isInPlace(a: Operand, b: Operand): boolean {
   if (a.isWritten === b.isWritten) return false;
+  if ((a.of.inPairs || b.of.inPairs) && a.i !== b.i) return false;
   const start = Math.max(a.start, b.start);
   const end = Math.min(a.end, b.end);
   return [a, b].every((operand) => {
@@ -84,7 +87,7 @@ function refuse(op: string, a: Operand, b: Operand): never {
   const shared = Math.min(a.end, b.end) - Math.max(a.start, b.start);
   throw new InvalidArgumentError(
     `${op}: ${nameOf(first)} and ${nameOf(second)} overlap by ${shared} bytes, and the op writes to ${nameOf(first)}; give ` +
-      "them memory of their own (only what a rank keeps of its own input may be in its place in the output already)",
+      "them memory of their own (only what a rank gives to itself may be in its place already: docs/tensors.md)",
     { op, argument: first.of.argument, code: "OVERLAPPING_TENSORS" },
   );
 }
@@ -106,13 +109,4 @@ export function ofRank(rank: number): (view: TensorView, i: number) => Part | un
 /** One of the `size` equal parts of a tensor. */
 export function partOf(rank: number, size: number): (view: TensorView) => Part {
   return ({ byteLength }) => ({ offset: (byteLength / size) * rank, bytes: byteLength / size });
-}
-
-/** The part of a tensor that splits, in elements, give to a rank. */
-export function splitOf(rank: number, splits: readonly number[]): (view: TensorView) => Part {
-  return ({ byteLength, length }) => {
-    const size = length === 0 ? 0 : byteLength / length;
-    const before = splits.slice(0, rank).reduce((sum, split) => sum + split, 0);
-    return { offset: before * size, bytes: (splits[rank] ?? 0) * size };
-  };
 }

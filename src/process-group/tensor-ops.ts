@@ -16,7 +16,6 @@ import {
   requireTensors,
   requireTimeout,
   requireTimes,
-  splitOf,
   whole,
 } from "../collectives/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
@@ -143,7 +142,7 @@ export abstract class TensorOps extends MessageOps {
         const { wholes, parts, first } = this.#pairs(name, "outputs", output, "inputs", input);
         requireDisjoint(
           name,
-          { argument: "outputs", views: wholes, own: partOf(this.rank, this.size) },
+          { argument: "outputs", views: wholes, own: partOf(this.rank, this.size), inPairs: true },
           { argument: "inputs", views: parts, own: whole },
         );
         const backend = this.backendFor(name, first.device.type, first.dtype);
@@ -262,7 +261,7 @@ export abstract class TensorOps extends MessageOps {
         const { wholes, parts, first } = this.#pairs(name, "inputs", input, "outputs", output);
         requireDisjoint(
           name,
-          { argument: "outputs", views: parts, own: whole },
+          { argument: "outputs", views: parts, own: whole, inPairs: true },
           { argument: "inputs", views: wholes, own: partOf(this.rank, this.size) },
         );
         const backend = this.backendFor(name, first.device.type, first.dtype, op);
@@ -309,11 +308,10 @@ export abstract class TensorOps extends MessageOps {
       const first = firstOf("allToAll", sources);
       requireAlike("allToAll", first, "inputs", firstOf("allToAll", targets), "outputs");
       requireLengthAt("allToAll", "outputs", targets, this.rank, at(sources, this.rank), `inputs[${this.rank}]`);
-      const own = ofRank(this.rank);
       requireDisjoint(
         "allToAll",
-        { argument: "outputs", views: targets, own },
-        { argument: "inputs", views: sources, own },
+        { argument: "outputs", views: targets, own: whole, inPairs: true },
+        { argument: "inputs", views: sources, own: whole },
       );
       const backend = this.backendFor("allToAll", first.device.type, first.dtype);
       return backend.allToAll(targets, sources, { timeoutMs, owner: this });
@@ -343,8 +341,8 @@ export abstract class TensorOps extends MessageOps {
       }
       requireDisjoint(
         name,
-        { argument: "output", views: [target], own: splitOf(this.rank, outputSplits) },
-        { argument: "input", views: [source], own: splitOf(this.rank, inputSplits) },
+        { argument: "output", views: [target], own: whole },
+        { argument: "input", views: [source], own: whole },
       );
       const backend = this.backendFor(name, source.device.type, source.dtype);
       const equal = options.inputSplits === undefined && options.outputSplits === undefined;

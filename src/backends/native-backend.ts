@@ -1,3 +1,4 @@
+import { isUint8Array } from "node:util/types";
 import { OpType } from "../collectives/op-type.ts";
 import { type DistError, DistStoreError } from "../errors/index.ts";
 import {
@@ -425,7 +426,7 @@ export class NativeBackend extends Backend {
 }
 
 function requireBytes(key: string, value: unknown): Uint8Array {
-  if (value instanceof Uint8Array) return value;
+  if (isUint8Array(value)) return value;
   throw new DistStoreError(
     `the store gave a value of type ${typeof value} for key ${key}; get() has to give a Uint8Array`,
     {

@@ -511,7 +511,7 @@ export class NativeRefusal extends Error {
 export const NEVER_SUBMITTED = Number.MAX_SAFE_INTEGER;
 
 const DETACHED_TEXT =
-  "a buffer was detached while native code was using it: its result is lost, memory of this process may have been " +
+  "a buffer was detached while native code was using it: its result is lost, other memory of the process may have been " +
   "damaged, and the group has failed. Do not transfer, post or resize a buffer before the Work of its op has ended, or " +
   "use memory that cannot be detached (dist.empty() or a SharedArrayBuffer); C10D_CHECK_DETACH=1 shows where it is done";
 const DETACHED_FAILURE: NativeFailure = { status: Status.ABORTED, peer: -1, text: DETACHED_TEXT, isDetached: true };

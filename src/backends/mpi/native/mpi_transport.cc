@@ -136,7 +136,10 @@ class MpiTransport final : public Transport {
       });
       if (failure) abandon(std::move(call));
     });
-    if (failure) throw Failure(*failure);
+    if (failure) {
+      runtime_.unfinished++;
+      throw Failure(*failure);
+    }
     const std::lock_guard<std::mutex> lock(mutex_);
     if (over) {
       recycle(std::move(call));
@@ -414,12 +417,12 @@ class MpiTransport final : public Transport {
           first = false;
           abandon(std::move(calls_[i]));
         } else if (over) {
+          runtime_.unfinished--;
           recycle(std::move(calls_[i]));
         } else {
           note_waiting(*calls_[i++], first);
           continue;
         }
-        runtime_.unfinished--;
         ended.push_back(&op);
         calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(i));
       }
@@ -446,7 +449,8 @@ class MpiTransport final : public Transport {
     first = false;
   }
 
-  /// A failed op's own notes may still be written to.
+  /// A failed op's own notes may still be written to, and its peers may never come to it: so it stays unfinished for the end
+  /// of the process, which does not wait for all ranks then.
   void abandon(std::unique_ptr<Call> call) {
     for (auto& request : call->requests) {
       if (request != MPI_REQUEST_NULL && monitored(*call->op)) MPI_Cancel(&request);

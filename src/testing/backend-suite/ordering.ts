@@ -154,4 +154,22 @@ export const orderingCases: readonly SuiteCase[] = [
       }
     },
   },
+  {
+    name: "Work > wait() with a limit has the data of ops that end within it",
+    ops: ["reduce"],
+    blocking: true,
+    async run(it) {
+      const [pair] = it.reductionsOf("reduce").filter(({ op }) => op === "SUM");
+      const dtype = pair?.dtype ?? "float32";
+      for (let i = 0; i < 2 * it.worldSize; i++) {
+        const root = i % it.worldSize;
+        if (i < it.worldSize && root === it.rank) Bun.sleepSync(3);
+        const placed = new PlacedTensor(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 300, i));
+        const work = it.group.reduce(placed.tensor, { dst: it.group.globalRanks[root] ?? root });
+        it.check(work.wait({ timeout: "20s" }), "wait() is not true");
+        if (root !== it.rank) continue;
+        it.checkBytes(`reduce ${i}`, placed, tile(reduction(dtype, "SUM", it.worldSize), dtype, 300, i));
+      }
+    },
+  },
 ];

@@ -121,7 +121,7 @@ class GlooTransport final : public Transport {
   }
 
   bool run_until(Op& op, Clock::time_point deadline) override {
-    // Of the others only the comparison of calls goes over lines: libgloo does the rest, and cannot stop in between.
+    // Of an op that is not direct only the calls have been compared: Gloo does the rest, and cannot be interrupted.
     if ((op.ticket & kBegun) == 0 || !is_direct(op)) return false;
     auto begun = std::move(begun_);
     try {

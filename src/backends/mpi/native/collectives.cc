@@ -10,6 +10,7 @@
 #include "engine/call_text.h"
 #include "engine/checked_size.h"
 #include "engine/failure.h"
+#include "engine/op_shape.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
 
@@ -344,74 +345,6 @@ class Beginning {
 
 [[noreturn]] void refuse(const std::string& why) { throw Failure(C10D_ERR_INVALID, why); }
 
-void require(bool holds, const char* otherwise) {
-  if (!holds) refuse(otherwise);
-}
-
-bool all_like(const Buffers& buffers, uint64_t bytes) {
-  return std::all_of(buffers.begin(), buffers.end(), [&](const auto& buffer) { return buffer.bytes == bytes; });
-}
-
-/// Each output is `n` times its input, or the other way round.
-bool fit_in_pairs(const Buffers& larger, const Buffers& smaller, size_t n) {
-  if (larger.empty() || larger.size() != smaller.size()) return false;
-  for (size_t i = 0; i < larger.size(); i++) {
-    if (checked_product(smaller[i].bytes, n) != larger[i].bytes) return false;
-  }
-  return true;
-}
-
-/// What must hold for the numbers and sizes of the buffers, so that MPI stays inside of them.
-void check_buffers(const Op& op, int rank, size_t n) {
-  const auto& in = op.inputs;
-  const auto& out = op.outputs;
-  const bool at_root = op.request.peer == rank;
-  switch (op.request.opcode) {
-    case C10D_OP_BROADCAST:
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_REDUCE:
-      return require(out.size() == 1, "takes one buffer");
-    case C10D_OP_ALLREDUCE_COALESCED:
-      return require(!out.empty(), "takes at least one buffer");
-    case C10D_OP_ALLGATHER:
-      require(in.size() == 1 && out.size() == n, "takes one input and an output per rank");
-      return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
-    case C10D_OP_ALLGATHER_BASE:
-      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-      return require(fit_in_pairs(out, in, n), "output must be world size times the input");
-    case C10D_OP_ALLGATHER_COALESCED:
-      return require(fit_in_pairs(out, in, n), "each output must be world size times its input");
-    case C10D_OP_GATHER:
-      require(in.size() == 1 && out.size() == (at_root ? n : 0), "takes one input, and at the root an output per rank");
-      return require(all_like(out, in[0].bytes), "outputs must have the size of the input");
-    case C10D_OP_SCATTER:
-      require(out.size() == 1 && in.size() == (at_root ? n : 0), "takes one output, and at the root an input per rank");
-      return require(all_like(in, out[0].bytes), "inputs must have the size of the output");
-    case C10D_OP_REDUCE_SCATTER:
-      require(out.size() == 1 && in.size() == n, "takes one output and an input per rank");
-      return require(in[static_cast<size_t>(rank)].bytes == out[0].bytes, "output must have the size of its input");
-    case C10D_OP_REDUCE_SCATTER_BASE:
-      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-      return require(fit_in_pairs(in, out, n), "input must be world size times the output");
-    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
-      return require(fit_in_pairs(in, out, n), "each input must be world size times its output");
-    case C10D_OP_ALLTOALL:
-      return require(in.size() == n && out.size() == n, "takes an input and an output per rank");
-    case C10D_OP_ALLTOALL_BASE: {
-      require(in.size() == 1 && out.size() == 1, "takes one input and one output");
-      const size_t size = element_size(op.request.dtype);
-      if (op.input_splits.empty() && op.output_splits.empty()) {
-        return require(in[0].bytes == out[0].bytes && in[0].bytes % (n * size) == 0,
-                       "input and output must have the same size, divisible by the world size");
-      }
-      return require(splits_fit(op.input_splits, n, size, in[0]) && splits_fit(op.output_splits, n, size, out[0]),
-                     "splits must be one per rank and add up to the buffer");
-    }
-    default:
-      return;
-  }
-}
-
 /// Ops that are carried out in pieces where MPI cannot count that far.
 bool divisible(uint32_t opcode) {
   return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_ALLREDUCE ||
@@ -453,17 +386,13 @@ void check_collective(const Op& op, int rank, int world_size) {
   const auto& request = op.request;
   if (!is_collective(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
   if (request.opcode == C10D_OP_BARRIER) return;
-  const size_t size = element_size(request.dtype);
-  if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
   if (is_reduction(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "mpi has no such reduction for this dtype");
   }
-  if (is_rooted(request.opcode)) require(request.peer >= 0 && request.peer < world_size, "no such root");
-  for (const auto* buffers : {&op.inputs, &op.outputs}) {
-    for (const auto& buffer : *buffers) require(buffer.bytes % size == 0, "buffer is no whole number of elements");
+  check_shape(op, rank, world_size);
+  if (!divisible(request.opcode)) {
+    check_count(op, static_cast<uint64_t>(world_size), element_size(request.dtype));
   }
-  check_buffers(op, rank, static_cast<size_t>(world_size));
-  if (!divisible(request.opcode)) check_count(op, static_cast<uint64_t>(world_size), size);
 }
 
 void begin_collective(Call& call, const Communicator& communicator) { Beginning(call, communicator).run(); }

@@ -233,7 +233,7 @@ void Running::scatter() {
 
 /// UCC's reduce-scatter does not average, nor does a type with a reduction of the user's.
 bool Running::divides_after_sum() const {
-  if (op_->request.reduce_op != C10D_AVG || !reduces(op_->request.opcode) || world_size_ == 1) return false;
+  if (op_->request.reduce_op != C10D_AVG || !is_reduction(op_->request.opcode) || world_size_ == 1) return false;
   return scatters_reduced(op_->request.opcode) || !averages(op_->request.dtype);
 }
 

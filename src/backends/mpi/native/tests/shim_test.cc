@@ -543,22 +543,26 @@ void out_of_step(int most_direct) {
     request.in(byte.data(), each);
     for (int i = 0; i < size && rank == 0; i++) request.out(byte).outputs.back().bytes = each;
     require(c10d_submit(group.handle(), &request.set().op, 1) == C10D_ERR_INVALID, "a gather of too much is begun");
-    Floats data(4, 1);
+    // What a rank sends itself is compared by nobody else.
+    Floats data(4, 1), smaller(3);
+    Request to_itself(C10D_OP_ALLTOALL);
+    for (int i = 0; i < size; i++) to_itself.in(data).out(i == rank ? smaller : data);
+    require(c10d_submit(group.handle(), &to_itself.set().op, 1) == C10D_ERR_INVALID, "a rank sends itself too much");
     group.run(Request(C10D_OP_ALLREDUCE).out(data).op, true);
     check(
-        data, [](size_t) { return size; }, "all-reduce after a refusal on all ranks");
+        data, [](size_t) { return size; }, "all-reduce after refusals on all ranks");
     meet("refused" + suffix);
     // Rank 0 alone has one refused: then it is out of step, though the next calls are the same.
     Request nothing(C10D_OP_ALLREDUCE);
     if (rank == 0) require(c10d_submit(group.handle(), &nothing.op, 1) == C10D_ERR_INVALID, "an op without a buffer");
     const Result result = group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op));
-    expect_failure(result, C10D_ERR_DESYNC, "as collective #3");
     expect_failure(result, C10D_ERR_DESYNC, "as collective #4");
+    expect_failure(result, C10D_ERR_DESYNC, "as collective #5");
     meet("too many" + suffix);
   }
 }
 
-/// An op runs out of time, and the host hears of it, though a thread is stuck in MPI.
+/// An op runs out of time, and the host is notified, though a thread is stuck in MPI.
 void stuck_in_mpi() {
   Group group("stuck");
   Floats message(3);

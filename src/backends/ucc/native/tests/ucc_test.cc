@@ -235,9 +235,14 @@ void refused(Rank& rank) {
   };
   Call nothing{C10D_OP_ALLREDUCE};
   check(rank.submit(nothing) == C10D_ERR_INVALID, "an op without a tensor is refused");
+  // What a rank sends itself is compared by nobody else.
+  Call to_itself{C10D_OP_ALLTOALL_BASE, {filled(4, 1)}, {filled(4, 0)}};
+  to_itself.input_splits = to_itself.output_splits = {1, 3};
+  std::swap(to_itself.output_splits[0], to_itself.output_splits[1]);
+  check(rank.submit(to_itself) == C10D_ERR_INVALID, "an all-to-all whose own part does not fit is refused");
   add(nullptr);
   if (rank.rank() == 0) check(rank.submit(nothing) == C10D_ERR_INVALID, "an op without a tensor is refused");
-  add("as collective #4, rank 1 called allReduce(float32[4], SUM) as collective #3");
+  add("as collective #5, rank 1 called allReduce(float32[4], SUM) as collective #4");
 }
 
 void wrong_splits(Rank& rank) {

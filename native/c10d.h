@@ -108,7 +108,7 @@ typedef enum c10d_event_kind {
   C10D_EVENT_STORE_SET = 4, /* please store a value: c10d_exchange_read, then c10d_exchange_reply */
   C10D_EVENT_STORE_GET = 5, /* please fetch a value, waiting for it */
   C10D_EVENT_LOG = 6,       /* a remark for the log: c10d_exchange_read gives it as the key */
-  C10D_EVENT_LOST = 7       /* the group has failed by itself, and perhaps no op tells: none may be under way */
+  C10D_EVENT_LOST = 7       /* the group has failed; there may be no op in flight that reports it */
 } c10d_event_kind;
 
 /* Bits of c10d_op.flags. */

@@ -4,7 +4,7 @@
  * Workers of the host have memory of their own, which is freed when they end: by terminate(), by an error or by
  * process.exit() also while ops are in flight. So a shim that is to be used in Workers is a Node-API module as well, which
  * the host loads once on each of them. Its clean-up hook runs on the Worker's thread while the memory is still there. It
- * aborts the groups that were made there, and does not return before they have let go of all buffers.
+ * aborts the groups that were made there, and does not return before native threads have stopped using their buffers.
  *
  * Include this file in exactly one source file of a shim, in C or C++; those built over native/engine have it. It needs no
  * Node-API headers, and nothing of the host when the shim is loaded elsewhere. It stands on three promises of c10d.h:
@@ -55,7 +55,7 @@ typedef struct c10d_worker {
 #define C10D_WORKER_ABORTED_MS 300
 #define C10D_WORKER_CLOSED_MS 1000
 
-/* Whether ops are in flight, so that it has to be aborted for the peers to notice; else it is closed in order. */
+/* Whether it has work to do, so that it is aborted, which notifies the peers; else it is closed in order. */
 static int c10d_worker_is_busy(c10d_group* group) {
   c10d_stats stats;
   if (c10d_group_state(group) == C10D_CONNECTING) return 1;
@@ -66,8 +66,7 @@ static int c10d_worker_is_busy(c10d_group* group) {
 /* Returns when nothing of the group touches buffers of this thread any more, however long that takes. */
 static void c10d_worker_let_go(c10d_group* group, int limit_ms) {
   static const char remark[] =
-      "bun-c10d: a Worker has ended, but its native library still works on buffers of it; its thread stays until that "
-      "ends\n";
+      "bun-c10d: a Worker has ended, but a native library still uses its buffers; its thread waits for that\n";
   int held_ms = 0;
   int free_ms = 0;
   int remarked = 0;

@@ -222,8 +222,8 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   under_way_--;
   if (!op.point_to_point()) active_--;
-  // The first failure of the group is why the others fail too; what they say themselves only repeats the abort. But calls
-  // that differ are never a consequence: they are why another rank has broken its connection, if that came first.
+  // The first failure of the group is the cause of the others, whose own texts only repeat the abort. But calls that differ
+  // are never a consequence: another rank breaks its connections because of them, which this rank may notice first.
   const bool is_cause = failure != nullptr && failure->status() == C10D_ERR_DESYNC;
   if (is_cause && cause_ && cause_->status() == C10D_ERR_NETWORK) cause_ = *failure;
   if (failure != nullptr) {
@@ -247,7 +247,7 @@ void Group::set_failure(Op& op, const Failure& failure) {
   op.error = failure.text();
 }
 
-/// Tells the host about the end of an op.
+/// Notifies the host of the end of an op.
 void Group::conclude(Op& op) {
   op.phase = Op::Phase::done;
   if (op.pinned) {
@@ -315,7 +315,7 @@ void Group::announce_ready() {
   events_.push(event);
 }
 
-/// For failures that perhaps no op will tell of.
+/// For failures that perhaps no op reports.
 void Group::announce_loss(const Failure& cause) {
   if (state_ != C10D_OPEN) return;
   c10d_event event{};
@@ -380,7 +380,7 @@ void Group::expire(Guard& guard) {
   fail(guard, Failure(C10D_ERR_OP_TIMEOUT, text, peer));
 }
 
-/// Tells the host about what does not return from the library although it was aborted; buffers stay borrowed.
+/// Notifies the host of ops that do not return from the library although they were aborted; buffers stay borrowed.
 void Group::report_stuck() {
   if (!cause_) return;
   announce_ready();

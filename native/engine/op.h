@@ -44,7 +44,7 @@ struct Op {
   Phase phase = Phase::queued;
   /// A thread in wait() will take the result, so no event is needed.
   bool awaited = false;
-  /// The host was told of the end while native code may still touch the buffers. Its result is the group's cause of
+  /// The host was notified of the end while native code may still touch the buffers. Its result is the group's cause of
   /// failure, since the library may still write to the fields below.
   bool pinned = false;
   /// The host has its result; only the text of the error is left to take.

@@ -10,7 +10,7 @@
 
 namespace c10d {
 
-/// What the group does for its transport: it serves the host's store, for connect() only, and hears of losses.
+/// What the group does for its transport: it serves the host's store, for connect() only, and is notified of losses.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -22,7 +22,7 @@ class Exchange {
   virtual std::vector<char> await(uint64_t request, Clock::time_point deadline) = 0;
   /// A remark for the log.
   virtual void log(const std::string& text) = 0;
-  /// Fails the group because of something that no call tells, such as the loss of a peer while nothing is under way. From
+  /// Fails the group because of something that no call reports, such as the loss of a peer while nothing is under way. From
   /// any thread, also before connect() has returned; does not block and does not call abort() on this thread.
   virtual void lost(const Failure& cause) { (void)cause; }
 };
@@ -120,8 +120,8 @@ class Transport {
   /// prompt. Ops begun later fail at once.
   virtual void abort(const Failure& cause) noexcept = 0;
 
-  /// How long ops may stay in the library after abort() before the host is told without them; their buffers then stay
-  /// borrowed. Little for a library that cannot call its ops back.
+  /// How long ops may stay in the library after abort() before their end is announced all the same; their buffers then stay
+  /// borrowed. Little for a library that cannot cancel its ops.
   virtual std::chrono::milliseconds abort_grace() const { return std::chrono::milliseconds(1000); }
 
   /// Whether abort() can make the library, and peers that reach into this process through it, let go of all buffers. If

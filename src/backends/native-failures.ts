@@ -43,7 +43,7 @@ export class NativeFailures {
     this.#context = context;
   }
 
-  /** The error of an op, by what this rank knows; the others hear of it meanwhile. */
+  /** The error of an op, by what this rank knows; the others are notified meanwhile. */
   now(failure: NativeFailure, work: NativeWork<unknown>): DistError {
     if (isFatal(failure)) void this.#consult(failure, work);
     return this.#opError(failure, work, undefined);

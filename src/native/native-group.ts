@@ -117,9 +117,9 @@ export class NativeGroup {
   #draining = false;
   #kickQueued = false;
   #holding = false;
-  /** What the group has failed of, until an op has told of it. */
+  /** Why the group has failed, until an op has reported it. */
   #loss: NativeFailure | undefined;
-  #failureTold = false;
+  #failureReported = false;
   #drained: (() => void)[] = [];
 
   private constructor({ symbols, copyBytes }: Shim, handle: Pointer, host: NativeGroupHost) {
@@ -198,7 +198,7 @@ export class NativeGroup {
     const status = this.#await(work.id, limitMs);
     if (status === Status.WAIT_TIMEOUT) return false;
     if (status === Status.UNKNOWN_OP) {
-      // The end was drained before and its error is still being talked over with the other ranks.
+      // The end was drained before, and the other ranks are still being asked about its cause.
       work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
     } else {
       this.#end(work, status, this.#result, 0, true);
@@ -206,7 +206,7 @@ export class NativeGroup {
     return true;
   }
 
-  /** Waits natively, in slices: what ends a Worker comes to it between two of them only. */
+  /** Waits natively, in slices: a Worker can be terminated only between two of them. */
   #await(id: number, limitMs: number): number {
     if (limitMs <= WAIT_SLICE_MS) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result);
     const deadline = limitMs === Number.POSITIVE_INFINITY ? limitMs : performance.now() + limitMs;
@@ -218,7 +218,7 @@ export class NativeGroup {
 
   readonly #drain = (): void => {
     const isOuter = !this.#draining;
-    // Who hears of the end of an op may come back here, while the rest of a batch is still to be read.
+    // A listener of an op's end may call this again, while the rest of a batch is still to be read.
     const events = isOuter ? this.#events : eventBuffer(MAX_EVENTS);
     this.#draining = true;
     this.#checkExposed();
@@ -258,7 +258,7 @@ export class NativeGroup {
         break;
       case EventKind.LOST:
         this.#state = "FAILED";
-        if (!this.#failureTold) {
+        if (!this.#failureReported) {
           this.#loss = { status, peer: events[at + EventLayout.peer / 4] ?? -1, text: this.failureText };
         }
         break;
@@ -279,7 +279,7 @@ export class NativeGroup {
     this.#ready.reject(this.#host.creationError({ status, peer, text: this.failureText }));
   }
 
-  /** Ends a Work by an event: at once, or when its error has been talked over with the other ranks. */
+  /** Ends a Work by an event: at once, or when the other ranks have been asked about the cause of its error. */
   #end(work: NativeWork<unknown>, status: number, event: Int32Array, at: number, now: boolean): void {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
@@ -298,7 +298,7 @@ export class NativeGroup {
     if (status === Status.OK) this.#failDetached(work);
     else if (status !== Status.INVALID && status !== Status.UNSUPPORTED) {
       this.#state = "FAILED";
-      this.#failureTold = true;
+      this.#failureReported = true;
       this.#loss = undefined;
     }
     // Taken in any case, since the native side keeps it until then.
@@ -340,7 +340,7 @@ export class NativeGroup {
 
   #failDetached(work: NativeWork<unknown>): void {
     work.isDetached = true;
-    this.#failureTold = true;
+    this.#failureReported = true;
     this.#loss = undefined;
     this.abort(`${work.title}: ${DETACHED_TEXT}`);
   }
@@ -354,14 +354,14 @@ export class NativeGroup {
   }
 
   /**
-   * The failure of the group, if it came while nothing was in flight and no op has told of it: the next one does, by
+   * The failure of the group, if it came while nothing was in flight and no op has reported it: the next one does, by
    * {@link failUnsubmitted}. Given once.
    */
   takeLoss(): NativeFailure | undefined {
     this.#drain();
     const loss = this.#loss;
     this.#loss = undefined;
-    this.#failureTold ||= loss !== undefined;
+    this.#failureReported ||= loss !== undefined;
     return loss;
   }
 
@@ -379,7 +379,7 @@ export class NativeGroup {
     this.#announceDrained();
   }
 
-  /** Tells those who wait that nothing is in flight. */
+  /** Notifies those who wait for nothing to be in flight. */
   #announceDrained(): void {
     if (this.#drained.length === 0) return;
     for (const resolve of this.#drained.splice(0)) resolve();
@@ -449,7 +449,7 @@ export class NativeGroup {
     if (stillRunning > 0) this.#pinForever();
     else for (const work of this.#works.values()) work.release();
     for (const work of [...this.#works.values()]) {
-      // The others end as soon as the ranks have talked over why.
+      // The others end as soon as the ranks have agreed on the cause.
       if (work.failure !== undefined) continue;
       work.settle(this.#host.errorNow(CLOSED_FAILURE, work));
       this.#forget(work);

@@ -13,7 +13,7 @@ interface WorkerModule {
 /** Option of every group that is made in a Worker: the memory of its tensors goes away before the process does. */
 export const WORKER_OPTIONS: Readonly<Record<string, string>> = isMainThread ? {} : { thread: "worker" };
 
-/** Longest native wait, so that a Worker that is to be terminated comes to it. */
+/** Longest native wait: a Worker can be terminated only between two of them. */
 export const WAIT_SLICE_MS: number = isMainThread ? Number.POSITIVE_INFINITY : 100;
 
 /**

@@ -52,7 +52,7 @@ describe("memory", () => {
     expect([isWhole(gone, 8), isDetached(gone)]).toEqual([false, true]);
   });
 
-  test("a view that is out of bounds is told from an empty one, also by optimised code", () => {
+  test("a view that is out of bounds is distinguished from an empty one, also by optimised code", () => {
     const empty = new Float32Array(0);
     for (let i = 0; i < 200_000; i++) isDetached(empty);
     const buffer = new ArrayBuffer(32, { maxByteLength: 64 });

@@ -61,7 +61,7 @@ export function memoryOf(value: unknown): ByteRange | undefined {
   if (isSharedArrayBuffer(value)) return { buffer: value, byteOffset: 0, byteLength: sharedByteLength.call(value) };
   if (!isDataView(value)) return undefined;
   const buffer = dataViewBuffer.call(value);
-  // Where its memory is gone, a DataView tells nothing more.
+  // A DataView whose memory is gone throws for everything else.
   if (isDetachedBuffer(buffer)) return { buffer, byteOffset: 0, byteLength: 0 };
   return { buffer, byteOffset: dataViewByteOffset.call(value), byteLength: dataViewByteLength.call(value) };
 }
@@ -74,8 +74,8 @@ export function isDetachedBuffer(buffer: ArrayBufferLike): boolean {
 /** Whether the memory under a TypedArray is gone: its buffer was detached, or resized to less than the view needs. */
 export function isDetached(view: TensorStorage): boolean {
   try {
-    // Of what can be asked of a view, only its methods tell this from a view that was made empty. Not `keys`, whose
-    // check is optimised away when nobody looks at its result.
+    // Only methods distinguish this from a view that was made empty. Not `keys`, whose
+    // check is optimised away where its result is not used.
     set.call(view as Uint8Array, nothing);
     return false;
   } catch {

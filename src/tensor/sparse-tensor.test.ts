@@ -40,7 +40,7 @@ describe("SparseTensor", () => {
     expect(sumOfSparse([tensor, tensor]).nnz).toBe(0);
   });
 
-  test("places that no double tells apart", () => {
+  test("places that doubles cannot distinguish", () => {
     // torch.sparse_coo_tensor(...).coalesce() of the same
     const { indices, values } = sparseTensor({
       indices: [

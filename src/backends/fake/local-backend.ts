@@ -129,7 +129,7 @@ export class LocalBackend extends FakeBackend implements Member {
   #refuse(opType: OpType, { owner, timeoutMs }: OpOptions): Work<unknown> {
     const { failure } = this.#exchange;
     if (!this.#closed && failure?.kind === "mismatch" && this.#firstError === undefined) {
-      // The others have found out before this rank has come.
+      // The others have failed before this rank made its call.
       this.#firstError = this.#errorOf(failure, { opType, seq: ++this.#collectives, timeoutMs });
       return Work.rejected(this.#firstError, owner === undefined ? { opType } : { opType, owner });
     }

@@ -9,7 +9,7 @@ setDefaultTimeout(120_000);
 const body = new URL("./fixtures/mismatch.ts", import.meta.url);
 
 const quote = (text: string): RegExp => new RegExp(RegExp.escape(text));
-/** What each rank is told: the calls of two ranks. */
+/** What each rank reports: the calls of two ranks. */
 const called = (usual: string, other: string): RegExp[] => [quote(`called ${usual}`), quote(`called ${other}`)];
 const of = (call: string, usual: number, other: number): RegExp[] =>
   called(call.replace("N", String(usual)), call.replace("N", String(other)));

@@ -6,7 +6,7 @@ import type { Mismatch, MismatchEnd } from "./fixtures/mismatch.ts";
 setDefaultTimeout(100_000);
 
 const quote = (text: string): RegExp => new RegExp(RegExp.escape(text));
-/** What each rank is told: the calls of two ranks. */
+/** What each rank reports: the calls of two ranks. */
 const called = (usual: string, other: string): RegExp[] => [quote(`called ${usual}`), quote(`called ${other}`)];
 const of = (call: string, usual: number, other: number): RegExp[] =>
   called(call.replace("N", String(usual)), call.replace("N", String(other)));

@@ -74,8 +74,8 @@ class DirectCollective::Impl {
     for (int i = 1; i < size_; i++) body((rank_ + i) % size_);
   }
 
-  /// Whether calls are compared with this rank's even where no data is exchanged with it. With few ranks, each finds out by
-  /// itself that two differ; with more, some do, and the others because these fail.
+  /// Whether calls are compared with those of a peer even where no data is exchanged with it. In a small group every rank
+  /// sees a mismatch itself; in a larger one some do, and the others fail with them.
   bool is_compared(int peer) const {
     constexpr int kAllCompare = 8;
     const int distance = (peer - rank_ + size_) % size_;

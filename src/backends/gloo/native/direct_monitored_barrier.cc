@@ -3,7 +3,7 @@
 
 namespace c10d::gloo_shim {
 
-/// Rank 0 sends all a word when each has come. The others exchange nothing but headers.
+/// Rank 0 releases the others when all have come; these exchange only headers with each other.
 void DirectCollective::Impl::monitored_barrier() {
   if (rank_ != 0) {
     each_peer([&](int peer) {

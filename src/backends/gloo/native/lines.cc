@@ -19,8 +19,8 @@ namespace {
 constexpr size_t kMaxSpans = 8;
 /// Most bytes in one call of the kernel, so that sending and receiving alternate while the data is in the cache.
 constexpr size_t kMaxBytes = 128 * 1024;
-/// A rank whose call differs from another one's keeps its connections until all have come to the collective, or for the
-/// longer time, so that they can compare too.
+/// After a mismatch a rank keeps its connections open, so that the others can compare too: for the longer time at most, and
+/// for the shorter one when it has the headers of all ranks.
 constexpr std::chrono::milliseconds kOthersCompare{50};
 constexpr std::chrono::milliseconds kOthersCome{1'000};
 
@@ -64,7 +64,7 @@ void Lines::abort() noexcept {
   }
   for (const auto& line : lines_) {
     if (line.socket.get() < 0) continue;
-    // Peers are told by a reset when it is closed; shutting down the receiving side wakes only this process.
+    // A reset notifies the peers when it is closed; shutting down the receiving side wakes only this process.
     const linger none{1, 0};
     ::setsockopt(line.socket.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
     ::shutdown(line.socket.get(), SHUT_RD);
@@ -90,7 +90,7 @@ bool Lines::send_some(int peer) {
     return true;
   }
   if (errno != EAGAIN && errno != EINTR && line.in.empty()) {
-    // What the peer has said before it went is read first, and tells more.
+    // What the peer sent before it left is read first, since it may be the cause.
     throw LineBroken{peer, errno == EPIPE ? "Connection closed by peer" : std::strerror(errno)};
   }
   return false;

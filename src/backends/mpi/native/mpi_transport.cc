@@ -478,7 +478,7 @@ class MpiTransport final : public Transport {
   size_t heard_notices_ = 0;
   std::vector<std::optional<Departure>> departures_;
   int left_count_ = 0;
-  /// Of the look that goes on.
+  /// Of the current look.
   Waiting waiting_;
   /// The rank that the first of the collectives under way waits for.
   std::atomic<int> awaited_{-1};

@@ -1,4 +1,4 @@
-// What a rank calls, as it tells the others before a collective begins.
+// A rank's call, as it is sent to the others before a collective begins.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@ namespace c10d::mpi_shim {
 
 struct Signature {
   c10d::Call call;
-  /// Of an all-to-all: bytes that go to the receiver of this signature, and that are expected of it.
+  /// Of an all-to-all: bytes that go to the receiver of this signature, and that are expected from it.
   uint64_t sent = 0;
   uint64_t expected = 0;
   /// Whether the data of a small op follows.

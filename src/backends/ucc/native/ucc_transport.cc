@@ -216,7 +216,7 @@ class UccTransport final : public Transport {
   /// Of an error of UCC's, what other ranks have to do with it, if that is known.
   Failure reason_of(const Failure& failure) {
     if (failure.harmless() || failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) return failure;
-    // A process that has died is missed by UCX a little earlier than its socket tells.
+    // UCX notices the death of a process a little before its socket shows it.
     const auto until = Clock::now() + kLossGrace;
     auto lost = peers_.find_lost();
     while (!lost && Clock::now() < until) {

@@ -18,14 +18,14 @@ constexpr size_t kKeptBytes = 1 << 20;
 constexpr uint64_t kWideVectors = UCC_COLL_ARGS_FLAG_COUNT_64BIT | UCC_COLL_ARGS_FLAG_DISPLACEMENTS_64BIT;
 
 /// What a message begins with.
-struct Head {
+struct MessageHeader {
   uint64_t bytes;
   uint32_t dtype;
   uint32_t reserved;
 };
-/// A message of up to so many bytes goes in one with its head; a larger one follows it.
-constexpr size_t kWithHead = 4096 - sizeof(Head);
-/// What follows a head has a tag of its own, or it would come where the next head is expected.
+/// A message of up to so many bytes goes in one with its header; a larger one follows it.
+constexpr size_t kWithHeader = 4096 - sizeof(MessageHeader);
+/// What follows a header has a tag of its own, or it would come where the next header is expected.
 constexpr uint32_t kRestTag = 1U << 14;
 
 ucc_status_t kept_status(ucc_coll_req_h request) {
@@ -307,18 +307,18 @@ void Running::all_to_all() {
 
 void Running::send() {
   const c10d_buffer& data = op_->inputs[0];
-  const bool whole = data.bytes <= kWithHead;
-  const Head head{data.bytes, op_->request.dtype, 0};
-  flat_.resize(sizeof head + (whole ? data.bytes : 0));
-  std::memcpy(flat_.data(), &head, sizeof head);
-  if (whole && data.bytes > 0) std::memcpy(flat_.data() + sizeof head, pointer(data.address), data.bytes);
+  const bool whole = data.bytes <= kWithHeader;
+  const MessageHeader header{data.bytes, op_->request.dtype, 0};
+  flat_.resize(sizeof header + (whole ? data.bytes : 0));
+  std::memcpy(flat_.data(), &header, sizeof header);
+  if (whole && data.bytes > 0) std::memcpy(flat_.data() + sizeof header, pointer(data.address), data.bytes);
   message(flat_.data(), flat_.size(), op_->request.tag);
   if (!whole) message(pointer(data.address), data.bytes, op_->request.tag | kRestTag);
 }
 
 void Running::recv() {
-  flat_.resize(sizeof(Head) + kWithHead);
-  stage_ = Stage::head;
+  flat_.resize(sizeof(MessageHeader) + kWithHeader);
+  stage_ = Stage::header;
   message(flat_.data(), flat_.size(), op_->request.tag);
 }
 
@@ -328,23 +328,23 @@ bool Running::same_lane(const Running& other) const {
   return a.peer == b.peer && a.tag == b.tag;
 }
 
-bool Running::take_head() {
+bool Running::take_header() {
   stage_ = Stage::whole;
   release();
   const c10d_buffer& data = op_->outputs[0];
-  Head head{};
-  std::memcpy(&head, flat_.data(), sizeof head);
-  if (head.bytes != data.bytes || head.dtype != op_->request.dtype) {
+  MessageHeader header{};
+  std::memcpy(&header, flat_.data(), sizeof header);
+  if (header.bytes != data.bytes || header.dtype != op_->request.dtype) {
     throw Failure(C10D_ERR_DESYNC,
-                  message_mismatch_text(op_->request.tag, op_->request.peer, head.dtype, head.bytes, rank_,
+                  message_mismatch_text(op_->request.tag, op_->request.peer, header.dtype, header.bytes, rank_,
                                         op_->request.dtype, data.bytes),
                   op_->request.peer);
   }
-  if (data.bytes > kWithHead) {
+  if (data.bytes > kWithHeader) {
     message(pointer(data.address), data.bytes, op_->request.tag | kRestTag);
     return true;
   }
-  if (data.bytes > 0) std::memcpy(pointer(data.address), flat_.data() + sizeof head, data.bytes);
+  if (data.bytes > 0) std::memcpy(pointer(data.address), flat_.data() + sizeof header, data.bytes);
   return false;
 }
 

@@ -28,11 +28,11 @@ class Running {
   ucc_status_t test() const;
   /// Whether it is a recv that does not know yet what was sent. Of several with the same sender and tag, the first to begin
   /// has to be the first to find out.
-  bool awaits_head() const { return stage_ == Stage::head; }
+  bool awaits_header() const { return stage_ == Stage::header; }
   bool same_lane(const Running& other) const;
   /// For such a recv, when all requests have ended well: looks at what has come. Throws Failure if it is not what this rank
   /// expects. Returns whether the rest is under way now.
-  bool take_head();
+  bool take_header();
   /// When all requests have ended well: gives them back and does what is left to do. Then the next op may begin. Throws
   /// Failure.
   void end();
@@ -84,7 +84,7 @@ class Running {
   std::vector<std::unique_ptr<Vector>> vectors_;
   /// What a list is copied into, where UCC wants one buffer; of a message, what goes first.
   std::vector<char> flat_;
-  enum class Stage : uint8_t { whole, head };
+  enum class Stage : uint8_t { whole, header };
   Stage stage_ = Stage::whole;
 };
 

@@ -282,7 +282,7 @@ class UccTransport final : public Transport {
     if (!ledger_ || !all_here()) return longest;
     for (const auto& running : running_) {
       const Op& op = running->op();
-      if (op.point_to_point() ? running->awaits_head() : !running->entry.missing.empty()) continue;
+      if (op.point_to_point() ? running->awaits_header() : !running->entry.missing.empty()) continue;
       longest = std::max(longest, kPatienceForData + microseconds(bytes_of(op) / kSlowestRate));
     }
     return longest;
@@ -313,15 +313,15 @@ class UccTransport final : public Transport {
     // Before an error of UCC's, which calls that do not fit together may end in.
     if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) ledger_->compare(running.entry);
     if (status < 0) throw op_failure(status);
-    if (!running.awaits_head()) {
+    if (!running.awaits_header()) {
       check_sources(running);
       return true;
     }
     for (size_t i = 0; i < position; i++) {
       const auto& earlier = *running_[i];
-      if (earlier.awaits_head() && earlier.same_lane(running)) return false;
+      if (earlier.awaits_header() && earlier.same_lane(running)) return false;
     }
-    return !running.take_head();
+    return !running.take_header();
   }
 
   /// UCC reports an op as done even if its data could not be read because the process it lies in has died. That process had

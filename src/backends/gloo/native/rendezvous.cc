@@ -44,8 +44,8 @@ int64_t random_number(std::random_device& device) {
   return static_cast<int64_t>(((high << 32) | device()) >> 1);
 }
 
-/// What a rank says in the place of its own number, which nobody presents, when it is ready for lines.
-constexpr int64_t kTalksLines = 0x62756e2d6c6e3101;
+/// In the place of its own number, which nobody presents: the rank is ready for lines, with headers of this version.
+constexpr int64_t kTalksLines = 0x62756e2d6c6e3201;
 
 /// The number that the second connection of two ranks presents.
 int64_t number_of_line(int64_t number) { return number ^ 0x5a5a5a5a5a5a5a5a; }

@@ -155,7 +155,8 @@ function rangeOf(data: unknown): ByteRange {
 }
 
 function storageFromValues(values: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
-  for (const [i, value] of Array.from(values).entries()) requireValue(value, i, dtype);
+  const limits = limitsOf(dtype);
+  for (const [i, value] of Array.from(values).entries()) requireValue(value, i, dtype, limits);
   if (dtype === "int64") return BigInt64Array.from(values, integerOf);
   if (dtype === "uint64") return BigUint64Array.from(values, integerOf);
   if (dtype === "bfloat16") return Uint16Array.from(values, (v) => bfloat16FromNumber(Number(v)));
@@ -167,20 +168,31 @@ function storageFromValues(values: readonly (number | bigint | boolean)[], dtype
   return new storageOf[dtype](numbers);
 }
 
-/** Throws unless a dtype can hold a value; fractions are cut off and floats rounded, but nothing wraps around. */
-function requireValue(value: unknown, i: number, dtype: DType): void {
+interface Limits {
+  readonly min: number | bigint;
+  readonly max: number | bigint;
+}
+
+/** Least and largest value of an integer dtype; undefined for others. As numbers where these are exact, which is faster. */
+function limitsOf(dtype: DType): Limits | undefined {
   const { kind, size } = dtypes[dtype];
-  const isNumber = typeof value === "number";
-  if (!isNumber && typeof value !== "bigint" && typeof value !== "boolean") refuseValue(value, i, dtype, "");
-  if (typeof value === "boolean" || (kind !== "signed" && kind !== "unsigned")) return;
+  if (kind !== "signed" && kind !== "unsigned") return undefined;
   const bits = BigInt(8 * size);
   const max = kind === "signed" ? 2n ** (bits - 1n) - 1n : 2n ** bits - 1n;
   const min = kind === "signed" ? -max - 1n : 0n;
-  if (isNumber && !Number.isFinite(value)) refuseValue(value, i, dtype, "; integers have neither NaN nor Infinity");
-  const number = value as number | bigint;
-  if (number < min || number > max) {
-    refuseValue(value, i, dtype, `, which holds ${min} to ${max}`);
+  return size < 8 ? { min: Number(min), max: Number(max) } : { min, max };
+}
+
+/** Throws unless a dtype can hold a value; fractions are cut off and floats rounded, but nothing wraps around. */
+function requireValue(value: unknown, i: number, dtype: DType, limits: Limits | undefined): void {
+  if (typeof value === "boolean") return;
+  if (typeof value !== "number" && typeof value !== "bigint") return refuseValue(value, i, dtype, "");
+  if (limits === undefined) return;
+  if (typeof value === "number" && !Number.isFinite(value)) {
+    refuseValue(value, i, dtype, "; integers have neither NaN nor Infinity");
   }
+  const { min, max } = limits;
+  if (value < min || value > max) refuseValue(value, i, dtype, `, which holds ${min} to ${max}`);
 }
 
 function refuseValue(value: unknown, i: number, dtype: DType, reason: string): never {

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <climits>
 #include <string>
+#include <vector>
 
 #include "datatypes.h"
 #include "reduction/reduction.h"
@@ -73,14 +74,32 @@ void begin_message(Call& call, const Communicator& communicator) {
                   "MPI_Isend");
 }
 
-void Waiting::add(const Op& op) { (from_any(op) ? from_any_ : from_one_).push_back(&op); }
+namespace {
+
+uint64_t lane(uint32_t tag, int source) { return uint64_t{tag} << 32 | static_cast<uint32_t>(source); }
+
+}  // namespace
+
+void Waiting::add(const Op& op) {
+  const uint32_t tag = op.request.tag;
+  if (from_any(op)) {
+    tags_from_any_.insert(tag);
+  } else {
+    tags_from_one_.insert(tag);
+    from_one_.insert(lane(tag, op.request.peer));
+  }
+}
+
+void Waiting::clear() {
+  from_one_.clear();
+  tags_from_one_.clear();
+  tags_from_any_.clear();
+}
 
 bool Waiting::may_take(const Op& op, int source) const {
-  const auto same_tag = [&](const Op* earlier) { return earlier->request.tag == op.request.tag; };
-  if (std::any_of(from_any_.begin(), from_any_.end(), same_tag)) return false;
-  return std::none_of(from_one_.begin(), from_one_.end(), [&](const Op* earlier) {
-    return same_tag(earlier) && (source == MPI_ANY_SOURCE || earlier->request.peer == source);
-  });
+  const uint32_t tag = op.request.tag;
+  if (tags_from_any_.count(tag) > 0) return false;
+  return source == MPI_ANY_SOURCE ? tags_from_one_.count(tag) == 0 : from_one_.count(lane(tag, source)) == 0;
 }
 
 namespace {

@@ -1,7 +1,8 @@
 // Point-to-point ops, and the monitored barrier, which is made of them.
 #pragma once
 
-#include <vector>
+#include <cstdint>
+#include <unordered_set>
 
 #include "call.h"
 #include "engine/failure.h"
@@ -18,16 +19,15 @@ void begin_message(Call& call, const Communicator& communicator);
 class Waiting {
  public:
   void add(const Op& op);
-  void clear() {
-    from_one_.clear();
-    from_any_.clear();
-  }
+  void clear();
   /// Whether the next message from `source`, or from any rank, may be for this receive.
   bool may_take(const Op& op, int source) const;
 
  private:
-  std::vector<const Op*> from_one_;
-  std::vector<const Op*> from_any_;
+  /// By tag and source, and by tag alone: many may wait.
+  std::unordered_set<uint64_t> from_one_;
+  std::unordered_set<uint32_t> tags_from_one_;
+  std::unordered_set<uint32_t> tags_from_any_;
 };
 
 /// Begins to receive if the message has come and no earlier receive waits for it. Only then is its size known, and Open MPI

@@ -26,6 +26,8 @@ class FakeShim implements Shim {
   readonly abi = 0;
   readonly copyBytes = copyBytesOf("libc.so.6");
   readonly aborts: string[] = [];
+  /** How many of them there were at each drain. */
+  readonly abortsAtDrains: number[] = [];
   readonly events: { kind: number; id: number; status: number; flags?: number }[] = [
     { kind: EventKind.READY, id: 0, status: 0 },
   ];
@@ -52,6 +54,7 @@ class FakeShim implements Shim {
       c10d_wake_fd: () => hostFd,
       c10d_drain: (_, to, max) => {
         called("drain");
+        this.abortsAtDrains.push(this.aborts.length);
         const words = to as Int32Array;
         const batch = this.events.splice(0, max);
         for (const [i, { kind, id, status, flags = 0 }] of batch.entries()) {
@@ -143,7 +146,7 @@ async function start(
 }
 
 describe("NativeGroup", () => {
-  test("who hears of an end may drain again, and no event of the batch is lost", async () => {
+  test("a listener of an end may drain again, and no event of the batch is lost", async () => {
     using shim = new FakeShim();
     const { group, track } = await start(shim);
     const works = [1, 2, 3, 4, 5].map(track);
@@ -192,7 +195,7 @@ describe("NativeGroup", () => {
     group.close();
   });
 
-  test("who hears of an end may close, after which nothing native is called", async () => {
+  test("a listener of an end may close the group, after which nothing native is called", async () => {
     using shim = new FakeShim();
     const { group, track } = await start(shim);
     const [first, second, third] = [track(1), track(2), track(3)];
@@ -222,7 +225,7 @@ describe("NativeGroup", () => {
     for (const work of works) expect(() => work.wait()).toThrow("the group was closed");
   });
 
-  test("a wait for an op whose error is being talked over ends with the group", async () => {
+  test("a wait for an op whose cause the other ranks are being asked about ends with the group", async () => {
     using shim = new FakeShim();
     const { group, track } = await start(shim);
     const work = track(1);
@@ -278,6 +281,32 @@ describe("NativeGroup", () => {
     expect(shim.aborts.length).toBeGreaterThan(0);
     expect(shim.aborts[0]).toContain("allReduce #2: a buffer was detached while native code was using it");
     expect([group.state, moved.byteLength]).toEqual(["FAILED", 8_000]);
+    group.close();
+  });
+
+  test("a buffer that a listener takes away is noticed before the next batch of events is taken", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim, detachHost);
+    const works = Array.from({ length: 256 }, (_, i) => track(i + 1));
+    const lost = new Float32Array(2_000);
+    const view = viewTensor(lost);
+    const last = new NativeWork(group, {
+      opType: OpType.ALLREDUCE,
+      seq: 257,
+      id: 257,
+      result: 257,
+      tensors: view,
+      exposed: view,
+    });
+    group.track(last);
+    works[0]?.whenEnded(() => void lost.buffer.transfer());
+    await null;
+    shim.complete(...works.map(({ id }) => id), 257);
+    const before = shim.abortsAtDrains.length;
+    shim.wake();
+    expect(await last.catch((error: unknown) => error)).toMatchObject({ code: "DETACHED_BUFFER" });
+    // In a Worker, the second one may copy results to where they belong.
+    expect(shim.abortsAtDrains.slice(before, before + 2)).toEqual([0, 1]);
     group.close();
   });
 

@@ -221,9 +221,9 @@ export class NativeGroup {
     // A listener of an op's end may call this again, while the rest of a batch is still to be read.
     const events = isOuter ? this.#events : eventBuffer(MAX_EVENTS);
     this.#draining = true;
-    this.#checkExposed();
     try {
       for (let count = MAX_EVENTS; count === MAX_EVENTS && !this.#closed; ) {
+        this.#checkExposed();
         count = this.#symbols.c10d_drain(this.#handle, events, MAX_EVENTS);
         for (let i = 0; i < count && !this.#closed; i++) {
           // The events of the batch are taken: each of them is handled, whatever goes wrong with the one before.

@@ -90,7 +90,7 @@ typedef enum c10d_status {
   C10D_ERR_OP_TIMEOUT = -2,   /* the op's own limit ran out; the group has failed */
   C10D_ERR_NETWORK = -3,      /* a connection or a peer is gone; the group has failed */
   C10D_ERR_ABORTED = -4,      /* c10d_abort; the group has failed */
-  C10D_ERR_INVALID = -5,      /* bad argument; nothing was sent, no sequence number taken */
+  C10D_ERR_INVALID = -5,      /* bad argument; nothing was sent */
   C10D_ERR_UNSUPPORTED = -6,  /* op, dtype or reduce op not implemented; nothing was sent */
   C10D_ERR_GROUP_FAILED = -7, /* the group failed before; c10d_group_error tells why */
   C10D_ERR_CLOSED = -8,       /* the group was closed */

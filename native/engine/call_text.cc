@@ -1,8 +1,10 @@
 #include "engine/call_text.h"
 
-#include <cstdio>
-#include <cstring>
-#include <utility>
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
+#include <iterator>
 #include <vector>
 
 #include "engine/dtype.h"
@@ -53,23 +55,35 @@ const char* name_of(const Call& call) {
   }
 }
 
+/// The shortest text that reads back as the same number, as JavaScript writes it.
+std::string number_text(double value) {
+  if (std::isnan(value)) return "NaN";
+  if (std::isinf(value)) return value < 0 ? "-Infinity" : "Infinity";
+  if (value == 0) return "0";
+  if (value < 0) return "-" + number_text(-value);
+  char text[32];
+  const auto end = std::to_chars(std::begin(text), std::end(text), value, std::chars_format::scientific).ptr;
+  // Such as 1.25e-07.
+  const char* const e = std::find(text, end, 'e');
+  std::string digits(1, text[0]);
+  if (e - text > 2) digits.append(text + 2, e);
+  const int count = static_cast<int>(digits.size());
+  // Digits before the point.
+  const int whole = std::atoi(std::string(e + 1, end).c_str()) + 1;
+  if (whole > 21 || whole <= -6) {
+    if (count > 1) digits.insert(1, ".");
+    return digits + (whole > 0 ? "e+" : "e-") + std::to_string(std::abs(whole - 1));
+  }
+  if (whole <= 0) return "0." + std::string(static_cast<size_t>(-whole), '0') + digits;
+  if (count <= whole) return digits + std::string(static_cast<size_t>(whole - count), '0');
+  return digits.insert(static_cast<size_t>(whole), ".");
+}
+
 std::string reduction_text(const Call& call) {
   static constexpr const char* kNames[] = {"SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"};
   if (call.reduce_op < sizeof kNames / sizeof kNames[0]) return kNames[call.reduce_op];
   if (call.reduce_op != C10D_PREMUL_SUM) return "unknown reduce op";
-  char factor[32];
-  std::snprintf(factor, sizeof factor, "%.17g", call.premul_factor);
-  // The shortest text that reads back as the same number, as JavaScript writes it.
-  for (int digits = 1; digits < 17; digits++) {
-    char shorter[32];
-    std::snprintf(shorter, sizeof shorter, "%.*g", digits, call.premul_factor);
-    double read = 0;
-    if (std::sscanf(shorter, "%lf", &read) == 1 && read == call.premul_factor) {
-      std::memcpy(factor, shorter, sizeof factor);
-      break;
-    }
-  }
-  return std::string("PREMUL_SUM(") + factor + ")";
+  return "PREMUL_SUM(" + number_text(call.premul_factor) + ")";
 }
 
 /// The buffers whose sizes are the same on all ranks.

@@ -3,8 +3,10 @@
 
 #include <doctest/doctest.h>
 
+#include <cmath>
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 using namespace c10d;
@@ -42,6 +44,25 @@ TEST_CASE("a call in words") {
   premul.request.reduce_op = C10D_PREMUL_SUM;
   premul.request.premul_factor = 0.1;
   CHECK(words(premul) == "allReduce(float32[1], PREMUL_SUM(0.1))");
+  // As JavaScript writes them.
+  for (const auto& [factor, text] : std::vector<std::pair<double, std::string>>{
+           {1, "1"},
+           {-20, "-20"},
+           {1.0 / 3, "0.3333333333333333"},
+           {123456.75, "123456.75"},
+           {0.000001, "0.000001"},
+           {1e-7, "1e-7"},
+           {1.25e-7, "1.25e-7"},
+           {1e20, "100000000000000000000"},
+           {1e21, "1e+21"},
+           {-2.5e300, "-2.5e+300"},
+           {-0.0, "0"},
+           {HUGE_VAL, "Infinity"},
+       }) {
+    CAPTURE(factor);
+    premul.request.premul_factor = factor;
+    CHECK(words(premul) == "allReduce(float32[1], PREMUL_SUM(" + text + "))");
+  }
   Op monitored = make_op(C10D_OP_BARRIER, {}, {});
   monitored.request.flags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS;
   CHECK(words(monitored) == "monitoredBarrier()");

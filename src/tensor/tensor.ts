@@ -186,7 +186,7 @@ function limitsOf(dtype: DType): Limits | undefined {
 /** Throws unless a dtype can hold a value; fractions are cut off and floats rounded, but nothing wraps around. */
 function requireValue(value: unknown, i: number, dtype: DType, limits: Limits | undefined): void {
   if (typeof value === "boolean") return;
-  if (typeof value !== "number" && typeof value !== "bigint") return refuseValue(value, i, dtype, "");
+  if (typeof value !== "number" && typeof value !== "bigint") refuseValue(value, i, dtype, "");
   if (limits === undefined) return;
   if (typeof value === "number" && !Number.isFinite(value)) {
     refuseValue(value, i, dtype, "; integers have neither NaN nor Infinity");

@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, type Stats } from "node:fs";
 import { isAbsolute, join } from "node:path";
-import { anybodyAt, isTrusted, namedStrangerAt } from "./stranger.ts";
+import { anybodyAt, foreignOwner, isTrusted, namedStrangerAt } from "./stranger.ts";
 
 /** A folder that can be used, or why not, for a message. */
 export type FolderFinding =
@@ -33,9 +33,9 @@ export function madeOwnFolder(path: string): FolderFinding {
  * @throws Error where one of them can be another user's, or anybody can write to it.
  */
 export function makeFoldersIn(base: string, ...names: readonly string[]): string {
+  requireOwnBase(base);
   mkdirSync(base, { recursive: true, mode: 0o700 });
-  const stranger = namedStrangerAt(base);
-  if (stranger !== undefined) throw new Error(`${stranger}. Name a folder of your own`);
+  requireOwnBase(base);
   return names.reduce((parent, name) => {
     const path = join(parent, name);
     try {
@@ -50,8 +50,14 @@ export function makeFoldersIn(base: string, ...names: readonly string[]): string
   }, base);
 }
 
+function requireOwnBase(base: string): void {
+  const stranger = namedStrangerAt(base);
+  if (stranger !== undefined) throw new Error(`${stranger}. Name a folder of your own`);
+}
+
 function foreignness(path: string, found: Stats, isOwn: (uid: number) => boolean): string | undefined {
-  if (!isOwn(found.uid)) return `${path} belongs to another user (uid ${found.uid})`;
+  const owner = foreignOwner(path, found, isOwn);
+  if (owner !== undefined) return owner;
   if (found.isSymbolicLink()) return `${path} is a symbolic link`;
   return found.isDirectory() ? undefined : `${path} is no folder`;
 }

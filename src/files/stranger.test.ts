@@ -52,6 +52,17 @@ describe("strangerAt", () => {
     expect(strangerAt(at("loop"))).toBeUndefined();
   });
 
+  test("`..` behind a symbolic link leaves the folder that it leads to", () => {
+    mkdirSync(at("open/inner"), { recursive: true });
+    writeFileSync(at("open/file"), "");
+    symlinkSync(at("open/inner"), at("a/in"));
+    symlinkSync("in/../file", at("a/through"));
+    const paths = [`${at("a/in")}/../file`, at("a/through")];
+    expect(paths.map(strangerAt)).toEqual([undefined, undefined]);
+    openToAll(at("open"));
+    expect(paths.map(strangerAt)).toEqual([anybody(at("open")), anybody(at("open"))]);
+  });
+
   testAsRoot("what belongs to another user", () => {
     giveAway(file);
     expect(strangerAt(file)).toBe(another(file));
@@ -83,6 +94,21 @@ describe("strangerAt", () => {
     expect(run(file)).toEqual([another(file)]);
     giveAway(script);
     expect(run(file)).toEqual([null]);
+  });
+
+  // Bun calls such a program [eval] or [stdin], in the current folder, where anybody may have put a file of that name.
+  testAsRoot.each(["-e", "-"])("a program that is in no file (bun %s) has no owner", (flag) => {
+    const script = `
+      import { strangerAt } from ${JSON.stringify(join(import.meta.dir, "stranger.ts"))};
+      console.log(strangerAt(${JSON.stringify(file)}));`;
+    for (const name of ["[eval]", "[stdin]"]) writeFileSync(at("a/b", name), "");
+    giveAway(file, at("a/b/[eval]"), at("a/b/[stdin]"));
+    const { stdout } = Bun.spawnSync({
+      cmd: [process.execPath, flag, ...(flag === "-e" ? [script] : [])],
+      cwd: at("a/b"),
+      stdin: Buffer.from(script),
+    });
+    expect(stdout.toString()).toBe(`${another(file)}\n`);
   });
 });
 

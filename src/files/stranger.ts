@@ -1,7 +1,8 @@
 import { lstatSync, readlinkSync, realpathSync, type Stats, statSync } from "node:fs";
-import { dirname, join, resolve } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { explained } from "../errors/index.ts";
+import { programFile } from "./program-file.ts";
 
 /** As many symbolic links as the kernel follows. */
 const mostLinks = 40;
@@ -16,8 +17,7 @@ const mostLinks = 40;
  */
 export function strangerAt(path: string): string | undefined {
   return walk(path, (at, found, passing) => {
-    if (!isTrusted(found.uid)) return belongsToAnother(at, found);
-    return !found.isSymbolicLink() && isOpen(found) && !(passing && isSticky(found)) ? openTo(at, found) : undefined;
+    return foreignOwner(at, found) ?? (passing && isSticky(found) ? undefined : openness(at, found));
   });
 }
 
@@ -27,16 +27,16 @@ export function strangerAt(path: string): string | undefined {
  */
 export function namedStrangerAt(folder: string): string | undefined {
   return walk(folder, (at, found, passing) => {
-    if (!isTrusted(found.uid) && !(passing && found.isDirectory())) return belongsToAnother(at, found);
-    return !found.isSymbolicLink() && isOpen(found) && !isSticky(found) ? openTo(at, found) : undefined;
+    const owner = passing && found.isDirectory() ? undefined : foreignOwner(at, found);
+    return owner ?? (isSticky(found) ? undefined : openness(at, found));
   });
 }
 
 type Judge = (at: string, found: Stats, passing: boolean) => string | undefined;
 
-/** What `judge` says of the first step on the way to `path` that it does not like, symbolic links included. */
+/** What `judge` objects to first on the way to `path`, which is followed as the kernel does: `..` leaves a link's target. */
 function walk(path: string, judge: Judge): string | undefined {
-  const ahead = steps(path);
+  const ahead = steps(isAbsolute(path) ? path : `${process.cwd()}/${path}`);
   let at = "/";
   for (let links = 0; ; ) {
     const found = lookAt(at);
@@ -46,8 +46,9 @@ function walk(path: string, judge: Judge): string | undefined {
     if (reason !== undefined) return reason;
     if (found.isSymbolicLink()) {
       if (++links > mostLinks) return undefined;
-      ahead.unshift(...steps(resolve(dirname(at), readlinkSync(at))));
-      at = "/";
+      const target = readlinkSync(at);
+      ahead.unshift(...steps(target));
+      at = isAbsolute(target) ? "/" : dirname(at);
       continue;
     }
     const next = ahead.shift();
@@ -78,11 +79,17 @@ function lookAt(path: string, stat: (path: string) => Stats = lstatSync): Stats 
 }
 
 function steps(path: string): string[] {
-  return resolve(path).split("/").filter(Boolean);
+  return path.split("/").filter((step) => step !== "" && step !== ".");
 }
 
-function belongsToAnother(path: string, { uid }: Stats): string {
-  return `${path} belongs to another user (uid ${uid})`;
+/** Says whose a file or folder is, unless `isOwn` accepts its owner. */
+export function foreignOwner(path: string, { uid }: Stats, isOwn = isTrusted): string | undefined {
+  return isOwn(uid) ? undefined : `${path} belongs to another user (uid ${uid})`;
+}
+
+/** Says that anybody can write to a file or folder, if that is so. The mode of a symbolic link means nothing. */
+export function openness(path: string, found: Stats): string | undefined {
+  return !found.isSymbolicLink() && isOpen(found) ? openTo(path, found) : undefined;
 }
 
 function openTo(path: string, { mode }: Stats): string {
@@ -118,9 +125,9 @@ function running(): Running {
   if (known !== undefined) return known;
   const owners = new Set<number>();
   const folders = new Set<string>();
-  for (const file of [Bun.main, fileURLToPath(import.meta.url)]) {
-    const found = lookAt(file, statSync);
-    if (found === undefined) continue;
+  for (const file of [programFile(), fileURLToPath(import.meta.url)]) {
+    const found = file === undefined ? undefined : lookAt(file, statSync);
+    if (file === undefined || found === undefined) continue;
     owners.add(found.uid);
     for (let folder = dirname(realPath(file)); !folders.has(folder); folder = dirname(folder)) folders.add(folder);
   }

@@ -1,4 +1,5 @@
-import { basename, relative } from "node:path";
+import { relative } from "node:path";
+import { programFile } from "../files/index.ts";
 
 type Environment = Readonly<Record<string, string | undefined>>;
 
@@ -30,9 +31,10 @@ export function unsetVariables(
 
 /** The script that this process runs, as it would be named in the present folder; undefined for `bun -e` and the like. */
 function scriptName(): string | undefined {
-  if (basename(Bun.main).startsWith("[")) return undefined;
-  const path = relative(process.cwd(), Bun.main);
-  return path.startsWith("..") ? Bun.main : path;
+  const file = programFile();
+  if (file === undefined) return undefined;
+  const path = relative(process.cwd(), file);
+  return path.startsWith("..") ? file : path;
 }
 
 function list(names: readonly string[]): string {

@@ -2,6 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import {
   chmodSync,
   chownSync,
+  existsSync,
   lchownSync,
   mkdtempSync,
   rmSync,
@@ -37,15 +38,16 @@ test("a new file is for its user alone", async () => {
   expect(statSync(path).mode & 0o777).toBe(0o600);
 });
 
+const own = process.getuid?.() ?? 0;
 test.each([
-  [{ uid: 7, mode: 0o600 }, true],
+  [{ uid: own, mode: 0o600 }, true],
   [{ uid: 0, mode: 0o644 }, true],
-  [{ uid: 7, mode: 0o664 }, true],
-  [{ uid: 8, mode: 0o600 }, false],
-  [{ uid: 7, mode: 0o646 }, false],
+  [{ uid: own, mode: 0o664 }, true],
+  [{ uid: other, mode: 0o600 }, false],
+  [{ uid: own, mode: 0o646 }, false],
   [{ uid: 0, mode: 0o666 }, false],
-])("user 7 takes %j: %p", (found, taken) => {
-  const act = () => requireOwnFile("/nowhere/store", found as Stats, 7);
+])("a file with %j is taken: %p", (found, taken) => {
+  const act = () => requireOwnFile("/nowhere/store", { ...found, isSymbolicLink: () => false } as Stats);
   if (taken) expect(act).not.toThrow();
   else expect(act).toThrow(DistStoreError);
 });
@@ -74,6 +76,14 @@ describe.skipIf(!isRoot)("as root", () => {
     });
     chownSync(path, other, other);
     expect(await refusal(path)).toMatchObject({ code: "UNTRUSTED_FILE", message: expect.stringContaining(`${other}`) });
+  });
+
+  test("nothing is made where a link of another user leads", async () => {
+    const [target, link] = [newPath(), newPath()];
+    symlinkSync(target, link);
+    lchownSync(link, other, other);
+    expect(await refusal(link)).toMatchObject({ code: "UNTRUSTED_FILE" });
+    expect(existsSync(target)).toBe(false);
   });
 
   test("another user can neither read nor lock the file", async () => {

@@ -1,7 +1,7 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from "node:fs";
 import { DistStoreError, shortageOf } from "../../errors/index.ts";
 import { KeyValueTable } from "../key-value-table.ts";
-import { requireOwnFile } from "./file-owner.ts";
+import { requireOwnFile, requireOwnLink } from "./file-owner.ts";
 import { releaseLock, tryLock } from "./flock.ts";
 import {
   decodeRecords,
@@ -149,6 +149,7 @@ export class Replica {
 
   #openExisting(create: boolean): number | undefined {
     let fd: number;
+    if (!this.#anyOwner) requireOwnLink(this.path);
     try {
       fd = openSync(this.path, create ? "a+" : "r+", fileMode);
     } catch (error) {

@@ -1,4 +1,4 @@
-import { readFileSync, type Stats, statSync } from "node:fs";
+import { closeSync, fstatSync, openSync, readFileSync, type Stats } from "node:fs";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { isTrusted } from "../files/index.ts";
 
@@ -43,13 +43,20 @@ function readSecret(path: string): string {
   let found: Stats;
   let text: string;
   try {
-    found = statSync(path);
-    text = readFileSync(path, "utf8").trim();
+    // What is looked at and what is read must be one file, whoever replaces it meanwhile.
+    const fd = openSync(path, "r");
+    try {
+      found = fstatSync(fd);
+      text = readFileSync(fd, "utf8").trim();
+    } finally {
+      closeSync(fd);
+    }
   } catch (error) {
     throw refuse("cannot be read", error);
   }
-  if (!isTrusted(found.uid))
+  if (!isTrusted(found.uid)) {
     throw refuse(`belongs to another user (uid ${found.uid}), who can read it: make one of your own`);
+  }
   if ((found.mode & 0o077) !== 0) {
     const octal = (found.mode & 0o777).toString(8).padStart(4, "0");
     throw refuse(`can be read by others (mode ${octal}): chmod 600 ${path}`);

@@ -8,6 +8,7 @@ const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
 // of another realm, which `instanceof` does not.
 const typeName = accessor("Symbol(Symbol.toStringTag)", typedArray, Symbol.toStringTag);
 const lengthOf = accessor("length", typedArray, "length");
+const bufferOf = accessor("buffer", typedArray, "buffer");
 
 /** Whether it is a `Uint8Array`, of this realm or another. */
 export function isBytes(value: unknown): value is Uint8Array {
@@ -43,7 +44,7 @@ export function ownBytes(value: StoreValue): Uint8Array<ArrayBuffer> {
 }
 
 function isDetached(value: Uint8Array): boolean {
-  const { buffer } = value;
+  const buffer = bufferOf(value) as ArrayBufferLike;
   return "detached" in buffer && buffer.detached === true;
 }
 

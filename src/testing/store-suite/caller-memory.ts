@@ -22,6 +22,12 @@ class Lying extends Uint8Array {
   }
 }
 
+class Hiding extends Uint8Array<ArrayBuffer> {
+  override get buffer(): ArrayBuffer {
+    return new ArrayBuffer(0);
+  }
+}
+
 /** Calls that write a value, and how it is read. */
 const writes: readonly {
   readonly op: string;
@@ -65,7 +71,11 @@ export function declareCallerMemory(it: Declare): void {
     it(`${op} refuses what is neither bytes nor text`, async (store) => {
       const detached = new Uint8Array(4);
       detached.buffer.transfer();
-      const bad = [new DataView(new ArrayBuffer(4)), new Uint16Array(2), new ArrayBuffer(4), [1, 2], 7, null, detached];
+      const hidden = new ArrayBuffer(4);
+      const hiding = new Hiding(hidden);
+      hidden.transfer();
+      const otherViews = [new DataView(new ArrayBuffer(4)), new Uint16Array(2), new ArrayBuffer(4)];
+      const bad = [...otherViews, [1, 2], 7, null, detached, hiding];
       for (const value of bad as unknown as Uint8Array[]) {
         const error = await write(store, value).then(
           () => undefined,

@@ -1,5 +1,5 @@
 import { type ParseArgsOptionDescriptor, parseArgs } from "node:util";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { InvalidArgumentError, messageOf } from "../errors/index.ts";
 
 export interface Flag extends ParseArgsOptionDescriptor {
   readonly description: string;
@@ -63,7 +63,7 @@ function parseFlags<F extends Flags>(flags: F, args: readonly string[]): FlagVal
       allowPositionals: true,
     }).values;
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     // The runtime appends advice on "--" that does not fit a command whose arguments end at the first positional.
     throw new InvalidArgumentError(message.replace(/\. To specify a positional argument[\s\S]*$/, ""), {
       cause: error,

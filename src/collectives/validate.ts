@@ -1,4 +1,4 @@
-import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
 import { describe, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 
@@ -34,7 +34,7 @@ export function requireTimeout(op: string, timeout: Timeout | undefined, default
   try {
     return timeoutMs(timeout, defaultMs);
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw new InvalidArgumentError(`${op}: ${reason}`, { op, argument: "timeout", cause });
   }
 }

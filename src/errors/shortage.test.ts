@@ -30,6 +30,8 @@ describe("shortageOf", () => {
       "Resource temporarily unavailable",
       undefined,
       5,
+      Symbol("a symbol"),
+      Object.create(null),
     ];
     expect(others.map((error) => shortageOf(error))).toEqual(others.map(() => undefined));
   });

@@ -1,5 +1,6 @@
 import { closeSync, openSync } from "node:fs";
 import { DistError } from "./dist-error.ts";
+import { messageOf } from "./user-code.ts";
 
 /** What this process or the machine has run out of. */
 export interface Shortage {
@@ -25,7 +26,7 @@ const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
 /** What has run out, if this error of the operating system, or its text, is about that. */
 export function shortageOf(error: unknown, needed?: number): Shortage | undefined {
   const code = error instanceof Error && "code" in error ? `${error.code} ` : "";
-  const text = `${code}${error instanceof Error ? error.message : error}`;
+  const text = `${code}${messageOf(error)}`;
   return kinds.find(([pattern]) => pattern.test(text))?.[1](needed);
 }
 

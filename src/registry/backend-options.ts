@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { InvalidArgumentError, messageOf } from "../errors/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { didYouMean } from "./nearest-name.ts";
 import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
@@ -76,7 +76,7 @@ function checkByFunction(plugin: BackendPlugin, check: (given: unknown) => objec
     return check(given);
   } catch (error) {
     if (error instanceof InvalidArgumentError) throw error;
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     throw invalid(`backend "${plugin.name}": wrong options: ${reason}`, "options", plugin, error);
   }
 }

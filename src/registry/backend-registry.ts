@@ -3,6 +3,7 @@ import {
   DistError,
   descriptorShortage,
   InvalidArgumentError,
+  messageOf,
   shortageOf,
 } from "../errors/index.ts";
 import type { Availability, BackendPlugin } from "./backend-plugin.ts";
@@ -111,7 +112,7 @@ export class BackendRegistry {
     const faults: DiscoveryFault[] = [];
     for (const module of this.#discovery?.namedModules() ?? []) {
       await this.#addNamed([module]).catch((error: unknown) => {
-        const text = error instanceof Error ? error.message : String(error);
+        const text = messageOf(error);
         faults.push({ origin: module.origin, message: text.replace(`${module.origin}: `, "") });
       });
     }
@@ -136,7 +137,7 @@ export class BackendRegistry {
       entry.plugin ??= await entry.load();
     } catch (cause) {
       const shortage = cause instanceof DistError ? undefined : (shortageOf(cause) ?? descriptorShortage());
-      const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+      const reason = shortage?.text ?? messageOf(cause);
       const code = shortage ?? (cause instanceof DistError ? cause : undefined);
       throw new BackendUnavailableError(`backend "${name}" cannot be loaded: ${reason}`, {
         ...(code && { code: code.code }),
@@ -218,7 +219,7 @@ export class BackendRegistry {
     try {
       return await plugin.probe();
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       return { available: false, reason, remedy: `look at the probe() of backend "${name}"` };
     }
   }

@@ -1,7 +1,7 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { BackendUnavailableError } from "../errors/index.ts";
+import { BackendUnavailableError, messageOf } from "../errors/index.ts";
 import { strangerAt } from "../files/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { pluginFault } from "./plugin-shape.ts";
@@ -106,7 +106,7 @@ async function defaultExport(
   try {
     module = (await import(file.startsWith("/") ? pathToFileURL(file).href : file)) as typeof module;
   } catch (cause) {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     throw unusable(origin, `${file} cannot be loaded: ${reason}`, { cause });
   }
   if (module.default !== undefined) return module.default;
@@ -233,7 +233,7 @@ function readManifest(folder: string, faults: DiscoveryFault[]): Readonly<Record
     if (isObject(manifest)) return manifest;
     throw new TypeError("it holds no object");
   } catch (error) {
-    const reason = error instanceof Error ? error.message : String(error);
+    const reason = messageOf(error);
     if (!faults.some(({ origin }) => origin === file)) faults.push({ origin: file, message: `unreadable: ${reason}` });
     return undefined;
   }

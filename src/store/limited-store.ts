@@ -1,4 +1,4 @@
-import { DistError, DistStoreError, DistTimeoutError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { DistError, DistStoreError, DistTimeoutError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
 import { withLimit } from "./deadline.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 import { isBytes, ownBytes } from "./store-value.ts";
@@ -201,7 +201,7 @@ export class LimitedStore extends Store {
   }
 
   #failed(op: string, keys: readonly string[], cause: unknown): DistStoreError {
-    const why = cause instanceof Error ? cause.message : String(cause);
+    const why = messageOf(cause);
     return new DistStoreError(`store ${op}${of(keys)}: ${this.#name} failed: ${why}`, {
       code: "STORE_FAILED",
       op,

@@ -1,6 +1,6 @@
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
-import { DistError, InvalidArgumentError, shortageOf } from "../../errors/index.ts";
+import { DistError, InvalidArgumentError, messageOf, shortageOf } from "../../errors/index.ts";
 import { createOwnFile, makeFoldersIn } from "../../files/index.ts";
 import type { OutputStream } from "./job-output.ts";
 
@@ -45,7 +45,7 @@ export class LogFile {
       const shortage = shortageOf(cause);
       if (shortage)
         throw new DistError(`cannot make the log file ${path}: ${shortage.text}`, { code: shortage.code, cause });
-      const why = cause instanceof Error ? cause.message : String(cause);
+      const why = messageOf(cause);
       throw new InvalidArgumentError(`--log-dir: cannot make the log file ${path}: ${why}`, {
         argument: "log-dir",
         cause,
@@ -57,7 +57,7 @@ export class LogFile {
     try {
       await this.#file?.writeFile(bytes);
     } catch (error) {
-      this.#onError(`the log file ${this.#path} takes no more: ${error instanceof Error ? error.message : error}`);
+      this.#onError(`the log file ${this.#path} takes no more: ${messageOf(error)}`);
       await this.close();
     }
   }

@@ -1,4 +1,4 @@
-import { DistError, descriptorShortage, shortageOf } from "../../errors/index.ts";
+import { DistError, descriptorShortage, messageOf, shortageOf } from "../../errors/index.ts";
 import type { JobOutput, OutputStream } from "./job-output.ts";
 import { LineSplitter } from "./line-splitter.ts";
 import type { LogFile } from "./log-file.ts";
@@ -55,7 +55,7 @@ function startRank(spec: RankSpec) {
     const said = cause instanceof Error && "code" in cause ? `spawn ${cause.code}: ${cause.message}` : cause;
     const shortage =
       shortageOf(said, descriptorsOfLauncher(spec.ranks)) ?? descriptorShortage(descriptorsOfLauncher(spec.ranks));
-    const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+    const reason = shortage?.text ?? messageOf(cause);
     const code = shortage?.code ?? "LAUNCH_FAILED";
     throw new DistError(`cannot start rank ${spec.rank} (${spec.command[0]}): ${reason}`, {
       code,

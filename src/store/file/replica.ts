@@ -1,5 +1,5 @@
 import { closeSync, fstatSync, ftruncateSync, openSync, readSync, statSync, unlinkSync, writeSync } from "node:fs";
-import { DistStoreError, shortageOf } from "../../errors/index.ts";
+import { DistStoreError, messageOf, shortageOf } from "../../errors/index.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { requireOwnFile, requireOwnLink } from "./file-owner.ts";
 import { releaseLock, tryLock } from "./flock.ts";
@@ -205,7 +205,7 @@ export class Replica {
 
   #failure(what: string, cause: unknown): DistStoreError {
     const shortage = shortageOf(cause);
-    const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+    const reason = shortage?.text ?? messageOf(cause);
     const code = shortage?.code ?? "STORE_IO";
     return new DistStoreError(`FileStore: ${what} ${this.path}: ${reason}`, { code, cause });
   }

@@ -6,6 +6,7 @@ import {
   DistTimeoutError,
   descriptorShortage,
   type ErrorDetails,
+  messageOf,
   shortageOf,
 } from "../../errors/index.ts";
 import { pause, startDeadline } from "../deadline.ts";
@@ -171,7 +172,7 @@ export class RedisLink {
   }
 
   #unreachable(op: string, limitMs: number, cause: unknown): DistError {
-    const reason = cause instanceof Error ? cause.message : String(cause);
+    const reason = messageOf(cause);
     const message =
       `cannot reach the Redis server at ${this.place.name} within ${Math.round(limitMs)} ms (last: ${reason}). ` +
       "Does it run, does it listen there, and does the scheme (redis or rediss) fit?";

@@ -1,4 +1,4 @@
-import { DistError } from "../../errors/index.ts";
+import { DistError, messageOf } from "../../errors/index.ts";
 import { tellOfRefusals } from "./refusals.ts";
 import { TCPStoreServer } from "./server.ts";
 import type { ServerCommand, ServerEvent } from "./server-message.ts";
@@ -31,7 +31,7 @@ async function obey(command: ServerCommand): Promise<void> {
 
 self.onmessage = (event: MessageEvent<ServerCommand>) => {
   obey(event.data).catch((error: unknown) => {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = messageOf(error);
     const known = error instanceof DistError ? error : undefined;
     const { name = "DistStoreError", code = "STORE_ERROR", details = {} } = known ?? {};
     tell({ kind: "failed", name, message, code, details });

@@ -1,4 +1,11 @@
-import { DistError, DistNetworkError, InvalidArgumentError, type Timeout, timeoutMs } from "../../errors/index.ts";
+import {
+  DistError,
+  DistNetworkError,
+  InvalidArgumentError,
+  messageOf,
+  type Timeout,
+  timeoutMs,
+} from "../../errors/index.ts";
 import { checkPort } from "../arguments.ts";
 import { startDeadline } from "../deadline.ts";
 import { KeyValueTable } from "../key-value-table.ts";
@@ -227,7 +234,7 @@ export class TCPStoreServer implements AsyncDisposable {
       body();
     } catch (error) {
       const code = error instanceof DistError ? error.code : "PROTOCOL_VIOLATION";
-      this.#drop(socket, error instanceof Error ? error.message : String(error), code);
+      this.#drop(socket, messageOf(error), code);
     }
   }
 

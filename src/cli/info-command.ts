@@ -98,7 +98,7 @@ async function backendInfo(registry: BackendRegistry, name: string, probe: boole
   const probed = probe || isOurs || registry.isLoaded(name);
   const identity = { name, type: BackendType[registry.typeOf(name)], origin, probed };
   if (!probed) {
-    const reason = "it was not asked: to list backends runs no code of the packages that declare them";
+    const reason = "it was not asked: listing backends runs no code of the packages that declare them";
     return { ...identity, ...unknown, available: false, reason, remedy: "c10d info --probe loads and asks it" };
   }
   try {

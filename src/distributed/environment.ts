@@ -1,8 +1,8 @@
 import { flagOf, InvalidArgumentError } from "../errors/index.ts";
 
 /**
- * How the text of a variable is read. `flag` is on for `1`, `true`, `yes`, `on` and off for `0`, `false`, `no`, `off`, in
- * any case; any other text is refused. `secret` is not shown.
+ * How the text of a variable is read. `flag` is on for `1`, `true`, `t`, `yes`, `y`, `on` and off for `0`, `false`, `f`,
+ * `no`, `n`, `off`, in any case; any other text is refused. `secret` is not shown.
  */
 export type EnvironmentType = "integer" | "flag" | "level" | "text" | "path" | "secret";
 

@@ -3,7 +3,7 @@ import type { Store, StoreCallOptions } from "../store/store.ts";
 
 const JOINED = "bun-c10d/joined";
 const FIRST_ATTEMPT = "bun-c10d/first_attempt";
-/** The meeting has failed by then, perhaps since the store is gone. */
+/** Short, since the meeting has failed, perhaps because the store is gone. */
 const WITHDRAW_LIMIT_MS = 1_000;
 const decoder = new TextDecoder();
 

@@ -94,11 +94,11 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   const backendOptions = await checkBackendOptions(plugins.values(), options.options);
   const world = await launchedWorld(plugins.values(), backendOptions, limitMs);
   const met = world === undefined ? await meet(options) : await meetLaunched(world, options, meet);
-  // Which may be one of a user's own, that keeps no limit.
+  // A store of a user's own may ignore limits.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
   const leaving = { limitMs: DISPOSE_LIMIT_MS };
-  // Async, since a rendezvous of the user's own must not replace the error that it is called for.
+  // Async, so that what a user's rendezvous throws at once is a rejection too and replaces no other error.
   const leave = async (failed: boolean) => {
     const { limitMs: drainTimeout } = leaving;
     if (met.close === undefined) return;

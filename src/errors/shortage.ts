@@ -9,7 +9,7 @@ export interface Shortage {
   readonly text: string;
 }
 
-/** How many descriptors or processes it takes, about, where that can be known. */
+/** About how many descriptors or processes are needed, where that is known. */
 type Need = number | undefined;
 
 const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
@@ -31,8 +31,8 @@ export function shortageOf(error: unknown, needed?: number): Shortage | undefine
 }
 
 /**
- * Whether there is no descriptor left now, or fewer than `atOnce`. What Bun cannot open for want of one it reports in several
- * ways, such as refused, or it ends the process.
+ * Whether there is no descriptor left now, or fewer than `atOnce`. Bun reports the lack of one in several ways, such as a
+ * refused connection, or ends the process.
  */
 export function descriptorShortage(needed?: number, atOnce = 1): Shortage | undefined {
   const opened: number[] = [];
@@ -51,14 +51,14 @@ export function withShortage(message: string, { text }: Shortage): string {
   return message.includes("no file descriptor left") ? message : `${message}: ${text}`;
 }
 
-/** The error itself, or where something has run out one that says what. */
+/** The error itself, or, where something has run out, an error that says what. */
 export function explained(what: string, error: unknown): unknown {
   if (error instanceof DistError) return error;
   const shortage = shortageOf(error) ?? descriptorShortage();
   return shortage ? new DistError(`${what}: ${shortage.text}`, { code: shortage.code, cause: error }) : error;
 }
 
-/** A module that is loaded on first use. Bun says that there is none when it has no descriptor to look for it. */
+/** A module that is loaded on first use. Without a free descriptor Bun reports that it does not exist. */
 export async function loaded<Module>(module: Promise<Module>): Promise<Module> {
   try {
     return await module;
@@ -84,7 +84,7 @@ function ofMemory(): Shortage {
   const text = `there is no memory left for this process: \`ulimit -v\` is ${limit("virtual_memory_kbytes").soft}`;
   return {
     code: "OUT_OF_MEMORY",
-    text: `${text}. Look at that, at what else runs here, and at the limit of the container`,
+    text: `${text}. Check that, what else runs here, and the limit of the container`,
   };
 }
 
@@ -102,7 +102,7 @@ interface Limit {
   readonly hard: unknown;
 }
 
-/** Read without a descriptor. */
+/** A limit of this process, which is read without a descriptor. */
 function limit(name: string): Limit {
   const report: unknown = process.report?.getReport();
   const limits = (report as { readonly userLimits?: Readonly<Record<string, Limit>> } | undefined)?.userLimits;

@@ -18,7 +18,7 @@ export function ownFolder(path: string): FolderFinding {
   return { fault: `other users can enter ${path} (mode ${(found.mode & 0o777).toString(8).padStart(4, "0")})` };
 }
 
-/** The same, where it is made if it is not there. */
+/** The same; makes the folder if it is missing. */
 export function madeOwnFolder(path: string): FolderFinding {
   try {
     mkdirSync(path, { mode: 0o700 });
@@ -29,7 +29,7 @@ export function madeOwnFolder(path: string): FolderFinding {
 }
 
 /**
- * Makes the folders `names`, one in the other, in one that the user names: as far as they are not there, for this user alone.
+ * Makes the folders `names`, one in the other, in one that the user names: those that are missing, for this user alone.
  * @throws Error where one of them can be another user's, or anybody can write to it.
  */
 export function makeFoldersIn(base: string, ...names: readonly string[]): string {

@@ -12,8 +12,8 @@ const mostLinks = 40;
  * belongs to a user who is neither this one nor root, or into which anybody can write. Undefined where there is no such
  * thing, and where nothing is there.
  *
- * Folders such as /tmp, in which each user can remove only what is his own, are safe to pass, not to end at. What runs
- * already is not in question: its owner counts as this user, and the folders above it may be passed.
+ * Folders such as /tmp, in which each user can remove only what is his own, are safe to pass, not to end at. The program
+ * that runs is trusted: its owner counts as this user, and the folders above it may be passed.
  */
 export function strangerAt(path: string): string | undefined {
   return walk(path, (at, found, passing) => {
@@ -58,8 +58,7 @@ function walk(path: string, judge: Judge): string | undefined {
 }
 
 /**
- * Why anybody can have put a file where it is. For what the user names himself: that it belongs to somebody else is his
- * business then.
+ * Why anybody can have put a file where it is. For a file that the user names, and which may therefore be another user's.
  */
 export function anybodyAt(path: string): string | undefined {
   const folder = dirname(path);
@@ -120,7 +119,7 @@ interface Running {
 
 let known: Running | undefined;
 
-/** The program and this package. Whoever can exchange one of them needs nothing else. */
+/** The program and this package. Whoever can replace one of them runs his code anyway. */
 function running(): Running {
   if (known !== undefined) return known;
   const owners = new Set<number>();

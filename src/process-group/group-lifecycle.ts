@@ -115,7 +115,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     });
   }
 
-  /** Hears of failed ops. */
+  /** Notes a failed op. */
   onFailure(work: FailedWork): void {
     if (this.#failures.length >= MAX_KEPT_FAILURES) {
       const seen = this.#failures.filter((kept) => kept.observed && isOfGroup(kept)).slice(0, 1);
@@ -154,7 +154,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
       await steps;
       throwFirst(await Promise.allSettled(backends.map(async (backend) => backend.drained())));
     };
-    // Async, since a backend of somebody else's may throw at any of its methods, and the group has to be closed anyway.
+    // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = steps !== undefined || backends.some((backend) => backend.inFlight > 0);
       if (!busy || (await endsWithin(idle(), limitMs))) return;
@@ -287,7 +287,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   }
 }
 
-/** Whether an op failed with its group, rather than of what it was called with. */
+/** Whether an op failed with its group, rather than because of its arguments. */
 function isOfGroup(work: FailedWork): boolean {
   const error = failureOf(work);
   return !(error instanceof InvalidArgumentError || error instanceof UnsupportedOperationError);

@@ -24,7 +24,7 @@ export type PackedObject =
   | { readonly bytes: Uint8Array<ArrayBuffer>; readonly error?: undefined }
   | { readonly bytes?: undefined; readonly error: DistError };
 
-/** Encodes an own object, which is the caller's again afterwards. */
+/** Encodes an object of this rank, which the caller may change afterwards. */
 export function packObject(op: string, maxBytes: number, object: unknown): PackedObject {
   try {
     return { bytes: objectCodec().encodeObject(object, maxBytes) };

@@ -3,7 +3,7 @@ import { Encoder, ExtData } from "@msgpack/msgpack";
 import { describe, isDetached, type TensorStorage } from "../tensor/index.ts";
 import { Kind, MAX_DEPTH, typedArrays } from "./object-format.ts";
 
-/** Whose extra properties are looked for: the results of a regular expression and the like are this short. */
+/** Longest list whose extra properties are looked for; those of a regular expression's results are shorter. */
 const SHORT_LIST = 32;
 
 const encoder = new TextEncoder();

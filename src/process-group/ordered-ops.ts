@@ -15,7 +15,7 @@ interface Steps {
   /** Those of one lane run one after the other; that of the collectives by default. */
   readonly lane?: string;
   readonly body: () => Promise<unknown>;
-  /** Why the op fails on this rank. The body runs nevertheless, since it says so to the others, who would wait. */
+  /** Why the op fails on this rank. The body still runs: it announces that to the other ranks, which would wait. */
   readonly refusal?: DistError | undefined;
   /** Where what was received came from, once it is there: a global rank. */
   readonly sourceRank?: () => number;

@@ -84,7 +84,7 @@ function pluginsIn(value: unknown, origin: string): readonly BackendPlugin[] {
   return plugins as readonly BackendPlugin[];
 }
 
-/** `named`: by the user, who may mean a file of somebody else; of the name of a package he cannot see where it is found. */
+/** `named`: by the user, who may mean another user's file. The name of a package does not say which file that is. */
 async function defaultExport(
   specifier: string,
   folder: string,

@@ -5,8 +5,8 @@ import { meetIn, membershipOf } from "./shared-place.ts";
 
 /**
  * `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes; with `any_owner=1` also in
- * one that another user controls. The path is taken from
- * the text as it stands, as in PyTorch: `%20` is three characters. A URL object would rewrite it.
+ * one that another user controls. The path is taken from the text as it is written, as in PyTorch: `%20` is three
+ * characters. A URL object would rewrite it.
  */
 export async function fileRendezvous(url: URL, options: RendezvousOptions, text: string): Promise<Rendezvous> {
   const { host, path } = partsOf(text);

@@ -16,7 +16,7 @@ let meetings = 0;
 /**
  * Meets the others by what their launcher offers: a folder of the job for ranks on one host, or a table of texts that all
  * of them can read. Undefined where it offers neither.
- * @throws InvalidArgumentError `UNTRUSTED_FOLDER` where there is a folder that another user has, or can look into.
+ * @throws InvalidArgumentError `UNTRUSTED_FOLDER` where another user owns that folder, or can enter it.
  */
 export async function meetByLauncher(
   names: LauncherVariables,

@@ -11,7 +11,7 @@ const longestPauseMs = 100;
 /** How many meetings a rank of this process has left, by the server and the rank. */
 const left = new Map<string, number>();
 
-/** A rank has left a meeting: when it meets the others again, the same server counts only if its host is there again. */
+/** Notes that a rank has left a meeting: for its next one the same server is used only once its host has come again. */
 export function rememberLeft(store: TCPStore, rank: number): void {
   if (store.serverIdentity === undefined || store.isHost) return;
   const key = `${store.serverIdentity} ${rank}`;
@@ -19,8 +19,8 @@ export function rememberLeft(store: TCPStore, rank: number): void {
 }
 
 /**
- * Connects to the server that a rank hosts for this meeting. That of the meeting before may still be there when its host
- * is slow to leave it: then tries again until the next one is.
+ * Connects to the server that a rank hosts for this meeting. Where that of the meeting before still listens, because its
+ * host is slow to leave, tries again until the next one does.
  */
 export async function serverOfThisMeeting(
   connect: () => Promise<TCPStore>,

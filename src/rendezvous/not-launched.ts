@@ -4,8 +4,8 @@ import { programFile } from "../files/index.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
- * Says, in PyTorch's words and some more, that a variable of env:// is not set: which others are not, or, if all are
- * missing, how the script is started.
+ * Says, beginning with PyTorch's words, that a variable of env:// is not set: which others are missing too, or, if all are,
+ * how the script is started.
  *
  * @param needed The variables that this rank needs.
  */
@@ -24,7 +24,7 @@ export function unsetVariables(
   const script = scriptName();
   const what =
     `${unset}${too}: ${script ?? "this program"} was started without a launcher. Start its ranks with ` +
-    `\`c10d run -n 2 ${script ?? "script.ts"}\`, or by torchrun, mpirun or srun (docs/launching.md); or tell each of them by hand: ` +
+    `\`c10d run -n 2 ${script ?? "script.ts"}\`, or by torchrun, mpirun or srun (docs/launching.md), or give each of them its place: ` +
     'initProcessGroup({ init: "tcp://host:port", rank, worldSize }), or { store, rank, worldSize }';
   return { what, code: "NOT_LAUNCHED" };
 }

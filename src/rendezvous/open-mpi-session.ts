@@ -6,7 +6,7 @@ type Environment = Readonly<Record<string, string | undefined>>;
 
 /**
  * The folder of an Open MPI job whose ranks are all on this host. mpirun makes it for the job, for its user alone, and
- * removes it with all that is in it. Undefined where there is none; not to be used where others could put something there.
+ * removes it with all that is in it. Undefined where there is none; a fault where other users could put something there.
  */
 export function sessionFolder(env: Environment, worldSize: number): FolderFinding | undefined {
   const { OMPI_COMM_WORLD_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE, PMIX_SERVER_TMPDIR, PMIX_NAMESPACE } = env;

@@ -21,7 +21,7 @@ const handlers = new Map<string, RendezvousHandler>([
 ]);
 
 const builtIn: ReadonlySet<RendezvousHandler> = new Set(handlers.values());
-/** What a handler that keeps the limit has to end by itself. */
+/** Time beyond the limit in which a handler can end by itself. */
 const graceMs = 50;
 
 /**
@@ -84,7 +84,7 @@ export async function rendezvous(url: string, options: RendezvousOptions = {}): 
   return withinLimit(scheme, handler, () => handler(parsed, options, url), options);
 }
 
-/** A handler of a user's own need not keep the limit. What comes after it is left again. */
+/** A handler of a user's own may ignore the limit. A rendezvous that comes too late is closed. */
 async function withinLimit(
   scheme: string,
   handler: RendezvousHandler,

@@ -3,7 +3,7 @@ import { withLimit } from "./deadline.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 import { isBytes, ownBytes } from "./store-value.ts";
 
-/** What a store that keeps its limit has to end a call by itself, with an error that tells more than ours. */
+/** Time beyond the limit in which a store can end a call by itself, with an error that says more than ours. */
 const graceMs = 50;
 const closeLimitMs = 5_000;
 

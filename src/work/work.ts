@@ -29,7 +29,7 @@ const seenErrors = new WeakSet<DistError>();
 /** A failed op whose error may not have been looked at yet. */
 export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
 
-/** Hears of the failures of its ops. */
+/** Is notified of the failures of its ops. */
 export interface WorkOwner {
   onFailure(work: FailedWork): void;
   /** Whether the group has failed, and somebody has looked at an error that says so. */

@@ -27,8 +27,8 @@ export class LogFile {
   }
 
   /**
-   * Makes `<folder>/<rank>/<stream>.log`, in place of an older one, for this user alone. `onError` is told once when it can
-   * take no more; the rank goes on then.
+   * Makes `<folder>/<rank>/<stream>.log`, in place of an older one, for this user alone. `onError` is called once when it
+   * can take no more; the rank goes on then.
    * @throws InvalidArgumentError when it cannot be made, or another user can have put something in its way.
    */
   static async create(
@@ -43,10 +43,10 @@ export class LogFile {
       return new LogFile(path, await createOwnFile(path), onError);
     } catch (cause) {
       const shortage = shortageOf(cause);
-      if (shortage)
+      if (shortage) {
         throw new DistError(`cannot make the log file ${path}: ${shortage.text}`, { code: shortage.code, cause });
-      const why = messageOf(cause);
-      throw new InvalidArgumentError(`--log-dir: cannot make the log file ${path}: ${why}`, {
+      }
+      throw new InvalidArgumentError(`--log-dir: cannot make the log file ${path}: ${messageOf(cause)}`, {
         argument: "log-dir",
         cause,
       });

@@ -28,8 +28,9 @@ export class OrphanGuard implements Disposable {
       this.#shell.unref();
     } catch (error) {
       const shortage = shortageOf(error) ?? descriptorShortage();
-      if (shortage)
+      if (shortage) {
         throw new DistError(`cannot guard the ranks: ${shortage.text}`, { code: shortage.code, cause: error });
+      }
       // Without a shell (minimal containers) the job runs unguarded.
       this.#shell = undefined;
     }

@@ -34,7 +34,7 @@ export interface RankExit {
   readonly elapsedMs: number;
 }
 
-/** What a launcher of so many ranks needs, about: pipes, log files, and connections to its store. */
+/** About how many descriptors a launcher needs: for pipes, log files, and connections to its store. */
 export function descriptorsOfLauncher(ranks: number): number {
   return 20 + 6 * ranks;
 }
@@ -51,10 +51,10 @@ function startRank(spec: RankSpec) {
       stderr: inherit("stderr"),
     });
   } catch (cause) {
-    // EAGAIN means that no process can be had: there is nothing else that it could mean of a spawn.
+    // Of a spawn, EAGAIN can only mean that no process can be had.
     const said = cause instanceof Error && "code" in cause ? `spawn ${cause.code}: ${cause.message}` : cause;
-    const shortage =
-      shortageOf(said, descriptorsOfLauncher(spec.ranks)) ?? descriptorShortage(descriptorsOfLauncher(spec.ranks));
+    const needed = descriptorsOfLauncher(spec.ranks);
+    const shortage = shortageOf(said, needed) ?? descriptorShortage(needed);
     const reason = shortage?.text ?? messageOf(cause);
     const code = shortage?.code ?? "LAUNCH_FAILED";
     throw new DistError(`cannot start rank ${spec.rank} (${spec.command[0]}): ${reason}`, {

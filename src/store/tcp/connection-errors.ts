@@ -17,7 +17,7 @@ export function nameOf({ host, address, port }: Endpoint): string {
 /** Nobody accepted the connection. */
 export function connectFailed(endpoint: Endpoint, cause: unknown): DistNetworkError {
   const { host, port } = endpoint;
-  const short = ranShort(`cannot connect to the store server at ${nameOf(endpoint)}`, endpoint, cause);
+  const short = shortageError(`cannot connect to the store server at ${nameOf(endpoint)}`, endpoint, cause);
   if (short !== undefined) return short;
   const code = cause instanceof Error && "code" in cause ? String(cause.code) : String(cause);
   return new DistNetworkError(`cannot connect to the store server at ${nameOf(endpoint)}: ${code}`, {
@@ -28,8 +28,8 @@ export function connectFailed(endpoint: Endpoint, cause: unknown): DistNetworkEr
   });
 }
 
-/** The error of what did not come about since this process has nothing left to do it with. */
-export function ranShort(
+/** The error of what failed because this process has run out of descriptors or the like; undefined if it has not. */
+export function shortageError(
   what: string,
   { host, port }: Pick<Endpoint, "host" | "port">,
   cause: unknown,
@@ -57,7 +57,7 @@ export function connectionLost(endpoint: Endpoint, cause: unknown): DistNetworkE
 export function silentServer(endpoint: Endpoint, accepted: boolean): DistError {
   const { host, port } = endpoint;
   // The server may be one of this process.
-  const short = ranShort(`no answer from the store server at ${nameOf(endpoint)}`, endpoint, undefined);
+  const short = shortageError(`no answer from the store server at ${nameOf(endpoint)}`, endpoint, undefined);
   if (short !== undefined) return short;
   const what = accepted
     ? `the server at ${nameOf(endpoint)} did not answer the handshake of the store protocol`

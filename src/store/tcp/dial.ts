@@ -3,7 +3,7 @@ import { pause } from "../deadline.ts";
 import type { CallLimit } from "./call.ts";
 import { callLimit } from "./call-limit.ts";
 import type { Connection, Endpoint } from "./connection.ts";
-import { isRefusal, ranShort } from "./connection-errors.ts";
+import { isRefusal, shortageError } from "./connection-errors.ts";
 import { refusalCodes, secretUnsupported } from "./handshake.ts";
 import { addressesOf, hostPort } from "./host-address.ts";
 import { openConnection } from "./open-connection.ts";
@@ -77,7 +77,7 @@ async function dialOnce(
   resolve: (host: string) => Promise<string[]>,
 ): Promise<Connection> {
   const addresses = await resolved(host, limit, resolve).catch((error: unknown) => {
-    throw ranShort(`cannot look up ${host}`, { host, port }, error) ?? error;
+    throw shortageError(`cannot look up ${host}`, { host, port }, error) ?? error;
   });
   const decided = new AbortController();
   const signal = limit.signal ? AbortSignal.any([limit.signal, decided.signal]) : decided.signal;

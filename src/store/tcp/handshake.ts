@@ -14,8 +14,9 @@
  * nonces from being used again. The server proves nothing to a client that has not.
  *
  * The server may answer with a refusal `c3 reason` (2) instead, and hang up: reason 1 for a wrong proof, 2 where it has
- * no secret, 3 where it has no room for more clients. PyTorch's clients begin with the byte 00 of VALIDATE: a server with a secret answers with `0d c1 a7 b7`,
- * where a PING would be answered, and hangs up. PyTorch's servers ignore a hello (libuv) or hang up (legacy).
+ * no secret, 3 where it has no room for more clients. PyTorch's clients begin with the byte 00 of VALIDATE: a server with a
+ * secret answers with `0d c1 a7 b7`, where a PING would be answered, and hangs up. PyTorch's servers ignore a hello (libuv)
+ * or hang up (legacy).
  */
 import { DistNetworkError, DistStoreError } from "../../errors/index.ts";
 import type { InputBuffer } from "./input-buffer.ts";
@@ -26,7 +27,7 @@ import { nonceBytes, proofBytes, type StoreSecret } from "./store-secret.ts";
 
 /** The server's answer to PyTorch's first bytes, read as that to a PING; no process has this number. */
 export const secretWanted = 0xb7a7_c10d;
-/** The same from a server that has as many clients as it can. */
+/** The same from a server that is full. */
 export const noRoom = 0xb7a9_c10d;
 
 const hello = Uint8Array.from([0xc1, ...Buffer.from("c10dsec")]);
@@ -147,7 +148,7 @@ export function secretUnsupported({ name, host, port }: ServerName): DistNetwork
   );
 }
 
-/** What a server that has no room says to a client before it hangs up. */
+/** What a full server answers before it hangs up. */
 export function noRoomAnswer(secret: StoreSecret | undefined): Uint8Array {
   if (secret !== undefined) return Uint8Array.of(type.REFUSAL, reason.NO_ROOM);
   const answer = new Uint8Array(4);
@@ -155,10 +156,10 @@ export function noRoomAnswer(secret: StoreSecret | undefined): Uint8Array {
   return answer;
 }
 
-/** The error of a client for which the server has no room; the next attempt may find some. */
+/** The error of a client that a full server has refused; the next attempt may succeed. */
 export function serverFull({ name, host, port }: ServerName): DistNetworkError {
   return new DistNetworkError(
-    `the store server at ${name} has no room for more clients: it has as many as the limit of open files of its process allows, or as it was told to take. Raise that limit there (ulimit -n), or use fewer clients`,
+    `the store server at ${name} has no room for more clients: it has as many as the limit of open files of its process, or its maxConnections, allows. Raise that limit there (ulimit -n), or use fewer clients`,
     { code: "SERVER_FULL", host, port },
   );
 }

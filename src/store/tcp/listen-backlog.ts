@@ -6,8 +6,8 @@ const symbols = { listen: { args: [FFIType.i32, FFIType.i32], returns: FFIType.i
 const asManyAsAllowed = 0x7fff_ffff;
 
 /**
- * Lets more clients wait to be accepted than the 512 of Bun. When thousands come at once, the kernel drops the others'
- * packets, and they come again after 1, 3 and 7 s only. Where it cannot be done, that is how it stays.
+ * Raises the backlog of a listener from Bun's 512. When more clients connect at once, the kernel drops the packets of the
+ * rest, which are sent again only after 1, 3 and 7 s. Does nothing where the C library cannot be loaded.
  */
 export function widenBacklog(listener: object): void {
   // Bun has the descriptor on its listeners; its types lack it.

@@ -22,7 +22,7 @@ export const QueryType = {
   QUEUE_LEN: 16,
   LIST_KEYS: 17,
   BARRIER: 18,
-  /** Ours: waits on at the barrier that this connection came to last, after a CANCEL_WAIT, without counting again. */
+  /** Ours: after a CANCEL_WAIT, waits again at the last barrier of this connection, without counting again. */
   BARRIER_RESUME: 64,
 } as const;
 export type QueryType = (typeof QueryType)[keyof typeof QueryType];
@@ -44,8 +44,10 @@ export const limits = {
   keys: 131_072,
   /** Bytes of all keys of one request together; ours, since 131 072 keys of 8 KiB are 1 GiB. */
   allKeyBytes: 64 * 1024 * 1024,
-  /** WAITs and BARRIERs of one connection that are pending, whose keys together are limited as those of one request; ours.
-   * PyTorch's clients have one at a time. */
+  /**
+   * WAITs and BARRIERs of one connection that are pending; ours. Their keys together have the limits of one request.
+   * PyTorch's clients have one at a time.
+   */
   waits: 4096,
 } as const;
 
@@ -58,7 +60,7 @@ export const joinKey = "init/";
  * its servers return any nonce as it is; so nothing changes on the wire with either of them.
  *
  * Between the two the server answers a GET of an absent key (PyTorch's legacy server hangs up) and a failed ADD (PyTorch
- * hangs up, too), with {@link addFailure}; and a CANCEL_WAIT leaves the place at a barrier, for BARRIER_RESUME.
+ * hangs up, too), with {@link addFailure}; and a CANCEL_WAIT keeps the place at a barrier, for BARRIER_RESUME.
  */
 export const dialectMark = { ask: 0xb7a5_0000, answer: 0xb7a6_0000, mask: 0xffff_0000 } as const;
 

@@ -15,7 +15,7 @@ const empty = new Uint8Array(0);
 
 const violation = "PROTOCOL_VIOLATION";
 
-/** Where a client of this package stands at a barrier, whether it waits there now or not. */
+/** The place of a client of this package at a barrier, which it keeps while its wait is cancelled. */
 interface BarrierPlace {
   released: boolean;
   wake: (() => void) | undefined;
@@ -79,7 +79,7 @@ export class ServerConnection {
     return this.#parser.validated;
   }
 
-  /** Whether it has asked for more than whether somebody is there. */
+  /** Whether it has sent a request other than VALIDATE and PING. */
   get hasAsked(): boolean {
     return this.#hasAsked;
   }

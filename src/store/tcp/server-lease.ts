@@ -11,9 +11,9 @@ interface Tenancy {
 
 /** Servers of this process that further masters on the same port share. */
 const shared = new Map<number, Tenancy>();
-/** Ports of servers of this process that are on their way out. */
+/** Ports of servers of this process that are closing. */
 const ending = new Set<number>();
-/** How long another process may take to leave the port: that of an earlier run, which is just ending. */
+/** How long to wait for a port that another process holds, such as an earlier run that is just ending. */
 const patienceMs = 2_000;
 const firstPauseMs = 10;
 const longestPauseMs = 100;
@@ -27,8 +27,8 @@ export interface ServerLease {
 }
 
 /**
- * Starts a server in a Worker, or, with `multiTenant`, shares the one that this process has on that port. A port that an
- * earlier server is about to leave is waited for, within the limit.
+ * Starts a server in a Worker, or, with `multiTenant`, shares the one that this process has on that port. Waits, within the
+ * limit, for a port that an earlier server is about to release.
  */
 export async function leaseServer(
   options: HostedServerOptions,
@@ -41,7 +41,7 @@ export async function leaseServer(
   }
   const tenancy = shared.get(options.port) ?? { host: start(options, limit), tenants: 0 };
   tenancy.tenants++;
-  // One with a free port is found by the port that it got.
+  // A server that was started with port 0 is found by the port that it got.
   let { port } = options;
   if (port !== 0) shared.set(port, tenancy);
   const leave = () => {

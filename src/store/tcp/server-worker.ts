@@ -20,7 +20,7 @@ async function obey(command: ServerCommand): Promise<void> {
       });
       return tell({ kind: "listening", address: server.address, port: server.port });
     case "drain":
-      // A client of the next job must not come to this one.
+      // Clients of the next job must not connect to this server.
       server?.stopListening();
       return tell({ kind: "drained", id: command.id, empty: (await server?.drained(command.timeoutMs)) ?? true });
     case "close":

@@ -10,7 +10,7 @@ import { checkPort } from "../arguments.ts";
 import { startDeadline } from "../deadline.ts";
 import { KeyValueTable } from "../key-value-table.ts";
 import { Barriers } from "./barriers.ts";
-import { ranShort } from "./connection-errors.ts";
+import { shortageError } from "./connection-errors.ts";
 import { connectionRoom } from "./connection-room.ts";
 import { noRoomAnswer } from "./handshake.ts";
 import { hostPort, listenAddress } from "./host-address.ts";
@@ -164,7 +164,7 @@ export class TCPStoreServer implements AsyncDisposable {
     return promise;
   }
 
-  /** Takes no more clients; those that are there go on. Who comes is refused, and finds the next server when he tries again. */
+  /** Accepts no more connections; those of clients stay. Who is refused finds the next server by trying again. */
   stopListening(): void {
     this.#listener.stop(false);
     for (const socket of this.#strangers) socket.terminate();
@@ -201,7 +201,7 @@ export class TCPStoreServer implements AsyncDisposable {
     return ((socket as Socket & { readonly fd?: number }).fd ?? 0) >= this.#firstReserved;
   }
 
-  /** Hangs up on one that has not shown what it wants, the oldest: a client of ours comes again. */
+  /** Drops the oldest connection that has asked for nothing yet; a client of this package connects again. */
   #makeRoom(): boolean {
     const [stranger] = this.#strangers;
     const [idler] = this.#idlers;
@@ -210,7 +210,7 @@ export class TCPStoreServer implements AsyncDisposable {
     return victim !== undefined;
   }
 
-  /** Tells a client that there is no room, as far as it can be told. */
+  /** Refuses a connection because the server is full. The answer may be lost, as nothing was read from the client. */
   #turnAway(socket: Socket): void {
     this.#dropped++;
     this.#onDrop?.("too many connections", peerOf(socket), "TOO_MANY_CONNECTIONS");
@@ -286,7 +286,7 @@ function listenFailed(options: TCPStoreServerOptions, cause: unknown): DistNetwo
   const { host, port } = options;
   const code = cause instanceof Error && "code" in cause ? cause.code : undefined;
   const where = `the store server cannot listen on ${hostPort(host, port)}`;
-  const short = ranShort(where, options, cause);
+  const short = shortageError(where, options, cause);
   if (short !== undefined) return short;
   if (code === "EADDRINUSE") {
     return new DistNetworkError(

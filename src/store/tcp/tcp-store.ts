@@ -104,7 +104,7 @@ export class TCPStore extends Store {
     return this.#link.main.localEndpoint;
   }
 
-  /** What tells the server from one that is started later at the same place; undefined where it is PyTorch's. */
+  /** Differs from that of a server that is started later at the same address; undefined for PyTorch's servers. */
   get serverIdentity(): string | undefined {
     return this.#link.main.serverIdentity;
   }

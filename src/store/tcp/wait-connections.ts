@@ -22,7 +22,7 @@ export class WaitConnections {
     this.#link = link;
   }
 
-  /** A connection for one wait, to be released after it; undefined when there is none to be had for one that can poll. */
+  /** A connection for one wait, to be released after it; undefined when there is none, and the wait has to poll. */
   async acquire(op: string, keys: readonly string[], limit: CallLimit): Promise<Connection | undefined> {
     if (this.#all.size + this.#opening >= maxConnections && this.#idle.length === 0) return undefined;
     try {

@@ -58,7 +58,7 @@ const imports: readonly Import[] = shipped.flatMap((file) => {
     [...code.matchAll(pattern)].flatMap(({ 1: specifier }) => (specifier ? [{ file, specifier, lazy }] : []));
   return [
     ...found(/^(?:import|export)\b(?:[^"';]*?\bfrom)?\s*"([^"]+)"/gm, false),
-    ...found(/^(?!\s*(?:\*|\/\/)).*?\bimport\(\s*"([^"]+)"/gm, true),
+    ...found(/^(?!\s*(?:\*|\/\/)).*?\b(?:import|require)\(\s*"([^"]+)"/gm, true),
   ];
 });
 const internal = imports.filter(({ specifier }) => specifier.startsWith("."));

@@ -41,3 +41,11 @@ test("random arrivals and cancellations release those that a list would", () => 
     }),
   );
 });
+
+test("a million arrivals are released at once", () => {
+  const barriers = new Barriers(new KeyValueTable());
+  const count = 1_000_000;
+  let released = 0;
+  for (let i = 0; i < count; i++) barriers.arrive("/a", count, () => released++);
+  expect(released).toBe(count);
+});

@@ -12,7 +12,7 @@ import { TCPStoreServer } from "../../src/store/index.ts";
 
 setDefaultTimeout(60_000);
 
-const program = join(import.meta.dir, "few-descriptors.ts");
+const program = join(import.meta.dir, "fixtures/few-descriptors.ts");
 const folder = mkdtempSync(join(tmpdir(), "c10d-few-"));
 afterAll(() => rmSync(folder, { recursive: true }));
 const gloo = await new BackendRegistry(builtInBackends).probe("gloo");

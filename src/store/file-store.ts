@@ -2,17 +2,14 @@ import { resolve } from "node:path";
 import { InvalidArgumentError, loaded, timeoutMs } from "../errors/index.ts";
 import { checkAmount, checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
 import { deletePrefix, popPrefix, pushPrefix, type StoreRecord, userPrefix } from "./file/record.ts";
-import type { FileCall, SharedFile } from "./file/shared-file.ts";
+import type { FileCall, FileStoreOptions, SharedFile } from "./file/shared-file.ts";
 import { addToCounter, equalBytes, type KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
 import { type QueuePopOptions, queueEmpty, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 import { ownBytes } from "./store-value.ts";
 
-const empty = new Uint8Array(0);
+export type { FileStoreOptions } from "./file/shared-file.ts";
 
-export interface FileStoreOptions extends StoreCallOptions {
-  /** Whether the file may belong to another user (but root), or be one that all users can write. Default false. */
-  readonly anyOwner?: boolean;
-}
+const empty = new Uint8Array(0);
 
 /**
  * A store in a file that processes share, in PyTorch's format and under its locks: processes of both can use one file,

@@ -1,5 +1,6 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 
+/** What a store takes as a value: bytes, or a text, which is stored as UTF-8. */
 export type StoreValue = Uint8Array | string;
 
 const encoder = new TextEncoder();

@@ -22,7 +22,9 @@ export interface FileCall {
   readonly signal: AbortSignal | undefined;
 }
 
-export interface FileOpenOptions extends StoreCallOptions {
+/** How {@link FileStore.open} opens its file. */
+export interface FileStoreOptions extends StoreCallOptions {
+  /** Whether the file may be another user's, or one that anybody can write to (docs/security.md). Default false. */
   readonly anyOwner?: boolean;
 }
 
@@ -41,7 +43,7 @@ export class SharedFile {
   #closing: Promise<void> | undefined;
 
   /** Opens or makes the file and counts the handle. `worldSize` as in {@link FileStore.open}. */
-  static async open(path: string, worldSize: number | undefined, limits: FileOpenOptions, limitMs: number) {
+  static async open(path: string, worldSize: number | undefined, limits: FileStoreOptions, limitMs: number) {
     const file = new SharedFile(path, worldSize, limits.anyOwner ?? false);
     try {
       await file.transact(file.call("open", [], limits, limitMs), "write", (replica) => {

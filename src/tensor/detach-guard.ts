@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { flagOf, InvalidArgumentError } from "../errors/index.ts";
 import { memoryOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
 
@@ -88,6 +88,6 @@ function transferred(options: unknown): readonly unknown[] {
 }
 
 /** Set where `C10D_CHECK_DETACH` is; without it nothing is replaced. */
-export const detachGuard: DetachGuard | undefined = /^(1|true|yes|on)$/i.test(process.env.C10D_CHECK_DETACH ?? "")
+export const detachGuard: DetachGuard | undefined = flagOf("C10D_CHECK_DETACH", process.env.C10D_CHECK_DETACH)
   ? new DetachGuard()
   : undefined;

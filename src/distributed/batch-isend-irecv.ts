@@ -24,10 +24,12 @@ standsFor("recv", recv);
  */
 export function batchIsendIrecv(ops: readonly P2POp[]): Work<TensorLike>[] {
   let group: ProcessGroup | null;
+  let world: ProcessGroup | undefined;
   try {
+    world = currentContext().world?.group;
     group = groupOf(ops);
   } catch (error) {
-    return refuseBatch(ops, error);
+    return refuseBatch(ops, error, world);
   }
   if (group !== null) return group.batchIsendIrecv(ops.map((op) => ({ ...op, group })));
   currentContext().warnNonMember("batchIsendIrecv");

@@ -244,6 +244,26 @@ describe("failures of ops that are submitted together", () => {
     expect(reports).toEqual([]);
   });
 
+  test("a list that is refused as such is seen with any of its Works", async () => {
+    const unknown = (() => {}) as unknown as typeof dist.isend;
+    const reports = await reportsOf(async (group) => {
+      for (const works of [
+        dist.batchIsendIrecv([
+          { op: dist.isend, ...self },
+          { op: unknown, ...self },
+        ]),
+        group.batchIsendIrecv([
+          { op: group.isend, ...self },
+          { op: unknown as unknown as typeof group.isend, ...self },
+        ]),
+      ]) {
+        expect(works).toHaveLength(2);
+        if (works[0]) expect(await failureOf(works[0])).toContain("ops[1].op must be isend or irecv");
+      }
+    });
+    expect(reports).toEqual([]);
+  });
+
   test("what nobody looks at is still reported, once", async () => {
     const reports = await reportsOf((group) => {
       group.coalescing(() => {

@@ -80,7 +80,7 @@ export class ProcessGroup extends OrderedOps {
       const message = `batchIsendIrecv: the messages name another group than "${this.name}", whose method this is`;
       throw new InvalidArgumentError(message, { op: "batchIsendIrecv", argument: "ops", group: this.name });
     } catch (error) {
-      return refuseBatch(ops, error);
+      return refuseBatch(ops, error, this);
     }
   }
 

@@ -116,7 +116,7 @@ describe("ranks of Open MPI on one host", () => {
     expect(await refusal({ ...session, ...changes })).toContain("MASTER_ADDR expected, but not set. Open MPI's mpirun");
   });
 
-  test("are told so where others may look into the folder", async () => {
+  test("are refused where other users can enter the folder", async () => {
     const open = mkdtempSync(join(tmpdir(), "c10d-session-"));
     chmodSync(open, 0o755);
     expect(await refusal({ ...session, PMIX_SERVER_TMPDIR: open })).toContain(

@@ -5,7 +5,10 @@ test.each([
   ["", "off"],
   ["t", "on"],
   ["False", "off"],
-  ["maybe", 'environment variable C10D_CHECK_DETACH must be one of true, t, 1, yes, y, on, false, f, 0, no, n, off, got "maybe"'],
+  [
+    "maybe",
+    'environment variable C10D_CHECK_DETACH must be one of true, t, 1, yes, y, on, false, f, 0, no, n, off, got "maybe"',
+  ],
 ])("C10D_CHECK_DETACH=%s", (C10D_CHECK_DETACH, expected) => {
   const script = `
     import(${JSON.stringify(join(import.meta.dir, "detach-guard.ts"))}).then(

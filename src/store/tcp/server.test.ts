@@ -253,7 +253,7 @@ describe("strangers", () => {
     expect(idlers[1]?.closed).toBe(false);
   });
 
-  test.each([[null], ["a secret"]])("a client for which there is no room is told so (secret: %p)", async (secret) => {
+  test.each([[null], ["a secret"]])("a client of a full server gets SERVER_FULL (secret: %p)", async (secret) => {
     const server = await startServer({ maxConnections: 1, secret });
     const at = { host: "127.0.0.1", port: server.port, secret };
     const first = await TCPStore.connect(at);

@@ -62,11 +62,11 @@ std::string number_text(double value) {
   if (value == 0) return "0";
   if (value < 0) return "-" + number_text(-value);
   char text[32];
-  const auto end = std::to_chars(std::begin(text), std::end(text), value, std::chars_format::scientific).ptr;
+  const char* const end = std::to_chars(std::begin(text), std::end(text), value, std::chars_format::scientific).ptr;
   // Such as 1.25e-07.
-  const char* const e = std::find(text, end, 'e');
+  const char* const e = std::find(std::cbegin(text), end, 'e');
   std::string digits(1, text[0]);
-  if (e - text > 2) digits.append(text + 2, e);
+  if (e - text > 2) digits.append(text + 2, static_cast<size_t>(e - text - 2));
   const int count = static_cast<int>(digits.size());
   // Digits before the point.
   const int whole = std::atoi(std::string(e + 1, end).c_str()) + 1;

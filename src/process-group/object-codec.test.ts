@@ -67,6 +67,19 @@ describe("what arrives as it was", () => {
     }
   });
 
+  test("a getter gives its value once, and what was checked is what is sent", () => {
+    let calls = 0;
+    const object = {
+      plain: 1,
+      get changing() {
+        return calls++ === 0 ? 1 : new Map();
+      },
+      zero: -0,
+    };
+    expect(decode(encode(object))).toEqual({ plain: 1, changing: 1, zero: -0 });
+    expect(calls).toBe(1);
+  });
+
   test("a date that is none", () => {
     expect((copyOf(new Date(Number.NaN)) as Date).getTime()).toBeNaN();
   });

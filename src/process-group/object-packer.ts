@@ -100,17 +100,15 @@ export class ObjectPacker {
     requireNoOthers(object, keys.length);
     this.#take(2 * keys.length);
     const values = object as Record<string, unknown>;
-    let copy: Record<string, unknown> | undefined;
+    // A getter gives its value once; what was checked is what is sent.
+    const copy: Record<string, unknown> = {};
     for (const key of keys) {
       if (key === "__proto__") throw new TypeError("a property has the key __proto__");
       if (!key.isWellFormed()) throw new TypeError("the key of a property is no well-formed text");
       this.#take(key.length);
-      const value = values[key];
-      const portable = this.#portable(value, depth);
-      if (copy === undefined && !Object.is(portable, value)) copy = { ...values };
-      if (copy !== undefined) copy[key] = portable;
+      copy[key] = this.#portable(values[key], depth);
     }
-    return copy ?? values;
+    return copy;
   }
 
   #list(list: readonly unknown[], depth: number): readonly unknown[] {

@@ -30,8 +30,6 @@ interface Family {
 
 const KB = 2 ** 10;
 const MB = 2 ** 20;
-/** The event loop is woken by another thread, which takes the same code from 8 to 59 µs, as the machine has its day. */
-const AWAIT_GATE_US = 120;
 const hasTorch = torchPython() !== undefined;
 const built = fileURLToPath(new URL("../build/release", import.meta.url));
 
@@ -85,7 +83,7 @@ function gloo(field: Gloo): readonly Family[] {
     one({ what: "gloo wait() over the shim's own code from C++, 4 B", unit: "µs", goal: 1.5, gate: 20 }, async () => {
       return (await allReduce(field, 4, 30, ["C++", "wait"], "wait")).extra;
     }),
-    one({ what: "gloo await over wait(), 4 B", unit: "µs", goal: 15, gate: AWAIT_GATE_US }, async () => {
+    one({ what: "gloo await over wait(), 4 B", unit: "µs", goal: 15, gate: 60 }, async () => {
       return (await allReduce(field, 4, 30, ["wait", "await"], "await")).extra;
     }),
     ...(hasTorch
@@ -104,7 +102,7 @@ function mpi(implementation: string, torch: Gloo | undefined): Family {
       { what: `${name} wait() over MPI_Iallreduce and MPI_Test, 4 B`, unit: "µs", goal: 0.5, gate: 15 },
       { what: `${name} wait() over MPI_Iallreduce and MPI_Test, 64 KB`, unit: "×", goal: 1.05, gate: 1.4 },
       { what: `${name} wait() over MPI_Allreduce, 16 MB`, unit: "×", goal: 1.05, gate: 1.8 },
-      { what: `${name} await over wait(), 4 B`, unit: "µs", goal: 15, gate: AWAIT_GATE_US },
+      { what: `${name} await over wait(), 4 B`, unit: "µs", goal: 15, gate: 60 },
       ...(torch
         ? [
             { what: `${name} wait() over torch.distributed, 4 B`, unit: "×", goal: 1 / 40, gate: 1 / 10 } as const,
@@ -162,7 +160,8 @@ function ucc(field: Field<keyof typeof uccWays>): readonly Family[] {
     one({ what: "ucc wait() over libucc from C++, 16 MB", unit: "×", goal: 1.05, gate: 1.3 }, async () => {
       return 1 / (await allReduce(field, 16 * MB, 8, ["C++", "wait"], "wait")).gain;
     }),
-    one({ what: "ucc await over wait(), 4 B", unit: "µs", goal: 15, gate: AWAIT_GATE_US }, async () => {
+    // Another thread wakes the event loop: the same code takes from 27 to 59 µs within an hour.
+    one({ what: "ucc await over wait(), 4 B", unit: "µs", goal: 15, gate: 90 }, async () => {
       return (await allReduce(field, 4, 20, ["wait", "await"], "await")).extra;
     }),
     ...(hasTorch

@@ -613,6 +613,8 @@ int64_t c10d_submit_one(c10d_group* g, const c10d_op* request, const void* input
   return submit(g, request, 1, input, output);
 }
 
+void c10d_skip_turn(c10d_group* g) { (void)g; /* this one does not compare what the ranks call */ }
+
 void c10d_kick(c10d_group* g) { (void)g; /* ops begin when they are submitted */ }
 
 int32_t c10d_wait(c10d_group* g, uint64_t id, double timeout_ms, c10d_event* result) {

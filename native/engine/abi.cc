@@ -120,6 +120,13 @@ int64_t c10d_submit_one(c10d_group* group, const c10d_op* op, const void* input,
   return guarded([&] { return static_cast<int64_t>(group->group.submit(op, 1, input, output)); });
 }
 
+void c10d_skip_turn(c10d_group* group) {
+  guarded([&]() -> int64_t {
+    group->group.skip_turn();
+    return C10D_OK;
+  });
+}
+
 void c10d_kick(c10d_group* group) {
   guarded([&]() -> int64_t {
     group->group.kick();

@@ -133,10 +133,10 @@ bool is_rooted(uint32_t opcode) {
          opcode == C10D_OP_SCATTER;
 }
 
-Call call_of(const Op& op, uint64_t number) {
+Call call_of(const Op& op) {
   const c10d_op& request = op.request;
   Call call;
-  call.number = number;
+  call.number = op.number;
   call.opcode = request.opcode;
   call.flags = request.flags & C10D_FLAG_MONITORED;
   if (call.opcode == C10D_OP_BARRIER) return call;
@@ -188,7 +188,12 @@ std::string mismatch_text(int rank, const Call& call, int other_rank, const Call
   std::string text = "rank " + std::to_string(rank) + " called " + first + at(call) + ", rank " +
                      std::to_string(other_rank) + " called " + second;
   if (other_call.number != call.number) {
-    text += at(other_call);
+    // Calls are compared by their order, so only calls that were refused can make the difference.
+    const bool first_is_ahead = call.number > other_call.number;
+    const uint64_t more = first_is_ahead ? call.number - other_call.number : other_call.number - call.number;
+    text += at(other_call) + ": rank " + std::to_string(first_is_ahead ? rank : other_rank) + " has refused " +
+            std::to_string(more) + (more == 1 ? " call" : " calls") + " more than rank " +
+            std::to_string(first_is_ahead ? other_rank : rank);
   } else if (first == second) {
     text += " with tensors of other sizes";
   }

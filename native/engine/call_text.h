@@ -11,7 +11,7 @@ namespace c10d {
 
 /// A collective as one rank calls it. Fixed size, no pointers, no padding: it can be sent to other ranks as it is.
 struct Call {
-  /// Place among the group's collectives, from 1.
+  /// Op::number.
   uint64_t number = 0;
   uint32_t opcode = 0;
   uint32_t dtype = 0;
@@ -36,8 +36,8 @@ static_assert(sizeof(Call) == 56, "has padding");
 bool is_reduction(uint32_t opcode);
 bool is_rooted(uint32_t opcode);
 
-/// What this rank calls, as its `number`-th collective.
-Call call_of(const Op& op, uint64_t number);
+/// What this rank calls.
+Call call_of(const Op& op);
 
 /// Whether two ranks call the same, at the same place.
 bool agree(const Call& a, const Call& b);

@@ -93,13 +93,19 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
   if (state_ != C10D_OPEN) throw Failure(C10D_ERR_CLOSED, "the group is not open");
   const auto prepare = [&](uint32_t i) {
     auto op = table_.make();
-    op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr, rank_, world_size_);
-    transport_->check(*op);
-    if (copies_) op->work_on_copies();
+    try {
+      op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr, rank_, world_size_);
+      transport_->check(*op);
+      if (copies_) op->work_on_copies();
+    } catch (...) {
+      for (uint32_t all = 0; all < count; all++) collectives_ += is_point_to_point(ops[all].opcode) ? 0 : 1;
+      throw;
+    }
     return op;
   };
   const auto enqueue = [&](std::unique_ptr<Op> made) {
     Op& op = table_.insert(std::move(made));
+    if (!op.point_to_point()) op.number = ++collectives_;
     transport_->number(op);
     (op.point_to_point() ? direct_ : queue_).push_back(&op);
     stats_.submitted++;
@@ -119,6 +125,11 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
   }
   if (!direct_.empty()) start_direct(guard);
   return first;
+}
+
+void Group::skip_turn() {
+  Guard guard(*this);
+  collectives_++;
 }
 
 void Group::kick() {

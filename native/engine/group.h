@@ -40,6 +40,7 @@ class Group final : private Exchange {
 
   /// Throws Failure.
   uint64_t submit(const c10d_op* ops, uint32_t count, const void* input, void* output);
+  void skip_turn();
   void kick();
   int32_t wait(uint64_t id, double timeout_ms, c10d_event* result);
   std::string take_error(uint64_t id);
@@ -157,6 +158,7 @@ class Group final : private Exchange {
   unsigned aborters_ = 0;      // threads in abort()
   int interrupt_fd_ = -1;
 
+  uint64_t collectives_ = 0;  // Op::number of the last one
   c10d_stats stats_{};
 };
 

@@ -16,6 +16,10 @@ using Clock = std::chrono::steady_clock;
 /// Point in time `ms` milliseconds from now; Clock::time_point::max() for infinity and anything beyond the clock.
 Clock::time_point deadline_after(double ms);
 
+constexpr bool is_point_to_point(uint32_t opcode) {
+  return opcode == C10D_OP_SEND || opcode == C10D_OP_RECV || opcode == C10D_OP_RECV_ANY_SOURCE;
+}
+
 struct Op {
   uint64_t id = 0;
   c10d_op request{};
@@ -24,6 +28,9 @@ struct Op {
   std::vector<uint64_t> input_splits;
   std::vector<uint64_t> output_splits;
   Clock::time_point deadline;
+  /// Of a collective: its place among the calls of the group, from 1. Those that were refused have one too, so that ranks which
+  /// have all refused a call stay in step, and one that did so alone does not.
+  uint64_t number = 0;
   /// For the transport: whatever number() gave it, e.g. a tag.
   uint64_t ticket = 0;
 
@@ -70,10 +77,7 @@ struct Op {
     return !pinned && (phase == Phase::pending || phase == Phase::starting || phase == Phase::queued);
   }
   /// Starts at submit and counts neither for the concurrency limit nor for fences.
-  bool point_to_point() const {
-    return request.opcode == C10D_OP_SEND || request.opcode == C10D_OP_RECV ||
-           request.opcode == C10D_OP_RECV_ANY_SOURCE;
-  }
+  bool point_to_point() const { return is_point_to_point(request.opcode); }
 
   /// Takes over a request of this rank; throws Failure if it is malformed.
   void assign(const c10d_op& source, const void* input0, void* output0, int rank, int world_size);

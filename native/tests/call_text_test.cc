@@ -25,7 +25,12 @@ Op make_op(uint32_t opcode, std::vector<uint64_t> inputs, std::vector<uint64_t> 
   return op;
 }
 
-std::string words(const Op& op) { return text_of(call_of(op, 1)); }
+Call call_at(uint64_t number, Op&& op) {
+  op.number = number;
+  return call_of(op);
+}
+
+std::string words(const Op& op) { return text_of(call_of(op)); }
 
 }  // namespace
 
@@ -69,12 +74,12 @@ TEST_CASE("a call in words") {
 }
 
 TEST_CASE("what calls must have in common") {
-  const auto same = [](const Op& a, const Op& b) { return agree(call_of(a, 3), call_of(b, 3)); };
+  const auto same = [](const Op& a, const Op& b) { return agree(call_of(a), call_of(b)); };
   const Op usual = make_op(C10D_OP_ALLREDUCE, {}, {16});
   CHECK(same(usual, make_op(C10D_OP_ALLREDUCE, {}, {16})));
   CHECK_FALSE(same(usual, make_op(C10D_OP_ALLREDUCE, {}, {20})));
   CHECK_FALSE(same(usual, make_op(C10D_OP_BROADCAST, {}, {16}, 0)));
-  CHECK_FALSE(agree(call_of(usual, 3), call_of(usual, 4)));
+  CHECK_FALSE(agree(call_of(usual), call_at(1, make_op(C10D_OP_ALLREDUCE, {}, {16}))));
   Op sum = make_op(C10D_OP_ALLREDUCE, {}, {16});
   sum.request.reduce_op = C10D_SUM;
   CHECK_FALSE(same(usual, sum));
@@ -93,22 +98,27 @@ TEST_CASE("what calls must have in common") {
 }
 
 TEST_CASE("a mismatch names both ranks and what they have called, in the same words on both") {
-  const Call sum = call_of(make_op(C10D_OP_ALLREDUCE, {}, {16}), 3);
-  const Call root = call_of(make_op(C10D_OP_BROADCAST, {}, {16}, 1), 3);
+  const Call sum = call_at(3, make_op(C10D_OP_ALLREDUCE, {}, {16}));
+  const Call root = call_at(3, make_op(C10D_OP_BROADCAST, {}, {16}, 1));
   const std::string text = mismatch_text(0, sum, 2, root);
   CHECK(text.find("rank 0 called allReduce(float32[4], MAX) as collective #3, rank 2 called broadcast(float32[4], root "
                   "1). All ranks") == 0);
   CHECK(mismatch_text(2, root, 0, sum) == text);
-  const Call later = call_of(make_op(C10D_OP_BARRIER, {}, {}), 5);
-  CHECK(mismatch_text(0, sum, 1, later).find("rank 1 called barrier() as collective #5") != std::string::npos);
-  const Call list = call_of(make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {8, 16}), 1);
-  const Call other_list = call_of(make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {16, 8}), 1);
+  const Call later = call_at(5, make_op(C10D_OP_BARRIER, {}, {}));
+  CHECK(mismatch_text(0, sum, 1, later)
+            .find("rank 1 called barrier() as collective #5: rank 1 has refused 2 calls more "
+                  "than rank 0. All ranks") != std::string::npos);
+  const Call before = call_at(2, make_op(C10D_OP_BARRIER, {}, {}));
+  CHECK(mismatch_text(0, sum, 1, before).find("as collective #2: rank 0 has refused 1 call more than rank 1. All") !=
+        std::string::npos);
+  const Call list = call_at(1, make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {8, 16}));
+  const Call other_list = call_at(1, make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {16, 8}));
   REQUIRE_FALSE(agree(list, other_list));
   CHECK(mismatch_text(0, list, 1, other_list).find("with tensors of other sizes") != std::string::npos);
 }
 
 TEST_CASE("what one rank sends and another one expects") {
-  const Call call = call_of(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8}), 7);
+  const Call call = call_at(7, make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8}));
   const std::string text = split_mismatch_text(call, 1, 16, 0, 8);
   CHECK(text ==
         "rank 0 called allToAll(float32) as collective #7, rank 1 called allToAll(float32), but rank 1 sends "

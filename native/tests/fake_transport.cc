@@ -212,7 +212,10 @@ void FakeTransport::check(const Op& op) const {
 
 Transport::Start FakeTransport::start(Op& op) {
   const Call call(*journal_, true);
-  journal_->note([&](Journal::Record& record) { record.started.push_back(op.id); });
+  journal_->note([&](Journal::Record& record) {
+    record.started.push_back(op.id);
+    record.numbers.push_back(op.number);
+  });
   if (place_of(op) == At::start) strike(outcome_of(op));
   journal_->under_way(1);
   const bool polls = model_ == "polling" || model_ == "eventfd" || (model_ == "mixed" && op.point_to_point());

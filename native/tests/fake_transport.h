@@ -72,6 +72,7 @@ class Journal {
   /// What the test wants to know; copied under the lock.
   struct Record {
     std::vector<uint64_t> started;
+    std::vector<uint64_t> numbers;  // Op::number of those
     std::vector<uint64_t> ended;
     std::set<pthread_t> connect_threads;
     std::set<pthread_t> call_threads;  // start(), run_blocking(), progress(), close()

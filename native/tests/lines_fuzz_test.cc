@@ -45,7 +45,7 @@ TEST_CASE("what gloo's check takes stays within its buffers") {
     std::vector<std::string> failures(kSize);
     on_each(kSize, [&](int rank) {
       const auto own = static_cast<size_t>(rank);
-      failures[own] = failure_of([&] { run_direct(ops[own], turn, *ranks[own]); });
+      failures[own] = failure_of([&] { run_in_turn(ops[own], turn, *ranks[own]); });
       if (failures[own].empty()) return;
       for (const auto& lines : ranks) lines->abort();
     });

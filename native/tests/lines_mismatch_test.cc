@@ -123,7 +123,7 @@ TEST_CASE("every difference is found by every rank, whichever is the odd one") {
             if (is_odd && variant.change) variant.change(call.op());
             const auto own = static_cast<size_t>(rank);
             try {
-              run_direct(call.op(), 1, *ranks[own]);
+              run_in_turn(call.op(), 1, *ranks[own]);
             } catch (const Failure& failure) {
               status[own] = failure.status();
               failures[own] = failure.text();
@@ -154,13 +154,13 @@ TEST_CASE("a rank that has left out a call, and lists of other sizes") {
       Values values(6);
       failures[static_cast<size_t>(rank)] = failure_of([&] {
         if (left_out) {
-          if (rank == 0) run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, lines);
-          return run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), rank == 0 ? 2 : 1, lines);
+          if (rank == 0) run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, lines);
+          return run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), rank == 0 ? 2 : 1, lines);
         }
         const size_t first = rank == 0 ? 2 : 4;
-        run_direct(make_op(C10D_OP_ALLREDUCE_COALESCED, {},
-                           {buffer_of(values, 0, first), buffer_of(values, first, 6 - first)}),
-                   1, lines);
+        run_in_turn(make_op(C10D_OP_ALLREDUCE_COALESCED, {},
+                            {buffer_of(values, 0, first), buffer_of(values, first, 6 - first)}),
+                    1, lines);
       });
     });
     for (const auto& failure : failures) {
@@ -182,8 +182,8 @@ TEST_CASE("with many ranks, neighbours of the odd one name it") {
   on_each(kSize, [&](int rank) {
     Values values(1);
     failures[static_cast<size_t>(rank)] = failure_of([&] {
-      run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, rank == kOdd ? kOdd : 0), 1,
-                 *ranks[static_cast<size_t>(rank)]);
+      run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, rank == kOdd ? kOdd : 0), 1,
+                  *ranks[static_cast<size_t>(rank)]);
     });
     // As the engine does.
     if (!failures[static_cast<size_t>(rank)].empty()) {
@@ -204,7 +204,7 @@ TEST_CASE("a monitored barrier names the ranks that have not come") {
     op.request.flags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS;
     op.request.timeout_ms = 100;
     op.deadline = Clock::now() + std::chrono::milliseconds(rank == 0 ? 2'100 : 100);
-    failures[static_cast<size_t>(rank)] = failure_of([&] { run_direct(op, 1, *ranks[static_cast<size_t>(rank)]); });
+    failures[static_cast<size_t>(rank)] = failure_of([&] { run_in_turn(op, 1, *ranks[static_cast<size_t>(rank)]); });
   });
   CHECK(failures[0] == "[Rank 0]: Rank 2 failed to pass monitoredBarrier in 100 ms");
   CHECK(failures[1] == "rank 0 did not answer in monitoredBarrier");
@@ -218,7 +218,7 @@ TEST_CASE("a monitored barrier lets all go when all have come") {
     op.request.flags = C10D_FLAG_MONITORED;
     op.deadline = Clock::time_point::max();
     failures[static_cast<size_t>(rank)] = failure_of([&] {
-      for (uint32_t turn = 1; turn <= 3; turn++) run_direct(op, turn, *ranks[static_cast<size_t>(rank)]);
+      for (uint32_t turn = 1; turn <= 3; turn++) run_in_turn(op, turn, *ranks[static_cast<size_t>(rank)]);
     });
   });
   CHECK(failures == std::vector<std::string>(3));

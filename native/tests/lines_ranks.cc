@@ -71,4 +71,9 @@ Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_bu
   return op;
 }
 
+void run_in_turn(Op& op, uint32_t turn, Lines& lines) {
+  op.number = turn;
+  gloo_shim::run_direct(op, turn, lines);
+}
+
 }  // namespace c10d::test

@@ -29,6 +29,10 @@ c10d_buffer buffer_of(Values& values);
 /// Of int32, and SUM.
 Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs, int root = -1);
 
+/// The `turn`-th collective of the group, of whose calls none was refused.
+void run_in_turn(Op& op, uint32_t turn, gloo_shim::Lines& lines);
+inline void run_in_turn(Op&& op, uint32_t turn, gloo_shim::Lines& lines) { run_in_turn(op, turn, lines); }
+
 /// The text of the failure, or an empty one.
 template <class Body>
 std::string failure_of(Body body) {

@@ -62,21 +62,21 @@ TEST_CASE("every collective, on every rank, whatever the size") {
       const auto total = sum(size, count);
       run([&](int rank, Lines& lines) {
         auto values = brought(rank, count);
-        run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, lines);
         expect(values == total, "all-reduce", rank, count);
       });
       run([&](int rank, Lines& lines) {
         auto values = brought(rank, count);
         const size_t half = count / 2;
-        const auto op = make_op(C10D_OP_ALLREDUCE_COALESCED, {},
-                                {buffer_of(values, 0, half), buffer_of(values, half, count - half)});
-        run_direct(op, turn, lines);
+        auto op = make_op(C10D_OP_ALLREDUCE_COALESCED, {},
+                          {buffer_of(values, 0, half), buffer_of(values, half, count - half)});
+        run_in_turn(op, turn, lines);
         expect(values == total, "all-reduce of a list", rank, count);
       });
       run([&](int rank, Lines& lines) {
         auto values = brought(rank, count * n);
         Values part(count);
-        run_direct(make_op(C10D_OP_REDUCE_SCATTER_BASE, {buffer_of(values)}, {buffer_of(part)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_REDUCE_SCATTER_BASE, {buffer_of(values)}, {buffer_of(part)}), turn, lines);
         expect(part == slice(sum(size, count * n), count * static_cast<size_t>(rank), count), "reduce-scatter", rank,
                count);
         expect(values == brought(rank, count * n), "input of reduce-scatter", rank, count);
@@ -84,7 +84,7 @@ TEST_CASE("every collective, on every rank, whatever the size") {
       run([&](int rank, Lines& lines) {
         auto part = brought(rank, count);
         Values all(count * n);
-        run_direct(make_op(C10D_OP_ALLGATHER_BASE, {buffer_of(part)}, {buffer_of(all)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_ALLGATHER_BASE, {buffer_of(part)}, {buffer_of(all)}), turn, lines);
         for (int other = 0; other < size; other++) {
           expect(slice(all, count * static_cast<size_t>(other), count) == brought(other, count), "all-gather", rank,
                  count);
@@ -93,7 +93,7 @@ TEST_CASE("every collective, on every rank, whatever the size") {
       run([&](int rank, Lines& lines) {
         auto input = brought(rank, count * n);
         Values output(count * n);
-        run_direct(make_op(C10D_OP_ALLTOALL_BASE, {buffer_of(input)}, {buffer_of(output)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_ALLTOALL_BASE, {buffer_of(input)}, {buffer_of(output)}), turn, lines);
         for (int other = 0; other < size; other++) {
           expect(slice(output, count * static_cast<size_t>(other), count) ==
                      slice(brought(other, count * n), count * static_cast<size_t>(rank), count),
@@ -103,7 +103,7 @@ TEST_CASE("every collective, on every rank, whatever the size") {
       for (int root = 0; root < size; root++) {
         run([&](int rank, Lines& lines) {
           auto values = brought(rank, count);
-          run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, root), turn, lines);
+          run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, root), turn, lines);
           expect(values == brought(root, count), "broadcast", rank, count);
         });
         const auto parts_of = [&](Values& all) {
@@ -115,7 +115,7 @@ TEST_CASE("every collective, on every rank, whatever the size") {
           auto part = brought(rank, count);
           Values all(rank == root ? count * n : 0);
           const auto outputs = rank == root ? parts_of(all) : std::vector<c10d_buffer>{};
-          run_direct(make_op(C10D_OP_GATHER, {buffer_of(part)}, outputs, root), turn, lines);
+          run_in_turn(make_op(C10D_OP_GATHER, {buffer_of(part)}, outputs, root), turn, lines);
           for (int other = 0; rank == root && other < size; other++) {
             expect(slice(all, count * static_cast<size_t>(other), count) == brought(other, count), "gather", rank,
                    count);
@@ -125,12 +125,12 @@ TEST_CASE("every collective, on every rank, whatever the size") {
           auto all = brought(root, count * n);
           Values part(count);
           const auto inputs = rank == root ? parts_of(all) : std::vector<c10d_buffer>{};
-          run_direct(make_op(C10D_OP_SCATTER, inputs, {buffer_of(part)}, root), turn, lines);
+          run_in_turn(make_op(C10D_OP_SCATTER, inputs, {buffer_of(part)}, root), turn, lines);
           expect(part == slice(all, count * static_cast<size_t>(rank), count), "scatter", rank, count);
         });
       }
     }
-    run([&](int, Lines& lines) { run_direct(make_op(C10D_OP_BARRIER, {}, {}), turn, lines); });
+    run([&](int, Lines& lines) { run_in_turn(make_op(C10D_OP_BARRIER, {}, {}), turn, lines); });
     CHECK(wrong == std::vector<std::string>{});
   }
 }
@@ -156,7 +156,7 @@ TEST_CASE("sums of floats are the same bits on every rank, and those of the orde
       for (size_t i = 0; i < count; i++) own[i] = value(rank, i);
       auto op = make_op(C10D_OP_ALLREDUCE, {}, {{reinterpret_cast<uint64_t>(own.data()), count * sizeof(float)}});
       op.request.dtype = C10D_FLOAT32;
-      run_direct(op, turn, *ranks[static_cast<size_t>(rank)]);
+      run_in_turn(op, turn, *ranks[static_cast<size_t>(rank)]);
     });
     for (const auto& own : results) CHECK(std::memcmp(own.data(), expected.data(), count * sizeof(float)) == 0);
   }
@@ -174,7 +174,7 @@ TEST_CASE("collectives that threads begin in any order take their turns") {
     for (uint32_t turn = odd ? 1 : 2; turn <= kTurns; turn += 2) {
       auto& values = results[static_cast<size_t>(rank)][turn - 1];
       values = Values(turn % 7 == 0 ? 40'000 : turn, static_cast<int32_t>(turn) * (rank + 1));
-      run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, *ranks[static_cast<size_t>(rank)]);
+      run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, *ranks[static_cast<size_t>(rank)]);
     }
   });
   for (const auto& own : results) {
@@ -191,8 +191,8 @@ TEST_CASE("a peer that goes ends a collective that waits for it") {
     std::this_thread::sleep_for(std::chrono::milliseconds(30));
     ranks[2].reset();
   });
-  const auto op = make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)});
-  const auto failure = failure_of([&] { run_direct(op, 1, *ranks[0]); });
+  auto op = make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)});
+  const auto failure = failure_of([&] { run_in_turn(op, 1, *ranks[0]); });
   leaver.join();
   CHECK(failure.rfind("line 2: Connection", 0) == 0);
 }
@@ -204,10 +204,10 @@ TEST_CASE("abort wakes who waits for a peer and who waits for a turn, and fails 
   Values second(1);
   std::string failures[2];
   std::thread waits([&] {
-    failures[0] = failure_of([&] { run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(first)}), 1, lines); });
+    failures[0] = failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(first)}), 1, lines); });
   });
   std::thread queues([&] {
-    failures[1] = failure_of([&] { run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(second)}), 2, lines); });
+    failures[1] = failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(second)}), 2, lines); });
   });
   while (lines.awaited() < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   CHECK(lines.awaited() == 1);
@@ -219,7 +219,7 @@ TEST_CASE("abort wakes who waits for a peer and who waits for a turn, and fails 
   CHECK(failures[0] == "the group was aborted");
   CHECK(failures[1] == "the group was aborted");
   Values third(1);
-  CHECK(failure_of([&] { run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(third)}), 3, lines); }) ==
+  CHECK(failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(third)}), 3, lines); }) ==
         "the group was aborted");
 }
 
@@ -228,7 +228,7 @@ TEST_CASE("abort wakes who has only to send, to a peer that does not read") {
   Values values(16'000'000);
   std::string failure;
   std::thread sends([&] {
-    failure = failure_of([&] { run_direct(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, *ranks[0]); });
+    failure = failure_of([&] { run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, *ranks[0]); });
   });
   while (ranks[0]->awaited() < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
   ranks[0]->abort();

@@ -1,6 +1,7 @@
 // Which op starts when.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <numeric>
 
 #include "host.h"
@@ -32,6 +33,26 @@ TEST_CASE("ids are consecutive from 1, and the order is fixed at submit") {
   }
   CHECK(host.journal().read().started == ids(1, 5));
   CHECK(host.journal().read().ended == ids(1, 5));
+}
+
+TEST_CASE("a collective that is refused, here or by the host, takes a number; a message has none") {
+  Host host({"model=instant"});
+  CHECK(host.submit(script(Outcome::success)) == 1);
+  CHECK(host.submit(script(Outcome::unsupported, 0, At::check)) == C10D_ERR_UNSUPPORTED);
+  CHECK(host.submit(script(Outcome::success)) == 2);
+  c10d_skip_turn(host.group());
+  CHECK(host.submit(send()) == 3);
+  CHECK(host.submit({script(Outcome::unsupported, 0, At::check), kForever, C10D_OP_SEND}) == C10D_ERR_UNSUPPORTED);
+  CHECK(host.submit(script(Outcome::success)) == 4);
+  // Of a batch, which is taken or refused as a whole, each collective counts.
+  const Request refused{script(Outcome::unsupported, 0, At::check)};
+  CHECK(host.submit_batch({{}, send(), refused}) == C10D_ERR_UNSUPPORTED);
+  CHECK(host.submit_batch({{}, send(), barrier()}) == 5);
+  for (int64_t id = 1; id <= 7; id++) CHECK(host.wait(id) == C10D_OK);
+  auto numbers = host.journal().read().numbers;
+  // Messages start first.
+  std::sort(numbers.begin(), numbers.end());
+  CHECK(numbers == std::vector<uint64_t>{0, 0, 1, 3, 5, 8, 9});
 }
 
 TEST_CASE("nothing starts before kick or wait; wait starts nothing that was submitted later") {

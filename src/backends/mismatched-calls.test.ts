@@ -30,7 +30,7 @@ function faultsOf(rank: number, { call, odd, elements, way, error }: MismatchEnd
     Array.isArray(peers) &&
     peers.length === 0 &&
     message.includes(`rank ${odd} called `) &&
-    / as collective #1, rank \d called /.test(message);
+    / as collective #1(, rank \d called |: rank \d has refused )/.test(message);
   return ok ? [] : [`${what}: ${name} ${String(code)} ${JSON.stringify(peers)}: ${message}`];
 }
 
@@ -64,6 +64,13 @@ describeGloo("calls that differ between ranks, gloo and fake", () => {
     );
     expect(textWhereOneIsOdd("another barrier")).toStartWith(
       "rank 0 called barrier() as collective #1, rank 1 called monitoredBarrier().",
+    );
+    expect(textWhereOneIsOdd("a call refused on one rank, then the same")).toStartWith(
+      "rank 0 called allReduce(float32[n], SUM) as collective #1, rank 1 called allReduce(float32[n], SUM) as " +
+        "collective #2: rank 1 has refused 1 call more than rank 0. All ranks",
+    );
+    expect(textWhereOneIsOdd("two calls refused on one rank, one of them in a batch")).toContain(
+      "as collective #3: rank 1 has refused 2 calls more than rank 0. All ranks",
     );
     expect(textWhereOneIsOdd("allReduce of a list, sizes")).toContain("with tensors of other sizes");
   });

@@ -1,5 +1,5 @@
 import { isUint8Array } from "node:util/types";
-import { OpType } from "../collectives/op-type.ts";
+import { isMessage, OpType } from "../collectives/op-type.ts";
 import { type DistError, DistStoreError } from "../errors/index.ts";
 import {
   NativeGroup,
@@ -305,7 +305,12 @@ export class NativeBackend extends Backend {
   ): Work<unknown> {
     const group = this.#open;
     if (group === undefined) return this.#refuse(opType, options);
-    const staged = new StagedTensors(inputs, outputs, group.staging);
+    let staged: StagedTensors;
+    try {
+      staged = new StagedTensors(inputs, outputs, group.staging);
+    } catch (error) {
+      return this.#refuse(opType, options, error);
+    }
     const send = (): number => {
       record.fillLists(fields, staged.inputs, staged.outputs);
       if (splits !== undefined) record.split(...splits);
@@ -394,6 +399,8 @@ export class NativeBackend extends Backend {
   /** A Work that rejects because the native side did not take the op. */
   #refuse(opType: OpType, { owner }: OpOptions, error?: unknown): Work<unknown> {
     const group = this.#group;
+    // The native side counts what it has refused itself.
+    if (error !== undefined && !(error instanceof NativeRefusal) && !isMessage(opType)) group?.skipTurn();
     const failed = error instanceof NativeRefusal ? error.status === Status.GROUP_FAILED : error === undefined;
     const loss = failed ? group?.takeLoss() : undefined;
     if (group !== undefined && loss !== undefined) {
@@ -403,6 +410,10 @@ export class NativeBackend extends Backend {
       return work;
     }
     return Work.rejected(this.#failures.refusal(opType, group, error), { opType, owner });
+  }
+
+  override skipTurn(): void {
+    this.#group?.skipTurn();
   }
 
   override abort(reason: string): void {

@@ -30,6 +30,7 @@ export interface ShimSymbols {
   c10d_exchange_reply(group: Handle, id: number | bigint, status: number, data: Address, bytes: number): number;
   c10d_submit(group: Handle, ops: Address, count: number): number;
   c10d_submit_one(group: Handle, op: Address, input: Address, output: Address): number;
+  c10d_skip_turn(group: Handle): void;
   c10d_kick(group: Handle): void;
   c10d_wait(group: Handle, id: number, timeoutMs: number, result: Address): number;
   c10d_error(group: Handle, id: number, text: Address, capacity: number): number;
@@ -51,6 +52,7 @@ const declarations: Readonly<Record<keyof ShimSymbols, FFIFunction>> = {
   c10d_exchange_reply: { args: ["ptr", "u64", "i32", "ptr", "u32"], returns: "i32" },
   c10d_submit: { args: ["ptr", "ptr", "u32"], returns: FFIType.i64_fast },
   c10d_submit_one: { args: ["ptr", "ptr", "ptr", "ptr"], returns: FFIType.i64_fast },
+  c10d_skip_turn: { args: ["ptr"], returns: "void" },
   c10d_kick: { args: ["ptr"], returns: "void" },
   c10d_wait: { args: ["ptr", "u64", "f64", "ptr"], returns: "i32" },
   c10d_error: { args: ["ptr", "u64", "ptr", "u32"], returns: "u32" },

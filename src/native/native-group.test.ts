@@ -72,6 +72,7 @@ class FakeShim implements Shim {
       c10d_exchange_reply: () => 0,
       c10d_submit: () => 0,
       c10d_submit_one: () => 0,
+      c10d_skip_turn: () => called("skip_turn"),
       c10d_kick: () => called("kick"),
       c10d_wait: () => {
         called("wait");

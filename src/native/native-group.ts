@@ -165,6 +165,11 @@ export class NativeGroup {
     throw new NativeRefusal(id, this.#symbols.c10d_last_error().toString());
   }
 
+  /** Notes a collective that was refused before it came to {@link submit}. */
+  skipTurn(): void {
+    if (!this.#closed) this.#symbols.c10d_skip_turn(this.#handle);
+  }
+
   /** Registers the Work of a submitted op; from here on its end is announced to it. */
   track(work: NativeWork<unknown>): void {
     this.#works.set(work.id, work);

@@ -39,6 +39,11 @@ export class Coalescing {
     return this.#ops.some(({ work }) => !isMessage(work.opType));
   }
 
+  /** Whether all that was called are messages, of which there is at least one. */
+  get isOfMessages(): boolean {
+    return this.#called.length > 0 && this.#called.every(({ opType }) => isMessage(opType));
+  }
+
   get works(): RecordedWork[] {
     return this.#ops.map(({ work }) => work);
   }

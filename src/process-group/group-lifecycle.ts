@@ -1,4 +1,4 @@
-import { type OpType, opNames, type ReduceOp } from "../collectives/index.ts";
+import { isMessage, type OpType, opNames, type ReduceOp } from "../collectives/index.ts";
 import {
   DistBackendError,
   DistError,
@@ -210,7 +210,24 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
       // The backend resolves to the caller's own objects, which are of type T.
       return start() as Work<T>;
     } catch (error) {
+      this.onRefusal(opType);
       return Work.rejected(error, { opType, owner: this });
+    }
+  }
+
+  /** A call was refused before a backend has seen it. A collective takes its turn all the same. */
+  protected onRefusal(opType: OpType): void {
+    if (!isMessage(opType)) this.skipTurn();
+  }
+
+  /** Lets the backends know of a collective that was refused. */
+  protected skipTurn(): void {
+    for (const { backend } of this.#backends.values()) {
+      try {
+        backend.skipTurn();
+      } catch (error) {
+        warn(`group "${this.name}": skipTurn() of backend "${backend.name}" failed: ${messageOf(error)}`);
+      }
     }
   }
 

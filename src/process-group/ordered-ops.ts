@@ -67,6 +67,7 @@ export abstract class OrderedOps extends TensorOps {
     if (refusal !== undefined) {
       const failed = Work.rejected<void>(refusal, init);
       coalescing.discard(refusal, failed);
+      if (!coalescing.isOfMessages) this.onRefusal(OpType.COALESCED);
       return failed;
     }
     let isSubmitted = false;
@@ -123,7 +124,10 @@ export abstract class OrderedOps extends TensorOps {
     this.#coalescing = waiting;
     const recorded = super.run<T>(opType, start);
     this.#coalescing = undefined;
-    if (recorded.isCompleted()) return recorded;
+    if (recorded.isCompleted()) {
+      this.onRefusal(opType);
+      return recorded;
+    }
     let isSubmitted = false;
     const later = this.#inTurn<T>(opType, () => {
       isSubmitted = true;
@@ -138,6 +142,13 @@ export abstract class OrderedOps extends TensorOps {
 
   #submit(ops: Coalescing): void {
     ops.submit((op, { device, dtype }, reduceOp) => this.canDo(op, device.type, dtype, reduceOp));
+  }
+
+  /** Behind the collectives that were called before; the refusals of a batch count as one, when it ends. */
+  protected override onRefusal(opType: OpType): void {
+    if (this.#coalescing !== undefined || isMessage(opType)) return;
+    if (this.#lanes.isBusy(COLLECTIVES)) void this.#lanes.run(COLLECTIVES, async () => this.skipTurn());
+    else this.skipTurn();
   }
 
   /** Runs `start` when the collectives of several steps that are under way have ended. */

@@ -42,6 +42,10 @@ export class RoundRobinBackend extends Backend {
     return backend;
   }
 
+  override skipTurn(): void {
+    this.#next().skipTurn();
+  }
+
   override allReduce(tensor: TensorView, options: ReduceOptions): Work<unknown> {
     return this.#next().allReduce(tensor, options);
   }

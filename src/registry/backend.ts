@@ -77,6 +77,13 @@ export abstract class Backend {
     return 0;
   }
 
+  /**
+   * Notes that the process group has refused a collective of this rank, of which the backend sees nothing. A backend that
+   * compares the calls of the ranks counts it among them: ranks that have all refused the call stay in step, and one that did
+   * so alone is found at the next collective. Does nothing by default.
+   */
+  skipTurn(): void {}
+
   /** Reduces the tensor over all ranks, in place on all. */
   allReduce(tensor: TensorView, options: ReduceOptions): Work<unknown> {
     void tensor;

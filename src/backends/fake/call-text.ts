@@ -1,5 +1,5 @@
 import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
-import type { CollectiveCall } from "./collective-call.ts";
+import type { CollectiveCall, NumberedCall } from "./collective-call.ts";
 import type { Message } from "./mailbox.ts";
 
 // The same in the same words as native/engine/call_text.cc, which the shims use.
@@ -7,11 +7,10 @@ import type { Message } from "./mailbox.ts";
 const ADVICE =
   "All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";
 
-/** A rank's collective, and its place among those of the group. */
-export interface NumberedCall {
+/** A rank, and what it has called. */
+export interface RankCall {
   readonly rank: number;
-  readonly seq: number;
-  readonly call: CollectiveCall;
+  readonly call: NumberedCall;
 }
 
 /** Tensors whose sizes are the same on all ranks; of gather and scatter, only the root has the list. */
@@ -41,20 +40,32 @@ export function textOf(call: CollectiveCall): string {
   return `${call.name}(${parts.join(", ")})`;
 }
 
-/** Whether two ranks call the same. */
-export function agree(a: CollectiveCall, b: CollectiveCall): boolean {
-  if (textOf(a) !== textOf(b)) return false;
+/** Whether two ranks call the same, at the same place. */
+export function agree(a: NumberedCall, b: NumberedCall): boolean {
+  if (a.number !== b.number || textOf(a) !== textOf(b)) return false;
   if (!hasAgreedSizes(a)) return true;
   const [tensorsOfA, tensorsOfB] = [agreedTensors(a), agreedTensors(b)];
   return tensorsOfA.every(({ length }, i) => length === tensorsOfB[i]?.length);
 }
 
 /** `rank 0 called allReduce(float32[4], SUM) as collective #3, rank 1 called allReduce(float32[4], MAX). ...` */
-export function mismatchText(a: NumberedCall, b: NumberedCall): string {
+export function mismatchText(a: RankCall, b: RankCall): string {
   if (a.rank > b.rank) return mismatchText(b, a);
   const [first, second] = [textOf(a.call), textOf(b.call)];
-  const sizes = first === second ? " with tensors of other sizes" : "";
-  return `rank ${a.rank} called ${first} as collective #${a.seq}, rank ${b.rank} called ${second}${sizes}. ${ADVICE}`;
+  const calls = `rank ${a.rank} called ${first} as collective #${a.call.number}, rank ${b.rank} called ${second}`;
+  return `${calls}${differenceOf(a, b)}. ${ADVICE}`;
+}
+
+/** What the texts of the two calls do not show. */
+function differenceOf(a: RankCall, b: RankCall): string {
+  if (a.call.number === b.call.number) return textOf(a.call) === textOf(b.call) ? " with tensors of other sizes" : "";
+  // Calls are compared by their order, so only calls that were refused can make the difference.
+  const [ahead, behind] = a.call.number > b.call.number ? [a, b] : [b, a];
+  const more = ahead.call.number - behind.call.number;
+  return (
+    ` as collective #${b.call.number}: rank ${ahead.rank} has refused ${more} ${more === 1 ? "call" : "calls"} more ` +
+    `than rank ${behind.rank}`
+  );
 }
 
 /**
@@ -62,7 +73,7 @@ export function mismatchText(a: NumberedCall, b: NumberedCall): string {
  * float32[4] to rank 1, which expects float32[3]`.
  */
 export function splitMismatchText(
-  { call, seq }: Omit<NumberedCall, "rank">,
+  call: NumberedCall,
   dtype: DType,
   sender: number,
   sentBytes: number,
@@ -72,7 +83,7 @@ export function splitMismatchText(
   const text = textOf(call);
   const [lower, higher] = [Math.min(sender, receiver), Math.max(sender, receiver)];
   return (
-    `rank ${lower} called ${text} as collective #${seq}, rank ${higher} called ${text}, but rank ${sender} sends ` +
+    `rank ${lower} called ${text} as collective #${call.number}, rank ${higher} called ${text}, but rank ${sender} sends ` +
     `${tensorText(dtype, sentBytes)} to rank ${receiver}, which expects ${tensorText(dtype, expectedBytes)}`
   );
 }

@@ -1,6 +1,6 @@
 import { ReduceOp, type ReduceOpName } from "../../collectives/reduce-op.ts";
 import { CPU, type DType, type TensorView } from "../../tensor/index.ts";
-import type { CollectiveCall } from "./collective-call.ts";
+import type { NumberedCall } from "./collective-call.ts";
 import { copyOf } from "./element-bytes.ts";
 
 /** A tensor on its way to another thread; without bytes where only its size is needed there. */
@@ -12,7 +12,7 @@ export interface CarriedTensor {
 }
 
 /** A collective on its way to another thread. */
-export interface CarriedCall extends Omit<CollectiveCall, "inputs" | "outputs" | "reduceOp"> {
+export interface CarriedCall extends Omit<NumberedCall, "inputs" | "outputs" | "reduceOp"> {
   readonly inputs: readonly CarriedTensor[];
   readonly outputs: readonly CarriedTensor[];
   readonly reduceOp?: { readonly name: ReduceOpName; readonly factor: number };
@@ -28,7 +28,7 @@ export function receiveTensor({ dtype, length, byteLength, bytes = new Uint8Arra
   return { source: bytes, data: bytes, ptr: 0, dtype, length, byteLength, device: CPU };
 }
 
-export function carryCall({ inputs, outputs, reduceOp, ...call }: CollectiveCall): CarriedCall {
+export function carryCall({ inputs, outputs, reduceOp, ...call }: NumberedCall): CarriedCall {
   return {
     ...call,
     inputs: inputs.map((view) => carryTensor(view, true)),
@@ -37,7 +37,7 @@ export function carryCall({ inputs, outputs, reduceOp, ...call }: CollectiveCall
   };
 }
 
-export function receiveCall({ inputs, outputs, reduceOp, ...call }: CarriedCall): CollectiveCall {
+export function receiveCall({ inputs, outputs, reduceOp, ...call }: CarriedCall): NumberedCall {
   return {
     ...call,
     inputs: inputs.map(receiveTensor),

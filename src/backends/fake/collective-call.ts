@@ -17,3 +17,9 @@ export interface CollectiveCall {
   readonly inputSplits?: readonly number[];
   readonly outputSplits?: readonly number[];
 }
+
+/** A collective as the ranks compare it. */
+export interface NumberedCall extends CollectiveCall {
+  /** Place among the calls of its rank, from 1, those that were refused among them. */
+  readonly number: number;
+}

@@ -1,5 +1,5 @@
 import type { TensorView } from "../../tensor/index.ts";
-import type { CollectiveCall } from "./collective-call.ts";
+import type { NumberedCall } from "./collective-call.ts";
 import type { Message } from "./mailbox.ts";
 
 /** Why a group has failed, as all its ranks hear it. */
@@ -33,7 +33,7 @@ export interface ExchangePort {
   readonly failure: Failure | undefined;
   addMember(member: Member): void;
   /** A rank comes to its `seq`-th collective. */
-  enter(rank: number, seq: number, call: CollectiveCall, op: PendingOp): void;
+  enter(rank: number, seq: number, call: NumberedCall, op: PendingOp): void;
   /** A rank sends or receives. */
   post(message: Message): void;
   /** A rank has closed the group; what still needs it fails. */

@@ -1,5 +1,5 @@
 import { agree, messageMismatchText, mismatchText, splitMismatchText } from "./call-text.ts";
-import type { CollectiveCall } from "./collective-call.ts";
+import type { NumberedCall } from "./collective-call.ts";
 import { resultsOf, SplitMismatch } from "./collective-results.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
 import { copyOf } from "./element-bytes.ts";
@@ -7,7 +7,7 @@ import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.t
 import { Mailbox, type Message } from "./mailbox.ts";
 
 interface Arrival {
-  readonly call: CollectiveCall;
+  readonly call: NumberedCall;
   readonly op: PendingOp;
 }
 
@@ -37,13 +37,13 @@ export class Exchange implements ExchangePort {
   }
 
   /** A rank comes to its `seq`-th collective. The last one brings the data of all. */
-  enter(rank: number, seq: number, call: CollectiveCall, op: PendingOp): void {
+  enter(rank: number, seq: number, call: NumberedCall, op: PendingOp): void {
     const arrivals = this.#collectives.get(seq) ?? new Map<number, Arrival>();
     this.#collectives.set(seq, arrivals);
     const [first] = arrivals;
     arrivals.set(rank, { call, op });
     if (first !== undefined && !agree(first[1].call, call)) {
-      this.#failDesync(rank, mismatchText({ rank: first[0], seq, call: first[1].call }, { rank, seq, call }));
+      this.#failDesync(rank, mismatchText({ rank: first[0], call: first[1].call }, { rank, call }));
       return;
     }
     const gone = [...this.#left.keys()].find((other) => !arrivals.has(other));
@@ -62,7 +62,7 @@ export class Exchange implements ExchangePort {
         arrival?.op.arrive(arrival.call.outputs, bytes);
       }
     } catch (error) {
-      this.#failDesync(0, splitText(seq, inOrder[0]?.call, error));
+      this.#failDesync(0, splitText(inOrder[0]?.call, error));
       return;
     }
     for (const { op } of inOrder) this.order.add(() => op.deliver());
@@ -146,11 +146,11 @@ function ranksInWords(ranks: readonly number[]): string {
   return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
 }
 
-function splitText(seq: number, call: CollectiveCall | undefined, error: unknown): string {
+function splitText(call: NumberedCall | undefined, error: unknown): string {
   const dtype = call?.inputs[0]?.dtype ?? call?.outputs[0]?.dtype;
   if (!(error instanceof SplitMismatch) || call === undefined || dtype === undefined) {
-    return `collective #${seq}: ${error instanceof Error ? error.message : String(error)}`;
+    return `collective #${call?.number}: ${error instanceof Error ? error.message : String(error)}`;
   }
   const { sender, sentBytes, receiver, expectedBytes } = error;
-  return splitMismatchText({ call, seq }, dtype, sender, sentBytes, receiver, expectedBytes);
+  return splitMismatchText(call, dtype, sender, sentBytes, receiver, expectedBytes);
 }

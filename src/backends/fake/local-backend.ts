@@ -27,6 +27,7 @@ export class LocalBackend extends FakeBackend implements Member {
   readonly #inFlight = new Set<LocalWork>();
   #whenIdle: (() => void)[] = [];
   #collectives = 0;
+  #refused = 0;
   #messages = 0;
   #closed = false;
   #firstError: DistError | undefined;
@@ -52,8 +53,13 @@ export class LocalBackend extends FakeBackend implements Member {
     const tensors = call.inputs === call.outputs ? call.outputs : [...call.inputs, ...call.outputs];
     const work = this.#start(call.opType, ++this.#collectives, result, options, tensors);
     // What is detached later has been given already.
-    this.#exchange.enter(this.rank, work.seq, { ...call, inputs: call.inputs.map(copied) }, work);
+    const number = work.seq + this.#refused;
+    this.#exchange.enter(this.rank, work.seq, { ...call, number, inputs: call.inputs.map(copied) }, work);
     return work;
+  }
+
+  override skipTurn(): void {
+    this.#refused++;
   }
 
   protected override message(

@@ -1,7 +1,7 @@
 import { receiveMessageOnPort } from "node:worker_threads";
 import type { TensorView } from "../../tensor/index.ts";
 import { carryCall, carryTensor } from "./carried-call.ts";
-import type { CollectiveCall } from "./collective-call.ts";
+import type { NumberedCall } from "./collective-call.ts";
 import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
 import type { Message } from "./mailbox.ts";
 import { type Attendance, type Attendee, ranksApart, requireMet, shareToken } from "./meeting.ts";
@@ -130,7 +130,7 @@ class RemoteExchange implements ExchangePort {
     this.#member = member;
   }
 
-  enter(_rank: number, seq: number, call: CollectiveCall, op: PendingOp): void {
+  enter(_rank: number, seq: number, call: NumberedCall, op: PendingOp): void {
     const number = this.#add(op, call.outputs);
     this.#link.tell({
       ...this.#sender,

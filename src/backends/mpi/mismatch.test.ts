@@ -37,6 +37,7 @@ const expected: Readonly<Record<Mismatch, readonly RegExp[]>> = {
   "another op": called(sum, "broadcast(float32[7], root 0)"),
   "a barrier": called("allReduce(float32[300000], SUM)", "barrier()"),
   "refused by the last rank alone": [/called gather\(float32\[4\], root \d\)/, /called allReduce\(float32\[4\], SUM\)/],
+  "refused by the last rank alone, then the same": [/#1.*#2: rank \d has refused 1 call more than rank \d/],
 };
 
 for (const implementation of implementations) {

@@ -45,6 +45,7 @@ const expected: Readonly<Record<Mismatch, readonly RegExp[]>> = {
   "a small message for a large one": message("float32[9]", "float32[300000]"),
   "a large message, longer": message("float32[300001]", "float32[300000]"),
   "a message of another dtype": message("float32[9]", "int32[9]"),
+  "refused by the last rank alone, then the same": [/#1.*#2: rank \d has refused 1 call more than rank \d/],
 };
 
 describeUcc("ucc, calls that do not fit together", () => {

@@ -94,14 +94,13 @@ export const orderingCases: readonly SuiteCase[] = [
     name: "coalescing > a refused op sends nothing of the whole",
     ops: ["allReduce"],
     async run(it) {
-      if (it.rank === 0) {
-        const whole = it.group.coalescing(() => {
-          startReduction(it, 1);
-          it.group.allReduce(new Float32Array(1), { timeout: 0 }).catch(() => {});
-        });
-        const error = await it.rejection("coalescing with a wrong argument", whole, 1_000);
-        it.check(error.name === "InvalidArgumentError", `it failed with ${error.name}: ${error.message}`);
-      }
+      // One more on some ranks: a batch that is refused takes one turn, however many ops it has.
+      const whole = it.group.coalescing(() => {
+        for (let i = 0; i <= it.rank % 2; i++) startReduction(it, 1);
+        it.group.allReduce(new Float32Array(1), { timeout: 0 }).catch(() => {});
+      });
+      const error = await it.rejection("coalescing with a wrong argument", whole, 1_000);
+      it.check(error.name === "InvalidArgumentError", `it failed with ${error.name}: ${error.message}`);
       const { work, check } = startReduction(it, 2);
       await it.end(work);
       check();

@@ -70,26 +70,27 @@ async function refused(it: SuiteRank, what: string, kind: typeof InvalidArgument
   it.check(work.seq === -1, `${what} was refused but took sequence number ${work.seq}`);
 }
 
-/** After refusals on one rank alone, all ranks must still be in step. */
+/** After calls that all ranks have refused, they must still be in step. */
 async function stillInStep(it: SuiteRank): Promise<void> {
   it.check(it.group.state === "OPEN", `refusals left the group ${it.group.state}`);
   if (it.capabilities.ops.barrier !== undefined) await it.end(it.group.barrier());
 }
 
-/** What is not claimed must be rejected before anything is sent. Rank 0 alone asks for it. */
+/**
+ * What is not claimed must be rejected before anything is sent. All ranks ask for the same collectives, each of which takes
+ * its turn all the same; of messages it is no matter.
+ */
 export const refusalCases: readonly SuiteCase[] = [
   {
     name: "refusals > ops and dtypes that are not claimed",
     async run(it) {
-      if (it.rank === 0) {
-        for (const [op, call] of calls(it)) {
-          const claimed = it.capabilities.ops[op as keyof typeof it.capabilities.ops];
-          // An op without tensors has no dtype, and is asked for once.
-          const asked = askable(op).length > 0 ? askable(op) : claimed === undefined ? dtypeNames.slice(0, 1) : [];
-          for (const dtype of asked) {
-            if (claimed?.includes(dtype)) continue;
-            await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, call(dtype));
-          }
+      for (const [op, call] of calls(it)) {
+        const claimed = it.capabilities.ops[op as keyof typeof it.capabilities.ops];
+        // An op without tensors has no dtype, and is asked for once.
+        const asked = askable(op).length > 0 ? askable(op) : claimed === undefined ? dtypeNames.slice(0, 1) : [];
+        for (const dtype of asked) {
+          if (claimed?.includes(dtype)) continue;
+          await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, call(dtype));
         }
       }
       await stillInStep(it);
@@ -98,13 +99,11 @@ export const refusalCases: readonly SuiteCase[] = [
   {
     name: "refusals > reduce ops that are not claimed",
     async run(it) {
-      if (it.rank === 0) {
-        for (const dtype of it.dtypesOf("allReduce")) {
-          for (const op of allReduceOps) {
-            if (it.capabilities.reduceOps[dtype]?.includes(op)) continue;
-            const work = it.group.allReduce(sample(dtype), { op: reduceOpOf[op] });
-            await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, work);
-          }
+      for (const dtype of it.dtypesOf("allReduce")) {
+        for (const op of allReduceOps) {
+          if (it.capabilities.reduceOps[dtype]?.includes(op)) continue;
+          const work = it.group.allReduce(sample(dtype), { op: reduceOpOf[op] });
+          await refused(it, `${op} of ${dtype}, which is not claimed,`, UnsupportedOperationError, work);
         }
       }
       await stillInStep(it);
@@ -126,14 +125,12 @@ export const refusalCases: readonly SuiteCase[] = [
     ops: ["broadcast", "allReduce"],
     async run(it) {
       const [dtype = "float32"] = it.dtypesOf("broadcast");
-      if (it.rank === 0) {
-        const root = it.group.broadcast(sample(dtype), { groupSrc: it.worldSize });
-        await refused(it, "a root outside of the group", InvalidArgumentError, root);
-        const limit = it.group.broadcast(sample(dtype), { groupSrc: 0, timeout: 0 });
-        await refused(it, "a time-out of 0", InvalidArgumentError, limit);
-        const nothing = it.group.allReduce("text" as unknown as TensorLike);
-        await refused(it, "a text for a tensor", InvalidArgumentError, nothing);
-      }
+      const root = it.group.broadcast(sample(dtype), { groupSrc: it.worldSize });
+      await refused(it, "a root outside of the group", InvalidArgumentError, root);
+      const limit = it.group.broadcast(sample(dtype), { groupSrc: 0, timeout: 0 });
+      await refused(it, "a time-out of 0", InvalidArgumentError, limit);
+      const nothing = it.group.allReduce("text" as unknown as TensorLike);
+      await refused(it, "a text for a tensor", InvalidArgumentError, nothing);
       await stillInStep(it);
     },
   },

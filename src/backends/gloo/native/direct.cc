@@ -53,8 +53,7 @@ std::vector<c10d_buffer> DirectCollective::Impl::split(const c10d_buffer& whole,
   return made;
 }
 
-DirectCollective::DirectCollective(const Op& op, uint32_t sequence, Lines& lines)
-    : impl_(std::make_unique<Impl>(op, sequence, lines)) {}
+DirectCollective::DirectCollective(const Op& op, Lines& lines) : impl_(std::make_unique<Impl>(op, lines)) {}
 DirectCollective::~DirectCollective() = default;
 bool DirectCollective::begin() { return impl_->begin(); }
 void DirectCollective::finish() { impl_->finish(); }
@@ -82,7 +81,7 @@ bool is_direct(const Op& op) {
 
 void run_direct(const Op& op, uint32_t sequence, Lines& lines) {
   lines.await_turn(sequence);
-  DirectCollective collective(op, sequence, lines);
+  DirectCollective collective(op, lines);
   if (!collective.begin()) collective.finish();
 }
 

@@ -15,7 +15,7 @@ bool is_direct(const Op& op);
 /// A checked collective, the `sequence`-th of the group (from 1), while it is its turn. Throws Failure, LineBroken.
 class DirectCollective {
  public:
-  DirectCollective(const Op& op, uint32_t sequence, Lines& lines);
+  DirectCollective(const Op& op, Lines& lines);
   ~DirectCollective();
   DirectCollective(const DirectCollective&) = delete;
   DirectCollective& operator=(const DirectCollective&) = delete;

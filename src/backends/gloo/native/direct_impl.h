@@ -25,13 +25,13 @@ inline void copy(uint8_t* to, const uint8_t* from, size_t bytes) {
 
 class DirectCollective::Impl {
  public:
-  Impl(const Op& op, uint32_t sequence, Lines& lines)
+  Impl(const Op& op, Lines& lines)
       : op_(op),
         rank_(lines.rank()),
         size_(lines.size()),
         ranks_(static_cast<size_t>(size_)),
         element_(std::max<size_t>(element_size(op.request.dtype), 1)),
-        lines_(lines, sequence, op) {}
+        lines_(lines, op) {}
 
   /// Sends and receives what is possible without waiting. Returns whether that was all of the op.
   bool begin() {

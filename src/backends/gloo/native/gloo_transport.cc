@@ -194,7 +194,7 @@ class GlooTransport final : public Transport {
     const uint32_t turn = turn_of(op);
     if (turn == 0 || !lines_->has_turn(turn)) return false;
     try {
-      auto begun = std::make_unique<DirectCollective>(op, turn, *lines_);
+      auto begun = std::make_unique<DirectCollective>(op, *lines_);
       if (begun->begin() && is_direct(op)) return true;
       op.ticket |= kBegun;
       begun_ = std::move(begun);

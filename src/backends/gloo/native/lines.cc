@@ -204,8 +204,8 @@ bool Lines::has_turn(uint32_t sequence) {
   return turn_ == sequence && !aborted_;
 }
 
-Lines::Turn::Turn(Lines& lines, uint32_t sequence, const Op& op)
-    : lines_(lines), call_(call_of(op, sequence)), unwinding_(std::uncaught_exceptions()) {}
+Lines::Turn::Turn(Lines& lines, const Op& op)
+    : lines_(lines), call_(call_of(op)), unwinding_(std::uncaught_exceptions()) {}
 
 Lines::Turn::~Turn() {
   for (auto& line : lines_.lines_) {

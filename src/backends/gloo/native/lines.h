@@ -47,7 +47,7 @@ class Lines {
   /// The lines for the length of one collective, whose turn it is.
   class Turn {
    public:
-    Turn(Lines& lines, uint32_t sequence, const Op& op);
+    Turn(Lines& lines, const Op& op);
     ~Turn();
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;

@@ -25,7 +25,7 @@ class DirectAllReduce {
         elements_(elements),
         size_(element_size(call.op->request.dtype)),
         segment_(kRound / static_cast<uint64_t>(communicator.size - 1) / size_),
-        tag_(communicator.turn_tag(call.op->ticket)),
+        tag_(communicator.turn_tag(call.op->number)),
         reduce_(reduction_of(call.op->request)) {
     const auto others = static_cast<uint64_t>(comm_.size - 1);
     scratch_ = call.add_buffer(others * std::min(segment_, part_of(0).count) * size_);

@@ -107,19 +107,14 @@ class MpiTransport final : public Transport {
 
   void check(const Op& op) const override {
     if (op.point_to_point()) {
-      return check_message(op, comm_.rank, comm_.size, comm_.first_own_tag);
-    }
-    try {
+      check_message(op, comm_.rank, comm_.size, comm_.first_own_tag);
+    } else {
       check_collective(op, comm_.rank, comm_.size);
-    } catch (const Failure&) {
-      // It takes a turn all the same: ranks that have all refused the call stay in step, one that did so alone does not.
-      turns_++;
-      throw;
     }
   }
 
   void number(Op& op) noexcept override {
-    if (!op.point_to_point()) self_->collectives = op.ticket = ++turns_;
+    if (!op.point_to_point()) self_->collectives = op.number;
     if (monitored(op) && comm_.rank == 0) give_grace(op);
   }
 
@@ -320,7 +315,7 @@ class MpiTransport final : public Transport {
       }
       for (int rank = 0; rank < comm_.size; rank++) {
         const auto& departure = departures_[static_cast<size_t>(rank)];
-        if (departure && op.ticket > departure->collectives) throw left(rank);
+        if (departure && op.number > departure->collectives) throw left(rank);
       }
     }
   }
@@ -482,8 +477,6 @@ class MpiTransport final : public Transport {
   Waiting waiting_;
   /// The rank that the first of the collectives under way waits for.
   std::atomic<int> awaited_{-1};
-  /// Collectives, those that were refused among them.
-  mutable uint64_t turns_ = 0;
   /// Collectives whose signatures were exchanged.
   uint64_t comparisons_ = 0;
   uint64_t looks_ = 0;

@@ -7,7 +7,7 @@ namespace c10d::mpi_shim {
 
 Signature signature_of(const Op& op) {
   Signature made;
-  made.call = call_of(op, op.ticket);
+  made.call = call_of(op);
   return made;
 }
 

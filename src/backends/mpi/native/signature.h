@@ -19,7 +19,6 @@ struct Signature {
 // What follows is aligned for every dtype.
 static_assert(sizeof(Signature) % 16 == 0, "no padding is needed");
 
-/// The place among the group's collectives is op.ticket.
 Signature signature_of(const Op& op);
 
 /// Fills in what goes to a rank and is expected of it, in a group of this size.

@@ -108,10 +108,10 @@ void Ledger::list_parts(const Op& op, Entry& entry) const {
   list(op.outputs, op.output_splits);
 }
 
-void Ledger::enter(const Op& op, uint64_t number, Entry& entry) {
+void Ledger::enter(const Op& op, Entry& entry) {
   list_parts(op, entry);
   Entered& entered = entry.own;
-  entered = {op.ticket, 0, call_of(op, number)};
+  entered = {op.ticket, 0, call_of(op)};
   entered.chain = chain_ = hash_of(chain_, entered.call);
   Record& own = record(own_, entered.ticket);
   uint64_t words[kWords];

@@ -44,8 +44,8 @@ class Ledger {
     std::vector<uint32_t> missing;
   };
 
-  /// Writes down a collective, the rank's `number`-th call, before anything of it is sent.
-  void enter(const Op& op, uint64_t number, Entry& entry);
+  /// Writes down a collective before anything of it is sent.
+  void enter(const Op& op, Entry& entry);
   /// Compares it with what those have called who have come to it since. Throws Failure, naming one that called something
   /// else. Returns whether somebody has come.
   bool compare(Entry& entry) const;

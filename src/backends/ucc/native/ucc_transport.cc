@@ -19,7 +19,6 @@
 #include "log.h"
 #include "op_check.h"
 #include "peer_watch.h"
-#include "refusals.h"
 #include "rendezvous.h"
 #include "team.h"
 
@@ -95,14 +94,7 @@ class UccTransport final : public Transport {
     rendezvous_->close();
   }
 
-  void check(const Op& op) const override {
-    try {
-      check_op(op, config_.rank, config_.world_size);
-    } catch (const Failure&) {
-      if (!op.point_to_point()) refusals_.add(collectives_);
-      throw;
-    }
-  }
+  void check(const Op& op) const override { check_op(op, config_.rank, config_.world_size); }
 
   void number(Op& op) noexcept override {
     if (!op.point_to_point()) op.ticket = ++collectives_;
@@ -115,7 +107,7 @@ class UccTransport final : public Transport {
     const auto failure = attempt([&] {
       const bool compared = ledger_ && !op.point_to_point();
       if (compared) {
-        ledger_->enter(op, op.ticket + refusals_.before(op.ticket), running->entry);
+        ledger_->enter(op, running->entry);
         ledger_->compare(running->entry);
       }
       running->begin(op);
@@ -405,7 +397,6 @@ class UccTransport final : public Transport {
   PeerWatch peers_;
   std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;
-  mutable Refusals refusals_;
   unsigned rounds_ = 0;
   Clock::time_point next_look_;
   /// Since when nothing has happened, if anything is under way.

@@ -10,7 +10,7 @@ import {
 } from "../errors/index.ts";
 import { type Backend, type BackendPlugin, type BackendType, CapabilityTable, type OpName } from "../registry/index.ts";
 import type { DeviceType, DType } from "../tensor/index.ts";
-import { type FailedWork, failureOf, type GroupState, Work, type WorkOwner, warnIfUnobserved } from "../work/index.ts";
+import { type FailedWork, FailureWarnings, failureOf, type GroupState, Work, type WorkOwner } from "../work/index.ts";
 
 /** The backend of one kind of device. */
 export interface DeviceBackend {
@@ -52,8 +52,7 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
   readonly #backends = new Map<DeviceType, CapableBackend>();
   readonly #onClose: (() => Promise<void>) | undefined;
   #failures: FailedWork[] = [];
-  /** Those since the last warning. */
-  readonly #fresh: FailedWork[] = [];
+  readonly #warnings = new FailureWarnings();
   #closing: Promise<void> | undefined;
 
   constructor(init: ProcessGroupInit) {
@@ -122,12 +121,8 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
       this.#failures = [...seen, ...this.#failures.filter((kept) => !kept.observed)];
     }
     if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
-    if (this.#fresh.length < MAX_KEPT_FAILURES) this.#fresh.push(work);
-    if (this.#fresh.length > 1) return;
-    setImmediate(() => {
-      const unobserved = this.#fresh.splice(0).find((each) => !each.observed);
-      if (unobserved !== undefined) warnIfUnobserved(unobserved);
-    });
+    const { state } = this;
+    this.#warnings.add(work, state !== "OPEN" && isOfGroup(work) ? state : messageOf(failureOf(work)));
   }
 
   /** Whether the group has failed, and somebody has looked at an error of its ops that says so. */
@@ -165,7 +160,10 @@ export abstract class GroupLifecycle implements AsyncDisposable, WorkOwner {
     };
     const [late] = await Promise.allSettled([drained()]);
     const unseen = this.#failures.find((work) => !work.observed)?.exception();
+    const further = this.#failures.filter((work) => !work.observed).length;
     const [closed] = await Promise.allSettled([this.close()]);
+    if (further > 0)
+      warn(`group "${this.name}" had further failed ops that nobody looked at: at least ${further}`, unseen?.code);
     if (unseen !== undefined) throw unseen;
     throwFirst([late, closed]);
   }

@@ -319,6 +319,43 @@ describe("the end of a group", () => {
     await dist.destroyProcessGroup().catch(() => {});
   });
 
+  test("the ops of a failed group leave one warning, whatever the turn, and those of other causes one each", async () => {
+    const { group, backend } = await start();
+    const told = await warnings(async () => {
+      backend.abort("enough");
+      for (let i = 0; i < 5; i++) {
+        backend.failures.push(new DistNetworkError(`op ${i} came too late`, { code: "PEER_LOST" }));
+        void group.allReduce(floats());
+        await Bun.sleep(1);
+        void group.broadcast(floats(), { src: i < 3 ? 5 : 6 });
+        await Bun.sleep(1);
+      }
+    });
+    expect(told.map(({ message }) => message)).toEqual([
+      "unobserved failure: op 0 came too late",
+      expect.stringContaining("global rank 5 is not in group"),
+      expect.stringContaining("global rank 6 is not in group"),
+    ]);
+    const end = await warnings(async () => {
+      const error = await dist.destroyProcessGroup().catch((reason: unknown) => reason);
+      expect(error).toMatchObject({ message: "op 0 came too late" });
+    });
+    expect(end).toMatchObject([{ name: "DistWarning", code: "PEER_LOST" }]);
+    expect(end[0]?.message).toBe('group "0" had further failed ops that nobody looked at: at least 9');
+  });
+
+  test("an op that was looked at does not keep the next one of its cause from being warned about", async () => {
+    const { group, backend } = await start();
+    const told = await warnings(async () => {
+      backend.abort("enough");
+      backend.failures.push(gone(), gone());
+      await group.allReduce(floats()).catch(() => {});
+      void group.allReduce(floats());
+    });
+    expect(told.map(({ message }) => message)).toEqual(["unobserved failure: rank 3 is gone"]);
+    await dist.destroyProcessGroup().catch(() => {});
+  });
+
   test("after it, ops reject and reach no backend", async () => {
     const { group, backend } = await start();
     await dist.destroyProcessGroup();

@@ -1,4 +1,5 @@
 export { AllOf } from "./all-of.ts";
+export { FailureWarnings } from "./failure-warnings.ts";
 export type { GroupState } from "./group-state.ts";
 export {
   asError,

@@ -174,6 +174,33 @@ TEST_CASE("a rank that has left out a call, and lists of other sizes") {
   }
 }
 
+TEST_CASE("a mismatch is found at once, but waited out only by who may wait") {
+  const auto ranks = connect_ranks(3);
+  Values values(4);
+  const auto begin = [&](uint32_t opcode, int rank, Op& op) {
+    op = make_op(opcode, {}, {buffer_of(values)}, opcode == C10D_OP_BROADCAST ? 0 : -1);
+    auto collective = std::make_unique<DirectCollective>(op, 1, *ranks[static_cast<size_t>(rank)]);
+    // As kick() calls it, on the host's thread.
+    CHECK(!collective->begin());
+    return collective;
+  };
+  Op ops[2];
+  const auto first = begin(C10D_OP_BROADCAST, 1, ops[0]);
+  const auto second = begin(C10D_OP_ALLREDUCE, 0, ops[1]);
+  // Rank 2 has not come, so this one would be waited for.
+  CHECK(!second->finish_by(Clock::now()));
+  std::thread late([&] {
+    Values own(4);
+    CHECK(failure_of([&] {
+            run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(own)}), 1, *ranks[2]);
+          }).find("rank 1 called broadcast") != std::string::npos);
+  });
+  const auto failure = failure_of([&] { second->finish(); });
+  CHECK(failure.rfind("rank 0 called allReduce(int32[4], SUM) as collective #1, rank 1 called broadcast", 0) == 0);
+  late.join();
+  CHECK(failure_of([&] { first->finish(); }).find("rank 0 called allReduce") != std::string::npos);
+}
+
 TEST_CASE("with many ranks, neighbours of the odd one name it") {
   constexpr int kSize = 10;
   constexpr int kOdd = 4;

@@ -123,7 +123,7 @@ bool Lines::move_all() {
     }
   } catch (const LineBroken&) {
     compare_all();
-    throw;
+    if (mismatch_.empty()) throw;
   }
   return moved;
 }
@@ -131,12 +131,13 @@ bool Lines::move_all() {
 void Lines::compare(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
   line.to_compare = false;
-  if (differs_) return;
+  if (!mismatch_.empty()) return;
   const Header& own = line.own;
   const Header& theirs = line.theirs;
-  if (!agree(own.call, theirs.call)) fail_desync(mismatch_text(rank_, own.call, peer, theirs.call));
+  if (!agree(own.call, theirs.call)) return note_mismatch(mismatch_text(rank_, own.call, peer, theirs.call));
   const auto compare_part = [&](int sender, uint64_t sent, int receiver, uint64_t expected) {
-    if (sent != expected) fail_desync(split_mismatch_text(own.call, sender, sent, receiver, expected));
+    if (sent == expected || !mismatch_.empty()) return;
+    note_mismatch(split_mismatch_text(own.call, sender, sent, receiver, expected));
   };
   // Both ranks begin with the same one, so that they say the same.
   if (rank_ < peer) compare_part(peer, theirs.sends, rank_, own.expects);
@@ -154,20 +155,25 @@ void Lines::compare_all() {
   }
 }
 
-void Lines::fail_desync(const std::string& text) {
-  differs_ = true;
-  auto until = Clock::now() + kOthersCome;
-  bool complete = false;
-  while (!aborted_ && Clock::now() < until) {
-    if (!complete) {
+void Lines::note_mismatch(std::string text) {
+  mismatch_ = std::move(text);
+  others_until_ = Clock::now() + kOthersCome;
+}
+
+bool Lines::let_others_compare(Clock::time_point deadline) {
+  while (!aborted_ && Clock::now() < others_until_) {
+    if (Clock::now() >= deadline) return false;
+    if (!all_compared_) {
       compare_all();
-      complete = std::none_of(lines_.begin(), lines_.end(), [](const Line& line) { return line.to_compare; });
-      if (complete) until = Clock::now() + kOthersCompare;
+      all_compared_ = std::none_of(lines_.begin(), lines_.end(), [](const Line& line) { return line.to_compare; });
+      if (all_compared_) others_until_ = Clock::now() + kOthersCompare;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  throw Failure(C10D_ERR_DESYNC, text);
+  return true;
 }
+
+void Lines::fail_desync() const { throw Failure(C10D_ERR_DESYNC, mismatch_); }
 
 bool Lines::sleep(Clock::time_point deadline) {
   std::vector<pollfd> sources;
@@ -254,6 +260,7 @@ uint8_t* Lines::Turn::scratch(size_t bytes) {
 }
 
 bool Lines::Turn::idle() const {
+  if (!lines_.mismatch_.empty()) return false;
   return std::all_of(lines_.lines_.begin(), lines_.lines_.end(),
                      [&](const Line& line) { return lines_.exhausted(line); });
 }

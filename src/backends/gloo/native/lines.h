@@ -62,7 +62,8 @@ class Lines {
     size_t received(int peer) const { return lines_.lines_[static_cast<size_t>(peer)].in.at; }
     /// Memory for what peers send before it is folded: not initialized, and there until the end of the turn.
     uint8_t* scratch(size_t bytes);
-    /// Sends and receives what is possible without waiting.
+    /// Sends and receives what is possible without waiting, on whichever thread. Calls that differ are found here already,
+    /// but reported by what comes next.
     void start();
     bool idle() const;
     /// Sends and receives until `done()`, or all of it.
@@ -73,7 +74,9 @@ class Lines {
     /// The same, but returns false at the deadline.
     template <class Done>
     bool await_until(Done done, Clock::time_point deadline) {
-      return lines_.run_until(done, deadline);
+      if (lines_.run_until(done, deadline)) return true;
+      if (!lines_.mismatch_.empty()) lines_.fail_desync();
+      return false;
     }
     void finish() { finish_by(Clock::time_point::max()); }
     /// Sends and receives while the deadline allows. Returns whether that was all.
@@ -121,26 +124,34 @@ class Lines {
   bool move_all();
   /// Blocks until there may be more to do. Returns false if the deadline comes first.
   bool sleep(Clock::time_point deadline);
-  /// Compares the calls of two ranks, and what one sends with what the other expects.
+  /// Compares the calls of two ranks, and what one sends with what the other expects: sets mismatch_.
   void compare(int peer);
   /// Looks at the headers that have come from other ranks, since a line breaks too because two of them have called
   /// something else.
   void compare_all();
-  [[noreturn]] void fail_desync(const std::string& text);
+  void note_mismatch(std::string text);
+  /// Keeps the connections open after a mismatch, so that the others can compare too. Returns false if the deadline comes
+  /// before that was long enough.
+  bool let_others_compare(Clock::time_point deadline);
+  [[noreturn]] void fail_desync() const;
   bool exhausted(const Line& line) const { return line.in.empty() && line.out.empty(); }
   template <class Done>
   bool run_until(Done done, Clock::time_point deadline) {
-    for (int looks = 0; !done();) {
+    for (int looks = 0;;) {
+      if (!mismatch_.empty()) {
+        if (!let_others_compare(deadline)) return false;
+        fail_desync();
+      }
+      if (done()) return true;
       if (move_all()) {
         looks = 0;
       } else if (looks < kLooks) {
         looks++;
         ::sched_yield();
       } else if (!sleep(deadline)) {
-        return done();
+        return mismatch_.empty() && done();
       }
     }
-    return true;
   }
 
   /// Looks at the sockets before sleeping; each gives way to other threads.
@@ -153,8 +164,10 @@ class Lines {
   uint32_t turn_ = kFirstTurn;
   std::unique_ptr<uint8_t[]> scratch_;
   size_t scratch_bytes_ = 0;
-  /// Two calls differ: the group is about to fail.
-  bool differs_ = false;
+  /// In what two calls differ: the group is about to fail.
+  std::string mismatch_;
+  Clock::time_point others_until_{};
+  bool all_compared_ = false;
   std::atomic<bool> aborted_{false};
   std::atomic<int> awaited_{-1};
 };

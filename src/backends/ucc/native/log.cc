@@ -15,16 +15,11 @@ enum Passed { kStop = 0, kContinue = 1 };
 using Handler = int (*)(const char* file, unsigned line, const char* function, int level, const void* component,
                         const char* format, va_list arguments);
 
-/// Without a destructor, since UCX logs from threads that are about to end.
-thread_local char first_error[256];
+/// That of the group which this thread serves. Without a destructor, since UCX logs from threads that are about to end.
+thread_local Log* current = nullptr;
 
 int listen(const char*, unsigned, const char*, int level, const void*, const char* format, va_list arguments) {
-  if (level <= kError && first_error[0] == '\0') {
-    va_list copied;
-    va_copy(copied, arguments);
-    std::vsnprintf(first_error, sizeof first_error, format, copied);
-    va_end(copied);
-  }
+  if (level <= kError && current != nullptr) current->note(format, arguments);
   return kContinue;
 }
 
@@ -37,12 +32,24 @@ void listen_to_log() {
   if (push != nullptr) push(&listen);
 }
 
-bool logged_error() { return first_error[0] != '\0'; }
+Log::Call::Call(Log& log) : outer_(current) { current = &log; }
+Log::Call::~Call() { current = outer_; }
 
-std::string take_logged_error() {
-  std::string text = first_error;
-  first_error[0] = '\0';
+void Log::note(const char* format, va_list arguments) {
+  if (!empty()) return;
+  va_list copied;
+  va_copy(copied, arguments);
+  std::vsnprintf(first_error_, sizeof first_error_, format, copied);
+  va_end(copied);
+}
+
+std::string Log::take() {
+  std::string text = first_error_;
+  first_error_[0] = '\0';
   return text;
 }
+
+bool logged_error() { return current != nullptr && !current->empty(); }
+std::string take_logged_error() { return current == nullptr ? "" : current->take(); }
 
 }  // namespace c10d::ucc_shim

@@ -1,6 +1,7 @@
 // What UCC and UCX report by their log alone.
 #pragma once
 
+#include <cstdarg>
 #include <string>
 
 namespace c10d::ucc_shim {
@@ -8,9 +9,38 @@ namespace c10d::ucc_shim {
 /// Listens to the log of UCX, which is that of UCC as well, for the life of the process.
 void listen_to_log();
 
-/// Whether an error was logged on this thread since the last call of take_logged_error().
+/// The errors that are logged while UCC is called for one group. A thread may serve several groups, one after the other, and
+/// the errors of one say nothing about the others.
+class Log {
+ public:
+  Log() = default;
+  Log(const Log&) = delete;
+  Log& operator=(const Log&) = delete;
+
+  /// While it is there, what this thread logs is the group's.
+  class Call {
+   public:
+    explicit Call(Log& log);
+    ~Call();
+    Call(const Call&) = delete;
+    Call& operator=(const Call&) = delete;
+
+   private:
+    Log* const outer_;
+  };
+
+  /// Keeps the first one.
+  void note(const char* format, va_list arguments);
+  bool empty() const { return first_error_[0] == '\0'; }
+  std::string take();
+
+ private:
+  char first_error_[256] = {};
+};
+
+/// Whether an error was logged for the group that this thread serves since the last call of take_logged_error().
 bool logged_error();
-/// The first error that was logged on this thread since the last call; empty if there was none. UCX_LOG_LEVEL=fatal keeps
+/// The first error that was logged for that group since the last call; empty if there was none. UCX_LOG_LEVEL=fatal keeps
 /// errors from being logged.
 std::string take_logged_error();
 

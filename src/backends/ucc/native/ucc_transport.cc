@@ -67,6 +67,7 @@ class UccTransport final : public Transport {
   ~UccTransport() override { keep_abandoned(); }
 
   void connect(Exchange& exchange) override {
+    const Log::Call call(log_);
     rendezvous_ = std::make_unique<Rendezvous>(config_, exchange);
     const auto stop = [this] { check_connecting(); };
     peers_.connect(*rendezvous_, stop);
@@ -101,6 +102,7 @@ class UccTransport final : public Transport {
   }
 
   Start start(Op& op) override {
+    const Log::Call call(log_);
     if (aborted_) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
     auto running = take_spare();
     bool done = false;
@@ -130,6 +132,7 @@ class UccTransport final : public Transport {
   }
 
   void progress(std::vector<Op*>& ended) override {
+    const Log::Call call(log_);
     if (aborted_) return give_up(ended);
     // Back too early from a pause: nothing has happened yet, but for what somebody else has woken this thread for.
     const bool paused = paused_ && !peers_.stirred();
@@ -394,6 +397,7 @@ class UccTransport final : public Transport {
   }
 
   const Config config_;
+  Log log_;
   PeerWatch peers_;
   std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;

@@ -1,5 +1,6 @@
 // The UCC shim by its C ABI, without Bun: ranks are processes, so that one can be killed or stopped. Each scenario runs on its
 // own; the program ends with 1 if one of them went wrong, and with 77 where there is no libucc.
+#include <dlfcn.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -18,6 +19,7 @@
 #include <stdexcept>
 #include <thread>
 
+#include "log.h"
 #include "rank.h"
 
 #if defined(__SANITIZE_ADDRESS__)
@@ -321,6 +323,44 @@ void alone(Rank& rank) {
   check(rank.close() == 0, "it closes while it connects");
 }
 
+/// Has UCX log an error.
+void log_error(const char* text) {
+  struct {
+    int level;
+    char name[16];
+    const char* files;
+  } const component{1, "TEST", "*"};
+  void* const library = ::dlopen("libucs.so.0", RTLD_NOW | RTLD_NOLOAD);
+  const auto dispatch =
+      reinterpret_cast<void (*)(const char*, unsigned, const char*, int, const void*, const char*, ...)>(
+          library == nullptr ? nullptr : ::dlsym(library, "ucs_log_dispatch"));
+  if (check(dispatch != nullptr, "UCX can be made to log")) dispatch("test.c", 1, "test", 1, &component, "%s", text);
+}
+
+/// One thread serves two groups.
+void logs(Rank&) {
+  using namespace ucc_shim;
+  log_error("of nobody");
+  check(!logged_error() && take_logged_error().empty(), "an error outside of calls is no group's");
+  Log first;
+  Log second;
+  {
+    const Log::Call call(first);
+    check(!logged_error(), "an error outside of calls is not the next group's");
+    log_error("of the first");
+    log_error("a consequence");
+  }
+  {
+    const Log::Call call(second);
+    check(!logged_error(), "an error of another group is not this one's");
+    log_error("of the second");
+    check(take_logged_error() == "of the second", "a group has its own error");
+  }
+  const Log::Call call(first);
+  check(logged_error() && take_logged_error() == "of the first", "the first error is kept");
+  check(!logged_error(), "it is taken once");
+}
+
 void besieged(Rank& rank) {
   Call call{C10D_OP_ALLREDUCE, {}, {filled(3, 1)}};
   check(rank.run(call, Way::wait).status == C10D_OK && call.outputs[0] == filled(3, 2),
@@ -396,6 +436,7 @@ constexpr Scenario kScenarios[] = {
     {"a rank is killed", 3, killed, Last::is_killed},
     {"a rank stops", 2, stopped, Last::stops},
     {"closed while connecting", 1, alone, Last::ends_well, false},
+    {"errors in the log", 1, logs},
     {"silent strangers", 2, besieged, Last::ends_well, true, true},
 };
 

@@ -22,20 +22,37 @@ describe("joinIncarnation", () => {
     expect(await join(store, 0, [0, 1])).toEqual(["incarnation_2", "incarnation_2"]);
   });
 
-  test("a meeting that failed does not count", async () => {
+  test("a rank that comes again begins the next meeting, whatever the others have made of this one", async () => {
     const store = new HashStore();
-    const failed = await joinIncarnation(store, { rank: 0, worldSize: 2, attempt: 0 }, limits);
-    await failed.withdraw();
-    expect(await join(store, 0, [1, 0])).toEqual(["", ""]);
+    expect(await join(store, 0, [0, 1, 2], 3)).toEqual(["", "", ""]);
+    // Rank 2 alone has failed, twice; the others come later.
+    expect(await join(store, 0, [2, 2, 0, 1], 3)).toEqual([
+      "incarnation_1",
+      "incarnation_2",
+      "incarnation_2",
+      "incarnation_2",
+    ]);
+    expect(await join(store, 0, [1, 0, 2], 3)).toEqual(["incarnation_3", "incarnation_3", "incarnation_3"]);
   });
 
-  test("withdrawing never rejects, also from a store that throws", async () => {
+  test("a rank that failed before the others came meets them in the next meeting", async () => {
     const store = new HashStore();
-    const failed = await joinIncarnation(store, { rank: 0, worldSize: 2, attempt: 0 }, limits);
-    store.add = () => {
-      throw new Error("gone");
-    };
-    expect(await failed.withdraw()).toBeUndefined();
+    expect(await join(store, 0, [2, 2, 0, 1], 3)).toEqual(["", "incarnation_1", "incarnation_1", "incarnation_1"]);
+  });
+
+  test("those who wait follow a rank that comes again", async () => {
+    const store = new HashStore();
+    const meeting = { rank: 0, worldSize: 2, attempt: 0 };
+    const waiting = await joinIncarnation(store, meeting, limits);
+    await join(store, 0, [1]);
+    expect(await waiting.isSuperseded(limits)).toBe(false);
+    expect(await join(store, 0, [1])).toEqual(["incarnation_1"]);
+    expect(await waiting.isSuperseded(limits)).toBe(true);
+    const next = await joinIncarnation(store, meeting, limits, true);
+    expect([waiting.number, next.number, await next.isSuperseded(limits)]).toEqual([0, 1, false]);
+    // It follows, but does not come again.
+    expect((await joinIncarnation(store, meeting, limits, true)).number).toBe(1);
+    expect(await join(store, 0, [0, 1])).toEqual(["incarnation_2", "incarnation_2"]);
   });
 
   test("over restarts in one store a prefix by attempt, whoever came to the one before", async () => {
@@ -59,6 +76,13 @@ describe("joinIncarnation", () => {
     await store.deleteKey("default_pg/0//cpu//0/1");
     // The first one has decided.
     expect(await join(store, 1, [2], 3)).toEqual([""]);
+  });
+
+  test("so it is for the meetings of one attempt", async () => {
+    const store = new HashStore();
+    expect(await join(store, 0, [0, 2], 3)).toEqual(["", ""]);
+    for (const rank of [0, 1, 2]) await store.set(`default_pg/0//cpu//0/${rank}`, "address");
+    expect(await join(store, 0, [2, 0], 3)).toEqual(["", ""]);
   });
 
   test("addresses of ranks that are all of this package are no sign of PyTorch", async () => {

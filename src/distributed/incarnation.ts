@@ -1,10 +1,11 @@
 import { PrefixStore } from "../store/index.ts";
 import type { Store, StoreCallOptions } from "../store/store.ts";
 
-const JOINED = "bun-c10d/joined";
+/** Number of the meeting that is open, from 0. */
+const CURRENT = "bun-c10d/meeting";
+/** Of each rank, how many meetings there were with the last one that it has come to. */
+const SEAT = "bun-c10d/seat";
 const FIRST_ATTEMPT = "bun-c10d/first_attempt";
-/** Short, since the meeting has failed, perhaps because the store is gone. */
-const WITHDRAW_LIMIT_MS = 1_000;
 const decoder = new TextDecoder();
 
 /** Who meets. */
@@ -17,46 +18,63 @@ export interface Meeting {
 
 /** One meeting of all ranks in a store that may outlive it, as a launcher's does. */
 export interface Incarnation {
+  /** Number of the meeting in this store. */
+  readonly number: number;
   /** Part of the store for this meeting alone. */
   readonly store: Store;
-  /** To be called when the meeting has failed, so that the next attempt counts right. Never rejects. */
-  withdraw(): Promise<void>;
+  /** Whether a later one has begun: a rank of this one has come again, so this one cannot take place any more. */
+  isSuperseded(options: StoreCallOptions): Promise<boolean>;
 }
 
 /**
  * Finds out the how-manieth time the ranks meet in a store. What earlier meetings have left there, such as addresses of
  * ranks, must not be taken for this one's, so all but the first, whose keys are PyTorch's, have a prefix of their own.
+ *
+ * There is one open meeting. A rank that has come to it before, and whether that went well on this rank or on the others
+ * nobody knows, begins the next one; those who still wait in the one before follow, by {@link Incarnation.isSuperseded}.
+ *
+ * @param follows Whether this rank has not failed, but follows others to the next meeting.
  */
-export async function joinIncarnation(store: Store, meeting: Meeting, options: StoreCallOptions): Promise<Incarnation> {
-  const { rank, worldSize, attempt } = meeting;
+export async function joinIncarnation(
+  store: Store,
+  meeting: Meeting,
+  options: StoreCallOptions,
+  follows = false,
+): Promise<Incarnation> {
+  const { rank, attempt } = meeting;
   // Counted by attempt, since of the ranks of an earlier one some may have ended before they came here.
-  const joinedKey = attempt === 0 ? JOINED : `${JOINED}/attempt_${attempt}`;
-  const [joined, first] = await Promise.all([
-    store.add(joinedKey, 1, options),
+  const scope = attempt === 0 ? "" : `/attempt_${attempt}`;
+  const currentKey = `${CURRENT}${scope}`;
+  const seatKey = `${SEAT}${scope}/${rank}`;
+  const [current, seat, first] = await Promise.all([
+    store.add(currentKey, 0, options),
+    store.add(seatKey, 0, options),
     store.compareSet(FIRST_ATTEMPT, "", String(attempt), options),
     store.set(bunKey(rank), "1", options),
   ]);
-  const number = Math.floor((joined - 1) / worldSize);
-  const names = number <= 0 ? [] : [`incarnation_${number}`];
+  const number =
+    follows || seat <= current
+      ? current
+      : Number(decoder.decode(await store.compareSet(currentKey, String(current), String(current + 1), options)));
+  await store.add(seatKey, number + 1 - seat, options);
   const kept = Number(decoder.decode(first)) !== attempt;
-  if (kept && !(await isShared(store, meeting, options))) names.unshift(`attempt_${attempt}`);
+  const names = number === 0 ? [] : [`incarnation_${number}`];
+  if (kept) names.unshift(`attempt_${attempt}`);
+  if (names.length > 0 && (await isShared(store, meeting, number, options))) names.length = 0;
   return {
+    number,
     store: names.length === 0 ? store : new PrefixStore(names.join("/"), store),
-    withdraw: async () => {
-      try {
-        await store.add(joinedKey, -1, { timeout: WITHDRAW_LIMIT_MS });
-      } catch {
-        // A store that fails here has failed before; that error is the one to report.
-      }
-    },
+    isSuperseded: async (limits) => (await store.add(currentKey, 0, limits)) > number,
   };
 }
 
 /**
- * Whether PyTorch's ranks take part, which know of no prefix: one of them has left its address in an earlier attempt, in
- * a store that the launcher has kept, as torchrun does. All ranks take what the first one finds.
+ * Whether PyTorch's ranks take part, which know of no prefix: one of them has left its address in an earlier meeting, or in
+ * an earlier attempt, in a store that the launcher has kept, as torchrun does. All ranks take what the first one finds.
  */
-async function isShared(store: Store, meeting: Meeting, options: StoreCallOptions): Promise<boolean> {
+async function isShared(store: Store, meeting: Meeting, number: number, options: StoreCallOptions): Promise<boolean> {
+  const key = `bun-c10d/shared/attempt_${meeting.attempt}${number === 0 ? "" : `/${number}`}`;
+  if (await store.check([key], options)) return decoder.decode(await store.get(key, options)) === "yes";
   const found = await Promise.all(
     Array.from({ length: meeting.worldSize }, async (_, rank) => {
       const [isThere, isBun] = await Promise.all([
@@ -67,7 +85,6 @@ async function isShared(store: Store, meeting: Meeting, options: StoreCallOption
     }),
   );
   const own = found.includes(true) ? "yes" : "no";
-  const key = `bun-c10d/shared/attempt_${meeting.attempt}`;
   return decoder.decode(await store.compareSet(key, "", own, options)) === "yes";
 }
 

@@ -10,7 +10,7 @@ import {
 } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import { checkBackendOptions, defaultContainer, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
-import { agreeOnWorldSize, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
+import { agreeOnWorldSize, MeetingMissed, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
@@ -19,9 +19,9 @@ import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
-import { type Incarnation, joinIncarnation } from "./incarnation.ts";
+import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
-import { makeGroup } from "./make-group.ts";
+import { type GroupPlan, makeGroup } from "./make-group.ts";
 
 /** What {@link initProcessGroup} takes. */
 export interface InitOptions<Name extends string = string> {
@@ -49,6 +49,8 @@ type AnyInitOptions = Omit<InitOptions, "options"> & { readonly options?: unknow
 const LEAVE_LIMIT_MS = 5_000;
 /** The same at the end of an `await using` block, which may be the end by an exception. */
 const DISPOSE_LIMIT_MS = 100;
+/** Of a look at the store whether the meeting can still take place. */
+const LOOK_LIMITS = { timeout: 5_000 };
 /** How long leaving the store may take beyond that. */
 const CLOSE_LIMIT_MS = 3_000;
 
@@ -92,8 +94,30 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const plugins = await resolveBackends(backend, registryOf(container));
   const backendOptions = await checkBackendOptions(plugins.values(), options.options);
-  const world = await launchedWorld(plugins.values(), backendOptions, limitMs);
-  const met = world === undefined ? await meet(options) : await meetLaunched(world, options, meet);
+  const launched = await launchedWorld(plugins.values(), backendOptions, limitMs);
+  const deadline = performance.now() + timeoutMs(options.timeout, defaultTimeoutMs.store);
+  for (let timeout = options.timeout; ; timeout = Math.max(1, deadline - performance.now())) {
+    const terms = timeout === undefined ? options : { ...options, timeout };
+    const met = launched === undefined ? await meet(terms) : await meetLaunched(launched, terms, meet);
+    try {
+      return await connect(context, met, { container, plugins, limitMs, logger, options: backendOptions, terms });
+    } catch (error) {
+      // The others have gone to meet elsewhere.
+      if (!(error instanceof MeetingMissed)) throw error;
+    }
+  }
+}
+
+/** What a world is made with. */
+interface WorldPlan extends Pick<GroupPlan, "plugins" | "options" | "logger"> {
+  readonly container: DependencyContainer;
+  readonly limitMs: number;
+  readonly terms: AnyInitOptions;
+}
+
+/** Connects to the ranks that have met. Throws MeetingMissed if that cannot be any more. */
+async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): Promise<World> {
+  const { container, plugins, limitMs, logger, terms } = plan;
   // A store of a user's own may ignore limits.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
@@ -104,40 +128,52 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
     if (met.close === undefined) return;
     await withLimit(met.close({ drainTimeout, failed }), drainTimeout + CLOSE_LIMIT_MS, () => notClosed(drainTimeout));
   };
-  let incarnation: Incarnation | undefined;
-  let connecting: Promise<ProcessGroup> | undefined;
+  const meeting = { rank: met.rank, worldSize: met.worldSize, attempt: Number(met.attempt || 0) };
+  const limits = { timeout: timeoutMs(terms.timeout, defaultTimeoutMs.store) };
+  // What brings its ranks together by itself is not to be called again for the same meeting.
+  const byStore = [...plugins.values()].every(({ bootstrap }) => bootstrap === "store");
   let group: ProcessGroup | undefined;
   try {
-    incarnation = await joinIncarnation(
-      store,
-      { rank: met.rank, worldSize: met.worldSize, attempt: Number(met.attempt || 0) },
-      { timeout: timeoutMs(options.timeout, defaultTimeoutMs.store) },
-    );
-    const base = options.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
-    connecting = makeGroup({
-      name: "0",
-      description: "default_pg",
-      rank: met.rank,
-      globalRanks: Array.from({ length: met.worldSize }, (_, rank) => rank),
-      timeoutMs: limitMs,
-      plugins,
-      store: base,
-      options: backendOptions,
-      logger,
-      onClose: async () => {
-        if (group !== undefined && context.world?.group === group) context.world = undefined;
-        const others = [...groups.values()].filter((other) => other !== group);
-        const ends = await Promise.allSettled(others.map((other) => other.close()));
-        throwFirst([...ends, ...(await Promise.allSettled([leave(false)]))]);
-      },
-    });
-    group = await whileAgreed(store, met, connecting);
-    groups.set(group.name, group);
-    return { group, store, base, container, leaving, groups, nextGroup: 1 };
+    for (let follows = false; ; follows = true) {
+      const abandoned = new AbortController();
+      const incarnation = await joinIncarnation(store.until(abandoned.signal), meeting, limits, follows);
+      const base = terms.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
+      const connecting = makeGroup({
+        name: "0",
+        description: "default_pg",
+        rank: met.rank,
+        globalRanks: Array.from({ length: met.worldSize }, (_, rank) => rank),
+        timeoutMs: limitMs,
+        plugins,
+        store: base,
+        options: plan.options,
+        logger,
+        onClose: async () => {
+          if (group === undefined) return;
+          if (context.world?.group === group) context.world = undefined;
+          const others = [...groups.values()].filter((other) => other !== group);
+          const ends = await Promise.allSettled(others.map((other) => other.close()));
+          throwFirst([...ends, ...(await Promise.allSettled([leave(false)]))]);
+        },
+      });
+      let isSuperseded = false;
+      const isMissed = async () => {
+        isSuperseded = await incarnation.isSuperseded(LOOK_LIMITS);
+        return isSuperseded || (await met.isOver?.(incarnation.number)) === true;
+      };
+      try {
+        group = await whileAgreed(store, met, connecting, byStore ? isMissed : undefined);
+        groups.set(group.name, group);
+        void met.connected?.(incarnation.number);
+        return { group, store, base, container, leaving, groups, nextGroup: 1 };
+      } catch (error) {
+        // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
+        connecting.then((late) => late.close()).catch(() => {});
+        abandoned.abort(error);
+        if (!isSuperseded) throw error;
+      }
+    }
   } catch (error) {
-    // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
-    connecting?.then((late) => late.close()).catch(() => {});
-    await incarnation?.withdraw();
     // The reason of the failure tells more than what goes wrong afterwards.
     await Promise.allSettled([leave(true)]);
     throw error;

@@ -6,4 +6,4 @@ export type {
   RendezvousHandler,
   RendezvousOptions,
 } from "./rendezvous-handler.ts";
-export { agreeOnWorldSize, type Membership, whileAgreed } from "./world-size.ts";
+export { agreeOnWorldSize, MeetingMissed, type Membership, whileAgreed } from "./world-size.ts";

@@ -1,7 +1,7 @@
 import { defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
-import { rememberLeft, serverOfThisMeeting } from "./meetings.ts";
+import { isOver, noteConnected, noteFailed, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize, type Membership, maxLookMs, watchForMismatch } from "./world-size.ts";
@@ -16,6 +16,9 @@ export interface MeetingPlace extends Membership {
 
 /** How long the rank that hosts the store waits for those who disagree with it to leave: they look at least this often. */
 const timeToReadMs = 2 * maxLookMs;
+
+/** How long the notes for the next meeting may take. */
+const noteLimitMs = 1_000;
 
 /** Meets the other ranks in a TCPStore at a known place. */
 export async function meet(place: MeetingPlace, options: RendezvousOptions): Promise<Rendezvous> {
@@ -46,11 +49,26 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
     throw error;
   }
   const attempt = place.attempt === undefined ? {} : { attempt: place.attempt };
-  const close = (closing: RendezvousCloseOptions = {}) => {
-    if (!place.hostedByLauncher && !closing.failed) rememberLeft(store, rank);
-    return store.close(closing);
+  if (place.hostedByLauncher) return { store, rank, worldSize, ...attempt, close: (closing) => store.close(closing) };
+  const limits = { timeout: Math.min(timeout, noteLimitMs) };
+  let noting: Promise<void> | undefined;
+  return {
+    store,
+    rank,
+    worldSize,
+    ...attempt,
+    connected: (meeting) => {
+      // A store that fails here fails what needs it, which tells more.
+      noting = noteConnected(store, rank, meeting, limits).catch(() => {});
+      return noting;
+    },
+    isOver: (meeting) => isOver(store, meeting, limits),
+    close: async (closing: RendezvousCloseOptions = {}) => {
+      if (closing.failed) noteFailed(store, rank);
+      await noting;
+      await store.close(closing);
+    },
   };
-  return { store, rank, worldSize, ...attempt, close };
 }
 
 /** Joins, and where all are waited for, stops waiting when one of them turns out to disagree. */

@@ -3,19 +3,52 @@ import { pause } from "../store/deadline.ts";
 import type { StoreCallOptions, TCPStore } from "../store/index.ts";
 import type { Membership } from "./world-size.ts";
 
-/** Counts the meetings for which the rank that hosts a server has come to it. */
-const hostedKey = "bun-c10d/hosted_meetings";
+/** What the rank that hosts a server is doing, see {@link HostState}. */
+const stateKey = "bun-c10d/host";
 const firstPauseMs = 10;
 const longestPauseMs = 100;
+const decoder = new TextDecoder();
 
-/** How many meetings a rank of this process has left, by the server and the rank. */
-const left = new Map<string, number>();
+/** As `arrivals` or `arrivals connected`. */
+interface HostState {
+  /** How often the host has come to this server. */
+  readonly arrivals: number;
+  /** Number of the meeting that it has connected in since it came last; undefined while it meets the others. */
+  readonly connected: number | undefined;
+}
 
-/** Notes that a rank has left a meeting: for its next one the same server is used only once its host has come again. */
-export function rememberLeft(store: TCPStore, rank: number): void {
-  if (store.serverIdentity === undefined || store.isHost) return;
-  const key = `${store.serverIdentity} ${rank}`;
-  left.set(key, (left.get(key) ?? 0) + 1);
+/** Of each rank of this process, the last server that it has met the others at, and the arrival of the host there. */
+const last = new Map<number, { readonly server: string; readonly arrivals: number }>();
+
+async function stateOf(store: TCPStore, options: StoreCallOptions): Promise<HostState> {
+  const text = decoder.decode(await store.compareSet(stateKey, "", "", options));
+  const [arrivals = 0, connected] = text.split(" ").map(Number);
+  return { arrivals, connected };
+}
+
+/** Notes that a rank has connected to the others. For its next meeting this server is used only once its host has come again. */
+export async function noteConnected(
+  store: TCPStore,
+  rank: number,
+  meeting: number,
+  options: StoreCallOptions,
+): Promise<void> {
+  const { arrivals } = await stateOf(store, options);
+  if (store.isHost) await store.set(stateKey, `${arrivals} ${meeting}`, options);
+  else if (store.serverIdentity !== undefined) last.set(rank, { server: store.serverIdentity, arrivals });
+}
+
+/** Notes that a rank has not connected: the others may still wait for it at this server. */
+export function noteFailed(store: TCPStore, rank: number): void {
+  if (store.serverIdentity !== undefined && !store.isHost)
+    last.set(rank, { server: store.serverIdentity, arrivals: 0 });
+}
+
+/** Whether the host has connected to the others without this rank, which has come too late for that and waits for it here. */
+export async function isOver(store: TCPStore, meeting: number, options: StoreCallOptions): Promise<boolean> {
+  if (store.isHost) return false;
+  const { connected } = await stateOf(store, options);
+  return connected !== undefined && connected < meeting;
 }
 
 /**
@@ -30,7 +63,10 @@ export async function serverOfThisMeeting(
   for (let delay = firstPauseMs; ; delay = Math.min(delay * 1.5, longestPauseMs)) {
     const store = await connect();
     try {
-      if (store.isHost) await store.add(hostedKey, 1, limits());
+      if (store.isHost) {
+        const { arrivals } = await stateOf(store, limits());
+        await store.set(stateKey, String(arrivals + 1), limits());
+      }
       if (store.isHost || !(await isOfMeetingBefore(store, rank, limits()))) return store;
     } catch (error) {
       await store.close();
@@ -44,9 +80,16 @@ export async function serverOfThisMeeting(
 }
 
 async function isOfMeetingBefore(store: TCPStore, rank: number, options: StoreCallOptions): Promise<boolean> {
-  const meetings = left.get(`${store.serverIdentity} ${rank}`) ?? 0;
-  // A server that ends meanwhile is that of the meeting before.
-  return meetings > 0 && (await store.add(hostedKey, 0, options).catch(() => 0)) <= meetings;
+  const before = last.get(rank);
+  try {
+    const { arrivals, connected } = await stateOf(store, options);
+    if (connected !== undefined) return true;
+    return before?.server === store.serverIdentity && before?.arrivals === arrivals;
+  } catch (error) {
+    // One that ends meanwhile is that of the meeting before.
+    if (before === undefined) throw error;
+    return true;
+  }
 }
 
 function tooLate({ host, port }: TCPStore): DistTimeoutError {

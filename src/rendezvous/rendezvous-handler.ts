@@ -28,6 +28,13 @@ export interface Rendezvous {
   readonly worldSize: number;
   /** Number of the launcher's restart, as it tells it; a launcher may keep the store over restarts. */
   readonly attempt?: string;
+  /**
+   * For a store that a rank hosts, which takes it along when it leaves. Takes note that the group of this rank is connected;
+   * `meeting` is the number of the meeting in the store.
+   */
+  connected?(meeting: number): Promise<void>;
+  /** Whether the host of the store has connected to the others without this rank, and is going to meet it elsewhere. */
+  isOver?(meeting: number): Promise<boolean>;
   /** Leaves the store. */
   close?(options?: RendezvousCloseOptions): Promise<void>;
 }

@@ -48,13 +48,24 @@ const firstLookMs = 100;
 /** Ranks that wait for others look this often at least whether one of them disagrees. */
 export const maxLookMs = 1_000;
 
+/** The meeting cannot take place any more: the ranks meet anew. */
+export class MeetingMissed extends Error {}
+
 /**
  * Waits for what only ranks that agree can finish, such as connections to all of them, and gives up when one turns out to
  * disagree. It looks now and then instead of waiting for the key, since most meetings are over before the first look.
+ *
+ * @param isMissed Whether the meeting cannot take place any more; asked at each look.
+ * @throws MeetingMissed, and as {@link watchForMismatch}.
  */
-export async function whileAgreed<T>(store: Store, membership: Membership, connecting: Promise<T>): Promise<T> {
+export async function whileAgreed<T>(
+  store: Store,
+  membership: Membership,
+  connecting: Promise<T>,
+  isMissed?: () => Promise<boolean>,
+): Promise<T> {
   const done = new AbortController();
-  const disagreement = lookForMismatch(store, membership, done.signal);
+  const disagreement = lookForMismatch(store, membership, done.signal, isMissed);
   // The connections, which tell what else is wrong, may fail later than this.
   connecting.catch(() => {});
   try {
@@ -64,17 +75,25 @@ export async function whileAgreed<T>(store: Store, membership: Membership, conne
   }
 }
 
-async function lookForMismatch(store: Store, membership: Membership, signal: AbortSignal): Promise<never> {
+async function lookForMismatch(
+  store: Store,
+  membership: Membership,
+  signal: AbortSignal,
+  isMissed?: () => Promise<boolean>,
+): Promise<never> {
   const key = `${attemptKey(membership.attempt)}/mismatch`;
+  let missed = false;
   try {
-    for (let delay = firstLookMs; ; delay = Math.min(delay * 1.5, maxLookMs)) {
+    for (let delay = firstLookMs; !missed; delay = Math.min(delay * 1.5, maxLookMs)) {
       await pause(delay, signal);
       if (await store.check([key], { signal })) break;
+      missed = (await isMissed?.()) === true;
     }
   } catch {
     // A store that fails makes the connections fail, which tells more.
     return new Promise<never>(() => {});
   }
+  if (missed) throw new MeetingMissed();
   return watchForMismatch(store, membership, { signal });
 }
 

@@ -38,15 +38,22 @@ const texts: Answer<string[]> = {
  */
 export class LimitedStore extends Store {
   readonly #store: Store;
+  readonly #end: AbortSignal | undefined;
 
   /** The store itself where it is limited already. */
   static of(store: Store): LimitedStore {
     return store instanceof LimitedStore ? store : new LimitedStore(store);
   }
 
-  private constructor(store: Store) {
+  private constructor(store: Store, end?: AbortSignal) {
     super();
     this.#store = store;
+    this.#end = end;
+  }
+
+  /** The same store until `end` is aborted, which ends all calls by its reason. */
+  until(end: AbortSignal): LimitedStore {
+    return new LimitedStore(this.#store, this.#end === undefined ? end : AbortSignal.any([this.#end, end]));
   }
 
   override get timeout(): number {
@@ -65,38 +72,38 @@ export class LimitedStore extends Store {
   }
 
   set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
-    return this.#call("set", [key], options, nothing, () => this.#store.set(key, value, options));
+    return this.#call("set", [key], options, nothing, (given) => this.#store.set(key, value, given));
   }
 
   get(key: string, options?: StoreCallOptions): Promise<Uint8Array> {
-    return this.#call("get", [key], options, bytes, () => this.#store.get(key, options));
+    return this.#call("get", [key], options, bytes, (given) => this.#store.get(key, given));
   }
 
   add(key: string, amount: number, options?: StoreCallOptions): Promise<number> {
-    return this.#call("add", [key], options, integer, () => this.#store.add(key, amount, options));
+    return this.#call("add", [key], options, integer, (given) => this.#store.add(key, amount, given));
   }
 
   check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean> {
-    return this.#call("check", keys, options, boolean, () => this.#store.check(keys, options));
+    return this.#call("check", keys, options, boolean, (given) => this.#store.check(keys, given));
   }
 
   compareSet(key: string, expected: StoreValue, desired: StoreValue, options?: StoreCallOptions): Promise<Uint8Array> {
-    const run = () => this.#store.compareSet(key, expected, desired, options);
+    const run = (given?: StoreCallOptions) => this.#store.compareSet(key, expected, desired, given);
     return this.#call("compareSet", [key], options, bytes, run);
   }
 
   deleteKey(key: string, options?: StoreCallOptions): Promise<boolean> {
-    return this.#call("deleteKey", [key], options, boolean, () => this.#store.deleteKey(key, options));
+    return this.#call("deleteKey", [key], options, boolean, (given) => this.#store.deleteKey(key, given));
   }
 
   override wait(keys: readonly string[], options?: StoreCallOptions): Promise<void> {
     if (!this.#has("wait")) return super.wait(keys, options);
-    return this.#call("wait", keys, options, nothing, () => this.#store.wait(keys, options));
+    return this.#call("wait", keys, options, nothing, (given) => this.#store.wait(keys, given));
   }
 
   override append(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     if (!this.#has("append")) return super.append(key, value, options);
-    return this.#call("append", [key], options, nothing, () => this.#store.append(key, value, options));
+    return this.#call("append", [key], options, nothing, (given) => this.#store.append(key, value, given));
   }
 
   override multiGet(keys: readonly string[], options?: StoreCallOptions): Promise<Uint8Array[]> {
@@ -107,42 +114,42 @@ export class LimitedStore extends Store {
       read: (value) =>
         Array.isArray(value) && value.length === count && value.every(isBytes) ? value.map(ownBytes) : bad,
     };
-    return this.#call("multiGet", keys, options, values, () => this.#store.multiGet(keys, options));
+    return this.#call("multiGet", keys, options, values, (given) => this.#store.multiGet(keys, given));
   }
 
   override multiSet(keys: readonly string[], values: readonly StoreValue[], options?: StoreCallOptions): Promise<void> {
     if (!this.#has("multiSet")) return super.multiSet(keys, values, options);
-    return this.#call("multiSet", keys, options, nothing, () => this.#store.multiSet(keys, values, options));
+    return this.#call("multiSet", keys, options, nothing, (given) => this.#store.multiSet(keys, values, given));
   }
 
   override queuePush(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void> {
     if (!this.#has("queuePush")) return super.queuePush(key, value, options);
-    return this.#call("queuePush", [key], options, nothing, () => this.#store.queuePush(key, value, options));
+    return this.#call("queuePush", [key], options, nothing, (given) => this.#store.queuePush(key, value, given));
   }
 
   override queuePop(key: string, options?: QueuePopOptions): Promise<Uint8Array> {
     if (!this.#has("queuePop")) return super.queuePop(key, options);
-    return this.#call("queuePop", [key], options, bytes, () => this.#store.queuePop(key, options));
+    return this.#call("queuePop", [key], options, bytes, (given) => this.#store.queuePop(key, given));
   }
 
   override queueLen(key: string, options?: StoreCallOptions): Promise<number> {
     if (!this.#has("queueLen")) return super.queueLen(key, options);
-    return this.#call("queueLen", [key], options, integer, () => this.#store.queueLen(key, options));
+    return this.#call("queueLen", [key], options, integer, (given) => this.#store.queueLen(key, given));
   }
 
   override listKeys(options?: StoreCallOptions): Promise<string[]> {
     if (!this.#has("listKeys")) return super.listKeys(options);
-    return this.#call("listKeys", [], options, texts, () => this.#store.listKeys(options));
+    return this.#call("listKeys", [], options, texts, (given) => this.#store.listKeys(given));
   }
 
   override barrier(key: string, worldSize: number, options?: StoreCallOptions): Promise<void> {
     if (!this.#has("barrier")) return super.barrier(key, worldSize, options);
-    return this.#call("barrier", [key], options, nothing, () => this.#store.barrier(key, worldSize, options));
+    return this.#call("barrier", [key], options, nothing, (given) => this.#store.barrier(key, worldSize, given));
   }
 
   override numKeys(options?: StoreCallOptions): Promise<number> {
     if (!this.#has("numKeys")) return super.numKeys(options);
-    return this.#call("numKeys", [], options, integer, () => this.#store.numKeys(options));
+    return this.#call("numKeys", [], options, integer, (given) => this.#store.numKeys(given));
   }
 
   override hasExtendedApi(): boolean {
@@ -172,14 +179,15 @@ export class LimitedStore extends Store {
     keys: readonly string[],
     options: StoreCallOptions | undefined,
     answer: Answer<T>,
-    run: () => Promise<unknown>,
+    run: (options?: StoreCallOptions) => Promise<unknown>,
   ): Promise<T> {
     const limitMs = timeoutMs(options?.timeout, this.timeout);
-    const signal = options?.signal;
+    const given = this.#withEnd(options);
+    const signal = given?.signal;
     signal?.throwIfAborted();
     let value: unknown;
     try {
-      value = await withLimit(run(), limitMs + graceMs, () => this.#silent(op, keys, limitMs), signal);
+      value = await withLimit(run(given), limitMs + graceMs, () => this.#silent(op, keys, limitMs), signal);
     } catch (error) {
       if (error instanceof DistError || (signal?.aborted && error === signal.reason)) throw error;
       throw this.#failed(op, keys, error);
@@ -187,6 +195,12 @@ export class LimitedStore extends Store {
     const result = answer.read(value);
     if (result === bad) throw this.#wrong(op, keys, answer.name, value);
     return result;
+  }
+
+  #withEnd(options: StoreCallOptions | undefined): StoreCallOptions | undefined {
+    const end = this.#end;
+    if (end === undefined) return options;
+    return { ...options, signal: options?.signal === undefined ? end : AbortSignal.any([options.signal, end]) };
   }
 
   get #name(): string {

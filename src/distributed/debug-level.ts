@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { debugLevelOf, InvalidArgumentError } from "../errors/index.ts";
 import { type Environment, environmentText } from "./environment.ts";
 
 /** How much is checked and logged. c10d: `DebugLevel`. */
@@ -7,12 +7,6 @@ export enum DebugLevel {
   INFO = 1,
   DETAIL = 2,
 }
-
-const levels: ReadonlyMap<string, DebugLevel> = new Map([
-  ["OFF", DebugLevel.OFF],
-  ["INFO", DebugLevel.INFO],
-  ["DETAIL", DebugLevel.DETAIL],
-]);
 
 let current: DebugLevel | undefined;
 
@@ -46,13 +40,5 @@ export function setDebugLevelFromEnv(env: Environment = process.env): void {
 }
 
 function levelFromEnv(env: Environment): DebugLevel {
-  const text = environmentText("TORCH_DISTRIBUTED_DEBUG", env) ?? "OFF";
-  const level = levels.get(text.toUpperCase());
-  if (level === undefined) {
-    throw new InvalidArgumentError(
-      `The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got ${JSON.stringify(text)}.`,
-      { argument: "TORCH_DISTRIBUTED_DEBUG" },
-    );
-  }
-  return level;
+  return DebugLevel[debugLevelOf(environmentText("TORCH_DISTRIBUTED_DEBUG", env))];
 }

@@ -1,6 +1,6 @@
 export { brand } from "./brand.ts";
 export * from "./dist-error.ts";
-export { choiceOf, flagOf } from "./setting.ts";
+export { choiceOf, debugLevelOf, flagOf } from "./setting.ts";
 export { descriptorShortage, explained, loaded, type Shortage, shortageOf, withShortage } from "./shortage.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
 export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";

@@ -19,6 +19,19 @@ export function choiceOf<const Choice extends string>(
   );
 }
 
+/**
+ * What TORCH_DISTRIBUTED_DEBUG says; OFF when it is unset or empty.
+ * @throws InvalidArgumentError for any other text than these in any case, in PyTorch's words.
+ */
+export function debugLevelOf(text: string | undefined): "OFF" | "INFO" | "DETAIL" {
+  const level = text ? text.toUpperCase() : "OFF";
+  if (level === "OFF" || level === "INFO" || level === "DETAIL") return level;
+  throw new InvalidArgumentError(
+    `The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got ${JSON.stringify(text)}.`,
+    { argument: "TORCH_DISTRIBUTED_DEBUG" },
+  );
+}
+
 const on = ["true", "t", "1", "yes", "y", "on"] as const;
 const off = ["false", "f", "0", "no", "n", "off"] as const;
 

@@ -61,7 +61,7 @@ describe("logLevelFromEnvironment", () => {
     const read = () => logLevelFromEnvironment({ C10D_LOG_LEVEL: "loud" });
     expect(read).toThrow(InvalidArgumentError);
     expect(() => logLevelFromEnvironment({ TORCH_DISTRIBUTED_DEBUG: "LOUD" })).toThrow(
-      'TORCH_DISTRIBUTED_DEBUG must be one of OFF, INFO, DETAIL, got "LOUD"',
+      'The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got "LOUD".',
     );
     expect(read).toThrow('C10D_LOG_LEVEL must be one of debug, info, warn, error, silent, got "loud"');
   });

@@ -1,5 +1,5 @@
 import type { InjectionToken } from "tsyringe";
-import { choiceOf, messageOf, warn } from "../errors/index.ts";
+import { choiceOf, debugLevelOf, messageOf, warn } from "../errors/index.ts";
 
 /**
  * Where remarks go. `console`, pino and winston are of this form; put yours in with
@@ -26,7 +26,7 @@ export type LogLevel = (typeof levels)[number];
  * @throws InvalidArgumentError for values that these variables do not have.
  */
 export function logLevelFromEnvironment(env: Readonly<Record<string, string | undefined>> = process.env): LogLevel {
-  const debugLevel = choiceOf("TORCH_DISTRIBUTED_DEBUG", env.TORCH_DISTRIBUTED_DEBUG, ["OFF", "INFO", "DETAIL"]);
+  const debugLevel = debugLevelOf(env.TORCH_DISTRIBUTED_DEBUG);
   const level = choiceOf("C10D_LOG_LEVEL", env.C10D_LOG_LEVEL, levels);
   if (level !== undefined) return level;
   if (debugLevel === "DETAIL") return "debug";

@@ -1,5 +1,7 @@
 /** Entry point `bun-c10d/native`: backends over shims of your own (native/c10d.h). */
+
 import { fileURLToPath } from "node:url";
+import { messageOf } from "../errors/index.ts";
 import { loadShim, type Shim } from "../native/index.ts";
 import { type Availability, type BackendContext, type BackendPlugin, BackendType } from "../registry/index.ts";
 import { NativeBackend } from "./native-backend.ts";
@@ -50,7 +52,7 @@ export function nativePlugin<Options extends object = object>(init: NativePlugin
         const { version, path, abi } = load("");
         return Promise.resolve({ available: true, version, library: { path, abi } });
       } catch (error) {
-        const reason = error instanceof Error ? error.message : String(error);
+        const reason = messageOf(error);
         return Promise.resolve({ available: false, reason, remedy: init.remedy });
       }
     },

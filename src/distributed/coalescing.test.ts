@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { messageOf } from "../errors/index.ts";
 import * as dist from "../index.ts";
 import { everyOp, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { localRanks } from "../testing/index.ts";
@@ -15,7 +16,7 @@ async function failureOf(work: PromiseLike<unknown> | undefined): Promise<string
   try {
     await work;
   } catch (error) {
-    return error instanceof Error ? error.message : String(error);
+    return messageOf(error);
   }
   throw new Error("it did not fail");
 }

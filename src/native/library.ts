@@ -1,7 +1,7 @@
 import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { BackendUnavailableError, shortageOf } from "../errors/index.ts";
+import { BackendUnavailableError, messageOf, shortageOf } from "../errors/index.ts";
 import { anybodyAt, strangerAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
 import { packageFolder } from "./package-folder.ts";
@@ -173,7 +173,7 @@ function open(name: string, path: string): Shim {
     const version = abiVersionOf(path);
     if (version !== undefined && version !== ABI_VERSION) throw wrongVersion(name, path, version);
     const shortage = shortageOf(cause);
-    const reason = shortage?.text ?? (cause instanceof Error ? cause.message : String(cause));
+    const reason = shortage?.text ?? messageOf(cause);
     throw new BackendUnavailableError(`backend "${name}": cannot load ${path}: ${reason}`, {
       ...(shortage && { code: shortage.code }),
       backend: name,

@@ -1,6 +1,6 @@
 import { type Pointer, ptr } from "bun:ffi";
 import { isMainThread } from "node:worker_threads";
-import { DistBackendError, type DistError, shortageOf, throwLater, withShortage } from "../errors/index.ts";
+import { DistBackendError, type DistError, messageOf, shortageOf, throwLater, withShortage } from "../errors/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
 import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
@@ -573,10 +573,6 @@ function readId(events: Int32Array, at: number): number {
   const low = (events[at + EventLayout.id / 4] ?? 0) >>> 0;
   const high = (events[at + EventLayout.id / 4 + 1] ?? 0) >>> 0;
   return high * 2 ** 32 + low;
-}
-
-function messageOf(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }
 
 function statusOfStoreError(error: unknown): number {

@@ -1,6 +1,6 @@
 import { DistContext, withContext } from "../distributed/dist-context.ts";
 import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../distributed/index.ts";
-import { DistTimeoutError, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { DistTimeoutError, InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
@@ -45,9 +45,7 @@ export class LocalRanksError extends AggregateError {
 
   constructor(worldSize: number, failures: readonly RankFailure[]) {
     const ranks = failures.map(({ rank }) => rank).sort((a, b) => a - b);
-    const list = failures.map(
-      ({ rank, error }) => `  rank ${rank}: ${error instanceof Error ? error.message : String(error)}`,
-    );
+    const list = failures.map(({ rank, error }) => `  rank ${rank}: ${messageOf(error)}`);
     super(
       failures.map(({ error }) => error),
       `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.join(", ")} of ${worldSize} failed:\n${list.join("\n")}`,

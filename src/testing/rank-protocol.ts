@@ -43,7 +43,7 @@ export function reportError(thrown: unknown): ReportedError {
     const { code, details } = error as { code?: unknown; details?: unknown };
     return {
       name: error.name,
-      message: messageOf(error),
+      message: messagesOf(error),
       code: typeof code === "string" ? code : undefined,
       details: canCross(details) ? details : undefined,
       stack: error.stack,
@@ -57,10 +57,10 @@ export function reportError(thrown: unknown): ReportedError {
 const nothingElse = { code: undefined, details: undefined, stack: undefined };
 
 /** Bun's errors of code that does not parse have the place beside the message, or in a list. */
-function messageOf(error: Error): string {
+function messagesOf(error: Error): string {
   const { position, errors } = error as { position?: { file: string; line: number; column: number }; errors?: unknown };
   if (error instanceof AggregateError && Array.isArray(errors)) {
-    return [error.message, ...errors.map((each) => (each instanceof Error ? messageOf(each) : String(each)))].join(
+    return [error.message, ...errors.map((each) => (each instanceof Error ? messagesOf(each) : String(each)))].join(
       "\n",
     );
   }

@@ -1,7 +1,7 @@
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { mintSecret } from "../store/tcp/store-secret.ts";
 import { type Fault, type FaultOutcome, faultsOfRank, parseFaults } from "./fault.ts";
@@ -147,7 +147,7 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
   } catch (cause) {
     await release();
     const [command] = launcher ?? options.runtime ?? [process.execPath];
-    const text = `spawnRanks: cannot run ${command}: ${cause instanceof Error ? cause.message : cause}`;
+    const text = `spawnRanks: cannot run ${command}: ${messageOf(cause)}`;
     throw new InvalidArgumentError(text, { argument: launcher === undefined ? "runtime" : "launcher", cause });
   }
   const giveUp = (): void => {

@@ -1,6 +1,7 @@
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { messageOf } from "../../src/errors/index.ts";
 
 const script = join(import.meta.dir, "hosts.sh");
 const START_LIMIT_MS = 10_000;
@@ -35,7 +36,7 @@ export class Hosts implements AsyncDisposable {
       await using _probe = await Hosts.make(["a", "b"]);
       return undefined;
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return messageOf(error);
     }
   }
 
@@ -63,7 +64,7 @@ export class Hosts implements AsyncDisposable {
       root.kill("SIGKILL");
       const said = (await root.stderr.text()).trim();
       rmSync(folder, { recursive: true, force: true });
-      throw new Error(`no namespaces: ${said || (cause instanceof Error ? cause.message : String(cause))}`, { cause });
+      throw new Error(`no namespaces: ${said || messageOf(cause)}`, { cause });
     }
   }
 

@@ -1,4 +1,5 @@
 import { isAlive } from "../../src/cli/fixtures/cli-process.ts";
+import { messageOf } from "../../src/errors/index.ts";
 
 const namePattern = /^c10d-(\d+)-[ab]$/;
 
@@ -18,7 +19,7 @@ export class TwoHosts implements AsyncDisposable {
       await using _probe = await TwoHosts.make();
       return undefined;
     } catch (error) {
-      return error instanceof Error ? error.message : String(error);
+      return messageOf(error);
     }
   }
 

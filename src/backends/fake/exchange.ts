@@ -1,3 +1,4 @@
+import { messageOf } from "../../errors/index.ts";
 import { agree, messageMismatchText, mismatchText, splitMismatchText } from "./call-text.ts";
 import type { NumberedCall } from "./collective-call.ts";
 import { resultsOf, SplitMismatch } from "./collective-results.ts";
@@ -149,7 +150,7 @@ function ranksInWords(ranks: readonly number[]): string {
 function splitText(call: NumberedCall | undefined, error: unknown): string {
   const dtype = call?.inputs[0]?.dtype ?? call?.outputs[0]?.dtype;
   if (!(error instanceof SplitMismatch) || call === undefined || dtype === undefined) {
-    return `collective #${call?.number}: ${error instanceof Error ? error.message : String(error)}`;
+    return `collective #${call?.number}: ${messageOf(error)}`;
   }
   const { sender, sentBytes, receiver, expectedBytes } = error;
   return splitMismatchText(call, dtype, sender, sentBytes, receiver, expectedBytes);

@@ -1,3 +1,4 @@
+import { messageOf } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
@@ -24,7 +25,7 @@ const plugin: BackendPlugin<GlooOptions> = {
       const shim = loadShim({ name: NAME, remedy: "" });
       return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       return Promise.resolve({ available: false, reason, remedy: REMEDY });
     }
   },

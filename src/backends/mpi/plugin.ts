@@ -1,4 +1,4 @@
-import { BackendUnavailableError } from "../../errors/index.ts";
+import { BackendUnavailableError, messageOf } from "../../errors/index.ts";
 import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
 import { capabilities } from "./capabilities.ts";
@@ -22,7 +22,7 @@ const plugin: BackendPlugin<MpiOptions> = {
       const shim = loadMpiShim(chosenImplementation(undefined), "");
       return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       return Promise.resolve({ available: false, reason, remedy: mpiRemedy });
     }
   },

@@ -1,4 +1,4 @@
-import { BackendUnavailableError } from "../../errors/index.ts";
+import { BackendUnavailableError, messageOf } from "../../errors/index.ts";
 import { loadShim, type Shim } from "../../native/index.ts";
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
@@ -48,7 +48,7 @@ const plugin: BackendPlugin = {
         ...(detail !== "" && { detail }),
       });
     } catch (error) {
-      const reason = error instanceof Error ? error.message : String(error);
+      const reason = messageOf(error);
       return Promise.resolve({ available: false, reason, remedy: REMEDY });
     }
   },

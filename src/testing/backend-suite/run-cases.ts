@@ -1,6 +1,6 @@
 import { currentContext } from "../../distributed/dist-context.ts";
 import { newGroup } from "../../distributed/index.ts";
-import { DistError } from "../../errors/index.ts";
+import { DistError, messageOf } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
@@ -100,7 +100,7 @@ async function troubleOfClosing(group: ProcessGroup): Promise<string | undefined
   );
   const closed = group.close().then(
     () => undefined,
-    (error: unknown) => `close() of the case's group failed: ${error instanceof Error ? error.message : error}`,
+    (error: unknown) => `close() of the case's group failed: ${messageOf(error)}`,
   );
   const trouble = await Promise.race([closed, late]);
   clearTimeout(timer);

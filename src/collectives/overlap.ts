@@ -17,6 +17,9 @@ export interface Operands {
   readonly inPairs?: boolean;
 }
 
+/** Up to so many operands, comparing each with each is cheapest. */
+const SHORT_LIST = 16;
+
 interface Operand extends Extent {
   readonly of: Operands;
   readonly i: number;
@@ -31,13 +34,41 @@ export function requireDisjoint(op: string, written: Operands, read: Operands | 
   if (areInOwnBuffers(written.views, read?.views)) return;
   const operands = extentsOf(written, read);
   if (operands === undefined) return;
-  operands.sort((a, b) => a.start - b.start);
+  if (operands.length > SHORT_LIST) {
+    requireDisjointList(op, operands);
+    return;
+  }
   for (const [at, a] of operands.entries()) {
     for (let next = at + 1; next < operands.length; next++) {
       const b = operands[next];
-      if (b === undefined || b.start >= a.end) break;
-      if (!(a.isWritten || b.isWritten) || !haveCommonBytes(a, b) || isInPlace(a, b)) continue;
-      refuse(op, a, b);
+      if (b !== undefined && haveCommonBytes(a, b)) requireInPlace(op, a, b);
+    }
+  }
+}
+
+/** The same in less than quadratic time. */
+function requireDisjointList(op: string, operands: Operand[]): void {
+  const spaces = new Map<object, { written: Operand[]; read: Operand[] }>();
+  for (const operand of operands.sort((a, b) => a.start - b.start)) {
+    const inSpace = spaces.get(operand.space) ?? { written: [], read: [] };
+    spaces.set(operand.space, inSpace);
+    (operand.isWritten ? inSpace.written : inSpace.read).push(operand);
+  }
+  for (const { written, read } of spaces.values()) {
+    let before: Operand | undefined;
+    for (const each of written) {
+      if (before !== undefined && each.start < before.end) requireInPlace(op, before, each);
+      before = each;
+    }
+    // What is written does not overlap itself, so it is in the order of its ends too.
+    let first = 0;
+    for (const each of read) {
+      while ((written[first]?.end ?? Number.POSITIVE_INFINITY) <= each.start) first++;
+      for (let at = first; ; at++) {
+        const other = written[at];
+        if (other === undefined || other.start >= each.end) break;
+        requireInPlace(op, other, each);
+      }
     }
   }
 }
@@ -67,6 +98,11 @@ function extentsOf(written: Operands, read: Operands | undefined): Operand[] | u
     }
   }
   return spaces.size === operands.length ? undefined : operands;
+}
+
+/** Throws unless two operands that overlap are only read, or are in their places already. */
+function requireInPlace(op: string, a: Operand, b: Operand): void {
+  if ((a.isWritten || b.isWritten) && !isInPlace(a, b)) refuse(op, a, b);
 }
 
 /** Whether all that two tensors have in common is what may be in its place already. */

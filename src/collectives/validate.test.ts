@@ -2,7 +2,14 @@ import { describe, expect, test } from "bun:test";
 import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
-import { isTensorList, requireReduceOp, requireTensor, requireTensors, requireTimeout } from "./validate.ts";
+import {
+  isTensorList,
+  requireOptions,
+  requireReduceOp,
+  requireTensor,
+  requireTensors,
+  requireTimeout,
+} from "./validate.ts";
 
 const cuda = (index: number): TensorLike => ({
   [TENSOR_PROTOCOL]: () => ({ ptr: 8, byteLength: 4, dtype: "float32", device: `cuda:${index}` }),
@@ -18,6 +25,28 @@ function refusal(call: () => unknown): InvalidArgumentError {
   }
   throw new Error("it was taken");
 }
+
+describe("requireOptions", () => {
+  test.each<object>([{}, { op: ReduceOp.MAX }, Object.create(null), new (class Options {})()])(
+    "%p is taken",
+    (options) => {
+      expect(() => requireOptions("allReduce", options)).not.toThrow();
+    },
+  );
+
+  test.each<[string, unknown, string]>([
+    ["allReduce", ReduceOp.MAX, "got ReduceOp.MAX; write for instance { op: ReduceOp.MAX }"],
+    ["broadcast", 0, "got number 0; write for instance { src: 0 }"],
+    ["allReduce", new Float32Array(1), "got Float32Array; write for instance { op: ReduceOp.MAX }"],
+    ["barrier", tensor([1], { dtype: "float32" }), "got Tensor"],
+    ["barrier", [1], "got an array of 1"],
+    ["barrier", null, "got null"],
+  ])("%s: an argument in place of the options", (op, given, text) => {
+    const error = refusal(() => requireOptions(op, given as object));
+    expect(error.message).toBe(`${op}: options must be an object, ${text}`);
+    expect(error.details).toMatchObject({ op, argument: "options" });
+  });
+});
 
 describe("requireReduceOp", () => {
   test("SUM by default", () => {

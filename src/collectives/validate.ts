@@ -1,14 +1,43 @@
 import { InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
-import { describe, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
+import { describe, Tensor, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
+
+/** What callers often give in place of the options, as PyTorch's calls take it, and how it is written here. */
+const written: Readonly<Record<string, string>> = {
+  allReduce: "{ op: ReduceOp.MAX }",
+  reduce: "{ dst: 0, op: ReduceOp.MAX }",
+  reduceScatter: "{ op: ReduceOp.MAX }",
+  reduceScatterTensor: "{ op: ReduceOp.MAX }",
+  broadcast: "{ src: 0 }",
+  broadcastObject: "{ src: 0 }",
+  scatter: "{ src: 0 }",
+  scatterObject: "{ src: 0 }",
+  gather: "{ dst: 0 }",
+  gatherObject: "{ dst: 0 }",
+  send: "{ dst: 1 }",
+  sendObject: "{ dst: 1 }",
+  recv: "{ src: 0 }",
+  recvObject: "{ src: 0 }",
+  initProcessGroup: '{ backend: "gloo" }',
+};
 
 /** Refuses what is no options object, for callers without types. */
 export function requireOptions(op: string, options: object): void {
-  if (typeof options === "object" && options !== null) return;
-  throw new InvalidArgumentError(`${op}: options must be an object, got ${describe(options)}`, {
+  // Nearly all are literals; the other checks take longer.
+  if (typeof options === "object" && options !== null && (options.constructor === Object || !isArgument(options)))
+    return;
+  const given = options instanceof ReduceOp ? `ReduceOp.${options.name}` : describe(options);
+  const example = written[op];
+  const advice = example === undefined ? "" : `; write for instance ${example}`;
+  throw new InvalidArgumentError(`${op}: options must be an object, got ${given}${advice}`, {
     op,
     argument: "options",
   });
+}
+
+/** Objects that are arguments of ops, and would count as options that say nothing. */
+function isArgument(value: object): boolean {
+  return ArrayBuffer.isView(value) || Array.isArray(value) || value instanceof ReduceOp || value instanceof Tensor;
 }
 
 /** The reduce op of a call; SUM if none is given. */

@@ -144,22 +144,23 @@ export function onGroup<T>(
   options: InGroup<object>,
   unchanged: T,
   run: (group: ProcessGroup) => Work<T>,
+  name: string = opNames[opType],
 ): Work<T> {
   const context = currentContext();
   try {
-    requireOptions(opNames[opType], options);
+    requireOptions(name, options);
     const { group } = options;
     if (group === undefined) return run(context.require().group);
     if (group instanceof ProcessGroup) return run(group);
     if (group !== null) {
-      throw new InvalidArgumentError(`${opNames[opType]}: group must be a ProcessGroup, got ${describe(group)}`, {
-        op: opNames[opType],
+      throw new InvalidArgumentError(`${name}: group must be a ProcessGroup, got ${describe(group)}`, {
+        op: name,
         argument: "group",
       });
     }
   } catch (error) {
     return Work.rejected(error, { opType });
   }
-  context.warnNonMember(opNames[opType]);
+  context.warnNonMember(name);
   return Work.completed(unchanged, { opType });
 }

@@ -279,7 +279,7 @@ describe("initProcessGroup", () => {
   test("options that are none", async () => {
     const none = null as unknown as dist.InitOptions;
     expect((await rejection(dist.initProcessGroup(none))).message).toBe(
-      "initProcessGroup: options must be an object, got null",
+      'initProcessGroup: options must be an object, got null; write for instance { backend: "gloo" }',
     );
     await dist.initProcessGroup(setup().options);
     for (const promise of [

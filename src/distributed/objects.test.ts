@@ -21,6 +21,16 @@ async function errorOf(work: PromiseLike<unknown>): Promise<dist.DistError> {
 }
 
 describe("object collectives", () => {
+  test("a call without options is refused by the name that was called", async () => {
+    await localRanks(1, async () => {
+      const call = dist.broadcastObject as unknown as (object: object) => PromiseLike<unknown>;
+      const error = await errorOf(call({}));
+      expect(error.message).toBe(
+        "broadcastObject: options must be an object, got undefined; write for instance { src: 0 }",
+      );
+    });
+  });
+
   test.each([1, 2, 3, 4])("everyone gets what was sent, %d ranks", async (n) => {
     await localRanks(n, async ({ rank, worldSize }) => {
       const all = Array.from({ length: worldSize }, (_, from) => objectOf(from));

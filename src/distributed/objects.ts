@@ -12,12 +12,24 @@ import { type InGroup, onGroup } from "./collectives.ts";
 
 /** Collects an object of each rank on all of them: {@link ProcessGroup.allGatherObject}. */
 export function allGatherObject<T>(object: T, options: InGroup<AllGatherObjectOptions> = {}): Work<T[]> {
-  return onGroup<T[]>(OpType.ALLGATHER, options, [], (group) => group.allGatherObject(object, options));
+  return onGroup<T[]>(
+    OpType.ALLGATHER,
+    options,
+    [],
+    (group) => group.allGatherObject(object, options),
+    "allGatherObject",
+  );
 }
 
 /** Collects an object of each rank on the destination: {@link ProcessGroup.gatherObject}. */
 export function gatherObject<T>(object: T, options: InGroup<GatherObjectOptions>): Work<T[] | undefined> {
-  return onGroup<T[] | undefined>(OpType.GATHER, options, undefined, (group) => group.gatherObject(object, options));
+  return onGroup<T[] | undefined>(
+    OpType.GATHER,
+    options,
+    undefined,
+    (group) => group.gatherObject(object, options),
+    "gatherObject",
+  );
 }
 
 /**
@@ -25,7 +37,13 @@ export function gatherObject<T>(object: T, options: InGroup<GatherObjectOptions>
  * keeps what it gave.
  */
 export function broadcastObject<T>(object: T | undefined, options: InGroup<BroadcastObjectOptions>): Work<T> {
-  return onGroup<T>(OpType.BROADCAST, options, object as T, (group) => group.broadcastObject(object, options));
+  return onGroup<T>(
+    OpType.BROADCAST,
+    options,
+    object as T,
+    (group) => group.broadcastObject(object, options),
+    "broadcastObject",
+  );
 }
 
 /** Distributes the source's objects: {@link ProcessGroup.scatterObject}. */
@@ -33,15 +51,21 @@ export function scatterObject<T>(
   objects: readonly T[] | undefined,
   options: InGroup<ScatterObjectOptions>,
 ): Work<T | undefined> {
-  return onGroup<T | undefined>(OpType.SCATTER, options, undefined, (group) => group.scatterObject(objects, options));
+  return onGroup<T | undefined>(
+    OpType.SCATTER,
+    options,
+    undefined,
+    (group) => group.scatterObject(objects, options),
+    "scatterObject",
+  );
 }
 
 /** Sends an object to one rank: {@link ProcessGroup.sendObject}. */
 export function sendObject(object: unknown, options: InGroup<SendObjectOptions>): Work<void> {
-  return onGroup(OpType.SEND, options, undefined, (group) => group.sendObject(object, options));
+  return onGroup(OpType.SEND, options, undefined, (group) => group.sendObject(object, options), "sendObject");
 }
 
 /** Receives an object from one rank, or from any: {@link ProcessGroup.recvObject}. */
 export function recvObject<T>(options: InGroup<RecvObjectOptions> = {}): Work<T | undefined> {
-  return onGroup<T | undefined>(OpType.RECV, options, undefined, (group) => group.recvObject(options));
+  return onGroup<T | undefined>(OpType.RECV, options, undefined, (group) => group.recvObject(options), "recvObject");
 }

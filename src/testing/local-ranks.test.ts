@@ -79,7 +79,15 @@ describe("localRanks", () => {
     expect(String(error)).toContain("rank 1 of 2 failed");
   });
 
-  test("refuses numbers that are no number of ranks", () => {
+  test("refuses numbers that are no number of ranks, and what is no function", async () => {
     expect(localRanks(0, () => 1)).rejects.toThrow(dist.InvalidArgumentError);
+    const error = await localRanks(2, "./rank.ts" as never).catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({ name: "InvalidArgumentError", details: { argument: "body" } });
+    expect(String(error)).toContain('got "./rank.ts"; files are run by workerRanks() and spawnRanks()');
+  });
+
+  test("says what to do where the body initializes too", async () => {
+    const error = await localRanks(1, () => dist.initProcessGroup()).catch((thrown: unknown) => thrown);
+    expect(String(error)).toContain("give localRanks() { init: false }");
   });
 });

@@ -1,9 +1,17 @@
 import { DistContext, withContext } from "../distributed/dist-context.ts";
 import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../distributed/index.ts";
-import { DistTimeoutError, InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
+import {
+  DistError,
+  DistTimeoutError,
+  InvalidArgumentError,
+  messageOf,
+  type Timeout,
+  timeoutMs,
+} from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
+import { describe } from "../tensor/index.ts";
 import { whereInOps } from "./watch/hang.ts";
 import { OpLogWriter, readOpLog, shareOpLog } from "./watch/op-log.ts";
 import { watchContexts } from "./watch/watch-rank.ts";
@@ -45,7 +53,7 @@ export class LocalRanksError extends AggregateError {
 
   constructor(worldSize: number, failures: readonly RankFailure[]) {
     const ranks = failures.map(({ rank }) => rank).sort((a, b) => a - b);
-    const list = failures.map(({ rank, error }) => `  rank ${rank}: ${messageOf(error)}`);
+    const list = failures.map(({ rank, error }) => `  rank ${rank}: ${messageOf(error)}${adviceFor(error)}`);
     super(
       failures.map(({ error }) => error),
       `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.join(", ")} of ${worldSize} failed:\n${list.join("\n")}`,
@@ -53,6 +61,12 @@ export class LocalRanksError extends AggregateError {
     );
     this.failures = failures;
   }
+}
+
+/** What to do about a body that does by itself what `localRanks` has done. */
+function adviceFor(error: unknown): string {
+  if (!(error instanceof DistError) || error.code !== "ALREADY_INITIALIZED") return "";
+  return " localRanks() has initialized it already; where the body calls initProcessGroup(), give localRanks() { init: false }";
 }
 
 const DEFAULT_LIMIT_MS = 30_000;
@@ -72,6 +86,12 @@ export async function localRanks<T>(
 ): Promise<T[]> {
   if (!Number.isInteger(n) || n < 1) {
     throw new InvalidArgumentError(`localRanks: n must be a positive integer, got ${n}`, { argument: "n" });
+  }
+  if (typeof body !== "function") {
+    throw new InvalidArgumentError(
+      `localRanks: body must be the function that each rank runs, got ${describe(body)}; files are run by workerRanks() and spawnRanks()`,
+      { argument: "body" },
+    );
   }
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   const store = new HashStore();

@@ -281,6 +281,12 @@ describe("spawnRanks", () => {
     rmSync(there, { recursive: true });
   });
 
+  test("refuses what names no file", async () => {
+    await expect(spawnRanks(2, undefined as never)).rejects.toThrow(
+      "spawnRanks: file must be the path or URL of a file",
+    );
+  });
+
   test.each<[string, SpawnOptions, string]>([
     ["args", { args: () => 1 }, "args cannot be copied to the ranks"],
     ["runtime", { runtime: ["/no/such/command"] }, "cannot run /no/such/command: ENOENT"],

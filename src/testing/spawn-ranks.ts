@@ -116,7 +116,7 @@ export async function spawnRanks(n: number, file: string | URL, options: SpawnOp
 export async function startRanks(n: number, file: string | URL, options: SpawnOptions = {}): Promise<RunningJob> {
   if (!Number.isInteger(n) || n < 1)
     throw new InvalidArgumentError(`spawnRanks: n must be a positive integer, got ${n}`, { argument: "n" });
-  const path = pathOfFile(file);
+  const path = pathOfFile("spawnRanks", file);
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   const faults = parseFaults(options.faults ?? [], n);
   requireRuntime(path, options, faults);

@@ -173,4 +173,10 @@ describe("workerRanks", () => {
     expect(only?.error?.message).toContain("no-such-file");
     expect(workerRanks(0, fixture("sums"))).rejects.toThrow(InvalidArgumentError);
   });
+
+  test("refuses what names no file", async () => {
+    const refused = workerRanks(2, (() => 1) as never);
+    await expect(refused).rejects.toThrow("got a function; localRanks() runs a function as ranks");
+    await expect(workerRanks(2, undefined as never)).rejects.toThrow(InvalidArgumentError);
+  });
 });

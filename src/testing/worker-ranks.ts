@@ -47,11 +47,12 @@ export async function workerRanks(
   }
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   requireCloneable("workerRanks", options.args);
+  const path = pathOfFile("workerRanks", file);
   const secret = mintSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const coordinator = new Coordinator();
   const job = {
-    file: pathToFileURL(pathOfFile(file)).href,
+    file: pathToFileURL(path).href,
     worldSize: n,
     env: { MASTER_ADDR: "127.0.0.1", MASTER_PORT: String(server.port), C10D_STORE_SECRET: secret },
     coordinator,

@@ -50,6 +50,7 @@ const files = {
       expect(sums[0]?.[1]).toBe("WAIT_WOULD_DEADLOCK");
     });
   `,
+  "average.test.ts": block("average.test.ts"),
   "sum-rank.ts": block("almost done"),
   "sum.test.ts": inTest("a sum", block("args: { factor: 2 }")),
   "five-ops.ts": `
@@ -96,6 +97,11 @@ test("the examples compile", async () => {
   const { output } = await run(join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "-p", folder);
   // What is wrong elsewhere in the package is the business of the step that compiles it.
   expect(output.split("\n").filter((line) => /^[^ .][^(]*\(\d+,\d+\): error/.test(line))).toEqual([]);
+});
+
+test("ranks in one thread", async () => {
+  const { exitCode, output } = await run("test", "./average.test.ts");
+  expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("1 pass") });
 });
 
 test("the preload replaces Gloo", async () => {

@@ -2,7 +2,7 @@ import { flagOf } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { meet } from "./meet.ts";
-import { integerFrom, rendezvousError } from "./membership.ts";
+import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
 import { unsetVariables } from "./not-launched.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
@@ -17,6 +17,8 @@ const notOfSlurm = "This is in a job of Slurm, but none of its tasks: start the 
 export async function envRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
   const env = options.env ?? process.env;
   const names = launcherVariables(env);
+  const isGiven = (option: number | undefined, parameter: string) =>
+    option !== undefined || url.searchParams.has(parameter);
   const missing = (name: string) => {
     const unset = `environment variable ${name} expected, but not set`;
     const { launcher, tellMaster } = names;
@@ -24,8 +26,8 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
       return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${tellMaster}`);
     }
     const needed = [
-      ...(options.rank === undefined && !url.searchParams.has("rank") ? ["RANK"] : []),
-      ...(options.worldSize === undefined && !url.searchParams.has("world_size") ? ["WORLD_SIZE"] : []),
+      ...(isGiven(options.rank, "rank") ? [] : ["RANK"]),
+      ...(isGiven(options.worldSize, "world_size") ? [] : ["WORLD_SIZE"]),
       "MASTER_ADDR",
       "MASTER_PORT",
     ];
@@ -38,6 +40,10 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
   };
   const rank = number(names.rank, options.rank, "rank");
   const worldSize = number(names.worldSize, options.worldSize, "world_size");
+  checkMembership(rank, worldSize, {
+    rank: isGiven(options.rank, "rank") ? "rank" : names.rank,
+    worldSize: isGiven(options.worldSize, "world_size") ? "world size" : names.worldSize,
+  });
   if (names.launcher !== undefined && !env.MASTER_ADDR && !env.MASTER_PORT) {
     const { meetByLauncher } = await import("./launcher-meeting.ts");
     const met = await meetByLauncher(names, { rank, worldSize }, options);
@@ -46,7 +52,7 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
   const host = env.MASTER_ADDR;
   if (host === undefined || host === "") throw missing("MASTER_ADDR");
   const port = number("MASTER_PORT", undefined, undefined);
-  checkPort(port);
+  checkPort(port, "MASTER_PORT");
   const hostedByLauncher = flagOf("TORCHELASTIC_USE_AGENT_STORE", env.TORCHELASTIC_USE_AGENT_STORE);
   const attempt = env.TORCHELASTIC_RESTART_COUNT ?? "";
   return meet({ host, port, rank, worldSize, hostedByLauncher, attempt }, options);

@@ -14,14 +14,23 @@ export function integerFrom(
   throw new InvalidArgumentError(`${name} must be an integer, got ${JSON.stringify(text)}`, { argument: name });
 }
 
-/** @throws InvalidArgumentError unless `rank` is one of `worldSize` ranks. */
-export function checkMembership(rank: number, worldSize: number): void {
+/**
+ * @param names Where the numbers come from, such as variables.
+ * @throws InvalidArgumentError unless `rank` is one of `worldSize` ranks.
+ */
+export function checkMembership(
+  rank: number,
+  worldSize: number,
+  names = { rank: "rank", worldSize: "world size" },
+): void {
   if (worldSize < 1) {
-    throw new InvalidArgumentError(`world size must be at least 1, got ${worldSize}`, { argument: "worldSize" });
+    throw new InvalidArgumentError(`${names.worldSize} must be at least 1, got ${worldSize}`, {
+      argument: "worldSize",
+    });
   }
   if (rank < 0 || rank >= worldSize) {
     throw new InvalidArgumentError(
-      `rank must be between 0 and ${worldSize - 1} (world size ${worldSize}), got ${rank}`,
+      `${names.rank} must be between 0 and ${worldSize - 1} (${names.worldSize} ${worldSize}), got ${rank}`,
       { argument: "rank", rank },
     );
   }

@@ -96,6 +96,18 @@ describe("env://", () => {
     expect((await failure("env://", { env, ...given })).message).toContain(message);
   });
 
+  test.each<[Record<string, string>, RendezvousOptions, string]>([
+    [{ RANK: "2" }, {}, "RANK must be between 0 and 1 (WORLD_SIZE 2), got 2"],
+    [{ RANK: "-1" }, {}, "RANK must be between 0 and 1 (WORLD_SIZE 2), got -1"],
+    [{ RANK: "2" }, { worldSize: 1 }, "RANK must be between 0 and 0 (world size 1), got 2"],
+    [{}, { rank: 2 }, "rank must be between 0 and 1 (WORLD_SIZE 2), got 2"],
+    [{ WORLD_SIZE: "0" }, {}, "WORLD_SIZE must be at least 1, got 0"],
+    [{ MASTER_PORT: "99999" }, {}, "MASTER_PORT must have value from 0 to 65535 but was 99999."],
+  ])("a number in %p that cannot be names its variable", async (env, given, message) => {
+    const error = await failure("env://", { env: { ...variables(0, 2, 1).env, ...env }, ...given });
+    expect(error).toMatchObject({ name: "InvalidArgumentError", message });
+  });
+
   test("a script that was started without a launcher says how to start it", async () => {
     const error = await failure("env://", { env: {} });
     expect(error).toMatchObject({ name: "InvalidArgumentError", code: "NOT_LAUNCHED" });

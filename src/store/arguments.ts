@@ -48,8 +48,8 @@ export function checkWorldSize(op: string, worldSize: number): void {
 }
 
 /** @throws InvalidArgumentError unless `port` is one. */
-export function checkPort(port: number): void {
+export function checkPort(port: number, name = "port"): void {
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new InvalidArgumentError(`port must have value from 0 to 65535 but was ${port}.`, { argument: "port" });
+    throw new InvalidArgumentError(`${name} must have value from 0 to 65535 but was ${port}.`, { argument: "port" });
   }
 }

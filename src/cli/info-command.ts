@@ -117,19 +117,10 @@ async function availability(registry: BackendRegistry, name: string): Promise<Av
   const timer = setTimeout(resolve, PROBE_LIMIT_MS, undefined);
   const answer = await Promise.race([registry.probe(name), late]);
   clearTimeout(timer);
-  if (isAvailability(answer)) return answer;
-  const what = answer === undefined ? `had no answer within ${PROBE_LIMIT_MS} ms` : "does not say whether it can run";
+  if (answer !== undefined) return answer;
   return {
     available: false,
-    reason: `probe() of the plugin ${what}`,
+    reason: `probe() of the plugin had no answer within ${PROBE_LIMIT_MS} ms`,
     remedy: `look at the probe() of backend "${name}"`,
   };
-}
-
-/** A plugin may be plain JavaScript. */
-function isAvailability(answer: unknown): answer is Availability {
-  const { available, version, reason, remedy } = (answer ?? {}) as Readonly<Record<string, unknown>>;
-  return available === true
-    ? typeof version === "string"
-    : available === false && typeof reason === "string" && typeof remedy === "string";
 }

@@ -62,7 +62,7 @@ describe("loadShim", () => {
     expect(fromBuild).toEndWith("/build/release/lib/libc10d_nope.so (absent)");
     expect([remedy, more]).toEqual(["Install libnope.", []]);
     expect(error.details.backend).toBe("nope");
-    expect(refusal({ name: "nope" }).message).toEndWith("\nRun c10d build, or in a clone ./bootstrap build.");
+    expect(refusal({ name: "nope" }).message).toEndWith("\nRun bun c10d build, or in a clone ./bootstrap build.");
   });
 
   test("a path is taken alone", () => {
@@ -96,7 +96,7 @@ describe("loadShim", () => {
   });
 
   const rebuild =
-    "rebuild it with this package's native/c10d.h (its own shims: c10d build, or in a clone ./bootstrap build)";
+    "rebuild it with this package's native/c10d.h (its own shims: bun c10d build, or in a clone ./bootstrap build)";
   testCompiled.each([
     ["newer", ABI_VERSION + 998, functions, `update bun-c10d, or ${rebuild}`],
     ["newest", ABI_VERSION + 1, ["c10d_abi_version"], `update bun-c10d, or ${rebuild}`],

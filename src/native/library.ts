@@ -101,7 +101,7 @@ const loaded = new Map<string, Shim>();
  *   can have put there.
  */
 export function loadShim(location: ShimLocation): Shim {
-  const { name, remedy = "Run c10d build, or in a clone ./bootstrap build." } = location;
+  const { name, remedy = "Run bun c10d build, or in a clone ./bootstrap build." } = location;
   const tried: string[] = [];
   for (const { path, named, absence } of candidates(location)) {
     if (path === undefined) {
@@ -201,7 +201,7 @@ function abiVersionOf(path: string): number | undefined {
 
 function wrongVersion(name: string, path: string, version: number): BackendUnavailableError {
   const rebuild =
-    "rebuild it with this package's native/c10d.h (its own shims: c10d build, or in a clone ./bootstrap build)";
+    "rebuild it with this package's native/c10d.h (its own shims: bun c10d build, or in a clone ./bootstrap build)";
   const remedy = version > ABI_VERSION ? `update bun-c10d, or ${rebuild}` : rebuild;
   return new BackendUnavailableError(
     `backend "${name}": ${path} speaks shim ABI ${version}, this bun-c10d speaks ABI ${ABI_VERSION}: ${remedy}`,

@@ -152,4 +152,18 @@ describe("BackendRegistry", () => {
     expect(error.details.backend).toBe("absent");
     await rejection(registry.require("broken"));
   });
+
+  test("a probe that does not say whether the backend can run counts as no", async () => {
+    registry.register(memoryPlugin("silent", { probe: () => Promise.resolve(null as never) }));
+    const error = await rejection(registry.require("silent"));
+    expect(error.message).toContain('backend "silent" cannot run here: probe() of the plugin does not say whether');
+  });
+
+  test("a reason that names the backend is not named twice", async () => {
+    const reason = 'backend "absent": no shim found';
+    const probe = () => Promise.resolve({ available: false, reason, remedy: "Build it." } as const);
+    registry.register(memoryPlugin("absent", { probe }));
+    const error = await rejection(registry.require("absent"));
+    expect(error.message).toBe('backend "absent" cannot run here: no shim found\nBuild it.');
+  });
 });

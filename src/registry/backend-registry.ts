@@ -216,11 +216,18 @@ export class BackendRegistry {
   /** Whether a backend can run here, and if not why, and what to do. Does not throw for known names. */
   async probe(name: string): Promise<Availability> {
     const plugin = await this.get(name);
+    const remedy = `look at the probe() of backend "${name}"`;
     try {
-      return await plugin.probe();
+      const answer: unknown = await plugin.probe();
+      if (!isAvailability(answer)) {
+        return { available: false, reason: "probe() of the plugin does not say whether it can run", remedy };
+      }
+      if (answer.available) return answer;
+      // Whoever shows the reason names the backend, as errors of loading its library do.
+      const named = `backend "${plugin.name}": `;
+      return { ...answer, reason: answer.reason.startsWith(named) ? answer.reason.slice(named.length) : answer.reason };
     } catch (error) {
-      const reason = messageOf(error);
-      return { available: false, reason, remedy: `look at the probe() of backend "${name}"` };
+      return { available: false, reason: messageOf(error), remedy };
     }
   }
 
@@ -247,4 +254,12 @@ function standing({ origin }: Entry): string {
 /** The same plugin may come twice: registered in code, and named in the environment of the ranks. */
 function isSame(a: BackendPlugin | undefined, b: BackendPlugin): boolean {
   return a === b || (a?.module !== undefined && a.module === b.module);
+}
+
+/** A plugin may be plain JavaScript. */
+function isAvailability(answer: unknown): answer is Availability {
+  const { available, version, reason, remedy } = (answer ?? {}) as Readonly<Record<string, unknown>>;
+  return available === true
+    ? typeof version === "string"
+    : available === false && typeof reason === "string" && typeof remedy === "string";
 }

@@ -24,7 +24,7 @@ export function unsetVariables(
   const script = scriptName();
   const what =
     `${unset}${too}: ${script ?? "this program"} was started without a launcher. Start its ranks with ` +
-    `\`c10d run -n 2 ${script ?? "script.ts"}\`, or by torchrun, mpirun or srun (docs/launching.md), or give each of them its place: ` +
+    `\`bun c10d run -n 2 ${script ?? "script.ts"}\`, or by torchrun, mpirun or srun (docs/launching.md), or pass each its rank: ` +
     'initProcessGroup({ init: "tcp://host:port", rank, worldSize }), or { store, rank, worldSize }';
   return { what, code: "NOT_LAUNCHED" };
 }

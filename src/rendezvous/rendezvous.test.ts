@@ -128,9 +128,9 @@ describe("env://", () => {
         return `${stdout}${stderr}`;
       };
       expect(run(folder, "train.ts")).toContain(
-        ": train.ts was started without a launcher. Start its ranks with `c10d run -n 2 train.ts`, or by torchrun, mpirun or srun",
+        ": train.ts was started without a launcher. Start its ranks with `bun c10d run -n 2 train.ts`, or by torchrun, mpirun or srun",
       );
-      expect(run("/", join(folder, "train.ts"))).toContain(`Start its ranks with \`c10d run -n 2 `);
+      expect(run("/", join(folder, "train.ts"))).toContain(`Start its ranks with \`bun c10d run -n 2 `);
       expect(run(folder, "-e", program)).toContain(": this program was started without a launcher.");
     } finally {
       rmSync(folder, { recursive: true });

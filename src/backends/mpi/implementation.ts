@@ -5,7 +5,7 @@ import type { MpiImplementation } from "./options.ts";
 type Environment = Readonly<Record<string, string | undefined>>;
 
 const REMEDY =
-  "Install an MPI and build its shim: c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install " +
+  "Install an MPI and build its shim: bun c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install " +
   "pkg-config g++ cmake ninja-build, and libopenmpi-dev openmpi-bin or libmpich-dev mpich).";
 
 /** In the order in which they are tried. */

@@ -6,7 +6,7 @@ import { capabilities } from "./capabilities.ts";
 
 const NAME = "ucc";
 const REMEDY =
-  "Install libucc and build the shim: c10d build, or in a clone ./bootstrap build (Debian 14 and later: apt-get install " +
+  "Install libucc and build the shim: bun c10d build, or in a clone ./bootstrap build (Debian 14 and later: apt-get install " +
   "libucc-dev g++ cmake ninja-build; on older ones, in a clone, run Bun by .tools/ucc/bun, which ./bootstrap ucc makes).";
 /** How the shim says that it is there but its library is not. */
 const WITHOUT_LIBRARY = "unavailable: ";

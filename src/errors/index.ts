@@ -1,4 +1,5 @@
 export { brand } from "./brand.ts";
+export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
 export { choiceOf, debugLevelOf, flagOf } from "./setting.ts";
 export { descriptorShortage, explained, loaded, type Shortage, shortageOf, withShortage } from "./shortage.ts";

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describeNumber, InvalidArgumentError } from "../errors/index.ts";
 
 /** @throws InvalidArgumentError unless every key is a string. */
 export function checkKeys(op: string, keys: readonly string[]): void {
@@ -18,11 +18,14 @@ export function checkKey(op: string, key: string): void {
 /** @throws InvalidArgumentError unless `amount` is an integer that a number holds exactly. */
 export function checkAmount(key: string, amount: number): void {
   if (!Number.isSafeInteger(amount)) {
-    throw new InvalidArgumentError(`store add: amount for key ${key} must be an integer within ±2^53, got ${amount}`, {
-      op: "add",
-      argument: "amount",
-      keys: [key],
-    });
+    throw new InvalidArgumentError(
+      `store add: amount for key ${key} must be an integer within ±2^53, got ${describeNumber(amount)}`,
+      {
+        op: "add",
+        argument: "amount",
+        keys: [key],
+      },
+    );
   }
 }
 
@@ -40,16 +43,29 @@ export function checkPairs(keys: readonly string[], values: readonly unknown[]):
 /** @throws InvalidArgumentError unless `worldSize` is a positive integer. */
 export function checkWorldSize(op: string, worldSize: number): void {
   if (!Number.isSafeInteger(worldSize) || worldSize < 1) {
-    throw new InvalidArgumentError(`store ${op}: world size must be a positive integer, got ${worldSize}`, {
-      op,
-      argument: "worldSize",
-    });
+    throw new InvalidArgumentError(
+      `store ${op}: world size must be a positive integer, got ${describeNumber(worldSize)}`,
+      {
+        op,
+        argument: "worldSize",
+      },
+    );
   }
 }
 
 /** @throws InvalidArgumentError unless `port` is one. */
 export function checkPort(port: number, name = "port"): void {
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
-    throw new InvalidArgumentError(`${name} must have value from 0 to 65535 but was ${port}.`, { argument: "port" });
+    throw new InvalidArgumentError(`${name} must have value from 0 to 65535 but was ${describeNumber(port)}.`, {
+      argument: "port",
+    });
   }
+}
+
+/**
+ * For callers without types, who call the constructor as in PyTorch, with a host or a path.
+ * @throws InvalidArgumentError saying how a store is made.
+ */
+export function checkMade(made: unknown, store: string, how: string): void {
+  if (typeof made !== "object") throw new InvalidArgumentError(`a ${store} is made by \`await ${how}\`, not by new`);
 }

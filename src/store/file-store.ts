@@ -1,6 +1,6 @@
 import { resolve } from "node:path";
 import { InvalidArgumentError, loaded, timeoutMs } from "../errors/index.ts";
-import { checkAmount, checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
+import { checkAmount, checkKeys, checkMade, checkPairs, checkWorldSize } from "./arguments.ts";
 import { deletePrefix, popPrefix, pushPrefix, type StoreRecord, userPrefix } from "./file/record.ts";
 import type { FileCall, FileStoreOptions, SharedFile } from "./file/shared-file.ts";
 import { addToCounter, equalBytes, type KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
@@ -58,6 +58,7 @@ export class FileStore extends Store {
 
   private constructor(file: SharedFile, worldSize: number | undefined, anyOwner: boolean) {
     super();
+    checkMade(file, "FileStore", "FileStore.open(path)");
     this.#anyOwner = anyOwner;
     this.path = file.path;
     this.#file = file;

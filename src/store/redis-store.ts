@@ -1,5 +1,5 @@
 import { loaded, timeoutMs } from "../errors/index.ts";
-import { checkAmount, checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
+import { checkAmount, checkKeys, checkMade, checkPairs, checkWorldSize } from "./arguments.ts";
 import type { RedisCall } from "./redis/redis-link.ts";
 import type { RedisSession } from "./redis/redis-session.ts";
 import {
@@ -60,6 +60,7 @@ export class RedisStore extends Store {
 
   private constructor(session: RedisSession, worldSize: number | undefined, open: () => Promise<RedisStore>) {
     super();
+    checkMade(session, "RedisStore", "RedisStore.connect(url)");
     this.prefix = session.prefix;
     this.#session = session;
     this.#worldSize = worldSize;

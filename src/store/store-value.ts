@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 
 /** What a store takes as a value: bytes, or a text, which is stored as UTF-8. */
 export type StoreValue = Uint8Array | string;
@@ -23,7 +23,9 @@ export function isBytes(value: unknown): value is Uint8Array {
 export function checkStoreValue(value: StoreValue): number {
   if (typeof value === "string") return value.length * 3;
   if (!isBytes(value)) {
-    throw new InvalidArgumentError("a store value must be a Uint8Array or a string", { argument: "value" });
+    throw new InvalidArgumentError(`a store value must be a Uint8Array or a string, got ${describe(value)}`, {
+      argument: "value",
+    });
   }
   const length = lengthOf(value) as number;
   if (length === 0 && isDetached(value)) {

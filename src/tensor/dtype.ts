@@ -1,3 +1,5 @@
+import { describe, InvalidArgumentError } from "../errors/index.ts";
+
 /** Element types, by PyTorch's names. */
 export type DType =
   | "float32"
@@ -52,4 +54,14 @@ export const dtypeNames: readonly DType[] = Object.keys(dtypes).filter(isDType);
 
 export function isDType(name: unknown): name is DType {
   return typeof name === "string" && Object.hasOwn(dtypes, name);
+}
+
+/** @throws InvalidArgumentError unless it is the name of a dtype. */
+export function requireDType(caller: string, name: unknown): asserts name is DType {
+  if (isDType(name)) return;
+  const reason =
+    typeof name === "string"
+      ? `unknown dtype ${name}; known are ${dtypeNames.join(", ")}`
+      : `dtype must be a name such as "float32", got ${describe(name)}`;
+  throw new InvalidArgumentError(`${caller}: ${reason}`, { argument: "dtype" });
 }

@@ -1,5 +1,5 @@
-import { InvalidArgumentError } from "../errors/index.ts";
-import { type DType, dtypes, isDType } from "./dtype.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
+import { type DType, dtypes, requireDType } from "./dtype.ts";
 import { type Tensor, type TensorStorage, tensor } from "./tensor.ts";
 
 /** The TypedArray whose elements are of a dtype; `bool`, `bfloat16` and complex numbers have none. */
@@ -43,11 +43,11 @@ export function empty<D extends DType, const S extends number | readonly number[
   dtype: D,
   shape: S,
 ): EmptyTensor<D, S> {
-  if (!isDType(dtype)) throw new InvalidArgumentError(`empty(): unknown dtype ${String(dtype)}`, { argument: "dtype" });
+  requireDType("empty()", dtype);
   const sizes: unknown = typeof shape === "number" ? [shape] : shape;
   if (!Array.isArray(sizes) || !sizes.every((n) => Number.isSafeInteger(n) && n >= 0)) {
     throw new InvalidArgumentError(
-      `empty(): shape must be a number of elements or a list of sizes, got ${Array.isArray(sizes) ? `[${sizes.map(String).join(", ")}]` : String(sizes)}`,
+      `empty(): shape must be a number of elements or a list of sizes, got ${Array.isArray(sizes) ? `[${sizes.map(String).join(", ")}]` : describe(sizes)}`,
       { argument: "shape" },
     );
   }

@@ -1,3 +1,4 @@
+export { describe } from "../errors/index.ts";
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 export { detachGuard } from "./detach-guard.ts";
 export { CPU, type Device, type DeviceType } from "./device.ts";
@@ -26,7 +27,6 @@ export {
 export { isDetachable, STAGED_ALIGNMENT, STAGED_BYTES, stagedBytes } from "./staging.ts";
 export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor.ts";
 export {
-  describe,
   dtypeOfArray,
   type ForeignTensor,
   TENSOR_PROTOCOL,

@@ -136,11 +136,22 @@ describe("SparseTensor", () => {
     ["no sparse dimension", { sparseDims: 0 }, "1 to 4 dimensions can be sparse, got 0"],
     ["values without sum", { values: new Float16Array(1) }, "values must be a TypedArray of float32"],
     ["values that are none", { values: [1] }, "values must be a TypedArray of float32"],
+    ["no shape", { shape: undefined }, "shape must be a list of sizes, got undefined"],
+    [
+      "no indices",
+      { indices: undefined },
+      "indices must be a list with a row for each sparse dimension, got undefined",
+    ],
+    ["indices without rows", { indices: [0] }, "indices must be a list with a row for each sparse dimension"],
     ["a size that is none", { shape: [-1] }, "shape [-1] has no sizes"],
   ];
   test.each(bad)("refuses %s", (_, change, message) => {
     const init = { indices: [[0]], values: new Float32Array(1), shape: [3], ...change };
     expect(() => sparseTensor(init as SparseTensorInit)).toThrow(message);
+  });
+
+  test("refuses to be called without parts", () => {
+    expect(() => sparseTensor(undefined as unknown as SparseTensorInit)).toThrow("takes { indices, values, shape }");
   });
 
   test("the sum is that of the dense tensors, each index once and in order", () => {

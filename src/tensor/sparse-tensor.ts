@@ -1,4 +1,4 @@
-import { brand, InvalidArgumentError } from "../errors/index.ts";
+import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { DType } from "./dtype.ts";
 import { dtypeOfArray } from "./tensor-view.ts";
 
@@ -57,7 +57,13 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
   /** {@link nnz} blocks of the dense dimensions. */
   readonly values: V;
 
-  constructor({ indices, values, shape, sparseDims = shape.length }: SparseTensorInit<V>) {
+  constructor(init: SparseTensorInit<V>) {
+    if (typeof init !== "object" || init === null) {
+      refuse("init", `it takes { indices, values, shape }, got ${describe(init)}`);
+    }
+    const { indices, values, shape } = init;
+    if (!Array.isArray(shape)) refuse("shape", `shape must be a list of sizes, got ${describe(shape)}`);
+    const { sparseDims = shape.length } = init;
     const dtype = dtypeOfValues(values);
     if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) refuse("shape", `shape [${shape}] has no sizes`);
     const denseDims = shape.length - sparseDims;
@@ -234,6 +240,9 @@ function emptyValues<V extends SparseValues>(dtype: DType, length: number): V {
 }
 
 function flatten(rows: readonly (readonly number[])[], sparseDims: number): BigInt64Array {
+  if (!Array.isArray(rows) || !rows.every(Array.isArray)) {
+    refuse("indices", `indices must be a list with a row for each sparse dimension, got ${describe(rows)}`);
+  }
   const [first = []] = rows;
   if (rows.length !== sparseDims || rows.some((row) => row.length !== first.length)) {
     throw new InvalidArgumentError(

@@ -174,7 +174,7 @@ describe("viewTensor", () => {
     ["nothing", undefined, "undefined"],
     ["a plain object", {}, "Object"],
     ["an object without prototype", Object.create(null), "an object"],
-    ["a function", () => 0, "function"],
+    ["a function", () => 0, "a function"],
     ["a symbol", Symbol("s"), "symbol"],
     ["what only pretends", { [Symbol.toStringTag]: "Float32Array", byteLength: 4 }, "Object"],
   ])("%s is no tensor", (_, value, described) => {

@@ -1,5 +1,5 @@
 import { isFloat32Array, isUint8ClampedArray } from "node:util/types";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, describeNumber, InvalidArgumentError } from "../errors/index.ts";
 import { CPU, type Device } from "./device.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
 import { byteLengthOf, bytesOf, isDetached, typedArrayName } from "./memory.ts";
@@ -133,14 +133,14 @@ function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument:
   const { size } = dtypes[dtype];
   if (!Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength % size !== 0) {
     throw new InvalidArgumentError(
-      `${argument}: byteLength ${shown(byteLength)} is no whole number of ${dtype} elements`,
+      `${argument}: byteLength ${describeNumber(byteLength)} is no whole number of ${dtype} elements`,
       {
         argument,
       },
     );
   }
   if (!Number.isSafeInteger(ptr) || ptr < 0 || (ptr === 0 && byteLength > 0)) {
-    throw new InvalidArgumentError(`${argument}: ptr ${shown(ptr)} is no address`, { argument });
+    throw new InvalidArgumentError(`${argument}: ptr ${describeNumber(ptr)} is no address`, { argument });
   }
   if (!Number.isSafeInteger(ptr + byteLength)) {
     throw new InvalidArgumentError(
@@ -167,20 +167,6 @@ function parseDevice(device: string | Device | undefined, argument: string): Dev
   throw new InvalidArgumentError(`${argument}: unknown device ${given}`, { argument });
 }
 
-/** A value that should have been a number. */
-function shown(value: unknown): string {
-  return typeof value === "number" ? String(value) : describe(value);
-}
-
 function nameOf(device: Partial<Device> | null): string {
   return `${device?.type}:${device?.index}`;
-}
-
-/** Short description of a value for error messages. */
-export function describe(value: unknown): string {
-  if (value === null || value === undefined) return String(value);
-  if (Array.isArray(value)) return `an array of ${value.length}`;
-  if (typeof value === "object") return value.constructor?.name ?? "an object";
-  if (typeof value === "string") return `"${value}"`;
-  return `${typeof value} ${String(value)}`;
 }

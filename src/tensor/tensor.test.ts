@@ -132,9 +132,34 @@ describe("tensor()", () => {
     expect(tensor(odd, { dtype: "bool" }).length).toBe(8);
   });
 
+  test.each<[string, unknown[], string]>([
+    ["no options", [[1]], 'options must be an object such as { dtype: "float32" }, got undefined'],
+    ["a dtype as options", [[1], "float32"], 'options must be an object such as { dtype: "float32" }, got "float32"'],
+    ["no dtype", [[1], {}], 'dtype must be a name such as "float32", got undefined'],
+    [
+      "a list of lists",
+      [
+        [
+          [1, 2],
+          [3, 4],
+        ],
+        { dtype: "float32" },
+      ],
+      "element 0 is a list; give the numbers in one list",
+    ],
+    ["texts", [["1"], { dtype: "float32" }], 'element 0, "1", is no value of float32'],
+    ["a number as shape", [[1, 2], { dtype: "float32", shape: 3 }], "shape number 3 does not hold 2 elements"],
+    ["a number", [3, { dtype: "float32" }], "or a list of numbers, got number 3"],
+  ])("%s: says what is missing", (_, args, message) => {
+    const make = () => (tensor as (...args: unknown[]) => unknown)(...args);
+    expect(make).toThrow(InvalidArgumentError);
+    expect(make).toThrow(`tensor(): `);
+    expect(make).toThrow(message);
+  });
+
   test("an unknown dtype is refused", () => {
     expect(() => tensor([1], { dtype: "float8" as DType })).toThrow(InvalidArgumentError);
-    expect(() => tensor([1], { dtype: "float8" as DType })).toThrow("unknown dtype float8");
+    expect(() => tensor([1], { dtype: "float8" as DType })).toThrow("unknown dtype float8; known are uint8, int8,");
   });
 
   test("a detached buffer is refused", () => {

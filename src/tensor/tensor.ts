@@ -1,7 +1,7 @@
 import { isBigInt64Array, isBigUint64Array } from "node:util/types";
-import { brand, InvalidArgumentError } from "../errors/index.ts";
+import { brand, describe, describeNumber, InvalidArgumentError } from "../errors/index.ts";
 import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
-import { type DType, dtypes, isDType } from "./dtype.ts";
+import { type DType, dtypes, requireDType } from "./dtype.ts";
 import { type ByteRange, byteLengthOf, isDetachedBuffer, memoryOf } from "./memory.ts";
 
 /** Views that hold the elements of a {@link Tensor}. */
@@ -95,18 +95,21 @@ export function tensor(
   data: TensorStorage | Uint8ClampedArray | DataView | ArrayBufferLike | readonly (number | bigint | boolean)[],
   options: TensorOptions,
 ): Tensor {
+  if (typeof options !== "object" || options === null) {
+    throw new InvalidArgumentError(
+      `tensor(): options must be an object such as { dtype: "float32" }, got ${describe(options)}`,
+      { argument: "options" },
+    );
+  }
   const { dtype } = options;
-  if (!isDType(dtype))
-    throw new InvalidArgumentError(`tensor(): unknown dtype ${String(dtype)}`, { argument: "dtype" });
+  requireDType("tensor()", dtype);
   const storage = isNumberList(data) ? storageFromValues(data, dtype) : storageOver(data, dtype);
   const length = byteLengthOf(storage) / dtypes[dtype].size;
   const shape = options.shape ?? [length];
   if (!holds(shape, length)) {
     throw new InvalidArgumentError(
-      `tensor(): shape [${shape.join(", ")}] does not hold ${length} elements of ${dtype}`,
-      {
-        argument: "shape",
-      },
+      `tensor(): shape ${Array.isArray(shape) ? `[${shape.map(String).join(", ")}]` : describe(shape)} does not hold ${length} elements of ${dtype}`,
+      { argument: "shape" },
     );
   }
   return new Tensor(storage, dtype, shape);
@@ -141,7 +144,7 @@ function rangeOf(data: unknown): ByteRange {
   const range = memoryOf(data);
   if (range === undefined) {
     throw new InvalidArgumentError(
-      `tensor(): data must be a TypedArray, an ArrayBuffer or a list of numbers, got ${data === null ? "null" : typeof data}`,
+      `tensor(): data must be a TypedArray, an ArrayBuffer or a list of numbers, got ${describe(data)}`,
       { argument: "data" },
     );
   }
@@ -186,6 +189,12 @@ function limitsOf(dtype: DType): Limits | undefined {
 /** Throws unless a dtype can hold a value; fractions are cut off and floats rounded, but nothing wraps around. */
 function requireValue(value: unknown, i: number, dtype: DType, limits: Limits | undefined): void {
   if (typeof value === "boolean") return;
+  if (Array.isArray(value)) {
+    throw new InvalidArgumentError(
+      `tensor(): element ${i} is a list; give the numbers in one list, and the sizes as shape: [2, 3]`,
+      { argument: "data" },
+    );
+  }
   if (typeof value !== "number" && typeof value !== "bigint") refuseValue(value, i, dtype, "");
   if (limits === undefined) return;
   if (typeof value === "number" && !Number.isFinite(value)) {
@@ -196,7 +205,8 @@ function requireValue(value: unknown, i: number, dtype: DType, limits: Limits | 
 }
 
 function refuseValue(value: unknown, i: number, dtype: DType, reason: string): never {
-  throw new InvalidArgumentError(`tensor(): element ${i}, ${String(value)}, is no value of ${dtype}${reason}`, {
+  const given = typeof value === "bigint" ? String(value) : describeNumber(value);
+  throw new InvalidArgumentError(`tensor(): element ${i}, ${given}, is no value of ${dtype}${reason}`, {
     argument: "data",
     code: "VALUE_OUT_OF_RANGE",
   });

@@ -3,6 +3,7 @@ import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../dist
 import {
   DistError,
   DistTimeoutError,
+  describe,
   InvalidArgumentError,
   messageOf,
   type Timeout,
@@ -11,7 +12,6 @@ import {
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
-import { describe } from "../tensor/index.ts";
 import { whereInOps } from "./watch/hang.ts";
 import { OpLogWriter, readOpLog, shareOpLog } from "./watch/op-log.ts";
 import { watchContexts } from "./watch/watch-rank.ts";

@@ -1,7 +1,6 @@
 import { resolve } from "node:path";
 import { fileURLToPath } from "node:url";
-import { InvalidArgumentError } from "../errors/index.ts";
-import { describe } from "../tensor/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 
 /**
  * Absolute path of a file that is named by a path, seen from the current folder, or by a URL.

@@ -1,4 +1,4 @@
-import { flagOf, InvalidArgumentError, type Timeout } from "../../errors/index.ts";
+import { describe, flagOf, InvalidArgumentError, type Timeout } from "../../errors/index.ts";
 import { checkPort, checkWorldSize } from "../arguments.ts";
 import type { CallLimit } from "./call.ts";
 import { leaseServer, type ServerLease } from "./server-lease.ts";
@@ -39,6 +39,12 @@ export interface TCPStoreCloseOptions {
  * @throws InvalidArgumentError for what does not go together.
  */
 export function checkOptions(options: TCPStoreOptions): number | undefined {
+  if (typeof options !== "object" || options === null) {
+    throw new InvalidArgumentError(
+      `TCPStore.connect: options must be an object such as { host, port }, got ${describe(options)}`,
+      { argument: "options" },
+    );
+  }
   const { host, port, worldSize, isMaster } = options;
   if (typeof host !== "string" || host === "") {
     throw new InvalidArgumentError("TCPStore: host must be a name or an address", { argument: "host" });

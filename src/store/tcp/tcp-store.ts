@@ -1,5 +1,5 @@
 import { timeoutMs } from "../../errors/index.ts";
-import { checkAmount, checkPairs, checkWorldSize } from "../arguments.ts";
+import { checkAmount, checkMade, checkPairs, checkWorldSize } from "../arguments.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "../store.ts";
 import type { CallLimit, Request } from "./call.ts";
 import { CallCounters, type ClientCounter } from "./call-counters.ts";
@@ -63,8 +63,8 @@ export class TCPStore extends Store {
    * `SECRET_MISMATCH`, `SECRET_UNSUPPORTED` when server and client do not have the same secret; InvalidArgumentError.
    */
   static async connect(options: TCPStoreOptions): Promise<TCPStore> {
-    const limit = callLimit(options, timeoutMs(options.timeout, 300_000));
     const worldSize = checkOptions(options);
+    const limit = callLimit(options, timeoutMs(options.timeout, 300_000));
     const secret = chosenSecret(options.secret);
     const server = await hostServer(options, secret, limit);
     let main: Connection | undefined;
@@ -87,6 +87,7 @@ export class TCPStore extends Store {
 
   private constructor(host: string, main: Connection, server: ServerLease | undefined) {
     super();
+    checkMade(main, "TCPStore", "TCPStore.connect({ host, port })");
     this.host = host;
     this.port = main.endpoint.port;
     this.#link = new ServerLink(main);

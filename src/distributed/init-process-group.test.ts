@@ -59,6 +59,14 @@ describe("initProcessGroup", () => {
     expect([dist.isInitialized(), group.state, plugin.made[0]?.closed]).toEqual([false, "CLOSED", 1]);
   });
 
+  test.each([null, {}])("a create() that gives %p, which is no Backend", async (made) => {
+    const { options } = setup({ create: () => Promise.resolve(made as never) });
+    const error = await rejection(dist.initProcessGroup(options));
+    expect(error).toMatchObject({ name: "DistBackendError", code: "BACKEND_ERROR" });
+    expect(error.message).toContain("must resolve to an instance of a class that extends Backend, got ");
+    expect(dist.isInitialized()).toBe(false);
+  });
+
   test("a rendezvous that cannot be left does not replace the error of the backend", async () => {
     const { options } = setup({ create: () => Promise.reject(new Error("no network")) });
     const store = new HashStore();

@@ -1,5 +1,7 @@
+import { DistBackendError, describe } from "../errors/index.ts";
 import { type DeviceBackend, ProcessGroup, type ProcessGroupInit } from "../process-group/index.ts";
 import {
+  type Backend,
   type BackendContext,
   type BackendPlugin,
   type Logger,
@@ -42,7 +44,7 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
         options: plan.options.get(plugin) ?? {},
         logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
       };
-      const backend = await plugin.create(context);
+      const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
       // Before middleware, which may throw: what is connected has to be closed.
       backends.set(type, { plugin, backend });
       backends.set(type, { plugin, backend: withMiddleware(backend, context) });
@@ -59,4 +61,14 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
 /** The checked options that a group was made with. */
 export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, object> {
   return optionsOf.get(group) ?? new Map();
+}
+
+/** A plugin may be plain JavaScript, and the class that of another copy of this package: what counts are the methods. */
+function requireBackend(name: string, group: string, made: unknown): Backend {
+  const methods = ["allReduce", "abort", "close"];
+  if (typeof made === "object" && made !== null && methods.every((method) => method in made)) return made as Backend;
+  throw new DistBackendError(
+    `create() of backend "${name}" must resolve to an instance of a class that extends Backend, got ${describe(made)}`,
+    { backend: name, group },
+  );
 }

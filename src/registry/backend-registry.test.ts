@@ -94,9 +94,13 @@ describe("BackendRegistry", () => {
     ["a colon", { name: "cpu:mine" }, 'got "cpu:mine"'],
     ["a comma", { name: "a,b" }, "name is lower-case letters"],
     ["a digit first", { name: "2nd" }, "name is lower-case letters"],
-    ["a type that is c10d's", { type: BackendType.GLOO }, 'backend "mine" must have type 5'],
-    ["no type", { type: BackendType.UNDEFINED }, 'backend "mine" must have type 5'],
-    ["c10d's name with another type", { name: "mpi" }, 'backend "mpi" must have type 4'],
+    [
+      "a type that is c10d's",
+      { type: BackendType.GLOO },
+      "must have the type BackendType.CUSTOM, got BackendType.GLOO",
+    ],
+    ["no type", { type: BackendType.UNDEFINED }, "got BackendType.UNDEFINED"],
+    ["c10d's name with another type", { name: "mpi" }, 'backend "mpi" must have the type BackendType.MPI'],
     ["no devices", { devices: [] }, 'backend "mine" takes no kind of device'],
   ] satisfies [string, Partial<BackendPlugin>, string][])("a plugin with %s", (_, changes, message) => {
     expect(refusal(() => registry.register(memoryPlugin("mine", changes))).message).toContain(message);

@@ -68,7 +68,9 @@ describe("C10D_BACKENDS", () => {
     expect([registry.has("one"), loadedFrom(folder)]).toEqual([false, []]);
     // A path without "./" is the name of a package, as everywhere.
     const error = await refusal(registry.get("one"));
-    expect(error.message).toBe(`C10D_BACKENDS entry "sub/several.js": not installed for ${folder}`);
+    expect(error.message).toBe(
+      'C10D_BACKENDS entry "sub/several.js": no package has this name; write ./sub/several.js for the file',
+    );
     expect(error.code).toBe("BACKEND_LOAD_FAILED");
 
     const right = registryFor(folder, ` ./one.ts, ./sub/several.js ,,four-backend,file://${folder}/one.ts`);
@@ -123,7 +125,7 @@ describe("C10D_BACKENDS", () => {
     ],
     [
       "./second.ts",
-      'item 1 of the default export is no plugin for this package: backend "second" must have type 5 (BackendType.CUSTOM',
+      'item 1 of the default export is no plugin for this package: backend "second" must have the type BackendType.CUSTOM',
     ],
   ])("%s is an error that says where it comes from", async (entry, message) => {
     const text = entry.split(",")[0] ?? entry;

@@ -98,7 +98,11 @@ async function defaultExport(
   try {
     file = Bun.resolveSync(specifier, folder);
   } catch (cause) {
-    throw unusable(origin, isPath ? `no such module, seen from ${folder}` : `not installed for ${folder}`, { cause });
+    const isFile = !isPath && existsSync(join(folder, specifier));
+    const reason = isFile
+      ? `no package has this name; write ./${specifier} for the file`
+      : `not installed for ${folder}`;
+    throw unusable(origin, isPath ? `no such module, seen from ${folder}` : reason, { cause });
   }
   const stranger = named && isPath ? undefined : strangerAt(file);
   if (stranger !== undefined) throw unusable(origin, notTrusted(file, stranger), { code: "UNTRUSTED_MODULE" });

@@ -28,7 +28,7 @@ describe("pluginFault", () => {
 
   test.each<[string, object, string]>([
     ["name", { name: 5 }, "got a number"],
-    ["type", { type: undefined }, 'backend "mine" must have type 5 (BackendType.CUSTOM unless'],
+    ["type", { type: undefined }, 'backend "mine" must have the type BackendType.CUSTOM, got undefined'],
     ["probe", { probe: true }, 'backend "mine" must have a method probe(), got a boolean'],
     ["create", { create: undefined }, 'backend "mine" must have a method create(), got undefined'],
     ["options", { options: {} }, "options must be a function that gives the schema, got an object"],
@@ -37,7 +37,7 @@ describe("pluginFault", () => {
     ["devices", { devices: "cpu" }, "devices must be a list of cpu, cuda, got a string"],
     ["devices", { devices: [] }, 'backend "mine" takes no kind of device'],
     ["devices", { devices: ["cpu", "gpu"] }, 'device "gpu" is none of cpu, cuda'],
-    ["capabilities", { capabilities: undefined }, "capabilities.ops must be a table, got undefined"],
+    ["capabilities", { capabilities: undefined }, 'backend "mine": capabilities.ops must be a table, got undefined'],
     ["capabilities", { capabilities: { ops: {} } }, "capabilities.reduceOps must be a table, got undefined"],
     [
       "capabilities",

@@ -1,7 +1,7 @@
 import { reduceOpCodes } from "../collectives/reduce-op.ts";
 import { dtypeNames } from "../tensor/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
-import { backendTypeOf } from "./backend-type.ts";
+import { BackendType, backendTypeOf } from "./backend-type.ts";
 import { operations } from "./capabilities.ts";
 import { didYouMean } from "./nearest-name.ts";
 import { sdkMismatch } from "./sdk-version.ts";
@@ -31,11 +31,12 @@ export function pluginFault(value: unknown): PluginFault | undefined {
   }
   const fault = (field: keyof BackendPlugin, message: string): PluginFault => ({
     field,
-    message: `backend "${name}" ${message}`,
+    message: `backend "${name}"${message.startsWith(":") ? "" : " "}${message}`,
   });
   if (plugin.type !== backendTypeOf(name)) {
-    const type = `type ${backendTypeOf(name)} (BackendType.CUSTOM unless the name is c10d's)`;
-    return fault("type", `must have ${type}, got ${String(plugin.type)}`);
+    const given = typeof plugin.type === "number" ? BackendType[plugin.type] : undefined;
+    const got = given === undefined ? kindOf(plugin.type) : `BackendType.${given}`;
+    return fault("type", `must have the type BackendType.${BackendType[backendTypeOf(name)]}, got ${got}`);
   }
   for (const method of ["probe", "create"] as const) {
     if (typeof plugin[method] !== "function") {

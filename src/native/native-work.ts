@@ -75,8 +75,9 @@ export class NativeWork<T> extends Work<T> {
     }
     this.settle(
       new InvalidArgumentError(
-        `${this.describe()}: a buffer was detached or resized while the op was using it; its result is lost. ` +
-          "Do not transfer, post or shrink a buffer before the Work of its op has ended",
+        `${this.describe()}: a buffer was detached or resized while the op was using it; its result is lost, ` +
+          "but the group goes on. Do not transfer, post or shrink a buffer before the Work of its op has ended, or use " +
+          "dist.empty(); C10D_CHECK_DETACH=1 shows where it is done",
         { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
       ),
     );

@@ -1,3 +1,4 @@
+import { isSharedArrayBuffer } from "node:util/types";
 import { flagOf, InvalidArgumentError } from "../errors/index.ts";
 import { memoryOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
@@ -37,9 +38,12 @@ export class DetachGuard {
     }
   }
 
-  /** Lends the buffers of these tensors to an op until the function that is returned is called. */
+  /** Lends the buffers of these tensors to an op until the function that is returned is called. Shared ones cannot be taken. */
   lend(tensors: TensorView | readonly TensorView[], op: string): () => void {
-    const buffers = [tensors].flat().flatMap(({ data }) => memoryOf(data)?.buffer ?? []);
+    const buffers = [tensors]
+      .flat()
+      .flatMap(({ data }) => memoryOf(data)?.buffer ?? [])
+      .filter((buffer) => !isSharedArrayBuffer(buffer));
     for (const buffer of buffers) this.#lent.set(buffer, [...(this.#lent.get(buffer) ?? []), op]);
     return () => {
       for (const buffer of buffers) {

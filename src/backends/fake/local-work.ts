@@ -67,10 +67,11 @@ export class LocalWork extends Work<unknown> implements PendingOp {
     const outputs = delivery.bytes.map((_, i) => delivery.outputs[i]);
     const isLost = !this.#init.exposed.every(isThere);
     if (isLost || !outputs.every(isThere)) {
-      const consequence = isLost ? ", and the group has failed" : "";
+      const consequence = isLost ? "and the group has failed" : "but the group goes on";
       const error = new InvalidArgumentError(
-        `${this.title}: a buffer was detached or resized while the op was using it; its result is lost${consequence}. ` +
-          "Do not transfer, post or shrink a buffer before the Work of its op has ended, or use dist.empty()",
+        `${this.title}: a buffer was detached or resized while the op was using it; its result is lost, ${consequence}. ` +
+          "Do not transfer, post or shrink a buffer before the Work of its op has ended, or use dist.empty(); " +
+          "C10D_CHECK_DETACH=1 shows where it is done",
         { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
       );
       this.fail(error);

@@ -1,5 +1,6 @@
 import { type ParseArgsOptionDescriptor, parseArgs } from "node:util";
 import { InvalidArgumentError, messageOf } from "../errors/index.ts";
+import { didYouMean } from "../registry/nearest-name.ts";
 
 export interface Flag extends ParseArgsOptionDescriptor {
   readonly description: string;
@@ -64,10 +65,17 @@ function parseFlags<F extends Flags>(flags: F, args: readonly string[]): FlagVal
     }).values;
   } catch (error) {
     const message = messageOf(error);
+    const unknown = /^Unknown option '(--[^']+)'/.exec(message)?.[1];
+    const advice =
+      unknown === undefined
+        ? ""
+        : didYouMean(
+            unknown,
+            Object.keys(flags).map((name) => `--${name}`),
+          );
     // The runtime appends advice on "--" that does not fit a command whose arguments end at the first positional.
-    throw new InvalidArgumentError(message.replace(/\. To specify a positional argument[\s\S]*$/, ""), {
-      cause: error,
-    });
+    const reason = message.replace(/\. To specify a positional argument[\s\S]*$/, "");
+    throw new InvalidArgumentError(`${reason}${advice}`, { cause: error });
   }
 }
 

@@ -360,7 +360,8 @@ describe("c10d run: wrong usage", () => {
     [["-n", "2", "/nowhere/script.ts"], "no such script: /nowhere/script.ts"],
     [["-n", "2", "python3"], "to run another program give --no-bun"],
     [["-n", "2", "--no-bun", "c10d-no-such-program"], "no such program: c10d-no-such-program"],
-    [["-n", "2", "--wat", "x.ts"], "Unknown option '--wat'"],
+    [["-n", "2", "--wat", "x.ts"], "Unknown option '--wat'\n"],
+    [["--nproc_per_node", "2", "x.ts"], "Unknown option '--nproc_per_node'; did you mean \"--nproc-per-node\"?"],
     [
       ["-n", "2", "--timeout", "soon", fixture("hello.ts")],
       '--timeout wants a time such as 500ms, 30s or 5m, got "soon"',

@@ -41,7 +41,7 @@ export const runCommand = defineCommand({
       type: "string",
       value: "<time>",
       default: "10s",
-      description: "end the job when a node has not been heard of for this time",
+      description: "end the job when a node has sent nothing for this time",
     },
     "secret-file": {
       type: "string",
@@ -70,7 +70,7 @@ export const runCommand = defineCommand({
       type: "string",
       value: "<time>",
       default: "5s",
-      description: "time that ranks have to end once they are told to, before they are killed",
+      description: "time that ranks have to end after a signal, before they are killed",
     },
     env: { type: "string", multiple: true, value: "<K=V>", description: "set a variable for all ranks; repeatable" },
     "log-dir": {

@@ -36,7 +36,7 @@ describe("backend strings", () => {
   test.each<[string | undefined | number, string]>([
     ["", "backend must be a name such as"],
     ["  ", "backend must be a name such as"],
-    [5, "got 5"],
+    [5, "got number 5"],
     [undefined, "got undefined"],
     ["cpu:", 'Invalid device:backend pairing: "cpu:"'],
     [":host", 'Invalid device:backend pairing: ":host"'],

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin, BackendRegistry } from "../registry/index.ts";
 import type { DeviceType } from "../tensor/index.ts";
 
@@ -17,7 +17,7 @@ export async function resolveBackends(
 ): Promise<Map<DeviceType, BackendPlugin>> {
   if (typeof backend !== "string" || backend.trim() === "") {
     throw new InvalidArgumentError(
-      `backend must be a name such as "gloo" or "cpu:gloo,cuda:nccl", got ${String(backend)}`,
+      `backend must be a name such as "gloo" or "cpu:gloo,cuda:nccl", got ${describe(backend)}`,
       {
         argument: "backend",
       },

@@ -284,6 +284,26 @@ describe("initProcessGroup", () => {
     expect(error.message).toBe("no device");
   });
 
+  test.each<[object, string]>([
+    [{ timout: "5s" }, "unknown option timout (known are backend, init, "],
+    [{ timout: "5s" }, 'did you mean "timeout"?'],
+    [{ world_size: 2 }, 'did you mean "worldSize"?'],
+    [{ device: "cuda:0" }, "unknown option device"],
+  ])("an option that does not exist: %p", async (options, message) => {
+    const error = await rejection(dist.initProcessGroup(options));
+    expect(error).toMatchObject({ name: "InvalidArgumentError", details: { argument: Object.keys(options)[0] } });
+    expect(error.message).toStartWith("initProcessGroup: ");
+    expect(error.message).toContain(message);
+  });
+
+  test("options of further groups that do not exist", async () => {
+    await dist.initProcessGroup({ ...setup().options, initMethod: undefined } as dist.InitOptions);
+    const wrong = { backends: "fake" } as object;
+    for (const promise of [dist.newGroup([0], wrong), dist.splitGroup([[0]], wrong)]) {
+      expect((await rejection(promise)).message).toContain("unknown option backends (known are ");
+    }
+  });
+
   test("options that are none", async () => {
     const none = null as unknown as dist.InitOptions;
     expect((await rejection(dist.initProcessGroup(none))).message).toBe(

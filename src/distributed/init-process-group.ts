@@ -22,6 +22,7 @@ import { currentContext, type DistContext, type World } from "./dist-context.ts"
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { type GroupPlan, makeGroup } from "./make-group.ts";
+import { type OptionNames, requireOptionNames } from "./option-names.ts";
 
 /** What {@link initProcessGroup} takes. */
 export interface InitOptions<Name extends string = string> {
@@ -45,6 +46,18 @@ export interface InitOptions<Name extends string = string> {
 
 type AnyInitOptions = Omit<InitOptions, "options"> & { readonly options?: unknown };
 
+const optionNames: OptionNames<InitOptions> = {
+  backend: true,
+  init: true,
+  initMethod: true,
+  store: true,
+  rank: true,
+  worldSize: true,
+  timeout: true,
+  container: true,
+  options: true,
+};
+
 /** How long the rank that hosts the store waits for the others to leave it. */
 const LEAVE_LIMIT_MS = 5_000;
 /** The same at the end of an `await using` block, which may be the end by an exception. */
@@ -66,6 +79,7 @@ export async function initProcessGroup<const Name extends string = string>(
   options: InitOptions<Name> = {},
 ): Promise<ProcessGroup> {
   requireOptions("initProcessGroup", options);
+  requireOptionNames("initProcessGroup", options, optionNames);
   const context = currentContext();
   if (context.world || context.initializing) {
     throw new InvalidArgumentError("trying to initialize the default process group twice!", {

@@ -6,6 +6,7 @@ import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext, type World } from "./dist-context.ts";
+import { type OptionNames, requireOptionNames } from "./option-names.ts";
 
 /** What {@link newGroup} takes beside the ranks. */
 export interface NewGroupOptions<Name extends string = string> {
@@ -18,6 +19,8 @@ export interface NewGroupOptions<Name extends string = string> {
   /** For messages and tools. */
   readonly description?: string;
 }
+
+const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true, options: true, description: true };
 
 /**
  * Makes a group of some of the ranks. Every rank of the default group must call it, in the same order, members or not.
@@ -33,6 +36,7 @@ export async function newGroup<const Name extends string = string>(
   options: NewGroupOptions<Name> = {},
 ): Promise<ProcessGroup | null> {
   requireOptions("newGroup", options);
+  requireOptionNames("newGroup", options, optionNames);
   const world = currentContext().require();
   const members = checkRanks(ranks, world);
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);

@@ -3,6 +3,7 @@ import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.t
 import type { ProcessGroup } from "../process-group/index.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext } from "./dist-context.ts";
+import { type OptionNames, requireOptionNames } from "./option-names.ts";
 
 /** What {@link splitGroup} takes beside the parts. */
 export interface SplitGroupOptions {
@@ -15,6 +16,7 @@ export interface SplitGroupOptions {
   readonly description?: string;
 }
 
+const optionNames: OptionNames<SplitGroupOptions> = { group: true, timeout: true, options: true, description: true };
 const splits = new WeakMap<ProcessGroup, number>();
 
 /**
@@ -32,6 +34,7 @@ export async function splitGroup(
   options: SplitGroupOptions = {},
 ): Promise<ProcessGroup | null> {
   requireOptions("splitGroup", options);
+  requireOptionNames("splitGroup", options, optionNames);
   const world = currentContext().require();
   if (options.group === null) return null;
   const parent = options.group ?? world.group;

@@ -117,6 +117,8 @@ describe("BackendRegistry", () => {
           "Add your own with registerBackend(plugin), or name its module in C10D_BACKENDS.",
       );
     }
+    const nccl = await rejection(registry.get("nccl"));
+    expect(nccl.message).toStartWith('unknown backend "nccl", which this version does not have yet: known are');
   });
 
   test("a backend that cannot be loaded is tried again next time", async () => {

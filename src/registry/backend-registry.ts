@@ -152,7 +152,7 @@ export class BackendRegistry {
     const known = this.names();
     const unusable = faults.map(({ origin, message }) => `\n${origin}: ${message}`).join("");
     return new BackendUnavailableError(
-      `unknown backend "${name}": known are ${known.join(", ")}${didYouMean(name, known) || "."} ` +
+      `unknown backend "${name}"${name === "nccl" ? ", which this version does not have yet" : ""}: known are ${known.join(", ")}${didYouMean(name, known) || "."} ` +
         `Add your own with registerBackend(plugin), or name its module in C10D_BACKENDS.${unusable}`,
       { code: "UNKNOWN_BACKEND", backend: name },
     );

@@ -101,7 +101,7 @@ export class Mesh {
     return waiter.promise;
   }
 
-  /** Hangs up: in peace, or because of a failure, which then all hear of. */
+  /** Hangs up: in peace, or because of a failure, of which all others are then notified. */
   close(failure?: DistError): void {
     const reason = failure ?? new DistNetworkError("the group is closed");
     for (let peer = 0; peer < this.#size; peer++) this.#end(peer, reason);

@@ -44,7 +44,7 @@ export const buildCommand = defineCommand({
       const exitCode = await Bun.spawn(command, { stdio: ["ignore", "inherit", "inherit"] }).exited;
       if (exitCode !== 0) return 1;
     }
-    console.log("c10d info tells which backends are available now");
+    console.log("bun c10d info lists the backends that are available now");
     return 0;
   },
 });

@@ -9,7 +9,7 @@ export const storeCommand = defineCommand({
   notes:
     "With C10D_STORE_SECRET in the environment clients have to know that secret; without it the store speaks PyTorch's\n" +
     "open protocol, which PyTorch's clients need: whoever reaches the port can then read and write the store, which is\n" +
-    "said where that may be other hosts. It also tells of the first client that it refused for its secret.",
+    "said where that may be other hosts. It also reports the first client that it refused for its secret.",
   flags: {
     host: {
       type: "string",

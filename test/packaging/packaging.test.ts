@@ -115,7 +115,7 @@ describe("in another project", () => {
   const full = process.env.C10D_SWEEP === "full";
   if (!full) console.log("skip: c10d build in an installed package (a minute of compiling): only with C10D_SWEEP=full");
   test.skipIf(!full)("its command builds the shims, and then a backend is there", async () => {
-    expect(await run("bun c10d build", project)).toContain("c10d info tells which backends are available now");
+    expect(await run("bun c10d build", project)).toContain("bun c10d info lists the backends that are available now");
     const info = JSON.parse(await run("bun c10d info --json", project));
     type Backend = { name: string; available: boolean };
     expect(info.backends.find(({ name }: Backend) => name === "gloo").available).toBe(true);

@@ -61,7 +61,8 @@ export class NativeFailures {
     const peers = failure.peer >= 0 ? { peers: [failure.peer] } : {};
     const message = `group "${groupName}" (${this.#backend}, rank ${rank} of ${size}): ${failure.text}`;
     if (failure.status === Status.OP_TIMEOUT) {
-      return new DistTimeoutError(message, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
+      const advice = `Do all its ranks make this group, in the same order as their other groups, and within ${timeoutMs} ms?`;
+      return new DistTimeoutError(`${message}. ${advice}`, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
     }
     const shortage = shortageOf(failure.text, descriptorsFor(size));
     if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });

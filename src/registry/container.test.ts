@@ -32,6 +32,9 @@ describe("containers", () => {
 
   test("a bad override is refused", () => {
     expect(() => createContainer({ overrides: [memoryPlugin("Bad Name")] })).toThrow(InvalidArgumentError);
+    expect(() => createContainer({ overrides: memoryPlugin("extra") as never })).toThrow(
+      "createContainer: overrides must be a list of plugins, got ",
+    );
   });
 
   test("install makes it the one that registerBackend uses", () => {

@@ -5,6 +5,7 @@ import {
   instanceCachingFactory,
   container as rootContainer,
 } from "tsyringe";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
@@ -30,9 +31,15 @@ let installed: DependencyContainer | undefined;
  * else can be registered in it too.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
+  const { overrides = [] } = options;
+  if (!Array.isArray(overrides)) {
+    throw new InvalidArgumentError(`createContainer: overrides must be a list of plugins, got ${describe(overrides)}`, {
+      argument: "overrides",
+    });
+  }
   const made = rootContainer.createChildContainer();
   const registry = new BackendRegistry(builtInBackends, fileSystemDiscovery());
-  for (const plugin of options.overrides ?? []) registry.register(plugin, { replace: true });
+  for (const plugin of overrides) registry.register(plugin, { replace: true });
   made.register(BACKEND_REGISTRY, { useValue: registry });
   made.register(LOGGER, { useFactory: instanceCachingFactory(() => stderrLogger(logLevelFromEnvironment())) });
   if (options.install) installed = made;

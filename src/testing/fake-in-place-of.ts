@@ -1,4 +1,5 @@
 import fake from "../backends/fake/plugin.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { type BackendPlugin, backendTypeOf } from "../registry/index.ts";
 
 /**
@@ -9,6 +10,14 @@ import { type BackendPlugin, backendTypeOf } from "../registry/index.ts";
  * ```
  */
 export function fakeInPlaceOf(name: string): BackendPlugin {
+  if (typeof name !== "string") {
+    throw new InvalidArgumentError(
+      `fakeInPlaceOf: name must be that of a backend, such as "gloo", got ${describe(name)}`,
+      {
+        argument: "name",
+      },
+    );
+  }
   const { module: _, ...plugin } = fake;
   return { ...plugin, name, type: backendTypeOf(name) };
 }

@@ -62,7 +62,8 @@ export class NativeFailures {
     const message = `group "${groupName}" (${this.#backend}, rank ${rank} of ${size}): ${failure.text}`;
     if (failure.status === Status.OP_TIMEOUT) {
       const advice = `Do all its ranks make this group, in the same order as their other groups, and within ${timeoutMs} ms?`;
-      return new DistTimeoutError(`${message}. ${advice}`, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
+      const sentence = /[.?]$/.test(message) ? message : `${message}.`;
+      return new DistTimeoutError(`${sentence} ${advice}`, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
     }
     const shortage = shortageOf(failure.text, descriptorsFor(size));
     if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });

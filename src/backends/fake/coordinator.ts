@@ -80,7 +80,7 @@ class Attendant {
 
   async #attend({ token, rank, size, seed, timeoutMs }: Extract<ToCoordinator, { kind: "attend" }>): Promise<void> {
     const meeting = this.#meetingOf(token, size, seed);
-    const attendance = await meeting.attend(rank, seed, timeoutMs);
+    const attendance = await meeting.attend(rank, size, seed, timeoutMs);
     if (attendance.kind === "met") {
       const membership = new Membership(rank, meeting.exchange, (news) => this.#tell({ token, ...news }));
       this.#groups.set(token, membership);

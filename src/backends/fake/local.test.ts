@@ -157,6 +157,15 @@ describe("a seed", () => {
 });
 
 describe("failures among ranks of one thread", () => {
+  test("a group that only its members make", async () => {
+    const errors = await errorsOf(3, async (rank) => {
+      if (rank !== 1) await dist.newGroup([0, 2], { timeout: "1s" });
+      await dist.newGroup([0, 1, 2], { timeout: "1s" });
+    });
+    expect(errors).toHaveLength(3);
+    for (const error of errors) expect(error.message).toContain("must make the same groups in the same order");
+  });
+
   test("a time-out names who is missing, on all ranks", async () => {
     const [late, waiting, ...rest] = await errorsOf(3, async (rank) => {
       if (rank === 0) await Bun.sleep(150);

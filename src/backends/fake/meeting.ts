@@ -4,6 +4,9 @@ import { DeliveryOrder } from "./delivery-order.ts";
 import { Exchange } from "./exchange.ts";
 
 const KEY = "fake/exchange";
+const SAME_GROUPS = "All ranks of the job, members or not, must make the same groups in the same order";
+/** Begins the tokens of this thread. */
+const HERE = `${process.pid}/${crypto.randomUUID()}`;
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
 export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs">;
@@ -12,13 +15,15 @@ export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupNa
 export type Attendance =
   | { readonly kind: "met" }
   | { readonly kind: "late"; readonly missing: readonly number[] }
-  | { readonly kind: "other seed" };
+  | { readonly kind: "other seed" }
+  /** Of this rank and of one that came before. */
+  | { readonly kind: "other size"; readonly sizes: readonly [number, number] };
 
 /** Ranks of one group on their way to each other. */
 export class Meeting {
   readonly exchange: Exchange;
   readonly #present = new Set<number>();
-  readonly #complete = Promise.withResolvers<void>();
+  readonly #complete = Promise.withResolvers<Attendance>();
   #over = false;
 
   constructor(size: number, seed: number | undefined) {
@@ -31,14 +36,11 @@ export class Meeting {
   }
 
   /** A rank has come, and waits for the others. */
-  async attend(rank: number, seed: number | undefined, timeoutMs: number): Promise<Attendance> {
+  async attend(rank: number, ranks: number, seed: number | undefined, timeoutMs: number): Promise<Attendance> {
     const { order, size } = this.exchange;
     if (order.seed !== seed) return { kind: "other seed" };
-    this.#present.add(rank);
-    if (this.#present.size === size) {
-      this.#over = true;
-      this.#complete.resolve();
-    }
+    if (ranks !== size) this.#end({ kind: "other size", sizes: [size, ranks] });
+    else if (this.#present.add(rank).size === size) this.#end({ kind: "met" });
     const { promise: late, resolve } = Promise.withResolvers<Attendance>();
     const timer = setTimeout(
       () => {
@@ -48,9 +50,14 @@ export class Meeting {
       },
       Math.min(timeoutMs, MAX_DELAY_MS),
     );
-    const attendance = await Promise.race([this.#complete.promise.then((): Attendance => ({ kind: "met" })), late]);
+    const attendance = await Promise.race([this.#complete.promise, late]);
     clearTimeout(timer);
     return attendance;
+  }
+
+  #end(attendance: Attendance): void {
+    this.#over = true;
+    this.#complete.resolve(attendance);
   }
 }
 
@@ -62,11 +69,22 @@ export function requireMet(attendance: Attendance, attendee: Attendee, seed: num
     const text = `fake: all ranks must give the same seed, rank ${rank} gave ${seed}`;
     throw new InvalidArgumentError(text, { ...init, argument: "seed" });
   }
+  if (attendance.kind === "other size") {
+    const [first, second] = attendance.sizes;
+    const text = `group "${group}" (fake, rank ${rank} of ${size}): one rank makes it of ${first} ranks, another one of ${second}. ${SAME_GROUPS}`;
+    throw new InvalidArgumentError(text, { ...init, argument: "ranks" });
+  }
   if (attendance.kind === "late") {
     const { missing: peers } = attendance;
     const text = `group "${group}" (fake, rank ${rank} of ${size}): rank ${peers.join(", ")} did not come within ${timeoutMs} ms`;
     throw new DistTimeoutError(text, { ...init, code: "CONNECT_TIMEOUT", peers, timeoutMs });
   }
+}
+
+/** The error of a rank that comes when its peers in this thread have met, or given up. */
+function tooLate({ rank, size, groupName: group, timeoutMs }: Attendee): DistError {
+  const text = `group "${group}" (fake, rank ${rank} of ${size}): its ranks have met without this one, or given up. ${SAME_GROUPS}`;
+  return new DistTimeoutError(text, { backend: "fake", group, rank, code: "CONNECT_TIMEOUT", timeoutMs });
 }
 
 /** The error of a rank whose peers are where it cannot reach them. */
@@ -98,13 +116,13 @@ const meetings = new Map<string, Meeting>();
  */
 export async function meetInThread(attendee: Attendee, seed: number | undefined): Promise<Exchange> {
   const token = await shareToken(attendee, () => {
-    const made = `${process.pid}/${crypto.randomUUID()}`;
+    const made = `${HERE}/${crypto.randomUUID()}`;
     meetings.set(made, new Meeting(attendee.size, seed));
     return made;
   });
   const meeting = meetings.get(token);
-  if (meeting === undefined) throw ranksApart(attendee);
-  const attending = meeting.attend(attendee.rank, seed, attendee.timeoutMs);
+  if (meeting === undefined) throw token.startsWith(`${HERE}/`) ? tooLate(attendee) : ranksApart(attendee);
+  const attending = meeting.attend(attendee.rank, attendee.size, seed, attendee.timeoutMs);
   if (meeting.over) meetings.delete(token);
   const attendance = await attending;
   if (meeting.over) meetings.delete(token);

@@ -145,4 +145,14 @@ describeGloo("gloo, bad input", () => {
     expect(outcome?.error?.message).toContain("rank 1");
     expect(outcome?.durationMs).toBeLessThan(10_000);
   });
+
+  test("a group that only its members make", async () => {
+    const outcomes = await spawnRanks(3, fixture("members-only"), { timeout: "20s" });
+    const errors = outcomes.map(({ error }) => error?.message ?? "none");
+    // Whoever dials a rank that has given up sees only that.
+    expect(errors.join("\n")).toMatch(
+      /makes this group of (2 ranks, this rank of 3|3 ranks, this rank of 2)\. All ranks of the job, members or not, must make/,
+    );
+    expect(errors).not.toContain("none");
+  });
 });

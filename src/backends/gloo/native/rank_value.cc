@@ -70,9 +70,10 @@ RankValue RankValue::decode(const std::vector<char>& bytes, int world_size) {
   reader.number<int64_t>();
   if (reader.left() == 0) return value;
   if (reader.left() != static_cast<size_t>(world_size) * sizeof(int64_t)) {
-    throw Failure(C10D_ERR_INVALID, "a rank published numbers for " + std::to_string(reader.left() / sizeof(int64_t)) +
-                                        " ranks, this one counts " + std::to_string(world_size) +
-                                        ": the world sizes differ");
+    throw Failure(C10D_ERR_INVALID, "it makes this group of " + std::to_string(reader.left() / sizeof(int64_t)) +
+                                        " ranks, this rank of " + std::to_string(world_size) +
+                                        ". All ranks of the job, members or not, must make the same groups in the "
+                                        "same order");
   }
   for (int i = 0; i < world_size; i++) value.connection_numbers.push_back(reader.number<int64_t>());
   return value;

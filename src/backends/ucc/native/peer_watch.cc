@@ -235,9 +235,9 @@ void PeerWatch::connect(Rendezvous& rendezvous, const std::function<void()>& sto
     std::memcpy(&hello, value.data(), sizeof hello);
     if (hello.world_size != config_.world_size) {
       throw Failure(C10D_ERR_INVALID,
-                    "the ranks disagree about the world size: " + rank_text(static_cast<size_t>(rank)) + " has " +
-                        std::to_string(hello.world_size) + ", rank " + std::to_string(config_.rank) + " has " +
-                        std::to_string(config_.world_size),
+                    rank_text(static_cast<size_t>(rank)) + " makes this group of " + std::to_string(hello.world_size) +
+                        " ranks, rank " + std::to_string(config_.rank) + " of " + std::to_string(config_.world_size) +
+                        ". All ranks of the job, members or not, must make the same groups in the same order",
                     rank);
     }
     const bool here = !host.empty() && std::strncmp(hello.host, own.host, sizeof own.host) == 0;

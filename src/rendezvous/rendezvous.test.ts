@@ -173,6 +173,15 @@ describe("env://", () => {
 });
 
 describe("tcp://", () => {
+  test.each(["True", "1", "on"])("TORCHELASTIC_USE_AGENT_STORE=%s: rank 0 does not host the store", async (on) => {
+    await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
+    const { env } = variables(0, 1, server.port, { TORCHELASTIC_USE_AGENT_STORE: on });
+    const url = `tcp://127.0.0.1:${server.port}?rank=0&world_size=1`;
+    expect(await meet(url, { env })).toMatchObject({ rank: 0, worldSize: 1 });
+    const wrong = { ...env, TORCHELASTIC_USE_AGENT_STORE: "maybe" };
+    expect((await failure(url, { env: wrong })).message).toContain("TORCHELASTIC_USE_AGENT_STORE must be one of");
+  });
+
   test("ranks meet", async () => {
     const port = await freePort();
     const url = (rank: number) => `tcp://127.0.0.1:${port}?rank=${rank}&world_size=2`;

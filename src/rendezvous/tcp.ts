@@ -1,3 +1,4 @@
+import { flagOf } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { meet } from "./meet.ts";
 import { integerFrom, rendezvousError } from "./membership.ts";
@@ -19,7 +20,7 @@ export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promi
   checkPort(port);
   const env = options.env ?? process.env;
   const hostedByLauncher =
-    env.TORCHELASTIC_USE_AGENT_STORE?.toLowerCase() === "true" && Number(env.MASTER_PORT) === port;
+    flagOf("TORCHELASTIC_USE_AGENT_STORE", env.TORCHELASTIC_USE_AGENT_STORE) && Number(env.MASTER_PORT) === port;
   const attempt = (hostedByLauncher && env.TORCHELASTIC_RESTART_COUNT) || "";
   return meet({ host, port, rank, worldSize, hostedByLauncher, attempt }, options);
 }

@@ -177,6 +177,7 @@ describe("initProcessGroup", () => {
     ["a malformed backend", { backend: "tpu:x" }, "InvalidArgumentError", "Invalid device:backend pairing"],
     ["store and init", { init: "env://" }, "InvalidArgumentError", "Cannot specify both init and store"],
     ["store and initMethod", { initMethod: "env://" }, "InvalidArgumentError", "Cannot specify both init and store"],
+    ["no rank", { rank: undefined }, "InvalidArgumentError", "if using store, got undefined"],
     ["a world of 0", { worldSize: 0 }, "InvalidArgumentError", "worldSize must be positive if using store"],
     ["a world of 1.5", { worldSize: 1.5 }, "InvalidArgumentError", "worldSize must be positive"],
     ["a negative rank", { rank: -1 }, "InvalidArgumentError", "rank must be between 0 and 0 if using store"],

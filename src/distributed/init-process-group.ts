@@ -3,6 +3,7 @@ import { requireOptions } from "../collectives/index.ts";
 import {
   DistTimeoutError,
   defaultTimeoutMs,
+  describeNumber,
   explained,
   InvalidArgumentError,
   type Timeout,
@@ -212,10 +213,15 @@ async function meet(options: AnyInitOptions): Promise<Rendezvous> {
   }
   if (url !== undefined) throw new InvalidArgumentError("Cannot specify both init and store", { argument: "init" });
   if (worldSize === undefined || !Number.isInteger(worldSize) || worldSize < 1) {
-    throw new InvalidArgumentError("worldSize must be positive if using store", { argument: "worldSize" });
+    throw new InvalidArgumentError(`worldSize must be positive if using store, got ${describeNumber(worldSize)}`, {
+      argument: "worldSize",
+    });
   }
   if (rank === undefined || !Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
-    throw new InvalidArgumentError(`rank must be between 0 and ${worldSize - 1} if using store`, { argument: "rank" });
+    throw new InvalidArgumentError(
+      `rank must be between 0 and ${worldSize - 1} if using store, got ${describeNumber(rank)}`,
+      { argument: "rank" },
+    );
   }
   const limited = LimitedStore.of(store);
   await agreeOnWorldSize(limited, { rank, worldSize }, { timeout });

@@ -36,6 +36,12 @@ export function checkMembership(
   }
 }
 
+/** The error of a URL other than env:// without a rank or a world size, which the caller has not given either. */
+export function missingParameter(scheme: string, what: string): InvalidArgumentError {
+  const advice = `give initProcessGroup() rank and worldSize, or write ${scheme}://…?rank=0&world_size=2`;
+  return rendezvousError(scheme, `${what} parameter missing: ${advice}`);
+}
+
 /** The error of a rendezvous that lacks something, in PyTorch's words. */
 export function rendezvousError(scheme: string, what: string, code?: string): InvalidArgumentError {
   return new InvalidArgumentError(`Error initializing torch.distributed using ${scheme}:// rendezvous: ${what}`, {

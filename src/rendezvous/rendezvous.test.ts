@@ -197,7 +197,7 @@ describe("tcp://", () => {
 
   test.each([
     ["tcp://127.0.0.1?rank=0&world_size=1", "tcp:// rendezvous: port number missing"],
-    ["tcp://127.0.0.1:1?world_size=1", "tcp:// rendezvous: rank parameter missing"],
+    ["tcp://127.0.0.1:1?world_size=1", "tcp:// rendezvous: rank parameter missing: give initProcessGroup() rank"],
     ["tcp://127.0.0.1:1?rank=0", "tcp:// rendezvous: world size parameter missing"],
     ["tcp://127.0.0.1:99999?rank=0&world_size=1", "port must have value from 0 to 65535 but was 99999."],
     ["tcp://127.0.0.1:1?rank=3&world_size=2", "rank must be between 0 and 1"],
@@ -276,7 +276,8 @@ describe("handlers", () => {
   test("unknown schemes and bad arguments", async () => {
     expect((await failure("nowhere://")).message).toContain("No rendezvous handler for nowhere://");
     expect(await failure("no url")).toBeInstanceOf(InvalidArgumentError);
-    expect((await failure(5 as unknown as string)).message).toContain("`url` must be a string.");
+    expect((await failure(5 as unknown as string)).message).toContain("must be a string, got number 5");
+    expect((await failure("localhost:29500")).message).toEndWith("; did you mean tcp://localhost:29500?");
     expect((await failure("env://", { rank: 1.5 })).message).toContain("`rank` must be an integer.");
     expect((await failure("env://", { worldSize: Number.NaN })).message).toContain("`worldSize` must be an integer.");
   });

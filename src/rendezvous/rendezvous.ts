@@ -1,4 +1,4 @@
-import { DistTimeoutError, defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { DistTimeoutError, defaultTimeoutMs, describe, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { withLimit } from "../store/deadline.ts";
 import { envRendezvous } from "./env.ts";
@@ -59,7 +59,9 @@ export function registerRendezvousHandler(scheme: string, handler: RendezvousHan
  */
 export async function rendezvous(url: string, options: RendezvousOptions = {}): Promise<Rendezvous> {
   if (typeof url !== "string") {
-    throw new InvalidArgumentError(`\`url\` must be a string. ${typeof url}: ${url}`, { argument: "url" });
+    throw new InvalidArgumentError(`the URL of a rendezvous must be a string, got ${describe(url)}`, {
+      argument: "url",
+    });
   }
   checkInteger("rank", options.rank);
   checkInteger("worldSize", options.worldSize);
@@ -70,8 +72,10 @@ export async function rendezvous(url: string, options: RendezvousOptions = {}): 
   const scheme = parsed.protocol.slice(0, -1);
   const handler = handlers.get(scheme);
   if (handler === undefined) {
+    // localhost:29500 is read as the scheme "localhost".
+    const advice = /^\d+$/.test(parsed.pathname) ? `; did you mean tcp://${url}?` : ".";
     throw new InvalidArgumentError(
-      `No rendezvous handler for ${scheme}://. Known are ${[...handlers.keys()].map((name) => `${name}://`).join(", ")}; registerRendezvousHandler adds others.`,
+      `No rendezvous handler for ${scheme}://. Known are ${[...handlers.keys()].map((name) => `${name}://`).join(", ")}; registerRendezvousHandler adds others${advice}`,
       { argument: "url" },
     );
   }

@@ -95,7 +95,10 @@ describe.each(kinds)("$name", ({ name, place }) => {
     const { url, remains } = place();
     const error = await failure(`${url}${query}`);
     expect(error).toBeInstanceOf(InvalidArgumentError);
-    expect(error.message).toBe(`Error initializing torch.distributed using ${scheme}:// rendezvous: ${what}`);
+    expect(error.message).toBe(
+      `Error initializing torch.distributed using ${scheme}:// rendezvous: ${what}: ` +
+        `give initProcessGroup() rank and worldSize, or write ${scheme}://…?rank=0&world_size=2`,
+    );
     expect(await remains()).toBe(false);
   });
 

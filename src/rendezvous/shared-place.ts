@@ -1,6 +1,6 @@
 import { DistStoreError, defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
-import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
+import { checkMembership, integerFrom, missingParameter } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize } from "./world-size.ts";
 
@@ -10,7 +10,7 @@ export function membershipOf(
   url: URL,
   options: RendezvousOptions,
 ): { rank: number; worldSize: number } {
-  const missing = (what: string) => () => rendezvousError(scheme, `${what} parameter missing`);
+  const missing = (what: string) => () => missingParameter(scheme, what);
   const rank = integerFrom("rank", options.rank, url.searchParams.get("rank"), missing("rank"));
   const given = url.searchParams.get("world_size");
   const worldSize = integerFrom("world_size", options.worldSize, given, missing("world size"));

@@ -1,18 +1,16 @@
 import { flagOf } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { meet } from "./meet.ts";
-import { integerFrom, rendezvousError } from "./membership.ts";
+import { integerFrom, missingParameter, rendezvousError } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 /** `tcp://host:port?rank=&world_size=`: rank 0 hosts the store there. */
 export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
   if (url.port === "") throw rendezvousError("tcp", "port number missing");
   const query = url.searchParams;
-  const rank = integerFrom("rank", options.rank, query.get("rank"), () =>
-    rendezvousError("tcp", "rank parameter missing"),
-  );
+  const rank = integerFrom("rank", options.rank, query.get("rank"), () => missingParameter("tcp", "rank"));
   const worldSize = integerFrom("world_size", options.worldSize, query.get("world_size"), () =>
-    rendezvousError("tcp", "world size parameter missing"),
+    missingParameter("tcp", "world size"),
   );
   const host = url.hostname.replace(/^\[(.*)\]$/, "$1");
   if (host === "") throw rendezvousError("tcp", "host missing");

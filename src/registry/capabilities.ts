@@ -107,12 +107,14 @@ export class CapabilityTable {
       );
     }
     if (reduceOp !== undefined && ((this.#reductions[dtype] ?? 0) & (1 << reduceOp.code)) === 0) {
+      const has = reduceOpNames.filter((name) => ((this.#reductions[dtype] ?? 0) & maskOf(name)) !== 0);
       throw new UnsupportedOperationError(
-        `${op}: backend "${this.#backend}" cannot use ReduceOp.${reduceOp} with ${dtype} tensors`,
+        `${op}: backend "${this.#backend}" cannot use ReduceOp.${reduceOp} with ${dtype} tensors (it has ${has.join(", ") || "no reduce op for them"})`,
         { backend: this.#backend, op, argument: "op" },
       );
     }
   }
 }
 
+const reduceOpNames = Object.keys(reduceOpCodes) as readonly ReduceOpName[];
 const maskOf = (name: ReduceOpName): number => 1 << reduceOpCodes[name];

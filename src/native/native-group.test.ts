@@ -34,6 +34,7 @@ class FakeShim implements Shim {
   readonly afterClose: string[] = [];
   stillRunning = 0;
   waitStatus: number = Status.OK;
+  errorText = "";
   #closed = false;
   readonly #ownFd: number;
   readonly symbols: ShimSymbols;
@@ -78,9 +79,9 @@ class FakeShim implements Shim {
         called("wait");
         return this.waitStatus;
       },
-      c10d_error: () => {
+      c10d_error: (_, __, to) => {
         called("error");
-        return 0;
+        return new TextEncoder().encodeInto(this.errorText, to as Uint8Array).written;
       },
       c10d_group_error: () => 0,
       c10d_group_state: () => 1,
@@ -161,6 +162,26 @@ describe("NativeGroup", () => {
     expect(works.map((work) => work.isSuccess())).toEqual([true, true, true, true, true]);
     group.close();
     expect(shim.afterClose).toEqual([]);
+  });
+
+  test("a listener of an end may wait for an op whose end is in the same batch", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const works = [1, 2, 3, 4].map(track);
+    shim.waitStatus = Status.UNKNOWN_OP;
+    const ended: boolean[] = [];
+    works[0]?.whenEnded(() => {
+      ended.push(works[2]?.wait() ?? false);
+      expect(() => works[3]?.wait()).toThrow("lost on the way");
+    });
+    shim.complete(1, 2, 3);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 4, status: Status.NETWORK });
+    shim.errorText = "lost on the way";
+    shim.wake();
+    for (const work of works) await work.catch(() => {});
+    expect(ended).toEqual([true]);
+    expect(works.map((work) => work.isSuccess())).toEqual([true, true, true, false]);
+    group.close();
   });
 
   test("a listener that throws does not lose the other events of the batch", async () => {

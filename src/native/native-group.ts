@@ -66,6 +66,14 @@ export interface NativeStats {
   readonly wakes: number;
 }
 
+/** Events that were taken from the native side. */
+interface EventBatch {
+  readonly events: Int32Array;
+  /** The first that has not been handled yet. */
+  next: number;
+  count: number;
+}
+
 /** Works whose buffers native code may touch until the end of the process. */
 const pinnedForever: NativeWork<unknown>[] = [];
 
@@ -107,14 +115,15 @@ export class NativeGroup {
   readonly #exposed: NativeWork<unknown>[] = [];
   #nextExposed = 0;
   readonly #released = new Map<number, NativeWork<unknown>>();
-  readonly #events = eventBuffer(MAX_EVENTS);
+  readonly #batch: EventBatch = { events: eventBuffer(MAX_EVENTS), next: 0, count: 0 };
+  /** Those that are being handled: several where a listener of an op's end drains again. */
+  readonly #batches: EventBatch[] = [];
   readonly #result = eventBuffer(1);
   readonly #text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
   readonly #ready = Promise.withResolvers<void>();
   #socket: WakeSocket | undefined;
   #state: GroupState = "OPEN";
   #closed = false;
-  #draining = false;
   #kickQueued = false;
   #holding = false;
   /** Why the group has failed, until an op has reported it. */
@@ -203,8 +212,10 @@ export class NativeGroup {
     const status = this.#await(work.id, limitMs);
     if (status === Status.WAIT_TIMEOUT) return false;
     if (status === Status.UNKNOWN_OP) {
-      // The end was drained before, and the other ranks are still being asked about its cause.
-      work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
+      // The end was drained before: it may come later in a batch of which a listener is being called.
+      for (const batch of this.#batches) this.#finish(batch);
+      // Else the other ranks are still being asked about its cause.
+      if (!work.isCompleted()) work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
     } else {
       this.#end(work, status, this.#result, 0, true);
     }
@@ -222,27 +233,34 @@ export class NativeGroup {
   }
 
   readonly #drain = (): void => {
-    const isOuter = !this.#draining;
     // A listener of an op's end may call this again, while the rest of a batch is still to be read.
-    const events = isOuter ? this.#events : eventBuffer(MAX_EVENTS);
-    this.#draining = true;
+    const isOuter = this.#batches.length === 0;
+    const batch = isOuter ? this.#batch : { events: eventBuffer(MAX_EVENTS), next: 0, count: 0 };
+    this.#batches.push(batch);
     try {
-      for (let count = MAX_EVENTS; count === MAX_EVENTS && !this.#closed; ) {
+      for (let isFull = true; isFull && !this.#closed; ) {
         this.#checkExposed();
-        count = this.#symbols.c10d_drain(this.#handle, events, MAX_EVENTS);
-        for (let i = 0; i < count && !this.#closed; i++) {
-          // The events of the batch are taken: each of them is handled, whatever goes wrong with the one before.
-          try {
-            this.#onEvent(events, (i * EventLayout.SIZE) / 4);
-          } catch (error) {
-            throwLater(error);
-          }
-        }
+        batch.count = this.#symbols.c10d_drain(this.#handle, batch.events, MAX_EVENTS);
+        batch.next = 0;
+        isFull = batch.count === MAX_EVENTS;
+        this.#finish(batch);
       }
     } finally {
-      if (isOuter) this.#draining = false;
+      this.#batches.pop();
     }
   };
+
+  /** Handles what is left of a batch. Its events are taken: each of them counts, whatever goes wrong with the one before. */
+  #finish(batch: EventBatch): void {
+    while (batch.next < batch.count && !this.#closed) {
+      const at = (batch.next++ * EventLayout.SIZE) / 4;
+      try {
+        this.#onEvent(batch.events, at);
+      } catch (error) {
+        throwLater(error);
+      }
+    }
+  }
 
   #onEvent(events: Int32Array, at: number): void {
     const kind = events[at + EventLayout.kind / 4];

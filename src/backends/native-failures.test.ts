@@ -49,6 +49,19 @@ test("an op on a group that is closed, or failed before any op could tell why", 
   expect(failures.refusal(OpType.REDUCE, failed, undefined).message).toContain("has failed before (it broke)");
 });
 
+test("an op for which something had run out says what", async () => {
+  const { failures } = setup();
+  const text = "UCC failed: mmap: Cannot allocate memory";
+  for (const way of ["now", "afterConsulting"] as const) {
+    const error = await failures[way](failure(Status.BACKEND, text), workOf(OpType.ALLREDUCE, 3));
+    expect(error).toMatchObject({ name: "DistBackendError", code: "OUT_OF_MEMORY" });
+    expect(error.message).toContain(`${text}: there is no memory left for this process: `);
+  }
+  expect(failures.ofCreation(failure(Status.BACKEND, "too few file descriptors: UCX needs 32"))).toMatchObject({
+    code: "OUT_OF_DESCRIPTORS",
+  });
+});
+
 test("different calls: a rank whose connection broke because of it names them too, and nobody is blamed", async () => {
   const { store, failures } = setup(2);
   const text = "rank 0 called allReduce(float32[4], SUM), rank 1 allReduce(float32[4], MAX)";

@@ -206,7 +206,10 @@ function makeError(status: number, message: string, init: ErrorInit): DistError 
       return new InvalidArgumentError(message, init);
     case Status.UNSUPPORTED:
       return new UnsupportedOperationError(message, init);
-    default:
+    default: {
+      const shortage = shortageOf(message);
+      if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
       return new DistBackendError(message, init);
+    }
   }
 }

@@ -18,6 +18,7 @@ describe("shortageOf", () => {
     ["mmap: Cannot allocate memory", "OUT_OF_MEMORY"],
     [new SyntaxError('EMFILE reading "/x.ts"'), "OUT_OF_DESCRIPTORS"],
     [new Error("ProcessFdQuotaExceeded"), "OUT_OF_DESCRIPTORS"],
+    ["too few file descriptors: UCX needs 32", "OUT_OF_DESCRIPTORS"],
   ];
   test.each(cases.map(([error, code]) => [String(error), code, error] as const))("%s: %s", (_, code, error) => {
     expect(shortageOf(error)?.code).toBe(code as "OUT_OF_MEMORY");
@@ -37,9 +38,9 @@ describe("shortageOf", () => {
   });
 
   test("the text tells the limit, what is needed, and what to do", () => {
-    const { text = "" } = shortageOf(systemError("EMFILE"), 5_000) ?? {};
+    const { text = "" } = shortageOf(systemError("EMFILE"), soft + 5_000) ?? {};
     expect(text).toStartWith(
-      `this process has no file descriptor left: \`ulimit -n\` is ${soft}, and about 5000 are needed. Raise it before the start: \`ulimit -n 10000\``,
+      `this process has no file descriptor left: \`ulimit -n\` is ${soft}, and about ${soft + 5_000} are needed. Raise it before the start: \`ulimit -n ${2 * (soft + 5_000)}\``,
     );
     expect(shortageOf(systemError("ENFILE"))?.text).toContain(
       "this machine has no file descriptor left: raise its sysctl fs.file-max",
@@ -55,6 +56,8 @@ describe("shortageOf", () => {
     const once = withShortage("rank 1: accept: Too many open files", shortage);
     expect(once).toStartWith("rank 1: accept: Too many open files: this process has no file descriptor left");
     expect(withShortage(once, shortage)).toBe(once);
+    const few = "too few file descriptors: UCX needs 32, and this process can open 5 more";
+    expect(withShortage(few, shortage)).toBe(few);
   });
 });
 
@@ -62,12 +65,14 @@ test("a process with descriptors left is short of none, unless it needs more at 
   expect(descriptorShortage()).toBeUndefined();
   const program = `
     const { descriptorShortage } = await import(${JSON.stringify(new URL("./shortage.ts", import.meta.url).pathname)});
-    console.log(descriptorShortage()?.code, descriptorShortage(7, 100)?.text);`;
+    console.log(descriptorShortage()?.code, descriptorShortage(77, 100)?.text);
+    console.log(descriptorShortage(7, 100)?.text);`;
   const { stdout } = Bun.spawnSync(["prlimit", "--nofile=40:40", process.execPath, "-e", program]);
   expect(stdout.toString()).toStartWith(
-    "undefined this process has no file descriptor left: `ulimit -n` is 40, and about 7 are needed. " +
+    "undefined this process has no file descriptor left: `ulimit -n` is 40, and about 77 are needed. " +
       "Raise it before the start: `ulimit -n 4096` (above 40 that takes root",
   );
+  expect(stdout.toString()).toContain("\nthis process has no file descriptor left: `ulimit -n` is 40. Raise it");
 });
 
 test("errors that are about something else stay what they are", async () => {

@@ -14,7 +14,10 @@ type Need = number | undefined;
 
 const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
   [/\bENFILE\b|SystemFdQuotaExceeded|Too many open files in system/, ofMachine],
-  [/\bEMFILE\b|ProcessFdQuotaExceeded|Too many open files|no file descriptor left/i, ofProcess],
+  [
+    /\bEMFILE\b|ProcessFdQuotaExceeded|Too many open files|no file descriptor left|too few file descriptors/i,
+    ofProcess,
+  ],
   [/\bENOMEM\b|Cannot allocate memory/, ofMemory],
   // EAGAIN of something that does not start says this; of sockets it says nothing.
   [
@@ -48,7 +51,7 @@ export function descriptorShortage(needed?: number, atOnce = 1): Shortage | unde
 
 /** A message with what has run out, unless it says so already. */
 export function withShortage(message: string, { text }: Shortage): string {
-  return message.includes("no file descriptor left") ? message : `${message}: ${text}`;
+  return /no file descriptor left|too few file descriptors/.test(message) ? message : `${message}: ${text}`;
 }
 
 /** The error itself, or, where something has run out, an error that says what. */
@@ -69,8 +72,8 @@ export async function loaded<Module>(module: Promise<Module>): Promise<Module> {
 
 function ofProcess(needed: Need): Shortage {
   const { soft, hard } = limit("open_files");
-  const more = Math.max(4_096, 2 * (needed ?? 0));
-  const text = `this process has no file descriptor left: \`ulimit -n\` is ${soft}${about(needed)}`;
+  const more = Math.max(4_096, 2 * (needed ?? 0), 2 * (Number(soft) || 0));
+  const text = `this process has no file descriptor left: \`ulimit -n\` is ${soft}${about(needed, soft)}`;
   const beyond =
     Number(hard) < more ? ` (above ${hard} that takes root, or the settings of the service or container)` : "";
   return { code: "OUT_OF_DESCRIPTORS", text: `${text}. Raise it before the start: \`ulimit -n ${more}\`${beyond}` };
@@ -93,8 +96,9 @@ function ofProcesses(): Shortage {
   return { code: "OUT_OF_PROCESSES", text: `${text}. Raise it, or the number of pids of the container` };
 }
 
-function about(needed: Need): string {
-  return needed === undefined ? "" : `, and about ${needed} are needed`;
+/** What one group or rank needs says nothing where others have taken the rest. */
+function about(needed: Need, soft: unknown): string {
+  return needed === undefined || needed <= Number(soft) ? "" : `, and about ${needed} are needed`;
 }
 
 interface Limit {

@@ -14,8 +14,8 @@ describeUcc("ucc, a process that runs out", () => {
       const ends = allWell<Shortage>(await spawnRanks(2, body, { ...spawn, args: { of: floats }, timeout: "60s" }));
       for (const { wrong } of ends) expect(wrong).toBe(0);
       const { codes, error } = ends[0] as Shortage;
-      expect(codes).toContain("BACKEND_ERROR");
-      expect(error).toMatchObject({ name: "DistBackendError", code: "BACKEND_ERROR" });
+      expect(codes).toContain("OUT_OF_MEMORY");
+      expect(error).toMatchObject({ name: "DistBackendError", code: "OUT_OF_MEMORY" });
       expect(error?.message).toMatch(/Cannot allocate memory/);
     },
   );
@@ -25,6 +25,7 @@ describeUcc("ucc, a process that runs out", () => {
       await spawnRanks(2, body, { ...spawn, args: { of: "descriptors" }, timeout: "60s" }),
     );
     for (const { error } of ends) {
+      expect(error?.code).toBe("OUT_OF_DESCRIPTORS");
       expect(error?.message).toMatch(/too few file descriptors: UCX needs \d+ .* can open \d+ more of the \d+/);
     }
   });

@@ -8,6 +8,7 @@ import type { Awkward } from "./fixtures/awkward.ts";
 import type { Hanging } from "./fixtures/hanging.ts";
 import type { SumsArgs, SumsResult } from "./fixtures/sums.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks, startRanks } from "./spawn-ranks.ts";
+import { processState } from "./watch/process-state.ts";
 
 setDefaultTimeout(60_000);
 
@@ -122,6 +123,11 @@ describe("the fault script of spawnRanks", () => {
   });
 });
 
+async function untilAsleep(pid: number): Promise<void> {
+  const limit = performance.now() + 20_000;
+  while (processState(pid) === "running" && performance.now() < limit) await Bun.sleep(20);
+}
+
 describe("a rank that hangs", () => {
   const cases: readonly (readonly [Hanging, RegExp])[] = [
     ["wait", /: in allReduce #2 on group "0" \(gloo\) since [\d.]+ s$/],
@@ -144,6 +150,8 @@ describe("a rank that hangs", () => {
     await Promise.all(job.ranks.map((rank) => rank.reported((report) => report === "ready")));
     if (args === "before any op") await job.ranks[1]?.reported(() => false).catch(() => {});
     await Bun.sleep(300);
+    // On a busy machine it may still be on its way there.
+    if (args === "before any op") await untilAsleep(job.ranks[0]?.pid ?? 0);
     controller.abort();
     const [hanging, other] = await job.done;
     expect(hanging).toMatchObject({ signal: "SIGKILL", exitCode: null, hung: true });

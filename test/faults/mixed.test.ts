@@ -1,5 +1,6 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
+import { ForkedPython } from "../interop/forked-python.ts";
 import { describeWithTorch } from "../interop/torch.ts";
 
 setDefaultTimeout(90_000);
@@ -49,7 +50,46 @@ interface Told {
   readonly peers?: readonly number[];
 }
 
+const limitMs = 60_000;
+const environmentOfAll = {
+  ...process.env,
+  NO_COLOR: "1",
+  TORCH_CPP_LOG_LEVEL: "ERROR",
+  OMP_NUM_THREADS: "1",
+  C10D_STORE_SECRET: "",
+};
+
+interface Ended {
+  readonly killed: boolean;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+async function runBun(program: string, env: Readonly<Record<string, string>>): Promise<Ended> {
+  const child = Bun.spawn([process.execPath, "-e", program], {
+    env: { ...environmentOfAll, ...env },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: limitMs,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+  return { killed: child.signalCode !== null, stdout, stderr };
+}
+
 describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
+  let pythons: ForkedPython;
+  beforeAll(() => {
+    pythons = new ForkedPython(interpreter, environmentOfAll);
+  });
+  afterAll(() => pythons[Symbol.asyncDispose]());
+
+  async function runPython(code: string, env: Readonly<Record<string, string>>): Promise<Ended> {
+    const ended = await pythons.run({ code }, env, limitMs);
+    return { killed: ended.code < 0, ...ended };
+  }
+
   /** Runs a rank for each program; what each tells, which is nothing where it was killed. */
   async function job(programs: readonly string[]): Promise<(Told | undefined)[]> {
     const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
@@ -57,29 +97,15 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     listener.stop(true);
     return Promise.all(
       programs.map(async (program, rank) => {
-        const isPython = program.startsWith("\nimport json");
-        const child = Bun.spawn(isPython ? [interpreter, "-c", program] : [process.execPath, "-e", program], {
-          env: {
-            ...process.env,
-            NO_COLOR: "1",
-            TORCH_CPP_LOG_LEVEL: "ERROR",
-            OMP_NUM_THREADS: "1",
-            C10D_STORE_SECRET: "",
-            RANK: String(rank),
-            WORLD_SIZE: String(programs.length),
-            MASTER_ADDR: "127.0.0.1",
-            MASTER_PORT: String(port),
-          },
-          stdin: "ignore",
-          stdout: "pipe",
-          stderr: "pipe",
-          timeout: 60_000,
-          killSignal: "SIGKILL",
+        const run = program.startsWith("\nimport json") ? runPython : runBun;
+        const { killed, stdout, stderr } = await run(program, {
+          RANK: String(rank),
+          WORLD_SIZE: String(programs.length),
+          MASTER_ADDR: "127.0.0.1",
+          MASTER_PORT: String(port),
         });
-        const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-        await child.exited;
         const line = stdout.trim().split("\n").at(-1);
-        if (child.signalCode === null && !line) throw new Error(`rank ${rank} told nothing: ${stderr}`);
+        if (!killed && !line) throw new Error(`rank ${rank} told nothing: ${stderr}`);
         return line ? (JSON.parse(line) as Told) : undefined;
       }),
     );

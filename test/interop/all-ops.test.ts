@@ -1,7 +1,8 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ForkedPython } from "./forked-python.ts";
 import { type OpPlan, planFor } from "./op-plan.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
@@ -43,14 +44,11 @@ async function run(command: readonly string[], environment: Readonly<Record<stri
   return { code: child.exitCode, stdout, stderr };
 }
 
-const commandOf = (python: string, kind: Kind, plan: OpPlan): string[] => [
-  ...(kind === "Bun" ? [process.execPath, fixture("bun-ops.ts")] : [python, fixture("python_ops.py")]),
-  JSON.stringify(plan),
-];
+const scriptOf = (kind: Kind): string => fixture(kind === "Bun" ? "bun-ops.ts" : "python_ops.py");
 
 /** Runs a job of these ranks; the digests that each tells, by rank. */
 async function runJob(
-  python: string,
+  pythons: ForkedPython,
   kinds: readonly Kind[],
   plan: OpPlan,
   environment: Readonly<Record<string, string>> = {},
@@ -62,7 +60,11 @@ async function runJob(
     ...environment,
   };
   const ended = await Promise.all(
-    kinds.map((kind, rank) => run(commandOf(python, kind, plan), { RANK: String(rank), ...job })),
+    kinds.map((kind, rank) => {
+      const argv = [scriptOf(kind), JSON.stringify(plan)];
+      const env = { RANK: String(rank), ...job };
+      return kind === "Bun" ? run([process.execPath, ...argv], env) : pythons.run({ argv }, env, limitMs);
+    }),
   );
   const bad = ended.flatMap(({ code, stderr }, rank) =>
     code === 0 ? [] : `rank ${rank} (${kinds[rank]}): ${code ?? "killed"}: ${stderr.slice(-1_500)}`,
@@ -76,7 +78,8 @@ async function runUnderTorchrun(python: string, kinds: readonly Kind[], plan: Op
   const folder = mkdtempSync(join(tmpdir(), "c10d-all-ops-"));
   try {
     const cases = kinds.map((kind, rank) => {
-      const quoted = commandOf(python, kind, plan).map((word) => `'${word}'`);
+      const command = [kind === "Bun" ? process.execPath : python, scriptOf(kind), JSON.stringify(plan)];
+      const quoted = command.map((word) => `'${word}'`);
       return `${rank}) exec ${quoted.join(" ")} > '${join(folder, String(rank))}';;`;
     });
     const ranks = ["sh", "-c", `case "$RANK" in ${cases.join(" ")} esac`];
@@ -95,10 +98,16 @@ function digestsIn(stdout: string): string[] {
 }
 
 describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
+  let pythons: ForkedPython;
+  beforeAll(() => {
+    pythons = new ForkedPython(python, environmentOfAll);
+  });
+  afterAll(() => pythons[Symbol.asyncDispose]());
+
   const references = new Map<number, Promise<string[][]>>();
   /** What PyTorch alone comes to. */
   const referenceFor = (size: number): Promise<string[][]> => {
-    const found = references.get(size) ?? runJob(python, Array<Kind>(size).fill("Python"), planFor(size, 1));
+    const found = references.get(size) ?? runJob(pythons, Array<Kind>(size).fill("Python"), planFor(size, 1));
     references.set(size, found);
     return found;
   };
@@ -115,7 +124,7 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
     ["Bun, Python, Bun; two interfaces", ["Bun", "Python", "Bun"], lazyRepeats, { GLOO_SOCKET_IFNAME: "lo,lo" }],
   ])("%s", async (_, kinds, times, environment) => {
     const plan = planFor(kinds.length, times);
-    await expectReference(kinds, plan, await runJob(python, kinds, plan, environment));
+    await expectReference(kinds, plan, await runJob(pythons, kinds, plan, environment));
   });
 
   // That the store is in the agent is all that differs, so the smaller run does with one.

@@ -1,0 +1,97 @@
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fixture } from "./torch.ts";
+
+/** A script and its arguments, or the text of a program. */
+export type PythonProgram = { readonly argv: readonly string[] } | { readonly code: string };
+
+export interface PythonEnd {
+  /** Negative: the number of the signal that ended it. */
+  readonly code: number;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+interface Reply {
+  readonly id?: number;
+  readonly pid?: number;
+  readonly code?: number;
+}
+
+interface Run {
+  readonly ended: PromiseWithResolvers<number>;
+  readonly limitMs: number;
+  timer?: ReturnType<typeof setTimeout>;
+}
+
+/**
+ * Runs Python programs that need PyTorch, each in a process of its own. They are forked from one that has loaded PyTorch,
+ * which takes a processor for longer than most of the programs do. `env` is for that first one: some variables are looked
+ * at when PyTorch is loaded.
+ */
+export class ForkedPython implements AsyncDisposable {
+  readonly #folder = mkdtempSync(join(tmpdir(), "c10d-python-"));
+  readonly #server: Bun.Subprocess<"pipe", "pipe", "inherit">;
+  readonly #runs = new Map<number, Run>();
+  readonly #listening: Promise<void>;
+  #lastId = 0;
+
+  constructor(
+    python: string,
+    readonly env: Readonly<Record<string, string | undefined>>,
+  ) {
+    this.#server = Bun.spawn([python, fixture("forking_python.py")], {
+      env,
+      stdin: "pipe",
+      stdout: "pipe",
+      stderr: "inherit",
+    });
+    this.#listening = this.#listen();
+  }
+
+  /** Runs a program to its end; kills it when that takes longer than `limitMs`. */
+  async run(program: PythonProgram, env: Readonly<Record<string, string>>, limitMs: number): Promise<PythonEnd> {
+    const id = ++this.#lastId;
+    const [stdout, stderr] = [join(this.#folder, `${id}.out`), join(this.#folder, `${id}.err`)];
+    const run: Run = { ended: Promise.withResolvers(), limitMs };
+    this.#runs.set(id, run);
+    const order = { id, argv: [], code: null, ...program, env: { ...this.env, ...env }, stdout, stderr };
+    this.#server.stdin.write(`${JSON.stringify(order)}\n`);
+    this.#server.stdin.flush();
+    const code = await run.ended.promise;
+    return { code, stdout: readFileSync(stdout, "utf8"), stderr: readFileSync(stderr, "utf8") };
+  }
+
+  /** Ends all programs that still run. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#server.stdin.end();
+    await this.#listening;
+    await this.#server.exited;
+    rmSync(this.#folder, { recursive: true });
+  }
+
+  async #listen(): Promise<void> {
+    let rest = "";
+    const decoder = new TextDecoder();
+    for await (const chunk of this.#server.stdout) {
+      const lines = (rest + decoder.decode(chunk, { stream: true })).split("\n");
+      rest = lines.pop() ?? "";
+      for (const line of lines) this.#take(JSON.parse(line) as Reply);
+    }
+    for (const { ended, timer } of this.#runs.values()) {
+      clearTimeout(timer);
+      ended.reject(new Error("the Python process that forks the others has ended"));
+    }
+  }
+
+  #take({ id = 0, pid, code }: Reply): void {
+    const run = this.#runs.get(id);
+    if (run === undefined) return;
+    if (pid !== undefined) run.timer = setTimeout(() => process.kill(pid, "SIGKILL"), run.limitMs);
+    if (code === undefined) return;
+    clearTimeout(run.timer);
+    this.#runs.delete(id);
+    run.ended.resolve(code);
+  }
+}

@@ -293,7 +293,8 @@ describe("hosting", () => {
     }
     expect(performance.now()).toBeLessThan(blockedUntil);
     expect(await store.check(["awake"])).toBe(false);
-    expect(slowest).toBeLessThan(50);
+    // One that needed the main thread would take what is left of its two seconds.
+    expect(slowest).toBeLessThan(500);
     await store.get("awake");
     await store.set("client is done", "1");
     expect(await child.exited).toBe(0);

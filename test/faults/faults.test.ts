@@ -57,15 +57,15 @@ describe("ranks that treat an op differently", () => {
     return outcomes.map(({ value }) => value as UnevenResult);
   };
 
-  test("a rank that comes late is no failure", async () => {
-    for (const mode of ["await", "wait"] as const) {
-      const results = await uneven(3, { kind: "late", mode });
+  test.concurrent("a rank that comes late is no failure", async () => {
+    const late = (mode: UnevenArgs["mode"]) => uneven(3, { kind: "late", mode });
+    for (const results of await Promise.all([late("await"), late("wait")])) {
       expect(results.map(({ sum, error }) => error ?? sum)).toEqual([6, 6, 6]);
       expect(results[0]?.ms).toBeGreaterThan(900);
     }
   });
 
-  test("a time-out on one rank fails all of them, and all name the late one", async () => {
+  test.concurrent("a time-out on one rank fails all of them, and all name the late one", async () => {
     const [hasty, patient, late] = await uneven(3, { kind: "timeout", mode: "await" });
     for (const result of [hasty, patient, late]) {
       expect(result?.error).toMatchObject({
@@ -80,7 +80,7 @@ describe("ranks that treat an op differently", () => {
     expect(late?.ms).toBeLessThan(5_000);
   });
 
-  test("the same for ranks that block", async () => {
+  test.concurrent("the same for ranks that block", async () => {
     const [hasty, patient, late] = await uneven(3, { kind: "timeout", mode: "wait" });
     expect(hasty?.error).toMatchObject({ name: "DistTimeoutError", details: { op: "allReduce", seq: 2 } });
     expect(patient?.error).toMatchObject({
@@ -92,7 +92,7 @@ describe("ranks that treat an op differently", () => {
     expect(late?.ms).toBeLessThan(5_000);
   });
 
-  test("an abort on one rank fails the others at once", async () => {
+  test.concurrent("an abort on one rank fails the others at once", async () => {
     const [aborter, other, late] = await uneven(3, { kind: "abort", mode: "await" });
     expect(aborter?.error).toMatchObject({ name: "DistBackendError", code: "ABORTED", details: { peers: [0] } });
     for (const result of [other, late]) {

@@ -15,7 +15,7 @@ async function run(worldSize: number, name: string, args?: unknown): Promise<Ran
 }
 
 describe("wait()", () => {
-  test("that runs out leaves the Work pending, and its late result correct", async () => {
+  test.concurrent("that runs out leaves the Work pending, and its late result correct", async () => {
     const [first, second] = (await run(2, "waiting")).map(({ value }) => value as WaitingResult);
     const timeout = { name: "DistTimeoutError", code: "WAIT_TIMEOUT", details: { op: "allReduce" } };
     expect(first?.errors).toMatchObject({
@@ -41,13 +41,13 @@ describe("wait()", () => {
     });
     expect(first?.values["single ms"]).toBeWithin(140, 2_000);
     expect(first?.values["queued ms"]).toBeWithin(140, 2_000);
-    expect(first?.values["failing ms"]).toBeWithin(190, 2_000);
+    expect(first?.values["failing ms"]).toBeWithin(590, 2_400);
     expect(second?.errors).toEqual({});
     expect(second?.values).toMatchObject({ "single late": 3, "queued late": [3, 6, 9, 12, 15, 18] });
   });
 
   for (const mode of ["await", "wait", "idle"] as const) {
-    test(`a pending op costs next to no processor time: ${mode}`, async () => {
+    test.concurrent(`a pending op costs next to no processor time: ${mode}`, async () => {
       const [first] = (await run(2, "idle-cpu", mode)).map(({ value }) => value as IdleCpu);
       console.log(`processor load of ${mode}: ${((first?.load ?? 1) * 100).toFixed(2)} %`);
       expect(first?.ms).toBeGreaterThan(1_800);
@@ -56,7 +56,7 @@ describe("wait()", () => {
   }
 });
 
-test("destroyProcessGroup() waits for the ops in flight", async () => {
+test.concurrent("destroyProcessGroup() waits for the ops in flight", async () => {
   const [first, second] = (await run(2, "drain")).map(({ value }) => value as Drained);
   for (const drained of [first, second]) {
     expect(drained).toMatchObject({ sums: [0, 3, 6, 9, 12, 15, 18, 21, 24, 27], completed: true });

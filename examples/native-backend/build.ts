@@ -1,7 +1,8 @@
-// bun build.ts: compiles the shim, under another name first, so that no rank ever loads half a library.
+// bun build.ts: compiles the shim, under a name of its own first, so that no rank ever loads half a library.
 import { $ } from "bun";
 import { includeDirectory } from "bun-c10d/native";
 
 $.cwd(import.meta.dir);
-await $`cc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -I ${includeDirectory} -o shm.so.new shm.c -lm`;
-await $`mv shm.so.new shm.so`;
+const fresh = `shm.so.${process.pid}`;
+await $`cc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -I ${includeDirectory} -o ${fresh} shm.c -lm`;
+await $`mv ${fresh} shm.so`;

@@ -3,5 +3,6 @@ import { $ } from "bun";
 import { includeDirectory as native } from "bun-c10d/native";
 
 $.cwd(import.meta.dir);
-await $`c++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -fvisibility=hidden -I ${native} -o shm.so.new shm.cc ${native}/engine/*.cc ${native}/reduction/*.cc`;
-await $`mv shm.so.new shm.so`;
+const fresh = `shm.so.${process.pid}`;
+await $`c++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -fvisibility=hidden -I ${native} -o ${fresh} shm.cc ${native}/engine/*.cc ${native}/reduction/*.cc`;
+await $`mv ${fresh} shm.so`;

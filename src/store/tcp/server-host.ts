@@ -31,9 +31,13 @@ export class ServerHost {
 
   /**
    * Starts a server.
+   * @param again Called when it could not listen: resolves when the same Worker is to try again, or rejects to give up.
    * @throws DistNetworkError `PORT_IN_USE`, `UNKNOWN_HOST`, `LISTEN_FAILED`; InvalidArgumentError.
    */
-  static async start(options: HostedServerOptions): Promise<ServerHost> {
+  static async start(
+    options: HostedServerOptions,
+    again: (error: unknown) => Promise<void> = (error) => Promise.reject(error),
+  ): Promise<ServerHost> {
     // Bun ends the process where it has too few for a Worker.
     const shortage = descriptorShortage(undefined, descriptorsOfWorker);
     if (shortage !== undefined) throw startFailed(options, shortage.text);
@@ -42,25 +46,18 @@ export class ServerHost {
     const stranger = strangerAt(fileURLToPath(module));
     if (stranger !== undefined) throw startFailed(options, stranger);
     const worker = new Worker(module, { ref: false });
-    const started = Promise.withResolvers<{ address: string; port: number }>();
-    const late = setTimeout(
-      () => started.reject(startFailed(options, `its Worker did not start within ${startLimitMs} ms`)),
-      startLimitMs,
-    );
-    worker.onmessage = (event: MessageEvent<ServerEvent>) => {
-      if (event.data.kind === "listening") started.resolve(event.data);
-      if (event.data.kind === "failed") started.reject(revive(event.data));
-    };
-    worker.onerror = (event) => started.reject(startFailed(options, event.message));
-    send(worker, { kind: "listen", options });
     try {
-      const { address, port } = await started.promise;
-      return new ServerHost(worker, address, port);
+      for (;;) {
+        try {
+          const { address, port } = await listen(worker, options);
+          return new ServerHost(worker, address, port);
+        } catch (error) {
+          await again(error);
+        }
+      }
     } catch (error) {
       worker.terminate();
       throw error;
-    } finally {
-      clearTimeout(late);
     }
   }
 
@@ -107,6 +104,26 @@ export class ServerHost {
       `the store server at ${hostPort(this.address, this.port)} refused the client at ${event.peer}: ${event.reason}`,
       { code: "C10D_STORE_REFUSED" },
     );
+  }
+}
+
+/** Has a Worker listen; resolves to where. */
+async function listen(worker: Worker, options: HostedServerOptions): Promise<{ address: string; port: number }> {
+  const started = Promise.withResolvers<{ address: string; port: number }>();
+  const late = setTimeout(
+    () => started.reject(startFailed(options, `its Worker did not start within ${startLimitMs} ms`)),
+    startLimitMs,
+  );
+  worker.onmessage = (event: MessageEvent<ServerEvent>) => {
+    if (event.data.kind === "listening") started.resolve(event.data);
+    if (event.data.kind === "failed") started.reject(revive(event.data));
+  };
+  worker.onerror = (event) => started.reject(startFailed(options, event.message));
+  send(worker, { kind: "listen", options });
+  try {
+    return await started.promise;
+  } finally {
+    clearTimeout(late);
   }
 }
 

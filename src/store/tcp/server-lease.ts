@@ -64,16 +64,14 @@ export async function leaseServer(
 
 async function start(options: HostedServerOptions, limit: CallLimit): Promise<ServerHost> {
   const patient = Math.min(limit.deadline, performance.now() + patienceMs);
-  for (let delay = firstPauseMs; ; delay = Math.min(delay * 1.5, longestPauseMs)) {
-    try {
-      return await ServerHost.start(options);
-    } catch (error) {
-      const isTaken = error instanceof DistNetworkError && error.code === "PORT_IN_USE";
-      const left = (ending.has(options.port) ? limit.deadline : patient) - performance.now();
-      if (!isTaken || left <= 0) throw error;
-      await pause(Math.min(delay, left), limit.signal);
-    }
-  }
+  let delay = firstPauseMs;
+  return ServerHost.start(options, async (error) => {
+    const isTaken = error instanceof DistNetworkError && error.code === "PORT_IN_USE";
+    const left = (ending.has(options.port) ? limit.deadline : patient) - performance.now();
+    if (!isTaken || left <= 0) throw error;
+    await pause(Math.min(delay, left), limit.signal);
+    delay = Math.min(delay * 1.5, longestPauseMs);
+  });
 }
 
 function lease(host: ServerHost, release: (drainMs: number) => Promise<void>): ServerLease {

@@ -13,6 +13,10 @@ function expectCaught(caught: Record<string, string>, isOn: boolean): void {
       expect(outcome).toMatch(/^BUFFER_IN_USE: .*\(\): the buffer is in use by allReduce #\d+; await the Work/);
     } else expect(outcome).toBe("taken");
   }
+  if (!isOn) return;
+  for (const name of ["MessagePort", "MessagePort of node", "Worker"]) {
+    expect(caught[name]).toStartWith(`BUFFER_IN_USE: ${name.split(" ")[0]}.prototype.postMessage():`);
+  }
 }
 
 describeGloo("C10D_CHECK_DETACH", () => {

@@ -24,14 +24,11 @@ export class DetachGuard {
     this.#replace(globalThis, "structuredClone", "structuredClone", (_, [, options]) => transferred(options));
     this.#replace(globalThis, "postMessage", "postMessage", (_, args) => args.slice(1).flatMap(transferred));
     const threads = process.getBuiltinModule("node:worker_threads");
-    const senders = {
-      Worker,
-      MessagePort,
-      "node:worker_threads.Worker": threads.Worker,
-      NodePort: threads.MessagePort,
-    };
-    for (const [name, { prototype }] of Object.entries(senders)) {
-      this.#replace(prototype, "postMessage", `${name}.prototype.postMessage`, (_, [, list]) => transferred(list));
+    // Bun's and node's may be the same class.
+    const [workers, ports] = [new Set([Worker, threads.Worker]), new Set([MessagePort, threads.MessagePort])];
+    for (const { prototype } of [...workers, ...ports]) {
+      const title = `${prototype.constructor.name}.prototype.postMessage`;
+      this.#replace(prototype, "postMessage", title, (_, [, list]) => transferred(list));
     }
     if (threads.parentPort !== null) {
       this.#replace(threads.parentPort, "postMessage", "parentPort.postMessage", (_, [, list]) => transferred(list));

@@ -41,6 +41,7 @@ describe("localRanks", () => {
     if (!(error instanceof LocalRanksError)) throw new Error(`got ${String(error)}`);
     expect(error).toBeInstanceOf(AggregateError);
     expect(error.message).toStartWith("ranks 0, 1, 2 of 3 failed:\n  rank 1: too warm");
+    expect(error.message).toContain("(fake, rank 0 of 3): rank 1: its function has failed: too warm\n");
     expect(error.failures[0]).toEqual({ rank: 1, error: new RangeError("too warm") });
     expect(error.cause).toBe(error.failures[0]?.error);
   });

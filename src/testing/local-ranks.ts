@@ -123,7 +123,7 @@ export async function localRanks<T>(
       return value;
     } catch (error) {
       failures.push({ rank, error });
-      context.world?.group.abort(`rank ${rank} failed`);
+      context.world?.group.abort(`its function has failed: ${messageOf(error)}`);
       await context.world?.group.close();
       return undefined;
     } finally {

@@ -30,10 +30,10 @@ export class DistContext {
   /** @throws InvalidArgumentError when there is no default group. */
   require(): World {
     if (this.world) return this.world;
-    throw new InvalidArgumentError(
-      "Default process group has not been initialized, please make sure to call initProcessGroup()",
-      { code: "NOT_INITIALIZED" },
-    );
+    const advice = this.initializing ? "to await initProcessGroup()" : "to call initProcessGroup()";
+    throw new InvalidArgumentError(`Default process group has not been initialized, please make sure ${advice}`, {
+      code: "NOT_INITIALIZED",
+    });
   }
 
   /** Warns, once, that an op ran on a group that this rank is not in. */

@@ -343,6 +343,13 @@ describe("without a group", () => {
     expect([dist.getRank(null), dist.getWorldSize(null), dist.isInitialized()]).toEqual([-1, -1, false]);
   });
 
+  test("the error of a call while initProcessGroup() is not awaited says so", async () => {
+    const initialized = dist.initProcessGroup(setup().options);
+    expect(() => dist.getRank()).toThrow("has not been initialized, please make sure to await initProcessGroup()");
+    await initialized;
+    expect(dist.getRank()).toBe(0);
+  });
+
   test("questions about a group that this rank is not in, or about what is no group", async () => {
     await dist.initProcessGroup(setup().options);
     const wrong = [null, {}, "0"] as unknown as ProcessGroup[];

@@ -1,6 +1,7 @@
 #!/bin/sh
-# gloo-generation.sh SUITE BUN [bun test's arguments…]: builds the gloo shim for the libgloo of another Debian suite and
-# runs tests with it: the loader and the libraries of that suite, the compiler, the Bun and the kernel of this machine.
+# gloo-generation.sh SUITE BUN [--build | bun test's arguments…]: builds the gloo shim for the libgloo of another Debian suite
+# and, without --build, runs tests with it: the loader and the libraries of that suite, the compiler, the Bun and the kernel of
+# this machine.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -40,6 +41,7 @@ if ! { cmake -S native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release "-DGloo_R
   exit 1
 fi
 sed -n 's/^-- \(libgloo of .*\)/\1/p' "$log" >&2
+[ "${1:-}" != --build ] || exit 0
 
 C10D_NATIVE_DIR=$build/lib C10D_REQUIRE_BACKENDS=gloo PATH=$tools:$PATH
 export C10D_NATIVE_DIR C10D_REQUIRE_BACKENDS PATH

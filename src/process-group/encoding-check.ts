@@ -1,21 +1,48 @@
 import { isNesting, Kind, MAX_DEPTH } from "./object-format.ts";
 
-/** Objects that a message may be made of beside one for every four bytes of its limit. */
-const FREE_OBJECTS = 65_536;
+/** How many times its limit what a message decodes to may take in memory, and what it may take beside. */
+const MEMORY_FACTOR = 8;
+const FREE_BYTES = 4 * 2 ** 20;
 
-/** What a value of each kind costs of {@link FREE_OBJECTS}; a plain object or list costs 1, about 64 bytes of memory. */
+// What decoded values take, in bytes, as measured with Bun 1.4 for the worst of their kind, garbage of decoding included.
+const PLAIN_OBJECT = 64;
+const LIST = 64;
+const TEXT = 72;
+/** A place in a list; in the list that a Map or a Set is made of, with what it takes there. */
+const SLOT = 8;
+const MAP_SLOT = 48;
+const SET_SLOT = 104;
+/** A property whose name an object has after other names than any object before: the engine describes each such order. */
+const NEW_PROPERTY = 384;
+/** The same in an object that has so many properties that it has become a dictionary. */
+const DICTIONARY_PROPERTY = 136;
+const DICTIONARY_SIZE = 64;
+/** A property of a known name beyond those for which an object has room. */
+const FURTHER_PROPERTY = 16;
+const INLINE_PROPERTIES = 6;
+
+/** What a value of each kind takes, beside its content. */
 const costs: { readonly [kind: number]: number } = {
-  [Kind.TypedArray]: 8,
-  [Kind.ArrayBuffer]: 8,
-  [Kind.Map]: 4,
-  [Kind.Set]: 4,
-  [Kind.BigInt]: 1,
-  [Kind.Date]: 1,
-  [Kind.Text]: 1,
-  [Kind.NullPrototype]: 1,
+  [Kind.TypedArray]: 512,
+  [Kind.ArrayBuffer]: 512,
+  [Kind.Map]: 256,
+  [Kind.Set]: 256,
+  [Kind.BigInt]: 80,
+  [Kind.Date]: 168,
+  [Kind.Text]: 96,
+  [Kind.NullPrototype]: 256,
   [Kind.Undefined]: 0,
   [Kind.NegativeZero]: 0,
 };
+
+/** What a value of each first byte takes, beside its place: a text of more than a character; 0 for others. */
+const textCosts = Uint8Array.from({ length: 256 }, (_, first) =>
+  first > 0xa1 && first <= 0xbf ? TEXT + 2 * (first & 0x1f) : 0,
+);
+
+/** Orders of names of properties that were seen, by hashes that hold for one check only. */
+const seenOrders = new Int32Array(2 ** 16);
+let lastSeed = (Math.random() * 2 ** 32) | 0;
 
 /** First byte of a short text as long as `__proto__`. */
 const PROTO_LENGTH = 0xa9;
@@ -28,6 +55,9 @@ const lengths = Uint8Array.from({ length: 256 }, (_, first) => {
   return first >= 0xcc && first <= 0xd3 ? 1 + 2 ** ((first - 0xcc) % 4) : 0;
 });
 
+/** What the bytes stand for takes more memory than their limit allows. */
+export class TooMuchMemory extends RangeError {}
+
 /** A list, an object or an extension whose values are being read. */
 interface Frame {
   /** Values still to come; each key of an object is one too. */
@@ -36,7 +66,12 @@ interface Frame {
   readonly end: number;
   readonly form: Form;
   /** What an extension has to hold. */
-  readonly content?: "list" | "object";
+  readonly content: "list" | "object" | undefined;
+  /** What the place of each value takes. */
+  readonly slot: number;
+  /** Of an object, how many names have come, and a hash of them in their order. */
+  names: number;
+  order: number;
 }
 
 type Form = "list" | "object" | "extension";
@@ -60,14 +95,16 @@ class EncodingCheck {
   #frame: Frame;
   #depth = 0;
   #at = 0;
-  #objects: number;
+  #memory: number;
+  readonly #seed: number;
 
   constructor(bytes: Uint8Array, maxBytes: number) {
     this.#bytes = bytes;
     this.#view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
-    this.#frame = { left: 1, end: bytes.byteLength, form: "extension" };
+    this.#seed = lastSeed = Math.imul(lastSeed + 1, 0x9e3779b1);
+    this.#frame = this.#frameOf(1, bytes.byteLength, "extension", SLOT);
     this.#frames = [this.#frame];
-    this.#objects = FREE_OBJECTS + maxBytes / 4;
+    this.#memory = FREE_BYTES + MEMORY_FACTOR * maxBytes;
   }
 
   /** @throws RangeError that says what is wrong. */
@@ -84,21 +121,29 @@ class EncodingCheck {
   /** Passes the values whose length their first byte tells, of which most data consists; stops before any other. */
   #skipPlain(): void {
     const bytes = this.#bytes;
-    const { end, form, content } = this.#frame;
+    const frame = this.#frame;
+    const { end, form, content, slot } = frame;
     if (content !== undefined) return;
     const isObject = form === "object";
-    let { left } = this.#frame;
+    let { left } = frame;
     let at = this.#at;
+    let cost = slot * left;
     while (left > 0 && at < end) {
       const first = bytes[at] ?? 0;
       const next = at + (lengths[first] ?? 0);
       if (next === at || next > end) break;
-      if (isObject && left % 2 === 0 && (first < 0xa0 || first > 0xbf || first === PROTO_LENGTH)) break;
+      if (isObject && left % 2 === 0) {
+        if (first < 0xa0 || first > 0xbf || first === PROTO_LENGTH) break;
+        cost += this.#nameCost(frame, at + 1, next);
+      } else {
+        cost += textCosts[first] ?? 0;
+      }
       at = next;
       left--;
     }
     this.#at = at;
-    this.#frame.left = left;
+    frame.left = left;
+    this.#spend(cost - slot * left);
   }
 
   /** Leaves a frame; true if it was the last. */
@@ -114,7 +159,8 @@ class EncodingCheck {
 
   #value(): void {
     const first = this.#unsigned(1);
-    const { content } = this.#frame;
+    const { content, slot } = this.#frame;
+    this.#spend(slot + (textCosts[first] ?? 0));
     if (content !== undefined && formOf(first) !== content) throw new RangeError(`${inWords[content]} is missing`);
     const length = lengths[first] ?? 0;
     if (this.#frame.form === "object" && this.#frame.left % 2 === 1) this.#key(first);
@@ -133,6 +179,7 @@ class EncodingCheck {
           : undefined;
     if (length === undefined) throw new RangeError("the key of a property is no text");
     this.#skip(length);
+    this.#spend(this.#nameCost(this.#frame, this.#at - length, this.#at));
     if (length === 9 && this.#text(length) === "__proto__") throw new RangeError("a property has the key __proto__");
   }
 
@@ -140,33 +187,61 @@ class EncodingCheck {
   #longForm(first: number): void {
     if (first >= 0xc7 && first <= 0xc9) this.#extension(this.#unsigned(2 ** (first - 0xc7)));
     else if (first >= 0xd4 && first <= 0xd8) this.#extension(2 ** (first - 0xd4));
-    else if (first >= 0xd9 && first <= 0xdb) this.#skip(this.#unsigned(2 ** (first - 0xd9)));
+    else if (first >= 0xd9 && first <= 0xdb) this.#longText(this.#unsigned(2 ** (first - 0xd9)));
     else if (first === 0xdc || first === 0xdd) this.#open("list", this.#unsigned(first === 0xdc ? 2 : 4));
     else if (first === 0xde || first === 0xdf) this.#open("object", 2 * this.#unsigned(first === 0xde ? 2 : 4));
     else throw new RangeError(`there is no type 0x${first.toString(16)}`);
   }
 
+  #longText(length: number): void {
+    this.#skip(length);
+    this.#spend(TEXT + 2 * length);
+  }
+
   #open(form: "list" | "object", values: number): void {
-    const { end } = this.#frame;
+    const { end, form: outer, slot } = this.#frame;
     if (values > end - this.#at) {
       throw new RangeError(`${inWords[form]} announces ${values} values where ${end - this.#at} bytes are left`);
     }
     this.#depth++;
     if (this.#depth > MAX_DEPTH) throw new RangeError(`nested more than ${MAX_DEPTH} deep`);
-    this.#spend(1);
-    this.#enter({ left: values, end, form });
+    this.#spend(form === "list" ? LIST : PLAIN_OBJECT);
+    const inner = form === "object" ? 0 : outer === "extension" ? slot : SLOT;
+    this.#enter(this.#frameOf(values, end, form, inner));
   }
 
   #extension(length: number): void {
     const kind = this.#unsigned(1);
     const cost = costs[kind];
     if (cost === undefined) throw new RangeError(`there is no extension ${kind}`);
-    this.#spend(cost);
     this.#skip(length);
-    if (!isNesting(kind)) return;
+    if (!isNesting(kind)) {
+      this.#spend(cost + (kind === Kind.Text ? 2 : 1) * length);
+      return;
+    }
+    this.#spend(cost);
     const end = this.#at;
     this.#at -= length;
-    this.#enter({ left: 1, end, form: "extension", content: kind === Kind.NullPrototype ? "object" : "list" });
+    const slot = kind === Kind.Map ? MAP_SLOT : kind === Kind.Set ? SET_SLOT : SLOT;
+    this.#enter(this.#frameOf(1, end, "extension", slot, kind === Kind.NullPrototype ? "object" : "list"));
+  }
+
+  #frameOf(left: number, end: number, form: Form, slot: number, content?: "list" | "object"): Frame {
+    return { left, end, form, slot, content, names: 0, order: this.#seed };
+  }
+
+  /** What the next property of an object takes whose name these bytes are, beside its value. */
+  #nameCost(frame: Frame, start: number, end: number): number {
+    const bytes = this.#bytes;
+    let order = frame.order ^ (end - start);
+    for (let at = start; at < end; at++) order = Math.imul(order ^ (bytes[at] ?? 0), 0x01000193);
+    order ^= order >>> 15;
+    frame.order = order;
+    frame.names++;
+    const place = order & (seenOrders.length - 1);
+    if (seenOrders[place] === order) return frame.names > INLINE_PROPERTIES ? FURTHER_PROPERTY : 0;
+    seenOrders[place] = order;
+    return 2 * (end - start) + (frame.names > DICTIONARY_SIZE ? DICTIONARY_PROPERTY : NEW_PROPERTY);
   }
 
   #enter(frame: Frame): void {
@@ -175,9 +250,10 @@ class EncodingCheck {
   }
 
   #spend(cost: number): void {
-    this.#objects -= cost;
-    if (this.#objects < 0)
-      throw new RangeError("more objects and lists than a message of its limit (maxBytes) may hold");
+    this.#memory -= cost;
+    if (this.#memory < 0) {
+      throw new TooMuchMemory(`decoded, it would take more than ${MEMORY_FACTOR} times maxBytes of memory`);
+    }
   }
 
   #skip(length: number): void {

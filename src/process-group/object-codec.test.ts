@@ -179,8 +179,11 @@ describe("what would arrive as something else is refused", () => {
 
   test("more objects than a message may hold", () => {
     const many = Array.from({ length: 400_000 }, () => []);
-    expect(() => encode(many)).toThrow("more objects and lists than a message of its limit (maxBytes) may hold");
-    expect(copyOf(many.slice(0, 300_000))).toHaveLength(300_000);
+    expect(() => encode(many)).toThrow(
+      "too large: decoded, it would take more than 8 times maxBytes of memory (1048576); raise it on all ranks",
+    );
+    expect(encode(many, 4 * MAX_BYTES).byteLength).toBe(400_005);
+    expect(copyOf(many.slice(0, 150_000))).toHaveLength(150_000);
   });
 });
 
@@ -341,8 +344,10 @@ describe("bytes", () => {
   test.each([
     ["lists in lists", 60, "nested more than 100 deep"],
     ["lengths without elements", 60, "nested more than 100 deep"],
-    ["empty objects", 60, "more objects and lists than"],
-    ["empty sets", 16, "more objects and lists than"],
+    ["empty objects", 60, "8 times maxBytes of memory"],
+    ["empty sets", 16, "8 times maxBytes of memory"],
+    ["objects of other properties each", 16, "8 times maxBytes of memory"],
+    ["short texts", 60, "8 times maxBytes of memory"],
     ["extensions in extensions", 60, "a list is missing"],
   ])("%s, %d MB of them, are refused at once and cost no memory", (form, mebibytes, reason) => {
     const fixture = join(import.meta.dir, "fixtures/hostile-object.ts");
@@ -359,7 +364,7 @@ describe("bytes", () => {
   test("the number of objects is bounded by the limit of the message", () => {
     const bytes = new Uint8Array(400_005).fill(0x80);
     bytes.set([0xdd, ...u32(400_000)]);
-    expect(() => decode(bytes)).toThrow("more objects and lists than a message of its limit (maxBytes) may hold");
-    expect(decode(bytes, 2 ** 21)).toHaveLength(400_000);
+    expect(() => decode(bytes)).toThrow("more than 8 times maxBytes of memory");
+    expect(decode(bytes, 2 ** 22)).toHaveLength(400_000);
   });
 });

@@ -1,6 +1,6 @@
 import { Decoder } from "@msgpack/msgpack";
 import { DistBackendError, InvalidArgumentError, messageOf } from "../errors/index.ts";
-import { checkEncoding } from "./encoding-check.ts";
+import { checkEncoding, TooMuchMemory } from "./encoding-check.ts";
 import { Kind, typedArrays } from "./object-format.ts";
 import { ObjectPacker, TooLarge } from "./object-packer.ts";
 
@@ -19,6 +19,15 @@ export function encodeObject(object: unknown, maxBytes: number): Uint8Array<Arra
     if (bytes.byteLength <= maxBytes) checkEncoding(bytes, maxBytes);
   } catch (cause) {
     if (cause instanceof TooLarge) throw tooLarge(`more than ${maxBytes}`, maxBytes);
+    if (cause instanceof TooMuchMemory) {
+      throw new InvalidArgumentError(
+        `this object is too large: ${cause.message} (${maxBytes}); raise it on all ranks`,
+        {
+          code: "OBJECT_TOO_LARGE",
+          cause,
+        },
+      );
+    }
     throw new InvalidArgumentError(`this object cannot be sent: ${messageOf(cause)}`, {
       code: "OBJECT_NOT_SENDABLE",
       cause,

@@ -1,4 +1,5 @@
 import { describe, expect, test } from "bun:test";
+import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { type SparseTensor, type SparseTensorInit, sparseTensor, sumOfSparse } from "./sparse-tensor.ts";
 
@@ -38,6 +39,30 @@ describe("SparseTensor", () => {
   test("may be empty", () => {
     const tensor = sparseTensor({ indices: [[]], values: new BigInt64Array(0), shape: [5] });
     expect(sumOfSparse([tensor, tensor]).nnz).toBe(0);
+  });
+
+  test("memory of another realm, and arrays whose properties lie, are taken as what they are", () => {
+    const [indices, values] = runInNewContext("[new BigInt64Array([4n, 1n]), new Float32Array([1, 2])]");
+    for (const array of [indices, values]) Object.defineProperty(array, "length", { value: 1 });
+    const { nnz, ...own } = sparseTensor({ indices, values, shape: [5] }).coalesce();
+    expect([nnz, [...own.indices], [...own.values]]).toEqual([2, [1n, 4n], [2, 1]]);
+  });
+
+  test.each([
+    ["nothing", undefined, "{ indices, values, shape } expected, got undefined"],
+    ["no values", { indices: [[0]], shape: [1] }, "values must be a TypedArray of float32"],
+    ["no shape", { indices: [[0]], values: new Float32Array(1) }, "shape must be a list of sizes, got undefined"],
+    ["a text as shape", { indices: [[0]], values: new Float32Array(1), shape: "1" }, 'a list of sizes, got "1"'],
+    ["no indices", { values: new Float32Array(1), shape: [1] }, "a list of lists, got undefined"],
+    [
+      "indices without rows",
+      { indices: [0], values: new Float32Array(1), shape: [1] },
+      "a list of lists, got an array",
+    ],
+  ])("%s: refused by name", (_, init, reason) => {
+    expect(() => sparseTensor(init as unknown as SparseTensorInit)).toThrow(
+      expect.objectContaining({ name: "InvalidArgumentError", message: expect.stringContaining(reason) }),
+    );
   });
 
   test("places that doubles cannot distinguish", () => {

@@ -1,5 +1,7 @@
+import { isBigInt64Array } from "node:util/types";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
-import type { DType } from "./dtype.ts";
+import { type DType, dtypes } from "./dtype.ts";
+import { byteLengthOf } from "./memory.ts";
 import { dtypeOfArray } from "./tensor-view.ts";
 
 /** Arrays that can hold the values of a {@link SparseTensor}. */
@@ -62,9 +64,9 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
       refuse("init", `it takes { indices, values, shape }, got ${describe(init)}`);
     }
     const { indices, values, shape } = init;
-    if (!Array.isArray(shape)) refuse("shape", `shape must be a list of sizes, got ${describe(shape)}`);
-    const { sparseDims = shape.length } = init;
     const dtype = dtypeOfValues(values);
+    if (!Array.isArray(shape)) refuse("shape", `shape must be a list of sizes, got ${describe(shape)}`);
+    const sparseDims = init.sparseDims ?? shape.length;
     if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) refuse("shape", `shape [${shape}] has no sizes`);
     const denseDims = shape.length - sparseDims;
     if (!Number.isInteger(sparseDims) || sparseDims < 1 || sparseDims > MAX_SPARSE_DIMS) {
@@ -74,11 +76,12 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
       refuse("shape", `0 to ${MAX_SPARSE_DIMS} dimensions can be dense, shape [${shape}] leaves ${denseDims}`);
     }
     const block = shape.slice(sparseDims).reduce((product, n) => product * n, 1);
-    const flat = indices instanceof BigInt64Array ? indices : flatten(indices, sparseDims);
-    const nnz = flat.length / sparseDims;
-    if (!Number.isInteger(nnz)) refuse("indices", `${flat.length} indices are no ${sparseDims} rows`);
-    if (values.length !== nnz * block) {
-      refuse("values", `${nnz} indices of blocks of ${block} need ${nnz * block} values, got ${values.length}`);
+    const flat = isBigInt64Array(indices) ? indices : flatten(indices, sparseDims);
+    const nnz = lengthOf(flat) / sparseDims;
+    if (!Number.isInteger(nnz)) refuse("indices", `${lengthOf(flat)} indices are no ${sparseDims} rows`);
+    const count = byteLengthOf(values) / dtypes[dtype].size;
+    if (count !== nnz * block) {
+      refuse("values", `${nnz} indices of blocks of ${block} need ${nnz * block} values, got ${count}`);
     }
     for (const [i, index] of flat.entries()) {
       const dimension = Math.floor(i / nnz);
@@ -95,7 +98,7 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
 
   /** Number of listed indices. */
   get nnz(): number {
-    return this.indices.length / this.sparseDims;
+    return lengthOf(this.indices) / this.sparseDims;
   }
 
   /** Number of values at an index: the product of the dense dimensions. */
@@ -111,6 +114,11 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
 
 function refuse(argument: string, reason: string): never {
   throw new InvalidArgumentError(`sparseTensor(): ${reason}`, { argument });
+}
+
+/** Not what a property of it says. */
+function lengthOf(indices: BigInt64Array): number {
+  return byteLengthOf(indices) / 8;
 }
 
 function dtypeOfValues(values: SparseValues): DType {
@@ -240,7 +248,7 @@ function emptyValues<V extends SparseValues>(dtype: DType, length: number): V {
 }
 
 function flatten(rows: readonly (readonly number[])[], sparseDims: number): BigInt64Array {
-  if (!Array.isArray(rows) || !rows.every(Array.isArray)) {
+  if (!Array.isArray(rows) || !rows.every((row) => Array.isArray(row))) {
     refuse("indices", `indices must be a list with a row for each sparse dimension, got ${describe(rows)}`);
   }
   const [first = []] = rows;

@@ -16,6 +16,18 @@ describe("tensor()", () => {
     else expect(made.toNumbers()).toEqual([1, 0, 1, 1]);
   });
 
+  test("a getter gives its value once, so that what was checked is what is stored", () => {
+    let calls = 0;
+    const values = Object.defineProperty([1, 2], 0, { get: () => (calls++ === 0 ? 7 : 300) });
+    expect(elements(tensor(values, { dtype: "uint8" }))).toEqual([7, 2]);
+  });
+
+  test("without a dtype it is refused", () => {
+    const make = tensor as unknown as (data: number[]) => Tensor;
+    expect(() => make([1])).toThrow(InvalidArgumentError);
+    expect(() => make([1])).toThrow("a dtype is missing");
+  });
+
   test("bool is 0 or 1 whatever it is made from", () => {
     expect(elements(tensor([true, false, 7, 0, -1, 3n, 0n], { dtype: "bool" }))).toEqual([1, 0, 1, 0, 1, 1, 0]);
   });

@@ -157,9 +157,11 @@ function rangeOf(data: unknown): ByteRange {
   return range;
 }
 
-function storageFromValues(values: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
+function storageFromValues(given: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
   const limits = limitsOf(dtype);
-  for (const [i, value] of Array.from(values).entries()) requireValue(value, i, dtype, limits);
+  // Read once: a getter may give something else the next time. Holes become undefined.
+  const values = Array.from(given);
+  for (const [i, value] of values.entries()) requireValue(value, i, dtype, limits);
   if (dtype === "int64") return BigInt64Array.from(values, integerOf);
   if (dtype === "uint64") return BigUint64Array.from(values, integerOf);
   if (dtype === "bfloat16") return Uint16Array.from(values, (v) => bfloat16FromNumber(Number(v)));

@@ -1,13 +1,19 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
+import { sweepFromEnvironment } from "../../testing/backend-suite.ts";
 import { testBackend } from "../../testing/index.ts";
 import { describeUcc, spawn } from "./fixtures/availability.ts";
 import plugin from "./plugin.ts";
 
 setDefaultTimeout(120_000);
 
+const { full, seed } = sweepFromEnvironment();
+// Of the larger jobs a smoke sweep has one, the other one on the next day.
+const larger = 3 + (seed % 2);
+if (!full) console.log(`sample: ucc conformance, 1, 2 and ${larger} ranks, C10D_SEED=${seed}`);
+
 describeUcc("ucc conformance", () => {
-  testBackend(plugin, { worldSizes: [1, 2, 3, 4], spawn });
+  testBackend(plugin, { worldSizes: full ? [1, 2, 3, 4] : [1, 2, larger], spawn });
 
   test("in Workers, where ops work on copies", async () => {
     const file = fileURLToPath(new URL("./fixtures/conformance-in-workers.ts", import.meta.url));

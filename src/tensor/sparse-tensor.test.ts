@@ -49,15 +49,19 @@ describe("SparseTensor", () => {
   });
 
   test.each([
-    ["nothing", undefined, "{ indices, values, shape } expected, got undefined"],
+    ["nothing", undefined, "it takes { indices, values, shape }, got undefined"],
     ["no values", { indices: [[0]], shape: [1] }, "values must be a TypedArray of float32"],
     ["no shape", { indices: [[0]], values: new Float32Array(1) }, "shape must be a list of sizes, got undefined"],
     ["a text as shape", { indices: [[0]], values: new Float32Array(1), shape: "1" }, 'a list of sizes, got "1"'],
-    ["no indices", { values: new Float32Array(1), shape: [1] }, "a list of lists, got undefined"],
+    [
+      "no indices",
+      { values: new Float32Array(1), shape: [1] },
+      "a list with a row for each sparse dimension, got undefined",
+    ],
     [
       "indices without rows",
       { indices: [0], values: new Float32Array(1), shape: [1] },
-      "a list of lists, got an array",
+      "a list with a row for each sparse dimension, got an array",
     ],
   ])("%s: refused by name", (_, init, reason) => {
     expect(() => sparseTensor(init as unknown as SparseTensorInit)).toThrow(

@@ -25,7 +25,7 @@ describe("tensor()", () => {
   test("without a dtype it is refused", () => {
     const make = tensor as unknown as (data: number[]) => Tensor;
     expect(() => make([1])).toThrow(InvalidArgumentError);
-    expect(() => make([1])).toThrow("a dtype is missing");
+    expect(() => make([1])).toThrow('options must be an object such as { dtype: "float32" }, got undefined');
   });
 
   test("bool is 0 or 1 whatever it is made from", () => {

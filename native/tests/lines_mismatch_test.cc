@@ -179,7 +179,8 @@ TEST_CASE("a mismatch is found at once, but waited out only by who may wait") {
   Values values(4);
   const auto begin = [&](uint32_t opcode, int rank, Op& op) {
     op = make_op(opcode, {}, {buffer_of(values)}, opcode == C10D_OP_BROADCAST ? 0 : -1);
-    auto collective = std::make_unique<DirectCollective>(op, 1, *ranks[static_cast<size_t>(rank)]);
+    op.number = 1;
+    auto collective = std::make_unique<DirectCollective>(op, *ranks[static_cast<size_t>(rank)]);
     // As kick() calls it, on the host's thread.
     CHECK(!collective->begin());
     return collective;
@@ -192,7 +193,7 @@ TEST_CASE("a mismatch is found at once, but waited out only by who may wait") {
   std::thread late([&] {
     Values own(4);
     CHECK(failure_of([&] {
-            run_direct(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(own)}), 1, *ranks[2]);
+            run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(own)}), 1, *ranks[2]);
           }).find("rank 1 called broadcast") != std::string::npos);
   });
   const auto failure = failure_of([&] { second->finish(); });

@@ -1,9 +1,24 @@
 import { describe, expect, test } from "bun:test";
 import { HashStore } from "../store/index.ts";
-import { agreeOnWorldSize, maxLookMs, whileAgreed } from "./world-size.ts";
+import { agreeOnWorldSize, maxLookMs, watchForMismatch, whileAgreed } from "./world-size.ts";
 
 const mismatch = { code: "WORLD_SIZE_MISMATCH" };
 const never = new Promise<never>(() => {});
+
+test.each([
+  [0, 1],
+  [1, 0],
+])("rank %d comes before rank %d: both get the same words", async (early, late) => {
+  const store = new HashStore();
+  const membership = (rank: number) => ({ rank, worldSize: rank === 0 ? 3 : 2 });
+  await agreeOnWorldSize(store, membership(early));
+  const watching = watchForMismatch(store, membership(early), {});
+  for (const call of [agreeOnWorldSize(store, membership(late)), watching]) {
+    const error = await call.then(undefined, (reason: unknown) => reason);
+    expect(String(error)).toContain("rank 0 has 3, rank 1 has 2.");
+    expect(error).toMatchObject({ ...mismatch, details: { rank: late, peers: [early] } });
+  }
+});
 
 describe("whileAgreed", () => {
   test("resolves and rejects as the connection does", async () => {

@@ -102,8 +102,11 @@ function attemptKey(attempt: string | undefined): string {
 }
 
 function mismatch(rankA: number, sizeA: string, rankB: number, sizeB: string): InvalidArgumentError {
+  // The same words on all ranks, whoever was first.
+  const had = [`rank ${rankA} has ${sizeA}`, `rank ${rankB} has ${sizeB}`];
+  if (rankA > rankB) had.reverse();
   return new InvalidArgumentError(
-    `the ranks of this job do not agree on the world size: rank ${rankA} has ${sizeA}, rank ${rankB} has ${sizeB}. Start all ranks with the same WORLD_SIZE.`,
+    `the ranks of this job do not agree on the world size: ${had.join(", ")}. Start all ranks with the same WORLD_SIZE.`,
     { code: "WORLD_SIZE_MISMATCH", argument: "worldSize", rank: rankB, peers: [rankA] },
   );
 }

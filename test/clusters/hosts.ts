@@ -56,7 +56,11 @@ export class Hosts implements AsyncDisposable {
     try {
       await lines(root.stdout, names.length - 1, START_LIMIT_MS);
       const [first = 0] = childrenOf(root.pid);
-      const others = childrenOf(first).map((pid): [string, number] => [commandOf(pid)[3] ?? "", pid]);
+      // Beside them, a program that the first one runs just now.
+      const others = childrenOf(first).flatMap((pid): [string, number][] => {
+        const [, , flag, name] = commandOf(pid);
+        return flag === "--host" && name !== undefined ? [[name, pid]] : [];
+      });
       const pids = new Map([[names[0], first], ...others]);
       if (!names.every((name) => pids.has(name))) throw new Error(`found only ${[...pids.keys()]}`);
       return new Hosts(folder, root, pids);
@@ -145,8 +149,13 @@ function pidAmongThem(pid: number): number {
   return Number(ids.at(-1));
 }
 
+/** Empty if it has ended meanwhile. */
 function commandOf(pid: number): string[] {
-  return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
+  } catch {
+    return [];
+  }
 }
 
 /** Waits until a stream has given so many lines. */

@@ -338,7 +338,8 @@ describe("c10d run: nothing is left behind", () => {
   });
 
   test("a process that left the session of its rank cannot hold the launcher", async () => {
-    const script = "setsid sleep 60 & echo pid $!";
+    // The rank ends when the other has left, and the other keeps the rank's output open.
+    const script = `exec 3>&1; pid=$(setsid sh -c 'echo $$; exec sleep 60 >&3' &); echo pid $pid`;
     await using cli = new CliProcess(["run", "-n", "2", "--no-bun", "sh", "-c", script]);
     const pids = await cli.pids(2);
     try {

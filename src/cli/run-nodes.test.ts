@@ -16,6 +16,20 @@ async function freeEndpoint(): Promise<string> {
   return `127.0.0.1:${server.port}`;
 }
 
+/** Waits until a launcher listens there, which it does after it has begun to look for signals. */
+async function listening(endpoint: string): Promise<void> {
+  const { hostname, port } = new URL(`tcp://${endpoint}`);
+  for (;;) {
+    try {
+      const socket = await Bun.connect({ hostname, port: Number(port), socket: { data() {} } });
+      socket.end();
+      return;
+    } catch {
+      await Bun.sleep(20);
+    }
+  }
+}
+
 /** Two launchers on this host that are the nodes of one job. */
 class TwoNodes implements AsyncDisposable {
   private constructor(readonly nodes: readonly [CliProcess, CliProcess]) {}
@@ -231,7 +245,7 @@ describe("c10d run: nodes that do not meet", () => {
     const endpoint = await freeEndpoint();
     const flags = ["run", "-n", "1", "--nnodes", "2", "--node-rank", "0", "--rdzv-endpoint", endpoint];
     await using cli = new CliProcess([...flags, fixture("hello.ts")], secret);
-    await Bun.sleep(700);
+    await listening(endpoint);
     cli.signal("SIGTERM");
     expect(await cli.exitCode()).toBe(143);
     expect(cli.stdout).toBe("");

@@ -74,10 +74,14 @@ describe("coalescing", () => {
       });
       expect(await failureOf(late)).toContain("must not be async");
       const nested = group.coalescing(() => {
+        group.allReduce(floats(1));
         works.push(group.coalescing(() => {}));
       });
-      await nested;
-      expect(await failureOf(works.at(-1))).toContain("cannot be nested");
+      for (const work of [nested, works.at(-1)]) expect(await failureOf(work)).toContain("cannot be nested");
+      const batch = group.coalescing(() => {
+        works.push(...group.batchIsendIrecv([{ op: group.isend, tensor: floats(1), groupPeer: 0 }]));
+      });
+      for (const work of [batch, works.at(-1)]) expect(await failureOf(work)).toContain("cannot be nested");
       expect(await failureOf(group.coalescing(undefined as unknown as () => void))).toContain(
         "body must be a function",
       );

@@ -40,7 +40,10 @@ export abstract class OrderedOps extends TensorOps {
     const init = { opType: OpType.COALESCED, owner: this } as const;
     if (this.#coalescing !== undefined) {
       const message = `coalescing: group "${this.name}" is coalescing already; it cannot be nested`;
-      return Work.rejected(new InvalidArgumentError(message, { op: "coalescing" }), init);
+      const nested = Work.rejected<void>(new InvalidArgumentError(message, { op: "coalescing" }), init);
+      // The whole must not end well where a part of it was refused.
+      this.#coalescing.note(nested);
+      return nested;
     }
     if (typeof body !== "function") {
       const message = `coalescing: body must be a function that calls the ops, got ${describe(body)}`;

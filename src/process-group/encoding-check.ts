@@ -20,6 +20,9 @@ const DICTIONARY_SIZE = 64;
 /** A property of a known name beyond those for which an object has room. */
 const FURTHER_PROPERTY = 16;
 const INLINE_PROPERTIES = 6;
+/** Where the name of a property is a number of so many digits, the engine has a place for each smaller number too. */
+const NUMBER_DIGITS = 3;
+const NUMBER_PLACE = 10;
 
 /** What a value of each kind takes, beside its content. */
 const costs: { readonly [kind: number]: number } = {
@@ -72,6 +75,8 @@ interface Frame {
   /** Of an object, how many names have come, and a hash of them in their order. */
   names: number;
   order: number;
+  /** Of an object, how many numbers it has places for. */
+  places: number;
 }
 
 type Form = "list" | "object" | "extension";
@@ -227,12 +232,30 @@ class EncodingCheck {
   }
 
   #frameOf(left: number, end: number, form: Form, slot: number, content?: "list" | "object"): Frame {
-    return { left, end, form, slot, content, names: 0, order: this.#seed };
+    return { left, end, form, slot, content, names: 0, order: this.#seed, places: 0 };
+  }
+
+  /** The number that digits stand for; -1 where there are others. */
+  #numberAt(start: number, end: number): number {
+    let number = 0;
+    for (let at = start; at < end; at++) {
+      const digit = (this.#bytes[at] ?? 0) - 0x30;
+      if (digit < 0 || digit > 9) return -1;
+      number = 10 * number + digit;
+    }
+    return number;
   }
 
   /** What the next property of an object takes whose name these bytes are, beside its value. */
   #nameCost(frame: Frame, start: number, end: number): number {
     const bytes = this.#bytes;
+    if (end - start <= NUMBER_DIGITS && end > start) {
+      const number = this.#numberAt(start, end);
+      if (number >= frame.places) {
+        this.#spend((number + 1 - frame.places) * NUMBER_PLACE);
+        frame.places = number + 1;
+      }
+    }
     let order = frame.order ^ (end - start);
     for (let at = start; at < end; at++) order = Math.imul(order ^ (bytes[at] ?? 0), 0x01000193);
     order ^= order >>> 15;

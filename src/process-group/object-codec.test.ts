@@ -91,6 +91,22 @@ describe("what arrives as it was", () => {
     expect([Object.is(copy[0], -0), copy[1]]).toEqual([true, Number.NaN]);
   });
 
+  test("an array whose own properties lie arrives as what it is", () => {
+    const liar = Uint8Array.of(1, 2, 3);
+    for (const [name, value] of Object.entries({ buffer: new ArrayBuffer(9), byteLength: 9, byteOffset: 1 })) {
+      Object.defineProperty(liar, name, { value });
+    }
+    expect(copyOf(liar)).toEqual(Uint8Array.of(1, 2, 3));
+  });
+
+  test.each([2, 100])("a getter in a list of %d elements gives its value once", (length) => {
+    let calls = 0;
+    const list: unknown[] = Array(length).fill(1);
+    Object.defineProperty(list, 0, { enumerable: true, get: () => (calls++ === 0 ? 5 : new Map([[1, 2]])) });
+    expect(copyOf(list)).toEqual([5, ...Array<number>(length - 1).fill(1)]);
+    expect(calls).toBe(1);
+  });
+
   test("memory that is shared or can be resized arrives as a copy that is neither", () => {
     const shared = new Uint8Array(new SharedArrayBuffer(3)).fill(5);
     expect(copyOf(shared)).toStrictEqual(new Uint8Array([5, 5, 5]));
@@ -348,6 +364,7 @@ describe("bytes", () => {
     ["empty sets", 16, "8 times maxBytes of memory"],
     ["objects of other properties each", 16, "8 times maxBytes of memory"],
     ["short texts", 60, "8 times maxBytes of memory"],
+    ["names that are numbers", 60, "8 times maxBytes of memory"],
     ["extensions in extensions", 60, "a list is missing"],
   ])("%s, %d MB of them, are refused at once and cost no memory", (form, mebibytes, reason) => {
     const fixture = join(import.meta.dir, "fixtures/hostile-object.ts");
@@ -359,6 +376,19 @@ describe("bytes", () => {
     const result: { message: string; mebibytes: number } = JSON.parse(stdout.toString());
     expect(result.message).toContain(reason);
     expect(result.mebibytes).toBeLessThan(200);
+  });
+
+  test("names that are numbers count by the places that they take", () => {
+    const byNumber = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [i, i]));
+    expect(copyOf(byNumber)).toEqual(byNumber);
+    const sparse = Array.from({ length: 800 }, () => ({ 999: 1 }));
+    expect(copyOf(sparse)).toEqual(sparse);
+    expect(() => encode([...sparse, ...sparse])).toThrow("memory");
+    const others = Array.from({ length: 2_000 }, () => ({ "+99": 1, "9.9": 2, 1000: 3, a99: 4 }));
+    expect(copyOf(others)).toEqual(others);
+    const long = [0x81, 0xd9, 3, 0x39, 0x39, 0x39, 0xc0];
+    const many = Uint8Array.from([0xdc, 0x10, 0x00, ...Array.from({ length: 4_096 }, () => long).flat()]);
+    expect(() => decode(many)).toThrow("memory");
   });
 
   test("the number of objects is bounded by the limit of the message", () => {

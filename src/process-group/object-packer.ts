@@ -1,6 +1,6 @@
 import { isArrayBuffer, isDate, isMap, isSet } from "node:util/types";
 import { Encoder, ExtData } from "@msgpack/msgpack";
-import { describe, isDetached, type TensorStorage } from "../tensor/index.ts";
+import { describe, isDetached, memoryOf, type TensorStorage } from "../tensor/index.ts";
 import { Kind, MAX_DEPTH, typedArrays } from "./object-format.ts";
 
 /** Longest list whose extra properties are looked for; those of a regular expression's results are shorter. */
@@ -112,19 +112,18 @@ export class ObjectPacker {
   }
 
   #list(list: readonly unknown[], depth: number): readonly unknown[] {
-    if (list.length <= SHORT_LIST) requireNoOthers(list, list.length + 1);
-    this.#take(list.length);
-    let copy: unknown[] | undefined;
-    for (let i = 0; i < list.length; i++) {
+    const { length } = list;
+    if (length <= SHORT_LIST) requireNoOthers(list, length + 1);
+    this.#take(length);
+    // A getter among the elements gives its value once, as those of an object do.
+    const copy: unknown[] = [];
+    for (let i = 0; i < length; i++) {
       const value = list[i];
+      if (value === undefined && !(i in list)) throw new TypeError(`a list has no element ${i} of ${length}`);
       // Most long lists are of numbers.
-      if (copy === undefined && typeof value === "number" && value !== 0) continue;
-      if (value === undefined && !(i in list)) throw new TypeError(`a list has no element ${i} of ${list.length}`);
-      const portable = this.#portable(value, depth);
-      if (copy === undefined && !Object.is(portable, value)) copy = list.slice(0, i);
-      copy?.push(portable);
+      copy.push(typeof value === "number" && value !== 0 ? value : this.#portable(value, depth));
     }
-    return copy ?? list;
+    return copy;
   }
 
   #entries(values: readonly unknown[], of: object, depth: number): readonly unknown[] {
@@ -146,14 +145,17 @@ export class ObjectPacker {
 
   #elements(view: ArrayBufferView): Uint8Array<ArrayBuffer> {
     const type = arrayTypes.get(Object.getPrototypeOf(view));
-    if (type === undefined) throw new TypeError(`${describe(view)} is not plain data`);
-    if (view.byteLength === 0 && "keys" in view && isDetached(view as TensorStorage)) {
+    // Not its own properties, which may say anything.
+    const range = memoryOf(view);
+    if (type === undefined || range === undefined) throw new TypeError(`${describe(view)} is not plain data`);
+    const { buffer, byteOffset, byteLength } = range;
+    if (byteLength === 0 && "keys" in view && isDetached(view as TensorStorage)) {
       throw new TypeError("the ArrayBuffer of a TypedArray is detached (it was transferred or posted elsewhere)");
     }
-    this.#take(view.byteLength);
-    const bytes = new Uint8Array(view.byteLength + 1);
+    this.#take(byteLength);
+    const bytes = new Uint8Array(byteLength + 1);
     bytes[0] = type;
-    bytes.set(new Uint8Array(view.buffer, view.byteOffset, view.byteLength), 1);
+    bytes.set(new Uint8Array(buffer, byteOffset, byteLength), 1);
     return bytes;
   }
 

@@ -1,5 +1,14 @@
 export { isMessage, OpType, opNames } from "./op-type.ts";
-export { type Operands, ofRank, type Part, partOf, requireDisjoint, whole } from "./overlap.ts";
+export {
+  type MemoryUse,
+  type Operands,
+  ofRank,
+  type Part,
+  partOf,
+  requireDisjoint,
+  requireDisjointOps,
+  whole,
+} from "./overlap.ts";
 export { ReduceOp, type ReduceOpName, reduceOpCodes, reduceOps } from "./reduce-op.ts";
 export {
   requireAlike,

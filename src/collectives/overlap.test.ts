@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import type { InvalidArgumentError } from "../errors/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
-import { requireDisjoint, whole } from "./overlap.ts";
+import { requireDisjoint, requireDisjointOps, whole } from "./overlap.ts";
 
 const view = (of: TensorLike): TensorView => viewTensor(of);
 const foreign = (ptr: number, byteLength: number): TensorView =>
@@ -81,6 +81,48 @@ describe("requireDisjoint", () => {
     const outputs = { argument: "outputs", views: [view(memory), view(memory.subarray(6))] };
     expect(() => requireDisjoint("gather", outputs, undefined)).toThrow(
       "gather: outputs[0] and outputs[1] overlap by 8 bytes, and the op writes to outputs[0]",
+    );
+  });
+});
+
+describe("requireDisjointOps", () => {
+  test("agrees with a comparison of each op with each", () => {
+    const memory = [new Uint8Array(40), new Uint8Array(new SharedArrayBuffer(40))];
+    const part = fc.record({ start: fc.nat(30), length: fc.nat(6), at: fc.nat(1) });
+    const op = fc.record({ written: fc.array(part, { maxLength: 2 }), read: fc.array(part, { maxLength: 2 }) });
+    type Parts = readonly { readonly start: number; readonly length: number; readonly at: number }[];
+    const viewsOf = (parts: Parts): TensorView[] =>
+      parts.map(({ start, length, at }) => view(memory[at]?.subarray(start, start + length) ?? new Uint8Array(0)));
+    const meet = (some: Parts, others: Parts): boolean =>
+      some.some((a) =>
+        others.some(
+          (b) => a.at === b.at && Math.max(a.start, b.start) < Math.min(a.start + a.length, b.start + b.length),
+        ),
+      );
+    fc.assert(
+      fc.property(fc.array(op, { maxLength: 6 }), (ops) => {
+        const expected = ops.some((a, i) =>
+          ops.slice(i + 1).some((b) => meet(a.written, [...b.written, ...b.read]) || meet(a.read, b.written)),
+        );
+        const uses = ops.map(({ written, read }) => ({ op: "any", written: viewsOf(written), read: viewsOf(read) }));
+        let refused = false;
+        try {
+          requireDisjointOps("coalescing", uses);
+        } catch (error) {
+          expect((error as InvalidArgumentError).code).toBe("OVERLAPPING_TENSORS");
+          refused = true;
+        }
+        expect(refused).toBe(expected);
+      }),
+      { numRuns: 2_000 },
+    );
+  });
+
+  test("names the two ops", () => {
+    const memory = new Float32Array(8);
+    const use = (op: string, from: number) => ({ op, written: [view(memory.subarray(from, from + 4))], read: [] });
+    expect(() => requireDisjointOps("coalescing", [use("recv", 4), use("allReduce", 0), use("broadcast", 3)])).toThrow(
+      "coalescing: op 1 (allReduce) and op 2 (broadcast) overlap by 4 bytes, to which one of them writes",
     );
   });
 });

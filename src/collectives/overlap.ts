@@ -146,3 +146,49 @@ export function ofRank(rank: number): (view: TensorView, i: number) => Part | un
 export function partOf(rank: number, size: number): (view: TensorView) => Part {
   return ({ byteLength }) => ({ offset: (byteLength / size) * rank, bytes: byteLength / size });
 }
+
+/** What one of several ops that are under way at the same time does to memory. */
+export interface MemoryUse {
+  readonly op: string;
+  readonly written: readonly TensorView[];
+  readonly read: readonly TensorView[];
+}
+
+/** Throws when an op would write to what another one reads or writes: they are submitted together, in no order that counts. */
+export function requireDisjointOps(caller: string, ops: readonly MemoryUse[]): void {
+  const all = ops.flatMap(({ written, read }) => [...written, ...read]);
+  const absolute = all.some(({ data }) => data === undefined);
+  const uses = ops.flatMap(({ written, read }, at) => {
+    const usesOf = (views: readonly TensorView[], isWritten: boolean) =>
+      views.filter(({ byteLength }) => byteLength > 0).map((view) => ({ ...extentOf(view, absolute), at, isWritten }));
+    return [...usesOf(written, true), ...usesOf(read, false)];
+  });
+  for (const inSpace of Map.groupBy(uses, ({ space }) => space).values()) {
+    inSpace.sort((a, b) => a.start - b.start);
+    // Those before that reach as far as this one.
+    let written: typeof inSpace = [];
+    let read: typeof inSpace = [];
+    for (const each of inSpace) {
+      written = written.filter(({ end }) => end > each.start);
+      if (each.isWritten) read = read.filter(({ end }) => end > each.start);
+      const other = [...written, ...(each.isWritten ? read : [])].find(({ at }) => at !== each.at);
+      if (other !== undefined) refuseOps(caller, ops, other, each);
+      (each.isWritten ? written : read).push(each);
+    }
+  }
+}
+
+function refuseOps(
+  caller: string,
+  ops: readonly MemoryUse[],
+  a: Extent & { readonly at: number },
+  b: Extent & { readonly at: number },
+): never {
+  const [first, second] = [a.at, b.at].sort((i, j) => i - j).map((at) => `op ${at} (${ops[at]?.op})`);
+  const shared = Math.min(a.end, b.end) - Math.max(a.start, b.start);
+  throw new InvalidArgumentError(
+    `${caller}: ${first} and ${second} overlap by ${shared} bytes, to which one of them writes; ops that are submitted together ` +
+      "run side by side: give them memory of their own, or call the second when the first has ended",
+    { op: caller, code: "OVERLAPPING_TENSORS" },
+  );
+}

@@ -64,6 +64,13 @@ describe("coalescing", () => {
       });
       expect(await failureOf(stepwise)).toContain("what takes several steps cannot be coalesced");
       expect(await failureOf(works.at(-1))).toContain("what takes several steps cannot be coalesced");
+      const shared = floats(1);
+      const overlapping = group.coalescing(() => {
+        works.push(group.allReduce(shared), group.allReduce(shared.subarray(0)));
+      });
+      for (const work of [overlapping, works.at(-1)]) {
+        expect(await failureOf(work)).toContain("op 0 (allReduce) and op 1 (allReduce) overlap by 4 bytes");
+      }
       const thrown = group.coalescing(() => {
         group.allReduce(floats(1));
         throw new Error("changed my mind");
@@ -136,18 +143,18 @@ describe("coalescing", () => {
   test("the data is that of the single ops", async () => {
     await localRanks(3, async ({ rank, worldSize }) => {
       const sums = [1, 2, 3].map((length) => floats(length).fill(rank));
-      const whole = floats(2 * worldSize);
+      const [whole, again] = [floats(2 * worldSize), floats(2 * worldSize)];
       const own = floats(2).fill(rank);
       const share = floats(1);
       await dist.coalescing(() => {
         for (const each of sums) dist.allReduce(each);
         dist.allGatherIntoTensor(whole, own);
-        dist.allGatherIntoTensor(whole, own);
+        dist.allGatherIntoTensor(again, own);
         dist.reduceScatterTensor(share, floats(worldSize).fill(rank));
         dist.barrier();
       });
       expect(sums).toEqual([1, 2, 3].map((length) => floats(length).fill(3)));
-      expect([...whole]).toEqual([0, 0, 1, 1, 2, 2]);
+      for (const each of [whole, again]) expect([...each]).toEqual([0, 0, 1, 1, 2, 2]);
       expect([...share]).toEqual([3]);
     });
   });

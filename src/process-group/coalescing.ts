@@ -1,4 +1,4 @@
-import { isMessage, type OpType, type ReduceOp } from "../collectives/index.ts";
+import { isMessage, type OpType, type ReduceOp, requireDisjointOps } from "../collectives/index.ts";
 import type { DistError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
@@ -32,6 +32,15 @@ export class Coalescing {
   /** Why nothing may be submitted. */
   get refusal(): DistError | undefined {
     return this.#refusal;
+  }
+
+  /** Throws InvalidArgumentError if one of the ops writes to memory of another one. */
+  requireDisjoint(): void {
+    if (this.#ops.length > 1)
+      requireDisjointOps(
+        "coalescing",
+        this.#ops.map(({ memory }) => memory),
+      );
   }
 
   /** Whether there is any op beside messages. */

@@ -1,4 +1,4 @@
-import { OpType, type ReduceOp } from "../collectives/index.ts";
+import { type MemoryUse, OpType, opNames, type ReduceOp } from "../collectives/index.ts";
 import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
 import {
   type AllToAllOptions,
@@ -31,6 +31,7 @@ export interface RecordedOp {
   readonly timeoutMs: number;
   readonly work: RecordedWork;
   readonly start: () => Work<unknown>;
+  readonly memory: MemoryUse;
   readonly mergeable?: Mergeable;
 }
 
@@ -108,16 +109,19 @@ export class OpRecorder extends Backend {
     opType: OpType,
     { timeoutMs, owner }: OpOptions,
     start: (backend: Backend) => Work<unknown>,
+    written: readonly TensorView[],
+    read: readonly TensorView[] = [],
     mergeable?: Mergeable,
   ): Work<unknown> {
     const backend = this.#backend;
     const work = new RecordedWork(owned(opType, owner));
-    this.#ops.push({ backend, timeoutMs, work, start: () => start(backend), ...(mergeable && { mergeable }) });
+    const memory = { op: opNames[opType], written, read };
+    this.#ops.push({ backend, timeoutMs, work, memory, start: () => start(backend), ...(mergeable && { mergeable }) });
     return work;
   }
 
   override allReduce(tensor: TensorView, options: ReduceOptions): Work<unknown> {
-    return this.#record(OpType.ALLREDUCE, options, (backend) => backend.allReduce(tensor, options), {
+    return this.#record(OpType.ALLREDUCE, options, (backend) => backend.allReduce(tensor, options), [tensor], [], {
       op: "allReduce",
       output: undefined,
       input: tensor,
@@ -126,24 +130,31 @@ export class OpRecorder extends Backend {
   }
 
   override allReduceCoalesced(tensors: readonly TensorView[], options: ReduceOptions): Work<unknown> {
-    return this.#record(OpType.ALLREDUCE_COALESCED, options, (backend) => backend.allReduceCoalesced(tensors, options));
+    return this.#record(
+      OpType.ALLREDUCE_COALESCED,
+      options,
+      (backend) => backend.allReduceCoalesced(tensors, options),
+      tensors,
+    );
   }
 
   override broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
-    return this.#record(OpType.BROADCAST, options, (backend) => backend.broadcast(tensor, options));
+    return this.#record(OpType.BROADCAST, options, (backend) => backend.broadcast(tensor, options), [tensor]);
   }
 
   override reduce(tensor: TensorView, options: ReduceToRootOptions): Work<unknown> {
-    return this.#record(OpType.REDUCE, options, (backend) => backend.reduce(tensor, options));
+    return this.#record(OpType.REDUCE, options, (backend) => backend.reduce(tensor, options), [tensor]);
   }
 
   override allGather(outputs: readonly TensorView[], input: TensorView, options: OpOptions): Work<unknown> {
-    return this.#record(OpType.ALLGATHER, options, (backend) => backend.allGather(outputs, input, options));
+    return this.#record(OpType.ALLGATHER, options, (backend) => backend.allGather(outputs, input, options), outputs, [
+      input,
+    ]);
   }
 
   override allGatherIntoTensor(output: TensorView, input: TensorView, options: OpOptions): Work<unknown> {
     const start = (backend: Backend) => backend.allGatherIntoTensor(output, input, options);
-    return this.#record(OpType.ALLGATHER_BASE, options, start, {
+    return this.#record(OpType.ALLGATHER_BASE, options, start, [output], [input], {
       op: "allGatherIntoTensor",
       output,
       input,
@@ -157,24 +168,36 @@ export class OpRecorder extends Backend {
     options: OpOptions,
   ): Work<unknown> {
     const start = (backend: Backend) => backend.allGatherIntoTensorCoalesced(outputs, inputs, options);
-    return this.#record(OpType.ALLGATHER_COALESCED, options, start);
+    return this.#record(OpType.ALLGATHER_COALESCED, options, start, outputs, inputs);
   }
 
   override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
-    return this.#record(OpType.GATHER, options, (backend) => backend.gather(outputs, input, options));
+    return this.#record(OpType.GATHER, options, (backend) => backend.gather(outputs, input, options), outputs, [input]);
   }
 
   override scatter(output: TensorView, inputs: readonly TensorView[], options: RootOptions): Work<unknown> {
-    return this.#record(OpType.SCATTER, options, (backend) => backend.scatter(output, inputs, options));
+    return this.#record(
+      OpType.SCATTER,
+      options,
+      (backend) => backend.scatter(output, inputs, options),
+      [output],
+      inputs,
+    );
   }
 
   override reduceScatter(output: TensorView, inputs: readonly TensorView[], options: ReduceOptions): Work<unknown> {
-    return this.#record(OpType.REDUCE_SCATTER, options, (backend) => backend.reduceScatter(output, inputs, options));
+    return this.#record(
+      OpType.REDUCE_SCATTER,
+      options,
+      (backend) => backend.reduceScatter(output, inputs, options),
+      [output],
+      inputs,
+    );
   }
 
   override reduceScatterTensor(output: TensorView, input: TensorView, options: ReduceOptions): Work<unknown> {
     const start = (backend: Backend) => backend.reduceScatterTensor(output, input, options);
-    return this.#record(OpType.REDUCE_SCATTER_BASE, options, start, {
+    return this.#record(OpType.REDUCE_SCATTER_BASE, options, start, [output], [input], {
       op: "reduceScatterTensor",
       output,
       input,
@@ -188,32 +211,44 @@ export class OpRecorder extends Backend {
     options: ReduceOptions,
   ): Work<unknown> {
     const start = (backend: Backend) => backend.reduceScatterTensorCoalesced(outputs, inputs, options);
-    return this.#record(OpType.REDUCE_SCATTER_TENSOR_COALESCED, options, start);
+    return this.#record(OpType.REDUCE_SCATTER_TENSOR_COALESCED, options, start, outputs, inputs);
   }
 
   override allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
-    return this.#record(OpType.ALLTOALL, options, (backend) => backend.allToAll(outputs, inputs, options));
+    return this.#record(
+      OpType.ALLTOALL,
+      options,
+      (backend) => backend.allToAll(outputs, inputs, options),
+      outputs,
+      inputs,
+    );
   }
 
   override allToAllSingle(output: TensorView, input: TensorView, options: AllToAllOptions): Work<unknown> {
-    return this.#record(OpType.ALLTOALL_BASE, options, (backend) => backend.allToAllSingle(output, input, options));
+    return this.#record(
+      OpType.ALLTOALL_BASE,
+      options,
+      (backend) => backend.allToAllSingle(output, input, options),
+      [output],
+      [input],
+    );
   }
 
   override send(tensor: TensorView, options: MessageOptions): Work<unknown> {
-    return this.#record(OpType.SEND, options, (backend) => backend.send(tensor, options));
+    return this.#record(OpType.SEND, options, (backend) => backend.send(tensor, options), [], [tensor]);
   }
 
   override recv(tensor: TensorView, options: MessageOptions): Work<unknown> {
     const opType = options.peer < 0 ? OpType.RECV_ANY_SOURCE : OpType.RECV;
-    return this.#record(opType, options, (backend) => backend.recv(tensor, options));
+    return this.#record(opType, options, (backend) => backend.recv(tensor, options), [tensor]);
   }
 
   override barrier(options: OpOptions): Work<unknown> {
-    return this.#record(OpType.BARRIER, options, (backend) => backend.barrier(options));
+    return this.#record(OpType.BARRIER, options, (backend) => backend.barrier(options), []);
   }
 
   override monitoredBarrier(options: MonitoredBarrierOptions): Work<unknown> {
-    return this.#record(OpType.BARRIER, options, (backend) => backend.monitoredBarrier(options));
+    return this.#record(OpType.BARRIER, options, (backend) => backend.monitoredBarrier(options), []);
   }
 }
 

@@ -62,6 +62,7 @@ export abstract class OrderedOps extends TensorOps {
         );
       }
       refusal = coalescing.refusal;
+      if (refusal === undefined) coalescing.requireDisjoint();
     } catch (error) {
       refusal = error ?? new InvalidArgumentError(`coalescing: the function threw ${describe(error)}`);
     } finally {

@@ -8,11 +8,11 @@ export function checkKeys(op: string, keys: readonly string[]): void {
   for (const key of keys) checkKey(op, key);
 }
 
-/** @throws InvalidArgumentError unless `key` is a string. */
+/** @throws InvalidArgumentError unless `key` is a string that has a UTF-8. */
 export function checkKey(op: string, key: string): void {
-  if (typeof key !== "string") {
-    throw new InvalidArgumentError(`store ${op}: a key must be a string, got ${typeof key}`, { op, argument: "key" });
-  }
+  if (typeof key === "string" && key.isWellFormed()) return;
+  const fault = typeof key === "string" ? "must not have half a surrogate pair" : `must be a string, got ${typeof key}`;
+  throw new InvalidArgumentError(`store ${op}: a key ${fault}`, { op, argument: "key" });
 }
 
 /** @throws InvalidArgumentError unless `amount` is an integer that a number holds exactly. */

@@ -21,7 +21,12 @@ export function isBytes(value: unknown): value is Uint8Array {
  * @throws InvalidArgumentError unless it is a `Uint8Array` whose memory is there, or a text.
  */
 export function checkStoreValue(value: StoreValue): number {
-  if (typeof value === "string") return value.length * 3;
+  if (typeof value === "string") {
+    if (value.isWellFormed()) return value.length * 3;
+    throw new InvalidArgumentError("a store value is a text with half a surrogate pair, which has no UTF-8", {
+      argument: "value",
+    });
+  }
   if (!isBytes(value)) {
     throw new InvalidArgumentError(`a store value must be a Uint8Array or a string, got ${describe(value)}`, {
       argument: "value",

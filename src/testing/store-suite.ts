@@ -420,6 +420,10 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
         () => store.get(nothing),
         () => store.wait(nothing as unknown as string[]),
         () => store.check([nothing]),
+        // Half a surrogate pair has no UTF-8.
+        () => store.set("k", "\ud800"),
+        () => store.set("\udfff", "v"),
+        () => store.check(["k", "\ud800"]),
         () => store.get("k", { timeout: 0 }),
         () => store.get("k", { timeout: "soon" }),
       ];

@@ -12,7 +12,7 @@ namespace c10d::gloo_shim {
 /// Whether run_direct() carries out ops like this one; of others, it only compares the calls of all ranks.
 bool is_direct(const Op& op);
 
-/// A checked collective, the `sequence`-th of the group (from 1), while it is its turn. Throws Failure, LineBroken.
+/// A checked collective while it is its turn. Throws Failure, LineBroken.
 class DirectCollective {
  public:
   DirectCollective(const Op& op, Lines& lines);
@@ -33,7 +33,7 @@ class DirectCollective {
   std::unique_ptr<Impl> impl_;
 };
 
-/// All of it, when its turn has come.
+/// All of it, the `sequence`-th of the group (from 1), when its turn has come.
 void run_direct(const Op& op, uint32_t sequence, Lines& lines);
 
 }  // namespace c10d::gloo_shim

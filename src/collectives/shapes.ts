@@ -1,5 +1,5 @@
-import { InvalidArgumentError } from "../errors/index.ts";
-import { describe, Tensor, type TensorView } from "../tensor/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
+import { Tensor, type TensorView } from "../tensor/index.ts";
 
 /** Throws unless two tensors have the same dtype and device. */
 export function requireAlike(op: string, a: TensorView, nameOfA: string, b: TensorView, nameOfB: string): void {

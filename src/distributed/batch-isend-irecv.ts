@@ -1,7 +1,7 @@
 import { OpType } from "../collectives/index.ts";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { type P2POp as MessageOf, ProcessGroup, refuseBatch, requireBatch, standsFor } from "../process-group/index.ts";
-import { describe, type TensorLike } from "../tensor/index.ts";
+import type { TensorLike } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
 import { recv, send } from "./collectives.ts";
 import { currentContext } from "./dist-context.ts";

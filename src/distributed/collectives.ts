@@ -1,5 +1,5 @@
 import { OpType, opNames, requireOptions } from "../collectives/index.ts";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import {
   type AllGatherOptions,
   type AllReduceOptions,
@@ -17,7 +17,7 @@ import {
   type ScatterOptions,
   type SendOptions,
 } from "../process-group/index.ts";
-import { describe, type SparseTensor, type TensorLike } from "../tensor/index.ts";
+import type { SparseTensor, TensorLike } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
 

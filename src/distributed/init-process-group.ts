@@ -3,6 +3,7 @@ import { requireOptions } from "../collectives/index.ts";
 import {
   DistTimeoutError,
   defaultTimeoutMs,
+  describe,
   describeNumber,
   explained,
   InvalidArgumentError,
@@ -16,7 +17,6 @@ import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
-import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";

@@ -1,8 +1,7 @@
 import { requireOptions } from "../collectives/index.ts";
-import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { describe, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type OptionsOf, registryOf } from "../registry/index.ts";
-import { describe } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext, type World } from "./dist-context.ts";

@@ -1,6 +1,5 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { ProcessGroup } from "../process-group/index.ts";
-import { describe } from "../tensor/index.ts";
 import { currentContext } from "./dist-context.ts";
 
 /** Whether the default group exists. c10d: `is_initialized`. */

@@ -1,9 +1,9 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { type DeviceBackend, ProcessGroup } from "../process-group/index.ts";
 import { RoundRobinBackend } from "../process-group/round-robin-backend.ts";
 import type { BackendPlugin } from "../registry/index.ts";
 import { BackendType } from "../registry/index.ts";
-import { type DeviceType, describe } from "../tensor/index.ts";
+import type { DeviceType } from "../tensor/index.ts";
 import { currentContext, type World } from "./dist-context.ts";
 
 /**

@@ -1,6 +1,6 @@
 import { OpType } from "../collectives/index.ts";
-import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
-import { describe, type TensorLike } from "../tensor/index.ts";
+import { describe, InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import type { TensorLike } from "../tensor/index.ts";
 import { failureOf, Work, type WorkOwner } from "../work/index.ts";
 import type { RecvOptions, SendOptions } from "./call-options.ts";
 

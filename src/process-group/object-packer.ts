@@ -1,6 +1,7 @@
 import { isArrayBuffer, isDate, isMap, isSet } from "node:util/types";
 import { Encoder, ExtData } from "@msgpack/msgpack";
-import { describe, isDetached, memoryOf, type TensorStorage } from "../tensor/index.ts";
+import { describe } from "../errors/index.ts";
+import { isDetached, memoryOf, type TensorStorage } from "../tensor/index.ts";
 import { Kind, MAX_DEPTH, typedArrays } from "./object-format.ts";
 
 /** Longest list whose extra properties are looked for; those of a regular expression's results are shorter. */

@@ -1,7 +1,7 @@
 import { isMessage, OpType, opNames, type ReduceOp } from "../collectives/index.ts";
-import { type DistError, InvalidArgumentError } from "../errors/index.ts";
+import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { Backend, OpName } from "../registry/index.ts";
-import { type DeviceType, type DType, describe } from "../tensor/index.ts";
+import type { DeviceType, DType } from "../tensor/index.ts";
 import { AllOf, failureOf, joinWhole, outcomeOf, Work } from "../work/index.ts";
 import { Coalescing } from "./coalescing.ts";
 import { OpLanes } from "./op-lanes.ts";

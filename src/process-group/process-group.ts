@@ -7,9 +7,9 @@ import {
   requireTag,
   requireTimeout,
 } from "../collectives/index.ts";
-import { brand, type DistError, InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
+import { brand, type DistError, describe, InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
 import type { OpName } from "../registry/index.ts";
-import { describe, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { Work } from "../work/index.ts";
 import type {
   AllGatherObjectOptions,

@@ -1,4 +1,3 @@
-export { describe } from "../errors/index.ts";
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 export { detachGuard } from "./detach-guard.ts";
 export { CPU, type Device, type DeviceType } from "./device.ts";

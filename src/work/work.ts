@@ -5,13 +5,13 @@ import {
   DistBackendError,
   type DistError,
   DistTimeoutError,
+  describe,
   InvalidArgumentError,
   type Timeout,
   timeoutMs,
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
-import { describe } from "../tensor/index.ts";
 import type { WorkInfo } from "./work-info.ts";
 
 /** The error of a failed Work, else undefined. Does not count as a look at it. */

@@ -8,16 +8,10 @@ import { dlopen, type Pointer } from "bun:ffi";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { NativeBackend } from "../src/backends/native-backend.ts";
+import { NO_TENSORS, opCall } from "../src/collectives/op-call.ts";
 import * as dist from "../src/index.ts";
-import {
-  ConfigLayout,
-  DTypeCode,
-  EventLayout,
-  GroupStateCode,
-  Opcode,
-  ReduceOpCode,
-} from "../src/native/abi.generated.ts";
-import { loadShim, OpRecord } from "../src/native/index.ts";
+import { ConfigLayout, EventLayout, GroupStateCode } from "../src/native/abi.generated.ts";
+import { loadShim, OpRecords } from "../src/native/index.ts";
 import { viewTensor } from "../src/tensor/index.ts";
 import { median, table } from "./harness/samples.ts";
 
@@ -26,14 +20,17 @@ const OPS_PER_ROUND = 20_000;
 const folder = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../build/release/lib", import.meta.url));
 const shim = loadShim({ name: "null", path: `${folder}/libc10d_null.so` });
 
+const capabilities: dist.Capabilities = { ops: { allReduce: ["float32"] }, reduceOps: { float32: ["SUM"] } };
+
 dist.registerBackend({
   name: "null",
   type: dist.BackendType.CUSTOM,
+  sdk: 2,
   devices: ["cpu"],
   bootstrap: "self",
-  capabilities: { ops: { allReduce: ["float32"] }, reduceOps: { float32: ["SUM"] } },
+  capabilities,
   probe: () => Promise.resolve({ available: true, version: shim.version }),
-  create: (context) => NativeBackend.connect(shim, context, {}),
+  create: (context) => NativeBackend.connect(shim, context, {}, capabilities),
 });
 
 const { values } = parseArgs({
@@ -91,22 +88,22 @@ else {
 }
 
 function nativeLoop(): (count: number) => number {
-  const { handle, record } = rawGroup();
+  const { handle, op } = rawGroup();
   const { symbols } = dlopen(shim.path, {
     c10d_null_loop: { args: ["ptr", "ptr", "ptr", "u32"], returns: "f64" },
   });
-  const op = new Uint8Array(record.bytes);
-  return (count) => symbols.c10d_null_loop(handle, op, tensor, count);
+  const bytes = new Uint8Array(op);
+  return (count) => symbols.c10d_null_loop(handle, bytes, tensor, count);
 }
 
 function ffiLoop(): (count: number) => number {
-  const { handle, record } = rawGroup();
+  const { handle, op } = rawGroup();
   const { c10d_submit_one, c10d_wait } = shim.symbols;
   const result = new Int32Array(new ArrayBuffer(EventLayout.SIZE));
   return (count) => {
     const begin = Bun.nanoseconds();
     for (let i = 0; i < count; i++) {
-      const id = c10d_submit_one(handle, record.bytes, null, tensor);
+      const id = c10d_submit_one(handle, op, null, tensor);
       c10d_wait(handle, id, Number.POSITIVE_INFINITY, result);
     }
     return (Bun.nanoseconds() - begin) / count;
@@ -114,7 +111,7 @@ function ffiLoop(): (count: number) => number {
 }
 
 /** A native group with nothing of the library's TypeScript around it, and an op for it. */
-function rawGroup(): { handle: Pointer; record: OpRecord } {
+function rawGroup(): { handle: Pointer; op: ArrayBuffer } {
   const config = new DataView(new ArrayBuffer(ConfigLayout.SIZE));
   config.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);
   config.setInt32(ConfigLayout.worldSize, 1, true);
@@ -122,13 +119,10 @@ function rawGroup(): { handle: Pointer; record: OpRecord } {
   const handle = shim.symbols.c10d_create(config.buffer);
   if (handle === null) throw new Error(`c10d_create: ${shim.symbols.c10d_last_error()}`);
   while (shim.symbols.c10d_group_state(handle) === GroupStateCode.CONNECTING) Bun.sleepSync(1);
-  const record = new OpRecord();
-  const fields = { peer: -1, tag: 0, flags: 0, timeoutMs: 30_000, premulFactor: 1 };
+  const records = new OpRecords();
   void tensor.buffer; // From now on its address is fixed.
-  record.fill(
-    { opcode: Opcode.ALLREDUCE, dtype: DTypeCode.FLOAT32, reduceOp: ReduceOpCode.SUM, ...fields },
-    undefined,
-    viewTensor(tensor),
-  );
-  return { handle, record };
+  const device = { type: "cpu", index: 0 } as const;
+  const terms = { reduceOp: dist.ReduceOp.SUM };
+  records.fillInPlace(opCall("allReduce", device, NO_TENSORS, [viewTensor(tensor)], 30_000, terms));
+  return { handle, op: records.bytes };
 }

@@ -1,11 +1,19 @@
 /**
- * Makes src/native/abi.generated.ts from native/c10d.h: enums, and the byte offsets of the structs' fields.
+ * What TypeScript and native code know of each other:
+ * - src/native/abi.generated.ts, from native/c10d.h: enums, and the byte offsets of the structs' fields
+ * - native/engine/collective_names.generated.h, from the op table
  *
- *   bun scripts/generate-abi.ts          writes the file
- *   bun scripts/generate-abi.ts --check  fails if the file is not what it should be
+ *   bun scripts/generate-abi.ts          writes the files
+ *   bun scripts/generate-abi.ts --check  fails if a file is not what it should be
+ *
+ * Either way it fails if the numbers of ops, dtypes and reduce ops are not the same in c10d.h and in the tables.
  */
+import { type OpName, operations, opTable } from "../src/collectives/op-table.ts";
+import { OpType } from "../src/collectives/op-type.ts";
+import { reduceOpCodes } from "../src/collectives/reduce-op.ts";
+import { dtypes } from "../src/tensor/dtype.ts";
+
 const header = await Bun.file(new URL("../native/c10d.h", import.meta.url)).text();
-const target = new URL("../src/native/abi.generated.ts", import.meta.url);
 
 const enums = { c10d_opcode: "Opcode", c10d_dtype: "DTypeCode", c10d_reduce_op: "ReduceOpCode", c10d_status: "Status" };
 const moreEnums = { c10d_state: "GroupStateCode", c10d_event_kind: "EventKind" };
@@ -19,26 +27,86 @@ const flags = { c10d_op: "OpFlag", c10d_event: "EventFlag" };
 const prefixes = ["C10D_OP_", "C10D_ERR_", "C10D_EVENT_", "C10D_FLAG_", "C10D_"];
 const fieldBytes: Readonly<Record<string, number>> = { uint32_t: 4, int32_t: 4, uint64_t: 8, double: 8 };
 
-const lines = ["// Generated from native/c10d.h by scripts/generate-abi.ts. Do not edit.", ""];
-lines.push(`export const ABI_VERSION = ${match(/#define C10D_ABI_VERSION (\d+)/)};`, "");
-for (const [name, title] of Object.entries({ ...enums, ...moreEnums })) lines.push(...enumLines(name, title), "");
-for (const [name, title] of Object.entries(flags)) lines.push(...flagLines(name, title), "");
-for (const [name, title] of Object.entries(structs)) lines.push(...layoutLines(name, title), "");
-const text = lines.join("\n");
+/** Ops that share the number of another one, by the flag that tells them apart. */
+const flaggedOps: { readonly [op in OpName]?: string } = { monitoredBarrier: "C10D_FLAG_MONITORED" };
 
-if (process.argv.includes("--check")) {
-  const file = Bun.file(target);
-  if (!(await file.exists()) || (await file.text()) !== text) {
-    console.error("src/native/abi.generated.ts is out of date: run `bun scripts/generate-abi.ts`");
-    process.exit(1);
+const codes = Object.entries(OpType).filter(([name, code]) => typeof code === "number" && name !== "UNKNOWN");
+requireAlike("c10d_opcode", Object.fromEntries(codes));
+requireAlike(
+  "c10d_dtype",
+  Object.fromEntries(Object.values(dtypes).map(({ name, code }) => [name.toUpperCase(), code])),
+);
+requireAlike("c10d_reduce_op", reduceOpCodes);
+
+const files = { "src/native/abi.generated.ts": abiText(), "native/engine/collective_names.generated.h": namesText() };
+for (const [path, text] of Object.entries(files)) {
+  const file = Bun.file(new URL(`../${path}`, import.meta.url));
+  if (!process.argv.includes("--check")) await file.write(text);
+  else if (!(await file.exists()) || (await file.text()) !== text) {
+    console.error(`${path} is out of date: run \`bun scripts/generate-abi.ts\``);
+    process.exitCode = 1;
   }
-} else {
-  await Bun.write(target, text);
+}
+
+/** Fails unless an enum of c10d.h has these names and numbers. */
+function requireAlike(name: string, table: Readonly<Record<string, unknown>>): void {
+  const own = Object.entries(table).map(([each, code]) => `  ${each}: ${code},`);
+  const native = members(enumBody(name));
+  const odd = [...own.filter((line) => !native.includes(line)), ...native.filter((line) => !own.includes(line))];
+  if (odd.length === 0) return;
+  console.error(`${name} in native/c10d.h and its table in TypeScript differ in\n${odd.join("\n")}`);
+  process.exit(1);
+}
+
+function abiText(): string {
+  const lines = ["// Generated from native/c10d.h by scripts/generate-abi.ts. Do not edit.", ""];
+  lines.push(`export const ABI_VERSION = ${match(/#define C10D_ABI_VERSION (\d+)/)};`, "");
+  for (const [name, title] of Object.entries({ ...enums, ...moreEnums })) lines.push(...enumLines(name, title), "");
+  for (const [name, title] of Object.entries(flags)) lines.push(...flagLines(name, title), "");
+  for (const [name, title] of Object.entries(structs)) lines.push(...layoutLines(name, title), "");
+  return lines.join("\n");
+}
+
+function namesText(): string {
+  const collectives = operations.filter((op) => opTable[op].kind === "collective");
+  const isFlagged = (op: OpName): boolean => flaggedOps[op] !== undefined;
+  const cases = collectives
+    .filter((op) => !isFlagged(op))
+    .map((op) => {
+      const { opType } = opTable[op];
+      const flagged = collectives
+        .filter((other) => isFlagged(other) && opTable[other].opType === opType)
+        .map((other) => `(flags & ${flaggedOps[other]}) != 0 ? "${other}" : `);
+      return `    case C10D_OP_${OpType[opType]}:\n      return ${flagged.join("")}"${op}";`;
+    });
+  return `// Generated from src/collectives/op-table.ts by scripts/generate-abi.ts. Do not edit.
+#pragma once
+
+#include <cstdint>
+
+#include "c10d.h"
+
+namespace c10d {
+
+/// Name of a collective in the op table.
+inline const char* collective_name(uint32_t opcode, uint32_t flags) {
+  switch (opcode) {
+${cases.join("\n")}
+    default:
+      return "an unknown collective";
+  }
+}
+
+}  // namespace c10d
+`;
+}
+
+function enumBody(name: string): string {
+  return match(new RegExp(`typedef enum ${name} \\{([\\s\\S]*?)\\} ${name};`));
 }
 
 function enumLines(name: string, title: string): string[] {
-  const body = match(new RegExp(`typedef enum ${name} \\{([\\s\\S]*?)\\} ${name};`));
-  return [`export const ${title} = {`, ...members(body), "} as const;"];
+  return [`export const ${title} = {`, ...members(enumBody(name)), "} as const;"];
 }
 
 function flagLines(name: string, title: string): string[] {

@@ -1,16 +1,52 @@
-/** Writes the capability tables of the built-in backends into docs/backends.md: `bun scripts/generate-capability-table.ts`. */
+/**
+ * Writes the op table and the capability tables of the built-in backends into docs/backends.md:
+ * `bun scripts/generate-capability-table.ts`.
+ */
+import { type OpRow, operations, opTable } from "../src/collectives/op-table.ts";
 import { builtInBackends } from "../src/registry/built-in-backends.ts";
-import { type BackendPlugin, dtypesText, features, operations, summarize } from "../src/registry/index.ts";
+import { type BackendPlugin, dtypesText, features, summarize } from "../src/registry/index.ts";
 import { dtypeNames } from "../src/tensor/index.ts";
 
 export const page: URL = new URL("../docs/backends.md", import.meta.url);
-const [begin, end] = ["<!-- capability tables: begin -->\n", "<!-- capability tables: end -->\n"];
 
-/** The page with its tables as the plugins have them now. */
+/** The page with its tables as they are now. */
 export async function withCapabilityTables(text: string): Promise<string> {
+  return replaced(replaced(text, "op table", opsTable()), "capability tables", await capabilityTables());
+}
+
+/** The page with other content between two marks. */
+function replaced(text: string, what: string, content: string): string {
+  const [begin, end] = [`<!-- ${what}: begin -->\n`, `<!-- ${what}: end -->\n`];
   const [before, rest] = split(text, begin);
   const [, after] = split(rest, end);
-  return `${before}${begin}\n${await capabilityTables()}\n${end}${after}`;
+  return `${before}${begin}\n${content}\n${end}${after}`;
+}
+
+function opsTable(): string {
+  const side = (name: OpRow["inputs"]): string => (name === "none" ? "–" : `\`${name}\``);
+  return table(
+    ["op", "inputs", "outputs", "terms", "several at once"],
+    operations.map((op) => {
+      const row = opTable[op];
+      return [
+        `\`${op}\``,
+        side(row.inputs),
+        side(row.outputs),
+        termsOf(row),
+        row.coalesced ? `\`${row.coalesced}\`` : "–",
+      ];
+    }),
+  );
+}
+
+function termsOf(row: OpRow): string {
+  const terms = [
+    row.kind === "message" ? ["`peer`", "`tag`"] : [],
+    row.root === undefined ? [] : ["`root`"],
+    row.reduces ? ["`reduceOp`"] : [],
+    row.splits ? ["`inputSplits`", "`outputSplits`"] : [],
+  ];
+  return terms.flat().join(", ") || "–";
 }
 
 async function capabilityTables(): Promise<string> {

@@ -1,6 +1,17 @@
 import "reflect-metadata";
 
-export { OpType, ReduceOp, type ReduceOpName } from "./collectives/index.ts";
+export {
+  type OpCall,
+  type Operation,
+  type OpName,
+  type OpRow,
+  OpType,
+  opTable,
+  opTypeOf,
+  ReduceOp,
+  type ReduceOpName,
+  type Side,
+} from "./collectives/index.ts";
 export * from "./distributed/index.ts";
 export {
   BackendUnavailableError,
@@ -15,6 +26,7 @@ export {
   type Timeout,
   UnsupportedOperationError,
 } from "./errors/index.ts";
+export { nanCheck } from "./middleware/nan-check.ts";
 export {
   type AllGatherObjectOptions,
   type AllGatherOptions,
@@ -43,8 +55,9 @@ export {
 // All of it, since only then can backends add their options by `declare module "bun-c10d"`.
 export * from "./registry/backend-options-by-name.ts";
 export {
-  type AllToAllOptions,
   type Availability,
+  BACKEND_MIDDLEWARE,
+  BACKEND_PLUGIN,
   BACKEND_REGISTRY,
   BACKEND_SDK_VERSION,
   Backend,
@@ -55,26 +68,28 @@ export {
   type Capabilities,
   type ContainerOptions,
   createContainer,
+  type GroupContext,
+  type LazyBackend,
   LOGGER,
   type Logger,
-  type MessageOptions,
-  type MonitoredBarrierOptions,
-  type OpName,
-  type OpOptions,
+  MethodBackend,
+  type MethodCall,
+  type MethodResult,
+  type Middleware,
   type OptionsSchema,
-  type ReduceOptions,
-  type ReduceToRootOptions,
+  type ReducingCall,
   type RegisterOptions,
-  type RootOptions,
   reduceOpsByKind,
   registerBackend,
   type StandardSchema,
+  type Submit,
 } from "./registry/index.ts";
 export {
+  RENDEZVOUS_HANDLER,
+  type Rendezvous,
   type RendezvousHandler,
   type RendezvousOptions,
-  registerRendezvousHandler,
-  rendezvous,
+  type SchemeHandler,
 } from "./rendezvous/index.ts";
 export * from "./store/index.ts";
 export {
@@ -96,4 +111,4 @@ export {
   type TensorView,
   tensor,
 } from "./tensor/index.ts";
-export { type GroupState, type PromiseWorkInit, Work, type WorkInfo, type WorkInit } from "./work/index.ts";
+export { type GroupState, Work, type WorkInfo, type WorkInit } from "./work/index.ts";

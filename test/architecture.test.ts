@@ -120,6 +120,9 @@ describe("the rules", () => {
     ["src/backends/gloo/c.ts", "../../distributed/index.ts"],
     ["src/process-group/a.ts", "../distributed/index.ts"],
     ["src/process-group/b.ts", "../backends/gloo/index.ts"],
+    ["src/process-group/c.ts", "../middleware/index.ts"],
+    ["src/middleware/a.ts", "../process-group/process-group.ts"],
+    ["src/middleware/b.ts", "../store/tcp/client.ts"],
     ["src/distributed/a.ts", "../cli/main.ts"],
     ["src/distributed/b.ts", "../index.ts"],
     ["src/cli/a.ts", "../testing/index.ts"],
@@ -133,6 +136,8 @@ describe("the rules", () => {
     ["src/backends/gloo/y.ts", "../../registry/backend.ts"],
     ["src/backends/z.ts", "../native/index.ts"],
     ["src/process-group/z.ts", "../registry/backend.ts"],
+    ["src/middleware/z.ts", "../registry/backend.ts"],
+    ["src/distributed/z.ts", "../middleware/round-robin.ts"],
     ["src/cli/z.ts", "../distributed/index.ts"],
     ["src/registry/z.test.ts", "../testing/index.ts"],
   ];

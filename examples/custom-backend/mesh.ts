@@ -1,65 +1,39 @@
-import { type DistError, DistNetworkError, DistTimeoutError, type Store } from "bun-c10d";
+import { type BackendContext, type DistError, DistNetworkError } from "bun-c10d";
 
-interface MeshInit {
-  readonly rank: number;
-  readonly size: number;
-  readonly store: Store;
-  readonly timeoutMs: number;
-  readonly host: string;
-}
-
-/** A WebSocket, whichever end of it this rank has. */
-interface Socket {
-  send(message: Uint8Array): unknown;
-  close(code: number, reason: string): unknown;
-}
+type Messages = Map<string, PromiseWithResolvers<Uint8Array>[]>;
 
 /** Codes of a close: a rank that has done its part, and one that has failed. */
 const [LEFT, FAILED] = [1000, 4000];
 
-/** Bytes from each rank to each other one, by tag, in order. Every rank serves WebSockets; it dials the lower ranks. */
+/** Bytes from rank to rank, by tag, in order. Every rank serves WebSockets and dials all ranks, itself too. */
 export class Mesh {
-  static async connect({ rank, size, store, timeoutMs, host }: MeshInit): Promise<Mesh> {
+  static async connect({ rank, size, store, timeoutMs }: BackendContext, host: string): Promise<Mesh> {
     const limits = { timeout: timeoutMs };
-    const mesh = new Mesh(rank, size, host, await secretOf(store, rank, limits));
-    const timer = setTimeout(
-      () => mesh.close(new DistTimeoutError(`rank ${rank}: not all ranks came within ${timeoutMs} ms`)),
-      Math.min(timeoutMs, 2 ** 31 - 1),
-    );
+    const get = async (key: string) => new TextDecoder().decode(await store.get(key, limits));
+    if (rank === 0) await store.set("secret", crypto.randomUUID(), limits);
+    const secret = await get("secret");
+    const mesh = new Mesh(size, host, secret);
     try {
       await store.set(`address/${rank}`, `ws://${host}:${mesh.#server.port}`, limits);
-      for (let peer = 0; peer < rank; peer++) {
-        const address = new TextDecoder().decode(await store.get(`address/${peer}`, limits));
-        mesh.#dial(peer, `${address}/${rank}?${mesh.#secret}`);
-      }
-      await mesh.#complete.promise;
-      // Nobody may leave before the last has come.
-      await store.barrier("connected", size, limits);
+      for (const peer of mesh.ranks) await mesh.#dial(`${await get(`address/${peer}`)}/${rank}?${secret}`, timeoutMs);
+      await store.barrier("connected", size, limits); // nobody may leave before the last has come
       return mesh;
     } catch (error) {
       mesh.close();
       throw error;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
-  readonly #rank: number;
-  readonly #size: number;
-  readonly #secret: string;
+  readonly ranks: readonly number[];
   readonly #server: Bun.Server<number>;
-  readonly #complete = Promise.withResolvers<void>();
-  readonly #sockets = new Map<number, Socket>();
-  readonly #arrived = new Map<string, Uint8Array[]>();
-  readonly #waiting = new Map<string, PromiseWithResolvers<Uint8Array>[]>();
+  readonly #sockets: WebSocket[] = [];
+  readonly #arrived: Messages = new Map();
+  readonly #awaited: Messages = new Map();
   /** Why nothing comes from a rank any more. */
-  readonly #lost = new Map<number, DistError>();
+  readonly #ends = new Map<number, DistError>();
 
-  private constructor(rank: number, size: number, hostname: string, secret: string) {
-    this.#rank = rank;
-    this.#size = size;
-    this.#secret = secret;
-    this.#complete.promise.catch(() => {});
+  private constructor(size: number, hostname: string, secret: string) {
+    this.ranks = Array.from({ length: size }, (_, rank) => rank);
     this.#server = Bun.serve<number>({
       hostname,
       port: 0,
@@ -70,91 +44,71 @@ export class Mesh {
       },
       websocket: {
         maxPayloadLength: 2 ** 30,
-        backpressureLimit: 2 ** 30,
         idleTimeout: 0,
-        open: (socket) => this.#join(socket.data, socket),
-        message: (socket, message) => this.#deliver(socket.data, Buffer.from(message)),
-        close: (socket, code, text) => this.#lose(socket.data, code, text),
+        message: ({ data: peer }, message) => this.#deliver(peer, Buffer.from(message)),
+        close: ({ data: peer }, code, text) => this.#lose(peer, code, text),
       },
     });
-    if (size === 1) this.#complete.resolve();
+  }
+
+  #dial(address: string, timeoutMs: number): Promise<void> {
+    const socket = new WebSocket(address);
+    this.#sockets.push(socket);
+    const timer = setTimeout(() => socket.close(), Math.min(timeoutMs, 2 ** 31 - 1));
+    return new Promise<void>((resolve, reject) => {
+      socket.onopen = () => resolve();
+      socket.onclose = () => reject(new DistNetworkError(`${new URL(address).origin} cannot be reached`));
+    }).finally(() => clearTimeout(timer));
   }
 
   /** Sends bytes, which are the caller's again when this returns. */
-  send(to: number, tag: string, bytes: Uint8Array): void {
+  send(peers: readonly number[], tag: string, bytes: Uint8Array): void {
     const message = Buffer.concat([Buffer.from(`${tag}\n`), bytes]);
-    if (to === this.#rank) this.#deliver(to, message);
-    else this.#sockets.get(to)?.send(message);
+    for (const peer of peers) this.#sockets[peer]?.send(message);
   }
 
   /** The next bytes of a rank with this tag. */
-  take(from: number, tag: string): Promise<Uint8Array> {
-    const key = `${from} ${tag}`;
-    const arrived = this.#arrived.get(key);
-    const bytes = arrived?.shift();
-    if (arrived?.length === 0) this.#arrived.delete(key);
-    if (bytes !== undefined) return Promise.resolve(bytes);
-    const lost = this.#lost.get(from);
-    if (lost !== undefined) return Promise.reject(lost);
-    const waiter = Promise.withResolvers<Uint8Array>();
-    this.#waiting.set(key, [...(this.#waiting.get(key) ?? []), waiter]);
-    return waiter.promise;
+  take(peer: number, tag: string): Promise<Uint8Array> {
+    const message = match(`${peer} ${tag}`, this.#arrived, this.#awaited);
+    const end = this.#ends.get(peer);
+    if (end !== undefined) message.reject(end); // which changes nothing for one that has arrived
+    return message.promise;
   }
 
   /** Hangs up: in peace, or because of a failure, of which all others are then notified. */
   close(failure?: DistError): void {
-    const reason = failure ?? new DistNetworkError("the group is closed");
-    for (let peer = 0; peer < this.#size; peer++) this.#end(peer, reason);
-    for (const socket of this.#sockets.values()) socket.close(failure ? FAILED : LEFT, reason.message.slice(0, 100));
-    void this.#server.stop();
+    this.#end(this.ranks, failure ?? new DistNetworkError("the group is closed"));
+    const [code, text] = failure ? [FAILED, `has failed: ${failure.message}`] : [LEFT, "has left the group"];
+    for (const socket of this.#sockets) socket.close(code, text.slice(0, 100));
+    void this.#server.stop(true);
   }
 
-  #dial(peer: number, address: string): void {
-    const socket = new WebSocket(address);
-    socket.binaryType = "arraybuffer";
-    socket.onopen = () => this.#join(peer, socket);
-    socket.onmessage = ({ data }: MessageEvent<ArrayBuffer>) => this.#deliver(peer, Buffer.from(data));
-    socket.onclose = ({ code, reason }) => this.#lose(peer, code, reason);
-  }
-
-  #join(peer: number, socket: Socket): void {
-    this.#sockets.set(peer, socket);
-    if (this.#sockets.size === this.#size - 1) this.#complete.resolve();
-  }
-
-  #deliver(from: number, message: Buffer): void {
+  #deliver(peer: number, message: Buffer): void {
     const end = message.indexOf("\n");
-    const key = `${from} ${message.toString("utf8", 0, end)}`;
-    const bytes = message.subarray(end + 1);
-    const waiting = this.#waiting.get(key);
-    const waiter = waiting?.shift();
-    if (waiting?.length === 0) this.#waiting.delete(key);
-    if (waiter !== undefined) waiter.resolve(bytes);
-    else this.#arrived.set(key, [...(this.#arrived.get(key) ?? []), bytes]);
+    const key = `${peer} ${message.toString("utf8", 0, end)}`;
+    match(key, this.#awaited, this.#arrived).resolve(message.subarray(end + 1));
   }
 
   /** A rank that has left in peace may have done its part before; otherwise nothing can come of what is under way. */
   #lose(peer: number, code: number, text: string): void {
-    const how = code === LEFT ? "has left the group" : code === FAILED ? `has failed: ${text}` : "is lost";
-    const error = new DistNetworkError(`rank ${peer} ${how}`, { backend: "sockets", peers: [peer], code: "PEER_LOST" });
-    if (code === LEFT) this.#end(peer, error);
-    else for (let rank = 0; rank < this.#size; rank++) this.#end(rank, error);
+    const details = { backend: "sockets", peers: [peer], code: "PEER_LOST" };
+    this.#end(code === LEFT ? [peer] : this.ranks, new DistNetworkError(`rank ${peer} ${text || "is lost"}`, details));
   }
 
-  /** Nothing comes from this rank any more. */
-  #end(peer: number, error: DistError): void {
-    this.#complete.reject(error);
-    if (!this.#lost.has(peer)) this.#lost.set(peer, error);
-    for (const [key, waiters] of this.#waiting) {
-      if (!key.startsWith(`${peer} `)) continue;
-      this.#waiting.delete(key);
-      for (const { reject } of waiters) reject(error);
+  #end(peers: readonly number[], error: DistError): void {
+    for (const peer of peers) {
+      if (!this.#ends.has(peer)) this.#ends.set(peer, error);
+      for (const [key, messages] of this.#awaited) {
+        if (key.startsWith(`${peer} `)) for (const { reject } of messages) reject(error);
+      }
     }
   }
 }
 
-/** What ranks of the group know and others do not. */
-async function secretOf(store: Store, rank: number, limits: { readonly timeout: number }): Promise<string> {
-  if (rank === 0) await store.set("secret", crypto.randomUUID(), limits);
-  return new TextDecoder().decode(await store.get("secret", limits));
+/** The first message under a key that the other side has put there, or a new one for the other side. */
+function match(key: string, theirs: Messages, ours: Messages): PromiseWithResolvers<Uint8Array> {
+  const [message = Promise.withResolvers<Uint8Array>(), ...rest] = theirs.get(key) ?? [];
+  if (theirs.has(key)) rest.length > 0 ? theirs.set(key, rest) : theirs.delete(key);
+  else ours.set(key, [...(ours.get(key) ?? []), message]);
+  return message;
 }

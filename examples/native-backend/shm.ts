@@ -6,7 +6,7 @@ const reductions = ["SUM", "PRODUCT", "MIN", "MAX"] as const;
 
 export default nativePlugin({
   name: "shm",
-  sdk: 1,
+  sdk: 2,
   module: import.meta.url,
   library: new URL("./shm.so", import.meta.url),
   remedy: "Compile it: bun build.ts",

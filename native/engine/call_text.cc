@@ -7,6 +7,7 @@
 #include <iterator>
 #include <vector>
 
+#include "engine/collective_names.generated.h"
 #include "engine/dtype.h"
 
 namespace c10d {
@@ -15,45 +16,6 @@ namespace {
 
 constexpr const char* kAdvice =
     ". All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";
-
-const char* name_of(const Call& call) {
-  switch (call.opcode) {
-    case C10D_OP_BROADCAST:
-      return "broadcast";
-    case C10D_OP_ALLREDUCE:
-      return "allReduce";
-    case C10D_OP_ALLREDUCE_COALESCED:
-      return "allReduceCoalesced";
-    case C10D_OP_REDUCE:
-      return "reduce";
-    case C10D_OP_ALLGATHER:
-      return "allGather";
-    case C10D_OP_ALLGATHER_BASE:
-      return "allGatherIntoTensor";
-    case C10D_OP_ALLGATHER_COALESCED:
-      return "allGatherIntoTensorCoalesced";
-    case C10D_OP_GATHER:
-      return "gather";
-    case C10D_OP_SCATTER:
-      return "scatter";
-    case C10D_OP_REDUCE_SCATTER:
-      return "reduceScatter";
-    case C10D_OP_REDUCE_SCATTER_BASE:
-      return "reduceScatterTensor";
-    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
-      return "reduceScatterTensorCoalesced";
-    case C10D_OP_ALLTOALL:
-      return "allToAll";
-    case C10D_OP_ALLTOALL_BASE:
-      return "allToAllSingle";
-    case C10D_OP_ALLREDUCE_SPARSE:
-      return "allReduceSparse";
-    case C10D_OP_BARRIER:
-      return (call.flags & C10D_FLAG_MONITORED) != 0 ? "monitoredBarrier" : "barrier";
-    default:
-      return "an unknown collective";
-  }
-}
 
 /// The shortest text that reads back as the same number, as JavaScript writes it.
 std::string number_text(double value) {
@@ -165,7 +127,7 @@ bool agree(const Call& a, const Call& b) {
 }
 
 std::string text_of(const Call& call) {
-  std::string text = std::string(name_of(call)) + "(";
+  std::string text = std::string(collective_name(call.opcode, call.flags)) + "(";
   if (call.opcode == C10D_OP_BARRIER) return text + ")";
   const std::string dtype = dtype_of(call.dtype).name;
   const std::string elements = std::to_string(call.elements);

@@ -77,7 +77,7 @@ describeGloo("the op record", () => {
       },
     };
     const create = (context: dist.BackendContext) =>
-      NativeBackend.connect({ ...shim, symbols }, context, { host: "127.0.0.1" });
+      NativeBackend.connect({ ...shim, symbols }, context, { host: "127.0.0.1" }, gloo.capabilities);
     const container = dist.createContainer({ overrides: [{ ...gloo, create }] });
     const store = new dist.HashStore();
     const group = await dist.initProcessGroup({ backend: "gloo", container, store, rank: 0, worldSize: 1 });

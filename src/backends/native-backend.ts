@@ -1,5 +1,7 @@
 import { isUint8Array } from "node:util/types";
-import { isMessage, OpType } from "../collectives/op-type.ts";
+import { type OpCall, opTypeOf, tensorsOf } from "../collectives/op-call.ts";
+import { opTable } from "../collectives/op-table.ts";
+import { OpType } from "../collectives/op-type.ts";
 import { type DistError, DistStoreError } from "../errors/index.ts";
 import {
   NativeGroup,
@@ -8,69 +10,40 @@ import {
   type NativeStats,
   NativeWork,
   NEVER_SUBMITTED,
-  type OpFields,
-  OpFlag,
-  OpRecord,
+  OpRecords,
   type Shim,
   type StagedMemory,
   Status,
 } from "../native/index.ts";
-import {
-  type AllToAllOptions,
-  Backend,
-  type BackendContext,
-  type MessageOptions,
-  type MonitoredBarrierOptions,
-  type OpOptions,
-  type ReduceOptions,
-  type ReduceToRootOptions,
-  type RootOptions,
-} from "../registry/index.ts";
-import {
-  detachGuard,
-  dtypes,
-  memoryKindOf,
-  type SparseTensor,
-  STAGED_BYTES,
-  type TensorView,
-  viewTensor,
-} from "../tensor/index.ts";
+import { Backend, type BackendContext, type Capabilities } from "../registry/index.ts";
+import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
 import { NativeFailures } from "./native-failures.ts";
-import { allReduceSparse } from "./sparse-all-reduce.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
 /** How long `close()` waits for aborted ops, and how long it takes in all. */
 const ABORT_LIMIT_MS = 900;
 const CLOSE_LIMIT_MS = 1_000;
 
-/** Every submission fills in this record again; there is one per thread, and nothing yields in between. */
-const record = new OpRecord();
-
-/** Mutable so that no object is made per op. */
-const fields = {
-  opcode: 0,
-  dtype: 0,
-  reduceOp: 0,
-  peer: -1,
-  tag: 0,
-  flags: 0,
-  timeoutMs: 0,
-  premulFactor: 1,
-} satisfies OpFields;
+/** Every submission fills in these again; there is one per thread, and nothing yields in between. */
+const records = new OpRecords();
 
 /**
- * A backend over a shim: fills in the op record, makes the one native call, and turns native failures into errors that
+ * A backend over a shim: fills in the op records, makes the one native call, and turns native failures into errors that
  * name op, group and culprit. A backend of this kind adds its plugin, its options and its capability table.
  */
 export class NativeBackend extends Backend {
-  /** Connects a backend through `shim`. `options` go to the shim as they are. */
+  /**
+   * Connects a backend through `shim`. `options` go to the shim as they are.
+   * @param capabilities What this group can do.
+   */
   static async connect(
     shim: Shim,
     context: BackendContext,
     options: Readonly<Record<string, string>>,
+    capabilities: Capabilities,
   ): Promise<NativeBackend> {
-    const backend = new NativeBackend(shim.name, context);
+    const backend = new NativeBackend(shim.name, context, capabilities);
     backend.#group = await NativeGroup.create(
       shim,
       {
@@ -86,19 +59,18 @@ export class NativeBackend extends Backend {
   }
 
   override readonly name: string;
-  readonly #context: BackendContext;
+  override readonly capabilities: Capabilities;
   readonly #failures: NativeFailures;
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
   #storeError: unknown;
   #collectives = 0;
   #messages = 0;
-  readonly #source = { sourceRank: (groupRank: number): number => this.#context.globalRanks[groupRank] ?? groupRank };
 
-  private constructor(name: string, context: BackendContext) {
+  private constructor(name: string, context: BackendContext, capabilities: Capabilities) {
     super(context.rank, context.size);
     this.name = name;
-    this.#context = context;
+    this.capabilities = capabilities;
     const failures = new NativeFailures(name, context);
     this.#failures = failures;
     const limits = { timeout: context.timeoutMs };
@@ -142,217 +114,76 @@ export class NativeBackend extends Backend {
     return this.#group?.stats();
   }
 
-  override allReduce(tensor: TensorView, options: ReduceOptions): Work<unknown> {
-    this.#describe(OpType.ALLREDUCE, tensor, options.timeoutMs, -1);
-    this.#reduceBy(options);
-    return this.#submitInPlace(OpType.ALLREDUCE, tensor, options);
-  }
-
-  override allReduceCoalesced(tensors: readonly TensorView[], options: ReduceOptions): Work<unknown> {
-    this.#describe(OpType.ALLREDUCE_COALESCED, tensors[0], options.timeoutMs, -1);
-    this.#reduceBy(options);
-    return this.#submitLists(OpType.ALLREDUCE_COALESCED, options, [], tensors, sourcesOf(tensors));
-  }
-
-  override allReduceSparse(tensor: SparseTensor, { timeoutMs, owner }: OpOptions): Work<unknown> {
-    const opType = OpType.ALLREDUCE_SPARSE;
-    const sum = allReduceSparse(tensor, this.rank, this.size, timeoutMs, {
-      terms: (own, all, limits) => {
-        const input = viewTensor(own);
-        this.#describe(opType, input, limits.timeoutMs, -1);
-        return this.#submitLists(opType, limits, [input], [viewTensor(all)], undefined);
-      },
-      // The second half of the same op: it has the number and the tag of the first.
-      parts: (own, counts, indices, values, limits) => {
-        const inputs = [viewTensor(own.indices), viewTensor(own.values)];
-        const outputs = [viewTensor(indices), viewTensor(values)];
-        this.#describe(opType, inputs[1], limits.timeoutMs, -1);
-        return this.#submitLists(opType, limits, inputs, outputs, undefined, [counts, counts]);
-      },
-    });
-    return Work.fromPromise(sum, { opType, ...(owner && { owner }) });
-  }
-
-  override broadcast(tensor: TensorView, options: RootOptions): Work<unknown> {
-    this.#describe(OpType.BROADCAST, tensor, options.timeoutMs, options.root);
-    return this.#submitInPlace(OpType.BROADCAST, tensor, options);
-  }
-
-  override reduce(tensor: TensorView, options: ReduceToRootOptions): Work<unknown> {
-    this.#describe(OpType.REDUCE, tensor, options.timeoutMs, options.root);
-    this.#reduceBy(options);
-    return this.#submitInPlace(OpType.REDUCE, tensor, options);
-  }
-
-  override allGather(outputs: readonly TensorView[], input: TensorView, options: OpOptions): Work<unknown> {
-    this.#describe(OpType.ALLGATHER, input, options.timeoutMs, -1);
-    return this.#submitLists(OpType.ALLGATHER, options, [input], outputs, sourcesOf(outputs));
-  }
-
-  override allGatherIntoTensor(output: TensorView, input: TensorView, options: OpOptions): Work<unknown> {
-    this.#describe(OpType.ALLGATHER_BASE, input, options.timeoutMs, -1);
-    return this.#submitLists(OpType.ALLGATHER_BASE, options, [input], [output], output.source);
-  }
-
-  override allGatherIntoTensorCoalesced(
-    outputs: readonly TensorView[],
-    inputs: readonly TensorView[],
-    options: OpOptions,
-  ): Work<unknown> {
-    this.#describe(OpType.ALLGATHER_COALESCED, inputs[0], options.timeoutMs, -1);
-    return this.#submitLists(OpType.ALLGATHER_COALESCED, options, inputs, outputs, sourcesOf(outputs));
-  }
-
-  override gather(outputs: readonly TensorView[], input: TensorView, options: RootOptions): Work<unknown> {
-    this.#describe(OpType.GATHER, input, options.timeoutMs, options.root);
-    const result = this.rank === options.root ? sourcesOf(outputs) : undefined;
-    return this.#submitLists(OpType.GATHER, options, [input], outputs, result);
-  }
-
-  override scatter(output: TensorView, inputs: readonly TensorView[], options: RootOptions): Work<unknown> {
-    this.#describe(OpType.SCATTER, output, options.timeoutMs, options.root);
-    return this.#submitLists(OpType.SCATTER, options, inputs, [output], output.source);
-  }
-
-  override reduceScatter(output: TensorView, inputs: readonly TensorView[], options: ReduceOptions): Work<unknown> {
-    this.#describe(OpType.REDUCE_SCATTER, output, options.timeoutMs, -1);
-    this.#reduceBy(options);
-    return this.#submitLists(OpType.REDUCE_SCATTER, options, inputs, [output], output.source);
-  }
-
-  override reduceScatterTensor(output: TensorView, input: TensorView, options: ReduceOptions): Work<unknown> {
-    this.#describe(OpType.REDUCE_SCATTER_BASE, output, options.timeoutMs, -1);
-    this.#reduceBy(options);
-    return this.#submitLists(OpType.REDUCE_SCATTER_BASE, options, [input], [output], output.source);
-  }
-
-  override reduceScatterTensorCoalesced(
-    outputs: readonly TensorView[],
-    inputs: readonly TensorView[],
-    options: ReduceOptions,
-  ): Work<unknown> {
-    const opType = OpType.REDUCE_SCATTER_TENSOR_COALESCED;
-    this.#describe(opType, inputs[0], options.timeoutMs, -1);
-    this.#reduceBy(options);
-    return this.#submitLists(opType, options, inputs, outputs, sourcesOf(outputs));
-  }
-
-  override allToAll(outputs: readonly TensorView[], inputs: readonly TensorView[], options: OpOptions): Work<unknown> {
-    this.#describe(OpType.ALLTOALL, inputs[0], options.timeoutMs, -1);
-    return this.#submitLists(OpType.ALLTOALL, options, inputs, outputs, sourcesOf(outputs));
-  }
-
-  override allToAllSingle(output: TensorView, input: TensorView, options: AllToAllOptions): Work<unknown> {
-    const opType = OpType.ALLTOALL_BASE;
-    this.#describe(opType, input, options.timeoutMs, -1);
-    const splits = [options.inputSplits, options.outputSplits] as const;
-    return this.#submitLists(opType, options, [input], [output], output.source, splits);
-  }
-
-  override send(tensor: TensorView, options: MessageOptions): Work<unknown> {
-    this.#describe(OpType.SEND, tensor, options.timeoutMs, options.peer);
-    fields.tag = options.tag;
-    return this.#submitLists(OpType.SEND, options, [tensor], [], tensor.source);
-  }
-
-  override recv(tensor: TensorView, options: MessageOptions): Work<unknown> {
-    const opType = options.peer < 0 ? OpType.RECV_ANY_SOURCE : OpType.RECV;
-    this.#describe(opType, tensor, options.timeoutMs, options.peer);
-    fields.tag = options.tag;
-    return this.#submitLists(opType, options, [], [tensor], tensor.source);
-  }
-
-  override monitoredBarrier(options: MonitoredBarrierOptions): Work<unknown> {
-    this.#describe(OpType.BARRIER, undefined, options.timeoutMs, -1);
-    fields.flags = OpFlag.MONITORED | (options.waitAllRanks ? OpFlag.WAIT_ALL_RANKS : 0);
-    return this.#submitLists(OpType.BARRIER, options, [], [], undefined);
-  }
-
-  override barrier(options: OpOptions): Work<unknown> {
-    this.#describe(OpType.BARRIER, undefined, options.timeoutMs, -1);
-    const group = this.#open;
-    if (group === undefined) return this.#refuse(OpType.BARRIER, options);
-    const send = (): number => {
-      record.fill(fields, undefined, undefined);
-      return group.submitOne(record, null, null);
-    };
-    return this.#submit(group, OpType.BARRIER, options, send, undefined, []);
-  }
-
-  #describe(opcode: OpType, tensor: TensorView | undefined, limitMs: number, peer: number): void {
-    fields.opcode = opcode;
-    fields.dtype = tensor === undefined ? 0 : dtypes[tensor.dtype].code;
-    fields.reduceOp = 0;
-    fields.premulFactor = 1;
-    fields.peer = peer;
-    fields.tag = 0;
-    fields.flags = 0;
-    fields.timeoutMs = limitMs;
-  }
-
-  #reduceBy({ op }: ReduceOptions): void {
-    fields.reduceOp = op.code;
-    fields.premulFactor = op.factor;
-  }
-
-  #submitLists(
-    opType: OpType,
-    options: OpOptions,
-    inputs: readonly TensorView[],
-    outputs: readonly TensorView[],
-    result: unknown,
-    splits?: readonly [readonly number[], readonly number[]],
-  ): Work<unknown> {
-    const group = this.#open;
-    if (group === undefined) return this.#refuse(opType, options);
-    let staged: StagedTensors;
-    try {
-      staged = new StagedTensors(inputs, outputs, group.staging);
-    } catch (error) {
-      return this.#refuse(opType, options, error);
+  override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    const [call] = calls;
+    if (call === undefined) return [];
+    if (calls.length === 1) {
+      if (call.op === "refused") return [this.#takeTurn()];
+      const isInPlace = call.inputs.length === 0 && call.outputs.length <= 1;
+      return isInPlace ? this.#submitInPlace(call, call.outputs[0]) : this.#submitAll(calls);
     }
-    const send = (): number => {
-      record.fillLists(fields, staged.inputs, staged.outputs);
-      if (splits !== undefined) record.split(...splits);
-      return group.submit(record);
-    };
-    const { exposed } = staged;
-    const tensors = [...inputs, ...outputs];
-    return this.#submit(
-      group,
-      opType,
-      options,
-      send,
-      result,
-      tensors,
-      exposed.length > 0 ? exposed : undefined,
-      staged,
-    );
+    // The native side takes turns one by one.
+    const turn = calls.findIndex(({ op }) => op === "refused");
+    if (turn < 0) return this.#submitAll(calls);
+    return [...this.submit(calls.slice(0, turn)), this.#takeTurn(), ...this.submit(calls.slice(turn + 1))];
   }
 
-  #submitInPlace(opType: OpType, tensor: TensorView, options: OpOptions): Work<unknown> {
+  #takeTurn(): Work<void> {
+    this.#group?.skipTurn();
+    return Work.completed(undefined, { opType: OpType.UNKNOWN });
+  }
+
+  /** The same as {@link #submitAll}, with less to do: for a call without inputs. */
+  #submitInPlace(call: OpCall, tensor: TensorView | undefined): readonly Work<void>[] {
     const group = this.#open;
-    if (group === undefined) return this.#refuse(opType, options);
-    const { data, byteLength, source } = tensor;
+    if (group === undefined) return this.#refuse([call]);
     let staged: StagedTensor | undefined;
     let exposed: TensorView | undefined;
-    let address: ArrayBufferView | number = tensor.ptr;
-    if (data !== undefined && byteLength > 0) {
-      if (byteLength <= STAGED_BYTES) {
-        staged = new StagedTensor(data, byteLength, group.staging);
-        address = staged.address;
-      } else {
-        const kind = memoryKindOf(data);
-        if (kind === "resizable") return this.#submitLists(opType, options, [], [tensor], source);
-        if (kind === "fixed") exposed = tensor;
-        address = data;
+    let id: number;
+    try {
+      let address: ArrayBufferView | number | null = null;
+      if (tensor !== undefined) {
+        const { data, byteLength } = tensor;
+        address = tensor.ptr;
+        if (data !== undefined && byteLength > 0) {
+          if (byteLength <= STAGED_BYTES) {
+            staged = new StagedTensor(data, byteLength, group.staging);
+            address = staged.address;
+          } else {
+            const kind = memoryKindOf(data);
+            if (kind === "resizable") return this.#submitAll([call]);
+            if (kind === "fixed") exposed = tensor;
+            address = data;
+          }
+        }
       }
+      records.fillInPlace(call);
+      id = group.submitInPlace(records, address);
+    } catch (error) {
+      staged?.release();
+      return this.#refuse([call], error);
     }
-    const send = (): number => {
-      record.fill(fields, undefined, tensor);
-      return group.submitOne(record, null, address);
-    };
-    return this.#submit(group, opType, options, send, source, tensor, exposed, staged);
+    return [this.#track(group, call, id, exposed, staged)];
+  }
+
+  /** One native call for all; if one of them is refused, none is sent. */
+  #submitAll(calls: readonly OpCall[]): readonly Work<void>[] {
+    const group = this.#open;
+    if (group === undefined) return this.#refuse(calls);
+    const staged: StagedTensors[] = [];
+    let id: number;
+    try {
+      for (const { inputs, outputs } of calls) staged.push(new StagedTensors(inputs, outputs, group.staging));
+      records.fill(calls, staged);
+      id = group.submit(records);
+    } catch (error) {
+      for (const each of staged) each.release();
+      return this.#refuse(calls, error);
+    }
+    return calls.map((call, i) => {
+      const exposed = staged[i]?.exposed;
+      return this.#track(group, call, id + i, exposed?.length === 0 ? undefined : exposed, staged[i]);
+    });
   }
 
   /** The native group, if it takes ops. */
@@ -360,60 +191,54 @@ export class NativeBackend extends Backend {
     return this.#group?.state === "OPEN" ? this.#group : undefined;
   }
 
-  #submit(
+  #track(
     group: NativeGroup,
-    opType: OpType,
-    options: OpOptions,
-    send: () => number,
-    result: unknown,
-    tensors: TensorView | readonly TensorView[],
-    exposed?: TensorView | readonly TensorView[],
-    staged?: StagedMemory,
-  ): Work<unknown> {
-    const { owner } = options;
-    let id: number;
-    try {
-      id = send();
-    } catch (error) {
-      staged?.release();
-      return this.#refuse(opType, options, error);
-    }
-    const isRecv = opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
-    const seq = isRecv || opType === OpType.SEND ? ++this.#messages : ++this.#collectives;
+    call: OpCall,
+    id: number,
+    exposed: TensorView | readonly TensorView[] | undefined,
+    staged: StagedMemory | undefined,
+  ): Work<void> {
     const work = new NativeWork(group, {
-      opType,
-      seq,
+      opType: opTypeOf(call),
+      seq: this.#numberOf(call),
       id,
-      result,
-      tensors,
+      tensors: call,
       exposed,
       staged,
-      owner,
-      ...(isRecv && this.#source),
     });
     group.track(work);
-    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensors, work.title));
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensorsOf(call), work.title));
     return work;
   }
 
-  /** A Work that rejects because the native side did not take the op. */
-  #refuse(opType: OpType, { owner }: OpOptions, error?: unknown): Work<unknown> {
-    const group = this.#group;
-    // The native side counts what it has refused itself.
-    if (error !== undefined && !(error instanceof NativeRefusal) && !isMessage(opType)) group?.skipTurn();
-    const failed = error instanceof NativeRefusal ? error.status === Status.GROUP_FAILED : error === undefined;
-    const loss = failed ? group?.takeLoss() : undefined;
-    if (group !== undefined && loss !== undefined) {
-      const seq = ++this.#collectives;
-      const work = new NativeWork(group, { opType, seq, id: NEVER_SUBMITTED, result: undefined, tensors: [], owner });
-      group.failUnsubmitted(work, loss);
-      return work;
-    }
-    return Work.rejected(this.#failures.refusal(opType, group, error), { opType, owner });
+  #numberOf({ op, continuation }: OpCall): number {
+    if (opTable[op].kind === "message") return ++this.#messages;
+    return continuation ? this.#collectives : ++this.#collectives;
   }
 
-  override skipTurn(): void {
-    this.#group?.skipTurn();
+  /**
+   * Works that reject because the native side did not take the calls.
+   * @param error Why; without one, because of the state of the group.
+   */
+  #refuse(calls: readonly OpCall[], error?: unknown): readonly Work<void>[] {
+    const group = this.#group;
+    // The native side counts what it has refused itself: each collective, if it is a batch.
+    if (error !== undefined && !(error instanceof NativeRefusal)) {
+      for (const { op } of calls) if (opTable[op].kind === "collective") group?.skipTurn();
+    }
+    const failed = error instanceof NativeRefusal ? error.status === Status.GROUP_FAILED : error === undefined;
+    const loss = failed ? group?.takeLoss() : undefined;
+    const [opType = OpType.UNKNOWN, ...others] = new Set(calls.map(opTypeOf));
+    const refusal = this.#failures.refusal(others.length === 0 ? opType : OpType.COALESCED, group, error);
+    return calls.map((call, i) => {
+      if (i > 0 || group === undefined || loss === undefined) {
+        return Work.rejected(refusal, { opType: opTypeOf(call) });
+      }
+      const init = { opType: opTypeOf(call), seq: this.#numberOf(call), id: NEVER_SUBMITTED, tensors: call };
+      const work = new NativeWork(group, init);
+      group.failUnsubmitted(work, loss);
+      return work;
+    });
   }
 
   override abort(reason: string): void {
@@ -445,8 +270,4 @@ function requireBytes(key: string, value: unknown): Uint8Array {
       keys: [key],
     },
   );
-}
-
-function sourcesOf(tensors: readonly TensorView[]): unknown[] {
-  return tensors.map((tensor) => tensor.source);
 }

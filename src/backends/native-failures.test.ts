@@ -11,7 +11,7 @@ function setup(size = 1) {
   return { store, failures: new NativeFailures("native", context) };
 }
 
-const workOf = (opType: OpType, seq: number) => ({ opType, seq }) as NativeWork<unknown>;
+const workOf = (opType: OpType, seq: number) => ({ opType, seq }) as NativeWork;
 const failed = { state: "FAILED", failureText: "it broke" } as NativeGroup;
 const failure = (status: number, text: string): NativeFailure => ({ status, text, peer: -1 });
 

@@ -1,4 +1,5 @@
-import { type OpType, opNames } from "../collectives/op-type.ts";
+import { opNames } from "../collectives/op-table.ts";
+import type { OpType } from "../collectives/op-type.ts";
 import {
   DistBackendError,
   type DistError,
@@ -44,13 +45,13 @@ export class NativeFailures {
   }
 
   /** The error of an op, by what this rank knows; the others are notified meanwhile. */
-  now(failure: NativeFailure, work: NativeWork<unknown>): DistError {
+  now(failure: NativeFailure, work: NativeWork): DistError {
     if (isFatal(failure)) void this.#consult(failure, work);
     return this.#opError(failure, work, undefined);
   }
 
   /** The error of an op, by what the ranks agree on. Never rejects. */
-  async afterConsulting(failure: NativeFailure, work: NativeWork<unknown>): Promise<DistError> {
+  async afterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError> {
     return this.#opError(failure, work, isFatal(failure) ? await this.#consult(failure, work) : undefined);
   }
 
@@ -107,7 +108,7 @@ export class NativeFailures {
     );
   }
 
-  #consult(failure: NativeFailure, work: NativeWork<unknown>): Promise<FailureVerdict> {
+  #consult(failure: NativeFailure, work: NativeWork): Promise<FailureVerdict> {
     if (this.#verdict) return this.#verdict;
     const { rank, size, store } = this.#context;
     const report: FailureReport = {
@@ -126,7 +127,7 @@ export class NativeFailures {
     return verdict;
   }
 
-  #opError(failure: NativeFailure, work: NativeWork<unknown>, verdict: FailureVerdict | undefined): DistError {
+  #opError(failure: NativeFailure, work: NativeWork, verdict: FailureVerdict | undefined): DistError {
     const op = opNames[work.opType];
     const { groupName: group, rank, size } = this.#context;
     const peers = verdict?.culprits ?? peersOf(failure);

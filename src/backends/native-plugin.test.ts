@@ -10,6 +10,7 @@ import { includeDirectory, type NativePluginInit, nativePlugin } from "./native-
 
 const init: NativePluginInit<{ depth: number }> = {
   name: "mine",
+  sdk: 2,
   module: import.meta.url,
   library: "/nowhere/libc10d_mine.so",
   remedy: "Compile it: make",
@@ -49,19 +50,20 @@ describe("nativePlugin", () => {
     const plugin = nativePlugin(init);
     expect(plugin).toMatchObject({
       type: BackendType.CUSTOM,
+      sdk: 2,
       devices: ["cpu"],
       bootstrap: "store",
       module: init.module,
     });
-    expect("options" in plugin || "sdk" in plugin).toBe(false);
+    expect("options" in plugin).toBe(false);
     const container = createContainer();
     registryOf(container).register(plugin);
   });
 
-  test("passes on version, devices and options", async () => {
+  test("passes on devices and options", async () => {
     const check = (given: unknown) => given as { depth: number };
-    const plugin = nativePlugin({ ...init, sdk: 1, devices: ["cuda"], options: () => check });
-    expect(plugin).toMatchObject({ sdk: 1, devices: ["cuda"] });
+    const plugin = nativePlugin({ ...init, devices: ["cuda"], options: () => check });
+    expect(plugin).toMatchObject({ devices: ["cuda"] });
     expect(await plugin.options?.()).toBe(check);
   });
 

@@ -7,6 +7,7 @@ import { type Availability, type BackendContext, type BackendPlugin, BackendType
 import { NativeBackend } from "./native-backend.ts";
 
 export { loadShim, type NativeStats, type Shim, type ShimLocation } from "../native/index.ts";
+export { engineDTypes } from "./engine-dtypes.ts";
 export { NativeBackend } from "./native-backend.ts";
 
 /** Folder with `c10d.h` and the sources of the engine, for `-I`. */
@@ -14,7 +15,9 @@ export const includeDirectory: string = fileURLToPath(new URL("../../native", im
 
 /** What {@link nativePlugin} makes a plugin of. The fields that are not explained here are those of `BackendPlugin`. */
 export interface NativePluginInit<Options extends object = object>
-  extends Pick<BackendPlugin<Options>, "name" | "sdk" | "module" | "capabilities" | "options"> {
+  extends Pick<BackendPlugin<Options>, "name" | "module" | "capabilities" | "options"> {
+  /** Version of the contract that it was written for: 2. */
+  readonly sdk: number;
   /** The shared library, as a path or a `file:` URL such as `new URL("./libc10d_mine.so", import.meta.url)`. */
   readonly library: string | URL;
   /** What to do where the library is missing, for the error and `c10d info`. */
@@ -40,7 +43,7 @@ export function nativePlugin<Options extends object = object>(init: NativePlugin
   return {
     name,
     type: BackendType.CUSTOM,
-    ...(sdk !== undefined && { sdk }),
+    sdk,
     ...(module !== undefined && { module }),
     devices,
     bootstrap: "store",
@@ -58,7 +61,7 @@ export function nativePlugin<Options extends object = object>(init: NativePlugin
     },
 
     async create(context) {
-      return NativeBackend.connect(load(init.remedy), context, init.settings?.(context) ?? {});
+      return NativeBackend.connect(load(init.remedy), context, init.settings?.(context) ?? {}, capabilities);
     },
   };
 }

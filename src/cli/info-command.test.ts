@@ -20,10 +20,10 @@ const folder = realpathSync(mkdtempSync(join(tmpdir(), "c10d-info-")));
 afterAll(() => rmSync(folder, { recursive: true }));
 
 const plugin = (name: string, probe: string) => `export default {
-  name: "${name}", type: 5, devices: ["cpu", "cuda"], bootstrap: "self",
+  name: "${name}", type: 5, sdk: 2, devices: ["cpu", "cuda"], bootstrap: "self",
   capabilities: {
     ops: { broadcast: ["float32"], allReduce: ["int8", "float32"], barrier: [] },
-    reduceOps: { float32: ["SUM", "AVG"], int8: ["SUM"] }, splitting: true,
+    reduceOps: { float32: ["SUM", "AVG"], int8: ["SUM"] }, abort: true,
   },
   probe: async () => (${probe}),
   create: async () => { throw new Error("no peers"); },
@@ -132,7 +132,7 @@ describe("c10d info --json", () => {
     expect(backend(shown, "gloo")).toMatchObject({
       type: "GLOO",
       devices: ["cpu"],
-      sdk: 1,
+      sdk: 2,
       bootstrap: "store",
       module: glooPlugin.module,
       capabilities: JSON.parse(JSON.stringify(glooPlugin.capabilities)),
@@ -211,7 +211,7 @@ describe("c10d info", () => {
     expect(text).toContain(`
     reduce   int8: SUM
              float32: SUM AVG
-    has      splitting; not: coalescing, recv from any source, sequence numbers, abort
+    has      abort; not: recv from any source, sequence numbers
 `);
     expect(text).toContain(`
   absent (CUSTOM) for cpu, cuda: not available

@@ -102,7 +102,7 @@ async function backendInfo(registry: BackendRegistry, name: string, probe: boole
     return { ...identity, ...unknown, available: false, reason, remedy: "c10d info --probe loads and asks it" };
   }
   try {
-    const { sdk = 1, module = null, devices, bootstrap, capabilities } = await registry.get(name);
+    const { sdk = null, module = null, devices, bootstrap, capabilities } = await registry.get(name);
     return { ...identity, devices, sdk, module, bootstrap, capabilities, ...(await availability(registry, name)) };
   } catch (error) {
     if (!(error instanceof DistError)) throw error;

@@ -1,4 +1,15 @@
-export { isMessage, OpType, opNames } from "./op-type.ts";
+export { type CallTerms, NO_TENSORS, type OpCall, opCall, opTypeOf, tensorsOf } from "./op-call.ts";
+export {
+  type Operation,
+  type OpName,
+  type OpRow,
+  operations,
+  opNames,
+  opTable,
+  type Side,
+  singleOf,
+} from "./op-table.ts";
+export { isMessage, OpType } from "./op-type.ts";
 export {
   type MemoryUse,
   type Operands,

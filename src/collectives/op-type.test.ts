@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { Opcode } from "../native/abi.generated.ts";
-import { OpType, opNames } from "./op-type.ts";
+import { opNames } from "./op-table.ts";
+import { OpType } from "./op-type.ts";
 
 const names = Object.keys(OpType).filter((name) => Number.isNaN(Number(name)));
 

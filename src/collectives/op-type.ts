@@ -23,31 +23,6 @@ export enum OpType {
   UNKNOWN = 100,
 }
 
-/** Name of an op as in the API, for messages. */
-export const opNames: { readonly [op in OpType]: string } = {
-  [OpType.BROADCAST]: "broadcast",
-  [OpType.ALLREDUCE]: "allReduce",
-  [OpType.ALLREDUCE_COALESCED]: "allReduce",
-  [OpType.REDUCE]: "reduce",
-  [OpType.ALLGATHER]: "allGather",
-  [OpType.ALLGATHER_BASE]: "allGatherIntoTensor",
-  [OpType.ALLGATHER_COALESCED]: "allGatherIntoTensor",
-  [OpType.GATHER]: "gather",
-  [OpType.SCATTER]: "scatter",
-  [OpType.REDUCE_SCATTER]: "reduceScatter",
-  [OpType.ALLTOALL_BASE]: "allToAllSingle",
-  [OpType.ALLTOALL]: "allToAll",
-  [OpType.SEND]: "send",
-  [OpType.RECV]: "recv",
-  [OpType.RECV_ANY_SOURCE]: "recv",
-  [OpType.BARRIER]: "barrier",
-  [OpType.REDUCE_SCATTER_BASE]: "reduceScatterTensor",
-  [OpType.COALESCED]: "coalescing",
-  [OpType.ALLREDUCE_SPARSE]: "allReduce",
-  [OpType.REDUCE_SCATTER_TENSOR_COALESCED]: "reduceScatterTensor",
-  [OpType.UNKNOWN]: "op",
-};
-
 /** Whether an op is point-to-point: those keep no order with collectives. */
 export function isMessage(opType: OpType): boolean {
   return opType === OpType.SEND || opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;

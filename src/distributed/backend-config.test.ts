@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { BackendUnavailableError, InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
-import { BackendRegistry } from "../registry/index.ts";
+import { BackendRegistry, BackendType } from "../registry/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 
 const registry = new BackendRegistry();
@@ -14,13 +14,16 @@ registry.register(
   }),
 );
 
-async function resolved(backend: string): Promise<Record<string, string>> {
+registry.register(memoryPlugin("gloo", { type: BackendType.GLOO }));
+
+async function resolved(backend: string | BackendType): Promise<Record<string, string>> {
   const plugins = await resolveBackends(backend, registry);
   return Object.fromEntries([...plugins].map(([device, plugin]) => [device, plugin.name]));
 }
 
 describe("backend strings", () => {
-  test.each<[string, Record<string, string>]>([
+  test.each<[string | BackendType, Record<string, string>]>([
+    [BackendType.GLOO, { cpu: "gloo" }],
     ["host", { cpu: "host" }],
     [" host ", { cpu: "host" }],
     ["HOST", { cpu: "host" }],
@@ -36,7 +39,8 @@ describe("backend strings", () => {
   test.each<[string | undefined | number, string]>([
     ["", "backend must be a name such as"],
     ["  ", "backend must be a name such as"],
-    [5, "got number 5"],
+    [5, "BackendType.CUSTOM stands for no backend"],
+    [99, "number 99 stands for no backend"],
     [undefined, "got undefined"],
     ["cpu:", 'Invalid device:backend pairing: "cpu:"'],
     [":host", 'Invalid device:backend pairing: ":host"'],
@@ -53,7 +57,7 @@ describe("backend strings", () => {
   });
 
   test.each<[string, string]>([
-    ["other", 'unknown backend "other": known are host, device, both, absent'],
+    ["other", 'unknown backend "other": known are host, device, both, absent, gloo'],
     ["cpu:other", 'unknown backend "other"'],
     ["host,device", 'unknown backend "host,device"'],
     ["absent", 'backend "absent" cannot run here: libabsent.so is missing\nInstall libabsent.'],

@@ -1,20 +1,20 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import type { BackendPlugin, BackendRegistry } from "../registry/index.ts";
-import type { DeviceType } from "../tensor/index.ts";
-
-const deviceTypes: readonly DeviceType[] = ["cpu", "cuda"];
+import type { BackendPlugin, BackendRegistry, BackendType } from "../registry/index.ts";
+import { type DeviceType, isDeviceType } from "../tensor/index.ts";
 
 /**
- * The plugin of each device type: `"gloo"` is for every device that gloo takes, `"cpu:gloo,cuda:nccl"` names one each.
+ * The plugin of each device type: `"gloo"` and `BackendType.GLOO` are for every device that gloo takes,
+ * `"cpu:gloo,cuda:nccl"` names one each.
  *
  * @throws InvalidArgumentError for a malformed string, BackendUnavailableError for a backend that cannot run here.
  *
  * c10d: `BackendConfig`.
  */
 export async function resolveBackends(
-  backend: string,
+  backend: string | BackendType,
   registry: BackendRegistry,
 ): Promise<Map<DeviceType, BackendPlugin>> {
+  if (typeof backend === "number") return everyDeviceOf(await registry.require(backend));
   if (typeof backend !== "string" || backend.trim() === "") {
     throw new InvalidArgumentError(
       `backend must be a name such as "gloo" or "cpu:gloo,cuda:nccl", got ${describe(backend)}`,
@@ -24,8 +24,7 @@ export async function resolveBackends(
     );
   }
   if (!backend.includes(":")) {
-    const plugin = await registry.require(backend.trim());
-    return new Map(plugin.devices.map((device) => [device, plugin]));
+    return everyDeviceOf(await registry.require(backend.trim()));
   }
   const plugins = new Map<DeviceType, BackendPlugin>();
   for (const pair of backend.toLowerCase().split(",")) {
@@ -53,6 +52,6 @@ export async function resolveBackends(
   return plugins;
 }
 
-function isDeviceType(name: string): name is DeviceType {
-  return (deviceTypes as readonly string[]).includes(name);
+function everyDeviceOf(plugin: BackendPlugin): Map<DeviceType, BackendPlugin> {
+  return new Map(plugin.devices.map((device) => [device, plugin]));
 }

@@ -2,7 +2,7 @@ import { OpType } from "../collectives/index.ts";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { type P2POp as MessageOf, ProcessGroup, refuseBatch, requireBatch, standsFor } from "../process-group/index.ts";
 import type { TensorLike } from "../tensor/index.ts";
-import { Work } from "../work/index.ts";
+import { refusedWithoutGroup, Work } from "../work/index.ts";
 import { recv, send } from "./collectives.ts";
 import { currentContext } from "./dist-context.ts";
 
@@ -24,12 +24,10 @@ standsFor("recv", recv);
  */
 export function batchIsendIrecv(ops: readonly P2POp[]): Work<TensorLike>[] {
   let group: ProcessGroup | null;
-  let world: ProcessGroup | undefined;
   try {
-    world = currentContext().world?.group;
     group = groupOf(ops);
   } catch (error) {
-    return refuseBatch(ops, error, world);
+    return refuseBatch(ops, error, refusedWithoutGroup);
   }
   if (group !== null) return group.batchIsendIrecv(ops.map((op) => ({ ...op, group })));
   currentContext().warnNonMember("batchIsendIrecv");

@@ -18,7 +18,7 @@ import {
   type SendOptions,
 } from "../process-group/index.ts";
 import type { SparseTensor, TensorLike } from "../tensor/index.ts";
-import { Work } from "../work/index.ts";
+import { refusedWithoutGroup, Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
 
 /** Adds the group to the options of an op. `null` is the group of a rank that is no member of it. */
@@ -159,7 +159,7 @@ export function onGroup<T>(
       });
     }
   } catch (error) {
-    return Work.rejected(error, { opType });
+    return refusedWithoutGroup(error, opType);
   }
   context.warnNonMember(name);
   return Work.completed(unchanged, { opType });

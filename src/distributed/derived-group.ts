@@ -1,12 +1,18 @@
 import { DistBackendError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type BackendPlugin, checkBackendOptions, loggerOf } from "../registry/index.ts";
+import {
+  BACKEND_MIDDLEWARE,
+  type BackendPlugin,
+  checkBackendOptions,
+  loggerOf,
+  resolveEverywhere,
+} from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
 /** What a group of some ranks of another one is made with. */
-export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "onClose">;
+export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "middleware" | "onClose">;
 
 /** Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it. */
 export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise<ProcessGroup> {
@@ -14,6 +20,7 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
     ...plan,
     store: new PrefixStore(`${world.group.name}/`, world.base),
     logger: loggerOf(world.container),
+    middleware: resolveEverywhere(world.container, BACKEND_MIDDLEWARE),
     onClose: () => {
       world.groups.delete(plan.name);
       return Promise.resolve();

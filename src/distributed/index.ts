@@ -33,5 +33,6 @@ export {
   sendObject,
 } from "./objects.ts";
 export { getBackend, getGlobalRank, getGroupRank, getRank, getWorldSize, isInitialized } from "./queries.ts";
+export { type MeetingOptions, registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
 export { roundRobinProcessGroups } from "./round-robin-process-groups.ts";
 export { type SplitGroupOptions, splitGroup } from "./split-group.ts";

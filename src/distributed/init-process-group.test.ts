@@ -5,7 +5,7 @@ import { DistError, type ErrorDetails, InvalidArgumentError } from "../errors/in
 import { type MemoryPlugin, memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import type { ProcessGroup } from "../process-group/process-group.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
-import { registerRendezvousHandler } from "../rendezvous/index.ts";
+import { RENDEZVOUS_HANDLER } from "../rendezvous/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { currentContext, DistContext, withContext } from "./dist-context.ts";
 import * as dist from "./index.ts";
@@ -70,16 +70,17 @@ describe("initProcessGroup", () => {
   test("a rendezvous that cannot be left does not replace the error of the backend", async () => {
     const { options } = setup({ create: () => Promise.reject(new Error("no network")) });
     const store = new HashStore();
-    registerRendezvousHandler("sticky", async () => ({
+    const handler = async () => ({
       store,
       rank: 0,
       worldSize: 1,
       close: () => {
         throw new Error("cannot leave");
       },
-    }));
-    const { backend = "", container } = options;
-    const failed = dist.initProcessGroup({ backend, init: "sticky://", ...(container && { container }) });
+    });
+    const { backend = "", container = createContainer() } = options;
+    container.register(RENDEZVOUS_HANDLER, { useValue: { scheme: "sticky", handler } });
+    const failed = dist.initProcessGroup({ backend, init: "sticky://", container });
     expect(await failed.then(String, String)).toBe("Error: no network");
   });
 
@@ -286,7 +287,7 @@ describe("initProcessGroup", () => {
   });
 
   test.each<[object, string]>([
-    [{ timout: "5s" }, "unknown option timout (known are backend, init, "],
+    [{ timout: "5s" }, "unknown option timout (known are backend, deviceId, init, "],
     [{ timout: "5s" }, 'did you mean "timeout"?'],
     [{ world_size: 2 }, 'did you mean "worldSize"?'],
     [{ device: "cuda:0" }, "unknown option device"],

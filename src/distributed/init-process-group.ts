@@ -11,12 +11,22 @@ import {
   timeoutMs,
 } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
-import { checkBackendOptions, defaultContainer, loggerOf, type OptionsOf, registryOf } from "../registry/index.ts";
-import { agreeOnWorldSize, MeetingMissed, type Rendezvous, rendezvous, whileAgreed } from "../rendezvous/index.ts";
+import {
+  BACKEND_MIDDLEWARE,
+  type BackendType,
+  checkBackendOptions,
+  defaultContainer,
+  loggerOf,
+  type OptionsOf,
+  registryOf,
+  resolveEverywhere,
+} from "../registry/index.ts";
+import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
+import { type Device, deviceOf } from "../tensor/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
@@ -24,11 +34,17 @@ import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { type GroupPlan, makeGroup } from "./make-group.ts";
 import { type OptionNames, requireOptionNames } from "./option-names.ts";
+import { rendezvous } from "./rendezvous.ts";
 
 /** What {@link initProcessGroup} takes. */
 export interface InitOptions<Name extends string = string> {
-  /** `"gloo"`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else `"gloo"`. */
-  readonly backend?: Name;
+  /**
+   * `"gloo"` or `BackendType.GLOO`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else
+   * `"gloo"`.
+   */
+  readonly backend?: Name | BackendType;
+  /** The device that this rank uses, e.g. `"cuda:1"`; the first of each kind by default. c10d: `device_id`. */
+  readonly deviceId?: string | Device;
   /** Where the ranks meet: `env://` (default), `tcp://host:port`, or a registered scheme. */
   readonly init?: string;
   /** The same as `init`, by c10d's name. */
@@ -49,6 +65,7 @@ type AnyInitOptions = Omit<InitOptions, "options"> & { readonly options?: unknow
 
 const optionNames: OptionNames<InitOptions> = {
   backend: true,
+  deviceId: true,
   init: true,
   initMethod: true,
   store: true,
@@ -105,9 +122,16 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   getDebugLevel();
   const container = options.container ?? defaultContainer();
   const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
+  const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
   const logger = loggerOf(container);
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const plugins = await resolveBackends(backend, registryOf(container));
+  if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
+    throw new InvalidArgumentError(
+      `initProcessGroup: deviceId is a ${boundDevice.type} device, but no backend of the group takes ${boundDevice.type} tensors`,
+      { argument: "deviceId" },
+    );
+  }
   const backendOptions = await checkBackendOptions(plugins.values(), options.options);
   const launched = await launchedWorld(plugins.values(), backendOptions, limitMs);
   const deadline = performance.now() + timeoutMs(options.timeout, defaultTimeoutMs.store);
@@ -115,7 +139,15 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
     const terms = timeout === undefined ? options : { ...options, timeout };
     const met = launched === undefined ? await meet(terms) : await meetLaunched(launched, terms, meet);
     try {
-      return await connect(context, met, { container, plugins, limitMs, logger, options: backendOptions, terms });
+      return await connect(context, met, {
+        container,
+        plugins,
+        boundDevice,
+        limitMs,
+        logger,
+        options: backendOptions,
+        terms,
+      });
     } catch (error) {
       // The others have gone to meet elsewhere.
       if (!(error instanceof MeetingMissed)) throw error;
@@ -124,7 +156,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
 }
 
 /** What a world is made with. */
-interface WorldPlan extends Pick<GroupPlan, "plugins" | "options" | "logger"> {
+interface WorldPlan extends Pick<GroupPlan, "plugins" | "boundDevice" | "options" | "logger"> {
   readonly container: DependencyContainer;
   readonly limitMs: number;
   readonly terms: AnyInitOptions;
@@ -160,9 +192,11 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         globalRanks: Array.from({ length: met.worldSize }, (_, rank) => rank),
         timeoutMs: limitMs,
         plugins,
+        boundDevice: plan.boundDevice,
         store: base,
         options: plan.options,
         logger,
+        middleware: resolveEverywhere(container, BACKEND_MIDDLEWARE),
         onClose: async () => {
           if (group === undefined) return;
           if (context.world?.group === group) context.world = undefined;
@@ -202,6 +236,7 @@ async function meet(options: AnyInitOptions): Promise<Rendezvous> {
   if (store === undefined) {
     return rendezvous(url ?? "env://", {
       timeout,
+      ...(options.container && { container: options.container }),
       ...(rank !== undefined && { rank }),
       ...(worldSize !== undefined && { worldSize }),
     });

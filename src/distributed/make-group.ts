@@ -1,24 +1,26 @@
 import { DistBackendError, describe } from "../errors/index.ts";
-import { type DeviceBackend, ProcessGroup, type ProcessGroupInit } from "../process-group/index.ts";
+import { type MiddlewareSurroundings, Pipeline, ProcessGroup, type ProcessGroupInit } from "../process-group/index.ts";
 import {
   type Backend,
   type BackendContext,
   type BackendPlugin,
   type Logger,
+  type Middleware,
   prefixedLogger,
-  withMiddleware,
 } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
-import type { DeviceType } from "../tensor/index.ts";
+import type { Device, DeviceType } from "../tensor/index.ts";
 
-export interface GroupPlan extends Omit<ProcessGroupInit, "backends"> {
+export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
   /** Store of the parent; the group's own keys are under its name. */
   readonly store: Store;
   /** Checked options of each plugin. */
   readonly options: ReadonlyMap<BackendPlugin, object>;
   readonly logger: Logger;
+  /** Put around the backends, the first outermost. */
+  readonly middleware: readonly Middleware[];
 }
 
 const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
@@ -28,34 +30,67 @@ const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>(
  * slash of their own), so that its ranks can be members.
  */
 export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
-  const groupStore = new PrefixStore(`${plan.name}/`, plan.store);
-  const backends = new Map<DeviceType, DeviceBackend>();
+  const pipelines: Pipeline[] = [];
   try {
     for (const [type, plugin] of plan.plugins) {
-      const context: BackendContext = {
-        store: new PrefixStore(`${type}/`, groupStore),
-        rank: plan.rank,
-        size: plan.globalRanks.length,
-        globalRanks: plan.globalRanks,
-        groupName: plan.name,
-        groupDescription: plan.description,
-        device: { type, index: 0 },
-        timeoutMs: plan.timeoutMs,
-        options: plan.options.get(plugin) ?? {},
-        logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
-      };
-      const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
+      const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
+      const { pipeline, context } = await connect(plan, device, plugin);
       // Before middleware, which may throw: what is connected has to be closed.
-      backends.set(type, { plugin, backend });
-      backends.set(type, { plugin, backend: withMiddleware(backend, context) });
+      pipelines.push(pipeline);
+      await pipeline.wrap(plan.middleware, (name) => surroundings(name, pipeline, context, plan));
     }
   } catch (error) {
-    await Promise.allSettled([...backends.values()].map(async ({ backend }) => backend.close()));
+    await Promise.allSettled(pipelines.map((pipeline) => pipeline.close()));
     throw error;
   }
-  const group = new ProcessGroup({ ...plan, backends });
+  const group = new ProcessGroup({ ...plan, pipelines });
   optionsOf.set(group, plan.options);
   return group;
+}
+
+async function connect(
+  plan: GroupPlan,
+  device: Device,
+  plugin: BackendPlugin,
+): Promise<{ readonly pipeline: Pipeline; readonly context: BackendContext }> {
+  const context: BackendContext = {
+    store: new PrefixStore(`${device.type}/`, new PrefixStore(`${plan.name}/`, plan.store)),
+    rank: plan.rank,
+    size: plan.globalRanks.length,
+    globalRanks: plan.globalRanks,
+    groupName: plan.name,
+    groupDescription: plan.description,
+    device,
+    timeoutMs: plan.timeoutMs,
+    options: plan.options.get(plugin) ?? {},
+    logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
+  };
+  const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
+  return { pipeline: new Pipeline({ group: plan.name, device, plugin, backend }), context };
+}
+
+/** What a middleware gets of its group. Its keys in the store are apart from those of the backend. */
+function surroundings(
+  name: string,
+  { plugin, backend }: Pipeline,
+  context: BackendContext,
+  { logger }: GroupPlan,
+): MiddlewareSurroundings {
+  const { store, options: _, ...group } = context;
+  const own = new PrefixStore(`middleware/${name}/`, store);
+  let helpers = 0;
+  return {
+    ...group,
+    backend: plugin.name,
+    capabilities: backend.capabilities,
+    store: own,
+    logger: prefixedLogger(logger, `${name}, group "${group.groupName}", rank ${group.rank}: `),
+    makeHelper: async () => {
+      const groupName = `${group.groupName}/${name}/${helpers}`;
+      const helper = { ...context, groupName, store: new PrefixStore(`helper/${helpers++}/`, own) };
+      return requireBackend(plugin.name, groupName, await plugin.create(helper));
+    },
+  };
 }
 
 /** The checked options that a group was made with. */
@@ -65,7 +100,7 @@ export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, 
 
 /** A plugin may be plain JavaScript, and the class that of another copy of this package: what counts are the methods. */
 function requireBackend(name: string, group: string, made: unknown): Backend {
-  const methods = ["allReduce", "abort", "close"];
+  const methods = ["submit", "abort", "close"];
   if (typeof made === "object" && made !== null && methods.every((method) => method in made)) return made as Backend;
   throw new DistBackendError(
     `create() of backend "${name}" must resolve to an instance of a class that extends Backend, got ${describe(made)}`,

@@ -1,7 +1,7 @@
 import { requireOptions } from "../collectives/index.ts";
 import { describe, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type OptionsOf, registryOf } from "../registry/index.ts";
+import { type BackendType, type OptionsOf, registryOf } from "../registry/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext, type World } from "./dist-context.ts";
@@ -10,7 +10,7 @@ import { type OptionNames, requireOptionNames } from "./option-names.ts";
 /** What {@link newGroup} takes beside the ranks. */
 export interface NewGroupOptions<Name extends string = string> {
   /** As in `initProcessGroup`; the default group's by default. */
-  readonly backend?: Name;
+  readonly backend?: Name | BackendType;
   /** Default limit of ops; the default group's by default. */
   readonly timeout?: Timeout;
   /** As in `initProcessGroup`. Without them, a backend of the default group is made with the same options as there. */
@@ -52,6 +52,7 @@ export async function newGroup<const Name extends string = string>(
     globalRanks: members,
     timeoutMs: limitMs,
     plugins,
+    boundDevice: world.group.boundDevice,
     options: backendOptions,
   });
 }

@@ -1,10 +1,9 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { type DeviceBackend, ProcessGroup } from "../process-group/index.ts";
-import { RoundRobinBackend } from "../process-group/round-robin-backend.ts";
-import type { BackendPlugin } from "../registry/index.ts";
-import { BackendType } from "../registry/index.ts";
+import { Pipeline, ProcessGroup } from "../process-group/index.ts";
+import { type BackendPlugin, BackendType } from "../registry/index.ts";
 import type { DeviceType } from "../tensor/index.ts";
 import { currentContext, type World } from "./dist-context.ts";
+import { RoundRobinBackend } from "./round-robin-backend.ts";
 
 /**
  * Makes one group of several with the same ranks: its collectives go to them in turn, so that several are on the wire at
@@ -48,7 +47,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
     rank: first.rank,
     globalRanks: first.globalRanks,
     timeoutMs: first.timeoutMs,
-    backends: new Map(first.deviceTypes.map((device) => [device, inTurn(device, first, others)])),
+    pipelines: first.deviceTypes.map((device) => inTurn(name, device, first, others)),
     onClose: () => {
       if (world?.groups.get(name) === group) world.groups.delete(name);
       return Promise.resolve();
@@ -65,21 +64,21 @@ function freeName(name: string, world: World | undefined): string {
   return free;
 }
 
-function inTurn(device: DeviceType, first: ProcessGroup, others: readonly ProcessGroup[]): DeviceBackend {
-  const inner = first.plugin(device);
-  const { monitoredBarrier: _, ...ops } = inner.capabilities.ops;
+function inTurn(group: string, type: DeviceType, first: ProcessGroup, others: readonly ProcessGroup[]): Pipeline {
+  const { plugin: inner, device } = first.pipeline(type);
+  const backend = new RoundRobinBackend(
+    first.pipeline(type),
+    others.map((other) => other.pipeline(type)),
+  );
   const plugin: BackendPlugin = {
-    name: "round_robin",
+    name: backend.name,
     type: BackendType.CUSTOM,
-    devices: [device],
+    sdk: 2,
+    devices: [type],
     bootstrap: "self",
-    capabilities: { ...inner.capabilities, ops },
+    capabilities: backend.capabilities,
     probe: () => inner.probe(),
     create: () => Promise.reject(new InvalidArgumentError("use roundRobinProcessGroups()")),
   };
-  const backend = new RoundRobinBackend(
-    first.backend(device),
-    others.map((group) => group.backend(device)),
-  );
-  return { plugin, backend };
+  return new Pipeline({ group, device, plugin, backend });
 }

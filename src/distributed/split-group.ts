@@ -65,6 +65,7 @@ export async function splitGroup(
     globalRanks: members.map((rank) => parent.globalRanks[rank] ?? -1),
     timeoutMs: limitMs,
     plugins,
+    boundDevice: parent.boundDevice,
     options: backendOptions,
   });
 }

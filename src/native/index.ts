@@ -1,4 +1,4 @@
-export { OpFlag, Status } from "./abi.generated.ts";
+export { Status } from "./abi.generated.ts";
 export { loadShim, type Shim, type ShimLocation } from "./library.ts";
 export {
   descriptorsFor,
@@ -11,5 +11,5 @@ export {
   NEVER_SUBMITTED,
 } from "./native-group.ts";
 export { NativeWork, type NativeWorkInit } from "./native-work.ts";
-export { type OpFields, OpRecord } from "./op-record.ts";
+export { type LentTensors, OpRecords } from "./op-records.ts";
 export { type StagedMemory, StagingArea } from "./staging-area.ts";

@@ -111,6 +111,7 @@ class FakeShim implements Shim {
   }
 }
 
+const NONE = { inputs: [], outputs: [] };
 const logged: string[] = [];
 const host: NativeGroupHost = {
   storeSet: () => Promise.resolve(),
@@ -135,12 +136,12 @@ function detachError({ text, isDetached }: NativeFailure): DistBackendError {
 async function start(
   shim: FakeShim,
   its: NativeGroupHost = host,
-): Promise<{ group: NativeGroup; track: (id: number) => NativeWork<number> }> {
+): Promise<{ group: NativeGroup; track: (id: number) => NativeWork }> {
   const config = { rank: 0, worldSize: 1, device: 0, timeoutMs: 1_000, options: {} };
   shim.wake();
   const group = await NativeGroup.create(shim, config, its);
   const track = (id: number) => {
-    const work = new NativeWork(group, { opType: OpType.BARRIER, seq: id, id, result: id, tensors: [] });
+    const work = new NativeWork(group, { opType: OpType.BARRIER, seq: id, id, tensors: NONE });
     group.track(work);
     return work;
   };
@@ -261,7 +262,7 @@ describe("NativeGroup", () => {
     expect(shim.afterClose).toEqual([]);
   });
 
-  const noticed: readonly [string, (shim: FakeShim, work: NativeWork<number>) => Promise<unknown>][] = [
+  const noticed: readonly [string, (shim: FakeShim, work: NativeWork) => Promise<unknown>][] = [
     ["is kicked", async (_, work) => work.catch((error: unknown) => error)],
     [
       "ends",
@@ -288,7 +289,13 @@ describe("NativeGroup", () => {
     const [lost, kept] = [new Float32Array(2_000), new Float32Array(2_000)];
     const works = [kept, lost].map((array, i) => {
       const view = viewTensor(array);
-      const init = { opType: OpType.ALLREDUCE, seq: i + 1, id: i + 1, result: i, tensors: view, exposed: view };
+      const init = {
+        opType: OpType.ALLREDUCE,
+        seq: i + 1,
+        id: i + 1,
+        tensors: { ...NONE, outputs: [view] },
+        exposed: view,
+      };
       const work = new NativeWork(group, init);
       group.track(work);
       return work;
@@ -316,8 +323,7 @@ describe("NativeGroup", () => {
       opType: OpType.ALLREDUCE,
       seq: 257,
       id: 257,
-      result: 257,
-      tensors: view,
+      tensors: { ...NONE, outputs: [view] },
       exposed: view,
     });
     group.track(last);
@@ -338,7 +344,7 @@ describe("NativeGroup", () => {
     const released: number[] = [];
     const track = (id: number) => {
       const staged = { copyBack: () => true, release: () => void released.push(id) };
-      const work = new NativeWork(group, { opType: OpType.ALLREDUCE, seq: id, id, result: id, tensors: [], staged });
+      const work = new NativeWork(group, { opType: OpType.ALLREDUCE, seq: id, id, tensors: NONE, staged });
       work.catch(() => {});
       group.track(work);
     };

@@ -5,13 +5,15 @@ import { asError, type GroupState } from "../work/index.ts";
 import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
 import type { NativeWork } from "./native-work.ts";
-import type { OpRecord } from "./op-record.ts";
+import type { OpRecords } from "./op-records.ts";
 import { StagingArea } from "./staging-area.ts";
 import { type WakeSocket, watchSocket } from "./wake-socket.ts";
 import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
 const TEXT_BYTES = 4096;
+/** How long a wait blocks at a time where other ops are in flight in the thread. */
+const SHARED_SLICE_MS = 5;
 /**
  * Ops whose memory is looked at by one call into a group, so that many in flight do not slow each other down. In a Worker all
  * of them, since results may be copied back there by the next call.
@@ -40,9 +42,9 @@ export interface NativeGroupHost {
   storeGet(key: string): Promise<Uint8Array>;
   log(text: string): void;
   /** The error for a failed op, to be thrown at once. */
-  errorNow(failure: NativeFailure, work: NativeWork<unknown>): DistError;
+  errorNow(failure: NativeFailure, work: NativeWork): DistError;
   /** The same after asking the other ranks, for an op that is awaited. Never rejects. */
-  errorAfterConsulting(failure: NativeFailure, work: NativeWork<unknown>): Promise<DistError>;
+  errorAfterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError>;
   /** The error of a creation that failed. */
   creationError(failure: NativeFailure): DistError;
 }
@@ -75,11 +77,14 @@ interface EventBatch {
 }
 
 /** Works whose buffers native code may touch until the end of the process. */
-const pinnedForever: NativeWork<unknown>[] = [];
+const pinnedForever: NativeWork[] = [];
 
 /** Groups of this Worker whose shim does not notice its end. */
 const unguarded = new Set<NativeGroup>();
 let endIsWatched = false;
+
+/** Groups of this thread that have ops in flight which have been started. */
+const busy = new Set<NativeGroup>();
 
 /** Groups of this thread whose submitted ops wait for the next microtask to be started. */
 const unkicked = new Set<NativeGroup>();
@@ -110,11 +115,11 @@ export class NativeGroup {
   readonly #symbols: ShimSymbols;
   readonly #handle: Pointer;
   readonly #host: NativeGroupHost;
-  readonly #works = new Map<number, NativeWork<unknown>>();
+  readonly #works = new Map<number, NativeWork>();
   /** Those whose memory could be detached under them. */
-  readonly #exposed: NativeWork<unknown>[] = [];
+  readonly #exposed: NativeWork[] = [];
   #nextExposed = 0;
-  readonly #released = new Map<number, NativeWork<unknown>>();
+  readonly #released = new Map<number, NativeWork>();
   readonly #batch: EventBatch = { events: eventBuffer(MAX_EVENTS), next: 0, count: 0 };
   /** Those that are being handled: several where a listener of an op's end drains again. */
   readonly #batches: EventBatch[] = [];
@@ -155,18 +160,21 @@ export class NativeGroup {
   }
 
   /**
-   * Submits an op whose buffers are these views; returns its id.
+   * Submits the one op of the records, whose output is at this address; returns its id.
    * @throws NativeRefusal when the native side refuses it.
    */
-  submitOne(record: OpRecord, input: Address, output: Address): number {
+  submitInPlace({ bytes }: OpRecords, output: Address): number {
     this.#checkExposed();
-    return this.#accepted(this.#symbols.c10d_submit_one(this.#handle, record.bytes, input, output));
+    return this.#accepted(this.#symbols.c10d_submit_one(this.#handle, bytes, null, output));
   }
 
-  /** Submits an op whose buffers are in the record's tables; returns its id. */
-  submit(record: OpRecord): number {
+  /**
+   * Submits the ops of the records as one batch; returns the id of the first, which the others follow.
+   * @throws NativeRefusal when the native side refuses one of them, and takes none.
+   */
+  submit({ bytes, count }: OpRecords): number {
     this.#checkExposed();
-    return this.#accepted(this.#symbols.c10d_submit(this.#handle, record.bytes, 1));
+    return this.#accepted(this.#symbols.c10d_submit(this.#handle, bytes, count));
   }
 
   #accepted(id: number): number {
@@ -180,7 +188,7 @@ export class NativeGroup {
   }
 
   /** Registers the Work of a submitted op; from here on its end is announced to it. */
-  track(work: NativeWork<unknown>): void {
+  track(work: NativeWork): void {
     this.#works.set(work.id, work);
     if (work.isExposed) work.exposedAt = this.#exposed.push(work) - 1;
     if (this.#kickQueued) return;
@@ -201,7 +209,7 @@ export class NativeGroup {
   };
 
   /** Blocks until a Work has ended and settles it. Returns false when `limitMs` runs out first. */
-  wait(work: NativeWork<unknown>, limitMs: number): boolean {
+  wait(work: NativeWork, limitMs: number): boolean {
     if (this.#closed) {
       work.settle(this.#host.errorNow(work.failure ?? CLOSED_FAILURE, work));
       return true;
@@ -222,13 +230,21 @@ export class NativeGroup {
     return true;
   }
 
-  /** Waits natively, in slices: a Worker can be terminated only between two of them. */
+  /**
+   * Waits natively, in slices: a Worker can be terminated only between two of them, and what else is in flight in this thread
+   * goes on between them. An op of several steps takes its next one then, for which the peer of this op may be waiting.
+   */
   #await(id: number, limitMs: number): number {
-    if (limitMs <= WAIT_SLICE_MS) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result);
+    const isAlone = this.#works.size === 1 && busy.size === (this.#holding ? 1 : 0);
+    const sliceMs = isAlone ? WAIT_SLICE_MS : Math.min(WAIT_SLICE_MS, SHARED_SLICE_MS);
+    if (limitMs <= sliceMs) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result);
     const deadline = limitMs === Number.POSITIVE_INFINITY ? limitMs : performance.now() + limitMs;
     for (let leftMs = limitMs; ; leftMs = Math.max(0, deadline - performance.now())) {
-      const status = this.#symbols.c10d_wait(this.#handle, id, Math.min(leftMs, WAIT_SLICE_MS), this.#result);
-      if (status !== Status.WAIT_TIMEOUT || leftMs <= WAIT_SLICE_MS) return status;
+      const status = this.#symbols.c10d_wait(this.#handle, id, Math.min(leftMs, sliceMs), this.#result);
+      if (status !== Status.WAIT_TIMEOUT || leftMs <= sliceMs) return status;
+      if (isAlone) continue;
+      for (const group of busy) group.#drain();
+      for (const group of unkicked) group.#kick();
     }
   }
 
@@ -303,7 +319,7 @@ export class NativeGroup {
   }
 
   /** Ends a Work by an event: at once, or when the other ranks have been asked about the cause of its error. */
-  #end(work: NativeWork<unknown>, status: number, event: Int32Array, at: number, now: boolean): void {
+  #end(work: NativeWork, status: number, event: Int32Array, at: number, now: boolean): void {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
     if (isPinned) this.#released.set(work.id, work);
@@ -352,7 +368,7 @@ export class NativeGroup {
     }
   }
 
-  #unexpose(work: NativeWork<unknown>): void {
+  #unexpose(work: NativeWork): void {
     const last = this.#exposed.pop();
     if (last !== undefined && last !== work) {
       this.#exposed[work.exposedAt] = last;
@@ -361,14 +377,14 @@ export class NativeGroup {
     work.exposedAt = -1;
   }
 
-  #failDetached(work: NativeWork<unknown>): void {
+  #failDetached(work: NativeWork): void {
     work.isDetached = true;
     this.#failureReported = true;
     this.#loss = undefined;
     this.abort(`${work.title}: ${DETACHED_TEXT}`);
   }
 
-  #failLater(work: NativeWork<unknown>, failure: NativeFailure): void {
+  #failLater(work: NativeWork, failure: NativeFailure): void {
     const end = (error: unknown): void => {
       work.settle(asError(error, work));
       this.#forget(work);
@@ -389,14 +405,14 @@ export class NativeGroup {
   }
 
   /** Ends a Work with the failure of the group, as if the op had been in flight. */
-  failUnsubmitted(work: NativeWork<unknown>, failure: NativeFailure): void {
+  failUnsubmitted(work: NativeWork, failure: NativeFailure): void {
     work.failure = failure;
     this.#works.set(work.id, work);
     this.#hold();
     this.#failLater(work, failure);
   }
 
-  #forget(work: NativeWork<unknown>): void {
+  #forget(work: NativeWork): void {
     if (!this.#works.delete(work.id) || this.#works.size > 0) return;
     this.#letGo();
     this.#announceDrained();
@@ -504,12 +520,14 @@ export class NativeGroup {
   #hold(): void {
     if (this.#holding) return;
     this.#holding = true;
+    busy.add(this);
     this.#socket?.ref();
   }
 
   #letGo(): void {
     if (!this.#holding) return;
     this.#holding = false;
+    busy.delete(this);
     this.#socket?.unref();
   }
 

@@ -1,27 +1,24 @@
-import { opNames } from "../collectives/op-type.ts";
-import { InvalidArgumentError, UnsupportedOperationError } from "../errors/index.ts";
+import { opNames } from "../collectives/op-table.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { isWhole, type TensorView } from "../tensor/index.ts";
 import { Work, type WorkInit } from "../work/index.ts";
 import type { NativeFailure, NativeGroup } from "./native-group.ts";
+import type { LentTensors } from "./op-records.ts";
 import type { StagedMemory } from "./staging-area.ts";
 
-export interface NativeWorkInit<T> extends WorkInit {
+export interface NativeWorkInit extends WorkInit {
   /** Id in the native group. */
   readonly id: number;
-  /** What the op resolves to. */
-  readonly result: T;
-  /** Kept alive until the op has ended. */
-  readonly tensors: TensorView | readonly TensorView[];
+  /** The call or its tensors, which are kept alive until the op has ended. */
+  readonly tensors: LentTensors;
   /** Those of them that native code uses where they are and that can be detached: watched. */
   readonly exposed?: TensorView | readonly TensorView[] | undefined;
   /** What native code works on instead of the tensors. */
   readonly staged?: StagedMemory | undefined;
-  /** Turns the rank that a recv came from into a global rank. */
-  readonly sourceRank?: (groupRank: number) => number;
 }
 
 /** Work of an op in a shim. */
-export class NativeWork<T> extends Work<T> {
+export class NativeWork extends Work<void> {
   readonly id: number;
   /** How it failed, as soon as that is known. */
   failure: NativeFailure | undefined;
@@ -30,23 +27,18 @@ export class NativeWork<T> extends Work<T> {
   /** Place among the exposed Works of its group. */
   exposedAt = -1;
   readonly #group: NativeGroup;
-  readonly #result: T;
   /** Kept alive as long as native code may use them. */
-  tensors: TensorView | readonly TensorView[] | undefined;
-  readonly #exposed: NativeWorkInit<T>["exposed"];
+  tensors: LentTensors | undefined;
+  readonly #exposed: NativeWorkInit["exposed"];
   #staged: StagedMemory | undefined;
-  readonly #toSourceRank: ((groupRank: number) => number) | undefined;
-  #source = -1;
 
-  constructor(group: NativeGroup, init: NativeWorkInit<T>) {
+  constructor(group: NativeGroup, init: NativeWorkInit) {
     super(init);
     this.#group = group;
     this.id = init.id;
-    this.#result = init.result;
     this.tensors = init.tensors;
     this.#exposed = init.exposed;
     this.#staged = init.staged;
-    this.#toSourceRank = init.sourceRank;
   }
 
   /** Name and number, for messages. */
@@ -64,9 +56,12 @@ export class NativeWork<T> extends Work<T> {
     return this.#exposed === undefined || areWhole(this.#exposed);
   }
 
-  /** Ends the op well, unless its results have nowhere to go. To be called when it is intact. */
+  /**
+   * Ends the op well, unless its results have nowhere to go. To be called when it is intact.
+   * @param peer Rank in the group that a recv got its tensor from.
+   */
   succeed(peer: number): void {
-    this.#source = peer;
+    if (peer >= 0) this.cameFrom(peer);
     const isLost = this.#staged?.copyBack() === false;
     this.release();
     if (!isLost) {
@@ -90,24 +85,8 @@ export class NativeWork<T> extends Work<T> {
     this.#staged = undefined;
   }
 
-  override sourceRank(): number {
-    if (this.#toSourceRank === undefined) return super.sourceRank();
-    if (!this.isSuccess()) {
-      throw new UnsupportedOperationError(`${this.describe()}: the source rank is known only after success`);
-    }
-    return this.#toSourceRank(this.#source);
-  }
-
-  override abort(): void {
-    if (!this.isCompleted()) this.#group.abort(`${this.describe()} was aborted`);
-  }
-
   protected override block(limitMs: number): void {
     if (!this.#group.wait(this, limitMs)) throw this.waitTimeout(limitMs);
-  }
-
-  protected override value(): T {
-    return this.#result;
   }
 }
 

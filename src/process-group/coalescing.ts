@@ -1,26 +1,44 @@
-import { isMessage, type OpType, type ReduceOp, requireDisjointOps } from "../collectives/index.ts";
-import type { DistError } from "../errors/index.ts";
-import type { Backend, OpName } from "../registry/index.ts";
-import type { DType, TensorView } from "../tensor/index.ts";
-import { failureOf, joinWhole, Work } from "../work/index.ts";
-import { type Mergeable, OpRecorder, type RecordedOp, type RecordedWork } from "./op-recorder.ts";
+import {
+  isMessage,
+  type MemoryUse,
+  type OpCall,
+  opCall,
+  opNames,
+  opTable,
+  opTypeOf,
+  requireDisjointOps,
+} from "../collectives/index.ts";
+import { type DistError, InvalidArgumentError } from "../errors/index.ts";
+import { DeferredWork, failureOf, joinWhole, type Work } from "../work/index.ts";
+import type { Pipeline } from "./pipeline.ts";
 
-/** Tells whether the backend of a kind of device implements an op. */
-export type Capable = (op: OpName, view: TensorView, reduceOp: ReduceOp | undefined) => boolean;
+/** A call that is submitted with others. */
+interface Entry {
+  readonly pipeline: Pipeline;
+  readonly call: OpCall;
+  readonly work: DeferredWork;
+}
 
 /** The ops called within one function, to be submitted together. */
 export class Coalescing {
-  readonly #ops: RecordedOp[] = [];
-  readonly #recorders = new Map<Backend, OpRecorder>();
+  readonly #entries: Entry[] = [];
   /** All that was called, the refused ops included. */
   readonly #called: Work<unknown>[] = [];
   #refusal: DistError | undefined;
+  #ahead: (() => Work<unknown>) | undefined;
 
-  /** What stands for a backend meanwhile. */
-  recorderOf(backend: Backend): Backend {
-    const found = this.#recorders.get(backend) ?? new OpRecorder(backend, this.#ops);
-    this.#recorders.set(backend, found);
-    return found;
+  /** Adds a call. The Work that stands for it can be waited for once the whole was handed over. */
+  add(pipeline: Pipeline, call: OpCall): Work<void> {
+    const opType = opTypeOf(call);
+    const work = new DeferredWork({ opType }, () => {
+      if (this.#ahead !== undefined) return this.#ahead();
+      throw new InvalidArgumentError(
+        `${opNames[opType]} is not submitted before the function given to coalescing() returns; wait for the Work of coalescing()`,
+        { code: "NOT_SUBMITTED" },
+      );
+    });
+    this.#entries.push({ pipeline, call, work });
+    return work;
   }
 
   /** Notes an op that was called; the error of the first that was refused. */
@@ -36,16 +54,12 @@ export class Coalescing {
 
   /** Throws InvalidArgumentError if one of the ops writes to memory of another one. */
   requireDisjoint(): void {
-    if (this.#ops.length > 1)
-      requireDisjointOps(
-        "coalescing",
-        this.#ops.map(({ memory }) => memory),
-      );
+    if (this.#entries.length > 1) requireDisjointOps("coalescing", this.#entries.map(memoryOf));
   }
 
   /** Whether there is any op beside messages. */
   get hasCollectives(): boolean {
-    return this.#ops.some(({ work }) => !isMessage(work.opType));
+    return this.#entries.some(({ call }) => opTable[call.op].kind !== "message");
   }
 
   /** Whether all that was called are messages, of which there is at least one. */
@@ -53,77 +67,75 @@ export class Coalescing {
     return this.#called.length > 0 && this.#called.every(({ opType }) => isMessage(opType));
   }
 
-  get works(): RecordedWork[] {
-    return this.#ops.map(({ work }) => work);
+  /** All that was called. */
+  get works(): readonly Work<unknown>[] {
+    return this.#called;
+  }
+
+  /** What stands for the calls. */
+  get pending(): readonly Work<unknown>[] {
+    return this.#entries.map(({ work }) => work);
+  }
+
+  /** The whole waits for others: the op that `ahead` gives has to end first. */
+  waitFor(ahead: () => Work<unknown>): void {
+    this.#ahead = ahead;
   }
 
   /** Fails all ops, none of which was submitted, and makes them parts of the whole. */
-  discard(reason: unknown, whole: Work<unknown>): void {
+  discard(reason: DistError, whole: Work<unknown>): void {
     for (const work of this.#called) joinWhole(work, whole);
-    for (const { work } of this.#ops) {
-      joinWhole(work, whole);
-      work.follow(Work.rejected(reason, { opType: work.opType }));
-    }
+    for (const { work } of this.#entries) work.settle(reason);
   }
 
-  /** Submits the ops in their order; what can be one op becomes one. */
-  submit(capable: Capable): void {
-    for (let i = 0; i < this.#ops.length; ) {
-      const run = runAt(this.#ops, i);
-      const [first] = run;
-      if (first?.mergeable !== undefined && run.length > 1 && canMerge(first.mergeable, capable)) {
-        submitAsOne(first, run);
-      } else {
-        for (const { work, start } of run) work.follow(begun(work.opType, start));
+  /** Submits the ops, those of each device as one batch in their order; what can be one op becomes one. */
+  submit(): void {
+    for (const [pipeline, entries] of Map.groupBy(this.#entries, (entry) => entry.pipeline)) {
+      const runs = runsOf(entries);
+      const works = pipeline.submit(runs.map(mergedCall));
+      for (const [i, run] of runs.entries()) {
+        const work = works[i];
+        if (work !== undefined) for (const entry of run) entry.work.follow(work);
       }
-      i += run.length;
     }
   }
 }
 
-/** The ops from `i` on that are of one kind; a single one if it is of a kind of which no list can be made. */
-function runAt(ops: readonly RecordedOp[], i: number): RecordedOp[] {
-  const first = ops[i];
-  if (first === undefined) return [];
-  let end = i + 1;
-  while (end < ops.length && alike(first, ops[end])) end++;
-  return ops.slice(i, end);
+function memoryOf({ call }: Entry): MemoryUse {
+  return { op: opNames[opTypeOf(call)], written: call.outputs, read: call.inputs };
 }
 
-function alike(one: RecordedOp, other: RecordedOp | undefined): boolean {
-  const a = one.mergeable;
-  const b = other?.mergeable;
-  if (a === undefined || b === undefined) return false;
-  const dtype = (each: Mergeable): DType => each.input.dtype;
-  return one.backend === other?.backend && a.op === b.op && a.reduceOp === b.reduceOp && dtype(a) === dtype(b);
+/** Neighbours that the backend takes as one op are together. */
+function runsOf(entries: readonly Entry[]): Entry[][] {
+  const runs: Entry[][] = [];
+  for (const entry of entries) {
+    const run = runs.at(-1);
+    const [first] = run ?? [];
+    if (run !== undefined && first !== undefined && canMerge(first, entry)) run.push(entry);
+    else runs.push([entry]);
+  }
+  return runs;
 }
 
-function canMerge({ op, input, reduceOp }: Mergeable, capable: Capable): boolean {
-  return capable(`${op}Coalesced`, input, reduceOp);
+function canMerge({ pipeline, call: a }: Entry, { call: b }: Entry): boolean {
+  const { coalesced } = opTable[a.op];
+  const dtype = dtypeOf(a);
+  if (coalesced === undefined || coalesced === "refused" || dtype === undefined) return false;
+  if (a.op !== b.op || a.reduceOp !== b.reduceOp || dtype !== dtypeOf(b)) return false;
+  return pipeline.table.has(coalesced, dtype, a.reduceOp);
 }
+
+const dtypeOf = ({ inputs, outputs }: OpCall) => (inputs[0] ?? outputs[0])?.dtype;
 
 /** Ranks may have given different time-outs, which must not change what is merged: the longest counts. */
-function submitAsOne({ backend, mergeable, work }: RecordedOp, run: readonly RecordedOp[]): void {
-  const timeoutMs = Math.max(...run.map((op) => op.timeoutMs));
-  const parts = run.flatMap((op) => op.mergeable ?? []);
-  const inputs = parts.map(({ input }) => input);
-  const outputs = parts.flatMap(({ output }) => output ?? []);
-  const op = mergeable?.reduceOp;
-  const whole = begun(work.opType, () => {
-    if (op === undefined) return backend.allGatherIntoTensorCoalesced(outputs, inputs, { timeoutMs });
-    if (outputs.length === 0) return backend.allReduceCoalesced(inputs, { op, timeoutMs });
-    return backend.reduceScatterTensorCoalesced(outputs, inputs, { op, timeoutMs });
-  });
-  run.forEach(({ work }, i) => {
-    work.follow(whole, (outputs[i] ?? inputs[i])?.source);
-  });
-}
-
-/** A backend may throw where it should have given a rejected Work; the ops after it still have to end. */
-function begun(opType: OpType, start: () => Work<unknown>): Work<unknown> {
-  try {
-    return start();
-  } catch (error) {
-    return Work.rejected(error, { opType });
-  }
+function mergedCall(run: readonly Entry[]): OpCall {
+  const calls = run.map(({ call }) => call);
+  const [first] = calls;
+  if (first === undefined) throw new RangeError("an empty run");
+  const { coalesced } = opTable[first.op];
+  if (calls.length === 1 || coalesced === undefined) return first;
+  const timeoutMs = Math.max(...calls.map((call) => call.timeoutMs));
+  const inputs = calls.flatMap((call) => call.inputs);
+  const outputs = calls.flatMap((call) => call.outputs);
+  return opCall(coalesced, first.device, inputs, outputs, timeoutMs, { reduceOp: first.reduceOp });
 }

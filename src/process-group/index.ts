@@ -21,7 +21,15 @@ export type {
   SendObjectOptions,
   SendOptions,
 } from "./call-options.ts";
-export { type DeviceBackend, type ProcessGroupInit, throwFirst } from "./group-lifecycle.ts";
-export { type MessageFunction, type P2POp, refuseBatch, requireBatch, standsFor } from "./message-batch.ts";
-export { ProcessGroup } from "./process-group.ts";
-export type { OneOrList } from "./tensor-ops.ts";
+export { abortAll, throwFirst } from "./group-life.ts";
+export {
+  type MessageFunction,
+  type P2POp,
+  type RefuseMessage,
+  refuseBatch,
+  requireBatch,
+  standsFor,
+} from "./message-batch.ts";
+export { type MiddlewareSurroundings, Pipeline } from "./pipeline.ts";
+export type { BackendKey } from "./pipelines.ts";
+export { type OneOrList, ProcessGroup, type ProcessGroupInit } from "./process-group.ts";

@@ -1,7 +1,7 @@
 import { OpType } from "../collectives/index.ts";
 import { describe, InvalidArgumentError, type Timeout } from "../errors/index.ts";
 import type { TensorLike } from "../tensor/index.ts";
-import { failureOf, Work, type WorkOwner } from "../work/index.ts";
+import { failureOf, type Work } from "../work/index.ts";
 import type { RecvOptions, SendOptions } from "./call-options.ts";
 
 /** Which way a message goes. */
@@ -27,7 +27,7 @@ export interface P2POp<Group extends object = object> {
 }
 
 /** What a batch needs of its group. */
-interface MessageGroup extends WorkOwner {
+interface MessageGroup {
   coalescing(body: () => void): Work<void>;
   send<T extends TensorLike>(tensor: T, options: SendOptions): Work<T>;
   recv<T extends TensorLike>(tensor: T, options: RecvOptions): Work<T>;
@@ -68,21 +68,24 @@ export function requireBatch<Group extends object>(ops: readonly P2POp<Group>[])
   return list[0]?.group;
 }
 
+/** Makes the Work of a message that was refused. */
+export type RefuseMessage = (error: unknown, opType: OpType) => Work<TensorLike>;
+
 /** Starts messages that were checked, together. */
-export function startBatch(group: MessageGroup, ops: readonly P2POp[]): Work<TensorLike>[] {
+export function startBatch(group: MessageGroup, ops: readonly P2POp[], refused: RefuseMessage): Work<TensorLike>[] {
   const works: Work<TensorLike>[] = [];
   const whole = group.coalescing(() => {
     for (const op of ops) works.push(start(group, op));
   });
   // Nobody has the whole: who looks at the failure of a message sees that of the whole, which is the same error.
   const refusal = failureOf(whole);
-  return refusal === undefined ? works : refuseBatch(ops, refusal, group);
+  return refusal === undefined ? works : refuseBatch(ops, refusal, refused);
 }
 
 /** Works that reject, one for each message that was given. */
-export function refuseBatch(ops: unknown, reason: unknown, owner?: WorkOwner): Work<TensorLike>[] {
+export function refuseBatch(ops: unknown, reason: unknown, refused: RefuseMessage): Work<TensorLike>[] {
   const count = Array.isArray(ops) ? Math.max(1, ops.length) : 1;
-  return Array.from({ length: count }, () => Work.rejected(reason, { opType: OpType.COALESCED, owner }));
+  return Array.from({ length: count }, () => refused(reason, OpType.COALESCED));
 }
 
 function start(group: MessageGroup, { op, tensor, peer, groupPeer, tag, timeout }: P2POp): Work<TensorLike> {

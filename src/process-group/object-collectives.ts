@@ -1,7 +1,8 @@
 import { DistBackendError, type DistError, InvalidArgumentError } from "../errors/index.ts";
-import type { Backend, OpOptions } from "../registry/index.ts";
 import { viewTensor } from "../tensor/index.ts";
+import { AllOf, type Steps, sourceOf } from "../work/index.ts";
 import type * as ObjectCodec from "./object-codec.ts";
+import type { SubmitStep } from "./submit-step.ts";
 
 /** Loaded at the first use, which takes 6 ms, and synchronously, since objects are encoded at the call. */
 const objectCodec = (): typeof ObjectCodec => require("./object-codec.ts");
@@ -12,11 +13,11 @@ const NOT_ENCODED = -1;
 /** One call of an object collective. */
 export interface ObjectCall {
   readonly op: string;
-  readonly backend: Backend;
+  readonly rank: number;
+  readonly size: number;
   /** Limit of one object, in bytes; alike on all ranks. */
   readonly maxBytes: number;
-  /** Moment at which the time of the call is over, as `performance.now()` counts. */
-  readonly deadline: number;
+  readonly submit: SubmitStep;
 }
 
 /** An own object in its encoding, or why there is none. */
@@ -36,29 +37,24 @@ export function packObject(op: string, maxBytes: number, object: unknown): Packe
 }
 
 /** The objects of all ranks, on all. */
-export async function allGatherObjects(call: ObjectCall, packed: PackedObject): Promise<unknown[]> {
-  const { backend } = call;
-  const { bytes, sizes } = await announceToAll(call, packed);
+export function* allGatherObjects(call: ObjectCall, packed: PackedObject): Steps<unknown[]> {
+  const sizes = yield* sizesOfAll(call, packed);
   const longest = Math.max(...sizes);
-  const all = new Uint8Array(longest * backend.size);
-  await backend.allGatherIntoTensor(view(all), view(padded(bytes, longest)), limits(call));
+  const all = new Uint8Array(longest * call.size);
+  yield call.submit("allGatherIntoTensor", [view(padded(packed.bytes, longest))], [view(all)]);
   return sizes.map((size, rank) => {
     return decode(call, all.subarray(rank * longest, rank * longest + size), rank);
   });
 }
 
 /** The objects of all ranks on the root, nothing elsewhere. */
-export async function gatherObjects(
-  call: ObjectCall,
-  packed: PackedObject,
-  root: number,
-): Promise<unknown[] | undefined> {
-  const { backend } = call;
-  const { bytes, sizes } = await announceToAll(call, packed);
+export function* gatherObjects(call: ObjectCall, packed: PackedObject, root: number): Steps<unknown[] | undefined> {
+  const sizes = yield* sizesOfAll(call, packed);
   const longest = Math.max(...sizes);
-  const parts = backend.rank === root ? sizes.map(() => new Uint8Array(longest)) : [];
-  await backend.gather(parts.map(view), view(padded(bytes, longest)), { root, ...limits(call) });
-  if (backend.rank !== root) return undefined;
+  const isRoot = call.rank === root;
+  const parts = isRoot ? sizes.map(() => new Uint8Array(longest)) : [];
+  yield call.submit("gather", [view(padded(packed.bytes, longest))], parts.map(view), { root });
+  if (!isRoot) return undefined;
   return parts.map((part, rank) => decode(call, part.subarray(0, sizes[rank]), rank));
 }
 
@@ -66,17 +62,12 @@ export async function gatherObjects(
  * The root's object, on all ranks.
  * @param packed On the root only.
  */
-export async function broadcastObject(
-  call: ObjectCall,
-  packed: PackedObject | undefined,
-  root: number,
-): Promise<unknown> {
-  const { backend } = call;
+export function* broadcastObject(call: ObjectCall, packed: PackedObject | undefined, root: number): Steps<unknown> {
   const sizes = BigInt64Array.of(sizeOf(packed));
-  await backend.broadcast(view(sizes), { root, ...limits(call) });
+  yield call.submit("broadcast", [], [view(sizes)], { root });
   const [size = 0] = requireSizes(call, sizes, packed, root);
   const bytes = packed?.bytes ?? new Uint8Array(size);
-  await backend.broadcast(view(bytes), { root, ...limits(call) });
+  yield call.submit("broadcast", [], [view(bytes)], { root });
   // The root gets a copy too, as the others do.
   return decode(call, bytes, root);
 }
@@ -85,65 +76,58 @@ export async function broadcastObject(
  * The root's object for this rank.
  * @param packed Those of all ranks, on the root only.
  */
-export async function scatterObjects(
+export function* scatterObjects(
   call: ObjectCall,
   packed: readonly PackedObject[] | undefined,
   root: number,
-): Promise<unknown> {
-  const { backend } = call;
-  const sizes = new BigInt64Array(backend.size);
+): Steps<unknown> {
+  const sizes = new BigInt64Array(call.size);
   packed?.forEach((each, rank) => {
     sizes[rank] = sizeOf(each);
   });
-  await backend.broadcast(view(sizes), { root, ...limits(call) });
-  const known = requireSizes(
-    call,
-    sizes,
-    packed?.find(({ bytes }) => bytes === undefined),
-    root,
-  );
+  yield call.submit("broadcast", [], [view(sizes)], { root });
+  const refused = packed?.find(({ bytes }) => bytes === undefined);
+  const known = requireSizes(call, sizes, refused, root);
   const longest = Math.max(...known);
   const inputs = packed?.map(({ bytes }) => view(padded(bytes, longest))) ?? [];
   const own = new Uint8Array(longest);
-  await backend.scatter(view(own), inputs, { root, ...limits(call) });
-  return decode(call, own.subarray(0, known[backend.rank]), root);
+  yield call.submit("scatter", inputs, [view(own)], { root });
+  return decode(call, own.subarray(0, known[call.rank]), root);
 }
 
 /** Sends an object to one rank. */
-export async function sendObject(call: ObjectCall, packed: PackedObject, peer: number, tag: number): Promise<void> {
-  const { backend } = call;
-  const size = backend.send(view(BigInt64Array.of(sizeOf(packed))), { peer, tag, ...limits(call) });
+export function* sendObject(call: ObjectCall, packed: PackedObject, peer: number, tag: number): Steps<void> {
+  const size = call.submit("send", [view(BigInt64Array.of(sizeOf(packed)))], [], { peer, tag });
   if (packed.bytes === undefined) {
-    await size;
+    yield size;
     throw packed.error;
   }
-  await Promise.all([size, backend.send(view(packed.bytes), { peer, tag, ...limits(call) })]);
+  const { opType } = size;
+  yield new AllOf([size, call.submit("send", [view(packed.bytes)], [], { peer, tag })], { opType });
 }
 
-/** Receives an object; tells in which rank of the group it comes from, too. */
-export async function recvObject(
+/**
+ * Receives an object.
+ * @param cameFrom Gets the rank of the group that it comes from, as soon as that is known.
+ */
+export function* recvObject(
   call: ObjectCall,
   peer: number,
   tag: number,
-  groupRankOf: (globalRank: number) => number,
-): Promise<unknown> {
-  const { backend } = call;
+  cameFrom: (groupRank: number) => void,
+): Steps<unknown> {
   const sizes = new BigInt64Array(1);
-  const announced = backend.recv(view(sizes), { peer, tag, ...limits(call) });
-  await announced;
-  const source = peer < 0 ? groupRankOf(announced.sourceRank()) : peer;
+  const announced = call.submit("recv", [], [view(sizes)], { peer, tag });
+  yield announced;
+  const source = peer < 0 ? sourceOf(announced) : peer;
+  cameFrom(source);
   const [size = 0] = requireSizes(call, sizes, undefined, source);
   const bytes = new Uint8Array(size);
-  await backend.recv(view(bytes), { peer: source, tag, ...limits(call) });
+  yield call.submit("recv", [], [view(bytes)], { peer: source, tag });
   return decode(call, bytes, source);
 }
 
 const view = (array: Uint8Array | BigInt64Array) => viewTensor(array, "object");
-
-/** What is left of the time of the call. */
-function limits({ deadline }: ObjectCall): OpOptions {
-  return { timeoutMs: Math.max(1, deadline - performance.now()) };
-}
 
 function decode({ op, maxBytes }: ObjectCall, bytes: Uint8Array, rank: number): unknown {
   return objectCodec().decodeObject(op, bytes, rank, maxBytes);
@@ -154,14 +138,10 @@ function sizeOf(packed: PackedObject | undefined): bigint {
 }
 
 /** Tells all ranks the sizes of all objects. */
-async function announceToAll(
-  call: ObjectCall,
-  packed: PackedObject,
-): Promise<{ bytes: Uint8Array | undefined; sizes: number[] }> {
-  const { backend } = call;
-  const sizes = new BigInt64Array(backend.size);
-  await backend.allGatherIntoTensor(view(sizes), view(BigInt64Array.of(sizeOf(packed))), limits(call));
-  return { bytes: packed.bytes, sizes: requireSizes(call, sizes, packed) };
+function* sizesOfAll(call: ObjectCall, packed: PackedObject): Steps<number[]> {
+  const sizes = new BigInt64Array(call.size);
+  yield call.submit("allGatherIntoTensor", [view(BigInt64Array.of(sizeOf(packed)))], [view(sizes)]);
+  return requireSizes(call, sizes, packed);
 }
 
 /**

@@ -3,7 +3,14 @@ import { afterAll, afterEach, describe, expect, jest, test } from "bun:test";
 import { OpType, ReduceOp } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import { type DistError, DistNetworkError, type ErrorDetails } from "../errors/index.ts";
-import { addBackendMiddleware, BackendType, createContainer, registerBackend } from "../registry/index.ts";
+import {
+  BACKEND_MIDDLEWARE,
+  BackendType,
+  type Capabilities,
+  createContainer,
+  MethodBackend,
+  registerBackend,
+} from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
 import type { Work } from "../work/index.ts";
@@ -79,7 +86,7 @@ describe("a backend of one's own", () => {
     expect(`${group}`).toBe('<ProcessGroup "0" rank 0/1 OPEN>');
   });
 
-  test("gets ops with views, options and the group as owner", async () => {
+  test("gets calls with tensors and terms", async () => {
     const { group, backend } = await start();
     const t = floats();
     expect(await dist.allReduce(t, { op: ReduceOp.MAX, timeout: 500 })).toBe(t);
@@ -89,16 +96,12 @@ describe("a backend of one's own", () => {
     expect(await dist.broadcast(flags, { src: 0, timeout: Number.POSITIVE_INFINITY })).toBe(flags);
 
     const [reduce, coalesced, broadcast] = backend.calls;
-    expect(reduce).toMatchObject({ op: "allReduce", options: { op: ReduceOp.MAX, timeoutMs: 500 } });
-    expect(reduce?.views[0]).toMatchObject({ source: t, data: t, dtype: "float32", length: 2 });
-    expect(reduce?.options.owner).toBe(group);
-    expect(coalesced).toMatchObject({ op: "allReduceCoalesced", options: { op: ReduceOp.SUM, timeoutMs: 7_000 } });
-    expect(coalesced?.views).toHaveLength(2);
-    expect(broadcast).toMatchObject({
-      op: "broadcast",
-      options: { root: 0, timeoutMs: Number.POSITIVE_INFINITY },
-    });
-    expect(broadcast?.views[0]).toMatchObject({ source: flags, data: flags.data, dtype: "bool", length: 2 });
+    expect(reduce).toMatchObject({ op: "allReduce", reduceOp: ReduceOp.MAX, timeoutMs: 500, inputs: [] });
+    expect(reduce?.outputs).toMatchObject([{ source: t, data: t, dtype: "float32", length: 2 }]);
+    expect(coalesced).toMatchObject({ op: "allReduceCoalesced", reduceOp: ReduceOp.SUM, timeoutMs: 7_000 });
+    expect(coalesced?.outputs).toHaveLength(2);
+    expect(broadcast).toMatchObject({ op: "broadcast", root: 0, timeoutMs: Number.POSITIVE_INFINITY });
+    expect(broadcast?.outputs).toMatchObject([{ source: flags, data: flags.data, dtype: "bool", length: 2 }]);
   });
 
   test("what it rejects with comes through as it is", async () => {
@@ -111,7 +114,7 @@ describe("a backend of one's own", () => {
   test("premulSum reaches it where the table has it", async () => {
     const { group, backend } = await start();
     await group.allReduce(floats(), { op: ReduceOp.premulSum(0.5) });
-    expect(backend.calls[0]?.options.op?.factor).toBe(0.5);
+    expect(backend.calls[0]?.reduceOp?.factor).toBe(0.5);
   });
 });
 
@@ -171,15 +174,16 @@ describe("nothing wrong reaches the backend", () => {
   });
 
   test("ops that a backend claims but does not have reject too", async () => {
-    const { Backend } = await import("../registry/index.ts");
-    class Empty extends Backend {
+    const capabilities: Capabilities = {
+      ops: { allReduce: ["float32"], allReduceCoalesced: ["float32"], broadcast: ["float32"], barrier: [] },
+      reduceOps: { float32: ["SUM"] },
+    };
+    class Empty extends MethodBackend {
       override readonly name = "empty";
+      override readonly capabilities = capabilities;
     }
     const empty = memoryPlugin("empty", {
-      capabilities: {
-        ops: { allReduce: ["float32"], allReduceCoalesced: ["float32"], broadcast: ["float32"], barrier: [] },
-        reduceOps: { float32: ["SUM"] },
-      },
+      capabilities,
       create: ({ rank, size }) => Promise.resolve(new Empty(rank, size)),
     });
     const container = createContainer({ overrides: [empty] });
@@ -197,7 +201,9 @@ describe("nothing wrong reaches the backend", () => {
       group.barrier(),
     ];
     expect(works.map((work) => refusal(work).message)).toEqual(
-      ["allReduce", "allReduce", "broadcast", "barrier"].map((op) => `backend "empty" does not implement ${op}`),
+      ["allReduce", "allReduceCoalesced", "broadcast", "barrier"].map(
+        (op) => `backend "empty" does not implement ${op}`,
+      ),
     );
     expect(works.map((work) => refusal(work).name)).toEqual(Array(4).fill("UnsupportedOperationError"));
     expect(works.map((work) => work.opType)).toEqual([
@@ -525,11 +531,16 @@ describe("the end of a group", () => {
   });
 
   test("middleware that throws leaves no backend behind", async () => {
-    const remove = addBackendMiddleware(() => {
-      throw new Error("no middleware today");
+    const container = createContainer({ overrides: [plugin] });
+    container.register(BACKEND_MIDDLEWARE, {
+      useValue: {
+        name: "absent",
+        create: () => {
+          throw new Error("no middleware today");
+        },
+      },
     });
-    const error = await start().catch((reason: Error) => reason);
-    remove();
+    const error = await start({ container }).catch((reason: Error) => reason);
     expect(error).toMatchObject({ message: "no middleware today" });
     expect(plugin.made.at(-1)?.closed).toBe(1);
   });

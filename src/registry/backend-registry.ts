@@ -1,22 +1,18 @@
 import {
   BackendUnavailableError,
   DistError,
+  describe,
   descriptorShortage,
   InvalidArgumentError,
   messageOf,
   shortageOf,
 } from "../errors/index.ts";
 import type { Availability, BackendPlugin } from "./backend-plugin.ts";
-import { type BackendType, backendTypeOf } from "./backend-type.ts";
+import { BackendType, backendNameOf, backendTypeOf } from "./backend-type.ts";
 import type { BackendDiscovery, DiscoveryFault } from "./discovery.ts";
 import { didYouMean } from "./nearest-name.ts";
 import { pluginFault } from "./plugin-shape.ts";
-
-/** A backend that is loaded on first use. */
-export interface LazyBackend {
-  readonly name: string;
-  readonly load: () => Promise<BackendPlugin>;
-}
+import { isLazy, type LazyBackend, PluginList, type PluginSource } from "./plugin-source.ts";
 
 /** What `registerBackend()` takes beside the plugin. */
 export interface RegisterOptions {
@@ -32,19 +28,34 @@ interface Entry extends LazyBackend {
 
 const BUILT_IN = "built in";
 
-/** Backends by name, and by c10d's `BackendType`. One instance per container. */
+/**
+ * Backends by name, and by c10d's `BackendType`: those that come with the package, those that are registered in its container
+ * and in those it was made from, and what can be discovered. One instance per container.
+ */
 export class BackendRegistry {
+  /** What is built in, and what was discovered. */
   readonly #entries = new Map<string, Entry>();
   readonly #discovery: BackendDiscovery | undefined;
+  readonly #source: PluginSource;
+  /** What has become of the plugins of the source. */
+  readonly #registered = new WeakMap<object, Entry>();
   #namedModules: Promise<void> | undefined;
   #faults: readonly DiscoveryFault[] | undefined;
 
-  /** @param discovery Where to look for backends that are not registered; nowhere by default. */
-  constructor(builtIn: readonly LazyBackend[] = [], discovery?: BackendDiscovery) {
+  /**
+   * @param discovery Where to look for backends that are not registered; nowhere by default.
+   * @param source Where those are that are; a list of its own by default.
+   */
+  constructor(
+    builtIn: readonly LazyBackend[] = [],
+    discovery?: BackendDiscovery,
+    source: PluginSource = new PluginList(),
+  ) {
     for (const { name, load } of builtIn) {
       this.#entries.set(name, { name, origin: BUILT_IN, plugin: undefined, load });
     }
     this.#discovery = discovery;
+    this.#source = source;
   }
 
   /**
@@ -55,47 +66,59 @@ export class BackendRegistry {
    * c10d: `Backend.register_backend`.
    */
   register(plugin: BackendPlugin, options: RegisterOptions = {}): void {
-    const fault = pluginFault(plugin);
-    if (fault !== undefined) {
-      throw new InvalidArgumentError(`registerBackend: ${fault.message}`, {
-        ...(fault.field === "sdk" && { code: "SDK_MISMATCH" }),
-        argument: fault.field,
-        ...(typeof plugin?.name === "string" && { backend: plugin.name }),
-      });
-    }
+    requirePlugin("registerBackend", plugin);
     const { name } = plugin;
-    const known = this.#entries.get(name);
+    const known = this.#find(name);
     if (known && !options.replace) {
       throw new InvalidArgumentError(
         `registerBackend: backend "${name}" ${standing(known)}; pass { replace: true } to replace it`,
         { code: "BACKEND_EXISTS", backend: name },
       );
     }
-    this.#add(plugin, undefined);
+    this.#source.add(plugin);
   }
 
-  #add(plugin: BackendPlugin, origin: string | undefined): void {
-    this.#entries.set(plugin.name, { name: plugin.name, origin, plugin, load: () => Promise.resolve(plugin) });
+  #find(name: string): Entry | undefined {
+    const key = name.toLowerCase();
+    const registered = this.#source.list().findLast((each) => each?.name === key);
+    return registered === undefined ? this.#entries.get(key) : this.#entryOf(registered);
+  }
+
+  #entryOf(registered: BackendPlugin | LazyBackend): Entry {
+    const known = this.#registered.get(registered);
+    if (known !== undefined) return known;
+    const { name } = registered;
+    const entry: Entry = isLazy(registered)
+      ? {
+          name,
+          origin: undefined,
+          plugin: undefined,
+          load: async () => requirePlugin(`backend "${name}"`, await registered.load()),
+        }
+      : { name, origin: undefined, plugin: undefined, load: async () => requirePlugin("BACKEND_PLUGIN", registered) };
+    if (!isLazy(registered) && pluginFault(registered) === undefined) entry.plugin = registered;
+    this.#registered.set(registered, entry);
+    return entry;
   }
 
   /** Names of all backends that are known so far, built-in ones first. */
   names(): string[] {
-    return [...this.#entries.keys()];
+    return [...new Set([...this.#entries.keys(), ...this.#source.list().map(({ name }) => name)])];
   }
 
   /** Whether a backend is known so far; one that is only to be discovered is not. */
   has(name: string): boolean {
-    return this.#entries.has(name.toLowerCase());
+    return this.#find(name) !== undefined;
   }
 
   /** Whether the plugin of a known backend is loaded already; else {@link get} and {@link probe} run code of its package. */
   isLoaded(name: string): boolean {
-    return this.#entries.get(name.toLowerCase())?.plugin !== undefined;
+    return this.#find(name)?.plugin !== undefined;
   }
 
   /** Where a known backend comes from: `built in`, `registered`, or what named it. */
   originOf(name: string): string {
-    const entry = this.#entries.get(name.toLowerCase());
+    const entry = this.#find(name);
     return entry?.origin ?? "registered";
   }
 
@@ -121,16 +144,17 @@ export class BackendRegistry {
   }
 
   /**
-   * The plugin of this name, loading it if need be. It may not be able to run here: see {@link probe}.
-   * @throws BackendUnavailableError for an unknown name, listing the known ones, and for what cannot be loaded.
+   * The plugin of this name, or of c10d's type, loading it if need be. It may not be able to run here: see {@link probe}.
+   * @throws BackendUnavailableError for an unknown name, listing the known ones, and for what cannot be loaded;
+   *   InvalidArgumentError for a type that stands for no backend.
    */
-  async get(name: string): Promise<BackendPlugin> {
+  async get(backend: string | BackendType): Promise<BackendPlugin> {
+    const name = nameOf(backend);
     await this.#loadNamedModules();
-    const key = name.toLowerCase();
-    let entry = this.#entries.get(key);
+    let entry = this.#find(name);
     if (entry === undefined) {
       const faults = this.#addDeclared();
-      entry = this.#entries.get(key);
+      entry = this.#find(name);
       if (entry === undefined) throw this.#unknown(name, faults);
     }
     try {
@@ -170,10 +194,14 @@ export class BackendRegistry {
     }
   }
 
+  #add(plugin: BackendPlugin, origin: string): void {
+    this.#entries.set(plugin.name, { name: plugin.name, origin, plugin, load: () => Promise.resolve(plugin) });
+  }
+
   async #addNamed(modules: ReturnType<BackendDiscovery["namedModules"]>): Promise<void> {
     for (const { origin, load } of modules) {
       for (const plugin of await load()) {
-        const known = this.#entries.get(plugin.name);
+        const known = this.#find(plugin.name);
         if (known === undefined) this.#add(plugin, origin);
         else if (!isSame(known.plugin, plugin)) {
           throw new BackendUnavailableError(
@@ -200,7 +228,7 @@ export class BackendRegistry {
         this.#entries.set(name, { name, origin, plugin: undefined, load: ambiguous });
         continue;
       }
-      const known = this.#entries.get(name);
+      const known = this.#find(name);
       if (known === undefined) {
         declared.set(name, origin);
         this.#entries.set(name, { name, origin, plugin: undefined, load });
@@ -214,9 +242,9 @@ export class BackendRegistry {
   }
 
   /** Whether a backend can run here, and if not why, and what to do. Does not throw for known names. */
-  async probe(name: string): Promise<Availability> {
+  async probe(name: string | BackendType): Promise<Availability> {
     const plugin = await this.get(name);
-    const remedy = `look at the probe() of backend "${name}"`;
+    const remedy = `look at the probe() of backend "${plugin.name}"`;
     try {
       const answer: unknown = await plugin.probe();
       if (!isAvailability(answer)) {
@@ -235,15 +263,37 @@ export class BackendRegistry {
    * The plugin of this name, if it can run here.
    * @throws BackendUnavailableError with the reason and the remedy.
    */
-  async require(name: string): Promise<BackendPlugin> {
+  async require(name: string | BackendType): Promise<BackendPlugin> {
     const plugin = await this.get(name);
     const availability = await this.probe(plugin.name);
     if (availability.available) return plugin;
     throw new BackendUnavailableError(
-      `backend "${name}" cannot run here: ${availability.reason}\n${availability.remedy}`,
-      { backend: name },
+      `backend "${plugin.name}" cannot run here: ${availability.reason}\n${availability.remedy}`,
+      { backend: plugin.name },
     );
   }
+}
+
+/** @throws InvalidArgumentError for something that is no plugin. */
+function requirePlugin(caller: string, plugin: BackendPlugin): BackendPlugin {
+  const fault = pluginFault(plugin);
+  if (fault === undefined) return plugin;
+  throw new InvalidArgumentError(`${caller}: ${fault.message}`, {
+    ...(fault.field === "sdk" && { code: "SDK_MISMATCH" }),
+    argument: fault.field,
+    ...(typeof plugin?.name === "string" && { backend: plugin.name }),
+  });
+}
+
+/** The name of a backend that is given by its name or its type. */
+function nameOf(backend: string | BackendType): string {
+  const name = typeof backend === "string" ? backend : backendNameOf(backend);
+  if (typeof name === "string") return name;
+  const given =
+    typeof backend === "number" && backend in BackendType ? `BackendType.${BackendType[backend]}` : describe(backend);
+  throw new InvalidArgumentError(`${given} stands for no backend: give the name of one, such as "gloo"`, {
+    argument: "backend",
+  });
 }
 
 function standing({ origin }: Entry): string {

@@ -19,3 +19,9 @@ const byName: ReadonlyMap<string, BackendType> = new Map([
 export function backendTypeOf(name: string): BackendType {
   return byName.get(name.toLowerCase()) ?? BackendType.CUSTOM;
 }
+
+/** The name of the backend that is of this type alone; `undefined` for CUSTOM and UNDEFINED, which name none. */
+export function backendNameOf(type: BackendType): string | undefined {
+  for (const [name, each] of byName) if (each === type) return name;
+  return undefined;
+}

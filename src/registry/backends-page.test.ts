@@ -33,10 +33,11 @@ const files = {
     export const wrong = () => initProcessGroup({ backend: "ring", options: { chunks: 4096 } });
   `,
   "ring-backend.ts": `
-    import { Backend, type BackendContext } from "bun-c10d";
+    import { type BackendContext, MethodBackend } from "bun-c10d";
     export interface RingOptions { readonly chunk?: number }
-    export class RingBackend extends Backend {
+    export class RingBackend extends MethodBackend {
       override readonly name = "ring";
+      override readonly capabilities = { ops: {}, reduceOps: {} };
       static connect({ rank, size, options }: BackendContext<RingOptions>): Promise<RingBackend> {
         void options.chunk;
         return Promise.resolve(new RingBackend(rank, size));
@@ -71,7 +72,7 @@ test("its plugin registers, and its schema checks", async () => {
   const { default: plugin } = await import(join(folder, "plugin.ts"));
   const registry = new BackendRegistry();
   registry.register(plugin);
-  expect((await registry.require("ring")).sdk).toBe(1);
+  expect((await registry.require("ring")).sdk).toBe(2);
   expect(await checkOptions(plugin, { chunk: 4096 })).toEqual({ chunk: 4096 });
   await expect(checkOptions(plugin, { chunk: 0 })).rejects.toThrow('backend "ring": option chunk: Expected');
   await expect(checkOptions(plugin, { chunks: 1 })).rejects.toThrow(

@@ -1,4 +1,4 @@
-import type { LazyBackend } from "./backend-registry.ts";
+import type { LazyBackend } from "./plugin-source.ts";
 
 /** The backends that come with the package. Nothing of them is loaded before it is asked for. */
 export const builtInBackends: readonly LazyBackend[] = [

@@ -1,43 +1,14 @@
+import type { Operation } from "../collectives/op-table.ts";
 import { type ReduceOp, type ReduceOpName, reduceOpCodes } from "../collectives/reduce-op.ts";
 import { UnsupportedOperationError } from "../errors/index.ts";
 import { type DType, dtypeNames, dtypes } from "../tensor/index.ts";
 
-/** Ops as they appear in a capability table. */
-export const operations = [
-  "allReduce",
-  "allReduceCoalesced",
-  "allReduceSparse",
-  "broadcast",
-  "reduce",
-  "allGather",
-  "allGatherIntoTensor",
-  "allGatherIntoTensorCoalesced",
-  "gather",
-  "scatter",
-  "reduceScatter",
-  "reduceScatterTensor",
-  "reduceScatterTensorCoalesced",
-  "allToAll",
-  "allToAllSingle",
-  "send",
-  "recv",
-  "barrier",
-  "monitoredBarrier",
-] as const;
-
-/** Name of an op in a capability table. */
-export type OpName = (typeof operations)[number];
-
 /** What a backend can do. Validation, documentation and the conformance suite all read this one table. */
 export interface Capabilities {
   /** dtypes of each op that is implemented; ops without tensors have an empty list. */
-  readonly ops: { readonly [op in OpName]?: readonly DType[] };
+  readonly ops: { readonly [op in Operation]?: readonly DType[] };
   /** Reduce ops of each dtype, for the ops that reduce. */
   readonly reduceOps: { readonly [dtype in DType]?: readonly ReduceOpName[] };
-  /** Whether several ops can be submitted as one. Default is `false`. */
-  readonly coalescing?: boolean;
-  /** Whether a sub-group can be split off without a new rendezvous. Default is `false`. */
-  readonly splitting?: boolean;
   /** Whether `recv` works without naming a source. Default is `false`. */
   readonly anySource?: boolean;
   /** Whether ops are numbered alike on all ranks, so that errors can name the op. Default is `false`. */
@@ -62,14 +33,14 @@ export function reduceOpsByKind(
 export class CapabilityTable {
   readonly #backend: string;
   readonly #anySource: boolean;
-  readonly #dtypes: { [op in OpName]?: ReadonlySet<DType> } = {};
+  readonly #dtypes: { [op in Operation]?: ReadonlySet<DType> } = {};
   /** Bit of each reduce op. */
   readonly #reductions: { [dtype in DType]?: number } = {};
 
   constructor(backend: string, capabilities: Capabilities) {
     this.#backend = backend;
     this.#anySource = capabilities.anySource ?? false;
-    for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes[op as OpName] = new Set(dtypes);
+    for (const [op, dtypes] of Object.entries(capabilities.ops)) this.#dtypes[op as Operation] = new Set(dtypes);
     for (const [dtype, names] of Object.entries(capabilities.reduceOps)) {
       this.#reductions[dtype as DType] = names.reduce((mask, name) => mask | maskOf(name), 0);
     }
@@ -85,13 +56,13 @@ export class CapabilityTable {
   }
 
   /** Whether the backend implements `op` for `dtype` and `reduceOp`. */
-  has(op: OpName, dtype: DType, reduceOp?: ReduceOp): boolean {
+  has(op: Operation, dtype: DType, reduceOp?: ReduceOp): boolean {
     if (this.#dtypes[op]?.has(dtype) !== true) return false;
     return reduceOp === undefined || ((this.#reductions[dtype] ?? 0) & (1 << reduceOp.code)) !== 0;
   }
 
   /** Throws UnsupportedOperationError unless the backend implements `op` for `dtype` and `reduceOp`. */
-  require(op: OpName, dtype?: DType, reduceOp?: ReduceOp): void {
+  require(op: Operation, dtype?: DType, reduceOp?: ReduceOp): void {
     const dtypes = this.#dtypes[op];
     if (dtypes === undefined) {
       throw new UnsupportedOperationError(`backend "${this.#backend}" does not implement ${op}`, {

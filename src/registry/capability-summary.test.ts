@@ -1,9 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import { page, withCapabilityTables } from "../../scripts/generate-capability-table.ts";
+import { operations } from "../collectives/op-table.ts";
 import { reduceOpCodes } from "../collectives/reduce-op.ts";
 import { dtypeNames } from "../tensor/index.ts";
 import { builtInBackends } from "./built-in-backends.ts";
-import { operations } from "./capabilities.ts";
 import { dtypesText, summarize } from "./capability-summary.ts";
 
 describe("summarize", () => {
@@ -26,8 +26,6 @@ describe("summarize", () => {
       operations.filter((op) => !["allReduce", "broadcast", "reduce", "barrier"].includes(op)),
     );
     expect(summary.features).toEqual({
-      coalescing: false,
-      splitting: false,
       anySource: true,
       sequenceNumbers: false,
       abort: false,

@@ -1,11 +1,10 @@
+import { type Operation, operations } from "../collectives/op-table.ts";
 import type { ReduceOpName } from "../collectives/reduce-op.ts";
 import { type DType, dtypeNames } from "../tensor/index.ts";
-import { type Capabilities, type OpName, operations } from "./capabilities.ts";
+import type { Capabilities } from "./capabilities.ts";
 
 /** Properties of a backend beside its ops, as they are called in text. */
 export const features = {
-  coalescing: "coalescing",
-  splitting: "splitting",
   anySource: "recv from any source",
   sequenceNumbers: "sequence numbers",
   abort: "abort",
@@ -15,9 +14,9 @@ export type Feature = keyof typeof features;
 
 /** A capability table with everything that is alike put together. */
 export interface CapabilitySummary {
-  readonly ops: readonly { readonly ops: readonly OpName[]; readonly dtypes: readonly DType[] }[];
+  readonly ops: readonly { readonly ops: readonly Operation[]; readonly dtypes: readonly DType[] }[];
   readonly reduceOps: readonly { readonly dtypes: readonly DType[]; readonly reduceOps: readonly ReduceOpName[] }[];
-  readonly missing: readonly OpName[];
+  readonly missing: readonly Operation[];
   readonly features: Readonly<Record<Feature, boolean>>;
 }
 
@@ -34,8 +33,6 @@ export function summarize(capabilities: Capabilities): CapabilitySummary {
     })),
     missing: operations.filter((op) => ops[op] === undefined),
     features: {
-      coalescing: capabilities.coalescing ?? false,
-      splitting: capabilities.splitting ?? false,
       anySource: capabilities.anySource ?? false,
       sequenceNumbers: capabilities.sequenceNumbers ?? false,
       abort: capabilities.abort ?? false,

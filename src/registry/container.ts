@@ -2,7 +2,7 @@ import "reflect-metadata";
 import {
   type DependencyContainer,
   type InjectionToken,
-  instanceCachingFactory,
+  instancePerContainerCachingFactory,
   container as rootContainer,
 } from "tsyringe";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
@@ -11,9 +11,22 @@ import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
 import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
+import type { LazyBackend } from "./plugin-source.ts";
+import { resolveEverywhere } from "./resolve-everywhere.ts";
 
-/** Token of the {@link BackendRegistry} in a container. */
+/** Token of the {@link BackendRegistry} of a container. */
 export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
+
+/**
+ * Token of plugins, or of `{ name, load }` for one that is loaded when it is asked for. Each one that is registered in a
+ * container, or in those that it was made from, is a backend there; of several of one name the one of the child, or the one that
+ * was registered last, and any of them rather than a built-in one.
+ *
+ * ```ts
+ * container.register(BACKEND_PLUGIN, { useValue: plugin });
+ * ```
+ */
+export const BACKEND_PLUGIN: InjectionToken<BackendPlugin | LazyBackend> = Symbol.for("bun-c10d.BackendPlugin");
 
 /** What {@link createContainer} takes. */
 export interface ContainerOptions {
@@ -26,9 +39,10 @@ export interface ContainerOptions {
 let installed: DependencyContainer | undefined;
 
 /**
- * Makes a tsyringe container with a {@link BackendRegistry} of its own: the built-in backends, the overrides, and what can
- * be discovered (docs/backends.md). Its {@link LOGGER} writes to stderr; register another under the same token. Anything
- * else can be registered in it too.
+ * Makes a tsyringe container for groups to be made with: `initProcessGroup({ container })`. It has the built-in backends, the
+ * overrides, and what can be discovered (docs/backends.md); its {@link LOGGER} writes to stderr. What is registered in it,
+ * and in child containers that are made from it, is seen there alone: plugins ({@link BACKEND_PLUGIN}), middleware, rendezvous
+ * handlers, a logger, and anything else.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
   const { overrides = [] } = options;
@@ -38,12 +52,35 @@ export function createContainer(options: ContainerOptions = {}): DependencyConta
     });
   }
   const made = rootContainer.createChildContainer();
-  const registry = new BackendRegistry(builtInBackends, fileSystemDiscovery());
+  // One of its own for each child container, which sees what is registered there.
+  made.register(BACKEND_REGISTRY, { useFactory: instancePerContainerCachingFactory(makeRegistry) });
+  made.register(LOGGER, { useFactory: instancePerContainerCachingFactory(makeLogger) });
+  const registry = registryOf(made);
   for (const plugin of overrides) registry.register(plugin, { replace: true });
-  made.register(BACKEND_REGISTRY, { useValue: registry });
-  made.register(LOGGER, { useFactory: instanceCachingFactory(() => stderrLogger(logLevelFromEnvironment())) });
+  made.registerSingleton(Installation);
+  made.resolve(Installation).of = made;
   if (options.install) installed = made;
   return made;
+}
+
+/** Is disposed with its container, which then is the default one no more. */
+class Installation {
+  of: DependencyContainer | undefined;
+
+  dispose(): void {
+    if (installed === this.of) installed = undefined;
+  }
+}
+
+function makeRegistry(container: DependencyContainer): BackendRegistry {
+  return new BackendRegistry(builtInBackends, fileSystemDiscovery(), {
+    list: () => resolveEverywhere(container, BACKEND_PLUGIN),
+    add: (plugin) => void container.register(BACKEND_PLUGIN, { useValue: plugin }),
+  });
+}
+
+function makeLogger(): Logger {
+  return stderrLogger(logLevelFromEnvironment());
 }
 
 /** The container that is used where none is given. */
@@ -52,14 +89,20 @@ export function defaultContainer(): DependencyContainer {
   return installed;
 }
 
+/** Registries of containers that {@link createContainer} has not made. */
+const registries = new WeakMap<DependencyContainer, BackendRegistry>();
+
 /** The registry of a container, the default one if none is given. */
 export function registryOf(container: DependencyContainer = defaultContainer()): BackendRegistry {
-  return container.resolve(BACKEND_REGISTRY);
+  if (container.isRegistered(BACKEND_REGISTRY, true)) return container.resolve(BACKEND_REGISTRY);
+  const registry = registries.get(container) ?? makeRegistry(container);
+  registries.set(container, registry);
+  return registry;
 }
 
 /** The logger of a container, the default one if none is given. */
 export function loggerOf(container: DependencyContainer = defaultContainer()): Logger {
-  return container.resolve(LOGGER);
+  return container.isRegistered(LOGGER, true) ? container.resolve(LOGGER) : makeLogger();
 }
 
 /**

@@ -28,7 +28,7 @@ function application(files: Readonly<Record<string, string | object>>): string {
 /** Source of a module with a plugin. It counts how often modules of its kind were run, in `globalThis[counter]`. */
 function pluginSource(name: string, changes = "", wrap: (plugin: string) => string = (plugin) => plugin): string {
   const plugin = `{
-    name: ${JSON.stringify(name)}, type: 5, devices: ["cpu"], bootstrap: "store", capabilities: { ops: {}, reduceOps: {} },
+    name: ${JSON.stringify(name)}, type: 5, sdk: 2, devices: ["cpu"], bootstrap: "store", capabilities: { ops: {}, reduceOps: {} },
     probe: async () => ({ available: true, version: "7.0" }),
     create: async () => { throw new Error("no peers"); },
     ${changes}
@@ -137,7 +137,7 @@ describe("C10D_BACKENDS", () => {
   test("a plugin for another SDK", async () => {
     const error = await refusal(registryFor(broken, "./future.ts").get("future"));
     expect(error.code).toBe("SDK_MISMATCH");
-    expect(error.message).toContain('backend "future" was written for backend SDK 9, this bun-c10d has SDK 1');
+    expect(error.message).toContain('backend "future" was written for backend SDK 9, this bun-c10d has SDK 2');
   });
 
   test("the name of a built-in backend needs a replacement in code", async () => {

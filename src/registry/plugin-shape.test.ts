@@ -67,15 +67,16 @@ describe("pluginFault", () => {
 });
 
 describe("SDK version", () => {
-  test("this one and none are taken", () => {
-    expect(BACKEND_SDK_VERSION).toBe(1);
-    for (const changes of [{}, { sdk: 1 }]) expect(pluginFault(plugin(changes))).toBeUndefined();
+  test("this one is taken", () => {
+    expect(BACKEND_SDK_VERSION).toBe(2);
+    expect(pluginFault(plugin({ sdk: 2 }))).toBeUndefined();
   });
 
   test.each<[unknown, string]>([
-    [2, 'backend "mine" was written for backend SDK 2, this bun-c10d has SDK 1: update bun-c10d'],
-    [0, 'backend "mine" was written for backend SDK 0, this bun-c10d has SDK 1: update the backend'],
-    ["1.0", 'backend "mine": sdk must be the number of the SDK that it was written for, such as 1, got 1.0'],
+    [3, 'backend "mine" was written for backend SDK 3, this bun-c10d has SDK 2: update bun-c10d'],
+    [1, 'backend "mine" was written for backend SDK 1, this bun-c10d has SDK 2: update the backend'],
+    [undefined, 'backend "mine" was written for backend SDK 1, this bun-c10d has SDK 2: update the backend'],
+    ["1.0", 'backend "mine": sdk must be the number of the SDK that it was written for, such as 2, got 1.0'],
     [Number.NaN, "got NaN"],
   ])("%p is refused", (sdk, message) => {
     const error = (() => {
@@ -91,9 +92,9 @@ describe("SDK version", () => {
   });
 
   test("a plugin of another SDK is told so, whatever else it has", () => {
-    expect(pluginFault({ sdk: 2, name: "future", make() {} })).toEqual({
+    expect(pluginFault({ sdk: 3, name: "future", make() {} })).toEqual({
       field: "sdk",
-      message: 'backend "future" was written for backend SDK 2, this bun-c10d has SDK 1: update bun-c10d',
+      message: 'backend "future" was written for backend SDK 3, this bun-c10d has SDK 2: update bun-c10d',
     });
   });
 });

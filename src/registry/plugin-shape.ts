@@ -1,8 +1,8 @@
+import { operations } from "../collectives/op-table.ts";
 import { reduceOpCodes } from "../collectives/reduce-op.ts";
-import { dtypeNames } from "../tensor/index.ts";
+import { deviceTypes, dtypeNames, isDeviceType } from "../tensor/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendType, backendTypeOf } from "./backend-type.ts";
-import { operations } from "./capabilities.ts";
 import { didYouMean } from "./nearest-name.ts";
 import { sdkMismatch } from "./sdk-version.ts";
 
@@ -12,8 +12,6 @@ export interface PluginFault {
   /** The field that is wrong. */
   readonly field: string;
 }
-
-const deviceTypes: readonly string[] = ["cpu", "cuda"];
 
 /** What is wrong with something that should be a plugin; `undefined` when nothing is. Types say it too, but not to JavaScript. */
 export function pluginFault(value: unknown): PluginFault | undefined {
@@ -56,7 +54,7 @@ export function pluginFault(value: unknown): PluginFault | undefined {
     return fault("devices", `: devices must be a list of ${deviceTypes.join(", ")}, got ${kindOf(plugin.devices)}`);
   }
   if (plugin.devices.length === 0) return fault("devices", "takes no kind of device");
-  const device = plugin.devices.find((each) => !deviceTypes.includes(each));
+  const device = plugin.devices.find((each) => !isDeviceType(each));
   if (device !== undefined) {
     return fault("devices", `: device ${JSON.stringify(device)} is none of ${deviceTypes.join(", ")}`);
   }

@@ -2,7 +2,7 @@
  * Version of the contract between plugins and this package: {@link BackendPlugin}, {@link BackendContext} and
  * {@link Backend}. It grows when a plugin that kept to the one before would break.
  */
-export const BACKEND_SDK_VERSION = 1;
+export const BACKEND_SDK_VERSION = 2;
 
 /** What is wrong with the version that a plugin was written for, and what to do; `undefined` if it fits. */
 export function sdkMismatch(plugin: { readonly name?: unknown; readonly sdk?: unknown }): string | undefined {

@@ -1,9 +1,11 @@
 export { type LauncherVariables, launcherVariables } from "./launcher-variables.ts";
-export { registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
-export type {
-  Rendezvous,
-  RendezvousCloseOptions,
-  RendezvousHandler,
-  RendezvousOptions,
+export { checkScheme, meetAt } from "./rendezvous.ts";
+export {
+  RENDEZVOUS_HANDLER,
+  type Rendezvous,
+  type RendezvousCloseOptions,
+  type RendezvousHandler,
+  type RendezvousOptions,
+  type SchemeHandler,
 } from "./rendezvous-handler.ts";
 export { agreeOnWorldSize, MeetingMissed, type Membership, whileAgreed } from "./world-size.ts";

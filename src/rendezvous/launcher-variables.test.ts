@@ -13,12 +13,12 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { environmentVariables } from "../distributed/environment.ts";
+import { rendezvous } from "../distributed/index.ts";
 import { otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { launcherVariables } from "./launcher-variables.ts";
 import { sessionFolder } from "./open-mpi-session.ts";
 import { pmiSocket } from "./pmi-meeting.ts";
-import { rendezvous } from "./rendezvous.ts";
 import { stepFile } from "./slurm-step.ts";
 
 const openMpi = { OMPI_COMM_WORLD_RANK: "1", OMPI_COMM_WORLD_SIZE: "2", OMPI_COMM_WORLD_LOCAL_RANK: "1" };
@@ -173,7 +173,7 @@ describe("tasks of Slurm on one node", () => {
   // Where the folder in /tmp is taken nothing else is left; only the namespace sees the other owner.
   testAsRoot("a folder that another user has taken is an error that says so and what to do", () => {
     const script = `
-      import { rendezvous } from "${import.meta.dir}/rendezvous.ts";
+      import { rendezvous } from "${import.meta.dir}/../distributed/rendezvous.ts";
       const error = await rendezvous("env://", { timeout: 2_000 }).catch((reason) => reason);
       console.log(JSON.stringify({ code: error.code, message: error.message }));`;
     const taken = `mkdir -p -m 700 /tmp/bun-c10d-0 && mount -t tmpfs -o mode=700,uid=${otherUser} tmpfs /tmp/bun-c10d-0`;

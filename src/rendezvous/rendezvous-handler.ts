@@ -1,3 +1,4 @@
+import type { InjectionToken } from "tsyringe";
 import type { Timeout } from "../errors/index.ts";
 import type { Store } from "../store/index.ts";
 
@@ -41,3 +42,20 @@ export interface Rendezvous {
 
 /** Makes the ranks of a job meet; `url` is what was asked for, and `text` the same as it was written. */
 export type RendezvousHandler = (url: URL, options: RendezvousOptions, text: string) => Promise<Rendezvous>;
+
+/** A handler with the scheme of the URLs that it is for. */
+export interface SchemeHandler {
+  /** What stands before `://`. */
+  readonly scheme: string;
+  readonly handler: RendezvousHandler;
+}
+
+/**
+ * Token of rendezvous handlers. Each one that is registered in a container, or in those that it was made from, is used by groups
+ * that are made with the container; of several for one scheme that of the child, or the one that was registered last.
+ *
+ * ```ts
+ * container.register(RENDEZVOUS_HANDLER, { useValue: { scheme: "consul", handler } });
+ * ```
+ */
+export const RENDEZVOUS_HANDLER: InjectionToken<SchemeHandler> = Symbol.for("bun-c10d.RendezvousHandler");

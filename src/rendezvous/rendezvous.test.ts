@@ -2,9 +2,9 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { registerRendezvousHandler, rendezvous } from "../distributed/index.ts";
 import { DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
 import { HashStore, TCPStoreServer } from "../store/index.ts";
-import { registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 const cleanups: (() => unknown)[] = [];

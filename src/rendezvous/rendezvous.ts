@@ -2,7 +2,7 @@ import { DistTimeoutError, defaultTimeoutMs, describe, InvalidArgumentError, tim
 import { checkPort } from "../store/arguments.ts";
 import { withLimit } from "../store/deadline.ts";
 import { envRendezvous } from "./env.ts";
-import type { Rendezvous, RendezvousHandler, RendezvousOptions } from "./rendezvous-handler.ts";
+import type { Rendezvous, RendezvousHandler, RendezvousOptions, SchemeHandler } from "./rendezvous-handler.ts";
 import { tcpRendezvous } from "./tcp.ts";
 
 /** Loaded by those who use them. */
@@ -11,7 +11,7 @@ const fileRendezvous: RendezvousHandler = async (url, options, text) =>
 const redisRendezvous: RendezvousHandler = async (url, options) =>
   (await import("./redis.ts")).redisRendezvous(url, options);
 
-const handlers = new Map<string, RendezvousHandler>([
+const builtIn: ReadonlyMap<string, RendezvousHandler> = new Map([
   ["env", envRendezvous],
   ["tcp", tcpRendezvous],
   ["file", fileRendezvous],
@@ -20,44 +20,30 @@ const handlers = new Map<string, RendezvousHandler>([
   ["redis+unix", redisRendezvous],
 ]);
 
-const builtIn: ReadonlySet<RendezvousHandler> = new Set(handlers.values());
 /** Time beyond the limit in which a handler can end by itself. */
 const graceMs = 50;
 
-/**
- * Makes a handler known for URLs `scheme://…`.
- *
- * c10d: `torch.distributed.rendezvous.register_rendezvous_handler`.
- * @throws InvalidArgumentError when the scheme has one already.
- */
-export function registerRendezvousHandler(scheme: string, handler: RendezvousHandler): void {
-  if (handlers.has(scheme)) {
-    throw new InvalidArgumentError(`Rendezvous handler for ${scheme}:// already registered`, { argument: "scheme" });
-  }
-  if (!/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
+/** @throws InvalidArgumentError for a scheme that is none, or one that has a handler already. */
+export function checkScheme({ scheme }: SchemeHandler, known: readonly SchemeHandler[]): void {
+  if (typeof scheme !== "string" || !/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
     throw new InvalidArgumentError(`a scheme is a lower-case word such as "tcp", got ${JSON.stringify(scheme)}`, {
       argument: "scheme",
     });
   }
-  handlers.set(scheme, handler);
+  if (builtIn.has(scheme) || known.some((each) => each.scheme === scheme)) {
+    throw new InvalidArgumentError(`Rendezvous handler for ${scheme}:// already registered`, { argument: "scheme" });
+  }
 }
 
 /**
- * Meets the other ranks of the job: `env://` (RANK, WORLD_SIZE, MASTER_ADDR, MASTER_PORT, or the ranks of Open MPI,
- * MPICH and Slurm),
- * `tcp://host:port?rank=&world_size=`, `file:///path?rank=&world_size=`,
- * `redis://host:port/db/prefix?rank=&world_size=` (also `rediss://` and `redis+unix://`), or a scheme of
- * {@link registerRendezvousHandler}.
- *
- * With `env://` and `tcp://` rank 0 hosts the store, in a Worker, unless the launcher does
- * (`TORCHELASTIC_USE_AGENT_STORE=True`). A file and what is on a Redis server are good for one job.
- *
- * c10d: `torch.distributed.rendezvous`.
- * @throws InvalidArgumentError for bad URLs and variables, and when the ranks disagree on the world size;
- * DistStoreError `RANK_TAKEN` when the file or the prefix on the Redis server was used before; DistTimeoutError
- * `CONNECT_TIMEOUT`; DistNetworkError.
+ * Meets the other ranks of the job by a URL.
+ * @param handlers Those for further schemes; the last of a scheme counts, and before a built-in one.
  */
-export async function rendezvous(url: string, options: RendezvousOptions = {}): Promise<Rendezvous> {
+export async function meetAt(
+  url: string,
+  options: RendezvousOptions,
+  handlers: readonly SchemeHandler[],
+): Promise<Rendezvous> {
   if (typeof url !== "string") {
     throw new InvalidArgumentError(`the URL of a rendezvous must be a string, got ${describe(url)}`, {
       argument: "url",
@@ -70,12 +56,12 @@ export async function rendezvous(url: string, options: RendezvousOptions = {}): 
   if (parsed === null && port > 65_535) checkPort(port);
   if (parsed === null) throw new InvalidArgumentError(`not a rendezvous URL: ${url}`, { argument: "url" });
   const scheme = parsed.protocol.slice(0, -1);
-  const handler = handlers.get(scheme);
+  const handler = handlers.findLast((each) => each.scheme === scheme)?.handler ?? builtIn.get(scheme);
   if (handler === undefined) {
     // localhost:29500 is read as the scheme "localhost".
     const advice = /^\d+$/.test(parsed.pathname) ? `; did you mean tcp://${url}?` : ".";
     throw new InvalidArgumentError(
-      `No rendezvous handler for ${scheme}://. Known are ${[...handlers.keys()].map((name) => `${name}://`).join(", ")}; registerRendezvousHandler adds others${advice}`,
+      `No rendezvous handler for ${scheme}://. Known are ${knownSchemes(handlers)}; registerRendezvousHandler adds others${advice}`,
       { argument: "url" },
     );
   }
@@ -88,6 +74,11 @@ export async function rendezvous(url: string, options: RendezvousOptions = {}): 
   return withinLimit(scheme, handler, () => handler(parsed, options, url), options);
 }
 
+function knownSchemes(handlers: readonly SchemeHandler[]): string {
+  const schemes = new Set([...builtIn.keys(), ...handlers.map(({ scheme }) => scheme)]);
+  return [...schemes].map((scheme) => `${scheme}://`).join(", ");
+}
+
 /** A handler of a user's own may ignore the limit. A rendezvous that comes too late is closed. */
 async function withinLimit(
   scheme: string,
@@ -95,7 +86,7 @@ async function withinLimit(
   meet: () => Promise<Rendezvous>,
   { timeout, signal }: RendezvousOptions,
 ): Promise<Rendezvous> {
-  if (builtIn.has(handler)) return meet();
+  if (builtIn.get(scheme) === handler) return meet();
   const limitMs = timeoutMs(timeout, defaultTimeoutMs.store);
   signal?.throwIfAborted();
   const meeting = meet();

@@ -2,10 +2,10 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from "bun:test
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { rendezvous } from "../distributed/index.ts";
 import { DistError, InvalidArgumentError } from "../errors/index.ts";
 import { RedisServer } from "../store/fixtures/redis-server.ts";
 import { FileStore, RedisStore } from "../store/index.ts";
-import { rendezvous } from "./rendezvous.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "rendezvous-"));

@@ -13,8 +13,8 @@ import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendPlugin, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { whereInOps } from "./watch/hang.ts";
-import { OpLogWriter, readOpLog, shareOpLog } from "./watch/op-log.ts";
-import { watchContexts } from "./watch/watch-rank.ts";
+import { readOpLog, shareOpLog } from "./watch/op-log.ts";
+import { watchContext } from "./watch/watch-rank.ts";
 
 /** What the body of a rank gets. */
 export interface LocalRank {
@@ -104,7 +104,7 @@ export async function localRanks<T>(
     ...(options.options && { options: options.options }),
   };
   const ranks = Array.from({ length: n }, () => ({ context: new DistContext(), log: shareOpLog() }));
-  const unwatch = watchContexts(new Map(ranks.map(({ context, log }) => [context, new OpLogWriter(log)])));
+  for (const { context, log } of ranks) watchContext(context, log);
   const failures: RankFailure[] = [];
   const ended = new Set<number>();
 
@@ -136,7 +136,6 @@ export async function localRanks<T>(
   const all = Promise.all(ranks.map(({ context }, rank) => withContext(context, () => run(rank, context))));
   const values = await Promise.race([all, timeUp]);
   clearTimeout(timer);
-  unwatch();
   if (values === undefined) {
     const late = [...ranks.entries()].filter(([rank]) => !ended.has(rank));
     for (const [rank, { log }] of late) {

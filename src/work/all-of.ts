@@ -1,39 +1,39 @@
-import type { DistError } from "../errors/index.ts";
-import { joinWhole, outcomeOf, Work, type WorkInit } from "./work.ts";
+import { failureOf, joinWhole, Work, type WorkInit } from "./work.ts";
 
 /** Ends when all of several Works have ended well, or with the first error among them. It answers for all of them. */
-export class AllOf<T> extends Work<T> {
+export class AllOf<T = void> extends Work<T> {
   readonly #works: readonly Work<unknown>[];
-  readonly #value: T;
+  #pending: number;
 
-  constructor(works: readonly Work<unknown>[], value: T, init: WorkInit) {
+  constructor(works: readonly Work<unknown>[], init: WorkInit) {
     super(init);
     this.#works = works;
-    this.#value = value;
-    for (const work of works) joinWhole(work, this);
-    Promise.all(works.map(outcomeOf)).then(
-      () => this.settle(),
-      (error: unknown) => this.settle(error as DistError),
-    );
+    this.#pending = works.length;
+    for (const work of works) {
+      joinWhole(work, this);
+      work.whenEnded(() => this.#onEnd(work));
+    }
+    if (works.length === 0) this.settle();
+  }
+
+  #onEnd(work: Work<unknown>): void {
+    const error = failureOf(work);
+    if (--this.#pending === 0 || error !== undefined) this.settle(error);
+  }
+
+  override synchronize(): void {
+    for (const work of this.#works) work.synchronize();
   }
 
   protected override block(limitMs: number): void {
     const deadline = performance.now() + limitMs;
     for (const work of this.#works) {
-      const left = deadline - performance.now();
-      if (left <= 0 && !work.isCompleted()) throw this.waitTimeout(limitMs);
-      try {
-        work.wait(left > 0 ? { timeout: left } : {});
-      } catch (error) {
-        if (!work.isCompleted()) throw this.waitTimeout(limitMs);
-        this.settle(error as DistError);
-        return;
-      }
+      if (this.isCompleted()) return;
+      this.blockOn(work, deadline, limitMs);
+      // A listener of this part that comes before ours may be who is waiting.
+      const error = failureOf(work);
+      if (error !== undefined) this.settle(error);
     }
     this.settle();
-  }
-
-  protected override value(): T {
-    return this.#value;
   }
 }

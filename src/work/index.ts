@@ -1,13 +1,17 @@
 export { AllOf } from "./all-of.ts";
+export { DeferredWork } from "./deferred-work.ts";
 export { FailureWarnings } from "./failure-warnings.ts";
 export type { GroupState } from "./group-state.ts";
+export { SteppedWork, type Steps } from "./stepped-work.ts";
+export { refusedWithoutGroup } from "./without-group.ts";
 export {
   asError,
+  bindWork,
   type FailedWork,
   failureOf,
+  isWork,
   joinWhole,
-  outcomeOf,
-  type PromiseWorkInit,
+  sourceOf,
   Work,
   type WorkInit,
   type WorkOwner,

@@ -1,4 +1,5 @@
-import { OpType, opNames } from "../collectives/op-type.ts";
+import { opNames } from "../collectives/op-table.ts";
+import { OpType } from "../collectives/op-type.ts";
 import {
   brand,
   callUserCode,
@@ -17,11 +18,22 @@ import type { WorkInfo } from "./work-info.ts";
 /** The error of a failed Work, else undefined. Does not count as a look at it. */
 export let failureOf: (work: object) => DistError | undefined;
 
-/** What a Work comes to, without counting as a look at it. */
-export let outcomeOf: <T>(work: Work<T>) => Promise<T>;
-
 /** Makes a Work a part of another one, which answers for it: who has looked at the whole has seen the part's failure. */
 export let joinWhole: (part: object, whole: FailedWork) => void;
+
+/**
+ * Makes a Work one of a group's, which from then on is notified of its end and answers for its failure. Once for each Work.
+ *
+ * @param result What the op resolves to; by default what the Work itself has.
+ * @param source Rank in the group that a message comes from, if it is known beforehand.
+ */
+export let bindWork: (work: Work<unknown>, owner: WorkOwner, result?: unknown, source?: number) => void;
+
+/** Whether this is a Work of this copy of the package, rather than a thenable of a plugin or the Work of another copy. */
+export let isWork: (value: unknown) => value is Work<unknown>;
+
+/** Rank in the group that a message has come from; -1 where that is not known. */
+export let sourceOf: (work: object) => number;
 
 /** Errors that somebody has looked at, on whichever of the Works that carry them. */
 const seenErrors = new WeakSet<DistError>();
@@ -29,27 +41,29 @@ const seenErrors = new WeakSet<DistError>();
 /** A failed op whose error may not have been looked at yet. */
 export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
 
-/** Is notified of the failures of its ops. */
+/** The group that a Work belongs to. */
 export interface WorkOwner {
-  onFailure(work: FailedWork): void;
+  /** One of its ops has been bound and is in flight. */
+  onStart(): void;
+  /** One of its ops has ended, either way; `wasInFlight` tells whether {@link onStart} was called for it. */
+  onEnd(work: Work<unknown>, wasInFlight: boolean): void;
+  /** Global rank of a rank of the group. */
+  globalRankOf(groupRank: number): number;
   /** Whether the group has failed, and somebody has looked at an error that says so. */
   readonly failureSeen?: boolean;
-  /** Fails all that is in flight; what {@link Work.abort} does where a Work has no way of its own. */
+  /** Fails all that is in flight. */
   abort?(reason: string): void;
 }
 
 /** What a Work is made with. */
 export interface WorkInit {
   readonly opType: OpType;
+  /** Sequence number in the group; -1 by default. */
   readonly seq?: number;
-  readonly owner?: WorkOwner | undefined;
 }
 
-/** What a Work over a promise is made with. */
-export interface PromiseWorkInit extends WorkInit {
-  /** Where what was received came from, once it is there: a global rank. */
-  readonly sourceRank?: () => number;
-}
+/** Says that the result is the Work's own. */
+const OWN_RESULT = Symbol("own result");
 
 enum Phase {
   Pending,
@@ -69,26 +83,23 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   static {
     brand(Work, "Work");
     failureOf = (work) => (#error in work ? work.#error : undefined);
-    outcomeOf = (work) => {
-      // A plugin may return a thenable of its own, or the Work of another copy of this package.
-      if (!(#error in work)) return Promise.resolve(work);
-      return new Promise((resolve, reject) => {
-        work.whenEnded(() => {
-          if (work.#error === undefined) work.#giveValue(resolve, reject);
-          else reject(work.#error);
-        });
-      });
-    };
     joinWhole = (part, whole) => {
-      if (!(#error in part)) return;
-      // Without an owner nobody has it but the whole.
-      if (part.#owner === undefined) part.#observed = true;
-      else part.#whole = whole;
+      if (#error in part) part.#whole = whole;
+    };
+    isWork = (value): value is Work<unknown> => typeof value === "object" && value !== null && #error in value;
+    sourceOf = (work) => (#error in work ? work.#source : -1);
+    bindWork = (work, owner, result = OWN_RESULT, source = -1) => {
+      if (work.#owner !== undefined) throw new TypeError(`${work.describe()} belongs to a group already`);
+      work.#owner = owner;
+      work.#result = result;
+      if (work.#source < 0) work.#source = source;
+      if (work.#phase === Phase.Pending) owner.onStart();
+      else owner.onEnd(work, false);
     };
   }
 
-  /** A Work over a promise, for ops made of several steps. Its `wait()` cannot block: it fails unless settled. */
-  static fromPromise<T>(promise: Promise<T>, init: PromiseWorkInit = { opType: OpType.UNKNOWN }): Work<T> {
+  /** A Work over a promise of code whose progress nobody can force. Its `wait()` cannot block: it fails unless settled. */
+  static fromPromise<T>(promise: PromiseLike<T>, init: WorkInit = { opType: OpType.UNKNOWN }): Work<T> {
     return new PromiseWork(promise, init);
   }
 
@@ -105,7 +116,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   readonly opType: OpType;
   /** Sequence number in the group; -1 without one. */
   readonly seq: number;
-  readonly #owner: WorkOwner | undefined;
+  #owner: WorkOwner | undefined;
+  #result: unknown = OWN_RESULT;
+  #source = -1;
   readonly #started = performance.now();
   #finished = 0;
   #phase: Phase = Phase.Pending;
@@ -121,14 +134,24 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   constructor(init: WorkInit) {
     this.opType = init.opType;
     this.seq = init.seq ?? -1;
-    this.#owner = init.owner;
   }
 
   /** Blocks until {@link settle} was called, or throws when `limitMs` runs out. Called while pending only. */
   protected abstract block(limitMs: number): void;
 
-  /** The result of a successful op. */
-  protected abstract value(): T;
+  /** The result of a successful op, where the process group does not say what it is. */
+  protected value(): T {
+    return undefined as T;
+  }
+
+  #valueNow(): T {
+    return this.#result === OWN_RESULT ? this.value() : (this.#result as T);
+  }
+
+  /** Tells which rank of the group a message has come from, before {@link settle}. For backends. */
+  cameFrom(groupRank: number): void {
+    this.#source = groupRank;
+  }
 
   /** Ends the op; a second call is ignored. For backends. */
   settle(error?: DistError): void {
@@ -142,8 +165,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       this.#error = asError(error, this);
       if (this.#observed) this.#look();
       this.#reject?.(this.#error);
-      callUserCode(() => this.#announceFailure());
     }
+    this.#owner?.onEnd(this, true);
     if (this.#listeners !== undefined) for (const listener of this.#listeners.splice(0)) callUserCode(listener);
   }
 
@@ -163,7 +186,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   /** A Work of a plugin may fail to make its value. */
   #giveValue(resolve: (value: T) => void, reject?: (error: unknown) => void): void {
     try {
-      resolve(this.value());
+      resolve(this.#valueNow());
     } catch (error) {
       reject?.(error);
     }
@@ -175,18 +198,13 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     if (this.#error !== undefined && this.#owner !== undefined) seenErrors.add(this.#error);
   }
 
-  #announceFailure(): void {
-    if (this.#owner) this.#owner.onFailure(this);
-    else setImmediate(warnIfUnobserved, this);
-  }
-
   then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
     onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     this.#look();
     this.#promise ??= new Promise<T>((resolve, reject) => {
-      if (this.#phase === Phase.Succeeded) resolve(this.value());
+      if (this.#phase === Phase.Succeeded) resolve(this.#valueNow());
       else if (this.#phase === Phase.Failed) reject(this.#error);
       else {
         this.#resolve = resolve;
@@ -256,18 +274,24 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
     this.#look();
     if (this.#error !== undefined) throw this.#error;
-    return this.value();
+    return this.#valueNow();
   }
 
   /**
    * Rank (global) that a recv got its tensor from.
-   * @throws UnsupportedOperationError for any other op.
+   * @throws UnsupportedOperationError for any other op, and before it has ended well.
    */
   sourceRank(): number {
-    throw new UnsupportedOperationError(`${this.describe()}: only a recv has a source rank`);
+    if (this.opType !== OpType.RECV && this.opType !== OpType.RECV_ANY_SOURCE) {
+      throw new UnsupportedOperationError(`${this.describe()}: only a recv has a source rank`);
+    }
+    if (!this.isSuccess()) {
+      throw new UnsupportedOperationError(`${this.describe()}: the source rank is known only after success`);
+    }
+    return this.#owner?.globalRankOf(this.#source) ?? this.#source;
   }
 
-  /** Makes the current device stream wait for the op. Nothing to do on the CPU. */
+  /** Makes the current stream of the op's device wait for the op. Nothing to do on the CPU. c10d: `Work.synchronize`. */
   synchronize(): void {}
 
   /** Aborts the op and with it its group; nothing if it has ended. */
@@ -302,17 +326,39 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
    * failure of the group that it follows from: thrown again, it would hide the error that the block has ended with.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    try {
-      await outcomeOf(this);
-    } catch (error) {
-      const known = this.observed || this.#owner?.failureSeen === true;
-      this.#look();
-      if (!known) throw error;
-    }
+    await new Promise<void>((resolve) => this.whenEnded(resolve));
+    if (this.#error === undefined) return;
+    const known = this.observed || this.#owner?.failureSeen === true;
+    this.#look();
+    if (!known) throw this.#error;
   }
 
   protected describe(): string {
     return this.seq < 0 ? opNames[this.opType] : `${opNames[this.opType]} #${this.seq}`;
+  }
+
+  /** Blocks until a part of this Work has ended, within a `wait()` of this one that was given `limitMs`. */
+  protected blockOn(part: Work<unknown>, deadline: number, limitMs: number): void {
+    if (part.isCompleted()) return;
+    const left = deadline - performance.now();
+    if (left <= 0) throw this.waitTimeout(limitMs);
+    try {
+      part.block(left);
+    } catch (error) {
+      throw error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" ? this.waitTimeout(limitMs) : error;
+    }
+  }
+
+  /** Blocks until what has to end before this Work can begin has ended. */
+  protected blockOnAhead(ahead: Work<unknown>, deadline: number, limitMs: number): void {
+    if (ahead.isCompleted()) {
+      // Who begins this one is notified of it later: a listener that comes before is waiting.
+      throw new UnsupportedOperationError(
+        `${this.describe()}: wait() was called from within the end of the op before; await it`,
+        { code: "WAIT_WOULD_DEADLOCK" },
+      );
+    }
+    this.blockOn(ahead, deadline, limitMs);
   }
 
   /** The error of a wait that ran out while the op goes on. */
@@ -355,12 +401,10 @@ class SettledWork<T> extends Work<T> {
 }
 
 class PromiseWork<T> extends Work<T> {
-  readonly #sourceRank: (() => number) | undefined;
   #value: T | undefined;
 
-  constructor(promise: Promise<T>, init: PromiseWorkInit) {
+  constructor(promise: PromiseLike<T>, init: WorkInit) {
     super(init);
-    this.#sourceRank = init.sourceRank;
     // Of a thenable of the user's own, `then` might throw.
     Promise.resolve(promise).then(
       (value) => {
@@ -380,11 +424,5 @@ class PromiseWork<T> extends Work<T> {
 
   protected override value(): T {
     return this.#value as T;
-  }
-
-  override sourceRank(): number {
-    if (this.#sourceRank === undefined) return super.sourceRank();
-    if (this.isSuccess()) return this.#sourceRank();
-    throw new UnsupportedOperationError(`${this.describe()}: the source rank is known only after success`);
   }
 }

@@ -3,7 +3,7 @@ import { existsSync, mkdtempSync, readFileSync, rmSync, statSync, writeFileSync 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
-import { rendezvous } from "../../src/rendezvous/index.ts";
+import { rendezvous } from "../../src/distributed/index.ts";
 import { FileStore } from "../../src/store/index.ts";
 import type { PeerReply } from "./fixtures/file-store-peer.ts";
 import { PythonPeer } from "./python-store.ts";

@@ -1,10 +1,10 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { Backend, BackendPlugin } from "bun-c10d";
+import type { BackendPlugin } from "bun-c10d";
 import fake from "../../src/backends/fake/plugin.ts";
 import { suiteCases } from "../../src/testing/backend-suite/cases.ts";
 import { type CaseResult, runSuite } from "../../src/testing/backend-suite/run-suite.ts";
 import { inapplicable } from "../../src/testing/backend-suite/suite-case.ts";
-import { Delegate } from "./delegate.ts";
+import { Mutant, type Mutation } from "./mutant.ts";
 import { mutations } from "./mutations.ts";
 
 setDefaultTimeout(60_000);
@@ -16,7 +16,7 @@ const cases = suiteCases
   .map(({ name }) => name);
 
 /** The cases that fail with the fake backend after `mutate` has been at it. */
-async function failuresWith(mutate: (inner: Backend) => Backend): Promise<CaseResult[]> {
+async function failuresWith(mutate: Mutation): Promise<CaseResult[]> {
   const plugin: BackendPlugin = { ...fake, create: async (context) => mutate(await fake.create(context)) };
   const sweep = { full: process.env.C10D_SWEEP === "full", sizes: [0, 1, 7], large: 301, seed: 1 };
   const order = { cases, sweep, canBlock: false, options: {} };
@@ -39,11 +39,11 @@ async function documented(): Promise<Map<string, string>> {
 
 describe("the conformance suite", () => {
   test("passes without a mutation", async () => {
-    expect(await failuresWith((inner) => new Delegate(inner))).toEqual([]);
+    expect(await failuresWith((inner) => new Mutant(inner))).toEqual([]);
   });
 
-  test.each(Object.entries(mutations))("finds that %s", async (name, Mutant) => {
-    const failures = await failuresWith((inner) => new Mutant(inner));
+  test.each(Object.entries(mutations))("finds that %s", async (name, mutation) => {
+    const failures = await failuresWith(mutation);
     const names = failures.map((each) => each.name);
     console.log(`mutation: ${name}: caught by ${names.map((each) => `"${each}"`).join(", ") || "nothing"}`);
     expect(names).toContain((await documented()).get(name) ?? "a case that docs/testing.md names");

@@ -1,22 +1,22 @@
-import { dtypeNames, reduceOpsByKind } from "bun-c10d";
-import { nativePlugin } from "bun-c10d/native";
+import { reduceOpsByKind } from "bun-c10d";
+import { engineDTypes, nativePlugin } from "bun-c10d/native";
 
 const integral = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"] as const;
 
 export default nativePlugin({
   name: "shm-engine",
-  sdk: 1,
+  sdk: 2,
   module: import.meta.url,
   library: new URL("./shm.so", import.meta.url),
   remedy: "Compile it: bun build.ts",
   capabilities: {
     ops: {
-      allReduce: dtypeNames,
-      reduce: dtypeNames,
-      broadcast: dtypeNames,
-      allGather: dtypeNames,
-      allGatherIntoTensor: dtypeNames,
-      gather: dtypeNames,
+      allReduce: engineDTypes,
+      reduce: engineDTypes,
+      broadcast: engineDTypes,
+      allGather: engineDTypes,
+      allGatherIntoTensor: engineDTypes,
+      gather: engineDTypes,
       barrier: [],
     },
     reduceOps: reduceOpsByKind({

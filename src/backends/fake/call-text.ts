@@ -1,6 +1,7 @@
+import { opTable } from "../../collectives/index.ts";
 import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
-import type { CollectiveCall, NumberedCall } from "./collective-call.ts";
 import type { Message } from "./mailbox.ts";
+import { type NumberedCall, readBy } from "./numbered-call.ts";
 
 // The same in the same words as native/engine/call_text.cc, which the shims use.
 
@@ -14,30 +15,31 @@ export interface RankCall {
 }
 
 /** Tensors whose sizes are the same on all ranks; of gather and scatter, only the root has the list. */
-function agreedTensors({ name, inputs, outputs }: CollectiveCall): readonly TensorView[] {
-  return name === "scatter" ? outputs : inputs;
+function agreedTensors(call: NumberedCall): readonly TensorView[] {
+  return call.op === "scatter" ? call.outputs : readBy(call);
 }
 
-function hasAgreedSizes({ name }: CollectiveCall): boolean {
-  return name !== "allToAll" && name !== "allToAllSingle";
+function hasAgreedSizes({ op }: NumberedCall): boolean {
+  return op !== "allToAll" && !opTable[op].splits;
 }
 
 /**
  * A collective in words, such as `reduce(float32[3], SUM, root 0)`, `allToAll(float32)`, and of a list
  * `allReduceCoalesced(3 tensors of float32, 12 elements, SUM)`.
  */
-export function textOf(call: CollectiveCall): string {
+export function textOf(call: NumberedCall): string {
   const tensors = agreedTensors(call);
-  const dtype = tensors[0]?.dtype;
+  // A sparse tensor is its indices and its values, and only the latter are of the dtype that it was made with.
+  const dtype = tensors.at(-1)?.dtype;
   const elements = tensors.reduce((sum, { length }) => sum + length, 0);
   const sizes = !hasAgreedSizes(call)
     ? dtype
     : tensors.length > 1
       ? `${tensors.length} tensors of ${dtype}, ${elements} elements`
       : dtype && `${dtype}[${elements}]`;
-  const root = call.root === undefined ? undefined : `root ${call.root}`;
+  const root = opTable[call.op].root && `root ${call.root}`;
   const parts = [sizes, call.reduceOp?.toString(), root].filter((part) => part !== undefined);
-  return `${call.name}(${parts.join(", ")})`;
+  return `${call.op}(${parts.join(", ")})`;
 }
 
 /** Whether two ranks call the same, at the same place. */

@@ -1,7 +1,7 @@
-import { ReduceOp, type ReduceOpName } from "../../collectives/reduce-op.ts";
+import { opTable, ReduceOp, type ReduceOpName } from "../../collectives/index.ts";
 import { CPU, type DType, type TensorView } from "../../tensor/index.ts";
-import type { NumberedCall } from "./collective-call.ts";
 import { copyOf } from "./element-bytes.ts";
+import type { NumberedCall } from "./numbered-call.ts";
 
 /** A tensor on its way to another thread; without bytes where only its size is needed there. */
 export interface CarriedTensor {
@@ -15,7 +15,7 @@ export interface CarriedTensor {
 export interface CarriedCall extends Omit<NumberedCall, "inputs" | "outputs" | "reduceOp"> {
   readonly inputs: readonly CarriedTensor[];
   readonly outputs: readonly CarriedTensor[];
-  readonly reduceOp?: { readonly name: ReduceOpName; readonly factor: number };
+  readonly reduceOp: { readonly name: ReduceOpName; readonly factor: number } | undefined;
 }
 
 export function carryTensor(view: TensorView, withBytes: boolean): CarriedTensor {
@@ -32,8 +32,8 @@ export function carryCall({ inputs, outputs, reduceOp, ...call }: NumberedCall):
   return {
     ...call,
     inputs: inputs.map((view) => carryTensor(view, true)),
-    outputs: outputs.map((view) => carryTensor(view, false)),
-    ...(reduceOp && { reduceOp: { name: reduceOp.name, factor: reduceOp.factor } }),
+    outputs: outputs.map((view) => carryTensor(view, opTable[call.op].inPlace === true)),
+    reduceOp: reduceOp && { name: reduceOp.name, factor: reduceOp.factor },
   };
 }
 
@@ -42,7 +42,7 @@ export function receiveCall({ inputs, outputs, reduceOp, ...call }: CarriedCall)
     ...call,
     inputs: inputs.map(receiveTensor),
     outputs: outputs.map(receiveTensor),
-    ...(reduceOp && { reduceOp: receiveReduceOp(reduceOp) }),
+    reduceOp: reduceOp && receiveReduceOp(reduceOp),
   };
 }
 

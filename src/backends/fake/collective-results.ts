@@ -1,7 +1,7 @@
-import { ReduceOp } from "../../collectives/reduce-op.ts";
+import { ReduceOp, tensorsOf } from "../../collectives/index.ts";
 import { type DType, dtypes } from "../../tensor/index.ts";
-import type { CollectiveCall, CollectiveName } from "./collective-call.ts";
 import { copyOf } from "./element-bytes.ts";
+import { type Collective, type NumberedCall, readBy } from "./numbered-call.ts";
 import { reduceElements } from "./reduce-elements.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -21,8 +21,8 @@ export class SplitMismatch extends Error {
   }
 }
 
-/** One rank's call with the bytes of its inputs. */
-interface Part extends Pick<CollectiveCall, "outputs" | "inputSplits" | "outputSplits"> {
+/** One rank's call with the bytes of what it reads. */
+interface Part extends Pick<NumberedCall, "outputs" | "inputSplits" | "outputSplits"> {
   readonly inputs: readonly Bytes[];
   readonly dtype: DType;
 }
@@ -36,15 +36,13 @@ interface Terms {
 
 type Rule = (parts: readonly Part[], terms: Terms) => readonly RankResult[];
 
-/** What each collective puts into the outputs of each rank, from the inputs of all. */
-const rules: { readonly [name in CollectiveName]: Rule } = {
+/** What each collective puts into the outputs of each rank, from what all of them have read. */
+const rules: { readonly [op in Collective]: Rule } = {
   allReduce: (parts, terms) => toAll(parts, [reduceInputs(parts, 0, terms)]),
 
-  allReduceCoalesced: (parts, terms) =>
-    toAll(
-      parts,
-      inputsOf(parts, 0).map((_, i) => reduceInputs(parts, i, terms)),
-    ),
+  allReduceCoalesced: (parts, terms) => toAll(parts, reduceAll(parts, terms)),
+
+  allReduceSparse: (parts) => toAll(parts, joinAll(parts)),
 
   broadcast: (parts, { root }) => toAll(parts, inputsOf(parts, root)),
 
@@ -56,13 +54,9 @@ const rules: { readonly [name in CollectiveName]: Rule } = {
       parts.flatMap(({ inputs }) => inputs),
     ),
 
-  allGatherIntoTensor: (parts) => toAll(parts, [concat(parts.flatMap(({ inputs }) => inputs))]),
+  allGatherIntoTensor: (parts) => toAll(parts, joinAll(parts)),
 
-  allGatherIntoTensorCoalesced: (parts) =>
-    toAll(
-      parts,
-      inputsOf(parts, 0).map((_, i) => concat(parts.flatMap(({ inputs }) => inputs.slice(i, i + 1)))),
-    ),
+  allGatherIntoTensorCoalesced: (parts) => toAll(parts, joinAll(parts)),
 
   gather: (parts, { root }) =>
     toRoot(
@@ -75,13 +69,9 @@ const rules: { readonly [name in CollectiveName]: Rule } = {
 
   reduceScatter: (parts, terms) => parts.map((_, rank) => [reduceInputs(parts, rank, terms)]),
 
-  reduceScatterTensor: (parts, terms) => scatterReduced(parts, [reduceInputs(parts, 0, terms)]),
+  reduceScatterTensor: (parts, terms) => scatterReduced(parts, reduceAll(parts, terms)),
 
-  reduceScatterTensorCoalesced: (parts, terms) =>
-    scatterReduced(
-      parts,
-      inputsOf(parts, 0).map((_, i) => reduceInputs(parts, i, terms)),
-    ),
+  reduceScatterTensorCoalesced: (parts, terms) => scatterReduced(parts, reduceAll(parts, terms)),
 
   allToAll: (parts) =>
     parts.map(({ outputs }, receiver) =>
@@ -115,12 +105,13 @@ const rules: { readonly [name in CollectiveName]: Rule } = {
  * @param calls Each rank's call, in the order of ranks; they agree.
  * @throws SplitMismatch when the sizes of an all-to-all do not fit.
  */
-export function resultsOf(calls: readonly CollectiveCall[]): readonly RankResult[] {
+export function resultsOf(calls: readonly NumberedCall[]): readonly RankResult[] {
   const [first] = calls;
   if (first === undefined) return [];
-  const { dtype } = first.inputs[0] ?? first.outputs[0] ?? { dtype: "uint8" as const };
-  const parts = calls.map((call) => ({ ...call, dtype, inputs: call.inputs.map(copyOf) }));
-  return rules[first.name](parts, { dtype, reduceOp: first.reduceOp ?? ReduceOp.SUM, root: first.root ?? 0 });
+  const { op, reduceOp = ReduceOp.SUM, root } = first;
+  const { dtype = "uint8" } = tensorsOf(first)[0] ?? {};
+  const parts = calls.map((call) => ({ ...call, dtype, inputs: readBy(call).map(copyOf) }));
+  return rules[op](parts, { dtype, reduceOp, root });
 }
 
 function inputsOf(parts: readonly Part[], rank: number): readonly Bytes[] {
@@ -134,6 +125,16 @@ function reduceInputs(parts: readonly Part[], i: number, { dtype, reduceOp }: Te
     reduceOp,
     parts.flatMap(({ inputs }) => inputs.slice(i, i + 1)),
   );
+}
+
+/** Reduces the inputs at each place of the lists. */
+function reduceAll(parts: readonly Part[], terms: Terms): RankResult {
+  return inputsOf(parts, 0).map((_, i) => reduceInputs(parts, i, terms));
+}
+
+/** Joins the inputs at each place of the lists, in the order of ranks. */
+function joinAll(parts: readonly Part[]): RankResult {
+  return inputsOf(parts, 0).map((_, i) => concat(parts.flatMap(({ inputs }) => inputs.slice(i, i + 1))));
 }
 
 /** Gives each rank its part of each reduced tensor. */
@@ -166,7 +167,7 @@ function concat(pieces: readonly Bytes[]): Bytes {
 
 /** Bytes of the part for each rank. */
 function splitBytes(total: number, splits: readonly number[] | undefined, dtype: DType, size: number): number[] {
-  if (splits === undefined || splits.length === 0) return new Array<number>(size).fill(total / size);
+  if (splits === undefined) return new Array<number>(size).fill(total / size);
   return splits.map((elements) => elements * dtypes[dtype].size);
 }
 

@@ -1,5 +1,4 @@
 import { MessageChannel, type MessagePort } from "node:worker_threads";
-import type { TensorView } from "../../tensor/index.ts";
 import { receiveCall, receiveTensor } from "./carried-call.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Member, PendingOp } from "./exchange-port.ts";
@@ -118,7 +117,7 @@ class Membership implements Member {
       case "enter":
         // A Worker that has not heard of the failure yet; it will before it hears of anything else.
         if (exchange.failure !== undefined) return;
-        exchange.enter(rank, message.seq, receiveCall(message.call), this.#op(message.op, message.timeoutMs));
+        exchange.enter(rank, message.round, receiveCall(message.call), this.#op(message.op, message.timeoutMs));
         return;
       case "send":
       case "recv": {
@@ -168,7 +167,7 @@ class RemoteOp implements PendingOp {
     return this.#arrived !== undefined;
   }
 
-  arrive(_outputs: readonly TensorView[], bytes: readonly Uint8Array<ArrayBuffer>[], source = -1): void {
+  arrive(bytes: readonly Uint8Array<ArrayBuffer>[], source = -1): void {
     this.#arrived = { bytes, source };
   }
 

@@ -2,15 +2,23 @@ import { type Pointer, toArrayBuffer } from "bun:ffi";
 import {
   bytesOf as bytesOfStorage,
   type DType,
+  isWhole,
   type TensorStorage,
   type TensorView,
   tensor,
 } from "../../tensor/index.ts";
 
+/** Whether the memory of a tensor has not been taken away. */
+export function isThere({ data, byteLength }: TensorView): boolean {
+  return data === undefined || isWhole(data, byteLength);
+}
+
 /** The memory of a tensor as bytes; foreign host memory is read where it is. */
 export function bytesOf({ data, ptr, byteLength }: TensorView): Uint8Array<ArrayBufferLike> {
+  // Also where the memory of an empty tensor has been taken away, or there never was any.
+  if (byteLength === 0) return new Uint8Array(0);
   if (data !== undefined) return bytesOfStorage(data, byteLength);
-  return byteLength === 0 ? new Uint8Array(0) : new Uint8Array(toArrayBuffer(ptr as Pointer, 0, byteLength));
+  return new Uint8Array(toArrayBuffer(ptr as Pointer, 0, byteLength));
 }
 
 /** A copy of a tensor's elements that nobody else can change. */

@@ -1,6 +1,5 @@
-import type { TensorView } from "../../tensor/index.ts";
-import type { NumberedCall } from "./collective-call.ts";
 import type { Message } from "./mailbox.ts";
+import type { NumberedCall } from "./numbered-call.ts";
 
 /** Why a group has failed, as all its ranks hear it. */
 export interface Failure {
@@ -21,8 +20,13 @@ export interface Member {
 /** A rank's op as the exchange knows it. */
 export interface PendingOp {
   readonly timeoutMs: number;
-  /** The data is there: its time-out cannot end the op any more. It ends by {@link deliver}, or with its group. */
-  arrive(outputs: readonly TensorView[], bytes: readonly Uint8Array<ArrayBuffer>[], source?: number): void;
+  /**
+   * The data is there: its time-out cannot end the op any more. It ends by {@link deliver}, or with its group.
+   *
+   * @param bytes New contents of the outputs, in their order; a list that is shorter leaves the rest as it is.
+   * @param source Rank that a message comes from.
+   */
+  arrive(bytes: readonly Uint8Array<ArrayBuffer>[], source?: number): void;
   /** Writes the data that has arrived and ends the op. */
   deliver(): void;
 }
@@ -32,8 +36,8 @@ export interface ExchangePort {
   readonly size: number;
   readonly failure: Failure | undefined;
   addMember(member: Member): void;
-  /** A rank comes to its `seq`-th collective. */
-  enter(rank: number, seq: number, call: NumberedCall, op: PendingOp): void;
+  /** A rank comes to a collective. Its rounds are numbered from 1: one for each collective, two for a sparse all-reduce. */
+  enter(rank: number, round: number, call: NumberedCall, op: PendingOp): void;
   /** A rank sends or receives. */
   post(message: Message): void;
   /** A rank has closed the group; what still needs it fails. */

@@ -1,11 +1,11 @@
 import { messageOf } from "../../errors/index.ts";
 import { agree, messageMismatchText, mismatchText, splitMismatchText } from "./call-text.ts";
-import type { NumberedCall } from "./collective-call.ts";
 import { resultsOf, SplitMismatch } from "./collective-results.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
 import { copyOf } from "./element-bytes.ts";
 import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
 import { Mailbox, type Message } from "./mailbox.ts";
+import type { NumberedCall } from "./numbered-call.ts";
 
 interface Arrival {
   readonly call: NumberedCall;
@@ -20,7 +20,7 @@ export class Exchange implements ExchangePort {
   /** Ranks that have gone, and how. */
   readonly #left = new Map<number, string>();
   readonly #mailbox = new Mailbox();
-  /** Collectives that some rank has not come to yet, by sequence number. */
+  /** Collectives that some rank has not come to yet, by round. */
   readonly #collectives = new Map<number, Map<number, Arrival>>();
   #failure: Failure | undefined;
 
@@ -37,10 +37,10 @@ export class Exchange implements ExchangePort {
     this.#members.push(member);
   }
 
-  /** A rank comes to its `seq`-th collective. The last one brings the data of all. */
-  enter(rank: number, seq: number, call: NumberedCall, op: PendingOp): void {
-    const arrivals = this.#collectives.get(seq) ?? new Map<number, Arrival>();
-    this.#collectives.set(seq, arrivals);
+  /** A rank comes to its collective of this round. The last one brings the data of all. */
+  enter(rank: number, round: number, call: NumberedCall, op: PendingOp): void {
+    const arrivals = this.#collectives.get(round) ?? new Map<number, Arrival>();
+    this.#collectives.set(round, arrivals);
     const [first] = arrivals;
     arrivals.set(rank, { call, op });
     if (first !== undefined && !agree(first[1].call, call)) {
@@ -49,18 +49,17 @@ export class Exchange implements ExchangePort {
     }
     const gone = [...this.#left.keys()].find((other) => !arrivals.has(other));
     if (gone !== undefined) this.#fail("left", gone, [gone], this.#departed(gone));
-    else if (arrivals.size === this.size) this.#complete(seq, arrivals);
+    else if (arrivals.size === this.size) this.#complete(round, arrivals);
   }
 
-  #complete(seq: number, arrivals: ReadonlyMap<number, Arrival>): void {
-    this.#collectives.delete(seq);
+  #complete(round: number, arrivals: ReadonlyMap<number, Arrival>): void {
+    this.#collectives.delete(round);
     const inOrder = Array.from({ length: this.size }, (_, rank) => arrivals.get(rank)).filter(
       (each) => each !== undefined,
     );
     try {
       for (const [rank, bytes] of resultsOf(inOrder.map(({ call }) => call)).entries()) {
-        const arrival = inOrder[rank];
-        arrival?.op.arrive(arrival.call.outputs, bytes);
+        inOrder[rank]?.op.arrive(bytes);
       }
     } catch (error) {
       this.#failDesync(0, splitText(inOrder[0]?.call, error));
@@ -81,8 +80,8 @@ export class Exchange implements ExchangePort {
       this.#failDesync(recv.rank, messageMismatchText(send, recv));
       return;
     }
-    recv.op.arrive([recv.tensor], [copyOf(send.tensor)], send.rank);
-    send.op.arrive([], []);
+    recv.op.arrive([copyOf(send.tensor)], send.rank);
+    send.op.arrive([]);
     for (const { op } of [send, recv]) this.order.add(() => op.deliver());
   }
 

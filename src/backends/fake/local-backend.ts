@@ -1,41 +1,65 @@
-import { OpType, opNames } from "../../collectives/op-type.ts";
-import { DistBackendError, type DistError, DistNetworkError, DistTimeoutError } from "../../errors/index.ts";
-import type { BackendContext, MessageOptions, OpOptions } from "../../registry/index.ts";
-import { detachGuard, isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
+import { type OpCall, type OpType, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
+import {
+  DistBackendError,
+  type DistError,
+  DistNetworkError,
+  DistTimeoutError,
+  InvalidArgumentError,
+} from "../../errors/index.ts";
+import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
+import { detachGuard } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
-import type { CollectiveCall } from "./collective-call.ts";
-import { copied } from "./element-bytes.ts";
+import { copied, isThere } from "./element-bytes.ts";
 import type { ExchangePort, Failure, Member } from "./exchange-port.ts";
-import { FakeBackend } from "./fake-backend.ts";
-import { LocalWork } from "./local-work.ts";
+import { LocalWork, type LocalWorkHost } from "./local-work.ts";
 import { meetInThread } from "./meeting.ts";
+import { type CollectiveCall, isCollective, numberedCall } from "./numbered-call.ts";
 import { workerLink } from "./worker-link.ts";
 
-type Surroundings = Pick<BackendContext, "groupName" | "globalRanks">;
-
 /** One rank of a group whose ranks exchange real data: all in this thread, or each in a Worker of this process. */
-export class LocalBackend extends FakeBackend implements Member {
+export class LocalBackend extends Backend implements Member {
   /** Meets the other ranks. */
-  static async connect(context: BackendContext, seed: number | undefined): Promise<LocalBackend> {
+  static async connect(
+    context: BackendContext,
+    seed: number | undefined,
+    capabilities: Capabilities,
+  ): Promise<LocalBackend> {
     const link = workerLink();
     const exchange = await (link === undefined ? meetInThread(context, seed) : link.meet(context, seed));
-    return new LocalBackend(context.rank, exchange, context);
+    return new LocalBackend(context, exchange, capabilities);
   }
 
+  override readonly name = "fake";
+  override readonly capabilities: Capabilities;
   readonly #exchange: ExchangePort;
-  readonly #surroundings: Surroundings;
+  readonly #group: string;
+  readonly #host: LocalWorkHost;
   readonly #inFlight = new Set<LocalWork>();
   #whenIdle: (() => void)[] = [];
+  #rounds = 0;
   #collectives = 0;
   #refused = 0;
+  /** Number of the last collective, among those that were refused too. */
+  #number = 0;
   #messages = 0;
   #closed = false;
   #firstError: DistError | undefined;
 
-  constructor(rank: number, exchange: ExchangePort, surroundings: Surroundings) {
+  constructor(
+    { rank, groupName }: Pick<BackendContext, "rank" | "groupName">,
+    exchange: ExchangePort,
+    capabilities: Capabilities,
+  ) {
     super(rank, exchange.size);
+    this.capabilities = capabilities;
     this.#exchange = exchange;
-    this.#surroundings = surroundings;
+    this.#group = groupName;
+    this.#host = {
+      ...(exchange.pump && { pump: exchange.pump }),
+      onTimeout: (work) => exchange.timeOut(rank, work),
+      onEnd: (work) => this.#onEnd(work),
+      abort: (reason) => this.abort(reason),
+    };
     exchange.addMember(this);
   }
 
@@ -48,58 +72,43 @@ export class LocalBackend extends FakeBackend implements Member {
     return this.#inFlight.size;
   }
 
-  protected override collective(call: CollectiveCall, result: unknown, options: OpOptions): Work<unknown> {
-    if (this.state !== "OPEN") return this.#refuse(call.opType, options);
-    const tensors = call.inputs === call.outputs ? call.outputs : [...call.inputs, ...call.outputs];
-    const work = this.#start(call.opType, ++this.#collectives, result, options, tensors);
-    // What is detached later has been given already.
-    const number = work.seq + this.#refused;
-    this.#exchange.enter(this.rank, work.seq, { ...call, number, inputs: call.inputs.map(copied) }, work);
-    return work;
-  }
-
-  override skipTurn(): void {
-    this.#refused++;
-  }
-
-  protected override message(
-    opType: OpType.SEND | OpType.RECV | OpType.RECV_ANY_SOURCE,
-    tensor: TensorView,
-    options: MessageOptions,
-  ): Work<unknown> {
-    if (this.state !== "OPEN") return this.#refuse(opType, options);
-    const work = this.#start(opType, ++this.#messages, tensor.source, options, [tensor]);
-    const { rank } = this;
-    const { peer, tag } = options;
-    const message = { rank, peer, tag, op: work } as const;
-    if (opType === OpType.SEND) this.#exchange.post({ ...message, kind: "send", tensor: copied(tensor) });
-    else this.#exchange.post({ ...message, kind: "recv", tensor });
-    return work;
-  }
-
-  #start(
-    opType: OpType,
-    seq: number,
-    result: unknown,
-    { timeoutMs, owner }: OpOptions,
-    tensors: readonly TensorView[],
-  ): LocalWork {
-    const isRecv = opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
-    const work = new LocalWork({
-      opType,
-      seq,
-      result,
-      timeoutMs,
-      exposed: stagedBytes(tensors) > STAGED_BYTES ? tensors.filter(isDetachable) : [],
-      ...(owner && { owner }),
-      ...(isRecv && { sourceRank: (rank: number) => this.#surroundings.globalRanks[rank] ?? rank }),
-      ...(this.#exchange.pump && { pump: this.#exchange.pump }),
-      onTimeout: (late) => this.#exchange.timeOut(this.rank, late),
-      onEnd: (ended) => this.#onEnd(ended),
-      onAbort: (reason) => this.abort(reason),
+  override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    const lost = calls.find((call) => !tensorsOf(call).every(isThere));
+    // One by one: a call that shows that the ranks are out of step fails the group before the next one.
+    return calls.map((call) => {
+      if (call.op === "refused") return this.#takeTurn(call);
+      if (this.state !== "OPEN") return this.#refuse(call);
+      if (lost !== undefined) return this.#refuseLost(call, lost);
+      return isCollective(call) ? this.#enter(call) : this.#post(call);
     });
+  }
+
+  /** A collective that this rank has refused is numbered, as it is on ranks that have not refused it. */
+  #takeTurn(call: OpCall): Work<void> {
+    this.#refused++;
+    return Work.completed(undefined, { opType: opTypeOf(call) });
+  }
+
+  #enter(call: CollectiveCall): Work<void> {
+    if (!call.continuation) this.#number = ++this.#collectives + this.#refused;
+    const work = this.#start(call, this.#collectives);
+    this.#exchange.enter(this.rank, ++this.#rounds, numberedCall(call, this.#number), work);
+    return work;
+  }
+
+  #post(call: OpCall): Work<void> {
+    const work = this.#start(call, ++this.#messages);
+    const { peer, tag } = call;
+    const message = { rank: this.rank, peer, tag, op: work } as const;
+    for (const tensor of call.inputs) this.#exchange.post({ ...message, kind: "send", tensor: copied(tensor) });
+    for (const tensor of call.outputs) this.#exchange.post({ ...message, kind: "recv", tensor });
+    return work;
+  }
+
+  #start(call: OpCall, seq: number): LocalWork {
+    const work = new LocalWork(call, seq, this.#host);
     this.#inFlight.add(work);
-    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensors, work.title));
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensorsOf(call), work.title));
     return work;
   }
 
@@ -119,7 +128,7 @@ export class LocalBackend extends FakeBackend implements Member {
 
   #errorOf({ kind, rank, peers, text }: Failure, work: Pick<LocalWork, "opType" | "seq" | "timeoutMs">): DistError {
     const op = opNames[work.opType];
-    const group = this.#surroundings.groupName;
+    const group = this.#group;
     const where = `${op} #${work.seq} on group "${group}" (fake, rank ${this.rank} of ${this.size})`;
     const told = rank === this.rank || kind === "mismatch" || kind === "left" ? text : `rank ${rank}: ${text}`;
     const message = `${where}: ${told}`;
@@ -132,28 +141,47 @@ export class LocalBackend extends FakeBackend implements Member {
     return new DistNetworkError(message, { ...init, code: "PEER_LOST" });
   }
 
-  #refuse(opType: OpType, { owner, timeoutMs }: OpOptions): Work<unknown> {
+  #refuse(call: OpCall): Work<void> {
+    const opType = opTypeOf(call);
+    return Work.rejected(this.#refusalOf(opType, call.timeoutMs), { opType });
+  }
+
+  /** What a group that takes no ops answers. */
+  #refusalOf(opType: OpType, timeoutMs: number): DistError {
     const { failure } = this.#exchange;
     if (!this.#closed && failure?.kind === "mismatch" && this.#firstError === undefined) {
       // The others have failed before this rank made its call.
       this.#firstError = this.#errorOf(failure, { opType, seq: ++this.#collectives, timeoutMs });
-      return Work.rejected(this.#firstError, owner === undefined ? { opType } : { opType, owner });
+      return this.#firstError;
     }
     const op = opNames[opType];
-    const group = this.#surroundings.groupName;
+    const group = this.#group;
     const init = { backend: "fake", group, op, rank: this.rank };
-    const error =
-      this.state === "CLOSED"
-        ? new DistBackendError(
-            `${op}: group "${group}" is closed; make a new one with initProcessGroup() or newGroup()`,
-            { ...init, code: "GROUP_CLOSED" },
-          )
-        : new DistBackendError(
-            `${op}: group "${group}" has failed before (${this.#firstError?.message ?? this.#exchange.failure?.text}). ` +
-              "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
-            { ...init, code: "GROUP_FAILED", ...(this.#firstError && { cause: this.#firstError }) },
-          );
-    return Work.rejected(error, owner === undefined ? { opType } : { opType, owner });
+    if (this.state === "CLOSED") {
+      return new DistBackendError(
+        `${op}: group "${group}" is closed; make a new one with initProcessGroup() or newGroup()`,
+        { ...init, code: "GROUP_CLOSED" },
+      );
+    }
+    return new DistBackendError(
+      `${op}: group "${group}" has failed before (${this.#firstError?.message ?? failure?.text}). ` +
+        "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
+      { ...init, code: "GROUP_FAILED", ...(this.#firstError && { cause: this.#firstError }) },
+    );
+  }
+
+  /** The memory of a call of this batch has been taken away since it was made: none of them is started. */
+  #refuseLost(call: OpCall, lost: OpCall): Work<void> {
+    if (isCollective(call)) this.#refused++;
+    const op = opNames[opTypeOf(lost)];
+    const error = new InvalidArgumentError(`${op}: a buffer was detached or resized before the op could start`, {
+      backend: "fake",
+      group: this.#group,
+      op,
+      rank: this.rank,
+      code: "DETACHED_BUFFER",
+    });
+    return Work.rejected(error, { opType: opTypeOf(call) });
   }
 
   override abort(reason: string): void {

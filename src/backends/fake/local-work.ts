@@ -1,51 +1,52 @@
-import { opNames } from "../../collectives/op-type.ts";
+import { type OpCall, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
 import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
-import { isWhole, type TensorView } from "../../tensor/index.ts";
-import { Work, type WorkInit } from "../../work/index.ts";
-import { bytesOf } from "./element-bytes.ts";
+import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
+import { Work } from "../../work/index.ts";
+import { bytesOf, isThere } from "./element-bytes.ts";
 import type { PendingOp } from "./exchange-port.ts";
 
 /** Longest delay that a timer can have. */
 const MAX_DELAY_MS = 2 ** 31 - 1;
 
-export interface LocalWorkInit extends WorkInit {
-  /** What the op resolves to. */
-  readonly result: unknown;
-  readonly timeoutMs: number;
-  /** Tensors that native code would use where they are: detaching one of them fails the group too. */
-  readonly exposed: readonly TensorView[];
-  /** Turns the rank that a recv came from into a global rank. */
-  readonly sourceRank?: (groupRank: number) => number;
+/** The rank whose op it is. */
+export interface LocalWorkHost {
   /** Blocks this thread until something has come from the other ranks; undefined where they share this thread. */
   readonly pump?: (limitMs: number) => void;
   /** Called when the op's time is up. */
   onTimeout(work: LocalWork): void;
   /** Called once, when the op has ended. */
   onEnd(work: LocalWork): void;
-  /** Called to abort the group. */
-  onAbort(reason: string): void;
+  /** Fails the group. */
+  abort(reason: string): void;
 }
 
 /** Work of an op among ranks of one process. */
-export class LocalWork extends Work<unknown> implements PendingOp {
+export class LocalWork extends Work<void> implements PendingOp {
   readonly timeoutMs: number;
-  readonly #init: LocalWorkInit;
+  readonly #host: LocalWorkHost;
+  readonly #outputs: readonly TensorView[];
+  /** Tensors that native code would use where they are: detaching one of them fails the group too. */
+  readonly #exposed: readonly TensorView[];
   readonly #due: number;
   readonly #timer: ReturnType<typeof setTimeout>;
-  #delivery: { readonly outputs: readonly TensorView[]; readonly bytes: readonly Uint8Array[] } | undefined;
-  #source = -1;
+  /** New contents of the outputs, once they have arrived. */
+  #arrived: readonly Uint8Array[] | undefined;
 
-  constructor(init: LocalWorkInit) {
-    super(init);
-    this.#init = init;
-    this.timeoutMs = init.timeoutMs;
-    this.#due = performance.now() + init.timeoutMs;
+  constructor(call: OpCall, seq: number, host: LocalWorkHost) {
+    super({ opType: opTypeOf(call), seq });
+    const { outputs, timeoutMs } = call;
+    this.#host = host;
+    this.#outputs = outputs;
+    const tensors = tensorsOf(call);
+    this.#exposed = stagedBytes(tensors) > STAGED_BYTES ? tensors.filter(isDetachable) : [];
+    this.timeoutMs = timeoutMs;
+    this.#due = performance.now() + timeoutMs;
     // Also without a limit, a timer keeps the process alive while the op is in flight.
     this.#timer = setTimeout(
       () => {
-        if (init.timeoutMs <= MAX_DELAY_MS) init.onTimeout(this);
+        if (timeoutMs <= MAX_DELAY_MS) host.onTimeout(this);
       },
-      Math.min(init.timeoutMs, MAX_DELAY_MS),
+      Math.min(timeoutMs, MAX_DELAY_MS),
     );
   }
 
@@ -54,18 +55,18 @@ export class LocalWork extends Work<unknown> implements PendingOp {
     return this.describe();
   }
 
-  arrive(outputs: readonly TensorView[], bytes: readonly Uint8Array[], source = -1): void {
+  arrive(bytes: readonly Uint8Array[], source = -1): void {
     clearTimeout(this.#timer);
-    this.#delivery = { outputs, bytes };
-    this.#source = source;
+    this.#arrived = bytes;
+    this.cameFrom(source);
   }
 
   deliver(): void {
-    const delivery = this.#delivery;
-    if (delivery === undefined || this.isCompleted()) return;
-    this.#delivery = undefined;
-    const outputs = delivery.bytes.map((_, i) => delivery.outputs[i]);
-    const isLost = !this.#init.exposed.every(isThere);
+    const arrived = this.#arrived;
+    if (arrived === undefined || this.isCompleted()) return;
+    this.#arrived = undefined;
+    const outputs = this.#outputs.slice(0, arrived.length);
+    const isLost = !this.#exposed.every(isThere);
     if (isLost || !outputs.every(isThere)) {
       const consequence = isLost ? "and the group has failed" : "but the group goes on";
       const error = new InvalidArgumentError(
@@ -76,37 +77,24 @@ export class LocalWork extends Work<unknown> implements PendingOp {
       );
       this.fail(error);
       // As with native code, whose backends cannot know what it has written to.
-      if (isLost) this.#init.onAbort(error.message);
+      if (isLost) this.#host.abort(error.message);
       return;
     }
-    for (const [i, bytes] of delivery.bytes.entries()) {
-      const output = outputs[i];
-      if (output !== undefined) bytesOf(output).set(bytes);
-    }
+    for (const [i, output] of outputs.entries()) bytesOf(output).set(arrived[i] ?? []);
     this.settle();
-    this.#init.onEnd(this);
+    this.#host.onEnd(this);
   }
 
   fail(error: DistError): void {
     if (this.isCompleted()) return;
     clearTimeout(this.#timer);
     this.settle(error);
-    this.#init.onEnd(this);
-  }
-
-  override sourceRank(): number {
-    if (this.#init.sourceRank === undefined) return super.sourceRank();
-    if (this.isSuccess()) return this.#init.sourceRank(this.#source);
-    throw new UnsupportedOperationError(`${this.title}: the source rank is known only after success`);
-  }
-
-  override abort(): void {
-    this.#init.onAbort(`${this.title} was aborted`);
+    this.#host.onEnd(this);
   }
 
   protected override block(limitMs: number): void {
     this.deliver();
-    if (this.#init.pump !== undefined) this.#waitFor(this.#init.pump, limitMs);
+    if (this.#host.pump !== undefined) this.#waitFor(this.#host.pump, limitMs);
     if (this.isCompleted()) return;
     throw new UnsupportedOperationError(
       `${this.title}: wait() would never return, since the ranks that it waits for run on this very thread. Await the ` +
@@ -123,17 +111,9 @@ export class LocalWork extends Work<unknown> implements PendingOp {
       const now = performance.now();
       if (now >= this.#due && !late) {
         late = true;
-        this.#init.onTimeout(this);
+        this.#host.onTimeout(this);
       } else if (now >= deadline) throw this.waitTimeout(limitMs);
       else pump(Math.min(deadline, late ? Number.POSITIVE_INFINITY : this.#due) - now);
     }
   }
-
-  protected override value(): unknown {
-    return this.#init.result;
-  }
-}
-
-function isThere(view: TensorView | undefined): boolean {
-  return view?.data === undefined || isWhole(view.data, view.byteLength);
 }

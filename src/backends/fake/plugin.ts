@@ -8,6 +8,7 @@ import { SoloBackend } from "./solo-backend.ts";
 const plugin: BackendPlugin<FakeOptions> = {
   name: "fake",
   type: BackendType.CUSTOM,
+  sdk: 2,
   module: import.meta.url,
   devices: ["cpu"],
   bootstrap: "store",
@@ -23,7 +24,8 @@ const plugin: BackendPlugin<FakeOptions> = {
 
   async create(context) {
     const { options } = context;
-    return options.mode === "solo" ? new SoloBackend(context, options) : LocalBackend.connect(context, options.seed);
+    if (options.mode === "solo") return new SoloBackend(context, options, this.capabilities);
+    return LocalBackend.connect(context, options.seed, this.capabilities);
   },
 };
 

@@ -1,18 +1,18 @@
-import { OpType, opNames } from "../../collectives/op-type.ts";
-import { DistBackendError, type DistError, DistTimeoutError } from "../../errors/index.ts";
-import type { BackendContext, MessageOptions, OpOptions } from "../../registry/index.ts";
-import type { TensorView } from "../../tensor/index.ts";
+import { type OpCall, type OpType, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
+import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
-import type { CollectiveCall } from "./collective-call.ts";
-import { bytesOf } from "./element-bytes.ts";
-import { FakeBackend } from "./fake-backend.ts";
+import { bytesOf, isThere } from "./element-bytes.ts";
+import { isCollective } from "./numbered-call.ts";
 import type { FakeOptions } from "./options.ts";
 import { soloResultsOf } from "./solo-results.ts";
 import { SoloWork } from "./solo-work.ts";
 
 /** A rank that only pretends to have peers. c10d: `FakeProcessGroup`. */
-export class SoloBackend extends FakeBackend {
-  readonly #context: Pick<BackendContext, "groupName" | "globalRanks">;
+export class SoloBackend extends Backend {
+  override readonly name = "fake";
+  override readonly capabilities: Capabilities;
+  readonly #group: string;
   readonly #options: FakeOptions;
   readonly #inFlight = new Set<SoloWork>();
   #whenIdle: (() => void)[] = [];
@@ -21,9 +21,14 @@ export class SoloBackend extends FakeBackend {
   #failure: DistError | undefined;
   #closed = false;
 
-  constructor(context: Pick<BackendContext, "rank" | "size" | "groupName" | "globalRanks">, options: FakeOptions) {
-    super(context.rank, context.size);
-    this.#context = context;
+  constructor(
+    { rank, size, groupName }: Pick<BackendContext, "rank" | "size" | "groupName">,
+    options: FakeOptions,
+    capabilities: Capabilities,
+  ) {
+    super(rank, size);
+    this.capabilities = capabilities;
+    this.#group = groupName;
     this.#options = options;
   }
 
@@ -36,55 +41,52 @@ export class SoloBackend extends FakeBackend {
     return this.#inFlight.size;
   }
 
-  protected override collective(call: CollectiveCall, result: unknown, options: OpOptions): Work<unknown> {
-    if (this.state !== "OPEN") return this.#refuse(call.opType, options);
-    const seq = ++this.#collectives;
-    return this.#run(call.opType, seq, result, options, undefined, () => {
-      const injected = this.#injectedError(call.opType, seq);
-      if (injected !== undefined) return injected;
-      for (const [i, bytes] of soloResultsOf(call, this.rank, this.size).entries()) {
-        const output = call.outputs[i];
-        if (output !== undefined) bytesOf(output).set(bytes);
-      }
-      return undefined;
+  override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    return calls.map((call) => {
+      // Nobody compares the calls of the ranks.
+      if (call.op === "refused") return Work.completed(undefined, { opType: opTypeOf(call) });
+      return this.state === "OPEN" ? this.#start(call) : this.#refuse(opTypeOf(call));
     });
   }
 
-  protected override message(
-    opType: OpType.SEND | OpType.RECV | OpType.RECV_ANY_SOURCE,
-    tensor: TensorView,
-    options: MessageOptions,
-  ): Work<unknown> {
-    if (this.state !== "OPEN") return this.#refuse(opType, options);
-    const source = options.peer >= 0 ? options.peer : this.rank === 0 ? Math.min(1, this.size - 1) : 0;
-    const global = opType === OpType.SEND ? undefined : this.#context.globalRanks[source];
-    return this.#run(opType, ++this.#messages, tensor.source, options, global, () => undefined);
-  }
-
-  #run(
-    opType: OpType,
-    seq: number,
-    result: unknown,
-    { timeoutMs, owner }: OpOptions,
-    sourceRank: number | undefined,
-    carryOut: () => DistError | undefined,
-  ): Work<unknown> {
+  #start(call: OpCall): Work<void> {
+    const opType = opTypeOf(call);
+    const seq = this.#numberOf(call);
+    const { timeoutMs } = call;
     const { delayMs = 0 } = this.#options;
     const late = delayMs > timeoutMs;
     const work = new SoloWork({
       opType,
       seq,
-      result,
-      sourceRank,
-      ...(owner && { owner }),
       delayMs: Math.min(delayMs, timeoutMs),
-      carryOut: () => (late ? this.#fail(this.#timeout(opType, seq, timeoutMs)) : carryOut()),
+      carryOut: () => (late ? this.#fail(this.#timeout(opType, seq, timeoutMs)) : this.#carryOut(call, seq)),
       onEnd: (ended) => this.#onEnd(ended),
-      onAbort: (reason) => this.abort(reason),
     });
+    if (call.op === "recv") work.cameFrom(call.peer >= 0 ? call.peer : this.#lowestOther);
     this.#inFlight.add(work);
     if (delayMs === 0) work.end();
     return work;
+  }
+
+  #numberOf(call: OpCall): number {
+    if (!isCollective(call)) return ++this.#messages;
+    return call.continuation ? this.#collectives : ++this.#collectives;
+  }
+
+  get #lowestOther(): number {
+    return this.rank === 0 ? Math.min(1, this.size - 1) : 0;
+  }
+
+  #carryOut(call: OpCall, seq: number): DistError | undefined {
+    const opType = opTypeOf(call);
+    const injected = isCollective(call) ? this.#injectedError(opType, seq) : undefined;
+    if (injected !== undefined) return injected;
+    if (!tensorsOf(call).every(isThere)) return this.#detached(opType, seq);
+    for (const [i, bytes] of soloResultsOf(call, this.rank, this.size).entries()) {
+      const output = call.outputs[i];
+      if (output !== undefined) bytesOf(output).set(bytes);
+    }
+    return undefined;
   }
 
   #onEnd(work: SoloWork): void {
@@ -110,6 +112,13 @@ export class SoloBackend extends FakeBackend {
     return this.#fail(new DistBackendError(text, { ...init, code: "INJECTED_FAILURE" }));
   }
 
+  #detached(opType: OpType, seq: number): DistError {
+    return new InvalidArgumentError(
+      `${this.#where(opType, seq)}: a buffer was detached or resized while the op was using it; its result is lost`,
+      { ...this.#details(opType), seq, code: "DETACHED_BUFFER" },
+    );
+  }
+
   #timeout(opType: OpType, seq: number, timeoutMs: number): DistError {
     return new DistTimeoutError(`${this.#where(opType, seq)}: timed out after ${timeoutMs} ms`, {
       ...this.#details(opType),
@@ -127,31 +136,30 @@ export class SoloBackend extends FakeBackend {
   }
 
   #where(opType: OpType, seq: number): string {
-    return `${opNames[opType]} #${seq} on group "${this.#context.groupName}" (fake, rank ${this.rank} of ${this.size})`;
+    return `${opNames[opType]} #${seq} on group "${this.#group}" (fake, rank ${this.rank} of ${this.size})`;
   }
 
   #details(opType: OpType) {
-    return { backend: "fake", group: this.#context.groupName, op: opNames[opType], rank: this.rank };
+    return { backend: "fake", group: this.#group, op: opNames[opType], rank: this.rank };
   }
 
-  #refuse(opType: OpType, { owner }: OpOptions): Work<unknown> {
-    const group = this.#context.groupName;
+  #refuse(opType: OpType): Work<void> {
     const [code, text] = this.#closed
       ? ["GROUP_CLOSED", "is closed; make a new one with initProcessGroup() or newGroup()"]
       : ["GROUP_FAILED", `has failed before (${this.#failure?.message}); make a new one with newGroup()`];
-    const error = new DistBackendError(`${opNames[opType]}: group "${group}" ${text}`, {
+    const error = new DistBackendError(`${opNames[opType]}: group "${this.#group}" ${text}`, {
       ...this.#details(opType),
       code,
       ...(this.#failure && { cause: this.#failure }),
     });
-    return Work.rejected(error, owner === undefined ? { opType } : { opType, owner });
+    return Work.rejected(error, { opType });
   }
 
   override abort(reason: string): void {
     if (this.#closed) return;
-    const error = new DistBackendError(`group "${this.#context.groupName}" (fake, rank ${this.rank}): ${reason}`, {
+    const error = new DistBackendError(`group "${this.#group}" (fake, rank ${this.rank}): ${reason}`, {
       backend: "fake",
-      group: this.#context.groupName,
+      group: this.#group,
       rank: this.rank,
       code: "ABORTED",
     });

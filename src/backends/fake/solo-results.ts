@@ -1,5 +1,5 @@
-import { dtypes } from "../../tensor/index.ts";
-import type { CollectiveCall } from "./collective-call.ts";
+import type { OpCall } from "../../collectives/index.ts";
+import type { TensorView } from "../../tensor/index.ts";
 import { copyOf } from "./element-bytes.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
@@ -9,18 +9,19 @@ type Bytes = Uint8Array<ArrayBuffer>;
  * had given the same as this one, as far as that can be had without computing. c10d: `FakeProcessGroup`.
  *
  * - in place (all-reduce, broadcast, reduce): the tensor stays as it is
- * - gathering: the own input in every place
+ * - gathering, and the steps of a sparse all-reduce: the own input in every place
  * - scatter and reduce-scatter: the own part of the inputs, not scaled; on other ranks than the root, scatter leaves
  *   its output as it is
  * - all-to-all: each output is the input for that rank; with splits, each part is the start of the input
  */
-export function soloResultsOf(call: CollectiveCall, rank: number, size: number): readonly Bytes[] {
+export function soloResultsOf(call: OpCall, rank: number, size: number): readonly Bytes[] {
+  const { outputs, outputSplits } = call;
   const inputs = call.inputs.map(copyOf);
   const [first = new Uint8Array(0)] = inputs;
-  switch (call.name) {
+  switch (call.op) {
     case "allGather":
     case "gather":
-      return call.outputs.map(() => first);
+      return outputs.map(() => first);
     case "allGatherIntoTensor":
     case "allGatherIntoTensorCoalesced":
       return inputs.map((input) => repeat(input, size));
@@ -34,9 +35,14 @@ export function soloResultsOf(call: CollectiveCall, rank: number, size: number):
         return input.slice(rank * bytes, (rank + 1) * bytes);
       });
     case "allToAll":
-      return inputs.map((input, i) => input.slice(0, call.outputs[i]?.byteLength));
+      return inputs.map((input, i) => input.slice(0, outputs[i]?.byteLength));
     case "allToAllSingle":
-      return [startsOf(first, call)];
+      return outputSplits === undefined ? inputs : outputs.map((output) => startsOf(first, output, outputSplits));
+    case "allReduceSparse":
+      return outputs.map((output, i) => {
+        const input = inputs[i] ?? first;
+        return outputSplits === undefined ? repeat(input, size) : startsOf(input, output, outputSplits);
+      });
     default:
       return [];
   }
@@ -48,13 +54,13 @@ function repeat(bytes: Bytes, times: number): Bytes {
   return whole;
 }
 
-function startsOf(input: Bytes, { outputs, outputSplits = [] }: CollectiveCall): Bytes {
-  const [output] = outputs;
-  if (output === undefined || outputSplits.length === 0) return input;
+/** Fills an output whose parts are as long as the splits say, each with the start of the input. */
+function startsOf(input: Bytes, output: TensorView, splits: readonly number[]): Bytes {
   const whole = copyOf(output);
+  const total = splits.reduce((sum, split) => sum + split, 0);
   let at = 0;
-  for (const elements of outputSplits) {
-    const bytes = elements * dtypes[output.dtype].size;
+  for (const split of splits) {
+    const bytes = split === 0 ? 0 : (output.byteLength / total) * split;
     whole.set(input.subarray(0, bytes), at);
     at += bytes;
   }

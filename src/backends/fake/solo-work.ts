@@ -2,17 +2,14 @@ import type { DistError } from "../../errors/index.ts";
 import { Work, type WorkInit } from "../../work/index.ts";
 
 export interface SoloWorkInit extends WorkInit {
-  readonly result: unknown;
   readonly delayMs: number;
-  readonly sourceRank: number | undefined;
   /** Carries the op out when it is due; an error ends it so. */
   carryOut(): DistError | undefined;
   onEnd(work: SoloWork): void;
-  onAbort(reason: string): void;
 }
 
 /** Work of an op of a rank that is alone: it ends after a delay, by itself. */
-export class SoloWork extends Work<unknown> {
+export class SoloWork extends Work<void> {
   readonly #init: SoloWorkInit;
   readonly #due: number;
   readonly #timer: ReturnType<typeof setTimeout> | undefined;
@@ -32,22 +29,10 @@ export class SoloWork extends Work<unknown> {
     this.#init.onEnd(this);
   }
 
-  override sourceRank(): number {
-    return this.#init.sourceRank ?? super.sourceRank();
-  }
-
-  override abort(): void {
-    this.#init.onAbort(`${this.describe()} was aborted`);
-  }
-
   protected override block(limitMs: number): void {
     const remaining = Math.max(0, this.#due - performance.now());
     Bun.sleepSync(Math.min(remaining, limitMs));
     if (remaining > limitMs) throw this.waitTimeout(limitMs);
     this.end();
-  }
-
-  protected override value(): unknown {
-    return this.#init.result;
   }
 }

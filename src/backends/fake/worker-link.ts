@@ -1,10 +1,9 @@
 import { receiveMessageOnPort } from "node:worker_threads";
-import type { TensorView } from "../../tensor/index.ts";
 import { carryCall, carryTensor } from "./carried-call.ts";
-import type { NumberedCall } from "./collective-call.ts";
 import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
 import type { Message } from "./mailbox.ts";
 import { type Attendance, type Attendee, ranksApart, requireMet, shareToken } from "./meeting.ts";
+import type { NumberedCall } from "./numbered-call.ts";
 import type { ToCoordinator, ToWorker, WorkerSeat } from "./worker-protocol.ts";
 
 const KEY = Symbol.for("bun-c10d.fake.worker-link");
@@ -108,7 +107,8 @@ class RemoteExchange implements ExchangePort {
   readonly #token: string;
   readonly #rank: number;
   readonly #link: WorkerLink;
-  readonly #ops = new Map<number, { readonly op: PendingOp; readonly outputs: readonly TensorView[] }>();
+  /** Ops in flight, by their number. */
+  readonly #ops = new Map<number, PendingOp>();
   #count = 0;
   #member: Member | undefined;
   #failure: Failure | undefined;
@@ -130,20 +130,19 @@ class RemoteExchange implements ExchangePort {
     this.#member = member;
   }
 
-  enter(_rank: number, seq: number, call: NumberedCall, op: PendingOp): void {
-    const number = this.#add(op, call.outputs);
+  enter(_rank: number, round: number, call: NumberedCall, op: PendingOp): void {
     this.#link.tell({
       ...this.#sender,
       kind: "enter",
-      op: number,
-      seq,
+      op: this.#add(op),
+      round,
       timeoutMs: op.timeoutMs,
       call: carryCall(call),
     });
   }
 
   post({ kind, peer, tag, tensor, op }: Message): void {
-    const number = this.#add(op, kind === "recv" ? [tensor] : []);
+    const number = this.#add(op);
     const carried = carryTensor(tensor, kind === "send");
     this.#link.tell({ ...this.#sender, kind, op: number, timeoutMs: op.timeoutMs, peer, tag, tensor: carried });
   }
@@ -161,7 +160,7 @@ class RemoteExchange implements ExchangePort {
 
   timeOut(_rank: number, op: PendingOp): void {
     for (const [number, each] of this.#ops) {
-      if (each.op === op) this.#link.tell({ ...this.#sender, kind: "timeout", op: number });
+      if (each === op) this.#link.tell({ ...this.#sender, kind: "timeout", op: number });
     }
   }
 
@@ -170,20 +169,20 @@ class RemoteExchange implements ExchangePort {
       this.#fail(message.failure);
       return;
     }
-    const entry = this.#ops.get(message.op);
-    if (entry === undefined) return;
+    const op = this.#ops.get(message.op);
+    if (op === undefined) return;
     this.#ops.delete(message.op);
     this.#link.release();
-    entry.op.arrive(entry.outputs, message.bytes, message.source);
-    entry.op.deliver();
+    op.arrive(message.bytes, message.source);
+    op.deliver();
   }
 
   get #sender() {
     return { token: this.#token, rank: this.#rank };
   }
 
-  #add(op: PendingOp, outputs: readonly TensorView[]): number {
-    this.#ops.set(++this.#count, { op, outputs });
+  #add(op: PendingOp): number {
+    this.#ops.set(++this.#count, op);
     this.#link.hold();
     return this.#count;
   }

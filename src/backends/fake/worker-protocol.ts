@@ -18,7 +18,7 @@ export type ToCoordinator = { readonly token: string; readonly rank: number } & 
   | {
       readonly kind: "enter";
       readonly op: number;
-      readonly seq: number;
+      readonly round: number;
       readonly timeoutMs: number;
       readonly call: CarriedCall;
     }

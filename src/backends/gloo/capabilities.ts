@@ -1,6 +1,7 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
-import { dtypeNames, sparseDTypes } from "../../tensor/index.ts";
+import { sparseDTypes } from "../../tensor/index.ts";
+import { engineDTypes } from "../engine-dtypes.ts";
 
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
 
@@ -14,22 +15,22 @@ const reduceOps = reduceOpsByKind({
 /** What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32 and uint64. */
 export const capabilities: Capabilities = {
   ops: {
-    allReduce: dtypeNames,
-    allReduceCoalesced: dtypeNames,
+    allReduce: engineDTypes,
+    allReduceCoalesced: engineDTypes,
     allReduceSparse: sparseDTypes,
-    broadcast: dtypeNames,
-    reduce: dtypeNames,
-    allGather: dtypeNames,
-    allGatherIntoTensor: dtypeNames,
-    allGatherIntoTensorCoalesced: dtypeNames,
-    gather: dtypeNames,
-    scatter: dtypeNames,
-    reduceScatter: dtypeNames,
-    reduceScatterTensor: dtypeNames,
-    allToAll: dtypeNames,
-    allToAllSingle: dtypeNames,
-    send: dtypeNames,
-    recv: dtypeNames,
+    broadcast: engineDTypes,
+    reduce: engineDTypes,
+    allGather: engineDTypes,
+    allGatherIntoTensor: engineDTypes,
+    allGatherIntoTensorCoalesced: engineDTypes,
+    gather: engineDTypes,
+    scatter: engineDTypes,
+    reduceScatter: engineDTypes,
+    reduceScatterTensor: engineDTypes,
+    allToAll: engineDTypes,
+    allToAllSingle: engineDTypes,
+    send: engineDTypes,
+    recv: engineDTypes,
     barrier: [],
     monitoredBarrier: [],
   },

@@ -15,6 +15,7 @@ const REMEDY =
 const plugin: BackendPlugin<GlooOptions> = {
   name: NAME,
   type: BackendType.GLOO,
+  sdk: 2,
   module: import.meta.url,
   devices: ["cpu"],
   bootstrap: "store",
@@ -39,10 +40,8 @@ const plugin: BackendPlugin<GlooOptions> = {
     const shim = loadShim({ name: NAME, remedy: REMEDY });
     const host = listenAddresses(context, options).join(",");
     const guard = new DebugDetailGuard(context);
-    const backend = await NativeBackend.connect(shim, context, {
-      host,
-      ...(options.threads !== undefined && { threads: String(options.threads) }),
-    });
+    const settings = { host, ...(options.threads !== undefined && { threads: String(options.threads) }) };
+    const backend = await NativeBackend.connect(shim, context, settings, capabilities);
     try {
       await guard.check(backend);
     } catch (error) {

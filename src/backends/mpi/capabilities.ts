@@ -1,6 +1,6 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
-import { dtypeNames } from "../../tensor/index.ts";
+import { engineDTypes } from "../engine-dtypes.ts";
 
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
 
@@ -14,22 +14,22 @@ const reduceOps = reduceOpsByKind({
 /** What the MPI backend does; more than PyTorch's, which has neither 16-bit floats nor AVG nor reduce-scatter. */
 export const capabilities: Capabilities = {
   ops: {
-    allReduce: dtypeNames,
-    allReduceCoalesced: dtypeNames,
-    broadcast: dtypeNames,
-    reduce: dtypeNames,
-    allGather: dtypeNames,
-    allGatherIntoTensor: dtypeNames,
-    allGatherIntoTensorCoalesced: dtypeNames,
-    gather: dtypeNames,
-    scatter: dtypeNames,
-    reduceScatter: dtypeNames,
-    reduceScatterTensor: dtypeNames,
-    reduceScatterTensorCoalesced: dtypeNames,
-    allToAll: dtypeNames,
-    allToAllSingle: dtypeNames,
-    send: dtypeNames,
-    recv: dtypeNames,
+    allReduce: engineDTypes,
+    allReduceCoalesced: engineDTypes,
+    broadcast: engineDTypes,
+    reduce: engineDTypes,
+    allGather: engineDTypes,
+    allGatherIntoTensor: engineDTypes,
+    allGatherIntoTensorCoalesced: engineDTypes,
+    gather: engineDTypes,
+    scatter: engineDTypes,
+    reduceScatter: engineDTypes,
+    reduceScatterTensor: engineDTypes,
+    reduceScatterTensorCoalesced: engineDTypes,
+    allToAll: engineDTypes,
+    allToAllSingle: engineDTypes,
+    send: engineDTypes,
+    recv: engineDTypes,
     barrier: [],
     monitoredBarrier: [],
   },

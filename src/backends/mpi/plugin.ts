@@ -12,6 +12,7 @@ const NAME = "mpi";
 const plugin: BackendPlugin<MpiOptions> = {
   name: NAME,
   type: BackendType.MPI,
+  sdk: 2,
   module: import.meta.url,
   devices: ["cpu"],
   bootstrap: "self",
@@ -53,12 +54,13 @@ const plugin: BackendPlugin<MpiOptions> = {
     const begun = implementation === undefined ? MpiProcess.shim : undefined;
     const shim = begun ?? loadMpiShim(implementation);
     const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
-    return NativeBackend.connect(shim, context, {
+    const settings = {
       ranks: globalRanks.join(","),
       name: groupName,
       ...(mpi.mixed && { mixed: "1" }),
       ...(options.maxCount !== undefined && { max_count: String(options.maxCount) }),
-    });
+    };
+    return NativeBackend.connect(shim, context, settings, capabilities);
   },
 };
 

@@ -32,6 +32,7 @@ function settings(): string {
 const plugin: BackendPlugin = {
   name: NAME,
   type: BackendType.UCC,
+  sdk: 2,
   module: import.meta.url,
   devices: ["cpu"],
   bootstrap: "store",
@@ -54,7 +55,7 @@ const plugin: BackendPlugin = {
   },
 
   async create(context) {
-    return NativeBackend.connect(loadUcc(REMEDY), context, {});
+    return NativeBackend.connect(loadUcc(REMEDY), context, {}, capabilities);
   },
 };
 

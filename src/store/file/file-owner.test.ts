@@ -14,7 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { DistStoreError } from "../../errors/index.ts";
-import { rendezvous } from "../../rendezvous/index.ts";
+import { rendezvous } from "../../distributed/index.ts";
 import { FileStore } from "../file-store.ts";
 import { requireOwnFile } from "./file-owner.ts";
 

@@ -1,11 +1,12 @@
+import type { Operation } from "../../collectives/index.ts";
 import { UnsupportedOperationError } from "../../errors/index.ts";
 import type { CallOptions, ProcessGroup } from "../../process-group/index.ts";
-import type { Capabilities, OpName } from "../../registry/index.ts";
+import type { Capabilities } from "../../registry/index.ts";
 import { tensor } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 
 /** Ops that no rank can end alone, the plainest first. */
-const meetingOps = ["barrier", "allReduce", "allGather"] as const satisfies readonly OpName[];
+const meetingOps = ["barrier", "allReduce", "allGather"] as const satisfies readonly Operation[];
 
 /** Starts an op that ends only when all ranks have come to it, of those that the backend claims. */
 export function anyCollective(group: ProcessGroup, { ops }: Capabilities, options: CallOptions = {}): Work<unknown> {

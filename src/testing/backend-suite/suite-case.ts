@@ -1,4 +1,5 @@
-import type { Capabilities, OpName } from "../../registry/index.ts";
+import type { Operation } from "../../collectives/index.ts";
+import type { Capabilities } from "../../registry/index.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
 /** One test of the suite, as every rank runs it on a group of its own. */
@@ -6,7 +7,7 @@ export interface SuiteCase {
   /** Unique, e.g. `allReduce > every dtype, reduce op and size`. */
   readonly name: string;
   /** Ops that the backend must claim. */
-  readonly ops?: readonly OpName[];
+  readonly ops?: readonly Operation[];
   /** Least number of ranks; 1 by default. */
   readonly ranks?: number;
   /** Whether `wait()` has to be able to block until other ranks have acted. */

@@ -1,7 +1,7 @@
-import type { ReduceOpName } from "../../collectives/index.ts";
+import type { Operation, ReduceOpName } from "../../collectives/index.ts";
 import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
-import type { Capabilities, OpName } from "../../registry/index.ts";
+import type { Capabilities } from "../../registry/index.ts";
 import type { Store } from "../../store/index.ts";
 import type { DType } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
@@ -64,12 +64,12 @@ export class SuiteRank {
   }
 
   /** dtypes that the backend claims for an op. */
-  dtypesOf(op: OpName): readonly DType[] {
+  dtypesOf(op: Operation): readonly DType[] {
     return this.capabilities.ops[op] ?? [];
   }
 
   /** Pairs of dtype and reduce op that the backend claims for an op. */
-  reductionsOf(op: OpName): { readonly dtype: DType; readonly op: ReduceOpName }[] {
+  reductionsOf(op: Operation): { readonly dtype: DType; readonly op: ReduceOpName }[] {
     return this.dtypesOf(op).flatMap((dtype) =>
       (this.capabilities.reduceOps[dtype] ?? []).map((reduceOp) => ({ dtype, op: reduceOp })),
     );

@@ -1,25 +1,40 @@
+import "reflect-metadata";
+import { container } from "tsyringe";
 import { currentContext, type DistContext } from "../../distributed/dist-context.ts";
-import { addBackendMiddleware } from "../../registry/backend-middleware.ts";
+import { BACKEND_MIDDLEWARE, type Middleware } from "../../registry/index.ts";
 import type { Fault } from "../fault.ts";
 import { FaultInjector } from "./fault-injector.ts";
 import { OpLogWriter } from "./op-log.ts";
-import { watchBackend } from "./watched-backend.ts";
+import { watchOps } from "./op-watch.ts";
 
-/** Has every backend of this process enter its ops in the log, and the faults strike. */
+/** Has every group of this process enter its ops in the log, and the faults strike, whatever container it is made with. */
 export function watchRank(place: string | SharedArrayBuffer, faults: readonly Fault[]): void {
   const log = new OpLogWriter(place);
   const injector = new FaultInjector(faults, log);
-  addBackendMiddleware((backend, context) => watchBackend(backend, context, log, injector));
+  watchAll({ name: "watch", create: (context) => watchOps(context, log, injector) });
 }
 
-/**
- * Has every backend that is made in one of these contexts enter its ops in the log of that context.
- *
- * @returns Ends this for backends that are made from then on.
- */
-export function watchContexts(logs: ReadonlyMap<DistContext, OpLogWriter>): () => void {
-  return addBackendMiddleware((backend, context) => {
+/** The contexts whose groups are watched. */
+const logs = new WeakMap<DistContext, OpLogWriter>();
+
+/** Of all groups, it watches those that are made in one of the contexts. */
+const contextWatch: Middleware = {
+  name: "watch",
+  create(context) {
     const log = logs.get(currentContext());
-    return log === undefined ? backend : watchBackend(backend, context, log, new FaultInjector([], log));
-  });
+    return log === undefined ? (next) => next : watchOps(context, log, new FaultInjector([], log));
+  },
+};
+
+/** Has every group that is made in this context from now on enter its ops in the log. */
+export function watchContext(context: DistContext, place: SharedArrayBuffer): void {
+  logs.set(context, new OpLogWriter(place));
+  watchAll(contextWatch);
+}
+
+/** All containers are children of tsyringe's root, and have its middleware outermost. */
+function watchAll(watch: Middleware): void {
+  // tsyringe takes nothing out again, so that what is there stays and does nothing.
+  const known = container.isRegistered(BACKEND_MIDDLEWARE) ? container.resolveAll(BACKEND_MIDDLEWARE) : [];
+  if (!known.includes(watch)) container.register(BACKEND_MIDDLEWARE, { useValue: watch });
 }

@@ -1,0 +1,211 @@
+import { afterEach, describe, expect, test } from "bun:test";
+import { container as root } from "tsyringe";
+import * as dist from "../index.ts";
+import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
+import { defaultContainer, registryOf } from "../registry/index.ts";
+import { TENSOR_PROTOCOL } from "../tensor/index.ts";
+
+const { BACKEND_MIDDLEWARE, BACKEND_PLUGIN, LOGGER, RENDEZVOUS_HANDLER, createContainer } = dist;
+
+afterEach(async () => {
+  if (dist.isInitialized()) await dist.destroyProcessGroup();
+});
+
+/** A middleware that notes the ops that it sees. */
+function watching(name: string, seen: string[]): dist.Middleware {
+  return {
+    name,
+    create: () => (next) => (calls) => {
+      seen.push(...calls.map(({ op }) => `${name} ${op}`));
+      return next(calls);
+    },
+  };
+}
+
+function scheme(name: string): dist.SchemeHandler {
+  const handler = async () => ({ store: new dist.HashStore(), rank: 0, worldSize: 1 });
+  return { scheme: name, handler };
+}
+
+async function allReduceIn(container: ReturnType<typeof createContainer>, backend: string, init?: string) {
+  const place = init === undefined ? { store: new dist.HashStore(), rank: 0, worldSize: 1 } : { init };
+  await dist.initProcessGroup({ backend, container, ...place });
+  await dist.allReduce(new Float32Array([1]));
+  await dist.destroyProcessGroup();
+}
+
+describe("two containers", () => {
+  test("see nothing of each other: plugins, middleware, rendezvous handlers, loggers", async () => {
+    const [one, other] = [createContainer(), createContainer()];
+    const seen: string[] = [];
+    one.register(BACKEND_PLUGIN, { useValue: memoryPlugin("mine") });
+    one.register(BACKEND_MIDDLEWARE, { useValue: watching("one", seen) });
+    one.register(RENDEZVOUS_HANDLER, { useValue: scheme("place") });
+    one.register(LOGGER, { useValue: console });
+    await allReduceIn(one, "mine", "place://");
+    expect(seen).toEqual(["one allReduce"]);
+
+    expect(registryOf(other).has("mine")).toBe(false);
+    expect(dist.initProcessGroup({ backend: "fake", container: other, init: "place://" })).rejects.toThrow(
+      "No rendezvous handler for place://",
+    );
+    await allReduceIn(other, "fake");
+    expect(seen).toEqual(["one allReduce"]);
+    expect(other.resolve(LOGGER)).not.toBe(console);
+  });
+
+  test("a child has what its parent has, and adds its own; the parent has nothing of that", async () => {
+    const parent = createContainer();
+    const child = parent.createChildContainer();
+    const seen: string[] = [];
+    parent.register(BACKEND_PLUGIN, { useValue: memoryPlugin("first") });
+    parent.register(BACKEND_MIDDLEWARE, { useValue: watching("parent", seen) });
+    child.register(BACKEND_PLUGIN, { useValue: memoryPlugin("second") });
+    child.register(BACKEND_MIDDLEWARE, { useValue: watching("child", seen) });
+    child.register(RENDEZVOUS_HANDLER, { useValue: scheme("place") });
+    // Resolved in the child first: the parent must not get what the child has.
+    expect(["first", "second"].map((name) => registryOf(child).has(name))).toEqual([true, true]);
+    expect(["first", "second"].map((name) => registryOf(parent).has(name))).toEqual([true, false]);
+    await allReduceIn(child, "first", "place://");
+    await allReduceIn(child, "second");
+    expect(seen).toEqual(["parent allReduce", "child allReduce", "parent allReduce", "child allReduce"]);
+    seen.length = 0;
+    await allReduceIn(parent, "first");
+    expect(seen).toEqual(["parent allReduce"]);
+  });
+
+  test("what is registered later is seen at the next look-up, in children too", async () => {
+    const parent = createContainer();
+    const child = parent.createChildContainer();
+    expect(registryOf(child).has("late")).toBe(false);
+    parent.register(BACKEND_PLUGIN, { useValue: memoryPlugin("late") });
+    expect(registryOf(child).has("late")).toBe(true);
+  });
+
+  test("the child's plugin of a name takes the place of the parent's, and of a built-in one", async () => {
+    const [parent, ofParent, ofChild] = [createContainer(), memoryPlugin("mine"), memoryPlugin("mine")];
+    const child = parent.createChildContainer();
+    const gloo = memoryPlugin("gloo", { type: dist.BackendType.GLOO });
+    parent.register(BACKEND_PLUGIN, { useValue: ofParent });
+    child.register(BACKEND_PLUGIN, { useValue: ofChild });
+    child.register(BACKEND_PLUGIN, { useValue: gloo });
+    expect(await registryOf(parent).get("mine")).toBe(ofParent);
+    expect(await registryOf(child).get("mine")).toBe(ofChild);
+    expect(await registryOf(child).get(dist.BackendType.GLOO)).toBe(gloo);
+    expect(await registryOf(parent).get("gloo")).not.toBe(gloo);
+  });
+});
+
+describe("tsyringe's own ways", () => {
+  test("a container that tsyringe made is one for groups too", async () => {
+    const bare = root.createChildContainer();
+    expect(bare.isRegistered(dist.BACKEND_REGISTRY, true)).toBe(false);
+    await allReduceIn(bare, "fake");
+    expect(registryOf(bare)).toBe(registryOf(bare));
+  });
+
+  test("a plugin may be loaded when it is asked for, or be made by a factory", async () => {
+    const container = createContainer();
+    let loads = 0;
+    const load = async () => {
+      loads++;
+      return memoryPlugin("lazy");
+    };
+    const made = memoryPlugin("made");
+    container.register(BACKEND_PLUGIN, { useValue: { name: "lazy", load } });
+    container.register(BACKEND_PLUGIN, { useFactory: () => made });
+    const registry = container.resolve(dist.BACKEND_REGISTRY);
+    expect(registry.names()).toContain("lazy");
+    expect([registry.isLoaded("lazy"), loads]).toEqual([false, 0]);
+    expect((await registry.get("lazy")).name).toBe("lazy");
+    await registry.get("lazy");
+    expect([registry.isLoaded("lazy"), loads]).toEqual([true, 1]);
+    expect(await registry.get("made")).toBe(made);
+  });
+
+  test("what is no plugin is an error when it is asked for, and stops nobody else", async () => {
+    const container = createContainer();
+    container.register(BACKEND_PLUGIN, { useValue: { ...memoryPlugin("old"), sdk: 1 } });
+    container.register(BACKEND_PLUGIN, { useValue: { name: "bad", load: async () => ({}) as never } });
+    const registry = registryOf(container);
+    expect(registry.get("old")).rejects.toMatchObject({ code: "SDK_MISMATCH" });
+    expect(registry.get("bad")).rejects.toThrow('backend "bad"');
+    expect((await registry.get("fake")).name).toBe("fake");
+  });
+
+  test("a container that is disposed is the default one no more", async () => {
+    const container = createContainer({ install: true });
+    dist.registerBackend(memoryPlugin("installed"));
+    expect(defaultContainer()).toBe(container);
+    await container.dispose();
+    expect(defaultContainer()).not.toBe(container);
+    expect(registryOf().has("installed")).toBe(false);
+  });
+});
+
+describe("BackendType and devices", () => {
+  test("a group by the type of its backend", async () => {
+    const gloo = memoryPlugin("gloo", { type: dist.BackendType.GLOO });
+    const container = createContainer({ overrides: [gloo] });
+    const store = new dist.HashStore();
+    const group = await dist.initProcessGroup({
+      backend: dist.BackendType.GLOO,
+      container,
+      store,
+      rank: 0,
+      worldSize: 1,
+    });
+    expect(group.backendName()).toBe("gloo");
+    expect(group.backend(dist.BackendType.GLOO)).toBe(group.backend("cpu"));
+    expect(() => group.backend(dist.BackendType.NCCL)).toThrow('group "0" has no backend of type NCCL');
+    expect(dist.initProcessGroup({ backend: dist.BackendType.CUSTOM })).rejects.toThrow("twice");
+  });
+
+  test("a type that stands for no backend", () => {
+    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+    expect(dist.initProcessGroup({ backend: dist.BackendType.CUSTOM, ...place })).rejects.toThrow(
+      "BackendType.CUSTOM stands for no backend",
+    );
+  });
+
+  test("the backend of a kind of device is for the device that the rank is bound to", async () => {
+    const devices: dist.Device[] = [];
+    const plugin = memoryPlugin("both", { devices: ["cpu", "cuda"] });
+    const create: dist.BackendPlugin["create"] = (context) => {
+      devices.push(context.device);
+      return plugin.create(context);
+    };
+    const container = createContainer({ overrides: [{ ...plugin, create }] });
+    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+    const group = await dist.initProcessGroup({ backend: "both", deviceId: "cuda:1", container, ...place });
+    expect(devices).toEqual([
+      { type: "cpu", index: 0 },
+      { type: "cuda", index: 1 },
+    ]);
+    expect(group.boundDevice).toEqual({ type: "cuda", index: 1 });
+    expect(group.backend({ type: "cuda", index: 1 })).toBe(group.backend("cuda"));
+    const foreign = (index: number): dist.TensorLike => ({
+      [TENSOR_PROTOCOL]: () => ({ ptr: 4096, byteLength: 4, dtype: "float32", device: { type: "cuda", index } }),
+    });
+    await dist.allReduce(foreign(1));
+    expect(dist.allReduce(foreign(0)).exception()?.message).toBe(
+      'allReduce: group "0" has no backend for cuda:0 tensors (it has cpu, cuda:1)',
+    );
+    const sub = await dist.newGroup([0]);
+    expect(sub?.boundDevice).toEqual({ type: "cuda", index: 1 });
+  });
+
+  test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", 5])("%p is no device", (deviceId) => {
+    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+    expect(dist.initProcessGroup({ deviceId: deviceId as string, ...place })).rejects.toThrow(
+      'initProcessGroup: deviceId must be a device such as "cuda:1" (cpu, cuda)',
+    );
+  });
+
+  test("a device of a kind that the backend does not take", () => {
+    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+    expect(dist.initProcessGroup({ backend: "fake", deviceId: "cuda:0", ...place })).rejects.toThrow(
+      "no backend of the group takes cuda tensors",
+    );
+  });
+});

@@ -1,0 +1,2 @@
+export { nanCheck } from "./nan-check.ts";
+export { roundRobin } from "./round-robin.ts";

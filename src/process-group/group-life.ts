@@ -1,0 +1,135 @@
+import { DistBackendError, DistTimeoutError, warn } from "../errors/index.ts";
+import type { GroupState } from "../work/index.ts";
+import type { GroupWorks } from "./group-works.ts";
+import type { OpDispatcher } from "./op-dispatcher.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+/** What a backend may take to close, in milliseconds; the contract asks for one second. */
+const CLOSE_LIMIT_MS = 10_000;
+
+/** State and end of a group: open, failed, closed. */
+export class GroupLife {
+  readonly #name: string;
+  readonly #rank: number;
+  readonly #pipelines: readonly Pipeline[];
+  readonly #onClose: (() => Promise<void>) | undefined;
+  #closing: Promise<void> | undefined;
+
+  constructor(name: string, rank: number, pipelines: readonly Pipeline[], onClose?: () => Promise<void>) {
+    this.#name = name;
+    this.#rank = rank;
+    this.#pipelines = pipelines;
+    this.#onClose = onClose;
+  }
+
+  /** OPEN while all its backends are. */
+  get state(): GroupState {
+    if (this.#closing !== undefined) return "CLOSED";
+    for (const { state } of this.#pipelines) if (state !== "OPEN") return state;
+    return "OPEN";
+  }
+
+  /** @throws DistBackendError (`GROUP_CLOSED`) once the group is closed. */
+  requireOpen(op: string): void {
+    if (this.#closing === undefined) return;
+    throw new DistBackendError(
+      `${op}: group "${this.#name}" is closed; make a new one with initProcessGroup() or newGroup()`,
+      { code: "GROUP_CLOSED", group: this.#name, op, rank: this.#rank },
+    );
+  }
+
+  /** Fails what is in flight, and the group with it. */
+  abort(reason: string): void {
+    abortAll(this.#pipelines, reason);
+  }
+
+  /** An op has failed: if that was fatal, middleware may hold Works that nothing else will end. */
+  onFailure(): void {
+    for (const pipeline of this.#pipelines) if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed");
+  }
+
+  /**
+   * Waits for what is in flight, closes the group, and throws the first error that nobody has looked at.
+   * @param limitMs Limit of the waiting, after which the rest is aborted.
+   */
+  async drain(limitMs: number, works: GroupWorks, dispatcher: OpDispatcher): Promise<void> {
+    const backends = this.#pipelines.map(({ backend }) => backend);
+    const idle = async () => {
+      await Promise.all([works.idle(), dispatcher.idle()]);
+      throwFirst(await Promise.allSettled(backends.map(async (backend) => backend.drained())));
+    };
+    // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
+    const drained = async () => {
+      const busy = works.inFlight > 0 || dispatcher.isBusy || backends.some(({ inFlight }) => inFlight > 0);
+      if (!busy || (await endsWithin(idle(), limitMs))) return;
+      throw new DistTimeoutError(
+        `destroyProcessGroup: group "${this.#name}" still had ops in flight after ${limitMs} ms; they were aborted`,
+        { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },
+      );
+    };
+    const [late] = await Promise.allSettled([drained()]);
+    const { unseen } = works;
+    const error = unseen[0]?.exception();
+    const further = works.unseen.length;
+    const [closed] = await Promise.allSettled([this.close()]);
+    if (further > 0)
+      warn(`group "${this.#name}" had further failed ops that nobody looked at: at least ${further}`, error?.code);
+    if (error !== undefined) throw error;
+    throwFirst([late, closed]);
+  }
+
+  /**
+   * Aborts what is in flight and closes the group. The built-in backends take a second at most; one that takes more than ten is
+   * given up, by a `DistTimeoutError`. Does nothing the second time.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    const pipelines = this.#pipelines.map(async (pipeline) => {
+      if (await endsWithin(pipeline.close(), CLOSE_LIMIT_MS)) return;
+      const { name } = pipeline.plugin;
+      throw new DistTimeoutError(
+        `group "${this.#name}": backend "${name}" had not closed after ${CLOSE_LIMIT_MS} ms; the group is given up`,
+        { code: "CLOSE_TIMEOUT", group: this.#name, backend: name, timeoutMs: CLOSE_LIMIT_MS },
+      );
+    });
+    const ends = await Promise.allSettled(pipelines);
+    // A backend that fails to close must not keep the rank in a world that is gone.
+    throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);
+  }
+}
+
+/** Aborts all of several, and then throws the first error of one that could not. */
+export function abortAll(all: readonly { abort(reason: string): void }[], reason: string): void {
+  const errors: unknown[] = [];
+  for (const each of all) {
+    try {
+      each.abort(reason);
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  if (errors.length > 0) throw errors[0];
+}
+
+/** Throws the first reason of those that have failed. */
+export function throwFirst(ends: readonly PromiseSettledResult<unknown>[]): void {
+  for (const end of ends) if (end.status === "rejected") throw end.reason;
+}
+
+async function endsWithin(promise: Promise<unknown>, limitMs: number): Promise<boolean> {
+  if (limitMs === Number.POSITIVE_INFINITY) {
+    await promise;
+    return true;
+  }
+  const { promise: limit, resolve } = Promise.withResolvers<false>();
+  const timer = setTimeout(resolve, Math.min(limitMs, 2 ** 31 - 1), false);
+  try {
+    return await Promise.race([promise.then(() => true), limit]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

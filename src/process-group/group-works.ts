@@ -1,0 +1,111 @@
+import type { OpType } from "../collectives/index.ts";
+import { InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
+import {
+  bindWork,
+  type FailedWork,
+  FailureWarnings,
+  failureOf,
+  type GroupState,
+  Work,
+  type WorkOwner,
+} from "../work/index.ts";
+import type { RankNames } from "./rank-names.ts";
+
+/** Errors that are kept for `destroyProcessGroup()`. */
+const MAX_KEPT_FAILURES = 100;
+
+/** What the group as a whole tells its Works. */
+export interface GroupStanding {
+  readonly state: GroupState;
+  abort(reason: string): void;
+  /** An op has failed. */
+  onFailure(): void;
+}
+
+/** The Works of a group: which are in flight, and which have failed without anybody looking. */
+export class GroupWorks implements WorkOwner {
+  readonly #ranks: RankNames;
+  readonly #group: GroupStanding;
+  readonly #warnings = new FailureWarnings();
+  #failures: FailedWork[] = [];
+  #inFlight = 0;
+  #whenIdle: (() => void)[] = [];
+
+  constructor(ranks: RankNames, group: GroupStanding) {
+    this.#ranks = ranks;
+    this.#group = group;
+  }
+
+  get inFlight(): number {
+    return this.#inFlight;
+  }
+
+  /** Makes a Work one of this group's; see {@link bindWork}. */
+  bind<T>(work: Work<unknown>, result?: unknown, source?: number): Work<T> {
+    try {
+      bindWork(work, this, result, source);
+      return work as Work<T>;
+    } catch (error) {
+      // A backend or a middleware has returned a Work twice.
+      return this.refused(error, work.opType);
+    }
+  }
+
+  /** The Work of an op that was refused. */
+  refused<T>(error: unknown, opType: OpType): Work<T> {
+    const work = Work.rejected<T>(error, { opType });
+    bindWork(work, this);
+    return work;
+  }
+
+  onStart(): void {
+    this.#inFlight++;
+  }
+
+  onEnd(work: Work<unknown>, wasInFlight: boolean): void {
+    if (failureOf(work) !== undefined) this.#onFailure(work);
+    if (!wasInFlight || --this.#inFlight > 0 || this.#whenIdle.length === 0) return;
+    for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  globalRankOf(groupRank: number): number {
+    return this.#ranks.globalRankOf(groupRank);
+  }
+
+  abort(reason: string): void {
+    this.#group.abort(reason);
+  }
+
+  #onFailure(work: Work<unknown>): void {
+    if (this.#failures.length >= MAX_KEPT_FAILURES) {
+      const seen = this.#failures.filter((kept) => kept.observed && isOfGroup(kept)).slice(0, 1);
+      this.#failures = [...seen, ...this.#failures.filter((kept) => !kept.observed)];
+    }
+    if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
+    const { state } = this.#group;
+    this.#warnings.add(work, state !== "OPEN" && isOfGroup(work) ? state : messageOf(failureOf(work)));
+    this.#group.onFailure();
+  }
+
+  /** Whether the group has failed, and somebody has looked at an error of its ops that says so. */
+  get failureSeen(): boolean {
+    return this.#group.state === "FAILED" && this.#failures.some((work) => work.observed && isOfGroup(work));
+  }
+
+  /** Failures that nobody has looked at. */
+  get unseen(): readonly FailedWork[] {
+    return this.#failures.filter((work) => !work.observed);
+  }
+
+  /** Resolves when nothing is in flight. */
+  idle(): Promise<void> {
+    if (this.#inFlight === 0) return Promise.resolve();
+    return new Promise((resolve) => this.#whenIdle.push(resolve));
+  }
+}
+
+/** Whether an op failed with its group, rather than because of its arguments. */
+function isOfGroup(work: FailedWork): boolean {
+  const error = failureOf(work);
+  return !(error instanceof InvalidArgumentError || error instanceof UnsupportedOperationError);
+}

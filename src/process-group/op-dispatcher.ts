@@ -1,0 +1,202 @@
+import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opTypeOf } from "../collectives/index.ts";
+import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
+import { AllOf, asError, DeferredWork, SteppedWork, type Steps, type Work } from "../work/index.ts";
+import { Coalescing } from "./coalescing.ts";
+import type { GroupWorks } from "./group-works.ts";
+import { OpQueue } from "./op-queue.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+/** An op that is made of several. */
+export interface SteppedOp<T> {
+  readonly opType: OpType;
+  /** Ops between two ranks keep the order of this queue alone; collectives that of all collectives of the group. */
+  readonly queue?: string;
+  /** Makes the steps; `cameFrom` tells which rank of the group a message has come from. */
+  readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
+  /** Why the op fails on this rank. The steps are taken all the same: they announce it to the other ranks, which would wait. */
+  readonly refusal?: DistError | undefined;
+}
+
+/** What a dispatcher needs of its group. */
+export interface DispatcherHost {
+  readonly name: string;
+  readonly pipelines: readonly Pipeline[];
+  /** Throws when the group takes no more ops. */
+  requireOpen(op: string): void;
+}
+
+/** Brings the ops of a group to its pipelines, in the order of the calls: one by one, in several steps, or together. */
+export class OpDispatcher {
+  readonly #host: DispatcherHost;
+  readonly #works: GroupWorks;
+  readonly #collectives = new OpQueue();
+  /** Queues of messages that take several steps. */
+  readonly #messages = new Map<string, OpQueue>();
+  #coalescing: Coalescing | undefined;
+
+  constructor(host: DispatcherHost, works: GroupWorks) {
+    this.#host = host;
+    this.#works = works;
+  }
+
+  /**
+   * Starts one op: a call, or several that are one to the user.
+   * @param result What it resolves to.
+   */
+  start<T>(pipeline: Pipeline, calls: readonly OpCall[], opType: OpType, result: unknown): Work<T> {
+    const [call] = calls;
+    const isBusy = this.#coalescing !== undefined || (!isMessage(opType) && this.#collectives.isBusy);
+    if (!isBusy && calls.length === 1 && call !== undefined) {
+      return this.#works.bind(pipeline.submitOne(call), result, call.peer);
+    }
+    const works = this.#coalescing
+      ? calls.map((each) => this.#coalescing?.add(pipeline, each) as Work<void>)
+      : isBusy
+        ? this.#later(pipeline, calls)
+        : pipeline.submit(calls);
+    const [only] = works;
+    const whole = works.length === 1 && only !== undefined ? only : new AllOf(works, { opType });
+    const work = this.#works.bind<T>(whole, result, call?.peer);
+    this.#coalescing?.note(work);
+    return work;
+  }
+
+  /** Calls whose turn comes when the ops of several steps that were called before have ended. */
+  #later(pipeline: Pipeline, calls: readonly OpCall[]): readonly DeferredWork[] {
+    const works = calls.map((call) => new DeferredWork({ opType: opTypeOf(call) }, () => this.#collectives.ahead()));
+    this.#collectives.add(() => {
+      this.#ifOpen("op", works, () => {
+        for (const [i, work] of pipeline.submit(calls).entries()) works[i]?.follow(work);
+      });
+      return undefined;
+    });
+    return works;
+  }
+
+  /** Submits what has waited for its turn, unless the group was closed meanwhile. */
+  #ifOpen(op: string, works: readonly Work<unknown>[], submit: () => void): void {
+    try {
+      this.#host.requireOpen(op);
+    } catch (error) {
+      for (const work of works) work.settle(asError(error, work));
+      return;
+    }
+    submit();
+  }
+
+  /** Starts an op of several steps behind those of its queue. */
+  startSteps<T>({ opType, queue, steps, refusal }: SteppedOp<T>): Work<T> {
+    const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
+    const work: SteppedWork<T> = new SteppedWork<T>(
+      { opType },
+      steps((groupRank) => work.cameFrom(groupRank)),
+      () => order.ahead(),
+    );
+    const bound = refusal === undefined ? this.#works.bind<T>(work) : this.#works.refused<T>(refusal, opType);
+    order.add(() => {
+      work.start();
+      return work;
+    });
+    return bound;
+  }
+
+  #queueOf(name: string): OpQueue {
+    const known = this.#messages.get(name);
+    if (known !== undefined) return known;
+    const queue = new OpQueue();
+    this.#messages.set(name, queue);
+    return queue;
+  }
+
+  /** Whether ops that are called now are only collected. */
+  get isCoalescing(): boolean {
+    return this.#coalescing !== undefined;
+  }
+
+  /** Submits the ops that `body` calls together. */
+  coalescing(body: () => void): Work<void> {
+    const opType = OpType.COALESCED;
+    if (this.#coalescing !== undefined) {
+      const message = `coalescing: group "${this.#host.name}" is coalescing already; it cannot be nested`;
+      const nested = this.#works.refused<void>(new InvalidArgumentError(message, { op: "coalescing" }), opType);
+      // The whole must not end well where a part of it was refused.
+      this.#coalescing.note(nested);
+      return nested;
+    }
+    if (typeof body !== "function") {
+      const message = `coalescing: body must be a function that calls the ops, got ${describe(body)}`;
+      return this.#works.refused(new InvalidArgumentError(message, { op: "coalescing", argument: "body" }), opType);
+    }
+    const batch = new Coalescing();
+    const refusal = this.#collect(batch, body);
+    if (refusal !== undefined) {
+      const failed = this.#works.refused<void>(refusal, opType);
+      batch.discard(asError(refusal, { opType }), failed);
+      if (!batch.isOfMessages) this.skipTurn();
+      return failed;
+    }
+    const whole = this.#works.bind<void>(new AllOf(batch.works, { opType }));
+    const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
+    // Messages wait for no collective, since a peer may want them before it comes to that.
+    if (!batch.hasCollectives || !this.#collectives.isBusy) submit();
+    else {
+      batch.waitFor(() => this.#collectives.ahead());
+      this.#collectives.add(() => {
+        submit();
+        return undefined;
+      });
+    }
+    return whole;
+  }
+
+  /** Calls `body`; returns why nothing may be submitted. */
+  #collect(batch: Coalescing, body: () => void): unknown {
+    this.#coalescing = batch;
+    try {
+      const returned: unknown = body();
+      if (returned instanceof Promise) {
+        returned.catch(() => {});
+        throw new InvalidArgumentError(
+          "coalescing: the function must not be async: all ops have to be called before it returns",
+          { op: "coalescing", argument: "body" },
+        );
+      }
+      if (batch.refusal === undefined) batch.requireDisjoint();
+      return batch.refusal;
+    } catch (error) {
+      return error ?? new InvalidArgumentError(`coalescing: the function threw ${describe(error)}`);
+    } finally {
+      this.#coalescing = undefined;
+    }
+  }
+
+  /** The Work of an op that was refused before a backend has seen it. A collective takes its turn all the same. */
+  refuse<T>(error: unknown, opType: OpType): Work<T> {
+    const work = this.#works.refused<T>(error, opType);
+    // The refusals of a batch count as one, when it ends.
+    if (this.#coalescing !== undefined) this.#coalescing.note(work);
+    else if (!isMessage(opType)) this.skipTurn();
+    return work;
+  }
+
+  /** Lets the backends know of a collective that was refused, behind the collectives that were called before. */
+  skipTurn(): void {
+    const skip = () => {
+      for (const pipeline of this.#host.pipelines) {
+        pipeline.submitOne(opCall("refused", pipeline.device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY));
+      }
+      return undefined;
+    };
+    if (this.#collectives.isBusy) this.#collectives.add(skip);
+    else skip();
+  }
+
+  /** Resolves when no op of several steps is under way, and none waits for its turn. */
+  async idle(): Promise<void> {
+    await Promise.all([this.#collectives, ...this.#messages.values()].map((queue) => queue.idle()));
+  }
+
+  get isBusy(): boolean {
+    return this.#collectives.isBusy || [...this.#messages.values()].some((queue) => queue.isBusy);
+  }
+}

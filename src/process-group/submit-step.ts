@@ -1,0 +1,21 @@
+import { type CallTerms, type Operation, opCall } from "../collectives/index.ts";
+import type { TensorView } from "../tensor/index.ts";
+import type { Work } from "../work/index.ts";
+import type { Pipeline } from "./pipeline.ts";
+
+/** Submits one step of an op that is made of several, within the time that is left of the whole. */
+export type SubmitStep = (
+  op: Operation,
+  inputs: readonly TensorView[],
+  outputs: readonly TensorView[],
+  terms?: CallTerms,
+) => Work<void>;
+
+/** @param timeoutMs Limit of all steps together, from now on. */
+export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
+  const deadline = performance.now() + timeoutMs;
+  return (op, inputs, outputs, terms) => {
+    const leftMs = Math.max(1, deadline - performance.now());
+    return pipeline.submitOne(opCall(op, pipeline.device, inputs, outputs, leftMs, terms));
+  };
+}

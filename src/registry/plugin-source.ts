@@ -1,0 +1,31 @@
+import type { BackendPlugin } from "./backend-plugin.ts";
+
+/** A backend that is loaded on first use. */
+export interface LazyBackend {
+  readonly name: string;
+  readonly load: () => Promise<BackendPlugin>;
+}
+
+/** Where a registry finds the plugins that were registered, asked anew at each look-up. */
+export interface PluginSource {
+  /** Later ones take the place of earlier ones of the same name. */
+  list(): readonly (BackendPlugin | LazyBackend)[];
+  add(plugin: BackendPlugin): void;
+}
+
+/** A source that is a list. */
+export class PluginList implements PluginSource {
+  readonly #plugins: BackendPlugin[] = [];
+
+  list(): readonly BackendPlugin[] {
+    return this.#plugins;
+  }
+
+  add(plugin: BackendPlugin): void {
+    this.#plugins.push(plugin);
+  }
+}
+
+export function isLazy(entry: BackendPlugin | LazyBackend): entry is LazyBackend {
+  return !("create" in entry) && typeof (entry as Partial<LazyBackend>).load === "function";
+}

@@ -1,0 +1,18 @@
+import type { OpType } from "../collectives/op-type.ts";
+import { bindWork, failureOf, Work, type WorkOwner, warnIfUnobserved } from "./work.ts";
+
+/** Stands for the group of an op that has none. */
+const nobody: WorkOwner = {
+  onStart() {},
+  onEnd(work) {
+    if (failureOf(work) !== undefined) setImmediate(warnIfUnobserved, work);
+  },
+  globalRankOf: (groupRank) => groupRank,
+};
+
+/** The Work of an op that was refused where there is no group; a process warning unless somebody looks at it. */
+export function refusedWithoutGroup<T>(error: unknown, opType: OpType): Work<T> {
+  const work = Work.rejected<T>(error, { opType });
+  bindWork(work, nobody);
+  return work;
+}

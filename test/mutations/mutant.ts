@@ -1,0 +1,60 @@
+import { Backend, type GroupState, type OpCall, type OpName, type Submit, type Work } from "bun-c10d";
+
+/** Puts a deliberate bug into a backend. */
+export type Mutation = (inner: Backend) => Backend;
+
+/** A backend that passes everything on to another one, but for what a mutation does otherwise. */
+export class Mutant extends Backend {
+  override readonly name = "fake";
+  readonly #submit: Submit;
+
+  constructor(
+    protected readonly inner: Backend,
+    submit: Submit = (calls) => inner.submit(calls),
+  ) {
+    super(inner.rank, inner.size);
+    this.#submit = submit;
+  }
+
+  override get capabilities() {
+    return this.inner.capabilities;
+  }
+
+  override get state(): GroupState {
+    return this.inner.state;
+  }
+
+  override get inFlight(): number {
+    return this.inner.inFlight;
+  }
+
+  override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.#submit(calls);
+  }
+
+  override abort(reason: string): void {
+    this.inner.abort(reason);
+  }
+
+  override drained(): Promise<void> {
+    return this.inner.drained();
+  }
+
+  override close(): Promise<void> {
+    return this.inner.close();
+  }
+}
+
+/** Has the backend carry out something else than what was called. */
+export function changing(ops: readonly OpName[], change: (call: OpCall, size: number) => Partial<OpCall>): Mutation {
+  return (inner) =>
+    new Mutant(inner, (calls) =>
+      inner.submit(calls.map((call) => (ops.includes(call.op) ? { ...call, ...change(call, inner.size) } : call))),
+    );
+}
+
+/** Has another Work take the place of the backend's. */
+export function replacing(op: OpName, replace: (work: Work<void>) => Work<void>): Mutation {
+  return (inner) =>
+    new Mutant(inner, (calls) => inner.submit(calls).map((work, i) => (calls[i]?.op === op ? replace(work) : work)));
+}

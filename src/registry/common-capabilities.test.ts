@@ -1,0 +1,40 @@
+import { expect, test } from "bun:test";
+import type { Capabilities } from "./capabilities.ts";
+import { commonCapabilities } from "./common-capabilities.ts";
+
+const whole: Capabilities = {
+  ops: { allReduce: ["float32", "int8"], broadcast: ["bool"], send: ["float32"], barrier: [] },
+  reduceOps: { float32: ["SUM", "AVG"], int8: ["SUM"], bool: [] },
+  anySource: true,
+  sequenceNumbers: true,
+};
+
+test("what one backend can do, or several that are alike, is its own table", () => {
+  expect(commonCapabilities([whole])).toBe(whole);
+  expect(commonCapabilities([whole, whole])).toBe(whole);
+});
+
+test("what all of several can do, whichever comes first", () => {
+  const part: Capabilities = {
+    ops: { allReduce: ["int8", "float32", "float64"], broadcast: ["int8"], recv: ["float32"], barrier: [] },
+    reduceOps: { float32: ["AVG", "MAX"], int8: ["MAX"], bool: [] },
+    anySource: true,
+    abort: true,
+  };
+  for (const tables of [
+    [whole, part],
+    [part, whole],
+  ]) {
+    const common = commonCapabilities(tables);
+    expect(new Set(common.ops.allReduce)).toEqual(new Set(["float32", "int8"]));
+    // No dtype of broadcast is in both; an op without tensors stays.
+    expect(Object.keys(common.ops).sort()).toEqual(["allReduce", "barrier"]);
+    expect(common.reduceOps).toEqual({ float32: ["AVG"], bool: [] });
+    expect(common).toMatchObject({ anySource: true, sequenceNumbers: false, abort: false });
+  }
+});
+
+test("a table that has nothing leaves nothing", () => {
+  const common = commonCapabilities([whole, { ops: {}, reduceOps: {} }]);
+  expect([common.ops, common.reduceOps]).toEqual([{}, {}]);
+});

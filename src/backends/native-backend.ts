@@ -115,7 +115,7 @@ export class NativeBackend extends Backend {
   }
 
   override submit(calls: readonly OpCall[]): readonly Work<void>[] {
-    const [call] = calls;
+    const call = calls[0];
     if (call === undefined) return [];
     if (calls.length === 1) {
       if (call.op === "refused") return [this.#takeTurn()];

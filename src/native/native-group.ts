@@ -215,7 +215,9 @@ export class NativeGroup {
       return true;
     }
     // While this thread blocks no microtask runs, and a peer may be waiting for the ops of another group first.
-    for (const group of unkicked) if (group !== this) group.#kick();
+    if (unkicked.size > (this.#kickQueued ? 1 : 0)) {
+      for (const group of unkicked) if (group !== this) group.#kick();
+    }
     this.#checkExposed();
     const status = this.#await(work.id, limitMs);
     if (status === Status.WAIT_TIMEOUT) return false;

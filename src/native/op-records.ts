@@ -41,7 +41,7 @@ export class OpRecords {
 
   /** Writes a call without inputs that has one output at most, whose address comes with the native call. */
   fillInPlace(call: OpCall): void {
-    const [output] = call.outputs;
+    const output = call.outputs[0];
     this.#count = 1;
     this.#scalars(0, call);
     this.#list(0, OpLayout.inputs, OpLayout.inputCount, this.#buffers, 0, 0);
@@ -153,9 +153,10 @@ function flagsOf({ op, waitAllRanks }: OpCall): number {
   return waitAllRanks ? OpFlag.MONITORED | OpFlag.WAIT_ALL_RANKS : OpFlag.MONITORED;
 }
 
+/** A `uint64_t`. What is stored into a word is cut to it: the lower half, and the upper one without its fraction. */
 function writeWide(words: Uint32Array, at: number, value: number): void {
-  words[at] = value % TWO_32;
-  words[at + 1] = Math.floor(value / TWO_32);
+  words[at] = value;
+  words[at + 1] = value / TWO_32;
 }
 
 /** Address of a tensor's memory; 0 for an empty one. */

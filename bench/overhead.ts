@@ -1,6 +1,7 @@
 /**
  * What an op costs where nothing is sent: one rank, a shim whose ops are done at once. Shows where the time goes: the
- * engine by itself (a loop in C++), the calls of the shim ABI from TypeScript, and the whole of `dist.allReduce()`.
+ * engine by itself (a loop in C++), the calls of the shim ABI from TypeScript, the backend, and the whole of
+ * `dist.allReduce()`.
  *
  *     bun bench/overhead.ts [--rounds 15] [--json]
  */
@@ -8,7 +9,7 @@ import { dlopen, type Pointer } from "bun:ffi";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { NativeBackend } from "../src/backends/native-backend.ts";
-import { NO_TENSORS, opCall } from "../src/collectives/op-call.ts";
+import { NO_TENSORS, type OpCall, opCall } from "../src/collectives/op-call.ts";
 import * as dist from "../src/index.ts";
 import { ConfigLayout, EventLayout, GroupStateCode } from "../src/native/abi.generated.ts";
 import { loadShim, OpRecords } from "../src/native/index.ts";
@@ -39,11 +40,19 @@ const { values } = parseArgs({
 const store = new dist.HashStore();
 await using group = await dist.initProcessGroup({ backend: "null", store, rank: 0, worldSize: 1 });
 const tensor = new Float32Array(1);
+const device = { type: "cpu", index: 0 } as const;
+const terms = { reduceOp: dist.ReduceOp.SUM };
 
 /** Nanoseconds of one op, each way, as the median over short rounds that take turns. */
 const loops: Readonly<Record<string, (count: number) => number | Promise<number>>> = {
   "engine alone (C++ loop)": nativeLoop(),
   "submit_one + wait from TypeScript": ffiLoop(),
+  "backend.submit([call]) and wait()": (count) => {
+    const backend = group.backend();
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < count; i++) backend.submit([allReduceCall()])[0]?.wait();
+    return (Bun.nanoseconds() - begin) / count;
+  },
   "group.allReduce(t).wait()": (count) => {
     const begin = Bun.nanoseconds();
     for (let i = 0; i < count; i++) group.allReduce(tensor).wait();
@@ -110,6 +119,10 @@ function ffiLoop(): (count: number) => number {
   };
 }
 
+function allReduceCall(): OpCall {
+  return opCall("allReduce", device, NO_TENSORS, [viewTensor(tensor)], 30_000, terms);
+}
+
 /** A native group with nothing of the library's TypeScript around it, and an op for it. */
 function rawGroup(): { handle: Pointer; op: ArrayBuffer } {
   const config = new DataView(new ArrayBuffer(ConfigLayout.SIZE));
@@ -121,8 +134,6 @@ function rawGroup(): { handle: Pointer; op: ArrayBuffer } {
   while (shim.symbols.c10d_group_state(handle) === GroupStateCode.CONNECTING) Bun.sleepSync(1);
   const records = new OpRecords();
   void tensor.buffer; // From now on its address is fixed.
-  const device = { type: "cpu", index: 0 } as const;
-  const terms = { reduceOp: dist.ReduceOp.SUM };
-  records.fillInPlace(opCall("allReduce", device, NO_TENSORS, [viewTensor(tensor)], 30_000, terms));
+  records.fillInPlace(allReduceCall());
   return { handle, op: records.bytes };
 }

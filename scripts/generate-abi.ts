@@ -15,8 +15,7 @@ import { dtypes } from "../src/tensor/dtype.ts";
 
 const header = await Bun.file(new URL("../native/c10d.h", import.meta.url)).text();
 
-const enums = { c10d_opcode: "Opcode", c10d_dtype: "DTypeCode", c10d_reduce_op: "ReduceOpCode", c10d_status: "Status" };
-const moreEnums = { c10d_state: "GroupStateCode", c10d_event_kind: "EventKind" };
+const enums = { c10d_status: "Status", c10d_state: "GroupStateCode", c10d_event_kind: "EventKind" };
 const structs = {
   c10d_event: "EventLayout",
   c10d_op: "OpLayout",
@@ -61,7 +60,7 @@ function requireAlike(name: string, table: Readonly<Record<string, unknown>>): v
 function abiText(): string {
   const lines = ["// Generated from native/c10d.h by scripts/generate-abi.ts. Do not edit.", ""];
   lines.push(`export const ABI_VERSION = ${match(/#define C10D_ABI_VERSION (\d+)/)};`, "");
-  for (const [name, title] of Object.entries({ ...enums, ...moreEnums })) lines.push(...enumLines(name, title), "");
+  for (const [name, title] of Object.entries(enums)) lines.push(...enumLines(name, title), "");
   for (const [name, title] of Object.entries(flags)) lines.push(...flagLines(name, title), "");
   for (const [name, title] of Object.entries(structs)) lines.push(...layoutLines(name, title), "");
   return lines.join("\n");

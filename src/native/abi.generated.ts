@@ -2,59 +2,6 @@
 
 export const ABI_VERSION = 1;
 
-export const Opcode = {
-  BROADCAST: 0,
-  ALLREDUCE: 1,
-  ALLREDUCE_COALESCED: 2,
-  REDUCE: 3,
-  ALLGATHER: 4,
-  ALLGATHER_BASE: 5,
-  ALLGATHER_COALESCED: 6,
-  GATHER: 7,
-  SCATTER: 8,
-  REDUCE_SCATTER: 9,
-  ALLTOALL_BASE: 10,
-  ALLTOALL: 11,
-  SEND: 12,
-  RECV: 13,
-  RECV_ANY_SOURCE: 14,
-  BARRIER: 15,
-  REDUCE_SCATTER_BASE: 16,
-  COALESCED: 17,
-  ALLREDUCE_SPARSE: 18,
-  REDUCE_SCATTER_TENSOR_COALESCED: 19,
-} as const;
-
-export const DTypeCode = {
-  UINT8: 0,
-  INT8: 1,
-  INT16: 2,
-  INT32: 3,
-  INT64: 4,
-  FLOAT16: 5,
-  FLOAT32: 6,
-  FLOAT64: 7,
-  COMPLEX64: 9,
-  COMPLEX128: 10,
-  BOOL: 11,
-  BFLOAT16: 15,
-  UINT16: 27,
-  UINT32: 28,
-  UINT64: 29,
-} as const;
-
-export const ReduceOpCode = {
-  SUM: 0,
-  AVG: 1,
-  PRODUCT: 2,
-  MIN: 3,
-  MAX: 4,
-  BAND: 5,
-  BOR: 6,
-  BXOR: 7,
-  PREMUL_SUM: 8,
-} as const;
-
 export const Status = {
   OK: 0,
   WAIT_TIMEOUT: -1,

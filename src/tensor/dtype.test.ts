@@ -1,5 +1,4 @@
 import { describe, expect, test } from "bun:test";
-import { DTypeCode } from "../native/abi.generated.ts";
 import { dtypeNames, dtypes, isDType } from "./dtype.ts";
 
 describe("dtypes", () => {
@@ -25,10 +24,6 @@ describe("dtypes", () => {
 
   test("each row carries its own name", () => {
     for (const name of dtypeNames) expect(dtypes[name].name).toBe(name);
-  });
-
-  test("have the numbers of the shim ABI", () => {
-    expect(Object.fromEntries(dtypeNames.map((name) => [name.toUpperCase(), dtypes[name].code]))).toEqual(DTypeCode);
   });
 
   test("isDType takes own names only", () => {

@@ -9,11 +9,11 @@ import {
   NativeRefusal,
   type NativeStats,
   NativeWork,
-  NEVER_SUBMITTED,
   OpRecords,
   type Shim,
   type StagedMemory,
   Status,
+  unsubmittedId,
 } from "../native/index.ts";
 import { Backend, type BackendContext, type Capabilities } from "../registry/index.ts";
 import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
@@ -227,14 +227,14 @@ export class NativeBackend extends Backend {
       for (const { op } of calls) if (opTable[op].kind === "collective") group?.skipTurn();
     }
     const failed = error instanceof NativeRefusal ? error.status === Status.GROUP_FAILED : error === undefined;
-    const loss = failed ? group?.takeLoss() : undefined;
+    const loss = failed ? group?.unreportedFailure() : undefined;
     const [opType = OpType.UNKNOWN, ...others] = new Set(calls.map(opTypeOf));
     const refusal = this.#failures.refusal(others.length === 0 ? opType : OpType.COALESCED, group, error);
     return calls.map((call, i) => {
       if (i > 0 || group === undefined || loss === undefined) {
         return Work.rejected(refusal, { opType: opTypeOf(call) });
       }
-      const init = { opType: opTypeOf(call), seq: this.#numberOf(call), id: NEVER_SUBMITTED, tensors: call };
+      const init = { opType: opTypeOf(call), seq: this.#numberOf(call), id: unsubmittedId(), tensors: call };
       const work = new NativeWork(group, init);
       group.failUnsubmitted(work, loss);
       return work;

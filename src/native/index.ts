@@ -8,7 +8,7 @@ export {
   type NativeGroupHost,
   NativeRefusal,
   type NativeStats,
-  NEVER_SUBMITTED,
+  unsubmittedId,
 } from "./native-group.ts";
 export { NativeWork, type NativeWorkInit } from "./native-work.ts";
 export { type LentTensors, OpRecords } from "./op-records.ts";

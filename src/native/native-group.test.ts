@@ -155,7 +155,7 @@ describe("NativeGroup", () => {
     const works = [1, 2, 3, 4, 5].map(track);
     works[0]?.whenEnded(() => {
       shim.complete(4, 5);
-      group.takeLoss();
+      group.unreportedFailure();
     });
     shim.complete(1, 2, 3);
     shim.wake();
@@ -358,7 +358,7 @@ describe("NativeGroup", () => {
     await group.drained();
     expect(released).toEqual([1, 2]);
     shim.events.push({ kind: EventKind.RELEASED, id: 3, status: Status.OK });
-    group.takeLoss();
+    group.unreportedFailure();
     expect(released).toEqual([1, 2, 3]);
     group.close();
   });

@@ -131,7 +131,7 @@ export class NativeGroup {
   #closed = false;
   #kickQueued = false;
   #holding = false;
-  /** Why the group has failed, until an op has reported it. */
+  /** Why the group has failed. */
   #loss: NativeFailure | undefined;
   #failureReported = false;
   #drained: (() => void)[] = [];
@@ -299,9 +299,7 @@ export class NativeGroup {
         break;
       case EventKind.LOST:
         this.#state = "FAILED";
-        if (!this.#failureReported) {
-          this.#loss = { status, peer: events[at + EventLayout.peer / 4] ?? -1, text: this.failureText };
-        }
+        this.#loss ??= { status, peer: events[at + EventLayout.peer / 4] ?? -1, text: this.failureText };
         break;
       case EventKind.STORE_SET:
       case EventKind.STORE_GET:
@@ -337,18 +335,18 @@ export class NativeGroup {
     }
     if (!isPinned) work.release();
     if (status === Status.OK) this.#failDetached(work);
-    else if (status !== Status.INVALID && status !== Status.UNSUPPORTED) {
-      this.#state = "FAILED";
-      this.#failureReported = true;
-      this.#loss = undefined;
-    }
     // Taken in any case, since the native side keeps it until then.
     const text =
       status === Status.OK ? "" : this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
     const failure = work.isDetached ? DETACHED_FAILURE : { status, peer, text };
     work.failure = failure;
+    if (status !== Status.OK && status !== Status.INVALID && status !== Status.UNSUPPORTED) {
+      this.#state = "FAILED";
+      this.#loss ??= failure;
+    }
     if (now) {
       work.settle(this.#host.errorNow(failure, work));
+      this.#failureReported ||= this.#state === "FAILED";
       this.#forget(work);
       return;
     }
@@ -382,12 +380,12 @@ export class NativeGroup {
   #failDetached(work: NativeWork): void {
     work.isDetached = true;
     this.#failureReported = true;
-    this.#loss = undefined;
     this.abort(`${work.title}: ${DETACHED_TEXT}`);
   }
 
   #failLater(work: NativeWork, failure: NativeFailure): void {
     const end = (error: unknown): void => {
+      this.#failureReported ||= this.#state === "FAILED";
       work.settle(asError(error, work));
       this.#forget(work);
     };
@@ -395,15 +393,12 @@ export class NativeGroup {
   }
 
   /**
-   * The failure of the group, if it came while nothing was in flight and no op has reported it: the next one does, by
-   * {@link failUnsubmitted}. Given once.
+   * The failure of the group, until an op has rejected with it: those that are submitted before that report it too, by
+   * {@link failUnsubmitted}, rather than that the group has failed before, of which their caller does not know yet.
    */
-  takeLoss(): NativeFailure | undefined {
+  unreportedFailure(): NativeFailure | undefined {
     this.#drain();
-    const loss = this.#loss;
-    this.#loss = undefined;
-    this.#failureReported ||= loss !== undefined;
-    return loss;
+    return this.#failureReported ? undefined : this.#loss;
   }
 
   /** Ends a Work with the failure of the group, as if the op had been in flight. */
@@ -550,8 +545,12 @@ export class NativeRefusal extends Error {
   }
 }
 
-/** Id of an op that native code does not know. */
-export const NEVER_SUBMITTED = Number.MAX_SAFE_INTEGER;
+let unsubmitted = 0;
+
+/** An id for an op that native code does not know. */
+export function unsubmittedId(): number {
+  return Number.MAX_SAFE_INTEGER - unsubmitted++;
+}
 
 const DETACHED_TEXT =
   "a buffer was detached while native code was using it: its result is lost, other memory of the process may have been " +

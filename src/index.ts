@@ -6,6 +6,7 @@ export {
   type OpName,
   type OpRow,
   OpType,
+  opCall,
   opTable,
   opTypeOf,
   ReduceOp,
@@ -110,5 +111,6 @@ export {
   type TensorOptions,
   type TensorView,
   tensor,
+  viewTensor,
 } from "./tensor/index.ts";
 export { type GroupState, Work, type WorkInfo, type WorkInit } from "./work/index.ts";

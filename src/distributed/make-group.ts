@@ -4,6 +4,7 @@ import {
   type Backend,
   type BackendContext,
   type BackendPlugin,
+  commonCapabilities,
   type Logger,
   type Middleware,
   prefixedLogger,
@@ -11,6 +12,7 @@ import {
 import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import type { Device, DeviceType } from "../tensor/index.ts";
+import { agreedCapabilities } from "./agreed-capabilities.ts";
 
 export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
@@ -66,13 +68,21 @@ async function connect(
     logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
   };
   const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
-  return { pipeline: new Pipeline({ group: plan.name, device, plugin, backend }), context };
+  try {
+    // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
+    const own = commonCapabilities([plugin.capabilities, backend.capabilities ?? plugin.capabilities]);
+    const capabilities = plugin.instancesDiffer ? await agreedCapabilities(context, own) : own;
+    return { pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities }), context };
+  } catch (error) {
+    await Promise.allSettled([backend.close()]);
+    throw error;
+  }
 }
 
 /** What a middleware gets of its group. Its keys in the store are apart from those of the backend. */
 function surroundings(
   name: string,
-  { plugin, backend }: Pipeline,
+  { plugin, capabilities }: Pipeline,
   context: BackendContext,
   { logger }: GroupPlan,
 ): MiddlewareSurroundings {
@@ -82,7 +92,7 @@ function surroundings(
   return {
     ...group,
     backend: plugin.name,
-    capabilities: backend.capabilities,
+    capabilities,
     store: own,
     logger: prefixedLogger(logger, `${name}, group "${group.groupName}", rank ${group.rank}: `),
     makeHelper: async () => {

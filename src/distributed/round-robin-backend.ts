@@ -15,7 +15,7 @@ export class RoundRobinBackend extends Backend {
     super(first.backend.rank, first.backend.size);
     this.#pipelines = [first, ...others];
     this.#submit = roundRobin(this.#pipelines.map((pipeline) => (calls) => pipeline.submit(calls)));
-    const common = commonCapabilities(this.#pipelines.map(({ backend }) => backend.capabilities));
+    const common = commonCapabilities(this.#pipelines.map(({ capabilities }) => capabilities));
     // It names those who are missing on one communicator only.
     const { monitoredBarrier: _, ...ops } = common.ops;
     this.capabilities = { ...common, ops };

@@ -70,15 +70,16 @@ function inTurn(group: string, type: DeviceType, first: ProcessGroup, others: re
     first.pipeline(type),
     others.map((other) => other.pipeline(type)),
   );
+  const { capabilities } = backend;
   const plugin: BackendPlugin = {
     name: backend.name,
     type: BackendType.CUSTOM,
     sdk: 2,
     devices: [type],
     bootstrap: "self",
-    capabilities: backend.capabilities,
+    capabilities,
     probe: () => inner.probe(),
     create: () => Promise.reject(new InvalidArgumentError("use roundRobinProcessGroups()")),
   };
-  return new Pipeline({ group, device, plugin, backend });
+  return new Pipeline({ group, device, plugin, backend, capabilities });
 }

@@ -3,6 +3,7 @@ import { DistBackendError, type DistError, describe, messageOf, warn } from "../
 import {
   type Backend,
   type BackendPlugin,
+  type Capabilities,
   CapabilityTable,
   type GroupContext,
   type Middleware,
@@ -17,6 +18,8 @@ export interface PipelineInit {
   readonly device: Device;
   readonly plugin: BackendPlugin;
   readonly backend: Backend;
+  /** What the backends of all ranks can do. */
+  readonly capabilities: Capabilities;
 }
 
 /** What middleware gets that its group alone can give: see {@link GroupContext}. */
@@ -30,6 +33,7 @@ export class Pipeline {
   readonly device: Device;
   readonly plugin: BackendPlugin;
   readonly backend: Backend;
+  readonly capabilities: Capabilities;
   readonly table: CapabilityTable;
   readonly #group: string;
   #submit: Submit;
@@ -39,11 +43,12 @@ export class Pipeline {
   readonly #abortListeners: ((reason: string) => void)[] = [];
   readonly #closeListeners: (() => void | Promise<void>)[] = [];
 
-  constructor({ group, device, plugin, backend }: PipelineInit) {
+  constructor({ group, device, plugin, backend, capabilities }: PipelineInit) {
     this.device = device;
     this.plugin = plugin;
     this.backend = backend;
-    this.table = new CapabilityTable(plugin.name, backend.capabilities);
+    this.capabilities = capabilities;
+    this.table = new CapabilityTable(plugin.name, capabilities);
     this.#group = group;
     this.#submit = (calls) => backend.submit(calls);
   }
@@ -53,8 +58,9 @@ export class Pipeline {
     middleware: readonly Middleware[],
     surroundingsOf: (name: string) => MiddlewareSurroundings,
   ): Promise<void> {
-    for (const { name, create } of [...middleware].reverse()) {
-      const layer: unknown = await create(this.#contextOf(surroundingsOf(name)));
+    for (const each of [...middleware].reverse()) {
+      const { name } = each;
+      const layer: unknown = await each.create(this.#contextOf(surroundingsOf(name)));
       if (typeof layer !== "function") {
         throw new DistBackendError(
           `middleware "${name}": create() must give a function from one submit to another, got ${describe(layer)}`,

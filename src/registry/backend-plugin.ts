@@ -71,9 +71,9 @@ export interface BackendPlugin<Options extends object = object> {
   readonly type: BackendType;
   /**
    * Version of this contract that the plugin was written for, as a number of its own rather than
-   * `BACKEND_SDK_VERSION`, which is always that of the package it runs with. Default is 1.
+   * `BACKEND_SDK_VERSION`, which is always that of the package it runs with.
    */
-  readonly sdk?: number;
+  readonly sdk: number;
   /**
    * `import.meta.url` of the file whose default export is this plugin, so that ranks in other processes can load it.
    */
@@ -82,7 +82,13 @@ export interface BackendPlugin<Options extends object = object> {
   readonly devices: readonly DeviceType[];
   /** How ranks find each other: in the group's store, or by the native library itself (MPI). */
   readonly bootstrap: "store" | "self";
+  /** What its backends can do at most; an instance may claim less. */
   readonly capabilities: Capabilities;
+  /**
+   * Whether what an instance claims may differ from rank to rank, by its options or the version of its library. Then the ranks
+   * of each group exchange it, and the group does what all of them can. Default is `false`: the instances of a group are alike.
+   */
+  readonly instancesDiffer?: boolean;
   /**
    * What checks the user's options; called only where there are some, so that a schema library can be loaded there, by
    * `import()`. A plugin without it takes no options.

@@ -4,6 +4,8 @@ import type { Capabilities } from "./capabilities.ts";
 
 /** What all of several backends can do. */
 export function commonCapabilities(all: readonly Capabilities[]): Capabilities {
+  const [first, ...others] = all;
+  if (first !== undefined && others.every((each) => each === first)) return first;
   const every = (flag: "anySource" | "sequenceNumbers" | "abort") => all.every((each) => each[flag] === true);
   return {
     ops: common(all.map(({ ops }) => ops)),

@@ -100,7 +100,7 @@ describe("C10D_BACKENDS", () => {
     "null.ts": "export default null;",
     "empty.ts": "export default [];",
     "no-create.ts": pluginSource("lazy", "create: undefined,"),
-    "second.ts": pluginSource("first", "", (first) => `[${first}, { name: "second" }]`),
+    "second.ts": pluginSource("first", "", (first) => `[${first}, { name: "second", sdk: 2 }]`),
     "future.ts": pluginSource("future", "sdk: 9,"),
     "gloo.ts": pluginSource("gloo", "type: 1,"),
     "first.ts": pluginSource("first"),

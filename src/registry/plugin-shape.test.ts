@@ -75,7 +75,10 @@ describe("SDK version", () => {
   test.each<[unknown, string]>([
     [3, 'backend "mine" was written for backend SDK 3, this bun-c10d has SDK 2: update bun-c10d'],
     [1, 'backend "mine" was written for backend SDK 1, this bun-c10d has SDK 2: update the backend'],
-    [undefined, 'backend "mine" was written for backend SDK 1, this bun-c10d has SDK 2: update the backend'],
+    [
+      undefined,
+      'backend "mine" does not say for which backend SDK it was written: give the plugin `sdk: 2` if it is this one',
+    ],
     ["1.0", 'backend "mine": sdk must be the number of the SDK that it was written for, such as 2, got 1.0'],
     [Number.NaN, "got NaN"],
   ])("%p is refused", (sdk, message) => {

@@ -20,8 +20,8 @@ export function pluginFault(value: unknown): PluginFault | undefined {
   }
   const plugin = value as { readonly [field in keyof BackendPlugin]?: unknown };
   // A plugin for another SDK may well have other fields; then its version is the better reason.
-  const mismatch = "sdk" in plugin ? sdkMismatch(plugin) : undefined;
-  if (mismatch !== undefined) return { field: "sdk", message: mismatch };
+  const mismatch = sdkMismatch(plugin);
+  if (mismatch !== undefined && plugin.name !== undefined) return { field: "sdk", message: mismatch };
   const { name } = plugin;
   if (typeof name !== "string" || !/^[a-z][a-z0-9_-]*$/.test(name)) {
     const got = name === undefined || typeof name === "string" ? JSON.stringify(name) : kindOf(name);
@@ -62,7 +62,8 @@ export function pluginFault(value: unknown): PluginFault | undefined {
   return wrongCell === undefined ? undefined : fault("capabilities", wrongCell);
 }
 
-function capabilitiesFault(capabilities: unknown): string | undefined {
+/** What is wrong with a capability table; `undefined` when nothing is. */
+export function capabilitiesFault(capabilities: unknown): string | undefined {
   const { ops, reduceOps } = (capabilities ?? {}) as { readonly ops?: unknown; readonly reduceOps?: unknown };
   return (
     tableFault("ops", ops, { rows: operations, cells: dtypeNames }) ??

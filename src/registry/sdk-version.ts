@@ -6,9 +6,12 @@ export const BACKEND_SDK_VERSION = 2;
 
 /** What is wrong with the version that a plugin was written for, and what to do; `undefined` if it fits. */
 export function sdkMismatch(plugin: { readonly name?: unknown; readonly sdk?: unknown }): string | undefined {
-  const { sdk = 1 } = plugin;
+  const { sdk } = plugin;
   if (sdk === BACKEND_SDK_VERSION) return undefined;
   const name = `backend ${JSON.stringify(plugin.name)}`;
+  if (sdk === undefined) {
+    return `${name} does not say for which backend SDK it was written: give the plugin \`sdk: ${BACKEND_SDK_VERSION}\` if it is this one`;
+  }
   if (typeof sdk !== "number" || !Number.isInteger(sdk)) {
     return `${name}: sdk must be the number of the SDK that it was written for, such as ${BACKEND_SDK_VERSION}, got ${String(sdk)}`;
   }

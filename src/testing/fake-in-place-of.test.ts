@@ -1,4 +1,6 @@
 import { expect, test } from "bun:test";
+import fake from "../backends/fake/plugin.ts";
+import { capabilities as gloo } from "../backends/gloo/capabilities.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { BackendType } from "../registry/index.ts";
 import { fakeInPlaceOf } from "./fake-in-place-of.ts";
@@ -6,6 +8,15 @@ import { fakeInPlaceOf } from "./fake-in-place-of.ts";
 test("has the name and the type of the backend that it replaces", () => {
   expect(fakeInPlaceOf("gloo")).toMatchObject({ name: "gloo", type: BackendType.GLOO });
   expect(fakeInPlaceOf("mine")).toMatchObject({ name: "mine", type: BackendType.CUSTOM });
+});
+
+test("takes what the backend takes that it replaces, and no more", () => {
+  const { ops, reduceOps } = fakeInPlaceOf("gloo").capabilities;
+  expect(ops).toEqual(gloo.ops);
+  expect(reduceOps.float32).not.toContain("PREMUL_SUM");
+  expect(fake.capabilities.reduceOps.float32).toContain("PREMUL_SUM");
+  expect(fakeInPlaceOf("ucc").capabilities.ops.monitoredBarrier).toBeUndefined();
+  expect(fakeInPlaceOf("mine").capabilities).toBe(fake.capabilities);
 });
 
 test("refuses what is no name", () => {

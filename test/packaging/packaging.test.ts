@@ -91,7 +91,7 @@ describe("in another project", () => {
       const [index, ...others] = await Promise.all(${JSON.stringify(entries)}.map((entry) =>
         import(entry.replace(".", "bun-c10d"))));
       const { nativePlugin, includeDirectory } = others.find((each) => "nativePlugin" in each);
-      const plugin = nativePlugin({ name: "none", library: "/none.so", remedy: "r", capabilities: { ops: {}, reduceOps: {} } });
+      const plugin = nativePlugin({ name: "none", sdk: 2, library: "/none.so", remedy: "r", capabilities: { ops: {}, reduceOps: {} } });
       const error = await plugin.create({}).catch((thrown) => thrown);
       console.log(JSON.stringify({
         names: [index, ...others].map((each) => Object.keys(each).length),

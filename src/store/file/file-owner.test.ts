@@ -13,8 +13,8 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DistStoreError } from "../../errors/index.ts";
 import { rendezvous } from "../../distributed/index.ts";
+import { DistStoreError } from "../../errors/index.ts";
 import { FileStore } from "../file-store.ts";
 import { requireOwnFile } from "./file-owner.ts";
 

@@ -97,6 +97,11 @@ export class OpDispatcher {
       work.start();
       return work;
     });
+    if (queue !== undefined) {
+      work.whenEnded(() => {
+        if (!order.isBusy) this.#messages.delete(queue);
+      });
+    }
     return bound;
   }
 

@@ -20,7 +20,6 @@ import {
   brand,
   DistError,
   describe,
-  type DistError as Failure,
   InvalidArgumentError,
   messageOf,
   UnsupportedOperationError,
@@ -625,7 +624,7 @@ export class ProcessGroup implements AsyncDisposable {
       }
       const pipeline = this.#pipelines.of("cpu");
       for (const need of needs) pipeline.table.require(need, "uint8");
-      let refusal: Failure | undefined;
+      let refusal: DistError | undefined;
       const steps = prepare((object) => {
         const packed = objects.packObject(op, maxBytes, object);
         refusal ??= packed.error;
@@ -648,7 +647,7 @@ export class ProcessGroup implements AsyncDisposable {
     opType: OpType,
     prepare: () => {
       readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
-      readonly refusal?: Failure | undefined;
+      readonly refusal?: DistError | undefined;
       readonly queue?: string;
     },
   ): Work<T> {

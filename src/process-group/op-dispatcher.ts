@@ -1,4 +1,4 @@
-import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opTypeOf } from "../collectives/index.ts";
+import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, SteppedWork, type Steps, type Work } from "../work/index.ts";
 import { Coalescing } from "./coalescing.ts";
@@ -45,27 +45,28 @@ export class OpDispatcher {
    */
   start<T>(pipeline: Pipeline, calls: readonly OpCall[], opType: OpType, result: unknown): Work<T> {
     const [call] = calls;
-    const isBusy = this.#coalescing !== undefined || (!isMessage(opType) && this.#collectives.isBusy);
-    if (!isBusy && calls.length === 1 && call !== undefined) {
+    const batch = this.#coalescing;
+    const waits = !isMessage(opType) && this.#collectives.isBusy;
+    if (calls.length === 1 && call !== undefined && batch === undefined && !waits) {
       return this.#works.bind(pipeline.submitOne(call), result, call.peer);
     }
-    const works = this.#coalescing
-      ? calls.map((each) => this.#coalescing?.add(pipeline, each) as Work<void>)
-      : isBusy
-        ? this.#later(pipeline, calls)
+    const works = batch
+      ? calls.map((each) => batch.add(pipeline, each))
+      : waits
+        ? this.#later(pipeline, calls, opType)
         : pipeline.submit(calls);
     const [only] = works;
     const whole = works.length === 1 && only !== undefined ? only : new AllOf(works, { opType });
     const work = this.#works.bind<T>(whole, result, call?.peer);
-    this.#coalescing?.note(work);
+    batch?.note(work);
     return work;
   }
 
   /** Calls whose turn comes when the ops of several steps that were called before have ended. */
-  #later(pipeline: Pipeline, calls: readonly OpCall[]): readonly DeferredWork[] {
+  #later(pipeline: Pipeline, calls: readonly OpCall[], opType: OpType): readonly DeferredWork[] {
     const works = calls.map((call) => new DeferredWork({ opType: opTypeOf(call) }, () => this.#collectives.ahead()));
     this.#collectives.add(() => {
-      this.#ifOpen("op", works, () => {
+      this.#ifOpen(opNames[opType], works, () => {
         for (const [i, work] of pipeline.submit(calls).entries()) works[i]?.follow(work);
       });
       return undefined;

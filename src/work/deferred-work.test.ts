@@ -23,6 +23,13 @@ describe("DeferredWork", () => {
     expect(await rejection(bad)).toBe(error);
   });
 
+  test("has its number from then on", () => {
+    const work = new DeferredWork({ opType: init.opType }, nothingAhead);
+    expect(work.seq).toBe(-1);
+    work.follow(new TestWork({ ...init, seq: 9 }));
+    expect([work.seq, work.info().seq]).toEqual([9, 9]);
+  });
+
   test("of one that has ended at once", () => {
     const [good, bad] = [new DeferredWork(init, nothingAhead), new DeferredWork(init, nothingAhead)];
     good.follow(Work.completed(undefined, init));
@@ -107,7 +114,7 @@ describe("DeferredWork", () => {
     const work = new DeferredWork(init, () => ahead);
     const wait = () => work.wait({ timeout: 30 });
     expect(wait).toThrow("allReduce #7: waited 30 ms; the op is still pending");
-    work.follow(new SlowWork({ ...init, seq: 9 }));
+    work.follow(new SlowWork({ ...init, seq: 7 }));
     expect(wait).toThrow("allReduce #7: waited 30 ms; the op is still pending");
     expect([ahead.isCompleted(), work.isCompleted()]).toEqual([false, false]);
   });

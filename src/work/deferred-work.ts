@@ -15,6 +15,7 @@ export class DeferredWork<T = void> extends Work<T> {
   /** Ends as `actual` does. */
   follow(actual: Work<unknown>): void {
     this.#actual = actual;
+    this.takeNumber(actual.seq);
     joinWhole(actual, this);
     actual.whenEnded(() => this.#endAs(actual));
   }

@@ -153,6 +153,11 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     this.#source = groupRank;
   }
 
+  /** Takes over the number of the op that this one stands for. */
+  protected takeNumber(seq: number): void {
+    (this as { seq: number }).seq = seq;
+  }
+
   /** Ends the op; a second call is ignored. For backends. */
   settle(error?: DistError): void {
     if (this.#phase !== Phase.Pending) return;

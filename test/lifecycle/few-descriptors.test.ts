@@ -19,6 +19,9 @@ const gloo = await new BackendRegistry(builtInBackends).probe("gloo");
 if (!gloo.available) console.log(`skip a group with few descriptors: ${gloo.reason}`);
 
 const limited = (limit: number): readonly string[] => ["prlimit", `--nofile=${limit}:${limit}`];
+/** Whether Bun starts with so few: the shell of a script that starts it needs 12 for itself (`./bootstrap generation`). */
+const starts = (limit: number): boolean =>
+  Bun.spawnSync([...limited(limit), process.execPath, "-e", ""], { stdout: "ignore", stderr: "ignore" }).success;
 const atAll =
   /this process has no file descriptor left: `ulimit -n` is 48\b.* Raise it before the start: `ulimit -n 4096`/;
 
@@ -62,16 +65,20 @@ describe("with few descriptors left", () => {
 });
 
 describe("c10d run with few descriptors", () => {
-  test.each([8, 10, 12, 14, 16])("%i", async (limit) => {
-    await using cli = new CliProcess(["run", "-n", "4", "--no-bun", "sleep", "20"], {}, { within: limited(limit) });
-    expect(await cli.exitCode()).toBe(1);
-    expect(cli.stderr).toMatch(
-      /^c10d run: DistError: cannot (guard the ranks|start rank \d \(.*\)): this process has no/,
-    );
-    expect(cli.stderr).toContain(`\`ulimit -n\` is ${limit}`);
-    if (cli.stderr.includes("start rank")) expect(cli.stderr).toContain("about 44 are needed");
-    expect(cli.stderr).not.toMatch(/\n\s+at /);
-  });
+  for (const limit of [8, 10, 12, 14, 16]) {
+    const can = starts(limit);
+    if (!can) console.log(`skip c10d run with ${limit} descriptors: ${process.execPath} does not start with so few`);
+    test.skipIf(!can)(String(limit), async () => {
+      await using cli = new CliProcess(["run", "-n", "4", "--no-bun", "sleep", "20"], {}, { within: limited(limit) });
+      expect(await cli.exitCode()).toBe(1);
+      expect(cli.stderr).toMatch(
+        /^c10d run: DistError: cannot (guard the ranks|start rank \d \(.*\)): this process has no/,
+      );
+      expect(cli.stderr).toContain(`\`ulimit -n\` is ${limit}`);
+      if (cli.stderr.includes("start rank")) expect(cli.stderr).toContain("about 44 are needed");
+      expect(cli.stderr).not.toMatch(/\n\s+at /);
+    });
+  }
 
   test("and log files", async () => {
     const flags = ["run", "-n", "4", "--log-dir", join(folder, "logs"), "--no-bun", "sleep", "20"];

@@ -19,8 +19,23 @@ const FULL = process.env.C10D_SWEEP === "full";
 /** Whether the peer blocks. */
 const MODES = FULL ? [true, false] : [true];
 const TIMES = FULL ? 10 : 1;
+/** Whose libgloo the tests run with, if not this machine's. */
+const generation = process.env.C10D_GENERATION;
 /** A fraction of a second, and what a busy machine adds; an op's own limit is half an hour. */
 const SOON_MS = 10_000;
+
+/** Tests of what is this machine's. With the libraries of another release the MPIs and UCX would be mixtures of the two. */
+function ofThisMachine(backend: string, declare: () => void): void {
+  if (generation === undefined) {
+    declare();
+    return;
+  }
+  const reason = `only gloo is of ${generation}`;
+  console.log(`skip a Worker that ends with ops in flight, over ${backend}: ${reason}`);
+  describe.skip(`a Worker that ends with ops in flight, over ${backend} (skipped: ${reason})`, () => {
+    test("needs the libraries of this machine", () => {});
+  });
+}
 
 async function check(backend: string, options: SpawnOptions, blocking: boolean, plugin?: string): Promise<void> {
   const rounds = ENDINGS.length * ELEMENTS.length * TIMES;
@@ -87,19 +102,23 @@ describeGloo("a Worker that ends with ops in flight, over gloo", () => {
   });
 });
 
-describeUcc("a Worker that ends with ops in flight, over ucc", () => {
-  test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
-    check("ucc", spawn, blocking),
-  );
-});
-
-for (const implementation of implementations) {
-  describeMpi("a Worker that ends with ops in flight, over mpi", implementation, () => {
+ofThisMachine("ucc", () =>
+  describeUcc("a Worker that ends with ops in flight, over ucc", () => {
     test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
-      check("mpi", launchWith(implementation), blocking),
+      check("ucc", spawn, blocking),
     );
-  });
-}
+  }),
+);
+
+ofThisMachine("mpi", () => {
+  for (const implementation of implementations) {
+    describeMpi("a Worker that ends with ops in flight, over mpi", implementation, () => {
+      test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+        check("mpi", launchWith(implementation), blocking),
+      );
+    });
+  }
+});
 
 const noCompiler = ["cc", "c++"].some((name) => Bun.which(name) === null);
 if (noCompiler) console.log("skip Workers over the shims of examples/native-backend: there is no C compiler");

@@ -1,5 +1,6 @@
 export { type CallTerms, NO_TENSORS, type OpCall, opCall, opTypeOf, tensorsOf } from "./op-call.ts";
 export {
+  madeOf,
   type Operation,
   type OpName,
   type OpRow,

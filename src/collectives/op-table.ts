@@ -29,6 +29,8 @@ export interface OpRow {
   readonly unequal?: true;
   /** The op that does several of it at once. */
   readonly coalesced?: OpName;
+  /** The op that does the same with a list of one tensor per rank in the place of one that has the parts of all. */
+  readonly perRank?: Operation;
 }
 
 /** Every op that a backend can be given. A new op is a row here, a method of `ProcessGroup`, and what carries it out. */
@@ -94,6 +96,7 @@ const rows = {
     inputs: "tensor",
     outputs: "joined",
     coalesced: "allGatherIntoTensorCoalesced",
+    perRank: "allGather",
   },
   allGatherIntoTensorCoalesced: {
     opType: OpType.ALLGATHER_COALESCED,
@@ -135,6 +138,7 @@ const rows = {
     outputs: "tensor",
     reduces: true,
     coalesced: "reduceScatterTensorCoalesced",
+    perRank: "reduceScatter",
   },
   reduceScatterTensorCoalesced: {
     opType: OpType.REDUCE_SCATTER_TENSOR_COALESCED,
@@ -159,6 +163,7 @@ const rows = {
     inputs: "tensor",
     outputs: "tensor",
     splits: true,
+    perRank: "allToAll",
   },
   send: { opType: OpType.SEND, api: "send", kind: "message", inputs: "tensor", outputs: "none" },
   recv: { opType: OpType.RECV, api: "recv", kind: "message", inputs: "none", outputs: "tensor" },
@@ -172,7 +177,9 @@ const rows = {
   },
   /** A collective that this rank has refused: it takes a turn, so that the ranks' numbers of calls can be compared. */
   refused: { opType: OpType.UNKNOWN, api: "refused", kind: "turn", inputs: "none", outputs: "none" },
-} as const satisfies Readonly<Record<string, Omit<OpRow, "coalesced"> & { readonly coalesced?: string }>>;
+} as const satisfies Readonly<
+  Record<string, Omit<OpRow, "coalesced" | "perRank"> & { readonly coalesced?: string; readonly perRank?: string }>
+>;
 
 /** Name of an op. */
 export type OpName = keyof typeof rows;
@@ -198,6 +205,15 @@ const singles: ReadonlyMap<OpName, Operation> = new Map(
 /** The op that does for one tensor what this one does for a list, if it is such a one. */
 export function singleOf(op: OpName): Operation | undefined {
   return singles.get(op);
+}
+
+/** What an op can be made of, if not all of it is there: `has` tells whether an op is. Undefined if there is no way. */
+export function madeOf(op: Operation, has: (part: Operation) => boolean): Operation | undefined {
+  const { perRank } = opTable[op];
+  if (perRank !== undefined && has(perRank)) return perRank;
+  const single = singleOf(op);
+  if (single === undefined) return undefined;
+  return has(single) ? single : madeOf(single, has);
 }
 
 /** Names of kinds of op as in the API, for messages. */

@@ -1,11 +1,9 @@
 import {
   isMessage,
   isTensorList,
-  type OpCall,
   type Operation,
   type OpName,
   OpType,
-  opCall,
   opNames,
   opTable,
   opTypeOf,
@@ -14,7 +12,6 @@ import {
   requireReduceOp,
   requireTag,
   requireTimeout,
-  singleOf,
 } from "../collectives/index.ts";
 import {
   brand,
@@ -30,6 +27,7 @@ import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../
 import type { GroupState, Steps, Work } from "../work/index.ts";
 import type * as Options from "./call-options.ts";
 import { type AnyCallOptions, CallReader, type Given } from "./call-reader.ts";
+import { callsFor, requireWay } from "./composed-calls.ts";
 import { GroupLife } from "./group-life.ts";
 import { GroupWorks } from "./group-works.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
@@ -553,28 +551,12 @@ export class ProcessGroup implements AsyncDisposable {
       this.#life.requireOpen(opNames[opType]);
       const call = this.#reader.read(op, options, outputs, inputs);
       const pipeline = this.#pipelines.forCall(call);
-      const calls = this.#supported(pipeline, call);
+      const calls = callsFor(call, pipeline.table, this.size);
       // The caller's own tensor or list: what was written to, or sent.
       return this.#dispatcher.start(pipeline, calls, opTypeOf(call), op === "send" ? inputs : outputs);
     } catch (error) {
       return this.#dispatcher.refuse(error, op === "recv" ? recvType(options) : opType);
     }
-  }
-
-  /** The call itself; or one for each tensor of a list, if the backend takes no lists. */
-  #supported({ table }: Pipeline, call: OpCall): readonly OpCall[] {
-    const { op, inputs, outputs, reduceOp, peer } = call;
-    const dtype = (inputs[0] ?? outputs[0])?.dtype;
-    const single = singleOf(op);
-    if (single !== undefined && dtype !== undefined && !table.has(op as Operation, dtype, reduceOp)) {
-      table.require(single, dtype, reduceOp);
-      return outputs.map((output, i) =>
-        opCall(single, call.device, inputs.slice(i, i + 1), [output], call.timeoutMs, { reduceOp }),
-      );
-    }
-    table.require(op as Operation, dtype, reduceOp);
-    if (op === "recv" && peer < 0) table.requireAnySource();
-    return [call];
   }
 
   #allReduceSparse(tensor: SparseTensor, options: Options.AllReduceOptions): Work<SparseTensor> {
@@ -623,7 +605,7 @@ export class ProcessGroup implements AsyncDisposable {
         });
       }
       const pipeline = this.#pipelines.of("cpu");
-      for (const need of needs) pipeline.table.require(need, "uint8");
+      for (const need of needs) requireWay(need, pipeline.table, "uint8");
       let refusal: DistError | undefined;
       const steps = prepare((object) => {
         const packed = objects.packObject(op, maxBytes, object);

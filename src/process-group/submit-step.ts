@@ -1,6 +1,7 @@
-import { type CallTerms, type Operation, opCall } from "../collectives/index.ts";
+import { type CallTerms, type Operation, opCall, opTypeOf } from "../collectives/index.ts";
 import type { TensorView } from "../tensor/index.ts";
-import type { Work } from "../work/index.ts";
+import { AllOf, type Work } from "../work/index.ts";
+import { callsFor } from "./composed-calls.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** Submits one step of an op that is made of several, within the time that is left of the whole. */
@@ -16,6 +17,9 @@ export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
   const deadline = performance.now() + timeoutMs;
   return (op, inputs, outputs, terms) => {
     const leftMs = Math.max(1, deadline - performance.now());
-    return pipeline.submitOne(opCall(op, pipeline.device, inputs, outputs, leftMs, terms));
+    const call = opCall(op, pipeline.device, inputs, outputs, leftMs, terms);
+    const calls = callsFor(call, pipeline.table, pipeline.backend.size);
+    if (calls.length === 1 && calls[0] !== undefined) return pipeline.submitOne(calls[0]);
+    return new AllOf(pipeline.submit(calls), { opType: opTypeOf(call) });
   };
 }

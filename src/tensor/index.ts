@@ -28,6 +28,7 @@ export { Tensor, type TensorOptions, type TensorStorage, tensor } from "./tensor
 export {
   dtypeOfArray,
   type ForeignTensor,
+  partOfView,
   TENSOR_PROTOCOL,
   type TensorLike,
   type TensorView,

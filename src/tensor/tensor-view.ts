@@ -76,6 +76,42 @@ export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
   );
 }
 
+/** A part of a tensor, in the same memory: `length` elements from `start` on. */
+export function partOfView(view: TensorView, start: number, length: number): TensorView {
+  const { data, dtype, ptr } = view;
+  const { size } = dtypes[dtype];
+  const byteLength = length * size;
+  if (data === undefined) return { ...view, ptr: ptr + start * size, length, byteLength };
+  const bytes = bytesOf(data);
+  const make = constructors.get(typedArrayName(data)) ?? Uint8Array;
+  const part = new make(bytes.buffer, bytes.byteOffset + start * size, byteLength / make.BYTES_PER_ELEMENT);
+  return { ...view, data: part as TensorStorage, length, byteLength };
+}
+
+type StorageConstructor = {
+  new (buffer: ArrayBufferLike, byteOffset: number, length: number): ArrayBufferView;
+  readonly BYTES_PER_ELEMENT: number;
+};
+
+const constructors: ReadonlyMap<string | undefined, StorageConstructor> = new Map<
+  string | undefined,
+  StorageConstructor
+>(
+  [
+    Float32Array,
+    Float64Array,
+    Float16Array,
+    Int8Array,
+    Uint8Array,
+    Int16Array,
+    Uint16Array,
+    Int32Array,
+    Uint32Array,
+    BigInt64Array,
+    BigUint64Array,
+  ].map((each) => [each.name, each]),
+);
+
 function viewOfTensor(source: Tensor, argument: string): TensorView {
   const { data, dtype, shape } = source;
   if (!isDType(dtype) || dtypeOfArray(data) === undefined) {

@@ -2,7 +2,7 @@
  * Writes the op table and the capability tables of the built-in backends into docs/backends.md:
  * `bun scripts/generate-capability-table.ts`.
  */
-import { type OpRow, operations, opTable } from "../src/collectives/op-table.ts";
+import { madeOf, type OpRow, operations, opTable, singleOf } from "../src/collectives/op-table.ts";
 import { builtInBackends } from "../src/registry/built-in-backends.ts";
 import { type BackendPlugin, dtypesText, features, summarize } from "../src/registry/index.ts";
 import { dtypeNames } from "../src/tensor/index.ts";
@@ -25,7 +25,7 @@ function replaced(text: string, what: string, content: string): string {
 function opsTable(): string {
   const side = (name: OpRow["inputs"]): string => (name === "none" ? "–" : `\`${name}\``);
   return table(
-    ["op", "inputs", "outputs", "terms", "several at once"],
+    ["op", "inputs", "outputs", "terms", "several at once", "made of"],
     operations.map((op) => {
       const row = opTable[op];
       return [
@@ -34,6 +34,7 @@ function opsTable(): string {
         side(row.outputs),
         termsOf(row),
         row.coalesced ? `\`${row.coalesced}\`` : "–",
+        row.perRank ? `\`${row.perRank}\`` : singleOf(op) ? `\`${singleOf(op)}\`` : "–",
       ];
     }),
   );
@@ -60,7 +61,9 @@ async function capabilityTables(): Promise<string> {
           `\`${op}\``,
           ...cells(({ capabilities }) => {
             const dtypes = capabilities.ops[op];
-            return dtypes === undefined ? "–" : dtypes.length === 0 ? "yes" : dtypesText(dtypes);
+            const part = madeOf(op, (other) => capabilities.ops[other] !== undefined);
+            if (dtypes === undefined) return part === undefined ? "–" : `by \`${part}\``;
+            return dtypes.length === 0 ? "yes" : dtypesText(dtypes);
           }),
         ]),
       ],

@@ -207,7 +207,8 @@ describe("c10d info", () => {
     ops      allReduce: int8 float32
              broadcast: float32
              barrier: no tensors
-             not: allReduceCoalesced `);
+             made of others: allReduceCoalesced (allReduce)
+             not: allReduceSparse `);
     expect(text).toContain(`
     reduce   int8: SUM
              float32: SUM AVG

@@ -49,8 +49,11 @@ function capabilityLines({ capabilities }: BackendInfo): [string, string][] {
       .filter((name) => summary.features[name] === wanted)
       .map((name) => features[name])
       .join(", ") || "nothing";
+  if (summary.made.length > 0)
+    ops.push(`made of others: ${summary.made.map(({ op, of }) => `${op} (${of})`).join(" ")}`);
+  if (summary.missing.length > 0) ops.push(`not: ${summary.missing.join(" ")}`);
   return [
-    ["ops", summary.missing.length === 0 ? ops.join("\n") : `${ops.join("\n")}\nnot: ${summary.missing.join(" ")}`],
+    ["ops", ops.join("\n")],
     ["reduce", reductions.join("\n") || "nothing"],
     ["has", `${has(true)}; not: ${has(false)}`],
   ];

@@ -75,10 +75,7 @@ describe("capabilities of instances", () => {
   test("what a rank says of itself is checked", async () => {
     const store = new dist.HashStore();
     const container = dist.createContainer({ overrides: [varying(() => ({ ops }), true)] });
-    await new dist.PrefixStore("0//cpu/", store).set(
-      "capabilities/1",
-      '{"ops":{"nonsense":[]},"reduceOps":{}}',
-    );
+    await new dist.PrefixStore("0//cpu/", store).set("capabilities/1", '{"ops":{"nonsense":[]},"reduceOps":{}}');
     const options = { mode: "solo" } as const;
     const started = dist.initProcessGroup({
       backend: "varying",

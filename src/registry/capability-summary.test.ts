@@ -22,8 +22,9 @@ describe("summarize", () => {
       { dtypes: ["int8", "int32"], reduceOps: ["SUM"] },
       { dtypes: ["float32"], reduceOps: ["SUM", "AVG"] },
     ]);
+    expect(summary.made).toEqual([{ op: "allReduceCoalesced", of: "allReduce" }]);
     expect(summary.missing).toEqual(
-      operations.filter((op) => !["allReduce", "broadcast", "reduce", "barrier"].includes(op)),
+      operations.filter((op) => !["allReduce", "allReduceCoalesced", "broadcast", "reduce", "barrier"].includes(op)),
     );
     expect(summary.features).toEqual({
       anySource: true,

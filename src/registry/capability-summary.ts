@@ -1,4 +1,4 @@
-import { type Operation, operations } from "../collectives/op-table.ts";
+import { madeOf, type Operation, operations } from "../collectives/op-table.ts";
 import type { ReduceOpName } from "../collectives/reduce-op.ts";
 import { type DType, dtypeNames } from "../tensor/index.ts";
 import type { Capabilities } from "./capabilities.ts";
@@ -16,6 +16,8 @@ export type Feature = keyof typeof features;
 export interface CapabilitySummary {
   readonly ops: readonly { readonly ops: readonly Operation[]; readonly dtypes: readonly DType[] }[];
   readonly reduceOps: readonly { readonly dtypes: readonly DType[]; readonly reduceOps: readonly ReduceOpName[] }[];
+  /** Ops that the backend has not, which the process group makes of one that it has. */
+  readonly made: readonly { readonly op: Operation; readonly of: Operation }[];
   readonly missing: readonly Operation[];
   readonly features: Readonly<Record<Feature, boolean>>;
 }
@@ -23,7 +25,9 @@ export interface CapabilitySummary {
 /** Sums a capability table up, for people. */
 export function summarize(capabilities: Capabilities): CapabilitySummary {
   const { ops, reduceOps } = capabilities;
-  const named = operations.filter((op) => ops[op] !== undefined);
+  const has = (op: Operation): boolean => ops[op] !== undefined;
+  const named = operations.filter(has);
+  const lacking = operations.filter((op) => !has(op));
   const reduced = dtypeNames.filter((dtype) => (reduceOps[dtype] ?? []).length > 0);
   return {
     ops: alike(named, (op) => ops[op] ?? []).map(([group, dtypes]) => ({ ops: group, dtypes })),
@@ -31,7 +35,11 @@ export function summarize(capabilities: Capabilities): CapabilitySummary {
       dtypes,
       reduceOps: names,
     })),
-    missing: operations.filter((op) => ops[op] === undefined),
+    made: lacking.flatMap((op) => {
+      const of = madeOf(op, has);
+      return of === undefined ? [] : [{ op, of }];
+    }),
+    missing: lacking.filter((op) => madeOf(op, has) === undefined),
     features: {
       anySource: capabilities.anySource ?? false,
       sequenceNumbers: capabilities.sequenceNumbers ?? false,

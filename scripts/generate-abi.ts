@@ -67,7 +67,9 @@ function abiText(): string {
 }
 
 function namesText(): string {
-  const collectives = operations.filter((op) => opTable[op].kind === "collective");
+  // One that shares its number with the op that it is made of never comes to native code.
+  const isMade = (op: OpName): boolean => opTable[op].opType === opTable[opTable[op].perRank ?? "refused"].opType;
+  const collectives = operations.filter((op) => opTable[op].kind === "collective" && !isMade(op));
   const isFlagged = (op: OpName): boolean => flaggedOps[op] !== undefined;
   const cases = collectives
     .filter((op) => !isFlagged(op))

@@ -40,6 +40,7 @@ export {
   type CallOptions,
   type GatherObjectOptions,
   type GatherOptions,
+  type GatherSingleOptions,
   type MonitoredBarrierCallOptions,
   type ObjectOptions,
   type OneOrList,

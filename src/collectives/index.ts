@@ -1,5 +1,6 @@
 export { type CallTerms, NO_TENSORS, type OpCall, opCall, opTypeOf, tensorsOf } from "./op-call.ts";
 export {
+  isOneTensor,
   madeOf,
   type Operation,
   type OpName,

@@ -5,9 +5,23 @@ import { OpType } from "./op-type.ts";
  * - `tensor`: one tensor; `tensors`: a list of any length
  * - `joined`: one tensor that is world size times as long as that of the other side, the ranks' parts in their order;
  *   `joinedList`: a list of such tensors, each for the tensor at its place on the other side
- * - `perRank`: a list of one tensor per rank; `perRankAtRoot`: the same on the root, and nothing elsewhere
+ * - `perRank`: a list of one tensor per rank
+ * - `joinedAtRoot`, `perRankAtRoot`: the same on the root, and nothing elsewhere
  */
-export type Side = "none" | "tensor" | "tensors" | "joined" | "joinedList" | "perRank" | "perRankAtRoot";
+export type Side =
+  | "none"
+  | "tensor"
+  | "tensors"
+  | "joined"
+  | "joinedList"
+  | "joinedAtRoot"
+  | "perRank"
+  | "perRankAtRoot";
+
+/** Whether a side has one tensor, or none, rather than a list. */
+export function isOneTensor(side: Side): boolean {
+  return side === "tensor" || side === "joined" || side === "joinedAtRoot";
+}
 
 /** What is known of an op. */
 export interface OpRow {
@@ -112,6 +126,15 @@ const rows = {
     inputs: "tensor",
     outputs: "perRankAtRoot",
     root: "dst",
+  },
+  gatherSingle: {
+    opType: OpType.GATHER,
+    api: "gatherSingle",
+    kind: "collective",
+    inputs: "tensor",
+    outputs: "joinedAtRoot",
+    root: "dst",
+    perRank: "gather",
   },
   scatter: {
     opType: OpType.SCATTER,

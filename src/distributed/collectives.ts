@@ -8,6 +8,7 @@ import {
   type BarrierOptions,
   type BroadcastOptions,
   type GatherOptions,
+  type GatherSingleOptions,
   type MonitoredBarrierCallOptions,
   type OneOrList,
   ProcessGroup,
@@ -63,6 +64,15 @@ export function allGatherIntoTensor<T extends TensorLike | readonly TensorLike[]
 /** Collects the tensors of all ranks on the destination: {@link ProcessGroup.gather}. */
 export function gather(input: TensorLike, options: InGroup<GatherOptions>): Work<readonly TensorLike[] | undefined> {
   return onGroup(OpType.GATHER, options, undefined, (group) => group.gather(input, options));
+}
+
+/** Collects the tensors of all ranks in one on the destination: {@link ProcessGroup.gatherSingle}. */
+export function gatherSingle<T extends TensorLike>(
+  output: T | undefined,
+  input: TensorLike,
+  options: InGroup<GatherSingleOptions>,
+): Work<T | undefined> {
+  return onGroup(OpType.GATHER, options, output, (group) => group.gatherSingle(output, input, options), "gatherSingle");
 }
 
 /** Distributes the tensors of the source: {@link ProcessGroup.scatter}. */

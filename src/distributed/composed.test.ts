@@ -60,15 +60,59 @@ describe("what a backend lacks is made of what it has", () => {
   test("what cannot be made is refused by its own name", async () => {
     await localRanks(
       2,
-      async () => {
+      async ({ rank }) => {
         const [whole, part] = [new Float32Array(2), new Float32Array(1)];
         expect(dist.allGatherIntoTensor(whole, part).exception()?.message).toBe(
           'backend "fake" does not implement allGatherIntoTensor',
+        );
+        expect(dist.gatherSingle(rank === 0 ? whole : undefined, part, { dst: 0 }).exception()?.message).toContain(
+          "does not implement gatherSingle",
         );
         expect(dist.allGatherObject(1).exception()?.message).toContain("does not implement allGatherIntoTensor");
         await dist.barrier();
       },
       { backend: having("allReduce", "barrier") },
     );
+  });
+});
+
+describe("gatherSingle", () => {
+  test.each(["its own op", "gather"])("by %s", async (way) => {
+    const backend = way === "gather" ? having("gather") : having("gatherSingle");
+    await localRanks(
+      3,
+      async ({ rank }) => {
+        const output = rank === 1 ? new Int32Array(6) : undefined;
+        const result = await dist.gatherSingle(output, Int32Array.of(rank, -rank), { dst: 1 });
+        expect(result).toBe(output);
+        if (output !== undefined) expect([...output]).toEqual([0, 0, 1, -1, 2, -2]);
+      },
+      { backend },
+    );
+  });
+
+  test("the destination alone gives the output, of the right length and in memory of its own", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const message = (output: Float32Array | undefined, input: Float32Array) =>
+        dist.gatherSingle(output, input, { dst: 0 }).exception()?.message;
+      const input = new Float32Array(1);
+      if (rank === 0) {
+        expect(message(undefined, input)).toBe("gatherSingle: output must be given on the destination rank");
+        expect(message(new Float32Array(3), input)).toContain("output must have 2 (world size) times");
+        const whole = new Float32Array(2);
+        expect(message(whole, whole.subarray(1))).toContain("output and input overlap by 4 bytes");
+        // What the destination gives itself may be in its place already.
+        whole[0] = 5;
+        await dist.gatherSingle(whole, whole.subarray(0, 1), { dst: 0 });
+        expect([...whole]).toEqual([5, 7]);
+      } else {
+        for (let i = 0; i < 3; i++) {
+          expect(message(new Float32Array(2), input)).toBe(
+            "gatherSingle: output must not be given on other than the destination rank",
+          );
+        }
+        await dist.gatherSingle(undefined, Float32Array.of(7), { dst: 0 });
+      }
+    });
   });
 });

@@ -9,6 +9,7 @@ export {
   broadcast,
   coalescing,
   gather,
+  gatherSingle,
   type InGroup,
   irecv,
   isend,

@@ -1,4 +1,4 @@
-import { type OpCall, opTable, opTypeOf } from "../collectives/index.ts";
+import { isOneTensor, type OpCall, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError } from "../errors/index.ts";
 import type { GroupContext, Middleware } from "../registry/index.ts";
 import { Work } from "../work/index.ts";
@@ -56,5 +56,5 @@ function argumentOf({ op }: OpCall, i: number): string {
   const { inPlace, inputs, outputs } = opTable[op];
   const name = inPlace || op === "send" ? "tensor" : "input";
   const side = inPlace ? outputs : inputs;
-  return side === "tensor" || side === "joined" ? name : `${name}s[${i}]`;
+  return isOneTensor(side) ? name : `${name}s[${i}]`;
 }

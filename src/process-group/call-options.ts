@@ -47,6 +47,8 @@ export interface GatherOptions extends CallOptions, DestinationOptions {
   /** On the destination only: one tensor per rank. */
   readonly outputs?: readonly TensorLike[];
 }
+/** Options of `gatherSingle`; `dst` or `groupDst` is required. */
+export interface GatherSingleOptions extends CallOptions, DestinationOptions {}
 /** Options of `scatter`; `src` or `groupSrc` is required. c10d: `ScatterOptions`. */
 export interface ScatterOptions extends CallOptions, SourceOptions {
   /** On the source only: one tensor per rank. */

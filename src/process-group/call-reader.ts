@@ -1,5 +1,6 @@
 import {
   type CallTerms,
+  isOneTensor,
   NO_TENSORS,
   type OpCall,
   type Operands,
@@ -75,6 +76,7 @@ export class CallReader {
       tensors: whole,
       joined,
       joinedList: joined,
+      joinedAtRoot: joined,
       perRank,
       perRankAtRoot: perRank,
     };
@@ -119,7 +121,7 @@ export class CallReader {
 
   #operand(row: OpRow, which: "inputs" | "outputs", given: Given, root: number): Operand {
     const side = row[which];
-    const isList = side !== "tensor" && side !== "joined";
+    const isList = !isOneTensor(side);
     const isOnly = row.inPlace === true || row.kind === "message";
     const name = `${isOnly ? "tensor" : which.slice(0, -1)}${isList ? "s" : ""}`;
     return { side, name, views: this.#views(row, side, name, given, root) };
@@ -127,15 +129,16 @@ export class CallReader {
 
   #views(row: OpRow, side: Side, name: string, given: Given, root: number): readonly TensorView[] {
     if (side === "none") return NO_TENSORS;
+    if (isAtRoot(side) && !this.#isAtRoot(row, name, given, root)) return NO_TENSORS;
     // What is no tensor, or no list, is refused below.
-    if (side === "tensor" || side === "joined") return [requireTensor(row.api, given as TensorLike, name)];
-    if (side === "perRankAtRoot" && this.#listAtRoot(row, name, given, root) === undefined) return NO_TENSORS;
+    if (isOneTensor(side)) return [requireTensor(row.api, given as TensorLike, name)];
     return requireTensors(row.api, given as readonly TensorLike[], name);
   }
 
-  /** A list that the root alone must give. */
-  #listAtRoot({ api, root: option }: OpRow, name: string, given: Given, root: number): Given {
-    if ((given !== undefined) === (this.#ranks.rank === root)) return given;
+  /** Whether this is the root, which alone must give what is there. */
+  #isAtRoot({ api, root: option }: OpRow, name: string, given: Given, root: number): boolean {
+    const isRoot = this.#ranks.rank === root;
+    if ((given !== undefined) === isRoot) return isRoot;
     const role = option === "dst" ? "destination" : "source";
     const rule =
       given === undefined ? `must be given on the ${role} rank` : `must not be given on other than the ${role} rank`;
@@ -180,6 +183,7 @@ export class CallReader {
     const { rank, size } = this.#ranks;
     switch (other.side) {
       case "joined":
+      case "joinedAtRoot":
       case "joinedList":
         for (const [i, large] of other.views.entries()) {
           const small = block.views[i] ?? first;
@@ -222,6 +226,10 @@ function isBlock(side: Side): boolean {
   return side === "tensor" || side === "tensors";
 }
 
+function isAtRoot(side: Side): boolean {
+  return side === "joinedAtRoot" || side === "perRankAtRoot";
+}
+
 function nameAt({ side, name }: Operand, i: number): string {
-  return side === "tensor" || side === "joined" ? name : `${name}[${i}]`;
+  return isOneTensor(side) ? name : `${name}[${i}]`;
 }

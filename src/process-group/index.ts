@@ -10,6 +10,7 @@ export type {
   CallOptions,
   GatherObjectOptions,
   GatherOptions,
+  GatherSingleOptions,
   MonitoredBarrierCallOptions,
   ObjectOptions,
   RecvObjectOptions,

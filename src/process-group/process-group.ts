@@ -295,6 +295,22 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
+   * Collects the tensors of all ranks in one on the destination: part `rank` of the output is that rank's input.
+   *
+   * @param output World size times the length of the input; on the destination only, `undefined` elsewhere.
+   * @param options `dst` or `groupDst` names the destination.
+   *
+   * c10d: `gather_single`.
+   */
+  gatherSingle<T extends TensorLike>(
+    output: T | undefined,
+    input: TensorLike,
+    options: Options.GatherSingleOptions,
+  ): Work<T | undefined> {
+    return this.#run("gatherSingle", options, output, input);
+  }
+
+  /**
    * Distributes the tensors of the source: `inputs[rank]` goes to that rank's output.
    *
    * @param options `src` or `groupSrc` names the source, which alone gives `inputs`: one tensor per rank.

@@ -1,5 +1,5 @@
 import { type OpCall, opTypeOf } from "../collectives/op-call.ts";
-import { type OpName, opNames, opTable, type Side } from "../collectives/op-table.ts";
+import { isOneTensor, type OpName, opNames, opTable, type Side } from "../collectives/op-table.ts";
 import {
   callUserCode,
   DistBackendError,
@@ -118,6 +118,8 @@ export abstract class MethodBackend extends Backend {
   allGatherIntoTensorCoalesced?(outputs: Tensors, inputs: Tensors, call: MethodCall): MethodResult;
   /** Copies each rank's input to `outputs[rank]` on the root; elsewhere `outputs` is empty. */
   gather?(outputs: Tensors, input: TensorView, call: MethodCall): MethodResult;
+  /** Copies each rank's input to part `rank` of the output on the root; elsewhere `output` is undefined. */
+  gatherSingle?(output: TensorView | undefined, input: TensorView, call: MethodCall): MethodResult;
   /** Copies the root's `inputs[rank]` to each rank's output; elsewhere `inputs` is empty. */
   scatter?(output: TensorView, inputs: Tensors, call: MethodCall): MethodResult;
   /** Reduces each `inputs[rank]` over all ranks into that rank's output. */
@@ -249,5 +251,5 @@ function methodOf(backend: MethodBackend, op: OpName): AnyMethod | undefined {
 /** The tensors of one side as a method gets them: nothing, one, or a list. */
 function argumentOf(side: Side, tensors: OpCall["inputs"]): unknown[] {
   if (side === "none") return [];
-  return side === "tensor" || side === "joined" ? [tensors[0]] : [tensors];
+  return isOneTensor(side) ? [tensors[0]] : [tensors];
 }

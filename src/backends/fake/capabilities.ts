@@ -20,6 +20,7 @@ export const capabilities: Capabilities = {
     allGatherIntoTensor: dtypeNames,
     allGatherIntoTensorCoalesced: dtypeNames,
     gather: dtypeNames,
+    gatherSingle: dtypeNames,
     scatter: dtypeNames,
     reduceScatter: dtypeNames,
     reduceScatterTensor: dtypeNames,

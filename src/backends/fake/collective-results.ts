@@ -65,6 +65,8 @@ const rules: { readonly [op in Collective]: Rule } = {
       parts.flatMap(({ inputs }) => inputs),
     ),
 
+  gatherSingle: (parts, { root }) => toRoot(parts, root, [concat(parts.flatMap(({ inputs }) => inputs))]),
+
   scatter: (parts, { root }) => parts.map((_, rank) => inputsOf(parts, root).slice(rank, rank + 1)),
 
   reduceScatter: (parts, terms) => parts.map((_, rank) => [reduceInputs(parts, rank, terms)]),

@@ -25,6 +25,8 @@ export function soloResultsOf(call: OpCall, rank: number, size: number): readonl
     case "allGatherIntoTensor":
     case "allGatherIntoTensorCoalesced":
       return inputs.map((input) => repeat(input, size));
+    case "gatherSingle":
+      return outputs.map(() => repeat(first, size));
     case "scatter":
     case "reduceScatter":
       return inputs.slice(rank, rank + 1);

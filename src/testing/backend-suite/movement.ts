@@ -12,7 +12,7 @@ function contents(dtype: DType, length: number, from: number, part = 0): Uint8Ar
 /** Runs `body` with every claimed dtype, every root, and one of the sizes in turn. */
 async function withRoots(
   it: SuiteRank,
-  op: "broadcast" | "gather" | "scatter",
+  op: "broadcast" | "gather" | "gatherSingle" | "scatter",
   body: (dtype: DType, length: number, root: number) => Promise<void>,
 ): Promise<void> {
   const dtypes = it.dtypesOf(op);
@@ -121,6 +121,21 @@ export const movementCases: readonly SuiteCase[] = [
           const what = `gather of ${dtype}[${length}] to ${root}, output ${from}`;
           it.checkBytes(what, output, contents(dtype, length, from));
         }
+      }),
+  },
+  {
+    name: "gatherSingle > every dtype, root and size",
+    ops: ["gatherSingle"],
+    run: (it) =>
+      withRoots(it, "gatherSingle", async (dtype, length, root) => {
+        const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
+        const output = it.rank === root ? PlacedTensor.empty(dtype, length * it.worldSize) : undefined;
+        const result = await it.end(it.group.gatherSingle(output?.tensor, input.tensor, { groupDst: root }));
+        it.check(result === output?.tensor, "gatherSingle resolves to its output on the root alone");
+        const what = `gatherSingle of ${dtype}[${length}] to ${root}`;
+        const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from)));
+        if (output !== undefined) it.checkBytes(what, output, expected);
+        it.checkBytes(`${what}, input`, input, contents(dtype, length, it.rank));
       }),
   },
   {

@@ -1,4 +1,4 @@
-import { type Operation, type ReduceOpName, reduceOps, singleOf } from "../../collectives/index.ts";
+import { type Operation, type ReduceOpName, reduceOps } from "../../collectives/index.ts";
 import { InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
 import {
   type DType,
@@ -13,7 +13,7 @@ import {
 } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 import { reduceOpOf } from "./patterns.ts";
-import type { SuiteCase } from "./suite-case.ts";
+import { claimedFor, type SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
 const allReduceOps: readonly ReduceOpName[] = [...reduceOps.map(({ name }) => name), "PREMUL_SUM"];
@@ -48,6 +48,10 @@ function calls(it: SuiteRank): readonly (readonly [op: Operation, (dtype: DType)
     ["allGather", (dtype) => group.allGather(list(dtype), sample(dtype))],
     ["allGatherIntoTensor", (dtype) => group.allGatherIntoTensor(whole(dtype), sample(dtype))],
     ["gather", (dtype) => group.gather(sample(dtype), { groupDst: it.rank, outputs: list(dtype) })],
+    [
+      "gatherSingle",
+      (dtype) => group.gatherSingle(it.rank === 0 ? whole(dtype) : undefined, sample(dtype), { groupDst: 0 }),
+    ],
     ["scatter", (dtype) => group.scatter(sample(dtype), { groupSrc: it.rank, inputs: list(dtype) })],
     ["reduceScatter", (dtype) => group.reduceScatter(sample(dtype), list(dtype))],
     ["reduceScatterTensor", (dtype) => group.reduceScatterTensor(sample(dtype), whole(dtype))],
@@ -85,8 +89,7 @@ export const refusalCases: readonly SuiteCase[] = [
     name: "refusals > ops and dtypes that are not claimed",
     async run(it) {
       for (const [op, call] of calls(it)) {
-        // A list of tensors is done one by one where the backend takes no lists.
-        const claimed = it.capabilities.ops[op] ?? it.capabilities.ops[singleOf(op) ?? op];
+        const claimed = claimedFor(it.capabilities, op);
         // An op without tensors has no dtype, and is asked for once.
         const asked = askable(op).length > 0 ? askable(op) : claimed === undefined ? dtypeNames.slice(0, 1) : [];
         for (const dtype of asked) {

@@ -1,12 +1,13 @@
-import type { Operation } from "../../collectives/index.ts";
+import { madeOf, type Operation } from "../../collectives/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
+import type { DType } from "../../tensor/index.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
 /** One test of the suite, as every rank runs it on a group of its own. */
 export interface SuiteCase {
   /** Unique, e.g. `allReduce > every dtype, reduce op and size`. */
   readonly name: string;
-  /** Ops that the backend must claim. */
+  /** Ops that the backend must claim, or have what they are made of. */
   readonly ops?: readonly Operation[];
   /** Least number of ranks; 1 by default. */
   readonly ranks?: number;
@@ -30,12 +31,18 @@ export interface SuiteTerms {
   readonly waitCannotBlock: string | undefined;
 }
 
+/** dtypes that an op takes: those that the backend claims for it, or for the op that it is made of; undefined if it has neither. */
+export function claimedFor({ ops }: Capabilities, op: Operation): readonly DType[] | undefined {
+  const part = madeOf(op, (other) => ops[other] !== undefined);
+  return ops[op] ?? (part && ops[part]);
+}
+
 /** Why a case does not apply; undefined if it does. */
 export function inapplicable(
   each: SuiteCase,
   { capabilities, worldSize, waitCannotBlock }: SuiteTerms,
 ): string | undefined {
-  const missing = each.ops?.find((op) => capabilities.ops[op] === undefined);
+  const missing = each.ops?.find((op) => claimedFor(capabilities, op) === undefined);
   if (missing !== undefined) return `does not claim ${missing}, and must reject it`;
   const unclaimed = each.claims?.find((claim) => capabilities[claim] !== true);
   if (unclaimed !== undefined) return `does not claim ${unclaimed}`;

@@ -7,6 +7,7 @@ import type { DType } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 import { mix } from "./patterns.ts";
 import type { PlacedTensor } from "./placed-tensor.ts";
+import { claimedFor } from "./suite-case.ts";
 
 /** How much is swept. */
 export interface Sweep {
@@ -63,9 +64,9 @@ export class SuiteRank {
     return this.rank === this.worldSize - 1;
   }
 
-  /** dtypes that the backend claims for an op. */
+  /** dtypes that an op takes by the claims of the backend. */
   dtypesOf(op: Operation): readonly DType[] {
-    return this.capabilities.ops[op] ?? [];
+    return claimedFor(this.capabilities, op) ?? [];
   }
 
   /** Pairs of dtype and reduce op that the backend claims for an op. */

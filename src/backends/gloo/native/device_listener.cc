@@ -68,11 +68,12 @@ Failure cannot_listen(const std::string& ip) {
     if (errno != EADDRNOTAVAIL) return failed();
     return Failure(C10D_ERR_INVALID, what + ": is it an address of this machine?");
   }
-  // A device has more than its listener.
+  // A device has more than its listener: a loop, a pipe, and since 2023, while it is made, a socket to look up its interface.
   const Fd loop(::epoll_create1(EPOLL_CLOEXEC));
-  const Fd event(::eventfd(0, EFD_CLOEXEC));
-  const Fd timer(::eventfd(0, EFD_CLOEXEC));
-  if (loop.get() < 0 || event.get() < 0 || timer.get() < 0) return failed();
+  const Fd read_end(::eventfd(0, EFD_CLOEXEC));
+  const Fd write_end(::eventfd(0, EFD_CLOEXEC));
+  const Fd lookup(::eventfd(0, EFD_CLOEXEC));
+  if (loop.get() < 0 || read_end.get() < 0 || write_end.get() < 0 || lookup.get() < 0) return failed();
   return Failure(C10D_ERR_BACKEND, what + ", though it is an address of this machine");
 }
 

@@ -53,6 +53,15 @@ class PortablePair : public tcp::Pair {
 #endif
 
  protected:
+#if C10D_GLOO_HANDLER_TAKES_LOOP
+  // Called for whatever is sent or received, where the others take what waits for a connection that is still to come.
+  void verifyConnected(std::unique_lock<std::mutex>& lock) final {
+    if (!expected_later()) tcp::Pair::verifyConnected(lock);
+  }
+#endif
+
+  /// Whether the peer has not connected yet and may. With the mutex held.
+  virtual bool expected_later() const = 0;
   /// On the loop thread, before it handles this connection. Returns what to ring afterwards: by then the connection may
   /// have been closed, and another thread may have destroyed this object.
   virtual Doorbell& before_events() = 0;

@@ -45,6 +45,11 @@ std::string message_of(const std::exception_ptr& error) {
   }
 }
 
+void reset_at_close(int socket) {
+  const linger none{1, 0};
+  ::setsockopt(socket, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+}
+
 }  // namespace
 
 void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
@@ -118,6 +123,11 @@ Pair::~Pair() {
 
 void Pair::adopt(Fd socket) {
   const std::lock_guard<std::mutex> lock(m_);
+  if (state_ == CLOSED) {
+    // The group has failed meanwhile. A reset tells the peer so; the base ends the process over events of a closed pair.
+    reset_at_close(socket.get());
+    return;
+  }
   self_ = tcp::Address::fromSockName(socket.get());
   peer_ = tcp::Address::fromPeerName(socket.get());
   const int on = 1;
@@ -198,8 +208,7 @@ void Pair::changeState(state next) noexcept {
         if (op.ubuf) localPendingSend_[op.preamble.slot].emplace_back(op.ubuf, op.offset, op.nbytes);
       }
       // A reset tells the peer that this is no orderly end.
-      const linger none{1, 0};
-      ::setsockopt(fd_, SOL_SOCKET, SO_LINGER, &none, sizeof none);
+      reset_at_close(fd_);
       signalException(std::exchange(ex_, nullptr));
       return;
     } catch (...) {  // Out of memory: the engine's own limits have to end the op.

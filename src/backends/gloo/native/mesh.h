@@ -67,6 +67,7 @@ class Pair final : public PortablePair {
   Debt debt();
 
  protected:
+  bool expected_later() const override { return expected_later_ && state_ == INITIALIZING; }
   Doorbell& before_events() override;
   bool read() override;
   void changeState(state next) noexcept override;

@@ -1,3 +1,4 @@
+import "reflect-metadata";
 import { afterEach, describe, expect, test } from "bun:test";
 import { container as root } from "tsyringe";
 import * as dist from "../index.ts";

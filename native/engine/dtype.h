@@ -39,6 +39,10 @@ constexpr DType dtype_of(uint32_t code) {
       return {1, "bool"};
     case C10D_BFLOAT16:
       return {2, "bfloat16"};
+    case C10D_FLOAT8_E5M2:
+      return {1, "float8_e5m2"};
+    case C10D_FLOAT8_E4M3FN:
+      return {1, "float8_e4m3fn"};
     case C10D_UINT16:
       return {2, "uint16"};
     case C10D_UINT32:

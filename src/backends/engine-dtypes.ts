@@ -21,3 +21,6 @@ export const engineDTypes: readonly DType[] = [
   "uint32",
   "uint64",
 ];
+
+/** dtypes that the engine moves: those of {@link engineDTypes}, and those that nothing in it reduces. */
+export const movedDTypes: readonly DType[] = [...engineDTypes, "float8_e4m3fn", "float8_e5m2"];

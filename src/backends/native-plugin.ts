@@ -7,7 +7,7 @@ import { type Availability, type BackendContext, type BackendPlugin, BackendType
 import { NativeBackend } from "./native-backend.ts";
 
 export { loadShim, type NativeStats, type Shim, type ShimLocation } from "../native/index.ts";
-export { engineDTypes } from "./engine-dtypes.ts";
+export { engineDTypes, movedDTypes } from "./engine-dtypes.ts";
 export { NativeBackend } from "./native-backend.ts";
 
 /** Folder with `c10d.h` and the sources of the engine, for `-I`. */

@@ -9,7 +9,7 @@ import { indexOfNaN } from "./nan-search.ts";
  * a broadcast or a scatter those of the root. If there is one, the op rejects with a `DistBackendError` (`NAN_FOUND`) that
  * tells where it is. Nothing is sent then, and the group fails, so that other ranks do not wait.
  *
- * All of these tensors are read if they are of float16, bfloat16, float32, float64, complex64 or complex128; other dtypes
+ * All of these tensors are read if they are of float16, bfloat16, float32, float64, an 8-bit float, complex64 or complex128; other dtypes
  * have no NaN. Not looked at are what is received, and foreign memory (behind an address, such as that of a GPU).
  *
  * ```ts

@@ -52,10 +52,29 @@ describe("indexOfNaN", () => {
     expect(wrong).toEqual([]);
   });
 
+  test.each([
+    ["float8_e4m3fn", [0x7f, 0xff]],
+    ["float8_e5m2", [0x7d, 0x7e, 0x7f, 0xfd, 0xfe, 0xff]],
+  ] as const)("%s: every pattern of bits, at each place next to every kind of neighbour", (dtype, nans) => {
+    const wrong: string[] = [];
+    for (let bits = 0; bits <= 0xff; bits++) {
+      const found = nans.some((nan) => nan === bits);
+      for (const other of [0, 0x80, 0x7c, 0xfc]) {
+        for (let at = 0; at < 7; at++) {
+          const bytes = new Uint8Array(7).fill(other).fill(bits, at, at + 1);
+          if (indexOfNaN(bytes, dtype) !== (found ? at : -1)) wrong.push(`${bits} at ${at} among ${other}`);
+        }
+      }
+    }
+    expect(wrong).toEqual([]);
+  });
+
   test("memory that begins or ends within a word, or that several share", () => {
     for (const [dtype, size] of [
       ["float16", 2],
       ["bfloat16", 2],
+      ["float8_e4m3fn", 1],
+      ["float8_e5m2", 1],
       ["float32", 4],
       ["float64", 8],
     ] as const) {
@@ -79,7 +98,7 @@ describe("indexOfNaN", () => {
     expect(indexOfNaN(new Float32Array(0), "float32")).toBe(-1);
   });
 
-  test.each(["float16", "bfloat16", "float32", "float64", "complex64"] as const)(
+  test.each(["float16", "bfloat16", "float8_e5m2", "float32", "float64", "complex64"] as const)(
     "1 MB of %s takes a few times what reading it does",
     (dtype) => {
       const megabyte = new Uint8Array(2 ** 20);

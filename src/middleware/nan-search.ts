@@ -12,9 +12,13 @@ export function indexOfNaN(data: TensorStorage, dtype: DType): number {
     case "complex128":
       return inFloats(new Float64Array(...memoryFor(data, 8))) >> 1;
     case "float16":
-      return inHalves(new Int32Array(...memoryFor(data, 4)), 0x7c00);
+      return inWords(new Int32Array(...memoryFor(data, 4)), 16, 0x7c00);
     case "bfloat16":
-      return inHalves(new Int32Array(...memoryFor(data, 4)), 0x7f80);
+      return inWords(new Int32Array(...memoryFor(data, 4)), 16, 0x7f80);
+    case "float8_e4m3fn":
+      return inWords(new Int32Array(...memoryFor(data, 4)), 8, 0x7e);
+    case "float8_e5m2":
+      return inWords(new Int32Array(...memoryFor(data, 4)), 8, 0x7c);
     default:
       return -1;
   }
@@ -35,14 +39,20 @@ function inFloats(numbers: Float32Array | Float64Array): number {
   return numbers.includes(Number.NaN) ? numbers.findIndex(Number.isNaN) : -1;
 }
 
-/** @param infinity Bits of the infinity of a type of 16 bits: what is larger, but for the sign, is a NaN. */
-function inHalves(pairs: Int32Array, infinity: number): number {
-  // Two at a time: to be added to a magnitude so that that of a NaN carries into the bit of its sign.
-  const carry = (0x7fff - infinity) * 0x1_0001;
-  const { length } = pairs;
+/**
+ * @param bits Of an element: 8 or 16.
+ * @param largest Largest magnitude, as bits, that is no NaN: of most types that of the infinity.
+ */
+function inWords(words: Int32Array, bits: 8 | 16, largest: number): number {
+  const ones = bits === 8 ? 0x0101_0101 : 0x1_0001;
+  const signBit = 1 << (bits - 1);
+  const magnitudes = (signBit - 1) * ones;
+  // All of a word at a time: to be added to a magnitude so that that of a NaN carries into the bit of its sign.
+  const carry = (signBit - 1 - largest) * ones;
+  const { length } = words;
   for (let i = 0; i < length; i++) {
-    const signs = (((pairs[i] ?? 0) & 0x7fff_7fff) + carry) & 0x8000_8000;
-    if (signs !== 0) return 2 * i + ((signs & 0x8000) === 0 ? 1 : 0);
+    const signs = (((words[i] ?? 0) & magnitudes) + carry) & (signBit * ones);
+    if (signs !== 0) return (32 / bits) * i + Math.floor((31 - Math.clz32(signs & -signs)) / bits);
   }
   return -1;
 }

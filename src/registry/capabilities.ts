@@ -17,14 +17,19 @@ export interface Capabilities {
   readonly abort?: boolean;
 }
 
-/** Reduce ops by kind of dtype, spelled out for every dtype as {@link Capabilities.reduceOps} has them. */
+/**
+ * Reduce ops by kind of dtype, spelled out for every dtype as {@link Capabilities.reduceOps} has them; for 8-bit floats none
+ * unless told.
+ */
 export function reduceOpsByKind(
-  kinds: Readonly<Record<"float" | "integer" | "bool" | "complex", readonly ReduceOpName[]>>,
+  kinds: Readonly<Record<"float" | "integer" | "bool" | "complex", readonly ReduceOpName[]>> & {
+    readonly float8?: readonly ReduceOpName[];
+  },
 ): Capabilities["reduceOps"] {
   return Object.fromEntries(
     dtypeNames.map((name) => {
       const { kind } = dtypes[name];
-      return [name, kinds[kind === "signed" || kind === "unsigned" ? "integer" : kind]];
+      return [name, kinds[kind === "signed" || kind === "unsigned" ? "integer" : kind] ?? []];
     }),
   );
 }

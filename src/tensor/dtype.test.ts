@@ -16,6 +16,8 @@ describe("dtypes", () => {
       complex128: 16,
       bool: 1,
       bfloat16: 2,
+      float8_e5m2: 1,
+      float8_e4m3fn: 1,
       uint16: 2,
       uint32: 4,
       uint64: 8,

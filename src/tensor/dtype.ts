@@ -6,6 +6,8 @@ export type DType =
   | "float64"
   | "float16"
   | "bfloat16"
+  | "float8_e4m3fn"
+  | "float8_e5m2"
   | "int8"
   | "uint8"
   | "int16"
@@ -18,7 +20,7 @@ export type DType =
   | "complex64"
   | "complex128";
 
-export type DTypeKind = "float" | "signed" | "unsigned" | "bool" | "complex";
+export type DTypeKind = "float" | "float8" | "signed" | "unsigned" | "bool" | "complex";
 
 export interface DTypeInfo {
   readonly name: DType;
@@ -44,6 +46,8 @@ export const dtypes: { readonly [name in DType]: DTypeInfo } = {
   complex128: row("complex128", 16, "complex", 10),
   bool: row("bool", 1, "bool", 11),
   bfloat16: row("bfloat16", 2, "float", 15),
+  float8_e5m2: row("float8_e5m2", 1, "float8", 23),
+  float8_e4m3fn: row("float8_e4m3fn", 1, "float8", 24),
   uint16: row("uint16", 2, "unsigned", 27),
   uint32: row("uint32", 4, "unsigned", 28),
   uint64: row("uint64", 8, "unsigned", 29),

@@ -1,8 +1,9 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { type DType, dtypes, requireDType } from "./dtype.ts";
 import { type Tensor, type TensorStorage, tensor } from "./tensor.ts";
+import { dtypeOfArray } from "./tensor-view.ts";
 
-/** The TypedArray whose elements are of a dtype; `bool`, `bfloat16` and complex numbers have none. */
+/** The TypedArray whose elements are of a dtype; `bool`, `bfloat16`, 8-bit floats and complex numbers have none. */
 export interface ArrayOfDType {
   float32: Float32Array<SharedArrayBuffer>;
   float64: Float64Array<SharedArrayBuffer>;
@@ -25,8 +26,6 @@ export type EmptyTensor<D extends DType, S extends number | readonly number[]> =
   : S extends readonly [] | readonly [number, number, ...number[]]
     ? Tensor
     : Tensor | (D extends keyof ArrayOfDType ? ArrayOfDType[D] : never);
-
-const withoutArray: readonly DType[] = ["bool", "bfloat16", "complex64", "complex128"];
 
 /**
  * Makes a tensor of zeros in memory that nothing can take away from under an op: it is shared memory
@@ -53,7 +52,7 @@ export function empty<D extends DType, const S extends number | readonly number[
   }
   const bytes = sizes.reduce((product: number, n: number) => product * n, dtypes[dtype].size);
   const made = tensor(memoryOf(bytes, sizes), { dtype, shape: sizes });
-  const isPlain = sizes.length === 1 && !withoutArray.includes(dtype);
+  const isPlain = sizes.length === 1 && dtypeOfArray(made.data) === dtype;
   return (isPlain ? made.data : made) as TensorStorage | Tensor as EmptyTensor<D, S>;
 }
 

@@ -2,6 +2,7 @@ import { isBigInt64Array, isBigUint64Array } from "node:util/types";
 import { brand, describe, describeNumber, InvalidArgumentError } from "../errors/index.ts";
 import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 import { type DType, dtypes, requireDType } from "./dtype.ts";
+import { float8E4M3FN, float8E5M2, type NumberEncoding } from "./float8.ts";
 import { type ByteRange, byteLengthOf, isDetachedBuffer, memoryOf } from "./memory.ts";
 
 /** Views that hold the elements of a {@link Tensor}. */
@@ -30,6 +31,8 @@ const storageOf = {
   float64: Float64Array,
   float16: Float16Array,
   bfloat16: Uint16Array,
+  float8_e4m3fn: Uint8Array,
+  float8_e5m2: Uint8Array,
   int8: Int8Array,
   uint8: Uint8Array,
   int16: Int16Array,
@@ -43,8 +46,15 @@ const storageOf = {
   complex128: Float64Array,
 } as const;
 
+/** Numbers to raw bits and back, for floats that no TypedArray has. */
+const encodings: { readonly [dtype in DType]?: NumberEncoding } = {
+  bfloat16: { encode: bfloat16FromNumber, decode: numberFromBfloat16 },
+  float8_e4m3fn: float8E4M3FN,
+  float8_e5m2: float8E5M2,
+};
+
 /**
- * A dense CPU tensor: dtypes that no TypedArray has (bool, bfloat16, complex), and shapes.
+ * A dense CPU tensor: dtypes that no TypedArray has (bool, bfloat16, 8-bit floats, complex), and shapes.
  * Plain TypedArrays need no wrapper; every op takes them as they are.
  */
 export class Tensor {
@@ -53,7 +63,7 @@ export class Tensor {
   }
   readonly dtype: DType;
   readonly shape: readonly number[];
-  /** The elements, row-major: bfloat16 as raw bits, bool as 0/1 bytes, complex as (re, im) pairs. */
+  /** The elements, row-major: bfloat16 and 8-bit floats as raw bits, bool as 0/1 bytes, complex as (re, im) pairs. */
   readonly data: TensorStorage;
 
   constructor(data: TensorStorage, dtype: DType, shape: readonly number[]) {
@@ -71,13 +81,17 @@ export class Tensor {
     return byteLengthOf(this.data);
   }
 
-  /** The elements as numbers; bfloat16 is widened, bool is 0/1, complex is (re, im) pairs. Not for 64-bit integers. */
+  /**
+   * The elements as numbers; bfloat16 and 8-bit floats are widened, bool is 0/1, complex is (re, im) pairs. Not for 64-bit
+   * integers.
+   */
   toNumbers(): number[] {
     if (isBigInt64Array(this.data) || isBigUint64Array(this.data)) {
       throw new InvalidArgumentError(`toNumbers() cannot hold ${this.dtype} exactly; read .data instead`);
     }
     const values = Array.from(this.data);
-    return this.dtype === "bfloat16" ? values.map(numberFromBfloat16) : values;
+    const encoding = encodings[this.dtype];
+    return encoding === undefined ? values : values.map(encoding.decode);
   }
 }
 
@@ -88,6 +102,7 @@ export class Tensor {
  *   (complex: re, im, re, im …). For integer dtypes fractions are cut off.
  * @throws InvalidArgumentError when the dtype is unknown, the sizes do not fit, or the dtype cannot hold a value: an
  *   integer one takes no NaN and nothing beyond its limits (`torch.tensor` takes -1 for 255; here nothing wraps around).
+ *   Floats round as in PyTorch: beyond the limits to infinity, of float8_e4m3fn, which has none, to 448 or -448.
  *
  * c10d: `torch.tensor(data, dtype=…)`.
  */
@@ -164,13 +179,13 @@ function storageFromValues(given: readonly (number | bigint | boolean)[], dtype:
   for (const [i, value] of values.entries()) requireValue(value, i, dtype, limits);
   if (dtype === "int64") return BigInt64Array.from(values, integerOf);
   if (dtype === "uint64") return BigUint64Array.from(values, integerOf);
-  if (dtype === "bfloat16") return Uint16Array.from(values, (v) => bfloat16FromNumber(Number(v)));
   if (dtype === "bool") return Uint8Array.from(values, (v) => (v || Number.isNaN(v) ? 1 : 0));
   if ((dtype === "complex64" || dtype === "complex128") && values.length % 2 !== 0) {
     throw new InvalidArgumentError(`tensor(): ${dtype} takes (re, im) pairs, got ${values.length} numbers`);
   }
   const numbers = values.map(Number);
-  return new storageOf[dtype](numbers);
+  const encoding = encodings[dtype];
+  return new storageOf[dtype](encoding === undefined ? numbers : numbers.map(encoding.encode));
 }
 
 interface Limits {

@@ -144,21 +144,30 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     expect(told[1]?.message).toMatch(/Connection (closed|reset) by peer/);
   });
 
-  test("int16, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
+  test("int16 and 8-bit floats, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
     const told = await job([
       bun(`
         const refused = await dist.allReduce(new Int16Array(4)).then(() => undefined, (error) => error);
+        const eightBits = dist.tensor([1, 2], { dtype: "float8_e5m2" });
+        const other = await dist.broadcast(eightBits, { src: 0 }).then(() => undefined, (error) => error);
+        if (!String(other).includes("takes no float8_e5m2")) throw new Error("the broadcast: " + other);
         const sum = new Int32Array([1]);
         await dist.allReduce(sum);
         if (sum[0] !== 2) throw new Error("the sum is " + sum[0]);
         const message = new Uint16Array(2);
         await dist.recv(message, { src: 1 });
         if (message[1] !== 7) throw new Error("the message is " + message);
+        await dist.send(eightBits, { dst: 1 });
+        await dist.recv(eightBits, { src: 1 });
+        if (String(eightBits.toNumbers()) !== "2,4") throw new Error("the message is " + eightBits.toNumbers());
         throw refused;
       `),
       python(`
 dist.all_reduce(torch.ones(1, dtype=torch.int32))
-dist.send(torch.tensor([6, 7], dtype=torch.uint16), 0)`),
+dist.send(torch.tensor([6, 7], dtype=torch.uint16), 0)
+data = torch.zeros(2, dtype=torch.float8_e5m2)
+dist.recv(data, 0)
+dist.send((data.float() * 2).to(data.dtype), 0)`),
     ]);
     expect(told[0]).toMatchObject({ name: "UnsupportedOperationError" });
     expect(told[0]?.message).toContain("rank 1 is PyTorch's, whose Gloo takes no int16");

@@ -47,6 +47,8 @@ const floats: readonly DType[] = ["float32", "float64", "float16", "bfloat16"];
 const integers: readonly DType[] = ["int8", "uint8", "int32", "int64"];
 const complexes: readonly DType[] = ["complex64", "complex128"];
 const copied: readonly DType[] = [...floats, ...integers, "bool"];
+/** Of these PyTorch's Gloo takes messages only. */
+const eightBitFloats: readonly DType[] = ["float8_e4m3fn", "float8_e5m2"];
 const lengths = [7, 1, 0, 1000];
 
 export function planFor(size: number, repeats: number): OpPlan {
@@ -104,7 +106,7 @@ function stepsFor(size: number): Step[] {
     ...each("allToAllSingle", copied),
     ...each("allToAllEqual", copied),
     step("allToAllEqual", "float32", { length: 0 }),
-    ...each("sendRecv", copied),
+    ...each("sendRecv", [...copied, ...eightBitFloats]),
     step("sendRecv", "float32", { length: 300_000 }),
     step("sendRecv", "float32", { length: 0 }),
     ...roots.map((root) => step("recvAny", "int64", { root, length: 3 })),

@@ -8,23 +8,25 @@ const reduceOps = reduceOpsByKind({
   complex: ["SUM", "AVG", "PRODUCT", "PREMUL_SUM"],
 });
 
-/** Every op with every dtype, and every reduce op that has a meaning for the dtype. */
+const reduced = dtypeNames.filter((dtype) => (reduceOps[dtype] ?? []).length > 0);
+
+/** Every op with every dtype that has a reduction or needs none, and every reduce op that has a meaning for the dtype. */
 export const capabilities: Capabilities = {
   ops: {
-    allReduce: dtypeNames,
-    allReduceCoalesced: dtypeNames,
+    allReduce: reduced,
+    allReduceCoalesced: reduced,
     allReduceSparse: sparseDTypes,
     broadcast: dtypeNames,
-    reduce: dtypeNames,
+    reduce: reduced,
     allGather: dtypeNames,
     allGatherIntoTensor: dtypeNames,
     allGatherIntoTensorCoalesced: dtypeNames,
     gather: dtypeNames,
     gatherSingle: dtypeNames,
     scatter: dtypeNames,
-    reduceScatter: dtypeNames,
-    reduceScatterTensor: dtypeNames,
-    reduceScatterTensorCoalesced: dtypeNames,
+    reduceScatter: reduced,
+    reduceScatterTensor: reduced,
+    reduceScatterTensorCoalesced: reduced,
     allToAll: dtypeNames,
     allToAllSingle: dtypeNames,
     send: dtypeNames,

@@ -26,6 +26,8 @@ export function reduceElements(
     case "complex":
       reduceComplex(result, inputs, dtype, op);
       break;
+    case "float8":
+      throw meaningless(op.name, dtype);
     default:
       if (dtype === "int64" || dtype === "uint64") reduceBigInts(result, inputs, dtype, op);
       else reduceNumbers(result, inputs, dtype, op);

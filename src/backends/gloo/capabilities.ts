@@ -1,7 +1,7 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
 import { sparseDTypes } from "../../tensor/index.ts";
-import { engineDTypes } from "../engine-dtypes.ts";
+import { engineDTypes, movedDTypes } from "../engine-dtypes.ts";
 
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
 
@@ -12,25 +12,25 @@ const reduceOps = reduceOpsByKind({
   complex: ["SUM", "AVG"],
 });
 
-/** What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32 and uint64. */
+/** What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32, uint64 and 8-bit floats in collectives. */
 export const capabilities: Capabilities = {
   ops: {
     allReduce: engineDTypes,
     allReduceCoalesced: engineDTypes,
     allReduceSparse: sparseDTypes,
-    broadcast: engineDTypes,
+    broadcast: movedDTypes,
     reduce: engineDTypes,
-    allGather: engineDTypes,
-    allGatherIntoTensor: engineDTypes,
-    allGatherIntoTensorCoalesced: engineDTypes,
-    gather: engineDTypes,
-    scatter: engineDTypes,
+    allGather: movedDTypes,
+    allGatherIntoTensor: movedDTypes,
+    allGatherIntoTensorCoalesced: movedDTypes,
+    gather: movedDTypes,
+    scatter: movedDTypes,
     reduceScatter: engineDTypes,
     reduceScatterTensor: engineDTypes,
-    allToAll: engineDTypes,
-    allToAllSingle: engineDTypes,
-    send: engineDTypes,
-    recv: engineDTypes,
+    allToAll: movedDTypes,
+    allToAllSingle: movedDTypes,
+    send: movedDTypes,
+    recv: movedDTypes,
     barrier: [],
     monitoredBarrier: [],
   },

@@ -1,6 +1,6 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
-import { engineDTypes } from "../engine-dtypes.ts";
+import { engineDTypes, movedDTypes } from "../engine-dtypes.ts";
 
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
 
@@ -16,20 +16,20 @@ export const capabilities: Capabilities = {
   ops: {
     allReduce: engineDTypes,
     allReduceCoalesced: engineDTypes,
-    broadcast: engineDTypes,
+    broadcast: movedDTypes,
     reduce: engineDTypes,
-    allGather: engineDTypes,
-    allGatherIntoTensor: engineDTypes,
-    allGatherIntoTensorCoalesced: engineDTypes,
-    gather: engineDTypes,
-    scatter: engineDTypes,
+    allGather: movedDTypes,
+    allGatherIntoTensor: movedDTypes,
+    allGatherIntoTensorCoalesced: movedDTypes,
+    gather: movedDTypes,
+    scatter: movedDTypes,
     reduceScatter: engineDTypes,
     reduceScatterTensor: engineDTypes,
     reduceScatterTensorCoalesced: engineDTypes,
-    allToAll: engineDTypes,
-    allToAllSingle: engineDTypes,
-    send: engineDTypes,
-    recv: engineDTypes,
+    allToAll: movedDTypes,
+    allToAllSingle: movedDTypes,
+    send: movedDTypes,
+    recv: movedDTypes,
     barrier: [],
   },
   reduceOps,

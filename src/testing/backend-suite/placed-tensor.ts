@@ -1,4 +1,4 @@
-import { type DType, dtypes, type Tensor, type TensorStorage, tensor } from "../../tensor/index.ts";
+import { type DType, dtypeOfArray, dtypes, type Tensor, type TensorStorage, tensor } from "../../tensor/index.ts";
 import { mix } from "./patterns.ts";
 
 /** Elements before and after the tensor. */
@@ -16,7 +16,7 @@ export class PlacedTensor {
   readonly #guards: readonly Uint8Array<ArrayBuffer>[];
 
   constructor(dtype: DType, contents: Uint8Array) {
-    const { size, kind } = dtypes[dtype];
+    const { size } = dtypes[dtype];
     this.dtype = dtype;
     const [start, end] = [MARGIN * size, MARGIN * size + contents.length];
     const memory = new Uint8Array(end + MARGIN * size);
@@ -28,7 +28,7 @@ export class PlacedTensor {
     this.#guards = this.#margins.map((margin) => margin.slice());
     this.bytes.set(contents);
     const view = tensor(this.bytes, { dtype });
-    this.tensor = dtype === "bfloat16" || kind === "bool" || kind === "complex" ? view : view.data;
+    this.tensor = dtypeOfArray(view.data) === dtype ? view.data : view;
   }
 
   /** A tensor of zeros. */

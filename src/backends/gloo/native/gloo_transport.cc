@@ -212,6 +212,9 @@ class GlooTransport final : public Transport {
       case C10D_UINT32:
       case C10D_UINT64:
         return "no int16, uint16, uint32 and uint64 in collectives: convert";
+      case C10D_FLOAT8_E5M2:
+      case C10D_FLOAT8_E4M3FN:
+        return "no float8_e5m2 and float8_e4m3fn in collectives: move their bytes as uint8";
       case C10D_COMPLEX64:
       case C10D_COMPLEX128:
         if (op.request.opcode == C10D_OP_GATHER) return "no complex numbers in gather: use allGather";

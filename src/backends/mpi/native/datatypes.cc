@@ -83,6 +83,8 @@ MPI_Op libraries_own(uint32_t reduce_op) {
 MPI_Datatype datatype_of(uint32_t dtype) {
   switch (dtype) {
     case C10D_UINT8:
+    case C10D_FLOAT8_E5M2:
+    case C10D_FLOAT8_E4M3FN:
       return MPI_UINT8_T;
     case C10D_INT8:
       return MPI_INT8_T;

@@ -143,7 +143,7 @@ export abstract class MethodBackend extends Backend {
   barrier?(call: MethodCall): MethodResult;
   /**
    * A barrier whose time-out names the ranks that did not come. Its method keeps `call.timeoutMs` itself, since it alone
-   * knows who they are, and 0 asks who is there now.
+   * knows who they are.
    */
   monitoredBarrier?(call: MethodCall): MethodResult;
 

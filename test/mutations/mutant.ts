@@ -1,7 +1,15 @@
-import { Backend, type GroupState, type OpCall, type OpName, type Submit, type Work } from "bun-c10d";
+import {
+  Backend,
+  type BackendContext,
+  type GroupState,
+  type OpCall,
+  type OpName,
+  type Submit,
+  type Work,
+} from "bun-c10d";
 
 /** Puts a deliberate bug into a backend. */
-export type Mutation = (inner: Backend) => Backend;
+export type Mutation = (inner: Backend, context: BackendContext) => Backend;
 
 /** A backend that passes everything on to another one, but for what a mutation does otherwise. */
 export class Mutant extends Backend {

@@ -53,6 +53,10 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   "tags are not looked at": changing(["send", "recv"], () => ({ tag: 0 })),
   "the time-out of the call is not passed on": changing(["barrier"], () => ({ timeoutMs: Number.POSITIVE_INFINITY })),
   "an op ends before its data is there": replacing("allReduce", done),
+  "the Works of a batch are in the wrong order": (inner) =>
+    new Mutant(inner, (calls) => inner.submit(calls).toReversed()),
+  "a root is taken for a global rank": (inner, context) =>
+    changing(["broadcast"], ({ root }) => ({ root: context.globalRanks[root] ?? root }))(inner, context),
   "a barrier does not wait": replacing("barrier", done),
   "an error is lost": replacing("barrier", (work) =>
     Work.fromPromise(

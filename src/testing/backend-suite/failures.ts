@@ -1,4 +1,4 @@
-import { destroyProcessGroup, newGroup } from "../../distributed/index.ts";
+import { destroyProcessGroup } from "../../distributed/index.ts";
 import { DistTimeoutError } from "../../errors/index.ts";
 import { anyCollective } from "./any-collective.ts";
 import { reduction, summands, tile } from "./patterns.ts";
@@ -93,10 +93,11 @@ export const failureCases: readonly SuiteCase[] = [
   {
     name: "failures > destroying a group waits for what is in flight",
     ops: ["allReduce"],
+    makesGroups: true,
     async run(it) {
       const [{ dtype } = { dtype: "float32" as const }] = it.reductionsOf("allReduce");
       const input = tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 99);
-      const group = await newGroup();
+      const group = await it.newGroup();
       if (group === null) throw new Error("newGroup() of all ranks gave null");
       if (it.isLast) await Bun.sleep(30);
       const started = Array.from({ length: 5 }, () => {

@@ -1,5 +1,7 @@
 import { OpType } from "../../collectives/index.ts";
-import { destroyProcessGroup, newGroup } from "../../distributed/index.ts";
+import { destroyProcessGroup } from "../../distributed/index.ts";
+import { messageOf } from "../../errors/index.ts";
+import type { Work } from "../../work/index.ts";
 import { anyBits, reduction, summands, tile } from "./patterns.ts";
 import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
@@ -63,8 +65,9 @@ export const orderingCases: readonly SuiteCase[] = [
   {
     name: "overlap > two groups side by side",
     ops: ["allReduce"],
+    makesGroups: true,
     async run(it) {
-      const other = await newGroup();
+      const other = await it.newGroup();
       if (other === null) throw new Error("newGroup() of all ranks gave null");
       const started = Array.from({ length: 20 }, (_, i) => startReduction(it, i, i % 2 === 0 ? it.group : other));
       for (const { work, check } of started) {
@@ -88,6 +91,40 @@ export const orderingCases: readonly SuiteCase[] = [
         it.check(work.isSuccess(), "an op of an ended coalescing has not ended");
         check();
       }
+    },
+  },
+  {
+    name: "coalescing > the Work of each op ends with its own op",
+    ops: ["allReduce", "broadcast"],
+    async run(it) {
+      const [dtype = "float32"] = it.dtypesOf("broadcast");
+      const wrong: string[] = [];
+      const started: Work<unknown>[] = [];
+      const whole = it.group.coalescing(() => {
+        for (let i = 0; i < 6; i++) {
+          const sum = startReduction(it, i + 1);
+          const root = i % it.worldSize;
+          const placed = new PlacedTensor(dtype, tile(anyBits(dtype, it.rank, i), dtype, 40 * i));
+          const copy = it.group.broadcast(placed.tensor, { groupSrc: root });
+          const expected = tile(anyBits(dtype, root, i), dtype, 40 * i);
+          const checks = [sum.check, () => it.checkBytes(`broadcast ${i}`, placed, expected)];
+          for (const [k, work] of [sum.work, copy].entries()) {
+            started.push(work);
+            work.whenEnded(() => {
+              try {
+                if (work.isSuccess()) checks[k]?.();
+              } catch (error) {
+                wrong.push(messageOf(error));
+              }
+            });
+          }
+        }
+      });
+      await whole;
+      it.check(wrong.length === 0, `when their Works ended, ops had not: ${wrong.join("; ")}`);
+      const seqs = started.map(({ seq }) => seq);
+      const areInOrder = seqs.every((seq, i) => i === 0 || seq > (seqs[i - 1] ?? 0));
+      it.check(it.capabilities.sequenceNumbers !== true || areInOrder, `numbers of a batch: ${seqs.join(", ")}`);
     },
   },
   {

@@ -1,9 +1,10 @@
 /** A rank of the suite in a process of its own. */
 import { destroyProcessGroup, initProcessGroup } from "../../distributed/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
-import { type BackendPlugin, registerBackend } from "../../registry/index.ts";
+import { BACKEND_MIDDLEWARE, type BackendPlugin, defaultContainer, registerBackend } from "../../registry/index.ts";
 import type { RankBody } from "../spawn-ranks.ts";
 import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
+import { suiteMiddleware } from "./settings.ts";
 
 export interface SuiteRankArgs extends SuiteOrder {
   /** Name of the plugin. */
@@ -20,6 +21,7 @@ const body: RankBody<SuiteRankArgs> = async ({ args, report }) => {
     throw new InvalidArgumentError(text, { argument: "module", backend: args.backend });
   }
   registerBackend(plugin, { replace: true });
+  defaultContainer().register(BACKEND_MIDDLEWARE, { useValue: suiteMiddleware });
   await initProcessGroup({ backend: plugin.name, timeout: "30s", options: args.options });
   await runCases(args, plugin.capabilities, (each: CaseReport) => report(each));
   await destroyProcessGroup();

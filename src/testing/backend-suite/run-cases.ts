@@ -5,12 +5,13 @@ import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import { suiteCases } from "./cases.ts";
+import { descriptionOf, entriesOf, plainSetting, type SuiteEntry, settings } from "./settings.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import { SuiteRank, type Sweep } from "./suite-rank.ts";
 
 /** What all ranks are told. Crosses the process border. */
 export interface SuiteOrder {
-  /** Names of the cases to run, in order. */
+  /** Names of the cases to run, each with its setting, in order. */
   readonly cases: readonly string[];
   readonly sweep: Sweep;
   readonly canBlock: boolean;
@@ -36,37 +37,46 @@ export async function runCases(
   capabilities: Capabilities,
   report: (report: CaseReport) => void,
 ): Promise<void> {
-  const cases = order.cases.map((name, index) => {
-    const known = suiteCases.find((each) => each.name === name);
-    if (known === undefined) throw new Error(`no case is called "${name}"`);
-    return { known, run: () => runCase(known, index, order, capabilities, report) };
+  const known = new Map(settings.flatMap((each) => entriesOf(each, suiteCases)).map((entry) => [entry.name, entry]));
+  const entries = order.cases.map((name, index) => {
+    const entry = known.get(name);
+    if (entry === undefined) throw new Error(`no case is called "${name}"`);
+    return { idle: entry.case.idle, run: () => runCase(entry, index, order, capabilities, report) };
   });
-  for (const { run } of cases.filter(({ known }) => !known.idle)) await run();
+  for (const { run } of entries.filter(({ idle }) => !idle)) await run();
   // Groups are made in the order of the calls, which is the same on all ranks.
-  await Promise.all(cases.filter(({ known }) => known.idle).map(({ run }) => run()));
+  await Promise.all(entries.filter(({ idle }) => idle).map(({ run }) => run()));
 }
 
 async function runCase(
-  each: SuiteCase,
+  { name, case: each, setting }: SuiteEntry,
   index: number,
   { sweep, canBlock, options }: SuiteOrder,
   capabilities: Capabilities,
   report: (report: CaseReport) => void,
 ): Promise<void> {
-  const { name } = each;
   const { store, group: world } = currentContext().require();
+  const members = setting.members?.(world.size) ?? world.globalRanks;
   report({ name, begins: true });
   const ownStore = new PrefixStore(`suite/${index}`, store);
   let group: ProcessGroup | null = null;
   let rank: SuiteRank | undefined;
   let error: string | undefined;
   try {
-    group = await newGroup(undefined, { timeout: OP_LIMIT_MS, options });
-    if (group === null) throw new Error("newGroup() of all ranks gave null");
+    const description = descriptionOf(setting);
+    group = await newGroup(members, { timeout: OP_LIMIT_MS, options, description });
+    const belongs = members.includes(world.rank);
+    if (belongs !== (group !== null)) throw new Error(`newGroup() gave ${group} to rank ${world.rank} of [${members}]`);
     // A rank that ends the group at once must not find others that are still making it.
     await ownStore.barrier("begin", world.size, { timeout: MEETING_LIMIT_MS });
-    rank = new SuiteRank({ group, capabilities, sweep, canBlock, store: ownStore });
-    await withinLimit(each, rank, sweep.full);
+    if (group !== null) {
+      const claimed = setting.claims?.(capabilities) ?? capabilities;
+      const blocks = canBlock && setting.waitCannotBlock === undefined;
+      // What a setting changes does not depend on sizes.
+      const extent = setting === plainSetting ? sweep : { ...sweep, full: false };
+      rank = new SuiteRank({ group, capabilities: claimed, sweep: extent, canBlock: blocks, store: ownStore });
+      await withinLimit(each, rank, sweep.full);
+    }
   } catch (thrown) {
     error = inWords(thrown);
     // So that the others do not wait for this rank.

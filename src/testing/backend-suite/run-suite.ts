@@ -1,10 +1,12 @@
+import { destroyProcessGroup, initProcessGroup } from "../../distributed/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
-import type { BackendPlugin } from "../../registry/index.ts";
-import { LocalRanksError, localRanks } from "../local-ranks.ts";
+import { BACKEND_MIDDLEWARE, type BackendPlugin, createContainer } from "../../registry/index.ts";
+import { type LocalRank, LocalRanksError, localRanks } from "../local-ranks.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
 import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
 import type { SuiteRankArgs } from "./rank.ts";
 import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
+import { suiteMiddleware } from "./settings.ts";
 
 export interface SuiteRun {
   readonly plugin: BackendPlugin;
@@ -19,6 +21,7 @@ export type SuiteSpawn = Pick<SpawnOptions, "env" | "runtime" | "launcher"> | "w
 
 /** How a case went on all ranks together. */
 export interface CaseResult {
+  /** With its setting. */
   readonly name: string;
   readonly checks: number;
   /** What was wrong, by rank; empty if nothing. */
@@ -52,11 +55,16 @@ interface Outcome {
 async function runInThread({ plugin, worldSize, order }: SuiteRun): Promise<Outcome> {
   const reports = Array.from({ length: worldSize }, (): CaseReport[] => []);
   const endings: (string | undefined)[] = [];
-  await localRanks(worldSize, ({ rank }) => runCases(order, plugin.capabilities, (each) => reports[rank]?.push(each)), {
-    backend: plugin,
-    options: order.options,
-    timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS,
-  }).catch((error: unknown) => {
+  const container = createContainer({ overrides: [plugin] });
+  container.register(BACKEND_MIDDLEWARE, { useValue: suiteMiddleware });
+  const { options } = order;
+  const timeout = order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS;
+  const body = async ({ rank, store }: LocalRank): Promise<void> => {
+    await initProcessGroup({ backend: plugin.name, container, store, rank, worldSize, options, timeout });
+    await runCases(order, plugin.capabilities, (each) => reports[rank]?.push(each));
+    await destroyProcessGroup();
+  };
+  await localRanks(worldSize, body, { init: false, timeout }).catch((error: unknown) => {
     if (!(error instanceof LocalRanksError)) throw error;
     for (const failure of error.failures) endings[failure.rank] ??= String(failure.error);
   });

@@ -1,4 +1,4 @@
-import { destroyProcessGroup, newGroup } from "../../distributed/index.ts";
+import { destroyProcessGroup } from "../../distributed/index.ts";
 import { anyBits, reduction, summands, tile } from "./patterns.ts";
 import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
@@ -8,10 +8,11 @@ export const subGroupCases: readonly SuiteCase[] = [
     name: "sub-groups > members alone take part, roots by global and by group rank",
     ops: ["allReduce", "broadcast"],
     ranks: 2,
+    makesGroups: true,
     async run(it) {
       // Without rank 0, so that ranks in the group differ from global ones.
       const members = it.ranks.slice(1);
-      const group = await newGroup(members);
+      const group = await it.newGroup(members);
       it.check(
         (group === null) === (it.rank === 0),
         "newGroup() gives null to those who are no members, and only them",
@@ -40,8 +41,9 @@ export const subGroupCases: readonly SuiteCase[] = [
   {
     name: "sub-groups > the end of one leaves the others open",
     ops: ["allReduce"],
+    makesGroups: true,
     async run(it) {
-      const group = await newGroup();
+      const group = await it.newGroup();
       if (group === null) throw new Error("newGroup() of all ranks gave null");
       await destroyProcessGroup(group);
       it.check(group.state === "CLOSED", `the group that was destroyed is ${group.state}`);

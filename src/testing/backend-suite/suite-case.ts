@@ -16,10 +16,12 @@ export interface SuiteCase {
   /** Other claims that the backend must make. */
   readonly claims?: readonly ("anySource" | "abort")[];
   /**
-   * Whether it spends its time on limits that run out, never blocks in `wait()`, and makes no groups of its own: such
-   * cases run side by side, at the end.
+   * Whether it spends its time on limits that run out, never blocks in `wait()`, and makes no groups: such cases run
+   * side by side, at the end.
    */
   readonly idle?: boolean;
+  /** Whether it makes groups of its own, which all ranks of the job have to do together. */
+  readonly makesGroups?: boolean;
   run(rank: SuiteRank): Promise<void>;
 }
 

@@ -1,4 +1,5 @@
 import type { Operation, ReduceOpName } from "../../collectives/index.ts";
+import { newGroup } from "../../distributed/index.ts";
 import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
@@ -62,6 +63,18 @@ export class SuiteRank {
 
   get isLast(): boolean {
     return this.rank === this.worldSize - 1;
+  }
+
+  /**
+   * Makes another group of ranks of this one (all by default), in the same setting; null on those who are no members. For
+   * cases that say so by `makesGroups`.
+   */
+  newGroup(members: readonly number[] = this.ranks): Promise<ProcessGroup | null> {
+    const { globalRanks, description } = this.group;
+    return newGroup(
+      members.map((rank) => globalRanks[rank] ?? rank),
+      { description },
+    );
   }
 
   /** dtypes that an op takes by the claims of the backend. */

@@ -230,10 +230,8 @@ export class NativeBackend extends Backend {
     const loss = failed ? group?.unreportedFailure() : undefined;
     const [opType = OpType.UNKNOWN, ...others] = new Set(calls.map(opTypeOf));
     const refusal = this.#failures.refusal(others.length === 0 ? opType : OpType.COALESCED, group, error);
-    return calls.map((call, i) => {
-      if (i > 0 || group === undefined || loss === undefined) {
-        return Work.rejected(refusal, { opType: opTypeOf(call) });
-      }
+    return calls.map((call) => {
+      if (group === undefined || loss === undefined) return Work.rejected(refusal, { opType: opTypeOf(call) });
       const init = { opType: opTypeOf(call), seq: this.#numberOf(call), id: unsubmittedId(), tensors: call };
       const work = new NativeWork(group, init);
       group.failUnsubmitted(work, loss);

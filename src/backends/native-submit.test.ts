@@ -220,13 +220,13 @@ describeGloo("NativeBackend.submit", () => {
     for (const work of mixed) await errorOf(work);
   });
 
-  test("after a failure each call is refused, the first of a batch with the cause where no op has reported it", async () => {
+  test("after a failure each call is refused, those of a batch with the cause where no op has reported it", async () => {
     await using pair = await Pair.connect();
     const [first, second] = pair.ranks as [NativeBackend, NativeBackend];
     second.abort("it has had enough");
     while (first.state === "OPEN") await Bun.sleep(1);
     const errors = await Promise.all(first.submit([allReduce(), allReduce()]).map(errorOf));
-    expect(errors).toMatchObject([{ code: "PEER_LOST", details: { peers: [1] } }, { code: "GROUP_FAILED" }]);
+    expect(errors).toMatchObject(Array(2).fill({ code: "PEER_LOST", details: { peers: [1] } }));
     const later = await Promise.all(first.submit([allReduce(), misshapen()]).map(errorOf));
     expect(later).toMatchObject([{ code: "GROUP_FAILED" }, { code: "GROUP_FAILED", cause: errors[0] }]);
     await first.close();

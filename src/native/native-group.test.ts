@@ -338,6 +338,18 @@ describe("NativeGroup", () => {
     group.close();
   });
 
+  test("a failure counts as reported when a wait() has thrown it, although the ranks are still being asked", async () => {
+    using shim = new FakeShim();
+    const { group, track } = await start(shim);
+    const work = track(1);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 1, status: Status.NETWORK });
+    expect(group.unreportedFailure()).toMatchObject({ status: Status.NETWORK });
+    shim.waitStatus = Status.UNKNOWN_OP;
+    expect(() => work.wait()).toThrow(DistBackendError);
+    expect(group.unreportedFailure()).toBeUndefined();
+    group.close();
+  });
+
   test("copies that native code works on are given back when it is done with them, not before", async () => {
     using shim = new FakeShim();
     const { group } = await start(shim, detachHost);

@@ -225,7 +225,10 @@ export class NativeGroup {
       // The end was drained before: it may come later in a batch of which a listener is being called.
       for (const batch of this.#batches) this.#finish(batch);
       // Else the other ranks are still being asked about its cause.
-      if (!work.isCompleted()) work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
+      if (!work.isCompleted()) {
+        work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
+        this.#failureReported ||= this.#state === "FAILED";
+      }
     } else {
       this.#end(work, status, this.#result, 0, true);
     }

@@ -68,6 +68,8 @@ export {
   BackendRegistry,
   BackendType,
   type Capabilities,
+  CLOCK,
+  type Clock,
   type ContainerOptions,
   createContainer,
   type GroupContext,

@@ -3,7 +3,7 @@ import { NO_TENSORS, type OpCall, opCall } from "../collectives/op-call.ts";
 import { OpType } from "../collectives/op-type.ts";
 import { ReduceOp } from "../collectives/reduce-op.ts";
 import { loadShim } from "../native/index.ts";
-import type { Backend } from "../registry/index.ts";
+import { type Backend, systemClock } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { type TensorView, viewTensor } from "../tensor/index.ts";
 import { sourceOf, type Work } from "../work/index.ts";
@@ -44,6 +44,7 @@ class Pair implements AsyncDisposable {
         groupDescription: "",
         device,
         timeoutMs: 10_000,
+        clock: systemClock,
         options: {},
         logger: { debug() {}, info() {}, warn() {}, error() {} },
       };

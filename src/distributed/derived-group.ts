@@ -4,6 +4,7 @@ import {
   BACKEND_MIDDLEWARE,
   type BackendPlugin,
   checkBackendOptions,
+  clockOf,
   loggerOf,
   resolveEverywhere,
 } from "../registry/index.ts";
@@ -12,7 +13,7 @@ import type { World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
 /** What a group of some ranks of another one is made with. */
-export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "middleware" | "onClose">;
+export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "onClose">;
 
 /** Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it. */
 export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise<ProcessGroup> {
@@ -20,6 +21,7 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
     ...plan,
     store: new PrefixStore(`${world.group.name}/`, world.base),
     logger: loggerOf(world.container),
+    clock: clockOf(world.container),
     middleware: resolveEverywhere(world.container, BACKEND_MIDDLEWARE),
     onClose: () => {
       world.groups.delete(plan.name);

@@ -15,6 +15,7 @@ import {
   BACKEND_MIDDLEWARE,
   type BackendType,
   checkBackendOptions,
+  clockOf,
   defaultContainer,
   loggerOf,
   type OptionsOf,
@@ -196,6 +197,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         store: base,
         options: plan.options,
         logger,
+        clock: clockOf(container),
         middleware: resolveEverywhere(container, BACKEND_MIDDLEWARE),
         onClose: async () => {
           if (group === undefined) return;

@@ -4,6 +4,7 @@ import {
   type Backend,
   type BackendContext,
   type BackendPlugin,
+  type Clock,
   commonCapabilities,
   type Logger,
   type Middleware,
@@ -21,6 +22,7 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   /** Checked options of each plugin. */
   readonly options: ReadonlyMap<BackendPlugin, object>;
   readonly logger: Logger;
+  readonly clock: Clock;
   /** Put around the backends, the first outermost. */
   readonly middleware: readonly Middleware[];
 }
@@ -66,13 +68,17 @@ async function connect(
     timeoutMs: plan.timeoutMs,
     options: plan.options.get(plugin) ?? {},
     logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
+    clock: plan.clock,
   };
   const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
   try {
     // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
     const own = commonCapabilities([plugin.capabilities, backend.capabilities ?? plugin.capabilities]);
     const capabilities = plugin.instancesDiffer ? await agreedCapabilities(context, own) : own;
-    return { pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities }), context };
+    return {
+      pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock }),
+      context,
+    };
   } catch (error) {
     await Promise.allSettled([backend.close()]);
     throw error;

@@ -65,7 +65,7 @@ function freeName(name: string, world: World | undefined): string {
 }
 
 function inTurn(group: string, type: DeviceType, first: ProcessGroup, others: readonly ProcessGroup[]): Pipeline {
-  const { plugin: inner, device } = first.pipeline(type);
+  const { plugin: inner, device, clock } = first.pipeline(type);
   const backend = new RoundRobinBackend(
     first.pipeline(type),
     others.map((other) => other.pipeline(type)),
@@ -81,5 +81,5 @@ function inTurn(group: string, type: DeviceType, first: ProcessGroup, others: re
     probe: () => inner.probe(),
     create: () => Promise.reject(new InvalidArgumentError("use roundRobinProcessGroups()")),
   };
-  return new Pipeline({ group, device, plugin, backend, capabilities });
+  return new Pipeline({ group, device, plugin, backend, capabilities, clock });
 }

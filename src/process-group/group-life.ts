@@ -1,4 +1,5 @@
 import { DistBackendError, DistTimeoutError, warn } from "../errors/index.ts";
+import { type Clock, systemClock } from "../registry/index.ts";
 import type { GroupState } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
@@ -12,6 +13,7 @@ export class GroupLife {
   readonly #name: string;
   readonly #rank: number;
   readonly #pipelines: readonly Pipeline[];
+  readonly #clock: Clock;
   readonly #onClose: (() => Promise<void>) | undefined;
   #closing: Promise<void> | undefined;
 
@@ -19,6 +21,7 @@ export class GroupLife {
     this.#name = name;
     this.#rank = rank;
     this.#pipelines = pipelines;
+    this.#clock = pipelines[0]?.clock ?? systemClock;
     this.#onClose = onClose;
   }
 
@@ -61,7 +64,7 @@ export class GroupLife {
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = works.inFlight > 0 || dispatcher.isBusy || backends.some(({ inFlight }) => inFlight > 0);
-      if (!busy || (await endsWithin(idle(), limitMs))) return;
+      if (!busy || (await endsWithin(idle(), limitMs, this.#clock))) return;
       throw new DistTimeoutError(
         `destroyProcessGroup: group "${this.#name}" still had ops in flight after ${limitMs} ms; they were aborted`,
         { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },
@@ -89,7 +92,7 @@ export class GroupLife {
 
   async #close(): Promise<void> {
     const pipelines = this.#pipelines.map(async (pipeline) => {
-      if (await endsWithin(pipeline.close(), CLOSE_LIMIT_MS)) return;
+      if (await endsWithin(pipeline.close(), CLOSE_LIMIT_MS, pipeline.clock)) return;
       const { name } = pipeline.plugin;
       throw new DistTimeoutError(
         `group "${this.#name}": backend "${name}" had not closed after ${CLOSE_LIMIT_MS} ms; the group is given up`,
@@ -120,16 +123,12 @@ export function throwFirst(ends: readonly PromiseSettledResult<unknown>[]): void
   for (const end of ends) if (end.status === "rejected") throw end.reason;
 }
 
-async function endsWithin(promise: Promise<unknown>, limitMs: number): Promise<boolean> {
+async function endsWithin(promise: Promise<unknown>, limitMs: number, clock: Clock): Promise<boolean> {
   if (limitMs === Number.POSITIVE_INFINITY) {
     await promise;
     return true;
   }
   const { promise: limit, resolve } = Promise.withResolvers<false>();
-  const timer = setTimeout(resolve, Math.min(limitMs, 2 ** 31 - 1), false);
-  try {
-    return await Promise.race([promise.then(() => true), limit]);
-  } finally {
-    clearTimeout(timer);
-  }
+  using _ = clock.schedule(limitMs, () => resolve(false));
+  return await Promise.race([promise.then(() => true), limit]);
 }

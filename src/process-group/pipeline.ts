@@ -5,6 +5,7 @@ import {
   type BackendPlugin,
   type Capabilities,
   CapabilityTable,
+  type Clock,
   type GroupContext,
   type Middleware,
   type Submit,
@@ -20,6 +21,7 @@ export interface PipelineInit {
   readonly backend: Backend;
   /** What the backends of all ranks can do. */
   readonly capabilities: Capabilities;
+  readonly clock: Clock;
 }
 
 /** What middleware gets that its group alone can give: see {@link GroupContext}. */
@@ -35,6 +37,7 @@ export class Pipeline {
   readonly backend: Backend;
   readonly capabilities: Capabilities;
   readonly table: CapabilityTable;
+  readonly clock: Clock;
   readonly #group: string;
   #submit: Submit;
   #failure: DistError | undefined;
@@ -43,12 +46,13 @@ export class Pipeline {
   readonly #abortListeners: ((reason: string) => void)[] = [];
   readonly #closeListeners: (() => void | Promise<void>)[] = [];
 
-  constructor({ group, device, plugin, backend, capabilities }: PipelineInit) {
+  constructor({ group, device, plugin, backend, capabilities, clock }: PipelineInit) {
     this.device = device;
     this.plugin = plugin;
     this.backend = backend;
     this.capabilities = capabilities;
     this.table = new CapabilityTable(plugin.name, capabilities);
+    this.clock = clock;
     this.#group = group;
     this.#submit = (calls) => backend.submit(calls);
   }

@@ -14,9 +14,10 @@ export type SubmitStep = (
 
 /** @param timeoutMs Limit of all steps together, from now on. */
 export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
-  const deadline = performance.now() + timeoutMs;
+  const { clock } = pipeline;
+  const deadline = clock.now() + timeoutMs;
   return (op, inputs, outputs, terms) => {
-    const leftMs = Math.max(1, deadline - performance.now());
+    const leftMs = Math.max(1, deadline - clock.now());
     const call = opCall(op, pipeline.device, inputs, outputs, leftMs, terms);
     const calls = callsFor(call, pipeline.table, pipeline.backend.size);
     if (calls.length === 1 && calls[0] !== undefined) return pipeline.submitOne(calls[0]);

@@ -55,6 +55,7 @@ describe("BackendContext", () => {
     expect(Object.keys(context).sort()).toEqual(
       [
         ...["device", "globalRanks", "groupDescription", "groupName", "logger", "options", "rank", "size", "store"],
+        "clock",
         "timeoutMs",
       ].sort(),
     );

@@ -3,6 +3,7 @@ import type { Device, DeviceType } from "../tensor/index.ts";
 import type { Backend } from "./backend.ts";
 import type { BackendType } from "./backend-type.ts";
 import type { Capabilities } from "./capabilities.ts";
+import type { Clock } from "./clock.ts";
 import type { Logger } from "./logger.ts";
 import type { OptionsSchema } from "./standard-schema.ts";
 
@@ -26,6 +27,8 @@ export interface BackendContext<Options extends object = object> {
   readonly options: Readonly<Partial<Options>>;
   /** Passes remarks on to whoever runs the process; tells group, rank and backend by itself. */
   readonly logger: Logger;
+  /** Rules the limits that the backend keeps in TypeScript. */
+  readonly clock: Clock;
 }
 
 /** Whether a backend can run here. */

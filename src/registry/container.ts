@@ -9,6 +9,7 @@ import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
+import { CLOCK, type Clock, systemClock } from "./clock.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
 import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
 import type { LazyBackend } from "./plugin-source.ts";
@@ -103,6 +104,11 @@ export function registryOf(container: DependencyContainer = defaultContainer()):
 /** The logger of a container, the default one if none is given. */
 export function loggerOf(container: DependencyContainer = defaultContainer()): Logger {
   return container.isRegistered(LOGGER, true) ? container.resolve(LOGGER) : makeLogger();
+}
+
+/** The clock of a container, the default one if none is given. */
+export function clockOf(container: DependencyContainer = defaultContainer()): Clock {
+  return container.isRegistered(CLOCK, true) ? container.resolve(CLOCK) : systemClock;
 }
 
 /**

@@ -6,11 +6,13 @@ export { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 export { BackendType, backendTypeOf } from "./backend-type.ts";
 export { type Capabilities, CapabilityTable, reduceOpsByKind } from "./capabilities.ts";
 export { type CapabilitySummary, dtypesText, type Feature, features, summarize } from "./capability-summary.ts";
+export { CLOCK, type Clock, systemClock } from "./clock.ts";
 export { commonCapabilities } from "./common-capabilities.ts";
 export {
   BACKEND_PLUGIN,
   BACKEND_REGISTRY,
   type ContainerOptions,
+  clockOf,
   createContainer,
   defaultContainer,
   loggerOf,

@@ -13,6 +13,7 @@ import {
 import type { TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
 import { Backend } from "./backend.ts";
+import { type Clock, systemClock } from "./clock.ts";
 import type { MethodCall, MethodResult, ReducingCall } from "./method-call.ts";
 import { MethodWork } from "./method-work.ts";
 
@@ -47,6 +48,13 @@ export abstract class MethodBackend extends Backend {
   #turns = 0;
   #collectives = 0;
   #messages = 0;
+  readonly #clock: Clock;
+
+  /** @param clock Rules over the limits of ops; the `clock` of the context that the plugin got. */
+  constructor(rank: number, size: number, clock: Clock = systemClock) {
+    super(rank, size);
+    this.#clock = clock;
+  }
 
   override get state(): GroupState {
     return this.#state;
@@ -186,7 +194,7 @@ export abstract class MethodBackend extends Backend {
     if (this.#state !== "OPEN") return this.#refuse(call, this.#stateError(opNames[opType]));
     const turn = kind === "collective" ? ++this.#turns : -1;
     const limitMs = call.op === "monitoredBarrier" ? Number.POSITIVE_INFINITY : call.timeoutMs;
-    const work = new MethodWork({ opType, seq: this.#numberOf(call) }, limitMs, {
+    const work = new MethodWork({ opType, seq: this.#numberOf(call) }, limitMs, this.#clock, {
       onTimeout: (late) => this.fail(this.#timeoutError(late, limitMs)),
       onEnd: (ended) => this.#onEnd(ended),
       errorOf: (reason, failed) => this.#errorOf(reason, failed),

@@ -2,10 +2,8 @@ import { opNames } from "../collectives/op-table.ts";
 import { OpType } from "../collectives/op-type.ts";
 import { type DistError, UnsupportedOperationError } from "../errors/index.ts";
 import { failureOf, isWork, joinWhole, sourceOf, Work, type WorkInit } from "../work/index.ts";
+import type { Clock } from "./clock.ts";
 import type { MethodResult } from "./method-call.ts";
-
-/** Longest delay that a timer can have, in milliseconds. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
 
 /** The backend whose method carries the op out. */
 interface MethodHost {
@@ -21,18 +19,15 @@ interface MethodHost {
 export class MethodWork extends Work<void> {
   readonly #host: MethodHost;
   // Also without a limit, a timer keeps the process alive while the op is in flight.
-  readonly #timer: ReturnType<typeof setTimeout>;
+  readonly #timer: Disposable;
   #abort: AbortController | undefined;
   /** The Work that the method has returned. */
   #own: Work<unknown> | undefined;
 
-  constructor(init: WorkInit, limitMs: number, host: MethodHost) {
+  constructor(init: WorkInit, limitMs: number, clock: Clock, host: MethodHost) {
     super(init);
     this.#host = host;
-    const expire = () => {
-      if (limitMs <= MAX_DELAY_MS) host.onTimeout(this);
-    };
-    this.#timer = setTimeout(expire, Math.min(limitMs, MAX_DELAY_MS));
+    this.#timer = clock.schedule(limitMs, () => host.onTimeout(this));
   }
 
   /** Is aborted when the op fails, or at once if it has. */
@@ -66,7 +61,7 @@ export class MethodWork extends Work<void> {
 
   override settle(error?: DistError): void {
     if (this.isCompleted()) return;
-    clearTimeout(this.#timer);
+    this.#timer[Symbol.dispose]();
     this.#host.onEnd(this);
     super.settle(error);
     if (error !== undefined) this.#abort?.abort(error);

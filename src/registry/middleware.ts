@@ -4,6 +4,7 @@ import type { Store } from "../store/store.ts";
 import type { Device } from "../tensor/index.ts";
 import type { Backend, Submit } from "./backend.ts";
 import type { Capabilities } from "./capabilities.ts";
+import type { Clock } from "./clock.ts";
 import type { Logger } from "./logger.ts";
 
 /** What a {@link Middleware} knows of the group that it is put into, which is on one device. */
@@ -29,6 +30,8 @@ export interface GroupContext {
   readonly store: Store;
   /** Says middleware, group and rank by itself. */
   readonly logger: Logger;
+  /** Rules over delays and limits. */
+  readonly clock: Clock;
   /**
    * Makes a second backend of the same kind for the same ranks, to exchange something beside the ops of the group, which
    * closes it. All ranks call it as often and in the same order.

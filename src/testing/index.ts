@@ -8,6 +8,7 @@ export {
   localRanks,
   type RankFailure,
 } from "./local-ranks.ts";
+export { ManualClock } from "./manual-clock.ts";
 export type { ReportedError } from "./rank-protocol.ts";
 export {
   type RankBody,

@@ -10,7 +10,7 @@ import {
   timeoutMs,
 } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type BackendPlugin, createContainer } from "../registry/index.ts";
+import { type BackendPlugin, CLOCK, type Clock, createContainer } from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { whereInOps } from "./watch/hang.ts";
 import { readOpLog, shareOpLog } from "./watch/op-log.ts";
@@ -38,6 +38,8 @@ export interface LocalRanksOptions {
   readonly init?: boolean;
   /** Options for the backend, e.g. `{ seed: 7 }`. */
   readonly options?: Readonly<Record<string, unknown>>;
+  /** Rules over the limits of ops, e.g. a `ManualClock`; the limit of the run is of real time. The system's by default. */
+  readonly clock?: Clock;
 }
 
 /** How a rank failed. */
@@ -95,9 +97,11 @@ export async function localRanks<T>(
   }
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   const store = new HashStore();
+  const container = createContainer(options.backend === undefined ? {} : { overrides: [options.backend] });
+  if (options.clock !== undefined) container.register(CLOCK, { useValue: options.clock });
   const meeting: InitOptions = {
     backend: options.backend?.name ?? "fake",
-    container: createContainer(options.backend === undefined ? {} : { overrides: [options.backend] }),
+    container,
     store,
     worldSize: n,
     timeout: limitMs,

@@ -51,6 +51,7 @@ const files = {
     });
   `,
   "average.test.ts": block("average.test.ts"),
+  "late.test.ts": block("late.test.ts"),
   "sum-rank.ts": block("almost done"),
   "sum.test.ts": inTest("a sum", block("args: { factor: 2 }")),
   "five-ops.ts": `
@@ -101,6 +102,11 @@ test("the examples compile", async () => {
 
 test("ranks in one thread", async () => {
   const { exitCode, output } = await run("test", "./average.test.ts");
+  expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("1 pass") });
+});
+
+test("time-outs without waiting", async () => {
+  const { exitCode, output } = await run("test", "./late.test.ts");
   expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("1 pass") });
 });
 

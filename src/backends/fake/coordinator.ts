@@ -1,4 +1,5 @@
 import { MessageChannel, type MessagePort } from "node:worker_threads";
+import { systemClock } from "../../registry/index.ts";
 import { receiveCall, receiveTensor } from "./carried-call.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Member, PendingOp } from "./exchange-port.ts";
@@ -79,7 +80,7 @@ class Attendant {
 
   async #attend({ token, rank, size, seed, timeoutMs }: Extract<ToCoordinator, { kind: "attend" }>): Promise<void> {
     const meeting = this.#meetingOf(token, size, seed);
-    const attendance = await meeting.attend(rank, size, seed, timeoutMs);
+    const attendance = await meeting.attend(rank, size, seed, timeoutMs, systemClock);
     if (attendance.kind === "met") {
       const membership = new Membership(rank, meeting.exchange, (news) => this.#tell({ token, ...news }));
       this.#groups.set(token, membership);

@@ -46,7 +46,7 @@ export class LocalBackend extends Backend implements Member {
   #firstError: DistError | undefined;
 
   constructor(
-    { rank, groupName }: Pick<BackendContext, "rank" | "groupName">,
+    { rank, groupName, clock }: Pick<BackendContext, "rank" | "groupName" | "clock">,
     exchange: ExchangePort,
     capabilities: Capabilities,
   ) {
@@ -56,6 +56,7 @@ export class LocalBackend extends Backend implements Member {
     this.#group = groupName;
     this.#host = {
       ...(exchange.pump && { pump: exchange.pump }),
+      clock,
       onTimeout: (work) => exchange.timeOut(rank, work),
       onEnd: (work) => this.#onEnd(work),
       abort: (reason) => this.abort(reason),

@@ -1,17 +1,16 @@
 import { type OpCall, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
 import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
+import type { Clock } from "../../registry/index.ts";
 import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
 import { Work } from "../../work/index.ts";
 import { bytesOf, isThere } from "./element-bytes.ts";
 import type { PendingOp } from "./exchange-port.ts";
 
-/** Longest delay that a timer can have. */
-const MAX_DELAY_MS = 2 ** 31 - 1;
-
 /** The rank whose op it is. */
 export interface LocalWorkHost {
   /** Blocks this thread until something has come from the other ranks; undefined where they share this thread. */
   readonly pump?: (limitMs: number) => void;
+  readonly clock: Clock;
   /** Called when the op's time is up. */
   onTimeout(work: LocalWork): void;
   /** Called once, when the op has ended. */
@@ -28,7 +27,7 @@ export class LocalWork extends Work<void> implements PendingOp {
   /** Tensors that native code would use where they are: detaching one of them fails the group too. */
   readonly #exposed: readonly TensorView[];
   readonly #due: number;
-  readonly #timer: ReturnType<typeof setTimeout>;
+  readonly #timer: Disposable;
   /** New contents of the outputs, once they have arrived. */
   #arrived: readonly Uint8Array[] | undefined;
 
@@ -40,14 +39,9 @@ export class LocalWork extends Work<void> implements PendingOp {
     const tensors = tensorsOf(call);
     this.#exposed = stagedBytes(tensors) > STAGED_BYTES ? tensors.filter(isDetachable) : [];
     this.timeoutMs = timeoutMs;
-    this.#due = performance.now() + timeoutMs;
+    this.#due = host.clock.now() + timeoutMs;
     // Also without a limit, a timer keeps the process alive while the op is in flight.
-    this.#timer = setTimeout(
-      () => {
-        if (timeoutMs <= MAX_DELAY_MS) host.onTimeout(this);
-      },
-      Math.min(timeoutMs, MAX_DELAY_MS),
-    );
+    this.#timer = host.clock.schedule(timeoutMs, () => host.onTimeout(this));
   }
 
   /** Name and number, for messages. */
@@ -56,7 +50,7 @@ export class LocalWork extends Work<void> implements PendingOp {
   }
 
   arrive(bytes: readonly Uint8Array[], source = -1): void {
-    clearTimeout(this.#timer);
+    this.#timer[Symbol.dispose]();
     this.#arrived = bytes;
     this.cameFrom(source);
   }
@@ -87,7 +81,7 @@ export class LocalWork extends Work<void> implements PendingOp {
 
   fail(error: DistError): void {
     if (this.isCompleted()) return;
-    clearTimeout(this.#timer);
+    this.#timer[Symbol.dispose]();
     this.settle(error);
     this.#host.onEnd(this);
   }
@@ -109,11 +103,12 @@ export class LocalWork extends Work<void> implements PendingOp {
     let late = false;
     while (!this.isCompleted()) {
       const now = performance.now();
-      if (now >= this.#due && !late) {
+      const leftMs = late ? Number.POSITIVE_INFINITY : this.#due - this.#host.clock.now();
+      if (leftMs <= 0) {
         late = true;
         this.#host.onTimeout(this);
       } else if (now >= deadline) throw this.waitTimeout(limitMs);
-      else pump(Math.min(deadline, late ? Number.POSITIVE_INFINITY : this.#due) - now);
+      else pump(Math.min(deadline - now, leftMs));
     }
   }
 }

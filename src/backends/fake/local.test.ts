@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import * as dist from "../../index.ts";
+import { systemClock } from "../../registry/index.ts";
 import { LocalRanksError, localRanks } from "../../testing/index.ts";
 
 /** The errors of all ranks, by rank. */
@@ -143,6 +144,7 @@ describe("a seed", () => {
       groupName: "0",
       groupDescription: "",
       timeoutMs: 200,
+      clock: systemClock,
       logger: console,
     };
     const device = { type: "cpu", index: 0 } as const;
@@ -199,9 +201,10 @@ describe("failures among ranks of one thread", () => {
     const store = new dist.HashStore();
     const { meetInThread } = await import("./meeting.ts");
     await store.set("fake/exchange", "12345/elsewhere");
-    const error = await meetInThread({ store, rank: 1, size: 2, groupName: "0", timeoutMs: 100 }, undefined).catch(
-      (thrown: unknown) => thrown,
-    );
+    const error = await meetInThread(
+      { store, rank: 1, size: 2, groupName: "0", timeoutMs: 100, clock: systemClock },
+      undefined,
+    ).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ name: "BackendUnavailableError", code: "RANKS_APART" });
     expect(String(error)).toContain("localRanks()");
   });

@@ -1,5 +1,5 @@
 import { BackendUnavailableError, type DistError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
-import type { BackendContext } from "../../registry/index.ts";
+import type { BackendContext, Clock } from "../../registry/index.ts";
 import { DeliveryOrder } from "./delivery-order.ts";
 import { Exchange } from "./exchange.ts";
 
@@ -7,9 +7,8 @@ const KEY = "fake/exchange";
 const SAME_GROUPS = "All ranks of the job, members or not, must make the same groups in the same order";
 /** Begins the tokens of this thread. */
 const HERE = `${process.pid}/${crypto.randomUUID()}`;
-const MAX_DELAY_MS = 2 ** 31 - 1;
 
-export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs">;
+export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "clock">;
 
 /** How coming to a meeting ended. */
 export type Attendance =
@@ -36,23 +35,24 @@ export class Meeting {
   }
 
   /** A rank has come, and waits for the others. */
-  async attend(rank: number, ranks: number, seed: number | undefined, timeoutMs: number): Promise<Attendance> {
+  async attend(
+    rank: number,
+    ranks: number,
+    seed: number | undefined,
+    timeoutMs: number,
+    clock: Clock,
+  ): Promise<Attendance> {
     const { order, size } = this.exchange;
     if (order.seed !== seed) return { kind: "other seed" };
     if (ranks !== size) this.#end({ kind: "other size", sizes: [size, ranks] });
     else if (this.#present.add(rank).size === size) this.#end({ kind: "met" });
     const { promise: late, resolve } = Promise.withResolvers<Attendance>();
-    const timer = setTimeout(
-      () => {
-        this.#over = true;
-        const missing = Array.from({ length: size }, (_, other) => other).filter((other) => !this.#present.has(other));
-        resolve({ kind: "late", missing });
-      },
-      Math.min(timeoutMs, MAX_DELAY_MS),
-    );
-    const attendance = await Promise.race([this.#complete.promise, late]);
-    clearTimeout(timer);
-    return attendance;
+    using _ = clock.schedule(timeoutMs, () => {
+      this.#over = true;
+      const missing = Array.from({ length: size }, (_, other) => other).filter((other) => !this.#present.has(other));
+      resolve({ kind: "late", missing });
+    });
+    return await Promise.race([this.#complete.promise, late]);
   }
 
   #end(attendance: Attendance): void {
@@ -122,7 +122,7 @@ export async function meetInThread(attendee: Attendee, seed: number | undefined)
   });
   const meeting = meetings.get(token);
   if (meeting === undefined) throw token.startsWith(`${HERE}/`) ? tooLate(attendee) : ranksApart(attendee);
-  const attending = meeting.attend(attendee.rank, attendee.size, seed, attendee.timeoutMs);
+  const attending = meeting.attend(attendee.rank, attendee.size, seed, attendee.timeoutMs, attendee.clock);
   if (meeting.over) meetings.delete(token);
   const attendance = await attending;
   if (meeting.over) meetings.delete(token);

@@ -1,6 +1,6 @@
 import { type OpCall, type OpType, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
 import { DistBackendError, type DistError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
-import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
+import { Backend, type BackendContext, type Capabilities, type Clock } from "../../registry/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { bytesOf, isThere } from "./element-bytes.ts";
 import { isCollective } from "./numbered-call.ts";
@@ -14,6 +14,7 @@ export class SoloBackend extends Backend {
   override readonly capabilities: Capabilities;
   readonly #group: string;
   readonly #options: FakeOptions;
+  readonly #clock: Clock;
   readonly #inFlight = new Set<SoloWork>();
   #whenIdle: (() => void)[] = [];
   #collectives = 0;
@@ -22,7 +23,7 @@ export class SoloBackend extends Backend {
   #closed = false;
 
   constructor(
-    { rank, size, groupName }: Pick<BackendContext, "rank" | "size" | "groupName">,
+    { rank, size, groupName, clock }: Pick<BackendContext, "rank" | "size" | "groupName" | "clock">,
     options: FakeOptions,
     capabilities: Capabilities,
   ) {
@@ -30,6 +31,7 @@ export class SoloBackend extends Backend {
     this.capabilities = capabilities;
     this.#group = groupName;
     this.#options = options;
+    this.#clock = clock;
   }
 
   override get state(): GroupState {
@@ -59,6 +61,7 @@ export class SoloBackend extends Backend {
       opType,
       seq,
       delayMs: Math.min(delayMs, timeoutMs),
+      clock: this.#clock,
       carryOut: () => (late ? this.#fail(this.#timeout(opType, seq, timeoutMs)) : this.#carryOut(call, seq)),
       onEnd: (ended) => this.#onEnd(ended),
     });

@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { type CallTerms, type OpCall, type OpName, opCall } from "../../collectives/index.ts";
 import { HashStore } from "../../index.ts";
-import type { Backend } from "../../registry/index.ts";
+import { type Backend, systemClock } from "../../registry/index.ts";
 import { CPU, type TensorStorage, viewTensor } from "../../tensor/index.ts";
 import { failureOf, sourceOf, type Work } from "../../work/index.ts";
 import type { FakeOptions } from "./options.ts";
@@ -21,6 +21,7 @@ function connect(size: number, options: FakeOptions = {}, ranks = size, from = p
         groupDescription: "",
         device: CPU,
         timeoutMs: 1_000,
+        clock: systemClock,
         options,
         logger: console,
       }),

@@ -41,11 +41,14 @@ export async function runCases(
   const entries = order.cases.map((name, index) => {
     const entry = known.get(name);
     if (entry === undefined) throw new Error(`no case is called "${name}"`);
-    return { idle: entry.case.idle, run: () => runCase(entry, index, order, capabilities, report) };
+    return { entry, run: () => runCase(entry, index, order, capabilities, report) };
   });
-  for (const { run } of entries.filter(({ idle }) => !idle)) await run();
-  // Groups are made in the order of the calls, which is the same on all ranks.
-  await Promise.all(entries.filter(({ idle }) => idle).map(({ run }) => run()));
+  for (const { run } of entries.filter(({ entry }) => !entry.case.idle)) await run();
+  const idle = entries.filter(({ entry }) => entry.case.idle);
+  for (const sideBySide of Map.groupBy(idle, ({ entry }) => entry.setting).values()) {
+    // Groups are made in the order of the calls, which is the same on all ranks.
+    await Promise.all(sideBySide.map(({ run }) => run()));
+  }
 }
 
 async function runCase(

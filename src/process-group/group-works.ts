@@ -6,6 +6,7 @@ import {
   FailureWarnings,
   failureOf,
   type GroupState,
+  OWN_RESULT,
   Work,
   type WorkOwner,
 } from "../work/index.ts";
@@ -41,7 +42,7 @@ export class GroupWorks implements WorkOwner {
   }
 
   /** Makes a Work one of this group's; see {@link bindWork}. */
-  bind<T>(work: Work<unknown>, result?: unknown, source?: number): Work<T> {
+  bind<T>(work: Work<unknown>, result: unknown, source?: number): Work<T> {
     try {
       bindWork(work, this, result, source);
       return work as Work<T>;
@@ -54,7 +55,7 @@ export class GroupWorks implements WorkOwner {
   /** The Work of an op that was refused. */
   refused<T>(error: unknown, opType: OpType): Work<T> {
     const work = Work.rejected<T>(error, { opType });
-    bindWork(work, this);
+    bindWork(work, this, OWN_RESULT);
     return work;
   }
 

@@ -1,6 +1,6 @@
 import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
-import { AllOf, asError, DeferredWork, SteppedWork, type Steps, type Work } from "../work/index.ts";
+import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, type Work } from "../work/index.ts";
 import { Coalescing } from "./coalescing.ts";
 import type { GroupWorks } from "./group-works.ts";
 import { OpQueue } from "./op-queue.ts";
@@ -93,7 +93,8 @@ export class OpDispatcher {
       steps((groupRank) => work.cameFrom(groupRank)),
       () => order.ahead(),
     );
-    const bound = refusal === undefined ? this.#works.bind<T>(work) : this.#works.refused<T>(refusal, opType);
+    const bound =
+      refusal === undefined ? this.#works.bind<T>(work, OWN_RESULT) : this.#works.refused<T>(refusal, opType);
     order.add(() => {
       work.start();
       return work;
@@ -141,7 +142,7 @@ export class OpDispatcher {
       if (!batch.isOfMessages) this.skipTurn();
       return failed;
     }
-    const whole = this.#works.bind<void>(new AllOf(batch.works, { opType }));
+    const whole = this.#works.bind<void>(new AllOf(batch.works, { opType }), undefined);
     const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
     // Messages wait for no collective, since a peer may want them before it comes to that.
     if (!batch.hasCollectives || !this.#collectives.isBusy) submit();

@@ -1,10 +1,12 @@
 import "reflect-metadata";
 import { afterAll, afterEach, describe, expect, jest, test } from "bun:test";
-import { OpType, ReduceOp } from "../collectives/index.ts";
+import { type OpCall, OpType, opTypeOf, ReduceOp } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import { type DistError, DistNetworkError, type ErrorDetails } from "../errors/index.ts";
 import {
   BACKEND_MIDDLEWARE,
+  Backend,
+  type BackendContext,
   BackendType,
   type Capabilities,
   createContainer,
@@ -13,7 +15,7 @@ import {
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
-import type { Work } from "../work/index.ts";
+import { Work } from "../work/index.ts";
 import { type MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
 
@@ -171,6 +173,24 @@ describe("nothing wrong reaches the backend", () => {
     const error = await group.allReduce(freed).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ message: "freed before" });
     expect(backend.calls).toEqual([]);
+  });
+
+  test("what a plugin's Work has as its value is not the result of an op that has none", async () => {
+    const capabilities: Capabilities = { ops: { barrier: [] }, reduceOps: {} };
+    class Chatty extends Backend {
+      override readonly name = "chatty";
+      override readonly capabilities = capabilities;
+      override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+        return calls.map((call) => Work.completed("a remark" as never, { opType: opTypeOf(call) }));
+      }
+    }
+    const create = ({ rank, size }: BackendContext) => Promise.resolve(new Chatty(rank, size));
+    const container = createContainer({ overrides: [memoryPlugin("chatty", { capabilities, create })] });
+    const place = { store: new HashStore(), rank: 0, worldSize: 1 };
+    const group = await dist.initProcessGroup({ ...place, backend: "chatty", container });
+    expect(await group.barrier()).toBeUndefined();
+    expect(await group.coalescing(() => void group.barrier())).toBeUndefined();
+    await group.close();
   });
 
   test("ops that a backend claims but does not have reject too", async () => {

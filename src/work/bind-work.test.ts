@@ -2,12 +2,12 @@ import { describe, expect, test } from "bun:test";
 import { OpType } from "../collectives/op-type.ts";
 import { UnsupportedOperationError } from "../errors/index.ts";
 import { bound, failure, init, Owner, TestWork } from "./fixtures/test-work.ts";
-import { bindWork, Work } from "./work.ts";
+import { bindWork, OWN_RESULT, Work } from "./work.ts";
 
 describe("bindWork", () => {
   test("the group is notified of the start and the end", () => {
     const [owner, work] = [new Owner(), new TestWork(init)];
-    bindWork(work, owner);
+    bindWork(work, owner, OWN_RESULT);
     expect([owner.inFlight, owner.ended]).toEqual([1, []]);
     work.settle(failure());
     expect([owner.inFlight, owner.ended.length, owner.failed[0]]).toEqual([0, 1, work]);
@@ -19,27 +19,28 @@ describe("bindWork", () => {
     const owner = new Owner();
     const failed = new TestWork(init);
     failed.settle(failure());
-    for (const work of [failed, Work.rejected(failure(), init), Work.completed(1, init)]) bindWork(work, owner);
+    for (const work of [failed, Work.rejected(failure(), init), Work.completed(1, init)])
+      bindWork(work, owner, OWN_RESULT);
     expect([owner.inFlight, owner.ended.length, owner.failed.length]).toEqual([0, 3, 2]);
   });
 
   test("the group is notified before those who wait", () => {
     const [owner, work] = [new Owner(), new TestWork(init)];
     work.whenEnded(() => expect(owner.ended).toEqual([work]));
-    bindWork(work, owner);
+    bindWork(work, owner, OWN_RESULT);
     work.settle();
     expect.assertions(1);
   });
 
   test("twice throws, also for the same group", () => {
     const [owner, work] = [new Owner(), bound(new TestWork(init))];
-    expect(() => bindWork(work, owner)).toThrow("allReduce #7 belongs to a group already");
-    bindWork(Work.completed(1, init), owner);
+    expect(() => bindWork(work, owner, OWN_RESULT)).toThrow("allReduce #7 belongs to a group already");
+    bindWork(Work.completed(1, init), owner, OWN_RESULT);
     expect([owner.inFlight, owner.ended.length]).toEqual([0, 1]);
   });
 
   test("the result is what it says, or the Work's own", async () => {
-    const results: readonly unknown[] = [[1], undefined, null];
+    const results: readonly unknown[] = [[1], undefined, null, OWN_RESULT];
     for (const result of results) {
       const [pending, ended, awaited] = [new TestWork(init), new TestWork(init), new TestWork(init)];
       ended.settle();
@@ -47,7 +48,7 @@ describe("bindWork", () => {
       const early = awaited.then((value) => value);
       pending.settle();
       awaited.settle();
-      const expected = result === undefined ? "the result" : result;
+      const expected = result === OWN_RESULT ? "the result" : result;
       expect([pending.result(), await ended, await early] as unknown[]).toEqual([expected, expected, expected]);
     }
   });

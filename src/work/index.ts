@@ -11,6 +11,7 @@ export {
   failureOf,
   isWork,
   joinWhole,
+  OWN_RESULT,
   sourceOf,
   Work,
   type WorkInit,

@@ -1,5 +1,5 @@
 import type { OpType } from "../collectives/op-type.ts";
-import { bindWork, failureOf, Work, type WorkOwner, warnIfUnobserved } from "./work.ts";
+import { bindWork, failureOf, OWN_RESULT, Work, type WorkOwner, warnIfUnobserved } from "./work.ts";
 
 /** Stands for the group of an op that has none. */
 const nobody: WorkOwner = {
@@ -13,6 +13,6 @@ const nobody: WorkOwner = {
 /** The Work of an op that was refused where there is no group; a process warning unless somebody looks at it. */
 export function refusedWithoutGroup<T>(error: unknown, opType: OpType): Work<T> {
   const work = Work.rejected<T>(error, { opType });
-  bindWork(work, nobody);
+  bindWork(work, nobody, OWN_RESULT);
   return work;
 }

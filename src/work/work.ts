@@ -24,10 +24,10 @@ export let joinWhole: (part: object, whole: FailedWork) => void;
 /**
  * Makes a Work one of a group's, which from then on is notified of its end and answers for its failure. Once for each Work.
  *
- * @param result What the op resolves to; by default what the Work itself has.
+ * @param result What the op resolves to, `undefined` included; {@link OWN_RESULT} for what the Work itself has.
  * @param source Rank in the group that a message comes from, if it is known beforehand.
  */
-export let bindWork: (work: Work<unknown>, owner: WorkOwner, result?: unknown, source?: number) => void;
+export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, source?: number) => void;
 
 /** Whether this is a Work of this copy of the package, rather than a thenable of a plugin or the Work of another copy. */
 export let isWork: (value: unknown) => value is Work<unknown>;
@@ -62,8 +62,8 @@ export interface WorkInit {
   readonly seq?: number;
 }
 
-/** Says that the result is the Work's own. */
-const OWN_RESULT = Symbol("own result");
+/** Says to {@link bindWork} that an op resolves to what its Work has. */
+export const OWN_RESULT = Symbol("own result");
 
 enum Phase {
   Pending,
@@ -88,7 +88,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     };
     isWork = (value): value is Work<unknown> => typeof value === "object" && value !== null && #error in value;
     sourceOf = (work) => (#error in work ? work.#source : -1);
-    bindWork = (work, owner, result = OWN_RESULT, source = -1) => {
+    bindWork = (work, owner, result, source = -1) => {
       if (work.#owner !== undefined) throw new TypeError(`${work.describe()} belongs to a group already`);
       work.#owner = owner;
       work.#result = result;

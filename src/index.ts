@@ -73,6 +73,7 @@ export {
   type ContainerOptions,
   createContainer,
   type GroupContext,
+  Inbox,
   type LazyBackend,
   LOGGER,
   type Logger,

@@ -1,13 +1,5 @@
-import {
-  type BackendContext,
-  type BackendPlugin,
-  BackendType,
-  type DistError,
-  MethodBackend,
-  type MethodCall,
-  type ReducingCall,
-  type TensorView,
-} from "bun-c10d";
+import type { BackendContext, BackendPlugin, DistError, MethodCall, ReducingCall, TensorView } from "bun-c10d";
+import { BackendType, MethodBackend } from "bun-c10d";
 import { Mesh } from "./mesh.ts";
 
 /** Options: the address by which the other ranks reach this one; 127.0.0.1 by default, for ranks of one host. */
@@ -29,8 +21,8 @@ class SocketsBackend extends MethodBackend {
   override readonly capabilities = capabilities;
   readonly #mesh: Mesh;
 
-  constructor({ rank, size }: BackendContext, mesh: Mesh) {
-    super(rank, size);
+  constructor({ rank, size, clock }: BackendContext, mesh: Mesh) {
+    super(rank, size, clock);
     this.#mesh = mesh;
   }
 
@@ -45,7 +37,7 @@ class SocketsBackend extends MethodBackend {
 
   override async broadcast(tensor: TensorView, { root, turn }: MethodCall) {
     if (this.rank === root) this.#mesh.send(this.#mesh.ranks, `turn ${turn}`, bytesOf(tensor));
-    bytesOf(tensor).set(await this.#mesh.take(root, `turn ${turn}`));
+    bytesOf(tensor).set(await this.#mesh.inbox.take(root, `turn ${turn}`));
   }
 
   override async allGather(outputs: readonly TensorView[], input: TensorView, { turn }: MethodCall) {
@@ -62,7 +54,7 @@ class SocketsBackend extends MethodBackend {
   }
 
   override async recv(tensor: TensorView, { peer, tag }: MethodCall) {
-    bytesOf(tensor).set(await this.#mesh.take(peer, `message ${tag}`));
+    bytesOf(tensor).set(await this.#mesh.inbox.take(peer, `message ${tag}`));
   }
 
   protected override onFailure(error: DistError) {
@@ -76,7 +68,7 @@ class SocketsBackend extends MethodBackend {
   /** Gives every rank these bytes; resolves to what each gave, in the order of ranks. */
   #swap(turn: number, bytes: Uint8Array): Promise<Uint8Array[]> {
     this.#mesh.send(this.#mesh.ranks, `turn ${turn}`, bytes);
-    return Promise.all(this.#mesh.ranks.map((peer) => this.#mesh.take(peer, `turn ${turn}`)));
+    return Promise.all(this.#mesh.ranks.map((peer) => this.#mesh.inbox.take(peer, `turn ${turn}`)));
   }
 }
 
@@ -102,8 +94,7 @@ const plugin: BackendPlugin<SocketsOptions> = {
   capabilities,
   options: () => checkOptions,
   probe: async () => ({ available: true, version: "1.0" }),
-  create: async (context) =>
-    new SocketsBackend(context, await Mesh.connect(context, context.options.host ?? "127.0.0.1")),
+  create: async (context) => new SocketsBackend(context, await Mesh.connect(context, context.options.host)),
 };
 
 export default plugin;

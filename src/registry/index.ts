@@ -20,6 +20,7 @@ export {
   registryOf,
 } from "./container.ts";
 export { type BackendDiscovery, type DiscoveryFault, type DiscoveryPlace, fileSystemDiscovery } from "./discovery.ts";
+export { Inbox } from "./inbox.ts";
 export { LOGGER, type Logger, type LogLevel, prefixedLogger } from "./logger.ts";
 export { MethodBackend } from "./method-backend.ts";
 export type { MethodCall, MethodResult, ReducingCall } from "./method-call.ts";

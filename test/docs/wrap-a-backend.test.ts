@@ -1,6 +1,15 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";
+import {
+  BACKEND_MIDDLEWARE,
+  CLOCK,
+  createContainer,
+  type DistError,
+  initProcessGroup,
+  type Middleware,
+} from "../../src/index.ts";
+import { localRanks, ManualClock } from "../../src/testing/index.ts";
 
 setDefaultTimeout(60_000);
 
@@ -24,7 +33,7 @@ beforeAll(() => {
 afterAll(() => rmSync(folder, { recursive: true }));
 
 test("every example has a name", () => {
-  expect(files.map(({ name }) => name)).toEqual(["metrics.ts", "train.ts", "halved.ts"]);
+  expect(files.map(({ name }) => name)).toEqual(["metrics.ts", "train.ts", "halved.ts", "delayed.ts", "finite.ts"]);
   expect(page.match(/^```/gm)).toHaveLength(2 * files.length);
 });
 
@@ -44,6 +53,13 @@ test("calls are changed, counted and timed", async () => {
   const train = files.find(({ name }) => name === "train.ts")?.code ?? "";
   const shown = `console.log([...totals].every(([, { ms }]) => ms > 0));\n`;
   writeFileSync(script, train + shown);
+  // Four elements of float32.
+  const told = "Float64Array(4) [ 1, 2, 4, 6 ] 16 1";
+  expect(await runRanks(script)).toEqual({ exitCode: 0, stderr: "", lines: [told, told, "true", "true"] });
+});
+
+/** Runs two ranks of a script. */
+async function runRanks(script: string) {
   const job = Bun.spawn([process.execPath, join(root, "src/cli/main.ts"), "run", "-n", "2", "--no-prefix", script], {
     env: { ...process.env, NO_COLOR: "1" },
     stdin: "ignore",
@@ -52,13 +68,61 @@ test("calls are changed, counted and timed", async () => {
     timeout: 40_000,
   });
   const [stdout, stderr] = await Promise.all([job.stdout.text(), job.stderr.text(), job.exited]);
-  // Four elements of float32.
-  const told = "Float64Array(4) [ 1, 2, 4, 6 ] 16 1";
-  expect({ exitCode: job.exitCode, stderr, lines: stdout.trim().split("\n").sort() }).toEqual({
-    exitCode: 0,
-    stderr: "",
-    lines: [told, told, "true", "true"],
-  });
+  return { exitCode: job.exitCode, stderr, lines: stdout.trim().split("\n").sort() };
+}
+
+test("a Work of its own ends an op otherwise, by await and by wait()", async () => {
+  const script = join(folder, "overflow.ts");
+  writeFileSync(
+    script,
+    `import { BACKEND_MIDDLEWARE, createContainer, initProcessGroup } from "bun-c10d";
+import { finite } from "./finite.ts";
+const container = createContainer();
+container.register(BACKEND_MIDDLEWARE, { useValue: finite });
+await using group = await initProcessGroup({ backend: "gloo", timeout: "30s", container });
+const ends = [];
+for (const [of, blocks] of [[1, true], [1, false], [3e38, true], [3e38, false]] as const) {
+  const work = group.allReduce(Float32Array.of(of));
+  try {
+    if (blocks) work.wait();
+    ends.push((await work)[0]);
+  } catch (error) {
+    ends.push((error as Error).message);
+  }
+}
+console.log(ends.join(", "));
+`,
+  );
+  const told = "2, 2, the sum is not finite, the sum is not finite";
+  expect(await runRanks(script)).toEqual({ exitCode: 0, stderr: "", lines: [told, told] });
+});
+
+test("collectives are delayed by the clock, messages are not, and nothing is left when the group ends", async () => {
+  const { delayed }: { delayed: (delayMs: number) => Middleware } = await import(join(folder, "delayed.ts"));
+  const clock = new ManualClock();
+  const container = createContainer();
+  container.register(CLOCK, { useValue: clock });
+  container.register(BACKEND_MIDDLEWARE, { useValue: delayed(1_000) });
+  const ends = await localRanks(
+    2,
+    async ({ rank, worldSize, store }) => {
+      const group = await initProcessGroup({ backend: "fake", container, rank, worldSize, store });
+      const [first, second] = [group.allReduce(Int32Array.of(rank)), group.allReduce(Int32Array.of(10 * rank))];
+      const message = Int32Array.of(7);
+      await (rank === 0 ? group.send(message, { dst: 1 }) : group.recv(message, { src: 0 }));
+      const early = first.isCompleted();
+      if (rank === 1) clock.advance(1_000);
+      const sums = [(await first)[0], (await second)[0]];
+      const held = group.barrier().catch((error: unknown) => (error as DistError).code);
+      await group.close();
+      return [early, sums, await held];
+    },
+    { init: false },
+  );
+  // Who closes first aborts; the other one's group has failed then.
+  const end = [false, [1, 10], expect.stringMatching(/^(ABORTED|GROUP_FAILED)$/)];
+  expect(ends).toEqual([end, end]);
+  expect(clock.pending).toBe(0);
 });
 
 test("what the page says the context has is there", () => {

@@ -42,8 +42,24 @@ export class PlacedTensor {
     const side = this.#margins.findIndex((margin, i) => Buffer.compare(margin, this.#guards[i] ?? margin) !== 0);
     if (side >= 0) return `memory ${side === 0 ? "before" : "behind"} the tensor was written to`;
     if (Buffer.compare(this.bytes, expected) === 0) return undefined;
-    const at = this.bytes.findIndex((byte, i) => byte !== expected[i]);
-    const element = Math.floor(at / dtypes[this.dtype].size);
-    return `element ${element} of ${length / dtypes[this.dtype].size}: byte ${at} is ${this.bytes[at]}, expected ${expected[at]}`;
+    const { size } = dtypes[this.dtype];
+    const element = Math.floor(this.bytes.findIndex((byte, i) => byte !== expected[i]) / size);
+    const [is, wanted] = [this.bytes, expected].map((bytes) => bytes.slice(element * size, (element + 1) * size));
+    return `element ${element} of ${length / size} ${comparison(is, wanted, this.dtype)}`;
   }
+}
+
+/** Two elements that differ, as values; as bytes where these look the same, as those of NaN do. */
+function comparison(is = new Uint8Array(), expected = new Uint8Array(), dtype: DType): string {
+  const [value, wanted] = [elementText(is, dtype), elementText(expected, dtype)];
+  if (value !== wanted) return `is ${value}, expected ${wanted}`;
+  return `(${value}) has the bytes ${is.toHex()}, expected ${expected.toHex()}`;
+}
+
+function elementText(bytes: Uint8Array, dtype: DType): string {
+  const element = tensor(bytes, { dtype });
+  const { data } = element;
+  if (data instanceof BigInt64Array || data instanceof BigUint64Array) return String(data[0]);
+  const [real, imaginary] = element.toNumbers();
+  return imaginary === undefined ? String(real) : `(${real}, ${imaginary})`;
 }

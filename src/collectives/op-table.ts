@@ -47,7 +47,7 @@ export interface OpRow {
   readonly perRank?: Operation;
 }
 
-/** Every op that a backend can be given. A new op is a row here, a method of `ProcessGroup`, and what carries it out. */
+/** Every op that a backend can be given. CONTRIBUTING.md says what a new op needs beside a row here. */
 const rows = {
   allReduce: {
     opType: OpType.ALLREDUCE,

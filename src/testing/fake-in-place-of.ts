@@ -3,9 +3,23 @@ import { capabilities as gloo } from "../backends/gloo/capabilities.ts";
 import { capabilities as mpi } from "../backends/mpi/capabilities.ts";
 import { capabilities as ucc } from "../backends/ucc/capabilities.ts";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import { type BackendPlugin, backendTypeOf, type Capabilities, commonCapabilities } from "../registry/index.ts";
+import {
+  type BackendPlugin,
+  backendTypeOf,
+  type Capabilities,
+  commonCapabilities,
+  type StandardSchema,
+} from "../registry/index.ts";
 
-const builtIn: Readonly<Record<string, Capabilities>> = { gloo, mpi, ucc };
+type AnySchema = StandardSchema<object>;
+
+const ownOptions = async () => (await import("../backends/fake/options-schema.ts")).schema;
+
+const builtIn: Readonly<Record<string, { capabilities: Capabilities; options?(): Promise<AnySchema> }>> = {
+  gloo: { capabilities: gloo, options: async () => (await import("../backends/gloo/options-schema.ts")).schema },
+  mpi: { capabilities: mpi, options: async () => (await import("../backends/mpi/options-schema.ts")).schema },
+  ucc: { capabilities: ucc },
+};
 
 /**
  * The `fake` backend under another backend's name, to take its place in unit tests of an application that asks for it:
@@ -15,7 +29,7 @@ const builtIn: Readonly<Record<string, Capabilities>> = { gloo, mpi, ucc };
  * ```
  *
  * In the place of a backend of the package it claims what that one does: an op, a dtype or a reduce op that the other refuses is
- * refused here too.
+ * refused here too. It takes the options of that one, which are checked and have no effect, beside those of `fake`.
  */
 export function fakeInPlaceOf(name: string): BackendPlugin {
   if (typeof name !== "string") {
@@ -27,7 +41,46 @@ export function fakeInPlaceOf(name: string): BackendPlugin {
     );
   }
   const { module: _, ...plugin } = fake;
-  const claimed = Object.hasOwn(builtIn, name) ? builtIn[name] : undefined;
-  const capabilities = commonCapabilities([fake.capabilities, claimed ?? fake.capabilities]);
-  return { ...plugin, name, type: backendTypeOf(name), capabilities };
+  const replaced = Object.hasOwn(builtIn, name) ? builtIn[name] : undefined;
+  const capabilities = commonCapabilities([fake.capabilities, replaced?.capabilities ?? fake.capabilities]);
+  const { options } = replaced ?? {};
+  return {
+    ...plugin,
+    name,
+    type: backendTypeOf(name),
+    capabilities,
+    ...(options !== undefined && { options: async () => beside(await ownOptions(), await options()) }),
+  };
+}
+
+/** Takes the options of both schemas, which share no name, and gives those of the first. */
+function beside<Options extends object>(
+  effective: StandardSchema<Options>,
+  ignored: AnySchema,
+): StandardSchema<Options> {
+  const names = Object.keys(propertiesOf(ignored));
+  return {
+    "~standard": {
+      version: 1,
+      vendor: "bun-c10d",
+      async validate(value) {
+        const options = Object.entries(value as object);
+        const [own, others] = [false, true].map((isTheirs) =>
+          Object.fromEntries(options.filter(([option]) => names.includes(option) === isTheirs)),
+        );
+        const [result, unused] = [
+          await effective["~standard"].validate(own),
+          await ignored["~standard"].validate(others),
+        ];
+        const issues = [...(result.issues ?? []), ...(unused.issues ?? [])];
+        return issues.length > 0 || result.issues !== undefined ? { issues } : result;
+      },
+      jsonSchema: { input: () => ({ properties: { ...propertiesOf(ignored), ...propertiesOf(effective) } }) },
+    },
+  };
+}
+
+function propertiesOf(schema: AnySchema): object {
+  const json: { properties?: object } | undefined = schema["~standard"].jsonSchema?.input({ target: "draft-2020-12" });
+  return json?.properties ?? {};
 }

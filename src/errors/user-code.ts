@@ -13,11 +13,9 @@ export function callUserCode(code: () => unknown): void {
   }
 }
 
-/** Throws an error where nobody catches it, after the present job. */
+/** Makes an error an uncaught exception, after the present job. Thrown again, it would be shown without the stack that it has. */
 export function throwLater(error: unknown): void {
-  queueMicrotask(() => {
-    throw error;
-  });
+  queueMicrotask(() => reportError(error));
 }
 
 /** Emits a process warning of type DistWarning. Never throws, whatever has been put in the place of `emitWarning`. */

@@ -345,12 +345,12 @@ describe("an op that fails", () => {
         barrier() { throw new Error("no barrier"); }
         onFailure() { throw new Error("no end either"); }
       }
-      process.on("uncaughtException", ({ message }) => console.log("uncaught", message));
+      process.on("uncaughtException", ({ message, stack }) => console.log("uncaught", message, stack.includes("onFailure")));
       const [work] = new Bad(0, 1).submit([opCall("barrier", { type: "cpu", index: 0 }, [], [], 1000)]);
       console.log(work.exception()?.message);
     `;
     const child = Bun.spawn([process.execPath, "-e", script], { stdout: "pipe", stderr: "inherit" });
-    expect(await child.stdout.text()).toBe("barrier #1 (bad, rank 0 of 1): no barrier\nuncaught no end either\n");
+    expect(await child.stdout.text()).toBe("barrier #1 (bad, rank 0 of 1): no barrier\nuncaught no end either true\n");
   });
 });
 

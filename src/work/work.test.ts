@@ -250,23 +250,21 @@ describe("Work", () => {
 });
 
 describe("code of the user within the end of an op", () => {
-  /** What the microtasks throw that `act` queues; a test cannot have uncaught exceptions. */
+  /** What the microtasks report that `act` queues; a test cannot have uncaught exceptions. */
   function uncaught(act: () => unknown): unknown[] {
     const tasks: (() => void)[] = [];
+    const errors: unknown[] = [];
     const queue = spyOn(globalThis, "queueMicrotask").mockImplementation((task) => void tasks.push(task));
+    const report = spyOn(globalThis, "reportError").mockImplementation((error) => void errors.push(error));
     try {
       act();
+      expect(errors).toEqual([]);
+      for (const task of tasks) task();
     } finally {
       queue.mockRestore();
+      report.mockRestore();
     }
-    return tasks.map((task) => {
-      try {
-        task();
-      } catch (error) {
-        return error;
-      }
-      return undefined;
-    });
+    return errors;
   }
   const broken = new Error("broken listener");
   const throwIt = (): never => {

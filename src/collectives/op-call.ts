@@ -12,19 +12,25 @@ import type { ReduceOp } from "./reduce-op.ts";
 export interface OpCall {
   /** Number in this process, by which hooks and middleware know it again. */
   readonly id: number;
+  /** A row of {@link opTable}, or `refused`: a collective that the process group has refused. */
   readonly op: OpName;
+  /** Where the tensors are. */
   readonly device: Device;
   /** What is read. Ops in place have outputs only. */
   readonly inputs: readonly TensorView[];
+  /** What is written, and of ops in place read too. */
   readonly outputs: readonly TensorView[];
   /** Of ops that reduce. */
   readonly reduceOp: ReduceOp | undefined;
+  /** Rank in the group of the root, of ops that have one. */
   readonly root: number;
   /** Of messages: the other side; -1 for a recv from any rank. */
   readonly peer: number;
+  /** Of messages. */
   readonly tag: number;
   /** Elements for each rank; `undefined` for equal parts. Either both lists are given or none. */
   readonly inputSplits: readonly number[] | undefined;
+  /** As `inputSplits`, of the output. */
   readonly outputSplits: readonly number[] | undefined;
   /** Of `monitoredBarrier`: whether to name all missing ranks rather than the first. */
   readonly waitAllRanks: boolean;

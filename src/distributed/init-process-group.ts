@@ -52,11 +52,15 @@ export interface InitOptions<Name extends string = string> {
   readonly initMethod?: string;
   /** A store to meet in, instead of `init`; `rank` and `worldSize` are needed then. */
   readonly store?: Store;
+  /** Rank of this process, where neither the URL nor the environment gives it. */
   readonly rank?: number;
+  /** Number of ranks, where neither the URL nor the environment gives it. */
   readonly worldSize?: number;
   /** Limit of the rendezvous, and default of ops. 30 minutes by default (the rendezvous: 5). */
   readonly timeout?: Timeout;
-  /** Container whose registry has the backends; the default one if none is given. */
+  /**
+   * Where backends, middleware, rendezvous handlers, the logger and the clock come from; the default container if none is given.
+   */
   readonly container?: DependencyContainer;
   /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, by their names. */
   readonly options?: OptionsOf<Name>;

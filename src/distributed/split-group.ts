@@ -13,6 +13,7 @@ export interface SplitGroupOptions {
   readonly timeout?: Timeout;
   /** As in `initProcessGroup`; by default those that the split group was made with. */
   readonly options?: Readonly<Record<string, unknown>>;
+  /** What the group is for; middleware and backends are told. */
   readonly description?: string;
 }
 

@@ -87,7 +87,9 @@ export class ProcessGroup implements AsyncDisposable {
     brand(ProcessGroup, "ProcessGroup");
   }
 
+  /** "0" is the default group. */
   readonly name: string;
+  /** What the group is for, as whoever made it has said. */
   readonly description: string;
   /** Rank in this group. */
   readonly rank: number;

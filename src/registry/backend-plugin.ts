@@ -19,7 +19,9 @@ export interface BackendContext<Options extends object = object> {
   readonly globalRanks: readonly number[];
   /** Name of the group; "0" is the default group. */
   readonly groupName: string;
+  /** What the group is for, as whoever made it has said. */
   readonly groupDescription: string;
+  /** Device of the tensors of all calls. */
   readonly device: Device;
   /** Limit of connecting, and of ops that give none, in milliseconds. */
   readonly timeoutMs: number;
@@ -27,7 +29,7 @@ export interface BackendContext<Options extends object = object> {
   readonly options: Readonly<Partial<Options>>;
   /** Passes remarks on to whoever runs the process; tells group, rank and backend by itself. */
   readonly logger: Logger;
-  /** Rules the limits that the backend keeps in TypeScript. */
+  /** The clock by which the backend keeps its limits in TypeScript. `MethodBackend` takes it as its third argument. */
   readonly clock: Clock;
 }
 
@@ -71,6 +73,7 @@ export interface LaunchTerms<Options extends object = object> {
 export interface BackendPlugin<Options extends object = object> {
   /** Lower-case name by which users ask for it. */
   readonly name: string;
+  /** `BackendType.CUSTOM`; the other types belong to c10d's own backends, `gloo`, `nccl`, `ucc` and `mpi`. */
   readonly type: BackendType;
   /**
    * Version of this contract that the plugin was written for, as a number of its own rather than

@@ -14,7 +14,9 @@ export type Submit = (calls: readonly OpCall[]) => readonly Work<void>[];
 export abstract class Backend {
   /** Name of the plugin that made it. */
   abstract readonly name: string;
+  /** Rank in the group. */
   readonly rank: number;
+  /** Number of ranks in the group. */
   readonly size: number;
 
   constructor(rank: number, size: number) {

@@ -43,7 +43,7 @@ let installed: DependencyContainer | undefined;
  * Makes a tsyringe container for groups to be made with: `initProcessGroup({ container })`. It has the built-in backends, the
  * overrides, and what can be discovered (docs/backends.md); its {@link LOGGER} writes to stderr. What is registered in it,
  * and in child containers that are made from it, is seen there alone: plugins ({@link BACKEND_PLUGIN}), middleware, rendezvous
- * handlers, a logger, and anything else.
+ * handlers, a logger, a clock ({@link CLOCK}), and anything else. See docs/containers.md.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
   const { overrides = [] } = options;

@@ -15,6 +15,7 @@ export interface MethodCall extends OpCall {
 
 /** {@link MethodCall} of an op that reduces. */
 export interface ReducingCall extends MethodCall {
+  /** How the elements of all ranks become one; with its factor, if it has one. */
   readonly reduceOp: ReduceOp;
 }
 

@@ -11,6 +11,7 @@ import type { Logger } from "./logger.ts";
 export interface GroupContext {
   /** "0" is the default group. */
   readonly groupName: string;
+  /** What the group is for, as whoever made it has said. */
   readonly groupDescription: string;
   /** Rank in the group. */
   readonly rank: number;
@@ -30,7 +31,7 @@ export interface GroupContext {
   readonly store: Store;
   /** Says middleware, group and rank by itself. */
   readonly logger: Logger;
-  /** Rules over delays and limits. */
+  /** The clock for delays and limits: that of the container, which may be one that a test sets. */
   readonly clock: Clock;
   /**
    * Makes a second backend of the same kind for the same ranks, to exchange something beside the ops of the group, which

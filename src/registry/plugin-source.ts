@@ -2,7 +2,9 @@ import type { BackendPlugin } from "./backend-plugin.ts";
 
 /** A backend that is loaded on first use. */
 export interface LazyBackend {
+  /** Name of the plugin that `load` resolves to. */
   readonly name: string;
+  /** Called when the backend is asked for; what it rejects with is a `BackendUnavailableError` there. */
   readonly load: () => Promise<BackendPlugin>;
 }
 

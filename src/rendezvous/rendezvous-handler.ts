@@ -2,6 +2,7 @@ import type { InjectionToken } from "tsyringe";
 import type { Timeout } from "../errors/index.ts";
 import type { Store } from "../store/index.ts";
 
+/** What a {@link RendezvousHandler} is given beside the URL. */
 export interface RendezvousOptions {
   /** Rank of this process, unless the URL or the environment gives it. */
   readonly rank?: number;
@@ -15,6 +16,7 @@ export interface RendezvousOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
 
+/** What {@link Rendezvous.close} is given. */
 export interface RendezvousCloseOptions {
   /** On the process that hosts the store: how long to wait until the others have left it. */
   readonly drainTimeout?: Timeout;
@@ -24,8 +26,11 @@ export interface RendezvousCloseOptions {
 
 /** What the ranks have after they met. */
 export interface Rendezvous {
+  /** The same for all ranks. */
   readonly store: Store;
+  /** Of this process, from 0. */
   readonly rank: number;
+  /** Number of ranks. */
   readonly worldSize: number;
   /** Number of the launcher's restart, as it tells it; a launcher may keep the store over restarts. */
   readonly attempt?: string;
@@ -47,6 +52,7 @@ export type RendezvousHandler = (url: URL, options: RendezvousOptions, text: str
 export interface SchemeHandler {
   /** What stands before `://`. */
   readonly scheme: string;
+  /** Is called by each rank. */
   readonly handler: RendezvousHandler;
 }
 
@@ -57,5 +63,7 @@ export interface SchemeHandler {
  * ```ts
  * container.register(RENDEZVOUS_HANDLER, { useValue: { scheme: "consul", handler } });
  * ```
+ *
+ * docs/containers.md has a handler.
  */
 export const RENDEZVOUS_HANDLER: InjectionToken<SchemeHandler> = Symbol.for("bun-c10d.RendezvousHandler");

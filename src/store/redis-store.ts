@@ -12,6 +12,7 @@ import {
 } from "./store.ts";
 import { ownBytes } from "./store-value.ts";
 
+/** What `RedisStore.connect` takes beside the URL. */
 export interface RedisStoreOptions extends StoreCallOptions {
   /** What all names in Redis begin with, so that jobs do not meet. Default: that of the URL, else `c10d`. */
   readonly prefix?: string;

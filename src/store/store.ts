@@ -22,6 +22,7 @@ export interface StoreCallOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What {@link Store.queuePop} takes beside the key. */
 export interface QueuePopOptions extends StoreCallOptions {
   /** Whether to wait for an element (default) or to reject with {@link QueueEmptyError} at once. */
   readonly block?: boolean;

@@ -61,7 +61,9 @@ export class Tensor {
   static {
     brand(Tensor, "Tensor");
   }
+  /** Type of the elements. */
   readonly dtype: DType;
+  /** Length of each dimension. */
   readonly shape: readonly number[];
   /** The elements, row-major: bfloat16 and 8-bit floats as raw bits, bool as 0/1 bytes, complex as (re, im) pairs. */
   readonly data: TensorStorage;

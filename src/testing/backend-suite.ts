@@ -7,6 +7,7 @@ import { type CaseResult, runSuite, type SuiteSpawn } from "./backend-suite/run-
 import { entriesOf, inapplicableIn, plainSetting, type SuiteEntry, settings } from "./backend-suite/settings.ts";
 import type { Sweep } from "./backend-suite/suite-rank.ts";
 
+/** What {@link testBackend} takes beside the plugin. */
 export interface BackendSuiteOptions {
   /** Numbers of ranks to run with. `[1, 2, 3]` by default. */
   readonly worldSizes?: readonly number[];

@@ -26,6 +26,7 @@ export interface LocalRank {
   readonly store: Store;
 }
 
+/** What {@link localRanks} takes beside the body. */
 export interface LocalRanksOptions {
   /** Limit of the whole run, and default limit of ops. 30 s by default. */
   readonly timeout?: Timeout;
@@ -38,7 +39,7 @@ export interface LocalRanksOptions {
   readonly init?: boolean;
   /** Options for the backend, e.g. `{ seed: 7 }`. */
   readonly options?: Readonly<Record<string, unknown>>;
-  /** Rules over the limits of ops, e.g. a `ManualClock`; the limit of the run is of real time. The system's by default. */
+  /** The clock for limits of ops, e.g. a `ManualClock`; the limit of the run is of real time. The system's by default. */
   readonly clock?: Clock;
 }
 

@@ -11,6 +11,7 @@ import { RankProcess } from "./rank-process.ts";
 import { type ReportedError, requireCloneable } from "./rank-protocol.ts";
 import type { RankHang } from "./watch/hang.ts";
 
+/** What {@link spawnRanks} takes beside the number of ranks and their file. */
 export interface SpawnOptions {
   /** Given to the rank's function; must survive structured cloning. A program gets it as its arguments, a list of text. */
   readonly args?: unknown;
@@ -79,6 +80,7 @@ export interface RunningRank {
   kill(signal: NodeJS.Signals): void;
 }
 
+/** A job that {@link startRanks} has started. */
 export interface RunningJob {
   readonly ranks: readonly RunningRank[];
   /** Resolves when all ranks have ended. Never rejects because of a rank. */

@@ -10,6 +10,7 @@ import type { RankOutcome, SpawnOptions } from "./spawn-ranks.ts";
 import { describeHang } from "./watch/hang.ts";
 import { readOpLog, shareOpLog } from "./watch/op-log.ts";
 
+/** What {@link workerRanks} takes beside the number of ranks and their file. */
 export type WorkerRanksOptions = Pick<SpawnOptions, "args" | "timeout" | "signal" | "env" | "failFast">;
 
 /** How a rank in a Worker ended. */

@@ -113,6 +113,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return new SettledWork<T>(init, undefined, asError(error, init));
   }
 
+  /** Kind of the op. */
   readonly opType: OpType;
   /** Sequence number in the group; -1 without one. */
   readonly seq: number;
@@ -136,7 +137,10 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     this.seq = init.seq ?? -1;
   }
 
-  /** Blocks until {@link settle} was called, or throws when `limitMs` runs out. Called while pending only. */
+  /**
+   * Blocks until {@link settle} was called, or throws {@link waitTimeout} when `limitMs` runs out. Called while pending only. One
+   * that stands for another Work blocks by that with {@link blockOn}, and then settles.
+   */
   protected abstract block(limitMs: number): void;
 
   /** The result of a successful op, where the process group does not say what it is. */
@@ -261,7 +265,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.#phase === Phase.Succeeded;
   }
 
-  /** The error of a failed op, else undefined. */
+  /** The error of a failed op, else undefined. Counts as a look at the outcome. */
   exception(): DistError | undefined {
     if (this.#phase === Phase.Failed) this.#look();
     return this.#error;
@@ -283,7 +287,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Rank (global) that a recv got its tensor from.
+   * Rank (global) that a recv got its tensor from; for middleware, which sees a Work before the group does, the rank in the group.
    * @throws UnsupportedOperationError for any other op, and before it has ended well.
    */
   sourceRank(): number {
@@ -314,6 +318,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.#error !== undefined && seenErrors.has(this.#error);
   }
 
+  /** What is known of the op: its type and number, when it began, when it has ended. */
   info(): WorkInfo {
     const { timeOrigin } = performance;
     const pending = this.#phase === Phase.Pending;

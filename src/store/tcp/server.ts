@@ -19,6 +19,7 @@ import { isSecretRefusal } from "./refusals.ts";
 import { ServerConnection, type ServerSocket, type ServerState } from "./server-connection.ts";
 import { chosenSecret, StoreSecret } from "./store-secret.ts";
 
+/** Where a {@link TCPStoreServer} listens, and what it serves. */
 export interface TCPStoreServerOptions {
   /** Address or name of the interface to listen on; all interfaces only with `0.0.0.0` or `::`. */
   readonly host: string;

@@ -3,6 +3,7 @@ import { checkPort, checkWorldSize } from "../arguments.ts";
 import type { CallLimit } from "./call.ts";
 import { leaseServer, type ServerLease } from "./server-lease.ts";
 
+/** What `TCPStore.connect` takes. */
 export interface TCPStoreOptions {
   /** Host of the server. The master listens on exactly that interface. */
   readonly host: string;
@@ -29,6 +30,7 @@ export interface TCPStoreOptions {
   readonly signal?: AbortSignal;
 }
 
+/** What `TCPStore.close` takes. */
 export interface TCPStoreCloseOptions {
   /** On the hosting process: how long to wait until all clients have left before the server ends. Default: not at all. */
   readonly drainTimeout?: Timeout;

@@ -1,13 +1,6 @@
 import { DistBackendError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import {
-  BACKEND_MIDDLEWARE,
-  type BackendPlugin,
-  checkBackendOptions,
-  clockOf,
-  loggerOf,
-  resolveEverywhere,
-} from "../registry/index.ts";
+import { type BackendPlugin, checkBackendOptions, clockOf, loggerOf, middlewareOf } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
@@ -22,7 +15,7 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
     store: new PrefixStore(`${world.group.name}/`, world.base),
     logger: loggerOf(world.container),
     clock: clockOf(world.container),
-    middleware: resolveEverywhere(world.container, BACKEND_MIDDLEWARE),
+    middleware: middlewareOf(world.container),
     onClose: () => {
       world.groups.delete(plan.name);
       return Promise.resolve();

@@ -12,15 +12,15 @@ import {
 } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import {
-  BACKEND_MIDDLEWARE,
   type BackendType,
   checkBackendOptions,
   clockOf,
   defaultContainer,
   loggerOf,
+  middlewareOf,
   type OptionsOf,
   registryOf,
-  resolveEverywhere,
+  requireContainer,
 } from "../registry/index.ts";
 import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { withLimit } from "../store/deadline.ts";
@@ -126,9 +126,10 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   // As PyTorch does on import: a level that does not exist must not pass as OFF.
   getDebugLevel();
   const container = options.container ?? defaultContainer();
+  requireContainer("initProcessGroup", container);
   const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
   const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
-  const logger = loggerOf(container);
+  const parts = { logger: loggerOf(container), clock: clockOf(container), middleware: middlewareOf(container) };
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const plugins = await resolveBackends(backend, registryOf(container));
   if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
@@ -149,7 +150,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
         plugins,
         boundDevice,
         limitMs,
-        logger,
+        ...parts,
         options: backendOptions,
         terms,
       });
@@ -161,7 +162,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
 }
 
 /** What a world is made with. */
-interface WorldPlan extends Pick<GroupPlan, "plugins" | "boundDevice" | "options" | "logger"> {
+interface WorldPlan extends Pick<GroupPlan, "plugins" | "boundDevice" | "options" | "logger" | "clock" | "middleware"> {
   readonly container: DependencyContainer;
   readonly limitMs: number;
   readonly terms: AnyInitOptions;
@@ -169,7 +170,7 @@ interface WorldPlan extends Pick<GroupPlan, "plugins" | "boundDevice" | "options
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that cannot be any more. */
 async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): Promise<World> {
-  const { container, plugins, limitMs, logger, terms } = plan;
+  const { container, plugins, limitMs, logger, clock, middleware, terms } = plan;
   // A store of a user's own may ignore limits.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
@@ -201,8 +202,8 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         store: base,
         options: plan.options,
         logger,
-        clock: clockOf(container),
-        middleware: resolveEverywhere(container, BACKEND_MIDDLEWARE),
+        clock,
+        middleware,
         onClose: async () => {
           if (group === undefined) return;
           if (context.world?.group === group) context.world = undefined;

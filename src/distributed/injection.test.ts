@@ -210,3 +210,65 @@ describe("BackendType and devices", () => {
     );
   });
 });
+
+describe("what is registered and is not what its token is for", () => {
+  const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+
+  test.each([
+    [BACKEND_MIDDLEWARE, { name: "x" }, "a middleware is an object with name and create(), got Object"],
+    [BACKEND_MIDDLEWARE, () => {}, "a middleware is an object with name and create(), got a function"],
+    [dist.CLOCK, Date, "a clock is an object with now() and schedule(), got function Date"],
+  ])("is refused before the ranks meet (%#)", async (token, useValue, message) => {
+    const container = createContainer();
+    container.register(token as never, { useValue });
+    const starting = dist.initProcessGroup({ backend: "fake", container, ...place });
+    expect(await starting.catch((error: unknown) => error)).toMatchObject({
+      name: "InvalidArgumentError",
+      message: expect.stringContaining(message),
+    });
+  });
+
+  test("is refused as the handler of a scheme", () => {
+    const container = createContainer();
+    container.register(RENDEZVOUS_HANDLER, { useValue: { scheme: "place" } as never });
+    expect(dist.initProcessGroup({ backend: "fake", container, init: "place://" })).rejects.toThrow(
+      "the handler of place:// must be a function, got undefined",
+    );
+  });
+
+  test("is refused as a container", () => {
+    const container = {} as never;
+    expect(dist.initProcessGroup({ backend: "fake", container, ...place })).rejects.toThrow(
+      "container must be one that createContainer() or tsyringe has made, got Object",
+    );
+  });
+
+  test.each([
+    [memoryPlugin("other"), 'a plugin of another name, "other"'],
+    [{ default: memoryPlugin("mine") }, "load() resolves to a module"],
+  ])("is refused as what a lazy plugin is loaded as (%#)", async (loaded, message) => {
+    const container = createContainer();
+    container.register(BACKEND_PLUGIN, { useValue: { name: "mine", load: async () => loaded as never } });
+    const starting = dist.initProcessGroup({ backend: "mine", container, ...place });
+    expect(await starting.catch((error: unknown) => error)).toMatchObject({
+      code: "BACKEND_LOAD_FAILED",
+      message: expect.stringContaining(message),
+    });
+  });
+
+  test("a middleware that returns no Works is named", async () => {
+    const container = createContainer();
+    container.register(BACKEND_MIDDLEWARE, {
+      useValue: { name: "forgetful", create: () => () => () => undefined as never },
+    });
+    await using group = await dist.initProcessGroup({
+      backend: "fake",
+      container,
+      ...place,
+      store: new dist.HashStore(),
+    });
+    const message = group.barrier().exception()?.message;
+    expect(message).toStartWith('backend "fake", or middleware "forgetful"');
+    expect(message).toEndWith(": submit() must return one Work for each call, got undefined");
+  });
+});

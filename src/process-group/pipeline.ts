@@ -40,6 +40,8 @@ export class Pipeline {
   readonly clock: Clock;
   readonly #group: string;
   #submit: Submit;
+  /** Names, the innermost first. */
+  readonly #middleware: string[] = [];
   #failure: DistError | undefined;
   #isEnding = false;
   readonly #helpers: Backend[] = [];
@@ -79,6 +81,7 @@ export class Pipeline {
         });
       }
       this.#submit = submit as Submit;
+      this.#middleware.push(name);
     }
   }
 
@@ -105,7 +108,7 @@ export class Pipeline {
     try {
       if (this.#failure !== undefined) throw this.#failedBefore(calls[0], this.#failure);
       const works: readonly unknown[] = this.#submit(calls);
-      const isRight = works.length === calls.length && works.every((work) => isWork(work));
+      const isRight = works?.length === calls.length && works.every((work) => isWork(work));
       return isRight ? (works as readonly Work<void>[]) : this.#mended(calls, works);
     } catch (error) {
       return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
@@ -118,8 +121,8 @@ export class Pipeline {
       try {
         const calls = [call];
         const works = this.#submit(calls);
-        const [work] = works;
-        if (works.length === 1 && isWork(work)) return work as Work<void>;
+        const work = works?.[0];
+        if (works?.length === 1 && isWork(work)) return work as Work<void>;
         return this.#mended(calls, works)[0] as Work<void>;
       } catch (error) {
         return Work.rejected(error, { opType: opTypeOf(call) });
@@ -132,13 +135,11 @@ export class Pipeline {
   #mended(calls: readonly OpCall[], works: readonly unknown[]): readonly Work<void>[] {
     if (!Array.isArray(works) || works.length !== calls.length) {
       const got = Array.isArray(works) ? `${works.length} for ${calls.length} calls` : describe(works);
+      const backend = this.plugin.name;
+      const middleware = this.#middleware.map((name) => `, or middleware "${name}"`).join("");
       throw new DistBackendError(
-        `backend "${this.plugin.name}": submit() must return one Work for each call, got ${got}`,
-        {
-          backend: this.plugin.name,
-          group: this.#group,
-          code: "INVALID_SUBMIT",
-        },
+        `backend "${backend}"${middleware}: submit() must return one Work for each call, got ${got}`,
+        { backend, group: this.#group, code: "INVALID_SUBMIT" },
       );
     }
     return calls.map((call, i) => {

@@ -93,7 +93,7 @@ export class BackendRegistry {
           name,
           origin: undefined,
           plugin: undefined,
-          load: async () => requirePlugin(`backend "${name}"`, await registered.load()),
+          load: async () => requireNamed(name, await registered.load()),
         }
       : { name, origin: undefined, plugin: undefined, load: async () => requirePlugin("BACKEND_PLUGIN", registered) };
     if (!isLazy(registered) && pluginFault(registered) === undefined) entry.plugin = registered;
@@ -282,6 +282,24 @@ function requirePlugin(caller: string, plugin: BackendPlugin): BackendPlugin {
     ...(fault.field === "sdk" && { code: "SDK_MISMATCH" }),
     argument: fault.field,
     ...(typeof plugin?.name === "string" && { backend: plugin.name }),
+  });
+}
+
+/** @throws InvalidArgumentError for what `load()` of a {@link LazyBackend} should not have resolved to. */
+function requireNamed(name: string, loaded: BackendPlugin): BackendPlugin {
+  const module = loaded as { readonly default?: unknown } | undefined;
+  if (module?.default !== undefined && loaded.name === undefined) {
+    throw new InvalidArgumentError(
+      "load() resolves to a module: give its plugin, as in async () => (await import(…)).default",
+      { code: "BACKEND_LOAD_FAILED", argument: "load", backend: name },
+    );
+  }
+  const plugin = requirePlugin("load()", loaded);
+  if (plugin.name === name) return plugin;
+  throw new InvalidArgumentError(`load() resolves to a plugin of another name, "${plugin.name}"`, {
+    code: "BACKEND_LOAD_FAILED",
+    argument: "load",
+    backend: name,
   });
 }
 

@@ -12,6 +12,7 @@ import { builtInBackends } from "./built-in-backends.ts";
 import { CLOCK, type Clock, systemClock } from "./clock.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
 import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
+import { BACKEND_MIDDLEWARE, type Middleware } from "./middleware.ts";
 import type { LazyBackend } from "./plugin-source.ts";
 import { resolveEverywhere } from "./resolve-everywhere.ts";
 
@@ -106,9 +107,42 @@ export function loggerOf(container: DependencyContainer = defaultContainer()): L
   return container.isRegistered(LOGGER, true) ? container.resolve(LOGGER) : makeLogger();
 }
 
-/** The clock of a container, the default one if none is given. */
+/**
+ * The clock of a container, the default one if none is given.
+ * @throws InvalidArgumentError when what is registered is none.
+ */
 export function clockOf(container: DependencyContainer = defaultContainer()): Clock {
-  return container.isRegistered(CLOCK, true) ? container.resolve(CLOCK) : systemClock;
+  const clock = container.isRegistered(CLOCK, true) ? container.resolve(CLOCK) : systemClock;
+  if (typeof clock?.now === "function" && typeof clock.schedule === "function") return clock;
+  throw new InvalidArgumentError(`CLOCK: a clock is an object with now() and schedule(), got ${describe(clock)}`, {
+    argument: "CLOCK",
+  });
+}
+
+/**
+ * The middleware of a container and of those it was made from, outermost first.
+ * @throws InvalidArgumentError when what is registered is none.
+ */
+export function middlewareOf(container: DependencyContainer): Middleware[] {
+  const middleware = resolveEverywhere(container, BACKEND_MIDDLEWARE);
+  for (const each of middleware) {
+    if (typeof each?.name === "string" && typeof each.create === "function") continue;
+    throw new InvalidArgumentError(
+      `BACKEND_MIDDLEWARE: a middleware is an object with name and create(), got ${describe(each)}`,
+      { argument: "BACKEND_MIDDLEWARE" },
+    );
+  }
+  return middleware;
+}
+
+/** @throws InvalidArgumentError for what is no container of tsyringe's. */
+export function requireContainer(caller: string, container: unknown): asserts container is DependencyContainer {
+  const { isRegistered, resolveAll } = (container ?? {}) as Partial<DependencyContainer>;
+  if (typeof isRegistered === "function" && typeof resolveAll === "function") return;
+  throw new InvalidArgumentError(
+    `${caller}: container must be one that createContainer() or tsyringe has made, got ${describe(container)}`,
+    { argument: "container" },
+  );
 }
 
 /**

@@ -16,8 +16,10 @@ export {
   createContainer,
   defaultContainer,
   loggerOf,
+  middlewareOf,
   registerBackend,
   registryOf,
+  requireContainer,
 } from "./container.ts";
 export { type BackendDiscovery, type DiscoveryFault, type DiscoveryPlace, fileSystemDiscovery } from "./discovery.ts";
 export { Inbox } from "./inbox.ts";

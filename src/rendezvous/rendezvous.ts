@@ -56,7 +56,14 @@ export async function meetAt(
   if (parsed === null && port > 65_535) checkPort(port);
   if (parsed === null) throw new InvalidArgumentError(`not a rendezvous URL: ${url}`, { argument: "url" });
   const scheme = parsed.protocol.slice(0, -1);
-  const handler = handlers.findLast((each) => each.scheme === scheme)?.handler ?? builtIn.get(scheme);
+  const registered = handlers.findLast((each) => each?.scheme === scheme);
+  if (registered !== undefined && typeof registered.handler !== "function") {
+    throw new InvalidArgumentError(
+      `RENDEZVOUS_HANDLER: the handler of ${scheme}:// must be a function, got ${describe(registered.handler)}`,
+      { argument: "RENDEZVOUS_HANDLER" },
+    );
+  }
+  const handler = registered?.handler ?? builtIn.get(scheme);
   if (handler === undefined) {
     // localhost:29500 is read as the scheme "localhost".
     const advice = /^\d+$/.test(parsed.pathname) ? `; did you mean tcp://${url}?` : ".";

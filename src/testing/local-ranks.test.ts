@@ -1,6 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import * as dist from "../index.ts";
+import { fakeInPlaceOf } from "./fake-in-place-of.ts";
 import { LocalRanksError, localRanks } from "./local-ranks.ts";
+import { ManualClock } from "./manual-clock.ts";
 
 describe("localRanks", () => {
   test("gives each rank a default group of its own", async () => {
@@ -78,6 +80,26 @@ describe("localRanks", () => {
       expect(group.state).toBe("FAILED");
     }).catch((thrown: unknown) => thrown);
     expect(String(error)).toContain("rank 1 of 2 failed");
+  });
+
+  test("makes groups with what a container has, and leaves nothing in it", async () => {
+    const container = dist.createContainer();
+    const ops: string[] = [];
+    container.register(dist.BACKEND_MIDDLEWARE, {
+      useValue: {
+        name: "noting",
+        create: () => (next) => (calls) => {
+          ops.push(...calls.map(({ op }) => op));
+          return next(calls);
+        },
+      },
+    });
+    const clock = new ManualClock();
+    await localRanks(2, () => dist.barrier(), { container, clock, backend: fakeInPlaceOf("mine") });
+    expect(ops).toEqual(["barrier", "barrier"]);
+    expect(container.isRegistered(dist.CLOCK)).toBe(false);
+    expect(container.resolve(dist.BACKEND_REGISTRY).has("mine")).toBe(false);
+    expect(localRanks(1, () => 1, { container: {} as never })).rejects.toThrow("localRanks: container must be one");
   });
 
   test("refuses numbers that are no number of ranks, and what is no function", async () => {

@@ -1,3 +1,4 @@
+import type { DependencyContainer } from "tsyringe";
 import { DistContext, withContext } from "../distributed/dist-context.ts";
 import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../distributed/index.ts";
 import {
@@ -10,7 +11,14 @@ import {
   timeoutMs,
 } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type BackendPlugin, CLOCK, type Clock, createContainer } from "../registry/index.ts";
+import {
+  type BackendPlugin,
+  CLOCK,
+  type Clock,
+  createContainer,
+  registryOf,
+  requireContainer,
+} from "../registry/index.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { whereInOps } from "./watch/hang.ts";
 import { readOpLog, shareOpLog } from "./watch/op-log.ts";
@@ -41,6 +49,8 @@ export interface LocalRanksOptions {
   readonly options?: Readonly<Record<string, unknown>>;
   /** The clock for limits of ops, e.g. a `ManualClock`; the limit of the run is of real time. The system's by default. */
   readonly clock?: Clock;
+  /** Container whose middleware, logger and so on the default groups get, with the `backend` and the `clock` of these options. */
+  readonly container?: DependencyContainer;
 }
 
 /** How a rank failed. */
@@ -97,8 +107,11 @@ export async function localRanks<T>(
     );
   }
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
+  if (options.container !== undefined) requireContainer("localRanks", options.container);
   const store = new HashStore();
-  const container = createContainer(options.backend === undefined ? {} : { overrides: [options.backend] });
+  // One of its own, so that nothing that is registered for this run stays.
+  const container = (options.container ?? createContainer()).createChildContainer();
+  if (options.backend !== undefined) registryOf(container).register(options.backend, { replace: true });
   if (options.clock !== undefined) container.register(CLOCK, { useValue: options.clock });
   const meeting: InitOptions = {
     backend: options.backend?.name ?? "fake",

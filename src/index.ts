@@ -1,5 +1,6 @@
 import "reflect-metadata";
 
+export type { DependencyContainer } from "tsyringe";
 export {
   type OpCall,
   type Operation,

@@ -217,6 +217,7 @@ describe("what is registered and is not what its token is for", () => {
   test.each([
     [BACKEND_MIDDLEWARE, { name: "x" }, "a middleware is an object with name and create(), got Object"],
     [BACKEND_MIDDLEWARE, () => {}, "a middleware is an object with name and create(), got a function"],
+    [BACKEND_PLUGIN, {}, "a backend is a plugin or { name, load }, got Object"],
     [dist.CLOCK, Date, "a clock is an object with now() and schedule(), got function Date"],
   ])("is refused before the ranks meet (%#)", async (token, useValue, message) => {
     const container = createContainer();

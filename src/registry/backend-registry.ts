@@ -80,7 +80,7 @@ export class BackendRegistry {
 
   #find(name: string): Entry | undefined {
     const key = name.toLowerCase();
-    const registered = this.#source.list().findLast((each) => each?.name === key);
+    const registered = this.#source.list().findLast((each) => each.name === key);
     return registered === undefined ? this.#entries.get(key) : this.#entryOf(registered);
   }
 

@@ -76,7 +76,7 @@ class Installation {
 
 function makeRegistry(container: DependencyContainer): BackendRegistry {
   return new BackendRegistry(builtInBackends, fileSystemDiscovery(), {
-    list: () => resolveEverywhere(container, BACKEND_PLUGIN),
+    list: () => pluginsOf(container),
     add: (plugin) => void container.register(BACKEND_PLUGIN, { useValue: plugin }),
   });
 }
@@ -117,6 +117,17 @@ export function clockOf(container: DependencyContainer = defaultContainer()): Cl
   throw new InvalidArgumentError(`CLOCK: a clock is an object with now() and schedule(), got ${describe(clock)}`, {
     argument: "CLOCK",
   });
+}
+
+/** @throws InvalidArgumentError when what is registered has no name, by which it could be found. */
+function pluginsOf(container: DependencyContainer): readonly (BackendPlugin | LazyBackend)[] {
+  const plugins = resolveEverywhere(container, BACKEND_PLUGIN);
+  for (const each of plugins) {
+    if (typeof each?.name === "string") continue;
+    const text = `BACKEND_PLUGIN: a backend is a plugin or { name, load }, got ${describe(each)}`;
+    throw new InvalidArgumentError(text, { argument: "BACKEND_PLUGIN" });
+  }
+  return plugins;
 }
 
 /**

@@ -269,7 +269,7 @@ describe("what is registered and is not what its token is for", () => {
       store: new dist.HashStore(),
     });
     const message = group.barrier().exception()?.message;
-    expect(message).toStartWith('backend "fake", or middleware "forgetful"');
-    expect(message).toEndWith(": submit() must return one Work for each call, got undefined");
+    expect(message).toStartWith('backend "fake" or its middleware ("forgetful"');
+    expect(message).toEndWith(": submit() must return one new Work for each call, got undefined");
   });
 });

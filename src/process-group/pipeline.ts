@@ -11,7 +11,7 @@ import {
   type Submit,
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
-import { asError, type GroupState, isWork, Work } from "../work/index.ts";
+import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
 
 /** What a pipeline is made of. */
 export interface PipelineInit {
@@ -40,10 +40,10 @@ export class Pipeline {
   readonly clock: Clock;
   readonly #group: string;
   #submit: Submit;
-  /** Names, the innermost first. */
-  readonly #middleware: string[] = [];
   #failure: DistError | undefined;
   #isEnding = false;
+  /** Names of the middleware, the innermost first. */
+  readonly #layers: string[] = [];
   readonly #helpers: Backend[] = [];
   readonly #abortListeners: ((reason: string) => void)[] = [];
   readonly #closeListeners: (() => void | Promise<void>)[] = [];
@@ -81,7 +81,7 @@ export class Pipeline {
         });
       }
       this.#submit = submit as Submit;
-      this.#middleware.push(name);
+      this.#layers.push(name);
     }
   }
 
@@ -107,9 +107,8 @@ export class Pipeline {
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
     try {
       if (this.#failure !== undefined) throw this.#failedBefore(calls[0], this.#failure);
-      const works: readonly unknown[] = this.#submit(calls);
-      const isRight = works?.length === calls.length && works.every((work) => isWork(work));
-      return isRight ? (works as readonly Work<void>[]) : this.#mended(calls, works);
+      const works: unknown = this.#submit(calls);
+      return areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
     } catch (error) {
       return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
     }
@@ -120,9 +119,8 @@ export class Pipeline {
     if (this.#failure === undefined) {
       try {
         const calls = [call];
-        const works = this.#submit(calls);
-        const work = works?.[0];
-        if (works?.length === 1 && isWork(work)) return work as Work<void>;
+        const works: unknown = this.#submit(calls);
+        if (Array.isArray(works) && works.length === 1 && isWork(works[0])) return works[0] as Work<void>;
         return this.#mended(calls, works)[0] as Work<void>;
       } catch (error) {
         return Work.rejected(error, { opType: opTypeOf(call) });
@@ -131,22 +129,25 @@ export class Pipeline {
     return Work.rejected(this.#failedBefore(call, this.#failure), { opType: opTypeOf(call) });
   }
 
-  /** A backend or a middleware of the user's own may return what is no Work of this copy of the package, or too few. */
-  #mended(calls: readonly OpCall[], works: readonly unknown[]): readonly Work<void>[] {
-    if (!Array.isArray(works) || works.length !== calls.length) {
-      const got = Array.isArray(works) ? `${works.length} for ${calls.length} calls` : describe(works);
-      const backend = this.plugin.name;
-      const middleware = this.#middleware.map((name) => `, or middleware "${name}"`).join("");
-      throw new DistBackendError(
-        `backend "${backend}"${middleware}: submit() must return one Work for each call, got ${got}`,
-        { backend, group: this.#group, code: "INVALID_SUBMIT" },
-      );
+  /** A backend or a middleware of the user's own may return thenables that are no Works of this copy of the package; or anything. */
+  #mended(calls: readonly OpCall[], works: unknown): readonly Work<void>[] {
+    const list: readonly unknown[] | undefined = Array.isArray(works) ? Array.from(works) : undefined;
+    const fault = list === undefined ? describe(works) : faultOf(list, calls.length);
+    if (list !== undefined && fault === undefined) {
+      return list.map((work, i) => {
+        const call = calls[i] as OpCall;
+        if (isWork(work)) return work as Work<void>;
+        return Work.fromPromise(Promise.resolve(work) as Promise<void>, { opType: opTypeOf(call) });
+      });
     }
-    return calls.map((call, i) => {
-      const work: unknown = works[i];
-      return isWork(work)
-        ? (work as Work<void>)
-        : Work.fromPromise(Promise.resolve(work) as Promise<void>, { opType: opTypeOf(call) });
+    // Nobody will look at what they reject with; unhandled, it would end the process.
+    for (const each of list ?? [works]) if (each instanceof Promise) each.catch(() => {});
+    const names = this.#layers.map((name) => `"${name}"`).join(", ");
+    const where = `backend "${this.plugin.name}"${names && ` or its middleware (${names})`}`;
+    throw new DistBackendError(`${where}: submit() must return one new Work for each call, got ${fault}`, {
+      backend: this.plugin.name,
+      group: this.#group,
+      code: "INVALID_SUBMIT",
     });
   }
 
@@ -209,4 +210,25 @@ export class Pipeline {
     ]);
     for (const end of ends) if (end.status === "rejected") throw end.reason;
   }
+}
+
+/** Whether this is a list of as many Works as there are calls, each of which stands for nothing else. */
+function areNewWorks(works: unknown, count: number): works is readonly Work<void>[] {
+  if (!Array.isArray(works) || works.length !== count) return false;
+  // Not every(), which passes over holes.
+  for (let i = 0; i < count; i++) if (!isWork(works[i]) || isTaken(works[i])) return false;
+  return count < 2 || new Set(works).size === count;
+}
+
+/** What a list has that should be one of new Works, or of thenables of a plugin's own; `undefined` if nothing is wrong. */
+function faultOf(works: readonly unknown[], count: number): string | undefined {
+  if (works.length !== count) return `${works.length} for ${count} ${count === 1 ? "call" : "calls"}`;
+  const other = works.findIndex((work) => !isWork(work) && !isThenable(work));
+  if (other >= 0) return `${describe(works[other])} for call ${other}`;
+  const taken = works.findIndex((work, i) => works.indexOf(work) < i || (isWork(work) && isTaken(work)));
+  return taken < 0 ? undefined : `for call ${taken} one that stands for another call`;
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "then" in value;
 }

@@ -9,6 +9,7 @@ export {
   bindWork,
   type FailedWork,
   failureOf,
+  isTaken,
   isWork,
   joinWhole,
   OWN_RESULT,

@@ -29,6 +29,9 @@ export let joinWhole: (part: object, whole: FailedWork) => void;
  */
 export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, source?: number) => void;
 
+/** Whether a Work belongs to a group, or is a part of another one. */
+export let isTaken: (work: object) => boolean;
+
 /** Whether this is a Work of this copy of the package, rather than a thenable of a plugin or the Work of another copy. */
 export let isWork: (value: unknown) => value is Work<unknown>;
 
@@ -86,6 +89,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     joinWhole = (part, whole) => {
       if (#error in part) part.#whole = whole;
     };
+    isTaken = (work) => #error in work && (work.#owner !== undefined || work.#whole !== undefined);
     isWork = (value): value is Work<unknown> => typeof value === "object" && value !== null && #error in value;
     sourceOf = (work) => (#error in work ? work.#source : -1);
     bindWork = (work, owner, result, source = -1) => {

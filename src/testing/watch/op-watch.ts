@@ -1,7 +1,7 @@
 import { type OpCall, opTable, opTypeOf } from "../../collectives/index.ts";
 import { DistBackendError, type DistError, DistTimeoutError } from "../../errors/index.ts";
 import type { GroupContext, Submit } from "../../registry/index.ts";
-import { Work } from "../../work/index.ts";
+import { isWork, Work } from "../../work/index.ts";
 import type { FaultInjector } from "./fault-injector.ts";
 import { LostWork } from "./lost-work.ts";
 import type { OpLogWriter } from "./op-log.ts";
@@ -43,9 +43,13 @@ class OpWatch {
   submit(calls: readonly OpCall[], next: Submit): readonly Work<void>[] {
     const watched = calls.map((call) => this.#begin(call));
     const works = watched.some(({ held }) => held !== undefined) ? merge(watched, next) : next(calls);
+    // What is wrong with them is for the group to say.
+    const list: readonly unknown[] = Array.isArray(works) ? works : [];
     for (const [i, { number, slot }] of watched.entries()) {
-      const work = works[i];
-      if (work !== undefined && number > 0) this.#follow(work, number, slot);
+      const work = list[i];
+      if (number === 0) continue;
+      if (isWork(work)) this.#follow(work, number, slot);
+      else this.#log.end(slot);
     }
     return works;
   }
@@ -62,7 +66,7 @@ class OpWatch {
     return { call, number, slot: this.#log.begin(call.op, groupName, backend), held: this.#lose(call, number) };
   }
 
-  #follow(work: Work<void>, number: number, slot: number | undefined): void {
+  #follow(work: Work<unknown>, number: number, slot: number | undefined): void {
     if (slot !== undefined) this.#log.number(slot, work.seq);
     this.#faults.strike("during", number);
     work.whenEnded(() => {

@@ -1,0 +1,95 @@
+import "reflect-metadata";
+import { afterEach, describe, expect, test } from "bun:test";
+import { OpType } from "../collectives/index.ts";
+import * as dist from "../distributed/index.ts";
+import type { DistError } from "../errors/index.ts";
+import { BACKEND_MIDDLEWARE, createContainer, type Middleware } from "../registry/index.ts";
+import { HashStore } from "../store/index.ts";
+import { Work } from "../work/index.ts";
+import type { ProcessGroup } from "./process-group.ts";
+
+afterEach(async () => {
+  if (dist.isInitialized()) await dist.destroyProcessGroup().catch(() => {});
+});
+
+type Layer = Awaited<ReturnType<Middleware["create"]>>;
+
+/** The default group, of one rank, under middleware. */
+function groupUnder(...middleware: readonly Middleware[]): Promise<ProcessGroup> {
+  const container = createContainer();
+  for (const each of middleware) container.register(BACKEND_MIDDLEWARE, { useValue: each });
+  const meeting = { store: new HashStore(), rank: 0, worldSize: 1, timeout: "2s" };
+  return dist.initProcessGroup({ backend: "fake", container, ...meeting });
+}
+
+const broken = (layer: unknown): Middleware => ({ name: "broken", create: () => layer as Layer });
+
+describe("what submit returns", () => {
+  const failing = () => Promise.reject(new Error("of a promise that nobody has"));
+  const cases: readonly [string, (next: Parameters<Layer>[0]) => (calls: readonly unknown[]) => unknown, string][] = [
+    ["nothing", () => () => undefined, "got undefined"],
+    ["a text", () => () => "four", 'got "four"'],
+    ["a promise that rejects", () => async () => await failing(), "got Promise"],
+    ["too few", () => () => [], "got 0 for 2 calls"],
+    ["too many, one of which rejects", () => (calls) => [...calls, failing()], "got 3 for 2 calls"],
+    ["holes", () => (calls) => new Array(calls.length), "got undefined for call 0"],
+    ["what is no Work", () => (calls) => calls.map(() => 7), "got number 7 for call 0"],
+    [
+      "one Work for all",
+      (next) => (calls) => new Array(calls.length).fill(next(calls as never)[0]),
+      "got for call 1 one that stands for another call",
+    ],
+  ];
+  for (const [what, layer, message] of cases) {
+    test(`${what}: the ops reject and say whose fault it is`, async () => {
+      const group = await groupUnder(broken(layer));
+      const parts: Work<unknown>[] = [];
+      const whole = group.coalescing(() => {
+        parts.push(group.broadcast(new Float32Array(1), { src: 0 }), group.allReduce(new Int8Array(1)));
+      });
+      // Tests before may have left middleware of the testing package in all containers.
+      const blamed = 'backend "fake" or its middleware ("broken"';
+      for (const work of [whole, ...parts]) {
+        const error = (await work.catch((reason: unknown) => reason)) as DistError;
+        expect([error.code, error.message.startsWith(blamed)]).toEqual(["INVALID_SUBMIT", true]);
+        expect(error.message).toEndWith(`submit() must return one new Work for each call, ${message}`);
+      }
+    });
+  }
+
+  test("the same of a single call", async () => {
+    for (const works of [undefined, "a", [7], [], new Array(1), new Set()]) {
+      const group = await groupUnder(broken(() => () => works));
+      expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "INVALID_SUBMIT" });
+      await dist.destroyProcessGroup();
+    }
+  });
+
+  test("a Work of an op before is no Work of a batch", async () => {
+    let first: readonly Work<void>[] | undefined;
+    const group = await groupUnder(
+      broken((next: (calls: unknown) => readonly Work<void>[]) => (calls: unknown[]) => {
+        if (first === undefined) {
+          first = next(calls);
+          return first;
+        }
+        return [...first, Work.completed(undefined, { opType: OpType.ALLREDUCE })];
+      }),
+    );
+    await group.barrier();
+    const whole = group.coalescing(() => {
+      group.broadcast(new Float32Array(1), { src: 0 });
+      group.allReduce(new Int8Array(1));
+    });
+    expect(await whole.catch((error: unknown) => error)).toMatchObject({ code: "INVALID_SUBMIT" });
+  });
+
+  test("a thenable of a plugin's own stands for an op", async () => {
+    const group = await groupUnder(broken(() => (calls: unknown[]) => calls.map(() => Promise.resolve())));
+    await group.barrier();
+    await group.coalescing(() => {
+      group.broadcast(new Float32Array(1), { src: 0 });
+      group.allReduce(new Int8Array(1));
+    });
+  });
+});

@@ -1,9 +1,9 @@
 import "reflect-metadata";
-import { afterEach, describe, expect, test } from "bun:test";
-import { OpType } from "../collectives/index.ts";
+import { afterEach, describe, expect, spyOn, test } from "bun:test";
+import { OpType, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import type { DistError } from "../errors/index.ts";
-import { BACKEND_MIDDLEWARE, createContainer, type Middleware } from "../registry/index.ts";
+import { BACKEND_MIDDLEWARE, createContainer, type GroupContext, type Middleware } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { Work } from "../work/index.ts";
 import type { ProcessGroup } from "./process-group.ts";
@@ -91,5 +91,70 @@ describe("what submit returns", () => {
       group.broadcast(new Float32Array(1), { src: 0 });
       group.allReduce(new Int8Array(1));
     });
+  });
+});
+
+describe("the end of the group", () => {
+  /** The context of a group that is there no more, or no longer open. */
+  async function contextOf(): Promise<{ group: ProcessGroup; context: GroupContext }> {
+    const { promise, resolve } = Promise.withResolvers<GroupContext>();
+    const keeper: Middleware = {
+      name: "keeper",
+      create(context) {
+        resolve(context);
+        return (next) => next;
+      },
+    };
+    return { group: await groupUnder(keeper), context: await promise };
+  }
+
+  test("a listener that comes after it is called at once", async () => {
+    const { group, context } = await contextOf();
+    const reasons: string[] = [];
+    context.onAbort((reason) => reasons.push(`first: ${reason}`));
+    group.abort("enough");
+    context.onAbort((reason) => reasons.push(`second: ${reason}`));
+    expect(reasons).toEqual(["first: enough", "second: enough"]);
+  });
+
+  test("what is held for a group that has failed ends too", async () => {
+    const holder: Middleware = {
+      name: "holder",
+      create: (context) => () => (calls) =>
+        calls.map((call) => {
+          const { promise, reject } = Promise.withResolvers<void>();
+          context.onAbort((reason) => reject(new Error(reason)));
+          return Work.fromPromise(promise, { opType: opTypeOf(call) });
+        }),
+    };
+    const group = await groupUnder(holder);
+    group.abort("enough");
+    expect(group.barrier().then()).rejects.toThrow("enough");
+  });
+
+  test("a listener that rejects is a warning", async () => {
+    const { group, context } = await contextOf();
+    const warned = spyOn(process, "emitWarning").mockImplementation(() => {});
+    try {
+      context.onAbort(async () => {
+        throw new Error("too late");
+      });
+      group.abort("enough");
+      await Bun.sleep(0);
+      expect(warned.mock.calls.map(([text]) => String(text))).toEqual([
+        'group "0": a middleware failed when the group did: too late',
+      ]);
+    } finally {
+      warned.mockRestore();
+    }
+  });
+
+  test("there are no helper groups after it, and what is made meanwhile is closed", async () => {
+    const { group, context } = await contextOf();
+    const late = context.helperGroup();
+    await group.close();
+    for (const helper of [late, context.helperGroup()]) {
+      expect(await helper.catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
+    }
   });
 });

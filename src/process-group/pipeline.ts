@@ -41,7 +41,8 @@ export class Pipeline {
   readonly #group: string;
   #submit: Submit;
   #failure: DistError | undefined;
-  #isEnding = false;
+  /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
+  #endReason: string | undefined;
   /** Names of the middleware, the innermost first. */
   readonly #layers: string[] = [];
   readonly #helpers: Backend[] = [];
@@ -89,13 +90,23 @@ export class Pipeline {
     return {
       ...surroundings,
       helperGroup: async () => {
+        this.#requireNotEnded("helperGroup");
         const backend = await makeHelper();
         this.#helpers.push(backend);
+        try {
+          this.#requireNotEnded("helperGroup");
+        } catch (error) {
+          // The end of the group has passed it over.
+          await Promise.allSettled([(async () => backend.close())()]);
+          throw error;
+        }
         return backend;
       },
       fail: (error) => this.#fail(error),
       onAbort: (listener) => {
-        this.#abortListeners.push(listener);
+        const reason = this.#endReason;
+        if (reason === undefined) this.#abortListeners.push(listener);
+        else this.#call(() => listener(reason));
       },
       onClose: (listener) => {
         this.#closeListeners.push(listener);
@@ -186,17 +197,30 @@ export class Pipeline {
 
   /** Lets the middleware end the Works that it holds, once. */
   endHeld(reason: string): void {
-    if (this.#isEnding) return;
-    this.#isEnding = true;
+    if (this.#endReason !== undefined) return;
+    this.#endReason = reason;
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
     for (const helper of this.#helpers) this.#call(() => helper.abort(reason));
   }
 
-  #call(listener: () => void): void {
-    try {
-      listener();
-    } catch (error) {
+  #requireNotEnded(what: string): void {
+    if (this.#endReason === undefined) return;
+    throw new DistBackendError(`${what}: group "${this.#group}" has ended: ${this.#endReason}`, {
+      backend: this.plugin.name,
+      group: this.#group,
+      code: "GROUP_FAILED",
+    });
+  }
+
+  #call(listener: () => unknown): void {
+    const failed = (error: unknown) =>
       warn(`group "${this.#group}": a middleware failed when the group did: ${messageOf(error)}`);
+    try {
+      const returned = listener();
+      // One that is async would otherwise end the process by an unhandled rejection.
+      if (returned instanceof Promise) returned.catch(failed);
+    } catch (error) {
+      failed(error);
     }
   }
 

@@ -40,7 +40,10 @@ export interface GroupContext {
   helperGroup(): Promise<Backend>;
   /** Fails the group: what is in flight rejects, and later ops reject with this error as their cause. */
   fail(error: DistError): void;
-  /** Calls `listener`, once, when the group has failed, is aborted or is closed: to end the Works that the middleware holds. */
+  /**
+   * Calls `listener`, once, when the group has failed, is aborted or is closed, at once if it has: to end the Works that the
+   * middleware holds.
+   */
   onAbort(listener: (reason: string) => void): void;
   /** Calls `listener` when the group is closed, to release what the middleware has. */
   onClose(listener: () => void | Promise<void>): void;

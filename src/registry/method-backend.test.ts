@@ -234,6 +234,23 @@ describe("what a method returns", () => {
     expect([ending(own), ending(work), backend.inFlight]).toEqual(["well", "well", 0]);
   });
 
+  test("a wait from within the end of a Work of its own sees the end of the op", () => {
+    const backend = new Scripted();
+    const error = lost(2);
+    const own = new Waitable({ opType: OpType.BARRIER }, error);
+    let seen: unknown;
+    let work: Work<void> | undefined;
+    own.whenEnded(() => {
+      seen = work?.exception() ?? "pending";
+      expect(() => work?.wait()).toThrow(error);
+    });
+    backend.act = () => own;
+    work = submit(backend, call("barrier"));
+    expect(() => own.wait()).toThrow(error);
+    expect(seen).toBe("pending");
+    expect.assertions(3);
+  });
+
   test("one Work for several ops: each has a Work for itself", () => {
     const backend = new Scripted();
     const own = Work.completed(undefined, { opType: OpType.BARRIER });

@@ -72,8 +72,11 @@ export class MethodWork extends Work<void> {
   }
 
   protected override block(limitMs: number): void {
-    if (this.#own !== undefined) this.blockOn(this.#own, performance.now() + limitMs, limitMs);
-    else {
+    if (this.#own !== undefined) {
+      this.blockOn(this.#own, performance.now() + limitMs, limitMs);
+      // A listener that comes before ours may be who is waiting.
+      this.#endAs(this.#own);
+    } else {
       throw new UnsupportedOperationError(
         `${this.describe()}: wait() cannot block on this Work, whose steps run on this very thread; await it`,
         { code: "WAIT_WOULD_DEADLOCK", op: opNames[this.opType] },
@@ -88,12 +91,17 @@ export class MethodWork extends Work<void> {
   #followWork(own: Work<unknown>): void {
     this.#own = own;
     joinWhole(own, this);
-    own.whenEnded(() => {
-      const error = failureOf(own);
-      if (error !== undefined) return this.fail(error);
-      const source = sourceOf(own);
-      if (source >= 0) this.cameFrom(source);
-      this.settle();
-    });
+    own.whenEnded(() => this.#endAs(own));
+  }
+
+  #endAs(own: Work<unknown>): void {
+    const error = failureOf(own);
+    if (error !== undefined) {
+      this.fail(error);
+      return;
+    }
+    const source = sourceOf(own);
+    if (source >= 0) this.cameFrom(source);
+    this.settle();
   }
 }

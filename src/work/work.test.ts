@@ -9,7 +9,9 @@ import {
   UnsupportedOperationError,
 } from "../errors/index.ts";
 import { AllOf } from "./all-of.ts";
+import { DeferredWork } from "./deferred-work.ts";
 import { bound, failure, init, Owner, SlowWork, TestWork } from "./fixtures/test-work.ts";
+import { SteppedWork, type Steps } from "./stepped-work.ts";
 import { Work, warnIfUnobserved } from "./work.ts";
 
 /** The process warnings that come while `act` and the immediates after it run. */
@@ -75,6 +77,22 @@ describe("Work", () => {
     failed.settle(failure());
     failed.settle();
     expect(failed.exception()?.code).toBe("PEER_LOST");
+  });
+
+  test("a Work that stops blocking too soon has not ended: nor has what it is a part of", () => {
+    const lazy = (): TestWork => Object.assign(new TestWork(init), { onBlock: () => {} });
+    const steps = function* (): Steps<string> {
+      yield lazy();
+      return "too soon";
+    };
+    const stepped = new SteppedWork(init, steps());
+    stepped.start();
+    const deferred = new DeferredWork(init, () => lazy());
+    deferred.follow(lazy());
+    for (const work of [lazy(), stepped, deferred, new AllOf([lazy()], init)]) {
+      expect(() => work.wait()).toThrow("has stopped blocking before the op has ended");
+      expect(work.isCompleted()).toBe(false);
+    }
   });
 
   test("wait blocks without limit unless it is given one", () => {

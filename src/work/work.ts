@@ -253,10 +253,24 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       });
     }
     const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
-    if (this.#phase === Phase.Pending) this.block(limitMs);
+    if (this.#phase === Phase.Pending) {
+      this.block(limitMs);
+      this.#requireEnded();
+    }
     this.#look();
     if (this.#error !== undefined) throw this.#error;
     return true;
+  }
+
+  /** A Work of a plugin may return from `block` too soon. That must not pass as the end of its op. */
+  #requireEnded(): void {
+    // A method, since the phase is no other to TypeScript than it was before.
+    if (this.isCompleted()) return;
+    throw new DistBackendError(`${this.describe()}: its Work has stopped blocking before the op has ended; await it`, {
+      code: "INVALID_WORK",
+      op: opNames[this.opType],
+      seq: this.seq,
+    });
   }
 
   /** Whether the op has ended, either way. */
@@ -358,6 +372,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     if (left <= 0) throw this.waitTimeout(limitMs);
     try {
       part.block(left);
+      part.#requireEnded();
     } catch (error) {
       throw error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" ? this.waitTimeout(limitMs) : error;
     }

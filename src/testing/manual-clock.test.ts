@@ -30,6 +30,15 @@ describe("ManualClock", () => {
     expect([clock.now(), clock.pending]).toEqual([20, 2]);
   });
 
+  test("never goes back, not where a listener lets time pass either", () => {
+    const clock = new ManualClock();
+    const seen: number[] = [];
+    clock.schedule(10, () => clock.advance(100));
+    clock.schedule(50, () => seen.push(clock.now()));
+    clock.advance(20);
+    expect([...seen, clock.now()]).toEqual([50, 110]);
+  });
+
   test.each([-1, Number.NaN, Number.POSITIVE_INFINITY, "5s"])("cannot advance by %p", (ms) => {
     expect(() => new ManualClock().advance(ms as number)).toThrow("advance: ms must be a number of milliseconds");
   });

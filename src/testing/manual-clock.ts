@@ -55,6 +55,7 @@ export class ManualClock implements Clock {
       this.#now = Math.max(this.#now, next.due);
       next.listener();
     }
-    this.#now = end;
+    // A listener may have let more time pass.
+    this.#now = Math.max(this.#now, end);
   }
 }

@@ -205,6 +205,7 @@ describe("Work", () => {
     [{ timeout: 0 }, "timeout must be a positive number"],
     [{ timeout: -1 }, "timeout must be a positive number"],
     [{ timeout: "soon" }, 'got "soon"'],
+    [{ timout: 5 }, "wait() takes { timeout }, got the unknown option timout"],
     [5, "wait() takes { timeout }, got number 5"],
     [null, "wait() takes { timeout }, got null"],
   ])("wait(%j) is refused, whether the op has ended or not", (options, message) => {

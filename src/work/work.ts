@@ -252,6 +252,12 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
         argument: "options",
       });
     }
+    for (const name in options) {
+      if (name === "timeout") continue;
+      throw new InvalidArgumentError(`${this.describe()}: wait() takes { timeout }, got the unknown option ${name}`, {
+        argument: name,
+      });
+    }
     const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
     if (this.#phase === Phase.Pending) {
       this.block(limitMs);

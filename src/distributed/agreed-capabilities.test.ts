@@ -86,6 +86,27 @@ describe("capabilities of instances", () => {
       options,
       timeout: "5s",
     });
-    await expect(started).rejects.toMatchObject({ code: "INVALID_CAPABILITIES", details: { peers: [1] } });
+    await expect(started).rejects.toMatchObject({
+      code: "INVALID_CAPABILITIES",
+      details: { peers: [1] },
+      message:
+        'group "0": what rank 1 says of its capabilities cannot be read: capabilities.ops has the unknown row "nonsense"',
+    });
+  });
+
+  test.each<[unknown, string]>([
+    [{ ops: null }, "capabilities.ops must be a table, got null"],
+    [{ reduceOps: undefined }, "capabilities.reduceOps must be a table, got undefined"],
+    [{ ops: { allReduce: "float32" } }, "capabilities.ops.allReduce must be a list, got a string"],
+    [{ ops: { allRedce: [] } }, 'capabilities.ops has the unknown row "allRedce"; did you mean "allReduce"?'],
+  ])("that of an instance of a plain JavaScript plugin too: %j", async (wrong, message) => {
+    for (const instancesDiffer of [false, true]) {
+      const container = dist.createContainer({ overrides: [varying(() => wrong as object, instancesDiffer)] });
+      const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+      await expect(dist.initProcessGroup({ backend: "varying", container, ...place })).rejects.toMatchObject({
+        code: "INVALID_CAPABILITIES",
+        message: `what create() of backend "varying" resolves to: ${message}`,
+      });
+    }
   });
 });

@@ -28,9 +28,9 @@ function capabilitiesOf(rank: number, group: string, bytes: Uint8Array): Capabil
     fault = capabilitiesFault(value);
     if (fault === undefined) return value as Capabilities;
   } catch (error) {
-    fault = messageOf(error);
+    fault = `: ${messageOf(error)}`;
   }
-  throw new DistBackendError(`group "${group}": what rank ${rank} says of its capabilities cannot be read: ${fault}`, {
+  throw new DistBackendError(`group "${group}": what rank ${rank} says of its capabilities cannot be read${fault}`, {
     group,
     peers: [rank],
     code: "INVALID_CAPABILITIES",

@@ -4,12 +4,14 @@ import {
   type Backend,
   type BackendContext,
   type BackendPlugin,
+  type Capabilities,
   type Clock,
   commonCapabilities,
   type Logger,
   type Middleware,
   prefixedLogger,
 } from "../registry/index.ts";
+import { capabilitiesFault } from "../registry/plugin-shape.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import type { Device, DeviceType } from "../tensor/index.ts";
@@ -73,7 +75,7 @@ async function connect(
   const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
   try {
     // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
-    const own = commonCapabilities([plugin.capabilities, backend.capabilities ?? plugin.capabilities]);
+    const own = commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]);
     const capabilities = plugin.instancesDiffer ? await agreedCapabilities(context, own) : own;
     return {
       pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock }),
@@ -83,6 +85,18 @@ async function connect(
     await Promise.allSettled([backend.close()]);
     throw error;
   }
+}
+
+/** What a backend says that it can do; what its plugin does where it says nothing. */
+function capabilitiesOf(backend: Backend, plugin: BackendPlugin, group: string): Capabilities {
+  const own = backend.capabilities ?? plugin.capabilities;
+  const fault = capabilitiesFault(own);
+  if (fault === undefined) return own;
+  throw new DistBackendError(`what create() of backend "${plugin.name}" resolves to${fault}`, {
+    backend: plugin.name,
+    group,
+    code: "INVALID_CAPABILITIES",
+  });
 }
 
 /** What a middleware gets of its group. Its keys in the store are apart from those of the backend. */
@@ -116,8 +130,9 @@ export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, 
 
 /** A plugin may be plain JavaScript, and the class that of another copy of this package: what counts are the methods. */
 function requireBackend(name: string, group: string, made: unknown): Backend {
-  const methods = ["submit", "abort", "close"];
-  if (typeof made === "object" && made !== null && methods.every((method) => method in made)) return made as Backend;
+  const methods = ["submit", "abort", "close"] as const;
+  const backend = typeof made === "object" && made !== null ? (made as Partial<Backend>) : {};
+  if (methods.every((method) => typeof backend[method] === "function")) return backend as Backend;
   throw new DistBackendError(
     `create() of backend "${name}" must resolve to an instance of a class that extends Backend, got ${describe(made)}`,
     { backend: name, group },

@@ -94,6 +94,34 @@ describe("what submit returns", () => {
   });
 });
 
+describe("middleware that is none", () => {
+  test.each<[unknown, string]>([
+    [{}, "a middleware is an object with a name and create(), got Object"],
+    ["metrics", 'a middleware is an object with a name and create(), got "metrics"'],
+    [{ name: "", create: () => {} }, "a middleware is an object with a name and create(), got Object"],
+    [{ name: "metrics" }, 'middleware "metrics" must have a function create(), got undefined'],
+  ])("%p is refused", async (middleware, message) => {
+    await expect(groupUnder(middleware as Middleware)).rejects.toMatchObject({ code: "INVALID_MIDDLEWARE", message });
+  });
+});
+
+describe("two middlewares of one name", () => {
+  test("share no key", async () => {
+    const contexts: GroupContext[] = [];
+    const twin: Middleware = {
+      name: "twin",
+      create(context) {
+        contexts.push(context);
+        return (next) => next;
+      },
+    };
+    await groupUnder(twin, { ...twin });
+    const [inner, outer] = contexts;
+    await inner?.store.set("key", "inner");
+    expect(await outer?.store.check(["key"])).toBe(false);
+  });
+});
+
 describe("the end of the group", () => {
   /** The context of a group that is there no more, or no longer open. */
   async function contextOf(): Promise<{ group: ProcessGroup; context: GroupContext }> {

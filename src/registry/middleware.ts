@@ -64,7 +64,7 @@ export interface GroupContext {
  * - A call of the op `refused` stands for a collective that this rank has refused, and goes on in its place.
  */
 export interface Middleware {
-  /** For messages, and for the keys of its store. */
+  /** For messages, and for the keys of its store; of several with one name, the store and helper groups are apart. */
   readonly name: string;
   /** Called once for each group and device, on all ranks, before the first op. */
   create(context: GroupContext): ((next: Submit) => Submit) | Promise<(next: Submit) => Submit>;

@@ -40,7 +40,7 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   try {
     for (const [type, plugin] of plan.plugins) {
       const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
-      const { pipeline, context } = await connect(plan, device, plugin);
+      const { pipeline, context } = await connect(plan, device, plugin, pipelines);
       // Before middleware, which may throw: what is connected has to be closed.
       pipelines.push(pipeline);
       await pipeline.wrap(plan.middleware, (name) => surroundings(name, pipeline, context, plan));
@@ -58,6 +58,7 @@ async function connect(
   plan: GroupPlan,
   device: Device,
   plugin: BackendPlugin,
+  siblings: readonly Pipeline[],
 ): Promise<{ readonly pipeline: Pipeline; readonly context: BackendContext }> {
   const context: BackendContext = {
     store: new PrefixStore(`${device.type}/`, new PrefixStore(`${plan.name}/`, plan.store)),
@@ -78,7 +79,7 @@ async function connect(
     const own = commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]);
     const capabilities = plugin.instancesDiffer ? await agreedCapabilities(context, own) : own;
     return {
-      pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock }),
+      pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock, siblings }),
       context,
     };
   } catch (error) {

@@ -2,10 +2,11 @@ import "reflect-metadata";
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { OpType, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
-import type { DistError } from "../errors/index.ts";
+import { DistBackendError, type DistError } from "../errors/index.ts";
 import { BACKEND_MIDDLEWARE, createContainer, type GroupContext, type Middleware } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { Work } from "../work/index.ts";
+import { memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
 
 afterEach(async () => {
@@ -184,5 +185,46 @@ describe("the end of the group", () => {
     for (const helper of [late, context.helperGroup()]) {
       expect(await helper.catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
     }
+  });
+});
+
+describe("a group with several devices", () => {
+  /** The default group on two devices; the middleware of the one of the GPU fails it when told to, or at once. */
+  async function groupOfTwo(backend: string, atOnce = false) {
+    const [host, gpu] = [memoryPlugin("host"), memoryPlugin("gpu", { devices: ["cuda"] })];
+    const container = createContainer({ overrides: [host, gpu] });
+    let fail = (): void => {};
+    container.register(BACKEND_MIDDLEWARE, {
+      useValue: {
+        name: "failing",
+        create(context: GroupContext) {
+          if (context.device.type === "cuda") fail = () => context.fail(new DistBackendError("the GPU is gone"));
+          if (atOnce) fail();
+          return (next: Parameters<Layer>[0]) => next;
+        },
+      },
+    });
+    const meeting = { store: new HashStore(), rank: 0, worldSize: 1 };
+    const group = await dist.initProcessGroup({ backend, container, ...meeting });
+    const [made] = host.made;
+    if (made === undefined) throw new Error("no backend was made");
+    return { group, made, fail };
+  }
+
+  test("middleware that fails it on one fails it on all", async () => {
+    const { group, made, fail } = await groupOfTwo("cpu:host,cuda:gpu");
+    made.prompt = false;
+    const work = group.allReduce(new Float32Array(1));
+    fail();
+    expect(await work.catch((error: unknown) => error)).toMatchObject({ code: "ABORTED", message: "the GPU is gone" });
+    const later = await group.allReduce(new Float32Array(1)).catch((error: unknown) => error);
+    expect(later).toMatchObject({ code: "GROUP_FAILED", cause: { message: "the GPU is gone" } });
+    expect(group.state).toBe("FAILED");
+  });
+
+  test("so it does while the others are still made", async () => {
+    const { group } = await groupOfTwo("cuda:gpu,cpu:host", true);
+    const error = await group.allReduce(new Float32Array(1)).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({ code: "GROUP_FAILED", cause: { message: "the GPU is gone" } });
   });
 });

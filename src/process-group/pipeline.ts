@@ -22,6 +22,8 @@ export interface PipelineInit {
   /** What the backends of all ranks can do. */
   readonly capabilities: Capabilities;
   readonly clock: Clock;
+  /** Those of the group, as they come: middleware that fails the group on one device fails it on all. */
+  readonly siblings?: readonly Pipeline[];
 }
 
 /** What middleware gets that its group alone can give: see {@link GroupContext}. */
@@ -39,6 +41,7 @@ export class Pipeline {
   readonly table: CapabilityTable;
   readonly clock: Clock;
   readonly #group: string;
+  readonly #siblings: readonly Pipeline[];
   #submit: Submit;
   #failure: DistError | undefined;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
@@ -49,7 +52,7 @@ export class Pipeline {
   readonly #abortListeners: ((reason: string) => void)[] = [];
   readonly #closeListeners: (() => void | Promise<void>)[] = [];
 
-  constructor({ group, device, plugin, backend, capabilities, clock }: PipelineInit) {
+  constructor({ group, device, plugin, backend, capabilities, clock, siblings = [] }: PipelineInit) {
     this.device = device;
     this.plugin = plugin;
     this.backend = backend;
@@ -57,7 +60,10 @@ export class Pipeline {
     this.table = new CapabilityTable(plugin.name, capabilities);
     this.clock = clock;
     this.#group = group;
+    this.#siblings = siblings;
     this.#submit = (calls) => backend.submit(calls);
+    // Middleware of another device may have failed the group while this one was made.
+    for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
   }
 
   /** Puts middleware around what is there; the first of the list is outermost. */
@@ -120,7 +126,10 @@ export class Pipeline {
         }
         return backend;
       },
-      fail: (error) => this.#fail(error),
+      fail: (reason) => {
+        const error = asError(reason, { opType: opTypeOf({ op: "refused", peer: -1 }) });
+        for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
+      },
       onAbort: (listener) => {
         const reason = this.#endReason;
         if (reason === undefined) this.#abortListeners.push(listener);
@@ -193,9 +202,13 @@ export class Pipeline {
     return state === "OPEN" && this.#failure !== undefined ? "FAILED" : state;
   }
 
-  #fail(reason: unknown): void {
+  /** What middleware has failed the group with. */
+  get failure(): DistError | undefined {
+    return this.#failure;
+  }
+
+  #fail(error: DistError): void {
     if (this.#failure !== undefined) return;
-    const error = asError(reason, { opType: opTypeOf({ op: "refused", peer: -1 }) });
     this.#failure = error;
     try {
       this.abort(error.message);

@@ -21,6 +21,7 @@ import {
 import type { SparseTensor, TensorLike } from "../tensor/index.ts";
 import { refusedWithoutGroup, Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
+import { requireOptionNames } from "./option-names.ts";
 
 /** Adds the group to the options of an op. `null` is the group of a rank that is no member of it. */
 export type InGroup<Options> = Options & { readonly group?: ProcessGroup | null };
@@ -145,7 +146,10 @@ export function barrier(options: InGroup<BarrierOptions> = {}): Work<void> {
 
 /** Submits the ops that `body` calls on the group together: {@link ProcessGroup.coalescing}. */
 export function coalescing(body: () => void, options: InGroup<object> = {}): Work<void> {
-  return onGroup(OpType.COALESCED, options, undefined, (group) => group.coalescing(body));
+  return onGroup(OpType.COALESCED, options, undefined, (group) => {
+    requireOptionNames<InGroup<object>>("coalescing", options, { group: true });
+    return group.coalescing(body);
+  });
 }
 
 /** Runs an op on the group, the default one if none is given; for ranks that are no members it has no effect. */

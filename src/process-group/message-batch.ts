@@ -26,6 +26,17 @@ export interface P2POp<Group extends object = object> {
   readonly timeout?: Timeout;
 }
 
+/** Names of the fields of a {@link P2POp}. */
+const fields: Readonly<Record<keyof P2POp, true>> = Object.assign(Object.create(null), {
+  op: true,
+  tensor: true,
+  peer: true,
+  groupPeer: true,
+  tag: true,
+  group: true,
+  timeout: true,
+} satisfies Readonly<Record<keyof P2POp, true>>);
+
 /** What a batch needs of its group. */
 interface MessageGroup {
   coalescing(body: () => void): Work<void>;
@@ -58,6 +69,11 @@ export function requireBatch<Group extends object>(ops: readonly P2POp<Group>[])
   if (list.length === 0) return fail("ops is an empty list; it needs at least one message");
   for (const [i, each] of list.entries()) {
     if (typeof each !== "object" || each === null) fail(`ops[${i}] must be an object, got ${describe(each)}`);
+    const unknown = Object.keys(each).find(
+      (name) => !(name in fields) && each[name as keyof typeof each] !== undefined,
+    );
+    if (unknown !== undefined)
+      fail(`ops[${i}] has the unknown field ${unknown} (known are ${Object.keys(fields).join(", ")})`);
     const direction = directionOf(each.op);
     if (direction === undefined) fail(`ops[${i}].op must be isend or irecv, got ${describe(each.op)}`);
     if (direction === "recv" && each.peer === undefined && each.groupPeer === undefined) {

@@ -20,15 +20,41 @@ const names = Object.fromEntries(
   }),
 ) as { readonly [op in OpName]: Names };
 
+const forObjects = ["timeout", "group", "maxBytes"];
+const bySource = ["src", "groupSrc"];
+const byDestination = ["dst", "groupDst"];
+
+/** Names of the options of ops that have no row in the op table. */
+const namesBeside = {
+  allReduceSparse: ["timeout", "group", "op"],
+  allGatherObject: forObjects,
+  gatherObject: [...forObjects, ...byDestination],
+  broadcastObject: [...forObjects, ...bySource],
+  scatterObject: [...forObjects, ...bySource],
+  sendObject: [...forObjects, ...byDestination, "tag"],
+  recvObject: [...forObjects, ...bySource, "tag"],
+} satisfies Readonly<Record<string, readonly string[]>>;
+
+/** An op of several steps. */
+export type SteppedOpName = keyof typeof namesBeside;
+
 /** Refuses an option with a name that the op does not know, which would count as one that was left out. */
 export function requireCallOptionNames(op: OpName, options: object): void {
   const known = names[op];
-  for (const name in options) {
-    if (name in known || (options as Readonly<Record<string, unknown>>)[name] === undefined) continue;
-    const { api } = opTable[op];
-    throw new InvalidArgumentError(`${api}: unknown option ${name} (known are ${Object.keys(known).join(", ")})`, {
-      op: api,
-      argument: name,
-    });
-  }
+  for (const name in options) if (!(name in known)) refuseIfGiven(opTable[op].api, Object.keys(known), name, options);
+}
+
+/** {@link requireCallOptionNames} of an op of several steps. */
+export function requireStepOptionNames(op: SteppedOpName, api: string, options: object): void {
+  const known: readonly string[] = namesBeside[op];
+  for (const name in options) if (!known.includes(name)) refuseIfGiven(api, known, name, options);
+}
+
+/** An unknown option that has no value is none. */
+function refuseIfGiven(api: string, known: readonly string[], name: string, options: object): void {
+  if ((options as Readonly<Record<string, unknown>>)[name] === undefined) return;
+  throw new InvalidArgumentError(`${api}: unknown option ${name} (known are ${known.join(", ")})`, {
+    op: api,
+    argument: name,
+  });
 }

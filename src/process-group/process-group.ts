@@ -33,6 +33,7 @@ import { GroupWorks } from "./group-works.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
 import * as objects from "./object-collectives.ts";
 import { OpDispatcher } from "./op-dispatcher.ts";
+import { requireStepOptionNames, type SteppedOpName } from "./option-names.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { type BackendKey, Pipelines } from "./pipelines.ts";
 import { RankNames } from "./rank-names.ts";
@@ -582,6 +583,7 @@ export class ProcessGroup implements AsyncDisposable {
     const opType = OpType.ALLREDUCE_SPARSE;
     return this.#runSteps(name, opType, () => {
       requireOptions(name, options);
+      requireStepOptionNames("allReduceSparse", name, options);
       const op = requireReduceOp(name, options.op);
       const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
       if (op !== ReduceOp.SUM) {
@@ -604,7 +606,7 @@ export class ProcessGroup implements AsyncDisposable {
    * @param prepare Checks the arguments and packs the objects, which happens at once, and returns the steps.
    */
   #objects<T>(
-    op: string,
+    op: Exclude<SteppedOpName, "allReduceSparse">,
     opType: OpType,
     needs: readonly Operation[],
     options: Options.ObjectOptions & { readonly tag?: number },
@@ -614,6 +616,7 @@ export class ProcessGroup implements AsyncDisposable {
   ): Work<T> {
     return this.#runSteps<T>(op, opType, () => {
       requireOptions(op, options);
+      requireStepOptionNames(op, op, options);
       const timeoutMs = requireTimeout(op, options.timeout, this.timeoutMs);
       const maxBytes = options.maxBytes ?? MAX_OBJECT_BYTES;
       if (!Number.isSafeInteger(maxBytes) || maxBytes < 1) {

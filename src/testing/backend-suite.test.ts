@@ -33,8 +33,27 @@ describe("the conformance suite", () => {
 
   test("refuses to skip what does not exist", () => {
     const skip = [{ reason: "no reason", tests: ["allReduce", "allRedcue"] }];
-    expect(() => testBackend(fake, { worldSizes: [], skip })).toThrow('skip names "allRedcue"');
+    expect(() => testBackend(fake, { skip })).toThrow('skip names "allRedcue"');
   });
+
+  test.each<[unknown, unknown, string]>([
+    [undefined, {}, "testBackend: a plugin is an object with name, create() and so on, got undefined"],
+    [fake, null, "testBackend: options must be an object, got null"],
+    [
+      fake,
+      { spwan: false },
+      "testBackend: unknown option spwan (known are worldSizes, skip, spawn, waitCannotBlock, options)",
+    ],
+    [fake, { worldSizes: [] }, "testBackend: worldSizes must be a list of numbers of ranks, of at least one"],
+    [fake, { worldSizes: [0] }, "testBackend: worldSizes must be a list of numbers of ranks"],
+    [fake, { worldSizes: 3 }, "testBackend: worldSizes must be a list of numbers of ranks"],
+    [fake, { skip: [{ reason: "slow", tests: "barrier" }] }, "testBackend: skip must be a list of { reason, tests }"],
+  ])(
+    "refuses arguments that are wrong, rather than to test nothing or something else: $2",
+    (plugin, options, message) => {
+      expect(() => testBackend(plugin as BackendPlugin, options as object)).toThrow(message);
+    },
+  );
 
   test.each([
     ["C10D_SWEEP", "ful", 'C10D_SWEEP must be "smoke" or "full", got "ful"'],

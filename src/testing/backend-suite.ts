@@ -1,6 +1,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
+import { requireOptions } from "../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../distributed/option-names.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "../registry/index.ts";
+import { pluginFault } from "../registry/plugin-shape.ts";
 import { suiteCases } from "./backend-suite/cases.ts";
 import { mix } from "./backend-suite/patterns.ts";
 import { type CaseResult, runSuite, type SuiteSpawn } from "./backend-suite/run-suite.ts";
@@ -71,6 +74,7 @@ function sampledEntries({ full, seed }: Sweep, worldSize: number): readonly Suit
  * ```
  */
 export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions = {}): void {
+  requireArguments(plugin, options);
   const { worldSizes = [1, 2, 3], skip = [], spawn = {} } = options;
   const waitCannotBlock = options.waitCannotBlock ?? (spawn === false ? "the ranks share a thread" : undefined);
   const sweep = sweepFromEnvironment();
@@ -135,6 +139,39 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
     });
   }
 }
+
+const optionNames: OptionNames<BackendSuiteOptions> = {
+  worldSizes: true,
+  skip: true,
+  spawn: true,
+  waitCannotBlock: true,
+  options: true,
+};
+
+/** What is wrong here must not pass for a suite without a test, or for one of other ranks. */
+function requireArguments(plugin: unknown, options: BackendSuiteOptions): void {
+  const fault = pluginFault(plugin);
+  if (fault !== undefined) throw new InvalidArgumentError(`testBackend: ${fault.message}`, { argument: fault.field });
+  requireOptions("testBackend", options);
+  requireOptionNames("testBackend", options, optionNames);
+  const { worldSizes, skip } = options;
+  const isCount = (size: unknown): boolean => Number.isInteger(size) && (size as number) > 0;
+  if (worldSizes !== undefined && !(isList(worldSizes) && worldSizes.length > 0 && worldSizes.every(isCount))) {
+    throw new InvalidArgumentError("testBackend: worldSizes must be a list of numbers of ranks, of at least one", {
+      argument: "worldSizes",
+    });
+  }
+  if (skip !== undefined && !(isList(skip) && skip.every((each) => isList(each?.tests)))) {
+    throw new InvalidArgumentError(
+      "testBackend: skip must be a list of { reason, tests }, with names of cases in tests",
+      {
+        argument: "skip",
+      },
+    );
+  }
+}
+
+const isList = (value: unknown): boolean => Array.isArray(value);
 
 /** Why no case runs on a group that is bound to a device with an index. */
 function whyNoDeviceIndex({ devices }: BackendPlugin): string {

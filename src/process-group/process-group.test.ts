@@ -9,6 +9,8 @@ import {
   type BackendContext,
   BackendType,
   type Capabilities,
+  CLOCK,
+  type Clock,
   createContainer,
   MethodBackend,
   registerBackend,
@@ -283,8 +285,11 @@ describe("the end of a group", () => {
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
 
-  test("a backend that does not close is given up", async () => {
-    const { backend } = await start();
+  test("a backend that does not close is given up, by real time whatever the clock of the container", async () => {
+    const container = createContainer({ overrides: [plugin] });
+    const standing: Clock = { now: () => 0, schedule: () => ({ [Symbol.dispose]() {} }) };
+    container.register(CLOCK, { useValue: standing });
+    const { backend } = await start({ container });
     backend.close = () => new Promise(() => {});
     jest.useFakeTimers();
     try {

@@ -3,7 +3,13 @@ import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { OpType, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import { DistBackendError, type DistError } from "../errors/index.ts";
-import { BACKEND_MIDDLEWARE, createContainer, type GroupContext, type Middleware } from "../registry/index.ts";
+import {
+  BACKEND_MIDDLEWARE,
+  type BackendContext,
+  createContainer,
+  type GroupContext,
+  type Middleware,
+} from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { Work } from "../work/index.ts";
 import { memoryPlugin } from "./fixtures/memory-backend.ts";
@@ -172,6 +178,27 @@ describe("the end of the group", () => {
       await Bun.sleep(0);
       expect(warned.mock.calls.map(([text]) => String(text))).toEqual([
         'group "0": a middleware failed when the group did: too late',
+      ]);
+    } finally {
+      warned.mockRestore();
+    }
+  });
+
+  test("so is an abort() of a backend that rejects", async () => {
+    const abort = async () => {
+      throw new Error("cannot");
+    };
+    const plugin = memoryPlugin("memory");
+    const create = async (context: BackendContext) => Object.assign(await plugin.create(context), { abort });
+    const container = createContainer({ overrides: [{ ...plugin, create }] });
+    const meeting = { store: new HashStore(), rank: 0, worldSize: 1 };
+    const group = await dist.initProcessGroup({ backend: "memory", container, ...meeting });
+    const warned = spyOn(process, "emitWarning").mockImplementation(() => {});
+    try {
+      group.abort("enough");
+      await Bun.sleep(0);
+      expect(warned.mock.calls.map(([text]) => String(text))).toEqual([
+        'group "0": abort() of backend "memory" failed: cannot',
       ]);
     } finally {
       warned.mockRestore();

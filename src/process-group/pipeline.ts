@@ -213,14 +213,20 @@ export class Pipeline {
     try {
       this.abort(error.message);
     } catch (failure) {
-      warn(`group "${this.#group}": abort() of backend "${this.plugin.name}" failed: ${messageOf(failure)}`);
+      this.#abortFailed(failure);
     }
+  }
+
+  #abortFailed(error: unknown): void {
+    warn(`group "${this.#group}": abort() of backend "${this.plugin.name}" failed: ${messageOf(error)}`);
   }
 
   /** Fails what is in flight, in the middleware too. */
   abort(reason: string): void {
     try {
-      this.backend.abort(reason);
+      // One that is async would otherwise end the process when it rejects.
+      const aborted: unknown = this.backend.abort(reason);
+      if (aborted instanceof Promise) aborted.catch((error: unknown) => this.#abortFailed(error));
     } finally {
       this.endHeld(reason);
     }

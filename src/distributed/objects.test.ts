@@ -267,6 +267,15 @@ describe("object collectives", () => {
     });
   });
 
+  test("the time-out of a step tells whole milliseconds", async () => {
+    let message = "";
+    await localRanks(2, async ({ rank, group }) => {
+      if (rank === 1) await Bun.sleep(60);
+      else message = (await errorOf(group.allGatherObject(1, { timeout: 30 }))).message;
+    });
+    expect(message).toMatch(/timed out after (29|30) ms; rank 1 did not arrive$/);
+  });
+
   test("bytes of somebody else are an error", async () => {
     await localRanks(2, async ({ rank }) => {
       if (rank === 1) {

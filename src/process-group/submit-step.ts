@@ -17,7 +17,8 @@ export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
   const { clock } = pipeline;
   const deadline = clock.now() + timeoutMs;
   return (op, inputs, outputs, terms) => {
-    const leftMs = Math.max(1, deadline - clock.now());
+    // Whole ones, which errors name.
+    const leftMs = Math.max(1, Math.ceil(deadline - clock.now()));
     const call = opCall(op, pipeline.device, inputs, outputs, leftMs, terms);
     const calls = callsFor(call, pipeline.table, pipeline.backend.size);
     if (calls.length === 1 && calls[0] !== undefined) return pipeline.submitOne(calls[0]);

@@ -91,6 +91,19 @@ describe("what submit returns", () => {
     expect(await whole.catch((error: unknown) => error)).toMatchObject({ code: "INVALID_SUBMIT" });
   });
 
+  test("nor is it one of a single call, or of a step", async () => {
+    let first: Work<void> | undefined;
+    const layer = (next: (calls: unknown) => readonly Work<void>[]) => (calls: unknown[]) => {
+      first ??= next(calls)[0];
+      return [first];
+    };
+    const group = await groupUnder(broken(layer));
+    await group.barrier();
+    for (const work of [group.barrier(), group.allGatherObject({ rank: 0 })]) {
+      expect(await work.catch((error: unknown) => error)).toMatchObject({ code: "INVALID_SUBMIT" });
+    }
+  });
+
   test("a thenable of a plugin's own stands for an op", async () => {
     const group = await groupUnder(broken(() => (calls: unknown[]) => calls.map(() => Promise.resolve())));
     await group.barrier();

@@ -158,7 +158,7 @@ export class Pipeline {
       try {
         const calls = [call];
         const works: unknown = this.#submit(calls);
-        if (Array.isArray(works) && works.length === 1 && isWork(works[0])) return works[0] as Work<void>;
+        if (areNewWorks(works, 1)) return works[0] as Work<void>;
         return this.#mended(calls, works)[0] as Work<void>;
       } catch (error) {
         return Work.rejected(error, { opType: opTypeOf(call) });

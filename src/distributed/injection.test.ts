@@ -215,8 +215,8 @@ describe("what is registered and is not what its token is for", () => {
   const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
 
   test.each([
-    [BACKEND_MIDDLEWARE, { name: "x" }, "a middleware is an object with name and create(), got Object"],
-    [BACKEND_MIDDLEWARE, () => {}, "a middleware is an object with name and create(), got a function"],
+    [BACKEND_MIDDLEWARE, { name: "x" }, 'middleware "x" must have a function create(), got undefined'],
+    [BACKEND_MIDDLEWARE, () => {}, "a middleware is an object with a name and create(), got a function"],
     [BACKEND_PLUGIN, {}, "a backend is a plugin or { name, load }, got Object"],
     [dist.CLOCK, Date, "a clock is an object with now() and schedule(), got function Date"],
   ])("is refused before the ranks meet (%#)", async (token, useValue, message) => {

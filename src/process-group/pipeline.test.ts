@@ -121,7 +121,10 @@ describe("middleware that is none", () => {
     [{ name: "", create: () => {} }, "a middleware is an object with a name and create(), got Object"],
     [{ name: "metrics" }, 'middleware "metrics" must have a function create(), got undefined'],
   ])("%p is refused", async (middleware, message) => {
-    await expect(groupUnder(middleware as Middleware)).rejects.toMatchObject({ code: "INVALID_MIDDLEWARE", message });
+    await expect(groupUnder(middleware as Middleware)).rejects.toMatchObject({
+      name: "InvalidArgumentError",
+      message: `BACKEND_MIDDLEWARE: ${message}`,
+    });
   });
 });
 

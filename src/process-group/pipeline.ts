@@ -71,7 +71,6 @@ export class Pipeline {
     middleware: readonly Middleware[],
     surroundingsOf: (name: string) => MiddlewareSurroundings,
   ): Promise<void> {
-    for (const each of middleware) this.#requireMiddleware(each);
     for (const each of [...middleware].reverse()) {
       const { name } = each;
       const layer: unknown = await each.create(this.#contextOf(surroundingsOf(this.#ownNameOf(name))));
@@ -97,17 +96,6 @@ export class Pipeline {
   #ownNameOf(name: string): string {
     const before = this.#layers.filter((other) => other === name).length;
     return before === 0 ? name : `${name}#${before + 1}`;
-  }
-
-  /** It may be plain JavaScript. */
-  #requireMiddleware(each: unknown): void {
-    const { name, create } = (each ?? {}) as Readonly<Record<string, unknown>>;
-    if (typeof name === "string" && name !== "" && typeof create === "function") return;
-    const text =
-      typeof name === "string" && name !== ""
-        ? `middleware "${name}" must have a function create(), got ${describe(create)}`
-        : `a middleware is an object with a name and create(), got ${describe(each)}`;
-    throw new DistBackendError(text, { group: this.#group, code: "INVALID_MIDDLEWARE" });
   }
 
   #contextOf({ makeHelper, ...surroundings }: MiddlewareSurroundings): GroupContext {

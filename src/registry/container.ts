@@ -137,11 +137,12 @@ function pluginsOf(container: DependencyContainer): readonly (BackendPlugin | La
 export function middlewareOf(container: DependencyContainer): Middleware[] {
   const middleware = resolveEverywhere(container, BACKEND_MIDDLEWARE);
   for (const each of middleware) {
-    if (typeof each?.name === "string" && typeof each.create === "function") continue;
-    throw new InvalidArgumentError(
-      `BACKEND_MIDDLEWARE: a middleware is an object with name and create(), got ${describe(each)}`,
-      { argument: "BACKEND_MIDDLEWARE" },
-    );
+    const isNamed = typeof each?.name === "string" && each.name !== "";
+    if (isNamed && typeof each.create === "function") continue;
+    const text = isNamed
+      ? `middleware "${each.name}" must have a function create(), got ${describe(each.create)}`
+      : `a middleware is an object with a name and create(), got ${describe(each)}`;
+    throw new InvalidArgumentError(`BACKEND_MIDDLEWARE: ${text}`, { argument: "BACKEND_MIDDLEWARE" });
   }
   return middleware;
 }

@@ -81,6 +81,7 @@ export class NativeBackend extends Backend {
       errorNow: (failure, work) => failures.now(failure, work),
       errorAfterConsulting: (failure, work) => failures.afterConsulting(failure, work),
       creationError: (failure) => this.#creationError(failures.ofCreation(failure)),
+      failed: (reason) => this.announceFailure(reason),
     };
   }
 

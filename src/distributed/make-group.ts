@@ -1,5 +1,11 @@
 import { DistBackendError, describe } from "../errors/index.ts";
-import { type MiddlewareSurroundings, Pipeline, ProcessGroup, type ProcessGroupInit } from "../process-group/index.ts";
+import {
+  created,
+  type MiddlewareSurroundings,
+  Pipeline,
+  ProcessGroup,
+  type ProcessGroupInit,
+} from "../process-group/index.ts";
 import {
   type Backend,
   type BackendContext,
@@ -73,7 +79,7 @@ async function connect(
     logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
     clock: plan.clock,
   };
-  const backend = requireBackend(plugin.name, plan.name, await plugin.create(context));
+  const backend = requireBackend(plugin.name, plan.name, await made(plugin, context));
   try {
     // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
     const own = commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]);
@@ -87,6 +93,9 @@ async function connect(
     throw error;
   }
 }
+
+const made = (plugin: BackendPlugin, context: BackendContext): Promise<unknown> =>
+  created(`backend "${plugin.name}"`, context.groupName, () => plugin.create(context));
 
 /** What a backend says that it can do; what its plugin does where it says nothing. */
 function capabilitiesOf(backend: Backend, plugin: BackendPlugin, group: string): Capabilities {
@@ -119,7 +128,7 @@ function surroundings(
     makeHelper: async () => {
       const groupName = `${group.groupName}/${name}/${helpers}`;
       const helper = { ...context, groupName, store: new PrefixStore(`helper/${helpers++}/`, own) };
-      return requireBackend(plugin.name, groupName, await plugin.create(helper));
+      return requireBackend(plugin.name, groupName, await made(plugin, helper));
     },
   };
 }

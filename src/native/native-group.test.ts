@@ -120,6 +120,7 @@ const host: NativeGroupHost = {
   errorNow: ({ text }) => new DistBackendError(text),
   errorAfterConsulting: () => Promise.withResolvers<DistBackendError>().promise,
   creationError: ({ text }) => new DistBackendError(text),
+  failed: () => {},
 };
 
 /** A host whose ranks agree at once. */

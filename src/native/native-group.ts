@@ -47,6 +47,8 @@ export interface NativeGroupHost {
   errorAfterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError>;
   /** The error of a creation that failed. */
   creationError(failure: NativeFailure): DistError;
+  /** The group has failed, and no op is in flight that says so by its end, or the first has. */
+  failed(reason: string): void;
 }
 
 export interface NativeGroupConfig {
@@ -227,7 +229,7 @@ export class NativeGroup {
       // Else the other ranks are still being asked about its cause.
       if (!work.isCompleted()) {
         work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
-        this.#failureReported ||= this.#state === "FAILED";
+        this.#noteReported();
       }
     } else {
       this.#end(work, status, this.#result, 0, true);
@@ -303,6 +305,7 @@ export class NativeGroup {
       case EventKind.LOST:
         this.#state = "FAILED";
         this.#loss ??= { status, peer: events[at + EventLayout.peer / 4] ?? -1, text: this.failureText };
+        if (this.#works.size === 0) this.#host.failed(this.#loss.text);
         break;
       case EventKind.STORE_SET:
       case EventKind.STORE_GET:
@@ -349,7 +352,7 @@ export class NativeGroup {
     }
     if (now) {
       work.settle(this.#host.errorNow(failure, work));
-      this.#failureReported ||= this.#state === "FAILED";
+      this.#noteReported();
       this.#forget(work);
       return;
     }
@@ -380,6 +383,13 @@ export class NativeGroup {
     work.exposedAt = -1;
   }
 
+  /** An op has ended with the failure of the group, if that has failed. */
+  #noteReported(): void {
+    if (this.#state !== "FAILED") return;
+    this.#failureReported = true;
+    this.#host.failed(this.#loss?.text ?? "");
+  }
+
   #failDetached(work: NativeWork): void {
     work.isDetached = true;
     this.#failureReported = true;
@@ -390,6 +400,7 @@ export class NativeGroup {
     const end = (error: unknown): void => {
       this.#failureReported ||= this.#state === "FAILED";
       work.settle(asError(error, work));
+      this.#noteReported();
       this.#forget(work);
     };
     this.#host.errorAfterConsulting(failure, work).then(end, end);
@@ -454,6 +465,7 @@ export class NativeGroup {
     if (this.#closed) return;
     if (this.#state === "OPEN") this.#state = "FAILED";
     this.#symbols.c10d_abort(this.#handle, Status.ABORTED, encoder.encode(`${reason}\0`));
+    if (this.#works.size === 0) this.#host.failed(reason);
   }
 
   /** Resolves when nothing is in flight. */

@@ -31,6 +31,6 @@ export {
   requireBatch,
   standsFor,
 } from "./message-batch.ts";
-export { type MiddlewareSurroundings, Pipeline } from "./pipeline.ts";
+export { created, type MiddlewareSurroundings, Pipeline } from "./pipeline.ts";
 export type { BackendKey } from "./pipelines.ts";
 export { type OneOrList, ProcessGroup, type ProcessGroupInit } from "./process-group.ts";

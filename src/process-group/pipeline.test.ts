@@ -6,8 +6,10 @@ import { DistBackendError, type DistError } from "../errors/index.ts";
 import {
   BACKEND_MIDDLEWARE,
   type BackendContext,
+  type Capabilities,
   createContainer,
   type GroupContext,
+  MethodBackend,
   type Middleware,
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
@@ -269,5 +271,93 @@ describe("a group with several devices", () => {
     const { group } = await groupOfTwo("cuda:gpu,cpu:host", true);
     const error = await group.allReduce(new Float32Array(1)).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "GROUP_FAILED", cause: { message: "the GPU is gone" } });
+  });
+});
+
+describe("a backend that fails while no op is in flight", () => {
+  test("ends what middleware holds, and the group on its other devices", async () => {
+    const capabilities: Capabilities = { ops: { barrier: [] }, reduceOps: {} };
+    class Fragile extends MethodBackend {
+      override readonly capabilities = capabilities;
+      constructor(
+        override readonly name: string,
+        { rank, size }: BackendContext,
+      ) {
+        super(rank, size);
+      }
+      override barrier(): void {}
+      lose(): void {
+        this.fail(new DistBackendError("its card is gone"));
+      }
+    }
+    const made = new Map<string, Fragile>();
+    const fragile = (name: string, device: "cpu" | "cuda") =>
+      memoryPlugin(name, {
+        devices: [device],
+        capabilities,
+        create: async (context) => {
+          const backend = new Fragile(name, context);
+          made.set(name, backend);
+          return backend;
+        },
+      });
+    const ends: string[] = [];
+    const holding: Middleware = {
+      name: "holding",
+      create(context) {
+        const held = Promise.withResolvers<void>();
+        held.promise.catch(() => {});
+        context.onAbort((reason) => {
+          ends.push(`${context.device.type}: ${reason}`);
+          held.reject(new DistBackendError(reason));
+        });
+        return () => (calls) => calls.map((call) => Work.fromPromise(held.promise, { opType: opTypeOf(call) }));
+      },
+    };
+    const container = createContainer({ overrides: [fragile("host", "cpu"), fragile("card", "cuda")] });
+    container.register(BACKEND_MIDDLEWARE, { useValue: holding });
+    const store = new HashStore();
+    const group = await dist.initProcessGroup({
+      backend: "cpu:host,cuda:card",
+      container,
+      store,
+      rank: 0,
+      worldSize: 1,
+    });
+    const held = group.barrier();
+    made.get("card")?.lose();
+    expect(await held.catch((error: unknown) => error)).toMatchObject({
+      message: expect.stringContaining("its card is gone"),
+    });
+    expect(ends).toEqual(["cuda: its card is gone", 'cpu: group "0": backend "card" has failed: its card is gone']);
+    expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
+    expect([group.state, made.get("host")?.state]).toEqual(["FAILED", "FAILED"]);
+    await group.close();
+    expect(ends).toHaveLength(2);
+  });
+});
+
+describe("what cannot be made", () => {
+  test.each([new TypeError("no card"), undefined, "no card"])("is named: %p", async (thrown) => {
+    const throwing = () => {
+      throw thrown;
+    };
+    const text = `for group "0": create() has thrown ${thrown instanceof Error ? thrown.message : thrown}`;
+    await expect(groupUnder({ name: "metrics", create: throwing })).rejects.toMatchObject({
+      code: "CREATE_FAILED",
+      message: `middleware "metrics" could not be made ${text}`,
+      ...(thrown !== undefined && { cause: thrown }),
+    });
+    const container = createContainer({ overrides: [memoryPlugin("card", { create: throwing })] });
+    const place = { store: new HashStore(), rank: 0, worldSize: 1 };
+    await expect(dist.initProcessGroup({ backend: "card", container, ...place })).rejects.toMatchObject({
+      code: "CREATE_FAILED",
+      message: `backend "card" could not be made ${text}`,
+    });
+  });
+
+  test("an error of this package passes as it is", async () => {
+    const error = new DistBackendError("the card is in use", { code: "IN_USE" });
+    await expect(groupUnder({ name: "metrics", create: () => Promise.reject(error) })).rejects.toBe(error);
   });
 });

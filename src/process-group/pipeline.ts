@@ -1,5 +1,5 @@
 import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
-import { DistBackendError, type DistError, describe, messageOf, warn } from "../errors/index.ts";
+import { DistBackendError, DistError, describe, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
   type BackendPlugin,
@@ -44,6 +44,8 @@ export class Pipeline {
   readonly #siblings: readonly Pipeline[];
   #submit: Submit;
   #failure: DistError | undefined;
+  /** Whether the group is being aborted or closed, which it knows by itself. */
+  #isEnding = false;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
   #endReason: string | undefined;
   /** Names of the middleware, the innermost first. */
@@ -64,6 +66,8 @@ export class Pipeline {
     this.#submit = (calls) => backend.submit(calls);
     // Middleware of another device may have failed the group while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
+    // One in plain JavaScript may not have it.
+    backend.whenFailed?.((reason) => this.#onBackendFailure(reason));
   }
 
   /** Puts middleware around what is there; the first of the list is outermost. */
@@ -73,7 +77,8 @@ export class Pipeline {
   ): Promise<void> {
     for (const each of [...middleware].reverse()) {
       const { name } = each;
-      const layer: unknown = await each.create(this.#contextOf(surroundingsOf(this.#ownNameOf(name))));
+      const context = this.#contextOf(surroundingsOf(this.#ownNameOf(name)));
+      const layer: unknown = await created(`middleware "${name}"`, this.#group, () => each.create(context));
       if (typeof layer !== "function") {
         throw new DistBackendError(
           `middleware "${name}": create() must give a function from one submit to another, got ${describe(layer)}`,
@@ -195,6 +200,16 @@ export class Pipeline {
     return this.#failure;
   }
 
+  /** A group is one: it has failed on all its devices. On this one the backend itself says with what. */
+  #onBackendFailure(reason: string): void {
+    if (this.#isEnding) return;
+    this.endHeld(reason);
+    const { name } = this.plugin;
+    const text = `group "${this.#group}": backend "${name}" has failed: ${reason}`;
+    const error = new DistBackendError(text, { backend: name, group: this.#group, code: "GROUP_FAILED" });
+    for (const each of this.#siblings) if (each !== this) each.#fail(error);
+  }
+
   #fail(error: DistError): void {
     if (this.#failure !== undefined) return;
     this.#failure = error;
@@ -211,6 +226,7 @@ export class Pipeline {
 
   /** Fails what is in flight, in the middleware too. */
   abort(reason: string): void {
+    this.#isEnding = true;
     try {
       // One that is async would otherwise end the process when it rejects.
       const aborted: unknown = this.backend.abort(reason);
@@ -251,6 +267,7 @@ export class Pipeline {
 
   /** Closes the backend, and what middleware has. */
   async close(): Promise<void> {
+    this.#isEnding = true;
     this.endHeld("the group was closed while the op was in flight");
     const ends = await Promise.allSettled([
       (async () => this.backend.close())(),
@@ -258,6 +275,17 @@ export class Pipeline {
       ...this.#helpers.map(async (helper) => helper.close()),
     ]);
     for (const end of ends) if (end.status === "rejected") throw end.reason;
+  }
+}
+
+/** What code of others has made. What it throws is named, unless it is an error of this package, which says by itself what is wrong. */
+export async function created<T>(what: string, group: string, create: () => T | Promise<T>): Promise<T> {
+  try {
+    return await create();
+  } catch (cause) {
+    if (cause instanceof DistError) throw cause;
+    const text = `${what} could not be made for group "${group}": create() has thrown ${messageOf(cause)}`;
+    throw new DistBackendError(text, { group, code: "CREATE_FAILED", cause });
   }
 }
 

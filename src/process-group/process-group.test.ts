@@ -566,7 +566,7 @@ describe("the end of a group", () => {
       },
     });
     const error = await start({ container }).catch((reason: Error) => reason);
-    expect(error).toMatchObject({ message: "no middleware today" });
+    expect(error).toMatchObject({ cause: { message: "no middleware today" } });
     expect(plugin.made.at(-1)?.closed).toBe(1);
   });
 

@@ -1,4 +1,5 @@
 import type { OpCall } from "../collectives/op-call.ts";
+import { callUserCode } from "../errors/index.ts";
 import type { GroupState, Work } from "../work/index.ts";
 import type { Capabilities } from "./capabilities.ts";
 
@@ -18,6 +19,9 @@ export abstract class Backend {
   readonly rank: number;
   /** Number of ranks in the group. */
   readonly size: number;
+  /** Why it has failed, once it has said so. */
+  #failure: string | undefined;
+  readonly #failureListeners: ((reason: string) => void)[] = [];
 
   constructor(rank: number, size: number) {
     this.rank = rank;
@@ -40,6 +44,26 @@ export abstract class Backend {
   /** OPEN until an op fails fatally. */
   get state(): GroupState {
     return "OPEN";
+  }
+
+  /**
+   * Calls `listener` once the backend has said by {@link announceFailure} that it has failed; at once if it has. For the process
+   * group, which then ends what middleware holds.
+   */
+  whenFailed(listener: (reason: string) => void): void {
+    const reason = this.#failure;
+    if (reason === undefined) this.#failureListeners.push(listener);
+    else callUserCode(() => listener(reason));
+  }
+
+  /**
+   * To be called when {@link state} has become FAILED and what was in flight has ended: a connection may be lost while no op is in
+   * flight. The first call counts. `MethodBackend` does it by itself.
+   */
+  protected announceFailure(reason: string): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = reason;
+    for (const listener of this.#failureListeners.splice(0)) callUserCode(() => listener(reason));
   }
 
   /** Number of ops in flight. */

@@ -1,7 +1,6 @@
 import { type OpCall, opTypeOf } from "../collectives/op-call.ts";
 import { isOneTensor, type OpName, opNames, opTable, type Side } from "../collectives/op-table.ts";
 import {
-  callUserCode,
   DistBackendError,
   DistError,
   DistTimeoutError,
@@ -9,6 +8,7 @@ import {
   InvalidArgumentError,
   messageOf,
   UnsupportedOperationError,
+  warn,
 } from "../errors/index.ts";
 import type { TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
@@ -70,9 +70,20 @@ export abstract class MethodBackend extends Backend {
     return calls.map((call) => this.#start(call));
   }
 
-  /** Called once, when the group has failed: to stop what is under way, and to tell other ranks. */
-  protected onFailure(error: DistError): void {
+  /** Called once, when the group has failed: to stop what is under way, and to tell other ranks. It may be async; what it throws is a warning. */
+  protected onFailure(error: DistError): void | PromiseLike<void> {
     void error;
+  }
+
+  /** It may have to reach ranks that are gone: that it cannot is a warning. */
+  #callOnFailure(error: DistError): void {
+    const failed = (reason: unknown) => warn(`backend "${this.name}": onFailure() failed: ${messageOf(reason)}`);
+    try {
+      const returned = this.onFailure(error);
+      if (returned !== undefined) Promise.resolve(returned).catch(failed);
+    } catch (reason) {
+      failed(reason);
+    }
   }
 
   /** Called once, when the group is closed: to release everything. */
@@ -84,7 +95,8 @@ export abstract class MethodBackend extends Backend {
     this.#state = "FAILED";
     this.#failure = error;
     for (const work of [...this.#inFlight]) work.settle(error);
-    callUserCode(() => this.onFailure(error));
+    this.#callOnFailure(error);
+    this.announceFailure(error.message);
     return error;
   }
 

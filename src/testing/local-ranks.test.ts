@@ -20,6 +20,25 @@ describe("localRanks", () => {
     expect(dist.isInitialized()).toBe(false);
   });
 
+  test("a listener of an op's end is run as the rank whose op it is", async () => {
+    const seen = await localRanks(3, async ({ rank }) => {
+      const ended: number[] = [];
+      for (const timeout of [10_000, 20]) {
+        // Nobody else comes to the second one of rank 0, whose failure ends what the others have in flight.
+        const alone = timeout === 20 && rank > 0;
+        const work = alone ? dist.recv(new Int8Array(1), { src: 0 }) : dist.barrier({ timeout });
+        work.whenEnded(() => ended.push(dist.getRank()));
+        await work.catch(() => {});
+      }
+      return ended;
+    });
+    expect(seen).toEqual([
+      [0, 0],
+      [1, 1],
+      [2, 2],
+    ]);
+  });
+
   test("runs side by side", async () => {
     const sums = await Promise.all(
       [1, 2, 3, 4].map((n) =>
@@ -100,6 +119,14 @@ describe("localRanks", () => {
     expect(container.isRegistered(dist.CLOCK)).toBe(false);
     expect(container.resolve(dist.BACKEND_REGISTRY).has("mine")).toBe(false);
     expect(localRanks(1, () => 1, { container: {} as never })).rejects.toThrow("localRanks: container must be one");
+  });
+
+  test("refuses options that it does not know", async () => {
+    const run = localRanks(1, () => 1, { clok: {} } as object);
+    expect(run).rejects.toThrow(
+      'localRanks: unknown option clok (known are timeout, backend, init, options, clock, container); did you mean "clock"?',
+    );
+    expect(localRanks(1, () => 1, null as never)).rejects.toThrow("localRanks: options must be an object, got null");
   });
 
   test("refuses numbers that are no number of ranks, and what is no function", async () => {

@@ -1,3 +1,4 @@
+import { AsyncLocalStorage } from "node:async_hooks";
 import { type OpCall, type OpType, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
 import {
   DistBackendError,
@@ -57,6 +58,7 @@ export class LocalBackend extends Backend implements Member {
     this.#host = {
       ...(exchange.pump && { pump: exchange.pump }),
       clock,
+      asRank: AsyncLocalStorage.snapshot(),
       onTimeout: (work) => exchange.timeOut(rank, work),
       onEnd: (work) => this.#onEnd(work),
       abort: (reason) => this.abort(reason),
@@ -125,6 +127,7 @@ export class LocalBackend extends Backend implements Member {
       this.#firstError ??= error;
       work.fail(error);
     }
+    this.announceFailure(failure.text);
   }
 
   #errorOf({ kind, rank, peers, text }: Failure, work: Pick<LocalWork, "opType" | "seq" | "timeoutMs">): DistError {

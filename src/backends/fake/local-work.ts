@@ -11,6 +11,8 @@ export interface LocalWorkHost {
   /** Blocks this thread until something has come from the other ranks; undefined where they share this thread. */
   readonly pump?: (limitMs: number) => void;
   readonly clock: Clock;
+  /** Runs code as the rank whose op it is: the one that comes last brings about the end of those of all ranks. */
+  asRank(code: () => void): void;
   /** Called when the op's time is up. */
   onTimeout(work: LocalWork): void;
   /** Called once, when the op has ended. */
@@ -77,6 +79,10 @@ export class LocalWork extends Work<void> implements PendingOp {
     for (const [i, output] of outputs.entries()) bytesOf(output).set(arrived[i] ?? []);
     this.settle();
     this.#host.onEnd(this);
+  }
+
+  override settle(error?: DistError): void {
+    this.#host.asRank(() => super.settle(error));
   }
 
   fail(error: DistError): void {

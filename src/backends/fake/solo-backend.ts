@@ -135,6 +135,7 @@ export class SoloBackend extends Backend {
   #fail(error: DistError): DistError {
     this.#failure ??= error;
     for (const work of [...this.#inFlight]) work.end(error);
+    this.announceFailure(error.message);
     return error;
   }
 

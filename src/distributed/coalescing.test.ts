@@ -81,6 +81,10 @@ describe("coalescing", () => {
         group.allReduce(floats(1));
       });
       expect(await failureOf(late)).toContain("must not be async");
+      const stepped = group.coalescing(function* () {
+        yield group.allReduce(floats(1));
+      } as () => void);
+      expect(await failureOf(stepped)).toContain("must not be a generator");
       const nested = group.coalescing(() => {
         group.allReduce(floats(1));
         works.push(group.coalescing(() => {}));

@@ -18,10 +18,10 @@ import {
   type ScatterOptions,
   type SendOptions,
 } from "../process-group/index.ts";
+import { requireOptionNames } from "../registry/option-names.ts";
 import type { SparseTensor, TensorLike } from "../tensor/index.ts";
 import { refusedWithoutGroup, Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
-import { requireOptionNames } from "./option-names.ts";
 
 /** Adds the group to the options of an op. `null` is the group of a rank that is no member of it. */
 export type InGroup<Options> = Options & { readonly group?: ProcessGroup | null };

@@ -22,6 +22,7 @@ import {
   registryOf,
   requireContainer,
 } from "../registry/index.ts";
+import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
@@ -34,7 +35,6 @@ import { currentContext, type DistContext, type World } from "./dist-context.ts"
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { type GroupPlan, makeGroup } from "./make-group.ts";
-import { type OptionNames, requireOptionNames } from "./option-names.ts";
 import { rendezvous } from "./rendezvous.ts";
 
 /** What {@link initProcessGroup} takes. */

@@ -196,12 +196,15 @@ describe("BackendType and devices", () => {
     expect(sub?.boundDevice).toEqual({ type: "cuda", index: 1 });
   });
 
-  test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", 5])("%p is no device", (deviceId) => {
-    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
-    expect(dist.initProcessGroup({ deviceId: deviceId as string, ...place })).rejects.toThrow(
-      'initProcessGroup: deviceId must be a device such as "cuda:1" (cpu, cuda)',
-    );
-  });
+  test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", "cuda:99999999999999999999", 5])(
+    "%p is no device",
+    (deviceId) => {
+      const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+      expect(dist.initProcessGroup({ deviceId: deviceId as string, ...place })).rejects.toThrow(
+        'initProcessGroup: deviceId must be a device such as "cuda:1" (cpu, cuda)',
+      );
+    },
+  );
 
   test("a device of a kind that the backend does not take", () => {
     const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };

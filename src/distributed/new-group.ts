@@ -2,10 +2,10 @@ import { requireOptions } from "../collectives/index.ts";
 import { describe, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendType, type OptionsOf, registryOf } from "../registry/index.ts";
+import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext, type World } from "./dist-context.ts";
-import { type OptionNames, requireOptionNames } from "./option-names.ts";
 
 /** What {@link newGroup} takes beside the ranks. */
 export interface NewGroupOptions<Name extends string = string> {

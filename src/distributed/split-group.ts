@@ -1,9 +1,9 @@
 import { requireOptions } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
+import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext } from "./dist-context.ts";
-import { type OptionNames, requireOptionNames } from "./option-names.ts";
 
 /** What {@link splitGroup} takes beside the parts. */
 export interface SplitGroupOptions {

@@ -1,3 +1,4 @@
+import { isGeneratorObject } from "node:util/types";
 import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, type Work } from "../work/index.ts";
@@ -161,10 +162,11 @@ export class OpDispatcher {
     this.#coalescing = batch;
     try {
       const returned: unknown = body();
-      if (returned instanceof Promise) {
-        returned.catch(() => {});
+      if (returned instanceof Promise) returned.catch(() => {});
+      if (returned instanceof Promise || isGenerator(returned)) {
+        const kind = returned instanceof Promise ? "async" : "a generator";
         throw new InvalidArgumentError(
-          "coalescing: the function must not be async: all ops have to be called before it returns",
+          `coalescing: the function must not be ${kind}: all ops have to be called before it returns`,
           { op: "coalescing", argument: "body" },
         );
       }
@@ -206,4 +208,9 @@ export class OpDispatcher {
   get isBusy(): boolean {
     return this.#collectives.isBusy || [...this.#messages.values()].some((queue) => queue.isBusy);
   }
+}
+
+/** Whether a function has returned at once with its steps still to be taken. */
+function isGenerator(value: unknown): boolean {
+  return isGeneratorObject(value) || Object.prototype.toString.call(value) === "[object AsyncGenerator]";
 }

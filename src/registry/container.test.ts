@@ -37,6 +37,13 @@ describe("containers", () => {
     );
   });
 
+  test("options that are none are refused", () => {
+    expect(() => createContainer({ override: [] } as object)).toThrow(
+      'createContainer: unknown option override (known are overrides, install); did you mean "overrides"?',
+    );
+    expect(() => createContainer(null as never)).toThrow("createContainer: options must be an object, got null");
+  });
+
   test("install makes it the one that registerBackend uses", () => {
     const before = defaultContainer();
     const container = createContainer({ install: true });

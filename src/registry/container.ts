@@ -5,6 +5,7 @@ import {
   instancePerContainerCachingFactory,
   container as rootContainer,
 } from "tsyringe";
+import { requireOptions } from "../collectives/validate.ts";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
@@ -13,6 +14,7 @@ import { CLOCK, type Clock, systemClock } from "./clock.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
 import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
 import { BACKEND_MIDDLEWARE, type Middleware } from "./middleware.ts";
+import { type OptionNames, requireOptionNames } from "./option-names.ts";
 import type { LazyBackend } from "./plugin-source.ts";
 import { resolveEverywhere } from "./resolve-everywhere.ts";
 
@@ -38,6 +40,8 @@ export interface ContainerOptions {
   readonly install?: boolean;
 }
 
+const optionNames: OptionNames<ContainerOptions> = { overrides: true, install: true };
+
 let installed: DependencyContainer | undefined;
 
 /**
@@ -47,6 +51,8 @@ let installed: DependencyContainer | undefined;
  * handlers, a logger, a clock ({@link CLOCK}), and anything else. See docs/containers.md.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
+  requireOptions("createContainer", options);
+  requireOptionNames("createContainer", options, optionNames);
   const { overrides = [] } = options;
   if (!Array.isArray(overrides)) {
     throw new InvalidArgumentError(`createContainer: overrides must be a list of plugins, got ${describe(overrides)}`, {

@@ -26,7 +26,7 @@ export function isDeviceType(name: unknown): name is DeviceType {
 export function deviceOf(caller: string, device: string | Device): Device {
   const [type, ordinal = "0", ...rest] = typeof device === "string" ? device.split(":") : [device?.type, device?.index];
   const index = Number(ordinal);
-  const isOrdinal = Number.isInteger(index) && index >= 0 && String(ordinal).trim() !== "";
+  const isOrdinal = Number.isSafeInteger(index) && index >= 0 && String(ordinal).trim() !== "";
   if (isDeviceType(type) && isOrdinal && rest.length === 0) return { type, index };
   throw new InvalidArgumentError(
     `${caller}: deviceId must be a device such as "cuda:1" (${deviceTypes.join(", ")}), got ${describe(device)}`,

@@ -1,8 +1,8 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { requireOptions } from "../collectives/index.ts";
-import { type OptionNames, requireOptionNames } from "../distributed/option-names.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "../registry/index.ts";
+import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { pluginFault } from "../registry/plugin-shape.ts";
 import { suiteCases } from "./backend-suite/cases.ts";
 import { mix } from "./backend-suite/patterns.ts";

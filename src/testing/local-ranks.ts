@@ -1,4 +1,5 @@
 import type { DependencyContainer } from "tsyringe";
+import { requireOptions } from "../collectives/index.ts";
 import { DistContext, withContext } from "../distributed/dist-context.ts";
 import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../distributed/index.ts";
 import {
@@ -19,6 +20,7 @@ import {
   registryOf,
   requireContainer,
 } from "../registry/index.ts";
+import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { HashStore, type Store } from "../store/index.ts";
 import { whereInOps } from "./watch/hang.ts";
 import { readOpLog, shareOpLog } from "./watch/op-log.ts";
@@ -52,6 +54,15 @@ export interface LocalRanksOptions {
   /** Container whose middleware, logger and so on the default groups get, with the `backend` and the `clock` of these options. */
   readonly container?: DependencyContainer;
 }
+
+const optionNames: OptionNames<LocalRanksOptions> = {
+  timeout: true,
+  backend: true,
+  init: true,
+  options: true,
+  clock: true,
+  container: true,
+};
 
 /** How a rank failed. */
 export interface RankFailure {
@@ -106,6 +117,8 @@ export async function localRanks<T>(
       { argument: "body" },
     );
   }
+  requireOptions("localRanks", options);
+  requireOptionNames("localRanks", options, optionNames);
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   if (options.container !== undefined) requireContainer("localRanks", options.container);
   const store = new HashStore();

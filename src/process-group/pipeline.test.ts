@@ -170,6 +170,23 @@ describe("the end of the group", () => {
     expect(reasons).toEqual(["first: enough", "second: enough"]);
   });
 
+  test("what is called after it is refused by the backend, past the middleware", async () => {
+    const { promise, resolve } = Promise.withResolvers<GroupContext>();
+    const holder: Middleware = {
+      name: "holder",
+      create(context) {
+        resolve(context);
+        return () => (calls) =>
+          calls.map((call) => Work.fromPromise(new Promise<void>(() => {}), { opType: opTypeOf(call) }));
+      },
+    };
+    const group = await groupUnder(holder);
+    await promise;
+    group.backend().abort("its peer is lost");
+    expect(group.state).toBe("FAILED");
+    expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
+  });
+
   test("what is held for a group that has failed ends too", async () => {
     const holder: Middleware = {
       name: "holder",
@@ -330,6 +347,7 @@ describe("a backend that fails while no op is in flight", () => {
       message: expect.stringContaining("its card is gone"),
     });
     expect(ends).toEqual(["cuda: its card is gone", 'cpu: group "0": backend "card" has failed: its card is gone']);
+    // Not held any more, of which nobody would be told.
     expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
     expect([group.state, made.get("host")?.state]).toEqual(["FAILED", "FAILED"]);
     await group.close();

@@ -240,6 +240,8 @@ export class Pipeline {
   endHeld(reason: string): void {
     if (this.#endReason !== undefined) return;
     this.#endReason = reason;
+    // Middleware is called for its end once: what it held from now on would stay pending. The backend refuses it.
+    this.#submit = (calls) => this.backend.submit(calls);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
     for (const helper of this.#helpers) this.#call(() => helper.abort(reason));
   }

@@ -41,22 +41,26 @@ export async function runCases(
   const entries = order.cases.map((name, index) => {
     const entry = known.get(name);
     if (entry === undefined) throw new Error(`no case is called "${name}"`);
-    return { entry, run: () => runCase(entry, index, order, capabilities, report) };
+    return { entry, run: (made: Promise<void>[]) => runCase(entry, index, order, capabilities, report, made) };
   });
-  for (const { run } of entries.filter(({ entry }) => !entry.case.idle)) await run();
+  for (const { run } of entries.filter(({ entry }) => !entry.case.idle)) await run([]);
   const idle = entries.filter(({ entry }) => entry.case.idle);
   for (const sideBySide of Map.groupBy(idle, ({ entry }) => entry.setting).values()) {
-    // Groups are made in the order of the calls, which is the same on all ranks.
-    await Promise.all(sideBySide.map(({ run }) => run()));
+    // Groups are made in the order of the calls, which is the same on all ranks. No case begins before all are there: while an
+    // MPI makes one, nothing else goes on.
+    const made: Promise<void>[] = [];
+    await Promise.all(sideBySide.map(({ run }) => run(made)));
   }
 }
 
+/** @param made The makings of the groups of all cases that run side by side, of which this one adds its own. */
 async function runCase(
   { name, case: each, setting }: SuiteEntry,
   index: number,
   { sweep, canBlock, options }: SuiteOrder,
   capabilities: Capabilities,
   report: (report: CaseReport) => void,
+  made: Promise<void>[],
 ): Promise<void> {
   const { store, group: world } = currentContext().require();
   const members = setting.members?.(world.size) ?? world.globalRanks;
@@ -67,7 +71,15 @@ async function runCase(
   let error: string | undefined;
   try {
     const description = descriptionOf(setting);
-    group = await newGroup(members, { timeout: OP_LIMIT_MS, options, description });
+    const making = newGroup(members, { timeout: OP_LIMIT_MS, options, description });
+    made.push(
+      making.then(
+        () => {},
+        () => {},
+      ),
+    );
+    group = await making;
+    await Promise.all(made);
     const belongs = members.includes(world.rank);
     if (belongs !== (group !== null)) throw new Error(`newGroup() gave ${group} to rank ${world.rank} of [${members}]`);
     // A rank that ends the group at once must not find others that are still making it.

@@ -292,32 +292,52 @@ describe("a group with several devices", () => {
 });
 
 describe("a backend that fails while no op is in flight", () => {
-  test("ends what middleware holds, and the group on its other devices", async () => {
-    const capabilities: Capabilities = { ops: { barrier: [] }, reduceOps: {} };
-    class Fragile extends MethodBackend {
-      override readonly capabilities = capabilities;
-      constructor(
-        override readonly name: string,
-        { rank, size }: BackendContext,
-      ) {
-        super(rank, size);
-      }
-      override barrier(): void {}
-      lose(): void {
-        this.fail(new DistBackendError("its card is gone"));
-      }
+  const capabilities: Capabilities = { ops: { barrier: [] }, reduceOps: {} };
+
+  class Fragile extends MethodBackend {
+    override readonly capabilities = capabilities;
+
+    constructor(
+      override readonly name: string,
+      { rank, size }: BackendContext,
+    ) {
+      super(rank, size);
     }
-    const made = new Map<string, Fragile>();
-    const fragile = (name: string, device: "cpu" | "cuda") =>
-      memoryPlugin(name, {
-        devices: [device],
-        capabilities,
-        create: async (context) => {
-          const backend = new Fragile(name, context);
-          made.set(name, backend);
-          return backend;
-        },
-      });
+
+    override barrier(): void {}
+
+    lose(): void {
+      this.fail(new DistBackendError("its card is gone"));
+    }
+  }
+
+  /** A plugin, and the backend that it has made. */
+  function fragile(name: string, device: "cpu" | "cuda", onCreate = () => {}) {
+    const made: Fragile[] = [];
+    const create = async (context: BackendContext) => {
+      onCreate();
+      const backend = new Fragile(name, context);
+      made.push(backend);
+      return backend;
+    };
+    return { plugin: memoryPlugin(name, { devices: [device], capabilities, create }), made };
+  }
+
+  const place = () => ({ store: new HashStore(), rank: 0, worldSize: 1 });
+
+  test("fails the group on a device whose backend is still being made", async () => {
+    const card = fragile("card", "cuda");
+    const host = fragile("host", "cpu", () => card.made[0]?.lose());
+    const container = createContainer({ overrides: [card.plugin, host.plugin] });
+    const group = await dist.initProcessGroup({ backend: "cuda:card,cpu:host", container, ...place() });
+    expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({
+      code: "GROUP_FAILED",
+      cause: { message: 'group "0": backend "card" has failed: its card is gone' },
+    });
+  });
+
+  test("ends what middleware holds, and the group on its other devices", async () => {
+    const [host, card] = [fragile("host", "cpu"), fragile("card", "cuda")];
     const ends: string[] = [];
     const holding: Middleware = {
       name: "holding",
@@ -331,25 +351,18 @@ describe("a backend that fails while no op is in flight", () => {
         return () => (calls) => calls.map((call) => Work.fromPromise(held.promise, { opType: opTypeOf(call) }));
       },
     };
-    const container = createContainer({ overrides: [fragile("host", "cpu"), fragile("card", "cuda")] });
+    const container = createContainer({ overrides: [host.plugin, card.plugin] });
     container.register(BACKEND_MIDDLEWARE, { useValue: holding });
-    const store = new HashStore();
-    const group = await dist.initProcessGroup({
-      backend: "cpu:host,cuda:card",
-      container,
-      store,
-      rank: 0,
-      worldSize: 1,
-    });
+    const group = await dist.initProcessGroup({ backend: "cpu:host,cuda:card", container, ...place() });
     const held = group.barrier();
-    made.get("card")?.lose();
+    card.made[0]?.lose();
     expect(await held.catch((error: unknown) => error)).toMatchObject({
       message: expect.stringContaining("its card is gone"),
     });
     expect(ends).toEqual(["cuda: its card is gone", 'cpu: group "0": backend "card" has failed: its card is gone']);
     // Not held any more, of which nobody would be told.
     expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
-    expect([group.state, made.get("host")?.state]).toEqual(["FAILED", "FAILED"]);
+    expect([group.state, host.made[0]?.state]).toEqual(["FAILED", "FAILED"]);
     await group.close();
     expect(ends).toHaveLength(2);
   });

@@ -22,7 +22,7 @@ export interface PipelineInit {
   /** What the backends of all ranks can do. */
   readonly capabilities: Capabilities;
   readonly clock: Clock;
-  /** Those of the group, as they come: middleware that fails the group on one device fails it on all. */
+  /** Those of the group, as they come: what fails it on one device fails it on all. */
   readonly siblings?: readonly Pipeline[];
 }
 
@@ -43,7 +43,9 @@ export class Pipeline {
   readonly #group: string;
   readonly #siblings: readonly Pipeline[];
   #submit: Submit;
+  /** What middleware, or another device, has failed the group with. */
   #failure: DistError | undefined;
+  #backendFailure: DistError | undefined;
   /** Whether the group is being aborted or closed, which it knows by itself. */
   #isEnding = false;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
@@ -64,7 +66,7 @@ export class Pipeline {
     this.#group = group;
     this.#siblings = siblings;
     this.#submit = (calls) => backend.submit(calls);
-    // Middleware of another device may have failed the group while this one was made.
+    // The group may have failed on another device while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
     // One in plain JavaScript may not have it.
     backend.whenFailed?.((reason) => this.#onBackendFailure(reason));
@@ -195,9 +197,9 @@ export class Pipeline {
     return state === "OPEN" && this.#failure !== undefined ? "FAILED" : state;
   }
 
-  /** What middleware has failed the group with. */
+  /** What the group has failed with on this device, as other devices are told. */
   get failure(): DistError | undefined {
-    return this.#failure;
+    return this.#failure ?? this.#backendFailure;
   }
 
   /** A group is one: it has failed on all its devices. On this one the backend itself says with what. */
@@ -207,6 +209,7 @@ export class Pipeline {
     const { name } = this.plugin;
     const text = `group "${this.#group}": backend "${name}" has failed: ${reason}`;
     const error = new DistBackendError(text, { backend: name, group: this.#group, code: "GROUP_FAILED" });
+    this.#backendFailure = error;
     for (const each of this.#siblings) if (each !== this) each.#fail(error);
   }
 

@@ -55,6 +55,13 @@ export {
   type SendObjectOptions,
   type SendOptions,
 } from "./process-group/index.ts";
+export {
+  FlightRecorder,
+  type FlightRecorderOptions,
+  type RecordedGroup,
+  type RecordedTensor,
+  type TraceEntry,
+} from "./recorder/index.ts";
 // All of it, since only then can backends add their options by `declare module "bun-c10d"`.
 export * from "./registry/backend-options-by-name.ts";
 export {
@@ -73,6 +80,7 @@ export {
   type Clock,
   type ContainerOptions,
   createContainer,
+  FLIGHT_RECORDER,
   type GroupContext,
   Inbox,
   type LazyBackend,

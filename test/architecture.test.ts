@@ -112,6 +112,7 @@ describe("the rules", () => {
     ["src/store/a.ts", "../backends/gloo/index.ts"],
     ["src/store/tcp/a.ts", "../../backends/gloo/index.ts"],
     ["src/work/a.ts", "../native/index.ts"],
+    ["src/recorder/a.ts", "../registry/index.ts"],
     ["src/native/a.ts", "../store/store.ts"],
     ["src/registry/a.ts", "../process-group/process-group.ts"],
     ["src/registry/b.ts", "../store/tcp/client.ts"],
@@ -131,6 +132,7 @@ describe("the rules", () => {
   const allowed: readonly (readonly [file: string, specifier: string])[] = [
     ["src/errors/z.ts", "./timeout.ts"],
     ["src/store/tcp/z.ts", "../store.ts"],
+    ["src/recorder/z.ts", "../work/index.ts"],
     ["src/registry/z.ts", "../store/store.ts"],
     ["src/backends/gloo/z.ts", "../native-backend.ts"],
     ["src/backends/gloo/y.ts", "../../registry/backend.ts"],

@@ -1,12 +1,19 @@
 import { DistBackendError } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type BackendPlugin, checkBackendOptions, clockOf, loggerOf, middlewareOf } from "../registry/index.ts";
+import {
+  type BackendPlugin,
+  checkBackendOptions,
+  clockOf,
+  loggerOf,
+  middlewareOf,
+  recorderOf,
+} from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
 /** What a group of some ranks of another one is made with. */
-export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "onClose">;
+export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "recorder" | "onClose">;
 
 /** Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it. */
 export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise<ProcessGroup> {
@@ -16,6 +23,7 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
     logger: loggerOf(world.container),
     clock: clockOf(world.container),
     middleware: middlewareOf(world.container),
+    recorder: recorderOf(world.container),
     onClose: () => {
       world.groups.delete(plan.name);
       return Promise.resolve();

@@ -1,4 +1,4 @@
-import { flagOf, InvalidArgumentError } from "../errors/index.ts";
+import { flagOf, integerOf } from "../errors/index.ts";
 
 /**
  * How the text of a variable is read. `flag` is on for `1`, `true`, `t`, `yes`, `y`, `on` and off for `0`, `false`, `f`,
@@ -228,6 +228,16 @@ export const environmentVariables = {
     default: "warn; info or debug by TORCH_DISTRIBUTED_DEBUG",
     description: "The least severe remarks on stderr: debug, info, warn, error or silent.",
   },
+  C10D_TRACE_BUFFER_SIZE: {
+    type: "integer",
+    default: "2000",
+    description: "Ops that the flight recorder of each container keeps; 0 turns it off.",
+  },
+  TORCH_FR_BUFFER_SIZE: {
+    type: "integer",
+    default: "none",
+    description: "PyTorch's name of C10D_TRACE_BUFFER_SIZE, which wins over it.",
+  },
   C10D_CHECK_DETACH: {
     type: "flag",
     default: "False",
@@ -284,16 +294,7 @@ export function environmentText(name: EnvironmentName, env: Environment = proces
  * @throws InvalidArgumentError when it is no integer of at least 0.
  */
 export function environmentInteger(name: NameOfType<"integer">, env: Environment = process.env): number | undefined {
-  const text = environmentText(name, env);
-  if (text === undefined) return undefined;
-  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
-  if (!Number.isSafeInteger(value)) {
-    throw new InvalidArgumentError(
-      `environment variable ${name} must be an integer of at least 0, got ${JSON.stringify(text)}`,
-      { argument: name },
-    );
-  }
-  return value;
+  return integerOf(name, env[name]);
 }
 
 /**

@@ -19,6 +19,7 @@ import {
   loggerOf,
   middlewareOf,
   type OptionsOf,
+  recorderOf,
   registryOf,
   requireContainer,
 } from "../registry/index.ts";
@@ -59,7 +60,8 @@ export interface InitOptions<Name extends string = string> {
   /** Limit of the rendezvous, and default of ops. 30 minutes by default (the rendezvous: 5). */
   readonly timeout?: Timeout;
   /**
-   * Where backends, middleware, rendezvous handlers, the logger and the clock come from; the default container if none is given.
+   * Where backends, middleware, rendezvous handlers, logger, clock and flight recorder come from; the default container if none is
+   * given.
    */
   readonly container?: DependencyContainer;
   /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, by their names. */
@@ -129,7 +131,12 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   requireContainer("initProcessGroup", container);
   const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
   const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
-  const parts = { logger: loggerOf(container), clock: clockOf(container), middleware: middlewareOf(container) };
+  const parts = {
+    logger: loggerOf(container),
+    clock: clockOf(container),
+    middleware: middlewareOf(container),
+    recorder: recorderOf(container),
+  };
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const plugins = await resolveBackends(backend, registryOf(container));
   if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
@@ -162,7 +169,8 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
 }
 
 /** What a world is made with. */
-interface WorldPlan extends Pick<GroupPlan, "plugins" | "boundDevice" | "options" | "logger" | "clock" | "middleware"> {
+interface WorldPlan
+  extends Pick<GroupPlan, "plugins" | "boundDevice" | "options" | "logger" | "clock" | "middleware" | "recorder"> {
   readonly container: DependencyContainer;
   readonly limitMs: number;
   readonly terms: AnyInitOptions;
@@ -170,7 +178,7 @@ interface WorldPlan extends Pick<GroupPlan, "plugins" | "boundDevice" | "options
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that cannot be any more. */
 async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): Promise<World> {
-  const { container, plugins, limitMs, logger, clock, middleware, terms } = plan;
+  const { container, plugins, limitMs, logger, clock, middleware, recorder, terms } = plan;
   // A store of a user's own may ignore limits.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
@@ -204,6 +212,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         logger,
         clock,
         middleware,
+        recorder,
         onClose: async () => {
           if (group === undefined) return;
           if (context.world?.group === group) context.world = undefined;

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { container as root } from "tsyringe";
 import * as dist from "../index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
-import { defaultContainer, registryOf } from "../registry/index.ts";
+import { defaultContainer, recorderOf, registryOf } from "../registry/index.ts";
 import { TENSOR_PROTOCOL } from "../tensor/index.ts";
 
 const { BACKEND_MIDDLEWARE, BACKEND_PLUGIN, LOGGER, RENDEZVOUS_HANDLER, createContainer } = dist;
@@ -55,6 +55,25 @@ describe("two containers", () => {
     expect(other.resolve(LOGGER)).not.toBe(console);
   });
 
+  test("have a flight recorder each, which records the ops of their own groups", async () => {
+    const [one, other] = [createContainer(), createContainer()];
+    const child = one.createChildContainer();
+    await allReduceIn(one, "fake");
+    await allReduceIn(child, "fake");
+    await allReduceIn(child, "fake");
+    const ops = (container: typeof one) =>
+      container
+        .resolve(dist.FLIGHT_RECORDER)
+        .entries()
+        .map(({ op }) => op);
+    expect([one, child, other].map(ops)).toEqual([["allReduce"], ["allReduce", "allReduce"], []]);
+    const shared = new dist.FlightRecorder({ capacity: 1 });
+    for (const each of [one, other]) each.register(dist.FLIGHT_RECORDER, { useValue: shared });
+    await allReduceIn(one, "fake");
+    await allReduceIn(other, "fake");
+    expect([shared.recorded, ops(one), ops(other)]).toEqual([2, ["allReduce"], ["allReduce"]]);
+  });
+
   test("a child has what its parent has, and adds its own; the parent has nothing of that", async () => {
     const parent = createContainer();
     const child = parent.createChildContainer();
@@ -103,6 +122,7 @@ describe("tsyringe's own ways", () => {
     expect(bare.isRegistered(dist.BACKEND_REGISTRY, true)).toBe(false);
     await allReduceIn(bare, "fake");
     expect(registryOf(bare)).toBe(registryOf(bare));
+    expect(recorderOf(bare).entries()).toMatchObject([{ op: "allReduce", state: "completed" }]);
   });
 
   test("a plugin may be loaded when it is asked for, or be made by a factory", async () => {
@@ -222,6 +242,7 @@ describe("what is registered and is not what its token is for", () => {
     [BACKEND_MIDDLEWARE, () => {}, "a middleware is an object with a name and create(), got a function"],
     [BACKEND_PLUGIN, {}, "a backend is a plugin or { name, load }, got Object"],
     [dist.CLOCK, Date, "a clock is an object with now() and schedule(), got function Date"],
+    [dist.FLIGHT_RECORDER, { entries: () => [] }, "a recorder is a FlightRecorder, got Object"],
   ])("is refused before the ranks meet (%#)", async (token, useValue, message) => {
     const container = createContainer();
     container.register(token as never, { useValue });
@@ -230,6 +251,26 @@ describe("what is registered and is not what its token is for", () => {
       name: "InvalidArgumentError",
       message: expect.stringContaining(message),
     });
+  });
+
+  test("is refused as a capacity of the flight recorder", async () => {
+    const set = (text: string | undefined): void => {
+      if (text === undefined) delete process.env.C10D_TRACE_BUFFER_SIZE;
+      else process.env.C10D_TRACE_BUFFER_SIZE = text;
+    };
+    const before = process.env.C10D_TRACE_BUFFER_SIZE;
+    const capacityIn = (text: string): number => {
+      set(text);
+      try {
+        return createContainer().resolve(dist.FLIGHT_RECORDER).capacity;
+      } finally {
+        set(before);
+      }
+    };
+    expect(["", "0", "7"].map(capacityIn)).toEqual([2000, 0, 7]);
+    expect(() => capacityIn("many")).toThrow(
+      'environment variable C10D_TRACE_BUFFER_SIZE must be an integer of at least 0, got "many"',
+    );
   });
 
   test("is refused as the handler of a scheme", () => {

@@ -1,6 +1,6 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import { Pipeline, ProcessGroup } from "../process-group/index.ts";
-import { type BackendPlugin, BackendType } from "../registry/index.ts";
+import { type BackendPlugin, BackendType, recorderOf } from "../registry/index.ts";
 import type { DeviceType } from "../tensor/index.ts";
 import { currentContext, type World } from "./dist-context.ts";
 import { RoundRobinBackend } from "./round-robin-backend.ts";
@@ -48,6 +48,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
     globalRanks: first.globalRanks,
     timeoutMs: first.timeoutMs,
     pipelines: first.deviceTypes.map((device) => inTurn(name, device, first, others)),
+    ...(world && { recorder: recorderOf(world.container) }),
     onClose: () => {
       if (world?.groups.get(name) === group) world.groups.delete(name);
       return Promise.resolve();

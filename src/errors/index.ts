@@ -1,7 +1,7 @@
 export { brand } from "./brand.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
-export { choiceOf, debugLevelOf, flagOf } from "./setting.ts";
+export { choiceOf, debugLevelOf, flagOf, integerOf } from "./setting.ts";
 export { descriptorShortage, explained, loaded, type Shortage, shortageOf, withShortage } from "./shortage.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
 export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";

@@ -32,6 +32,20 @@ export function debugLevelOf(text: string | undefined): "OFF" | "INFO" | "DETAIL
   );
 }
 
+/**
+ * Value of an integer variable; undefined when it is unset or empty.
+ * @throws InvalidArgumentError when it is no integer of at least 0.
+ */
+export function integerOf(name: string, text: string | undefined): number | undefined {
+  if (text === undefined || text === "") return undefined;
+  const value = /^\d+$/.test(text) ? Number(text) : Number.NaN;
+  if (Number.isSafeInteger(value)) return value;
+  throw new InvalidArgumentError(
+    `environment variable ${name} must be an integer of at least 0, got ${JSON.stringify(text)}`,
+    { argument: name },
+  );
+}
+
 const on = ["true", "t", "1", "yes", "y", "on"] as const;
 const off = ["false", "f", "0", "no", "n", "off"] as const;
 

@@ -1,5 +1,6 @@
-import type { OpType } from "../collectives/index.ts";
+import { type OpCall, type OpType, opNames } from "../collectives/index.ts";
 import { InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
+import type { FlightRecorder, RecordedGroup } from "../recorder/index.ts";
 import {
   bindWork,
   type FailedWork,
@@ -27,29 +28,36 @@ export interface GroupStanding {
 export class GroupWorks implements WorkOwner {
   readonly #ranks: RankNames;
   readonly #group: GroupStanding;
+  readonly #recorder: FlightRecorder;
+  readonly #recorded: RecordedGroup;
   readonly #warnings = new FailureWarnings();
   #failures: FailedWork[] = [];
   #inFlight = 0;
   #whenIdle: (() => void)[] = [];
 
-  constructor(ranks: RankNames, group: GroupStanding) {
+  constructor(ranks: RankNames, group: GroupStanding, recorder: FlightRecorder, recorded: RecordedGroup) {
     this.#ranks = ranks;
     this.#group = group;
+    this.#recorder = recorder;
+    this.#recorded = recorded;
   }
 
   get inFlight(): number {
     return this.#inFlight;
   }
 
-  /** Makes a Work one of this group's; see {@link bindWork}. */
-  bind<T>(work: Work<unknown>, result: unknown, source?: number): Work<T> {
-    try {
-      bindWork(work, this, result, source);
-      return work as Work<T>;
-    } catch (error) {
-      // A backend or a middleware has returned a Work twice.
-      return this.refused(error, work.opType);
-    }
+  /** Makes the Work of a call one of this group's, and records it; see {@link bindWork}. */
+  bind<T>(work: Work<unknown>, result: unknown, call: OpCall): Work<T> {
+    const entry = this.#recorder.begin(this.#recorded, opNames[work.opType], work, call);
+    bindWork(work, this, result, call.peer, entry);
+    return work as Work<T>;
+  }
+
+  /** {@link bind} for an op that is made of others. */
+  bindWhole<T>(work: Work<unknown>, result: unknown, op: string, limitMs?: number): Work<T> {
+    const entry = this.#recorder.begin(this.#recorded, op, work, undefined, limitMs);
+    bindWork(work, this, result, undefined, entry);
+    return work as Work<T>;
   }
 
   /** The Work of an op that was refused. */
@@ -63,7 +71,8 @@ export class GroupWorks implements WorkOwner {
     this.#inFlight++;
   }
 
-  onEnd(work: Work<unknown>, wasInFlight: boolean): void {
+  onEnd(work: Work<unknown>, wasInFlight: boolean, entry: number): void {
+    if (entry >= 0) this.#recorder.end(entry, work);
     if (failureOf(work) !== undefined) this.#onFailure(work);
     if (!wasInFlight || --this.#inFlight > 0 || this.#whenIdle.length === 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();

@@ -9,6 +9,8 @@ import type { Pipeline } from "./pipeline.ts";
 
 /** An op that is made of several. */
 export interface SteppedOp<T> {
+  /** Name by which the user has called it. */
+  readonly op: string;
   readonly opType: OpType;
   /** Ops between two ranks keep the order of this queue alone; collectives that of all collectives of the group. */
   readonly queue?: string;
@@ -16,6 +18,8 @@ export interface SteppedOp<T> {
   readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
   /** Why the op fails on this rank. The steps are taken all the same: they announce it to the other ranks, which would wait. */
   readonly refusal?: DistError | undefined;
+  /** Limit of the whole. */
+  readonly timeoutMs: number;
 }
 
 /** What a dispatcher needs of its group. */
@@ -41,15 +45,17 @@ export class OpDispatcher {
   }
 
   /**
-   * Starts one op: a call, or several that are one to the user.
+   * Starts one op.
+   * @param calls What carries it out: the call itself, or several.
    * @param result What it resolves to.
    */
-  start<T>(pipeline: Pipeline, calls: readonly OpCall[], opType: OpType, result: unknown): Work<T> {
-    const [call] = calls;
+  start<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
+    const opType = opTypeOf(call);
+    const [first] = calls;
     const batch = this.#coalescing;
     const waits = !isMessage(opType) && this.#collectives.isBusy;
-    if (calls.length === 1 && call !== undefined && batch === undefined && !waits) {
-      return this.#works.bind(pipeline.submitOne(call), result, call.peer);
+    if (calls.length === 1 && first !== undefined && batch === undefined && !waits) {
+      return this.#works.bind(pipeline.submitOne(first), result, call);
     }
     const works = batch
       ? calls.map((each) => batch.add(pipeline, each))
@@ -58,7 +64,7 @@ export class OpDispatcher {
         : pipeline.submit(calls);
     const [only] = works;
     const whole = works.length === 1 && only !== undefined ? only : new AllOf(works, { opType });
-    const work = this.#works.bind<T>(whole, result, call?.peer);
+    const work = this.#works.bind<T>(whole, result, call);
     batch?.note(work);
     return work;
   }
@@ -87,7 +93,7 @@ export class OpDispatcher {
   }
 
   /** Starts an op of several steps behind those of its queue. */
-  startSteps<T>({ opType, queue, steps, refusal }: SteppedOp<T>): Work<T> {
+  startSteps<T>({ op, opType, queue, steps, refusal, timeoutMs }: SteppedOp<T>): Work<T> {
     const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
     const work: SteppedWork<T> = new SteppedWork<T>(
       { opType },
@@ -95,7 +101,9 @@ export class OpDispatcher {
       () => order.ahead(),
     );
     const bound =
-      refusal === undefined ? this.#works.bind<T>(work, OWN_RESULT) : this.#works.refused<T>(refusal, opType);
+      refusal === undefined
+        ? this.#works.bindWhole<T>(work, OWN_RESULT, op, timeoutMs)
+        : this.#works.refused<T>(refusal, opType);
     order.add(() => {
       work.start();
       return work;
@@ -143,7 +151,7 @@ export class OpDispatcher {
       if (!batch.isOfMessages) this.skipTurn();
       return failed;
     }
-    const whole = this.#works.bind<void>(new AllOf(batch.works, { opType }), undefined);
+    const whole = this.#works.bindWhole<void>(new AllOf(batch.works, { opType }), undefined, "coalescing");
     const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
     // Messages wait for no collective, since a peer may want them before it comes to that.
     if (!batch.hasCollectives || !this.#collectives.isBusy) submit();

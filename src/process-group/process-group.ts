@@ -6,7 +6,6 @@ import {
   OpType,
   opNames,
   opTable,
-  opTypeOf,
   ReduceOp,
   requireOptions,
   requireReduceOp,
@@ -22,6 +21,7 @@ import {
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
+import { FlightRecorder } from "../recorder/index.ts";
 import type { Backend, BackendPlugin, BackendType } from "../registry/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
@@ -50,6 +50,8 @@ export interface ProcessGroupInit {
   readonly pipelines: readonly Pipeline[];
   /** The device that this rank uses of its kind, if there are several. */
   readonly boundDevice?: Device | undefined;
+  /** Records the ops of the group; nothing does by default. */
+  readonly recorder?: FlightRecorder;
   /** Called once, when the group has been closed. */
   readonly onClose?: () => Promise<void>;
 }
@@ -108,7 +110,17 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #dispatcher: OpDispatcher;
 
   constructor(init: ProcessGroupInit) {
-    const { name, description, rank, globalRanks, timeoutMs, pipelines, boundDevice, onClose } = init;
+    const {
+      name,
+      description,
+      rank,
+      globalRanks,
+      timeoutMs,
+      pipelines,
+      boundDevice,
+      recorder = new FlightRecorder({ capacity: 0 }),
+      onClose,
+    } = init;
     this.name = name;
     this.description = description;
     this.rank = rank;
@@ -118,7 +130,9 @@ export class ProcessGroup implements AsyncDisposable {
     this.#ranks = new RankNames(name, rank, globalRanks);
     this.#pipelines = new Pipelines(name, pipelines);
     this.#life = new GroupLife(name, rank, pipelines, onClose);
-    this.#works = new GroupWorks(this.#ranks, this.#life);
+    // Not the group itself, which the recorder would hold beyond its end.
+    const recorded = { name, description, rank, globalRanks };
+    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded);
     this.#reader = new CallReader(this.#ranks, timeoutMs);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works);
@@ -572,7 +586,7 @@ export class ProcessGroup implements AsyncDisposable {
       const pipeline = this.#pipelines.forCall(call);
       const calls = callsFor(call, pipeline.table, this.size);
       // The caller's own tensor or list: what was written to, or sent.
-      return this.#dispatcher.start(pipeline, calls, opTypeOf(call), op === "send" ? inputs : outputs);
+      return this.#dispatcher.start(pipeline, call, calls, op === "send" ? inputs : outputs);
     } catch (error) {
       return this.#dispatcher.refuse(error, op === "recv" ? recvType(options) : opType);
     }
@@ -597,7 +611,7 @@ export class ProcessGroup implements AsyncDisposable {
       // Each index once: fewer to send, and the order in which values are added is that of ranks.
       const own = tensor.coalesce();
       const submit = stepsWithin(pipeline, timeoutMs);
-      return { steps: () => allReduceSparse(own, this.rank, this.size, submit) };
+      return { steps: () => allReduceSparse(own, this.rank, this.size, submit), timeoutMs };
     });
   }
 
@@ -639,6 +653,7 @@ export class ProcessGroup implements AsyncDisposable {
         // What comes out is what was packed, of the type that the caller says it has.
         steps: (cameFrom) => steps(call, cameFrom) as Steps<T>,
         refusal,
+        timeoutMs,
         ...(isMessage(opType) && { queue: `${op} ${options.tag ?? 0}` }),
       };
     });
@@ -650,6 +665,7 @@ export class ProcessGroup implements AsyncDisposable {
     opType: OpType,
     prepare: () => {
       readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
+      readonly timeoutMs: number;
       readonly refusal?: DistError | undefined;
       readonly queue?: string;
     },
@@ -659,7 +675,7 @@ export class ProcessGroup implements AsyncDisposable {
       if (this.#dispatcher.isCoalescing) {
         throw new InvalidArgumentError(`${op}: what takes several steps cannot be coalesced`, { op });
       }
-      return this.#dispatcher.startSteps({ opType, ...prepare() });
+      return this.#dispatcher.startSteps({ op, opType, ...prepare() });
     } catch (error) {
       return this.#dispatcher.refuse(error, opType);
     }

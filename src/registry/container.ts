@@ -6,7 +6,8 @@ import {
   container as rootContainer,
 } from "tsyringe";
 import { requireOptions } from "../collectives/validate.ts";
-import { describe, InvalidArgumentError } from "../errors/index.ts";
+import { describe, InvalidArgumentError, integerOf } from "../errors/index.ts";
+import { FlightRecorder } from "../recorder/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
@@ -31,6 +32,16 @@ export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun
  * ```
  */
 export const BACKEND_PLUGIN: InjectionToken<BackendPlugin | LazyBackend> = Symbol.for("bun-c10d.BackendPlugin");
+
+/**
+ * Token of the {@link FlightRecorder} of a container: it records the ops of the groups that are made with the container. Each
+ * container has its own, a child one that is not its parent's, unless another is registered.
+ *
+ * ```ts
+ * container.register(FLIGHT_RECORDER, { useValue: new FlightRecorder({ capacity: 100 }) });
+ * ```
+ */
+export const FLIGHT_RECORDER: InjectionToken<FlightRecorder> = Symbol.for("bun-c10d.FlightRecorder");
 
 /** What {@link createContainer} takes. */
 export interface ContainerOptions {
@@ -63,6 +74,7 @@ export function createContainer(options: ContainerOptions = {}): DependencyConta
   // One of its own for each child container, which sees what is registered there.
   made.register(BACKEND_REGISTRY, { useFactory: instancePerContainerCachingFactory(makeRegistry) });
   made.register(LOGGER, { useFactory: instancePerContainerCachingFactory(makeLogger) });
+  made.register(FLIGHT_RECORDER, { useFactory: instancePerContainerCachingFactory(makeRecorder) });
   const registry = registryOf(made);
   for (const plugin of overrides) registry.register(plugin, { replace: true });
   made.registerSingleton(Installation);
@@ -91,14 +103,22 @@ function makeLogger(): Logger {
   return stderrLogger(logLevelFromEnvironment());
 }
 
+function makeRecorder(): FlightRecorder {
+  const { env } = process;
+  const name = env.C10D_TRACE_BUFFER_SIZE ? "C10D_TRACE_BUFFER_SIZE" : "TORCH_FR_BUFFER_SIZE";
+  const capacity = integerOf(name, env[name]);
+  return new FlightRecorder(capacity === undefined ? {} : { capacity });
+}
+
 /** The container that is used where none is given. */
 export function defaultContainer(): DependencyContainer {
   installed ??= createContainer();
   return installed;
 }
 
-/** Registries of containers that {@link createContainer} has not made. */
+/** Registries and recorders of containers that {@link createContainer} has not made. */
 const registries = new WeakMap<DependencyContainer, BackendRegistry>();
+const recorders = new WeakMap<DependencyContainer, FlightRecorder>();
 
 /** The registry of a container, the default one if none is given. */
 export function registryOf(container: DependencyContainer = defaultContainer()): BackendRegistry {
@@ -122,6 +142,23 @@ export function clockOf(container: DependencyContainer = defaultContainer()): Cl
   if (typeof clock?.now === "function" && typeof clock.schedule === "function") return clock;
   throw new InvalidArgumentError(`CLOCK: a clock is an object with now() and schedule(), got ${describe(clock)}`, {
     argument: "CLOCK",
+  });
+}
+
+/**
+ * The recorder of a container.
+ * @throws InvalidArgumentError when what is registered is none.
+ */
+export function recorderOf(container: DependencyContainer): FlightRecorder {
+  if (!container.isRegistered(FLIGHT_RECORDER, true)) {
+    const recorder = recorders.get(container) ?? makeRecorder();
+    recorders.set(container, recorder);
+    return recorder;
+  }
+  const recorder: unknown = container.resolve(FLIGHT_RECORDER);
+  if (recorder instanceof FlightRecorder) return recorder;
+  throw new InvalidArgumentError(`FLIGHT_RECORDER: a recorder is a FlightRecorder, got ${describe(recorder)}`, {
+    argument: "FLIGHT_RECORDER",
   });
 }
 

@@ -26,8 +26,9 @@ export let joinWhole: (part: object, whole: FailedWork) => void;
  *
  * @param result What the op resolves to, `undefined` included; {@link OWN_RESULT} for what the Work itself has.
  * @param source Rank in the group that a message comes from, if it is known beforehand.
+ * @param entry Number of its entry in the flight recorder.
  */
-export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, source?: number) => void;
+export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, source?: number, entry?: number) => void;
 
 /** Whether a Work belongs to a group, or is a part of another one. */
 export let isTaken: (work: object) => boolean;
@@ -37,6 +38,12 @@ export let isWork: (value: unknown) => value is Work<unknown>;
 
 /** Rank in the group that a message has come from; -1 where that is not known. */
 export let sourceOf: (work: object) => number;
+
+/** When an op was submitted, by `performance.now()`. */
+export let startedOf: (work: Work<unknown>) => number;
+
+/** When an op has ended, by `performance.now()`; 0 before. */
+export let finishedOf: (work: Work<unknown>) => number;
 
 /** Errors that somebody has looked at, on whichever of the Works that carry them. */
 const seenErrors = new WeakSet<DistError>();
@@ -48,8 +55,11 @@ export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
 export interface WorkOwner {
   /** One of its ops has been bound and is in flight. */
   onStart(): void;
-  /** One of its ops has ended, either way; `wasInFlight` tells whether {@link onStart} was called for it. */
-  onEnd(work: Work<unknown>, wasInFlight: boolean): void;
+  /**
+   * One of its ops has ended, either way; `wasInFlight` tells whether {@link onStart} was called for it. `entry` is what the Work
+   * was bound with, -1 without one.
+   */
+  onEnd(work: Work<unknown>, wasInFlight: boolean, entry: number): void;
   /** Global rank of a rank of the group. */
   globalRankOf(groupRank: number): number;
   /** Whether the group has failed, and somebody has looked at an error that says so. */
@@ -92,13 +102,16 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     isTaken = (work) => #error in work && (work.#owner !== undefined || work.#whole !== undefined);
     isWork = (value): value is Work<unknown> => typeof value === "object" && value !== null && #error in value;
     sourceOf = (work) => (#error in work ? work.#source : -1);
-    bindWork = (work, owner, result, source = -1) => {
+    startedOf = (work) => work.#started;
+    finishedOf = (work) => work.#finished;
+    bindWork = (work, owner, result, source = -1, entry = -1) => {
       if (work.#owner !== undefined) throw new TypeError(`${work.describe()} belongs to a group already`);
       work.#owner = owner;
+      work.#entry = entry;
       work.#result = result;
       if (work.#source < 0) work.#source = source;
       if (work.#phase === Phase.Pending) owner.onStart();
-      else owner.onEnd(work, false);
+      else owner.onEnd(work, false, entry);
     };
   }
 
@@ -122,6 +135,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   /** Sequence number in the group; -1 without one. */
   readonly seq: number;
   #owner: WorkOwner | undefined;
+  #entry = -1;
   #result: unknown = OWN_RESULT;
   #source = -1;
   readonly #started = performance.now();
@@ -179,7 +193,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       if (this.#observed) this.#look();
       this.#reject?.(this.#error);
     }
-    this.#owner?.onEnd(this, true);
+    this.#owner?.onEnd(this, true, this.#entry);
     if (this.#listeners !== undefined) for (const listener of this.#listeners.splice(0)) callUserCode(listener);
   }
 

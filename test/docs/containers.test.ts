@@ -64,6 +64,15 @@ test("a registry has backends by their types", async () => {
   expect(lines.join(" ")).toStartWith('gloo [ "cpu" ] ');
 });
 
+test("what the flight recorder has", async () => {
+  const { exitCode, stderr, lines } = await run(["recorded.ts"]);
+  expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
+  expect(lines).toEqual([
+    "allReduce #2 of 2 float32: scheduled, pending",
+    expect.stringMatching(/^broadcast #1 of 3 bfloat16: completed, [\d.]+ ms$/),
+  ]);
+});
+
 test("a scheme", async () => {
   const lines = ["rank 0 of 2: 1", "rank 1 of 2: 1"];
   expect(await runRanks("job.ts")).toEqual({ exitCode: 0, stderr: "", lines });

@@ -1,0 +1,147 @@
+import { describe, expect, test } from "bun:test";
+import { OpType, opCall, ReduceOp } from "../collectives/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { dtypes, viewTensor } from "../tensor/index.ts";
+import { failure, TestWork } from "../work/fixtures/test-work.ts";
+import { FlightRecorder } from "./flight-recorder.ts";
+
+const group = { name: "3", description: "evens", rank: 1, globalRanks: [0, 2] };
+const cpu = { type: "cpu", index: 0 } as const;
+
+function allReduce(length: number, seq: number) {
+  const tensor = viewTensor(new Float32Array(length));
+  const call = opCall("allReduce", cpu, [], [tensor], 5_000, { reduceOp: ReduceOp.MAX });
+  return { call, work: new TestWork({ opType: OpType.ALLREDUCE, seq }) };
+}
+
+/** Records all-reduces of 0, 1, 2, … elements. */
+function recordSome(recorder: FlightRecorder, count: number): { number: number; work: TestWork }[] {
+  return Array.from({ length: count }, (_, i) => {
+    const { call, work } = allReduce(i, i);
+    return { number: recorder.begin(group, "allReduce", work, call), work };
+  });
+}
+
+describe("a flight recorder", () => {
+  test("records what an op is, and how it goes on", () => {
+    const recorder = new FlightRecorder();
+    const before = Date.now();
+    const { call, work } = allReduce(4, 7);
+    const number = recorder.begin(group, "allReduce", work, call);
+    const tensors = [{ dtype: "float32", length: 4 }] as const;
+    const scheduled = {
+      id: 0,
+      group,
+      op: "allReduce",
+      opType: OpType.ALLREDUCE,
+      seq: 7,
+      isMessage: false,
+      peer: -1,
+      root: -1,
+      tag: 0,
+      inputs: tensors,
+      outputs: tensors,
+      state: "scheduled",
+      error: undefined,
+      timeoutMs: 5_000,
+      timeFinished: undefined,
+    };
+    expect(recorder.entries()).toEqual([{ ...scheduled, timeCreated: expect.any(Number) } as never]);
+    expect(recorder.entries({ onlyActive: true })).toHaveLength(1);
+    work.settle();
+    recorder.end(number, work);
+    const [entry] = recorder.entries();
+    const { timeCreated = 0, timeFinished = 0 } = entry ?? {};
+    // The clocks of the two may differ by a little.
+    expect(timeCreated).toBeWithin(before - 50, Date.now() + 50);
+    expect(timeFinished).toBeGreaterThanOrEqual(timeCreated);
+    expect(entry).toEqual({ ...scheduled, state: "completed", timeCreated, timeFinished } as never);
+    expect(recorder.entries({ onlyActive: true })).toEqual([]);
+  });
+
+  test("says why an op has failed", () => {
+    const recorder = new FlightRecorder();
+    const [only] = recordSome(recorder, 1);
+    only?.work.settle(failure());
+    if (only !== undefined) recorder.end(only.number, only.work);
+    expect(recorder.entries()).toMatchObject([{ state: "failed", error: "rank 1 is gone" }]);
+  });
+
+  test("records the tensors of each side, and the sides of a message", () => {
+    const recorder = new FlightRecorder();
+    const [a, b] = [viewTensor(new Float64Array(2)), viewTensor(new Float64Array(3))];
+    const gather = opCall("gather", cpu, [a], [a, b], 1, { root: 1 });
+    recorder.begin(group, "gather", new TestWork({ opType: OpType.GATHER }), gather);
+    const recv = opCall("recv", cpu, [], [b], Number.POSITIVE_INFINITY, { tag: 9 });
+    const work = new TestWork({ opType: OpType.RECV_ANY_SOURCE });
+    const number = recorder.begin(group, "recv", work, recv);
+    expect(recorder.entries()[1]).toMatchObject({ isMessage: true, peer: -1, tag: 9, inputs: [] });
+    work.cameFrom(0);
+    work.settle();
+    recorder.end(number, work);
+    const double = (length: number) => ({ dtype: "float64", length });
+    expect(recorder.entries()).toMatchObject([
+      { root: 1, inputs: [double(2)], outputs: [double(2), double(3)] },
+      { root: -1, inputs: [], outputs: [double(3)], peer: 0, timeoutMs: Number.POSITIVE_INFINITY },
+    ] as never);
+  });
+
+  test("keeps the newest ones, and has nothing left in an entry of the op that was there before", () => {
+    const recorder = new FlightRecorder({ capacity: 3 });
+    const first = recordSome(recorder, 5);
+    expect(recorder.entries().map(({ id }) => id)).toEqual([2, 3, 4]);
+    expect(recorder.recorded).toBe(5);
+    // The places of the first two were taken: their ends concern nobody.
+    for (const { number, work } of first) {
+      work.settle(number < 2 ? failure() : undefined);
+      recorder.end(number, work);
+    }
+    expect(recorder.entries().map(({ state }) => state)).toEqual(["completed", "completed", "completed"]);
+    for (const opType of [OpType.BROADCAST, OpType.BROADCAST, OpType.BROADCAST]) {
+      recorder.begin(group, "broadcastObject", new TestWork({ opType }));
+    }
+    const bare = {
+      op: "broadcastObject",
+      inputs: [],
+      outputs: [],
+      seq: -1,
+      timeFinished: undefined,
+      state: "scheduled",
+    };
+    expect(recorder.entries()).toMatchObject([bare, bare, bare] as never);
+  });
+
+  test("holds no tensor of an op", async () => {
+    const recorder = new FlightRecorder();
+    const refs = Array.from({ length: 50 }, () => {
+      const tensor = new Float32Array(1000);
+      const call = opCall("allReduce", cpu, [], [viewTensor(tensor)], 1, { reduceOp: ReduceOp.SUM });
+      const work = new TestWork({ opType: OpType.ALLREDUCE });
+      const number = recorder.begin(group, "allReduce", work, call);
+      work.settle();
+      recorder.end(number, work);
+      return new WeakRef(tensor);
+    });
+    await Bun.sleep(1);
+    Bun.gc(true);
+    await Bun.sleep(1);
+    Bun.gc(true);
+    // A few may still be seen on the stack.
+    expect(refs.filter((ref) => ref.deref() !== undefined).length).toBeLessThan(10);
+    expect(recorder.entries()).toHaveLength(50);
+    expect(dtypes[recorder.entries()[0]?.outputs[0]?.dtype ?? "uint8"].size).toBe(4);
+  });
+
+  test("of no capacity records nothing", () => {
+    const recorder = new FlightRecorder({ capacity: 0 });
+    const [only] = recordSome(recorder, 1);
+    expect(only?.number).toBe(-1);
+    only?.work.settle();
+    if (only !== undefined) recorder.end(only.number, only.work);
+    expect([recorder.recorded, recorder.entries()]).toEqual([0, []]);
+  });
+
+  test.each([-1, 1.5, Number.NaN, "7" as never])("refuses a capacity of %p", (capacity) => {
+    expect(() => new FlightRecorder({ capacity })).toThrow(InvalidArgumentError);
+  });
+});

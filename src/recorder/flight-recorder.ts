@@ -1,0 +1,203 @@
+import { isMessage, type OpCall, type OpName, OpType, opTable } from "../collectives/index.ts";
+import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
+import type { DType, TensorView } from "../tensor/index.ts";
+import { failureOf, finishedOf, sourceOf, startedOf, type Work } from "../work/index.ts";
+import type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";
+
+/** What a {@link FlightRecorder} is made with. */
+export interface FlightRecorderOptions {
+  /** Number of entries that are kept, the newest ones; 0 keeps none. 2000 by default. */
+  readonly capacity?: number;
+}
+
+/** Entries that are kept unless something else is asked for. c10d: `TORCH_FR_BUFFER_SIZE`. */
+export const DEFAULT_CAPACITY = 2000;
+
+/**
+ * Keeps the last ops of all groups that were made with one container: an entry for each call of an op, with its sequence
+ * number, tensors and state. It holds no tensor: of an op that has ended, only numbers and texts are left.
+ *
+ * Each container has its own, under {@link FLIGHT_RECORDER}; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how many
+ * entries it keeps, 0 turns it off. An op that was refused before it was sent has no entry.
+ *
+ * ```ts
+ * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op, seq, state);
+ * ```
+ *
+ * c10d: `FlightRecorder`.
+ */
+export class FlightRecorder {
+  static {
+    brand(FlightRecorder, "FlightRecorder");
+  }
+
+  /** Number of entries that are kept. */
+  readonly capacity: number;
+  /** By number of the entry modulo the capacity. Grows up to that, and is then written over. */
+  readonly #ring: Entry[] = [];
+  #count = 0;
+
+  /** @throws InvalidArgumentError when the capacity is not an integer of at least 0. */
+  constructor(options: FlightRecorderOptions = {}) {
+    const { capacity = DEFAULT_CAPACITY } = options;
+    if (!Number.isSafeInteger(capacity) || capacity < 0) {
+      throw new InvalidArgumentError(
+        `FlightRecorder: capacity must be an integer of at least 0, got ${describe(capacity)}`,
+        {
+          argument: "capacity",
+        },
+      );
+    }
+    this.capacity = capacity;
+  }
+
+  /** Number of ops that were recorded so far, those that are no longer kept included. */
+  get recorded(): number {
+    return this.#count;
+  }
+
+  /** The entries that are kept, the oldest first; with `onlyActive` those of ops that have not ended. */
+  entries({ onlyActive = false }: { readonly onlyActive?: boolean } = {}): readonly TraceEntry[] {
+    const oldest = Math.max(0, this.#count - this.#ring.length);
+    const kept = Array.from({ length: this.#count - oldest }, (_, i) => this.#at(oldest + i));
+    return kept.flatMap((entry) => (entry === undefined || (onlyActive && entry.hasEnded) ? [] : [entry.view()]));
+  }
+
+  /**
+   * Records an op of a group that is under way. For the process group.
+   * @param op Name by which the user has called it.
+   * @param call The call, where there is one: an op of several steps has none.
+   * @param limitMs Limit of an op that has no call; none by default.
+   * @returns Number of its entry, for {@link end}; -1 if none is kept.
+   */
+  begin(
+    group: RecordedGroup,
+    op: string,
+    work: Work<unknown>,
+    call?: OpCall,
+    limitMs: number = Number.POSITIVE_INFINITY,
+  ): number {
+    if (this.capacity === 0) return -1;
+    const number = this.#count++;
+    const place = number % this.capacity;
+    const known = this.#ring[place];
+    const entry = known ?? new Entry();
+    if (known === undefined) this.#ring.push(entry);
+    entry.begin(number, group, op, work, call?.timeoutMs ?? limitMs);
+    entry.describe(call);
+    return number;
+  }
+
+  /** Records how an op has ended. */
+  end(number: number, work: Work<unknown>): void {
+    if (number >= 0) this.#at(number)?.end(work);
+  }
+
+  /** The entry of this number, unless another one has taken its place. */
+  #at(number: number): Entry | undefined {
+    const entry = this.#ring[number % this.capacity];
+    return entry?.id === number ? entry : undefined;
+  }
+}
+
+/** One tensor of this length, several of these lengths, or none. */
+type Lengths = number | readonly number[] | undefined;
+
+/** A place in the ring. Later ops are written over it; one with single tensors allocates nothing. */
+class Entry {
+  id = -1;
+  #group: RecordedGroup | undefined;
+  #op = "";
+  /** While the op is under way: it knows its sequence number only when its turn has come. */
+  #work: Work<unknown> | undefined;
+  #opType: OpType = OpType.UNKNOWN;
+  #seq = -1;
+  #row: OpName | undefined;
+  #peer = -1;
+  #root = -1;
+  #tag = 0;
+  #timeoutMs = 0;
+  #inputs: Lengths;
+  #outputs: Lengths;
+  #inputDType: DType = "uint8";
+  #outputDType: DType = "uint8";
+  #startedMs = 0;
+  #finishedMs = 0;
+  #error: string | undefined;
+
+  get hasEnded(): boolean {
+    return this.#work === undefined;
+  }
+
+  begin(id: number, group: RecordedGroup, op: string, work: Work<unknown>, limitMs: number): void {
+    this.id = id;
+    this.#group = group;
+    this.#op = op;
+    this.#work = work;
+    this.#opType = work.opType;
+    this.#startedMs = startedOf(work);
+    this.#timeoutMs = limitMs;
+    this.#error = undefined;
+  }
+
+  /** What the call says beside; without one, nothing. */
+  describe(call: OpCall | undefined): void {
+    this.#row = call?.op;
+    if (call === undefined) return;
+    const { inputs, outputs } = call;
+    this.#peer = call.peer;
+    this.#root = call.root;
+    this.#tag = call.tag;
+    this.#inputs = lengthsOf(inputs);
+    this.#outputs = lengthsOf(outputs);
+    if (inputs[0] !== undefined) this.#inputDType = inputs[0].dtype;
+    if (outputs[0] !== undefined) this.#outputDType = outputs[0].dtype;
+  }
+
+  end(work: Work<unknown>): void {
+    this.#work = undefined;
+    this.#seq = work.seq;
+    this.#finishedMs = finishedOf(work);
+    this.#error = failureOf(work)?.message;
+    if (this.#row === "recv") this.#peer = sourceOf(work);
+  }
+
+  view(): TraceEntry {
+    const work = this.#work;
+    const row = this.#row === undefined ? undefined : opTable[this.#row];
+    const outputs = row === undefined ? [] : tensors(this.#outputs, this.#outputDType);
+    const inputs = row === undefined ? [] : tensors(this.#inputs, this.#inputDType);
+    const { timeOrigin } = performance;
+    return {
+      id: this.id,
+      group: this.#group ?? NO_GROUP,
+      op: this.#op,
+      opType: this.#opType,
+      seq: work?.seq ?? this.#seq,
+      isMessage: isMessage(this.#opType),
+      peer: row === undefined ? -1 : this.#peer,
+      root: row === undefined ? -1 : this.#root,
+      tag: row === undefined ? 0 : this.#tag,
+      inputs: row?.inPlace ? outputs : inputs,
+      outputs,
+      state: work !== undefined ? "scheduled" : this.#error === undefined ? "completed" : "failed",
+      error: this.#error,
+      timeoutMs: this.#timeoutMs,
+      timeCreated: timeOrigin + this.#startedMs,
+      timeFinished: work === undefined ? timeOrigin + this.#finishedMs : undefined,
+    };
+  }
+}
+
+const NO_GROUP: RecordedGroup = { name: "", description: "", rank: 0, globalRanks: [] };
+
+/** Their lengths alone: views hold the caller's tensors. */
+function lengthsOf(views: readonly TensorView[]): Lengths {
+  if (views.length === 0) return undefined;
+  return views.length === 1 ? views[0]?.length : views.map(({ length }) => length);
+}
+
+function tensors(lengths: Lengths, dtype: DType): readonly RecordedTensor[] {
+  if (lengths === undefined) return [];
+  return (typeof lengths === "number" ? [lengths] : lengths).map((length) => ({ dtype, length }));
+}

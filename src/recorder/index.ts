@@ -1,0 +1,2 @@
+export { DEFAULT_CAPACITY, FlightRecorder, type FlightRecorderOptions } from "./flight-recorder.ts";
+export type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";

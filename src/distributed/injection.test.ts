@@ -57,16 +57,18 @@ describe("two containers", () => {
 
   test("have a flight recorder each, which records the ops of their own groups", async () => {
     const [one, other] = [createContainer(), createContainer()];
-    const child = one.createChildContainer();
+    const [child, grandchild] = [one.createChildContainer(), other.createChildContainer().createChildContainer()];
+    grandchild.register(dist.FLIGHT_RECORDER, { useValue: new dist.FlightRecorder() });
+    await allReduceIn(child, "fake");
     await allReduceIn(one, "fake");
-    await allReduceIn(child, "fake");
-    await allReduceIn(child, "fake");
+    await allReduceIn(grandchild, "fake");
     const ops = (container: typeof one) =>
       container
         .resolve(dist.FLIGHT_RECORDER)
         .entries()
         .map(({ op }) => op);
-    expect([one, child, other].map(ops)).toEqual([["allReduce"], ["allReduce", "allReduce"], []]);
+    const two = ["allReduce", "allReduce"];
+    expect([one, child, other, grandchild].map(ops)).toEqual([two, two, [], ["allReduce"]]);
     const shared = new dist.FlightRecorder({ capacity: 1 });
     for (const each of [one, other]) each.register(dist.FLIGHT_RECORDER, { useValue: shared });
     await allReduceIn(one, "fake");

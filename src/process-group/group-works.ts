@@ -1,4 +1,4 @@
-import { type OpCall, type OpType, opNames } from "../collectives/index.ts";
+import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
 import { InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
 import type { FlightRecorder, RecordedGroup } from "../recorder/index.ts";
 import {
@@ -48,7 +48,7 @@ export class GroupWorks implements WorkOwner {
 
   /** Makes the Work of a call one of this group's, and records it; see {@link bindWork}. */
   bind<T>(work: Work<unknown>, result: unknown, call: OpCall): Work<T> {
-    const entry = this.#recorder.begin(this.#recorded, opNames[work.opType], work, call);
+    const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, call);
     bindWork(work, this, result, call.peer, entry);
     return work as Work<T>;
   }

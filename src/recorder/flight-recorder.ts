@@ -1,4 +1,4 @@
-import { isMessage, type OpCall, type OpName, OpType, opTable } from "../collectives/index.ts";
+import { isMessage, type OpCall, type OpName, OpType, opTable, opTypeOf } from "../collectives/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
 import { failureOf, finishedOf, sourceOf, startedOf, type Work } from "../work/index.ts";
@@ -17,8 +17,8 @@ export const DEFAULT_CAPACITY = 2000;
  * Keeps the last ops of all groups that were made with one container: an entry for each call of an op, with its sequence
  * number, tensors and state. It holds no tensor: of an op that has ended, only numbers and texts are left.
  *
- * Each container has its own, under {@link FLIGHT_RECORDER}; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how many
- * entries it keeps, 0 turns it off. An op that was refused before it was sent has no entry.
+ * Each container has its own, under `FLIGHT_RECORDER`; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how many
+ * entries it keeps, 0 turns it off. A call with wrong arguments has no entry.
  *
  * ```ts
  * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op, seq, state);
@@ -145,6 +145,8 @@ class Entry {
     this.#row = call?.op;
     if (call === undefined) return;
     const { inputs, outputs } = call;
+    // A Work of a user's backend need not know it.
+    this.#opType = opTypeOf(call);
     this.#peer = call.peer;
     this.#root = call.root;
     this.#tag = call.tag;

@@ -2,6 +2,7 @@ import "reflect-metadata";
 import {
   type DependencyContainer,
   type InjectionToken,
+  instanceCachingFactory,
   instancePerContainerCachingFactory,
   container as rootContainer,
 } from "tsyringe";
@@ -34,8 +35,8 @@ export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun
 export const BACKEND_PLUGIN: InjectionToken<BackendPlugin | LazyBackend> = Symbol.for("bun-c10d.BackendPlugin");
 
 /**
- * Token of the {@link FlightRecorder} of a container: it records the ops of the groups that are made with the container. Each
- * container has its own, a child one that is not its parent's, unless another is registered.
+ * Token of the {@link FlightRecorder} of a container: it records the ops of the groups that are made with the container. Each one
+ * that {@link createContainer} makes has its own; child containers share it, unless another is registered in them.
  *
  * ```ts
  * container.register(FLIGHT_RECORDER, { useValue: new FlightRecorder({ capacity: 100 }) });
@@ -74,7 +75,8 @@ export function createContainer(options: ContainerOptions = {}): DependencyConta
   // One of its own for each child container, which sees what is registered there.
   made.register(BACKEND_REGISTRY, { useFactory: instancePerContainerCachingFactory(makeRegistry) });
   made.register(LOGGER, { useFactory: instancePerContainerCachingFactory(makeLogger) });
-  made.register(FLIGHT_RECORDER, { useFactory: instancePerContainerCachingFactory(makeRecorder) });
+  // One for all child containers, whose ops are looked for here.
+  made.register(FLIGHT_RECORDER, { useFactory: instanceCachingFactory(makeRecorder) });
   const registry = registryOf(made);
   for (const plugin of overrides) registry.register(plugin, { replace: true });
   made.registerSingleton(Installation);

@@ -14,7 +14,7 @@ export interface OpCall {
   readonly id: number;
   /** A row of {@link opTable}, or `refused`: a collective that the process group has refused. */
   readonly op: OpName;
-  /** Where the tensors are. */
+  /** Where the tensors are; of an op without tensors, the device of the backend. */
   readonly device: Device;
   /** What is read. Ops in place have outputs only. */
   readonly inputs: readonly TensorView[];

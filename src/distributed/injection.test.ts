@@ -214,11 +214,36 @@ describe("BackendType and devices", () => {
     expect(dist.allReduce(foreign(0)).exception()?.message).toBe(
       'allReduce: group "0" has no backend for cuda:0 tensors (it has cpu, cuda:1)',
     );
-    const sub = await dist.newGroup([0]);
-    expect(sub?.boundDevice).toEqual({ type: "cuda", index: 1 });
+    const derived = [await dist.newGroup([0]), await dist.splitGroup([[0]]), dist.roundRobinProcessGroups([group])];
+    for (const each of derived) {
+      expect(each?.boundDevice).toEqual({ type: "cuda", index: 1 });
+      expect(each?.pipeline({ type: "cuda", index: 1 }).device).toEqual({ type: "cuda", index: 1 });
+      expect(() => each?.pipeline({ type: "cuda", index: 0 })).toThrow("no backend for cuda:0 tensors");
+    }
   });
 
-  test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", "cuda:99999999999999999999", 5])(
+  test("without a backend for host memory, what has no tensors goes to the device, and objects are refused", async () => {
+    const capabilities = { ops: { barrier: [] }, reduceOps: {} };
+    const plugin = memoryPlugin("card", { devices: ["cuda"], capabilities });
+    const container = createContainer({ overrides: [plugin] });
+    const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+    await dist.initProcessGroup({ backend: "card", deviceId: "cuda:1", container, ...place });
+    await dist.barrier();
+    expect(plugin.made[0]?.calls.map(({ op, device }) => ({ op, device }))).toEqual([
+      { op: "barrier", device: { type: "cuda", index: 1 } },
+    ]);
+    const sparse = new dist.SparseTensor({ indices: [[0]], values: new Float32Array(1), shape: [1], sparseDims: 1 });
+    const works = [dist.allGatherObject(1), dist.recvObject(), dist.allReduce(sparse)];
+    expect(works.map((work) => work.exception()?.message)).toEqual(
+      ["allGatherObject", "recvObject", "allReduce"].map(
+        (op) =>
+          `${op}: group "0" has no backend for cpu tensors (it has cuda:1), and this op exchanges host memory; ` +
+          'make the group with a backend for each device, for instance "cpu:gloo,cuda:nccl"',
+      ),
+    );
+  });
+
+  test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", "cuda:99999999999999999999", "cuda:1e3", "cpu:1", 5])(
     "%p is no device",
     (deviceId) => {
       const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };

@@ -47,6 +47,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
     rank: first.rank,
     globalRanks: first.globalRanks,
     timeoutMs: first.timeoutMs,
+    boundDevice: first.boundDevice,
     pipelines: first.deviceTypes.map((device) => inTurn(name, device, first, others)),
     ...(world && { recorder: recorderOf(world.container) }),
     onClose: () => {
@@ -69,7 +70,7 @@ function inTurn(group: string, type: DeviceType, first: ProcessGroup, others: re
   const { plugin: inner, device, clock } = first.pipeline(type);
   const backend = new RoundRobinBackend(
     first.pipeline(type),
-    others.map((other) => other.pipeline(type)),
+    others.map((other) => other.pipeline(device)),
   );
   const { capabilities } = backend;
   const plugin: BackendPlugin = {

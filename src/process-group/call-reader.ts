@@ -29,7 +29,7 @@ import {
   whole,
 } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
-import { CPU, type TensorLike, type TensorView } from "../tensor/index.ts";
+import type { Device, TensorLike, TensorView } from "../tensor/index.ts";
 import { requireCallOptionNames } from "./option-names.ts";
 import type { RankNames } from "./rank-names.ts";
 
@@ -62,12 +62,17 @@ interface Operand {
 export class CallReader {
   readonly #ranks: RankNames;
   readonly #timeoutMs: number;
+  readonly #device: Device;
   readonly #parts: { readonly [side in Side]: NonNullable<Operands["own"]> };
 
-  /** @param timeoutMs Limit of ops that give none. */
-  constructor(ranks: RankNames, timeoutMs: number) {
+  /**
+   * @param timeoutMs Limit of ops that give none.
+   * @param device Where ops without tensors are carried out.
+   */
+  constructor(ranks: RankNames, timeoutMs: number, device: Device) {
     this.#ranks = ranks;
     this.#timeoutMs = timeoutMs;
+    this.#device = device;
     const { rank, size } = ranks;
     const [joined, perRank] = [partOf(rank, size), ofRank(rank)];
     this.#parts = {
@@ -110,7 +115,7 @@ export class CallReader {
       ...(op === "monitoredBarrier" && { waitAllRanks: requireFlag(api, "waitAllRanks", options.waitAllRanks) }),
     };
     const [first] = read.views.length > 0 ? read.views : written.views;
-    return opCall(op, first?.device ?? CPU, read.views, written.views, timeoutMs, terms);
+    return opCall(op, first?.device ?? this.#device, read.views, written.views, timeoutMs, terms);
   }
 
   #peer(op: OpName, options: AnyCallOptions): number {

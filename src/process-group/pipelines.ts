@@ -1,7 +1,7 @@
 import type { OpCall } from "../collectives/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { BackendType } from "../registry/index.ts";
-import type { Device, DeviceType } from "../tensor/index.ts";
+import { CPU, type Device, type DeviceType } from "../tensor/index.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** Names one backend of a group: by its kind of device, by the device itself, or by its own type. */
@@ -24,6 +24,21 @@ export class Pipelines {
     const found = this.#cpu ?? this.all[0];
     if (found !== undefined) return found;
     throw new InvalidArgumentError(`group "${this.#group}" has no backend`, { group: this.#group });
+  }
+
+  /** Device of the calls that have no tensors. */
+  get defaultDevice(): Device {
+    return (this.#cpu ?? this.all[0])?.device ?? CPU;
+  }
+
+  /** The one for an op that exchanges what is in host memory. @throws InvalidArgumentError if there is none. */
+  forHost(op: string): Pipeline {
+    if (this.#cpu !== undefined) return this.#cpu;
+    throw new InvalidArgumentError(
+      `${op}: group "${this.#group}" has no backend for cpu tensors (it has ${this.#names()}), and this op exchanges host memory; ` +
+        'make the group with a backend for each device, for instance "cpu:gloo,cuda:nccl"',
+      { op, group: this.#group },
+    );
   }
 
   /** The one for a call. @throws InvalidArgumentError if the group has no backend for its device. */

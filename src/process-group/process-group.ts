@@ -133,7 +133,7 @@ export class ProcessGroup implements AsyncDisposable {
     // Not the group itself, which the recorder would hold beyond its end.
     const recorded = { name, description, rank, globalRanks };
     this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded);
-    this.#reader = new CallReader(this.#ranks, timeoutMs);
+    this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works);
   }
@@ -571,7 +571,7 @@ export class ProcessGroup implements AsyncDisposable {
     const opType = any ? OpType.RECV_ANY_SOURCE : OpType.RECV;
     return this.#objects("recvObject", opType, ["recv"], options, () => {
       const peer = any ? -1 : this.#ranks.otherNamedBy("recvObject", "src", options);
-      if (any) this.#pipelines.of("cpu").table.requireAnySource();
+      if (any) this.#pipelines.forHost("recvObject").table.requireAnySource();
       const tag = requireTag("recvObject", options.tag);
       return (call, cameFrom) => objects.recvObject(call, peer, tag, cameFrom);
     });
@@ -606,7 +606,7 @@ export class ProcessGroup implements AsyncDisposable {
           { op: name, argument: "op" },
         );
       }
-      const pipeline = this.#pipelines.of("cpu");
+      const pipeline = this.#pipelines.forHost(name);
       pipeline.table.require("allReduceSparse", tensor.dtype);
       // Each index once: fewer to send, and the order in which values are added is that of ranks.
       const own = tensor.coalesce();
@@ -639,7 +639,7 @@ export class ProcessGroup implements AsyncDisposable {
           argument: "maxBytes",
         });
       }
-      const pipeline = this.#pipelines.of("cpu");
+      const pipeline = this.#pipelines.forHost(op);
       for (const need of needs) requireWay(need, pipeline.table, "uint8");
       let refusal: DistError | undefined;
       const steps = prepare((object) => {

@@ -19,15 +19,30 @@ export function isDeviceType(name: unknown): name is DeviceType {
   return (deviceTypes as readonly unknown[]).includes(name);
 }
 
+const pattern = new RegExp(`^(${deviceTypes.join("|")})(?::(\\d+))?$`);
+
+/** A device by its name, `"cuda:1"`, or as it is; undefined for what is none. The CPU is one device, whose index is 0. */
+export function parseDevice(device: unknown): Device | undefined {
+  const name = typeof device === "string" ? device : nameOf(device);
+  const [, type, ordinal = "0"] = pattern.exec(name) ?? [];
+  const index = Number(ordinal);
+  if (!isDeviceType(type) || !Number.isSafeInteger(index)) return undefined;
+  if (type === "cpu") return index === 0 ? CPU : undefined;
+  return { type, index };
+}
+
+function nameOf(device: unknown): string {
+  const { type, index } = (device ?? {}) as Partial<Device>;
+  return index === undefined ? `${type}` : `${type}:${index}`;
+}
+
 /**
- * A device by its name, `"cuda:1"`, or as it is.
- * @throws InvalidArgumentError for anything else.
+ * The device that a caller gave.
+ * @throws InvalidArgumentError for what is none.
  */
 export function deviceOf(caller: string, device: string | Device): Device {
-  const [type, ordinal = "0", ...rest] = typeof device === "string" ? device.split(":") : [device?.type, device?.index];
-  const index = Number(ordinal);
-  const isOrdinal = Number.isSafeInteger(index) && index >= 0 && String(ordinal).trim() !== "";
-  if (isDeviceType(type) && isOrdinal && rest.length === 0) return { type, index };
+  const found = parseDevice(device);
+  if (found !== undefined) return found;
   throw new InvalidArgumentError(
     `${caller}: deviceId must be a device such as "cuda:1" (${deviceTypes.join(", ")}), got ${describe(device)}`,
     { argument: "deviceId" },

@@ -243,6 +243,8 @@ describe("the tensor protocol", () => {
     ["ptr symbol Symbol(p) is no address", { ptr: Symbol("p") }],
     ['unknown device "tpu"', { device: "tpu" }],
     ['unknown device "cuda:x"', { device: "cuda:x" }],
+    ['unknown device "cuda:99999999999999999999"', { device: "cuda:99999999999999999999" }],
+    ['unknown device "cpu:1"', { device: "cpu:1" }],
     ['unknown device ""', { device: "" }],
     ["unknown device null", { device: null }],
     ["unknown device", { device: 0 }],

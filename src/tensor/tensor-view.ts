@@ -1,6 +1,6 @@
 import { isFloat32Array, isUint8ClampedArray } from "node:util/types";
 import { describe, describeNumber, InvalidArgumentError } from "../errors/index.ts";
-import { CPU, type Device } from "./device.ts";
+import { CPU, type Device, parseDevice } from "./device.ts";
 import { type DType, dtypes, isDType } from "./dtype.ts";
 import { byteLengthOf, bytesOf, isDetached, typedArrayName } from "./memory.ts";
 import { holds, Tensor, type TensorStorage } from "./tensor.ts";
@@ -191,18 +191,14 @@ function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument:
     dtype,
     length: byteLength / size,
     byteLength,
-    device: parseDevice(device, argument),
+    device: deviceOfForeign(device, argument),
   };
 }
 
-function parseDevice(device: string | Device | undefined, argument: string): Device {
-  if (device === undefined || device === "cpu") return CPU;
-  const match = /^(cpu|cuda)(?::(\d+))?$/.exec(typeof device === "string" ? device : nameOf(device));
-  if (match) return { type: match[1] === "cuda" ? "cuda" : "cpu", index: Number(match[2] ?? 0) };
+function deviceOfForeign(device: string | Device | undefined, argument: string): Device {
+  if (device === undefined) return CPU;
+  const found = parseDevice(device);
+  if (found !== undefined) return found;
   const given = typeof device === "string" ? `"${device}"` : (JSON.stringify(device) ?? String(device));
   throw new InvalidArgumentError(`${argument}: unknown device ${given}`, { argument });
-}
-
-function nameOf(device: Partial<Device> | null): string {
-  return `${device?.type}:${device?.index}`;
 }

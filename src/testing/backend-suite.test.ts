@@ -42,7 +42,7 @@ describe("the conformance suite", () => {
     [
       fake,
       { spwan: false },
-      "testBackend: unknown option spwan (known are worldSizes, skip, spawn, waitCannotBlock, options)",
+      "testBackend: unknown option spwan (known are worldSizes, skip, spawn, waitCannotBlock, options, memory)",
     ],
     [fake, { worldSizes: [] }, "testBackend: worldSizes must be a list of numbers of ranks, of at least one"],
     [fake, { worldSizes: [0] }, "testBackend: worldSizes must be a list of numbers of ranks"],

@@ -4,10 +4,13 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import type { BackendPlugin } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { pluginFault } from "../registry/plugin-shape.ts";
+import { isDeviceType } from "../tensor/index.ts";
 import { suiteCases } from "./backend-suite/cases.ts";
+import type { SuiteMemory } from "./backend-suite/device-memory.ts";
+import { type Pass, passesOf, whyNoDeviceIndex } from "./backend-suite/passes.ts";
 import { mix } from "./backend-suite/patterns.ts";
 import { type CaseResult, runSuite, type SuiteSpawn } from "./backend-suite/run-suite.ts";
-import { entriesOf, inapplicableIn, plainSetting, type SuiteEntry, settings } from "./backend-suite/settings.ts";
+import { deviceSetting, entriesOf, inapplicableIn, type SuiteEntry, settings } from "./backend-suite/settings.ts";
 import type { Sweep } from "./backend-suite/suite-rank.ts";
 
 /** What {@link testBackend} takes beside the plugin. */
@@ -28,6 +31,11 @@ export interface BackendSuiteOptions {
   readonly waitCannotBlock?: string;
   /** Options for the backend. */
   readonly options?: Readonly<Record<string, unknown>>;
+  /**
+   * Memory of devices other than the CPU. Then the default group of each rank is bound to the rank's device, `cuda:1` for instance,
+   * and tensors lie there: in one more run of all cases, or in all settings if the backend takes no host memory.
+   */
+  readonly memory?: SuiteMemory;
 }
 
 /** What is swept: a smoke sweep, or everything with C10D_SWEEP=full. C10D_SEED repeats the sample of another day. */
@@ -47,11 +55,12 @@ function wrongVariable(name: string, expected: string, given: string | undefined
 /** Cases of each further setting in a smoke sweep. */
 const SAMPLED_CASES = 5;
 
-/** The cases of every setting: all of them in a full sweep, otherwise all of the plain one and a sample of each other one. */
-function sampledEntries({ full, seed }: Sweep, worldSize: number): readonly SuiteEntry[] {
-  return settings.flatMap((setting, s) => {
+/** The cases of every setting of a pass: in a smoke sweep a sample of those settings that are not to be whole. */
+function sampledEntries({ full, seed }: Sweep, worldSize: number, pass: Pass): readonly SuiteEntry[] {
+  return pass.settings.flatMap((setting) => {
     const entries = entriesOf(setting, suiteCases);
-    if (full || setting === plainSetting) return entries;
+    if (full || setting.isWhole) return entries;
+    const s = settings.indexOf(setting);
     const order = entries.map((entry, i) => ({ entry, draw: mix(seed, worldSize, s, i) }));
     const drawn = new Set(
       order
@@ -67,7 +76,7 @@ function sampledEntries({ full, seed }: Sweep, worldSize: number): readonly Suit
  * The conformance suite: registers, with `bun:test`, a test for each case and number of ranks. It reads the plugin's
  * capability table: what is claimed must work, against exact references; what is not claimed must be rejected. Each case
  * runs on a group of all ranks, in a sub-group, and on groups with middleware around their backend that passes calls on,
- * defers them, or replaces Works; of those others a smoke sweep takes a sample.
+ * defers them, or replaces Works; of those others a smoke sweep takes a sample. With `memory`, all run on a device too.
  *
  * ```ts
  * testBackend(plugin, { worldSizes: [2, 3], skip: [{ reason: "no tags on this wire", tests: ["send and recv > tags tell messages apart"] }] });
@@ -75,6 +84,7 @@ function sampledEntries({ full, seed }: Sweep, worldSize: number): readonly Suit
  */
 export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions = {}): void {
   requireArguments(plugin, options);
+  const passes = passesOf(plugin, options.memory);
   const { worldSizes = [1, 2, 3], skip = [], spawn = {} } = options;
   const waitCannotBlock = options.waitCannotBlock ?? (spawn === false ? "the ranks share a thread" : undefined);
   const sweep = sweepFromEnvironment();
@@ -84,56 +94,62 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
   if (!sweep.full)
     console.log(`sample: backend ${plugin.name}, size ${sweep.large} with some dtypes, C10D_SEED=${sweep.seed}`);
 
-  const noIndex = `on a device index of its own (skipped: ${whyNoDeviceIndex(plugin)})`;
-  console.log(`skip: backend ${plugin.name}, ${noIndex}`);
-  test.skip(`backend ${plugin.name} > ${noIndex}`, () => {});
+  const noIndex = whyNoDeviceIndex(plugin, options.memory);
+  if (noIndex !== undefined) {
+    const title = `backend ${plugin.name}, ${deviceSetting.name} (skipped: ${noIndex})`;
+    console.log(`skip: ${title}`);
+    test.skip(title, () => {});
+  }
 
   for (const worldSize of worldSizes) {
     describe(`backend ${plugin.name}, ${worldSize} ${worldSize === 1 ? "rank" : "ranks"}`, () => {
-      const terms = { capabilities: plugin.capabilities, worldSize, waitCannotBlock };
-      const entries = sampledEntries(sweep, worldSize);
-      const reasons = entries.map((entry) => {
-        return skipped.get(entry.name) ?? skipped.get(entry.case.name) ?? inapplicableIn(entry, terms);
-      });
-      for (const reason of new Set(reasons)) {
-        if (reason === undefined) continue;
-        const names = entries.filter((_, i) => reasons[i] === reason).map(({ name }) => name);
-        console.log(`skip: backend ${plugin.name}, ${worldSize} ranks, ${reason}: ${names.join("; ")}`);
-      }
-      const cases = entries.filter((_, i) => reasons[i] === undefined).map(({ name }) => name);
-      let results: Promise<Map<string, CaseResult>> | undefined;
-      const run = (): Promise<Map<string, CaseResult>> => {
-        const order = { cases, sweep, canBlock: waitCannotBlock === undefined, options: options.options ?? {} };
-        results ??= runSuite({ plugin, worldSize, order, spawn }).then(
-          (list) => new Map(list.map((each) => [each.name, each])),
-        );
-        return results;
-      };
-      for (const [i, { name }] of entries.entries()) {
-        const reason = reasons[i];
-        if (reason !== undefined) {
-          counts.skipped++;
-          test.skip(`${name} (skipped: ${reason})`, () => {});
-          continue;
+      for (const pass of passes) {
+        const terms = { capabilities: plugin.capabilities, worldSize, waitCannotBlock, ...pass.terms };
+        const entries = sampledEntries(sweep, worldSize, pass);
+        const reasons = entries.map((entry) => {
+          return skipped.get(entry.name) ?? skipped.get(entry.case.name) ?? inapplicableIn(entry, terms);
+        });
+        for (const reason of new Set(reasons)) {
+          if (reason === undefined) continue;
+          const names = entries.filter((_, i) => reasons[i] === reason).map(({ name }) => name);
+          console.log(`skip: backend ${plugin.name}, ${worldSize} ranks, ${reason}: ${names.join("; ")}`);
         }
-        counts.cases++;
-        test(
-          name,
-          async () => {
-            const result = (await run()).get(name);
-            expect(result?.failures ?? ["it was not run"]).toEqual([]);
-            expect(result?.checks).toBeGreaterThan(0);
-            counts.passed++;
-            counts.checks += result?.checks ?? 0;
-          },
-          limitMs,
-        );
+        const cases = entries.filter((_, i) => reasons[i] === undefined).map(({ name }) => name);
+        let results: Promise<Map<string, CaseResult>> | undefined;
+        const run = (): Promise<Map<string, CaseResult>> => {
+          const order = { cases, sweep, canBlock: waitCannotBlock === undefined, options: options.options ?? {} };
+          results ??= runSuite({ plugin, worldSize, memory: pass.memory, order, spawn }).then(
+            (list) => new Map(list.map((each) => [each.name, each])),
+          );
+          return results;
+        };
+        for (const [i, { name }] of entries.entries()) {
+          const reason = reasons[i];
+          if (reason !== undefined) {
+            counts.skipped++;
+            test.skip(`${name} (skipped: ${reason})`, () => {});
+            continue;
+          }
+          counts.cases++;
+          test(
+            name,
+            async () => {
+              const result = (await run()).get(name);
+              expect(result?.failures ?? ["it was not run"]).toEqual([]);
+              expect(result?.checks).toBeGreaterThan(0);
+              counts.passed++;
+              counts.checks += result?.checks ?? 0;
+            },
+            limitMs,
+          );
+        }
       }
       if (worldSize !== worldSizes.at(-1)) return;
       afterAll(() => {
         const where = spawn === false ? "in one thread" : spawn === "workers" ? "in Workers" : "in processes";
+        const memory = passes.map((each) => each.memory?.device ?? "host").join(" and ");
         const { cases, passed, skipped, checks } = counts;
-        const extent = `${cases} cases with ${worldSizes.join(", ")} ranks ${where}, ${skipped} left out`;
+        const extent = `${cases} cases with ${worldSizes.join(", ")} ranks ${where}, tensors in ${memory} memory, ${skipped} left out`;
         console.log(`suite: backend ${plugin.name}: ${extent}; ${passed} passed, ${checks} checks`);
       });
     });
@@ -146,6 +162,7 @@ const optionNames: OptionNames<BackendSuiteOptions> = {
   spawn: true,
   waitCannotBlock: true,
   options: true,
+  memory: true,
 };
 
 /** What is wrong here must not pass for a suite without a test, or for one of other ranks. */
@@ -154,7 +171,7 @@ function requireArguments(plugin: unknown, options: BackendSuiteOptions): void {
   if (fault !== undefined) throw new InvalidArgumentError(`testBackend: ${fault.message}`, { argument: fault.field });
   requireOptions("testBackend", options);
   requireOptionNames("testBackend", options, optionNames);
-  const { worldSizes, skip } = options;
+  const { worldSizes, skip, memory } = options;
   const isCount = (size: unknown): boolean => Number.isInteger(size) && (size as number) > 0;
   if (worldSizes !== undefined && !(isList(worldSizes) && worldSizes.length > 0 && worldSizes.every(isCount))) {
     throw new InvalidArgumentError("testBackend: worldSizes must be a list of numbers of ranks, of at least one", {
@@ -169,17 +186,22 @@ function requireArguments(plugin: unknown, options: BackendSuiteOptions): void {
       },
     );
   }
+  if (memory !== undefined && !isMemory(memory)) {
+    throw new InvalidArgumentError(
+      "testBackend: memory must be { device, open }, with a device that is not the CPU and a function that opens its memory on a rank",
+      { argument: "memory" },
+    );
+  }
+}
+
+/** What a memory of devices has. */
+function isMemory(memory: unknown): boolean {
+  if (typeof memory !== "object" || memory === null) return false;
+  const { device, open } = memory as Partial<SuiteMemory>;
+  return isDeviceType(device) && device !== "cpu" && typeof open === "function";
 }
 
 const isList = (value: unknown): boolean => Array.isArray(value);
-
-/** Why no case runs on a group that is bound to a device with an index. */
-function whyNoDeviceIndex({ devices }: BackendPlugin): string {
-  const others = devices.filter((device) => device !== "cpu");
-  return others.length === 0
-    ? "its tensors are in host memory, which is one device"
-    : `the tensors of the suite are in host memory, none in that of ${others.join(" and ")}`;
-}
 
 /** Reason by name of the case. */
 function skipReasons(skip: NonNullable<BackendSuiteOptions["skip"]>): Map<string, string> {

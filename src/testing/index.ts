@@ -1,3 +1,4 @@
+export type { DeviceMemory, RankPlace, SuiteMemory } from "./backend-suite/device-memory.ts";
 export { type BackendSuiteOptions, testBackend } from "./backend-suite.ts";
 export { fakeInPlaceOf } from "./fake-in-place-of.ts";
 export type { Fault, FaultOutcome, FaultTime } from "./fault.ts";

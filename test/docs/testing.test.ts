@@ -63,7 +63,23 @@ const files = {
   `,
   "faults.test.ts": inTest("faults", block("kill rank 2 before op 5")),
   // The suite as it is called here is what the tests of examples/custom-backend run; compiling it is enough.
-  "suite.ts": block("testBackend(plugin"),
+  "suite.ts": block("testBackend(plugin, { worldSizes: [1, 2, 3] })"),
+  "device.test.ts": block("spawn: false, memory })"),
+  "card-memory.ts": block("const memory: SuiteMemory"),
+  "card.ts": `
+    import { emulatedDevice } from "${join(root, "src/testing/fixtures/emulated-memory.ts")}";
+    export function openCard(index: number) {
+      const device = emulatedDevice(index);
+      return {
+        malloc: (byteLength: number): number => device.allocate(byteLength),
+        copyIn: (address: number, bytes: Uint8Array): void => device.write(address, bytes),
+        copyOut: (address: number, byteLength: number): Uint8Array => device.read(address, byteLength),
+        free: (address: number): void => device.free(address),
+        close: (): void => {},
+      };
+    }
+  `,
+  "card-backend.ts": `export { cuda as default } from "${join(root, "src/testing/fixtures/cuda-emulator.ts")}";`,
   "store.test.ts": block("testStore("),
   "my-store.ts": `
     import { HashStore } from "bun-c10d";
@@ -123,6 +139,11 @@ test("ranks in processes", async () => {
 test("the suite of stores", async () => {
   const { exitCode, output } = await run("test", "./store.test.ts");
   expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringMatching(/\b[1-9]\d+ pass/) });
+});
+
+test("the suite on a device", async () => {
+  const { exitCode, output } = await run("test", "./device.test.ts");
+  expect({ exitCode, output }).toEqual({ exitCode: 0, output: expect.stringContaining("tensors in cuda memory") });
 });
 
 test("no example is left out", () => {

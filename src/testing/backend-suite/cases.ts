@@ -1,4 +1,5 @@
 import { barrierCases } from "./barriers.ts";
+import { deviceCases } from "./devices.ts";
 import { failureCases } from "./failures.ts";
 import { messageCases } from "./messages.ts";
 import { movementCases } from "./movement.ts";
@@ -17,5 +18,6 @@ export const suiteCases: readonly SuiteCase[] = [
   ...refusalCases,
   ...orderingCases,
   ...subGroupCases,
+  ...deviceCases,
   ...failureCases,
 ];

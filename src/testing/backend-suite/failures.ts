@@ -2,14 +2,13 @@ import { destroyProcessGroup } from "../../distributed/index.ts";
 import { DistTimeoutError } from "../../errors/index.ts";
 import { anyCollective } from "./any-collective.ts";
 import { reduction, summands, tile } from "./patterns.ts";
-import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
 /** The group takes no more ops, and says so at once. */
 async function checkFailed(it: SuiteRank): Promise<void> {
   it.check(it.group.state === "FAILED", `the group is ${it.group.state} after a failure`);
-  const error = await it.rejection("an op on a failed group", anyCollective(it.group, it.capabilities), 1_000);
+  const error = await it.rejection("an op on a failed group", anyCollective(it), 1_000);
   it.check(error.message.length > 20, `the error of an op on a failed group tells nothing: "${error.message}"`);
 }
 
@@ -21,7 +20,7 @@ export const failureCases: readonly SuiteCase[] = [
     ranks: 2,
     async run(it) {
       if (it.isLast) return;
-      const work = anyCollective(it.group, it.capabilities, { timeout: 150 });
+      const work = anyCollective(it, { timeout: 150 });
       const error = await it.rejection("an op without the last rank", work);
       const expected = it.worldSize === 2 ? ["DistTimeoutError"] : ["DistTimeoutError", "DistNetworkError"];
       it.check(expected.includes(error.name), `it failed with ${error.name}: ${error.message}`);
@@ -37,7 +36,7 @@ export const failureCases: readonly SuiteCase[] = [
     blocking: true,
     async run(it) {
       if (it.isLast) await it.store.get("waited");
-      const work = anyCollective(it.group, it.capabilities);
+      const work = anyCollective(it);
       if (it.rank === 0) {
         let error: unknown;
         try {
@@ -60,7 +59,7 @@ export const failureCases: readonly SuiteCase[] = [
     claims: ["abort"],
     async run(it) {
       if (it.isLast) return;
-      const work = anyCollective(it.group, it.capabilities);
+      const work = anyCollective(it);
       const started = performance.now();
       if (it.rank === 0) {
         await Bun.sleep(20);
@@ -79,14 +78,14 @@ export const failureCases: readonly SuiteCase[] = [
     claims: ["abort"],
     async run(it) {
       if (it.rank !== 0) return;
-      const work = anyCollective(it.group, it.capabilities);
+      const work = anyCollective(it);
       const started = performance.now();
       await it.group.close();
       const took = performance.now() - started;
       it.check(took < 2_000, `close() with an op in flight took ${took} ms`);
       await it.rejection("an op of a closed group", work, 1_000);
       it.check(it.group.state === "CLOSED", `the group is ${it.group.state} after close()`);
-      const error = await it.rejection("a new op on a closed group", anyCollective(it.group, it.capabilities), 1_000);
+      const error = await it.rejection("a new op on a closed group", anyCollective(it), 1_000);
       it.check(error.code === "GROUP_CLOSED", `a new op on a closed group fails with ${error.code}`);
     },
   },
@@ -101,7 +100,7 @@ export const failureCases: readonly SuiteCase[] = [
       if (group === null) throw new Error("newGroup() of all ranks gave null");
       if (it.isLast) await Bun.sleep(30);
       const started = Array.from({ length: 5 }, () => {
-        const placed = new PlacedTensor(dtype, input);
+        const placed = it.place(dtype, input);
         return { placed, work: group.allReduce(placed.tensor) };
       });
       await destroyProcessGroup(group);
@@ -126,7 +125,7 @@ export const failureCases: readonly SuiteCase[] = [
         await it.group.close();
         return;
       }
-      const work = anyCollective(it.group, it.capabilities, { timeout: 4_000 });
+      const work = anyCollective(it, { timeout: 4_000 });
       if (it.rank === 0) await it.store.set("in flight", "");
       await it.rejection("an op that the last rank has run away from", work, 6_000);
       await checkFailed(it);

@@ -1,5 +1,4 @@
 import { anyBits, tile } from "./patterns.ts";
-import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 
 /** Tag 1 to a wire that keeps 13 bits of it or less; MPI has room for 15. */
@@ -17,8 +16,8 @@ export const messageCases: readonly SuiteCase[] = [
       const dtypes = it.dtypesOf("send").filter((dtype) => it.dtypesOf("recv").includes(dtype));
       for (const [i, dtype] of dtypes.entries()) {
         for (const length of it.sizesFor(i, dtypes.length)) {
-          const sent = new PlacedTensor(dtype, tile(anyBits(dtype, it.rank), dtype, length));
-          const received = PlacedTensor.empty(dtype, length);
+          const sent = it.place(dtype, tile(anyBits(dtype, it.rank), dtype, length));
+          const received = it.empty(dtype, length);
           const sending = it.group.send(sent.tensor, { groupDst: next });
           const receiving = it.group.recv(received.tensor, { groupSrc: previous });
           const result = await it.end(receiving);
@@ -43,14 +42,14 @@ export const messageCases: readonly SuiteCase[] = [
       if (it.rank === 0) {
         const tags = [1, 2, 3, FAR_TAG];
         const sends = tags.map((tag) => {
-          const placed = new PlacedTensor(dtype, tile(anyBits(dtype, tag), dtype, length));
+          const placed = it.place(dtype, tile(anyBits(dtype, tag), dtype, length));
           return it.group.send(placed.tensor, { groupDst: 1, tag });
         });
         await Promise.all(sends);
       }
       if (it.rank !== 1) return;
       const receiving = [3, FAR_TAG, 1, 2].map((tag) => {
-        const placed = PlacedTensor.empty(dtype, length);
+        const placed = it.empty(dtype, length);
         return { tag, placed, work: it.group.recv(placed.tensor, { groupSrc: 0, tag }) };
       });
       for (const { tag, placed, work } of receiving) {
@@ -70,13 +69,13 @@ export const messageCases: readonly SuiteCase[] = [
       if (it.rank === 0) {
         await Promise.all(
           indices.map((i) => {
-            const placed = new PlacedTensor(dtype, tile(anyBits(dtype, i), dtype, lengthOf(i)));
+            const placed = it.place(dtype, tile(anyBits(dtype, i), dtype, lengthOf(i)));
             return it.group.send(placed.tensor, { groupDst: 1 });
           }),
         );
       }
       if (it.rank !== 1) return;
-      const placed = indices.map((i) => PlacedTensor.empty(dtype, lengthOf(i)));
+      const placed = indices.map((i) => it.empty(dtype, lengthOf(i)));
       await Promise.all(placed.map(({ tensor }) => it.group.recv(tensor, { groupSrc: 0 })));
       for (const [i, each] of placed.entries()) {
         it.checkBytes(`message ${i} of one tag`, each, tile(anyBits(dtype, i), dtype, lengthOf(i)));
@@ -93,12 +92,12 @@ export const messageCases: readonly SuiteCase[] = [
       const length = 9;
       const bits = (from: number) => tile(anyBits(dtype, from, 99), dtype, length);
       if (it.rank !== 0) {
-        await it.end(it.group.send(new PlacedTensor(dtype, bits(it.rank)).tensor, { groupDst: 0, tag: 5 }));
+        await it.end(it.group.send(it.place(dtype, bits(it.rank)).tensor, { groupDst: 0, tag: 5 }));
         return;
       }
       const sources = new Set<number>();
       for (const _ of it.ranks.slice(1)) {
-        const placed = PlacedTensor.empty(dtype, length);
+        const placed = it.empty(dtype, length);
         const work = it.group.recv(placed.tensor, { tag: 5 });
         await it.end(work);
         const source = it.group.groupRankOf(work.sourceRank());
@@ -121,7 +120,7 @@ export const messageCases: readonly SuiteCase[] = [
       }
       const [dtype = "float32"] = it.dtypesOf("recv");
       const started = performance.now();
-      const work = it.group.recv(PlacedTensor.empty(dtype, 3).tensor, { groupSrc: 1, tag: 77, timeout: 120 });
+      const work = it.group.recv(it.empty(dtype, 3).tensor, { groupSrc: 1, tag: 77, timeout: 120 });
       const error = await it.rejection("a recv that nobody answers", work);
       const took = performance.now() - started;
       await it.store.set("timed out", "");

@@ -1,6 +1,5 @@
 import type { DType } from "../../tensor/index.ts";
 import { anyBits, tile } from "./patterns.ts";
-import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
@@ -35,7 +34,7 @@ export const movementCases: readonly SuiteCase[] = [
     ops: ["broadcast"],
     run: (it) =>
       withRoots(it, "broadcast", async (dtype, length, root) => {
-        const placed = new PlacedTensor(dtype, contents(dtype, length, it.rank));
+        const placed = it.place(dtype, contents(dtype, length, it.rank));
         const result = await it.end(it.group.broadcast(placed.tensor, { groupSrc: root }));
         it.check(result === placed.tensor, "broadcast does not resolve to the caller's tensor");
         it.checkBytes(`broadcast of ${dtype}[${length}] from ${root}`, placed, contents(dtype, length, root));
@@ -48,8 +47,8 @@ export const movementCases: readonly SuiteCase[] = [
       const dtypes = it.dtypesOf("allGather");
       for (const [i, dtype] of dtypes.entries()) {
         for (const length of it.sizesFor(i, dtypes.length)) {
-          const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
-          const outputs = it.ranks.map(() => PlacedTensor.empty(dtype, length));
+          const input = it.place(dtype, contents(dtype, length, it.rank));
+          const outputs = it.ranks.map(() => it.empty(dtype, length));
           const list = outputs.map(({ tensor }) => tensor);
           const result = await it.end(it.group.allGather(list, input.tensor));
           it.check(
@@ -71,8 +70,8 @@ export const movementCases: readonly SuiteCase[] = [
       const dtypes = it.dtypesOf("allGatherIntoTensor");
       for (const [i, dtype] of dtypes.entries()) {
         for (const length of it.sizesFor(i, dtypes.length)) {
-          const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
-          const output = PlacedTensor.empty(dtype, length * it.worldSize);
+          const input = it.place(dtype, contents(dtype, length, it.rank));
+          const output = it.empty(dtype, length * it.worldSize);
           await it.end(it.group.allGatherIntoTensor(output.tensor, input.tensor));
           const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from)));
           it.checkBytes(`allGatherIntoTensor of ${dtype}[${length}]`, output, expected);
@@ -86,8 +85,8 @@ export const movementCases: readonly SuiteCase[] = [
     async run(it) {
       const lengths = [5, 0, 1, 67];
       for (const dtype of it.dtypesOf("allGatherIntoTensor")) {
-        const inputs = lengths.map((length, i) => new PlacedTensor(dtype, contents(dtype, length, it.rank, i)));
-        const outputs = lengths.map((length) => PlacedTensor.empty(dtype, length * it.worldSize));
+        const inputs = lengths.map((length, i) => it.place(dtype, contents(dtype, length, it.rank, i)));
+        const outputs = lengths.map((length) => it.empty(dtype, length * it.worldSize));
         const list = outputs.map(({ tensor }) => tensor);
         const work = it.group.allGatherIntoTensor(
           list,
@@ -110,8 +109,8 @@ export const movementCases: readonly SuiteCase[] = [
     ops: ["gather"],
     run: (it) =>
       withRoots(it, "gather", async (dtype, length, root) => {
-        const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
-        const outputs = it.rank === root ? it.ranks.map(() => PlacedTensor.empty(dtype, length)) : [];
+        const input = it.place(dtype, contents(dtype, length, it.rank));
+        const outputs = it.rank === root ? it.ranks.map(() => it.empty(dtype, length)) : [];
         const list = outputs.map(({ tensor }) => tensor);
         const result = await it.end(
           it.group.gather(input.tensor, { groupDst: root, ...(it.rank === root && { outputs: list }) }),
@@ -128,8 +127,8 @@ export const movementCases: readonly SuiteCase[] = [
     ops: ["gatherSingle"],
     run: (it) =>
       withRoots(it, "gatherSingle", async (dtype, length, root) => {
-        const input = new PlacedTensor(dtype, contents(dtype, length, it.rank));
-        const output = it.rank === root ? PlacedTensor.empty(dtype, length * it.worldSize) : undefined;
+        const input = it.place(dtype, contents(dtype, length, it.rank));
+        const output = it.rank === root ? it.empty(dtype, length * it.worldSize) : undefined;
         const result = await it.end(it.group.gatherSingle(output?.tensor, input.tensor, { groupDst: root }));
         it.check(result === output?.tensor, "gatherSingle resolves to its output on the root alone");
         const what = `gatherSingle of ${dtype}[${length}] to ${root}`;
@@ -143,8 +142,8 @@ export const movementCases: readonly SuiteCase[] = [
     ops: ["scatter"],
     run: (it) =>
       withRoots(it, "scatter", async (dtype, length, root) => {
-        const output = PlacedTensor.empty(dtype, length);
-        const inputs = it.ranks.map((part) => new PlacedTensor(dtype, contents(dtype, length, root, part)).tensor);
+        const output = it.empty(dtype, length);
+        const inputs = it.ranks.map((part) => it.place(dtype, contents(dtype, length, root, part)).tensor);
         await it.end(it.group.scatter(output.tensor, { groupSrc: root, ...(it.rank === root && { inputs }) }));
         it.checkBytes(`scatter of ${dtype}[${length}] from ${root}`, output, contents(dtype, length, root, it.rank));
       }),
@@ -155,9 +154,9 @@ export const movementCases: readonly SuiteCase[] = [
     async run(it) {
       for (const [salt, dtype] of it.dtypesOf("allToAll").entries()) {
         const inputs = it.ranks.map((to) => {
-          return new PlacedTensor(dtype, contents(dtype, share(it.rank, to, salt), it.rank, to)).tensor;
+          return it.place(dtype, contents(dtype, share(it.rank, to, salt), it.rank, to)).tensor;
         });
-        const outputs = it.ranks.map((from) => PlacedTensor.empty(dtype, share(from, it.rank, salt)));
+        const outputs = it.ranks.map((from) => it.empty(dtype, share(from, it.rank, salt)));
         const list = outputs.map(({ tensor }) => tensor);
         await it.end(it.group.allToAll(list, inputs));
         for (const [from, output] of outputs.entries()) {
@@ -175,8 +174,8 @@ export const movementCases: readonly SuiteCase[] = [
       for (const [i, dtype] of dtypes.entries()) {
         for (const length of it.sizesFor(i, dtypes.length)) {
           const parts = it.ranks.map((to) => contents(dtype, length, it.rank, to));
-          const input = new PlacedTensor(dtype, Buffer.concat(parts));
-          const output = PlacedTensor.empty(dtype, length * it.worldSize);
+          const input = it.place(dtype, Buffer.concat(parts));
+          const output = it.empty(dtype, length * it.worldSize);
           await it.end(it.group.allToAllSingle(output.tensor, input.tensor));
           const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from, it.rank)));
           it.checkBytes(`allToAllSingle of ${dtype}[${length}]`, output, expected);
@@ -192,8 +191,8 @@ export const movementCases: readonly SuiteCase[] = [
         const inputSplits = it.ranks.map((to) => share(it.rank, to, salt));
         const outputSplits = it.ranks.map((from) => share(from, it.rank, salt));
         const parts = it.ranks.map((to) => contents(dtype, share(it.rank, to, salt), it.rank, to));
-        const input = new PlacedTensor(dtype, Buffer.concat(parts));
-        const output = PlacedTensor.empty(
+        const input = it.place(dtype, Buffer.concat(parts));
+        const output = it.empty(
           dtype,
           outputSplits.reduce((sum, split) => sum + split, 0),
         );

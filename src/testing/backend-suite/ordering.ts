@@ -3,7 +3,6 @@ import { destroyProcessGroup } from "../../distributed/index.ts";
 import { messageOf } from "../../errors/index.ts";
 import type { Work } from "../../work/index.ts";
 import { anyBits, reduction, summands, tile } from "./patterns.ts";
-import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
@@ -12,7 +11,7 @@ function startReduction(it: SuiteRank, i: number, group = it.group) {
   const pairs = it.reductionsOf("allReduce").filter(({ op }) => op === "SUM");
   const { dtype } = pairs[i % pairs.length] ?? { dtype: "float32" as const };
   const length = (i * 37) % 300;
-  const placed = new PlacedTensor(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, length, i));
+  const placed = it.place(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, length, i));
   const work = group.allReduce(placed.tensor);
   const check = () =>
     it.checkBytes(
@@ -49,10 +48,10 @@ export const orderingCases: readonly SuiteCase[] = [
       const next = (it.rank + 1) % it.worldSize;
       const previous = (it.rank + it.worldSize - 1) % it.worldSize;
       const rounds = Array.from({ length: 15 }, (_, i) => {
-        const received = PlacedTensor.empty(dtype, 33);
+        const received = it.empty(dtype, 33);
         const receiving = it.group.recv(received.tensor, { groupSrc: previous, tag: i });
         const reducing = startReduction(it, i);
-        const sent = new PlacedTensor(dtype, tile(anyBits(dtype, it.rank, i), dtype, 33));
+        const sent = it.place(dtype, tile(anyBits(dtype, it.rank, i), dtype, 33));
         return { received, receiving, reducing, sending: it.group.send(sent.tensor, { groupDst: next, tag: i }) };
       });
       for (const [i, { received, receiving, reducing, sending }] of rounds.entries()) {
@@ -104,7 +103,7 @@ export const orderingCases: readonly SuiteCase[] = [
         for (let i = 0; i < 6; i++) {
           const sum = startReduction(it, i + 1);
           const root = i % it.worldSize;
-          const placed = new PlacedTensor(dtype, tile(anyBits(dtype, it.rank, i), dtype, 40 * i));
+          const placed = it.place(dtype, tile(anyBits(dtype, it.rank, i), dtype, 40 * i));
           const copy = it.group.broadcast(placed.tensor, { groupSrc: root });
           const expected = tile(anyBits(dtype, root, i), dtype, 40 * i);
           const checks = [sum.check, () => it.checkBytes(`broadcast ${i}`, placed, expected)];
@@ -134,7 +133,7 @@ export const orderingCases: readonly SuiteCase[] = [
       // One more on some ranks: a batch that is refused takes one turn, however many ops it has.
       const whole = it.group.coalescing(() => {
         for (let i = 0; i <= it.rank % 2; i++) startReduction(it, 1);
-        it.group.allReduce(new Float32Array(1), { timeout: 0 }).catch(() => {});
+        it.group.allReduce(it.empty("float32", 1).tensor, { timeout: 0 }).catch(() => {});
       });
       const error = await it.rejection("coalescing with a wrong argument", whole, 1_000);
       it.check(error.name === "InvalidArgumentError", `it failed with ${error.name}: ${error.message}`);
@@ -200,7 +199,7 @@ export const orderingCases: readonly SuiteCase[] = [
       for (let i = 0; i < 2 * it.worldSize; i++) {
         const root = i % it.worldSize;
         if (i < it.worldSize && root === it.rank) Bun.sleepSync(3);
-        const placed = new PlacedTensor(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 300, i));
+        const placed = it.place(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 300, i));
         const work = it.group.reduce(placed.tensor, { dst: it.group.globalRanks[root] ?? root });
         // Less than the op has.
         it.check(work.wait({ timeout: "4s" }), "wait() is not true");

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { type DType, type TensorStorage, tensor } from "../../tensor/index.ts";
 import { PlacedTensor } from "./placed-tensor.ts";
+import { hostPlace } from "./tensor-place.ts";
 
 const bytesOf = (values: readonly (number | bigint)[], dtype: DType): Uint8Array => {
   const { buffer, byteOffset, byteLength }: TensorStorage = tensor(values, { dtype }).data;
@@ -14,9 +15,11 @@ test.each([
   ["complex64", [1, 2], [1, 3], "element 0 of 1 is (1, 2), expected (1, 3)"],
   ["float32", [0], [-0], "element 0 of 1 (0) has the bytes 00000000, expected 00000080"],
 ] as const)("a difference of %s is told by values", (dtype, is, expected, text) => {
-  expect(new PlacedTensor(dtype, bytesOf(is, dtype)).difference(bytesOf(expected, dtype))).toBe(text);
+  expect(new PlacedTensor(hostPlace, dtype, bytesOf(is, dtype)).difference(bytesOf(expected, dtype))).toBe(text);
 });
 
 test("what is equal has no difference", () => {
-  expect(new PlacedTensor("int8", bytesOf([1, 2], "int8")).difference(bytesOf([1, 2], "int8"))).toBeUndefined();
+  expect(
+    new PlacedTensor(hostPlace, "int8", bytesOf([1, 2], "int8")).difference(bytesOf([1, 2], "int8")),
+  ).toBeUndefined();
 });

@@ -1,51 +1,62 @@
-import { type DType, dtypeOfArray, dtypes, type Tensor, type TensorStorage, tensor } from "../../tensor/index.ts";
+import { type DType, dtypes, type TensorLike, tensor } from "../../tensor/index.ts";
 import { mix } from "./patterns.ts";
+import type { Placed, TensorPlace } from "./tensor-place.ts";
 
 /** Elements before and after the tensor. */
 const MARGIN = 3;
 
 let made = 0;
 
-/** A tensor in the middle of a buffer, with guards around it that nobody may touch. */
+/** A tensor in the middle of other bytes, which are guards that nobody may touch. */
 export class PlacedTensor {
   readonly dtype: DType;
-  /** What a user would pass: a TypedArray where there is one for the dtype. */
-  readonly tensor: TensorStorage | Tensor;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly #margins: readonly Uint8Array<ArrayBuffer>[];
-  readonly #guards: readonly Uint8Array<ArrayBuffer>[];
+  readonly #placed: Placed;
+  readonly #start: number;
+  readonly #end: number;
+  readonly #guards: readonly Uint8Array[];
 
-  constructor(dtype: DType, contents: Uint8Array) {
+  constructor(place: TensorPlace, dtype: DType, contents: Uint8Array) {
     const { size } = dtypes[dtype];
     this.dtype = dtype;
-    const [start, end] = [MARGIN * size, MARGIN * size + contents.length];
-    const memory = new Uint8Array(end + MARGIN * size);
-    this.bytes = memory.subarray(start, end);
-    this.#margins = [memory.subarray(0, start), memory.subarray(end)];
+    this.#start = MARGIN * size;
+    this.#end = this.#start + contents.length;
+    const bytes = new Uint8Array(this.#end + MARGIN * size);
     // Not the same on any two ranks, so that it shows when a guard goes along with its tensor.
     const seed = mix(process.pid, ++made);
-    for (const [side, margin] of this.#margins.entries()) margin.set(margin.map((_, i) => mix(seed, side, i)));
-    this.#guards = this.#margins.map((margin) => margin.slice());
-    this.bytes.set(contents);
-    const view = tensor(this.bytes, { dtype });
-    this.tensor = dtypeOfArray(view.data) === dtype ? view.data : view;
+    this.#guards = this.#marginsOf(bytes).map((margin, side) => {
+      margin.set(margin.map((_, i) => mix(seed, side, i)));
+      return margin.slice();
+    });
+    bytes.set(contents, this.#start);
+    this.#placed = place.put(bytes, dtype, this.#start, this.#end);
   }
 
-  /** A tensor of zeros. */
-  static empty(dtype: DType, length: number): PlacedTensor {
-    return new PlacedTensor(dtype, new Uint8Array(length * dtypes[dtype].size));
+  /** What a user would pass. */
+  get tensor(): TensorLike {
+    return this.#placed.tensor;
+  }
+
+  /** The bytes of the tensor as they are now. */
+  contents(): Uint8Array {
+    return this.#placed.read().slice(this.#start, this.#end);
   }
 
   /** What differs from the expected bytes or was written beside the tensor; undefined if nothing. */
   difference(expected: Uint8Array): string | undefined {
-    const { length } = this.bytes;
-    const side = this.#margins.findIndex((margin, i) => Buffer.compare(margin, this.#guards[i] ?? margin) !== 0);
+    const all = this.#placed.read();
+    const margins = this.#marginsOf(all);
+    const side = margins.findIndex((margin, i) => Buffer.compare(margin, this.#guards[i] ?? margin) !== 0);
     if (side >= 0) return `memory ${side === 0 ? "before" : "behind"} the tensor was written to`;
-    if (Buffer.compare(this.bytes, expected) === 0) return undefined;
+    const bytes = all.subarray(this.#start, this.#end);
+    if (Buffer.compare(bytes, expected) === 0) return undefined;
     const { size } = dtypes[this.dtype];
-    const element = Math.floor(this.bytes.findIndex((byte, i) => byte !== expected[i]) / size);
-    const [is, wanted] = [this.bytes, expected].map((bytes) => bytes.slice(element * size, (element + 1) * size));
-    return `element ${element} of ${length / size} ${comparison(is, wanted, this.dtype)}`;
+    const element = Math.floor(bytes.findIndex((byte, i) => byte !== expected[i]) / size);
+    const [is, wanted] = [bytes, expected].map((each) => each.slice(element * size, (element + 1) * size));
+    return `element ${element} of ${bytes.length / size} ${comparison(is, wanted, this.dtype)}`;
+  }
+
+  #marginsOf(bytes: Uint8Array): readonly Uint8Array[] {
+    return [bytes.subarray(0, this.#start), bytes.subarray(this.#end)];
   }
 }
 

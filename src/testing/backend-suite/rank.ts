@@ -1,9 +1,10 @@
 /** A rank of the suite in a process of its own. */
-import { destroyProcessGroup, initProcessGroup } from "../../distributed/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { BACKEND_MIDDLEWARE, type BackendPlugin, defaultContainer, registerBackend } from "../../registry/index.ts";
 import type { RankBody } from "../spawn-ranks.ts";
-import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
+import { loadMemory } from "./device-memory.ts";
+import type { SuiteOrder } from "./run-cases.ts";
+import { runRank } from "./run-rank.ts";
 import { suiteMiddleware } from "./settings.ts";
 
 export interface SuiteRankArgs extends SuiteOrder {
@@ -11,9 +12,11 @@ export interface SuiteRankArgs extends SuiteOrder {
   readonly backend: string;
   /** URL of the file whose default export is the plugin, or a list with it. */
   readonly module: string;
+  /** URL of the file whose default export is the memory of devices; undefined for host memory. */
+  readonly memory: string | undefined;
 }
 
-const body: RankBody<SuiteRankArgs> = async ({ args, report }) => {
+const body: RankBody<SuiteRankArgs> = async ({ rank, worldSize, args, report }) => {
   const { default: exported } = (await import(args.module)) as { default?: BackendPlugin | readonly BackendPlugin[] };
   const plugin = [exported ?? []].flat().find(({ name }) => name === args.backend);
   if (plugin === undefined) {
@@ -22,9 +25,8 @@ const body: RankBody<SuiteRankArgs> = async ({ args, report }) => {
   }
   registerBackend(plugin, { replace: true });
   defaultContainer().register(BACKEND_MIDDLEWARE, { useValue: suiteMiddleware });
-  await initProcessGroup({ backend: plugin.name, timeout: "30s", options: args.options });
-  await runCases(args, plugin.capabilities, (each: CaseReport) => report(each));
-  await destroyProcessGroup();
+  const memory = args.memory === undefined ? undefined : await loadMemory(args.memory);
+  await runRank(args, { plugin, memory, place: { rank, worldSize }, init: { timeout: "30s" }, report });
 };
 
 export default body;

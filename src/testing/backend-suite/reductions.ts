@@ -1,6 +1,5 @@
 import { SparseTensor, type SparseValues, tensor } from "../../tensor/index.ts";
 import { reduceOpOf, reduction, summands, tile } from "./patterns.ts";
-import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 
 /** Ops that reduce: every claimed dtype and reduce op. */
@@ -12,7 +11,7 @@ export const reductionCases: readonly SuiteCase[] = [
       const pairs = it.reductionsOf("allReduce");
       for (const [i, { dtype, op }] of pairs.entries()) {
         for (const length of it.sizesFor(i, pairs.length)) {
-          const placed = new PlacedTensor(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
+          const placed = it.place(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
           const what = `allReduce ${op} of ${dtype}[${length}]`;
           const result = await it.end(it.group.allReduce(placed.tensor, { op: reduceOpOf[op] }));
           it.check(result === placed.tensor, `${what} does not resolve to the caller's tensor`);
@@ -28,7 +27,7 @@ export const reductionCases: readonly SuiteCase[] = [
       const lengths = [7, 0, 1, 129];
       for (const { dtype, op } of it.reductionsOf("allReduceCoalesced")) {
         const input = summands(dtype, op, it.rank, it.worldSize);
-        const list = lengths.map((length, i) => new PlacedTensor(dtype, tile(input, dtype, length, i)));
+        const list = lengths.map((length, i) => it.place(dtype, tile(input, dtype, length, i)));
         const tensors = list.map(({ tensor }) => tensor);
         const what = `allReduce ${op} of a list of ${dtype}`;
         const result = await it.end(it.group.allReduce(tensors, { op: reduceOpOf[op] }));
@@ -43,6 +42,7 @@ export const reductionCases: readonly SuiteCase[] = [
   {
     name: "allReduce > sparse tensors",
     ops: ["allReduceSparse"],
+    memory: "host",
     async run(it) {
       const last = it.worldSize;
       for (const dtype of it.dtypesOf("allReduceSparse")) {
@@ -73,11 +73,12 @@ export const reductionCases: readonly SuiteCase[] = [
       for (const [i, { dtype, op }] of it.reductionsOf("reduce").entries()) {
         for (const root of it.ranks) {
           const length = it.sweep.sizes[(i + root) % it.sweep.sizes.length] ?? 7;
-          const placed = new PlacedTensor(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
+          const placed = it.place(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
           const dst = it.group.globalRanks[root] ?? root;
           await it.end(it.group.reduce(placed.tensor, { op: reduceOpOf[op], dst }));
           // On the others, only the guards tell anything.
-          const expected = root === it.rank ? tile(reduction(dtype, op, it.worldSize), dtype, length) : placed.bytes;
+          const expected =
+            root === it.rank ? tile(reduction(dtype, op, it.worldSize), dtype, length) : placed.contents();
           it.checkBytes(`reduce ${op} of ${dtype}[${length}] to ${root}`, placed, expected);
         }
       }
@@ -90,9 +91,9 @@ export const reductionCases: readonly SuiteCase[] = [
       for (const [i, { dtype, op }] of it.reductionsOf("reduceScatter").entries()) {
         const lengths = it.ranks.map((part) => (i + 5 * part) % 13);
         const input = summands(dtype, op, it.rank, it.worldSize);
-        const inputs = lengths.map((length, part) => new PlacedTensor(dtype, tile(input, dtype, length, 17 * part)));
+        const inputs = lengths.map((length, part) => it.place(dtype, tile(input, dtype, length, 17 * part)));
         const length = lengths[it.rank] ?? 0;
-        const output = PlacedTensor.empty(dtype, length);
+        const output = it.empty(dtype, length);
         const list = inputs.map(({ tensor }) => tensor);
         await it.end(it.group.reduceScatter(output.tensor, list, { op: reduceOpOf[op] }));
         const what = `reduceScatter ${op} of ${dtype}[${lengths.join(", ")}]`;
@@ -111,8 +112,8 @@ export const reductionCases: readonly SuiteCase[] = [
       for (const [i, { dtype, op }] of pairs.entries()) {
         for (const length of it.sizesFor(i, pairs.length)) {
           const summand = tile(summands(dtype, op, it.rank, it.worldSize), dtype, length * it.worldSize);
-          const input = new PlacedTensor(dtype, summand);
-          const output = PlacedTensor.empty(dtype, length);
+          const input = it.place(dtype, summand);
+          const output = it.empty(dtype, length);
           await it.end(it.group.reduceScatterTensor(output.tensor, input.tensor, { op: reduceOpOf[op] }));
           const what = `reduceScatterTensor ${op} of ${dtype}[${length}]`;
           it.checkBytes(what, output, tile(reduction(dtype, op, it.worldSize), dtype, length, it.rank * length));
@@ -128,8 +129,8 @@ export const reductionCases: readonly SuiteCase[] = [
       const lengths = [3, 0, 1, 41];
       for (const { dtype, op } of it.reductionsOf("reduceScatterTensor")) {
         const summand = summands(dtype, op, it.rank, it.worldSize);
-        const inputs = lengths.map((n, i) => new PlacedTensor(dtype, tile(summand, dtype, n * it.worldSize, i)));
-        const outputs = lengths.map((length) => PlacedTensor.empty(dtype, length));
+        const inputs = lengths.map((n, i) => it.place(dtype, tile(summand, dtype, n * it.worldSize, i)));
+        const outputs = lengths.map((length) => it.empty(dtype, length));
         const list = outputs.map(({ tensor }) => tensor);
         const wholes = inputs.map(({ tensor }) => tensor);
         await it.end(it.group.reduceScatterTensor(list, wholes, { op: reduceOpOf[op] }));

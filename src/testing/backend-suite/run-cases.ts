@@ -5,9 +5,11 @@ import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import { suiteCases } from "./cases.ts";
-import { descriptionOf, entriesOf, plainSetting, type SuiteEntry, settings } from "./settings.ts";
+import type { OpenMemory } from "./device-memory.ts";
+import { descriptionOf, entriesOf, type SuiteEntry, settings } from "./settings.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import { SuiteRank, type Sweep } from "./suite-rank.ts";
+import { DevicePlace, hostPlace } from "./tensor-place.ts";
 
 /** What all ranks are told. Crosses the process border. */
 export interface SuiteOrder {
@@ -31,17 +33,21 @@ const MEETING_LIMIT_MS = 30_000;
 /** Limit of closing a group that nobody uses any more. */
 const CLOSE_LIMIT_MS = 5_000;
 
+/** What a rank runs cases with. */
+export interface RankOfCases {
+  readonly capabilities: Capabilities;
+  /** Memory of the device that the default group is bound to; undefined for host memory. */
+  readonly memory: OpenMemory | undefined;
+  report(report: CaseReport): void;
+}
+
 /** Runs cases as one rank of the default group, each on a new group, so that none suffers from the failure of another. */
-export async function runCases(
-  order: SuiteOrder,
-  capabilities: Capabilities,
-  report: (report: CaseReport) => void,
-): Promise<void> {
+export async function runCases(order: SuiteOrder, rank: RankOfCases): Promise<void> {
   const known = new Map(settings.flatMap((each) => entriesOf(each, suiteCases)).map((entry) => [entry.name, entry]));
   const entries = order.cases.map((name, index) => {
     const entry = known.get(name);
     if (entry === undefined) throw new Error(`no case is called "${name}"`);
-    return { entry, run: (made: Promise<void>[]) => runCase(entry, index, order, capabilities, report, made) };
+    return { entry, run: (made: Promise<void>[]) => runCase(entry, index, order, rank, made) };
   });
   for (const { run } of entries.filter(({ entry }) => !entry.case.idle)) await run([]);
   const idle = entries.filter(({ entry }) => entry.case.idle);
@@ -58,14 +64,14 @@ async function runCase(
   { name, case: each, setting }: SuiteEntry,
   index: number,
   { sweep, canBlock, options }: SuiteOrder,
-  capabilities: Capabilities,
-  report: (report: CaseReport) => void,
+  { capabilities, memory, report }: RankOfCases,
   made: Promise<void>[],
 ): Promise<void> {
   const { store, group: world } = currentContext().require();
   const members = setting.members?.(world.size) ?? world.globalRanks;
   report({ name, begins: true });
   const ownStore = new PrefixStore(`suite/${index}`, store);
+  const place = memory === undefined ? hostPlace : new DevicePlace(memory);
   let group: ProcessGroup | null = null;
   let rank: SuiteRank | undefined;
   let error: string | undefined;
@@ -87,9 +93,9 @@ async function runCase(
     if (group !== null) {
       const claimed = setting.claims?.(capabilities) ?? capabilities;
       const blocks = canBlock && setting.waitCannotBlock === undefined;
-      // What a setting changes does not depend on sizes.
-      const extent = setting === plainSetting ? sweep : { ...sweep, full: false };
-      rank = new SuiteRank({ group, capabilities: claimed, sweep: extent, canBlock: blocks, store: ownStore });
+      const extent = setting.isWhole ? sweep : { ...sweep, full: false };
+      const terms = { group, capabilities: claimed, sweep: extent, canBlock: blocks, store: ownStore };
+      rank = new SuiteRank({ ...terms, place, device: memory?.device });
       await withinLimit(each, rank, sweep.full);
     }
   } catch (thrown) {
@@ -100,6 +106,8 @@ async function runCase(
   report({ name, begins: false, error, checks: rank?.checks ?? 0 });
   await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
   const trouble = group === null ? undefined : await troubleOfClosing(group);
+  // What could not be closed may still write there.
+  if (trouble === undefined) place.release();
   if (trouble !== undefined) report({ name, begins: false, error: error ?? trouble, checks: rank?.checks ?? 0 });
 }
 

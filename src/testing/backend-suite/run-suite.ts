@@ -1,16 +1,19 @@
-import { destroyProcessGroup, initProcessGroup } from "../../distributed/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { BACKEND_MIDDLEWARE, type BackendPlugin, createContainer } from "../../registry/index.ts";
 import { type LocalRank, LocalRanksError, localRanks } from "../local-ranks.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
 import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
+import type { SuiteMemory } from "./device-memory.ts";
 import type { SuiteRankArgs } from "./rank.ts";
-import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
+import type { CaseReport, SuiteOrder } from "./run-cases.ts";
+import { runRank } from "./run-rank.ts";
 import { suiteMiddleware } from "./settings.ts";
 
 export interface SuiteRun {
   readonly plugin: BackendPlugin;
   readonly worldSize: number;
+  /** Where tensors are to be; host memory by default. */
+  readonly memory?: SuiteMemory | undefined;
   readonly order: SuiteOrder;
   /** How to start processes; `"workers"` for ranks in Workers, `false` for ranks that share this thread. */
   readonly spawn: SuiteSpawn;
@@ -52,17 +55,21 @@ interface Outcome {
   readonly endings: readonly (string | undefined)[];
 }
 
-async function runInThread({ plugin, worldSize, order }: SuiteRun): Promise<Outcome> {
+async function runInThread({ plugin, worldSize, memory, order }: SuiteRun): Promise<Outcome> {
   const reports = Array.from({ length: worldSize }, (): CaseReport[] => []);
   const endings: (string | undefined)[] = [];
   const container = createContainer({ overrides: [plugin] });
   container.register(BACKEND_MIDDLEWARE, { useValue: suiteMiddleware });
-  const { options } = order;
   const timeout = order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS;
-  const body = async ({ rank, store }: LocalRank): Promise<void> => {
-    await initProcessGroup({ backend: plugin.name, container, store, rank, worldSize, options, timeout });
-    await runCases(order, plugin.capabilities, (each) => reports[rank]?.push(each));
-    await destroyProcessGroup();
+  const body = ({ rank, store }: LocalRank): Promise<void> => {
+    const init = { container, store, rank, worldSize, timeout };
+    return runRank(order, {
+      plugin,
+      memory,
+      place: { rank, worldSize },
+      init,
+      report: (each) => reports[rank]?.push(each),
+    });
   };
   await localRanks(worldSize, body, { init: false, timeout }).catch((error: unknown) => {
     if (!(error instanceof LocalRanksError)) throw error;
@@ -73,7 +80,7 @@ async function runInThread({ plugin, worldSize, order }: SuiteRun): Promise<Outc
 
 /** Runs it in processes or in Workers. */
 async function runElsewhere(
-  { plugin, worldSize, order }: SuiteRun,
+  { plugin, worldSize, memory, order }: SuiteRun,
   spawn: Exclude<SuiteSpawn, false>,
 ): Promise<Outcome> {
   if (plugin.module === undefined) {
@@ -83,7 +90,14 @@ async function runElsewhere(
       { argument: "module", backend: plugin.name },
     );
   }
-  const args: SuiteRankArgs = { ...order, backend: plugin.name, module: plugin.module };
+  if (memory !== undefined && memory.module === undefined) {
+    throw new InvalidArgumentError(
+      "testBackend: ranks in other processes or Workers cannot load the memory: add `module: import.meta.url` to it, in the file " +
+        "whose default export it is",
+      { argument: "memory", backend: plugin.name },
+    );
+  }
+  const args: SuiteRankArgs = { ...order, backend: plugin.name, module: plugin.module, memory: memory?.module };
   const file = new URL("./rank.ts", import.meta.url);
   const options = { args, failFast: true, timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS };
   const outcomes: readonly Ended[] =

@@ -11,6 +11,11 @@ export interface Setting {
   members?(worldSize: number): readonly number[];
   /** What is put around the backend. */
   readonly wrap?: Middleware["create"];
+  /**
+   * Whether a smoke sweep has all cases of this setting, and a full one all sizes. Default is `false`: what the setting changes
+   * does not depend on these.
+   */
+  readonly isWhole?: boolean;
   /** Why `wait()` cannot block in this setting. */
   readonly waitCannotBlock?: string;
   /** What is claimed in this setting; by default what the backend claims. */
@@ -67,10 +72,13 @@ class Replacement extends Work<void> {
 }
 
 /** A group of all ranks with nothing around it: what a backend is tried on first. */
-export const plainSetting: Setting = { name: "" };
+export const plainSetting: Setting = { name: "", isWhole: true };
 
-/** All settings, in the order in which they are run. */
-export const settings: readonly Setting[] = [
+/** As the plain one, with tensors in the memory of a device, for a backend that also takes host memory. */
+export const deviceSetting: Setting = { name: "on a device index of its own", isWhole: true };
+
+/** All settings of a run, in their order, wherever its tensors lie. */
+export const placelessSettings: readonly Setting[] = [
   plainSetting,
   {
     name: "in a sub-group",
@@ -90,6 +98,9 @@ export const settings: readonly Setting[] = [
     wrap: () => (next) => (calls) => next(calls).map((work) => new Replacement(work)),
   },
 ];
+
+/** All settings. */
+export const settings: readonly Setting[] = [...placelessSettings, deviceSetting];
 
 /** What a group of this setting is called, by which {@link suiteMiddleware} knows it. */
 export const descriptionOf = ({ name }: Setting): string => `suite ${name}`;
@@ -120,13 +131,14 @@ export function entriesOf(setting: Setting, cases: readonly SuiteCase[]): SuiteE
 /** Why a case cannot run in a setting; undefined if it can. */
 export function inapplicableIn(
   entry: SuiteEntry,
-  { capabilities, worldSize, waitCannotBlock }: SuiteTerms,
+  { capabilities, worldSize, waitCannotBlock, ...memory }: SuiteTerms,
 ): string | undefined {
   const { case: each, setting } = entry;
   const members = setting.members?.(worldSize).length ?? worldSize;
   if (members === 0) return `${setting.name}: needs 2 ranks`;
   if (setting.members !== undefined && each.makesGroups) return `${setting.name}: it makes groups of all ranks`;
   return inapplicable(each, {
+    ...memory,
     capabilities: setting.claims?.(capabilities) ?? capabilities,
     worldSize: members,
     waitCannotBlock: waitCannotBlock ?? setting.waitCannotBlock,

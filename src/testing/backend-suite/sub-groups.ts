@@ -1,6 +1,5 @@
 import { destroyProcessGroup } from "../../distributed/index.ts";
 import { anyBits, reduction, summands, tile } from "./patterns.ts";
-import { PlacedTensor } from "./placed-tensor.ts";
 import type { SuiteCase } from "./suite-case.ts";
 
 export const subGroupCases: readonly SuiteCase[] = [
@@ -21,12 +20,12 @@ export const subGroupCases: readonly SuiteCase[] = [
       const [pair = { dtype: "float32" as const, op: "SUM" as const }] = it.reductionsOf("allReduce");
       const { dtype } = pair;
       const summand = summands(dtype, "SUM", group.rank, members.length);
-      const sum = new PlacedTensor(dtype, tile(summand, dtype, 7));
+      const sum = it.place(dtype, tile(summand, dtype, 7));
       await it.end(group.allReduce(sum.tensor));
       it.checkBytes("allReduce in a sub-group", sum, tile(reduction(dtype, "SUM", members.length), dtype, 7));
       for (const [groupSrc, src] of members.entries()) {
         for (const root of [{ groupSrc }, { src }]) {
-          const placed = new PlacedTensor(dtype, tile(anyBits(dtype, it.rank), dtype, 5));
+          const placed = it.place(dtype, tile(anyBits(dtype, it.rank), dtype, 5));
           await it.end(group.broadcast(placed.tensor, root));
           it.checkBytes(
             `broadcast in a sub-group from ${JSON.stringify(root)}`,
@@ -49,7 +48,7 @@ export const subGroupCases: readonly SuiteCase[] = [
       it.check(group.state === "CLOSED", `the group that was destroyed is ${group.state}`);
       const [pair = { dtype: "float32" as const }] = it.reductionsOf("allReduce");
       const { dtype } = pair;
-      const sum = new PlacedTensor(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 7));
+      const sum = it.place(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 7));
       await it.end(it.group.allReduce(sum.tensor));
       it.checkBytes("allReduce after another group's end", sum, tile(reduction(dtype, "SUM", it.worldSize), dtype, 7));
     },

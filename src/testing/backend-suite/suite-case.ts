@@ -20,6 +20,8 @@ export interface SuiteCase {
    * side by side, at the end.
    */
   readonly idle?: boolean;
+  /** Where its tensors have to be; anywhere by default. */
+  readonly memory?: "host" | "device";
   /** Whether it makes groups of its own, which all ranks of the job have to do together. */
   readonly makesGroups?: boolean;
   run(rank: SuiteRank): Promise<void>;
@@ -31,6 +33,10 @@ export interface SuiteTerms {
   readonly worldSize: number;
   /** Why `wait()` cannot block; undefined if it can. */
   readonly waitCannotBlock: string | undefined;
+  /** Whether the tensors of the cases are on a device. Default is `false`: they are in host memory. */
+  readonly onDevice?: boolean;
+  /** Whether the backend takes no host memory. Default is `false`. */
+  readonly isHostless?: boolean;
 }
 
 /** dtypes that an op takes: those that the backend claims for it, or for the op that it is made of; undefined if it has neither. */
@@ -42,8 +48,10 @@ export function claimedFor({ ops }: Capabilities, op: Operation): readonly DType
 /** Why a case does not apply; undefined if it does. */
 export function inapplicable(
   each: SuiteCase,
-  { capabilities, worldSize, waitCannotBlock }: SuiteTerms,
+  { capabilities, worldSize, waitCannotBlock, onDevice = false, isHostless = false }: SuiteTerms,
 ): string | undefined {
+  if (each.memory === "device" && !onDevice) return "tensors in host memory are all on one device";
+  if (each.memory === "host" && isHostless) return "takes no tensors in host memory";
   const missing = each.ops?.find((op) => claimedFor(capabilities, op) === undefined);
   if (missing !== undefined) return `does not claim ${missing}, and must reject it`;
   const unclaimed = each.claims?.find((claim) => capabilities[claim] !== true);

@@ -4,11 +4,12 @@ import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import type { Store } from "../../store/index.ts";
-import type { DType } from "../../tensor/index.ts";
+import { type Device, type DType, dtypes } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 import { mix } from "./patterns.ts";
-import type { PlacedTensor } from "./placed-tensor.ts";
+import { PlacedTensor } from "./placed-tensor.ts";
 import { claimedFor } from "./suite-case.ts";
+import type { TensorPlace } from "./tensor-place.ts";
 
 /** How much is swept. */
 export interface Sweep {
@@ -29,6 +30,10 @@ export interface SuiteRankInit {
   readonly canBlock: boolean;
   /** Store of this case alone, for what ranks have to tell each other beside the backend. */
   readonly store: Store;
+  /** Where its tensors are to lie. */
+  readonly place: TensorPlace;
+  /** The device that this is; undefined for host memory. */
+  readonly device: Device | undefined;
 }
 
 /** A rank in one case of the suite, with the means to check results. */
@@ -41,6 +46,9 @@ export class SuiteRank {
   readonly capabilities: Capabilities;
   readonly sweep: Sweep;
   readonly store: Store;
+  /** The device that its tensors are on; undefined for host memory. */
+  readonly device: Device | undefined;
+  readonly #place: TensorPlace;
   readonly #canBlock: boolean;
   #checks = 0;
   #ops = 0;
@@ -53,6 +61,8 @@ export class SuiteRank {
     this.capabilities = init.capabilities;
     this.sweep = init.sweep;
     this.store = init.store;
+    this.device = init.device;
+    this.#place = init.place;
     this.#canBlock = init.canBlock;
   }
 
@@ -75,6 +85,16 @@ export class SuiteRank {
       members.map((rank) => globalRanks[rank] ?? rank),
       { description },
     );
+  }
+
+  /** Makes a tensor of these bytes. */
+  place(dtype: DType, contents: Uint8Array): PlacedTensor {
+    return new PlacedTensor(this.#place, dtype, contents);
+  }
+
+  /** Makes a tensor of zeros. */
+  empty(dtype: DType, length: number): PlacedTensor {
+    return this.place(dtype, new Uint8Array(length * dtypes[dtype].size));
   }
 
   /** dtypes that an op takes by the claims of the backend. */

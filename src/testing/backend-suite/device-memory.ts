@@ -1,0 +1,70 @@
+import { InvalidArgumentError } from "../../errors/index.ts";
+import type { Device, DeviceType } from "../../tensor/index.ts";
+
+/**
+ * Memory of the device of one rank, for the tensors of the conformance suite. Addresses are what a backend gets as the `ptr` of
+ * a tensor.
+ */
+export interface DeviceMemory {
+  /** Number of the device among those of its kind: 1 for `cuda:1`. The groups of this rank are bound to it. */
+  readonly index: number;
+  /** Address of so many bytes, at least one, aligned for every dtype. */
+  allocate(byteLength: number): number;
+  /** Copies bytes to an address; they are there when it returns. */
+  write(address: number, bytes: Uint8Array): void;
+  /** Copies bytes from an address; what ops that have ended have written is among them. */
+  read(address: number, byteLength: number): Uint8Array;
+  /** Gives back what was allocated at an address, when the group of its case has been closed. */
+  free(address: number): void;
+  /** Called once, when the rank has run all cases. */
+  close?(): void | PromiseLike<void>;
+}
+
+/** Where the conformance suite gets {@link DeviceMemory}. */
+export interface SuiteMemory {
+  /** Kind of the devices. */
+  readonly device: DeviceType;
+  /** `import.meta.url` of the file whose default export this is, so that ranks in other processes can load it. */
+  readonly module?: string;
+  /** Called once on each rank. */
+  open(place: RankPlace): DeviceMemory | PromiseLike<DeviceMemory>;
+}
+
+/** Which rank memory is for. */
+export interface RankPlace {
+  readonly rank: number;
+  readonly worldSize: number;
+}
+
+/** The memory of a rank with the device that it is on. */
+export interface OpenMemory {
+  readonly device: Device;
+  readonly memory: DeviceMemory;
+}
+
+const methods = ["allocate", "write", "read", "free"] as const;
+
+/** Opens the memory of a rank, whose author may have written it in JavaScript. */
+export async function openMemory(from: SuiteMemory, place: RankPlace): Promise<OpenMemory> {
+  const memory = await from.open(place);
+  const missing = methods.find((method) => typeof memory?.[method] !== "function");
+  if (missing !== undefined) {
+    throw new InvalidArgumentError(`testBackend: what memory.open() gives must have a method ${missing}()`, {
+      argument: "memory",
+    });
+  }
+  const { index } = memory;
+  if (!Number.isSafeInteger(index) || index < 0) {
+    const text = `testBackend: what memory.open() gives must have the number of its device as index, got ${index}`;
+    throw new InvalidArgumentError(text, { argument: "memory" });
+  }
+  return { device: { type: from.device, index }, memory };
+}
+
+/** Loads what another process has as {@link SuiteMemory}. */
+export async function loadMemory(module: string): Promise<SuiteMemory> {
+  const { default: exported } = (await import(module)) as { default?: Partial<SuiteMemory> };
+  if (exported?.device !== undefined && typeof exported.open === "function") return exported as SuiteMemory;
+  const text = `testBackend: ranks load the memory from ${module}, but it is not the default export there`;
+  throw new InvalidArgumentError(text, { argument: "memory" });
+}

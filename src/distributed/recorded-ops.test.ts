@@ -10,7 +10,7 @@ async function recorded(body: (rank: number) => Promise<unknown>): Promise<reado
   return container
     .resolve(dist.FLIGHT_RECORDER)
     .entries()
-    .filter(({ group }) => group.rank === 0);
+    .filter(({ group }) => group.globalRanks[group.rank] === 0);
 }
 
 const one = () => new Float32Array(1);
@@ -35,6 +35,29 @@ describe("the flight recorder has one entry for each call of the user", () => {
       [dist.OpType.ALLREDUCE, true],
       [dist.OpType.ALLREDUCE_SPARSE, false],
     ]);
+  });
+
+  test("of objects, with the ranks and the tag that the user has named", async () => {
+    const entries = await recorded(async (rank) => {
+      const group = (await dist.newGroup([1, 0])) ?? undefined;
+      const message = rank === 0 ? dist.sendObject("a", { dst: 1, tag: 5, group }) : dist.recvObject({ tag: 5, group });
+      const back = rank === 0 ? dist.recvObject({ tag: 6, group }) : dist.sendObject("b", { dst: 0, tag: 6, group });
+      await Promise.all([message, back]);
+      await dist.broadcastObject("a", { src: 1, group });
+      await dist.gatherObject("a", { dst: 1, group });
+      await dist.scatterObject(rank === 1 ? ["a", "b"] : undefined, { src: 1, group });
+    });
+    const other = entries[0]?.group.globalRanks.indexOf(1);
+    expect(entries).toMatchObject([
+      { op: "sendObject", isMessage: true, peer: other, tag: 5, root: -1 },
+      { op: "recvObject", isMessage: true, peer: other, tag: 6, root: -1 },
+      ...["broadcastObject", "gatherObject", "scatterObject"].map((op) => ({
+        op,
+        isMessage: false,
+        root: other,
+        peer: -1,
+      })),
+    ] as never);
   });
 
   test("of a batch, and of the whole", async () => {

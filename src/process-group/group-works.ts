@@ -6,8 +6,11 @@ import {
   type FailedWork,
   FailureWarnings,
   failureOf,
+  finishedOf,
   type GroupState,
   OWN_RESULT,
+  sourceOf,
+  startedOf,
   Work,
   type WorkOwner,
 } from "../work/index.ts";
@@ -15,6 +18,16 @@ import type { RankNames } from "./rank-names.ts";
 
 /** Errors that are kept for `destroyProcessGroup()`. */
 const MAX_KEPT_FAILURES = 100;
+
+/** What is known of an op that is made of others; ranks are ranks in the group. */
+export interface WholeTerms {
+  /** The other side of a message, if the caller has named it. */
+  readonly peer?: number;
+  readonly root?: number;
+  readonly tag?: number;
+  /** Limit of the whole; none by default. */
+  readonly timeoutMs?: number;
+}
 
 /** What the group as a whole tells its Works. */
 export interface GroupStanding {
@@ -48,14 +61,16 @@ export class GroupWorks implements WorkOwner {
 
   /** Makes the Work of a call one of this group's, and records it; see {@link bindWork}. */
   bind<T>(work: Work<unknown>, result: unknown, call: OpCall): Work<T> {
-    const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, call);
+    const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, startedOf(work), call);
     bindWork(work, this, result, call.peer, entry);
     return work as Work<T>;
   }
 
   /** {@link bind} for an op that is made of others. */
-  bindWhole<T>(work: Work<unknown>, result: unknown, op: string, limitMs?: number): Work<T> {
-    const entry = this.#recorder.begin(this.#recorded, op, work, undefined, limitMs);
+  bindWhole<T>(work: Work<unknown>, result: unknown, op: string, terms: WholeTerms = {}): Work<T> {
+    const { peer = -1, root = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY } = terms;
+    const call = { peer, root, tag, timeoutMs, inputs: [], outputs: [] } as const;
+    const entry = this.#recorder.begin(this.#recorded, op, work, startedOf(work), call);
     bindWork(work, this, result, undefined, entry);
     return work as Work<T>;
   }
@@ -72,8 +87,12 @@ export class GroupWorks implements WorkOwner {
   }
 
   onEnd(work: Work<unknown>, wasInFlight: boolean, entry: number): void {
-    if (entry >= 0) this.#recorder.end(entry, work);
-    if (failureOf(work) !== undefined) this.#onFailure(work);
+    const failure = failureOf(work);
+    if (entry >= 0) {
+      const error = failure === undefined ? undefined : messageOf(failure);
+      this.#recorder.end(entry, finishedOf(work), sourceOf(work), error);
+    }
+    if (failure !== undefined) this.#onFailure(work);
     if (!wasInFlight || --this.#inFlight > 0 || this.#whenIdle.length === 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }

@@ -3,12 +3,12 @@ import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf }
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, type Work } from "../work/index.ts";
 import { Coalescing } from "./coalescing.ts";
-import type { GroupWorks } from "./group-works.ts";
+import type { GroupWorks, WholeTerms } from "./group-works.ts";
 import { OpQueue } from "./op-queue.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** An op that is made of several. */
-export interface SteppedOp<T> {
+export interface SteppedOp<T> extends WholeTerms {
   /** Name by which the user has called it. */
   readonly op: string;
   readonly opType: OpType;
@@ -18,8 +18,6 @@ export interface SteppedOp<T> {
   readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
   /** Why the op fails on this rank. The steps are taken all the same: they announce it to the other ranks, which would wait. */
   readonly refusal?: DistError | undefined;
-  /** Limit of the whole. */
-  readonly timeoutMs: number;
 }
 
 /** What a dispatcher needs of its group. */
@@ -93,7 +91,7 @@ export class OpDispatcher {
   }
 
   /** Starts an op of several steps behind those of its queue. */
-  startSteps<T>({ op, opType, queue, steps, refusal, timeoutMs }: SteppedOp<T>): Work<T> {
+  startSteps<T>({ op, opType, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
     const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
     const work: SteppedWork<T> = new SteppedWork<T>(
       { opType },
@@ -102,7 +100,7 @@ export class OpDispatcher {
     );
     const bound =
       refusal === undefined
-        ? this.#works.bindWhole<T>(work, OWN_RESULT, op, timeoutMs)
+        ? this.#works.bindWhole<T>(work, OWN_RESULT, op, terms)
         : this.#works.refused<T>(refusal, opType);
     order.add(() => {
       work.start();

@@ -29,10 +29,10 @@ import type * as Options from "./call-options.ts";
 import { type AnyCallOptions, CallReader, type Given } from "./call-reader.ts";
 import { callsFor, requireWay } from "./composed-calls.ts";
 import { GroupLife } from "./group-life.ts";
-import { GroupWorks } from "./group-works.ts";
+import { GroupWorks, type WholeTerms } from "./group-works.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
 import * as objects from "./object-collectives.ts";
-import { OpDispatcher } from "./op-dispatcher.ts";
+import { OpDispatcher, type SteppedOp } from "./op-dispatcher.ts";
 import { requireStepOptionNames, type SteppedOpName } from "./option-names.ts";
 import type { Pipeline } from "./pipeline.ts";
 import { type BackendKey, Pipelines } from "./pipelines.ts";
@@ -493,7 +493,7 @@ export class ProcessGroup implements AsyncDisposable {
   allGatherObject<T>(object: T, options: Options.AllGatherObjectOptions = NO_OPTIONS): Work<T[]> {
     return this.#objects("allGatherObject", OpType.ALLGATHER, ["allGatherIntoTensor"], options, (pack) => {
       const packed = pack(object);
-      return (call) => objects.allGatherObjects(call, packed);
+      return { steps: (call) => objects.allGatherObjects(call, packed) };
     });
   }
 
@@ -509,7 +509,7 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#objects("gatherObject", OpType.GATHER, ["allGatherIntoTensor", "gather"], options, (pack) => {
       const root = this.#ranks.namedBy("gatherObject", "dst", options);
       const packed = pack(object);
-      return (call) => objects.gatherObjects(call, packed, root);
+      return { root, steps: (call) => objects.gatherObjects(call, packed, root) };
     });
   }
 
@@ -526,7 +526,7 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#objects("broadcastObject", OpType.BROADCAST, ["broadcast"], options, (pack) => {
       const root = this.#ranks.namedBy("broadcastObject", "src", options);
       const packed = this.rank === root ? pack(object) : undefined;
-      return (call) => objects.broadcastObject(call, packed, root);
+      return { root, steps: (call) => objects.broadcastObject(call, packed, root) };
     });
   }
 
@@ -543,7 +543,7 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#objects(name, OpType.SCATTER, ["broadcast", "scatter"], options, (pack) => {
       const root = this.#ranks.namedBy(name, "src", options);
       const packed = this.rank === root ? Array.from(this.#objectPerRank(name, list), (each) => pack(each)) : undefined;
-      return (call) => objects.scatterObjects(call, packed, root);
+      return { root, steps: (call) => objects.scatterObjects(call, packed, root) };
     });
   }
 
@@ -557,7 +557,7 @@ export class ProcessGroup implements AsyncDisposable {
       const peer = this.#ranks.otherNamedBy("sendObject", "dst", options);
       const tag = requireTag("sendObject", options.tag);
       const packed = pack(object);
-      return (call) => objects.sendObject(call, packed, peer, tag);
+      return { peer, tag, steps: (call) => objects.sendObject(call, packed, peer, tag) };
     });
   }
 
@@ -573,7 +573,7 @@ export class ProcessGroup implements AsyncDisposable {
       const peer = any ? -1 : this.#ranks.otherNamedBy("recvObject", "src", options);
       if (any) this.#pipelines.forHost("recvObject").table.requireAnySource();
       const tag = requireTag("recvObject", options.tag);
-      return (call, cameFrom) => objects.recvObject(call, peer, tag, cameFrom);
+      return { peer, tag, steps: (call, cameFrom) => objects.recvObject(call, peer, tag, cameFrom) };
     });
   }
 
@@ -624,9 +624,9 @@ export class ProcessGroup implements AsyncDisposable {
     opType: OpType,
     needs: readonly Operation[],
     options: Options.ObjectOptions & { readonly tag?: number },
-    prepare: (
-      pack: (object: unknown) => objects.PackedObject,
-    ) => (call: objects.ObjectCall, cameFrom: (groupRank: number) => void) => Steps<unknown>,
+    prepare: (pack: (object: unknown) => objects.PackedObject) => Pick<WholeTerms, "peer" | "root" | "tag"> & {
+      readonly steps: (call: objects.ObjectCall, cameFrom: (groupRank: number) => void) => Steps<unknown>;
+    },
   ): Work<T> {
     return this.#runSteps<T>(op, opType, () => {
       requireOptions(op, options);
@@ -642,7 +642,7 @@ export class ProcessGroup implements AsyncDisposable {
       const pipeline = this.#pipelines.forHost(op);
       for (const need of needs) requireWay(need, pipeline.table, "uint8");
       let refusal: DistError | undefined;
-      const steps = prepare((object) => {
+      const { steps, ...terms } = prepare((object) => {
         const packed = objects.packObject(op, maxBytes, object);
         refusal ??= packed.error;
         return packed;
@@ -654,22 +654,14 @@ export class ProcessGroup implements AsyncDisposable {
         steps: (cameFrom) => steps(call, cameFrom) as Steps<T>,
         refusal,
         timeoutMs,
-        ...(isMessage(opType) && { queue: `${op} ${options.tag ?? 0}` }),
+        ...terms,
+        ...(isMessage(opType) && { queue: `${op} ${terms.tag}` }),
       };
     });
   }
 
   /** Starts an op of several steps; `prepare` checks its arguments, which happens at once. */
-  #runSteps<T>(
-    op: string,
-    opType: OpType,
-    prepare: () => {
-      readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
-      readonly timeoutMs: number;
-      readonly refusal?: DistError | undefined;
-      readonly queue?: string;
-    },
-  ): Work<T> {
+  #runSteps<T>(op: string, opType: OpType, prepare: () => Omit<SteppedOp<T>, "op" | "opType">): Work<T> {
     try {
       this.#life.requireOpen(opNames[opType]);
       if (this.#dispatcher.isCoalescing) {

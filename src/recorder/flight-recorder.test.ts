@@ -3,7 +3,9 @@ import { OpType, opCall, ReduceOp } from "../collectives/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { dtypes, viewTensor } from "../tensor/index.ts";
 import { failure, TestWork } from "../work/fixtures/test-work.ts";
+import { failureOf, sourceOf } from "../work/index.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
+import type { RecordedCall } from "./recorded-op.ts";
 
 const group = { name: "3", description: "evens", rank: 1, globalRanks: [0, 2] };
 const cpu = { type: "cpu", index: 0 } as const;
@@ -14,11 +16,19 @@ function allReduce(length: number, seq: number) {
   return { call, work: new TestWork({ opType: OpType.ALLREDUCE, seq }) };
 }
 
+function begin(recorder: FlightRecorder, op: string, work: TestWork, call: RecordedCall): number {
+  return recorder.begin(group, op, work, performance.now(), call);
+}
+
+function end(recorder: FlightRecorder, number: number, work: TestWork): void {
+  recorder.end(number, performance.now(), sourceOf(work), failureOf(work)?.message);
+}
+
 /** Records all-reduces of 0, 1, 2, … elements. */
 function recordSome(recorder: FlightRecorder, count: number): { number: number; work: TestWork }[] {
   return Array.from({ length: count }, (_, i) => {
     const { call, work } = allReduce(i, i);
-    return { number: recorder.begin(group, "allReduce", work, call), work };
+    return { number: begin(recorder, "allReduce", work, call), work };
   });
 }
 
@@ -27,7 +37,7 @@ describe("a flight recorder", () => {
     const recorder = new FlightRecorder();
     const before = Date.now();
     const { call, work } = allReduce(4, 7);
-    const number = recorder.begin(group, "allReduce", work, call);
+    const number = begin(recorder, "allReduce", work, call);
     const tensors = [{ dtype: "float32", length: 4 }] as const;
     const scheduled = {
       id: 0,
@@ -49,7 +59,7 @@ describe("a flight recorder", () => {
     expect(recorder.entries()).toEqual([{ ...scheduled, timeCreated: expect.any(Number) } as never]);
     expect(recorder.entries({ onlyActive: true })).toHaveLength(1);
     work.settle();
-    recorder.end(number, work);
+    end(recorder, number, work);
     const [entry] = recorder.entries();
     const { timeCreated = 0, timeFinished = 0 } = entry ?? {};
     // The clocks of the two may differ by a little.
@@ -63,7 +73,7 @@ describe("a flight recorder", () => {
     const recorder = new FlightRecorder();
     const [only] = recordSome(recorder, 1);
     only?.work.settle(failure());
-    if (only !== undefined) recorder.end(only.number, only.work);
+    if (only !== undefined) end(recorder, only.number, only.work);
     expect(recorder.entries()).toMatchObject([{ state: "failed", error: "rank 1 is gone" }]);
   });
 
@@ -71,14 +81,14 @@ describe("a flight recorder", () => {
     const recorder = new FlightRecorder();
     const [a, b] = [viewTensor(new Float64Array(2)), viewTensor(new Float64Array(3))];
     const gather = opCall("gather", cpu, [a], [a, b], 1, { root: 1 });
-    recorder.begin(group, "gather", new TestWork({ opType: OpType.GATHER }), gather);
+    begin(recorder, "gather", new TestWork({ opType: OpType.GATHER }), gather);
     const recv = opCall("recv", cpu, [], [b], Number.POSITIVE_INFINITY, { tag: 9 });
     const work = new TestWork({ opType: OpType.RECV_ANY_SOURCE });
-    const number = recorder.begin(group, "recv", work, recv);
+    const number = begin(recorder, "recv", work, recv);
     expect(recorder.entries()[1]).toMatchObject({ isMessage: true, peer: -1, tag: 9, inputs: [] });
     work.cameFrom(0);
     work.settle();
-    recorder.end(number, work);
+    end(recorder, number, work);
     const double = (length: number) => ({ dtype: "float64", length });
     expect(recorder.entries()).toMatchObject([
       { root: 1, inputs: [double(2)], outputs: [double(2), double(3)] },
@@ -94,17 +104,20 @@ describe("a flight recorder", () => {
     // The places of the first two were taken: their ends concern nobody.
     for (const { number, work } of first) {
       work.settle(number < 2 ? failure() : undefined);
-      recorder.end(number, work);
+      end(recorder, number, work);
     }
     expect(recorder.entries().map(({ state }) => state)).toEqual(["completed", "completed", "completed"]);
+    const objects = { peer: -1, root: 1, tag: 0, timeoutMs: 9, inputs: [], outputs: [] } as const;
     for (const opType of [OpType.BROADCAST, OpType.BROADCAST, OpType.BROADCAST]) {
-      recorder.begin(group, "broadcastObject", new TestWork({ opType }));
+      begin(recorder, "broadcastObject", new TestWork({ opType }), objects);
     }
     const bare = {
       op: "broadcastObject",
       inputs: [],
       outputs: [],
+      root: 1,
       seq: -1,
+      timeoutMs: 9,
       timeFinished: undefined,
       state: "scheduled",
     };
@@ -117,9 +130,9 @@ describe("a flight recorder", () => {
       const tensor = new Float32Array(1000);
       const call = opCall("allReduce", cpu, [], [viewTensor(tensor)], 1, { reduceOp: ReduceOp.SUM });
       const work = new TestWork({ opType: OpType.ALLREDUCE });
-      const number = recorder.begin(group, "allReduce", work, call);
+      const number = begin(recorder, "allReduce", work, call);
       work.settle();
-      recorder.end(number, work);
+      end(recorder, number, work);
       return new WeakRef(tensor);
     });
     await Bun.sleep(1);
@@ -132,12 +145,23 @@ describe("a flight recorder", () => {
     expect(dtypes[recorder.entries()[0]?.outputs[0]?.dtype ?? "uint8"].size).toBe(4);
   });
 
+  test("records a Work of which it can read only what is public, as one of another copy of the package", () => {
+    const recorder = new FlightRecorder();
+    const { call } = allReduce(1, 0);
+    const work = { opType: OpType.ALLREDUCE, seq: -1 };
+    const number = recorder.begin(group, "allReduce", work, performance.now(), call);
+    work.seq = 4;
+    expect(recorder.entries()).toMatchObject([{ seq: 4, state: "scheduled" }]);
+    recorder.end(number, performance.now(), -1, undefined);
+    expect(recorder.entries()).toMatchObject([{ seq: 4, state: "completed" }]);
+  });
+
   test("of no capacity records nothing", () => {
     const recorder = new FlightRecorder({ capacity: 0 });
     const [only] = recordSome(recorder, 1);
     expect(only?.number).toBe(-1);
     only?.work.settle();
-    if (only !== undefined) recorder.end(only.number, only.work);
+    if (only !== undefined) end(recorder, only.number, only.work);
     expect([recorder.recorded, recorder.entries()]).toEqual([0, []]);
   });
 

@@ -1,7 +1,7 @@
-import { isMessage, type OpCall, type OpName, OpType, opTable, opTypeOf } from "../collectives/index.ts";
+import { isMessage, type OpName, OpType, opTable, opTypeOf } from "../collectives/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
-import { failureOf, finishedOf, sourceOf, startedOf, type Work } from "../work/index.ts";
+import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
 import type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";
 
 /** What a {@link FlightRecorder} is made with. */
@@ -66,31 +66,30 @@ export class FlightRecorder {
   /**
    * Records an op of a group that is under way. For the process group.
    * @param op Name by which the user has called it.
-   * @param call The call, where there is one: an op of several steps has none.
-   * @param limitMs Limit of an op that has no call; none by default.
+   * @param startedMs When it was called, by `performance.now()`.
    * @returns Number of its entry, for {@link end}; -1 if none is kept.
    */
-  begin(
-    group: RecordedGroup,
-    op: string,
-    work: Work<unknown>,
-    call?: OpCall,
-    limitMs: number = Number.POSITIVE_INFINITY,
-  ): number {
+  begin(group: RecordedGroup, op: string, work: RecordedWork, startedMs: number, call: RecordedCall): number {
     if (this.capacity === 0) return -1;
     const number = this.#count++;
     const place = number % this.capacity;
     const known = this.#ring[place];
     const entry = known ?? new Entry();
     if (known === undefined) this.#ring.push(entry);
-    entry.begin(number, group, op, work, call?.timeoutMs ?? limitMs);
+    entry.begin(number, group, op, work, startedMs);
     entry.describe(call);
     return number;
   }
 
-  /** Records how an op has ended. */
-  end(number: number, work: Work<unknown>): void {
-    if (number >= 0) this.#at(number)?.end(work);
+  /**
+   * Records how an op has ended. For the process group.
+   * @param number What {@link begin} gave.
+   * @param finishedMs When it has ended, by `performance.now()`.
+   * @param source Rank in the group that a message has come from, else -1.
+   * @param error Message of its error, if it has failed.
+   */
+  end(number: number, finishedMs: number, source: number, error: string | undefined): void {
+    if (number >= 0) this.#at(number)?.end(finishedMs, source, error);
   }
 
   /** The entry of this number, unless another one has taken its place. */
@@ -109,7 +108,7 @@ class Entry {
   #group: RecordedGroup | undefined;
   #op = "";
   /** While the op is under way: it knows its sequence number only when its turn has come. */
-  #work: Work<unknown> | undefined;
+  #work: RecordedWork | undefined;
   #opType: OpType = OpType.UNKNOWN;
   #seq = -1;
   #row: OpName | undefined;
@@ -129,46 +128,42 @@ class Entry {
     return this.#work === undefined;
   }
 
-  begin(id: number, group: RecordedGroup, op: string, work: Work<unknown>, limitMs: number): void {
+  begin(id: number, group: RecordedGroup, op: string, work: RecordedWork, startedMs: number): void {
     this.id = id;
     this.#group = group;
     this.#op = op;
     this.#work = work;
-    this.#opType = work.opType;
-    this.#startedMs = startedOf(work);
-    this.#timeoutMs = limitMs;
+    this.#startedMs = startedMs;
     this.#error = undefined;
   }
 
-  /** What the call says beside; without one, nothing. */
-  describe(call: OpCall | undefined): void {
-    this.#row = call?.op;
-    if (call === undefined) return;
+  describe(call: RecordedCall): void {
     const { inputs, outputs } = call;
+    this.#row = call.op;
     // A Work of a user's backend need not know it.
-    this.#opType = opTypeOf(call);
+    this.#opType = call.op === undefined ? (this.#work?.opType ?? OpType.UNKNOWN) : opTypeOf(call);
     this.#peer = call.peer;
     this.#root = call.root;
     this.#tag = call.tag;
+    this.#timeoutMs = call.timeoutMs;
     this.#inputs = lengthsOf(inputs);
     this.#outputs = lengthsOf(outputs);
     if (inputs[0] !== undefined) this.#inputDType = inputs[0].dtype;
     if (outputs[0] !== undefined) this.#outputDType = outputs[0].dtype;
   }
 
-  end(work: Work<unknown>): void {
+  end(finishedMs: number, source: number, error: string | undefined): void {
+    this.#seq = this.#work?.seq ?? -1;
     this.#work = undefined;
-    this.#seq = work.seq;
-    this.#finishedMs = finishedOf(work);
-    this.#error = failureOf(work)?.message;
-    if (this.#row === "recv") this.#peer = sourceOf(work);
+    this.#finishedMs = finishedMs;
+    this.#error = error;
+    if (source >= 0 && isRecv(this.#opType)) this.#peer = source;
   }
 
   view(): TraceEntry {
     const work = this.#work;
-    const row = this.#row === undefined ? undefined : opTable[this.#row];
-    const outputs = row === undefined ? [] : tensors(this.#outputs, this.#outputDType);
-    const inputs = row === undefined ? [] : tensors(this.#inputs, this.#inputDType);
+    const isInPlace = this.#row !== undefined && opTable[this.#row].inPlace === true;
+    const outputs = tensors(this.#outputs, this.#outputDType);
     const { timeOrigin } = performance;
     return {
       id: this.id,
@@ -177,10 +172,10 @@ class Entry {
       opType: this.#opType,
       seq: work?.seq ?? this.#seq,
       isMessage: isMessage(this.#opType),
-      peer: row === undefined ? -1 : this.#peer,
-      root: row === undefined ? -1 : this.#root,
-      tag: row === undefined ? 0 : this.#tag,
-      inputs: row?.inPlace ? outputs : inputs,
+      peer: this.#peer,
+      root: this.#root,
+      tag: this.#tag,
+      inputs: isInPlace ? outputs : tensors(this.#inputs, this.#inputDType),
       outputs,
       state: work !== undefined ? "scheduled" : this.#error === undefined ? "completed" : "failed",
       error: this.#error,
@@ -192,6 +187,8 @@ class Entry {
 }
 
 const NO_GROUP: RecordedGroup = { name: "", description: "", rank: 0, globalRanks: [] };
+
+const isRecv = (opType: OpType): boolean => opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
 
 /** Their lengths alone: views hold the caller's tensors. */
 function lengthsOf(views: readonly TensorView[]): Lengths {

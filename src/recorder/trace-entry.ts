@@ -37,7 +37,7 @@ export interface TraceEntry {
   readonly root: number;
   /** Of messages, else 0. */
   readonly tag: number;
-  /** What is read; of ops in place the same as `outputs`. Empty for ops of several steps, such as those of objects. */
+  /** What is read; of ops in place the same as `outputs`. Empty for ops of objects and of sparse tensors, and for whole batches. */
   readonly inputs: readonly RecordedTensor[];
   /** What is written. */
   readonly outputs: readonly RecordedTensor[];

@@ -168,4 +168,12 @@ describe("a flight recorder", () => {
   test.each([-1, 1.5, Number.NaN, "7" as never])("refuses a capacity of %p", (capacity) => {
     expect(() => new FlightRecorder({ capacity })).toThrow(InvalidArgumentError);
   });
+
+  test.each([5, null, "5", [5], { capactiy: 5 }])("refuses %p, which would count as no options", (options) => {
+    expect(() => new FlightRecorder(options as never)).toThrow(InvalidArgumentError);
+  });
+
+  test.each([true, null, { active: true }, { onlyActive: "no" }])("has no entries by %p", (options) => {
+    expect(() => new FlightRecorder().entries(options as never)).toThrow(InvalidArgumentError);
+  });
 });

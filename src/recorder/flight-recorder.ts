@@ -1,4 +1,12 @@
-import { isMessage, type OpName, OpType, opTable, opTypeOf } from "../collectives/index.ts";
+import {
+  isMessage,
+  type OpName,
+  OpType,
+  opTable,
+  opTypeOf,
+  requireFlag,
+  requireOptions,
+} from "../collectives/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
 import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
@@ -37,8 +45,9 @@ export class FlightRecorder {
   readonly #ring: Entry[] = [];
   #count = 0;
 
-  /** @throws InvalidArgumentError when the capacity is not an integer of at least 0. */
+  /** @throws InvalidArgumentError when the capacity is not an integer of at least 0, and for other options. */
   constructor(options: FlightRecorderOptions = {}) {
+    requireOption("FlightRecorder", options, "capacity");
     const { capacity = DEFAULT_CAPACITY } = options;
     if (!Number.isSafeInteger(capacity) || capacity < 0) {
       throw new InvalidArgumentError(
@@ -57,7 +66,9 @@ export class FlightRecorder {
   }
 
   /** The entries that are kept, the oldest first; with `onlyActive` those of ops that have not ended. */
-  entries({ onlyActive = false }: { readonly onlyActive?: boolean } = {}): readonly TraceEntry[] {
+  entries(options: { readonly onlyActive?: boolean } = {}): readonly TraceEntry[] {
+    requireOption("entries", options, "onlyActive");
+    const onlyActive = requireFlag("entries", "onlyActive", options.onlyActive);
     const oldest = Math.max(0, this.#count - this.#ring.length);
     const kept = Array.from({ length: this.#count - oldest }, (_, i) => this.#at(oldest + i));
     return kept.flatMap((entry) => (entry === undefined || (onlyActive && entry.hasEnded) ? [] : [entry.view()]));
@@ -97,6 +108,14 @@ export class FlightRecorder {
     const entry = this.#ring[number % this.capacity];
     return entry?.id === number ? entry : undefined;
   }
+}
+
+/** What is no object, and an option of another name, would count as an option that was left out. */
+function requireOption(caller: string, options: object, name: string): void {
+  requireOptions(caller, options);
+  const other = Object.keys(options).find((each) => each !== name);
+  if (other === undefined) return;
+  throw new InvalidArgumentError(`${caller}: unknown option ${other} (known is ${name})`, { argument: other });
 }
 
 /** One tensor of this length, several of these lengths, or none. */

@@ -3,7 +3,7 @@ import { afterEach, describe, expect, test } from "bun:test";
 import { container as root } from "tsyringe";
 import * as dist from "../index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
-import { defaultContainer, recorderOf, registryOf } from "../registry/index.ts";
+import { defaultContainer, registryOf } from "../registry/index.ts";
 import { TENSOR_PROTOCOL } from "../tensor/index.ts";
 
 const { BACKEND_MIDDLEWARE, BACKEND_PLUGIN, LOGGER, RENDEZVOUS_HANDLER, createContainer } = dist;
@@ -124,7 +124,23 @@ describe("tsyringe's own ways", () => {
     expect(bare.isRegistered(dist.BACKEND_REGISTRY, true)).toBe(false);
     await allReduceIn(bare, "fake");
     expect(registryOf(bare)).toBe(registryOf(bare));
-    expect(recorderOf(bare).entries()).toMatchObject([{ op: "allReduce", state: "completed" }]);
+    const child = bare.createChildContainer();
+    await allReduceIn(child, "fake");
+    const recorder = bare.resolve(dist.FLIGHT_RECORDER);
+    expect(recorder.entries().map(({ op, state }) => `${op} ${state}`)).toEqual(Array(2).fill("allReduce completed"));
+    expect(child.resolve(dist.FLIGHT_RECORDER)).toBe(recorder);
+  });
+
+  test("a recorder that is made when it is asked for has to be made once", async () => {
+    const container = createContainer();
+    container.registerSingleton(dist.FLIGHT_RECORDER, dist.FlightRecorder);
+    await allReduceIn(container, "fake");
+    expect(container.resolve(dist.FLIGHT_RECORDER).recorded).toBe(1);
+    for (const provider of [{ useClass: dist.FlightRecorder }, { useFactory: () => new dist.FlightRecorder() }]) {
+      container.register(dist.FLIGHT_RECORDER, provider as never);
+      const refusal = await allReduceIn(container, "fake").catch((error: unknown) => error);
+      expect(String(refusal)).toContain("makes a recorder each time it is resolved; register one as a value");
+    }
   });
 
   test("a plugin may be loaded when it is asked for, or be made by a factory", async () => {

@@ -36,7 +36,8 @@ export const BACKEND_PLUGIN: InjectionToken<BackendPlugin | LazyBackend> = Symbo
 
 /**
  * Token of the {@link FlightRecorder} of a container: it records the ops of the groups that are made with the container. Each one
- * that {@link createContainer} makes has its own; child containers share it, unless another is registered in them.
+ * that {@link createContainer} makes has its own, any other one from its first group on; child containers share it, unless another is
+ * registered in them.
  *
  * ```ts
  * container.register(FLIGHT_RECORDER, { useValue: new FlightRecorder({ capacity: 100 }) });
@@ -118,9 +119,8 @@ export function defaultContainer(): DependencyContainer {
   return installed;
 }
 
-/** Registries and recorders of containers that {@link createContainer} has not made. */
+/** Registries of containers that {@link createContainer} has not made. */
 const registries = new WeakMap<DependencyContainer, BackendRegistry>();
-const recorders = new WeakMap<DependencyContainer, FlightRecorder>();
 
 /** The registry of a container, the default one if none is given. */
 export function registryOf(container: DependencyContainer = defaultContainer()): BackendRegistry {
@@ -148,20 +148,20 @@ export function clockOf(container: DependencyContainer = defaultContainer()): Cl
 }
 
 /**
- * The recorder of a container.
- * @throws InvalidArgumentError when what is registered is none.
+ * The recorder of a container. One that {@link createContainer} has not made gets its own here, for its user to resolve.
+ * @throws InvalidArgumentError when what is registered is none, or another one each time, whose entries nobody could read.
  */
 export function recorderOf(container: DependencyContainer): FlightRecorder {
   if (!container.isRegistered(FLIGHT_RECORDER, true)) {
-    const recorder = recorders.get(container) ?? makeRecorder();
-    recorders.set(container, recorder);
-    return recorder;
+    container.register(FLIGHT_RECORDER, { useValue: makeRecorder() });
   }
   const recorder: unknown = container.resolve(FLIGHT_RECORDER);
-  if (recorder instanceof FlightRecorder) return recorder;
-  throw new InvalidArgumentError(`FLIGHT_RECORDER: a recorder is a FlightRecorder, got ${describe(recorder)}`, {
-    argument: "FLIGHT_RECORDER",
-  });
+  const isRecorder = recorder instanceof FlightRecorder;
+  if (isRecorder && container.resolve(FLIGHT_RECORDER) === recorder) return recorder;
+  const text = isRecorder
+    ? "what is registered makes a recorder each time it is resolved; register one as a value (useValue) or as a singleton"
+    : `a recorder is a FlightRecorder, got ${describe(recorder)}`;
+  throw new InvalidArgumentError(`FLIGHT_RECORDER: ${text}`, { argument: "FLIGHT_RECORDER" });
 }
 
 /** @throws InvalidArgumentError when what is registered has no name, by which it could be found. */

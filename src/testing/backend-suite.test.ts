@@ -90,6 +90,23 @@ describe("the conformance suite", () => {
     ]);
   }, 30_000);
 
+  test("finds ranks that have run all cases and do not end well", async () => {
+    const cases = ["allReduce > lists of tensors", "barrier > nobody leaves before the last has come"];
+    const plugin: BackendPlugin = {
+      ...fake,
+      async create(context) {
+        const backend = await fake.create(context);
+        if (context.groupName === "0") backend.close = () => Promise.reject(new Error("stuck"));
+        return backend;
+      },
+    };
+    const results = await runSuite({ plugin, worldSize: 1, order: order(cases), spawn: false });
+    expect(results.map(({ failures }) => failures)).toEqual([
+      [],
+      [expect.stringMatching(/^rank 0 did not end well after all cases: .*stuck/)],
+    ]);
+  });
+
   test("tells where a backend has a bug", async () => {
     const plugin: BackendPlugin = {
       ...fake,

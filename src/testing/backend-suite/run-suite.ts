@@ -37,14 +37,20 @@ const FULL_LIMIT_MS = 20 * 60_000;
 /** Runs cases of the suite with one number of ranks. Never rejects because of a case or a rank. */
 export async function runSuite(run: SuiteRun): Promise<CaseResult[]> {
   const { reports, endings } = run.spawn === false ? await runInThread(run) : await runElsewhere(run, run.spawn);
-  return run.order.cases.map((name) => {
+  const { cases } = run.order;
+  // Nothing else would tell that a rank has failed at the end of its default group, or has crashed as it exited.
+  const late = endings.flatMap((ending, rank) => {
+    const hasRunAll = cases.every((name) => reports[rank]?.some((each) => each.name === name && !each.begins));
+    return ending !== undefined && hasRunAll ? [`rank ${rank} did not end well after all cases: ${ending}`] : [];
+  });
+  return cases.map((name) => {
     const results = reports.map((list) => list.findLast((each) => each.name === name && !each.begins));
     const failures = results.flatMap((result, rank) => {
       if (result === undefined) return [describeMissing(name, rank, reports[rank] ?? [], endings[rank])];
       return !result.begins && result.error !== undefined ? [`rank ${rank}: ${result.error}`] : [];
     });
     const checks = results.reduce((sum, result) => sum + (result?.begins === false ? result.checks : 0), 0);
-    return { name, checks, failures };
+    return { name, checks, failures: name === cases.at(-1) ? [...failures, ...late] : failures };
   });
 }
 

@@ -9,7 +9,7 @@ import { cuda, cudaAndHost, cudaOverGloo, emulateCuda, type FindDevice } from ".
 import memory, { emulatedDevice } from "../fixtures/emulated-memory.ts";
 import { localRanks } from "../local-ranks.ts";
 import { suiteCases } from "./cases.ts";
-import type { SuiteMemory } from "./device-memory.ts";
+import type { DeviceMemory, SuiteMemory } from "./device-memory.ts";
 import { runSuite } from "./run-suite.ts";
 
 setDefaultTimeout(60_000);
@@ -106,20 +106,62 @@ describe("the memory of devices", () => {
     expect(() => testBackend(plugin, { memory: given as SuiteMemory })).toThrow(message);
   });
 
-  test("what is not memory is refused on the rank", async () => {
-    const failures = (opened: object) =>
-      runSuite({
-        plugin: cuda,
-        worldSize: 1,
-        memory: { device: "cuda", open: () => opened as ReturnType<typeof emulatedDevice> },
-        order: order(["barrier > nobody leaves before the last has come"]),
-        spawn: false,
-      }).then((results) => results.flatMap((each) => each.failures).join());
-    expect(await failures({ index: 1 })).toContain("what memory.open() gives must have a method allocate()");
-    const { allocate, write, read, free } = emulatedDevice(1);
-    expect(await failures({ allocate, write, read, free, index: -1 })).toContain(
-      "number of its device as index, got -1",
-    );
+  const good = emulatedDevice(1);
+
+  /** What goes wrong with memory that has these methods in place of good ones. */
+  async function failuresIn(faults: object): Promise<string> {
+    const opened = {
+      index: 1,
+      allocate: (byteLength: number) => good.allocate(byteLength),
+      write: (address: number, bytes: Uint8Array) => good.write(address, bytes),
+      read: (address: number, byteLength: number) => good.read(address, byteLength),
+      free: (address: number) => good.free(address),
+      ...faults,
+    };
+    const results = await runSuite({
+      plugin: cuda,
+      worldSize: 1,
+      memory: { device: "cuda", open: () => opened as DeviceMemory },
+      order: order(["broadcast > every dtype, root and size", "allReduce > lists of tensors"]),
+      spawn: false,
+    });
+    return results.flatMap(({ failures }) => failures).join("\n");
+  }
+
+  test.each<[string, object]>([
+    ["must have a method allocate()", { allocate: undefined }],
+    ["must have a method close()", { close: 5 }],
+    ["number of its device as index, got number -1", { index: -1 }],
+    ['number of its device as index, got "1"', { index: "1" }],
+    ["allocate() must not be async", { allocate: async () => 8 }],
+    ["write() must not be async", { write: async () => {} }],
+    ["read() must not be async", { read: () => Promise.reject(new Error("no")) }],
+    ["free() must not be async", { free: async () => Promise.reject(new Error("no")) }],
+    ["allocate() must give an address, a positive integer, got number 0", { allocate: () => 0 }],
+    ["allocate() must give an address, a positive integer, got bigint 8", { allocate: () => 8n }],
+    ["must give an address that is a multiple of 8, got 0x", { allocate: () => 4100 }],
+    ["within or around 1000 bytes that are still in use", { allocate: () => 4096 }],
+    ["read(address, 1000) must give a Uint8Array of so many bytes, got 999 bytes", { read: () => new Uint8Array(999) }],
+    ["must give a Uint8Array of so many bytes, got ArrayBuffer", { read: () => new ArrayBuffer(1000) }],
+    ["read() must give the bytes that write() has copied there, and gives others", { write: () => {} }],
+  ])("is at fault before a backend is tried: %s", async (text, faults) => {
+    const failures = await failuresIn(faults);
+    expect(failures).toContain(text);
+    expect(failures).toContain("it stopped before the first case");
+  });
+
+  test("that cannot be given back is a failure of each case, and that cannot be closed of the last", async () => {
+    let frees = 0;
+    const free = (address: number) => {
+      good.free(address);
+      if (++frees > 2) throw new Error("not mine");
+    };
+    const close = () => Promise.reject(new Error("no end"));
+    expect((await failuresIn({ free, close })).split("\n")).toEqual([
+      "rank 0: the memory of the case's tensors could not be given back: not mine",
+      "rank 0: the memory of the case's tensors could not be given back: not mine",
+      "rank 0 did not end well after all cases: Error: no end",
+    ]);
   });
 
   test("other processes cannot load one without a module", () => {

@@ -1,5 +1,6 @@
-import { InvalidArgumentError } from "../../errors/index.ts";
+import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { Device, DeviceType } from "../../tensor/index.ts";
+import { CheckedMemory } from "./checked-memory.ts";
 
 /**
  * Memory of the device of one rank, for the tensors of the conformance suite. Addresses are what a backend gets as the `ptr` of
@@ -8,7 +9,7 @@ import type { Device, DeviceType } from "../../tensor/index.ts";
 export interface DeviceMemory {
   /** Number of the device among those of its kind: 1 for `cuda:1`. The groups of this rank are bound to it. */
   readonly index: number;
-  /** Address of so many bytes, at least one, aligned for every dtype. */
+  /** Address of so many bytes, at least one; a multiple of 8. */
   allocate(byteLength: number): number;
   /** Copies bytes to an address; they are there when it returns. */
   write(address: number, bytes: Uint8Array): void;
@@ -39,7 +40,7 @@ export interface RankPlace {
 /** The memory of a rank with the device that it is on. */
 export interface OpenMemory {
   readonly device: Device;
-  readonly memory: DeviceMemory;
+  readonly memory: CheckedMemory;
 }
 
 const methods = ["allocate", "write", "read", "free"] as const;
@@ -47,7 +48,9 @@ const methods = ["allocate", "write", "read", "free"] as const;
 /** Opens the memory of a rank, whose author may have written it in JavaScript. */
 export async function openMemory(from: SuiteMemory, place: RankPlace): Promise<OpenMemory> {
   const memory = await from.open(place);
-  const missing = methods.find((method) => typeof memory?.[method] !== "function");
+  const isClosable = memory?.close === undefined || typeof memory.close === "function";
+  const missing =
+    methods.find((method) => typeof memory?.[method] !== "function") ?? (isClosable ? undefined : "close");
   if (missing !== undefined) {
     throw new InvalidArgumentError(`testBackend: what memory.open() gives must have a method ${missing}()`, {
       argument: "memory",
@@ -55,10 +58,17 @@ export async function openMemory(from: SuiteMemory, place: RankPlace): Promise<O
   }
   const { index } = memory;
   if (!Number.isSafeInteger(index) || index < 0) {
-    const text = `testBackend: what memory.open() gives must have the number of its device as index, got ${index}`;
+    const text = `testBackend: what memory.open() gives must have the number of its device as index, got ${describe(index)}`;
     throw new InvalidArgumentError(text, { argument: "memory" });
   }
-  return { device: { type: from.device, index }, memory };
+  const checked = new CheckedMemory(memory);
+  try {
+    checked.verify();
+  } catch (error) {
+    await checked.close().catch(() => {});
+    throw error;
+  }
+  return { device: { type: from.device, index }, memory: checked };
 }
 
 /** Loads what another process has as {@link SuiteMemory}. */

@@ -9,7 +9,7 @@ import type { OpenMemory } from "./device-memory.ts";
 import { descriptionOf, entriesOf, type SuiteEntry, settings } from "./settings.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import { SuiteRank, type Sweep } from "./suite-rank.ts";
-import { DevicePlace, hostPlace } from "./tensor-place.ts";
+import { DevicePlace, hostPlace, type TensorPlace } from "./tensor-place.ts";
 
 /** What all ranks are told. Crosses the process border. */
 export interface SuiteOrder {
@@ -105,9 +105,9 @@ async function runCase(
   }
   report({ name, begins: false, error, checks: rank?.checks ?? 0 });
   await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
-  const trouble = group === null ? undefined : await troubleOfClosing(group);
+  let trouble = group === null ? undefined : await troubleOfClosing(group);
   // What could not be closed may still write there.
-  if (trouble === undefined) place.release();
+  trouble ??= troubleOfRelease(place);
   if (trouble !== undefined) report({ name, begins: false, error: error ?? trouble, checks: rank?.checks ?? 0 });
 }
 
@@ -138,6 +138,16 @@ async function troubleOfClosing(group: ProcessGroup): Promise<string | undefined
   const trouble = await Promise.race([closed, late]);
   clearTimeout(timer);
   return trouble;
+}
+
+/** Why the memory of the case's tensors could not be given back. */
+function troubleOfRelease(place: TensorPlace): string | undefined {
+  try {
+    place.release();
+    return undefined;
+  } catch (error) {
+    return `the memory of the case's tensors could not be given back: ${messageOf(error)}`;
+  }
 }
 
 async function withinLimit(each: SuiteCase, rank: SuiteRank, full: boolean): Promise<void> {

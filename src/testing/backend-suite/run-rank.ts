@@ -23,7 +23,10 @@ export async function runRank(order: SuiteOrder, { plugin, memory, place, init, 
     await initProcessGroup({ ...init, backend: plugin.name, options, ...(deviceId && { deviceId }) });
     await runCases(order, { capabilities: plugin.capabilities, memory: opened, report });
     await destroyProcessGroup();
-  } finally {
-    await opened?.memory.close?.();
+  } catch (error) {
+    // What is wrong with the backend is told, rather than what is wrong with the memory for that reason.
+    await opened?.memory.close().catch(() => {});
+    throw error;
   }
+  await opened?.memory.close();
 }

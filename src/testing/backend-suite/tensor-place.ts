@@ -13,7 +13,7 @@ export interface Placed {
 export interface TensorPlace {
   /** Puts bytes there; those from `start` up to `end` are the tensor. */
   put(bytes: Uint8Array<ArrayBuffer>, dtype: DType, start: number, end: number): Placed;
-  /** Gives back what was put there, when nothing can write to it any more. */
+  /** Gives back what was put there, when nothing can write to it any more. @throws what some of it could not be given back for. */
   release(): void;
 }
 
@@ -45,6 +45,14 @@ export class DevicePlace implements TensorPlace {
   }
 
   release(): void {
-    for (const address of this.#addresses.splice(0)) this.#open.memory.free(address);
+    const errors: unknown[] = [];
+    for (const address of this.#addresses.splice(0)) {
+      try {
+        this.#open.memory.free(address);
+      } catch (error) {
+        errors.push(error);
+      }
+    }
+    if (errors.length > 0) throw errors[0];
   }
 }

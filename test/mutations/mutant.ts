@@ -66,3 +66,22 @@ export function replacing(op: OpName, replace: (work: Work<void>) => Work<void>)
   return (inner) =>
     new Mutant(inner, (calls) => inner.submit(calls).map((work, i) => (calls[i]?.op === op ? replace(work) : work)));
 }
+
+/** Has an op overwrite its inputs when it has ended. */
+export function spoilingInputs(op: OpName): Mutation {
+  return (inner) =>
+    new Mutant(inner, (calls) => {
+      const works = inner.submit(calls);
+      for (const [i, call] of calls.entries()) {
+        if (call.op !== op) continue;
+        const written = new Set(call.outputs.map(({ source }) => source));
+        const read = call.inputs.filter(({ source }) => !written.has(source));
+        works[i]?.whenEnded(() => {
+          for (const { data } of read) {
+            if (data !== undefined) new Uint8Array(data.buffer, data.byteOffset, data.byteLength).fill(0);
+          }
+        });
+      }
+      return works;
+    });
+}

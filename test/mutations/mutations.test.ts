@@ -1,10 +1,11 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import type { BackendPlugin } from "bun-c10d";
+import type { BackendPlugin, OpName } from "bun-c10d";
 import fake from "../../src/backends/fake/plugin.ts";
+import { opTable } from "../../src/collectives/index.ts";
 import { suiteCases } from "../../src/testing/backend-suite/cases.ts";
 import { type CaseResult, runSuite } from "../../src/testing/backend-suite/run-suite.ts";
 import { inapplicable } from "../../src/testing/backend-suite/suite-case.ts";
-import { Mutant, type Mutation } from "./mutant.ts";
+import { Mutant, type Mutation, spoilingInputs } from "./mutant.ts";
 import { mutations } from "./mutations.ts";
 
 setDefaultTimeout(60_000);
@@ -51,6 +52,17 @@ describe("the conformance suite", () => {
     const names = failures.map((each) => each.name);
     console.log(`mutation: ${name}: caught by ${names.map((each) => `"${each}"`).join(", ") || "nothing"}`);
     expect(names).toContain(caughtBy);
+  });
+
+  // A sparse tensor is sent by calls of other ops.
+  const reading = Object.entries(opTable)
+    .filter(([op, { inputs, inPlace }]) => inputs !== "none" && !inPlace && op !== "allReduceSparse")
+    .map(([op]) => op as OpName);
+  test.each(reading)("finds that %s writes to its inputs", async (op) => {
+    const failures = await failuresWith(spoilingInputs(op));
+    expect(failures.flatMap((each) => each.failures).join("\n")).toMatch(
+      /, input( \d)?: element 0 of \d+ is 0, expected /,
+    );
   });
 
   test("has every mutation in its documentation, and no other", async () => {

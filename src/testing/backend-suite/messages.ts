@@ -25,6 +25,7 @@ export const messageCases: readonly SuiteCase[] = [
           const what = `recv of ${dtype}[${length}] from ${previous}`;
           it.check(result === received.tensor, `${what} does not resolve to the caller's tensor`);
           it.checkBytes(what, received, tile(anyBits(dtype, previous), dtype, length));
+          it.checkUnchanged(`send of ${dtype}[${length}] to ${next}`, [sent]);
           if (it.capabilities.anySource !== true) continue;
           const source = receiving.sourceRank();
           it.check(source === it.group.globalRanks[previous], `${what}: sourceRank() is ${source}`);

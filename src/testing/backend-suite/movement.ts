@@ -58,7 +58,7 @@ export const movementCases: readonly SuiteCase[] = [
           for (const [from, output] of outputs.entries()) {
             it.checkBytes(`allGather of ${dtype}[${length}], output ${from}`, output, contents(dtype, length, from));
           }
-          it.checkBytes(`allGather of ${dtype}[${length}], input`, input, contents(dtype, length, it.rank));
+          it.checkUnchanged(`allGather of ${dtype}[${length}]`, [input]);
         }
       }
     },
@@ -75,6 +75,7 @@ export const movementCases: readonly SuiteCase[] = [
           await it.end(it.group.allGatherIntoTensor(output.tensor, input.tensor));
           const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from)));
           it.checkBytes(`allGatherIntoTensor of ${dtype}[${length}]`, output, expected);
+          it.checkUnchanged(`allGatherIntoTensor of ${dtype}[${length}]`, [input]);
         }
       }
     },
@@ -101,6 +102,7 @@ export const movementCases: readonly SuiteCase[] = [
           const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, lengths[i] ?? 0, from, i)));
           it.checkBytes(`allGatherIntoTensor of a list of ${dtype}, output ${i}`, output, expected);
         }
+        it.checkUnchanged(`allGatherIntoTensor of a list of ${dtype}`, inputs);
       }
     },
   },
@@ -116,10 +118,11 @@ export const movementCases: readonly SuiteCase[] = [
           it.group.gather(input.tensor, { groupDst: root, ...(it.rank === root && { outputs: list }) }),
         );
         it.check((result !== undefined) === (it.rank === root), "gather resolves to its outputs on the root alone");
+        const what = `gather of ${dtype}[${length}] to ${root}`;
         for (const [from, output] of outputs.entries()) {
-          const what = `gather of ${dtype}[${length}] to ${root}, output ${from}`;
-          it.checkBytes(what, output, contents(dtype, length, from));
+          it.checkBytes(`${what}, output ${from}`, output, contents(dtype, length, from));
         }
+        it.checkUnchanged(what, [input]);
       }),
   },
   {
@@ -134,7 +137,7 @@ export const movementCases: readonly SuiteCase[] = [
         const what = `gatherSingle of ${dtype}[${length}] to ${root}`;
         const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from)));
         if (output !== undefined) it.checkBytes(what, output, expected);
-        it.checkBytes(`${what}, input`, input, contents(dtype, length, it.rank));
+        it.checkUnchanged(what, [input]);
       }),
   },
   {
@@ -143,9 +146,12 @@ export const movementCases: readonly SuiteCase[] = [
     run: (it) =>
       withRoots(it, "scatter", async (dtype, length, root) => {
         const output = it.empty(dtype, length);
-        const inputs = it.ranks.map((part) => it.place(dtype, contents(dtype, length, root, part)).tensor);
+        const parts = it.ranks.map((part) => it.place(dtype, contents(dtype, length, root, part)));
+        const inputs = parts.map(({ tensor }) => tensor);
         await it.end(it.group.scatter(output.tensor, { groupSrc: root, ...(it.rank === root && { inputs }) }));
-        it.checkBytes(`scatter of ${dtype}[${length}] from ${root}`, output, contents(dtype, length, root, it.rank));
+        const what = `scatter of ${dtype}[${length}] from ${root}`;
+        it.checkBytes(what, output, contents(dtype, length, root, it.rank));
+        it.checkUnchanged(what, parts);
       }),
   },
   {
@@ -154,15 +160,17 @@ export const movementCases: readonly SuiteCase[] = [
     async run(it) {
       for (const [salt, dtype] of it.dtypesOf("allToAll").entries()) {
         const inputs = it.ranks.map((to) => {
-          return it.place(dtype, contents(dtype, share(it.rank, to, salt), it.rank, to)).tensor;
+          return it.place(dtype, contents(dtype, share(it.rank, to, salt), it.rank, to));
         });
         const outputs = it.ranks.map((from) => it.empty(dtype, share(from, it.rank, salt)));
         const list = outputs.map(({ tensor }) => tensor);
-        await it.end(it.group.allToAll(list, inputs));
+        const given = inputs.map(({ tensor }) => tensor);
+        await it.end(it.group.allToAll(list, given));
         for (const [from, output] of outputs.entries()) {
           const expected = contents(dtype, share(from, it.rank, salt), from, it.rank);
           it.checkBytes(`allToAll of ${dtype}, output ${from}`, output, expected);
         }
+        it.checkUnchanged(`allToAll of ${dtype}`, inputs);
       }
     },
   },
@@ -179,6 +187,7 @@ export const movementCases: readonly SuiteCase[] = [
           await it.end(it.group.allToAllSingle(output.tensor, input.tensor));
           const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from, it.rank)));
           it.checkBytes(`allToAllSingle of ${dtype}[${length}]`, output, expected);
+          it.checkUnchanged(`allToAllSingle of ${dtype}[${length}]`, [input]);
         }
       }
     },
@@ -200,6 +209,7 @@ export const movementCases: readonly SuiteCase[] = [
         const expected = it.ranks.map((from) => contents(dtype, share(from, it.rank, salt), from, it.rank));
         const what = `allToAllSingle of ${dtype}, splits ${inputSplits.join(", ")} to ${outputSplits.join(", ")}`;
         it.checkBytes(what, output, Buffer.concat(expected));
+        it.checkUnchanged(what, [input]);
       }
     },
   },

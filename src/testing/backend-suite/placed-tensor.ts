@@ -11,6 +11,7 @@ let made = 0;
 export class PlacedTensor {
   readonly dtype: DType;
   readonly #placed: Placed;
+  readonly #given: Uint8Array;
   readonly #start: number;
   readonly #end: number;
   readonly #guards: readonly Uint8Array[];
@@ -18,6 +19,7 @@ export class PlacedTensor {
   constructor(place: TensorPlace, dtype: DType, contents: Uint8Array) {
     const { size } = dtypes[dtype];
     this.dtype = dtype;
+    this.#given = contents;
     this.#start = MARGIN * size;
     this.#end = this.#start + contents.length;
     const bytes = new Uint8Array(this.#end + MARGIN * size);
@@ -41,8 +43,11 @@ export class PlacedTensor {
     return this.#placed.read().slice(this.#start, this.#end);
   }
 
-  /** What differs from the expected bytes or was written beside the tensor; undefined if nothing. */
-  difference(expected: Uint8Array): string | undefined {
+  /**
+   * What differs from the expected bytes, by default those that it was made with, or was written beside the tensor; undefined if
+   * nothing.
+   */
+  difference(expected: Uint8Array = this.#given): string | undefined {
     const all = this.#placed.read();
     const margins = this.#marginsOf(all);
     const side = margins.findIndex((margin, i) => Buffer.compare(margin, this.#guards[i] ?? margin) !== 0);

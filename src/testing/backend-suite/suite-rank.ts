@@ -137,6 +137,14 @@ export class SuiteRank {
     this.check(difference === undefined, `${what}: ${difference}`);
   }
 
+  /** What an op has read has the bytes that it was made with, and nothing beside it was written. */
+  checkUnchanged(what: string, inputs: readonly PlacedTensor[]): void {
+    for (const [i, input] of inputs.entries()) {
+      const difference = input.difference();
+      this.check(difference === undefined, `${what}, input${inputs.length === 1 ? "" : ` ${i}`}: ${difference}`);
+    }
+  }
+
   /** The op ends with a DistError, which is returned, within the limit. */
   async rejection(what: string, work: PromiseLike<unknown>, limitMs = 4_000): Promise<DistError> {
     const late = Symbol("late");

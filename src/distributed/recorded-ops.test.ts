@@ -94,6 +94,17 @@ describe("the flight recorder has one entry for each call of the user", () => {
     ]);
   });
 
+  test("of an object that cannot be sent, as the other ranks have it", async () => {
+    const container = dist.createContainer();
+    await localRanks(2, ({ rank }) => dist.allGatherObject(rank === 0 ? () => {} : 1).catch(() => {}), { container });
+    const entries = container.resolve(dist.FLIGHT_RECORDER).entries();
+    expect(entries.map(({ op, state, group }) => `${op} ${state} on rank ${group.rank}`).sort()).toEqual([
+      "allGatherObject failed on rank 0",
+      "allGatherObject failed on rank 1",
+    ]);
+    expect(entries[0]?.error).toContain("a function is not plain data");
+  });
+
   test("with its error, but none of a call with wrong arguments", async () => {
     const entries = await recorded(async (rank) => {
       await dist.broadcast(one(), { src: 7 }).catch(() => {});

@@ -1,7 +1,7 @@
 import { isGeneratorObject } from "node:util/types";
 import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
-import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, type Work } from "../work/index.ts";
+import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
 import { Coalescing } from "./coalescing.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
 import { OpQueue } from "./op-queue.ts";
@@ -98,10 +98,9 @@ export class OpDispatcher {
       steps((groupRank) => work.cameFrom(groupRank)),
       () => order.ahead(),
     );
-    const bound =
-      refusal === undefined
-        ? this.#works.bindWhole<T>(work, OWN_RESULT, op, terms)
-        : this.#works.refused<T>(refusal, opType);
+    // One that fails here is recorded all the same, since the other ranks have it too.
+    const seen = refusal === undefined ? work : Work.rejected<T>(refusal, { opType });
+    const bound = this.#works.bindWhole<T>(seen, OWN_RESULT, op, terms);
     order.add(() => {
       work.start();
       return work;

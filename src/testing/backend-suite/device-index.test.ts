@@ -164,6 +164,16 @@ describe("the memory of devices", () => {
     ]);
   });
 
+  test("other processes cannot load one of a file that has something else", async () => {
+    const module = new URL("../fixtures/cuda-emulator.ts", import.meta.url).href;
+    const cases = ["allReduce > lists of tensors"];
+    const run = { plugin: cuda, worldSize: 1, memory: { ...memory, module }, order: order(cases), spawn: {} };
+    const [result] = await runSuite(run);
+    expect(result?.failures.join()).toMatch(
+      /ranks load the memory of cuda from \S+, but it is not the default export there/,
+    );
+  });
+
   test("other processes cannot load one without a module", () => {
     const { module: _, ...own } = memory;
     const run = runSuite({ plugin: cuda, worldSize: 1, memory: own, order: order([]), spawn: {} });

@@ -71,10 +71,16 @@ export async function openMemory(from: SuiteMemory, place: RankPlace): Promise<O
   return { device: { type: from.device, index }, memory: checked };
 }
 
+/** Where a rank in another process finds the {@link SuiteMemory}, and of which devices it has to be. */
+export interface MemorySource {
+  readonly module: string;
+  readonly device: DeviceType;
+}
+
 /** Loads what another process has as {@link SuiteMemory}. */
-export async function loadMemory(module: string): Promise<SuiteMemory> {
+export async function loadMemory({ module, device }: MemorySource): Promise<SuiteMemory> {
   const { default: exported } = (await import(module)) as { default?: Partial<SuiteMemory> };
-  if (exported?.device !== undefined && typeof exported.open === "function") return exported as SuiteMemory;
-  const text = `testBackend: ranks load the memory from ${module}, but it is not the default export there`;
+  if (exported?.device === device && typeof exported.open === "function") return exported as SuiteMemory;
+  const text = `testBackend: ranks load the memory of ${device} from ${module}, but it is not the default export there`;
   throw new InvalidArgumentError(text, { argument: "memory" });
 }

@@ -2,7 +2,7 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { BACKEND_MIDDLEWARE, type BackendPlugin, defaultContainer, registerBackend } from "../../registry/index.ts";
 import type { RankBody } from "../spawn-ranks.ts";
-import { loadMemory } from "./device-memory.ts";
+import { loadMemory, type MemorySource } from "./device-memory.ts";
 import type { SuiteOrder } from "./run-cases.ts";
 import { runRank } from "./run-rank.ts";
 import { suiteMiddleware } from "./settings.ts";
@@ -12,8 +12,8 @@ export interface SuiteRankArgs extends SuiteOrder {
   readonly backend: string;
   /** URL of the file whose default export is the plugin, or a list with it. */
   readonly module: string;
-  /** URL of the file whose default export is the memory of devices; undefined for host memory. */
-  readonly memory: string | undefined;
+  /** Where the memory of devices is; undefined for host memory. */
+  readonly memory: MemorySource | undefined;
 }
 
 const body: RankBody<SuiteRankArgs> = async ({ rank, worldSize, args, report }) => {

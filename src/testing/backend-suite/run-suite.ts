@@ -3,7 +3,7 @@ import { BACKEND_MIDDLEWARE, type BackendPlugin, createContainer } from "../../r
 import { type LocalRank, LocalRanksError, localRanks } from "../local-ranks.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
 import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
-import type { SuiteMemory } from "./device-memory.ts";
+import type { MemorySource, SuiteMemory } from "./device-memory.ts";
 import type { SuiteRankArgs } from "./rank.ts";
 import type { CaseReport, SuiteOrder } from "./run-cases.ts";
 import { runRank } from "./run-rank.ts";
@@ -96,14 +96,15 @@ async function runElsewhere(
       { argument: "module", backend: plugin.name },
     );
   }
-  if (memory !== undefined && memory.module === undefined) {
+  const source = memory && { module: memory.module, device: memory.device };
+  if (source !== undefined && !hasModule(source)) {
     throw new InvalidArgumentError(
       "testBackend: ranks in other processes or Workers cannot load the memory: add `module: import.meta.url` to it, in the file " +
         "whose default export it is",
       { argument: "memory", backend: plugin.name },
     );
   }
-  const args: SuiteRankArgs = { ...order, backend: plugin.name, module: plugin.module, memory: memory?.module };
+  const args: SuiteRankArgs = { ...order, backend: plugin.name, module: plugin.module, memory: source };
   const file = new URL("./rank.ts", import.meta.url);
   const options = { args, failFast: true, timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS };
   const outcomes: readonly Ended[] =
@@ -114,6 +115,10 @@ async function runElsewhere(
     reports: outcomes.map(({ reports }) => reports as readonly CaseReport[]),
     endings: outcomes.map((each) => describeEnding(each, outcomes)),
   };
+}
+
+function hasModule(source: Partial<MemorySource>): source is MemorySource {
+  return typeof source.module === "string";
 }
 
 type Ended = WorkerOutcome & Partial<Pick<RankOutcome, "signal" | "stderr">>;

@@ -119,6 +119,9 @@ Pair::~Pair() {
   // The base does the same, but by then the loop thread may still be in what is overridden here.
   const std::lock_guard<std::mutex> lock(m_);
   if (state_ != CLOSED) tcp::Pair::changeState(CLOSED);
+  // Closing waits until the loop thread has left this object, but by a condition variable alone, which orders nothing: what that
+  // thread did here last has to come before the end of the object.
+  (void)events_.load(std::memory_order_acquire);
 }
 
 void Pair::adopt(Fd socket) {
@@ -155,6 +158,7 @@ Doorbell& Pair::before_events() {
     }
     ::sched_yield();
   }
+  events_.fetch_add(1, std::memory_order_release);
   return doorbell_;
 }
 

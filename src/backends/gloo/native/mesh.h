@@ -6,7 +6,9 @@
 #include <gloo/transport/tcp/context.h>
 #include <gloo/transport/tcp/device.h>
 
+#include <atomic>
 #include <chrono>
+#include <cstdint>
 #include <functional>
 #include <memory>
 #include <mutex>
@@ -82,6 +84,8 @@ class Pair final : public PortablePair {
 
   LossRecord& losses_;
   Doorbell& doorbell_;
+  /// Times that the loop thread has come here.
+  std::atomic<uint64_t> events_{0};
   bool broken_ = false;
   bool expected_later_ = false;
 };

@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { spawnRanks } from "../../testing/index.ts";
+import { type RankOutcome, spawnRanks } from "../../testing/index.ts";
 import { allWell, describeGloo } from "./fixtures/availability.ts";
 import type { CpuUse } from "./fixtures/message-cpu.ts";
 import type { MessageFailure } from "./fixtures/message-failures.ts";
@@ -75,20 +75,36 @@ describeGloo("gloo, point-to-point", () => {
       { op, mode },
     ]),
   );
-  test.concurrent.each(losses)("%s, %s: the peer is killed, %d ranks", async (_, __, worldSize, args) => {
+  async function lose(
+    worldSize: number,
+    args: LossArgs,
+  ): Promise<{ readonly victim: RankOutcome; readonly loss: Loss }> {
     const outcomes = await spawnRanks(worldSize, fixture("message-loss"), { args });
     // A recv from any rank fails when the last that could send has gone.
     const victim = args.op === "recv from any" ? outcomes[1] : outcomes.at(-1);
     expect(victim?.signal).toBe("SIGKILL");
     expect(outcomes.map(({ hung }) => hung)).toEqual(outcomes.map(() => false));
     const [loss] = allWell<Loss>(outcomes.slice(0, 1));
-    const { error, ms = Number.NaN, next } = loss ?? {};
+    if (victim === undefined || loss === undefined) throw new Error("no rank has reported");
+    return { victim, loss };
+  }
+
+  test.concurrent.each(losses)("%s, %s: the peer is killed, %d ranks", async (_, __, worldSize, args) => {
+    let { victim, loss } = await lose(worldSize, args);
+    // On a busy machine the peer may lose its core between the call and its end for long enough to finish the transfer. Then all of
+    // it has to be there, and the next op finds the loss.
+    for (let more = 4; more > 0 && args.op.endsWith("32 MB") && loss.error === undefined; more--) {
+      if (args.op === "recv of 32 MB") expect(loss.isWhole).toBe(true);
+      expect(loss.next?.code).toBe("PEER_LOST");
+      ({ victim, loss } = await lose(worldSize, args));
+    }
+    const { error, ms, next } = loss;
     expect(error).toMatchObject({
       name: "DistNetworkError",
       code: "PEER_LOST",
-      details: { op: args.op.slice(0, 4), seq: 1, peers: [victim?.rank] },
+      details: { op: args.op.slice(0, 4), seq: 1, peers: [victim.rank] },
     });
-    expect(ms - Number(victim?.reports[0])).toBeWithin(0, 6_000);
+    expect(ms - Number(victim.reports[0])).toBeWithin(0, 6_000);
     expect(next?.code).toBe("GROUP_FAILED");
   });
 });

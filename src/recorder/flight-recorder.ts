@@ -19,7 +19,7 @@ export interface FlightRecorderOptions {
 }
 
 /** Entries that are kept unless something else is asked for. c10d: `TORCH_FR_BUFFER_SIZE`. */
-export const DEFAULT_CAPACITY = 2000;
+const DEFAULT_CAPACITY = 2000;
 
 /**
  * Keeps the last ops of all groups that were made with one container: an entry for each call of an op, with its sequence

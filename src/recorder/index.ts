@@ -1,3 +1,3 @@
-export { DEFAULT_CAPACITY, FlightRecorder, type FlightRecorderOptions } from "./flight-recorder.ts";
+export { FlightRecorder, type FlightRecorderOptions } from "./flight-recorder.ts";
 export type { RecordedCall, RecordedSteps, RecordedWork } from "./recorded-op.ts";
 export type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";

@@ -1,31 +1,23 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { CodeFolder, root } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
 // Runs the example of docs/objects.md.
 
-const root = resolve(import.meta.dir, "../..");
 const page = readFileSync(join(root, "docs/objects.md"), "utf8");
 
-let folder = "";
+let folder: CodeFolder;
 beforeAll(() => {
-  mkdirSync(join(root, "build"), { recursive: true });
-  folder = mkdtempSync(join(root, "build/objects-")); // inside the package, where its own name resolves
+  folder = new CodeFolder("objects", [["broadcast.ts", /^```ts\n([\s\S]*?)^```/m.exec(page)?.[1] ?? ""]]);
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => folder[Symbol.dispose]());
 
-test("an object is sent as it was at the call", () => {
-  const script = join(folder, "broadcast.ts");
-  writeFileSync(script, /^```ts\n([\s\S]*?)^```/m.exec(page)?.[1] ?? "");
-  const { exitCode, stdout, stderr } = Bun.spawnSync({
-    cmd: [process.execPath, join(root, "src/cli/main.ts"), "run", "-n", "2", script],
-    timeout: 40_000,
-    env: { ...process.env, NO_COLOR: "1" },
-  });
-  expect([exitCode, stderr.toString()]).toEqual([0, ""]);
-  const text = stdout.toString();
+test("an object is sent as it was at the call", async () => {
+  const { exitCode, stdout: text, stderr } = await folder.runRanks("broadcast.ts", {}, []);
+  expect([exitCode, stderr]).toEqual([0, ""]);
   for (const rank of [0, 1]) expect(text).toContain(`[rank ${rank}]   rate: 0.1,`);
   expect(text.match(/zero: -0,/g)).toHaveLength(2);
   expect(text.match(/none: undefined,/g)).toHaveLength(2);

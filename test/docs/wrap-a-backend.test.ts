@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { join, resolve } from "node:path";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
 import {
   BACKEND_MIDDLEWARE,
   CLOCK,
@@ -10,71 +10,45 @@ import {
   type Middleware,
 } from "../../src/index.ts";
 import { localRanks, ManualClock } from "../../src/testing/index.ts";
+import { CodeFolder, root } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
 // Compiles the middleware of docs/wrap-a-backend.md and runs it in two ranks.
 
-const root = resolve(import.meta.dir, "../..");
 const page = readFileSync(join(root, "docs/wrap-a-backend.md"), "utf8");
-const files = Array.from(page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm), ([, name = "", code = ""]) => ({
-  name,
-  code,
-}));
+const files = new Map(
+  Array.from(page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm), ([, name = "", code = ""]) => [name, code]),
+);
 
-let folder = "";
+let folder: CodeFolder;
 beforeAll(() => {
-  mkdirSync(join(root, "build"), { recursive: true });
-  folder = mkdtempSync(join(root, "build/wrapping-")); // inside the package, where its own name resolves
-  for (const { name, code } of files) writeFileSync(join(folder, name), code);
-  const config = { extends: join(root, "tsconfig.json"), include: ["*.ts"] };
-  writeFileSync(join(folder, "tsconfig.json"), JSON.stringify(config));
+  folder = new CodeFolder("wrapping", files);
 });
-afterAll(() => rmSync(folder, { recursive: true }));
+afterAll(() => folder[Symbol.dispose]());
 
 test("every example has a name", () => {
-  expect(files.map(({ name }) => name)).toEqual(["metrics.ts", "train.ts", "halved.ts", "delayed.ts", "finite.ts"]);
-  expect(page.match(/^```/gm)).toHaveLength(2 * files.length);
+  expect([...files.keys()]).toEqual(["metrics.ts", "train.ts", "halved.ts", "delayed.ts", "finite.ts"]);
+  expect(page.match(/^```/gm)).toHaveLength(2 * files.size);
 });
 
-test("the examples compile", () => {
-  const { stdout } = Bun.spawnSync({
-    cmd: [process.execPath, join(root, "node_modules/typescript/bin/tsc"), "--noEmit", "-p", folder],
-    cwd: folder,
-    timeout: 50_000,
-  });
-  // What is wrong elsewhere in the package is the business of the step that compiles it.
-  const lines = stdout.toString().split("\n");
-  expect(lines.filter((line) => /^[^ .][^(]*\(\d+,\d+\): error/.test(line))).toEqual([]);
+test("the examples compile", async () => {
+  expect(await folder.compileErrors()).toEqual([]);
 });
 
 test("calls are changed, counted and timed", async () => {
-  const script = join(folder, "job.ts");
-  const train = files.find(({ name }) => name === "train.ts")?.code ?? "";
+  const train = files.get("train.ts") ?? "";
   const shown = `console.log([...totals].every(([, { ms }]) => ms > 0));\n`;
-  writeFileSync(script, train + shown);
+  folder.write("job.ts", train + shown);
   // Four elements of float32.
   const told = "Float64Array(4) [ 1, 2, 4, 6 ] 16 1";
-  expect(await runRanks(script)).toEqual({ exitCode: 0, stderr: "", lines: [told, told, "true", "true"] });
+  const lines = [told, told, "true", "true"];
+  expect(await folder.runRanks("job.ts")).toMatchObject({ exitCode: 0, stderr: "", lines });
 });
 
-/** Runs two ranks of a script. */
-async function runRanks(script: string) {
-  const job = Bun.spawn([process.execPath, join(root, "src/cli/main.ts"), "run", "-n", "2", "--no-prefix", script], {
-    env: { ...process.env, NO_COLOR: "1" },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: 40_000,
-  });
-  const [stdout, stderr] = await Promise.all([job.stdout.text(), job.stderr.text(), job.exited]);
-  return { exitCode: job.exitCode, stderr, lines: stdout.trim().split("\n").sort() };
-}
-
 test("a Work of its own ends an op otherwise, by await and by wait()", async () => {
-  const script = join(folder, "overflow.ts");
-  writeFileSync(
-    script,
+  folder.write(
+    "overflow.ts",
     `import { BACKEND_MIDDLEWARE, createContainer, initProcessGroup } from "bun-c10d";
 import { finite } from "./finite.ts";
 const container = createContainer();
@@ -94,11 +68,11 @@ console.log(ends.join(", "));
 `,
   );
   const told = "2, 2, the sum is not finite, the sum is not finite";
-  expect(await runRanks(script)).toEqual({ exitCode: 0, stderr: "", lines: [told, told] });
+  expect(await folder.runRanks("overflow.ts")).toMatchObject({ exitCode: 0, stderr: "", lines: [told, told] });
 });
 
 test("collectives are delayed by the clock, messages are not, and nothing is left when the group ends", async () => {
-  const { delayed }: { delayed: (delayMs: number) => Middleware } = await import(join(folder, "delayed.ts"));
+  const { delayed }: { delayed: (delayMs: number) => Middleware } = await import(join(folder.path, "delayed.ts"));
   const clock = new ManualClock();
   const container = createContainer();
   container.register(CLOCK, { useValue: clock });

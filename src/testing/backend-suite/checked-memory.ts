@@ -7,7 +7,7 @@ const ALIGNMENT = 8;
 /** What memory of a device is tried with before a backend is. */
 const TRIAL_BYTES = 1000;
 
-/** Memory of a device as its author has written it. His mistakes are told as such; they would pass for those of the backend. */
+/** Memory of a device as its author has written it, whose mistakes are reported as such: they would pass for those of the backend. */
 export class CheckedMemory implements DeviceMemory {
   readonly #memory: DeviceMemory;
   /** What is allocated: number of bytes by address. */

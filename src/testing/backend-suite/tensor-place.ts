@@ -13,7 +13,7 @@ export interface Placed {
 export interface TensorPlace {
   /** Puts bytes there; those from `start` up to `end` are the tensor. */
   put(bytes: Uint8Array<ArrayBuffer>, dtype: DType, start: number, end: number): Placed;
-  /** Gives back what was put there, when nothing can write to it any more. @throws what some of it could not be given back for. */
+  /** Gives back what was put there, when nothing can write to it any more. @throws the first error of doing so, when all was tried. */
   release(): void;
 }
 

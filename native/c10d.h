@@ -13,6 +13,15 @@
  * - Where the thread that uses a group may end before the process does, its memory with it, a shim needs worker_end.h.
  * - The native side never talks to a store: it raises C10D_EVENT_STORE_SET and _GET, the host answers.
  *
+ * How structs grow
+ * - New fields are only added at the end, and 0 stands for what was the case before there was the field.
+ * - A struct that the caller fills in begins with its size as the caller knows it, a multiple of 8. The callee reads what is
+ *   missing as 0, and refuses (C10D_ERR_INVALID) a struct in which bytes that it does not know are not 0. The stride of an
+ *   array is the size in its first element, which all the others have too.
+ * - Of a struct that the callee fills in the caller gives the size beside the address. The callee writes as many bytes, 0 for
+ *   those that it does not know.
+ * - So a host and a shim with the same C10D_ABI_VERSION work together, whichever of the two is newer.
+ *
  * This file is the one source of the numbers: scripts/generate-abi.ts makes src/native/abi.generated.ts from it.
  */
 #ifndef C10D_H
@@ -24,7 +33,7 @@
 extern "C" {
 #endif
 
-#define C10D_ABI_VERSION 1
+#define C10D_ABI_VERSION 2
 
 #define C10D_EXPORT __attribute__((visibility("default")))
 
@@ -51,6 +60,17 @@ typedef enum c10d_opcode {
   C10D_OP_ALLREDUCE_SPARSE = 18,
   C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED = 19
 } c10d_opcode;
+
+/* What is done to a group in the order of its ops, but is none of c10d's. Only for shims that announce them: c10d_capabilities. */
+typedef enum c10d_service {
+  C10D_SERVICE_REGISTER_MEMORY = 32,   /* outputs[0] is used by many ops to come; this rank alone */
+  C10D_SERVICE_DEREGISTER_MEMORY = 33, /* outputs[0] is one that was registered */
+  C10D_SERVICE_OPEN_WINDOW = 34,       /* collective: peers may reach into outputs[0], see c10d_window_address */
+  C10D_SERVICE_CLOSE_WINDOW = 35       /* collective: outputs[0] is an open window */
+} c10d_service;
+
+/* c10's DeviceType. */
+typedef enum c10d_device_type { C10D_DEVICE_CPU = 0, C10D_DEVICE_CUDA = 1 } c10d_device_type;
 
 /* c10's ScalarType. */
 typedef enum c10d_dtype {
@@ -88,18 +108,27 @@ typedef enum c10d_reduce_op {
 
 typedef enum c10d_status {
   C10D_OK = 0,
-  C10D_ERR_WAIT_TIMEOUT = -1, /* c10d_wait only: the op goes on */
+  C10D_ERR_WAIT_TIMEOUT = -1, /* c10d_wait and c10d_synchronize only: the op goes on */
   C10D_ERR_OP_TIMEOUT = -2,   /* the op's own limit ran out; the group has failed */
   C10D_ERR_NETWORK = -3,      /* a connection or a peer is gone; the group has failed */
   C10D_ERR_ABORTED = -4,      /* c10d_abort; the group has failed */
   C10D_ERR_INVALID = -5,      /* bad argument; nothing was sent */
   C10D_ERR_UNSUPPORTED = -6,  /* op, dtype or reduce op not implemented; nothing was sent */
-  C10D_ERR_GROUP_FAILED = -7, /* the group failed before; c10d_group_error tells why */
+  C10D_ERR_GROUP_FAILED = -7, /* the group failed before; c10d_take_failure of op 0 says why */
   C10D_ERR_CLOSED = -8,       /* the group was closed */
   C10D_ERR_BACKEND = -9,      /* the native library reports an error; the group has failed */
   C10D_ERR_UNKNOWN_OP = -10,  /* no such op, or its result was taken before */
-  C10D_ERR_DESYNC = -11       /* the ranks made different calls, the text names both; the group has failed */
+  C10D_ERR_DESYNC = -11,      /* the ranks made calls that do not fit together; the group has failed */
+  C10D_ERR_UNAVAILABLE = -12  /* c10d_probe only: the native library, or its device, cannot be used here */
 } c10d_status;
+
+/* In what the calls of two ranks differ, of a failure with C10D_ERR_DESYNC. */
+typedef enum c10d_mismatch {
+  C10D_MISMATCH_NONE = 0,
+  C10D_MISMATCH_CALL = 1,   /* another op, dtype, size, reduce op or root, or the same at another place in the order */
+  C10D_MISMATCH_SPLITS = 2, /* what one sends the other in an all-to-all */
+  C10D_MISMATCH_MESSAGE = 3 /* what was sent, and what was to be received */
+} c10d_mismatch;
 
 typedef enum c10d_state { C10D_CONNECTING = 0, C10D_OPEN = 1, C10D_FAILED = 2, C10D_CLOSED = 3 } c10d_state;
 
@@ -115,8 +144,17 @@ typedef enum c10d_event_kind {
 
 /* Bits of c10d_op.flags. */
 enum {
-  C10D_FLAG_MONITORED = 1,     /* barrier: rank 0 finds out which ranks are missing */
-  C10D_FLAG_WAIT_ALL_RANKS = 2 /* monitored barrier: names all of them rather than the first */
+  C10D_FLAG_MONITORED = 1,      /* barrier: rank 0 finds out which ranks are missing */
+  C10D_FLAG_WAIT_ALL_RANKS = 2, /* monitored barrier: names all of them rather than the first */
+  C10D_FLAG_STREAM = 4          /* `stream` is given: CUDA's default stream is 0 */
+};
+
+/* Bits of c10d_capabilities.flags. */
+enum {
+  C10D_CAN_TAKE_BATCHES = 1,        /* the ops of a c10d_submit go to the library as one */
+  C10D_CAN_SYNCHRONIZE = 2,         /* c10d_synchronize: there are streams */
+  C10D_CAN_SPLIT = 4,               /* c10d_split */
+  C10D_CAN_OVERTAKE_COLLECTIVES = 8 /* send and recv start at submit; else in their order among the collectives */
 };
 
 /* Bits of c10d_event.flags. */
@@ -130,6 +168,8 @@ typedef struct c10d_event {
   uint32_t flags;
   uint32_t key_bytes; /* store events: sizes for c10d_exchange_read */
   uint32_t value_bytes;
+  uint64_t started_ns;  /* of an op: when the library got it, by c10d_clock_ns; 0 if it never did */
+  uint64_t finished_ns; /* and when the library was through with it */
 } c10d_event;
 
 typedef struct c10d_buffer {
@@ -138,16 +178,16 @@ typedef struct c10d_buffer {
 } c10d_buffer;
 
 typedef struct c10d_op {
-  uint32_t size;          /* sizeof(c10d_op) as the caller knows it */
-  uint32_t opcode;        /* c10d_opcode */
+  uint32_t size;
+  uint32_t opcode;        /* c10d_opcode or c10d_service */
   uint32_t dtype;         /* c10d_dtype */
   uint32_t reduce_op;     /* c10d_reduce_op */
   int32_t peer;           /* root, source or destination: rank in the group; -1 any or none */
   uint32_t tag;           /* send and recv */
   uint32_t flags;         /* C10D_FLAG_... */
-  int32_t device;         /* ordinal; 0 for the CPU */
-  uint64_t stream;        /* device stream, 0 for none */
-  double timeout_ms;      /* the op's limit from now on; infinity for none */
+  uint32_t device_type;   /* c10d_device_type; that of the group */
+  uint64_t stream;        /* with C10D_FLAG_STREAM: the op starts after what is in it now */
+  double timeout_ms;      /* the op's limit from now on; 0 and infinity for none */
   double premul_factor;   /* C10D_PREMUL_SUM */
   uint64_t inputs;        /* address of c10d_buffer[input_count] */
   uint64_t outputs;       /* address of c10d_buffer[output_count]; in-place ops have outputs only */
@@ -157,17 +197,47 @@ typedef struct c10d_op {
   uint32_t output_count;
   uint32_t input_split_count;
   uint32_t output_split_count;
+  int32_t device_index; /* ordinal; 0 for the CPU */
+  uint32_t reserved;    /* 0 */
 } c10d_op;
 
 typedef struct c10d_config {
-  uint32_t size; /* sizeof(c10d_config) as the caller knows it */
+  uint32_t size;
   int32_t rank;
   int32_t world_size;
-  int32_t device;
-  double timeout_ms; /* for connecting; infinity for none */
-  uint64_t options;  /* address of "key=value" strings, each ended by a NUL; the host adds thread=worker in a Worker */
+  uint32_t device_type; /* c10d_device_type */
+  int32_t device_index; /* ordinal; 0 for the CPU */
+  int32_t color;        /* c10d_split: ranks with the same one are in one group */
+  double timeout_ms;    /* for connecting; 0 and infinity for none */
+  uint64_t options; /* address of "key=value" strings, each ended by a NUL; the host adds thread=worker in a Worker */
   uint64_t options_bytes;
 } c10d_config;
+
+/* Why something has failed. The caller gives the size, the tables and what they hold. */
+typedef struct c10d_failure {
+  uint32_t size;
+  int32_t status;       /* c10d_status; C10D_OK if nothing has failed */
+  uint32_t mismatch;    /* c10d_mismatch */
+  int32_t system_error; /* errno of what the system has refused, such as EMFILE; 0 for anything else */
+  int32_t peer;         /* rank that this one waited for or lost, or -1 */
+  uint32_t rank_count;  /* how many there are; the table has the first of them if there are more than it holds */
+  uint32_t rank_capacity;
+  uint32_t text_capacity;
+  uint32_t text_bytes; /* how many were written */
+  uint32_t reserved;   /* 0 */
+  uint64_t ranks; /* address of int32_t[rank_capacity]: the two ranks of a mismatch, else those that surely caused it */
+  uint64_t text;  /* address of char[text_capacity]: for people; UTF-8, no NUL */
+} c10d_failure;
+
+/* What a group can do. Its host has a table of what the backend can do at most; all that is 0 here leaves it as it is. */
+typedef struct c10d_capabilities {
+  uint64_t ops;         /* bit n: c10d_opcode n. 0: all that the host knows of */
+  uint64_t services;    /* bit n: c10d_service n. 0: none */
+  uint64_t dtypes;      /* bit n: c10d_dtype n. 0: all that the host knows of */
+  uint64_t reduce_ops;  /* bit n: c10d_reduce_op n. 0: all that the host knows of */
+  uint32_t flags;       /* C10D_CAN_... */
+  uint32_t concurrency; /* collectives that may be under way at the same time */
+} c10d_capabilities;
 
 typedef struct c10d_stats {
   uint64_t submitted;
@@ -183,20 +253,36 @@ typedef struct c10d_group c10d_group;
 /* C10D_ABI_VERSION of the header this shim was built with. */
 C10D_EXPORT uint32_t c10d_abi_version(void);
 
-/* Name and version of the native library, e.g. "gloo 2022-05-18". */
-C10D_EXPORT const char* c10d_library_version(void);
+/*
+ * Whether the native library can be used here, loading it if it is loaded at run time. Copies its name and version, e.g.
+ * "gloo 2022-05-18", and returns the length; or C10D_ERR_UNAVAILABLE, c10d_last_failure says why.
+ */
+C10D_EXPORT int32_t c10d_probe(char* version, uint32_t capacity);
 
-/* Text of the last failure of c10d_create or c10d_submit on this thread. */
-C10D_EXPORT const char* c10d_last_error(void);
+/* Why the last c10d_probe, c10d_create, c10d_split, c10d_submit or c10d_synchronize on this thread has failed. */
+C10D_EXPORT int32_t c10d_last_failure(c10d_failure* failure);
+
+/* CLOCK_MONOTONIC, in nanoseconds. */
+C10D_EXPORT uint64_t c10d_clock_ns(void);
 
 /* Starts to make a group; returns at once, connecting goes on in native threads until C10D_EVENT_READY. NULL on error. */
 C10D_EXPORT c10d_group* c10d_create(const c10d_config* config);
 
+/*
+ * The same for a group of some ranks of an open one, by the library's own means. Collective: all ranks of the parent call it, and
+ * each has the rank of `config` among those of its color; with a negative color a rank takes part and gets a group of no use, to
+ * be closed. Until C10D_EVENT_READY of the new group the parent has to stay open and takes no ops.
+ */
+C10D_EXPORT c10d_group* c10d_split(c10d_group* parent, const c10d_config* config);
+
+/* What an open group can do. */
+C10D_EXPORT void c10d_group_capabilities(c10d_group* group, c10d_capabilities* capabilities, uint32_t size);
+
 /* Socket that becomes readable when there are events to drain. It belongs to the caller, who closes it. */
 C10D_EXPORT int32_t c10d_wake_fd(c10d_group* group);
 
-/* Copies up to `max` events to `events` and returns their number; fewer than `max` means that none are left. */
-C10D_EXPORT uint32_t c10d_drain(c10d_group* group, c10d_event* events, uint32_t max);
+/* Copies up to `max` events of `size` bytes to `events`; returns their number: fewer than `max` means that none are left. */
+C10D_EXPORT int32_t c10d_drain(c10d_group* group, c10d_event* events, uint32_t size, uint32_t max);
 
 /* Copies key and value of a store event. 0, or C10D_ERR_INVALID if a buffer is too small or the id unknown. */
 C10D_EXPORT int32_t c10d_exchange_read(c10d_group* group, uint64_t id, void* key, uint32_t key_capacity, void* value,
@@ -226,15 +312,22 @@ C10D_EXPORT void c10d_kick(c10d_group* group);
 
 /*
  * Waits for an op, driving it on this thread where that can return in time, and takes its result: C10D_OK and *result,
- * the op's error, or C10D_ERR_WAIT_TIMEOUT while it goes on.
+ * the op's error, or C10D_ERR_WAIT_TIMEOUT while it goes on. `size` is that of *result.
  */
-C10D_EXPORT int32_t c10d_wait(c10d_group* group, uint64_t id, double timeout_ms, c10d_event* result);
+C10D_EXPORT int32_t c10d_wait(c10d_group* group, uint64_t id, double timeout_ms, c10d_event* result, uint32_t size);
 
-/* Takes the error text of a failed op; returns its length (not more than `capacity` bytes are written, no NUL). */
-C10D_EXPORT uint32_t c10d_error(c10d_group* group, uint64_t id, char* text, uint32_t capacity);
+/*
+ * Lets what is put into a stream of the group's device from now on wait for an op, without blocking for its end: only until
+ * the op has started, C10D_ERR_WAIT_TIMEOUT if that takes longer. The op's error if it has failed, C10D_ERR_UNSUPPORTED if
+ * there are no streams.
+ */
+C10D_EXPORT int32_t c10d_synchronize(c10d_group* group, uint64_t id, uint64_t stream, double timeout_ms);
 
-/* Why the group has failed; returns the length of the text, as c10d_error. */
-C10D_EXPORT uint32_t c10d_group_error(c10d_group* group, char* text, uint32_t capacity);
+/* Takes the failure of an op, or tells that of the group if `id` is 0. Gives its status, which is also in *failure. */
+C10D_EXPORT int32_t c10d_take_failure(c10d_group* group, uint64_t id, c10d_failure* failure);
+
+/* Where this process finds the memory that `rank` has in the window of which `address` is this rank's part; 0 if it cannot. */
+C10D_EXPORT uint64_t c10d_window_address(c10d_group* group, uint64_t address, int32_t rank);
 
 /* c10d_state of the group. */
 C10D_EXPORT int32_t c10d_group_state(c10d_group* group);
@@ -242,7 +335,7 @@ C10D_EXPORT int32_t c10d_group_state(c10d_group* group);
 /* Fails the group from any thread: wakes every waiter, rejects what is queued, cancels creation. */
 C10D_EXPORT void c10d_abort(c10d_group* group, int32_t status, const char* reason);
 
-C10D_EXPORT void c10d_group_stats(c10d_group* group, c10d_stats* stats);
+C10D_EXPORT void c10d_group_stats(c10d_group* group, c10d_stats* stats, uint32_t size);
 
 /*
  * Ends the group. Ops in flight are aborted. Waits up to `timeout_ms` for native threads; returns the number of ops
@@ -253,13 +346,17 @@ C10D_EXPORT int32_t c10d_close(c10d_group* group, double timeout_ms);
 
 #ifdef __cplusplus
 }
-static_assert(sizeof(c10d_event) == 32, "layout");
-static_assert(sizeof(c10d_op) == 104, "layout");
-static_assert(sizeof(c10d_config) == 40, "layout");
+static_assert(sizeof(c10d_event) == 48, "layout");
+static_assert(sizeof(c10d_op) == 112, "layout");
+static_assert(sizeof(c10d_config) == 48, "layout");
+static_assert(sizeof(c10d_failure) == 56, "layout");
+static_assert(sizeof(c10d_capabilities) == 40, "layout");
 #else
-_Static_assert(sizeof(c10d_event) == 32, "layout");
-_Static_assert(sizeof(c10d_op) == 104, "layout");
-_Static_assert(sizeof(c10d_config) == 40, "layout");
+_Static_assert(sizeof(c10d_event) == 48, "layout");
+_Static_assert(sizeof(c10d_op) == 112, "layout");
+_Static_assert(sizeof(c10d_config) == 48, "layout");
+_Static_assert(sizeof(c10d_failure) == 56, "layout");
+_Static_assert(sizeof(c10d_capabilities) == 40, "layout");
 #endif
 
 #endif

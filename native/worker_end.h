@@ -59,7 +59,7 @@ typedef struct c10d_worker {
 static int c10d_worker_is_busy(c10d_group* group) {
   c10d_stats stats;
   if (c10d_group_state(group) == C10D_CONNECTING) return 1;
-  c10d_group_stats(group, &stats);
+  c10d_group_stats(group, &stats, sizeof stats);
   return stats.submitted > stats.completed + stats.failed;
 }
 
@@ -72,7 +72,7 @@ static void c10d_worker_let_go(c10d_group* group, int limit_ms) {
   int remarked = 0;
   c10d_stats stats;
   while (c10d_close(group, C10D_WORKER_LOOK_MS) != 0) {
-    c10d_group_stats(group, &stats);
+    c10d_group_stats(group, &stats, sizeof stats);
     if (stats.pinned == 0) {
       free_ms += C10D_WORKER_LOOK_MS;
       if (free_ms >= limit_ms) return;

@@ -39,7 +39,7 @@ class Rank {
  public:
   Rank(int rank, int size, const std::string& folder) : rank_(rank), size_(size) {
     const auto deadline = Clock::now() + std::chrono::seconds(30);
-    const Config config{rank, size, 0, deadline, Options("", 0)};
+    const Config config{rank, size, Device{}, deadline, Options("", 0)};
     gloo_shim::tcp::attr attributes;
     attributes.hostname = "127.0.0.1";
     auto device = std::dynamic_pointer_cast<gloo_shim::tcp::Device>(gloo_shim::tcp::CreateDevice(attributes));

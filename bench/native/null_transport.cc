@@ -17,9 +17,9 @@ class NullTransport final : public Transport {
 
 }  // namespace
 
-std::unique_ptr<Transport> make_transport(const Config&) { return std::make_unique<NullTransport>(); }
+std::shared_ptr<Transport> make_transport(const Config&) { return std::make_shared<NullTransport>(); }
 
-const char* library_version() { return "null"; }
+std::string probe() { return "null"; }
 
 }  // namespace c10d
 
@@ -29,7 +29,7 @@ extern "C" C10D_EXPORT double c10d_null_loop(c10d_group* group, const c10d_op* o
   for (uint32_t i = 0; i < count; i++) {
     c10d_event event;
     const int64_t id = c10d_submit_one(group, op, nullptr, output);
-    if (id <= 0 || c10d_wait(group, static_cast<uint64_t>(id), 1e9, &event) != C10D_OK) return -1;
+    if (id <= 0 || c10d_wait(group, static_cast<uint64_t>(id), 1e9, &event, sizeof event) != C10D_OK) return -1;
   }
   return std::chrono::duration<double, std::nano>(c10d::Clock::now() - begin).count() / count;
 }

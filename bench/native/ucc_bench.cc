@@ -36,7 +36,7 @@ class Rank {
  public:
   Rank(int rank, int size, const std::string& folder)
       : size_(size),
-        config_{rank, size, 0, Clock::now() + std::chrono::seconds(30), Options("", 0)},
+        config_{rank, size, Device{}, Clock::now() + std::chrono::seconds(30), Options("", 0)},
         exchange_(folder),
         rendezvous_(config_, exchange_) {
     ucc_lib_params_t params{};

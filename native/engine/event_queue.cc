@@ -14,7 +14,7 @@ namespace c10d {
 EventQueue::EventQueue() {
   int fds[2];
   if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0, fds) != 0) {
-    throw Failure(C10D_ERR_BACKEND, std::string("socketpair: ") + std::strerror(errno));
+    throw Failure::of_system("socketpair", errno);
   }
   host_fd_ = fds[0];
   own_fd_ = fds[1];

@@ -1,26 +1,63 @@
 // What went wrong, on its way from a native library to the host.
 #pragma once
 
+#include <cerrno>
+#include <cstring>
 #include <exception>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <utility>
+#include <vector>
 
 #include "c10d.h"
+#include "engine/system_error.h"
 
 namespace c10d {
 
 /// A failed op or connection attempt. Thrown by transports, caught by the engine, never seen by the host as an exception.
+/// What the host decides by is in its fields; the text is for people.
 class Failure : public std::exception {
  public:
   Failure(int32_t status, std::string text, int32_t peer = -1) : status_(status), peer_(peer), text_(std::move(text)) {}
 
+  /// The calls of two ranks do not fit together.
+  static Failure of_mismatch(c10d_mismatch kind, std::string text, int32_t rank, int32_t other) {
+    Failure failure(C10D_ERR_DESYNC, std::move(text), other);
+    failure.mismatch_ = kind;
+    failure.ranks_ = {rank, other};
+    return failure;
+  }
+
+  /// These ranks have caused it, and no other.
+  static Failure of_ranks(int32_t status, std::string text, std::vector<int32_t> ranks) {
+    Failure failure(status, std::move(text), ranks.empty() ? -1 : ranks.front());
+    failure.ranks_ = std::move(ranks);
+    return failure;
+  }
+
+  /// A call of the operating system has failed with `error`, an errno.
+  static Failure of_system(const std::string& what, int error, int32_t status = C10D_ERR_BACKEND, int32_t peer = -1) {
+    return of_shortage(what + ": " + std::strerror(error), error, status, peer);
+  }
+  /// The same with a text of its own.
+  static Failure of_shortage(std::string text, int error, int32_t status = C10D_ERR_BACKEND, int32_t peer = -1) {
+    Failure failure(status, std::move(text), peer);
+    failure.system_error_ = error;
+    return failure;
+  }
+
   /// One of c10d_status.
   int32_t status() const { return status_; }
-  /// Rank that caused it, or -1.
+  /// Rank that this one waited for or lost, or -1; of a mismatch the other rank.
   int32_t peer() const { return peer_; }
   const std::string& text() const { return text_; }
   const char* what() const noexcept override { return text_.c_str(); }
+  c10d_mismatch mismatch() const { return mismatch_; }
+  /// The two ranks of a mismatch, else those that surely caused it, if that is known.
+  const std::vector<int32_t>& ranks() const { return ranks_; }
+  /// An errno, or 0.
+  int32_t system_error() const { return system_error_; }
 
   /// Whether the group can go on after it: the op was refused before anything was sent.
   bool harmless() const { return status_ == C10D_ERR_INVALID || status_ == C10D_ERR_UNSUPPORTED; }
@@ -28,7 +65,10 @@ class Failure : public std::exception {
  private:
   int32_t status_;
   int32_t peer_;
+  int32_t system_error_ = 0;
+  c10d_mismatch mismatch_ = C10D_MISMATCH_NONE;
   std::string text_;
+  std::vector<int32_t> ranks_;
 };
 
 /// Calls into a library; whatever it throws becomes a Failure.
@@ -39,8 +79,10 @@ std::optional<Failure> attempt(Call call) noexcept {
     return std::nullopt;
   } catch (const Failure& error) {
     return error;
+  } catch (const std::system_error& error) {
+    return Failure::of_shortage(error.what(), error.code().value());
   } catch (const std::exception& error) {
-    return Failure(C10D_ERR_BACKEND, error.what());
+    return Failure::of_shortage(error.what(), system_error_in(error.what()));
   } catch (...) {
     return Failure(C10D_ERR_BACKEND, "unknown native exception");
   }

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/group_guard.h"
+#include "engine/sized_struct.h"
 
 namespace c10d {
 
@@ -25,14 +26,15 @@ Clock::time_point later(Clock::time_point time, milliseconds by) {
 
 }  // namespace
 
-Group::Group(std::unique_ptr<Transport> transport, const Config& config)
+Group::Group(std::shared_ptr<Transport> transport, const Config& config)
     : transport_(std::move(transport)),
+      config_(config),
       level_(transport_->thread_level()),
-      rank_(config.rank),
-      world_size_(config.world_size),
-      copies_(config.options.get("thread") == "worker" && !transport_->abort_lets_go()),
-      connect_deadline_(config.connect_deadline),
-      watched_until_(later(connect_deadline_, kConnectGrace)) {
+      batches_(transport_->takes_batches()),
+      overtakes_(transport_->messages_overtake()),
+      copies_(config.device.type == C10D_DEVICE_CPU && config.options.get("thread") == "worker" &&
+              !transport_->abort_lets_go()),
+      watched_until_(later(config.connect_deadline, kConnectGrace)) {
   try {
     Guard guard(*this);
     start_thread("c10d-monitor", &Group::monitor);
@@ -58,7 +60,7 @@ Group::~Group() {
 
 // ---- host side -------------------------------------------------------------------------------------------------
 
-uint32_t Group::drain(c10d_event* events, uint32_t max) {
+uint32_t Group::drain(void* events, uint32_t size, uint32_t max) {
   Guard guard(*this);
   uint32_t count = 0;
   while (count < max && !events_.empty()) {
@@ -75,11 +77,11 @@ uint32_t Group::drain(c10d_event* events, uint32_t max) {
         }
       }
       // A failed op stays until its text was taken, a pinned one until native code lets go of it.
-      if (op != nullptr && op->phase == Op::Phase::done && (op->status == C10D_OK || op->text_taken)) {
+      if (op != nullptr && op->phase == Op::Phase::done && (!op->failure || op->failure_taken)) {
         table_.remove(event.id);
       }
     }
-    events[count++] = event;
+    write_struct(event, static_cast<char*>(events) + size_t{count++} * size, size);
   }
   if (events_.empty()) events_.rearm();
   return count;
@@ -88,43 +90,60 @@ uint32_t Group::drain(c10d_event* events, uint32_t max) {
 uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, void* output) {
   if (ops == nullptr || count == 0) throw Failure(C10D_ERR_INVALID, "no ops");
   if (count > kMaxBatch) throw Failure(C10D_ERR_INVALID, "too many ops at once");
+  const uint32_t stride = claimed_size(ops, "c10d_op");
+  const auto record = [&](uint32_t i) -> const c10d_op& {
+    return *reinterpret_cast<const c10d_op*>(reinterpret_cast<const char*>(ops) + size_t{i} * stride);
+  };
   Guard guard(*this);
   if (state_ == C10D_FAILED) throw Failure(C10D_ERR_GROUP_FAILED, cause_->text(), cause_->peer());
   if (state_ != C10D_OPEN) throw Failure(C10D_ERR_CLOSED, "the group is not open");
   const auto prepare = [&](uint32_t i) {
     auto op = table_.make();
     try {
-      op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr, rank_, world_size_);
+      if (record(i).size != stride) throw Failure(C10D_ERR_INVALID, "the records of a batch differ in size");
+      op->assign(record(i), i == 0 ? input : nullptr, i == 0 ? output : nullptr, config_);
+      if (is_service(op->request.opcode) && (capabilities_.services >> op->request.opcode & 1) == 0) {
+        throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no such service");
+      }
       transport_->check(*op);
       if (copies_) op->work_on_copies();
     } catch (...) {
-      for (uint32_t all = 0; all < count; all++) collectives_ += is_point_to_point(ops[all].opcode) ? 0 : 1;
+      for (uint32_t all = 0; all < count; all++) collectives_ += is_collective(record(all).opcode) ? 1 : 0;
       throw;
     }
     return op;
   };
-  const auto enqueue = [&](std::unique_ptr<Op> made) {
-    Op& op = table_.insert(std::move(made));
-    if (!op.point_to_point()) op.number = ++collectives_;
-    transport_->number(op);
-    (op.point_to_point() ? direct_ : queue_).push_back(&op);
-    stats_.submitted++;
-    if (op.deadline < watched_until_) {
-      watched_until_ = op.deadline;
-      watch_.notify_one();
-    }
-  };
   const uint64_t first = table_.next_id();
   if (count == 1) {
-    enqueue(prepare(0));
+    auto op = prepare(0);
+    const bool direct = overtakes_ && op->point_to_point();
+    enqueue(std::move(op), direct);
   } else {
     std::vector<std::unique_ptr<Op>> batch;
     batch.reserve(count);
     for (uint32_t i = 0; i < count; i++) batch.push_back(prepare(i));
-    for (auto& op : batch) enqueue(std::move(op));
+    const bool messages = std::all_of(batch.begin(), batch.end(), [](const auto& op) { return op->point_to_point(); });
+    for (uint32_t i = 0; i < count; i++) {
+      if (batches_) batch[i]->followers = count - 1 - i;
+      const bool direct = overtakes_ && (batches_ ? messages : batch[i]->point_to_point());
+      enqueue(std::move(batch[i]), direct);
+    }
   }
   if (!direct_.empty()) start_direct(guard);
   return first;
+}
+
+void Group::enqueue(std::unique_ptr<Op> made, bool direct) {
+  Op& op = table_.insert(std::move(made));
+  op.direct = direct;
+  if (is_collective(op.request.opcode)) op.number = ++collectives_;
+  transport_->number(op);
+  (direct ? direct_ : queue_).push_back(&op);
+  stats_.submitted++;
+  if (op.deadline < watched_until_) {
+    watched_until_ = op.deadline;
+    watch_.notify_one();
+  }
 }
 
 void Group::skip_turn() {
@@ -141,7 +160,7 @@ void Group::kick() {
   call_worker();
 }
 
-int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event* result) {
+int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event& result) {
   const auto deadline = deadline_after(timeout_ms);
   Guard guard(*this);
   Op* op = table_.find(id);
@@ -163,25 +182,80 @@ int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event* result) {
   call_worker();
   op->reported = true;
   copy_back(guard, *op);
-  const auto event = event_of(*op, C10D_EVENT_COMPLETE);
-  if (result != nullptr) *result = event;
-  if (event.status == C10D_OK) table_.remove(id);
-  return event.status;
+  result = event_of(*op, C10D_EVENT_COMPLETE);
+  if (result.status == C10D_OK) table_.remove(id);
+  return result.status;
 }
 
-std::string Group::take_error(uint64_t id) {
+int32_t Group::synchronize(uint64_t id, uint64_t stream, double timeout_ms) {
+  const auto deadline = deadline_after(timeout_ms);
   Guard guard(*this);
+  if (id == 0 || id >= table_.next_id()) throw Failure(C10D_ERR_UNKNOWN_OP, "no such op");
+  if (!transport_->has_streams()) throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no streams");
   Op* op = table_.find(id);
-  if (op == nullptr || !op->reported || std::exchange(op->text_taken, true)) return "";
-  if (op->pinned) return cause_->text();
-  std::string text = std::move(op->error);
-  table_.remove(id);
-  return text;
+  // One that has ended well, as the host knows, leaves nothing to wait for.
+  while (op != nullptr && !op->ended() && op->phase != Op::Phase::pending) {
+    kicked_through_ = std::max(kicked_through_, id);
+    Op* const next = level_ != ThreadLevel::funneled && may_call() ? startable(id) : nullptr;
+    if (next != nullptr) {
+      begin(guard, *next, false, false);
+      continue;
+    }
+    call_worker();
+    if (deadline != Clock::time_point::max() && Clock::now() >= deadline) return C10D_ERR_WAIT_TIMEOUT;
+    start_awaited_ = true;
+    guard.wait_until(done_, deadline);
+    start_awaited_ = false;
+  }
+  call_worker();
+  if (op == nullptr) return C10D_OK;
+  if (op->pinned) throw Failure(*cause_);
+  if (op->failure) throw Failure(*op->failure);
+  if (op->phase == Op::Phase::pending) transport_->synchronize(*op, stream);
+  return C10D_OK;
 }
 
-std::string Group::group_error() {
+std::optional<Failure> Group::take_failure(uint64_t id) {
   Guard guard(*this);
-  return cause_ ? cause_->text() : "";
+  if (id == 0) return cause_;
+  Op* op = table_.find(id);
+  if (op == nullptr || !op->reported || std::exchange(op->failure_taken, true)) return std::nullopt;
+  if (op->pinned) return cause_;
+  auto failure = std::move(op->failure);
+  table_.remove(id);
+  return failure;
+}
+
+c10d_capabilities Group::capabilities() {
+  Guard guard(*this);
+  c10d_capabilities all{};
+  all.ops = capabilities_.ops;
+  all.services = capabilities_.services;
+  all.dtypes = capabilities_.dtypes;
+  all.reduce_ops = capabilities_.reduce_ops;
+  all.concurrency = max_concurrency_;
+  if (batches_) all.flags |= C10D_CAN_TAKE_BATCHES;
+  if (transport_->has_streams()) all.flags |= C10D_CAN_SYNCHRONIZE;
+  if (transport_->can_split()) all.flags |= C10D_CAN_SPLIT;
+  if (overtakes_) all.flags |= C10D_CAN_OVERTAKE_COLLECTIVES;
+  return all;
+}
+
+uint64_t Group::window_address(uint64_t address, int32_t rank) {
+  Guard guard(*this);
+  const bool exists = state_ == C10D_OPEN && rank >= 0 && rank < config_.world_size;
+  return exists ? transport_->window_address(address, rank) : 0;
+}
+
+std::shared_ptr<Transport> Group::split(const Config& config, int32_t color) {
+  Guard guard(*this);
+  if (state_ == C10D_FAILED) throw Failure(C10D_ERR_GROUP_FAILED, cause_->text(), cause_->peer());
+  if (state_ != C10D_OPEN) throw Failure(C10D_ERR_CLOSED, "the group is not open");
+  if (!transport_->can_split()) throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no split of its own");
+  if (under_way_ > 0 || !queue_.empty() || !direct_.empty()) {
+    throw Failure(C10D_ERR_INVALID, "a group can be split only while it has no op in flight");
+  }
+  return transport_->make_split(config, color);
 }
 
 c10d_state Group::state() {
@@ -232,13 +306,13 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 /// Takes an op back from the library.
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   under_way_--;
-  if (!op.point_to_point()) active_--;
+  if (!op.direct) active_--;
   // The first failure of the group is the cause of the others, whose own texts only repeat the abort. But calls that differ
   // are never a consequence: another rank breaks its connections because of them, which this rank may notice first.
   const bool is_cause = failure != nullptr && failure->status() == C10D_ERR_DESYNC;
   if (is_cause && cause_ && cause_->status() == C10D_ERR_NETWORK) cause_ = *failure;
   if (failure != nullptr) {
-    set_failure(op, cause_ && !is_cause && !failure->harmless() ? *cause_ : *failure);
+    op.failure = cause_ && !is_cause && !failure->harmless() ? *cause_ : *failure;
     if (copies_ && !failure->harmless()) op.leave_copies();
   }
   conclude(op);
@@ -247,29 +321,25 @@ void Group::finish(Guard& guard, Op& op, const Failure* failure) {
 
 /// The same for an op that progress() has ended.
 void Group::finish_polled(Guard& guard, Op& op) {
-  if (op.status == C10D_OK) return finish(guard, op, nullptr);
-  const Failure failure(op.status, op.error, op.peer);
+  if (!op.failure) return finish(guard, op, nullptr);
+  const Failure failure = *op.failure;
   finish(guard, op, &failure);
-}
-
-void Group::set_failure(Op& op, const Failure& failure) {
-  op.status = failure.status();
-  op.peer = failure.peer();
-  op.error = failure.text();
 }
 
 /// Notifies the host of the end of an op.
 void Group::conclude(Op& op) {
   op.phase = Op::Phase::done;
+  if (op.finished == Clock::time_point()) op.finished = Clock::now();
+  if (start_awaited_) done_.notify_all();
   if (op.pinned) {
     op.pinned = false;
-    set_failure(op, *cause_);
+    op.failure = cause_;
     if (copies_) return;
     stats_.pinned--;
     events_.push(event_of(op, C10D_EVENT_RELEASED));
     return;
   }
-  (op.status == C10D_OK ? stats_.completed : stats_.failed)++;
+  (op.failure ? stats_.failed : stats_.completed)++;
   if (op.awaited) {
     done_.notify_all();
   } else {
@@ -280,8 +350,11 @@ void Group::conclude(Op& op) {
 /// On the host's thread, without the mutex: an op that has ended is the host's alone. Not after a failure of the group, which
 /// may be that the memory of a tensor is gone.
 void Group::copy_back(Guard& guard, Op& op) {
-  if (!copies_ || op.phase != Op::Phase::done || op.status != C10D_OK) return;
-  if (state_ == C10D_FAILED) return set_failure(op, *cause_);
+  if (!copies_ || op.phase != Op::Phase::done || op.failure) return;
+  if (state_ == C10D_FAILED) {
+    op.failure = cause_;
+    return;
+  }
   guard.unlock();
   op.copy_back();
   guard.lock();
@@ -294,7 +367,7 @@ void Group::fail(Guard& guard, const Failure& cause) {
   cause_ = cause;
   for (auto* lane : {&direct_, &queue_}) {
     for (Op* op : std::exchange(*lane, {})) {
-      set_failure(*op, cause);
+      op->failure = cause;
       conclude(*op);
     }
   }
@@ -311,9 +384,11 @@ c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {
   c10d_event event{};
   event.kind = kind;
   event.id = op.id;
-  event.status = op.pinned ? cause_->status() : op.status;
-  event.peer = op.pinned ? cause_->peer() : op.peer;
+  event.status = op.pinned ? cause_->status() : op.status();
+  event.peer = op.pinned ? cause_->peer() : op.peer();
   event.flags = op.pinned && !copies_ ? C10D_EVENT_PINNED : 0;
+  event.started_ns = nanoseconds_of(op.started);
+  event.finished_ns = nanoseconds_of(op.finished);
   return event;
 }
 

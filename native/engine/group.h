@@ -22,19 +22,20 @@ namespace c10d {
 /// where that can return in time. Everything below is guarded by one mutex, which is never held while the library works.
 ///
 /// Collectives start in order, as far as the concurrency limit and fences let them, once kicked or waited for.
-/// Point-to-point ops have a lane of their own and start at once.
+/// Point-to-point ops have a lane of their own and start at once, unless the transport wants them in order; a batch that the
+/// transport takes as one stays together.
 ///
 /// No work is lost because whoever makes some, or leaves some behind, calls a worker before it lets go of the mutex.
 class Group final : private Exchange {
  public:
   /// Throws Failure.
-  Group(std::unique_ptr<Transport> transport, const Config& config);
+  Group(std::shared_ptr<Transport> transport, const Config& config);
   ~Group() override;
   Group(const Group&) = delete;
   Group& operator=(const Group&) = delete;
 
   int wake_fd() { return events_.host_fd(); }
-  uint32_t drain(c10d_event* events, uint32_t max);
+  uint32_t drain(void* events, uint32_t size, uint32_t max);
   int32_t read_exchange(uint64_t id, void* key, uint32_t key_capacity, void* value, uint32_t value_capacity);
   int32_t reply_exchange(uint64_t id, int32_t status, const void* data, uint32_t bytes);
 
@@ -42,9 +43,15 @@ class Group final : private Exchange {
   uint64_t submit(const c10d_op* ops, uint32_t count, const void* input, void* output);
   void skip_turn();
   void kick();
-  int32_t wait(uint64_t id, double timeout_ms, c10d_event* result);
-  std::string take_error(uint64_t id);
-  std::string group_error();
+  int32_t wait(uint64_t id, double timeout_ms, c10d_event& result);
+  /// Throws Failure, also that of the op.
+  int32_t synchronize(uint64_t id, uint64_t stream, double timeout_ms);
+  /// How an op has failed; nothing if it has not, or if that was taken before. Of op 0: how the group has failed.
+  std::optional<Failure> take_failure(uint64_t id);
+  c10d_capabilities capabilities();
+  uint64_t window_address(uint64_t address, int32_t rank);
+  /// Throws Failure.
+  std::shared_ptr<Transport> split(const Config& config, int32_t color);
   c10d_state state();
   void abort(int32_t status, const std::string& reason);
   c10d_stats stats();
@@ -84,6 +91,10 @@ class Group final : private Exchange {
   Op* startable(uint64_t through) const;
   bool holds_up(const Op& first, const Op& op) const;
   bool begin(Guard& guard, Op& op, bool to_the_end, bool seated);
+  bool begin_batch(Guard& guard, Op& first, bool seated);
+  void enqueue(std::unique_ptr<Op> made, bool direct);
+  void set_under_way(Op& op);
+  void note_pending(Op& op, bool seated);
   void carry_out(Guard& guard, Op& op);
   bool carry_on(Guard& guard, Op& op, Clock::time_point deadline);
   size_t progress(Guard& guard, bool yield);
@@ -105,16 +116,15 @@ class Group final : private Exchange {
   void finish_polled(Guard& guard, Op& op);
   void conclude(Op& op);
   void copy_back(Guard& guard, Op& op);
-  static void set_failure(Op& op, const Failure& failure);
   void fail(Guard& guard, const Failure& cause);
   c10d_event event_of(const Op& op, c10d_event_kind kind) const;
 
-  std::unique_ptr<Transport> transport_;
+  std::shared_ptr<Transport> transport_;
+  const Config config_;
   const ThreadLevel level_;
-  const int rank_;
-  const int world_size_;
-  const bool copies_;  // native code never sees the host's buffers
-  const Clock::time_point connect_deadline_;
+  const bool batches_;    // a submission is begun as one
+  const bool overtakes_;  // point-to-point ops have a lane of their own
+  const bool copies_;     // native code never sees the host's buffers
 
   std::mutex mutex_;
   std::condition_variable done_;        // the host's thread: an op has ended, or the driver's seat is free
@@ -127,7 +137,7 @@ class Group final : private Exchange {
   EventQueue events_;
   OpTable table_;
   std::deque<Op*> queue_;     // collectives to start
-  std::deque<Op*> direct_;    // point-to-point ops to start
+  std::deque<Op*> direct_;    // ops that queue behind no collective
   std::deque<Op*> blocking_;  // started, run_blocking() to be called
   std::vector<Op*> pending_;  // started, progress() to be called
   std::vector<Op*> ended_;    // scratch of whoever is in the driver's seat
@@ -147,6 +157,7 @@ class Group final : private Exchange {
   bool driver_wanted_ = false;  // the thread in wait() sleeps, but drives as soon as there is something to drive
   bool worker_drives_ = false;  // the driver is a worker
   bool driver_polls_ = false;   // it sleeps on descriptors, not on pause_
+  bool start_awaited_ = false;  // the host's thread sleeps until an op has started
   bool ready_announced_ = false;
   bool in_order_ = false;  // closed with nothing left to do
   bool stopping_ = false;
@@ -160,6 +171,7 @@ class Group final : private Exchange {
 
   uint64_t collectives_ = 0;  // Op::number of the last one
   c10d_stats stats_{};
+  Capabilities capabilities_;
 };
 
 }  // namespace c10d

@@ -27,7 +27,7 @@ void Group::set(const std::string& key, const void* value, size_t bytes) {
     if (cause_) throw *cause_;
     id = post_exchange(C10D_EVENT_STORE_SET, key, value, bytes);
   }
-  await(id, connect_deadline_);
+  await(id, config_.connect_deadline);
 }
 
 uint64_t Group::request(const std::string& key) {

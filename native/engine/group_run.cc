@@ -57,19 +57,22 @@ void Group::connect() {
     wanted = state_ == C10D_CONNECTING;
   }
   std::optional<Failure> failure;
+  Capabilities capabilities;
   unsigned max_concurrency = 1;
   int interrupt_fd = -1;
   if (wanted) {
     failure = attempt([&] {
       transport_->connect(*this);
       max_concurrency = std::max(1U, transport_->max_concurrency());
+      capabilities = transport_->capabilities();
       if (transport_->event_fd() < 0) return;
       interrupt_fd = ::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-      if (interrupt_fd < 0) throw Failure(C10D_ERR_BACKEND, std::string("eventfd: ") + std::strerror(errno));
+      if (interrupt_fd < 0) throw Failure::of_system("eventfd", errno);
     });
   }
   Guard guard(*this);
   max_concurrency_ = max_concurrency;
+  capabilities_ = capabilities;
   interrupt_fd_ = interrupt_fd;
   if (failure) fail(guard, *failure);
   if (state_ == C10D_CONNECTING) state_ = C10D_OPEN;
@@ -137,13 +140,15 @@ Op* Group::startable(uint64_t through) const {
   if (queue_.empty()) return nullptr;
   Op* op = queue_.front();
   if (op->id > through) return nullptr;
-  return active_ < (transport_->fences(*op) ? 1 : max_concurrency_) ? op : nullptr;
+  bool fences = transport_->fences(*op);
+  for (uint32_t i = 1; i <= op->followers; i++) fences = fences || transport_->fences(*queue_[i]);
+  return active_ < (fences ? 1 : max_concurrency_) ? op : nullptr;
 }
 
 /// Whether `op` cannot end before `first` has.
 bool Group::holds_up(const Op& first, const Op& op) const {
   if (&first == &op) return true;
-  if (first.point_to_point() || op.point_to_point()) return false;
+  if (first.direct || op.direct) return false;
   return first.id < op.id && (max_concurrency_ == 1 || transport_->fences(op));
 }
 
@@ -158,14 +163,8 @@ void Group::start_direct(Guard& guard) {
 /// Starts an op, the first of its lane. If it is a blocking one, carries it out too, or leaves that to a worker.
 /// `seated`: this thread is the driver. Returns whether the op has ended.
 bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
-  if (op.point_to_point()) {
-    direct_.pop_front();
-  } else {
-    queue_.pop_front();
-    active_++;
-  }
-  under_way_++;
-  op.phase = Op::Phase::starting;
+  if (op.followers > 0) return begin_batch(guard, op, seated);
+  set_under_way(op);
   starting_ = true;
   const bool takes_seat = exclusive() && !seated;
   if (takes_seat) driver_busy_ = true;
@@ -184,10 +183,7 @@ bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
     return true;
   }
   if (started == Transport::Start::pending) {
-    op.phase = Op::Phase::pending;
-    pending_.push_back(&op);
-    if (!seated && driver_busy_) interrupt_driver();
-    if (!driver_busy_ && driver_wanted_) done_.notify_all();
+    note_pending(op, seated);
   } else {
     op.phase = Op::Phase::ready;
     blocking_.push_back(&op);
@@ -197,6 +193,55 @@ bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
     }
   }
   return false;
+}
+
+/// The same for a batch of which this is the first op. Returns whether all of it has ended.
+bool Group::begin_batch(Guard& guard, Op& first, bool seated) {
+  auto& lane = first.direct ? direct_ : queue_;
+  const std::vector<Op*> batch(lane.begin(), lane.begin() + first.followers + 1);
+  for (Op* op : batch) set_under_way(*op);
+  starting_ = true;
+  const bool takes_seat = exclusive() && !seated;
+  if (takes_seat) driver_busy_ = true;
+  guard.unlock();
+  std::vector<Transport::Start> started(batch.size(), Transport::Start::pending);
+  const auto failure = attempt([&] { transport_->start_batch(batch, started); });
+  guard.lock();
+  starting_ = false;
+  if (takes_seat) release_driver();
+  bool over = true;
+  for (size_t i = 0; i < batch.size(); i++) {
+    Op& op = *batch[i];
+    if (failure || started[i] == Transport::Start::done) {
+      finish(guard, op, failure ? &*failure : nullptr);
+    } else if (op.phase == Op::Phase::overtaken) {
+      finish_polled(guard, op);
+    } else {
+      note_pending(op, seated);
+      over = false;
+    }
+  }
+  return over;
+}
+
+/// Takes the first op out of its lane.
+void Group::set_under_way(Op& op) {
+  if (op.direct) {
+    direct_.pop_front();
+  } else {
+    queue_.pop_front();
+    active_++;
+  }
+  under_way_++;
+  op.phase = Op::Phase::starting;
+  op.started = Clock::now();
+}
+
+void Group::note_pending(Op& op, bool seated) {
+  op.phase = Op::Phase::pending;
+  pending_.push_back(&op);
+  if (!seated && driver_busy_) interrupt_driver();
+  if (start_awaited_ || (!driver_busy_ && driver_wanted_)) done_.notify_all();
 }
 
 void Group::carry_out(Guard& guard, Op& op) {

@@ -9,7 +9,8 @@
 #include "engine/call_text.h"
 #include "engine/checked_size.h"
 #include "engine/dtype.h"
-#include "engine/failure.h"
+#include "engine/sized_struct.h"
+#include "engine/transport.h"
 
 namespace c10d {
 
@@ -62,18 +63,28 @@ void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count, si
 }
 
 /// What no transport can make sense of.
-void check_record(const c10d_op& op, int rank, int world_size) {
-  if (op.size != sizeof(c10d_op)) throw Failure(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
-  if (!(op.timeout_ms > 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must be positive");
-  if (op.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED) throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
+void check_record(const c10d_op& op, const Config& config) {
+  if (!(op.timeout_ms >= 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must not be negative");
+  if (op.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED && !is_service(op.opcode)) {
+    throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
+  }
   if (element_size(op.dtype) == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
   if (op.reduce_op > C10D_PREMUL_SUM) throw Failure(C10D_ERR_UNSUPPORTED, "unknown reduce op");
   if (op.reduce_op == C10D_PREMUL_SUM && std::isnan(op.premul_factor)) {
     throw Failure(C10D_ERR_INVALID, "premul_factor must be a number");
   }
-  if ((op.flags & ~uint32_t{C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS}) != 0) {
-    throw Failure(C10D_ERR_INVALID, "unknown flags");
+  constexpr uint32_t kKnownFlags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS | C10D_FLAG_STREAM;
+  if ((op.flags & ~kKnownFlags) != 0) throw Failure(C10D_ERR_INVALID, "unknown flags");
+  if (op.reserved != 0) throw Failure(C10D_ERR_INVALID, "reserved must be 0");
+  if (op.device_type != config.device.type || op.device_index != config.device.index) {
+    throw Failure(C10D_ERR_INVALID, "the tensors are on device " + text_of(Device{op.device_type, op.device_index}) +
+                                        ", but the group is on " + text_of(config.device));
   }
+  if (op.stream != 0 && (op.flags & C10D_FLAG_STREAM) == 0) {
+    throw Failure(C10D_ERR_INVALID, "a stream needs C10D_FLAG_STREAM");
+  }
+  const int rank = config.rank;
+  const int world_size = config.world_size;
   const bool to_peer = op.opcode == C10D_OP_SEND || op.opcode == C10D_OP_RECV;
   if (!to_peer && !is_rooted(op.opcode)) return;
   if (op.peer < 0 || op.peer >= world_size) throw Failure(C10D_ERR_INVALID, to_peer ? "no such peer" : "no such root");
@@ -82,21 +93,23 @@ void check_record(const c10d_op& op, int rank, int world_size) {
 
 }  // namespace
 
-void Op::assign(const c10d_op& source, const void* input0, void* output0, int rank, int world_size) {
-  check_record(source, rank, world_size);
-  request = source;
-  const size_t element_bytes = element_size(source.dtype);
-  copy_buffers(inputs, source.inputs, source.input_count, input0, element_bytes);
-  copy_buffers(outputs, source.outputs, source.output_count, output0, element_bytes);
-  copy_splits(input_splits, source.input_splits, source.input_split_count, element_bytes);
-  copy_splits(output_splits, source.output_splits, source.output_split_count, element_bytes);
-  deadline = deadline_after(source.timeout_ms);
-  ticket = 0;
+void Op::assign(const c10d_op& record, const void* input0, void* output0, const Config& config) {
+  request = read_struct(&record, record.size, "c10d_op");
+  check_record(request, config);
+  const size_t element_bytes = element_size(request.dtype);
+  copy_buffers(inputs, request.inputs, request.input_count, input0, element_bytes);
+  copy_buffers(outputs, request.outputs, request.output_count, output0, element_bytes);
+  copy_splits(input_splits, request.input_splits, request.input_split_count, element_bytes);
+  copy_splits(output_splits, request.output_splits, request.output_split_count, element_bytes);
+  deadline = deadline_of_limit(request.timeout_ms);
+  number = ticket = 0;
+  followers = 0;
+  direct = false;
+  started = finished = Clock::time_point();
   phase = Phase::queued;
-  awaited = pinned = reported = text_taken = false;
-  status = C10D_OK;
-  peer = -1;
-  error.clear();
+  awaited = pinned = reported = failure_taken = false;
+  failure.reset();
+  source = -1;
   copied_outputs.clear();
 }
 

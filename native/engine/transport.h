@@ -38,10 +38,19 @@ class Options {
   std::vector<std::pair<std::string, std::string>> entries_;
 };
 
+struct Device {
+  /// One of c10d_device_type.
+  uint32_t type = C10D_DEVICE_CPU;
+  int32_t index = 0;
+};
+
+/// E.g. "cpu", "cuda:1".
+std::string text_of(const Device& device);
+
 struct Config {
   int32_t rank;
   int32_t world_size;
-  int32_t device;
+  Device device;
   Clock::time_point connect_deadline;
   Options options;
 };
@@ -56,11 +65,22 @@ enum class ThreadLevel {
   multiple,
 };
 
-/// connect(), start(), run_blocking(), run_until(), progress() and close() are called without a lock, as thread_level() says; the rest,
-/// but abort() and awaited_peer(), under the group's mutex, so it must be quick.
-class Transport {
+/// What a group can do, as far as its transport has something to say about it: see c10d_capabilities.
+struct Capabilities {
+  uint64_t ops = 0;
+  uint64_t services = 0;
+  uint64_t dtypes = 0;
+  uint64_t reduce_ops = 0;
+};
+
+/// connect(), start(), start_batch(), run_blocking(), run_until(), progress() and close() are called without a lock, as
+/// thread_level() says; the rest, but abort() and awaited_peer(), under the group's mutex, so it must be quick.
+class Transport : public std::enable_shared_from_this<Transport> {
  public:
   virtual ~Transport() = default;
+
+  /// Asked when connected.
+  virtual Capabilities capabilities() const { return {}; }
 
   /// Connects all ranks, on a native thread. Throws Failure. abort() from another thread makes it return soon, also when
   /// that came first.
@@ -76,9 +96,21 @@ class Transport {
   enum class Start { done, pending, blocking };
 
   /// Begins an op: done or pending (then progress() finishes it), or `blocking` if run_blocking() is to be called.
-  /// Does not block. Called in the order of submission, never by two threads at the same time; point-to-point ops do not
-  /// wait for collectives.
+  /// Does not block. Called in the order of submission, never by two threads at the same time.
   virtual Start start(Op&) { return Start::blocking; }
+
+  /// Whether the ops of one submission are to be begun by one start_batch().
+  virtual bool takes_batches() const { return false; }
+
+  /// start() of several ops as one: none of them waits for another of them. Gives `done` or `pending` of each in `started`, which
+  /// has `pending` in it. Throwing fails all of them.
+  virtual void start_batch(const std::vector<Op*>& ops, std::vector<Start>& started) {
+    (void)ops;
+    (void)started;
+  }
+
+  /// Whether point-to-point ops start at submit; if not, they start in their order among the collectives.
+  virtual bool messages_overtake() const { return true; }
 
   /// Whether start() does something that peers wait for, so that the host's thread had better do it itself than wake a
   /// worker for it first. Only where any number of threads may call the library.
@@ -95,7 +127,7 @@ class Transport {
     return false;
   }
 
-  /// Drives the pending ops and appends those that have ended to `ended`, with op.status, op.peer and op.error set.
+  /// Drives the pending ops and appends those that have ended to `ended`, with op.failure set or, of a recv, op.source.
   /// Does not block; called by one thread at a time. Throwing fails the group.
   virtual void progress(std::vector<Op*>& ended) { (void)ended; }
 
@@ -110,6 +142,35 @@ class Transport {
 
   /// Collectives that may be under way at the same time; asked once, when connected.
   virtual unsigned max_concurrency() const { return 1; }
+
+  /// Whether there are streams, so that synchronize() can be asked for.
+  virtual bool has_streams() const { return false; }
+
+  /// Makes what is put into a stream from now on wait for an op that is pending. Called while other threads may be in start()
+  /// or progress(), also for an op that progress() is just ending. Throws Failure.
+  virtual void synchronize(Op& op, uint64_t stream) {
+    (void)op;
+    (void)stream;
+  }
+
+  /// Whether make_split() works.
+  virtual bool can_split() const { return false; }
+
+  /// The transport of a group of some of these ranks, those with the same color. Its connect(), on a thread of its own, does the
+  /// library's split; until then nothing is under way here. What it needs of this one it keeps by shared_from_this(): the
+  /// group of this one may be closed before.
+  virtual std::shared_ptr<Transport> make_split(const Config& config, int32_t color) {
+    (void)config;
+    (void)color;
+    return nullptr;
+  }
+
+  /// Where this process finds the memory of another rank in an open window, 0 if it cannot: see c10d_window_address.
+  virtual uint64_t window_address(uint64_t address, int32_t rank) {
+    (void)address;
+    (void)rank;
+    return 0;
+  }
 
   /// A rank that the ops under way wait for, to be named when one of them runs out of time; -1 if unknown.
   virtual int awaited_peer() { return -1; }
@@ -132,8 +193,9 @@ class Transport {
   virtual void close() noexcept {}
 };
 
-/// Each shim defines these two.
-std::unique_ptr<Transport> make_transport(const Config& config);
-const char* library_version();
+/// Each shim defines these two. The second gives name and version of its library, which it loads if need be. Throws Failure with
+/// C10D_ERR_UNAVAILABLE if that cannot be used here.
+std::shared_ptr<Transport> make_transport(const Config& config);
+std::string probe();
 
 }  // namespace c10d

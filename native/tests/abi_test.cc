@@ -10,7 +10,10 @@ using namespace c10d::test;
 
 TEST_CASE("version") {
   CHECK(c10d_abi_version() == C10D_ABI_VERSION);
-  CHECK(std::string(c10d_library_version()) == "fake 1.0");
+  char version[16];
+  CHECK(c10d_probe(version, sizeof version) == 8);
+  CHECK(std::string(version, 8) == "fake 1.0");
+  CHECK(c10d_probe(version, 4) == 4);
 }
 
 TEST_CASE("a bad configuration is refused with a reason") {
@@ -20,11 +23,17 @@ TEST_CASE("a bad configuration is refused with a reason") {
   config.timeout_ms = kForever;
   const auto refused = [&](const char* reason) {
     CHECK(c10d_create(&config) == nullptr);
-    CHECK(std::string(c10d_last_error()) == reason);
+    CHECK(last_error() == reason);
   };
   SUBCASE("size") {
+    for (const uint32_t size : {0U, 4U, 12U, 1U << 20}) {
+      config.size = size;
+      refused(
+          ("c10d_config.size is " + std::to_string(size) + ": it has to be the size of the struct in bytes").c_str());
+    }
+    // Without a world size.
     config.size = 8;
-    refused("c10d_config has another size: ABI mismatch");
+    refused("rank must be in 0..world_size-1");
   }
   SUBCASE("world size") {
     config.world_size = 0;
@@ -68,18 +77,20 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
   auto op = op_record({});
   const auto refused = [&](const char* reason, int32_t status = C10D_ERR_INVALID) {
     CHECK(c10d_submit(host.group(), &op, 1) == status);
-    CHECK(std::string(c10d_last_error()) == reason);
+    CHECK(last_error() == reason);
     CHECK(host.stats().submitted == 0);
   };
   c10d_buffer buffer{0, 16};
   SUBCASE("size") {
-    op.size = 96;
-    refused("c10d_op has another size: ABI mismatch");
+    for (const uint32_t size : {0U, 4U, 108U, 1U << 20}) {
+      op.size = size;
+      refused(("c10d_op.size is " + std::to_string(size) + ": it has to be the size of the struct in bytes").c_str());
+    }
   }
   SUBCASE("time-outs") {
-    for (const double timeout : {0.0, -1.0, static_cast<double>(NAN)}) {
+    for (const double timeout : {-1.0, static_cast<double>(NAN)}) {
       op.timeout_ms = timeout;
-      refused("timeout_ms must be positive");
+      refused("timeout_ms must not be negative");
     }
   }
   SUBCASE("detached buffer") {
@@ -114,8 +125,28 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
     op.premul_factor = static_cast<double>(NAN);
     refused("premul_factor must be a number");
     op.reduce_op = C10D_SUM;
-    op.flags = 4;
+    op.flags = 8;
     refused("unknown flags");
+    op.flags = 0;
+    op.reserved = 1;
+    refused("reserved must be 0");
+  }
+  SUBCASE("another device, a stream that is not given, a service that is not there") {
+    op.device_index = 1;
+    refused("the tensors are on device cpu:1, but the group is on cpu");
+    op.device_type = C10D_DEVICE_CUDA;
+    refused("the tensors are on device cuda:1, but the group is on cpu");
+    op.device_type = C10D_DEVICE_CPU;
+    op.device_index = 0;
+    op.stream = 7;
+    refused("a stream needs C10D_FLAG_STREAM");
+    op.stream = 0;
+    for (const uint32_t service : {31U, 36U}) {
+      op.opcode = service;
+      refused("unknown op", C10D_ERR_UNSUPPORTED);
+    }
+    op.opcode = C10D_SERVICE_OPEN_WINDOW;
+    refused("the backend has no such service", C10D_ERR_UNSUPPORTED);
   }
   SUBCASE("ranks that are not there") {
     for (const int32_t peer : {-1, 8, INT32_MIN, INT32_MAX}) {
@@ -192,11 +223,17 @@ TEST_CASE("texts are cut to the buffer") {
   const auto id = host.submit(script(Outcome::network));
   CHECK(host.wait(id) == C10D_ERR_NETWORK);
   char text[8] = "-------";
-  CHECK(c10d_group_error(host.group(), text, 4) == 4);
+  c10d_failure failure{};
+  failure.size = sizeof failure;
+  failure.text = reinterpret_cast<uint64_t>(text);
+  failure.text_capacity = 4;
+  CHECK(c10d_take_failure(host.group(), 0, &failure) == C10D_ERR_NETWORK);
+  CHECK(failure.text_bytes == 4);
   CHECK(std::string(text) == "conn---");
-  CHECK(c10d_error(host.group(), static_cast<uint64_t>(id), text, 2) == 2);
-  CHECK(c10d_group_error(host.group(), nullptr, 0) == 0);
-  CHECK(c10d_error(host.group(), 77, text, 8) == 0);
+  failure.text = failure.text_capacity = 0;
+  CHECK(c10d_take_failure(host.group(), static_cast<uint64_t>(id), &failure) == C10D_ERR_NETWORK);
+  CHECK(failure.text_bytes == 0);
+  CHECK(c10d_take_failure(host.group(), 77, &failure) == C10D_OK);
 }
 
 TEST_CASE("counters") {

@@ -11,7 +11,7 @@ TEST_CASE("creation ends with an event, and nothing is taken before") {
   Host host({"connect=stubborn"}, kForever, false);
   CHECK(c10d_group_state(host.group()) == C10D_CONNECTING);
   CHECK(host.submit({}) == C10D_ERR_CLOSED);
-  CHECK(std::string(c10d_last_error()) == "the group is not open");
+  CHECK(last_error() == "the group is not open");
   CHECK(host.quiet(10));
   host.journal().open_gate(0);
   const auto ready = host.await(C10D_EVENT_READY);
@@ -92,5 +92,5 @@ TEST_CASE("a group can be closed while it connects") {
 
 TEST_CASE("a transport that cannot be made gives the reason") {
   CHECK(create_group({"make=failure"}) == nullptr);
-  CHECK(std::string(c10d_last_error()) == "no such transport");
+  CHECK(last_error() == "no such transport");
 }

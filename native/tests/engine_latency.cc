@@ -43,16 +43,16 @@ class NullTransport final : public Transport {
 
 namespace c10d {
 
-std::unique_ptr<Transport> make_transport(const Config& config) {
+std::shared_ptr<Transport> make_transport(const Config& config) {
   const auto model = config.options.get("model");
   const auto start = model == "polling"   ? Transport::Start::pending
                      : model == "instant" ? Transport::Start::done
                                           : Transport::Start::blocking;
-  return std::make_unique<NullTransport>(
+  return std::make_shared<NullTransport>(
       start, config.options.get("level") == "serialized" ? ThreadLevel::serialized : ThreadLevel::multiple);
 }
 
-const char* library_version() { return "null"; }
+std::string probe() { return "null"; }
 
 }  // namespace c10d
 
@@ -68,7 +68,7 @@ c10d_group* open_group(const std::string& options) {
   c10d_group* group = c10d_create(&config);
   while (group != nullptr && c10d_group_state(group) == C10D_CONNECTING) ::usleep(100);
   c10d_event event;
-  while (group != nullptr && c10d_drain(group, &event, 1) > 0) continue;
+  while (group != nullptr && c10d_drain(group, &event, sizeof event, 1) > 0) continue;
   return group;
 }
 
@@ -103,13 +103,13 @@ int main() {
         op.output_count = 1;
         const double waited = nanoseconds(200'000, [&] {
           const auto id = c10d_submit_one(group, &op, nullptr, &data);
-          c10d_wait(group, static_cast<uint64_t>(id), std::numeric_limits<double>::infinity(), nullptr);
+          c10d_wait(group, static_cast<uint64_t>(id), std::numeric_limits<double>::infinity(), nullptr, 0);
         });
         const double awaited = nanoseconds(5'000, [&] {
           c10d_submit_one(group, &op, nullptr, &data);
           c10d_kick(group);
           c10d_event events[8];
-          while (c10d_drain(group, events, 8) == 0) {
+          while (c10d_drain(group, events, sizeof events[0], 8) == 0) {
             pollfd source{c10d_wake_fd(group), POLLIN, 0};
             ::poll(&source, 1, 1'000);
             char bytes[8];

@@ -41,7 +41,7 @@ TEST_CASE("events that are only partly drained need no further wake byte") {
   while (host.stats().completed < 5) std::this_thread::yield();
   CHECK(host.awoken(1'000));
   c10d_event events[4];
-  CHECK(c10d_drain(host.group(), events, 2) == 2);
+  CHECK(c10d_drain(host.group(), events, sizeof events[0], 2) == 2);
   CHECK(events[0].id == 1);
   CHECK(events[1].id == 2);
   host.submit({});
@@ -49,8 +49,8 @@ TEST_CASE("events that are only partly drained need no further wake byte") {
   REQUIRE(all_ended(host, 6));
   while (host.stats().completed < 6) std::this_thread::yield();
   CHECK_FALSE(host.awoken(5));
-  CHECK(c10d_drain(host.group(), events, 4) == 4);
-  CHECK(c10d_drain(host.group(), events, 4) == 0);
+  CHECK(c10d_drain(host.group(), events, sizeof events[0], 4) == 4);
+  CHECK(c10d_drain(host.group(), events, sizeof events[0], 4) == 0);
   host.submit({});
   host.kick();
   CHECK(host.completion(7).status == C10D_OK);
@@ -100,12 +100,12 @@ TEST_CASE("a host that closed its end of the socket does no harm") {
   ::close(c10d_wake_fd(group));
   c10d_event event{};
   const Stopwatch watch;
-  while (c10d_drain(group, &event, 1) == 0 && watch.ms() < 5'000) std::this_thread::yield();
+  while (c10d_drain(group, &event, sizeof event, 1) == 0 && watch.ms() < 5'000) std::this_thread::yield();
   CHECK(event.kind == C10D_EVENT_READY);
   const auto op = op_record({});
   CHECK(c10d_submit(group, &op, 1) == 1);
   c10d_kick(group);
-  while (c10d_drain(group, &event, 1) == 0 && watch.ms() < 5'000) std::this_thread::yield();
+  while (c10d_drain(group, &event, sizeof event, 1) == 0 && watch.ms() < 5'000) std::this_thread::yield();
   CHECK(event.kind == C10D_EVENT_COMPLETE);
   CHECK(c10d_close(group, 5'000) == 0);
 }

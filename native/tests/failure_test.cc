@@ -118,7 +118,7 @@ TEST_CASE("the first failure fails the group: running and queued ops get its cau
       }
       CHECK(c10d_group_state(host.group()) == C10D_FAILED);
       CHECK(host.submit({}) == C10D_ERR_GROUP_FAILED);
-      CHECK(std::string(c10d_last_error()) == "connection to rank 3 was lost");
+      CHECK(last_error() == "connection to rank 3 was lost");
       CHECK(host.submit_batch({{}, {}}) == C10D_ERR_GROUP_FAILED);
       CHECK(host.journal().read().started == std::vector<uint64_t>{1, 2});
       CHECK(host.journal().await_aborts());

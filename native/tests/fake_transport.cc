@@ -10,12 +10,12 @@
 
 namespace c10d {
 
-std::unique_ptr<Transport> make_transport(const Config& config) {
+std::shared_ptr<Transport> make_transport(const Config& config) {
   if (config.options.get("make") == "failure") throw Failure(C10D_ERR_UNSUPPORTED, "no such transport");
-  return std::make_unique<test::FakeTransport>(config);
+  return std::make_shared<test::FakeTransport>(config);
 }
 
-const char* library_version() { return "fake 1.0"; }
+std::string probe() { return "fake 1.0"; }
 
 namespace test {
 
@@ -279,9 +279,7 @@ void FakeTransport::progress(std::vector<Op*>& ended) {
     }
     journal_->note([](Journal::Record& record) { record.run_threads.insert(pthread_self()); });
     if (failure) {
-      op.status = failure->status();
-      op.peer = failure->peer();
-      op.error = failure->text();
+      op.failure = *failure;
       journal_->under_way(-1);
     } else {
       deliver(op);
@@ -293,7 +291,7 @@ void FakeTransport::progress(std::vector<Op*>& ended) {
 }
 
 void FakeTransport::deliver(Op& op) {
-  op.peer = op.request.peer;
+  op.source = op.request.peer;
   const uint64_t result = result_of(op.ticket);
   if (!op.outputs.empty() && op.outputs[0].bytes >= sizeof result) std::memcpy(op.output(), &result, sizeof result);
   journal_->note([&](Journal::Record& record) { record.ended.push_back(op.id); });

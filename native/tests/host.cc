@@ -78,19 +78,13 @@ int64_t Host::submit_batch(const std::vector<Request>& requests) {
   return id;
 }
 
-std::string Host::error(int64_t id) const {
-  char text[256];
-  return {text, c10d_error(group_, static_cast<uint64_t>(id), text, sizeof text)};
-}
+std::string Host::error(int64_t id) const { return take_failure(group_, static_cast<uint64_t>(id)).text; }
 
-std::string Host::group_error() const {
-  char text[256];
-  return {text, c10d_group_error(group_, text, sizeof text)};
-}
+std::string Host::group_error() const { return take_failure(group_, 0).text; }
 
 c10d_stats Host::stats() const {
   c10d_stats stats{};
-  c10d_group_stats(group_, &stats);
+  c10d_group_stats(group_, &stats, sizeof stats);
   return stats;
 }
 
@@ -98,7 +92,8 @@ std::vector<c10d_event> Host::drain() const {
   std::vector<c10d_event> all;
   c10d_event some[7];
   for (;;) {
-    const auto count = c10d_drain(group_, some, 7);
+    const auto count = c10d_drain(group_, some, sizeof some[0], 7);
+    REQUIRE(count >= 0);
     all.insert(all.end(), some, some + count);
     if (count < 7) return all;
   }

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "c10d.h"
+#include "failure_view.h"
 #include "fake_transport.h"
 
 namespace c10d::test {
@@ -46,7 +47,7 @@ class Host {
   int64_t submit_batch(const std::vector<Request>& requests);
   void kick() const { c10d_kick(group_); }
   int32_t wait(int64_t id, double timeout_ms = kForever, c10d_event* result = nullptr) const {
-    return c10d_wait(group_, static_cast<uint64_t>(id), timeout_ms, result);
+    return c10d_wait(group_, static_cast<uint64_t>(id), timeout_ms, result, sizeof *result);
   }
   /// What the op has written; 0 before it did.
   uint64_t result(int64_t id) const { return slots_.at(static_cast<size_t>(id - 1)); }

@@ -81,7 +81,7 @@ TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its
     RandomRecord record(random, rank, world_size, false);
     Op op;
     try {
-      op.assign(record.op(), nullptr, nullptr, rank, world_size);
+      op.assign(record.op(), nullptr, nullptr, config_of_rank(rank, world_size));
       check_shape(op, rank, world_size);
     } catch (const Failure& failure) {
       refused++;
@@ -110,7 +110,7 @@ TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
     const auto id = c10d_submit(host.group(), &record.op(), 1);
     if (id < 0) {
       CHECK((id == C10D_ERR_INVALID || id == C10D_ERR_UNSUPPORTED));
-      CHECK(c10d_last_error()[0] != '\0');
+      CHECK(!last_error().empty());
       continue;
     }
     taken++;

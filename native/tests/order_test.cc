@@ -171,8 +171,8 @@ TEST_CASE("a batch is taken as a whole, in its order") {
 TEST_CASE("a batch with a bad op is refused as a whole and takes no number") {
   Host host({"model=blocking"});
   CHECK(host.submit_batch({{}, {script(Outcome::unsupported, 0, At::check)}, {}}) == C10D_ERR_UNSUPPORTED);
-  CHECK(std::string(c10d_last_error()) == "no such reduction");
-  CHECK(host.submit_batch({{}, {0, 0}}) == C10D_ERR_INVALID);
+  CHECK(last_error() == "no such reduction");
+  CHECK(host.submit_batch({{}, {0, -1}}) == C10D_ERR_INVALID);
   CHECK(host.stats().submitted == 0);
   CHECK(host.submit_batch({{}, {}}) == 1);
   CHECK(host.wait(2) == C10D_OK);

@@ -132,6 +132,10 @@ void RandomRecord::spoil(bool honest) {
   }
 }
 
+Config config_of_rank(int rank, int world_size) {
+  return {rank, world_size, Device{}, Clock::time_point::max(), Options(nullptr, 0)};
+}
+
 uint64_t fuzz_seed() {
   const char* given = std::getenv("C10D_FUZZ_SEED");
   return given != nullptr ? std::strtoull(given, nullptr, 10) : std::random_device{}();

@@ -6,7 +6,7 @@
 #include <random>
 #include <vector>
 
-#include "c10d.h"
+#include "engine/transport.h"
 
 namespace c10d::test {
 
@@ -40,6 +40,9 @@ class RandomRecord {
 };
 
 /// C10D_FUZZ_SEED, or another one every time.
+/// Of a group on the CPU.
+Config config_of_rank(int rank, int world_size);
+
 uint64_t fuzz_seed();
 /// C10D_FUZZ_SECONDS, or what a smoke test takes.
 double fuzz_seconds();

@@ -248,8 +248,8 @@ class SharedMemory final : public c10d::Transport {
 
 }  // namespace
 
-std::unique_ptr<c10d::Transport> c10d::make_transport(const Config& config) {
-  return std::make_unique<SharedMemory>(config);
+std::shared_ptr<c10d::Transport> c10d::make_transport(const Config& config) {
+  return std::make_shared<SharedMemory>(config);
 }
 
-const char* c10d::library_version() { return "shared memory 1.0"; }
+std::string c10d::probe() { return "shared memory 1.0"; }

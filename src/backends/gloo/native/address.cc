@@ -38,7 +38,7 @@ SocketAddress SocketAddress::of_socket(int fd) {
   SocketAddress address;
   socklen_t size = sizeof address.storage_;
   if (::getsockname(fd, reinterpret_cast<sockaddr*>(&address.storage_), &size) != 0) {
-    throw Failure(C10D_ERR_NETWORK, std::string("getsockname: ") + std::strerror(errno));
+    throw Failure::of_system("getsockname", errno, C10D_ERR_NETWORK);
   }
   return address;
 }

@@ -32,10 +32,10 @@ Clock::time_point own_deadline_of_others(const Op& op) { return op.deadline; }
 
 Failure not_passed(const Op& op, const std::vector<int>& missing) {
   const auto limit = static_cast<int64_t>(op.request.timeout_ms);
-  return Failure(
+  return Failure::of_ranks(
       C10D_ERR_OP_TIMEOUT,
       "[Rank 0]: " + list_of(missing) + " failed to pass monitoredBarrier in " + std::to_string(limit) + " ms",
-      missing.front());
+      missing);
 }
 
 Failure no_answer() { return Failure(C10D_ERR_OP_TIMEOUT, "rank 0 did not answer in monitoredBarrier", 0); }

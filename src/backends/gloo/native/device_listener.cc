@@ -49,8 +49,7 @@ void close_listener(tcp::Device& device) {
   const int fd = find_listener(wanted);
   const Fd silent(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC));
   if (fd < 0 || silent.get() < 0) {
-    throw Failure(C10D_ERR_BACKEND,
-                  "cannot close Gloo's own listener on " + wanted.text() + ": " + std::strerror(errno));
+    throw Failure::of_system("cannot close Gloo's own listener on " + wanted.text(), errno);
   }
   device.unregisterDescriptor(fd, &nobody);
   // The device will unregister and close that number itself, so something has to be there: what never has an event.
@@ -60,7 +59,7 @@ void close_listener(tcp::Device& device) {
 
 Failure cannot_listen(const std::string& ip) {
   const std::string what = "cannot listen on " + ip;
-  const auto failed = [&] { return Failure(C10D_ERR_BACKEND, what + ": " + std::strerror(errno)); };
+  const auto failed = [&] { return Failure::of_system(what, errno); };
   const SocketAddress address(ip, 0);
   const Fd listener(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC, 0));
   if (listener.get() < 0) return failed();

@@ -283,13 +283,13 @@ class GlooTransport final : public Transport {
 }  // namespace
 }  // namespace gloo_shim
 
-std::unique_ptr<Transport> make_transport(const Config& config) {
-  return std::make_unique<gloo_shim::GlooTransport>(config);
+std::shared_ptr<Transport> make_transport(const Config& config) {
+  return std::make_shared<gloo_shim::GlooTransport>(config);
 }
 
 #define C10D_TEXT(x) #x
 #define C10D_EXPANDED(x) C10D_TEXT(x)
-const char* library_version() {
+std::string probe() {
   return C10D_EXPANDED(GLOO_VERSION_MAJOR) "." C10D_EXPANDED(GLOO_VERSION_MINOR) "." C10D_EXPANDED(
       GLOO_VERSION_PATCH) " of " C10D_EXPANDED(C10D_GLOO_GENERATION);
 }

@@ -16,7 +16,7 @@
 namespace c10d::gloo_shim {
 
 Doorbell::Doorbell() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  if (event_.get() < 0) throw Failure(C10D_ERR_BACKEND, std::string("eventfd: ") + std::strerror(errno));
+  if (event_.get() < 0) throw Failure::of_system("eventfd", errno);
 }
 
 void Doorbell::ring() noexcept {
@@ -126,7 +126,7 @@ bool Messages::has_ended(Posted& posted) const {
   if (op.request.opcode == C10D_OP_SEND) return posted.message->sent();
   int rank = -1;
   if (posted.message->received(rank)) {
-    op.peer = rank;
+    op.source = rank;
     return true;
   }
   if (op.request.opcode == C10D_OP_RECV_ANY_SOURCE && size_ > 1) {

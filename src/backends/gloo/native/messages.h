@@ -91,17 +91,12 @@ void Messages::progress(std::vector<Op*>& ended, Explain explain) {
     Posted& posted = posted_[i];
     bool over = aborted_ != nullptr;
     if (over) {
-      posted.op->status = aborted_->status();
-      posted.op->peer = aborted_->peer();
-      posted.op->error = aborted_->text();
+      posted.op->failure = *aborted_;
     } else {
       try {
         over = has_ended(posted);
       } catch (const std::exception& error) {
-        const Failure failure = explain(error.what());
-        posted.op->status = failure.status();
-        posted.op->peer = failure.peer();
-        posted.op->error = failure.text();
+        posted.op->failure = explain(error.what());
         over = true;
       }
     }

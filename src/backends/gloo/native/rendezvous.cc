@@ -26,7 +26,7 @@ constexpr seconds kGreetingLimit{10};
 constexpr size_t kSpareGreetings = 64;
 constexpr milliseconds kDialPause{20};
 
-std::string with_errno(const std::string& what) { return what + ": " + std::strerror(errno); }
+Failure refused(const std::string& what) { return Failure::of_system(what, errno, C10D_ERR_NETWORK); }
 
 int poll_ms(Clock::time_point deadline) {
   constexpr int64_t kLongest = 1000;
@@ -92,7 +92,7 @@ Fd& Fd::operator=(Fd&& other) noexcept {
 int Fd::release() { return std::exchange(fd_, -1); }
 
 Cancellation::Cancellation() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
-  if (event_.get() < 0) throw Failure(C10D_ERR_BACKEND, with_errno("eventfd"));
+  if (event_.get() < 0) throw Failure::of_system("eventfd", errno);
 }
 
 void Cancellation::cancel() noexcept {
@@ -103,12 +103,11 @@ void Cancellation::cancel() noexcept {
 
 Listener::Listener(const SocketAddress& address, size_t backlog)
     : socket_(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
-  if (socket_.get() < 0) throw Failure(C10D_ERR_NETWORK, with_errno("socket"));
+  if (socket_.get() < 0) throw refused("socket");
   if (::bind(socket_.get(), address.data(), address.size()) != 0) {
-    throw Failure(C10D_ERR_NETWORK, with_errno("cannot bind to " + address.text() +
-                                               " (is it an address of this host? see GLOO_SOCKET_IFNAME)"));
+    throw refused("cannot bind to " + address.text() + " (is it an address of this host? see GLOO_SOCKET_IFNAME)");
   }
-  if (::listen(socket_.get(), static_cast<int>(backlog)) != 0) throw Failure(C10D_ERR_NETWORK, with_errno("listen"));
+  if (::listen(socket_.get(), static_cast<int>(backlog)) != 0) throw refused("listen");
   address_ = SocketAddress::of_socket(socket_.get());
 }
 
@@ -155,7 +154,7 @@ void Listener::admit(Exchange& log) {
     Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.get() < 0) {
       // The connection stays in the queue, so poll() would come back at once, again and again.
-      if (errno == EMFILE || errno == ENFILE) throw Failure(C10D_ERR_NETWORK, with_errno("accept"));
+      if (errno == EMFILE || errno == ENFILE) throw refused("accept");
       return;
     }
     send_at_once(fd);
@@ -196,7 +195,7 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
   for (;;) {
     check(cancellation);
     Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (fd.get() < 0) throw Failure(C10D_ERR_NETWORK, with_errno("socket"));
+    if (fd.get() < 0) throw refused("socket");
     int error = ::connect(fd.get(), address.data(), address.size()) == 0 ? 0 : errno;
     if (error == EINPROGRESS) {
       pollfd sources[2] = {{fd.get(), POLLOUT, 0}, {cancellation.fd(), POLLIN, 0}};
@@ -219,7 +218,7 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
     }
     if (Clock::now() + kDialPause >= deadline) {
       const int32_t status = error == ETIMEDOUT ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK;
-      throw Failure(status, "cannot connect to " + address.text() + ": " + std::strerror(error));
+      throw Failure::of_system("cannot connect to " + address.text(), error, status);
     }
     pollfd pause{cancellation.fd(), POLLIN, 0};
     ::poll(&pause, 1, static_cast<int>(kDialPause.count()));

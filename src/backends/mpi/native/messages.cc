@@ -156,7 +156,7 @@ bool match_message(Call& call, const Communicator& communicator, const Waiting& 
 }
 
 void end_message(Op& op, const MPI_Status& status) {
-  if (!sends(op)) op.peer = status.MPI_SOURCE;
+  if (!sends(op)) op.source = status.MPI_SOURCE;
 }
 
 void give_grace(Op& op) {
@@ -204,10 +204,10 @@ void watch_monitored_barrier(const Call& call, const Communicator& communicator)
   }
   if (missing.empty()) return;
   const auto limit = static_cast<int64_t>(op.request.timeout_ms);
-  throw Failure(
+  throw Failure::of_ranks(
       C10D_ERR_OP_TIMEOUT,
       "[Rank 0]: " + list_of(missing) + " failed to pass monitoredBarrier in " + std::to_string(limit) + " ms",
-      missing.front());
+      missing);
 }
 
 }  // namespace c10d::mpi_shim

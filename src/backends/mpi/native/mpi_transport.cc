@@ -406,9 +406,7 @@ class MpiTransport final : public Transport {
           if (!over && monitored(op) && !aborted_) watch_monitored_barrier(*calls_[i], comm_);
         });
         if (failure) {
-          op.status = failure->status();
-          op.peer = failure->peer();
-          op.error = failure->text();
+          op.failure = *failure;
           first = false;
           abandon(std::move(calls_[i]));
         } else if (over) {
@@ -493,24 +491,21 @@ class MpiTransport final : public Transport {
 }  // namespace
 }  // namespace mpi_shim
 
-std::unique_ptr<Transport> make_transport(const Config& config) {
-  return std::make_unique<mpi_shim::MpiTransport>(config);
+std::shared_ptr<Transport> make_transport(const Config& config) {
+  return std::make_shared<mpi_shim::MpiTransport>(config);
 }
 
-const char* library_version() {
-  static const std::string* version = [] {
-    char text[MPI_MAX_LIBRARY_VERSION_STRING + 1] = {};
-    int length = 0;
-    MPI_Get_library_version(text, &length);
-    std::string all(text, static_cast<size_t>(length));
-    // "Open MPI v4.1.4, package: …", "MPICH Version:<tab>4.0.2<newline>…"
-    all.resize(std::min(all.find_first_of(",\n"), all.size()));
-    if (const auto at = all.find(" Version:"); at != std::string::npos) {
-      all = all.substr(0, at) + " " + all.substr(all.find_first_not_of(" \t", at + 9));
-    }
-    return new std::string(all);
-  }();
-  return version->c_str();
+std::string probe() {
+  char text[MPI_MAX_LIBRARY_VERSION_STRING + 1] = {};
+  int length = 0;
+  MPI_Get_library_version(text, &length);
+  std::string all(text, static_cast<size_t>(length));
+  // "Open MPI v4.1.4, package: …", "MPICH Version:<tab>4.0.2<newline>…"
+  all.resize(std::min(all.find_first_of(",\n"), all.size()));
+  if (const auto at = all.find(" Version:"); at != std::string::npos) {
+    all = all.substr(0, at) + " " + all.substr(all.find_first_not_of(" \t", at + 9));
+  }
+  return all;
 }
 
 }  // namespace c10d

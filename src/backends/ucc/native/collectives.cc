@@ -126,7 +126,7 @@ void Running::post(ucc_coll_args_t& args) {
   const ucc_status_t status = library().collective_init(&args, &request, team_);
   if (status == UCC_ERR_NOT_SUPPORTED || status == UCC_ERR_NOT_IMPLEMENTED) {
     // All ranks get the same answer, and none has sent anything.
-    throw Failure(C10D_ERR_UNSUPPORTED, text_of(status, "UCC cannot carry out the op"));
+    throw failure_of(status, "UCC cannot carry out the op", C10D_ERR_UNSUPPORTED);
   }
   require(status, "UCC does not begin the op");
   requests_.push_back(request);
@@ -362,7 +362,7 @@ void Running::message(const void* data, size_t bytes, uint32_t tag) {
   args.active_set.start = static_cast<uint64_t>(from);
   args.active_set.stride = to - from;
   args.active_set.size = 2;
-  op_->peer = from;
+  op_->source = from;
   post(args);
 }
 

@@ -5,6 +5,7 @@
 #include <sys/shm.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <fstream>
 #include <sstream>
 #include <string>
@@ -34,10 +35,11 @@ void require_descriptors() {
   if (opened.size() == kDescriptors) return;
   rlimit limit{};
   ::getrlimit(RLIMIT_NOFILE, &limit);
-  throw Failure(C10D_ERR_BACKEND, "too few file descriptors: UCX needs " + std::to_string(kDescriptors) +
-                                      " for a group, and this process can open " + std::to_string(opened.size()) +
-                                      " more of the " + std::to_string(limit.rlim_cur) +
-                                      " that it may have. Raise the limit (ulimit -n), or close groups");
+  throw Failure::of_shortage("too few file descriptors: UCX needs " + std::to_string(kDescriptors) +
+                                 " for a group, and this process can open " + std::to_string(opened.size()) +
+                                 " more of the " + std::to_string(limit.rlim_cur) +
+                                 " that it may have. Raise the limit (ulimit -n), or close groups",
+                             EMFILE);
 }
 
 void restrict_segments() {

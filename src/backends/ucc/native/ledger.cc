@@ -72,7 +72,7 @@ Ledger::Ledger(int fd, std::vector<int> here, const Config& config)
   void* const memory = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
   const int reason = errno;
   ::close(fd);
-  if (memory == MAP_FAILED) throw Failure(C10D_ERR_BACKEND, std::string("mmap: ") + std::strerror(reason));
+  if (memory == MAP_FAILED) throw Failure::of_system("mmap", reason);
   memory_ = memory;
   own_ = *place_of(rank_);
 }

@@ -76,15 +76,16 @@ const Library& library() {
   return loaded;
 }
 
-std::string text_of(ucc_status_t status, const std::string& what) {
+Failure failure_of(ucc_status_t status, const std::string& what, int32_t as) {
   std::string text = what + ": " + library().status_string(status) + " (UCC status " + std::to_string(status) + ")";
   // The status says little more than that something has failed.
   const std::string logged = take_logged_error();
-  return logged.empty() ? text : text + ", the log says: " + logged;
+  if (!logged.empty()) text += ", the log says: " + logged;
+  return Failure::of_shortage(text, system_error_in(logged), as);
 }
 
 void require(ucc_status_t status, const std::string& what) {
-  if (status != UCC_OK) throw Failure(C10D_ERR_BACKEND, text_of(status, what));
+  if (status != UCC_OK) throw failure_of(status, what, C10D_ERR_BACKEND);
 }
 
 }  // namespace c10d::ucc_shim

@@ -43,7 +43,7 @@ const Library& library();
 /// Throws Failure with `what` and the library's own words unless `status` is UCC_OK.
 void require(ucc_status_t status, const std::string& what);
 
-/// `what`, the library's own words for a status, and what it has logged on this thread.
-std::string text_of(ucc_status_t status, const std::string& what);
+/// `what`, the library's own words for a status, and what it has logged on this thread, as a failure with this c10d_status.
+Failure failure_of(ucc_status_t status, const std::string& what, int32_t as);
 
 }  // namespace c10d::ucc_shim

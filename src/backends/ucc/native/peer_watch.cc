@@ -52,7 +52,7 @@ struct Greeting {
   int32_t rank;
 };
 
-Failure broken(const char* what) { return Failure(C10D_ERR_BACKEND, std::string(what) + ": " + std::strerror(errno)); }
+Failure broken(const char* what) { return Failure::of_system(what, errno); }
 
 uint64_t random_number() {
   uint64_t number = 0;

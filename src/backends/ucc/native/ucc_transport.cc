@@ -57,7 +57,7 @@ constexpr microseconds kLongestPauseForRank{2'000};
 Failure op_failure(ucc_status_t status) {
   // Unless UCX has logged what it has run out of.
   const bool network = !logged_error() && (status == UCC_ERR_IO_ERROR || status == UCC_ERR_NO_MESSAGE);
-  return Failure(network ? C10D_ERR_NETWORK : C10D_ERR_BACKEND, text_of(status, "UCC failed"));
+  return failure_of(status, "UCC failed", network ? C10D_ERR_NETWORK : C10D_ERR_BACKEND);
 }
 
 class UccTransport final : public Transport {
@@ -359,10 +359,9 @@ class UccTransport final : public Transport {
       Op& op = running->op();
       ended.push_back(&op);
       if (failure) {
-        describe(op, reason_of(*failure));
+        op.failure = reason_of(*failure);
         abandoned_.push_back(std::move(running));
       } else {
-        op.status = C10D_OK;
         spare_.push_back(std::move(running));
       }
     }
@@ -371,17 +370,11 @@ class UccTransport final : public Transport {
     note_oldest();
   }
 
-  static void describe(Op& op, const Failure& failure) {
-    op.status = failure.status();
-    op.peer = failure.peer();
-    op.error = failure.text();
-  }
-
   /// UCC cannot cancel: nobody calls it any more for this group, and what is under way stays as it is.
   void give_up(std::vector<Op*>& ended) {
     for (auto& running : running_) {
       Op& op = running->op();
-      describe(op, Failure(C10D_ERR_ABORTED, "the group was aborted"));
+      op.failure = Failure(C10D_ERR_ABORTED, "the group was aborted");
       ended.push_back(&op);
       abandoned_.push_back(std::move(running));
     }
@@ -420,15 +413,16 @@ class UccTransport final : public Transport {
 }  // namespace
 }  // namespace ucc_shim
 
-std::unique_ptr<Transport> make_transport(const Config& config) {
-  return std::make_unique<ucc_shim::UccTransport>(config);
+std::shared_ptr<Transport> make_transport(const Config& config) {
+  return std::make_shared<ucc_shim::UccTransport>(config);
 }
 
-const char* library_version() {
+std::string probe() {
   const auto& library = ucc_shim::load_library();
-  static const std::string text =
-      library.missing.empty() ? library.get_version_string() : "unavailable: " + library.missing;
-  return text.c_str();
+  if (!library.missing.empty()) {
+    throw Failure::of_shortage(library.missing, system_error_in(library.missing), C10D_ERR_UNAVAILABLE);
+  }
+  return library.get_version_string();
 }
 
 }  // namespace c10d

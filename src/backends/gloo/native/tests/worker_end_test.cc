@@ -67,8 +67,8 @@ int32_t connect(c10d_group* group, int wake_fd, Store& store) {
       [[maybe_unused]] const auto got = ::read(wake_fd, bytes, sizeof bytes);
     }
     c10d_event events[16];
-    const uint32_t count = c10d_drain(group, events, 16);
-    for (uint32_t i = 0; i < count; i++) {
+    const int32_t count = c10d_drain(group, events, sizeof events[0], 16);
+    for (int32_t i = 0; i < count; i++) {
       const auto& event = events[i];
       if (event.kind == C10D_EVENT_READY) return event.status;
       if (event.kind != C10D_EVENT_STORE_SET && event.kind != C10D_EVENT_STORE_GET) continue;
@@ -124,7 +124,7 @@ void worker_side(int round, size_t elements, Store& store) {
   c10d_kick(group);
   // Some end at once, some in the middle, some after a wait.
   if (round % 3 == 1) std::this_thread::sleep_for(std::chrono::microseconds(round * 131 % 5'000));
-  if (round % 3 == 2) CHECK(c10d_wait(group, static_cast<uint64_t>(last), 5, nullptr) == C10D_ERR_WAIT_TIMEOUT);
+  if (round % 3 == 2) CHECK(c10d_wait(group, static_cast<uint64_t>(last), 5, nullptr, 0) == C10D_ERR_WAIT_TIMEOUT);
   ::close(wake_fd);
   worker.end();
 }
@@ -140,7 +140,7 @@ void peer_side(size_t elements, Store& store) {
   while (status == C10D_OK) {
     std::fill(tensor.begin(), tensor.end(), 7.0F);
     const int64_t id = submit(group, C10D_OP_ALLREDUCE, tensor);
-    status = id > 0 ? c10d_wait(group, static_cast<uint64_t>(id), kLimitMs, nullptr) : static_cast<int32_t>(id);
+    status = id > 0 ? c10d_wait(group, static_cast<uint64_t>(id), kLimitMs, nullptr, 0) : static_cast<int32_t>(id);
     if (status != C10D_OK) break;
     completed++;
     CHECK(std::all_of(tensor.begin(), tensor.end(), [](float each) { return each == 8.0F; }));

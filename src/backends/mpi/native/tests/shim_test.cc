@@ -21,6 +21,7 @@
 
 #include "c10d.h"
 #include "mpi_host.h"
+#include "tests/failure_view.h"
 
 namespace {
 
@@ -107,7 +108,7 @@ class Group {
     config.options = reinterpret_cast<uint64_t>(options_.data());
     config.options_bytes = options_.size();
     group_ = c10d_create(&config);
-    require(group_ != nullptr, std::string("c10d_create: ") + c10d_last_error());
+    require(group_ != nullptr, std::string("c10d_create: ") + c10d::test::last_error());
     fd_ = c10d_wake_fd(group_);
     until("group " + name_, [this] {
       drain(0);
@@ -130,7 +131,7 @@ class Group {
 
   int64_t submit(const c10d_op& op) {
     const int64_t id = c10d_submit(group_, &op, 1);
-    require(id > 0, "group " + name_ + " refuses: " + c10d_last_error());
+    require(id > 0, "group " + name_ + " refuses: " + c10d::test::last_error());
     return id;
   }
   void kick() { c10d_kick(group_); }
@@ -139,7 +140,7 @@ class Group {
   /// Waits as `wait()` does.
   Result wait(int64_t id) {
     c10d_event event{};
-    const int32_t status = c10d_wait(group_, static_cast<uint64_t>(id), kLimitMs, &event);
+    const int32_t status = c10d_wait(group_, static_cast<uint64_t>(id), kLimitMs, &event, sizeof event);
     require(status != C10D_ERR_WAIT_TIMEOUT, "an op did not end");
     return take(event, status);
   }
@@ -163,9 +164,7 @@ class Group {
     Result result{status, event.peer, event.flags, ""};
     if (status != C10D_OK) {
       failed_ = true;
-      char text[512];
-      const uint32_t length = c10d_error(group_, event.id, text, sizeof text);
-      result.text.assign(text, std::min<size_t>(length, sizeof text));
+      result.text = c10d::test::take_failure(group_, event.id).text;
     }
     return result;
   }
@@ -178,9 +177,9 @@ class Group {
       [[maybe_unused]] const auto got = ::read(fd_, bytes, sizeof bytes);
     }
     c10d_event events[16];
-    for (uint32_t count = 16; count == 16;) {
-      count = c10d_drain(group_, events, 16);
-      for (uint32_t i = 0; i < count; i++) handle(events[i]);
+    for (int32_t count = 16; count == 16;) {
+      count = c10d_drain(group_, events, sizeof events[0], 16);
+      for (int32_t i = 0; i < count; i++) handle(events[i]);
     }
     for (auto it = asked_.begin(); it != asked_.end();) {
       std::vector<char> value;

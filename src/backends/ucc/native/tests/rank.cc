@@ -8,6 +8,8 @@
 #include <limits>
 #include <stdexcept>
 
+#include "tests/failure_view.h"
+
 namespace c10d::test {
 
 namespace {
@@ -34,7 +36,7 @@ Rank::Rank(int rank, int world_size, const std::filesystem::path& folder, bool c
   config.world_size = world_size;
   config.timeout_ms = 60'000;
   group_ = c10d_create(&config);
-  if (group_ == nullptr) throw std::runtime_error(c10d_last_error());
+  if (group_ == nullptr) throw std::runtime_error(c10d::test::last_error());
   wake_fd_ = c10d_wake_fd(group_);
   if (connects) connect();
 }
@@ -47,8 +49,7 @@ Rank::~Rank() {
 void Rank::connect() {
   while (!ready_) pump();
   if (ready_status_ == C10D_OK) return;
-  char text[1024];
-  throw std::runtime_error(std::string(text, c10d_group_error(group_, text, sizeof text)));
+  throw std::runtime_error(c10d::test::take_failure(group_, 0).text);
 }
 
 int64_t Rank::submit(Call& call) {
@@ -74,12 +75,12 @@ int64_t Rank::submit(Call& call) {
 }
 
 Outcome Rank::finish(int64_t id, Way way) {
-  if (id < 0) return {static_cast<int32_t>(id), -1, c10d_last_error()};
+  if (id < 0) return {static_cast<int32_t>(id), -1, c10d::test::last_error()};
   const auto key = static_cast<uint64_t>(id);
   c10d_event event{};
   // Its event may have come with that of another one.
   if (way == Way::wait && ended_.count(key) == 0) {
-    event.status = c10d_wait(group_, key, kForever, &event);
+    event.status = c10d_wait(group_, key, kForever, &event, sizeof event);
   } else {
     kick();
     while (ended_.count(key) == 0) pump();
@@ -89,10 +90,7 @@ Outcome Rank::finish(int64_t id, Way way) {
   return {event.status, event.peer, event.status == C10D_OK ? "" : error_of(key)};
 }
 
-std::string Rank::error_of(uint64_t id) const {
-  char text[1024];
-  return {text, c10d_error(group_, id, text, sizeof text)};
-}
+std::string Rank::error_of(uint64_t id) const { return c10d::test::take_failure(group_, id).text; }
 
 int32_t Rank::close() {
   const int32_t left = c10d_close(group_, 20'000);
@@ -107,10 +105,10 @@ void Rank::pump() {
     [[maybe_unused]] const auto got = ::read(wake_fd_, bytes, sizeof bytes);
   }
   c10d_event events[16];
-  uint32_t count = 16;
+  int32_t count = 16;
   while (count == 16) {
-    count = c10d_drain(group_, events, 16);
-    for (uint32_t i = 0; i < count; i++) answer(events[i]);
+    count = c10d_drain(group_, events, sizeof events[0], 16);
+    for (int32_t i = 0; i < count; i++) answer(events[i]);
   }
   look_up();
 }

@@ -21,6 +21,7 @@
 
 #include "log.h"
 #include "rank.h"
+#include "tests/failure_view.h"
 
 #if defined(__SANITIZE_ADDRESS__)
 // What libucc keeps for the life of the process. A team that has failed is never ended, since that would wait for the others.
@@ -512,10 +513,12 @@ bool run(const Scenario& scenario) {
 bool available() {
   const pid_t child = ::fork();
   if (child == 0) {
-    const char* const version = c10d_library_version();
-    std::printf("UCC %s\n", version);
+    char version[64];
+    const int32_t length = c10d_probe(version, sizeof version);
+    std::printf("UCC %s\n",
+                length < 0 ? last_error().c_str() : std::string(version, static_cast<size_t>(length)).c_str());
     std::fflush(stdout);
-    ::_exit(std::strncmp(version, "unavailable", 11) == 0 ? 1 : 0);
+    ::_exit(length < 0 ? 1 : 0);
   }
   int status = 0;
   return ::waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0;

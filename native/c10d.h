@@ -20,7 +20,8 @@
  *   array is the size in its first element, which all the others have too.
  * - Of a struct that the callee fills in the caller gives the size beside the address. The callee writes as many bytes, 0 for
  *   those that it does not know.
- * - So a host and a shim with the same C10D_ABI_VERSION work together, whichever of the two is newer.
+ * - So a host and a shim with the same C10D_ABI_VERSION work together, whichever of the two is newer. Another set of functions is
+ *   another version.
  *
  * This file is the one source of the numbers: scripts/generate-abi.ts makes src/native/abi.generated.ts from it.
  */

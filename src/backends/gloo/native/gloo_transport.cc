@@ -39,6 +39,7 @@ class GlooTransport final : public Transport {
       : config_(config),
         hosts_(read_hosts(config.options)),
         threads_(read_threads(config.options)),
+        losses_(config.rank),
         messages_(config.rank, config.world_size, losses_) {}
 
   ~GlooTransport() override { close(); }

@@ -57,9 +57,9 @@ void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
   on_reset_ = std::move(on_reset);
 }
 
-void LossRecord::add(int rank, const std::string& what) {
+void LossRecord::add(int rank, const std::string& what, bool misfit) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  losses_.push_back({rank, what, std::chrono::steady_clock::now()});
+  losses_.push_back({rank, what, misfit, std::chrono::steady_clock::now()});
   if (on_reset_ && says(what, kReset)) on_reset_(describe(cause_of(losses_.back())));
 }
 
@@ -81,7 +81,7 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
 
 Failure LossRecord::explain_line(int rank, const std::string& what) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return describe(losses_.empty() ? Loss{rank, what, {}} : losses_.front());
+  return describe(losses_.empty() ? Loss{rank, what, false, {}} : losses_.front());
 }
 
 std::optional<std::string> LossRecord::when_all(int peers) const {
@@ -93,8 +93,11 @@ std::optional<std::string> LossRecord::when_all(int peers) const {
   return losses_.back().what;
 }
 
-Failure LossRecord::describe(const Loss& loss) {
+Failure LossRecord::describe(const Loss& loss) const {
   const std::string rank = "rank " + std::to_string(loss.rank);
+  if (loss.misfit) {
+    return Failure::of_mismatch(C10D_MISMATCH_MESSAGE, rank + " " + without_place(loss.what), rank_, loss.rank);
+  }
   if (says(loss.what, "Connection closed by peer") || says(loss.what, kReset) || says(loss.what, "Broken pipe")) {
     return Failure(C10D_ERR_NETWORK, rank + " closed its connection: its process has ended or its group has failed",
                    loss.rank);
@@ -180,8 +183,10 @@ bool Pair::read_preamble() {
   if (posted == localPendingRecv_.end() || posted->second.empty()) return true;
   const size_t expected = std::get<2>(posted->second.front());
   if (rx_.preamble.length == expected) return true;
-  throw gloo::IoException("it sent " + std::to_string(rx_.preamble.length) + " bytes where this rank expects " +
-                          std::to_string(expected) + " (do shapes and dtypes agree?)");
+  misfit_ = true;
+  throw gloo::IoException("sent " + std::to_string(rx_.preamble.length) + " bytes where rank " +
+                          std::to_string(losses_.rank()) + " expects " + std::to_string(expected) +
+                          " (do shapes and dtypes agree?)");
 }
 
 bool Pair::read() {
@@ -195,7 +200,8 @@ bool Pair::read() {
     if (ex_ != nullptr) return false;
     // What the peer has sent fits nothing that was posted. Unhandled, this ends the process from the loop thread; as a
     // broken connection it fails the op that waits.
-    const std::string text = "it sent what this rank does not expect: ";
+    misfit_ = true;
+    const std::string text = "sent what rank " + std::to_string(losses_.rank()) + " does not expect: ";
     signalException(std::make_exception_ptr(gloo::IoException(text + without_place(error.what()))));
     return false;
   }
@@ -204,7 +210,7 @@ bool Pair::read() {
 void Pair::changeState(state next) noexcept {
   if (next == CLOSED && state_ == CONNECTED && ex_ != nullptr && !std::exchange(broken_, true)) {
     try {
-      losses_.add(rank_, message_of(ex_));
+      losses_.add(rank_, message_of(ex_), misfit_);
       // The base tells only the buffers that wait for their turn, and forgets those of half-done transfers: who waits
       // for them would wait for ever. So they are put back in line, and all are told again.
       if (rx_.ubuf) localPendingRecv_[rx_.preamble.slot].emplace_front(rx_.ubuf, rx_.offset, rx_.nbytes);

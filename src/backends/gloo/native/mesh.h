@@ -26,10 +26,15 @@ namespace c10d::gloo_shim {
 /// Peers whose connection broke, and with which exception: an op that fails with that exception failed because of them.
 class LossRecord {
  public:
+  /// `rank`: this one.
+  explicit LossRecord(int rank) : rank_(rank) {}
+  int rank() const { return rank_; }
+
   /// Calls `on_reset` when a peer resets its connection, which it does when its group fails: so the failure of one rank
   /// reaches those too that are idle, or wait for somebody else. Who leaves in good order closes it instead.
   void watch(std::function<void(const Failure&)> on_reset);
-  void add(int rank, const std::string& what);
+  /// `misfit`: the peer has sent something else than was to be received.
+  void add(int rank, const std::string& what, bool misfit);
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
   /// The failure of a collective whose line to `rank` broke with `what`: because of the first loss, or of that one.
@@ -41,12 +46,14 @@ class LossRecord {
   struct Loss {
     int rank;
     std::string what;
+    bool misfit;
     std::chrono::steady_clock::time_point at;
   };
-  static Failure describe(const Loss& loss);
+  Failure describe(const Loss& loss) const;
   /// Who resets its connections may do so only because of the rank that all have just lost, whereas who has left long
   /// before is not the cause.
   const Loss& cause_of(const Loss& loss) const;
+  const int rank_;
   mutable std::mutex mutex_;
   std::vector<Loss> losses_;
   std::function<void(const Failure&)> on_reset_;
@@ -87,6 +94,8 @@ class Pair final : public PortablePair {
   /// Times that the loop thread has come here.
   std::atomic<uint64_t> events_{0};
   bool broken_ = false;
+  /// The peer has sent something else than was to be received.
+  bool misfit_ = false;
   bool expected_later_ = false;
 };
 

@@ -42,10 +42,9 @@ std::string number_text(double value) {
 }
 
 std::string reduction_text(const Call& call) {
-  static constexpr const char* kNames[] = {"SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"};
-  if (call.reduce_op < sizeof kNames / sizeof kNames[0]) return kNames[call.reduce_op];
-  if (call.reduce_op != C10D_PREMUL_SUM) return "unknown reduce op";
-  return "PREMUL_SUM(" + number_text(call.premul_factor) + ")";
+  const char* const name = reduce_op_name(call.reduce_op);
+  if (name == nullptr) return "unknown reduce op";
+  return call.reduce_op == C10D_PREMUL_SUM ? std::string(name) + "(" + number_text(call.premul_factor) + ")" : name;
 }
 
 /// The buffers whose sizes are the same on all ranks.

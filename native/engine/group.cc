@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/group_guard.h"
+#include "engine/op_shape.h"
 
 namespace c10d {
 
@@ -95,6 +96,7 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
     auto op = table_.make();
     try {
       op->assign(ops[i], i == 0 ? input : nullptr, i == 0 ? output : nullptr, rank_, world_size_);
+      check_shape(*op, rank_, world_size_);
       transport_->check(*op);
       if (copies_) op->work_on_copies();
     } catch (...) {

@@ -8,6 +8,7 @@
 
 #include "engine/call_text.h"
 #include "engine/checked_size.h"
+#include "engine/collective_names.generated.h"
 #include "engine/dtype.h"
 #include "engine/failure.h"
 
@@ -65,9 +66,9 @@ void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count, si
 void check_record(const c10d_op& op, int rank, int world_size) {
   if (op.size != sizeof(c10d_op)) throw Failure(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
   if (!(op.timeout_ms > 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must be positive");
-  if (op.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED) throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
+  if (op.opcode > kHighestOpcode) throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
   if (element_size(op.dtype) == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
-  if (op.reduce_op > C10D_PREMUL_SUM) throw Failure(C10D_ERR_UNSUPPORTED, "unknown reduce op");
+  if (reduce_op_name(op.reduce_op) == nullptr) throw Failure(C10D_ERR_UNSUPPORTED, "unknown reduce op");
   if (op.reduce_op == C10D_PREMUL_SUM && std::isnan(op.premul_factor)) {
     throw Failure(C10D_ERR_INVALID, "premul_factor must be a number");
   }

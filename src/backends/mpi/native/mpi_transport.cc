@@ -107,9 +107,9 @@ class MpiTransport final : public Transport {
 
   void check(const Op& op) const override {
     if (op.point_to_point()) {
-      check_message(op, comm_.rank, comm_.size, comm_.first_own_tag);
+      check_message(op, comm_.first_own_tag);
     } else {
-      check_collective(op, comm_.rank, comm_.size);
+      check_collective(op, comm_.size);
     }
   }
 

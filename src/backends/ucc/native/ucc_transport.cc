@@ -95,7 +95,7 @@ class UccTransport final : public Transport {
     rendezvous_->close();
   }
 
-  void check(const Op& op) const override { check_op(op, config_.rank, config_.world_size); }
+  void check(const Op& op) const override { check_op(op); }
 
   void number(Op& op) noexcept override {
     if (!op.point_to_point()) op.ticket = ++collectives_;

@@ -9,6 +9,7 @@
 
 #include "engine/collective_names.generated.h"
 #include "engine/dtype.h"
+#include "engine/hash.h"
 
 namespace c10d {
 
@@ -66,13 +67,6 @@ bool has_agreed_sizes(uint32_t opcode) {
          opcode != C10D_OP_BARRIER;
 }
 
-uint64_t mixed(uint64_t seed, uint64_t value) {
-  uint64_t x = (seed ^ value) + 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
 std::string tensor_text(uint32_t dtype, uint64_t bytes) {
   const DType type = dtype_of(dtype);
   if (type.size == 0 || bytes % type.size != 0) return std::to_string(bytes) + " bytes of " + type.name;
@@ -105,7 +99,8 @@ Call call_of(const Op& op) {
   if (is_rooted(call.opcode)) call.root = request.peer;
   if (is_reduction(call.opcode)) {
     call.reduce_op = request.reduce_op;
-    if (call.reduce_op == C10D_PREMUL_SUM) call.premul_factor = request.premul_factor;
+    // 0 of either sign is the same.
+    if (call.reduce_op == C10D_PREMUL_SUM) call.premul_factor = request.premul_factor + 0.0;
   }
   if (!has_agreed_sizes(call.opcode)) return call;
   const size_t element = element_size(call.dtype);

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "datatypes.h"
+#include "engine/signature.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
 
@@ -32,11 +33,11 @@ bool from_any(const Op& op) { return op.request.opcode == C10D_OP_RECV_ANY_SOURC
 const c10d_buffer& buffer_of(const Op& op) { return sends(op) ? op.inputs[0] : op.outputs[0]; }
 
 Failure wrong_size(const Op& op, int rank, int source, MPI_Count sent) {
-  return Failure(C10D_ERR_DESYNC,
-                 "the message does not fit its buffer: rank " + std::to_string(source) + " sent " +
-                     std::to_string(sent) + " bytes with tag " + std::to_string(op.request.tag) + " where rank " +
-                     std::to_string(rank) + " expects " + std::to_string(buffer_of(op).bytes),
-                 source);
+  // MPI does not say of what dtype it is.
+  return desync(Mismatch::message, rank, source,
+                "the message does not fit its buffer: rank " + std::to_string(source) + " sent " +
+                    std::to_string(sent) + " bytes with tag " + std::to_string(op.request.tag) + " where rank " +
+                    std::to_string(rank) + " expects " + std::to_string(buffer_of(op).bytes));
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
+#include "engine/signature.h"
 #include "library.h"
 #include "log.h"
 #include "op_check.h"
@@ -335,10 +336,9 @@ bool Running::take_header() {
   MessageHeader header{};
   std::memcpy(&header, flat_.data(), sizeof header);
   if (header.bytes != data.bytes || header.dtype != op_->request.dtype) {
-    throw Failure(C10D_ERR_DESYNC,
-                  message_mismatch_text(op_->request.tag, op_->request.peer, header.dtype, header.bytes, rank_,
-                                        op_->request.dtype, data.bytes),
-                  op_->request.peer);
+    throw desync(Mismatch::message, rank_, op_->request.peer,
+                 message_mismatch_text(op_->request.tag, op_->request.peer, header.dtype, header.bytes, rank_,
+                                       op_->request.dtype, data.bytes));
   }
   if (data.bytes > kWithHeader) {
     message(pointer(data.address), data.bytes, op_->request.tag | kRestTag);

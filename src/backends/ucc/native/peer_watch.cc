@@ -18,6 +18,8 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/signature.h"
+
 namespace c10d::ucc_shim {
 
 namespace {
@@ -445,7 +447,8 @@ Failure PeerWatch::failed_on(int rank, const Note& note) const {
   // What a rank has found out about the calls of two is true for both.
   const std::string found(note.text, std::min<size_t>(note.text_bytes, sizeof note.text));
   if (note.status == C10D_ERR_DESYNC) {
-    return Failure(C10D_ERR_DESYNC, found, note.cause == config_.rank ? rank : note.cause);
+    const bool of_this_rank = note.cause == config_.rank;
+    return desync(Mismatch::reported, of_this_rank ? note.cause : rank, of_this_rank ? rank : note.cause, found);
   }
   const bool late = note.status == C10D_ERR_OP_TIMEOUT;
   std::string text = late ? "an op timed out on " : "the group has failed on ";

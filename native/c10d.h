@@ -126,9 +126,10 @@ typedef enum c10d_status {
 /* In what the calls of two ranks differ, of a failure with C10D_ERR_DESYNC. */
 typedef enum c10d_mismatch {
   C10D_MISMATCH_NONE = 0,
-  C10D_MISMATCH_CALL = 1,   /* another op, dtype, size, reduce op or root, or the same at another place in the order */
-  C10D_MISMATCH_SPLITS = 2, /* what one sends the other in an all-to-all */
-  C10D_MISMATCH_MESSAGE = 3 /* what was sent, and what was to be received */
+  C10D_MISMATCH_CALL = 1,    /* another op, dtype, size, reduce op or root, or the same at another place in the order */
+  C10D_MISMATCH_SPLITS = 2,  /* what one sends the other in an all-to-all */
+  C10D_MISMATCH_MESSAGE = 3, /* what was sent, and what was to be received */
+  C10D_MISMATCH_REPORTED = 4 /* found by another rank, whose text says what */
 } c10d_mismatch;
 
 typedef enum c10d_state { C10D_CONNECTING = 0, C10D_OPEN = 1, C10D_FAILED = 2, C10D_CLOSED = 3 } c10d_state;

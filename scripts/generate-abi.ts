@@ -92,6 +92,8 @@ function namesText(): string {
         .map((other) => `(flags & ${flaggedOps[other]}) != 0 ? "${other}" : `);
       return `    case C10D_OP_${OpType[opType]}:\n      return ${flagged.join("")}"${op}";`;
     });
+  const [highest = ""] = codes.toSorted(([, a], [, b]) => Number(b) - Number(a))[0] ?? [];
+  const reduceOps = Object.keys(reduceOpCodes).map((name) => `    case C10D_${name}:\n      return "${name}";`);
   return `// Generated from src/collectives/op-table.ts by scripts/generate-abi.ts. Do not edit.
 #pragma once
 
@@ -100,6 +102,18 @@ function namesText(): string {
 #include "c10d.h"
 
 namespace c10d {
+
+/// The last of c10d_opcode.
+constexpr uint32_t kHighestOpcode = C10D_OP_${highest};
+
+/// Name of a reduce op; nullptr if it is none.
+constexpr const char* reduce_op_name(uint32_t reduce_op) {
+  switch (reduce_op) {
+${reduceOps.join("\n")}
+    default:
+      return nullptr;
+  }
+}
 
 /// Name of a collective in the op table.
 inline const char* collective_name(uint32_t opcode, uint32_t flags) {

@@ -23,6 +23,7 @@ export const Mismatch = {
   CALL: 1,
   SPLITS: 2,
   MESSAGE: 3,
+  REPORTED: 4,
 } as const;
 
 export const GroupStateCode = {

@@ -1,4 +1,4 @@
-import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
+import { NO_TENSORS, type OpCall, opCall, opNames, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
@@ -16,6 +16,7 @@ import type { Device } from "../tensor/index.ts";
 import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
 import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
+import { requireViews } from "./view-check.ts";
 
 /** What a pipeline is made of. */
 export interface PipelineInit {
@@ -122,14 +123,15 @@ export class Pipeline {
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const submit: unknown = layer(this.#submit);
+      const border = new Border(name, this.#submit, this.device);
+      const submit: unknown = layer(border.next);
       if (typeof submit !== "function") {
         throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
           group: this.#group,
           code: "INVALID_MIDDLEWARE",
         });
       }
-      this.#submit = submit as Submit;
+      this.#submit = border.around(submit as Submit);
       this.#layers.push(name);
     }
   }
@@ -354,6 +356,48 @@ export class Pipeline {
     for (const { error } of others)
       warn(`closing group "${this.#group}" failed in more than one place: ${messageOf(error)}`);
     if (first !== undefined) throw first.error;
+  }
+}
+
+/** The place where calls go from one middleware to the next, or to the backend: what it has changed is checked there. */
+class Border {
+  readonly #name: string;
+  readonly #device: Device;
+  readonly #inner: Submit;
+  /** What the middleware is called with at present. */
+  #calls: readonly OpCall[] | undefined;
+  /** What the middleware submits to. */
+  readonly next: Submit = (calls) => (calls === this.#calls ? this.#inner(calls) : this.#checked(calls));
+
+  constructor(name: string, inner: Submit, device: Device) {
+    this.#name = name;
+    this.#inner = inner;
+    this.#device = device;
+  }
+
+  around(submit: Submit): Submit {
+    return (calls) => {
+      const before = this.#calls;
+      this.#calls = calls;
+      try {
+        return submit(calls);
+      } finally {
+        this.#calls = before;
+      }
+    };
+  }
+
+  #checked(calls: readonly OpCall[]): readonly Work<void>[] {
+    try {
+      for (const call of calls) if (this.#calls?.includes(call) !== true) requireViews(call, this.#name);
+    } catch (error) {
+      // A collective that is refused takes its turn.
+      if (calls.some((call) => call !== undefined && opTable[call.op]?.kind === "collective")) {
+        this.#inner([opCall("refused", this.#device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY)]);
+      }
+      return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
+    }
+    return this.#inner(calls);
   }
 }
 

@@ -29,7 +29,8 @@ class LossRecord {
   /// Calls `on_reset` when a peer resets its connection, which it does when its group fails: so the failure of one rank
   /// reaches those too that are idle, or wait for somebody else. Who leaves in good order closes it instead.
   void watch(std::function<void(const Failure&)> on_reset);
-  void add(int rank, const std::string& what);
+  /// `mismatch`: it broke since one rank sent another length than the other was to receive; that is whom `what` names.
+  void add(int rank, const std::string& what, bool mismatch);
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
   /// The failure of a collective whose line to `rank` broke with `what`: because of the first loss, or of that one.
@@ -42,6 +43,7 @@ class LossRecord {
     int rank;
     std::string what;
     std::chrono::steady_clock::time_point at;
+    bool mismatch = false;
   };
   static Failure describe(const Loss& loss);
   /// Who resets its connections may do so only because of the rank that all have just lost, whereas who has left long
@@ -82,6 +84,7 @@ class Pair final : public PortablePair {
   /// What is to be sent, but for what holds the rest back.
   size_t unsent() const { return tx_.size() - (expected_later_ ? 1 : 0); }
 
+  const int own_rank_;
   LossRecord& losses_;
   Doorbell& doorbell_;
   /// Times that the loop thread has come here.

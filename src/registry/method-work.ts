@@ -75,6 +75,10 @@ export class MethodWork extends Work<void> {
     this.#own?.synchronize();
   }
 
+  override get hasStream(): boolean {
+    return this.#own?.hasStream ?? false;
+  }
+
   override get keepsLimit(): boolean {
     return this.#limitMs < Number.POSITIVE_INFINITY;
   }

@@ -374,8 +374,16 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.#owner?.globalRankOf(this.#source) ?? this.#source;
   }
 
-  /** Makes the current stream of the op's device wait for the op. Nothing to do on the CPU. c10d: `Work.synchronize`. */
+  /**
+   * Makes the stream of the op wait for it, without blocking for its end; an op of several steps is waited for. Nothing to do on
+   * the CPU. c10d: `Work.synchronize`.
+   */
   synchronize(): void {}
+
+  /** Whether {@link synchronize} has something to do: the op is on a device with streams. */
+  get hasStream(): boolean {
+    return false;
+  }
 
   /** Aborts the op and with it its group; nothing if it has ended. */
   abort(): void {

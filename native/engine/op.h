@@ -61,7 +61,7 @@ struct Op {
   uint32_t followers = 0;
   /// In the lane of ops that do not queue behind collectives.
   bool direct = false;
-  /// When the library got it, and when it was through with it. A transport that knows better sets them itself.
+  /// With C10D_FLAG_TIMES: when the library got it, and when it was through with it. A transport that knows better sets them.
   Clock::time_point started;
   Clock::time_point finished;
 

@@ -71,7 +71,7 @@ describe("a backend that is wrong when a rank is lost", () => {
 
   test.concurrent("a rank that hangs itself is named with the op that it is in", async () => {
     const blocking = caseOf("a rank is stopped in a collective, and the others wait()");
-    const run = { plugin: pluginOf("hangs-for-good"), worldSize: 2, spawn: "workers", limitMs: 6_000 } as const;
+    const run = { plugin: pluginOf("hangs-for-good"), worldSize: 2, spawn: "workers", limitMs: 12_000 } as const;
     const { failures } = await runLoss({ ...run, lost: blocking });
     expect(failures).toEqual([
       expect.stringMatching(/^rank 1 did not come through the loss of rank 0: .* in barrier on /),

@@ -20,7 +20,8 @@
  *   array is the size in its first element, which all the others have too.
  * - Of a struct that the callee fills in the caller gives the size beside the address. The callee writes as many bytes, 0 for
  *   those that it does not know.
- * - So a host and a shim with the same C10D_ABI_VERSION work together, whichever of the two is newer.
+ * - So a host and a shim with the same C10D_ABI_VERSION work together, whichever of the two is newer. Another set of functions is
+ *   another version.
  *
  * This file is the one source of the numbers: scripts/generate-abi.ts makes src/native/abi.generated.ts from it.
  */
@@ -125,9 +126,10 @@ typedef enum c10d_status {
 /* In what the calls of two ranks differ, of a failure with C10D_ERR_DESYNC. */
 typedef enum c10d_mismatch {
   C10D_MISMATCH_NONE = 0,
-  C10D_MISMATCH_CALL = 1,   /* another op, dtype, size, reduce op or root, or the same at another place in the order */
-  C10D_MISMATCH_SPLITS = 2, /* what one sends the other in an all-to-all */
-  C10D_MISMATCH_MESSAGE = 3 /* what was sent, and what was to be received */
+  C10D_MISMATCH_CALL = 1,    /* another op, dtype, size, reduce op or root, or the same at another place in the order */
+  C10D_MISMATCH_SPLITS = 2,  /* what one sends the other in an all-to-all */
+  C10D_MISMATCH_MESSAGE = 3, /* what was sent, and what was to be received */
+  C10D_MISMATCH_REPORTED = 4 /* found by another rank, whose text says what */
 } c10d_mismatch;
 
 typedef enum c10d_state { C10D_CONNECTING = 0, C10D_OPEN = 1, C10D_FAILED = 2, C10D_CLOSED = 3 } c10d_state;

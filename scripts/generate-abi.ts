@@ -6,24 +6,32 @@
  *   bun scripts/generate-abi.ts          writes the files
  *   bun scripts/generate-abi.ts --check  fails if a file is not what it should be
  *
- * Either way it fails if the numbers of ops, dtypes and reduce ops are not the same in c10d.h and in the tables.
+ * Either way it fails if the numbers of ops, dtypes, reduce ops and devices are not the same in c10d.h and in the tables.
  */
 import { type OpName, operations, opTable } from "../src/collectives/op-table.ts";
 import { OpType } from "../src/collectives/op-type.ts";
 import { reduceOpCodes } from "../src/collectives/reduce-op.ts";
+import { deviceTypeCodes } from "../src/tensor/device.ts";
 import { dtypes } from "../src/tensor/dtype.ts";
 
 const header = await Bun.file(new URL("../native/c10d.h", import.meta.url)).text();
 
-const enums = { c10d_status: "Status", c10d_state: "GroupStateCode", c10d_event_kind: "EventKind" };
+const enums = {
+  c10d_status: "Status",
+  c10d_mismatch: "Mismatch",
+  c10d_state: "GroupStateCode",
+  c10d_event_kind: "EventKind",
+};
 const structs = {
   c10d_event: "EventLayout",
   c10d_op: "OpLayout",
   c10d_config: "ConfigLayout",
+  c10d_failure: "FailureLayout",
+  c10d_capabilities: "CapabilitiesLayout",
   c10d_stats: "StatsLayout",
 };
 const flags = { c10d_op: "OpFlag", c10d_event: "EventFlag" };
-const prefixes = ["C10D_OP_", "C10D_ERR_", "C10D_EVENT_", "C10D_FLAG_", "C10D_"];
+const prefixes = ["C10D_OP_", "C10D_ERR_", "C10D_EVENT_", "C10D_FLAG_", "C10D_MISMATCH_", "C10D_DEVICE_", "C10D_"];
 const fieldBytes: Readonly<Record<string, number>> = { uint32_t: 4, int32_t: 4, uint64_t: 8, double: 8 };
 
 /** Ops that share the number of another one, by the flag that tells them apart. */
@@ -36,6 +44,10 @@ requireAlike(
   Object.fromEntries(Object.values(dtypes).map(({ name, code }) => [name.toUpperCase(), code])),
 );
 requireAlike("c10d_reduce_op", reduceOpCodes);
+requireAlike(
+  "c10d_device_type",
+  Object.fromEntries(Object.entries(deviceTypeCodes).map(([name, code]) => [name.toUpperCase(), code])),
+);
 
 const files = { "src/native/abi.generated.ts": abiText(), "native/engine/collective_names.generated.h": namesText() };
 for (const [path, text] of Object.entries(files)) {
@@ -80,6 +92,8 @@ function namesText(): string {
         .map((other) => `(flags & ${flaggedOps[other]}) != 0 ? "${other}" : `);
       return `    case C10D_OP_${OpType[opType]}:\n      return ${flagged.join("")}"${op}";`;
     });
+  const [highest = ""] = codes.toSorted(([, a], [, b]) => Number(b) - Number(a))[0] ?? [];
+  const reduceOps = Object.keys(reduceOpCodes).map((name) => `    case C10D_${name}:\n      return "${name}";`);
   return `// Generated from src/collectives/op-table.ts by scripts/generate-abi.ts. Do not edit.
 #pragma once
 
@@ -88,6 +102,18 @@ function namesText(): string {
 #include "c10d.h"
 
 namespace c10d {
+
+/// The last of c10d_opcode.
+constexpr uint32_t kHighestOpcode = C10D_OP_${highest};
+
+/// Name of a reduce op; nullptr if it is none.
+constexpr const char* reduce_op_name(uint32_t reduce_op) {
+  switch (reduce_op) {
+${reduceOps.join("\n")}
+    default:
+      return nullptr;
+  }
+}
 
 /// Name of a collective in the op table.
 inline const char* collective_name(uint32_t opcode, uint32_t flags) {

@@ -122,7 +122,7 @@ class Rank {
   const int rank_;
   const int size_;
   gloo_shim::Cancellation cancellation_;
-  gloo_shim::LossRecord losses_;
+  gloo_shim::LossRecord losses_{rank_};
   gloo_shim::Doorbell doorbell_;
   std::shared_ptr<Mesh> mesh_;
   std::unique_ptr<gloo_shim::Lines> lines_;

@@ -2,7 +2,8 @@
 import { $ } from "bun";
 import { includeDirectory } from "bun-c10d/native";
 
-$.cwd(import.meta.dir);
 const fresh = `shm.so.${process.pid}`;
-await $`cc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -I ${includeDirectory} -o ${fresh} shm.c -lm`;
-await $`mv ${fresh} shm.so`;
+await $`cc -std=c11 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -I ${includeDirectory} -o ${fresh} shm.c -lm`.cwd(
+  import.meta.dir,
+);
+await $`mv ${fresh} shm.so`.cwd(import.meta.dir);

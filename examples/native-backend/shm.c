@@ -30,15 +30,16 @@
 #include "c10d.h"
 #include "worker_end.h"
 
-enum { CHUNK = 1 << 16, TICK_MS = 50, TEXT = 256 };
+enum { CHUNK = 1 << 16, TICK_MS = 50, TEXT = 384 };
 
 /* LEFT: it may have done its part before. BROKEN: nothing can come of what is under way. */
 enum { HERE, LEFT, BROKEN };
 
-/* What a rank does in a step; all must do the same. */
+/* What a rank calls; all must call the same. */
 typedef struct call {
+  uint64_t number; /* place among the collectives of the group, from 1; refused ones count too */
   uint32_t opcode, dtype, reduce_op;
-  int32_t root;
+  int32_t root; /* -1 for an op that has none */
   uint64_t bytes;
 } call;
 
@@ -86,7 +87,7 @@ struct c10d_group {
   int32_t answer_status;
   /* Ops in the order of their submission; failed ones stay until their text was read. */
   op *first, **last;
-  uint64_t next_id;
+  uint64_t next_id, collectives;
   c10d_stats stats;
   /* Of the thread alone, once there. */
   int memory;
@@ -197,11 +198,91 @@ __attribute__((format(printf, 4, 5))) static bool fail(c10d_group* g, int32_t st
   return false;
 }
 
-/* ---- the thread: connecting, then one op after the other -------------------------------------------------------- */
+/* ---- calls ------------------------------------------------------------------------------------------------------ */
+
+static bool reduces(uint32_t opcode) { return opcode == C10D_OP_ALLREDUCE || opcode == C10D_OP_REDUCE; }
+
+static bool is_rooted(uint32_t opcode) {
+  return opcode == C10D_OP_REDUCE || opcode == C10D_OP_BROADCAST || opcode == C10D_OP_GATHER;
+}
+
+static call call_of(const c10d_op* request, uint64_t bytes) {
+  call c = {.opcode = request->opcode, .root = -1};
+  if (request->opcode == C10D_OP_BARRIER) return c;
+  c.dtype = request->dtype;
+  c.bytes = bytes;
+  if (reduces(request->opcode)) c.reduce_op = request->reduce_op;
+  if (is_rooted(request->opcode)) c.root = request->peer;
+  return c;
+}
+
+static const struct {
+  const char* name;
+  unsigned bytes;
+} dtypes[] = {[C10D_UINT8] = {"uint8", 1},
+              [C10D_INT8] = {"int8", 1},
+              [C10D_INT16] = {"int16", 2},
+              [C10D_INT32] = {"int32", 4},
+              [C10D_INT64] = {"int64", 8},
+              [C10D_FLOAT16] = {"float16", 2},
+              [C10D_FLOAT32] = {"float32", 4},
+              [C10D_FLOAT64] = {"float64", 8},
+              [C10D_COMPLEX64] = {"complex64", 8},
+              [C10D_COMPLEX128] = {"complex128", 16},
+              [C10D_BOOL] = {"bool", 1},
+              [C10D_BFLOAT16] = {"bfloat16", 2},
+              [C10D_FLOAT8_E5M2] = {"float8_e5m2", 1},
+              [C10D_FLOAT8_E4M3FN] = {"float8_e4m3fn", 1},
+              [C10D_UINT16] = {"uint16", 2},
+              [C10D_UINT32] = {"uint32", 4},
+              [C10D_UINT64] = {"uint64", 8}};
+
+static bool is_dtype(uint32_t code) { return code < sizeof dtypes / sizeof *dtypes && dtypes[code].bytes > 0; }
+
+/* E.g. "allReduce(float32[4], SUM)". */
+static void describe(const call* c, char* text, size_t capacity) {
+  static const char* const ops[] = {[C10D_OP_BROADCAST] = "broadcast",
+                                    [C10D_OP_ALLREDUCE] = "allReduce",
+                                    [C10D_OP_REDUCE] = "reduce",
+                                    [C10D_OP_ALLGATHER] = "allGather",
+                                    [C10D_OP_ALLGATHER_BASE] = "allGatherIntoTensor",
+                                    [C10D_OP_GATHER] = "gather",
+                                    [C10D_OP_BARRIER] = "barrier"};
+  static const char* const reduce_ops[] = {
+      [C10D_SUM] = "SUM", [C10D_PRODUCT] = "PRODUCT", [C10D_MIN] = "MIN", [C10D_MAX] = "MAX"};
+  char tensor[40] = "", reduction[16] = "", root[20] = "";
+  if (c->opcode != C10D_OP_BARRIER) {
+    snprintf(tensor, sizeof tensor, "%s[%lu]", dtypes[c->dtype].name, c->bytes / dtypes[c->dtype].bytes);
+  }
+  if (reduces(c->opcode)) snprintf(reduction, sizeof reduction, ", %s", reduce_ops[c->reduce_op]);
+  if (c->root >= 0) snprintf(root, sizeof root, ", root %d", c->root);
+  snprintf(text, capacity, "%s(%s%s%s)", ops[c->opcode], tensor, reduction, root);
+}
 
 static bool behind(c10d_group* g, int32_t rank, uint32_t step) {
   return (int32_t)(atomic_load(&g->shared->slots[rank].step) - step) < 0;
 }
+
+/* Whether all that have come to `step` call what this rank does; if not, the group has failed. With the lock held. */
+static bool compare(c10d_group* g, uint32_t step) {
+  const slot* slots = g->shared->slots;
+  const unsigned half = step % 2;
+  for (int32_t r = 0; r < g->size; r++) {
+    if (behind(g, r, step) || memcmp(&slots[r].calls[half], &slots[g->rank].calls[half], sizeof(call)) == 0) continue;
+    /* In the same words on both ranks. */
+    const int32_t a = r < g->rank ? r : g->rank, b = r < g->rank ? g->rank : r;
+    const call *first = &slots[a].calls[half], *second = &slots[b].calls[half];
+    char texts[2][96], number[40] = "";
+    describe(first, texts[0], sizeof texts[0]);
+    describe(second, texts[1], sizeof texts[1]);
+    if (first->number != second->number) snprintf(number, sizeof number, " as collective #%lu", second->number);
+    return fail(g, C10D_ERR_DESYNC, r, "rank %d called %s as collective #%lu, rank %d called %s%s", a, texts[0],
+                first->number, b, texts[1], number);
+  }
+  return true;
+}
+
+/* ---- the thread: connecting, then one op after the other -------------------------------------------------------- */
 
 /* Whether there is still reason to wait for `awaited`; if not, the group has failed. */
 static bool worth_waiting(c10d_group* g, int32_t awaited, uint32_t step, bool ticked, double* deadline) {
@@ -209,6 +290,8 @@ static bool worth_waiting(c10d_group* g, int32_t awaited, uint32_t step, bool ti
   for (int32_t r = 0; r < g->size; r++) {
     const bool died = ticked && g->state == C10D_OPEN && r != g->rank && has_died(g, r);
     const uint32_t place = died ? LEFT : atomic_load(&g->shared->slots[r].place);
+    /* Perhaps because of what the ranks call. */
+    if (place == BROKEN && g->state == C10D_OPEN && !compare(g, step)) return false;
     if (place == BROKEN) return fail(g, C10D_ERR_NETWORK, r, "rank %d has given up the group", r);
     if (place == LEFT && behind(g, r, step)) return fail(g, C10D_ERR_NETWORK, r, "rank %d has left the group", r);
   }
@@ -368,15 +451,10 @@ static bool perform(c10d_group* g, const op* o) {
     slots[g->rank].calls[half] = o->call;
     copy((uint64_t)slots[g->rank].data[half], (const void*)(o->own.address + at), bytes);
     if (!meet(g)) return false;
-    for (int32_t r = 0; r < g->size; r++) {
-      const call* theirs = &slots[r].calls[half];
-      if (memcmp(theirs, &o->call, sizeof(call)) == 0) continue;
-      pthread_mutex_lock(&g->lock);
-      fail(g, C10D_ERR_BACKEND, r, "rank %d is in another op: code %u of %lu bytes here, code %u of %lu bytes there", r,
-           o->call.opcode, o->call.bytes, theirs->opcode, theirs->bytes);
-      pthread_mutex_unlock(&g->lock);
-      return false;
-    }
+    pthread_mutex_lock(&g->lock);
+    const bool same = compare(g, g->step);
+    pthread_mutex_unlock(&g->lock);
+    if (!same) return false;
     take(g, o, at, bytes, half);
     at += bytes;
   } while (at < o->own.bytes);
@@ -507,8 +585,7 @@ int32_t c10d_exchange_reply(c10d_group* g, uint64_t id, int32_t status, const vo
 static bool fits(const c10d_group* g, const c10d_op* request) {
   const c10d_buffer *in = (const c10d_buffer*)request->inputs, *out = (const c10d_buffer*)request->outputs;
   const uint32_t opcode = request->opcode, in_count = request->input_count, out_count = request->output_count;
-  const bool rooted = opcode == C10D_OP_REDUCE || opcode == C10D_OP_BROADCAST || opcode == C10D_OP_GATHER;
-  if (rooted && (request->peer < 0 || request->peer >= g->size)) return false;
+  if (is_rooted(opcode) && (request->peer < 0 || request->peer >= g->size)) return false;
   if ((in_count > 0 && in == NULL) || (out_count > 0 && out == NULL)) return false;
   uint64_t whole = 0;
   switch (opcode) {
@@ -535,6 +612,7 @@ static bool fits(const c10d_group* g, const c10d_op* request) {
 static int32_t check(const c10d_group* g, const c10d_op* request) {
   if (request->size != sizeof *request) return refuse(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
   if (!(request->timeout_ms > 0)) return refuse(C10D_ERR_INVALID, "timeout_ms must be positive");
+  if (!is_dtype(request->dtype)) return refuse(C10D_ERR_UNSUPPORTED, "unknown dtype");
   if (!fits(g, request)) return refuse(C10D_ERR_INVALID, "root or buffers do not fit the op");
   switch (request->opcode) {
     case C10D_OP_ALLREDUCE:
@@ -561,7 +639,6 @@ static int32_t check(const c10d_group* g, const c10d_op* request) {
 static op* op_of(const c10d_op* request, const void* input, void* output) {
   op* o = calloc(1, sizeof *o + request->output_count * sizeof(c10d_buffer));
   if (o == NULL) return NULL;
-  const bool reduces = request->opcode == C10D_OP_ALLREDUCE || request->opcode == C10D_OP_REDUCE;
   o->output_count = request->output_count;
   copy((uint64_t)o->outputs, (const void*)request->outputs, request->output_count * sizeof(c10d_buffer));
   if (output != NULL && o->output_count > 0) o->outputs[0].address = (uint64_t)output;
@@ -570,7 +647,7 @@ static op* op_of(const c10d_op* request, const void* input, void* output) {
   else if (o->output_count > 0)
     o->own = o->outputs[0];
   if (input != NULL && request->input_count > 0) o->own.address = (uint64_t)input;
-  o->call = (call){request->opcode, request->dtype, reduces ? request->reduce_op : 0, request->peer, o->own.bytes};
+  o->call = call_of(request, o->own.bytes);
   o->timeout_ms = request->timeout_ms;
   o->deadline = now_ms() + request->timeout_ms;
   return o;
@@ -579,7 +656,10 @@ static op* op_of(const c10d_op* request, const void* input, void* output) {
 static int64_t submit(c10d_group* g, const c10d_op* ops, uint32_t count, const void* input, void* output) {
   for (uint32_t i = 0; i < count; i++) {
     const int32_t status = check(g, &ops[i]);
-    if (status != C10D_OK) return status;
+    if (status == C10D_OK) continue;
+    /* A refused batch takes its turns, so that a rank which has refused alone is found out. */
+    for (uint32_t all = 0; all < count; all++) c10d_skip_turn(g);
+    return status;
   }
   op *made = NULL, **end = &made;
   for (uint32_t i = 0; i < count; i++, end = &(*end)->next) *end = op_of(&ops[i], input, output);
@@ -598,6 +678,7 @@ static int64_t submit(c10d_group* g, const c10d_op* ops, uint32_t count, const v
       continue;
     }
     o->id = g->next_id++;
+    o->call.number = ++g->collectives;
     *g->last = o;
     g->last = &o->next;
     g->stats.submitted++;
@@ -613,7 +694,11 @@ int64_t c10d_submit_one(c10d_group* g, const c10d_op* request, const void* input
   return submit(g, request, 1, input, output);
 }
 
-void c10d_skip_turn(c10d_group* g) { (void)g; /* this one does not compare what the ranks call */ }
+void c10d_skip_turn(c10d_group* g) {
+  pthread_mutex_lock(&g->lock);
+  g->collectives++;
+  pthread_mutex_unlock(&g->lock);
+}
 
 void c10d_kick(c10d_group* g) { (void)g; /* ops begin when they are submitted */ }
 

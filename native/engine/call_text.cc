@@ -9,6 +9,7 @@
 
 #include "engine/collective_names.generated.h"
 #include "engine/dtype.h"
+#include "engine/hash.h"
 
 namespace c10d {
 
@@ -42,10 +43,9 @@ std::string number_text(double value) {
 }
 
 std::string reduction_text(const Call& call) {
-  static constexpr const char* kNames[] = {"SUM", "AVG", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"};
-  if (call.reduce_op < sizeof kNames / sizeof kNames[0]) return kNames[call.reduce_op];
-  if (call.reduce_op != C10D_PREMUL_SUM) return "unknown reduce op";
-  return "PREMUL_SUM(" + number_text(call.premul_factor) + ")";
+  const char* const name = reduce_op_name(call.reduce_op);
+  if (name == nullptr) return "unknown reduce op";
+  return call.reduce_op == C10D_PREMUL_SUM ? std::string(name) + "(" + number_text(call.premul_factor) + ")" : name;
 }
 
 /// The buffers whose sizes are the same on all ranks.
@@ -65,13 +65,6 @@ const std::vector<c10d_buffer>& agreed_buffers(const Op& op) {
 bool has_agreed_sizes(uint32_t opcode) {
   return opcode != C10D_OP_ALLTOALL && opcode != C10D_OP_ALLTOALL_BASE && opcode != C10D_OP_ALLREDUCE_SPARSE &&
          opcode != C10D_OP_BARRIER;
-}
-
-uint64_t mixed(uint64_t seed, uint64_t value) {
-  uint64_t x = (seed ^ value) + 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
 }
 
 std::string tensor_text(uint32_t dtype, uint64_t bytes) {
@@ -117,7 +110,8 @@ Call call_of(const Op& op) {
   if (is_rooted(call.opcode)) call.root = request.peer;
   if (is_reduction(call.opcode)) {
     call.reduce_op = request.reduce_op;
-    if (call.reduce_op == C10D_PREMUL_SUM) call.premul_factor = request.premul_factor;
+    // 0 of either sign is the same.
+    if (call.reduce_op == C10D_PREMUL_SUM) call.premul_factor = request.premul_factor + 0.0;
   }
   if (!has_agreed_sizes(call.opcode)) return call;
   const size_t element = element_size(call.dtype);

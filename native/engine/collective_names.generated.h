@@ -7,6 +7,35 @@
 
 namespace c10d {
 
+/// The last of c10d_opcode.
+constexpr uint32_t kHighestOpcode = C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED;
+
+/// Name of a reduce op; nullptr if it is none.
+constexpr const char* reduce_op_name(uint32_t reduce_op) {
+  switch (reduce_op) {
+    case C10D_SUM:
+      return "SUM";
+    case C10D_AVG:
+      return "AVG";
+    case C10D_PRODUCT:
+      return "PRODUCT";
+    case C10D_MIN:
+      return "MIN";
+    case C10D_MAX:
+      return "MAX";
+    case C10D_BAND:
+      return "BAND";
+    case C10D_BOR:
+      return "BOR";
+    case C10D_BXOR:
+      return "BXOR";
+    case C10D_PREMUL_SUM:
+      return "PREMUL_SUM";
+    default:
+      return nullptr;
+  }
+}
+
 /// Name of a collective in the op table.
 inline const char* collective_name(uint32_t opcode, uint32_t flags) {
   switch (opcode) {

@@ -21,11 +21,13 @@ class Failure : public std::exception {
  public:
   Failure(int32_t status, std::string text, int32_t peer = -1) : status_(status), peer_(peer), text_(std::move(text)) {}
 
-  /// The calls of two ranks do not fit together.
+  /// The calls of two ranks do not fit together; -1 for one that is not known.
   static Failure of_mismatch(c10d_mismatch kind, std::string text, int32_t rank, int32_t other) {
     Failure failure(C10D_ERR_DESYNC, std::move(text), other);
     failure.mismatch_ = kind;
-    failure.ranks_ = {rank, other};
+    for (const int32_t each : {rank, other}) {
+      if (each >= 0) failure.ranks_.push_back(each);
+    }
     return failure;
   }
 

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "engine/group_guard.h"
+#include "engine/op_shape.h"
 #include "engine/sized_struct.h"
 
 namespace c10d {
@@ -105,6 +106,7 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
       if (is_service(op->request.opcode) && (capabilities_.services >> op->request.opcode & 1) == 0) {
         throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no such service");
       }
+      check_shape(*op, config_.rank, config_.world_size);
       transport_->check(*op);
       if (copies_) op->work_on_copies();
     } catch (...) {

@@ -8,6 +8,7 @@
 
 #include "engine/call_text.h"
 #include "engine/checked_size.h"
+#include "engine/collective_names.generated.h"
 #include "engine/dtype.h"
 #include "engine/sized_struct.h"
 #include "engine/transport.h"
@@ -65,11 +66,11 @@ void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count, si
 /// What no transport can make sense of.
 void check_record(const c10d_op& op, const Config& config) {
   if (!(op.timeout_ms >= 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must not be negative");
-  if (op.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED && !is_service(op.opcode)) {
+  if (op.opcode > kHighestOpcode && !is_service(op.opcode)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
   }
   if (element_size(op.dtype) == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
-  if (op.reduce_op > C10D_PREMUL_SUM) throw Failure(C10D_ERR_UNSUPPORTED, "unknown reduce op");
+  if (reduce_op_name(op.reduce_op) == nullptr) throw Failure(C10D_ERR_UNSUPPORTED, "unknown reduce op");
   if (op.reduce_op == C10D_PREMUL_SUM && std::isnan(op.premul_factor)) {
     throw Failure(C10D_ERR_INVALID, "premul_factor must be a number");
   }

@@ -108,6 +108,11 @@ void check_shape(const Op& op, int rank, int world_size) {
       return require(op.input_splits[own] == op.output_splits[own],
                      "what a rank sends itself must fit what it expects");
     }
+    case C10D_OP_SEND:
+      return require(in.size() == 1, "takes one buffer");
+    case C10D_OP_RECV:
+    case C10D_OP_RECV_ANY_SOURCE:
+      return require(out.size() == 1, "takes one buffer");
     default:
       return;
   }

@@ -1,4 +1,4 @@
-// The buffers that each collective takes.
+// The buffers that each op takes.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,7 @@
 namespace c10d {
 
 /// What must hold for root, number and sizes of the buffers, and splits, so that no rank sends from, expects or writes to
-/// memory outside them. For Transport::check(). Throws Failure with C10D_ERR_INVALID. Of an op that is no collective of
-/// c10d_opcode, it knows nothing.
+/// memory outside them. The group calls it before Transport::check(). Throws Failure with C10D_ERR_INVALID.
 void check_shape(const Op& op, int rank, int world_size);
 
 /// A sparse all-reduce comes in two ops: what each rank has, and then the entries themselves.

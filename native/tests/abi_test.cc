@@ -160,6 +160,19 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
     op.opcode = C10D_OP_RECV;
     refused("the peer is this rank itself");
   }
+  SUBCASE("buffers that are not those of the op") {
+    refused("takes one buffer");
+    for (const c10d_opcode opcode : {C10D_OP_SEND, C10D_OP_RECV, C10D_OP_RECV_ANY_SOURCE}) {
+      op = op_record({0, kForever, opcode});
+      refused("takes one buffer");
+    }
+    uint64_t memory[2] = {0, 0};
+    const c10d_buffer own{reinterpret_cast<uint64_t>(memory), sizeof memory};
+    op = op_record({0, kForever, C10D_OP_ALLGATHER_BASE});
+    op.inputs = op.outputs = reinterpret_cast<uint64_t>(&own);
+    op.input_count = op.output_count = 1;
+    refused("output must be world size times the input");
+  }
   SUBCASE("sizes that cannot be") {
     uint64_t memory = 0;
     const auto address = reinterpret_cast<uint64_t>(&memory);

@@ -102,7 +102,7 @@ TEST_CASE("a host that closed its end of the socket does no harm") {
   const Stopwatch watch;
   while (c10d_drain(group, &event, sizeof event, 1) == 0 && watch.ms() < 5'000) std::this_thread::yield();
   CHECK(event.kind == C10D_EVENT_READY);
-  const auto op = op_record({});
+  const auto op = op_record({0, kForever, C10D_OP_BARRIER});
   CHECK(c10d_submit(group, &op, 1) == 1);
   c10d_kick(group);
   while (c10d_drain(group, &event, sizeof event, 1) == 0 && watch.ms() < 5'000) std::this_thread::yield();

@@ -47,6 +47,9 @@ c10d_config good_config() {
   return config;
 }
 
+/// An op that may have any buffers, or none.
+c10d_op any_op() { return op_record({0, kForever, C10D_OP_COALESCED}); }
+
 /// Sizes of a newer host.
 template <class Struct>
 std::vector<size_t> longer() {
@@ -91,7 +94,7 @@ TEST_CASE("c10d_op of an older host: what is missing is 0") {
   Host host({"model=instant"});
   uint64_t output = 0;
   const c10d_buffer buffer{reinterpret_cast<uint64_t>(&output), sizeof output};
-  auto whole = op_record({});
+  auto whole = any_op();
   whole.outputs = reinterpret_cast<uint64_t>(&buffer);
   whole.output_count = 1;
   int64_t id = 0;
@@ -112,7 +115,7 @@ TEST_CASE("c10d_op of a newer host: taken if all that is new is 0, else nothing 
   for (const size_t bytes : longer<c10d_op>()) {
     CAPTURE(bytes);
     Host host({"model=instant"});
-    const Sized<c10d_op> op(op_record({}), bytes);
+    const Sized<c10d_op> op(any_op(), bytes);
     CHECK(c10d_submit(host.group(), op.get(), 1) == 1);
     for (size_t at = sizeof(c10d_op); at<bytes; at += bytes> 1'000 ? 999 : 1) {
       op.byte(at) = 0x80;
@@ -140,7 +143,7 @@ TEST_CASE("the stride of a batch is the size of its ops, shorter or longer") {
       c10d_buffer buffers[kOps];
       for (uint32_t i = 0; i < kOps; i++) {
         buffers[i] = {reinterpret_cast<uint64_t>(&outputs[i]), sizeof outputs[i]};
-        auto op = op_record({script(Outcome::success, i)});
+        auto op = any_op();
         op.size = static_cast<uint32_t>(stride);
         op.outputs = reinterpret_cast<uint64_t>(&buffers[i]);
         op.output_count = 1;

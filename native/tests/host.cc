@@ -8,6 +8,19 @@
 
 namespace c10d::test {
 
+namespace {
+
+/// Makes a buffer the op's only output, and of a send its input too: the fake transport writes a result for that as well.
+void give(c10d_op& op, const c10d_buffer& buffer) {
+  op.outputs = reinterpret_cast<uint64_t>(&buffer);
+  op.output_count = 1;
+  if (op.opcode != C10D_OP_SEND) return;
+  op.inputs = op.outputs;
+  op.input_count = 1;
+}
+
+}  // namespace
+
 c10d_group* create_group(const Settings& settings, double connect_ms, int world_size) {
   std::string options;
   for (const auto& setting : settings) options.append(setting).push_back('\0');
@@ -51,27 +64,24 @@ Host::~Host() {
 }
 
 int64_t Host::submit(const Request& request) {
-  const auto op = op_record(request);
-  auto batch = op;
+  auto op = op_record(request);
   slots_.push_back(0);
-  const c10d_buffer output{0, sizeof slots_.back()};
-  batch.outputs = reinterpret_cast<uint64_t>(&output);
-  batch.output_count = 1;
-  const int64_t id = c10d_submit_one(group_, &batch, nullptr, &slots_.back());
+  const c10d_buffer slot{reinterpret_cast<uint64_t>(&slots_.back()), sizeof slots_.back()};
+  give(op, slot);
+  const int64_t id = c10d_submit(group_, &op, 1);
   if (id < 0) slots_.pop_back();
   return id;
 }
 
 int64_t Host::submit_batch(const std::vector<Request>& requests) {
   std::vector<c10d_op> ops;
-  std::vector<c10d_buffer> outputs;
-  outputs.reserve(requests.size());
+  std::vector<c10d_buffer> slots;
+  slots.reserve(requests.size());
   for (const auto& request : requests) {
     slots_.push_back(0);
-    outputs.push_back({reinterpret_cast<uint64_t>(&slots_.back()), sizeof slots_.back()});
+    slots.push_back({reinterpret_cast<uint64_t>(&slots_.back()), sizeof slots_.back()});
     ops.push_back(op_record(request));
-    ops.back().outputs = reinterpret_cast<uint64_t>(&outputs.back());
-    ops.back().output_count = 1;
+    give(ops.back(), slots.back());
   }
   const int64_t id = c10d_submit(group_, ops.data(), static_cast<uint32_t>(ops.size()));
   if (id < 0) slots_.resize(slots_.size() - requests.size());

@@ -32,7 +32,8 @@ TEST_CASE("what gloo's check takes stays within its buffers") {
       Op& op = ops[static_cast<size_t>(rank)];
       try {
         op.assign(records.back()->op(), nullptr, nullptr, config_of_rank(rank, kSize));
-        check_collective(op, rank, kSize);
+        check_shape(op, rank, kSize);
+        check_collective(op);
       } catch (const Failure& failure) {
         CHECK(failure.harmless());
         taken = false;

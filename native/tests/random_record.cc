@@ -6,6 +6,7 @@
 #include <cstring>
 #include <limits>
 
+#include "engine/collective_names.generated.h"
 #include "engine/dtype.h"
 
 namespace c10d::test {
@@ -15,7 +16,7 @@ RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bo
   op_.size = sizeof op_;
   op_.device_type = device.type;
   op_.device_index = device.index;
-  op_.opcode = static_cast<uint32_t>(random_() % (C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED + 1));
+  op_.opcode = static_cast<uint32_t>(random_() % (kHighestOpcode + 1));
   if (honest && chance(2)) op_.opcode = chance(3) ? C10D_OP_ALLTOALL : C10D_OP_ALLTOALL_BASE;
   op_.dtype = static_cast<uint32_t>(pick({C10D_UINT8, C10D_INT16, C10D_FLOAT32, C10D_INT64, C10D_COMPLEX128}));
   op_.reduce_op = static_cast<uint32_t>(pick({C10D_SUM, C10D_MAX, C10D_BOR}));

@@ -1,5 +1,4 @@
 import type { Store } from "../store/store.ts";
-import { missingRanks } from "./missing-ranks.ts";
 
 /** What one rank knows of the failure of its group. */
 export interface FailureReport {
@@ -11,6 +10,8 @@ export interface FailureReport {
   readonly text: string;
   /** Rank that this one waited for or saw leave, or -1. */
   readonly peer: number;
+  /** Ranks that surely caused it; of `desync` the two whose calls differ. */
+  readonly ranks: readonly number[];
 }
 
 /**
@@ -90,8 +91,7 @@ async function collectReports(
 function blame(size: number, reports: readonly FailureReport[], cause: FailureReport, asked: boolean): number[] {
   if (cause.kind === "aborted") return [cause.rank];
   if (cause.kind === "desync") return [];
-  const missing = missingRanks(cause.text);
-  if (missing.length > 0) return missing;
+  if (cause.ranks.length > 0) return [...cause.ranks];
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
   // A rank that is slow to report is only blamed if somebody had to do with it, or if nobody is blamed otherwise.
   const seen = silent.filter((rank) => reports.some((report) => report.peer === rank));
@@ -155,6 +155,8 @@ function isReport(value: unknown): value is FailureReport {
     Number.isInteger(report.seq) &&
     typeof report.kind === "string" &&
     typeof report.op === "string" &&
-    typeof report.text === "string"
+    typeof report.text === "string" &&
+    Array.isArray(report.ranks) &&
+    report.ranks.every(Number.isInteger)
   );
 }

@@ -1,9 +1,11 @@
 import { isUint8Array } from "node:util/types";
 import { type OpCall, opTypeOf, tensorsOf } from "../collectives/op-call.ts";
-import { opTable } from "../collectives/op-table.ts";
+import { type Operation, opTable } from "../collectives/op-table.ts";
 import { OpType } from "../collectives/op-type.ts";
+import { type ReduceOpName, reduceOpCodes } from "../collectives/reduce-op.ts";
 import { type DistError, DistStoreError } from "../errors/index.ts";
 import {
+  type NativeCapabilities,
   NativeGroup,
   type NativeGroupHost,
   NativeRefusal,
@@ -16,7 +18,7 @@ import {
   unsubmittedId,
 } from "../native/index.ts";
 import { Backend, type BackendContext, type Capabilities } from "../registry/index.ts";
-import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
+import { type DType, detachGuard, dtypes, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
@@ -49,17 +51,18 @@ export class NativeBackend extends Backend {
       {
         rank: context.rank,
         worldSize: context.size,
-        device: context.device.index,
+        device: context.device,
         timeoutMs: context.timeoutMs,
         options,
       },
       backend.#host,
     );
+    backend.#capabilities = narrowed(capabilities, backend.#group.capabilities());
     return backend;
   }
 
   override readonly name: string;
-  override readonly capabilities: Capabilities;
+  #capabilities: Capabilities;
   readonly #failures: NativeFailures;
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
@@ -70,7 +73,7 @@ export class NativeBackend extends Backend {
   private constructor(name: string, context: BackendContext, capabilities: Capabilities) {
     super(context.rank, context.size);
     this.name = name;
-    this.capabilities = capabilities;
+    this.#capabilities = capabilities;
     const failures = new NativeFailures(name, context);
     this.#failures = failures;
     const limits = { timeout: context.timeoutMs };
@@ -100,6 +103,10 @@ export class NativeBackend extends Backend {
     const cause = this.#storeError;
     if (!(cause instanceof DistStoreError)) return error;
     return new DistStoreError(error.message, { ...error.details, code: cause.code, cause });
+  }
+
+  override get capabilities(): Capabilities {
+    return this.#capabilities;
   }
 
   override get state(): GroupState {
@@ -206,6 +213,7 @@ export class NativeBackend extends Backend {
       tensors: call,
       exposed,
       staged,
+      stream: call.device.type === "cpu" ? undefined : (call.stream?.handle ?? 0),
     });
     group.track(work);
     if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensorsOf(call), work.title));
@@ -258,6 +266,26 @@ export class NativeBackend extends Backend {
     }
     group.close(CLOSE_LIMIT_MS - Math.min(ABORT_LIMIT_MS, performance.now() - began));
   }
+}
+
+/** The capabilities of the plugin, without what the shim says that this group cannot do. */
+function narrowed(all: Capabilities, { ops, dtypes: types, reduceOps }: NativeCapabilities): Capabilities {
+  if (ops === 0n && types === 0n && reduceOps === 0n) return all;
+  const has = (bits: bigint, code: number): boolean => bits === 0n || ((bits >> BigInt(code)) & 1n) === 1n;
+  const takes = (dtype: DType): boolean => has(types, dtypes[dtype].code);
+  const entries = Object.entries(all.ops) as [Operation, readonly DType[]][];
+  const reductions = Object.entries(all.reduceOps) as [DType, readonly ReduceOpName[]][];
+  return {
+    ...all,
+    ops: Object.fromEntries(
+      entries.filter(([op]) => has(ops, opTable[op].opType)).map(([op, names]) => [op, names.filter(takes)]),
+    ),
+    reduceOps: Object.fromEntries(
+      reductions
+        .filter(([dtype]) => takes(dtype))
+        .map(([dtype, names]) => [dtype, names.filter((name) => has(reduceOps, reduceOpCodes[name]))]),
+    ),
+  };
 }
 
 function requireBytes(key: string, value: unknown): Uint8Array {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { constants } from "node:os";
 import { OpType } from "../collectives/op-type.ts";
-import { type NativeFailure, type NativeGroup, type NativeWork, Status } from "../native/index.ts";
+import { type NativeFailure, type NativeGroup, type NativeWork, ownFailure, Status } from "../native/index.ts";
 import type { BackendContext } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { NativeFailures } from "./native-failures.ts";
@@ -13,7 +14,7 @@ function setup(size = 1) {
 
 const workOf = (opType: OpType, seq: number) => ({ opType, seq }) as NativeWork;
 const failed = { state: "FAILED", failureText: "it broke" } as NativeGroup;
-const failure = (status: number, text: string): NativeFailure => ({ status, text, peer: -1 });
+const failure = ownFailure;
 
 describe("an op that the library refused", () => {
   const refused = failure(Status.INVALID, "sizes do not fit");
@@ -53,22 +54,41 @@ test("an op for which something had run out says what", async () => {
   const { failures } = setup();
   const text = "UCC failed: mmap: Cannot allocate memory";
   for (const way of ["now", "afterConsulting"] as const) {
-    const error = await failures[way](failure(Status.BACKEND, text), workOf(OpType.ALLREDUCE, 3));
+    const lacking = { ...failure(Status.BACKEND, text), systemError: constants.errno.ENOMEM };
+    const error = await failures[way](lacking, workOf(OpType.ALLREDUCE, 3));
     expect(error).toMatchObject({ name: "DistBackendError", code: "OUT_OF_MEMORY" });
     expect(error.message).toContain(`${text}: there is no memory left for this process: `);
   }
-  expect(failures.ofCreation(failure(Status.BACKEND, "too few file descriptors: UCX needs 32"))).toMatchObject({
-    code: "OUT_OF_DESCRIPTORS",
-  });
+  const creation = { ...failure(Status.BACKEND, "UCX needs 32"), systemError: constants.errno.EMFILE };
+  expect(failures.ofCreation(creation)).toMatchObject({ code: "OUT_OF_DESCRIPTORS" });
+});
+
+test("what a text happens to say decides nothing", async () => {
+  const { failures } = setup();
+  const text =
+    "Too many open files; Ranks 1, 3 failed to pass monitoredBarrier; it sent 1 bytes where this rank expects 2";
+  for (const way of ["now", "afterConsulting"] as const) {
+    const error = await failures[way](failure(Status.BACKEND, text), workOf(OpType.BARRIER, 3));
+    expect(error).toMatchObject({ name: "DistBackendError", code: "BACKEND_ERROR", details: { peers: [] } });
+  }
+});
+
+test("a time-out whose culprits the library knows names all of them, and only them", async () => {
+  const { failures } = setup(4);
+  const late: NativeFailure = { ...failure(Status.OP_TIMEOUT, "two are missing"), peer: 1, ranks: [1, 3] };
+  for (const way of ["now", "afterConsulting"] as const) {
+    const error = await failures[way](late, workOf(OpType.BARRIER, 3));
+    expect(error).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [1, 3] } });
+  }
 });
 
 test("different calls: a rank whose connection broke because of it names them too, and nobody is blamed", async () => {
   const { store, failures } = setup(2);
   const text = "rank 0 called allReduce(float32[4], SUM), rank 1 allReduce(float32[4], MAX)";
-  const report = { rank: 1, op: "allReduce", seq: 3, kind: "desync", text, peer: 0 };
+  const report = { rank: 1, op: "allReduce", seq: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };
   await store.multiSet(["failure/1", "failure/first"], [JSON.stringify(report), JSON.stringify(report)]);
   const lost = await failures.afterConsulting(
-    { status: Status.NETWORK, text: "rank 1 left", peer: 1 },
+    { ...failure(Status.NETWORK, "rank 1 left"), peer: 1 },
     workOf(OpType.ALLREDUCE, 3),
   );
   expect(lost).toMatchObject({ name: "DistBackendError", code: "DESYNC", details: { peers: [] } });

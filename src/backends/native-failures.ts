@@ -7,7 +7,7 @@ import {
   DistTimeoutError,
   type ErrorInit,
   InvalidArgumentError,
-  shortageOf,
+  shortageOfErrno,
   UnsupportedOperationError,
   withShortage,
 } from "../errors/index.ts";
@@ -27,7 +27,6 @@ import {
   type FailureVerdict,
   isMessage,
 } from "./failure-report.ts";
-import { missingRanks } from "./missing-ranks.ts";
 
 /** What a group over a shim fails with: turns native failures into errors that name op, group and culprit. */
 export class NativeFailures {
@@ -66,9 +65,9 @@ export class NativeFailures {
       const sentence = /[.?]$/.test(message) ? message : `${message}.`;
       return new DistTimeoutError(`${sentence} ${advice}`, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
     }
-    const shortage = shortageOf(failure.text, descriptorsFor(size));
+    const shortage = shortageOfErrno(failure.systemError, descriptorsFor(size));
     if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
-    return makeError(failure.status, message, { ...init, ...peers });
+    return makeError(failure, message, { ...init, ...peers });
   }
 
   /**
@@ -118,6 +117,7 @@ export class NativeFailures {
       kind: kindOf(failure),
       text: failure.text,
       peer: failure.peer,
+      ranks: failure.ranks,
     };
     const verdict = consultOnFailure(store, size, report);
     this.#verdict = verdict;
@@ -133,24 +133,24 @@ export class NativeFailures {
     const peers = verdict?.culprits ?? peersOf(failure);
     const where = `${op} #${work.seq} on group "${group}" (${this.#backend}, rank ${rank} of ${size})`;
     const init = { backend: this.#backend, group, op, seq: work.seq, rank, peers };
-    const { status, text } = this.#verdictOn(failure, verdict);
+    const { status, text, systemError } = this.#verdictOn(failure, verdict);
     const error = failure.isDetached
       ? new InvalidArgumentError(`${where}: ${failure.text}`, { ...init, code: "DETACHED_BUFFER" })
-      : makeError(status, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
+      : makeError({ status, systemError }, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
     if (isFatal(failure)) this.#firstError ??= error;
     return error;
   }
 
   /** A connection that broke because of what another rank did is reported as what that rank did. */
-  #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Pick<NativeFailure, "status" | "text"> {
+  #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Reason & Pick<NativeFailure, "text"> {
     const cause = verdict?.cause;
     if (cause === undefined || cause.rank === this.#context.rank) return failure;
     const isConsequence = failure.status === Status.NETWORK || failure.status === Status.DESYNC;
-    if (isConsequence && cause.kind === "desync") return { status: Status.DESYNC, text: cause.text };
+    if (isConsequence && cause.kind === "desync") return { status: Status.DESYNC, text: cause.text, systemError: 0 };
     if (failure.status !== Status.NETWORK) return failure;
     const text = `rank ${cause.rank}: ${cause.text}`;
-    if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text };
-    return cause.kind === "lost" ? failure : { status: failure.status, text };
+    if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text, systemError: 0 };
+    return cause.kind === "lost" ? failure : { status: failure.status, text, systemError: 0 };
   }
 
   /** The part of a message that says which ranks are behind it, unless the text has it already. */
@@ -173,10 +173,13 @@ function inWords(ranks: readonly number[]): string {
   return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
 }
 
-function peersOf({ status, peer, text }: NativeFailure): number[] {
+/** What decides the class of an error. */
+type Reason = Pick<NativeFailure, "status" | "systemError">;
+
+function peersOf({ status, peer, ranks }: NativeFailure): readonly number[] {
+  // Which of the two ranks is wrong cannot be known.
   if (status === Status.DESYNC) return [];
-  const missing = missingRanks(text);
-  if (missing.length > 0) return missing;
+  if (ranks.length > 0) return ranks;
   return peer >= 0 ? [peer] : [];
 }
 
@@ -184,15 +187,14 @@ function isFatal(failure: NativeFailure): boolean {
   return failure.status !== Status.INVALID && failure.status !== Status.UNSUPPORTED;
 }
 
-function kindOf({ status, text }: NativeFailure): FailureKind {
+function kindOf({ status }: NativeFailure): FailureKind {
   if (status === Status.DESYNC) return "desync";
   if (status === Status.OP_TIMEOUT) return "timeout";
-  // Ops or sizes that do not fit are the cause of the connections that break, not a consequence.
-  if (status === Status.NETWORK) return /it sent \d+ bytes where this rank expects/.test(text) ? "other" : "lost";
+  if (status === Status.NETWORK) return "lost";
   return status === Status.ABORTED || status === Status.CLOSED ? "aborted" : "other";
 }
 
-function makeError(status: number, message: string, init: ErrorInit): DistError {
+function makeError({ status, systemError }: Reason, message: string, init: ErrorInit): DistError {
   switch (status) {
     case Status.OP_TIMEOUT:
       return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT" });
@@ -208,7 +210,7 @@ function makeError(status: number, message: string, init: ErrorInit): DistError 
     case Status.UNSUPPORTED:
       return new UnsupportedOperationError(message, init);
     default: {
-      const shortage = shortageOf(message);
+      const shortage = shortageOfErrno(systemError);
       if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
       return new DistBackendError(message, init);
     }

@@ -24,16 +24,20 @@ const testCompiled = test.skipIf(compiler === null);
 /** Compiles a shim that makes no group, but says with which settings it should have. */
 function compile(folder: string): string {
   const header = readFileSync(`${includeDirectory}/c10d.h`, "utf8");
-  const own = ["c10d_abi_version", "c10d_library_version", "c10d_last_error", "c10d_create"];
+  const own = ["c10d_abi_version", "c10d_probe", "c10d_last_failure", "c10d_create"];
   const others = [...new Set([...header.matchAll(/\b(c10d_[a-z_]+)\(/g)].map(([, name = ""]) => name))]
     .filter((name) => !own.includes(name))
     .map((name) => `void ${name}(void) {}`);
   const source = `#include <stdio.h>
     static char text[64];
-    struct config { int words[4]; double timeout; char *options; };
+    struct config { int words[6]; double timeout; char *options; };
+    struct failure { int words[8], bytes, reserved; void *ranks; char *text; };
     unsigned c10d_abi_version(void) { return ${ABI_VERSION}; }
-    const char *c10d_library_version(void) { return "9.8.7"; }
-    const char *c10d_last_error(void) { return text; }
+    int c10d_probe(char *to, unsigned capacity) { return snprintf(to, capacity, "9.8.7"); }
+    int c10d_last_failure(struct failure *to) {
+      to->bytes = snprintf(to->text, sizeof text, "%s", text);
+      return to->words[1] = -5;
+    }
     void *c10d_create(struct config *config) {
       snprintf(text, sizeof text, "settings: %s", config->options);
       return 0;

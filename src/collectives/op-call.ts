@@ -1,4 +1,4 @@
-import type { Device, TensorView } from "../tensor/index.ts";
+import type { Device, Stream, TensorView } from "../tensor/index.ts";
 import { type OpName, opTable } from "./op-table.ts";
 import { OpType } from "./op-type.ts";
 import type { ReduceOp } from "./reduce-op.ts";
@@ -38,11 +38,16 @@ export interface OpCall {
   readonly continuation: boolean;
   /** Limit of the op in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
+  /** Of a device with streams: the op starts after what is in this one now. */
+  readonly stream: Stream | undefined;
 }
 
 /** Fields of a call that only some ops have. */
 export type CallTerms = Partial<
-  Pick<OpCall, "reduceOp" | "root" | "peer" | "tag" | "inputSplits" | "outputSplits" | "waitAllRanks" | "continuation">
+  Pick<
+    OpCall,
+    "reduceOp" | "root" | "peer" | "tag" | "inputSplits" | "outputSplits" | "waitAllRanks" | "continuation" | "stream"
+  >
 >;
 
 let calls = 0;
@@ -71,6 +76,7 @@ export function opCall(
     waitAllRanks: terms.waitAllRanks ?? false,
     continuation: terms.continuation ?? false,
     timeoutMs,
+    stream: terms.stream,
   };
 }
 

@@ -2,6 +2,14 @@ export { brand } from "./brand.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
 export { choiceOf, debugLevelOf, flagOf, integerOf } from "./setting.ts";
-export { descriptorShortage, explained, loaded, type Shortage, shortageOf, withShortage } from "./shortage.ts";
+export {
+  descriptorShortage,
+  explained,
+  loaded,
+  type Shortage,
+  shortageOf,
+  shortageOfErrno,
+  withShortage,
+} from "./shortage.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
 export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";

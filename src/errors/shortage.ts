@@ -1,4 +1,5 @@
 import { closeSync, openSync } from "node:fs";
+import { constants } from "node:os";
 import { DistError } from "./dist-error.ts";
 import { messageOf } from "./user-code.ts";
 
@@ -26,11 +27,24 @@ const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
   ],
 ];
 
+const { EAGAIN, EMFILE, ENFILE, ENOMEM } = constants.errno;
+const byErrno = new Map([
+  [ENFILE, ofMachine],
+  [EMFILE, ofProcess],
+  [ENOMEM, ofMemory],
+  [EAGAIN, ofProcesses],
+]);
+
 /** What has run out, if this error of the operating system, or its text, is about that. */
 export function shortageOf(error: unknown, needed?: number): Shortage | undefined {
   const code = error instanceof Error && "code" in error ? `${error.code} ` : "";
   const text = `${code}${messageOf(error)}`;
   return kinds.find(([pattern]) => pattern.test(text))?.[1](needed);
+}
+
+/** The same by the number of the error, as native code has it. EAGAIN is of a thread or a process that does not start. */
+export function shortageOfErrno(errno: number, needed?: number): Shortage | undefined {
+  return byErrno.get(errno)?.(needed);
 }
 
 /**

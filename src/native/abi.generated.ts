@@ -1,6 +1,6 @@
 // Generated from native/c10d.h by scripts/generate-abi.ts. Do not edit.
 
-export const ABI_VERSION = 1;
+export const ABI_VERSION = 2;
 
 export const Status = {
   OK: 0,
@@ -15,6 +15,15 @@ export const Status = {
   BACKEND: -9,
   UNKNOWN_OP: -10,
   DESYNC: -11,
+  UNAVAILABLE: -12,
+} as const;
+
+export const Mismatch = {
+  NONE: 0,
+  CALL: 1,
+  SPLITS: 2,
+  MESSAGE: 3,
+  REPORTED: 4,
 } as const;
 
 export const GroupStateCode = {
@@ -37,6 +46,7 @@ export const EventKind = {
 export const OpFlag = {
   MONITORED: 1,
   WAIT_ALL_RANKS: 2,
+  STREAM: 4,
 } as const;
 
 export const EventFlag = {
@@ -51,7 +61,9 @@ export const EventLayout = {
   flags: 20,
   keyBytes: 24,
   valueBytes: 28,
-  SIZE: 32,
+  startedNs: 32,
+  finishedNs: 40,
+  SIZE: 48,
 } as const;
 
 export const OpLayout = {
@@ -62,7 +74,7 @@ export const OpLayout = {
   peer: 16,
   tag: 20,
   flags: 24,
-  device: 28,
+  deviceType: 28,
   stream: 32,
   timeoutMs: 40,
   premulFactor: 48,
@@ -74,17 +86,47 @@ export const OpLayout = {
   outputCount: 92,
   inputSplitCount: 96,
   outputSplitCount: 100,
-  SIZE: 104,
+  deviceIndex: 104,
+  reserved: 108,
+  SIZE: 112,
 } as const;
 
 export const ConfigLayout = {
   size: 0,
   rank: 4,
   worldSize: 8,
-  device: 12,
-  timeoutMs: 16,
-  options: 24,
-  optionsBytes: 32,
+  deviceType: 12,
+  deviceIndex: 16,
+  color: 20,
+  timeoutMs: 24,
+  options: 32,
+  optionsBytes: 40,
+  SIZE: 48,
+} as const;
+
+export const FailureLayout = {
+  size: 0,
+  status: 4,
+  mismatch: 8,
+  systemError: 12,
+  peer: 16,
+  rankCount: 20,
+  rankCapacity: 24,
+  textCapacity: 28,
+  textBytes: 32,
+  reserved: 36,
+  ranks: 40,
+  text: 48,
+  SIZE: 56,
+} as const;
+
+export const CapabilitiesLayout = {
+  ops: 0,
+  services: 8,
+  dtypes: 16,
+  reduceOps: 24,
+  flags: 32,
+  concurrency: 36,
   SIZE: 40,
 } as const;
 

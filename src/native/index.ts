@@ -1,8 +1,9 @@
-export { Status } from "./abi.generated.ts";
+export { Mismatch, Status } from "./abi.generated.ts";
 export { loadShim, type Shim, type ShimLocation } from "./library.ts";
+export { type NativeFailure, ownFailure } from "./native-failure.ts";
 export {
   descriptorsFor,
-  type NativeFailure,
+  type NativeCapabilities,
   NativeGroup,
   type NativeGroupConfig,
   type NativeGroupHost,

@@ -24,11 +24,19 @@ const noCompiler = Bun.which("cc") === null ? "there is no C compiler, cc" : und
 if (noCompiler !== undefined) console.log(`skip tests with libraries made for them: ${noCompiler}`);
 const testCompiled = test.skipIf(noCompiler !== undefined);
 
-/** Compiles a library that has only these functions; all but the two that tell versions return 0. */
-function compile(name: string, version: number, has: readonly string[]): string {
+/** Compiles a library that has only these functions; all but those two that give versions return 0. */
+function compile(
+  name: string,
+  version: number,
+  has: readonly string[],
+  others: { readonly [name: string]: string } = {},
+): string {
   const bodies = has.map((each) => {
+    const other = others[each];
+    if (other !== undefined) return other;
     if (each === "c10d_abi_version") return `unsigned ${each}(void) { return ${version}; }`;
-    if (each === "c10d_library_version") return `const char *${each}(void) { return "9.8.7"; }`;
+    if (each === "c10d_probe")
+      return `int ${each}(char *to, unsigned n) { __builtin_memcpy(to, "9.8.7", 5); return 5; }`;
     return `void *${each}(void) { return 0; }`;
   });
   const source = join(folder, `${name}.c`);
@@ -77,6 +85,22 @@ describe("loadShim", () => {
     expect([shim.name, shim.path, shim.version, shim.abi]).toEqual(["right", path, "9.8.7", ABI_VERSION]);
     expect(loadShim({ name: "right" })).toBe(shim);
     expect(loadShim({ name: "right", path })).toBe(shim);
+  });
+
+  testCompiled("a shim that cannot use its library is unavailable, in its own words", () => {
+    const path = compile("lacking", ABI_VERSION, functions, {
+      c10d_probe: "int c10d_probe(void) { return -12; }",
+      c10d_last_failure: `struct failure { int size, status, mismatch, error, peer, ranks[2], capacity, bytes, reserved; void *list; char *text; };
+        int c10d_last_failure(struct failure *to) {
+          to->status = -12; to->error = 24; to->bytes = 12;
+          __builtin_memcpy(to->text, "no libmine.so", 12);
+          return -12;
+        }`,
+    });
+    const error = refusal({ name: "lacking", path, remedy: "Install libmine." });
+    expect(error.message).toStartWith('backend "lacking": no libmine.s: this process has no file descriptor left: ');
+    expect(error.message).toEndWith("\nInstall libmine.");
+    expect(error).toMatchObject({ code: "OUT_OF_DESCRIPTORS", details: { backend: "lacking" } });
   });
 
   testCompiled("on the main thread no shim is a hazard, in a Worker one without worker_end.h is", async () => {

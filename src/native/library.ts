@@ -1,9 +1,10 @@
 import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
-import { BackendUnavailableError, messageOf, shortageOf } from "../errors/index.ts";
+import { BackendUnavailableError, messageOf, shortageOf, shortageOfErrno, withShortage } from "../errors/index.ts";
 import { anybodyAt, strangerAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
+import { readFailure } from "./native-failure.ts";
 import { packageFolder } from "./package-folder.ts";
 import { type CopyBytes, copyBytesOf } from "./staging-area.ts";
 import { guardWorker } from "./worker-guard.ts";
@@ -14,11 +15,14 @@ type Handle = Pointer;
 /** The symbols of native/c10d.h. */
 export interface ShimSymbols {
   c10d_abi_version(): number;
-  c10d_library_version(): { toString(): string };
-  c10d_last_error(): { toString(): string };
+  c10d_probe(version: Address, capacity: number): number;
+  c10d_last_failure(failure: Address): number;
+  c10d_clock_ns(): number;
   c10d_create(config: Address): Handle | null;
+  c10d_split(parent: Handle, config: Address): Handle | null;
+  c10d_group_capabilities(group: Handle, capabilities: Address, size: number): void;
   c10d_wake_fd(group: Handle): number;
-  c10d_drain(group: Handle, events: Address, max: number): number;
+  c10d_drain(group: Handle, events: Address, size: number, max: number): number;
   c10d_exchange_read(
     group: Handle,
     id: number | bigint,
@@ -32,34 +36,39 @@ export interface ShimSymbols {
   c10d_submit_one(group: Handle, op: Address, input: Address, output: Address): number;
   c10d_skip_turn(group: Handle): void;
   c10d_kick(group: Handle): void;
-  c10d_wait(group: Handle, id: number, timeoutMs: number, result: Address): number;
-  c10d_error(group: Handle, id: number, text: Address, capacity: number): number;
-  c10d_group_error(group: Handle, text: Address, capacity: number): number;
+  c10d_wait(group: Handle, id: number, timeoutMs: number, result: Address, size: number): number;
+  c10d_synchronize(group: Handle, id: number, stream: number, timeoutMs: number): number;
+  c10d_take_failure(group: Handle, id: number, failure: Address): number;
+  c10d_window_address(group: Handle, address: number, rank: number): number;
   c10d_group_state(group: Handle): number;
   c10d_abort(group: Handle, status: number, reason: Address): void;
-  c10d_group_stats(group: Handle, stats: Address): void;
+  c10d_group_stats(group: Handle, stats: Address, size: number): void;
   c10d_close(group: Handle, timeoutMs: number): number;
 }
 
 const declarations: Readonly<Record<keyof ShimSymbols, FFIFunction>> = {
   c10d_abi_version: { args: [], returns: "u32" },
-  c10d_library_version: { args: [], returns: "cstring" },
-  c10d_last_error: { args: [], returns: "cstring" },
+  c10d_probe: { args: ["ptr", "u32"], returns: "i32" },
+  c10d_last_failure: { args: ["ptr"], returns: "i32" },
+  c10d_clock_ns: { args: [], returns: FFIType.u64_fast },
   c10d_create: { args: ["ptr"], returns: "ptr" },
+  c10d_split: { args: ["ptr", "ptr"], returns: "ptr" },
+  c10d_group_capabilities: { args: ["ptr", "ptr", "u32"], returns: "void" },
   c10d_wake_fd: { args: ["ptr"], returns: "i32" },
-  c10d_drain: { args: ["ptr", "ptr", "u32"], returns: "u32" },
+  c10d_drain: { args: ["ptr", "ptr", "u32", "u32"], returns: "i32" },
   c10d_exchange_read: { args: ["ptr", "u64", "ptr", "u32", "ptr", "u32"], returns: "i32" },
   c10d_exchange_reply: { args: ["ptr", "u64", "i32", "ptr", "u32"], returns: "i32" },
   c10d_submit: { args: ["ptr", "ptr", "u32"], returns: FFIType.i64_fast },
   c10d_submit_one: { args: ["ptr", "ptr", "ptr", "ptr"], returns: FFIType.i64_fast },
   c10d_skip_turn: { args: ["ptr"], returns: "void" },
   c10d_kick: { args: ["ptr"], returns: "void" },
-  c10d_wait: { args: ["ptr", "u64", "f64", "ptr"], returns: "i32" },
-  c10d_error: { args: ["ptr", "u64", "ptr", "u32"], returns: "u32" },
-  c10d_group_error: { args: ["ptr", "ptr", "u32"], returns: "u32" },
+  c10d_wait: { args: ["ptr", "u64", "f64", "ptr", "u32"], returns: "i32" },
+  c10d_synchronize: { args: ["ptr", "u64", "u64", "f64"], returns: "i32" },
+  c10d_take_failure: { args: ["ptr", "u64", "ptr"], returns: "i32" },
+  c10d_window_address: { args: ["ptr", "u64", "i32"], returns: FFIType.u64_fast },
   c10d_group_state: { args: ["ptr"], returns: "i32" },
   c10d_abort: { args: ["ptr", "i32", "ptr"], returns: "void" },
-  c10d_group_stats: { args: ["ptr", "ptr"], returns: "void" },
+  c10d_group_stats: { args: ["ptr", "ptr", "u32"], returns: "void" },
   c10d_close: { args: ["ptr", "f64"], returns: "i32" },
 };
 
@@ -94,11 +103,11 @@ const WORKER_HAZARD =
 const loaded = new Map<string, Shim>();
 
 /**
- * Loads a shim: from `path`, else from the folder in `C10D_NATIVE_DIR`, else from the platform's package, else from the
+ * Loads a shim and its native library: from `path`, else from the folder in `C10D_NATIVE_DIR`, else from the platform's package, else from the
  * build tree of this package.
  *
- * @throws BackendUnavailableError saying where it looked and what to do; `UNTRUSTED_LIBRARY` for a file that another user
- *   can have put there.
+ * @throws BackendUnavailableError saying where it looked and what to do, or why the shim cannot use its library;
+ *   `UNTRUSTED_LIBRARY` for a file that another user can have put there.
  */
 export function loadShim(location: ShimLocation): Shim {
   const { name, remedy = "Run bun c10d build, or in a clone ./bootstrap build." } = location;
@@ -115,7 +124,7 @@ export function loadShim(location: ShimLocation): Shim {
       continue;
     }
     checkTrust(name, path, named);
-    const shim = open(name, path);
+    const shim = open(name, path, remedy);
     loaded.set(path, shim);
     return shim;
   }
@@ -161,7 +170,7 @@ function checkTrust(name: string, path: string, named: boolean): void {
   });
 }
 
-function open(name: string, path: string): Shim {
+function open(name: string, path: string, remedy: string): Shim {
   let symbols: ShimSymbols;
   let closeAddress: number;
   try {
@@ -182,10 +191,23 @@ function open(name: string, path: string): Shim {
   }
   const version = symbols.c10d_abi_version();
   if (version !== ABI_VERSION) throw wrongVersion(name, path, version);
-  const copyBytes = copyBytesOf(path);
-  const shim = { name, path, version: symbols.c10d_library_version().toString(), abi: version, copyBytes };
+  const shim = { name, path, version: probe(name, symbols, remedy), abi: version, copyBytes: copyBytesOf(path) };
   const guarded = guardWorker(path, symbols, closeAddress);
   return guarded ? { ...shim, symbols: guarded } : { ...shim, symbols, workerHazard: WORKER_HAZARD };
+}
+
+/** Name and version of the native library. */
+function probe(name: string, symbols: ShimSymbols, remedy: string): string {
+  const text = new Uint8Array(new ArrayBuffer(256));
+  const bytes = symbols.c10d_probe(text, text.length);
+  if (bytes >= 0) return new TextDecoder().decode(text.subarray(0, bytes));
+  const failure = readFailure((record) => symbols.c10d_last_failure(record));
+  const shortage = failure && shortageOfErrno(failure.systemError);
+  const message = `backend "${name}": ${failure?.text ?? "its library cannot be used"}`;
+  throw new BackendUnavailableError(
+    [shortage ? withShortage(message, shortage) : message, ...(remedy ? [remedy] : [])].join("\n"),
+    { ...(shortage && { code: shortage.code }), backend: name },
+  );
 }
 
 function abiVersionOf(path: string): number | undefined {

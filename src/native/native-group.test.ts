@@ -1,11 +1,12 @@
-import { dlopen } from "bun:ffi";
+import { dlopen, type Pointer, toArrayBuffer } from "bun:ffi";
 import { describe, expect, spyOn, test } from "bun:test";
 import { OpType } from "../collectives/op-type.ts";
 import { DistBackendError } from "../errors/index.ts";
-import { viewTensor } from "../tensor/index.ts";
-import { EventFlag, EventKind, EventLayout, Status } from "./abi.generated.ts";
+import { CPU, viewTensor } from "../tensor/index.ts";
+import { EventFlag, EventKind, EventLayout, FailureLayout, Status } from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
-import { type NativeFailure, NativeGroup, type NativeGroupHost } from "./native-group.ts";
+import type { NativeFailure } from "./native-failure.ts";
+import { NativeGroup, type NativeGroupHost } from "./native-group.ts";
 import { NativeWork } from "./native-work.ts";
 import { copyBytesOf } from "./staging-area.ts";
 
@@ -35,6 +36,8 @@ class FakeShim implements Shim {
   stillRunning = 0;
   waitStatus: number = Status.OK;
   errorText = "";
+  /** Status of the last op that has failed. */
+  #failed: number = Status.OK;
   #closed = false;
   readonly #ownFd: number;
   readonly symbols: ShimSymbols;
@@ -49,11 +52,14 @@ class FakeShim implements Shim {
     };
     this.symbols = {
       c10d_abi_version: () => 0,
-      c10d_library_version: () => "0",
-      c10d_last_error: () => "",
+      c10d_probe: () => 0,
+      c10d_last_failure: () => Status.OK,
+      c10d_clock_ns: () => 0,
       c10d_create: () => 1 as never,
+      c10d_split: () => null,
+      c10d_group_capabilities: () => {},
       c10d_wake_fd: () => hostFd,
-      c10d_drain: (_, to, max) => {
+      c10d_drain: (_, to, __, max) => {
         called("drain");
         this.abortsAtDrains.push(this.aborts.length);
         const words = to as Int32Array;
@@ -64,6 +70,7 @@ class FakeShim implements Shim {
           words[at + EventLayout.kind / 4] = kind;
           words[at + EventLayout.id / 4] = id;
           words[at + EventLayout.status / 4] = status;
+          if (status < 0) this.#failed = status;
           words[at + EventLayout.peer / 4] = -1;
           words[at + EventLayout.flags / 4] = flags;
         }
@@ -79,11 +86,12 @@ class FakeShim implements Shim {
         called("wait");
         return this.waitStatus;
       },
-      c10d_error: (_, __, to) => {
-        called("error");
-        return new TextEncoder().encodeInto(this.errorText, to as Uint8Array).written;
+      c10d_synchronize: () => Status.OK,
+      c10d_take_failure: (_, __, to) => {
+        called("take_failure");
+        return this.#fail(to as Int32Array);
       },
-      c10d_group_error: () => 0,
+      c10d_window_address: () => 0,
       c10d_group_state: () => 1,
       c10d_abort: (_, __, reason) => {
         called("abort");
@@ -95,6 +103,16 @@ class FakeShim implements Shim {
         return this.stillRunning;
       },
     };
+  }
+
+  /** Fills in a `c10d_failure`. */
+  #fail(words: Int32Array): number {
+    const text = new Uint8Array(
+      toArrayBuffer(Number(new BigUint64Array(words.buffer)[FailureLayout.text / 8]) as Pointer, 0, 256),
+    );
+    words[FailureLayout.status / 4] = this.#failed;
+    words[FailureLayout.textBytes / 4] = new TextEncoder().encodeInto(this.errorText, text).written;
+    return this.#failed;
   }
 
   complete(...ids: number[]): void {
@@ -138,7 +156,7 @@ async function start(
   shim: FakeShim,
   its: NativeGroupHost = host,
 ): Promise<{ group: NativeGroup; track: (id: number) => NativeWork }> {
-  const config = { rank: 0, worldSize: 1, device: 0, timeoutMs: 1_000, options: {} };
+  const config = { rank: 0, worldSize: 1, device: CPU, timeoutMs: 1_000, options: {} };
   shim.wake();
   const group = await NativeGroup.create(shim, config, its);
   const track = (id: number) => {

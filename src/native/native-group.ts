@@ -1,9 +1,26 @@
 import { type Pointer, ptr } from "bun:ffi";
 import { isMainThread } from "node:worker_threads";
-import { DistBackendError, type DistError, messageOf, shortageOf, throwLater, withShortage } from "../errors/index.ts";
+import {
+  DistBackendError,
+  type DistError,
+  messageOf,
+  shortageOfErrno,
+  throwLater,
+  withShortage,
+} from "../errors/index.ts";
+import { type Device, deviceTypeCodes } from "../tensor/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
-import { ConfigLayout, EventFlag, EventKind, EventLayout, StatsLayout, Status } from "./abi.generated.ts";
+import {
+  CapabilitiesLayout,
+  ConfigLayout,
+  EventFlag,
+  EventKind,
+  EventLayout,
+  StatsLayout,
+  Status,
+} from "./abi.generated.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
+import { type NativeFailure, ownFailure, readFailure } from "./native-failure.ts";
 import type { NativeWork } from "./native-work.ts";
 import type { OpRecords } from "./op-records.ts";
 import { StagingArea } from "./staging-area.ts";
@@ -11,7 +28,6 @@ import { type WakeSocket, watchSocket } from "./wake-socket.ts";
 import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
-const TEXT_BYTES = 4096;
 /** How long a wait blocks at a time where other ops are in flight in the thread. */
 const SHARED_SLICE_MS = 5;
 /**
@@ -23,17 +39,6 @@ const MAX_CHECKED = isMainThread ? 32 : Number.POSITIVE_INFINITY;
 const STUCK_CLOSE_LIMIT_MS = 50;
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();
-
-/** How an op or a group failed, in the terms of the shim ABI. */
-export interface NativeFailure {
-  /** One of {@link Status}. */
-  readonly status: number;
-  /** Rank that caused it, or -1. */
-  readonly peer: number;
-  readonly text: string;
-  /** It is this op's own fault: its memory was detached under it. */
-  readonly isDetached?: boolean;
-}
 
 /** What a {@link NativeGroup} needs of the backend that owns it. */
 export interface NativeGroupHost {
@@ -54,7 +59,7 @@ export interface NativeGroupHost {
 export interface NativeGroupConfig {
   readonly rank: number;
   readonly worldSize: number;
-  readonly device: number;
+  readonly device: Device;
   /** Limit of connecting, in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
   readonly options: Readonly<Record<string, string>>;
@@ -69,6 +74,16 @@ export interface NativeStats {
   readonly pinned: number;
   readonly wakes: number;
 }
+
+/** Bits by the numbers of ops, dtypes and reduce ops; 0 where the shim leaves it to the plugin's table. */
+export interface NativeCapabilities {
+  readonly ops: bigint;
+  readonly dtypes: bigint;
+  readonly reduceOps: bigint;
+}
+
+/** Id of the group where others are of ops. */
+const GROUP = 0;
 
 /** Events that were taken from the native side. */
 interface EventBatch {
@@ -126,7 +141,6 @@ export class NativeGroup {
   /** Those that are being handled: several where a listener of an op's end drains again. */
   readonly #batches: EventBatch[] = [];
   readonly #result = eventBuffer(1);
-  readonly #text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
   readonly #ready = Promise.withResolvers<void>();
   #socket: WakeSocket | undefined;
   #state: GroupState = "OPEN";
@@ -155,10 +169,27 @@ export class NativeGroup {
     return this.#works.size;
   }
 
-  /** Why the group has failed. */
+  /** Why the group has failed, in words. */
   get failureText(): string {
-    if (this.#closed) return "";
-    return this.#read(this.#symbols.c10d_group_error(this.#handle, this.#text, TEXT_BYTES));
+    return this.#failureOf(GROUP)?.text ?? "";
+  }
+
+  /** Takes the failure of an op, or gives that of the group. */
+  #failureOf(id: number): NativeFailure | undefined {
+    if (this.#closed) return undefined;
+    return readFailure((record) => this.#symbols.c10d_take_failure(this.#handle, id, record));
+  }
+
+  /** What the group can do, where its shim has something to say about that. */
+  capabilities(): NativeCapabilities {
+    const words = new BigUint64Array(new ArrayBuffer(CapabilitiesLayout.SIZE));
+    this.#symbols.c10d_group_capabilities(this.#handle, words, CapabilitiesLayout.SIZE);
+    const at = (offset: number): bigint => words[offset / 8] ?? 0n;
+    return {
+      ops: at(CapabilitiesLayout.ops),
+      dtypes: at(CapabilitiesLayout.dtypes),
+      reduceOps: at(CapabilitiesLayout.reduceOps),
+    };
   }
 
   /**
@@ -181,7 +212,8 @@ export class NativeGroup {
 
   #accepted(id: number): number {
     if (id > 0) return id;
-    throw new NativeRefusal(id, this.#symbols.c10d_last_error().toString());
+    const failure = readFailure((record) => this.#symbols.c10d_last_failure(record));
+    throw new NativeRefusal(id, failure?.text ?? "refused");
   }
 
   /** Notes a collective that was refused before it came to {@link submit}. */
@@ -244,14 +276,32 @@ export class NativeGroup {
   #await(id: number, limitMs: number): number {
     const isAlone = this.#works.size === 1 && busy.size === (this.#holding ? 1 : 0);
     const sliceMs = isAlone ? WAIT_SLICE_MS : Math.min(WAIT_SLICE_MS, SHARED_SLICE_MS);
-    if (limitMs <= sliceMs) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result);
+    if (limitMs <= sliceMs) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result, EventLayout.SIZE);
     const deadline = limitMs === Number.POSITIVE_INFINITY ? limitMs : performance.now() + limitMs;
     for (let leftMs = limitMs; ; leftMs = Math.max(0, deadline - performance.now())) {
-      const status = this.#symbols.c10d_wait(this.#handle, id, Math.min(leftMs, sliceMs), this.#result);
+      const slice = Math.min(leftMs, sliceMs);
+      const status = this.#symbols.c10d_wait(this.#handle, id, slice, this.#result, EventLayout.SIZE);
       if (status !== Status.WAIT_TIMEOUT || leftMs <= sliceMs) return status;
       if (isAlone) continue;
       for (const group of busy) group.#drain();
       for (const group of unkicked) group.#kick();
+    }
+  }
+
+  /**
+   * Lets a stream wait for an op, blocking only until the op has started. Of a group that is closed nothing is left to wait
+   * for.
+   * @throws the error of the op if it has failed; a time-out after `limitMs`.
+   */
+  synchronize(work: NativeWork, stream: number, limitMs: number): void {
+    const deadline = performance.now() + limitMs;
+    for (let leftMs = limitMs; !this.#closed; leftMs = deadline - performance.now()) {
+      const slice = Math.max(0, Math.min(leftMs, WAIT_SLICE_MS));
+      const status = this.#symbols.c10d_synchronize(this.#handle, work.id, stream, slice);
+      if (status === Status.OK) return;
+      if (status === Status.WAIT_TIMEOUT && leftMs > slice) continue;
+      const failure = readFailure((record) => this.#symbols.c10d_last_failure(record));
+      throw this.#host.errorNow(status === Status.WAIT_TIMEOUT ? NOT_STARTED : (failure ?? NO_FAILURE), work);
     }
   }
 
@@ -263,7 +313,7 @@ export class NativeGroup {
     try {
       for (let isFull = true; isFull && !this.#closed; ) {
         this.#checkExposed();
-        batch.count = this.#symbols.c10d_drain(this.#handle, batch.events, MAX_EVENTS);
+        batch.count = this.#symbols.c10d_drain(this.#handle, batch.events, EventLayout.SIZE, MAX_EVENTS);
         batch.next = 0;
         isFull = batch.count === MAX_EVENTS;
         this.#finish(batch);
@@ -288,7 +338,7 @@ export class NativeGroup {
   #onEvent(events: Int32Array, at: number): void {
     const kind = events[at + EventLayout.kind / 4];
     const status = events[at + EventLayout.status / 4] ?? 0;
-    const id = readId(events, at);
+    const id = readWide(events, at + EventLayout.id / 4);
     switch (kind) {
       case EventKind.COMPLETE: {
         const work = this.#works.get(id);
@@ -300,12 +350,12 @@ export class NativeGroup {
         this.#released.delete(id);
         break;
       case EventKind.READY:
-        this.#onReady(status, events[at + EventLayout.peer / 4] ?? -1);
+        this.#onReady(status);
         break;
       case EventKind.LOST:
         this.#state = "FAILED";
-        this.#loss ??= { status, peer: events[at + EventLayout.peer / 4] ?? -1, text: this.failureText };
-        if (this.#works.size === 0) this.#host.failed(this.#loss.text);
+        this.#loss ??= this.#failureOf(GROUP);
+        if (this.#works.size === 0) this.#host.failed(this.#loss?.text ?? "");
         break;
       case EventKind.STORE_SET:
       case EventKind.STORE_GET:
@@ -315,19 +365,20 @@ export class NativeGroup {
     }
   }
 
-  #onReady(status: number, peer: number): void {
+  #onReady(status: number): void {
     if (status === Status.OK) {
       this.#ready.resolve();
       return;
     }
     this.#state = "FAILED";
-    this.#ready.reject(this.#host.creationError({ status, peer, text: this.failureText }));
+    this.#ready.reject(this.#host.creationError(this.#failureOf(GROUP) ?? NO_FAILURE));
   }
 
   /** Ends a Work by an event: at once, or when the other ranks have been asked about the cause of its error. */
   #end(work: NativeWork, status: number, event: Int32Array, at: number, now: boolean): void {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
+    work.noteTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
     if (isPinned) this.#released.set(work.id, work);
     if (work.exposedAt >= 0) this.#unexpose(work);
     if (status === Status.OK && !work.isDetached && work.isIntact) {
@@ -342,9 +393,8 @@ export class NativeGroup {
     if (!isPinned) work.release();
     if (status === Status.OK) this.#failDetached(work);
     // Taken in any case, since the native side keeps it until then.
-    const text =
-      status === Status.OK ? "" : this.#read(this.#symbols.c10d_error(this.#handle, work.id, this.#text, TEXT_BYTES));
-    const failure = work.isDetached ? DETACHED_FAILURE : { status, peer, text };
+    const taken = status === Status.OK ? undefined : this.#failureOf(work.id);
+    const failure = work.isDetached ? DETACHED_FAILURE : (taken ?? NO_FAILURE);
     work.failure = failure;
     if (status !== Status.OK && status !== Status.INVALID && status !== Status.UNSUPPORTED) {
       this.#state = "FAILED";
@@ -476,7 +526,7 @@ export class NativeGroup {
 
   stats(): NativeStats {
     const words = new BigUint64Array(new ArrayBuffer(StatsLayout.SIZE));
-    if (!this.#closed) this.#symbols.c10d_group_stats(this.#handle, words);
+    if (!this.#closed) this.#symbols.c10d_group_stats(this.#handle, words, StatsLayout.SIZE);
     const at = (offset: number): number => Number(words[offset / 8] ?? 0n);
     return {
       submitted: at(StatsLayout.submitted),
@@ -542,10 +592,6 @@ export class NativeGroup {
     busy.delete(this);
     this.#socket?.unref();
   }
-
-  #read(bytes: number): string {
-    return decoder.decode(this.#text.subarray(0, bytes));
-  }
 }
 
 type Address = ArrayBufferView | number | null;
@@ -571,10 +617,11 @@ const DETACHED_TEXT =
   "a buffer was detached while native code was using it: its result is lost, other memory of the process may have been " +
   "damaged, and the group has failed. Do not transfer, post or resize a buffer before the Work of its op has ended, or " +
   "use memory that cannot be detached (dist.empty() or a SharedArrayBuffer); C10D_CHECK_DETACH=1 shows where it is done";
-const DETACHED_FAILURE: NativeFailure = { status: Status.ABORTED, peer: -1, text: DETACHED_TEXT, isDetached: true };
+const DETACHED_FAILURE: NativeFailure = { ...ownFailure(Status.ABORTED, DETACHED_TEXT), isDetached: true };
 const NOTHING = new Uint8Array();
-const NO_FAILURE: NativeFailure = { status: Status.BACKEND, peer: -1, text: "the op has ended without a reason" };
-const CLOSED_FAILURE: NativeFailure = { status: Status.CLOSED, peer: -1, text: "the group was closed" };
+const NO_FAILURE = ownFailure(Status.BACKEND, "the op has ended without a reason");
+const CLOSED_FAILURE = ownFailure(Status.CLOSED, "the group was closed");
+const NOT_STARTED = ownFailure(Status.WAIT_TIMEOUT, "the op has not started: those before it have not ended");
 
 function closeUnguarded(): void {
   for (const group of unguarded) {
@@ -599,15 +646,16 @@ function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
   view.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);
   view.setInt32(ConfigLayout.rank, config.rank, true);
   view.setInt32(ConfigLayout.worldSize, config.worldSize, true);
-  view.setInt32(ConfigLayout.device, config.device, true);
+  view.setUint32(ConfigLayout.deviceType, deviceTypeCodes[config.device.type], true);
+  view.setInt32(ConfigLayout.deviceIndex, config.device.index, true);
   view.setFloat64(ConfigLayout.timeoutMs, config.timeoutMs, true);
   view.setBigUint64(ConfigLayout.options, BigInt(options.length === 0 ? 0 : ptr(options)), true);
   view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
   const handle = shim.symbols.c10d_create(bytes);
   if (handle === null) {
-    const text = shim.symbols.c10d_last_error().toString();
-    const shortage = shortageOf(text, descriptorsFor(config.worldSize));
-    const message = `backend "${shim.name}": ${text}`;
+    const failure = readFailure((record) => shim.symbols.c10d_last_failure(record)) ?? NO_FAILURE;
+    const shortage = shortageOfErrno(failure.systemError, descriptorsFor(config.worldSize));
+    const message = `backend "${shim.name}": ${failure.text}`;
     throw new DistBackendError(shortage ? withShortage(message, shortage) : message, {
       ...(shortage && { code: shortage.code }),
       backend: shim.name,
@@ -621,10 +669,8 @@ export function descriptorsFor(worldSize: number): number {
   return 24 + 2 * worldSize;
 }
 
-function readId(events: Int32Array, at: number): number {
-  const low = (events[at + EventLayout.id / 4] ?? 0) >>> 0;
-  const high = (events[at + EventLayout.id / 4 + 1] ?? 0) >>> 0;
-  return high * 2 ** 32 + low;
+function readWide(words: Int32Array, at: number): number {
+  return ((words[at + 1] ?? 0) >>> 0) * 2 ** 32 + ((words[at] ?? 0) >>> 0);
 }
 
 function statusOfStoreError(error: unknown): number {

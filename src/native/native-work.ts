@@ -1,8 +1,9 @@
 import { opNames } from "../collectives/op-table.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { isWhole, type TensorView } from "../tensor/index.ts";
-import { Work, type WorkInit } from "../work/index.ts";
-import type { NativeFailure, NativeGroup } from "./native-group.ts";
+import { Work, type WorkInfo, type WorkInit } from "../work/index.ts";
+import type { NativeFailure } from "./native-failure.ts";
+import type { NativeGroup } from "./native-group.ts";
 import type { LentTensors } from "./op-records.ts";
 import type { StagedMemory } from "./staging-area.ts";
 
@@ -15,7 +16,12 @@ export interface NativeWorkInit extends WorkInit {
   readonly exposed?: TensorView | readonly TensorView[] | undefined;
   /** What native code works on instead of the tensors. */
   readonly staged?: StagedMemory | undefined;
+  /** Of a device with streams: the handle of the one that {@link NativeWork.synchronize} makes wait. */
+  readonly stream?: number | undefined;
 }
+
+/** How long {@link NativeWork.synchronize} waits for an op to start. */
+const SYNCHRONIZE_LIMIT_MS = 30 * 60_000;
 
 /** Work of an op in a shim. */
 export class NativeWork extends Work<void> {
@@ -31,6 +37,9 @@ export class NativeWork extends Work<void> {
   tensors: LentTensors | undefined;
   readonly #exposed: NativeWorkInit["exposed"];
   #staged: StagedMemory | undefined;
+  readonly #stream: number | undefined;
+  #startedNs = 0;
+  #finishedNs = 0;
 
   constructor(group: NativeGroup, init: NativeWorkInit) {
     super(init);
@@ -39,6 +48,7 @@ export class NativeWork extends Work<void> {
     this.tensors = init.tensors;
     this.#exposed = init.exposed;
     this.#staged = init.staged;
+    this.#stream = init.stream;
   }
 
   /** Name and number, for messages. */
@@ -54,6 +64,23 @@ export class NativeWork extends Work<void> {
   /** Whether that memory is still there. */
   get isIntact(): boolean {
     return this.#exposed === undefined || areWhole(this.#exposed);
+  }
+
+  /** When the library got the op and when it was through with it, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never got it. */
+  noteTimes(startedNs: number, finishedNs: number): void {
+    this.#startedNs = startedNs;
+    this.#finishedNs = finishedNs;
+  }
+
+  override info(): WorkInfo {
+    const info = super.info();
+    if (this.#finishedNs === 0) return info;
+    return { ...info, activeDuration: this.#startedNs === 0 ? 0 : (this.#finishedNs - this.#startedNs) / 1e6 };
+  }
+
+  /** @throws the error of the op if it has failed; a time-out if it does not start within the limit of a wait. */
+  override synchronize(): void {
+    if (this.#stream !== undefined) this.#group.synchronize(this, this.#stream, SYNCHRONIZE_LIMIT_MS);
   }
 
   /**

@@ -1,7 +1,7 @@
 import { ptr } from "bun:ffi";
 import { type OpCall, opTypeOf } from "../collectives/op-call.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
-import { bufferOf, dtypes, type TensorView } from "../tensor/index.ts";
+import { bufferOf, deviceTypeCodes, dtypes, type TensorView } from "../tensor/index.ts";
 import { OpFlag, OpLayout } from "./abi.generated.ts";
 
 const OP_WORDS = OpLayout.SIZE / 4;
@@ -97,6 +97,9 @@ export class OpRecords {
     this.#signed[at + OpLayout.peer / 4] = root >= 0 ? root : call.peer;
     words[at + OpLayout.tag / 4] = call.tag;
     words[at + OpLayout.flags / 4] = flagsOf(call);
+    words[at + OpLayout.deviceType / 4] = deviceTypeCodes[call.device.type];
+    this.#signed[at + OpLayout.deviceIndex / 4] = call.device.index;
+    writeWide(words, at + OpLayout.stream / 4, call.stream === undefined ? 0 : call.stream.handle);
     this.#doubles[at / 2 + OpLayout.timeoutMs / 8] = call.timeoutMs;
     this.#doubles[at / 2 + OpLayout.premulFactor / 8] = reduceOp === undefined ? 1 : reduceOp.factor;
     words[at + OpLayout.inputSplitCount / 4] = 0;
@@ -148,9 +151,10 @@ function dtypeCodeOf({ inputs, outputs }: OpCall): number {
   return last === undefined ? 0 : dtypes[last.dtype].code;
 }
 
-function flagsOf({ op, waitAllRanks }: OpCall): number {
-  if (op !== "monitoredBarrier") return 0;
-  return waitAllRanks ? OpFlag.MONITORED | OpFlag.WAIT_ALL_RANKS : OpFlag.MONITORED;
+function flagsOf({ op, waitAllRanks, stream }: OpCall): number {
+  const given = stream === undefined ? 0 : OpFlag.STREAM;
+  if (op !== "monitoredBarrier") return given;
+  return given | OpFlag.MONITORED | (waitAllRanks ? OpFlag.WAIT_ALL_RANKS : 0);
 }
 
 /** A `uint64_t`. What is stored into a word is cut to it: the lower half, and the upper one without its fraction. */

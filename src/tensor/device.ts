@@ -1,16 +1,25 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 
-/** Kinds of memory a tensor can live in. A process group has one backend for each kind. */
-export const deviceTypes = ["cpu", "cuda"] as const;
+/** Numbers of the kinds of memory a tensor can live in, as in c10's `DeviceType`. A process group has one backend for each kind. */
+export const deviceTypeCodes = { cpu: 0, cuda: 1 } as const;
 
 /** A kind of device. */
-export type DeviceType = (typeof deviceTypes)[number];
+export type DeviceType = keyof typeof deviceTypeCodes;
+
+export const deviceTypes = Object.keys(deviceTypeCodes) as readonly DeviceType[];
 
 /** Where a tensor's memory is. c10d: `torch.device`. */
 export interface Device {
   readonly type: DeviceType;
   /** Ordinal of the device; 0 for the CPU. */
   readonly index: number;
+}
+
+/** A queue of work on a device, such as a CUDA stream. */
+export interface Stream {
+  readonly device: Device;
+  /** As the library of the device has it: of CUDA a `cudaStream_t`, where 0 is the default stream. */
+  readonly handle: number;
 }
 
 export const CPU: Device = { type: "cpu", index: 0 };

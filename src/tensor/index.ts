@@ -1,6 +1,15 @@
 export { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 export { detachGuard } from "./detach-guard.ts";
-export { CPU, type Device, type DeviceType, deviceOf, deviceTypes, isDeviceType } from "./device.ts";
+export {
+  CPU,
+  type Device,
+  type DeviceType,
+  deviceOf,
+  deviceTypeCodes,
+  deviceTypes,
+  isDeviceType,
+  type Stream,
+} from "./device.ts";
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
 export { type ArrayOfDType, type EmptyTensor, empty } from "./empty.ts";
 export { type Extent, extentOf, haveCommonBytes, overlaps } from "./extent.ts";

@@ -11,7 +11,7 @@ const place =
 /** A job with one rank on a host of its own, whose link to the host of the others and of the store can be cut. */
 export class CutNetwork implements AsyncDisposable {
   /** @param hosts They stay when the network is disposed of, and hear each other again. */
-  static async make(hosts: TwoHosts, { culprit }: Cell): Promise<CutNetwork> {
+  static async make(hosts: TwoHosts, { culprit }: Pick<Cell, "culprit">): Promise<CutNetwork> {
     const secret = randomBytes(16).toString("hex");
     const store = new CliProcess(
       ["store", "--host", address, "--port", "0"],

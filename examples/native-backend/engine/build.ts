@@ -2,7 +2,8 @@
 import { $ } from "bun";
 import { includeDirectory as native } from "bun-c10d/native";
 
-$.cwd(import.meta.dir);
 const fresh = `shm.so.${process.pid}`;
-await $`c++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -fvisibility=hidden -I ${native} -o ${fresh} shm.cc ${native}/engine/*.cc ${native}/reduction/*.cc`;
-await $`mv ${fresh} shm.so`;
+await $`c++ -std=c++17 -O2 -Wall -Wextra -Werror -shared -fPIC -pthread -fvisibility=hidden -I ${native} -o ${fresh} shm.cc ${native}/engine/*.cc ${native}/reduction/*.cc`.cwd(
+  import.meta.dir,
+);
+await $`mv ${fresh} shm.so`.cwd(import.meta.dir);

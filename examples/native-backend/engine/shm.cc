@@ -18,7 +18,7 @@
 #include <string>
 #include <tuple>
 
-#include "engine/op_shape.h"
+#include "engine/signature.h"
 #include "engine/transport.h"
 #include "reduction/reduction.h"
 
@@ -29,13 +29,6 @@ using c10d::Failure;
 constexpr size_t kChunk = 1 << 16;
 constexpr timespec kTick{0, 50'000'000};
 
-/// What a rank does in a step; all must do the same.
-struct Call {
-  uint32_t opcode, dtype, reduce_op;
-  int32_t root;
-  uint64_t bytes;
-};
-
 /// left: it may have done its part before. broken: nothing can come of what is under way.
 enum Place : uint32_t { here, left, broken };
 
@@ -43,7 +36,7 @@ enum Place : uint32_t { here, left, broken };
 struct Slot {
   std::atomic<uint32_t> step, place;
   uint64_t magic;
-  Call calls[2];
+  c10d::Signature calls[2];
   alignas(64) char data[2][kChunk];
 };
 
@@ -107,7 +100,6 @@ class SharedMemory final : public c10d::Transport {
 
   void check(const c10d::Op& op) const override {
     const c10d_op& request = op.request;
-    c10d::check_shape(op, rank_, size_);
     switch (request.opcode) {
       case C10D_OP_ALLREDUCE:
       case C10D_OP_REDUCE:
@@ -129,10 +121,8 @@ class SharedMemory final : public c10d::Transport {
   void number(c10d::Op&) noexcept override {}
 
   void run_blocking(c10d::Op& op) override {
-    const c10d_op& request = op.request;
-    const bool reduces = request.opcode == C10D_OP_ALLREDUCE || request.opcode == C10D_OP_REDUCE;
     const auto own = !op.inputs.empty() ? op.inputs[0] : !op.outputs.empty() ? op.outputs[0] : c10d_buffer{};
-    const Call call{request.opcode, request.dtype, reduces ? request.reduce_op : 0, request.peer, own.bytes};
+    const c10d::Signature call{c10d::call_of(op)};
     uint64_t at = 0;
     do {
       const size_t bytes = std::min<uint64_t>(own.bytes - at, kChunk);
@@ -140,10 +130,7 @@ class SharedMemory final : public c10d::Transport {
       slots_[rank_].calls[half] = call;
       copy(reinterpret_cast<uint64_t>(slots_[rank_].data[half]), reinterpret_cast<char*>(own.address + at), bytes);
       meet();
-      for (int r = 0; r < size_; r++) {
-        if (memcmp(&slots_[r].calls[half], &call, sizeof call) == 0) continue;
-        throw Failure(C10D_ERR_BACKEND, "rank " + std::to_string(r) + " is in another op, or its sizes differ", r);
-      }
+      compare_calls(step_);
       take(op, own, at, bytes, half);
       at += bytes;
     } while (at < own.bytes);
@@ -198,6 +185,14 @@ class SharedMemory final : public c10d::Transport {
     }
   }
 
+  /// Compares what this rank calls with what those call who have come to the same step. Throws Failure.
+  void compare_calls(uint32_t step) const {
+    const unsigned half = step % 2;
+    for (int r = 0; r < size_; r++) {
+      if (!behind(r, step)) c10d::require_same(slots_[rank_].calls[half], rank_, slots_[r].calls[half], r);
+    }
+  }
+
   /// Comes to the next step and waits until all ranks have. Time-outs are the engine's: it calls abort().
   void meet() {
     const uint32_t step = ++step_;
@@ -223,6 +218,8 @@ class SharedMemory final : public c10d::Transport {
     if (aborted_) throw Failure(C10D_ERR_ABORTED, "aborted");
     const uint32_t place = slots_[rank].place;
     const auto name = "rank " + std::to_string(rank);
+    // Perhaps because of what the ranks call.
+    if (place == broken && connected_) compare_calls(step);
     if (place == broken) throw Failure(C10D_ERR_NETWORK, name + " has given up the group", rank);
     if (place == left && behind(rank, step)) throw Failure(C10D_ERR_NETWORK, name + " has left the group", rank);
   }

@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "engine/dtype.h"
-#include "engine/op_shape.h"
 #include "software_device/memory.h"
 #include "software_device/results.h"
 
@@ -176,7 +175,6 @@ void SoftwareTransport::check(const Op& op) const {
     if (op.outputs.size() != 1) throw Failure(C10D_ERR_INVALID, "takes one output");
   }
   if (request.opcode == C10D_OP_SEND && op.inputs.size() != 1) throw Failure(C10D_ERR_INVALID, "takes one input");
-  check_shape(op, config_.rank, config_.world_size);
   if (is_reduction(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "no such reduction of this dtype");
   }

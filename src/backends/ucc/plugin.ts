@@ -1,5 +1,5 @@
-import { BackendUnavailableError, messageOf } from "../../errors/index.ts";
-import { loadShim, type Shim } from "../../native/index.ts";
+import { messageOf } from "../../errors/index.ts";
+import { loadShim } from "../../native/index.ts";
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
 import { capabilities } from "./capabilities.ts";
@@ -8,17 +8,6 @@ const NAME = "ucc";
 const REMEDY =
   "Install libucc and build the shim: bun c10d build, or in a clone ./bootstrap build (Debian 14 and later: apt-get install " +
   "libucc-dev g++ cmake ninja-build; on older ones, in a clone, run Bun by .tools/ucc/bun, which ./bootstrap ucc makes).";
-/** How the shim says that it is there but its library is not. */
-const WITHOUT_LIBRARY = "unavailable: ";
-
-/** The shim with its library. */
-function loadUcc(remedy: string): Shim {
-  const shim = loadShim({ name: NAME, remedy });
-  if (!shim.version.startsWith(WITHOUT_LIBRARY)) return shim;
-  const reason = `backend "${NAME}": ${shim.version.slice(WITHOUT_LIBRARY.length)}`;
-  throw new BackendUnavailableError(remedy === "" ? reason : `${reason}\n${remedy}`, { backend: NAME });
-}
-
 /** The variables by which UCC and UCX are configured here. */
 function settings(): string {
   const names = Object.keys(process.env).filter((name) => /^UC[CX]_/.test(name));
@@ -40,7 +29,7 @@ const plugin: BackendPlugin = {
 
   probe(): Promise<Availability> {
     try {
-      const shim = loadUcc("");
+      const shim = loadShim({ name: NAME, remedy: "" });
       const detail = settings();
       return Promise.resolve({
         available: true,
@@ -55,7 +44,7 @@ const plugin: BackendPlugin = {
   },
 
   async create(context) {
-    return NativeBackend.connect(loadUcc(REMEDY), context, {}, capabilities);
+    return NativeBackend.connect(loadShim({ name: NAME, remedy: REMEDY }), context, {}, capabilities);
   },
 };
 

@@ -6,7 +6,7 @@
 
 namespace c10d::gloo_shim {
 
-void check_collective(const Op& op, int rank, int world_size) {
+void check_collective(const Op& op) {
   const auto& request = op.request;
   if (request.opcode == C10D_OP_BARRIER) return;
   if (op.point_to_point() || request.opcode == C10D_OP_COALESCED ||
@@ -17,7 +17,6 @@ void check_collective(const Op& op, int rank, int world_size) {
       (request.reduce_op == C10D_PREMUL_SUM || find_reduction(request.dtype, request.reduce_op) == nullptr)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "gloo has no such reduction for this dtype");
   }
-  check_shape(op, rank, world_size);
 }
 
 uint32_t tags_of(const Op& op) {

@@ -1,4 +1,4 @@
-// What must hold for a collective, so that every rank sends and expects what the others do.
+// The collectives that gloo has.
 #pragma once
 
 #include <cstdint>
@@ -8,8 +8,8 @@
 
 namespace c10d::gloo_shim {
 
-/// Throws Failure with C10D_ERR_INVALID or C10D_ERR_UNSUPPORTED if the op cannot be a collective of this group.
-void check_collective(const Op& op, int rank, int world_size);
+/// Throws Failure with C10D_ERR_UNSUPPORTED if gloo has no such collective.
+void check_collective(const Op& op);
 
 /// Tags that the op takes: one, but for a reduce-scatter of a list, which is an all-reduce per entry, and a monitored
 /// barrier, which has a way there and a way back.

@@ -39,6 +39,7 @@ class GlooTransport final : public Transport {
       : config_(config),
         hosts_(read_hosts(config.options)),
         threads_(read_threads(config.options)),
+        losses_(config.rank),
         messages_(config.rank, config.world_size, losses_) {}
 
   ~GlooTransport() override { close(); }
@@ -68,10 +69,8 @@ class GlooTransport final : public Transport {
   }
 
   void check(const Op& op) const override {
-    if (op.point_to_point()) {
-      Messages::check(op);
-    } else {
-      check_collective(op, config_.rank, config_.world_size);
+    if (!op.point_to_point()) {
+      check_collective(op);
       if (const char* limit = foreign_ >= 0 ? limit_of_pytorch(op) : nullptr) {
         throw Failure(C10D_ERR_UNSUPPORTED, "rank " + std::to_string(foreign_) + " is PyTorch's, whose Gloo takes " +
                                                 limit + ", or make a group of the Bun ranks");

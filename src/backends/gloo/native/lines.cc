@@ -123,7 +123,7 @@ bool Lines::move_all() {
     }
   } catch (const LineBroken&) {
     compare_all();
-    if (mismatch_.empty()) throw;
+    if (!mismatch_) throw;
   }
   return moved;
 }
@@ -131,18 +131,9 @@ bool Lines::move_all() {
 void Lines::compare(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
   line.to_compare = false;
-  if (!mismatch_.empty()) return;
-  const Header& own = line.own;
-  const Header& theirs = line.theirs;
-  if (!agree(own.call, theirs.call)) return note_mismatch(mismatch_text(rank_, own.call, peer, theirs.call));
-  const auto compare_part = [&](int sender, uint64_t sent, int receiver, uint64_t expected) {
-    if (sent == expected || !mismatch_.empty()) return;
-    note_mismatch(split_mismatch_text(own.call, sender, sent, receiver, expected));
-  };
-  // Both ranks begin with the same one, so that they say the same.
-  if (rank_ < peer) compare_part(peer, theirs.sends, rank_, own.expects);
-  compare_part(rank_, own.sends, peer, theirs.expects);
-  compare_part(peer, theirs.sends, rank_, own.expects);
+  if (mismatch_) return;
+  mismatch_ = mismatch_of(line.own, rank_, line.theirs, peer);
+  if (mismatch_) others_until_ = Clock::now() + kOthersCome;
 }
 
 void Lines::compare_all() {
@@ -153,11 +144,6 @@ void Lines::compare_all() {
       lines_[static_cast<size_t>(peer)].to_compare = false;
     }
   }
-}
-
-void Lines::note_mismatch(std::string text) {
-  mismatch_ = std::move(text);
-  others_until_ = Clock::now() + kOthersCome;
 }
 
 bool Lines::let_others_compare(Clock::time_point deadline) {
@@ -172,8 +158,6 @@ bool Lines::let_others_compare(Clock::time_point deadline) {
   }
   return true;
 }
-
-void Lines::fail_desync() const { throw Failure(C10D_ERR_DESYNC, mismatch_); }
 
 bool Lines::sleep(Clock::time_point deadline) {
   std::vector<pollfd> sources;
@@ -260,7 +244,7 @@ uint8_t* Lines::Turn::scratch(size_t bytes) {
 }
 
 bool Lines::Turn::idle() const {
-  if (!lines_.mismatch_.empty()) return false;
+  if (lines_.mismatch_) return false;
   return std::all_of(lines_.lines_.begin(), lines_.lines_.end(),
                      [&](const Line& line) { return lines_.exhausted(line); });
 }

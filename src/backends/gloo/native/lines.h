@@ -9,10 +9,11 @@
 #include <cstdint>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
-#include "engine/call_text.h"
+#include "engine/signature.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {
@@ -75,7 +76,7 @@ class Lines {
     template <class Done>
     bool await_until(Done done, Clock::time_point deadline) {
       if (lines_.run_until(done, deadline)) return true;
-      if (!lines_.mismatch_.empty()) lines_.fail_desync();
+      if (lines_.mismatch_) throw Failure(*lines_.mismatch_);
       return false;
     }
     void finish() { finish_by(Clock::time_point::max()); }
@@ -94,12 +95,6 @@ class Lines {
   int awaited() const { return awaited_; }
 
  private:
-  struct Header {
-    Call call;
-    /// Bytes for the rank that reads this, and from it.
-    uint64_t sends = 0;
-    uint64_t expects = 0;
-  };
   struct Queue {
     std::vector<iovec> spans;
     size_t at = 0;
@@ -112,8 +107,8 @@ class Lines {
     Fd socket;
     Queue out;
     Queue in;
-    Header own{};
-    Header theirs{};
+    Signature own{};
+    Signature theirs{};
     bool to_compare = false;
   };
 
@@ -129,18 +124,16 @@ class Lines {
   /// Looks at the headers that have come from other ranks, since a line breaks too because two of them have called
   /// something else.
   void compare_all();
-  void note_mismatch(std::string text);
   /// Keeps the connections open after a mismatch, so that the others can compare too. Returns false if the deadline comes
   /// before that was long enough.
   bool let_others_compare(Clock::time_point deadline);
-  [[noreturn]] void fail_desync() const;
   bool exhausted(const Line& line) const { return line.in.empty() && line.out.empty(); }
   template <class Done>
   bool run_until(Done done, Clock::time_point deadline) {
     for (int looks = 0;;) {
-      if (!mismatch_.empty()) {
+      if (mismatch_) {
         if (!let_others_compare(deadline)) return false;
-        fail_desync();
+        throw Failure(*mismatch_);
       }
       if (done()) return true;
       if (move_all()) {
@@ -149,7 +142,7 @@ class Lines {
         looks++;
         ::sched_yield();
       } else if (!sleep(deadline)) {
-        return mismatch_.empty() && done();
+        return !mismatch_ && done();
       }
     }
   }
@@ -165,7 +158,7 @@ class Lines {
   std::unique_ptr<uint8_t[]> scratch_;
   size_t scratch_bytes_ = 0;
   /// In what two calls differ: the group is about to fail.
-  std::string mismatch_;
+  std::optional<Failure> mismatch_;
   Clock::time_point others_until_{};
   bool all_compared_ = false;
   std::atomic<bool> aborted_{false};

@@ -35,6 +35,20 @@ constexpr const char* kReset = "Connection reset by peer";
 
 bool says(const std::string& what, const char* text) { return what.find(text) != std::string::npos; }
 
+struct SizesDiffer : gloo::IoException {
+  using gloo::IoException::IoException;
+};
+
+bool is_of_sizes(const std::exception_ptr& error) {
+  try {
+    std::rethrow_exception(error);
+  } catch (const SizesDiffer&) {
+    return true;
+  } catch (...) {
+    return false;
+  }
+}
+
 std::string message_of(const std::exception_ptr& error) {
   try {
     std::rethrow_exception(error);
@@ -57,9 +71,10 @@ void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
   on_reset_ = std::move(on_reset);
 }
 
-void LossRecord::add(int rank, const std::string& what) {
+void LossRecord::add(int rank, const std::exception_ptr& error) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  losses_.push_back({rank, what, std::chrono::steady_clock::now()});
+  const std::string what = message_of(error);
+  losses_.push_back({rank, what, std::chrono::steady_clock::now(), is_of_sizes(error)});
   if (on_reset_ && says(what, kReset)) on_reset_(describe(cause_of(losses_.back())));
 }
 
@@ -81,7 +96,7 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
 
 Failure LossRecord::explain_line(int rank, const std::string& what) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return describe(losses_.empty() ? Loss{rank, what, {}} : losses_.front());
+  return describe(losses_.empty() ? Loss{rank, what, {}, false} : losses_.front());
 }
 
 std::optional<std::string> LossRecord::when_all(int peers) const {
@@ -93,8 +108,9 @@ std::optional<std::string> LossRecord::when_all(int peers) const {
   return losses_.back().what;
 }
 
-Failure LossRecord::describe(const Loss& loss) {
+Failure LossRecord::describe(const Loss& loss) const {
   const std::string rank = "rank " + std::to_string(loss.rank);
+  if (loss.sizes_differ) return desync(C10D_MISMATCH_MESSAGE, rank_, loss.rank, without_place(loss.what));
   if (says(loss.what, "Connection closed by peer") || says(loss.what, kReset) || says(loss.what, "Broken pipe")) {
     return Failure(C10D_ERR_NETWORK, rank + " closed its connection: its process has ended or its group has failed",
                    loss.rank);
@@ -104,7 +120,7 @@ Failure LossRecord::describe(const Loss& loss) {
 
 Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
            Doorbell& doorbell)
-    : PortablePair(context, device, rank, timeout), losses_(losses), doorbell_(doorbell) {
+    : PortablePair(context, device, rank, timeout), own_rank_(context->rank), losses_(losses), doorbell_(doorbell) {
   if constexpr (kPairListens) {
     // The base has opened a listening socket for this pair alone, which nobody will connect to.
     const std::lock_guard<std::mutex> lock(m_);
@@ -180,8 +196,9 @@ bool Pair::read_preamble() {
   if (posted == localPendingRecv_.end() || posted->second.empty()) return true;
   const size_t expected = std::get<2>(posted->second.front());
   if (rx_.preamble.length == expected) return true;
-  throw gloo::IoException("it sent " + std::to_string(rx_.preamble.length) + " bytes where this rank expects " +
-                          std::to_string(expected) + " (do shapes and dtypes agree?)");
+  throw SizesDiffer("rank " + std::to_string(rank_) + " sent " + std::to_string(rx_.preamble.length) + " bytes, rank " +
+                    std::to_string(own_rank_) + " was to receive " + std::to_string(expected) +
+                    " (do shapes and dtypes agree?)");
 }
 
 bool Pair::read() {
@@ -204,7 +221,7 @@ bool Pair::read() {
 void Pair::changeState(state next) noexcept {
   if (next == CLOSED && state_ == CONNECTED && ex_ != nullptr && !std::exchange(broken_, true)) {
     try {
-      losses_.add(rank_, message_of(ex_));
+      losses_.add(rank_, ex_);
       // The base tells only the buffers that wait for their turn, and forgets those of half-done transfers: who waits
       // for them would wait for ever. So they are put back in line, and all are told again.
       if (rx_.ubuf) localPendingRecv_[rx_.preamble.slot].emplace_front(rx_.ubuf, rx_.offset, rx_.nbytes);

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "engine/failure.h"
+#include "engine/signature.h"
 #include "gloo_version.h"
 #include "messages.h"
 #include "rendezvous.h"
@@ -26,10 +27,13 @@ namespace c10d::gloo_shim {
 /// Peers whose connection broke, and with which exception: an op that fails with that exception failed because of them.
 class LossRecord {
  public:
+  /// `rank`: this one.
+  explicit LossRecord(int rank) : rank_(rank) {}
+
   /// Calls `on_reset` when a peer resets its connection, which it does when its group fails: so the failure of one rank
   /// reaches those too that are idle, or wait for somebody else. Who leaves in good order closes it instead.
   void watch(std::function<void(const Failure&)> on_reset);
-  void add(int rank, const std::string& what);
+  void add(int rank, const std::exception_ptr& error);
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
   /// The failure of a collective whose line to `rank` broke with `what`: because of the first loss, or of that one.
@@ -42,11 +46,14 @@ class LossRecord {
     int rank;
     std::string what;
     std::chrono::steady_clock::time_point at;
+    /// What the peer has sent has another size than this rank expects.
+    bool sizes_differ = false;
   };
-  static Failure describe(const Loss& loss);
+  Failure describe(const Loss& loss) const;
   /// Who resets its connections may do so only because of the rank that all have just lost, whereas who has left long
   /// before is not the cause.
   const Loss& cause_of(const Loss& loss) const;
+  const int rank_;
   mutable std::mutex mutex_;
   std::vector<Loss> losses_;
   std::function<void(const Failure&)> on_reset_;
@@ -77,11 +84,12 @@ class Pair final : public PortablePair {
  private:
   /// Reads the head of a message, as far as it is there, and compares its length with what was posted for it: the base
   /// takes a message that is too short for a whole one, and ends the process over one that is too long. Returns whether
-  /// there is more to read. Throws gloo::IoException.
+  /// there is more to read. Throws SizesDiffer, or another gloo::IoException.
   bool read_preamble();
   /// What is to be sent, but for what holds the rest back.
   size_t unsent() const { return tx_.size() - (expected_later_ ? 1 : 0); }
 
+  const int own_rank_;
   LossRecord& losses_;
   Doorbell& doorbell_;
   /// Times that the loop thread has come here.

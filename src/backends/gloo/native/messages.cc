@@ -63,12 +63,6 @@ bool Message::await_sent(Clock::time_point deadline) {
   });
 }
 
-void Messages::check(const Op& op) {
-  const bool sends = op.request.opcode == C10D_OP_SEND;
-  const auto& buffers = sends ? op.inputs : op.outputs;
-  if (buffers.size() != 1) throw Failure(C10D_ERR_INVALID, "takes one buffer");
-}
-
 bool Messages::start(Op& op, const std::shared_ptr<tcp::Context>& context) {
   const auto& buffer = op.request.opcode == C10D_OP_SEND ? op.inputs[0] : op.outputs[0];
   const auto message = std::make_shared<Message>(context, reinterpret_cast<void*>(buffer.address), buffer.bytes);

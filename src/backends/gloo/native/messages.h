@@ -52,9 +52,6 @@ class Messages {
  public:
   Messages(int rank, int size, const LossRecord& losses) : rank_(rank), size_(size), losses_(losses) {}
 
-  /// Throws Failure if the op is no message.
-  static void check(const Op& op);
-
   /// Posts a message. Returns whether it has ended at once.
   bool start(Op& op, const std::shared_ptr<tcp::Context>& context);
   /// Appends the ops that have ended; `explain` makes a Failure of an exception's text.

@@ -2,6 +2,7 @@
 
 #include <cstring>
 
+#include "engine/op_parts.h"
 #include "runtime.h"
 
 namespace c10d::mpi_shim {
@@ -18,7 +19,7 @@ bool ended(MPI_Request& request) {
 
 void Agreement::begin(const Op& op, const Communicator& communicator, uint64_t number) {
   comm_ = &communicator;
-  own_ = signature_of(op);
+  own_.signature = {call_of(op)};
   distance_ = 1;
   const auto ranks = static_cast<size_t>(direct() ? communicator.size : 1);
   if (incoming_.size() < ranks * kSlot) {
@@ -41,16 +42,17 @@ void Agreement::send_to_all(const Op& op) {
                     "MPI_Irecv");
   }
   for (size_t i = 0; i < others; i++) {
-    Signature signature = own_;
-    set_parts(signature, op, destination(i), comm_->size);
-    std::memcpy(outgoing(i), &signature, sizeof signature);
-    size_t bytes = sizeof signature;
+    Header header = own_;
+    header.signature.sent = part_to(op, destination(i), comm_->size).bytes;
+    header.signature.expected = part_from(op, destination(i), comm_->size).bytes;
+    std::memcpy(outgoing(i), &header, sizeof header);
+    size_t bytes = sizeof header;
     if (carries_data_) bytes += copy_part(op, comm_->rank, destination(i), comm_->size, outgoing(i) + bytes);
     require_success(
         MPI_Isend(outgoing(i), static_cast<int>(bytes), MPI_BYTE, destination(i), tag_, comm_->handle, &sends_[i]),
         "MPI_Isend");
   }
-  if (carries_data_) copy_part(op, comm_->rank, comm_->rank, comm_->size, incoming(comm_->rank) + sizeof(Signature));
+  if (carries_data_) copy_part(op, comm_->rank, comm_->rank, comm_->size, incoming(comm_->rank) + sizeof(Header));
 }
 
 /// Sends nothing but the own signature, since whoever has seen another one goes no further.
@@ -83,11 +85,11 @@ bool Agreement::all_ended() {
       all = false;
       continue;
     }
-    Signature own;
-    Signature theirs;
+    Header own;
+    Header theirs;
     std::memcpy(&own, outgoing(i), sizeof own);
     std::memcpy(&theirs, incoming(source(i)), sizeof theirs);
-    require_same(own, comm_->rank, theirs, source(i));
+    require_same(own.signature, comm_->rank, theirs.signature, source(i));
     if (theirs.carries_data == 0) carries_data_ = false;
   }
   for (auto& request : sends_) {
@@ -97,7 +99,7 @@ bool Agreement::all_ended() {
 }
 
 void Agreement::finish(const Op& op) {
-  finish_small(op, comm_->rank, comm_->size, [this](int rank) { return incoming(rank) + sizeof(Signature); });
+  finish_small(op, comm_->rank, comm_->size, [this](int rank) { return incoming(rank) + sizeof(Header); });
 }
 
 int Agreement::awaited() const {

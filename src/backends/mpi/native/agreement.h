@@ -9,8 +9,8 @@
 
 #include "communicator.h"
 #include "engine/op.h"
-#include "signature.h"
-#include "small_op.h"
+#include "engine/signature.h"
+#include "reduction/small_op.h"
 
 namespace c10d::mpi_shim {
 
@@ -36,7 +36,14 @@ class Agreement {
   void cancel();
 
  private:
-  static constexpr size_t kSlot = sizeof(Signature) + kMostCarried;
+  struct Header {
+    Signature signature;
+    /// Whether the data of a small op follows.
+    uint64_t carries_data = 0;
+  };
+  // What follows is aligned for every dtype.
+  static_assert(sizeof(Header) % 16 == 0, "no padding is needed");
+  static constexpr size_t kSlot = sizeof(Header) + kMostCarried;
 
   bool direct() const { return comm_->size <= comm_->most_direct; }
   void send_to_all(const Op& op);
@@ -52,7 +59,7 @@ class Agreement {
   uint8_t* incoming(int rank) { return incoming_.data() + (direct() ? static_cast<size_t>(rank) * kSlot : 0); }
 
   const Communicator* comm_ = nullptr;
-  Signature own_{};
+  Header own_{};
   int tag_ = 0;
   /// To the first rank that this one sends to.
   int distance_ = 1;

@@ -10,7 +10,6 @@
 #include "engine/call_text.h"
 #include "engine/checked_size.h"
 #include "engine/failure.h"
-#include "engine/op_shape.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
 
@@ -382,14 +381,13 @@ bool is_collective(uint32_t opcode) {
 
 }  // namespace
 
-void check_collective(const Op& op, int rank, int world_size) {
+void check_collective(const Op& op, int world_size) {
   const auto& request = op.request;
   if (!is_collective(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
   if (request.opcode == C10D_OP_BARRIER) return;
   if (is_reduction(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "mpi has no such reduction for this dtype");
   }
-  check_shape(op, rank, world_size);
   if (!divisible(request.opcode)) {
     check_count(op, static_cast<uint64_t>(world_size), element_size(request.dtype));
   }

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "datatypes.h"
+#include "engine/signature.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
 
@@ -32,22 +33,19 @@ bool from_any(const Op& op) { return op.request.opcode == C10D_OP_RECV_ANY_SOURC
 const c10d_buffer& buffer_of(const Op& op) { return sends(op) ? op.inputs[0] : op.outputs[0]; }
 
 Failure wrong_size(const Op& op, int rank, int source, MPI_Count sent) {
-  return Failure(C10D_ERR_DESYNC,
-                 "the message does not fit its buffer: rank " + std::to_string(source) + " sent " +
-                     std::to_string(sent) + " bytes with tag " + std::to_string(op.request.tag) + " where rank " +
-                     std::to_string(rank) + " expects " + std::to_string(buffer_of(op).bytes),
-                 source);
+  // MPI does not say of what dtype it is.
+  return desync(C10D_MISMATCH_MESSAGE, rank, source,
+                "the message does not fit its buffer: rank " + std::to_string(source) + " sent " +
+                    std::to_string(sent) + " bytes with tag " + std::to_string(op.request.tag) + " where rank " +
+                    std::to_string(rank) + " expects " + std::to_string(buffer_of(op).bytes));
 }
 
 }  // namespace
 
-void check_message(const Op& op, int rank, int world_size, int first_own_tag) {
+void check_message(const Op& op, int first_own_tag) {
   const auto& request = op.request;
-  if ((sends(op) ? op.inputs : op.outputs).size() != 1) throw Failure(C10D_ERR_INVALID, "takes one buffer");
   const size_t size = element_size(request.dtype);
-  if (size == 0) throw Failure(C10D_ERR_UNSUPPORTED, "unknown dtype");
   const uint64_t bytes = buffer_of(op).bytes;
-  if (bytes % size != 0) throw Failure(C10D_ERR_INVALID, "buffer is no whole number of elements");
   if (bytes / size > INT_MAX) {
     throw Failure(C10D_ERR_INVALID, "MPI counts elements up to " + std::to_string(INT_MAX) + ", these are " +
                                         std::to_string(bytes / size) + ": send them as several messages");
@@ -56,9 +54,6 @@ void check_message(const Op& op, int rank, int world_size, int first_own_tag) {
     throw Failure(C10D_ERR_INVALID, "tag " + std::to_string(request.tag) + " is too large: this MPI has tags up to " +
                                         std::to_string(first_own_tag - 1));
   }
-  if (request.opcode == C10D_OP_RECV_ANY_SOURCE) return;
-  if (request.peer < 0 || request.peer >= world_size) throw Failure(C10D_ERR_INVALID, "no such peer");
-  if (request.peer == rank) throw Failure(C10D_ERR_INVALID, "the peer is this rank itself");
 }
 
 void begin_message(Call& call, const Communicator& communicator) {

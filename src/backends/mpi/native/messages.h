@@ -10,7 +10,7 @@
 namespace c10d::mpi_shim {
 
 /// Throws Failure if the op is no message that this rank can send or receive.
-void check_message(const Op& op, int rank, int world_size, int first_own_tag);
+void check_message(const Op& op, int first_own_tag);
 
 /// Begins to send; a receive waits for match_message().
 void begin_message(Call& call, const Communicator& communicator);

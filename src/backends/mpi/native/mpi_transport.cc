@@ -17,6 +17,7 @@
 #include "call.h"
 #include "collectives.h"
 #include "direct_all_reduce.h"
+#include "engine/signature.h"
 #include "engine/transport.h"
 #include "messages.h"
 #include "notices.h"
@@ -107,9 +108,9 @@ class MpiTransport final : public Transport {
 
   void check(const Op& op) const override {
     if (op.point_to_point()) {
-      check_message(op, comm_.rank, comm_.size, comm_.first_own_tag);
+      check_message(op, comm_.first_own_tag);
     } else {
-      check_collective(op, comm_.rank, comm_.size);
+      check_collective(op, comm_.size);
     }
   }
 
@@ -265,7 +266,7 @@ class MpiTransport final : public Transport {
         heard_ = true;
         const std::string text(notice.text, ::strnlen(notice.text, sizeof notice.text));
         // What two ranks have called is for all to know, in the same words.
-        if (notice.status == C10D_ERR_DESYNC) throw Failure(C10D_ERR_DESYNC, text, notice.rank);
+        if (notice.status == C10D_ERR_DESYNC) throw desync(C10D_MISMATCH_REPORTED, notice.cause, notice.rank, text);
         const int culprit = notice.cause < 0 || notice.cause == comm_.rank ? notice.rank : notice.cause;
         throw Failure(C10D_ERR_NETWORK, rank_text(notice.rank) + " has given up the group: " + text, culprit);
       }

@@ -3,8 +3,7 @@
 #include <algorithm>
 #include <cstring>
 
-#include "library.h"
-#include "log.h"
+#include "engine/signature.h"
 #include "op_check.h"
 #include "reduction/reduction.h"
 
@@ -28,12 +27,6 @@ constexpr size_t kWithHeader = 4096 - sizeof(MessageHeader);
 /// What follows a header has a tag of its own, or it would come where the next header is expected.
 constexpr uint32_t kRestTag = 1U << 14;
 
-ucc_status_t kept_status(ucc_coll_req_h request) {
-  ucc_status_t kept = UCC_OK;
-  std::memcpy(&kept, reinterpret_cast<const char*>(request) + sizeof(ucc_coll_req_t), sizeof kept);
-  return kept;
-}
-
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
 
 }  // namespace
@@ -44,19 +37,27 @@ void Running::begin(Op& op) {
   post();
 }
 
-/// Of a reduction that has failed, UCC shows the status of what it reduces with (seen with 1.9: ucc_task_complete() puts the one
-/// in place of the other). The task itself keeps the real one, right after that.
-ucc_status_t Running::status_of(ucc_coll_req_h request) const {
-  const ucc_status_t shown = ucc_collective_test(request);
-  if (shown != UCC_OK) return shown;
-  if (!keeps_status_) return logged_error() ? UCC_ERR_NO_MESSAGE : shown;
-  return std::min(kept_status(request), shown);
+void Running::begin_comparison(Op& op) {
+  op_ = &op;
+  stage_ = Stage::comparison;
+  agreement_.begin(op);
+}
+
+bool Running::go_on(bool first) {
+  if (!agreement_.decide(*op_, first)) return false;
+  if (agreement_.carries_data()) {
+    agreement_.finish(*op_);
+    return true;
+  }
+  if (first) begin(*op_);
+  return false;
 }
 
 ucc_status_t Running::test() const {
+  if (stage_ == Stage::comparison) return agreement_.test();
   ucc_status_t all = UCC_OK;
-  for (const ucc_coll_req_h request : requests_) {
-    const ucc_status_t status = status_of(request);
+  for (const Request& request : requests_) {
+    const ucc_status_t status = request.test();
     if (status < 0) return status;
     if (status != UCC_OK) all = UCC_INPROGRESS;
   }
@@ -65,9 +66,8 @@ ucc_status_t Running::test() const {
 
 void Running::release() {
   while (!requests_.empty()) {
-    const ucc_status_t status = library().collective_finalize(requests_.back());
+    requests_.back().release();
     requests_.pop_back();
-    require(status, "UCC does not end the op");
   }
 }
 
@@ -75,7 +75,8 @@ void Running::end() {
   release();
   vectors_.clear();
   if (flat_.capacity() > kKeptBytes) flat_ = {};
-  if (!divides_after_sum()) return;
+  // What has come with the comparison was put together there.
+  if (stage_ == Stage::comparison || !divides_after_sum()) return;
   const size_t element_bytes = type().bytes;
   for (const auto& buffer : op_->outputs) {
     divide(pointer(buffer.address), buffer.bytes / element_bytes, op_->request.dtype, world_size_);
@@ -120,23 +121,10 @@ void Running::post() {
   }
 }
 
-void Running::post(ucc_coll_args_t& args) {
-  if (args.flags != 0) args.mask |= UCC_COLL_ARGS_FIELD_FLAGS;
-  ucc_coll_req_h request = nullptr;
-  const ucc_status_t status = library().collective_init(&args, &request, team_);
-  if (status == UCC_ERR_NOT_SUPPORTED || status == UCC_ERR_NOT_IMPLEMENTED) {
-    // All ranks get the same answer, and none has sent anything.
-    throw failure_of(status, "UCC cannot carry out the op", C10D_ERR_UNSUPPORTED);
-  }
-  require(status, "UCC does not begin the op");
-  requests_.push_back(request);
-  // In a UCC that is built otherwise, its log has to do.
-  keeps_status_ = kept_status(request) == UCC_OPERATION_INITIALIZED;
-  require(library().collective_post(request), "UCC does not start the op");
-}
+void Running::post(ucc_coll_args_t& args) { requests_.emplace_back(team_, args); }
 
 ucc_coll_buffer_info_t Running::bytes_of(const c10d_buffer& buffer) const {
-  return {pointer(buffer.address), buffer.bytes, UCC_DT_UINT8, UCC_MEMORY_TYPE_HOST};
+  return bytes_at(pointer(buffer.address), buffer.bytes);
 }
 
 /// In which elements are reduced. One rank alone only copies, for which UCC takes no types of the user's.
@@ -335,10 +323,9 @@ bool Running::take_header() {
   MessageHeader header{};
   std::memcpy(&header, flat_.data(), sizeof header);
   if (header.bytes != data.bytes || header.dtype != op_->request.dtype) {
-    throw Failure(C10D_ERR_DESYNC,
-                  message_mismatch_text(op_->request.tag, op_->request.peer, header.dtype, header.bytes, rank_,
-                                        op_->request.dtype, data.bytes),
-                  op_->request.peer);
+    throw desync(C10D_MISMATCH_MESSAGE, rank_, op_->request.peer,
+                 message_mismatch_text(op_->request.tag, op_->request.peer, header.dtype, header.bytes, rank_,
+                                       op_->request.dtype, data.bytes));
   }
   if (data.bytes > kWithHeader) {
     message(pointer(data.address), data.bytes, op_->request.tag | kRestTag);

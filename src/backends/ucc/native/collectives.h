@@ -7,22 +7,32 @@
 #include <memory>
 #include <vector>
 
+#include "agreement.h"
 #include "element_types.h"
 #include "engine/op.h"
 #include "ledger.h"
+#include "request.h"
 
 namespace c10d::ucc_shim {
 
 /// An op under way: one request of UCC, or several for an op on a list of tensors.
 class Running {
  public:
-  Running(ucc_team_h team, int rank, int world_size) : team_(team), rank_(rank), world_size_(world_size) {}
+  explicit Running(const Assembly& assembly)
+      : team_(assembly.collectives), rank_(assembly.rank), world_size_(assembly.world_size), agreement_(assembly) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 
   /// Posts the op's requests. Throws Failure; then, as after any failure, it is of no use any more, but UCC may go on with
   /// what it holds.
   void begin(Op& op);
+  /// For a collective of ranks on several hosts: posts the comparison of what they call. The rest is for go_on().
+  void begin_comparison(Op& op);
+  /// Whether the ranks are still comparing, so that the op itself has not begun.
+  bool compares() const { return stage_ == Stage::comparison; }
+  /// For such an op, when all requests have ended well. `first`: no earlier one is comparing. Returns whether the op has ended:
+  /// then its data has come with the comparison. Throws Failure if the calls do not fit together.
+  bool go_on(bool first);
   Op& op() const { return *op_; }
   /// An error if a request has failed, else UCC_INPROGRESS until all have ended, then UCC_OK.
   ucc_status_t test() const;
@@ -62,7 +72,6 @@ class Running {
   void send();
   void recv();
   void message(const void* data, size_t bytes, uint32_t tag);
-  ucc_status_t status_of(ucc_coll_req_h request) const;
   void release();
   void barrier();
 
@@ -79,12 +88,12 @@ class Running {
   const ucc_team_h team_;
   const int rank_;
   const int world_size_;
-  std::vector<ucc_coll_req_h> requests_;
-  bool keeps_status_ = true;
+  Agreement agreement_;
+  std::vector<Request> requests_;
   std::vector<std::unique_ptr<Vector>> vectors_;
   /// What a list is copied into, where UCC wants one buffer; of a message, what goes first.
   std::vector<char> flat_;
-  enum class Stage : uint8_t { whole, header };
+  enum class Stage : uint8_t { whole, header, comparison };
   Stage stage_ = Stage::whole;
 };
 

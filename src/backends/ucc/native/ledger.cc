@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "op_check.h"
-#include "reduction/reduction.h"
+#include "engine/op_parts.h"
+#include "engine/signature.h"
 
 namespace c10d::ucc_shim {
 
@@ -27,24 +27,6 @@ size_t lines(size_t bytes) { return (bytes + kLine - 1) / kLine * kLine; }
 
 /// A record, and after it what goes to and comes from each rank.
 size_t stride(size_t world_size) { return lines((kWords + 1 + 2 * world_size) * sizeof(uint64_t)); }
-
-uint64_t mixed(uint64_t seed, uint64_t value) {
-  uint64_t x = (seed ^ value) + 0x9e3779b97f4a7c15ULL;
-  x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
-  x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
-  return x ^ (x >> 31);
-}
-
-uint64_t hash_of(uint64_t seed, const c10d::Call& call) {
-  uint64_t factor = 0;
-  std::memcpy(&factor, &call.premul_factor, sizeof factor);
-  for (const uint64_t each :
-       {uint64_t{call.opcode} << 32 | call.dtype, uint64_t{call.reduce_op} << 32 | static_cast<uint32_t>(call.root),
-        uint64_t{call.flags} << 32 | call.tensors, call.number, call.elements, call.sizes, factor}) {
-    seed = mixed(seed, each);
-  }
-  return seed;
-}
 
 }  // namespace
 
@@ -94,18 +76,10 @@ std::optional<size_t> Ledger::place_of(int rank) const {
 
 void Ledger::list_parts(const Op& op, Entry& entry) const {
   entry.parts.clear();
-  const auto list = [&](const std::vector<c10d_buffer>& buffers, const std::vector<uint64_t>& splits) {
-    if (op.request.opcode == C10D_OP_ALLTOALL) {
-      for (const auto& buffer : buffers) entry.parts.push_back(buffer.bytes);
-    } else if (splits.empty()) {
-      entry.parts.insert(entry.parts.end(), world_size_, buffers[0].bytes / world_size_);
-    } else {
-      for (const uint64_t split : splits) entry.parts.push_back(split * element_size(op.request.dtype));
-    }
-  };
-  if (op.request.opcode != C10D_OP_ALLTOALL && op.request.opcode != C10D_OP_ALLTOALL_BASE) return;
-  list(op.inputs, op.input_splits);
-  list(op.outputs, op.output_splits);
+  if (!is_all_to_all(op)) return;
+  const auto size = static_cast<int>(world_size_);
+  for (int rank = 0; rank < size; rank++) entry.parts.push_back(part_to(op, rank, size).bytes);
+  for (int rank = 0; rank < size; rank++) entry.parts.push_back(part_from(op, rank, size).bytes);
 }
 
 void Ledger::enter(const Op& op, Entry& entry) {
@@ -152,34 +126,25 @@ bool Ledger::compare(Entry& entry) const {
     Entered entered;
     words[0] = ticket;
     std::memcpy(&entered, words, sizeof entered);
-    if (entered.chain != entry.own.chain) disagree(entry, here_[place], entered.call);
-    compare_parts(entry, here_[place], parts);
+    require_fit(entry, here_[place], entered, parts);
   }
   entry.missing.resize(kept);
   return kept < before;
 }
 
-void Ledger::disagree(const Entry& entry, int rank, const c10d::Call& theirs) const {
-  const c10d::Call& own = entry.own.call;
-  if (!agree(own, theirs)) throw Failure(C10D_ERR_DESYNC, mismatch_text(rank_, own, rank, theirs), rank);
-  throw Failure(C10D_ERR_DESYNC,
-                "rank " + std::to_string(rank_) + " and rank " + std::to_string(rank) + " called " + text_of(own) +
-                    " as collective #" + std::to_string(own.number) +
-                    " after different calls before it, which were too far apart to be compared",
-                rank);
-}
-
-/// What one sends the other has to expect.
-void Ledger::compare_parts(const Entry& entry, int rank, const std::vector<uint64_t>& theirs) const {
-  if (entry.parts.empty()) return;
-  const auto self = static_cast<size_t>(rank_);
-  const auto other = static_cast<size_t>(rank);
-  const auto check = [&](int from, int to, uint64_t sent, uint64_t expected) {
-    if (sent == expected) return;
-    throw Failure(C10D_ERR_DESYNC, split_mismatch_text(entry.own.call, from, sent, to, expected), rank);
+/// Throws Failure unless they fit together.
+void Ledger::require_fit(const Entry& entry, int rank, const Entered& theirs,
+                         const std::vector<uint64_t>& their_parts) const {
+  const auto signature = [&](const c10d::Call& call, const std::vector<uint64_t>& parts, int for_rank) {
+    const auto at = static_cast<size_t>(for_rank);
+    return parts.empty() ? Signature{call} : Signature{call, parts[at], parts[world_size_ + at]};
   };
-  check(rank_, rank, entry.parts[other], theirs[world_size_ + self]);
-  check(rank, rank_, theirs[self], entry.parts[world_size_ + other]);
+  require_same(signature(entry.own.call, entry.parts, rank), rank_, signature(theirs.call, their_parts, rank_), rank);
+  if (theirs.chain == entry.own.chain) return;
+  throw desync(C10D_MISMATCH_CALL, rank_, rank,
+               "rank " + std::to_string(rank_) + " and rank " + std::to_string(rank) + " called " +
+                   text_of(entry.own.call) + " as collective #" + std::to_string(entry.own.call.number) +
+                   " after different calls before it, which were too far apart to be compared");
 }
 
 void Ledger::leave(const Entry& entry) {

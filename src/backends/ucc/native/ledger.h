@@ -73,8 +73,7 @@ class Ledger {
   Presence& presence(size_t place) const;
   Record& record(size_t place, uint64_t ticket) const;
   void list_parts(const Op& op, Entry& entry) const;
-  [[noreturn]] void disagree(const Entry& entry, int rank, const c10d::Call& theirs) const;
-  void compare_parts(const Entry& entry, int rank, const std::vector<uint64_t>& theirs) const;
+  void require_fit(const Entry& entry, int rank, const Entered& theirs, const std::vector<uint64_t>& their_parts) const;
 
   const std::vector<int> here_;
   const int rank_;

@@ -3,7 +3,6 @@
 #include "element_types.h"
 #include "engine/call_text.h"
 #include "engine/failure.h"
-#include "engine/op_shape.h"
 
 namespace c10d::ucc_shim {
 
@@ -20,7 +19,7 @@ bool scatters_reduced(uint32_t opcode) {
          opcode == C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED;
 }
 
-void check_op(const Op& op, int rank, int world_size) {
+void check_op(const Op& op) {
   const auto& request = op.request;
   switch (request.opcode) {
     case C10D_OP_BROADCAST:
@@ -37,13 +36,9 @@ void check_op(const Op& op, int rank, int world_size) {
     case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
     case C10D_OP_ALLTOALL:
     case C10D_OP_ALLTOALL_BASE:
-      check_shape(op, rank, world_size);
       break;
     case C10D_OP_SEND:
     case C10D_OP_RECV:
-      if ((request.opcode == C10D_OP_SEND ? op.inputs : op.outputs).size() != 1) {
-        throw Failure(C10D_ERR_INVALID, "takes one buffer");
-      }
       if (request.tag > kLargestTag) throw Failure(C10D_ERR_INVALID, "UCC has tags up to 16375");
       break;
     case C10D_OP_BARRIER:

@@ -6,7 +6,7 @@
 namespace c10d::ucc_shim {
 
 /// Throws Failure with C10D_ERR_INVALID or C10D_ERR_UNSUPPORTED if UCC cannot carry out the op.
-void check_op(const Op& op, int rank, int world_size);
+void check_op(const Op& op);
 
 /// Whether the op is a reduction that leaves each rank a part of the result.
 bool scatters_reduced(uint32_t opcode);

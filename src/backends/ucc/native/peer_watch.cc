@@ -18,6 +18,8 @@
 #include <cstring>
 #include <utility>
 
+#include "engine/signature.h"
+
 namespace c10d::ucc_shim {
 
 namespace {
@@ -212,7 +214,9 @@ void PeerWatch::connect(Rendezvous& rendezvous, const std::function<void()>& sto
   own.address = reinterpret_cast<uint64_t>(&token_);
   own.process = ::getpid();
   own.world_size = config_.world_size;
-  const std::string host = host_identity();
+  std::string host = host_identity();
+  // For tests, which make one machine look like several.
+  if (const auto part = config_.options.get("host"); !part.empty()) host += "/" + part;
   host.copy(own.host, sizeof own.host - 1);
   // All users of the host see it.
   const std::string name = std::to_string(random_number());
@@ -445,7 +449,8 @@ Failure PeerWatch::failed_on(int rank, const Note& note) const {
   // What a rank has found out about the calls of two is true for both.
   const std::string found(note.text, std::min<size_t>(note.text_bytes, sizeof note.text));
   if (note.status == C10D_ERR_DESYNC) {
-    return Failure(C10D_ERR_DESYNC, found, note.cause == config_.rank ? rank : note.cause);
+    const bool of_this_rank = note.cause == config_.rank;
+    return desync(C10D_MISMATCH_REPORTED, of_this_rank ? note.cause : rank, of_this_rank ? rank : note.cause, found);
   }
   const bool late = note.status == C10D_ERR_OP_TIMEOUT;
   std::string text = late ? "an op timed out on " : "the group has failed on ";

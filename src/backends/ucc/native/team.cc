@@ -56,7 +56,11 @@ void Team::make_context(std::unique_lock<std::mutex>& lock) {
   require(status, "UCC cannot make a context");
 }
 
-void Team::create(const Config& config, const std::function<void()>& stop) {
+void Team::create(const Config& config, const std::function<void()>& stop) { teams_[0] = make(config, 1, stop); }
+
+void Team::create_second(const Config& config, const std::function<void()>& stop) { teams_[1] = make(config, 2, stop); }
+
+ucc_team_h Team::make(const Config& config, uint64_t id, const std::function<void()>& stop) {
   ucc_team_params_t params{};
   params.mask = UCC_TEAM_PARAM_FIELD_OOB | UCC_TEAM_PARAM_FIELD_EP | UCC_TEAM_PARAM_FIELD_EP_RANGE |
                 UCC_TEAM_PARAM_FIELD_EP_MAP | UCC_TEAM_PARAM_FIELD_ID;
@@ -65,10 +69,11 @@ void Team::create(const Config& config, const std::function<void()>& stop) {
   params.ep_range = UCC_COLLECTIVE_EP_RANGE_CONTIG;
   params.ep_map.type = UCC_EP_MAP_FULL;
   params.ep_map.ep_num = static_cast<uint64_t>(config.world_size);
-  // Alone in its context, so any number will do; without one the ranks would have to agree on one first.
-  params.id = 1;
-  ucc_status_t status = ucc_.team_create_post(&context_, 1, &params, &team_);
-  while (status == UCC_OK && (status = ucc_.team_create_test(team_)) == UCC_INPROGRESS) {
+  // Of its context alone; without one the ranks would have to agree on one first.
+  params.id = id;
+  ucc_team_h team = nullptr;
+  ucc_status_t status = ucc_.team_create_post(&context_, 1, &params, &team);
+  while (status == UCC_OK && (status = ucc_.team_create_test(team)) == UCC_INPROGRESS) {
     stop();
     progress();
     std::this_thread::yield();
@@ -76,18 +81,19 @@ void Team::create(const Config& config, const std::function<void()>& stop) {
   }
   rendezvous_.rethrow();
   require(status, "UCC cannot make a team");
-  active_ = true;
+  return team;
 }
 
 void Team::destroy() noexcept {
-  if (active_) {
-    const auto deadline = Clock::now() + kDestroyLimit;
+  const auto deadline = Clock::now() + kDestroyLimit;
+  for (auto& team : teams_) {
+    if (team == nullptr) continue;
     ucc_status_t status = UCC_INPROGRESS;
-    while ((status = ucc_.team_destroy(team_)) == UCC_INPROGRESS && Clock::now() < deadline) {
+    while ((status = ucc_.team_destroy(team)) == UCC_INPROGRESS && Clock::now() < deadline) {
       ucc_.context_progress(context_);
     }
     if (status != UCC_OK) return;
-    active_ = false;
+    team = nullptr;
   }
   const std::lock_guard<std::mutex> lock(shared_state());
   ucc_.context_destroy(context_);

@@ -20,8 +20,11 @@ class Team {
 
   /// Makes the team; asks for it until it is done or `stop()` throws. Throws Failure.
   void create(const Config& config, const std::function<void()>& stop);
+  /// One more of the same ranks, with an order of its own.
+  void create_second(const Config& config, const std::function<void()>& stop);
 
-  ucc_team_h get() const { return team_; }
+  ucc_team_h get() const { return teams_[0]; }
+  ucc_team_h second() const { return teams_[1]; }
 
   /// Goes on with what is under way. An error may be that of a collective, which tells it too.
   ucc_status_t progress() { return ucc_.context_progress(context_); }
@@ -32,13 +35,13 @@ class Team {
 
  private:
   void make_context(std::unique_lock<std::mutex>& lock);
+  ucc_team_h make(const Config& config, uint64_t id, const std::function<void()>& stop);
 
   const Library& ucc_ = library();
   Rendezvous& rendezvous_;
   ucc_lib_h lib_ = nullptr;
   ucc_context_h context_ = nullptr;
-  ucc_team_h team_ = nullptr;
-  bool active_ = false;
+  ucc_team_h teams_[2] = {nullptr, nullptr};
 };
 
 }  // namespace c10d::ucc_shim

@@ -53,6 +53,9 @@ constexpr microseconds kLongestPause{400};
 /// Whoever comes ends the pause.
 constexpr microseconds kLongestPauseForRank{2'000};
 
+/// How long to go on after a mismatch, so that the other ranks find it too.
+constexpr milliseconds kOthersCompare{50};
+
 /// These two are what a transport says of a connection that is gone.
 Failure op_failure(ucc_status_t status) {
   // Unless UCX has logged what it has run out of.
@@ -62,7 +65,12 @@ Failure op_failure(ucc_status_t status) {
 
 class UccTransport final : public Transport {
  public:
-  explicit UccTransport(const Config& config) : config_(config), peers_(config_) { library(); }
+  explicit UccTransport(const Config& config)
+      : config_(config),
+        peers_(config_),
+        gathers_calls_(Assembly::suits_gathering(config.world_size) && config.options.get("hashes") != "1") {
+    library();
+  }
 
   ~UccTransport() override { keep_abandoned(); }
 
@@ -78,9 +86,10 @@ class UccTransport final : public Transport {
     }
     team_ = std::make_unique<Team>(*rendezvous_);
     team_->create(config_, stop);
+    if (!all_here()) team_->create_second(config_, stop);
     Op op;
     op.request.opcode = C10D_OP_BARRIER;
-    Running barrier(team_->get(), config_.rank, config_.world_size);
+    Running barrier(assembly());
     barrier.begin(op);
     ucc_status_t status = UCC_OK;
     while ((status = barrier.test()) == UCC_INPROGRESS) {
@@ -95,7 +104,7 @@ class UccTransport final : public Transport {
     rendezvous_->close();
   }
 
-  void check(const Op& op) const override { check_op(op, config_.rank, config_.world_size); }
+  void check(const Op& op) const override { check_op(op); }
 
   void number(Op& op) noexcept override {
     if (!op.point_to_point()) op.ticket = ++collectives_;
@@ -107,12 +116,13 @@ class UccTransport final : public Transport {
     auto running = take_spare();
     bool done = false;
     const auto failure = attempt([&] {
-      const bool compared = ledger_ && !op.point_to_point();
-      if (compared) {
+      if (ledger_ && !op.point_to_point()) {
         ledger_->enter(op, running->entry);
+        // Ranks of other hosts have to hear the same, at the same place in the order.
+        if (!all_here()) running->entry.missing.clear();
         ledger_->compare(running->entry);
       }
-      running->begin(op);
+      op.point_to_point() || all_here() ? running->begin(op) : running->begin_comparison(op);
       if (ledger_) wake_those_who_wait(op);
       done = advance(*running, running_.size());
       if (done) running->end();
@@ -269,6 +279,10 @@ class UccTransport final : public Transport {
         std::clamp(idle / kWaitedPerPause, kShortestPause, woken_by_rank ? kLongestPauseForRank : kLongestPause));
   }
 
+  Assembly assembly() const {
+    return {config_.rank, config_.world_size, team_->second(), team_->get(), gathers_calls_};
+  }
+
   bool all_here() const { return peers_.here().size() == static_cast<size_t>(config_.world_size); }
 
   /// How long it may take to carry through what all ranks have come to; zero if there is none of that.
@@ -295,7 +309,7 @@ class UccTransport final : public Transport {
   }
 
   std::unique_ptr<Running> take_spare() {
-    if (spare_.empty()) return std::make_unique<Running>(team_->get(), config_.rank, config_.world_size);
+    if (spare_.empty()) return std::make_unique<Running>(assembly());
     auto spare = std::move(spare_.back());
     spare_.pop_back();
     return spare;
@@ -303,7 +317,12 @@ class UccTransport final : public Transport {
 
   /// Whether an op that stands at `position` of running_ has ended. Throws Failure.
   bool advance(Running& running, size_t position) {
-    const ucc_status_t status = running.test();
+    ucc_status_t status = running.test();
+    if (running.compares() && status == UCC_OK) {
+      if (go_on(running, position)) return true;
+      if (running.compares()) return false;
+      status = running.test();
+    }
     if (status == UCC_INPROGRESS) return false;
     // Before an error of UCC's, which calls that do not fit together may end in.
     if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) ledger_->compare(running.entry);
@@ -317,6 +336,23 @@ class UccTransport final : public Transport {
       if (earlier.awaits_header() && earlier.same_lane(running)) return false;
     }
     return !running.take_header();
+  }
+
+  /// Takes a collective whose ranks have compared what they call further. Returns whether it has ended. Throws Failure.
+  bool go_on(Running& running, size_t position) {
+    bool first = true;
+    for (size_t i = 0; i < position && first; i++) first = !running_[i]->compares();
+    try {
+      return running.go_on(first);
+    } catch (const Failure& failure) {
+      if (failure.status() == C10D_ERR_DESYNC) let_others_compare();
+      throw;
+    }
+  }
+
+  /// What this rank has sent and passes on may not be on its way yet.
+  void let_others_compare() {
+    for (const auto until = Clock::now() + kOthersCompare; Clock::now() < until; ::sched_yield()) team_->progress();
   }
 
   /// UCC reports an op as done even if its data could not be read because the process it lies in has died. That process had
@@ -392,6 +428,8 @@ class UccTransport final : public Transport {
   const Config config_;
   Log log_;
   PeerWatch peers_;
+  /// Not with the option of tests that makes a small group compare as a large one does.
+  const bool gathers_calls_;
   std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;
   unsigned rounds_ = 0;

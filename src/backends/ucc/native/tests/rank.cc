@@ -27,7 +27,8 @@ std::vector<c10d_buffer> table_of(std::vector<std::vector<float>>& buffers) {
 
 }  // namespace
 
-Rank::Rank(int rank, int world_size, const std::filesystem::path& folder, bool connects)
+Rank::Rank(int rank, int world_size, const std::filesystem::path& folder, const std::vector<std::string>& options,
+           bool connects)
     : rank_(rank), size_(world_size), folder_(folder) {
   std::filesystem::create_directories(folder_);
   c10d_config config{};
@@ -35,6 +36,10 @@ Rank::Rank(int rank, int world_size, const std::filesystem::path& folder, bool c
   config.rank = rank;
   config.world_size = world_size;
   config.timeout_ms = 60'000;
+  std::string joined;
+  for (const auto& option : options) joined.append(option).push_back('\0');
+  config.options = reinterpret_cast<uint64_t>(joined.data());
+  config.options_bytes = joined.size();
   group_ = c10d_create(&config);
   if (group_ == nullptr) throw std::runtime_error(c10d::test::last_error());
   wake_fd_ = c10d_wake_fd(group_);

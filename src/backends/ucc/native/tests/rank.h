@@ -36,8 +36,9 @@ struct Outcome {
 
 class Rank {
  public:
-  /// Connects, unless told not to. Throws std::runtime_error if that fails.
-  Rank(int rank, int world_size, const std::filesystem::path& folder, bool connects = true);
+  /// Connects, unless told not to. `options` are those of c10d_config. Throws std::runtime_error if that fails.
+  Rank(int rank, int world_size, const std::filesystem::path& folder, const std::vector<std::string>& options = {},
+       bool connects = true);
   ~Rank();
   Rank(const Rank&) = delete;
   Rank& operator=(const Rank&) = delete;

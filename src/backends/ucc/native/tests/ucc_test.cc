@@ -219,6 +219,42 @@ void many(Rank& rank) {
   while (!open.empty()) end(0);
 }
 
+/// Small and large ones in turn: a small one whose data comes with the comparison is done before a large one ahead of it.
+void overlapping(Rank& rank) {
+  constexpr size_t kOps = 60;
+  std::vector<Call> calls;
+  calls.reserve(kOps);
+  std::vector<int64_t> ids;
+  for (size_t i = 0; i < kOps; i++) {
+    calls.push_back({C10D_OP_ALLREDUCE, {}, {filled(i % 3 == 0 ? 50'000 : i, static_cast<double>(i))}});
+    ids.push_back(rank.submit(calls.back()));
+    if (i % 7 == static_cast<size_t>(rank.rank())) rank.kick();
+  }
+  for (size_t i = 0; i < kOps; i++) {
+    const size_t at = rank.rank() % 2 == 0 ? i : kOps - 1 - i;
+    const Outcome outcome = rank.finish(ids[at], rank.rank() == 0 ? Way::wait : Way::events);
+    check(outcome.status == C10D_OK, "op " + std::to_string(at) + " succeeds: " + outcome.text);
+    const auto expected = static_cast<double>(at * static_cast<size_t>(rank.size()));
+    check(calls[at].outputs[0] == filled(calls[at].outputs[0].size(), expected), "it has its own result");
+  }
+}
+
+/// All name the same two, whatever is under way beside.
+void odd_one(Rank& rank) {
+  const bool odd = rank.rank() == rank.size() - 1;
+  Call before{C10D_OP_ALLREDUCE, {}, {filled(100'000, 1)}};
+  Call differs{C10D_OP_ALLREDUCE, {}, {filled(4, 1)}};
+  if (odd) differs.reduce_op = C10D_MAX;
+  Call after{C10D_OP_BARRIER};
+  rank.submit(before);
+  const int64_t id = rank.submit(differs);
+  const int64_t last = rank.submit(after);
+  const char* const text =
+      "rank 0 called allReduce(float32[4], SUM) as collective #2, rank 2 called allReduce(float32[4], MAX)";
+  check_outcome(rank.finish(id, rank.rank() == 0 ? Way::wait : Way::events), C10D_ERR_DESYNC, -1, text);
+  check_outcome(rank.finish(last, Way::events), C10D_ERR_DESYNC, -1, text);
+}
+
 void wrong_size(Rank& rank) {
   Call call{C10D_OP_ALLREDUCE, {}, {filled(rank.rank() == 0 ? 4 : 6, 1)}};
   const Outcome outcome = rank.run(call, rank.rank() == 0 ? Way::wait : Way::events);
@@ -262,6 +298,16 @@ void wrong_message(Rank& rank) {
   (rank.rank() == 0 ? call.inputs : call.outputs).push_back(filled(rank.rank() == 0 ? large : large - 1, 1));
   check_outcome(rank.run(call, Way::wait), C10D_ERR_DESYNC, 1 - rank.rank(),
                 "rank 0 sent float32[100000] with tag 3, rank 1 was to receive float32[99999]");
+}
+
+/// It has left when the receiver finds out.
+void wrong_small_message(Rank& rank) {
+  const bool sends = rank.rank() == 0;
+  Call call{sends ? C10D_OP_SEND : C10D_OP_RECV, {}, {}, 1 - rank.rank(), 3};
+  (sends ? call.inputs : call.outputs).push_back(filled(sends ? 9 : 7, 1));
+  const Outcome outcome = rank.run(call, Way::wait);
+  if (sends) return void(check(outcome.status == C10D_OK, "a small message is sent: " + outcome.text));
+  check_outcome(outcome, C10D_ERR_DESYNC, 0, "rank 0 sent float32[9] with tag 3, rank 1 was to receive float32[7]");
 }
 
 void aborted(Rank& rank) {
@@ -417,6 +463,9 @@ struct Scenario {
   Last last = Last::ends_well;
   bool connects = true;
   bool besieged = false;
+  /// Ranks per host, as far as the shim can see; 0 for all.
+  int per_host = 0;
+  bool hashes = false;
 };
 
 constexpr Scenario kScenarios[] = {
@@ -439,12 +488,29 @@ constexpr Scenario kScenarios[] = {
     {"closed while connecting", 1, alone, Last::ends_well, false},
     {"errors in the log", 1, logs},
     {"silent strangers", 2, besieged, Last::ends_well, true, true},
+    {"2 hosts, all ops, 2 ranks", 2, ops, Last::ends_well, true, false, 1},
+    {"2 hosts, all ops, 3 ranks, one of them alone", 3, ops, Last::ends_well, true, false, 2},
+    {"2 hosts, all ops, 3 ranks, by hashes", 3, ops, Last::ends_well, true, false, 2, true},
+    {"2 hosts, many at the same time", 2, many, Last::ends_well, true, false, 1},
+    {"2 hosts, many at the same time, by hashes", 2, many, Last::ends_well, true, false, 1, true},
+    {"2 hosts, collectives under way together", 3, overlapping, Last::ends_well, true, false, 2},
+    {"2 hosts, collectives under way together, by hashes", 3, overlapping, Last::ends_well, true, false, 2, true},
+    {"2 hosts, an op refused by one rank", 2, refused, Last::ends_well, true, false, 1},
+    {"2 hosts, an op refused by one rank, by hashes", 2, refused, Last::ends_well, true, false, 1, true},
+    {"2 hosts, splits that do not fit", 2, wrong_splits, Last::ends_well, true, false, 1},
+    {"2 hosts, splits that do not fit, by hashes", 2, wrong_splits, Last::ends_well, true, false, 1, true},
+    {"2 hosts, the last of 3 ranks calls something else", 3, odd_one, Last::ends_well, true, false, 2},
+    {"2 hosts, the last of 3 ranks calls something else, by hashes", 3, odd_one, Last::ends_well, true, false, 2, true},
+    {"2 hosts, a message of another size", 2, wrong_small_message, Last::ends_well, true, false, 1},
 };
 
 [[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
   try {
     // Where it does not connect, there is one more who never comes.
-    Rank self(rank, scenario.ranks + (scenario.connects ? 0 : 1), folder, scenario.connects);
+    std::vector<std::string> options;
+    if (scenario.per_host > 0) options.push_back("host=" + std::to_string(rank / scenario.per_host));
+    if (scenario.hashes) options.push_back("hashes=1");
+    Rank self(rank, scenario.ranks + (scenario.connects ? 0 : 1), folder, options, scenario.connects);
     scenario.body(self);
   } catch (const std::exception& error) {
     check(false, std::string("no exception: ") + error.what());

@@ -1,13 +1,14 @@
-#include "small_op.h"
+#include "reduction/small_op.h"
 
 #include <cstring>
-#include <numeric>
 #include <vector>
 
-#include "datatypes.h"
+#include "engine/call_text.h"
+#include "engine/dtype.h"
+#include "engine/op_parts.h"
 #include "reduction/reduction.h"
 
-namespace c10d::mpi_shim {
+namespace c10d {
 
 namespace {
 
@@ -32,27 +33,6 @@ size_t copy_slices(uint8_t* to, const std::vector<c10d_buffer>& buffers, int ind
     bytes += copy(to + bytes, bytes_at(buffer.address) + part * static_cast<uint64_t>(index), part);
   }
   return bytes;
-}
-
-bool is_all_to_all(const Op& op) {
-  return op.request.opcode == C10D_OP_ALLTOALL || op.request.opcode == C10D_OP_ALLTOALL_BASE;
-}
-
-Part part_of(const Op& op, const std::vector<c10d_buffer>& buffers, const std::vector<uint64_t>& splits, int other,
-             int size) {
-  if (!is_all_to_all(op)) return {};
-  const auto index = static_cast<size_t>(other);
-  if (op.request.opcode == C10D_OP_ALLTOALL) {
-    return {reinterpret_cast<uint8_t*>(buffers[index].address), buffers[index].bytes};
-  }
-  auto* const whole = reinterpret_cast<uint8_t*>(buffers[0].address);
-  if (splits.empty()) {
-    const uint64_t bytes = buffers[0].bytes / static_cast<uint64_t>(size);
-    return {whole + bytes * index, bytes};
-  }
-  const size_t element = element_size(op.request.dtype);
-  const uint64_t before = std::accumulate(splits.begin(), splits.begin() + other, uint64_t{0});
-  return {whole + before * element, splits[index] * element};
 }
 
 void copy_to_all(const std::vector<c10d_buffer>& buffers, const uint8_t* from) {
@@ -81,7 +61,8 @@ void reduce_parts(const Op& op, int size, const std::function<uint8_t*(int)>& pa
   uint64_t bytes = 0;
   for (const auto& output : op.outputs) bytes += output.bytes;
   const size_t elements = bytes / element_size(request.dtype);
-  const Reduction reduce = reduction_of(request);
+  const bool multiplied = request.reduce_op == C10D_PREMUL_SUM;
+  const Reduction reduce = find_reduction(request.dtype, multiplied ? uint32_t{C10D_SUM} : request.reduce_op);
   uint8_t* const result = part(0);
   for (int rank = 1; rank < size; rank++) reduce(result, result, part(rank), elements);
   if (request.reduce_op == C10D_AVG) divide(result, elements, request.dtype, size);
@@ -89,10 +70,6 @@ void reduce_parts(const Op& op, int size, const std::function<uint8_t*(int)>& pa
 }
 
 }  // namespace
-
-Part part_to(const Op& op, int other, int size) { return part_of(op, op.inputs, op.input_splits, other, size); }
-
-Part part_from(const Op& op, int other, int size) { return part_of(op, op.outputs, op.output_splits, other, size); }
 
 bool is_small(const Op& op, int size) {
   if (is_all_to_all(op)) {
@@ -144,6 +121,63 @@ size_t copy_part(const Op& op, int rank, int to, int size, uint8_t* at) {
   }
 }
 
+namespace {
+
+/// Whether each rank takes another part of what a rank has.
+bool has_part_for_each(const Op& op) {
+  switch (op.request.opcode) {
+    case C10D_OP_SCATTER:
+    case C10D_OP_REDUCE_SCATTER:
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+      return true;
+    default:
+      return is_all_to_all(op);
+  }
+}
+
+uint64_t total(const std::vector<c10d_buffer>& buffers) {
+  uint64_t bytes = 0;
+  for (const auto& buffer : buffers) bytes += buffer.bytes;
+  return bytes;
+}
+
+}  // namespace
+
+uint64_t bytes_for_all(const Op& op, int size) {
+  if (op.request.opcode == C10D_OP_BARRIER) return 0;
+  // All but the root have no more than the size of their part.
+  if (op.request.opcode == C10D_OP_SCATTER) return op.outputs[0].bytes * static_cast<uint64_t>(size);
+  return total(op.inputs.empty() ? op.outputs : op.inputs);
+}
+
+void copy_for_all(const Op& op, int rank, int size, uint8_t* at) {
+  // A root gets the same as the others, which have no use for it.
+  if (!has_part_for_each(op)) {
+    copy_part(op, rank, is_rooted(op.request.opcode) ? op.request.peer : 0, size, at);
+    return;
+  }
+  for (int to = 0; to < size; to++) at += copy_part(op, rank, to, size, at);
+}
+
+uint64_t offset_of_part(const Op& op, int to, int size) {
+  const auto before = static_cast<uint64_t>(to);
+  switch (op.request.opcode) {
+    case C10D_OP_SCATTER:
+      return op.outputs[0].bytes * before;
+    case C10D_OP_REDUCE_SCATTER: {
+      uint64_t bytes = 0;
+      for (int i = 0; i < to; i++) bytes += op.inputs[static_cast<size_t>(i)].bytes;
+      return bytes;
+    }
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
+      return total(op.inputs) / static_cast<uint64_t>(size) * before;
+    default:
+      return 0;
+  }
+}
+
 void finish_small(const Op& op, int rank, int size, const std::function<uint8_t*(int)>& part) {
   const int root = op.request.peer;
   switch (op.request.opcode) {
@@ -183,4 +217,4 @@ void finish_small(const Op& op, int rank, int size, const std::function<uint8_t*
   }
 }
 
-}  // namespace c10d::mpi_shim
+}  // namespace c10d

@@ -1,0 +1,56 @@
+import { ptr } from "bun:ffi";
+import { FailureLayout, Mismatch, Status } from "./abi.generated.ts";
+
+const TEXT_BYTES = 4096;
+const MAX_RANKS = 1024;
+const decoder = new TextDecoder();
+
+/** How an op or a group failed, in the terms of the shim ABI: `c10d_failure`. */
+export interface NativeFailure {
+  /** One of {@link Status}. */
+  readonly status: number;
+  /** Rank that this one waited for or lost, or -1. */
+  readonly peer: number;
+  /** For people. */
+  readonly text: string;
+  /** One of {@link Mismatch}. */
+  readonly mismatch: number;
+  /** The two ranks of a mismatch, else those that surely caused it. */
+  readonly ranks: readonly number[];
+  /** `errno` of what the system has refused, or 0. */
+  readonly systemError: number;
+  /** It is this op's own fault: its memory was detached under it. */
+  readonly isDetached?: boolean;
+}
+
+/** A failure that this side has noticed. */
+export function ownFailure(status: number, text: string): NativeFailure {
+  return { status, peer: -1, text, mismatch: Mismatch.NONE, ranks: [], systemError: 0 };
+}
+
+const words = new Int32Array(new ArrayBuffer(FailureLayout.SIZE));
+const ranks = new Int32Array(new ArrayBuffer(MAX_RANKS * 4));
+const text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
+const wide = new BigUint64Array(words.buffer);
+words[FailureLayout.size / 4] = FailureLayout.SIZE;
+words[FailureLayout.rankCapacity / 4] = MAX_RANKS;
+words[FailureLayout.textCapacity / 4] = TEXT_BYTES;
+wide[FailureLayout.ranks / 8] = BigInt(ptr(ranks));
+wide[FailureLayout.text / 8] = BigInt(ptr(text));
+
+/**
+ * What a function of the ABI writes into a `c10d_failure`; undefined where nothing has failed. There is one record per thread,
+ * and nothing yields in between.
+ */
+export function readFailure(call: (failure: Int32Array<ArrayBuffer>) => number): NativeFailure | undefined {
+  if (call(words) === Status.OK) return undefined;
+  const at = (offset: number): number => words[offset / 4] ?? 0;
+  return {
+    status: at(FailureLayout.status),
+    peer: at(FailureLayout.peer),
+    text: decoder.decode(text.subarray(0, at(FailureLayout.textBytes))),
+    mismatch: at(FailureLayout.mismatch),
+    ranks: [...ranks.subarray(0, Math.min(MAX_RANKS, at(FailureLayout.rankCount)))],
+    systemError: at(FailureLayout.systemError),
+  };
+}

@@ -234,7 +234,7 @@ void Group::set_under_way(Op& op) {
   }
   under_way_++;
   op.phase = Op::Phase::starting;
-  op.started = Clock::now();
+  op.begun = op.started = Clock::now();
 }
 
 void Group::note_pending(Op& op, bool seated) {

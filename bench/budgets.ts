@@ -148,7 +148,7 @@ function mpi(implementation: string, torch: Gloo | undefined): Family {
   };
 }
 
-function ucc(field: Field<keyof typeof uccWays>): readonly Family[] {
+function ucc(field: Field<keyof ReturnType<typeof uccWays>>): readonly Family[] {
   const overTorch = (size: string, bytes: number, goal: number, gate: number): Family =>
     one({ what: `ucc wait() over torch.distributed, ${size}`, unit: "×", goal, gate }, async () => {
       return 1 / (await allReduce(field, bytes, 6, ["torch", "wait"], "wait")).gain;
@@ -216,6 +216,6 @@ for (const family of start()) await judge(family);
 }
 if (!absent("ucc", "bin/ucc_bench")) {
   const others = ["C++", "wait", "await"] as const;
-  await using field = await Field.start(uccWays, [...others, ...(hasTorch ? (["torch"] as const) : [])]);
+  await using field = await Field.start(uccWays(), [...others, ...(hasTorch ? (["torch"] as const) : [])]);
   for (const family of ucc(field)) await judge(family);
 }

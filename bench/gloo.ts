@@ -4,7 +4,7 @@
  *
  *     bun bench/gloo.ts [--op all-reduce] [--rounds 8] [--sizes 4,1024,65536] [--only torch,wait] [--before DIR] [--json]
  *
- * `--before` names a folder with the shims of another build, which then takes part too.
+ * `--before` names another checkout with its build, an earlier commit, which then takes part too.
  */
 import { parseArgs } from "node:util";
 import { Contender, type OpKind, opKinds } from "./harness/contender.ts";
@@ -18,10 +18,10 @@ export type Party = (typeof parties)[number];
 
 const SIZES = [4, 64, 2 ** 10, 2 ** 12, 2 ** 16, 2 ** 20, 2 ** 24, 2 ** 26];
 
-/** `before` is a folder with the shims of another build. */
+/** `before` is another checkout with its build. */
 export function glooWays(before?: string): Readonly<Record<Party, Way>> {
   const bun = { processes: "bun", start: () => Contender.bun() };
-  const earlier = { processes: "before", start: () => Contender.bun({ shims: before }) };
+  const earlier = { processes: "before", start: () => Contender.bun({ tree: before }) };
   const cpp = { processes: "cpp", start: () => Contender.cpp("gloo") };
   return {
     torch: { processes: "torch", mode: "wait", start: () => Contender.torch() },

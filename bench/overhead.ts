@@ -21,7 +21,11 @@ const OPS_PER_ROUND = 20_000;
 const folder = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../build/release/lib", import.meta.url));
 const shim = loadShim({ name: "null", path: `${folder}/libc10d_null.so` });
 
-const capabilities: dist.Capabilities = { ops: { allReduce: ["float32"] }, reduceOps: { float32: ["SUM"] } };
+const capabilities: dist.Capabilities = {
+  ops: { allReduce: ["float32"] },
+  reduceOps: { float32: ["SUM"] },
+  keepsTimeouts: true,
+};
 
 dist.registerBackend({
   name: "null",

@@ -2,7 +2,9 @@
  * UCC by 2 ranks, float32, over shared memory: Bun with `wait()` and with `await` against a C++ program that calls the same
  * libucc itself, and with `--torch` against `torch.distributed` over Gloo. They take turns in short rounds.
  *
- *     bun bench/ucc.ts [--op all-reduce,broadcast,all-to-all] [--rounds 8] [--sizes 4,1024,65536] [--torch] [--json]
+ *     bun bench/ucc.ts [--op all-reduce,broadcast,all-to-all] [--rounds 8] [--sizes 4,1024,65536] [--torch] [--before DIR] [--json]
+ *
+ * `--before` names another checkout with its build, an earlier commit, which then takes part too.
  */
 import { parseArgs } from "node:util";
 import { Contender, type OpKind } from "./harness/contender.ts";
@@ -12,17 +14,21 @@ import { showBytes, showMicros, table } from "./harness/samples.ts";
 const SIZES = [4, 2 ** 10, 2 ** 16, 2 ** 20, 2 ** 24];
 const ops = ["all-reduce", "broadcast", "all-to-all"] as const satisfies readonly OpKind[];
 
-type Party = "C++" | "wait" | "await" | "torch";
+type Party = "C++" | "wait" | "await" | "before" | "before await" | "torch";
 
-const bun = { processes: "bun", start: () => Contender.bun({ backend: "ucc" }) };
-
-/** C++ comes first: it is the yardstick. */
-export const uccWays: Readonly<Record<Party, Way>> = {
-  "C++": { processes: "cpp", mode: "wait", start: () => Contender.cpp("ucc") },
-  wait: { ...bun, mode: "wait" },
-  await: { ...bun, mode: "await" },
-  torch: { processes: "torch", mode: "wait", start: () => Contender.torch() },
-};
+/** C++ comes first: it is the yardstick. `before` is another checkout with its build. */
+export function uccWays(before?: string): Readonly<Record<Party, Way>> {
+  const bun = { processes: "bun", start: () => Contender.bun({ backend: "ucc" }) };
+  const earlier = { processes: "before", start: () => Contender.bun({ backend: "ucc", tree: before }) };
+  return {
+    "C++": { processes: "cpp", mode: "wait", start: () => Contender.cpp("ucc") },
+    wait: { ...bun, mode: "wait" },
+    await: { ...bun, mode: "await" },
+    before: { ...earlier, mode: "wait" },
+    "before await": { ...earlier, mode: "await" },
+    torch: { processes: "torch", mode: "wait", start: () => Contender.torch() },
+  };
+}
 
 function report(op: OpKind, rows: readonly (readonly [number, Map<Party, Figures>])[]): string {
   const shown = [...(rows[0]?.[1].keys() ?? [])];
@@ -46,10 +52,14 @@ if (import.meta.main) {
       rounds: { type: "string", default: "8" },
       sizes: { type: "string", default: SIZES.join(",") },
       torch: { type: "boolean", default: false },
+      before: { type: "string" },
       json: { type: "boolean", default: false },
     },
   });
-  await using field = await Field.start(uccWays, ["C++", "wait", "await", ...(values.torch ? ["torch" as const] : [])]);
+  const parties: Party[] = ["C++", "wait", "await"];
+  if (values.before !== undefined) parties.push("before", "before await");
+  if (values.torch) parties.push("torch");
+  await using field = await Field.start(uccWays(values.before), parties);
   for (const op of ops.filter((each) => values.op.split(",").includes(each))) {
     const rows: [number, Map<Party, Figures>][] = [];
     for (const bytes of values.sizes.split(",").map(Number)) {

@@ -48,6 +48,7 @@ export interface Result {
 }
 
 const WORLD_SIZE = 2;
+const OWN_TREE = fileURLToPath(new URL("../..", import.meta.url));
 
 /** A backend whose ranks are processes that answer to jobs. */
 export type Native = "gloo" | "ucc";
@@ -67,17 +68,17 @@ export function torchPython(): string | undefined {
 
 /** Two ranks that are connected and wait for jobs. While they wait they use no CPU, so that several can take turns. */
 export class Contender implements AsyncDisposable {
-  /** Bun, with a backend, and with the shims of a folder if one is given: an earlier build, say. */
+  /** Bun, with a backend, of this checkout or of another one that has been built: an earlier commit, say. */
   static async bun({
     backend = "gloo",
-    shims,
+    tree = OWN_TREE,
   }: {
     backend?: Native;
-    shims?: string | undefined;
+    tree?: string | undefined;
   } = {}): Promise<Contender> {
     const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
-    const program = fileURLToPath(new URL("../ranks/bun-rank.ts", import.meta.url));
-    const env = { C10D_BENCH_BACKEND: backend, ...(shims !== undefined && { C10D_NATIVE_DIR: shims }) };
+    const program = join(tree, "bench/ranks/bun-rank.ts");
+    const env = { C10D_BENCH_BACKEND: backend };
     return Contender.#start(
       (rank) => ({
         cmd: backend === "ucc" ? withUcc("bun", [program]) : [process.execPath, program],

@@ -60,6 +60,7 @@ typedef struct op {
   uint64_t id;
   call call;
   double timeout_ms, deadline;
+  uint64_t started_ns, finished_ns;
   bool running, done, reported, awaited;
   int32_t status;
   c10d_buffer own; /* what this rank gives */
@@ -95,6 +96,7 @@ struct c10d_group {
   uint32_t step;
 };
 
+static _Thread_local int32_t last_status;
 static _Thread_local char last_error[TEXT];
 
 /* ---- time, futex, locks of ranks ------------------------------------------------------------------------------- */
@@ -104,6 +106,15 @@ static double now_ms(void) {
   clock_gettime(CLOCK_MONOTONIC, &t);
   return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
 }
+
+uint64_t c10d_clock_ns(void) {
+  struct timespec t;
+  clock_gettime(CLOCK_MONOTONIC, &t);
+  return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+}
+
+/* A limit of the host's, where 0 stands for none. */
+static double deadline_of(double limit_ms) { return now_ms() + (limit_ms == 0 ? INFINITY : limit_ms); }
 
 static struct timespec timespec_of(double ms) {
   const double bounded = fmin(fmax(ms, 0), 1e12);
@@ -145,6 +156,7 @@ static void note(c10d_group* g, c10d_event event) {
 static void end_op(c10d_group* g, op* o, int32_t status) {
   o->done = true;
   o->status = status;
+  o->finished_ns = c10d_clock_ns();
   if (status == C10D_OK)
     g->stats.completed++;
   else
@@ -155,7 +167,12 @@ static void end_op(c10d_group* g, op* o, int32_t status) {
 
 static c10d_event event_of(c10d_group* g, const op* o) {
   const int32_t peer = o->status == C10D_OK ? -1 : g->peer;
-  return (c10d_event){.kind = C10D_EVENT_COMPLETE, .status = o->status, .id = o->id, .peer = peer};
+  return (c10d_event){.kind = C10D_EVENT_COMPLETE,
+                      .status = o->status,
+                      .id = o->id,
+                      .peer = peer,
+                      .started_ns = o->started_ns,
+                      .finished_ns = o->finished_ns};
 }
 
 static op** find(c10d_group* g, uint64_t id) {
@@ -480,6 +497,7 @@ static void* run(void* group) {
       continue;
     }
     o->running = true;
+    o->started_ns = c10d_clock_ns();
     pthread_mutex_unlock(&g->lock);
     const bool well = perform(g, o);
     pthread_mutex_lock(&g->lock);
@@ -494,15 +512,66 @@ static void* run(void* group) {
 /* ---- the ABI --------------------------------------------------------------------------------------------------- */
 
 uint32_t c10d_abi_version(void) { return C10D_ABI_VERSION; }
-const char* c10d_library_version(void) { return "shared memory 1.0"; }
-const char* c10d_last_error(void) { return last_error; }
+
+int32_t c10d_probe(char* version, uint32_t capacity) {
+  return (int32_t)fmin(snprintf(version, capacity, "shared memory 1.0"), capacity);
+}
 
 static int32_t refuse(int32_t status, const char* text) {
+  last_status = status;
   snprintf(last_error, TEXT, "%s", text);
   return status;
 }
 
-c10d_group* c10d_create(const c10d_config* config) {
+/* A struct of the host's, which may know fewer fields or more: missing ones are 0, and so must be what is not known here. */
+static bool read_struct(void* known, size_t known_size, const void* given, uint32_t size) {
+  const size_t common = size < known_size ? size : known_size;
+  memset(known, 0, known_size);
+  if (size < 8 || size % 8 != 0 || size > 4096) return false;
+  memcpy(known, given, common);
+  for (size_t i = common; i < size; i++) {
+    if (((const char*)given)[i] != 0) return false;
+  }
+  return true;
+}
+
+/* The other way round. */
+static void write_struct(void* to, uint32_t size, const void* known, size_t known_size) {
+  memset(to, 0, size);
+  memcpy(to, known, size < known_size ? size : known_size);
+}
+
+static int32_t give_failure(c10d_failure* to, int32_t status, int32_t rank, int32_t peer, const char* text) {
+  c10d_failure known;
+  if (!read_struct(&known, sizeof known, to, to->size)) return C10D_ERR_INVALID;
+  const size_t length = strlen(text);
+  known.status = status;
+  known.peer = peer;
+  known.text_bytes = length < known.text_capacity ? (uint32_t)length : known.text_capacity;
+  copy(known.text, text, known.text_bytes);
+  if (status == C10D_ERR_DESYNC) {
+    const int32_t ranks[] = {rank, peer};
+    known.mismatch = C10D_MISMATCH_CALL;
+    known.rank_count = 2;
+    copy(known.ranks, ranks, (known.rank_capacity < 2 ? known.rank_capacity : 2) * sizeof *ranks);
+  }
+  write_struct(to, to->size, &known, sizeof known);
+  return status;
+}
+
+int32_t c10d_last_failure(c10d_failure* failure) { return give_failure(failure, last_status, -1, -1, last_error); }
+
+c10d_group* c10d_create(const c10d_config* given) {
+  c10d_config known;
+  const c10d_config* config = &known;
+  if (!read_struct(&known, sizeof known, given, given->size)) {
+    refuse(C10D_ERR_INVALID, "c10d_config has a field that this library is too old for");
+    return NULL;
+  }
+  if (config->device_type != C10D_DEVICE_CPU) {
+    refuse(C10D_ERR_UNSUPPORTED, "shm takes tensors in host memory only");
+    return NULL;
+  }
   c10d_group* g = calloc(1, sizeof *g);
   if (g == NULL || socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, g->wake) != 0) {
     refuse(C10D_ERR_BACKEND, "no memory or no sockets left");
@@ -512,7 +581,7 @@ c10d_group* c10d_create(const c10d_config* config) {
   g->rank = config->rank;
   g->size = config->world_size;
   g->timeout_ms = config->timeout_ms;
-  g->deadline = now_ms() + config->timeout_ms;
+  g->deadline = deadline_of(config->timeout_ms);
   g->peer = g->memory = -1;
   g->last = &g->first;
   g->next_id = 1;
@@ -534,20 +603,44 @@ c10d_group* c10d_create(const c10d_config* config) {
   return NULL;
 }
 
+/* This library's own split, streams and registration of memory: it has none, and says so. */
+c10d_group* c10d_split(c10d_group* g, const c10d_config* config) {
+  (void)g, (void)config;
+  refuse(C10D_ERR_UNSUPPORTED, "shm has no split of its own");
+  return NULL;
+}
+
+int32_t c10d_synchronize(c10d_group* g, uint64_t id, uint64_t stream, double timeout_ms) {
+  (void)g, (void)id, (void)stream, (void)timeout_ms;
+  return refuse(C10D_ERR_UNSUPPORTED, "shm has no streams");
+}
+
+uint64_t c10d_window_address(c10d_group* g, uint64_t address, int32_t rank) {
+  (void)g, (void)address, (void)rank;
+  return 0;
+}
+
+/* All that the plugin's table says. */
+void c10d_group_capabilities(c10d_group* g, c10d_capabilities* capabilities, uint32_t size) {
+  (void)g;
+  write_struct(capabilities, size, &(c10d_capabilities){.concurrency = 1}, sizeof(c10d_capabilities));
+}
+
 int32_t c10d_wake_fd(c10d_group* g) { return g->wake[0]; }
 
-uint32_t c10d_drain(c10d_group* g, c10d_event* events, uint32_t max) {
+int32_t c10d_drain(c10d_group* g, c10d_event* events, uint32_t size, uint32_t max) {
   uint32_t count = 0;
   pthread_mutex_lock(&g->lock);
   g->woken = false;
   while (count < max && g->note_count > 0) {
-    events[count++] = g->notes[0];
+    write_struct((char*)events + (size_t)count++ * size, size, &g->notes[0], sizeof *g->notes);
     memmove(g->notes, g->notes + 1, --g->note_count * sizeof *g->notes);
   }
   for (op** at = &g->first; *at != NULL && count < max;) {
     op* o = *at;
     const bool news = o->done && !o->reported;
-    if (news) events[count++] = event_of(g, o);
+    const c10d_event event = event_of(g, o);
+    if (news) write_struct((char*)events + (size_t)count++ * size, size, &event, sizeof event);
     o->reported |= news;
     if (news && o->status == C10D_OK)
       drop(g, at);
@@ -555,7 +648,7 @@ uint32_t c10d_drain(c10d_group* g, c10d_event* events, uint32_t max) {
       at = &o->next;
   }
   pthread_mutex_unlock(&g->lock);
-  return count;
+  return (int32_t)count;
 }
 
 int32_t c10d_exchange_read(c10d_group* g, uint64_t id, void* key, uint32_t key_capacity, void* value,
@@ -610,8 +703,7 @@ static bool fits(const c10d_group* g, const c10d_op* request) {
 
 /* What the capability table says, once more: this side is the last that can refuse. */
 static int32_t check(const c10d_group* g, const c10d_op* request) {
-  if (request->size != sizeof *request) return refuse(C10D_ERR_INVALID, "c10d_op has another size: ABI mismatch");
-  if (!(request->timeout_ms > 0)) return refuse(C10D_ERR_INVALID, "timeout_ms must be positive");
+  if (!(request->timeout_ms >= 0)) return refuse(C10D_ERR_INVALID, "timeout_ms must not be negative");
   if (!is_dtype(request->dtype)) return refuse(C10D_ERR_UNSUPPORTED, "unknown dtype");
   if (!fits(g, request)) return refuse(C10D_ERR_INVALID, "root or buffers do not fit the op");
   switch (request->opcode) {
@@ -649,23 +741,31 @@ static op* op_of(const c10d_op* request, const void* input, void* output) {
   if (input != NULL && request->input_count > 0) o->own.address = (uint64_t)input;
   o->call = call_of(request, o->own.bytes);
   o->timeout_ms = request->timeout_ms;
-  o->deadline = now_ms() + request->timeout_ms;
+  o->deadline = deadline_of(request->timeout_ms);
   return o;
 }
 
 static int64_t submit(c10d_group* g, const c10d_op* ops, uint32_t count, const void* input, void* output) {
-  for (uint32_t i = 0; i < count; i++) {
-    const int32_t status = check(g, &ops[i]);
-    if (status == C10D_OK) continue;
-    /* A refused batch takes its turns, so that a rank which has refused alone is found out. */
-    for (uint32_t all = 0; all < count; all++) c10d_skip_turn(g);
-    return status;
-  }
   op *made = NULL, **end = &made;
-  for (uint32_t i = 0; i < count; i++, end = &(*end)->next) *end = op_of(&ops[i], input, output);
+  int32_t status = C10D_OK;
+  for (uint32_t i = 0; i < count && status == C10D_OK; i++) {
+    c10d_op request;
+    /* All records are as large as the first. */
+    const bool is_known = read_struct(&request, sizeof request, (const char*)ops + (size_t)i * ops->size, ops->size);
+    status = is_known ? check(g, &request)
+                      : refuse(C10D_ERR_INVALID, "c10d_op has a field that this library is too old for");
+    if (status != C10D_OK) break;
+    *end = op_of(&request, input, output);
+    if (*end == NULL) status = refuse(C10D_ERR_BACKEND, "no memory left");
+    if (*end != NULL) end = &(*end)->next;
+  }
+  /* A refused batch takes its turns, so that a rank which has refused alone is found out. */
+  for (uint32_t all = 0; all < count && status != C10D_OK; all++) c10d_skip_turn(g);
   pthread_mutex_lock(&g->lock);
   int64_t result = (int64_t)g->next_id;
-  if (g->state == C10D_FAILED)
+  if (status != C10D_OK)
+    result = status;
+  else if (g->state == C10D_FAILED)
     result = refuse(C10D_ERR_GROUP_FAILED, g->cause);
   else if (g->state != C10D_OPEN)
     result = refuse(C10D_ERR_CLOSED, "the group is not open");
@@ -702,7 +802,7 @@ void c10d_skip_turn(c10d_group* g) {
 
 void c10d_kick(c10d_group* g) { (void)g; /* ops begin when they are submitted */ }
 
-int32_t c10d_wait(c10d_group* g, uint64_t id, double timeout_ms, c10d_event* result) {
+int32_t c10d_wait(c10d_group* g, uint64_t id, double timeout_ms, c10d_event* result, uint32_t size) {
   const double deadline = now_ms() + timeout_ms;
   pthread_mutex_lock(&g->lock);
   op** at = find(g, id);
@@ -714,35 +814,23 @@ int32_t c10d_wait(c10d_group* g, uint64_t id, double timeout_ms, c10d_event* res
     o->awaited = false;
     status = o->done ? o->status : C10D_ERR_WAIT_TIMEOUT;
     o->reported = o->done;
-    if (o->done) *result = event_of(g, o);
+    const c10d_event event = event_of(g, o);
+    if (o->done && result != NULL) write_struct(result, size, &event, sizeof event);
     if (status == C10D_OK) drop(g, find(g, id));
   }
   pthread_mutex_unlock(&g->lock);
   return status;
 }
 
-static uint32_t copy_cause(c10d_group* g, char* text, uint32_t capacity) {
-  const size_t bytes = strlen(g->cause);
-  const uint32_t copied = bytes < capacity ? (uint32_t)bytes : capacity;
-  copy((uint64_t)text, g->cause, copied);
-  return copied;
-}
-
-uint32_t c10d_error(c10d_group* g, uint64_t id, char* text, uint32_t capacity) {
+int32_t c10d_take_failure(c10d_group* g, uint64_t id, c10d_failure* failure) {
   pthread_mutex_lock(&g->lock);
   op** at = find(g, id);
-  const bool known = *at != NULL && (*at)->reported && (*at)->status != C10D_OK;
-  if (known) drop(g, at);
-  const uint32_t bytes = known ? copy_cause(g, text, capacity) : 0;
+  const bool of_op = *at != NULL && (*at)->reported && (*at)->status != C10D_OK;
+  if (of_op) drop(g, at);
+  const int32_t status = of_op || id == 0 ? g->status : C10D_OK;
+  give_failure(failure, status, g->rank, g->peer, status == C10D_OK ? "" : g->cause);
   pthread_mutex_unlock(&g->lock);
-  return bytes;
-}
-
-uint32_t c10d_group_error(c10d_group* g, char* text, uint32_t capacity) {
-  pthread_mutex_lock(&g->lock);
-  const uint32_t bytes = copy_cause(g, text, capacity);
-  pthread_mutex_unlock(&g->lock);
-  return bytes;
+  return status;
 }
 
 int32_t c10d_group_state(c10d_group* g) {
@@ -758,11 +846,12 @@ void c10d_abort(c10d_group* g, int32_t status, const char* reason) {
   pthread_mutex_unlock(&g->lock);
 }
 
-void c10d_group_stats(c10d_group* g, c10d_stats* stats) {
+void c10d_group_stats(c10d_group* g, c10d_stats* stats, uint32_t size) {
   pthread_mutex_lock(&g->lock);
-  *stats = g->stats;
-  for (const op* o = g->first; o != NULL; o = o->next) stats->pinned += o->running && !o->done && g->stopping;
+  c10d_stats now = g->stats;
+  for (const op* o = g->first; o != NULL; o = o->next) now.pinned += o->running && !o->done && g->stopping;
   pthread_mutex_unlock(&g->lock);
+  write_struct(stats, size, &now, sizeof now);
 }
 
 int32_t c10d_close(c10d_group* g, double timeout_ms) {

@@ -11,6 +11,8 @@ import {
   type Capabilities,
   type DiscoveryFault,
   registryOf,
+  type SettleLimit,
+  systemClock,
 } from "../registry/index.ts";
 import { defineCommand } from "./command.ts";
 import { shownValue } from "./env-command.ts";
@@ -51,8 +53,8 @@ export interface Info {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** How long a backend may take to tell whether it can run. */
-const PROBE_LIMIT_MS = 5_000;
+/** How long a backend may take to load, and to tell whether it can run: it must not keep the others from being shown. */
+const probeLimit: SettleLimit = { limitMs: 5_000, clock: systemClock };
 
 /** `c10d info`: what this machine has. */
 export const infoCommand = defineCommand({
@@ -102,25 +104,12 @@ async function backendInfo(registry: BackendRegistry, name: string, probe: boole
     return { ...identity, ...unknown, available: false, reason, remedy: "c10d info --probe loads and asks it" };
   }
   try {
-    const { sdk = null, module = null, devices, bootstrap, capabilities } = await registry.get(name);
-    return { ...identity, devices, sdk, module, bootstrap, capabilities, ...(await availability(registry, name)) };
+    const { sdk = null, module = null, devices, bootstrap, capabilities } = await registry.get(name, probeLimit);
+    const availability = await registry.probe(name, probeLimit);
+    return { ...identity, devices, sdk, module, bootstrap, capabilities, ...availability };
   } catch (error) {
     if (!(error instanceof DistError)) throw error;
     const remedy = isOurs ? "reinstall the package" : `see to ${origin}`;
     return { ...identity, ...unknown, available: false, reason: error.message, remedy };
   }
-}
-
-/** What the backend's probe says; one that says nothing must not keep the others from being shown. */
-async function availability(registry: BackendRegistry, name: string): Promise<Availability> {
-  const { promise: late, resolve } = Promise.withResolvers<undefined>();
-  const timer = setTimeout(resolve, PROBE_LIMIT_MS, undefined);
-  const answer = await Promise.race([registry.probe(name), late]);
-  clearTimeout(timer);
-  if (answer !== undefined) return answer;
-  return {
-    available: false,
-    reason: `probe() of the plugin had no answer within ${PROBE_LIMIT_MS} ms`,
-    remedy: `look at the probe() of backend "${name}"`,
-  };
 }

@@ -1,20 +1,23 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
-import type { BackendPlugin, BackendRegistry, BackendType } from "../registry/index.ts";
+import type { BackendPlugin, BackendRegistry, BackendType, SettleLimit } from "../registry/index.ts";
 import { type DeviceType, isDeviceType } from "../tensor/index.ts";
 
 /**
  * The plugin of each device type: `"gloo"` and `BackendType.GLOO` are for every device that gloo takes,
  * `"cpu:gloo,cuda:nccl"` names one each.
  *
- * @throws InvalidArgumentError for a malformed string, BackendUnavailableError for a backend that cannot run here.
+ * @param limit How long each plugin may take to load and to tell whether it can run here.
+ * @throws InvalidArgumentError for a malformed string, BackendUnavailableError for a backend that cannot run here,
+ *   DistTimeoutError (`CONNECT_TIMEOUT`) for one that does not tell.
  *
  * c10d: `BackendConfig`.
  */
 export async function resolveBackends(
   backend: string | BackendType,
   registry: BackendRegistry,
+  limit?: SettleLimit,
 ): Promise<Map<DeviceType, BackendPlugin>> {
-  if (typeof backend === "number") return everyDeviceOf(await registry.require(backend));
+  if (typeof backend === "number") return everyDeviceOf(await registry.require(backend, limit));
   if (typeof backend !== "string" || backend.trim() === "") {
     throw new InvalidArgumentError(
       `backend must be a name such as "gloo" or "cpu:gloo,cuda:nccl", got ${describe(backend)}`,
@@ -24,7 +27,7 @@ export async function resolveBackends(
     );
   }
   if (!backend.includes(":")) {
-    return everyDeviceOf(await registry.require(backend.trim()));
+    return everyDeviceOf(await registry.require(backend.trim(), limit));
   }
   const plugins = new Map<DeviceType, BackendPlugin>();
   for (const pair of backend.toLowerCase().split(",")) {
@@ -40,7 +43,7 @@ export async function resolveBackends(
         argument: "backend",
       });
     }
-    const plugin = await registry.require(name);
+    const plugin = await registry.require(name, limit);
     if (!plugin.devices.includes(device)) {
       throw new InvalidArgumentError(
         `backend "${name}" does not take ${device} tensors (it takes ${plugin.devices.join(", ")})`,

@@ -7,6 +7,7 @@ import {
   loggerOf,
   middlewareOf,
   recorderOf,
+  type SettleLimit,
 } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { World } from "./dist-context.ts";
@@ -45,6 +46,7 @@ export async function derivedOptions(
   parent: ProcessGroup,
   plugins: Iterable<BackendPlugin>,
   given: unknown,
+  limit: SettleLimit,
 ): Promise<ReadonlyMap<BackendPlugin, object>> {
-  return given === undefined ? optionsOfGroup(parent) : checkBackendOptions(plugins, given);
+  return given === undefined ? optionsOfGroup(parent) : checkBackendOptions(plugins, given, limit);
 }

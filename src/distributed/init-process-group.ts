@@ -57,7 +57,10 @@ export interface InitOptions<Name extends string = string> {
   readonly rank?: number;
   /** Number of ranks, where neither the URL nor the environment gives it. */
   readonly worldSize?: number;
-  /** Limit of the rendezvous, and default of ops. 30 minutes by default (the rendezvous: 5). */
+  /**
+   * Limit of the rendezvous and of each step in which a backend or a middleware is made, and default of ops. 30 minutes by default
+   * (the rendezvous: 5).
+   */
   readonly timeout?: Timeout;
   /**
    * Where backends, middleware, rendezvous handlers, logger, clock and flight recorder come from; the default container if none is
@@ -96,7 +99,8 @@ const CLOSE_LIMIT_MS = 3_000;
  * Meets the other ranks and connects to them; resolves to the default group when all are connected.
  *
  * @throws InvalidArgumentError (called twice, bad arguments, wrong options with the path of what is wrong, world sizes
- *   that differ), BackendUnavailableError, DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port), DistNetworkError.
+ *   that differ), BackendUnavailableError, DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port, or the backend or
+ *   middleware that was not made in time), DistNetworkError.
  *
  * c10d: `init_process_group`.
  */
@@ -138,15 +142,16 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
     recorder: recorderOf(container),
   };
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
-  const plugins = await resolveBackends(backend, registryOf(container));
+  const limit = { limitMs, clock: parts.clock, details: { group: "0" } };
+  const plugins = await resolveBackends(backend, registryOf(container), limit);
   if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
     throw new InvalidArgumentError(
       `initProcessGroup: deviceId is a ${boundDevice.type} device, but no backend of the group takes ${boundDevice.type} tensors`,
       { argument: "deviceId" },
     );
   }
-  const backendOptions = await checkBackendOptions(plugins.values(), options.options);
-  const launched = await launchedWorld(plugins.values(), backendOptions, limitMs);
+  const backendOptions = await checkBackendOptions(plugins.values(), options.options, limit);
+  const launched = await launchedWorld(plugins.values(), backendOptions, limit);
   const deadline = performance.now() + timeoutMs(options.timeout, defaultTimeoutMs.store);
   for (let timeout = options.timeout; ; timeout = Math.max(1, deadline - performance.now())) {
     const terms = timeout === undefined ? options : { ...options, timeout };

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import type { BackendPlugin, LaunchedWorld } from "../registry/index.ts";
+import { type BackendPlugin, type LaunchedWorld, type SettleLimit, settledWithin } from "../registry/index.ts";
 import { connectToPlace, type HostedStore, hostStore, type StorePlace } from "../rendezvous/hosted-store.ts";
 import type { Rendezvous } from "../rendezvous/index.ts";
 import { HashStore } from "../store/index.ts";
@@ -22,10 +22,13 @@ const STORE_LIMIT_MS = 60_000;
 export async function launchedWorld(
   plugins: Iterable<BackendPlugin>,
   options: ReadonlyMap<BackendPlugin, object>,
-  timeoutMs: number,
+  limit: SettleLimit,
 ): Promise<LaunchedWorld | undefined> {
   for (const plugin of plugins) {
-    if (plugin.launched !== undefined) return plugin.launched({ timeoutMs, options: options.get(plugin) ?? {} });
+    if (plugin.launched === undefined) continue;
+    const terms = { timeoutMs: limit.limitMs, options: options.get(plugin) ?? {} };
+    const own = { ...limit, details: { ...limit.details, backend: plugin.name } };
+    return settledWithin(`launched() of backend "${plugin.name}"`, async () => plugin.launched?.(terms), own);
   }
   return undefined;
 }

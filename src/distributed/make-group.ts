@@ -1,6 +1,8 @@
 import { DistBackendError, describe } from "../errors/index.ts";
 import {
+  closedQuietly,
   created,
+  endBackend,
   type MiddlewareSurroundings,
   Pipeline,
   ProcessGroup,
@@ -49,10 +51,10 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
       const { pipeline, context } = await connect(plan, device, plugin, pipelines);
       // Before middleware, which may throw: what is connected has to be closed.
       pipelines.push(pipeline);
-      await pipeline.wrap(plan.middleware, (name) => surroundings(name, pipeline, context, plan));
+      await pipeline.wrap(plan.middleware, plan.timeoutMs, (name) => surroundings(name, pipeline, context, plan));
     }
   } catch (error) {
-    await Promise.allSettled(pipelines.map((pipeline) => pipeline.close()));
+    await Promise.all(pipelines.map((pipeline) => closedQuietly(pipeline, plan.name)));
     throw error;
   }
   const group = new ProcessGroup({ ...plan, pipelines });
@@ -89,13 +91,25 @@ async function connect(
       context,
     };
   } catch (error) {
-    await Promise.allSettled([backend.close()]);
+    await endBackend(backend, plugin.name, plan.name, "the group could not be made");
     throw error;
   }
 }
 
-const made = (plugin: BackendPlugin, context: BackendContext): Promise<unknown> =>
-  created(`backend "${plugin.name}"`, context.groupName, () => plugin.create(context));
+/** What `create()` of a plugin resolves to within the time-out of the group. What comes later is ended. */
+function made(plugin: BackendPlugin, context: BackendContext): Promise<unknown> {
+  const { name } = plugin;
+  const { groupName: group, timeoutMs: limitMs, clock } = context;
+  const limit = { limitMs, clock, details: { group, backend: name } };
+  return created(
+    `backend "${name}"`,
+    limit,
+    () => plugin.create(context),
+    (late: unknown) => {
+      return endBackend(late as Backend, name, group, "the group was given up before its backend had come");
+    },
+  );
+}
 
 /** What a backend says that it can do; what its plugin does where it says nothing. */
 function capabilitiesOf(backend: Backend, plugin: BackendPlugin, group: string): Capabilities {

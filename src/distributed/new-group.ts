@@ -1,7 +1,7 @@
 import { requireOptions } from "../collectives/index.ts";
 import { describe, InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
-import { type BackendType, type OptionsOf, registryOf } from "../registry/index.ts";
+import { type BackendType, clockOf, type OptionsOf, registryOf } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
@@ -26,7 +26,8 @@ const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true
  *
  * @param ranks Global ranks of the members, in any order (they are sorted); all ranks by default.
  * @returns The group, or `null` on ranks that are not members: an op on `null` resolves without effect.
- * @throws InvalidArgumentError for duplicates and for ranks that do not exist.
+ * @throws InvalidArgumentError for duplicates and for ranks that do not exist, DistTimeoutError (`CONNECT_TIMEOUT`) when a
+ *   backend or a middleware is not made within the group's time-out.
  *
  * c10d: `new_group`.
  */
@@ -41,8 +42,10 @@ export async function newGroup<const Name extends string = string>(
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
   // As in PyTorch every call counts on every rank, so the names agree; at once, so that calls keep their order.
   const name = String(world.nextGroup++);
-  const plugins = await resolveBackends(options.backend ?? backendStringOf(world), registryOf(world.container));
-  const backendOptions = await derivedOptions(world.group, plugins.values(), options.options);
+  const limit = { limitMs, clock: clockOf(world.container), details: { group: name } };
+  const backend = options.backend ?? backendStringOf(world);
+  const plugins = await resolveBackends(backend, registryOf(world.container), limit);
+  const backendOptions = await derivedOptions(world.group, plugins.values(), options.options, limit);
   const rank = members.indexOf(world.group.rank);
   if (rank < 0) return null;
   return makeDerivedGroup(world, {

@@ -1,6 +1,7 @@
 import { requireOptions } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
+import { clockOf } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext } from "./dist-context.ts";
@@ -54,7 +55,8 @@ export async function splitGroup(
   const count = (splits.get(parent) ?? 0) + 1;
   splits.set(parent, count);
   const plugins = new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)] as const));
-  const backendOptions = await derivedOptions(parent, plugins.values(), options.options);
+  const limit = { limitMs, clock: clockOf(world.container), details: { group: parent.name } };
+  const backendOptions = await derivedOptions(parent, plugins.values(), options.options, limit);
   const own = parts.find((part) => part.includes(parent.rank));
   if (own === undefined) return null;
   const members = [...own].sort((a, b) => a - b);

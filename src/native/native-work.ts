@@ -78,6 +78,10 @@ export class NativeWork extends Work<void> {
     return { ...info, activeDuration: this.#startedNs === 0 ? 0 : (this.#finishedNs - this.#startedNs) / 1e6 };
   }
 
+  override get hasStream(): boolean {
+    return this.#stream !== undefined;
+  }
+
   /** @throws the error of the op if it has failed; a time-out if it does not start within the limit of a wait. */
   override synchronize(): void {
     if (this.#stream !== undefined) this.#group.synchronize(this, this.#stream, SYNCHRONIZE_LIMIT_MS);

@@ -1,12 +1,10 @@
-import { DistBackendError, DistTimeoutError, warn } from "../errors/index.ts";
-import { type Clock, systemClock } from "../registry/index.ts";
+import { DistBackendError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
+import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import type { GroupState } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
+import { CLOSE_LIMIT_MS } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline.ts";
-
-/** What a backend may take to close, in milliseconds; the contract asks for one second. */
-const CLOSE_LIMIT_MS = 10_000;
 
 /** State and end of a group: open, failed, closed. */
 export class GroupLife {
@@ -59,7 +57,7 @@ export class GroupLife {
     const backends = this.#pipelines.map(({ backend }) => backend);
     const idle = async () => {
       await Promise.all([works.idle(), dispatcher.idle()]);
-      throwFirst(await Promise.allSettled(backends.map(async (backend) => backend.drained())));
+      throwFirst(await Promise.allSettled(this.#pipelines.map((pipeline) => this.#drained(pipeline))));
     };
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
@@ -75,10 +73,23 @@ export class GroupLife {
     const error = unseen[0]?.exception();
     const further = works.unseen.length;
     const [closed] = await Promise.allSettled([this.close()]);
+    if (closed?.status === "rejected" && (error !== undefined || late?.status === "rejected")) {
+      warn(`closing group "${this.#name}" failed: ${messageOf(closed.reason)}`);
+    }
     if (further > 0)
       warn(`group "${this.#name}" had further failed ops that nobody looked at: at least ${further}`, error?.code);
     if (error !== undefined) throw error;
     throwFirst([late, closed]);
+  }
+
+  /** `drained()` of a backend; one that has nothing in flight is not waited for for long. */
+  async #drained({ backend, plugin: { name } }: Pipeline): Promise<void> {
+    const limitMs = backend.inFlight > 0 ? Number.POSITIVE_INFINITY : CLOSE_LIMIT_MS;
+    if (await endsWithin((async () => backend.drained())(), limitMs, systemClock)) return;
+    throw new DistTimeoutError(
+      `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${limitMs} ms`,
+      { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: limitMs },
+    );
   }
 
   /**
@@ -91,16 +102,7 @@ export class GroupLife {
   }
 
   async #close(): Promise<void> {
-    const pipelines = this.#pipelines.map(async (pipeline) => {
-      // By real time, since what it limits has nothing to do with the limits of ops.
-      if (await endsWithin(pipeline.close(), CLOSE_LIMIT_MS, systemClock)) return;
-      const { name } = pipeline.plugin;
-      throw new DistTimeoutError(
-        `group "${this.#name}": backend "${name}" had not closed after ${CLOSE_LIMIT_MS} ms; the group is given up`,
-        { code: "CLOSE_TIMEOUT", group: this.#name, backend: name, timeoutMs: CLOSE_LIMIT_MS },
-      );
-    });
-    const ends = await Promise.allSettled(pipelines);
+    const ends = await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.close()));
     // A backend that fails to close must not keep the rank in a world that is gone.
     throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);
   }
@@ -116,7 +118,9 @@ export function abortAll(all: readonly { abort(reason: string): void }[], reason
       errors.push(error);
     }
   }
-  if (errors.length > 0) throw errors[0];
+  const [first, ...others] = errors;
+  for (const error of others) warn(`abort() has failed once more: ${messageOf(error)}`);
+  if (errors.length > 0) throw first;
 }
 
 /** Throws the first reason of those that have failed. */
@@ -130,6 +134,6 @@ async function endsWithin(promise: Promise<unknown>, limitMs: number, clock: Clo
     return true;
   }
   const { promise: limit, resolve } = Promise.withResolvers<false>();
-  using _ = clock.schedule(limitMs, () => resolve(false));
+  using _ = scheduleOn(clock, limitMs, () => resolve(false));
   return await Promise.race([promise.then(() => true), limit]);
 }

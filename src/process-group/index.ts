@@ -23,6 +23,7 @@ export type {
   SendOptions,
 } from "./call-options.ts";
 export { abortAll, throwFirst } from "./group-life.ts";
+export { closedQuietly, endBackend } from "./limited-close.ts";
 export {
   type MessageFunction,
   type P2POp,

@@ -13,6 +13,7 @@ import {
   type Middleware,
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
+import type { TensorView } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
 import { memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
@@ -390,5 +391,64 @@ describe("what cannot be made", () => {
   test("an error of this package passes as it is", async () => {
     const error = new DistBackendError("the card is in use", { code: "IN_USE" });
     await expect(groupUnder({ name: "metrics", create: () => Promise.reject(error) })).rejects.toBe(error);
+  });
+});
+
+describe("a call that a middleware has changed", () => {
+  type Change = (view: TensorView) => Partial<TensorView>;
+  const resizing = (change: Change): Middleware => ({
+    name: "resizing",
+    create: () => (next) => (calls) =>
+      next(calls.map((call) => ({ ...call, outputs: call.outputs.map((view) => ({ ...view, ...change(view) })) }))),
+  });
+  const wrong: readonly [Change, string][] = [
+    [() => ({ length: 8, byteLength: 32 }), "claims 32 bytes, more than its memory has (16)"],
+    [() => ({ byteLength: 8 }), "has 4 elements of float32, which are not its 8 bytes"],
+    [() => ({ byteLength: -4, length: -1 }), "has byteLength -4"],
+    [() => ({ dtype: "float31" as never }), "has the unknown dtype float31"],
+    [() => ({ data: undefined }), "has no memory: its data is undefined and its ptr is 0"],
+    [() => ({ data: [1, 2, 3, 4] as never }), "has an array of 4 as its data, which is no TypedArray"],
+    [() => ({ data: new Float32Array(2) }), "claims 16 bytes, more than its memory has (8)"],
+  ];
+  for (const [change, message] of wrong) {
+    test(`is refused before it reaches a backend where its view ${message}`, async () => {
+      const group = await groupUnder(resizing(change));
+      const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
+      expect([error.name, error.code, error.details.argument]).toEqual([
+        "InvalidArgumentError",
+        "INVALID_CALL",
+        "outputs[0]",
+      ]);
+      expect(error.message).toBe(
+        `allReduce: middleware "resizing" has changed the call, and its outputs[0] ${message}`,
+      );
+      expect(group.state).toBe("OPEN");
+    });
+  }
+
+  test("takes its turn all the same, and messages take none", async () => {
+    const seen: string[] = [];
+    const watching: Middleware = {
+      name: "watching",
+      create: () => (next) => (calls) => {
+        seen.push(...calls.map(({ op }) => op));
+        return next(calls);
+      },
+    };
+    // What was registered first is outermost.
+    const group = await groupUnder(
+      resizing(() => ({ length: 8, byteLength: 32 })),
+      watching,
+    );
+    await group.allReduce(new Float32Array(4)).catch(() => {});
+    expect(seen).toEqual(["refused"]);
+  });
+
+  test("is passed on if its views are sound", async () => {
+    const halving = resizing(({ data }) => ({ data: (data as Float32Array).subarray(0, 2), length: 2, byteLength: 8 }));
+    const group = await groupUnder(halving);
+    const tensor = Float32Array.of(1, 2, 3, 4);
+    expect(await group.allReduce(tensor)).toBe(tensor);
+    await dist.destroyProcessGroup();
   });
 });

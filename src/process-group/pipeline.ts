@@ -1,4 +1,4 @@
-import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
+import { NO_TENSORS, type OpCall, opCall, opNames, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
@@ -8,10 +8,15 @@ import {
   type Clock,
   type GroupContext,
   type Middleware,
+  type SettleLimit,
   type Submit,
+  settledWithin,
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
 import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
+import { closedWithin, endBackend } from "./limited-close.ts";
+import { OpLimits } from "./op-limits.ts";
+import { requireViews } from "./view-check.ts";
 
 /** What a pipeline is made of. */
 export interface PipelineInit {
@@ -54,7 +59,12 @@ export class Pipeline {
   readonly #layers: string[] = [];
   readonly #helpers: Backend[] = [];
   readonly #abortListeners: ((reason: string) => void)[] = [];
-  readonly #closeListeners: (() => void | Promise<void>)[] = [];
+  readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
+  /** Watches over Works that may not keep the limits of their ops by themselves; `undefined` if all do. */
+  #limits: OpLimits | undefined;
+  /** The last Works of a backend that keeps limits by itself, as it has returned them to middleware. */
+  #trusted: readonly Work<void>[] | undefined;
+  #closing: Promise<void> | undefined;
 
   constructor({ group, device, plugin, backend, capabilities, clock, siblings = [] }: PipelineInit) {
     this.device = device;
@@ -66,35 +76,62 @@ export class Pipeline {
     this.#group = group;
     this.#siblings = siblings;
     this.#submit = (calls) => backend.submit(calls);
+    if (capabilities.keepsTimeouts !== true) this.#watch();
     // The group may have failed on another device while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
     // One in plain JavaScript may not have it.
     backend.whenFailed?.((reason) => this.#onBackendFailure(reason));
   }
 
-  /** Puts middleware around what is there; the first of the list is outermost. */
+  #watch(): void {
+    const { backend, clock, plugin } = this;
+    this.#limits ??= new OpLimits({
+      group: this.#group,
+      backend: plugin.name,
+      rank: backend.rank,
+      size: backend.size,
+      clock,
+      onTimeout: (error) => this.#failAll(error),
+    });
+  }
+
+  /**
+   * Puts middleware around what is there; the first of the list is outermost.
+   * @param limitMs What the `create()` of each may take.
+   */
   async wrap(
     middleware: readonly Middleware[],
+    limitMs: number,
     surroundingsOf: (name: string) => MiddlewareSurroundings,
   ): Promise<void> {
+    if (middleware.length > 0 && this.#limits === undefined) {
+      this.#watch();
+      this.#submit = (calls) => {
+        const works = this.backend.submit(calls);
+        this.#trusted = works;
+        return works;
+      };
+    }
+    const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
     for (const each of [...middleware].reverse()) {
       const { name } = each;
-      const context = this.#contextOf(surroundingsOf(this.#ownNameOf(name)));
-      const layer: unknown = await created(`middleware "${name}"`, this.#group, () => each.create(context));
+      const context = this.#contextOf(name, surroundingsOf(this.#ownNameOf(name)));
+      const layer: unknown = await created(`middleware "${name}"`, limit, () => each.create(context));
       if (typeof layer !== "function") {
         throw new DistBackendError(
           `middleware "${name}": create() must give a function from one submit to another, got ${describe(layer)}`,
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const submit: unknown = layer(this.#submit);
+      const border = new Border(name, this.#submit, this.device);
+      const submit: unknown = layer(border.next);
       if (typeof submit !== "function") {
         throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
           group: this.#group,
           code: "INVALID_MIDDLEWARE",
         });
       }
-      this.#submit = submit as Submit;
+      this.#submit = border.around(submit as Submit);
       this.#layers.push(name);
     }
   }
@@ -105,7 +142,7 @@ export class Pipeline {
     return before === 0 ? name : `${name}#${before + 1}`;
   }
 
-  #contextOf({ makeHelper, ...surroundings }: MiddlewareSurroundings): GroupContext {
+  #contextOf(name: string, { makeHelper, ...surroundings }: MiddlewareSurroundings): GroupContext {
     return {
       ...surroundings,
       helperGroup: async () => {
@@ -116,14 +153,13 @@ export class Pipeline {
           this.#requireNotEnded("helperGroup");
         } catch (error) {
           // The end of the group has passed it over.
-          await Promise.allSettled([(async () => backend.close())()]);
+          await endBackend(backend, this.plugin.name, this.#group, "the group has ended");
           throw error;
         }
         return backend;
       },
       fail: (reason) => {
-        const error = asError(reason, { opType: opTypeOf({ op: "refused", peer: -1 }) });
-        for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
+        this.#failAll(asError(reason, { opType: opTypeOf({ op: "refused", peer: -1 }) }));
       },
       onAbort: (listener) => {
         const reason = this.#endReason;
@@ -131,9 +167,15 @@ export class Pipeline {
         else this.#call(() => listener(reason));
       },
       onClose: (listener) => {
-        this.#closeListeners.push(listener);
+        // One that is made too late would otherwise not be notified at all.
+        if (this.#closing !== undefined) this.#call(listener);
+        else this.#closeListeners.push({ name, listener });
       },
     };
+  }
+
+  #failAll(error: DistError): void {
+    for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
   }
 
   /** Submits calls; whatever goes wrong, there is a Work for each. */
@@ -141,7 +183,9 @@ export class Pipeline {
     try {
       if (this.#failure !== undefined) throw this.#failedBefore(calls[0], this.#failure);
       const works: unknown = this.#submit(calls);
-      return areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
+      const own = areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
+      if (this.#limits !== undefined) this.#watchAll(this.#limits, own, calls);
+      return own;
     } catch (error) {
       return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
     }
@@ -153,13 +197,24 @@ export class Pipeline {
       try {
         const calls = [call];
         const works: unknown = this.#submit(calls);
-        if (areNewWorks(works, 1)) return works[0] as Work<void>;
-        return this.#mended(calls, works)[0] as Work<void>;
+        const own = areNewWorks(works, 1) ? works : this.#mended(calls, works);
+        if (this.#limits !== undefined) this.#watchAll(this.#limits, own, calls);
+        return own[0] as Work<void>;
       } catch (error) {
         return Work.rejected(error, { opType: opTypeOf(call) });
       }
     }
     return Work.rejected(this.#failedBefore(call, this.#failure), { opType: opTypeOf(call) });
+  }
+
+  #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): void {
+    // Middleware that has passed them on has nothing in its hands.
+    const areTrusted = works === this.#trusted;
+    for (const [i, call] of calls.entries()) {
+      const number = limits.numberOf(call);
+      const work = works[i] as Work<void>;
+      if (!areTrusted && !work.keepsLimit && !work.isCompleted()) limits.watch(work, call, number);
+    }
   }
 
   /** A backend or a middleware of the user's own may return thenables that are no Works of this copy of the package; or anything. */
@@ -236,6 +291,12 @@ export class Pipeline {
       if (aborted instanceof Promise) aborted.catch((error: unknown) => this.#abortFailed(error));
     } finally {
       this.endHeld(reason);
+      this.#limits?.endAll(reason);
+      // One that has no states, or could not abort, must not be given further ops.
+      if (this.backend.state === "OPEN") {
+        const { name: backend } = this.plugin;
+        this.#failure ??= new DistBackendError(reason, { backend, group: this.#group, code: "ABORTED" });
+      }
     }
   }
 
@@ -270,24 +331,91 @@ export class Pipeline {
     }
   }
 
-  /** Closes the backend, and what middleware has. */
-  async close(): Promise<void> {
+  /**
+   * Closes the backend, and what middleware has; each of them is given up when it takes too long, by a `DistTimeoutError`. Of
+   * several that fail the first one counts, the others are warnings.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
     this.#isEnding = true;
-    this.endHeld("the group was closed while the op was in flight");
+    const reason = "the group was closed while the op was in flight";
+    this.endHeld(reason);
+    this.#limits?.endAll(reason);
+    const { name: backend } = this.plugin;
+    const closed = (what: string, close: () => unknown) => closedWithin({ group: this.#group, what, backend }, close);
     const ends = await Promise.allSettled([
-      (async () => this.backend.close())(),
-      ...this.#closeListeners.map(async (listener) => listener()),
-      ...this.#helpers.map(async (helper) => helper.close()),
+      closed(`backend "${backend}"`, () => this.backend.close()),
+      ...this.#closeListeners.map(({ name, listener }) => closed(`middleware "${name}"`, listener)),
+      ...this.#helpers.map((helper) => closed(`a helper group of backend "${backend}"`, () => helper.close())),
     ]);
-    for (const end of ends) if (end.status === "rejected") throw end.reason;
+    const [first, ...others] = ends.flatMap((end) => (end.status === "rejected" ? [{ error: end.reason }] : []));
+    for (const { error } of others)
+      warn(`closing group "${this.#group}" failed in more than one place: ${messageOf(error)}`);
+    if (first !== undefined) throw first.error;
   }
 }
 
-/** What code of others has made. What it throws is named, unless it is an error of this package, which says by itself what is wrong. */
-export async function created<T>(what: string, group: string, create: () => T | Promise<T>): Promise<T> {
+/** The place where calls go from one middleware to the next, or to the backend: what it has changed is checked there. */
+class Border {
+  readonly #name: string;
+  readonly #device: Device;
+  readonly #inner: Submit;
+  /** What the middleware is called with at present. */
+  #calls: readonly OpCall[] | undefined;
+  /** What the middleware submits to. */
+  readonly next: Submit = (calls) => (calls === this.#calls ? this.#inner(calls) : this.#checked(calls));
+
+  constructor(name: string, inner: Submit, device: Device) {
+    this.#name = name;
+    this.#inner = inner;
+    this.#device = device;
+  }
+
+  around(submit: Submit): Submit {
+    return (calls) => {
+      const before = this.#calls;
+      this.#calls = calls;
+      try {
+        return submit(calls);
+      } finally {
+        this.#calls = before;
+      }
+    };
+  }
+
+  #checked(calls: readonly OpCall[]): readonly Work<void>[] {
+    try {
+      for (const call of calls) if (this.#calls?.includes(call) !== true) requireViews(call, this.#name);
+    } catch (error) {
+      // A collective that is refused takes its turn.
+      if (calls.some((call) => call !== undefined && opTable[call.op]?.kind === "collective")) {
+        this.#inner([opCall("refused", this.#device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY)]);
+      }
+      return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
+    }
+    return this.#inner(calls);
+  }
+}
+
+/**
+ * What code of others has made, within a limit. What it throws is named, unless it is an error of this package, which says by
+ * itself what is wrong.
+ * @param dispose Gets rid of what comes too late.
+ */
+export async function created<T>(
+  what: string,
+  limit: SettleLimit,
+  create: () => T | Promise<T>,
+  dispose?: (late: T) => unknown,
+): Promise<T> {
   try {
-    return await create();
+    return await settledWithin(`create() of ${what}`, create, limit, dispose);
   } catch (cause) {
+    const { group = "" } = limit.details ?? {};
     if (cause instanceof DistError) throw cause;
     const text = `${what} could not be made for group "${group}": create() has thrown ${messageOf(cause)}`;
     throw new DistBackendError(text, { group, code: "CREATE_FAILED", cause });

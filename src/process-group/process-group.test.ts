@@ -308,6 +308,46 @@ describe("the end of a group", () => {
     expect(dist.isInitialized()).toBe(false);
   });
 
+  test("a drained() that hangs with nothing in flight is given up, and the group is closed", async () => {
+    const { group, backend } = await start({ timeout: "1min" });
+    backend.prompt = false;
+    const work = group.allReduce(floats());
+    backend.drained = () => new Promise(() => {});
+    jest.useFakeTimers();
+    try {
+      const destroyed = dist.destroyProcessGroup().catch((reason: DistError) => reason);
+      backend.works[0]?.settle();
+      for (let i = 0; i < 50; i++) await Promise.resolve();
+      jest.advanceTimersByTime(10_000);
+      expect(await destroyed).toMatchObject({
+        code: "DRAIN_TIMEOUT",
+        details: { backend: backend.name, timeoutMs: 10_000 },
+      });
+    } finally {
+      jest.useRealTimers();
+    }
+    expect([work.isSuccess(), group.state, backend.closed, dist.isInitialized()]).toEqual([true, "CLOSED", 1, false]);
+  });
+
+  test.each([
+    [
+      "throws",
+      () => {
+        throw new Error("stuck");
+      },
+    ],
+    ["rejects", () => Promise.reject(new Error("stuck"))],
+  ] as const)("a drained() that %s is the error of the destruction, after closing", async (_, drained) => {
+    const { group, backend } = await start();
+    backend.prompt = false;
+    const work = group.allReduce(floats());
+    backend.drained = drained;
+    const destroyed = dist.destroyProcessGroup().catch((reason: Error) => reason);
+    backend.works[0]?.settle();
+    expect(await destroyed).toMatchObject({ message: "stuck" });
+    expect([work.isSuccess(), group.state, backend.closed, dist.isInitialized()]).toEqual([true, "CLOSED", 1, false]);
+  });
+
   test("destroy throws the first error that nobody has looked at, after closing", async () => {
     const { group, backend } = await start();
     const [seen, first, second] = [gone(), gone(), gone()];

@@ -1,6 +1,7 @@
 import { InvalidArgumentError, messageOf } from "../errors/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { didYouMean } from "./nearest-name.ts";
+import { type SettleLimit, settledWithin } from "./settled-within.ts";
 import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
 
 type Given = Readonly<Record<string, unknown>>;
@@ -14,11 +15,12 @@ type Given = Readonly<Record<string, unknown>>;
 export async function checkBackendOptions(
   plugins: Iterable<BackendPlugin>,
   given: unknown,
+  limit?: SettleLimit,
 ): Promise<ReadonlyMap<BackendPlugin, object>> {
   const distinct = [...new Set(plugins)];
   const [first] = distinct;
   if (first === undefined) return new Map();
-  if (distinct.length === 1) return new Map([[first, await checkOptions(first, given)]]);
+  if (distinct.length === 1) return new Map([[first, await checkOptions(first, given, limit)]]);
   const byName = optionsObject("options", given);
   const names = distinct.map(({ name }) => name);
   for (const key of Object.keys(byName)) {
@@ -29,22 +31,30 @@ export async function checkBackendOptions(
     );
   }
   const checked = new Map<BackendPlugin, object>();
-  for (const plugin of distinct) checked.set(plugin, await checkOptions(plugin, byName[plugin.name]));
+  for (const plugin of distinct) checked.set(plugin, await checkOptions(plugin, byName[plugin.name], limit));
   return checked;
 }
 
-/** The options of one plugin as its schema returns them; empty without asking it where nothing was given. */
-export async function checkOptions(plugin: BackendPlugin, given: unknown): Promise<object> {
+/**
+ * The options of one plugin as its schema returns them; empty without asking it where nothing was given.
+ * @param limit How long the plugin may take to make its schema, and the schema to look at them; no limit by default.
+ */
+export async function checkOptions(plugin: BackendPlugin, given: unknown, limit?: SettleLimit): Promise<object> {
   const options = optionsObject(`options of backend "${plugin.name}"`, given);
   const [anyOption] = Object.keys(options);
   if (anyOption === undefined) return {};
   if (plugin.options === undefined) {
     throw invalid(`backend "${plugin.name}" takes no options, got options.${anyOption}`, anyOption, plugin);
   }
-  const schema = await plugin.options();
-  // A schema may be a function too (arktype).
-  if (isStandard(schema)) return checkByStandard(plugin, schema, options);
-  return checkByFunction(plugin, schema, options);
+  const check = async () => {
+    const schema = await plugin.options?.();
+    // A schema may be a function too (arktype).
+    if (schema !== undefined && isStandard(schema)) return checkByStandard(plugin, schema, options);
+    return checkByFunction(plugin, schema as (given: unknown) => object, options);
+  };
+  if (limit === undefined) return check();
+  const own = { ...limit, details: { ...limit.details, backend: plugin.name } };
+  return settledWithin(`options() of backend "${plugin.name}", or its schema,`, check, own);
 }
 
 function optionsObject(what: string, given: unknown): Given {

@@ -9,10 +9,12 @@ import {
 } from "../errors/index.ts";
 import type { Availability, BackendPlugin } from "./backend-plugin.ts";
 import { BackendType, backendNameOf, backendTypeOf } from "./backend-type.ts";
+import { systemClock } from "./clock.ts";
 import type { BackendDiscovery, DiscoveryFault } from "./discovery.ts";
 import { didYouMean } from "./nearest-name.ts";
 import { pluginFault } from "./plugin-shape.ts";
 import { isLazy, type LazyBackend, PluginList, type PluginSource } from "./plugin-source.ts";
+import { isOverdue, type SettleLimit, settledWithin } from "./settled-within.ts";
 
 /** What `registerBackend()` takes beside the plugin. */
 export interface RegisterOptions {
@@ -27,6 +29,9 @@ interface Entry extends LazyBackend {
 }
 
 const BUILT_IN = "built in";
+
+/** How long a plugin may take to load, and to tell whether it can run, where nobody says. */
+const DEFAULT_LIMIT: SettleLimit = { limitMs: 30_000, clock: systemClock };
 
 /**
  * Backends by name, and by c10d's `BackendType`: those that come with the package, those that are registered in its container
@@ -148,9 +153,9 @@ export class BackendRegistry {
    * @throws BackendUnavailableError for an unknown name, listing the known ones, and for what cannot be loaded;
    *   InvalidArgumentError for a type that stands for no backend.
    */
-  async get(backend: string | BackendType): Promise<BackendPlugin> {
+  async get(backend: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<BackendPlugin> {
     const name = nameOf(backend);
-    await this.#loadNamedModules();
+    await this.#loadNamedModules(limit);
     let entry = this.#find(name);
     if (entry === undefined) {
       const faults = this.#addDeclared();
@@ -158,8 +163,10 @@ export class BackendRegistry {
       if (entry === undefined) throw this.#unknown(name, faults);
     }
     try {
-      entry.plugin ??= await entry.load();
+      const { load } = entry;
+      entry.plugin ??= await settledWithin(`the module of backend "${name}"`, load, limit);
     } catch (cause) {
+      if (isOverdue(cause)) throw cause;
       const shortage = cause instanceof DistError ? undefined : (shortageOf(cause) ?? descriptorShortage());
       const reason = shortage?.text ?? messageOf(cause);
       const code = shortage ?? (cause instanceof DistError ? cause : undefined);
@@ -183,11 +190,12 @@ export class BackendRegistry {
   }
 
   /** Loads what `C10D_BACKENDS` names, once; what failed is tried again next time. */
-  async #loadNamedModules(): Promise<void> {
+  async #loadNamedModules(limit: SettleLimit): Promise<void> {
     const modules = this.#namedModules === undefined ? (this.#discovery?.namedModules() ?? []) : [];
-    this.#namedModules ??= this.#addNamed(modules);
+    const loading = this.#namedModules ?? this.#addNamed(modules);
+    this.#namedModules = loading;
     try {
-      await this.#namedModules;
+      await settledWithin("a module that C10D_BACKENDS names", () => loading, limit);
     } catch (error) {
       this.#namedModules = undefined;
       throw error;
@@ -241,12 +249,26 @@ export class BackendRegistry {
     return found;
   }
 
-  /** Whether a backend can run here, and if not why, and what to do. Does not throw for known names. */
-  async probe(name: string | BackendType): Promise<Availability> {
-    const plugin = await this.get(name);
-    const remedy = `look at the probe() of backend "${plugin.name}"`;
+  /**
+   * Whether a backend can run here, and if not why, and what to do. Does not throw for known names.
+   * @param limit How long the plugin may take to answer; half a minute by default.
+   */
+  async probe(name: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<Availability> {
+    const plugin = await this.get(name, limit);
     try {
-      const answer: unknown = await plugin.probe();
+      return await this.#ask(plugin, limit);
+    } catch {
+      const reason = `probe() of the plugin had no answer within ${limit.limitMs} ms`;
+      return { available: false, reason, remedy: remedyOf(plugin) };
+    }
+  }
+
+  /** @throws DistTimeoutError (`CONNECT_TIMEOUT`) when the plugin does not answer; nothing else. */
+  async #ask(plugin: BackendPlugin, limit: SettleLimit): Promise<Availability> {
+    const remedy = remedyOf(plugin);
+    try {
+      const own = { ...limit, details: { ...limit.details, backend: plugin.name } };
+      const answer: unknown = await settledWithin(`probe() of backend "${plugin.name}"`, () => plugin.probe(), own);
       if (!isAvailability(answer)) {
         return { available: false, reason: "probe() of the plugin does not say whether it can run", remedy };
       }
@@ -255,17 +277,19 @@ export class BackendRegistry {
       const named = `backend "${plugin.name}": `;
       return { ...answer, reason: answer.reason.startsWith(named) ? answer.reason.slice(named.length) : answer.reason };
     } catch (error) {
+      if (isOverdue(error)) throw error;
       return { available: false, reason: messageOf(error), remedy };
     }
   }
 
   /**
    * The plugin of this name, if it can run here.
-   * @throws BackendUnavailableError with the reason and the remedy.
+   * @throws BackendUnavailableError with the reason and the remedy, DistTimeoutError (`CONNECT_TIMEOUT`) when it does not
+   *   answer within the limit.
    */
-  async require(name: string | BackendType): Promise<BackendPlugin> {
-    const plugin = await this.get(name);
-    const availability = await this.probe(plugin.name);
+  async require(name: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<BackendPlugin> {
+    const plugin = await this.get(name, limit);
+    const availability = await this.#ask(plugin, limit);
     if (availability.available) return plugin;
     throw new BackendUnavailableError(
       `backend "${plugin.name}" cannot run here: ${availability.reason}\n${availability.remedy}`,
@@ -273,6 +297,8 @@ export class BackendRegistry {
     );
   }
 }
+
+const remedyOf = ({ name }: BackendPlugin): string => `look at the probe() of backend "${name}"`;
 
 /** @throws InvalidArgumentError for something that is no plugin. */
 function requirePlugin(caller: string, plugin: BackendPlugin): BackendPlugin {

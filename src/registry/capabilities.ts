@@ -15,6 +15,11 @@ export interface Capabilities {
   readonly sequenceNumbers?: boolean;
   /** Whether ops in flight can be aborted without ending the process. Default is `false`. */
   readonly abort?: boolean;
+  /**
+   * Whether each op ends by its own limit, in `await` and in `wait()`, so that the process group need not watch over it. Default is
+   * `false`: an op that is still pending a second after its limit is ended by the process group, which costs a little for each.
+   */
+  readonly keepsTimeouts?: boolean;
 }
 
 /**

@@ -1,4 +1,5 @@
 import type { InjectionToken } from "tsyringe";
+import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 
 /**
  * The time by which groups, their middleware and backends in TypeScript keep their limits. Put another one in for tests with
@@ -28,6 +29,61 @@ export const systemClock: Clock = {
     return delayMs <= MAX_DELAY_MS ? setTimeout(listener, delayMs) : new LongTimer(delayMs, listener);
   },
 };
+
+/**
+ * A timer of a clock, which may be a user's own.
+ * @throws InvalidArgumentError when `schedule()` returns nothing to cancel the timer by.
+ */
+export function scheduleOn(clock: Clock, delayMs: number, listener: () => void): Disposable {
+  const timer: unknown = clock.schedule(delayMs, listener);
+  if (isDisposable(timer)) return timer;
+  throw wrongClock(`schedule() must return a Disposable, which cancels the timer, got ${describe(timer)}`);
+}
+
+/** Delay of the timer by which a clock is tried out; it is cancelled at once. */
+const TRIAL_MS = 60_000;
+
+/**
+ * A clock that works as far as can be seen: whether it ever calls back cannot.
+ * @throws InvalidArgumentError for anything else.
+ */
+export function requireClock(given: unknown): Clock {
+  const clock = (given ?? {}) as Clock;
+  if (typeof clock.now !== "function" || typeof clock.schedule !== "function") {
+    throw wrongClock(`a clock is an object with now() and schedule(), got ${describe(given)}`);
+  }
+  if (clock === systemClock) return clock;
+  const now: unknown = tried("now()", () => clock.now());
+  if (typeof now !== "number" || !Number.isFinite(now)) {
+    throw wrongClock(`now() must return a number of milliseconds, got ${describe(now)}`);
+  }
+  let isEarly = false;
+  const timer = tried("schedule()", () => {
+    return scheduleOn(clock, TRIAL_MS, () => {
+      isEarly = true;
+    });
+  });
+  tried("the timer of schedule()", () => timer[Symbol.dispose]());
+  if (isEarly) throw wrongClock(`schedule() has called its listener at once, ${TRIAL_MS} ms early`);
+  return clock;
+}
+
+function tried<T>(what: string, call: () => T): T {
+  try {
+    return call();
+  } catch (cause) {
+    if (cause instanceof InvalidArgumentError) throw cause;
+    throw wrongClock(`${what} has thrown ${messageOf(cause)}`, cause);
+  }
+}
+
+function wrongClock(fault: string, cause?: unknown): InvalidArgumentError {
+  return new InvalidArgumentError(`CLOCK: ${fault}`, { argument: "CLOCK", ...(cause !== undefined && { cause }) });
+}
+
+function isDisposable(value: unknown): value is Disposable {
+  return typeof value === "object" && value !== null && typeof Reflect.get(value, Symbol.dispose) === "function";
+}
 
 /** A timer of more than 24 days, of several timers of the runtime. */
 class LongTimer implements Disposable {

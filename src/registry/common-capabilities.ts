@@ -6,13 +6,15 @@ import type { Capabilities } from "./capabilities.ts";
 export function commonCapabilities(all: readonly Capabilities[]): Capabilities {
   const [first, ...others] = all;
   if (first !== undefined && others.every((each) => each === first)) return first;
-  const every = (flag: "anySource" | "sequenceNumbers" | "abort") => all.every((each) => each[flag] === true);
+  const every = (flag: "anySource" | "sequenceNumbers" | "abort" | "keepsTimeouts") =>
+    all.every((each) => each[flag] === true);
   return {
     ops: common(all.map(({ ops }) => ops)),
     reduceOps: common<DType, string>(all.map(({ reduceOps }) => reduceOps)) as Capabilities["reduceOps"],
     anySource: every("anySource"),
     sequenceNumbers: every("sequenceNumbers"),
     abort: every("abort"),
+    keepsTimeouts: every("keepsTimeouts"),
   };
 }
 

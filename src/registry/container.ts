@@ -12,7 +12,7 @@ import { FlightRecorder } from "../recorder/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
-import { CLOCK, type Clock, systemClock } from "./clock.ts";
+import { CLOCK, type Clock, requireClock, systemClock } from "./clock.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
 import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
 import { BACKEND_MIDDLEWARE, type Middleware } from "./middleware.ts";
@@ -140,11 +140,7 @@ export function loggerOf(container: DependencyContainer = defaultContainer()): L
  * @throws InvalidArgumentError when what is registered is none.
  */
 export function clockOf(container: DependencyContainer = defaultContainer()): Clock {
-  const clock = container.isRegistered(CLOCK, true) ? container.resolve(CLOCK) : systemClock;
-  if (typeof clock?.now === "function" && typeof clock.schedule === "function") return clock;
-  throw new InvalidArgumentError(`CLOCK: a clock is an object with now() and schedule(), got ${describe(clock)}`, {
-    argument: "CLOCK",
-  });
+  return container.isRegistered(CLOCK, true) ? requireClock(container.resolve(CLOCK)) : systemClock;
 }
 
 /**

@@ -6,7 +6,7 @@ export { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 export { BackendType, backendTypeOf } from "./backend-type.ts";
 export { type Capabilities, CapabilityTable, reduceOpsByKind } from "./capabilities.ts";
 export { type CapabilitySummary, dtypesText, type Feature, features, summarize } from "./capability-summary.ts";
-export { CLOCK, type Clock, systemClock } from "./clock.ts";
+export { CLOCK, type Clock, scheduleOn, systemClock } from "./clock.ts";
 export { commonCapabilities } from "./common-capabilities.ts";
 export {
   BACKEND_PLUGIN,
@@ -32,4 +32,5 @@ export { BACKEND_MIDDLEWARE, type GroupContext, type Middleware } from "./middle
 export type { LazyBackend } from "./plugin-source.ts";
 export { resolveEverywhere } from "./resolve-everywhere.ts";
 export { BACKEND_SDK_VERSION } from "./sdk-version.ts";
+export { GRACE_MS, type SettleLimit, settledWithin } from "./settled-within.ts";
 export type { OptionsSchema, SchemaIssue, SchemaResult, StandardSchema } from "./standard-schema.ts";

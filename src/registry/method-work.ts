@@ -1,8 +1,8 @@
 import { opNames } from "../collectives/op-table.ts";
 import { OpType } from "../collectives/op-type.ts";
-import { type DistError, UnsupportedOperationError } from "../errors/index.ts";
+import { type DistError, DistTimeoutError, UnsupportedOperationError } from "../errors/index.ts";
 import { failureOf, isWork, joinWhole, sourceOf, Work, type WorkInit } from "../work/index.ts";
-import type { Clock } from "./clock.ts";
+import { type Clock, scheduleOn } from "./clock.ts";
 import type { MethodResult } from "./method-call.ts";
 
 /** The backend whose method carries the op out. */
@@ -18,6 +18,9 @@ interface MethodHost {
 /** Work of an op that a method of a `MethodBackend` carries out. It is there before the method is called. */
 export class MethodWork extends Work<void> {
   readonly #host: MethodHost;
+  readonly #limitMs: number;
+  /** By the clock of the machine, as all blocking. */
+  readonly #started = performance.now();
   // Also without a limit, a timer keeps the process alive while the op is in flight.
   readonly #timer: Disposable;
   #abort: AbortController | undefined;
@@ -27,7 +30,8 @@ export class MethodWork extends Work<void> {
   constructor(init: WorkInit, limitMs: number, clock: Clock, host: MethodHost) {
     super(init);
     this.#host = host;
-    this.#timer = clock.schedule(limitMs, () => host.onTimeout(this));
+    this.#limitMs = limitMs;
+    this.#timer = scheduleOn(clock, limitMs, () => host.onTimeout(this));
   }
 
   /** Is aborted when the op fails, or at once if it has. */
@@ -71,17 +75,38 @@ export class MethodWork extends Work<void> {
     this.#own?.synchronize();
   }
 
+  override get hasStream(): boolean {
+    return this.#own?.hasStream ?? false;
+  }
+
+  override get keepsLimit(): boolean {
+    return this.#limitMs < Number.POSITIVE_INFINITY;
+  }
+
   protected override block(limitMs: number): void {
-    if (this.#own !== undefined) {
-      this.blockOn(this.#own, performance.now() + limitMs, limitMs);
-      // A listener that comes before ours may be who is waiting.
-      this.#endAs(this.#own);
-    } else {
+    if (this.#own !== undefined) this.#blockOnOwn(this.#own, limitMs);
+    else {
       throw new UnsupportedOperationError(
         `${this.describe()}: wait() cannot block on this Work, whose steps run on this very thread; await it`,
         { code: "WAIT_WOULD_DEADLOCK", op: opNames[this.opType] },
       );
     }
+  }
+
+  /** Meanwhile no timer of this thread runs, so the limit of the op is kept here. */
+  #blockOnOwn(own: Work<unknown>, limitMs: number): void {
+    const now = performance.now();
+    const leftMs = Math.max(0, this.#started + this.#limitMs - now);
+    try {
+      this.blockOn(own, now + Math.min(limitMs, leftMs), limitMs);
+    } catch (error) {
+      const isOver = error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" && leftMs < limitMs;
+      if (!isOver) throw error;
+      this.#host.onTimeout(this);
+      return;
+    }
+    // A listener that comes before ours may be who is waiting.
+    this.#endAs(own);
   }
 
   get #isRecv(): boolean {

@@ -7,8 +7,10 @@ import { pluginFault } from "../registry/plugin-shape.ts";
 import { isDeviceType } from "../tensor/index.ts";
 import { suiteCases } from "./backend-suite/cases.ts";
 import type { SuiteMemory } from "./backend-suite/device-memory.ts";
+import { lossCases, sampledLosses, whyNoLoss } from "./backend-suite/losses.ts";
 import { type Pass, passesOf, whyNoDeviceIndex } from "./backend-suite/passes.ts";
 import { mix } from "./backend-suite/patterns.ts";
+import { runLoss } from "./backend-suite/run-loss.ts";
 import { type CaseResult, runSuite, type SuiteSpawn } from "./backend-suite/run-suite.ts";
 import { deviceSetting, entriesOf, inapplicableIn, type SuiteEntry, settings } from "./backend-suite/settings.ts";
 import type { Sweep } from "./backend-suite/suite-rank.ts";
@@ -52,6 +54,14 @@ function wrongVariable(name: string, expected: string, given: string | undefined
   return new InvalidArgumentError(`${name} must be ${expected}, got "${given}"`, { argument: name });
 }
 
+/** A test to be. */
+interface PlannedCase {
+  readonly name: string;
+  /** Why it is left out; undefined if it is not. */
+  readonly reason: string | undefined;
+  run(): Promise<CaseResult | undefined>;
+}
+
 /** Cases of each further setting in a smoke sweep. */
 const SAMPLED_CASES = 5;
 
@@ -76,7 +86,8 @@ function sampledEntries({ full, seed }: Sweep, worldSize: number, pass: Pass): r
  * The conformance suite: registers, with `bun:test`, a test for each case and number of ranks. It reads the plugin's
  * capability table: what is claimed must work, against exact references; what is not claimed must be rejected. Each case
  * runs on a group of all ranks, in a sub-group, and on groups with middleware around their backend that passes calls on,
- * defers them, or replaces Works; of those others a smoke sweep takes a sample. With `memory`, all run on a device too.
+ * defers them, or replaces Works; of those others a smoke sweep takes a sample. With `memory`, all run on a device too. In the cases
+ * `losses > …` a rank is killed or stopped, each in a job of its own; a smoke sweep has two of them.
  *
  * ```ts
  * testBackend(plugin, { worldSizes: [2, 3], skip: [{ reason: "no tags on this wire", tests: ["send and recv > tags tell messages apart"] }] });
@@ -101,6 +112,36 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
     test.skip(title, () => {});
   }
 
+  /** Registers a test for each case, and prints why others are left out. */
+  const register = (worldSize: number, planned: readonly PlannedCase[]): void => {
+    for (const reason of new Set(planned.map((each) => each.reason))) {
+      if (reason === undefined) continue;
+      const names = planned.filter((each) => each.reason === reason).map(({ name }) => name);
+      console.log(`skip: backend ${plugin.name}, ${worldSize} ranks, ${reason}: ${names.join("; ")}`);
+    }
+    for (const { name, reason, run } of planned) {
+      if (reason !== undefined) {
+        counts.skipped++;
+        test.skip(`${name} (skipped: ${reason})`, () => {});
+        continue;
+      }
+      counts.cases++;
+      test(
+        name,
+        async () => {
+          const result = await run();
+          expect(result?.failures ?? ["it was not run"]).toEqual([]);
+          expect(result?.checks).toBeGreaterThan(0);
+          counts.passed++;
+          counts.checks += result?.checks ?? 0;
+        },
+        limitMs,
+      );
+    }
+  };
+  // Each of them is a job of its own.
+  const sampledSize = worldSizes.find((size) => size > 1) ?? worldSizes[0];
+
   for (const worldSize of worldSizes) {
     describe(`backend ${plugin.name}, ${worldSize} ${worldSize === 1 ? "rank" : "ranks"}`, () => {
       for (const pass of passes) {
@@ -109,11 +150,6 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
         const reasons = entries.map((entry) => {
           return skipped.get(entry.name) ?? skipped.get(entry.case.name) ?? inapplicableIn(entry, terms);
         });
-        for (const reason of new Set(reasons)) {
-          if (reason === undefined) continue;
-          const names = entries.filter((_, i) => reasons[i] === reason).map(({ name }) => name);
-          console.log(`skip: backend ${plugin.name}, ${worldSize} ranks, ${reason}: ${names.join("; ")}`);
-        }
         const cases = entries.filter((_, i) => reasons[i] === undefined).map(({ name }) => name);
         let results: Promise<Map<string, CaseResult>> | undefined;
         const run = (): Promise<Map<string, CaseResult>> => {
@@ -123,27 +159,25 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
           );
           return results;
         };
-        for (const [i, { name }] of entries.entries()) {
-          const reason = reasons[i];
-          if (reason !== undefined) {
-            counts.skipped++;
-            test.skip(`${name} (skipped: ${reason})`, () => {});
-            continue;
-          }
-          counts.cases++;
-          test(
-            name,
-            async () => {
-              const result = (await run()).get(name);
-              expect(result?.failures ?? ["it was not run"]).toEqual([]);
-              expect(result?.checks).toBeGreaterThan(0);
-              counts.passed++;
-              counts.checks += result?.checks ?? 0;
-            },
-            limitMs,
-          );
-        }
+        register(
+          worldSize,
+          entries.map(({ name }, i) => ({ name, reason: reasons[i], run: async () => (await run()).get(name) })),
+        );
       }
+      const losses = sweep.full ? lossCases : worldSize === sampledSize ? sampledLosses(spawn) : [];
+      const terms = { capabilities: plugin.capabilities, worldSize, waitCannotBlock, spawn };
+      const memory = passes[0]?.memory;
+      register(
+        worldSize,
+        losses.map((lost) => ({
+          name: lost.name,
+          reason: skipped.get(lost.name) ?? whyNoLoss(lost, { ...terms, isLoadable: plugin.module !== undefined }),
+          run: async () => {
+            if (spawn === false) return undefined;
+            return runLoss({ plugin, worldSize, lost, memory, options: options.options ?? {}, spawn });
+          },
+        })),
+      );
       if (worldSize !== worldSizes.at(-1)) return;
       afterAll(() => {
         const where = spawn === false ? "in one thread" : spawn === "workers" ? "in Workers" : "in processes";
@@ -206,7 +240,7 @@ const isList = (value: unknown): boolean => Array.isArray(value);
 /** Reason by name of the case. */
 function skipReasons(skip: NonNullable<BackendSuiteOptions["skip"]>): Map<string, string> {
   const reasons = new Map<string, string>();
-  const entries = settings.flatMap((setting) => entriesOf(setting, suiteCases));
+  const entries = [...settings.flatMap((setting) => entriesOf(setting, suiteCases)), ...lossCases];
   for (const { reason, tests } of skip) {
     for (const title of tests) {
       const found = entries.filter(({ name }) => name === title || name.startsWith(`${title} > `));

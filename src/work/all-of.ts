@@ -25,6 +25,10 @@ export class AllOf<T = void> extends Work<T> {
     for (const work of this.#works) work.synchronize();
   }
 
+  override get hasStream(): boolean {
+    return this.#works.some((work) => work.hasStream);
+  }
+
   protected override block(limitMs: number): void {
     const deadline = performance.now() + limitMs;
     for (const work of this.#works) {

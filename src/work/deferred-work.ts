@@ -36,6 +36,10 @@ export class DeferredWork<T = void> extends Work<T> {
     this.#actual.synchronize();
   }
 
+  override get hasStream(): boolean {
+    return this.#actual?.hasStream ?? false;
+  }
+
   protected override block(limitMs: number): void {
     const deadline = performance.now() + limitMs;
     while (this.#actual === undefined && !this.isCompleted()) this.blockOnAhead(this.#ahead(), deadline, limitMs);

@@ -259,4 +259,14 @@ describe("SteppedWork", () => {
     work.synchronize();
     expect(works.map(({ synchronizations }) => synchronizations)).toEqual([1, 2]);
   });
+
+  test("synchronize() of steps on a device with streams waits for all of them: the next begins only after the one before", () => {
+    const works = make(3);
+    for (const each of works) each.usesStream = true;
+    const work = started(stepsOver(works));
+    expect(work.hasStream).toBe(true);
+    work.synchronize();
+    expect(work.isSuccess()).toBe(true);
+    expect(works.map(({ blocks }) => blocks)).toEqual([1, 1, 1]);
+  });
 });

@@ -63,8 +63,14 @@ export class SteppedWork<T> extends Work<T> {
     return undefined;
   }
 
+  /** The next step begins only when this thread knows that the one before has ended. */
   override synchronize(): void {
-    this.#current?.synchronize();
+    if (this.hasStream) this.wait();
+    else this.#current?.synchronize();
+  }
+
+  override get hasStream(): boolean {
+    return this.#current?.hasStream ?? false;
   }
 
   protected override block(limitMs: number): void {

@@ -45,6 +45,9 @@ export let startedOf: (work: Work<unknown>) => number;
 /** When an op has ended, by `performance.now()`; 0 before. */
 export let finishedOf: (work: Work<unknown>) => number;
 
+/** Puts a Work under watch: from now on nobody blocks on it for longer than the guard says. Once for each Work. */
+export let guardWork: (work: Work<unknown>, guard: WorkGuard) => void;
+
 /** Errors that somebody has looked at, on whichever of the Works that carry them. */
 const seenErrors = new WeakSet<DistError>();
 
@@ -66,6 +69,14 @@ export interface WorkOwner {
   readonly failureSeen?: boolean;
   /** Fails all that is in flight. */
   abort?(reason: string): void;
+}
+
+/** Keeps the limit of an op whose backend, or middleware, may not do so. */
+export interface WorkGuard {
+  /** How long a `wait()` may block that begins now, in milliseconds. */
+  readonly leftMs: number;
+  /** A `wait()` has blocked for so long: the op has to end now. */
+  expire(): void;
 }
 
 /** What a Work is made with. */
@@ -104,6 +115,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     sourceOf = (work) => (#error in work ? work.#source : -1);
     startedOf = (work) => work.#started;
     finishedOf = (work) => work.#finished;
+    guardWork = (work, guard) => {
+      work.#guard = guard;
+    };
     bindWork = (work, owner, result, source = -1, entry = -1) => {
       if (work.#owner !== undefined) throw new TypeError(`${work.describe()} belongs to a group already`);
       work.#owner = owner;
@@ -144,6 +158,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   #error: DistError | undefined;
   #observed = false;
   #whole: FailedWork | undefined;
+  #guard: WorkGuard | undefined;
   #listeners: (() => void)[] | undefined;
   #promise: Promise<T> | undefined;
   // `never` keeps Work<T> covariant: a Work<Float32Array> is a Work<unknown>.
@@ -160,6 +175,14 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
    * that stands for another Work blocks by that with {@link blockOn}, and then settles.
    */
   protected abstract block(limitMs: number): void;
+
+  /**
+   * Whether the op ends by its own limit at the latest, `wait()` included. Default is `false`: the process group watches over it, and
+   * fails it a second after its limit. For backends.
+   */
+  get keepsLimit(): boolean {
+    return false;
+  }
 
   /** The result of a successful op, where the process group does not say what it is. */
   protected value(): T {
@@ -274,12 +297,25 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
     const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
     if (this.#phase === Phase.Pending) {
-      this.block(limitMs);
+      if (this.#guard === undefined) this.block(limitMs);
+      else this.#blockUnder(this.#guard, limitMs);
       this.#requireEnded();
     }
     this.#look();
     if (this.#error !== undefined) throw this.#error;
     return true;
+  }
+
+  /** {@link block} until the limit of the op has run out, which ends it, or that of the waiting. */
+  #blockUnder(guard: WorkGuard, limitMs: number): void {
+    const { leftMs } = guard;
+    try {
+      this.block(Math.min(limitMs, leftMs));
+    } catch (error) {
+      const isOver = error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" && leftMs < limitMs;
+      if (!isOver) throw error;
+      guard.expire();
+    }
   }
 
   /** A Work of a plugin may return from `block` too soon. That must not pass as the end of its op. */
@@ -338,8 +374,16 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.#owner?.globalRankOf(this.#source) ?? this.#source;
   }
 
-  /** Makes the current stream of the op's device wait for the op. Nothing to do on the CPU. c10d: `Work.synchronize`. */
+  /**
+   * Makes the stream of the op wait for it, without blocking for its end; an op of several steps is waited for. Nothing to do on
+   * the CPU. c10d: `Work.synchronize`.
+   */
   synchronize(): void {}
+
+  /** Whether {@link synchronize} has something to do: the op is on a device with streams. */
+  get hasStream(): boolean {
+    return false;
+  }
 
   /** Aborts the op and with it its group; nothing if it has ended. */
   abort(): void {
@@ -391,7 +435,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     const left = deadline - performance.now();
     if (left <= 0) throw this.waitTimeout(limitMs);
     try {
-      part.block(left);
+      if (part.#guard === undefined) part.block(left);
+      else part.#blockUnder(part.#guard, left);
       part.#requireEnded();
     } catch (error) {
       throw error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" ? this.waitTimeout(limitMs) : error;

@@ -1,10 +1,11 @@
-import { readFileSync, writeFileSync } from "node:fs";
+import { PageTable } from "../docs/page-table.ts";
 import { type Fault, type FaultOp, faults, isSilent, type Mode, modes, ops } from "./cell.ts";
 import { type CellResult, isNamed, kindOf } from "./run-cell.ts";
 
-const page = new URL("../../docs/faults.md", import.meta.url);
-const BEGIN = "<!-- table: bun test/faults/table.ts --write -->\n\n";
-const END = "\n<!-- end of the table -->";
+export const faultsTable: PageTable = new PageTable(
+  new URL("../../docs/faults.md", import.meta.url),
+  "bun test/faults/table.ts --write",
+);
 
 const faultNames: Readonly<Record<Fault, string>> = {
   SIGKILL: "SIGKILL",
@@ -72,24 +73,11 @@ function whenIn(results: readonly CellResult[]): string {
   return `${silent ? "time-out + " : ""}${Math.max(...after)} ms`;
 }
 
-export function writeTable(table: string): void {
-  const [before, , after] = partsOfPage();
-  writeFileSync(page, `${before}${BEGIN}${table}${END}${after}`);
-}
-
 /** What the page says that the survivors of a fault may get. */
 export function errorsOnPage(fault: Fault, op: FaultOp, mode: Mode): string[] {
-  const [, table] = partsOfPage();
   const start = `| ${faultNames[fault]} | ${opNames[op]} |`;
-  const row = table.split("\n").find((line) => line.startsWith(start));
+  const lines = faultsTable.read().split("\n");
+  const row = lines.find((line) => line.startsWith(start));
   const column = row?.split("|")[mode === "await" ? 3 : 6] ?? "";
   return Array.from(column.matchAll(/`([^`]+)`/g), ([, kind = ""]) => kind);
-}
-
-function partsOfPage(): [before: string, table: string, after: string] {
-  const text = readFileSync(page, "utf8");
-  const begin = text.indexOf(BEGIN);
-  const end = text.indexOf(END);
-  if (begin < 0 || end < 0) throw new Error("docs/faults.md has lost the marks of its table");
-  return [text.slice(0, begin), text.slice(begin + BEGIN.length, end), text.slice(end + END.length)];
 }

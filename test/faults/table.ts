@@ -3,11 +3,11 @@
  * puts it there.
  */
 import { allCells } from "./cell.ts";
-import { tableOf, writeTable } from "./page.ts";
+import { faultsTable, tableOf } from "./page.ts";
 import { runMatrix } from "./run-matrix.ts";
 
 const results = await runMatrix(allCells(), console.error);
 const table = tableOf(results);
-if (process.argv.includes("--write")) writeTable(table);
+if (process.argv.includes("--write")) faultsTable.write(table);
 else console.log(table);
 process.exitCode = results.some(({ problems }) => problems.length > 0) ? 1 : 0;

@@ -170,7 +170,12 @@ export class LocalBackend extends Backend implements Member {
     return new DistBackendError(
       `${op}: group "${group}" has failed before (${this.#firstError?.message ?? failure?.text}). ` +
         "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
-      { ...init, code: "GROUP_FAILED", ...(this.#firstError && { cause: this.#firstError }) },
+      {
+        ...init,
+        code: "GROUP_FAILED",
+        ...(failure && failure.peers.length > 0 && { peers: failure.peers }),
+        ...(this.#firstError && { cause: this.#firstError }),
+      },
     );
   }
 

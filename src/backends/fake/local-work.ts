@@ -92,6 +92,10 @@ export class LocalWork extends Work<void> implements PendingOp {
     this.#host.onEnd(this);
   }
 
+  override get keepsLimit(): boolean {
+    return true;
+  }
+
   protected override block(limitMs: number): void {
     this.deliver();
     if (this.#host.pump !== undefined) this.#waitFor(this.#host.pump, limitMs);

@@ -31,6 +31,10 @@ export class SoloWork extends Work<void> {
     this.#init.onEnd(this);
   }
 
+  override get keepsLimit(): boolean {
+    return true;
+  }
+
   protected override block(limitMs: number): void {
     const remaining = Math.max(0, this.#due - this.#init.clock.now());
     Bun.sleepSync(Math.min(remaining, limitMs));

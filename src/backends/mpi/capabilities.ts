@@ -37,4 +37,5 @@ export const capabilities: Capabilities = {
   anySource: true,
   sequenceNumbers: true,
   abort: true,
+  keepsTimeouts: true,
 };

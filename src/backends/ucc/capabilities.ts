@@ -35,4 +35,5 @@ export const capabilities: Capabilities = {
   reduceOps,
   sequenceNumbers: true,
   abort: true,
+  keepsTimeouts: true,
 };

@@ -77,6 +77,18 @@ export interface MemorySource {
   readonly device: DeviceType;
 }
 
+/** Where ranks find a memory. @throws InvalidArgumentError for one that does not say. */
+export function sourceOfMemory(memory: SuiteMemory | undefined, backend: string): MemorySource | undefined {
+  if (memory === undefined) return undefined;
+  const { module, device } = memory;
+  if (typeof module === "string") return { module, device };
+  throw new InvalidArgumentError(
+    "testBackend: ranks in other processes or Workers cannot load the memory: add `module: import.meta.url` to it, in the file " +
+      "whose default export it is",
+    { argument: "memory", backend },
+  );
+}
+
 /** Loads what another process has as {@link SuiteMemory}. */
 export async function loadMemory({ module, device }: MemorySource): Promise<SuiteMemory> {
   const { default: exported } = (await import(module)) as { default?: Partial<SuiteMemory> };

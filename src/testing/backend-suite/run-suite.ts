@@ -1,9 +1,9 @@
-import { InvalidArgumentError } from "../../errors/index.ts";
 import { BACKEND_MIDDLEWARE, type BackendPlugin, createContainer } from "../../registry/index.ts";
 import { type LocalRank, LocalRanksError, localRanks } from "../local-ranks.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
 import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
-import type { MemorySource, SuiteMemory } from "./device-memory.ts";
+import { type SuiteMemory, sourceOfMemory } from "./device-memory.ts";
+import { placeOfPlugin } from "./plugin-place.ts";
 import type { SuiteRankArgs } from "./rank.ts";
 import type { CaseReport, SuiteOrder } from "./run-cases.ts";
 import { runRank } from "./run-rank.ts";
@@ -89,22 +89,8 @@ async function runElsewhere(
   { plugin, worldSize, memory, order }: SuiteRun,
   spawn: Exclude<SuiteSpawn, false>,
 ): Promise<Outcome> {
-  if (plugin.module === undefined) {
-    throw new InvalidArgumentError(
-      `testBackend: ranks in other processes or Workers cannot load backend "${plugin.name}": add \`module: import.meta.url\` to the ` +
-        "plugin, in the file whose default export it is",
-      { argument: "module", backend: plugin.name },
-    );
-  }
-  const source = memory && { module: memory.module, device: memory.device };
-  if (source !== undefined && !hasModule(source)) {
-    throw new InvalidArgumentError(
-      "testBackend: ranks in other processes or Workers cannot load the memory: add `module: import.meta.url` to it, in the file " +
-        "whose default export it is",
-      { argument: "memory", backend: plugin.name },
-    );
-  }
-  const args: SuiteRankArgs = { ...order, backend: plugin.name, module: plugin.module, memory: source };
+  const place = placeOfPlugin(plugin);
+  const args: SuiteRankArgs = { ...order, ...place, memory: sourceOfMemory(memory, plugin.name) };
   const file = new URL("./rank.ts", import.meta.url);
   const options = { args, failFast: true, timeout: order.sweep.full ? FULL_LIMIT_MS : SMOKE_LIMIT_MS };
   const outcomes: readonly Ended[] =
@@ -117,13 +103,10 @@ async function runElsewhere(
   };
 }
 
-function hasModule(source: Partial<MemorySource>): source is MemorySource {
-  return typeof source.module === "string";
-}
+export type Ended = WorkerOutcome & Partial<Pick<RankOutcome, "signal" | "stderr">>;
 
-type Ended = WorkerOutcome & Partial<Pick<RankOutcome, "signal" | "stderr">>;
-
-function describeEnding(ended: Ended, all: readonly Ended[]): string | undefined {
+/** How a rank ended, if not well. */
+export function describeEnding(ended: Ended, all: readonly Ended[]): string | undefined {
   const { exitCode, signal, hang, error, stderr = "" } = ended;
   if (hang !== undefined) return hang.text;
   if (error !== undefined) return error.message;

@@ -2,6 +2,7 @@ import type { Operation, ReduceOpName } from "../../collectives/index.ts";
 import { newGroup } from "../../distributed/index.ts";
 import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
+import { isOfGuard } from "../../process-group/op-limits.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import type { Store } from "../../store/index.ts";
 import { type Device, type DType, dtypes } from "../../tensor/index.ts";
@@ -162,6 +163,10 @@ export class SuiteRank {
     this.check(outcome !== undefined, `${what} should have failed, but succeeded`);
     if (!(outcome instanceof DistError))
       throw new Error(`${what} failed with what is no DistError: ${String(outcome)}`);
+    this.check(
+      !isOfGuard(outcome),
+      `${what} was not ended by the backend, but by the process group: ${outcome.message}`,
+    );
     return outcome;
   }
 }

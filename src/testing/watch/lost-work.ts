@@ -23,6 +23,10 @@ export class LostWork extends Work<void> {
     this.whenEnded(() => clearTimeout(this.#timer));
   }
 
+  override get keepsLimit(): boolean {
+    return true;
+  }
+
   protected override block(limitMs: number): void {
     for (;;) {
       const left = Math.min(limitMs, this.#due - performance.now());

@@ -338,13 +338,18 @@ class MpiTransport final : public Transport {
   void begin(Call& call) {
     if (call.op->point_to_point()) {
       begin_message(call, comm_);
-    } else if (monitored(*call.op)) {
-      begin_monitored_barrier(call, comm_);
-    } else if (comm_.mixed || comm_.size == 1) {
-      begin_collective(call, comm_);
-    } else {
+      return;
+    }
+    const bool compares = !comm_.mixed && comm_.size > 1;
+    if (compares) {
       call.agreeing = true;
       call.agreement.begin(*call.op, comm_, comparisons_++);
+    }
+    // Its notes go at the same time as the signatures, since those that do not come are for rank 0 to name.
+    if (monitored(*call.op)) {
+      begin_monitored_barrier(call, comm_);
+    } else if (!compares) {
+      begin_collective(call, comm_);
     }
   }
 
@@ -354,15 +359,20 @@ class MpiTransport final : public Transport {
     if (call.agreeing) {
       // Its buffers are not in use, whatever becomes of the signatures.
       throw_if_aborted();
-      if (!call.agreement.reached()) return false;
-      if (call.agreement.carries_data()) {
-        call.agreement.finish(*call.op);
-        return true;
+      const bool agreed = call.agreement.reached();
+      if (monitored(*call.op)) {
+        call.agreeing = !agreed;
+      } else {
+        if (!agreed) return false;
+        if (call.agreement.carries_data()) {
+          call.agreement.finish(*call.op);
+          return true;
+        }
+        if (!first) return false;
+        call.agreeing = false;
+        advanced_ = true;
+        begin_collective(call, comm_);
       }
-      if (!first) return false;
-      call.agreeing = false;
-      advanced_ = true;
-      begin_collective(call, comm_);
     }
     for (;;) {
       for (auto& request : call.requests) {
@@ -371,6 +381,7 @@ class MpiTransport final : public Transport {
       if (!call.next_step || call.next_step()) break;
       advanced_ = true;
     }
+    if (call.agreeing) return false;
     if (call.finish) call.finish();
     return true;
   }
@@ -398,7 +409,7 @@ class MpiTransport final : public Transport {
       waiting_.clear();
       // MPI matches collectives by their order on each rank, so they begin in that of the calls.
       bool first = true;
-      awaited_ = -1;
+      int awaited = -1;
       for (size_t i = 0; i < calls_.size();) {
         Op& op = *calls_[i]->op;
         bool over = true;
@@ -414,12 +425,14 @@ class MpiTransport final : public Transport {
           runtime_.unfinished--;
           recycle(std::move(calls_[i]));
         } else {
-          note_waiting(*calls_[i++], first);
+          note_waiting(*calls_[i++], first, awaited);
           continue;
         }
         ended.push_back(&op);
         calls_.erase(calls_.begin() + static_cast<std::ptrdiff_t>(i));
       }
+      // At once, since the limit of an op may be found to be over on another thread.
+      awaited_ = awaited;
     }
     if (left_count_ > 0 && !aborted_) look_for_leavers();
   }
@@ -436,10 +449,10 @@ class MpiTransport final : public Transport {
     return false;
   }
 
-  void note_waiting(const Call& call, bool& first) {
+  void note_waiting(const Call& call, bool& first, int& awaited) {
     if (call.unmatched) waiting_.add(*call.op);
     if (!call.agreeing) return;
-    if (first) awaited_ = call.agreement.awaited();
+    if (first) awaited = call.agreement.awaited();
     first = false;
   }
 

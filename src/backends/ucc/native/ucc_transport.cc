@@ -285,13 +285,19 @@ class UccTransport final : public Transport {
 
   bool all_here() const { return peers_.here().size() == static_cast<size_t>(config_.world_size); }
 
+  /// As far as can be known here.
+  bool have_all_come(const Running& running) const {
+    const bool message = running.op().point_to_point();
+    if (!all_here()) return !message && !running.compares();
+    return ledger_ && (message ? !running.awaits_header() : running.entry.missing.empty());
+  }
+
   /// How long it may take to carry through what all ranks have come to; zero if there is none of that.
   microseconds patience_for_data() const {
     microseconds longest{0};
-    if (!ledger_ || !all_here()) return longest;
     for (const auto& running : running_) {
+      if (!have_all_come(*running)) continue;
       const Op& op = running->op();
-      if (op.point_to_point() ? running->awaits_header() : !running->entry.missing.empty()) continue;
       longest = std::max(longest, kPatienceForData + microseconds(bytes_of(op) / kSlowestRate));
     }
     return longest;
@@ -321,6 +327,8 @@ class UccTransport final : public Transport {
     if (running.compares() && status == UCC_OK) {
       if (go_on(running, position)) return true;
       if (running.compares()) return false;
+      // All have come, just now.
+      stay_awake();
       status = running.test();
     }
     if (status == UCC_INPROGRESS) return false;

@@ -1,0 +1,149 @@
+/** A rank of a case in which one of them is lost. */
+import { isMainThread } from "node:worker_threads";
+import { currentContext } from "../../distributed/dist-context.ts";
+import { destroyProcessGroup, initProcessGroup, newGroup } from "../../distributed/index.ts";
+import { type DistError, messageOf } from "../../errors/index.ts";
+import { PrefixStore } from "../../store/index.ts";
+import type { Work } from "../../work/index.ts";
+import type { RankBody } from "../spawn-ranks.ts";
+import { anyCollective } from "./any-collective.ts";
+import { loadMemory, type MemorySource, openMemory } from "./device-memory.ts";
+import type { LossCase } from "./losses.ts";
+import { loadPlugin, type PluginPlace } from "./plugin-place.ts";
+import { SuiteRank } from "./suite-rank.ts";
+import { DevicePlace, hostPlace } from "./tensor-place.ts";
+
+export interface LossArgs extends PluginPlace {
+  readonly lost: LossCase;
+  /** The rank that is lost. */
+  readonly culprit: number;
+  readonly memory: MemorySource | undefined;
+  /** Options for the backend. */
+  readonly options: Readonly<Record<string, unknown>>;
+}
+
+/** What a rank reports that has lived through the loss of another one. */
+export interface Survival {
+  readonly checks: number;
+  /** What was wrong; undefined if nothing. */
+  readonly error: string | undefined;
+}
+
+/** Limit of the op in which the rank is lost; how much later its error may come on a busy machine. */
+const OP_LIMIT_MS = 1_200;
+const LATE_MS = 3_000;
+/** Limit of closing the group, and of ending the default one. */
+const CLOSE_LIMIT_MS = 5_000;
+/** How long a thread stands still in the place of a process that is stopped. */
+const STANDSTILL_MS = OP_LIMIT_MS + LATE_MS;
+const SETUP_LIMITS = { timeout: 20_000 };
+
+const codes = ["PEER_LOST", "OP_TIMEOUT"];
+
+const body: RankBody<LossArgs> = async ({ rank, worldSize, args, report }) => {
+  const { capabilities } = await loadPlugin(args);
+  const { culprit, lost, options } = args;
+  const opened = args.memory && (await openMemory(await loadMemory(args.memory), { rank, worldSize }));
+  await initProcessGroup({
+    backend: args.backend,
+    options,
+    ...SETUP_LIMITS,
+    ...(opened && { deviceId: opened.device }),
+  });
+  const group = await newGroup(undefined, { options, ...SETUP_LIMITS });
+  if (group === null) throw new Error("newGroup() of all ranks gave null");
+  const store = new PrefixStore("suite/loss", currentContext().require().store);
+  const place = opened === undefined ? hostPlace : new DevicePlace(opened);
+  const sweep = { full: false, sizes: [], large: 0, seed: 0 };
+  const device = opened?.device;
+  const it = new SuiteRank({ group, capabilities, sweep, canBlock: lost.mode === "wait", store, place, device });
+  // A group that has worked: what is lost is not a rank that never came.
+  await anyCollective(it, SETUP_LIMITS);
+  if (rank === culprit) {
+    await store.wait(
+      it.ranks.filter((other) => other !== culprit).map((other) => `in flight/${other}`),
+      SETUP_LIMITS,
+    );
+    await Bun.sleep(50);
+    strike(lost.fault);
+    return;
+  }
+  let error: string | undefined;
+  try {
+    await survive(it, args);
+  } catch (thrown) {
+    error = messageOf(thrown);
+  }
+  report({ checks: it.checks, error } satisfies Survival);
+};
+
+/** The end of this rank, or a pause in which it takes part in nothing. */
+function strike(fault: LossCase["fault"]): void {
+  if (isMainThread) process.kill(process.pid, fault === "kill" ? "SIGKILL" : "SIGSTOP");
+  else if (fault === "kill") process.exit(0);
+  else Bun.sleepSync(STANDSTILL_MS);
+}
+
+/** What a backend owes the ranks that are left. */
+async function survive(it: SuiteRank, { lost, culprit }: LossArgs): Promise<void> {
+  const { group, store, capabilities } = it;
+  const started = performance.now();
+  const work = startOp(it, lost, culprit);
+  await store.set(`in flight/${it.rank}`, "", SETUP_LIMITS);
+  const what = `the ${lost.op} in which rank ${culprit} was lost`;
+  const outcome = lost.mode === "wait" ? waited(work) : work;
+  const error = await it.rejection(what, outcome, OP_LIMIT_MS + LATE_MS);
+  const took = performance.now() - started;
+  it.check(took < OP_LIMIT_MS + LATE_MS, `${what} ended after ${Math.round(took)} ms; its limit is ${OP_LIMIT_MS} ms`);
+  it.check(codes.includes(error.code), `${what} failed with ${nameOf(error)}, not with ${codes.join(" or ")}`);
+  const { peers = [] } = error.details;
+  // Of a rank that stands still the others may only know that nothing comes.
+  const mustName = capabilities.abort === true && error.code === "PEER_LOST";
+  const names = peers.includes(culprit) || (peers.length === 0 && !mustName);
+  // One that blocks cannot ask the others: it may see another one go that has gone because of the culprit.
+  const isIndirect = lost.mode === "wait" || lost.fault === "stop";
+  it.check(
+    names || (isIndirect && peers.length > 0 && it.worldSize > 2),
+    `${what} failed with ${nameOf(error)}, whose details.peers are [${peers.join(", ")}]`,
+  );
+  it.check(group.state === "FAILED", `the group is ${group.state} after rank ${culprit} was lost`);
+  const next = await it.rejection("an op on the failed group", anyCollective(it), 1_000);
+  it.check(
+    next.code === "GROUP_FAILED",
+    `an op on the failed group failed with ${nameOf(next)}, not with GROUP_FAILED`,
+  );
+  await endsInTime(it, "close() of the failed group", () => group.close());
+  it.check(group.state === "CLOSED", `the group is ${group.state} after close()`);
+  await endsInTime(it, "destroyProcessGroup() without the lost rank", () => destroyProcessGroup());
+}
+
+function startOp(it: SuiteRank, { op }: LossCase, culprit: number): Work<unknown> {
+  const limits = { timeout: OP_LIMIT_MS };
+  if (op === "collective") return anyCollective(it, limits);
+  const [dtype = "float32"] = it.dtypesOf("recv");
+  return it.group.recv(it.empty(dtype, 3).tensor, { groupSrc: culprit, ...limits });
+}
+
+async function waited(work: Work<unknown>): Promise<void> {
+  work.wait();
+}
+
+const nameOf = ({ name, code, message }: DistError): string => `${name} (${code}): ${message}`;
+
+async function endsInTime(it: SuiteRank, what: string, end: () => Promise<void>): Promise<void> {
+  const late = Symbol("late");
+  const { promise: limit, resolve } = Promise.withResolvers<symbol>();
+  const timer = setTimeout(resolve, CLOSE_LIMIT_MS, late);
+  const outcome: unknown = await Promise.race([
+    limit,
+    end().then(
+      () => undefined,
+      (error: unknown) => error ?? "undefined",
+    ),
+  ]);
+  clearTimeout(timer);
+  it.check(outcome !== late, `${what} had not ended after ${CLOSE_LIMIT_MS} ms`);
+  it.check(outcome === undefined, `${what} failed: ${messageOf(outcome)}`);
+}
+
+export default body;

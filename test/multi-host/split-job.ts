@@ -1,0 +1,66 @@
+import { randomBytes } from "node:crypto";
+import type { SpawnOptions } from "bun-c10d/testing";
+import { CliProcess } from "../../src/cli/fixtures/cli-process.ts";
+import { TwoHosts } from "./two-hosts.ts";
+
+const [address] = TwoHosts.addresses;
+const place =
+  'if [ "$RANK" = "$FAR_RANK" ]; then host=$FAR_HOST; else host=$NEAR_HOST; fi; exec ip netns exec "$host" "$@"';
+
+/** A job with one rank on a host of its own, and the store on the host of the others. */
+export class SplitJob implements AsyncDisposable {
+  /**
+   * @param hosts They stay when the job is disposed of.
+   * @param runtime The command that runs a rank.
+   */
+  static async make(
+    hosts: TwoHosts,
+    farRank: number,
+    runtime: readonly string[] = [process.execPath],
+  ): Promise<SplitJob> {
+    const secret = randomBytes(16).toString("hex");
+    const store = new CliProcess(
+      ["store", "--host", address, "--port", "0"],
+      { C10D_STORE_SECRET: secret },
+      { within: hosts.on(0) },
+    );
+    try {
+      return new SplitJob(store, {
+        runtime: ["sh", "-c", place, "sh", ...runtime],
+        env: {
+          FAR_RANK: String(farRank),
+          NEAR_HOST: hosts.names[0],
+          FAR_HOST: hosts.names[1],
+          GLOO_SOCKET_IFNAME: "veth",
+          MASTER_ADDR: address,
+          MASTER_PORT: String(await portOf(store)),
+          C10D_STORE_SECRET: secret,
+        },
+      });
+    } catch (error) {
+      await store[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  readonly #store: CliProcess;
+  /** Put the ranks of `spawnRanks` and `startRanks` on their hosts. */
+  readonly options: SpawnOptions;
+
+  private constructor(store: CliProcess, options: SpawnOptions) {
+    this.#store = store;
+    this.options = options;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#store[Symbol.asyncDispose]();
+  }
+}
+
+async function portOf(store: CliProcess): Promise<number> {
+  for (const end = performance.now() + 10_000; performance.now() < end; await Bun.sleep(10)) {
+    const port = /^\S+:(\d+)\n/.exec(store.stdout)?.[1];
+    if (port !== undefined) return Number(port);
+  }
+  throw new Error(`the store did not tell its port: ${store.stderr}`);
+}

@@ -84,8 +84,11 @@ std::shared_ptr<Fabric> Fabric::connect(Exchange& exchange, const Config& config
 
 void Fabric::join(std::unique_lock<std::mutex>& lock, const Config& config, const bool& interrupted) {
   wait_for(lock, config, interrupted, [&] {
-    if (!left_.empty()) throw loss_of(left_.begin()->first);
-    return joined_.size() == static_cast<size_t>(world_size_);
+    if (joined_.size() == static_cast<size_t>(world_size_)) return true;
+    for (const auto& [rank, text] : left_) {
+      if (joined_.count(rank) == 0) throw loss_of(rank);
+    }
+    return false;
   });
 }
 

@@ -70,10 +70,19 @@ uint32_t copy_text(const std::string& text, char* to, uint32_t capacity) {
   return static_cast<uint32_t>(bytes);
 }
 
+/// What the caller wants to know of a failure. Throws Failure for what cannot be written to.
+c10d_failure read_failure(const c10d_failure* to) {
+  const auto given = c10d::read_struct(to, c10d::claimed_size(to, "c10d_failure"), "c10d_failure");
+  if ((given.rank_capacity > 0 && given.ranks == 0) || (given.text_capacity > 0 && given.text == 0)) {
+    throw c10d::Failure(C10D_ERR_INVALID, "c10d_failure has a table that is NULL");
+  }
+  return given;
+}
+
 int32_t give_failure(const std::optional<c10d::Failure>& failure, c10d_failure* to) {
   return static_cast<int32_t>(guarded([&]() -> int64_t {
-    const uint32_t size = c10d::claimed_size(to, "c10d_failure");
-    auto given = c10d::read_struct(to, size, "c10d_failure");
+    auto given = read_failure(to);
+    const uint32_t size = given.size;
     given.status = failure ? failure->status() : C10D_OK;
     given.mismatch = failure ? failure->mismatch() : C10D_MISMATCH_NONE;
     given.system_error = failure ? failure->system_error() : 0;
@@ -200,11 +209,13 @@ int32_t c10d_synchronize(c10d_group* group, uint64_t id, uint64_t stream, double
 
 int32_t c10d_take_failure(c10d_group* group, uint64_t id, c10d_failure* failure) {
   std::optional<c10d::Failure> taken;
-  guarded([&]() -> int64_t {
+  const int64_t refused = guarded([&]() -> int64_t {
+    // First: a failure that was taken and cannot be given is lost.
+    read_failure(failure);
     taken = group->group.take_failure(id);
     return C10D_OK;
   });
-  return give_failure(taken, failure);
+  return refused != C10D_OK ? static_cast<int32_t>(refused) : give_failure(taken, failure);
 }
 
 uint64_t c10d_window_address(c10d_group* group, uint64_t address, int32_t rank) {

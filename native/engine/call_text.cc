@@ -73,6 +73,17 @@ std::string tensor_text(uint32_t dtype, uint64_t bytes) {
   return std::string(type.name) + "[" + std::to_string(bytes / type.size) + "]";
 }
 
+const char* name_of(const Call& call) {
+  switch (call.opcode) {
+    case C10D_SERVICE_OPEN_WINDOW:
+      return "openWindow";
+    case C10D_SERVICE_CLOSE_WINDOW:
+      return "closeWindow";
+    default:
+      return collective_name(call.opcode, call.flags);
+  }
+}
+
 std::string at(const Call& call) { return " as collective #" + std::to_string(call.number); }
 
 }  // namespace
@@ -121,7 +132,7 @@ bool agree(const Call& a, const Call& b) {
 }
 
 std::string text_of(const Call& call) {
-  std::string text = std::string(collective_name(call.opcode, call.flags)) + "(";
+  std::string text = std::string(name_of(call)) + "(";
   if (call.opcode == C10D_OP_BARRIER) return text + ")";
   const std::string dtype = dtype_of(call.dtype).name;
   const std::string elements = std::to_string(call.elements);

@@ -390,8 +390,9 @@ c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {
   event.status = op.pinned ? cause_->status() : op.status();
   event.peer = op.pinned ? cause_->peer() : op.peer();
   event.flags = op.pinned && !copies_ ? C10D_EVENT_PINNED : 0;
-  event.started_ns = nanoseconds_of(op.started);
-  event.finished_ns = nanoseconds_of(op.finished);
+  // The library still has a pinned one: it is not through with it, and may be setting its times.
+  event.started_ns = nanoseconds_of(op.pinned ? op.begun : op.started);
+  event.finished_ns = op.pinned ? 0 : nanoseconds_of(op.finished);
   return event;
 }
 

@@ -61,7 +61,9 @@ struct Op {
   uint32_t followers = 0;
   /// In the lane of ops that do not queue behind collectives.
   bool direct = false;
-  /// With C10D_FLAG_TIMES: when the library got it, and when it was through with it. A transport that knows better sets them.
+  /// With C10D_FLAG_TIMES: when the engine gave it to the library.
+  Clock::time_point begun;
+  /// The same as the library has it, and when it was through with it. A transport that knows better sets them itself.
   Clock::time_point started;
   Clock::time_point finished;
 

@@ -249,6 +249,25 @@ TEST_CASE("texts are cut to the buffer") {
   CHECK(c10d_take_failure(host.group(), 77, &failure) == C10D_OK);
 }
 
+TEST_CASE("times are taken when they are wanted") {
+  Host host({"model=blocking"});
+  for (const uint32_t flags : {0U, uint32_t{C10D_FLAG_TIMES}}) {
+    auto op = op_record({0, kForever, C10D_OP_BARRIER});
+    op.flags = flags;
+    const uint64_t before = c10d_clock_ns();
+    c10d_event event{};
+    CHECK(host.wait(c10d_submit(host.group(), &op, 1), kForever, &event) == C10D_OK);
+    if (flags == 0) {
+      CHECK(event.started_ns == 0);
+      CHECK(event.finished_ns == 0);
+    } else {
+      CHECK(event.started_ns >= before);
+      CHECK(event.finished_ns >= event.started_ns);
+      CHECK(event.finished_ns <= c10d_clock_ns());
+    }
+  }
+}
+
 TEST_CASE("counters") {
   Host host({"model=blocking"});
   host.submit({});

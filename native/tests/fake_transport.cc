@@ -230,6 +230,33 @@ Transport::Start FakeTransport::start(Op& op) {
   return Start::pending;
 }
 
+void FakeTransport::start_batch(const std::vector<Op*>& ops, std::vector<Start>& started) {
+  const Call call(*journal_, true);
+  journal_->note([&](Journal::Record& record) {
+    record.batches.emplace_back();
+    for (const Op* op : ops) {
+      record.batches.back().push_back(op->id);
+      record.started.push_back(op->id);
+      record.numbers.push_back(op->number);
+    }
+  });
+  for (const Op* op : ops) {
+    if (place_of(*op) == At::start) strike(outcome_of(*op));
+  }
+  const std::lock_guard<std::mutex> lock(mutex_);
+  for (size_t i = 0; i < ops.size(); i++) {
+    journal_->under_way(1);
+    if (model_ == "instant" || (model_ == "mixed" && !ops[i]->point_to_point())) {
+      deliver(*ops[i]);
+      started[i] = Start::done;
+    } else {
+      pending_.push_back({ops[i], Clock::now() + duration_of(*ops[i])});
+      started[i] = Start::pending;
+    }
+  }
+  arm_timer();
+}
+
 void FakeTransport::run_blocking(Op& op) { run_until(op, Clock::time_point::max()); }
 
 bool FakeTransport::run_until(Op& op, Clock::time_point deadline) {

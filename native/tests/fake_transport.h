@@ -12,6 +12,8 @@
 //   awaited=N        the rank that ops wait for
 //   keeps=1          buffers may be in use after an abort
 //   interruptible=1  blocking ops can be carried out in part
+//   batches=1        ops of a submission begin as one, and end as with polling; collectives of model=mixed as with instant
+//   messages=in-order
 //   connect=at-once|hang|stubborn|failure|exception|number|exchange: see connect()
 #pragma once
 
@@ -73,6 +75,7 @@ class Journal {
   struct Record {
     std::vector<uint64_t> started;
     std::vector<uint64_t> numbers;  // Op::number of those
+    std::vector<std::vector<uint64_t>> batches;
     std::vector<uint64_t> ended;
     std::set<pthread_t> connect_threads;
     std::set<pthread_t> call_threads;  // start(), run_blocking(), progress(), close()
@@ -127,6 +130,9 @@ class FakeTransport final : public Transport {
   void check(const Op& op) const override;
   void number(Op& op) noexcept override { op.ticket = next_ticket_++; }
   Start start(Op& op) override;
+  bool takes_batches() const override { return config_.options.get("batches") == "1"; }
+  void start_batch(const std::vector<Op*>& ops, std::vector<Start>& started) override;
+  bool messages_overtake() const override { return config_.options.get("messages") != "in-order"; }
   void run_blocking(Op& op) override;
   bool run_until(Op& op, Clock::time_point deadline) override;
   void progress(std::vector<Op*>& ended) override;

@@ -2,10 +2,12 @@
 #include <doctest/doctest.h>
 
 #include <algorithm>
+#include <cstring>
 
 #include "engine/dtype.h"
 #include "engine/failure.h"
 #include "engine/op_shape.h"
+#include "engine/sized_struct.h"
 #include "host.h"
 #include "random_record.h"
 
@@ -29,7 +31,12 @@ Wide sum(const std::vector<c10d_buffer>& buffers) {
 }
 
 /// What is wrong with an op that was taken, in numbers of 128 bits; empty if nothing.
-std::string fault_of(const Op& op, int world_size) {
+std::string fault_of(const Op& op, int world_size, const Device& device) {
+  const auto& request = op.request;
+  if (request.device_type != device.type || request.device_index != device.index) return "device";
+  if (request.stream != 0 && (request.flags & C10D_FLAG_STREAM) == 0) return "stream";
+  if (request.reserved != 0 || request.flags > 15) return "bits that stand for nothing";
+  if (request.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED && !is_service(request.opcode)) return "opcode";
   const Wide n = static_cast<Wide>(world_size);
   const Wide element = element_size(op.request.dtype);
   if (element == 0) return "dtype";
@@ -74,14 +81,17 @@ TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its
   std::mt19937_64 random(seed);
   size_t taken = 0;
   size_t refused = 0;
+  size_t others = 0;
   const Stopwatch watch;
   do {
     const int world_size = 1 + static_cast<int>(random() % 5);
     const int rank = static_cast<int>(random() % static_cast<uint64_t>(world_size));
-    RandomRecord record(random, rank, world_size, false);
+    const Device device = random() % 2 == 0 ? Device{} : Device{C10D_DEVICE_CUDA, static_cast<int32_t>(random() % 3)};
+    RandomRecord record(random, rank, world_size, false, device);
     Op op;
     try {
-      op.assign(record.op(), nullptr, nullptr, config_of_rank(rank, world_size));
+      claimed_size(&record.op(), "c10d_op");
+      op.assign(record.op(), nullptr, nullptr, config_of_rank(rank, world_size, device));
       check_shape(op, rank, world_size);
     } catch (const Failure& failure) {
       refused++;
@@ -89,13 +99,18 @@ TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its
       continue;
     }
     taken++;
-    const std::string fault = fault_of(op, world_size);
+    others += record.op().size == sizeof op.request ? 0 : 1;
+    const std::string fault = fault_of(op, world_size, device);
+    CHECK_FALSE(record.has_unknown());
+    CHECK(std::memcmp(&op.request, &record.meaning(), sizeof op.request) == 0);
     CAPTURE(op.request.opcode);
     CAPTURE(world_size);
     if (!fault.empty()) FAIL(fault);
   } while (watch.ms() < 1'000 * fuzz_seconds());
   CHECK(taken > 100);
   CHECK(refused > 100);
+  // Shorter or longer ones among those that were taken.
+  CHECK(others > 10);
 }
 
 TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
@@ -114,6 +129,7 @@ TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
       continue;
     }
     taken++;
+    CHECK_FALSE(record.has_unknown());
     CHECK(host.wait(id, 10'000) == C10D_OK);
   } while (watch.ms() < 1'000 * fuzz_seconds());
   CHECK(taken > 0);

@@ -1,7 +1,9 @@
 #include "random_record.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstdlib>
+#include <cstring>
 #include <limits>
 
 #include "engine/collective_names.generated.h"
@@ -9,8 +11,11 @@
 
 namespace c10d::test {
 
-RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bool honest) : random_(random) {
+RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bool honest, Device device)
+    : random_(random) {
   op_.size = sizeof op_;
+  op_.device_type = device.type;
+  op_.device_index = device.index;
   op_.opcode = static_cast<uint32_t>(random_() % (kHighestOpcode + 1));
   if (honest && chance(2)) op_.opcode = chance(3) ? C10D_OP_ALLTOALL : C10D_OP_ALLTOALL_BASE;
   op_.dtype = static_cast<uint32_t>(pick({C10D_UINT8, C10D_INT16, C10D_FLOAT32, C10D_INT64, C10D_COMPLEX128}));
@@ -29,10 +34,38 @@ RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bo
   op_.output_count = static_cast<uint32_t>(outputs_.size());
   op_.input_split_count = static_cast<uint32_t>(input_splits_.size());
   op_.output_split_count = static_cast<uint32_t>(output_splits_.size());
-  if (honest || !chance(6)) return;
-  // Tables that are not there, or not as long as the record says.
-  (chance(2) ? op_.inputs : op_.output_splits) = 0;
-  if (chance(2)) op_.output_count = static_cast<uint32_t>(pick({(1U << 20) + 1, 0x7fffffff, 0x80000000, 0xffffffff}));
+  if (!honest && chance(6)) {
+    // Tables that are not there, or not as long as the record says.
+    (chance(2) ? op_.inputs : op_.output_splits) = 0;
+    if (chance(2)) op_.output_count = static_cast<uint32_t>(pick({(1U << 20) + 1, 0x7fffffff, 0x80000000, 0xffffffff}));
+  }
+  if (!chance(4)) spoil_place();
+  write(honest);
+}
+
+/// Where and when it is carried out: the fields that came with devices.
+void RandomRecord::spoil_place() {
+  if (chance(4)) op_.flags |= C10D_FLAG_STREAM;
+  if (chance(4)) op_.stream = boundary();
+  if (chance(8)) op_.device_type = static_cast<uint32_t>(pick({0, 1, 2, 20, 0xffffffff}));
+  if (chance(8)) op_.device_index = static_cast<int32_t>(pick({0, 1, 2, 0x7fffffff, 0xffffffff}));
+  if (chance(16)) op_.reserved = static_cast<uint32_t>(boundary());
+  if (chance(8)) op_.opcode = static_cast<uint32_t>(C10D_SERVICE_REGISTER_MEMORY - 1 + random_() % 6);
+}
+
+/// The record as another version of the host has it, or one that is at fault.
+void RandomRecord::write(bool honest) {
+  uint64_t bytes = sizeof op_;
+  if (chance(4)) bytes = 8 * (1 + random_() % 20);
+  op_.size = static_cast<uint32_t>(bytes);
+  if (!honest && chance(16)) op_.size = static_cast<uint32_t>(pick({0, 4, 7, 9, 4097, 4104, 0x80000000, 0xfffffff8}));
+  record_ = std::make_unique<uint64_t[]>(bytes / 8);
+  std::memcpy(record_.get(), &op_, std::min<uint64_t>(bytes, sizeof op_));
+  if (bytes < sizeof op_) std::memset(reinterpret_cast<char*>(&op_) + bytes, 0, sizeof op_ - bytes);
+  if (bytes <= sizeof op_ || !chance(3)) return;
+  auto* const all = reinterpret_cast<uint8_t*>(record_.get());
+  all[sizeof op_ + random_() % (bytes - sizeof op_)] = static_cast<uint8_t>(1 + random_() % 255);
+  unknown_ = true;
 }
 
 uint64_t RandomRecord::pick(std::initializer_list<uint64_t> numbers) {
@@ -133,8 +166,8 @@ void RandomRecord::spoil(bool honest) {
   }
 }
 
-Config config_of_rank(int rank, int world_size) {
-  return {rank, world_size, Device{}, Clock::time_point::max(), Options(nullptr, 0)};
+Config config_of_rank(int rank, int world_size, Device device) {
+  return {rank, world_size, device, Clock::time_point::max(), Options(nullptr, 0)};
 }
 
 uint64_t fuzz_seed() {

@@ -29,6 +29,8 @@ TEST_CASE("a stuck op completes as pinned after the grace, and is released when 
     const auto event = host.completion(id);
     CHECK(event.status == C10D_ERR_OP_TIMEOUT);
     CHECK(event.flags == C10D_EVENT_PINNED);
+    CHECK(event.started_ns > 0);
+    CHECK(event.finished_ns == 0);
     CHECK(watch.ms() > 900);
     CHECK(watch.ms() < 1'200 + 200 * kSlack);
     CHECK(host.stats().pinned == 1);
@@ -40,6 +42,7 @@ TEST_CASE("a stuck op completes as pinned after the grace, and is released when 
     const auto released = host.await(C10D_EVENT_RELEASED, id);
     REQUIRE(released);
     CHECK(released->flags == 0);
+    CHECK(released->finished_ns > released->started_ns);
     CHECK(host.result(id) != 0);
     CHECK(host.stats().pinned == 0);
     CHECK(host.stats().completed == 0);

@@ -1,0 +1,28 @@
+// What each collective gives, from what all ranks have given.
+#pragma once
+
+#include <vector>
+
+#include "software_device/flight.h"
+
+namespace c10d::softdev {
+
+/// Whether the op begins with what is in its outputs.
+bool is_in_place(uint32_t opcode);
+
+/// Whether elements of this dtype can be reduced in this way.
+bool can_reduce(uint32_t dtype, uint32_t reduce_op);
+
+/// Of one output each, by the contributions of all ranks.
+std::vector<Bytes> results_of(const Flight& flight, const std::vector<FlightPtr>& ranks);
+
+/// The first two ranks of which one sends the other, in an all-to-all, what it does not expect.
+struct SplitMismatch {
+  int32_t sender;
+  int32_t receiver;
+  uint64_t sent;
+  uint64_t expected;
+};
+std::optional<SplitMismatch> split_mismatch(const std::vector<FlightPtr>& ranks);
+
+}  // namespace c10d::softdev

@@ -23,8 +23,8 @@ export interface Place {
   readonly backend: string;
   /** Cases that it cannot have, since the backend has no such op. */
   readonly lacks: readonly CaseName[];
-  /** Whether a rank that only sends in an op is not kept waiting: of a difference it learns by its next op. */
-  readonly sendersGoOn?: boolean;
+  /** Whether a rank does not wait for those that it needs nothing of: of a difference it learns by its next op then. */
+  readonly waitsForNeeded?: boolean;
   /** Whether a rank on another host is missed at the time-out only, however it goes. */
   readonly missesLate?: boolean;
   /** Why there can be no ranks here; undefined if there can. */
@@ -122,7 +122,7 @@ export const places: readonly Place[] = [
     name: "ucc",
     backend: "ucc",
     lacks: monitored,
-    sendersGoOn: true,
+    waitsForNeeded: true,
     whyNot: async () => whyNoUcc,
     run: inProcesses(uccSpawn),
   },

@@ -5,10 +5,10 @@ export interface Call {
   /** What messages call it. */
   text(n: number, size: number): string;
   start(group: ProcessGroup, n: number, timeout: number): Work<unknown>;
-  /** Whether what it gives to a rank is right that the difference does not concern; absent where it concerns all. */
+  /** Whether what it gives is right to a rank that does not need the one that departs; absent where it gives nothing then. */
   isRight?(result: unknown, n: number, size: number): boolean;
-  /** Whether a rank waits for nobody in it. */
-  onlySends?(rank: number, n: number): boolean;
+  /** Whether a rank needs anything of another one; absent where all need all. */
+  needs?(rank: number, other: number, n: number): boolean;
   /** Of an all-to-all: elements that a rank sends to another one, and that it expects from it. */
   readonly parts?: {
     sent(n: number, rank: number, to: number, size: number): number;
@@ -35,11 +35,18 @@ const list = (group: ProcessGroup, dtype: DType, length: number) =>
 
 const sumOf = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
 
+/** What a root sends. */
+const FILL = 7;
+
+function isFilled(result: unknown): boolean {
+  return (result instanceof Float32Array || result instanceof Int32Array) && result.every((value) => value === FILL);
+}
+
 export function allReduce({ op = "SUM", dtype = "float32", elements = usualElements }: Variation = {}): Call {
   return {
     text: (n) => `allReduce(${dtype}[${elements(n)}], ${op})`,
     start: (group, n, timeout) => group.allReduce(tensor(dtype, elements(n)), { op: ReduceOp[op], timeout }),
-    onlySends: (_, n) => elements(n) === 0,
+    needs: (_, __, n) => elements(n) > 0,
   };
 }
 
@@ -60,8 +67,12 @@ export function allReduceOfList(sizes: (n: number) => readonly number[]): Call {
 export function broadcast({ dtype = "float32", elements = usualElements, root = 0 }: Variation = {}): Call {
   return {
     text: (n) => `broadcast(${dtype}[${elements(n)}], root ${root})`,
-    start: (group, n, timeout) => group.broadcast(tensor(dtype, elements(n)), { src: root, timeout }),
-    onlySends: (rank) => rank === root,
+    start(group, n, timeout) {
+      const own = tensor(dtype, elements(n));
+      return group.broadcast(group.rank === root ? own.fill(FILL) : own, { src: root, timeout });
+    },
+    needs: (rank, other) => rank !== root && other === root,
+    isRight: isFilled,
   };
 }
 
@@ -69,7 +80,7 @@ export function reduce({ op = "SUM", dtype = "float32", elements = usualElements
   return {
     text: (n) => `reduce(${dtype}[${elements(n)}], ${op}, root ${root})`,
     start: (group, n, timeout) => group.reduce(tensor(dtype, elements(n)), { dst: root, op: ReduceOp[op], timeout }),
-    onlySends: (rank) => rank !== root,
+    needs: (rank) => rank === root,
   };
 }
 
@@ -96,7 +107,7 @@ export function gather({ dtype = "float32", elements = usualElements, root = 0 }
       const outputs = group.rank === root ? { outputs: list(group, dtype, elements(n)) } : {};
       return group.gather(tensor(dtype, elements(n)), { dst: root, ...outputs, timeout });
     },
-    onlySends: (rank) => rank !== root,
+    needs: (rank) => rank === root,
   };
 }
 
@@ -104,10 +115,12 @@ export function scatter({ dtype = "float32", elements = usualElements, root = 0 
   return {
     text: (n) => `scatter(${dtype}[${elements(n)}], root ${root})`,
     start(group, n, timeout) {
-      const inputs = group.rank === root ? { inputs: list(group, dtype, elements(n)) } : {};
+      const filled = () => list(group, dtype, elements(n)).map((each) => each.fill(FILL));
+      const inputs = group.rank === root ? { inputs: filled() } : {};
       return group.scatter(tensor(dtype, elements(n)), { src: root, ...inputs, timeout });
     },
-    onlySends: (rank) => rank === root,
+    needs: (rank, other) => rank !== root && other === root,
+    isRight: isFilled,
   };
 }
 

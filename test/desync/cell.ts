@@ -62,20 +62,22 @@ function isWithoutTensors({ usual, odd }: Case): boolean {
 }
 
 /**
- * A sample in which every place and way occurs, in one world per place; another one for each `turn`. What takes long, since it
- * ends by a time-out or takes processes of its own, occurs at one place.
+ * A sample in which every backend occurs at one of its places, with every way, in worlds of one size; another one for each
+ * `turn`. What takes long, since it ends by a time-out or takes processes of its own, occurs with one backend.
  */
 export function sampleCells(turn: number): Cell[] {
   const cells = allCells();
-  return places.flatMap((place, p) => {
-    const worldSize = worldSizes[(turn + p) % worldSizes.length];
+  const byBackend = [...Map.groupBy(places, ({ backend }) => backend).values()];
+  return byBackend.flatMap((choice, b) => {
+    const place = choice[turn % choice.length];
+    const worldSize = worldSizes[(Math.floor(turn / choice.length) + b) % worldSizes.length];
     const those = cells.filter((cell) => cell.place === place && cell.worldSize === worldSize);
     return ways.flatMap((way, w) => {
       const ofWay = those.filter((cell) => caseOf(cell.name).way === way);
-      const quick = ofWay.filter((cell) => !isSilent(caseOf(cell.name), place) && !endsJob(cell));
-      const candidates = (turn + w + p) % places.length === 0 ? ofWay : quick;
-      // A prime number of cells on, so that in time each has its turn.
-      const cell = candidates[((turn + p) * 1_009 + w * 7) % candidates.length];
+      const quick = ofWay.filter((cell) => !isSilent(caseOf(cell.name), cell.place) && !endsJob(cell));
+      const candidates = (turn + w + b) % byBackend.length === 0 ? ofWay : quick;
+      const hash = Bun.hash.crc32(`${turn} ${place?.name} ${way}`);
+      const cell = candidates[hash % candidates.length];
       return cell === undefined ? [] : [cell];
     });
   });

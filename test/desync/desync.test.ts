@@ -19,7 +19,7 @@ const reasons = new Map<Place, string | undefined>();
 for (const place of places) reasons.set(place, await place.whyNot());
 
 describe("calls that differ between ranks", () => {
-  for (const place of places) {
+  for (const place of new Set(cells.map((cell) => cell.place))) {
     const those = cells.filter((cell) => cell.place === place);
     const reason = reasons.get(place);
     if (reason !== undefined) console.log(`skip calls that differ, ${place.name}: ${reason}`);

@@ -1,6 +1,10 @@
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { type SpawnOptions, spawnRanks, type WorkerOutcome, workerRanks } from "bun-c10d/testing";
 import { whyNoGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { launchWith, whyNoMpi } from "../../src/backends/mpi/fixtures/availability.ts";
+import type { MpiImplementation } from "../../src/backends/mpi/options.ts";
 import { spawn as uccSpawn, whyNoUcc } from "../../src/backends/ucc/fixtures/availability.ts";
 import { SplitJob } from "../multi-host/split-job.ts";
 import { TwoHosts } from "../multi-host/two-hosts.ts";
@@ -19,8 +23,8 @@ export interface Place {
   readonly backend: string;
   /** Cases that it cannot have, since the backend has no such op. */
   readonly lacks: readonly CaseName[];
-  /** Whether a rank that only sends in an op is not kept waiting: of a difference it learns by its next op. */
-  readonly sendersGoOn?: boolean;
+  /** Whether a rank does not wait for those that it needs nothing of: of a difference it learns by its next op then. */
+  readonly waitsForNeeded?: boolean;
   /** Whether a rank on another host is missed at the time-out only, however it goes. */
   readonly missesLate?: boolean;
   /** Why there can be no ranks here; undefined if there can. */
@@ -44,6 +48,45 @@ const onTwoHosts =
     return await spawnRanks(worldSize, file, { ...options, ...job.options, env: { ...job.options.env, ...env } });
   };
 
+/** The same, where one launcher starts the ranks of both hosts. */
+const launchedOnTwoHosts =
+  (implementation: MpiImplementation): Run =>
+  async (worldSize, file, options) => {
+    await using hosts = await TwoHosts.make();
+    await using job = await SplitJob.make(hosts, worldSize - 1, { limitMs: options.timeout });
+    const folder = mkdtempSync(join(tmpdir(), "c10d-agent-"));
+    try {
+      const { launcher = [], env } = launchWith(implementation);
+      const flags = placement[implementation](slotsOf(worldSize), hosts.writeAgent(folder));
+      const where = { launcher: [...hosts.on(0), ...launcher, ...flags], env: { ...job.options.env, ...env } };
+      return await spawnRanks(worldSize, file, { ...options, ...where });
+    } finally {
+      rmSync(folder, { recursive: true });
+    }
+  };
+
+const placement = {
+  openmpi: (slots: string, agent: string) => [
+    ...["--host", slots, "--mca", "plm_rsh_agent", agent],
+    ...["--mca", "btl_tcp_if_include", "veth", "--mca", "oob_tcp_if_include", "veth"],
+  ],
+  mpich: (slots: string, agent: string) => [
+    "-hosts",
+    slots,
+    "-launcher",
+    "rsh",
+    "-launcher-exec",
+    agent,
+    "-iface",
+    "veth",
+  ],
+} satisfies Readonly<Record<MpiImplementation, unknown>>;
+
+function slotsOf(worldSize: number): string {
+  const [near, far] = TwoHosts.addresses;
+  return `${near}:${worldSize - 1},${far}:1`;
+}
+
 async function whyNoHosts(): Promise<string | undefined> {
   const impossible = await TwoHosts.impossible();
   if (impossible === undefined || process.env.C10D_REQUIRE_NETNS === "1") return undefined;
@@ -59,18 +102,27 @@ export const places: readonly Place[] = [
     whyNot: async () => whyNoGloo ?? (await whyNoHosts()),
     run: onTwoHosts([process.execPath]),
   },
-  ...(["openmpi", "mpich"] as const).map((implementation) => ({
-    name: implementation,
-    backend: "mpi",
-    lacks: [],
-    whyNot: async () => whyNoMpi(implementation),
-    run: inProcesses(launchWith(implementation)),
-  })),
+  ...(["openmpi", "mpich"] as const).flatMap((implementation) => [
+    {
+      name: implementation,
+      backend: "mpi",
+      lacks: [],
+      whyNot: async () => whyNoMpi(implementation),
+      run: inProcesses(launchWith(implementation)),
+    },
+    {
+      name: `${implementation} on two hosts`,
+      backend: "mpi",
+      lacks: [],
+      whyNot: async () => whyNoMpi(implementation) ?? (await whyNoHosts()),
+      run: launchedOnTwoHosts(implementation),
+    },
+  ]),
   {
     name: "ucc",
     backend: "ucc",
     lacks: monitored,
-    sendersGoOn: true,
+    waitsForNeeded: true,
     whyNot: async () => whyNoUcc,
     run: inProcesses(uccSpawn),
   },

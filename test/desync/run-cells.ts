@@ -1,9 +1,10 @@
 import type { WorkerOutcome } from "bun-c10d/testing";
-import { type Cell, endsJob, nameOf } from "./cell.ts";
+import { type Cell, endsJob, isSilent, nameOf } from "./cell.ts";
 import { judge } from "./expectation.ts";
 import type { Orders } from "./fixtures/rank.ts";
 import type { Place } from "./place.ts";
 import type { RankReport } from "./report.ts";
+import { caseOf } from "./ways.ts";
 
 /** What became of a cell. */
 export interface CellResult {
@@ -37,12 +38,15 @@ export async function runCells(cells: readonly Cell[], print: (line: string) => 
   return results;
 }
 
-/** Cells of worlds of one size share their processes, but for those in which a process ends. */
+/**
+ * Cells of worlds of one size share their processes, but for those in which a process ends. Those that end by a time-out come
+ * last, since native ops that nobody can cancel are left of them.
+ */
 function jobsOf(cells: readonly Cell[]): Cell[][] {
-  const shared = Map.groupBy(
-    cells.filter((cell) => !endsJob(cell)),
-    ({ worldSize }) => worldSize,
+  const [quick = [], silent = []] = [false, true].map((isLate) =>
+    cells.filter((cell) => !endsJob(cell) && isSilent(caseOf(cell.name), cell.place) === isLate),
   );
+  const shared = Map.groupBy([...quick, ...silent], ({ worldSize }) => worldSize);
   return [...shared.values(), ...cells.filter(endsJob).map((cell) => [cell])];
 }
 

@@ -1,3 +1,5 @@
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { isAlive } from "../../src/cli/fixtures/cli-process.ts";
 import { messageOf } from "../../src/errors/index.ts";
 
@@ -42,6 +44,18 @@ export class TwoHosts implements AsyncDisposable {
   /** What makes a program run on a host. */
   on(host: 0 | 1): readonly string[] {
     return ["ip", "netns", "exec", this.names[host]];
+  }
+
+  /** A program that runs a command on a host, as rsh and ssh do: `agent ADDRESS COMMAND…`; for a launcher of MPI. */
+  writeAgent(folder: string): string {
+    const path = join(folder, "agent");
+    const cases = this.names.map((name, host) => `  ${TwoHosts.addresses[host]}) name=${name} ;;`);
+    // A name of its own, since launchers tell hosts apart by it.
+    const enter = 'exec ip netns exec "$name" unshare --uts sh -c \'hostname "$0"; exec sh -c "$*"\' "$name" "$@"';
+    writeFileSync(path, ["#!/bin/sh", 'case "$1" in', ...cases, "esac", "shift", enter, ""].join("\n"), {
+      mode: 0o755,
+    });
+    return path;
   }
 
   /** Takes the network interface of a host down. */

@@ -93,8 +93,8 @@ test("collectives are delayed by the clock, messages are not, and nothing is lef
     },
     { init: false },
   );
-  // Who closes first aborts; the other one's group has failed then.
-  const end = [false, [1, 10], expect.stringMatching(/^(ABORTED|GROUP_FAILED)$/)];
+  // Who closes first aborts; the other one has lost it then.
+  const end = [false, [1, 10], expect.stringMatching(/^(ABORTED|PEER_LOST)$/)];
   expect(ends).toEqual([end, end]);
   expect(clock.pending).toBe(0);
 });

@@ -19,20 +19,26 @@ bool ended(MPI_Request& request) {
 
 void Agreement::begin(const Op& op, const Communicator& communicator, uint64_t number) {
   comm_ = &communicator;
+  op_ = &op;
+  in_pairs_ = false;
   own_.signature = {call_of(op)};
   distance_ = 1;
-  const auto ranks = static_cast<size_t>(direct() ? communicator.size : 1);
-  if (incoming_.size() < ranks * kSlot) {
-    incoming_.resize(ranks * kSlot);
-    outgoing_.resize(ranks * kSlot);
-  }
   tag_ = direct() ? communicator.signature_tag : communicator.turn_tag(number);
   carries_data_ = direct() && is_small(op, communicator.size);
   own_.carries_data = carries_data_ ? 1 : 0;
-  direct() ? send_to_all(op) : begin_round();
+  direct() ? send_to_all() : begin_round();
 }
 
-void Agreement::send_to_all(const Op& op) {
+void Agreement::make_room(int ranks) {
+  const size_t bytes = static_cast<size_t>(ranks) * kSlot;
+  if (incoming_.size() >= bytes) return;
+  incoming_.resize(bytes);
+  outgoing_.resize(bytes);
+}
+
+void Agreement::send_to_all() {
+  const Op& op = *op_;
+  make_room(comm_->size);
   const auto others = static_cast<size_t>(comm_->size - 1);
   receives_.assign(others, MPI_REQUEST_NULL);
   sends_.assign(others, MPI_REQUEST_NULL);
@@ -57,6 +63,7 @@ void Agreement::send_to_all(const Op& op) {
 
 /// Sends nothing but the own signature, since whoever has seen another one goes no further.
 void Agreement::begin_round() {
+  make_room(1);
   receives_.assign(1, MPI_REQUEST_NULL);
   sends_.assign(1, MPI_REQUEST_NULL);
   require_success(MPI_Irecv(incoming(source(0)), static_cast<int>(sizeof own_), MPI_BYTE, source(0), tag_,
@@ -70,9 +77,17 @@ void Agreement::begin_round() {
 
 bool Agreement::reached() {
   while (all_ended()) {
-    if (direct() || distance_ * 2 >= comm_->size) return true;
-    distance_ *= 2;
-    begin_round();
+    if (direct()) return true;
+    if (distance_ * 2 < comm_->size) {
+      distance_ *= 2;
+      begin_round();
+    } else if (is_all_to_all(*op_)) {
+      in_pairs_ = true;
+      distance_ = 1;
+      send_to_all();
+    } else {
+      return true;
+    }
   }
   return false;
 }

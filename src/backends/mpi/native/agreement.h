@@ -15,8 +15,9 @@
 namespace c10d::mpi_shim {
 
 /// The comparison for one collective. Few ranks send each other their signatures, which carry the data of a small op; many do it
-/// in log2(n) rounds, each of which doubles the number of ranks that are known to agree. What a rank receives there depends
-/// on no op, so ranks out of step read each other's signatures and nothing else.
+/// in log2(n) rounds, each of which doubles the number of ranks that are known to agree; then, before an all-to-all,
+/// each pair compares what goes from one to the other. What a rank receives depends on no op, so ranks out of step read each
+/// other's signatures and nothing else.
 class Agreement {
  public:
   /// Sends what this rank calls; `number` counts the group's comparisons. Called in the order of its collectives.
@@ -45,9 +46,10 @@ class Agreement {
   static_assert(sizeof(Header) % 16 == 0, "no padding is needed");
   static constexpr size_t kSlot = sizeof(Header) + kMostCarried;
 
-  bool direct() const { return comm_->size <= comm_->most_direct; }
-  void send_to_all(const Op& op);
+  bool direct() const { return in_pairs_ || comm_->size <= comm_->most_direct; }
+  void send_to_all();
   void begin_round();
+  void make_room(int ranks);
   /// Whether all requests have ended; compares each signature when it comes.
   bool all_ended();
   /// Of the message that is sent or received `i` places on, counted from 0.
@@ -59,6 +61,9 @@ class Agreement {
   uint8_t* incoming(int rank) { return incoming_.data() + (direct() ? static_cast<size_t>(rank) * kSlot : 0); }
 
   const Communicator* comm_ = nullptr;
+  const Op* op_ = nullptr;
+  /// After the rounds.
+  bool in_pairs_ = false;
   Header own_{};
   int tag_ = 0;
   /// To the first rank that this one sends to.

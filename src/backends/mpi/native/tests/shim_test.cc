@@ -533,6 +533,19 @@ void out_of_step(int most_direct) {
     meet("another op" + suffix);
   }
   {
+    // The last rank sends 5 to each and expects 5 of each, the others 4; what it sends itself fits.
+    Group group("parts" + suffix, most_direct);
+    Floats data(rank == size - 1 ? 5 : 4, 1);
+    std::vector<Floats> results(static_cast<size_t>(size), data);
+    Request request(C10D_OP_ALLTOALL);
+    for (auto& result : results) request.in(data).out(result);
+    const Result result = group.wait(group.submit(request.set().op));
+    const std::string last = std::to_string(size - 1);
+    expect_failure(result, C10D_ERR_DESYNC, "rank " + last + " called allToAll(float32), but rank ");
+    expect_failure(result, C10D_ERR_DESYNC, "float32[5]");
+    meet("parts" + suffix);
+  }
+  {
     // All ranks know that the root could not count that, whose table alone is that long. No byte of it is touched.
     Group group("too many" + suffix, most_direct);
     std::vector<uint8_t> byte(1);

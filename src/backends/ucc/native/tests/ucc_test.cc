@@ -249,8 +249,8 @@ void odd_one(Rank& rank) {
   rank.submit(before);
   const int64_t id = rank.submit(differs);
   const int64_t last = rank.submit(after);
-  const char* const text =
-      "rank 0 called allReduce(float32[4], SUM) as collective #2, rank 2 called allReduce(float32[4], MAX)";
+  const std::string text = "rank 0 called allReduce(float32[4], SUM) as collective #2, rank " +
+                           std::to_string(rank.size() - 1) + " called allReduce(float32[4], MAX)";
   check_outcome(rank.finish(id, rank.rank() == 0 ? Way::wait : Way::events), C10D_ERR_DESYNC, -1, text);
   check_outcome(rank.finish(last, Way::events), C10D_ERR_DESYNC, -1, text);
 }
@@ -501,6 +501,8 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, splits that do not fit, by hashes", 2, wrong_splits, Last::ends_well, true, false, 1, true},
     {"2 hosts, the last of 3 ranks calls something else", 3, odd_one, Last::ends_well, true, false, 2},
     {"2 hosts, the last of 3 ranks calls something else, by hashes", 3, odd_one, Last::ends_well, true, false, 2, true},
+    {"2 hosts, the last of 14 ranks, which compare hashes, calls something else", 14, odd_one, Last::ends_well, true,
+     false, 7},
     {"2 hosts, a message of another size", 2, wrong_small_message, Last::ends_well, true, false, 1},
 };
 

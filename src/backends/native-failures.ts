@@ -33,8 +33,8 @@ export class NativeFailures {
   readonly #backend: string;
   readonly #context: BackendContext;
   #verdict: Promise<FailureVerdict> | undefined;
-  /** Ranks that the group has agreed to be the cause of its failure, as soon as it has. */
-  #culprits: readonly number[] = [];
+  /** What the ranks have agreed on, as soon as they have. */
+  #agreed: FailureVerdict | undefined;
   /** The error that the group failed with, once one was made. */
   #firstError: DistError | undefined;
 
@@ -98,8 +98,10 @@ export class NativeFailures {
     const cause = this.#firstError;
     // A rank that blocked has named what it saw, before it could ask the others.
     const seen = cause?.details.peers ?? [];
-    const peers = this.#culprits.length > 0 ? this.#culprits : seen;
-    const agreed = Bun.deepEquals(peers, seen) ? "" : `; the ranks agree on ${inWords(peers)} as the cause`;
+    const verdict = this.#agreed;
+    const isKnown = verdict !== undefined && (verdict.culprits.length > 0 || verdict.cause.kind === "desync");
+    const peers = isKnown ? verdict.culprits : seen;
+    const agreed = isKnown ? agreement(verdict, seen, cause?.message ?? "") : "";
     return new DistBackendError(
       `${op}: group "${group}" has failed before (${cause?.message ?? native.failureText}${agreed}). ` +
         "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
@@ -121,8 +123,8 @@ export class NativeFailures {
     };
     const verdict = consultOnFailure(store, size, report);
     this.#verdict = verdict;
-    void verdict.then(({ culprits }) => {
-      this.#culprits = culprits;
+    void verdict.then((agreed) => {
+      this.#agreed = agreed;
     });
     return verdict;
   }
@@ -167,6 +169,13 @@ export class NativeFailures {
     if (verdict.cause.kind === "other" || (peers.length === 1 && text.includes(ranks))) return "";
     return `; the cause is the loss of ${ranks}`;
   }
+}
+
+/** What the ranks agree on, where that is not what this rank has named. */
+function agreement({ culprits, cause }: FailureVerdict, seen: readonly number[], message: string): string {
+  if (cause.kind === "desync")
+    return message.includes(cause.text) ? "" : `; the ranks agree on the cause: ${cause.text}`;
+  return Bun.deepEquals(culprits, seen) ? "" : `; the ranks agree on ${inWords(culprits)} as the cause`;
 }
 
 function inWords(ranks: readonly number[]): string {

@@ -95,6 +95,7 @@ export {
   type RegisterOptions,
   reduceOpsByKind,
   registerBackend,
+  type SettleLimit,
   type StandardSchema,
   type Submit,
 } from "./registry/index.ts";

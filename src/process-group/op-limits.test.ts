@@ -283,6 +283,31 @@ describe("a Work of a middleware that nobody ends", () => {
     expect(group.state).toBe("FAILED");
   });
 
+  test("ends when its backend has failed, though the op of the Work has no limit", async () => {
+    const held: Work<void>[] = [];
+    const keeping: Middleware = {
+      name: "keeping",
+      create: () => (next) => (calls) => {
+        if (calls[0]?.op !== "barrier") return next(calls);
+        held.push(new Unending({ opType: opTypeOf(calls[0]) }));
+        return held;
+      },
+    };
+    const container = createContainer();
+    container.register(BACKEND_MIDDLEWARE, { useValue: keeping });
+    const place = { store: new HashStore(), rank: 0, worldSize: 2, container };
+    const group = await dist.initProcessGroup({
+      backend: "fake",
+      options: { mode: "solo", delayMs: 60_000 },
+      ...place,
+    });
+    const work = group.barrier({ timeout: Number.POSITIVE_INFINITY });
+    expect(await ended(group.allReduce(floats(), { timeout: 20 }))).toMatchObject({ code: "OP_TIMEOUT" });
+    const began = performance.now();
+    expect(await ended(work)).toMatchObject({ code: "ABORTED", details: { op: "barrier" } });
+    expect(performance.now() - began).toBeGreaterThan(4_000);
+  });
+
   test("one that is passed on is not watched", async () => {
     const clock = new ManualClock();
     const passing: Middleware = { name: "passing", create: () => (next) => (calls) => next(calls) };

@@ -46,8 +46,11 @@ export class OpLimits {
     if (--this.#followed > 0) return;
     // It would keep the process alive.
     this.#disarm();
+    for (const timer of this.#ends) clearTimeout(timer);
+    this.#ends.clear();
     this.#forgetEnded();
   };
+  readonly #ends = new Set<ReturnType<typeof setTimeout>>();
   #collectives = 0;
   #messages = 0;
 
@@ -146,20 +149,23 @@ export class OpLimits {
     this.#host.onTimeout(error);
   }
 
-  /** Fails what is still pending a second from now: the group has been aborted, or closed. By real time, as all that ends it. */
-  endAll(reason: string): void {
+  /** Fails what is still pending so many milliseconds from now: the group has come to its end. By real time, as all that ends it. */
+  endAll(reason: string, afterMs: number): void {
     this.#forgetEnded();
     if (this.#ops.length === 0) return;
-    setTimeout(() => {
+    for (const op of this.#ops) this.#follow(op);
+    const timer = setTimeout(() => {
+      this.#ends.delete(timer);
       for (const op of this.#ops) {
         if (op.work.isCompleted()) continue;
         const { text, details } = this.#whereIs(op);
-        const message = `${text}: ${reason}. Neither the backend nor its middleware has ended the op in the ${GRACE_MS} ms after that`;
+        const message = `${text}: ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`;
         const error = new DistBackendError(message, { ...details, code: "ABORTED" });
         ours.add(error);
         op.work.settle(error);
       }
-    }, GRACE_MS);
+    }, afterMs);
+    this.#ends.add(timer);
   }
 
   #whereIs({ work, name, number }: WatchedOp): { readonly text: string; readonly details: ErrorDetails } {

@@ -6,6 +6,7 @@ import {
   type Capabilities,
   CapabilityTable,
   type Clock,
+  GRACE_MS,
   type GroupContext,
   type Middleware,
   type SettleLimit,
@@ -17,6 +18,9 @@ import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.t
 import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
 import { requireViews } from "./view-check.ts";
+
+/** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
+const FAILED_LIMIT_MS = 5_000;
 
 /** What a pipeline is made of. */
 export interface PipelineInit {
@@ -291,7 +295,7 @@ export class Pipeline {
       if (aborted instanceof Promise) aborted.catch((error: unknown) => this.#abortFailed(error));
     } finally {
       this.endHeld(reason);
-      this.#limits?.endAll(reason);
+      this.#limits?.endAll(reason, GRACE_MS);
       // One that has no states, or could not abort, must not be given further ops.
       if (this.backend.state === "OPEN") {
         const { name: backend } = this.plugin;
@@ -306,6 +310,7 @@ export class Pipeline {
     this.#endReason = reason;
     // Middleware is called for its end once: what it held from now on would stay pending. The backend refuses it.
     this.#submit = (calls) => this.backend.submit(calls);
+    this.#limits?.endAll(reason, FAILED_LIMIT_MS);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
     for (const helper of this.#helpers) this.#call(() => helper.abort(reason));
   }
@@ -344,7 +349,7 @@ export class Pipeline {
     this.#isEnding = true;
     const reason = "the group was closed while the op was in flight";
     this.endHeld(reason);
-    this.#limits?.endAll(reason);
+    this.#limits?.endAll(reason, GRACE_MS);
     const { name: backend } = this.plugin;
     const closed = (what: string, close: () => unknown) => closedWithin({ group: this.#group, what, backend }, close);
     const ends = await Promise.allSettled([

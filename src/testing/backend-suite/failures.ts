@@ -103,7 +103,8 @@ export const failureCases: readonly SuiteCase[] = [
       await it.group.close();
       const took = performance.now() - started;
       it.check(took < 2_000, `close() with an op in flight took ${took} ms`);
-      await it.rejection("an op of a closed group", work, 1_000);
+      const ended = await it.rejection("an op of a closed group", work, 1_000);
+      it.check(ended.code === "ABORTED", `an op that is in flight when its group is closed fails with ${ended.code}`);
       it.check(it.group.state === "CLOSED", `the group is ${it.group.state} after close()`);
       const error = await it.rejection("a new op on a closed group", anyCollective(it), 1_000);
       it.check(error.code === "GROUP_CLOSED", `a new op on a closed group fails with ${error.code}`);

@@ -148,7 +148,8 @@ typedef enum c10d_event_kind {
 enum {
   C10D_FLAG_MONITORED = 1,      /* barrier: rank 0 finds out which ranks are missing */
   C10D_FLAG_WAIT_ALL_RANKS = 2, /* monitored barrier: names all of them rather than the first */
-  C10D_FLAG_STREAM = 4          /* `stream` is given: CUDA's default stream is 0 */
+  C10D_FLAG_STREAM = 4,         /* `stream` is given: CUDA's default stream is 0 */
+  C10D_FLAG_TIMES = 8 /* c10d_event's times are wanted: reading the clock takes as long as a small op's other work */
 };
 
 /* Bits of c10d_capabilities.flags. */
@@ -170,7 +171,7 @@ typedef struct c10d_event {
   uint32_t flags;
   uint32_t key_bytes; /* store events: sizes for c10d_exchange_read */
   uint32_t value_bytes;
-  uint64_t started_ns;  /* of an op: when the library got it, by c10d_clock_ns; 0 if it never did */
+  uint64_t started_ns;  /* with C10D_FLAG_TIMES: when the library got the op, by c10d_clock_ns; 0 if it never did */
   uint64_t finished_ns; /* and when the library was through with it */
 } c10d_event;
 

@@ -23,5 +23,6 @@ export default nativePlugin({
     reduceOps: { float32: reductions, float64: reductions, int32: reductions, int64: reductions },
     sequenceNumbers: true,
     abort: true,
+    keepsTimeouts: true,
   },
 });

@@ -331,7 +331,8 @@ void Group::finish_polled(Guard& guard, Op& op) {
 /// Notifies the host of the end of an op.
 void Group::conclude(Op& op) {
   op.phase = Op::Phase::done;
-  if (op.finished == Clock::time_point()) op.finished = Clock::now();
+  const bool timed = (op.request.flags & C10D_FLAG_TIMES) != 0;
+  if (timed && op.finished == Clock::time_point()) op.finished = Clock::now();
   if (start_awaited_) done_.notify_all();
   if (op.pinned) {
     op.pinned = false;

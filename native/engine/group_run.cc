@@ -234,7 +234,7 @@ void Group::set_under_way(Op& op) {
   }
   under_way_++;
   op.phase = Op::Phase::starting;
-  op.begun = op.started = Clock::now();
+  if ((op.request.flags & C10D_FLAG_TIMES) != 0) op.begun = op.started = Clock::now();
 }
 
 void Group::note_pending(Op& op, bool seated) {

@@ -74,7 +74,7 @@ void check_record(const c10d_op& op, const Config& config) {
   if (op.reduce_op == C10D_PREMUL_SUM && std::isnan(op.premul_factor)) {
     throw Failure(C10D_ERR_INVALID, "premul_factor must be a number");
   }
-  constexpr uint32_t kKnownFlags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS | C10D_FLAG_STREAM;
+  constexpr uint32_t kKnownFlags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS | C10D_FLAG_STREAM | C10D_FLAG_TIMES;
   if ((op.flags & ~kKnownFlags) != 0) throw Failure(C10D_ERR_INVALID, "unknown flags");
   if (op.reserved != 0) throw Failure(C10D_ERR_INVALID, "reserved must be 0");
   if (op.device_type != config.device.type || op.device_index != config.device.index) {

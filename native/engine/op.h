@@ -61,9 +61,9 @@ struct Op {
   uint32_t followers = 0;
   /// In the lane of ops that do not queue behind collectives.
   bool direct = false;
-  /// When the engine gave it to the library.
+  /// With C10D_FLAG_TIMES: when the engine gave it to the library.
   Clock::time_point begun;
-  /// When the library got it, and when it was through with it. A transport that knows better sets them itself.
+  /// The same: when the library got it, and when it was through with it. A transport that knows better sets them.
   Clock::time_point started;
   Clock::time_point finished;
 

@@ -125,7 +125,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
     op.premul_factor = static_cast<double>(NAN);
     refused("premul_factor must be a number");
     op.reduce_op = C10D_SUM;
-    op.flags = 8;
+    op.flags = 16;
     refused("unknown flags");
     op.flags = 0;
     op.reserved = 1;

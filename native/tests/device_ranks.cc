@@ -67,9 +67,10 @@ DeviceOp::DeviceOp(c10d_opcode opcode, uint64_t stream) {
   op_.dtype = C10D_FLOAT32;
   op_.peer = -1;
   op_.device_type = C10D_DEVICE_CUDA;
+  op_.flags = C10D_FLAG_TIMES;
   if (stream == kNoStream) return;
   op_.stream = stream;
-  op_.flags = C10D_FLAG_STREAM;
+  op_.flags |= C10D_FLAG_STREAM;
 }
 
 DeviceOp::DeviceOp(c10d_service service) : DeviceOp(static_cast<c10d_opcode>(service)) {}

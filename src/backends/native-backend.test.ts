@@ -93,3 +93,25 @@ describeGloo("the op record", () => {
     ]);
   });
 });
+
+describeGloo("the time of an op", () => {
+  test("is that in the native library when it is asked for, else that from the call to the end", async () => {
+    await withContext(new DistContext(), async () => {
+      await using group = await dist.initProcessGroup({
+        backend: "gloo",
+        store: new dist.HashStore(),
+        rank: 0,
+        worldSize: 1,
+      });
+      const durationOf = async (): Promise<number> => {
+        const work = group.allReduce(new Float32Array(1));
+        Bun.sleepSync(30);
+        await work;
+        return work.info().activeDuration;
+      };
+      expect(await durationOf()).toBeGreaterThan(29);
+      group.enableCollectivesTiming();
+      expect(await durationOf()).toBeWithin(0, 29);
+    });
+  });
+});

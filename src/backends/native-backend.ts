@@ -67,6 +67,7 @@ export class NativeBackend extends Backend {
   readonly #host: NativeGroupHost;
   #group: NativeGroup | undefined;
   #storeError: unknown;
+  #isTimed = false;
   #collectives = 0;
   #messages = 0;
 
@@ -117,6 +118,10 @@ export class NativeBackend extends Backend {
     return this.#group?.inFlight ?? 0;
   }
 
+  override enableTiming(): void {
+    this.#isTimed = true;
+  }
+
   /** Counters of the native engine. */
   stats(): NativeStats | undefined {
     return this.#group?.stats();
@@ -165,7 +170,7 @@ export class NativeBackend extends Backend {
           }
         }
       }
-      records.fillInPlace(call);
+      records.fillInPlace(call, this.#isTimed);
       id = group.submitInPlace(records, address);
     } catch (error) {
       staged?.release();
@@ -182,7 +187,7 @@ export class NativeBackend extends Backend {
     let id: number;
     try {
       for (const { inputs, outputs } of calls) staged.push(new StagedTensors(inputs, outputs, group.staging));
-      records.fill(calls, staged);
+      records.fill(calls, staged, this.#isTimed);
       id = group.submit(records);
     } catch (error) {
       for (const each of staged) each.release();
@@ -213,6 +218,7 @@ export class NativeBackend extends Backend {
       tensors: call,
       exposed,
       staged,
+      isTimed: this.#isTimed,
       stream: call.device.type === "cpu" ? undefined : (call.stream?.handle ?? 0),
     });
     group.track(work);

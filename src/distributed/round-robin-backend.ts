@@ -33,6 +33,10 @@ export class RoundRobinBackend extends Backend {
     return this.#pipelines.reduce((sum, { backend }) => sum + backend.inFlight, 0);
   }
 
+  override enableTiming(): void {
+    for (const { backend } of this.#pipelines) backend.enableTiming();
+  }
+
   override abort(reason: string): void {
     abortAll(this.#pipelines, reason);
   }

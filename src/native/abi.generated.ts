@@ -47,6 +47,7 @@ export const OpFlag = {
   MONITORED: 1,
   WAIT_ALL_RANKS: 2,
   STREAM: 4,
+  TIMES: 8,
 } as const;
 
 export const EventFlag = {

@@ -378,7 +378,9 @@ export class NativeGroup {
   #end(work: NativeWork, status: number, event: Int32Array, at: number, now: boolean): void {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
-    work.noteTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
+    if (work.isTimed) {
+      work.noteTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
+    }
     if (isPinned) this.#released.set(work.id, work);
     if (work.exposedAt >= 0) this.#unexpose(work);
     if (status === Status.OK && !work.isDetached && work.isIntact) {

@@ -16,6 +16,8 @@ export interface NativeWorkInit extends WorkInit {
   readonly exposed?: TensorView | readonly TensorView[] | undefined;
   /** What native code works on instead of the tensors. */
   readonly staged?: StagedMemory | undefined;
+  /** Whether the native side says how long the op took. */
+  readonly isTimed?: boolean;
   /** Of a device with streams: the handle of the one that {@link NativeWork.synchronize} makes wait. */
   readonly stream?: number | undefined;
 }
@@ -38,6 +40,8 @@ export class NativeWork extends Work<void> {
   readonly #exposed: NativeWorkInit["exposed"];
   #staged: StagedMemory | undefined;
   readonly #stream: number | undefined;
+  /** Whether the native side says how long the op took. */
+  readonly isTimed: boolean;
   #startedNs = 0;
   #finishedNs = 0;
 
@@ -49,6 +53,7 @@ export class NativeWork extends Work<void> {
     this.#exposed = init.exposed;
     this.#staged = init.staged;
     this.#stream = init.stream;
+    this.isTimed = init.isTimed ?? false;
   }
 
   /** Name and number, for messages. */

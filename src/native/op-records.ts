@@ -39,18 +39,21 @@ export class OpRecords {
     return this.#count;
   }
 
-  /** Writes a call without inputs that has one output at most, whose address comes with the native call. */
-  fillInPlace(call: OpCall): void {
+  /**
+   * Writes a call without inputs that has one output at most, whose address comes with the native call.
+   * @param isTimed Whether the native side is to say how long it took.
+   */
+  fillInPlace(call: OpCall, isTimed = false): void {
     const output = call.outputs[0];
     this.#count = 1;
-    this.#scalars(0, call);
+    this.#scalars(0, call, isTimed);
     this.#list(0, OpLayout.inputs, OpLayout.inputCount, this.#buffers, 0, 0);
     if (output !== undefined) this.#buffers.set(0, 1, output.byteLength);
     this.#list(0, OpLayout.outputs, OpLayout.outputCount, this.#buffers, 0, call.outputs.length);
   }
 
   /** Writes calls, with the tensors that `lent` has for each. */
-  fill(calls: readonly OpCall[], lent: readonly LentTensors[]): void {
+  fill(calls: readonly OpCall[], lent: readonly LentTensors[], isTimed = false): void {
     let buffers = 0;
     let splits = 0;
     for (const { inputs, outputs, inputSplits = NO_SPLITS, outputSplits = NO_SPLITS } of calls) {
@@ -67,7 +70,7 @@ export class OpRecords {
       const at = i * OP_WORDS;
       const { inputs, outputs } = lent[i] ?? call;
       const { inputSplits = NO_SPLITS, outputSplits = NO_SPLITS } = call;
-      this.#scalars(at, call);
+      this.#scalars(at, call, isTimed);
       this.#list(at, OpLayout.inputs, OpLayout.inputCount, this.#buffers, buffer, inputs.length);
       for (const view of inputs) this.#buffer(buffer++, view);
       this.#list(at, OpLayout.outputs, OpLayout.outputCount, this.#buffers, buffer, outputs.length);
@@ -88,18 +91,20 @@ export class OpRecords {
     for (let i = 0; i < ops; i++) this.#words[i * OP_WORDS + OpLayout.size / 4] = OpLayout.SIZE;
   }
 
-  #scalars(at: number, call: OpCall): void {
+  #scalars(at: number, call: OpCall, isTimed: boolean): void {
     const words = this.#words;
-    const { root, reduceOp } = call;
+    const { root, reduceOp, device, stream } = call;
     words[at + OpLayout.opcode / 4] = opTypeOf(call);
     words[at + OpLayout.dtype / 4] = dtypeCodeOf(call);
     words[at + OpLayout.reduceOp / 4] = reduceOp === undefined ? 0 : reduceOp.code;
     this.#signed[at + OpLayout.peer / 4] = root >= 0 ? root : call.peer;
     words[at + OpLayout.tag / 4] = call.tag;
-    words[at + OpLayout.flags / 4] = flagsOf(call);
-    words[at + OpLayout.deviceType / 4] = deviceTypeCodes[call.device.type];
-    this.#signed[at + OpLayout.deviceIndex / 4] = call.device.index;
-    writeWide(words, at + OpLayout.stream / 4, call.stream === undefined ? 0 : call.stream.handle);
+    words[at + OpLayout.flags / 4] = flagsOf(call) | (isTimed ? OpFlag.TIMES : 0);
+    words[at + OpLayout.deviceType / 4] = device.type === "cpu" ? 0 : deviceTypeCodes[device.type];
+    words[at + OpLayout.deviceIndex / 4] = device.index;
+    words[at + OpLayout.stream / 4] = 0;
+    words[at + OpLayout.stream / 4 + 1] = 0;
+    if (stream !== undefined) writeWide(words, at + OpLayout.stream / 4, stream.handle);
     this.#doubles[at / 2 + OpLayout.timeoutMs / 8] = call.timeoutMs;
     this.#doubles[at / 2 + OpLayout.premulFactor / 8] = reduceOp === undefined ? 1 : reduceOp.factor;
     words[at + OpLayout.inputSplitCount / 4] = 0;

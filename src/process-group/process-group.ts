@@ -188,6 +188,15 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#ranks.groupRankOf(globalRank);
   }
 
+  /**
+   * Measures how long each op is in the native library from now on, which `work.info().activeDuration` is then; without it, and on
+   * backends without a library, that is the time from the call to the end. It costs a small op about 0.1 µs. c10d:
+   * `_enable_collectives_timing`.
+   */
+  enableCollectivesTiming(): void {
+    for (const { backend } of this.#pipelines.all) backend.enableTiming();
+  }
+
   /** Fails what is in flight, and the group with it. */
   abort(reason = "the group was aborted"): void {
     this.#life.abort(reason);

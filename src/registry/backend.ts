@@ -66,6 +66,9 @@ export abstract class Backend {
     for (const listener of this.#failureListeners.splice(0)) callUserCode(() => listener(reason));
   }
 
+  /** Makes `WorkInfo.activeDuration` of ops from now on the time that they are in the native library, where there is one. */
+  enableTiming(): void {}
+
   /** Number of ops in flight. */
   get inFlight(): number {
     return 0;

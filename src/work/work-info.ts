@@ -9,6 +9,6 @@ export interface WorkInfo {
   readonly timeStarted: Date;
   /** Wall-clock time of the end; undefined while the op is pending. */
   readonly timeFinished: Date | undefined;
-  /** Milliseconds from submission to end, or until now. */
+  /** Milliseconds from submission to end, or until now; with `group.enableCollectivesTiming()`, those in the native library. */
   readonly activeDuration: number;
 }

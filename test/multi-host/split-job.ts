@@ -7,22 +7,23 @@ const [address] = TwoHosts.addresses;
 const place =
   'if [ "$RANK" = "$FAR_RANK" ]; then host=$FAR_HOST; else host=$NEAR_HOST; fi; exec ip netns exec "$host" "$@"';
 
+export interface SplitJobOptions {
+  /** The command that runs a rank; this Bun by default. */
+  readonly runtime?: readonly string[];
+  /** Milliseconds that the job may take. */
+  readonly limitMs?: number;
+}
+
 /** A job with one rank on a host of its own, and the store on the host of the others. */
 export class SplitJob implements AsyncDisposable {
-  /**
-   * @param hosts They stay when the job is disposed of.
-   * @param runtime The command that runs a rank.
-   */
-  static async make(
-    hosts: TwoHosts,
-    farRank: number,
-    runtime: readonly string[] = [process.execPath],
-  ): Promise<SplitJob> {
+  /** @param hosts They stay when the job is disposed of. */
+  static async make(hosts: TwoHosts, farRank: number, options: SplitJobOptions = {}): Promise<SplitJob> {
+    const { runtime = [process.execPath], limitMs = 60_000 } = options;
     const secret = randomBytes(16).toString("hex");
     const store = new CliProcess(
       ["store", "--host", address, "--port", "0"],
       { C10D_STORE_SECRET: secret },
-      { within: hosts.on(0) },
+      { within: hosts.on(0), limitMs },
     );
     try {
       return new SplitJob(store, {

@@ -27,5 +27,6 @@ export default nativePlugin({
     }),
     sequenceNumbers: true,
     abort: true,
+    keepsTimeouts: true,
   },
 });

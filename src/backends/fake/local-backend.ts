@@ -153,7 +153,8 @@ export class LocalBackend extends Backend implements Member {
   /** What a group that takes no ops answers. */
   #refusalOf(opType: OpType, timeoutMs: number): DistError {
     const { failure } = this.#exchange;
-    if (!this.#closed && failure?.kind === "mismatch" && this.#firstError === undefined) {
+    const isOwn = failure?.kind === "aborted" && failure.rank === this.rank;
+    if (!this.#closed && failure !== undefined && !isOwn && this.#firstError === undefined) {
       // The others have failed before this rank made its call.
       this.#firstError = this.#errorOf(failure, { opType, seq: ++this.#collectives, timeoutMs });
       return this.#firstError;

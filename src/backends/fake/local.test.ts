@@ -176,7 +176,8 @@ describe("failures among ranks of one thread", () => {
     expect(rest).toHaveLength(1);
     expect(waiting).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
     expect(waiting?.message).toContain("timed out after 60 ms; rank 0 did not arrive");
-    expect(late).toMatchObject({ code: "GROUP_FAILED" });
+    expect(late).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
+    expect(late?.message).toMatch(/: rank \d: timed out after 60 ms; rank 0 did not arrive$/);
   });
 
   test("ranks that close the group are named", async () => {

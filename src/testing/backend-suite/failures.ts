@@ -1,5 +1,6 @@
 import { destroyProcessGroup } from "../../distributed/index.ts";
-import { DistTimeoutError } from "../../errors/index.ts";
+import { DistTimeoutError, messageOf } from "../../errors/index.ts";
+import type { GroupState } from "../../work/index.ts";
 import { anyCollective } from "./any-collective.ts";
 import { reduction, summands, tile } from "./patterns.ts";
 import type { SuiteCase } from "./suite-case.ts";
@@ -9,7 +10,25 @@ import type { SuiteRank } from "./suite-rank.ts";
 async function checkFailed(it: SuiteRank): Promise<void> {
   it.check(it.group.state === "FAILED", `the group is ${it.group.state} after a failure`);
   const error = await it.rejection("an op on a failed group", anyCollective(it), 1_000);
+  it.check(error.code === "GROUP_FAILED", `an op on a failed group fails with ${error.code}`);
   it.check(error.message.length > 20, `the error of an op on a failed group tells nothing: "${error.message}"`);
+}
+
+/** What the end of a backend may take here; the contract asks for one second. */
+const END_LIMIT_MS = 2_500;
+
+/** It resolves, and soon. */
+async function endsInTime(it: SuiteRank, what: string, end: () => Promise<void>): Promise<void> {
+  const started = performance.now();
+  const { promise: limit, resolve } = Promise.withResolvers<string>();
+  const timer = setTimeout(resolve, END_LIMIT_MS, "has not resolved");
+  const ended = end().then(
+    () => undefined,
+    (error: unknown) => `rejected with ${messageOf(error)}`,
+  );
+  const trouble = await Promise.race([ended, limit]);
+  clearTimeout(timer);
+  it.check(trouble === undefined, `${what} ${trouble} after ${Math.round(performance.now() - started)} ms`);
 }
 
 /** What happens when ranks are late, leave, or give up. The last rank never takes part in the op. */
@@ -65,7 +84,8 @@ export const failureCases: readonly SuiteCase[] = [
         await Bun.sleep(20);
         it.group.abort("the suite aborts");
       }
-      await it.rejection("an op of an aborted group", work, 3_000);
+      const error = await it.rejection("an op of an aborted group", work, 3_000);
+      it.check(it.rank !== 0 || error.code === "ABORTED", `an op of an aborted group fails with ${error.code}`);
       const took = performance.now() - started;
       it.check(it.rank !== 0 || took < 2_000, `an abort took ${took} ms`);
       await checkFailed(it);
@@ -87,6 +107,40 @@ export const failureCases: readonly SuiteCase[] = [
       it.check(it.group.state === "CLOSED", `the group is ${it.group.state} after close()`);
       const error = await it.rejection("a new op on a closed group", anyCollective(it), 1_000);
       it.check(error.code === "GROUP_CLOSED", `a new op on a closed group fails with ${error.code}`);
+    },
+  },
+  {
+    name: "failures > abort, drained and close can be called in any state, and again",
+    idle: true,
+    ranks: 2,
+    claims: ["abort"],
+    async run(it) {
+      if (it.rank !== 0) return;
+      // The group itself calls each of them once.
+      const backend = it.group.backend();
+      const work = anyCollective(it);
+      backend.abort("the first reason");
+      backend.abort("the second reason");
+      const error = await it.rejection("an op of an aborted backend", work, 3_000);
+      it.check(!error.message.includes("the second reason"), `the first abort does not count: ${error.message}`);
+      it.check(backend.state === "FAILED", `the backend is ${backend.state} after abort()`);
+      const ends = async (state: GroupState): Promise<void> => {
+        await endsInTime(it, `drained() of a backend that is ${state}`, () => backend.drained());
+        it.check(backend.inFlight === 0, `${backend.inFlight} ops are in flight in a backend that is ${state}`);
+      };
+      await ends("FAILED");
+      for (const time of ["close()", "close() once more"]) {
+        await endsInTime(it, time, () => backend.close());
+        it.check(backend.state === "CLOSED", `the backend is ${backend.state} after ${time}`);
+      }
+      backend.abort("the third reason");
+      await ends("CLOSED");
+      it.check(backend.state === "CLOSED", `the backend is ${backend.state} after an abort() that came after close()`);
+      const next = await it.rejection("an op on a closed backend", anyCollective(it), 1_000);
+      it.check(
+        ["GROUP_CLOSED", "GROUP_FAILED"].includes(next.code),
+        `an op on a closed backend fails with ${next.code}`,
+      );
     },
   },
   {

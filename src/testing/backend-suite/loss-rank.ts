@@ -27,6 +27,10 @@ export interface Survival {
   readonly checks: number;
   /** What was wrong; undefined if nothing. */
   readonly error: string | undefined;
+  /** Whether its error names the lost rank. */
+  readonly isNamed: boolean;
+  /** Whether its backend knows that a rank is lost, rather than that nothing comes: one of the survivors has to name it then. */
+  readonly isKnown: boolean;
 }
 
 /** Limit of the op in which the rank is lost; how much later its error may come on a busy machine. */
@@ -44,7 +48,7 @@ const body: RankBody<LossArgs> = async ({ rank, worldSize, args, report }) => {
   const { capabilities } = await loadPlugin(args);
   const { culprit, lost, options } = args;
   const opened = args.memory && (await openMemory(await loadMemory(args.memory), { rank, worldSize }));
-  await initProcessGroup({
+  const world = await initProcessGroup({
     backend: args.backend,
     options,
     ...SETUP_LIMITS,
@@ -68,13 +72,15 @@ const body: RankBody<LossArgs> = async ({ rank, worldSize, args, report }) => {
     strike(lost.fault);
     return;
   }
-  let error: string | undefined;
+  const naming = { isNamed: false, isKnown: false };
   try {
-    await survive(it, args);
+    await survive(it, args, naming);
+    report({ checks: it.checks, error: undefined, ...naming } satisfies Survival);
   } catch (thrown) {
-    error = messageOf(thrown);
+    report({ checks: it.checks, error: messageOf(thrown), ...naming } satisfies Survival);
+    // What it left open would keep the process alive.
+    await Promise.allSettled([world.close()]);
   }
-  report({ checks: it.checks, error } satisfies Survival);
 };
 
 /** The end of this rank, or a pause in which it takes part in nothing. */
@@ -85,7 +91,11 @@ function strike(fault: LossCase["fault"]): void {
 }
 
 /** What a backend owes the ranks that are left. */
-async function survive(it: SuiteRank, { lost, culprit }: LossArgs): Promise<void> {
+async function survive(
+  it: SuiteRank,
+  { lost, culprit }: LossArgs,
+  naming: { isNamed: boolean; isKnown: boolean },
+): Promise<void> {
   const { group, store, capabilities } = it;
   const started = performance.now();
   const work = startOp(it, lost, culprit);
@@ -97,13 +107,12 @@ async function survive(it: SuiteRank, { lost, culprit }: LossArgs): Promise<void
   it.check(took < OP_LIMIT_MS + LATE_MS, `${what} ended after ${Math.round(took)} ms; its limit is ${OP_LIMIT_MS} ms`);
   it.check(codes.includes(error.code), `${what} failed with ${nameOf(error)}, not with ${codes.join(" or ")}`);
   const { peers = [] } = error.details;
-  // Of a rank that stands still the others may only know that nothing comes.
-  const mustName = capabilities.abort === true && error.code === "PEER_LOST";
-  const names = peers.includes(culprit) || (peers.length === 0 && !mustName);
-  // One that blocks cannot ask the others: it may see another one go that has gone because of the culprit.
-  const isIndirect = lost.mode === "wait" || lost.fault === "stop";
+  naming.isNamed = peers.includes(culprit);
+  naming.isKnown = lost.fault === "kill" && capabilities.abort === true && error.code === "PEER_LOST";
+  // It may have learned of the loss from another one, which gave up because of it. There is none among two.
+  const others = it.worldSize > 2 ? peers.length > 0 : naming.isNamed;
   it.check(
-    names || (isIndirect && peers.length > 0 && it.worldSize > 2),
+    others || (peers.length === 0 && !naming.isKnown),
     `${what} failed with ${nameOf(error)}, whose details.peers are [${peers.join(", ")}]`,
   );
   it.check(group.state === "FAILED", `the group is ${group.state} after rank ${culprit} was lost`);

@@ -53,18 +53,25 @@ describe("a backend that is wrong when a rank is lost", () => {
     ["stays-open", killed.name, /^rank 0: the group is OPEN after rank 1 was lost/],
     ["does-not-close", killed.name, /^rank 0: close\(\) of the failed group had not ended after 5000 ms/],
   ];
-  test.each(cases)("%s: %s", async (name, lost, expected) => {
+  test.concurrent.each(cases)("%s: %s", async (name, lost, expected) => {
     expect(await failuresOf(pluginOf(name), caseOf(lost.replace("losses > ", "")))).toMatch(expected);
   });
 
-  test("none of which the fake backend does", async () => {
+  test.concurrent("blames, in a group of three: nobody names the lost rank", async () => {
+    const lost = caseOf("a rank is killed in a collective");
+    expect(await failuresOf(pluginOf("blames"), lost, 3)).toBe(
+      "none of those that were left has rank 2 in the details.peers of its error",
+    );
+  });
+
+  test.concurrent("none of which the fake backend does", async () => {
     const result = await runLoss({ plugin: fake, worldSize: 3, lost: killed, spawn: "workers" });
     expect([result.name, result.failures, result.checks > 15]).toEqual([killed.name, [], true]);
   });
 
-  test("a rank that hangs itself is named with the op that it is in", async () => {
+  test.concurrent("a rank that hangs itself is named with the op that it is in", async () => {
     const blocking = caseOf("a rank is stopped in a collective, and the others wait()");
-    const run = { plugin: pluginOf("hangs-for-good"), worldSize: 2, spawn: "workers", limitMs: 6_000 } as const;
+    const run = { plugin: pluginOf("hangs-for-good"), worldSize: 2, spawn: "workers", limitMs: 12_000 } as const;
     const { failures } = await runLoss({ ...run, lost: blocking });
     expect(failures).toEqual([
       expect.stringMatching(/^rank 1 did not come through the loss of rank 0: .* in barrier on /),

@@ -59,7 +59,11 @@ export async function runLoss({
     // A launcher ends those that are left when the lost rank ends.
     return ending === undefined || isLaunched ? [] : [`${who} did not end well after it: ${ending}`];
   });
-  const checks = survivors.reduce((sum, { reports }) => sum + (reports.find(isSurvival)?.checks ?? 0), 0);
+  const survivals = survivors.flatMap(({ reports }) => reports.find(isSurvival) ?? []);
+  if (survivals.some(({ isKnown }) => isKnown) && !survivals.some(({ isNamed }) => isNamed)) {
+    failures.push(`none of those that were left has rank ${culprit} in the details.peers of its error`);
+  }
+  const checks = survivals.reduce((sum, each) => sum + each.checks, 0);
   return { name: lost.name, checks, failures };
 }
 

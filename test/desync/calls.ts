@@ -1,0 +1,172 @@
+import { type ProcessGroup, ReduceOp, type Work } from "bun-c10d";
+
+/** A collective with arguments, as every rank of a group may call it. `n` is a number of elements. */
+export interface Call {
+  /** What messages call it. */
+  text(n: number, size: number): string;
+  start(group: ProcessGroup, n: number, timeout: number): Work<unknown>;
+  /** Whether what it gives to a rank is right that the difference does not concern; absent where it concerns all. */
+  isRight?(result: unknown, n: number, size: number): boolean;
+  /** Whether a rank waits for nobody in it. */
+  onlySends?(rank: number, n: number): boolean;
+  /** Of an all-to-all: elements that a rank sends to another one, and that it expects from it. */
+  readonly parts?: {
+    sent(n: number, rank: number, to: number, size: number): number;
+    expected(n: number, rank: number, from: number, size: number): number;
+  };
+}
+
+type Reduction = "SUM" | "MAX" | "MIN";
+type DType = "float32" | "int32";
+
+interface Variation {
+  readonly op?: Reduction;
+  readonly dtype?: DType;
+  /** Elements of each tensor, made of the usual number. */
+  readonly elements?: (n: number) => number;
+  readonly root?: number;
+}
+
+const usualElements = (n: number): number => n;
+const tensor = (dtype: DType, length: number) =>
+  dtype === "int32" ? new Int32Array(length) : new Float32Array(length);
+const list = (group: ProcessGroup, dtype: DType, length: number) =>
+  Array.from({ length: group.size }, () => tensor(dtype, length));
+
+const sumOf = (numbers: readonly number[]) => numbers.reduce((a, b) => a + b, 0);
+
+export function allReduce({ op = "SUM", dtype = "float32", elements = usualElements }: Variation = {}): Call {
+  return {
+    text: (n) => `allReduce(${dtype}[${elements(n)}], ${op})`,
+    start: (group, n, timeout) => group.allReduce(tensor(dtype, elements(n)), { op: ReduceOp[op], timeout }),
+    onlySends: (_, n) => elements(n) === 0,
+  };
+}
+
+/** Of several tensors, whose sizes are made of the usual one. */
+export function allReduceOfList(sizes: (n: number) => readonly number[]): Call {
+  return {
+    text(n) {
+      return `allReduceCoalesced(${sizes(n).length} tensors of float32, ${sumOf(sizes(n))} elements, SUM)`;
+    },
+    start: (group, n, timeout) =>
+      group.allReduce(
+        sizes(n).map((length) => new Float32Array(length)),
+        { timeout },
+      ),
+  };
+}
+
+export function broadcast({ dtype = "float32", elements = usualElements, root = 0 }: Variation = {}): Call {
+  return {
+    text: (n) => `broadcast(${dtype}[${elements(n)}], root ${root})`,
+    start: (group, n, timeout) => group.broadcast(tensor(dtype, elements(n)), { src: root, timeout }),
+    onlySends: (rank) => rank === root,
+  };
+}
+
+export function reduce({ op = "SUM", dtype = "float32", elements = usualElements, root = 0 }: Variation = {}): Call {
+  return {
+    text: (n) => `reduce(${dtype}[${elements(n)}], ${op}, root ${root})`,
+    start: (group, n, timeout) => group.reduce(tensor(dtype, elements(n)), { dst: root, op: ReduceOp[op], timeout }),
+    onlySends: (rank) => rank !== root,
+  };
+}
+
+export function allGather({ dtype = "float32", elements = usualElements }: Variation = {}): Call {
+  return {
+    text: (n) => `allGather(${dtype}[${elements(n)}])`,
+    start: (group, n, timeout) =>
+      group.allGather(list(group, dtype, elements(n)), tensor(dtype, elements(n)), { timeout }),
+  };
+}
+
+export function allGatherIntoTensor({ dtype = "float32", elements = usualElements }: Variation = {}): Call {
+  return {
+    text: (n) => `allGatherIntoTensor(${dtype}[${elements(n)}])`,
+    start: (group, n, timeout) =>
+      group.allGatherIntoTensor(tensor(dtype, elements(n) * group.size), tensor(dtype, elements(n)), { timeout }),
+  };
+}
+
+export function gather({ dtype = "float32", elements = usualElements, root = 0 }: Variation = {}): Call {
+  return {
+    text: (n) => `gather(${dtype}[${elements(n)}], root ${root})`,
+    start(group, n, timeout) {
+      const outputs = group.rank === root ? { outputs: list(group, dtype, elements(n)) } : {};
+      return group.gather(tensor(dtype, elements(n)), { dst: root, ...outputs, timeout });
+    },
+    onlySends: (rank) => rank !== root,
+  };
+}
+
+export function scatter({ dtype = "float32", elements = usualElements, root = 0 }: Variation = {}): Call {
+  return {
+    text: (n) => `scatter(${dtype}[${elements(n)}], root ${root})`,
+    start(group, n, timeout) {
+      const inputs = group.rank === root ? { inputs: list(group, dtype, elements(n)) } : {};
+      return group.scatter(tensor(dtype, elements(n)), { src: root, ...inputs, timeout });
+    },
+    onlySends: (rank) => rank === root,
+  };
+}
+
+export function reduceScatter({ op = "SUM", dtype = "float32", elements = usualElements }: Variation = {}): Call {
+  return {
+    text: (n, size) => `reduceScatter(${size} tensors of ${dtype}, ${elements(n) * size} elements, ${op})`,
+    start: (group, n, timeout) =>
+      group.reduceScatter(tensor(dtype, elements(n)), list(group, dtype, elements(n)), { op: ReduceOp[op], timeout }),
+  };
+}
+
+export function reduceScatterTensor({ op = "SUM", dtype = "float32", elements = usualElements }: Variation = {}): Call {
+  return {
+    text: (n, size) => `reduceScatterTensor(${dtype}[${elements(n) * size}], ${op})`,
+    start: (group, n, timeout) =>
+      group.reduceScatterTensor(tensor(dtype, elements(n)), tensor(dtype, elements(n) * group.size), {
+        op: ReduceOp[op],
+        timeout,
+      }),
+  };
+}
+
+export function allToAll({ dtype = "float32", elements = usualElements }: Variation = {}): Call {
+  return {
+    text: () => `allToAll(${dtype})`,
+    start: (group, n, timeout) =>
+      group.allToAll(list(group, dtype, elements(n)), list(group, dtype, elements(n)), { timeout }),
+    parts: { sent: (n) => elements(n), expected: (n) => elements(n) },
+  };
+}
+
+/** @param more Elements that a rank sends to the next one beyond what it sends to the others. */
+export function allToAllSingle({ elements = usualElements }: Variation = {}, more = 0): Call {
+  const sent = (n: number, rank: number, to: number, size: number) =>
+    elements(n) + (to === (rank + 1) % size ? more : 0);
+  return {
+    text: () => "allToAllSingle(float32)",
+    start(group, n, timeout) {
+      const ranks = Array.from({ length: group.size }, (_, rank) => rank);
+      const inputSplits = ranks.map((to) => sent(n, group.rank, to, group.size));
+      const outputSplits = ranks.map(() => elements(n));
+      const output = new Float32Array(sumOf(outputSplits));
+      const input = new Float32Array(sumOf(inputSplits)).fill(group.rank + 1);
+      return group.allToAllSingle(output, input, { inputSplits, outputSplits, timeout });
+    },
+    isRight: (result, n, size) =>
+      result instanceof Float32Array &&
+      result.length === n * size &&
+      result.every((value, i) => value === Math.floor(i / n) + 1),
+    parts: { sent, expected: (n) => elements(n) },
+  };
+}
+
+export const barrier: Call = {
+  text: () => "barrier()",
+  start: (group, _, timeout) => group.barrier({ timeout }),
+};
+
+export const monitoredBarrier: Call = {
+  text: () => "monitoredBarrier()",
+  start: (group, _, timeout) => group.monitoredBarrier({ timeout }),
+};

@@ -1,0 +1,87 @@
+import { type Place, places } from "./place.ts";
+import { type Case, type CaseName, caseNames, caseOf, ways } from "./ways.ts";
+
+export const modes = ["await", "wait"] as const;
+export const worldSizes = [2, 3] as const;
+export const SMALL = 4;
+export const LARGE = 1 << 20;
+/** Ops before the calls that differ. */
+export const EARLIER_OPS = 2;
+
+export type Mode = (typeof modes)[number];
+
+/** One combination of the matrix. */
+export interface Cell {
+  readonly name: CaseName;
+  readonly place: Place;
+  /** How the ranks look at their ops. */
+  readonly mode: Mode;
+  /** Bytes of the usual tensor. */
+  readonly bytes: number;
+  readonly worldSize: number;
+  /** The rank that departs from the others. */
+  readonly odd: number;
+  /** Limit of the ops. */
+  readonly timeoutMs: number;
+}
+
+/** What nobody is told of is found out by the time-out. */
+const SILENT_TIMEOUT_MS = 1_000;
+const TIMEOUT_MS = 20_000;
+
+export function isSilent({ end }: Case, place: Place): boolean {
+  return end === "odd missing" || end === "others missing" || (end === "odd gone" && place.missesLate === true);
+}
+
+/** Whether a rank of the job ends in it, so that there can be no other cell after it. */
+export function endsJob({ name }: Cell): boolean {
+  return caseOf(name).odd.some(({ kind }) => kind === "exit");
+}
+
+/** The whole matrix. */
+export function allCells(): Cell[] {
+  const cells: Cell[] = [];
+  for (const place of places) {
+    for (const worldSize of worldSizes) {
+      for (const name of caseNames) {
+        if (place.lacks.includes(name)) continue;
+        const timeoutMs = isSilent(caseOf(name), place) ? SILENT_TIMEOUT_MS : TIMEOUT_MS;
+        for (let odd = 0; odd < worldSize; odd++) {
+          for (const bytes of isWithoutTensors(caseOf(name)) ? [0] : [SMALL, LARGE]) {
+            for (const mode of modes) cells.push({ name, place, mode, bytes, worldSize, odd, timeoutMs });
+          }
+        }
+      }
+    }
+  }
+  return cells;
+}
+
+function isWithoutTensors({ usual, odd }: Case): boolean {
+  return [...usual, ...odd].every((step) => "call" in step && step.call.text(1, 2).endsWith("()"));
+}
+
+/**
+ * A sample in which every place and way occurs, in one world per place; another one for each `turn`. What takes long, since it
+ * ends by a time-out or takes processes of its own, occurs at one place.
+ */
+export function sampleCells(turn: number): Cell[] {
+  const cells = allCells();
+  return places.flatMap((place, p) => {
+    const worldSize = worldSizes[(turn + p) % worldSizes.length];
+    const those = cells.filter((cell) => cell.place === place && cell.worldSize === worldSize);
+    return ways.flatMap((way, w) => {
+      const ofWay = those.filter((cell) => caseOf(cell.name).way === way);
+      const quick = ofWay.filter((cell) => !isSilent(caseOf(cell.name), place) && !endsJob(cell));
+      const candidates = (turn + w + p) % places.length === 0 ? ofWay : quick;
+      // A prime number of cells on, so that in time each has its turn.
+      const cell = candidates[((turn + p) * 1_009 + w * 7) % candidates.length];
+      return cell === undefined ? [] : [cell];
+    });
+  });
+}
+
+export function nameOf({ name, place, mode, bytes, worldSize, odd }: Cell): string {
+  const size = bytes === LARGE ? "1 MB" : bytes === 0 ? "-" : `${bytes} B`;
+  return `${caseOf(name).way}: ${name}, ${place.name}, rank ${odd}/${worldSize}, ${size}, ${mode}`;
+}

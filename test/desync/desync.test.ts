@@ -1,0 +1,54 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { allCells, type Cell, nameOf, sampleCells } from "./cell.ts";
+import { ADVICE, expectedKinds, expectedTexts } from "./expectation.ts";
+import { isOnPage, rowOnPage, saidIn } from "./page.ts";
+import { type Place, places } from "./place.ts";
+import { runCells } from "./run-cells.ts";
+import { caseOf } from "./ways.ts";
+
+const full = process.env.C10D_SWEEP === "full";
+const DAY_MS = 86_400_000;
+const turn = Number(process.env.C10D_SAMPLE ?? Math.floor(Date.now() / DAY_MS));
+const cells = full ? allCells() : sampleCells(turn);
+
+setDefaultTimeout(full ? 1_800_000 : 120_000);
+
+if (!full) console.log(`sample: calls that differ C10D_SAMPLE=${turn}: ${cells.length} cells`);
+
+const reasons = new Map<Place, string | undefined>();
+for (const place of places) reasons.set(place, await place.whyNot());
+
+describe("calls that differ between ranks", () => {
+  for (const place of places) {
+    const those = cells.filter((cell) => cell.place === place);
+    const reason = reasons.get(place);
+    if (reason !== undefined) console.log(`skip calls that differ, ${place.name}: ${reason}`);
+    test.skipIf(reason !== undefined)(`${place.name}: ${those.length} cells`, async () => {
+      const results = await runCells(those, console.log);
+      const bad = results.flatMap(({ cell, problems }) => problems.map((problem) => `${nameOf(cell)}: ${problem}`));
+      expect(bad).toEqual([]);
+      expect(results.length).toBe(those.length);
+      for (const result of results) {
+        if (!isOnPage(result.cell)) continue;
+        const [error, message] = saidIn(result);
+        const [errorOnPage, messageOnPage] = rowOnPage(result.cell.name, place) ?? [];
+        expect(error).toBe(`${errorOnPage}`);
+        // How a connection ends may be said in several ways.
+        if (error === "DistBackendError DESYNC") expect(message).toBe(`${messageOnPage}`);
+      }
+    });
+  }
+});
+
+test("the page has what each case says at each place, and it is what is expected", () => {
+  const wrong = (cell: Cell): string[] => {
+    const { end } = caseOf(cell.name);
+    const [error = "", message = ""] = rowOnPage(cell.name, cell.place) ?? [];
+    const texts = end === "desync" ? expectedTexts(cell).map((text) => text.replace(ADVICE, "")) : [message];
+    const named = message.includes(end === "others missing" ? "rank 0" : "rank 1");
+    return expectedKinds(cell).includes(error) && texts.includes(message) && named
+      ? []
+      : [`${nameOf(cell)}: ${error}: ${message}`];
+  };
+  expect(allCells().filter(isOnPage).flatMap(wrong)).toEqual([]);
+});

@@ -1,0 +1,13 @@
+/**
+ * The matrix of calls that differ: prints what the ranks see in every cell, and ends with code 1 if anything is not as it
+ * should be. `bun test/desync/matrix.ts [part of a cell's name …]`
+ */
+import { allCells, nameOf } from "./cell.ts";
+import { runCells } from "./run-cells.ts";
+
+const wanted = process.argv.slice(2);
+const cells = allCells().filter((cell) => wanted.every((part) => nameOf(cell).includes(part)));
+const results = await runCells(cells, console.log);
+const bad = results.filter(({ problems }) => problems.length > 0).length;
+console.log(`${results.length} cells, ${bad} with problems`);
+process.exitCode = bad > 0 ? 1 : 0;

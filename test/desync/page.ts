@@ -1,0 +1,53 @@
+import { PageTable } from "../docs/page-table.ts";
+import { type Cell, modes, SMALL } from "./cell.ts";
+import { ADVICE, kindOf, withoutPlace } from "./expectation.ts";
+import type { Place } from "./place.ts";
+import type { CellResult } from "./run-cells.ts";
+import { type CaseName, caseNames, caseOf } from "./ways.ts";
+
+export const desyncTable: PageTable = new PageTable(
+  new URL("../../docs/desync.md", import.meta.url),
+  "bun test/desync/table.ts --write",
+);
+
+/** Places that say the same. */
+const ALL = "all";
+const HEADER = "| in what | case | backend | error | message |\n|---|---|---|---|---|";
+
+/** Whether the message of this cell is the one on the page: that of two ranks, of which the second departs. */
+export function isOnPage({ worldSize, odd, bytes, mode }: Cell): boolean {
+  return worldSize === 2 && odd === 1 && bytes <= SMALL && mode === modes[0];
+}
+
+/** Error and message that the page has of a cell: those of the first rank that has one. */
+export function saidIn({ reports }: CellResult): readonly [error: string, message: string] {
+  const errors = reports.flatMap((report) => report?.ends ?? []);
+  const error = errors.find((each) => each !== undefined && each.code !== "INVALID_ARGUMENT");
+  return [kindOf(error), withoutPlace(error?.message ?? "").replace(ADVICE, "")];
+}
+
+/** A row for each case and message. */
+export function tableOf(results: readonly CellResult[]): string {
+  const rows = caseNames.flatMap((name) => {
+    const those = results.filter(({ cell }) => cell.name === name && isOnPage(cell));
+    return Array.from(
+      Map.groupBy(those, (result) => saidIn(result).join(" | ")),
+      ([said, same]) => {
+        const names = same.map(({ cell }) => cell.place.name).join(", ");
+        return `| ${caseOf(name).way} | ${name} | ${same.length === those.length ? ALL : names} | ${said} |`;
+      },
+    );
+  });
+  return `${HEADER}\n${rows.join("\n")}\n`;
+}
+
+/** What the page says of a case at a place: error and message. */
+export function rowOnPage(name: CaseName, place: Place): readonly [error: string, message: string] | undefined {
+  const start = `| ${caseOf(name).way} | ${name} | `;
+  for (const line of desyncTable.read().split("\n")) {
+    if (!line.startsWith(start)) continue;
+    const [where = "", error = "", message = ""] = line.slice(start.length, -2).split(" | ");
+    if (where === ALL || where.split(", ").includes(place.name)) return [error, message];
+  }
+  return undefined;
+}

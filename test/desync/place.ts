@@ -1,0 +1,87 @@
+import { type SpawnOptions, spawnRanks, type WorkerOutcome, workerRanks } from "bun-c10d/testing";
+import { whyNoGloo } from "../../src/backends/gloo/fixtures/availability.ts";
+import { launchWith, whyNoMpi } from "../../src/backends/mpi/fixtures/availability.ts";
+import { spawn as uccSpawn, whyNoUcc } from "../../src/backends/ucc/fixtures/availability.ts";
+import { SplitJob } from "../multi-host/split-job.ts";
+import { TwoHosts } from "../multi-host/two-hosts.ts";
+import type { CaseName } from "./ways.ts";
+
+type Run = (worldSize: number, file: URL, options: RunOptions) => Promise<readonly WorkerOutcome[]>;
+
+interface RunOptions {
+  readonly args: unknown;
+  readonly timeout: number;
+}
+
+/** A backend, and where its ranks are. */
+export interface Place {
+  readonly name: string;
+  readonly backend: string;
+  /** Cases that it cannot have, since the backend has no such op. */
+  readonly lacks: readonly CaseName[];
+  /** Whether a rank that only sends in an op is not kept waiting: of a difference it learns by its next op. */
+  readonly sendersGoOn?: boolean;
+  /** Whether a rank on another host is missed at the time-out only, however it goes. */
+  readonly missesLate?: boolean;
+  /** Why there can be no ranks here; undefined if there can. */
+  whyNot(): Promise<string | undefined>;
+  readonly run: Run;
+}
+
+const monitored: readonly CaseName[] = ["barrier, monitored barrier", "all-reduce, monitored barrier"];
+
+const inProcesses =
+  (place: SpawnOptions): Run =>
+  (worldSize, file, options) =>
+    spawnRanks(worldSize, file, { ...options, ...place });
+
+/** The last rank is on a host of its own. */
+const onTwoHosts =
+  (runtime: readonly string[], env: SpawnOptions["env"] = {}): Run =>
+  async (worldSize, file, options) => {
+    await using hosts = await TwoHosts.make();
+    await using job = await SplitJob.make(hosts, worldSize - 1, { runtime, limitMs: options.timeout });
+    return await spawnRanks(worldSize, file, { ...options, ...job.options, env: { ...job.options.env, ...env } });
+  };
+
+async function whyNoHosts(): Promise<string | undefined> {
+  const impossible = await TwoHosts.impossible();
+  if (impossible === undefined || process.env.C10D_REQUIRE_NETNS === "1") return undefined;
+  return `no network namespaces: ${impossible}`;
+}
+
+export const places: readonly Place[] = [
+  { name: "gloo", backend: "gloo", lacks: [], whyNot: async () => whyNoGloo, run: inProcesses({}) },
+  {
+    name: "gloo on two hosts",
+    backend: "gloo",
+    lacks: [],
+    whyNot: async () => whyNoGloo ?? (await whyNoHosts()),
+    run: onTwoHosts([process.execPath]),
+  },
+  ...(["openmpi", "mpich"] as const).map((implementation) => ({
+    name: implementation,
+    backend: "mpi",
+    lacks: [],
+    whyNot: async () => whyNoMpi(implementation),
+    run: inProcesses(launchWith(implementation)),
+  })),
+  {
+    name: "ucc",
+    backend: "ucc",
+    lacks: monitored,
+    sendersGoOn: true,
+    whyNot: async () => whyNoUcc,
+    run: inProcesses(uccSpawn),
+  },
+  {
+    name: "ucc on two hosts",
+    backend: "ucc",
+    lacks: monitored,
+    missesLate: true,
+    whyNot: async () => whyNoUcc ?? (await whyNoHosts()),
+    // Else UCX would find the memory of the other host's processes.
+    run: onTwoHosts(uccSpawn.runtime ?? [process.execPath], { UCX_TLS: "tcp,self", UCX_NET_DEVICES: "veth" }),
+  },
+  { name: "fake", backend: "fake", lacks: [], whyNot: async () => undefined, run: workerRanks },
+];

@@ -89,6 +89,9 @@ export class NativeWork extends Work<void> {
 
   /** @throws the error of the op if it has failed; a time-out if it does not start within the limit of a wait. */
   override synchronize(): void {
+    // Native code keeps no failure that was taken from it.
+    const error = this.isCompleted() ? this.exception() : undefined;
+    if (error !== undefined) throw error;
     if (this.#stream !== undefined) this.#group.synchronize(this, this.#stream, SYNCHRONIZE_LIMIT_MS);
   }
 

@@ -63,7 +63,7 @@ struct Op {
   bool direct = false;
   /// With C10D_FLAG_TIMES: when the engine gave it to the library.
   Clock::time_point begun;
-  /// The same as the library has it, and when it was through with it. A transport that knows better sets them itself.
+  /// The same: when the library got it, and when it was through with it. A transport that knows better sets them.
   Clock::time_point started;
   Clock::time_point finished;
 

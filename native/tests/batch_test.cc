@@ -177,9 +177,13 @@ TEST_CASE("one op of a batch that fails later fails the group, and the rest by i
 
 TEST_CASE("an abort ends a batch that is queued, and one that is under way") {
   Host host({"model=polling", "batches=1"});
+  const auto timed = [](Request request) {
+    request.flags = C10D_FLAG_TIMES;
+    return request;
+  };
   const uint32_t hang = script(Outcome::hang);
-  host.submit_batch({collective(hang), recv(hang)});
-  host.submit_batch({collective(), send(), collective()});
+  host.submit_batch({timed(collective(hang)), timed(recv(hang))});
+  host.submit_batch({timed(collective()), timed(send()), timed(collective())});
   host.kick();
   CHECK(host.journal().await_started(2));
   c10d_abort(host.group(), C10D_ERR_ABORTED, "enough");

@@ -243,7 +243,7 @@ TEST_CASE("c10d_event: drain and wait give as much as the host knows, and 0 beyo
     for (uint32_t i = 0; i < kOps; i++) host.submit({});
     host.kick();
     CHECK(host.completion(kOps).status == C10D_OK);
-    for (uint32_t i = 0; i < kOps; i++) host.submit({});
+    for (uint32_t i = 0; i < kOps; i++) host.submit({0, kForever, C10D_OP_ALLREDUCE, C10D_FLAG_TIMES});
     c10d_kick(host.group());
     while (host.stats().completed < 2 * kOps) {
     }

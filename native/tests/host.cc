@@ -41,7 +41,7 @@ c10d_op op_record(const Request& request) {
   op.peer = request.opcode == C10D_OP_RECV || request.opcode == C10D_OP_SEND ? 5 : -1;
   op.tag = request.tag;
   op.timeout_ms = request.timeout_ms;
-  op.flags = C10D_FLAG_TIMES;
+  op.flags = request.flags;
   return op;
 }
 

@@ -25,6 +25,7 @@ struct Request {
   uint32_t tag = 0;
   double timeout_ms = kForever;
   c10d_opcode opcode = C10D_OP_ALLREDUCE;
+  uint32_t flags = 0;
 };
 
 /// Keeps the buffers of its ops, and closes its group at the end, whatever that takes.

@@ -46,6 +46,7 @@ RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bo
 /// Where and when it is carried out: the fields that came with devices.
 void RandomRecord::spoil_place() {
   if (chance(4)) op_.flags |= C10D_FLAG_STREAM;
+  if (chance(4)) op_.flags |= C10D_FLAG_TIMES;
   if (chance(4)) op_.stream = boundary();
   if (chance(8)) op_.device_type = static_cast<uint32_t>(pick({0, 1, 2, 20, 0xffffffff}));
   if (chance(8)) op_.device_index = static_cast<int32_t>(pick({0, 1, 2, 0x7fffffff, 0xffffffff}));

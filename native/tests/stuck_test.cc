@@ -19,7 +19,7 @@ TEST_CASE("a stuck op completes as pinned after the grace, and is released when 
   const Stopwatch watch;
   for (const char* model : kModels) hosts.push_back(std::make_unique<Host>(Settings{model}));
   for (const auto& host : hosts) {
-    CHECK(host->submit(script(Outcome::stubborn), 200) == 1);
+    CHECK(host->submit({script(Outcome::stubborn), 200, C10D_OP_ALLREDUCE, C10D_FLAG_TIMES}) == 1);
     host->kick();
   }
   for (size_t i = 0; i < hosts.size(); i++) {

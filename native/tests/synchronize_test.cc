@@ -185,6 +185,22 @@ TEST_CASE("times are those of the device") {
   CHECK(other->finished_ns <= ended + 1'000'000'000);
 }
 
+TEST_CASE("there are no times of an op that is not to have them") {
+  Group group;
+  for (const bool timed : {true, false}) {
+    auto record = group.op0().record(1);
+    const c10d_buffer buffer{group.x0.address(), group.x0.bytes()};
+    record.outputs = reinterpret_cast<uint64_t>(&buffer);
+    if (!timed) record.flags &= ~uint32_t{C10D_FLAG_TIMES};
+    const auto id = c10d_submit(group.ranks.group(0), &record, 1);
+    group.ranks.run(1, group.op1());
+    c10d_event event{};
+    CHECK(group.ranks.wait(0, id, 20'000, &event) == C10D_OK);
+    CHECK((event.started_ns > 0) == timed);
+    CHECK((event.finished_ns > 0) == timed);
+  }
+}
+
 TEST_CASE("an op that never started has no time of start") {
   Group group({"concurrency=1"});
   const auto running = group.ranks.run(0, group.op0());

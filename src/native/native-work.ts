@@ -83,12 +83,20 @@ export class NativeWork extends Work<void> {
     return { ...info, activeDuration: this.#startedNs === 0 ? 0 : (this.#finishedNs - this.#startedNs) / 1e6 };
   }
 
+  /** The native side does. */
+  override get keepsLimit(): boolean {
+    return true;
+  }
+
   override get hasStream(): boolean {
     return this.#stream !== undefined;
   }
 
   /** @throws the error of the op if it has failed; a time-out if it does not start within the limit of a wait. */
   override synchronize(): void {
+    // Native code keeps no failure that was taken from it.
+    const error = this.isCompleted() ? this.exception() : undefined;
+    if (error !== undefined) throw error;
     if (this.#stream !== undefined) this.#group.synchronize(this, this.#stream, SYNCHRONIZE_LIMIT_MS);
   }
 

@@ -354,8 +354,10 @@ void SoftwareTransport::progress(std::vector<Op*>& ended) {
   for (auto& one : all) {
     one.op->failure = std::move(one.failure);
     one.op->source = one.source;
-    if (one.started != Clock::time_point()) one.op->started = one.started;
-    one.op->finished = one.finished;
+    if ((one.op->request.flags & C10D_FLAG_TIMES) != 0) {
+      if (one.started != Clock::time_point()) one.op->started = one.started;
+      one.op->finished = one.finished;
+    }
     ended.push_back(one.op);
   }
 }

@@ -38,7 +38,7 @@ export interface OpCall {
   readonly continuation: boolean;
   /** Limit of the op in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
-  /** Of a device with streams: the op starts after what is in this one now. */
+  /** Of a device with streams: the op starts after what is in this one now; by default in the default stream. */
   readonly stream: Stream | undefined;
 }
 

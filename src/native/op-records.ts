@@ -156,8 +156,9 @@ function dtypeCodeOf({ inputs, outputs }: OpCall): number {
   return last === undefined ? 0 : dtypes[last.dtype].code;
 }
 
-function flagsOf({ op, waitAllRanks, stream }: OpCall): number {
-  const given = stream === undefined ? 0 : OpFlag.STREAM;
+/** On a device with streams, where none is named it is the default one, whose number is 0. */
+function flagsOf({ op, waitAllRanks, device, stream }: OpCall): number {
+  const given = stream === undefined && device.type === "cpu" ? 0 : OpFlag.STREAM;
   if (op !== "monitoredBarrier") return given;
   return given | OpFlag.MONITORED | (waitAllRanks ? OpFlag.WAIT_ALL_RANKS : 0);
 }

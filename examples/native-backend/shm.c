@@ -715,7 +715,7 @@ static int32_t check(const c10d_group* g, const c10d_op* request) {
       }
       return refuse(C10D_ERR_UNSUPPORTED, "shm has SUM, PRODUCT, MIN and MAX only");
     case C10D_OP_BARRIER:
-      if (request->flags == 0) return C10D_OK;
+      if ((request->flags & C10D_FLAG_MONITORED) == 0) return C10D_OK;
       return refuse(C10D_ERR_UNSUPPORTED, "shm has no monitored barrier");
     case C10D_OP_BROADCAST:
     case C10D_OP_ALLGATHER:

@@ -48,7 +48,7 @@ Group::Group(std::shared_ptr<Transport> transport, const Config& config)
       watch_.notify_all();
     }
     for (auto& thread : threads_) thread.join();
-    throw Failure(C10D_ERR_BACKEND, std::string("cannot start a thread: ") + error.what());
+    throw Failure::of_shortage(std::string("cannot start a thread: ") + error.what(), error.code().value());
   }
 }
 

@@ -1,11 +1,9 @@
 import { isUint8Array } from "node:util/types";
 import { type OpCall, opTypeOf, tensorsOf } from "../collectives/op-call.ts";
-import { type Operation, opTable } from "../collectives/op-table.ts";
+import { opTable } from "../collectives/op-table.ts";
 import { OpType } from "../collectives/op-type.ts";
-import { type ReduceOpName, reduceOpCodes } from "../collectives/reduce-op.ts";
 import { type DistError, DistStoreError } from "../errors/index.ts";
 import {
-  type NativeCapabilities,
   NativeGroup,
   type NativeGroupHost,
   NativeRefusal,
@@ -18,8 +16,9 @@ import {
   unsubmittedId,
 } from "../native/index.ts";
 import { Backend, type BackendContext, type Capabilities } from "../registry/index.ts";
-import { type DType, detachGuard, dtypes, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
+import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
+import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
@@ -57,7 +56,7 @@ export class NativeBackend extends Backend {
       },
       backend.#host,
     );
-    backend.#capabilities = narrowed(capabilities, backend.#group.capabilities());
+    backend.#capabilities = narrowedCapabilities(capabilities, backend.#group.capabilities());
     return backend;
   }
 
@@ -272,26 +271,6 @@ export class NativeBackend extends Backend {
     }
     group.close(CLOSE_LIMIT_MS - Math.min(ABORT_LIMIT_MS, performance.now() - began));
   }
-}
-
-/** The capabilities of the plugin, without what the shim says that this group cannot do. */
-function narrowed(all: Capabilities, { ops, dtypes: types, reduceOps }: NativeCapabilities): Capabilities {
-  if (ops === 0n && types === 0n && reduceOps === 0n) return all;
-  const has = (bits: bigint, code: number): boolean => bits === 0n || ((bits >> BigInt(code)) & 1n) === 1n;
-  const takes = (dtype: DType): boolean => has(types, dtypes[dtype].code);
-  const entries = Object.entries(all.ops) as [Operation, readonly DType[]][];
-  const reductions = Object.entries(all.reduceOps) as [DType, readonly ReduceOpName[]][];
-  return {
-    ...all,
-    ops: Object.fromEntries(
-      entries.filter(([op]) => has(ops, opTable[op].opType)).map(([op, names]) => [op, names.filter(takes)]),
-    ),
-    reduceOps: Object.fromEntries(
-      reductions
-        .filter(([dtype]) => takes(dtype))
-        .map(([dtype, names]) => [dtype, names.filter((name) => has(reduceOps, reduceOpCodes[name]))]),
-    ),
-  };
 }
 
 function requireBytes(key: string, value: unknown): Uint8Array {

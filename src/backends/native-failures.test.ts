@@ -61,6 +61,8 @@ test("an op for which something had run out says what", async () => {
   }
   const creation = { ...failure(Status.BACKEND, "UCX needs 32"), systemError: constants.errno.EMFILE };
   expect(failures.ofCreation(creation)).toMatchObject({ code: "OUT_OF_DESCRIPTORS" });
+  const threads = { ...failure(Status.BACKEND, "cannot start a thread"), systemError: constants.errno.EAGAIN };
+  expect(failures.ofCreation(threads)).toMatchObject({ code: "OUT_OF_PROCESSES" });
 });
 
 test("what a text happens to say decides nothing", async () => {

@@ -1,7 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { allCells, type Cell, nameOf, sampleCells } from "./cell.ts";
 import { ADVICE, expectedKinds, expectedTexts } from "./expectation.ts";
-import { isOnPage, rowOnPage, saidIn } from "./page.ts";
+import { isOnPage, listedOnPage, rowOnPage, saidIn } from "./page.ts";
 import { type Place, places } from "./place.ts";
 import { runCells } from "./run-cells.ts";
 import { caseOf } from "./ways.ts";
@@ -53,5 +53,9 @@ test("the page has what each case says at each place, and it is what is expected
       ? []
       : [`${nameOf(cell)}: ${error}: ${message}`];
   };
-  expect(allCells().filter(isOnPage).flatMap(wrong)).toEqual([]);
+  const shown = allCells().filter(isOnPage);
+  expect(shown.flatMap(wrong)).toEqual([]);
+  // What no run can show any more has no row.
+  const known = shown.flatMap(({ name, place }) => [`${name} | ${place.name}`, `${name} | all`]);
+  expect(listedOnPage().filter((row) => !known.includes(row))).toEqual([]);
 });

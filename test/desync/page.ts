@@ -41,6 +41,20 @@ export function tableOf(results: readonly CellResult[]): string {
   return `${HEADER}\n${rows.join("\n")}\n`;
 }
 
+/** Cases and places that have a row on the page, each once. */
+export function listedOnPage(): string[] {
+  const listed = desyncTable
+    .read()
+    .split("\n")
+    .slice(2)
+    .filter((line) => line !== "")
+    .flatMap((line) => {
+      const [, , name = "", where = ""] = line.split("|").map((part) => part.trim());
+      return where === ALL ? [`${name} | ${ALL}`] : where.split(", ").map((place) => `${name} | ${place}`);
+    });
+  return [...new Set(listed)];
+}
+
 /** What the page says of a case at a place: error and message. */
 export function rowOnPage(name: CaseName, place: Place): readonly [error: string, message: string] | undefined {
   const start = `| ${caseOf(name).way} | ${name} | `;

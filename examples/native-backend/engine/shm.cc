@@ -106,7 +106,7 @@ class SharedMemory final : public c10d::Transport {
         if (request.reduce_op != C10D_PREMUL_SUM && c10d::find_reduction(request.dtype, request.reduce_op)) return;
         throw Failure(C10D_ERR_UNSUPPORTED, "no such reduction of this dtype");
       case C10D_OP_BARRIER:
-        if (request.flags == 0) return;
+        if ((request.flags & C10D_FLAG_MONITORED) == 0) return;
         throw Failure(C10D_ERR_UNSUPPORTED, "no monitored barrier");
       case C10D_OP_BROADCAST:
       case C10D_OP_ALLGATHER:

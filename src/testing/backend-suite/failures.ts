@@ -1,7 +1,8 @@
 import { destroyProcessGroup } from "../../distributed/index.ts";
-import { DistTimeoutError, messageOf } from "../../errors/index.ts";
+import { DistTimeoutError } from "../../errors/index.ts";
 import type { GroupState } from "../../work/index.ts";
 import { anyCollective } from "./any-collective.ts";
+import { endsInTime } from "./ends-in-time.ts";
 import { reduction, summands, tile } from "./patterns.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
@@ -18,20 +19,6 @@ async function checkFailed(it: SuiteRank): Promise<void> {
 
 /** What the end of a backend may take here; the contract asks for one second. */
 const END_LIMIT_MS = 2_500;
-
-/** It resolves, and soon. */
-async function endsInTime(it: SuiteRank, what: string, end: () => Promise<void>): Promise<void> {
-  const started = performance.now();
-  const { promise: limit, resolve } = Promise.withResolvers<string>();
-  const timer = setTimeout(resolve, END_LIMIT_MS, "has not resolved");
-  const ended = end().then(
-    () => undefined,
-    (error: unknown) => `rejected with ${messageOf(error)}`,
-  );
-  const trouble = await Promise.race([ended, limit]);
-  clearTimeout(timer);
-  it.check(trouble === undefined, `${what} ${trouble} after ${Math.round(performance.now() - started)} ms`);
-}
 
 /** What happens when ranks are late, leave, or give up. The last rank never takes part in the op. */
 export const failureCases: readonly SuiteCase[] = [
@@ -128,12 +115,12 @@ export const failureCases: readonly SuiteCase[] = [
       it.check(!error.message.includes("the second reason"), `the first abort does not count: ${error.message}`);
       it.check(backend.state === "FAILED", `the backend is ${backend.state} after abort()`);
       const ends = async (state: GroupState): Promise<void> => {
-        await endsInTime(it, `drained() of a backend that is ${state}`, () => backend.drained());
+        await endsInTime(it, `drained() of a backend that is ${state}`, END_LIMIT_MS, () => backend.drained());
         it.check(backend.inFlight === 0, `${backend.inFlight} ops are in flight in a backend that is ${state}`);
       };
       await ends("FAILED");
       for (const time of ["close()", "close() once more"]) {
-        await endsInTime(it, time, () => backend.close());
+        await endsInTime(it, time, END_LIMIT_MS, () => backend.close());
         it.check(backend.state === "CLOSED", `the backend is ${backend.state} after ${time}`);
       }
       backend.abort("the third reason");

@@ -8,6 +8,7 @@ import type { Work } from "../../work/index.ts";
 import type { RankBody } from "../spawn-ranks.ts";
 import { anyCollective } from "./any-collective.ts";
 import { loadMemory, type MemorySource, openMemory } from "./device-memory.ts";
+import { endsInTime } from "./ends-in-time.ts";
 import type { LossCase } from "./losses.ts";
 import { loadPlugin, type PluginPlace } from "./plugin-place.ts";
 import { SuiteRank } from "./suite-rank.ts";
@@ -121,9 +122,9 @@ async function survive(
     next.code === "GROUP_FAILED",
     `an op on the failed group failed with ${nameOf(next)}, not with GROUP_FAILED`,
   );
-  await endsInTime(it, "close() of the failed group", () => group.close());
+  await endsInTime(it, "close() of the failed group", CLOSE_LIMIT_MS, () => group.close());
   it.check(group.state === "CLOSED", `the group is ${group.state} after close()`);
-  await endsInTime(it, "destroyProcessGroup() without the lost rank", () => destroyProcessGroup());
+  await endsInTime(it, "destroyProcessGroup() without the lost rank", CLOSE_LIMIT_MS, () => destroyProcessGroup());
 }
 
 function startOp(it: SuiteRank, { op }: LossCase, culprit: number): Work<unknown> {
@@ -138,21 +139,5 @@ async function waited(work: Work<unknown>): Promise<void> {
 }
 
 const nameOf = ({ name, code, message }: DistError): string => `${name} (${code}): ${message}`;
-
-async function endsInTime(it: SuiteRank, what: string, end: () => Promise<void>): Promise<void> {
-  const late = Symbol("late");
-  const { promise: limit, resolve } = Promise.withResolvers<symbol>();
-  const timer = setTimeout(resolve, CLOSE_LIMIT_MS, late);
-  const outcome: unknown = await Promise.race([
-    limit,
-    end().then(
-      () => undefined,
-      (error: unknown) => error ?? "undefined",
-    ),
-  ]);
-  clearTimeout(timer);
-  it.check(outcome !== late, `${what} had not ended after ${CLOSE_LIMIT_MS} ms`);
-  it.check(outcome === undefined, `${what} failed: ${messageOf(outcome)}`);
-}
 
 export default body;

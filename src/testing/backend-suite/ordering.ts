@@ -2,6 +2,7 @@ import { OpType } from "../../collectives/index.ts";
 import { destroyProcessGroup } from "../../distributed/index.ts";
 import { messageOf } from "../../errors/index.ts";
 import type { Work } from "../../work/index.ts";
+import { anyCollective } from "./any-collective.ts";
 import { anyBits, reduction, summands, tile } from "./patterns.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import type { SuiteRank } from "./suite-rank.ts";
@@ -173,6 +174,18 @@ export const orderingCases: readonly SuiteCase[] = [
       it.check(opType === OpType.ALLREDUCE, `info().opType is ${opType}`);
       it.check(timeFinished !== undefined && timeFinished >= timeStarted, "info() has no time of the end");
       it.check(activeDuration >= 0 && activeDuration < 60_000, `info().activeDuration is ${activeDuration}`);
+    },
+  },
+  {
+    name: "Work > says how long it took where that is measured, and ops go on as before",
+    async run(it) {
+      it.group.enableCollectivesTiming();
+      const works = [anyCollective(it), ...("barrier" in it.capabilities.ops ? [it.group.barrier()] : [])];
+      await Promise.all(works);
+      for (const work of works) {
+        const { activeDuration } = work.info();
+        it.check(activeDuration >= 0 && activeDuration < 60_000, `info().activeDuration is ${activeDuration}`);
+      }
     },
   },
   {

@@ -1,21 +1,30 @@
 import { messageOf } from "../../errors/index.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
-/** Checks that the end of something resolves, within a limit in milliseconds. */
+/** What is wrong with the end of something that has to come within a limit in milliseconds; undefined if nothing. Never rejects. */
+export async function troubleOfEnding(
+  what: string,
+  limitMs: number,
+  end: () => Promise<void>,
+): Promise<string | undefined> {
+  const { promise: late, resolve } = Promise.withResolvers<string>();
+  const timer = setTimeout(resolve, limitMs, `${what} had not ended after ${limitMs} ms`);
+  const ended = end().then(
+    () => undefined,
+    (error: unknown) => `${what} failed: ${messageOf(error)}`,
+  );
+  const trouble = await Promise.race([ended, late]);
+  clearTimeout(timer);
+  return trouble;
+}
+
+/** Checks that the end comes, within the limit. */
 export async function endsInTime(
   it: SuiteRank,
   what: string,
   limitMs: number,
   end: () => Promise<void>,
 ): Promise<void> {
-  const started = performance.now();
-  const { promise: limit, resolve } = Promise.withResolvers<string>();
-  const timer = setTimeout(resolve, limitMs, "had not resolved");
-  const ended = end().then(
-    () => undefined,
-    (error: unknown) => `rejected with ${messageOf(error)}`,
-  );
-  const trouble = await Promise.race([ended, limit]);
-  clearTimeout(timer);
-  it.check(trouble === undefined, `${what} ${trouble} after ${Math.round(performance.now() - started)} ms`);
+  const trouble = await troubleOfEnding(what, limitMs, end);
+  it.check(trouble === undefined, `${trouble}`);
 }

@@ -6,6 +6,7 @@ import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import { suiteCases } from "./cases.ts";
 import type { OpenMemory } from "./device-memory.ts";
+import { troubleOfEnding } from "./ends-in-time.ts";
 import { descriptionOf, entriesOf, type SuiteEntry, settings } from "./settings.ts";
 import type { SuiteCase } from "./suite-case.ts";
 import { SuiteRank, type Sweep } from "./suite-rank.ts";
@@ -105,7 +106,8 @@ async function runCase(
   }
   report({ name, begins: false, error, checks: rank?.checks ?? 0 });
   await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
-  let trouble = group === null ? undefined : await troubleOfClosing(group);
+  const closing = "close() of the case's group";
+  let trouble = group && (await troubleOfEnding(closing, CLOSE_LIMIT_MS, () => group.close()));
   // What could not be closed may still write there.
   trouble ??= troubleOfRelease(place);
   if (trouble !== undefined) report({ name, begins: false, error: error ?? trouble, checks: rank?.checks ?? 0 });
@@ -121,23 +123,6 @@ function inWords(thrown: unknown): string {
   if (!(bug instanceof Error) || bug instanceof DistError) return thrown.message;
   const stack = (bug.stack ?? String(bug)).split("\n").slice(0, STACK_LINES).join("\n");
   return bug === thrown ? stack : `${thrown.message}\n${stack}`;
-}
-
-/** What is wrong with the end of a case's group, which must be quick even after a failure. */
-async function troubleOfClosing(group: ProcessGroup): Promise<string | undefined> {
-  const { promise: late, resolve } = Promise.withResolvers<string>();
-  const timer = setTimeout(
-    resolve,
-    CLOSE_LIMIT_MS,
-    `close() of the case's group had not ended after ${CLOSE_LIMIT_MS} ms`,
-  );
-  const closed = group.close().then(
-    () => undefined,
-    (error: unknown) => `close() of the case's group failed: ${messageOf(error)}`,
-  );
-  const trouble = await Promise.race([closed, late]);
-  clearTimeout(timer);
-  return trouble;
 }
 
 /** Why the memory of the case's tensors could not be given back. */

@@ -49,6 +49,14 @@ class Failure : public std::exception {
     return failure;
   }
 
+  /// The same failure as one that has to do with a rank, and with words before its text. What the host decides by stays.
+  Failure about(int32_t peer, const std::string& words) const {
+    Failure failure(*this);
+    failure.peer_ = peer;
+    failure.text_ = words + text_;
+    return failure;
+  }
+
   /// One of c10d_status.
   int32_t status() const { return status_; }
   /// Rank that this one waited for or lost, or -1; of a mismatch the other rank.

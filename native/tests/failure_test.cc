@@ -1,6 +1,9 @@
 // Errors of ops, time-outs, and what becomes of the group.
 #include <doctest/doctest.h>
 
+#include <cerrno>
+#include <stdexcept>
+#include <system_error>
 #include <thread>
 
 #include "host.h"
@@ -13,6 +16,27 @@ constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eve
 constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
 
 }  // namespace
+
+TEST_CASE("a failure with more words keeps what the host decides by") {
+  const auto lack = c10d::Failure::of_system("accept", EMFILE, C10D_ERR_NETWORK).about(2, "connecting to rank 2: ");
+  CHECK(lack.text() == "connecting to rank 2: accept: Too many open files");
+  CHECK(lack.status() == C10D_ERR_NETWORK);
+  CHECK(lack.system_error() == EMFILE);
+  CHECK(lack.peer() == 2);
+  const auto late = c10d::Failure::of_ranks(C10D_ERR_OP_TIMEOUT, "late", {1, 3}).about(3, "again: ");
+  CHECK(late.ranks() == std::vector<int32_t>{1, 3});
+  const auto differ = c10d::Failure::of_mismatch(C10D_MISMATCH_SPLITS, "differ", 0, 1).about(1, "again: ");
+  CHECK(differ.mismatch() == C10D_MISMATCH_SPLITS);
+}
+
+TEST_CASE("what the system has refused is found in the words of a library, and in the code of an exception") {
+  const auto thrown = [](const auto& error) { return c10d::attempt([&] { throw error; })->system_error(); };
+  CHECK(thrown(std::runtime_error("socket: Too many open files")) == EMFILE);
+  CHECK(thrown(std::runtime_error("socket: Too many open files in system")) == ENFILE);
+  CHECK(thrown(std::runtime_error("mmap: Cannot allocate memory (UCX)")) == ENOMEM);
+  CHECK(thrown(std::runtime_error("Connection refused")) == 0);
+  CHECK(thrown(std::system_error(EAGAIN, std::generic_category(), "thread")) == EAGAIN);
+}
 
 TEST_CASE("each failure has its own status, text and rank") {
   struct Case {

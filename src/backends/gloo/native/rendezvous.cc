@@ -59,7 +59,7 @@ void for_each_peer(const Config& config, Connect connect) {
       connect(rank);
     } catch (const Failure& failure) {
       if (failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) throw;
-      throw Failure(failure.status(), "connecting to rank " + std::to_string(rank) + ": " + failure.text(), rank);
+      throw failure.about(rank, "connecting to rank " + std::to_string(rank) + ": ");
     }
   }
 }

@@ -24,7 +24,7 @@ std::vector<std::vector<char>> Rendezvous::all_gather(const void* value, size_t 
     } catch (const Failure& failure) {
       if (failure.status() == C10D_ERR_ABORTED) throw;
       const auto peer = static_cast<int32_t>(rank);
-      throw Failure(failure.status(), "rank " + std::to_string(peer) + " has not come: " + failure.text(), peer);
+      throw failure.about(peer, "rank " + std::to_string(peer) + " has not come: ");
     }
   }
   return values;

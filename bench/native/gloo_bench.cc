@@ -121,7 +121,7 @@ class Rank {
 
   const int rank_;
   const int size_;
-  gloo_shim::Cancellation cancellation_;
+  c10d::Cancellation cancellation_;
   gloo_shim::LossRecord losses_{rank_};
   gloo_shim::Doorbell doorbell_;
   std::shared_ptr<Mesh> mesh_;

@@ -8,7 +8,6 @@
 
 namespace c10d::test {
 
-using gloo_shim::Fd;
 using gloo_shim::Lines;
 
 namespace {

@@ -1,4 +1,4 @@
-// The gloo shim's listening socket among connections that are nobody's.
+// The listening socket of a rank among connections that are nobody's.
 #include <doctest/doctest.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
@@ -9,15 +9,14 @@
 #include <string>
 #include <vector>
 
-#include "rendezvous.h"
+#include "mesh/listener.h"
 
 using namespace c10d;
-using namespace c10d::gloo_shim;
 
 namespace {
 
 constexpr int64_t kNumber = 42;
-constexpr size_t kBacklog = 256;
+constexpr size_t kConnections = 192;
 
 class Log final : public Exchange {
  public:
@@ -46,7 +45,7 @@ Clock::time_point soon() { return Clock::now() + std::chrono::seconds(20); }
 }  // namespace
 
 TEST_CASE("a rank that has said its number is not dropped for the strangers that come after it") {
-  Listener listener(SocketAddress("127.0.0.1", 0), kBacklog);
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
   listener.expect(kNumber);
   Cancellation cancellation;
   Log log;
@@ -64,7 +63,7 @@ TEST_CASE("a rank that has said its number is not dropped for the strangers that
 }
 
 TEST_CASE("a number that nobody was given is dropped") {
-  Listener listener(SocketAddress("127.0.0.1", 0), kBacklog);
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
   listener.expect(kNumber);
   Cancellation cancellation;
   Log log;
@@ -76,7 +75,7 @@ TEST_CASE("a number that nobody was given is dropped") {
 }
 
 TEST_CASE("a process without descriptors left is told so") {
-  Listener listener(SocketAddress("127.0.0.1", 0), kBacklog);
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
   listener.expect(kNumber);
   Cancellation cancellation;
   Log log;

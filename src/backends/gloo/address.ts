@@ -1,10 +1,9 @@
 import { isIP } from "node:net";
-import { type NetworkInterfaceInfo, networkInterfaces } from "node:os";
+import { networkInterfaces } from "node:os";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import type { BackendContext } from "../../registry/index.ts";
+import { addressOfInterface, addressTowardsStore, LOOPBACK, listOf, outwardAddress } from "../host-address.ts";
 import type { GlooOptions } from "./options.ts";
-
-const LOOPBACK = "127.0.0.1";
 
 /**
  * The IP addresses that this rank listens on and tells its peers: those of the `host` or `interface` option, else of
@@ -20,30 +19,18 @@ export function listenAddresses(
 ): string[] {
   if (options.host !== undefined) return listOf(options.host).map(literal);
   const names = listOf(options.interface ?? environment.GLOO_SOCKET_IFNAME ?? "");
-  return names.length > 0 ? names.map(addressOfInterface) : [reachableAddress(context, environment)];
-}
-
-/** The parts of a list that is written with commas. */
-function listOf(text: string): string[] {
-  return text
-    .split(",")
-    .map((part) => part.trim())
-    .filter((part) => part !== "");
+  return names.length > 0 ? names.map(requireAddress) : [reachableAddress(context, environment)];
 }
 
 function reachableAddress(
   context: Pick<BackendContext, "store" | "size">,
   environment: Readonly<Record<string, string | undefined>>,
 ): string {
-  const towardsStore = context.store.localAddress;
-  if (towardsStore !== undefined && !isLoopback(towardsStore)) return towardsStore;
+  const towardsStore = addressTowardsStore(context);
+  if (towardsStore !== undefined) return towardsStore;
   // The store is on this host. Are all ranks?
   const localWorldSize = Number(environment.LOCAL_WORLD_SIZE ?? context.size);
-  if (localWorldSize >= context.size) return LOOPBACK;
-  const outward = Object.values(networkInterfaces())
-    .flatMap((addresses) => addresses ?? [])
-    .find((address) => !address.internal && address.family === "IPv4");
-  return outward?.address ?? LOOPBACK;
+  return (localWorldSize < context.size ? outwardAddress() : undefined) ?? LOOPBACK;
 }
 
 function literal(host: string): string {
@@ -54,17 +41,11 @@ function literal(host: string): string {
   });
 }
 
-function addressOfInterface(name: string): string {
-  const interfaces = networkInterfaces();
-  const addresses: readonly NetworkInterfaceInfo[] = interfaces[name] ?? [];
-  const best = addresses.find((address) => address.family === "IPv4") ?? addresses[0];
-  if (best !== undefined) return best.address;
-  throw new InvalidArgumentError(
-    `gloo: unable to find an address of interface "${name}"; this machine has ${Object.keys(interfaces).join(", ")}`,
-    { argument: "interface" },
-  );
-}
-
-function isLoopback(address: string): boolean {
-  return address.startsWith("127.") || address === "::1" || address.startsWith("::ffff:127.");
+function requireAddress(name: string): string {
+  const address = addressOfInterface(name);
+  if (address !== undefined) return address;
+  const names = Object.keys(networkInterfaces()).join(", ");
+  throw new InvalidArgumentError(`gloo: unable to find an address of interface "${name}"; this machine has ${names}`, {
+    argument: "interface",
+  });
 }

@@ -2,6 +2,7 @@ import { messageOf } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
+import { watchAddress } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 
 const NAME = "ucc";
@@ -44,7 +45,8 @@ const plugin: BackendPlugin = {
   },
 
   async create(context) {
-    return NativeBackend.connect(loadShim({ name: NAME, remedy: REMEDY }), context, {}, capabilities);
+    const settings = { host: watchAddress(context) };
+    return NativeBackend.connect(loadShim({ name: NAME, remedy: REMEDY }), context, settings, capabilities);
   },
 };
 

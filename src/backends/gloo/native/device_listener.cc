@@ -12,7 +12,7 @@
 #include <cstring>
 #include <memory>
 
-#include "address.h"
+#include "mesh/address.h"
 #include "engine/failure.h"
 
 namespace c10d::gloo_shim {

@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "address.h"
+#include "mesh/address.h"
 
 namespace c10d::gloo_shim {
 

@@ -6,7 +6,7 @@
 
 #include <string>
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 class SocketAddress {
  public:
@@ -39,4 +39,4 @@ class SocketAddress {
   sockaddr_storage storage_{};
 };
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

@@ -1,4 +1,4 @@
-#include "address.h"
+#include "mesh/address.h"
 
 #include <arpa/inet.h>
 
@@ -7,7 +7,7 @@
 
 #include "engine/failure.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 SocketAddress::SocketAddress(const std::string& ip, uint16_t port) {
   sockaddr_in four{};
@@ -71,4 +71,4 @@ int SocketAddress::compare(const SocketAddress& other) const {
   return order != 0 ? order : static_cast<int>(v6().sin6_port) - static_cast<int>(other.v6().sin6_port);
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

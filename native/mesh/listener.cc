@@ -1,0 +1,168 @@
+#include "listener.h"
+
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+namespace c10d {
+
+namespace {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+/// A connection that has not presented its number by then is dropped.
+constexpr seconds kGreetingLimit{10};
+/// Connections that may be waiting to present a number, beyond one per peer.
+constexpr size_t kSpareGreetings = 64;
+constexpr milliseconds kDialPause{20};
+
+Failure refused(const std::string& what) { return Failure::of_system(what, errno, C10D_ERR_NETWORK); }
+
+int poll_ms(Clock::time_point deadline) {
+  constexpr int64_t kLongest = 1000;
+  if (deadline == Clock::time_point::max()) return kLongest;
+  const auto left = std::chrono::duration_cast<milliseconds>(deadline - Clock::now()).count() + 1;
+  return static_cast<int>(std::clamp<int64_t>(left, 0, kLongest));
+}
+
+void check(const Cancellation& cancellation) {
+  if (cancellation.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
+}
+
+void send_at_once(const Fd& fd) {
+  const int on = 1;
+  ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+}
+
+}  // namespace
+
+Listener::Listener(const SocketAddress& address, size_t connections, const char* variable)
+    : socket_(::socket(address.family(), SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0)) {
+  if (socket_.get() < 0) throw refused("socket");
+  if (::bind(socket_.get(), address.data(), address.size()) != 0) {
+    throw refused("cannot bind to " + address.text() + " (is it an address of this host? see " + variable + ")");
+  }
+  if (::listen(socket_.get(), static_cast<int>(connections + kSpareGreetings)) != 0) throw refused("listen");
+  address_ = SocketAddress::of_socket(socket_.get());
+}
+
+Fd Listener::accept(int64_t number, Clock::time_point deadline, const Cancellation& cancellation, Exchange& log) {
+  return accept_any({number}, deadline, cancellation, log).second;
+}
+
+std::pair<int64_t, Fd> Listener::accept_any(const std::vector<int64_t>& numbers, Clock::time_point deadline,
+                                            const Cancellation& cancellation, Exchange& log) {
+  for (;;) {
+    check(cancellation);
+    for (const int64_t number : numbers) {
+      Fd& found = connected_.at(number);
+      if (found.get() >= 0) return {number, std::move(found)};
+    }
+    const auto now = Clock::now();
+    if (now >= deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out waiting for its connection");
+    auto wake_at = deadline;
+    std::vector<pollfd> sources{{socket_.get(), POLLIN, 0}, {cancellation.fd(), POLLIN, 0}};
+    for (const auto& greeting : greetings_) {
+      sources.push_back({greeting.fd.get(), POLLIN, 0});
+      wake_at = std::min(wake_at, greeting.until);
+    }
+    ::poll(sources.data(), sources.size(), poll_ms(wake_at));
+    const auto after = Clock::now();
+    for (size_t i = greetings_.size(); i-- > 0;) {
+      const bool late = greetings_[i].until <= after;
+      if (late) log.log("dropped a connection that sent no rank number in time");
+      if (late || (sources[i + 2].revents != 0 && !read_greeting(greetings_[i], log))) {
+        greetings_.erase(greetings_.begin() + static_cast<std::ptrdiff_t>(i));
+      }
+    }
+    if (sources[0].revents != 0) admit(log);
+  }
+}
+
+void Listener::refuse(int64_t number, Exchange& log) {
+  if (connected_.at(number).get() >= 0) log.log("dropped a connection that sent an unknown rank number");
+  connected_.erase(number);
+}
+
+void Listener::admit(Exchange& log) {
+  for (;;) {
+    Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
+    if (fd.get() < 0) {
+      // The connection stays in the queue, so poll() would come back at once, again and again.
+      if (errno == EMFILE || errno == ENFILE) throw refused("accept");
+      return;
+    }
+    send_at_once(fd);
+    if (greetings_.size() >= connected_.size() + kSpareGreetings) {
+      // It may have spoken since it was looked at.
+      if (read_greeting(greetings_.front(), log)) {
+        log.log("dropped a connection: too many are waiting that have sent no rank number");
+      }
+      greetings_.erase(greetings_.begin());
+    }
+    Greeting greeting;
+    greeting.fd = std::move(fd);
+    greeting.until = Clock::now() + kGreetingLimit;
+    greetings_.push_back(std::move(greeting));
+  }
+}
+
+/// Whether to go on listening to it.
+bool Listener::read_greeting(Greeting& greeting, Exchange& log) {
+  const auto got =
+      ::recv(greeting.fd.get(), greeting.bytes + greeting.got, sizeof greeting.bytes - greeting.got, MSG_DONTWAIT);
+  if (got < 0) return errno == EAGAIN || errno == EINTR;
+  if (got == 0) return false;
+  greeting.got += static_cast<size_t>(got);
+  if (greeting.got < sizeof greeting.bytes) return true;
+  int64_t number = 0;
+  std::memcpy(&number, greeting.bytes, sizeof number);
+  const auto found = connected_.find(number);
+  if (found == connected_.end() || found->second.get() >= 0) {
+    log.log("dropped a connection that sent an unknown rank number");
+  } else {
+    found->second = std::move(greeting.fd);
+  }
+  return false;
+}
+
+Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline, const Cancellation& cancellation) {
+  for (;;) {
+    check(cancellation);
+    Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (fd.get() < 0) throw refused("socket");
+    int error = ::connect(fd.get(), address.data(), address.size()) == 0 ? 0 : errno;
+    if (error == EINPROGRESS) {
+      pollfd sources[2] = {{fd.get(), POLLOUT, 0}, {cancellation.fd(), POLLIN, 0}};
+      while (sources[0].revents == 0 && Clock::now() < deadline) {
+        check(cancellation);
+        ::poll(sources, 2, poll_ms(deadline));
+      }
+      socklen_t size = sizeof error;
+      if (sources[0].revents == 0) {
+        error = ETIMEDOUT;
+      } else if (::getsockopt(fd.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) {
+        error = errno;
+      }
+    }
+    if (error == 0) {
+      send_at_once(fd);
+      // A fresh connection always has room for eight bytes.
+      if (::send(fd.get(), &number, sizeof number, MSG_NOSIGNAL) == sizeof number) return fd;
+      error = errno;
+    }
+    if (Clock::now() + kDialPause >= deadline) {
+      const int32_t status = error == ETIMEDOUT ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK;
+      throw Failure::of_system("cannot connect to " + address.text(), error, status);
+    }
+    pollfd pause{cancellation.fd(), POLLIN, 0};
+    ::poll(&pause, 1, static_cast<int>(kDialPause.count()));
+  }
+}
+
+}  // namespace c10d

@@ -165,4 +165,18 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
   }
 }
 
+std::string host_name() {
+  char name[256] = {};
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+void require_reachable(const Endpoint& own, const Endpoint& peer, const char* variable) {
+  const bool loopback = own.address.is_loopback();
+  if (loopback == peer.address.is_loopback() && (!loopback || own.host_name == peer.host_name)) return;
+  throw Failure(C10D_ERR_INVALID, "it is on another host (" + peer.host_name + ", " + peer.address.text() +
+                                      ") while this one listens on " + own.address.text() +
+                                      "; name an interface that both can reach with " + variable);
+}
+
 }  // namespace c10d

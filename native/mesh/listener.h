@@ -49,6 +49,18 @@ class Listener {
 /// Connects and presents `number`, trying again while nobody listens yet.
 Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline, const Cancellation& cancellation);
 
+/// Where a rank listens.
+struct Endpoint {
+  std::string host_name;
+  SocketAddress address;
+};
+
+/// Name of this host.
+std::string host_name();
+
+/// Throws Failure if two ranks cannot reach each other since one listens on loopback; `variable` chooses the address.
+void require_reachable(const Endpoint& own, const Endpoint& peer, const char* variable);
+
 /// Calls `connect(rank)` for the other ranks in order; failures that name no rank then name that one.
 template <class Connect>
 void for_each_peer(const Config& config, Connect connect) {

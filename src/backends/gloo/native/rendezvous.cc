@@ -1,7 +1,5 @@
 #include "rendezvous.h"
 
-#include <unistd.h>
-
 #include <random>
 
 #include "rank_value.h"
@@ -15,17 +13,14 @@ int64_t random_number(std::random_device& device) {
   return static_cast<int64_t>(((high << 32) | device()) >> 1);
 }
 
+/// Chooses the interface.
+constexpr const char* kVariable = "GLOO_SOCKET_IFNAME";
+
 /// In the place of its own number, which nobody presents: the rank is ready for lines, with headers of this version.
 constexpr int64_t kTalksLines = 0x62756e2d6c6e3201;
 
 /// The number that the second connection of two ranks presents.
 int64_t number_of_line(int64_t number) { return number ^ 0x5a5a5a5a5a5a5a5a; }
-
-std::string host_name() {
-  char name[256] = {};
-  ::gethostname(name, sizeof name - 1);
-  return name;
-}
 
 }  // namespace
 
@@ -36,7 +31,7 @@ Connections connect_all(const Config& config, const SocketAddress& listen_on, Ex
   made.peers.resize(static_cast<size_t>(size));
   if (size == 1) return made;
 
-  made.listener = std::make_unique<Listener>(listen_on, 2 * static_cast<size_t>(size), "GLOO_SOCKET_IFNAME");
+  made.listener = std::make_unique<Listener>(listen_on, 2 * static_cast<size_t>(size), kVariable);
   Listener& listener = *made.listener;
   RankValue own{host_name(), listener.address(), {}};
   std::random_device random;
@@ -75,12 +70,7 @@ Connections connect_all(const Config& config, const SocketAddress& listen_on, Ex
   for_each_peer(config, [&](int rank) {
     values[rank] = RankValue::decode(exchange.await(requests[rank], config.connect_deadline), size);
     const RankValue& peer = values[rank];
-    if (own.address.is_loopback() != peer.address.is_loopback() ||
-        (own.address.is_loopback() && own.host_name != peer.host_name)) {
-      throw Failure(C10D_ERR_INVALID, "it is on another host (" + peer.host_name + ", " + peer.address.text() +
-                                          ") while this one listens on " + own.address.text() +
-                                          "; name an interface that both can reach with GLOO_SOCKET_IFNAME");
-    }
+    require_reachable({own.host_name, own.address}, {peer.host_name, peer.address}, kVariable);
     if (peer.connection_numbers.empty() || peer.connection_numbers[rank] != kTalksLines) {
       all_talk_lines = false;
       made.foreign = rank;

@@ -78,12 +78,13 @@ class UccTransport final : public Transport {
     const Log::Call call(log_);
     rendezvous_ = std::make_unique<Rendezvous>(config_, exchange);
     const auto stop = [this] { check_connecting(); };
-    peers_.connect(*rendezvous_, stop);
+    peers_.connect(*rendezvous_, exchange, cancellation_, stop);
     const auto& here = peers_.here();
     if (here.size() > 1) {
       const int memory = peers_.share_memory(Ledger::bytes(here.size(), config_.world_size), stop);
       ledger_ = std::make_unique<Ledger>(memory, here, config_);
     }
+    peers_.listen();
     team_ = std::make_unique<Team>(*rendezvous_);
     team_->create(config_, stop);
     if (!all_here()) team_->create_second(config_, stop);
@@ -112,7 +113,7 @@ class UccTransport final : public Transport {
 
   Start start(Op& op) override {
     const Log::Call call(log_);
-    if (aborted_) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
+    if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
     auto running = take_spare();
     bool done = false;
     const auto failure = attempt([&] {
@@ -143,7 +144,7 @@ class UccTransport final : public Transport {
 
   void progress(std::vector<Op*>& ended) override {
     const Log::Call call(log_);
-    if (aborted_) return give_up(ended);
+    if (cancellation_.cancelled()) return give_up(ended);
     // Back too early from a pause: nothing has happened yet, but for what somebody else has woken this thread for.
     const bool paused = paused_ && !peers_.stirred();
     const bool woken = paused_ && !paused;
@@ -164,7 +165,9 @@ class UccTransport final : public Transport {
 
   int awaited_peer() override {
     const uint64_t oldest = oldest_;
-    return ledger_ && oldest > 0 ? ledger_->latecomer(oldest) : -1;
+    if (oldest == 0) return -1;
+    const int here = ledger_ ? ledger_->latecomer(oldest) : -1;
+    return here >= 0 ? here : peers_.latecomer(oldest);
   }
 
   unsigned max_concurrency() const override { return kConcurrency; }
@@ -174,7 +177,7 @@ class UccTransport final : public Transport {
   bool abort_lets_go() const override { return false; }
 
   void abort(const Failure& cause) noexcept override {
-    aborted_ = true;
+    cancellation_.cancel();
     peers_.fail(cause);
   }
 
@@ -186,7 +189,7 @@ class UccTransport final : public Transport {
 
  private:
   void check_connecting() const {
-    if (aborted_) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
+    if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
     if (Clock::now() >= config_.connect_deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out while making the team");
   }
 
@@ -196,12 +199,13 @@ class UccTransport final : public Transport {
     if (now < next_look_ && !at_once) return;
     next_look_ = now + kLookInterval;
     PeerWatch::Awaited awaited;
+    awaited.oldest = oldest_;
     for (const auto& running : running_) {
       const Op& op = running->op();
       awaited.collective = std::max(awaited.collective, op.ticket);
       if (op.point_to_point()) awaited.peers.push_back(op.request.peer);
     }
-    const auto failure = peers_.look(awaited);
+    const auto failure = peers_.look(awaited, now);
     // A rank that has failed may have done so because of what it called.
     compare_calls();
     if (failure) throw Failure(*failure);
@@ -325,6 +329,7 @@ class UccTransport final : public Transport {
   bool advance(Running& running, size_t position) {
     ucc_status_t status = running.test();
     if (running.compares() && status == UCC_OK) {
+      if (logged_error()) check_log(running);
       if (go_on(running, position)) return true;
       if (running.compares()) return false;
       // All have come, just now.
@@ -335,6 +340,7 @@ class UccTransport final : public Transport {
     // Before an error of UCC's, which calls that do not fit together may end in.
     if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) ledger_->compare(running.entry);
     if (status < 0) throw op_failure(status);
+    if (logged_error()) check_log(running);
     if (!running.awaits_header()) {
       check_sources(running);
       return true;
@@ -344,6 +350,14 @@ class UccTransport final : public Transport {
       if (earlier.awaits_header() && earlier.same_lane(running)) return false;
     }
     return !running.take_header();
+  }
+
+  /// Of an op whose transfer has failed, UCC sets the status to UCC_OK when the rest has ended (seen in all-gathers of 1.9), so
+  /// the log is all that there is. Throws Failure, unless that was about a rank that a message has nothing to do with.
+  void check_log(const Running& running) {
+    const Op& op = running.op();
+    const Failure failure = reason_of(op_failure(UCC_ERR_NO_MESSAGE));
+    if (!op.point_to_point() || failure.peer() < 0 || failure.peer() == op.request.peer) throw Failure(failure);
   }
 
   /// Takes a collective whose ranks have compared what they call further. Returns whether it has ended. Throws Failure.
@@ -435,6 +449,7 @@ class UccTransport final : public Transport {
 
   const Config config_;
   Log log_;
+  Cancellation cancellation_;
   PeerWatch peers_;
   /// Not with the option of tests that makes a small group compare as a large one does.
   const bool gathers_calls_;
@@ -453,7 +468,6 @@ class UccTransport final : public Transport {
   std::vector<std::unique_ptr<Running>> running_;
   std::vector<std::unique_ptr<Running>> spare_;
   std::vector<std::unique_ptr<Running>> abandoned_;
-  std::atomic<bool> aborted_{false};
 };
 
 }  // namespace

@@ -365,6 +365,35 @@ void stopped(Rank& rank) {
 }
 
 /// Ends while it still looks for the other.
+/// Of a collective that the last rank never comes to.
+void missing(Rank& rank) {
+  const int last = rank.size() - 1;
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(2, 0)}};
+  check(rank.run(call, Way::wait).status == C10D_OK, "the first op succeeds");
+  if (rank.rank() == last) {
+    std::this_thread::sleep_for(milliseconds(700));
+    return;
+  }
+  call.timeout_ms = 300;
+  const Outcome outcome = rank.run(call, rank.rank() == 0 ? Way::wait : Way::events);
+  check_outcome(outcome, C10D_ERR_OP_TIMEOUT, last, "");
+}
+
+/// The third rank, which has to do with neither, finds out too.
+void others_misfit(Rank& rank) {
+  const std::string text = "rank 0 sent float32[9] with tag 3, rank 1 was to receive float32[7]";
+  if (rank.rank() == 2) {
+    Call call{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
+    const Outcome outcome = rank.run(call, Way::wait);
+    check(outcome.status == C10D_ERR_DESYNC && outcome.text.find(text) != std::string::npos, outcome.text);
+    return;
+  }
+  wrong_small_message(rank);
+  if (rank.rank() == 1) return;
+  Call call{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
+  check_outcome(rank.run(call, Way::events), C10D_ERR_DESYNC, 1, text);
+}
+
 void alone(Rank& rank) {
   std::this_thread::sleep_for(milliseconds(20));
   check(rank.close() == 0, "it closes while it connects");
@@ -428,15 +457,15 @@ constexpr seconds kSiegeLimit{8};
     std::string line;
     while (std::getline(table, line)) {
       const auto at = line.rfind('@');
-      // Of type SOCK_SEQPACKET, and listening.
-      if (at == std::string::npos || line.find(" 00010000 0005 01 ") == std::string::npos) continue;
+      // Of type SOCK_STREAM, and listening.
+      if (at == std::string::npos || line.find(" 00010000 0001 01 ") == std::string::npos) continue;
       const std::string name = line.substr(at + 1);
       while (held[name] < kHeld) {
         sockaddr_un address{};
         address.sun_family = AF_UNIX;
         name.copy(address.sun_path + 1, sizeof address.sun_path - 1);
         const auto size = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
-        const int fd = ::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_NONBLOCK, 0);
+        const int fd = ::socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
         if (::connect(fd, reinterpret_cast<sockaddr*>(&address), size) != 0) {
           ::close(fd);
           break;
@@ -504,13 +533,22 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, the last of 14 ranks, which compare hashes, calls something else", 14, odd_one, Last::ends_well, true,
      false, 7},
     {"2 hosts, a message of another size", 2, wrong_small_message, Last::ends_well, true, false, 1},
+    {"a message of another size, and a third rank", 3, others_misfit},
+    {"2 hosts, a message of another size, and a third rank", 3, others_misfit, Last::ends_well, true, false, 2},
+    {"a rank does not come", 3, missing},
+    {"2 hosts, a rank does not come", 3, missing, Last::ends_well, true, false, 2},
+    {"3 hosts, a rank does not come", 3, missing, Last::ends_well, true, false, 1},
+    {"2 hosts, abort", 2, aborted, Last::ends_well, true, false, 1},
+    {"2 hosts, a rank leaves", 2, left, Last::ends_well, true, false, 1},
+    {"2 hosts, a rank is killed", 3, killed, Last::is_killed, true, false, 2},
+    {"2 hosts, a rank stops", 2, stopped, Last::stops, true, false, 1},
 };
 
 [[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
   try {
     // Where it does not connect, there is one more who never comes.
     std::vector<std::string> options;
-    if (scenario.per_host > 0) options.push_back("host=" + std::to_string(rank / scenario.per_host));
+    if (scenario.per_host > 0) options.push_back("machine=" + std::to_string(rank / scenario.per_host));
     if (scenario.hashes) options.push_back("hashes=1");
     Rank self(rank, scenario.ranks + (scenario.connects ? 0 : 1), folder, options, scenario.connects);
     scenario.body(self);

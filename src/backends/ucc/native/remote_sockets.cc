@@ -1,0 +1,83 @@
+#include "remote_sockets.h"
+
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "engine/hash.h"
+#include "local_sockets.h"
+#include "mesh/listener.h"
+
+namespace c10d::ucc_shim {
+
+namespace {
+
+/// Chooses the interface.
+constexpr const char* kVariable = "UCX_NET_DEVICES";
+
+/// How long nothing is sent before the kernel asks whether the other host is still there, and how often it asks.
+constexpr int kKeepaliveSeconds = 30;
+constexpr int kKeepaliveInterval = 10;
+constexpr int kKeepaliveProbes = 3;
+
+struct Place {
+  char host_name[64];
+  char address[SocketAddress::kWireBytes];
+  uint64_t token;
+};
+
+/// What `rank` presents to the listener whose place has this token.
+int64_t number_of(uint64_t token, int rank) {
+  return static_cast<int64_t>(mixed(token, static_cast<uint64_t>(rank)) >> 1);
+}
+
+/// A host that goes down says nothing, and a firewall forgets connections on which nothing is said.
+void keep_alive(const Fd& fd) {
+  const auto set = [&](int level, int option, int value) {
+    ::setsockopt(fd.get(), level, option, &value, sizeof value);
+  };
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepaliveSeconds);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepaliveInterval);
+  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepaliveProbes);
+}
+
+}  // namespace
+
+std::map<int, Fd> connect_hosts(const Config& config, const std::vector<int>& here, Rendezvous& rendezvous,
+                                Exchange& exchange, const Cancellation& cancellation) {
+  const auto is_here = [&](int rank) { return std::binary_search(here.begin(), here.end(), rank); };
+  Listener listener(SocketAddress(config.options.get("host", "127.0.0.1"), 0), static_cast<size_t>(config.world_size),
+                    kVariable);
+  Place own{};
+  const Endpoint endpoint{host_name(), listener.address()};
+  endpoint.host_name.copy(own.host_name, sizeof own.host_name - 1);
+  std::memcpy(own.address, endpoint.address.wire(), sizeof own.address);
+  own.token = random_number();
+  // Who has a lower rank listens.
+  for (int rank = config.rank + 1; rank < config.world_size; rank++) {
+    if (!is_here(rank)) listener.expect(number_of(own.token, rank));
+  }
+  const auto places = rendezvous.all_gather(&own, sizeof own);
+  std::map<int, Fd> connected;
+  for_each_peer(config, [&](int rank) {
+    if (is_here(rank)) return;
+    const auto& value = places[static_cast<size_t>(rank)];
+    Place place{};
+    if (value.size() != sizeof place) throw Failure(C10D_ERR_INVALID, "it runs another version of bun-c10d");
+    std::memcpy(&place, value.data(), sizeof place);
+    place.host_name[sizeof place.host_name - 1] = '\0';
+    const auto address = SocketAddress::from_wire(place.address);
+    require_reachable({own.host_name, endpoint.address}, {place.host_name, address}, kVariable);
+    Fd fd = rank < config.rank
+                ? dial(address, number_of(place.token, config.rank), config.connect_deadline, cancellation)
+                : listener.accept(number_of(own.token, rank), config.connect_deadline, cancellation, exchange);
+    keep_alive(fd);
+    connected.emplace(rank, std::move(fd));
+  });
+  return connected;
+}
+
+}  // namespace c10d::ucc_shim

@@ -53,6 +53,15 @@ describeUcc("ucc, ranks that are lost", () => {
     },
   );
 
+  test("a rank is killed that a large message goes to by TCP, whose failure UCC reports by its log alone", async () => {
+    const args: LossArgs = { last: "is killed", op: "send of 32 MB", mode: "wait" };
+    const env = { UCX_TLS: "tcp,self" };
+    const outcomes = await spawnRanks(3, fixture("loss"), { ...spawn, args, env, timeout: "20s" });
+    for (const { error } of allWell<Loss>(outcomes.slice(0, 2))) {
+      expect(error).toMatchObject({ code: "PEER_LOST", details: { peers: [2] } });
+    }
+  });
+
   const cases: readonly (readonly ["SIGKILL" | "SIGSTOP", UnderWayArgs["op"], UnderWayArgs["mode"]])[] = [
     ["SIGKILL", "allReduce", "wait"],
     ["SIGKILL", "allReduce of 16 MB", "await"],

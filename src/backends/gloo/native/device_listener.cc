@@ -12,8 +12,8 @@
 #include <cstring>
 #include <memory>
 
-#include "mesh/address.h"
 #include "engine/failure.h"
+#include "mesh/address.h"
 
 namespace c10d::gloo_shim {
 

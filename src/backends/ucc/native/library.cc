@@ -41,7 +41,7 @@ Library open() {
     found.missing = reason == nullptr ? "libucc.so.1 cannot be loaded" : reason;
     return found;
   }
-  listen_to_log();
+  listen_to_log(handle);
   bind(found, handle, found.get_version_string, "ucc_get_version_string");
   bind(found, handle, found.status_string, "ucc_status_string");
   bind(found, handle, found.lib_config_read, "ucc_lib_config_read");

@@ -9,7 +9,7 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// As ucs/debug/log.h has them, which UCX installs but not every distribution packages.
+/// As ucs/debug/log.h has them, which UCX installs but not every distribution packages. UCC's are the same.
 enum Level { kFatal = 0, kError = 1 };
 enum Passed { kStop = 0, kContinue = 1 };
 using Handler = int (*)(const char* file, unsigned line, const char* function, int level, const void* component,
@@ -23,13 +23,19 @@ int listen(const char*, unsigned, const char*, int level, const void*, const cha
   return kContinue;
 }
 
+void listen_to(void* library, const char* name) {
+  if (library == nullptr) return;
+  const auto push = reinterpret_cast<void (*)(Handler)>(::dlsym(library, name));
+  if (push != nullptr) push(&listen);
+}
+
 }  // namespace
 
-void listen_to_log() {
-  void* const library = ::dlopen("libucs.so.0", RTLD_NOW | RTLD_NOLOAD);
-  if (library == nullptr) return;
-  const auto push = reinterpret_cast<void (*)(Handler)>(::dlsym(library, "ucs_log_push_handler"));
-  if (push != nullptr) push(&listen);
+void listen_to_log(void* ucc) {
+  void* const ucx = ::dlopen("libucs.so.0", RTLD_NOW | RTLD_NOLOAD);
+  listen_to(ucx, "ucs_log_push_handler");
+  // An older UCC logs by UCX.
+  listen_to(ucc, "ucc_log_push_handler");
 }
 
 Log::Call::Call(Log& log) : outer_(current) { current = &log; }

@@ -6,8 +6,8 @@
 
 namespace c10d::ucc_shim {
 
-/// Listens to the log of UCX, which is that of UCC as well, for the life of the process.
-void listen_to_log();
+/// Listens to the logs of UCX and of UCC, whose library this is, for the life of the process.
+void listen_to_log(void* ucc);
 
 /// The errors that are logged while UCC is called for one group. A thread may serve several groups, one after the other, and
 /// the errors of one say nothing about the others.

@@ -26,7 +26,7 @@ using std::chrono::milliseconds;
 /// How long after the end of a rank's process what it had sent before may still be on its way.
 constexpr milliseconds kGoneGrace{200};
 /// The same for a rank of another host that has left in good order.
-constexpr milliseconds kFarGrace{2'000};
+constexpr milliseconds kFarGrace{500};
 /// How long a rank waits in a collective before it notifies other hosts, in a group of few ranks; and for each rank more.
 constexpr milliseconds kAnnouncedAfter{20};
 constexpr std::chrono::microseconds kAnnouncedLaterPerRank{200};

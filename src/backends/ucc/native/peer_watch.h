@@ -57,7 +57,7 @@ class PeerWatch {
     /// The first and the last collective under way, counted from 1; 0 if none is.
     uint64_t oldest = 0;
     uint64_t collective = 0;
-    /// Peers of messages under way.
+    /// Peers of messages of which nothing has come yet.
     std::vector<int> peers;
   };
   /// The reason why not all of that can end any more, if there is one. Notifies ranks of other hosts after a while that this one

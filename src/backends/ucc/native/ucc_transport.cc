@@ -203,7 +203,10 @@ class UccTransport final : public Transport {
     for (const auto& running : running_) {
       const Op& op = running->op();
       awaited.collective = std::max(awaited.collective, op.ticket);
-      if (op.point_to_point()) awaited.peers.push_back(op.request.peer);
+      if (!op.point_to_point()) continue;
+      // Data of which some has come from another host comes after its sender has left, too.
+      const bool comes = op.request.opcode == C10D_OP_RECV && !running->awaits_header();
+      if (!comes || peers_.is_here(op.request.peer)) awaited.peers.push_back(op.request.peer);
     }
     const auto failure = peers_.look(awaited, now);
     // A rank that has failed may have done so because of what it called.

@@ -29,8 +29,8 @@ export interface Cell {
 const SILENT_TIMEOUT_MS = 1_000;
 const TIMEOUT_MS = 20_000;
 
-export function isSilent({ end }: Case, place: Place): boolean {
-  return end === "odd missing" || end === "others missing" || (end === "odd gone" && place.missesLate === true);
+export function isSilent({ end }: Case): boolean {
+  return end === "odd missing" || end === "others missing";
 }
 
 /** Whether a rank of the job ends in it, so that there can be no other cell after it. */
@@ -45,8 +45,7 @@ export function allCells(): Cell[] {
     for (const worldSize of worldSizes) {
       for (const name of caseNames) {
         if (place.lacks.includes(name)) continue;
-        if (place.comparesOnly !== undefined && caseOf(name).end !== "desync") continue;
-        const timeoutMs = isSilent(caseOf(name), place) ? SILENT_TIMEOUT_MS : TIMEOUT_MS;
+        const timeoutMs = isSilent(caseOf(name)) ? SILENT_TIMEOUT_MS : TIMEOUT_MS;
         for (let odd = 0; odd < worldSize; odd++) {
           for (const bytes of isWithoutTensors(caseOf(name)) ? [0] : [SMALL, LARGE]) {
             for (const mode of modes) cells.push({ name, place, mode, bytes, worldSize, odd, timeoutMs });
@@ -75,7 +74,7 @@ export function sampleCells(turn: number): Cell[] {
     const those = cells.filter((cell) => cell.place === place && cell.worldSize === worldSize);
     return ways.flatMap((way, w) => {
       const ofWay = those.filter((cell) => caseOf(cell.name).way === way);
-      const quick = ofWay.filter((cell) => !isSilent(caseOf(cell.name), cell.place) && !endsJob(cell));
+      const quick = ofWay.filter((cell) => !isSilent(caseOf(cell.name)) && !endsJob(cell));
       const candidates = (turn + w + b) % byBackend.length === 0 ? ofWay : quick;
       const hash = Bun.hash.crc32(`${turn} ${place?.name} ${way}`);
       const cell = candidates[hash % candidates.length];

@@ -23,9 +23,6 @@ describe("calls that differ between ranks", () => {
     const those = cells.filter((cell) => cell.place === place);
     const reason = reasons.get(place);
     if (reason !== undefined) console.log(`skip calls that differ, ${place.name}: ${reason}`);
-    if (place.comparesOnly !== undefined) {
-      console.log(`skip calls that are missing or too many, early exits, ${place.name}: ${place.comparesOnly}`);
-    }
     test.skipIf(reason !== undefined)(`${place.name}: ${those.length} cells`, async () => {
       const results = await runCells(those, console.log);
       const bad = results.flatMap(({ cell, problems }) => problems.map((problem) => `${nameOf(cell)}: ${problem}`));

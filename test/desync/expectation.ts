@@ -64,7 +64,7 @@ function judgeRank(cell: Cell, rank: number, report: RankReport): string[] {
       problems.push(...judgeError(cell, rank, report.group, error));
     }
   }
-  const limit = isSilent(caseOf(cell.name), cell.place) ? cell.timeoutMs : 0;
+  const limit = isSilent(caseOf(cell.name)) ? cell.timeoutMs : 0;
   if (failing >= 0) {
     expect(report.ms < limit + SOON_MS, `it took ${report.ms.toFixed(0)} ms`);
     if (end !== "odd gone") expect(report.ms > limit - 100, `its time-out came after ${report.ms.toFixed(0)} ms`);
@@ -134,11 +134,7 @@ function judgeError(cell: Cell, rank: number, group: string, error: ReportedErro
       expect(expectedTexts(cell).includes(text), `expected ${expectedTexts(cell).join(" or ")}`);
       break;
     case "odd gone": {
-      const kinds = [
-        "DistNetworkError PEER_LOST",
-        ...(place.missesLate === true ? ["DistTimeoutError OP_TIMEOUT"] : []),
-      ];
-      expect(kinds.includes(kindOf(error)), "wrong kind");
+      expect(kindOf(error) === "DistNetworkError PEER_LOST", "wrong kind");
       expect(certain ? Bun.deepEquals(peers, [odd]) : peers.length > 0, "blames another rank");
       expect(!certain || isNamed(odd, text), "does not name the rank");
       break;
@@ -182,12 +178,12 @@ function saysWhy(cell: Cell, error: ReportedError | undefined): boolean {
 }
 
 /** Class and code of the errors that ranks may get that can ask the others. */
-export function expectedKinds({ name, place }: Cell): readonly string[] {
+export function expectedKinds({ name }: Cell): readonly string[] {
   switch (caseOf(name).end) {
     case "desync":
       return ["DistBackendError DESYNC"];
     case "odd gone":
-      return ["DistNetworkError PEER_LOST", ...(place.missesLate === true ? ["DistTimeoutError OP_TIMEOUT"] : [])];
+      return ["DistNetworkError PEER_LOST"];
     default:
       return ["DistTimeoutError OP_TIMEOUT"];
   }

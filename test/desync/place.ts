@@ -25,10 +25,6 @@ export interface Place {
   readonly lacks: readonly CaseName[];
   /** Whether a rank does not wait for those that it needs nothing of: of a difference it learns by its next op then. */
   readonly waitsForNeeded?: boolean;
-  /** Whether a rank on another host is missed at the time-out only, however it goes. */
-  readonly missesLate?: boolean;
-  /** Why only calls that are compared are tried here; undefined if all ways are. */
-  readonly comparesOnly?: string;
   /** Why there can be no ranks here; undefined if there can. */
   whyNot(): Promise<string | undefined>;
   readonly run: Run;
@@ -132,8 +128,6 @@ export const places: readonly Place[] = [
     name: "ucc on two hosts",
     backend: "ucc",
     lacks: monitored,
-    missesLate: true,
-    comparesOnly: "between hosts UCC sees neither who is missing nor who has gone (src/backends/ucc/README.md)",
     whyNot: async () => whyNoUcc ?? (await whyNoHosts()),
     // Else UCX would find the memory of the other host's processes.
     run: onTwoHosts(uccSpawn.runtime ?? [process.execPath], { UCX_TLS: "tcp,self", UCX_NET_DEVICES: "veth" }),

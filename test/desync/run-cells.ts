@@ -44,7 +44,7 @@ export async function runCells(cells: readonly Cell[], print: (line: string) => 
  */
 function jobsOf(cells: readonly Cell[]): Cell[][] {
   const [quick = [], silent = []] = [false, true].map((isLate) =>
-    cells.filter((cell) => !endsJob(cell) && isSilent(caseOf(cell.name), cell.place) === isLate),
+    cells.filter((cell) => !endsJob(cell) && isSilent(caseOf(cell.name)) === isLate),
   );
   const shared = Map.groupBy([...quick, ...silent], ({ worldSize }) => worldSize);
   return [...shared.values(), ...cells.filter(endsJob).map((cell) => [cell])];

@@ -46,7 +46,11 @@ ucc_status_t Rendezvous::gather(void* source, void* target, size_t bytes, void* 
   auto& rendezvous = *static_cast<Rendezvous*>(self);
   *request = self;
   // What it asks for then is a barrier: any answer will do.
-  if (rendezvous.closed_) return UCC_OK;
+  if (rendezvous.closed_) {
+    auto* const lock = rendezvous.last_lock_;
+    if (lock != nullptr && !lock->owns_lock()) lock->lock();
+    return UCC_OK;
+  }
   if (rendezvous.lock_ != nullptr) rendezvous.lock_->unlock();
   const auto failure = attempt([&] {
     const auto values = rendezvous.all_gather(source, bytes);

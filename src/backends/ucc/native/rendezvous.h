@@ -31,6 +31,8 @@ class Rendezvous {
 
   /// From now on there is nobody to ask: UCC, which wants to meet the other ranks once more when it ends, goes on alone.
   void close() { closed_ = true; }
+  /// A lock to be taken at that meeting, when what there was to send has gone; nullptr for none.
+  void lock_at_last_meeting(std::unique_lock<std::mutex>* lock) { last_lock_ = lock; }
 
  private:
   static ucc_status_t gather(void* source, void* target, size_t bytes, void* self, void** request) noexcept;
@@ -39,6 +41,7 @@ class Rendezvous {
   Exchange& exchange_;
   unsigned round_ = 0;
   std::unique_lock<std::mutex>* lock_ = nullptr;
+  std::unique_lock<std::mutex>* last_lock_ = nullptr;
   bool closed_ = false;
   std::optional<Failure> failure_;
 };

@@ -95,8 +95,13 @@ void Team::destroy() noexcept {
     if (status != UCC_OK) return;
     team = nullptr;
   }
-  const std::lock_guard<std::mutex> lock(shared_state());
+  // Other groups are made meanwhile: UCX waits here for as long as a peer takes nothing of what is left to send, which may be
+  // until the end of the process. It touches what contexts share after that.
+  std::unique_lock<std::mutex> lock(shared_state(), std::defer_lock);
+  rendezvous_.lock_at_last_meeting(&lock);
   ucc_.context_destroy(context_);
+  rendezvous_.lock_at_last_meeting(nullptr);
+  if (!lock.owns_lock()) lock.lock();
   ucc_.finalize(lib_);
 }
 

@@ -205,7 +205,13 @@ export const environmentVariables = {
   C10D_GLOO_HOST: {
     type: "text",
     default: "the address that reaches the store",
-    description: "Host name or address that Gloo binds to; GLOO_SOCKET_IFNAME wins over it.",
+    description: "IP address that Gloo binds to; GLOO_SOCKET_IFNAME wins over it.",
+  },
+  UCX_NET_DEVICES: {
+    type: "text",
+    default: "all for UCX, the address that reaches the store for what goes beside it",
+    description:
+      "Network devices that UCX uses; at the first IP interface among them ranks of other hosts watch this one.",
   },
   C10D_NATIVE_DIR: {
     type: "path",

@@ -6,9 +6,9 @@ import { addressOfInterface, addressTowardsStore, LOOPBACK, listOf, outwardAddre
 import type { GlooOptions } from "./options.ts";
 
 /**
- * The IP addresses that this rank listens on and tells its peers: those of the `host` or `interface` option, else of
- * `GLOO_SOCKET_IFNAME`, else the address from which the store is reached; loopback when all ranks are on this host. Of
- * several interfaces, which all ranks have to name in the same order, ops use one after the other.
+ * The IP addresses that this rank listens on and publishes to its peers: those of the `host` or `interface` option, else of
+ * `GLOO_SOCKET_IFNAME` or `C10D_GLOO_HOST`, else the address from which the store is reached; loopback when all ranks are on
+ * this host. Of several interfaces, which all ranks have to name in the same order, ops use one after the other.
  *
  * @throws InvalidArgumentError for an interface that does not exist or has no address.
  */
@@ -19,7 +19,9 @@ export function listenAddresses(
 ): string[] {
   if (options.host !== undefined) return listOf(options.host).map(literal);
   const names = listOf(options.interface ?? environment.GLOO_SOCKET_IFNAME ?? "");
-  return names.length > 0 ? names.map(requireAddress) : [reachableAddress(context, environment)];
+  if (names.length > 0) return names.map(requireAddress);
+  const hosts = listOf(environment.C10D_GLOO_HOST ?? "");
+  return hosts.length > 0 ? hosts.map(literal) : [reachableAddress(context, environment)];
 }
 
 function reachableAddress(

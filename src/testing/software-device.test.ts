@@ -9,6 +9,7 @@ import * as dist from "../index.ts";
 import type { BackendPlugin, Middleware } from "../registry/index.ts";
 import { SteppedWork, type Work } from "../work/index.ts";
 import { testBackend } from "./backend-suite.ts";
+import { byMethods } from "./fixtures/device-methods.ts";
 import plugin, {
   breakDevice,
   DeviceTensor,
@@ -24,6 +25,8 @@ import { localRanks } from "./local-ranks.ts";
 
 setDefaultTimeout(60_000);
 
+/** Its methods are called one by one, so a `recv` must not hold up the `send` after it. */
+const ofMethods = byMethods(softwareDevice("software-device-messages", { messages: "overtake" }));
 const blocksBefore = deviceBlocks();
 const folder = mkdtempSync(join(tmpdir(), "c10d-software-device-"));
 
@@ -220,8 +223,15 @@ async function whatStreamsSee(ranks: readonly [Rank, Rank], start: (rank: Rank) 
 }
 
 describe(`synchronize() lets the stream of the op wait for it, without blocking (C10D_SEED=${seed})`, () => {
-  test.each(Object.entries(kinds))("%s", async (_, start) => {
-    await withRanks(plugin, async (ranks) => {
+  const makers = [
+    ["", plugin],
+    ["by a method: ", ofMethods],
+  ] as const;
+  const rows = makers.flatMap(([by, maker]) =>
+    Object.entries(kinds).map(([kind, start]) => [`${by}${kind}`, maker, start] as const),
+  );
+  test.each(rows)("%s", async (_, maker, start) => {
+    await withRanks(maker, async (ranks) => {
       for (let round = 0; round < 5; round++) {
         const { seen, early, isLate, expected, ends } = await whatStreamsSee(ranks, start);
         expect(seen).toEqual(expected);
@@ -277,8 +287,8 @@ describe(`synchronize() lets the stream of the op wait for it, without blocking 
     );
   });
 
-  test("an op of several steps: it is waited for", async () => {
-    await withRanks(plugin, async ([first, second]) => {
+  test.each(makers)("%san op of several steps: it is waited for", async (_, maker) => {
+    await withRanks(maker, async ([first, second]) => {
       const [x, y] = [first.tensor([1, 2]), second.tensor([1, 2])];
       const peers = [second.group.allReduce(y.tensor), second.group.allReduce(y.tensor)];
       for (const each of peers) each.synchronize();

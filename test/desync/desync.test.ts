@@ -26,7 +26,9 @@ describe("calls that differ between ranks", () => {
     if (place.comparesOnly !== undefined) {
       console.log(`skip calls that are missing or too many, early exits, ${place.name}: ${place.comparesOnly}`);
     }
-    test.skipIf(reason !== undefined)(`${place.name}: ${those.length} cells`, async () => {
+    // Each of them waits most of the time. All cells of the matrix would wait for a processor.
+    const runs = full ? test : test.concurrent;
+    runs.skipIf(reason !== undefined)(`${place.name}: ${those.length} cells`, async () => {
       const results = await runCells(those, console.log);
       const bad = results.flatMap(({ cell, problems }) => problems.map((problem) => `${nameOf(cell)}: ${problem}`));
       expect(bad).toEqual([]);

@@ -79,11 +79,11 @@ async function check(backend: string, options: SpawnOptions, blocking: boolean, 
 }
 
 describeGloo("a Worker that ends with ops in flight, over gloo", () => {
-  test.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+  test.concurrent.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
     check("gloo", {}, blocking),
   );
 
-  test("groups of other threads over the same shim go on", async () => {
+  test.concurrent("groups of other threads over the same shim go on", async () => {
     const folder = mkdtempSync(join(tmpdir(), "c10d-neighbours-"));
     try {
       const child = Bun.spawn({
@@ -104,7 +104,7 @@ describeGloo("a Worker that ends with ops in flight, over gloo", () => {
 
 ofThisMachine("ucc", () =>
   describeUcc("a Worker that ends with ops in flight, over ucc", () => {
-    test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+    test.concurrent.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
       check("ucc", spawn, blocking),
     );
   }),
@@ -113,7 +113,7 @@ ofThisMachine("ucc", () =>
 ofThisMachine("mpi", () => {
   for (const implementation of implementations) {
     describeMpi("a Worker that ends with ops in flight, over mpi", implementation, () => {
-      test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+      test.concurrent.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
         check("mpi", launchWith(implementation), blocking),
       );
     });
@@ -130,7 +130,7 @@ describe.skipIf(noCompiler)("a Worker that ends with ops in flight, over shims o
     ["shm-engine", "engine/shm.ts", "engine/build.ts"],
   ] as const;
   // To compile the engine takes longer than the test.
-  test.each(shims.slice(0, FULL ? 2 : 1))(
+  test.concurrent.each(shims.slice(0, FULL ? 2 : 1))(
     "its memory is left alone, and the peer is notified: %s",
     async (name, plugin, build) => {
       await import(new URL(build, examples).href);

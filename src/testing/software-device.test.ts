@@ -37,10 +37,7 @@ describe(`the conformance suite on a device that is late (C10D_SEED=${seed})`, (
   afterAll(() => setLongestDelay());
 
   describe("messages in their order among collectives", () => {
-    const skip = [
-      { reason: "messages keep their order among collectives", tests: ["overlap > messages pass between collectives"] },
-    ];
-    testBackend(plugin, { worldSizes: [1, 2, 3], spawn: false, memory, skip });
+    testBackend(plugin, { worldSizes: [1, 2, 3], spawn: false, memory });
   });
 
   describe("messages at once, ops of a batch one by one", () => {

@@ -7,6 +7,7 @@ import { TCPStoreServer } from "../../src/store/index.ts";
 import { LineProcess } from "./line-process.ts";
 import { rankEnv } from "./rank-env.ts";
 import { median } from "./samples.ts";
+import { OWN_TREE, shimsOf } from "./tree.ts";
 
 /** What is measured; of `ping-pong`, there and back. */
 export const opKinds = [
@@ -48,7 +49,6 @@ export interface Result {
 }
 
 const WORLD_SIZE = 2;
-const OWN_TREE = fileURLToPath(new URL("../..", import.meta.url));
 
 /** A backend whose ranks are processes that answer to jobs. */
 export type Native = "gloo" | "ucc";
@@ -78,7 +78,7 @@ export class Contender implements AsyncDisposable {
   } = {}): Promise<Contender> {
     const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
     const program = join(tree, "bench/ranks/bun-rank.ts");
-    const env = { C10D_BENCH_BACKEND: backend };
+    const env = { C10D_BENCH_BACKEND: backend, C10D_NATIVE_DIR: shimsOf(tree) };
     return Contender.#start(
       (rank) => ({
         cmd: backend === "ucc" ? withUcc("bun", [program]) : [process.execPath, program],
@@ -103,8 +103,7 @@ export class Contender implements AsyncDisposable {
 
   /** The same library, called from C++. */
   static async cpp(library: Native): Promise<Contender> {
-    const shims = process.env.C10D_NATIVE_DIR ?? fileURLToPath(new URL("../../build/release/lib", import.meta.url));
-    const program = join(shims, `../bin/${library}_bench`);
+    const program = join(shimsOf(OWN_TREE), `../bin/${library}_bench`);
     if (!existsSync(program)) throw new Error(`${program} is absent: run ./bootstrap build`);
     const folder = await mkdtemp(join(tmpdir(), `${library}-bench-`));
     return Contender.#start(

@@ -16,6 +16,11 @@ export interface Capabilities {
   /** Whether ops in flight can be aborted without ending the process. Default is `false`. */
   readonly abort?: boolean;
   /**
+   * Whether `send` and `recv` take their turn among the collectives, as NCCL's do: then a rank that receives first blocks the
+   * collectives that it calls after. Default is `false`: messages do not wait for collectives, nor these for them.
+   */
+  readonly messagesInOrder?: boolean;
+  /**
    * Whether each op ends by its own limit, in `await` and in `wait()`, so that the process group need not watch over it. Default is
    * `false`: an op that is still pending a second after its limit is ended by the process group, which costs a little for each.
    */

@@ -20,6 +20,7 @@ test("what all of several can do, whichever comes first", () => {
     reduceOps: { float32: ["AVG", "MAX"], int8: ["MAX"], bool: [] },
     anySource: true,
     abort: true,
+    messagesInOrder: true,
   };
   for (const tables of [
     [whole, part],
@@ -31,6 +32,8 @@ test("what all of several can do, whichever comes first", () => {
     expect(Object.keys(common.ops).sort()).toEqual(["allReduce", "barrier"]);
     expect(common.reduceOps).toEqual({ float32: ["AVG"], bool: [] });
     expect(common).toMatchObject({ anySource: true, sequenceNumbers: false, abort: false });
+    // One that holds messages up is enough for ranks to wait for each other.
+    expect(common.messagesInOrder).toBe(true);
   }
 });
 

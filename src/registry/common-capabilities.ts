@@ -15,6 +15,7 @@ export function commonCapabilities(all: readonly Capabilities[]): Capabilities {
     sequenceNumbers: every("sequenceNumbers"),
     abort: every("abort"),
     keepsTimeouts: every("keepsTimeouts"),
+    messagesInOrder: all.some(({ messagesInOrder }) => messagesInOrder === true),
   };
 }
 

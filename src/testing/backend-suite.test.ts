@@ -29,6 +29,14 @@ describe("the conformance suite", () => {
     expect(others).toContain("wait() cannot block: one thread");
     expect(others).toContain("does not claim anySource");
     expect(others).toContain(undefined);
+    expect(others).not.toContain("messages keep their order among collectives");
+    const inOrder = { ...terms, capabilities: { ...terms.capabilities, messagesInOrder: true } };
+    const leftOut = suiteCases.filter((each) => {
+      return (
+        inapplicable(each, { ...inOrder, waitCannotBlock: undefined }) === "messages keep their order among collectives"
+      );
+    });
+    expect(leftOut.map(({ name }) => name)).toEqual(["overlap > messages pass between collectives"]);
   });
 
   test("refuses to skip what does not exist", () => {

@@ -25,7 +25,7 @@ const resultOf = (outcome: RankOutcome | undefined): SumsResult => {
 };
 
 describe("the fault script of spawnRanks", () => {
-  test.each(["before", "during", "after"])("kills %s an op", async (when) => {
+  test.concurrent.each(["before", "during", "after"])("kills %s an op", async (when) => {
     const [dead, other] = await sums(2, [`kill rank 0 ${when} op 3`]);
     expect(dead).toMatchObject({ exitCode: null, signal: "SIGKILL", hung: false, hang: undefined, value: undefined });
     expect(dead?.faults).toEqual([{ fault: `kill rank 0 ${when} op 3`, fired: true }]);
@@ -37,7 +37,7 @@ describe("the fault script of spawnRanks", () => {
     expect(other?.faults).toEqual([]);
   });
 
-  test("stops a rank, which is reported with its last op when the time is up", async () => {
+  test.concurrent("stops a rank, which is reported with its last op when the time is up", async () => {
     const controller = new AbortController();
     const args = { ...well, timeoutMs: 4_000 };
     const { signal } = controller;
@@ -55,7 +55,7 @@ describe("the fault script of spawnRanks", () => {
     );
   });
 
-  test("a stopped rank goes on when it is told to", async () => {
+  test.concurrent("a stopped rank goes on when it is told to", async () => {
     const job = await startRanks(2, fixture("sums"), { args: well, faults: ["stop rank 1 before op 2"] });
     // The first op takes both, so by then rank 1 is on its way to the second.
     const { promise, resolve } = Promise.withResolvers<void>();
@@ -70,7 +70,7 @@ describe("the fault script of spawnRanks", () => {
     expect(outcomes[1]?.faults).toEqual([{ fault: "stop rank 1 before op 2", fired: true }]);
   });
 
-  test.each([true, false])("delays a rank, which makes the others wait; blocking %p", async (blocking) => {
+  test.concurrent.each([true, false])("delays a rank, which makes the others wait; blocking %p", async (blocking) => {
     const outcomes = await sums(2, ["delay rank 0 before op 4 by 250ms"], { blocking });
     for (const outcome of outcomes) {
       const { sums: done, lastMs } = resultOf(outcome);
@@ -80,7 +80,7 @@ describe("the fault script of spawnRanks", () => {
     expect(outcomes[0]?.faults).toEqual([{ fault: "delay rank 0 before op 4 by 250ms", fired: true }]);
   });
 
-  test.each([true, false])("drops the part of a rank in an op; blocking %p", async (blocking) => {
+  test.concurrent.each([true, false])("drops the part of a rank in an op; blocking %p", async (blocking) => {
     const [lost, other] = await sums(2, ["drop rank 0 op 3"], { timeoutMs: 1_500, blocking });
     expect(resultOf(lost)).toMatchObject({ sums: [1, 21], code: "OP_TIMEOUT", state: "FAILED" });
     expect(resultOf(lost).message).toContain(
@@ -91,7 +91,7 @@ describe("the fault script of spawnRanks", () => {
     expect(lost?.faults).toEqual([{ fault: "drop rank 0 op 3", fired: true }]);
   });
 
-  test("a lost message holds up nothing until its time-out", async () => {
+  test.concurrent("a lost message holds up nothing until its time-out", async () => {
     const [sender, receiver] = await spawnRanks(2, fixture("lost"), { faults: ["drop rank 0 op 1"] });
     // The one whose time runs out first fails the group of both.
     const codes = [/^(OP_TIMEOUT|ABORTED)$/, /^(OP_TIMEOUT|PEER_LOST)$/];
@@ -100,7 +100,7 @@ describe("the fault script of spawnRanks", () => {
     }
   });
 
-  test("later collectives of the group wait behind a lost one, those of other groups do not", async () => {
+  test.concurrent("later collectives of the group wait behind a lost one, those of other groups do not", async () => {
     const [loser, other] = await spawnRanks(2, fixture("lost"), { faults: ["drop rank 0 op 2"] });
     // The one whose time runs out first fails the group of both.
     const codes = [/^(OP_TIMEOUT|ABORTED)$/, /^(OP_TIMEOUT|PEER_LOST)$/];
@@ -110,13 +110,13 @@ describe("the fault script of spawnRanks", () => {
     }
   });
 
-  test("tells which faults no rank came to", async () => {
+  test.concurrent("tells which faults no rank came to", async () => {
     const [first, second] = await sums(2, ["kill rank 0 before op 5", "drop rank 1 op 99"]);
     expect(first).toMatchObject({ exitCode: 0, faults: [{ fault: "kill rank 0 before op 5", fired: false }] });
     expect(second).toMatchObject({ exitCode: 0, faults: [{ fault: "drop rank 1 op 99", fired: false }] });
   });
 
-  test("is checked before any process starts", async () => {
+  test.concurrent("is checked before any process starts", async () => {
     const error = await spawnRanks(2, fixture("sums"), { faults: ["kill rank 2 before op 1"] }).catch(
       (e: unknown) => e,
     );

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
+import { TCPStoreServer } from "../../src/store/index.ts";
 import { ForkedPython } from "../interop/forked-python.ts";
 import { describeWithTorch } from "../interop/torch.ts";
 
@@ -59,6 +60,13 @@ const environmentOfAll = {
   C10D_STORE_SECRET: "",
 };
 
+function freePort(): number {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  return port;
+}
+
 interface Ended {
   readonly killed: boolean;
   readonly stdout: string;
@@ -92,17 +100,20 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
 
   /** Runs a rank for each program; what each tells, which is nothing where it was killed. */
   async function job(programs: readonly string[]): Promise<(Told | undefined)[]> {
-    const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-    const { port } = listener;
-    listener.stop(true);
-    return Promise.all(
+    const isPython = (program: string | undefined) => program?.startsWith("\nimport json") === true;
+    // The store is Bun's where rank 0 is, and PyTorch's where that is. A port that is let go may be taken by another job.
+    await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
+    const port = isPython(programs[0]) ? freePort() : server.port;
+    const hosted: Record<string, string> = isPython(programs[0]) ? {} : { TORCHELASTIC_USE_AGENT_STORE: "True" };
+    return await Promise.all(
       programs.map(async (program, rank) => {
-        const run = program.startsWith("\nimport json") ? runPython : runBun;
+        const run = isPython(program) ? runPython : runBun;
         const { killed, stdout, stderr } = await run(program, {
           RANK: String(rank),
           WORLD_SIZE: String(programs.length),
           MASTER_ADDR: "127.0.0.1",
           MASTER_PORT: String(port),
+          ...hosted,
         });
         const line = stdout.trim().split("\n").at(-1);
         if (!killed && !line) throw new Error(`rank ${rank} told nothing: ${stderr}`);
@@ -117,7 +128,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
   const reduceInBun = "for (;;) await dist.allReduce(new Float32Array(1000));";
   const reduceInPython = "while True: dist.all_reduce(torch.ones(1000))";
 
-  test("a Python rank is killed: the Bun ranks name it", async () => {
+  test.concurrent("a Python rank is killed: the Bun ranks name it", async () => {
     const told = await job([bun(reduceInBun), python(dieInPython + reduceInPython), bun(reduceInBun)]);
     expect(told[1]).toBeUndefined();
     for (const each of [told[0], told[2]]) {
@@ -126,7 +137,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     }
   });
 
-  test("a Bun rank is killed: PyTorch raises, the other Bun rank names it", async () => {
+  test.concurrent("a Bun rank is killed: PyTorch raises, the other Bun rank names it", async () => {
     const told = await job([python(reduceInPython), bun(dieInBun + reduceInBun), bun(reduceInBun)]);
     expect(told[0]?.name).toBe("RuntimeError");
     expect(told[0]?.message).toMatch(/Connection (closed|reset) by peer/);
@@ -134,7 +145,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     expect(told[2]).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
   });
 
-  test("a Python rank is late: the Bun ranks run out of time, and PyTorch raises when it comes", async () => {
+  test.concurrent("a Python rank is late: the Bun ranks run out of time, and PyTorch raises when it comes", async () => {
     const hasty = bun("await dist.allReduce(new Float32Array(1000), { timeout: 1_000 });");
     const told = await job([hasty, python("time.sleep(2)\ndist.all_reduce(torch.ones(1000))"), hasty]);
     for (const each of [told[0], told[2]]) {
@@ -144,7 +155,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     expect(told[1]?.message).toMatch(/Connection (closed|reset) by peer/);
   });
 
-  test("int16 and 8-bit floats, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
+  test.concurrent("int16 and 8-bit floats, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
     const told = await job([
       bun(`
         const refused = await dist.allReduce(new Int16Array(4)).then(() => undefined, (error) => error);
@@ -174,7 +185,7 @@ dist.send((data.float() * 2).to(data.dtype), 0)`),
     expect(told[1]).toEqual({});
   });
 
-  test("what PyTorch refuses of other ops is refused too, and the group goes on", async () => {
+  test.concurrent("what PyTorch refuses of other ops is refused too, and the group goes on", async () => {
     const told = await job([
       bun(`
         const pair = () => dist.tensor([1, 2], { dtype: "complex64" });
@@ -196,7 +207,7 @@ dist.send((data.float() * 2).to(data.dtype), 0)`),
     expect(told[1]).toEqual({});
   });
 
-  test("a sum of bools, whose bytes PyTorch adds, is true on Bun ranks", async () => {
+  test.concurrent("a sum of bools, whose bytes PyTorch adds, is true on Bun ranks", async () => {
     const body = `
       const sum = dist.tensor(Uint8Array.of(1, 0, 1, 1), { dtype: "bool" });
       await dist.allReduce(sum);
@@ -216,7 +227,7 @@ assert data.tolist() == [True, False, True, True]`),
     expect(told).toEqual([{}, {}, {}]);
   });
 
-  test("PyTorch refuses int16 itself", async () => {
+  test.concurrent("PyTorch refuses int16 itself", async () => {
     const told = await job([
       bun("await dist.recv(new Float32Array(1), { src: 1, timeout: 5_000 });"),
       python("dist.all_reduce(torch.ones(4, dtype=torch.int16))"),
@@ -225,7 +236,7 @@ assert data.tolist() == [True, False, True, True]`),
     expect(told[1]).toMatchObject({ name: "RuntimeError", message: expect.stringContaining("Invalid scalar type") });
   });
 
-  test("sizes that differ are an error on the Bun rank", async () => {
+  test.concurrent("sizes that differ are an error on the Bun rank", async () => {
     const told = await job([
       bun("await dist.broadcast(new Float32Array(4), { src: 1 });"),
       python("dist.broadcast(torch.ones(8), 1)\ndist.barrier()"),
@@ -235,7 +246,7 @@ assert data.tolist() == [True, False, True, True]`),
     expect(told[1]?.name).toBe("RuntimeError");
   });
 
-  test("an object of Python's is refused", async () => {
+  test.concurrent("an object of Python's is refused", async () => {
     const told = await job([
       bun("await dist.broadcastObject(undefined, { src: 1 });"),
       python("dist.broadcast_object_list([{'a': 1}], 1)"),

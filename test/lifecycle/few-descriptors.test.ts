@@ -42,25 +42,28 @@ async function attempt(action: string, left: number, port: number) {
 
 describe("with few descriptors left", () => {
   for (const action of ["connect", "connect by name", "listen", "host", "file", "redis", "group"]) {
-    test.skipIf(action === "group" && !gloo.available)(`${action}: works, or says what is short`, async () => {
-      await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret: null });
-      const port = action === "redis" ? 1 : server.port;
-      let shortages = 0;
-      for (const left of action === "group" ? [0, 2, 3, 4, 5, 6, 8] : [0, 1, 2, 3, 4]) {
-        const { well, name, code, message } = await attempt(action, left, port);
-        // Nobody is at the Redis server's port: with enough descriptors that is what it says.
-        if (well || (action === "redis" && code === "CONNECT_TIMEOUT")) continue;
-        expect({ left, code, name }).toEqual({
-          left,
-          code: "OUT_OF_DESCRIPTORS",
-          name: expect.stringMatching(/^(Dist|Backend)/),
-        });
-        expect(message).toMatch(atAll);
-        expect(message?.match(/no file descriptor left/g)).toHaveLength(1);
-        shortages++;
-      }
-      expect(shortages).toBeGreaterThan(0);
-    });
+    test.concurrent.skipIf(action === "group" && !gloo.available)(
+      `${action}: works, or says what is short`,
+      async () => {
+        await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret: null });
+        const port = action === "redis" ? 1 : server.port;
+        let shortages = 0;
+        for (const left of action === "group" ? [0, 2, 3, 4, 5, 6, 8] : [0, 1, 2, 3, 4]) {
+          const { well, name, code, message } = await attempt(action, left, port);
+          // Nobody is at the Redis server's port: with enough descriptors that is what it says.
+          if (well || (action === "redis" && code === "CONNECT_TIMEOUT")) continue;
+          expect({ left, code, name }).toEqual({
+            left,
+            code: "OUT_OF_DESCRIPTORS",
+            name: expect.stringMatching(/^(Dist|Backend)/),
+          });
+          expect(message).toMatch(atAll);
+          expect(message?.match(/no file descriptor left/g)).toHaveLength(1);
+          shortages++;
+        }
+        expect(shortages).toBeGreaterThan(0);
+      },
+    );
   }
 });
 

@@ -19,6 +19,8 @@ const FULL = process.env.C10D_SWEEP === "full";
 /** Whether the peer blocks. */
 const MODES = FULL ? [true, false] : [true];
 const TIMES = FULL ? 10 : 1;
+/** All endings ten times over would keep each other from a processor. */
+const run = FULL ? test : test.concurrent;
 /** Whose libgloo the tests run with, if not this machine's. */
 const generation = process.env.C10D_GENERATION;
 /** A fraction of a second, and what a busy machine adds; an op's own limit is half an hour. */
@@ -79,11 +81,11 @@ async function check(backend: string, options: SpawnOptions, blocking: boolean, 
 }
 
 describeGloo("a Worker that ends with ops in flight, over gloo", () => {
-  test.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+  run.each([true, false])("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
     check("gloo", {}, blocking),
   );
 
-  test("groups of other threads over the same shim go on", async () => {
+  run("groups of other threads over the same shim go on", async () => {
     const folder = mkdtempSync(join(tmpdir(), "c10d-neighbours-"));
     try {
       const child = Bun.spawn({
@@ -104,7 +106,7 @@ describeGloo("a Worker that ends with ops in flight, over gloo", () => {
 
 ofThisMachine("ucc", () =>
   describeUcc("a Worker that ends with ops in flight, over ucc", () => {
-    test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+    run.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
       check("ucc", spawn, blocking),
     );
   }),
@@ -113,7 +115,7 @@ ofThisMachine("ucc", () =>
 ofThisMachine("mpi", () => {
   for (const implementation of implementations) {
     describeMpi("a Worker that ends with ops in flight, over mpi", implementation, () => {
-      test.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
+      run.each(MODES)("its memory is left alone, and the peer is notified; blocking %p", (blocking) =>
         check("mpi", launchWith(implementation), blocking),
       );
     });
@@ -130,7 +132,7 @@ describe.skipIf(noCompiler)("a Worker that ends with ops in flight, over shims o
     ["shm-engine", "engine/shm.ts", "engine/build.ts"],
   ] as const;
   // To compile the engine takes longer than the test.
-  test.each(shims.slice(0, FULL ? 2 : 1))(
+  run.each(shims.slice(0, FULL ? 2 : 1))(
     "its memory is left alone, and the peer is notified: %s",
     async (name, plugin, build) => {
       await import(new URL(build, examples).href);

@@ -1,4 +1,4 @@
-import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { CliProcess, endWithin, fixture } from "../../src/cli/fixtures/cli-process.ts";
 import { TwoHosts } from "./two-hosts.ts";
@@ -14,16 +14,8 @@ test.skipIf(impossible !== undefined && !required)("network namespaces are possi
 });
 
 describe.skipIf(impossible !== undefined)("c10d run on two hosts", () => {
-  let hosts: TwoHosts;
-  beforeAll(async () => {
-    hosts = await TwoHosts.make();
-  });
-  afterAll(async () => {
-    await hosts[Symbol.asyncDispose]();
-  });
-
   /** Launchers with two ranks on each host. */
-  async function start(flags: readonly string[], program: readonly string[]) {
+  async function start(hosts: TwoHosts, flags: readonly string[], program: readonly string[]) {
     const [address] = TwoHosts.addresses;
     const nodes = ([0, 1] as const).map((node) => {
       const place = ["--nnodes", "2", "--node-rank", String(node), "--rdzv-endpoint", `${address}:29500`];
@@ -59,19 +51,22 @@ describe.skipIf(impossible !== undefined)("c10d run on two hosts", () => {
     }
   }
 
-  test("four ranks reduce", async () => {
-    await using job = await start([], [fixture("nodes.ts")]);
+  test.concurrent("four ranks reduce", async () => {
+    await using hosts = await TwoHosts.make();
+    await using job = await start(hosts, [], [fixture("nodes.ts")]);
     await expectRightSums(job.nodes, 1);
   });
 
-  test("a rank that fails on one host ends the job on both", async () => {
-    await using job = await start([], [fixture("fail.ts"), "3", "throw", "300"]);
+  test.concurrent("a rank that fails on one host ends the job on both", async () => {
+    await using hosts = await TwoHosts.make();
+    await using job = await start(hosts, [], [fixture("fail.ts"), "3", "throw", "300"]);
     expect(await Promise.all(job.nodes.map((node) => node.exitCode()))).toEqual([1, 1]);
     for (const { stderr } of job.nodes) expect(stderr).toContain("boom in rank 3");
   });
 
-  test.each([0, 1] as const)("the link of host %d is cut during ops for 2 s: they go on", async (host) => {
-    await using job = await start([], [fixture("nodes.ts"), "1"]);
+  test.concurrent.each([0, 1] as const)("the link of host %d is cut during ops for 2 s: they go on", async (host) => {
+    await using hosts = await TwoHosts.make();
+    await using job = await start(hosts, [], [fixture("nodes.ts"), "1"]);
     await Promise.all(job.nodes.map((node) => node.pids(2)));
     await Bun.sleep(300);
     await hosts.cut(host);
@@ -85,29 +80,37 @@ describe.skipIf(impossible !== undefined)("c10d run on two hosts", () => {
     await expectRightSums(job.nodes, 3);
   });
 
-  test.each([0, 1] as const)("the link of host %d is cut while ranks wait in the store: they go on", async (host) => {
-    await using job = await start([], [join(import.meta.dir, "fixtures", "wait-for-key.ts"), "2.5"]);
-    await Promise.all(job.nodes.map((node) => node.pids(2)));
-    await hosts.cut(host);
-    await Bun.sleep(1_500);
-    await hosts.restore(host);
-    expect(await Promise.all(job.nodes.map((node) => node.exitCode()))).toEqual([0, 0]);
-    for (const { stdout } of job.nodes) expect(stdout.match(/got gone/g)).toHaveLength(2);
-  });
-
-  test.each([0, 1] as const)("the link of host %d is cut for good: both hosts end the job in time", async (host) => {
-    await using job = await start(["--node-timeout", "2s", "--grace", "500ms"], [fixture("nodes.ts"), "60"]);
-    const pids = (await Promise.all(job.nodes.map((node) => node.pids(2)))).flat();
-    await hosts.cut(host);
-    try {
-      const cutAt = performance.now();
-      expect(await Promise.all(job.nodes.map((node) => node.exitCode()))).toEqual([1, 1]);
-      // 2 s, two heartbeats, the end of the ranks.
-      expect(performance.now() - cutAt).toBeLessThan(10_000);
-      for (const { stderr } of job.nodes) expect(stderr).toMatch(/node \d is lost: its (launcher|store)/);
-      expect(await endWithin(pids, 2_000)).toBe(true);
-    } finally {
+  test.concurrent.each([0, 1] as const)(
+    "the link of host %d is cut while ranks wait in the store: they go on",
+    async (host) => {
+      await using hosts = await TwoHosts.make();
+      await using job = await start(hosts, [], [join(import.meta.dir, "fixtures", "wait-for-key.ts"), "2.5"]);
+      await Promise.all(job.nodes.map((node) => node.pids(2)));
+      await hosts.cut(host);
+      await Bun.sleep(1_500);
       await hosts.restore(host);
-    }
-  });
+      expect(await Promise.all(job.nodes.map((node) => node.exitCode()))).toEqual([0, 0]);
+      for (const { stdout } of job.nodes) expect(stdout.match(/got gone/g)).toHaveLength(2);
+    },
+  );
+
+  test.concurrent.each([0, 1] as const)(
+    "the link of host %d is cut for good: both hosts end the job in time",
+    async (host) => {
+      await using hosts = await TwoHosts.make();
+      await using job = await start(hosts, ["--node-timeout", "2s", "--grace", "500ms"], [fixture("nodes.ts"), "60"]);
+      const pids = (await Promise.all(job.nodes.map((node) => node.pids(2)))).flat();
+      await hosts.cut(host);
+      try {
+        const cutAt = performance.now();
+        expect(await Promise.all(job.nodes.map((node) => node.exitCode()))).toEqual([1, 1]);
+        // 2 s, two heartbeats, the end of the ranks.
+        expect(performance.now() - cutAt).toBeLessThan(10_000);
+        for (const { stderr } of job.nodes) expect(stderr).toMatch(/node \d is lost: its (launcher|store)/);
+        expect(await endWithin(pids, 2_000)).toBe(true);
+      } finally {
+        await hosts.restore(host);
+      }
+    },
+  );
 });

@@ -3,7 +3,9 @@ import { join } from "node:path";
 import { isAlive } from "../../src/cli/fixtures/cli-process.ts";
 import { messageOf } from "../../src/errors/index.ts";
 
-const namePattern = /^c10d-(\d+)-[ab]$/;
+const namePattern = /^c10d-(\d+)-\d+-[ab]$/;
+/** Of pairs of hosts that this process has made. */
+let made = 0;
 
 /**
  * Two hosts of one network on this machine: network namespaces that nothing but a veth pair joins. They share files and
@@ -27,7 +29,7 @@ export class TwoHosts implements AsyncDisposable {
 
   static async make(): Promise<TwoHosts> {
     await sweep();
-    const hosts = new TwoHosts(`c10d-${process.pid}`);
+    const hosts = new TwoHosts(`c10d-${process.pid}-${made++}`);
     try {
       await hosts.#build();
       return hosts;

@@ -44,6 +44,7 @@ export const orderingCases: readonly SuiteCase[] = [
     name: "overlap > messages pass between collectives",
     ops: ["allReduce", "send", "recv"],
     ranks: 2,
+    overtakes: true,
     async run(it) {
       const [dtype = "float32"] = it.dtypesOf("send");
       const next = (it.rank + 1) % it.worldSize;

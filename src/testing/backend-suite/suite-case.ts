@@ -15,6 +15,8 @@ export interface SuiteCase {
   readonly blocking?: boolean;
   /** Other claims that the backend must make. */
   readonly claims?: readonly ("anySource" | "abort")[];
+  /** Whether messages have to get past collectives, or these past messages, that were called before. */
+  readonly overtakes?: boolean;
   /**
    * Whether it spends its time on limits that run out, never blocks in `wait()`, and makes no groups: such cases run
    * side by side, at the end.
@@ -56,6 +58,7 @@ export function inapplicable(
   if (missing !== undefined) return `does not claim ${missing}, and must reject it`;
   const unclaimed = each.claims?.find((claim) => capabilities[claim] !== true);
   if (unclaimed !== undefined) return `does not claim ${unclaimed}`;
+  if (each.overtakes && capabilities.messagesInOrder) return "messages keep their order among collectives";
   if (worldSize < (each.ranks ?? 1)) return `needs ${each.ranks} ranks`;
   if (each.blocking && waitCannotBlock !== undefined) return `wait() cannot block: ${waitCannotBlock}`;
   return undefined;

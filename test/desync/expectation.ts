@@ -127,8 +127,6 @@ function judgeError(cell: Cell, rank: number, group: string, error: ReportedErro
   const certain = mode === "await" || worldSize === 2;
   switch (end) {
     case "desync":
-      // A third rank, whose parts fit, sees only that the others leave, before it can ask them why.
-      if (mode === "wait" && !isConcerned(cell, rank) && code === "PEER_LOST") break;
       expect(expectedKinds(cell).includes(kindOf(error)), "wrong kind");
       expect(peers.length === 0, "blames a rank");
       expect(expectedTexts(cell).includes(text), `expected ${expectedTexts(cell).join(" or ")}`);

@@ -146,7 +146,7 @@ void Lines::compare(int peer) {
   }
   if (line.compared == 1 && line.to_compare() && line.in.at > 1) {
     line.compared = 2;
-    if (--parts_missing_ == 0) set_mismatch(first_mismatch());
+    if (--parts_missing_ == 0) set_mismatch(first_of_all());
   }
 }
 
@@ -161,11 +161,13 @@ void Lines::compare_all() {
   }
 }
 
-Signature Lines::signature_of(int rank, int other) {
-  if (rank == rank_) return lines_[static_cast<size_t>(other)].own;
-  const Line& line = lines_[static_cast<size_t>(rank)];
+std::optional<Signature> Lines::signature_of(int rank, int other) {
+  const Line& line = lines_[static_cast<size_t>(rank == rank_ ? other : rank)];
+  if (line.compared == 0) return std::nullopt;
+  if (rank == rank_) return line.own;
   if (other == rank_) return line.theirs;
   Signature signature{line.theirs.call};
+  // Of both or of none.
   if (line.compared > 1 && lines_[static_cast<size_t>(other)].compared > 1) {
     const uint64_t* const parts = parts_of(rank);
     signature.sent = parts[other];
@@ -174,19 +176,8 @@ Signature Lines::signature_of(int rank, int other) {
   return signature;
 }
 
-std::optional<Failure> Lines::first_mismatch() {
-  const auto is_known = [this](int rank) { return rank == rank_ || lines_[static_cast<size_t>(rank)].compared > 0; };
-  const auto mismatch = [this](int rank, int other) {
-    return mismatch_of(signature_of(rank, other), rank, signature_of(other, rank), other);
-  };
-  for (int rank = 0; rank < size(); rank++) {
-    for (int other = rank + 1; other < size() && is_known(rank); other++) {
-      if (!is_known(other)) continue;
-      // The other rank of a failure is never this one.
-      if (auto found = other == rank_ ? mismatch(other, rank) : mismatch(rank, other)) return found;
-    }
-  }
-  return std::nullopt;
+std::optional<Failure> Lines::first_of_all() {
+  return first_mismatch(rank_, size(), [this](int rank, int other) { return signature_of(rank, other); });
 }
 
 void Lines::send_headers() {
@@ -211,7 +202,7 @@ bool Lines::let_others_compare(Clock::time_point deadline) {
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  if (auto first = first_mismatch()) mismatch_ = std::move(first);
+  if (auto first = first_of_all()) mismatch_ = std::move(first);
   return true;
 }
 

@@ -134,10 +134,10 @@ class Lines {
   /// Looks at the headers that have come from other ranks, since a line breaks too because two of them have called
   /// something else.
   void compare_all();
-  /// What a rank that is known, or this one, has for another one.
-  Signature signature_of(int rank, int other);
-  /// The first two ranks, in the order of all, that are known not to fit together: every rank that knows all names the same.
-  std::optional<Failure> first_mismatch();
+  /// What a rank has for another one, as far as that has come.
+  std::optional<Signature> signature_of(int rank, int other);
+  /// The mismatch that all name who know all.
+  std::optional<Failure> first_of_all();
   void set_mismatch(std::optional<Failure> mismatch);
   /// Gives the others what they compare, if that was not possible before.
   void send_headers();

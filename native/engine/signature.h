@@ -35,7 +35,23 @@ Failure desync(c10d_mismatch kind, int rank, int other, std::string text);
 /// same.
 std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other);
 
-/// Throws that.
+/// The same of the first two ranks, in the order of all, that do not fit together, which may be two others: every rank that knows
+/// all says the same. `signature_of(a, b)` is what rank a has for rank b, or nothing if that is not known.
+template <class SignatureOf>
+std::optional<Failure> first_mismatch(int rank, int size, SignatureOf signature_of) {
+  for (int one = 0; one < size; one++) {
+    for (int two = one + 1; two < size; two++) {
+      const std::optional<Signature> there = signature_of(one, two);
+      const std::optional<Signature> back = signature_of(two, one);
+      if (!there || !back) continue;
+      auto found = two == rank ? mismatch_of(*back, two, *there, one) : mismatch_of(*there, one, *back, two);
+      if (found) return found;
+    }
+  }
+  return std::nullopt;
+}
+
+/// Throws mismatch_of().
 inline void require_same(const Signature& own, int rank, const Signature& theirs, int other) {
   if (const auto failure = mismatch_of(own, rank, theirs, other)) throw Failure(*failure);
 }

@@ -1,8 +1,16 @@
 // Ranks whose calls differ: all of them fail, with the calls of two.
 #include <doctest/doctest.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <functional>
+#include <memory>
+#include <optional>
 #include <string>
+#include <thread>
+#include <utility>
 #include <vector>
 
 #include "lines_ranks.h"
@@ -96,7 +104,63 @@ const std::vector<Variant> kVariants{
     {"dtype", C10D_OP_REDUCE_SCATTER_BASE, C10D_OP_REDUCE_SCATTER_BASE, 0, 0,
      [](Op& op) { op.request.dtype = C10D_UINT32; }},
     {"parts", C10D_OP_ALLTOALL, C10D_OP_ALLTOALL, 1, 0, {}},
+    // A rank that calls something else sends no parts, or others have no use for them.
+    {"op", C10D_OP_ALLTOALL, C10D_OP_BARRIER, 0, 0, {}},
+    {"op", C10D_OP_ALLTOALL, C10D_OP_ALLGATHER, 0, 0, {}},
+    {"dtype", C10D_OP_ALLTOALL, C10D_OP_ALLTOALL, 0, 0, [](Op& op) { op.request.dtype = C10D_FLOAT32; }},
 };
+
+/// An all-to-all with parts of `count` elements, but of one more from one rank to another.
+class UnevenAllToAll {
+ public:
+  UnevenAllToAll(int rank, int size, size_t count, int from, int to) {
+    const auto n = static_cast<size_t>(size);
+    input_.assign(n * count + 1, rank + 1);
+    output_.resize(n * count);
+    std::vector<c10d_buffer> inputs;
+    std::vector<c10d_buffer> outputs;
+    for (size_t i = 0; i < n; i++) {
+      const bool more = rank == from && static_cast<int>(i) == to;
+      inputs.push_back(buffer_of(input_, i * count, count + (more ? 1 : 0)));
+      outputs.push_back(buffer_of(output_, i * count, count));
+    }
+    op_ = make_op(C10D_OP_ALLTOALL, std::move(inputs), std::move(outputs));
+    op_.number = 1;
+  }
+
+  Op& op() { return op_; }
+
+ private:
+  Values input_;
+  Values output_;
+  Op op_;
+};
+
+/// As the engine does when a group has failed.
+void leave(std::unique_ptr<Lines>& lines) {
+  lines->abort();
+  lines.reset();
+}
+
+/// Sends until nothing more fits into the buffers of the connection.
+size_t fill(int socket) {
+  const std::vector<char> junk(64 * 1024);
+  size_t bytes = 0;
+  for (;;) {
+    const auto sent = ::send(socket, junk.data(), junk.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+    if (sent < 0) return bytes;
+    bytes += static_cast<size_t>(sent);
+  }
+}
+
+void drain(int socket, size_t bytes) {
+  std::vector<char> junk(64 * 1024);
+  while (bytes > 0) {
+    const auto got = ::recv(socket, junk.data(), std::min(bytes, junk.size()), 0);
+    if (got <= 0) return;
+    bytes -= static_cast<size_t>(got);
+  }
+}
 
 }  // namespace
 
@@ -130,18 +194,109 @@ TEST_CASE("every difference is found by every rank, whichever is the odd one") {
             } catch (const LineBroken& line) {
               failures[own] = "line " + std::to_string(line.rank) + ": " + line.what;
             }
-            // As the engine does when a group has failed.
-            ranks[own]->abort();
-            ranks[own].reset();
+            leave(ranks[own]);
           });
           for (size_t rank = 0; rank < failures.size(); rank++) {
             CHECK(status[rank] == C10D_ERR_DESYNC);
             CHECK(failures[rank].find("rank " + std::to_string(odd) + " called") != std::string::npos);
             CHECK(failures[rank].find("as collective #1") != std::string::npos);
+            // All have seen all, so they name the same two.
+            CHECK(failures[rank] == failures[0]);
           }
         }
       }
     }
+  }
+}
+
+TEST_CASE("of an all-to-all all ranks name the two whose parts do not fit, also those that fit with all") {
+  for (const int size : {3, 4, 8}) {
+    for (const size_t count : {size_t{1}, size_t{250'000}}) {
+      if (size == 8 && count > 1) continue;
+      for (int from = 0; from < size; from += size == 8 ? 3 : 1) {
+        CAPTURE(size);
+        CAPTURE(count);
+        CAPTURE(from);
+        const int to = (from + 1) % size;
+        auto ranks = connect_ranks(size);
+        std::vector<std::optional<Failure>> failures(static_cast<size_t>(size));
+        on_each(size, [&](int rank) {
+          const auto own = static_cast<size_t>(rank);
+          UnevenAllToAll call(rank, size, count, from, to);
+          failures[own] = attempt([&] { run_in_turn(call.op(), 1, *ranks[own]); });
+          leave(ranks[own]);
+        });
+        const std::string elements = std::to_string(count);
+        const std::string text = "rank " + std::to_string(std::min(from, to)) +
+                                 " called allToAll(int32) as collective #1, rank " +
+                                 std::to_string(std::max(from, to)) + " called allToAll(int32), but rank " +
+                                 std::to_string(from) + " sends int32[" + std::to_string(count + 1) + "] to rank " +
+                                 std::to_string(to) + ", which expects int32[" + elements + "]";
+        for (const auto& failure : failures) {
+          REQUIRE(failure);
+          CHECK(failure->text() == text);
+          CHECK(failure->status() == C10D_ERR_DESYNC);
+          CHECK(failure->mismatch() == C10D_MISMATCH_SPLITS);
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE(
+    "an all-to-all goes on only when the parts of all ranks have come, and is waited for no longer than it may be") {
+  const auto ranks = connect_ranks(3);
+  // Rank 2 exchanges nothing, so all of its data is there at once.
+  std::vector<std::unique_ptr<UnevenAllToAll>> calls;
+  for (int rank = 0; rank < 3; rank++) calls.push_back(std::make_unique<UnevenAllToAll>(rank, 3, 0, 0, 1));
+  DirectCollective third(calls[2]->op(), *ranks[2]);
+  CHECK(!third.begin());
+  DirectCollective second(calls[1]->op(), *ranks[1]);
+  CHECK(!second.begin());
+  const auto until = Clock::now() + std::chrono::milliseconds(30);
+  CHECK(!third.finish_by(until));
+  CHECK(Clock::now() >= until);
+  DirectCollective first(calls[0]->op(), *ranks[0]);
+  CHECK(!first.begin());
+  const std::string text = "rank 0 sends int32[1] to rank 1, which expects int32[0]";
+  for (auto* const each : {&third, &second, &first}) {
+    CHECK(failure_of([&] { each->finish(); }).find(text) != std::string::npos);
+  }
+}
+
+TEST_CASE("two whose parts do not fit say so without waiting for a third rank that stays away") {
+  const auto ranks = connect_ranks(3);
+  std::vector<std::string> failures(2);
+  const auto began = Clock::now();
+  on_each(2, [&](int rank) {
+    const auto own = static_cast<size_t>(rank);
+    UnevenAllToAll call(rank, 3, 1, 1, 0);
+    failures[own] = failure_of([&] { run_in_turn(call.op(), 1, *ranks[own]); });
+  });
+  CHECK(Clock::now() - began < std::chrono::seconds(10));
+  for (const auto& failure : failures) {
+    CHECK(failure.find("rank 1 sends int32[2] to rank 0, which expects int32[1]") != std::string::npos);
+  }
+}
+
+TEST_CASE("who finds a mismatch while nothing fits into a connection sends its header when something does") {
+  auto sockets = connect_sockets(3);
+  const size_t junk = fill(sockets[0][2].get());
+  const Fd out_of(::dup(sockets[2][0].get()));
+  auto ranks = connect_ranks(std::move(sockets));
+  std::vector<std::string> failures(3);
+  on_each(3, [&](int rank) {
+    const auto own = static_cast<size_t>(rank);
+    if (rank == 2) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(100));
+      drain(out_of.get(), junk);
+    }
+    UnevenAllToAll call(rank, 3, 1, 0, 1);
+    failures[own] = failure_of([&] { run_in_turn(call.op(), 1, *ranks[own]); });
+    leave(ranks[own]);
+  });
+  for (const auto& failure : failures) {
+    CHECK(failure.find("rank 0 sends int32[2] to rank 1, which expects int32[1]") != std::string::npos);
   }
 }
 

@@ -36,8 +36,8 @@ Connection connect_loopback() {
 
 }  // namespace
 
-std::vector<std::unique_ptr<Lines>> connect_ranks(int size) {
-  std::vector<std::vector<Fd>> sockets(static_cast<size_t>(size));
+Sockets connect_sockets(int size) {
+  Sockets sockets(static_cast<size_t>(size));
   for (auto& own : sockets) own.resize(static_cast<size_t>(size));
   for (size_t a = 0; a < sockets.size(); a++) {
     for (size_t b = a + 1; b < sockets.size(); b++) {
@@ -46,10 +46,12 @@ std::vector<std::unique_ptr<Lines>> connect_ranks(int size) {
       sockets[b][a] = std::move(made.other);
     }
   }
+  return sockets;
+}
+
+std::vector<std::unique_ptr<Lines>> connect_ranks(Sockets sockets) {
   std::vector<std::unique_ptr<Lines>> ranks;
-  for (int rank = 0; rank < size; rank++) {
-    ranks.push_back(std::make_unique<Lines>(rank, std::move(sockets[static_cast<size_t>(rank)])));
-  }
+  for (auto& own : sockets) ranks.push_back(std::make_unique<Lines>(static_cast<int>(ranks.size()), std::move(own)));
   return ranks;
 }
 

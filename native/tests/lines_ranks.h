@@ -12,7 +12,13 @@
 
 namespace c10d::test {
 
-std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(int size);
+/// By rank, its connections to all others.
+using Sockets = std::vector<std::vector<Fd>>;
+Sockets connect_sockets(int size);
+std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(Sockets sockets);
+inline std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(int size) {
+  return connect_ranks(connect_sockets(size));
+}
 
 template <class Body>
 void on_each(int size, Body body) {

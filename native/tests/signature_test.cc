@@ -3,7 +3,9 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -65,6 +67,28 @@ TEST_CASE("of an all-to-all, what one sends the other has to expect") {
   CHECK(here->text() == there->text());
   CHECK(here->text().find("rank 1 sends float32[4] to rank 0, which expects float32[5]") != std::string::npos);
   CHECK_FALSE(mismatch_of(mine, 0, signature_for(make_op(C10D_OP_ALLTOALL, {5, 1}, {3, 1}), 0, 2), 1));
+}
+
+TEST_CASE("of several mismatches all ranks name the first, also one of two others") {
+  // What each rank sends to 0, 1 and 2, and expects from them: 1 and 2 do not fit, nor 0 and 2.
+  const std::vector<std::vector<uint64_t>> sent{{1, 1, 1}, {1, 1, 2}, {2, 1, 1}};
+  std::vector<Op> ops;
+  for (const auto& each : sent) ops.push_back(make_op(C10D_OP_ALLTOALL, each, {1, 1, 1}));
+  const auto named = [&](int rank, const std::vector<int>& known) {
+    return first_mismatch(rank, 3, [&](int from, int to) -> std::optional<Signature> {
+      if (std::find(known.begin(), known.end(), from) == known.end()) return std::nullopt;
+      return signature_for(ops[static_cast<size_t>(from)], to, 3);
+    });
+  };
+  for (int rank = 0; rank < 3; rank++) {
+    const auto failure = named(rank, {0, 1, 2});
+    REQUIRE(failure);
+    CHECK(failure->mismatch() == C10D_MISMATCH_SPLITS);
+    CHECK(failure->peer() == (rank == 2 ? 0 : 2));
+    CHECK(failure->text().find("rank 2 sends float32[2] to rank 0, which expects float32[1]") != std::string::npos);
+  }
+  CHECK(named(1, {1, 2})->text().find("rank 1 sends float32[2] to rank 2") != std::string::npos);
+  CHECK_FALSE(named(0, {0, 1}));
 }
 
 TEST_CASE("the parts of an all-to-all") {

@@ -16,6 +16,8 @@ void DirectCollective::Impl::all_gather(const std::vector<c10d_buffer>& outputs)
 
 void DirectCollective::Impl::all_to_all(const std::vector<c10d_buffer>& outputs,
                                         const std::vector<c10d_buffer>& inputs) {
+  for (int rank = 0; rank < size_; rank++)
+    lines_.set_part(rank, of_rank(inputs, rank).bytes, of_rank(outputs, rank).bytes);
   each_peer([&](int peer) {
     const auto& to = of_rank(inputs, peer);
     const auto& from = of_rank(outputs, peer);

@@ -31,6 +31,7 @@ class DirectCollective::Impl {
         size_(lines.size()),
         ranks_(static_cast<size_t>(size_)),
         element_(std::max<size_t>(element_size(op.request.dtype), 1)),
+        all_compare_(lines.all_compare()),
         lines_(lines, op) {}
 
   /// Sends and receives what is possible without waiting. Returns whether that was all of the op.
@@ -74,12 +75,10 @@ class DirectCollective::Impl {
     for (int i = 1; i < size_; i++) body((rank_ + i) % size_);
   }
 
-  /// Whether calls are compared with those of a peer even where no data is exchanged with it. In a small group every rank
-  /// sees a mismatch itself; in a larger one some do, and the others fail with them.
+  /// Whether calls are compared with those of a peer even where no data is exchanged with it.
   bool is_compared(int peer) const {
-    constexpr int kAllCompare = 8;
     const int distance = (peer - rank_ + size_) % size_;
-    return size_ <= kAllCompare || distance == 1 || distance == size_ - 1;
+    return all_compare_ || distance == 1 || distance == size_ - 1;
   }
 
   const c10d_buffer& of_rank(const std::vector<c10d_buffer>& buffers, int rank) const {
@@ -127,6 +126,7 @@ class DirectCollective::Impl {
   const int size_;
   const size_t ranks_;
   const size_t element_;
+  const bool all_compare_;
   Lines::Turn lines_;
   std::unique_ptr<uint8_t[]> flat_;
   uint64_t word_ = 0;

@@ -53,6 +53,8 @@ Lines::Lines(int rank, std::vector<Fd> sockets) : rank_(rank), lines_(sockets.si
   for (size_t peer = 0; peer < sockets.size(); peer++) {
     lines_[peer].socket = std::move(sockets[peer]);
   }
+  // What one of two ranks sends the other is in the headers already.
+  if (all_compare() && size() > 2) parts_.resize(2 * lines_.size() * lines_.size());
 }
 
 Lines::~Lines() = default;
@@ -106,7 +108,7 @@ bool Lines::receive_some(int peer) {
   const auto got = ::recvmsg(line.socket.get(), &message, MSG_DONTWAIT);
   if (got > 0) {
     line.in.advance(static_cast<size_t>(got));
-    if (line.to_compare && line.in.at > 0) compare(peer);
+    if (line.to_compare()) compare(peer);
     return true;
   }
   if (aborted_) fail_aborted();
@@ -128,20 +130,62 @@ bool Lines::move_all() {
   return moved;
 }
 
+void Lines::set_mismatch(std::optional<Failure> mismatch) {
+  if (mismatch_ || !mismatch) return;
+  mismatch_ = std::move(mismatch);
+  others_until_ = Clock::now() + kOthersCome;
+}
+
 void Lines::compare(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
-  line.to_compare = false;
-  if (mismatch_) return;
-  mismatch_ = mismatch_of(line.own, rank_, line.theirs, peer);
-  if (mismatch_) others_until_ = Clock::now() + kOthersCome;
+  if (line.compared == 0 && line.in.at > 0) {
+    line.compared = 1;
+    set_mismatch(mismatch_of(line.own, rank_, line.theirs, peer));
+    // Then what follows is something else.
+    if (!agree(line.own.call, line.theirs.call)) line.headers = 1;
+  }
+  if (line.compared == 1 && line.to_compare() && line.in.at > 1) {
+    line.compared = 2;
+    if (--parts_missing_ == 0) set_mismatch(first_of_all());
+  }
 }
 
 void Lines::compare_all() {
   for (int peer = 0; peer < size(); peer++) {
+    Line& line = lines_[static_cast<size_t>(peer)];
     try {
-      while (lines_[static_cast<size_t>(peer)].to_compare && receive_some(peer)) continue;
+      while (line.to_compare() && receive_some(peer)) continue;
     } catch (const LineBroken&) {  // The first one is reported.
-      lines_[static_cast<size_t>(peer)].to_compare = false;
+      line.headers = line.compared;
+    }
+  }
+}
+
+std::optional<Signature> Lines::signature_of(int rank, int other) {
+  const Line& line = lines_[static_cast<size_t>(rank == rank_ ? other : rank)];
+  if (line.compared == 0) return std::nullopt;
+  if (rank == rank_) return line.own;
+  if (other == rank_) return line.theirs;
+  Signature signature{line.theirs.call};
+  // Of both or of none.
+  if (line.compared > 1 && lines_[static_cast<size_t>(other)].compared > 1) {
+    const uint64_t* const parts = parts_of(rank);
+    signature.sent = parts[other];
+    signature.expected = parts[size() + other];
+  }
+  return signature;
+}
+
+std::optional<Failure> Lines::first_of_all() {
+  return first_mismatch(rank_, size(), [this](int rank, int other) { return signature_of(rank, other); });
+}
+
+void Lines::send_headers() {
+  for (int peer = 0; peer < size(); peer++) {
+    const Line& line = lines_[static_cast<size_t>(peer)];
+    try {
+      while (line.out.at < line.headers && send_some(peer)) continue;
+    } catch (const LineBroken&) {  // Nobody is there to compare.
     }
   }
 }
@@ -150,12 +194,15 @@ bool Lines::let_others_compare(Clock::time_point deadline) {
   while (!aborted_ && Clock::now() < others_until_) {
     if (Clock::now() >= deadline) return false;
     if (!all_compared_) {
+      send_headers();
       compare_all();
-      all_compared_ = std::none_of(lines_.begin(), lines_.end(), [](const Line& line) { return line.to_compare; });
+      all_compared_ = std::none_of(lines_.begin(), lines_.end(),
+                                   [](const Line& line) { return line.to_compare() || line.out.at < line.headers; });
       if (all_compared_) others_until_ = Clock::now() + kOthersCompare;
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
+  if (auto first = first_of_all()) mismatch_ = std::move(first);
   return true;
 }
 
@@ -202,8 +249,9 @@ Lines::Turn::~Turn() {
     line.in.spans.clear();
     line.out.spans.clear();
     line.in.at = line.out.at = 0;
-    line.to_compare = false;
+    line.headers = line.compared = 0;
   }
+  lines_.parts_missing_ = 0;
   // After a failure nobody knows what is still on its way, and the group is about to be aborted.
   if (std::uncaught_exceptions() > unwinding_) return;
   const std::lock_guard<std::mutex> lock(lines_.mutex_);
@@ -211,12 +259,26 @@ Lines::Turn::~Turn() {
   lines_.turn_over_.notify_all();
 }
 
+void Lines::Turn::set_part(int rank, uint64_t sends, uint64_t expects) {
+  if (lines_.parts_.empty()) return;
+  sends_parts_ = true;
+  uint64_t* const parts = lines_.parts_of(lines_.rank_);
+  parts[rank] = sends;
+  parts[lines_.size() + rank] = expects;
+}
+
 void Lines::Turn::exchange_headers(int peer, uint64_t sends, uint64_t expects) {
   Line& line = lines_.lines_[static_cast<size_t>(peer)];
   line.own = {call_, sends, expects};
   line.out.push(&line.own, sizeof line.own);
-  line.to_compare = true;
   line.in.push(&line.theirs, sizeof line.theirs);
+  line.headers = 1;
+  if (!sends_parts_) return;
+  const size_t bytes = 2 * lines_.lines_.size() * sizeof(uint64_t);
+  line.out.push(lines_.parts_of(lines_.rank_), bytes);
+  line.in.push(lines_.parts_of(peer), bytes);
+  line.headers = 2;
+  lines_.parts_missing_++;
 }
 
 void Lines::Turn::start() {

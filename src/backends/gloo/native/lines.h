@@ -37,6 +37,9 @@ class Lines {
 
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(lines_.size()); }
+  /// Whether the group is so small that every rank compares its calls with those of all others, so that it sees a mismatch itself. In
+  /// a larger one some do, and the others fail with them.
+  bool all_compare() const { return size() <= kAllCompare; }
 
   /// Turns count from 1 and begin again before they need the highest bit.
   static constexpr uint32_t kFirstTurn = 1;
@@ -53,6 +56,9 @@ class Lines {
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
+    /// Of an all-to-all, before the headers: what this rank sends to another one, or itself, and expects from it. Where all
+    /// compare, that of all ranks follows the header, so that a third rank too sees that parts of two do not fit.
+    void set_part(int rank, uint64_t sends, uint64_t expects);
     /// Exchanges headers with a peer, which say how many bytes each sends and expects. Before anything else with it.
     void exchange_headers(int peer, uint64_t sends, uint64_t expects);
     /// Queues a send or a receive; both are FIFO on a line. Empty ones are left out.
@@ -87,6 +93,7 @@ class Lines {
     Lines& lines_;
     const Call call_;
     const int unwinding_;
+    bool sends_parts_ = false;
   };
 
   /// Makes every collective on the lines fail, now and later.
@@ -109,7 +116,10 @@ class Lines {
     Queue in;
     Signature own{};
     Signature theirs{};
-    bool to_compare = false;
+    /// Spans that come before the data in both directions: the Signature, and then the parts of an all-to-all.
+    size_t headers = 0;
+    size_t compared = 0;
+    bool to_compare() const { return compared < headers; }
   };
 
   /// Sends and receives what is possible now. Returns whether that was anything.
@@ -119,11 +129,19 @@ class Lines {
   bool move_all();
   /// Blocks until there may be more to do. Returns false if the deadline comes first.
   bool sleep(Clock::time_point deadline);
-  /// Compares the calls of two ranks, and what one sends with what the other expects: sets mismatch_.
+  /// Compares what has come before the data with what this rank calls: sets mismatch_.
   void compare(int peer);
   /// Looks at the headers that have come from other ranks, since a line breaks too because two of them have called
   /// something else.
   void compare_all();
+  /// What a rank has for another one, as far as that has come.
+  std::optional<Signature> signature_of(int rank, int other);
+  /// The mismatch that all name who know all.
+  std::optional<Failure> first_of_all();
+  void set_mismatch(std::optional<Failure> mismatch);
+  /// Gives the others what they compare, if that was not possible before.
+  void send_headers();
+  uint64_t* parts_of(int rank) { return parts_.data() + 2 * lines_.size() * static_cast<size_t>(rank); }
   /// Keeps the connections open after a mismatch, so that the others can compare too. Returns false if the deadline comes
   /// before that was long enough.
   bool let_others_compare(Clock::time_point deadline);
@@ -149,6 +167,7 @@ class Lines {
 
   /// Looks at the sockets before sleeping; each gives way to other threads.
   static constexpr int kLooks = 60;
+  static constexpr int kAllCompare = 8;
 
   const int rank_;
   std::vector<Line> lines_;
@@ -159,6 +178,10 @@ class Lines {
   size_t scratch_bytes_ = 0;
   /// In what two calls differ: the group is about to fail.
   std::optional<Failure> mismatch_;
+  /// Of an all-to-all, for each rank that has come: the bytes that it sends to each, and those that it expects from each.
+  std::vector<uint64_t> parts_;
+  /// Ranks whose parts have not come.
+  int parts_missing_ = 0;
   Clock::time_point others_until_{};
   bool all_compared_ = false;
   std::atomic<bool> aborted_{false};

@@ -17,7 +17,7 @@ int64_t random_number(std::random_device& device) {
 constexpr const char* kVariable = "GLOO_SOCKET_IFNAME";
 
 /// In the place of its own number, which nobody presents: the rank is ready for lines, with headers of this version.
-constexpr int64_t kTalksLines = 0x62756e2d6c6e3201;
+constexpr int64_t kTalksLines = 0x62756e2d6c6e3202;
 
 /// The number that the second connection of two ranks presents.
 int64_t number_of_line(int64_t number) { return number ^ 0x5a5a5a5a5a5a5a5a; }

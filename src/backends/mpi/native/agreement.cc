@@ -1,5 +1,6 @@
 #include "agreement.h"
 
+#include <chrono>
 #include <cstring>
 
 #include "engine/op_parts.h"
@@ -8,6 +9,9 @@
 namespace c10d::mpi_shim {
 
 namespace {
+
+/// How long a rank whose parts do not fit waits for those that have not come.
+constexpr std::chrono::milliseconds kOthersCome{1'000};
 
 bool ended(MPI_Request& request) {
   int over = 0;
@@ -25,12 +29,14 @@ void Agreement::begin(const Op& op, const Communicator& communicator, uint64_t n
   distance_ = 1;
   tag_ = direct() ? communicator.signature_tag : communicator.turn_tag(number);
   carries_data_ = direct() && is_small(op, communicator.size);
+  has_parts_ = all_compare() && is_all_to_all(op);
+  mismatch_.reset();
   own_.carries_data = carries_data_ ? 1 : 0;
   direct() ? send_to_all() : begin_round();
 }
 
 void Agreement::make_room(int ranks) {
-  const size_t bytes = static_cast<size_t>(ranks) * kSlot;
+  const size_t bytes = static_cast<size_t>(ranks) * slot_bytes();
   if (incoming_.size() >= bytes) return;
   incoming_.resize(bytes);
   outgoing_.resize(bytes);
@@ -43,22 +49,36 @@ void Agreement::send_to_all() {
   receives_.assign(others, MPI_REQUEST_NULL);
   sends_.assign(others, MPI_REQUEST_NULL);
   for (size_t i = 0; i < others; i++) {
-    require_success(MPI_Irecv(incoming(source(i)), static_cast<int>(kSlot), MPI_BYTE, source(i), tag_, comm_->handle,
-                              &receives_[i]),
+    require_success(MPI_Irecv(incoming(source(i)), static_cast<int>(slot_bytes()), MPI_BYTE, source(i), tag_,
+                              comm_->handle, &receives_[i]),
                     "MPI_Irecv");
   }
+  if (has_parts_) write_parts();
   for (size_t i = 0; i < others; i++) {
     Header header = own_;
     header.signature.sent = part_to(op, destination(i), comm_->size).bytes;
     header.signature.expected = part_from(op, destination(i), comm_->size).bytes;
     std::memcpy(outgoing(i), &header, sizeof header);
-    size_t bytes = sizeof header;
+    if (has_parts_) std::memcpy(outgoing(i) + sizeof header, incoming(comm_->rank) + sizeof header, parts_bytes());
+    size_t bytes = data_at();
     if (carries_data_) bytes += copy_part(op, comm_->rank, destination(i), comm_->size, outgoing(i) + bytes);
     require_success(
         MPI_Isend(outgoing(i), static_cast<int>(bytes), MPI_BYTE, destination(i), tag_, comm_->handle, &sends_[i]),
         "MPI_Isend");
   }
-  if (carries_data_) copy_part(op, comm_->rank, comm_->rank, comm_->size, incoming(comm_->rank) + sizeof(Header));
+  if (carries_data_) copy_part(op, comm_->rank, comm_->rank, comm_->size, incoming(comm_->rank) + data_at());
+}
+
+void Agreement::write_parts() {
+  uint8_t* at = incoming(comm_->rank);
+  std::memcpy(at, &own_, sizeof own_);
+  at += sizeof own_;
+  for (const auto part : {part_to, part_from}) {
+    for (int rank = 0; rank < comm_->size; rank++, at += sizeof(uint64_t)) {
+      const uint64_t bytes = part(*op_, rank, comm_->size).bytes;
+      std::memcpy(at, &bytes, sizeof bytes);
+    }
+  }
 }
 
 /// Sends nothing but the own signature, since whoever has seen another one goes no further.
@@ -92,6 +112,33 @@ bool Agreement::reached() {
   return false;
 }
 
+void Agreement::compare(size_t i) {
+  Header own;
+  Header theirs;
+  std::memcpy(&own, outgoing(i), sizeof own);
+  std::memcpy(&theirs, incoming(source(i)), sizeof theirs);
+  if (theirs.carries_data == 0) carries_data_ = false;
+  const auto mismatch = mismatch_of(own.signature, comm_->rank, theirs.signature, source(i));
+  if (!mismatch) return;
+  // A rank that calls something else sends no parts.
+  if (!has_parts_ || !agree(own.signature.call, theirs.signature.call)) throw Failure(*mismatch);
+  if (mismatch_) return;
+  mismatch_ = mismatch;
+  others_until_ = Clock::now() + kOthersCome;
+}
+
+Signature Agreement::signature_of(int rank, int other) {
+  Header header;
+  const uint8_t* at = incoming(rank);
+  std::memcpy(&header, at, sizeof header);
+  at += sizeof header;
+  Signature& signature = header.signature;
+  const auto ranks = static_cast<size_t>(comm_->size);
+  std::memcpy(&signature.sent, at + static_cast<size_t>(other) * sizeof(uint64_t), sizeof(uint64_t));
+  std::memcpy(&signature.expected, at + (ranks + static_cast<size_t>(other)) * sizeof(uint64_t), sizeof(uint64_t));
+  return signature;
+}
+
 bool Agreement::all_ended() {
   bool all = true;
   for (size_t i = 0; i < receives_.size(); i++) {
@@ -100,13 +147,13 @@ bool Agreement::all_ended() {
       all = false;
       continue;
     }
-    Header own;
-    Header theirs;
-    std::memcpy(&own, outgoing(i), sizeof own);
-    std::memcpy(&theirs, incoming(source(i)), sizeof theirs);
-    require_same(own.signature, comm_->rank, theirs.signature, source(i));
-    if (theirs.carries_data == 0) carries_data_ = false;
+    compare(i);
   }
+  if (all && has_parts_) {
+    const auto first = first_mismatch(comm_->rank, comm_->size, [this](int a, int b) { return signature_of(a, b); });
+    if (first) throw Failure(*first);
+  }
+  if (mismatch_ && Clock::now() >= others_until_) throw Failure(*mismatch_);
   for (auto& request : sends_) {
     if (request != MPI_REQUEST_NULL && !ended(request)) all = false;
   }
@@ -114,7 +161,7 @@ bool Agreement::all_ended() {
 }
 
 void Agreement::finish(const Op& op) {
-  finish_small(op, comm_->rank, comm_->size, [this](int rank) { return incoming(rank) + sizeof(Header); });
+  finish_small(op, comm_->rank, comm_->size, [this](int rank) { return incoming(rank) + data_at(); });
 }
 
 int Agreement::awaited() const {

@@ -5,6 +5,7 @@
 #include <mpi.h>
 
 #include <cstdint>
+#include <optional>
 #include <vector>
 
 #include "communicator.h"
@@ -42,12 +43,22 @@ class Agreement {
     /// Whether the data of a small op follows.
     uint64_t carries_data = 0;
   };
-  // What follows is aligned for every dtype.
+  // What follows is aligned for every dtype: for an all-to-all, what the rank sends to each and expects from each; then the
+  // data of a small op.
   static_assert(sizeof(Header) % 16 == 0, "no padding is needed");
-  static constexpr size_t kSlot = sizeof(Header) + kMostCarried;
 
   bool direct() const { return in_pairs_ || comm_->size <= comm_->most_direct; }
+  /// Whether each rank gets to know all parts of an all-to-all, so that a third one too sees that those of two do not fit.
+  bool all_compare() const { return comm_->size > 2 && comm_->size <= comm_->most_direct; }
+  size_t parts_bytes() const { return 2 * static_cast<size_t>(comm_->size) * sizeof(uint64_t); }
+  size_t data_at() const { return sizeof(Header) + (has_parts_ ? parts_bytes() : 0); }
+  /// Room for whatever another rank may send.
+  size_t slot_bytes() const { return sizeof(Header) + (all_compare() ? parts_bytes() : 0) + kMostCarried; }
   void send_to_all();
+  void write_parts();
+  /// What a rank that has come has for another one.
+  Signature signature_of(int rank, int other);
+  void compare(size_t i);
   void begin_round();
   void make_room(int ranks);
   /// Whether all requests have ended; compares each signature when it comes.
@@ -57,8 +68,8 @@ class Agreement {
   int source(size_t i) const {
     return direct() ? destination(i) : (comm_->rank + comm_->size - distance_) % comm_->size;
   }
-  uint8_t* outgoing(size_t i) { return outgoing_.data() + i * kSlot; }
-  uint8_t* incoming(int rank) { return incoming_.data() + (direct() ? static_cast<size_t>(rank) * kSlot : 0); }
+  uint8_t* outgoing(size_t i) { return outgoing_.data() + i * slot_bytes(); }
+  uint8_t* incoming(int rank) { return incoming_.data() + (direct() ? static_cast<size_t>(rank) * slot_bytes() : 0); }
 
   const Communicator* comm_ = nullptr;
   const Op* op_ = nullptr;
@@ -69,10 +80,14 @@ class Agreement {
   /// To the first rank that this one sends to.
   int distance_ = 1;
   bool carries_data_ = false;
+  bool has_parts_ = false;
+  /// Parts that do not fit, while those of others may still come, so that all name the same two ranks.
+  std::optional<Failure> mismatch_;
+  Clock::time_point others_until_{};
   std::vector<MPI_Request> sends_;
   std::vector<MPI_Request> receives_;
   std::vector<uint8_t> outgoing_;
-  /// By rank, what it has for this one; in rounds, just one signature.
+  /// By rank, what it has for this one, or this one for itself; in rounds, just one signature.
   std::vector<uint8_t> incoming_;
 };
 

@@ -546,6 +546,20 @@ void out_of_step(int most_direct) {
     meet("parts" + suffix);
   }
   {
+    // Only what the last rank sends to rank 0 does not fit, but all fail.
+    Group group("one part" + suffix, most_direct);
+    Floats data(4, 1), more(5, 1);
+    std::vector<Floats> results(static_cast<size_t>(size), data);
+    Request request(C10D_OP_ALLTOALL);
+    for (int i = 0; i < size; i++) {
+      request.in(rank == size - 1 && i == 0 ? more : data).out(results[static_cast<size_t>(i)]);
+    }
+    const Result result = group.wait(group.submit(request.set().op));
+    expect_failure(result, C10D_ERR_DESYNC,
+                   "rank " + std::to_string(size - 1) + " sends float32[5] to rank 0, which expects float32[4]");
+    meet("one part" + suffix);
+  }
+  {
     // All ranks know that the root could not count that, whose table alone is that long. No byte of it is touched.
     Group group("too many" + suffix, most_direct);
     std::vector<uint8_t> byte(1);

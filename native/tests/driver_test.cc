@@ -187,7 +187,7 @@ TEST_CASE("an op that is pending for long takes little processor time") {
         host.kick();
         CHECK(host.completion(1).status == C10D_OK);
       }
-      CHECK(cpu_seconds() - before < 0.3 * (kSanitized ? 0.5 : 0.1));
+      CHECK(cpu_seconds() - before < 0.3 * (kSanitized ? 0.5 : 0.2));
     }
   }
 }

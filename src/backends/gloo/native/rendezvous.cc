@@ -18,6 +18,10 @@ constexpr const char* kVariable = "GLOO_SOCKET_IFNAME";
 
 /// In the place of its own number, which nobody presents: the rank is ready for lines, with headers of this version.
 constexpr int64_t kTalksLines = 0x62756e2d6c6e3202;
+constexpr int64_t kVersionBits = 0xff;
+
+/// Whether a rank that publishes this is Bun's, perhaps with headers of another version: those two do without lines.
+bool is_bun(int64_t own_number) { return (own_number | kVersionBits) == (kTalksLines | kVersionBits); }
 
 /// The number that the second connection of two ranks presents.
 int64_t number_of_line(int64_t number) { return number ^ 0x5a5a5a5a5a5a5a5a; }
@@ -71,10 +75,9 @@ Connections connect_all(const Config& config, const SocketAddress& listen_on, Ex
     values[rank] = RankValue::decode(exchange.await(requests[rank], config.connect_deadline), size);
     const RankValue& peer = values[rank];
     require_reachable({own.host_name, own.address}, {peer.host_name, peer.address}, kVariable);
-    if (peer.connection_numbers.empty() || peer.connection_numbers[rank] != kTalksLines) {
-      all_talk_lines = false;
-      made.foreign = rank;
-    }
+    const int64_t number = peer.connection_numbers.empty() ? 0 : peer.connection_numbers[rank];
+    if (number != kTalksLines) all_talk_lines = false;
+    if (!is_bun(number)) made.foreign = rank;
     // A PyTorch rank in lazy-init mode publishes no numbers, and dials when it first has to do with this one.
     if (peer.connection_numbers.empty() && own.address.compare(peer.address) < 0) {
       made.late.push_back({rank, own.connection_numbers[rank]});

@@ -30,8 +30,17 @@ const structs = {
   c10d_capabilities: "CapabilitiesLayout",
   c10d_stats: "StatsLayout",
 };
-const flags = { c10d_op: "OpFlag", c10d_event: "EventFlag" };
-const prefixes = ["C10D_OP_", "C10D_ERR_", "C10D_EVENT_", "C10D_FLAG_", "C10D_MISMATCH_", "C10D_DEVICE_", "C10D_"];
+const flags = { c10d_op: "OpFlag", c10d_event: "EventFlag", c10d_capabilities: "CapabilityFlag" };
+const prefixes = [
+  "C10D_OP_",
+  "C10D_ERR_",
+  "C10D_EVENT_",
+  "C10D_FLAG_",
+  "C10D_MISMATCH_",
+  "C10D_DEVICE_",
+  "C10D_CAN_",
+  "C10D_",
+];
 const fieldBytes: Readonly<Record<string, number>> = { uint32_t: 4, int32_t: 4, uint64_t: 8, double: 8 };
 
 /** Ops that share the number of another one, by the flag that tells them apart. */

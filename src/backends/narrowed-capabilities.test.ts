@@ -10,7 +10,7 @@ const all: Capabilities = {
   reduceOps: { float32: ["SUM", "AVG"], int8: ["SUM", "MAX"] },
   abort: true,
 };
-const everything = { ops: 0n, dtypes: 0n, reduceOps: 0n };
+const everything = { ops: 0n, dtypes: 0n, reduceOps: 0n, messagesInOrder: false };
 const bits = (...codes: number[]): bigint => codes.reduce((mask, code) => mask | (1n << BigInt(code)), 0n);
 
 test("a shim that says nothing leaves the table of the plugin as it is", () => {
@@ -31,5 +31,12 @@ test("ops, dtypes and reduce ops that a group lacks are taken out, each alone", 
   expect(narrowedCapabilities(all, { ...everything, reduceOps: bits(reduceOpCodes.AVG) })).toEqual({
     ...all,
     reduceOps: { float32: ["AVG"], int8: [] },
+  });
+});
+
+test("a group whose messages keep their order says so", () => {
+  expect(narrowedCapabilities(all, { ...everything, messagesInOrder: true })).toEqual({
+    ...all,
+    messagesInOrder: true,
   });
 });

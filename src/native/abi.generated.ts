@@ -54,6 +54,13 @@ export const EventFlag = {
   PINNED: 1,
 } as const;
 
+export const CapabilityFlag = {
+  TAKE_BATCHES: 1,
+  SYNCHRONIZE: 2,
+  SPLIT: 4,
+  OVERTAKE_COLLECTIVES: 8,
+} as const;
+
 export const EventLayout = {
   kind: 0,
   status: 4,

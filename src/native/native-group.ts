@@ -12,6 +12,7 @@ import { type Device, deviceTypeCodes } from "../tensor/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
 import {
   CapabilitiesLayout,
+  CapabilityFlag,
   ConfigLayout,
   EventFlag,
   EventKind,
@@ -80,6 +81,8 @@ export interface NativeCapabilities {
   readonly ops: bigint;
   readonly dtypes: bigint;
   readonly reduceOps: bigint;
+  /** Whether `send` and `recv` keep their order among the collectives. */
+  readonly messagesInOrder: boolean;
 }
 
 /** Id of the group where others are of ops. */
@@ -189,6 +192,7 @@ export class NativeGroup {
       ops: at(CapabilitiesLayout.ops),
       dtypes: at(CapabilitiesLayout.dtypes),
       reduceOps: at(CapabilitiesLayout.reduceOps),
+      messagesInOrder: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.OVERTAKE_COLLECTIVES)) === 0n,
     };
   }
 

@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <cstring>
 #include <exception>
+#include <new>
 #include <optional>
 #include <string>
 #include <system_error>
@@ -89,6 +90,8 @@ std::optional<Failure> attempt(Call call) noexcept {
     return std::nullopt;
   } catch (const Failure& error) {
     return error;
+  } catch (const std::bad_alloc& error) {
+    return Failure::of_shortage(error.what(), ENOMEM);
   } catch (const std::system_error& error) {
     return Failure::of_shortage(error.what(), error.code().value());
   } catch (const std::exception& error) {

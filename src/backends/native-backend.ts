@@ -236,11 +236,11 @@ export class NativeBackend extends Backend {
    */
   #refuse(calls: readonly OpCall[], error?: unknown): readonly Work<void>[] {
     const group = this.#group;
-    // The native side counts what it has refused itself: each collective, if it is a batch.
+    // The native side counts what it has refused itself.
     if (error !== undefined && !(error instanceof NativeRefusal)) {
-      for (const { op } of calls) if (opTable[op].kind === "collective") group?.skipTurn();
+      if (calls.some(({ op }) => opTable[op].kind === "collective")) group?.skipTurn();
     }
-    const failed = error instanceof NativeRefusal ? error.status === Status.GROUP_FAILED : error === undefined;
+    const failed = error instanceof NativeRefusal ? error.failure.status === Status.GROUP_FAILED : error === undefined;
     const loss = failed ? group?.unreportedFailure() : undefined;
     const [opType = OpType.UNKNOWN, ...others] = new Set(calls.map(opTypeOf));
     const refusal = this.#failures.refusal(others.length === 0 ? opType : OpType.COALESCED, group, error);

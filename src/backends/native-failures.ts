@@ -79,8 +79,9 @@ export class NativeFailures {
     const { groupName: group, rank } = this.#context;
     const init = { backend: this.#backend, group, op, rank };
     if (error instanceof NativeRefusal) {
-      if (error.status === Status.INVALID) return new InvalidArgumentError(`${op}: ${error.message}`, init);
-      if (error.status === Status.UNSUPPORTED) return new UnsupportedOperationError(`${op}: ${error.message}`, init);
+      const { status } = error.failure;
+      const isOfGroup = status === Status.GROUP_FAILED || status === Status.CLOSED;
+      if (!isOfGroup) return makeError(error.failure, `${op}: ${error.message}`, init);
     } else if (error !== undefined) {
       return error instanceof Error && "code" in error
         ? (error as DistError)
@@ -132,10 +133,12 @@ export class NativeFailures {
   #opError(failure: NativeFailure, work: NativeWork, verdict: FailureVerdict | undefined): DistError {
     const op = opNames[work.opType];
     const { groupName: group, rank, size } = this.#context;
-    const peers = verdict?.culprits ?? peersOf(failure);
+    const reason = this.#verdictOn(failure, verdict);
+    // Of calls that differ nobody knows which is wrong.
+    const peers = reason.status === Status.DESYNC ? [] : (verdict?.culprits ?? peersOf(failure));
     const where = `${op} #${work.seq} on group "${group}" (${this.#backend}, rank ${rank} of ${size})`;
     const init = { backend: this.#backend, group, op, seq: work.seq, rank, peers };
-    const { status, text, systemError } = this.#verdictOn(failure, verdict);
+    const { status, text, systemError } = reason;
     const error = failure.isDetached
       ? new InvalidArgumentError(`${where}: ${failure.text}`, { ...init, code: "DETACHED_BUFFER" })
       : makeError({ status, systemError }, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);

@@ -15,7 +15,7 @@ export const includeDirectory: string = fileURLToPath(new URL("../../native", im
 
 /** What {@link nativePlugin} makes a plugin of. The fields that are not explained here are those of `BackendPlugin`. */
 export interface NativePluginInit<Options extends object = object>
-  extends Pick<BackendPlugin<Options>, "name" | "module" | "capabilities" | "options"> {
+  extends Pick<BackendPlugin<Options>, "name" | "module" | "capabilities" | "options" | "instancesDiffer"> {
   /** Version of the contract that it was written for: 2. */
   readonly sdk: number;
   /** The shared library, as a path or a `file:` URL such as `new URL("./libc10d_mine.so", import.meta.url)`. */
@@ -48,6 +48,7 @@ export function nativePlugin<Options extends object = object>(init: NativePlugin
     devices,
     bootstrap: "store",
     capabilities,
+    ...(init.instancesDiffer !== undefined && { instancesDiffer: init.instancesDiffer }),
     ...(options && { options }),
 
     probe(): Promise<Availability> {

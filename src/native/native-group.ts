@@ -217,7 +217,7 @@ export class NativeGroup {
   #accepted(id: number): number {
     if (id > 0) return id;
     const failure = readFailure((record) => this.#symbols.c10d_last_failure(record));
-    throw new NativeRefusal(id, failure?.text ?? "refused");
+    throw new NativeRefusal(failure ?? { ...NO_FAILURE, status: id, text: "refused" });
   }
 
   /** Notes a collective that was refused before it came to {@link submit}. */
@@ -604,11 +604,11 @@ type Address = ArrayBufferView | number | null;
 
 /** The native side did not take an op. */
 export class NativeRefusal extends Error {
-  readonly status: number;
+  readonly failure: NativeFailure;
 
-  constructor(status: number, text: string) {
-    super(text);
-    this.status = status;
+  constructor(failure: NativeFailure) {
+    super(failure.text);
+    this.failure = failure;
   }
 }
 

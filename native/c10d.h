@@ -305,8 +305,8 @@ C10D_EXPORT int64_t c10d_submit(c10d_group* group, const c10d_op* ops, uint32_t 
 C10D_EXPORT int64_t c10d_submit_one(c10d_group* group, const c10d_op* op, const void* input, void* output);
 
 /*
- * Notes that the host has refused a collective, or a batch with collectives. It counts as one among the group's collectives, and
- * so does a call of c10d_submit that is refused:
+ * Notes that the host has refused a collective. It counts among the group's collectives as one that c10d_submit refuses does, of
+ * whose batch each collective counts:
  * ranks that have all refused the call stay in step, and one that did so alone is found by the comparison of the next one.
  */
 C10D_EXPORT void c10d_skip_turn(c10d_group* group);

@@ -759,8 +759,8 @@ static int64_t submit(c10d_group* g, const c10d_op* ops, uint32_t count, const v
     if (*end == NULL) status = refuse(C10D_ERR_BACKEND, "no memory left");
     if (*end != NULL) end = &(*end)->next;
   }
-  /* A refused batch counts as one call, so that a rank which has refused alone is found out. */
-  if (status != C10D_OK) c10d_skip_turn(g);
+  /* A refused batch takes its turns, so that a rank which has refused alone is found out. */
+  for (uint32_t all = 0; all < count && status != C10D_OK; all++) c10d_skip_turn(g);
   pthread_mutex_lock(&g->lock);
   int64_t result = (int64_t)g->next_id;
   if (status != C10D_OK)

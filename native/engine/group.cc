@@ -110,10 +110,7 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
       transport_->check(*op);
       if (copies_) op->work_on_copies();
     } catch (...) {
-      // A refused batch counts as one, like one that the host has refused before it knew all of its calls.
-      bool counts = false;
-      for (uint32_t each = 0; each < count; each++) counts = counts || is_collective(record(each).opcode);
-      if (counts) collectives_++;
+      for (uint32_t all = 0; all < count; all++) collectives_ += is_collective(record(all).opcode) ? 1 : 0;
       throw;
     }
     return op;

@@ -236,9 +236,9 @@ export class NativeBackend extends Backend {
    */
   #refuse(calls: readonly OpCall[], error?: unknown): readonly Work<void>[] {
     const group = this.#group;
-    // The native side counts what it has refused itself.
+    // The native side counts what it has refused itself: each collective, if it is a batch.
     if (error !== undefined && !(error instanceof NativeRefusal)) {
-      if (calls.some(({ op }) => opTable[op].kind === "collective")) group?.skipTurn();
+      for (const { op } of calls) if (opTable[op].kind === "collective") group?.skipTurn();
     }
     const failed = error instanceof NativeRefusal ? error.failure.status === Status.GROUP_FAILED : error === undefined;
     const loss = failed ? group?.unreportedFailure() : undefined;

@@ -38,6 +38,8 @@ constexpr std::chrono::milliseconds kAbortGrace{30};
 constexpr int kBarrierTags = 2;
 /// How many looks at the ops there are between two for a notice.
 constexpr uint64_t kLooksPerNotice = 16;
+/// At most how often an op that begins looks for one itself.
+constexpr std::chrono::milliseconds kHearingInterval{1};
 /// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
 constexpr std::chrono::milliseconds kLeftGrace{200};
 constexpr uint64_t kLeftLooks = 16;
@@ -126,6 +128,8 @@ class MpiTransport final : public Transport {
     std::optional<Failure> failure;
     runtime_.call([&] {
       failure = attempt([&] {
+        // One that waits for nobody would succeed also when the group has failed on all other ranks.
+        hear_before_start();
         begin(*call);
         // What queues behind earlier ops ends in look(), which knows of those.
         over = !call->unmatched && has_ended(*call, false);
@@ -260,6 +264,19 @@ class MpiTransport final : public Transport {
   void hear() {
     if (!joined_) return;
     if (looks_++ % kLooksPerNotice == 0) runtime_.notices().look();
+    take_news();
+  }
+
+  void hear_before_start() {
+    if (!joined_) return;
+    if (const auto now = Clock::now(); now >= next_hearing_) {
+      next_hearing_ = now + kHearingInterval;
+      runtime_.notices().look();
+    }
+    take_news();
+  }
+
+  void take_news() {
     for (const Notice& notice : self_->news(heard_notices_)) {
       if (notice.rank < 0 || notice.rank >= comm_.size) continue;
       if (notice.kind == Notice::failed) {
@@ -375,9 +392,14 @@ class MpiTransport final : public Transport {
       }
     }
     for (;;) {
+      bool is_pending = false;
       for (auto& request : call.requests) {
-        if (request != MPI_REQUEST_NULL && !request_ended(*call.op, request)) return false;
+        if (request == MPI_REQUEST_NULL || request_ended(*call.op, request)) continue;
+        // Of a monitored barrier each that has come counts, whoever is missing.
+        if (!monitored(*call.op)) return false;
+        is_pending = true;
       }
+      if (is_pending) return false;
       if (!call.next_step || call.next_step()) break;
       advanced_ = true;
     }
@@ -483,6 +505,7 @@ class MpiTransport final : public Transport {
   std::atomic<bool> advanced_{false};
   const std::shared_ptr<Membership> self_;
   size_t heard_notices_ = 0;
+  Clock::time_point next_hearing_;
   std::vector<std::optional<Departure>> departures_;
   int left_count_ = 0;
   /// Of the current look.

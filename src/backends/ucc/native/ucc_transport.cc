@@ -114,6 +114,8 @@ class UccTransport final : public Transport {
   Start start(Op& op) override {
     const Log::Call call(log_);
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
+    // One that waits for nobody would succeed also when the group has failed on all other ranks.
+    look_at_peers(false, &op);
     auto running = take_spare();
     bool done = false;
     const auto failure = attempt([&] {
@@ -193,8 +195,8 @@ class UccTransport final : public Transport {
     if (Clock::now() >= config_.connect_deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out while making the team");
   }
 
-  /// Throws Failure, which fails the group, if what is under way cannot end any more.
-  void look_at_peers(bool at_once) {
+  /// Throws Failure, which fails the group, if what is under way, or is about to begin, cannot end any more.
+  void look_at_peers(bool at_once, const Op* next = nullptr) {
     const auto now = Clock::now();
     if (now < next_look_ && !at_once) return;
     next_look_ = now + kLookInterval;
@@ -208,6 +210,7 @@ class UccTransport final : public Transport {
       const bool comes = op.request.opcode == C10D_OP_RECV && !running->awaits_header();
       if (!comes || peers_.is_here(op.request.peer)) awaited.peers.push_back(op.request.peer);
     }
+    if (next != nullptr && !next->point_to_point()) awaited.collective = next->ticket;
     const auto failure = peers_.look(awaited, now);
     // A rank that has failed may have done so because of what it called.
     compare_calls();

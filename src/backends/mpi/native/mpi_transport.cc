@@ -40,6 +40,7 @@ constexpr int kBarrierTags = 2;
 constexpr uint64_t kLooksPerNotice = 16;
 /// At most how often an op that begins looks for one itself.
 constexpr std::chrono::milliseconds kHearingInterval{1};
+constexpr int kHearingLooks = 4;
 /// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
 constexpr std::chrono::milliseconds kLeftGrace{200};
 constexpr uint64_t kLeftLooks = 16;
@@ -132,7 +133,7 @@ class MpiTransport final : public Transport {
         hear_before_start();
         begin(*call);
         // What queues behind earlier ops ends in look(), which knows of those.
-        over = !call->unmatched && has_ended(*call, false);
+        over = !call->unmatched && has_ended(*call, calls_.empty());
       });
       if (failure) abandon(std::move(call));
     });
@@ -271,7 +272,8 @@ class MpiTransport final : public Transport {
     if (!joined_) return;
     if (const auto now = Clock::now(); now >= next_hearing_) {
       next_hearing_ = now + kHearingInterval;
-      runtime_.notices().look();
+      // MPI may take several to come to it.
+      for (int look = 0; look < kHearingLooks; look++) runtime_.notices().look();
     }
     take_news();
   }
@@ -381,11 +383,12 @@ class MpiTransport final : public Transport {
         call.agreeing = !agreed;
       } else {
         if (!agreed) return false;
+        // None succeeds that comes after one which may fail.
+        if (!first) return false;
         if (call.agreement.carries_data()) {
           call.agreement.finish(*call.op);
           return true;
         }
-        if (!first) return false;
         call.agreeing = false;
         advanced_ = true;
         begin_collective(call, comm_);

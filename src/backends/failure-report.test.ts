@@ -6,6 +6,7 @@ const report = (rank: number, kind: FailureReport["kind"], peer: number, seq = 3
   rank,
   op: "allReduce",
   seq,
+  called: seq,
   kind,
   text: `${kind} at rank ${rank}`,
   peer,
@@ -45,6 +46,12 @@ describe("ranks that talk a failure over", () => {
       "blame the rank that is behind": {
         size: 2,
         reports: [report(0, "timeout", 1, 7), report(1, "lost", 0, 6)],
+        culprits: [1],
+        cause: 0,
+      },
+      "blame no rank for the op that it has reported, if it has called the later ones too": {
+        size: 3,
+        reports: [report(0, "timeout", 1, 7), { ...report(2, "lost", 0, 6), called: 7 }, report(1, "lost", 0, 6)],
         culprits: [1],
         cause: 0,
       },

@@ -5,6 +5,8 @@ export interface FailureReport {
   readonly rank: number;
   readonly op: string;
   readonly seq: number;
+  /** How many collectives the rank has called: of several under way, ranks need not report the same one. */
+  readonly called: number;
   readonly kind: FailureKind;
   /** Text of the failure as this rank sees it. */
   readonly text: string;
@@ -102,7 +104,7 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
   if (cause.kind === "timeout") {
     const collectives = reports.filter((report) => !isMessage(report));
     const latest = Math.max(...collectives.map(({ seq }) => seq));
-    const behind = collectives.filter(({ seq }) => seq < latest).map(({ rank }) => rank);
+    const behind = collectives.filter(({ called }) => called < latest).map(({ rank }) => rank);
     if (behind.length > 0) return behind;
   }
   return cause.peer >= 0 ? [cause.peer] : [];
@@ -153,6 +155,7 @@ function isReport(value: unknown): value is FailureReport {
     Number.isInteger(report.rank) &&
     Number.isInteger(report.peer) &&
     Number.isInteger(report.seq) &&
+    Number.isInteger(report.called) &&
     typeof report.kind === "string" &&
     typeof report.op === "string" &&
     typeof report.text === "string" &&

@@ -74,7 +74,7 @@ export class NativeBackend extends Backend {
     super(context.rank, context.size);
     this.name = name;
     this.#capabilities = capabilities;
-    const failures = new NativeFailures(name, context);
+    const failures = new NativeFailures(name, context, () => this.#collectives);
     this.#failures = failures;
     const limits = { timeout: context.timeoutMs };
     this.#host = {

@@ -87,7 +87,7 @@ test("a time-out whose culprits the library knows names all of them, and only th
 test("a rank that blocked, and named whose connection broke, blames nobody any more when the ranks agree that calls differ", async () => {
   const { store, failures } = setup(3);
   const text = "rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but ...";
-  const report = { rank: 1, op: "allToAll", seq: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };
+  const report = { rank: 1, op: "allToAll", seq: 3, called: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };
   await store.multiSet(["failure/1", "failure/first"], [JSON.stringify(report), JSON.stringify(report)]);
   const lost = { ...failure(Status.NETWORK, "rank 1 left"), peer: 1 };
   expect(failures.now(lost, workOf(OpType.ALLTOALL, 3))).toMatchObject({ code: "PEER_LOST", details: { peers: [1] } });
@@ -100,7 +100,7 @@ test("a rank that blocked, and named whose connection broke, blames nobody any m
 test("different calls: a rank whose connection broke because of it names them too, and nobody is blamed", async () => {
   const { store, failures } = setup(2);
   const text = "rank 0 called allReduce(float32[4], SUM), rank 1 allReduce(float32[4], MAX)";
-  const report = { rank: 1, op: "allReduce", seq: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };
+  const report = { rank: 1, op: "allReduce", seq: 3, called: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };
   await store.multiSet(["failure/1", "failure/first"], [JSON.stringify(report), JSON.stringify(report)]);
   const lost = await failures.afterConsulting(
     { ...failure(Status.NETWORK, "rank 1 left"), peer: 1 },

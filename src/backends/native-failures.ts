@@ -32,15 +32,18 @@ import {
 export class NativeFailures {
   readonly #backend: string;
   readonly #context: BackendContext;
+  readonly #called: () => number;
   #verdict: Promise<FailureVerdict> | undefined;
   /** What the ranks have agreed on, as soon as they have. */
   #agreed: FailureVerdict | undefined;
   /** The error that the group failed with, once one was made. */
   #firstError: DistError | undefined;
 
-  constructor(backend: string, context: BackendContext) {
+  /** @param called How many collectives this rank has called. */
+  constructor(backend: string, context: BackendContext, called: () => number = () => 0) {
     this.#backend = backend;
     this.#context = context;
+    this.#called = called;
   }
 
   /** The error of an op, by what this rank knows; the others are notified meanwhile. */
@@ -117,6 +120,7 @@ export class NativeFailures {
       rank,
       op: opNames[work.opType],
       seq: work.seq,
+      called: Math.max(work.seq, this.#called()),
       kind: kindOf(failure),
       text: failure.text,
       peer: failure.peer,
@@ -163,13 +167,17 @@ export class NativeFailures {
     if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
     const ranks = inWords(peers);
     const reports = verdict.reports.filter((report) => peers.includes(report.rank));
-    const was = isMessage(verdict.cause) ? "was" : "was only";
-    const behind = reports.map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`).join("");
-    if (verdict.cause.kind === "timeout") {
+    const { cause } = verdict;
+    const was = isMessage(cause) ? "was" : "was only";
+    const behind = reports
+      .filter(({ called }) => isMessage(cause) || called < cause.seq)
+      .map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`)
+      .join("");
+    if (cause.kind === "timeout") {
       if (reports.length === 0) return `; ${ranks} did not arrive`;
-      return behind;
+      return behind === "" && !text.includes(ranks) ? `; it waited for ${ranks}` : behind;
     }
-    if (verdict.cause.kind === "other" || (peers.length === 1 && text.includes(ranks))) return "";
+    if (cause.kind === "other" || (peers.length === 1 && text.includes(ranks))) return "";
     return `; the cause is the loss of ${ranks}`;
   }
 }

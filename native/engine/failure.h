@@ -20,7 +20,11 @@ namespace c10d {
 /// What the host decides by is in its fields; the text is for people.
 class Failure : public std::exception {
  public:
-  Failure(int32_t status, std::string text, int32_t peer = -1) : status_(status), peer_(peer), text_(std::move(text)) {}
+  /// A status that stands for no failure becomes C10D_ERR_BACKEND.
+  Failure(int32_t status, std::string text, int32_t peer = -1)
+      : status_(status == C10D_OK ? static_cast<int32_t>(C10D_ERR_BACKEND) : status),
+        peer_(peer),
+        text_(std::move(text)) {}
 
   /// The calls of two ranks do not fit together; -1 for one that is not known.
   static Failure of_mismatch(c10d_mismatch kind, std::string text, int32_t rank, int32_t other) {

@@ -2,6 +2,7 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <new>
 #include <stdexcept>
 #include <system_error>
 #include <thread>
@@ -328,4 +329,13 @@ TEST_CASE("what progress() throws is announced, for the ops under way may end we
   CHECK(event->status == C10D_ERR_BACKEND);
   CHECK(event->peer == -1);
   CHECK(host.completion(id).status == C10D_ERR_BACKEND);
+}
+
+TEST_CASE("what is thrown as a failure is one, whatever its status") {
+  const auto caught = c10d::attempt([] { throw c10d::Failure(C10D_OK, "all is well"); });
+  REQUIRE(caught);
+  CHECK(caught->status() == C10D_ERR_BACKEND);
+  const auto memory = c10d::attempt([] { throw std::bad_alloc(); });
+  REQUIRE(memory);
+  CHECK(memory->system_error() == ENOMEM);
 }

@@ -420,10 +420,15 @@ export async function created<T>(
   try {
     return await settledWithin(`create() of ${what}`, create, limit, dispose);
   } catch (cause) {
-    const { group = "" } = limit.details ?? {};
+    const { group = "", backend } = limit.details ?? {};
     if (cause instanceof DistError) throw cause;
     const text = `${what} could not be made for group "${group}": create() has thrown ${messageOf(cause)}`;
-    throw new DistBackendError(text, { group, code: "CREATE_FAILED", cause });
+    throw new DistBackendError(text, {
+      group,
+      ...(backend !== undefined && { backend }),
+      code: "CREATE_FAILED",
+      cause,
+    });
   }
 }
 

@@ -17,6 +17,8 @@ describeUcc("ucc, ranks that are lost", () => {
     { last: "is killed", op: "send of 32 MB", mode: "wait" },
     { last: "is killed", op: "small broadcasts", mode: "wait" },
     { last: "aborts", op: "small broadcasts", mode: "await" },
+    { last: "leaves", op: "small sends", mode: "wait" },
+    { last: "is killed", op: "small sends", mode: "await" },
     { last: "stops", op: "allReduce", mode: "await" },
     { last: "stops", op: "send of 32 MB", mode: "wait" },
     { last: "leaves", op: "allReduce of 32 MB", mode: "await" },

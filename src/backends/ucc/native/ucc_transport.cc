@@ -211,6 +211,8 @@ class UccTransport final : public Transport {
       if (!comes || peers_.is_here(op.request.peer)) awaited.peers.push_back(op.request.peer);
     }
     if (next != nullptr && !next->point_to_point()) awaited.collective = next->ticket;
+    // What a rank has sent before it left can still be received, but nobody takes what is sent to it.
+    if (next != nullptr && next->request.opcode == C10D_OP_SEND) awaited.peers.push_back(next->request.peer);
     const auto failure = peers_.look(awaited, now);
     // A rank that has failed may have done so because of what it called.
     compare_calls();

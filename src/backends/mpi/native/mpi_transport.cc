@@ -40,7 +40,8 @@ constexpr int kBarrierTags = 2;
 constexpr uint64_t kLooksPerNotice = 16;
 /// At most how often an op that begins looks for one itself.
 constexpr std::chrono::milliseconds kHearingInterval{1};
-constexpr int kHearingLooks = 4;
+/// A look takes one message in, and what other ranks have sent for their ops stands before their notices.
+constexpr int kHearingLooks = 64;
 /// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
 constexpr std::chrono::milliseconds kLeftGrace{200};
 constexpr uint64_t kLeftLooks = 16;
@@ -272,7 +273,6 @@ class MpiTransport final : public Transport {
     if (!joined_) return;
     if (const auto now = Clock::now(); now >= next_hearing_) {
       next_hearing_ = now + kHearingInterval;
-      // MPI may take several to come to it.
       for (int look = 0; look < kHearingLooks; look++) runtime_.notices().look();
     }
     take_news();

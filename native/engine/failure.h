@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <exception>
 #include <new>
@@ -54,6 +55,13 @@ class Failure : public std::exception {
     return failure;
   }
 
+  /// The same failure as one of a collective, by its number.
+  Failure of_collective(uint64_t number) const {
+    Failure failure(*this);
+    failure.collective_ = number;
+    return failure;
+  }
+
   /// The same failure as one that has to do with a rank, and with words before its text. What the host decides by stays.
   Failure about(int32_t peer, const std::string& words) const {
     Failure failure(*this);
@@ -71,6 +79,8 @@ class Failure : public std::exception {
   c10d_mismatch mismatch() const { return mismatch_; }
   /// The two ranks of a mismatch, else those that surely caused it, if that is known.
   const std::vector<int32_t>& ranks() const { return ranks_; }
+  /// Of a mismatch, the number of the collective that the ranks called differently; 0 if that is not known.
+  uint64_t collective() const { return collective_; }
   /// An errno, or 0.
   int32_t system_error() const { return system_error_; }
 
@@ -84,6 +94,7 @@ class Failure : public std::exception {
   c10d_mismatch mismatch_ = C10D_MISMATCH_NONE;
   std::string text_;
   std::vector<int32_t> ranks_;
+  uint64_t collective_ = 0;
 };
 
 /// Calls into a library; whatever it throws becomes a Failure.

@@ -19,6 +19,8 @@ using std::chrono::milliseconds;
 
 /// How long connecting may go on past its deadline, so that the transport can say itself what it waited for.
 constexpr milliseconds kConnectGrace{250};
+/// How long collectives before a mismatch may take to end.
+constexpr milliseconds kMismatchGrace{5'000};
 constexpr uint32_t kMaxBatch = 1U << 20;
 
 Clock::time_point later(Clock::time_point time, milliseconds by) {
@@ -307,10 +309,17 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 
 /// Takes an op back from the library.
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
-  under_way_--;
-  if (!op.direct) active_--;
+  if (failure != nullptr) {
+    op.phase = Op::Phase::held;
+    if (hold(*failure, &op)) {
+      held_.push_back(&op);
+      return;
+    }
+  }
+  give_back(op);
   // The first failure of the group is the cause of the others, whose own texts only repeat the abort. But calls that differ
   // are never a consequence: another rank breaks its connections because of them, which this rank may notice first.
+  if (failure != nullptr && mismatch_ && failure->status() == C10D_ERR_NETWORK) failure = &*mismatch_;
   const bool is_cause = failure != nullptr && failure->status() == C10D_ERR_DESYNC;
   if (is_cause && cause_ && cause_->status() == C10D_ERR_NETWORK) cause_ = *failure;
   if (failure != nullptr) {
@@ -318,7 +327,46 @@ void Group::finish(Guard& guard, Op& op, const Failure* failure) {
     if (copies_ && !failure->harmless()) op.leave_copies();
   }
   conclude(op);
-  if (failure != nullptr && !failure->harmless()) fail(guard, *failure);
+  if (failure != nullptr && !failure->harmless()) {
+    fail(guard, Failure(*failure));
+  } else if (mismatch_ && !is_unfinished_before(mismatch_->collective())) {
+    fail_by_mismatch(guard);
+  }
+}
+
+void Group::give_back(Op& op) {
+  under_way_--;
+  if (!op.direct) active_--;
+}
+
+/// Whether a failure, that of `op` if there is one, is a mismatch that has to wait for the collectives before it, or only follows
+/// from one.
+bool Group::hold(const Failure& failure, const Op* op) {
+  if (state_ != C10D_OPEN) return false;
+  // The other ranks break their connections.
+  if (mismatch_ && failure.status() == C10D_ERR_NETWORK) {
+    return op != nullptr && (op->number == 0 || op->number >= mismatch_->collective());
+  }
+  if (failure.status() != C10D_ERR_DESYNC) return false;
+  if (!mismatch_) {
+    if (!is_unfinished_before(failure.collective())) return false;
+    mismatch_until_ = Clock::now() + kMismatchGrace;
+    watched_until_ = std::min(watched_until_, mismatch_until_);
+    watch_.notify_one();
+  } else if (failure.collective() == 0 || failure.collective() >= mismatch_->collective()) {
+    return true;
+  }
+  mismatch_ = failure;
+  return is_unfinished_before(failure.collective());
+}
+
+bool Group::is_unfinished_before(uint64_t number) {
+  bool found = false;
+  table_.each([&](const Op& op) {
+    const bool over = op.phase == Op::Phase::held || op.phase == Op::Phase::done;
+    found = found || (!over && op.number != 0 && op.number < number);
+  });
+  return found;
 }
 
 /// The same for an op that progress() has ended.
@@ -363,11 +411,23 @@ void Group::copy_back(Guard& guard, Op& op) {
   guard.lock();
 }
 
-/// The first failure: rejects what is queued and aborts the transport, for which it lets go of the mutex.
+void Group::fail_by_mismatch(Guard& guard) {
+  const Failure mismatch = *mismatch_;
+  if (held_.empty()) announce_loss(mismatch);
+  fail(guard, mismatch);
+}
+
+/// The first failure: rejects what is queued or held and aborts the transport, for which it lets go of the mutex.
 void Group::fail(Guard& guard, const Failure& cause) {
   if (state_ == C10D_FAILED || state_ == C10D_CLOSED) return;
   state_ = C10D_FAILED;
   cause_ = cause;
+  for (Op* op : std::exchange(held_, {})) {
+    give_back(*op);
+    op->failure = cause;
+    if (copies_) op->leave_copies();
+    conclude(*op);
+  }
   for (auto* lane : {&direct_, &queue_}) {
     for (Op* op : std::exchange(*lane, {})) {
       op->failure = cause;
@@ -405,7 +465,15 @@ void Group::announce_ready() {
   events_.push(event);
 }
 
-/// For failures that perhaps no op reports.
+/// Fails the group by something that perhaps no op reports. Returns whether it has failed.
+bool Group::lose(Guard& guard, const Failure& cause) {
+  if (hold(cause)) return false;
+  const Failure first = mismatch_ && cause.status() == C10D_ERR_NETWORK ? *mismatch_ : cause;
+  announce_loss(first);
+  fail(guard, first);
+  return true;
+}
+
 void Group::announce_loss(const Failure& cause) {
   if (state_ != C10D_OPEN) return;
   c10d_event event{};
@@ -420,10 +488,8 @@ void Group::announce_loss(const Failure& cause) {
 void Group::monitor() {
   Guard guard(*this);
   while (!stopping_) {
-    if (loss_ && state_ == C10D_OPEN) {
-      announce_loss(*loss_);
-      fail(guard, Failure(*loss_));
-    } else if (Clock::now() < watched_until_) {
+    if (loss_ && state_ == C10D_OPEN && lose(guard, *loss_)) continue;
+    if (Clock::now() < watched_until_) {
       guard.wait_until(watch_, watched_until_);
     } else if (state_ == C10D_CONNECTING) {
       fail(guard, Failure(C10D_ERR_OP_TIMEOUT, "connecting timed out"));
@@ -446,7 +512,8 @@ void Group::lost(const Failure& cause) {
 /// Fails the group if an op has run out of time; else finds out when to look again.
 void Group::expire(Guard& guard) {
   const auto now = Clock::now();
-  watched_until_ = Clock::time_point::max();
+  if (now >= mismatch_until_) return fail_by_mismatch(guard);
+  watched_until_ = mismatch_until_;
   const Op* late = nullptr;
   table_.each([&](const Op& op) {
     if (op.phase == Op::Phase::done) return;
@@ -454,6 +521,8 @@ void Group::expire(Guard& guard) {
     watched_until_ = std::min(watched_until_, op.deadline);
   });
   if (late == nullptr) return;
+  // What ranks that differ wait for until then is no rank that is late.
+  if (mismatch_) return fail_by_mismatch(guard);
   const uint64_t id = late->id;
   std::string text = "timed out after " + std::to_string(static_cast<int64_t>(late->request.timeout_ms)) + " ms";
   const bool tells = late->point_to_point();

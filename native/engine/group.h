@@ -25,6 +25,9 @@ namespace c10d {
 /// Point-to-point ops have a lane of their own and start at once, unless the transport wants them in order; a batch that the
 /// transport takes as one stays together.
 ///
+/// Ranks that have called different things fail from that collective on: what comes before it, they have called alike, so it
+/// has a few seconds to end well.
+///
 /// No work is lost because whoever makes some, or leaves some behind, calls a worker before it lets go of the mutex.
 class Group final : private Exchange {
  public:
@@ -111,12 +114,17 @@ class Group final : private Exchange {
   void expire(Guard& guard);
   void report_stuck();
   void announce_ready();
+  bool lose(Guard& guard, const Failure& cause);
   void announce_loss(const Failure& cause);
+  void give_back(Op& op);
   void finish(Guard& guard, Op& op, const Failure* failure);
   void finish_polled(Guard& guard, Op& op);
   void conclude(Op& op);
   void copy_back(Guard& guard, Op& op);
   void fail(Guard& guard, const Failure& cause);
+  void fail_by_mismatch(Guard& guard);
+  bool hold(const Failure& failure, const Op* op = nullptr);
+  bool is_unfinished_before(uint64_t number);
   c10d_event event_of(const Op& op, c10d_event_kind kind) const;
 
   std::shared_ptr<Transport> transport_;
@@ -140,6 +148,7 @@ class Group final : private Exchange {
   std::deque<Op*> direct_;    // ops that queue behind no collective
   std::deque<Op*> blocking_;  // started, run_blocking() to be called
   std::vector<Op*> pending_;  // started, progress() to be called
+  std::vector<Op*> held_;     // failed by the mismatch
   std::vector<Op*> ended_;    // scratch of whoever is in the driver's seat
   std::unordered_map<uint64_t, ExchangeRecord> exchange_;
   uint64_t next_exchange_ = 1;
@@ -147,7 +156,9 @@ class Group final : private Exchange {
   c10d_state state_ = C10D_CONNECTING;
   std::optional<Failure> cause_;
   std::optional<Failure> loss_;      // for the monitor to fail the group with
-  Clock::time_point watched_until_;  // the monitor sleeps until then
+  std::optional<Failure> mismatch_;  // will fail the group when the collectives before it have ended
+  Clock::time_point mismatch_until_ = Clock::time_point::max();  // or then
+  Clock::time_point watched_until_;                              // the monitor sleeps until then
   uint64_t kicked_through_ = 0;
   unsigned max_concurrency_ = 1;
   unsigned active_ = 0;     // collectives started and not ended

@@ -140,6 +140,7 @@ Op* Group::startable(uint64_t through) const {
   if (queue_.empty()) return nullptr;
   Op* op = queue_.front();
   if (op->id > through) return nullptr;
+  if (mismatch_ && op->number >= mismatch_->collective()) return nullptr;
   bool fences = transport_->fences(*op);
   for (uint32_t i = 1; i <= op->followers; i++) fences = fences || transport_->fences(*queue_[i]);
   return active_ < (fences ? 1 : max_concurrency_) ? op : nullptr;
@@ -294,10 +295,7 @@ size_t Group::progress(Guard& guard, bool yield) {
     finish_polled(guard, *op);
   }
   // Nothing says that the library lets go of its ops after that: they end by its abort, or not at all, or even well.
-  if (broken) {
-    announce_loss(*broken);
-    fail(guard, *broken);
-  }
+  if (broken) lose(guard, *broken);
   return count;
 }
 

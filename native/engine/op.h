@@ -79,6 +79,8 @@ struct Op {
     pending,
     /// progress() has ended it before start() has returned.
     overtaken,
+    /// Its ranks have called different things, which is for the host to know when the collectives before it have ended.
+    held,
     done,
   };
   Phase phase = Phase::queued;
@@ -109,9 +111,10 @@ struct Op {
 
   /// Whether there is a result for the host.
   bool ended() const { return phase == Phase::done || pinned; }
-  /// Whether progress() brings its end nearer: its own, or that of an op it queues behind.
+  /// Whether progress() brings its end nearer: its own, or that of an op before it.
   bool may_be_driven() const {
-    return !pinned && (phase == Phase::pending || phase == Phase::starting || phase == Phase::queued);
+    return !pinned &&
+           (phase == Phase::pending || phase == Phase::starting || phase == Phase::queued || phase == Phase::held);
   }
   bool point_to_point() const { return is_point_to_point(request.opcode); }
 

@@ -1,5 +1,6 @@
 #include "engine/signature.h"
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -24,12 +25,16 @@ Failure desync(c10d_mismatch kind, int rank, int other, std::string text) {
 }
 
 std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other) {
+  // A rank that has refused a call on its own is one ahead.
+  const uint64_t number = std::min(own.call.number, theirs.call.number);
   if (!agree(own.call, theirs.call)) {
-    return desync(C10D_MISMATCH_CALL, rank, other, mismatch_text(rank, own.call, other, theirs.call));
+    return desync(C10D_MISMATCH_CALL, rank, other, mismatch_text(rank, own.call, other, theirs.call))
+        .of_collective(number);
   }
   const auto differs = [&](int from, uint64_t sent, int to, uint64_t expected) -> std::optional<Failure> {
     if (sent == expected) return std::nullopt;
-    return desync(C10D_MISMATCH_SPLITS, rank, other, split_mismatch_text(own.call, from, sent, to, expected));
+    return desync(C10D_MISMATCH_SPLITS, rank, other, split_mismatch_text(own.call, from, sent, to, expected))
+        .of_collective(number);
   };
   // Both begin with what the lower rank receives.
   auto in = differs(other, theirs.sent, rank, own.expected);

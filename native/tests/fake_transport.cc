@@ -8,6 +8,8 @@
 #include <stdexcept>
 #include <thread>
 
+#include "engine/signature.h"
+
 namespace c10d {
 
 std::shared_ptr<Transport> make_transport(const Config& config) {
@@ -36,8 +38,10 @@ ThreadLevel level_of(const std::string& name) {
   return name == "serialized" ? ThreadLevel::serialized : ThreadLevel::multiple;
 }
 
-void strike(Outcome outcome) {
+void strike(Outcome outcome, const Op& op) {
   switch (outcome) {
+    case Outcome::mismatch:
+      throw desync(C10D_MISMATCH_CALL, 0, 2, "collective #" + std::to_string(op.number)).of_collective(op.number);
     case Outcome::network:
       throw Failure(C10D_ERR_NETWORK, "connection to rank 3 was lost", 3);
     case Outcome::unsupported:
@@ -207,7 +211,7 @@ void FakeTransport::use_store(Exchange& exchange) {
 }
 
 void FakeTransport::check(const Op& op) const {
-  if (place_of(op) == At::check) strike(outcome_of(op));
+  if (place_of(op) == At::check) strike(outcome_of(op), op);
 }
 
 Transport::Start FakeTransport::start(Op& op) {
@@ -216,7 +220,7 @@ Transport::Start FakeTransport::start(Op& op) {
     record.started.push_back(op.id);
     record.numbers.push_back(op.number);
   });
-  if (place_of(op) == At::start) strike(outcome_of(op));
+  if (place_of(op) == At::start) strike(outcome_of(op), op);
   journal_->under_way(1);
   const bool polls = model_ == "polling" || model_ == "eventfd" || (model_ == "mixed" && op.point_to_point());
   if (model_ == "instant") {
@@ -241,7 +245,7 @@ void FakeTransport::start_batch(const std::vector<Op*>& ops, std::vector<Start>&
     }
   });
   for (const Op* op : ops) {
-    if (place_of(*op) == At::start) strike(outcome_of(*op));
+    if (place_of(*op) == At::start) strike(outcome_of(*op), *op);
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < ops.size(); i++) {
@@ -283,7 +287,7 @@ bool FakeTransport::over(const Op& op, Clock::time_point due, Clock::time_point 
   if (outcome == Outcome::stubborn) return journal_->gate_open(op.id);
   if (aborted_) throw Failure(C10D_ERR_ABORTED, "the op was woken by the abort");
   if (now < due) return false;
-  strike(outcome);
+  strike(outcome, op);
   if (outcome == Outcome::broken_progress) throw std::logic_error("not to be polled");
   if (outcome == Outcome::gated) return journal_->gate_open(op.id);
   return outcome != Outcome::hang;

@@ -45,6 +45,8 @@ enum class Outcome : uint32_t {
   stubborn,
   /// Fails: a peer is gone.
   network,
+  /// Fails: another rank has called something else.
+  mismatch,
   /// Is refused.
   unsupported,
   /// Ends by an exception that is not a Failure.

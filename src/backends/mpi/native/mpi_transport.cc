@@ -131,12 +131,14 @@ class MpiTransport final : public Transport {
     runtime_.call([&] {
       failure = attempt([&] {
         // One that waits for nobody would succeed also when the group has failed on all other ranks.
-        hear_before_start();
+        hear_before_start(op);
         begin(*call);
         // What queues behind earlier ops ends in look(), which knows of those.
-        over = !call->unmatched && has_ended(*call, calls_.empty());
+        over = !call->unmatched && has_ended(*call, calls_.empty() && !follows_mismatch(op));
       });
-      if (failure) abandon(std::move(call));
+      if (!failure) return;
+      note_mismatch(*failure);
+      abandon(std::move(call));
     });
     if (failure) {
       runtime_.unfinished++;
@@ -262,38 +264,59 @@ class MpiTransport final : public Transport {
     }
   }
 
-  /// Throws the failure of another rank, if one has told of it; takes note of those that have left.
+  /// Throws the failure of another rank, if one has given notice of it; takes note of those that have left.
   void hear() {
     if (!joined_) return;
     if (looks_++ % kLooksPerNotice == 0) runtime_.notices().look();
     take_news();
+    if (heard_failure_) throw Failure(*heard_failure_);
   }
 
-  void hear_before_start() {
+  void hear_before_start(const Op& op) {
     if (!joined_) return;
     if (const auto now = Clock::now(); now >= next_hearing_) {
       next_hearing_ = now + kHearingInterval;
       for (int look = 0; look < kHearingLooks; look++) runtime_.notices().look();
     }
     take_news();
+    // What others have called differently leaves the collectives before it alone.
+    const bool earlier = op.number != 0 && heard_failure_ && op.number < heard_failure_->collective();
+    if (heard_failure_ && !earlier) throw Failure(*heard_failure_);
   }
 
   void take_news() {
     for (const Notice& notice : self_->news(heard_notices_)) {
       if (notice.rank < 0 || notice.rank >= comm_.size) continue;
       if (notice.kind == Notice::failed) {
+        if (heard_failure_) continue;
+        heard_failure_ = failure_of(notice);
+        note_mismatch(*heard_failure_);
         heard_ = true;
-        const std::string text(notice.text, ::strnlen(notice.text, sizeof notice.text));
-        // What two ranks have called is for all to know, in the same words.
-        if (notice.status == C10D_ERR_DESYNC) throw desync(C10D_MISMATCH_REPORTED, notice.cause, notice.rank, text);
-        const int culprit = notice.cause < 0 || notice.cause == comm_.rank ? notice.rank : notice.cause;
-        throw Failure(C10D_ERR_NETWORK, rank_text(notice.rank) + " has given up the group: " + text, culprit);
+        continue;
       }
       departures_[static_cast<size_t>(notice.rank)] =
           Departure{static_cast<Notice::Kind>(notice.kind), notice.collectives, Clock::now(), looks_};
       left_count_++;
     }
   }
+
+  Failure failure_of(const Notice& notice) const {
+    const std::string text(notice.text, ::strnlen(notice.text, sizeof notice.text));
+    // What two ranks have called is for all to know, in the same words.
+    if (notice.status == C10D_ERR_DESYNC) {
+      return desync(C10D_MISMATCH_REPORTED, notice.cause, notice.rank, text).of_collective(notice.collectives);
+    }
+    const int culprit = notice.cause < 0 || notice.cause == comm_.rank ? notice.rank : notice.cause;
+    return Failure(C10D_ERR_NETWORK, rank_text(notice.rank) + " has given up the group: " + text, culprit);
+  }
+
+  void note_mismatch(const Failure& failure) {
+    const uint64_t number = failure.collective();
+    if (number != 0 && (mismatch_ == 0 || number < mismatch_)) mismatch_ = number;
+  }
+
+  /// From the first mismatch on no collective begins.
+  bool follows_mismatch(const Op& op) const { return mismatch_ != 0 && op.number >= mismatch_; }
 
   static std::string rank_text(int rank) { return "rank " + std::to_string(rank); }
 
@@ -372,7 +395,8 @@ class MpiTransport final : public Transport {
     }
   }
 
-  /// Whether the op is through; `first`: no earlier collective waits for its turn to begin. Throws Failure.
+  /// Whether the op is through; `first`: no earlier collective waits for its turn to begin, or has been called differently. Throws
+  /// Failure.
   bool has_ended(Call& call, bool first) {
     if (call.unmatched && !has_come(call)) return false;
     if (call.agreeing) {
@@ -439,10 +463,11 @@ class MpiTransport final : public Transport {
         Op& op = *calls_[i]->op;
         bool over = true;
         const auto failure = attempt([&] {
-          over = has_ended(*calls_[i], first);
+          over = has_ended(*calls_[i], first && !follows_mismatch(op));
           if (!over && monitored(op) && !aborted_) watch_monitored_barrier(*calls_[i], comm_);
         });
         if (failure) {
+          note_mismatch(*failure);
           op.failure = *failure;
           first = false;
           abandon(std::move(calls_[i]));
@@ -508,6 +533,10 @@ class MpiTransport final : public Transport {
   std::atomic<bool> advanced_{false};
   const std::shared_ptr<Membership> self_;
   size_t heard_notices_ = 0;
+  /// The first failure that another rank has given notice of.
+  std::optional<Failure> heard_failure_;
+  /// Number of the first collective that the ranks have called differently, if that is known; else 0.
+  uint64_t mismatch_ = 0;
   Clock::time_point next_hearing_;
   std::vector<std::optional<Departure>> departures_;
   int left_count_ = 0;

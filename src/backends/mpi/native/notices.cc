@@ -116,7 +116,7 @@ void NoticeBoard::send(Membership& member, Notice::Kind kind, const Failure* cau
     notice->group = member.group_;
     notice->kind = kind;
     notice->rank = member.rank_;
-    notice->collectives = member.collectives;
+    notice->collectives = cause == nullptr ? member.collectives.load() : cause->collective();
     notice->cause = cause == nullptr ? -1 : cause->peer();
     notice->status = cause == nullptr ? int32_t{C10D_OK} : cause->status();
     if (cause != nullptr) cause->text().copy(notice->text, sizeof notice->text - 1);

@@ -31,7 +31,7 @@ struct Notice {
   uint32_t kind;
   /// Who says so: rank in the group.
   int32_t rank;
-  /// Collectives that it took part in.
+  /// Collectives that it took part in; of a failure, up to the one that the ranks called differently, or 0.
   uint64_t collectives;
   /// Of a failure: the rank that caused it, or -1, and its c10d_status.
   int32_t cause;

@@ -11,7 +11,7 @@ struct Note {
   enum Kind : uint32_t {
     /// The rank has left the group, after `collectives`.
     left = 1,
-    /// The group has failed there.
+    /// The group has failed there; of a mismatch, `collectives` counts up to the one that the ranks called differently.
     failed = 2,
     /// Whoever sleeps shall look again.
     wake = 3,

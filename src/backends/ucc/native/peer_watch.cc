@@ -288,7 +288,8 @@ Failure PeerWatch::failed_on(int rank, const Note& note) const {
   if (note.status == C10D_ERR_DESYNC) {
     const bool of_this_rank = note.cause == config_.rank;
     return desync(C10D_MISMATCH_REPORTED, of_this_rank ? note.cause : rank, of_this_rank ? rank : note.cause,
-                  note.words());
+                  note.words())
+        .of_collective(note.collectives);
   }
   const bool late = note.status == C10D_ERR_OP_TIMEOUT;
   std::string text = late ? "an op timed out on " : "the group has failed on ";
@@ -312,6 +313,7 @@ void PeerWatch::fail(const Failure& cause) noexcept {
   note.kind = Note::failed;
   note.cause = cause.peer();
   note.status = cause.status();
+  note.collectives = cause.collective();
   note.set_words(cause.text());
   tell_all(note);
 }

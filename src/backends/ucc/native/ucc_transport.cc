@@ -123,7 +123,7 @@ class UccTransport final : public Transport {
         ledger_->enter(op, running->entry);
         // Ranks of other hosts have to hear the same, at the same place in the order.
         if (!all_here()) running->entry.missing.clear();
-        ledger_->compare(running->entry);
+        compare(running->entry);
       }
       op.point_to_point() || all_here() ? running->begin(op) : running->begin_comparison(op);
       if (ledger_) wake_those_who_wait(op);
@@ -132,7 +132,7 @@ class UccTransport final : public Transport {
     });
     if (failure) {
       abandoned_.push_back(std::move(running));
-      throw Failure(reason_of(*failure));
+      throw Failure(reason_of(note_mismatch(*failure)));
     }
     if (!done) {
       running_.push_back(std::move(running));
@@ -216,7 +216,9 @@ class UccTransport final : public Transport {
     const auto failure = peers_.look(awaited, now);
     // A rank that has failed may have done so because of what it called.
     compare_calls();
-    if (failure) throw Failure(*failure);
+    // What two others have called differently leaves the collectives before it alone.
+    const bool earlier = next != nullptr && next->number != 0 && failure && next->number < failure->collective();
+    if (failure && !earlier) throw Failure(note_mismatch(*failure));
   }
 
   /// Compares what is under way with what the others have called since. Returns whether somebody has come. Throws Failure.
@@ -224,10 +226,28 @@ class UccTransport final : public Transport {
     bool somebody = false;
     if (!ledger_) return somebody;
     for (const auto& running : running_) {
-      if (running->op().point_to_point() || running->entry.missing.empty()) continue;
-      if (ledger_->compare(running->entry)) somebody = true;
+      if (!running || running->op().point_to_point() || follows_mismatch(running->op())) continue;
+      const auto failure = attempt([&] { somebody |= ledger_->compare(running->entry); });
+      if (failure) throw Failure(note_mismatch(*failure));
     }
     return somebody;
+  }
+
+  /// Compares a collective with what the others have called since. Throws Failure, about the first one that differs.
+  void compare(Ledger::Entry& entry) {
+    const auto failure = attempt([&] { ledger_->compare(entry); });
+    if (!failure) return;
+    compare_calls();
+    throw Failure(*failure);
+  }
+
+  /// From the first mismatch on nothing goes further, or ranks that have found it could take it for something else.
+  bool follows_mismatch(const Op& op) const { return mismatch_ != 0 && !op.point_to_point() && op.number >= mismatch_; }
+
+  const Failure& note_mismatch(const Failure& failure) {
+    const uint64_t number = failure.collective();
+    if (number != 0 && (mismatch_ == 0 || number < mismatch_)) mismatch_ = number;
+    return failure;
   }
 
   /// Of an error of UCC's, what other ranks have to do with it, if that is known.
@@ -335,6 +355,7 @@ class UccTransport final : public Transport {
 
   /// Whether an op that stands at `position` of running_ has ended. Throws Failure.
   bool advance(Running& running, size_t position) {
+    if (follows_mismatch(running.op())) return false;
     ucc_status_t status = running.test();
     if (running.compares() && status == UCC_OK) {
       if (logged_error()) check_log(running);
@@ -346,7 +367,7 @@ class UccTransport final : public Transport {
     }
     if (status == UCC_INPROGRESS) return false;
     // Before an error of UCC's, which calls that do not fit together may end in.
-    if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) ledger_->compare(running.entry);
+    if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) compare(running.entry);
     if (status < 0) throw op_failure(status);
     if (logged_error()) check_log(running);
     if (!running.awaits_header()) {
@@ -425,7 +446,7 @@ class UccTransport final : public Transport {
       Op& op = running->op();
       ended.push_back(&op);
       if (failure) {
-        op.failure = reason_of(*failure);
+        op.failure = reason_of(note_mismatch(*failure));
         abandoned_.push_back(std::move(running));
       } else {
         spare_.push_back(std::move(running));
@@ -463,6 +484,8 @@ class UccTransport final : public Transport {
   const bool gathers_calls_;
   std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;
+  /// Number of the first collective that the ranks have called differently, if that is known; else 0.
+  uint64_t mismatch_ = 0;
   unsigned rounds_ = 0;
   Clock::time_point next_look_;
   /// Since when nothing has happened, if anything is under way.

@@ -513,8 +513,6 @@ void out_of_step(int most_direct) {
     Group group(name + suffix, most_direct);
     Floats data(rank == size - 1 ? other : usual, 1);
     group.run(Request(C10D_OP_BARRIER).op, true);
-    // The others' failure may come before this rank has seen the end of its barrier.
-    meet(name + suffix + " begins");
     const int64_t id = group.submit(Request(C10D_OP_ALLREDUCE).out(data).op);
     if (most_direct == 1) group.kick();
     expect_failure(most_direct == 1 ? group.await(id) : group.wait(id), C10D_ERR_DESYNC, text);
@@ -523,6 +521,38 @@ void out_of_step(int most_direct) {
   differ("small sizes", 4, 5, "called allReduce(float32[5], SUM)");
   differ("a large size and a small one", 300'000, 5, "called allReduce(float32[300000], SUM)");
   differ("large sizes", 300'000, 300'100, "called allReduce(float32[300100], SUM)");
+  {
+    // What is before the call that differs ends well, in whatever order it is waited for.
+    Group group("one of many" + suffix, most_direct);
+    constexpr size_t kOps = 50;
+    constexpr size_t kOdd = 30;
+    std::vector<Floats> data;
+    std::vector<int64_t> ids;
+    for (size_t i = 0; i < kOps; i++) {
+      data.emplace_back(i == kOdd ? 7 : i % 3 == 0 ? 50'000 : i + 1, static_cast<float>(i));
+      Request request(C10D_OP_ALLREDUCE);
+      if (rank == size - 1 && i == kOdd) request.op.reduce_op = C10D_MAX;
+      const int64_t id = c10d_submit(group.handle(), &request.out(data.back()).set().op, 1);
+      // The group may have failed by now.
+      if (id < 0) break;
+      ids.push_back(id);
+      if (i % 7 == static_cast<size_t>(rank)) group.kick();
+    }
+    group.kick();
+    require(ids.size() > kOdd, "the op that differs was submitted");
+    for (size_t i = 0; i < ids.size(); i++) {
+      const size_t at = rank % 2 == 0 ? i : ids.size() - 1 - i;
+      const Result result = rank == 0 ? group.wait(ids[at]) : group.await(ids[at]);
+      if (at >= kOdd) {
+        expect_failure(result, C10D_ERR_DESYNC, "called allReduce(float32[7], MAX)");
+        continue;
+      }
+      require(result.status == C10D_OK, "op " + std::to_string(at) + " succeeds: " + result.text);
+      check(
+          data[at], [&](size_t) { return static_cast<double>(at) * size; }, "an op before the one that differs");
+    }
+    meet("one of many" + suffix);
+  }
   {
     Group group("another op" + suffix, most_direct);
     Floats data(4, 1);

@@ -255,6 +255,41 @@ void odd_one(Rank& rank) {
   check_outcome(rank.finish(last, Way::events), C10D_ERR_DESYNC, -1, text);
 }
 
+/// The last rank calls one of many differently: what is before that ends well, on whatever rank, in whatever order it is waited for.
+void one_of_many(Rank& rank) {
+  constexpr size_t kOps = 50;
+  constexpr size_t kOdd = 30;
+  const bool odd = rank.rank() == rank.size() - 1;
+  const std::string text = "allReduce(float32[7], SUM) as collective #" + std::to_string(kOdd + 1) + ", rank ";
+  std::vector<Call> calls;
+  calls.reserve(kOps);
+  std::vector<int64_t> ids;
+  for (size_t i = 0; i < kOps; i++) {
+    const size_t length = i == kOdd ? 7 : i % 3 == 0 ? 50'000 : i + 1;
+    calls.push_back({C10D_OP_ALLREDUCE, {}, {filled(length, static_cast<double>(i))}});
+    if (odd && i == kOdd) calls.back().reduce_op = C10D_MAX;
+    // Some ranks are late.
+    if (i == kOps / 2 * static_cast<size_t>(rank.rank() % 2)) std::this_thread::sleep_for(milliseconds(20));
+    ids.push_back(rank.submit(calls.back()));
+    if (i % 7 == static_cast<size_t>(rank.rank())) rank.kick();
+    // The group may have failed by now.
+    if (ids.back() < 0) break;
+  }
+  for (size_t i = 0; i < ids.size(); i++) {
+    const size_t at = rank.rank() % 2 == 0 ? i : ids.size() - 1 - i;
+    if (ids[at] < 0) continue;
+    const Outcome outcome = rank.finish(ids[at], rank.rank() == 0 ? Way::wait : Way::events);
+    if (at >= kOdd) {
+      check_outcome(outcome, C10D_ERR_DESYNC, -1, text);
+      continue;
+    }
+    check(outcome.status == C10D_OK, "op " + std::to_string(at) + " succeeds: " + outcome.text);
+    const auto expected = static_cast<double>(at * static_cast<size_t>(rank.size()));
+    check(calls[at].outputs[0] == filled(calls[at].outputs[0].size(), expected), "it has its own result");
+  }
+  check(ids.size() > kOdd, "the op that differs was submitted");
+}
+
 void wrong_size(Rank& rank) {
   Call call{C10D_OP_ALLREDUCE, {}, {filled(rank.rank() == 0 ? 4 : 6, 1)}};
   const Outcome outcome = rank.run(call, rank.rank() == 0 ? Way::wait : Way::events);
@@ -506,6 +541,8 @@ constexpr Scenario kScenarios[] = {
     {"all ops, 2 ranks", 2, ops},
     {"all ops, 3 ranks", 3, ops},
     {"many at the same time", 2, many},
+    {"one of many differs, 2 ranks", 2, one_of_many},
+    {"one of many differs, 3 ranks", 3, one_of_many},
     {"all-reduces of different sizes", 2, wrong_size},
     {"an op refused by one rank", 2, refused},
     {"splits that do not fit", 2, wrong_splits},
@@ -528,6 +565,8 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, an op refused by one rank, by hashes", 2, refused, Last::ends_well, true, false, 1, true},
     {"2 hosts, splits that do not fit", 2, wrong_splits, Last::ends_well, true, false, 1},
     {"2 hosts, splits that do not fit, by hashes", 2, wrong_splits, Last::ends_well, true, false, 1, true},
+    {"2 hosts, one of many differs", 3, one_of_many, Last::ends_well, true, false, 2},
+    {"2 hosts, one of many differs, by hashes", 3, one_of_many, Last::ends_well, true, false, 2, true},
     {"2 hosts, the last of 3 ranks calls something else", 3, odd_one, Last::ends_well, true, false, 2},
     {"2 hosts, the last of 3 ranks calls something else, by hashes", 3, odd_one, Last::ends_well, true, false, 2, true},
     {"2 hosts, the last of 14 ranks, which compare hashes, calls something else", 14, odd_one, Last::ends_well, true,

@@ -1,0 +1,157 @@
+// Ranks that have called different things: what becomes of the collectives before that one.
+#include <doctest/doctest.h>
+
+#include <string>
+
+#include "engine/signature.h"
+#include "host.h"
+
+using namespace c10d::test;
+
+namespace {
+
+constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
+constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
+
+c10d::Failure mismatch_at(uint64_t number) {
+  return c10d::desync(C10D_MISMATCH_CALL, 0, 2, "collective #" + std::to_string(number)).of_collective(number);
+}
+
+}  // namespace
+
+TEST_CASE("a mismatch waits for the collectives before it, and what follows fails with it") {
+  for (const char* model : kModels) {
+    for (const char* level : kLevels) {
+      for (const At at : {At::start, At::end}) {
+        for (const bool by_wait : {true, false}) {
+          CAPTURE(std::string(model));
+          CAPTURE(std::string(level));
+          CAPTURE(static_cast<int>(at));
+          CAPTURE(by_wait);
+          Host host({model, level, "concurrency=3"});
+          host.submit(script(Outcome::gated));
+          host.submit(script(Outcome::mismatch, 0, at));
+          host.submit(script(Outcome::hang));
+          host.submit({});
+          host.submit({});
+          host.kick();
+          CHECK(host.quiet(20));
+          CHECK(c10d_group_state(host.group()) == C10D_OPEN);
+          CHECK(host.submit({}) == 6);
+          if (by_wait) {
+            c10d_event event{};
+            CHECK(host.wait(2, 1, &event) == C10D_ERR_WAIT_TIMEOUT);
+            host.journal().open_gate(1);
+            CHECK(host.wait(2, kForever, &event) == C10D_ERR_DESYNC);
+            CHECK(event.peer == 2);
+          } else {
+            host.journal().open_gate(1);
+            CHECK(host.completion(2).status == C10D_ERR_DESYNC);
+          }
+          CHECK(host.completion(1).status == C10D_OK);
+          CHECK(host.result(1) == result_of(0));
+          for (const int64_t id : {3, 4, 5, 6}) CHECK(host.completion(id).status == C10D_ERR_DESYNC);
+          for (const int64_t id : {2, 3, 4, 5, 6}) CHECK(host.error(id) == "collective #2");
+          CHECK(c10d_group_state(host.group()) == C10D_FAILED);
+          CHECK(host.journal().await_aborts());
+          CHECK(host.stats().failed == 5);
+          if (at == At::start) CHECK(host.journal().read().started == std::vector<uint64_t>{1, 2});
+        }
+      }
+    }
+  }
+}
+
+TEST_CASE("messages go on while a mismatch waits") {
+  Host host({"model=polling", "concurrency=4"});
+  host.submit(script(Outcome::gated));
+  host.submit(script(Outcome::mismatch));
+  host.kick();
+  CHECK(host.quiet(20));
+  CHECK(host.submit({0, kForever, C10D_OP_SEND}) == 3);
+  CHECK(host.completion(3).status == C10D_OK);
+  host.journal().open_gate(1);
+  CHECK(host.completion(1).status == C10D_OK);
+  CHECK(host.completion(2).status == C10D_ERR_DESYNC);
+}
+
+TEST_CASE("of several mismatches the first in the order of the calls is the cause") {
+  Host host({"model=polling", "concurrency=4"});
+  host.submit(script(Outcome::gated));
+  host.submit(script(Outcome::mismatch, 30'000));
+  host.submit(script(Outcome::mismatch, 1'000));
+  host.kick();
+  CHECK(host.quiet(100));
+  host.journal().open_gate(1);
+  CHECK(host.completion(1).status == C10D_OK);
+  for (const int64_t id : {2, 3}) {
+    CHECK(host.completion(id).status == C10D_ERR_DESYNC);
+    CHECK(host.error(id) == "collective #2");
+  }
+}
+
+TEST_CASE("a mismatch that only a library's thread knows of lets begin what comes before it") {
+  Host host({"model=polling", "concurrency=1"});
+  host.submit(script(Outcome::gated));
+  host.submit(script(Outcome::gated));
+  host.submit({});
+  host.kick();
+  CHECK(host.journal().await_started(1));
+  host.journal().lose(mismatch_at(3));
+  CHECK(host.quiet(20));
+  host.journal().open_gate(1);
+  CHECK(host.completion(1).status == C10D_OK);
+  CHECK(host.journal().await_started(2));
+  host.journal().open_gate(2);
+  CHECK(host.completion(2).status == C10D_OK);
+  CHECK(host.completion(3).status == C10D_ERR_DESYNC);
+  CHECK(host.journal().read().started == std::vector<uint64_t>{1, 2});
+}
+
+TEST_CASE("nothing is before a mismatch that is not known to be one of a collective") {
+  Host host({"model=polling"});
+  host.submit(script(Outcome::hang));
+  host.kick();
+  CHECK(host.journal().await_started(1));
+  host.journal().lose(mismatch_at(0));
+  CHECK(host.completion(1).status == C10D_ERR_DESYNC);
+}
+
+TEST_CASE("what fails before a mismatch does so because of it") {
+  for (const char* model : kModels) {
+    CAPTURE(std::string(model));
+    const auto fails = [&](uint32_t first, double limit_ms) {
+      Host host({model, "concurrency=4"});
+      host.submit(first, limit_ms);
+      host.submit(script(Outcome::mismatch));
+      host.kick();
+      for (const int64_t id : {1, 2}) {
+        CHECK(host.completion(id).status == C10D_ERR_DESYNC);
+        CHECK(host.error(id) == "collective #2");
+      }
+      CHECK(host.journal().await_aborts());
+    };
+    // A rank that has failed breaks its connections.
+    fails(script(Outcome::network, 30'000), kForever);
+    // Nobody is late.
+    fails(script(Outcome::hang), 30);
+  }
+}
+
+TEST_CASE("a mismatch does not wait for ever") {
+  Host host({"model=polling", "concurrency=4"});
+  host.submit(script(Outcome::hang));
+  host.submit(script(Outcome::mismatch));
+  host.kick();
+  for (const int64_t id : {1, 2}) CHECK(host.completion(id).status == C10D_ERR_DESYNC);
+}
+
+TEST_CASE("an abort ends a mismatch that waits") {
+  Host host({"model=polling", "concurrency=4"});
+  host.submit(script(Outcome::hang));
+  host.submit(script(Outcome::mismatch));
+  host.kick();
+  CHECK(host.quiet(20));
+  c10d_abort(host.group(), C10D_ERR_ABORTED, "enough");
+  for (const int64_t id : {1, 2}) CHECK(host.completion(id).status == C10D_ERR_ABORTED);
+}

@@ -31,7 +31,7 @@ export class Coordinator {
   }
 
   #meeting(token: string, size: number, seed: number | undefined): Meeting {
-    const meeting = this.#meetings.get(token) ?? new Meeting(size, seed);
+    const meeting = this.#meetings.get(token) ?? new Meeting(size, seed, systemClock);
     this.#meetings.set(token, meeting);
     for (const [name, { over }] of this.#meetings) if (over) this.#meetings.delete(name);
     return meeting;

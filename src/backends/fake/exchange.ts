@@ -1,4 +1,5 @@
 import { messageOf } from "../../errors/index.ts";
+import type { Clock } from "../../registry/index.ts";
 import { agree, messageMismatchText, mismatchText, splitMismatchText } from "./call-text.ts";
 import { resultsOf, SplitMismatch } from "./collective-results.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
@@ -12,21 +13,36 @@ interface Arrival {
   readonly op: PendingOp;
 }
 
+/** Calls of one round that differ, which fail the group when the collectives before them have ended. */
+interface Mismatch {
+  readonly round: number;
+  readonly failure: Failure;
+  readonly timer: Disposable;
+}
+
+/** How long collectives before calls that differ may take to end. */
+const MISMATCH_GRACE_MS = 5_000;
+
 /** The place where the ranks of one group exchange their data; it is in one thread. */
 export class Exchange implements ExchangePort {
   readonly size: number;
   readonly order: DeliveryOrder;
+  readonly #clock: Clock;
   readonly #members: Member[] = [];
   /** Ranks that have gone, and how. */
   readonly #left = new Map<number, string>();
   readonly #mailbox = new Mailbox();
   /** Collectives that some rank has not come to yet, by round. */
   readonly #collectives = new Map<number, Map<number, Arrival>>();
+  /** Ops of collectives that all ranks have come to, and whose results are still to be delivered. */
+  #undelivered = 0;
+  #mismatch: Mismatch | undefined;
   #failure: Failure | undefined;
 
-  constructor(size: number, order: DeliveryOrder) {
+  constructor(size: number, order: DeliveryOrder, clock: Clock) {
     this.size = size;
     this.order = order;
+    this.#clock = clock;
   }
 
   get failure(): Failure | undefined {
@@ -43,8 +59,9 @@ export class Exchange implements ExchangePort {
     this.#collectives.set(round, arrivals);
     const [first] = arrivals;
     arrivals.set(rank, { call, op });
+    if (this.#mismatch !== undefined && round >= this.#mismatch.round) return;
     if (first !== undefined && !agree(first[1].call, call)) {
-      this.#failDesync(rank, mismatchText({ rank: first[0], call: first[1].call }, { rank, call }));
+      this.#failDesync(rank, mismatchText({ rank: first[0], call: first[1].call }, { rank, call }), round);
       return;
     }
     const gone = [...this.#left.keys()].find((other) => !arrivals.has(other));
@@ -62,10 +79,20 @@ export class Exchange implements ExchangePort {
         inOrder[rank]?.op.arrive(bytes);
       }
     } catch (error) {
-      this.#failDesync(0, splitText(inOrder[0]?.call, error));
+      this.#failDesync(0, splitText(inOrder[0]?.call, error), round);
       return;
     }
-    for (const { op } of inOrder) this.order.add(() => op.deliver());
+    this.#undelivered += inOrder.length;
+    for (const { op } of inOrder) this.order.add(() => this.#deliver(op));
+  }
+
+  #deliver(op: PendingOp): void {
+    try {
+      op.deliver();
+    } finally {
+      this.#undelivered--;
+      this.#failIfDue();
+    }
   }
 
   /** A rank sends or receives. */
@@ -127,15 +154,35 @@ export class Exchange implements ExchangePort {
     return `rank ${rank} ${this.#left.get(rank)} before it came to this op`;
   }
 
-  /** Two calls differ, and which of them is wrong cannot be known. */
-  #failDesync(rank: number, text: string): void {
-    this.#fail("mismatch", rank, [], text);
+  /**
+   * Two calls differ, and which of them is wrong cannot be known.
+   *
+   * @param round That of two collectives: those before it, which all ranks have called alike, end first.
+   */
+  #failDesync(rank: number, text: string, round = 0): void {
+    const failure = { kind: "mismatch", rank, peers: [], text } as const;
+    this.#mismatch?.timer[Symbol.dispose]();
+    const timer = this.#clock.schedule(MISMATCH_GRACE_MS, () => this.#end(failure));
+    this.#mismatch = { round, failure, timer };
+    this.#failIfDue();
   }
 
-  #fail(kind: Failure["kind"], rank: number, peers: readonly number[], text: string): void {
+  #failIfDue(): void {
+    if (this.#mismatch === undefined) return;
+    const { round, failure } = this.#mismatch;
+    const isEarlier = (other: number) => other < round;
+    if (round === 0 || (this.#undelivered === 0 && ![...this.#collectives.keys()].some(isEarlier))) this.#end(failure);
+  }
+
+  #fail(kind: Exclude<Failure["kind"], "mismatch">, rank: number, peers: readonly number[], text: string): void {
+    const follows = kind === "aborted" ? undefined : this.#mismatch?.failure;
+    this.#end(follows ?? { kind, rank, peers, text });
+  }
+
+  #end(failure: Failure): void {
     if (this.#failure !== undefined) return;
-    const failure = { kind, rank, peers, text };
     this.#failure = failure;
+    this.#mismatch?.timer[Symbol.dispose]();
     this.#collectives.clear();
     this.#mailbox.clear();
     for (const member of this.#members) member.onFailure(failure);

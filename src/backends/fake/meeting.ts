@@ -25,8 +25,8 @@ export class Meeting {
   readonly #complete = Promise.withResolvers<Attendance>();
   #over = false;
 
-  constructor(size: number, seed: number | undefined) {
-    this.exchange = new Exchange(size, new DeliveryOrder(seed));
+  constructor(size: number, seed: number | undefined, clock: Clock) {
+    this.exchange = new Exchange(size, new DeliveryOrder(seed), clock);
   }
 
   /** Whether nobody else will come: all are there, or some did not come in time. */
@@ -117,7 +117,7 @@ const meetings = new Map<string, Meeting>();
 export async function meetInThread(attendee: Attendee, seed: number | undefined): Promise<Exchange> {
   const token = await shareToken(attendee, () => {
     const made = `${HERE}/${crypto.randomUUID()}`;
-    meetings.set(made, new Meeting(attendee.size, seed));
+    meetings.set(made, new Meeting(attendee.size, seed, attendee.clock));
     return made;
   });
   const meeting = meetings.get(token);

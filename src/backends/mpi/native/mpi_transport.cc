@@ -264,12 +264,11 @@ class MpiTransport final : public Transport {
     }
   }
 
-  /// Throws the failure of another rank, if one has given notice of it; takes note of those that have left.
+  /// Takes note of ranks that have left or failed.
   void hear() {
     if (!joined_) return;
     if (looks_++ % kLooksPerNotice == 0) runtime_.notices().look();
     take_news();
-    if (heard_failure_) throw Failure(*heard_failure_);
   }
 
   void hear_before_start(const Op& op) {
@@ -484,7 +483,10 @@ class MpiTransport final : public Transport {
       // At once, since the limit of an op may be found to be over on another thread.
       awaited_ = awaited;
     }
-    if (left_count_ > 0 && !aborted_) look_for_leavers();
+    if (aborted_) return;
+    // Only now, since the collectives before a mismatch go on.
+    if (heard_failure_) throw Failure(*heard_failure_);
+    if (left_count_ > 0) look_for_leavers();
   }
 
   /// Whether the message of a receive has come. Throws Failure if none will.

@@ -128,7 +128,8 @@ class Transport : public std::enable_shared_from_this<Transport> {
   }
 
   /// Drives the pending ops and appends those that have ended to `ended`, with op.failure set or, of a recv, op.source.
-  /// Does not block; called by one thread at a time. Throwing fails the group.
+  /// Does not block; called by one thread at a time. Throwing fails the group. But a mismatch of a collective, see
+  /// Failure::collective(), waits for those before it, so it may be thrown again while they go on.
   virtual void progress(std::vector<Op*>& ended) { (void)ended; }
 
   /// Whether the last progress() has brought an op nearer to its end, so that the next one should come soon.

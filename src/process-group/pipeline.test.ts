@@ -1,6 +1,6 @@
 import "reflect-metadata";
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
-import { OpType, opTypeOf } from "../collectives/index.ts";
+import { type OpCall, OpType, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
 import { DistBackendError, type DistError } from "../errors/index.ts";
 import {
@@ -14,6 +14,7 @@ import {
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import type { TensorView } from "../tensor/index.ts";
+import { localRanks } from "../testing/local-ranks.ts";
 import { Work } from "../work/index.ts";
 import { memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
@@ -31,6 +32,15 @@ function groupUnder(...middleware: readonly Middleware[]): Promise<ProcessGroup>
   const meeting = { store: new HashStore(), rank: 0, worldSize: 1, timeout: "2s" };
   return dist.initProcessGroup({ backend: "fake", container, ...meeting });
 }
+
+/** Notes the ops that come to it. */
+const watching = (seen: string[]): Middleware => ({
+  name: "watching",
+  create: () => (next) => (calls) => {
+    seen.push(...calls.map(({ op }) => op));
+    return next(calls);
+  },
+});
 
 const broken = (layer: unknown): Middleware => ({ name: "broken", create: () => layer as Layer });
 
@@ -428,17 +438,10 @@ describe("a call that a middleware has changed", () => {
 
   test("takes its turn all the same, and messages take none", async () => {
     const seen: string[] = [];
-    const watching: Middleware = {
-      name: "watching",
-      create: () => (next) => (calls) => {
-        seen.push(...calls.map(({ op }) => op));
-        return next(calls);
-      },
-    };
     // What was registered first is outermost.
     const group = await groupUnder(
       resizing(() => ({ length: 8, byteLength: 32 })),
-      watching,
+      watching(seen),
     );
     await group.allReduce(new Float32Array(4)).catch(() => {});
     expect(seen).toEqual(["refused"]);
@@ -450,5 +453,100 @@ describe("a call that a middleware has changed", () => {
     const tensor = Float32Array.of(1, 2, 3, 4);
     expect(await group.allReduce(tensor)).toBe(tensor);
     await dist.destroyProcessGroup();
+  });
+
+  type Edit = (call: OpCall) => Partial<Record<keyof OpCall, unknown>>;
+  const ways: readonly [string, (change: Edit) => Middleware][] = [
+    [
+      "in a copy",
+      (change) => ({
+        name: "editing",
+        create: () => (next) => (calls) => next(calls.map((call) => ({ ...call, ...change(call) }) as OpCall)),
+      }),
+    ],
+    [
+      "in place",
+      (change) => ({
+        name: "editing",
+        create: () => (next) => (calls) => {
+          for (const call of calls) if (call.op !== "refused") Object.assign(call, change(call));
+          return next(calls);
+        },
+      }),
+    ],
+    [
+      "in its list",
+      (change) => ({
+        name: "editing",
+        create: () => (next) => (calls) => {
+          for (const [i, call] of calls.entries()) (calls as OpCall[])[i] = { ...call, ...change(call) } as OpCall;
+          return next(calls);
+        },
+      }),
+    ],
+  ];
+  const edits: readonly [string, Edit, RegExp][] = [
+    ["op", () => ({ op: "allReduec" }), /^op: .*its op is none of the op table, got "allReduec"$/],
+    ["op", () => ({ op: 7 }), /its op is none of the op table, got number 7$/],
+    ["op", () => ({ op: "toString" }), /its op is none of the op table, got "toString"$/],
+    ["outputs", () => ({ op: "allGather" }), /its outputs has 1 tensors|its inputs has 0 tensors/],
+    ["outputs", () => ({ outputs: "none" }), /its outputs is no list of views, got "none"$/],
+    ["outputs", ({ outputs }) => ({ outputs: [...outputs, ...outputs] }), /its outputs has 2 tensors, the op takes 1$/],
+    ["reduceOp", () => ({ reduceOp: "SUM" }), /its reduceOp is none of ReduceOp's constants, got "SUM"$/],
+    ["root", () => ({ op: "broadcast", root: 4 }), /^broadcast: .*its root is no rank of the group of 1, got 4$/],
+    ["root", () => ({ op: "reduce", root: "0" }), /its root is no rank of the group of 1, got "0"$/],
+    ["waitAllRanks", () => ({ waitAllRanks: 1 }), /its waitAllRanks is not true or false, got number 1$/],
+    ["continuation", () => ({ continuation: null }), /its continuation is not true or false, got null$/],
+    ["timeoutMs", () => ({ timeoutMs: "10s" }), /its timeoutMs is no limit in milliseconds, got "10s"$/],
+    ["timeoutMs", () => ({ timeoutMs: Number.NaN }), /its timeoutMs is no limit in milliseconds, got NaN$/],
+    ["stream", () => ({ stream: 3 }), /its stream is no stream, got number 3$/],
+  ];
+  for (const [way, editing] of ways) {
+    for (const [field, change, message] of edits) {
+      test(`${way}: its ${field} is checked (${message.source})`, async () => {
+        const seen: string[] = [];
+        const group = await groupUnder(editing(change), watching(seen));
+        const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
+        expect([error.name, error.code]).toEqual(["InvalidArgumentError", "INVALID_CALL"]);
+        expect(error.message).toMatch(message);
+        expect(error.message).toContain('middleware "editing" has changed the call');
+        expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
+      });
+    }
+  }
+
+  test.each(ways)("%s: a message takes no turn, also one whose op is unknown", async (_, editing) => {
+    const seen: string[] = [];
+    const container = createContainer();
+    const misspelling = editing(({ op }) => (op === "send" ? { op: "sned" } : {}));
+    container.register(BACKEND_MIDDLEWARE, { useValue: misspelling });
+    container.register(BACKEND_MIDDLEWARE, { useValue: watching(seen) });
+    const send = async ({ rank }: { readonly rank: number }) => {
+      const sent = dist.send(new Float32Array(1), { dst: 1 - rank });
+      expect(await sent.catch((reason: unknown) => reason)).toMatchObject({ code: "INVALID_CALL" });
+    };
+    await localRanks(2, send, { container, timeout: "10s" });
+    expect(seen).toEqual([]);
+  });
+});
+
+describe("a middleware that throws", () => {
+  test("is named, and the collective takes its turn", async () => {
+    const seen: string[] = [];
+    const cause = new TypeError("undefined is not a function");
+    const throwing: Middleware = {
+      name: "throwing",
+      create: () => () => () => {
+        throw cause;
+      },
+    };
+    const group = await groupUnder(throwing, watching(seen));
+    expect(await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)).toMatchObject({
+      name: "DistBackendError",
+      code: "MIDDLEWARE_ERROR",
+      message: 'middleware "throwing": its submit function has thrown undefined is not a function',
+      cause,
+    });
+    expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
   });
 });

@@ -1,4 +1,4 @@
-import { NO_TENSORS, type OpCall, opCall, opNames, opTable, opTypeOf } from "../collectives/index.ts";
+import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
@@ -15,9 +15,10 @@ import {
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
 import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
+import { CallBorder } from "./call-border.ts";
+import { CallCheck } from "./call-check.ts";
 import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
-import { requireViews } from "./view-check.ts";
 
 /** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
 const FAILED_LIMIT_MS = 5_000;
@@ -117,6 +118,8 @@ export class Pipeline {
       };
     }
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
+    const { rank, size } = this.backend;
+    const check = new CallCheck({ rank, size, device: this.device });
     for (const each of [...middleware].reverse()) {
       const { name } = each;
       const context = this.#contextOf(name, surroundingsOf(this.#ownNameOf(name)));
@@ -127,7 +130,7 @@ export class Pipeline {
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const border = new Border(name, this.#submit, this.device);
+      const border = new CallBorder(name, this.#submit, this.device, check);
       const submit: unknown = layer(border.next);
       if (typeof submit !== "function") {
         throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
@@ -361,48 +364,6 @@ export class Pipeline {
     for (const { error } of others)
       warn(`closing group "${this.#group}" failed in more than one place: ${messageOf(error)}`);
     if (first !== undefined) throw first.error;
-  }
-}
-
-/** The place where calls go from one middleware to the next, or to the backend: what it has changed is checked there. */
-class Border {
-  readonly #name: string;
-  readonly #device: Device;
-  readonly #inner: Submit;
-  /** What the middleware is called with at present. */
-  #calls: readonly OpCall[] | undefined;
-  /** What the middleware submits to. */
-  readonly next: Submit = (calls) => (calls === this.#calls ? this.#inner(calls) : this.#checked(calls));
-
-  constructor(name: string, inner: Submit, device: Device) {
-    this.#name = name;
-    this.#inner = inner;
-    this.#device = device;
-  }
-
-  around(submit: Submit): Submit {
-    return (calls) => {
-      const before = this.#calls;
-      this.#calls = calls;
-      try {
-        return submit(calls);
-      } finally {
-        this.#calls = before;
-      }
-    };
-  }
-
-  #checked(calls: readonly OpCall[]): readonly Work<void>[] {
-    try {
-      for (const call of calls) if (this.#calls?.includes(call) !== true) requireViews(call, this.#name);
-    } catch (error) {
-      // A collective that is refused takes its turn.
-      if (calls.some((call) => call !== undefined && opTable[call.op]?.kind === "collective")) {
-        this.#inner([opCall("refused", this.#device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY)]);
-      }
-      return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
-    }
-    return this.#inner(calls);
   }
 }
 

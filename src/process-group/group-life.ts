@@ -2,7 +2,7 @@ import { DistBackendError, DistTimeoutError, messageOf, warn } from "../errors/i
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import type { GroupState } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
-import { CLOSE_LIMIT_MS } from "./limited-close.ts";
+import { CLOSE_LIMIT_MS, foreignFailure } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline.ts";
 
@@ -68,7 +68,11 @@ export class GroupLife {
         { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },
       );
     };
-    const [late] = await Promise.allSettled([drained()]);
+    const [late] = await Promise.allSettled([
+      drained().catch((error: unknown) => {
+        throw foreignFailure("draining it", { group: this.#name }, error);
+      }),
+    ]);
     const { unseen } = works;
     const error = unseen[0]?.exception();
     const further = works.unseen.length;
@@ -85,7 +89,10 @@ export class GroupLife {
   /** `drained()` of a backend; one that has nothing in flight is not waited for for long. */
   async #drained({ backend, plugin: { name } }: Pipeline): Promise<void> {
     const limitMs = backend.inFlight > 0 ? Number.POSITIVE_INFINITY : CLOSE_LIMIT_MS;
-    if (await endsWithin((async () => backend.drained())(), limitMs, systemClock)) return;
+    const drained = (async () => backend.drained())().catch((error: unknown) => {
+      throw foreignFailure(`drained() of backend "${name}"`, { group: this.#name, backend: name }, error);
+    });
+    if (await endsWithin(drained, limitMs, systemClock)) return;
     throw new DistTimeoutError(
       `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${limitMs} ms`,
       { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: limitMs },

@@ -11,6 +11,7 @@ import {
   type GroupContext,
   MethodBackend,
   type Middleware,
+  type Submit,
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import type { TensorView } from "../tensor/index.ts";
@@ -527,6 +528,61 @@ describe("a call that a middleware has changed", () => {
     };
     await localRanks(2, send, { container, timeout: "10s" });
     expect(seen).toEqual([]);
+  });
+});
+
+describe("an error that is not of this package", () => {
+  const broke = new TypeError("the ring broke");
+  const failing: readonly [string, Submit][] = [
+    ["of a Work that has failed", (calls) => calls.map((call) => Work.rejected(broke, { opType: opTypeOf(call) }))],
+    [
+      "of a Work that fails later",
+      (calls) =>
+        calls.map((call) =>
+          Work.fromPromise(
+            Bun.sleep(1).then(() => Promise.reject(broke)),
+            { opType: opTypeOf(call) },
+          ),
+        ),
+    ],
+    ["of a promise", (calls) => calls.map(() => Promise.reject(broke) as never)],
+  ];
+  const place = () => ({ store: new HashStore(), rank: 0, worldSize: 1 });
+  const withSubmit = async (submit: Submit, method: "submit" | "abort" = "submit") => {
+    const plugin = memoryPlugin("ring");
+    const group = await dist.initProcessGroup({
+      backend: "ring",
+      container: createContainer({ overrides: [plugin] }),
+      ...place(),
+    });
+    for (const backend of plugin.made) backend[method] = submit as never;
+    return group;
+  };
+  test.each(failing)("has a code and names the op: %s", async (_, submit) => {
+    const group = await withSubmit(submit);
+    expect(await group.allReduce(new Float32Array(1)).catch((error: unknown) => error)).toMatchObject({
+      name: "DistBackendError",
+      code: "BACKEND_ERROR",
+      message: 'allReduce #1 (ring, group "0", rank 0 of 1): the ring broke',
+      cause: broke,
+      details: { backend: "ring", group: "0", op: "allReduce", seq: 1 },
+    });
+  });
+
+  test.each(["submit", "abort"] as const)("thrown by %s()", async (method) => {
+    const group = await withSubmit(() => {
+      throw broke;
+    }, method);
+    const error =
+      method === "submit"
+        ? group.allReduce(new Float32Array(1)).exception()
+        : await (async () => group.abort("enough"))().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      name: "DistBackendError",
+      code: "BACKEND_ERROR",
+      message: `group "0": ${method}() of backend "ring"${method === "submit" ? " for allReduce" : ""} has failed: the ring broke`,
+      cause: broke,
+    });
   });
 });
 

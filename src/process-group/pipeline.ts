@@ -14,10 +14,10 @@ import {
   settledWithin,
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
-import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
+import { asError, failureOf, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
 import { CallBorder } from "./call-border.ts";
 import { CallCheck } from "./call-check.ts";
-import { closedWithin, endBackend } from "./limited-close.ts";
+import { closedWithin, endBackend, foreignFailure } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
 
 /** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
@@ -80,7 +80,7 @@ export class Pipeline {
     this.clock = clock;
     this.#group = group;
     this.#siblings = siblings;
-    this.#submit = (calls) => backend.submit(calls);
+    this.#submit = (calls) => this.#toBackend(calls);
     if (capabilities.keepsTimeouts !== true) this.#watch();
     // The group may have failed on another device while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
@@ -112,7 +112,7 @@ export class Pipeline {
     if (middleware.length > 0 && this.#limits === undefined) {
       this.#watch();
       this.#submit = (calls) => {
-        const works = this.backend.submit(calls);
+        const works = this.#toBackend(calls);
         this.#trusted = works;
         return works;
       };
@@ -185,14 +185,28 @@ export class Pipeline {
     for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
   }
 
+  #toBackend(calls: readonly OpCall[]): readonly Work<void>[] {
+    try {
+      return this.backend.submit(calls);
+    } catch (error) {
+      const [call] = calls;
+      throw this.#foreign("submit()", error, call === undefined ? undefined : opNames[opTypeOf(call)]);
+    }
+  }
+
+  #foreign(method: string, error: unknown, op?: string): DistError {
+    const backend = this.plugin.name;
+    const where = `${method} of backend "${backend}"${op === undefined ? "" : ` for ${op}`}`;
+    return foreignFailure(where, { group: this.#group, backend, ...(op !== undefined && { op }) }, error);
+  }
+
   /** Submits calls; whatever goes wrong, there is a Work for each. */
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
     try {
       if (this.#failure !== undefined) throw this.#failedBefore(calls[0], this.#failure);
       const works: unknown = this.#submit(calls);
       const own = areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
-      if (this.#limits !== undefined) this.#watchAll(this.#limits, own, calls);
-      return own;
+      return this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls);
     } catch (error) {
       return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
     }
@@ -205,8 +219,7 @@ export class Pipeline {
         const calls = [call];
         const works: unknown = this.#submit(calls);
         const own = areNewWorks(works, 1) ? works : this.#mended(calls, works);
-        if (this.#limits !== undefined) this.#watchAll(this.#limits, own, calls);
-        return own[0] as Work<void>;
+        return (this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls))[0] as Work<void>;
       } catch (error) {
         return Work.rejected(error, { opType: opTypeOf(call) });
       }
@@ -214,14 +227,23 @@ export class Pipeline {
     return Work.rejected(this.#failedBefore(call, this.#failure), { opType: opTypeOf(call) });
   }
 
-  #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): void {
+  /** Puts Works under watch; returns them, or what stands for those that have ended with an error that is not ours. */
+  #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): readonly Work<void>[] {
     // Middleware that has passed them on has nothing in its hands.
     const areTrusted = works === this.#trusted;
+    let seen = works;
     for (const [i, call] of calls.entries()) {
       const number = limits.numberOf(call);
       const work = works[i] as Work<void>;
-      if (!areTrusted && !work.keepsLimit && !work.isCompleted()) limits.watch(work, call, number);
+      if (!work.isCompleted()) {
+        if (!areTrusted && !work.keepsLimit) limits.watch(work, call, number);
+        continue;
+      }
+      const failure: Error | undefined = failureOf(work);
+      if (failure === undefined || failure instanceof DistError) continue;
+      seen = seen.with(i, Work.rejected(limits.errorOf(failure, work, call, number), { opType: opTypeOf(call) }));
     }
+    return seen;
   }
 
   /** A backend or a middleware of the user's own may return thenables that are no Works of this copy of the package; or anything. */
@@ -281,7 +303,7 @@ export class Pipeline {
     try {
       this.abort(error.message);
     } catch (failure) {
-      this.#abortFailed(failure);
+      warn(messageOf(failure));
     }
   }
 
@@ -296,6 +318,8 @@ export class Pipeline {
       // One that is async would otherwise end the process when it rejects.
       const aborted: unknown = this.backend.abort(reason);
       if (aborted instanceof Promise) aborted.catch((error: unknown) => this.#abortFailed(error));
+    } catch (error) {
+      throw this.#foreign("abort()", error);
     } finally {
       this.endHeld(reason);
       this.#limits?.endAll(reason, GRACE_MS);
@@ -312,7 +336,7 @@ export class Pipeline {
     if (this.#endReason !== undefined) return;
     this.#endReason = reason;
     // Middleware is called for its end once: what it held from now on would stay pending. The backend refuses it.
-    this.#submit = (calls) => this.backend.submit(calls);
+    this.#submit = (calls) => this.#toBackend(calls);
     this.#limits?.endAll(reason, FAILED_LIMIT_MS);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
     for (const helper of this.#helpers) this.#call(() => helper.abort(reason));

@@ -344,7 +344,11 @@ describe("the end of a group", () => {
     backend.drained = drained;
     const destroyed = dist.destroyProcessGroup().catch((reason: Error) => reason);
     backend.works[0]?.settle();
-    expect(await destroyed).toMatchObject({ message: "stuck" });
+    expect(await destroyed).toMatchObject({
+      code: "BACKEND_ERROR",
+      message: 'group "0": drained() of backend "memory" has failed: stuck',
+      cause: expect.any(Error),
+    });
     expect([work.isSuccess(), group.state, backend.closed, dist.isInitialized()]).toEqual([true, "CLOSED", 1, false]);
   });
 
@@ -469,7 +473,12 @@ describe("the end of a group", () => {
       backend[method] = () => Promise.reject(new Error(`${method} went wrong`));
       setTimeout(() => backend.works[0]?.settle(), 10);
       const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
-      expect(error).toMatchObject({ message: `${method} went wrong` });
+      const step = method === "close" ? "closing backend" : "drained() of backend";
+      expect(error).toMatchObject({
+        code: "BACKEND_ERROR",
+        message: `group "0": ${step} "memory" has failed: ${method} went wrong`,
+        cause: { message: `${method} went wrong` },
+      });
       expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
       await work.catch(() => {});
     },
@@ -482,7 +491,10 @@ describe("the end of a group", () => {
     if (other === undefined) throw new Error("the plugin made no backend");
     other.close = () => Promise.reject(new Error("stuck"));
     const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
-    expect(error).toMatchObject({ message: "stuck" });
+    expect(error).toMatchObject({
+      code: "BACKEND_ERROR",
+      message: 'group "1": closing backend "memory" has failed: stuck',
+    });
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
 
@@ -499,7 +511,11 @@ describe("the end of a group", () => {
         },
       });
       const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
-      expect(error).toMatchObject({ message: `${member} went wrong` });
+      expect(error).toMatchObject({
+        code: "BACKEND_ERROR",
+        message: expect.stringContaining(`has failed: ${member} went wrong`),
+        cause: { message: `${member} went wrong` },
+      });
       expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
     },
   );

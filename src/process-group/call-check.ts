@@ -127,9 +127,13 @@ export class CallCheck {
       const { length } = call[name];
       if (count !== undefined && length !== count) throw fault(name, `has ${length} tensors, the op takes ${count}`);
     }
-    const [first, ...others] = [...call.inputs, ...call.outputs];
-    const other = others.find(({ dtype }) => dtype !== first?.dtype);
-    if (other !== undefined) throw fault("dtype", `is ${first?.dtype} of one tensor and ${other.dtype} of another`);
+    // The lists of some ops go in pairs, each of a dtype of its own.
+    const isPaired = row.unequal === true && row.inputs === "tensors";
+    const like = isPaired ? call.inputs : [call.inputs[0] ?? call.outputs[0]];
+    for (const [i, { dtype }] of [...(isPaired ? [] : call.inputs), ...call.outputs].entries()) {
+      const expected = (isPaired ? like[i] : like[0])?.dtype;
+      if (dtype !== expected) throw fault("dtype", `is ${expected} of one tensor and ${dtype} of another`);
+    }
     const operand = (name: "inputs" | "outputs") => ({ side: row[name], name, views: call[name] });
     try {
       this.#shapes.require(row, operand("outputs"), operand("inputs"));

@@ -1,4 +1,4 @@
-import { DistBackendError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import type { GroupState } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
@@ -45,8 +45,10 @@ export class GroupLife {
   }
 
   /** An op has failed: if that was fatal, middleware may hold Works that nothing else will end. */
-  onFailure(): void {
-    for (const pipeline of this.#pipelines) if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed");
+  onFailure(error: DistError | undefined): void {
+    for (const pipeline of this.#pipelines) {
+      if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed", error);
+    }
   }
 
   /**

@@ -2,7 +2,7 @@ import "reflect-metadata";
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { type OpCall, OpType, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
-import { DistBackendError, type DistError } from "../errors/index.ts";
+import { DistBackendError, type DistError, DistNetworkError } from "../errors/index.ts";
 import {
   BACKEND_MIDDLEWARE,
   type BackendContext,
@@ -17,7 +17,7 @@ import { HashStore } from "../store/index.ts";
 import type { TensorView } from "../tensor/index.ts";
 import { localRanks } from "../testing/local-ranks.ts";
 import { Work } from "../work/index.ts";
-import { memoryPlugin } from "./fixtures/memory-backend.ts";
+import { everyOp, MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
 
 afterEach(async () => {
@@ -377,6 +377,75 @@ describe("a backend that fails while no op is in flight", () => {
     expect([group.state, host.made[0]?.state]).toEqual(["FAILED", "FAILED"]);
     await group.close();
     expect(ends).toHaveLength(2);
+  });
+});
+
+describe("a backend that goes on taking ops after its failure", () => {
+  /** It says that it has failed, and refuses nothing. */
+  class Eager extends MemoryBackend {
+    says: "OPEN" | "FAILED" = "OPEN";
+
+    override get state() {
+      return this.says;
+    }
+
+    override abort(): void {}
+
+    lose(reason: string): void {
+      this.announceFailure(reason);
+    }
+  }
+
+  const place = () => ({ store: new HashStore(), rank: 0, worldSize: 1 });
+  async function eagerGroup() {
+    const made: Eager[] = [];
+    const capabilities = { ...everyOp, ops: { ...everyOp.ops, barrier: [] } };
+    const create = async (context: BackendContext) => {
+      const backend = new Eager(context, capabilities);
+      made.push(backend);
+      return backend;
+    };
+    const container = createContainer({ overrides: [memoryPlugin("eager", { capabilities, create })] });
+    const group = await dist.initProcessGroup({ backend: "eager", container, ...place() });
+    const [backend] = made;
+    if (backend === undefined) throw new Error("no backend");
+    return { group, backend };
+  }
+
+  const ends: readonly [string, (group: ProcessGroup, backend: Eager) => unknown, string][] = [
+    [
+      "that it has announced",
+      (_, backend) => backend.lose("its card is gone"),
+      'group "0": backend "eager" has failed: its card is gone',
+    ],
+    [
+      "of an op",
+      (group, backend) => {
+        backend.failures.push(new DistNetworkError("rank 3 is gone", { code: "PEER_LOST", peers: [3] }));
+        backend.says = "FAILED";
+        return group.barrier().exception();
+      },
+      "rank 3 is gone",
+    ],
+    ["by abort()", (group) => group.abort("enough"), "enough"],
+  ];
+  test.each(ends)("gets none of them: a failure %s", async (_, end, reason) => {
+    const { group, backend } = await eagerGroup();
+    end(group, backend);
+    const before = backend.calls.length;
+    expect(group.state).toBe("FAILED");
+    const works: Work<unknown>[] = [group.barrier()];
+    group.coalescing(() => void works.push(group.barrier(), group.barrier()));
+    for (const work of works) {
+      const error = work.exception();
+      // Compared as texts: a matcher that is matched with the message of an error takes its place there.
+      expect([error?.code, error?.message]).toEqual([
+        "GROUP_FAILED",
+        `barrier: group "0" has failed before (${reason}). It takes no more ops: make a new group with newGroup()`,
+      ]);
+      expect(error?.cause).toHaveProperty("message", reason);
+    }
+    expect([backend.calls.length, backend.refusals]).toEqual([before, 0]);
   });
 });
 

@@ -56,6 +56,8 @@ export class Pipeline {
   /** What middleware, or another device, has failed the group with. */
   #failure: DistError | undefined;
   #backendFailure: DistError | undefined;
+  /** What the op has failed with that failed the group. */
+  #opFailure: DistError | undefined;
   /** Whether the group is being aborted or closed, which it knows by itself. */
   #isEnding = false;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
@@ -194,6 +196,27 @@ export class Pipeline {
     }
   }
 
+  /** Calls that come after the end: the backend may say why they are refused, but must not start them. */
+  #refused(calls: readonly OpCall[]): readonly Work<void>[] {
+    let works: readonly Work<void>[] | undefined;
+    try {
+      // One in plain JavaScript may not have it.
+      works = this.backend.refuse?.(calls);
+    } catch (error) {
+      throw this.#foreign("refuse()", error);
+    }
+    if (works !== undefined) return works;
+    const { name: backend } = this.plugin;
+    const details = { backend, group: this.#group, code: "ABORTED" };
+    const cause = this.failure ?? this.#opFailure ?? new DistBackendError(this.#endReason ?? "it has ended", details);
+    return calls.map((call) => {
+      const opType = opTypeOf(call);
+      // A turn that nobody takes any more.
+      if (call.op === "refused") return Work.completed(undefined, { opType });
+      return Work.rejected(this.#failedBefore(call, cause), { opType });
+    });
+  }
+
   #foreign(method: string, error: unknown, op?: string): DistError {
     const backend = this.plugin.name;
     const where = `${method} of backend "${backend}"${op === undefined ? "" : ` for ${op}`}`;
@@ -278,7 +301,7 @@ export class Pipeline {
 
   get state(): GroupState {
     const { state } = this.backend;
-    return state === "OPEN" && this.#failure !== undefined ? "FAILED" : state;
+    return state === "OPEN" && this.failure !== undefined ? "FAILED" : state;
   }
 
   /** What the group has failed with on this device, as other devices are told. */
@@ -331,12 +354,16 @@ export class Pipeline {
     }
   }
 
-  /** Lets the middleware end the Works that it holds, once. */
-  endHeld(reason: string): void {
+  /**
+   * Lets the middleware end the Works that it holds, once.
+   * @param error What an op has failed with, if it was that.
+   */
+  endHeld(reason: string, error?: DistError): void {
     if (this.#endReason !== undefined) return;
     this.#endReason = reason;
-    // Middleware is called for its end once: what it held from now on would stay pending. The backend refuses it.
-    this.#submit = (calls) => this.#toBackend(calls);
+    this.#opFailure = error;
+    // Middleware is called for its end once: what it held from now on would stay pending.
+    this.#submit = (calls) => this.#refused(calls);
     this.#limits?.endAll(reason, FAILED_LIMIT_MS);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
     for (const helper of this.#helpers) this.#call(() => helper.abort(reason));

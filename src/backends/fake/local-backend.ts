@@ -86,6 +86,11 @@ export class LocalBackend extends Backend implements Member {
     });
   }
 
+  /** By its own words: {@link submit} refuses what comes too late. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
   /** A collective that this rank has refused is numbered, as it is on ranks that have not refused it. */
   #takeTurn(call: OpCall): Work<void> {
     this.#refused++;

@@ -64,7 +64,9 @@ export class GroupLife {
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = works.inFlight > 0 || dispatcher.isBusy || backends.some(({ inFlight }) => inFlight > 0);
-      if (!busy || (await endsWithin(idle(), limitMs, this.#clock))) return;
+      // One that has failed has nothing to bring to its end; one that is open may have what no Work stands for.
+      if (!busy && this.state !== "OPEN") return;
+      if (await endsWithin(idle(), limitMs, this.#clock)) return;
       throw new DistTimeoutError(
         `destroyProcessGroup: group "${this.#name}" still had ops in flight after ${limitMs} ms; they were aborted`,
         { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },

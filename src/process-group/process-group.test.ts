@@ -308,6 +308,23 @@ describe("the end of a group", () => {
     expect(dist.isInitialized()).toBe(false);
   });
 
+  test.each([
+    ["that is idle is drained, then closed", () => {}, ["drained", "close"]],
+    ["that has failed is closed alone", (group: ProcessGroup) => group.abort("enough"), ["close"]],
+  ] as const)("a group %s", async (_, before, expected) => {
+    const { group, backend } = await start();
+    const called: string[] = [];
+    const close = backend.close.bind(backend);
+    backend.drained = async () => void called.push("drained");
+    backend.close = () => {
+      called.push("close");
+      return close();
+    };
+    before(group);
+    await dist.destroyProcessGroup();
+    expect(called).toEqual([...expected]);
+  });
+
   test("a drained() that hangs with nothing in flight is given up, and the group is closed", async () => {
     const { group, backend } = await start({ timeout: "1min" });
     backend.prompt = false;

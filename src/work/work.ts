@@ -312,8 +312,13 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   /** {@link block} until the limit of the op has run out, which ends it, or that of the waiting. */
   #blockUnder(guard: WorkGuard, limitMs: number): void {
     const { leftMs } = guard;
+    const given = Math.min(limitMs, leftMs);
+    const began = performance.now();
     try {
-      this.block(Math.min(limitMs, leftMs));
+      this.block(given);
+      // One that returns without a word when its time is up: within a millisecond, as timers are.
+      const isLate = !this.isCompleted() && performance.now() - began > given - 1;
+      if (isLate) throw this.waitTimeout(limitMs);
     } catch (error) {
       const isOver = error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" && leftMs < limitMs;
       if (!isOver) throw error;

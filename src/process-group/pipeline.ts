@@ -15,7 +15,7 @@ import {
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
 import { asError, failureOf, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
-import { CallBorder } from "./call-border.ts";
+import { CallBorder, Passage } from "./call-border.ts";
 import { CallCheck } from "./call-check.ts";
 import { closedWithin, endBackend, foreignFailure } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
@@ -121,6 +121,7 @@ export class Pipeline {
     }
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
     const { rank, size } = this.backend;
+    const passage = new Passage();
     const check = new CallCheck({ rank, size, device: this.device });
     for (const each of [...middleware].reverse()) {
       const { name } = each;
@@ -132,7 +133,7 @@ export class Pipeline {
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const border = new CallBorder(name, this.#submit, this.device, check);
+      const border = new CallBorder(name, this.#submit, this.device, check, passage);
       const submit: unknown = layer(border.next);
       if (typeof submit !== "function") {
         throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {

@@ -90,30 +90,25 @@ export class CallCheck {
   }
 
   #splitsFault(call: OpCall, row: OpRow): readonly [field: string, fault: string] | undefined {
-    const { size } = this.#host;
-    const { inputSplits, outputSplits } = call;
+    const { inputSplits, outputSplits, inputs, outputs } = call;
     if ((inputSplits === undefined) !== (outputSplits === undefined)) {
       const missing = inputSplits === undefined ? "inputSplits" : "outputSplits";
       return [missing, "is missing, and the splits of the other side are given"];
     }
-    for (const field of ["inputSplits", "outputSplits"] as const) {
-      const splits: unknown = call[field];
-      if (splits === undefined) continue;
-      const isList =
-        Array.isArray(splits) &&
-        splits.length === size &&
-        splits.every((each) => Number.isSafeInteger(each) && each >= 0);
-      if (!isList)
-        return [
-          field,
-          `is no list of ${size} lengths, got ${Array.isArray(splits) ? `[${splits.join(", ")}]` : describe(splits)}`,
-        ];
-      if (row.inputs !== "tensor") continue;
-      const total = splits.reduce((sum: number, each: number) => sum + each, 0);
-      const length = (field === "inputSplits" ? call.inputs : call.outputs)[0]?.length;
-      if (total !== length) return [field, `adds up to ${total} elements, its tensor has ${length}`];
+    // Of a list of pairs they count blocks, of one tensor its elements.
+    const [input, output] = row.inputs === "tensor" ? [inputs[0]?.length, outputs[0]?.length] : [];
+    const { rank, size } = this.#host;
+    if (inputSplits === undefined || outputSplits === undefined) {
+      if (input === output && (input ?? 0) % size === 0) return undefined;
+      return ["inputSplits", `is not given, and ${input} and ${output} elements are no equal parts for ${size} ranks`];
     }
-    return undefined;
+    const fault = splitsFault(inputSplits, size, input);
+    if (fault !== undefined) return ["inputSplits", fault];
+    const outputFault = splitsFault(outputSplits, size, output);
+    if (outputFault !== undefined) return ["outputSplits", outputFault];
+    const [sent, expected] = [inputSplits[rank], outputSplits[rank]];
+    if (row.inputs !== "tensor" || sent === expected) return undefined;
+    return ["outputSplits", `has ${expected} for this rank itself, which sends itself ${sent}`];
   }
 
   #requireShapes(
@@ -123,17 +118,12 @@ export class CallCheck {
   ): void {
     for (const name of ["inputs", "outputs"] as const) {
       const side = row[name];
-      const count = this.#countOf(side, call.root);
       const { length } = call[name];
-      if (count !== undefined && length !== count) throw fault(name, `has ${length} tensors, the op takes ${count}`);
+      const count = this.#countOf(side, call.root) ?? Math.max(1, length);
+      if (length !== count) throw fault(name, `has ${length} tensors, the op takes ${count}`);
     }
-    // The lists of some ops go in pairs, each of a dtype of its own.
-    const isPaired = row.unequal === true && row.inputs === "tensors";
-    const like = isPaired ? call.inputs : [call.inputs[0] ?? call.outputs[0]];
-    for (const [i, { dtype }] of [...(isPaired ? [] : call.inputs), ...call.outputs].entries()) {
-      const expected = (isPaired ? like[i] : like[0])?.dtype;
-      if (dtype !== expected) throw fault("dtype", `is ${expected} of one tensor and ${dtype} of another`);
-    }
+    const other = dtypeFault(call, row);
+    if (other !== undefined) throw fault("dtype", other);
     const operand = (name: "inputs" | "outputs") => ({ side: row[name], name, views: call[name] });
     try {
       this.#shapes.require(row, operand("outputs"), operand("inputs"));
@@ -143,7 +133,7 @@ export class CallCheck {
     }
   }
 
-  /** How many tensors a side has; `undefined` for any number. */
+  /** How many tensors a side has; `undefined` for any number from one on. */
   #countOf(side: Side, root: number): number | undefined {
     if (side === "none" || (isAtRoot(side) && this.#host.rank !== root)) return 0;
     if (isOneTensor(side)) return 1;
@@ -154,6 +144,30 @@ export class CallCheck {
 /** Whether this is a row of the op table, `refused` included. */
 export function isOpName(op: unknown): op is OpName {
   return typeof op === "string" && Object.hasOwn(opTable, op);
+}
+
+/** What is wrong with split sizes, of which there is one for each rank and which add up to all of the tensor, if it is one. */
+function splitsFault(splits: unknown, size: number, length: number | undefined): string | undefined {
+  if (!Array.isArray(splits)) return `is no list of ${size} lengths, got ${describe(splits)}`;
+  const areLengths = splits.length === size && splits.every((each) => Number.isSafeInteger(each) && each >= 0);
+  if (!areLengths) return `is no list of ${size} lengths, got [${splits.join(", ")}]`;
+  const total = splits.reduce((sum: number, each: number) => sum + each, 0);
+  return length === undefined || total === length
+    ? undefined
+    : `adds up to ${total} elements, its tensor has ${length}`;
+}
+
+/** All tensors of an op are of one dtype; but of an op that takes pairs, each pair has its own. */
+function dtypeFault({ inputs, outputs }: OpCall, { inputs: side, unequal }: OpRow): string | undefined {
+  const isPaired = unequal === true && side === "tensors";
+  const first = (inputs[0] ?? outputs[0])?.dtype;
+  const expected = (i: number) => (isPaired ? inputs[i]?.dtype : first);
+  for (const list of isPaired ? [outputs] : [inputs, outputs]) {
+    for (const [i, { dtype }] of list.entries()) {
+      if (dtype !== expected(i)) return `is ${expected(i)} of one tensor and ${dtype} of another`;
+    }
+  }
+  return undefined;
 }
 
 function isTag(tag: unknown): boolean {

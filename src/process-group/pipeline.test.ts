@@ -14,7 +14,7 @@ import {
   type Submit,
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
-import type { TensorView } from "../tensor/index.ts";
+import { type TensorView, viewTensor } from "../tensor/index.ts";
 import { localRanks } from "../testing/local-ranks.ts";
 import { Work } from "../work/index.ts";
 import { everyOp, MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
@@ -565,6 +565,32 @@ describe("a call that a middleware has changed", () => {
     ["reduceOp", () => ({ reduceOp: "SUM" }), /its reduceOp is none of ReduceOp's constants, got "SUM"$/],
     ["root", () => ({ op: "broadcast", root: 4 }), /^broadcast: .*its root is no rank of the group of 1, got 4$/],
     ["root", () => ({ op: "reduce", root: "0" }), /its root is no rank of the group of 1, got "0"$/],
+    ["outputs", () => ({ op: "allReduceCoalesced", outputs: [] }), /its outputs has 0 tensors, the op takes 1$/],
+    [
+      "inputSplits",
+      ({ outputs }) => ({ op: "allToAllSingle", inputs: outputs, inputSplits: [3], outputSplits: [4] }),
+      /its inputSplits adds up to 3 elements, its tensor has 4$/,
+    ],
+    [
+      "outputSplits",
+      ({ outputs }) => ({ op: "allToAllSingle", inputs: outputs, inputSplits: [4] }),
+      /its outputSplits is missing, and the splits of the other side are given$/,
+    ],
+    [
+      "dtype",
+      ({ outputs: [view] }) => ({ op: "allReduceCoalesced", outputs: [view, viewTensor(new Int32Array(4))] }),
+      /its dtype is float32 of one tensor and int32 of another$/,
+    ],
+    [
+      "outputs",
+      ({ outputs }) => ({ op: "allReduceCoalesced", outputs: [...outputs, ...outputs] }),
+      /its outputs does not fit \(allReduce: .*\)$/,
+    ],
+    [
+      "outputs[0]",
+      ({ outputs: [view] }) => ({ outputs: [{ ...view, device: { type: "cuda", index: 0 } }] }),
+      /its outputs\[0\] is not on cpu:0, the device of this backend$/,
+    ],
     ["waitAllRanks", () => ({ waitAllRanks: 1 }), /its waitAllRanks is not true or false, got number 1$/],
     ["continuation", () => ({ continuation: null }), /its continuation is not true or false, got null$/],
     ["timeoutMs", () => ({ timeoutMs: "10s" }), /its timeoutMs is no limit in milliseconds, got "10s"$/],

@@ -67,6 +67,18 @@ describe("ranks that talk a failure over", () => {
         culprits: [],
         cause: 0,
       },
+      "blame neither of two that receive from each other": {
+        size: 3,
+        reports: [message(0, "timeout", 1), message(1, "timeout", 0), report(2, "lost", 1)],
+        culprits: [],
+        cause: 0,
+      },
+      "blame a peer that was at a message with somebody else": {
+        size: 3,
+        reports: [message(0, "timeout", 1), message(1, "lost", 2), message(2, "lost", 1)],
+        culprits: [1],
+        cause: 0,
+      },
       "do not compare the numbers of messages with those of collectives": {
         size: 3,
         reports: [report(0, "timeout", 2, 7), report(1, "lost", 0, 7), message(2, "lost", 0, 1)],
@@ -110,6 +122,13 @@ describe("ranks that talk a failure over", () => {
     const late = await consultOnFailure(store, 3, report(1, "lost", 0));
     expect(late).toEqual(first);
     expect(performance.now() - started).toBeLessThan(200);
+  });
+
+  test("blame all ranks that are known to have aborted", async () => {
+    const store = new HashStore();
+    await store.set("failure/first", JSON.stringify(report(3, "aborted", -1)));
+    const verdict = await consultOnFailure(store, 4, report(1, "aborted", -1));
+    expect([verdict.culprits, verdict.cause.rank]).toEqual([[1, 3], 3]);
   });
 
   test("make do with their own view where the store is gone", async () => {

@@ -84,6 +84,7 @@ async function collectReports(
     const report = answer.status === "fulfilled" ? parseReport(answer.value) : undefined;
     if (report) reports.push(report);
   }
+  if (reports.every(({ rank }) => rank !== first.rank)) reports.push(first);
   // A broken connection explains nothing where another rank knows better.
   const cause = [first, ...reports].find((report) => report.kind !== "lost") ?? first;
   return { culprits: blame(size, reports, cause, true), cause, reports };
@@ -91,13 +92,15 @@ async function collectReports(
 
 /** @param asked Whether the others had the time to report. */
 function blame(size: number, reports: readonly FailureReport[], cause: FailureReport, asked: boolean): number[] {
-  if (cause.kind === "aborted") return [cause.rank];
+  if (cause.kind === "aborted") return ranksThatAborted(reports, cause);
   if (cause.kind === "desync") return [];
   if (cause.ranks.length > 0) return [...cause.ranks];
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
   // A rank that is slow to report is only blamed if somebody had to do with it, or if nobody is blamed otherwise.
   const seen = silent.filter((rank) => reports.some((report) => report.peer === rank));
   if (seen.length > 0) return seen;
+  // Which of the two should have sent cannot be known.
+  if (mutualWait(cause, reports) !== undefined) return [];
   // A message has to do with its peer alone; what was to come from any rank, with nobody in particular.
   if (isMessage(cause)) return cause.peer >= 0 ? [cause.peer] : [];
   if (silent.length > 0) return silent;
@@ -108,6 +111,22 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
     if (behind.length > 0) return behind;
   }
   return cause.peer >= 0 ? [cause.peer] : [];
+}
+
+function ranksThatAborted(reports: readonly FailureReport[], cause: FailureReport): number[] {
+  const ranks = reports.filter(({ kind }) => kind === "aborted").map(({ rank }) => rank);
+  return [...new Set([cause.rank, ...ranks])].sort((a, b) => a - b);
+}
+
+/** The two reports of ranks that were at messages with each other, neither of which came about, by their ranks. */
+export function mutualWait(
+  cause: FailureReport,
+  reports: readonly FailureReport[],
+): readonly [FailureReport, FailureReport] | undefined {
+  if (cause.kind !== "timeout" || !isMessage(cause)) return undefined;
+  const other = reports.find((report) => report.rank === cause.peer && isMessage(report) && report.peer === cause.rank);
+  if (other === undefined) return undefined;
+  return cause.rank < other.rank ? [cause, other] : [other, cause];
 }
 
 /** Whether the op is point-to-point; those have sequence numbers of their own. */

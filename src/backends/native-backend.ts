@@ -140,6 +140,11 @@ export class NativeBackend extends Backend {
     return [...this.submit(calls.slice(0, turn)), this.#takeTurn(), ...this.submit(calls.slice(turn + 1))];
   }
 
+  /** By its own words: {@link submit} refuses what comes too late. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
   #takeTurn(): Work<void> {
     this.#group?.skipTurn();
     return Work.completed(undefined, { opType: OpType.UNKNOWN });

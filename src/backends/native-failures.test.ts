@@ -6,9 +6,9 @@ import type { BackendContext } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { NativeFailures } from "./native-failures.ts";
 
-function setup(size = 1) {
+function setup(size = 1, rank = 0) {
   const store = new HashStore();
-  const context = { store, rank: 0, size, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
+  const context = { store, rank, size, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
   return { store, failures: new NativeFailures("native", context) };
 }
 
@@ -108,4 +108,60 @@ test("different calls: a rank whose connection broke because of it names them to
   );
   expect(lost).toMatchObject({ name: "DistBackendError", code: "DESYNC", details: { peers: [] } });
   expect(lost.message).toContain(text);
+});
+
+/** The verdict that the ranks have come to before this one asks. */
+async function agree(store: HashStore, culprits: readonly number[], ...reports: readonly object[]): Promise<void> {
+  const [cause] = reports;
+  await store.set("failure/verdict", JSON.stringify({ culprits, cause, reports }));
+}
+
+const reportOf = (rank: number, kind: string, text: string, more: object = {}) => {
+  return { rank, op: "allReduce", seq: 3, called: 3, kind, text, peer: -1, ranks: [], ...more };
+};
+
+test("two ranks that receive from each other: both are named, neither is blamed, and later ops say it too", async () => {
+  const { store, failures } = setup(2);
+  const [a, b] = [0, 1].map((rank) =>
+    reportOf(rank, "timeout", `timed out of waiting for rank ${1 - rank}`, {
+      op: "recv",
+      seq: 1,
+      called: 0,
+      peer: 1 - rank,
+    }),
+  );
+  await agree(store, [], b as object, a as object);
+  const late = { ...failure(Status.OP_TIMEOUT, "timed out after 1000 ms of waiting for rank 1"), peer: 1 };
+  const error = await failures.afterConsulting(late, workOf(OpType.RECV, 1));
+  const words = "ranks 0 and 1 waited for each other, at recv #1 and recv #1";
+  expect(error).toMatchObject({
+    code: "OP_TIMEOUT",
+    details: { peers: [] },
+    message: `recv #1 on group "7" (native, rank 0 of 2): timed out after 1000 ms of waiting for rank 1; ${words}`,
+  });
+  const later = failures.refusal(OpType.REDUCE, failed, undefined);
+  expect([later.details.peers, later.message.split(words).length]).toEqual([undefined, 2]);
+});
+
+test("a rank that is behind is told that this is itself", async () => {
+  const { store, failures } = setup(2);
+  const behind = reportOf(0, "lost", "rank 1 left", { seq: 2, called: 2, peer: 1 });
+  await agree(store, [0], reportOf(1, "timeout", "timed out after 1000 ms", { peer: 0 }), behind);
+  const lost = { ...failure(Status.NETWORK, "rank 1 left"), peer: 1 };
+  expect((await failures.afterConsulting(lost, workOf(OpType.ALLREDUCE, 2))).message).toEndWith(
+    "rank 1: timed out after 1000 ms; this rank was only at allReduce #2",
+  );
+});
+
+test("of several ranks that have aborted, the reasons of all are told", async () => {
+  const reports = [reportOf(1, "aborted", "no quorum"), reportOf(0, "aborted", "shutting down")];
+  for (const [status, text, expected] of [
+    [Status.ABORTED, "shutting down", "shutting down; rank 1 has aborted, too: no quorum"],
+    [Status.NETWORK, "rank 1 left", "rank 1: no quorum; rank 0 has aborted, too: shutting down"],
+  ] as const) {
+    const { store, failures } = setup(3, status === Status.NETWORK ? 2 : 0);
+    await agree(store, [0, 1], ...reports);
+    const error = await failures.afterConsulting(failure(status, text), workOf(OpType.ALLREDUCE, 3));
+    expect([error.details.peers, error.message.split("): ")[1]]).toEqual([[0, 1], expected]);
+  }
 });

@@ -26,6 +26,7 @@ import {
   type FailureReport,
   type FailureVerdict,
   isMessage,
+  mutualWait,
 } from "./failure-report.ts";
 
 /** What a group over a shim fails with: turns native failures into errors that name op, group and culprit. */
@@ -103,7 +104,9 @@ export class NativeFailures {
     // A rank that blocked has named what it saw, before it could ask the others.
     const seen = cause?.details.peers ?? [];
     const verdict = this.#agreed;
-    const isKnown = verdict !== undefined && (verdict.culprits.length > 0 || verdict.cause.kind === "desync");
+    const isKnown =
+      verdict !== undefined &&
+      (verdict.culprits.length > 0 || verdict.cause.kind === "desync" || mutualText(verdict) !== undefined);
     const peers = isKnown ? verdict.culprits : seen;
     const agreed = isKnown ? agreement(verdict, seen, cause?.message ?? "") : "";
     return new DistBackendError(
@@ -145,7 +148,7 @@ export class NativeFailures {
     const { status, text, systemError } = reason;
     const error = failure.isDetached
       ? new InvalidArgumentError(`${where}: ${failure.text}`, { ...init, code: "DETACHED_BUFFER" })
-      : makeError({ status, systemError }, `${where}: ${text}${this.#blame(text, peers, verdict)}`, init);
+      : makeError({ status, systemError }, `${where}: ${text}${this.#blame(reason, peers, verdict)}`, init);
     if (isFatal(failure)) this.#firstError ??= error;
     return error;
   }
@@ -163,27 +166,56 @@ export class NativeFailures {
   }
 
   /** The part of a message that says which ranks are behind it, unless the text has it already. */
-  #blame(text: string, peers: readonly number[], verdict: FailureVerdict | undefined): string {
-    if (!verdict || peers.length === 0 || verdict.cause.kind === "aborted") return "";
-    const ranks = inWords(peers);
-    const reports = verdict.reports.filter((report) => peers.includes(report.rank));
+  #blame(
+    { text, status }: Reason & Pick<NativeFailure, "text">,
+    peers: readonly number[],
+    verdict: FailureVerdict | undefined,
+  ): string {
+    if (!verdict) return "";
     const { cause } = verdict;
+    if (cause.kind === "aborted")
+      return otherAborts(verdict, status === Status.ABORTED ? this.#context.rank : cause.rank);
+    const mutual = mutualText(verdict);
+    if (mutual !== undefined) return `; ${mutual}`;
+    if (peers.length === 0) return "";
+    const { rank: ownRank } = this.#context;
+    const nameOf = (rank: number) => (rank === ownRank ? "this rank" : `rank ${rank}`);
+    const ranks = peers.length === 1 && peers[0] === ownRank ? "this rank" : inWords(peers);
+    const reports = verdict.reports.filter((report) => peers.includes(report.rank));
     const was = isMessage(cause) ? "was" : "was only";
     const behind = reports
       .filter(({ called }) => isMessage(cause) || called < cause.seq)
-      .map((report) => `; rank ${report.rank} ${was} at ${report.op} #${report.seq}`)
+      .map((report) => `; ${nameOf(report.rank)} ${was} at ${report.op} #${report.seq}`)
       .join("");
     if (cause.kind === "timeout") {
       if (reports.length === 0) return `; ${ranks} did not arrive`;
-      return behind === "" && !text.includes(ranks) ? `; it waited for ${ranks}` : behind;
+      return behind === "" && !text.includes(inWords(peers)) ? `; it waited for ${ranks}` : behind;
     }
-    if (cause.kind === "other" || (peers.length === 1 && text.includes(ranks))) return "";
+    if (cause.kind === "other" || (peers.length === 1 && text.includes(inWords(peers)))) return "";
     return `; the cause is the loss of ${ranks}`;
   }
 }
 
+/** Of several ranks that have aborted, what the others say than the one whose reason is `told`. */
+function otherAborts({ cause, reports }: FailureVerdict, told: number): string {
+  return [cause, ...reports.filter(({ rank, kind }) => kind === "aborted" && rank !== cause.rank)]
+    .filter(({ rank }) => rank !== told)
+    .map(({ rank, text }) => `; rank ${rank} has aborted, too: ${text}`)
+    .join("");
+}
+
+/** Says of two ranks that were at messages with each other what each was at; undefined if that is not what has happened. */
+function mutualText({ cause, reports }: FailureVerdict): string | undefined {
+  const [a, b] = mutualWait(cause, reports) ?? [];
+  if (a === undefined || b === undefined) return undefined;
+  return `ranks ${a.rank} and ${b.rank} waited for each other, at ${a.op} #${a.seq} and ${b.op} #${b.seq}`;
+}
+
 /** What the ranks agree on, where that is not what this rank has named. */
-function agreement({ culprits, cause }: FailureVerdict, seen: readonly number[], message: string): string {
+function agreement(verdict: FailureVerdict, seen: readonly number[], message: string): string {
+  const { culprits, cause } = verdict;
+  const mutual = mutualText(verdict);
+  if (mutual !== undefined) return message.includes(mutual) ? "" : `; ${mutual}`;
   if (cause.kind === "desync")
     return message.includes(cause.text) ? "" : `; the ranks agree on the cause: ${cause.text}`;
   return Bun.deepEquals(culprits, seen) ? "" : `; the ranks agree on ${inWords(culprits)} as the cause`;

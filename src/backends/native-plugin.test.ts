@@ -49,7 +49,23 @@ function compile(folder: string): string {
   return `${folder}/shim.so`;
 }
 
+/** What `create()` rejects with. */
+async function creating(plugin: { create(context: never): unknown }): Promise<unknown> {
+  return await Promise.resolve(plugin.create({} as never)).catch((error: unknown) => error);
+}
+
 describe("nativePlugin", () => {
+  test.each<[unknown, string]>([
+    [7, "got number 7"],
+    [{ depth: 4 }, 'got number 4 for "depth"'],
+    [{ "depth=": "4" }, 'got "4" for "depth="'],
+    [{ depth: "4\0" }, 'for "depth"'],
+  ])("settings %p are refused before the library is asked", async (settings, message) => {
+    const error = await creating(nativePlugin({ ...init, settings: () => settings as never }));
+    expect(error).toMatchObject({ name: "InvalidArgumentError", details: { backend: "mine", argument: "settings" } });
+    expect(String(error)).toContain(message);
+  });
+
   test("makes a plugin that the registry takes", () => {
     const plugin = nativePlugin(init);
     expect(plugin).toMatchObject({
@@ -62,6 +78,26 @@ describe("nativePlugin", () => {
     expect("options" in plugin).toBe(false);
     const container = createContainer();
     registryOf(container).register(plugin);
+  });
+
+  test.each<[string, object, string]>([
+    [
+      "library",
+      { library: undefined },
+      'nativePlugin "mine": library must be the path of the shared library, or a file: URL, got undefined',
+    ],
+    ["library", { library: new URL("https://example.com/x.so") }, "or a file: URL, got URL"],
+    ["remedy", { remedy: 7 }, "got number 7"],
+    ["settings", { settings: { depth: "4" } }, "settings must be a method, got Object"],
+    ["options", { options: {} }, "options must be a method, got Object"],
+  ])("a wrong %s is refused at once", (argument, changes, message) => {
+    const make = () => nativePlugin({ ...init, ...changes } as never);
+    expect(make).toThrow(message);
+    expect(make).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", details: { argument } }));
+  });
+
+  test("no object is refused", () => {
+    expect(() => nativePlugin(undefined as never)).toThrow("it takes an object with name, sdk");
   });
 
   test("passes on devices and options", async () => {

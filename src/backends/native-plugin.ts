@@ -1,7 +1,7 @@
 /** Entry point `bun-c10d/native`: backends over shims of your own (native/c10d.h). */
 
 import { fileURLToPath } from "node:url";
-import { messageOf } from "../errors/index.ts";
+import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { loadShim, type Shim } from "../native/index.ts";
 import { type Availability, type BackendContext, type BackendPlugin, BackendType } from "../registry/index.ts";
 import { NativeBackend } from "./native-backend.ts";
@@ -28,14 +28,55 @@ export interface NativePluginInit<Options extends object = object>
   settings?(context: BackendContext<Options>): Readonly<Record<string, string>>;
 }
 
+/** What is wrong with a plugin's fields that the registry does not see. Types say it too, but not to JavaScript. */
+function requireInit(init: NativePluginInit<never>): void {
+  if (typeof init !== "object" || init === null) {
+    const text = `nativePlugin: it takes an object with name, sdk, library, remedy and capabilities, got ${describe(init)}`;
+    throw new InvalidArgumentError(text, { argument: "init" });
+  }
+  const fault = (argument: keyof NativePluginInit, text: string): InvalidArgumentError => {
+    const got = describe(init[argument]);
+    return new InvalidArgumentError(`nativePlugin "${String(init.name)}": ${argument} must be ${text}, got ${got}`, {
+      argument,
+    });
+  };
+  const { library } = init;
+  const isFile = library instanceof URL ? library.protocol === "file:" : typeof library === "string" && library !== "";
+  if (!isFile) throw fault("library", "the path of the shared library, or a file: URL");
+  if (typeof init.remedy !== "string")
+    throw fault("remedy", "a text that says what to do where the library is missing");
+  for (const method of ["settings", "options"] as const) {
+    if (init[method] !== undefined && typeof init[method] !== "function") throw fault(method, "a method");
+  }
+}
+
+/** Settings as they go to `c10d_create`. */
+function requireSettings(backend: string, settings: unknown): Readonly<Record<string, string>> {
+  const text = `backend "${backend}": settings() must give an object of texts without NUL`;
+  if (typeof settings !== "object" || settings === null) {
+    throw new InvalidArgumentError(`${text}, got ${describe(settings)}`, { backend, argument: "settings" });
+  }
+  for (const [key, value] of Object.entries(settings)) {
+    const isText = typeof value === "string" && !value.includes("\0") && key !== "" && !/[=\0]/.test(key);
+    if (!isText) {
+      const pair = `${describe(value)} for ${describe(key)}`;
+      throw new InvalidArgumentError(`${text}, got ${pair}`, { backend, argument: "settings" });
+    }
+  }
+  return settings as Readonly<Record<string, string>>;
+}
+
 /**
  * A plugin whose backend is a shared library that exports the symbols of `native/c10d.h`. The library is loaded when the
  * backend is asked for, and told by its ABI version whether it fits.
  *
  * `create()` rejects with `BackendUnavailableError` where the library is missing (with the remedy) or was built for
  * another ABI (`ABI_MISMATCH`).
+ *
+ * @throws InvalidArgumentError where a field of `init` is none that the registry would see.
  */
 export function nativePlugin<Options extends object = object>(init: NativePluginInit<Options>): BackendPlugin<Options> {
+  requireInit(init as NativePluginInit<never>);
   const { name, sdk, module, capabilities, devices = ["cpu"] } = init;
   const path = typeof init.library === "string" ? init.library : fileURLToPath(init.library);
   const load = (remedy: string): Shim => loadShim({ name, path, remedy });
@@ -62,7 +103,8 @@ export function nativePlugin<Options extends object = object>(init: NativePlugin
     },
 
     async create(context) {
-      return NativeBackend.connect(load(init.remedy), context, init.settings?.(context) ?? {}, capabilities);
+      const settings = requireSettings(name, init.settings?.(context) ?? {});
+      return NativeBackend.connect(load(init.remedy), context, settings, capabilities);
     },
   };
 }

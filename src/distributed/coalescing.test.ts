@@ -124,7 +124,8 @@ describe("coalescing", () => {
       const whole = group.coalescing(() => {
         works.push(group.allReduce(floats(1)), group.allReduce(floats(1)), group.reduce(floats(1), { dst: 0 }));
       });
-      for (const work of [whole, ...works]) expect(await failureOf(work)).toBe("not today");
+      const message = 'group "0": submit() of backend "recording" for allReduce has failed: not today';
+      for (const work of [whole, ...works]) expect(await failureOf(work)).toBe(message);
       backend.submit = submit;
       expect(await group.monitoredBarrier()).toBeUndefined();
     });

@@ -25,6 +25,11 @@ export class RoundRobinBackend extends Backend {
     return this.#submit(calls);
   }
 
+  /** By its own words: {@link submit} refuses what comes too late. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
   override get state(): GroupState {
     return this.#pipelines.find(({ state }) => state !== "OPEN")?.state ?? "OPEN";
   }

@@ -9,6 +9,7 @@ export {
   type Shortage,
   shortageOf,
   shortageOfErrno,
+  shortageOfStart,
   withShortage,
 } from "./shortage.ts";
 export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
+import { constants } from "node:os";
 import { DistError, DistNetworkError } from "./dist-error.ts";
-import { descriptorShortage, explained, loaded, shortageOf, withShortage } from "./shortage.ts";
+import { descriptorShortage, explained, loaded, shortageOf, shortageOfStart, withShortage } from "./shortage.ts";
 
 const systemError = (code: string, message = `${code}: no luck`): Error => Object.assign(new Error(message), { code });
 const report = process.report.getReport() as { userLimits: { open_files: { soft: number } } };
@@ -11,6 +12,10 @@ describe("shortageOf", () => {
     [systemError("EMFILE"), "OUT_OF_DESCRIPTORS"],
     [systemError("ENFILE"), "OUT_OF_DESCRIPTORS"],
     [systemError("ENOMEM"), "OUT_OF_MEMORY"],
+    [Object.assign(systemError("EMFILE", "spawnSync failed"), { syscall: "epoll_create1" }), "OUT_OF_DESCRIPTORS"],
+    [Object.assign(new Error("no luck"), { errno: -constants.errno.ENFILE }), "OUT_OF_DESCRIPTORS"],
+    [Object.assign(systemError("EAGAIN"), { syscall: "posix_spawn" }), "OUT_OF_PROCESSES"],
+    [systemError("ERR_DLOPEN_FAILED", "libx.so: cannot map it: Cannot allocate memory"), "OUT_OF_MEMORY"],
     ["spawn EAGAIN: no luck", "OUT_OF_PROCESSES"],
     ["cannot start a thread: Resource temporarily unavailable", "OUT_OF_PROCESSES"],
     ["accept: Too many open files", "OUT_OF_DESCRIPTORS"],
@@ -28,6 +33,8 @@ describe("shortageOf", () => {
     const others = [
       systemError("ECONNREFUSED"),
       systemError("EAGAIN"),
+      Object.assign(systemError("EAGAIN", "spawn EAGAIN"), { syscall: "read" }),
+      systemError("ENOENT", "no such file: /jobs/EMFILE: Too many open files/a thread: EAGAIN"),
       "Resource temporarily unavailable",
       undefined,
       5,
@@ -35,6 +42,12 @@ describe("shortageOf", () => {
       Object.create(null),
     ];
     expect(others.map((error) => shortageOf(error))).toEqual(others.map(() => undefined));
+  });
+
+  test("of a process that does not start, EAGAIN is about processes", () => {
+    expect(shortageOfStart(systemError("EAGAIN"))?.code).toBe("OUT_OF_PROCESSES");
+    expect(shortageOfStart(systemError("EMFILE"))?.code).toBe("OUT_OF_DESCRIPTORS");
+    expect(shortageOfStart(systemError("ENOENT"))).toBeUndefined();
   });
 
   test("the text tells the limit, what is needed, and what to do", () => {

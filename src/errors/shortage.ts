@@ -13,7 +13,8 @@ export interface Shortage {
 /** About how many descriptors or processes are needed, where that is known. */
 type Need = number | undefined;
 
-const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
+// Of dlopen(), of modules that it cannot read, of Workers and of listen() Bun gives a text alone.
+const byText: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
   [/\bENFILE\b|SystemFdQuotaExceeded|Too many open files in system/, ofMachine],
   [
     /\bEMFILE\b|ProcessFdQuotaExceeded|Too many open files|no file descriptor left|too few file descriptors/i,
@@ -26,6 +27,8 @@ const kinds: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
     ofProcesses,
   ],
 ];
+/** System calls that start a process or a thread. */
+const starts = /spawn|fork|clone/;
 
 const { EAGAIN, EMFILE, ENFILE, ENOMEM } = constants.errno;
 const byErrno = new Map([
@@ -35,11 +38,32 @@ const byErrno = new Map([
   [EAGAIN, ofProcesses],
 ]);
 
-/** What has run out, if this error of the operating system, or its text, is about that. */
+/** What has run out, if this error of the operating system is about that: by its code, or its text where it has none. */
 export function shortageOf(error: unknown, needed?: number): Shortage | undefined {
-  const code = error instanceof Error && "code" in error ? `${error.code} ` : "";
-  const text = `${code}${messageOf(error)}`;
-  return kinds.find(([pattern]) => pattern.test(text))?.[1](needed);
+  const errno = errnoOf(error);
+  if (errno === undefined) {
+    const text = messageOf(error);
+    return byText.find(([pattern]) => pattern.test(text))?.[1](needed);
+  }
+  if (errno !== EAGAIN) return shortageOfErrno(errno, needed);
+  const { syscall } = error as { readonly syscall?: unknown };
+  // A socket says it when there is nothing to read.
+  return typeof syscall === "string" && starts.test(syscall) ? ofProcesses() : undefined;
+}
+
+/** The same of an error that starting a process has thrown. */
+export function shortageOfStart(error: unknown, needed?: number): Shortage | undefined {
+  return errnoOf(error) === EAGAIN ? ofProcesses() : shortageOf(error, needed);
+}
+
+/** The number of a system error; undefined of other errors. */
+function errnoOf(error: unknown): number | undefined {
+  if (!(error instanceof Error)) return undefined;
+  const { code, errno } = error as { readonly code?: unknown; readonly errno?: unknown };
+  const named = typeof code === "string" ? (constants.errno as Readonly<Record<string, number>>)[code] : undefined;
+  if (named !== undefined) return named;
+  // Bun's are negative.
+  return typeof errno === "number" && errno !== 0 ? Math.abs(errno) : undefined;
 }
 
 /** The same by the number of the error, as native code has it. EAGAIN is of a thread or a process that does not start. */

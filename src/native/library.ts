@@ -201,7 +201,7 @@ function probe(name: string, symbols: ShimSymbols, remedy: string): string {
   const text = new Uint8Array(new ArrayBuffer(256));
   const bytes = symbols.c10d_probe(text, text.length);
   if (bytes >= 0) return new TextDecoder().decode(text.subarray(0, bytes));
-  const failure = readFailure((record) => symbols.c10d_last_failure(record));
+  const failure = readFailure((record) => symbols.c10d_last_failure(record), 0);
   const shortage = failure && shortageOfErrno(failure.systemError);
   const message = `backend "${name}": ${failure?.text ?? "its library cannot be used"}`;
   throw new BackendUnavailableError(

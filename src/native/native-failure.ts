@@ -40,17 +40,37 @@ wide[FailureLayout.text / 8] = BigInt(ptr(text));
 
 /**
  * What a function of the ABI writes into a `c10d_failure`; undefined where nothing has failed. There is one record per thread,
- * and nothing yields in between.
+ * and nothing yields in between. A shim may be of anybody: ranks that are not of the group are left out, since the error would
+ * name somebody else, and fields that it leaves out have no values of the failure before.
+ *
+ * @param worldSize Number of ranks of the group; 0 where there is none yet.
  */
-export function readFailure(call: (failure: Int32Array<ArrayBuffer>) => number): NativeFailure | undefined {
+export function readFailure(
+  call: (failure: Int32Array<ArrayBuffer>) => number,
+  worldSize: number,
+): NativeFailure | undefined {
+  for (const offset of written) words[offset / 4] = 0;
+  words[FailureLayout.peer / 4] = -1;
   if (call(words) === Status.OK) return undefined;
   const at = (offset: number): number => words[offset / 4] ?? 0;
+  const isRank = (rank: number): boolean => rank >= 0 && rank < worldSize;
+  const peer = at(FailureLayout.peer);
+  const named = ranks.subarray(0, Math.min(MAX_RANKS, at(FailureLayout.rankCount) >>> 0));
   return {
     status: at(FailureLayout.status),
-    peer: at(FailureLayout.peer),
-    text: decoder.decode(text.subarray(0, at(FailureLayout.textBytes))),
+    peer: isRank(peer) ? peer : -1,
+    text: decoder.decode(text.subarray(0, Math.min(TEXT_BYTES, at(FailureLayout.textBytes) >>> 0))),
     mismatch: at(FailureLayout.mismatch),
-    ranks: [...ranks.subarray(0, Math.min(MAX_RANKS, at(FailureLayout.rankCount)))],
+    ranks: [...new Set(named)].filter(isRank),
     systemError: at(FailureLayout.systemError),
   };
 }
+
+/** What is written by the other side. */
+const written: readonly number[] = [
+  FailureLayout.status,
+  FailureLayout.mismatch,
+  FailureLayout.systemError,
+  FailureLayout.rankCount,
+  FailureLayout.textBytes,
+];

@@ -29,13 +29,21 @@ class FakeShim implements Shim {
   readonly aborts: string[] = [];
   /** How many of them there were at each drain. */
   readonly abortsAtDrains: number[] = [];
-  readonly events: { kind: number; id: number; status: number; flags?: number }[] = [
-    { kind: EventKind.READY, id: 0, status: 0 },
-  ];
+  readonly events: {
+    kind: number;
+    id: number;
+    status: number;
+    flags?: number;
+    peer?: number;
+    times?: readonly [startedNs: number, finishedNs: number];
+  }[] = [{ kind: EventKind.READY, id: 0, status: 0 }];
   readonly afterClose: string[] = [];
   stillRunning = 0;
   waitStatus: number = Status.OK;
   errorText = "";
+  /** Fields of the next failures, by their offsets, and the ranks of their tables. */
+  failureFields: Readonly<Record<number, number>> = {};
+  failureRanks: readonly number[] = [];
   /** Status of the last op that has failed. */
   #failed: number = Status.OK;
   #closed = false;
@@ -64,14 +72,16 @@ class FakeShim implements Shim {
         this.abortsAtDrains.push(this.aborts.length);
         const words = to as Int32Array;
         const batch = this.events.splice(0, max);
-        for (const [i, { kind, id, status, flags = 0 }] of batch.entries()) {
+        for (const [i, { kind, id, status, flags = 0, peer = -1, times = [0, 0] }] of batch.entries()) {
           const at = (i * EventLayout.SIZE) / 4;
           words.fill(0, at, at + EventLayout.SIZE / 4);
           words[at + EventLayout.kind / 4] = kind;
           words[at + EventLayout.id / 4] = id;
           words[at + EventLayout.status / 4] = status;
           if (status < 0) this.#failed = status;
-          words[at + EventLayout.peer / 4] = -1;
+          words[at + EventLayout.peer / 4] = peer;
+          words[at + EventLayout.startedNs / 4] = times[0];
+          words[at + EventLayout.finishedNs / 4] = times[1];
           words[at + EventLayout.flags / 4] = flags;
         }
         return batch.length;
@@ -112,6 +122,12 @@ class FakeShim implements Shim {
     );
     words[FailureLayout.status / 4] = this.#failed;
     words[FailureLayout.textBytes / 4] = new TextEncoder().encodeInto(this.errorText, text).written;
+    if (this.failureRanks.length > 0) {
+      const table = Number(new BigUint64Array(words.buffer)[FailureLayout.ranks / 8]) as Pointer;
+      new Int32Array(toArrayBuffer(table, 0, 4096)).set(this.failureRanks);
+      words[FailureLayout.rankCount / 4] = this.failureRanks.length;
+    }
+    for (const [offset, value] of Object.entries(this.failureFields)) words[Number(offset) / 4] = value;
     return this.#failed;
   }
 
@@ -155,8 +171,9 @@ function detachError({ text, isDetached }: NativeFailure): DistBackendError {
 async function start(
   shim: FakeShim,
   its: NativeGroupHost = host,
+  worldSize = 1,
 ): Promise<{ group: NativeGroup; track: (id: number) => NativeWork }> {
-  const config = { rank: 0, worldSize: 1, device: CPU, timeoutMs: 1_000, options: {} };
+  const config = { rank: 0, worldSize, device: CPU, timeoutMs: 1_000, options: {} };
   shim.wake();
   const group = await NativeGroup.create(shim, config, its);
   const track = (id: number) => {
@@ -166,6 +183,86 @@ async function start(
   };
   return { group, track };
 }
+
+describe("what a shim says that cannot be", () => {
+  /** The failure that an op ends with when the shim says so. */
+  async function failureBy(shim: FakeShim): Promise<NativeFailure | undefined> {
+    const its = { ...host, errorAfterConsulting: async ({ text }: NativeFailure) => new DistBackendError(text) };
+    const { group, track } = await start(shim, its, 3);
+    const work = track(1);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 1, status: Status.NETWORK });
+    shim.wake();
+    await work.catch(() => {});
+    group.close();
+    return work.failure;
+  }
+
+  test("ranks that are not of the group, or come twice, are not named", async () => {
+    using shim = new FakeShim();
+    shim.failureRanks = [7, 2, -1, 3, 2];
+    shim.failureFields = { [FailureLayout.peer]: 3 };
+    expect(await failureBy(shim)).toMatchObject({ ranks: [2], peer: -1 });
+    using other = new FakeShim();
+    other.failureFields = { [FailureLayout.peer]: 2 };
+    expect(await failureBy(other)).toMatchObject({ ranks: [], peer: 2 });
+  });
+
+  test("what it leaves out is not that of the failure before", async () => {
+    using before = new FakeShim();
+    before.errorText = "out of memory";
+    before.failureRanks = [1];
+    before.failureFields = { [FailureLayout.systemError]: 12, [FailureLayout.peer]: 1 };
+    expect(await failureBy(before)).toMatchObject({ systemError: 12, ranks: [1], peer: 1 });
+    using shim = new FakeShim();
+    expect(await failureBy(shim)).toMatchObject({ systemError: 0, ranks: [], peer: -1, text: "" });
+  });
+
+  test("counts that are more than there is room for", async () => {
+    using shim = new FakeShim();
+    shim.failureFields = { [FailureLayout.rankCount]: -2, [FailureLayout.textBytes]: -1 };
+    const failure = await failureBy(shim);
+    expect(failure?.ranks.every((rank) => rank >= 0 && rank < 3)).toBe(true);
+    expect(failure?.text).toHaveLength(4096);
+  });
+
+  test.each([
+    [[2_000_000, 5_000_000], 3],
+    [[0, 5_000_000], 0],
+    [[5_000_000, 2_000_000], undefined],
+    [[5_000_000, 0], undefined],
+  ] as const)("times %p make %p ms", async (times, expected) => {
+    using shim = new FakeShim();
+    const { group } = await start(shim);
+    const work = new NativeWork(group, { opType: OpType.BARRIER, seq: 1, id: 1, tensors: NONE, isTimed: true });
+    group.track(work);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 1, status: Status.OK, times });
+    shim.wake();
+    await work;
+    const { activeDuration, timeStarted, timeFinished } = work.info();
+    // Not known by the library: from the call to its end.
+    const whole = (timeFinished?.getTime() ?? Number.NaN) - timeStarted.getTime();
+    if (expected === undefined) expect(Math.abs(activeDuration - whole)).toBeLessThanOrEqual(1);
+    else expect(activeDuration).toBe(expected);
+    expect(activeDuration).toBeGreaterThanOrEqual(0);
+    group.close();
+  });
+
+  test.each([
+    [2, 2],
+    [3, -1],
+    [-4, -1],
+  ])("a message from rank %p is from rank %p", async (peer, source) => {
+    using shim = new FakeShim();
+    const { group } = await start(shim, host, 3);
+    const work = new NativeWork(group, { opType: OpType.RECV_ANY_SOURCE, seq: 1, id: 1, tensors: NONE });
+    group.track(work);
+    shim.events.push({ kind: EventKind.COMPLETE, id: 1, status: Status.OK, peer });
+    shim.wake();
+    await work;
+    expect(work.sourceRank()).toBe(source);
+    group.close();
+  });
+});
 
 describe("NativeGroup", () => {
   test("a listener of an end may drain again, and no event of the batch is lost", async () => {

@@ -117,7 +117,7 @@ export class NativeGroup {
   /** Makes a group; resolves when all ranks are connected. */
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
     const handle = createHandle(shim, config);
-    const group = new NativeGroup(shim, handle, host);
+    const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     try {
       group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
@@ -135,6 +135,7 @@ export class NativeGroup {
   readonly #symbols: ShimSymbols;
   readonly #handle: Pointer;
   readonly #host: NativeGroupHost;
+  readonly #worldSize: number;
   readonly #works = new Map<number, NativeWork>();
   /** Those whose memory could be detached under them. */
   readonly #exposed: NativeWork[] = [];
@@ -155,11 +156,12 @@ export class NativeGroup {
   #failureReported = false;
   #drained: (() => void)[] = [];
 
-  private constructor({ symbols, copyBytes }: Shim, handle: Pointer, host: NativeGroupHost) {
+  private constructor({ symbols, copyBytes }: Shim, handle: Pointer, host: NativeGroupHost, worldSize: number) {
     this.staging = new StagingArea(copyBytes);
     this.#symbols = symbols;
     this.#handle = handle;
     this.#host = host;
+    this.#worldSize = worldSize;
     this.#ready.promise.catch(() => {});
   }
 
@@ -180,7 +182,7 @@ export class NativeGroup {
   /** Takes the failure of an op, or gives that of the group. */
   #failureOf(id: number): NativeFailure | undefined {
     if (this.#closed) return undefined;
-    return readFailure((record) => this.#symbols.c10d_take_failure(this.#handle, id, record));
+    return readFailure((record) => this.#symbols.c10d_take_failure(this.#handle, id, record), this.#worldSize);
   }
 
   /** What the group can do, where its shim has something to say about that. */
@@ -216,7 +218,7 @@ export class NativeGroup {
 
   #accepted(id: number): number {
     if (id > 0) return id;
-    const failure = readFailure((record) => this.#symbols.c10d_last_failure(record));
+    const failure = readFailure((record) => this.#symbols.c10d_last_failure(record), this.#worldSize);
     throw new NativeRefusal(failure ?? { ...NO_FAILURE, status: id, text: "refused" });
   }
 
@@ -304,7 +306,7 @@ export class NativeGroup {
       const status = this.#symbols.c10d_synchronize(this.#handle, work.id, stream, slice);
       if (status === Status.OK) return;
       if (status === Status.WAIT_TIMEOUT && leftMs > slice) continue;
-      const failure = readFailure((record) => this.#symbols.c10d_last_failure(record));
+      const failure = readFailure((record) => this.#symbols.c10d_last_failure(record), this.#worldSize);
       throw this.#host.errorNow(status === Status.WAIT_TIMEOUT ? NOT_STARTED : (failure ?? NO_FAILURE), work);
     }
   }
@@ -381,6 +383,7 @@ export class NativeGroup {
   /** Ends a Work by an event: at once, or when the other ranks have been asked about the cause of its error. */
   #end(work: NativeWork, status: number, event: Int32Array, at: number, now: boolean): void {
     const peer = event[at + EventLayout.peer / 4] ?? -1;
+    const source = peer < this.#worldSize ? peer : -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
     if (work.isTimed) {
       work.noteTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
@@ -389,7 +392,7 @@ export class NativeGroup {
     if (work.exposedAt >= 0) this.#unexpose(work);
     if (status === Status.OK && !work.isDetached && work.isIntact) {
       try {
-        work.succeed(peer);
+        work.succeed(source);
       } catch (error) {
         work.settle(asError(error, work));
       }
@@ -659,7 +662,7 @@ function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
   view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
   const handle = shim.symbols.c10d_create(bytes);
   if (handle === null) {
-    const failure = readFailure((record) => shim.symbols.c10d_last_failure(record)) ?? NO_FAILURE;
+    const failure = readFailure((record) => shim.symbols.c10d_last_failure(record), config.worldSize) ?? NO_FAILURE;
     const shortage = shortageOfErrno(failure.systemError, descriptorsFor(config.worldSize));
     const message = `backend "${shim.name}": ${failure.text}`;
     throw new DistBackendError(shortage ? withShortage(message, shortage) : message, {

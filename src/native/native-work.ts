@@ -71,8 +71,12 @@ export class NativeWork extends Work<void> {
     return this.#exposed === undefined || areWhole(this.#exposed);
   }
 
-  /** When the library got the op and when it was through with it, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never got it. */
+  /**
+   * When the library got the op and when it was through with it, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never got it. Times
+   * that cannot be, of which the end is before the beginning, are not known.
+   */
   noteTimes(startedNs: number, finishedNs: number): void {
+    if (finishedNs < startedNs) return;
     this.#startedNs = startedNs;
     this.#finishedNs = finishedNs;
   }

@@ -3,33 +3,24 @@ import {
   isOneTensor,
   NO_TENSORS,
   type OpCall,
-  type Operands,
   type OpName,
   type OpRow,
-  ofRank,
   opCall,
   opTable,
-  partOf,
   type ReduceOp,
-  requireAlike,
-  requireDisjoint,
   requireFlag,
-  requireLengthAt,
-  requireLengths,
   requireOptions,
-  requirePerRank,
   requireReduceOp,
   requireSplits,
   requireTag,
   requireTensor,
   requireTensors,
   requireTimeout,
-  requireTimes,
   type Side,
-  whole,
 } from "../collectives/index.ts";
 import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
 import type { Device, TensorLike, TensorView } from "../tensor/index.ts";
+import { CallShapes, isAtRoot, type Operand } from "./call-shapes.ts";
 import { requireCallOptionNames } from "./option-names.ts";
 import type { RankNames } from "./rank-names.ts";
 
@@ -50,20 +41,12 @@ export interface AnyCallOptions {
 /** Tensors of one side of a call as the user gave them: one, a list, or nothing. */
 export type Given = TensorLike | readonly TensorLike[] | undefined;
 
-/** One side of a call whose arguments are being read. */
-interface Operand {
-  readonly side: Side;
-  /** As users know it: `input`, `outputs`, `tensor`. */
-  readonly name: string;
-  readonly views: readonly TensorView[];
-}
-
 /** Turns the arguments of an op into an {@link OpCall}, by the op's row in the op table, or says what is wrong with them. */
 export class CallReader {
   readonly #ranks: RankNames;
   readonly #timeoutMs: number;
   readonly #device: Device;
-  readonly #parts: { readonly [side in Side]: NonNullable<Operands["own"]> };
+  readonly #shapes: CallShapes;
 
   /**
    * @param timeoutMs Limit of ops that give none.
@@ -73,18 +56,7 @@ export class CallReader {
     this.#ranks = ranks;
     this.#timeoutMs = timeoutMs;
     this.#device = device;
-    const { rank, size } = ranks;
-    const [joined, perRank] = [partOf(rank, size), ofRank(rank)];
-    this.#parts = {
-      none: whole,
-      tensor: whole,
-      tensors: whole,
-      joined,
-      joinedList: joined,
-      joinedAtRoot: joined,
-      perRank,
-      perRankAtRoot: perRank,
-    };
+    this.#shapes = new CallShapes(ranks.rank, ranks.size);
   }
 
   /** @throws InvalidArgumentError for arguments that are wrong. */
@@ -105,7 +77,7 @@ export class CallReader {
     }
     const written = this.#operand(row, "outputs", outputs, root);
     const read = this.#operand(row, "inputs", inputs, root);
-    this.#requireShapes(row, written, read);
+    this.#shapes.require(row, written, read);
     const terms: CallTerms = {
       reduceOp,
       root,
@@ -150,64 +122,6 @@ export class CallReader {
     throw new InvalidArgumentError(`${api}: ${name} ${rule}`, { op: api, argument: name });
   }
 
-  /** Throws unless the two sides fit each other, and share no memory that is written to. */
-  #requireShapes(row: OpRow, written: Operand, read: Operand): void {
-    const { api } = row;
-    if (row.inPlace) requireDisjoint(api, { argument: written.name, views: written.views }, undefined);
-    if (read.side === "none" || written.side === "none") return;
-    // The side of which each tensor is one rank's, and the one that is made of such.
-    const [block, other] = isBlock(read.side) || !isBlock(written.side) ? [read, written] : [written, read];
-    for (const { side, name, views } of [read, written]) {
-      if (side === "perRank" || (side === "perRankAtRoot" && views.length > 0)) {
-        requirePerRank(api, name, views, this.#ranks.size);
-      }
-    }
-    const isPair = read.side === "tensors" || written.side === "tensors";
-    if (isPair && block.views.length !== other.views.length) {
-      throw new InvalidArgumentError(
-        `${api}: ${other.name} and ${block.name} must be of one length: ${other.views.length} and ${block.views.length} tensors`,
-        { op: api, argument: other.name },
-      );
-    }
-    const [first] = block.views;
-    const [partner] = other.views;
-    if (first !== undefined && partner !== undefined) {
-      requireAlike(api, first, block.name, partner, other.name);
-      this.#requireLengths(row, block, other, first);
-    }
-    const own = (side: Side) => (row.inputs === "perRank" && row.outputs === "perRank" ? whole : this.#parts[side]);
-    const inPairs = isPair || row.inputs === row.outputs;
-    requireDisjoint(
-      api,
-      { argument: written.name, views: written.views, own: own(written.side), ...(inPairs && { inPairs }) },
-      { argument: read.name, views: read.views, own: own(read.side) },
-    );
-  }
-
-  #requireLengths({ api, unequal }: OpRow, block: Operand, other: Operand, first: TensorView): void {
-    const { rank, size } = this.#ranks;
-    switch (other.side) {
-      case "joined":
-      case "joinedAtRoot":
-      case "joinedList":
-        for (const [i, large] of other.views.entries()) {
-          const small = block.views[i] ?? first;
-          requireTimes(api, large, nameAt(other, i), small, nameAt(block, i), size);
-        }
-        return;
-      case "perRank":
-      case "perRankAtRoot": {
-        if (!unequal) {
-          requireLengths(api, other.name, other.views, first, block.name);
-          return;
-        }
-        const isList = block.side === "perRank";
-        const like = isList ? (block.views[rank] ?? first) : first;
-        requireLengthAt(api, other.name, other.views, rank, like, isList ? `${block.name}[${rank}]` : block.name);
-      }
-    }
-  }
-
   /** Split sizes in elements; none where all parts are equal. */
   #splits(api: string, written: Operand, read: Operand, options: AnyCallOptions): CallTerms {
     const [target] = written.views;
@@ -225,16 +139,4 @@ export class CallReader {
     const equal = options.inputSplits === undefined && options.outputSplits === undefined;
     return equal ? {} : { inputSplits, outputSplits };
   }
-}
-
-function isBlock(side: Side): boolean {
-  return side === "tensor" || side === "tensors";
-}
-
-function isAtRoot(side: Side): boolean {
-  return side === "joinedAtRoot" || side === "perRankAtRoot";
-}
-
-function nameAt({ side, name }: Operand, i: number): string {
-  return isOneTensor(side) ? name : `${name}[${i}]`;
 }

@@ -1,8 +1,8 @@
-import { DistBackendError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import type { GroupState } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
-import { CLOSE_LIMIT_MS } from "./limited-close.ts";
+import { CLOSE_LIMIT_MS, foreignFailure } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline.ts";
 
@@ -45,8 +45,10 @@ export class GroupLife {
   }
 
   /** An op has failed: if that was fatal, middleware may hold Works that nothing else will end. */
-  onFailure(): void {
-    for (const pipeline of this.#pipelines) if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed");
+  onFailure(error: DistError | undefined): void {
+    for (const pipeline of this.#pipelines) {
+      if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed", error);
+    }
   }
 
   /**
@@ -62,13 +64,19 @@ export class GroupLife {
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = works.inFlight > 0 || dispatcher.isBusy || backends.some(({ inFlight }) => inFlight > 0);
-      if (!busy || (await endsWithin(idle(), limitMs, this.#clock))) return;
+      // One that has failed has nothing to bring to its end; one that is open may have what no Work stands for.
+      if (!busy && this.state !== "OPEN") return;
+      if (await endsWithin(idle(), limitMs, this.#clock)) return;
       throw new DistTimeoutError(
         `destroyProcessGroup: group "${this.#name}" still had ops in flight after ${limitMs} ms; they were aborted`,
         { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },
       );
     };
-    const [late] = await Promise.allSettled([drained()]);
+    const [late] = await Promise.allSettled([
+      drained().catch((error: unknown) => {
+        throw foreignFailure("draining it", { group: this.#name }, error);
+      }),
+    ]);
     const { unseen } = works;
     const error = unseen[0]?.exception();
     const further = works.unseen.length;
@@ -85,7 +93,10 @@ export class GroupLife {
   /** `drained()` of a backend; one that has nothing in flight is not waited for for long. */
   async #drained({ backend, plugin: { name } }: Pipeline): Promise<void> {
     const limitMs = backend.inFlight > 0 ? Number.POSITIVE_INFINITY : CLOSE_LIMIT_MS;
-    if (await endsWithin((async () => backend.drained())(), limitMs, systemClock)) return;
+    const drained = (async () => backend.drained())().catch((error: unknown) => {
+      throw foreignFailure(`drained() of backend "${name}"`, { group: this.#name, backend: name }, error);
+    });
+    if (await endsWithin(drained, limitMs, systemClock)) return;
     throw new DistTimeoutError(
       `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${limitMs} ms`,
       { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: limitMs },

@@ -1,5 +1,5 @@
 import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
-import { InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
+import { type DistError, InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
 import type { FlightRecorder, RecordedGroup } from "../recorder/index.ts";
 import {
   bindWork,
@@ -33,8 +33,8 @@ export interface WholeTerms {
 export interface GroupStanding {
   readonly state: GroupState;
   abort(reason: string): void;
-  /** An op has failed. */
-  onFailure(): void;
+  /** An op has failed, with this error. */
+  onFailure(error: DistError | undefined): void;
 }
 
 /** The Works of a group: which are in flight, and which have failed without anybody looking. */
@@ -113,7 +113,7 @@ export class GroupWorks implements WorkOwner {
     if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
     const { state } = this.#group;
     this.#warnings.add(work, state !== "OPEN" && isOfGroup(work) ? state : messageOf(failureOf(work)));
-    this.#group.onFailure();
+    this.#group.onFailure(failureOf(work));
   }
 
   /** Whether the group has failed, and somebody has looked at an error of its ops that says so. */

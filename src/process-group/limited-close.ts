@@ -1,4 +1,4 @@
-import { DistTimeoutError, messageOf, warn } from "../errors/index.ts";
+import { DistBackendError, DistError, DistTimeoutError, type ErrorDetails, messageOf, warn } from "../errors/index.ts";
 import type { Backend } from "../registry/index.ts";
 
 /** What a part of a group may take to close, in milliseconds; the contract asks for one second. */
@@ -16,9 +16,31 @@ export interface Closing {
  * Closes something that may be a user's own, and gives it up when it takes too long. By real time: what a clock of the container
  * rules are the limits of ops.
  *
- * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or what `close` throws or rejects with.
+ * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or what `close` throws or rejects with, as {@link foreignFailure} has it.
  */
-export async function closedWithin({ group, what, backend }: Closing, close: () => unknown): Promise<void> {
+export async function closedWithin(closing: Closing, close: () => unknown): Promise<void> {
+  try {
+    await closedInTime(closing, close);
+  } catch (error) {
+    throw foreignFailure(`closing ${closing.what}`, closing, error);
+  }
+}
+
+/**
+ * What code of a user's own has thrown or rejected with, as an error of this package that says where that was, with the other as its
+ * cause; the error itself if it is one of this package, which says by itself what is wrong.
+ */
+export function foreignFailure(where: string, { group, backend, op }: ErrorDetails, cause: unknown): DistError {
+  if (cause instanceof DistError) return cause;
+  const details = {
+    ...(group !== undefined && { group }),
+    ...(backend !== undefined && { backend }),
+    ...(op !== undefined && { op }),
+  };
+  return new DistBackendError(`group "${group}": ${where} has failed: ${messageOf(cause)}`, { ...details, cause });
+}
+
+async function closedInTime({ group, what, backend }: Closing, close: () => unknown): Promise<void> {
   const { promise: limit, reject } = Promise.withResolvers<never>();
   const timer = setTimeout(() => {
     const text = `group "${group}": ${what} had not closed after ${CLOSE_LIMIT_MS} ms; it is given up`;
@@ -51,5 +73,5 @@ export async function endBackend(backend: Backend, name: string, group: string, 
     void (async () => backend.abort(reason))().catch(failed("abort()"));
   }
   if (typeof backend?.close !== "function") return;
-  await closedWithin({ group, what, backend: name }, () => backend.close()).catch(failed("close()"));
+  await closedInTime({ group, what, backend: name }, () => backend.close()).catch(failed("close()"));
 }

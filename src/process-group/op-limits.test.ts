@@ -126,6 +126,40 @@ describe("an op that its backend does not end", () => {
     expect([group.state, backend.aborts.length]).toEqual(["FAILED", 1]);
   });
 
+  describe("whose block() returns although it has not ended", () => {
+    class Returning extends Work<void> {
+      static blockMs: number | undefined;
+      protected override block(limitMs: number): void {
+        Bun.sleepSync(Returning.blockMs ?? limitMs);
+      }
+    }
+    class Lax extends Hanging {
+      override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+        return calls.map((call) => new Returning({ opType: opTypeOf(call) }));
+      }
+    }
+    const make = ({ rank, size }: BackendContext) => new Lax(rank, size);
+
+    test("when its time is up: the op has timed out, or the waiting", async () => {
+      Returning.blockMs = undefined;
+      const { group } = await start({ make });
+      expect(() => group.allReduce(floats(), { timeout: 50 }).wait({ timeout: 20 })).toThrow("waited 20 ms");
+      const work = group.allReduce(floats(), { timeout: 50 });
+      expect(() => work.wait()).toThrow("allReduce #2 (hanging");
+      expect([work.exception()?.code, group.state]).toEqual(["OP_TIMEOUT", "FAILED"]);
+    });
+
+    test("before that: that is told at once, and the op goes on", async () => {
+      Returning.blockMs = 0;
+      const { group } = await start({ make });
+      const work = group.allReduce(floats(), { timeout: 60_000 });
+      expect(() => work.wait()).toThrow("its Work has stopped blocking before the op has ended; await it");
+      expect([work.isCompleted(), group.state]).toEqual([false, "OPEN"]);
+      await group.close();
+      expect(await ended(work)).toMatchObject({ code: "ABORTED" });
+    });
+  });
+
   test("as a part of a batch and of an op of several steps, too", async () => {
     const { group } = await start();
     const whole = group.coalescing(() => {

@@ -1,5 +1,5 @@
 import { type OpCall, opNames, opTable, opTypeOf } from "../collectives/index.ts";
-import { DistBackendError, type DistError, DistTimeoutError, type ErrorDetails } from "../errors/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, type ErrorDetails, messageOf } from "../errors/index.ts";
 import { type Clock, GRACE_MS, scheduleOn, systemClock } from "../registry/index.ts";
 import { guardWork, startedOf, type Work, type WorkGuard } from "../work/index.ts";
 
@@ -62,6 +62,17 @@ export class OpLimits {
   numberOf({ op, continuation }: OpCall): number {
     if (opTable[op].kind === "message") return ++this.#messages;
     return continuation || op === "refused" ? this.#collectives : ++this.#collectives;
+  }
+
+  /** What the Work of a call ends with when it is given an error that is not of this package: one that names the op, with a code. */
+  errorOf(cause: Error, work: Work<void>, call: OpCall, number: number): DistError {
+    return this.foreignError(cause, new WatchedOp(this, work, call, number));
+  }
+
+  /** The same for one that is watched. */
+  foreignError(cause: Error, op: WatchedOp): DistError {
+    const { text, details } = this.#whereIs(op);
+    return new DistBackendError(`${text}: ${messageOf(cause)}`, { ...details, cause });
   }
 
   /** Watches over the Work of a call, which is pending; `number` is for one without a number of its own. */
@@ -211,5 +222,9 @@ class WatchedOp implements WorkGuard {
 
   expire(): void {
     this.#limits.expire(this);
+  }
+
+  errorOf(cause: Error): DistError {
+    return this.#limits.foreignError(cause, this);
   }
 }

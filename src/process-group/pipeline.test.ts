@@ -1,8 +1,8 @@
 import "reflect-metadata";
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
-import { OpType, opTypeOf } from "../collectives/index.ts";
+import { type OpCall, OpType, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
-import { DistBackendError, type DistError } from "../errors/index.ts";
+import { DistBackendError, type DistError, DistNetworkError } from "../errors/index.ts";
 import {
   BACKEND_MIDDLEWARE,
   type BackendContext,
@@ -11,11 +11,13 @@ import {
   type GroupContext,
   MethodBackend,
   type Middleware,
+  type Submit,
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
-import type { TensorView } from "../tensor/index.ts";
+import { type TensorView, viewTensor } from "../tensor/index.ts";
+import { localRanks } from "../testing/local-ranks.ts";
 import { Work } from "../work/index.ts";
-import { memoryPlugin } from "./fixtures/memory-backend.ts";
+import { everyOp, MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
 
 afterEach(async () => {
@@ -31,6 +33,15 @@ function groupUnder(...middleware: readonly Middleware[]): Promise<ProcessGroup>
   const meeting = { store: new HashStore(), rank: 0, worldSize: 1, timeout: "2s" };
   return dist.initProcessGroup({ backend: "fake", container, ...meeting });
 }
+
+/** Notes the ops that come to it. */
+const watching = (seen: string[]): Middleware => ({
+  name: "watching",
+  create: () => (next) => (calls) => {
+    seen.push(...calls.map(({ op }) => op));
+    return next(calls);
+  },
+});
 
 const broken = (layer: unknown): Middleware => ({ name: "broken", create: () => layer as Layer });
 
@@ -369,6 +380,75 @@ describe("a backend that fails while no op is in flight", () => {
   });
 });
 
+describe("a backend that goes on taking ops after its failure", () => {
+  /** It says that it has failed, and refuses nothing. */
+  class Eager extends MemoryBackend {
+    says: "OPEN" | "FAILED" = "OPEN";
+
+    override get state() {
+      return this.says;
+    }
+
+    override abort(): void {}
+
+    lose(reason: string): void {
+      this.announceFailure(reason);
+    }
+  }
+
+  const place = () => ({ store: new HashStore(), rank: 0, worldSize: 1 });
+  async function eagerGroup() {
+    const made: Eager[] = [];
+    const capabilities = { ...everyOp, ops: { ...everyOp.ops, barrier: [] } };
+    const create = async (context: BackendContext) => {
+      const backend = new Eager(context, capabilities);
+      made.push(backend);
+      return backend;
+    };
+    const container = createContainer({ overrides: [memoryPlugin("eager", { capabilities, create })] });
+    const group = await dist.initProcessGroup({ backend: "eager", container, ...place() });
+    const [backend] = made;
+    if (backend === undefined) throw new Error("no backend");
+    return { group, backend };
+  }
+
+  const ends: readonly [string, (group: ProcessGroup, backend: Eager) => unknown, string][] = [
+    [
+      "that it has announced",
+      (_, backend) => backend.lose("its card is gone"),
+      'group "0": backend "eager" has failed: its card is gone',
+    ],
+    [
+      "of an op",
+      (group, backend) => {
+        backend.failures.push(new DistNetworkError("rank 3 is gone", { code: "PEER_LOST", peers: [3] }));
+        backend.says = "FAILED";
+        return group.barrier().exception();
+      },
+      "rank 3 is gone",
+    ],
+    ["by abort()", (group) => group.abort("enough"), "enough"],
+  ];
+  test.each(ends)("gets none of them: a failure %s", async (_, end, reason) => {
+    const { group, backend } = await eagerGroup();
+    end(group, backend);
+    const before = backend.calls.length;
+    expect(group.state).toBe("FAILED");
+    const works: Work<unknown>[] = [group.barrier()];
+    group.coalescing(() => void works.push(group.barrier(), group.barrier()));
+    for (const work of works) {
+      const error = work.exception();
+      // Compared as texts: a matcher that is matched with the message of an error takes its place there.
+      expect([error?.code, error?.message]).toEqual([
+        "GROUP_FAILED",
+        `barrier: group "0" has failed before (${reason}). It takes no more ops: make a new group with newGroup()`,
+      ]);
+      expect(error?.cause).toHaveProperty("message", reason);
+    }
+    expect([backend.calls.length, backend.refusals]).toEqual([before, 0]);
+  });
+});
+
 describe("what cannot be made", () => {
   test.each([new TypeError("no card"), undefined, "no card"])("is named: %p", async (thrown) => {
     const throwing = () => {
@@ -428,17 +508,10 @@ describe("a call that a middleware has changed", () => {
 
   test("takes its turn all the same, and messages take none", async () => {
     const seen: string[] = [];
-    const watching: Middleware = {
-      name: "watching",
-      create: () => (next) => (calls) => {
-        seen.push(...calls.map(({ op }) => op));
-        return next(calls);
-      },
-    };
     // What was registered first is outermost.
     const group = await groupUnder(
       resizing(() => ({ length: 8, byteLength: 32 })),
-      watching,
+      watching(seen),
     );
     await group.allReduce(new Float32Array(4)).catch(() => {});
     expect(seen).toEqual(["refused"]);
@@ -450,5 +523,181 @@ describe("a call that a middleware has changed", () => {
     const tensor = Float32Array.of(1, 2, 3, 4);
     expect(await group.allReduce(tensor)).toBe(tensor);
     await dist.destroyProcessGroup();
+  });
+
+  type Edit = (call: OpCall) => Partial<Record<keyof OpCall, unknown>>;
+  const ways: readonly [string, (change: Edit) => Middleware][] = [
+    [
+      "in a copy",
+      (change) => ({
+        name: "editing",
+        create: () => (next) => (calls) => next(calls.map((call) => ({ ...call, ...change(call) }) as OpCall)),
+      }),
+    ],
+    [
+      "in place",
+      (change) => ({
+        name: "editing",
+        create: () => (next) => (calls) => {
+          for (const call of calls) if (call.op !== "refused") Object.assign(call, change(call));
+          return next(calls);
+        },
+      }),
+    ],
+    [
+      "in its list",
+      (change) => ({
+        name: "editing",
+        create: () => (next) => (calls) => {
+          for (const [i, call] of calls.entries()) (calls as OpCall[])[i] = { ...call, ...change(call) } as OpCall;
+          return next(calls);
+        },
+      }),
+    ],
+  ];
+  const edits: readonly [string, Edit, RegExp][] = [
+    ["op", () => ({ op: "allReduec" }), /^op: .*its op is none of the op table, got "allReduec"$/],
+    ["op", () => ({ op: 7 }), /its op is none of the op table, got number 7$/],
+    ["op", () => ({ op: "toString" }), /its op is none of the op table, got "toString"$/],
+    ["outputs", () => ({ op: "allGather" }), /its outputs has 1 tensors|its inputs has 0 tensors/],
+    ["outputs", () => ({ outputs: "none" }), /its outputs is no list of views, got "none"$/],
+    ["outputs", ({ outputs }) => ({ outputs: [...outputs, ...outputs] }), /its outputs has 2 tensors, the op takes 1$/],
+    ["reduceOp", () => ({ reduceOp: "SUM" }), /its reduceOp is none of ReduceOp's constants, got "SUM"$/],
+    ["root", () => ({ op: "broadcast", root: 4 }), /^broadcast: .*its root is no rank of the group of 1, got 4$/],
+    ["root", () => ({ op: "reduce", root: "0" }), /its root is no rank of the group of 1, got "0"$/],
+    ["outputs", () => ({ op: "allReduceCoalesced", outputs: [] }), /its outputs has 0 tensors, the op takes 1$/],
+    [
+      "inputSplits",
+      ({ outputs }) => ({ op: "allToAllSingle", inputs: outputs, inputSplits: [3], outputSplits: [4] }),
+      /its inputSplits adds up to 3 elements, its tensor has 4$/,
+    ],
+    [
+      "outputSplits",
+      ({ outputs }) => ({ op: "allToAllSingle", inputs: outputs, inputSplits: [4] }),
+      /its outputSplits is missing, and the splits of the other side are given$/,
+    ],
+    [
+      "dtype",
+      ({ outputs: [view] }) => ({ op: "allReduceCoalesced", outputs: [view, viewTensor(new Int32Array(4))] }),
+      /its dtype is float32 of one tensor and int32 of another$/,
+    ],
+    [
+      "outputs",
+      ({ outputs }) => ({ op: "allReduceCoalesced", outputs: [...outputs, ...outputs] }),
+      /its outputs does not fit \(allReduce: .*\)$/,
+    ],
+    [
+      "outputs[0]",
+      ({ outputs: [view] }) => ({ outputs: [{ ...view, device: { type: "cuda", index: 0 } }] }),
+      /its outputs\[0\] is not on cpu:0, the device of this backend$/,
+    ],
+    ["waitAllRanks", () => ({ waitAllRanks: 1 }), /its waitAllRanks is not true or false, got number 1$/],
+    ["continuation", () => ({ continuation: null }), /its continuation is not true or false, got null$/],
+    ["timeoutMs", () => ({ timeoutMs: "10s" }), /its timeoutMs is no limit in milliseconds, got "10s"$/],
+    ["timeoutMs", () => ({ timeoutMs: Number.NaN }), /its timeoutMs is no limit in milliseconds, got NaN$/],
+    ["stream", () => ({ stream: 3 }), /its stream is no stream, got number 3$/],
+  ];
+  for (const [way, editing] of ways) {
+    for (const [field, change, message] of edits) {
+      test(`${way}: its ${field} is checked (${message.source})`, async () => {
+        const seen: string[] = [];
+        const group = await groupUnder(editing(change), watching(seen));
+        const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
+        expect([error.name, error.code]).toEqual(["InvalidArgumentError", "INVALID_CALL"]);
+        expect(error.message).toMatch(message);
+        expect(error.message).toContain('middleware "editing" has changed the call');
+        expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
+      });
+    }
+  }
+
+  test.each(ways)("%s: a message takes no turn, also one whose op is unknown", async (_, editing) => {
+    const seen: string[] = [];
+    const container = createContainer();
+    const misspelling = editing(({ op }) => (op === "send" ? { op: "sned" } : {}));
+    container.register(BACKEND_MIDDLEWARE, { useValue: misspelling });
+    container.register(BACKEND_MIDDLEWARE, { useValue: watching(seen) });
+    const send = async ({ rank }: { readonly rank: number }) => {
+      const sent = dist.send(new Float32Array(1), { dst: 1 - rank });
+      expect(await sent.catch((reason: unknown) => reason)).toMatchObject({ code: "INVALID_CALL" });
+    };
+    await localRanks(2, send, { container, timeout: "10s" });
+    expect(seen).toEqual([]);
+  });
+});
+
+describe("an error that is not of this package", () => {
+  const broke = new TypeError("the ring broke");
+  const failing: readonly [string, Submit][] = [
+    ["of a Work that has failed", (calls) => calls.map((call) => Work.rejected(broke, { opType: opTypeOf(call) }))],
+    [
+      "of a Work that fails later",
+      (calls) =>
+        calls.map((call) =>
+          Work.fromPromise(
+            Bun.sleep(1).then(() => Promise.reject(broke)),
+            { opType: opTypeOf(call) },
+          ),
+        ),
+    ],
+    ["of a promise", (calls) => calls.map(() => Promise.reject(broke) as never)],
+  ];
+  const place = () => ({ store: new HashStore(), rank: 0, worldSize: 1 });
+  const withSubmit = async (submit: Submit, method: "submit" | "abort" = "submit") => {
+    const plugin = memoryPlugin("ring");
+    const group = await dist.initProcessGroup({
+      backend: "ring",
+      container: createContainer({ overrides: [plugin] }),
+      ...place(),
+    });
+    for (const backend of plugin.made) backend[method] = submit as never;
+    return group;
+  };
+  test.each(failing)("has a code and names the op: %s", async (_, submit) => {
+    const group = await withSubmit(submit);
+    expect(await group.allReduce(new Float32Array(1)).catch((error: unknown) => error)).toMatchObject({
+      name: "DistBackendError",
+      code: "BACKEND_ERROR",
+      message: 'allReduce #1 (ring, group "0", rank 0 of 1): the ring broke',
+      cause: broke,
+      details: { backend: "ring", group: "0", op: "allReduce", seq: 1 },
+    });
+  });
+
+  test.each(["submit", "abort"] as const)("thrown by %s()", async (method) => {
+    const group = await withSubmit(() => {
+      throw broke;
+    }, method);
+    const error =
+      method === "submit"
+        ? group.allReduce(new Float32Array(1)).exception()
+        : await (async () => group.abort("enough"))().catch((thrown: unknown) => thrown);
+    expect(error).toMatchObject({
+      name: "DistBackendError",
+      code: "BACKEND_ERROR",
+      message: `group "0": ${method}() of backend "ring"${method === "submit" ? " for allReduce" : ""} has failed: the ring broke`,
+      cause: broke,
+    });
+  });
+});
+
+describe("a middleware that throws", () => {
+  test("is named, and the collective takes its turn", async () => {
+    const seen: string[] = [];
+    const cause = new TypeError("undefined is not a function");
+    const throwing: Middleware = {
+      name: "throwing",
+      create: () => () => () => {
+        throw cause;
+      },
+    };
+    const group = await groupUnder(throwing, watching(seen));
+    expect(await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)).toMatchObject({
+      name: "DistBackendError",
+      code: "MIDDLEWARE_ERROR",
+      message: 'middleware "throwing": its submit function has thrown undefined is not a function',
+      cause,
+    });
+    expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
   });
 });

@@ -1,4 +1,4 @@
-import { NO_TENSORS, type OpCall, opCall, opNames, opTable, opTypeOf } from "../collectives/index.ts";
+import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
@@ -14,10 +14,11 @@ import {
   settledWithin,
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
-import { asError, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
-import { closedWithin, endBackend } from "./limited-close.ts";
+import { asError, failureOf, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
+import { CallBorder, Passage } from "./call-border.ts";
+import { CallCheck } from "./call-check.ts";
+import { closedWithin, endBackend, foreignFailure } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
-import { requireViews } from "./view-check.ts";
 
 /** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
 const FAILED_LIMIT_MS = 5_000;
@@ -55,6 +56,8 @@ export class Pipeline {
   /** What middleware, or another device, has failed the group with. */
   #failure: DistError | undefined;
   #backendFailure: DistError | undefined;
+  /** What the op has failed with that failed the group. */
+  #opFailure: DistError | undefined;
   /** Whether the group is being aborted or closed, which it knows by itself. */
   #isEnding = false;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
@@ -79,7 +82,7 @@ export class Pipeline {
     this.clock = clock;
     this.#group = group;
     this.#siblings = siblings;
-    this.#submit = (calls) => backend.submit(calls);
+    this.#submit = (calls) => this.#toBackend(calls);
     if (capabilities.keepsTimeouts !== true) this.#watch();
     // The group may have failed on another device while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
@@ -111,12 +114,15 @@ export class Pipeline {
     if (middleware.length > 0 && this.#limits === undefined) {
       this.#watch();
       this.#submit = (calls) => {
-        const works = this.backend.submit(calls);
+        const works = this.#toBackend(calls);
         this.#trusted = works;
         return works;
       };
     }
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
+    const { rank, size } = this.backend;
+    const passage = new Passage();
+    const check = new CallCheck({ rank, size, device: this.device });
     for (const each of [...middleware].reverse()) {
       const { name } = each;
       const context = this.#contextOf(name, surroundingsOf(this.#ownNameOf(name)));
@@ -127,7 +133,7 @@ export class Pipeline {
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const border = new Border(name, this.#submit, this.device);
+      const border = new CallBorder(name, this.#submit, this.device, check, passage);
       const submit: unknown = layer(border.next);
       if (typeof submit !== "function") {
         throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
@@ -182,14 +188,49 @@ export class Pipeline {
     for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
   }
 
+  #toBackend(calls: readonly OpCall[]): readonly Work<void>[] {
+    try {
+      return this.backend.submit(calls);
+    } catch (error) {
+      const [call] = calls;
+      throw this.#foreign("submit()", error, call === undefined ? undefined : opNames[opTypeOf(call)]);
+    }
+  }
+
+  /** Calls that come after the end: the backend may say why they are refused, but must not start them. */
+  #refused(calls: readonly OpCall[]): readonly Work<void>[] {
+    let works: readonly Work<void>[] | undefined;
+    try {
+      // One in plain JavaScript may not have it.
+      works = this.backend.refuse?.(calls);
+    } catch (error) {
+      throw this.#foreign("refuse()", error);
+    }
+    if (works !== undefined) return works;
+    const { name: backend } = this.plugin;
+    const details = { backend, group: this.#group, code: "ABORTED" };
+    const cause = this.failure ?? this.#opFailure ?? new DistBackendError(this.#endReason ?? "it has ended", details);
+    return calls.map((call) => {
+      const opType = opTypeOf(call);
+      // A turn that nobody takes any more.
+      if (call.op === "refused") return Work.completed(undefined, { opType });
+      return Work.rejected(this.#failedBefore(call, cause), { opType });
+    });
+  }
+
+  #foreign(method: string, error: unknown, op?: string): DistError {
+    const backend = this.plugin.name;
+    const where = `${method} of backend "${backend}"${op === undefined ? "" : ` for ${op}`}`;
+    return foreignFailure(where, { group: this.#group, backend, ...(op !== undefined && { op }) }, error);
+  }
+
   /** Submits calls; whatever goes wrong, there is a Work for each. */
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
     try {
       if (this.#failure !== undefined) throw this.#failedBefore(calls[0], this.#failure);
       const works: unknown = this.#submit(calls);
       const own = areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
-      if (this.#limits !== undefined) this.#watchAll(this.#limits, own, calls);
-      return own;
+      return this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls);
     } catch (error) {
       return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
     }
@@ -202,8 +243,7 @@ export class Pipeline {
         const calls = [call];
         const works: unknown = this.#submit(calls);
         const own = areNewWorks(works, 1) ? works : this.#mended(calls, works);
-        if (this.#limits !== undefined) this.#watchAll(this.#limits, own, calls);
-        return own[0] as Work<void>;
+        return (this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls))[0] as Work<void>;
       } catch (error) {
         return Work.rejected(error, { opType: opTypeOf(call) });
       }
@@ -211,14 +251,23 @@ export class Pipeline {
     return Work.rejected(this.#failedBefore(call, this.#failure), { opType: opTypeOf(call) });
   }
 
-  #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): void {
+  /** Puts Works under watch; returns them, or what stands for those that have ended with an error that is not ours. */
+  #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): readonly Work<void>[] {
     // Middleware that has passed them on has nothing in its hands.
     const areTrusted = works === this.#trusted;
+    let seen = works;
     for (const [i, call] of calls.entries()) {
       const number = limits.numberOf(call);
       const work = works[i] as Work<void>;
-      if (!areTrusted && !work.keepsLimit && !work.isCompleted()) limits.watch(work, call, number);
+      if (!work.isCompleted()) {
+        if (!areTrusted && !work.keepsLimit) limits.watch(work, call, number);
+        continue;
+      }
+      const failure: Error | undefined = failureOf(work);
+      if (failure === undefined || failure instanceof DistError) continue;
+      seen = seen.with(i, Work.rejected(limits.errorOf(failure, work, call, number), { opType: opTypeOf(call) }));
     }
+    return seen;
   }
 
   /** A backend or a middleware of the user's own may return thenables that are no Works of this copy of the package; or anything. */
@@ -253,7 +302,7 @@ export class Pipeline {
 
   get state(): GroupState {
     const { state } = this.backend;
-    return state === "OPEN" && this.#failure !== undefined ? "FAILED" : state;
+    return state === "OPEN" && this.failure !== undefined ? "FAILED" : state;
   }
 
   /** What the group has failed with on this device, as other devices are told. */
@@ -278,7 +327,7 @@ export class Pipeline {
     try {
       this.abort(error.message);
     } catch (failure) {
-      this.#abortFailed(failure);
+      warn(messageOf(failure));
     }
   }
 
@@ -293,6 +342,8 @@ export class Pipeline {
       // One that is async would otherwise end the process when it rejects.
       const aborted: unknown = this.backend.abort(reason);
       if (aborted instanceof Promise) aborted.catch((error: unknown) => this.#abortFailed(error));
+    } catch (error) {
+      throw this.#foreign("abort()", error);
     } finally {
       this.endHeld(reason);
       this.#limits?.endAll(reason, GRACE_MS);
@@ -304,12 +355,16 @@ export class Pipeline {
     }
   }
 
-  /** Lets the middleware end the Works that it holds, once. */
-  endHeld(reason: string): void {
+  /**
+   * Lets the middleware end the Works that it holds, once.
+   * @param error What an op has failed with, if it was that.
+   */
+  endHeld(reason: string, error?: DistError): void {
     if (this.#endReason !== undefined) return;
     this.#endReason = reason;
-    // Middleware is called for its end once: what it held from now on would stay pending. The backend refuses it.
-    this.#submit = (calls) => this.backend.submit(calls);
+    this.#opFailure = error;
+    // Middleware is called for its end once: what it held from now on would stay pending.
+    this.#submit = (calls) => this.#refused(calls);
     this.#limits?.endAll(reason, FAILED_LIMIT_MS);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
     for (const helper of this.#helpers) this.#call(() => helper.abort(reason));
@@ -361,48 +416,6 @@ export class Pipeline {
     for (const { error } of others)
       warn(`closing group "${this.#group}" failed in more than one place: ${messageOf(error)}`);
     if (first !== undefined) throw first.error;
-  }
-}
-
-/** The place where calls go from one middleware to the next, or to the backend: what it has changed is checked there. */
-class Border {
-  readonly #name: string;
-  readonly #device: Device;
-  readonly #inner: Submit;
-  /** What the middleware is called with at present. */
-  #calls: readonly OpCall[] | undefined;
-  /** What the middleware submits to. */
-  readonly next: Submit = (calls) => (calls === this.#calls ? this.#inner(calls) : this.#checked(calls));
-
-  constructor(name: string, inner: Submit, device: Device) {
-    this.#name = name;
-    this.#inner = inner;
-    this.#device = device;
-  }
-
-  around(submit: Submit): Submit {
-    return (calls) => {
-      const before = this.#calls;
-      this.#calls = calls;
-      try {
-        return submit(calls);
-      } finally {
-        this.#calls = before;
-      }
-    };
-  }
-
-  #checked(calls: readonly OpCall[]): readonly Work<void>[] {
-    try {
-      for (const call of calls) if (this.#calls?.includes(call) !== true) requireViews(call, this.#name);
-    } catch (error) {
-      // A collective that is refused takes its turn.
-      if (calls.some((call) => call !== undefined && opTable[call.op]?.kind === "collective")) {
-        this.#inner([opCall("refused", this.#device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY)]);
-      }
-      return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
-    }
-    return this.#inner(calls);
   }
 }
 

@@ -308,6 +308,23 @@ describe("the end of a group", () => {
     expect(dist.isInitialized()).toBe(false);
   });
 
+  test.each([
+    ["that is idle is drained, then closed", () => {}, ["drained", "close"]],
+    ["that has failed is closed alone", (group: ProcessGroup) => group.abort("enough"), ["close"]],
+  ] as const)("a group %s", async (_, before, expected) => {
+    const { group, backend } = await start();
+    const called: string[] = [];
+    const close = backend.close.bind(backend);
+    backend.drained = async () => void called.push("drained");
+    backend.close = () => {
+      called.push("close");
+      return close();
+    };
+    before(group);
+    await dist.destroyProcessGroup();
+    expect(called).toEqual([...expected]);
+  });
+
   test("a drained() that hangs with nothing in flight is given up, and the group is closed", async () => {
     const { group, backend } = await start({ timeout: "1min" });
     backend.prompt = false;
@@ -344,7 +361,11 @@ describe("the end of a group", () => {
     backend.drained = drained;
     const destroyed = dist.destroyProcessGroup().catch((reason: Error) => reason);
     backend.works[0]?.settle();
-    expect(await destroyed).toMatchObject({ message: "stuck" });
+    expect(await destroyed).toMatchObject({
+      code: "BACKEND_ERROR",
+      message: 'group "0": drained() of backend "memory" has failed: stuck',
+      cause: expect.any(Error),
+    });
     expect([work.isSuccess(), group.state, backend.closed, dist.isInitialized()]).toEqual([true, "CLOSED", 1, false]);
   });
 
@@ -423,7 +444,9 @@ describe("the end of a group", () => {
       await group.allReduce(floats()).catch(() => {});
       void group.allReduce(floats());
     });
-    expect(told.map(({ message }) => message)).toEqual(["unobserved failure: rank 3 is gone"]);
+    expect(told.map(({ message }) => message)).toEqual([
+      'unobserved failure: allReduce: group "0" has failed before (rank 3 is gone). It takes no more ops: make a new group with newGroup()',
+    ]);
     await dist.destroyProcessGroup().catch(() => {});
   });
 
@@ -469,7 +492,12 @@ describe("the end of a group", () => {
       backend[method] = () => Promise.reject(new Error(`${method} went wrong`));
       setTimeout(() => backend.works[0]?.settle(), 10);
       const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
-      expect(error).toMatchObject({ message: `${method} went wrong` });
+      const step = method === "close" ? "closing backend" : "drained() of backend";
+      expect(error).toMatchObject({
+        code: "BACKEND_ERROR",
+        message: `group "0": ${step} "memory" has failed: ${method} went wrong`,
+        cause: { message: `${method} went wrong` },
+      });
       expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
       await work.catch(() => {});
     },
@@ -482,7 +510,10 @@ describe("the end of a group", () => {
     if (other === undefined) throw new Error("the plugin made no backend");
     other.close = () => Promise.reject(new Error("stuck"));
     const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
-    expect(error).toMatchObject({ message: "stuck" });
+    expect(error).toMatchObject({
+      code: "BACKEND_ERROR",
+      message: 'group "1": closing backend "memory" has failed: stuck',
+    });
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
 
@@ -499,7 +530,11 @@ describe("the end of a group", () => {
         },
       });
       const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
-      expect(error).toMatchObject({ message: `${member} went wrong` });
+      expect(error).toMatchObject({
+        code: "BACKEND_ERROR",
+        message: expect.stringContaining(`has failed: ${member} went wrong`),
+        cause: { message: `${member} went wrong` },
+      });
       expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
     },
   );

@@ -27,7 +27,7 @@ export class RankNames {
   }
 
   globalRankOf(groupRank: number): number {
-    return this.globalRanks[groupRank] ?? groupRank;
+    return this.globalRanks[groupRank] ?? -1;
   }
 
   /** @throws InvalidArgumentError for ranks that are not in the group. */

@@ -66,6 +66,16 @@ export abstract class Backend {
     for (const listener of this.#failureListeners.splice(0)) callUserCode(() => listener(reason));
   }
 
+  /**
+   * The Works, all rejected, of calls that come when the group has failed or is closed. By default undefined: then the process group
+   * rejects them with `GROUP_FAILED` and what it has failed with, and the backend does not see them. For a backend that can say more,
+   * such as which ranks are at fault. Never throws.
+   */
+  refuse(calls: readonly OpCall[]): readonly Work<void>[] | undefined {
+    void calls;
+    return undefined;
+  }
+
   /** Makes `WorkInfo.activeDuration` of ops from now on the time that they are in the native library, where there is one. */
   enableTiming(): void {}
 

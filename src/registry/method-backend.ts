@@ -70,6 +70,11 @@ export abstract class MethodBackend extends Backend {
     return calls.map((call) => this.#start(call));
   }
 
+  /** By its own words: {@link submit} refuses what comes too late. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
   /** Called once, when the group has failed: to stop what is under way, and to tell other ranks. It may be async; what it throws is a warning. */
   protected onFailure(error: DistError): void | PromiseLike<void> {
     void error;

@@ -36,6 +36,7 @@ describe("pluginFault", () => {
     ["bootstrap", { bootstrap: "shop" }, 'bootstrap must be "store" or "self", got "shop"'],
     ["devices", { devices: "cpu" }, "devices must be a list of cpu, cuda, got a string"],
     ["devices", { devices: [] }, 'backend "mine" takes no kind of device'],
+    ["devices", { devices: ["cuda", "cpu", "cuda"] }, 'backend "mine": devices has "cuda" twice'],
     ["devices", { devices: ["cpu", "gpu"] }, 'device "gpu" is none of cpu, cuda'],
     ["capabilities", { capabilities: undefined }, 'backend "mine": capabilities.ops must be a table, got undefined'],
     ["capabilities", { capabilities: { ops: {} } }, "capabilities.reduceOps must be a table, got undefined"],
@@ -79,8 +80,15 @@ describe("SDK version", () => {
       undefined,
       'backend "mine" does not say for which backend SDK it was written: give the plugin `sdk: 2` if it is this one',
     ],
-    ["1.0", 'backend "mine": sdk must be the number of the SDK that it was written for, such as 2, got 1.0'],
-    [Number.NaN, "got NaN"],
+    [
+      "2",
+      'backend "mine": sdk must be the number of the backend SDK that it was written for, got the string "2"; write `sdk: 2` if it is this one',
+    ],
+    [2.5, "got number 2.5"],
+    [Number.NaN, "got number NaN"],
+    [2n, "got bigint 2"],
+    [null, "got null"],
+    [{}, "got Object"],
   ])("%p is refused", (sdk, message) => {
     const error = (() => {
       try {

@@ -58,6 +58,8 @@ export function pluginFault(value: unknown): PluginFault | undefined {
   if (device !== undefined) {
     return fault("devices", `: device ${JSON.stringify(device)} is none of ${deviceTypes.join(", ")}`);
   }
+  const twice = plugin.devices.find((each, i, all) => all.indexOf(each) < i);
+  if (twice !== undefined) return fault("devices", `: devices has ${JSON.stringify(twice)} twice`);
   const wrongCell = capabilitiesFault(plugin.capabilities);
   return wrongCell === undefined ? undefined : fault("capabilities", wrongCell);
 }

@@ -4,7 +4,7 @@ import {
   brand,
   callUserCode,
   DistBackendError,
-  type DistError,
+  DistError,
   DistTimeoutError,
   describe,
   InvalidArgumentError,
@@ -77,6 +77,8 @@ export interface WorkGuard {
   readonly leftMs: number;
   /** A `wait()` has blocked for so long: the op has to end now. */
   expire(): void;
+  /** What the op ends with when it is given an error that is not of this package. */
+  errorOf(cause: Error): DistError;
 }
 
 /** What a Work is made with. */
@@ -212,7 +214,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       if (this.#resolve !== undefined) this.#giveValue(this.#resolve as (value: T) => void, this.#reject);
     } else {
       this.#phase = Phase.Failed;
-      this.#error = asError(error, this);
+      const known: Error = asError(error, this);
+      this.#error = known instanceof DistError ? known : (this.#guard?.errorOf(known) ?? (known as DistError));
       if (this.#observed) this.#look();
       this.#reject?.(this.#error);
     }
@@ -309,8 +312,13 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   /** {@link block} until the limit of the op has run out, which ends it, or that of the waiting. */
   #blockUnder(guard: WorkGuard, limitMs: number): void {
     const { leftMs } = guard;
+    const given = Math.min(limitMs, leftMs);
+    const began = performance.now();
     try {
-      this.block(Math.min(limitMs, leftMs));
+      this.block(given);
+      // One that returns without a word when its time is up: within a millisecond, as timers are.
+      const isLate = !this.isCompleted() && performance.now() - began > given - 1;
+      if (isLate) throw this.waitTimeout(limitMs);
     } catch (error) {
       const isOver = error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" && leftMs < limitMs;
       if (!isOver) throw error;

@@ -136,6 +136,9 @@ class Membership implements Member {
       case "abort":
         exchange.abort(rank, message.text);
         return;
+      case "refuse":
+        exchange.refuse(rank);
+        return;
       case "leave":
         exchange.leave(rank);
     }

@@ -38,6 +38,8 @@ export interface ExchangePort {
   addMember(member: Member): void;
   /** A rank comes to a collective. Its rounds are numbered from 1: one for each collective, two for a sparse all-reduce. */
   enter(rank: number, round: number, call: NumberedCall, op: PendingOp): void;
+  /** A rank has refused a collective: it will not come to it. */
+  refuse(rank: number): void;
   /** A rank sends or receives. */
   post(message: Message): void;
   /** A rank has closed the group; what still needs it fails. */

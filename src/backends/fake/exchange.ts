@@ -1,6 +1,6 @@
 import { messageOf } from "../../errors/index.ts";
 import type { Clock } from "../../registry/index.ts";
-import { agree, messageMismatchText, mismatchText, splitMismatchText } from "./call-text.ts";
+import { agree, messageMismatchText, mismatchText, splitMismatchText, textOf } from "./call-text.ts";
 import { resultsOf, SplitMismatch } from "./collective-results.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
 import { copyOf } from "./element-bytes.ts";
@@ -37,6 +37,8 @@ export class Exchange implements ExchangePort {
   /** Ops of collectives that all ranks have come to, and whose results are still to be delivered. */
   #undelivered = 0;
   #mismatch: Mismatch | undefined;
+  /** How many collectives each rank has refused. */
+  readonly #refusals = new Map<number, number>();
   #failure: Failure | undefined;
 
   constructor(size: number, order: DeliveryOrder, clock: Clock) {
@@ -64,9 +66,21 @@ export class Exchange implements ExchangePort {
       this.#failDesync(rank, mismatchText({ rank: first[0], call: first[1].call }, { rank, call }), round);
       return;
     }
-    const gone = [...this.#left.keys()].find((other) => !arrivals.has(other));
-    if (gone !== undefined) this.#fail("left", gone, [gone], this.#departed(gone));
-    else if (arrivals.size === this.size) this.#complete(round, arrivals);
+    if (!this.#failIfLeft(arrivals) && arrivals.size === this.size) this.#complete(round, arrivals);
+  }
+
+  refuse(rank: number): void {
+    this.#refusals.set(rank, (this.#refusals.get(rank) ?? 0) + 1);
+  }
+
+  /** Fails the group if ranks have gone that a collective still needs, all of which are named. */
+  #failIfLeft(arrivals: ReadonlyMap<number, Arrival>): boolean {
+    const gone = [...this.#left.keys()].filter((other) => !arrivals.has(other)).sort((a, b) => a - b);
+    const [first] = gone;
+    if (first === undefined) return false;
+    const text = gone.map((rank) => `rank ${rank} ${this.#left.get(rank)}`).join(", ");
+    this.#fail("left", first, gone, `${text} before ${gone.length === 1 ? "it" : "they"} came to this op`);
+    return true;
   }
 
   #complete(round: number, arrivals: ReadonlyMap<number, Arrival>): void {
@@ -116,9 +130,8 @@ export class Exchange implements ExchangePort {
   leave(rank: number, how = "closed the group"): void {
     if (this.#left.has(rank)) return;
     this.#left.set(rank, how);
-    const waited = [...this.#collectives.values()].some((arrivals) => !arrivals.has(rank));
-    if (waited) this.#fail("left", rank, [rank], this.#departed(rank));
-    else this.#failIfDeserted();
+    const waiting = [...this.#collectives.values()].find((arrivals) => !arrivals.has(rank));
+    if (waiting === undefined || !this.#failIfLeft(waiting)) this.#failIfDeserted();
   }
 
   abort(rank: number, text: string): void {
@@ -126,15 +139,36 @@ export class Exchange implements ExchangePort {
   }
 
   timeOut(rank: number, op: PendingOp): void {
+    const limit = `timed out after ${op.timeoutMs} ms`;
     const arrivals = [...this.#collectives.values()].find((each) => each.get(rank)?.op === op);
     const message = this.#mailbox.waiting.find((each) => each.op === op);
+    const other = message && this.#mailbox.waiting.find((each) => each.rank === message.peer && each.peer === rank);
+    if (message !== undefined && other !== undefined) {
+      // Which of the two should have sent, or with which tag, cannot be known.
+      const [a, b] = message.rank < other.rank ? [message, other] : [other, message];
+      const text = `ranks ${a.rank} and ${b.rank} waited for each other, at ${messageText(a)} and ${messageText(b)}`;
+      this.#fail("timeout", rank, [], `${limit}; ${text}`);
+      return;
+    }
     const missing = arrivals
-      ? Array.from({ length: this.size }, (_, other) => other).filter((other) => !arrivals.has(other))
+      ? Array.from({ length: this.size }, (_, each) => each).filter((each) => !arrivals.has(each))
       : message !== undefined && message.peer >= 0
         ? [message.peer]
         : [];
     const who = missing.length === 0 ? "nobody sent" : `${ranksInWords(missing)} did not arrive`;
-    this.#fail("timeout", rank, missing, `timed out after ${op.timeoutMs} ms; ${who}`);
+    this.#fail("timeout", rank, missing, `${limit}; ${who}${missing.map((each) => this.#whereIs(each)).join("")}`);
+  }
+
+  /** What is known of a rank that somebody has waited for. */
+  #whereIs(rank: number): string {
+    const message = this.#mailbox.waiting.find((each) => each.rank === rank);
+    if (message !== undefined) return `; rank ${rank} was at ${messageText(message)}`;
+    for (const arrivals of this.#collectives.values()) {
+      const call = arrivals.get(rank)?.call;
+      if (call !== undefined) return `; rank ${rank} was at ${textOf(call)} as collective #${call.number}`;
+    }
+    const refusals = this.#refusals.get(rank);
+    return refusals ? `; rank ${rank} has refused ${refusals} ${refusals === 1 ? "call" : "calls"}` : "";
   }
 
   #failIfDeserted(): void {
@@ -148,10 +182,6 @@ export class Exchange implements ExchangePort {
     const gone = deserted.peer < 0 ? [...this.#left.keys()] : [deserted.peer];
     const how = this.#left.get(gone[0] ?? -1) ?? "closed the group";
     this.#fail("left", gone[0] ?? 0, gone, `${ranksInWords(gone)} ${how}`);
-  }
-
-  #departed(rank: number): string {
-    return `rank ${rank} ${this.#left.get(rank)} before it came to this op`;
   }
 
   /**
@@ -187,6 +217,12 @@ export class Exchange implements ExchangePort {
     this.#mailbox.clear();
     for (const member of this.#members) member.onFailure(failure);
   }
+}
+
+/** Such as `recv from rank 0 with tag 5`. */
+function messageText({ kind, peer, tag }: Message): string {
+  const way = kind === "send" ? "to" : "from";
+  return `${kind} ${way} ${peer < 0 ? "any rank" : `rank ${peer}`} with tag ${tag}`;
 }
 
 function ranksInWords(ranks: readonly number[]): string {

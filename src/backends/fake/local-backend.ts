@@ -86,9 +86,15 @@ export class LocalBackend extends Backend implements Member {
     });
   }
 
+  /** By its own words: {@link submit} refuses what comes too late. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
   /** A collective that this rank has refused is numbered, as it is on ranks that have not refused it. */
   #takeTurn(call: OpCall): Work<void> {
     this.#refused++;
+    this.#exchange.refuse(this.rank);
     return Work.completed(undefined, { opType: opTypeOf(call) });
   }
 
@@ -182,7 +188,10 @@ export class LocalBackend extends Backend implements Member {
 
   /** The memory of a call of this batch has been taken away since it was made: none of them is started. */
   #refuseLost(call: OpCall, lost: OpCall): Work<void> {
-    if (isCollective(call)) this.#refused++;
+    if (isCollective(call)) {
+      this.#refused++;
+      this.#exchange.refuse(this.rank);
+    }
     const op = opNames[opTypeOf(lost)];
     const error = new InvalidArgumentError(`${op}: a buffer was detached or resized before the op could start`, {
       backend: "fake",

@@ -4,7 +4,7 @@ import { systemClock } from "../../registry/index.ts";
 import { LocalRanksError, localRanks } from "../../testing/index.ts";
 
 /** The errors of all ranks, by rank. */
-async function errorsOf(n: number, body: (rank: number) => Promise<unknown>): Promise<dist.DistError[]> {
+async function errorsOf(n: number, body: (rank: number) => PromiseLike<unknown>): Promise<dist.DistError[]> {
   const error = await localRanks(n, ({ rank }) => body(rank)).catch((thrown: unknown) => thrown);
   if (!(error instanceof LocalRanksError)) throw new Error(`expected LocalRanksError, got ${String(error)}`);
   return [...error.failures].sort((a, b) => a.rank - b.rank).map(({ error }) => error as dist.DistError);
@@ -178,6 +178,66 @@ describe("failures among ranks of one thread", () => {
     expect(waiting?.message).toContain("timed out after 60 ms; rank 0 did not arrive");
     expect(late).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
     expect(late?.message).toMatch(/: rank \d: timed out after 60 ms; rank 0 did not arrive$/);
+  });
+
+  test.each<[string, (rank: number) => PromiseLike<unknown>, string]>([
+    [
+      "that receive from each other",
+      (rank) => dist.recv(new Int8Array(1), { src: 1 - rank, tag: 3, timeout: 60 }),
+      "ranks 0 and 1 waited for each other, at recv from rank 1 with tag 3 and recv from rank 0 with tag 3",
+    ],
+    [
+      "whose tags differ",
+      (rank) =>
+        rank === 0
+          ? dist.send(new Int8Array(1), { dst: 1, tag: 3, timeout: 60 })
+          : dist.recv(new Int8Array(1), { src: 0, tag: 4, timeout: 60 }),
+      "ranks 0 and 1 waited for each other, at send to rank 1 with tag 3 and recv from rank 0 with tag 4",
+    ],
+  ])("two ranks %s: neither is blamed", async (_, body, text) => {
+    for (const error of await errorsOf(2, body)) {
+      expect(error).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [] } });
+      expect(error.message).toEndWith(`timed out after 60 ms; ${text}`);
+    }
+  });
+
+  test.each<[string, (rank: number) => PromiseLike<unknown>, string]>([
+    [
+      "a message",
+      (rank) =>
+        rank === 0 ? dist.recv(new Int8Array(1), { src: 2 }) : dist.barrier({ timeout: rank === 1 ? 60 : "5s" }),
+      "rank 0 did not arrive; rank 0 was at recv from rank 2 with tag 0",
+    ],
+    [
+      "a collective",
+      (rank) => (rank === 0 ? dist.recv(new Int8Array(1), { src: 1, timeout: 60 }) : dist.allReduce(new Int8Array(2))),
+      "rank 1 did not arrive; rank 1 was at allReduce(int8[2], SUM) as collective #1",
+    ],
+  ])("a rank that is missing since it is at %s: that is told", async (_, body, text) => {
+    for (const error of await errorsOf(3, body)) expect(error.message).toEndWith(`timed out after 60 ms; ${text}`);
+  });
+
+  test("a rank that has refused its call is told of", async () => {
+    const [waiting] = await errorsOf(2, async (rank) => {
+      if (rank === 1) await dist.barrier({ timeout: 60 });
+      else await dist.broadcast(new Int8Array(1), { src: 5 }).catch(() => Bun.sleep(150));
+    });
+    expect(waiting).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0] } });
+    expect(waiting?.message).toEndWith("timed out after 60 ms; rank 0 did not arrive; rank 0 has refused 1 call");
+  });
+
+  test("all ranks that have closed the group are named", async () => {
+    const errors = await errorsOf(3, async (rank) => {
+      const group = await dist.newGroup([0, 1, 2]);
+      if (rank < 2) return await group?.close();
+      await Bun.sleep(20);
+      await group?.barrier();
+    });
+    expect(errors).toHaveLength(1);
+    expect(errors[0]).toMatchObject({ code: "PEER_LOST", details: { peers: [0, 1] } });
+    expect(errors[0]?.message).toEndWith(
+      "rank 0 closed the group, rank 1 closed the group before they came to this op",
+    );
   });
 
   test("ranks that close the group are named", async () => {

@@ -51,6 +51,11 @@ export class SoloBackend extends Backend {
     });
   }
 
+  /** By its own words: {@link submit} refuses what comes too late. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
   #start(call: OpCall): Work<void> {
     const opType = opTypeOf(call);
     const seq = this.#numberOf(call);

@@ -147,6 +147,10 @@ class RemoteExchange implements ExchangePort {
     this.#link.tell({ ...this.#sender, kind, op: number, timeoutMs: op.timeoutMs, peer, tag, tensor: carried });
   }
 
+  refuse(): void {
+    this.#link.tell({ ...this.#sender, kind: "refuse" });
+  }
+
   leave(): void {
     this.#link.tell({ ...this.#sender, kind: "leave" });
     this.#link.forget(this.#token);

@@ -32,6 +32,7 @@ export type ToCoordinator = { readonly token: string; readonly rank: number } & 
     }
   | { readonly kind: "timeout"; readonly op: number }
   | { readonly kind: "abort"; readonly text: string }
+  | { readonly kind: "refuse" }
   | { readonly kind: "leave" }
 );
 

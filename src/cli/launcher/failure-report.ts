@@ -1,6 +1,7 @@
 import { rankExitCode } from "./exit-code.ts";
 import type { RankVerdict, Verdict } from "./verdict.ts";
 
+// Of a rank that has ended, which may be any program, there is its exit status and this text alone.
 const peerErrors =
   /\b(DistNetworkError|DistTimeoutError)\b|Connection (closed|reset) by peer|Broken pipe|Timed out waiting/;
 

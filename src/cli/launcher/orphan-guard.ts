@@ -1,4 +1,4 @@
-import { DistError, descriptorShortage, shortageOf } from "../../errors/index.ts";
+import { DistError, descriptorShortage, shortageOfStart } from "../../errors/index.ts";
 
 const script = `
 groups=
@@ -27,7 +27,7 @@ export class OrphanGuard implements Disposable {
       });
       this.#shell.unref();
     } catch (error) {
-      const shortage = shortageOf(error) ?? descriptorShortage();
+      const shortage = shortageOfStart(error) ?? descriptorShortage();
       if (shortage) {
         throw new DistError(`cannot guard the ranks: ${shortage.text}`, { code: shortage.code, cause: error });
       }

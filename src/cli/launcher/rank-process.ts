@@ -1,4 +1,4 @@
-import { DistError, descriptorShortage, messageOf, shortageOf } from "../../errors/index.ts";
+import { DistError, descriptorShortage, messageOf, shortageOfStart } from "../../errors/index.ts";
 import type { JobOutput, OutputStream } from "./job-output.ts";
 import { LineSplitter } from "./line-splitter.ts";
 import type { LogFile } from "./log-file.ts";
@@ -51,10 +51,8 @@ function startRank(spec: RankSpec) {
       stderr: inherit("stderr"),
     });
   } catch (cause) {
-    // Of a spawn, EAGAIN can only mean that no process can be had.
-    const said = cause instanceof Error && "code" in cause ? `spawn ${cause.code}: ${cause.message}` : cause;
     const needed = descriptorsOfLauncher(spec.ranks);
-    const shortage = shortageOf(said, needed) ?? descriptorShortage(needed);
+    const shortage = shortageOfStart(cause, needed) ?? descriptorShortage(needed);
     const reason = shortage?.text ?? messageOf(cause);
     const code = shortage?.code ?? "LAUNCH_FAILED";
     throw new DistError(`cannot start rank ${spec.rank} (${spec.command[0]}): ${reason}`, {

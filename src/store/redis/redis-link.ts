@@ -190,6 +190,7 @@ export class RedisLink {
 
   #serverError(op: string, cause: unknown): DistStoreError {
     const { code, message } = cause as Error & { code?: unknown };
+    // Redis's own code is the first word of its reply, which Bun gives as a text alone.
     const isLogin = code === "ERR_REDIS_AUTHENTICATION_FAILED" || /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(message);
     const hint = isLogin ? " Put user and password into the URL: redis://user:password@host." : "";
     return new DistStoreError(`store ${op}: the Redis server at ${this.place.name} refused: ${message}.${hint}`, {

@@ -4,6 +4,7 @@ import {
   DistStoreError,
   descriptorShortage,
   InvalidArgumentError,
+  type Shortage,
   shortageOf,
 } from "../../errors/index.ts";
 import { strangerAt } from "../../files/index.ts";
@@ -40,7 +41,7 @@ export class ServerHost {
   ): Promise<ServerHost> {
     // Bun ends the process where it has too few for a Worker.
     const shortage = descriptorShortage(undefined, descriptorsOfWorker);
-    if (shortage !== undefined) throw startFailed(options, shortage.text);
+    if (shortage !== undefined) throw startFailed(options, shortage.text, shortage);
     const module = new URL("./server-worker.ts", import.meta.url);
     // In a bundle that is a file beside the bundle, wherever that is.
     const stranger = strangerAt(fileURLToPath(module));
@@ -139,9 +140,9 @@ function revive(failure: Extract<ServerEvent, { kind: "failed" }>): Error {
   return new DistStoreError(message, init);
 }
 
-function startFailed(options: HostedServerOptions, why: string): DistNetworkError {
+function startFailed(options: HostedServerOptions, why: string, known?: Shortage): DistNetworkError {
   const { host, port } = options;
-  const shortage = shortageOf(why) ?? descriptorShortage();
+  const shortage = known ?? shortageOf(why) ?? descriptorShortage();
   const what = `the store server at ${hostPort(host, port)} could not be started`;
   return new DistNetworkError(`${what}: ${shortage?.text ?? why}`, {
     code: shortage?.code ?? "LISTEN_FAILED",

@@ -1,0 +1,66 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { copyFileSync, existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { CodeFolder, root } from "./code-folder.ts";
+
+setDefaultTimeout(60_000);
+
+// The files of the tutorial are run by test/packaging. Here is what the page shows beside them, over the shim of the software device.
+
+const page = readFileSync(join(root, "docs/write-a-backend.md"), "utf8");
+const [, card = ""] = /^```ts\n(\/\/ card-backend\.ts\n[\s\S]*?)^```/m.exec(page) ?? [];
+const [, console = ""] = /^```console\n([\s\S]*?)^```/m.exec(page) ?? [];
+
+let folder: CodeFolder;
+beforeAll(() => {
+  folder = new CodeFolder("writing", [["card-backend.ts", card]]);
+  copyFileSync(join(root, "build/release/lib/libc10d_software_device.so"), join(folder.path, "libc10d_card.so"));
+});
+afterAll(() => folder[Symbol.dispose]());
+
+test("the plugin compiles", async () => {
+  expect(card).not.toBe("");
+  expect(await folder.compileErrors()).toEqual([]);
+});
+
+test("its settings reach the shim, and its tensors are on a device", async () => {
+  folder.write(
+    "job.ts",
+    `import { HashStore, initProcessGroup, registerBackend } from "bun-c10d";
+import card from "./card-backend.ts";
+registerBackend(card);
+for (const options of [{ overtake: true }, { overtake: false }, undefined]) {
+  const place = { store: new HashStore(), rank: 0, worldSize: 1, deviceId: "cuda:1" };
+  await using group = await initProcessGroup({ backend: "cuda:card", ...place, options } as never);
+  await group.barrier();
+  const { capabilities } = group.backend();
+  console.log(JSON.stringify(group.boundDevice), capabilities.messagesInOrder ?? false);
+}
+const refused = initProcessGroup({ backend: "cuda:card", store: new HashStore(), rank: 0, worldSize: 1, options: { over: 1 } } as never);
+console.log(await refused.catch((error: Error) => error.message));
+`,
+  );
+  const { stdout, stderr } = await folder.run(["job.ts"]);
+  expect(stderr).toBe("");
+  const device = '{"type":"cuda","index":1}';
+  expect(stdout.trim().split("\n")).toEqual([
+    `${device} false`,
+    `${device} true`,
+    `${device} true`,
+    expect.stringContaining("card has no option over"),
+  ]);
+});
+
+test("what the page says of native tests is there", () => {
+  const targets = [...(/--target (.+)/.exec(console)?.[1]?.split(" ") ?? [])];
+  const lists = readFileSync(join(root, "native/tests/CMakeLists.txt"), "utf8");
+  expect(targets).toHaveLength(2);
+  for (const target of targets) expect(lists).toContain(`add_executable(${target}`);
+  const [, name = ""] = /-tc="([^"]+)"/.exec(console) ?? [];
+  expect(readFileSync(join(root, "native/tests/stream_test.cc"), "utf8")).toContain(`TEST_CASE("${name}")`);
+  const files = [...page.matchAll(/`(\w+_(?:test|scenarios)\.cc)`/g)].map(([, file = ""]) => file);
+  expect(files.length).toBeGreaterThan(4);
+  expect(files.filter((file) => !existsSync(join(root, "native/tests", file)))).toEqual([]);
+  const transport = readFileSync(join(root, "native/engine/transport.h"), "utf8");
+  for (const method of ["has_streams", "synchronize", "start_batch"]) expect(transport).toContain(` ${method}(`);
+});

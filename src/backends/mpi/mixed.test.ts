@@ -30,6 +30,13 @@ describeMpi("mixed job", "openmpi", () => {
       output: "",
     });
   });
+
+  test("a rank that gets more than it has room for fails as one whose calls differ", async () => {
+    const command = ["-n", "2", process.execPath, fixture("mixed-sizes.ts")];
+    const { exitCode, output } = await run([...launcherCommand("openmpi"), ...command]);
+    expect({ exitCode, output: exitCode === 0 ? "" : output }).toEqual({ exitCode: 0, output: "" });
+    expect(output).toContain("rank 1 has received more than it was to: the ranks' tensors differ in size");
+  });
 });
 
 describeMpi("mixed job", "mpich", () => {

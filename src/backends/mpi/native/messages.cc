@@ -35,9 +35,9 @@ const c10d_buffer& buffer_of(const Op& op) { return sends(op) ? op.inputs[0] : o
 Failure wrong_size(const Op& op, int rank, int source, MPI_Count sent) {
   // MPI does not say of what dtype it is.
   return desync(C10D_MISMATCH_MESSAGE, rank, source,
-                "the message does not fit its buffer: rank " + std::to_string(source) + " sent " +
-                    std::to_string(sent) + " bytes with tag " + std::to_string(op.request.tag) + " where rank " +
-                    std::to_string(rank) + " expects " + std::to_string(buffer_of(op).bytes));
+                "rank " + std::to_string(source) + " sent " + std::to_string(sent) + " bytes with tag " +
+                    std::to_string(op.request.tag) + ", rank " + std::to_string(rank) + " was to receive " +
+                    std::to_string(buffer_of(op).bytes) + " bytes");
 }
 
 }  // namespace

@@ -441,7 +441,11 @@ class MpiTransport final : public Transport {
     if (code != MPI_SUCCESS) {
       int kind = MPI_SUCCESS;
       MPI_Error_class(code, &kind);
-      if (kind == MPI_ERR_TRUNCATE) throw Failure(C10D_ERR_NETWORK, "the ranks' tensors differ in size");
+      // Where ranks that are not Bun's compare nothing.
+      if (kind == MPI_ERR_TRUNCATE) {
+        throw desync(C10D_MISMATCH_CALL, comm_.rank, -1,
+                     rank_text(comm_.rank) + " has received more than it was to: the ranks' tensors differ in size");
+      }
       require_success(code, "MPI_Test");
     }
     if (over == 0) return false;

@@ -31,7 +31,9 @@ for (const implementation of implementations) {
         for (const { name, error, overrun } of ends) {
           const [sent, expected] = name.split(" for ").map((count) => 4 * Number(count));
           expect({ name, overrun, code: error?.code }).toEqual({ name, overrun: 0, code: "DESYNC" });
-          expect(error?.message).toContain(`rank 1 sent ${sent} bytes with tag 7, rank 0 was to receive ${expected} bytes`);
+          expect(error?.message).toContain(
+            `rank 1 sent ${sent} bytes with tag 7, rank 0 was to receive ${expected} bytes`,
+          );
         }
       },
     );

@@ -44,7 +44,8 @@ class Rank {
     attributes.hostname = "127.0.0.1";
     auto device = std::dynamic_pointer_cast<gloo_shim::tcp::Device>(gloo_shim::tcp::CreateDevice(attributes));
     FileExchange exchange(folder);
-    auto made = gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0");
+    gloo_shim::Connections made;
+    gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
     if (made.lines.empty()) throw std::runtime_error("no lines between the ranks");
     mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
     lines_ = std::make_unique<gloo_shim::Lines>(rank, std::move(made.lines));

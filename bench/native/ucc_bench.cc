@@ -38,7 +38,7 @@ class Rank {
       : size_(size),
         config_{rank, size, Device{}, Clock::now() + std::chrono::seconds(30), Options("", 0)},
         exchange_(folder),
-        rendezvous_(config_, exchange_) {
+        rendezvous_(config_, exchange_, nullptr) {
     ucc_lib_params_t params{};
     params.mask = UCC_LIB_PARAM_FIELD_THREAD_MODE;
     params.thread_mode = std::getenv("UCC_BENCH_THREADS") != nullptr ? UCC_THREAD_MULTIPLE : UCC_THREAD_SINGLE;

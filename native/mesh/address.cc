@@ -48,6 +48,12 @@ bool SocketAddress::is_loopback() const {
   return IN6_IS_ADDR_LOOPBACK(&v6().sin6_addr);
 }
 
+bool SocketAddress::has_ip_of(const SocketAddress& other) const {
+  if (family() != other.family()) return false;
+  return family() == AF_INET ? std::memcmp(&v4().sin_addr, &other.v4().sin_addr, sizeof(in_addr)) == 0
+                             : std::memcmp(&v6().sin6_addr, &other.v6().sin6_addr, sizeof(in6_addr)) == 0;
+}
+
 std::string SocketAddress::text() const {
   char ip[INET6_ADDRSTRLEN] = "?";
   if (family() == AF_INET) {

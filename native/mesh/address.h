@@ -27,6 +27,8 @@ class SocketAddress {
   socklen_t size() const { return family() == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in); }
   int family() const { return storage_.ss_family; }
   bool is_loopback() const;
+  /// Whether both are of one host, as far as their IPs tell.
+  bool has_ip_of(const SocketAddress& other) const;
   std::string text() const;
 
   /// Positive if this side dials: the numerically larger IP, then the larger port as stored in network order.

@@ -20,6 +20,10 @@ constexpr seconds kGreetingLimit{10};
 /// Connections that may be waiting to present a number, beyond one per peer.
 constexpr size_t kSpareGreetings = 64;
 constexpr milliseconds kDialPause{20};
+constexpr milliseconds kLookInterval{50};
+/// How long nobody listens where a peer has said that it does, before it has gone: on this host, and on another one.
+constexpr milliseconds kRefusedHere{300};
+constexpr milliseconds kRefusedFar{3'000};
 
 Failure refused(const std::string& what) { return Failure::of_system(what, errno, C10D_ERR_NETWORK); }
 
@@ -58,30 +62,33 @@ Fd Listener::accept(int64_t number, Clock::time_point deadline, const Cancellati
 std::pair<int64_t, Fd> Listener::accept_any(const std::vector<int64_t>& numbers, Clock::time_point deadline,
                                             const Cancellation& cancellation, Exchange& log) {
   for (;;) {
-    check(cancellation);
     for (const int64_t number : numbers) {
-      Fd& found = connected_.at(number);
+      Fd found = take(number);
       if (found.get() >= 0) return {number, std::move(found)};
     }
-    const auto now = Clock::now();
-    if (now >= deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out waiting for its connection");
-    auto wake_at = deadline;
-    std::vector<pollfd> sources{{socket_.get(), POLLIN, 0}, {cancellation.fd(), POLLIN, 0}};
-    for (const auto& greeting : greetings_) {
-      sources.push_back({greeting.fd.get(), POLLIN, 0});
-      wake_at = std::min(wake_at, greeting.until);
-    }
-    ::poll(sources.data(), sources.size(), poll_ms(wake_at));
-    const auto after = Clock::now();
-    for (size_t i = greetings_.size(); i-- > 0;) {
-      const bool late = greetings_[i].until <= after;
-      if (late) log.log("dropped a connection that sent no rank number in time");
-      if (late || (sources[i + 2].revents != 0 && !read_greeting(greetings_[i], log))) {
-        greetings_.erase(greetings_.begin() + static_cast<std::ptrdiff_t>(i));
-      }
-    }
-    if (sources[0].revents != 0) admit(log);
+    if (Clock::now() >= deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out waiting for its connection");
+    serve(deadline, cancellation, log);
   }
+}
+
+void Listener::serve(Clock::time_point until, const Cancellation& cancellation, Exchange& log) {
+  check(cancellation);
+  std::vector<pollfd> sources{{socket_.get(), POLLIN, 0}, {cancellation.fd(), POLLIN, 0}};
+  for (const auto& greeting : greetings_) {
+    sources.push_back({greeting.fd.get(), POLLIN, 0});
+    until = std::min(until, greeting.until);
+  }
+  ::poll(sources.data(), sources.size(), poll_ms(until));
+  check(cancellation);
+  const auto now = Clock::now();
+  for (size_t i = greetings_.size(); i-- > 0;) {
+    const bool late = greetings_[i].until <= now;
+    if (late) log.log("dropped a connection that sent no rank number in time");
+    if (late || (sources[i + 2].revents != 0 && !read_greeting(greetings_[i], log))) {
+      greetings_.erase(greetings_.begin() + static_cast<std::ptrdiff_t>(i));
+    }
+  }
+  if (sources[0].revents != 0) admit(log);
 }
 
 void Listener::refuse(int64_t number, Exchange& log) {
@@ -131,9 +138,12 @@ bool Listener::read_greeting(Greeting& greeting, Exchange& log) {
   return false;
 }
 
-Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline, const Cancellation& cancellation) {
+Fd dial(const SocketAddress& address, int64_t number, bool same_host, Clock::time_point deadline,
+        const Cancellation& cancellation, const std::function<void()>& look) {
+  auto gone_at = Clock::time_point::max();
   for (;;) {
     check(cancellation);
+    if (look) look();
     Fd fd(::socket(address.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (fd.get() < 0) throw refused("socket");
     int error = ::connect(fd.get(), address.data(), address.size()) == 0 ? 0 : errno;
@@ -141,7 +151,8 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
       pollfd sources[2] = {{fd.get(), POLLOUT, 0}, {cancellation.fd(), POLLIN, 0}};
       while (sources[0].revents == 0 && Clock::now() < deadline) {
         check(cancellation);
-        ::poll(sources, 2, poll_ms(deadline));
+        if (look) look();
+        ::poll(sources, 2, poll_ms(look ? std::min(deadline, Clock::now() + kLookInterval) : deadline));
       }
       socklen_t size = sizeof error;
       if (sources[0].revents == 0) {
@@ -156,7 +167,16 @@ Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline
       if (::send(fd.get(), &number, sizeof number, MSG_NOSIGNAL) == sizeof number) return fd;
       error = errno;
     }
-    if (Clock::now() + kDialPause >= deadline) {
+    const auto now = Clock::now();
+    if (error != ECONNREFUSED) {
+      gone_at = Clock::time_point::max();
+    } else if (gone_at == Clock::time_point::max()) {
+      gone_at = now + (same_host ? kRefusedHere : kRefusedFar);
+    }
+    if (now >= gone_at) {
+      throw Failure(C10D_ERR_NETWORK, "it has gone: nobody listens at " + address.text() + " any more");
+    }
+    if (now + kDialPause >= deadline) {
       const int32_t status = error == ETIMEDOUT ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK;
       throw Failure::of_system("cannot connect to " + address.text(), error, status);
     }

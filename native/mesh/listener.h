@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 #include <unordered_map>
 #include <utility>
@@ -25,6 +26,10 @@ class Listener {
   /// The first connection that presents one of the numbers, and which. Throws as accept() does.
   std::pair<int64_t, Fd> accept_any(const std::vector<int64_t>& numbers, Clock::time_point deadline,
                                     const Cancellation& cancellation, Exchange& log);
+  /// Takes in what comes until then, at the latest. Throws Failure when cancelled.
+  void serve(Clock::time_point until, const Cancellation& cancellation, Exchange& log);
+  /// The connection that has presented `number`, which is expected; none if that has not come yet.
+  Fd take(int64_t number) { return std::move(connected_.at(number)); }
   /// Numbers that may be presented; others are strangers.
   void expect(int64_t number) { connected_.emplace(number, Fd()); }
   /// Takes back expect(), and drops who has presented it.
@@ -46,8 +51,11 @@ class Listener {
   std::unordered_map<int64_t, Fd> connected_;
 };
 
-/// Connects and presents `number`, trying again while nobody listens yet.
-Fd dial(const SocketAddress& address, int64_t number, Clock::time_point deadline, const Cancellation& cancellation);
+/// Connects and presents `number`, trying again for a while if nobody listens, which a peer has done before it published its
+/// address: it has gone then, on this host at once, on another one unless it is a firewall that answers. `look`, if given, is
+/// called now and then, and throws to end it. Throws Failure.
+Fd dial(const SocketAddress& address, int64_t number, bool same_host, Clock::time_point deadline,
+        const Cancellation& cancellation, const std::function<void()>& look = nullptr);
 
 /// Where a rank listens.
 struct Endpoint {
@@ -61,17 +69,22 @@ std::string host_name();
 /// Throws Failure if two ranks cannot reach each other since one listens on loopback; `variable` chooses the address.
 void require_reachable(const Endpoint& own, const Endpoint& peer, const char* variable);
 
-/// Calls `connect(rank)` for the other ranks in order; failures that name no rank then name that one.
+/// Makes a call that has to do with one peer: a failure that names no rank then names that one.
+template <class Call>
+void with_peer(int rank, Call call) {
+  try {
+    call();
+  } catch (const Failure& failure) {
+    if (failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) throw;
+    throw failure.about(rank, "connecting to rank " + std::to_string(rank) + ": ");
+  }
+}
+
+/// Calls `connect(rank)` for the other ranks in order.
 template <class Connect>
 void for_each_peer(const Config& config, Connect connect) {
   for (int rank = 0; rank < config.world_size; rank++) {
-    if (rank == config.rank) continue;
-    try {
-      connect(rank);
-    } catch (const Failure& failure) {
-      if (failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) throw;
-      throw failure.about(rank, "connecting to rank " + std::to_string(rank) + ": ");
-    }
+    if (rank != config.rank) with_peer(rank, [&] { connect(rank); });
   }
 }
 

@@ -6,10 +6,12 @@
 
 #include <chrono>
 #include <cstring>
+#include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
-#include "mesh/listener.h"
+#include "mesh/awaited_peers.h"
 
 using namespace c10d;
 
@@ -38,6 +40,14 @@ Fd speaking(const Listener& listener, int64_t number) {
   Fd made = silent(listener);
   REQUIRE(::send(made.get(), &number, sizeof number, MSG_NOSIGNAL) == sizeof number);
   return made;
+}
+
+/// What a call throws.
+template <class Call>
+Failure failure_of(Call call) {
+  const auto failure = attempt(call);
+  REQUIRE(failure);
+  return *failure;
 }
 
 Clock::time_point soon() { return Clock::now() + std::chrono::seconds(20); }
@@ -92,4 +102,91 @@ TEST_CASE("a process without descriptors left is told so") {
   }
   REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
   CHECK(text == "accept: Too many open files");
+}
+
+TEST_CASE("peers that do not connect are named, and not those that do") {
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
+  Cancellation cancellation;
+  Log log;
+  std::vector<AwaitedPeer> peers;
+  // Those that are missing still listen.
+  std::vector<Listener> others;
+  for (const int rank : {1, 2, 3}) {
+    listener.expect(rank);
+    others.emplace_back(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
+    peers.push_back({rank, rank, ListenerProbe(others.back().address(), true)});
+  }
+  const Fd rank = speaking(listener, 2);
+  std::vector<size_t> arrived;
+  const auto failure = failure_of([&] {
+    accept_all(peers, listener, Clock::now() + std::chrono::seconds(1), cancellation, log,
+               [&](size_t i, const Fd&) { arrived.push_back(i); });
+  });
+  CHECK(arrived == std::vector<size_t>{1});
+  CHECK(failure.status() == C10D_ERR_OP_TIMEOUT);
+  CHECK(failure.ranks() == std::vector<int32_t>{1, 3});
+  CHECK(failure.text() == "ranks 1 and 3 have not connected");
+}
+
+TEST_CASE("a peer that listens no more and has not connected has gone") {
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
+  Cancellation cancellation;
+  Log log;
+  const auto await_peer = [&](bool same_host, const SocketAddress& address, Clock::time_point deadline) {
+    std::vector<AwaitedPeer> peers;
+    peers.push_back({1, kNumber, ListenerProbe(address, same_host)});
+    return failure_of([&] { accept_all(peers, listener, deadline, cancellation, log, [](size_t, const Fd&) {}); });
+  };
+  listener.expect(kNumber);
+  std::optional<Listener> peer(std::in_place, SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
+  const auto address = peer->address();
+  peer.reset();
+  const auto gone = await_peer(true, address, soon());
+  CHECK(gone.status() == C10D_ERR_NETWORK);
+  CHECK(gone.peer() == 1);
+  CHECK(gone.text() == "rank 1 has gone: it has not connected, and does not listen any more");
+  // Of another host, it may be a firewall that answers.
+  CHECK(await_peer(false, address, Clock::now() + std::chrono::seconds(1)).status() == C10D_ERR_OP_TIMEOUT);
+}
+
+TEST_CASE("a peer that has connected need not listen any more") {
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
+  Cancellation cancellation;
+  Log log;
+  listener.expect(1);
+  listener.expect(2);
+  const SocketAddress nobody = Listener(SocketAddress("127.0.0.1", 0), 1, "GLOO_SOCKET_IFNAME").address();
+  std::vector<AwaitedPeer> peers;
+  peers.push_back({1, 1, ListenerProbe(nobody, true)});
+  peers.push_back({2, 2, std::nullopt});
+  const Fd one = speaking(listener, 1);
+  const auto failure = failure_of([&] {
+    accept_all(peers, listener, Clock::now() + std::chrono::seconds(1), cancellation, log, [](size_t, const Fd&) {});
+  });
+  CHECK(failure.ranks() == std::vector<int32_t>{2});
+}
+
+TEST_CASE("nobody is dialed for long who does not listen any more") {
+  Cancellation cancellation;
+  const SocketAddress nobody = Listener(SocketAddress("127.0.0.1", 0), 1, "GLOO_SOCKET_IFNAME").address();
+  const auto failure = failure_of([&] { dial(nobody, kNumber, true, soon(), cancellation); });
+  CHECK(failure.status() == C10D_ERR_NETWORK);
+  CHECK(failure.text() == "it has gone: nobody listens at " + nobody.text() + " any more");
+}
+
+TEST_CASE("whoever looks while a peer is dialed or awaited ends that") {
+  Cancellation cancellation;
+  Log log;
+  const auto look = [] { throw Failure(C10D_ERR_NETWORK, "rank 3 has gone", 3); };
+  const SocketAddress nobody = Listener(SocketAddress("127.0.0.1", 0), 1, "GLOO_SOCKET_IFNAME").address();
+  CHECK(failure_of([&] { dial(nobody, kNumber, true, soon(), cancellation, look); }).peer() == 3);
+  Listener listener(SocketAddress("127.0.0.1", 0), kConnections, "GLOO_SOCKET_IFNAME");
+  listener.expect(kNumber);
+  std::vector<AwaitedPeer> peers;
+  peers.push_back({1, kNumber, std::nullopt});
+  const auto wait = [&] {
+    accept_all(
+        peers, listener, soon(), cancellation, log, [](size_t, const Fd&) {}, look);
+  };
+  CHECK(failure_of(wait).peer() == 3);
 }

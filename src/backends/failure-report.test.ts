@@ -1,6 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { HashStore } from "../store/index.ts";
-import { consultOnFailure, type FailureReport, type FailureVerdict } from "./failure-report.ts";
+import {
+  CREATION,
+  consultOnFailure,
+  type FailureReport,
+  type FailureVerdict,
+  firstFailure,
+  reportFailure,
+} from "./failure-report.ts";
 
 const report = (rank: number, kind: FailureReport["kind"], peer: number, seq = 3): FailureReport => ({
   rank,
@@ -15,6 +22,13 @@ const report = (rank: number, kind: FailureReport["kind"], peer: number, seq = 3
 
 /** The same for a message. */
 const message = (...args: Parameters<typeof report>): FailureReport => ({ ...report(...args), op: "recv" });
+
+/** The same of a group that is not made. */
+const creation = (rank: number, kind: FailureReport["kind"], peer: number, ranks: number[] = []): FailureReport => ({
+  ...report(rank, kind, peer, 0),
+  op: CREATION,
+  ranks,
+});
 
 /** What the ranks that report come to, each with its own report. */
 function consult(size: number, reports: readonly FailureReport[]): Promise<FailureVerdict[]> {
@@ -54,6 +68,30 @@ describe("ranks that talk a failure over", () => {
         reports: [report(0, "timeout", 1, 7), { ...report(2, "lost", 0, 6), called: 7 }, report(1, "lost", 0, 6)],
         culprits: [1],
         cause: 0,
+      },
+      "blame who has not come to make a group, not who has given up because of that": {
+        size: 4,
+        reports: [creation(0, "timeout", 2), creation(1, "timeout", 0), creation(3, "lost", 1)],
+        culprits: [2],
+        cause: 0,
+      },
+      "blame all who have not come to make a group, where a rank knows them": {
+        size: 5,
+        reports: [creation(1, "timeout", 0), creation(0, "timeout", 2, [2, 4]), creation(3, "lost", 1)],
+        culprits: [2, 4],
+        cause: 1,
+      },
+      "blame a rank that has come to make a group when the others had given up": {
+        size: 3,
+        reports: [creation(1, "timeout", 0), creation(0, "timeout", 2), creation(2, "lost", -1)],
+        culprits: [2],
+        cause: 1,
+      },
+      "blame a rank for its own trouble in making a group": {
+        size: 3,
+        reports: [creation(1, "other", -1), creation(0, "lost", 1), creation(2, "lost", 0)],
+        culprits: [1],
+        cause: 1,
       },
       "blame the peer of a message, not who is idle": {
         size: 4,
@@ -143,5 +181,15 @@ describe("ranks that talk a failure over", () => {
     await store.multiSet(["failure/1", "failure/first", "failure/verdict"], ["{", "null", '{"culprits":"all"}']);
     const verdict = await consultOnFailure(store, 2, report(0, "lost", 1));
     expect(verdict.culprits).toEqual([1]);
+  });
+
+  test("publish what they need not talk over", async () => {
+    const store = new HashStore();
+    expect(await firstFailure(store, 100)).toBeUndefined();
+    await reportFailure(store, creation(1, "other", -1));
+    await reportFailure(store, creation(2, "lost", 1));
+    expect(await firstFailure(store, 100)).toEqual(creation(1, "other", -1));
+    await store.close();
+    await reportFailure(store, creation(0, "other", -1));
   });
 });

@@ -1,4 +1,4 @@
-import type { Store } from "../store/store.ts";
+import type { Store, StoreCallOptions } from "../store/store.ts";
 
 /** What one rank knows of the failure of its group. */
 export interface FailureReport {
@@ -32,6 +32,9 @@ export interface FailureVerdict {
   readonly reports: readonly FailureReport[];
 }
 
+/** {@link FailureReport.op} of a rank that has given up making the group. */
+export const CREATION = "creation";
+
 /** How long a rank waits for the reports of the others, and then for the store to take its verdict. */
 const REPORT_LIMIT_MS = 400;
 const VERDICT_LIMIT_MS = 200;
@@ -40,23 +43,45 @@ const VERDICT_KEY = "failure/verdict";
 const decoder = new TextDecoder();
 const reportKey = (rank: number): string => `failure/${rank}`;
 
+/** The first report of a failure of the group, if there is one by now. Rejects with the store's error. */
+export async function firstFailure(store: Store, limitMs: number): Promise<FailureReport | undefined> {
+  const limits = { timeout: limitMs };
+  return (await store.check([FIRST_KEY], limits)) ? parseReport(await store.get(FIRST_KEY, limits)) : undefined;
+}
+
+/** Publishes what this rank knows of a failure where nobody needs to be asked. Never rejects. */
+export async function reportFailure(store: Store, own: FailureReport): Promise<void> {
+  await publish(store, own, { timeout: REPORT_LIMIT_MS }).catch(() => {});
+}
+
+/** Gives the report that was published first. */
+async function publish(store: Store, own: FailureReport, limits: StoreCallOptions): Promise<FailureReport | undefined> {
+  const [first] = await Promise.all([
+    store.compareSet(FIRST_KEY, "", JSON.stringify(own), limits),
+    store.set(reportKey(own.rank), JSON.stringify(own), limits),
+  ]);
+  return parseReport(first);
+}
+
 /**
  * Publishes this rank's view of a failure under `failure/` and reads the others', briefly. The first rank to come to a
  * verdict publishes that too, and all adopt it, so that they name the same culprits. Never rejects: where the store is
  * gone, the own view has to do.
  */
-export async function consultOnFailure(store: Store, size: number, own: FailureReport): Promise<FailureVerdict> {
+export async function consultOnFailure(
+  store: Store,
+  size: number,
+  own: FailureReport,
+  limitMs = REPORT_LIMIT_MS,
+): Promise<FailureVerdict> {
   const alone: FailureVerdict = { culprits: blame(size, [own], own, false), cause: own, reports: [own] };
   const enough = new AbortController();
-  const limits = { timeout: REPORT_LIMIT_MS, signal: enough.signal };
+  const limits = { timeout: limitMs, signal: enough.signal };
   try {
-    const [first] = await Promise.all([
-      store.compareSet(FIRST_KEY, "", JSON.stringify(own), limits),
-      store.set(reportKey(own.rank), JSON.stringify(own), limits),
-    ]);
+    const first = await publish(store, own, limits);
     const verdict = await Promise.any([
       store.get(VERDICT_KEY, limits).then(requireVerdict),
-      collectReports(store, size, own, parseReport(first) ?? own, limits),
+      collectReports(store, size, own, first ?? own, limits),
     ]);
     enough.abort();
     const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: VERDICT_LIMIT_MS });
@@ -74,7 +99,7 @@ async function collectReports(
   size: number,
   own: FailureReport,
   first: FailureReport,
-  limits: { readonly timeout: number; readonly signal: AbortSignal },
+  limits: StoreCallOptions,
 ): Promise<FailureVerdict> {
   // Who ends the group itself has nobody else to ask for the cause.
   const others = own.kind === "aborted" ? [] : ranksOf(size).filter((rank) => rank !== own.rank);
@@ -95,6 +120,10 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
   if (cause.kind === "aborted") return ranksThatAborted(reports, cause);
   if (cause.kind === "desync") return [];
   if (cause.ranks.length > 0) return [...cause.ranks];
+  if (cause.op === CREATION) {
+    const missed = missedAtCreation(reports, cause);
+    if (missed.length > 0) return missed;
+  }
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
   // A rank that is slow to report is only blamed if somebody had to do with it, or if nobody is blamed otherwise.
   const seen = silent.filter((rank) => reports.some((report) => report.peer === rank));
@@ -127,6 +156,26 @@ export function mutualWait(
   const other = reports.find((report) => report.rank === cause.peer && isMessage(report) && report.peer === cause.rank);
   if (other === undefined) return undefined;
   return cause.rank < other.rank ? [cause, other] : [other, cause];
+}
+
+/**
+ * Who has not come, or has died, while a group was made: not a rank that has given up itself because of another one, which
+ * those who waited for it name.
+ */
+function missedAtCreation(reports: readonly FailureReport[], cause: FailureReport): number[] {
+  const certain = new Set(reports.flatMap(({ ranks }) => ranks));
+  if (certain.size > 0) return [...certain].sort((a, b) => a - b);
+  const reportOf = (rank: number) => reports.find((report) => report.rank === rank);
+  const silent = new Set(reports.map(({ peer }) => peer).filter((peer) => peer >= 0 && reportOf(peer) === undefined));
+  if (silent.size > 0) return [...silent].sort((a, b) => a - b);
+  // It has come since, too late, or its own trouble is the cause.
+  const passed = new Set<number>();
+  let at = cause;
+  for (let next = reportOf(at.peer); next !== undefined && !passed.has(at.rank); next = reportOf(at.peer)) {
+    passed.add(at.rank);
+    at = next;
+  }
+  return passed.size > 0 || at.kind === "other" ? [at.rank] : [];
 }
 
 /** Whether the op is point-to-point; those have sequence numbers of their own. */

@@ -18,9 +18,14 @@ import {
 import { Backend, type BackendContext, type Capabilities } from "../registry/index.ts";
 import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
 import { type GroupState, Work } from "../work/index.ts";
+import { watchCreation } from "./creation-watch.ts";
 import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
+
+/** How long ranks that do not connect may take to agree on the reason, before the time-out of the group and after it. */
+const CREATION_VERDICT_MS = 1_000;
+const CREATION_OVERTIME_MS = 400;
 
 /** How long `close()` waits for aborted ops, and how long it takes in all. */
 const ABORT_LIMIT_MS = 900;
@@ -77,13 +82,19 @@ export class NativeBackend extends Backend {
     const failures = new NativeFailures(name, context, () => this.#collectives);
     this.#failures = failures;
     const limits = { timeout: context.timeoutMs };
+    const since = performance.now();
     this.#host = {
       storeSet: (key, value) => this.#ask(() => context.store.set(key, value, limits)),
       storeGet: (key) => this.#ask(async () => requireBytes(key, await context.store.get(key, limits))),
       log: (text) => context.logger.warn(text),
       errorNow: (failure, work) => failures.now(failure, work),
       errorAfterConsulting: (failure, work) => failures.afterConsulting(failure, work),
-      creationError: (failure) => this.#creationError(failures.ofCreation(failure)),
+      creationError: async (failure) => {
+        const left = since + context.timeoutMs - performance.now();
+        const limitMs = Math.min(CREATION_VERDICT_MS, Math.max(0, left) + CREATION_OVERTIME_MS);
+        return this.#creationError(await failures.ofCreation(failure, limitMs));
+      },
+      watchCreation: (giveUp) => watchCreation(context, giveUp),
       failed: (reason) => this.announceFailure(reason),
     };
   }

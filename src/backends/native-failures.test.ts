@@ -60,9 +60,9 @@ test("an op for which something had run out says what", async () => {
     expect(error.message).toContain(`${text}: there is no memory left for this process: `);
   }
   const creation = { ...failure(Status.BACKEND, "UCX needs 32"), systemError: constants.errno.EMFILE };
-  expect(failures.ofCreation(creation)).toMatchObject({ code: "OUT_OF_DESCRIPTORS" });
+  expect(await failures.ofCreation(creation, 100)).toMatchObject({ code: "OUT_OF_DESCRIPTORS" });
   const threads = { ...failure(Status.BACKEND, "cannot start a thread"), systemError: constants.errno.EAGAIN };
-  expect(failures.ofCreation(threads)).toMatchObject({ code: "OUT_OF_PROCESSES" });
+  expect(await failures.ofCreation(threads, 100)).toMatchObject({ code: "OUT_OF_PROCESSES" });
 });
 
 test("what a text happens to say decides nothing", async () => {
@@ -164,4 +164,71 @@ test("of several ranks that have aborted, the reasons of all are told", async ()
     const error = await failures.afterConsulting(failure(status, text), workOf(OpType.ALLREDUCE, 3));
     expect([error.details.peers, error.message.split("): ")[1]]).toEqual([[0, 1], expected]);
   }
+});
+
+describe("a group that is not made", () => {
+  const nameOf = (rank: number): string => `group "7" (native, rank ${rank} of 4): `;
+
+  /** What the ranks of a group of four reject with that fail so, in this order. */
+  function creations(...failed: readonly (readonly [rank: number, NativeFailure])[]) {
+    const store = new HashStore();
+    const ends = failed.map(([rank, failure]) => {
+      const context = { store, rank, size: 4, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
+      return new NativeFailures("native", context).ofCreation(failure, 200);
+    });
+    return Promise.all(ends);
+  }
+  const lost = (peer: number, text: string) => ({ ...failure(Status.NETWORK, text), peer });
+  const late = (peer: number, text: string) => ({ ...failure(Status.OP_TIMEOUT, text), peer, ranks: [peer] });
+
+  test("because of one that has not come: all name it, also those who only know that another one has given up", async () => {
+    const [first, second, third] = await creations(
+      [0, late(2, "rank 2 has not come")],
+      [1, lost(0, "rank 0 closed its connection")],
+      [3, lost(-1, "rank 0 has given up making the group")],
+    );
+    const expected = { name: "DistTimeoutError", code: "CONNECT_TIMEOUT", details: { peers: [2], timeoutMs: 1_000 } };
+    for (const error of [first, second, third]) expect(error).toMatchObject(expected);
+    expect(first?.message).toStartWith(`${nameOf(0)}rank 2 has not come. Do all its ranks make this group`);
+    expect(third?.message).toStartWith(`${nameOf(3)}rank 0 has given up making the group: rank 2 has not come. Do all`);
+  });
+
+  test("because of one that has died: who blames one that has given up is put right", async () => {
+    const errors = await creations(
+      [1, lost(0, "rank 0 closed its connection")],
+      [0, lost(2, "rank 2 has gone")],
+      [3, lost(2, "rank 2 has gone")],
+    );
+    for (const error of errors) {
+      expect(error).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", details: { peers: [2] } });
+      expect(error.message).toEndWith("rank 2 has gone");
+    }
+  });
+
+  test("because of the trouble of one: the others say what that is", async () => {
+    const lacking = { ...failure(Status.BACKEND, "UCX needs 32"), systemError: constants.errno.EMFILE };
+    const [own, ...others] = await creations(
+      [1, lacking],
+      [0, lost(1, "rank 1 has gone")],
+      [2, lost(-1, "rank 1 has given up making the group")],
+      [3, lost(0, "rank 0 has gone")],
+    );
+    expect(own).toMatchObject({ code: "OUT_OF_DESCRIPTORS" });
+    expect(own?.details.peers).toBeUndefined();
+    for (const error of others) {
+      expect(error).toMatchObject({ code: "PEER_LOST", details: { peers: [1] } });
+      expect(error.message).toEndWith(": rank 1 has given up making the group: UCX needs 32");
+    }
+  });
+
+  test("because it has failed on a rank that had it: that reason", async () => {
+    const { store, failures } = setup(4);
+    const calls = { ...failure(Status.DESYNC, "rank 0 called this, rank 1 that"), ranks: [0, 1] };
+    await failures.afterConsulting(calls, workOf(OpType.ALLREDUCE, 1));
+    const context = { store, rank: 2, size: 4, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
+    const error = await new NativeFailures("native", context).ofCreation(lost(0, "rank 0 left"), 200);
+    expect(error).toMatchObject({ name: "DistBackendError", code: "DESYNC" });
+    expect(error.message).toBe(`${nameOf(2)}rank 0 called this, rank 1 that`);
+    expect(error.details.peers).toBeUndefined();
+  });
 });

@@ -21,12 +21,14 @@ import {
 } from "../native/index.ts";
 import type { BackendContext } from "../registry/index.ts";
 import {
+  CREATION,
   consultOnFailure,
   type FailureKind,
   type FailureReport,
   type FailureVerdict,
   isMessage,
   mutualWait,
+  reportFailure,
 } from "./failure-report.ts";
 
 /** What a group over a shim fails with: turns native failures into errors that name op, group and culprit. */
@@ -58,20 +60,57 @@ export class NativeFailures {
     return this.#opError(failure, work, isFatal(failure) ? await this.#consult(failure, work) : undefined);
   }
 
-  /** The error of a group that could not be made. */
-  ofCreation(failure: NativeFailure): DistError {
+  /**
+   * The error of a group that could not be made, which the other ranks are notified of. Where this rank has only waited for
+   * others, they agree on who is missing. Never rejects.
+   * @param limitMs How long the other ranks may take to say what they know.
+   */
+  async ofCreation(failure: NativeFailure, limitMs: number): Promise<DistError> {
+    const { rank, size, store } = this.#context;
+    const { text, peer, ranks } = failure;
+    const report = { rank, op: CREATION, seq: 0, called: 0, kind: kindOf(failure), text, peer, ranks };
+    if (report.kind === "aborted" || size === 1) return this.#creationError(failure, peersOf(failure));
+    if (report.kind !== "lost" && report.kind !== "timeout") {
+      await reportFailure(store, report);
+      return this.#creationError(failure, peersOf(failure));
+    }
+    const verdict = await consultOnFailure(store, size, report, limitMs);
+    const { cause } = verdict;
+    if (cause.kind === "desync") return this.#creationError({ status: Status.DESYNC, text: cause.text }, []);
+    const peers = verdict.culprits.filter((culprit) => culprit !== rank);
+    return this.#creationError(this.#creationReason(failure, verdict), peers);
+  }
+
+  /** What this rank says of it itself, unless another one knows better who is behind it. */
+  #creationReason(failure: NativeFailure, { culprits, cause, reports }: FailureVerdict): CreationReason {
+    const { rank } = this.#context;
+    const others = [cause, ...reports].filter((report) => report.rank !== rank);
+    // The trouble of a rank itself, else of one that has missed it.
+    const own = others.find((report) => report.kind === "other" && culprits.includes(report.rank));
+    if (own === undefined && culprits.includes(failure.peer)) return failure;
+    const told = own ?? others.find(({ peer }) => culprits.includes(peer)) ?? (cause.rank === rank ? undefined : cause);
+    if (told === undefined) {
+      const missing = culprits.length > 0 ? `; ${inWords(culprits)} did not arrive` : "";
+      return { ...failure, text: `${failure.text}${missing}` };
+    }
+    const status = told.kind === "timeout" ? Status.OP_TIMEOUT : Status.NETWORK;
+    const where = told.op === CREATION ? "has given up making the group" : `has failed in ${told.op} #${told.seq}`;
+    return { status, text: `rank ${told.rank} ${where}: ${told.text}` };
+  }
+
+  #creationError({ status, text, systemError = 0 }: CreationReason, peers: readonly number[]): DistError {
     const { groupName, rank, size, timeoutMs } = this.#context;
     const init = { backend: this.#backend, group: groupName, rank, timeoutMs };
-    const peers = failure.peer >= 0 ? { peers: [failure.peer] } : {};
-    const message = `group "${groupName}" (${this.#backend}, rank ${rank} of ${size}): ${failure.text}`;
-    if (failure.status === Status.OP_TIMEOUT) {
+    const blamed = peers.length > 0 ? { peers } : {};
+    const message = `group "${groupName}" (${this.#backend}, rank ${rank} of ${size}): ${text}`;
+    if (status === Status.OP_TIMEOUT) {
       const advice = `Do all its ranks make this group, in the same order as their other groups, and within ${timeoutMs} ms?`;
       const sentence = /[.?]$/.test(message) ? message : `${message}.`;
-      return new DistTimeoutError(`${sentence} ${advice}`, { ...init, ...peers, code: "CONNECT_TIMEOUT" });
+      return new DistTimeoutError(`${sentence} ${advice}`, { ...init, ...blamed, code: "CONNECT_TIMEOUT" });
     }
-    const shortage = shortageOfErrno(failure.systemError, descriptorsFor(size));
+    const shortage = shortageOfErrno(systemError, descriptorsFor(size));
     if (shortage) return new DistBackendError(withShortage(message, shortage), { ...init, code: shortage.code });
-    return makeError(failure, message, { ...init, ...peers });
+    return makeError({ status, systemError }, message, { ...init, ...blamed });
   }
 
   /**
@@ -185,7 +224,11 @@ export class NativeFailures {
     const was = isMessage(cause) ? "was" : "was only";
     const behind = reports
       .filter(({ called }) => isMessage(cause) || called < cause.seq)
-      .map((report) => `; ${nameOf(report.rank)} ${was} at ${report.op} #${report.seq}`)
+      .map(({ rank, op, seq }) => {
+        return op === CREATION
+          ? `; ${nameOf(rank)} has not made the group`
+          : `; ${nameOf(rank)} ${was} at ${op} #${seq}`;
+      })
       .join("");
     if (cause.kind === "timeout") {
       if (reports.length === 0) return `; ${ranks} did not arrive`;
@@ -224,6 +267,9 @@ function agreement(verdict: FailureVerdict, seen: readonly number[], message: st
 function inWords(ranks: readonly number[]): string {
   return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
 }
+
+/** Why a group could not be made. */
+type CreationReason = Pick<NativeFailure, "status" | "text"> & Partial<Pick<NativeFailure, "systemError">>;
 
 /** What decides the class of an error. */
 type Reason = Pick<NativeFailure, "status" | "systemError">;

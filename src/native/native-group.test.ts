@@ -153,7 +153,8 @@ const host: NativeGroupHost = {
   log: (text) => void logged.push(text),
   errorNow: ({ text }) => new DistBackendError(text),
   errorAfterConsulting: () => Promise.withResolvers<DistBackendError>().promise,
-  creationError: ({ text }) => new DistBackendError(text),
+  creationError: async ({ text }) => new DistBackendError(text),
+  watchCreation: () => ({ [Symbol.dispose]: () => {} }),
   failed: () => {},
 };
 

@@ -51,8 +51,10 @@ export interface NativeGroupHost {
   errorNow(failure: NativeFailure, work: NativeWork): DistError;
   /** The same after asking the other ranks, for an op that is awaited. Never rejects. */
   errorAfterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError>;
-  /** The error of a creation that failed. */
-  creationError(failure: NativeFailure): DistError;
+  /** The error of a creation that failed; what the other ranks are connected to stays until it is there. Never rejects. */
+  creationError(failure: NativeFailure): Promise<DistError>;
+  /** Calls `giveUp` when the group cannot be made any more, unless it is disposed of before. */
+  watchCreation(giveUp: (reason: string) => void): Disposable;
   /** The group has failed, and no op is in flight that says so by its end, or the first has. */
   failed(reason: string): void;
 }
@@ -120,6 +122,7 @@ export class NativeGroup {
     const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     try {
+      using _watch = host.watchCreation((reason) => group.#giveUp(reason));
       group.#socket = await watchSocket(shim.symbols.c10d_wake_fd(handle), group.#drain);
       await group.#ready.promise;
     } catch (error) {
@@ -377,7 +380,7 @@ export class NativeGroup {
       return;
     }
     this.#state = "FAILED";
-    this.#ready.reject(this.#host.creationError(this.#failureOf(GROUP) ?? NO_FAILURE));
+    void this.#host.creationError(this.#failureOf(GROUP) ?? NO_FAILURE).then(this.#ready.reject);
   }
 
   /** Ends a Work by an event: at once, or when the other ranks have been asked about the cause of its error. */
@@ -517,6 +520,11 @@ export class NativeGroup {
 
   #reply(id: number, status: number, data: Uint8Array): void {
     if (!this.#closed) this.#symbols.c10d_exchange_reply(this.#handle, id, status, data, data.length);
+  }
+
+  /** Ends connecting because of what other ranks have done. */
+  #giveUp(reason: string): void {
+    if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.NETWORK, encoder.encode(`${reason}\0`));
   }
 
   /** Fails the group: wakes every waiter, rejects what is queued. Safe to call at any time. */

@@ -20,6 +20,7 @@
 #include "late_peers.h"
 #include "lines.h"
 #include "meshes.h"
+#include "rendezvous.h"
 
 namespace c10d {
 
@@ -51,7 +52,8 @@ class GlooTransport final : public Transport {
     std::vector<std::unique_ptr<LatePeers>> late;
     for (size_t i = 0; i < hosts_.size(); i++) {
       const auto device = make_device(hosts_[i]);
-      auto made = connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i));
+      Connections& made = unfinished_.emplace_back();
+      connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i), made);
       auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(made.peers), losses_,
                                          messages_.doorbell());
       if (i == 0) foreign_ = made.foreign;
@@ -66,6 +68,7 @@ class GlooTransport final : public Transport {
     meshes_ = std::make_shared<Meshes>(std::move(meshes));
     lines_ = std::move(lines);
     late_ = std::move(late);
+    unfinished_.clear();
   }
 
   void check(const Op& op) const override {
@@ -273,6 +276,8 @@ class GlooTransport final : public Transport {
   std::shared_ptr<Lines> lines_;
   int foreign_ = -1;
   std::vector<std::unique_ptr<LatePeers>> late_;
+  /// What connect() has made so far. After a failure it stays until the group is closed, when the others can know the reason.
+  std::vector<Connections> unfinished_;
   /// The op whose turn it is, between start() and run_blocking().
   std::unique_ptr<DirectCollective> begun_;
   uint32_t next_tag_ = 0;

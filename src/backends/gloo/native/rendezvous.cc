@@ -1,7 +1,11 @@
 #include "rendezvous.h"
 
+#include <optional>
 #include <random>
+#include <utility>
 
+#include "engine/rank_values.h"
+#include "mesh/awaited_peers.h"
 #include "rank_value.h"
 
 namespace c10d::gloo_shim {
@@ -28,12 +32,11 @@ int64_t number_of_line(int64_t number) { return number ^ 0x5a5a5a5a5a5a5a5a; }
 
 }  // namespace
 
-Connections connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
-                        const Cancellation& cancellation, const std::string& context) {
+void connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
+                 const Cancellation& cancellation, const std::string& context, Connections& made) {
   const int size = config.world_size;
-  Connections made;
   made.peers.resize(static_cast<size_t>(size));
-  if (size == 1) return made;
+  if (size == 1) return;
 
   made.listener = std::make_unique<Listener>(listen_on, 2 * static_cast<size_t>(size), kVariable);
   Listener& listener = *made.listener;
@@ -59,38 +62,58 @@ Connections connect_all(const Config& config, const SocketAddress& listen_on, Ex
   for (int rank = 0; rank < size; rank++) {
     if (rank != config.rank) requests[rank] = exchange.request(context + "/" + std::to_string(rank));
   }
-  // Gloo's connections first: a rank that is not Bun's knows of no others.
   bool all_talk_lines = wants_lines;
   std::vector<RankValue> values(static_cast<size_t>(size));
-  const auto connect_to = [&](int rank, const auto& variant) {
-    const RankValue& peer = values[rank];
-    if (own.address.compare(peer.address) < 0) {
-      return listener.accept(variant(own.connection_numbers[rank]), config.connect_deadline, cancellation, exchange);
-    }
-    // A peer that publishes no numbers wants to be told who dials.
-    const int64_t number = peer.connection_numbers.empty() ? config.rank : peer.connection_numbers[config.rank];
-    return dial(peer.address, variant(number), config.connect_deadline, cancellation);
-  };
-  for_each_peer(config, [&](int rank) {
-    values[rank] = RankValue::decode(exchange.await(requests[rank], config.connect_deadline), size);
+  std::vector<bool> dials(static_cast<size_t>(size));
+  std::vector<bool> bun(static_cast<size_t>(size));
+  const auto take_value = [&](int rank, const std::vector<char>& bytes) {
+    values[rank] = RankValue::decode(bytes, size);
     const RankValue& peer = values[rank];
     require_reachable({own.host_name, own.address}, {peer.host_name, peer.address}, kVariable);
+    dials[rank] = own.address.compare(peer.address) >= 0;
     const int64_t number = peer.connection_numbers.empty() ? 0 : peer.connection_numbers[rank];
     if (number != kTalksLines) all_talk_lines = false;
-    if (!is_bun(number)) made.foreign = rank;
+    bun[rank] = is_bun(number);
+    if (!bun[rank]) made.foreign = rank;
     // A PyTorch rank in lazy-init mode publishes no numbers, and dials when it first has to do with this one.
-    if (peer.connection_numbers.empty() && own.address.compare(peer.address) < 0) {
+    if (peer.connection_numbers.empty() && !dials[rank]) {
       made.late.push_back({rank, own.connection_numbers[rank]});
       made.late.push_back({rank, rank});
     } else {
       listener.refuse(rank, exchange);
-      made.peers[rank] = connect_to(rank, [](int64_t number) { return number; });
     }
+  };
+  await_ranks(config, exchange, requests,
+              [&](int rank, const std::vector<char>& bytes) { with_peer(rank, [&] { take_value(rank, bytes); }); });
+  if (all_talk_lines) made.lines.resize(static_cast<size_t>(size));
+  // Whoever is there dials before it waits for anybody: so those who have not dialed are those who are missing.
+  const auto same_host = [&](int rank) { return values[rank].address.has_ip_of(own.address); };
+  for_each_peer(config, [&](int rank) {
+    if (!dials[rank]) return;
+    const RankValue& peer = values[rank];
+    const auto connect = [&](int64_t number) {
+      return dial(peer.address, number, same_host(rank), config.connect_deadline, cancellation);
+    };
+    // A peer that publishes no numbers wants to be told who dials.
+    const int64_t number = peer.connection_numbers.empty() ? config.rank : peer.connection_numbers[config.rank];
+    made.peers[rank] = connect(number);
+    if (all_talk_lines) made.lines[rank] = connect(number_of_line(number));
   });
-  if (!all_talk_lines) return made;
-  made.lines.resize(static_cast<size_t>(size));
-  for_each_peer(config, [&](int rank) { made.lines[rank] = connect_to(rank, number_of_line); });
-  return made;
+  std::vector<AwaitedPeer> awaited;
+  std::vector<Fd*> places;
+  const auto await = [&](int rank, int64_t number, Fd& place) {
+    std::optional<ListenerProbe> probe;
+    if (bun[rank]) probe.emplace(values[rank].address, same_host(rank));
+    awaited.push_back({rank, number, std::move(probe)});
+    places.push_back(&place);
+  };
+  for (int rank = 0; rank < size; rank++) {
+    if (rank == config.rank || dials[rank] || values[rank].connection_numbers.empty()) continue;
+    await(rank, own.connection_numbers[rank], made.peers[rank]);
+    if (all_talk_lines) await(rank, number_of_line(own.connection_numbers[rank]), made.lines[rank]);
+  }
+  accept_all(awaited, listener, config.connect_deadline, cancellation, exchange,
+             [&](size_t i, Fd connection) { *places[i] = std::move(connection); });
 }
 
 }  // namespace c10d::gloo_shim

@@ -30,8 +30,9 @@ struct Connections {
   int foreign = -1;
 };
 
-/// Connects all ranks. Keys in the store are "<context>/<rank>".
-Connections connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
-                        const Cancellation& cancellation, const std::string& context);
+/// Connects all ranks. Keys in the store are "<context>/<rank>". What there is already stays in `made` when it throws: others
+/// shall not take this rank for one that has gone before they can know why.
+void connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
+                 const Cancellation& cancellation, const std::string& context, Connections& made);
 
 }  // namespace c10d::gloo_shim

@@ -17,6 +17,7 @@
 #include "call.h"
 #include "collectives.h"
 #include "direct_all_reduce.h"
+#include "engine/rank_values.h"
 #include "engine/signature.h"
 #include "engine/transport.h"
 #include "messages.h"
@@ -45,6 +46,9 @@ constexpr int kHearingLooks = 64;
 /// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
 constexpr std::chrono::milliseconds kLeftGrace{200};
 constexpr uint64_t kLeftLooks = 16;
+
+/// How long before the deadline of connecting a rank asks itself who has come.
+constexpr Clock::duration kAskBefore = std::chrono::seconds(2);
 
 std::vector<int> parse_ranks(const std::string& text) {
   std::vector<int> ranks;
@@ -240,28 +244,37 @@ class MpiTransport final : public Transport {
   uint64_t meet(Exchange& exchange) {
     const std::string ready = "mpi/ready/";
     uint64_t number = 0;
-    if (comm_.rank != 0) {
-      exchange.set(ready + std::to_string(comm_.rank), "1", 1);
-      const auto value = await_key(exchange, exchange.request("mpi/go"), 0);
-      if (value.size() != sizeof number) throw Failure(C10D_ERR_INVALID, "rank 0 runs another version of bun-c10d", 0);
-      std::memcpy(&number, value.data(), sizeof number);
+    exchange.set(ready + std::to_string(comm_.rank), "1", 1);
+    std::vector<uint64_t> requests(static_cast<size_t>(comm_.size));
+    const auto request_all = [&] {
+      for (int rank = 0; rank < comm_.size; rank++) {
+        if (rank != comm_.rank) requests[static_cast<size_t>(rank)] = exchange.request(ready + std::to_string(rank));
+      }
+    };
+    const auto came = [](int, const std::vector<char>&) {};
+    if (comm_.rank == 0) {
+      request_all();
+      await_ranks(config_, exchange, requests, came);
+      number = runtime_.group_number();
+      exchange.set("mpi/go", &number, sizeof number);
       return number;
     }
-    std::vector<uint64_t> requests;
-    for (int rank = 1; rank < comm_.size; rank++) requests.push_back(exchange.request(ready + std::to_string(rank)));
-    for (int rank = 1; rank < comm_.size; rank++) await_key(exchange, requests[static_cast<size_t>(rank) - 1], rank);
-    number = runtime_.group_number();
-    exchange.set("mpi/go", &number, sizeof number);
-    return number;
-  }
-
-  std::vector<char> await_key(Exchange& exchange, uint64_t request, int from) {
-    try {
-      return exchange.await(request, config_.connect_deadline);
-    } catch (const Failure& failure) {
-      if (failure.status() != C10D_ERR_OP_TIMEOUT) throw;
-      throw Failure(C10D_ERR_OP_TIMEOUT, "rank " + std::to_string(from) + " has not come to make the group", from);
+    const uint64_t go = exchange.request("mpi/go");
+    const auto deadline = config_.connect_deadline;
+    std::vector<char> value;
+    if (!await_until(exchange, go, deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2), value)) {
+      // Rank 0 waits for one of them, or does not come itself.
+      request_all();
+      if (!await_until(exchange, go, deadline, value)) {
+        Config expired = config_;
+        expired.connect_deadline = Clock::now();
+        await_ranks(expired, exchange, requests, came);
+        throw Failure(C10D_ERR_OP_TIMEOUT, "rank 0 does not make the group although all ranks have come", 0);
+      }
     }
+    if (value.size() != sizeof number) throw Failure(C10D_ERR_INVALID, "rank 0 runs another version of bun-c10d", 0);
+    std::memcpy(&number, value.data(), sizeof number);
+    return number;
   }
 
   /// Takes note of ranks that have left or failed.

@@ -64,6 +64,9 @@ bool is_same_user(const Fd& socket) {
          credentials.uid == ::geteuid();
 }
 
+/// No note begins with it.
+constexpr char kDescriptorByte = 0;
+
 /// A message of one byte that carries a descriptor.
 class DescriptorMessage {
  public:
@@ -81,7 +84,7 @@ class DescriptorMessage {
   cmsghdr* part() { return CMSG_FIRSTHDR(&header_); }
 
  private:
-  char byte_ = 0;
+  char byte_ = kDescriptorByte;
   alignas(cmsghdr) char control_[CMSG_SPACE(sizeof(int))] = {};
   iovec content_{};
   msghdr header_{};
@@ -112,11 +115,10 @@ LocalListener::LocalListener(int connections) : name_(std::to_string(random_numb
 }
 
 /// Any process of this host can connect: those of other users are dropped at once, and no one holds up the others.
-std::map<int, Fd> LocalListener::accept(const std::vector<int>& ranks, uint64_t token,
-                                        const std::function<void()>& stop) {
-  std::map<int, Fd> connected;
+void LocalListener::accept(std::vector<int> ranks, uint64_t token, const std::function<void(int, Fd)>& connected,
+                           const std::function<void()>& stop) {
   std::vector<Caller> callers;
-  while (connected.size() < ranks.size()) {
+  while (!ranks.empty()) {
     stop();
     std::vector<pollfd> sources{{socket_.get(), POLLIN, 0}};
     for (const auto& caller : callers) sources.push_back({caller.socket.get(), POLLIN, 0});
@@ -139,13 +141,14 @@ std::map<int, Fd> LocalListener::accept(const std::vector<int>& ranks, uint64_t 
         i++;
         continue;
       }
-      const bool known = got == sizeof handshake && handshake.token == token &&
-                         std::find(ranks.begin(), ranks.end(), handshake.rank) != ranks.end();
-      if (known) connected.emplace(handshake.rank, std::move(callers[i].socket));
+      const auto found = std::find(ranks.begin(), ranks.end(), handshake.rank);
+      if (got == sizeof handshake && handshake.token == token && found != ranks.end()) {
+        ranks.erase(found);
+        connected(handshake.rank, std::move(callers[i].socket));
+      }
       callers.erase(callers.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
-  return connected;
 }
 
 Fd dial_local(const std::string& name, int own_rank, int peer, uint64_t token, const std::function<void()>& stop) {
@@ -167,6 +170,13 @@ Fd dial_local(const std::string& name, int own_rank, int peer, uint64_t token, c
   return fd;
 }
 
+bool is_listening(const std::string& name) {
+  const Fd fd = local_socket();
+  sockaddr_un address{};
+  const socklen_t size = address_of(name, address);
+  return ::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), size) == 0 || errno != ECONNREFUSED;
+}
+
 void send_descriptor(int socket, int fd) {
   DescriptorMessage message;
   cmsghdr* const part = message.part();
@@ -177,21 +187,20 @@ void send_descriptor(int socket, int fd) {
   [[maybe_unused]] const auto sent = ::sendmsg(socket, message.header(), MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 
-int take_descriptor(int socket, const std::function<void()>& stop) {
-  for (;; stop()) {
-    pollfd source{socket, POLLIN, 0};
-    if (::poll(&source, 1, kPollMs) <= 0) continue;
-    DescriptorMessage message;
-    const auto got = ::recvmsg(socket, message.header(), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR)) continue;
-    // This process cannot open it.
-    if ((message.header()->msg_flags & MSG_CTRUNC) != 0) throw Failure::of_system("recvmsg", EMFILE);
-    const cmsghdr* const part = got == 1 ? message.part() : nullptr;
-    if (part == nullptr || part->cmsg_type != SCM_RIGHTS) return -1;
-    int fd = -1;
-    std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
-    return fd;
-  }
+std::optional<Fd> take_descriptor(int socket) {
+  char first = kDescriptorByte;
+  const auto seen = ::recv(socket, &first, sizeof first, MSG_PEEK | MSG_DONTWAIT);
+  if (seen < 0 && (errno == EAGAIN || errno == EINTR)) return std::nullopt;
+  if (seen != sizeof first || first != kDescriptorByte) return Fd();
+  DescriptorMessage message;
+  const auto got = ::recvmsg(socket, message.header(), MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+  if (got < 0 && errno == EINTR) return std::nullopt;
+  if ((message.header()->msg_flags & MSG_CTRUNC) != 0) throw Failure::of_system("recvmsg", EMFILE);
+  const cmsghdr* const part = got == 1 ? message.part() : nullptr;
+  if (part == nullptr || part->cmsg_type != SCM_RIGHTS) return Fd();
+  int fd = -1;
+  std::memcpy(&fd, CMSG_DATA(part), sizeof fd);
+  return Fd(fd);
 }
 
 }  // namespace c10d::ucc_shim

@@ -3,7 +3,7 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -22,8 +22,9 @@ class LocalListener {
   explicit LocalListener(int connections);
   /// All users of the host see it, so it says nothing.
   const std::string& name() const { return name_; }
-  /// The connections of these ranks, which know `token`. `stop()` throws to end it.
-  std::map<int, Fd> accept(const std::vector<int>& ranks, uint64_t token, const std::function<void()>& stop);
+  /// Hands the connections of these ranks, which know `token`, to `connected` as they come. `stop()` throws to end it.
+  void accept(std::vector<int> ranks, uint64_t token, const std::function<void(int, Fd)>& connected,
+              const std::function<void()>& stop);
 
  private:
   std::string name_;
@@ -33,9 +34,13 @@ class LocalListener {
 /// Connects to the listener of a peer. Throws Failure.
 Fd dial_local(const std::string& name, int own_rank, int peer, uint64_t token, const std::function<void()>& stop);
 
+/// Whether somebody listens by this name, as a rank does until it has the group.
+bool is_listening(const std::string& name);
+
 /// Hands a descriptor to the process at the other end, which may be gone.
 void send_descriptor(int socket, int fd);
-/// Waits for one; -1 if there will be none.
-int take_descriptor(int socket, const std::function<void()>& stop);
+/// Takes one that comes next on a socket: -1 if something else does, nothing if nothing has come yet. Does not block. Throws
+/// Failure if this process cannot open it.
+std::optional<Fd> take_descriptor(int socket);
 
 }  // namespace c10d::ucc_shim

@@ -24,9 +24,11 @@ struct Note {
   int32_t status = 0;
   uint32_t text_bytes = 0;
   uint64_t collectives = 0;
-  char text[616];
+  /// Whether the group was made there before it failed.
+  uint64_t had_group = 0;
+  char text[608];
 
-  static constexpr size_t kHeaderBytes = 24;
+  static constexpr size_t kHeaderBytes = 32;
   std::string words() const { return {text, text_bytes}; }
   void set_words(const std::string& words) { text_bytes = static_cast<uint32_t>(words.copy(text, sizeof text)); }
 };

@@ -1,6 +1,7 @@
 #include "peer_watch.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -11,10 +12,11 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <map>
+#include <string>
 #include <utility>
 
 #include "engine/signature.h"
-#include "local_sockets.h"
 #include "remote_sockets.h"
 
 namespace c10d::ucc_shim {
@@ -30,6 +32,11 @@ constexpr milliseconds kFarGrace{500};
 /// How long a rank waits in a collective before it notifies other hosts, in a group of few ranks; and for each rank more.
 constexpr milliseconds kAnnouncedAfter{20};
 constexpr std::chrono::microseconds kAnnouncedLaterPerRank{200};
+/// How long after the failure of a rank that has had the group the others may still come to have it.
+constexpr milliseconds kMadeGrace{1'000};
+/// How often a rank that waits for others of its host to connect looks whether they are still there.
+constexpr milliseconds kListenerInterval{100};
+constexpr int kPollMs = 10;
 /// In place of a rank: the timer.
 constexpr uint64_t kTimer = UINT64_MAX;
 
@@ -65,7 +72,10 @@ void PeerWatch::watch(int fd, uint64_t who) const {
 
 void PeerWatch::connect(Rendezvous& rendezvous, Exchange& exchange, const Cancellation& cancellation,
                         const std::function<void()>& stop) {
-  peers_.resize(static_cast<size_t>(config_.world_size));
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    peers_.resize(static_cast<size_t>(config_.world_size));
+  }
   epoll_ = Fd(::epoll_create1(EPOLL_CLOEXEC));
   if (epoll_.get() < 0) throw broken("epoll_create1");
   timer_ = Fd(::timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC));
@@ -75,12 +85,27 @@ void PeerWatch::connect(Rendezvous& rendezvous, Exchange& exchange, const Cancel
   nap(std::chrono::microseconds::zero());
   connect_here(rendezvous, stop);
   if (here_.size() < peers_.size()) {
-    for (auto& [rank, socket] : connect_hosts(config_, here_, rendezvous, exchange, cancellation)) {
-      peer(rank).socket = std::move(socket);
-    }
+    const auto connected = [this](int rank, Fd socket) { adopt(rank, std::move(socket)); };
+    connect_hosts(config_, here_, rendezvous, exchange, cancellation, far_listener_, connected, stop);
   }
+}
+
+void PeerWatch::adopt(int rank, Fd socket) {
+  watch(socket.get(), static_cast<uint64_t>(rank));
   const std::lock_guard<std::mutex> lock(mutex_);
-  connected_ = true;
+  if (last_words_) {
+    send_note(socket.get(), *last_words_);
+    ::shutdown(socket.get(), SHUT_WR);
+  }
+  peer(rank).socket = std::move(socket);
+}
+
+void PeerWatch::set_made() {
+  listener_.reset();
+  far_listener_.reset();
+  const std::lock_guard<std::mutex> lock(mutex_);
+  passed_on_.reset();
+  made_ = true;
 }
 
 void PeerWatch::connect_here(Rendezvous& rendezvous, const std::function<void()>& stop) {
@@ -93,11 +118,12 @@ void PeerWatch::connect_here(Rendezvous& rendezvous, const std::function<void()>
   // For tests, which make one machine look like several.
   if (const auto part = config_.options.get("machine"); !part.empty()) host += "/" + part;
   host.copy(own.host, sizeof own.host - 1);
-  LocalListener listener(config_.world_size);
-  listener.name().copy(own.socket, sizeof own.socket - 1);
+  listener_ = std::make_unique<LocalListener>(config_.world_size);
+  listener_->name().copy(own.socket, sizeof own.socket - 1);
 
   const auto hellos = rendezvous.all_gather(&own, sizeof own);
-  std::vector<int> expected;
+  // Those that dial this rank, and where they listen themselves.
+  std::map<int, std::string> expected;
   for (int rank = 0; rank < config_.world_size; rank++) {
     const auto& value = hellos[static_cast<size_t>(rank)];
     Hello hello{};
@@ -121,23 +147,49 @@ void PeerWatch::connect_here(Rendezvous& rendezvous, const std::function<void()>
     other.process = hello.process;
     // Of another PID namespace, or not for this one to read: then UCX does not read there either.
     if (!memory_is_there(rank)) other.process = 0;
+    hello.socket[sizeof hello.socket - 1] = '\0';
     if (rank < config_.rank) {
-      hello.socket[sizeof hello.socket - 1] = '\0';
-      other.socket = dial_local(hello.socket, config_.rank, rank, hello.token, stop);
+      adopt(rank, dial_local(hello.socket, config_.rank, rank, hello.token, stop));
     } else {
-      expected.push_back(rank);
+      expected.emplace(rank, hello.socket);
     }
   }
-  for (auto& [rank, socket] : listener.accept(expected, own.token, stop)) peer(rank).socket = std::move(socket);
+  accept_here(expected, stop);
+}
+
+void PeerWatch::accept_here(std::map<int, std::string> expected, const std::function<void()>& stop) {
+  std::vector<int> ranks;
+  for (const auto& [rank, name] : expected) ranks.push_back(rank);
+  const auto connected = [&](int rank, Fd socket) {
+    expected.erase(rank);
+    adopt(rank, std::move(socket));
+  };
+  auto next_look = Clock::now() + kListenerInterval;
+  std::map<int, int> refusals;
+  const auto look = [&] {
+    stop();
+    if (Clock::now() < next_look) return;
+    next_look = Clock::now() + kListenerInterval;
+    for (const auto& [rank, name] : expected) {
+      // Its connection, with its last words perhaps, may have come just before.
+      if (!is_listening(name) && ++refusals[rank] > 1) throw has_gone(rank);
+    }
+  };
+  listener_->accept(std::move(ranks), token_, connected, look);
 }
 
 /// The first rank makes it and hands it to the others.
 int PeerWatch::share_memory(size_t bytes, const std::function<void()>& stop) {
   const int first = here_.front();
   if (first != config_.rank) {
-    const int fd = take_descriptor(peer(first).socket.get(), stop);
-    if (fd < 0) throw Failure(C10D_ERR_NETWORK, rank_text(first) + " has gone while connecting", first);
-    return fd;
+    for (; !memory_came_; stop(), read()) {
+      pollfd source{peer(first).socket.get(), POLLIN, 0};
+      ::poll(&source, 1, kPollMs);
+    }
+    // It has said something else, which says why.
+    if (memory_.get() < 0) require_all();
+    if (memory_.get() < 0) throw Failure(C10D_ERR_NETWORK, rank_text(first) + " has left the group", first);
+    return memory_.release();
   }
   Fd memory(::memfd_create("c10d-ucc", MFD_CLOEXEC | MFD_ALLOW_SEALING));
   if (memory.get() < 0) throw broken("memfd_create");
@@ -152,10 +204,34 @@ int PeerWatch::share_memory(size_t bytes, const std::function<void()>& stop) {
   return memory.release();
 }
 
-void PeerWatch::listen() {
-  for (size_t rank = 0; rank < peers_.size(); rank++) {
-    if (peers_[rank].socket.get() >= 0) watch(peers_[rank].socket.get(), rank);
+void PeerWatch::require_all() {
+  read();
+  const int ranks = static_cast<int>(peers_.size());
+  for (int rank = 0; rank < ranks; rank++) {
+    const auto& farewell = peer(rank).farewell;
+    if (!farewell || farewell->kind != Note::failed) continue;
+    // Where a rank has had the group before it failed, this one has all that it needs to have it too.
+    if (farewell->had_group != 0 && Clock::now() - peer(rank).left_at < kMadeGrace) continue;
+    const Failure failure = given_up_by(rank, *farewell);
+    const std::lock_guard<std::mutex> lock(mutex_);
+    passed_on_ = *farewell;
+    passed_on_->cause = failure.peer();
+    throw Failure(failure);
   }
+  // Who has left in good order has had the group, and does not keep the others from it.
+  for (int rank = 0; rank < ranks; rank++) {
+    if (peer(rank).gone && !peer(rank).farewell) throw has_gone(rank);
+  }
+}
+
+Failure PeerWatch::given_up_by(int rank, const Note& note) const {
+  if (note.status == C10D_ERR_DESYNC) return failed_on(rank, note);
+  const bool late = note.status == C10D_ERR_OP_TIMEOUT;
+  // It has only waited for others, or noticed that they have gone: it is not to blame itself.
+  const bool waited = late || note.status == C10D_ERR_NETWORK;
+  const int culprit = note.cause == config_.rank ? -1 : note.cause < 0 && !waited ? rank : note.cause;
+  return Failure(late ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK,
+                 rank_text(rank) + " has given up making the group: " + note.words(), culprit);
 }
 
 bool PeerWatch::is_here(int rank) const { return std::binary_search(here_.begin(), here_.end(), rank); }
@@ -199,6 +275,12 @@ bool PeerWatch::read() {
 
 void PeerWatch::read(int rank) {
   Peer& other = peer(rank);
+  if (!memory_came_ && rank == here_.front()) {
+    auto memory = take_descriptor(other.socket.get());
+    if (!memory) return;
+    memory_came_ = true;
+    memory_ = std::move(*memory);
+  }
   for (;;) {
     switch (other.reader.read(other.socket.get())) {
       case NoteReader::Result::nothing_yet:
@@ -215,6 +297,7 @@ void PeerWatch::read(int rank) {
       arrived_[static_cast<size_t>(rank)] = note.collectives;
     } else if (note.kind != Note::wake && !other.farewell) {
       other.farewell = note;
+      other.left_at = Clock::now();
     }
   }
 }
@@ -257,7 +340,7 @@ void PeerWatch::announce(const Awaited& awaited, Clock::time_point now) {
   note.kind = Note::arrived;
   note.collectives = announced_;
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!connected_) return;
+  if (last_words_) return;
   for (int rank = 0; rank < config_.world_size; rank++) {
     if (!is_here(rank)) send_note(peer(rank).socket.get(), note);
   }
@@ -315,14 +398,20 @@ void PeerWatch::fail(const Failure& cause) noexcept {
   note.status = cause.status();
   note.collectives = cause.collective();
   note.set_words(cause.text());
+  {
+    // The others shall hear what the first one has said, not what somebody has said of somebody else.
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (passed_on_) note = *passed_on_;
+    note.had_group = made_ ? 1 : 0;
+  }
   tell_all(note);
 }
 
 /// The last thing that this rank says.
 void PeerWatch::tell_all(const Note& note) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!connected_) return;
-  connected_ = false;
+  if (last_words_) return;
+  last_words_ = note;
   for (const auto& other : peers_) {
     if (other.socket.get() < 0) continue;
     send_note(other.socket.get(), note);

@@ -7,13 +7,18 @@
 #include <chrono>
 #include <cstdint>
 #include <functional>
+#include <map>
+#include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include <sys/types.h>
 
 #include "engine/transport.h"
+#include "local_sockets.h"
+#include "mesh/listener.h"
 #include "mesh/socket.h"
 #include "note.h"
 #include "rendezvous.h"
@@ -26,14 +31,17 @@ class PeerWatch {
   PeerWatch(const PeerWatch&) = delete;
   PeerWatch& operator=(const PeerWatch&) = delete;
 
-  /// Connects to the other ranks; `stop()` throws to end it, and `cancellation` ends it too. Throws Failure.
+  /// Connects to the other ranks; `stop()` throws to end it, and `cancellation` ends it too. From the first connection on, notes
+  /// come and go. Throws Failure.
   void connect(Rendezvous& rendezvous, Exchange& exchange, const Cancellation& cancellation,
                const std::function<void()>& stop);
   /// Memory of so many bytes, all zero, that the ranks of this host share: a descriptor of it, for the caller to close. All of
   /// them call this once, when they are connected. Throws Failure.
   int share_memory(size_t bytes, const std::function<void()>& stop);
-  /// From now on the connections carry notes. Throws Failure.
-  void listen();
+  /// While the group is being made: throws Failure if a rank has gone, or has given up. Does not block.
+  void require_all();
+  /// The group is made on this rank, so that nobody else connects.
+  void set_made();
 
   /// The ranks of this host in order, with this one; known when connected.
   const std::vector<int>& here() const { return here_; }
@@ -84,8 +92,9 @@ class PeerWatch {
     pid_t process = 0;
     uint64_t address = 0;
     uint64_t token = 0;
-    /// How it has left, if it has said so.
+    /// How it has left, if it has said so, and when it did.
     std::optional<Note> farewell;
+    Clock::time_point left_at;
     /// When its connection ended, if it has.
     std::optional<Clock::time_point> gone;
   };
@@ -93,6 +102,9 @@ class PeerWatch {
   Peer& peer(int rank) { return peers_[static_cast<size_t>(rank)]; }
   const Peer& peer(int rank) const { return peers_[static_cast<size_t>(rank)]; }
   void connect_here(Rendezvous& rendezvous, const std::function<void()>& stop);
+  void accept_here(std::map<int, std::string> expected, const std::function<void()>& stop);
+  void adopt(int rank, Fd socket);
+  Failure given_up_by(int rank, const Note& note) const;
   void watch(int fd, uint64_t who) const;
   /// Returns whether there was anything.
   bool read();
@@ -116,9 +128,18 @@ class PeerWatch {
   uint64_t announced_ = 0;
   /// The collective in which this rank has waited for long enough to know who has not come.
   std::atomic<uint64_t> known_{0};
-  /// Guards only what fail() touches: whether there are sockets to write to.
+  /// They stay when connecting fails, or ranks that come later would take this one for gone.
+  std::unique_ptr<LocalListener> listener_;
+  std::unique_ptr<Listener> far_listener_;
+  /// What the first rank of this host hands out, and whether it has.
+  Fd memory_;
+  bool memory_came_ = false;
+  /// Guards only what fail() touches: the sockets while they are made, and the last thing that was said.
   std::mutex mutex_;
-  bool connected_ = false;
+  std::optional<Note> last_words_;
+  /// What has ended the making of the group, if another rank has said it.
+  std::optional<Note> passed_on_;
+  bool made_ = false;
 };
 
 }  // namespace c10d::ucc_shim

@@ -8,7 +8,7 @@
 
 #include "engine/hash.h"
 #include "local_sockets.h"
-#include "mesh/listener.h"
+#include "mesh/awaited_peers.h"
 
 namespace c10d::ucc_shim {
 
@@ -46,22 +46,28 @@ void keep_alive(const Fd& fd) {
 
 }  // namespace
 
-std::map<int, Fd> connect_hosts(const Config& config, const std::vector<int>& here, Rendezvous& rendezvous,
-                                Exchange& exchange, const Cancellation& cancellation) {
+void connect_hosts(const Config& config, const std::vector<int>& here, Rendezvous& rendezvous, Exchange& exchange,
+                   const Cancellation& cancellation, std::unique_ptr<Listener>& listener,
+                   const std::function<void(int, Fd)>& connected, const std::function<void()>& look) {
   const auto is_here = [&](int rank) { return std::binary_search(here.begin(), here.end(), rank); };
-  Listener listener(SocketAddress(config.options.get("host", "127.0.0.1"), 0), static_cast<size_t>(config.world_size),
-                    kVariable);
+  listener = std::make_unique<Listener>(SocketAddress(config.options.get("host", "127.0.0.1"), 0),
+                                        static_cast<size_t>(config.world_size), kVariable);
   Place own{};
-  const Endpoint endpoint{host_name(), listener.address()};
+  const Endpoint endpoint{host_name(), listener->address()};
   endpoint.host_name.copy(own.host_name, sizeof own.host_name - 1);
   std::memcpy(own.address, endpoint.address.wire(), sizeof own.address);
   own.token = random_number();
   // Who has a lower rank listens.
   for (int rank = config.rank + 1; rank < config.world_size; rank++) {
-    if (!is_here(rank)) listener.expect(number_of(own.token, rank));
+    if (!is_here(rank)) listener->expect(number_of(own.token, rank));
   }
   const auto places = rendezvous.all_gather(&own, sizeof own);
-  std::map<int, Fd> connected;
+  std::vector<AwaitedPeer> awaited;
+  const auto keep = [&](int rank, Fd fd) {
+    keep_alive(fd);
+    connected(rank, std::move(fd));
+  };
+  // Those of lower rank before any of the others is waited for: so those who have not dialed are those who are missing.
   for_each_peer(config, [&](int rank) {
     if (is_here(rank)) return;
     const auto& value = places[static_cast<size_t>(rank)];
@@ -71,13 +77,17 @@ std::map<int, Fd> connect_hosts(const Config& config, const std::vector<int>& he
     place.host_name[sizeof place.host_name - 1] = '\0';
     const auto address = SocketAddress::from_wire(place.address);
     require_reachable({own.host_name, endpoint.address}, {place.host_name, address}, kVariable);
-    Fd fd = rank < config.rank
-                ? dial(address, number_of(place.token, config.rank), config.connect_deadline, cancellation)
-                : listener.accept(number_of(own.token, rank), config.connect_deadline, cancellation, exchange);
-    keep_alive(fd);
-    connected.emplace(rank, std::move(fd));
+    const bool same_host = address.has_ip_of(endpoint.address);
+    if (rank > config.rank) {
+      awaited.push_back({rank, number_of(own.token, rank), ListenerProbe(address, same_host)});
+      return;
+    }
+    const int64_t number = number_of(place.token, config.rank);
+    keep(rank, dial(address, number, same_host, config.connect_deadline, cancellation, look));
   });
-  return connected;
+  accept_all(
+      awaited, *listener, config.connect_deadline, cancellation, exchange,
+      [&](size_t i, Fd fd) { keep(awaited[i].rank, std::move(fd)); }, look);
 }
 
 }  // namespace c10d::ucc_shim

@@ -3,6 +3,8 @@
 #include <cstring>
 #include <string>
 
+#include "engine/rank_values.h"
+
 namespace c10d::ucc_shim {
 
 std::vector<std::vector<char>> Rendezvous::all_gather(const void* value, size_t bytes) {
@@ -15,18 +17,10 @@ std::vector<std::vector<char>> Rendezvous::all_gather(const void* value, size_t 
     if (rank != own) requests[rank] = exchange_.request(prefix + std::to_string(rank));
   }
   std::vector<std::vector<char>> values(ranks);
+  const auto take = [&](int rank, std::vector<char> bytes) { values[static_cast<size_t>(rank)] = std::move(bytes); };
+  await_ranks(config_, exchange_, requests, take, look_);
   const auto* from = static_cast<const char*>(value);
   values[own].assign(from, from + bytes);
-  for (size_t rank = 0; rank < ranks; rank++) {
-    if (rank == own) continue;
-    try {
-      values[rank] = exchange_.await(requests[rank], config_.connect_deadline);
-    } catch (const Failure& failure) {
-      if (failure.status() == C10D_ERR_ABORTED) throw;
-      const auto peer = static_cast<int32_t>(rank);
-      throw failure.about(peer, "rank " + std::to_string(peer) + " has not come: ");
-    }
-  }
   return values;
 }
 

@@ -3,8 +3,10 @@
 
 #include <ucc/api/ucc.h>
 
+#include <functional>
 #include <mutex>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "engine/transport.h"
@@ -14,11 +16,13 @@ namespace c10d::ucc_shim {
 /// All ranks call the same all-gathers in the same order while they connect.
 class Rendezvous {
  public:
-  Rendezvous(const Config& config, Exchange& exchange) : config_(config), exchange_(exchange) {}
+  /// `look` is called now and then while values are awaited, and throws to end that.
+  Rendezvous(const Config& config, Exchange& exchange, std::function<void()> look)
+      : config_(config), exchange_(exchange), look_(std::move(look)) {}
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  /// The values of all ranks, by rank. Throws Failure naming the rank that did not come.
+  /// The values of all ranks, by rank. Throws Failure naming the ranks that did not come.
   std::vector<std::vector<char>> all_gather(const void* value, size_t bytes);
 
   /// The same as UCC calls it. What goes wrong is kept for rethrow(), since nothing may be thrown through UCC.
@@ -39,6 +43,7 @@ class Rendezvous {
 
   const Config& config_;
   Exchange& exchange_;
+  const std::function<void()> look_;
   unsigned round_ = 0;
   std::unique_lock<std::mutex>* lock_ = nullptr;
   std::unique_lock<std::mutex>* last_lock_ = nullptr;

@@ -76,33 +76,15 @@ class UccTransport final : public Transport {
 
   void connect(Exchange& exchange) override {
     const Log::Call call(log_);
-    rendezvous_ = std::make_unique<Rendezvous>(config_, exchange);
-    const auto stop = [this] { check_connecting(); };
-    peers_.connect(*rendezvous_, exchange, cancellation_, stop);
-    const auto& here = peers_.here();
-    if (here.size() > 1) {
-      const int memory = peers_.share_memory(Ledger::bytes(here.size(), config_.world_size), stop);
-      ledger_ = std::make_unique<Ledger>(memory, here, config_);
+    const auto failure = attempt([&] { make(exchange); });
+    if (!failure) return;
+    // UCX notices the end of a process a little before its socket shows it.
+    const bool unknown = failure->peer() < 0 && !failure->harmless() && failure->status() != C10D_ERR_ABORTED;
+    for (const auto until = Clock::now() + kLossGrace; unknown && Clock::now() < until;) {
+      peers_.require_all();
+      std::this_thread::sleep_for(milliseconds(1));
     }
-    peers_.listen();
-    team_ = std::make_unique<Team>(*rendezvous_);
-    team_->create(config_, stop);
-    if (!all_here()) team_->create_second(config_, stop);
-    Op op;
-    op.request.opcode = C10D_OP_BARRIER;
-    Running barrier(assembly());
-    barrier.begin(op);
-    ucc_status_t status = UCC_OK;
-    while ((status = barrier.test()) == UCC_INPROGRESS) {
-      check_connecting();
-      team_->progress();
-      std::this_thread::yield();
-    }
-    require(status, "the first barrier of the team failed");
-    barrier.end();
-    // Errors of transports that UCX has done without.
-    take_logged_error();
-    rendezvous_->close();
+    throw Failure(*failure);
   }
 
   void check(const Op& op) const override { check_op(op); }
@@ -190,9 +172,45 @@ class UccTransport final : public Transport {
   }
 
  private:
-  void check_connecting() const {
+  void make(Exchange& exchange) {
+    const auto stop = [this] { check_connecting(); };
+    rendezvous_ = std::make_unique<Rendezvous>(config_, exchange, stop);
+    peers_.connect(*rendezvous_, exchange, cancellation_, stop);
+    const auto& here = peers_.here();
+    if (here.size() > 1) {
+      const int memory = peers_.share_memory(Ledger::bytes(here.size(), config_.world_size), stop);
+      ledger_ = std::make_unique<Ledger>(memory, here, config_);
+    }
+    team_ = std::make_unique<Team>(*rendezvous_);
+    team_->create(config_, stop);
+    if (!all_here()) team_->create_second(config_, stop);
+    Op op;
+    op.request.opcode = C10D_OP_BARRIER;
+    Running barrier(assembly());
+    barrier.begin(op);
+    ucc_status_t status = UCC_OK;
+    while ((status = barrier.test()) == UCC_INPROGRESS) {
+      check_connecting();
+      team_->progress();
+      std::this_thread::yield();
+    }
+    require(status, "the first barrier of the team failed");
+    barrier.end();
+    // Errors of transports that UCX has done without.
+    take_logged_error();
+    rendezvous_->close();
+    peers_.set_made();
+  }
+
+  /// While connecting. Throws Failure, which ends it.
+  void check_connecting() {
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
-    if (Clock::now() >= config_.connect_deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out while making the team");
+    const auto now = Clock::now();
+    if (now >= next_look_) {
+      next_look_ = now + kLookInterval;
+      peers_.require_all();
+    }
+    if (now >= config_.connect_deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out while making the team");
   }
 
   /// Throws Failure, which fails the group, if what is under way, or is about to begin, cannot end any more.

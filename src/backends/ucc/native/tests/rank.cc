@@ -1,6 +1,7 @@
 #include "rank.h"
 
 #include <poll.h>
+#include <signal.h>
 #include <unistd.h>
 
 #include <fstream>
@@ -55,6 +56,13 @@ void Rank::connect() {
   while (!ready_) pump();
   if (ready_status_ == C10D_OK) return;
   throw std::runtime_error(c10d::test::take_failure(group_, 0).text);
+}
+
+Outcome Rank::try_connect(int dies_at) {
+  dies_at_ = dies_at;
+  while (!ready_) pump();
+  const auto failure = c10d::test::take_failure(group_, 0);
+  return {ready_status_, failure.peer, failure.text};
 }
 
 int64_t Rank::submit(Call& call) {
@@ -137,6 +145,7 @@ void Rank::answer(const c10d_event& event) {
   std::vector<char> value(event.value_bytes);
   c10d_exchange_read(group_, event.id, key.data(), event.key_bytes, value.data(), event.value_bytes);
   if (event.kind == C10D_EVENT_STORE_GET) {
+    if (asked_++ == dies_at_) ::raise(SIGKILL);
     wanted_[event.id] = key;
     return;
   }

@@ -43,6 +43,10 @@ class Rank {
   Rank(const Rank&) = delete;
   Rank& operator=(const Rank&) = delete;
 
+  /// Connects a rank that has been told not to, and gives the end of that. It kills its process when it asks for its value `dies_at`,
+  /// counted from 0.
+  Outcome try_connect(int dies_at = -1);
+
   int rank() const { return rank_; }
   int size() const { return size_; }
   c10d_group* group() const { return group_; }
@@ -74,6 +78,9 @@ class Rank {
   std::map<uint64_t, c10d_event> ended_;
   /// Keys that are asked for.
   std::map<uint64_t, std::string> wanted_;
+  /// How many keys it has been asked for, and at which of them it dies.
+  int asked_ = 0;
+  int dies_at_ = -1;
   bool ready_ = false;
   int32_t ready_status_ = C10D_OK;
 };

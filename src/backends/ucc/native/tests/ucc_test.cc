@@ -391,6 +391,17 @@ void killed(Rank& rank) {
   check_outcome(rank.run(call, rank.rank() == 0 ? Way::wait : Way::events), C10D_ERR_NETWORK, last, "");
 }
 
+/// The last rank dies when it asks for this one of the values of the others.
+template <int kDiesAt>
+void killed_while_connecting(Rank& rank) {
+  const int last = rank.size() - 1;
+  const auto began = Clock::now();
+  const auto outcome = rank.try_connect(rank.rank() == last ? kDiesAt : -1);
+  check_outcome(outcome, C10D_ERR_NETWORK, last, "rank " + std::to_string(last));
+  // Long before the time-out.
+  check(Clock::now() - began < seconds(30), "the death is noticed");
+}
+
 void stopped(Rank& rank) {
   if (rank.rank() == rank.size() - 1) ::raise(SIGSTOP);
   Call call{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
@@ -550,6 +561,9 @@ constexpr Scenario kScenarios[] = {
     {"abort", 2, aborted},
     {"a rank leaves", 2, left},
     {"a rank is killed", 3, killed, Last::is_killed},
+    {"a rank is killed before it connects", 3, killed_while_connecting<0>, Last::is_killed, false},
+    {"a rank is killed while a context is made", 3, killed_while_connecting<2>, Last::is_killed, false},
+    {"a rank is killed while a team is made", 3, killed_while_connecting<5>, Last::is_killed, false},
     {"a rank stops", 2, stopped, Last::stops},
     {"closed while connecting", 1, alone, Last::ends_well, false},
     {"errors in the log", 1, logs},
@@ -580,16 +594,21 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, abort", 2, aborted, Last::ends_well, true, false, 1},
     {"2 hosts, a rank leaves", 2, left, Last::ends_well, true, false, 1},
     {"2 hosts, a rank is killed", 3, killed, Last::is_killed, true, false, 2},
+    {"2 hosts, a rank is killed before it connects", 3, killed_while_connecting<2>, Last::is_killed, false, false, 2},
+    {"3 hosts, a rank is killed before it connects", 3, killed_while_connecting<2>, Last::is_killed, false, false, 1},
+    {"2 hosts, a rank is killed while a context is made", 3, killed_while_connecting<4>, Last::is_killed, false, false,
+     2},
     {"2 hosts, a rank stops", 2, stopped, Last::stops, true, false, 1},
 };
 
 [[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
   try {
-    // Where it does not connect, there is one more who never comes.
+    // Where it does not connect, there is one more who never comes, unless one dies.
     std::vector<std::string> options;
     if (scenario.per_host > 0) options.push_back("machine=" + std::to_string(rank / scenario.per_host));
     if (scenario.hashes) options.push_back("hashes=1");
-    Rank self(rank, scenario.ranks + (scenario.connects ? 0 : 1), folder, options, scenario.connects);
+    const int more = scenario.connects || scenario.last == Last::is_killed ? 0 : 1;
+    Rank self(rank, scenario.ranks + more, folder, options, scenario.connects);
     scenario.body(self);
   } catch (const std::exception& error) {
     check(false, std::string("no exception: ") + error.what());

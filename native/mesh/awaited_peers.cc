@@ -1,0 +1,107 @@
+#include "awaited_peers.h"
+
+#include <poll.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <numeric>
+#include <utility>
+
+#include "engine/rank_values.h"
+
+namespace c10d {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds kLookInterval{50};
+/// Most peers come before anybody has to ask for them.
+constexpr milliseconds kFirstProbe{200};
+/// Pauses between two probes grow from the first to the second, since a peer that is stopped takes none of them.
+constexpr milliseconds kShortestPause{200};
+constexpr milliseconds kLongestPause{2'000};
+/// After that, a connection that is not there yet tells nothing.
+constexpr milliseconds kProbeLimit{1'000};
+/// A peer that has connected to all others does not listen any more: its connection may still be on its way, or wait to be
+/// taken in, for which there is time after each of these.
+constexpr int kRefusals = 8;
+constexpr milliseconds kRefusedPause{50};
+/// Peers that are looked after at once, in a large group.
+constexpr size_t kProbesAtOnce = 16;
+
+}  // namespace
+
+bool ListenerProbe::finds_gone(Clock::time_point now) {
+  if (socket_.get() < 0) {
+    if (now >= next_) begin(now);
+  } else {
+    pollfd source{socket_.get(), POLLOUT, 0};
+    int error = 0;
+    socklen_t size = sizeof error;
+    if (::poll(&source, 1, 0) > 0) {
+      if (::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
+      note(error, now);
+    } else if (now - begun_ >= kProbeLimit) {
+      note(ETIMEDOUT, now);
+    }
+  }
+  return refusals_ >= kRefusals;
+}
+
+void ListenerProbe::begin(Clock::time_point now) {
+  begun_ = now;
+  socket_ = Fd(::socket(address_.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  if (socket_.get() < 0) return note(errno, now);
+  const int error = ::connect(socket_.get(), address_.data(), address_.size()) == 0 ? 0 : errno;
+  if (error != EINPROGRESS) note(error, now);
+}
+
+void ListenerProbe::note(int error, Clock::time_point now) {
+  socket_ = Fd();
+  if (error == ECONNREFUSED && listened_) {
+    refusals_++;
+    next_ = now + kRefusedPause;
+    return;
+  }
+  if (error == 0) listened_ = true;
+  refusals_ = 0;
+  pause_ = std::clamp(pause_ * 3 / 2, kShortestPause, kLongestPause);
+  next_ = now + pause_;
+}
+
+void accept_all(std::vector<AwaitedPeer>& peers, Listener& listener, Clock::time_point deadline,
+                const Cancellation& cancellation, Exchange& log, const std::function<void(size_t, Fd)>& arrived,
+                const std::function<void()>& look) {
+  std::vector<size_t> awaited(peers.size());
+  std::iota(awaited.begin(), awaited.end(), size_t{0});
+  const auto probed_from = Clock::now() + kFirstProbe;
+  for (;;) {
+    const auto has_come = [&](size_t i) {
+      Fd connection = listener.take(peers[i].number);
+      if (connection.get() < 0) return false;
+      arrived(i, std::move(connection));
+      return true;
+    };
+    awaited.erase(std::remove_if(awaited.begin(), awaited.end(), has_come), awaited.end());
+    if (awaited.empty()) return;
+    const auto now = Clock::now();
+    if (now >= deadline) {
+      std::vector<int32_t> missing;
+      for (const size_t i : awaited) missing.push_back(peers[i].rank);
+      missing.erase(std::unique(missing.begin(), missing.end()), missing.end());
+      const std::string have = missing.size() == 1 ? " has" : " have";
+      throw Failure::of_ranks(C10D_ERR_OP_TIMEOUT, text_of_ranks(missing) + have + " not connected", missing);
+    }
+    if (look) look();
+    for (size_t i = 0; now >= probed_from && i < std::min(awaited.size(), kProbesAtOnce); i++) {
+      AwaitedPeer& peer = peers[awaited[i]];
+      if (!peer.probe || !peer.probe->finds_gone(now)) continue;
+      const auto text = text_of_ranks({peer.rank}) + " has gone: it has not connected, and does not listen any more";
+      throw Failure(C10D_ERR_NETWORK, text, peer.rank);
+    }
+    listener.serve(std::min(deadline, now + kLookInterval), cancellation, log);
+  }
+}
+
+}  // namespace c10d

@@ -1,0 +1,97 @@
+import { describe, expect, setDefaultTimeout, test } from "bun:test";
+import { type SpawnOptions, spawnRanks, startRanks } from "bun-c10d/testing";
+import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
+import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
+import { implementations } from "../../src/backends/mpi/implementation.ts";
+import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
+import type { ReportedError } from "../../src/testing/index.ts";
+import type { AbsentArgs } from "./fixtures/absent-rank.ts";
+import type { Forming, FormingArgs } from "./fixtures/forming-rank.ts";
+
+setDefaultTimeout(90_000);
+
+const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.meta.url);
+
+/** Limit of connecting, long before which a dead process has to be noticed on a loaded machine, too. */
+const timeout = 40_000;
+const NOTICED_MS = 20_000;
+
+/** A rank that dies when its backend asks the store for so many values, at that number of ranks. */
+type Death = readonly [worldSize: number, culprit: number, diesAt: number];
+
+function testDeaths(backend: string, deaths: readonly Death[], options: SpawnOptions): void {
+  test.each(deaths)("of %d, rank %d is killed when it asks for value %d", async (worldSize, culprit, diesAt) => {
+    const args: FormingArgs = { backend, timeout, culprit, diesAt };
+    const job = await startRanks(worldSize, fixture("forming-rank"), { ...options, args, timeout: "80s" });
+    const outcomes = await job.done;
+    expect(outcomes[culprit]?.signal).toBe("SIGKILL");
+    const died = Number(outcomes[culprit]?.reports[0]);
+    for (const { rank, value, error, hung } of outcomes) {
+      if (rank === culprit) continue;
+      expect([error, hung]).toEqual([undefined, false]);
+      const ended = value as Forming;
+      expect(ended.error).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", details: { peers: [culprit] } });
+      expect(ended.error?.message).toContain(`rank ${culprit}`);
+      expect(ended.at - died).toBeLessThan(NOTICED_MS);
+    }
+  });
+}
+
+function testAbsences(backend: string, options: SpawnOptions): void {
+  test.each([
+    [3, 0],
+    [4, 1],
+    [4, 3],
+  ])("of %d, rank %d does not come", async (worldSize, absent) => {
+    const args: AbsentArgs = { backend, absent, timeout: 4_000 };
+    const outcomes = await spawnRanks(worldSize, fixture("absent-rank"), { ...options, args, timeout: "80s" });
+    for (const { rank, value, error, hung } of outcomes) {
+      expect([error, hung]).toEqual([undefined, false]);
+      if (rank === absent) continue;
+      const failure = value as ReportedError | undefined;
+      expect(failure).toMatchObject({
+        name: "DistTimeoutError",
+        code: "CONNECT_TIMEOUT",
+        details: { peers: [absent] },
+      });
+      expect(failure?.message).toContain(`rank ${absent} has not come to make the group`);
+    }
+  });
+}
+
+describe("while a group is made", () => {
+  describeGloo("by gloo", () => {
+    testDeaths(
+      "gloo",
+      [
+        [3, 0, 0],
+        [3, 2, 1],
+        [4, 2, 0],
+        [4, 1, 2],
+      ],
+      {},
+    );
+    testAbsences("gloo", {});
+  });
+
+  describeUcc("by ucc", () => {
+    testDeaths(
+      "ucc",
+      [
+        [3, 0, 0],
+        [3, 1, 2],
+        [3, 2, 5],
+        [4, 2, 0],
+        [4, 0, 3],
+        [4, 3, 6],
+        [4, 1, 8],
+      ],
+      spawn,
+    );
+    testAbsences("ucc", spawn);
+  });
+
+  for (const implementation of implementations) {
+    describeMpi("by mpi", implementation, () => testAbsences("mpi", launchWith(implementation)));
+  }
+});

@@ -28,11 +28,11 @@ class FileExchange final : public Exchange {
 
   uint64_t request(const std::string& key) override {
     requests_.push_back(key);
-    return requests_.size() - 1;
+    return requests_.size();
   }
 
   std::vector<char> await(uint64_t request, Clock::time_point deadline) override {
-    const std::string& key = requests_[request];
+    const std::string& key = requests_[request - 1];
     const auto path = path_of(key);
     while (!std::filesystem::exists(path)) {
       if (Clock::now() >= deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "no value for key " + key);

@@ -16,7 +16,7 @@ class Exchange {
   virtual ~Exchange() = default;
   /// Stores a value. Throws Failure.
   virtual void set(const std::string& key, const void* value, size_t bytes) = 0;
-  /// Asks for a value, to be taken by await(); so several can be under way at once.
+  /// Asks for a value, to be taken by await(); so several can be under way at once. Never 0.
   virtual uint64_t request(const std::string& key) = 0;
   /// The value of a request, waiting for it until `deadline`. Throws Failure naming the key.
   virtual std::vector<char> await(uint64_t request, Clock::time_point deadline) = 0;

@@ -38,12 +38,13 @@ function testDeaths(backend: string, deaths: readonly Death[], options: SpawnOpt
 }
 
 function testAbsences(backend: string, options: SpawnOptions): void {
-  test.each([
+  // They wait most of the time.
+  test.concurrent.each([
     [3, 0],
     [4, 1],
     [4, 3],
   ])("of %d, rank %d does not come", async (worldSize, absent) => {
-    const args: AbsentArgs = { backend, absent, timeout: 4_000 };
+    const args: AbsentArgs = { backend, absent, timeout: 6_000 };
     const outcomes = await spawnRanks(worldSize, fixture("absent-rank"), { ...options, args, timeout: "80s" });
     for (const { rank, value, error, hung } of outcomes) {
       expect([error, hung]).toEqual([undefined, false]);

@@ -81,6 +81,8 @@ class Failure : public std::exception {
   const std::vector<int32_t>& ranks() const { return ranks_; }
   /// Of a mismatch, the number of the collective that the ranks called differently; 0 if that is not known.
   uint64_t collective() const { return collective_; }
+  /// Whether it leaves the collective of this number alone, as one before the mismatch.
+  bool spares(uint64_t number) const { return number != 0 && number < collective_; }
   /// An errno, or 0.
   int32_t system_error() const { return system_error_; }
 

@@ -329,7 +329,7 @@ void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   conclude(op);
   if (failure != nullptr && !failure->harmless()) {
     fail(guard, Failure(*failure));
-  } else if (mismatch_ && !is_unfinished_before(mismatch_->collective())) {
+  } else if (mismatch_ && !awaits_earlier(*mismatch_)) {
     fail_by_mismatch(guard);
   }
 }
@@ -345,11 +345,11 @@ bool Group::hold(const Failure& failure, const Op* op) {
   if (state_ != C10D_OPEN) return false;
   // The other ranks break their connections.
   if (mismatch_ && failure.status() == C10D_ERR_NETWORK) {
-    return op != nullptr && (op->number == 0 || op->number >= mismatch_->collective());
+    return op != nullptr && !mismatch_->spares(op->number);
   }
   if (failure.status() != C10D_ERR_DESYNC) return false;
   if (!mismatch_) {
-    if (!is_unfinished_before(failure.collective())) return false;
+    if (!awaits_earlier(failure)) return false;
     mismatch_until_ = Clock::now() + kMismatchGrace;
     watched_until_ = std::min(watched_until_, mismatch_until_);
     watch_.notify_one();
@@ -357,14 +357,15 @@ bool Group::hold(const Failure& failure, const Op* op) {
     return true;
   }
   mismatch_ = failure;
-  return is_unfinished_before(failure.collective());
+  return awaits_earlier(failure);
 }
 
-bool Group::is_unfinished_before(uint64_t number) {
+/// Whether a mismatch has to wait for collectives before it.
+bool Group::awaits_earlier(const Failure& mismatch) {
   bool found = false;
   table_.each([&](const Op& op) {
     const bool over = op.phase == Op::Phase::held || op.phase == Op::Phase::done;
-    found = found || (!over && op.number != 0 && op.number < number);
+    found = found || (!over && mismatch.spares(op.number));
   });
   return found;
 }

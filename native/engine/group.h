@@ -124,7 +124,7 @@ class Group final : private Exchange {
   void fail(Guard& guard, const Failure& cause);
   void fail_by_mismatch(Guard& guard);
   bool hold(const Failure& failure, const Op* op = nullptr);
-  bool is_unfinished_before(uint64_t number);
+  bool awaits_earlier(const Failure& mismatch);
   c10d_event event_of(const Op& op, c10d_event_kind kind) const;
 
   std::shared_ptr<Transport> transport_;

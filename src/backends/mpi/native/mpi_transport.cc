@@ -17,6 +17,7 @@
 #include "call.h"
 #include "collectives.h"
 #include "direct_all_reduce.h"
+#include "engine/divergence.h"
 #include "engine/rank_values.h"
 #include "engine/signature.h"
 #include "engine/transport.h"
@@ -138,10 +139,10 @@ class MpiTransport final : public Transport {
         hear_before_start(op);
         begin(*call);
         // What queues behind earlier ops ends in look(), which knows of those.
-        over = !call->unmatched && has_ended(*call, calls_.empty() && !follows_mismatch(op));
+        over = !call->unmatched && has_ended(*call, calls_.empty() && !divergence_.reaches(op));
       });
       if (!failure) return;
-      note_mismatch(*failure);
+      divergence_.note(*failure);
       abandon(std::move(call));
     });
     if (failure) {
@@ -292,8 +293,7 @@ class MpiTransport final : public Transport {
     }
     take_news();
     // What others have called differently leaves the collectives before it alone.
-    const bool earlier = op.number != 0 && heard_failure_ && op.number < heard_failure_->collective();
-    if (heard_failure_ && !earlier) throw Failure(*heard_failure_);
+    if (heard_failure_ && !heard_failure_->spares(op.number)) throw Failure(*heard_failure_);
   }
 
   void take_news() {
@@ -302,7 +302,7 @@ class MpiTransport final : public Transport {
       if (notice.kind == Notice::failed) {
         if (heard_failure_) continue;
         heard_failure_ = failure_of(notice);
-        note_mismatch(*heard_failure_);
+        divergence_.note(*heard_failure_);
         heard_ = true;
         continue;
       }
@@ -321,14 +321,6 @@ class MpiTransport final : public Transport {
     const int culprit = notice.cause < 0 || notice.cause == comm_.rank ? notice.rank : notice.cause;
     return Failure(C10D_ERR_NETWORK, rank_text(notice.rank) + " has given up the group: " + text, culprit);
   }
-
-  void note_mismatch(const Failure& failure) {
-    const uint64_t number = failure.collective();
-    if (number != 0 && (mismatch_ == 0 || number < mismatch_)) mismatch_ = number;
-  }
-
-  /// From the first mismatch on no collective begins.
-  bool follows_mismatch(const Op& op) const { return mismatch_ != 0 && op.number >= mismatch_; }
 
   static std::string rank_text(int rank) { return "rank " + std::to_string(rank); }
 
@@ -479,11 +471,11 @@ class MpiTransport final : public Transport {
         Op& op = *calls_[i]->op;
         bool over = true;
         const auto failure = attempt([&] {
-          over = has_ended(*calls_[i], first && !follows_mismatch(op));
+          over = has_ended(*calls_[i], first && !divergence_.reaches(op));
           if (!over && monitored(op) && !aborted_) watch_monitored_barrier(*calls_[i], comm_);
         });
         if (failure) {
-          note_mismatch(*failure);
+          divergence_.note(*failure);
           op.failure = *failure;
           first = false;
           abandon(std::move(calls_[i]));
@@ -554,8 +546,7 @@ class MpiTransport final : public Transport {
   size_t heard_notices_ = 0;
   /// The first failure that another rank has given notice of.
   std::optional<Failure> heard_failure_;
-  /// Number of the first collective that the ranks have called differently, if that is known; else 0.
-  uint64_t mismatch_ = 0;
+  Divergence divergence_;
   Clock::time_point next_hearing_;
   std::vector<std::optional<Departure>> departures_;
   int left_count_ = 0;

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "collectives.h"
+#include "engine/divergence.h"
 #include "engine/transport.h"
 #include "ledger.h"
 #include "library.h"
@@ -114,7 +115,7 @@ class UccTransport final : public Transport {
     });
     if (failure) {
       abandoned_.push_back(std::move(running));
-      throw Failure(reason_of(note_mismatch(*failure)));
+      throw Failure(reason_of(divergence_.note(*failure)));
     }
     if (!done) {
       running_.push_back(std::move(running));
@@ -235,8 +236,8 @@ class UccTransport final : public Transport {
     // A rank that has failed may have done so because of what it called.
     compare_calls();
     // What two others have called differently leaves the collectives before it alone.
-    const bool earlier = next != nullptr && next->number != 0 && failure && next->number < failure->collective();
-    if (failure && !earlier) throw Failure(note_mismatch(*failure));
+    const bool earlier = next != nullptr && failure && failure->spares(next->number);
+    if (failure && !earlier) throw Failure(divergence_.note(*failure));
   }
 
   /// Compares what is under way with what the others have called since. Returns whether somebody has come. Throws Failure.
@@ -244,9 +245,9 @@ class UccTransport final : public Transport {
     bool somebody = false;
     if (!ledger_) return somebody;
     for (const auto& running : running_) {
-      if (!running || running->op().point_to_point() || follows_mismatch(running->op())) continue;
+      if (!running || running->op().point_to_point() || divergence_.reaches(running->op())) continue;
       const auto failure = attempt([&] { somebody |= ledger_->compare(running->entry); });
-      if (failure) throw Failure(note_mismatch(*failure));
+      if (failure) throw Failure(divergence_.note(*failure));
     }
     return somebody;
   }
@@ -257,15 +258,6 @@ class UccTransport final : public Transport {
     if (!failure) return;
     compare_calls();
     throw Failure(*failure);
-  }
-
-  /// From the first mismatch on nothing goes further, or ranks that have found it could take it for something else.
-  bool follows_mismatch(const Op& op) const { return mismatch_ != 0 && !op.point_to_point() && op.number >= mismatch_; }
-
-  const Failure& note_mismatch(const Failure& failure) {
-    const uint64_t number = failure.collective();
-    if (number != 0 && (mismatch_ == 0 || number < mismatch_)) mismatch_ = number;
-    return failure;
   }
 
   /// Of an error of UCC's, what other ranks have to do with it, if that is known.
@@ -373,7 +365,7 @@ class UccTransport final : public Transport {
 
   /// Whether an op that stands at `position` of running_ has ended. Throws Failure.
   bool advance(Running& running, size_t position) {
-    if (follows_mismatch(running.op())) return false;
+    if (divergence_.reaches(running.op())) return false;
     ucc_status_t status = running.test();
     if (running.compares() && status == UCC_OK) {
       if (logged_error()) check_log(running);
@@ -464,7 +456,7 @@ class UccTransport final : public Transport {
       Op& op = running->op();
       ended.push_back(&op);
       if (failure) {
-        op.failure = reason_of(note_mismatch(*failure));
+        op.failure = reason_of(divergence_.note(*failure));
         abandoned_.push_back(std::move(running));
       } else {
         spare_.push_back(std::move(running));
@@ -502,8 +494,7 @@ class UccTransport final : public Transport {
   const bool gathers_calls_;
   std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;
-  /// Number of the first collective that the ranks have called differently, if that is known; else 0.
-  uint64_t mismatch_ = 0;
+  Divergence divergence_;
   unsigned rounds_ = 0;
   Clock::time_point next_look_;
   /// Since when nothing has happened, if anything is under way.

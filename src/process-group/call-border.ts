@@ -1,9 +1,9 @@
 import { NO_TENSORS, type OpCall, OpType, opCall, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import type { Submit } from "../registry/index.ts";
-import type { Device } from "../tensor/index.ts";
+import type { Device, TensorView } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
-import { type CallCheck, isOpName } from "./call-check.ts";
+import { type CallCheck, isOpName, viewFault } from "./call-check.ts";
 
 /** A call as a middleware was given it, so that a change in place is seen. */
 class GivenCall {
@@ -55,7 +55,7 @@ class GivenCall {
     return opTable[this.op].kind === "collective";
   }
 
-  /** Whether this is the call, and nobody has changed it. */
+  /** Whether this is the call, and nobody has changed it, or spoilt one of its views. */
   isStill(call: OpCall | undefined): boolean {
     return (
       call !== undefined &&
@@ -73,7 +73,9 @@ class GivenCall {
       call.waitAllRanks === this.waitAllRanks &&
       call.continuation === this.continuation &&
       call.timeoutMs === this.timeoutMs &&
-      call.stream === this.stream
+      call.stream === this.stream &&
+      areSound(call.inputs) &&
+      areSound(call.outputs)
     );
   }
 
@@ -105,6 +107,11 @@ class GivenCall {
     this.inputs = NO_TENSORS;
     this.outputs = NO_TENSORS;
   }
+}
+
+function areSound(views: readonly TensorView[]): boolean {
+  for (const view of views) if (viewFault(view) !== undefined) return false;
+  return true;
 }
 
 /** What the calls that are on their way were when they came, for all borders of a pipeline. */

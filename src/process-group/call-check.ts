@@ -9,7 +9,16 @@ import {
   type Side,
 } from "../collectives/index.ts";
 import { DistError, describe, describeNumber, InvalidArgumentError } from "../errors/index.ts";
-import { type Device, dtypeOfArray, dtypes, isDType, isWhole, type TensorView } from "../tensor/index.ts";
+import {
+  type Device,
+  dtypeOfArray,
+  dtypes,
+  isDetached,
+  isDType,
+  isWhole,
+  type TensorStorage,
+  type TensorView,
+} from "../tensor/index.ts";
 import { CallShapes, isAtRoot } from "./call-shapes.ts";
 
 /** Whose calls are checked. */
@@ -44,7 +53,8 @@ export class CallCheck {
       const views: unknown = call[side];
       if (!Array.isArray(views)) throw fault(side, `is no list of views, got ${describe(views)}`);
       for (let i = 0; i < views.length; i++) {
-        const wrong = faultOf(views[i]) ?? this.#placeFault(views[i]);
+        if (isGone(views[i])) throw goneMemory(call, `${side}[${i}]`);
+        const wrong = viewFault(views[i]) ?? this.#placeFault(views[i]);
         if (wrong !== undefined) throw fault(`${side}[${i}]`, wrong);
       }
     }
@@ -170,6 +180,22 @@ function dtypeFault({ inputs, outputs }: OpCall, { inputs: side, unequal }: OpRo
   return undefined;
 }
 
+/** Whether the memory of a view has been taken away, by whomever. */
+function isGone(view: TensorView | undefined): boolean {
+  return dtypeOfArray(view?.data) !== undefined && isDetached(view?.data as TensorStorage);
+}
+
+function goneMemory(call: OpCall, argument: string): InvalidArgumentError {
+  return new InvalidArgumentError(
+    `${call.op}: ${argument}: a buffer was detached or resized before the op could start`,
+    {
+      code: "DETACHED_BUFFER",
+      op: call.op,
+      argument,
+    },
+  );
+}
+
 function isTag(tag: unknown): boolean {
   try {
     requireTag("", (tag ?? Number.NaN) as number);
@@ -195,7 +221,8 @@ function refusal(
   });
 }
 
-function faultOf(view: TensorView | undefined): string | undefined {
+/** What is wrong with a view that native code is to be given, by itself. */
+export function viewFault(view: TensorView | undefined): string | undefined {
   if (typeof view !== "object" || view === null) return `is no view, got ${describe(view)}`;
   const { data, ptr, dtype, length, byteLength } = view;
   if (!isDType(dtype)) return `has the unknown dtype ${String(dtype)}`;

@@ -481,6 +481,13 @@ describe("a call that a middleware has changed", () => {
     create: () => (next) => (calls) =>
       next(calls.map((call) => ({ ...call, outputs: call.outputs.map((view) => ({ ...view, ...change(view) })) }))),
   });
+  const resizingInPlace = (change: Change): Middleware => ({
+    name: "resizing",
+    create: () => (next) => (calls) => {
+      for (const { outputs } of calls) for (const view of outputs) Object.assign(view, change(view));
+      return next(calls);
+    },
+  });
   const wrong: readonly [Change, string][] = [
     [() => ({ length: 8, byteLength: 32 }), "claims 32 bytes, more than its memory has (16)"],
     [() => ({ byteLength: 8 }), "has 4 elements of float32, which are not its 8 bytes"],
@@ -490,9 +497,10 @@ describe("a call that a middleware has changed", () => {
     [() => ({ data: [1, 2, 3, 4] as never }), "has an array of 4 as its data, which is no TypedArray"],
     [() => ({ data: new Float32Array(2) }), "claims 16 bytes, more than its memory has (8)"],
   ];
-  for (const [change, message] of wrong) {
-    test(`is refused before it reaches a backend where its view ${message}`, async () => {
-      const group = await groupUnder(resizing(change));
+  const both = wrong.flatMap((each) => [resizing, resizingInPlace].map((spoil) => [...each, spoil] as const));
+  for (const [change, message, spoil] of both) {
+    test(`is refused before it reaches a backend where its view ${message}, by ${spoil.name}`, async () => {
+      const group = await groupUnder(spoil(change));
       const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
       expect([error.name, error.code, error.details.argument]).toEqual([
         "InvalidArgumentError",
@@ -505,6 +513,26 @@ describe("a call that a middleware has changed", () => {
       expect(group.state).toBe("OPEN");
     });
   }
+
+  test("is refused without blame where its memory has been taken away", async () => {
+    const detaching: Middleware = {
+      name: "detaching",
+      create: () => (next) => (calls) => {
+        for (const { outputs } of calls)
+          for (const { data } of outputs) structuredClone(data, { transfer: [data?.buffer as ArrayBuffer] });
+        return next(calls);
+      },
+    };
+    const seen: string[] = [];
+    const group = await groupUnder(detaching, watching(seen));
+    const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
+    expect([error.name, error.code, error.details.argument]).toEqual([
+      "InvalidArgumentError",
+      "DETACHED_BUFFER",
+      "outputs[0]",
+    ]);
+    expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
+  });
 
   test("takes its turn all the same, and messages take none", async () => {
     const seen: string[] = [];

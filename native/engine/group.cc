@@ -256,7 +256,7 @@ std::shared_ptr<Transport> Group::split(const Config& config, int32_t color) {
   if (state_ == C10D_FAILED) throw Failure(C10D_ERR_GROUP_FAILED, cause_->text(), cause_->peer());
   if (state_ != C10D_OPEN) throw Failure(C10D_ERR_CLOSED, "the group is not open");
   if (!transport_->can_split()) throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no split of its own");
-  if (under_way_ > 0 || !queue_.empty() || !direct_.empty()) {
+  if (!idle()) {
     throw Failure(C10D_ERR_INVALID, "a group can be split only while it has no op in flight");
   }
   return transport_->make_split(config, color);
@@ -286,7 +286,7 @@ void Group::abort(int32_t status, const std::string& reason) {
 bool Group::close(double timeout_ms, int32_t& still_running) {
   auto deadline = deadline_after(timeout_ms);
   Guard guard(*this);
-  if (state_ == C10D_OPEN && under_way_ == 0 && queue_.empty() && direct_.empty()) {
+  if (state_ == C10D_OPEN && idle()) {
     state_ = C10D_CLOSED;
     in_order_ = true;
   } else {
@@ -309,34 +309,38 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 
 /// Takes an op back from the library.
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
+  under_way_--;
+  if (!op.direct) active_--;
   if (failure != nullptr) {
+    if (copies_ && !failure->harmless()) op.leave_copies();
     op.phase = Op::Phase::held;
     if (hold(*failure, &op)) {
       held_.push_back(&op);
       return;
     }
   }
-  give_back(op);
   // The first failure of the group is the cause of the others, whose own texts only repeat the abort. But calls that differ
   // are never a consequence: another rank breaks its connections because of them, which this rank may notice first.
   if (failure != nullptr && mismatch_ && failure->status() == C10D_ERR_NETWORK) failure = &*mismatch_;
   const bool is_cause = failure != nullptr && failure->status() == C10D_ERR_DESYNC;
   if (is_cause && cause_ && cause_->status() == C10D_ERR_NETWORK) cause_ = *failure;
-  if (failure != nullptr) {
-    op.failure = cause_ && !is_cause && !failure->harmless() ? *cause_ : *failure;
-    if (copies_ && !failure->harmless()) op.leave_copies();
+  if (failure != nullptr) op.failure = cause_ && !is_cause && !failure->harmless() ? *cause_ : *failure;
+  if (failure != nullptr && !failure->harmless() && may_be_mistaken(*op.failure)) {
+    held_.push_back(&op);
+  } else {
+    conclude(op);
   }
-  conclude(op);
   if (failure != nullptr && !failure->harmless()) {
     fail(guard, Failure(*failure));
   } else if (mismatch_ && !awaits_earlier(*mismatch_)) {
     fail_by_mismatch(guard);
   }
+  if (state_ != C10D_OPEN && under_way_ == 0) conclude_held();
 }
 
-void Group::give_back(Op& op) {
-  under_way_--;
-  if (!op.direct) active_--;
+/// Whether an op under way may still find out that calls that differ are behind a lost connection.
+bool Group::may_be_mistaken(const Failure& cause) const {
+  return cause.status() == C10D_ERR_NETWORK && under_way_ > 0 && state_ != C10D_CLOSED;
 }
 
 /// Whether a failure, that of `op` if there is one, is a mismatch that has to wait for the collectives before it, or only follows
@@ -412,9 +416,19 @@ void Group::copy_back(Guard& guard, Op& op) {
   guard.lock();
 }
 
+/// Fails what is held with what is known by now.
+void Group::conclude_held() {
+  if (!cause_) return;
+  if (std::exchange(loss_unannounced_, false)) announce_loss(*cause_);
+  for (Op* op : std::exchange(held_, {})) {
+    op->failure = cause_;
+    conclude(*op);
+  }
+}
+
 void Group::fail_by_mismatch(Guard& guard) {
   const Failure mismatch = *mismatch_;
-  if (held_.empty()) announce_loss(mismatch);
+  loss_unannounced_ = state_ == C10D_OPEN && held_.empty();
   fail(guard, mismatch);
 }
 
@@ -423,18 +437,13 @@ void Group::fail(Guard& guard, const Failure& cause) {
   if (state_ == C10D_FAILED || state_ == C10D_CLOSED) return;
   state_ = C10D_FAILED;
   cause_ = cause;
-  for (Op* op : std::exchange(held_, {})) {
-    give_back(*op);
-    op->failure = cause;
-    if (copies_) op->leave_copies();
-    conclude(*op);
-  }
   for (auto* lane : {&direct_, &queue_}) {
     for (Op* op : std::exchange(*lane, {})) {
-      op->failure = cause;
-      conclude(*op);
+      op->phase = Op::Phase::held;
+      held_.push_back(op);
     }
   }
+  if (!may_be_mistaken(cause)) conclude_held();
   watched_until_ = Clock::now() + transport_->abort_grace();
   watch_.notify_all();
   answered_.notify_all();
@@ -469,14 +478,12 @@ void Group::announce_ready() {
 /// Fails the group by something that perhaps no op reports. Returns whether it has failed.
 bool Group::lose(Guard& guard, const Failure& cause) {
   if (hold(cause)) return false;
-  const Failure first = mismatch_ && cause.status() == C10D_ERR_NETWORK ? *mismatch_ : cause;
-  announce_loss(first);
-  fail(guard, first);
+  loss_unannounced_ = state_ == C10D_OPEN;
+  fail(guard, mismatch_ && cause.status() == C10D_ERR_NETWORK ? *mismatch_ : cause);
   return true;
 }
 
 void Group::announce_loss(const Failure& cause) {
-  if (state_ != C10D_OPEN) return;
   c10d_event event{};
   event.kind = C10D_EVENT_LOST;
   event.status = cause.status();
@@ -544,6 +551,7 @@ void Group::expire(Guard& guard) {
 void Group::report_stuck() {
   if (!cause_) return;
   announce_ready();
+  conclude_held();
   table_.each([this](Op& op) {
     if (op.ended()) return;
     op.pinned = true;

@@ -26,7 +26,8 @@ namespace c10d {
 /// transport takes as one stays together.
 ///
 /// Ranks that have called different things fail from that collective on: what comes before it, they have called alike, so it
-/// has a few seconds to end well.
+/// has a few seconds to end well. A rank that fails so breaks its connections, which others may notice before they have
+/// compared: after a lost connection, ops fail only when those under way have come back, with the mismatch if one has it.
 ///
 /// No work is lost because whoever makes some, or leaves some behind, calls a worker before it lets go of the mutex.
 class Group final : private Exchange {
@@ -109,6 +110,7 @@ class Group final : private Exchange {
   /// Whether only the thread in the driver's seat may call the library; else the seat is for progress() alone.
   bool exclusive() const { return level_ != ThreadLevel::multiple; }
   bool may_call() const { return !exclusive() || !driver_busy_; }
+  bool idle() const { return under_way_ == 0 && queue_.empty() && direct_.empty() && held_.empty(); }
 
   void monitor();
   void expire(Guard& guard);
@@ -116,10 +118,11 @@ class Group final : private Exchange {
   void announce_ready();
   bool lose(Guard& guard, const Failure& cause);
   void announce_loss(const Failure& cause);
-  void give_back(Op& op);
   void finish(Guard& guard, Op& op, const Failure* failure);
   void finish_polled(Guard& guard, Op& op);
   void conclude(Op& op);
+  void conclude_held();
+  bool may_be_mistaken(const Failure& cause) const;
   void copy_back(Guard& guard, Op& op);
   void fail(Guard& guard, const Failure& cause);
   void fail_by_mismatch(Guard& guard);
@@ -148,7 +151,7 @@ class Group final : private Exchange {
   std::deque<Op*> direct_;    // ops that queue behind no collective
   std::deque<Op*> blocking_;  // started, run_blocking() to be called
   std::vector<Op*> pending_;  // started, progress() to be called
-  std::vector<Op*> held_;     // failed by the mismatch
+  std::vector<Op*> held_;     // failed, but the cause is still to be found out
   std::vector<Op*> ended_;    // scratch of whoever is in the driver's seat
   std::unordered_map<uint64_t, ExchangeRecord> exchange_;
   uint64_t next_exchange_ = 1;
@@ -170,7 +173,8 @@ class Group final : private Exchange {
   bool driver_polls_ = false;   // it sleeps on descriptors, not on pause_
   bool start_awaited_ = false;  // the host's thread sleeps until an op has started
   bool ready_announced_ = false;
-  bool in_order_ = false;  // closed with nothing left to do
+  bool loss_unannounced_ = false;  // to be made known with what is held
+  bool in_order_ = false;          // closed with nothing left to do
   bool stopping_ = false;
 
   std::vector<std::thread> threads_;

@@ -41,6 +41,7 @@ ThreadLevel level_of(const std::string& name) {
 void strike(Outcome outcome, const Op& op) {
   switch (outcome) {
     case Outcome::mismatch:
+    case Outcome::late_mismatch:
       throw desync(C10D_MISMATCH_CALL, 0, 2, "collective #" + std::to_string(op.number)).of_collective(op.number);
     case Outcome::network:
       throw Failure(C10D_ERR_NETWORK, "connection to rank 3 was lost", 3);
@@ -285,6 +286,10 @@ bool FakeTransport::run_until(Op& op, Clock::time_point deadline) {
 bool FakeTransport::over(const Op& op, Clock::time_point due, Clock::time_point now) const {
   const auto outcome = outcome_of(op);
   if (outcome == Outcome::stubborn) return journal_->gate_open(op.id);
+  if (outcome == Outcome::late_mismatch) {
+    if (!aborted_) return false;
+    strike(outcome, op);
+  }
   if (aborted_) throw Failure(C10D_ERR_ABORTED, "the op was woken by the abort");
   if (now < due) return false;
   strike(outcome, op);
@@ -335,7 +340,8 @@ void FakeTransport::arm_timer() {
   auto next = Clock::time_point::max();
   for (const auto& entry : pending_) {
     const auto outcome = outcome_of(*entry.op);
-    const bool held = outcome == Outcome::hang || outcome == Outcome::gated || outcome == Outcome::stubborn;
+    const bool held = outcome == Outcome::hang || outcome == Outcome::gated || outcome == Outcome::stubborn ||
+                      outcome == Outcome::late_mismatch;
     if (!held || aborted_) next = std::min(next, entry.due);
     if (held) next = std::min(next, Clock::now() + kGateInterval);
   }

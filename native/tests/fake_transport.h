@@ -47,6 +47,8 @@ enum class Outcome : uint32_t {
   network,
   /// Fails: another rank has called something else.
   mismatch,
+  /// The same, which it finds out only when it is aborted.
+  late_mismatch,
   /// Is refused.
   unsupported,
   /// Ends by an exception that is not a Failure.

@@ -138,6 +138,69 @@ TEST_CASE("what fails before a mismatch does so because of it") {
   }
 }
 
+TEST_CASE("after a lost connection, what is under way may find the mismatch behind it, for all ops") {
+  for (const char* model : kModels) {
+    for (const char* level : kLevels) {
+      for (const bool by_wait : {true, false}) {
+        CAPTURE(std::string(model));
+        CAPTURE(std::string(level));
+        CAPTURE(by_wait);
+        // One op after the other leaves none under way when the next one fails.
+        if (std::string(model) == kModels[0] && std::string(level) != kLevels[0]) continue;
+        Host host({model, level, "concurrency=2"});
+        host.submit(script(Outcome::late_mismatch));
+        host.submit(script(Outcome::network, 1'000));
+        for (int i = 0; i < 2; i++) host.submit({});
+        host.kick();
+        if (by_wait) {
+          c10d_event event{};
+          CHECK(host.wait(3, kForever, &event) == C10D_ERR_DESYNC);
+          CHECK(event.peer == 2);
+        } else {
+          CHECK(host.completion(3).status == C10D_ERR_DESYNC);
+        }
+        for (const int64_t id : {1, 2, 4}) CHECK(host.completion(id).status == C10D_ERR_DESYNC);
+        for (const int64_t id : {1, 2, 3, 4}) CHECK(host.error(id) == "collective #1");
+        CHECK(host.group_error() == "collective #1");
+        CHECK(host.stats().failed == 4);
+        CHECK(host.journal().await_aborts());
+      }
+    }
+  }
+}
+
+TEST_CASE("so it may after a loss that no op reports") {
+  Host host({"model=polling"});
+  host.submit(script(Outcome::late_mismatch));
+  host.submit({});
+  host.kick();
+  CHECK(host.journal().await_started(1));
+  host.journal().lose(c10d::Failure(C10D_ERR_NETWORK, "connection to rank 3 was lost", 3));
+  for (const int64_t id : {1, 2}) {
+    CHECK(host.completion(id).status == C10D_ERR_DESYNC);
+    CHECK(host.error(id) == "collective #1");
+  }
+  CHECK(host.await(C10D_EVENT_LOST, 0));
+}
+
+TEST_CASE("a lost connection without a mismatch behind it is the cause, also where something is stuck") {
+  for (const Outcome outcome : {Outcome::hang, Outcome::stubborn, Outcome::gated}) {
+    CAPTURE(static_cast<int>(outcome));
+    Host host({"model=polling", "concurrency=2"});
+    host.submit(script(outcome));
+    host.submit(script(Outcome::network, 1'000));
+    host.submit({});
+    host.kick();
+    for (const int64_t id : {1, 2, 3}) {
+      const auto event = host.completion(id);
+      CHECK(event.status == C10D_ERR_NETWORK);
+      CHECK(event.peer == 3);
+      const bool stuck = id == 1 && outcome == Outcome::stubborn;
+      CHECK((event.flags == C10D_EVENT_PINNED) == stuck);
+    }
+  }
+}
+
 TEST_CASE("a mismatch does not wait for ever") {
   Host host({"model=polling", "concurrency=4"});
   host.submit(script(Outcome::hang));

@@ -1,6 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { allCells, type Cell, nameOf, sampleCells } from "./cell.ts";
 import { ADVICE, expectedKinds, expectedTexts } from "./expectation.ts";
+import type { ManyOps, ManyOpsReport } from "./fixtures/many-ops.ts";
 import { isOnPage, listedOnPage, rowOnPage, saidIn } from "./page.ts";
 import { type Place, places } from "./place.ts";
 import { runCells } from "./run-cells.ts";
@@ -38,6 +39,22 @@ describe("calls that differ between ranks", () => {
         // How a connection ends may be said in several ways.
         if (error === "DistBackendError DESYNC") expect(message).toBe(`${messageOnPage}`);
       }
+    });
+  }
+});
+
+describe("of many calls under way one differs, and the last ones are waited for first", () => {
+  const orders = { groups: full ? 20 : 4, ops: 40, odd: 10 };
+  for (const place of places) {
+    const reason = reasons.get(place);
+    if (reason !== undefined) console.log(`skip many calls, ${place.name}: ${reason}`);
+    const runs = full ? test : test.concurrent;
+    runs.skipIf(reason !== undefined)(place.name, async () => {
+      const args: ManyOps = { backend: place.backend, ...orders };
+      const file = new URL("./fixtures/many-ops.ts", import.meta.url);
+      const outcomes = await place.run(3, file, { args, timeout: 60_000 });
+      const expected: ManyOpsReport = { sums: [3], errors: ["DESYNC"], undetected: 0 };
+      for (const outcome of outcomes) expect(outcome).toMatchObject({ value: expected, exitCode: 0 });
     });
   }
 });

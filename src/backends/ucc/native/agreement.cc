@@ -125,7 +125,7 @@ void Agreement::release() {
   }
 }
 
-bool Agreement::decide(const Op& op, bool first) {
+bool Agreement::decide(const Op& op) {
   switch (stage_) {
     case Stage::gathering:
       release();
@@ -136,9 +136,8 @@ bool Agreement::decide(const Op& op, bool first) {
       break;
     case Stage::hashing:
       if (!hashes_agree()) {
-        // Where the calls themselves go takes nothing else at this place in the order, on any rank.
-        if (!first) return false;
         release();
+        // The team of the collectives takes nothing else at this place in their order, on any rank.
         write_slot(op, false);
         gather(in_.collectives);
         stage_ = Stage::explaining;

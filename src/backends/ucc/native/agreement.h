@@ -41,9 +41,9 @@ class Agreement {
   /// Of what is under way: UCC_OK when decide() has something to do.
   ucc_status_t test() const;
 
-  /// Whether all ranks have made the same call; if not yet, more may be under way now. `first`: all earlier collectives have
-  /// begun. Throws Failure if they have not, the same one on all ranks.
-  bool decide(const Op& op, bool first);
+  /// Whether all ranks have made the same call; if not yet, more is under way now. Called in the order of the collectives.
+  /// Throws Failure if they have not, the same one on all ranks.
+  bool decide(const Op& op);
 
   /// Whether the data of all ranks has come with the calls, so that finish() completes the op.
   bool carries_data() const { return carries_data_; }

@@ -43,13 +43,13 @@ void Running::begin_comparison(Op& op) {
   agreement_.begin(op);
 }
 
-bool Running::go_on(bool first) {
-  if (!agreement_.decide(*op_, first)) return false;
+bool Running::go_on() {
+  if (!agreement_.decide(*op_)) return false;
   if (agreement_.carries_data()) {
     agreement_.finish(*op_);
     return true;
   }
-  if (first) begin(*op_);
+  begin(*op_);
   return false;
 }
 

@@ -30,9 +30,9 @@ class Running {
   void begin_comparison(Op& op);
   /// Whether the ranks are still comparing, so that the op itself has not begun.
   bool compares() const { return stage_ == Stage::comparison; }
-  /// For such an op, when all requests have ended well. `first`: no earlier one is comparing. Returns whether the op has ended:
-  /// then its data has come with the comparison. Throws Failure if the calls do not fit together.
-  bool go_on(bool first);
+  /// For such an op, when all requests have ended well and no earlier one is comparing. Returns whether the op has ended: then
+  /// its data has come with the comparison. Throws Failure if the calls do not fit together.
+  bool go_on();
   Op& op() const { return *op_; }
   /// An error if a request has failed, else UCC_INPROGRESS until all have ended, then UCC_OK.
   ucc_status_t test() const;

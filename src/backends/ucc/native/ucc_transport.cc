@@ -35,8 +35,9 @@ using std::chrono::milliseconds;
 constexpr unsigned kConcurrency = 64;
 /// Before the caller gives way to other threads: ranks of one host are mostly just as far.
 constexpr int kLooksAtOnce = 4;
-/// How long after an error of UCC's the end of the process behind it may be seen.
-constexpr milliseconds kLossGrace{50};
+/// How long after an error of UCC's the end of the process behind it may be seen: its memory goes first, its sockets later, and
+/// the processors may be busy.
+constexpr milliseconds kLossGrace{1'000};
 /// How often to look after the other ranks while something is under way.
 constexpr unsigned kRoundsPerLook = 32;
 constexpr milliseconds kLookInterval{1};
@@ -81,7 +82,7 @@ class UccTransport final : public Transport {
     if (!failure) return;
     // UCX notices the end of a process a little before its socket shows it.
     const bool unknown = failure->peer() < 0 && !failure->harmless() && failure->status() != C10D_ERR_ABORTED;
-    for (const auto until = Clock::now() + kLossGrace; unknown && Clock::now() < until;) {
+    for (const auto until = Clock::now() + kLossGrace; unknown && !cancellation_.cancelled() && Clock::now() < until;) {
       peers_.require_all();
       std::this_thread::sleep_for(milliseconds(1));
     }
@@ -266,7 +267,7 @@ class UccTransport final : public Transport {
     // UCX notices the death of a process a little before its socket shows it.
     const auto until = Clock::now() + kLossGrace;
     auto lost = peers_.find_lost();
-    while (!lost && Clock::now() < until) {
+    while (!lost && !cancellation_.cancelled() && Clock::now() < until) {
       std::this_thread::sleep_for(milliseconds(1));
       lost = peers_.find_lost();
     }
@@ -401,10 +402,12 @@ class UccTransport final : public Transport {
 
   /// Takes a collective whose ranks have compared what they call further. Returns whether it has ended. Throws Failure.
   bool go_on(Running& running, size_t position) {
-    bool first = true;
-    for (size_t i = 0; i < position && first; i++) first = !running_[i]->compares();
+    // One after the other, as what is called after a difference must not end well.
+    for (size_t i = 0; i < position; i++) {
+      if (running_[i]->compares()) return false;
+    }
     try {
-      return running.go_on(first);
+      return running.go_on();
     } catch (const Failure& failure) {
       if (failure.status() == C10D_ERR_DESYNC) let_others_compare();
       throw;

@@ -7,6 +7,9 @@ import { CLOSE_LIMIT_MS } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline.ts";
 
+/** How often a backend is asked whether it still has something in flight. */
+const LOOK_MS = 1_000;
+
 /** State and end of a group: open, failed, closed. */
 export class GroupLife {
   readonly #name: string;
@@ -57,20 +60,15 @@ export class GroupLife {
    * @param limitMs Limit of the waiting, after which the rest is aborted.
    */
   async drain(limitMs: number, works: GroupWorks, dispatcher: OpDispatcher): Promise<void> {
-    const idle = async () => {
-      await Promise.all([works.idle(), dispatcher.idle()]);
-      throwFirst(await Promise.allSettled(this.#pipelines.map((pipeline) => this.#drained(pipeline))));
-    };
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = works.inFlight > 0 || dispatcher.isBusy || this.#pipelines.some(({ inFlight }) => inFlight > 0);
       // One that has failed has nothing to bring to its end; one that is open may have what no Work stands for.
       if (!busy && this.state !== "OPEN") return;
-      if (await endsWithin(idle(), limitMs, this.#clock)) return;
-      throw new DistTimeoutError(
-        `destroyProcessGroup: group "${this.#name}" still had ops in flight after ${limitMs} ms; they were aborted`,
-        { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },
-      );
+      const deadline = this.#clock.now() + limitMs;
+      const isIdle = await endsWithin(Promise.all([works.idle(), dispatcher.idle()]), limitMs, this.#clock);
+      if (!isIdle) throw this.#stillBusy(limitMs);
+      throwFirst(await Promise.allSettled(this.#pipelines.map((each) => this.#drained(each, limitMs, deadline))));
     };
     const [late] = await Promise.allSettled([
       drained().catch((error: unknown) => {
@@ -90,15 +88,27 @@ export class GroupLife {
     throwFirst([late, closed]);
   }
 
-  /** `drained()` of a backend; one that has nothing in flight is not waited for for long. */
-  async #drained(pipeline: Pipeline): Promise<void> {
+  /** `drained()` of a backend, until the deadline while it has something in flight; else it is not waited for for long. */
+  async #drained(pipeline: Pipeline, limitMs: number, deadline: number): Promise<void> {
     const { name } = pipeline.plugin;
-    const limitMs = pipeline.inFlight > 0 ? Number.POSITIVE_INFINITY : CLOSE_LIMIT_MS;
     const drained = pipeline.drained();
-    if (await endsWithin(drained, limitMs, systemClock)) return;
+    while (pipeline.inFlight > 0) {
+      const leftMs = deadline - this.#clock.now();
+      if (leftMs <= 0) throw this.#stillBusy(limitMs, name);
+      if (await endsWithin(drained, Math.min(leftMs, LOOK_MS), this.#clock)) return;
+    }
+    if (await endsWithin(drained, CLOSE_LIMIT_MS, systemClock)) return;
     throw new DistTimeoutError(
-      `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${limitMs} ms`,
-      { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: limitMs },
+      `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${CLOSE_LIMIT_MS} ms`,
+      { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: CLOSE_LIMIT_MS },
+    );
+  }
+
+  #stillBusy(limitMs: number, backend?: string): DistTimeoutError {
+    const who = `group "${this.#name}"${backend === undefined ? "" : ` (backend "${backend}")`}`;
+    return new DistTimeoutError(
+      `destroyProcessGroup: ${who} still had ops in flight after ${limitMs} ms; they were aborted`,
+      { code: "DRAIN_TIMEOUT", group: this.#name, ...(backend !== undefined && { backend }), timeoutMs: limitMs },
     );
   }
 

@@ -14,8 +14,8 @@ class GivenCall {
   #fields = NO_CALL;
 
   note(call: OpCall): void {
-    this.call = call;
     this.#fields = { ...call };
+    this.call = call;
   }
 
   /** Whether it has no more the fields that whoever has made it goes on by. */
@@ -191,15 +191,18 @@ export class CallBorder {
       const noted = passage.calls;
       const firstNoted = passage.first;
       const countNoted = passage.count;
-      if (noted !== calls) passage.note(calls);
-      this.#calls = calls;
-      this.#first = passage.first;
-      this.#count = passage.count;
-      this.#hasPassed = false;
+      let isNoted = false;
       try {
+        if (noted !== calls) passage.note(calls);
+        isNoted = true;
+        this.#calls = calls;
+        this.#first = passage.first;
+        this.#count = passage.count;
+        this.#hasPassed = false;
         return submit(calls);
       } catch (error) {
-        throw this.#thrown(error);
+        // A call that cannot be read comes from the middleware outside.
+        throw isNoted ? this.#thrown(error) : error;
       } finally {
         if (noted !== calls) {
           passage.end(calls);
@@ -231,8 +234,9 @@ export class CallBorder {
     } catch (error) {
       this.#takeTurn(calls.some((call) => this.#isCollective(call)));
       this.#restore();
+      const failure = this.#named("a call that it has submitted", error);
       return calls.map((call) =>
-        Work.rejected(error, { opType: isOpName(call?.op) ? opTypeOf(call) : OpType.UNKNOWN }),
+        Work.rejected(failure, { opType: isOpName(call?.op) ? opTypeOf(call) : OpType.UNKNOWN }),
       );
     }
     return this.#inner(calls);
@@ -264,8 +268,12 @@ export class CallBorder {
 
   #thrown(error: unknown): DistError {
     if (!this.#hasPassed) this.#takeTurn(this.#hasGivenCollective());
+    return this.#named("its submit function", error);
+  }
+
+  #named(what: string, error: unknown): DistError {
     if (error instanceof DistError) return error;
-    const text = `middleware "${this.#name}": its submit function has thrown ${messageOf(error)}`;
+    const text = `middleware "${this.#name}": ${what} has thrown ${messageOf(error)}`;
     return new DistBackendError(text, { code: "MIDDLEWARE_ERROR", cause: error });
   }
 }

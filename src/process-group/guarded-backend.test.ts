@@ -2,7 +2,7 @@ import "reflect-metadata";
 import { afterEach, describe, expect, test } from "bun:test";
 import { type OpCall, opTypeOf } from "../collectives/index.ts";
 import * as dist from "../distributed/index.ts";
-import { DistBackendError } from "../errors/index.ts";
+import { DistBackendError, type DistError } from "../errors/index.ts";
 import {
   BACKEND_MIDDLEWARE,
   type Backend,
@@ -10,6 +10,7 @@ import {
   type BackendPlugin,
   createContainer,
   type Middleware,
+  type Submit,
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { Work } from "../work/index.ts";
@@ -214,6 +215,15 @@ describe("what a middleware throws when a group is made has a code, and names it
     return errorOf(() => dist.initProcessGroup({ backend: "ring", container, ...meeting }));
   };
 
+  test.each(["name", "create"])("%s, when it is read", async (member) => {
+    const error = await made(spoil({ name: "metrics", create: () => (next: Submit) => next }, member));
+    expect(error).toMatchObject({
+      name: "InvalidArgumentError",
+      message: `BACKEND_MIDDLEWARE: reading name and create() of a middleware has thrown ${boom.message}`,
+      cause: boom,
+    });
+  });
+
   test("the function that create() gives", async () => {
     expect(await made({ name: "metrics", create: () => throwing })).toMatchObject({
       name: "DistBackendError",
@@ -229,4 +239,33 @@ describe("what a middleware throws when a group is made has a code, and names it
       message: 'middleware "metrics" must give a submit function, got Promise',
     });
   });
+});
+
+describe("a call of a middleware that cannot be read", () => {
+  const passing: Middleware = { name: "passing", create: () => (next) => (calls) => next(calls) };
+  // What it adds itself is looked at only where the calls come to the next middleware.
+  test.each(["op", "root", "outputs", "timeoutMs", "added"])(
+    "names the middleware that has made it: %s",
+    async (field) => {
+      let isBad = true;
+      const spoiling: Middleware = {
+        name: "spoiling",
+        create: () => (next) => (calls) => {
+          const get = { enumerable: true, get: throwing };
+          return next(isBad ? calls.map((call) => Object.defineProperty({ ...call }, field, get)) : calls);
+        },
+      };
+      const container = createContainer({ overrides: [memoryPlugin("ring", { capabilities })] });
+      for (const each of [spoiling, passing]) container.register(BACKEND_MIDDLEWARE, { useValue: each });
+      const meeting = { store: new HashStore(), rank: 0, worldSize: 1 };
+      const group = await dist.initProcessGroup({ backend: "ring", container, ...meeting });
+      const error = (await rejection(group.barrier())) as DistError;
+      expect([error.code, error.cause]).toEqual(["MIDDLEWARE_ERROR", boom]);
+      expect(error.message).toMatch(
+        /^middleware "spoiling": (its submit function|a call that it has submitted) has thrown/,
+      );
+      isBad = false;
+      await group.barrier();
+    },
+  );
 });

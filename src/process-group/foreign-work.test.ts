@@ -121,7 +121,7 @@ for (const keepsTimeouts of [false, true]) {
         expect(work.wait()).toBe(true);
       });
 
-      test(`${what}: the same in a batch, and in an op of several steps`, async () => {
+      test(`${what}: the same in a batch`, async () => {
         const { group, works } = await groupWith(members, keepsTimeouts);
         const whole = group.coalescing(() => {
           group.allReduce(floats());

@@ -3,7 +3,9 @@ import {
   closedQuietly,
   created,
   endBackend,
+  GuardedBackend,
   type MiddlewareSurroundings,
+  ofForeign,
   Pipeline,
   ProcessGroup,
   type ProcessGroupInit,
@@ -84,7 +86,9 @@ async function connect(
   const backend = requireBackend(plugin.name, plan.name, await made(plugin, context));
   try {
     // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
-    const own = commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]);
+    const own = new GuardedBackend(backend, plugin.name, plan.name).tried("capabilities", () =>
+      commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]),
+    );
     const capabilities = plugin.instancesDiffer ? await agreedCapabilities(context, own) : own;
     return {
       pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock, siblings }),
@@ -156,7 +160,9 @@ export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, 
 function requireBackend(name: string, group: string, made: unknown): Backend {
   const methods = ["submit", "abort", "close"] as const;
   const backend = typeof made === "object" && made !== null ? (made as Partial<Backend>) : {};
-  if (methods.every((method) => typeof backend[method] === "function")) return backend as Backend;
+  const has = (method: (typeof methods)[number]): boolean =>
+    ofForeign(`${method} of backend "${name}"`, { group, backend: name }, () => typeof backend[method] === "function");
+  if (methods.every(has)) return backend as Backend;
   throw new DistBackendError(
     `create() of backend "${name}" must resolve to an instance of a class that extends Backend, got ${describe(made)}`,
     { backend: name, group },

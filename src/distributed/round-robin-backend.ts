@@ -1,6 +1,6 @@
 import type { OpCall } from "../collectives/index.ts";
 import { roundRobin } from "../middleware/round-robin.ts";
-import { abortAll, type Pipeline, throwFirst } from "../process-group/index.ts";
+import { abortAll, callAll, type Pipeline, throwFirst } from "../process-group/index.ts";
 import { Backend, type Capabilities, commonCapabilities, type Submit } from "../registry/index.ts";
 import type { GroupState, Work } from "../work/index.ts";
 
@@ -12,7 +12,7 @@ export class RoundRobinBackend extends Backend {
   readonly #submit: Submit;
 
   constructor(first: Pipeline, others: readonly Pipeline[]) {
-    super(first.backend.rank, first.backend.size);
+    super(first.rank, first.size);
     this.#pipelines = [first, ...others];
     this.#submit = roundRobin(this.#pipelines.map((pipeline) => (calls) => pipeline.submit(calls)));
     const common = commonCapabilities(this.#pipelines.map(({ capabilities }) => capabilities));
@@ -35,11 +35,11 @@ export class RoundRobinBackend extends Backend {
   }
 
   override get inFlight(): number {
-    return this.#pipelines.reduce((sum, { backend }) => sum + backend.inFlight, 0);
+    return this.#pipelines.reduce((sum, { inFlight }) => sum + inFlight, 0);
   }
 
   override enableTiming(): void {
-    for (const { backend } of this.#pipelines) backend.enableTiming();
+    callAll("enableTiming()", this.#pipelines, (pipeline) => pipeline.enableTiming());
   }
 
   override abort(reason: string): void {
@@ -47,7 +47,7 @@ export class RoundRobinBackend extends Backend {
   }
 
   override async drained(): Promise<void> {
-    throwFirst(await Promise.allSettled(this.#pipelines.map(async ({ backend }) => backend.drained())));
+    throwFirst(await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.drained())));
   }
 
   // close() leaves the backends to the groups that they belong to.

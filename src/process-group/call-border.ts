@@ -1,58 +1,36 @@
 import { NO_TENSORS, type OpCall, OpType, opCall, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import type { Submit } from "../registry/index.ts";
-import type { Device, TensorView } from "../tensor/index.ts";
+import { CPU, type Device, type TensorView } from "../tensor/index.ts";
 import { Work } from "../work/index.ts";
 import { type CallCheck, isOpName, viewFault } from "./call-check.ts";
+
+/** What no call was. */
+const NO_CALL: OpCall = opCall("refused", CPU, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY);
 
 /** A call as a middleware was given it, so that a change in place is seen. */
 class GivenCall {
   call: OpCall | undefined;
-  op: OpCall["op"] = "refused";
-  device: Device | undefined;
-  inputs = NO_TENSORS;
-  outputs = NO_TENSORS;
-  reduceOp: OpCall["reduceOp"];
-  root = -1;
-  peer = -1;
-  tag = 0;
-  inputSplits: OpCall["inputSplits"];
-  outputSplits: OpCall["outputSplits"];
-  waitAllRanks = false;
-  continuation = false;
-  timeoutMs = 0;
-  stream: OpCall["stream"];
+  #fields = NO_CALL;
 
   note(call: OpCall): void {
+    this.#fields = { ...call };
     this.call = call;
-    this.op = call.op;
-    this.device = call.device;
-    this.inputs = call.inputs;
-    this.outputs = call.outputs;
-    this.reduceOp = call.reduceOp;
-    this.root = call.root;
-    this.peer = call.peer;
-    this.tag = call.tag;
-    this.inputSplits = call.inputSplits;
-    this.outputSplits = call.outputSplits;
-    this.waitAllRanks = call.waitAllRanks;
-    this.continuation = call.continuation;
-    this.timeoutMs = call.timeoutMs;
-    this.stream = call.stream;
   }
 
   /** Whether it has no more the fields that whoever has made it goes on by. */
   get isSpoilt(): boolean {
     const call = this.call as OpCall;
+    const { op, inputs, outputs } = this.#fields;
     return (
-      (call.op !== this.op && !isOpName(call.op)) ||
-      (call.inputs !== this.inputs && !Array.isArray(call.inputs)) ||
-      (call.outputs !== this.outputs && !Array.isArray(call.outputs))
+      (call.op !== op && !isOpName(call.op)) ||
+      (call.inputs !== inputs && !Array.isArray(call.inputs)) ||
+      (call.outputs !== outputs && !Array.isArray(call.outputs))
     );
   }
 
   get isCollective(): boolean {
-    return opTable[this.op].kind === "collective";
+    return opTable[this.#fields.op].kind === "collective";
   }
 
   /** Whether this is the call, and nobody has changed it, or spoilt one of its views. */
@@ -60,20 +38,7 @@ class GivenCall {
     return (
       call !== undefined &&
       call === this.call &&
-      call.op === this.op &&
-      call.device === this.device &&
-      call.inputs === this.inputs &&
-      call.outputs === this.outputs &&
-      call.reduceOp === this.reduceOp &&
-      call.root === this.root &&
-      call.peer === this.peer &&
-      call.tag === this.tag &&
-      call.inputSplits === this.inputSplits &&
-      call.outputSplits === this.outputSplits &&
-      call.waitAllRanks === this.waitAllRanks &&
-      call.continuation === this.continuation &&
-      call.timeoutMs === this.timeoutMs &&
-      call.stream === this.stream &&
+      areSame(call, this.#fields) &&
       areSound(call.inputs) &&
       areSound(call.outputs)
     );
@@ -82,31 +47,55 @@ class GivenCall {
   /** Undoes a change in place: whoever has made the call goes by it. */
   restore(): void {
     const { call } = this;
-    if (call === undefined || this.isStill(call)) return;
-    Object.assign(call, {
-      op: this.op,
-      device: this.device,
-      inputs: this.inputs,
-      outputs: this.outputs,
-      reduceOp: this.reduceOp,
-      root: this.root,
-      peer: this.peer,
-      tag: this.tag,
-      inputSplits: this.inputSplits,
-      outputSplits: this.outputSplits,
-      waitAllRanks: this.waitAllRanks,
-      continuation: this.continuation,
-      timeoutMs: this.timeoutMs,
-      stream: this.stream,
-    });
+    if (call !== undefined && !this.isStill(call)) Object.assign(call, this.#fields);
   }
 
   /** Lets go of the tensors. */
   forget(): void {
     this.call = undefined;
-    this.inputs = NO_TENSORS;
-    this.outputs = NO_TENSORS;
+    this.#fields = NO_CALL;
   }
+}
+
+/**
+ * Whether two calls have the same in all fields. Spelled out, since a loop over names takes several times as long; what is left to
+ * compare is kept by the type, so that this does not compile as long as a field is missing.
+ */
+function areSame(a: OpCall, b: OpCall): boolean {
+  const left = "any" as keyof OpCall;
+  return (
+    isSame(left, "id", a.id, b.id) &&
+    isSame(left, "op", a.op, b.op) &&
+    isSame(left, "device", a.device, b.device) &&
+    isSame(left, "inputs", a.inputs, b.inputs) &&
+    isSame(left, "outputs", a.outputs, b.outputs) &&
+    isSame(left, "reduceOp", a.reduceOp, b.reduceOp) &&
+    isSame(left, "root", a.root, b.root) &&
+    isSame(left, "peer", a.peer, b.peer) &&
+    isSame(left, "tag", a.tag, b.tag) &&
+    isSame(left, "inputSplits", a.inputSplits, b.inputSplits) &&
+    isSame(left, "outputSplits", a.outputSplits, b.outputSplits) &&
+    isSame(left, "waitAllRanks", a.waitAllRanks, b.waitAllRanks) &&
+    isSame(left, "continuation", a.continuation, b.continuation) &&
+    isSame(left, "timeoutMs", a.timeoutMs, b.timeoutMs) &&
+    isSame(left, "stream", a.stream, b.stream) &&
+    isNothing(left)
+  );
+}
+
+/** Whether a field is the same in two calls; if it is, there is one less left to compare. */
+function isSame<Left extends keyof OpCall, Field extends Left>(
+  _left: Left,
+  _field: Field,
+  a: OpCall[Field],
+  b: OpCall[Field],
+): _left is Exclude<Left, Field> {
+  return a === b;
+}
+
+/** Compiles only where nothing is left. */
+function isNothing(_left: never): true {
+  return true;
 }
 
 function areSound(views: readonly TensorView[]): boolean {
@@ -202,15 +191,18 @@ export class CallBorder {
       const noted = passage.calls;
       const firstNoted = passage.first;
       const countNoted = passage.count;
-      if (noted !== calls) passage.note(calls);
-      this.#calls = calls;
-      this.#first = passage.first;
-      this.#count = passage.count;
-      this.#hasPassed = false;
+      let isNoted = false;
       try {
+        if (noted !== calls) passage.note(calls);
+        isNoted = true;
+        this.#calls = calls;
+        this.#first = passage.first;
+        this.#count = passage.count;
+        this.#hasPassed = false;
         return submit(calls);
       } catch (error) {
-        throw this.#thrown(error);
+        // A call that cannot be read comes from the middleware outside.
+        throw isNoted ? this.#thrown(error) : error;
       } finally {
         if (noted !== calls) {
           passage.end(calls);
@@ -242,8 +234,9 @@ export class CallBorder {
     } catch (error) {
       this.#takeTurn(calls.some((call) => this.#isCollective(call)));
       this.#restore();
+      const failure = this.#named("a call that it has submitted", error);
       return calls.map((call) =>
-        Work.rejected(error, { opType: isOpName(call?.op) ? opTypeOf(call) : OpType.UNKNOWN }),
+        Work.rejected(failure, { opType: isOpName(call?.op) ? opTypeOf(call) : OpType.UNKNOWN }),
       );
     }
     return this.#inner(calls);
@@ -275,8 +268,12 @@ export class CallBorder {
 
   #thrown(error: unknown): DistError {
     if (!this.#hasPassed) this.#takeTurn(this.#hasGivenCollective());
+    return this.#named("its submit function", error);
+  }
+
+  #named(what: string, error: unknown): DistError {
     if (error instanceof DistError) return error;
-    const text = `middleware "${this.#name}": its submit function has thrown ${messageOf(error)}`;
+    const text = `middleware "${this.#name}": ${what} has thrown ${messageOf(error)}`;
     return new DistBackendError(text, { code: "MIDDLEWARE_ERROR", cause: error });
   }
 }

@@ -9,7 +9,7 @@ import {
   requireDisjointOps,
 } from "../collectives/index.ts";
 import { type DistError, InvalidArgumentError } from "../errors/index.ts";
-import { DeferredWork, failureOf, joinWhole, type Work } from "../work/index.ts";
+import { DeferredWork, discardWork, failureOf, joinWhole, type Work } from "../work/index.ts";
 import type { Pipeline } from "./pipeline.ts";
 
 /** A call that is submitted with others. */
@@ -85,7 +85,7 @@ export class Coalescing {
   /** Fails all ops, none of which was submitted, and makes them parts of the whole. */
   discard(reason: DistError, whole: Work<unknown>): void {
     for (const work of this.#called) joinWhole(work, whole);
-    for (const { work } of this.#entries) work.settle(reason);
+    for (const { work } of this.#entries) discardWork(work, reason);
   }
 
   /** Submits the ops, those of each device as one batch in their order; what can be one op becomes one. */

@@ -1,10 +1,14 @@
 import { DistBackendError, type DistError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
-import type { GroupState } from "../work/index.ts";
+import { type GroupState, lookAt } from "../work/index.ts";
+import { foreignFailure } from "./foreign-failure.ts";
 import type { GroupWorks } from "./group-works.ts";
-import { CLOSE_LIMIT_MS, foreignFailure } from "./limited-close.ts";
+import { CLOSE_LIMIT_MS } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline.ts";
+
+/** How often a backend is asked whether it still has something in flight. */
+const LOOK_MS = 1_000;
 
 /** State and end of a group: open, failed, closed. */
 export class GroupLife {
@@ -56,21 +60,15 @@ export class GroupLife {
    * @param limitMs Limit of the waiting, after which the rest is aborted.
    */
   async drain(limitMs: number, works: GroupWorks, dispatcher: OpDispatcher): Promise<void> {
-    const backends = this.#pipelines.map(({ backend }) => backend);
-    const idle = async () => {
-      await Promise.all([works.idle(), dispatcher.idle()]);
-      throwFirst(await Promise.allSettled(this.#pipelines.map((pipeline) => this.#drained(pipeline))));
-    };
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
-      const busy = works.inFlight > 0 || dispatcher.isBusy || backends.some(({ inFlight }) => inFlight > 0);
+      const busy = works.inFlight > 0 || dispatcher.isBusy || this.#pipelines.some(({ inFlight }) => inFlight > 0);
       // One that has failed has nothing to bring to its end; one that is open may have what no Work stands for.
       if (!busy && this.state !== "OPEN") return;
-      if (await endsWithin(idle(), limitMs, this.#clock)) return;
-      throw new DistTimeoutError(
-        `destroyProcessGroup: group "${this.#name}" still had ops in flight after ${limitMs} ms; they were aborted`,
-        { code: "DRAIN_TIMEOUT", group: this.#name, timeoutMs: limitMs },
-      );
+      const deadline = this.#clock.now() + limitMs;
+      const isIdle = await endsWithin(Promise.all([works.idle(), dispatcher.idle()]), limitMs, this.#clock);
+      if (!isIdle) throw this.#stillBusy(limitMs);
+      throwFirst(await Promise.allSettled(this.#pipelines.map((each) => this.#drained(each, limitMs, deadline))));
     };
     const [late] = await Promise.allSettled([
       drained().catch((error: unknown) => {
@@ -78,7 +76,7 @@ export class GroupLife {
       }),
     ]);
     const { unseen } = works;
-    const error = unseen[0]?.exception();
+    const error = unseen[0] && lookAt(unseen[0]);
     const further = works.unseen.length;
     const [closed] = await Promise.allSettled([this.close()]);
     if (closed?.status === "rejected" && (error !== undefined || late?.status === "rejected")) {
@@ -90,16 +88,27 @@ export class GroupLife {
     throwFirst([late, closed]);
   }
 
-  /** `drained()` of a backend; one that has nothing in flight is not waited for for long. */
-  async #drained({ backend, plugin: { name } }: Pipeline): Promise<void> {
-    const limitMs = backend.inFlight > 0 ? Number.POSITIVE_INFINITY : CLOSE_LIMIT_MS;
-    const drained = (async () => backend.drained())().catch((error: unknown) => {
-      throw foreignFailure(`drained() of backend "${name}"`, { group: this.#name, backend: name }, error);
-    });
-    if (await endsWithin(drained, limitMs, systemClock)) return;
+  /** `drained()` of a backend, until the deadline while it has something in flight; else it is not waited for for long. */
+  async #drained(pipeline: Pipeline, limitMs: number, deadline: number): Promise<void> {
+    const { name } = pipeline.plugin;
+    const drained = pipeline.drained();
+    while (pipeline.inFlight > 0) {
+      const leftMs = deadline - this.#clock.now();
+      if (leftMs <= 0) throw this.#stillBusy(limitMs, name);
+      if (await endsWithin(drained, Math.min(leftMs, LOOK_MS), this.#clock)) return;
+    }
+    if (await endsWithin(drained, CLOSE_LIMIT_MS, systemClock)) return;
     throw new DistTimeoutError(
-      `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${limitMs} ms`,
-      { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: limitMs },
+      `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${CLOSE_LIMIT_MS} ms`,
+      { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: CLOSE_LIMIT_MS },
+    );
+  }
+
+  #stillBusy(limitMs: number, backend?: string): DistTimeoutError {
+    const who = `group "${this.#name}"${backend === undefined ? "" : ` (backend "${backend}")`}`;
+    return new DistTimeoutError(
+      `destroyProcessGroup: ${who} still had ops in flight after ${limitMs} ms; they were aborted`,
+      { code: "DRAIN_TIMEOUT", group: this.#name, ...(backend !== undefined && { backend }), timeoutMs: limitMs },
     );
   }
 
@@ -121,16 +130,21 @@ export class GroupLife {
 
 /** Aborts all of several, and then throws the first error of one that could not. */
 export function abortAll(all: readonly { abort(reason: string): void }[], reason: string): void {
+  callAll("abort()", all, (each) => each.abort(reason));
+}
+
+/** Calls a method of all of several, and then throws the first error of one. */
+export function callAll<T>(method: string, all: readonly T[], call: (each: T) => void): void {
   const errors: unknown[] = [];
   for (const each of all) {
     try {
-      each.abort(reason);
+      call(each);
     } catch (error) {
       errors.push(error);
     }
   }
   const [first, ...others] = errors;
-  for (const error of others) warn(`abort() has failed once more: ${messageOf(error)}`);
+  for (const error of others) warn(`${method} has failed once more: ${messageOf(error)}`);
   if (errors.length > 0) throw first;
 }
 

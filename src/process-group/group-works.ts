@@ -1,5 +1,11 @@
 import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
-import { type DistError, InvalidArgumentError, messageOf, UnsupportedOperationError } from "../errors/index.ts";
+import {
+  DistBackendError,
+  DistError,
+  InvalidArgumentError,
+  messageOf,
+  UnsupportedOperationError,
+} from "../errors/index.ts";
 import type { FlightRecorder, RecordedGroup } from "../recorder/index.ts";
 import {
   bindWork,
@@ -8,10 +14,15 @@ import {
   failureOf,
   finishedOf,
   type GroupState,
+  isObserved,
+  numberOf,
   OWN_RESULT,
+  opOf,
+  replaceError,
   sourceOf,
   startedOf,
   Work,
+  type WorkErrorInit,
   type WorkOwner,
 } from "../work/index.ts";
 import type { RankNames } from "./rank-names.ts";
@@ -43,16 +54,24 @@ export class GroupWorks implements WorkOwner {
   readonly #group: GroupStanding;
   readonly #recorder: FlightRecorder;
   readonly #recorded: RecordedGroup;
+  readonly #backends: readonly string[];
   readonly #warnings = new FailureWarnings();
   #failures: FailedWork[] = [];
   #inFlight = 0;
   #whenIdle: (() => void)[] = [];
 
-  constructor(ranks: RankNames, group: GroupStanding, recorder: FlightRecorder, recorded: RecordedGroup) {
+  constructor(
+    ranks: RankNames,
+    group: GroupStanding,
+    recorder: FlightRecorder,
+    recorded: RecordedGroup,
+    backends: readonly string[],
+  ) {
     this.#ranks = ranks;
     this.#group = group;
     this.#recorder = recorder;
     this.#recorded = recorded;
+    this.#backends = backends;
   }
 
   get inFlight(): number {
@@ -61,6 +80,10 @@ export class GroupWorks implements WorkOwner {
 
   /** Makes the Work of a call one of this group's, and records it; see {@link bindWork}. */
   bind<T>(work: Work<unknown>, result: unknown, call: OpCall): Work<T> {
+    const failure: Error | undefined = failureOf(work);
+    if (failure !== undefined && !(failure instanceof DistError)) {
+      replaceError(work, this.errorOf(messageOf(failure), { cause: failure }, work));
+    }
     const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, startedOf(work), call);
     bindWork(work, this, result, call.peer, entry);
     return work as Work<T>;
@@ -97,6 +120,16 @@ export class GroupWorks implements WorkOwner {
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
+  /** An error about one of the ops, for what code of others has failed with. */
+  errorOf(text: string, init: WorkErrorInit, work: Work<unknown>): DistError {
+    const { name: group, rank, globalRanks } = this.#recorded;
+    const [seq, op] = [numberOf(work), opOf(work)];
+    const [backend, ...others] = this.#backends;
+    const where = `${op}${seq < 0 ? "" : ` #${seq}`} (${this.#backends.join(" or ")}, group "${group}", rank ${rank} of ${globalRanks.length})`;
+    const details = { group, op, seq, rank, ...(backend !== undefined && others.length === 0 && { backend }) };
+    return new DistBackendError(`${where}: ${text}`, { ...details, ...init });
+  }
+
   globalRankOf(groupRank: number): number {
     return this.#ranks.globalRankOf(groupRank);
   }
@@ -107,8 +140,8 @@ export class GroupWorks implements WorkOwner {
 
   #onFailure(work: Work<unknown>): void {
     if (this.#failures.length >= MAX_KEPT_FAILURES) {
-      const seen = this.#failures.filter((kept) => kept.observed && isOfGroup(kept)).slice(0, 1);
-      this.#failures = [...seen, ...this.#failures.filter((kept) => !kept.observed)];
+      const seen = this.#failures.filter((kept) => isObserved(kept) && isOfGroup(kept)).slice(0, 1);
+      this.#failures = [...seen, ...this.#failures.filter((kept) => !isObserved(kept))];
     }
     if (this.#failures.length < MAX_KEPT_FAILURES) this.#failures.push(work);
     const { state } = this.#group;
@@ -118,12 +151,12 @@ export class GroupWorks implements WorkOwner {
 
   /** Whether the group has failed, and somebody has looked at an error of its ops that says so. */
   get failureSeen(): boolean {
-    return this.#group.state === "FAILED" && this.#failures.some((work) => work.observed && isOfGroup(work));
+    return this.#group.state === "FAILED" && this.#failures.some((work) => isObserved(work) && isOfGroup(work));
   }
 
   /** Failures that nobody has looked at. */
   get unseen(): readonly FailedWork[] {
-    return this.#failures.filter((work) => !work.observed);
+    return this.#failures.filter((work) => !isObserved(work));
   }
 
   /** Resolves when nothing is in flight. */

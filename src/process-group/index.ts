@@ -22,7 +22,9 @@ export type {
   SendObjectOptions,
   SendOptions,
 } from "./call-options.ts";
-export { abortAll, throwFirst } from "./group-life.ts";
+export { foreignFailure, ofForeign } from "./foreign-failure.ts";
+export { abortAll, callAll, throwFirst } from "./group-life.ts";
+export { GuardedBackend } from "./guarded-backend.ts";
 export { closedQuietly, endBackend } from "./limited-close.ts";
 export {
   type MessageFunction,

@@ -1,5 +1,6 @@
-import { DistBackendError, DistError, DistTimeoutError, type ErrorDetails, messageOf, warn } from "../errors/index.ts";
+import { DistTimeoutError, messageOf, warn } from "../errors/index.ts";
 import type { Backend } from "../registry/index.ts";
+import { foreignFailure } from "./foreign-failure.ts";
 
 /** What a part of a group may take to close, in milliseconds; the contract asks for one second. */
 export const CLOSE_LIMIT_MS = 10_000;
@@ -24,20 +25,6 @@ export async function closedWithin(closing: Closing, close: () => unknown): Prom
   } catch (error) {
     throw foreignFailure(`closing ${closing.what}`, closing, error);
   }
-}
-
-/**
- * What code of a user's own has thrown or rejected with, as an error of this package that says where that was, with the other as its
- * cause; the error itself if it is one of this package, which says by itself what is wrong.
- */
-export function foreignFailure(where: string, { group, backend, op }: ErrorDetails, cause: unknown): DistError {
-  if (cause instanceof DistError) return cause;
-  const details = {
-    ...(group !== undefined && { group }),
-    ...(backend !== undefined && { backend }),
-    ...(op !== undefined && { op }),
-  };
-  return new DistBackendError(`group "${group}": ${where} has failed: ${messageOf(cause)}`, { ...details, cause });
 }
 
 async function closedInTime({ group, what, backend }: Closing, close: () => unknown): Promise<void> {
@@ -68,10 +55,10 @@ export async function endBackend(backend: Backend, name: string, group: string, 
   const failed = (method: string) => (error: unknown) => {
     warn(`group "${group}": ${method} of ${what} failed: ${messageOf(error)}`);
   };
-  if (typeof backend?.abort === "function") {
-    // One that hangs must not keep it from being closed.
-    void (async () => backend.abort(reason))().catch(failed("abort()"));
-  }
-  if (typeof backend?.close !== "function") return;
-  await closedInTime({ group, what, backend: name }, () => backend.close()).catch(failed("close()"));
+  // One that hangs must not keep it from being closed. In async functions, since reading a method may throw, too.
+  void (async () => {
+    if (typeof backend?.abort === "function") await backend.abort(reason);
+  })().catch(failed("abort()"));
+  const close = () => (typeof backend?.close === "function" ? backend.close() : undefined);
+  await closedInTime({ group, what, backend: name }, close).catch(failed("close()"));
 }

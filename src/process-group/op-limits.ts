@@ -1,7 +1,17 @@
 import { type OpCall, opNames, opTable, opTypeOf } from "../collectives/index.ts";
-import { DistBackendError, type DistError, DistTimeoutError, type ErrorDetails, messageOf } from "../errors/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, type ErrorDetails } from "../errors/index.ts";
 import { type Clock, GRACE_MS, scheduleOn, systemClock } from "../registry/index.ts";
-import { guardWork, startedOf, type Work, type WorkGuard } from "../work/index.ts";
+import {
+  endWork,
+  guardWork,
+  hasEnded,
+  numberOf,
+  onEndOf,
+  startedOf,
+  type Work,
+  type WorkErrorInit,
+  type WorkGuard,
+} from "../work/index.ts";
 
 /** After a timer, so that what has come meanwhile is read before an op is given up for it. */
 const TURN_MS = 10;
@@ -64,15 +74,15 @@ export class OpLimits {
     return continuation || op === "refused" ? this.#collectives : ++this.#collectives;
   }
 
-  /** What the Work of a call ends with when it is given an error that is not of this package: one that names the op, with a code. */
-  errorOf(cause: Error, work: Work<void>, call: OpCall, number: number): DistError {
-    return this.foreignError(cause, new WatchedOp(this, work, call, number));
+  /** An error about the Work of a call, which names the op, its backend and its group. */
+  errorOf(text: string, init: WorkErrorInit, work: Work<void>, call: OpCall, number: number): DistError {
+    return this.errorAbout(new WatchedOp(this, work, call, number), text, init);
   }
 
   /** The same for one that is watched. */
-  foreignError(cause: Error, op: WatchedOp): DistError {
-    const { text, details } = this.#whereIs(op);
-    return new DistBackendError(`${text}: ${messageOf(cause)}`, { ...details, cause });
+  errorAbout(op: WatchedOp, text: string, init: WorkErrorInit): DistError {
+    const { text: where, details } = this.#whereIs(op);
+    return new DistBackendError(`${where}: ${text}`, { ...details, ...init });
   }
 
   /** Watches over the Work of a call, which is pending; `number` is for one without a number of its own. */
@@ -108,11 +118,11 @@ export class OpLimits {
     op.isFollowed = true;
     this.#followed++;
     this.#arm(op.due);
-    op.work.whenEnded(this.#onEnd);
+    onEndOf(op.work, this.#onEnd);
   }
 
   #forgetEnded(): void {
-    this.#ops = this.#ops.filter(({ work }) => !work.isCompleted());
+    this.#ops = this.#ops.filter(({ work }) => !hasEnded(work));
   }
 
   #disarm(): void {
@@ -149,14 +159,14 @@ export class OpLimits {
 
   /** Fails an op whose time is up, and its group. */
   expire(op: WatchedOp): void {
-    if (op.work.isCompleted()) return;
+    if (hasEnded(op.work)) return;
     const { text, details } = this.#whereIs(op);
     const { timeoutMs } = op;
     const message = `${text}: timed out after ${timeoutMs} ms, and neither the backend nor its middleware has ended it in the ${GRACE_MS} ms after that`;
     const error = new DistTimeoutError(message, { ...details, code: "OP_TIMEOUT", timeoutMs });
     ours.add(error);
     // Before the abort, whose error says less.
-    op.work.settle(error);
+    endWork(op.work, error);
     this.#host.onTimeout(error);
   }
 
@@ -168,12 +178,12 @@ export class OpLimits {
     const timer = setTimeout(() => {
       this.#ends.delete(timer);
       for (const op of this.#ops) {
-        if (op.work.isCompleted()) continue;
+        if (hasEnded(op.work)) continue;
         const { text, details } = this.#whereIs(op);
         const message = `${text}: ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`;
         const error = new DistBackendError(message, { ...details, code: "ABORTED" });
         ours.add(error);
-        op.work.settle(error);
+        endWork(op.work, error);
       }
     }, afterMs);
     this.#ends.add(timer);
@@ -181,7 +191,8 @@ export class OpLimits {
 
   #whereIs({ work, name, number }: WatchedOp): { readonly text: string; readonly details: ErrorDetails } {
     const { group, backend, rank, size } = this.#host;
-    const seq = work.seq < 0 ? number : work.seq;
+    const own = numberOf(work);
+    const seq = own < 0 ? number : own;
     const text = `${name} #${seq} (${backend}, group "${group}", rank ${rank} of ${size})`;
     return { text, details: { backend, group, op: name, seq, rank } };
   }
@@ -224,7 +235,7 @@ class WatchedOp implements WorkGuard {
     this.#limits.expire(this);
   }
 
-  errorOf(cause: Error): DistError {
-    return this.#limits.foreignError(cause, this);
+  errorOf(text: string, init: WorkErrorInit): DistError {
+    return this.#limits.errorAbout(this, text, init);
   }
 }

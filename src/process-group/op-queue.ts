@@ -1,5 +1,5 @@
 import { UnsupportedOperationError } from "../errors/index.ts";
-import type { Work } from "../work/index.ts";
+import { hasEnded, onEndOf, type Work } from "../work/index.ts";
 
 /** Begins an op in its turn; what follows it in the queue waits for the Work that is returned, if there is one. */
 export type Turn = () => Work<unknown> | undefined;
@@ -33,9 +33,9 @@ export class OpQueue {
       const turn = this.#waiting.shift();
       if (turn === undefined) break;
       const work = turn();
-      if (work === undefined || work.isCompleted()) continue;
+      if (work === undefined || hasEnded(work)) continue;
       this.#current = work;
-      work.whenEnded(() => {
+      onEndOf(work, () => {
         this.#current = undefined;
         this.#pump();
       });

@@ -118,13 +118,43 @@ describe("what submit returns", () => {
     }
   });
 
-  test("a thenable of a plugin's own stands for an op", async () => {
-    const group = await groupUnder(broken(() => (calls: unknown[]) => calls.map(() => Promise.resolve())));
-    await group.barrier();
-    await group.coalescing(() => {
-      group.broadcast(new Float32Array(1), { src: 0 });
-      group.allReduce(new Int8Array(1));
+  const thenable = () => ({ then: (resolve: () => void) => resolve(), seq: 1, isCompleted: () => true });
+  test.each<[string, () => unknown]>([
+    ["a promise", () => Promise.resolve()],
+    ["a promise that rejects", failing],
+    ["a thenable with some methods of a Work", thenable],
+  ])("%s is no Work: the op does not end well by it", async (_, make) => {
+    const group = await groupUnder(broken(() => (calls: unknown[]) => calls.map(make)));
+    const parts: Work<unknown>[] = [group.allReduce(new Int8Array(1))];
+    group.coalescing(() => {
+      parts.push(group.allReduce(new Float32Array(1)), group.allReduce(new Int8Array(1)));
     });
+    for (const work of parts) {
+      const error = (await work.catch((reason: unknown) => reason)) as DistError;
+      expect([error.name, error.code, error.details.backend, error.details.op]).toEqual([
+        "DistBackendError",
+        "INVALID_WORK",
+        "fake",
+        "allReduce",
+      ]);
+      expect(error.message).toStartWith('allReduce: backend "fake" or its middleware ("broken"');
+      expect(error.message).toMatch(/submit\(\) has returned (Promise|Object), which is no Work: Work.fromPromise/);
+    }
+  });
+
+  test("a Work of another copy of the package is one, and the op ends as it does", async () => {
+    const other: { readonly Work: typeof Work } = await import(`../work/work.ts?${"another copy"}`);
+    expect(other.Work === Work).toBe(false);
+    const gone = new DistNetworkError("rank 3 is gone", { code: "PEER_LOST" });
+    const layer = () => (calls: readonly OpCall[]) =>
+      calls.map((call) => {
+        const init = { opType: opTypeOf(call) };
+        return call.op === "barrier" ? other.Work.rejected(gone, init) : other.Work.completed(undefined, init);
+      });
+    const group = await groupUnder(broken(layer));
+    const tensor = new Float32Array(1);
+    expect(await group.allReduce(tensor)).toBe(tensor);
+    expect(await group.barrier().catch((error: unknown) => error)).toBe(gone);
   });
 });
 
@@ -668,7 +698,6 @@ describe("an error that is not of this package", () => {
           ),
         ),
     ],
-    ["of a promise", (calls) => calls.map(() => Promise.reject(broke) as never)],
   ];
   const place = () => ({ store: new HashStore(), rank: 0, worldSize: 1 });
   const withSubmit = async (submit: Submit, method: "submit" | "abort" = "submit") => {

@@ -1,5 +1,5 @@
 import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
-import { DistBackendError, DistError, describe, messageOf, warn } from "../errors/index.ts";
+import { DistBackendError, DistError, describe, type ErrorDetails, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
   type BackendPlugin,
@@ -14,10 +14,12 @@ import {
   settledWithin,
 } from "../registry/index.ts";
 import type { Device } from "../tensor/index.ts";
-import { asError, failureOf, type GroupState, isTaken, isWork, Work } from "../work/index.ts";
+import { asError, failureOf, type GroupState, hasEnded, isTaken, isWork, Work, workOf } from "../work/index.ts";
 import { CallBorder, Passage } from "./call-border.ts";
 import { CallCheck } from "./call-check.ts";
-import { closedWithin, endBackend, foreignFailure } from "./limited-close.ts";
+import { foreignFailure } from "./foreign-failure.ts";
+import { GuardedBackend } from "./guarded-backend.ts";
+import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
 
 /** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
@@ -46,10 +48,16 @@ export type MiddlewareSurroundings = Omit<GroupContext, "fail" | "onAbort" | "on
 export class Pipeline {
   readonly device: Device;
   readonly plugin: BackendPlugin;
+  /** What the plugin has made. The group itself calls it by way of the methods here alone. */
   readonly backend: Backend;
+  /** Rank in the group. */
+  readonly rank: number;
+  /** Number of ranks in the group. */
+  readonly size: number;
   readonly capabilities: Capabilities;
   readonly table: CapabilityTable;
   readonly clock: Clock;
+  readonly #guarded: GuardedBackend;
   readonly #group: string;
   readonly #siblings: readonly Pipeline[];
   #submit: Submit;
@@ -77,26 +85,29 @@ export class Pipeline {
     this.device = device;
     this.plugin = plugin;
     this.backend = backend;
+    const guarded = new GuardedBackend(backend, plugin.name, group);
+    this.#guarded = guarded;
+    this.rank = guarded.rank;
+    this.size = guarded.size;
     this.capabilities = capabilities;
-    this.table = new CapabilityTable(plugin.name, capabilities);
+    this.table = guarded.tried("capabilities", () => new CapabilityTable(plugin.name, capabilities));
     this.clock = clock;
     this.#group = group;
     this.#siblings = siblings;
-    this.#submit = (calls) => this.#toBackend(calls);
-    if (capabilities.keepsTimeouts !== true) this.#watch();
+    this.#submit = (calls) => guarded.submit(calls);
+    if (guarded.tried("capabilities", () => capabilities.keepsTimeouts) !== true) this.#watch();
     // The group may have failed on another device while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
-    // One in plain JavaScript may not have it.
-    backend.whenFailed?.((reason) => this.#onBackendFailure(reason));
+    guarded.whenFailed((reason) => this.#onBackendFailure(reason));
   }
 
   #watch(): void {
-    const { backend, clock, plugin } = this;
+    const { rank, size, clock, plugin } = this;
     this.#limits ??= new OpLimits({
       group: this.#group,
       backend: plugin.name,
-      rank: backend.rank,
-      size: backend.size,
+      rank,
+      size,
       clock,
       onTimeout: (error) => this.#failAll(error),
     });
@@ -114,13 +125,13 @@ export class Pipeline {
     if (middleware.length > 0 && this.#limits === undefined) {
       this.#watch();
       this.#submit = (calls) => {
-        const works = this.#toBackend(calls);
+        const works = this.#guarded.submit(calls);
         this.#trusted = works;
         return works;
       };
     }
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
-    const { rank, size } = this.backend;
+    const { rank, size } = this;
     const passage = new Passage();
     const check = new CallCheck({ rank, size, device: this.device });
     for (const each of [...middleware].reverse()) {
@@ -134,8 +145,10 @@ export class Pipeline {
         );
       }
       const border = new CallBorder(name, this.#submit, this.device, check, passage);
-      const submit: unknown = layer(border.next);
+      const submit = this.#layered(name, layer as (next: Submit) => unknown, border.next);
       if (typeof submit !== "function") {
+        // Nobody will look at what it rejects with.
+        if (submit instanceof Promise) submit.catch(() => {});
         throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
           group: this.#group,
           code: "INVALID_MIDDLEWARE",
@@ -143,6 +156,14 @@ export class Pipeline {
       }
       this.#submit = border.around(submit as Submit);
       this.#layers.push(name);
+    }
+  }
+
+  #layered(name: string, layer: (next: Submit) => unknown, next: Submit): unknown {
+    try {
+      return layer(next);
+    } catch (cause) {
+      throw notMade(`middleware "${name}"`, "what create() has given", { group: this.#group }, cause);
     }
   }
 
@@ -188,24 +209,9 @@ export class Pipeline {
     for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
   }
 
-  #toBackend(calls: readonly OpCall[]): readonly Work<void>[] {
-    try {
-      return this.backend.submit(calls);
-    } catch (error) {
-      const [call] = calls;
-      throw this.#foreign("submit()", error, call === undefined ? undefined : opNames[opTypeOf(call)]);
-    }
-  }
-
   /** Calls that come after the end: the backend may say why they are refused, but must not start them. */
   #refused(calls: readonly OpCall[]): readonly Work<void>[] {
-    let works: readonly Work<void>[] | undefined;
-    try {
-      // One in plain JavaScript may not have it.
-      works = this.backend.refuse?.(calls);
-    } catch (error) {
-      throw this.#foreign("refuse()", error);
-    }
+    const works = this.#guarded.refuse(calls);
     if (works !== undefined) return works;
     const { name: backend } = this.plugin;
     const details = { backend, group: this.#group, code: "ABORTED" };
@@ -218,12 +224,6 @@ export class Pipeline {
     });
   }
 
-  #foreign(method: string, error: unknown, op?: string): DistError {
-    const backend = this.plugin.name;
-    const where = `${method} of backend "${backend}"${op === undefined ? "" : ` for ${op}`}`;
-    return foreignFailure(where, { group: this.#group, backend, ...(op !== undefined && { op }) }, error);
-  }
-
   /** Submits calls; whatever goes wrong, there is a Work for each. */
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
     try {
@@ -232,7 +232,8 @@ export class Pipeline {
       const own = areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
       return this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls);
     } catch (error) {
-      return calls.map((call) => Work.rejected(error, { opType: opTypeOf(call) }));
+      const failure = this.#submitFailure(calls[0], error);
+      return calls.map((call) => Work.rejected(failure, { opType: opTypeOf(call) }));
     }
   }
 
@@ -245,7 +246,7 @@ export class Pipeline {
         const own = areNewWorks(works, 1) ? works : this.#mended(calls, works);
         return (this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls))[0] as Work<void>;
       } catch (error) {
-        return Work.rejected(error, { opType: opTypeOf(call) });
+        return Work.rejected(this.#submitFailure(call, error), { opType: opTypeOf(call) });
       }
     }
     return Work.rejected(this.#failedBefore(call, this.#failure), { opType: opTypeOf(call) });
@@ -259,50 +260,110 @@ export class Pipeline {
     for (const [i, call] of calls.entries()) {
       const number = limits.numberOf(call);
       const work = works[i] as Work<void>;
-      if (!work.isCompleted()) {
-        if (!areTrusted && !work.keepsLimit) limits.watch(work, call, number);
+      if (!hasEnded(work)) {
+        if (!areTrusted && !this.#keepsLimit(work, call)) limits.watch(work, call, number);
         continue;
       }
       const failure: Error | undefined = failureOf(work);
       if (failure === undefined || failure instanceof DistError) continue;
-      seen = seen.with(i, Work.rejected(limits.errorOf(failure, work, call, number), { opType: opTypeOf(call) }));
+      const error = limits.errorOf(messageOf(failure), { cause: failure }, work, call, number);
+      seen = seen.with(i, Work.rejected(error, { opType: opTypeOf(call) }));
     }
     return seen;
   }
 
-  /** A backend or a middleware of the user's own may return thenables that are no Works of this copy of the package; or anything. */
+  #keepsLimit(work: Work<void>, call: OpCall): boolean {
+    try {
+      return work.keepsLimit;
+    } catch (error) {
+      throw this.#invalidWork(call, `keepsLimit of its Work has failed: ${messageOf(error)}`, error);
+    }
+  }
+
+  /** A backend or a middleware of the user's own may return Works of another copy of the package; or anything. */
   #mended(calls: readonly OpCall[], works: unknown): readonly Work<void>[] {
     const list: readonly unknown[] | undefined = Array.isArray(works) ? Array.from(works) : undefined;
     const fault = list === undefined ? describe(works) : faultOf(list, calls.length);
-    if (list !== undefined && fault === undefined) {
-      return list.map((work, i) => {
-        const call = calls[i] as OpCall;
-        if (isWork(work)) return work as Work<void>;
-        return Work.fromPromise(Promise.resolve(work) as Promise<void>, { opType: opTypeOf(call) });
-      });
-    }
+    const own = fault === undefined ? list?.map((each, i) => workOf(each, opTypeOf(calls[i] as OpCall))) : undefined;
+    const other = own?.indexOf(undefined) ?? -1;
+    if (own !== undefined && other < 0) return own as Work<void>[];
     // Nobody will look at what they reject with; unhandled, it would end the process.
     for (const each of list ?? [works]) if (each instanceof Promise) each.catch(() => {});
-    const names = this.#layers.map((name) => `"${name}"`).join(", ");
-    const where = `backend "${this.plugin.name}"${names && ` or its middleware (${names})`}`;
-    throw new DistBackendError(`${where}: submit() must return one new Work for each call, got ${fault}`, {
+    if (fault === undefined) {
+      const text = `submit() has returned ${describe(list?.[other])}, which is no Work: Work.fromPromise() makes one of a promise`;
+      throw this.#invalidWork(calls[other] as OpCall, text);
+    }
+    throw new DistBackendError(`${this.#whose}: submit() must return one new Work for each call, got ${fault}`, {
       backend: this.plugin.name,
       group: this.#group,
       code: "INVALID_SUBMIT",
     });
   }
 
+  /** Whoever may have made a Work, for messages. */
+  get #whose(): string {
+    const names = this.#layers.map((name) => `"${name}"`).join(", ");
+    return `backend "${this.plugin.name}"${names && ` or its middleware (${names})`}`;
+  }
+
+  #invalidWork(call: OpCall, fault: string, cause?: unknown): DistBackendError {
+    const op = opNames[opTypeOf(call)];
+    return new DistBackendError(`${op}: ${this.#whose}: ${fault}`, {
+      backend: this.plugin.name,
+      group: this.#group,
+      op,
+      code: "INVALID_WORK",
+      ...(cause !== undefined && { cause }),
+    });
+  }
+
+  /** What has been thrown where calls are submitted; if it is not of this package, it comes from looking at what was returned. */
+  #submitFailure(call: OpCall | undefined, error: unknown): DistError {
+    const op = call === undefined ? {} : { op: opNames[opTypeOf(call)] };
+    const where = `what submit() of ${this.#whose} has returned${op.op === undefined ? "" : ` for ${op.op}`}`;
+    return foreignFailure(where, { group: this.#group, backend: this.plugin.name, ...op }, error);
+  }
+
   #failedBefore(call: OpCall | undefined, cause: DistError): DistBackendError {
     const op = call === undefined ? "op" : opNames[opTypeOf(call)];
     return new DistBackendError(
       `${op}: group "${this.#group}" has failed before (${cause.message}). It takes no more ops: make a new group with newGroup()`,
-      { backend: this.plugin.name, group: this.#group, op, rank: this.backend.rank, code: "GROUP_FAILED", cause },
+      { backend: this.plugin.name, group: this.#group, op, rank: this.rank, code: "GROUP_FAILED", cause },
     );
   }
 
   get state(): GroupState {
-    const { state } = this.backend;
+    const state = this.#backendState();
     return state === "OPEN" && this.failure !== undefined ? "FAILED" : state;
+  }
+
+  /** A backend that fails to tell its state is not relied on any more; who asks may be in the middle of what ends an op. */
+  #backendState(): GroupState {
+    try {
+      return this.#guarded.state;
+    } catch (thrown) {
+      const error = thrown as DistError;
+      if (this.#failure === undefined) {
+        warn(error.message, error.code);
+        this.#failAll(error);
+      }
+      return "FAILED";
+    }
+  }
+
+  /** Number of ops in flight in the backend. */
+  get inFlight(): number {
+    return this.#guarded.inFlight;
+  }
+
+  /** Resolves when nothing is in flight in the backend. */
+  drained(): Promise<void> {
+    return this.#guarded.drained();
+  }
+
+  /** From now on ops say how long they are in the library. */
+  enableTiming(): void {
+    this.#guarded.enableTiming();
   }
 
   /** What the group has failed with on this device, as other devices are told. */
@@ -331,24 +392,16 @@ export class Pipeline {
     }
   }
 
-  #abortFailed(error: unknown): void {
-    warn(`group "${this.#group}": abort() of backend "${this.plugin.name}" failed: ${messageOf(error)}`);
-  }
-
   /** Fails what is in flight, in the middleware too. */
   abort(reason: string): void {
     this.#isEnding = true;
     try {
-      // One that is async would otherwise end the process when it rejects.
-      const aborted: unknown = this.backend.abort(reason);
-      if (aborted instanceof Promise) aborted.catch((error: unknown) => this.#abortFailed(error));
-    } catch (error) {
-      throw this.#foreign("abort()", error);
+      this.#guarded.abort(reason);
     } finally {
       this.endHeld(reason);
       this.#limits?.endAll(reason, GRACE_MS);
       // One that has no states, or could not abort, must not be given further ops.
-      if (this.backend.state === "OPEN") {
+      if (this.#backendState() === "OPEN") {
         const { name: backend } = this.plugin;
         this.#failure ??= new DistBackendError(reason, { backend, group: this.#group, code: "ABORTED" });
       }
@@ -408,7 +461,7 @@ export class Pipeline {
     const { name: backend } = this.plugin;
     const closed = (what: string, close: () => unknown) => closedWithin({ group: this.#group, what, backend }, close);
     const ends = await Promise.allSettled([
-      closed(`backend "${backend}"`, () => this.backend.close()),
+      closed(`backend "${backend}"`, () => this.#guarded.close()),
       ...this.#closeListeners.map(({ name, listener }) => closed(`middleware "${name}"`, listener)),
       ...this.#helpers.map((helper) => closed(`a helper group of backend "${backend}"`, () => helper.close())),
     ]);
@@ -433,16 +486,19 @@ export async function created<T>(
   try {
     return await settledWithin(`create() of ${what}`, create, limit, dispose);
   } catch (cause) {
-    const { group = "", backend } = limit.details ?? {};
-    if (cause instanceof DistError) throw cause;
-    const text = `${what} could not be made for group "${group}": create() has thrown ${messageOf(cause)}`;
-    throw new DistBackendError(text, {
-      group,
-      ...(backend !== undefined && { backend }),
-      code: "CREATE_FAILED",
-      cause,
-    });
+    throw notMade(what, "create()", limit.details ?? {}, cause);
   }
+}
+
+function notMade(what: string, method: string, { group = "", backend }: ErrorDetails, cause: unknown): DistError {
+  if (cause instanceof DistError) return cause;
+  const text = `${what} could not be made for group "${group}": ${method} has thrown ${messageOf(cause)}`;
+  return new DistBackendError(text, {
+    group,
+    ...(backend !== undefined && { backend }),
+    code: "CREATE_FAILED",
+    cause,
+  });
 }
 
 /** Whether this is a list of as many Works as there are calls, each of which stands for nothing else. */
@@ -453,7 +509,7 @@ function areNewWorks(works: unknown, count: number): works is readonly Work<void
   return count < 2 || new Set(works).size === count;
 }
 
-/** What a list has that should be one of new Works, or of thenables of a plugin's own; `undefined` if nothing is wrong. */
+/** What a list has that should be one of new Works, if not by what each of them is; `undefined` if nothing is wrong. */
 function faultOf(works: readonly unknown[], count: number): string | undefined {
   if (works.length !== count) return `${works.length} for ${count} ${count === 1 ? "call" : "calls"}`;
   const other = works.findIndex((work) => !isWork(work) && !isThenable(work));

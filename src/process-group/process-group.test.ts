@@ -17,6 +17,7 @@ import {
 } from "../registry/index.ts";
 import { HashStore } from "../store/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
+import { ManualClock } from "../testing/manual-clock.ts";
 import { Work } from "../work/index.ts";
 import { type MemoryBackend, memoryPlugin } from "./fixtures/memory-backend.ts";
 import type { ProcessGroup } from "./process-group.ts";
@@ -344,6 +345,91 @@ describe("the end of a group", () => {
       jest.useRealTimers();
     }
     expect([work.isSuccess(), group.state, backend.closed, dist.isInitialized()]).toEqual([true, "CLOSED", 1, false]);
+  });
+
+  describe("a drained() that hangs", () => {
+    const turns = async () => {
+      for (let i = 0; i < 50; i++) await Promise.resolve();
+    };
+    /** A group whose backend says what it has in flight, and the end of it. */
+    async function ending(timeout: number, inFlight: number) {
+      const clock = new ManualClock();
+      const container = createContainer({ overrides: [plugin] });
+      container.register(CLOCK, { useValue: clock });
+      const { group, backend } = await start({ container, timeout });
+      const says = { inFlight };
+      Object.defineProperty(backend, "inFlight", { get: () => says.inFlight });
+      backend.drained = () => new Promise(() => {});
+      let error: DistError | undefined;
+      const end = async () => {
+        await dist.destroyProcessGroup().catch((reason: DistError) => {
+          error = reason;
+        });
+      };
+      return { group, backend, clock, says, end, error: () => error };
+    }
+
+    test.each([
+      ["less than that", 50],
+      ["more", 60_000],
+    ])("with nothing in flight is given up after 10 s, also where the group's time-out is %s", async (_, timeout) => {
+      const { group, backend, clock, end, error } = await ending(timeout, 0);
+      jest.useFakeTimers();
+      try {
+        const destroyed = end();
+        await turns();
+        clock.advance(timeout);
+        jest.advanceTimersByTime(9_900);
+        await turns();
+        expect(error()).toBeUndefined();
+        jest.advanceTimersByTime(100);
+        await destroyed;
+      } finally {
+        jest.useRealTimers();
+      }
+      expect(error()).toMatchObject({
+        name: "DistTimeoutError",
+        code: "DRAIN_TIMEOUT",
+        details: { group: "0", backend: "memory", timeoutMs: 10_000 },
+      });
+      expect(error()?.message).toBe(
+        'group "0": backend "memory" has nothing in flight, and its drained() had not resolved after 10000 ms',
+      );
+      expect([group.state, backend.closed]).toEqual(["CLOSED", 1]);
+    });
+
+    test("with something in flight is given up after the group's time-out", async () => {
+      const { group, backend, clock, end, error } = await ending(60_000, 2);
+      const destroyed = end();
+      await turns();
+      clock.advance(59_000);
+      await turns();
+      expect(error()).toBeUndefined();
+      clock.advance(1_000);
+      await destroyed;
+      expect(error()).toMatchObject({ code: "DRAIN_TIMEOUT", details: { backend: "memory", timeoutMs: 60_000 } });
+      expect(error()?.message).toContain('(backend "memory") still had ops in flight after 60000 ms');
+      expect([group.state, backend.closed]).toEqual(["CLOSED", 1]);
+    });
+
+    test("is given up soon after what it had in flight has ended", async () => {
+      const { clock, says, end, error } = await ending(1_800_000, 1);
+      jest.useFakeTimers();
+      try {
+        const destroyed = end();
+        await turns();
+        clock.advance(5_000);
+        says.inFlight = 0;
+        await turns();
+        clock.advance(1_000);
+        await turns();
+        jest.advanceTimersByTime(10_000);
+        await destroyed;
+      } finally {
+        jest.useRealTimers();
+      }
+      expect(error()).toMatchObject({ code: "DRAIN_TIMEOUT", details: { timeoutMs: 10_000 } });
+    });
   });
 
   test.each([

@@ -28,7 +28,7 @@ import type { GroupState, Steps, Work } from "../work/index.ts";
 import type * as Options from "./call-options.ts";
 import { type AnyCallOptions, CallReader, type Given } from "./call-reader.ts";
 import { callsFor, requireWay } from "./composed-calls.ts";
-import { GroupLife } from "./group-life.ts";
+import { callAll, GroupLife } from "./group-life.ts";
 import { GroupWorks, type WholeTerms } from "./group-works.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
 import * as objects from "./object-collectives.ts";
@@ -130,9 +130,10 @@ export class ProcessGroup implements AsyncDisposable {
     this.#ranks = new RankNames(name, rank, globalRanks);
     this.#pipelines = new Pipelines(name, pipelines);
     this.#life = new GroupLife(name, rank, pipelines, onClose);
+    const backends = pipelines.map(({ plugin }) => plugin.name);
     // Not the group itself, which the recorder would hold beyond its end.
     const recorded = { name, description, rank, globalRanks };
-    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded);
+    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, backends);
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works);
@@ -194,7 +195,7 @@ export class ProcessGroup implements AsyncDisposable {
    * `_enable_collectives_timing`.
    */
   enableCollectivesTiming(): void {
-    for (const { backend } of this.#pipelines.all) backend.enableTiming();
+    callAll("enableTiming()", this.#pipelines.all, (pipeline) => pipeline.enableTiming());
   }
 
   /** Fails what is in flight, and the group with it. */

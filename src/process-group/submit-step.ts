@@ -20,7 +20,7 @@ export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
     // Whole ones, which errors name.
     const leftMs = Math.max(1, Math.ceil(deadline - clock.now()));
     const call = opCall(op, pipeline.device, inputs, outputs, leftMs, terms);
-    const calls = callsFor(call, pipeline.table, pipeline.backend.size);
+    const calls = callsFor(call, pipeline.table, pipeline.size);
     if (calls.length === 1 && calls[0] !== undefined) return pipeline.submitOne(calls[0]);
     return new AllOf(pipeline.submit(calls), { opType: opTypeOf(call) });
   };

@@ -9,6 +9,7 @@ import {
 } from "../collectives/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import type { DType, TensorView } from "../tensor/index.ts";
+import { numberOf } from "../work/index.ts";
 import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
 import type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";
 
@@ -172,7 +173,7 @@ class Entry {
   }
 
   end(finishedMs: number, source: number, error: string | undefined): void {
-    this.#seq = this.#work?.seq ?? -1;
+    this.#seq = this.#work === undefined ? -1 : numberOf(this.#work);
     this.#work = undefined;
     this.#finishedMs = finishedMs;
     this.#error = error;
@@ -189,7 +190,7 @@ class Entry {
       group: this.#group ?? NO_GROUP,
       op: this.#op,
       opType: this.#opType,
-      seq: work?.seq ?? this.#seq,
+      seq: work === undefined ? this.#seq : numberOf(work),
       isMessage: isMessage(this.#opType),
       peer: this.#peer,
       root: this.#root,

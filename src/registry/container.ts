@@ -7,7 +7,7 @@ import {
   container as rootContainer,
 } from "tsyringe";
 import { requireOptions } from "../collectives/validate.ts";
-import { describe, InvalidArgumentError, integerOf } from "../errors/index.ts";
+import { describe, InvalidArgumentError, integerOf, messageOf } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
 import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
@@ -178,14 +178,29 @@ function pluginsOf(container: DependencyContainer): readonly (BackendPlugin | La
 export function middlewareOf(container: DependencyContainer): Middleware[] {
   const middleware = resolveEverywhere(container, BACKEND_MIDDLEWARE);
   for (const each of middleware) {
-    const isNamed = typeof each?.name === "string" && each.name !== "";
-    if (isNamed && typeof each.create === "function") continue;
-    const text = isNamed
-      ? `middleware "${each.name}" must have a function create(), got ${describe(each.create)}`
-      : `a middleware is an object with a name and create(), got ${describe(each)}`;
-    throw new InvalidArgumentError(`BACKEND_MIDDLEWARE: ${text}`, { argument: "BACKEND_MIDDLEWARE" });
+    let fault: string | undefined;
+    let cause: unknown;
+    try {
+      fault = middlewareFault(each);
+    } catch (error) {
+      fault = `reading name and create() of a middleware has thrown ${messageOf(error)}`;
+      cause = error;
+    }
+    if (fault === undefined) continue;
+    throw new InvalidArgumentError(`BACKEND_MIDDLEWARE: ${fault}`, {
+      argument: "BACKEND_MIDDLEWARE",
+      ...(cause !== undefined && { cause }),
+    });
   }
   return middleware;
+}
+
+/** What is wrong with something that should be a middleware; `undefined` when nothing is. */
+function middlewareFault(each: Middleware | null | undefined): string | undefined {
+  const isNamed = typeof each?.name === "string" && each.name !== "";
+  if (!isNamed) return `a middleware is an object with a name and create(), got ${describe(each)}`;
+  if (typeof each.create === "function") return undefined;
+  return `middleware "${each.name}" must have a function create(), got ${describe(each.create)}`;
 }
 
 /** @throws InvalidArgumentError for what is no container of tsyringe's. */

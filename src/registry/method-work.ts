@@ -1,7 +1,7 @@
 import { opNames } from "../collectives/op-table.ts";
 import { OpType } from "../collectives/op-type.ts";
 import { type DistError, DistTimeoutError, UnsupportedOperationError } from "../errors/index.ts";
-import { failureOf, isWork, joinWhole, sourceOf, Work, type WorkInit } from "../work/index.ts";
+import { failureOf, isWork, joinWhole, onEndOf, sourceOf, Work, type WorkInit } from "../work/index.ts";
 import { type Clock, scheduleOn } from "./clock.ts";
 import type { MethodResult } from "./method-call.ts";
 
@@ -72,11 +72,11 @@ export class MethodWork extends Work<void> {
   }
 
   override synchronize(): void {
-    this.#own?.synchronize();
+    if (this.#own !== undefined) this.synchronizeOn(this.#own);
   }
 
   override get hasStream(): boolean {
-    return this.#own?.hasStream ?? false;
+    return this.#own !== undefined && this.isOnStream(this.#own);
   }
 
   override get keepsLimit(): boolean {
@@ -116,7 +116,7 @@ export class MethodWork extends Work<void> {
   #followWork(own: Work<unknown>): void {
     this.#own = own;
     joinWhole(own, this);
-    own.whenEnded(() => this.#endAs(own));
+    onEndOf(own, () => this.#endAs(own));
   }
 
   #endAs(own: Work<unknown>): void {

@@ -1,4 +1,4 @@
-import { failureOf, joinWhole, Work, type WorkInit } from "./work.ts";
+import { failureOf, hasEnded, joinWhole, onEndOf, Work, type WorkInit } from "./work.ts";
 
 /** Ends when all of several Works have ended well, or with the first error among them. It answers for all of them. */
 export class AllOf<T = void> extends Work<T> {
@@ -11,7 +11,7 @@ export class AllOf<T = void> extends Work<T> {
     this.#pending = works.length;
     for (const work of works) {
       joinWhole(work, this);
-      work.whenEnded(() => this.#onEnd(work));
+      onEndOf(work, () => this.#onEnd(work));
     }
     if (works.length === 0) this.settle();
   }
@@ -22,17 +22,17 @@ export class AllOf<T = void> extends Work<T> {
   }
 
   override synchronize(): void {
-    for (const work of this.#works) work.synchronize();
+    for (const work of this.#works) this.synchronizeOn(work);
   }
 
   override get hasStream(): boolean {
-    return this.#works.some((work) => work.hasStream);
+    return this.#works.some((work) => this.isOnStream(work));
   }
 
   protected override block(limitMs: number): void {
     const deadline = performance.now() + limitMs;
     for (const work of this.#works) {
-      if (this.isCompleted()) return;
+      if (hasEnded(this)) return;
       this.blockOn(work, deadline, limitMs);
       // A listener of this part that comes before ours may be who is waiting.
       const error = failureOf(work);

@@ -1,5 +1,5 @@
 import { UnsupportedOperationError } from "../errors/index.ts";
-import { failureOf, joinWhole, sourceOf, Work, type WorkInit } from "./work.ts";
+import { failureOf, joinWhole, numberOf, onEndOf, sourceOf, Work, type WorkInit } from "./work.ts";
 
 /** Stands for an op that is submitted later. */
 export class DeferredWork<T = void> extends Work<T> {
@@ -15,9 +15,9 @@ export class DeferredWork<T = void> extends Work<T> {
   /** Ends as `actual` does. */
   follow(actual: Work<unknown>): void {
     this.#actual = actual;
-    this.takeNumber(actual.seq);
+    this.takeNumber(numberOf(actual));
     joinWhole(actual, this);
-    actual.whenEnded(() => this.#endAs(actual));
+    onEndOf(actual, () => this.#endAs(actual));
   }
 
   #endAs(actual: Work<unknown>): void {
@@ -33,11 +33,11 @@ export class DeferredWork<T = void> extends Work<T> {
         code: "NOT_SUBMITTED",
       });
     }
-    this.#actual.synchronize();
+    this.synchronizeOn(this.#actual);
   }
 
   override get hasStream(): boolean {
-    return this.#actual?.hasStream ?? false;
+    return this.#actual !== undefined && this.isOnStream(this.#actual);
   }
 
   protected override block(limitMs: number): void {

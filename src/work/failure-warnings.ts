@@ -1,4 +1,4 @@
-import { type FailedWork, warnIfUnobserved } from "./work.ts";
+import { type FailedWork, isObserved, warnIfUnobserved } from "./work.ts";
 
 /** What is kept of one turn of the event loop, and of the causes that have been warned about. */
 const MAX_KEPT = 100;
@@ -21,7 +21,7 @@ export class FailureWarnings {
   #warn(): void {
     const fresh = this.#fresh;
     this.#fresh = [];
-    const first = fresh.find(({ work }) => !work.observed);
+    const first = fresh.find(({ work }) => !isObserved(work));
     if (first === undefined) return;
     if (this.#known.size >= MAX_KEPT) this.#known.clear();
     this.#known.add(first.cause);

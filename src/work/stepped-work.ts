@@ -1,5 +1,5 @@
 import { type DistError, UnsupportedOperationError } from "../errors/index.ts";
-import { asError, failureOf, Work, type WorkInit } from "./work.ts";
+import { asError, failureOf, hasEnded, onEndOf, Work, type WorkInit } from "./work.ts";
 
 /** What an op of several steps does: it yields the Work of each step, which it goes on after, and returns its result. */
 export type Steps<T> = Generator<Work<unknown>, T, void>;
@@ -32,9 +32,9 @@ export class SteppedWork<T> extends Work<T> {
       const step = this.#next();
       if (step === undefined) return;
       this.#current = step;
-      if (step.isCompleted()) continue;
+      if (hasEnded(step)) continue;
       const at = this.#cursor;
-      step.whenEnded(() => this.#leave(at));
+      onEndOf(step, () => this.#leave(at));
       return;
     }
   }
@@ -66,11 +66,11 @@ export class SteppedWork<T> extends Work<T> {
   /** The next step begins only when this thread knows that the one before has ended. */
   override synchronize(): void {
     if (this.hasStream) this.wait();
-    else this.#current?.synchronize();
+    else if (this.#current !== undefined) this.synchronizeOn(this.#current);
   }
 
   override get hasStream(): boolean {
-    return this.#current?.hasStream ?? false;
+    return this.#current !== undefined && this.isOnStream(this.#current);
   }
 
   protected override block(limitMs: number): void {

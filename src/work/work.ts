@@ -8,6 +8,7 @@ import {
   DistTimeoutError,
   describe,
   InvalidArgumentError,
+  messageOf,
   type Timeout,
   timeoutMs,
   UnsupportedOperationError,
@@ -33,8 +34,29 @@ export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, so
 /** Whether a Work belongs to a group, or is a part of another one. */
 export let isTaken: (work: object) => boolean;
 
-/** Whether this is a Work of this copy of the package, rather than a thenable of a plugin or the Work of another copy. */
+/** Whether this is a Work of this copy of the package; {@link workOf} also takes those of another copy. */
 export let isWork: (value: unknown) => value is Work<unknown>;
+
+/** Whether an op has ended, whatever the class of its Work says. */
+export let hasEnded: (work: Work<unknown>) => boolean;
+
+/** Calls `listener` when an op has ended, as {@link Work.whenEnded} does, whatever the class of its Work makes of that. */
+export let onEndOf: (work: Work<unknown>, listener: () => void) => void;
+
+/** Whether somebody has looked at the outcome, whatever the class of the Work says; see {@link Work.observed}. */
+export let isObserved: (work: FailedWork) => boolean;
+
+/** The error of a failed Work, else undefined. Counts as a look at the outcome. */
+export let lookAt: (work: FailedWork) => DistError | undefined;
+
+/** Ends an op, unless it has ended. The class of its Work may have a `settle` of its own, which may fail to. */
+export let endWork: (work: Work<unknown>, error: DistError) => void;
+
+/** Ends a Work with what its caller has thrown, which is passed on as it is. */
+export let discardWork: (work: Work<unknown>, error: DistError) => void;
+
+/** Gives a Work that has failed before it was {@link bindWork bound} an error that says more. */
+export let replaceError: (work: Work<unknown>, error: DistError) => void;
 
 /** Rank in the group that a message has come from; -1 where that is not known. */
 export let sourceOf: (work: object) => number;
@@ -69,6 +91,15 @@ export interface WorkOwner {
   readonly failureSeen?: boolean;
   /** Fails all that is in flight. */
   abort?(reason: string): void;
+  /** An error about one of its ops; without it, one that names the op alone. */
+  errorOf?(text: string, init: WorkErrorInit, work: Work<unknown>): DistError;
+}
+
+/** What an error about an op has beside its text. */
+export interface WorkErrorInit {
+  /** `BACKEND_ERROR` by default. */
+  readonly code?: string;
+  readonly cause?: unknown;
 }
 
 /** Keeps the limit of an op whose backend, or middleware, may not do so. */
@@ -77,8 +108,8 @@ export interface WorkGuard {
   readonly leftMs: number;
   /** A `wait()` has blocked for so long: the op has to end now. */
   expire(): void;
-  /** What the op ends with when it is given an error that is not of this package. */
-  errorOf(cause: Error): DistError;
+  /** An error about the op, which says whose it is. */
+  errorOf(text: string, init: WorkErrorInit): DistError;
 }
 
 /** What a Work is made with. */
@@ -114,6 +145,28 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     };
     isTaken = (work) => #error in work && (work.#owner !== undefined || work.#whole !== undefined);
     isWork = (value): value is Work<unknown> => typeof value === "object" && value !== null && #error in value;
+    hasEnded = (work) => work.#phase !== Phase.Pending;
+    onEndOf = (work, listener) => work.#whenEnded(listener);
+    isObserved = (work) => (#error in work ? work.#isObserved : work.observed);
+    lookAt = (work) => {
+      if (!(#error in work)) return work.exception();
+      work.#look();
+      return work.#error;
+    };
+    endWork = (work, error) => {
+      try {
+        work.settle(error);
+      } catch (reason) {
+        warn(`${work.describe()}: settle() of its Work has failed: ${messageOf(reason)}`);
+      }
+      if (work.#phase === Phase.Pending) work.#settle(error);
+    };
+    discardWork = (work, error) => {
+      if (work.#phase === Phase.Pending) work.#end(error);
+    };
+    replaceError = (work, error) => {
+      work.#error = error;
+    };
     sourceOf = (work) => (#error in work ? work.#source : -1);
     startedOf = (work) => work.#started;
     finishedOf = (work) => work.#finished;
@@ -207,15 +260,29 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** Ends the op; a second call is ignored. For backends. */
   settle(error?: DistError): void {
+    this.#settle(error);
+  }
+
+  #settle(error: DistError | undefined): void {
     if (this.#phase !== Phase.Pending) return;
+    if (error === undefined) {
+      this.#end(undefined);
+      return;
+    }
+    const known: Error = asError(error, this);
+    const isOurs = known instanceof DistError || (this.#guard === undefined && this.#owner?.errorOf === undefined);
+    // One that nobody knows yet is named by whoever it is given to.
+    this.#end(isOurs ? (known as DistError) : this.#errorOf(messageOf(known), { cause: known }));
+  }
+
+  #end(error: DistError | undefined): void {
     this.#finished = performance.now();
     if (error === undefined) {
       this.#phase = Phase.Succeeded;
       if (this.#resolve !== undefined) this.#giveValue(this.#resolve as (value: T) => void, this.#reject);
     } else {
       this.#phase = Phase.Failed;
-      const known: Error = asError(error, this);
-      this.#error = known instanceof DistError ? known : (this.#guard?.errorOf(known) ?? (known as DistError));
+      this.#error = error;
       if (this.#observed) this.#look();
       this.#reject?.(this.#error);
     }
@@ -229,7 +296,11 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
    * middleware.
    */
   whenEnded(listener: () => void): void {
-    if (this.isCompleted()) callUserCode(listener);
+    this.#whenEnded(listener);
+  }
+
+  #whenEnded(listener: () => void): void {
+    if (this.#phase !== Phase.Pending) callUserCode(listener);
     else {
       this.#listeners ??= [];
       this.#listeners.push(listener);
@@ -299,14 +370,56 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       });
     }
     const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
-    if (this.#phase === Phase.Pending) {
-      if (this.#guard === undefined) this.block(limitMs);
-      else this.#blockUnder(this.#guard, limitMs);
-      this.#requireEnded();
-    }
+    if (this.#phase === Phase.Pending) this.#blockWithin(limitMs);
     this.#look();
     if (this.#error !== undefined) throw this.#error;
     return true;
+  }
+
+  /** Blocks until the op has ended, which its class may do wrong. */
+  #blockWithin(limitMs: number): void {
+    if (this.#guard === undefined) this.#block(limitMs);
+    else this.#blockUnder(this.#guard, limitMs);
+    this.#requireEnded();
+  }
+
+  /** {@link block}, which may be a plugin's own. */
+  #block(limitMs: number): void {
+    try {
+      const returned: unknown = this.block(limitMs);
+      // One that is async would otherwise end the process when it rejects.
+      if (returned instanceof Promise) returned.catch(() => {});
+    } catch (error) {
+      throw this.#blockFailure(error);
+    }
+  }
+
+  #blockFailure(error: unknown): DistError {
+    if (error instanceof DistError) return error;
+    if (this.#hasBlock) return this.#foreign("block()", error);
+    return this.#errorOf("its Work has no block(), by which wait() blocks; await it", { code: "INVALID_WORK" });
+  }
+
+  /** One in plain JavaScript may not. */
+  get #hasBlock(): boolean {
+    try {
+      return typeof this.block === "function";
+    } catch {
+      return true;
+    }
+  }
+
+  /** What a method of a plugin's own has thrown, as an error of this package. */
+  #foreign(method: string, cause: unknown): DistError {
+    if (cause instanceof DistError) return cause;
+    return this.#errorOf(`${method} of its Work has failed: ${messageOf(cause)}`, { cause });
+  }
+
+  /** An error about this op, which names backend and group where they are known. */
+  #errorOf(text: string, init: WorkErrorInit): DistError {
+    const named = this.#guard?.errorOf(text, init) ?? this.#owner?.errorOf?.(text, init, this);
+    if (named !== undefined) return named;
+    return new DistBackendError(`${this.describe()}: ${text}`, { ...init, op: opOf(this), seq: numberOf(this) });
   }
 
   /** {@link block} until the limit of the op has run out, which ends it, or that of the waiting. */
@@ -315,9 +428,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     const given = Math.min(limitMs, leftMs);
     const began = performance.now();
     try {
-      this.block(given);
+      this.#block(given);
       // One that returns without a word when its time is up: within a millisecond, as timers are.
-      const isLate = !this.isCompleted() && performance.now() - began > given - 1;
+      const isLate = this.#phase === Phase.Pending && performance.now() - began > given - 1;
       if (isLate) throw this.waitTimeout(limitMs);
     } catch (error) {
       const isOver = error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" && leftMs < limitMs;
@@ -328,13 +441,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** A Work of a plugin may return from `block` too soon. That must not pass as the end of its op. */
   #requireEnded(): void {
-    // A method, since the phase is no other to TypeScript than it was before.
-    if (this.isCompleted()) return;
-    throw new DistBackendError(`${this.describe()}: its Work has stopped blocking before the op has ended; await it`, {
-      code: "INVALID_WORK",
-      op: opNames[this.opType],
-      seq: this.seq,
-    });
+    if (this.#phase !== Phase.Pending) return;
+    const text = "its Work has stopped blocking before the op has ended; await it";
+    throw this.#errorOf(text, { code: "INVALID_WORK" });
   }
 
   /** Whether the op has ended, either way. */
@@ -395,7 +504,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** Aborts the op and with it its group; nothing if it has ended. */
   abort(): void {
-    if (this.isCompleted()) return;
+    if (this.#phase !== Phase.Pending) return;
     if (this.#owner?.abort === undefined) {
       throw new UnsupportedOperationError(`${this.describe()} cannot be aborted`);
     }
@@ -404,7 +513,11 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** Whether somebody has looked at the outcome: of this Work, of a whole that it is part of, or of one with the same error. */
   get observed(): boolean {
-    if (this.#observed || this.#whole?.observed === true) return true;
+    return this.#isObserved;
+  }
+
+  get #isObserved(): boolean {
+    if (this.#observed || (this.#whole !== undefined && isObserved(this.#whole))) return true;
     return this.#error !== undefined && seenErrors.has(this.#error);
   }
 
@@ -426,26 +539,25 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
    * failure of the group that it follows from: thrown again, it would hide the error that the block has ended with.
    */
   async [Symbol.asyncDispose](): Promise<void> {
-    await new Promise<void>((resolve) => this.whenEnded(resolve));
+    await new Promise<void>((resolve) => this.#whenEnded(resolve));
     if (this.#error === undefined) return;
-    const known = this.observed || this.#owner?.failureSeen === true;
+    const known = this.#isObserved || this.#owner?.failureSeen === true;
     this.#look();
     if (!known) throw this.#error;
   }
 
   protected describe(): string {
-    return this.seq < 0 ? opNames[this.opType] : `${opNames[this.opType]} #${this.seq}`;
+    const seq = numberOf(this);
+    return seq < 0 ? opOf(this) : `${opOf(this)} #${seq}`;
   }
 
   /** Blocks until a part of this Work has ended, within a `wait()` of this one that was given `limitMs`. */
   protected blockOn(part: Work<unknown>, deadline: number, limitMs: number): void {
-    if (part.isCompleted()) return;
+    if (hasEnded(part)) return;
     const left = deadline - performance.now();
     if (left <= 0) throw this.waitTimeout(limitMs);
     try {
-      if (part.#guard === undefined) part.block(left);
-      else part.#blockUnder(part.#guard, left);
-      part.#requireEnded();
+      part.#blockWithin(left);
     } catch (error) {
       throw error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT" ? this.waitTimeout(limitMs) : error;
     }
@@ -453,7 +565,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /** Blocks until what has to end before this Work can begin has ended. */
   protected blockOnAhead(ahead: Work<unknown>, deadline: number, limitMs: number): void {
-    if (ahead.isCompleted()) {
+    if (hasEnded(ahead)) {
       // Who begins this one is notified of it later: a listener that comes before is waiting.
       throw new UnsupportedOperationError(
         `${this.describe()}: wait() was called from within the end of the op before; await it`,
@@ -463,25 +575,71 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     this.blockOn(ahead, deadline, limitMs);
   }
 
+  /** {@link synchronize} of a part of this Work, which may be a plugin's own. */
+  protected synchronizeOn(part: Work<unknown>): void {
+    try {
+      part.synchronize();
+    } catch (error) {
+      throw part.#foreign("synchronize()", error);
+    }
+  }
+
+  /** {@link hasStream} of a part of this Work, which may be a plugin's own. */
+  protected isOnStream(part: Work<unknown>): boolean {
+    try {
+      return part.hasStream;
+    } catch (error) {
+      throw part.#foreign("hasStream", error);
+    }
+  }
+
   /** The error of a wait that ran out while the op goes on. */
   protected waitTimeout(limitMs: number): DistTimeoutError {
     return new DistTimeoutError(
       `${this.describe()}: waited ${limitMs} ms; the op is still pending and its buffers are still borrowed`,
-      { code: "WAIT_TIMEOUT", op: opNames[this.opType], seq: this.seq, timeoutMs: limitMs },
+      { code: "WAIT_TIMEOUT", op: opOf(this), seq: numberOf(this), timeoutMs: limitMs },
     );
   }
 }
 
+/** Sequence number of an op; -1 without one, and where the class of its Work fails to tell. */
+export function numberOf(work: { readonly seq: number }): number {
+  try {
+    const { seq } = work;
+    return typeof seq === "number" ? seq : -1;
+  } catch {
+    return -1;
+  }
+}
+
+/** Name of the kind of an op, for messages; also where the class of its Work fails to tell. */
+export function opOf(work: { readonly opType: OpType }): string {
+  try {
+    return opNames[work.opType] ?? "op";
+  } catch {
+    return "op";
+  }
+}
+
+/**
+ * What is a Work is decided here: one of this copy of the package as it is, one of another copy as one of ours that ends as it does,
+ * and undefined for anything else. A promise is none, whose value says nothing of how the op has ended.
+ */
+export function workOf(value: unknown, opType: OpType): Work<unknown> | undefined {
+  if (isWork(value)) return value;
+  return value instanceof Work ? Work.fromPromise<unknown>(value, { opType }) : undefined;
+}
+
 /** Errors of others pass as they are; what is no error at all, `undefined` included, becomes one. */
-export function asError(reason: unknown, { opType }: Pick<WorkInit, "opType">): DistError {
+export function asError(reason: unknown, of: Pick<WorkInit, "opType">): DistError {
   if (reason instanceof Error) return reason as DistError;
-  const op = opNames[opType];
+  const op = opOf(of);
   return new DistBackendError(`${op}: rejected with ${describe(reason)}, which is no Error`, { op, cause: reason });
 }
 
 /** Emits a process warning for a failed Work that nobody has looked at; the warning does not count as a look. */
 export function warnIfUnobserved(work: FailedWork): void {
-  if (work.observed) return;
+  if (isObserved(work)) return;
   const error = failureOf(work);
   if (error) warn(`unobserved failure: ${error.message}`, error.code);
 }

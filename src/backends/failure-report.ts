@@ -35,9 +35,10 @@ export interface FailureVerdict {
 /** {@link FailureReport.op} of a rank that has given up making the group. */
 export const CREATION = "creation";
 
-/** How long a rank waits for the reports of the others, and then for the store to take its verdict. */
+/** How long a rank waits for the reports of the others. */
 const REPORT_LIMIT_MS = 400;
-const VERDICT_LIMIT_MS = 200;
+/** How long for the store to take its own report, and then its verdict: without them it may name others than they do. */
+const STORE_LIMIT_MS = 1_000;
 const FIRST_KEY = "failure/first";
 const VERDICT_KEY = "failure/verdict";
 const decoder = new TextDecoder();
@@ -67,24 +68,27 @@ async function publish(store: Store, own: FailureReport, limits: StoreCallOption
  * Publishes this rank's view of a failure under `failure/` and reads the others', briefly. The first rank to come to a
  * verdict publishes that too, and all adopt it, so that they name the same culprits. Never rejects: where the store is
  * gone, the own view has to do.
+ * @param limitMs Of each step, where the caller has no more time.
  */
 export async function consultOnFailure(
   store: Store,
   size: number,
   own: FailureReport,
-  limitMs = REPORT_LIMIT_MS,
+  limitMs?: number,
 ): Promise<FailureVerdict> {
   const alone: FailureVerdict = { culprits: blame(size, [own], own, false), cause: own, reports: [own] };
   const enough = new AbortController();
-  const limits = { timeout: limitMs, signal: enough.signal };
+  const limits = { timeout: limitMs ?? REPORT_LIMIT_MS, signal: enough.signal };
+  // What was aborted has to end within a second.
+  const storeLimitMs = limitMs ?? (own.kind === "aborted" ? REPORT_LIMIT_MS : STORE_LIMIT_MS);
   try {
-    const first = await publish(store, own, limits);
+    const first = await publish(store, own, { timeout: storeLimitMs });
     const verdict = await Promise.any([
       store.get(VERDICT_KEY, limits).then(requireVerdict),
       collectReports(store, size, own, first ?? own, limits),
     ]);
     enough.abort();
-    const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: VERDICT_LIMIT_MS });
+    const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: storeLimitMs });
     return parseVerdict(agreed) ?? verdict;
   } catch {
     // The store went with the rank that hosted it.

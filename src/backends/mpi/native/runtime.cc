@@ -240,29 +240,33 @@ void Runtime::abort(int code) noexcept {
   MPI_Abort(MPI_COMM_WORLD, code);
 }
 
-uint64_t Runtime::take_turn() {
-  const std::lock_guard<std::mutex> lock(turn_mutex_);
-  return next_turn_++;
+void Runtime::leave_turn_undecided(uint64_t turn, Clock::duration limit,
+                                   const std::shared_ptr<const Formation>& formation) {
+  if (const auto decision = turns_.leave_undecided(turn, limit)) follow(turn, *decision, formation);
 }
 
-void Runtime::await_turn(uint64_t turn, const std::function<void()>& given_up) {
-  std::unique_lock<std::mutex> lock(turn_mutex_);
-  while (current_turn_ != turn) {
-    given_up();
-    turn_ended_.wait_for(lock, milliseconds(5));
-  }
+void Runtime::settle_turn(uint64_t turn, Turns::Decision decision, const std::vector<int>& missing) {
+  if (const auto formation = turns_.settle(turn, decision, missing)) follow(turn, decision, formation);
 }
 
-void Runtime::end_turn(uint64_t turn) {
-  const std::lock_guard<std::mutex> lock(turn_mutex_);
-  ended_turns_.push_back(turn);
-  for (;;) {
-    const auto at = std::find(ended_turns_.begin(), ended_turns_.end(), current_turn_);
-    if (at == ended_turns_.end()) break;
-    ended_turns_.erase(at);
-    current_turn_++;
+/// Ends a turn whose group is not wanted here, as the ranks have decided.
+void Runtime::follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const Formation>& formation) {
+  const auto leave = [this, decision, formation] {
+    attempt([&] { notices_.leave(formation->self, formation->make(decision)); });
+    notices_.forget(*formation->self);
+  };
+  if (decision == 0) return turns_.end(turn);
+  try {
+    spawn_thread("c10d-mpi-late", [this, turn, leave] {
+      attempt([&] { call(leave); });
+      turns_.end(turn);
+    }).detach();
+  } catch (const std::system_error&) {  // No thread to be had: then on that which began MPI.
+    post([this, turn, leave] {
+      leave();
+      turns_.end(turn);
+    });
   }
-  turn_ended_.notify_all();
 }
 
 }  // namespace c10d::mpi_shim

@@ -8,16 +8,21 @@ const KEY = "mpi/decision";
 /** After so much time the store is asked again. */
 const ASK_MS = 30_000;
 
+/** After so much time what was decided is written again. */
+const REPEAT_MS = 100;
+
 /**
  * The store of a group, in which the first value of the key stays by which its ranks decide whether to call MPI: then none of
- * them calls it, where it would wait for the others without end, unless all do.
+ * them calls it, where it would wait for the others without end, unless all do. Another value is refused.
  */
 export function decidingStore(store: Store): Store {
   const set: Store["set"] = async (key, value, options) => {
     if (key !== KEY) return store.set(key, value, options);
     const decision = await store.compareSet(key, "", value, options);
-    // Servers of older releases of PyTorch wake nobody who waits for what a compareSet has set. Nobody waits for this call.
-    store.set(key, decision, options).catch(() => {});
+    // Servers of older releases of PyTorch wake nobody who waits for what a compareSet has set.
+    setTimeout(() => store.set(key, decision, options).catch(() => {}), REPEAT_MS).unref();
+    // No error of the store, which the group would fail with.
+    if (Buffer.compare(decision, Buffer.from(value)) !== 0) throw new Error("the ranks have decided otherwise");
   };
   return new Proxy(store, {
     get(target, name) {

@@ -21,6 +21,7 @@
 #include "engine/rank_values.h"
 #include "engine/signature.h"
 #include "engine/transport.h"
+#include "making.h"
 #include "messages.h"
 #include "mpi_host.h"
 #include "notices.h"
@@ -52,6 +53,9 @@ constexpr uint64_t kLeftLooks = 16;
 
 /// A Worker that has ended settles no turn.
 constexpr Clock::duration kWorkerSettles = std::chrono::seconds(10);
+
+/// MPI does not often take longer to make a communicator.
+constexpr std::chrono::milliseconds kSlowMaking{200};
 
 /// How long before the deadline of connecting a rank asks itself who has come.
 constexpr Clock::duration kAskBefore = std::chrono::seconds(2);
@@ -120,7 +124,9 @@ class MpiTransport final : public Transport {
       make_communicator(exchange);
     });
     turn_over_ = true;
-    if (failure && undecided_ && host_settles_) {
+    if (making_) {
+      // Which ends it.
+    } else if (failure && undecided_ && host_settles_) {
       runtime_.leave_turn_undecided(turn_, of_worker_ ? kWorkerSettles : Clock::duration::max(), formation_);
     } else {
       runtime_.turns().end(turn_);
@@ -189,12 +195,15 @@ class MpiTransport final : public Transport {
 
   /// Does not wait for MPI, where another thread may be stuck: what has run out of time has to be told all the same.
   void abort(const Failure& cause) noexcept override {
+    std::shared_ptr<Making> making;
     {
       const std::lock_guard<std::mutex> lock(cause_mutex_);
       if (aborted_) return;
       cause_.emplace(cause);
       aborted_ = true;
+      making = making_;
     }
+    if (making) making->wake();
     if (!connected_ || !joined_ || heard_) return;
     attempt([&] { runtime_.post([self = self_, cause] { Runtime::get().notices().tell_failure(*self, cause); }); });
   }
@@ -253,11 +262,11 @@ class MpiTransport final : public Transport {
     const uint64_t number = mixed_ || comm_.size == 1 ? 0 : meet(exchange);
     if (is_world) {
       comm_.handle = MPI_COMM_WORLD;
+    } else if (number == 0) {
+      runtime_.call([&] { comm_.handle = formation_->make(0); });
     } else {
-      runtime_.call([&] {
-        joined_ = number != 0;
-        comm_.handle = formation_->make(number);
-      });
+      joined_ = true;
+      await_communicator(exchange, number);
     }
     {
       const std::lock_guard<std::mutex> lock(cause_mutex_);
@@ -282,18 +291,23 @@ class MpiTransport final : public Transport {
       }
     };
     const auto came = [](int, const std::vector<char>&) {};
-    const uint64_t decision = exchange.request(C10D_MPI_DECISION);
     const auto deadline = config_.connect_deadline;
     std::vector<char> value;
     if (comm_.rank == 0) {
       request_all();
       await_ranks(config_, exchange, requests, came);
       const uint64_t number = runtime_.group_number();
-      exchange.set(C10D_MPI_DECISION, &number, sizeof number);
-      // Another one, if a rank has given up before.
-      value = exchange.await(decision, deadline);
-    } else if (!await_until(exchange, decision, deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2),
-                            value)) {
+      const auto refused = attempt([&] { exchange.set(C10D_MPI_DECISION, &number, sizeof number); });
+      undecided_ = refused.has_value();
+      if (!refused) return number;
+      if (refused->status() != C10D_ERR_NETWORK) throw Failure(*refused);
+      // A rank has given up before, or the store has not told.
+      value = exchange.await(exchange.request(C10D_MPI_DECISION), deadline);
+      undecided_ = false;
+      return number_in(value);
+    }
+    const uint64_t decision = exchange.request(C10D_MPI_DECISION);
+    if (!await_until(exchange, decision, deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2), value)) {
       // Rank 0 waits for one of them, or does not come itself.
       request_all();
       if (!await_until(exchange, decision, deadline, value)) {
@@ -305,6 +319,39 @@ class MpiTransport final : public Transport {
     }
     undecided_ = false;
     return number_in(value);
+  }
+
+  /// The ranks tell each other, too, that they are in MPI, where that takes long.
+  void await_communicator(Exchange& exchange, uint64_t number) {
+    {
+      const std::lock_guard<std::mutex> lock(cause_mutex_);
+      making_ = Making::start(turn_, formation_, number, true);
+    }
+    const auto deadline = config_.connect_deadline;
+    const auto ended = [this](Clock::time_point until) {
+      const bool has_ended = making_->await(until, [this] { return aborted_.load(); });
+      if (!has_ended) throw_if_aborted();
+      return has_ended;
+    };
+    const auto failure = attempt([&] {
+      if (ended(std::min(deadline, Clock::now() + kSlowMaking))) return;
+      const std::string inside = "mpi/inside/";
+      exchange.set(inside + std::to_string(comm_.rank), "1", 1);
+      if (ended(deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2))) return;
+      // Those that were not that slow leave no word, and nothing is to wait for it for long.
+      std::vector<uint64_t> requests(static_cast<size_t>(comm_.size));
+      for (int rank = 0; rank < comm_.size; rank++) {
+        if (rank != comm_.rank) requests[static_cast<size_t>(rank)] = exchange.request(inside + std::to_string(rank));
+      }
+      if (ended(deadline)) return;
+      await_ranks(config_, exchange, requests, [](int, const std::vector<char>&) {});
+      throw Failure(C10D_ERR_OP_TIMEOUT, "MPI does not make the group although all ranks have come");
+    });
+    if (failure && making_->give_up()) throw Failure(*failure);
+    comm_.handle = making_->take();
+    if (!failure) return;
+    leave();
+    throw Failure(*failure);
   }
 
   static uint64_t number_in(const std::vector<char>& decision) {
@@ -582,6 +629,8 @@ class MpiTransport final : public Transport {
   bool turn_over_ = false;
   /// The others may make the communicator, for all that is known here.
   bool undecided_ = false;
+  /// Guarded by cause_mutex_.
+  std::shared_ptr<Making> making_;
 
   std::mutex mutex_;
   std::vector<std::unique_ptr<Call>> calls_;

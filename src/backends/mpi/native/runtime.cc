@@ -13,6 +13,7 @@
 
 #include "engine/failure.h"
 #include "engine/thread.h"
+#include "making.h"
 
 namespace c10d::mpi_shim {
 
@@ -251,21 +252,10 @@ void Runtime::settle_turn(uint64_t turn, Turns::Decision decision, const std::ve
 
 /// Ends a turn whose group is not wanted here, as the ranks have decided.
 void Runtime::follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const Formation>& formation) {
-  const auto leave = [this, decision, formation] {
-    attempt([&] { notices_.leave(formation->self, formation->make(decision)); });
-    notices_.forget(*formation->self);
-  };
-  if (decision == 0) return turns_.end(turn);
-  try {
-    spawn_thread("c10d-mpi-late", [this, turn, leave] {
-      attempt([&] { call(leave); });
-      turns_.end(turn);
-    }).detach();
-  } catch (const std::system_error&) {  // No thread to be had: then on that which began MPI.
-    post([this, turn, leave] {
-      leave();
-      turns_.end(turn);
-    });
+  if (decision == 0) {
+    turns_.end(turn);
+  } else {
+    Making::start(turn, formation, decision, false);
   }
 }
 

@@ -73,7 +73,7 @@ class Runtime {
   Turns& turns() { return turns_; }
   /// Leaves a turn whose group is given up to the host's settle_turn(), which may have come before: see Turns::leave_undecided().
   void leave_turn_undecided(uint64_t turn, Clock::duration limit, const std::shared_ptr<const Formation>& formation);
-  /// See Turns::settle(). Where the other ranks are making the group, this one does that too, on a thread of its own.
+  /// See Turns::settle(). Where the other ranks are making the group, this one does that too, on another thread.
   void settle_turn(uint64_t turn, Turns::Decision decision, const std::vector<int>& missing);
 
  private:

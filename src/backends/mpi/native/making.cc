@@ -1,9 +1,7 @@
 #include "making.h"
 
-#include <system_error>
 #include <utility>
 
-#include "engine/thread.h"
 #include "runtime.h"
 
 namespace c10d::mpi_shim {
@@ -11,16 +9,7 @@ namespace c10d::mpi_shim {
 std::shared_ptr<Making> Making::start(uint64_t turn, std::shared_ptr<const Formation> formation, uint64_t number,
                                       bool wanted) {
   const std::shared_ptr<Making> making(new Making(turn, std::move(formation), number, wanted));
-  auto& runtime = Runtime::get();
-  if (runtime.any_thread()) {
-    try {
-      spawn_thread("c10d-mpi-make", [making] { making->make(false); }).detach();
-      return making;
-    } catch (
-        const std::system_error&) {  // No thread to be had: then on MPI's own, since the others count on this rank.
-    }
-  }
-  runtime.post([making] { making->make(true); });
+  Runtime::get().make_apart([making](bool on_own_thread_of_mpi) { making->make(on_own_thread_of_mpi); });
   return making;
 }
 
@@ -67,8 +56,8 @@ void Making::make(bool on_own_thread_of_mpi) {
     communicator_ = communicator;
     failure_ = failure;
     wanted = wanted_;
-    changed_.notify_all();
   }
+  changed_.notify_all();
   if (!wanted) {
     if (!failure) call([&] { runtime.notices().leave(formation_->self, communicator); });
     runtime.notices().forget(*formation_->self);

@@ -283,7 +283,6 @@ class MpiTransport final : public Transport {
   uint64_t meet(Exchange& exchange) {
     const std::string ready = "mpi/ready/";
     undecided_ = true;
-    exchange.set(ready + std::to_string(comm_.rank), "1", 1);
     std::vector<uint64_t> requests(static_cast<size_t>(comm_.size));
     const auto request_all = [&] {
       for (int rank = 0; rank < comm_.size; rank++) {
@@ -293,8 +292,15 @@ class MpiTransport final : public Transport {
     const auto came = [](int, const std::vector<char>&) {};
     const auto deadline = config_.connect_deadline;
     std::vector<char> value;
+    // What is asked for first costs the host no turn of its own.
+    uint64_t decision = 0;
     if (comm_.rank == 0) {
       request_all();
+    } else {
+      decision = exchange.request(C10D_MPI_DECISION);
+    }
+    exchange.set(ready + std::to_string(comm_.rank), "1", 1);
+    if (comm_.rank == 0) {
       await_ranks(config_, exchange, requests, came);
       const uint64_t number = runtime_.group_number();
       const auto refused = attempt([&] { exchange.set(C10D_MPI_DECISION, &number, sizeof number); });
@@ -306,7 +312,6 @@ class MpiTransport final : public Transport {
       undecided_ = false;
       return number_in(value);
     }
-    const uint64_t decision = exchange.request(C10D_MPI_DECISION);
     if (!await_until(exchange, decision, deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2), value)) {
       // Rank 0 waits for one of them, or does not come itself.
       request_all();

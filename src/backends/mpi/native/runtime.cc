@@ -197,6 +197,35 @@ void Runtime::post(std::function<void()> body) {
   asked_.notify_one();
 }
 
+void Runtime::make_apart(std::function<void(bool)> body) {
+  if (any_thread()) {
+    try {
+      {
+        const std::lock_guard<std::mutex> lock(making_mutex_);
+        if (!makings_served_) spawn_thread("c10d-mpi-make", [this] { serve_makings(); }).detach();
+        makings_served_ = true;
+        makings_.push_back(std::move(body));
+      }
+      making_wanted_.notify_one();
+      return;
+    } catch (const std::system_error&) {  // No thread to be had, but the other ranks count on this one.
+    }
+  }
+  post([body = std::move(body)] { body(true); });
+}
+
+void Runtime::serve_makings() {
+  std::unique_lock<std::mutex> lock(making_mutex_);
+  for (;;) {
+    making_wanted_.wait(lock, [this] { return !makings_.empty(); });
+    const auto body = std::move(makings_.front());
+    makings_.pop_front();
+    lock.unlock();
+    body(false);
+    lock.lock();
+  }
+}
+
 void Runtime::end_process(int code) noexcept {
   if (state_ != State::up || process_ends_.exchange(true)) return;
   if (code != 0 && size_ > 1) {

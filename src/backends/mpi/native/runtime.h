@@ -59,6 +59,10 @@ class Runtime {
   /// Calls MPI on its own thread, later; not if MPI ends before. Does not block, so it is for threads that must not.
   void post(std::function<void()> body);
 
+  /// Has a communicator made on a thread that may wait in MPI for long: one that is there for that, else that which began MPI, as
+  /// `body` is told. One at a time, as turns are.
+  void make_apart(std::function<void(bool on_own_thread_of_mpi)> body);
+
   /// Before the process ends with this code: MPI_Finalize, or MPI_Abort if it is not 0. Again, it does nothing.
   void end_process(int code) noexcept;
 
@@ -110,6 +114,12 @@ class Runtime {
   Turns turns_;
   const PmiSocket pmi_socket_;
   std::atomic<uint32_t> groups_{0};
+
+  void serve_makings();
+  std::mutex making_mutex_;
+  std::condition_variable making_wanted_;
+  std::deque<std::function<void(bool)>> makings_;
+  bool makings_served_ = false;
 
   struct Request {
     const std::function<void()>* body;

@@ -7,6 +7,7 @@ import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability
 import type { ReportedError } from "../../src/testing/index.ts";
 import type { AbsentArgs } from "./fixtures/absent-rank.ts";
 import type { Forming, FormingArgs } from "./fixtures/forming-rank.ts";
+import type { Paused, PausedArgs } from "./fixtures/paused-rank.ts";
 
 setDefaultTimeout(90_000);
 
@@ -60,6 +61,36 @@ function testAbsences(backend: string, options: SpawnOptions): void {
   });
 }
 
+/** A rank that stands still when all have come, so that the others are in MPI, and goes on later. */
+function testPauses(implementation: (typeof implementations)[number]): void {
+  // One at a time: MPI looks all the time while it waits.
+  test.serial.each([
+    [0, false],
+    [2, true],
+  ])("rank %d stands still, and is answered late: %p", async (culprit, answeredLate) => {
+    const args: PausedArgs = { culprit, answeredLate };
+    const options = { ...launchWith(implementation), args, timeout: 85_000 };
+    const outcomes = await spawnRanks(3, fixture("paused-rank"), options);
+    for (const { rank, value, error, hung } of outcomes) {
+      expect([error, hung]).toEqual([undefined, false]);
+      const { error: first, later, sums } = value as Paused;
+      expect(sums).toEqual([6, 6]);
+      if (rank === culprit) continue;
+      const [ofAll, ofOthers] = later;
+      for (const failure of [first, ofAll]) {
+        expect(failure).toMatchObject({ code: "CONNECT_TIMEOUT", details: { peers: [culprit] } });
+      }
+      for (const failure of [ofAll, ofOthers]) {
+        expect(failure?.code).toBe("CONNECT_TIMEOUT");
+        expect(failure?.message).toContain(
+          `group "1", which is made before this one: its rank ${culprit} has not come`,
+        );
+      }
+      expect(ofOthers?.details?.peers).toBeUndefined();
+    }
+  });
+}
+
 describe("while a group is made", () => {
   describeGloo("by gloo", () => {
     testDeaths(
@@ -93,6 +124,9 @@ describe("while a group is made", () => {
   });
 
   for (const implementation of implementations) {
-    describeMpi("by mpi", implementation, () => testAbsences("mpi", launchWith(implementation)));
+    describeMpi("by mpi", implementation, () => {
+      testAbsences("mpi", launchWith(implementation));
+      testPauses(implementation);
+    });
   }
 });

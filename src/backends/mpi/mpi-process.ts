@@ -20,6 +20,8 @@ const declarations = {
   c10d_mpi_any_thread: { args: [], returns: "i32" },
   c10d_mpi_share: { args: ["ptr"], returns: "i32" },
   c10d_mpi_shared: { args: ["ptr"], returns: "i32" },
+  c10d_mpi_take_turn: { args: [], returns: "u32" },
+  c10d_mpi_settle: { args: ["u32", "ptr", "u32", "ptr", "u32"], returns: "void" },
   c10d_mpi_end: { args: ["i32"], returns: "void" },
 } as const satisfies Record<string, FFIFunction>;
 
@@ -103,6 +105,29 @@ export class MpiProcess {
     await until(() => this.#require(this.#symbols.c10d_mpi_shared(bytes)) === 1, limitMs, "MPI_Ibcast of the store");
     const length = new DataView(bytes.buffer).getUint16(0, true);
     return bytes.slice(2, 2 + length);
+  }
+
+  /**
+   * Takes the next turn to make a communicator, for the group that is made next. If it cannot be made, {@link settle} has to be
+   * called: later groups wait for that.
+   */
+  takeTurn(): number {
+    return this.#symbols.c10d_mpi_take_turn();
+  }
+
+  /**
+   * Ends the turn of a group that could not be made here. Where its ranks have decided to make it, this one first joins them in
+   * MPI, which they could not leave otherwise, and then leaves the group at once.
+   * @param decision What {@link decide} gives; undefined if the store could not tell.
+   * @param missing Ranks in the group that are known not to have come.
+   */
+  settle(turn: number, decision: Uint8Array | undefined, missing: readonly number[]): void {
+    // Neither may be empty, which has no address.
+    const bytes = new Uint8Array(new ArrayBuffer(Math.max(1, decision?.length ?? 0)));
+    if (decision !== undefined) bytes.set(decision);
+    const ranks = new Int32Array(new ArrayBuffer(4 * Math.max(1, missing.length)));
+    ranks.set(missing);
+    this.#symbols.c10d_mpi_settle(turn, bytes, decision?.length ?? 0, ranks, missing.length);
   }
 
   #require(result: number): number {

@@ -1,7 +1,8 @@
-import { BackendUnavailableError, messageOf } from "../../errors/index.ts";
+import { BackendUnavailableError, DistError, messageOf } from "../../errors/index.ts";
 import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
 import { NativeBackend } from "../native-backend.ts";
 import { capabilities } from "./capabilities.ts";
+import { decide, decidingStore } from "./creation-decision.ts";
 import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy, tasksOfSrun } from "./implementation.ts";
 import { MpiProcess, type MpiTerms } from "./mpi-process.ts";
 import type { MpiOptions } from "./options.ts";
@@ -54,13 +55,22 @@ const plugin: BackendPlugin<MpiOptions> = {
     const begun = implementation === undefined ? MpiProcess.shim : undefined;
     const shim = begun ?? loadMpiShim(implementation);
     const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
+    const turn = mpi.takeTurn();
     const settings = {
+      turn: String(turn),
       ranks: globalRanks.join(","),
       name: groupName,
       ...(mpi.mixed && { mixed: "1" }),
       ...(options.maxCount !== undefined && { max_count: String(options.maxCount) }),
     };
-    return NativeBackend.connect(shim, context, settings, capabilities);
+    try {
+      const store = decidingStore(context.store);
+      return await NativeBackend.connect(shim, { ...context, store }, settings, capabilities);
+    } catch (error) {
+      const missing = error instanceof DistError ? (error.details.peers ?? []) : [];
+      void decide(context.store, context.rank).then((decision) => mpi.settle(turn, decision, missing));
+      throw error;
+    }
   },
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstring>
 #include <string>
+#include <vector>
 
 #include "engine/failure.h"
 #include "runtime.h"
@@ -54,6 +55,14 @@ int32_t c10d_mpi_shared(void* bytes) {
   if (failure) return failure->status();
   if (over != 0) std::memcpy(bytes, shared, C10D_MPI_SHARED);
   return over;
+}
+
+uint32_t c10d_mpi_take_turn(void) { return static_cast<uint32_t>(Runtime::get().turns().take()); }
+
+void c10d_mpi_settle(uint32_t turn, const void* decision, uint32_t bytes, const int32_t* missing, uint32_t count) {
+  uint64_t number = 0;
+  if (bytes == sizeof number) std::memcpy(&number, decision, sizeof number);
+  c10d::attempt([&] { Runtime::get().settle_turn(turn, number, std::vector<int>(missing, missing + count)); });
 }
 
 void c10d_mpi_end(int32_t code) { Runtime::get().end_process(code); }

@@ -38,6 +38,23 @@ C10D_EXPORT int32_t c10d_mpi_share(const void* bytes);
 C10D_EXPORT int32_t c10d_mpi_shared(void* bytes);
 
 /*
+ * Takes the next turn to make a communicator, for the option `turn` of the group that is made next. Where that fails, the host
+ * settles the turn: else later groups wait for it in vain.
+ */
+C10D_EXPORT uint32_t c10d_mpi_take_turn(void);
+
+/*
+ * After a group could not be made. `decision`: the value of its key C10D_MPI_DECISION in the store; none where that is not to
+ * be had. `missing`: the ranks in the group that have not come to it, as far as that is known.
+ *
+ * The host writes that key by compareSet, so that its first value stays, and refuses what comes later: of 8 bytes, the group's number, when all ranks have
+ * come; of 4, a rank in the machine's byte order, when that has given up before.
+ */
+#define C10D_MPI_DECISION "mpi/decision"
+C10D_EXPORT void c10d_mpi_settle(uint32_t turn, const void* decision, uint32_t bytes, const int32_t* missing,
+                                 uint32_t count);
+
+/*
  * The process is about to end with this code. MPI is ended, once: by MPI_Finalize, which waits for all ranks, or with
  * another code than 0 by MPI_Abort, which ends them. Where ops that cannot be called back are under way the waiting has a
  * limit. The shim does the same by itself when the process ends without this call, as long as that is by quick_exit().

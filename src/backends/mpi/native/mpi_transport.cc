@@ -21,9 +21,12 @@
 #include "engine/rank_values.h"
 #include "engine/signature.h"
 #include "engine/transport.h"
+#include "making.h"
 #include "messages.h"
+#include "mpi_host.h"
 #include "notices.h"
 #include "runtime.h"
+#include "turns.h"
 
 namespace c10d {
 
@@ -47,6 +50,12 @@ constexpr int kHearingLooks = 64;
 /// How long after the word of a rank's leaving, and how many looks, messages from it may still be on their way.
 constexpr std::chrono::milliseconds kLeftGrace{200};
 constexpr uint64_t kLeftLooks = 16;
+
+/// A Worker that has ended settles no turn.
+constexpr Clock::duration kWorkerSettles = std::chrono::seconds(10);
+
+/// MPI does not often take longer to make a communicator.
+constexpr std::chrono::milliseconds kSlowMaking{200};
 
 /// How long before the deadline of connecting a rank asks itself who has come.
 constexpr Clock::duration kAskBefore = std::chrono::seconds(2);
@@ -77,7 +86,9 @@ class MpiTransport final : public Transport {
         runtime_(Runtime::get()),
         ranks_(parse_ranks(config.options.get("ranks"))),
         mixed_(config.options.get("mixed") == "1"),
+        of_worker_(config.options.get("thread") == "worker"),
         self_(std::make_shared<Membership>(config.rank, ranks_)),
+        formation_(std::make_shared<Formation>(Formation{config.options.get("name"), ranks_, self_})),
         departures_(ranks_.size()) {
     if (runtime_.state() != Runtime::State::up) throw Failure(C10D_ERR_INVALID, "MPI is not up in this process");
     if (ranks_.size() != static_cast<size_t>(config.world_size)) {
@@ -93,26 +104,34 @@ class MpiTransport final : public Transport {
     if (max_count > 0) comm_.max_count = max_count;
     const auto most_direct = config.options.get("most_direct");
     if (!most_direct.empty()) comm_.most_direct = std::atoi(most_direct.c_str());
-    turn_ = runtime_.take_turn();
+    const auto turn = config.options.get("turn");
+    host_settles_ = !turn.empty();
+    turn_ = host_settles_ ? std::strtoull(turn.c_str(), nullptr, 10) : runtime_.turns().take();
+    runtime_.turns().enter(turn_, formation_);
   }
 
   ~MpiTransport() override {
     runtime_.notices().forget(*self_);
     // It was given up before it came to connecting.
-    if (!turn_over_) runtime_.end_turn(turn_);
+    if (!turn_over_) runtime_.turns().end(turn_);
   }
 
   void connect(Exchange& exchange) override {
     // This thread will sleep for microseconds between two looks; the kernel's default slack is fifty of them.
     ::prctl(PR_SET_TIMERSLACK, 1'000UL);
     const auto failure = attempt([&] {
-      runtime_.await_turn(turn_, [this] { check_in_time(); });
+      runtime_.turns().await(turn_, [this](const Turns::Obstacle& obstacle) { check_in_time(obstacle); });
       make_communicator(exchange);
     });
     turn_over_ = true;
-    runtime_.end_turn(turn_);
+    if (making_) {
+      // Which ends it.
+    } else if (failure && undecided_ && host_settles_) {
+      runtime_.leave_turn_undecided(turn_, of_worker_ ? kWorkerSettles : Clock::duration::max(), formation_);
+    } else {
+      runtime_.turns().end(turn_);
+    }
     if (failure) throw Failure(*failure);
-    connected_ = true;
   }
 
   void check(const Op& op) const override {
@@ -176,17 +195,25 @@ class MpiTransport final : public Transport {
 
   /// Does not wait for MPI, where another thread may be stuck: what has run out of time has to be told all the same.
   void abort(const Failure& cause) noexcept override {
+    std::shared_ptr<Making> making;
     {
       const std::lock_guard<std::mutex> lock(cause_mutex_);
       if (aborted_) return;
       cause_.emplace(cause);
       aborted_ = true;
+      making = making_;
     }
+    if (making) making->wake();
     if (!connected_ || !joined_ || heard_) return;
     attempt([&] { runtime_.post([self = self_, cause] { Runtime::get().notices().tell_failure(*self, cause); }); });
   }
 
-  void close() noexcept override {
+  void close() noexcept override { leave(); }
+
+ private:
+  static bool monitored(const Op& op) { return (op.request.flags & C10D_FLAG_MONITORED) != 0; }
+
+  void leave() noexcept {
     if (comm_.handle == MPI_COMM_NULL || comm_.handle == MPI_COMM_WORLD) return;
     attempt([&] {
       runtime_.call([&] {
@@ -199,14 +226,28 @@ class MpiTransport final : public Transport {
     });
   }
 
- private:
-  static bool monitored(const Op& op) { return (op.request.flags & C10D_FLAG_MONITORED) != 0; }
-
-  void check_in_time() {
-    if (Clock::now() >= config_.connect_deadline) {
-      throw Failure(C10D_ERR_OP_TIMEOUT, "timed out waiting for groups that are made before this one");
-    }
+  void check_in_time(const Turns::Obstacle& obstacle) const {
+    if (Clock::now() >= config_.connect_deadline) throw out_of_turn(obstacle);
     throw_if_aborted();
+  }
+
+  Failure out_of_turn(const Turns::Obstacle& obstacle) const {
+    std::string text = "timed out waiting for ";
+    if (obstacle.group.empty()) {
+      text += "groups that are made before this one";
+    } else {
+      text += "group \"" + obstacle.group + "\", which is made before this one";
+    }
+    if (!obstacle.missing.empty()) {
+      const bool one = obstacle.missing.size() == 1;
+      text += ": its " + text_of_ranks(obstacle.missing) + (one ? " has" : " have") + " not come to make it";
+    }
+    std::vector<int32_t> missing;
+    for (int rank = 0; rank < comm_.size; rank++) {
+      const auto& all = obstacle.missing_in_world;
+      if (std::find(all.begin(), all.end(), ranks_[static_cast<size_t>(rank)]) != all.end()) missing.push_back(rank);
+    }
+    return Failure::of_ranks(C10D_ERR_OP_TIMEOUT, text, missing);
   }
 
   void throw_if_aborted() const {
@@ -217,35 +258,31 @@ class MpiTransport final : public Transport {
 
   /// The members first tell each other, over the store, that they have come: MPI itself would wait without end.
   void make_communicator(Exchange& exchange) {
-    if (mixed_ && comm_.size == runtime_.size()) {
+    const bool is_world = mixed_ && comm_.size == runtime_.size();
+    const uint64_t number = mixed_ || comm_.size == 1 ? 0 : meet(exchange);
+    if (is_world) {
       comm_.handle = MPI_COMM_WORLD;
-      return;
+    } else if (number == 0) {
+      runtime_.call([&] { comm_.handle = formation_->make(0); });
+    } else {
+      joined_ = true;
+      await_communicator(exchange, number);
     }
-    uint64_t number = 0;
-    if (!mixed_ && comm_.size > 1) number = meet(exchange);
-    runtime_.call([&] {
-      // Before any member can have the group, and leave it.
-      if (number != 0) runtime_.notices().join(self_, number);
-      joined_ = number != 0;
-      MPI_Group world = MPI_GROUP_NULL;
-      MPI_Group members = MPI_GROUP_NULL;
-      require_success(MPI_Comm_group(MPI_COMM_WORLD, &world), "MPI_Comm_group");
-      const int included = MPI_Group_incl(world, comm_.size, ranks_.data(), &members);
-      MPI_Group_free(&world);
-      require_success(included, "MPI_Group_incl");
-      const auto tag = std::hash<std::string>{}(config_.options.get("name")) % static_cast<size_t>(runtime_.max_tag());
-      const int made = MPI_Comm_create_group(MPI_COMM_WORLD, members, static_cast<int>(tag), &comm_.handle);
-      MPI_Group_free(&members);
-      require_success(made, "MPI_Comm_create_group");
-      MPI_Comm_set_errhandler(comm_.handle, MPI_ERRORS_RETURN);
-    });
+    {
+      const std::lock_guard<std::mutex> lock(cause_mutex_);
+      connected_ = !aborted_;
+    }
+    if (connected_) return;
+    // It was given up meanwhile, but the others may have it.
+    leave();
+    throw_if_aborted();
   }
 
-  /// Gives the number of the group, which no other one of the job has.
+  /// Gives the number of the group, which no other one of the job has. From here on the ranks are bound by what they decide: see
+  /// Turns.
   uint64_t meet(Exchange& exchange) {
     const std::string ready = "mpi/ready/";
-    uint64_t number = 0;
-    exchange.set(ready + std::to_string(comm_.rank), "1", 1);
+    undecided_ = true;
     std::vector<uint64_t> requests(static_cast<size_t>(comm_.size));
     const auto request_all = [&] {
       for (int rank = 0; rank < comm_.size; rank++) {
@@ -253,28 +290,84 @@ class MpiTransport final : public Transport {
       }
     };
     const auto came = [](int, const std::vector<char>&) {};
-    if (comm_.rank == 0) {
-      request_all();
-      await_ranks(config_, exchange, requests, came);
-      number = runtime_.group_number();
-      exchange.set("mpi/go", &number, sizeof number);
-      return number;
-    }
-    const uint64_t go = exchange.request("mpi/go");
     const auto deadline = config_.connect_deadline;
     std::vector<char> value;
-    if (!await_until(exchange, go, deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2), value)) {
+    // What is asked for first costs the host no turn of its own.
+    uint64_t decision = 0;
+    if (comm_.rank == 0) {
+      request_all();
+    } else {
+      decision = exchange.request(C10D_MPI_DECISION);
+    }
+    exchange.set(ready + std::to_string(comm_.rank), "1", 1);
+    if (comm_.rank == 0) {
+      await_ranks(config_, exchange, requests, came);
+      const uint64_t number = runtime_.group_number();
+      const auto refused = attempt([&] { exchange.set(C10D_MPI_DECISION, &number, sizeof number); });
+      undecided_ = refused.has_value();
+      if (!refused) return number;
+      if (refused->status() != C10D_ERR_NETWORK) throw Failure(*refused);
+      // A rank has given up before, or the store has not told.
+      value = exchange.await(exchange.request(C10D_MPI_DECISION), deadline);
+      undecided_ = false;
+      return number_in(value);
+    }
+    if (!await_until(exchange, decision, deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2), value)) {
       // Rank 0 waits for one of them, or does not come itself.
       request_all();
-      if (!await_until(exchange, go, deadline, value)) {
+      if (!await_until(exchange, decision, deadline, value)) {
         Config expired = config_;
         expired.connect_deadline = Clock::now();
         await_ranks(expired, exchange, requests, came);
         throw Failure(C10D_ERR_OP_TIMEOUT, "rank 0 does not make the group although all ranks have come", 0);
       }
     }
-    if (value.size() != sizeof number) throw Failure(C10D_ERR_INVALID, "rank 0 runs another version of bun-c10d", 0);
-    std::memcpy(&number, value.data(), sizeof number);
+    undecided_ = false;
+    return number_in(value);
+  }
+
+  /// The ranks tell each other, too, that they are in MPI, where that takes long.
+  void await_communicator(Exchange& exchange, uint64_t number) {
+    {
+      const std::lock_guard<std::mutex> lock(cause_mutex_);
+      making_ = Making::start(turn_, formation_, number, true);
+    }
+    const auto deadline = config_.connect_deadline;
+    const auto ended = [this](Clock::time_point until) {
+      const bool has_ended = making_->await(until, [this] { return aborted_.load(); });
+      if (!has_ended) throw_if_aborted();
+      return has_ended;
+    };
+    const auto failure = attempt([&] {
+      if (ended(std::min(deadline, Clock::now() + kSlowMaking))) return;
+      const std::string inside = "mpi/inside/";
+      exchange.set(inside + std::to_string(comm_.rank), "1", 1);
+      if (ended(deadline - std::min(kAskBefore, (deadline - Clock::now()) / 2))) return;
+      // Those that were not that slow leave no word, and nothing is to wait for it for long.
+      std::vector<uint64_t> requests(static_cast<size_t>(comm_.size));
+      for (int rank = 0; rank < comm_.size; rank++) {
+        if (rank != comm_.rank) requests[static_cast<size_t>(rank)] = exchange.request(inside + std::to_string(rank));
+      }
+      if (ended(deadline)) return;
+      await_ranks(config_, exchange, requests, [](int, const std::vector<char>&) {});
+      throw Failure(C10D_ERR_OP_TIMEOUT, "MPI does not make the group although all ranks have come");
+    });
+    if (failure && making_->give_up()) throw Failure(*failure);
+    comm_.handle = making_->take();
+    if (!failure) return;
+    leave();
+    throw Failure(*failure);
+  }
+
+  static uint64_t number_in(const std::vector<char>& decision) {
+    uint64_t number = 0;
+    int32_t rank = 0;
+    if (decision.size() == sizeof rank) {
+      std::memcpy(&rank, decision.data(), sizeof rank);
+      throw Failure(C10D_ERR_NETWORK, rank_text(rank) + " has given up making the group");
+    }
+    if (decision.size() != sizeof number) throw Failure(C10D_ERR_INVALID, "rank 0 runs another version of bun-c10d", 0);
+    std::memcpy(&number, decision.data(), sizeof number);
     return number;
   }
 
@@ -534,15 +627,22 @@ class MpiTransport final : public Transport {
   Runtime& runtime_;
   const std::vector<int> ranks_;
   const bool mixed_;
+  const bool of_worker_;
   Communicator comm_;
   uint64_t turn_ = 0;
+  bool host_settles_ = false;
   bool turn_over_ = false;
+  /// The others may make the communicator, for all that is known here.
+  bool undecided_ = false;
+  /// Guarded by cause_mutex_.
+  std::shared_ptr<Making> making_;
 
   std::mutex mutex_;
   std::vector<std::unique_ptr<Call>> calls_;
   std::vector<std::unique_ptr<Call>> spare_;
   std::atomic<bool> advanced_{false};
   const std::shared_ptr<Membership> self_;
+  const std::shared_ptr<const Formation> formation_;
   size_t heard_notices_ = 0;
   /// The first failure that another rank has given notice of.
   std::optional<Failure> heard_failure_;

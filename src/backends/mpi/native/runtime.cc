@@ -13,6 +13,7 @@
 
 #include "engine/failure.h"
 #include "engine/thread.h"
+#include "making.h"
 
 namespace c10d::mpi_shim {
 
@@ -196,6 +197,35 @@ void Runtime::post(std::function<void()> body) {
   asked_.notify_one();
 }
 
+void Runtime::make_apart(std::function<void(bool)> body) {
+  if (any_thread()) {
+    try {
+      {
+        const std::lock_guard<std::mutex> lock(making_mutex_);
+        if (!makings_served_) spawn_thread("c10d-mpi-make", [this] { serve_makings(); }).detach();
+        makings_served_ = true;
+        makings_.push_back(std::move(body));
+      }
+      making_wanted_.notify_one();
+      return;
+    } catch (const std::system_error&) {  // No thread to be had, but the other ranks count on this one.
+    }
+  }
+  post([body = std::move(body)] { body(true); });
+}
+
+void Runtime::serve_makings() {
+  std::unique_lock<std::mutex> lock(making_mutex_);
+  for (;;) {
+    making_wanted_.wait(lock, [this] { return !makings_.empty(); });
+    const auto body = std::move(makings_.front());
+    makings_.pop_front();
+    lock.unlock();
+    body(false);
+    lock.lock();
+  }
+}
+
 void Runtime::end_process(int code) noexcept {
   if (state_ != State::up || process_ends_.exchange(true)) return;
   if (code != 0 && size_ > 1) {
@@ -240,29 +270,22 @@ void Runtime::abort(int code) noexcept {
   MPI_Abort(MPI_COMM_WORLD, code);
 }
 
-uint64_t Runtime::take_turn() {
-  const std::lock_guard<std::mutex> lock(turn_mutex_);
-  return next_turn_++;
+void Runtime::leave_turn_undecided(uint64_t turn, Clock::duration limit,
+                                   const std::shared_ptr<const Formation>& formation) {
+  if (const auto decision = turns_.leave_undecided(turn, limit)) follow(turn, *decision, formation);
 }
 
-void Runtime::await_turn(uint64_t turn, const std::function<void()>& given_up) {
-  std::unique_lock<std::mutex> lock(turn_mutex_);
-  while (current_turn_ != turn) {
-    given_up();
-    turn_ended_.wait_for(lock, milliseconds(5));
-  }
+void Runtime::settle_turn(uint64_t turn, Turns::Decision decision, const std::vector<int>& missing) {
+  if (const auto formation = turns_.settle(turn, decision, missing)) follow(turn, decision, formation);
 }
 
-void Runtime::end_turn(uint64_t turn) {
-  const std::lock_guard<std::mutex> lock(turn_mutex_);
-  ended_turns_.push_back(turn);
-  for (;;) {
-    const auto at = std::find(ended_turns_.begin(), ended_turns_.end(), current_turn_);
-    if (at == ended_turns_.end()) break;
-    ended_turns_.erase(at);
-    current_turn_++;
+/// Ends a turn whose group is not wanted here, as the ranks have decided.
+void Runtime::follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const Formation>& formation) {
+  if (decision == 0) {
+    turns_.end(turn);
+  } else {
+    Making::start(turn, formation, decision, false);
   }
-  turn_ended_.notify_all();
 }
 
 }  // namespace c10d::mpi_shim

@@ -8,6 +8,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -16,6 +17,7 @@
 #include "engine/op.h"
 #include "notices.h"
 #include "pmi_socket.h"
+#include "turns.h"
 
 namespace c10d::mpi_shim {
 
@@ -57,6 +59,10 @@ class Runtime {
   /// Calls MPI on its own thread, later; not if MPI ends before. Does not block, so it is for threads that must not.
   void post(std::function<void()> body);
 
+  /// Has a communicator made on a thread that may wait in MPI for long: one that is there for that, else that which began MPI, as
+  /// `body` is told. One at a time, as turns are.
+  void make_apart(std::function<void(bool on_own_thread_of_mpi)> body);
+
   /// Before the process ends with this code: MPI_Finalize, or MPI_Abort if it is not 0. Again, it does nothing.
   void end_process(int code) noexcept;
 
@@ -67,12 +73,12 @@ class Runtime {
   /// A number, not 0, that no other group of the job gets.
   uint64_t group_number() { return (static_cast<uint64_t>(rank_) << 32) + ++groups_; }
 
-  /// Turns for the making of communicators, one at a time, which some libraries need: a turn is taken in the order in
-  /// which the host makes groups, which is the same on all ranks.
-  uint64_t take_turn();
-  /// Waits for a turn; `given_up` is asked now and then.
-  void await_turn(uint64_t turn, const std::function<void()>& given_up);
-  void end_turn(uint64_t turn);
+  /// Of the making of communicators.
+  Turns& turns() { return turns_; }
+  /// Leaves a turn whose group is given up to the host's settle_turn(), which may have come before: see Turns::leave_undecided().
+  void leave_turn_undecided(uint64_t turn, Clock::duration limit, const std::shared_ptr<const Formation>& formation);
+  /// See Turns::settle(). Where the other ranks are making the group, this one does that too, on another thread.
+  void settle_turn(uint64_t turn, Turns::Decision decision, const std::vector<int>& missing);
 
  private:
   /// A thread that is in a call, so that MPI is not ended under it.
@@ -94,6 +100,7 @@ class Runtime {
   void finalize(double limit_ms);
   void abort(int code) noexcept;
   void call_there(const std::function<void()>& body);
+  void follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const Formation>& formation);
 
   std::atomic<State> state_{State::idle};
   std::string error_;
@@ -104,8 +111,15 @@ class Runtime {
   bool ours_ = true;
   bool mixed_ = false;
   NoticeBoard notices_;
+  Turns turns_;
   const PmiSocket pmi_socket_;
   std::atomic<uint32_t> groups_{0};
+
+  void serve_makings();
+  std::mutex making_mutex_;
+  std::condition_variable making_wanted_;
+  std::deque<std::function<void(bool)>> makings_;
+  bool makings_served_ = false;
 
   struct Request {
     const std::function<void()>* body;
@@ -121,12 +135,6 @@ class Runtime {
   std::atomic<bool> process_ends_{false};
   std::atomic<bool> closed_{false};
   std::atomic<int> present_{0};
-
-  std::mutex turn_mutex_;
-  std::condition_variable turn_ended_;
-  uint64_t next_turn_ = 0;
-  uint64_t current_turn_ = 0;
-  std::vector<uint64_t> ended_turns_;
 };
 
 }  // namespace c10d::mpi_shim

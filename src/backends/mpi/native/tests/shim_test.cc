@@ -93,18 +93,30 @@ struct Result {
   std::string text;
 };
 
+/// How a rank fails to make a group.
+struct LateRank {
+  /// Of c10d_mpi_take_turn().
+  uint32_t turn;
+  /// Limit of connecting.
+  double limit_ms;
+  /// The key of the store that it has no answer for.
+  std::string unanswered;
+};
+
 class Group {
  public:
   /// `most_direct`: up to how many ranks each sends to all others at once.
-  explicit Group(std::string name, int most_direct = 16) : name_(std::move(name)) {
+  explicit Group(std::string name, int most_direct = 16, const LateRank* late = nullptr)
+      : name_(std::move(name)), late_(late) {
     std::string ranks;
     for (int i = 0; i < size; i++) ranks += (i == 0 ? "" : ",") + std::to_string(i);
     options_ = "ranks=" + ranks + '\0' + "name=" + name_ + '\0' + "most_direct=" + std::to_string(most_direct) + '\0';
+    if (late_ != nullptr) options_ += "turn=" + std::to_string(late_->turn) + '\0';
     c10d_config config{};
     config.size = sizeof config;
     config.rank = rank;
     config.world_size = size;
-    config.timeout_ms = kLimitMs;
+    config.timeout_ms = late_ == nullptr ? kLimitMs : late_->limit_ms;
     config.options = reinterpret_cast<uint64_t>(options_.data());
     config.options_bytes = options_.size();
     group_ = c10d_create(&config);
@@ -194,7 +206,8 @@ class Group {
 
   void handle(const c10d_event& event) {
     if (event.kind == C10D_EVENT_READY) {
-      require(event.status == C10D_OK, "group " + name_ + " could not be made");
+      failed_ = event.status != C10D_OK;
+      require(failed_ == (late_ != nullptr), "group " + name_ + (failed_ ? " could not be made" : " was made"));
       ready_ = true;
     } else if (event.kind == C10D_EVENT_COMPLETE) {
       results_[static_cast<int64_t>(event.id)] = take(event, event.status);
@@ -203,6 +216,7 @@ class Group {
       std::vector<char> value(event.value_bytes);
       c10d_exchange_read(group_, event.id, key.data(), event.key_bytes, value.data(), event.value_bytes);
       for (char& c : key) c = c == '/' ? '.' : c;
+      if (late_ != nullptr && key == late_->unanswered) return;
       key = name_ + "." + key;
       if (event.kind == C10D_EVENT_STORE_GET) {
         asked_[event.id] = key;
@@ -214,6 +228,7 @@ class Group {
   }
 
   const std::string name_;
+  const LateRank* const late_;
   std::string options_;
   c10d_group* group_ = nullptr;
   int fd_ = -1;
@@ -618,6 +633,31 @@ void out_of_step(int most_direct) {
   }
 }
 
+/// The time of the last rank is over before it knows that the others have gone into MPI to make a group. It joins them there when
+/// its host has found out, and leaves; they go on.
+void late_for_a_group() {
+  const std::string name = "late";
+  if (rank == size - 1) {
+    const LateRank late{c10d_mpi_take_turn(), 500, "mpi.decision"};
+    std::vector<char> decision;
+    { Group group(name, 16, &late); }
+    until("the decision", [&] { return store_get(name + ".mpi.decision", decision); });
+    const int32_t missing = 0;
+    c10d_mpi_settle(late.turn, decision.data(), static_cast<uint32_t>(decision.size()), &missing, 1);
+  } else {
+    Group group(name);
+    Floats data(4);
+    expect_failure(group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op)), C10D_ERR_NETWORK,
+                   "rank " + std::to_string(size - 1) + " has closed the group");
+  }
+  Group after("after late");
+  Floats data(4, 1);
+  after.run(Request(C10D_OP_ALLREDUCE).out(data).op, true);
+  check(
+      data, [](size_t) { return size; }, "all-reduce after a rank was late");
+  meet(name);
+}
+
 /// An op runs out of time, and the host is notified, though a thread is stuck in MPI.
 void stuck_in_mpi() {
   Group group("stuck");
@@ -678,6 +718,7 @@ int main(int count, char** arguments) {
   out_of_step(16);
   out_of_step(1);
   failures();
+  late_for_a_group();
   stuck_in_mpi();
   {
     Group after("after failures");

@@ -204,6 +204,7 @@ class MpiTransport final : public Transport {
       making = making_;
     }
     if (making) making->wake();
+    attempt([&] { cancel_abandoned(); });
     if (!connected_ || !joined_ || heard_) return;
     attempt([&] { runtime_.post([self = self_, cause] { Runtime::get().notices().tell_failure(*self, cause); }); });
   }
@@ -610,16 +611,31 @@ class MpiTransport final : public Transport {
     first = false;
   }
 
+  /// Of what ops that are given up wait for.
+  static std::mutex& kept_mutex() {
+    static std::mutex mutex;
+    return mutex;
+  }
+
+  /// Only now: while later ops may begin, what the others have sent for an op that was given up would come to them instead.
+  void cancel_abandoned() {
+    const std::lock_guard<std::mutex> lock(kept_mutex());
+    if (abandoned_.empty()) return;
+    runtime_.post([agreements = std::exchange(abandoned_, {})] {
+      for (Agreement* agreement : agreements) agreement->cancel();
+    });
+  }
+
   /// A failed op's own notes may still be written to, and its peers may never come to it: so it stays unfinished for the end
   /// of the process, which does not wait for all ranks then.
   void abandon(std::unique_ptr<Call> call) {
     for (auto& request : call->requests) {
       if (request != MPI_REQUEST_NULL && monitored(*call->op)) MPI_Cancel(&request);
     }
-    if (call->agreeing) call->agreement.cancel();
     static auto* kept = new std::vector<std::unique_ptr<Call>>;
-    static std::mutex kept_mutex;
-    const std::lock_guard<std::mutex> lock(kept_mutex);
+    const std::lock_guard<std::mutex> lock(kept_mutex());
+    if (call->agreeing && aborted_) call->agreement.cancel();
+    if (call->agreeing && !aborted_) abandoned_.push_back(&call->agreement);
     kept->push_back(std::move(call));
   }
 
@@ -662,6 +678,8 @@ class MpiTransport final : public Transport {
   mutable std::mutex cause_mutex_;
   std::optional<Failure> cause_;
   std::atomic<bool> aborted_{false};
+  /// Guarded by kept_mutex().
+  std::vector<Agreement*> abandoned_;
   std::atomic<bool> connected_{false};
   std::atomic<bool> joined_{false};
   std::atomic<bool> heard_{false};

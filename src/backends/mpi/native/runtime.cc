@@ -138,6 +138,10 @@ void Runtime::end() {
   if (finalized != 0) return;
   notices_.end(size_ > 1 && !mixed_);
   if (!ours_) return;
+  // MPI may not be ended while another thread is in it.
+  const auto making_until = Clock::now() + kFailedEndLimit;
+  while (making > 0 && Clock::now() < making_until) std::this_thread::sleep_for(milliseconds(1));
+  if (making > 0) return;
   MPI_Finalize();
   pmi_socket_.finalize();
 }

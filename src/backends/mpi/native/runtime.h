@@ -68,6 +68,8 @@ class Runtime {
 
   /// Native calls that have begun and not ended, on all groups: they forbid an orderly end.
   std::atomic<int> unfinished{0};
+  /// Of these, threads in MPI that make a communicator.
+  std::atomic<int> making{0};
 
   NoticeBoard& notices() { return notices_; }
   /// A number, not 0, that no other group of the job gets.

@@ -28,7 +28,9 @@ MPI_Comm Formation::make(uint64_t number) const {
   MPI_Comm communicator = MPI_COMM_NULL;
   // The process must be able to end while others do not come.
   runtime.unfinished++;
+  runtime.making++;
   const int made = MPI_Comm_create_group(MPI_COMM_WORLD, members, static_cast<int>(tag), &communicator);
+  runtime.making--;
   runtime.unfinished--;
   MPI_Group_free(&members);
   require_success(made, "MPI_Comm_create_group");

@@ -104,6 +104,16 @@ for (const implementation of implementations) {
       }
     });
 
+    test("a rank that ends while a group is made is named, and no process crashes", async () => {
+      const job = await launch(implementation, 3, "life.ts", { args: ["making"], limitMs: 40_000 });
+      const errors = lines(job).filter(({ error }) => error !== undefined);
+      expect(errors.map(({ rank }) => rank).sort()).toEqual([0, 2]);
+      // The group may have been made just before.
+      for (const { error } of errors) expect(error).toMatch(/^undefined$|rank 1 has (not come|ended|gone|left)/);
+      expect(job.output).not.toMatch(/crashed|Segmentation|Assertion|signal (6|11)/);
+      expect(job.durationMs).toBeLessThan(15_000);
+    });
+
     test.each(["exit", "terminate", "unref", "destroy"])(
       "a process in which only a Worker uses MPI ends it: %s",
       async (ending) => {

@@ -158,10 +158,10 @@ class MpiTransport final : public Transport {
         hear_before_start(op);
         begin(*call);
         // What queues behind earlier ops ends in look(), which knows of those.
-        over = !call->unmatched && has_ended(*call, calls_.empty() && !divergence_.reaches(op));
+        over = !call->unmatched && has_ended(*call, is_first(op));
       });
       if (!failure) return;
-      divergence_.note(*failure);
+      note_divergence(*failure);
       abandon(std::move(call));
     });
     if (failure) {
@@ -213,6 +213,17 @@ class MpiTransport final : public Transport {
 
  private:
   static bool monitored(const Op& op) { return (op.request.flags & C10D_FLAG_MONITORED) != 0; }
+
+  /// Whether no collective is under way that is before this one, which is about to begin, and it is not beyond a mismatch.
+  bool is_first(const Op& op) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    return calls_.empty() && !divergence_.reaches(op);
+  }
+
+  void note_divergence(const Failure& failure) {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    divergence_.note(failure);
+  }
 
   void leave() noexcept {
     if (comm_.handle == MPI_COMM_NULL || comm_.handle == MPI_COMM_WORLD) return;
@@ -385,6 +396,7 @@ class MpiTransport final : public Transport {
       next_hearing_ = now + kHearingInterval;
       for (int look = 0; look < kHearingLooks; look++) runtime_.notices().look();
     }
+    const std::lock_guard<std::mutex> lock(mutex_);
     take_news();
     // What others have called differently leaves the collectives before it alone.
     if (heard_failure_ && !heard_failure_->spares(op.number)) throw Failure(*heard_failure_);

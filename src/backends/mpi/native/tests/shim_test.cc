@@ -521,6 +521,12 @@ void failures() {
   }
 }
 
+/// After an op was refused: a rank that is late finds a group that two others have failed by then.
+void expect_failed_by(const std::string& text) {
+  const std::string error = c10d::test::last_error();
+  require(error.find(text) != std::string::npos, "the group has failed by \"" + error + "\", not by " + text);
+}
+
 /// The last rank calls something else than the others; all end with both calls.
 void out_of_step(int most_direct) {
   const std::string suffix = " " + std::to_string(most_direct);
@@ -528,9 +534,13 @@ void out_of_step(int most_direct) {
     Group group(name + suffix, most_direct);
     Floats data(rank == size - 1 ? other : usual, 1);
     group.run(Request(C10D_OP_BARRIER).op, true);
-    const int64_t id = group.submit(Request(C10D_OP_ALLREDUCE).out(data).op);
-    if (most_direct == 1) group.kick();
-    expect_failure(most_direct == 1 ? group.await(id) : group.wait(id), C10D_ERR_DESYNC, text);
+    const int64_t id = c10d_submit(group.handle(), &Request(C10D_OP_ALLREDUCE).out(data).set().op, 1);
+    if (id < 0) {
+      expect_failed_by(text);
+    } else {
+      if (most_direct == 1) group.kick();
+      expect_failure(most_direct == 1 ? group.await(id) : group.wait(id), C10D_ERR_DESYNC, text);
+    }
     meet(name + suffix);
   };
   differ("small sizes", 4, 5, "called allReduce(float32[5], SUM)");
@@ -548,13 +558,14 @@ void out_of_step(int most_direct) {
       Request request(C10D_OP_ALLREDUCE);
       if (rank == size - 1 && i == kOdd) request.op.reduce_op = C10D_MAX;
       const int64_t id = c10d_submit(group.handle(), &request.out(data.back()).set().op, 1);
-      // The group may have failed by now.
-      if (id < 0) break;
+      if (id < 0) {
+        expect_failed_by("called allReduce(float32[7], MAX)");
+        break;
+      }
       ids.push_back(id);
       if (i % 7 == static_cast<size_t>(rank)) group.kick();
     }
     group.kick();
-    require(ids.size() > kOdd, "the op that differs was submitted");
     for (size_t i = 0; i < ids.size(); i++) {
       const size_t at = rank % 2 == 0 ? i : ids.size() - 1 - i;
       const Result result = rank == 0 ? group.wait(ids[at]) : group.await(ids[at]);
@@ -678,7 +689,19 @@ void stuck_in_mpi() {
 
 }  // namespace
 
-/// In place of the library's own, which it calls.
+// In place of the library's own, which these call.
+
+#if defined(__SANITIZE_ADDRESS__)
+/// What parts that are unloaded again have left behind, no suppression can name.
+extern "C" __attribute__((visibility("default"))) int MPI_Init_thread(int* count, char*** arguments, int required,
+                                                                      int* provided) {
+  __lsan_disable();
+  const int code = PMPI_Init_thread(count, arguments, required, provided);
+  __lsan_enable();
+  return code;
+}
+#endif
+
 extern "C" __attribute__((visibility("default"))) int MPI_Test(MPI_Request* request, int* flag, MPI_Status* status) {
   if (tests_block) {
     tests_blocked++;

@@ -12,7 +12,7 @@ test("what rank 0 decides stays, and a rank that gives up later learns it", asyn
   await group.set(KEY, go);
   expect(await awaited).toEqual(go);
   expect(await decide(store, 2)).toEqual(go);
-  expect(group.set(KEY, Uint8Array.of(9))).rejects.toThrow("decided otherwise");
+  await expect(group.set(KEY, Uint8Array.of(9))).rejects.toThrow("decided otherwise");
   expect(await group.get(KEY)).toEqual(go);
 });
 
@@ -21,7 +21,7 @@ test("a rank that gives up first is what all others learn", async () => {
   const group = decidingStore(store);
   const givenUp = new Uint8Array(Int32Array.of(2).buffer);
   expect(await decide(store, 2)).toEqual(givenUp);
-  expect(group.set(KEY, go)).rejects.toThrow("decided otherwise");
+  await expect(group.set(KEY, go)).rejects.toThrow("decided otherwise");
   expect(await group.get(KEY)).toEqual(givenUp);
   expect(await decide(store, 1)).toEqual(givenUp);
 });

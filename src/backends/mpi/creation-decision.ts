@@ -7,7 +7,8 @@ type Store = BackendContext["store"];
 const KEY = "mpi/decision";
 /** After so much time the store is asked again. */
 const ASK_MS = 30_000;
-
+/** Not sooner, though it may say at once that it has no time. */
+const PAUSE_MS = 100;
 /** After so much time what was decided is written again. */
 const REPEAT_MS = 100;
 
@@ -20,7 +21,8 @@ export function decidingStore(store: Store): Store {
     if (key !== KEY) return store.set(key, value, options);
     const decision = await store.compareSet(key, "", value, options);
     // Servers of older releases of PyTorch wake nobody who waits for what a compareSet has set.
-    setTimeout(() => store.set(key, decision, options).catch(() => {}), REPEAT_MS).unref();
+    const repeat = async (): Promise<void> => store.set(key, decision, options);
+    setTimeout(() => void repeat().catch(() => {}), REPEAT_MS).unref();
     // No error of the store, which the group would fail with.
     if (Buffer.compare(decision, Buffer.from(value)) !== 0) throw new Error("the ranks have decided otherwise");
   };
@@ -44,6 +46,7 @@ export async function decide(store: Store, rank: number): Promise<Uint8Array | u
       return await store.compareSet(KEY, "", givenUp, { timeout: ASK_MS });
     } catch (error) {
       if (!(error instanceof DistTimeoutError)) return undefined;
+      await Bun.sleep(PAUSE_MS);
     }
   }
 }

@@ -18,7 +18,7 @@ namespace c10d::mpi_shim {
 
 /// MPI_Comm_create_group on a thread that stays there when the group is given up here, until all members have come. Then it leaves
 /// the group again. It ends the turn.
-class Making : public std::enable_shared_from_this<Making> {
+class Making {
  public:
   /// `number`: see Formation::make(). `wanted`: whether there will be a take(), or give_up().
   static std::shared_ptr<Making> start(uint64_t turn, std::shared_ptr<const Formation> formation, uint64_t number,

@@ -47,8 +47,8 @@ C10D_EXPORT uint32_t c10d_mpi_take_turn(void);
  * After a group could not be made. `decision`: the value of its key C10D_MPI_DECISION in the store; none where that is not to
  * be had. `missing`: the ranks in the group that have not come to it, as far as that is known.
  *
- * The host writes that key by compareSet, so that its first value stays, and refuses what comes later: of 8 bytes, the group's number, when all ranks have
- * come; of 4, a rank in the machine's byte order, when that has given up before.
+ * The host writes that key by compareSet, so that its first value stays, and refuses what comes later: of 8 bytes, the
+ * group's number, when all ranks have come; of 4, a rank in the machine's byte order, when that has given up before.
  */
 #define C10D_MPI_DECISION "mpi/decision"
 C10D_EXPORT void c10d_mpi_settle(uint32_t turn, const void* decision, uint32_t bytes, const int32_t* missing,

@@ -125,7 +125,7 @@ class MpiTransport final : public Transport {
     });
     turn_over_ = true;
     if (making_) {
-      // Which ends it.
+      // The making ends the turn.
     } else if (failure && undecided_ && host_settles_) {
       runtime_.leave_turn_undecided(turn_, of_worker_ ? kWorkerSettles : Clock::duration::max(), formation_);
     } else {

@@ -180,7 +180,9 @@ TEST_CASE("so it may after a loss that no op reports") {
     CHECK(host.completion(id).status == C10D_ERR_DESYNC);
     CHECK(host.error(id) == "collective #1");
   }
-  CHECK(host.await(C10D_EVENT_LOST, 0));
+  const auto lost = host.await(C10D_EVENT_LOST, 0);
+  REQUIRE(lost);
+  CHECK(lost->status == C10D_ERR_DESYNC);
 }
 
 TEST_CASE("a lost connection without a mismatch behind it is the cause, also where something is stuck") {

@@ -21,7 +21,7 @@ export function judge(cell: Cell, reports: readonly (RankReport | undefined)[]):
   // The time of the first to call runs out first, for all of them.
   const longest = Math.max(...reports.map((report) => report?.ms ?? 0));
   if (isSilent(caseOf(cell.name)) && longest < cell.timeoutMs - 100)
-    problems.push(`the time-out came after ${longest} ms`);
+    problems.push(`the time-out came after ${longest.toFixed(0)} ms`);
   // A rank that blocks cannot ask the others before it throws, but of an all-to-all all know all parts.
   const knowsAll = caseOf(cell.name).way === "splits" && cell.place.waitsForNeeded !== true;
   if (cell.mode === "await" || knowsAll) {

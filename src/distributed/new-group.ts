@@ -22,7 +22,8 @@ export interface NewGroupOptions<Name extends string = string> {
 const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true, options: true, description: true };
 
 /**
- * Makes a group of some of the ranks. Every rank of the default group must call it, in the same order, members or not.
+ * Makes a group of some of the ranks. Every rank of the default group must call it, in the same order and with
+ * the same ranks, members or not.
  *
  * @param ranks Global ranks of the members, in any order (they are sorted); all ranks by default.
  * @returns The group, or `null` on ranks that are not members: an op on `null` resolves without effect.

@@ -10,17 +10,26 @@ import {
   type SettleLimit,
 } from "../registry/index.ts";
 import { PrefixStore } from "../store/index.ts";
+import { LimitedStore } from "../store/limited-store.ts";
+import type { Store } from "../store/store.ts";
+import { AgreedMembers } from "./agreed-members.ts";
 import type { World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
 /** What a group of some ranks of another one is made with. */
 export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "recorder" | "onClose">;
 
-/** Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it. */
+/**
+ * Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it.
+ * @throws DistBackendError (`DESYNC`) where another rank makes it of other ranks.
+ */
 export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise<ProcessGroup> {
-  const group = await makeGroup({
+  const store = new PrefixStore(`${world.group.name}/`, world.base);
+  const members = await agreedMembers(world, plan, new PrefixStore(`${plan.name}/`, store));
+  const abandoned = new AbortController();
+  const connecting = makeGroup({
     ...plan,
-    store: new PrefixStore(`${world.group.name}/`, world.base),
+    store: LimitedStore.of(store).until(abandoned.signal),
     logger: loggerOf(world.container),
     clock: clockOf(world.container),
     middleware: middlewareOf(world.container),
@@ -30,6 +39,20 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
       return Promise.resolve();
     },
   });
+  let isOver = false;
+  const over = () => {
+    isOver = true;
+  };
+  connecting.then(over, over);
+  let group: ProcessGroup;
+  try {
+    group = await members.whileAgreed(connecting);
+  } catch (error) {
+    // Of ranks that disagree: they need not wait for their connections; should these come, nobody wants them.
+    if (!isOver) abandoned.abort(error);
+    connecting.then((late) => late.close()).catch(() => {});
+    throw error;
+  }
   if (world.group.state === "CLOSED") {
     await group.close();
     throw new DistBackendError(`group "${plan.name}" is of no use: the default group was closed while it was made`, {
@@ -39,6 +62,19 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
   }
   world.groups.set(group.name, group);
   return group;
+}
+
+/** Compares the members with those of the other ranks. Groups go on in the order in which they came here. */
+async function agreedMembers(world: World, plan: DerivedPlan, store: Store): Promise<AgreedMembers> {
+  const { name: group, globalRanks: ranks, timeoutMs } = plan;
+  const rank = world.group.globalRanks[world.group.rank] ?? world.group.rank;
+  const members = new AgreedMembers({ group, rank, ranks, store, meeting: world.meeting, timeoutMs });
+  const own = members.compare();
+  const allSoFar = Promise.allSettled([world.agreement, own]);
+  world.agreement = allSoFar;
+  await allSoFar;
+  await own;
+  return members;
 }
 
 /** The checked options of each plugin: those that are given, or those that `parent` has it with. */

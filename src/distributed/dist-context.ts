@@ -10,6 +10,8 @@ export interface World {
   readonly store: Store;
   /** Part of the store that the groups live in. */
   readonly base: Store;
+  /** Tells the meetings of the ranks apart that one store may serve. */
+  readonly meeting: string;
   readonly container: DependencyContainer;
   /** How long the rank that hosts the store waits for the others to leave it. */
   readonly leaving: { limitMs: number };
@@ -17,6 +19,8 @@ export interface World {
   readonly groups: Map<string, ProcessGroup>;
   /** Number of the next group; every rank counts every `newGroup`, whether it is a member or not. */
   nextGroup: number;
+  /** Settles when the groups that were begun by now have compared their members. */
+  agreement: Promise<unknown>;
 }
 
 /** State of one rank. There is one per process, and one per rank where several share a process. */

@@ -235,7 +235,9 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         group = await whileAgreed(store, met, connecting, byStore ? isMissed : undefined);
         groups.set(group.name, group);
         void met.connected?.(incarnation.number);
-        return { group, store, base, container, leaving, groups, nextGroup: 1 };
+        const attended = `${meeting.attempt}/${incarnation.number}`;
+        const agreement = Promise.resolve();
+        return { group, store, base, meeting: attended, container, leaving, groups, nextGroup: 1, agreement };
       } catch (error) {
         // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
         connecting.then((late) => late.close()).catch(() => {});

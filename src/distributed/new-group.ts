@@ -27,8 +27,9 @@ const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true
  *
  * @param ranks Global ranks of the members, in any order (they are sorted); all ranks by default.
  * @returns The group, or `null` on ranks that are not members: an op on `null` resolves without effect.
- * @throws InvalidArgumentError for duplicates and for ranks that do not exist, DistTimeoutError (`CONNECT_TIMEOUT`) when a
- *   backend or a middleware is not made within the group's time-out.
+ * @throws InvalidArgumentError for duplicates and for ranks that do not exist, DistBackendError (`DESYNC`) where another rank
+ *   makes the group of other ranks, DistTimeoutError (`CONNECT_TIMEOUT`) when a backend or a middleware is not made within the
+ *   group's time-out.
  *
  * c10d: `new_group`.
  */

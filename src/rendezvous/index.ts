@@ -1,3 +1,4 @@
+export { MeetingMissed, unlessDisputed } from "./dispute.ts";
 export { type LauncherVariables, launcherVariables } from "./launcher-variables.ts";
 export { checkScheme, meetAt } from "./rendezvous.ts";
 export {
@@ -8,4 +9,4 @@ export {
   type RendezvousOptions,
   type SchemeHandler,
 } from "./rendezvous-handler.ts";
-export { agreeOnWorldSize, MeetingMissed, type Membership, whileAgreed } from "./world-size.ts";
+export { agreeOnWorldSize, type Membership, whileAgreed } from "./world-size.ts";

@@ -1,10 +1,11 @@
 import { defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
+import { maxLookMs } from "./dispute.ts";
 import { isOver, noteConnected, noteFailed, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
-import { agreeOnWorldSize, type Membership, maxLookMs, watchForMismatch } from "./world-size.ts";
+import { agreeOnWorldSize, type Membership, watchForMismatch } from "./world-size.ts";
 
 /** Where and as whom a rank meets the others. */
 export interface MeetingPlace extends Membership {

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { HashStore } from "../store/index.ts";
-import { agreeOnWorldSize, maxLookMs, watchForMismatch, whileAgreed } from "./world-size.ts";
+import { maxLookMs } from "./dispute.ts";
+import { agreeOnWorldSize, watchForMismatch, whileAgreed } from "./world-size.ts";
 
 const mismatch = { code: "WORLD_SIZE_MISMATCH" };
 const never = new Promise<never>(() => {});

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import { pause } from "../store/deadline.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
+import { unlessDisputed } from "./dispute.ts";
 
 const baseKey = "bun-c10d/world_size";
 
@@ -36,69 +36,37 @@ export async function agreeOnWorldSize(
 /** Rejects when a rank has found that it disagrees on the world size; runs until then or until the signal. */
 export async function watchForMismatch(
   store: Store,
-  { rank, worldSize, attempt }: Membership,
+  membership: Membership,
   options: StoreCallOptions,
 ): Promise<never> {
-  const report = await store.get(`${attemptKey(attempt)}/mismatch`, options);
-  const [otherRank = "", other = ""] = new TextDecoder().decode(report).split("/");
-  throw mismatch(rank, String(worldSize), Number(otherRank), other);
+  const report = await store.get(`${attemptKey(membership.attempt)}/mismatch`, options);
+  throw mismatchWith(membership, new TextDecoder().decode(report));
 }
 
-const firstLookMs = 100;
-/** Ranks that wait for others look this often at least whether one of them disagrees. */
-export const maxLookMs = 1_000;
-
-/** The meeting cannot take place any more: the ranks meet anew. */
-export class MeetingMissed extends Error {}
-
 /**
- * Waits for what only ranks that agree can finish, such as connections to all of them, and gives up when one turns out to
- * disagree. It looks now and then instead of waiting for the key, since most meetings are over before the first look.
+ * Waits for the connections of ranks that agree, and gives up when one turns out to disagree on the world size.
  *
- * @param isMissed Whether the meeting cannot take place any more; asked at each look.
+ * @param isMissed Whether the meeting cannot take place any more.
  * @throws MeetingMissed, and as {@link watchForMismatch}.
  */
-export async function whileAgreed<T>(
+export function whileAgreed<T>(
   store: Store,
   membership: Membership,
   connecting: Promise<T>,
   isMissed?: () => Promise<boolean>,
 ): Promise<T> {
-  const done = new AbortController();
-  const disagreement = lookForMismatch(store, membership, done.signal, isMissed);
-  // The connections, which tell what else is wrong, may fail later than this.
-  connecting.catch(() => {});
-  try {
-    return await Promise.race([connecting, disagreement]);
-  } finally {
-    done.abort();
-  }
-}
-
-async function lookForMismatch(
-  store: Store,
-  membership: Membership,
-  signal: AbortSignal,
-  isMissed?: () => Promise<boolean>,
-): Promise<never> {
   const key = `${attemptKey(membership.attempt)}/mismatch`;
-  let missed = false;
-  try {
-    for (let delay = firstLookMs; !missed; delay = Math.min(delay * 1.5, maxLookMs)) {
-      await pause(delay, signal);
-      if (await store.check([key], { signal })) break;
-      missed = (await isMissed?.()) === true;
-    }
-  } catch {
-    // A store that fails makes the connections fail, which tells more.
-    return new Promise<never>(() => {});
-  }
-  if (missed) throw new MeetingMissed();
-  return watchForMismatch(store, membership, { signal });
+  return unlessDisputed(connecting, { store, key, errorOf: (report) => mismatchWith(membership, report), isMissed });
 }
 
 function attemptKey(attempt: string | undefined): string {
   return attempt === undefined || attempt === "" || attempt === "0" ? baseKey : `${baseKey}/attempt_${attempt}`;
+}
+
+/** @param report What a rank that disagrees has left: its rank and its world size. */
+function mismatchWith({ rank, worldSize }: Membership, report: string): InvalidArgumentError {
+  const [otherRank = "", other = ""] = report.split("/");
+  return mismatch(rank, String(worldSize), Number(otherRank), other);
 }
 
 function mismatch(rankA: number, sizeA: string, rankB: number, sizeB: string): InvalidArgumentError {

@@ -126,6 +126,18 @@ describe("code that never settles while a group is made", () => {
     expect([error.code, error.cause]).toEqual(["CREATE_FAILED", own]);
   });
 
+  test("its own time-out comes first also where the process has stood still for longer", async () => {
+    const own = new Error("the card did not answer");
+    const create = async () => {
+      await Bun.sleep(1);
+      Bun.sleepSync(1_200);
+      await Bun.sleep(50);
+      throw own;
+    };
+    const { error } = await failureOf({ create });
+    expect([error.code, error.cause]).toEqual(["CREATE_FAILED", own]);
+  });
+
   test("newGroup() has the limit that it is given", async () => {
     const create = ({ groupName, rank, size }: BackendContext) =>
       groupName === "0" ? Promise.resolve(new Quiet(rank, size)) : forever<Quiet>();

@@ -1,7 +1,10 @@
 import { DistTimeoutError, type ErrorDetails } from "../errors/index.ts";
 import { type Clock, scheduleOn } from "./clock.ts";
 
-/** How much longer than its limit code of others may take: the error that it reports itself says more than ours. */
+/**
+ * How much longer than its limit code of others may take: the error that it reports itself says more than ours. Counted from when
+ * this thread finds the limit over, since a process that has stood still could not report anything before.
+ */
 export const GRACE_MS = 1_000;
 
 /** How long code of a plugin or of a middleware may take. */
@@ -37,14 +40,18 @@ export async function settledWithin<T>(
   if (!isThenable(returned) || limitMs === Number.POSITIVE_INFINITY) return returned;
   const { promise: limit, reject } = Promise.withResolvers<never>();
   let isLate = false;
-  using _timer = scheduleOn(clock, limitMs + GRACE_MS, () => {
+  const expire = (): void => {
     isLate = true;
     const group = details.group === undefined ? "" : `group "${details.group}": `;
     const text = `${group}${what} has neither resolved nor rejected within its limit of ${limitMs} ms, nor in the ${GRACE_MS} ms after it`;
     const error = new DistTimeoutError(text, { ...details, code: "CONNECT_TIMEOUT", timeoutMs: limitMs });
     overdue.add(error);
     reject(error);
+  };
+  let timer = scheduleOn(clock, limitMs, () => {
+    timer = scheduleOn(clock, GRACE_MS, expire);
   });
+  using _timer = { [Symbol.dispose]: () => timer[Symbol.dispose]() };
   // Of a thenable of somebody's own, `then` might throw.
   const settled = new Promise<T>((resolve) => resolve(returned));
   settled

@@ -8,6 +8,7 @@ import type { ReportedError } from "../../src/testing/index.ts";
 import type { AbsentArgs } from "./fixtures/absent-rank.ts";
 import type { Forming, FormingArgs } from "./fixtures/forming-rank.ts";
 import type { Paused, PausedArgs } from "./fixtures/paused-rank.ts";
+import type { Queued, QueuedArgs } from "./fixtures/queued-rank.ts";
 
 setDefaultTimeout(90_000);
 
@@ -75,7 +76,13 @@ function testPauses(implementation: (typeof implementations)[number]): void {
       expect([error, hung]).toEqual([undefined, false]);
       const { error: first, later, sums } = value as Paused;
       expect(sums).toEqual([6, 6]);
-      if (rank === culprit) continue;
+      if (rank === culprit) {
+        expect(first?.code).toBe("CONNECT_TIMEOUT");
+        expect(first?.message).toMatch(/rank \d has given up making the group: /);
+        expect(first?.message).toContain(`rank ${culprit} has not come to make the group`);
+        expect(first?.details?.peers).toBeUndefined();
+        continue;
+      }
       const [ofAll, ofOthers] = later;
       for (const failure of [first, ofAll]) {
         expect(failure).toMatchObject({ code: "CONNECT_TIMEOUT", details: { peers: [culprit] } });
@@ -87,6 +94,35 @@ function testPauses(implementation: (typeof implementations)[number]): void {
         );
       }
       expect(ofOthers?.details?.peers).toBeUndefined();
+    }
+  });
+}
+
+/** Groups that wait for an earlier one, to which a rank does not come. */
+function testQueue(implementation: (typeof implementations)[number]): void {
+  test.each([0, 2])("rank %d does not come, and others wait for the group", async (absent) => {
+    const args: QueuedArgs = { absent };
+    const outcomes = await spawnRanks(3, fixture("queued-rank"), {
+      ...launchWith(implementation),
+      args,
+      timeout: "80s",
+    });
+    const before = 'timed out waiting for group "1", which is made before this one';
+    for (const { rank, value, error, hung } of outcomes) {
+      expect([error, hung]).toEqual([undefined, false]);
+      if (rank === absent) continue;
+      const { ofAll, ofOthers, early } = value as Queued;
+      for (const failure of ofAll) {
+        expect(failure).toMatchObject({ code: "CONNECT_TIMEOUT", details: { peers: [absent] } });
+      }
+      for (const failure of [ofAll[1], ofOthers]) {
+        expect(failure?.message).toContain(`${before}: its rank ${absent} has not come to make it`);
+      }
+      for (const failure of [ofOthers, early]) {
+        expect(failure?.code).toBe("CONNECT_TIMEOUT");
+        expect(failure?.details?.peers).toBeUndefined();
+      }
+      expect(early?.message).toContain(`${before}; which ranks have not come there is not known yet`);
     }
   });
 }
@@ -127,6 +163,7 @@ describe("while a group is made", () => {
     describeMpi("by mpi", implementation, () => {
       testAbsences("mpi", launchWith(implementation));
       testPauses(implementation);
+      testQueue(implementation);
     });
   }
 });

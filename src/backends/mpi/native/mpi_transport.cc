@@ -57,6 +57,10 @@ constexpr Clock::duration kWorkerSettles = std::chrono::seconds(10);
 /// MPI does not often take longer to make a communicator.
 constexpr std::chrono::milliseconds kSlowMaking{200};
 
+/// How long after its deadline a group waits for an earlier one to be given up, which says who is missing. The engine waits a little
+/// longer.
+constexpr std::chrono::milliseconds kGivenUpWait{150};
+
 /// How long before the deadline of connecting a rank asks itself who has come.
 constexpr Clock::duration kAskBefore = std::chrono::seconds(2);
 
@@ -107,7 +111,7 @@ class MpiTransport final : public Transport {
     const auto turn = config.options.get("turn");
     host_settles_ = !turn.empty();
     turn_ = host_settles_ ? std::strtoull(turn.c_str(), nullptr, 10) : runtime_.turns().take();
-    runtime_.turns().enter(turn_, formation_);
+    runtime_.turns().enter(turn_, formation_, config.connect_deadline);
   }
 
   ~MpiTransport() override {
@@ -120,10 +124,11 @@ class MpiTransport final : public Transport {
     // This thread will sleep for microseconds between two looks; the kernel's default slack is fifty of them.
     ::prctl(PR_SET_TIMERSLACK, 1'000UL);
     const auto failure = attempt([&] {
-      runtime_.turns().await(turn_, [this](const Turns::Obstacle& obstacle) { check_in_time(obstacle); });
+      await_turn();
       make_communicator(exchange);
     });
     turn_over_ = true;
+    if (failure) runtime_.turns().note_missing(turn_, failure->ranks());
     if (making_) {
       // The making ends the turn.
     } else if (failure && undecided_ && host_settles_) {
@@ -238,9 +243,18 @@ class MpiTransport final : public Transport {
     });
   }
 
-  void check_in_time(const Turns::Obstacle& obstacle) const {
-    if (Clock::now() >= config_.connect_deadline) throw out_of_turn(obstacle);
-    throw_if_aborted();
+  void await_turn() {
+    const auto deadline = config_.connect_deadline;
+    std::optional<Turns::Obstacle> late_for;
+    runtime_.turns().await(turn_, [&](const Turns::Obstacle& obstacle) {
+      throw_if_aborted();
+      const auto now = Clock::now();
+      if (now < deadline) return;
+      const bool is_told_soon = obstacle.missing.empty() && obstacle.deadline <= deadline + kGivenUpWait;
+      if (!is_told_soon || now >= deadline + kGivenUpWait) throw out_of_turn(obstacle);
+      late_for = obstacle;
+    });
+    if (late_for) throw out_of_turn(*late_for);
   }
 
   Failure out_of_turn(const Turns::Obstacle& obstacle) const {
@@ -253,6 +267,8 @@ class MpiTransport final : public Transport {
     if (!obstacle.missing.empty()) {
       const bool one = obstacle.missing.size() == 1;
       text += ": its " + text_of_ranks(obstacle.missing) + (one ? " has" : " have") + " not come to make it";
+    } else {
+      text += "; which ranks have not come there is not known yet";
     }
     std::vector<int32_t> missing;
     for (int rank = 0; rank < comm_.size; rank++) {

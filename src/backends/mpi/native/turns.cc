@@ -44,12 +44,13 @@ uint64_t Turns::take() {
   return next_++;
 }
 
-void Turns::enter(uint64_t turn, std::shared_ptr<const Formation> formation) {
+void Turns::enter(uint64_t turn, std::shared_ptr<const Formation> formation, Clock::time_point deadline) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = turns_.find(turn);
   if (found == turns_.end())
     throw Failure(C10D_ERR_INVALID, "option turn must be one that was taken and has not ended");
   found->second.formation = std::move(formation);
+  found->second.deadline = deadline;
 }
 
 void Turns::await(uint64_t turn, const std::function<void(const Obstacle&)>& look) {
@@ -71,6 +72,12 @@ void Turns::await(uint64_t turn, const std::function<void(const Obstacle&)>& loo
 void Turns::end(uint64_t turn) {
   const std::lock_guard<std::mutex> lock(mutex_);
   erase(turn);
+}
+
+void Turns::note_missing(uint64_t turn, const std::vector<int>& missing) {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  const auto found = turns_.find(turn);
+  if (found != turns_.end() && !found->second.decision) found->second.missing = missing;
 }
 
 std::optional<Turns::Decision> Turns::leave_undecided(uint64_t turn, Clock::duration limit) {
@@ -108,7 +115,7 @@ void Turns::erase(uint64_t turn) {
 Turns::Obstacle Turns::first_obstacle() const {
   const Turn& first = turns_.begin()->second;
   if (!first.formation) return {};
-  Obstacle obstacle{first.formation->group, {}, {}};
+  Obstacle obstacle{first.formation->group, {}, {}, first.deadline};
   const auto& ranks = first.formation->ranks;
   for (const int rank : first.missing) {
     if (rank < 0 || static_cast<size_t>(rank) >= ranks.size()) continue;

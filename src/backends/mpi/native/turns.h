@@ -49,14 +49,18 @@ class Turns {
     /// Who has not come to that group, by ranks in it and in MPI_COMM_WORLD.
     std::vector<int> missing;
     std::vector<int> missing_in_world;
+    /// When this process gives that group up.
+    Clock::time_point deadline = Clock::time_point::max();
   };
 
   uint64_t take();
-  /// The turn is that of this group.
-  void enter(uint64_t turn, std::shared_ptr<const Formation> formation);
+  /// The turn is that of this group, which is given up here at the deadline.
+  void enter(uint64_t turn, std::shared_ptr<const Formation> formation, Clock::time_point deadline);
   /// Waits for a turn. `look` is called now and then with what is in the way, and throws to end it.
   void await(uint64_t turn, const std::function<void(const Obstacle&)>& look);
   void end(uint64_t turn);
+  /// Ranks in the group that have not come to it, as far as this one knows by itself before settle().
+  void note_missing(uint64_t turn, const std::vector<int>& missing);
   /// Leaves a turn to settle(), or gives the decision that was told before. `limit`: how long the host may take, which may have
   /// gone.
   std::optional<Decision> leave_undecided(uint64_t turn, Clock::duration limit);
@@ -67,6 +71,7 @@ class Turns {
  private:
   struct Turn {
     std::shared_ptr<const Formation> formation;
+    Clock::time_point deadline = Clock::time_point::max();
     std::vector<int> missing;
     std::optional<Decision> decision;
     bool undecided = false;

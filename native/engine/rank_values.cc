@@ -50,7 +50,8 @@ void await_ranks(const Config& config, Exchange& exchange, const std::vector<uin
         came = await_until(exchange, request, until, value);
       } catch (const Failure& failure) {
         if (failure.status() == C10D_ERR_ABORTED || failure.peer() >= 0) throw;
-        throw failure.about(rank, "waiting for " + text_of_ranks({rank}) + ": ");
+        // It was the store that failed, not the rank.
+        throw failure.about(-1, "waiting for " + text_of_ranks({rank}) + ": ");
       }
       if (came) {
         take(rank, std::move(value));

@@ -69,6 +69,12 @@ describe("ranks that talk a failure over", () => {
         culprits: [1],
         cause: 0,
       },
+      "blame all who are missed by the rank that knows them, though another one was first to run out of time": {
+        size: 4,
+        reports: [report(3, "timeout", 1), { ...report(0, "timeout", 1), ranks: [1, 2] }],
+        culprits: [1, 2],
+        cause: 0,
+      },
       "blame who has not come to make a group, not who has given up because of that": {
         size: 4,
         reports: [creation(0, "timeout", 2), creation(1, "timeout", 0), creation(3, "lost", 1)],

@@ -115,8 +115,17 @@ async function collectReports(
   }
   if (reports.every(({ rank }) => rank !== first.rank)) reports.push(first);
   // A broken connection explains nothing where another rank knows better.
-  const cause = [first, ...reports].find((report) => report.kind !== "lost") ?? first;
+  const cause = bestInformed([first, ...reports].find((report) => report.kind !== "lost") ?? first, reports);
   return { culprits: blame(size, reports, cause, true), cause, reports };
+}
+
+/** Of time-outs in the same op that of a rank which knows who was missing: rank 0 of a monitored barrier. */
+function bestInformed(cause: FailureReport, reports: readonly FailureReport[]): FailureReport {
+  const { kind, op, seq } = cause;
+  if (kind !== "timeout" || op === CREATION || cause.ranks.length > 0) return cause;
+  const knows = (other: FailureReport) =>
+    other.kind === kind && other.op === op && other.seq === seq && other.ranks.length > 0;
+  return reports.find(knows) ?? cause;
 }
 
 /** @param asked Whether the others had the time to report. */

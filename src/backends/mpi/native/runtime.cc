@@ -142,6 +142,7 @@ void Runtime::end() {
   const auto making_until = Clock::now() + kFailedEndLimit;
   while (making > 0 && Clock::now() < making_until) std::this_thread::sleep_for(milliseconds(1));
   if (making > 0) return;
+  const IdleYield::Wait wait(idle_yield_);
   MPI_Finalize();
   pmi_socket_.finalize();
 }
@@ -156,6 +157,7 @@ void Runtime::begin(bool multiple) {
     require_success(MPI_Init_thread(nullptr, nullptr, wanted, &thread_level_), "MPI_Init_thread");
     // A library may give more than was asked for, which then need not be tested.
     thread_level_ = std::min(thread_level_, wanted);
+    idle_yield_.turn_off();
   } else {
     ours_ = false;
     require_success(MPI_Query_thread(&thread_level_), "MPI_Query_thread");

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "engine/op.h"
+#include "idle_yield.h"
 #include "notices.h"
 #include "pmi_socket.h"
 #include "turns.h"
@@ -71,6 +72,7 @@ class Runtime {
   /// Of these, threads in MPI that make a communicator.
   std::atomic<int> making{0};
 
+  IdleYield& idle_yield() { return idle_yield_; }
   NoticeBoard& notices() { return notices_; }
   /// A number, not 0, that no other group of the job gets.
   uint64_t group_number() { return (static_cast<uint64_t>(rank_) << 32) + ++groups_; }
@@ -112,6 +114,7 @@ class Runtime {
   int max_tag_ = 32767;
   bool ours_ = true;
   bool mixed_ = false;
+  IdleYield idle_yield_;
   NoticeBoard notices_;
   Turns turns_;
   const PmiSocket pmi_socket_;

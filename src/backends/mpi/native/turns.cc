@@ -29,7 +29,11 @@ MPI_Comm Formation::make(uint64_t number) const {
   // The process must be able to end while others do not come.
   runtime.unfinished++;
   runtime.making++;
-  const int made = MPI_Comm_create_group(MPI_COMM_WORLD, members, static_cast<int>(tag), &communicator);
+  int made = MPI_SUCCESS;
+  {
+    const IdleYield::Wait wait(runtime.idle_yield());
+    made = MPI_Comm_create_group(MPI_COMM_WORLD, members, static_cast<int>(tag), &communicator);
+  }
   runtime.making--;
   runtime.unfinished--;
   MPI_Group_free(&members);

@@ -1,5 +1,6 @@
 // One rank of a job that drives the shim by its C symbols, as the host does; `mpirun -n 3 mpi_shim_test multiple`. It exists
 // for the sanitizers: what ops give is tested from TypeScript, far more thoroughly.
+#include <dlfcn.h>
 #include <mpi.h>
 #include <poll.h>
 #include <unistd.h>
@@ -644,6 +645,14 @@ void out_of_step(int most_direct) {
   }
 }
 
+/// Open MPI gives way in every call where there are more ranks than cores, unless it is told not to.
+void looks_do_not_yield() {
+#if defined(OPEN_MPI)
+  const auto set_yield = reinterpret_cast<bool (*)(bool)>(::dlsym(RTLD_DEFAULT, "opal_progress_set_yield_when_idle"));
+  require(set_yield == nullptr || !set_yield(false), "MPI gives way to other threads in every call");
+#endif
+}
+
 /// The time of the last rank is over before it knows that the others have gone into MPI to make a group. It joins them there when
 /// its host has found out, and leaves; they go on.
 void late_for_a_group() {
@@ -733,6 +742,7 @@ int main(int count, char** arguments) {
     all_ops(first, true);
     all_ops(second, false);
     side_by_side(first, second);
+    looks_do_not_yield();
   }
   {
     Group in_rounds("in rounds", 1);

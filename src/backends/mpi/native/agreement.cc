@@ -171,6 +171,13 @@ int Agreement::awaited() const {
   return -1;
 }
 
+bool Agreement::awaits(int rank) const {
+  for (size_t i = 0; i < receives_.size(); i++) {
+    if (receives_[i] != MPI_REQUEST_NULL && source(i) == rank) return true;
+  }
+  return false;
+}
+
 void Agreement::cancel() {
   for (auto& request : receives_) {
     if (request != MPI_REQUEST_NULL) MPI_Cancel(&request);

@@ -33,6 +33,8 @@ class Agreement {
 
   /// A rank whose signature has not come; -1 if there is none.
   int awaited() const;
+  /// Whether the signature of this rank has not come.
+  bool awaits(int rank) const;
 
   /// For an op that is given up. What MPI may still write to stays as long as this object.
   void cancel();

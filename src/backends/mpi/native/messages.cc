@@ -18,6 +18,9 @@ using std::chrono::milliseconds;
 
 /// What rank 0 is given beyond its time to name the ranks.
 constexpr milliseconds kGrace{2'000};
+/// What the others are given for its answer. Together with what the ranks take to agree on the cause it is less than the second
+/// after which a process group ends an op itself.
+constexpr milliseconds kAnswerGrace{500};
 /// Bytes of a message that is received although it does not fit.
 constexpr MPI_Count kMostDiscarded = MPI_Count{16} << 20;
 
@@ -154,8 +157,9 @@ void end_message(Op& op, const MPI_Status& status) {
   if (!sends(op)) op.source = status.MPI_SOURCE;
 }
 
-void give_grace(Op& op) {
-  if (op.deadline < Clock::time_point::max() - kGrace) op.deadline += kGrace;
+void give_grace(Op& op, int rank) {
+  const auto grace = rank == 0 ? kGrace : kAnswerGrace;
+  if (op.deadline < Clock::time_point::max() - grace) op.deadline += grace;
 }
 
 void begin_monitored_barrier(Call& call, const Communicator& communicator) {

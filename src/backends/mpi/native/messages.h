@@ -37,8 +37,9 @@ bool match_message(Call& call, const Communicator& communicator, const Waiting& 
 /// Takes over the source of a message that has been received.
 void end_message(Op& op, const MPI_Status& status);
 
-/// Gives rank 0 the time to name the missing ranks, which the engine could not.
-void give_grace(Op& op);
+/// Gives a rank of a monitored barrier time beyond its limit: rank 0 to name the missing ranks, which the engine could not, and the
+/// others to get its answer, since they may have begun earlier.
+void give_grace(Op& op, int rank);
 
 void begin_monitored_barrier(Call& call, const Communicator& communicator);
 

@@ -149,7 +149,7 @@ class MpiTransport final : public Transport {
 
   void number(Op& op) noexcept override {
     if (!op.point_to_point()) self_->collectives = op.number;
-    if (monitored(op) && comm_.rank == 0) give_grace(op);
+    if (monitored(op)) give_grace(op, comm_.rank);
   }
 
   Start start(Op& op) override {
@@ -634,9 +634,16 @@ class MpiTransport final : public Transport {
 
   void note_waiting(const Call& call, bool& first, int& awaited) {
     if (call.unmatched) waiting_.add(*call.op);
-    if (!call.agreeing) return;
-    if (first) awaited = call.agreement.awaited();
-    first = false;
+    if (first && awaited < 0) awaited = awaited_by(call);
+    if (call.agreeing) first = false;
+  }
+
+  /// The rank that a collective waits for; -1 if that is not known.
+  int awaited_by(const Call& call) const {
+    // Of a monitored barrier it is rank 0 that tells who is missing.
+    const bool waits_for_answer = monitored(*call.op) && comm_.rank != 0;
+    if (waits_for_answer && (!call.agreeing || call.agreement.awaits(0))) return 0;
+    return call.agreeing ? call.agreement.awaited() : -1;
   }
 
   /// Of what ops that are given up wait for.

@@ -28,6 +28,8 @@ class Running {
   void begin(Op& op);
   /// For a collective of ranks on several hosts: posts the comparison of what they call. The rest is for go_on().
   void begin_comparison(Op& op);
+  /// Takes an op that is not to begin.
+  void stand_for(Op& op) { op_ = &op; }
   /// Whether the ranks are still comparing, so that the op itself has not begun.
   bool compares() const { return stage_ == Stage::comparison; }
   /// For such an op, when all requests have ended well and no earlier one is comparing. Returns whether the op has ended: then

@@ -52,7 +52,7 @@ class Ledger {
 
   /// Writes down that a collective has ended here.
   void leave(const Entry& entry);
-  /// Whether a rank, by its place in here(), had ended a collective; true too if that cannot be known any more.
+  /// Whether a rank, by its place in here(), has ended a collective; true too if that cannot be known any more.
   bool has_left(size_t place, uint64_t ticket) const;
 
   /// The first rank of this host that has not come to a collective yet; -1 if all have. From any thread.

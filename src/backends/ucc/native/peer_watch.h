@@ -52,6 +52,8 @@ class PeerWatch {
   bool memory_is_there(int rank) const;
   /// Whether a rank has said that it leaves, or that its group has failed.
   bool has_taken_leave(int rank);
+  /// The same, or that its process has ended, as far as the last look has shown.
+  bool is_out(int rank) const { return peer(rank).farewell || peer(rank).gone; }
 
   /// Becomes readable when there is something to look at, or when the time given to nap() is over.
   int descriptor() const { return epoll_.get(); }

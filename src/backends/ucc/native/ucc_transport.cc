@@ -10,11 +10,13 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "collectives.h"
 #include "engine/divergence.h"
 #include "engine/transport.h"
+#include "held_mismatch.h"
 #include "ledger.h"
 #include "library.h"
 #include "log.h"
@@ -98,26 +100,16 @@ class UccTransport final : public Transport {
   Start start(Op& op) override {
     const Log::Call call(log_);
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
-    // One that waits for nobody would succeed also when the group has failed on all other ranks.
-    look_at_peers(false, &op);
     auto running = take_spare();
     bool done = false;
-    const auto failure = attempt([&] {
-      if (ledger_ && !op.point_to_point()) {
-        ledger_->enter(op, running->entry);
-        // Ranks of other hosts have to hear the same, at the same place in the order.
-        if (!all_here()) running->entry.missing.clear();
-        compare(running->entry);
-      }
-      op.point_to_point() || all_here() ? running->begin(op) : running->begin_comparison(op);
-      if (ledger_) wake_those_who_wait(op);
-      done = advance(*running, running_.size());
-      if (done) running->end();
-    });
-    if (failure) {
+    // One that waits for nobody would succeed also when the group has failed on all other ranks.
+    auto failure = attempt([&] { look_at_peers(false, &op); });
+    if (!failure && !is_held(op)) failure = attempt([&] { done = begin(op, *running); });
+    if (failure && !hides(*failure, &op)) {
       abandoned_.push_back(std::move(running));
       throw Failure(reason_of(divergence_.note(*failure)));
     }
+    if (is_held(op)) running->stand_for(op);
     if (!done) {
       running_.push_back(std::move(running));
       note_oldest();
@@ -131,20 +123,15 @@ class UccTransport final : public Transport {
   void progress(std::vector<Op*>& ended) override {
     const Log::Call call(log_);
     if (cancellation_.cancelled()) return give_up(ended);
-    // Back too early from a pause: nothing has happened yet, but for what somebody else has woken this thread for.
-    const bool paused = paused_ && !peers_.stirred();
-    const bool woken = paused_ && !paused;
-    if (woken) end_pause();
-    if (++rounds_ % kRoundsPerLook == 0 || woken) look_at_peers(woken);
-    ucc_status_t status = UCC_OK;
-    for (int i = 0; i < kLooksAtOnce && ended.empty(); i++) {
-      status = team_->progress();
-      collect(ended);
+    try {
+      drive(ended);
+    } catch (const Failure& failure) {
+      if (!hides(failure)) {
+        if (!held_.hidden()) throw;
+        return tell(ended);
+      }
     }
-    if (!ended.empty()) return stay_awake();
-    // Otherwise it is the error of one that has ended.
-    if (status < 0) throw Failure(reason_of(op_failure(status)));
-    if (!paused) pause_if_idle();
+    if (held_.known()) wait_for_others(ended);
   }
 
   int event_fd() override { return peers_.descriptor(); }
@@ -215,6 +202,113 @@ class UccTransport final : public Transport {
     if (now >= config_.connect_deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out while making the team");
   }
 
+  /// Begins an op. Returns whether it has ended. Throws Failure.
+  bool begin(Op& op, Running& running) {
+    if (ledger_ && !op.point_to_point()) {
+      ledger_->enter(op, running.entry);
+      held_.enter(op);
+      // Ranks of other hosts have to hear the same, at the same place in the order.
+      if (!all_here()) running.entry.missing.clear();
+      compare(running.entry);
+    }
+    op.point_to_point() || all_here() ? running.begin(op) : running.begin_comparison(op);
+    if (ledger_) wake_those_who_wait(op);
+    const bool done = advance(running, running_.size());
+    if (done) running.end();
+    return done;
+  }
+
+  /// One round of what is under way. Throws Failure.
+  void drive(std::vector<Op*>& ended) {
+    // Back too early from a pause: nothing has happened yet, but for what somebody else has woken this thread for.
+    const bool paused = paused_ && !peers_.stirred();
+    const bool woken = paused_ && !paused;
+    if (woken) end_pause();
+    if (++rounds_ % kRoundsPerLook == 0 || woken) look_at_peers(woken);
+    ucc_status_t status = UCC_OK;
+    for (int i = 0; i < kLooksAtOnce && ended.empty(); i++) {
+      status = team_->progress();
+      collect(ended);
+    }
+    if (!ended.empty()) return stay_awake();
+    // Otherwise it is the error of one that has ended.
+    if (status < 0 && !held_.hidden()) throw Failure(reason_of(op_failure(status)));
+    if (!paused) pause_if_idle();
+  }
+
+  /// Whether a failure, met by `next` if that is an op that begins, is a mismatch that the engine is not to be told of yet, since
+  /// other ranks of this host still need this one. Where a collective before it is under way here, the engine is told and waits
+  /// for that one, of which wait_for_others() withholds the end.
+  bool hides(const Failure& failure, const Op* next = nullptr) {
+    if (!ledger_ || !all_here() || failure.collective() == 0) return false;
+    divergence_.note(failure);
+    held_.note(failure);
+    if (held_.hidden() || held_.told()) return held_.hidden() && (next == nullptr || divergence_.reaches(*next));
+    bool reached = next != nullptr && divergence_.reaches(*next);
+    for (const auto& running : running_) reached = reached || (running && divergence_.reaches(running->op()));
+    if (reached && !is_in_earlier() && others_are_in_earlier()) {
+      held_.hide();
+    } else {
+      held_.tell();
+    }
+    return held_.hidden();
+  }
+
+  /// Whether an op stays as it is until the engine knows of the mismatch.
+  bool is_held(const Op& op) const { return held_.hidden() && divergence_.reaches(op); }
+
+  /// Whether a collective before the mismatch is under way on this rank.
+  bool is_in_earlier() const {
+    return std::any_of(running_.begin(), running_.end(), [&](const auto& running) {
+      return running && !running->op().point_to_point() && !divergence_.reaches(running->op());
+    });
+  }
+
+  /// Whether another rank of this host has not ended yet a collective before the mismatch that this one has come to.
+  bool others_are_in_earlier() const {
+    const uint64_t ticket = held_.ticket_before();
+    const auto& here = ledger_->here();
+    for (size_t place = 0; place < here.size(); place++) {
+      const bool out = here[place] == config_.rank || peers_.is_out(here[place]);
+      if (!out && !ledger_->has_left(place, ticket)) return true;
+    }
+    return false;
+  }
+
+  /// Once a mismatch is known: puts off the failure of the group while other ranks are in a collective before it.
+  void wait_for_others(std::vector<Op*>& ended) {
+    auto deadline = Clock::time_point::max();
+    for (const auto& running : running_) deadline = std::min(deadline, running->op().deadline);
+    const bool waits = held_.hidden() || withheld_ != nullptr;
+    const bool over = !others_are_in_earlier() || (waits && held_.is_due(deadline));
+    if (held_.hidden() && over) return tell(ended);
+    if (withheld_ != nullptr && over) ended.push_back(std::exchange(withheld_, nullptr));
+    if (over || withheld_ != nullptr || ended.empty() || is_in_earlier()) return;
+    const Op& last = *ended.back();
+    if (last.failure || last.point_to_point() || divergence_.reaches(last)) return;
+    held_.put_off();
+    withheld_ = ended.back();
+    ended.pop_back();
+  }
+
+  /// Ends what the mismatch reaches, so that the engine knows it.
+  void tell(std::vector<Op*>& ended) {
+    held_.tell();
+    size_t kept = 0;
+    for (auto& running : running_) {
+      Op& op = running->op();
+      if (!divergence_.reaches(op)) {
+        running_[kept++].swap(running);
+        continue;
+      }
+      op.failure = held_.failure();
+      ended.push_back(&op);
+      abandoned_.push_back(std::move(running));
+    }
+    running_.resize(kept);
+    note_oldest();
+  }
+
   /// Throws Failure, which fails the group, if what is under way, or is about to begin, cannot end any more.
   void look_at_peers(bool at_once, const Op* next = nullptr) {
     const auto now = Clock::now();
@@ -224,6 +318,7 @@ class UccTransport final : public Transport {
     awaited.oldest = oldest_;
     for (const auto& running : running_) {
       const Op& op = running->op();
+      if (is_held(op)) continue;
       awaited.collective = std::max(awaited.collective, op.ticket);
       if (!op.point_to_point()) continue;
       // Data of which some has come from another host comes after its sender has left, too.
@@ -317,7 +412,7 @@ class UccTransport final : public Transport {
       ledger_->set_asleep(true);
       if (compare_calls()) return stay_awake();
     }
-    const bool woken_by_rank = all_here() && for_data == microseconds::zero();
+    const bool woken_by_rank = all_here() && !held_.known() && for_data == microseconds::zero();
     peers_.nap(
         std::clamp(idle / kWaitedPerPause, kShortestPause, woken_by_rank ? kLongestPauseForRank : kLongestPause));
   }
@@ -339,7 +434,7 @@ class UccTransport final : public Transport {
   microseconds patience_for_data() const {
     microseconds longest{0};
     for (const auto& running : running_) {
-      if (!have_all_come(*running)) continue;
+      if (is_held(running->op()) || !have_all_come(*running)) continue;
       const Op& op = running->op();
       longest = std::max(longest, kPatienceForData + microseconds(bytes_of(op) / kSlowestRate));
     }
@@ -383,6 +478,7 @@ class UccTransport final : public Transport {
     if (logged_error()) check_log(running);
     if (!running.awaits_header()) {
       check_sources(running);
+      if (ledger_ && !running.op().point_to_point()) ledger_->leave(running.entry);
       return true;
     }
     for (size_t i = 0; i < position; i++) {
@@ -432,7 +528,6 @@ class UccTransport final : public Transport {
       if (peers_.has_taken_leave(rank)) continue;
       throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(rank) + " has gone: its process has ended", rank);
     }
-    if (!message) ledger_->leave(running.entry);
   }
 
   static uint64_t bytes_of(const Op& op) {
@@ -452,7 +547,8 @@ class UccTransport final : public Transport {
         done = advance(*running, kept);
         if (done) running->end();
       });
-      if (!done && !failure) {
+      const bool held = failure && hides(*failure, &running->op());
+      if (held || (!done && !failure)) {
         running_[kept++].swap(running);
         continue;
       }
@@ -472,6 +568,7 @@ class UccTransport final : public Transport {
 
   /// UCC cannot cancel: nobody calls it any more for this group, and what is under way stays as it is.
   void give_up(std::vector<Op*>& ended) {
+    if (withheld_ != nullptr) ended.push_back(std::exchange(withheld_, nullptr));
     for (auto& running : running_) {
       Op& op = running->op();
       op.failure = Failure(C10D_ERR_ABORTED, "the group was aborted");
@@ -498,6 +595,9 @@ class UccTransport final : public Transport {
   std::unique_ptr<Ledger> ledger_;
   uint64_t collectives_ = 0;
   Divergence divergence_;
+  HeldMismatch held_;
+  /// The last collective before the mismatch, which has ended well without the engine knowing it yet.
+  Op* withheld_ = nullptr;
   unsigned rounds_ = 0;
   Clock::time_point next_look_;
   /// Since when nothing has happened, if anything is under way.

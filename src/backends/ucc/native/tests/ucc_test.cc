@@ -290,6 +290,56 @@ void one_of_many(Rank& rank) {
   check(ids.size() > kOdd, "the op that differs was submitted");
 }
 
+/// The root comes late to a gather, right before calls that differ. What the others have sent is not on its way yet when UCC says
+/// that they are through with it, so they have to go on until it has come.
+void late_root(Rank& rank) {
+  constexpr size_t kLength = 50000;
+  const bool root = rank.rank() == 0;
+  Call gather{C10D_OP_GATHER,
+              {filled(kLength, rank.rank() + 1)},
+              lists(kLength, root ? rank.size() : 0, [](int) { return 0; }),
+              0};
+  Call differs{C10D_OP_ALLREDUCE, {}, {filled(kLength, 1)}};
+  if (rank.rank() == 2) differs.reduce_op = C10D_MAX;
+  if (root) std::this_thread::sleep_for(milliseconds(20));
+  const int64_t earlier = rank.submit(gather);
+  const int64_t later = rank.submit(differs);
+  const Way way = rank.rank() % 2 == 0 ? Way::wait : Way::events;
+  check_outcome(rank.finish(later, way), C10D_ERR_DESYNC, -1, "as collective #2, rank ");
+  const Outcome outcome = rank.finish(earlier, way);
+  check(outcome.status == C10D_OK, "the gather succeeds: " + outcome.text);
+  if (root) check(gather.outputs == lists(kLength, rank.size(), [](int i) { return i + 1; }), "it has all data");
+}
+
+/// Nobody waits for a rank that has died before it came to the gather.
+void dead_before_mismatch(Rank& rank) {
+  const int last = rank.size() - 1;
+  if (rank.rank() == last) {
+    Call go{C10D_OP_RECV, {}, {filled(1, 0)}, 1};
+    rank.run(go, Way::wait);
+    ::raise(SIGKILL);
+  }
+  const bool root = rank.rank() == 0;
+  Call gather{C10D_OP_GATHER, {filled(1, 1)}, lists(1, root ? rank.size() : 0, [](int) { return 0; }), 0};
+  Call differs{C10D_OP_ALLREDUCE, {}, {filled(1, 1)}};
+  if (root) differs.reduce_op = C10D_MAX;
+  const int64_t earlier = rank.submit(gather);
+  const int64_t later = rank.submit(differs);
+  if (root) {
+    check_outcome(rank.finish(later, Way::events), C10D_ERR_DESYNC, -1, "");
+    check(rank.finish(earlier, Way::events).status != C10D_OK, "the gather has no data of the dead rank");
+    return;
+  }
+  check(rank.finish(earlier, Way::events).status == C10D_OK, "the gather succeeds where its data has gone");
+  // Both have compared by then, and both wait.
+  std::this_thread::sleep_for(milliseconds(50));
+  Call go{C10D_OP_SEND, {filled(1, 0)}, {}, last};
+  check(rank.run(go, Way::events).status == C10D_OK, "the last rank is told to die");
+  const auto died = Clock::now();
+  check_outcome(rank.finish(later, Way::events), C10D_ERR_DESYNC, -1, "");
+  check(Clock::now() - died < milliseconds(700), "the death ends the wait");
+}
+
 void wrong_size(Rank& rank) {
   Call call{C10D_OP_ALLREDUCE, {}, {filled(rank.rank() == 0 ? 4 : 6, 1)}};
   const Outcome outcome = rank.run(call, rank.rank() == 0 ? Way::wait : Way::events);
@@ -541,6 +591,8 @@ struct Scenario {
   /// Ranks per host, as far as the shim can see; 0 for all.
   int per_host = 0;
   bool hashes = false;
+  /// UCX sends by TCP, little at a time.
+  bool slow = false;
 };
 
 constexpr Scenario kScenarios[] = {
@@ -554,6 +606,9 @@ constexpr Scenario kScenarios[] = {
     {"many at the same time", 2, many},
     {"one of many differs, 2 ranks", 2, one_of_many},
     {"one of many differs, 3 ranks", 3, one_of_many},
+    {"the root of a gather is late, and the next calls differ", 4, late_root, Last::ends_well, true, false, 0, false,
+     true},
+    {"a rank is killed before a gather, and the next calls differ", 3, dead_before_mismatch, Last::is_killed},
     {"all-reduces of different sizes", 2, wrong_size},
     {"an op refused by one rank", 2, refused},
     {"splits that do not fit", 2, wrong_splits},
@@ -601,8 +656,16 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, a rank stops", 2, stopped, Last::stops, true, false, 1},
 };
 
+void send_slowly() {
+  for (const auto& [name, value] : std::map<const char*, const char*>{
+           {"UCX_TLS", "tcp,self"}, {"UCX_RNDV_THRESH", "inf"}, {"UCX_TCP_SNDBUF", "8k"}, {"UCX_TCP_RCVBUF", "8k"}}) {
+    ::setenv(name, value, 1);
+  }
+}
+
 [[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
   try {
+    if (scenario.slow) send_slowly();
     // Where it does not connect, there is one more who never comes, unless one dies.
     std::vector<std::string> options;
     if (scenario.per_host > 0) options.push_back("machine=" + std::to_string(rank / scenario.per_host));

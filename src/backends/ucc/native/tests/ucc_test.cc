@@ -405,8 +405,12 @@ void aborted(Rank& rank) {
       std::this_thread::sleep_for(milliseconds(30));
       c10d_abort(rank.group(), C10D_ERR_ABORTED, "enough");
     });
-    check_outcome(rank.finish(receiving, Way::wait), C10D_ERR_ABORTED, -1, "enough");
-    check_outcome(rank.finish(reducing, Way::events), C10D_ERR_ABORTED, -1, "enough");
+    const Outcome received = rank.finish(receiving, Way::wait);
+    const Outcome reduced = rank.finish(reducing, Way::events);
+    for (const auto& outcome : {received, reduced}) {
+      check_outcome(outcome, C10D_ERR_ABORTED, -1, "enough");
+      check(outcome.peer == -1, "a rank that aborts blames nobody");
+    }
     aborts.join();
   } else {
     check_outcome(rank.finish(receiving, Way::events), C10D_ERR_NETWORK, 0, "the group has failed on rank 0");

@@ -6,7 +6,8 @@ const store = () => new HashStore();
 const range = (from: number, to: number): number[] => Array.from({ length: to - from }, (_, i) => from + i);
 
 function membersOf(at: HashStore, rank: number, ranks: readonly number[], meeting = "0/0"): AgreedMembers {
-  return new AgreedMembers({ group: "1", rank, ranks, store: at, meeting, timeoutMs: 5_000 });
+  const plan = { group: "1", verb: "makes it of", rank, lists: [ranks], store: at, meeting, timeoutMs: 5_000 };
+  return new AgreedMembers(plan);
 }
 
 async function errorOf(call: Promise<unknown>): Promise<{ code?: string; message: string; details?: object }> {
@@ -45,7 +46,7 @@ describe("ranks that make a group", () => {
       const other = order.indexOf(0) < order.indexOf(3) ? 0 : 3;
       const lines = [`rank ${other} makes it of 0, 1, 3`, "rank 1 makes it of 0, 1, 2"];
       if (other > 1) lines.reverse();
-      expect(errors[0]).toContain(`group "1" is not of the same ranks everywhere: ${lines.join(", ")}. `);
+      expect(errors[0]).toContain(`group "1": ${lines.join(", ")}. `);
     },
   );
 
@@ -64,6 +65,32 @@ describe("ranks that make a group", () => {
       await members.compare();
       expect(await members.whileAgreed(Promise.resolve("made"))).toBe("made");
     }
+  });
+
+  test("need not be members to find the difference", async () => {
+    const at = store();
+    await membersOf(at, 2, [0, 1]).compare();
+    const { message } = await errorOf(membersOf(at, 0, [0, 2]).compare());
+    expect(message).toContain("rank 0 makes it of 0, 2, rank 2 makes it of 0, 1. ");
+  });
+
+  test("split it in the same way", async () => {
+    const at = store();
+    const splitOf = (rank: number, lists: number[][]) =>
+      new AgreedMembers({ ...plan, rank, lists, store: at, timeoutMs: 5_000 });
+    const plan = { group: "0:split:1", verb: "splits it into", meeting: "0/0" };
+    const pairs = [
+      [0, 1],
+      [2, 3],
+    ];
+    await splitOf(0, pairs).compare();
+    await splitOf(3, pairs).compare();
+    // It is alone, and meets nobody.
+    await splitOf(2, [[2], [0, 1, 3]]).compare();
+    const { message } = await errorOf(splitOf(1, [[0, 1, 2], [3]]).compare());
+    expect(message).toContain(
+      'group "0:split:1": rank 0 splits it into 0, 1 | 2, 3, rank 1 splits it into 0, 1, 2 | 3. ',
+    );
   });
 
   test("do not compare with an earlier meeting", async () => {

@@ -9,27 +9,37 @@ const DISPUTE = "dispute";
 /** Of a longer list only so many ranks are in a message, where it differs. */
 const NAMED_RANKS = 16;
 
-/** A group that is about to be made. */
+/** What a rank makes groups of that others make, too. */
 export interface MembersPlan {
+  /** The group, or what the parts of a split have in common. */
   readonly group: string;
-  /** Global rank of this process. */
+  /** What the lists are, for messages: `rank 1 <verb> 0, 1 | 2, 3`. */
+  readonly verb: string;
+  /** This rank, by the numbers that the lists have. */
   readonly rank: number;
-  /** Global ranks of the members, in order. */
-  readonly ranks: readonly number[];
-  /** Store of the group. */
+  /** The ranks of each group, in order. */
+  readonly lists: readonly (readonly number[])[];
+  /** Part of the store that all have in common who make the groups. */
   readonly store: Store;
   /** Tells the meetings of the ranks apart that one store serves: what an earlier one has left there does not count. */
   readonly meeting: string;
   readonly timeoutMs: number;
 }
 
-/** Checks that the ranks which make a group by its place in the order mean the same group: the first to come tells its members. */
+/**
+ * Checks that the ranks which make groups at the same place in the order mean the same ones, members or not: the first to come writes
+ * down what it makes them of. What a rank makes of itself alone is not compared, since it meets nobody there.
+ */
 export class AgreedMembers {
   readonly #plan: MembersPlan;
   readonly #store: Store;
+  readonly #isAlone: boolean;
 
   constructor(plan: MembersPlan) {
+    const { rank, lists } = plan;
     this.#plan = plan;
+    const own = lists.find((ranks) => ranks.includes(rank)) ?? lists.flat();
+    this.#isAlone = own.length === 1;
     this.#store = new PrefixStore(`${PREFIX}/${plan.meeting}`, plan.store);
   }
 
@@ -38,11 +48,10 @@ export class AgreedMembers {
    * @throws DistBackendError (`DESYNC`) naming two ranks and the list of each, the same two on all ranks.
    */
   async compare(): Promise<void> {
-    const { rank, ranks, timeoutMs } = this.#plan;
-    // Each rank may make one of itself: it meets nobody there.
-    if (ranks.length === 1) return;
+    const { rank, lists, timeoutMs } = this.#plan;
+    if (this.#isAlone) return;
     const limits = { timeout: timeoutMs };
-    const own = ranks.join();
+    const own = lists.map((ranks) => ranks.join()).join(",|,");
     const first = decoded(await this.#store.compareSet("first", "", `${rank}:${own}`, limits));
     if (first.slice(first.indexOf(":") + 1) === own) return;
     const both = rank < Number.parseInt(first, 10) ? `${rank}:${own};${first}` : `${first};${rank}:${own}`;
@@ -51,21 +60,21 @@ export class AgreedMembers {
 
   /** Waits for the connections of ranks whose lists agree with this one's, and gives up as soon as one disagrees. */
   whileAgreed<T>(connecting: Promise<T>): Promise<T> {
-    if (this.#plan.ranks.length === 1) return connecting;
+    if (this.#isAlone) return connecting;
     const errorOf = (report: string) => this.#errorOf(report);
     return unlessDisputed(connecting, { store: this.#store, key: DISPUTE, errorOf });
   }
 
   /** @param report The lists of two ranks, as `rank:ranks;rank:ranks`. */
   #errorOf(report: string): DistBackendError {
-    const { group, rank } = this.#plan;
+    const { group, verb, rank } = this.#plan;
     const [one = [], other = []] = report.split(";").map((each) => each.split(/[:,]/));
     const length = Math.min(one.length, other.length);
     const differing = one.findIndex((each, i) => i > 0 && each !== other[i]);
     const from = (differing < 0 ? length : differing) - 1;
     return new DistBackendError(
-      `group "${group}" is not of the same ranks everywhere: ${listed(one, from)}, ${listed(other, from)}. All ranks of the ` +
-        "job, members or not, must make the same groups in the same order",
+      `group "${group}": rank ${one[0]} ${verb} ${listed(one, from)}, rank ${other[0]} ${verb} ${listed(other, from)}. All ranks, ` +
+        "members or not, must make the same groups in the same order",
       // Which of the two is wrong cannot be known.
       { code: "DESYNC", group, rank },
     );
@@ -73,13 +82,16 @@ export class AgreedMembers {
 }
 
 /** @param from Index of the first rank that has to be seen. */
-function listed([rank, ...ranks]: readonly string[], from: number): string {
+function listed([_, ...ranks]: readonly string[], from: number): string {
   const start = Math.max(0, Math.min(from - 2, ranks.length - NAMED_RANKS));
-  const shown = ranks.slice(start, start + NAMED_RANKS).join(", ");
+  const shown = ranks
+    .slice(start, start + NAMED_RANKS)
+    .join(", ")
+    .replaceAll(", |,", " |");
   const before = start > 0 ? "…, " : "";
   const after = start + NAMED_RANKS < ranks.length ? ", …" : "";
   const count = ranks.length > NAMED_RANKS ? ` (${ranks.length} in all)` : "";
-  return `rank ${rank} makes it of ${before}${shown}${after}${count}`;
+  return `${before}${shown}${after}${count}`;
 }
 
 function decoded(bytes: Uint8Array): string {

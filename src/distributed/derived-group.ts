@@ -12,20 +12,21 @@ import {
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
-import { AgreedMembers } from "./agreed-members.ts";
+import { AgreedMembers, type MembersPlan } from "./agreed-members.ts";
 import type { World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
 /** What a group of some ranks of another one is made with. */
-export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "recorder" | "onClose">;
+export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "recorder" | "onClose"> & {
+  readonly members: AgreedMembers;
+};
 
 /**
  * Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it.
- * @throws DistBackendError (`DESYNC`) where another rank makes it of other ranks.
+ * @throws DistBackendError (`DESYNC`) where another rank turns out to make it of other ranks.
  */
-export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise<ProcessGroup> {
-  const store = new PrefixStore(`${world.group.name}/`, world.base);
-  const members = await agreedMembers(world, plan, new PrefixStore(`${plan.name}/`, store));
+export async function makeDerivedGroup(world: World, { members, ...plan }: DerivedPlan): Promise<ProcessGroup> {
+  const store = storeOf(world);
   const abandoned = new AbortController();
   const connecting = makeGroup({
     ...plan,
@@ -64,17 +65,23 @@ export async function makeDerivedGroup(world: World, plan: DerivedPlan): Promise
   return group;
 }
 
-/** Compares the members with those of the other ranks. Groups go on in the order in which they came here. */
-async function agreedMembers(world: World, plan: DerivedPlan, store: Store): Promise<AgreedMembers> {
-  const { name: group, globalRanks: ranks, timeoutMs } = plan;
-  const rank = world.group.globalRanks[world.group.rank] ?? world.group.rank;
-  const members = new AgreedMembers({ group, rank, ranks, store, meeting: world.meeting, timeoutMs });
+/** Compares what this rank makes groups of with what the others do. Calls go on in the order in which they came here. */
+export async function agreedMembers(
+  world: World,
+  plan: Omit<MembersPlan, "store" | "meeting">,
+): Promise<AgreedMembers> {
+  const store = new PrefixStore(`${plan.group}/`, storeOf(world));
+  const members = new AgreedMembers({ ...plan, store, meeting: world.meeting });
   const own = members.compare();
   const allSoFar = Promise.allSettled([world.agreement, own]);
   world.agreement = allSoFar;
   await allSoFar;
   await own;
   return members;
+}
+
+function storeOf(world: World): Store {
+  return new PrefixStore(`${world.group.name}/`, world.base);
 }
 
 /** The checked options of each plugin: those that are given, or those that `parent` has it with. */

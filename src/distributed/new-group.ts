@@ -4,7 +4,7 @@ import type { ProcessGroup } from "../process-group/index.ts";
 import { type BackendType, clockOf, type OptionsOf, registryOf } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { resolveBackends } from "./backend-config.ts";
-import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
+import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext, type World } from "./dist-context.ts";
 
 /** What {@link newGroup} takes beside the ranks. */
@@ -48,10 +48,19 @@ export async function newGroup<const Name extends string = string>(
   const backend = options.backend ?? backendStringOf(world);
   const plugins = await resolveBackends(backend, registryOf(world.container), limit);
   const backendOptions = await derivedOptions(world.group, plugins.values(), options.options, limit);
-  const rank = members.indexOf(world.group.rank);
+  const { rank: globalRank } = world.group;
+  const agreed = await agreedMembers(world, {
+    group: name,
+    verb: "makes it of",
+    rank: globalRank,
+    lists: [members],
+    timeoutMs: limitMs,
+  });
+  const rank = members.indexOf(globalRank);
   if (rank < 0) return null;
   return makeDerivedGroup(world, {
     name,
+    members: agreed,
     description: options.description ?? "undefined",
     rank,
     globalRanks: members,

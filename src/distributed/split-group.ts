@@ -3,7 +3,7 @@ import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.t
 import type { ProcessGroup } from "../process-group/index.ts";
 import { clockOf } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
-import { derivedOptions, makeDerivedGroup } from "./derived-group.ts";
+import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { currentContext } from "./dist-context.ts";
 
 /** What {@link splitGroup} takes beside the parts. */
@@ -27,7 +27,8 @@ const splits = new WeakMap<ProcessGroup, number>();
  *
  * @param parts Ranks in the group of each part.
  * @returns The part that this rank is in, or `null` if it is in none.
- * @throws InvalidArgumentError for empty parts, ranks that do not exist, ranks in several parts, and a closed group.
+ * @throws InvalidArgumentError for empty parts, ranks that do not exist, ranks in several parts, and a closed group;
+ *   DistBackendError (`DESYNC`) where another rank gives other parts.
  *
  * c10d: `split_group`.
  */
@@ -57,12 +58,21 @@ export async function splitGroup(
   const plugins = new Map(parent.deviceTypes.map((device) => [device, parent.plugin(device)] as const));
   const limit = { limitMs, clock: clockOf(world.container), details: { group: parent.name } };
   const backendOptions = await derivedOptions(parent, plugins.values(), options.options, limit);
-  const own = parts.find((part) => part.includes(parent.rank));
-  if (own === undefined) return null;
-  const members = [...own].sort((a, b) => a - b);
-  const name = `${parent.name}:split:${count}:${members.join(",")}`;
+  const split = `${parent.name}:split:${count}`;
+  const lists = parts.map((part) => [...part].sort((a, b) => a - b)).sort(([a = 0], [b = 0]) => a - b);
+  const agreed = await agreedMembers(world, {
+    group: split,
+    verb: "splits it into",
+    rank: parent.rank,
+    lists,
+    timeoutMs: limitMs,
+  });
+  const members = lists.find((part) => part.includes(parent.rank));
+  if (members === undefined) return null;
+  const name = `${split}:${members.join(",")}`;
   return makeDerivedGroup(world, {
     name,
+    members: agreed,
     description: options.description ?? `${parent.description}:split:${count}`,
     rank: members.indexOf(parent.rank),
     globalRanks: members.map((rank) => parent.globalRanks[rank] ?? -1),

@@ -193,6 +193,21 @@ describe("a group that is not made", () => {
     expect(third?.message).toStartWith(`${nameOf(3)}rank 0 has given up making the group: rank 2 has not come. Do all`);
   });
 
+  test("because of some that come too late: they are told so, and none of them blames another one", async () => {
+    const missing = { ...failure(Status.OP_TIMEOUT, "ranks 1 and 2 have not come"), peer: 1, ranks: [1, 2] };
+    const [early, ...others] = await creations(
+      [0, missing],
+      [1, lost(-1, "rank 0 has given up making the group")],
+      [2, lost(0, "rank 0 closed its connection")],
+    );
+    expect(early).toMatchObject({ code: "CONNECT_TIMEOUT", details: { peers: [1, 2] } });
+    for (const error of others) {
+      expect(error.code).toBe("CONNECT_TIMEOUT");
+      expect(error.details.peers).toBeUndefined();
+      expect(error.message).toContain("rank 0 has given up making the group: ranks 1 and 2 have not come");
+    }
+  });
+
   test("because of one that has died: who blames one that has given up is put right", async () => {
     const errors = await creations(
       [1, lost(0, "rank 0 closed its connection")],

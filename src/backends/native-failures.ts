@@ -77,7 +77,8 @@ export class NativeFailures {
     const verdict = await consultOnFailure(store, size, report, limitMs);
     const { cause } = verdict;
     if (cause.kind === "desync") return this.#creationError({ status: Status.DESYNC, text: cause.text }, []);
-    const peers = verdict.culprits.filter((culprit) => culprit !== rank);
+    // One that has come too late itself is told so, whoever else has.
+    const peers = verdict.culprits.includes(rank) ? [] : verdict.culprits;
     return this.#creationError(this.#creationReason(failure, verdict), peers);
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
+import type { LateGroup } from "./fixtures/late-group.ts";
 import type { SumsArgs } from "./fixtures/sums.ts";
 import type { Aftermath, Trouble, TroubleArgs } from "./fixtures/worker-trouble.ts";
 import type { WaitsArgs } from "./fixtures/worker-waits.ts";
@@ -100,6 +101,15 @@ describe("workerRanks", () => {
   test.each(ending)("a rank that %s makes the others fail; blocking %p", (trouble, blocking) =>
     checkTrouble(trouble, blocking),
   );
+
+  test("ranks that come when another one has given up the group are told so", async () => {
+    const [early, ...late] = await workerRanks(3, fixture("late-group"));
+    expect(early?.value).toMatchObject({ code: "CONNECT_TIMEOUT", peers: [1, 2] });
+    for (const { value } of late) {
+      expect(value).toMatchObject({ code: "CONNECT_TIMEOUT", peers: undefined });
+      expect((value as LateGroup).message).toContain("its ranks have met without this one, or given up");
+    }
+  });
 
   describeGloo("workerRanks over gloo", () => {
     test.each(ending)("a rank that %s makes the others fail; blocking %p", (trouble, blocking) =>

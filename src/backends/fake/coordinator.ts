@@ -33,7 +33,8 @@ export class Coordinator {
   #meeting(token: string, size: number, seed: number | undefined): Meeting {
     const meeting = this.#meetings.get(token) ?? new Meeting(size, seed, systemClock);
     this.#meetings.set(token, meeting);
-    for (const [name, { over }] of this.#meetings) if (over) this.#meetings.delete(name);
+    // One that was given up has to be there still for a rank that comes late.
+    for (const [name, { over, givenUp }] of this.#meetings) if (over && !givenUp) this.#meetings.delete(name);
     return meeting;
   }
 }

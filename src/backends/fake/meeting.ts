@@ -14,6 +14,8 @@ export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupNa
 export type Attendance =
   | { readonly kind: "met" }
   | { readonly kind: "late"; readonly missing: readonly number[] }
+  /** Another rank had given up waiting before this one came. */
+  | { readonly kind: "given up" }
   | { readonly kind: "other seed" }
   /** Of this rank and of one that came before. */
   | { readonly kind: "other size"; readonly sizes: readonly [number, number] };
@@ -24,6 +26,7 @@ export class Meeting {
   readonly #present = new Set<number>();
   readonly #complete = Promise.withResolvers<Attendance>();
   #over = false;
+  #givenUp = false;
 
   constructor(size: number, seed: number | undefined, clock: Clock) {
     this.exchange = new Exchange(size, new DeliveryOrder(seed), clock);
@@ -32,6 +35,11 @@ export class Meeting {
   /** Whether nobody else will come: all are there, or some did not come in time. */
   get over(): boolean {
     return this.#over;
+  }
+
+  /** Whether a rank has waited in vain. */
+  get givenUp(): boolean {
+    return this.#givenUp;
   }
 
   /** A rank has come, and waits for the others. */
@@ -43,12 +51,14 @@ export class Meeting {
     clock: Clock,
   ): Promise<Attendance> {
     const { order, size } = this.exchange;
+    if (this.#givenUp) return { kind: "given up" };
     if (order.seed !== seed) return { kind: "other seed" };
     if (ranks !== size) this.#end({ kind: "other size", sizes: [size, ranks] });
     else if (this.#present.add(rank).size === size) this.#end({ kind: "met" });
     const { promise: late, resolve } = Promise.withResolvers<Attendance>();
     using _ = clock.schedule(timeoutMs, () => {
       this.#over = true;
+      this.#givenUp = true;
       const missing = Array.from({ length: size }, (_, other) => other).filter((other) => !this.#present.has(other));
       resolve({ kind: "late", missing });
     });
@@ -74,9 +84,10 @@ export function requireMet(attendance: Attendance, attendee: Attendee, seed: num
     const text = `group "${group}" (fake, rank ${rank} of ${size}): one rank makes it of ${first} ranks, another one of ${second}. ${SAME_GROUPS}`;
     throw new InvalidArgumentError(text, { ...init, argument: "ranks" });
   }
+  if (attendance.kind === "given up") throw tooLate(attendee);
   if (attendance.kind === "late") {
     const { missing: peers } = attendance;
-    const text = `group "${group}" (fake, rank ${rank} of ${size}): rank ${peers.join(", ")} did not come within ${timeoutMs} ms`;
+    const text = `group "${group}" (fake, rank ${rank} of ${size}): ${peers.length > 1 ? "ranks" : "rank"} ${peers.join(", ")} did not come within ${timeoutMs} ms. ${SAME_GROUPS}`;
     throw new DistTimeoutError(text, { ...init, code: "CONNECT_TIMEOUT", peers, timeoutMs });
   }
 }

@@ -110,6 +110,36 @@ test("different calls: a rank whose connection broke because of it names them to
   expect(lost.message).toContain(text);
 });
 
+describe("different calls of which this rank saw another pair than the ranks agree on", () => {
+  const own = {
+    ...failure(Status.DESYNC, "rank 0 called barrier() as collective #3, rank 1 called ..."),
+    ranks: [0, 1],
+  };
+  const other = "rank 1 called allReduce(float32[4], SUM) as collective #3, rank 2 called barrier()";
+
+  test("a rank that blocked names the agreed two, and no others, in what it awaits later and in refusals", async () => {
+    const { store, failures } = setup(3);
+    await agree(store, [], reportOf(2, "desync", other, { ranks: [1, 2] }));
+    expect(failures.now(own, workOf(OpType.BARRIER, 3)).message).toContain(own.text);
+    const awaited = await failures.afterConsulting(own, workOf(OpType.BARRIER, 4));
+    expect(awaited).toMatchObject({ code: "DESYNC", details: { peers: [] } });
+    const later = failures.refusal(OpType.REDUCE, failed, undefined);
+    expect(later.message).toContain(
+      `has failed before (barrier #3 on group "7" (native, rank 0 of 3): ${other}). It takes`,
+    );
+    for (const { message } of [awaited, later])
+      expect([message.includes(other), message.includes(own.text)]).toEqual([true, false]);
+  });
+
+  test("so does the rank whose own report the others have adopted, for an op that failed with two others", async () => {
+    const { store, failures } = setup(3, 2);
+    await agree(store, [], reportOf(2, "desync", other, { ranks: [1, 2] }));
+    failures.now({ ...own, text: other }, workOf(OpType.BARRIER, 3));
+    const awaited = await failures.afterConsulting(own, workOf(OpType.BARRIER, 4));
+    expect([awaited.message.includes(other), awaited.message.includes(own.text)]).toEqual([true, false]);
+  });
+});
+
 /** The verdict that the ranks have come to before this one asks. */
 async function agree(store: HashStore, culprits: readonly number[], ...reports: readonly object[]): Promise<void> {
   const [cause] = reports;

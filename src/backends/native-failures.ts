@@ -39,8 +39,8 @@ export class NativeFailures {
   #verdict: Promise<FailureVerdict> | undefined;
   /** What the ranks have agreed on, as soon as they have. */
   #agreed: FailureVerdict | undefined;
-  /** The error that the group failed with, once one was made. */
-  #firstError: DistError | undefined;
+  /** The error that the group failed with, once one was made, and the words of it that say which op it was. */
+  #first: { readonly error: DistError; readonly where: string } | undefined;
 
   /** @param called How many collectives this rank has called. */
   constructor(backend: string, context: BackendContext, called: () => number = () => 0) {
@@ -140,7 +140,7 @@ export class NativeFailures {
         },
       );
     }
-    const cause = this.#firstError;
+    const cause = this.#first?.error;
     // A rank that blocked has named what it saw, before it could ask the others.
     const seen = cause?.details.peers ?? [];
     const verdict = this.#agreed;
@@ -148,12 +148,21 @@ export class NativeFailures {
       verdict !== undefined &&
       (verdict.culprits.length > 0 || verdict.cause.kind === "desync" || mutualText(verdict) !== undefined);
     const peers = isKnown ? verdict.culprits : seen;
-    const agreed = isKnown ? agreement(verdict, seen, cause?.message ?? "") : "";
+    const reason = this.#firstReason(verdict) ?? native.failureText;
+    const agreed = isKnown ? agreement(verdict, seen, reason) : "";
     return new DistBackendError(
-      `${op}: group "${group}" has failed before (${cause?.message ?? native.failureText}${agreed}). ` +
+      `${op}: group "${group}" has failed before (${reason}${agreed}). ` +
         "It takes no more ops: make a new group with newGroup(), or destroyProcessGroup() and initProcessGroup() again",
       { ...init, code: "GROUP_FAILED", ...(peers.length > 0 && { peers }), ...(cause && { cause }) },
     );
+  }
+
+  /** What the group failed with. Of calls that differ it names the two ranks that all name, rather than those that this one saw. */
+  #firstReason(verdict: FailureVerdict | undefined): string | undefined {
+    if (this.#first === undefined) return undefined;
+    const { error, where } = this.#first;
+    const namesTwo = error.code === "DESYNC" && verdict?.cause.kind === "desync";
+    return namesTwo ? `${where}: ${verdict.cause.text}` : error.message;
   }
 
   #consult(failure: NativeFailure, work: NativeWork): Promise<FailureVerdict> {
@@ -189,17 +198,20 @@ export class NativeFailures {
     const error = failure.isDetached
       ? new InvalidArgumentError(`${where}: ${failure.text}`, { ...init, code: "DETACHED_BUFFER" })
       : makeError({ status, systemError }, `${where}: ${text}${this.#blame(reason, peers, verdict)}`, init);
-    if (isFatal(failure)) this.#firstError ??= error;
+    if (isFatal(failure)) this.#first ??= { error, where };
     return error;
   }
 
-  /** A connection that broke because of what another rank did is reported as what that rank did. */
+  /**
+   * A connection that broke because of what another rank did is reported as what that rank did. Of calls that differ all name the
+   * two ranks of one report, also this rank if that is its own and the op has failed with two others.
+   */
   #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Reason & Pick<NativeFailure, "text"> {
     const cause = verdict?.cause;
-    if (cause === undefined || cause.rank === this.#context.rank) return failure;
+    if (cause === undefined) return failure;
     const isConsequence = failure.status === Status.NETWORK || failure.status === Status.DESYNC;
     if (isConsequence && cause.kind === "desync") return { status: Status.DESYNC, text: cause.text, systemError: 0 };
-    if (failure.status !== Status.NETWORK) return failure;
+    if (cause.rank === this.#context.rank || failure.status !== Status.NETWORK) return failure;
     const text = `rank ${cause.rank}: ${cause.text}`;
     if (cause.kind === "timeout") return { status: Status.OP_TIMEOUT, text, systemError: 0 };
     return cause.kind === "lost" ? failure : { status: failure.status, text, systemError: 0 };

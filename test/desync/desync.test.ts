@@ -1,6 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { allCells, type Cell, nameOf, sampleCells } from "./cell.ts";
 import { ADVICE, expectedKinds, expectedTexts } from "./expectation.ts";
+import { kinds, type LargeGroup, type LargeGroupReport } from "./fixtures/large-group.ts";
 import type { ManyOps, ManyOpsReport } from "./fixtures/many-ops.ts";
 import { isOnPage, listedOnPage, rowOnPage, saidIn } from "./page.ts";
 import { type Place, places } from "./place.ts";
@@ -57,6 +58,33 @@ describe("of many calls under way one differs, and the last ones are waited for 
       for (const outcome of outcomes) expect(outcome).toMatchObject({ value: expected, exitCode: 0 });
     });
   }
+});
+
+describe("a group so large that not all ranks compare their calls with each other", () => {
+  const [gloo] = places.filter(({ name }) => name === "gloo");
+  const odd = 4;
+  test.skipIf(gloo === undefined || reasons.get(gloo) !== undefined)(
+    "all that block have the same error, which blames nobody",
+    async () => {
+      const args: LargeGroup = { backend: "gloo", odd };
+      const file = new URL("./fixtures/large-group.ts", import.meta.url);
+      const outcomes = (await gloo?.run(9, file, { args, timeout: 60_000 })) ?? [];
+      expect(outcomes.length).toBe(9);
+      for (const outcome of outcomes) expect(outcome).toMatchObject({ exitCode: 0 });
+      const reports = outcomes.map(({ value }) => value as LargeGroupReport);
+      for (const kind of kinds) {
+        for (const [i, code] of ["DESYNC", "GROUP_FAILED"].entries()) {
+          const said = reports.map((report) => report[kind]?.[i]);
+          for (const each of said) {
+            expect([each?.code, each?.peers]).toEqual([code, 0]);
+            expect(`${each?.names}`).toContain(`rank ${odd} called broadcast(`);
+          }
+          // By now they have agreed.
+          if (code === "GROUP_FAILED") expect(new Set(said.map((each) => each?.names)).size).toBe(1);
+        }
+      }
+    },
+  );
 });
 
 test("the page has what each case says at each place, and it is what is expected", () => {

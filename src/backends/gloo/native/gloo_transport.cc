@@ -3,6 +3,7 @@
 #include <gloo/config.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstdlib>
 #include <memory>
 #include <mutex>
@@ -20,6 +21,7 @@
 #include "late_peers.h"
 #include "lines.h"
 #include "meshes.h"
+#include "mismatch_note.h"
 #include "rendezvous.h"
 
 namespace c10d {
@@ -33,6 +35,8 @@ constexpr const char* kLoopback = "127.0.0.1";
 constexpr unsigned kTurnShift = 32;
 /// Set when begin_direct() has left something to do.
 constexpr uint64_t kBegun = uint64_t{1} << 63;
+/// How long after one of the connections to a rank the other one may end.
+constexpr std::chrono::milliseconds kOtherConnectionEnds{100};
 
 class GlooTransport final : public Transport {
  public:
@@ -57,7 +61,12 @@ class GlooTransport final : public Transport {
       auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(made.peers), losses_,
                                          messages_.doorbell());
       if (i == 0) foreign_ = made.foreign;
-      if (!made.lines.empty()) lines = std::make_shared<Lines>(config_.rank, std::move(made.lines));
+      if (!made.lines.empty()) {
+        lines = std::make_shared<Lines>(config_.rank, std::move(made.lines), [this](const Failure& mismatch) {
+          losses_.note(mismatch);
+          send_note(*meshes_);
+        });
+      }
       if (!made.late.empty()) {
         late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), mesh, exchange));
       }
@@ -119,6 +128,8 @@ class GlooTransport final : public Transport {
       throw explain(error.what(), true);
     } catch (const LineBroken& line) {
       throw explain(line);
+    } catch (const Failure& failure) {
+      throw first_of(failure);
     }
   }
 
@@ -130,6 +141,8 @@ class GlooTransport final : public Transport {
       if (begun->finish_by(deadline)) return true;
     } catch (const LineBroken& line) {
       throw explain(line);
+    } catch (const Failure& failure) {
+      throw first_of(failure);
     }
     begun_ = std::move(begun);
     return false;
@@ -154,6 +167,9 @@ class GlooTransport final : public Transport {
     }
     if (lines) lines->abort();
     try {
+      // Before the connections break, of which this rank may have been told in the same way.
+      if (is_of_calls(cause)) losses_.note(cause);
+      if (lines && meshes) send_note(*meshes);
       messages_.abort(cause);
       if (meshes) meshes->abort(cause.text());
     } catch (...) {  // Nothing left to wake.
@@ -178,8 +194,28 @@ class GlooTransport final : public Transport {
   }
 
   Failure explain(const LineBroken& line) const {
+    // What that rank has said before is on its other connection, which ends at the same time.
+    losses_.await(line.rank, Clock::now() + kOtherConnectionEnds);
     meshes_->settle();
     return losses_.explain_line(line.rank, line.what);
+  }
+
+  /// Whether calls of a collective differ, and not what was sent and what was to be received.
+  static bool is_of_calls(const Failure& failure) {
+    return failure.status() == C10D_ERR_DESYNC && failure.collective() != 0;
+  }
+
+  /// Of a mismatch, the first that is known by now.
+  Failure first_of(const Failure& failure) {
+    if (!is_of_calls(failure)) return failure;
+    losses_.note(failure);
+    return *losses_.mismatch();
+  }
+
+  /// Tells all ranks of a mismatch, if there is one: those that have not compared their calls with one that differs would take the
+  /// connections that break for the cause. Only where all are Bun's.
+  void send_note(const Meshes& meshes) {
+    if (const auto mismatch = losses_.mismatch()) meshes.send_note(encode_note(*mismatch));
   }
 
   static uint32_t turn_of(const Op& op) { return static_cast<uint32_t>((op.ticket & ~kBegun) >> kTurnShift); }
@@ -203,6 +239,8 @@ class GlooTransport final : public Transport {
       return false;
     } catch (const LineBroken& line) {
       throw explain(line);
+    } catch (const Failure& failure) {
+      throw first_of(failure);
     }
   }
 

@@ -49,7 +49,8 @@ void Lines::Queue::advance(size_t bytes) {
   }
 }
 
-Lines::Lines(int rank, std::vector<Fd> sockets) : rank_(rank), lines_(sockets.size()) {
+Lines::Lines(int rank, std::vector<Fd> sockets, OnMismatch on_mismatch)
+    : rank_(rank), lines_(sockets.size()), on_mismatch_(std::move(on_mismatch)) {
   for (size_t peer = 0; peer < sockets.size(); peer++) {
     lines_[peer].socket = std::move(sockets[peer]);
   }
@@ -134,6 +135,7 @@ void Lines::set_mismatch(std::optional<Failure> mismatch) {
   if (mismatch_ || !mismatch) return;
   mismatch_ = std::move(mismatch);
   others_until_ = Clock::now() + kOthersCome;
+  if (on_mismatch_) on_mismatch_(*mismatch_);
 }
 
 void Lines::compare(int peer) {

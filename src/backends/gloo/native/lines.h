@@ -7,6 +7,7 @@
 #include <atomic>
 #include <condition_variable>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -29,8 +30,9 @@ struct LineBroken {
 /// called: ranks whose calls differ fail with C10D_ERR_DESYNC.
 class Lines {
  public:
-  /// `sockets` by rank; the own entry is empty.
-  Lines(int rank, std::vector<Fd> sockets);
+  using OnMismatch = std::function<void(const Failure&)>;
+  /// `sockets` by rank; the own entry is empty. `on_mismatch` is called once, as soon as calls are known to differ.
+  Lines(int rank, std::vector<Fd> sockets, OnMismatch on_mismatch = nullptr);
   ~Lines();
   Lines(const Lines&) = delete;
   Lines& operator=(const Lines&) = delete;
@@ -38,7 +40,7 @@ class Lines {
   int rank() const { return rank_; }
   int size() const { return static_cast<int>(lines_.size()); }
   /// Whether the group is so small that every rank compares its calls with those of all others, so that it sees a mismatch itself. In
-  /// a larger one some do, and the others fail with them.
+  /// a larger one some do, and tell the others.
   bool all_compare() const { return size() <= kAllCompare; }
 
   /// Turns count from 1 and begin again before they need the highest bit.
@@ -171,6 +173,7 @@ class Lines {
 
   const int rank_;
   std::vector<Line> lines_;
+  const OnMismatch on_mismatch_;
   std::mutex mutex_;
   std::condition_variable turn_over_;
   uint32_t turn_ = kFirstTurn;

@@ -1,9 +1,11 @@
 #include "mesh.h"
 
 #include <gloo/common/error.h>
+#include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sched.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -12,6 +14,7 @@
 #include <cstring>
 #include <exception>
 #include <set>
+#include <stdexcept>
 #include <tuple>
 #include <utility>
 
@@ -75,7 +78,32 @@ void LossRecord::add(int rank, const std::exception_ptr& error) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::string what = message_of(error);
   losses_.push_back({rank, what, std::chrono::steady_clock::now(), is_of_sizes(error)});
+  changed_.notify_all();
   if (on_reset_ && says(what, kReset)) on_reset_(describe(cause_of(losses_.back())));
+}
+
+void LossRecord::note(const Failure& mismatch) {
+  const auto place = [](const Failure& failure) {
+    auto ranks = failure.ranks();
+    std::sort(ranks.begin(), ranks.end());
+    return std::pair(failure.collective(), std::move(ranks));
+  };
+  const std::lock_guard<std::mutex> lock(mutex_);
+  if (!mismatch_ || place(mismatch) < place(*mismatch_)) mismatch_ = mismatch;
+  changed_.notify_all();
+}
+
+std::optional<Failure> LossRecord::mismatch() const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  return mismatch_;
+}
+
+void LossRecord::await(int rank, std::chrono::steady_clock::time_point deadline) const {
+  std::unique_lock<std::mutex> lock(mutex_);
+  changed_.wait_until(lock, deadline, [&] {
+    return mismatch_ ||
+           std::any_of(losses_.begin(), losses_.end(), [&](const Loss& loss) { return loss.rank == rank; });
+  });
 }
 
 const LossRecord::Loss& LossRecord::cause_of(const Loss& loss) const {
@@ -88,7 +116,7 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found =
       std::find_if(losses_.begin(), losses_.end(), [&](const Loss& candidate) { return candidate.what == what; });
-  if (found == losses_.end()) return Failure(C10D_ERR_NETWORK, without_place(what));
+  if (found == losses_.end()) return mismatch_ ? *mismatch_ : Failure(C10D_ERR_NETWORK, without_place(what));
   // Ranks that fail close their connections, which makes others fail. All are connected to all, so the first connection
   // to break is nearest to the cause.
   return describe(collective ? losses_.front() : cause_of(*found));
@@ -111,6 +139,7 @@ std::optional<std::string> LossRecord::when_all(int peers) const {
 Failure LossRecord::describe(const Loss& loss) const {
   const std::string rank = "rank " + std::to_string(loss.rank);
   if (loss.sizes_differ) return desync(C10D_MISMATCH_MESSAGE, rank_, loss.rank, without_place(loss.what));
+  if (mismatch_) return *mismatch_;
   if (says(loss.what, "Connection closed by peer") || says(loss.what, kReset) || says(loss.what, "Broken pipe")) {
     return Failure(C10D_ERR_NETWORK, rank + " closed its connection: its process has ended or its group has failed",
                    loss.rank);
@@ -178,18 +207,66 @@ Doorbell& Pair::before_events() {
   return doorbell_;
 }
 
-bool Pair::read_preamble() {
-  auto* const bytes = reinterpret_cast<char*>(&rx_.preamble);
-  while (rx_.nread < sizeof rx_.preamble) {
-    const auto got = ::recv(fd_, bytes + rx_.nread, sizeof rx_.preamble - rx_.nread, 0);
-    if (got > 0) {
-      rx_.nread += static_cast<size_t>(got);
-    } else if (got == 0) {
-      return true;  // The base reads the end of the stream again, and tells everybody.
+Pair::Received Pair::receive(void* to, size_t bytes, size_t& got) {
+  while (got < bytes) {
+    const auto more = ::recv(fd_, static_cast<char*>(to) + got, bytes - got, 0);
+    if (more > 0) {
+      got += static_cast<size_t>(more);
+    } else if (more == 0) {
+      return Received::end;
     } else if (errno != EINTR) {
-      if (errno == EAGAIN || errno == EWOULDBLOCK) return false;
+      if (errno == EAGAIN || errno == EWOULDBLOCK) return Received::nothing_yet;
       throw gloo::IoException(std::string("Read error: ") + std::strerror(errno));
     }
+  }
+  return Received::all;
+}
+
+bool Pair::read_note() {
+  static_assert(sizeof rx_.preamble == sizeof(MismatchNote));
+  MismatchNote note;
+  std::memcpy(static_cast<void*>(&note), &rx_.preamble, sizeof note);
+  if (note.text_bytes > MismatchNote::kMaxText) throw std::length_error("a note that is too long");
+  note_text_.resize(note.text_bytes);
+  switch (receive(note_text_.data(), note_text_.size(), note_got_)) {
+    case Received::nothing_yet:
+      return false;
+    case Received::end:
+      throw gloo::IoException("Read error: Connection closed by peer");
+    case Received::all:
+      break;
+  }
+  rx_.nread = note_got_ = 0;
+  losses_.note(decode_note(note, note_text_.data()));
+  return true;
+}
+
+void Pair::send_note(const std::vector<char>& note) {
+  const std::lock_guard<std::mutex> lock(m_);
+  // Not within another message.
+  if (state_ != CONNECTED || !tx_.empty()) return;
+  int room = 0;
+  int unsent = 0;
+  socklen_t size = sizeof room;
+  if (::getsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || ::ioctl(fd_, SIOCOUTQ, &unsent) != 0) return;
+  if (unsent > room / 4) return;
+  const auto sent = ::send(fd_, note.data(), note.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  // What would come next has no place to begin.
+  if (sent > 0 && static_cast<size_t>(sent) < note.size()) ::shutdown(fd_, SHUT_WR);
+}
+
+bool Pair::read_preamble() {
+  for (;;) {
+    switch (receive(&rx_.preamble, sizeof rx_.preamble, rx_.nread)) {
+      case Received::nothing_yet:
+        return false;
+      case Received::end:
+        return true;  // The base reads the end of the stream again, and tells everybody.
+      case Received::all:
+        break;
+    }
+    if (rx_.preamble.opcode != MismatchNote::kOpcode) break;
+    if (!read_note()) return false;
   }
   if (rx_.getOpcode() != tcp::Op::SEND_UNBOUND_BUFFER || rx_.ubuf) return true;
   const auto posted = localPendingRecv_.find(rx_.preamble.slot);
@@ -293,6 +370,12 @@ int Mesh::awaited_rank() {
     }
   }
   return -1;
+}
+
+void Mesh::send_note(const std::vector<char>& note) {
+  for (int peer = 0; peer < size; peer++) {
+    if (peer != rank) pair(peer).send_note(note);
+  }
 }
 
 void Mesh::abort(const std::string& reason) { static_cast<TransportContext&>(*transportContext_).abort(reason); }

@@ -8,6 +8,7 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -20,6 +21,7 @@
 #include "engine/signature.h"
 #include "gloo_version.h"
 #include "messages.h"
+#include "mismatch_note.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {
@@ -34,6 +36,13 @@ class LossRecord {
   /// reaches those too that are idle, or wait for somebody else. Who leaves in good order closes it instead.
   void watch(std::function<void(const Failure&)> on_reset);
   void add(int rank, const std::exception_ptr& error);
+  /// Calls of a collective differ, as this rank has found or was told: from now on that is why connections break. Of several such
+  /// failures the first counts, in the order of the collectives and then of the ranks that they name, so that all ranks name the
+  /// same ones.
+  void note(const Failure& mismatch);
+  std::optional<Failure> mismatch() const;
+  /// Returns when the rank is lost, or a mismatch known, or at the deadline.
+  void await(int rank, std::chrono::steady_clock::time_point deadline) const;
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
   /// The failure of a collective whose line to `rank` broke with `what`: because of the first loss, or of that one.
@@ -55,7 +64,9 @@ class LossRecord {
   const Loss& cause_of(const Loss& loss) const;
   const int rank_;
   mutable std::mutex mutex_;
+  mutable std::condition_variable changed_;
   std::vector<Loss> losses_;
+  std::optional<Failure> mismatch_;
   std::function<void(const Failure&)> on_reset_;
 };
 
@@ -74,6 +85,8 @@ class Pair final : public PortablePair {
   /// What the peer owes to ops under way: bytes to receive, or only the taking of ours.
   enum class Debt { none, room, data };
   Debt debt();
+  /// Sends a MismatchNote, unless there is no room now. Does not block.
+  void send_note(const std::vector<char>& note);
 
  protected:
   bool expected_later() const override { return expected_later_ && state_ == INITIALIZING; }
@@ -86,6 +99,11 @@ class Pair final : public PortablePair {
   /// takes a message that is too short for a whole one, and ends the process over one that is too long. Returns whether
   /// there is more to read. Throws SizesDiffer, or another gloo::IoException.
   bool read_preamble();
+  /// Reads a MismatchNote whose preamble has come. Returns whether all of it was there.
+  bool read_note();
+  /// Receives until `got` is `bytes`, or the stream ends.
+  enum class Received { all, nothing_yet, end };
+  Received receive(void* to, size_t bytes, size_t& got);
   /// What is to be sent, but for what holds the rest back.
   size_t unsent() const { return tx_.size() - (expected_later_ ? 1 : 0); }
 
@@ -94,6 +112,8 @@ class Pair final : public PortablePair {
   Doorbell& doorbell_;
   /// Times that the loop thread has come here.
   std::atomic<uint64_t> events_{0};
+  std::vector<char> note_text_;
+  size_t note_got_ = 0;
   bool broken_ = false;
   bool expected_later_ = false;
 };
@@ -120,6 +140,7 @@ class Mesh final : public gloo::Context {
   /// Thread-safe. Throws Failure when the connection has gone already.
   void adopt(int peer, Fd connection);
   void abort(const std::string& reason);
+  void send_note(const std::vector<char>& note);
   /// Returns when every loss that an op has heard of is on record.
   void settle();
   /// A rank that ops under way wait for, or -1.

@@ -22,6 +22,10 @@ class Meshes {
   void settle() const {
     for (const auto& mesh : meshes_) mesh->settle();
   }
+  /// On all, each of which may be the first to break.
+  void send_note(const std::vector<char>& note) const {
+    for (const auto& mesh : meshes_) mesh->send_note(note);
+  }
   void abort(const std::string& reason) const {
     for (const auto& mesh : meshes_) mesh->abort(reason);
   }

@@ -20,8 +20,8 @@ int64_t random_number(std::random_device& device) {
 /// Chooses the interface.
 constexpr const char* kVariable = "GLOO_SOCKET_IFNAME";
 
-/// In the place of its own number, which nobody presents: the rank is ready for lines, with headers of this version.
-constexpr int64_t kTalksLines = 0x62756e2d6c6e3202;
+/// In the place of its own number, which nobody presents: the rank is ready for lines, with headers and notes of this version.
+constexpr int64_t kTalksLines = 0x62756e2d6c6e3203;
 constexpr int64_t kVersionBits = 0xff;
 
 /// Whether a rank that publishes this is Bun's, perhaps with headers of another version: those two do without lines.

@@ -1,49 +1,24 @@
 // Rank 0 of two is a Worker that ends under its ops, its memory with it; sanitizers see who still touches that. Rank 1 goes
 // on until it notices, and checks its sums. C10D_ROUNDS says how often.
 #include <doctest/doctest.h>
-#include <poll.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <chrono>
 #include <cstdlib>
-#include <map>
-#include <memory>
-#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "fake_worker.h"
+#include "group_store.h"
 
 using namespace c10d::test;
 
 namespace {
 
-using Clock = std::chrono::steady_clock;
-
 constexpr double kLimitMs = 60'000;
 constexpr int kAllReduces = 3;
-
-/// The store of one group.
-class Store {
- public:
-  void set(const std::string& key, std::vector<char> value) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    values_[key] = std::move(value);
-  }
-  bool get(const std::string& key, std::vector<char>& value) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = values_.find(key);
-    if (found == values_.end()) return false;
-    value = found->second;
-    return true;
-  }
-
- private:
-  std::mutex mutex_;
-  std::map<std::string, std::vector<char>> values_;
-};
 
 c10d_config config_of(int rank, const std::string& options) {
   c10d_config config{};
@@ -54,45 +29,6 @@ c10d_config config_of(int rank, const std::string& options) {
   config.options = reinterpret_cast<uint64_t>(options.data());
   config.options_bytes = options.size();
   return config;
-}
-
-/// Serves the store until the group is open; returns how that ended.
-int32_t connect(c10d_group* group, int wake_fd, Store& store) {
-  std::map<uint64_t, std::string> asked;
-  const auto deadline = Clock::now() + std::chrono::seconds(60);
-  while (Clock::now() < deadline) {
-    pollfd source{wake_fd, POLLIN, 0};
-    char bytes[64];
-    if (::poll(&source, 1, 2) > 0) {
-      [[maybe_unused]] const auto got = ::read(wake_fd, bytes, sizeof bytes);
-    }
-    c10d_event events[16];
-    const int32_t count = c10d_drain(group, events, sizeof events[0], 16);
-    for (int32_t i = 0; i < count; i++) {
-      const auto& event = events[i];
-      if (event.kind == C10D_EVENT_READY) return event.status;
-      if (event.kind != C10D_EVENT_STORE_SET && event.kind != C10D_EVENT_STORE_GET) continue;
-      std::string key(event.key_bytes, '\0');
-      std::vector<char> value(event.value_bytes);
-      c10d_exchange_read(group, event.id, key.data(), event.key_bytes, value.data(), event.value_bytes);
-      if (event.kind == C10D_EVENT_STORE_GET) {
-        asked[event.id] = key;
-      } else {
-        store.set(key, value);
-        c10d_exchange_reply(group, event.id, C10D_OK, nullptr, 0);
-      }
-    }
-    for (auto it = asked.begin(); it != asked.end();) {
-      std::vector<char> value;
-      if (!store.get(it->second, value)) {
-        ++it;
-        continue;
-      }
-      c10d_exchange_reply(group, it->first, C10D_OK, value.data(), static_cast<uint32_t>(value.size()));
-      it = asked.erase(it);
-    }
-  }
-  return C10D_ERR_OP_TIMEOUT;
 }
 
 int64_t submit(c10d_group* group, uint32_t opcode, std::vector<float>& data) {
@@ -109,7 +45,7 @@ int64_t submit(c10d_group* group, uint32_t opcode, std::vector<float>& data) {
   return c10d_submit(group, &op, 1);
 }
 
-void worker_side(int round, size_t elements, Store& store) {
+void worker_side(int round, size_t elements, GroupStore& store) {
   // In memory of this thread that goes when it ends.
   std::vector<std::vector<float>> tensors(kAllReduces, std::vector<float>(elements, 1));
   std::vector<float> never(elements);
@@ -129,7 +65,7 @@ void worker_side(int round, size_t elements, Store& store) {
   worker.end();
 }
 
-void peer_side(size_t elements, Store& store) {
+void peer_side(size_t elements, GroupStore& store) {
   const std::string options = std::string("host=127.0.0.1") + '\0';
   const auto config = config_of(1, options);
   c10d_group* group = c10d_create(&config);
@@ -159,7 +95,7 @@ TEST_CASE("a Worker ends with ops of Gloo in flight") {
   const int rounds = given == nullptr ? 60 : std::atoi(given);
   for (int round = 0; round < rounds; round++) {
     CAPTURE(round);
-    Store store;
+    GroupStore store;
     const size_t elements = round % 2 == 0 ? 1 : 250'000;
     std::thread peer([&] { peer_side(elements, store); });
     std::thread([&] { worker_side(round, elements, store); }).join();

@@ -148,13 +148,15 @@ std::string text_of(const Call& call) {
   return text + ")";
 }
 
-std::string mismatch_text(int rank, const Call& call, int other_rank, const Call& other_call) {
-  if (rank > other_rank) return mismatch_text(other_rank, other_call, rank, call);
+std::string mismatch_text(int rank, const Call& call, int other_rank, const Call& other_call, bool apart) {
+  if (rank > other_rank) return mismatch_text(other_rank, other_call, rank, call, apart);
   const std::string first = text_of(call);
   const std::string second = text_of(other_call);
   std::string text = "rank " + std::to_string(rank) + " called " + first + at(call) + ", rank " +
                      std::to_string(other_rank) + " called " + second;
-  if (other_call.number != call.number) {
+  if (other_call.number != call.number && apart) {
+    text += at(other_call);
+  } else if (other_call.number != call.number) {
     // Calls are compared by their order, so only calls that were refused can make the difference.
     const bool first_is_ahead = call.number > other_call.number;
     const uint64_t more = first_is_ahead ? call.number - other_call.number : other_call.number - call.number;

@@ -47,8 +47,8 @@ bool agree(const Call& a, const Call& b);
 std::string text_of(const Call& call);
 
 /// "rank 0 called allReduce(float32[4], SUM) as collective #3, rank 1 called allReduce(float32[4], MAX). ...", whichever of
-/// the two ranks it is made on. The calls do not agree().
-std::string mismatch_text(int rank, const Call& call, int other_rank, const Call& other_call);
+/// the two ranks it is made on. The calls do not agree(). `apart`: one of the ranks has ended more of them than the other.
+std::string mismatch_text(int rank, const Call& call, int other_rank, const Call& other_call, bool apart = false);
 
 /// Of an all-to-all: "rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but rank 0 sends
 /// float32[4] to rank 1, which expects float32[3]".

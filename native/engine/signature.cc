@@ -24,11 +24,11 @@ Failure desync(c10d_mismatch kind, int rank, int other, std::string text) {
   return Failure::of_mismatch(kind, std::move(text), rank, other);
 }
 
-std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other) {
+std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other, bool apart) {
   // A rank that has refused a call on its own is one ahead.
   const uint64_t number = std::min(own.call.number, theirs.call.number);
   if (!agree(own.call, theirs.call)) {
-    return desync(C10D_MISMATCH_CALL, rank, other, mismatch_text(rank, own.call, other, theirs.call))
+    return desync(C10D_MISMATCH_CALL, rank, other, mismatch_text(rank, own.call, other, theirs.call, apart))
         .of_collective(number);
   }
   const auto differs = [&](int from, uint64_t sent, int to, uint64_t expected) -> std::optional<Failure> {

@@ -32,8 +32,9 @@ uint64_t hash_of(uint64_t seed, const Call& call);
 Failure desync(c10d_mismatch kind, int rank, int other, std::string text);
 
 /// In what this rank's signature for `other` and that of `other` for this one do not fit together. Of two ranks both say the
-/// same.
-std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other);
+/// same. `apart`: one of them has ended more collectives than the other.
+std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other,
+                                   bool apart = false);
 
 /// The same of the first two ranks, in the order of all, that do not fit together, which may be two others: every rank that knows
 /// all says the same. `signature_of(a, b)` is what rank a has for rank b, or nothing if that is not known.

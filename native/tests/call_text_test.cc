@@ -109,6 +109,7 @@ TEST_CASE("a mismatch names both ranks and what they have called, in the same wo
             .find("rank 1 called barrier() as collective #5: rank 1 has refused 2 calls more "
                   "than rank 0. All ranks") != std::string::npos);
   const Call before = call_at(2, make_op(C10D_OP_BARRIER, {}, {}));
+  CHECK(mismatch_text(0, sum, 1, before, true).find("as collective #2. All") != std::string::npos);
   CHECK(mismatch_text(0, sum, 1, before).find("as collective #2: rank 0 has refused 1 call more than rank 1. All") !=
         std::string::npos);
   const Call list = call_at(1, make_op(C10D_OP_ALLREDUCE_COALESCED, {}, {8, 16}));

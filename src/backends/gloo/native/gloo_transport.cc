@@ -62,10 +62,11 @@ class GlooTransport final : public Transport {
                                          messages_.doorbell());
       if (i == 0) foreign_ = made.foreign;
       if (!made.lines.empty()) {
-        lines = std::make_shared<Lines>(config_.rank, std::move(made.lines), [this](const Failure& mismatch) {
-          losses_.note(mismatch);
-          send_note(*meshes_);
-        });
+        lines =
+            std::make_shared<Lines>(config_.rank, std::move(made.lines), [this](const Failure& mismatch, bool apart) {
+              losses_.note({mismatch, apart});
+              send_note(*meshes_);
+            });
       }
       if (!made.late.empty()) {
         late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), mesh, exchange));
@@ -168,7 +169,6 @@ class GlooTransport final : public Transport {
     if (lines) lines->abort();
     try {
       // Before the connections break, of which this rank may have been told in the same way.
-      if (is_of_calls(cause)) losses_.note(cause);
       if (lines && meshes) send_note(*meshes);
       messages_.abort(cause);
       if (meshes) meshes->abort(cause.text());
@@ -200,22 +200,17 @@ class GlooTransport final : public Transport {
     return losses_.explain_line(line.rank, line.what);
   }
 
-  /// Whether calls of a collective differ, and not what was sent and what was to be received.
-  static bool is_of_calls(const Failure& failure) {
-    return failure.status() == C10D_ERR_DESYNC && failure.collective() != 0;
-  }
-
-  /// Of a mismatch, the first that is known by now.
-  Failure first_of(const Failure& failure) {
-    if (!is_of_calls(failure)) return failure;
-    losses_.note(failure);
-    return *losses_.mismatch();
+  /// Of a mismatch of calls, the first that is known by now.
+  Failure first_of(const Failure& failure) const {
+    if (failure.status() != C10D_ERR_DESYNC || failure.collective() == 0) return failure;
+    const auto first = losses_.mismatch();
+    return first ? first->failure : failure;
   }
 
   /// Tells all ranks of a mismatch, if there is one: those that have not compared their calls with one that differs would take the
   /// connections that break for the cause. Only where all are Bun's.
   void send_note(const Meshes& meshes) {
-    if (const auto mismatch = losses_.mismatch()) meshes.send_note(encode_note(*mismatch));
+    if (const auto mismatch = losses_.mismatch()) meshes.send_note(encode_note(mismatch->failure, mismatch->apart));
   }
 
   static uint32_t turn_of(const Op& op) { return static_cast<uint32_t>((op.ticket & ~kBegun) >> kTurnShift); }

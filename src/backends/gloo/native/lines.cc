@@ -131,20 +131,23 @@ bool Lines::move_all() {
   return moved;
 }
 
-void Lines::set_mismatch(std::optional<Failure> mismatch) {
+void Lines::set_mismatch(std::optional<Failure> mismatch, bool apart) {
   if (mismatch_ || !mismatch) return;
   mismatch_ = std::move(mismatch);
   others_until_ = Clock::now() + kOthersCome;
-  if (on_mismatch_) on_mismatch_(*mismatch_);
+  if (on_mismatch_) on_mismatch_(*mismatch_, apart);
 }
 
 void Lines::compare(int peer) {
   Line& line = lines_[static_cast<size_t>(peer)];
   if (line.compared == 0 && line.in.at > 0) {
     line.compared = 1;
-    set_mismatch(mismatch_of(line.own, rank_, line.theirs, peer));
+    const bool apart = line.own.turn != line.theirs.turn;
+    const Signature& own = line.own.signature;
+    const Signature& theirs = line.theirs.signature;
+    set_mismatch(mismatch_of(own, rank_, theirs, peer, apart), apart);
     // Then what follows is something else.
-    if (!agree(line.own.call, line.theirs.call)) line.headers = 1;
+    if (!agree(own.call, theirs.call)) line.headers = 1;
   }
   if (line.compared == 1 && line.to_compare() && line.in.at > 1) {
     line.compared = 2;
@@ -165,10 +168,10 @@ void Lines::compare_all() {
 
 std::optional<Signature> Lines::signature_of(int rank, int other) {
   const Line& line = lines_[static_cast<size_t>(rank == rank_ ? other : rank)];
-  if (line.compared == 0) return std::nullopt;
-  if (rank == rank_) return line.own;
-  if (other == rank_) return line.theirs;
-  Signature signature{line.theirs.call};
+  if (line.compared == 0 || line.own.turn != line.theirs.turn) return std::nullopt;
+  if (rank == rank_) return line.own.signature;
+  if (other == rank_) return line.theirs.signature;
+  Signature signature{line.theirs.signature.call};
   // Of both or of none.
   if (line.compared > 1 && lines_[static_cast<size_t>(other)].compared > 1) {
     const uint64_t* const parts = parts_of(rank);
@@ -180,6 +183,13 @@ std::optional<Signature> Lines::signature_of(int rank, int other) {
 
 std::optional<Failure> Lines::first_of_all() {
   return first_mismatch(rank_, size(), [this](int rank, int other) { return signature_of(rank, other); });
+}
+
+void Lines::name_first() {
+  auto first = first_of_all();
+  if (!first || first->ranks() == mismatch_->ranks()) return;
+  mismatch_ = std::move(first);
+  if (on_mismatch_) on_mismatch_(*mismatch_, false);
 }
 
 void Lines::send_headers() {
@@ -201,10 +211,10 @@ bool Lines::let_others_compare(Clock::time_point deadline) {
       all_compared_ = std::none_of(lines_.begin(), lines_.end(),
                                    [](const Line& line) { return line.to_compare() || line.out.at < line.headers; });
       if (all_compared_) others_until_ = Clock::now() + kOthersCompare;
+      name_first();
     }
     std::this_thread::sleep_for(std::chrono::milliseconds(2));
   }
-  if (auto first = first_of_all()) mismatch_ = std::move(first);
   return true;
 }
 
@@ -271,7 +281,7 @@ void Lines::Turn::set_part(int rank, uint64_t sends, uint64_t expects) {
 
 void Lines::Turn::exchange_headers(int peer, uint64_t sends, uint64_t expects) {
   Line& line = lines_.lines_[static_cast<size_t>(peer)];
-  line.own = {call_, sends, expects};
+  line.own = {{call_, sends, expects}, lines_.turn_};
   line.out.push(&line.own, sizeof line.own);
   line.in.push(&line.theirs, sizeof line.theirs);
   line.headers = 1;

@@ -30,8 +30,10 @@ struct LineBroken {
 /// called: ranks whose calls differ fail with C10D_ERR_DESYNC.
 class Lines {
  public:
-  using OnMismatch = std::function<void(const Failure&)>;
-  /// `sockets` by rank; the own entry is empty. `on_mismatch` is called once, as soon as calls are known to differ.
+  /// `apart`: one of the two ranks has ended more collectives than the other, so that both may call the same as the rest.
+  using OnMismatch = std::function<void(const Failure&, bool apart)>;
+  /// `sockets` by rank; the own entry is empty. `on_mismatch` is called as soon as calls are known to differ,
+  /// and again when the two ranks that all name are known to be others.
   Lines(int rank, std::vector<Fd> sockets, OnMismatch on_mismatch = nullptr);
   ~Lines();
   Lines(const Lines&) = delete;
@@ -112,13 +114,19 @@ class Lines {
     /// Takes note of bytes that went or came.
     void advance(size_t bytes);
   };
+  struct Header {
+    Signature signature;
+    /// A rank that exchanges nothing with another one in a collective may be one ahead of it.
+    uint64_t turn = 0;
+  };
+  static_assert(sizeof(Header) == sizeof(Signature) + 8, "has padding");
   struct Line {
     Fd socket;
     Queue out;
     Queue in;
-    Signature own{};
-    Signature theirs{};
-    /// Spans that come before the data in both directions: the Signature, and then the parts of an all-to-all.
+    Header own{};
+    Header theirs{};
+    /// Spans that come before the data in both directions: the Header, and then the parts of an all-to-all.
     size_t headers = 0;
     size_t compared = 0;
     bool to_compare() const { return compared < headers; }
@@ -136,11 +144,13 @@ class Lines {
   /// Looks at the headers that have come from other ranks, since a line breaks too because two of them have called
   /// something else.
   void compare_all();
-  /// What a rank has for another one, as far as that has come.
+  /// What a rank has for another one, as far as that has come, and where both are at the collective of this one.
   std::optional<Signature> signature_of(int rank, int other);
   /// The mismatch that all name who know all.
   std::optional<Failure> first_of_all();
-  void set_mismatch(std::optional<Failure> mismatch);
+  void set_mismatch(std::optional<Failure> mismatch, bool apart = false);
+  /// Names that one, as far as headers have come, in place of the one that was found first.
+  void name_first();
   /// Gives the others what they compare, if that was not possible before.
   void send_headers();
   uint64_t* parts_of(int rank) { return parts_.data() + 2 * lines_.size() * static_cast<size_t>(rank); }

@@ -82,18 +82,18 @@ void LossRecord::add(int rank, const std::exception_ptr& error) {
   if (on_reset_ && says(what, kReset)) on_reset_(describe(cause_of(losses_.back())));
 }
 
-void LossRecord::note(const Failure& mismatch) {
-  const auto place = [](const Failure& failure) {
-    auto ranks = failure.ranks();
+void LossRecord::note(const Mismatch& mismatch) {
+  const auto place = [](const Mismatch& each) {
+    auto ranks = each.failure.ranks();
     std::sort(ranks.begin(), ranks.end());
-    return std::pair(failure.collective(), std::move(ranks));
+    return std::tuple(each.apart, each.failure.collective(), std::move(ranks));
   };
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (!mismatch_ || place(mismatch) < place(*mismatch_)) mismatch_ = mismatch;
+  if (!mismatch_ || place(mismatch) < place(*mismatch_)) mismatch_.emplace(mismatch);
   changed_.notify_all();
 }
 
-std::optional<Failure> LossRecord::mismatch() const {
+std::optional<LossRecord::Mismatch> LossRecord::mismatch() const {
   const std::lock_guard<std::mutex> lock(mutex_);
   return mismatch_;
 }
@@ -116,7 +116,7 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found =
       std::find_if(losses_.begin(), losses_.end(), [&](const Loss& candidate) { return candidate.what == what; });
-  if (found == losses_.end()) return mismatch_ ? *mismatch_ : Failure(C10D_ERR_NETWORK, without_place(what));
+  if (found == losses_.end()) return mismatch_ ? mismatch_->failure : Failure(C10D_ERR_NETWORK, without_place(what));
   // Ranks that fail close their connections, which makes others fail. All are connected to all, so the first connection
   // to break is nearest to the cause.
   return describe(collective ? losses_.front() : cause_of(*found));
@@ -139,7 +139,7 @@ std::optional<std::string> LossRecord::when_all(int peers) const {
 Failure LossRecord::describe(const Loss& loss) const {
   const std::string rank = "rank " + std::to_string(loss.rank);
   if (loss.sizes_differ) return desync(C10D_MISMATCH_MESSAGE, rank_, loss.rank, without_place(loss.what));
-  if (mismatch_) return *mismatch_;
+  if (mismatch_) return mismatch_->failure;
   if (says(loss.what, "Connection closed by peer") || says(loss.what, kReset) || says(loss.what, "Broken pipe")) {
     return Failure(C10D_ERR_NETWORK, rank + " closed its connection: its process has ended or its group has failed",
                    loss.rank);
@@ -237,7 +237,7 @@ bool Pair::read_note() {
       break;
   }
   rx_.nread = note_got_ = 0;
-  losses_.note(decode_note(note, note_text_.data()));
+  losses_.note({decode_note(note, note_text_.data()), note.apart != 0});
   return true;
 }
 

@@ -36,11 +36,16 @@ class LossRecord {
   /// reaches those too that are idle, or wait for somebody else. Who leaves in good order closes it instead.
   void watch(std::function<void(const Failure&)> on_reset);
   void add(int rank, const std::exception_ptr& error);
-  /// Calls of a collective differ, as this rank has found or was told: from now on that is why connections break. Of several such
-  /// failures the first counts, in the order of the collectives and then of the ranks that they name, so that all ranks name the
-  /// same ones.
-  void note(const Failure& mismatch);
-  std::optional<Failure> mismatch() const;
+  /// Calls of a collective differ, as this rank has found or was told: from now on that is why connections break.
+  struct Mismatch {
+    Failure failure;
+    /// One of the two ranks has ended more collectives than the other, so that both may call the same as the rest.
+    bool apart;
+  };
+  void note(const Mismatch& mismatch);
+  /// The first of them, in the order of the collectives and then of the ranks that they name, so that all ranks name the same ones;
+  /// those that are apart come last.
+  std::optional<Mismatch> mismatch() const;
   /// Returns when the rank is lost, or a mismatch known, or at the deadline.
   void await(int rank, std::chrono::steady_clock::time_point deadline) const;
   /// The failure that an op's exception stands for. A collective needs all ranks, so it fails because of the first loss.
@@ -66,7 +71,7 @@ class LossRecord {
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   std::vector<Loss> losses_;
-  std::optional<Failure> mismatch_;
+  std::optional<Mismatch> mismatch_;
   std::function<void(const Failure&)> on_reset_;
 };
 

@@ -8,8 +8,9 @@
 
 namespace c10d::gloo_shim {
 
-std::vector<char> encode_note(const Failure& mismatch) {
+std::vector<char> encode_note(const Failure& mismatch, bool apart) {
   MismatchNote note;
+  note.apart = apart ? 1 : 0;
   note.collective = mismatch.collective();
   const auto& ranks = mismatch.ranks();
   if (!ranks.empty()) note.rank = ranks.front();
@@ -23,8 +24,7 @@ std::vector<char> encode_note(const Failure& mismatch) {
 }
 
 Failure decode_note(const MismatchNote& note, const char* text) {
-  return desync(C10D_MISMATCH_REPORTED, static_cast<int>(note.rank), static_cast<int>(note.other_rank),
-                std::string(text, note.text_bytes))
+  return desync(C10D_MISMATCH_REPORTED, note.rank, note.other_rank, std::string(text, note.text_bytes))
       .of_collective(note.collective);
 }
 

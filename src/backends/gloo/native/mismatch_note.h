@@ -18,13 +18,15 @@ struct MismatchNote {
   uint64_t bytes = 0;
   uint64_t opcode = kOpcode;
   uint64_t collective = 0;
-  int64_t rank = -1;
+  int32_t rank = -1;
+  int32_t other_rank = -1;
   uint64_t text_bytes = 0;
-  int64_t other_rank = -1;
+  /// 1 if one of the two ranks has ended more collectives than the other.
+  uint64_t apart = 0;
 };
 
 /// Of a mismatch of a collective.
-std::vector<char> encode_note(const Failure& mismatch);
+std::vector<char> encode_note(const Failure& mismatch, bool apart);
 /// `note.text_bytes` of text.
 Failure decode_note(const MismatchNote& note, const char* text);
 

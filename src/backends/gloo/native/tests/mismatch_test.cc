@@ -144,3 +144,18 @@ TEST_CASE("a rank that comes when the others have failed has been told what has 
     CHECK(failure.text.find(kOddName) != std::string::npos);
   }
 }
+
+TEST_CASE("ranks that are ahead of one that has left out a call are not said to have refused one") {
+  for (int round = 0; round < 5; round++) {
+    const auto failures = on_all([](int rank, Rank& own) {
+      const auto first = rank == kOdd ? FailureView{} : own.run(kBroadcast);
+      return first.status == C10D_OK ? own.run(kAllReduce) : first;
+    });
+    for (const auto& failure : failures) {
+      CHECK(failure.status == C10D_ERR_DESYNC);
+      CHECK(failure.text.find("called broadcast(float32[1], root 0)") != std::string::npos);
+      CHECK(failure.text.find(kOddName + "allReduce(float32[1], SUM)") != std::string::npos);
+      CHECK(failure.text.find("refused") == std::string::npos);
+    }
+  }
+}

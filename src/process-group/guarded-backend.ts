@@ -1,4 +1,4 @@
-import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
+import { type OpCall, type OpType, opNames, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, describe, messageOf, warn } from "../errors/index.ts";
 import type { Backend } from "../registry/index.ts";
 import type { GroupState, Work } from "../work/index.ts";
@@ -50,18 +50,23 @@ export class GuardedBackend {
 
   // No closure here, since it is called for every op.
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    const op = calls[0]?.op;
+    const peer = calls[0]?.peer ?? -1;
     try {
       return this.#backend.submit(calls);
     } catch (error) {
-      throw this.#failureFor("submit()", calls, error);
+      // By what the call was: the backend may have changed it.
+      throw this.#failureFor("submit()", error, op === undefined ? undefined : opTypeOf({ op, peer }));
     }
   }
 
   refuse(calls: readonly OpCall[]): readonly Work<void>[] | undefined {
+    const [first] = calls;
+    const opType = first === undefined ? undefined : opTypeOf(first);
     try {
       return this.#backend.refuse?.(calls);
     } catch (error) {
-      throw this.#failureFor("refuse()", calls, error);
+      throw this.#failureFor("refuse()", error, opType);
     }
   }
 
@@ -81,7 +86,7 @@ export class GuardedBackend {
     try {
       await this.#backend.drained?.();
     } catch (error) {
-      throw this.#failureFor("drained()", [], error);
+      throw this.#failureFor("drained()", error);
     }
   }
 
@@ -99,8 +104,8 @@ export class GuardedBackend {
     });
   }
 
-  #failureFor(method: string, [call]: readonly OpCall[], error: unknown) {
-    const op = call === undefined ? undefined : opNames[opTypeOf(call)];
+  #failureFor(method: string, error: unknown, opType?: OpType) {
+    const op = opType === undefined ? undefined : opNames[opType];
     const where = `${method} of backend "${this.#name}"${op === undefined ? "" : ` for ${op}`}`;
     return foreignFailure(where, { group: this.#group, backend: this.#name, ...(op !== undefined && { op }) }, error);
   }

@@ -1,4 +1,4 @@
-import { type OpCall, opNames, opTypeOf } from "../collectives/index.ts";
+import { type OpCall, type OpType, opNames, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError, DistError, describe, type ErrorDetails, messageOf, warn } from "../errors/index.ts";
 import {
   type Backend,
@@ -19,6 +19,7 @@ import { CallBorder, Passage } from "./call-border.ts";
 import { CallCheck } from "./call-check.ts";
 import { foreignFailure } from "./foreign-failure.ts";
 import { GuardedBackend } from "./guarded-backend.ts";
+import { handedCalls } from "./handed-calls.ts";
 import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
 
@@ -77,8 +78,8 @@ export class Pipeline {
   readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
   /** Watches over Works that may not keep the limits of their ops by themselves; `undefined` if all do. */
   #limits: OpLimits | undefined;
-  /** The last Works of a backend that keeps limits by itself, as it has returned them to middleware. */
-  #trusted: readonly Work<void>[] | undefined;
+  /** The last Works of a backend that keeps limits by itself, as it has returned them to middleware; not their list, which that may change. */
+  #trusted: readonly unknown[] = [];
   #closing: Promise<void> | undefined;
 
   constructor({ group, device, plugin, backend, capabilities, clock, siblings = [] }: PipelineInit) {
@@ -94,8 +95,12 @@ export class Pipeline {
     this.clock = clock;
     this.#group = group;
     this.#siblings = siblings;
-    this.#submit = (calls) => guarded.submit(calls);
-    if (guarded.tried("capabilities", () => capabilities.keepsTimeouts) !== true) this.#watch();
+    if (guarded.tried("capabilities", () => capabilities.keepsTimeouts) === true) {
+      this.#submit = (calls) => guarded.submit(calls);
+    } else {
+      this.#submit = (calls) => guarded.submit(handedCalls(calls));
+      this.#watch();
+    }
     // The group may have failed on another device while this one was made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
     guarded.whenFailed((reason) => this.#onBackendFailure(reason));
@@ -126,7 +131,7 @@ export class Pipeline {
       this.#watch();
       this.#submit = (calls) => {
         const works = this.#guarded.submit(calls);
-        this.#trusted = works;
+        this.#trusted = Array.isArray(works) ? [...works] : [];
         return works;
       };
     }
@@ -157,6 +162,9 @@ export class Pipeline {
       this.#submit = border.around(submit as Submit);
       this.#layers.push(name);
     }
+    if (middleware.length === 0) return;
+    const outermost = this.#submit;
+    this.#submit = (calls) => outermost(handedCalls(calls));
   }
 
   #layered(name: string, layer: (next: Submit) => unknown, next: Submit): unknown {
@@ -211,7 +219,7 @@ export class Pipeline {
 
   /** Calls that come after the end: the backend may say why they are refused, but must not start them. */
   #refused(calls: readonly OpCall[]): readonly Work<void>[] {
-    const works = this.#guarded.refuse(calls);
+    const works = this.#guarded.refuse(handedCalls(calls));
     if (works !== undefined) return works;
     const { name: backend } = this.plugin;
     const details = { backend, group: this.#group, code: "ABORTED" };
@@ -220,48 +228,61 @@ export class Pipeline {
       const opType = opTypeOf(call);
       // A turn that nobody takes any more.
       if (call.op === "refused") return Work.completed(undefined, { opType });
-      return Work.rejected(this.#failedBefore(call, cause), { opType });
+      return Work.rejected(this.#failedBefore(opType, cause), { opType });
     });
   }
 
   /** Submits calls; whatever goes wrong, there is a Work for each. */
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    const opTypes = calls.map(opTypeOf);
     try {
-      if (this.#failure !== undefined) throw this.#failedBefore(calls[0], this.#failure);
+      if (this.#failure !== undefined) throw this.#failedBefore(opTypes[0], this.#failure);
       const works: unknown = this.#submit(calls);
-      const own = areNewWorks(works, calls.length) ? works : this.#mended(calls, works);
+      const own = areNewWorks(works, opTypes.length) ? works : this.#mended(opTypes, works);
       return this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls);
     } catch (error) {
-      const failure = this.#submitFailure(calls[0], error);
-      return calls.map((call) => Work.rejected(failure, { opType: opTypeOf(call) }));
+      const failure = this.#submitFailure(opTypes[0], error);
+      return opTypes.map((opType) => Work.rejected(failure, { opType }));
     }
   }
 
   /** {@link submit} of one call. */
   submitOne(call: OpCall): Work<void> {
+    // A backend that keeps limits by itself gets the call itself, and the process group goes on with it.
+    const { op, peer, inputs, outputs } = call;
     if (this.#failure === undefined) {
       try {
         const calls = [call];
         const works: unknown = this.#submit(calls);
-        const own = areNewWorks(works, 1) ? works : this.#mended(calls, works);
+        const own = areNewWorks(works, 1) ? works : this.#mended([opTypeOf({ op, peer })], works);
         return (this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls))[0] as Work<void>;
       } catch (error) {
-        return Work.rejected(this.#submitFailure(call, error), { opType: opTypeOf(call) });
+        const opType = opTypeOf({ op, peer });
+        return Work.rejected(this.#submitFailure(opType, error), { opType });
+      } finally {
+        if (call.op !== op || call.peer !== peer || call.inputs !== inputs || call.outputs !== outputs) {
+          Object.assign(call, { op, peer, inputs, outputs });
+        }
       }
     }
-    return Work.rejected(this.#failedBefore(call, this.#failure), { opType: opTypeOf(call) });
+    const opType = opTypeOf(call);
+    return Work.rejected(this.#failedBefore(opType, this.#failure), { opType });
   }
 
-  /** Puts Works under watch; returns them, or what stands for those that have ended with an error that is not ours. */
+  /**
+   * Puts Works under watch; returns them, or what stands for those that have ended with an error that is not ours.
+   * @param calls As they were submitted: whoever has made the Works had others.
+   */
   #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): readonly Work<void>[] {
-    // Middleware that has passed them on has nothing in its hands.
-    const areTrusted = works === this.#trusted;
+    const trusted = this.#trusted;
     let seen = works;
     for (const [i, call] of calls.entries()) {
       const number = limits.numberOf(call);
       const work = works[i] as Work<void>;
       if (!hasEnded(work)) {
-        if (!areTrusted && !this.#keepsLimit(work, call)) limits.watch(work, call, number);
+        // Middleware that has passed it on has nothing in its hands.
+        const isTrusted = work === trusted[i];
+        if (!isTrusted && !this.#keepsLimit(work, opTypeOf(call))) limits.watch(work, call, number);
         continue;
       }
       const failure: Error | undefined = failureOf(work);
@@ -272,26 +293,26 @@ export class Pipeline {
     return seen;
   }
 
-  #keepsLimit(work: Work<void>, call: OpCall): boolean {
+  #keepsLimit(work: Work<void>, opType: OpType): boolean {
     try {
       return work.keepsLimit;
     } catch (error) {
-      throw this.#invalidWork(call, `keepsLimit of its Work has failed: ${messageOf(error)}`, error);
+      throw this.#invalidWork(opType, `keepsLimit of its Work has failed: ${messageOf(error)}`, error);
     }
   }
 
   /** A backend or a middleware of the user's own may return Works of another copy of the package; or anything. */
-  #mended(calls: readonly OpCall[], works: unknown): readonly Work<void>[] {
+  #mended(opTypes: readonly OpType[], works: unknown): readonly Work<void>[] {
     const list: readonly unknown[] | undefined = Array.isArray(works) ? Array.from(works) : undefined;
-    const fault = list === undefined ? describe(works) : faultOf(list, calls.length);
-    const own = fault === undefined ? list?.map((each, i) => workOf(each, opTypeOf(calls[i] as OpCall))) : undefined;
+    const fault = list === undefined ? describe(works) : faultOf(list, opTypes.length);
+    const own = fault === undefined ? list?.map((each, i) => workOf(each, opTypes[i] as OpType)) : undefined;
     const other = own?.indexOf(undefined) ?? -1;
     if (own !== undefined && other < 0) return own as Work<void>[];
     // Nobody will look at what they reject with; unhandled, it would end the process.
     for (const each of list ?? [works]) if (each instanceof Promise) each.catch(() => {});
     if (fault === undefined) {
       const text = `submit() has returned ${describe(list?.[other])}, which is no Work: Work.fromPromise() makes one of a promise`;
-      throw this.#invalidWork(calls[other] as OpCall, text);
+      throw this.#invalidWork(opTypes[other] as OpType, text);
     }
     throw new DistBackendError(`${this.#whose}: submit() must return one new Work for each call, got ${fault}`, {
       backend: this.plugin.name,
@@ -306,8 +327,8 @@ export class Pipeline {
     return `backend "${this.plugin.name}"${names && ` or its middleware (${names})`}`;
   }
 
-  #invalidWork(call: OpCall, fault: string, cause?: unknown): DistBackendError {
-    const op = opNames[opTypeOf(call)];
+  #invalidWork(opType: OpType, fault: string, cause?: unknown): DistBackendError {
+    const op = opNames[opType];
     return new DistBackendError(`${op}: ${this.#whose}: ${fault}`, {
       backend: this.plugin.name,
       group: this.#group,
@@ -318,14 +339,14 @@ export class Pipeline {
   }
 
   /** What has been thrown where calls are submitted; if it is not of this package, it comes from looking at what was returned. */
-  #submitFailure(call: OpCall | undefined, error: unknown): DistError {
-    const op = call === undefined ? {} : { op: opNames[opTypeOf(call)] };
+  #submitFailure(opType: OpType | undefined, error: unknown): DistError {
+    const op = opType === undefined ? {} : { op: opNames[opType] };
     const where = `what submit() of ${this.#whose} has returned${op.op === undefined ? "" : ` for ${op.op}`}`;
     return foreignFailure(where, { group: this.#group, backend: this.plugin.name, ...op }, error);
   }
 
-  #failedBefore(call: OpCall | undefined, cause: DistError): DistBackendError {
-    const op = call === undefined ? "op" : opNames[opTypeOf(call)];
+  #failedBefore(opType: OpType | undefined, cause: DistError): DistBackendError {
+    const op = opType === undefined ? "op" : opNames[opType];
     return new DistBackendError(
       `${op}: group "${this.#group}" has failed before (${cause.message}). It takes no more ops: make a new group with newGroup()`,
       { backend: this.plugin.name, group: this.#group, op, rank: this.rank, code: "GROUP_FAILED", cause },

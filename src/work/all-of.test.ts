@@ -27,6 +27,15 @@ describe("AllOf", () => {
     expect(await rejection(whole)).toBe(error);
   });
 
+  test("goes by the list as it was: whoever has made it may use it again", () => {
+    const works = parts(2);
+    for (const work of works) work.onBlock = () => work.settle(failure());
+    const whole = new AllOf(works, init);
+    works.length = 0;
+    expect(() => whole.wait()).toThrow();
+    expect(whole.isSuccess()).toBe(false);
+  });
+
   test("fails with the error that comes first, and at once", async () => {
     const works = parts(3);
     const whole = new AllOf(works, init);

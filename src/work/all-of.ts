@@ -7,7 +7,8 @@ export class AllOf<T = void> extends Work<T> {
 
   constructor(works: readonly Work<unknown>[], init: WorkInit) {
     super(init);
-    this.#works = works;
+    // The list may be that of a backend, which goes on using it.
+    this.#works = [...works];
     this.#pending = works.length;
     for (const work of works) {
       joinWhole(work, this);

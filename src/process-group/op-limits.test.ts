@@ -409,3 +409,79 @@ describe("abort() of a backend", () => {
     expect(await ended(work)).toMatchObject({ code: "ABORTED" });
   });
 });
+
+describe("an op in whose submit() the group comes to its end", () => {
+  const ends: readonly [string, (group: ProcessGroup, backend: Breaking) => unknown, string, number][] = [
+    ["is aborted", (group) => group.abort("enough"), "enough", 1_000],
+    ["is closed", (group) => group.close(), "the group was closed while the op was in flight", 1_000],
+    ["fails", (_, backend) => backend.lose("its card is gone"), "its card is gone", 5_000],
+  ];
+  class Breaking extends Hanging {
+    onSubmit = () => {};
+
+    override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+      this.onSubmit();
+      return super.submit(calls);
+    }
+
+    lose(reason: string): void {
+      this.announceFailure(reason);
+    }
+  }
+  const breaking = async () => {
+    const made: Breaking[] = [];
+    const { group } = await start({
+      make: ({ rank, size }) => {
+        const backend = new Breaking(rank, size);
+        made.push(backend);
+        return backend;
+      },
+    });
+    const [backend] = made;
+    if (backend === undefined) throw new Error("no backend");
+    return { group, backend };
+  };
+
+  for (const [what, end, reason, afterMs] of ends) {
+    test(`and ${what}: it ends as those that are in flight, though it has no limit`, async () => {
+      const { group, backend } = await breaking();
+      backend.onSubmit = () => void end(group, backend);
+      const began = performance.now();
+      const error = await ended(group.allReduce(floats(), { timeout: Number.POSITIVE_INFINITY }));
+      expect([error.code, error.message]).toEqual([
+        "ABORTED",
+        `allReduce #1 (hanging, group "0", rank 0 of 2): ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`,
+      ]);
+      expect(performance.now() - began).toBeGreaterThan(afterMs - 10);
+    });
+  }
+
+  test("of a batch: all of them, in one go", async () => {
+    const { group, backend } = await breaking();
+    backend.onSubmit = () => group.abort("enough");
+    const parts: Work<unknown>[] = [];
+    const whole = group.coalescing(() => {
+      parts.push(group.allReduce(floats(), { timeout: "1h" }), group.send(floats(), { dst: 1, timeout: "1h" }));
+    });
+    for (const work of [whole, ...parts]) expect(await ended(work)).toMatchObject({ code: "ABORTED" });
+    expect(group.inFlight).toBe(0);
+  });
+
+  test("ends in wait() too, by the same error", async () => {
+    const { group, backend } = await breaking();
+    backend.onSubmit = () => group.abort("enough");
+    const work = group.allReduce(floats(), { timeout: "1h" });
+    const began = performance.now();
+    expect(() => work.wait()).toThrow("enough. Neither the backend nor its middleware has ended the op");
+    expect(performance.now() - began).toBeLessThan(4_000);
+    expect(work.exception()).toMatchObject({ code: "ABORTED" });
+  });
+});
+
+test("wait() for an op that was in flight when its group was aborted ends by that, not by the limit of the op", async () => {
+  const { group } = await start();
+  const work = group.allReduce(floats(), { timeout: Number.POSITIVE_INFINITY });
+  group.abort("enough");
+  expect(() => work.wait()).toThrow("enough. Neither the backend nor its middleware has ended the op");
+  expect(work.exception()).toMatchObject({ code: "ABORTED" });
+});

@@ -61,6 +61,8 @@ export class OpLimits {
     this.#forgetEnded();
   };
   readonly #ends = new Set<ReturnType<typeof setTimeout>>();
+  /** How the group has come to its end; of several ways the one that leaves the ops the least time. */
+  #end: GroupEnd | undefined;
   #collectives = 0;
   #messages = 0;
 
@@ -99,6 +101,10 @@ export class OpLimits {
       op.due = this.#host.clock.now() + op.timeoutMs;
       this.#follow(op);
     }
+    // The group has come to its end while the op was being submitted: it ends with those that were in flight.
+    if (this.#end === undefined) return;
+    this.#follow(op);
+    if (this.#ends.size === 0) this.#endPending(this.#end);
   }
 
   /** Most ops end within the turn, in `wait()`: they need no timer. */
@@ -157,9 +163,13 @@ export class OpLimits {
     this.#arm(next);
   }
 
-  /** Fails an op whose time is up, and its group. */
+  /** Fails an op whose time is up, and its group, unless that has come to its end. */
   expire(op: WatchedOp): void {
     if (hasEnded(op.work)) return;
+    if (this.#end !== undefined && this.#end.dueMs - performance.now() < 1) {
+      this.#endWith(op, this.#end);
+      return;
+    }
     const { text, details } = this.#whereIs(op);
     const { timeoutMs } = op;
     const message = `${text}: timed out after ${timeoutMs} ms, and neither the backend nor its middleware has ended it in the ${GRACE_MS} ms after that`;
@@ -170,23 +180,39 @@ export class OpLimits {
     this.#host.onTimeout(error);
   }
 
-  /** Fails what is still pending so many milliseconds from now: the group has come to its end. By real time, as all that ends it. */
+  /**
+   * Fails what is still pending so many milliseconds from now, and what is watched later: the group has come to its end. By real time,
+   * as all that ends it.
+   */
   endAll(reason: string, afterMs: number): void {
+    const end = { reason, afterMs, dueMs: performance.now() + afterMs };
+    if (this.#end === undefined || end.dueMs < this.#end.dueMs) this.#end = end;
     this.#forgetEnded();
     if (this.#ops.length === 0) return;
     for (const op of this.#ops) this.#follow(op);
+    this.#endPending(end);
+  }
+
+  #endPending(end: GroupEnd): void {
     const timer = setTimeout(() => {
       this.#ends.delete(timer);
-      for (const op of this.#ops) {
-        if (hasEnded(op.work)) continue;
-        const { text, details } = this.#whereIs(op);
-        const message = `${text}: ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`;
-        const error = new DistBackendError(message, { ...details, code: "ABORTED" });
-        ours.add(error);
-        endWork(op.work, error);
-      }
-    }, afterMs);
+      for (const op of this.#ops) if (!hasEnded(op.work)) this.#endWith(op, end);
+    }, end.afterMs);
     this.#ends.add(timer);
+  }
+
+  #endWith(op: WatchedOp, { reason, afterMs }: GroupEnd): void {
+    const { text, details } = this.#whereIs(op);
+    const message = `${text}: ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`;
+    const error = new DistBackendError(message, { ...details, code: "ABORTED" });
+    ours.add(error);
+    endWork(op.work, error);
+  }
+
+  /** How long a `wait()` may block for an op of a group that has come to its end; Infinity before. */
+  get leftMs(): number {
+    if (this.#end === undefined) return Number.POSITIVE_INFINITY;
+    return Math.max(GRACE_MS, this.#end.dueMs - performance.now());
   }
 
   #whereIs({ work, name, number }: WatchedOp): { readonly text: string; readonly details: ErrorDetails } {
@@ -196,6 +222,14 @@ export class OpLimits {
     const text = `${name} #${seq} (${backend}, group "${group}", rank ${rank} of ${size})`;
     return { text, details: { backend, group, op: name, seq, rank } };
   }
+}
+
+/** How a group has come to its end, and when what is in flight has to have ended. */
+interface GroupEnd {
+  readonly reason: string;
+  readonly afterMs: number;
+  /** By real time. */
+  readonly dueMs: number;
 }
 
 /** An op that may not end by itself. */
@@ -228,7 +262,8 @@ class WatchedOp implements WorkGuard {
 
   /** By real time, as all blocking. At least the grace: who waits late may be the one who drives the op to its end. */
   get leftMs(): number {
-    return Math.max(0, startedOf(this.work) + this.timeoutMs - performance.now()) + GRACE_MS;
+    const ownMs = Math.max(0, startedOf(this.work) + this.timeoutMs - performance.now()) + GRACE_MS;
+    return Math.min(ownMs, this.#limits.leftMs);
   }
 
   expire(): void {

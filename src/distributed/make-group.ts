@@ -83,7 +83,7 @@ async function connect(
     logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
     clock: plan.clock,
   };
-  const backend = requireBackend(plugin.name, plan.name, await made(plugin, context));
+  const backend = await backendFor(plugin, context);
   try {
     // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
     const own = new GuardedBackend(backend, plugin.name, plan.name).tried("capabilities", () =>
@@ -98,6 +98,20 @@ async function connect(
     await endBackend(backend, plugin.name, plan.name, "the group could not be made");
     throw error;
   }
+}
+
+/** The backend that a plugin makes. One that is not for this rank is ended. */
+async function backendFor(plugin: BackendPlugin, context: BackendContext): Promise<Backend> {
+  const { name } = plugin;
+  const { groupName, rank, size } = context;
+  const backend = requireBackend(name, groupName, await made(plugin, context));
+  try {
+    new GuardedBackend(backend, name, groupName).requirePlace(rank, size);
+  } catch (error) {
+    await endBackend(backend, name, groupName, "the group could not be made");
+    throw error;
+  }
+  return backend;
 }
 
 /** What `create()` of a plugin resolves to within the time-out of the group. What comes later is ended. */
@@ -146,7 +160,7 @@ function surroundings(
     makeHelper: async () => {
       const groupName = `${group.groupName}/${name}/${helpers}`;
       const helper = { ...context, groupName, store: new PrefixStore(`helper/${helpers++}/`, own) };
-      return requireBackend(plugin.name, groupName, await made(plugin, helper));
+      return backendFor(plugin, helper);
     },
   };
 }

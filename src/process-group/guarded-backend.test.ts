@@ -194,6 +194,74 @@ describe("a backend whose state cannot be read", () => {
   });
 });
 
+describe("a backend whose state goes back to OPEN", () => {
+  test.each(["FAILED", "CLOSED"])("from %s: the group has failed for good, and ops say why", async (before) => {
+    let state: string = before;
+    const { group, backend } = await groupOn(() => {});
+    Object.defineProperty(backend, "state", { get: () => state });
+    expect(group.state).toBe(before as "FAILED");
+    state = "OPEN";
+    expect([group.state, group.state]).toEqual(["FAILED", "FAILED"]);
+    const error = await rejection(group.barrier());
+    expect(error).toMatchObject({ code: "GROUP_FAILED" });
+    expect(error).toHaveProperty("cause.message", `group "0": state of backend "ring" is OPEN after it was ${before}`);
+    expect(backend.calls).toEqual([]);
+  });
+});
+
+describe("a backend for another rank than that of its context", () => {
+  const places = [
+    ["rank", 5],
+    ["rank", Number.NaN],
+    ["size", 3],
+  ] as const;
+  const expected = { rank: 0, size: 1 };
+  const messageOf = (field: "rank" | "size", value: number) =>
+    `create() of backend "ring" must resolve to a backend whose ${field} is that of the context, ${expected[field]}, got ${value}`;
+
+  test.each(places)("by its %s, %p, is refused and closed", async (field, value) => {
+    const made: MemoryBackend[] = [];
+    const error = (await errorOf(() =>
+      groupOn((backend) => {
+        made.push(Object.assign(backend, { [field]: value }));
+      }),
+    )) as DistError;
+    expect([error.name, error.code, error.message]).toEqual([
+      "DistBackendError",
+      "BACKEND_ERROR",
+      messageOf(field, value),
+    ]);
+    expect([made[0]?.aborted, made[0]?.closed, dist.isInitialized()]).toEqual([
+      "the group could not be made",
+      1,
+      false,
+    ]);
+  });
+
+  test("as a helper group of a middleware, too", async () => {
+    let count = 0;
+    const made: MemoryBackend[] = [];
+    const create = async (context: BackendContext) => {
+      const backend = new MemoryBackend(context, capabilities);
+      made.push(backend);
+      return count++ === 0 ? backend : Object.assign(backend, { size: 9 });
+    };
+    const middleware: Middleware = {
+      name: "helped",
+      create: async (context) => {
+        await context.helperGroup();
+        return (next) => next;
+      },
+    };
+    const container = createContainer({ overrides: [memoryPlugin("ring", { capabilities, create })] });
+    container.register(BACKEND_MIDDLEWARE, { useValue: middleware });
+    const meeting = { store: new HashStore(), rank: 0, worldSize: 1 };
+    const error = await errorOf(() => dist.initProcessGroup({ backend: "ring", container, ...meeting }));
+    expect(error).toHaveProperty("message", messageOf("size", 9));
+    expect(made.map(({ closed }) => closed)).toEqual([1, 1]);
+  });
+});
+
 test("a backend in plain JavaScript without what its base class has counts as that", async () => {
   const submit = (calls: readonly OpCall[]) =>
     calls.map((call) => Work.completed(undefined, { opType: opTypeOf(call) }));

@@ -14,6 +14,8 @@ export class GuardedBackend {
   readonly #backend: Backend;
   readonly #name: string;
   readonly #group: string;
+  /** What its state was last, if that was not OPEN. */
+  #endState: GroupState | undefined;
 
   /** @param name Of its plugin. */
   constructor(backend: Backend, name: string, group: string) {
@@ -36,12 +38,30 @@ export class GuardedBackend {
     return this.tried("size", ({ size }) => size);
   }
 
+  /** @throws DistBackendError if it says that it is another rank than it was made for. One in plain JavaScript may not say. */
+  requirePlace(rank: number, size: number): void {
+    this.#requireNumber("rank", this.rank, rank);
+    this.#requireNumber("size", this.size, size);
+  }
+
+  #requireNumber(name: string, given: unknown, expected: number): void {
+    if (typeof given !== "number" || given === expected) return;
+    const text = `create() of backend "${this.#name}" must resolve to a backend whose ${name} is that of the context, ${expected}, got ${given}`;
+    throw new DistBackendError(text, { group: this.#group, backend: this.#name });
+  }
+
   get state(): GroupState {
     const state: unknown = this.tried("state", (backend) => backend.state);
     if (state === undefined) return "OPEN";
-    if (states.has(state)) return state as GroupState;
-    const text = `group "${this.#group}": state of backend "${this.#name}" is none of ${[...states].join(", ")}, got ${describe(state)}`;
-    throw new DistBackendError(text, { group: this.#group, backend: this.#name });
+    if (!states.has(state)) throw this.#stateError(`is none of ${[...states].join(", ")}, got ${describe(state)}`);
+    if (state !== "OPEN") this.#endState = state as GroupState;
+    else if (this.#endState !== undefined) throw this.#stateError(`is OPEN after it was ${this.#endState}`);
+    return state as GroupState;
+  }
+
+  #stateError(fault: string): DistBackendError {
+    const text = `group "${this.#group}": state of backend "${this.#name}" ${fault}`;
+    return new DistBackendError(text, { group: this.#group, backend: this.#name });
   }
 
   get inFlight(): number {

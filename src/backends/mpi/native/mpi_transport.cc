@@ -153,34 +153,33 @@ class MpiTransport final : public Transport {
   }
 
   Start start(Op& op) override {
-    auto call = fresh_call();
-    call->op = &op;
+    throw_if_aborted();
     bool over = false;
     std::optional<Failure> failure;
     runtime_.call([&] {
+      const std::lock_guard<std::mutex> lock(mutex_);
+      auto call = fresh_call();
+      call->op = &op;
       failure = attempt([&] {
         // One that waits for nobody would succeed also when the group has failed on all other ranks.
         hear_before_start(op);
         begin(*call);
         // What queues behind earlier ops ends in look(), which knows of those.
-        over = !call->unmatched && has_ended(*call, is_first(op));
+        over = !call->unmatched && has_ended(*call, calls_.empty() && !divergence_.reaches(op));
       });
-      if (!failure) return;
-      note_divergence(*failure);
-      abandon(std::move(call));
+      if (failure) {
+        divergence_.note(*failure);
+        abandon(std::move(call));
+        runtime_.unfinished++;
+      } else if (over) {
+        recycle(std::move(call));
+      } else {
+        calls_.push_back(std::move(call));
+        runtime_.unfinished++;
+      }
     });
-    if (failure) {
-      runtime_.unfinished++;
-      throw Failure(*failure);
-    }
-    const std::lock_guard<std::mutex> lock(mutex_);
-    if (over) {
-      recycle(std::move(call));
-      return Start::done;
-    }
-    runtime_.unfinished++;
-    calls_.push_back(std::move(call));
-    return Start::pending;
+    if (failure) throw Failure(*failure);
+    return over ? Start::done : Start::pending;
   }
 
   void progress(std::vector<Op*>& ended) override {
@@ -218,17 +217,6 @@ class MpiTransport final : public Transport {
 
  private:
   static bool monitored(const Op& op) { return (op.request.flags & C10D_FLAG_MONITORED) != 0; }
-
-  /// Whether no collective is under way that is before this one, which is about to begin, and it is not beyond a mismatch.
-  bool is_first(const Op& op) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    return calls_.empty() && !divergence_.reaches(op);
-  }
-
-  void note_divergence(const Failure& failure) {
-    const std::lock_guard<std::mutex> lock(mutex_);
-    divergence_.note(failure);
-  }
 
   void leave() noexcept {
     if (comm_.handle == MPI_COMM_NULL || comm_.handle == MPI_COMM_WORLD) return;
@@ -412,7 +400,6 @@ class MpiTransport final : public Transport {
       next_hearing_ = now + kHearingInterval;
       for (int look = 0; look < kHearingLooks; look++) runtime_.notices().look();
     }
-    const std::lock_guard<std::mutex> lock(mutex_);
     take_news();
     // What others have called differently leaves the collectives before it alone.
     if (heard_failure_ && !heard_failure_->spares(op.number)) throw Failure(*heard_failure_);
@@ -490,8 +477,6 @@ class MpiTransport final : public Transport {
   }
 
   std::unique_ptr<Call> fresh_call() {
-    throw_if_aborted();
-    const std::lock_guard<std::mutex> lock(mutex_);
     if (spare_.empty()) return std::make_unique<Call>();
     auto call = std::move(spare_.back());
     spare_.pop_back();

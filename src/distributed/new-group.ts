@@ -29,7 +29,7 @@ const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true
  * @returns The group, or `null` on ranks that are not members: an op on `null` resolves without effect.
  * @throws InvalidArgumentError for duplicates and for ranks that do not exist, DistBackendError (`DESYNC`) where another rank
  *   makes the group of other ranks, DistTimeoutError (`CONNECT_TIMEOUT`) when a backend or a middleware is not made within the
- *   group's time-out.
+ *   group's time-out, DistStoreError and the store's DistTimeoutError (`STORE_TIMEOUT`) where the store fails.
  *
  * c10d: `new_group`.
  */

@@ -37,7 +37,7 @@ describe.each([
     expect({ stderr: survivor?.stderr, exitCode: survivor?.exitCode }).toEqual({ stderr: "", exitCode: 0 });
     const { op, newGroup, destroy } = endsOf(survivor?.stdout ?? "");
     expect(op).toBe("PEER_LOST");
-    expect(newGroup).toBe(mode === "hang" ? "CONNECT_TIMEOUT" : code);
+    expect(newGroup).toBe(code);
     expect(destroy).toBe("ok");
   });
 });

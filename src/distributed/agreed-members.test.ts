@@ -99,6 +99,19 @@ describe("ranks that make a group", () => {
     await membersOf(at, 1, [1, 2], "1/0").compare();
   });
 
+  test("count the ranks of a long split, not its parts", async () => {
+    const at = store();
+    const splitOf = (rank: number, size: number) => {
+      const lists = Array.from({ length: 40 / size }, (_, i) => range(i * size, (i + 1) * size));
+      const plan = { group: "0:split:1", verb: "splits it into", meeting: "0/0", rank, lists, store: at };
+      return new AgreedMembers({ ...plan, timeoutMs: 5_000 });
+    };
+    await splitOf(0, 2).compare();
+    const { message } = await errorOf(splitOf(1, 4).compare());
+    expect(message).toContain("rank 0 splits it into 0, 1 | 2, 3 | 4, 5 ");
+    expect(message.split("… (40 in all)")).toHaveLength(3);
+  });
+
   const many = range(0, 1_000);
   test.each<[string, number[], number[], string, string]>([
     ["at the end", many.slice(0, 999), many, "…, 984, 985, ", "998, 999 (1000 in all)"],

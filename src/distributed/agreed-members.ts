@@ -90,7 +90,7 @@ function listed([_, ...ranks]: readonly string[], from: number): string {
     .replaceAll(", |,", " |");
   const before = start > 0 ? "…, " : "";
   const after = start + NAMED_RANKS < ranks.length ? ", …" : "";
-  const count = ranks.length > NAMED_RANKS ? ` (${ranks.length} in all)` : "";
+  const count = ranks.length > NAMED_RANKS ? ` (${ranks.filter((rank) => rank !== "|").length} in all)` : "";
   return `${before}${shown}${after}${count}`;
 }
 

@@ -1,7 +1,7 @@
 /**
  * What TypeScript and native code know of each other:
  * - src/native/abi.generated.ts, from native/c10d.h: enums, and the byte offsets of the structs' fields
- * - native/engine/collective_names.generated.h, from the op table
+ * - native/ops/collective_names.generated.h, from the op table
  *
  *   bun scripts/generate-abi.ts          writes the files
  *   bun scripts/generate-abi.ts --check  fails if a file is not what it should be
@@ -58,7 +58,7 @@ requireAlike(
   Object.fromEntries(Object.entries(deviceTypeCodes).map(([name, code]) => [name.toUpperCase(), code])),
 );
 
-const files = { "src/native/abi.generated.ts": abiText(), "native/engine/collective_names.generated.h": namesText() };
+const files = { "src/native/abi.generated.ts": abiText(), "native/ops/collective_names.generated.h": namesText() };
 for (const [path, text] of Object.entries(files)) {
   const file = Bun.file(new URL(`../${path}`, import.meta.url));
   if (!process.argv.includes("--check")) await file.write(text);

@@ -10,7 +10,7 @@
 
 #include "c10d.h"
 #include "engine/group.h"
-#include "engine/sized_struct.h"
+#include "ops/sized_struct.h"
 
 struct c10d_group {
   c10d::Group group;

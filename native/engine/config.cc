@@ -2,14 +2,6 @@
 
 namespace c10d {
 
-std::string text_of(const Device& device) {
-  if (device.type == C10D_DEVICE_CPU && device.index == 0) return "cpu";
-  std::string type = "type " + std::to_string(device.type);
-  if (device.type == C10D_DEVICE_CPU) type = "cpu";
-  if (device.type == C10D_DEVICE_CUDA) type = "cuda";
-  return type + ":" + std::to_string(device.index);
-}
-
 Options::Options(const char* data, size_t bytes) {
   const std::string all(data == nullptr ? "" : data, data == nullptr ? 0 : bytes);
   size_t begin = 0;

@@ -8,8 +8,8 @@
 #include <utility>
 
 #include "engine/group_guard.h"
-#include "engine/op_shape.h"
-#include "engine/sized_struct.h"
+#include "ops/op_shape.h"
+#include "ops/sized_struct.h"
 
 namespace c10d {
 
@@ -104,7 +104,8 @@ uint64_t Group::submit(const c10d_op* ops, uint32_t count, const void* input, vo
     auto op = table_.make();
     try {
       if (record(i).size != stride) throw Failure(C10D_ERR_INVALID, "the records of a batch differ in size");
-      op->assign(record(i), i == 0 ? input : nullptr, i == 0 ? output : nullptr, config_);
+      op->assign(record(i), i == 0 ? input : nullptr, i == 0 ? output : nullptr, config_.rank, config_.world_size,
+                 config_.device);
       if (is_service(op->request.opcode) && (capabilities_.services >> op->request.opcode & 1) == 0) {
         throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no such service");
       }

@@ -5,7 +5,7 @@
 #include <memory>
 #include <vector>
 
-#include "engine/op.h"
+#include "ops/op.h"
 
 namespace c10d {
 

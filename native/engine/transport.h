@@ -5,8 +5,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/failure.h"
-#include "engine/op.h"
+#include "ops/device.h"
+#include "ops/failure.h"
+#include "ops/op.h"
 
 namespace c10d {
 
@@ -37,15 +38,6 @@ class Options {
  private:
   std::vector<std::pair<std::string, std::string>> entries_;
 };
-
-struct Device {
-  /// One of c10d_device_type.
-  uint32_t type = C10D_DEVICE_CPU;
-  int32_t index = 0;
-};
-
-/// E.g. "cpu", "cuda:1".
-std::string text_of(const Device& device);
 
 struct Config {
   int32_t rank;

@@ -5,7 +5,7 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d {
 

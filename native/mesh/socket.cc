@@ -7,7 +7,7 @@
 #include <cstdint>
 #include <utility>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d {
 

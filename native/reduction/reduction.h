@@ -4,7 +4,7 @@
 #include <cstddef>
 
 #include "c10d.h"
-#include "engine/dtype.h"
+#include "ops/dtype.h"
 
 namespace c10d {
 

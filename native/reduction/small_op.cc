@@ -3,9 +3,9 @@
 #include <cstring>
 #include <vector>
 
-#include "engine/call_text.h"
-#include "engine/dtype.h"
-#include "engine/op_parts.h"
+#include "ops/call_text.h"
+#include "ops/dtype.h"
+#include "ops/op_parts.h"
 #include "reduction/reduction.h"
 
 namespace c10d {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <functional>
 
-#include "engine/op.h"
+#include "ops/op.h"
 
 namespace c10d {
 

@@ -1,5 +1,5 @@
 // Calls in words, and what counts as the same call.
-#include "engine/call_text.h"
+#include "ops/call_text.h"
 
 #include <doctest/doctest.h>
 

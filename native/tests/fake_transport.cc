@@ -8,7 +8,7 @@
 #include <stdexcept>
 #include <thread>
 
-#include "engine/signature.h"
+#include "ops/signature.h"
 
 namespace c10d {
 

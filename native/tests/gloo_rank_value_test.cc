@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 using c10d::Failure;
 using c10d::gloo_shim::RankValue;

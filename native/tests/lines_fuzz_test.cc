@@ -31,7 +31,7 @@ TEST_CASE("what gloo's check takes stays within its buffers") {
       records.push_back(std::make_unique<RandomRecord>(of_call, rank, kSize, true));
       Op& op = ops[static_cast<size_t>(rank)];
       try {
-        op.assign(records.back()->op(), nullptr, nullptr, config_of_rank(rank, kSize));
+        op.assign(records.back()->op(), nullptr, nullptr, rank, kSize, Device{});
         check_shape(op, rank, kSize);
         check_collective(op);
       } catch (const Failure& failure) {

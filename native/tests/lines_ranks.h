@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "direct.h"
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::test {
 

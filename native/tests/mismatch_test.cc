@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "engine/signature.h"
 #include "host.h"
+#include "ops/signature.h"
 
 using namespace c10d::test;
 

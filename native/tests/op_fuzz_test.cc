@@ -4,11 +4,11 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/dtype.h"
-#include "engine/failure.h"
-#include "engine/op_shape.h"
-#include "engine/sized_struct.h"
 #include "host.h"
+#include "ops/dtype.h"
+#include "ops/failure.h"
+#include "ops/op_shape.h"
+#include "ops/sized_struct.h"
 #include "random_record.h"
 
 using namespace c10d;
@@ -91,7 +91,7 @@ TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its
     Op op;
     try {
       claimed_size(&record.op(), "c10d_op");
-      op.assign(record.op(), nullptr, nullptr, config_of_rank(rank, world_size, device));
+      op.assign(record.op(), nullptr, nullptr, rank, world_size, device);
       check_shape(op, rank, world_size);
     } catch (const Failure& failure) {
       refused++;

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <limits>
 
-#include "engine/collective_names.generated.h"
-#include "engine/dtype.h"
+#include "ops/collective_names.generated.h"
+#include "ops/dtype.h"
 
 namespace c10d::test {
 
@@ -165,10 +165,6 @@ void RandomRecord::spoil(bool honest) {
     constexpr double kOdd[] = {0, -0.0, -1, 1e-320, 1e300, HUGE_VAL, -HUGE_VAL};
     op_.timeout_ms = chance(8) ? std::numeric_limits<double>::quiet_NaN() : kOdd[random_() % 7];
   }
-}
-
-Config config_of_rank(int rank, int world_size, Device device) {
-  return {rank, world_size, device, Clock::time_point::max(), Options(nullptr, 0)};
 }
 
 uint64_t fuzz_seed() {

@@ -7,7 +7,7 @@
 #include <random>
 #include <vector>
 
-#include "engine/transport.h"
+#include "ops/device.h"
 
 namespace c10d::test {
 
@@ -48,8 +48,6 @@ class RandomRecord {
   std::vector<uint64_t> input_splits_;
   std::vector<uint64_t> output_splits_;
 };
-
-Config config_of_rank(int rank, int world_size, Device device = {});
 
 /// C10D_FUZZ_SEED, or another one every time.
 uint64_t fuzz_seed();

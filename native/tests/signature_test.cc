@@ -1,5 +1,5 @@
 // Whether two ranks fit together, and who is named if not.
-#include "engine/signature.h"
+#include "ops/signature.h"
 
 #include <doctest/doctest.h>
 
@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/op_parts.h"
+#include "ops/op_parts.h"
 
 using namespace c10d;
 

@@ -9,7 +9,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/op_parts.h"
+#include "ops/op_parts.h"
 
 using namespace c10d;
 

@@ -1,7 +1,7 @@
 import type { DType } from "../tensor/index.ts";
 
 /**
- * dtypes that the engine knows (native/engine/dtype.h) and reduces (native/reduction). Spelled out, so that a dtype which is
+ * dtypes that the engine knows (native/ops/dtype.h) and reduces (native/reduction). Spelled out, so that a dtype which is
  * added to the package is not claimed by backends that have not been made to take it.
  */
 export const engineDTypes: readonly DType[] = [

@@ -18,8 +18,8 @@
 #include <string>
 #include <tuple>
 
-#include "engine/signature.h"
 #include "engine/transport.h"
+#include "ops/signature.h"
 #include "reduction/reduction.h"
 
 namespace {

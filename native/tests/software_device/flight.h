@@ -6,8 +6,8 @@
 #include <optional>
 #include <vector>
 
-#include "engine/call_text.h"
-#include "engine/op.h"
+#include "ops/call_text.h"
+#include "ops/op.h"
 #include "software_device/machine.h"
 
 namespace c10d::softdev {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <utility>
 
-#include "engine/failure.h"
 #include "engine/thread.h"
+#include "ops/failure.h"
 
 namespace c10d::softdev {
 

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::softdev {
 

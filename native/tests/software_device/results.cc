@@ -2,7 +2,7 @@
 
 #include <numeric>
 
-#include "engine/dtype.h"
+#include "ops/dtype.h"
 #include "reduction/reduction.h"
 
 namespace c10d::softdev {

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/failure.h"
-#include "engine/op.h"
+#include "ops/failure.h"
+#include "ops/op.h"
 #include "software_device/machine.h"
 #include "software_device/memory.h"
 #include "software_device/transport.h"

@@ -7,7 +7,7 @@
 #include <cerrno>
 #include <utility>
 
-#include "engine/dtype.h"
+#include "ops/dtype.h"
 #include "software_device/memory.h"
 #include "software_device/results.h"
 

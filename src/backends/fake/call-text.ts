@@ -3,7 +3,7 @@ import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
 import type { Message } from "./mailbox.ts";
 import { type NumberedCall, readBy } from "./numbered-call.ts";
 
-// The same in the same words as native/engine/call_text.cc, which the shims use.
+// The same in the same words as native/ops/call_text.cc, which the shims use.
 
 const ADVICE =
   "All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";

@@ -3,8 +3,8 @@
 
 #include <vector>
 
-#include "engine/failure.h"
-#include "engine/op.h"
+#include "ops/failure.h"
+#include "ops/op.h"
 
 namespace c10d::gloo_shim {
 

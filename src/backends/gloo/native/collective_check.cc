@@ -1,7 +1,7 @@
 #include "collective_check.h"
 
-#include "engine/call_text.h"
-#include "engine/failure.h"
+#include "ops/call_text.h"
+#include "ops/failure.h"
 #include "reduction/reduction.h"
 
 namespace c10d::gloo_shim {

@@ -3,8 +3,8 @@
 
 #include <cstdint>
 
-#include "engine/op.h"
-#include "engine/op_shape.h"
+#include "ops/op.h"
+#include "ops/op_shape.h"
 
 namespace c10d::gloo_shim {
 

@@ -1,8 +1,8 @@
 // Gloo's collectives, one function per op of the shim ABI: same algorithms, tags and decomposition as PyTorch's group.
 #pragma once
 
-#include "engine/op.h"
 #include "meshes.h"
+#include "ops/op.h"
 
 namespace c10d::gloo_shim {
 

@@ -12,8 +12,8 @@
 #include <cstring>
 #include <memory>
 
-#include "engine/failure.h"
 #include "mesh/address.h"
+#include "ops/failure.h"
 
 namespace c10d::gloo_shim {
 

@@ -3,8 +3,8 @@
 
 #include <string>
 
-#include "engine/failure.h"
 #include "gloo_version.h"
+#include "ops/failure.h"
 
 namespace c10d::gloo_shim {
 

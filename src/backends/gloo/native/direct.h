@@ -4,8 +4,8 @@
 
 #include <memory>
 
-#include "engine/op.h"
 #include "lines.h"
+#include "ops/op.h"
 
 namespace c10d::gloo_shim {
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "c10d.h"
-#include "engine/checked_size.h"
+#include "ops/checked_size.h"
 
 namespace c10d::gloo_shim {
 

@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/signature.h"
+#include "ops/signature.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {

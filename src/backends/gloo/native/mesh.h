@@ -17,11 +17,11 @@
 #include <string>
 #include <vector>
 
-#include "engine/failure.h"
-#include "engine/signature.h"
 #include "gloo_version.h"
 #include "messages.h"
 #include "mismatch_note.h"
+#include "ops/failure.h"
+#include "ops/signature.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {

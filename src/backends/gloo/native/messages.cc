@@ -10,8 +10,8 @@
 #include <string>
 #include <utility>
 
-#include "engine/failure.h"
 #include "mesh.h"
+#include "ops/failure.h"
 
 namespace c10d::gloo_shim {
 

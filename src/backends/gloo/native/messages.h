@@ -9,7 +9,7 @@
 #include <mutex>
 #include <vector>
 
-#include "engine/op.h"
+#include "ops/op.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {

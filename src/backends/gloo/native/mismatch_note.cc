@@ -4,7 +4,7 @@
 #include <cstring>
 #include <string>
 
-#include "engine/signature.h"
+#include "ops/signature.h"
 
 namespace c10d::gloo_shim {
 

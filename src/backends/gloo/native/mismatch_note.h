@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::gloo_shim {
 

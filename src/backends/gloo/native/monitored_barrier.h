@@ -1,8 +1,8 @@
 // A barrier that can tell which ranks did not come.
 #pragma once
 
-#include "engine/op.h"
 #include "meshes.h"
+#include "ops/op.h"
 
 namespace c10d::gloo_shim {
 

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::gloo_shim {
 

@@ -3,7 +3,7 @@
 #include <chrono>
 #include <cstring>
 
-#include "engine/op_parts.h"
+#include "ops/op_parts.h"
 #include "runtime.h"
 
 namespace c10d::mpi_shim {

@@ -9,8 +9,8 @@
 #include <vector>
 
 #include "communicator.h"
-#include "engine/op.h"
-#include "engine/signature.h"
+#include "ops/op.h"
+#include "ops/signature.h"
 #include "reduction/small_op.h"
 
 namespace c10d::mpi_shim {

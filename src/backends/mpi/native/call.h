@@ -9,7 +9,7 @@
 
 #include "agreement.h"
 #include "communicator.h"
-#include "engine/op.h"
+#include "ops/op.h"
 
 namespace c10d::mpi_shim {
 

@@ -7,9 +7,9 @@
 
 #include "datatypes.h"
 #include "direct_all_reduce.h"
-#include "engine/call_text.h"
-#include "engine/checked_size.h"
-#include "engine/failure.h"
+#include "ops/call_text.h"
+#include "ops/checked_size.h"
+#include "ops/failure.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
 

@@ -10,8 +10,8 @@
 #include <mutex>
 #include <optional>
 
-#include "engine/failure.h"
-#include "engine/op.h"
+#include "ops/failure.h"
+#include "ops/op.h"
 #include "turns.h"
 
 namespace c10d::mpi_shim {

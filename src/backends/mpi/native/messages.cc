@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "datatypes.h"
-#include "engine/signature.h"
+#include "ops/signature.h"
 #include "reduction/reduction.h"
 #include "runtime.h"
 

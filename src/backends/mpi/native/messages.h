@@ -5,7 +5,7 @@
 #include <unordered_set>
 
 #include "call.h"
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::mpi_shim {
 

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 #include "runtime.h"
 
 using c10d::mpi_shim::Runtime;

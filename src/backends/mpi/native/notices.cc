@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <thread>
 
-#include "engine/op.h"
+#include "ops/op.h"
 #include "runtime.h"
 
 namespace c10d::mpi_shim {

@@ -14,7 +14,7 @@
 #include <utility>
 #include <vector>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::mpi_shim {
 

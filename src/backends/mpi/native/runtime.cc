@@ -11,9 +11,9 @@
 #include <system_error>
 #include <thread>
 
-#include "engine/failure.h"
 #include "engine/thread.h"
 #include "making.h"
+#include "ops/failure.h"
 
 namespace c10d::mpi_shim {
 

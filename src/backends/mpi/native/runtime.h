@@ -14,9 +14,9 @@
 #include <thread>
 #include <vector>
 
-#include "engine/op.h"
 #include "idle_yield.h"
 #include "notices.h"
+#include "ops/op.h"
 #include "pmi_socket.h"
 #include "turns.h"
 

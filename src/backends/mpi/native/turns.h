@@ -13,8 +13,8 @@
 #include <string>
 #include <vector>
 
-#include "engine/op.h"
 #include "notices.h"
+#include "ops/op.h"
 
 namespace c10d::mpi_shim {
 

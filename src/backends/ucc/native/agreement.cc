@@ -2,9 +2,9 @@
 
 #include <cstring>
 
-#include "engine/hash.h"
-#include "engine/op_parts.h"
-#include "engine/signature.h"
+#include "ops/hash.h"
+#include "ops/op_parts.h"
+#include "ops/signature.h"
 #include "reduction/reduction.h"
 #include "reduction/small_op.h"
 

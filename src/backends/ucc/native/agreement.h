@@ -8,8 +8,8 @@
 #include <cstdint>
 #include <vector>
 
-#include "engine/call_text.h"
-#include "engine/op.h"
+#include "ops/call_text.h"
+#include "ops/op.h"
 #include "request.h"
 
 namespace c10d::ucc_shim {

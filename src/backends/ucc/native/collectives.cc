@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/signature.h"
 #include "op_check.h"
+#include "ops/signature.h"
 #include "reduction/reduction.h"
 
 namespace c10d::ucc_shim {

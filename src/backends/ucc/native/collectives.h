@@ -9,8 +9,8 @@
 
 #include "agreement.h"
 #include "element_types.h"
-#include "engine/op.h"
 #include "ledger.h"
+#include "ops/op.h"
 #include "request.h"
 
 namespace c10d::ucc_shim {

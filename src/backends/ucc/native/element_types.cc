@@ -4,8 +4,8 @@
 #include <string>
 
 #include "c10d.h"
-#include "engine/failure.h"
 #include "library.h"
+#include "ops/failure.h"
 #include "reduction/reduction.h"
 
 namespace c10d::ucc_shim {

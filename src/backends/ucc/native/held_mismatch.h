@@ -7,8 +7,8 @@
 #include <cstdint>
 #include <optional>
 
-#include "engine/failure.h"
-#include "engine/op.h"
+#include "ops/failure.h"
+#include "ops/op.h"
 
 namespace c10d::ucc_shim {
 

@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::ucc_shim {
 

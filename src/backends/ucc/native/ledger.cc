@@ -7,8 +7,8 @@
 #include <cerrno>
 #include <cstring>
 
-#include "engine/op_parts.h"
-#include "engine/signature.h"
+#include "ops/op_parts.h"
+#include "ops/signature.h"
 
 namespace c10d::ucc_shim {
 

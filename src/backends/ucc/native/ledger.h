@@ -9,9 +9,9 @@
 #include <string>
 #include <vector>
 
-#include "engine/call_text.h"
-#include "engine/op.h"
 #include "engine/transport.h"
+#include "ops/call_text.h"
+#include "ops/op.h"
 
 namespace c10d::ucc_shim {
 

@@ -5,7 +5,7 @@
 
 #include <string>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d::ucc_shim {
 

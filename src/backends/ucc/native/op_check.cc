@@ -1,8 +1,8 @@
 #include "op_check.h"
 
 #include "element_types.h"
-#include "engine/call_text.h"
-#include "engine/failure.h"
+#include "ops/call_text.h"
+#include "ops/failure.h"
 
 namespace c10d::ucc_shim {
 

@@ -1,7 +1,7 @@
 // What must hold of an op before anything of it is sent.
 #pragma once
 
-#include "engine/op.h"
+#include "ops/op.h"
 
 namespace c10d::ucc_shim {
 

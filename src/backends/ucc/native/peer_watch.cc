@@ -16,7 +16,7 @@
 #include <string>
 #include <utility>
 
-#include "engine/signature.h"
+#include "ops/signature.h"
 #include "remote_sockets.h"
 
 namespace c10d::ucc_shim {

@@ -6,9 +6,9 @@
 #include <algorithm>
 #include <cstring>
 
-#include "engine/hash.h"
 #include "local_sockets.h"
 #include "mesh/awaited_peers.h"
+#include "ops/hash.h"
 
 namespace c10d::ucc_shim {
 

@@ -14,13 +14,13 @@
 #include <vector>
 
 #include "collectives.h"
-#include "engine/divergence.h"
 #include "engine/transport.h"
 #include "held_mismatch.h"
 #include "ledger.h"
 #include "library.h"
 #include "log.h"
 #include "op_check.h"
+#include "ops/divergence.h"
 #include "peer_watch.h"
 #include "rendezvous.h"
 #include "team.h"

@@ -1,4 +1,4 @@
-#include "engine/call_text.h"
+#include "ops/call_text.h"
 
 #include <algorithm>
 #include <charconv>
@@ -7,9 +7,9 @@
 #include <iterator>
 #include <vector>
 
-#include "engine/collective_names.generated.h"
-#include "engine/dtype.h"
-#include "engine/hash.h"
+#include "ops/collective_names.generated.h"
+#include "ops/dtype.h"
+#include "ops/hash.h"
 
 namespace c10d {
 

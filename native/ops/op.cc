@@ -1,4 +1,4 @@
-#include "engine/op.h"
+#include "ops/op.h"
 
 #include <cmath>
 #include <cstddef>
@@ -6,12 +6,11 @@
 #include <mutex>
 #include <utility>
 
-#include "engine/call_text.h"
-#include "engine/checked_size.h"
-#include "engine/collective_names.generated.h"
-#include "engine/dtype.h"
-#include "engine/sized_struct.h"
-#include "engine/transport.h"
+#include "ops/call_text.h"
+#include "ops/checked_size.h"
+#include "ops/collective_names.generated.h"
+#include "ops/dtype.h"
+#include "ops/sized_struct.h"
 
 namespace c10d {
 
@@ -64,7 +63,7 @@ void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count, si
 }
 
 /// What no transport can make sense of.
-void check_record(const c10d_op& op, const Config& config) {
+void check_record(const c10d_op& op, int rank, int world_size, const Device& device) {
   if (!(op.timeout_ms >= 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must not be negative");
   if (op.opcode > kHighestOpcode && !is_service(op.opcode)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "unknown op");
@@ -77,15 +76,13 @@ void check_record(const c10d_op& op, const Config& config) {
   constexpr uint32_t kKnownFlags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS | C10D_FLAG_STREAM | C10D_FLAG_TIMES;
   if ((op.flags & ~kKnownFlags) != 0) throw Failure(C10D_ERR_INVALID, "unknown flags");
   if (op.reserved != 0) throw Failure(C10D_ERR_INVALID, "reserved must be 0");
-  if (op.device_type != config.device.type || op.device_index != config.device.index) {
+  if (op.device_type != device.type || op.device_index != device.index) {
     throw Failure(C10D_ERR_INVALID, "the tensors are on device " + text_of(Device{op.device_type, op.device_index}) +
-                                        ", but the group is on " + text_of(config.device));
+                                        ", but the group is on " + text_of(device));
   }
   if (op.stream != 0 && (op.flags & C10D_FLAG_STREAM) == 0) {
     throw Failure(C10D_ERR_INVALID, "a stream needs C10D_FLAG_STREAM");
   }
-  const int rank = config.rank;
-  const int world_size = config.world_size;
   const bool to_peer = op.opcode == C10D_OP_SEND || op.opcode == C10D_OP_RECV;
   if (!to_peer && !is_rooted(op.opcode)) return;
   if (op.peer < 0 || op.peer >= world_size) throw Failure(C10D_ERR_INVALID, to_peer ? "no such peer" : "no such root");
@@ -94,9 +91,10 @@ void check_record(const c10d_op& op, const Config& config) {
 
 }  // namespace
 
-void Op::assign(const c10d_op& record, const void* input0, void* output0, const Config& config) {
+void Op::assign(const c10d_op& record, const void* input0, void* output0, int rank, int world_size,
+                const Device& device) {
   request = read_struct(&record, record.size, "c10d_op");
-  check_record(request, config);
+  check_record(request, rank, world_size, device);
   const size_t element_bytes = element_size(request.dtype);
   copy_buffers(inputs, request.inputs, request.input_count, input0, element_bytes);
   copy_buffers(outputs, request.outputs, request.output_count, output0, element_bytes);

@@ -1,11 +1,11 @@
-#include "engine/signature.h"
+#include "ops/signature.h"
 
 #include <algorithm>
 #include <cstring>
 #include <utility>
 
-#include "engine/hash.h"
-#include "engine/op_parts.h"
+#include "ops/hash.h"
+#include "ops/op_parts.h"
 
 namespace c10d {
 

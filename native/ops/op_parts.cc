@@ -1,9 +1,9 @@
-#include "engine/op_parts.h"
+#include "ops/op_parts.h"
 
 #include <numeric>
 #include <vector>
 
-#include "engine/dtype.h"
+#include "ops/dtype.h"
 
 namespace c10d {
 

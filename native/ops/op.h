@@ -9,7 +9,8 @@
 #include <vector>
 
 #include "c10d.h"
-#include "engine/failure.h"
+#include "ops/device.h"
+#include "ops/failure.h"
 
 namespace c10d {
 
@@ -41,8 +42,6 @@ constexpr bool is_collective(uint32_t opcode) {
   return !is_point_to_point(opcode) && opcode != C10D_SERVICE_REGISTER_MEMORY &&
          opcode != C10D_SERVICE_DEREGISTER_MEMORY;
 }
-
-struct Config;
 
 struct Op {
   uint64_t id = 0;
@@ -118,8 +117,8 @@ struct Op {
   }
   bool point_to_point() const { return is_point_to_point(request.opcode); }
 
-  /// Takes over a request of this rank, of any size; throws Failure if it is malformed.
-  void assign(const c10d_op& record, const void* input0, void* output0, const Config& config);
+  /// Takes over a request of this rank, of any size, in a group of `world_size` on `device`; throws Failure if it is malformed.
+  void assign(const c10d_op& record, const void* input0, void* output0, int rank, int world_size, const Device& device);
   /// From here on the op works on copies of its buffers; called by the host's thread.
   void work_on_copies();
   /// Brings the results of an op that has ended well to where they belong; called by the host's thread, whose memory that is.

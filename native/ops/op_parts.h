@@ -3,7 +3,7 @@
 
 #include <cstdint>
 
-#include "engine/op.h"
+#include "ops/op.h"
 
 namespace c10d {
 

@@ -1,4 +1,4 @@
-#include "engine/system_error.h"
+#include "ops/system_error.h"
 
 #include <cerrno>
 #include <cstring>

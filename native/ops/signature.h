@@ -5,9 +5,9 @@
 #include <optional>
 #include <string>
 
-#include "engine/call_text.h"
-#include "engine/failure.h"
-#include "engine/op.h"
+#include "ops/call_text.h"
+#include "ops/failure.h"
+#include "ops/op.h"
 
 namespace c10d {
 

@@ -7,7 +7,7 @@
 #include <cstring>
 #include <string>
 
-#include "engine/failure.h"
+#include "ops/failure.h"
 
 namespace c10d {
 

@@ -13,7 +13,7 @@
 #include <vector>
 
 #include "c10d.h"
-#include "engine/system_error.h"
+#include "ops/system_error.h"
 
 namespace c10d {
 

@@ -1,12 +1,12 @@
-#include "engine/op_shape.h"
+#include "ops/op_shape.h"
 
 #include <algorithm>
 #include <vector>
 
-#include "engine/call_text.h"
-#include "engine/checked_size.h"
-#include "engine/dtype.h"
-#include "engine/failure.h"
+#include "ops/call_text.h"
+#include "ops/checked_size.h"
+#include "ops/dtype.h"
+#include "ops/failure.h"
 
 namespace c10d {
 

@@ -53,14 +53,15 @@ console.log(await refused.catch((error: Error) => error.message));
 
 test("what the page says of native tests is there", () => {
   const targets = [...(/--target (.+)/.exec(console)?.[1]?.split(" ") ?? [])];
-  const lists = readFileSync(join(root, "native/tests/CMakeLists.txt"), "utf8");
+  const folders = ["native/tests", "native/engine/tests"];
+  const lists = folders.map((folder) => readFileSync(join(root, folder, "CMakeLists.txt"), "utf8")).join("");
   expect(targets).toHaveLength(2);
-  for (const target of targets) expect(lists).toContain(`add_executable(${target}`);
+  for (const target of targets) expect(lists).toContain(`add_unit_tests(${target.replace(/_test$/, "")} `);
   const [, name = ""] = /-tc="([^"]+)"/.exec(console) ?? [];
   expect(readFileSync(join(root, "native/tests/stream_test.cc"), "utf8")).toContain(`TEST_CASE("${name}")`);
   const files = [...page.matchAll(/`(\w+_(?:test|scenarios)\.cc)`/g)].map(([, file = ""]) => file);
   expect(files.length).toBeGreaterThan(4);
-  expect(files.filter((file) => !existsSync(join(root, "native/tests", file)))).toEqual([]);
+  expect(files.filter((file) => !folders.some((folder) => existsSync(join(root, folder, file))))).toEqual([]);
   const transport = readFileSync(join(root, "native/engine/transport.h"), "utf8");
   for (const method of ["has_streams", "synchronize", "start_batch"]) expect(transport).toContain(` ${method}(`);
 });

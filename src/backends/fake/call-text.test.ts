@@ -5,7 +5,7 @@ import { messageMismatchText } from "./call-text.ts";
 import type { Message } from "./mailbox.ts";
 
 /** Expected texts of the native tests, whose parts may be several literals. */
-const native = readFileSync(new URL("../../../native/tests/call_text_test.cc", import.meta.url), "utf8").replace(
+const native = readFileSync(new URL("../../../native/ops/tests/call_text_test.cc", import.meta.url), "utf8").replace(
   /"\s+"/g,
   "",
 );

@@ -11,8 +11,8 @@
 #include <vector>
 
 #include "c10d.h"
-#include "failure_view.h"
 #include "fake_transport.h"
+#include "tests/failure_view.h"
 
 namespace c10d::test {
 

@@ -7,8 +7,8 @@
 #include <thread>
 #include <vector>
 
-#include "fake_worker.h"
 #include "host.h"
+#include "tests/fake_worker.h"
 
 using namespace c10d::test;
 

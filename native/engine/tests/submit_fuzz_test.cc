@@ -1,0 +1,34 @@
+// Op records with any numbers, submitted to a group.
+#include <doctest/doctest.h>
+
+#include <random>
+
+#include "host.h"
+#include "tests/random_record.h"
+
+using namespace c10d::test;
+
+TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
+  const uint64_t seed = fuzz_seed();
+  MESSAGE("C10D_FUZZ_SEED=" << seed);
+  std::mt19937_64 random(seed);
+  Host host({"model=instant"});
+  uint64_t taken = 0;
+  const Stopwatch watch;
+  do {
+    RandomRecord record(random, 0, 8, true);
+    const auto id = c10d_submit(host.group(), &record.op(), 1);
+    if (id < 0) {
+      CHECK((id == C10D_ERR_INVALID || id == C10D_ERR_UNSUPPORTED));
+      CHECK(!last_error().empty());
+      continue;
+    }
+    taken++;
+    CHECK_FALSE(record.has_unknown());
+    CHECK(host.wait(id, 10'000) == C10D_OK);
+  } while (watch.ms() < 1'000 * fuzz_seconds());
+  CHECK(taken > 0);
+  CHECK(host.stats().submitted == taken);
+  const auto id = host.submit({});
+  CHECK(host.wait(id) == C10D_OK);
+}

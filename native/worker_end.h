@@ -2,15 +2,15 @@
  * For shims: the end of a Worker that has groups.
  *
  * Workers of the host have memory of their own, which is freed when they end: by terminate(), by an error or by
- * process.exit() also while ops are in flight. So a shim that is to be used in Workers is a Node-API module as well, which
- * the host loads once on each of them. Its clean-up hook runs on the Worker's thread while the memory is still there. It
- * aborts the groups that were made there, and does not return before native threads have stopped using their buffers.
+ * process.exit(), even while ops are in flight. So a shim for use in Workers is a Node-API module as well, which the
+ * host loads once on each of them. Its clean-up hook runs on the Worker's thread while the memory still exists. It
+ * aborts the groups that were created there, and returns only when native threads have stopped using their buffers.
  *
- * Include this file in exactly one source file of a shim, in C or C++; those built over native/engine have it. It needs no
- * Node-API headers, and nothing of the host when the shim is loaded elsewhere. It stands on three promises of c10d.h:
- * c10d_abort and c10d_close make native threads let go soon, c10d_close may be called again, and c10d_stats.pinned counts
- * what is still borrowed. Where a library cannot cancel, and an op of it stays pinned, the Worker's thread stays as well: a
- * thread that never ends does less harm than memory that is written to by its former owner.
+ * Include this file in exactly one source file of a shim, in C or C++; those built over native/engine have it. It needs
+ * no Node-API headers, and no symbols of the host when the shim is loaded elsewhere. It relies on three promises of
+ * c10d.h: c10d_abort and c10d_close make native threads release buffers soon, c10d_close may be called again, and
+ * c10d_stats.pinned counts what is still borrowed. If a library cannot cancel an op, which stays pinned, the Worker's
+ * thread stays too: a thread that never ends does less harm than writes to freed memory.
  */
 #ifndef C10D_WORKER_END_H
 #define C10D_WORKER_END_H
@@ -43,19 +43,19 @@ C10D_OF_HOST int napi_get_value_double(napi_env env, napi_value value, double* r
 C10D_OF_HOST int napi_set_named_property(napi_env env, napi_value object, const char* name, napi_value value);
 #undef C10D_OF_HOST
 
-/* Groups that were made on one thread of the host and are not closed. */
+/* Groups that were created on one thread of the host and are not closed. */
 typedef struct c10d_worker {
   c10d_group** groups;
   size_t count;
   size_t capacity;
 } c10d_worker;
 
-/* How long one look at an ending group takes; how long to wait for a group that holds no buffers, so that it is freed. */
-#define C10D_WORKER_LOOK_MS 20
+/* How often a closing group is polled; how long to wait until a group that holds no buffers can be freed. */
+#define C10D_WORKER_POLL_MS 20
 #define C10D_WORKER_ABORTED_MS 300
 #define C10D_WORKER_CLOSED_MS 1000
 
-/* Whether it has work to do, so that it is aborted, which notifies the peers; else it is closed in order. */
+/* Whether it has work in flight: then it is aborted, which notifies the peers, else closed in order. */
 static int c10d_worker_is_busy(c10d_group* group) {
   c10d_stats stats;
   if (c10d_group_state(group) == C10D_CONNECTING) return 1;
@@ -63,25 +63,25 @@ static int c10d_worker_is_busy(c10d_group* group) {
   return stats.submitted > stats.completed + stats.failed;
 }
 
-/* Returns when nothing of the group touches buffers of this thread any more, however long that takes. */
-static void c10d_worker_let_go(c10d_group* group, int limit_ms) {
-  static const char remark[] =
+/* Returns when the group no longer touches buffers of this thread, however long that takes. */
+static void c10d_worker_release(c10d_group* group, int limit_ms) {
+  static const char warning[] =
       "bun-c10d: a Worker has ended, but a native library still uses its buffers; its thread waits for that\n";
-  int held_ms = 0;
-  int free_ms = 0;
-  int remarked = 0;
+  int pinned_ms = 0;
+  int closing_ms = 0;
+  int warned = 0;
   c10d_stats stats;
-  while (c10d_close(group, C10D_WORKER_LOOK_MS) != 0) {
+  while (c10d_close(group, C10D_WORKER_POLL_MS) != 0) {
     c10d_group_stats(group, &stats, sizeof stats);
     if (stats.pinned == 0) {
-      free_ms += C10D_WORKER_LOOK_MS;
-      if (free_ms >= limit_ms) return;
+      closing_ms += C10D_WORKER_POLL_MS;
+      if (closing_ms >= limit_ms) return;
       continue;
     }
-    held_ms += C10D_WORKER_LOOK_MS;
-    if (remarked || held_ms < C10D_WORKER_CLOSED_MS) continue;
-    remarked = 1;
-    if (write(STDERR_FILENO, remark, sizeof remark - 1) < 0) continue;
+    pinned_ms += C10D_WORKER_POLL_MS;
+    if (warned || pinned_ms < C10D_WORKER_CLOSED_MS) continue;
+    warned = 1;
+    if (write(STDERR_FILENO, warning, sizeof warning - 1) < 0) continue;
   }
 }
 
@@ -89,7 +89,7 @@ static void c10d_worker_end(void* data) {
   c10d_worker* worker = (c10d_worker*)data;
   size_t busy = 0;
   size_t i;
-  /* All are aborted first, so that they end at the same time; the busy ones come to the front. */
+  /* All are aborted first, so that they end at the same time; the busy ones are moved to the front. */
   for (i = 0; i < worker->count; i++) {
     c10d_group* group = worker->groups[i];
     if (!c10d_worker_is_busy(group)) continue;
@@ -98,7 +98,7 @@ static void c10d_worker_end(void* data) {
     worker->groups[busy++] = group;
   }
   for (i = 0; i < worker->count; i++) {
-    c10d_worker_let_go(worker->groups[i], i < busy ? C10D_WORKER_ABORTED_MS : C10D_WORKER_CLOSED_MS);
+    c10d_worker_release(worker->groups[i], i < busy ? C10D_WORKER_ABORTED_MS : C10D_WORKER_CLOSED_MS);
   }
   free(worker->groups);
   free(worker);
@@ -122,7 +122,7 @@ static napi_value c10d_worker_number(napi_env env, double number) {
   return value;
 }
 
-/* create(address of a c10d_config): c10d_create; the address of the group, or 0. */
+/* create(address of a c10d_config): c10d_create. Returns the address of the group, or 0. */
 static napi_value c10d_worker_create(napi_env env, napi_callback_info info) {
   double config = 0;
   c10d_worker* worker = c10d_worker_of(env, info, 1, &config);
@@ -155,9 +155,9 @@ static napi_value c10d_worker_close(napi_env env, napi_callback_info info) {
 }
 
 /*
- * Called by the host when a thread of it loads the module. The exports are create and close, which the host uses on this
- * thread in place of c10d_create and c10d_close, and the address of c10d_close, by which it sees that it has not loaded a
- * second copy of the shim. NULL when there is no memory: then there is no hook and the host says so.
+ * Called by the host when one of its threads loads the module. Exports create and close, which the host uses on this
+ * thread in place of c10d_create and c10d_close, and the address of c10d_close, which shows the host that it has not
+ * loaded a second copy of the shim. NULL when out of memory: then there is no hook, and the host reports it.
  */
 C10D_EXPORT napi_value napi_register_module_v1(napi_env env, napi_value exports) {
   c10d_worker* worker = (c10d_worker*)calloc(1, sizeof *worker);

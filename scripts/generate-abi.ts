@@ -115,7 +115,7 @@ namespace c10d {
 /// The last of c10d_opcode.
 constexpr uint32_t kHighestOpcode = C10D_OP_${highest};
 
-/// Name of a reduce op; nullptr if it is none.
+/// Name of a reduce op; nullptr if there is no such op.
 constexpr const char* reduce_op_name(uint32_t reduce_op) {
   switch (reduce_op) {
 ${reduceOps.join("\n")}

@@ -1,4 +1,4 @@
-// The exported C symbols over Group. Nothing gets past these functions but plain values.
+// The exported C symbols over Group. No exception leaves these functions.
 #include <algorithm>
 #include <cstring>
 #include <memory>
@@ -25,7 +25,7 @@ namespace {
 
 thread_local std::optional<c10d::Failure> last_failure;
 
-/// Groups that were closed while their threads were still inside the library: their memory has to stay.
+/// Groups that were closed while their threads were still inside the library: their memory must stay valid.
 class KeptGroups {
  public:
   void add(c10d_group* group) {
@@ -56,12 +56,12 @@ int64_t guarded(Body body) noexcept {
   return last_failure->status();
 }
 
-/// The least that a caller has to know of an event.
-constexpr uint32_t kLeastEvent = 16;
+/// The smallest c10d_event: kind, status and id.
+constexpr uint32_t kSmallestEvent = 16;
 
 void require_event(uint32_t size) {
-  if (size >= kLeastEvent && size % 8 == 0 && size <= c10d::kLargestStruct) return;
-  throw c10d::Failure(C10D_ERR_INVALID, "no c10d_event has a size of " + std::to_string(size));
+  if (size >= kSmallestEvent && size % 8 == 0 && size <= c10d::kLargestStruct) return;
+  throw c10d::Failure(C10D_ERR_INVALID, "a c10d_event cannot have a size of " + std::to_string(size));
 }
 
 uint32_t copy_text(const std::string& text, char* to, uint32_t capacity) {
@@ -70,7 +70,7 @@ uint32_t copy_text(const std::string& text, char* to, uint32_t capacity) {
   return static_cast<uint32_t>(bytes);
 }
 
-/// What the caller wants to know of a failure. Throws Failure for what cannot be written to.
+/// The caller's tables for a failure. Throws Failure if they cannot be written to.
 c10d_failure read_failure(const c10d_failure* to) {
   const auto given = c10d::read_struct(to, c10d::claimed_size(to, "c10d_failure"), "c10d_failure");
   if ((given.rank_capacity > 0 && given.ranks == 0) || (given.text_capacity > 0 && given.text == 0)) {
@@ -79,7 +79,7 @@ c10d_failure read_failure(const c10d_failure* to) {
   return given;
 }
 
-int32_t give_failure(const std::optional<c10d::Failure>& failure, c10d_failure* to) {
+int32_t copy_failure(const std::optional<c10d::Failure>& failure, c10d_failure* to) {
   return static_cast<int32_t>(guarded([&]() -> int64_t {
     auto given = read_failure(to);
     const uint32_t size = given.size;
@@ -118,7 +118,7 @@ int32_t c10d_probe(char* version, uint32_t capacity) {
   return static_cast<int32_t>(guarded([&]() -> int64_t { return copy_text(c10d::probe(), version, capacity); }));
 }
 
-int32_t c10d_last_failure(c10d_failure* failure) { return give_failure(last_failure, failure); }
+int32_t c10d_last_failure(c10d_failure* failure) { return copy_failure(last_failure, failure); }
 
 uint64_t c10d_clock_ns(void) { return c10d::nanoseconds_of(c10d::Clock::now()); }
 
@@ -210,12 +210,12 @@ int32_t c10d_synchronize(c10d_group* group, uint64_t id, uint64_t stream, double
 int32_t c10d_take_failure(c10d_group* group, uint64_t id, c10d_failure* failure) {
   std::optional<c10d::Failure> taken;
   const int64_t refused = guarded([&]() -> int64_t {
-    // First: a failure that was taken and cannot be given is lost.
+    // First: a failure that is taken but cannot be copied is lost.
     read_failure(failure);
     taken = group->group.take_failure(id);
     return C10D_OK;
   });
-  return refused != C10D_OK ? static_cast<int32_t>(refused) : give_failure(taken, failure);
+  return refused != C10D_OK ? static_cast<int32_t>(refused) : copy_failure(taken, failure);
 }
 
 uint64_t c10d_window_address(c10d_group* group, uint64_t address, int32_t rank) {

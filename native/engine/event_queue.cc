@@ -45,7 +45,7 @@ bool EventQueue::take_wake() {
 
 void EventQueue::wake() const {
   const char byte = 1;
-  // A full socket or a closed host end is fine: there is a byte to read already, or nobody to read it.
+  // A full socket or a closed host end is fine: there is a byte to read already, or no reader.
   [[maybe_unused]] auto sent = ::send(own_fd_, &byte, 1, MSG_NOSIGNAL | MSG_DONTWAIT);
 }
 

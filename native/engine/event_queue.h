@@ -8,7 +8,7 @@
 
 namespace c10d {
 
-/// Not thread-safe: the group's mutex guards it, except wake(), which is to be called without the mutex.
+/// Not thread-safe: the group's mutex guards it, except wake(), which must be called without the mutex.
 class EventQueue {
  public:
   EventQueue();
@@ -16,7 +16,7 @@ class EventQueue {
   EventQueue(const EventQueue&) = delete;
   EventQueue& operator=(const EventQueue&) = delete;
 
-  /// The host's end of the socket; the host closes it once it has asked for it.
+  /// The host's end of the socket, which belongs to the host once this was called.
   int host_fd() {
     host_fd_taken_ = true;
     return host_fd_;
@@ -25,9 +25,9 @@ class EventQueue {
   void push(const c10d_event& event);
   bool empty() const { return events_.empty(); }
   c10d_event pop();
-  /// The host has seen the queue empty: the next event needs a wake byte again.
+  /// The host has seen that the queue is empty: the next event needs a wake byte again.
   void rearm() { armed_ = false; }
-  /// Whether a wake byte is due; take_wake() says so once.
+  /// Whether a wake byte has to be sent. take_wake() returns that once.
   bool wake_due() const { return wake_due_; }
   bool take_wake();
   /// Sends the wake byte.

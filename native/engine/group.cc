@@ -1,4 +1,4 @@
-// The host's side of a group, and the ends of ops and groups.
+// The host's side of a group, and how ops and groups end.
 #include "engine/group.h"
 
 #include <unistd.h>
@@ -17,7 +17,7 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// How long connecting may go on past its deadline, so that the transport can say itself what it waited for.
+/// How long connecting may continue past its deadline, so that the transport itself can report what it waited for.
 constexpr milliseconds kConnectGrace{250};
 /// How long collectives before a mismatch may take to end.
 constexpr milliseconds kMismatchGrace{5'000};
@@ -41,7 +41,7 @@ Group::Group(std::shared_ptr<Transport> transport, const Config& config)
   try {
     Guard guard(*this);
     start_thread("c10d-monitor", &Group::monitor);
-    start_thread("c10d-worker", &Group::lead);
+    start_thread("c10d-worker", &Group::first_worker);
     idle_workers_++;
   } catch (const std::system_error& error) {
     {
@@ -79,7 +79,7 @@ uint32_t Group::drain(void* events, uint32_t size, uint32_t max) {
           event = event_of(*op, C10D_EVENT_COMPLETE);
         }
       }
-      // A failed op stays until its text was taken, a pinned one until native code lets go of it.
+      // A failed op stays until its failure was taken, a pinned one until native code releases its buffers.
       if (op != nullptr && op->phase == Op::Phase::done && (!op->failure || op->failure_taken)) {
         table_.remove(event.id);
       }
@@ -162,7 +162,7 @@ void Group::kick() {
   if (level_ == ThreadLevel::multiple && transport_->starts_when_kicked()) {
     while (Op* op = startable(kicked_through_)) begin(guard, *op, false, false);
   }
-  call_worker();
+  wake_worker();
 }
 
 int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event& result) {
@@ -172,9 +172,9 @@ int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event& result) {
   if (op == nullptr || op->reported) return C10D_ERR_UNKNOWN_OP;
   op->awaited = true;
   while (!op->ended()) {
-    if (take_part(guard, *op, deadline) || op->ended()) continue;
+    if (drive_for(guard, *op, deadline) || op->ended()) continue;
     kicked_through_ = std::max(kicked_through_, id);
-    call_worker();
+    wake_worker();
     if (deadline != Clock::time_point::max() && Clock::now() >= deadline) {
       op->awaited = false;
       return C10D_ERR_WAIT_TIMEOUT;
@@ -184,7 +184,7 @@ int32_t Group::wait(uint64_t id, double timeout_ms, c10d_event& result) {
     guard.wait_until(done_, deadline);
     driver_wanted_ = false;
   }
-  call_worker();
+  wake_worker();
   op->reported = true;
   copy_back(guard, *op);
   result = event_of(*op, C10D_EVENT_COMPLETE);
@@ -198,7 +198,7 @@ int32_t Group::synchronize(uint64_t id, uint64_t stream, double timeout_ms) {
   if (id == 0 || id >= table_.next_id()) throw Failure(C10D_ERR_UNKNOWN_OP, "no such op");
   if (!transport_->has_streams()) throw Failure(C10D_ERR_UNSUPPORTED, "the backend has no streams");
   Op* op = table_.find(id);
-  // One that has ended well, as the host knows, leaves nothing to wait for.
+  // An op that the host knows has succeeded is no longer in the table: there is nothing to wait for.
   while (op != nullptr && !op->ended() && op->phase != Op::Phase::pending) {
     kicked_through_ = std::max(kicked_through_, id);
     Op* const next = level_ != ThreadLevel::funneled && may_call() ? startable(id) : nullptr;
@@ -206,13 +206,13 @@ int32_t Group::synchronize(uint64_t id, uint64_t stream, double timeout_ms) {
       begin(guard, *next, false, false);
       continue;
     }
-    call_worker();
+    wake_worker();
     if (deadline != Clock::time_point::max() && Clock::now() >= deadline) return C10D_ERR_WAIT_TIMEOUT;
     start_awaited_ = true;
     guard.wait_until(done_, deadline);
     start_awaited_ = false;
   }
-  call_worker();
+  wake_worker();
   if (op == nullptr) return C10D_OK;
   if (op->pinned) throw Failure(*cause_);
   if (op->failure) throw Failure(*op->failure);
@@ -278,7 +278,7 @@ void Group::abort(int32_t status, const std::string& reason) {
   Guard guard(*this);
   aborters_++;
   fail(guard, Failure(status < C10D_OK ? status : C10D_ERR_ABORTED, reason));
-  // Once close() may go on, nothing of the group is to be touched after the mutex.
+  // Once close() may continue, the group must not be accessed after the mutex is released.
   guard.flush();
   aborters_--;
   thread_end_.notify_all();
@@ -292,7 +292,7 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
     in_order_ = true;
   } else {
     fail(guard, Failure(C10D_ERR_CLOSED, "the group was closed"));
-    // What does not end by then holds no buffers of the host.
+    // Ops that do not end by then hold no buffers of the host.
     if (copies_) deadline = std::min(deadline, Clock::now() + transport_->abort_grace());
   }
   stopping_ = true;
@@ -300,7 +300,7 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
   watch_.notify_all();
   while ((live_threads_ > 0 || aborters_ > 0) && Clock::now() < deadline) guard.wait_until(thread_end_, deadline);
   state_ = C10D_CLOSED;
-  still_running = static_cast<int32_t>(under_way_);
+  still_running = static_cast<int32_t>(in_flight_);
   if (live_threads_ == 0 && aborters_ == 0) return true;
   report_stuck();
   return false;
@@ -308,9 +308,9 @@ bool Group::close(double timeout_ms, int32_t& still_running) {
 
 // ---- endings ---------------------------------------------------------------------------------------------------
 
-/// Takes an op back from the library.
+/// The library has ended an op.
 void Group::finish(Guard& guard, Op& op, const Failure* failure) {
-  under_way_--;
+  in_flight_--;
   if (!op.direct) active_--;
   if (failure != nullptr) {
     if (copies_ && !failure->harmless()) op.leave_copies();
@@ -320,13 +320,13 @@ void Group::finish(Guard& guard, Op& op, const Failure* failure) {
       return;
     }
   }
-  // The first failure of the group is the cause of the others, whose own texts only repeat the abort. But calls that differ
-  // are never a consequence: another rank breaks its connections because of them, which this rank may notice first.
+  // The first failure of the group is the cause of the others, whose own texts only repeat the abort. But a mismatch is
+  // never a consequence: because of it, another rank breaks its connections, which this rank may notice first.
   if (failure != nullptr && mismatch_ && failure->status() == C10D_ERR_NETWORK) failure = &*mismatch_;
   const bool is_cause = failure != nullptr && failure->status() == C10D_ERR_DESYNC;
   if (is_cause && cause_ && cause_->status() == C10D_ERR_NETWORK) cause_ = *failure;
   if (failure != nullptr) op.failure = cause_ && !is_cause && !failure->harmless() ? *cause_ : *failure;
-  if (failure != nullptr && !failure->harmless() && may_be_mistaken(*op.failure)) {
+  if (failure != nullptr && !failure->harmless() && may_hide_mismatch(*op.failure)) {
     held_.push_back(&op);
   } else {
     conclude(op);
@@ -336,19 +336,19 @@ void Group::finish(Guard& guard, Op& op, const Failure* failure) {
   } else if (mismatch_ && !awaits_earlier(*mismatch_)) {
     fail_by_mismatch(guard);
   }
-  if (state_ != C10D_OPEN && under_way_ == 0) conclude_held();
+  if (state_ != C10D_OPEN && in_flight_ == 0) conclude_held();
 }
 
-/// Whether an op under way may still find out that calls that differ are behind a lost connection.
-bool Group::may_be_mistaken(const Failure& cause) const {
-  return cause.status() == C10D_ERR_NETWORK && under_way_ > 0 && state_ != C10D_CLOSED;
+/// Whether an op in flight may still find a mismatch that is the reason for a lost connection.
+bool Group::may_hide_mismatch(const Failure& cause) const {
+  return cause.status() == C10D_ERR_NETWORK && in_flight_ > 0 && state_ != C10D_CLOSED;
 }
 
-/// Whether a failure, that of `op` if there is one, is a mismatch that has to wait for the collectives before it, or only follows
-/// from one.
+/// Whether a failure (of `op`, if given) is a mismatch that has to wait for the collectives before it, or only a
+/// consequence of one.
 bool Group::hold(const Failure& failure, const Op* op) {
   if (state_ != C10D_OPEN) return false;
-  // The other ranks break their connections.
+  // The other ranks break their connections because of the mismatch.
   if (mismatch_ && failure.status() == C10D_ERR_NETWORK) {
     return op != nullptr && !mismatch_->spares(op->number);
   }
@@ -404,8 +404,8 @@ void Group::conclude(Op& op) {
   }
 }
 
-/// On the host's thread, without the mutex: an op that has ended is the host's alone. Not after a failure of the group, which
-/// may be that the memory of a tensor is gone.
+/// On the host's thread, without the mutex: no other thread uses an op that has ended. Not after the group has failed,
+/// since the memory of a tensor may be gone.
 void Group::copy_back(Guard& guard, Op& op) {
   if (!copies_ || op.phase != Op::Phase::done || op.failure) return;
   if (state_ == C10D_FAILED) {
@@ -417,7 +417,7 @@ void Group::copy_back(Guard& guard, Op& op) {
   guard.lock();
 }
 
-/// Fails what is held with what is known by now.
+/// Fails what is held with the cause that is known by now.
 void Group::conclude_held() {
   if (!cause_) return;
   if (std::exchange(loss_unannounced_, false)) announce_loss(*cause_);
@@ -433,7 +433,8 @@ void Group::fail_by_mismatch(Guard& guard) {
   fail(guard, mismatch);
 }
 
-/// The first failure: rejects what is queued or held and aborts the transport, for which it lets go of the mutex.
+/// Records the first failure, rejects what is queued or held, and aborts the transport, for which it releases the
+/// mutex.
 void Group::fail(Guard& guard, const Failure& cause) {
   if (state_ == C10D_FAILED || state_ == C10D_CLOSED) return;
   state_ = C10D_FAILED;
@@ -444,7 +445,7 @@ void Group::fail(Guard& guard, const Failure& cause) {
       held_.push_back(op);
     }
   }
-  if (!may_be_mistaken(cause)) conclude_held();
+  if (!may_hide_mismatch(cause)) conclude_held();
   watched_until_ = Clock::now() + transport_->abort_grace();
   watch_.notify_all();
   answered_.notify_all();
@@ -461,7 +462,7 @@ c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {
   event.status = op.pinned ? cause_->status() : op.status();
   event.peer = op.pinned ? cause_->peer() : op.peer();
   event.flags = op.pinned && !copies_ ? C10D_EVENT_PINNED : 0;
-  // The library still has a pinned one: it is not through with it, and may be setting its times.
+  // The library has not finished a pinned op, and may be setting its times.
   event.started_ns = nanoseconds_of(op.pinned ? op.begun : op.started);
   event.finished_ns = op.pinned ? 0 : nanoseconds_of(op.finished);
   return event;
@@ -476,7 +477,7 @@ void Group::announce_ready() {
   events_.push(event);
 }
 
-/// Fails the group by something that perhaps no op reports. Returns whether it has failed.
+/// Fails the group because of something that perhaps no op reports. Returns whether it has failed.
 bool Group::lose(Guard& guard, const Failure& cause) {
   if (hold(cause)) return false;
   loss_unannounced_ = state_ == C10D_OPEN;
@@ -518,7 +519,7 @@ void Group::lost(const Failure& cause) {
   watch_.notify_one();
 }
 
-/// Fails the group if an op has run out of time; else finds out when to look again.
+/// Fails the group if an op has timed out; else sets when to check again.
 void Group::expire(Guard& guard) {
   const auto now = Clock::now();
   if (now >= mismatch_until_) return fail_by_mismatch(guard);
@@ -530,14 +531,14 @@ void Group::expire(Guard& guard) {
     watched_until_ = std::min(watched_until_, op.deadline);
   });
   if (late == nullptr) return;
-  // What ranks that differ wait for until then is no rank that is late.
+  // After a mismatch, the ranks wait for each other: no rank is late.
   if (mismatch_) return fail_by_mismatch(guard);
   const uint64_t id = late->id;
   std::string text = "timed out after " + std::to_string(static_cast<int64_t>(late->request.timeout_ms)) + " ms";
-  const bool tells = late->point_to_point();
+  const bool names_peer = late->point_to_point();
   int peer = late->request.peer;
   guard.unlock();
-  if (!tells) peer = transport_->awaited_peer();
+  if (!names_peer) peer = transport_->awaited_peer();
   guard.lock();
   late = table_.find(id);
   if (late == nullptr || late->phase == Op::Phase::done) {
@@ -548,7 +549,8 @@ void Group::expire(Guard& guard) {
   fail(guard, Failure(C10D_ERR_OP_TIMEOUT, text, peer));
 }
 
-/// Notifies the host of ops that do not return from the library although they were aborted; buffers stay borrowed.
+/// Notifies the host of ops that do not return from the library although they were aborted. Their buffers stay
+/// borrowed.
 void Group::report_stuck() {
   if (!cause_) return;
   announce_ready();

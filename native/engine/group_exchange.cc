@@ -1,4 +1,4 @@
-// The store, as a transport sees it: questions to the host, and its answers.
+// The store, as a transport uses it: requests to the host, and its replies.
 #include <cstring>
 #include <utility>
 
@@ -69,7 +69,7 @@ int32_t Group::read_exchange(uint64_t id, void* key, uint32_t key_capacity, void
   if (record.key.size() > key_capacity || record.value.size() > value_capacity) return C10D_ERR_INVALID;
   if (!record.key.empty()) std::memcpy(key, record.key.data(), record.key.size());
   if (!record.value.empty()) std::memcpy(value, record.value.data(), record.value.size());
-  // A remark wants no answer.
+  // A log message has no reply.
   if (record.kind == C10D_EVENT_LOG) exchange_.erase(found);
   return C10D_OK;
 }

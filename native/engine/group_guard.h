@@ -19,20 +19,20 @@ class Group::Guard {
   void lock() { lock_.lock(); }
   void unlock() {
     const bool wake = group_.events_.take_wake();
-    const unsigned calls = std::exchange(group_.worker_calls_, 0);
+    const unsigned wakes = std::exchange(group_.worker_wakes_, 0);
     lock_.unlock();
-    for (unsigned i = 0; i < calls; i++) group_.work_.notify_one();
+    for (unsigned i = 0; i < wakes; i++) group_.work_.notify_one();
     if (wake) group_.events_.wake();
   }
-  /// Wakes who is to be woken at once, without the mutex, which they would run into. Returns whether there was anybody:
-  /// what the mutex guards may have changed then.
+  /// Wakes at once the threads that are to be woken, without the mutex, so that they need not wait for it. Returns
+  /// whether there were any: then what the mutex guards may have changed.
   bool flush() {
-    if (group_.worker_calls_ == 0 && !group_.events_.wake_due()) return false;
+    if (group_.worker_wakes_ == 0 && !group_.events_.wake_due()) return false;
     unlock();
     lock_.lock();
     return true;
   }
-  /// May return early, as condition variables do: to be called in a loop over what is waited for.
+  /// May return early, as condition variables do: call it in a loop that checks the condition.
   void wait(std::condition_variable& cv) {
     if (!flush()) cv.wait(lock_);
   }

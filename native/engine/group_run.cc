@@ -1,4 +1,4 @@
-// Who calls the library, when, on which thread.
+// When and on which thread the library is called.
 #include <poll.h>
 #include <sched.h>
 #include <sys/eventfd.h>
@@ -24,7 +24,7 @@ constexpr int kYieldsBeforePause = 100;
 constexpr microseconds kShortestPause{20};
 constexpr microseconds kLongestPause{400};
 constexpr int kWaitedPerPause = 8;
-/// After a failure nothing is to be gained from haste.
+/// After a failure there is no hurry.
 constexpr microseconds kFailedPause{10'000};
 constexpr milliseconds kPollInterval{50};
 
@@ -43,8 +43,8 @@ void Group::start_thread(const char* name, void (Group::*body)()) {
   live_threads_++;
 }
 
-/// The first worker. A library that wants one thread only gets this one, from connecting to the end.
-void Group::lead() {
+/// The first worker. A library that allows one thread only is called by this one, from connect() to close().
+void Group::first_worker() {
   connect();
   worker();
   if (in_order_) transport_->close();
@@ -90,7 +90,7 @@ void Group::worker() {
         continue;
       }
       if (!blocking_.empty()) {
-        carry_out(guard, *blocking_.front());
+        run_blocking(guard, *blocking_.front());
         continue;
       }
       if (!pending_.empty() && !driver_busy_ && !driver_wanted_) {
@@ -111,22 +111,22 @@ bool Group::worker_has_work() const {
   return startable(kicked_through_) != nullptr;
 }
 
-/// Sees to it that a native thread takes up what there is to do now. To be called by whoever leaves some of it behind:
-/// the host's thread when it goes, a thread that is about to block, a driver that has started a blocking op.
-void Group::call_worker() {
+/// Makes sure that a native thread does the work that there is now. Called by a thread that leaves some of it undone:
+/// the host's thread when it returns, a thread that is about to block, a driver that has started a blocking op.
+void Group::wake_worker() {
   if (worker_drives_ && startable(kicked_through_) != nullptr) {
     interrupt_driver();
     if (blocking_.empty()) return;
   }
   if (!worker_has_work()) return;
   if (idle_workers_ > 0) {
-    worker_calls_++;
+    worker_wakes_++;
   } else if (!exclusive()) {
     try {
       start_thread("c10d-worker", &Group::worker);
       idle_workers_++;
     } catch (const std::system_error&) {
-      // No thread to be had: a worker that is busy now takes it up later.
+      // No thread can be created: a worker that is busy now does it later.
     }
   }
 }
@@ -153,28 +153,28 @@ bool Group::holds_up(const Op& first, const Op& op) const {
   return first.id < op.id && (max_concurrency_ == 1 || transport_->fences(op));
 }
 
-/// Starts what is in the point-to-point lane, on the host's thread if that may call the library.
+/// Starts what is in the point-to-point lane, on the host's thread if it may call the library.
 void Group::start_direct(Guard& guard) {
   while (!direct_.empty() && level_ != ThreadLevel::funneled && may_call() && !starting_ && state_ == C10D_OPEN) {
     begin(guard, *direct_.front(), false, false);
   }
-  call_worker();
+  wake_worker();
 }
 
-/// Starts an op, the first of its lane. If it is a blocking one, carries it out too, or leaves that to a worker.
-/// `seated`: this thread is the driver. Returns whether the op has ended.
-bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
-  if (op.followers > 0) return begin_batch(guard, op, seated);
-  set_under_way(op);
+/// Starts an op, the first of its lane. If it is a blocking one, runs it `to_the_end`, or leaves that to a worker.
+/// `driving`: this thread is the driver. Returns whether the op has ended.
+bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool driving) {
+  if (op.followers > 0) return begin_batch(guard, op, driving);
+  set_in_flight(op);
   starting_ = true;
-  const bool takes_seat = exclusive() && !seated;
-  if (takes_seat) driver_busy_ = true;
+  const bool takes_slot = exclusive() && !driving;
+  if (takes_slot) driver_busy_ = true;
   guard.unlock();
   auto started = Transport::Start::done;
   const auto failure = attempt([&] { started = transport_->start(op); });
   guard.lock();
   starting_ = false;
-  if (takes_seat) release_driver();
+  if (takes_slot) release_driver();
   if (failure || started == Transport::Start::done) {
     finish(guard, op, failure ? &*failure : nullptr);
     return true;
@@ -184,32 +184,32 @@ bool Group::begin(Guard& guard, Op& op, bool to_the_end, bool seated) {
     return true;
   }
   if (started == Transport::Start::pending) {
-    note_pending(op, seated);
+    add_pending(op, driving);
   } else {
     op.phase = Op::Phase::ready;
     blocking_.push_back(&op);
     if (to_the_end) {
-      carry_out(guard, op);
+      run_blocking(guard, op);
       return true;
     }
   }
   return false;
 }
 
-/// The same for a batch of which this is the first op. Returns whether all of it has ended.
-bool Group::begin_batch(Guard& guard, Op& first, bool seated) {
+/// The same for a batch that begins with this op. Returns whether all of its ops have ended.
+bool Group::begin_batch(Guard& guard, Op& first, bool driving) {
   auto& lane = first.direct ? direct_ : queue_;
   const std::vector<Op*> batch(lane.begin(), lane.begin() + first.followers + 1);
-  for (Op* op : batch) set_under_way(*op);
+  for (Op* op : batch) set_in_flight(*op);
   starting_ = true;
-  const bool takes_seat = exclusive() && !seated;
-  if (takes_seat) driver_busy_ = true;
+  const bool takes_slot = exclusive() && !driving;
+  if (takes_slot) driver_busy_ = true;
   guard.unlock();
   std::vector<Transport::Start> started(batch.size(), Transport::Start::pending);
   const auto failure = attempt([&] { transport_->start_batch(batch, started); });
   guard.lock();
   starting_ = false;
-  if (takes_seat) release_driver();
+  if (takes_slot) release_driver();
   bool over = true;
   for (size_t i = 0; i < batch.size(); i++) {
     Op& op = *batch[i];
@@ -218,38 +218,38 @@ bool Group::begin_batch(Guard& guard, Op& first, bool seated) {
     } else if (op.phase == Op::Phase::overtaken) {
       finish_polled(guard, op);
     } else {
-      note_pending(op, seated);
+      add_pending(op, driving);
       over = false;
     }
   }
   return over;
 }
 
-/// Takes the first op out of its lane.
-void Group::set_under_way(Op& op) {
+/// Removes the first op from its lane.
+void Group::set_in_flight(Op& op) {
   if (op.direct) {
     direct_.pop_front();
   } else {
     queue_.pop_front();
     active_++;
   }
-  under_way_++;
+  in_flight_++;
   op.phase = Op::Phase::starting;
   if ((op.request.flags & C10D_FLAG_TIMES) != 0) op.begun = op.started = Clock::now();
 }
 
-void Group::note_pending(Op& op, bool seated) {
+void Group::add_pending(Op& op, bool driving) {
   op.phase = Op::Phase::pending;
   pending_.push_back(&op);
-  if (!seated && driver_busy_) interrupt_driver();
+  if (!driving && driver_busy_) interrupt_driver();
   if (start_awaited_ || (!driver_busy_ && driver_wanted_)) done_.notify_all();
 }
 
-void Group::carry_out(Guard& guard, Op& op) {
+void Group::run_blocking(Guard& guard, Op& op) {
   blocking_.erase(std::find(blocking_.begin(), blocking_.end(), &op));
   op.phase = Op::Phase::running;
   if (exclusive()) driver_busy_ = true;
-  call_worker();
+  wake_worker();
   guard.unlock();
   const auto failure = attempt([&] { transport_->run_blocking(op); });
   guard.lock();
@@ -257,12 +257,12 @@ void Group::carry_out(Guard& guard, Op& op) {
   finish(guard, op, failure ? &*failure : nullptr);
 }
 
-/// Carries out a blocking op while the deadline allows; returns whether it has ended.
-bool Group::carry_on(Guard& guard, Op& op, Clock::time_point deadline) {
+/// Runs a blocking op until the deadline; returns whether it has ended.
+bool Group::run_until(Guard& guard, Op& op, Clock::time_point deadline) {
   blocking_.erase(std::find(blocking_.begin(), blocking_.end(), &op));
   op.phase = Op::Phase::running;
   if (exclusive()) driver_busy_ = true;
-  call_worker();
+  wake_worker();
   guard.unlock();
   bool over = false;
   const auto failure = attempt([&] { over = transport_->run_until(op, deadline); });
@@ -277,7 +277,8 @@ bool Group::carry_on(Guard& guard, Op& op, Clock::time_point deadline) {
   return false;
 }
 
-/// One round of the driver. Returns how many ops have ended; if nothing has moved, gives way to other threads when told to.
+/// One round of the driver. Returns how many ops have ended. With `yield`, yields the processor if there was no
+/// progress.
 size_t Group::progress(Guard& guard, bool yield) {
   guard.unlock();
   ended_.clear();
@@ -294,7 +295,7 @@ size_t Group::progress(Guard& guard, bool yield) {
     pending_.erase(std::find(pending_.begin(), pending_.end(), op));
     finish_polled(guard, *op);
   }
-  // Nothing says that the library lets go of its ops after that: they end by its abort, or not at all, or even well.
+  // The library may still have its ops: they end by abort(), not at all, or even successfully.
   if (broken) lose(guard, *broken);
   return count;
 }
@@ -304,10 +305,10 @@ void Group::drive_as_worker(Guard& guard) {
   int idle_rounds = 0;
   auto idle_since = Clock::now();
   while (!pending_.empty() && !driver_wanted_) {
-    // Starting comes first, or a later op of a peer would wait for one that we only keep in the queue.
+    // Starting comes first, or a later op of a peer would wait for one that is only queued here.
     if (Op* next = startable(kicked_through_)) {
       begin(guard, *next, false, true);
-      call_worker();
+      wake_worker();
     } else if (exclusive() && !blocking_.empty()) {
       break;
     } else if (progress(guard, idle_rounds < kYieldsBeforePause) > 0 || transport_->advanced()) {
@@ -316,7 +317,7 @@ void Group::drive_as_worker(Guard& guard) {
     } else if (idle_rounds < kYieldsBeforePause && interrupt_fd_ < 0) {
       idle_rounds++;
     } else {
-      // Part of the time waited so far, so that the end is never noticed late by more than that.
+      // A fraction of the time waited so far, which bounds how late the end is noticed.
       const auto part = std::chrono::duration_cast<microseconds>((Clock::now() - idle_since) / kWaitedPerPause);
       const auto pause = state_ == C10D_OPEN ? std::clamp(part, kShortestPause, kLongestPause) : kFailedPause;
       sleep_as_driver(guard, pause, Clock::time_point::max());
@@ -326,7 +327,7 @@ void Group::drive_as_worker(Guard& guard) {
   release_driver();
 }
 
-/// Sleeps until the library has something to do, for `pause` if it cannot tell, or until interrupted.
+/// Sleeps until the library has something to do, for `pause` if it cannot say so, or until interrupted.
 void Group::sleep_as_driver(Guard& guard, microseconds pause, Clock::time_point deadline) {
   if (pending_.empty() || driver_wanted_ || startable(kicked_through_) != nullptr) return;
   const auto now = Clock::now();
@@ -347,7 +348,7 @@ void Group::sleep_as_driver(Guard& guard, microseconds pause, Clock::time_point 
 }
 
 /// Drives on the host's thread until `op` has ended or needs something else. Returns false when the deadline has passed
-/// or when it is a worker's turn.
+/// or when a worker has to go on.
 bool Group::drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadline) {
   driver_busy_ = true;
   bool goes_on = true;
@@ -355,7 +356,7 @@ bool Group::drive_as_waiter(Guard& guard, const Op& op, Clock::time_point deadli
   while (goes_on && op.may_be_driven() && !pending_.empty()) {
     if (Op* next = startable(std::max(kicked_through_, op.id))) {
       begin(guard, *next, false, true);
-      if (!exclusive()) call_worker();
+      if (!exclusive()) wake_worker();
     } else if (exclusive() && op.phase == Op::Phase::queued && !blocking_.empty()) {
       goes_on = false;
     } else {
@@ -385,8 +386,8 @@ void Group::interrupt_driver() {
   [[maybe_unused]] auto sent = ::write(interrupt_fd_, &one, sizeof one);
 }
 
-/// What the thread in wait() can do itself for `op` and still return by the deadline; false when there is nothing.
-bool Group::take_part(Guard& guard, Op& op, Clock::time_point deadline) {
+/// Does what the thread in wait() can do for `op` and still return by the deadline; false when there is nothing to do.
+bool Group::drive_for(Guard& guard, Op& op, Clock::time_point deadline) {
   if (level_ == ThreadLevel::funneled || !may_call()) return false;
   if (Op* next = startable(op.id)) {
     const bool to_the_end = holds_up(*next, op) && next->deadline <= deadline;
@@ -396,9 +397,9 @@ bool Group::take_part(Guard& guard, Op& op, Clock::time_point deadline) {
   for (Op* ready : blocking_) {
     if (!holds_up(*ready, op)) continue;
     if (ready->deadline <= deadline) {
-      carry_out(guard, *ready);
-    } else if (!carry_on(guard, *ready, deadline)) {
-      // A worker's turn.
+      run_blocking(guard, *ready);
+    } else if (!run_until(guard, *ready, deadline)) {
+      // A worker has to go on.
       return false;
     }
     stats_.driven_by_wait++;

@@ -6,7 +6,7 @@ namespace c10d {
 
 namespace {
 constexpr size_t kMaxSpare = 256;
-/// What a spare op keeps for copies of the next one's buffers.
+/// Bytes that a spare op keeps for copies of the next op's buffers.
 constexpr size_t kMaxSpareCopies = 1 << 20;
 }  // namespace
 

@@ -1,4 +1,4 @@
-// The ops of a group by id: ids are consecutive, so a growing ring of slots does; Op objects are used again.
+// The ops of a group by id: ids are consecutive, so a growing ring of slots is enough. Op objects are reused.
 #pragma once
 
 #include <cstdint>
@@ -11,13 +11,13 @@ namespace c10d {
 
 class OpTable {
  public:
-  /// An unused op, not in the table yet.
+  /// An unused op, which is not in the table yet.
   std::unique_ptr<Op> make();
-  /// Gives `op` the next id and puts it in.
+  /// Gives `op` the next id and inserts it.
   Op& insert(std::unique_ptr<Op> op);
-  /// The op with this id, or nullptr if it was removed or never was.
+  /// The op with this id, or nullptr if it was removed or never existed.
   Op* find(uint64_t id) const;
-  /// Takes an op out, for use again.
+  /// Removes an op, for reuse.
   void remove(uint64_t id);
   uint64_t next_id() const { return next_; }
 

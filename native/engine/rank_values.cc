@@ -8,7 +8,7 @@ namespace c10d {
 
 namespace {
 
-constexpr std::chrono::milliseconds kLookInterval{50};
+constexpr std::chrono::milliseconds kPollInterval{50};
 
 }  // namespace
 
@@ -19,7 +19,7 @@ bool await_until(Exchange& exchange, uint64_t request, Clock::time_point until, 
   } catch (const Failure& failure) {
     if (failure.status() != C10D_ERR_OP_TIMEOUT) throw;
   } catch (const std::out_of_range&) {
-    // A time-out of the store's own that came just when `until` did: the request is answered.
+    // The store itself timed out just at `until`: the request was answered with that.
   }
   return false;
 }
@@ -34,7 +34,7 @@ std::string text_of_ranks(const std::vector<int32_t>& ranks) {
 }
 
 void await_ranks(const Config& config, Exchange& exchange, const std::vector<uint64_t>& requests,
-                 const std::function<void(int32_t, std::vector<char>)>& take, const std::function<void()>& look) {
+                 const std::function<void(int32_t, std::vector<char>)>& take, const std::function<void()>& poll) {
   std::vector<int32_t> missing;
   const auto deadline = config.connect_deadline;
   for (int32_t rank = 0; rank < static_cast<int32_t>(requests.size()); rank++) {
@@ -43,31 +43,30 @@ void await_ranks(const Config& config, Exchange& exchange, const std::vector<uin
     std::vector<char> value;
     for (;;) {
       const auto now = Clock::now();
-      // Without anything to look at, the group ends the wait.
-      const auto until = look == nullptr || deadline - now < kLookInterval ? deadline : now + kLookInterval;
-      bool came = false;
+      // Without `poll`, the group ends the wait.
+      const auto until = poll == nullptr || deadline - now < kPollInterval ? deadline : now + kPollInterval;
+      bool arrived = false;
       try {
-        came = await_until(exchange, request, until, value);
+        arrived = await_until(exchange, request, until, value);
       } catch (const Failure& failure) {
         if (failure.status() == C10D_ERR_ABORTED || failure.peer() >= 0) throw;
-        // It was the store that failed, not the rank.
+        // The store failed, not the rank.
         throw failure.about(-1, "waiting for " + text_of_ranks({rank}) + ": ");
       }
-      if (came) {
+      if (arrived) {
         take(rank, std::move(value));
         break;
       }
-      // Before `until` it was the store that gave up.
+      // Before `until`, it was the store that timed out.
       if (const auto after = Clock::now(); after >= deadline || after < until) {
         missing.push_back(rank);
         break;
       }
-      look();
+      poll();
     }
   }
   if (missing.empty()) return;
-  const std::string have = missing.size() == 1 ? " has" : " have";
-  throw Failure::of_ranks(C10D_ERR_OP_TIMEOUT, text_of_ranks(missing) + have + " not come to make the group", missing);
+  throw Failure::of_ranks(C10D_ERR_OP_TIMEOUT, text_of_ranks(missing) + " did not join the group", missing);
 }
 
 }  // namespace c10d

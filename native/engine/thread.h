@@ -1,5 +1,5 @@
-// Threads of the engine: they take no signals, which belong to the host, and have a name. Faults of the thread itself
-// stay deliverable, or one would end the process without a word from the host's crash handler.
+// Threads of the engine: they block signals, which are for the host's threads, and have a name. Faults of the thread
+// itself are not blocked, so that the host's crash handler reports them.
 #pragma once
 
 #include <pthread.h>
@@ -10,7 +10,7 @@
 
 namespace c10d {
 
-/// Keeps signals from the current thread, and from those it starts meanwhile.
+/// Blocks signals in the current thread, and in those that it starts meanwhile.
 class SignalBlock {
  public:
   SignalBlock() {
@@ -27,7 +27,7 @@ class SignalBlock {
   sigset_t before_;
 };
 
-/// Throws std::system_error when there is no thread to be had.
+/// Throws std::system_error if no thread can be created.
 template <class Body>
 std::thread spawn_thread(const char* name, Body body) {
   const SignalBlock block;

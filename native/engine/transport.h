@@ -1,4 +1,4 @@
-// What a shim implements: one communicator of a native library, without threads, queues or time-outs of its own.
+// What a shim implements: one communicator of a native library. Threads, queues and time-outs are the engine's.
 #pragma once
 
 #include <memory>
@@ -11,20 +11,21 @@
 
 namespace c10d {
 
-/// What the group does for its transport: it serves the host's store, for connect() only, and is notified of losses.
+/// What the group does for its transport: it gives access to the host's store, in connect() only, and is notified of
+/// losses.
 class Exchange {
  public:
   virtual ~Exchange() = default;
   /// Stores a value. Throws Failure.
   virtual void set(const std::string& key, const void* value, size_t bytes) = 0;
-  /// Asks for a value, to be taken by await(); so several can be under way at once. Never 0.
+  /// Asks for a value, which await() returns, so that several requests can be in flight. Never 0.
   virtual uint64_t request(const std::string& key) = 0;
-  /// The value of a request, waiting for it until `deadline`. Throws Failure naming the key.
+  /// Waits until `deadline` for the value of a request. Throws Failure naming the key.
   virtual std::vector<char> await(uint64_t request, Clock::time_point deadline) = 0;
-  /// A remark for the log.
+  /// A message for the log.
   virtual void log(const std::string& text) = 0;
-  /// Fails the group because of something that no call reports, such as the loss of a peer while nothing is under way. From
-  /// any thread, also before connect() has returned; does not block and does not call abort() on this thread.
+  /// Fails the group because of something that no call reports, such as the loss of a peer while no op is in flight.
+  /// From any thread, even before connect() has returned; does not block and does not call abort() on this thread.
   virtual void lost(const Failure& cause) { (void)cause; }
 };
 
@@ -47,7 +48,7 @@ struct Config {
   Options options;
 };
 
-/// Who may call the library at the same time.
+/// Which threads may call the library at the same time.
 enum class ThreadLevel {
   /// Exactly one thread ever calls connect(), start(), run_blocking(), progress() and close(): wait() never does.
   funneled,
@@ -57,7 +58,7 @@ enum class ThreadLevel {
   multiple,
 };
 
-/// What a group can do, as far as its transport has something to say about it: see c10d_capabilities.
+/// What a group can do: 0 where its transport has no restriction, see c10d_capabilities.
 struct Capabilities {
   uint64_t ops = 0;
   uint64_t services = 0;
@@ -65,37 +66,38 @@ struct Capabilities {
   uint64_t reduce_ops = 0;
 };
 
-/// connect(), start(), start_batch(), run_blocking(), run_until(), progress() and close() are called without a lock, as
-/// thread_level() says; the rest, but abort() and awaited_peer(), under the group's mutex, so it must be quick.
+/// connect(), start(), start_batch(), run_blocking(), run_until(), progress() and close() are called without a lock,
+/// from the threads that thread_level() allows. abort() and awaited_peer() are called without a lock from any thread.
+/// All others are called under the group's mutex and must be quick.
 class Transport : public std::enable_shared_from_this<Transport> {
  public:
   virtual ~Transport() = default;
 
-  /// Asked when connected.
+  /// Called once, when connected.
   virtual Capabilities capabilities() const { return {}; }
 
-  /// Connects all ranks, on a native thread. Throws Failure. abort() from another thread makes it return soon, also when
-  /// that came first.
+  /// Connects all ranks, on a native thread. Throws Failure. abort() from another thread makes it return soon, even if
+  /// abort() is called first.
   virtual void connect(Exchange& exchange) = 0;
 
   /// Throws Failure with C10D_ERR_INVALID or C10D_ERR_UNSUPPORTED if this op cannot be carried out.
   virtual void check(const Op& op) const = 0;
 
-  /// Fixes what depends on the op's place in the order (a tag, say) in op.ticket. Called in the order of submission,
+  /// Stores in op.ticket what depends on the op's place in the order, such as a tag. Called in the order of submission,
   /// after check().
   virtual void number(Op& op) noexcept = 0;
 
   enum class Start { done, pending, blocking };
 
-  /// Begins an op: done or pending (then progress() finishes it), or `blocking` if run_blocking() is to be called.
+  /// Starts an op: it is done, pending (then progress() finishes it), or `blocking` if run_blocking() is to be called.
   /// Does not block. Called in the order of submission, never by two threads at the same time.
   virtual Start start(Op&) { return Start::blocking; }
 
-  /// Whether the ops of one submission are to be begun by one start_batch().
+  /// Whether the ops of one submission are started by one start_batch().
   virtual bool takes_batches() const { return false; }
 
-  /// start() of several ops as one: none of them waits for another of them. Gives `done` or `pending` of each in `started`, which
-  /// has `pending` in it. Throwing fails all of them.
+  /// Starts several ops as one: none of them waits for another of them. `started` is filled with `pending`; an op that
+  /// has ended already is set to `done`. Throwing fails all of them.
   virtual void start_batch(const std::vector<Op*>& ops, std::vector<Start>& started) {
     (void)ops;
     (void)started;
@@ -104,43 +106,42 @@ class Transport : public std::enable_shared_from_this<Transport> {
   /// Whether point-to-point ops start at submit; if not, they start in their order among the collectives.
   virtual bool messages_overtake() const { return true; }
 
-  /// Whether start() does something that peers wait for, so that the host's thread had better do it itself than wake a
-  /// worker for it first. Only where any number of threads may call the library.
+  /// Whether start() does something that peers wait for. Then the host's thread calls it itself, which is sooner than
+  /// waking a worker. Only with ThreadLevel::multiple.
   virtual bool starts_when_kicked() const { return false; }
 
-  /// Carries out an op on this thread; when it returns or throws, the buffers are the host's again. Throws Failure or
+  /// Runs an op on this thread; when it returns or throws, the buffers are no longer in use. Throws Failure or
   /// anything else derived from std::exception.
   virtual void run_blocking(Op&) {}
 
-  /// The same for as long as the deadline allows; the op may then be carried out to its end by another thread. Returns
-  /// whether it has ended.
+  /// The same until the deadline; another thread may then run the op to its end. Returns whether it has ended.
   virtual bool run_until(Op&, Clock::time_point deadline) {
     (void)deadline;
     return false;
   }
 
   /// Drives the pending ops and appends those that have ended to `ended`, with op.failure set or, of a recv, op.source.
-  /// Does not block; called by one thread at a time. Throwing fails the group. But a mismatch of a collective, see
-  /// Failure::collective(), waits for those before it, so it may be thrown again while they go on.
+  /// Does not block; called by one thread at a time. Throwing fails the group, but for a mismatch of a collective, see
+  /// Failure::collective(): it waits for the collectives before it, and may be thrown again while they are in flight.
   virtual void progress(std::vector<Op*>& ended) { (void)ended; }
 
-  /// Whether the last progress() has brought an op nearer to its end, so that the next one should come soon.
+  /// Whether the last progress() brought an op nearer to its end, so that it should be called again soon.
   virtual bool advanced() const { return false; }
 
   /// Descriptor that becomes readable when progress() has something to do; -1 if the library has none.
   virtual int event_fd() { return -1; }
 
-  /// Whether the op may begin only after all earlier collectives have ended.
+  /// Whether the op may start only after all earlier collectives have ended.
   virtual bool fences(const Op& op) const { return op.request.opcode == C10D_OP_BARRIER; }
 
-  /// Collectives that may be under way at the same time; asked once, when connected.
+  /// Collectives that may be in flight at the same time; called once, when connected.
   virtual unsigned max_concurrency() const { return 1; }
 
-  /// Whether there are streams, so that synchronize() can be asked for.
+  /// Whether the device has streams, so that synchronize() works.
   virtual bool has_streams() const { return false; }
 
-  /// Makes what is put into a stream from now on wait for an op that is pending. Called while other threads may be in start()
-  /// or progress(), also for an op that progress() is just ending. Throws Failure.
+  /// Makes what is put into a stream from now on wait for an op that is pending. Other threads may be in start() or
+  /// progress() at the same time, and progress() may be ending the op. Throws Failure.
   virtual void synchronize(Op& op, uint64_t stream) {
     (void)op;
     (void)stream;
@@ -149,45 +150,46 @@ class Transport : public std::enable_shared_from_this<Transport> {
   /// Whether make_split() works.
   virtual bool can_split() const { return false; }
 
-  /// The transport of a group of some of these ranks, those with the same color. Its connect(), on a thread of its own, does the
-  /// library's split; until then nothing is under way here. What it needs of this one it keeps by shared_from_this(): the
-  /// group of this one may be closed before.
+  /// The transport of a group of those of these ranks that have the same color. Its connect(), on its own thread, calls
+  /// the library's split; until that returns, this transport has no op in flight. The new transport keeps what it needs
+  /// of this one by shared_from_this(): the parent group may be closed first.
   virtual std::shared_ptr<Transport> make_split(const Config& config, int32_t color) {
     (void)config;
     (void)color;
     return nullptr;
   }
 
-  /// Where this process finds the memory of another rank in an open window, 0 if it cannot: see c10d_window_address.
+  /// Address in this process of another rank's memory in an open window, 0 if it is not accessible: see
+  /// c10d_window_address.
   virtual uint64_t window_address(uint64_t address, int32_t rank) {
     (void)address;
     (void)rank;
     return 0;
   }
 
-  /// A rank that the ops under way wait for, to be named when one of them runs out of time; -1 if unknown.
+  /// A rank that the ops in flight wait for, to be named when one of them times out; -1 if unknown.
   virtual int awaited_peer() { return -1; }
 
   virtual ThreadLevel thread_level() const { return ThreadLevel::multiple; }
 
-  /// Wakes everything that blocks in the library and makes all pending ops end, from any thread; at most once, and
-  /// prompt. Ops begun later fail at once.
+  /// Wakes everything that blocks in the library and makes all pending ops end, promptly. Called from any thread, at
+  /// most once. Ops started later fail at once.
   virtual void abort(const Failure& cause) noexcept = 0;
 
-  /// How long ops may stay in the library after abort() before their end is announced all the same; their buffers then stay
-  /// borrowed. Little for a library that cannot cancel its ops.
+  /// How long ops may stay in the library after abort() before they are reported as ended anyway, with their buffers
+  /// still borrowed. Short for a library that cannot cancel its ops.
   virtual std::chrono::milliseconds abort_grace() const { return std::chrono::milliseconds(1000); }
 
-  /// Whether abort() can make the library, and peers that reach into this process through it, let go of all buffers. If
-  /// not, ops of a host thread whose memory goes away before the process does work on copies.
+  /// Whether abort() can make the library, and peers that access this process through it, release all buffers. If not,
+  /// ops of a host thread whose memory may be freed before the process ends work on copies.
   virtual bool abort_lets_go() const { return true; }
 
-  /// Ends an open communicator that has nothing in flight.
+  /// Closes an open communicator that has nothing in flight.
   virtual void close() noexcept {}
 };
 
-/// Each shim defines these two. The second gives name and version of its library, which it loads if need be. Throws Failure with
-/// C10D_ERR_UNAVAILABLE if that cannot be used here.
+/// Each shim defines these two. probe() returns the name and version of the library, which it loads if necessary.
+/// Throws Failure with C10D_ERR_UNAVAILABLE if that cannot be used here.
 std::shared_ptr<Transport> make_transport(const Config& config);
 std::string probe();
 

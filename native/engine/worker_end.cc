@@ -1,2 +1,2 @@
-// The shim as a module of Node-API, for Workers.
+// The shim as a Node-API module, for Workers.
 #include "worker_end.h"

@@ -26,7 +26,7 @@ std::string number_text(double value) {
   if (value < 0) return "-" + number_text(-value);
   char text[32];
   const char* const end = std::to_chars(std::begin(text), std::end(text), value, std::chars_format::scientific).ptr;
-  // Such as 1.25e-07.
+  // E.g. 1.25e-07.
   const char* const e = std::find(std::cbegin(text), end, 'e');
   std::string digits(1, text[0]);
   if (e - text > 2) digits.append(text + 2, static_cast<size_t>(e - text - 2));
@@ -110,7 +110,7 @@ Call call_of(const Op& op) {
   if (is_rooted(call.opcode)) call.root = request.peer;
   if (is_reduction(call.opcode)) {
     call.reduce_op = request.reduce_op;
-    // 0 of either sign is the same.
+    // -0 is the same as 0.
     if (call.reduce_op == C10D_PREMUL_SUM) call.premul_factor = request.premul_factor + 0.0;
   }
   if (!has_agreed_sizes(call.opcode)) return call;
@@ -157,7 +157,7 @@ std::string mismatch_text(int rank, const Call& call, int other_rank, const Call
   if (other_call.number != call.number && apart) {
     text += at(other_call);
   } else if (other_call.number != call.number) {
-    // Calls are compared by their order, so only calls that were refused can make the difference.
+    // Calls are compared in their order, so the difference can only be calls that were refused.
     const bool first_is_ahead = call.number > other_call.number;
     const uint64_t more = first_is_ahead ? call.number - other_call.number : other_call.number - call.number;
     text += at(other_call) + ": rank " + std::to_string(first_is_ahead ? rank : other_rank) + " has refused " +

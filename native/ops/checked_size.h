@@ -1,5 +1,5 @@
-// Sums and products of sizes, counts and splits. They come from outside, so each may be any number: what does not fit in 64
-// bits is no size at all, and equal to none.
+// Sums and products of sizes, counts and splits. They come from outside, so each may be any number: a result that does
+// not fit in 64 bits is nullopt, which equals no size.
 #pragma once
 
 #include <cstddef>
@@ -31,14 +31,14 @@ inline CheckedSize checked_sum(const std::vector<uint64_t>& sizes) {
   return sum;
 }
 
-/// Bytes of a list of buffers.
+/// Total bytes of a list of buffers.
 inline CheckedSize checked_sum(const std::vector<c10d_buffer>& buffers) {
   CheckedSize sum = 0;
   for (const auto& buffer : buffers) sum = checked_sum(sum, buffer.bytes);
   return sum;
 }
 
-/// Whether one split per rank, in elements, makes up the buffer.
+/// Whether there is one split per rank, in elements, and they add up to the buffer.
 inline bool splits_fit(const std::vector<uint64_t>& splits, size_t ranks, size_t element_bytes,
                        const c10d_buffer& buffer) {
   return splits.size() == ranks && checked_product(checked_sum(splits), element_bytes) == buffer.bytes;

@@ -1,11 +1,11 @@
-// One 64-bit number that stands for several.
+// A 64-bit hash of several numbers.
 #pragma once
 
 #include <cstdint>
 
 namespace c10d {
 
-/// The hash of what `seed` is the hash of, followed by `value`.
+/// The hash of the numbers hashed in `seed`, followed by `value`.
 constexpr uint64_t mixed(uint64_t seed, uint64_t value) {
   uint64_t x = (seed ^ value) + 0x9e3779b97f4a7c15ULL;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;

@@ -17,7 +17,7 @@ namespace c10d {
 Clock::time_point deadline_after(double ms) {
   constexpr double kFarMs = 1e12;
   if (ms >= kFarMs) return Clock::time_point::max();
-  // No number at all is no reason to wait either.
+  // NaN does not wait either.
   if (!(ms > 0)) return Clock::now();
   return Clock::now() + std::chrono::duration_cast<Clock::duration>(std::chrono::duration<double, std::milli>(ms));
 }
@@ -27,7 +27,7 @@ namespace {
 constexpr uint32_t kMaxTableEntries = 1U << 20;
 constexpr size_t kCopyAlignment = 64;
 
-/// Bytes that a buffer takes among copies.
+/// Bytes that the copy of a buffer takes.
 size_t room_of(const c10d_buffer& buffer) { return (buffer.bytes + kCopyAlignment - 1) & ~(kCopyAlignment - 1); }
 
 void copy_bytes(uint64_t to, uint64_t from, size_t bytes) {
@@ -45,7 +45,8 @@ void copy_buffers(std::vector<c10d_buffer>& to, uint64_t address, uint32_t count
     if (buffer.address == 0 && buffer.bytes > 0) {
       throw Failure(C10D_ERR_INVALID, "buffer address is NULL: the buffer is detached");
     }
-    if (buffer.bytes % element_bytes != 0) throw Failure(C10D_ERR_INVALID, "buffer is no whole number of elements");
+    if (buffer.bytes % element_bytes != 0)
+      throw Failure(C10D_ERR_INVALID, "buffer size is not a multiple of the element size");
     if (!checked_sum(buffer.address, buffer.bytes)) throw Failure(C10D_ERR_INVALID, "buffer is larger than memory");
   }
   // Lists are copied into one piece of memory.
@@ -62,7 +63,7 @@ void copy_splits(std::vector<uint64_t>& to, uint64_t address, uint32_t count, si
   if (!bytes || *bytes > PTRDIFF_MAX) throw Failure(C10D_ERR_INVALID, "splits add up to more than memory");
 }
 
-/// What no transport can make sense of.
+/// Refuses what is invalid for every transport.
 void check_record(const c10d_op& op, int rank, int world_size, const Device& device) {
   if (!(op.timeout_ms >= 0)) throw Failure(C10D_ERR_INVALID, "timeout_ms must not be negative");
   if (op.opcode > kHighestOpcode && !is_service(op.opcode)) {
@@ -128,7 +129,7 @@ void Op::work_on_copies() {
   next = (next + kCopyAlignment - 1) & ~uint64_t{kCopyAlignment - 1};
   for (auto* buffers : {&inputs, &outputs}) {
     for (auto& buffer : *buffers) {
-      // Outputs too: some ops begin with what is in them, and some leave part of it as it was.
+      // Outputs too: some ops read them, and some leave part of them unchanged.
       copy_bytes(next, buffer.address, buffer.bytes);
       buffer.address = next;
       next += room_of(buffer);

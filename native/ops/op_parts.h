@@ -1,4 +1,4 @@
-// What an all-to-all sends to each rank and receives from it.
+// What an all-to-all sends to each rank and receives from each.
 #pragma once
 
 #include <cstdint>

@@ -22,7 +22,7 @@ bool all_have(const Buffers& buffers, uint64_t bytes) {
   return std::all_of(buffers.begin(), buffers.end(), [&](const auto& buffer) { return buffer.bytes == bytes; });
 }
 
-/// As many larger ones as smaller ones, each `n` times its counterpart.
+/// Whether there are as many larger ones as smaller ones, each `n` times its counterpart.
 bool fit_in_pairs(const Buffers& larger, const Buffers& smaller, size_t n) {
   if (larger.empty() || larger.size() != smaller.size()) return false;
   for (size_t i = 0; i < larger.size(); i++) {

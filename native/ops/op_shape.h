@@ -7,13 +7,13 @@
 
 namespace c10d {
 
-/// What must hold for root, number and sizes of the buffers, and splits, so that no rank sends from, expects or writes to
-/// memory outside them. The group calls it before Transport::check(). Throws Failure with C10D_ERR_INVALID.
+/// Checks root, number and sizes of the buffers, and splits, so that no rank sends from, expects or writes to memory
+/// outside the buffers. The group calls it before Transport::check(). Throws Failure with C10D_ERR_INVALID.
 void check_shape(const Op& op, int rank, int world_size);
 
-/// A sparse all-reduce comes in two ops: what each rank has, and then the entries themselves.
+/// A sparse all-reduce is two ops: the number of entries of each rank, and then the entries themselves.
 bool is_second_half(const Op& op);
-/// Entries of all ranks together, after check_shape().
+/// Total entries of all ranks, after check_shape().
 uint64_t entries(const Op& op);
 
 }  // namespace c10d

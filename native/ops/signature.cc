@@ -25,7 +25,7 @@ Failure desync(c10d_mismatch kind, int rank, int other, std::string text) {
 }
 
 std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other, bool apart) {
-  // A rank that has refused a call on its own is one ahead.
+  // A rank that refused a call alone is one ahead.
   const uint64_t number = std::min(own.call.number, theirs.call.number);
   if (!agree(own.call, theirs.call)) {
     return desync(C10D_MISMATCH_CALL, rank, other, mismatch_text(rank, own.call, other, theirs.call, apart))
@@ -36,7 +36,7 @@ std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signatu
     return desync(C10D_MISMATCH_SPLITS, rank, other, split_mismatch_text(own.call, from, sent, to, expected))
         .of_collective(number);
   };
-  // Both begin with what the lower rank receives.
+  // Both ranks first compare what the lower rank receives.
   auto in = differs(other, theirs.sent, rank, own.expected);
   auto out = differs(rank, own.sent, other, theirs.expected);
   if (rank < other) return in ? in : out;

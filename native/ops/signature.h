@@ -1,4 +1,4 @@
-// What ranks send each other before the data of a collective moves, and the failure when it does not fit together.
+// What ranks send each other before the data of a collective, and the failure when it does not match.
 #pragma once
 
 #include <cstdint>
@@ -11,7 +11,7 @@
 
 namespace c10d {
 
-/// Of one rank, for another one. Fixed size, no pointers, no padding: it can be sent as it is.
+/// Of one rank, for another one. Fixed size, no pointers, no padding: its bytes can be sent.
 struct Signature {
   Call call;
   /// Of an all-to-all: bytes that go to the receiver of this signature, and that are expected from it.
@@ -23,21 +23,20 @@ static_assert(sizeof(Signature) == sizeof(Call) + 16, "has padding");
 /// For rank `other`, in a group of `size`.
 Signature signature_for(const Op& op, int other, int size);
 
-/// One number for a call, and for what came before it, which `seed` stands for: equal calls have equal ones, different calls
-/// different ones but for chance.
+/// Hash of a call and of those before it, whose hash is `seed`: equal calls have equal hashes.
 uint64_t hash_of(uint64_t seed, const Call& call);
 
-/// Every C10D_ERR_DESYNC is made here: `text` names the two ranks, of which `other` is not this one. Of a mismatch that was
-/// reported they are as far as known, or -1.
+/// Every C10D_ERR_DESYNC is created here. `text` names the two ranks; `other` is not this one. For
+/// C10D_MISMATCH_REPORTED, a rank that is not known is -1.
 Failure desync(c10d_mismatch kind, int rank, int other, std::string text);
 
-/// In what this rank's signature for `other` and that of `other` for this one do not fit together. Of two ranks both say the
-/// same. `apart`: one of them has ended more collectives than the other.
+/// How this rank's signature for `other` and that of `other` for this one do not match; the same on both ranks.
+/// `apart`: one of them has ended more collectives than the other.
 std::optional<Failure> mismatch_of(const Signature& own, int rank, const Signature& theirs, int other,
                                    bool apart = false);
 
-/// The same of the first two ranks, in the order of all, that do not fit together, which may be two others: every rank that knows
-/// all says the same. `signature_of(a, b)` is what rank a has for rank b, or nothing if that is not known.
+/// The same for the first two of all ranks that do not match, possibly two others: it is the same on every rank that
+/// has all signatures. `signature_of(a, b)` is what rank a has for rank b, or nothing if that is not known.
 template <class SignatureOf>
 std::optional<Failure> first_mismatch(int rank, int size, SignatureOf signature_of) {
   for (int one = 0; one < size; one++) {

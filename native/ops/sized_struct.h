@@ -1,4 +1,4 @@
-// How structs of the ABI grow: the rules are in c10d.h.
+// Structs of the ABI that may grow: the rules are in c10d.h.
 #pragma once
 
 #include <algorithm>
@@ -11,10 +11,10 @@
 
 namespace c10d {
 
-/// What no version of a struct will ever come to.
+/// No version of a struct will be larger.
 constexpr uint32_t kLargestStruct = 4096;
 
-/// The size that a caller has put into the first field of a struct. Throws Failure for one that cannot be.
+/// The size that a caller put into the first field of a struct. Throws Failure if it is impossible.
 template <class Struct>
 uint32_t claimed_size(const Struct* from, const char* name) {
   if (from == nullptr) throw Failure(C10D_ERR_INVALID, std::string(name) + " is NULL");
@@ -22,13 +22,13 @@ uint32_t claimed_size(const Struct* from, const char* name) {
   std::memcpy(&size, from, sizeof size);
   if (size < 8 || size % 8 != 0 || size > kLargestStruct) {
     throw Failure(C10D_ERR_INVALID, std::string(name) + ".size is " + std::to_string(size) +
-                                        ": it has to be the size of the struct in bytes");
+                                        ": it must be the size of the struct in bytes");
   }
   return size;
 }
 
-/// A struct that the caller has filled in, of this size: what is missing is 0. Throws Failure if there is something in what
-/// this library does not know.
+/// A struct of this size that the caller filled in. Missing fields are 0. Throws Failure if a byte beyond the fields
+/// that this library knows is not 0.
 template <class Struct>
 Struct read_struct(const Struct* from, uint32_t size, const char* name) {
   Struct known{};
@@ -42,7 +42,7 @@ Struct read_struct(const Struct* from, uint32_t size, const char* name) {
   return known;
 }
 
-/// Gives the caller a struct of the size that it knows.
+/// Writes a struct of the size that the caller knows.
 template <class Struct>
 void write_struct(const Struct& from, void* to, uint32_t size) {
   std::memcpy(to, &from, std::min<size_t>(size, sizeof from));

@@ -6,7 +6,7 @@
 namespace c10d {
 
 int32_t system_error_in(const std::string& text) {
-  // The text of EMFILE is the beginning of that of ENFILE.
+  // The text of EMFILE is a prefix of that of ENFILE.
   for (const int error : {ENFILE, EMFILE, ENOMEM, ENOSPC}) {
     if (text.find(std::strerror(error)) != std::string::npos) return error;
   }

@@ -1,4 +1,4 @@
-// What the operating system has refused, where a library reports that only by its words.
+// The errno of a failed system call, where a library reports it only in its message.
 #pragma once
 
 #include <cstdint>
@@ -6,8 +6,8 @@
 
 namespace c10d {
 
-/// The errno whose text, as strerror() has it, is in what a library says: of those that mean that something has run out. 0 if
-/// there is none.
+/// The errno whose strerror() text is in a library's message, among those that mean that a resource is exhausted; 0 if
+/// none is.
 int32_t system_error_in(const std::string& text);
 
 }  // namespace c10d

@@ -25,7 +25,7 @@ float float_of(uint32_t bits) {
 float widen_one(uint16_t half) {
   const uint32_t sign = static_cast<uint32_t>(half & 0x8000U) << 16;
   const uint32_t magnitude = half & 0x7fffU;
-  // Infinities and NaNs keep the highest exponent; a NaN becomes a quiet one, as the processor's conversion makes it.
+  // Infinities and NaNs keep the highest exponent; a NaN becomes quiet, as in the processor's conversion.
   if (magnitude >= 0x7c00U)
     return float_of(sign | 0x7f800000U | (magnitude > 0x7c00U ? 0x400000U : 0U) | magnitude << 13);
   if (magnitude >= 0x0400U) return float_of(sign | ((magnitude << 13) + 0x38000000U));

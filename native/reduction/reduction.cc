@@ -71,7 +71,7 @@ void reduce(void* c, const void* a, const void* b, size_t n) {
   auto* to = static_cast<T*>(c);
   const auto* left = static_cast<const T*>(a);
   const auto* right = static_cast<const T*>(b);
-  // c may be a or b itself, which the compiler would otherwise take for a reason to go element by element.
+  // c may be a or b itself; without the pragma the compiler would not vectorize because of that.
 #pragma GCC ivdep
   for (size_t i = 0; i < n; i++) to[i] = Op::apply(left[i], right[i]);
 }

@@ -10,7 +10,7 @@ namespace c10d {
 
 using Reduction = void (*)(void* c, const void* a, const void* b, size_t n);
 
-/// The reduction for a dtype; nullptr if it makes no sense for it. AVG and PREMUL_SUM reduce as SUM does.
+/// The reduction for a dtype; nullptr if the dtype has no such reduction. For AVG and PREMUL_SUM it is that of SUM.
 Reduction find_reduction(uint32_t dtype, uint32_t reduce_op);
 
 /// Divides floating-point elements by `divisor`, in place.

@@ -25,7 +25,7 @@ size_t copy_all(uint8_t* to, const std::vector<c10d_buffer>& buffers) {
   return bytes;
 }
 
-/// Part `index` of each buffer, all parts of a buffer being of the same size.
+/// Part `index` of each buffer; all parts of a buffer have the same size.
 size_t copy_slices(uint8_t* to, const std::vector<c10d_buffer>& buffers, int index, int size) {
   size_t bytes = 0;
   for (const auto& buffer : buffers) {
@@ -46,7 +46,7 @@ void copy_to_slices(const std::vector<c10d_buffer>& buffers, int index, int size
   }
 }
 
-/// What is summed is multiplied before.
+/// For PREMUL_SUM, multiplies the data first.
 size_t scaled(const Op& op, uint8_t* data, size_t bytes) {
   const auto& request = op.request;
   if (request.reduce_op == C10D_PREMUL_SUM) {
@@ -55,7 +55,7 @@ size_t scaled(const Op& op, uint8_t* data, size_t bytes) {
   return bytes;
 }
 
-/// In the order of the ranks, so that all of them get the same result.
+/// In the order of the ranks, so that all ranks get the same result.
 void reduce_parts(const Op& op, int size, const std::function<uint8_t*(int)>& part) {
   const auto& request = op.request;
   uint64_t bytes = 0;
@@ -73,7 +73,7 @@ void reduce_parts(const Op& op, int size, const std::function<uint8_t*(int)>& pa
 
 bool is_small(const Op& op, int size) {
   if (is_all_to_all(op)) {
-    // Ranks may differ, and each sends its part or does not: of every part, both sides must know that it comes.
+    // Sizes may differ between ranks: for every part, sender and receiver must decide alike.
     for (int rank = 0; rank < size; rank++) {
       if (part_to(op, rank, size).bytes > kMostCarried || part_from(op, rank, size).bytes > kMostCarried) return false;
     }
@@ -123,7 +123,7 @@ size_t copy_part(const Op& op, int rank, int to, int size, uint8_t* at) {
 
 namespace {
 
-/// Whether each rank takes another part of what a rank has.
+/// Whether each rank receives a different part of what a rank has.
 bool has_part_for_each(const Op& op) {
   switch (op.request.opcode) {
     case C10D_OP_SCATTER:
@@ -146,13 +146,13 @@ uint64_t total(const std::vector<c10d_buffer>& buffers) {
 
 uint64_t bytes_for_all(const Op& op, int size) {
   if (op.request.opcode == C10D_OP_BARRIER) return 0;
-  // All but the root have no more than the size of their part.
+  // Ranks other than the root only know the size of their own part.
   if (op.request.opcode == C10D_OP_SCATTER) return op.outputs[0].bytes * static_cast<uint64_t>(size);
   return total(op.inputs.empty() ? op.outputs : op.inputs);
 }
 
 void copy_for_all(const Op& op, int rank, int size, uint8_t* at) {
-  // A root gets the same as the others, which have no use for it.
+  // What only the root needs is sent to all.
   if (!has_part_for_each(op)) {
     copy_part(op, rank, is_rooted(op.request.opcode) ? op.request.peer : 0, size, at);
     return;

@@ -1,4 +1,4 @@
-// Small collectives, whose data travels with the signatures and is put together by every rank for itself.
+// Small collectives: their data is sent with the signatures, and every rank computes the result itself.
 #pragma once
 
 #include <cstddef>
@@ -9,24 +9,24 @@
 
 namespace c10d {
 
-/// Bytes that a signature carries at most.
+/// The most bytes that are sent with a signature.
 constexpr size_t kMostCarried = 1024;
 
-/// Whether what this rank has for each other one, and each has for it, is small enough to be sent to it alone.
+/// Whether what this rank has for each other rank, and each has for it, is small enough.
 bool is_small(const Op& op, int size);
 
 /// Copies what `rank` has for `to` in a small collective of `size` ranks; returns the bytes.
 size_t copy_part(const Op& op, int rank, int to, int size, uint8_t* at);
 
-/// Writes the results of a small collective. `part(i)` is what rank i had for this one, which may be written to.
+/// Writes the results of a small collective. `part(i)` is what rank i had for this one; it may be overwritten.
 void finish_small(const Op& op, int rank, int size, const std::function<uint8_t*(int)>& part);
 
-/// For an exchange in which all ranks get the same from each: what a rank has for the others, one part after the other unless all
-/// take the same. Bytes of that; of an all-to-all, those of this rank.
+/// For an exchange in which a rank sends the same bytes to all others: their parts one after the other, or a single one
+/// if all receive the same. Returns the bytes; for an all-to-all, those of this rank.
 uint64_t bytes_for_all(const Op& op, int size);
-/// Copies it.
+/// Copies these bytes.
 void copy_for_all(const Op& op, int rank, int size, uint8_t* at);
-/// Where the part for rank `to` begins. Of an all-to-all it depends on the sender, which has to say it.
+/// Offset in them of the part for rank `to`. In an all-to-all it depends on the sender, which has to send it.
 uint64_t offset_of_part(const Op& op, int to, int size);
 
 }  // namespace c10d

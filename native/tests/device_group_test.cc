@@ -216,7 +216,7 @@ TEST_CASE("a group is not split while it has an op in flight, nor where the back
     refused(C10D_ERR_INVALID, "rank must be in 0..world_size-1");
     config.rank = 0;
     config.size = 4;
-    refused(C10D_ERR_INVALID, "c10d_config.size is 4: it has to be the size of the struct in bytes");
+    refused(C10D_ERR_INVALID, "c10d_config.size is 4: it must be the size of the struct in bytes");
     config.size = sizeof config;
     c10d_abort(ranks.group(0), C10D_ERR_ABORTED, "enough");
     refused(C10D_ERR_GROUP_FAILED, "enough");

@@ -1,5 +1,5 @@
-// Op records with large and boundary numbers: a call that fits the group, in which some numbers are others. Some are shorter than
-// the struct, or longer.
+// Op records with large and boundary numbers: a call that fits the group, in which some numbers are others. Some are
+// shorter than the struct, or longer.
 #pragma once
 
 #include <cstdint>
@@ -11,8 +11,8 @@
 
 namespace c10d::test {
 
-/// Keeps the memory of its record: of exactly its size, so that a sanitizer sees what is read beyond it. All of it is there,
-/// whatever the numbers say, up to `kMemory` bytes per buffer.
+/// Keeps the memory of its record: of exactly its size, so that a sanitizer sees what is read beyond it. All of it is
+/// there, whatever the numbers say, up to `kMemory` bytes per buffer.
 class RandomRecord {
  public:
   static constexpr size_t kMemory = 256;

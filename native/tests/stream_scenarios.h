@@ -1,5 +1,5 @@
-// Programs over software devices that are right by the order contract of c10d.h alone, without any wait of the host. Each gives
-// what went wrong, or nothing.
+// Programs over software devices that are right by the order contract of c10d.h alone, without any wait of the host.
+// Each gives what went wrong, or nothing.
 #pragma once
 
 #include <string>

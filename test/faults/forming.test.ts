@@ -57,7 +57,7 @@ function testAbsences(backend: string, options: SpawnOptions): void {
         code: "CONNECT_TIMEOUT",
         details: { peers: [absent] },
       });
-      expect(failure?.message).toContain(`rank ${absent} has not come to make the group`);
+      expect(failure?.message).toContain(`rank ${absent} did not join the group`);
     }
   });
 }
@@ -79,7 +79,7 @@ function testPauses(implementation: (typeof implementations)[number]): void {
       if (rank === culprit) {
         expect(first?.code).toBe("CONNECT_TIMEOUT");
         expect(first?.message).toMatch(/rank \d has given up making the group: /);
-        expect(first?.message).toContain(`rank ${culprit} has not come to make the group`);
+        expect(first?.message).toContain(`rank ${culprit} did not join the group`);
         expect(first?.details?.peers).toBeUndefined();
         continue;
       }

@@ -28,8 +28,7 @@ TEST_CASE("a bad configuration is refused with a reason") {
   SUBCASE("size") {
     for (const uint32_t size : {0U, 4U, 12U, 1U << 20}) {
       config.size = size;
-      refused(
-          ("c10d_config.size is " + std::to_string(size) + ": it has to be the size of the struct in bytes").c_str());
+      refused(("c10d_config.size is " + std::to_string(size) + ": it must be the size of the struct in bytes").c_str());
     }
     // Without a world size.
     config.size = 8;
@@ -84,7 +83,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
   SUBCASE("size") {
     for (const uint32_t size : {0U, 4U, 108U, 1U << 20}) {
       op.size = size;
-      refused(("c10d_op.size is " + std::to_string(size) + ": it has to be the size of the struct in bytes").c_str());
+      refused(("c10d_op.size is " + std::to_string(size) + ": it must be the size of the struct in bytes").c_str());
     }
   }
   SUBCASE("time-outs") {
@@ -179,7 +178,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
     c10d_buffer buffers[2] = {{address, 6}, {address, 0}};
     op.outputs = reinterpret_cast<uint64_t>(buffers);
     op.output_count = 2;
-    refused("buffer is no whole number of elements");
+    refused("buffer size is not a multiple of the element size");
     buffers[0].bytes = UINT64_MAX - 3;
     refused("buffer is larger than memory");
     buffers[0].bytes = buffers[1].bytes = uint64_t{1} << 62;

@@ -11,7 +11,8 @@ using namespace c10d::test;
 
 namespace {
 
-/// A struct in memory of exactly this many bytes: a longer one ends in zeros, and what a shorter one lacks is not there.
+/// A struct in memory of exactly this many bytes: a longer one ends in zeros, and what a shorter one lacks is not
+/// there.
 template <class Struct>
 class Sized {
  public:
@@ -280,7 +281,7 @@ TEST_CASE("an event size that cannot be is refused, and no event is lost") {
   for (const uint32_t size : {0U, 8U, 12U, 20U, 50U, 4104U, 0xfffffff8U}) {
     CAPTURE(size);
     CHECK(c10d_drain(host.group(), to, size, 1) == C10D_ERR_INVALID);
-    CHECK(last_error() == "no c10d_event has a size of " + std::to_string(size));
+    CHECK(last_error() == "a c10d_event cannot have a size of " + std::to_string(size));
     CHECK(c10d_wait(host.group(), 1, 0, to, size) == C10D_ERR_INVALID);
   }
   CHECK(host.wait(1) == C10D_OK);

@@ -10,7 +10,8 @@ namespace c10d::test {
 
 namespace {
 
-/// Makes a buffer the op's only output, and of a send its input too: the fake transport writes a result for that as well.
+/// Makes a buffer the op's only output, and of a send its input too: the fake transport writes a result for that as
+/// well.
 void give(c10d_op& op, const c10d_buffer& buffer) {
   op.outputs = reinterpret_cast<uint64_t>(&buffer);
   op.output_count = 1;

@@ -83,7 +83,7 @@ TEST_CASE("all ranks that have not come are named, and nobody else") {
     const auto failure = failure_of(exchange, milliseconds(200), look);
     CHECK(failure.status() == C10D_ERR_OP_TIMEOUT);
     CHECK(failure.ranks() == std::vector<int32_t>{1, 3});
-    CHECK(failure.text() == "ranks 1 and 3 have not come to make the group");
+    CHECK(failure.text() == "ranks 1 and 3 did not join the group");
     CHECK((count > 0) == looks);
   }
 }
@@ -95,7 +95,7 @@ TEST_CASE("a store that times out by itself has not got the value of a rank") {
   exchange.give(3);
   const auto failure = failure_of(exchange, milliseconds(60'000), [] {});
   CHECK(failure.ranks() == std::vector<int32_t>{2});
-  CHECK(failure.text() == "rank 2 has not come to make the group");
+  CHECK(failure.text() == "rank 2 did not join the group");
 }
 
 TEST_CASE("another error of the store says which rank was waited for, and blames none") {

@@ -22,11 +22,11 @@ class Fabric {
  public:
   explicit Fabric(int32_t world_size) : world_size_(world_size) {}
 
-  /// Makes the ranks of a group meet: rank 0 makes the fabric, the others find it by what it leaves in the store. interrupt()
-  /// makes it throw. Throws Failure.
+  /// Makes the ranks of a group meet: rank 0 makes the fabric, the others find it by what it leaves in the store.
+  /// interrupt() makes it throw. Throws Failure.
   static std::shared_ptr<Fabric> connect(Exchange& exchange, const Config& config, const bool& interrupted);
-  /// The same among the ranks of this fabric that come with the same color; `turn` counts the splits of a rank. All come, whatever
-  /// their color: a negative one gives no fabric.
+  /// The same among the ranks of this fabric that come with the same color; `turn` counts the splits of a rank. All
+  /// come, whatever their color: a negative one gives no fabric.
   std::shared_ptr<Fabric> split(uint64_t turn, int32_t rank, int32_t color, const Config& config,
                                 const bool& interrupted);
   static void interrupt(bool& interrupted);

@@ -14,8 +14,8 @@ namespace c10d::softdev {
 
 using Bytes = std::vector<uint8_t>;
 
-/// What is known of it apart from the Op, which is the engine's. From its start until its end the thread of the machine alone
-/// touches it.
+/// What is known of it apart from the Op, which is the engine's. From its start until its end the thread of the machine
+/// alone touches it.
 
 struct Flight {
   int32_t rank = 0;

@@ -28,8 +28,8 @@ using MomentPtr = std::shared_ptr<Moment>;
 class Stream;
 using StreamPtr = std::shared_ptr<Stream>;
 
-/// One thread does all work, so that an op that reads what another stream writes, without having waited for it, sees what
-/// should not be there yet, but is no data race.
+/// One thread does all work, so that an op that reads what another stream writes, without having waited for it, sees
+/// what should not be there yet, but is no data race.
 class Machine {
  public:
   static Machine& the();

@@ -1,4 +1,5 @@
-// Memory of the software device. Its addresses stand for no memory of the process: who uses one without the device crashes.
+// Memory of the software device. Its addresses stand for no memory of the process: who uses one without the device
+// crashes.
 #pragma once
 
 #include <cstddef>

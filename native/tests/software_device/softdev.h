@@ -1,6 +1,6 @@
 /*
- * A device in software, for tests of what has to do with devices where there is none, from C++ or by FFI. It is cuda:0 to cuda:29 of
- * its process. A function that gives a status gives 0, or -1 for arguments that stand for nothing.
+ * A device in software, for tests of what has to do with devices where there is none, from C++ or by FFI. It is cuda:0
+ * to cuda:29 of its process. A function that gives a status gives 0, or -1 for arguments that stand for nothing.
  */
 #ifndef SOFTDEV_H
 #define SOFTDEV_H

@@ -1,6 +1,6 @@
-// A transport over software devices: the order contract of a library such as NCCL, without the hardware. Each group has a stream
-// of its own on its device. An op waits there for what is in the stream that it was given, then for the other ranks; its outputs
-// are poison from when the device gets to it until its result is there, which is some time later.
+// A transport over software devices: the order contract of a library such as NCCL, without the hardware. Each group has
+// a stream of its own on its device. An op waits there for what is in the stream that it was given, then for the other
+// ranks; its outputs are poison from when the device gets to it until its result is there, which is some time later.
 //
 // Options
 //   batches=0           ops of a submission are started one by one

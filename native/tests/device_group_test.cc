@@ -19,7 +19,7 @@ c10d_capabilities capabilities_of(c10d_group* group) {
 
 }  // namespace
 
-TEST_CASE("a bad address or another device's is refused, and so is a stream that is not there") {
+TEST_CASE("a bad address or another device's is refused, and so is an unknown stream") {
   DeviceRanks ranks(2);
   const DeviceBuffer own(1, kFloats), others(2, kFloats);
   CHECK(ranks.submit(0, DeviceOp(C10D_OP_ALLREDUCE).out(others)) == C10D_ERR_INVALID);
@@ -35,7 +35,7 @@ TEST_CASE("a bad address or another device's is refused, and so is a stream that
   CHECK(c10d_submit_one(ranks.group(0), &record, nullptr, host) == C10D_ERR_INVALID);
 }
 
-TEST_CASE("memory that is freed under an op is a failure of the op, on this rank and for its peer") {
+TEST_CASE("memory that is freed during an op fails the op, on this rank and for its peer") {
   DeviceRanks ranks(2);
   const DeviceBuffer x1(2, kFloats);
   const DeviceStream stream(1);
@@ -53,7 +53,7 @@ TEST_CASE("memory that is freed under an op is a failure of the op, on this rank
   CHECK(take_failure(ranks.group(1), 1).peer == 0);
 }
 
-TEST_CASE("calls that do not fit together are found, by both ranks in the same words") {
+TEST_CASE("calls that do not match are found by both ranks, with the same text") {
   struct Case {
     c10d_opcode first, second;
     size_t floats;
@@ -103,7 +103,7 @@ TEST_CASE("a rank that fails or leaves ends the others' ops, and an abort ends a
     if (!aborts) CHECK(ranks.close(2) == 0);
     CHECK(ranks.wait(1, waiting) == C10D_ERR_NETWORK);
     CHECK(take_failure(ranks.group(1), 1).peer == 2);
-    // The loss reaches rank 0 too, whose own stream is held up.
+    // The loss reaches rank 0 too, whose own stream is blocked.
     CHECK(ranks.wait(0, stuck) == C10D_ERR_NETWORK);
     CHECK(c10d_group_state(ranks.group(0)) == C10D_FAILED);
   }
@@ -120,12 +120,12 @@ TEST_CASE("messages are in their order among collectives, or at once where they 
     const auto collective = ranks.run(0, DeviceOp(C10D_OP_ALLREDUCE).out(x0));
     const auto send = ranks.submit(0, DeviceOp(C10D_OP_SEND).in(sent).peer(1).tag(3));
     c10d_kick(ranks.group(0));
-    // Rank 1 receives before it comes to the collective.
+    // Rank 1 receives before the collective.
     const auto recv = ranks.run(1, DeviceOp(C10D_OP_RECV).out(received).peer(0).tag(3));
     c10d_event event{};
     CHECK(ranks.wait(1, recv, overtake ? 20'000 : 30, &event) == (overtake ? C10D_OK : C10D_ERR_WAIT_TIMEOUT));
     if (!overtake) {
-      // Both wait for each other, as on a stream: nothing but an abort helps.
+      // Both wait for each other, as on a stream, until an abort.
       CHECK(ranks.wait(0, send, 0) == C10D_ERR_WAIT_TIMEOUT);
       continue;
     }
@@ -162,7 +162,7 @@ TEST_CASE("a batch of messages both ways and collectives does not wait for itsel
   }
 }
 
-TEST_CASE("split by color; a negative one has no part") {
+TEST_CASE("split by color; a rank with a negative one is in no group") {
   DeviceRanks parent(4);
   {
     DeviceRanks parts(parent, {7, 3, 7, -1});
@@ -179,11 +179,11 @@ TEST_CASE("split by color; a negative one has no part") {
     CHECK(x[0]->holds(0, 4));
     CHECK(x[1]->holds(0, 2));
     CHECK(x[2]->holds(0, 4));
-    // The parent goes on beside it.
+    // The parent can be used meanwhile.
     for (int32_t rank = 0; rank < 4; rank++) CHECK(parent.run(rank, DeviceOp(C10D_OP_ALLREDUCE).out(*x[rank])) == 1);
     for (int32_t rank = 0; rank < 4; rank++) CHECK(parent.wait(rank, 1) == C10D_OK);
     CHECK(x[3]->holds(0, 4 + 2 + 4 + 4));
-    // And the parts without it, once they are ready.
+    // The new groups can be used without it, once they are ready.
     for (int32_t rank = 0; rank < 4; rank++) CHECK(parent.close(rank) == 0);
     for (const int32_t rank : {0, 2}) CHECK(parts.run(rank, DeviceOp(C10D_OP_ALLREDUCE).out(*x[rank])) == 2);
     for (const int32_t rank : {0, 2}) CHECK(parts.wait(rank, 2) == C10D_OK);
@@ -191,7 +191,7 @@ TEST_CASE("split by color; a negative one has no part") {
   }
 }
 
-TEST_CASE("a group is not split while it has an op in flight, nor where the backend cannot, nor once it has failed") {
+TEST_CASE("a group is not split while it has an op in flight, if the backend cannot split, or once it has failed") {
   c10d_config config{};
   config.size = sizeof config;
   config.world_size = 1;
@@ -227,7 +227,7 @@ TEST_CASE("a group is not split while it has an op in flight, nor where the back
   CHECK(last_failure().status == C10D_ERR_UNSUPPORTED);
 }
 
-TEST_CASE("a split that some rank does not come to ends at its limit, or with its parent's rank") {
+TEST_CASE("a split that a rank does not join ends at its time limit, or when that rank leaves the parent") {
   DeviceRanks ranks(2);
   c10d_config config{};
   config.size = sizeof config;
@@ -249,7 +249,7 @@ TEST_CASE("a split that some rank does not come to ends at its limit, or with it
   CHECK(status_of(part) == C10D_ERR_NETWORK);
 }
 
-TEST_CASE("services in the order of ops: memory is registered, windows lead to the peers") {
+TEST_CASE("services in the order of ops: memory is registered, windows give access to the peers") {
   DeviceRanks ranks(2);
   CHECK(capabilities_of(ranks.group(0)).services ==
         (uint64_t{1} << C10D_SERVICE_REGISTER_MEMORY | uint64_t{1} << C10D_SERVICE_DEREGISTER_MEMORY |
@@ -283,7 +283,7 @@ TEST_CASE("services in the order of ops: memory is registered, windows lead to t
   CHECK(c10d_window_address(ranks.group(0), x0.address(), 1) == 0);
 }
 
-TEST_CASE("a service is a call like any other where the ranks differ, and takes its turn") {
+TEST_CASE("a collective service is compared like any other call, and takes its turn") {
   DeviceRanks ranks(2);
   const DeviceBuffer x0(1, kFloats), x1(2, kFloats);
   // Of one rank alone: no turn.

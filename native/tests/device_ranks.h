@@ -34,7 +34,7 @@ class DeviceBuffer {
   void write(uint64_t stream, float number) const { write(stream, std::vector<float>(floats_, number)); }
   /// What a stream of the device sees there; blocks.
   std::vector<float> read(uint64_t stream) const;
-  /// Whether it sees this number all over, and nothing but poison.
+  /// Whether it sees this number in all elements; whether it sees only poison.
   bool holds(uint64_t stream, float number) const { return read(stream) == std::vector<float>(floats_, number); }
   bool is_poison(uint64_t stream) const;
 
@@ -58,7 +58,7 @@ class DeviceStream {
   const uint64_t handle_;
 };
 
-/// Holds up a stream from here on until it is released, which the end does too.
+/// Blocks a stream from here on until it is released, at the latest by the destructor.
 class Hold {
  public:
   Hold(int32_t device, uint64_t stream) : hold_(softdev_hold(device, stream)) {}
@@ -71,7 +71,7 @@ class Hold {
   const uint64_t hold_;
 };
 
-/// An op in the making.
+/// Builds an op.
 class DeviceOp {
  public:
   DeviceOp(c10d_opcode opcode, uint64_t stream = kNoStream);
@@ -81,7 +81,7 @@ class DeviceOp {
   DeviceOp& peer(int32_t rank);
   DeviceOp& tag(uint32_t tag);
   DeviceOp& limit(double ms);
-  /// With the tables of this object, on a device.
+  /// The record, with the tables of this object, on a device.
   c10d_op record(int32_t device) const;
 
  private:
@@ -94,9 +94,9 @@ class DeviceRanks {
  public:
   using Settings = std::vector<std::string>;
 
-  /// All are connected then.
+  /// Returns when all ranks are connected.
   explicit DeviceRanks(int32_t world_size, const Settings& settings = {});
-  /// Ranks of a split: its rank here, and who they are there; -1 for a color that is negative.
+  /// The groups of a split, indexed by the rank in the parent.
   DeviceRanks(DeviceRanks& parent, const std::vector<int32_t>& colors);
   ~DeviceRanks();
   DeviceRanks(const DeviceRanks&) = delete;
@@ -109,7 +109,7 @@ class DeviceRanks {
   /// Id of the first op, or a negative status.
   int64_t submit(int32_t rank, const std::vector<DeviceOp>& ops) const;
   int64_t submit(int32_t rank, const DeviceOp& op) const { return submit(rank, std::vector<DeviceOp>{op}); }
-  /// The same, and lets it start.
+  /// The same, and kicks it.
   int64_t run(int32_t rank, const DeviceOp& op) const;
   int32_t wait(int32_t rank, int64_t id, double timeout_ms = 20'000, c10d_event* result = nullptr) const {
     return c10d_wait(group(rank), static_cast<uint64_t>(id), timeout_ms, result, sizeof *result);
@@ -117,11 +117,11 @@ class DeviceRanks {
   int32_t synchronize(int32_t rank, int64_t id, uint64_t stream, double timeout_ms = 20'000) const {
     return c10d_synchronize(group(rank), static_cast<uint64_t>(id), stream, timeout_ms);
   }
-  /// The end of an op that nobody waits for.
+  /// The COMPLETE event of an op, without waiting for the op in c10d_wait.
   std::optional<c10d_event> completion(int32_t rank, int64_t id, int ms = 20'000);
   /// The READY event of each.
   c10d_event ready(int32_t rank) const { return ranks_.at(static_cast<size_t>(rank)).ready.value(); }
-  /// 0 when the group is gone.
+  /// Returns 0 when the group is freed.
   int32_t close(int32_t rank, double timeout_ms = 20'000);
 
  private:

@@ -19,7 +19,7 @@ struct FailureView {
   std::string text;
 };
 
-/// What a function of the ABI that gives a failure has to give, by its `call(c10d_failure*)`.
+/// The failure that a function of the ABI writes; `call(c10d_failure*)` calls it.
 template <class Call>
 FailureView view_failure(Call call) {
   int32_t ranks[64];
@@ -39,7 +39,7 @@ FailureView view_failure(Call call) {
           {text, failure.text_bytes}};
 }
 
-/// Of an op, which can be taken once; of the group for op 0.
+/// That of an op, which can be taken once; that of the group for op 0.
 inline FailureView take_failure(c10d_group* group, uint64_t id) {
   return view_failure([&](c10d_failure* failure) { c10d_take_failure(group, id, failure); });
 }

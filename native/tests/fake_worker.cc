@@ -6,7 +6,7 @@
 
 using Callback = napi_value__* (*)(napi_env__*, struct napi_callback_info__*);
 
-/// A number or a function; what an environment made stays until it ends.
+/// A number or a function; the values of an environment live until it ends.
 struct napi_value__ {
   double number = 0;
   Callback call = nullptr;
@@ -30,7 +30,7 @@ struct napi_env__ {
   }
 };
 
-// What the shim wants of its host, as Bun exports it.
+// The symbols of its host that the shim uses, as Bun exports them.
 #define C10D_HOST __attribute__((visibility("default")))
 extern "C" {
 napi_value__* napi_register_module_v1(napi_env__* env, napi_value__* exports);
@@ -74,7 +74,7 @@ namespace c10d::test {
 
 FakeWorker::FakeWorker()
     : env_(std::make_unique<napi_env__>()), exports_(napi_register_module_v1(env_.get(), env_->make())) {
-  if (exports_ == nullptr) throw std::runtime_error("the module was not made");
+  if (exports_ == nullptr) throw std::runtime_error("the module was not created");
 }
 
 FakeWorker::~FakeWorker() { end(); }

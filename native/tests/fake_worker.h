@@ -1,4 +1,4 @@
-// A thread of a host that has loaded the shim as a module of Node-API, in an environment made for it.
+// A thread of a host that has loaded the shim as a Node-API module, in an environment of its own.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ struct napi_value__;
 
 namespace c10d::test {
 
-/// Groups that were made here are closed when it ends, which is at the latest when it is deleted.
+/// Groups that were created here are closed when it ends, at the latest in the destructor.
 class FakeWorker {
  public:
   FakeWorker();
@@ -23,9 +23,9 @@ class FakeWorker {
   /// As c10d_create and c10d_close.
   c10d_group* create(const c10d_config& config);
   double close(c10d_group* group, double timeout_ms);
-  /// The address of c10d_close that the module names.
+  /// The address of c10d_close that the module exports.
   double address();
-  /// What the host does last on this thread, while its memory is there.
+  /// What the host does last on this thread, while its memory still exists.
   void end();
 
  private:

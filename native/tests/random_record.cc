@@ -35,7 +35,7 @@ RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bo
   op_.input_split_count = static_cast<uint32_t>(input_splits_.size());
   op_.output_split_count = static_cast<uint32_t>(output_splits_.size());
   if (!honest && chance(6)) {
-    // Tables that are not there, or not as long as the record says.
+    // Tables that are missing, or not as long as the record says.
     (chance(2) ? op_.inputs : op_.output_splits) = 0;
     if (chance(2)) op_.output_count = static_cast<uint32_t>(pick({(1U << 20) + 1, 0x7fffffff, 0x80000000, 0xffffffff}));
   }
@@ -43,7 +43,7 @@ RandomRecord::RandomRecord(std::mt19937_64& random, int rank, int world_size, bo
   write(honest);
 }
 
-/// Where and when it is carried out: the fields that came with devices.
+/// The fields that were added with devices: where and when it runs.
 void RandomRecord::spoil_place() {
   if (chance(4)) op_.flags |= C10D_FLAG_STREAM;
   if (chance(4)) op_.flags |= C10D_FLAG_TIMES;
@@ -54,7 +54,7 @@ void RandomRecord::spoil_place() {
   if (chance(8)) op_.opcode = static_cast<uint32_t>(C10D_SERVICE_REGISTER_MEMORY - 1 + random_() % 6);
 }
 
-/// The record as another version of the host has it, or one that is at fault.
+/// The record as another version of the host writes it, or a wrong one.
 void RandomRecord::write(bool honest) {
   uint64_t bytes = sizeof op_;
   if (chance(4)) bytes = 8 * (1 + random_() % 20);
@@ -73,7 +73,7 @@ uint64_t RandomRecord::pick(std::initializer_list<uint64_t> numbers) {
   return numbers.begin()[random_() % numbers.size()];
 }
 
-/// Numbers near those at which a sum or product of 64 or 63 bits begins again, whatever the element is.
+/// Numbers near those at which a sum or product overflows 64 or 63 bits, for any element size.
 uint64_t RandomRecord::boundary() {
   const uint64_t near = random_() % 9 - 4;
   return near + pick({0, 1, 16, uint64_t{1} << 20, uint64_t{1} << 31, uint64_t{1} << 32, uint64_t{1} << 60,
@@ -135,7 +135,7 @@ void RandomRecord::fit(int rank, uint64_t n) {
   }
 }
 
-/// Others that add up to the same, in 64 bits or in as many as are left after the element's size.
+/// Other splits with the same sum, modulo 2^64 or after multiplication by the element size.
 void RandomRecord::spoil_splits() {
   for (auto* splits : {&input_splits_, &output_splits_}) {
     if (splits->size() < 2) continue;

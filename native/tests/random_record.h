@@ -1,5 +1,5 @@
-// Op records with large and boundary numbers: a call that fits the group, in which some numbers are others. Some are
-// shorter than the struct, or longer.
+// Op records with large and boundary numbers: a valid call in which some numbers are changed. Some records are shorter
+// than the struct, or longer.
 #pragma once
 
 #include <cstdint>
@@ -11,19 +11,17 @@
 
 namespace c10d::test {
 
-/// Keeps the memory of its record: of exactly its size, so that a sanitizer sees what is read beyond it. All of it is
-/// there, whatever the numbers say, up to `kMemory` bytes per buffer.
+/// Owns the memory of its record and buffers, with exactly their sizes, so that a sanitizer detects accesses beyond
+/// them.
 class RandomRecord {
  public:
-  static constexpr size_t kMemory = 256;
-
-  /// `honest`: the addresses and sizes of buffers are right, so that an op that is taken can be carried out.
+  /// `honest`: the addresses and sizes of buffers are right, so that an op that is accepted can run.
   RandomRecord(std::mt19937_64& random, int rank, int world_size, bool honest, Device device = {});
 
   const c10d_op& op() const { return *reinterpret_cast<const c10d_op*>(record_.get()); }
-  /// What it says to whom reads it by the rules: what is missing is 0.
+  /// The record as the rules say to read it: missing fields are 0.
   const c10d_op& meaning() const { return op_; }
-  /// Whether there is something in what this version of the struct does not have.
+  /// Whether bytes beyond this version of the struct are not 0.
   bool has_unknown() const { return unknown_; }
 
  private:
@@ -49,9 +47,9 @@ class RandomRecord {
   std::vector<uint64_t> output_splits_;
 };
 
-/// C10D_FUZZ_SEED, or another one every time.
+/// C10D_FUZZ_SEED, or a random one.
 uint64_t fuzz_seed();
-/// C10D_FUZZ_SECONDS, or what a smoke test takes.
+/// C10D_FUZZ_SECONDS, or enough for a smoke test.
 double fuzz_seconds();
 
 }  // namespace c10d::test

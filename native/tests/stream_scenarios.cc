@@ -15,13 +15,13 @@ namespace {
 using Settings = std::vector<std::string>;
 
 constexpr size_t kFloats = 64;
-/// Long enough for a device that does not wait to do what it should not.
+/// Long enough for a device that does not wait to do its work too early.
 constexpr auto kAWhile = std::chrono::milliseconds(15);
 constexpr double kSoonMs = 300;
 
 void a_while() { std::this_thread::sleep_for(kAWhile); }
 
-/// Both ranks' part in an all-reduce in place; only rank 0 has anything in its stream.
+/// Two ranks with an in-place all-reduce; only rank 0 puts work into its stream.
 struct Pair {
   DeviceRanks ranks;
   DeviceBuffer x0{1, kFloats};
@@ -68,7 +68,7 @@ std::string waits_for_the_end(const Settings& settings) {
   if (pair.ranks.wait(0, id0, kAWhile.count()) != C10D_ERR_WAIT_TIMEOUT) return "the op has ended without rank 1";
   const auto id1 = pair.run1();
   if (pair.ranks.wait(0, id0) != C10D_OK || pair.ranks.wait(1, id1) != C10D_OK) return "the op has failed";
-  // By a stream that waits for nothing: the host knows that it is there.
+  // In a stream that waits for nothing: the op has ended for the host, so the result is there.
   const DeviceStream other(1);
   return pair.x0.holds(other, 3) ? "" : "the result is not there when the op has ended";
 }
@@ -90,7 +90,7 @@ std::string a_stream_waits_for_the_result(const Settings& settings) {
   a_while();
   const bool early = softdev_event_query(copied) != 0;
   softdev_event_destroy(copied);
-  if (!seen_without.is_poison(hasty)) return "the result is there before the op has ended: this shows nothing";
+  if (!seen_without.is_poison(hasty)) return "the result is there before the op has ended: the test proves nothing";
   const auto id1 = ranks.run(1, DeviceOp(C10D_OP_ALLGATHER_BASE, 0).in(x1).out(y1));
   if (!seen.holds(consumer, 1)) return "the stream did not see the result";
   if (early) return "the stream did not wait for the op";
@@ -138,7 +138,7 @@ std::string many_rounds(const Settings& settings) {
       Own& own = *all[static_cast<size_t>(rank)];
       const DeviceStream& from = *own.streams[random() % 3];
       const DeviceStream& to = *own.streams[random() % 3];
-      // Both buffers are used again: by the last op and its consumer, for which this stream waits.
+      // Both buffers are reused, so this stream waits for the last op and its consumer.
       if (own.last > 0) ranks.synchronize(rank, own.last, from);
       const uint64_t consumed = softdev_event_create();
       for (const auto& stream : own.streams) {
@@ -172,7 +172,7 @@ const std::vector<StreamScenario>& stream_scenarios() {
   static const std::vector<StreamScenario> all = {
       {"an op sees what was put into its stream before", sees_what_is_in_its_stream},
       {"an op does not wait for what is put into its stream later", sees_nothing_that_came_later},
-      {"an op has ended for the host when it has on the device", waits_for_the_end},
+      {"an op ends for the host when it has ended on the device", waits_for_the_end},
       {"a stream that synchronizes sees the result", a_stream_waits_for_the_result},
       {"ops of a group are in order", ops_of_a_group_are_in_order},
       {"many rounds over few buffers and streams", many_rounds},

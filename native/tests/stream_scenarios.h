@@ -1,5 +1,5 @@
-// Programs over software devices that are right by the order contract of c10d.h alone, without any wait of the host.
-// Each gives what went wrong, or nothing.
+// Programs over software devices that are correct by the ordering that c10d.h promises, without any wait by the host.
+// Each returns what went wrong, or an empty text.
 #pragma once
 
 #include <string>

@@ -9,7 +9,7 @@ using namespace c10d::test;
 
 namespace {
 
-/// C10D_FUZZ_SEED, or another one every time.
+/// C10D_FUZZ_SEED, or a random one.
 void set_delays(uint32_t longest_us) {
   const uint64_t seed = fuzz_seed();
   MESSAGE("C10D_FUZZ_SEED=" << seed);
@@ -32,7 +32,7 @@ TEST_CASE("streams and ops keep their order") {
   CHECK(softdev_faults() == 0);
 }
 
-TEST_CASE("a wait that is missing is found, each by the scenario that is about it") {
+TEST_CASE("each missing wait is found, by the scenario that is about it") {
   struct Mutation {
     const char* name;
     const char* found_by;
@@ -44,7 +44,7 @@ TEST_CASE("a wait that is missing is found, each by the scenario that is about i
       {"no-output-wait", "a stream that synchronizes sees the result"},
       {"other-output-stream", "a stream that synchronizes sees the result"},
       {"short-output-wait", "a stream that synchronizes sees the result"},
-      {"no-end-wait", "an op has ended for the host when it has on the device"},
+      {"no-end-wait", "an op ends for the host when it has ended on the device"},
       {"no-order", "ops of a group are in order"},
   };
   set_delays(1'000);

@@ -12,7 +12,7 @@ namespace {
 
 constexpr size_t kFloats = 16;
 
-/// A group of which rank 0 has a stream that waits for ops, and both ranks a buffer.
+/// A group in which rank 0 has a stream that waits for ops, and both ranks have a buffer.
 struct Group {
   DeviceRanks ranks;
   DeviceBuffer x0{1, kFloats};
@@ -59,11 +59,11 @@ TEST_CASE("synchronize starts what is queued before the op, and nothing behind i
   CHECK(group.ranks.wait(0, first) == C10D_OK);
   CHECK(group.ranks.wait(0, id) == C10D_OK);
   CHECK(later.is_poison(0));
-  // The third has still to be started for rank 1 to end.
+  // The third must still be started for rank 1 to end.
   CHECK(group.ranks.wait(0, id + 1) == C10D_OK);
 }
 
-TEST_CASE("synchronize gives up on an op that cannot start in time, which goes on") {
+TEST_CASE("synchronize times out on an op that cannot start in time, and the op continues") {
   Group group({"concurrency=1"});
   group.ranks.run(0, group.op0());
   const auto id = group.ranks.submit(0, group.op0());
@@ -81,7 +81,7 @@ TEST_CASE("synchronize gives up on an op that cannot start in time, which goes o
   CHECK(group.ranks.wait(0, id) == C10D_OK);
 }
 
-TEST_CASE("synchronize has nothing to do for an op that has ended well, seen by the host or not") {
+TEST_CASE("synchronize has nothing to do for an op that has succeeded, seen by the host or not") {
   Group group;
   const auto id = group.ranks.run(0, group.op0());
   group.ranks.run(1, group.op1());
@@ -94,13 +94,13 @@ TEST_CASE("synchronize has nothing to do for an op that has ended well, seen by 
   CHECK(group.seen.holds(group.consumer, 3));
 }
 
-TEST_CASE("synchronize has the failure of an op that has failed, also once that was taken from the op") {
+TEST_CASE("synchronize reports the failure of an op that has failed, even if it was taken before") {
   Group group;
   const auto id = group.ranks.run(0, group.op0().limit(30));
   CHECK(group.ranks.wait(0, id) == C10D_ERR_OP_TIMEOUT);
   CHECK(group.ranks.synchronize(0, id, group.consumer) == C10D_ERR_OP_TIMEOUT);
   CHECK(error_of_call() == "timed out after 30 ms of waiting for rank 1");
-  // Of a queued op that never starts: that of the group.
+  // For a queued op that never starts, that of the group.
   CHECK(take_failure(group.ranks.group(0), static_cast<uint64_t>(id)).status == C10D_ERR_OP_TIMEOUT);
 }
 
@@ -123,7 +123,7 @@ TEST_CASE("synchronize is woken when the op fails before it has started") {
   }
 }
 
-TEST_CASE("what never was is unknown, and a stream that is not there is refused without harm") {
+TEST_CASE("an op that never existed is unknown, and an unknown stream is refused without harm") {
   Group group;
   for (const int64_t id : {int64_t{0}, int64_t{1}, int64_t{99}}) {
     CHECK(group.ranks.synchronize(0, id, group.consumer, 0) == C10D_ERR_UNKNOWN_OP);
@@ -173,7 +173,7 @@ TEST_CASE("times are those of the device") {
   c10d_event event{};
   CHECK(group.ranks.wait(0, id, 20'000, &event) == C10D_OK);
   const auto ended = c10d_clock_ns();
-  // Not from when the engine had it, nor to when the host was notified.
+  // Not from when the engine got it, nor to when the host was notified.
   CHECK(event.started_ns >= released);
   CHECK(event.started_ns <= event.finished_ns);
   CHECK(event.finished_ns <= ended);
@@ -185,7 +185,7 @@ TEST_CASE("times are those of the device") {
   CHECK(other->finished_ns <= ended + 1'000'000'000);
 }
 
-TEST_CASE("there are no times of an op that is not to have them") {
+TEST_CASE("an op without C10D_FLAG_TIMES has no times") {
   Group group;
   for (const bool timed : {true, false}) {
     auto record = group.op0().record(1);
@@ -201,7 +201,7 @@ TEST_CASE("there are no times of an op that is not to have them") {
   }
 }
 
-TEST_CASE("an op that never started has no time of start") {
+TEST_CASE("an op that never started has no start time") {
   Group group({"concurrency=1"});
   const auto running = group.ranks.run(0, group.op0());
   const auto queued = group.ranks.submit(0, group.op0());

@@ -71,7 +71,7 @@ TEST_CASE("options") {
   CHECK(c10d::Options(nullptr, 0).get("a").empty());
 }
 
-TEST_CASE("a malformed op is refused with a reason and takes no number") {
+TEST_CASE("a malformed op is refused with a reason and takes no id") {
   Host host({"model=blocking"});
   auto op = op_record({});
   const auto refused = [&](const char* reason, int32_t status = C10D_ERR_INVALID) {
@@ -197,7 +197,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no number") {
   CHECK(c10d_submit(host.group(), &op, 0) == C10D_ERR_INVALID);
 }
 
-TEST_CASE("a time that is no number is no reason to wait") {
+TEST_CASE("a time-out that is NaN does not wait") {
   Host host({"model=blocking"});
   const auto id = host.submit(script(Outcome::gated));
   CHECK(host.wait(id, static_cast<double>(NAN)) == C10D_ERR_WAIT_TIMEOUT);
@@ -213,7 +213,7 @@ TEST_CASE("an empty buffer needs no address") {
   CHECK(host.wait(1) == C10D_OK);
 }
 
-TEST_CASE("tables are copied at submit, and addresses given beside the record win") {
+TEST_CASE("tables are copied at submit, and addresses passed beside the record have priority") {
   Host host({"model=blocking"});
   uint64_t first = 0;
   uint64_t second = 0;
@@ -230,7 +230,7 @@ TEST_CASE("tables are copied at submit, and addresses given beside the record wi
   CHECK(second == result_of(1));
 }
 
-TEST_CASE("texts are cut to the buffer") {
+TEST_CASE("texts are truncated to the buffer") {
   Host host({"model=blocking"});
   const auto id = host.submit(script(Outcome::network));
   CHECK(host.wait(id) == C10D_ERR_NETWORK);
@@ -248,7 +248,7 @@ TEST_CASE("texts are cut to the buffer") {
   CHECK(c10d_take_failure(host.group(), 77, &failure) == C10D_OK);
 }
 
-TEST_CASE("times are taken when they are wanted") {
+TEST_CASE("times are measured on request") {
   Host host({"model=blocking"});
   for (const uint32_t flags : {0U, uint32_t{C10D_FLAG_TIMES}}) {
     auto op = op_record({0, kForever, C10D_OP_BARRIER});

@@ -26,12 +26,12 @@ uint32_t flags_of(const Host& host) {
 
 }  // namespace
 
-TEST_CASE("what a group says of batches and messages is what its transport does") {
+TEST_CASE("what a group announces about batches and messages is what its transport does") {
   CHECK(flags_of(Host({"model=polling"})) == C10D_CAN_OVERTAKE_COLLECTIVES);
   CHECK(flags_of(Host({"model=polling", "batches=1", "messages=in-order"})) == C10D_CAN_TAKE_BATCHES);
 }
 
-TEST_CASE("the ops of a submission begin as one, collectives and messages alike") {
+TEST_CASE("the ops of a submission start as one, collectives and messages alike") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       for (const bool by_wait : {false, true}) {
@@ -47,7 +47,7 @@ TEST_CASE("the ops of a submission begin as one, collectives and messages alike"
           CHECK((by_wait ? host.wait(id) : host.completion(id).status) == C10D_OK);
           CHECK(host.result(id) == result_of(static_cast<uint64_t>(id - 1)));
         }
-        // One op is no batch.
+        // One op is not a batch.
         CHECK(host.journal().read().batches == Batches{{1, 2, 3, 4}, {5, 6}});
         CHECK(host.journal().read().started == Ids{1, 2, 3, 4, 5, 6, 7});
         CHECK(host.journal().read().most_starts == 1);
@@ -74,7 +74,7 @@ TEST_CASE("waiting for any op of a batch starts all of it, and nothing behind it
   }
 }
 
-TEST_CASE("a batch of which one op is refused is refused as a whole") {
+TEST_CASE("a batch with an op that is refused is refused as a whole") {
   Host host({"model=polling", "batches=1"});
   for (const size_t place : {0U, 1U, 2U}) {
     std::vector<Request> requests{collective(), send(), collective()};
@@ -89,7 +89,7 @@ TEST_CASE("a batch of which one op is refused is refused as a whole") {
   CHECK(host.submit_batch({collective(), send()}) == 1);
   CHECK(host.wait(2) == C10D_OK);
   CHECK(host.journal().read().batches == Batches{{1, 2}});
-  // Each collective that was refused has taken a turn.
+  // Each refused collective has taken a turn.
   CHECK(host.journal().read().numbers == Ids{2 + 2 + 2 + 1, 0});
 }
 
@@ -100,7 +100,7 @@ TEST_CASE("a batch counts as many collectives as it has, but starts as one") {
   host.submit_batch({collective(gated), collective(gated), collective(gated)});
   host.submit(collective());
   host.kick();
-  // There is room for one: that is enough.
+  // The limit leaves room for one, which is enough.
   CHECK(host.journal().await_started(4));
   CHECK(host.quiet(20));
   CHECK(host.journal().read().started == Ids{1, 2, 3, 4});
@@ -116,7 +116,7 @@ TEST_CASE("a batch counts as many collectives as it has, but starts as one") {
   CHECK(host.completion(4).status == C10D_OK);
 }
 
-TEST_CASE("a batch with a fence waits for all collectives before it, wherever in it the fence is") {
+TEST_CASE("a batch with a fence waits for all collectives before it, wherever the fence is in it") {
   for (const size_t place : {0U, 1U, 2U}) {
     CAPTURE(place);
     Host host({"model=polling", "batches=1", "concurrency=8"});
@@ -137,7 +137,7 @@ TEST_CASE("a batch with a fence waits for all collectives before it, wherever in
   }
 }
 
-TEST_CASE("a failure of the start is that of all ops of the batch") {
+TEST_CASE("a failure at the start fails all ops of the batch") {
   for (const Outcome outcome : {Outcome::network, Outcome::unsupported, Outcome::exception, Outcome::number}) {
     for (const char* level : kLevels) {
       for (const bool by_wait : {false, true}) {
@@ -159,13 +159,13 @@ TEST_CASE("a failure of the start is that of all ops of the batch") {
         CHECK((by_wait ? host.wait(4) : host.completion(4).status) == (harmless ? C10D_OK : status));
         CHECK(c10d_group_state(host.group()) == (harmless ? C10D_OPEN : C10D_FAILED));
         if (!harmless) CHECK(host.journal().await_aborts());
-        CHECK(host.journal().read().most_under_way == (harmless ? 1 : 0));
+        CHECK(host.journal().read().most_in_flight == (harmless ? 1 : 0));
       }
     }
   }
 }
 
-TEST_CASE("one op of a batch that fails later fails the group, and the rest by it") {
+TEST_CASE("an op of a batch that fails later fails the group, and with it the other ops") {
   Host host({"model=polling", "batches=1"});
   host.submit_batch({collective(script(Outcome::hang)), recv(script(Outcome::network, 500)), send()});
   host.kick();
@@ -175,7 +175,7 @@ TEST_CASE("one op of a batch that fails later fails the group, and the rest by i
   CHECK(host.error(1) == "connection to rank 3 was lost");
 }
 
-TEST_CASE("an abort ends a batch that is queued, and one that is under way") {
+TEST_CASE("an abort ends a batch that is queued, and one that is in flight") {
   Host host({"model=polling", "batches=1"});
   const auto timed = [](Request request) {
     request.flags = C10D_FLAG_TIMES;
@@ -195,7 +195,7 @@ TEST_CASE("an abort ends a batch that is queued, and one that is under way") {
   CHECK(host.journal().read().batches == Batches{{1, 2}});
 }
 
-TEST_CASE("a limit of one op of a batch is its own") {
+TEST_CASE("the time limit of an op of a batch is its own") {
   Host host({"model=polling", "batches=1"});
   host.submit_batch({collective(script(Outcome::hang)), {script(Outcome::hang), 30, C10D_OP_RECV}});
   host.kick();
@@ -242,7 +242,7 @@ TEST_CASE("messages that do not overtake are started in their order, and count t
   }
 }
 
-TEST_CASE("a message that is in order starts with a kick or a wait only") {
+TEST_CASE("a message that is in order starts only with a kick or a wait") {
   Host host({"model=polling", "messages=in-order"});
   host.submit(send());
   CHECK(host.quiet(20));

@@ -7,7 +7,7 @@
 
 using namespace c10d::test;
 
-TEST_CASE("creation ends with an event, and nothing is taken before") {
+TEST_CASE("creation ends with an event, and no op is accepted before") {
   Host host({"connect=stubborn"}, kForever, false);
   CHECK(c10d_group_state(host.group()) == C10D_CONNECTING);
   CHECK(host.submit({}) == C10D_ERR_CLOSED);
@@ -21,7 +21,7 @@ TEST_CASE("creation ends with an event, and nothing is taken before") {
   CHECK(host.submit({}) == 1);
 }
 
-TEST_CASE("creation that fails says how") {
+TEST_CASE("creation that fails reports why") {
   struct Case {
     const char* connect;
     int32_t status;
@@ -49,7 +49,7 @@ TEST_CASE("creation that fails says how") {
   }
 }
 
-TEST_CASE("creation is limited in time, also when the transport forgets") {
+TEST_CASE("creation has a time limit, even if the transport ignores it") {
   Host host({"connect=hang"}, 30, false);
   const Stopwatch watch;
   const auto ready = host.await(C10D_EVENT_READY);
@@ -60,7 +60,7 @@ TEST_CASE("creation is limited in time, also when the transport forgets") {
   CHECK(watch.ms() < 280 + 100 * kSlack);
 }
 
-TEST_CASE("creation that does not come back at all is reported after the grace") {
+TEST_CASE("creation that does not return at all is reported after the grace period") {
   Host host({"connect=stubborn"}, 30, false);
   const auto ready = host.await(C10D_EVENT_READY);
   REQUIRE(ready);
@@ -90,7 +90,7 @@ TEST_CASE("a group can be closed while it connects") {
   }
 }
 
-TEST_CASE("a transport that cannot be made gives the reason") {
+TEST_CASE("a transport that cannot be created gives the reason") {
   CHECK(create_group({"make=failure"}) == nullptr);
   CHECK(last_error() == "no such transport");
 }

@@ -1,4 +1,4 @@
-// Thread levels and the driver's seat.
+// Thread levels and the driver slot.
 #include <dirent.h>
 #include <doctest/doctest.h>
 #include <signal.h>
@@ -16,7 +16,7 @@ namespace {
 
 constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
 
-/// Submits, kicks and waits in all ways at once, so that driver and waiter compete.
+/// Submits, kicks and waits in all ways, so that driver and waiter compete.
 void compete(Host& host, int rounds) {
   int64_t last = 0;
   for (int i = 0; i < rounds; i++) {
@@ -52,7 +52,7 @@ TEST_CASE("serialized: never two threads in the library at once") {
   }
 }
 
-TEST_CASE("funneled: one thread makes every call, from connecting to closing") {
+TEST_CASE("funneled: one thread makes every call, from connect() to close()") {
   for (const char* model : kModels) {
     CAPTURE(std::string(model));
     Host host({model, "level=funneled", "concurrency=4"});
@@ -67,20 +67,20 @@ TEST_CASE("funneled: one thread makes every call, from connecting to closing") {
   }
 }
 
-TEST_CASE("multiple: starts are in order and one at a time, all else at will") {
+TEST_CASE("multiple: starts are in order and one at a time, everything else is concurrent") {
   for (const char* model : kModels) {
     CAPTURE(std::string(model));
     Host host({model, "concurrency=4"});
     compete(host, 60);
     const auto record = host.journal().read();
     CHECK(record.most_starts == 1);
-    CHECK(record.most_under_way <= 4);
+    CHECK(record.most_in_flight <= 4);
     CHECK(std::is_sorted(record.started.begin(), record.started.end()));
     CHECK(record.ended.size() == 181);
   }
 }
 
-TEST_CASE("wait takes the driver's seat from the worker, and the worker takes over after it") {
+TEST_CASE("wait takes the driver slot from the worker, and the worker takes it back afterwards") {
   for (const char* model : {"model=polling", "model=eventfd"}) {
     for (const char* level : {"level=multiple", "level=serialized"}) {
       CAPTURE(std::string(model));
@@ -106,7 +106,7 @@ TEST_CASE("wait takes the driver's seat from the worker, and the worker takes ov
   }
 }
 
-TEST_CASE("an op that only wait has started goes on after a wait time-out, with nobody kicking") {
+TEST_CASE("an op that only wait has started continues after a wait time-out, without a kick") {
   for (const char* model : {"model=polling", "model=eventfd"}) {
     CAPTURE(std::string(model));
     Host host({model, "level=serialized"});
@@ -118,9 +118,9 @@ TEST_CASE("an op that only wait has started goes on after a wait time-out, with 
   }
 }
 
-TEST_CASE("wait wakes a driver that sleeps, to take its seat") {
+TEST_CASE("wait wakes a sleeping driver, to take its slot") {
   bool seated = false;
-  // Left alone the driver looks up every 50 ms. Several attempts, for a busy machine may need as long itself.
+  // Left alone, the driver polls every 50 ms. Several attempts, since a busy machine may take as long.
   for (int attempt = 0; attempt < 5 && !seated; attempt++) {
     Host host({"model=eventfd"});
     host.submit(script(Outcome::success, 60'000'000));
@@ -133,14 +133,14 @@ TEST_CASE("wait wakes a driver that sleeps, to take its seat") {
   CHECK(seated);
 }
 
-TEST_CASE("a new op wakes a driver that sleeps") {
+TEST_CASE("a new op wakes a sleeping driver") {
   for (const char* level : {"level=multiple", "level=serialized", "level=funneled"}) {
     CAPTURE(std::string(level));
     Host host({"model=eventfd", level, "concurrency=4"});
     host.submit(script(Outcome::success, 60'000'000));
     host.kick();
     REQUIRE(host.journal().await_started(1));
-    // Left alone it looks up every 50 ms; a busy machine may need a few tries to show that it does not.
+    // Left alone, it polls every 50 ms. Several attempts, since a busy machine may take as long.
     int64_t id = 2;
     double best = kForever;
     for (int attempt = 0; attempt < 10 && best > 300; attempt++) {
@@ -157,7 +157,7 @@ TEST_CASE("a new op wakes a driver that sleeps") {
   }
 }
 
-TEST_CASE("a mixed library: a blocking op keeps no pending one back, nor the other way round") {
+TEST_CASE("a mixed library: a blocking op does not delay a pending one, nor the other way round") {
   Host host({"model=mixed"});
   host.submit({script(Outcome::gated), kForever, C10D_OP_RECV});
   host.submit(script(Outcome::gated));
@@ -171,10 +171,10 @@ TEST_CASE("a mixed library: a blocking op keeps no pending one back, nor the oth
   CHECK(host.wait(1) == C10D_OK);
 }
 
-TEST_CASE("an op that is pending for long takes little processor time") {
+TEST_CASE("an op that is pending for a long time takes little processor time") {
   for (const char* model : kModels) {
     for (const bool by_wait : {false, true}) {
-      // What has no descriptor can only be polled, which a thread that waits does without a pause.
+      // A library without a descriptor can only be polled, which a waiting thread does without a pause.
       if (by_wait && model == std::string("model=polling")) continue;
       CAPTURE(std::string(model));
       CAPTURE(by_wait);
@@ -194,7 +194,7 @@ TEST_CASE("an op that is pending for long takes little processor time") {
 
 namespace {
 
-/// What the kernel says of a thread of this process.
+/// What the kernel reports about a thread of this process.
 struct ThreadStatus {
   std::string name;
   unsigned long long blocked = 0;
@@ -213,7 +213,7 @@ struct ThreadStatus {
 
 }  // namespace
 
-TEST_CASE("the engine's threads take no signals but their own faults") {
+TEST_CASE("the engine's threads block all signals but their own faults") {
   const auto pid_before = [] {
     std::set<std::string> tasks;
     DIR* directory = ::opendir("/proc/self/task");
@@ -232,7 +232,7 @@ TEST_CASE("the engine's threads take no signals but their own faults") {
   unsigned found = 0;
   for (const auto& task : pid_before()) {
     if (before.count(task) > 0) continue;
-    // The C library starts every thread with all signals blocked and lets it take up its own mask itself.
+    // The C library starts every thread with all signals blocked; the thread then sets its own mask.
     const Stopwatch watch;
     ThreadStatus status = ThreadStatus::read(task);
     while (status.blocks(SIGSEGV) && watch.ms() < 5000) {

@@ -16,7 +16,7 @@ bool all_ended(const Host& host, size_t count) {
 
 }  // namespace
 
-TEST_CASE("many events make one wake byte; after the queue was seen empty there is another") {
+TEST_CASE("many events send one wake byte; after the queue was seen empty, the next sends another") {
   Host host({"model=blocking"});
   const auto wakes_before = host.stats().wakes;
   for (int round = 1; round <= 3; round++) {
@@ -56,7 +56,7 @@ TEST_CASE("events that are only partly drained need no further wake byte") {
   CHECK(host.completion(7).status == C10D_OK);
 }
 
-TEST_CASE("an op taken by wait makes no event and no wake byte") {
+TEST_CASE("an op taken by wait causes no event and no wake byte") {
   for (const char* model : {"model=blocking", "model=polling", "model=instant"}) {
     CAPTURE(std::string(model));
     Host host({model});
@@ -84,7 +84,7 @@ TEST_CASE("wait after completion and before drain takes the result; drain skips 
   CHECK(host.wait(2) == C10D_ERR_UNKNOWN_OP);
 }
 
-TEST_CASE("a failed op taken by wait makes no second result at drain") {
+TEST_CASE("a failed op taken by wait causes no second result at drain") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::unsupported));
   host.kick();
@@ -94,7 +94,7 @@ TEST_CASE("a failed op taken by wait makes no second result at drain") {
   CHECK(host.error(1) == "no such reduction");
 }
 
-TEST_CASE("a host that closed its end of the socket does no harm") {
+TEST_CASE("a host that has closed its end of the socket does no harm") {
   c10d_group* group = create_group({"model=blocking"});
   REQUIRE(group != nullptr);
   ::close(c10d_wake_fd(group));

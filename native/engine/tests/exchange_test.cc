@@ -1,4 +1,4 @@
-// The store as the transport sees it, served by the host.
+// The store as the transport uses it, served by the host.
 #include <doctest/doctest.h>
 
 #include "host.h"
@@ -33,7 +33,7 @@ int32_t reply(const Host& host, uint64_t id, const std::string& value, int32_t s
 
 }  // namespace
 
-TEST_CASE("connect sets and gets, with several gets under way, answered in any order") {
+TEST_CASE("connect sets and gets, with several gets in flight, answered in any order") {
   Host host({"connect=exchange"}, kForever, false, 4);
   const auto remark = next(host, C10D_EVENT_LOG);
   CHECK(remark.key == "rank 0 connects");
@@ -86,7 +86,7 @@ TEST_CASE("an error of the store fails creation, with its text and key") {
   }
 }
 
-TEST_CASE("a store that does not answer fails creation in time, naming the key") {
+TEST_CASE("a store that does not answer fails creation at its deadline, naming the key") {
   Host host({"connect=exchange"}, 60, false, 2);
   const Stopwatch watch;
   CHECK(reply(host, next(host, C10D_EVENT_STORE_SET).id, "") == C10D_OK);

@@ -1,4 +1,4 @@
-// Errors of ops, time-outs, and what becomes of the group.
+// Errors of ops, time-outs, and what happens to the group.
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -18,7 +18,7 @@ constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=
 
 }  // namespace
 
-TEST_CASE("a failure with more words keeps what the host decides by") {
+TEST_CASE("a failure with a longer text keeps the fields that the host decides by") {
   const auto lack = c10d::Failure::of_system("accept", EMFILE, C10D_ERR_NETWORK).about(2, "connecting to rank 2: ");
   CHECK(lack.text() == "connecting to rank 2: accept: Too many open files");
   CHECK(lack.status() == C10D_ERR_NETWORK);
@@ -30,7 +30,7 @@ TEST_CASE("a failure with more words keeps what the host decides by") {
   CHECK(differ.mismatch() == C10D_MISMATCH_SPLITS);
 }
 
-TEST_CASE("what the system has refused is found in the words of a library, and in the code of an exception") {
+TEST_CASE("an errno is found in the message of a library, and in the code of an exception") {
   const auto thrown = [](const auto& error) { return c10d::attempt([&] { throw error; })->system_error(); };
   CHECK(thrown(std::runtime_error("socket: Too many open files")) == EMFILE);
   CHECK(thrown(std::runtime_error("socket: Too many open files in system")) == ENFILE);
@@ -95,7 +95,7 @@ TEST_CASE("a point-to-point op that fails at its start fails like any other") {
   CHECK(host.journal().read().started == std::vector<uint64_t>{2});
 }
 
-TEST_CASE("an op refused at submit takes no number and harms nobody") {
+TEST_CASE("an op refused at submit takes no id and does no harm") {
   Host host({"model=blocking"});
   CHECK(host.submit(script(Outcome::unsupported, 0, At::check)) == C10D_ERR_UNSUPPORTED);
   CHECK(host.submit(script(Outcome::exception, 0, At::check)) == C10D_ERR_BACKEND);
@@ -105,7 +105,7 @@ TEST_CASE("an op refused at submit takes no number and harms nobody") {
   CHECK(host.result(1) == result_of(0));
 }
 
-TEST_CASE("a harmless failure leaves the others alone") {
+TEST_CASE("a harmless failure does not affect other ops") {
   Host host({"model=blocking"});
   host.submit({});
   host.submit(script(Outcome::unsupported));
@@ -167,7 +167,7 @@ TEST_CASE("wait gets the cause too, whoever drives") {
   }
 }
 
-TEST_CASE("the op time-out comes in time, for an op that runs, is pending, is queued or was never kicked") {
+TEST_CASE("the op time-out is on time, for an op that runs, is pending, is queued or was never kicked") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       for (const int waits : {0, 1, 2}) {
@@ -246,7 +246,7 @@ TEST_CASE("the time-out of a message names its own peer, whatever else is awaite
   CHECK(host.error(id) == "timed out after 20 ms of waiting for rank 5");
 }
 
-TEST_CASE("a loss that no op meets fails the group, with an event") {
+TEST_CASE("a loss that no op reports fails the group, with an event") {
   Host host({"model=blocking"});
   std::thread([&] { host.journal().lose({C10D_ERR_NETWORK, "rank 2 is gone", 2}); }).join();
   const auto event = host.await(C10D_EVENT_LOST);
@@ -261,7 +261,7 @@ TEST_CASE("a loss that no op meets fails the group, with an event") {
   CHECK(host.group_error() == "rank 2 is gone");
 }
 
-TEST_CASE("a loss while connecting is told once that has ended") {
+TEST_CASE("a loss while connecting is reported once that has ended") {
   Host host({"connect=stubborn"}, kForever, false);
   CHECK(host.journal().await([](const auto& record) { return !record.connect_threads.empty(); }));
   host.journal().lose({C10D_ERR_NETWORK, "rank 2 is gone", 2});
@@ -274,7 +274,7 @@ TEST_CASE("a loss while connecting is told once that has ended") {
   CHECK(event->peer == 2);
 }
 
-TEST_CASE("losses told while the group goes away do no harm") {
+TEST_CASE("losses reported while the group is closed do no harm") {
   for (int i = 0; i < 50; i++) {
     Host host({"model=blocking"});
     std::thread other([&, journal = Journal::latest()] {
@@ -285,7 +285,7 @@ TEST_CASE("losses told while the group goes away do no harm") {
   }
 }
 
-TEST_CASE("an infinite time-out is none") {
+TEST_CASE("an infinite time-out is no limit") {
   Host host({"model=polling"});
   const auto id = host.submit(script(Outcome::gated), kForever);
   CHECK(host.wait(id, 50) == C10D_ERR_WAIT_TIMEOUT);
@@ -320,7 +320,7 @@ TEST_CASE("an exception from progress() fails the group once; its ops end by the
   }
 }
 
-TEST_CASE("what progress() throws is announced, for the ops under way may end well all the same") {
+TEST_CASE("what progress() throws is announced, since the ops in flight may still succeed") {
   Host host({"model=polling"});
   const auto id = host.submit(script(Outcome::broken_progress));
   host.kick();
@@ -331,7 +331,7 @@ TEST_CASE("what progress() throws is announced, for the ops under way may end we
   CHECK(host.completion(id).status == C10D_ERR_BACKEND);
 }
 
-TEST_CASE("what is thrown as a failure is one, whatever its status") {
+TEST_CASE("a Failure that is thrown is a failure, whatever its status") {
   const auto caught = c10d::attempt([] { throw c10d::Failure(C10D_OK, "all is well"); });
   REQUIRE(caught);
   CHECK(caught->status() == C10D_ERR_BACKEND);

@@ -26,7 +26,7 @@ using std::chrono::microseconds;
 namespace {
 
 constexpr std::chrono::seconds kPatience{10};
-/// How often gates are looked at.
+/// How often gates are polled.
 constexpr microseconds kGateInterval{500};
 
 Outcome outcome_of(const Op& op) { return static_cast<Outcome>(op.request.tag >> 28); }
@@ -38,7 +38,7 @@ ThreadLevel level_of(const std::string& name) {
   return name == "serialized" ? ThreadLevel::serialized : ThreadLevel::multiple;
 }
 
-void strike(Outcome outcome, const Op& op) {
+void fail_if_due(Outcome outcome, const Op& op) {
   switch (outcome) {
     case Outcome::mismatch:
     case Outcome::late_mismatch:
@@ -136,16 +136,16 @@ void Journal::call(int delta, bool starts) {
   });
 }
 
-void Journal::under_way(int delta) {
+void Journal::in_flight(int delta) {
   note([&](Record& record) {
-    under_way_ += delta;
-    record.most_under_way = std::max(record.most_under_way, under_way_);
+    in_flight_ += delta;
+    record.most_in_flight = std::max(record.most_in_flight, in_flight_);
   });
 }
 
 // ---- FakeTransport ---------------------------------------------------------------------------------------------
 
-/// A call of the library, for the journal.
+/// A call into the library, for the journal.
 class FakeTransport::Call {
  public:
   explicit Call(Journal& journal, bool starts = false) : journal_(journal), starts_(starts) {
@@ -175,7 +175,7 @@ FakeTransport::~FakeTransport() {
   if (timer_fd_ >= 0) ::close(timer_fd_);
 }
 
-/// hang: until the abort; stubborn: until the gate of op 0 opens; exchange: talks to the store.
+/// hang: until the abort; stubborn: until the gate of op 0 opens; exchange: uses the store.
 void FakeTransport::connect(Exchange& exchange) {
   journal_->set_exchange(&exchange);
   journal_->note([](Journal::Record& record) { record.connect_threads.insert(pthread_self()); });
@@ -194,7 +194,7 @@ void FakeTransport::connect(Exchange& exchange) {
   }
 }
 
-/// Publishes its rank and reads that of all others, all reads under way at once.
+/// Publishes its value and reads those of all others, with all reads in flight at once.
 void FakeTransport::use_store(Exchange& exchange) {
   exchange.log("rank " + std::to_string(config_.rank) + " connects");
   const std::string own = "value of rank " + std::to_string(config_.rank);
@@ -212,7 +212,7 @@ void FakeTransport::use_store(Exchange& exchange) {
 }
 
 void FakeTransport::check(const Op& op) const {
-  if (place_of(op) == At::check) strike(outcome_of(op), op);
+  if (place_of(op) == At::check) fail_if_due(outcome_of(op), op);
 }
 
 Transport::Start FakeTransport::start(Op& op) {
@@ -221,8 +221,8 @@ Transport::Start FakeTransport::start(Op& op) {
     record.started.push_back(op.id);
     record.numbers.push_back(op.number);
   });
-  if (place_of(op) == At::start) strike(outcome_of(op), op);
-  journal_->under_way(1);
+  if (place_of(op) == At::start) fail_if_due(outcome_of(op), op);
+  journal_->in_flight(1);
   const bool polls = model_ == "polling" || model_ == "eventfd" || (model_ == "mixed" && op.point_to_point());
   if (model_ == "instant") {
     deliver(op);
@@ -246,11 +246,11 @@ void FakeTransport::start_batch(const std::vector<Op*>& ops, std::vector<Start>&
     }
   });
   for (const Op* op : ops) {
-    if (place_of(*op) == At::start) strike(outcome_of(*op), *op);
+    if (place_of(*op) == At::start) fail_if_due(outcome_of(*op), *op);
   }
   const std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < ops.size(); i++) {
-    journal_->under_way(1);
+    journal_->in_flight(1);
     if (model_ == "instant" || (model_ == "mixed" && !ops[i]->point_to_point())) {
       deliver(*ops[i]);
       started[i] = Start::done;
@@ -276,7 +276,7 @@ bool FakeTransport::run_until(Op& op, Clock::time_point deadline) {
       changed_.wait_until(lock, std::min(deadline, std::max(due, Clock::now() + kGateInterval)));
     }
   } catch (...) {
-    journal_->under_way(-1);
+    journal_->in_flight(-1);
     throw;
   }
   deliver(op);
@@ -288,11 +288,11 @@ bool FakeTransport::over(const Op& op, Clock::time_point due, Clock::time_point 
   if (outcome == Outcome::stubborn) return journal_->gate_open(op.id);
   if (outcome == Outcome::late_mismatch) {
     if (!aborted_) return false;
-    strike(outcome, op);
+    fail_if_due(outcome, op);
   }
   if (aborted_) throw Failure(C10D_ERR_ABORTED, "the op was woken by the abort");
   if (now < due) return false;
-  strike(outcome, op);
+  fail_if_due(outcome, op);
   if (outcome == Outcome::broken_progress) throw std::logic_error("not to be polled");
   if (outcome == Outcome::gated) return journal_->gate_open(op.id);
   return outcome != Outcome::hang;
@@ -316,7 +316,7 @@ void FakeTransport::progress(std::vector<Op*>& ended) {
     journal_->note([](Journal::Record& record) { record.run_threads.insert(pthread_self()); });
     if (failure) {
       op.failure = *failure;
-      journal_->under_way(-1);
+      journal_->in_flight(-1);
     } else {
       deliver(op);
     }
@@ -331,7 +331,7 @@ void FakeTransport::deliver(Op& op) {
   const uint64_t result = result_of(op.ticket);
   if (!op.outputs.empty() && op.outputs[0].bytes >= sizeof result) std::memcpy(op.output(), &result, sizeof result);
   journal_->note([&](Journal::Record& record) { record.ended.push_back(op.id); });
-  journal_->under_way(-1);
+  journal_->in_flight(-1);
 }
 
 /// Makes the descriptor readable when the next op is due; at once where that hangs on an abort or a gate.

@@ -1,5 +1,5 @@
-// A communicator with one rank and no library behind it, whose behaviour the test prescribes: that of the transport by
-// options, that of an op by its tag. It keeps a journal of how the engine used it.
+// A communicator with one rank and no library behind it. Options set the behaviour of the transport, the tag that of an
+// op. It keeps a journal of how the engine used it.
 //
 // Options
 //   model=blocking   start() leaves each op to run_blocking() (default)
@@ -11,8 +11,8 @@
 //   concurrency=N
 //   awaited=N        the rank that ops wait for
 //   keeps=1          buffers may be in use after an abort
-//   interruptible=1  blocking ops can be carried out in part
-//   batches=1        ops of a submission begin as one, and end as with polling; collectives of model=mixed as with instant
+//   interruptible=1  blocking ops can be interrupted
+//   batches=1        ops of a submission start as one and end as with polling (collectives of model=mixed: instant)
 //   messages=in-order
 //   connect=at-once|hang|stubborn|failure|exception|number|exchange: see connect()
 #pragma once
@@ -33,21 +33,21 @@
 
 namespace c10d::test {
 
-/// How an op goes.
+/// How an op ends.
 enum class Outcome : uint32_t {
-  /// Ends well, after its duration.
+  /// Succeeds after its duration.
   success,
-  /// Ends well once the journal's gate for it is open, or fails at the abort.
+  /// Succeeds once the journal's gate for it is open, or fails at the abort.
   gated,
-  /// Never ends but at the abort.
+  /// Ends only at the abort.
   hang,
-  /// Ends well once its gate is open, whatever else happens.
+  /// Succeeds once its gate is open, whatever else happens.
   stubborn,
-  /// Fails: a peer is gone.
+  /// Fails: a peer is lost.
   network,
-  /// Fails: another rank has called something else.
+  /// Fails: another rank made a different call.
   mismatch,
-  /// The same, which it finds out only when it is aborted.
+  /// The same, found only when the op is aborted.
   late_mismatch,
   /// Is refused.
   unsupported,
@@ -61,21 +61,21 @@ enum class Outcome : uint32_t {
 
 enum class At : uint32_t { end = 0, start = 1, check = 2 };
 
-/// The tag of an op that goes this way: where its failure strikes, and how long it takes before.
+/// The tag of an op that ends like this: where it fails, and how long it takes before.
 constexpr uint32_t script(Outcome outcome, uint32_t duration_us = 0, At at = At::end) {
   return static_cast<uint32_t>(outcome) << 28 | static_cast<uint32_t>(at) << 26 | duration_us;
 }
 
-/// What an op that ends well writes to its output.
+/// What an op that succeeds writes to its output.
 constexpr uint64_t result_of(uint64_t ticket) { return 1000 + ticket; }
 
 /// How the engine used a transport; outlives it.
 class Journal {
  public:
-  /// That of the transport made last.
+  /// That of the transport created last.
   static std::shared_ptr<Journal> latest();
 
-  /// What the test wants to know; copied under the lock.
+  /// What tests read; copied under the lock.
   struct Record {
     std::vector<uint64_t> started;
     std::vector<uint64_t> numbers;  // Op::number of those
@@ -86,7 +86,7 @@ class Journal {
     std::set<pthread_t> run_threads;   // run_blocking(), and progress() that ended an op
     unsigned most_calls = 0;           // threads inside the library at the same time
     unsigned most_starts = 0;
-    unsigned most_under_way = 0;  // ops started and not ended
+    unsigned most_in_flight = 0;  // ops started and not ended
     unsigned aborts = 0;
     unsigned closes = 0;
     std::string abort_text;
@@ -95,7 +95,7 @@ class Journal {
   /// Waits until the record satisfies `condition`; false after 10 s.
   bool await(const std::function<bool(const Record&)>& condition) const;
   bool await_started(uint64_t id) const;
-  /// Waits for the abort, which follows the events that tell of the failure; false if there is none or a second one.
+  /// Waits for the abort, which follows the events of the failure; false if there is none or a second one.
   bool await_aborts() const;
 
   /// Lets the gated or stubborn op end.
@@ -104,13 +104,13 @@ class Journal {
   void open_all();
   bool gate_open(uint64_t id) const;
 
-  /// Tells the engine about a loss, as a thread of the library would.
+  /// Reports a loss to the engine, as a thread of the library would.
   void lose(const Failure& cause) const;
 
   void set_exchange(Exchange* exchange);
   void note(const std::function<void(Record&)>& change);
   void call(int delta, bool starts);
-  void under_way(int delta);
+  void in_flight(int delta);
 
  private:
   mutable std::mutex mutex_;
@@ -118,7 +118,7 @@ class Journal {
   Record record_;
   unsigned calls_ = 0;
   unsigned starts_ = 0;
-  unsigned under_way_ = 0;
+  unsigned in_flight_ = 0;
   std::set<uint64_t> open_;
   bool all_open_ = false;
   mutable std::mutex exchange_mutex_;
@@ -156,7 +156,7 @@ class FakeTransport final : public Transport {
   };
 
   void use_store(Exchange& exchange);
-  /// Whether the op has ended by `now`; throws if that is by a failure.
+  /// Whether the op has ended by `now`; throws if it failed.
   bool over(const Op& op, Clock::time_point due, Clock::time_point now) const;
   void deliver(Op& op);
   void arm_timer();

@@ -1,4 +1,4 @@
-// Structs that a host of another version has: shorter ones, and longer ones.
+// Structs of a host with another version: shorter ones, and longer ones.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -11,8 +11,7 @@ using namespace c10d::test;
 
 namespace {
 
-/// A struct in memory of exactly this many bytes: a longer one ends in zeros, and what a shorter one lacks is not
-/// there.
+/// A struct in memory of exactly this many bytes: a longer one ends in zeros, a shorter one is truncated.
 template <class Struct>
 class Sized {
  public:
@@ -24,7 +23,7 @@ class Sized {
   Struct* get() const { return reinterpret_cast<Struct*>(memory_.get()); }
   uint8_t& byte(size_t at) const { return reinterpret_cast<uint8_t*>(memory_.get())[at]; }
   size_t bytes() const { return bytes_; }
-  /// As the struct is now.
+  /// The struct as this version knows it.
   Struct read() const {
     Struct all{};
     std::memcpy(&all, memory_.get(), std::min(bytes_, sizeof all));
@@ -59,7 +58,7 @@ std::vector<size_t> longer() {
 
 }  // namespace
 
-TEST_CASE("c10d_config of an older host: what is missing is 0") {
+TEST_CASE("c10d_config of an older host: missing fields are 0") {
   // Without options, without a limit, without a device.
   for (size_t bytes = 16; bytes <= sizeof(c10d_config); bytes += 8) {
     CAPTURE(bytes);
@@ -74,7 +73,7 @@ TEST_CASE("c10d_config of an older host: what is missing is 0") {
   CHECK(last_error() == "rank must be in 0..world_size-1");
 }
 
-TEST_CASE("c10d_config of a newer host: taken if all that is new is 0, else refused") {
+TEST_CASE("c10d_config of a newer host: accepted if all new fields are 0, else refused") {
   for (const size_t bytes : longer<c10d_config>()) {
     CAPTURE(bytes);
     const Sized<c10d_config> config(good_config(), bytes);
@@ -91,7 +90,7 @@ TEST_CASE("c10d_config of a newer host: taken if all that is new is 0, else refu
   }
 }
 
-TEST_CASE("c10d_op of an older host: what is missing is 0") {
+TEST_CASE("c10d_op of an older host: missing fields are 0") {
   Host host({"model=instant"});
   uint64_t output = 0;
   const c10d_buffer buffer{reinterpret_cast<uint64_t>(&output), sizeof output};
@@ -104,7 +103,7 @@ TEST_CASE("c10d_op of an older host: what is missing is 0") {
     const Sized<c10d_op> op(whole, bytes);
     CHECK(c10d_submit(host.group(), op.get(), 1) == ++id);
     CHECK(host.wait(id) == C10D_OK);
-    // It has a buffer once it is long enough to say so.
+    // It has a buffer only if it is long enough for the field.
     CHECK((output != 0) == (bytes > offsetof(c10d_op, output_count)));
     output = 0;
     CHECK(c10d_submit_one(host.group(), op.get(), nullptr, nullptr) == ++id);
@@ -112,7 +111,7 @@ TEST_CASE("c10d_op of an older host: what is missing is 0") {
   }
 }
 
-TEST_CASE("c10d_op of a newer host: taken if all that is new is 0, else nothing is submitted") {
+TEST_CASE("c10d_op of a newer host: accepted if all new fields are 0, else nothing is submitted") {
   for (const size_t bytes : longer<c10d_op>()) {
     CAPTURE(bytes);
     Host host({"model=instant"});
@@ -156,7 +155,7 @@ TEST_CASE("the stride of a batch is the size of its ops, shorter or longer") {
         CHECK(host.wait(i + 1) == C10D_OK);
         CHECK(outputs[i] == (stride > offsetof(c10d_op, output_count) ? result_of(i) : 0));
       }
-      // One that says that it has another size, wherever it is: all are refused.
+      // One with a different size, wherever it is: all are refused.
       for (uint32_t i = 1; i < kOps; i++) {
         auto& size = *reinterpret_cast<uint32_t*>(bytes + i * stride);
         for (const size_t other : {stride - 8, stride + 8, size_t{0}}) {
@@ -194,7 +193,7 @@ TEST_CASE("c10d_failure: as much as the host knows is written, and nothing beyon
     CAPTURE(bytes);
     std::memset(text, 0, sizeof text);
     auto part = whole;
-    // A host that does not know the tables has no capacities either: they came together.
+    // A host that does not know the tables does not know the capacities either: they were added together.
     if (bytes < sizeof whole) part.rank_capacity = part.text_capacity = 0;
     const Sized<c10d_failure> failure(part, bytes);
     CHECK(c10d_take_failure(host.group(), fails(), failure.get()) == C10D_ERR_UNSUPPORTED);
@@ -236,7 +235,7 @@ TEST_CASE("a c10d_failure that is refused takes nothing: the failure is still th
   CHECK(take_failure(host.group(), id).status == C10D_OK);
 }
 
-TEST_CASE("c10d_event: drain and wait give as much as the host knows, and 0 beyond") {
+TEST_CASE("c10d_event: drain and wait write as much as the host knows, and 0 beyond") {
   for (const uint32_t size : {16U, 24U, 32U, 40U, 48U, 56U, 128U, 4096U}) {
     CAPTURE(size);
     Host host({"model=instant"});
@@ -269,7 +268,7 @@ TEST_CASE("c10d_event: drain and wait give as much as the host knows, and 0 beyo
   }
 }
 
-TEST_CASE("an event size that cannot be is refused, and no event is lost") {
+TEST_CASE("an impossible event size is refused, and no event is lost") {
   Host host({"model=instant"});
   host.submit({});
   host.submit({});

@@ -31,7 +31,7 @@ struct Request {
 /// Keeps the buffers of its ops, and closes its group at the end, whatever that takes.
 class Host {
  public:
-  /// Makes a group of this transport; waits until it is ready unless told not to.
+  /// Creates a group of this transport, and waits until it is ready if `until_ready`.
   explicit Host(const Settings& settings, double connect_ms = kForever, bool until_ready = true, int world_size = 8);
   ~Host();
   Host(const Host&) = delete;
@@ -50,25 +50,25 @@ class Host {
   int32_t wait(int64_t id, double timeout_ms = kForever, c10d_event* result = nullptr) const {
     return c10d_wait(group_, static_cast<uint64_t>(id), timeout_ms, result, sizeof *result);
   }
-  /// What the op has written; 0 before it did.
+  /// What the op wrote; 0 before it did.
   uint64_t result(int64_t id) const { return slots_.at(static_cast<size_t>(id - 1)); }
   std::string error(int64_t id) const;
   std::string group_error() const;
   c10d_stats stats() const;
 
-  /// Events that are there now, without looking at the socket.
+  /// Events that are queued now, without reading the socket.
   std::vector<c10d_event> drain() const;
-  /// Whether a wake byte comes within `ms`; takes it.
+  /// Whether a wake byte arrives within `ms`; reads it.
   bool awoken(int ms) const;
-  /// Whether no event comes within `ms`; one that does is kept for later calls.
+  /// Whether no event arrives within `ms`; one that does is kept for later calls.
   bool quiet(int ms);
-  /// The next event of this kind and id (0 for any), sleeping on the socket like an event loop. Those of ops that come
-  /// before it are kept for later calls.
+  /// The next event of this kind and id (0 for any), sleeping on the socket like an event loop. Events before it are
+  /// kept for later calls.
   std::optional<c10d_event> await(c10d_event_kind kind, int64_t id = 0, int ms = 10'000);
-  /// The COMPLETE event of an op that has to come.
+  /// The COMPLETE event of an op, which must arrive.
   c10d_event completion(int64_t id);
 
-  /// c10d_close; the group is gone when it gives 0.
+  /// c10d_close; the group is freed when it returns 0.
   int32_t close(double timeout_ms);
 
  private:
@@ -82,7 +82,7 @@ class Host {
 /// An op record without buffers.
 c10d_op op_record(const Request& request);
 
-/// Makes a group without any checks; NULL if it is refused.
+/// Creates a group without any checks; NULL if it is refused.
 c10d_group* create_group(const Settings& settings, double connect_ms = kForever, int world_size = 8);
 
 /// Time since it was made, in milliseconds.

@@ -15,7 +15,7 @@ constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=
 
 }  // namespace
 
-TEST_CASE("abort from another thread wakes a wait, whoever drives") {
+TEST_CASE("abort from another thread wakes a wait, whichever thread drives") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       for (const bool kicked : {false, true}) {
@@ -52,7 +52,7 @@ TEST_CASE("abort of an idle group") {
   CHECK(host.journal().read().closes == 0);
 }
 
-TEST_CASE("the first of many aborts counts") {
+TEST_CASE("only the first of many aborts counts") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::hang));
   host.kick();
@@ -65,7 +65,7 @@ TEST_CASE("the first of many aborts counts") {
   CHECK(host.journal().await_aborts());
 }
 
-TEST_CASE("close of an idle group is orderly and quick") {
+TEST_CASE("an idle group closes in order and quickly") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       CAPTURE(std::string(model));
@@ -81,7 +81,7 @@ TEST_CASE("close of an idle group is orderly and quick") {
   }
 }
 
-TEST_CASE("close with ops in flight aborts them and runs no orderly end") {
+TEST_CASE("close with ops in flight aborts them instead of closing in order") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       for (const bool kicked : {false, true}) {

@@ -1,4 +1,4 @@
-// Ranks that have called different things: what becomes of the collectives before that one.
+// Ranks that called different collectives: what happens to the collectives before that one.
 #include <doctest/doctest.h>
 
 #include <string>
@@ -62,7 +62,7 @@ TEST_CASE("a mismatch waits for the collectives before it, and what follows fail
   }
 }
 
-TEST_CASE("messages go on while a mismatch waits") {
+TEST_CASE("messages continue while a mismatch waits") {
   Host host({"model=polling", "concurrency=4"});
   host.submit(script(Outcome::gated));
   host.submit(script(Outcome::mismatch));
@@ -90,7 +90,7 @@ TEST_CASE("of several mismatches the first in the order of the calls is the caus
   }
 }
 
-TEST_CASE("a mismatch that only a library's thread knows of lets begin what comes before it") {
+TEST_CASE("after a mismatch that only a thread of the library knows of, earlier collectives still start") {
   Host host({"model=polling", "concurrency=1"});
   host.submit(script(Outcome::gated));
   host.submit(script(Outcome::gated));
@@ -108,7 +108,7 @@ TEST_CASE("a mismatch that only a library's thread knows of lets begin what come
   CHECK(host.journal().read().started == std::vector<uint64_t>{1, 2});
 }
 
-TEST_CASE("nothing is before a mismatch that is not known to be one of a collective") {
+TEST_CASE("a mismatch that is not known to be of a collective has nothing before it") {
   Host host({"model=polling"});
   host.submit(script(Outcome::hang));
   host.kick();
@@ -117,7 +117,7 @@ TEST_CASE("nothing is before a mismatch that is not known to be one of a collect
   CHECK(host.completion(1).status == C10D_ERR_DESYNC);
 }
 
-TEST_CASE("what fails before a mismatch does so because of it") {
+TEST_CASE("what fails before a mismatch fails because of it") {
   for (const char* model : kModels) {
     CAPTURE(std::string(model));
     const auto fails = [&](uint32_t first, double limit_ms) {
@@ -131,21 +131,21 @@ TEST_CASE("what fails before a mismatch does so because of it") {
       }
       CHECK(host.journal().await_aborts());
     };
-    // A rank that has failed breaks its connections.
+    // A rank that fails breaks its connections.
     fails(script(Outcome::network, 30'000), kForever);
-    // Nobody is late.
+    // No rank is late.
     fails(script(Outcome::hang), 30);
   }
 }
 
-TEST_CASE("after a lost connection, what is under way may find the mismatch behind it, for all ops") {
+TEST_CASE("after a lost connection, ops in flight may find the mismatch behind it, for all ops") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       for (const bool by_wait : {true, false}) {
         CAPTURE(std::string(model));
         CAPTURE(std::string(level));
         CAPTURE(by_wait);
-        // One op after the other leaves none under way when the next one fails.
+        // With one op at a time, none is in flight when the next one fails.
         if (std::string(model) == kModels[0] && std::string(level) != kLevels[0]) continue;
         Host host({model, level, "concurrency=2"});
         host.submit(script(Outcome::late_mismatch));
@@ -169,7 +169,7 @@ TEST_CASE("after a lost connection, what is under way may find the mismatch behi
   }
 }
 
-TEST_CASE("so it may after a loss that no op reports") {
+TEST_CASE("so they may after a loss that no op reports") {
   Host host({"model=polling"});
   host.submit(script(Outcome::late_mismatch));
   host.submit({});
@@ -203,7 +203,7 @@ TEST_CASE("a lost connection without a mismatch behind it is the cause, also whe
   }
 }
 
-TEST_CASE("a mismatch does not wait for ever") {
+TEST_CASE("a mismatch does not wait forever") {
   Host host({"model=polling", "concurrency=4"});
   host.submit(script(Outcome::hang));
   host.submit(script(Outcome::mismatch));

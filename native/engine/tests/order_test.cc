@@ -26,7 +26,7 @@ TEST_CASE("ids are consecutive from 1, and the order is fixed at submit") {
   Host host({"model=blocking"});
   for (int64_t id = 1; id <= 5; id++) CHECK(host.submit(script(Outcome::success, 100)) == id);
   host.kick();
-  // Waiting the other way round changes nothing.
+  // Waiting in the opposite order changes nothing.
   for (int64_t id = 5; id >= 1; id--) {
     CHECK(host.wait(id) == C10D_OK);
     CHECK(host.result(id) == result_of(static_cast<uint64_t>(id - 1)));
@@ -44,7 +44,7 @@ TEST_CASE("a collective that is refused, here or by the host, takes a number; a 
   CHECK(host.submit(send()) == 3);
   CHECK(host.submit({script(Outcome::unsupported, 0, At::check), kForever, C10D_OP_SEND}) == C10D_ERR_UNSUPPORTED);
   CHECK(host.submit(script(Outcome::success)) == 4);
-  // Of a batch, which is taken or refused as a whole, each collective counts.
+  // A batch is accepted or refused as a whole; each of its collectives counts.
   const Request refused{script(Outcome::unsupported, 0, At::check)};
   CHECK(host.submit_batch({{}, send(), refused}) == C10D_ERR_UNSUPPORTED);
   CHECK(host.submit_batch({{}, send(), barrier()}) == 5);
@@ -72,7 +72,7 @@ TEST_CASE("nothing starts before kick or wait; wait starts nothing that was subm
   }
 }
 
-TEST_CASE("kick starts what was submitted before it, not what comes later") {
+TEST_CASE("kick starts what was submitted before it, nothing later") {
   Host host({"model=blocking", "concurrency=4"});
   host.submit(script(Outcome::success));
   host.kick();
@@ -96,12 +96,12 @@ TEST_CASE("as many ops run at once as the transport allows, and no more") {
     host.journal().open_all();
     for (int64_t id = 1; id <= 8; id++) CHECK(host.completion(id).status == C10D_OK);
     CHECK(host.journal().read().started == ids(1, 8));
-    CHECK(host.journal().read().most_under_way == limit);
+    CHECK(host.journal().read().most_in_flight == limit);
     CHECK(host.journal().read().most_starts == 1);
   }
 }
 
-TEST_CASE("the limit holds for ops that are polled, and one thread does for all") {
+TEST_CASE("the limit holds for ops that are polled, and one thread drives them all") {
   Host host({"model=polling", "concurrency=3"});
   for (int i = 0; i < 6; i++) host.submit(script(Outcome::gated));
   host.kick();
@@ -113,11 +113,11 @@ TEST_CASE("the limit holds for ops that are polled, and one thread does for all"
   CHECK(host.journal().await_started(4));
   host.journal().open_all();
   CHECK(host.completion(6).status == C10D_OK);
-  CHECK(host.journal().read().most_under_way == 3);
+  CHECK(host.journal().read().most_in_flight == 3);
   CHECK(host.journal().read().call_threads.size() == 1);
 }
 
-TEST_CASE("a later op starts as soon as a thread is kicked, though a first one was running alone") {
+TEST_CASE("a later op starts as soon as it is kicked, although the first one was running alone") {
   Host host({"model=blocking", "concurrency=2"});
   host.submit(script(Outcome::gated));
   host.kick();
@@ -150,7 +150,7 @@ TEST_CASE("a fence waits for all collectives before it") {
   }
 }
 
-TEST_CASE("wait on a fence sees the ops before it through") {
+TEST_CASE("wait on a fence runs the ops before it to their end") {
   Host host({"model=blocking", "concurrency=4"});
   for (int i = 0; i < 3; i++) host.submit(script(Outcome::success, 500));
   host.submit(barrier());
@@ -168,7 +168,7 @@ TEST_CASE("a batch is taken as a whole, in its order") {
   for (int64_t id = 1; id <= 5; id++) CHECK(host.result(id) == result_of(static_cast<uint64_t>(id - 1)));
 }
 
-TEST_CASE("a batch with a bad op is refused as a whole and takes no number") {
+TEST_CASE("a batch with a bad op is refused as a whole and takes no ids") {
   Host host({"model=blocking"});
   CHECK(host.submit_batch({{}, {script(Outcome::unsupported, 0, At::check)}, {}}) == C10D_ERR_UNSUPPORTED);
   CHECK(last_error() == "no such reduction");
@@ -183,7 +183,7 @@ TEST_CASE("a batch with a bad op is refused as a whole and takes no number") {
 TEST_CASE("point-to-point ops start at submit, never behind collectives") {
   for (const char* model : {"model=blocking", "model=polling", "model=eventfd", "model=mixed"}) {
     for (const char* level : {"level=multiple", "level=serialized", "level=funneled"}) {
-      // A blocking library with one thread at a time has no means to do that.
+      // A blocking library with one thread at a time cannot do that.
       if (model == std::string("model=blocking") && level != std::string("level=multiple")) continue;
       if (model == std::string("model=mixed") && level != std::string("level=multiple")) continue;
       CAPTURE(std::string(model));
@@ -209,7 +209,7 @@ TEST_CASE("point-to-point ops start at submit, never behind collectives") {
   }
 }
 
-TEST_CASE("a point-to-point op under way keeps no collective back, not even a fence") {
+TEST_CASE("a point-to-point op in flight does not delay a collective, not even a fence") {
   for (const char* model : {"model=blocking", "model=polling", "model=mixed"}) {
     CAPTURE(std::string(model));
     Host host({model});

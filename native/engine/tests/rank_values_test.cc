@@ -1,4 +1,4 @@
-// What ranks wait for in the store while a group is made.
+// What ranks wait for in the store while a group is created.
 #include <doctest/doctest.h>
 
 #include <map>
@@ -54,7 +54,7 @@ Failure failure_of(FakeExchange& exchange, milliseconds limit, const std::functi
 
 }  // namespace
 
-TEST_CASE("the values of all other ranks come by rank") {
+TEST_CASE("the values of all other ranks arrive in the order of the ranks") {
   FakeExchange exchange;
   for (const int rank : {1, 2, 3}) exchange.give(rank);
   std::map<int, std::vector<char>> values;
@@ -63,7 +63,7 @@ TEST_CASE("the values of all other ranks come by rank") {
   CHECK(values == std::map<int, std::vector<char>>{{1, {'v', '1'}}, {2, {'v', '2'}}, {3, {'v', '3'}}});
 }
 
-TEST_CASE("what is wrong with a value ends the wait for the next one") {
+TEST_CASE("an error about a value ends the wait for the next one") {
   FakeExchange exchange;
   exchange.give(1);
   const auto take = [](int rank, const std::vector<char>&) {
@@ -74,7 +74,7 @@ TEST_CASE("what is wrong with a value ends the wait for the next one") {
   CHECK(failure->peer() == 1);
 }
 
-TEST_CASE("all ranks that have not come are named, and nobody else") {
+TEST_CASE("all ranks that did not join are named, and no other") {
   for (const bool looks : {false, true}) {
     FakeExchange exchange;
     exchange.give(2);
@@ -88,7 +88,7 @@ TEST_CASE("all ranks that have not come are named, and nobody else") {
   }
 }
 
-TEST_CASE("a store that times out by itself has not got the value of a rank") {
+TEST_CASE("a store that times out itself does not have the value of a rank") {
   FakeExchange exchange;
   exchange.give(1);
   exchange.fail(2, C10D_ERR_OP_TIMEOUT);
@@ -107,7 +107,7 @@ TEST_CASE("another error of the store says which rank was waited for, and blames
   CHECK(failure.text() == "waiting for rank 1: no answer");
 }
 
-TEST_CASE("whoever looks meanwhile ends the wait") {
+TEST_CASE("the poll function can end the wait") {
   FakeExchange exchange;
   const auto failure =
       failure_of(exchange, milliseconds(60'000), [] { throw Failure(C10D_ERR_NETWORK, "rank 3 has gone", 3); });

@@ -29,7 +29,7 @@ int entries(const char* path) {
   return count;
 }
 
-/// Submits, kicks, waits and drains at random; each op has to end exactly once and with its own result.
+/// Submits, kicks, waits and drains at random; each op must end exactly once and with its own result.
 void storm(const Settings& settings, int ops) {
   std::string described;
   for (const auto& setting : settings) described += setting + " ";
@@ -69,7 +69,7 @@ void storm(const Settings& settings, int ops) {
     }
   }
   host.kick();
-  // The rest comes by events alone.
+  // The rest arrives only as events.
   collect();
   while (!open.empty()) {
     REQUIRE(host.awoken(10'000));
@@ -83,12 +83,12 @@ void storm(const Settings& settings, int ops) {
 
 }  // namespace
 
-TEST_CASE("100 000 ops, awaited and waited for, over all models") {
+TEST_CASE("100 000 ops, by events and by wait, over all models") {
   const char* const models[] = {"model=blocking", "model=polling", "model=eventfd", "model=mixed", "model=instant"};
   const char* const levels[] = {"level=multiple", "level=serialized", "level=funneled"};
   for (const char* model : models) {
     for (const char* level : levels) {
-      // What blocks forever on a peer is no good with one thread; here nothing does.
+      // One thread would not do if an op could block forever on a peer; here none does.
       storm({model, level, "concurrency=3"}, kOps / 15);
     }
   }
@@ -105,7 +105,7 @@ TEST_CASE("200 groups come and go without leaving a descriptor or a thread") {
     if (i % 3 != 0) CHECK(host.wait(3) == C10D_OK);
     if (i % 5 == 0) c10d_abort(host.group(), C10D_ERR_ABORTED, "enough");
   }
-  // A thread that was joined is listed until the kernel has put it away.
+  // A joined thread is listed until the kernel has removed it.
   for (int i = 0; i < 1'000 && entries("/proc/self/task") > threads; i++) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
   }

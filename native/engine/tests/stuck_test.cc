@@ -13,7 +13,7 @@ constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eve
 
 }  // namespace
 
-TEST_CASE("a stuck op completes as pinned after the grace, and is released when it returns") {
+TEST_CASE("a stuck op completes as pinned after the grace period, and is released when it returns") {
   // All at once, since each takes a second.
   std::vector<std::unique_ptr<Host>> hosts;
   const Stopwatch watch;
@@ -50,7 +50,7 @@ TEST_CASE("a stuck op completes as pinned after the grace, and is released when 
   }
 }
 
-TEST_CASE("wait on a stuck op returns after the grace, with the pin") {
+TEST_CASE("wait on a stuck op returns after the grace period, and the op is pinned") {
   const Settings cases[] = {{"model=blocking", "level=multiple"},
                             {"model=polling", "level=serialized"},
                             {"model=eventfd", "level=multiple"},
@@ -69,7 +69,7 @@ TEST_CASE("wait on a stuck op returns after the grace, with the pin") {
     auto& waiting = *all.back();
     waiting.host = std::make_unique<Host>(settings);
     REQUIRE(waiting.host->submit(script(Outcome::stubborn), 200) == 1);
-    // Else the waiting thread might run it, and only the library could let it go.
+    // Else the waiting thread might run it, and could return only when the library does.
     waiting.host->kick();
     REQUIRE(waiting.host->journal().await_started(1));
     waiting.thread = std::thread([&waiting] {
@@ -107,7 +107,7 @@ TEST_CASE("only what is stuck is pinned") {
   CHECK(host.stats().pinned == 1);
 }
 
-TEST_CASE("close does not hang on a stuck op and says how many there are; its memory stays") {
+TEST_CASE("close does not hang on a stuck op and returns how many there are; their memory stays") {
   for (const char* model : kModels) {
     CAPTURE(std::string(model));
     Host host({model, "concurrency=3"});
@@ -120,7 +120,7 @@ TEST_CASE("close does not hang on a stuck op and says how many there are; its me
     CHECK(watch.ms() < 500 + 100 * kSlack);
     CHECK(c10d_group_state(host.group()) == C10D_CLOSED);
     CHECK(host.stats().pinned == 2);
-    // Again, the shortest way.
+    // Again, with the shortest time-out.
     CHECK(host.close(0) == 2);
     CHECK(host.completion(1).flags == C10D_EVENT_PINNED);
     CHECK(host.completion(3).status == C10D_ERR_CLOSED);

@@ -8,12 +8,12 @@
 
 using namespace c10d::test;
 
-TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
+TEST_CASE("a group accepts or refuses any op record, and continues") {
   const uint64_t seed = fuzz_seed();
   MESSAGE("C10D_FUZZ_SEED=" << seed);
   std::mt19937_64 random(seed);
   Host host({"model=instant"});
-  uint64_t taken = 0;
+  uint64_t accepted = 0;
   const Stopwatch watch;
   do {
     RandomRecord record(random, 0, 8, true);
@@ -23,12 +23,12 @@ TEST_CASE("a group takes or refuses whatever it is given, and goes on") {
       CHECK(!last_error().empty());
       continue;
     }
-    taken++;
+    accepted++;
     CHECK_FALSE(record.has_unknown());
     CHECK(host.wait(id, 10'000) == C10D_OK);
   } while (watch.ms() < 1'000 * fuzz_seconds());
-  CHECK(taken > 0);
-  CHECK(host.stats().submitted == taken);
+  CHECK(accepted > 0);
+  CHECK(host.stats().submitted == accepted);
   const auto id = host.submit({});
   CHECK(host.wait(id) == C10D_OK);
 }

@@ -1,4 +1,4 @@
-// c10d_wait: who drives, and when it returns.
+// c10d_wait: which thread drives, and when it returns.
 #include <doctest/doctest.h>
 
 #include "host.h"
@@ -32,14 +32,14 @@ TEST_CASE("wait runs the op on its own thread") {
   }
 }
 
-TEST_CASE("wait drives when the op is sure to end by its deadline") {
+TEST_CASE("wait drives an op that is sure to end by the deadline") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::success, 200), 10'000);
   CHECK(host.wait(1, 30'000) == C10D_OK);
   CHECK(ran_here(host));
 }
 
-TEST_CASE("wait leaves a blocking op to a worker if that might keep it beyond its deadline") {
+TEST_CASE("wait leaves a blocking op to a worker if the op might run past the deadline") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::success, 200), 60'000);
   CHECK(host.wait(1, 30'000) == C10D_OK);
@@ -47,7 +47,7 @@ TEST_CASE("wait leaves a blocking op to a worker if that might keep it beyond it
   CHECK(host.stats().driven_by_wait == 0);
 }
 
-TEST_CASE("wait carries out a blocking op that can be interrupted, and hands it on at its deadline") {
+TEST_CASE("wait runs a blocking op that can be interrupted, and passes it on at the deadline") {
   for (const char* level : {"level=multiple", "level=serialized"}) {
     CAPTURE(std::string(level));
     Host host({"model=blocking", "interruptible=1", level});
@@ -69,7 +69,7 @@ TEST_CASE("wait carries out a blocking op that can be interrupted, and hands it 
   }
 }
 
-TEST_CASE("wait leaves it to a worker also when only an earlier op might keep it") {
+TEST_CASE("wait also leaves it to a worker when only an earlier op might run past the deadline") {
   Host host({"model=blocking"});
   host.submit(script(Outcome::success, 200), 60'000);
   host.submit(script(Outcome::success, 200), 10'000);
@@ -78,7 +78,7 @@ TEST_CASE("wait leaves it to a worker also when only an earlier op might keep it
   CHECK(host.result(2) == result_of(1));
 }
 
-TEST_CASE("a wait time-out comes in time; the op goes on and its late result is right") {
+TEST_CASE("a wait time-out is on time; the op continues and its late result is right") {
   for (const char* model : {"model=blocking", "model=polling", "model=eventfd"}) {
     for (const char* level : {"level=multiple", "level=serialized", "level=funneled"}) {
       for (const bool by_event : {true, false}) {
@@ -105,7 +105,7 @@ TEST_CASE("a wait time-out comes in time; the op goes on and its late result is 
   }
 }
 
-TEST_CASE("wait with no time at all only looks") {
+TEST_CASE("wait with a time-out of 0 only polls") {
   Host host({"model=blocking"});
   const auto id = host.submit(script(Outcome::gated));
   CHECK(host.wait(id, 0) == C10D_ERR_WAIT_TIMEOUT);
@@ -117,7 +117,7 @@ TEST_CASE("wait with no time at all only looks") {
   CHECK(host.completion(id).status == C10D_OK);
 }
 
-TEST_CASE("a wait time-out is right also when earlier ops are what it waits for") {
+TEST_CASE("a wait time-out is on time even if earlier ops are what it waits for") {
   Host host({"model=blocking", "concurrency=2"});
   for (int i = 0; i < 5; i++) host.submit(script(Outcome::gated));
   CHECK(host.wait(5, 20) == C10D_ERR_WAIT_TIMEOUT);

@@ -39,14 +39,14 @@ int64_t submit(c10d_group* group, uint32_t tag, uint64_t* output, c10d_opcode op
   return c10d_submit_one(group, &op, nullptr, output);
 }
 
-/// Memory like that of a Worker: gone when it has ended.
+/// Memory like that of a Worker: freed when it has ended.
 using Memory = std::unique_ptr<uint64_t>;
 
 constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
 
 }  // namespace
 
-TEST_CASE("the module makes and closes groups") {
+TEST_CASE("the module creates and closes groups") {
   FakeWorker worker;
   c10d_group* group = create(worker, {"model=blocking"});
   REQUIRE(group != nullptr);
@@ -56,7 +56,7 @@ TEST_CASE("the module makes and closes groups") {
   CHECK(worker.close(group, 5'000) == 0);
   CHECK(Journal::latest()->read().closes == 1);
   CHECK(create(worker, {"make=failure"}) == nullptr);
-  // The rest is closed by the end, and what was closed before is left alone.
+  // The end closes the rest, and does not touch what was closed before.
 }
 
 TEST_CASE("a Worker ends with ops in flight: they are aborted, and its memory is not touched afterwards") {
@@ -114,7 +114,7 @@ TEST_CASE("a Worker ends while a group is connecting, or idle, or has failed") {
   CHECK(failed->read().abort_text == "a peer is gone");
 }
 
-TEST_CASE("the end waits for a library that does not let go") {
+TEST_CASE("the end waits for a library that keeps buffers") {
   std::shared_ptr<Journal> journal;
   const Stopwatch watch;
   std::thread opener;
@@ -139,7 +139,7 @@ TEST_CASE("the end waits for a library that does not let go") {
   opener.join();
 }
 
-TEST_CASE("copies: the end does not wait for a library that does not let go, and it touches nothing of the Worker's") {
+TEST_CASE("copies: the end does not wait for a library that keeps buffers, which touches no memory of the Worker") {
   for (const char* model : kModels) {
     CAPTURE(std::string(model));
     std::shared_ptr<Journal> journal;

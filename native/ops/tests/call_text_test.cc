@@ -1,4 +1,4 @@
-// Calls in words, and what counts as the same call.
+// The text of a call, and what counts as the same call.
 #include "ops/call_text.h"
 
 #include <doctest/doctest.h>
@@ -30,25 +30,25 @@ Call call_at(uint64_t number, Op&& op) {
   return call_of(op);
 }
 
-std::string words(const Op& op) { return text_of(call_of(op)); }
+std::string text_for(const Op& op) { return text_of(call_of(op)); }
 
 }  // namespace
 
-TEST_CASE("a call in words") {
-  CHECK(words(make_op(C10D_OP_ALLREDUCE, {}, {16})) == "allReduce(float32[4], MAX)");
-  CHECK(words(make_op(C10D_OP_REDUCE, {}, {0}, 2)) == "reduce(float32[0], MAX, root 2)");
-  CHECK(words(make_op(C10D_OP_BROADCAST, {}, {16}, 1)) == "broadcast(float32[4], root 1)");
-  CHECK(words(make_op(C10D_OP_GATHER, {16}, {}, 1)) == "gather(float32[4], root 1)");
-  CHECK(words(make_op(C10D_OP_SCATTER, {}, {16}, 1)) == "scatter(float32[4], root 1)");
-  CHECK(words(make_op(C10D_OP_ALLGATHER, {16}, {16, 16})) == "allGather(float32[4])");
-  CHECK(words(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8})) == "allToAll(float32)");
-  CHECK(words(make_op(C10D_OP_BARRIER, {}, {})) == "barrier()");
-  CHECK(words(make_op(C10D_OP_REDUCE_SCATTER, {16, 8}, {16})) ==
+TEST_CASE("the text of a call") {
+  CHECK(text_for(make_op(C10D_OP_ALLREDUCE, {}, {16})) == "allReduce(float32[4], MAX)");
+  CHECK(text_for(make_op(C10D_OP_REDUCE, {}, {0}, 2)) == "reduce(float32[0], MAX, root 2)");
+  CHECK(text_for(make_op(C10D_OP_BROADCAST, {}, {16}, 1)) == "broadcast(float32[4], root 1)");
+  CHECK(text_for(make_op(C10D_OP_GATHER, {16}, {}, 1)) == "gather(float32[4], root 1)");
+  CHECK(text_for(make_op(C10D_OP_SCATTER, {}, {16}, 1)) == "scatter(float32[4], root 1)");
+  CHECK(text_for(make_op(C10D_OP_ALLGATHER, {16}, {16, 16})) == "allGather(float32[4])");
+  CHECK(text_for(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8})) == "allToAll(float32)");
+  CHECK(text_for(make_op(C10D_OP_BARRIER, {}, {})) == "barrier()");
+  CHECK(text_for(make_op(C10D_OP_REDUCE_SCATTER, {16, 8}, {16})) ==
         "reduceScatter(2 tensors of float32, 6 elements, MAX)");
   Op premul = make_op(C10D_OP_ALLREDUCE, {}, {4});
   premul.request.reduce_op = C10D_PREMUL_SUM;
   premul.request.premul_factor = 0.1;
-  CHECK(words(premul) == "allReduce(float32[1], PREMUL_SUM(0.1))");
+  CHECK(text_for(premul) == "allReduce(float32[1], PREMUL_SUM(0.1))");
   // As JavaScript writes them.
   for (const auto& [factor, text] : std::vector<std::pair<double, std::string>>{
            {1, "1"},
@@ -66,14 +66,14 @@ TEST_CASE("a call in words") {
        }) {
     CAPTURE(factor);
     premul.request.premul_factor = factor;
-    CHECK(words(premul) == "allReduce(float32[1], PREMUL_SUM(" + text + "))");
+    CHECK(text_for(premul) == "allReduce(float32[1], PREMUL_SUM(" + text + "))");
   }
   Op monitored = make_op(C10D_OP_BARRIER, {}, {});
   monitored.request.flags = C10D_FLAG_MONITORED | C10D_FLAG_WAIT_ALL_RANKS;
-  CHECK(words(monitored) == "monitoredBarrier()");
+  CHECK(text_for(monitored) == "monitoredBarrier()");
 }
 
-TEST_CASE("what calls must have in common") {
+TEST_CASE("what calls must agree on") {
   const auto same = [](const Op& a, const Op& b) { return agree(call_of(a), call_of(b)); };
   const Op usual = make_op(C10D_OP_ALLREDUCE, {}, {16});
   CHECK(same(usual, make_op(C10D_OP_ALLREDUCE, {}, {16})));
@@ -86,18 +86,18 @@ TEST_CASE("what calls must have in common") {
   Op integers = make_op(C10D_OP_ALLREDUCE, {}, {16});
   integers.request.dtype = C10D_INT32;
   CHECK_FALSE(same(usual, integers));
-  // Of no meaning for these ops.
+  // Without meaning for these ops.
   const Op gathers = make_op(C10D_OP_ALLGATHER, {16}, {16, 16});
   Op alike = make_op(C10D_OP_ALLGATHER, {16}, {16, 16});
   alike.request.reduce_op = C10D_SUM;
   alike.request.premul_factor = 0;
   CHECK(same(gathers, alike));
-  // Sizes of an all-to-all are a matter of two ranks.
+  // Sizes of an all-to-all concern only two ranks.
   CHECK(same(make_op(C10D_OP_ALLTOALL, {16, 4}, {16, 8}), make_op(C10D_OP_ALLTOALL, {4, 4}, {4, 16})));
   CHECK_FALSE(same(make_op(C10D_OP_GATHER, {16}, {}, 0), make_op(C10D_OP_GATHER, {16}, {}, 1)));
 }
 
-TEST_CASE("a mismatch names both ranks and what they have called, in the same words on both") {
+TEST_CASE("a mismatch names both ranks and their calls, with the same text on both") {
   const Call sum = call_at(3, make_op(C10D_OP_ALLREDUCE, {}, {16}));
   const Call root = call_at(3, make_op(C10D_OP_BROADCAST, {}, {16}, 1));
   const std::string text = mismatch_text(0, sum, 2, root);

@@ -1,4 +1,4 @@
-// Op records with any numbers: Op::assign() refuses what cannot be, and check_shape() what goes beyond the buffers.
+// Op records with any numbers: Op::assign() refuses impossible ones, check_shape() those that go beyond the buffers.
 #include <doctest/doctest.h>
 
 #include <algorithm>
@@ -29,7 +29,7 @@ Wide sum(const std::vector<c10d_buffer>& buffers) {
   return total;
 }
 
-/// What is wrong with an op that was taken, in numbers of 128 bits; empty if nothing.
+/// What is wrong with an op that was accepted, computed in 128 bits; empty if nothing.
 std::string fault_of(const Op& op, int world_size, const Device& device) {
   const auto& request = op.request;
   if (request.device_type != device.type || request.device_index != device.index) return "device";
@@ -74,11 +74,11 @@ std::string fault_of(const Op& op, int world_size, const Device& device) {
 
 }  // namespace
 
-TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its buffers") {
+TEST_CASE("whatever the numbers of an op are, it is refused if it goes beyond its buffers") {
   const uint64_t seed = fuzz_seed();
   MESSAGE("C10D_FUZZ_SEED=" << seed);
   std::mt19937_64 random(seed);
-  size_t taken = 0;
+  size_t accepted = 0;
   size_t refused = 0;
   size_t others = 0;
   const auto end = deadline_after(1'000 * fuzz_seconds());
@@ -97,7 +97,7 @@ TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its
       CHECK(failure.harmless());
       continue;
     }
-    taken++;
+    accepted++;
     others += record.op().size == sizeof op.request ? 0 : 1;
     const std::string fault = fault_of(op, world_size, device);
     CHECK_FALSE(record.has_unknown());
@@ -106,8 +106,8 @@ TEST_CASE("whatever the numbers of an op are, none is taken that goes beyond its
     CAPTURE(world_size);
     if (!fault.empty()) FAIL(fault);
   } while (Clock::now() < end);
-  CHECK(taken > 100);
+  CHECK(accepted > 100);
   CHECK(refused > 100);
-  // Shorter or longer ones among those that were taken.
+  // Shorter or longer records among those that were accepted.
   CHECK(others > 10);
 }

@@ -1,4 +1,4 @@
-// Whether two ranks fit together, and who is named if not.
+// Whether the signatures of two ranks match, and which ranks are named if not.
 #include "ops/signature.h"
 
 #include <doctest/doctest.h>
@@ -29,7 +29,7 @@ Op make_op(uint32_t opcode, const std::vector<uint64_t>& inputs, const std::vect
 
 }  // namespace
 
-TEST_CASE("calls that differ are a DESYNC of both ranks, in the same words") {
+TEST_CASE("calls that differ are a DESYNC on both ranks, with the same text") {
   const Op sum = make_op(C10D_OP_ALLREDUCE, {}, {4});
   Op largest = make_op(C10D_OP_ALLREDUCE, {}, {4});
   largest.request.reduce_op = C10D_MAX;
@@ -51,7 +51,7 @@ TEST_CASE("calls that differ are a DESYNC of both ranks, in the same words") {
   CHECK_NOTHROW(require_same(one, 0, one, 2));
 }
 
-TEST_CASE("of an all-to-all, what one sends the other has to expect") {
+TEST_CASE("in an all-to-all, a rank must expect what the other sends") {
   // Rank 0 sends 3 and expects 5; rank 1 expects 2 and sends 4.
   const Op first = make_op(C10D_OP_ALLTOALL, {1, 3}, {1, 5});
   const Op second = make_op(C10D_OP_ALLTOALL, {4, 1}, {2, 1});
@@ -63,14 +63,14 @@ TEST_CASE("of an all-to-all, what one sends the other has to expect") {
   const auto there = mismatch_of(theirs, 1, mine, 0);
   REQUIRE(here);
   REQUIRE(there);
-  // Two things are wrong; both ranks begin with the same one.
+  // Two things are wrong; both ranks report the same one.
   CHECK(here->text() == there->text());
   CHECK(here->text().find("rank 1 sends float32[4] to rank 0, which expects float32[5]") != std::string::npos);
   CHECK_FALSE(mismatch_of(mine, 0, signature_for(make_op(C10D_OP_ALLTOALL, {5, 1}, {3, 1}), 0, 2), 1));
 }
 
-TEST_CASE("of several mismatches all ranks name the first, also one of two others") {
-  // What each rank sends to 0, 1 and 2, and expects from them: 1 and 2 do not fit, nor 0 and 2.
+TEST_CASE("of several mismatches all ranks name the first, even if it is one of two others") {
+  // What each rank sends to 0, 1 and 2, and expects from them: 1 and 2 do not match, nor do 0 and 2.
   const std::vector<std::vector<uint64_t>> sent{{1, 1, 1}, {1, 1, 2}, {2, 1, 1}};
   std::vector<Op> ops;
   for (const auto& each : sent) ops.push_back(make_op(C10D_OP_ALLTOALL, each, {1, 1, 1}));
@@ -105,7 +105,7 @@ TEST_CASE("the parts of an all-to-all") {
   CHECK(part_to(make_op(C10D_OP_ALLREDUCE, {}, {4}), 1, 3).bytes == 0);
 }
 
-TEST_CASE("every field of a call, and what came before it, makes another hash") {
+TEST_CASE("every field of a call, and what came before it, changes the hash") {
   Call usual;
   usual.number = 7;
   usual.opcode = C10D_OP_REDUCE;

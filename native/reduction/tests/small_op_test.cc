@@ -1,4 +1,4 @@
-// Small collectives put together by each rank, in both ways that their data can come.
+// Small collectives computed by each rank, for both ways in which their data is exchanged.
 #include "reduction/small_op.h"
 
 #include <doctest/doctest.h>
@@ -82,7 +82,7 @@ Ranks ranks_of(uint32_t opcode, int root) {
         op.outputs = {blank(2)};
         break;
       case C10D_OP_ALLTOALL:
-        // Rank f sends t elements to rank t, whoever f is.
+        // Every rank sends t elements to rank t.
         for_each([&](int i) { op.inputs.push_back(ranks.make(Values(static_cast<size_t>(i), number(rank, i)))); });
         for_each([&](int) { op.outputs.push_back(blank(static_cast<size_t>(rank))); });
         break;
@@ -93,7 +93,7 @@ Ranks ranks_of(uint32_t opcode, int root) {
   return ranks;
 }
 
-/// Each rank sends each other one what it has for that one.
+/// Each rank sends to each other rank what it has for that one.
 void one_to_one(Ranks& ranks) {
   std::vector<std::vector<std::vector<uint8_t>>> sent(kSize);
   for (int from = 0; from < kSize; from++) {
@@ -110,7 +110,7 @@ void one_to_one(Ranks& ranks) {
   }
 }
 
-/// All get the same from each.
+/// Each rank sends the same bytes to all.
 void all_to_all_ranks(Ranks& ranks) {
   std::vector<std::vector<uint8_t>> sent;
   for (int from = 0; from < kSize; from++) {
@@ -131,7 +131,7 @@ void all_to_all_ranks(Ranks& ranks) {
 
 }  // namespace
 
-TEST_CASE("a small collective has the same result in both ways") {
+TEST_CASE("a small collective has the same result with both exchanges") {
   constexpr int kRoot = 1;
   const Values sums{number(0, 0) + number(1, 0) + number(2, 0), number(0, 1) + number(1, 1) + number(2, 1)};
   const auto twice = [](const Values& values) {
@@ -188,7 +188,7 @@ TEST_CASE("a small collective has the same result in both ways") {
   }
 }
 
-TEST_CASE("what is multiplied or divided") {
+TEST_CASE("PREMUL_SUM and AVG") {
   for (const auto& [reduce_op, expected] :
        std::vector<std::pair<uint32_t, float>>{{C10D_AVG, 2}, {C10D_PREMUL_SUM, 3}}) {
     std::vector<float> values{1, 2, 3};
@@ -208,7 +208,7 @@ TEST_CASE("what is multiplied or divided") {
   }
 }
 
-TEST_CASE("what is small") {
+TEST_CASE("the limit of a small collective") {
   std::vector<uint8_t> memory(2 * kMostCarried);
   const auto address = reinterpret_cast<uint64_t>(memory.data());
   Op op;
@@ -219,7 +219,7 @@ TEST_CASE("what is small") {
   op.outputs[1].bytes = 2;
   CHECK_FALSE(is_small(op, kSize));
   CHECK(bytes_for_all(op, kSize) == kMostCarried + 1);
-  // A rank that is not the root knows what the root has for all.
+  // A rank that is not the root knows how much the root has for all.
   op.request.opcode = C10D_OP_SCATTER;
   op.outputs = {{address, 400}};
   CHECK(bytes_for_all(op, kSize) == 1200);

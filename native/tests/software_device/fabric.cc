@@ -33,21 +33,21 @@ void wait_for(std::unique_lock<std::mutex>& lock, const Config& config, const bo
   }
 }
 
-/// As rank `own` of a mismatch sees it: itself first.
+/// The mismatch as rank `own` reports it: itself first.
 Failure mismatch_for(int32_t own, c10d_mismatch kind, const std::string& text, int32_t first, int32_t second) {
   return own == second ? Failure::of_mismatch(kind, text, second, first)
                        : Failure::of_mismatch(kind, text, first, second);
 }
 
-void meet(Flight& flight, const std::optional<Failure>& failure = std::nullopt) {
-  if (std::exchange(flight.has_met, true)) return;
+void match(Flight& flight, const std::optional<Failure>& failure = std::nullopt) {
+  if (std::exchange(flight.is_matched, true)) return;
   flight.failure = failure;
-  Machine::the().let_come(*flight.met);
+  Machine::the().complete(*flight.matched);
 }
 
 }  // namespace
 
-// ---- meeting ---------------------------------------------------------------------------------------------------
+// ---- connecting ------------------------------------------------------------------------------------------------
 
 std::shared_ptr<Fabric> Fabric::connect(Exchange& exchange, const Config& config, const bool& interrupted) {
   static uint64_t last_id = 0;
@@ -71,10 +71,10 @@ std::shared_ptr<Fabric> Fabric::connect(Exchange& exchange, const Config& config
       const auto found = fabrics.find(std::strtoull(place.c_str() + process.size(), nullptr, 10));
       if (found != fabrics.end()) fabric = found->second.lock();
     } else {
-      throw Failure(C10D_ERR_INVALID, "the ranks of a software device have to be in one process");
+      throw Failure(C10D_ERR_INVALID, "the ranks of a software device must be in one process");
     }
   }
-  if (fabric == nullptr) throw Failure(C10D_ERR_NETWORK, "rank 0 is gone", 0);
+  if (fabric == nullptr) throw Failure(C10D_ERR_NETWORK, "rank 0 is lost", 0);
   std::unique_lock<std::mutex> lock(mutex);
   fabric->joined_.insert(config.rank);
   changed.notify_all();
@@ -135,14 +135,14 @@ void Fabric::interrupt(bool& interrupted) {
 
 void Fabric::arrive(const FlightPtr& flight) {
   const std::lock_guard<std::mutex> lock(mutex);
-  if (is_local(*flight)) return meet(*flight);
+  if (is_local(*flight)) return match(*flight);
   if (!is_message(*flight)) return arrive_at_round(flight);
-  return flight->request.opcode == C10D_OP_SEND ? post(flight) : want(flight);
+  return flight->request.opcode == C10D_OP_SEND ? post_send(flight) : post_recv(flight);
 }
 
 void Fabric::refuse(Flight& flight, const Failure& failure) {
   const std::lock_guard<std::mutex> lock(mutex);
-  meet(flight, failure);
+  match(flight, failure);
 }
 
 void Fabric::arrive_at_round(const FlightPtr& flight) {
@@ -171,7 +171,7 @@ void Fabric::arrive_at_round(const FlightPtr& flight) {
   }
   if (round.mismatch) {
     for (const auto& one : all) {
-      meet(*one, mismatch_for(one->rank, *round.mismatch, round.text, round.first, round.second));
+      match(*one, mismatch_for(one->rank, *round.mismatch, round.text, round.first, round.second));
     }
   } else if (complete) {
     for (const auto& one : all) {
@@ -180,38 +180,38 @@ void Fabric::arrive_at_round(const FlightPtr& flight) {
         if (one->request.opcode == C10D_SERVICE_OPEN_WINDOW) one->addresses.push_back(rank->outputs[0].address);
       }
     }
-    for (const auto& one : all) meet(*one);
+    for (const auto& one : all) match(*one);
   } else if (const int32_t lost = lost_rank(*flight); lost >= 0) {
-    meet(*flight, loss_of(lost));
+    match(*flight, loss_of(lost));
   }
   if (complete) rounds_.erase(flight->turn);
 }
 
 // ---- messages --------------------------------------------------------------------------------------------------
 
-/// A send has ended once its bytes were taken: the receiver need not be there.
-void Fabric::post(const FlightPtr& flight) {
+/// A send ends once its bytes were copied, whether or not the receiver has arrived.
+void Fabric::post_send(const FlightPtr& flight) {
   const Lane lane{flight->rank, flight->request.peer, flight->request.tag};
-  auto& wanted = wanted_[lane];
+  auto& wanted = posted_recvs_[lane];
   if (wanted.empty()) {
-    sent_[lane].push_back(flight);
+    posted_sends_[lane].push_back(flight);
   } else {
     deliver(*flight, *wanted.front());
     wanted.pop_front();
   }
-  meet(*flight);
+  match(*flight);
 }
 
-void Fabric::want(const FlightPtr& flight) {
+void Fabric::post_recv(const FlightPtr& flight) {
   const Lane lane{flight->request.peer, flight->rank, flight->request.tag};
-  auto& sent = sent_[lane];
+  auto& sent = posted_sends_[lane];
   if (!sent.empty()) {
     deliver(*sent.front(), *flight);
     sent.pop_front();
   } else if (const int32_t lost = lost_rank(*flight); lost >= 0) {
-    meet(*flight, loss_of(lost));
+    match(*flight, loss_of(lost));
   } else {
-    wanted_[lane].push_back(flight);
+    posted_recvs_[lane].push_back(flight);
   }
 }
 
@@ -221,21 +221,21 @@ void Fabric::deliver(Flight& sender, Flight& receiver) const {
   const uint64_t expected = receiver.outputs[0].bytes;
   if (sent == expected && sender.request.dtype == receiver.request.dtype) {
     receiver.results = sender.contribution;
-    return meet(receiver);
+    return match(receiver);
   }
-  meet(receiver, Failure::of_mismatch(C10D_MISMATCH_MESSAGE,
-                                      message_mismatch_text(sender.request.tag, sender.rank, sender.request.dtype, sent,
-                                                            receiver.rank, receiver.request.dtype, expected),
-                                      receiver.rank, sender.rank));
+  match(receiver, Failure::of_mismatch(C10D_MISMATCH_MESSAGE,
+                                       message_mismatch_text(sender.request.tag, sender.rank, sender.request.dtype,
+                                                             sent, receiver.rank, receiver.request.dtype, expected),
+                                       receiver.rank, sender.rank));
 }
 
-// ---- ranks that are gone ---------------------------------------------------------------------------------------
+// ---- ranks that have left --------------------------------------------------------------------------------------
 
 Failure Fabric::loss_of(int32_t rank) const {
   return {C10D_ERR_NETWORK, "rank " + std::to_string(rank) + " " + left_.at(rank), rank};
 }
 
-/// A rank that the op waits for and that will not come, or -1.
+/// A rank that the op waits for in vain, or -1.
 int32_t Fabric::lost_rank(const Flight& flight) const {
   if (is_message(flight)) return left_.count(flight.request.peer) > 0 ? flight.request.peer : -1;
   const auto round = rounds_.find(flight.turn);
@@ -252,11 +252,11 @@ void Fabric::leave(int32_t rank, const std::optional<Failure>& cause) {
     changed.notify_all();
     for (auto& [turn, round] : rounds_) {
       if (round.ranks.count(rank) > 0) continue;
-      for (auto& [other, flight] : round.ranks) meet(*flight, loss_of(rank));
+      for (auto& [other, flight] : round.ranks) match(*flight, loss_of(rank));
     }
-    for (auto& [lane, flights] : wanted_) {
+    for (auto& [lane, flights] : posted_recvs_) {
       if (std::get<0>(lane) != rank && std::get<1>(lane) != rank) continue;
-      for (const auto& flight : std::exchange(flights, {})) meet(*flight, loss_of(rank));
+      for (const auto& flight : std::exchange(flights, {})) match(*flight, loss_of(rank));
     }
   }
   if (!cause) return;
@@ -281,7 +281,7 @@ void Fabric::listen(int32_t rank, Exchange* exchange) {
 
 int32_t Fabric::awaited_by(const Flight& flight) const {
   const std::lock_guard<std::mutex> lock(mutex);
-  if (flight.has_met) return -1;
+  if (flight.is_matched) return -1;
   if (is_message(flight)) return flight.request.peer;
   const auto round = rounds_.find(flight.turn);
   for (int32_t rank = 0; round != rounds_.end() && rank < world_size_; rank++) {

@@ -1,4 +1,4 @@
-// An op on its way through the software device.
+// An op in flight on the software device.
 #pragma once
 
 #include <cstdint>
@@ -14,9 +14,8 @@ namespace c10d::softdev {
 
 using Bytes = std::vector<uint8_t>;
 
-/// What is known of it apart from the Op, which is the engine's. From its start until its end the thread of the machine
-/// alone touches it.
-
+/// What is known of it apart from the Op, which belongs to the engine. From its start until its end only the thread of
+/// the machine uses it.
 struct Flight {
   int32_t rank = 0;
   uint64_t id = 0;
@@ -29,21 +28,19 @@ struct Flight {
   std::vector<uint64_t> output_splits;
   Call call;
 
-  /// In the stream that the op was given, if it was given one: what was in it then is done.
-  MomentPtr given;
-  /// All ranks have come, or never will.
-  MomentPtr met = std::make_shared<Moment>();
-  /// In the stream of the op: its result is there.
-  MomentPtr done;
+  /// Completes when all ranks have arrived, or one never will.
+  EventPtr matched = std::make_shared<Event>();
+  /// In the stream of the op, after its result was written.
+  EventPtr done;
   StreamPtr stream;
 
-  /// What it sends, or reduces: taken when the device gets to it.
+  /// What it sends or reduces: copied when the device reaches it.
   std::vector<Bytes> contribution;
-  /// What is to be written to its outputs, once all ranks have met.
+  /// What is to be written to its outputs, once all ranks have arrived.
   std::vector<Bytes> results;
-  /// Of a window: where the ranks have their parts.
+  /// Of a window: the addresses of all ranks' parts.
   std::vector<uint64_t> addresses;
-  bool has_met = false;  // the mutex of the fabric guards it
+  bool is_matched = false;  // the mutex of the fabric guards it
 
   Clock::time_point started;
   Clock::time_point finished;
@@ -53,7 +50,7 @@ struct Flight {
 using FlightPtr = std::shared_ptr<Flight>;
 
 inline bool is_message(const Flight& flight) { return is_point_to_point(flight.request.opcode); }
-/// Whether it concerns this rank alone.
+/// Whether it involves this rank only.
 inline bool is_local(const Flight& flight) { return !is_message(flight) && !is_collective(flight.request.opcode); }
 
 }  // namespace c10d::softdev

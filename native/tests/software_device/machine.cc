@@ -12,7 +12,7 @@ namespace {
 
 using std::chrono::microseconds;
 
-/// Well mixed, so that neighbours have nothing in common.
+/// A hash, so that consecutive numbers have unrelated results.
 uint64_t mixed(uint64_t x) {
   x += 0x9e3779b97f4a7c15ULL;
   x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
@@ -23,7 +23,7 @@ uint64_t mixed(uint64_t x) {
 }  // namespace
 
 Machine& Machine::the() {
-  // Never destroyed: its thread goes on until the process ends.
+  // Never destroyed: its thread runs until the process ends.
   static auto* const machine = new Machine;
   return *machine;
 }
@@ -79,7 +79,7 @@ bool Machine::close_stream(int32_t device, uint64_t handle) {
   return handle != 0 && handles_.erase({device, handle}) > 0;
 }
 
-void Machine::enqueue(Stream& stream, std::function<void()> work, MomentPtr records, MomentPtr waits) {
+void Machine::enqueue(Stream& stream, std::function<void()> work, EventPtr records, EventPtr waits) {
   const uint64_t dice = mixed(seed_ ^ mixed(stream.number_ ^ mixed(stream.put_++)));
   const auto longest = static_cast<uint64_t>(longest_delay_.count());
   const microseconds delay(dice % 2 == 0 ? 0 : (dice >> 1) % (longest + 1));
@@ -93,16 +93,16 @@ void Machine::put(Stream& stream, std::function<void()> work) {
   enqueue(stream, std::move(work), nullptr, nullptr);
 }
 
-MomentPtr Machine::record(Stream& stream) {
-  auto moment = std::make_shared<Moment>();
+EventPtr Machine::record(Stream& stream) {
+  auto event = std::make_shared<Event>();
   const std::lock_guard<std::mutex> lock(mutex_);
-  enqueue(stream, nullptr, moment, nullptr);
-  return moment;
+  enqueue(stream, nullptr, event, nullptr);
+  return event;
 }
 
-void Machine::wait(Stream& stream, MomentPtr moment) {
+void Machine::wait(Stream& stream, EventPtr event) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  enqueue(stream, nullptr, nullptr, std::move(moment));
+  enqueue(stream, nullptr, nullptr, std::move(event));
 }
 
 void Machine::clear(Stream& stream) {
@@ -113,32 +113,32 @@ void Machine::clear(Stream& stream) {
   active_.erase(std::remove_if(active_.begin(), active_.end(), [&](const auto& one) { return one.get() == &stream; }),
                 active_.end());
   for (const auto& item : items) {
-    if (item.records != nullptr) come(*item.records);
+    if (item.records != nullptr) complete_locked(*item.records);
   }
   advanced_.wait(lock, [&] { return running_ != &stream; });
 }
 
-// ---- moments ---------------------------------------------------------------------------------------------------
+// ---- events ----------------------------------------------------------------------------------------------------
 
-void Machine::come(Moment& moment) {
-  moment.come_ = true;
+void Machine::complete_locked(Event& event) {
+  event.complete_ = true;
   advanced_.notify_all();
   changed_.notify_one();
 }
 
-void Machine::let_come(Moment& moment) {
+void Machine::complete(Event& event) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  come(moment);
+  complete_locked(event);
 }
 
-bool Machine::has_come(const Moment& moment) const {
+bool Machine::is_complete(const Event& event) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return moment.come_;
+  return event.complete_;
 }
 
-bool Machine::await(const Moment& moment, Clock::time_point deadline) {
+bool Machine::await(const Event& event, Clock::time_point deadline) {
   std::unique_lock<std::mutex> lock(mutex_);
-  while (!moment.come_) {
+  while (!event.complete_) {
     if (Clock::now() >= deadline) return false;
     advanced_.wait_until(lock, deadline);
   }
@@ -147,12 +147,12 @@ bool Machine::await(const Moment& moment, Clock::time_point deadline) {
 
 // ---- the thread ------------------------------------------------------------------------------------------------
 
-/// One of the streams whose first item may begin, any of them; else when to look again.
+/// A random one of the streams whose first item may start; else sets when to check again.
 Stream* Machine::next_ready(Clock::time_point now, Clock::time_point& wake_at) {
   std::vector<Stream*> ready;
   for (const auto& stream : active_) {
     auto& item = stream->items_.front();
-    if (item.waits != nullptr && !item.waits->come_) continue;
+    if (item.waits != nullptr && !item.waits->complete_) continue;
     if (item.due == Clock::time_point()) item.due = now + item.delay;
     if (item.due <= now) {
       ready.push_back(stream.get());
@@ -193,7 +193,7 @@ void Machine::run() {
         last_fault_ = fault->text();
       }
     }
-    if (item.records != nullptr) come(*item.records);
+    if (item.records != nullptr) complete_locked(*item.records);
   }
 }
 

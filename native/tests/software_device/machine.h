@@ -1,4 +1,4 @@
-// The streams of all software devices, and the one thread that does what is put into them: late, by delays from a seed.
+// The streams of all software devices, and the one thread that runs their work: late, with delays drawn from a seed.
 #pragma once
 
 #include <chrono>
@@ -17,24 +17,24 @@ namespace c10d::softdev {
 
 using Clock = std::chrono::steady_clock;
 
-/// A point in a stream. It has come when everything before it is done. The mutex of the machine guards it.
-class Moment {
+/// A point in a stream. It is complete when everything before it is done. The mutex of the machine guards it.
+class Event {
  private:
   friend class Machine;
-  bool come_ = false;
+  bool complete_ = false;
 };
-using MomentPtr = std::shared_ptr<Moment>;
+using EventPtr = std::shared_ptr<Event>;
 
 class Stream;
 using StreamPtr = std::shared_ptr<Stream>;
 
-/// One thread does all work, so that an op that reads what another stream writes, without having waited for it, sees
-/// what should not be there yet, but is no data race.
+/// One thread does all work. So an op that reads what another stream writes, without waiting for it, sees old data, but
+/// is not a data race.
 class Machine {
  public:
   static Machine& the();
 
-  /// Delays are drawn by this seed from now on: none, or up to the longest, before each piece of work.
+  /// From now on, delays are drawn with this seed: none, or up to the longest, before each piece of work.
   void set_seed(uint64_t seed, std::chrono::microseconds longest_delay);
   uint64_t seed() const;
 
@@ -45,18 +45,18 @@ class Machine {
   bool close_stream(int32_t device, uint64_t handle);
 
   void put(Stream& stream, std::function<void()> work);
-  MomentPtr record(Stream& stream);
-  /// What is put into the stream from now on waits for the moment.
-  void wait(Stream& stream, MomentPtr moment);
-  /// Lets a moment come that is in no stream, or will not come by itself.
-  void let_come(Moment& moment);
-  bool has_come(const Moment& moment) const;
+  EventPtr record(Stream& stream);
+  /// What is put into the stream from now on waits for the event.
+  void wait(Stream& stream, EventPtr event);
+  /// Completes an event that is in no stream.
+  void complete(Event& event);
+  bool is_complete(const Event& event) const;
   /// Blocks the caller; false when the deadline has passed.
-  bool await(const Moment& moment, Clock::time_point deadline);
-  /// Drops what is in the stream, whose moments have come then; returns when no work of it is going on.
+  bool await(const Event& event, Clock::time_point deadline);
+  /// Drops what is in the stream and completes its events; returns when no work of it is running.
   void clear(Stream& stream);
 
-  /// Work that has thrown: how often, and what was the last one.
+  /// Work that threw: how often, and the last message.
   uint64_t faults() const;
   std::string last_fault() const;
 
@@ -64,13 +64,13 @@ class Machine {
   Machine();
   void run();
   Stream* next_ready(Clock::time_point now, Clock::time_point& wake_at);
-  void enqueue(Stream& stream, std::function<void()> work, MomentPtr records, MomentPtr waits);
-  void come(Moment& moment);
+  void enqueue(Stream& stream, std::function<void()> work, EventPtr records, EventPtr waits);
+  void complete_locked(Event& event);
 
   mutable std::mutex mutex_;
   std::condition_variable changed_;   // something to do
-  std::condition_variable advanced_;  // a moment has come, or work has ended
-  std::vector<StreamPtr> active_;     // streams with something in them
+  std::condition_variable advanced_;  // an event is complete, or work has ended
+  std::vector<StreamPtr> active_;     // streams that are not empty
   std::map<std::pair<int32_t, uint64_t>, StreamPtr> handles_;
   uint64_t seed_ = 1;
   std::chrono::microseconds longest_delay_{200};
@@ -85,13 +85,13 @@ class Machine {
 class Stream : public std::enable_shared_from_this<Stream> {
  private:
   friend class Machine;
-  /// It waits for a moment, then for its delay, does its work and lets its own moment come.
+  /// Waits for an event, then for its delay, does its work and completes its own event.
   struct Item {
     std::function<void()> work;
-    MomentPtr records;
-    MomentPtr waits;
+    EventPtr records;
+    EventPtr waits;
     std::chrono::microseconds delay;
-    Clock::time_point due;  // none until it may begin
+    Clock::time_point due;  // not set until it may start
   };
   uint64_t number_ = 0;
   uint64_t put_ = 0;

@@ -9,9 +9,9 @@ namespace c10d::softdev {
 
 namespace {
 
-/// Beyond what a process can have, within what a JavaScript number can hold: each device has as much.
+/// Address space of each device: above that of a process, and below the largest integer of JavaScript.
 constexpr uint64_t kDeviceSpace = uint64_t{1} << 48;
-constexpr int32_t kMostDevices = 30;
+constexpr int32_t kMaxDevices = 30;
 constexpr uint64_t kAlignment = 256;
 constexpr uint64_t kLargestBlock = uint64_t{1} << 32;
 
@@ -27,19 +27,19 @@ std::string text_of_range(uint64_t address, uint64_t bytes) {
 }
 
 Memory& Memory::all() {
-  // Never destroyed, since the thread of the machine goes on until the process ends.
+  // Never destroyed, since the thread of the machine runs until the process ends.
   static auto* const memory = new Memory;
   return *memory;
 }
 
 uint64_t Memory::allocate(int32_t device, uint64_t bytes) {
-  if (device < 0 || device >= kMostDevices) throw Failure(C10D_ERR_INVALID, "no such device");
+  if (device < 0 || device >= kMaxDevices) throw Failure(C10D_ERR_INVALID, "no such device");
   if (bytes > kLargestBlock) throw Failure(C10D_ERR_INVALID, "out of device memory");
   auto block = std::make_shared<Block>(bytes, kPoison);
   const std::lock_guard<std::mutex> lock(mutex_);
   uint64_t& next = next_.try_emplace(device, space_of(device) + kAlignment).first->second;
   const uint64_t address = next;
-  // The space between two blocks belongs to none.
+  // Leaves a gap between two blocks.
   next += (bytes + kAlignment) / kAlignment * kAlignment + kAlignment;
   blocks_.emplace(address, std::move(block));
   return address;
@@ -47,7 +47,7 @@ uint64_t Memory::allocate(int32_t device, uint64_t bytes) {
 
 void Memory::free(uint64_t address) {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (blocks_.erase(address) == 0) throw Failure(C10D_ERR_INVALID, "no block begins at this address");
+  if (blocks_.erase(address) == 0) throw Failure(C10D_ERR_INVALID, "no block starts at this address");
 }
 
 std::shared_ptr<Memory::Block> Memory::block_at(uint64_t address, uint64_t bytes, uint64_t& offset) const {

@@ -1,4 +1,4 @@
-// Memory of the software device. Its addresses stand for no memory of the process: who uses one without the device
+// Memory of the software device. Its addresses are not memory of the process: code that uses one without the device
 // crashes.
 #pragma once
 
@@ -15,7 +15,7 @@ namespace c10d::softdev {
 /// What memory holds until something is written to it, and outputs of an op until it has ended.
 constexpr uint8_t kPoison = 0xA5;
 
-/// Of all devices: an address says which one it is on. No address is ever given twice.
+/// Memory of all devices: an address says which one it is on. No address is reused.
 class Memory {
  public:
   static Memory& all();

@@ -75,7 +75,7 @@ std::vector<Bytes> results_of(const Flight& flight, const std::vector<FlightPtr>
   const auto own = static_cast<size_t>(flight.rank);
   const auto root = static_cast<size_t>(flight.request.peer);
   const size_t items = flight.contribution.size();
-  /// The same of every rank.
+  /// The same for every rank.
   const auto each = [&](auto take) {
     std::vector<Bytes> all;
     for (const auto& rank : ranks) all.push_back(take(*rank));

@@ -1,4 +1,4 @@
-// What each collective gives, from what all ranks have given.
+// The results of each collective, computed from the contributions of all ranks.
 #pragma once
 
 #include <vector>
@@ -7,16 +7,16 @@
 
 namespace c10d::softdev {
 
-/// Whether the op begins with what is in its outputs.
+/// Whether the op reads its outputs.
 bool is_in_place(uint32_t opcode);
 
 /// Whether elements of this dtype can be reduced in this way.
 bool can_reduce(uint32_t dtype, uint32_t reduce_op);
 
-/// Of one output each, by the contributions of all ranks.
+/// One for each output.
 std::vector<Bytes> results_of(const Flight& flight, const std::vector<FlightPtr>& ranks);
 
-/// The first two ranks of which one sends the other, in an all-to-all, what it does not expect.
+/// The first two ranks of an all-to-all of which one sends what the other does not expect.
 struct SplitMismatch {
   int32_t sender;
   int32_t receiver;

@@ -10,43 +10,43 @@
 #include "software_device/transport.h"
 
 using c10d::attempt;
+using c10d::softdev::EventPtr;
 using c10d::softdev::Machine;
 using c10d::softdev::Memory;
-using c10d::softdev::MomentPtr;
 using c10d::softdev::StreamPtr;
 
 namespace {
 
-/// Events by handle; nothing was recorded in some.
+/// Events by handle; nullptr if nothing was recorded.
 class Events {
  public:
-  uint64_t add(MomentPtr moment) {
+  uint64_t add(EventPtr event) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    moments_[++last_] = std::move(moment);
+    events_[++last_] = std::move(event);
     return last_;
   }
-  bool set(uint64_t event, MomentPtr moment) {
+  bool set(uint64_t handle, EventPtr event) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = moments_.find(event);
-    if (found == moments_.end()) return false;
-    found->second = std::move(moment);
+    const auto found = events_.find(handle);
+    if (found == events_.end()) return false;
+    found->second = std::move(event);
     return true;
   }
-  bool get(uint64_t event, MomentPtr& moment) const {
+  bool get(uint64_t handle, EventPtr& event) const {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = moments_.find(event);
-    if (found == moments_.end()) return false;
-    moment = found->second;
+    const auto found = events_.find(handle);
+    if (found == events_.end()) return false;
+    event = found->second;
     return true;
   }
-  bool remove(uint64_t event) {
+  bool remove(uint64_t handle) {
     const std::lock_guard<std::mutex> lock(mutex_);
-    return moments_.erase(event) > 0;
+    return events_.erase(handle) > 0;
   }
 
  private:
   mutable std::mutex mutex_;
-  std::map<uint64_t, MomentPtr> moments_;
+  std::map<uint64_t, EventPtr> events_;
   uint64_t last_ = 0;
 } events;
 
@@ -122,39 +122,39 @@ int32_t softdev_fill(int32_t device, uint64_t stream, uint64_t to, uint8_t byte,
 
 uint64_t softdev_event_create(void) { return events.add(nullptr); }
 
-int32_t softdev_event_record(uint64_t event, int32_t device, uint64_t stream) {
+int32_t softdev_event_record(uint64_t handle, int32_t device, uint64_t stream) {
   const StreamPtr found = machine().find_stream(device, stream);
-  return found != nullptr && events.set(event, machine().record(*found)) ? 0 : -1;
+  return found != nullptr && events.set(handle, machine().record(*found)) ? 0 : -1;
 }
 
-int32_t softdev_stream_wait_event(int32_t device, uint64_t stream, uint64_t event) {
+int32_t softdev_stream_wait_event(int32_t device, uint64_t stream, uint64_t handle) {
   const StreamPtr found = machine().find_stream(device, stream);
-  MomentPtr moment;
-  if (found == nullptr || !events.get(event, moment)) return -1;
-  if (moment != nullptr) machine().wait(*found, std::move(moment));
+  EventPtr event;
+  if (found == nullptr || !events.get(handle, event)) return -1;
+  if (event != nullptr) machine().wait(*found, std::move(event));
   return 0;
 }
 
-int32_t softdev_event_query(uint64_t event) {
-  MomentPtr moment;
-  if (!events.get(event, moment)) return -1;
-  return moment == nullptr || machine().has_come(*moment) ? 1 : 0;
+int32_t softdev_event_query(uint64_t handle) {
+  EventPtr event;
+  if (!events.get(handle, event)) return -1;
+  return event == nullptr || machine().is_complete(*event) ? 1 : 0;
 }
 
-int32_t softdev_event_destroy(uint64_t event) { return events.remove(event) ? 0 : -1; }
+int32_t softdev_event_destroy(uint64_t handle) { return events.remove(handle) ? 0 : -1; }
 
 uint64_t softdev_hold(int32_t device, uint64_t stream) {
   const StreamPtr found = machine().find_stream(device, stream);
   if (found == nullptr) return 0;
-  auto moment = std::make_shared<c10d::softdev::Moment>();
-  machine().wait(*found, moment);
-  return events.add(std::move(moment));
+  auto event = std::make_shared<c10d::softdev::Event>();
+  machine().wait(*found, event);
+  return events.add(std::move(event));
 }
 
 int32_t softdev_release(uint64_t hold) {
-  MomentPtr moment;
-  if (!events.get(hold, moment) || moment == nullptr) return -1;
-  machine().let_come(*moment);
+  EventPtr event;
+  if (!events.get(hold, event) || event == nullptr) return -1;
+  machine().complete(*event);
   events.remove(hold);
   return 0;
 }

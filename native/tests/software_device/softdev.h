@@ -1,6 +1,6 @@
 /*
- * A device in software, for tests of what has to do with devices where there is none, from C++ or by FFI. It is cuda:0
- * to cuda:29 of its process. A function that gives a status gives 0, or -1 for arguments that stand for nothing.
+ * A device in software, for tests without a real device, from C++ or by FFI. It is cuda:0 to cuda:29 of its process.
+ * A function with a status returns 0, or -1 for invalid arguments.
  */
 #ifndef SOFTDEV_H
 #define SOFTDEV_H
@@ -13,23 +13,26 @@
 extern "C" {
 #endif
 
-/* Delays before each piece of work are drawn by `seed` from now on: none, or up to the longest. */
+/* From now on, delays before each piece of work are drawn with `seed`: none, or up to the longest. */
 C10D_EXPORT void softdev_set_seed(uint64_t seed, uint32_t longest_delay_us);
 
-/* Memory is poison at first. Its addresses stand for none of the process: the host gets at it by copies only. 0 on error. */
+/* Memory is poison at first. Its addresses are not of the process: the host can only copy to and from it. 0: error. */
 C10D_EXPORT uint64_t softdev_malloc(int32_t device, uint64_t bytes);
 C10D_EXPORT int32_t softdev_free(uint64_t address);
 /* Blocks that were not freed. */
 C10D_EXPORT uint64_t softdev_blocks(void);
 
-/* Streams of a device do what is put into them in order. Each device has one that nobody makes: 0. */
+/* Streams of a device do what is put into them in order. Each device has a default stream: 0. */
 C10D_EXPORT uint64_t softdev_stream_create(int32_t device);
-/* What is in it is still done. */
+/* Work that is in it is still done. */
 C10D_EXPORT int32_t softdev_stream_destroy(int32_t device, uint64_t stream);
-/* Blocks until what is in the stream is done; -1 if it is not after so long. */
+/* Blocks until what is in the stream is done; -1 on time-out. */
 C10D_EXPORT int32_t softdev_stream_synchronize(int32_t device, uint64_t stream, double timeout_ms);
 
-/* Puts a copy, or a pattern of one byte, into a stream. copy_in takes the bytes at once; copy_out blocks until they are there. */
+/*
+ * Puts a copy, or a pattern of one byte, into a stream. copy_in copies the bytes at once; copy_out blocks until they
+ * have arrived.
+ */
 C10D_EXPORT int32_t softdev_copy_in(int32_t device, uint64_t stream, uint64_t to, const void* from, uint64_t bytes);
 C10D_EXPORT int32_t softdev_copy_out(int32_t device, uint64_t stream, void* to, uint64_t from, uint64_t bytes);
 C10D_EXPORT int32_t softdev_copy(int32_t device, uint64_t stream, uint64_t to, uint64_t from, uint64_t bytes);
@@ -47,11 +50,11 @@ C10D_EXPORT int32_t softdev_event_destroy(uint64_t event);
 C10D_EXPORT uint64_t softdev_hold(int32_t device, uint64_t stream);
 C10D_EXPORT int32_t softdev_release(uint64_t hold);
 
-/* Pieces of work that the device could not do, and the reason of the last one; gives the length of the text. */
+/* Number of pieces of work that failed, and the reason of the last one; returns the length of the text. */
 C10D_EXPORT uint64_t softdev_faults(void);
 C10D_EXPORT int32_t softdev_last_fault(char* text, uint32_t capacity);
 
-/* c10d_probe fails for this reason from now on; not any more with NULL. */
+/* From now on, c10d_probe fails for this reason; with NULL, no longer. */
 C10D_EXPORT void softdev_make_unavailable(const char* reason);
 
 #ifdef __cplusplus

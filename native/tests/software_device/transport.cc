@@ -39,7 +39,7 @@ Mutation mutation_of(const std::string& name) {
 
 constexpr uint64_t bit(uint32_t number) { return uint64_t{1} << number; }
 
-/// All but those that need no other rank to be known (any source), or host memory (sparse tensors).
+/// All but those without a known peer (any source), and those that need host memory (sparse tensors).
 constexpr uint64_t kOps = bit(C10D_OP_BROADCAST) | bit(C10D_OP_ALLREDUCE) | bit(C10D_OP_ALLREDUCE_COALESCED) |
                           bit(C10D_OP_REDUCE) | bit(C10D_OP_ALLGATHER) | bit(C10D_OP_ALLGATHER_BASE) |
                           bit(C10D_OP_ALLGATHER_COALESCED) | bit(C10D_OP_GATHER) | bit(C10D_OP_SCATTER) |
@@ -76,7 +76,7 @@ SoftwareTransport::SoftwareTransport(const Config& config)
 
 SoftwareTransport::~SoftwareTransport() {
   if (fabric_ != nullptr) fabric_->listen(config_.rank, nullptr);
-  let_go();
+  release_ops();
   if (event_fd_ >= 0) ::close(event_fd_);
 }
 
@@ -100,7 +100,7 @@ void SoftwareTransport::connect(Exchange& exchange) {
     fabric_ = fabric;
     aborted = aborted_;
   }
-  // The abort came before there was a fabric to leave.
+  // abort() was called before the fabric existed.
   if (aborted) fabric->leave(config_.rank, aborted);
 }
 
@@ -119,15 +119,15 @@ void SoftwareTransport::abort(const Failure& cause) noexcept {
     fabric = fabric_;
   }
   if (fabric != nullptr) fabric->leave(config_.rank, cause);
-  let_go();
+  release_ops();
 }
 
 void SoftwareTransport::close() noexcept {
   if (fabric_ != nullptr) fabric_->leave(config_.rank, std::nullopt);
 }
 
-/// Takes all ops back from the device.
-void SoftwareTransport::let_go() {
+/// Removes all ops from the device.
+void SoftwareTransport::release_ops() {
   Machine& machine = Machine::the();
   std::vector<StreamPtr> streams{stream_};
   {
@@ -140,11 +140,11 @@ void SoftwareTransport::let_go() {
     ended_.push_back({flight.first, aborted_, -1, {}, Clock::now()});
   }
   flights_.clear();
-  given_.clear();
-  ring();
+  stream_events_.clear();
+  signal();
 }
 
-void SoftwareTransport::ring() const {
+void SoftwareTransport::signal() const {
   const uint64_t one = 1;
   if (event_fd_ >= 0) [[maybe_unused]]
     auto written = ::write(event_fd_, &one, sizeof one);
@@ -165,7 +165,7 @@ int SoftwareTransport::awaited_peer() {
 // ---- submission ------------------------------------------------------------------------------------------------
 
 void SoftwareTransport::check(const Op& op) const {
-  if (fabric_ == nullptr) throw Failure(C10D_ERR_INVALID, "this rank has no part in the group");
+  if (fabric_ == nullptr) throw Failure(C10D_ERR_INVALID, "this rank is not in the group");
   const c10d_op& request = op.request;
   const bool known = is_service(request.opcode) || (kOps >> request.opcode & 1) != 0;
   if (!known || (request.flags & C10D_FLAG_MONITORED) != 0) {
@@ -191,7 +191,7 @@ void SoftwareTransport::check(const Op& op) const {
   }
 }
 
-/// The op waits for what is in its stream now, not when it starts.
+/// The op waits for what is in its stream now, rather than when it starts.
 void SoftwareTransport::number(Op& op) noexcept {
   const std::lock_guard<std::mutex> lock(mutex_);
   op.ticket = ++next_ticket_;
@@ -200,7 +200,7 @@ void SoftwareTransport::number(Op& op) noexcept {
   Machine& machine = Machine::the();
   const uint64_t handle = mutation_ == Mutation::default_stream ? 0 : op.request.stream;
   const auto stream = machine.find_stream(config_.device.index, handle);
-  if (stream != nullptr) given_[op.ticket] = machine.record(*stream);
+  if (stream != nullptr) stream_events_[op.ticket] = machine.record(*stream);
 }
 
 Transport::Start SoftwareTransport::start(Op& op) {
@@ -228,7 +228,7 @@ FlightPtr SoftwareTransport::flight_of(Op& op) {
   return flight;
 }
 
-/// Where an op that does not queue behind collectives is put: behind those with the same peer and tag.
+/// The stream of an op that does not queue behind collectives: that of the ops with the same peer and tag.
 StreamPtr SoftwareTransport::lane_of(const Op& op) {
   auto& lane = lanes_[{op.request.opcode, op.request.peer, op.request.tag}];
   if (lane == nullptr) lane = Machine::the().make_stream(config_.device.index);
@@ -245,16 +245,16 @@ void SoftwareTransport::launch(const std::vector<Op*>& ops) {
   for (Op* op : ops) launch_in(*lane_of(*op), {op});
 }
 
-/// As one: none of the ops waits for another.
+/// As one batch: none of the ops waits for another.
 void SoftwareTransport::launch_in(Stream& stream, const std::vector<Op*>& ops) {
   Machine& machine = Machine::the();
   const auto before = machine.record(stream);
   std::vector<FlightPtr> flights;
   for (Op* op : ops) {
     flights.push_back(flight_of(*op));
-    if (const auto given = given_.find(op->ticket); given != given_.end()) {
+    if (const auto given = stream_events_.find(op->ticket); given != stream_events_.end()) {
       machine.wait(stream, given->second);
-      given_.erase(given);
+      stream_events_.erase(given);
     } else if (mutation_ == Mutation::late_input_wait && (op->request.flags & C10D_FLAG_STREAM) != 0) {
       machine.wait(stream, machine.record(*machine.find_stream(config_.device.index, op->request.stream)));
     }
@@ -262,7 +262,7 @@ void SoftwareTransport::launch_in(Stream& stream, const std::vector<Op*>& ops) {
   machine.put(stream, [this, flights] {
     for (const auto& flight : flights) begin(flight);
   });
-  for (const auto& flight : flights) machine.wait(stream, flight->met);
+  for (const auto& flight : flights) machine.wait(stream, flight->matched);
   machine.put(stream, [this, flights] {
     for (const auto& flight : flights) end(*flight);
   });
@@ -270,7 +270,7 @@ void SoftwareTransport::launch_in(Stream& stream, const std::vector<Op*>& ops) {
   for (size_t i = 0; i < ops.size(); i++) {
     if (mutation_ == Mutation::no_end_wait) {
       ended_.push_back({ops[i], std::nullopt, ops[i]->request.peer, {}, Clock::now()});
-      ring();
+      signal();
       continue;
     }
     flights[i]->stream = stream.shared_from_this();
@@ -337,15 +337,15 @@ void SoftwareTransport::announce(uint64_t ticket, const Flight& flight) {
   if (found == flights_.end()) return;
   ended_.push_back({found->second.first, flight.failure, flight.source, flight.started, flight.finished});
   flights_.erase(found);
-  ring();
+  signal();
 }
 
 // ---- ends ------------------------------------------------------------------------------------------------------
 
 void SoftwareTransport::progress(std::vector<Op*>& ended) {
-  uint64_t rings = 0;
+  uint64_t signals = 0;
   if (event_fd_ >= 0) [[maybe_unused]]
-    auto got = ::read(event_fd_, &rings, sizeof rings);
+    auto got = ::read(event_fd_, &signals, sizeof signals);
   std::vector<Ended> all;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -368,7 +368,7 @@ void SoftwareTransport::synchronize(Op& op, uint64_t handle) {
   if (stream == nullptr) throw Failure(C10D_ERR_INVALID, "no such stream on " + text_of(config_.device));
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = flights_.find(op.ticket);
-  // One that has ended on the device leaves nothing to wait for.
+  // If the op has ended on the device, there is nothing to wait for.
   if (found == flights_.end() || mutation_ == Mutation::no_output_wait) return;
   const bool other = mutation_ == Mutation::other_output_stream;
   machine.wait(other ? *machine.find_stream(config_.device.index, 0) : *stream, found->second.second->done);

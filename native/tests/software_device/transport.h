@@ -1,15 +1,15 @@
-// A transport over software devices: the order contract of a library such as NCCL, without the hardware. Each group has
-// a stream of its own on its device. An op waits there for what is in the stream that it was given, then for the other
-// ranks; its outputs are poison from when the device gets to it until its result is there, which is some time later.
+// A transport over software devices: the ordering of a library such as NCCL, without the hardware. Each group has its
+// own stream on its device. There, an op waits for what is in the stream that it was submitted with, then for the other
+// ranks. Its outputs are poison from when the device reaches it until its result is written, some time later.
 //
 // Options
 //   batches=0           ops of a submission are started one by one
-//   messages=overtake   point-to-point ops start at submit, in streams of their own; else in their order among the collectives
+//   messages=overtake   point-to-point ops start at submit, in their own streams; else in order with the collectives
 //   concurrency=N       collectives in the stream at the same time (64)
-//   fences=1            a barrier starts only after all before it have ended
+//   fences=1            a barrier starts only after all ops before it have ended
 //   services=0          no registered memory, no windows
 //   split=0             no c10d_split
-//   descriptor=0        the engine has to look by itself whether ops have ended
+//   descriptor=0        no descriptor: the engine has to poll
 //   mutate=NAME         leaves out one of the waits: see Mutation
 #pragma once
 
@@ -23,18 +23,18 @@
 
 namespace c10d::softdev {
 
-/// What a transport may get wrong. Tests of stream order have to find each of them.
+/// Bugs that a transport may have. Tests of stream order must find each of them.
 enum class Mutation {
   none,
-  /// Does not wait for the stream that an op was given.
+  /// Does not wait for the stream of an op.
   no_input_wait,
   /// Waits for what is in that stream when the op starts, not for what was in it at submit.
   late_input_wait,
-  /// Waits for the default stream in place of the given one.
+  /// Waits for the default stream instead of that of the op.
   default_stream,
   /// synchronize() does nothing.
   no_output_wait,
-  /// synchronize() lets the default stream wait in place of the given one.
+  /// synchronize() makes the default stream wait instead of the given one.
   other_output_stream,
   /// synchronize() waits for what was in the group's stream before the op.
   short_output_wait,
@@ -95,8 +95,8 @@ class SoftwareTransport final : public Transport {
   void end(Flight& flight);
   void serve(const Flight& flight);
   void announce(uint64_t ticket, const Flight& flight);
-  void let_go();
-  void ring() const;
+  void release_ops();
+  void signal() const;
 
   const Config config_;
   const Mutation mutation_;
@@ -116,7 +116,7 @@ class SoftwareTransport final : public Transport {
 
   mutable std::mutex mutex_;
   uint64_t next_ticket_ = 0;
-  std::map<uint64_t, MomentPtr> given_;  // of ops that have not started, by ticket
+  std::map<uint64_t, EventPtr> stream_events_;  // of ops that have not started, by ticket
   std::map<uint64_t, std::pair<Op*, FlightPtr>> flights_;
   std::map<std::tuple<uint32_t, int32_t, uint32_t>, StreamPtr> lanes_;  // by opcode, peer and tag
   std::vector<Ended> ended_;
@@ -125,7 +125,7 @@ class SoftwareTransport final : public Transport {
   std::map<uint64_t, std::vector<uint64_t>> windows_;
 };
 
-/// Makes probe() fail with this reason from now on; not any more if it is empty.
+/// From now on, probe() fails with this reason; if it is empty, no longer.
 void set_unavailable(const std::string& reason);
 
 }  // namespace c10d::softdev

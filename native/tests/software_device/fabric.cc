@@ -100,7 +100,7 @@ std::shared_ptr<Fabric> Fabric::split(uint64_t turn, int32_t rank, int32_t color
   changed.notify_all();
   wait_for(lock, config, interrupted, [&] {
     for (int32_t other = 0; other < world_size_; other++) {
-      if (split.places.count(other) == 0 && left_.count(other) > 0) throw loss_of(other);
+      if (split.places.count(other) == 0 && has_left(other)) throw loss_of(other);
     }
     return split.places.size() == static_cast<size_t>(world_size_);
   });
@@ -232,12 +232,17 @@ void Fabric::deliver(Flight& sender, Flight& receiver) const {
 // ---- ranks that have left --------------------------------------------------------------------------------------
 
 Failure Fabric::loss_of(int32_t rank) const {
-  return {C10D_ERR_NETWORK, "rank " + std::to_string(rank) + " " + left_.at(rank), rank};
+  const auto found = std::find_if(left_.begin(), left_.end(), [&](const auto& one) { return one.first == rank; });
+  return {C10D_ERR_NETWORK, "rank " + std::to_string(rank) + " " + found->second, rank};
 }
 
-/// A rank that the op waits for in vain, or -1.
+bool Fabric::has_left(int32_t rank) const {
+  return std::any_of(left_.begin(), left_.end(), [&](const auto& one) { return one.first == rank; });
+}
+
+/// The rank that the op waits for in vain, or -1; the first to leave if there are several.
 int32_t Fabric::lost_rank(const Flight& flight) const {
-  if (is_message(flight)) return left_.count(flight.request.peer) > 0 ? flight.request.peer : -1;
+  if (is_message(flight)) return has_left(flight.request.peer) ? flight.request.peer : -1;
   const auto round = rounds_.find(flight.turn);
   for (const auto& [rank, text] : left_) {
     if (round == rounds_.end() || round->second.ranks.count(rank) == 0) return rank;
@@ -248,7 +253,7 @@ int32_t Fabric::lost_rank(const Flight& flight) const {
 void Fabric::leave(int32_t rank, const std::optional<Failure>& cause) {
   {
     const std::lock_guard<std::mutex> lock(mutex);
-    left_.emplace(rank, cause ? "has failed: " + cause->text() : "has closed its group");
+    if (!has_left(rank)) left_.emplace_back(rank, cause ? "has failed: " + cause->text() : "has closed its group");
     changed.notify_all();
     for (auto& [turn, round] : rounds_) {
       if (round.ranks.count(rank) > 0) continue;

@@ -63,6 +63,7 @@ class Fabric {
   void post_send(const FlightPtr& flight);
   void post_recv(const FlightPtr& flight);
   void deliver(Flight& sender, Flight& receiver) const;
+  bool has_left(int32_t rank) const;
   int32_t lost_rank(const Flight& flight) const;
   Failure loss_of(int32_t rank) const;
 
@@ -70,7 +71,7 @@ class Fabric {
   std::map<uint64_t, Round> rounds_;
   std::map<Lane, std::deque<FlightPtr>> posted_sends_;
   std::map<Lane, std::deque<FlightPtr>> posted_recvs_;
-  std::map<int32_t, std::string> left_;
+  std::vector<std::pair<int32_t, std::string>> left_;  // in the order in which they left, with the reason
   std::set<int32_t> joined_;
   std::map<uint64_t, Split> splits_;
 

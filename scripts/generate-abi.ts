@@ -43,7 +43,7 @@ const prefixes = [
 ];
 const fieldBytes: Readonly<Record<string, number>> = { uint32_t: 4, int32_t: 4, uint64_t: 8, double: 8 };
 
-/** Ops that share the number of another one, by the flag that tells them apart. */
+/** Ops that share the number of another one, with the flag that distinguishes them. */
 const flaggedOps: { readonly [op in OpName]?: string } = { monitoredBarrier: "C10D_FLAG_MONITORED" };
 
 const codes = Object.entries(OpType).filter(([name, code]) => typeof code === "number" && name !== "UNKNOWN");
@@ -88,7 +88,7 @@ function abiText(): string {
 }
 
 function namesText(): string {
-  // One that shares its number with the op that it is made of never comes to native code.
+  // An op that shares its number with the op it is composed of never reaches native code.
   const isMade = (op: OpName): boolean => opTable[op].opType === opTable[opTable[op].perRank ?? "refused"].opType;
   const collectives = operations.filter((op) => opTable[op].kind === "collective" && !isMade(op));
   const isFlagged = (op: OpName): boolean => flaggedOps[op] !== undefined;

@@ -463,7 +463,7 @@ c10d_event Group::event_of(const Op& op, c10d_event_kind kind) const {
   event.peer = op.pinned ? cause_->peer() : op.peer();
   event.flags = op.pinned && !copies_ ? C10D_EVENT_PINNED : 0;
   // The library has not finished a pinned op, and may be setting its times.
-  event.started_ns = nanoseconds_of(op.pinned ? op.begun : op.started);
+  event.started_ns = nanoseconds_of(op.pinned ? op.issued : op.started);
   event.finished_ns = op.pinned ? 0 : nanoseconds_of(op.finished);
   return event;
 }

@@ -135,7 +135,7 @@ class Group final : private Exchange {
   std::shared_ptr<Transport> transport_;
   const Config config_;
   const ThreadLevel level_;
-  const bool batches_;    // a submission is begun as one
+  const bool batches_;    // a submission is started as one
   const bool overtakes_;  // point-to-point ops have a lane of their own
   const bool copies_;     // native code never sees the host's buffers
 

@@ -235,7 +235,7 @@ void Group::set_in_flight(Op& op) {
   }
   in_flight_++;
   op.phase = Op::Phase::starting;
-  if ((op.request.flags & C10D_FLAG_TIMES) != 0) op.begun = op.started = Clock::now();
+  if ((op.request.flags & C10D_FLAG_TIMES) != 0) op.issued = op.started = Clock::now();
 }
 
 void Group::add_pending(Op& op, bool driving) {

@@ -105,7 +105,7 @@ void Op::assign(const c10d_op& record, const void* input0, void* output0, int ra
   number = ticket = 0;
   followers = 0;
   direct = false;
-  begun = started = finished = Clock::time_point();
+  issued = started = finished = Clock::time_point();
   phase = Phase::queued;
   awaited = pinned = reported = failure_taken = false;
   failure.reset();

@@ -61,7 +61,7 @@ struct Op {
   /// In the lane of ops that do not queue behind collectives.
   bool direct = false;
   /// With C10D_FLAG_TIMES: when the engine passed it to the library.
-  Clock::time_point begun;
+  Clock::time_point issued;
   /// The same: when the library got it, and when the library finished it. A transport that knows them more exactly sets
   /// them.
   Clock::time_point started;

@@ -1,4 +1,4 @@
-// Failures as tests look at them.
+// Failures as tests read them.
 #pragma once
 
 #include <algorithm>

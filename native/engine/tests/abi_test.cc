@@ -48,7 +48,7 @@ TEST_CASE("a bad configuration is refused with a reason") {
       refused("timeout_ms must not be negative");
     }
   }
-  SUBCASE("options that are not there") {
+  SUBCASE("options that are NULL") {
     config.options_bytes = 8;
     refused("options are NULL");
   }
@@ -102,7 +102,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     op.input_count = 2;
     refused("buffer table is NULL");
   }
-  SUBCASE("a table that cannot be") {
+  SUBCASE("a table that is too long") {
     op.inputs = reinterpret_cast<uint64_t>(&buffer);
     op.input_count = 0xffffffff;
     refused("buffer table too long");
@@ -111,7 +111,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     op.output_split_count = 1;
     refused("split table is NULL");
   }
-  SUBCASE("numbers that stand for nothing") {
+  SUBCASE("unknown numbers") {
     op.opcode = 20;
     refused("unknown op", C10D_ERR_UNSUPPORTED);
     op.opcode = C10D_OP_ALLREDUCE;
@@ -130,7 +130,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     op.reserved = 1;
     refused("reserved must be 0");
   }
-  SUBCASE("another device, a stream that is not given, a service that is not there") {
+  SUBCASE("another device, a stream without its flag, a service that is not announced") {
     op.device_index = 1;
     refused("the tensors are on device cpu:1, but the group is on cpu");
     op.device_type = C10D_DEVICE_CUDA;
@@ -147,7 +147,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     op.opcode = C10D_SERVICE_OPEN_WINDOW;
     refused("the backend has no such service", C10D_ERR_UNSUPPORTED);
   }
-  SUBCASE("ranks that are not there") {
+  SUBCASE("ranks that do not exist") {
     for (const int32_t peer : {-1, 8, INT32_MIN, INT32_MAX}) {
       op.peer = peer;
       op.opcode = C10D_OP_BROADCAST;
@@ -159,7 +159,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     op.opcode = C10D_OP_RECV;
     refused("the peer is this rank itself");
   }
-  SUBCASE("buffers that are not those of the op") {
+  SUBCASE("buffers of another op") {
     refused("takes one buffer");
     for (const c10d_opcode opcode : {C10D_OP_SEND, C10D_OP_RECV, C10D_OP_RECV_ANY_SOURCE}) {
       op = op_record({0, kForever, opcode});
@@ -172,7 +172,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     op.input_count = op.output_count = 1;
     refused("output must be world size times the input");
   }
-  SUBCASE("sizes that cannot be") {
+  SUBCASE("impossible sizes") {
     uint64_t memory = 0;
     const auto address = reinterpret_cast<uint64_t>(&memory);
     c10d_buffer buffers[2] = {{address, 6}, {address, 0}};
@@ -184,7 +184,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     buffers[0].bytes = buffers[1].bytes = uint64_t{1} << 62;
     refused("buffers are larger than memory");
   }
-  SUBCASE("splits whose sum begins again at 0") {
+  SUBCASE("splits whose sum overflows") {
     uint64_t splits[2] = {UINT64_MAX, 2};
     op.input_splits = reinterpret_cast<uint64_t>(splits);
     op.input_split_count = 2;

@@ -10,8 +10,7 @@ namespace {
 using Batches = std::vector<std::vector<uint64_t>>;
 using Ids = std::vector<uint64_t>;
 
-constexpr const char* kModels[] = {"model=polling", "model=eventfd", "model=instant", "model=mixed"};
-constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
+constexpr const char* kBatchModels[] = {"model=polling", "model=eventfd", "model=instant", "model=mixed"};
 
 Request collective(uint32_t tag = 0) { return {tag}; }
 Request barrier(uint32_t tag = 0) { return {tag, kForever, C10D_OP_BARRIER}; }
@@ -32,7 +31,7 @@ TEST_CASE("what a group announces about batches and messages is what its transpo
 }
 
 TEST_CASE("the ops of a submission start as one, collectives and messages alike") {
-  for (const char* model : kModels) {
+  for (const char* model : kBatchModels) {
     for (const char* level : kLevels) {
       for (const bool by_wait : {false, true}) {
         CAPTURE(std::string(model));

@@ -14,8 +14,6 @@ using namespace c10d::test;
 
 namespace {
 
-constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
-
 /// Submits, kicks and waits in all ways, so that driver and waiter compete.
 void compete(Host& host, int rounds) {
   int64_t last = 0;
@@ -119,18 +117,18 @@ TEST_CASE("an op that only wait has started continues after a wait time-out, wit
 }
 
 TEST_CASE("wait wakes a sleeping driver, to take its slot") {
-  bool seated = false;
+  bool driving = false;
   // Left alone, the driver polls every 50 ms. Several attempts, since a busy machine may take as long.
-  for (int attempt = 0; attempt < 5 && !seated; attempt++) {
+  for (int attempt = 0; attempt < 5 && !driving; attempt++) {
     Host host({"model=eventfd"});
     host.submit(script(Outcome::success, 60'000'000));
     host.kick();
     REQUIRE(host.journal().await_started(1));
     std::this_thread::sleep_for(std::chrono::milliseconds(3));
     CHECK(host.wait(1, 30) == C10D_ERR_WAIT_TIMEOUT);
-    seated = host.journal().read().call_threads.count(pthread_self()) > 0;
+    driving = host.journal().read().call_threads.count(pthread_self()) > 0;
   }
-  CHECK(seated);
+  CHECK(driving);
 }
 
 TEST_CASE("a new op wakes a sleeping driver") {

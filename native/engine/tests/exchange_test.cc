@@ -35,9 +35,9 @@ int32_t reply(const Host& host, uint64_t id, const std::string& value, int32_t s
 
 TEST_CASE("connect sets and gets, with several gets in flight, answered in any order") {
   Host host({"connect=exchange"}, kForever, false, 4);
-  const auto remark = next(host, C10D_EVENT_LOG);
-  CHECK(remark.key == "rank 0 connects");
-  CHECK(reply(host, remark.id, "") == C10D_ERR_INVALID);
+  const auto logged = next(host, C10D_EVENT_LOG);
+  CHECK(logged.key == "rank 0 connects");
+  CHECK(reply(host, logged.id, "") == C10D_ERR_INVALID);
 
   const auto own = next(host, C10D_EVENT_STORE_SET);
   CHECK(own.key == "rank/0");
@@ -78,11 +78,11 @@ TEST_CASE("an error of the store fails creation, with its text and key") {
       CHECK(reply(host, asked.id, "") == C10D_OK);
       asked = next(host, kind);
     }
-    CHECK(reply(host, asked.id, "store is gone", C10D_ERR_NETWORK) == C10D_OK);
+    CHECK(reply(host, asked.id, "store is down", C10D_ERR_NETWORK) == C10D_OK);
     const auto ready = host.await(C10D_EVENT_READY);
     REQUIRE(ready);
     CHECK(ready->status == C10D_ERR_NETWORK);
-    CHECK(host.group_error() == "store key " + asked.key + ": store is gone");
+    CHECK(host.group_error() == "store key " + asked.key + ": store is down");
   }
 }
 

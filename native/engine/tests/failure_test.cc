@@ -11,13 +11,6 @@
 
 using namespace c10d::test;
 
-namespace {
-
-constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
-constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
-
-}  // namespace
-
 TEST_CASE("a failure with a longer text keeps the fields that the host decides by") {
   const auto lack = c10d::Failure::of_system("accept", EMFILE, C10D_ERR_NETWORK).about(2, "connecting to rank 2: ");
   CHECK(lack.text() == "connecting to rank 2: accept: Too many open files");
@@ -153,7 +146,7 @@ TEST_CASE("the first failure fails the group: running and queued ops get its cau
   }
 }
 
-TEST_CASE("wait gets the cause too, whoever drives") {
+TEST_CASE("wait gets the cause too, whichever thread drives") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
       CAPTURE(std::string(model));
@@ -248,23 +241,23 @@ TEST_CASE("the time-out of a message names its own peer, whatever else is awaite
 
 TEST_CASE("a loss that no op reports fails the group, with an event") {
   Host host({"model=blocking"});
-  std::thread([&] { host.journal().lose({C10D_ERR_NETWORK, "rank 2 is gone", 2}); }).join();
+  std::thread([&] { host.journal().lose({C10D_ERR_NETWORK, "rank 2 is lost", 2}); }).join();
   const auto event = host.await(C10D_EVENT_LOST);
   REQUIRE(event);
   CHECK(event->status == C10D_ERR_NETWORK);
   CHECK(event->peer == 2);
   CHECK(host.journal().await_aborts());
   CHECK(c10d_group_state(host.group()) == C10D_FAILED);
-  CHECK(host.group_error() == "rank 2 is gone");
-  host.journal().lose({C10D_ERR_NETWORK, "rank 1 is gone", 1});
+  CHECK(host.group_error() == "rank 2 is lost");
+  host.journal().lose({C10D_ERR_NETWORK, "rank 1 is lost", 1});
   CHECK(host.quiet(10));
-  CHECK(host.group_error() == "rank 2 is gone");
+  CHECK(host.group_error() == "rank 2 is lost");
 }
 
 TEST_CASE("a loss while connecting is reported once that has ended") {
   Host host({"connect=stubborn"}, kForever, false);
   CHECK(host.journal().await([](const auto& record) { return !record.connect_threads.empty(); }));
-  host.journal().lose({C10D_ERR_NETWORK, "rank 2 is gone", 2});
+  host.journal().lose({C10D_ERR_NETWORK, "rank 2 is lost", 2});
   CHECK(host.quiet(10));
   CHECK(c10d_group_state(host.group()) == C10D_CONNECTING);
   host.journal().open_gate(0);
@@ -278,7 +271,7 @@ TEST_CASE("losses reported while the group is closed do no harm") {
   for (int i = 0; i < 50; i++) {
     Host host({"model=blocking"});
     std::thread other([&, journal = Journal::latest()] {
-      for (int k = 0; k < 20; k++) journal->lose({C10D_ERR_NETWORK, "rank 2 is gone", 2});
+      for (int k = 0; k < 20; k++) journal->lose({C10D_ERR_NETWORK, "rank 2 is lost", 2});
     });
     CHECK(host.close(5'000) == 0);
     other.join();

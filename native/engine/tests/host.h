@@ -20,6 +20,10 @@ constexpr double kForever = std::numeric_limits<double>::infinity();
 
 using Settings = std::vector<std::string>;
 
+/// The ways in which a transport may carry out ops, and its thread levels: options of FakeTransport.
+constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
+constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
+
 /// What to submit.
 struct Request {
   uint32_t tag = 0;

@@ -8,13 +8,6 @@
 
 using namespace c10d::test;
 
-namespace {
-
-constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
-constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
-
-}  // namespace
-
 TEST_CASE("abort from another thread wakes a wait, whichever thread drives") {
   for (const char* model : kModels) {
     for (const char* level : kLevels) {
@@ -123,12 +116,12 @@ TEST_CASE("close while another thread aborts") {
     Host host({"model=blocking"});
     host.submit(script(Outcome::hang));
     host.kick();
-    std::atomic<bool> begun{false};
+    std::atomic<bool> started{false};
     std::thread other([&, group = host.group()] {
-      begun = true;
+      started = true;
       c10d_abort(group, C10D_ERR_ABORTED, "at the same time");
     });
-    while (!begun) std::this_thread::yield();
+    while (!started) std::this_thread::yield();
     // An abort may come before, within or (as here) not after the close.
     host.journal().await([](const auto& record) { return record.aborts == 1; });
     CHECK(host.close(5'000) == 0);

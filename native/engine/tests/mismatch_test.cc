@@ -10,9 +10,6 @@ using namespace c10d::test;
 
 namespace {
 
-constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
-constexpr const char* kLevels[] = {"level=multiple", "level=serialized", "level=funneled"};
-
 c10d::Failure mismatch_at(uint64_t number) {
   return c10d::desync(C10D_MISMATCH_CALL, 0, 2, "collective #" + std::to_string(number)).of_collective(number);
 }

@@ -110,7 +110,7 @@ TEST_CASE("another error of the store says which rank was waited for, and blames
 TEST_CASE("the poll function can end the wait") {
   FakeExchange exchange;
   const auto failure =
-      failure_of(exchange, milliseconds(60'000), [] { throw Failure(C10D_ERR_NETWORK, "rank 3 has gone", 3); });
+      failure_of(exchange, milliseconds(60'000), [] { throw Failure(C10D_ERR_NETWORK, "rank 3 is lost", 3); });
   CHECK(failure.peer() == 3);
-  CHECK(failure.text() == "rank 3 has gone");
+  CHECK(failure.text() == "rank 3 is lost");
 }

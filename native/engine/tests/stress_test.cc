@@ -113,7 +113,7 @@ TEST_CASE("200 groups come and go without leaving a descriptor or a thread") {
   CHECK(entries("/proc/self/fd") == descriptors);
 }
 
-TEST_CASE("a group whose socket nobody asked for leaves no descriptor") {
+TEST_CASE("a group whose socket was never requested leaves no descriptor") {
   const int descriptors = entries("/proc/self/fd");
   c10d_group* group = create_group({"model=blocking"});
   REQUIRE(group != nullptr);

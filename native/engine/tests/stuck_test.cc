@@ -7,12 +7,6 @@
 
 using namespace c10d::test;
 
-namespace {
-
-constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
-
-}  // namespace
-
 TEST_CASE("a stuck op completes as pinned after the grace period, and is released when it returns") {
   // All at once, since each takes a second.
   std::vector<std::unique_ptr<Host>> hosts;

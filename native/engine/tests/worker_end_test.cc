@@ -39,10 +39,19 @@ int64_t submit(c10d_group* group, uint32_t tag, uint64_t* output, c10d_opcode op
   return c10d_submit_one(group, &op, nullptr, output);
 }
 
+/// A group with an op that is stuck in the library until the journal opens the gates, and then writes to `output`.
+c10d_group* start_stubborn(FakeWorker& worker, const Settings& settings, uint64_t* output) {
+  c10d_group* group = create(worker, settings);
+  await_open(group);
+  ::close(c10d_wake_fd(group));
+  submit(group, script(Outcome::stubborn), output);
+  c10d_kick(group);
+  Journal::latest()->await_started(1);
+  return group;
+}
+
 /// Memory like that of a Worker: freed when it has ended.
 using Memory = std::unique_ptr<uint64_t>;
-
-constexpr const char* kModels[] = {"model=blocking", "model=polling", "model=eventfd"};
 
 }  // namespace
 
@@ -105,13 +114,13 @@ TEST_CASE("a Worker ends while a group is connecting, or idle, or has failed") {
     failed = Journal::latest();
     await_open(group);
     ::close(c10d_wake_fd(group));
-    c10d_abort(group, C10D_ERR_NETWORK, "a peer is gone");
+    c10d_abort(group, C10D_ERR_NETWORK, "a peer is lost");
     worker.end();
   }).join();
   CHECK(connecting->read().abort_text == "its Worker has ended");
   CHECK(idle->read().closes == 1);
   CHECK(idle->read().aborts == 0);
-  CHECK(failed->read().abort_text == "a peer is gone");
+  CHECK(failed->read().abort_text == "a peer is lost");
 }
 
 TEST_CASE("the end waits for a library that keeps buffers") {
@@ -121,13 +130,8 @@ TEST_CASE("the end waits for a library that keeps buffers") {
   std::thread([&] {
     auto memory = std::make_unique<uint64_t>();
     FakeWorker worker;
-    c10d_group* group = create(worker, {"model=polling"});
+    start_stubborn(worker, {"model=polling"}, memory.get());
     journal = Journal::latest();
-    await_open(group);
-    ::close(c10d_wake_fd(group));
-    submit(group, script(Outcome::stubborn), memory.get());
-    c10d_kick(group);
-    journal->await_started(1);
     opener = std::thread([journal] {
       std::this_thread::sleep_for(std::chrono::milliseconds(1'300));
       journal->open_all();
@@ -148,13 +152,8 @@ TEST_CASE("copies: the end does not wait for a library that keeps buffers, which
     std::thread([&] {
       auto memory = std::make_unique<uint64_t>();
       FakeWorker worker;
-      group = create(worker, {model, "keeps=1", "thread=worker"});
+      group = start_stubborn(worker, {model, "keeps=1", "thread=worker"}, memory.get());
       journal = Journal::latest();
-      await_open(group);
-      ::close(c10d_wake_fd(group));
-      submit(group, script(Outcome::stubborn), memory.get());
-      c10d_kick(group);
-      journal->await_started(1);
       worker.end();
     }).join();
     CHECK(watch.ms() < 1'000 + 100 * kSlack);

@@ -34,7 +34,7 @@ std::string fault_of(const Op& op, int world_size, const Device& device) {
   const auto& request = op.request;
   if (request.device_type != device.type || request.device_index != device.index) return "device";
   if (request.stream != 0 && (request.flags & C10D_FLAG_STREAM) == 0) return "stream";
-  if (request.reserved != 0 || request.flags > 15) return "bits that stand for nothing";
+  if (request.reserved != 0 || request.flags > 15) return "unknown bits";
   if (request.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED && !is_service(request.opcode)) return "opcode";
   const Wide n = static_cast<Wide>(world_size);
   const Wide element = element_size(op.request.dtype);

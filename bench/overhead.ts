@@ -8,7 +8,7 @@
 import { dlopen, type Pointer } from "bun:ffi";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { NativeBackend } from "../src/backends/native-backend.ts";
+import { NativeBackend } from "../src/backends/native/native-backend.ts";
 import { NO_TENSORS, type OpCall, opCall } from "../src/collectives/op-call.ts";
 import * as dist from "../src/index.ts";
 import { ConfigLayout, EventLayout, GroupStateCode } from "../src/native/abi.generated.ts";

@@ -25,7 +25,6 @@ export {
   type ErrorDetails,
   InvalidArgumentError,
   QueueEmptyError,
-  type Timeout,
   UnsupportedOperationError,
 } from "./errors/index.ts";
 export { nanCheck } from "./middleware/nan-check.ts";
@@ -127,4 +126,5 @@ export {
   tensor,
   viewTensor,
 } from "./tensor/index.ts";
+export type { Timeout } from "./time/index.ts";
 export { type GroupState, Work, type WorkInfo, type WorkInit } from "./work/index.ts";

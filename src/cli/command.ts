@@ -1,6 +1,6 @@
 import { type ParseArgsOptionDescriptor, parseArgs } from "node:util";
 import { InvalidArgumentError, messageOf } from "../errors/index.ts";
-import { didYouMean } from "../registry/nearest-name.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
 
 export interface Flag extends ParseArgsOptionDescriptor {
   readonly description: string;

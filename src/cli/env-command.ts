@@ -1,4 +1,4 @@
-import { type EnvironmentVariable, environmentVariables } from "../distributed/environment.ts";
+import { type EnvironmentVariable, processEnvironment, userVariables } from "../environment/index.ts";
 import { defineCommand } from "./command.ts";
 
 /** A secret is only told to be there. */
@@ -13,10 +13,10 @@ export const envCommand = defineCommand({
   summary: "Lists the environment variables that this package reads.",
   flags: { json: { type: "boolean", description: "print JSON" } },
   run(values) {
-    const rows = Object.entries(environmentVariables).map(([name, variable]) => ({
+    const rows = userVariables.map(([name, variable]) => ({
       name,
       ...variable,
-      value: shownValue(variable, process.env[name]),
+      value: shownValue(variable, processEnvironment[name]),
     }));
     if (values.json) {
       console.log(JSON.stringify(rows, null, 2));

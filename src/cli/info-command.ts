@@ -1,6 +1,6 @@
 import os from "node:os";
 import packageJson from "../../package.json" with { type: "json" };
-import { environmentVariables } from "../distributed/environment.ts";
+import { processEnvironment, userVariables } from "../environment/index.ts";
 import { DistError } from "../errors/index.ts";
 import { ABI_VERSION } from "../native/abi.generated.ts";
 import {
@@ -76,8 +76,8 @@ export const infoCommand = defineCommand({
 
 async function gather(registry: BackendRegistry, probe: boolean): Promise<Info> {
   const problems = await registry.discover();
-  const set = Object.entries(environmentVariables).flatMap(([name, variable]) => {
-    const value = shownValue(variable, process.env[name]);
+  const set = userVariables.flatMap(([name, variable]) => {
+    const value = shownValue(variable, processEnvironment[name]);
     return value === null ? [] : [[name, value] as const];
   });
   return {

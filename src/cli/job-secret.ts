@@ -1,4 +1,5 @@
 import { closeSync, fstatSync, openSync, readFileSync, type Stats } from "node:fs";
+import { type Environment, processEnvironment } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { isTrusted } from "../files/index.ts";
 
@@ -15,10 +16,7 @@ export interface SecretFlags {
  * new one for each attempt, which one node can have.
  * @throws InvalidArgumentError when several nodes have no secret and nobody has said that this is wanted.
  */
-export function jobSecret(
-  flags: SecretFlags,
-  env: Readonly<Record<string, string | undefined>> = process.env,
-): string | null | undefined {
+export function jobSecret(flags: SecretFlags, env: Environment = processEnvironment): string | null | undefined {
   const { nnodes, secretFile, torchCompat, insecure } = flags;
   const open = torchCompat !== undefined || insecure;
   if (open && secretFile !== undefined) {

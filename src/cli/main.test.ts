@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import packageJson from "../../package.json" with { type: "json" };
-import { environmentVariables } from "../distributed/environment.ts";
+import { userVariables } from "../environment/index.ts";
 import { CliProcess, runCli } from "./fixtures/cli-process.ts";
 
 setDefaultTimeout(30_000);
@@ -49,7 +49,7 @@ describe("c10d env", () => {
   test("lists every variable with its meaning and the value it has", async () => {
     const { exitCode, stdout } = await runCli(["env"], { MASTER_ADDR: "host-7" });
     expect(exitCode).toBe(0);
-    for (const [name, { description }] of Object.entries(environmentVariables)) {
+    for (const [name, { description }] of userVariables) {
       expect(stdout).toContain(`${name} (`);
       expect(stdout).toContain(description);
     }
@@ -67,7 +67,7 @@ describe("c10d env", () => {
   test("--json", async () => {
     const { stdout } = await runCli(["env", "--json"], { RANK: "3", WORLD_SIZE: undefined });
     const rows = JSON.parse(stdout) as { name: string; type: string; value: string | null }[];
-    expect(rows.map((row) => row.name)).toEqual(Object.keys(environmentVariables));
+    expect(rows.map((row) => row.name)).toEqual(userVariables.map(([name]) => name));
     expect(rows.find((row) => row.name === "RANK")).toMatchObject({ type: "integer", value: "3" });
     expect(rows.find((row) => row.name === "WORLD_SIZE")?.value).toBeNull();
   });

@@ -1,3 +1,4 @@
+import { environmentText } from "../environment/index.ts";
 import { defineCommand } from "./command.ts";
 import { jobSecret } from "./job-secret.ts";
 import type { JobOptions } from "./launcher/job-options.ts";
@@ -142,5 +143,5 @@ export const runCommand = defineCommand({
 
 /** Whether torchrun has started this process: it gives each of its workers such a file. */
 function underTorchrun(): boolean {
-  return process.env.TORCHELASTIC_ERROR_FILE !== undefined;
+  return environmentText("TORCHELASTIC_ERROR_FILE") !== undefined;
 }

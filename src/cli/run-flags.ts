@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
-import { InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { timeoutMs } from "../time/index.ts";
 import type { JobOptions } from "./launcher/job-options.ts";
 import type { OutputStream } from "./launcher/job-output.ts";
 import { parsePort } from "./port.ts";

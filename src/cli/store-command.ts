@@ -29,7 +29,7 @@ export const storeCommand = defineCommand({
       [
         import("../store/index.ts"),
         import("../store/tcp/host-address.ts"),
-        import("../store/tcp/refusals.ts"),
+        import("../store/tcp/server/refused-connections.ts"),
         import("../store/tcp/store-secret.ts"),
       ],
     );

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 import {
   isTensorList,

@@ -1,5 +1,6 @@
-import { describe, InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
+import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { Tensor, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
+import { type Timeout, timeoutMs } from "../time/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 
 /** What callers often give in place of the options, as PyTorch's calls take it, and how it is written here. */

@@ -1,5 +1,5 @@
-import { debugLevelOf, InvalidArgumentError } from "../errors/index.ts";
-import { type Environment, environmentText } from "./environment.ts";
+import { environmentDebugLevel } from "../environment/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 
 /** How much is checked and logged. c10d: `DebugLevel`. */
 export enum DebugLevel {
@@ -16,7 +16,7 @@ let current: DebugLevel | undefined;
  * @throws InvalidArgumentError when the variable holds none of the levels.
  */
 export function getDebugLevel(): DebugLevel {
-  current ??= levelFromEnv(process.env);
+  current ??= DebugLevel[environmentDebugLevel()];
   return current;
 }
 
@@ -35,10 +35,6 @@ export function setDebugLevel(level: DebugLevel): void {
  * c10d: `set_debug_level_from_env`.
  * @throws InvalidArgumentError for another value; the level stays as it was.
  */
-export function setDebugLevelFromEnv(env: Environment = process.env): void {
-  current = levelFromEnv(env);
-}
-
-function levelFromEnv(env: Environment): DebugLevel {
-  return DebugLevel[debugLevelOf(environmentText("TORCH_DISTRIBUTED_DEBUG", env))];
+export function setDebugLevelFromEnv(env?: Readonly<Record<string, string | undefined>>): void {
+  current = DebugLevel[environmentDebugLevel(env)];
 }

@@ -1,15 +1,7 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
-import {
-  DistTimeoutError,
-  defaultTimeoutMs,
-  describe,
-  describeNumber,
-  explained,
-  InvalidArgumentError,
-  type Timeout,
-  timeoutMs,
-} from "../errors/index.ts";
+import { environmentText } from "../environment/index.ts";
+import { DistTimeoutError, describe, describeNumber, explained, InvalidArgumentError } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import {
   type BackendType,
@@ -25,17 +17,17 @@ import {
 } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
-import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
 import { type Device, deviceOf } from "../tensor/index.ts";
+import { defaultTimeoutMs, type Timeout, timeoutMs, withLimit } from "../time/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
+import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
-import { type GroupPlan, makeGroup } from "./make-group.ts";
 import { rendezvous } from "./rendezvous.ts";
 
 /** What {@link initProcessGroup} takes. */
@@ -133,7 +125,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   getDebugLevel();
   const container = options.container ?? defaultContainer();
   requireContainer("initProcessGroup", container);
-  const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
+  const backend = options.backend ?? environmentText("C10D_BACKEND") ?? "gloo";
   const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
   const parts = {
     logger: loggerOf(container),

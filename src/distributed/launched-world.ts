@@ -1,3 +1,4 @@
+import { environmentText } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { type BackendPlugin, type LaunchedWorld, type SettleLimit, settledWithin } from "../registry/index.ts";
 import { connectToPlace, type HostedStore, hostStore, type StorePlace } from "../rendezvous/hosted-store.ts";
@@ -46,9 +47,9 @@ export async function meetLaunched<Options extends MeetingOptions>(
   agree("rank", options.rank, rank);
   agree("worldSize", options.worldSize, worldSize);
   const isGiven = options.store !== undefined || options.init !== undefined || options.initMethod !== undefined;
-  const { MASTER_ADDR, MASTER_PORT } = process.env;
   const { share } = world;
-  if (isGiven || (share !== undefined && MASTER_ADDR && MASTER_PORT)) return meet({ ...options, rank, worldSize });
+  if (isGiven || (share !== undefined && environmentText("MASTER_ADDR") && environmentText("MASTER_PORT")))
+    return meet({ ...options, rank, worldSize });
   if (share === undefined || worldSize === 1) return { store: new HashStore(), rank, worldSize };
   const { store, close } = await shareStore(world, (value) => share.call(world, value));
   return { store, rank, worldSize, close };

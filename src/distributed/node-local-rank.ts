@@ -1,6 +1,6 @@
+import { environmentInteger } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { launcherVariables } from "../rendezvous/index.ts";
-import { type Environment, environmentInteger } from "./environment.ts";
 
 /**
  * Rank of this process among those of its job on this host, which is the usual number of its device: `LOCAL_RANK`, or
@@ -11,7 +11,7 @@ import { type Environment, environmentInteger } from "./environment.ts";
  *
  * c10d: `get_node_local_rank`.
  */
-export function getNodeLocalRank(fallbackRank?: number, env: Environment = process.env): number {
+export function getNodeLocalRank(fallbackRank?: number, env?: Readonly<Record<string, string | undefined>>): number {
   const local = environmentInteger("LOCAL_RANK", env) ?? environmentInteger(launcherVariables(env).localRank, env);
   if (local !== undefined) return local;
   if (fallbackRank !== undefined) return fallbackRank;

@@ -198,7 +198,7 @@ describe("a library that others can have put there", () => {
   /** A copy of the package, as far as it loads libraries. */
   function copyOfPackage(): { readonly code: string; readonly library: string } {
     const copy = mkdtempSync(join(folder, "package-"));
-    for (const part of ["package.json", "src/native", "src/tensor", "src/errors", "src/files"]) {
+    for (const part of ["package.json", "src/native", "src/tensor", "src/errors", "src/files", "src/environment"]) {
       cpSync(join(root, part), join(copy, part), { recursive: true });
     }
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));

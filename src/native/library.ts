@@ -1,6 +1,7 @@
 import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf, shortageOf, shortageOfErrno, withShortage } from "../errors/index.ts";
 import { anybodyAt, strangerAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
@@ -141,7 +142,7 @@ function candidates({ name, path }: ShimLocation): Candidate[] {
   if (path !== undefined) return [{ path, named: true }];
   const file = `libc10d_${name}.so`;
   const found: Candidate[] = [];
-  const folder = process.env.C10D_NATIVE_DIR;
+  const folder = environmentText("C10D_NATIVE_DIR");
   if (folder) found.push({ path: `${folder}/${file}`, named: true });
   const platformPackage = `@bun-c10d/native-${process.platform}-${process.arch}/${file}`;
   try {

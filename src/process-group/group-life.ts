@@ -1,11 +1,11 @@
 import { DistBackendError, type DistError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import { type GroupState, lookAt } from "../work/index.ts";
-import { foreignFailure } from "./foreign-failure.ts";
 import type { GroupWorks } from "./group-works.ts";
-import { CLOSE_LIMIT_MS } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
-import type { Pipeline } from "./pipeline.ts";
+import { foreignFailure } from "./pipeline/foreign-failure.ts";
+import { CLOSE_LIMIT_MS } from "./pipeline/limited-close.ts";
+import type { Pipeline } from "./pipeline/pipeline.ts";
 
 /** How often a backend is asked whether it still has something in flight. */
 const LOOK_MS = 1_000;

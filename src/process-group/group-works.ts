@@ -25,7 +25,7 @@ import {
   type WorkErrorInit,
   type WorkOwner,
 } from "../work/index.ts";
-import type { RankNames } from "./rank-names.ts";
+import type { RankNames } from "./arguments/rank-names.ts";
 
 /** Errors that are kept for `destroyProcessGroup()`. */
 const MAX_KEPT_FAILURES = 100;

@@ -1,8 +1,9 @@
 import { OpType } from "../collectives/index.ts";
-import { describe, InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { TensorLike } from "../tensor/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { failureOf, type Work } from "../work/index.ts";
-import type { RecvOptions, SendOptions } from "./call-options.ts";
+import type { RecvOptions, SendOptions } from "./arguments/call-options.ts";
 
 /** Which way a message goes. */
 type Direction = "send" | "recv";

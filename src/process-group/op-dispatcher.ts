@@ -2,10 +2,10 @@ import { isGeneratorObject } from "node:util/types";
 import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
-import { Coalescing } from "./coalescing.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
-import { OpQueue } from "./op-queue.ts";
-import type { Pipeline } from "./pipeline.ts";
+import type { Pipeline } from "./pipeline/pipeline.ts";
+import { Coalescing } from "./steps/coalescing.ts";
+import { OpQueue } from "./steps/op-queue.ts";
 
 /** An op that is made of several. */
 export interface SteppedOp<T> extends WholeTerms {

@@ -25,20 +25,20 @@ import { FlightRecorder } from "../recorder/index.ts";
 import type { Backend, BackendPlugin, BackendType } from "../registry/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
-import type * as Options from "./call-options.ts";
-import { type AnyCallOptions, CallReader, type Given } from "./call-reader.ts";
-import { callsFor, requireWay } from "./composed-calls.ts";
+import type * as Options from "./arguments/call-options.ts";
+import { type AnyCallOptions, CallReader, type Given } from "./arguments/call-reader.ts";
+import { requireStepOptionNames, type SteppedOpName } from "./arguments/option-names.ts";
+import { RankNames } from "./arguments/rank-names.ts";
 import { callAll, GroupLife } from "./group-life.ts";
 import { GroupWorks, type WholeTerms } from "./group-works.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
-import * as objects from "./object-collectives.ts";
+import * as objects from "./objects/object-collectives.ts";
 import { OpDispatcher, type SteppedOp } from "./op-dispatcher.ts";
-import { requireStepOptionNames, type SteppedOpName } from "./option-names.ts";
-import type { Pipeline } from "./pipeline.ts";
-import { type BackendKey, Pipelines } from "./pipelines.ts";
-import { RankNames } from "./rank-names.ts";
-import { allReduceSparse } from "./sparse-all-reduce.ts";
-import { stepsWithin } from "./submit-step.ts";
+import type { Pipeline } from "./pipeline/pipeline.ts";
+import { type BackendKey, Pipelines } from "./pipeline/pipelines.ts";
+import { callsFor, requireWay } from "./steps/composed-calls.ts";
+import { allReduceSparse } from "./steps/sparse-all-reduce.ts";
+import { stepsWithin } from "./steps/submit-step.ts";
 
 /** What a group is made of. */
 export interface ProcessGroupInit {

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import type { GlooOptions } from "../backends/gloo/options.ts";
 import type { InitOptions, NewGroupOptions } from "../index.ts";
 import type { OptionsOf } from "./backend-options-by-name.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const same = <A, B>(verdict: Equal<A, B>): boolean => verdict;

@@ -4,8 +4,8 @@ import glooPlugin from "../backends/gloo/plugin.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { checkBackendOptions, checkOptions } from "./backend-options.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
-import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import type { OptionsSchema, SchemaIssue, StandardSchema } from "./contracts/standard-schema.ts";
 
 function withSchema(schema: OptionsSchema<object>): BackendPlugin {
   return memoryPlugin("mine", { options: () => schema });

@@ -1,8 +1,8 @@
 import { InvalidArgumentError, messageOf } from "../errors/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
-import { didYouMean } from "./nearest-name.ts";
-import { type SettleLimit, settledWithin } from "./settled-within.ts";
-import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import type { OptionsSchema, SchemaIssue, StandardSchema } from "./contracts/standard-schema.ts";
+import { type SettleLimit, settledWithin } from "./services/settled-within.ts";
 
 type Given = Readonly<Record<string, unknown>>;
 

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { BackendUnavailableError, InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry } from "./backend-registry.ts";
-import { BackendType } from "./backend-type.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BackendType } from "./contracts/backend-type.ts";
 
 let loads = 0;
 const builtIn = memoryPlugin("gloo", { type: BackendType.GLOO });

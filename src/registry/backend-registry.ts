@@ -7,14 +7,14 @@ import {
   messageOf,
   shortageOf,
 } from "../errors/index.ts";
-import type { Availability, BackendPlugin } from "./backend-plugin.ts";
-import { BackendType, backendNameOf, backendTypeOf } from "./backend-type.ts";
-import { systemClock } from "./clock.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
+import type { Availability, BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BackendType, backendNameOf, backendTypeOf } from "./contracts/backend-type.ts";
 import type { BackendDiscovery, DiscoveryFault } from "./discovery.ts";
-import { didYouMean } from "./nearest-name.ts";
 import { pluginFault } from "./plugin-shape.ts";
 import { isLazy, type LazyBackend, PluginList, type PluginSource } from "./plugin-source.ts";
-import { isOverdue, type SettleLimit, settledWithin } from "./settled-within.ts";
+import { systemClock } from "./services/clock.ts";
+import { isOverdue, type SettleLimit, settledWithin } from "./services/settled-within.ts";
 
 /** What `registerBackend()` takes beside the plugin. */
 export interface RegisterOptions {

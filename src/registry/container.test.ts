@@ -3,9 +3,9 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { BackendRegistry } from "./backend-registry.ts";
-import { BackendType } from "./backend-type.ts";
 import { builtInBackends } from "./built-in-backends.ts";
 import { BACKEND_REGISTRY, createContainer, defaultContainer, registerBackend, registryOf } from "./container.ts";
+import { BackendType } from "./contracts/backend-type.ts";
 
 // Nothing of this may be left for the tests that follow in this process.
 afterAll(() => void createContainer({ install: true }));

@@ -7,18 +7,19 @@ import {
   container as rootContainer,
 } from "tsyringe";
 import { requireOptions } from "../collectives/validate.ts";
-import { describe, InvalidArgumentError, integerOf, messageOf } from "../errors/index.ts";
+import { environmentInteger } from "../environment/index.ts";
+import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
-import { CLOCK, type Clock, requireClock, systemClock } from "./clock.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BACKEND_MIDDLEWARE, type Middleware } from "./contracts/middleware.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
-import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
-import { BACKEND_MIDDLEWARE, type Middleware } from "./middleware.ts";
 import { type OptionNames, requireOptionNames } from "./option-names.ts";
 import type { LazyBackend } from "./plugin-source.ts";
 import { resolveEverywhere } from "./resolve-everywhere.ts";
+import { CLOCK, type Clock, requireClock, systemClock } from "./services/clock.ts";
+import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./services/logger.ts";
 
 /** Token of the {@link BackendRegistry} of a container. */
 export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
@@ -107,9 +108,7 @@ function makeLogger(): Logger {
 }
 
 function makeRecorder(): FlightRecorder {
-  const { env } = process;
-  const name = env.C10D_TRACE_BUFFER_SIZE ? "C10D_TRACE_BUFFER_SIZE" : "TORCH_FR_BUFFER_SIZE";
-  const capacity = integerOf(name, env[name]);
+  const capacity = environmentInteger("C10D_TRACE_BUFFER_SIZE") ?? environmentInteger("TORCH_FR_BUFFER_SIZE");
   return new FlightRecorder(capacity === undefined ? {} : { capacity });
 }
 

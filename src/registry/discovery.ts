@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf } from "../errors/index.ts";
 import { strangerAt } from "../files/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 import { pluginFault } from "./plugin-shape.ts";
 
 /** An entry of `C10D_BACKENDS`. */
@@ -55,7 +56,7 @@ export interface DiscoveryPlace {
 export function fileSystemDiscovery(place: DiscoveryPlace = {}): BackendDiscovery {
   const cwd = () => place.cwd ?? process.cwd();
   return {
-    namedModules: () => namedModules((place.env ?? process.env).C10D_BACKENDS ?? "", cwd()),
+    namedModules: () => namedModules(environmentText("C10D_BACKENDS", place.env) ?? "", cwd()),
     declarations: () => declarationsOf(cwd()),
   };
 }

@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import { didYouMean } from "./nearest-name.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
 
 /** The names that a type of options has, all of them. */
 export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;

@@ -3,8 +3,8 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { BackendRegistry } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
+import { BACKEND_SDK_VERSION } from "./contracts/sdk-version.ts";
 import { pluginFault } from "./plugin-shape.ts";
-import { BACKEND_SDK_VERSION } from "./sdk-version.ts";
 
 /** A plugin as JavaScript may have it. */
 function plugin(changes: object): unknown {

@@ -1,10 +1,10 @@
 import { operations } from "../collectives/op-table.ts";
 import { reduceOpCodes } from "../collectives/reduce-op.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
 import { deviceTypes, dtypeNames, isDeviceType } from "../tensor/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
-import { BackendType, backendTypeOf } from "./backend-type.ts";
-import { didYouMean } from "./nearest-name.ts";
-import { sdkMismatch } from "./sdk-version.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BackendType, backendTypeOf } from "./contracts/backend-type.ts";
+import { sdkMismatch } from "./contracts/sdk-version.ts";
 
 /** Why something is no plugin. */
 export interface PluginFault {

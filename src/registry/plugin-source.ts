@@ -1,4 +1,4 @@
-import type { BackendPlugin } from "./backend-plugin.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 
 /** A backend that is loaded on first use. */
 export interface LazyBackend {

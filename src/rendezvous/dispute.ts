@@ -1,5 +1,5 @@
-import { pause } from "../store/deadline.ts";
 import type { Store } from "../store/index.ts";
+import { pause } from "../time/index.ts";
 
 const firstLookMs = 100;
 /** Ranks that wait for others look this often at least whether one of them disagrees. */

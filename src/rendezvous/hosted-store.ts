@@ -1,7 +1,7 @@
 import { networkInterfaces } from "node:os";
 import type { StoreCallOptions } from "../store/index.ts";
 import { TCPStore } from "../store/index.ts";
-import type { TCPStoreCloseOptions } from "../store/tcp/tcp-store-options.ts";
+import type { TCPStoreCloseOptions } from "../store/tcp/client/tcp-store-options.ts";
 
 /** Where a rank hosts a store; what the others need to reach it. */
 export interface StorePlace {

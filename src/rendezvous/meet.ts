@@ -1,6 +1,7 @@
-import { defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
+import { defaultTimeoutMs, timeoutMs } from "../time/index.ts";
 import { maxLookMs } from "./dispute.ts";
 import { isOver, noteConnected, noteFailed, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";

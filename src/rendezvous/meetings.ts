@@ -1,6 +1,6 @@
 import { DistTimeoutError } from "../errors/index.ts";
-import { pause } from "../store/deadline.ts";
 import type { StoreCallOptions, TCPStore } from "../store/index.ts";
+import { pause } from "../time/index.ts";
 import type { Membership } from "./world-size.ts";
 
 /** What the rank that hosts a server is doing, see {@link HostState}. */

@@ -1,6 +1,6 @@
 import type { InjectionToken } from "tsyringe";
-import type { Timeout } from "../errors/index.ts";
 import type { Store } from "../store/index.ts";
+import type { Timeout } from "../time/index.ts";
 
 /** What a {@link RendezvousHandler} is given beside the URL. */
 export interface RendezvousOptions {

@@ -1,6 +1,6 @@
-import { DistTimeoutError, defaultTimeoutMs, describe, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { DistTimeoutError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
-import { withLimit } from "../store/deadline.ts";
+import { defaultTimeoutMs, timeoutMs, withLimit } from "../time/index.ts";
 import { envRendezvous } from "./env.ts";
 import type { Rendezvous, RendezvousHandler, RendezvousOptions, SchemeHandler } from "./rendezvous-handler.ts";
 import { tcpRendezvous } from "./tcp.ts";

@@ -175,7 +175,7 @@ test("nothing of files and Redis is loaded before it is used", () => {
     console.log(JSON.stringify(loaded));`;
   const run = Bun.spawnSync([process.execPath, "-e", code], { stderr: "inherit", timeout: 10_000 });
   const loaded: string[] = JSON.parse(run.stdout.toString());
-  expect(loaded.some((file) => file.endsWith("/store/file-store.ts"))).toBe(true);
-  const early = /\/rendezvous\/(file|redis)\.ts$|\/store\/(redis\/|file\/(?!record))/;
+  expect(loaded.some((file) => file.endsWith("/store/file/file-store.ts"))).toBe(true);
+  const early = /\/rendezvous\/(file|redis)\.ts$|\/store\/(redis\/(?!redis-store)|file\/(?!record|file-store))/;
   expect(loaded.filter((file) => early.test(file))).toEqual([]);
 });

@@ -1,5 +1,6 @@
-import { DistStoreError, defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
+import { DistStoreError } from "../errors/index.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
+import { defaultTimeoutMs, timeoutMs } from "../time/index.ts";
 import { checkMembership, integerFrom, missingParameter } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize } from "./world-size.ts";

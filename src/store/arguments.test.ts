@@ -1,8 +1,8 @@
 import { expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
-import { FileStore } from "./file-store.ts";
+import { FileStore } from "./file/file-store.ts";
 import { HashStore } from "./hash-store.ts";
-import { RedisStore } from "./redis-store.ts";
+import { RedisStore } from "./redis/redis-store.ts";
 import { TCPStore } from "./tcp/index.ts";
 
 type Untyped = new (...args: unknown[]) => unknown;

@@ -1,4 +1,4 @@
-import { timeoutMs } from "../errors/index.ts";
+import { timeoutMs } from "../time/index.ts";
 import { checkAmount, checkKeys, checkPairs } from "./arguments.ts";
 import { KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
 import { PendingWaits } from "./pending-waits.ts";

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { DistStoreError, DistTimeoutError, QueueEmptyError } from "../errors/index.ts";
-import { testStore } from "../testing/store-suite.ts";
+import { testStore } from "../testing/store-suite/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { LimitedStore } from "./limited-store.ts";
 import { Store } from "./store.ts";

@@ -1,5 +1,5 @@
-import { DistError, DistStoreError, DistTimeoutError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
-import { withLimit } from "./deadline.ts";
+import { DistError, DistStoreError, DistTimeoutError, messageOf } from "../errors/index.ts";
+import { type Timeout, timeoutMs, withLimit } from "../time/index.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 import { isBytes, ownBytes } from "./store-value.ts";
 

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
-import { testStore } from "../testing/store-suite.ts";
+import { testStore } from "../testing/store-suite/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { PrefixStore } from "./prefix-store.ts";
 

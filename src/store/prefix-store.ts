@@ -1,4 +1,5 @@
-import { brand, InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { brand, InvalidArgumentError } from "../errors/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { checkKey, checkKeys } from "./arguments.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 

@@ -4,13 +4,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { DistStoreError, QueueEmptyError } from "../errors/index.ts";
-import { FileStore } from "./file-store.ts";
+import { FileStore } from "./file/file-store.ts";
 import { RedisServer } from "./fixtures/redis-server.ts";
 import { HashStore } from "./hash-store.ts";
 import { PrefixStore } from "./prefix-store.ts";
-import { RedisStore } from "./redis-store.ts";
+import { RedisStore } from "./redis/redis-store.ts";
 import type { Store } from "./store.ts";
-import { TCPStore } from "./tcp/tcp-store.ts";
+import { TCPStore } from "./tcp/client/tcp-store.ts";
 
 /** What a store has to do, in a few lines. */
 class Model {

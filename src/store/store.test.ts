@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { testStore } from "../testing/store-suite.ts";
+import { testStore } from "../testing/store-suite/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 

@@ -2,14 +2,11 @@ import {
   brand,
   DistStoreError,
   DistTimeoutError,
-  defaultTimeoutMs,
   QueueEmptyError,
-  type Timeout,
-  timeoutMs,
   UnsupportedOperationError,
 } from "../errors/index.ts";
+import { defaultTimeoutMs, pause, type Timeout, timeoutMs } from "../time/index.ts";
 import { checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
-import { pause } from "./deadline.ts";
 import { ownBytes, type StoreValue } from "./store-value.ts";
 
 export type { StoreValue } from "./store-value.ts";

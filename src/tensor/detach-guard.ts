@@ -1,5 +1,6 @@
 import { isSharedArrayBuffer } from "node:util/types";
-import { flagOf, InvalidArgumentError } from "../errors/index.ts";
+import { environmentFlag } from "../environment/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
 
@@ -89,6 +90,6 @@ function transferred(options: unknown): readonly unknown[] {
 }
 
 /** Set where `C10D_CHECK_DETACH` is; without it nothing is replaced. */
-export const detachGuard: DetachGuard | undefined = flagOf("C10D_CHECK_DETACH", process.env.C10D_CHECK_DETACH)
+export const detachGuard: DetachGuard | undefined = environmentFlag("C10D_CHECK_DETACH")
   ? new DetachGuard()
   : undefined;

@@ -1,4 +1,5 @@
-import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { type Timeout, timeoutMs } from "../time/index.ts";
 
 /** When a fault strikes: before the op is submitted, right after that, or once it has ended on that rank. */
 export type FaultTime = "before" | "during" | "after";

@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import * as dist from "../index.ts";
 import { systemClock } from "../registry/index.ts";
-import { localRanks } from "./local-ranks.ts";
 import { ManualClock } from "./manual-clock.ts";
+import { localRanks } from "./ranks/local-ranks.ts";
 
 const HALF_AN_HOUR = 1_800_000;
 

@@ -8,7 +8,7 @@ import { OpType } from "../collectives/index.ts";
 import * as dist from "../index.ts";
 import type { BackendPlugin, Middleware } from "../registry/index.ts";
 import { SteppedWork, type Work } from "../work/index.ts";
-import { testBackend } from "./backend-suite.ts";
+import { testBackend } from "./backend-suite/backend-suite.ts";
 import { byMethods } from "./fixtures/device-methods.ts";
 import plugin, {
   breakDevice,
@@ -22,7 +22,7 @@ import plugin, {
   setLongestDelay,
   softwareDevice,
 } from "./fixtures/software-device.ts";
-import { localRanks } from "./local-ranks.ts";
+import { localRanks } from "./ranks/local-ranks.ts";
 
 setDefaultTimeout(60_000);
 

@@ -5,9 +5,9 @@ import {
   type DistError,
   DistTimeoutError,
   InvalidArgumentError,
-  type Timeout,
   UnsupportedOperationError,
 } from "../errors/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { AllOf } from "./all-of.ts";
 import { DeferredWork } from "./deferred-work.ts";
 import { bound, failure, init, Owner, SlowWork, TestWork } from "./fixtures/test-work.ts";

@@ -9,11 +9,10 @@ import {
   describe,
   InvalidArgumentError,
   messageOf,
-  type Timeout,
-  timeoutMs,
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
+import { type Timeout, timeoutMs } from "../time/index.ts";
 import type { WorkInfo } from "./work-info.ts";
 
 /** The error of a failed Work, else undefined. Does not count as a look at it. */

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
-import { CLOSE_LIMIT_MS } from "../../src/process-group/limited-close.ts";
+import { CLOSE_LIMIT_MS } from "../../src/process-group/pipeline/limited-close.ts";
 import { GRACE_MS } from "../../src/registry/index.ts";
 
 const page = readFileSync(new URL("../../docs/backends.md", import.meta.url), "utf8");

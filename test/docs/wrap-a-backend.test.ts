@@ -100,7 +100,7 @@ test("collectives are delayed by the clock, messages are not, and nothing is lef
 });
 
 test("what the page says the context has is there", () => {
-  const source = readFileSync(join(root, "src/registry/middleware.ts"), "utf8");
+  const source = readFileSync(join(root, "src/registry/contracts/middleware.ts"), "utf8");
   const [, context = ""] = /interface GroupContext \{([\s\S]*?)\n\}/.exec(source) ?? [];
   const fields = Array.from(context.matchAll(/^ {2}(?:readonly )?(\w+)[:(]/gm), ([, field = ""]) => field);
   expect(fields.length).toBeGreaterThan(10);

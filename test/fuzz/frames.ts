@@ -1,4 +1,4 @@
-import { limits, QueryType, validateMagic } from "../../src/store/tcp/protocol.ts";
+import { limits, QueryType, validateMagic } from "../../src/store/tcp/wire/protocol.ts";
 import type { Random } from "./random.ts";
 
 /** What is wrong with a frame; `good` ones are answered and the connection goes on. */

@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { BackendPlugin, OpName } from "bun-c10d";
 import fake from "../../src/backends/fake/plugin.ts";
 import { opTable } from "../../src/collectives/index.ts";
-import { suiteCases } from "../../src/testing/backend-suite/cases.ts";
+import { suiteCases } from "../../src/testing/backend-suite/cases/cases.ts";
 import { type CaseResult, runSuite } from "../../src/testing/backend-suite/run-suite.ts";
 import { inapplicable } from "../../src/testing/backend-suite/suite-case.ts";
 import { Mutant, type Mutation, spoilingInputs } from "./mutant.ts";

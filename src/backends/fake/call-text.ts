@@ -1,6 +1,6 @@
 import { opTable } from "../../collectives/index.ts";
 import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
-import type { Message } from "./mailbox.ts";
+import type { Message } from "./exchange/mailbox.ts";
 import { type NumberedCall, readBy } from "./numbered-call.ts";
 
 // The same in the same words as native/engine/call_text.cc, which the shims use.

@@ -11,11 +11,11 @@ import { Backend, type BackendContext, type Capabilities } from "../../registry/
 import { detachGuard } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { copied, isThere } from "./element-bytes.ts";
-import type { ExchangePort, Failure, Member } from "./exchange-port.ts";
+import type { ExchangePort, Failure, Member } from "./exchange/exchange-port.ts";
+import { meetInThread } from "./exchange/meeting.ts";
+import { workerLink } from "./exchange/worker-link.ts";
 import { LocalWork, type LocalWorkHost } from "./local-work.ts";
-import { meetInThread } from "./meeting.ts";
 import { type CollectiveCall, isCollective, numberedCall } from "./numbered-call.ts";
-import { workerLink } from "./worker-link.ts";
 
 /** One rank of a group whose ranks exchange real data: all in this thread, or each in a Worker of this process. */
 export class LocalBackend extends Backend implements Member {

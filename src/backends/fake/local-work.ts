@@ -4,7 +4,7 @@ import type { Clock } from "../../registry/index.ts";
 import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
 import { Work } from "../../work/index.ts";
 import { bytesOf, isThere } from "./element-bytes.ts";
-import type { PendingOp } from "./exchange-port.ts";
+import type { PendingOp } from "./exchange/exchange-port.ts";
 
 /** The rank whose op it is. */
 export interface LocalWorkHost {

@@ -260,7 +260,7 @@ describe("failures among ranks of one thread", () => {
 
   test("ranks of another process are told so", async () => {
     const store = new dist.HashStore();
-    const { meetInThread } = await import("./meeting.ts");
+    const { meetInThread } = await import("./exchange/meeting.ts");
     await store.set("fake/exchange", "12345/elsewhere");
     const error = await meetInThread(
       { store, rank: 1, size: 2, groupName: "0", timeoutMs: 100, clock: systemClock },

@@ -1,5 +1,6 @@
 import type { DistError } from "../../errors/index.ts";
 import type { Clock } from "../../registry/index.ts";
+import { sleepSync } from "../../time/index.ts";
 import { Work, type WorkInit } from "../../work/index.ts";
 
 export interface SoloWorkInit extends WorkInit {
@@ -37,7 +38,7 @@ export class SoloWork extends Work<void> {
 
   protected override block(limitMs: number): void {
     const remaining = Math.max(0, this.#due - this.#init.clock.now());
-    Bun.sleepSync(Math.min(remaining, limitMs));
+    sleepSync(Math.min(remaining, limitMs));
     if (remaining > limitMs) throw this.waitTimeout(limitMs);
     this.end();
   }

@@ -1,7 +1,7 @@
 import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
 import { sparseDTypes } from "../../tensor/index.ts";
-import { engineDTypes, movedDTypes } from "../engine-dtypes.ts";
+import { engineDTypes, movedDTypes } from "../native/engine-dtypes.ts";
 
 const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
 

@@ -1,6 +1,6 @@
 import { DistBackendError } from "../../errors/index.ts";
 import type { BackendContext } from "../../registry/index.ts";
-import type { NativeBackend } from "../native-backend.ts";
+import type { NativeBackend } from "../native/native-backend.ts";
 
 /** Name of the default group, the first that a process joins. */
 const DEFAULT_GROUP = "0";

@@ -1,7 +1,7 @@
 import { messageOf } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
 import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
-import { NativeBackend } from "../native-backend.ts";
+import { NativeBackend } from "../native/native-backend.ts";
 import { listenAddresses } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 import { DebugDetailGuard } from "./debug-detail.ts";

@@ -1,4 +1,4 @@
-import { sweepFromEnvironment } from "../../testing/backend-suite.ts";
+import { sweepFromEnvironment } from "../../testing/backend-suite/backend-suite.ts";
 import { testBackend } from "../../testing/index.ts";
 import { describeMpi, launchWith } from "./fixtures/availability.ts";
 import { implementations } from "./implementation.ts";

@@ -1,8 +1,7 @@
+import { type Environment, processEnvironment } from "../../environment/index.ts";
 import { BackendUnavailableError, InvalidArgumentError } from "../../errors/index.ts";
 import { loadShim, type Shim } from "../../native/index.ts";
 import type { MpiImplementation } from "./options.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 const REMEDY =
   "Install an MPI and build its shim: bun c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install " +
@@ -21,7 +20,7 @@ export interface Launcher {
 }
 
 /** The launcher by its variables; undefined for a process that was started on its own. */
-export function launcherOf(env: Environment = process.env): Launcher | undefined {
+export function launcherOf(env: Environment = processEnvironment): Launcher | undefined {
   const isSure = env.SLURM_PROCID === undefined || env.OMPI_COMM_WORLD_RANK !== undefined;
   const onOneNode = tasksOfSrun(env) !== undefined && env.SLURM_STEP_NUM_NODES === "1";
   const same = (local: string | undefined, all: string | undefined) =>
@@ -37,7 +36,7 @@ export function launcherOf(env: Environment = process.env): Launcher | undefined
 }
 
 /** How many tasks srun has started together with this one; undefined if something else has, though by srun or inside it. */
-export function tasksOfSrun(env: Environment = process.env): number | undefined {
+export function tasksOfSrun(env: Environment = processEnvironment): number | undefined {
   const { SLURM_JOB_ID, SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, PMIX_NAMESPACE, PMI_JOBID } = env;
   if (!SLURM_STEP_ID || !SLURM_STEP_NUM_TASKS || env.OMPI_COMM_WORLD_RANK !== undefined) return undefined;
   const step = `${SLURM_JOB_ID}.${SLURM_STEP_ID}`;
@@ -52,7 +51,7 @@ export function tasksOfSrun(env: Environment = process.env): number | undefined 
  */
 export function chosenImplementation(
   option: MpiImplementation | undefined,
-  env: Environment = process.env,
+  env: Environment = processEnvironment,
 ): MpiImplementation | undefined {
   const launcher = launcherOf(env);
   if (launcher === undefined || launcher.implementation === option) return option;

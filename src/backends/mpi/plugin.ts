@@ -1,6 +1,7 @@
+import { environmentText } from "../../environment/index.ts";
 import { BackendUnavailableError, DistError, messageOf } from "../../errors/index.ts";
 import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
-import { NativeBackend } from "../native-backend.ts";
+import { NativeBackend } from "../native/native-backend.ts";
 import { capabilities } from "./capabilities.ts";
 import { decide, decidingStore } from "./creation-decision.ts";
 import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy, tasksOfSrun } from "./implementation.ts";
@@ -35,7 +36,7 @@ const plugin: BackendPlugin<MpiOptions> = {
 
   async launched({ timeoutMs, options }): Promise<LaunchedWorld> {
     const launcher = launcherOf();
-    const wanted = Number(process.env.WORLD_SIZE ?? tasksOfSrun() ?? 1);
+    const wanted = Number(environmentText("WORLD_SIZE") ?? tasksOfSrun() ?? 1);
     if (launcher === undefined && wanted > 1) throw notLaunched(wanted, "was not started by mpirun, mpiexec or srun");
     const shim = loadMpiShim(chosenImplementation(options.implementation));
     const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
@@ -79,7 +80,7 @@ function termsOf({ threads = "multiple", mixed = false }: MpiOptions, limitMs: n
 }
 
 function notLaunched(wanted: number, what: string): BackendUnavailableError {
-  if (process.env.WORLD_SIZE === undefined) {
+  if (environmentText("WORLD_SIZE") === undefined) {
     return new BackendUnavailableError(
       `backend "mpi": srun has started ${wanted} tasks, but not by the protocol of this MPI, so that each is alone. Use ` +
         "srun --mpi=pmix with Open MPI, --mpi=pmi2 with MPICH; `srun --mpi=list` tells what this Slurm has.",

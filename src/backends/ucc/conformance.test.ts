@@ -1,6 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
-import { sweepFromEnvironment } from "../../testing/backend-suite.ts";
+import { sweepFromEnvironment } from "../../testing/backend-suite/backend-suite.ts";
 import { testBackend } from "../../testing/index.ts";
 import { describeUcc, spawn } from "./fixtures/availability.ts";
 import plugin from "./plugin.ts";

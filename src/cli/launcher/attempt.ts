@@ -4,6 +4,7 @@ import * as Data from "effect/Data";
 import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
 import type * as Scope from "effect/Scope";
+import { processEnvironment } from "../../environment/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
 import { mintSecret } from "../../store/tcp/store-secret.ts";
 import { isFailure } from "./exit-code.ts";
@@ -162,7 +163,7 @@ class Attempt {
       command: options.command,
       env: {
         ...process.env,
-        ...defaultEnvironment(process.env, colourDepth),
+        ...defaultEnvironment(processEnvironment, colourDepth),
         ...options.env,
         ...rankEnvironment(local, place),
       },

@@ -1,3 +1,5 @@
+import { environmentText } from "../../environment/index.ts";
+
 export type OutputStream = "stdout" | "stderr";
 
 /** Where the launcher's own output goes. `write` resolves when the bytes are handed over; that paces the ranks. */
@@ -74,7 +76,9 @@ export class JobOutput {
     const text = `[rank ${rank}] `;
     const colour = prefixColours[rank % prefixColours.length];
     // Only the foreground is touched, so that a style that a rank has set for several lines stays.
-    return Buffer.from(this.#sinks[stream].isTTY && !process.env.NO_COLOR ? `\x1b[${colour}m${text}\x1b[39m` : text);
+    return Buffer.from(
+      this.#sinks[stream].isTTY && !environmentText("NO_COLOR") ? `\x1b[${colour}m${text}\x1b[39m` : text,
+    );
   }
 }
 

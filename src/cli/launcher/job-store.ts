@@ -1,5 +1,5 @@
 import { TCPStoreServer } from "../../store/index.ts";
-import { tellOfRefusals } from "../../store/tcp/refusals.ts";
+import { tellOfRefusals } from "../../store/tcp/server/refused-connections.ts";
 import type { JobOutput } from "./job-output.ts";
 
 /** Starts a store for ranks and tells what the user has to know about who can use it. */

@@ -1,3 +1,4 @@
+import type { Environment } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 
 /** What the ranks of one attempt on one node have in common. */
@@ -75,7 +76,7 @@ export function parseEnvFlags(flags: readonly string[]): Record<string, string> 
 }
 
 /** Variables that every rank gets unless the user has set them: one thread each, and the colours of the terminal. */
-export function defaultEnvironment(env: NodeJS.ProcessEnv, colourDepth: number): Record<string, string> {
+export function defaultEnvironment(env: Environment, colourDepth: number): Record<string, string> {
   const defaults: Record<string, string> = {};
   if (env.OMP_NUM_THREADS === undefined) defaults.OMP_NUM_THREADS = "1";
   const level = colourDepth >= 24 ? 3 : colourDepth >= 8 ? 2 : colourDepth >= 4 ? 1 : 0;

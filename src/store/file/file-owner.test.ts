@@ -15,8 +15,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { rendezvous } from "../../distributed/index.ts";
 import { DistStoreError } from "../../errors/index.ts";
-import { FileStore } from "../file-store.ts";
 import { requireOwnFile } from "./file-owner.ts";
+import { FileStore } from "./file-store.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "file-owner-"));
 afterAll(() => rmSync(folder, { recursive: true }));

@@ -1,4 +1,5 @@
-import { DistTimeoutError, timeoutMs } from "../../errors/index.ts";
+import { DistTimeoutError } from "../../errors/index.ts";
+import { timeoutMs } from "../../time/index.ts";
 import type { KeyValueTable } from "../key-value-table.ts";
 import type { KeyWaiters } from "../key-waiters.ts";
 import { PendingWaits } from "../pending-waits.ts";

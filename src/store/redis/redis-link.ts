@@ -9,7 +9,7 @@ import {
   messageOf,
   shortageOf,
 } from "../../errors/index.ts";
-import { pause, startDeadline } from "../deadline.ts";
+import { msUntil, pause, startTimer } from "../../time/index.ts";
 import { storeClosed } from "../store.ts";
 import type { RedisPlace } from "./redis-url.ts";
 
@@ -104,7 +104,7 @@ export class RedisLink {
       ...(this.#tls === undefined ? {} : { tls: this.#tls }),
     });
     const silent = Promise.withResolvers<never>();
-    const stop = startDeadline(connectionTimeout, () => silent.reject(new Error("it does not answer")));
+    const timer = startTimer(connectionTimeout, () => silent.reject(new Error("it does not answer")));
     const abort = () => silent.reject(signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
     let lost = false;
@@ -120,7 +120,7 @@ export class RedisLink {
       client.close();
       throw error;
     } finally {
-      stop();
+      timer[Symbol.dispose]();
       signal?.removeEventListener("abort", abort);
     }
     this.#client = client;
@@ -137,11 +137,11 @@ export class RedisLink {
   #limited<T>(call: RedisCall, pending: Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const abort = () => reject(call.signal?.reason);
-    const stop = startDeadline(Math.max(call.deadline - performance.now(), 0), () => reject(this.#silent(call)));
+    const timer = startTimer(msUntil(call.deadline), () => reject(this.#silent(call)));
     call.signal?.addEventListener("abort", abort, { once: true });
     pending.then(resolve, (error: unknown) => reject(this.#failure(call, error)));
     return promise.finally(() => {
-      stop();
+      timer[Symbol.dispose]();
       call.signal?.removeEventListener("abort", abort);
     });
   }

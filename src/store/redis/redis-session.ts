@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
-import { startDeadline } from "../deadline.ts";
+import { msUntil, startTimer } from "../../time/index.ts";
 import { counterOverflow, notACounter, safeIntegerRange } from "../key-value-table.ts";
 import { storeClosed, storeTimeout } from "../store.ts";
 import { KeyEvents } from "./key-events.ts";
@@ -133,7 +133,7 @@ export class RedisSession {
     end.promise.catch(() => {});
     let came = Promise.withResolvers<void>();
     const abort = () => end.reject(call.signal?.reason);
-    const stopDeadline = startDeadline(Math.max(call.deadline - performance.now(), 0), () => {
+    const timer = startTimer(msUntil(call.deadline), () => {
       void this.#timeout(call).then(end.reject);
     });
     call.signal?.addEventListener("abort", abort, { once: true });
@@ -152,7 +152,7 @@ export class RedisSession {
       }
     } finally {
       stop();
-      stopDeadline();
+      timer[Symbol.dispose]();
       call.signal?.removeEventListener("abort", abort);
       this.#waits.delete(end.reject);
     }

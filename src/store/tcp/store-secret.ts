@@ -1,3 +1,4 @@
+import { type Environment, environmentText, processEnvironment } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 
 /** Which end of a connection a proof is of; part of what is proven, so that no proof is good for the other end. */
@@ -30,17 +31,15 @@ export class StoreSecret {
   }
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 let warned = false;
 
 /**
  * The secret that the environment gives: `C10D_STORE_SECRET`, and null, which stands for PyTorch's open protocol,
  * without it. Also under torchrun, whose store speaks nothing else; a warning tells when that leaves a secret unused.
  */
-export function environmentSecret(env: Environment = process.env): string | null {
-  const secret = env.C10D_STORE_SECRET;
-  if (secret === undefined || secret === "") return null;
+export function environmentSecret(env: Environment = processEnvironment): string | null {
+  const secret = environmentText("C10D_STORE_SECRET", env);
+  if (secret === undefined) return null;
   // torchrun gives this to each of its workers; `c10d run`, which shares other variables with it, never does.
   if (env.TORCHELASTIC_ERROR_FILE === undefined) return secret;
   if (!warned) {

@@ -4,11 +4,11 @@ import { describeGloo } from "../../backends/gloo/fixtures/availability.ts";
 import * as dist from "../../index.ts";
 import type { BackendPlugin } from "../../registry/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike } from "../../tensor/index.ts";
-import { testBackend } from "../backend-suite.ts";
 import { cuda, cudaAndHost, cudaOverGloo, emulateCuda, type FindDevice } from "../fixtures/cuda-emulator.ts";
 import memory, { emulatedDevice } from "../fixtures/emulated-memory.ts";
-import { localRanks } from "../local-ranks.ts";
-import { suiteCases } from "./cases.ts";
+import { localRanks } from "../ranks/local-ranks.ts";
+import { testBackend } from "./backend-suite.ts";
+import { suiteCases } from "./cases/cases.ts";
 import type { DeviceMemory, SuiteMemory } from "./device-memory.ts";
 import { runSuite } from "./run-suite.ts";
 

@@ -5,8 +5,8 @@ import { destroyProcessGroup, initProcessGroup, newGroup } from "../../distribut
 import { type DistError, messageOf } from "../../errors/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Work } from "../../work/index.ts";
-import type { RankBody } from "../spawn-ranks.ts";
-import { anyCollective } from "./any-collective.ts";
+import type { RankBody } from "../ranks/spawn-ranks.ts";
+import { anyCollective } from "./cases/any-collective.ts";
 import { loadMemory, type MemorySource, openMemory } from "./device-memory.ts";
 import { endsInTime } from "./ends-in-time.ts";
 import type { LossCase } from "./losses.ts";

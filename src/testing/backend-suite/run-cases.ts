@@ -4,7 +4,7 @@ import { DistError, messageOf } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
-import { suiteCases } from "./cases.ts";
+import { suiteCases } from "./cases/cases.ts";
 import type { OpenMemory } from "./device-memory.ts";
 import { troubleOfEnding } from "./ends-in-time.ts";
 import { descriptionOf, entriesOf, type SuiteEntry, settings } from "./settings.ts";

@@ -1,6 +1,6 @@
 import type { BackendPlugin } from "../../registry/index.ts";
-import { startRanks } from "../spawn-ranks.ts";
-import { workerRanks } from "../worker-ranks.ts";
+import { startRanks } from "../ranks/spawn-ranks.ts";
+import { workerRanks } from "../ranks/worker-ranks.ts";
 import { type SuiteMemory, sourceOfMemory } from "./device-memory.ts";
 import type { LossArgs, Survival } from "./loss-rank.ts";
 import { type LossCase, lossCases } from "./losses.ts";

@@ -1,7 +1,7 @@
 import { BACKEND_MIDDLEWARE, type BackendPlugin, createContainer } from "../../registry/index.ts";
-import { type LocalRank, LocalRanksError, localRanks } from "../local-ranks.ts";
-import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
-import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
+import { type LocalRank, LocalRanksError, localRanks } from "../ranks/local-ranks.ts";
+import { type RankOutcome, type SpawnOptions, spawnRanks } from "../ranks/spawn-ranks.ts";
+import { type WorkerOutcome, workerRanks } from "../ranks/worker-ranks.ts";
 import { type SuiteMemory, sourceOfMemory } from "./device-memory.ts";
 import { placeOfPlugin } from "./plugin-place.ts";
 import type { SuiteRankArgs } from "./rank.ts";

@@ -4,7 +4,7 @@ import { DistBackendError } from "../../errors/index.ts";
 import type { GroupContext, Submit } from "../../registry/index.ts";
 import { CPU } from "../../tensor/index.ts";
 import { Work } from "../../work/index.ts";
-import { suiteCases } from "./cases.ts";
+import { suiteCases } from "./cases/cases.ts";
 import { descriptionOf, entriesOf, inapplicableIn, plainSetting, settings, suiteMiddleware } from "./settings.ts";
 
 const call = (op: OpName): OpCall => opCall(op, CPU, [], [], 1_000, {});

@@ -2,7 +2,7 @@ import type { Operation, ReduceOpName } from "../../collectives/index.ts";
 import { newGroup } from "../../distributed/index.ts";
 import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
-import { isOfGuard } from "../../process-group/op-limits.ts";
+import { isOfGuard } from "../../process-group/pipeline/op-limits.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import type { Store } from "../../store/index.ts";
 import { type Device, type DType, dtypes } from "../../tensor/index.ts";

@@ -1,4 +1,4 @@
-import { timeoutMs } from "../../errors/index.ts";
+import { timeoutMs } from "../../time/index.ts";
 import type { Fault, FaultTime } from "../fault.ts";
 import type { OpLogWriter } from "./op-log.ts";
 

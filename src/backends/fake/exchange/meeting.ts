@@ -1,0 +1,147 @@
+import {
+  BackendUnavailableError,
+  type DistError,
+  DistTimeoutError,
+  InvalidArgumentError,
+} from "../../../errors/index.ts";
+import type { BackendContext, Clock } from "../../../registry/index.ts";
+import { DeliveryOrder } from "./delivery-order.ts";
+import { Exchange } from "./exchange.ts";
+
+const KEY = "fake/exchange";
+const SAME_GROUPS = "All ranks of the job, members or not, must make the same groups in the same order";
+/** Begins the tokens of this thread. */
+const HERE = `${process.pid}/${crypto.randomUUID()}`;
+
+export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "clock">;
+
+/** How coming to a meeting ended. */
+export type Attendance =
+  | { readonly kind: "met" }
+  | { readonly kind: "late"; readonly missing: readonly number[] }
+  /** Another rank had given up waiting before this one came. */
+  | { readonly kind: "given up" }
+  | { readonly kind: "other seed" }
+  /** Of this rank and of one that came before. */
+  | { readonly kind: "other size"; readonly sizes: readonly [number, number] };
+
+/** Ranks of one group on their way to each other. */
+export class Meeting {
+  readonly exchange: Exchange;
+  readonly #present = new Set<number>();
+  readonly #complete = Promise.withResolvers<Attendance>();
+  #over = false;
+  #givenUp = false;
+
+  constructor(size: number, seed: number | undefined, clock: Clock) {
+    this.exchange = new Exchange(size, new DeliveryOrder(seed), clock);
+  }
+
+  /** Whether nobody else will come: all are there, or some did not come in time. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** Whether a rank has waited in vain. */
+  get givenUp(): boolean {
+    return this.#givenUp;
+  }
+
+  /** A rank has come, and waits for the others. */
+  async attend(
+    rank: number,
+    ranks: number,
+    seed: number | undefined,
+    timeoutMs: number,
+    clock: Clock,
+  ): Promise<Attendance> {
+    const { order, size } = this.exchange;
+    if (this.#givenUp) return { kind: "given up" };
+    if (order.seed !== seed) return { kind: "other seed" };
+    if (ranks !== size) this.#end({ kind: "other size", sizes: [size, ranks] });
+    else if (this.#present.add(rank).size === size) this.#end({ kind: "met" });
+    const { promise: late, resolve } = Promise.withResolvers<Attendance>();
+    using _ = clock.schedule(timeoutMs, () => {
+      this.#over = true;
+      this.#givenUp = true;
+      const missing = Array.from({ length: size }, (_, other) => other).filter((other) => !this.#present.has(other));
+      resolve({ kind: "late", missing });
+    });
+    return await Promise.race([this.#complete.promise, late]);
+  }
+
+  #end(attendance: Attendance): void {
+    this.#over = true;
+    this.#complete.resolve(attendance);
+  }
+}
+
+/** Throws what is to be said about ranks that did not meet. */
+export function requireMet(attendance: Attendance, attendee: Attendee, seed: number | undefined): void {
+  const { rank, size, groupName: group, timeoutMs } = attendee;
+  const init = { backend: "fake", group, rank };
+  if (attendance.kind === "other seed") {
+    const text = `fake: all ranks must give the same seed, rank ${rank} gave ${seed}`;
+    throw new InvalidArgumentError(text, { ...init, argument: "seed" });
+  }
+  if (attendance.kind === "other size") {
+    const [first, second] = attendance.sizes;
+    const text = `group "${group}" (fake, rank ${rank} of ${size}): one rank makes it of ${first} ranks, another one of ${second}. ${SAME_GROUPS}`;
+    throw new InvalidArgumentError(text, { ...init, argument: "ranks" });
+  }
+  if (attendance.kind === "given up") throw tooLate(attendee);
+  if (attendance.kind === "late") {
+    const { missing: peers } = attendance;
+    const text = `group "${group}" (fake, rank ${rank} of ${size}): ${peers.length > 1 ? "ranks" : "rank"} ${peers.join(", ")} did not come within ${timeoutMs} ms. ${SAME_GROUPS}`;
+    throw new DistTimeoutError(text, { ...init, code: "CONNECT_TIMEOUT", peers, timeoutMs });
+  }
+}
+
+/** The error of a rank that comes when its peers in this thread have met, or given up. */
+function tooLate({ rank, size, groupName: group, timeoutMs }: Attendee): DistError {
+  const text = `group "${group}" (fake, rank ${rank} of ${size}): its ranks have met without this one, or given up. ${SAME_GROUPS}`;
+  return new DistTimeoutError(text, { backend: "fake", group, rank, code: "CONNECT_TIMEOUT", timeoutMs });
+}
+
+/** The error of a rank whose peers are where it cannot reach them. */
+export function ranksApart({ rank, groupName: group }: Attendee): DistError {
+  return new BackendUnavailableError(
+    `fake: rank 0 of group "${group}" is in another process or Worker. The local mode needs all ranks in one thread, ` +
+      "by localRanks(), or in Workers of one process, by workerRanks(), both of bun-c10d/testing; or choose the option " +
+      'mode: "solo"',
+    { backend: "fake", group, rank, code: "RANKS_APART" },
+  );
+}
+
+/** A name that rank 0 makes up is told to all through the group's store. */
+export async function shareToken(attendee: Attendee, make: () => string): Promise<string> {
+  const { store, rank, timeoutMs } = attendee;
+  if (rank !== 0) return new TextDecoder().decode(await store.get(KEY, { timeout: timeoutMs }));
+  const token = make();
+  await store.set(KEY, token, { timeout: timeoutMs });
+  return token;
+}
+
+const meetings = new Map<string, Meeting>();
+
+/**
+ * Meets the other ranks of a group in this thread. Only a token goes through the group's store; the exchange that it
+ * stands for is in the memory of this thread.
+ *
+ * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming who is missing.
+ */
+export async function meetInThread(attendee: Attendee, seed: number | undefined): Promise<Exchange> {
+  const token = await shareToken(attendee, () => {
+    const made = `${HERE}/${crypto.randomUUID()}`;
+    meetings.set(made, new Meeting(attendee.size, seed, attendee.clock));
+    return made;
+  });
+  const meeting = meetings.get(token);
+  if (meeting === undefined) throw token.startsWith(`${HERE}/`) ? tooLate(attendee) : ranksApart(attendee);
+  const attending = meeting.attend(attendee.rank, attendee.size, seed, attendee.timeoutMs, attendee.clock);
+  if (meeting.over) meetings.delete(token);
+  const attendance = await attending;
+  if (meeting.over) meetings.delete(token);
+  requireMet(attendance, attendee, seed);
+  return meeting.exchange;
+}

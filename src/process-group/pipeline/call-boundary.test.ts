@@ -1,0 +1,40 @@
+import { describe, expect, test } from "bun:test";
+import { type OpCall, opCall, ReduceOp } from "../../collectives/index.ts";
+import { viewTensor } from "../../tensor/index.ts";
+import { Passage } from "./call-boundary.ts";
+
+const views = () => [viewTensor(new Float32Array(2))];
+const terms = { reduceOp: ReduceOp.SUM, root: 1, peer: 2, tag: 3, inputSplits: [4], outputSplits: [5] };
+const made = () => opCall("allToAllSingle", { type: "cpu", index: 0 }, views(), views(), 6, terms);
+/** Another value of each field, none of which is that of another field. */
+const others = {
+  id: -1,
+  op: "allReduce",
+  device: { type: "cpu", index: 0 },
+  inputs: views(),
+  outputs: views(),
+  reduceOp: ReduceOp.MAX,
+  root: 11,
+  peer: 12,
+  tag: 13,
+  inputSplits: [4],
+  outputSplits: [5],
+  waitAllRanks: true,
+  continuation: true,
+  timeoutMs: 16,
+  stream: { handle: 17 },
+} satisfies Record<keyof OpCall, unknown>;
+
+describe("a call that a middleware changes in place", () => {
+  test.each(Object.keys(others) as (keyof OpCall)[])("is seen to have changed, and is restored: %s", (field) => {
+    const [passage, call] = [new Passage(), made()];
+    const before = { ...call };
+    passage.note([call]);
+    expect(passage.areStill([call], 0, 1)).toBe(true);
+    Object.assign(call, { [field]: others[field] });
+    expect(passage.areStill([call], 0, 1)).toBe(false);
+    passage.at(0, 0).restore();
+    expect(call[field]).toBe(before[field]);
+    expect(passage.areStill([call], 0, 1)).toBe(true);
+  });
+});

@@ -1,0 +1,279 @@
+import { NO_TENSORS, type OpCall, OpType, opCall, opTable, opTypeOf } from "../../collectives/index.ts";
+import { DistBackendError, DistError, describe, InvalidArgumentError, messageOf } from "../../errors/index.ts";
+import type { Submit } from "../../registry/index.ts";
+import { CPU, type Device, type TensorView } from "../../tensor/index.ts";
+import { Work } from "../../work/index.ts";
+import { type CallCheck, isOpName, viewFault } from "./call-check.ts";
+
+/** What no call was. */
+const NO_CALL: OpCall = opCall("refused", CPU, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY);
+
+/** A call as a middleware was given it, so that a change in place is seen. */
+class GivenCall {
+  call: OpCall | undefined;
+  #fields = NO_CALL;
+
+  note(call: OpCall): void {
+    this.#fields = { ...call };
+    this.call = call;
+  }
+
+  /** Whether it has no more the fields that whoever has made it goes on by. */
+  get isSpoilt(): boolean {
+    const call = this.call as OpCall;
+    const { op, inputs, outputs } = this.#fields;
+    return (
+      (call.op !== op && !isOpName(call.op)) ||
+      (call.inputs !== inputs && !Array.isArray(call.inputs)) ||
+      (call.outputs !== outputs && !Array.isArray(call.outputs))
+    );
+  }
+
+  get isCollective(): boolean {
+    return opTable[this.#fields.op].kind === "collective";
+  }
+
+  /** Whether this is the call, and nobody has changed it, or spoilt one of its views. */
+  isStill(call: OpCall | undefined): boolean {
+    return (
+      call !== undefined &&
+      call === this.call &&
+      areSame(call, this.#fields) &&
+      areSound(call.inputs) &&
+      areSound(call.outputs)
+    );
+  }
+
+  /** Undoes a change in place: whoever has made the call goes by it. */
+  restore(): void {
+    const { call } = this;
+    if (call !== undefined && !this.isStill(call)) Object.assign(call, this.#fields);
+  }
+
+  /** Lets go of the tensors. */
+  forget(): void {
+    this.call = undefined;
+    this.#fields = NO_CALL;
+  }
+}
+
+/**
+ * Whether two calls have the same in all fields. Spelled out, since a loop over names takes several times as long; what is left to
+ * compare is kept by the type, so that this does not compile as long as a field is missing.
+ */
+function areSame(a: OpCall, b: OpCall): boolean {
+  const left = "any" as keyof OpCall;
+  return (
+    isSame(left, "id", a.id, b.id) &&
+    isSame(left, "op", a.op, b.op) &&
+    isSame(left, "device", a.device, b.device) &&
+    isSame(left, "inputs", a.inputs, b.inputs) &&
+    isSame(left, "outputs", a.outputs, b.outputs) &&
+    isSame(left, "reduceOp", a.reduceOp, b.reduceOp) &&
+    isSame(left, "root", a.root, b.root) &&
+    isSame(left, "peer", a.peer, b.peer) &&
+    isSame(left, "tag", a.tag, b.tag) &&
+    isSame(left, "inputSplits", a.inputSplits, b.inputSplits) &&
+    isSame(left, "outputSplits", a.outputSplits, b.outputSplits) &&
+    isSame(left, "waitAllRanks", a.waitAllRanks, b.waitAllRanks) &&
+    isSame(left, "continuation", a.continuation, b.continuation) &&
+    isSame(left, "timeoutMs", a.timeoutMs, b.timeoutMs) &&
+    isSame(left, "stream", a.stream, b.stream) &&
+    isNothing(left)
+  );
+}
+
+/** Whether a field is the same in two calls; if it is, there is one less left to compare. */
+function isSame<Left extends keyof OpCall, Field extends Left>(
+  _left: Left,
+  _field: Field,
+  a: OpCall[Field],
+  b: OpCall[Field],
+): _left is Exclude<Left, Field> {
+  return a === b;
+}
+
+/** Compiles only where nothing is left. */
+function isNothing(_left: never): true {
+  return true;
+}
+
+function areSound(views: readonly TensorView[]): boolean {
+  for (const view of views) if (viewFault(view) !== undefined) return false;
+  return true;
+}
+
+/** What the calls that are on their way were when they came, for all borders of a pipeline. */
+export class Passage {
+  /** The list whose calls were noted last, and where. */
+  calls: readonly OpCall[] | undefined;
+  first = 0;
+  count = 0;
+  readonly #given: GivenCall[] = [];
+
+  /** The call at this place among those that were noted from `first` on. */
+  at(first: number, i: number): GivenCall {
+    const known = this.#given[first + i];
+    if (known !== undefined) return known;
+    const made = new GivenCall();
+    this.#given[first + i] = made;
+    return made;
+  }
+
+  /** Notes calls, behind those from which they are made. */
+  note(calls: readonly OpCall[]): void {
+    this.calls = calls;
+    this.first += this.count;
+    this.count = calls.length;
+    for (let i = 0; i < calls.length; i++) this.at(this.first, i).note(calls[i] as OpCall);
+  }
+
+  /** Whether nobody has changed the calls that were noted, nor their list. */
+  areStill(calls: readonly OpCall[], first: number, count: number): boolean {
+    if (calls.length !== count) return false;
+    for (let i = 0; i < count; i++) if (!this.at(first, i).isStill(calls[i])) return false;
+    return true;
+  }
+
+  /** Whoever has made the calls goes on with them, so the list stays as it was, and what is in it stays a list of calls. */
+  end(calls: readonly OpCall[]): void {
+    for (let i = 0; i < this.count; i++) {
+      const given = this.at(this.first, i);
+      const { call } = given;
+      if (call === undefined) continue;
+      if (calls[i] !== call) (calls as OpCall[])[i] = call;
+      if (given.isSpoilt) given.restore();
+      given.forget();
+    }
+    if (calls.length !== this.count) (calls as OpCall[]).length = this.count;
+  }
+}
+
+/**
+ * The place where calls go from one middleware to the next, or to the backend. What the middleware has changed is checked there, and
+ * what it throws is named; a collective that does not get further takes its turn all the same.
+ */
+export class CallBorder {
+  readonly #name: string;
+  readonly #device: Device;
+  readonly #inner: Submit;
+  readonly #check: CallCheck;
+  readonly #passage: Passage;
+  /** What the middleware is called with at present, and where that was noted. */
+  #calls: readonly OpCall[] | undefined;
+  #first = 0;
+  #count = 0;
+  /** Whether the middleware has submitted something since it was called. */
+  #hasPassed = false;
+  /** What the middleware submits to. */
+  readonly next: Submit = (calls) => {
+    this.#hasPassed = true;
+    const isGiven = calls === this.#calls && this.#passage.areStill(calls, this.#first, this.#count);
+    return isGiven ? this.#inner(calls) : this.#checked(calls);
+  };
+
+  constructor(name: string, inner: Submit, device: Device, check: CallCheck, passage: Passage) {
+    this.#name = name;
+    this.#inner = inner;
+    this.#device = device;
+    this.#check = check;
+    this.#passage = passage;
+  }
+
+  around(submit: Submit): Submit {
+    const passage = this.#passage;
+    return (calls) => {
+      const before = this.#calls;
+      const first = this.#first;
+      const count = this.#count;
+      const hasPassed = this.#hasPassed;
+      // The border outside has noted them if its middleware has left them as they were.
+      const noted = passage.calls;
+      const firstNoted = passage.first;
+      const countNoted = passage.count;
+      let isNoted = false;
+      try {
+        if (noted !== calls) passage.note(calls);
+        isNoted = true;
+        this.#calls = calls;
+        this.#first = passage.first;
+        this.#count = passage.count;
+        this.#hasPassed = false;
+        return submit(calls);
+      } catch (error) {
+        // A call that cannot be read comes from the middleware outside.
+        throw isNoted ? this.#thrown(error) : error;
+      } finally {
+        if (noted !== calls) {
+          passage.end(calls);
+          passage.calls = noted;
+          passage.first = firstNoted;
+          passage.count = countNoted;
+        }
+        this.#calls = before;
+        this.#first = first;
+        this.#count = count;
+        this.#hasPassed = hasPassed;
+      }
+    };
+  }
+
+  #restore(): void {
+    for (let i = 0; i < this.#count; i++) this.#passage.at(this.#first, i).restore();
+  }
+
+  #checked(calls: readonly OpCall[]): readonly Work<void>[] {
+    if (!Array.isArray(calls)) {
+      const text = `op: middleware "${this.#name}" must submit a list of calls, got ${describe(calls)}`;
+      this.#takeTurn(this.#hasGivenCollective());
+      throw new InvalidArgumentError(text, { code: "INVALID_CALL", argument: "calls" });
+    }
+    try {
+      // Not forEach(), which passes over holes.
+      for (const call of calls) if (!this.#isGiven(call)) this.#check.require(call, this.#name);
+    } catch (error) {
+      this.#takeTurn(calls.some((call) => this.#isCollective(call)));
+      this.#restore();
+      const failure = this.#named("a call that it has submitted", error);
+      return calls.map((call) =>
+        Work.rejected(failure, { opType: isOpName(call?.op) ? opTypeOf(call) : OpType.UNKNOWN }),
+      );
+    }
+    return this.#inner(calls);
+  }
+
+  /** Whether a call is one that the middleware was given, and has left as it was. */
+  #isGiven(call: OpCall): boolean {
+    for (let i = 0; i < this.#count; i++) if (this.#passage.at(this.#first, i).isStill(call)) return true;
+    return false;
+  }
+
+  /** Of a call without a known op, what the middleware was called with tells it. */
+  #isCollective(call: OpCall | undefined): boolean {
+    return isOpName(call?.op) ? opTable[call.op].kind === "collective" : this.#hasGivenCollective();
+  }
+
+  #hasGivenCollective(): boolean {
+    // Not known of what is submitted later; collectives are what middleware holds back.
+    if (this.#calls === undefined) return true;
+    for (let i = 0; i < this.#count; i++) if (this.#passage.at(this.#first, i).isCollective) return true;
+    return false;
+  }
+
+  /** A collective that is refused takes its turn. */
+  #takeTurn(isCollective: boolean): void {
+    if (!isCollective) return;
+    this.#inner([opCall("refused", this.#device, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY)]);
+  }
+
+  #thrown(error: unknown): DistError {
+    if (!this.#hasPassed) this.#takeTurn(this.#hasGivenCollective());
+    return this.#named("its submit function", error);
+  }
+
+  #named(what: string, error: unknown): DistError {
+    if (error instanceof DistError) return error;
+    const text = `middleware "${this.#name}": ${what} has thrown ${messageOf(error)}`;
+    return new DistBackendError(text, { code: "MIDDLEWARE_ERROR", cause: error });
+  }
+}

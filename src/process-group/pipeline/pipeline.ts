@@ -1,0 +1,544 @@
+import { type OpCall, type OpType, opNames, opTypeOf } from "../../collectives/index.ts";
+import { DistBackendError, DistError, describe, type ErrorDetails, messageOf, warn } from "../../errors/index.ts";
+import {
+  type Backend,
+  type BackendPlugin,
+  type Capabilities,
+  CapabilityTable,
+  type Clock,
+  GRACE_MS,
+  type GroupContext,
+  type Middleware,
+  type SettleLimit,
+  type Submit,
+  settledWithin,
+} from "../../registry/index.ts";
+import type { Device } from "../../tensor/index.ts";
+import { asError, failureOf, type GroupState, hasEnded, isTaken, isWork, Work, workOf } from "../../work/index.ts";
+import { CallBorder, Passage } from "./call-boundary.ts";
+import { CallCheck } from "./call-check.ts";
+import { handedCalls } from "./copied-calls.ts";
+import { foreignFailure } from "./foreign-failure.ts";
+import { GuardedBackend } from "./guarded-backend.ts";
+import { closedWithin, endBackend } from "./limited-close.ts";
+import { OpLimits } from "./op-limits.ts";
+
+/** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
+const FAILED_LIMIT_MS = 5_000;
+
+/** What a pipeline is made of. */
+export interface PipelineInit {
+  readonly group: string;
+  readonly device: Device;
+  readonly plugin: BackendPlugin;
+  readonly backend: Backend;
+  /** What the backends of all ranks can do. */
+  readonly capabilities: Capabilities;
+  readonly clock: Clock;
+  /** Those of the group, as they come: what fails it on one device fails it on all. */
+  readonly siblings?: readonly Pipeline[];
+}
+
+/** What middleware gets that its group alone can give: see {@link GroupContext}. */
+export type MiddlewareSurroundings = Omit<GroupContext, "fail" | "onAbort" | "onClose" | "helperGroup"> & {
+  /** Makes a further backend for the same ranks. */
+  makeHelper(): Promise<Backend>;
+};
+
+/** The way of the calls of one group on one device: middleware, then the backend. */
+export class Pipeline {
+  readonly device: Device;
+  readonly plugin: BackendPlugin;
+  /** What the plugin has made. The group itself calls it by way of the methods here alone. */
+  readonly backend: Backend;
+  /** Rank in the group. */
+  readonly rank: number;
+  /** Number of ranks in the group. */
+  readonly size: number;
+  readonly capabilities: Capabilities;
+  readonly table: CapabilityTable;
+  readonly clock: Clock;
+  readonly #guarded: GuardedBackend;
+  readonly #group: string;
+  readonly #siblings: readonly Pipeline[];
+  #submit: Submit;
+  /** What middleware, or another device, has failed the group with. */
+  #failure: DistError | undefined;
+  #backendFailure: DistError | undefined;
+  /** What the op has failed with that failed the group. */
+  #opFailure: DistError | undefined;
+  /** Whether the group is being aborted or closed, which it knows by itself. */
+  #isEnding = false;
+  /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
+  #endReason: string | undefined;
+  /** Names of the middleware, the innermost first. */
+  readonly #layers: string[] = [];
+  readonly #helpers: Backend[] = [];
+  readonly #abortListeners: ((reason: string) => void)[] = [];
+  readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
+  /** Watches over Works that may not keep the limits of their ops by themselves; `undefined` if all do. */
+  #limits: OpLimits | undefined;
+  /** The last Works of a backend that keeps limits by itself, as it has returned them to middleware; not their list, which that may change. */
+  #trusted: readonly unknown[] = [];
+  #closing: Promise<void> | undefined;
+
+  constructor({ group, device, plugin, backend, capabilities, clock, siblings = [] }: PipelineInit) {
+    this.device = device;
+    this.plugin = plugin;
+    this.backend = backend;
+    const guarded = new GuardedBackend(backend, plugin.name, group);
+    this.#guarded = guarded;
+    this.rank = guarded.rank;
+    this.size = guarded.size;
+    this.capabilities = capabilities;
+    this.table = guarded.tried("capabilities", () => new CapabilityTable(plugin.name, capabilities));
+    this.clock = clock;
+    this.#group = group;
+    this.#siblings = siblings;
+    if (guarded.tried("capabilities", () => capabilities.keepsTimeouts) === true) {
+      this.#submit = (calls) => guarded.submit(calls);
+    } else {
+      this.#submit = (calls) => guarded.submit(handedCalls(calls));
+      this.#watch();
+    }
+    // The group may have failed on another device while this one was made.
+    for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
+    guarded.whenFailed((reason) => this.#onBackendFailure(reason));
+  }
+
+  #watch(): void {
+    const { rank, size, clock, plugin } = this;
+    this.#limits ??= new OpLimits({
+      group: this.#group,
+      backend: plugin.name,
+      rank,
+      size,
+      clock,
+      onTimeout: (error) => this.#failAll(error),
+    });
+  }
+
+  /**
+   * Puts middleware around what is there; the first of the list is outermost.
+   * @param limitMs What the `create()` of each may take.
+   */
+  async wrap(
+    middleware: readonly Middleware[],
+    limitMs: number,
+    surroundingsOf: (name: string) => MiddlewareSurroundings,
+  ): Promise<void> {
+    if (middleware.length > 0 && this.#limits === undefined) {
+      this.#watch();
+      this.#submit = (calls) => {
+        const works = this.#guarded.submit(calls);
+        this.#trusted = Array.isArray(works) ? [...works] : [];
+        return works;
+      };
+    }
+    const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
+    const { rank, size } = this;
+    const passage = new Passage();
+    const check = new CallCheck({ rank, size, device: this.device });
+    for (const each of [...middleware].reverse()) {
+      const { name } = each;
+      const context = this.#contextOf(name, surroundingsOf(this.#ownNameOf(name)));
+      const layer: unknown = await created(`middleware "${name}"`, limit, () => each.create(context));
+      if (typeof layer !== "function") {
+        throw new DistBackendError(
+          `middleware "${name}": create() must give a function from one submit to another, got ${describe(layer)}`,
+          { group: this.#group, code: "INVALID_MIDDLEWARE" },
+        );
+      }
+      const border = new CallBorder(name, this.#submit, this.device, check, passage);
+      const submit = this.#layered(name, layer as (next: Submit) => unknown, border.next);
+      if (typeof submit !== "function") {
+        // Nobody will look at what it rejects with.
+        if (submit instanceof Promise) submit.catch(() => {});
+        throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
+          group: this.#group,
+          code: "INVALID_MIDDLEWARE",
+        });
+      }
+      this.#submit = border.around(submit as Submit);
+      this.#layers.push(name);
+    }
+    if (middleware.length === 0) return;
+    const outermost = this.#submit;
+    this.#submit = (calls) => outermost(handedCalls(calls));
+  }
+
+  #layered(name: string, layer: (next: Submit) => unknown, next: Submit): unknown {
+    try {
+      return layer(next);
+    } catch (cause) {
+      throw notMade(`middleware "${name}"`, "what create() has given", { group: this.#group }, cause);
+    }
+  }
+
+  /** Several of one name have keys and helper groups of their own all the same. */
+  #ownNameOf(name: string): string {
+    const before = this.#layers.filter((other) => other === name).length;
+    return before === 0 ? name : `${name}#${before + 1}`;
+  }
+
+  #contextOf(name: string, { makeHelper, ...surroundings }: MiddlewareSurroundings): GroupContext {
+    return {
+      ...surroundings,
+      helperGroup: async () => {
+        this.#requireNotEnded("helperGroup");
+        const backend = await makeHelper();
+        this.#helpers.push(backend);
+        try {
+          this.#requireNotEnded("helperGroup");
+        } catch (error) {
+          // The end of the group has passed it over.
+          await endBackend(backend, this.plugin.name, this.#group, "the group has ended");
+          throw error;
+        }
+        return backend;
+      },
+      fail: (reason) => {
+        this.#failAll(asError(reason, { opType: opTypeOf({ op: "refused", peer: -1 }) }));
+      },
+      onAbort: (listener) => {
+        const reason = this.#endReason;
+        if (reason === undefined) this.#abortListeners.push(listener);
+        else this.#call(() => listener(reason));
+      },
+      onClose: (listener) => {
+        // One that is made too late would otherwise not be notified at all.
+        if (this.#closing !== undefined) this.#call(listener);
+        else this.#closeListeners.push({ name, listener });
+      },
+    };
+  }
+
+  #failAll(error: DistError): void {
+    for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
+  }
+
+  /** Calls that come after the end: the backend may say why they are refused, but must not start them. */
+  #refused(calls: readonly OpCall[]): readonly Work<void>[] {
+    const works = this.#guarded.refuse(handedCalls(calls));
+    if (works !== undefined) return works;
+    const { name: backend } = this.plugin;
+    const details = { backend, group: this.#group, code: "ABORTED" };
+    const cause = this.failure ?? this.#opFailure ?? new DistBackendError(this.#endReason ?? "it has ended", details);
+    return calls.map((call) => {
+      const opType = opTypeOf(call);
+      // A turn that nobody takes any more.
+      if (call.op === "refused") return Work.completed(undefined, { opType });
+      return Work.rejected(this.#failedBefore(opType, cause), { opType });
+    });
+  }
+
+  /** Submits calls; whatever goes wrong, there is a Work for each. */
+  submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    const opTypes = calls.map(opTypeOf);
+    try {
+      if (this.#failure !== undefined) throw this.#failedBefore(opTypes[0], this.#failure);
+      const works: unknown = this.#submit(calls);
+      const own = areNewWorks(works, opTypes.length) ? works : this.#mended(opTypes, works);
+      return this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls);
+    } catch (error) {
+      const failure = this.#submitFailure(opTypes[0], error);
+      return opTypes.map((opType) => Work.rejected(failure, { opType }));
+    }
+  }
+
+  /** {@link submit} of one call. */
+  submitOne(call: OpCall): Work<void> {
+    // A backend that keeps limits by itself gets the call itself, and the process group goes on with it.
+    const { op, peer, inputs, outputs } = call;
+    if (this.#failure === undefined) {
+      try {
+        const calls = [call];
+        const works: unknown = this.#submit(calls);
+        const own = areNewWorks(works, 1) ? works : this.#mended([opTypeOf({ op, peer })], works);
+        return (this.#limits === undefined ? own : this.#watchAll(this.#limits, own, calls))[0] as Work<void>;
+      } catch (error) {
+        const opType = opTypeOf({ op, peer });
+        return Work.rejected(this.#submitFailure(opType, error), { opType });
+      } finally {
+        if (call.op !== op || call.peer !== peer || call.inputs !== inputs || call.outputs !== outputs) {
+          Object.assign(call, { op, peer, inputs, outputs });
+        }
+      }
+    }
+    const opType = opTypeOf(call);
+    return Work.rejected(this.#failedBefore(opType, this.#failure), { opType });
+  }
+
+  /**
+   * Puts Works under watch; returns them, or what stands for those that have ended with an error that is not ours.
+   * @param calls As they were submitted: whoever has made the Works had others.
+   */
+  #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): readonly Work<void>[] {
+    const trusted = this.#trusted;
+    let seen = works;
+    for (const [i, call] of calls.entries()) {
+      const number = limits.numberOf(call);
+      const work = works[i] as Work<void>;
+      if (!hasEnded(work)) {
+        // Middleware that has passed it on has nothing in its hands.
+        const isTrusted = work === trusted[i];
+        if (!isTrusted && !this.#keepsLimit(work, opTypeOf(call))) limits.watch(work, call, number);
+        continue;
+      }
+      const failure: Error | undefined = failureOf(work);
+      if (failure === undefined || failure instanceof DistError) continue;
+      const error = limits.errorOf(messageOf(failure), { cause: failure }, work, call, number);
+      seen = seen.with(i, Work.rejected(error, { opType: opTypeOf(call) }));
+    }
+    return seen;
+  }
+
+  #keepsLimit(work: Work<void>, opType: OpType): boolean {
+    try {
+      return work.keepsLimit;
+    } catch (error) {
+      throw this.#invalidWork(opType, `keepsLimit of its Work has failed: ${messageOf(error)}`, error);
+    }
+  }
+
+  /** A backend or a middleware of the user's own may return Works of another copy of the package; or anything. */
+  #mended(opTypes: readonly OpType[], works: unknown): readonly Work<void>[] {
+    const list: readonly unknown[] | undefined = Array.isArray(works) ? Array.from(works) : undefined;
+    const fault = list === undefined ? describe(works) : faultOf(list, opTypes.length);
+    const own = fault === undefined ? list?.map((each, i) => workOf(each, opTypes[i] as OpType)) : undefined;
+    const other = own?.indexOf(undefined) ?? -1;
+    if (own !== undefined && other < 0) return own as Work<void>[];
+    // Nobody will look at what they reject with; unhandled, it would end the process.
+    for (const each of list ?? [works]) if (each instanceof Promise) each.catch(() => {});
+    if (fault === undefined) {
+      const text = `submit() has returned ${describe(list?.[other])}, which is no Work: Work.fromPromise() makes one of a promise`;
+      throw this.#invalidWork(opTypes[other] as OpType, text);
+    }
+    throw new DistBackendError(`${this.#whose}: submit() must return one new Work for each call, got ${fault}`, {
+      backend: this.plugin.name,
+      group: this.#group,
+      code: "INVALID_SUBMIT",
+    });
+  }
+
+  /** Whoever may have made a Work, for messages. */
+  get #whose(): string {
+    const names = this.#layers.map((name) => `"${name}"`).join(", ");
+    return `backend "${this.plugin.name}"${names && ` or its middleware (${names})`}`;
+  }
+
+  #invalidWork(opType: OpType, fault: string, cause?: unknown): DistBackendError {
+    const op = opNames[opType];
+    return new DistBackendError(`${op}: ${this.#whose}: ${fault}`, {
+      backend: this.plugin.name,
+      group: this.#group,
+      op,
+      code: "INVALID_WORK",
+      ...(cause !== undefined && { cause }),
+    });
+  }
+
+  /** What has been thrown where calls are submitted; if it is not of this package, it comes from looking at what was returned. */
+  #submitFailure(opType: OpType | undefined, error: unknown): DistError {
+    const op = opType === undefined ? {} : { op: opNames[opType] };
+    const where = `what submit() of ${this.#whose} has returned${op.op === undefined ? "" : ` for ${op.op}`}`;
+    return foreignFailure(where, { group: this.#group, backend: this.plugin.name, ...op }, error);
+  }
+
+  #failedBefore(opType: OpType | undefined, cause: DistError): DistBackendError {
+    const op = opType === undefined ? "op" : opNames[opType];
+    return new DistBackendError(
+      `${op}: group "${this.#group}" has failed before (${cause.message}). It takes no more ops: make a new group with newGroup()`,
+      { backend: this.plugin.name, group: this.#group, op, rank: this.rank, code: "GROUP_FAILED", cause },
+    );
+  }
+
+  get state(): GroupState {
+    const state = this.#backendState();
+    return state === "OPEN" && this.failure !== undefined ? "FAILED" : state;
+  }
+
+  /** A backend that fails to tell its state is not relied on any more; who asks may be in the middle of what ends an op. */
+  #backendState(): GroupState {
+    try {
+      return this.#guarded.state;
+    } catch (thrown) {
+      const error = thrown as DistError;
+      if (this.#failure === undefined) {
+        warn(error.message, error.code);
+        this.#failAll(error);
+      }
+      return "FAILED";
+    }
+  }
+
+  /** Number of ops in flight in the backend. */
+  get inFlight(): number {
+    return this.#guarded.inFlight;
+  }
+
+  /** Resolves when nothing is in flight in the backend. */
+  drained(): Promise<void> {
+    return this.#guarded.drained();
+  }
+
+  /** From now on ops say how long they are in the library. */
+  enableTiming(): void {
+    this.#guarded.enableTiming();
+  }
+
+  /** What the group has failed with on this device, as other devices are told. */
+  get failure(): DistError | undefined {
+    return this.#failure ?? this.#backendFailure;
+  }
+
+  /** A group is one: it has failed on all its devices. On this one the backend itself says with what. */
+  #onBackendFailure(reason: string): void {
+    if (this.#isEnding) return;
+    this.endHeld(reason);
+    const { name } = this.plugin;
+    const text = `group "${this.#group}": backend "${name}" has failed: ${reason}`;
+    const error = new DistBackendError(text, { backend: name, group: this.#group, code: "GROUP_FAILED" });
+    this.#backendFailure = error;
+    for (const each of this.#siblings) if (each !== this) each.#fail(error);
+  }
+
+  #fail(error: DistError): void {
+    if (this.#failure !== undefined) return;
+    this.#failure = error;
+    try {
+      this.abort(error.message);
+    } catch (failure) {
+      warn(messageOf(failure));
+    }
+  }
+
+  /** Fails what is in flight, in the middleware too. */
+  abort(reason: string): void {
+    this.#isEnding = true;
+    try {
+      this.#guarded.abort(reason);
+    } finally {
+      this.endHeld(reason);
+      this.#limits?.endAll(reason, GRACE_MS);
+      // One that has no states, or could not abort, must not be given further ops.
+      if (this.#backendState() === "OPEN") {
+        const { name: backend } = this.plugin;
+        this.#failure ??= new DistBackendError(reason, { backend, group: this.#group, code: "ABORTED" });
+      }
+    }
+  }
+
+  /**
+   * Lets the middleware end the Works that it holds, once.
+   * @param error What an op has failed with, if it was that.
+   */
+  endHeld(reason: string, error?: DistError): void {
+    if (this.#endReason !== undefined) return;
+    this.#endReason = reason;
+    this.#opFailure = error;
+    // Middleware is called for its end once: what it held from now on would stay pending.
+    this.#submit = (calls) => this.#refused(calls);
+    this.#limits?.endAll(reason, FAILED_LIMIT_MS);
+    for (const listener of this.#abortListeners) this.#call(() => listener(reason));
+    for (const helper of this.#helpers) this.#call(() => helper.abort(reason));
+  }
+
+  #requireNotEnded(what: string): void {
+    if (this.#endReason === undefined) return;
+    throw new DistBackendError(`${what}: group "${this.#group}" has ended: ${this.#endReason}`, {
+      backend: this.plugin.name,
+      group: this.#group,
+      code: "GROUP_FAILED",
+    });
+  }
+
+  #call(listener: () => unknown): void {
+    const failed = (error: unknown) =>
+      warn(`group "${this.#group}": a middleware failed when the group did: ${messageOf(error)}`);
+    try {
+      const returned = listener();
+      // One that is async would otherwise end the process by an unhandled rejection.
+      if (returned instanceof Promise) returned.catch(failed);
+    } catch (error) {
+      failed(error);
+    }
+  }
+
+  /**
+   * Closes the backend, and what middleware has; each of them is given up when it takes too long, by a `DistTimeoutError`. Of
+   * several that fail the first one counts, the others are warnings.
+   */
+  close(): Promise<void> {
+    this.#closing ??= this.#close();
+    return this.#closing;
+  }
+
+  async #close(): Promise<void> {
+    this.#isEnding = true;
+    const reason = "the group was closed while the op was in flight";
+    this.endHeld(reason);
+    this.#limits?.endAll(reason, GRACE_MS);
+    const { name: backend } = this.plugin;
+    const closed = (what: string, close: () => unknown) => closedWithin({ group: this.#group, what, backend }, close);
+    const ends = await Promise.allSettled([
+      closed(`backend "${backend}"`, () => this.#guarded.close()),
+      ...this.#closeListeners.map(({ name, listener }) => closed(`middleware "${name}"`, listener)),
+      ...this.#helpers.map((helper) => closed(`a helper group of backend "${backend}"`, () => helper.close())),
+    ]);
+    const [first, ...others] = ends.flatMap((end) => (end.status === "rejected" ? [{ error: end.reason }] : []));
+    for (const { error } of others)
+      warn(`closing group "${this.#group}" failed in more than one place: ${messageOf(error)}`);
+    if (first !== undefined) throw first.error;
+  }
+}
+
+/**
+ * What code of others has made, within a limit. What it throws is named, unless it is an error of this package, which says by
+ * itself what is wrong.
+ * @param dispose Gets rid of what comes too late.
+ */
+export async function created<T>(
+  what: string,
+  limit: SettleLimit,
+  create: () => T | Promise<T>,
+  dispose?: (late: T) => unknown,
+): Promise<T> {
+  try {
+    return await settledWithin(`create() of ${what}`, create, limit, dispose);
+  } catch (cause) {
+    throw notMade(what, "create()", limit.details ?? {}, cause);
+  }
+}
+
+function notMade(what: string, method: string, { group = "", backend }: ErrorDetails, cause: unknown): DistError {
+  if (cause instanceof DistError) return cause;
+  const text = `${what} could not be made for group "${group}": ${method} has thrown ${messageOf(cause)}`;
+  return new DistBackendError(text, {
+    group,
+    ...(backend !== undefined && { backend }),
+    code: "CREATE_FAILED",
+    cause,
+  });
+}
+
+/** Whether this is a list of as many Works as there are calls, each of which stands for nothing else. */
+function areNewWorks(works: unknown, count: number): works is readonly Work<void>[] {
+  if (!Array.isArray(works) || works.length !== count) return false;
+  // Not every(), which passes over holes.
+  for (let i = 0; i < count; i++) if (!isWork(works[i]) || isTaken(works[i])) return false;
+  return count < 2 || new Set(works).size === count;
+}
+
+/** What a list has that should be one of new Works, if not by what each of them is; `undefined` if nothing is wrong. */
+function faultOf(works: readonly unknown[], count: number): string | undefined {
+  if (works.length !== count) return `${works.length} for ${count} ${count === 1 ? "call" : "calls"}`;
+  const other = works.findIndex((work) => !isWork(work) && !isThenable(work));
+  if (other >= 0) return `${describe(works[other])} for call ${other}`;
+  const taken = works.findIndex((work, i) => works.indexOf(work) < i || (isWork(work) && isTaken(work)));
+  return taken < 0 ? undefined : `for call ${taken} one that stands for another call`;
+}
+
+function isThenable(value: unknown): boolean {
+  return typeof value === "object" && value !== null && "then" in value;
+}

@@ -1,0 +1,62 @@
+import { madeOf, type OpCall, type Operation, opCall, opTable, singleOf } from "../../collectives/index.ts";
+import type { CapabilityTable } from "../../registry/index.ts";
+import { type DType, partOfView, type TensorView } from "../../tensor/index.ts";
+
+/**
+ * The calls that carry out a call on a backend: itself, or those of ops that it can be made of where the backend has no op for
+ * it. A list is done one by one, and one tensor of all ranks' parts as a list with one per rank.
+ *
+ * @param table What the backends of all ranks have, so that all make it in the same way.
+ * @throws UnsupportedOperationError if there is no way.
+ */
+export function callsFor(call: OpCall, table: CapabilityTable, size: number): readonly OpCall[] {
+  const { inputs, outputs, reduceOp } = call;
+  const op = call.op as Operation;
+  const dtype = (inputs[0] ?? outputs[0])?.dtype;
+  if (dtype !== undefined && !table.has(op, dtype, reduceOp)) {
+    const { perRank } = opTable[op];
+    if (perRank !== undefined && table.has(perRank, dtype, reduceOp)) return [perRankCall(call, perRank, size)];
+    const single = singleOf(op);
+    if (single !== undefined) return singleCalls(call, single).flatMap((each) => callsFor(each, table, size));
+  }
+  table.require(op, dtype, reduceOp);
+  if (op === "recv" && call.peer < 0) table.requireAnySource();
+  return [call];
+}
+
+/** Throws UnsupportedOperationError unless there is a way to carry out an op that does not reduce. */
+export function requireWay(op: Operation, table: CapabilityTable, dtype: DType): void {
+  const has = (part: Operation) => table.has(part, dtype);
+  if (!has(op) && madeOf(op, has) === undefined) table.require(op, dtype);
+}
+
+/** One call for each tensor of the lists. */
+function singleCalls({ device, inputs, outputs, timeoutMs, reduceOp }: OpCall, single: Operation): OpCall[] {
+  return outputs.map((output, i) => opCall(single, device, inputs.slice(i, i + 1), [output], timeoutMs, { reduceOp }));
+}
+
+/** The call with lists of the ranks' parts in the place of the tensors that have them all. */
+function perRankCall(call: OpCall, op: Operation, size: number): OpCall {
+  const { device, inputs, outputs, inputSplits, outputSplits, timeoutMs, reduceOp, root } = call;
+  const parts = (views: readonly TensorView[], side: string, splits: readonly number[] | undefined) =>
+    side === "perRank" || side === "perRankAtRoot" ? views.flatMap((view) => partsOf(view, size, splits)) : views;
+  const row = opTable[op];
+  return opCall(
+    op,
+    device,
+    parts(inputs, row.inputs, inputSplits),
+    parts(outputs, row.outputs, outputSplits),
+    timeoutMs,
+    { reduceOp, root },
+  );
+}
+
+/** The ranks' parts of a tensor, equal ones or by their lengths. */
+function partsOf(view: TensorView, size: number, splits: readonly number[] | undefined): TensorView[] {
+  let start = 0;
+  return Array.from({ length: size }, (_, rank) => {
+    const length = splits?.[rank] ?? view.length / size;
+    start += length;
+    return partOfView(view, start - length, length);
+  });
+}

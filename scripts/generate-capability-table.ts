@@ -1,6 +1,8 @@
 /**
- * Writes the op table and the capability tables of the built-in backends into docs/backends.md:
- * `bun scripts/generate-capability-table.ts`.
+ * Writes the op table and the capability tables of the built-in backends into docs/backends.md.
+ *
+ *   bun scripts/generate-capability-table.ts          writes the page
+ *   bun scripts/generate-capability-table.ts --check  fails if the page is not what it should be
  */
 import { madeOf, type OpRow, operations, opTable, singleOf } from "../src/collectives/op-table.ts";
 import { builtInBackends } from "../src/registry/built-in-backends.ts";
@@ -103,4 +105,11 @@ function split(text: string, mark: string): [string, string] {
   return [text.slice(0, at), text.slice(at + mark.length)];
 }
 
-if (import.meta.main) await Bun.write(page, await withCapabilityTables(await Bun.file(page).text()));
+if (import.meta.main) {
+  const before = await Bun.file(page).text();
+  const after = await withCapabilityTables(before);
+  if (process.argv.includes("--check")) {
+    if (after !== before) console.error("docs/backends.md is out of date: bun run generate");
+    process.exitCode = after === before ? 0 : 1;
+  } else if (after !== before) await Bun.write(page, after);
+}

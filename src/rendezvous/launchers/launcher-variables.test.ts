@@ -109,7 +109,7 @@ describe("ranks of Open MPI on one host", () => {
   test.each<[string, Record<string, string>]>([
     ["some are on another host", { OMPI_COMM_WORLD_LOCAL_SIZE: "1" }],
     ["the folder is not there", { PMIX_SERVER_TMPDIR: "/nonexistent" }],
-    ["its path is relative", { PMIX_SERVER_TMPDIR: ".." }],
+    ["its path is relative", { PMIX_SERVER_TMPDIR: "." }],
     ["the job has no name", { PMIX_NAMESPACE: "" }],
     ["half of the place is given", { MASTER_PORT: "29500" }],
   ])("are told what is missing where %s", async (_, changes) => {

@@ -33,7 +33,7 @@ function scriptName(): string | undefined {
   const file = programFile();
   if (file === undefined) return undefined;
   const path = relative(process.cwd(), file);
-  return path.startsWith("../..") ? file : path;
+  return path.startsWith("..") ? file : path;
 }
 
 function list(names: readonly string[]): string {

@@ -87,7 +87,7 @@ async function shakeHands(connection: Connection): Promise<void> {
         () => readU32,
       ),
     );
-    connection.serverIdentity = (await Promise.all(parts)).join("..");
+    connection.serverIdentity = (await Promise.all(parts)).join(".");
     return;
   }
   if (answer === secretWanted) throw secretRequired(server);

@@ -127,8 +127,8 @@ describe("c10d store", () => {
     const port = Number(/:(\d+)\n/.exec(cli.stdout)?.[1]);
     const { TCPStore } = await import("../store/index.ts");
     for (const [secret, code, told] of [
-      [null, "SECRET_REQUIRED", "wants its secret"],
-      ["of the client", "SECRET_MISMATCH", "another secret"],
+      [null, "SECRET_REQUIRED", "requires its secret"],
+      ["of the client", "SECRET_MISMATCH", "a different secret"],
     ] as const) {
       const connecting = TCPStore.connect({ host: "127.0.0.1", port, timeout: "20s", secret });
       await expect(connecting).rejects.toMatchObject({ code });

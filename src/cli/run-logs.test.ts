@@ -126,7 +126,7 @@ describe("c10d run --log-dir", () => {
         symlinkSync(join(folder, "elsewhere"), join(logs(), part));
         const { exitCode, stderr } = await run();
         expect(exitCode).toBe(2);
-        expect(stderr).toContain(`${join(logs(), part)} is a symbolic link, and was there before.`);
+        expect(stderr).toContain(`${join(logs(), part)} is a symbolic link, and existed before.`);
         expect(readdirSync(join(folder, "elsewhere"))).toEqual([]);
       }
       expect(readFileSync(victim, "utf8")).toBe("precious");

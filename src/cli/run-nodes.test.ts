@@ -238,7 +238,7 @@ describe("c10d run: nodes that do not meet", () => {
     expect(await job.exitCodes()).toEqual([1, 1]);
     expect(job.nodes[1].stderr).toContain("secret");
     expect(job.nodes[0].stderr).toContain("node 1 of 2 did not come");
-    expect(job.nodes[0].stderr).toContain("the client has another secret");
+    expect(job.nodes[0].stderr).toContain("the client has a different secret");
   });
 
   test("a signal ends the wait for the others", async () => {

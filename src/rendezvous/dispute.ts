@@ -2,33 +2,33 @@ import type { Store } from "../store/index.ts";
 import { pause } from "../time/index.ts";
 
 const firstLookMs = 100;
-/** Ranks that wait for others look this often at least whether one of them disagrees. */
+/** Ranks that wait for others check at least this often whether one of them disagrees. */
 export const maxLookMs = 1_000;
 
-/** The meeting cannot take place any more: the ranks meet anew. */
+/** The meeting cannot take place any more: the ranks have to meet again. */
 export class MeetingMissed extends Error {}
 
-/** Where a rank that disagrees with the others says so. */
+/** Where a rank that disagrees with the others reports it. */
 export interface Dispute {
   readonly store: Store;
   /** Set as soon as two ranks disagree. */
   readonly key: string;
-  /** The error that the value of the key stands for. */
+  /** The error for the value of the key. */
   readonly errorOf: (report: string) => Error;
-  /** Whether the meeting cannot take place any more; asked at each look. */
+  /** Whether the meeting cannot take place any more; called at each check. */
   readonly isMissed?: (() => Promise<boolean>) | undefined;
 }
 
 /**
- * Waits for what only ranks that agree can finish, such as connections to all of them, and gives up when one turns out to
- * disagree. It looks now and then instead of waiting for the key, since most meetings are over before the first look.
+ * Waits for what only ranks that agree can finish, such as connections to all of them, and rejects when one disagrees.
+ * It polls the key instead of waiting for it, since most meetings are over before the first check.
  *
- * @throws MeetingMissed, and what {@link Dispute.errorOf} gives.
+ * @throws MeetingMissed, and what {@link Dispute.errorOf} returns.
  */
 export async function unlessDisputed<T>(connecting: Promise<T>, dispute: Dispute): Promise<T> {
   const done = new AbortController();
   const disagreement = look(dispute, done.signal);
-  // The connections, which tell what else is wrong, may fail later than this.
+  // The connections may fail after this has ended.
   connecting.catch(() => {});
   try {
     return await Promise.race([connecting, disagreement]);
@@ -47,7 +47,7 @@ async function look({ store, key, errorOf, isMissed }: Dispute, signal: AbortSig
       else missed = (await isMissed?.()) === true;
     }
   } catch {
-    // A store that fails makes the connections fail, which tells more.
+    // If the store fails, so do the connections, with an error that says more.
     return new Promise<never>(() => {});
   }
   throw report === undefined ? new MeetingMissed() : errorOf(new TextDecoder().decode(report));

@@ -12,12 +12,13 @@ import { meet } from "./meet.ts";
 import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
-const notOfSlurm = "This is in a job of Slurm, but none of its tasks: start the ranks with `srun bun script.ts`";
+const notOfSlurm =
+  "This process is in a Slurm job, but is not one of its tasks: start the ranks with `srun bun script.ts`";
 
 /**
  * `env://`: RANK, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; an empty variable counts as unset. Without RANK and
- * WORLD_SIZE those of Open MPI, MPICH or Slurm; see {@link launcherVariables}. Ranks that one of these has started need no
- * MASTER_ADDR and MASTER_PORT where it lets them meet: Open MPI's and Slurm's on one host in a file of their job, those of
+ * WORLD_SIZE those of Open MPI, MPICH or Slurm; see {@link launcherVariables}. Ranks that one of these started need no
+ * MASTER_ADDR and MASTER_PORT if it lets them meet: Open MPI's and Slurm's on one host in a file of their job, those of
  * MPICH and of `srun --mpi=pmi2` on any hosts.
  */
 export async function envRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {

@@ -269,7 +269,7 @@ describe("handlers", () => {
     async (met) => {
       const scheme = `bad${crypto.randomUUID().slice(0, 8)}`;
       registerRendezvousHandler(scheme, async () => met as unknown as Rendezvous);
-      expect((await failure(`${scheme}://`)).message).toContain("has to resolve to { store, rank, worldSize }");
+      expect((await failure(`${scheme}://`)).message).toContain("must resolve to { store, rank, worldSize }");
     },
   );
 

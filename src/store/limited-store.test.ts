@@ -86,7 +86,7 @@ describe.each([...calls])("%s", (op, call) => {
     const error = await rejection(call(always(() => new Promise(() => {}))));
     expect(error).toBeInstanceOf(DistTimeoutError);
     expect(error).toMatchObject({ code: "STORE_TIMEOUT", details: { op, timeoutMs: 30 } });
-    expect(String(error)).toContain("BadStore has not answered within 30 ms");
+    expect(String(error)).toContain("BadStore did not answer within 30 ms");
   });
 
   test.each([

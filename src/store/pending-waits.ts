@@ -23,7 +23,7 @@ export class PendingWaits {
     return this.#fails.size;
   }
 
-  /** Resolves at a moment when all keys are there. */
+  /** Resolves at a moment when all keys are present. */
   add(waiters: KeyWaiters, request: WaitRequest): Promise<void> {
     const { op, keys, limitMs, deadline, signal, tableKeys = keys } = request;
     const { promise, resolve, reject } = Promise.withResolvers<void>();

@@ -21,7 +21,7 @@ export function pause(ms: number, signal?: AbortSignal): Promise<void> {
   return promise;
 }
 
-/** The outcome of `pending`; the error that `expire` makes when it takes longer than `ms`; or the reason of `signal`. */
+/** Settles as `pending`; rejects with the error of `expire` after `ms`, or with the reason of `signal`. */
 export async function withLimit<T>(
   pending: PromiseLike<T> | T,
   ms: number,

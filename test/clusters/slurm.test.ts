@@ -70,7 +70,7 @@ describe.skipIf(impossible !== undefined)("under Slurm", () => {
   test("a batch script that starts its ranks without srun is told so", async () => {
     const { exitCode, stdout } = await slurm.batch("-n 2", `'${bun}' '${script}'`);
     expect(exitCode).toBe(1);
-    expect(stdout).toContain("but none of its tasks: start the ranks with `srun bun script.ts`");
+    expect(stdout).toContain("but is not one of its tasks: start the ranks with `srun bun script.ts`");
   });
 
   test("docs/launching.md: in a batch script, with a place to meet", async () => {

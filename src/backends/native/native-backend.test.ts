@@ -32,7 +32,7 @@ class WrongStore extends dist.HashStore {
 describeGloo("a store that does not keep to its contract", () => {
   test.each([
     ["set", "this store is not async"],
-    ["get", "gave a value of type string"],
+    ["get", "a value of type string"],
     ["neither", undefined],
   ] as const)("%s: the group fails by a rejection that says so", async (wrong, reason) => {
     const store = new WrongStore(wrong);

@@ -9,13 +9,13 @@ import { sessionFile } from "./open-mpi-session.ts";
 import { meetByPmi, pmiSocket } from "./pmi-meeting.ts";
 import { stepFile } from "./slurm-step.ts";
 
-/** How often this process has met the others: each meeting has a file of its own, since ranks leave one at their own pace. */
+/** The number of meetings of this process so far. Each has its own file, since ranks leave it at different times. */
 let meetings = 0;
 
 /**
- * Meets the others by what their launcher offers: a folder of the job for ranks on one host, or a table of texts that all
- * of them can read. Undefined where it offers neither.
- * @throws InvalidArgumentError `UNTRUSTED_FOLDER` where another user owns that folder, or can enter it.
+ * Meets the others by what their launcher offers: a folder of the job for ranks on one host, or a table of texts that
+ * all of them can read. Undefined if it offers neither.
+ * @throws InvalidArgumentError `UNTRUSTED_FOLDER` if another user owns that folder, or can enter it.
  */
 export async function meetByLauncher(
   names: LauncherVariables,
@@ -31,7 +31,7 @@ export async function meetByLauncher(
   }
   const speaksPmi = names.rank === "PMI_RANK" || (names.rank === "SLURM_PROCID" && env.PMI_RANK !== undefined);
   const socket = speaksPmi ? pmiSocket(env) : undefined;
-  // All ranks of the launcher have to come.
+  // All ranks of the launcher must take part.
   if (socket === undefined || rank !== Number(env[names.rank]) || worldSize !== Number(env[names.worldSize])) {
     if (file?.fault === undefined) return undefined;
     const what = `the ranks of ${names.launcher} meet in a folder that no other user can enter, but ${file.fault}`;

@@ -10,9 +10,9 @@ interface Launcher {
   readonly rank: EnvironmentName;
   readonly worldSize: EnvironmentName;
   readonly localRank: EnvironmentName;
-  /** Name of it. */
+  /** Its name. */
   readonly launcher: string;
-  /** How to tell all ranks where they meet, which it does not do by itself. */
+  /** How to tell all ranks where they meet, which the launcher does not do itself. */
   readonly tellMaster: string;
 }
 
@@ -25,8 +25,8 @@ const torch = {
 } as const;
 
 /**
- * Those of launchers that know nothing of c10d, nearest to the process first: what mpirun starts inside a Slurm
- * allocation has Slurm's variables as well, and they may be those of a daemon that is on its node for all its ranks.
+ * Those of launchers that do not know c10d, the nearest to the process first: what mpirun starts inside a Slurm
+ * allocation has Slurm's variables as well, and they may be those of the daemon that starts all ranks of its node.
  */
 const foreign = [
   {
@@ -49,24 +49,24 @@ const foreign = [
     localRank: "SLURM_LOCALID",
     launcher: "Slurm's srun",
     tellMaster:
-      "srun --mpi=pmi2 … does, as far as it is there; or, before srun, " +
+      "srun --mpi=pmi2 … does, where it is available; or, before srun, " +
       'export MASTER_PORT=29500 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
   },
 ] as const satisfies Launcher[];
 
-/** Names of the variables in which a launcher tells a process its place in the job. */
+/** Names of the variables by which a launcher passes a process its rank in the job. */
 export type LauncherVariables = typeof torch | (typeof foreign)[number];
 
-/** Whether the variables of a launcher are about this process and not about something that it is inside of. */
+/** Whether the variables of a launcher describe this process, and not one that encloses it. */
 function areOwn({ rank }: (typeof foreign)[number], env: Environment): boolean {
   if (rank === "PMI_RANK") return !isSlurmPmi(env);
   return rank !== "SLURM_PROCID" || isSlurmTask(env);
 }
 
 /**
- * Which variables hold in an environment: `RANK` and `WORLD_SIZE` if one of them is set, else those of Open MPI, MPICH
- * or Slurm, in this order, where rank and size are both set and tell of this process: Slurm's do not in the script of a
- * batch job. Those of two launchers are never mixed.
+ * Which variables apply in an environment: `RANK` and `WORLD_SIZE` if one of them is set, else those of Open MPI, MPICH
+ * or Slurm, in this order, if rank and size are both set and describe this process. In the script of a batch job,
+ * Slurm's do not. Those of two launchers are never mixed.
  */
 export function launcherVariables(env: Environment = processEnvironment): LauncherVariables {
   const has = (name: EnvironmentName) => environmentText(name, env) !== undefined;

@@ -3,8 +3,8 @@ import type { Environment, EnvironmentName } from "../../environment/index.ts";
 import { programFile } from "../../files/index.ts";
 
 /**
- * Says, beginning with PyTorch's words, that a variable of env:// is not set: which others are missing too, or, if all are,
- * how the script is started.
+ * The message for an unset variable of env://, which begins with PyTorch's words. It names the others that are missing,
+ * or, if all are, says how to start the script.
  *
  * @param needed The variables that this rank needs.
  */
@@ -28,7 +28,7 @@ export function unsetVariables(
   return { what, code: "NOT_LAUNCHED" };
 }
 
-/** The script that this process runs, as it would be named in the present folder; undefined for `bun -e` and the like. */
+/** The script of this process, relative to the current folder if inside it; undefined for `bun -e` and the like. */
 function scriptName(): string | undefined {
   const file = programFile();
   if (file === undefined) return undefined;

@@ -4,8 +4,8 @@ import type { Environment } from "../../environment/index.ts";
 import { type FolderFinding, ownFolder } from "../../files/index.ts";
 
 /**
- * The folder of an Open MPI job whose ranks are all on this host. mpirun makes it for the job, for its user alone, and
- * removes it with all that is in it. Undefined where there is none; a fault where other users could put something there.
+ * The folder of an Open MPI job whose ranks are all on this host. mpirun creates it for the job, for its user alone,
+ * and removes it with its contents. Undefined if there is none; a fault if other users could put something there.
  */
 export function sessionFolder(env: Environment, worldSize: number): FolderFinding | undefined {
   const { OMPI_COMM_WORLD_SIZE, OMPI_COMM_WORLD_LOCAL_SIZE, PMIX_SERVER_TMPDIR, PMIX_NAMESPACE } = env;

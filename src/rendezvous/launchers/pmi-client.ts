@@ -10,7 +10,7 @@ const longestPauseMs = 20;
 const lastAnswerMs = 1_000;
 
 interface Limits {
-  /** When to give up, in the time of `performance.now()`. */
+  /** When to give up, on the clock of `performance.now()`. */
   readonly deadline: number;
   readonly signal?: AbortSignal;
 }
@@ -19,10 +19,11 @@ const call = { args: ["i32", "ptr", "u64", "i32"], returns: "i64" } as const;
 const load = () => dlopen("libc.so.6", { recv: call, send: call }).symbols;
 
 /**
- * What the launcher of MPICH, and Slurm's `srun --mpi=pmi2`, offer to the ranks they start: a table of texts and a barrier,
- * behind a socket that each rank inherits. Version 1 of the protocol, which both speak: a line each way.
+ * What the launcher of MPICH, and Slurm's `srun --mpi=pmi2`, offer to the ranks they start: a table of texts and a
+ * barrier, behind a socket that each rank inherits. Version 1 of the protocol, which both speak: a line each way.
  *
- * An MPI that this process begins later uses the same socket. MPICH's launcher lets it begin anew, Slurm does not.
+ * An MPI library that this process starts later uses the same socket. MPICH's launcher allows a second init, Slurm's
+ * does not.
  */
 export class PmiClient {
   static readonly #clients = new Map<number, PmiClient>();
@@ -34,7 +35,7 @@ export class PmiClient {
   #table: string | undefined;
   #broken: Error | undefined;
 
-  /** The client of a socket, one for all that meet by it. */
+  /** The client of a socket, shared by all meetings that use it. */
   static of(fd: number): PmiClient {
     const known = PmiClient.#clients.get(fd);
     if (known !== undefined) return known;
@@ -50,7 +51,7 @@ export class PmiClient {
     this.#libc = libc;
   }
 
-  /** Puts a text where all ranks find it after the next {@link barrier}; neither may have white space. */
+  /** Publishes a text to all ranks, after the next {@link barrier}. Key and text must not have white space. */
   async put(key: string, value: string, limits: Limits): Promise<void> {
     const table = await this.#begin(limits);
     await this.#ask(`cmd=put kvsname=${table} key=${key} value=${value}`, "put_result", limits);
@@ -75,14 +76,14 @@ export class PmiClient {
     return this.#table;
   }
 
-  /** MPICH's launcher takes it for a crash, and kills the others, when a rank leaves without a word. */
+  /** MPICH's launcher takes an exit without this request for a crash, and kills the other ranks. */
   #end(code: number): void {
     if (code !== 0 || this.#broken !== undefined) return;
     try {
-      // An MPI that has said so itself has closed the socket, whose number may be another's by now.
+      // An MPI library that sent it itself has closed the socket, whose descriptor may be in use again.
       if (fstatSync(this.#fd).ino !== this.#inode) return;
       this.#send("cmd=finalize\n");
-      // It has to be there for the answer.
+      // The process must not exit before the answer.
       const into = new Uint8Array(new ArrayBuffer(CHUNK_BYTES));
       for (const end = performance.now() + lastAnswerMs; performance.now() < end; Bun.sleepSync(1)) {
         if (Number(this.#libc.recv(this.#fd, into, CHUNK_BYTES, MSG_DONTWAIT)) >= 0) return;
@@ -92,14 +93,14 @@ export class PmiClient {
     }
   }
 
-  /** One request and its answer; after a failure the answers can no longer be told apart. */
+  /** One request and its answer; after a failure the answers can no longer be matched to requests. */
   async #ask(request: string, answer: string, limits: Limits): Promise<string> {
     if (this.#broken !== undefined) throw this.#broken;
     try {
       this.#send(`${request}\n`);
       const line = await this.#line(request, limits);
       if (field(line, "cmd") !== answer || !/^0?$/.test(field(line, "rc", ""))) {
-        throw failure(`answers "${line}" to "${request}"`);
+        throw failure(`answered "${line}" to "${request}"`);
       }
       return line;
     } catch (error) {
@@ -110,16 +111,16 @@ export class PmiClient {
 
   #send(line: string): void {
     const bytes = new TextEncoder().encode(line);
-    // A line is far smaller than the buffer of a socket that nobody else writes to.
+    // A line is far smaller than the buffer of the socket, and nothing else writes to it.
     const sent = Number(this.#libc.send(this.#fd, bytes, bytes.length, MSG_DONTWAIT | MSG_NOSIGNAL));
-    if (sent !== bytes.length) throw failure("takes no requests: PMI_FD is not its socket, or it is closed");
+    if (sent !== bytes.length) throw failure("accepts no requests: PMI_FD is not its socket, or it is closed");
   }
 
   async #line(request: string, { deadline, signal }: Limits): Promise<string> {
     const into = new Uint8Array(new ArrayBuffer(CHUNK_BYTES));
     for (let pause = 1; ; pause = Math.min(pause * 1.5, longestPauseMs)) {
       const count = Number(this.#libc.recv(this.#fd, into, CHUNK_BYTES, MSG_DONTWAIT));
-      if (count === 0) throw failure("has closed the connection");
+      if (count === 0) throw failure("closed the connection");
       if (count > 0) this.#received += new TextDecoder().decode(into.subarray(0, count));
       const end = this.#received.indexOf("\n");
       if (end >= 0) {
@@ -134,7 +135,7 @@ export class PmiClient {
   }
 }
 
-/** Has something done at the exit of the process, after what others that come later do there, such as to end MPI. */
+/** Runs `action` at the exit of the process, after listeners that are added later, such as one that finalizes MPI. */
 function atVeryEnd(action: (code: number) => void): void {
   process.on("exit", action);
   process.on("newListener", (event: unknown, listener: unknown) => {
@@ -148,19 +149,19 @@ function field(line: string, name: string, otherwise?: string): string {
     if (part.startsWith(`${name}=`)) return part.slice(name.length + 1);
   }
   if (otherwise !== undefined) return otherwise;
-  throw failure(`leaves ${name} out of "${line}"`);
+  throw failure(`left ${name} out of "${line}"`);
 }
 
 function failure(what: string): DistNetworkError {
   return new DistNetworkError(
-    `rendezvous env://: the launcher, through which the ranks would meet, ${what}. Set MASTER_ADDR and MASTER_PORT to meet without it.`,
+    `rendezvous env://: the launcher, through which the ranks meet, ${what}. Set MASTER_ADDR and MASTER_PORT to meet without it.`,
     { code: "LAUNCHER_UNREACHABLE", op: "rendezvous" },
   );
 }
 
 function late(request: string): DistTimeoutError {
-  const what = request === "cmd=barrier_in" ? "not all ranks of the job have come" : "the launcher does not answer";
-  return new DistTimeoutError(`rendezvous env://: ${what} in time; the ranks would meet through their launcher (PMI)`, {
+  const what = request === "cmd=barrier_in" ? "not all ranks of the job arrived" : "the launcher did not answer";
+  return new DistTimeoutError(`rendezvous env://: ${what} in time; the ranks meet through their launcher (PMI)`, {
     code: "CONNECT_TIMEOUT",
     op: "rendezvous",
   });

@@ -6,7 +6,7 @@ import { connectToPlace, hostStore } from "../hosted-store.ts";
 import type { Rendezvous, RendezvousOptions } from "../rendezvous-handler.ts";
 import { PmiClient } from "./pmi-client.ts";
 
-/** How often this process has met the others, which all have done so as often. */
+/** The number of meetings of this process so far, which is the same in all ranks. */
 let meetings = 0;
 
 /** The socket by which this process reaches the launcher that speaks PMI; undefined where there is none. */
@@ -14,7 +14,7 @@ export function pmiSocket(env: Environment): number | undefined {
   const fd = env.PMI_FD ? Number(env.PMI_FD) : Number.NaN;
   if (process.platform !== "linux" || !Number.isSafeInteger(fd) || fd < 0) return undefined;
   try {
-    // What a rank starts has its variables, but not always its sockets.
+    // A child process of a rank has its variables, but not always its sockets.
     return fstatSync(fd).isSocket() ? fd : undefined;
   } catch {
     return undefined;
@@ -22,8 +22,8 @@ export function pmiSocket(env: Environment): number | undefined {
 }
 
 /**
- * Meets all ranks that the launcher has started in a store that rank 0 hosts, at a free port. The launcher passes on where
- * that is, with a new secret unless all know one already.
+ * Meets all ranks that the launcher started in a store that rank 0 hosts, at a free port. The launcher passes on its
+ * address and port, with a new secret unless all know one already.
  */
 export async function meetByPmi(
   fd: number,

@@ -4,8 +4,8 @@ import type { Environment } from "../../environment/index.ts";
 import { type FolderFinding, madeOwnFolder, ownFolder } from "../../files/index.ts";
 
 /**
- * Whether srun has started this process as one of its tasks. The script of a batch job and the shell of an interactive one
- * have the variables of the whole job, as if they were its first task.
+ * Whether srun has started this process as one of its tasks. The script of a batch job and the shell of an interactive
+ * one have the variables of the whole job, as if they were its first task.
  */
 export function isSlurmTask(env: Environment): boolean {
   if (!env.SLURM_STEP_ID) return !env.SLURM_JOB_ID;
@@ -20,9 +20,9 @@ export function isSlurmPmi(env: Environment): boolean {
 }
 
 /**
- * The path of a file for a step of Slurm whose tasks are all on this host, in a folder that this user alone can enter: that
- * of Slurm's PMIx, which goes with the step, else one of our own. No other step has a file of this name. Undefined where
- * the step has several hosts.
+ * The path of a file for a step of Slurm whose tasks are all on this host, in a folder that this user alone can enter:
+ * that of Slurm's PMIx, which is removed with the step, else one of our own. No other step has a file of this name.
+ * Undefined if the step has several hosts.
  */
 export function stepFile(env: Environment): FolderFinding | undefined {
   const { SLURM_JOB_ID: job, SLURM_STEP_ID: step, SLURM_STEP_LAUNCHER_PORT: launcher } = env;
@@ -30,13 +30,13 @@ export function stepFile(env: Environment): FolderFinding | undefined {
   const pmix =
     env.PMIX_NAMESPACE === `slurm.pmix.${job}.${step}` ? ownFolder(env.PMIX_SERVER_TMPDIR ?? "").path : undefined;
   if (pmix !== undefined) return { path: join(pmix, "bun-c10d") };
-  // Steps of a job that was put back into the queue, and jobs of a cluster that was set up anew, have the old numbers.
+  // Steps of a requeued job, and jobs of a cluster that was set up again, have the old numbers.
   const name = ["slurm", env.SLURM_CLUSTER_NAME, job, step, env.SLURM_RESTART_COUNT || 0, launcher].join("-");
   const folder = userFolder(new Set([env.TMPDIR ?? "", tmpdir(), "/tmp"]));
   return folder.path === undefined ? folder : { path: join(folder.path, name.replaceAll(/[^\w.-]/g, "_")) };
 }
 
-/** A folder for this user alone in the first of `parents`, which others may write to, too, where it can be had. */
+/** A folder for this user alone in the first of `parents`, to which others may write, too, where that is possible. */
 function userFolder(parents: Iterable<string>): FolderFinding {
   const faults: string[] = [];
   for (const parent of parents) {

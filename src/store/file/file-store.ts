@@ -16,12 +16,12 @@ const empty = new Uint8Array(0);
  * A store in a file that processes share, in PyTorch's format and under its locks: processes of both can use one file,
  * on one host or over a network file system with flock(2).
  *
- * The file grows with every change. A process that is killed while it writes leaves a record without end, which others
- * skip and cut off. A process that ends without {@link close} stays counted, so that the file stays: remove it before
- * the path is used for another job. Queues are records that PyTorch sees as two keys more.
+ * The file grows with every change. A process that is killed while it writes leaves an incomplete record, which others
+ * skip and truncate. A process that exits without {@link close} stays counted, so that the file stays: remove it before
+ * the path is used for another job. Queues are records that PyTorch sees as two additional keys.
  *
- * Unlike upstream's, `deleteKey` tells whether the key was there, `append` is atomic, time-outs are in milliseconds, and
- * waits are woken by the file system, and only where it tells nothing look every 10 ms.
+ * Unlike upstream's, `deleteKey` returns whether the key existed, `append` is atomic, time-outs are in milliseconds,
+ * and waits are woken by notifications of the file system; they poll every 10 ms only where there are none.
  *
  * c10d: `torch.distributed.FileStore`.
  */
@@ -33,18 +33,18 @@ export class FileStore extends Store {
   readonly #anyOwner: boolean;
 
   /**
-   * Opens the store in the file `path`, which is made if it is not there; its folder has to be.
+   * Opens the store in the file `path`, which is created if it does not exist; its folder must exist.
    *
    * With `worldSize` the file is removed when as many handles have been closed and none is open; without (or when it is
-   * negative) it stays. The options limit the opening, and the time-out is that of later calls too.
-   * A new file is for this user alone.
-   * @throws DistStoreError `STORE_IO` when the file cannot be opened, `UNTRUSTED_FILE` when another user controls it (see
-   * {@link FileStoreOptions.anyOwner}), `STORE_CORRUPT` when it is another kind of file,
-   * `LOCKS_UNSUPPORTED`; DistTimeoutError when another process keeps its lock.
+   * negative) it stays. The options apply to opening, and the time-out also to later calls.
+   * Only this user can access a new file.
+   * @throws DistStoreError `STORE_IO` when the file cannot be opened, `UNTRUSTED_FILE` when another user controls it
+   * (see {@link FileStoreOptions.anyOwner}), `STORE_CORRUPT` when it is another kind of file, `LOCKS_UNSUPPORTED`;
+   * DistTimeoutError when another process holds its lock.
    */
   static async open(path: string, worldSize?: number, options: FileStoreOptions = {}): Promise<FileStore> {
     if (typeof path !== "string" || path === "" || path.includes("\0")) {
-      throw new InvalidArgumentError("FileStore: path must be that of a file", { argument: "path" });
+      throw new InvalidArgumentError("FileStore: path must be the path of a file", { argument: "path" });
     }
     const size = worldSize === undefined || worldSize < 0 ? undefined : worldSize;
     if (size !== undefined) checkWorldSize("open", size);
@@ -124,7 +124,7 @@ export class FileStore extends Store {
     await this.#file.until(call, names, waiters, () => this.#file.read(call, isThere));
   }
 
-  /** Number of keys; as in c10d, with the store's own (`refcount/`, and `cleanup/` after the first handle was closed). */
+  /** Number of keys. As in c10d, it counts the store's own: `refcount/`, and `cleanup/` after the first close. */
   override async numKeys(options?: StoreCallOptions): Promise<number> {
     return this.#file.read(this.#call("numKeys", [], options), (table) => table.size);
   }
@@ -195,7 +195,7 @@ export class FileStore extends Store {
 
   /**
    * Closes the handle; calls in flight reject.
-   * @throws DistTimeoutError when another process keeps the lock for 2 s: the handle is closed, but stays counted.
+   * @throws DistTimeoutError when another process holds the lock for 2 s: the handle is closed, but stays counted.
    */
   override close(): Promise<void> {
     return this.#file.close();

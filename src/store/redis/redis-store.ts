@@ -13,11 +13,11 @@ import { ownBytes } from "../store-value.ts";
 import type { RedisCall } from "./redis-link.ts";
 import type { RedisSession } from "./redis-session.ts";
 
-/** What `RedisStore.connect` takes beside the URL. */
+/** What `RedisStore.connect` takes besides the URL. */
 export interface RedisStoreOptions extends StoreCallOptions {
-  /** What all names in Redis begin with, so that jobs do not meet. Default: that of the URL, else `c10d`. */
+  /** The prefix of all names in Redis, so that jobs do not collide. Default: that of the URL, else `c10d`. */
   readonly prefix?: string;
-  /** When as many handles have been closed, clones aside, everything under the prefix is removed. Default: never. */
+  /** When as many handles, not counting clones, were closed, everything under the prefix is removed. Default: never. */
   readonly worldSize?: number;
   /** For `rediss://`: certificates and the like, as for `Bun.connect`. */
   readonly tls?: Bun.TLSOptions;
@@ -25,16 +25,16 @@ export interface RedisStoreOptions extends StoreCallOptions {
 
 /**
  * A store on a Redis (or Valkey) server, without a Redis module or setting: every call is one atomic script, and waits
- * are woken by a publication of the script that sets the key.
+ * are woken by a message that the script publishes when it sets the key.
  *
- * When the connection is lost, the calls in flight reject with `DistNetworkError`, since nobody knows whether they took
- * effect; the next call connects anew, for up to 5 s. An idle store does not hold the process.
+ * When the connection is lost, the calls in flight reject with `DistNetworkError`, since it is unknown whether they
+ * took effect; the next call reconnects, for up to 5 s. An idle store does not keep the process alive.
  *
  * Under the prefix `p` it uses the keys `p:values`, `p:queues`, `p:closed` and the channels `p:key:…`. They stay after
- * the job unless `worldSize` is given: a new job needs another prefix. It is for one server; a Redis Cluster will not do.
+ * the job unless `worldSize` is given: a new job needs another prefix. Redis Cluster is not supported.
  */
 export class RedisStore extends Store {
-  /** What all names in Redis begin with. */
+  /** The prefix of all names in Redis. */
   readonly prefix: string;
   readonly #session: RedisSession;
   readonly #open: () => Promise<RedisStore>;
@@ -42,8 +42,8 @@ export class RedisStore extends Store {
   #closing: Promise<void> | undefined;
 
   /**
-   * Connects to `redis[s]://[[user]:password@]host[:port][/db][/prefix]` or `redis+unix:///socket?prefix=…`, trying until
-   * the time-out, which is that of later calls too.
+   * Connects to `redis[s]://[[user]:password@]host[:port][/db][/prefix]` or `redis+unix:///socket?prefix=…`, and
+   * retries until the time-out, which also applies to later calls.
    * @throws DistTimeoutError `CONNECT_TIMEOUT`; DistStoreError `AUTH_FAILED`, `SERVER_REFUSED`; InvalidArgumentError.
    */
   static async connect(url: string, options: RedisStoreOptions = {}): Promise<RedisStore> {

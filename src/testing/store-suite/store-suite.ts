@@ -426,7 +426,7 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
         () => store.get(nothing),
         () => store.wait(nothing as unknown as string[]),
         () => store.check([nothing]),
-        // Half a surrogate pair has no UTF-8.
+        // UTF-8 cannot encode a lone surrogate.
         () => store.set("k", "\ud800"),
         () => store.set("\udfff", "v"),
         () => store.check(["k", "\ud800"]),

@@ -1,6 +1,6 @@
 /** What a client has measured of one op. */
 export interface ClientCounter {
-  /** Calls that have ended, well or not. */
+  /** Calls that have ended, successfully or not. */
   readonly count: number;
   /** Mean time of a call in milliseconds, waiting included. */
   readonly mean: number;
@@ -22,7 +22,7 @@ export class CallCounters {
     return timing;
   }
 
-  /** A call of `op` begins; it ends with the scope of what is returned. */
+  /** Starts timing a call of `op`, which ends when the result is disposed. */
   time(op: string): Disposable {
     return new RunningCall(this.of(op));
   }
@@ -40,7 +40,7 @@ export class Timing {
   #mean = 0;
   #squares = 0;
 
-  /** A call has ended after `ms` milliseconds. */
+  /** Records a call that took `ms` milliseconds. */
   add(ms: number): void {
     this.count++;
     const delta = ms - this.#mean;

@@ -5,7 +5,7 @@ import type { PendingWait, WaitOutcome } from "./pending-wait.ts";
 /** How long a server may take to answer a cancellation before it counts as dead. */
 export const cancelGraceMs = 250;
 
-/** How a wait ended: `expired` is by its time-out, `silent` is by that of a server which does not even answer. */
+/** How a wait ended: `expired` if it timed out, `silent` if the server then did not answer the cancellation either. */
 export type WaitEnd = WaitOutcome | "expired" | "silent";
 
 /** Waits for the end of a WAIT, within the limit. */

@@ -1,26 +1,26 @@
 import { msUntil, startTimer, type Timer } from "../../../time/index.ts";
 import type { AnyCall } from "./call.ts";
 
-/** Ends calls whose limit is over, with one timer for all of them. */
+/** Ends calls whose deadline has passed, with one timer for all of them. */
 export class CallTimer {
   readonly #pending: () => readonly AnyCall[];
   readonly #end: (call: AnyCall) => void;
   #timer: Timer | undefined;
   #firesAt = Number.POSITIVE_INFINITY;
 
-  /** `pending` gives the calls that may have to end, `end` ends one. */
+  /** `pending` returns the calls that may have to end, `end` ends one. */
   constructor(pending: () => readonly AnyCall[], end: (call: AnyCall) => void) {
     this.#pending = pending;
     this.#end = end;
   }
 
-  /** There is a call with this deadline. */
+  /** Makes sure that the timer fires at this deadline. */
   watch(deadline: number): void {
     if (deadline >= this.#firesAt) return;
     this.#timer?.[Symbol.dispose]();
     this.#firesAt = deadline;
     this.#timer = startTimer(msUntil(deadline), () => this.#expire());
-    // The socket holds the process as long as somebody waits.
+    // The socket keeps the process alive as long as a call waits.
     this.#timer.unref();
   }
 

@@ -3,7 +3,7 @@ import { OutputBuffer } from "../wire/output-buffer.ts";
 import { incomplete, type ReplyReader } from "../wire/reply.ts";
 import type { Timing } from "./call-counters.ts";
 
-/** When a call ends at the latest. */
+/** The deadline of a call. */
 export interface CallLimit {
   /** When it began, on the clock of `performance.now()`. */
   readonly began: number;
@@ -18,12 +18,12 @@ export interface CallLimit {
 export interface Request<T> {
   readonly op: string;
   readonly keys: readonly string[];
-  /** Whether it changes nothing, so that it may be sent once more when nobody knows whether it arrived. */
+  /** Whether it changes nothing, so that it may be sent again when it is unknown whether it arrived. */
   readonly repeatable: boolean;
   write(output: OutputBuffer): void;
-  /** Makes the reader of the reply. Without one there is no reply: it is done when its bytes have left. */
+  /** Creates the reader of the reply. Without it there is no reply: the request is done when its bytes were sent. */
   readonly reply?: () => ReplyReader<T | PromiseLike<T>>;
-  /** Told instead of the caller when the connection is lost. */
+  /** Called when the connection is lost, instead of rejecting the call. */
   readonly onLost?: () => void;
 }
 
@@ -37,17 +37,17 @@ export interface AnyCall {
   end: number;
   /** How often it was sent. */
   sent: number;
-  /** Whether somebody still wants the result; replies to the others are read and dropped. */
+  /** Whether the caller still waits; otherwise the reply is read and dropped. */
   live: boolean;
-  /** What `limit.signal` is to call, while it is under way. */
+  /** The listener on `limit.signal` while the call is in flight. */
   abort: (() => void) | undefined;
-  /** Keeps what it will send, since the caller may change its values later. */
+  /** Copies the bytes to send, since the caller may change its values later. */
   freeze(): void;
-  /** Puts its bytes into the stream, perhaps not for the first time. */
+  /** Writes its bytes to the stream, possibly again. */
   write(output: OutputBuffer): void;
   /** Consumes the reply; false while it is incomplete. */
   read(input: InputBuffer, now: number): boolean;
-  /** It has no reply, and has left. */
+  /** Ends a call without a reply, whose bytes were sent. */
   leave(now: number): void;
   reject(error: unknown): void;
 }
@@ -103,7 +103,7 @@ export class Call<T> implements AnyCall {
     const reply = this.#reader === undefined ? incomplete : this.#reader(input);
     if (reply === incomplete) return false;
     if (!this.live) {
-      // Nobody wants it any more, whatever it is.
+      // The caller no longer waits, so a rejection is ignored.
       if (reply instanceof Promise) reply.catch(() => {});
       return true;
     }

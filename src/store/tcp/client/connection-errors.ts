@@ -14,7 +14,7 @@ export function nameOf({ host, address, port }: Endpoint): string {
   return host === address ? hostPort(host, port) : `${hostPort(host, port)} (${address})`;
 }
 
-/** Nobody accepted the connection. */
+/** The connection was not accepted. */
 export function connectFailed(endpoint: Endpoint, cause: unknown): DistNetworkError {
   const { host, port } = endpoint;
   const short = shortageError(`cannot connect to the store server at ${nameOf(endpoint)}`, endpoint, cause);
@@ -28,7 +28,7 @@ export function connectFailed(endpoint: Endpoint, cause: unknown): DistNetworkEr
   });
 }
 
-/** The error of what failed because this process has run out of descriptors or the like; undefined if it has not. */
+/** The error when this process has run out of descriptors or the like; undefined if it has not. */
 export function shortageError(
   what: string,
   { host, port }: Pick<Endpoint, "host" | "port">,
@@ -38,7 +38,7 @@ export function shortageError(
   return shortage && new DistNetworkError(`${what}: ${shortage.text}`, { code: shortage.code, host, port, cause });
 }
 
-/** Whether nobody listens there, which is known at once. */
+/** Whether the connection was refused, since nothing listens there. */
 export function isRefusal(error: unknown): boolean {
   if (!(error instanceof DistNetworkError) || error.code !== "CONNECT_FAILED") return false;
   return error.cause instanceof Error && "code" in error.cause && error.cause.code === "ECONNREFUSED";
@@ -53,15 +53,15 @@ export function connectionLost(endpoint: Endpoint, cause: unknown): DistNetworkE
   );
 }
 
-/** Nothing came back: no answer to the attempt to connect, or, when that was accepted, none to the handshake. */
+/** The server did not answer the attempt to connect, or, when that was `accepted`, the handshake. */
 export function silentServer(endpoint: Endpoint, accepted: boolean): DistError {
   const { host, port } = endpoint;
-  // The server may be one of this process.
+  // The server may run in this process.
   const short = shortageError(`no answer from the store server at ${nameOf(endpoint)}`, endpoint, undefined);
   if (short !== undefined) return short;
   const what = accepted
     ? `the server at ${nameOf(endpoint)} did not answer the handshake of the store protocol`
-    : `nothing answered at ${nameOf(endpoint)}: the machine is down, its address is another one, or a firewall drops the packets`;
+    : `no answer from ${nameOf(endpoint)}: the machine is down, the address is wrong, or a firewall drops the packets`;
   return new DistTimeoutError(what, { code: accepted ? "CONNECT_TIMEOUT" : "NO_ANSWER", host, port });
 }
 
@@ -80,11 +80,11 @@ export function noAnswer(endpoint: Endpoint, op: string, keys: readonly string[]
   );
 }
 
-/** The connection broke after a write was sent, or while it was: it may have taken effect. */
+/** The connection broke while or after a write was sent: it may have taken effect. */
 export function outcomeUnknown(error: DistError, writes: AnyCall): DistNetworkError {
   const { op, keys } = writes.request;
   return new DistNetworkError(
-    `store ${op}: ${error.message} It is unknown whether ${op}${keys.length > 0 ? ` of key ${shown(keys)}` : ""} took effect, so it was not sent again: look (get, check), and repeat it if that is right.`,
+    `store ${op}: ${error.message} It is unknown whether ${op}${keys.length > 0 ? ` of key ${shown(keys)}` : ""} took effect, so it was not sent again. Look with get or check, and repeat it if needed.`,
     { ...error.details, code: "OUTCOME_UNKNOWN", op, keys: [...keys], cause: error },
   );
 }

@@ -16,22 +16,22 @@ export interface Endpoint {
   readonly host: string;
   readonly address: string;
   readonly port: number;
-  /** What both ends prove to know before anything else; without it they speak PyTorch's open protocol. */
+  /** The secret that both ends first prove to know; without it they speak PyTorch's open protocol. */
   readonly secret?: StoreSecret | undefined;
 }
 
-/** What was under way when a connection broke. */
+/** What was in flight when a connection broke. */
 export interface Loss {
   readonly error: DistError;
-  /** Calls without an answer, and whether they may have reached the server. */
+  /** Calls without a reply, and whether they may have reached the server. */
   readonly calls: readonly { readonly call: AnyCall; readonly sent: boolean }[];
-  /** The last write that was reported as sent, when no later answer shows that it, and all before it, arrived. */
+  /** The last write that was reported as sent, unless a later reply shows that it, and all before it, arrived. */
   readonly unconfirmed: AnyCall | undefined;
 }
 
 type Socket = Bun.Socket<undefined>;
 
-/** Requests go out at once when there are this many bytes of them. */
+/** Requests are sent at once when they have this many bytes. */
 const promptBytes = 32 * 1024;
 /** How long after a write a server of this package is asked whether it has arrived. */
 const confirmAfterMs = 50;
@@ -39,32 +39,31 @@ const confirmLimitMs = 5_000;
 
 /**
  * One connection to a TCPStore server. Requests are pipelined: they go out together at the end of the current
- * microtask, and their replies come in the same order. It holds the process while somebody waits for a reply, and only
- * then.
+ * microtask, and their replies come in the same order. It keeps the process alive only while a call waits for a reply.
  */
 export class Connection {
   readonly endpoint: Endpoint;
   /** Whether the server is of this package; see dialectMark. */
   ownDialect = false;
-  /** What tells the server from one that was started later at the same place; PyTorch's have none. */
+  /** Distinguishes the server from one that was started later at the same address; PyTorch's have none. */
   serverIdentity: string | undefined;
-  /** Told when it breaks, in place of those who have called. */
+  /** Called when it breaks, instead of rejecting the calls in flight. */
   onLoss: ((loss: Loss) => void) | undefined;
   readonly #output = new OutputBuffer();
   readonly #input = new InputBuffer();
   readonly #replies: AnyCall[] = [];
   #repliesHead = 0;
-  /** Requests without a reply whose bytes have not left. */
+  /** Requests without a reply whose bytes were not sent yet. */
   #writes: AnyCall[] = [];
   #lastWrite: AnyCall | undefined;
-  /** The server has read the stream up to here at least. */
+  /** The server has read the stream at least up to here. */
   #confirmed = 0;
   #confirmTimer: ReturnType<typeof setTimeout> | undefined;
   #socket: Socket | undefined;
   #failure: DistError | undefined;
   #live = 0;
   #flushing = false;
-  /** Whether the socket has not taken everything, and will call when it takes more. */
+  /** Whether the socket has not taken everything; it calls {@link flush} when it takes more. */
   #congested = false;
   #wait: PendingWait | undefined;
   readonly #timer = new CallTimer(
@@ -76,7 +75,7 @@ export class Connection {
     this.endpoint = endpoint;
   }
 
-  /** The socket is open. */
+  /** Sets the open socket. */
   attach(socket: Socket): void {
     this.#socket = socket;
   }
@@ -91,7 +90,7 @@ export class Connection {
     return this.#repliesHead === this.#replies.length;
   }
 
-  /** Why it is of no use any more. */
+  /** Why it cannot be used any more. */
   get failure(): DistError | undefined {
     return this.#failure;
   }
@@ -107,12 +106,12 @@ export class Connection {
     return localAddress === undefined || localPort === undefined ? undefined : hostPort(localAddress, localPort);
   }
 
-  /** Sends a request; resolves to its reply, or when its bytes have left. */
+  /** Sends a request; resolves to its reply, or, if it has none, when its bytes were sent. */
   request<T>(request: Request<T>, limit?: CallLimit): Promise<T> {
     return new Promise<T>((resolve, reject) => this.send(new Call(request, limit, undefined, resolve, reject)));
   }
 
-  /** Sends a call. A WAIT that is under way here is cancelled first. */
+  /** Sends a call. A pending WAIT on this connection is cancelled first. */
   send(call: AnyCall): void {
     const { limit } = call;
     if (this.#failure !== undefined || limit?.signal?.aborted) {
@@ -129,9 +128,9 @@ export class Connection {
     else this.#scheduleFlush();
   }
 
-  /** Sends a WAIT or BARRIER. Requests that come later cancel it, so that they are not held up by it. */
+  /** Sends a WAIT or BARRIER. Later requests cancel it, so that it does not delay them. */
   wait(request: Omit<Request<never>, "reply">): PendingWait {
-    // It may take long until there is an answer, which would tell that the writes before have arrived.
+    // The reply, which would show that the writes before it have arrived, may take long.
     if (this.ownDialect && (this.#writes.length > 0 || this.#unconfirmed)) this.#confirm();
     const wait = new PendingWait(request, {
       send: (call) => this.send(call),
@@ -158,19 +157,19 @@ export class Connection {
     this.#socket?.end();
   }
 
-  /** The socket has gone. */
+  /** The socket was closed. */
   lost(cause: unknown): void {
     this.#fail(connectionLost(this.endpoint, cause));
   }
 
-  /** Bytes have come. */
+  /** Reads received bytes. */
   receive(chunk: Uint8Array): void {
     const now = performance.now();
     this.#input.push(chunk);
     try {
       while (this.#input.length > 0) {
         const call = this.#replies[this.#repliesHead];
-        if (call === undefined) throw badReply("bytes that nobody asked for");
+        if (call === undefined) throw badReply("bytes without a request");
         if (!call.read(this.#input, now)) return;
         this.#confirmed = call.start;
         if (this.#lastWrite !== undefined && this.#lastWrite.end <= call.start) this.#lastWrite = undefined;
@@ -183,7 +182,7 @@ export class Connection {
     }
   }
 
-  /** The socket takes bytes again. */
+  /** Sends what the socket takes. */
   readonly flush = (): void => {
     this.#flushing = false;
     if (this.#failure !== undefined) return;
@@ -211,7 +210,7 @@ export class Connection {
     if (this.#failure === undefined && this.idle && this.#unconfirmed) this.#confirm();
   };
 
-  /** Asks for an answer, which comes after all that was written before. */
+  /** Sends a PING, whose reply comes after all earlier writes were read. */
   #confirm(): void {
     const write = (output: OutputBuffer) => {
       output.u8(QueryType.PING);
@@ -220,8 +219,8 @@ export class Connection {
     const began = performance.now();
     const limit = { began, deadline: began + confirmLimitMs, ms: confirmLimitMs };
     const request = { op: "ping", keys: [], repeatable: true, write, reply: () => readU32, onLost: () => {} };
-    const nobody = () => {};
-    this.send(new Call(request, limit, undefined, nobody, nobody));
+    const ignore = () => {};
+    this.send(new Call(request, limit, undefined, ignore, ignore));
   }
 
   #limit(call: AnyCall, { signal, deadline }: CallLimit): void {

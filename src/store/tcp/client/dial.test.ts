@@ -38,14 +38,14 @@ test("an address that never answers: the time-out says so, with host and port", 
   expect(performance.now() - started).toBeWithin(390, 4_000);
   expect(error).toBeInstanceOf(DistTimeoutError);
   expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { host: "127.0.0.1", port, timeoutMs: 400 } });
-  expect(String(error)).toContain(`nothing answered at 127.0.0.1:${port}`);
+  expect(String(error)).toContain(`no answer from 127.0.0.1:${port}`);
 });
 
 test("the same for a client with a secret, whose question about the server gets no answer either", async () => {
   const { port } = await hole();
   const connecting = TCPStore.connect({ host: "127.0.0.1", port, timeout: 400, secret: "s" });
   await expect(connecting).rejects.toMatchObject({ code: "CONNECT_TIMEOUT" });
-  await expect(connecting).rejects.toThrow(`nothing answered at 127.0.0.1:${port}`);
+  await expect(connecting).rejects.toThrow(`no answer from 127.0.0.1:${port}`);
 });
 
 test.each([null, "s"])(
@@ -79,7 +79,7 @@ test("where none answers, all that was tried is named", async () => {
   const dialling = dial("node0", port, callLimit({}, 700), undefined, named("127.0.0.1", "127.0.0.4"));
   await expect(dialling).rejects.toMatchObject({ code: "CONNECT_TIMEOUT", details: { host: "node0", port } });
   await expect(dialling).rejects.toThrow(/node0:\d+ \(127\.0\.0\.4\): ECONNREFUSED/);
-  await expect(dialling).rejects.toThrow(`nothing answered at node0:${port} (127.0.0.1)`);
+  await expect(dialling).rejects.toThrow(`no answer from node0:${port} (127.0.0.1)`);
 });
 
 const loopbacks = new Set(

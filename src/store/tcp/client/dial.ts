@@ -11,30 +11,30 @@ import { openConnection } from "./open-connection.ts";
 
 const firstPauseMs = 5;
 const longestPauseMs = 1_000;
-/** After this time without a result at one address of a name the next one is tried beside it. */
+/** After this time without a result from one address of a name, the next one is tried in parallel. */
 const staggerMs = 250;
 /** Time for the first attempt: a server that accepted and was then lost must not use up the whole limit. */
 const firstAttemptMs = 5_000;
-/** The same with a secret, about which PyTorch's server says nothing. */
+/** The same with a secret, whose handshake PyTorch's server does not answer. */
 const firstSecretAttemptMs = 1_500;
 /** Time for a server to show that it speaks the open protocol. */
 const probeMs = 1_000;
-/** The least, where the limit is already over: it turns a time-out into the reason. */
+/** The minimum, even after the deadline: the result replaces a time-out by its reason. */
 const leastProbeMs = 100;
 
-/** Failures that no further attempt will change. */
+/** Failures after which no other attempt is made. */
 const finalCodes: ReadonlySet<string> = new Set(["PROTOCOL_VIOLATION", "OUT_OF_DESCRIPTORS", ...refusalCodes]);
 
 export interface DialOptions {
-  /** Whether the server was there before: when its port is closed now, it will not come back. */
+  /** Whether the server was reachable before: if its port is closed now, it will not return. */
   readonly resuming?: boolean;
   /** The addresses of a host; default: all that the system knows. */
   readonly resolve?: (host: string) => Promise<string[]>;
 }
 
 /**
- * Connects to the store server at `host:port`, trying all addresses of the name again and again, with growing and
- * jittered pauses, until the limit.
+ * Connects to the store server at `host:port`. Tries all addresses of the name repeatedly, with growing and jittered
+ * pauses, until the deadline.
  * @throws DistTimeoutError `CONNECT_TIMEOUT` naming host and port; DistNetworkError when something else listens there.
  */
 export async function dial(
@@ -135,8 +135,8 @@ async function resolved(
 }
 
 /**
- * Finds out whether a server that did not answer to the secret, or hung up on it, would talk without one, as PyTorch's
- * do: then no patience helps. Says nothing to it that is secret.
+ * Finds out whether a server that did not answer the handshake with the secret, or hung up, speaks the open protocol,
+ * as PyTorch's do: then it is useless to try again. Sends nothing secret.
  */
 async function probe(endpoint: Endpoint, limit: CallLimit): Promise<void> {
   const { host, address, port } = endpoint;
@@ -151,7 +151,7 @@ function isFinal(error: unknown): boolean {
   return error instanceof DistNetworkError && finalCodes.has(error.code);
 }
 
-/** Whether somebody was there at least. */
+/** Whether a server at least accepted the connection. */
 function isConnected(error: unknown): boolean {
   return error instanceof DistError && error.code !== "CONNECT_FAILED" && error.code !== "NO_ANSWER";
 }
@@ -161,11 +161,11 @@ function isTimeout(error: unknown): boolean {
 }
 
 function connectTimeout(host: string, port: number, limitMs: number, causes: readonly unknown[]): DistTimeoutError {
-  const told = causes.filter((cause) => cause instanceof Error).map(({ message }) => message);
-  const last = told.length > 0 ? ` Last attempt: ${told.join("; ")}.` : "";
+  const messages = causes.filter((cause) => cause instanceof Error).map(({ message }) => message);
+  const last = messages.length > 0 ? ` Last attempt: ${messages.join("; ")}.` : "";
   return new DistTimeoutError(
     `no connection to the store server at ${hostPort(host, port)} within ${Math.round(limitMs)} ms.${last} ` +
-      "Check that rank 0 or the launcher, which hosts it, is running; that MASTER_ADDR and MASTER_PORT name it here as well as there; and that no firewall is in between.",
+      "Check that rank 0 or the launcher, which hosts it, is running; that MASTER_ADDR and MASTER_PORT are the same on both sides; and that no firewall is in between.",
     {
       code: "CONNECT_TIMEOUT",
       op: "connect",

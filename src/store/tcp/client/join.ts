@@ -9,7 +9,7 @@ import type { ServerLink } from "./server-link.ts";
 
 /**
  * Counts this client among the workers; on the host of the server also waits until there are `worldSize`.
- * @throws DistTimeoutError `CONNECT_TIMEOUT` telling how many have joined.
+ * @throws DistTimeoutError `CONNECT_TIMEOUT` with the number of clients that joined.
  */
 export async function join(link: ServerLink, isHost: boolean, worldSize: number, limit: CallLimit): Promise<void> {
   let joined = await link.request(new AddRequest(joinKey, 1, false, true), limit);

@@ -7,7 +7,7 @@ import type { KeyWaits } from "./key-waits.ts";
 import { checking, KeyRequest, writeKeys } from "./requests.ts";
 import type { ServerLink } from "./server-link.ts";
 
-/** Reads values, waiting for keys that are not there yet. */
+/** Reads values, waiting for keys that do not exist yet. */
 export class KeyReads {
   readonly #link: ServerLink;
   readonly #waits: KeyWaits;
@@ -21,7 +21,7 @@ export class KeyReads {
   one(key: string, limit: CallLimit): Request<Uint8Array> | Promise<Uint8Array> {
     const waitFor = () => this.#all("get", [key], limit).then(([value = new Uint8Array(0)]) => value);
     if (!this.#link.main.ownDialect) return waitFor();
-    // A server of this package answers a GET of an absent key like that of an empty value: only then look closer.
+    // A server of this package answers a GET of an absent key like one of an empty value: only then check the key.
     const reply = () => (input: InputBuffer) => {
       const value = readBytes(input);
       return value === incomplete || value.length > 0 ? value : waitFor();
@@ -41,12 +41,12 @@ export class KeyReads {
     return { op: "multiGet", keys, repeatable: true, write: (output) => writeGet(output, keys), reply };
   }
 
-  /** The values of all keys, once they are there. */
+  /** The values of all keys, once they exist. */
   async #all(op: "get" | "multiGet", keys: readonly string[], limit: CallLimit): Promise<Uint8Array[]> {
     const write = (output: OutputBuffer) => writeGet(output, keys, op);
     const get: Request<Uint8Array[]> = { op, keys, repeatable: true, write, reply: () => manyReader(keys.length) };
     if (!this.#link.main.ownDialect) {
-      // PyTorch's legacy server hangs up on a GET of an absent key: look first.
+      // PyTorch's legacy server hangs up on a GET of an absent key: check first.
       const { idle } = this.#link.main;
       if (idle || !(await this.#link.request(checking(op, keys), limit))) await this.#waits.until(op, keys, limit);
       return this.#link.request(get, limit);
@@ -81,7 +81,7 @@ function isFilled(value: Uint8Array): boolean {
   return value.length > 0;
 }
 
-/** Takes values that were read together with a CHECK. */
+/** Accepts values that were read together with a CHECK, if all keys exist. */
 function ifReady(byte: number) {
   return (values: Uint8Array[]) => constantReader(byte === checkReply.READY ? values : undefined);
 }

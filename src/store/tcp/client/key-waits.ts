@@ -13,11 +13,11 @@ import { checking, KeyRequest, writeKeys } from "./requests.ts";
 import type { ServerLink } from "./server-link.ts";
 import { WaitConnections } from "./wait-connections.ts";
 
-/** The waits of one store, which never hold up its other calls: each on a connection where nothing else wants to go. */
+/** The waits of one store. Each uses a connection that no other call needs, so it never delays other calls. */
 export class KeyWaits {
   readonly #link: ServerLink;
   readonly #connections: WaitConnections;
-  /** One barrier at a time waits on the main connection: two would cancel each other without end. */
+  /** One barrier at a time waits on the main connection: two would keep cancelling each other. */
   #mainIsAtBarrier = false;
 
   constructor(link: ServerLink) {
@@ -26,7 +26,7 @@ export class KeyWaits {
   }
 
   /**
-   * Resolves when all keys are there.
+   * Resolves when all keys exist.
    * @throws DistTimeoutError naming those that are missing.
    */
   async until(op: string, keys: readonly string[], limit: CallLimit): Promise<void> {
@@ -40,7 +40,7 @@ export class KeyWaits {
 
   /** Counts one arrival at a barrier and waits for the others. */
   async barrier(key: string, worldSize: number, limit: CallLimit): Promise<void> {
-    const ended = await this.#comeToBarrier(key, worldSize, limit);
+    const ended = await this.#arriveAtBarrier(key, worldSize, limit);
     if (ended === "silent") throw this.timeout("barrier", [key], limit.ms, ended);
     if (ended !== "ready") throw await this.#barrierTimeout(key, worldSize, limit);
   }
@@ -56,7 +56,7 @@ export class KeyWaits {
     this.#connections.close();
   }
 
-  async #comeToBarrier(key: string, worldSize: number, limit: CallLimit): Promise<WaitEnd> {
+  async #arriveAtBarrier(key: string, worldSize: number, limit: CallLimit): Promise<WaitEnd> {
     const arrive = (output: OutputBuffer) => {
       output.u8(QueryType.BARRIER);
       output.key(key);
@@ -68,7 +68,7 @@ export class KeyWaits {
       const resume = (output: OutputBuffer) => output.u8(QueryType.BARRIER_RESUME);
       this.#mainIsAtBarrier = true;
       try {
-        // What else the connection is wanted for cancels the wait, not the place at the barrier.
+        // Other requests on the connection cancel the wait, but not the arrival at the barrier.
         for (let write = arrive; ; write = resume) {
           const ended = await settle(main.wait({ ...request, write }), limit);
           if (ended !== "cancelled") return ended;
@@ -77,7 +77,7 @@ export class KeyWaits {
         this.#mainIsAtBarrier = false;
       }
     }
-    // An arrival counts as often as it is sent, so it must go where no other call will cancel it.
+    // An arrival counts each time it is sent, so it must be sent where no other call cancels it.
     const connection = await this.#connections.acquireAnyway("barrier", [key], limit);
     try {
       return await settle(connection.wait({ ...request, write: arrive }), limit);
@@ -89,15 +89,15 @@ export class KeyWaits {
   async #barrierTimeout(key: string, worldSize: number, limit: CallLimit): Promise<DistTimeoutError> {
     const { endpoint, ownDialect } = this.#link.main;
     const look = new KeyRequest("barrier", QueryType.GET, key, true, () => readBytes);
-    // PyTorch's legacy server hangs up where somebody has removed the key.
+    // PyTorch's legacy server hangs up if the key was removed.
     const count = ownDialect
       ? await this.#link.request(look, callLimit({}, cancelGraceMs)).catch(() => undefined)
       : undefined;
-    const come = count && Number(new TextDecoder().decode(count));
-    return barrierTimeout(key, come, worldSize, limit.ms, ` (server ${hostPort(endpoint.host, endpoint.port)})`);
+    const arrived = count && Number(new TextDecoder().decode(count));
+    return barrierTimeout(key, arrived, worldSize, limit.ms, ` (server ${hostPort(endpoint.host, endpoint.port)})`);
   }
 
-  /** On the main connection while nothing else wants it, else on one of its own. */
+  /** Waits on the main connection while nothing else uses it, otherwise on a separate one. */
   async #wait(op: string, keys: readonly string[], limit: CallLimit): Promise<WaitEnd> {
     const main = await this.#link.connected(op, keys, limit);
     if (main.idle) {
@@ -128,7 +128,7 @@ export class KeyWaits {
     return "ready";
   }
 
-  /** Ends a wait that ran out of time: with an error, unless the keys came at the last moment. */
+  /** Ends a wait that timed out: with an error, unless the keys were set at the last moment. */
   async #giveUp(op: string, keys: readonly string[], limit: CallLimit, ended: WaitEnd): Promise<void> {
     const distinct = [...new Set(keys)];
     if (distinct.length === 1 || ended === "silent") throw this.timeout(op, distinct, limit.ms, ended);

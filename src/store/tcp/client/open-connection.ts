@@ -9,8 +9,8 @@ import { Connection, type Endpoint } from "./connection.ts";
 import { connectFailed, nameOf, silentServer } from "./connection-errors.ts";
 
 /**
- * Connects and shakes hands, within the limit.
- * @throws DistNetworkError when nobody listens there, or somebody else; DistTimeoutError `CONNECT_TIMEOUT`.
+ * Connects and completes the handshake, within the limit.
+ * @throws DistNetworkError when no store server listens there; DistTimeoutError `CONNECT_TIMEOUT`.
  */
 export async function openConnection(endpoint: Endpoint, limit: CallLimit): Promise<Connection> {
   const { signal } = limit;
@@ -24,7 +24,7 @@ export async function openConnection(endpoint: Endpoint, limit: CallLimit): Prom
   const connected = connect(connection);
   try {
     await Promise.race([connected, gaveUp.promise]);
-    await Promise.race([shakeHands(connection), gaveUp.promise]);
+    await Promise.race([handshake(connection), gaveUp.promise]);
     return connection;
   } catch (error) {
     connected.catch(() => {}).finally(() => connection.close());
@@ -59,7 +59,7 @@ async function connect(connection: Connection): Promise<void> {
   }
 }
 
-async function shakeHands(connection: Connection): Promise<void> {
+async function handshake(connection: Connection): Promise<void> {
   const { host, port, secret } = connection.endpoint;
   const server = { name: nameOf(connection.endpoint), host, port };
   const ask = <T>(write: (output: OutputBuffer) => void, reply: () => ReplyReader<T>) =>
@@ -93,7 +93,7 @@ async function shakeHands(connection: Connection): Promise<void> {
   if (answer === secretWanted) throw secretRequired(server);
   if (answer === noRoom) throw serverFull(server);
   throw new DistNetworkError(
-    `Ping failed, invalid value returned from server. Expected: ${nonce}, Got: ${answer}. Is it a c10d store that listens on ${server.name}?`,
+    `Ping failed, invalid value returned from server. Expected: ${nonce}, Got: ${answer}. Is the server at ${server.name} a c10d store?`,
     { code: "PROTOCOL_VIOLATION", host, port },
   );
 }

@@ -2,10 +2,10 @@ import { waitReply } from "../wire/protocol.ts";
 import { badReply, incomplete, type ReplyReader, readU8 } from "../wire/reply.ts";
 import { type AnyCall, Call, type Request } from "./call.ts";
 
-/** How a WAIT or BARRIER ended; `lost` is by the end of its connection. */
+/** How a WAIT or BARRIER ended; `lost` if its connection broke. */
 export type WaitOutcome = "ready" | "cancelled" | "lost";
 
-/** What a wait asks of its connection. */
+/** What a wait needs of its connection. */
 interface WaitChannel {
   send(call: AnyCall): void;
   cancel(): void;
@@ -13,9 +13,9 @@ interface WaitChannel {
   ended(): void;
 }
 
-/** A WAIT or BARRIER that is under way. */
+/** A pending WAIT or BARRIER. */
 export class PendingWait {
-  /** Tells which came first; rejects for the reason of {@link abandon}, and where a BARRIER was cut off. */
+  /** How it ended; rejects with the reason of {@link abandon}, and when the connection of a BARRIER breaks. */
   readonly outcome: Promise<WaitOutcome>;
   readonly #channel: WaitChannel;
   readonly #call: AnyCall;
@@ -58,7 +58,7 @@ export class PendingWait {
       if (byte === incomplete) return incomplete;
       if (byte === waitReply.STOP_WAITING && !this.#arrived) {
         this.#arrived = true;
-        // A cancellation that crossed the arrival is answered all the same.
+        // The server also answers a cancellation that crossed this reply.
         if (this.#cancelled) continue;
       } else if (byte !== waitReply.WAIT_CANCELED || !this.#cancelled) {
         throw badReply(`byte ${byte} in answer to a WAIT`);

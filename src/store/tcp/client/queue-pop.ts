@@ -23,13 +23,13 @@ export async function queuePop(
     if (element !== undefined) return element;
     if (!block) throw queueEmpty(key);
     if (performance.now() >= limit.deadline) throw waits.timeout("queuePop", [key], limit.ms);
-    // A plain key of the same name ends the wait at once, so do not ask again at full speed.
+    // A plain key of the same name ends the wait at once, so pause before the next attempt.
     if (delay > 0) await pause(delay, limit.signal);
     await waits.until("queuePop", [key], limit);
   }
 }
 
-/** The length before, and an element unless that was 0. */
+/** Reads the length before the pop, and the element unless the length was 0. */
 function reader() {
   return thenReader<number | bigint, Uint8Array | undefined>(readI64, (length) =>
     length > 0 ? readBytes : constantReader(undefined),

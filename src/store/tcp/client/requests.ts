@@ -67,7 +67,7 @@ export class KeyRequest<T> implements Request<T> {
   }
 }
 
-/** A request that has nothing but its type. */
+/** A request that is only its type. */
 export function plain<T>(op: string, type: QueryType, reply: () => ReplyReader<T>): Request<T> {
   return { op, keys: [], repeatable: true, write: (output) => output.u8(type), reply };
 }
@@ -110,7 +110,7 @@ export class AddRequest implements Request<number> {
   readonly #ownDialect: boolean;
   readonly #raw: boolean;
 
-  /** `ownDialect` is whether the server is of this package; a `raw` key is nobody's. */
+  /** `ownDialect` is whether the server is of this package; a `raw` key has no leading "/". */
   constructor(key: string, amount: number, ownDialect: boolean, raw = false) {
     this.#key = key;
     this.#amount = amount;

@@ -11,22 +11,22 @@ import { isRefusal, outcomeUnknown, shown, withOp } from "./connection-errors.ts
 import { dial } from "./dial.ts";
 import { checkingRaw, getRaw } from "./requests.ts";
 
-/** A call that the server hangs up on each time is not sent more often than this. */
+/** How often a call is sent to a server that hangs up on it each time. */
 const maxSent = 6;
 const sameServerLimitMs = 10_000;
-/** Before the next attempt after a connection broke while the server was being recognised. */
-const breatherMs = 50;
+/** The pause before the next attempt after a connection broke while the server was being identified. */
+const retryPauseMs = 50;
 
 /**
  * The connection of a client to its server, and after it broke, the next one.
  *
- * What is sent again by itself is only what changes nothing. A write that may have arrived rejects with
- * `OUTCOME_UNKNOWN`, since another client may have written since; where a write was already reported as sent and no
- * answer came after it, the calls under way reject, or else the next one. There is no next connection when the server is gone (its port
- * is closed) or another one has taken its place: then every call rejects.
+ * Only calls that change nothing are sent again. A write that may have arrived rejects with `OUTCOME_UNKNOWN`, since
+ * another client may have written in the meantime. If a write was already reported as sent and no reply came after it,
+ * the calls in flight reject, or else the next one. There is no next connection when the server has exited (its port is
+ * closed) or another one has replaced it: then every call rejects.
  */
 export class ServerLink {
-  /** What this client was counted as when it joined. */
+  /** The number of joined clients when this one was counted. */
   joinedAs: number | undefined;
   #main: Connection;
   #reopening: { readonly done: Promise<Connection>; readonly abort: AbortController; waiting: number } | undefined;
@@ -47,7 +47,7 @@ export class ServerLink {
     return new Promise<T>((resolve, reject) => this.#send(new Call(request, limit, timing, resolve, reject)));
   }
 
-  /** A connection that is open, when there is one. */
+  /** The open connection, or the next one. */
   connected(op: string, keys: readonly string[], limit: CallLimit): Connection | Promise<Connection> {
     const unreported = this.#unreported;
     this.#unreported = undefined;
@@ -129,7 +129,7 @@ export class ServerLink {
       timer[Symbol.dispose]();
       limit.signal?.removeEventListener("abort", abort);
       if (--reopening.waiting === 0) {
-        reopening.abort.abort(new Error("nobody waits for the connection any more"));
+        reopening.abort.abort(new Error("no call waits for the connection any more"));
         if (this.#reopening === reopening) this.#reopening = undefined;
       }
     }
@@ -146,7 +146,7 @@ export class ServerLink {
     return { done, abort, waiting: 0 };
   }
 
-  /** Connects again; when that is of no use, `#dead` tells why. */
+  /** Reconnects; if that is impossible, `#dead` is the reason. */
   async #reopen(signal: AbortSignal): Promise<Connection> {
     const lost = this.#main;
     const { host, port, secret } = lost.endpoint;
@@ -160,7 +160,7 @@ export class ServerLink {
         signal.throwIfAborted();
         if (same === false) throw otherServer(lost);
         if (same === undefined) {
-          await pause(breatherMs * (0.5 + Math.random()), signal);
+          await pause(retryPauseMs * (0.5 + Math.random()), signal);
           continue;
         }
         connection.onLoss = (loss) => this.#lose(loss);
@@ -174,11 +174,11 @@ export class ServerLink {
     }
   }
 
-  /** Whether the server is the one that this client has known; what it wrote would be missing in another. */
+  /** Whether the server is still the same one; another one lacks what this client wrote. */
   async #isSame(connection: Connection, signal: AbortSignal): Promise<boolean> {
     const lost = this.#main;
     if (lost.ownDialect || connection.ownDialect) return connection.serverIdentity === lost.serverIdentity;
-    // PyTorch's servers have no identity, but no other one has counted this client.
+    // PyTorch's servers have no identity, but only the same one has counted this client.
     const began = performance.now();
     const limit = { began, deadline: began + sameServerLimitMs, ms: sameServerLimitMs, signal };
     // The legacy one hangs up on a GET of an absent key.
@@ -190,7 +190,7 @@ export class ServerLink {
   #notAgain(op: string, keys: readonly string[], limit: CallLimit): DistTimeoutError {
     const { host, port } = this.#main.endpoint;
     return new DistTimeoutError(
-      `store ${op}${keys.length > 0 ? ` (key ${shown(keys)})` : ""}: the connection to the store server at ${hostPort(host, port)} was lost and could not be made again within ${Math.round(limit.ms)} ms. Is the network down, or the process that hosts it stopped?`,
+      `store ${op}${keys.length > 0 ? ` (key ${shown(keys)})` : ""}: the connection to the store server at ${hostPort(host, port)} was lost and could not be re-established within ${Math.round(limit.ms)} ms. Is the network down, or the process that hosts it stopped?`,
       { code: "STORE_TIMEOUT", op, keys: [...keys], timeoutMs: limit.ms, host, port, cause: this.#main.failure },
     );
   }
@@ -202,17 +202,20 @@ function named(error: DistError, call: AnyCall): DistError {
 
 function asNetworkError(error: unknown, { endpoint: { host, port } }: Connection): DistError {
   if (error instanceof DistNetworkError) return error;
-  return new DistNetworkError(`the connection to the store server at ${hostPort(host, port)} cannot be made again`, {
-    code: "CONNECTION_LOST",
-    host,
-    port,
-    cause: error,
-  });
+  return new DistNetworkError(
+    `the connection to the store server at ${hostPort(host, port)} cannot be re-established`,
+    {
+      code: "CONNECTION_LOST",
+      host,
+      port,
+      cause: error,
+    },
+  );
 }
 
 function otherServer({ endpoint: { host, port } }: Connection): DistNetworkError {
   return new DistNetworkError(
-    `the store server at ${hostPort(host, port)} is not the one that this store was connected to: it was started again, without what was in it. Start the job again.`,
+    `the store server at ${hostPort(host, port)} is not the one that this store was connected to: it was restarted and has lost its contents. Restart the job.`,
     { code: "SERVER_RESTARTED", host, port },
   );
 }

@@ -11,36 +11,36 @@ export interface TCPStoreOptions {
   readonly host: string;
   /** Port of the server; 0, on the master only, takes a free one (see `TCPStore.port`). */
   readonly port: number;
-  /** How many clients will join. Without it nobody is counted or waited for. */
+  /** How many clients will join. Without it clients are neither counted nor waited for. */
   readonly worldSize?: number;
   /** Whether to host the server in this process, in a Worker of its own. Default false. */
   readonly isMaster?: boolean;
-  /** Limit of connecting, and of all calls that give none. Default 300 s. */
+  /** Time-out of connecting, and of all calls without their own. Default 300 s. */
   readonly timeout?: Timeout;
   /** Whether the master waits until `worldSize` clients have joined. Default true. */
   readonly waitForWorkers?: boolean;
-  /** Whether masters of this process share one server per port, which may be one that a master with port 0 got. Default false. */
+  /** Whether masters of this process share one server per port, also one got by a master with port 0. Default false. */
   readonly multiTenant?: boolean;
   /** A listening socket for the master's server to adopt. */
   readonly masterListenFd?: number;
   /**
-   * What client and server prove to each other to know before anything else; null for PyTorch's open protocol. Default:
-   * `C10D_STORE_SECRET`, and the open protocol without it or under torchrun. docs/security.md tells what it protects.
+   * The secret that client and server first prove to know; null for PyTorch's open protocol. Default:
+   * `C10D_STORE_SECRET`, and the open protocol without it or under torchrun. docs/security.md says what it protects.
    */
   readonly secret?: string | null;
-  /** Gives up connecting. */
+  /** Cancels connecting. */
   readonly signal?: AbortSignal;
 }
 
 /** What `TCPStore.close` takes. */
 export interface TCPStoreCloseOptions {
-  /** On the hosting process: how long to wait until all clients have left before the server ends. Default: not at all. */
+  /** On the hosting process: how long the server waits for all clients to disconnect. Default: not at all. */
   readonly drainTimeout?: Timeout;
 }
 
 /**
- * The number of workers to count, undefined when nobody is to be counted.
- * @throws InvalidArgumentError for what does not go together.
+ * The number of workers to count, undefined when they are not counted.
+ * @throws InvalidArgumentError for options that do not go together.
  */
 export function checkOptions(options: TCPStoreOptions): number | undefined {
   if (typeof options !== "object" || options === null) {
@@ -65,7 +65,7 @@ export function checkOptions(options: TCPStoreOptions): number | undefined {
   if (worldSize === 0) {
     throw new InvalidArgumentError("TCPStore world size cannot be 0", { argument: "worldSize" });
   }
-  // As in c10d, a negative world size means that there is none.
+  // As in c10d, a negative world size means no world size.
   if (worldSize === undefined || worldSize < 0) return undefined;
   checkWorldSize("connect", worldSize);
   return worldSize;

@@ -37,13 +37,13 @@ import {
 /**
  * A store on a TCP server, in PyTorch's protocol: servers and clients of both can be mixed, where no secret is set.
  *
- * Calls are pipelined on one connection, and one that has to wait never holds up another. An idle store does not hold
- * the process.
+ * Calls are pipelined on one connection, and one that has to wait never delays another. An idle store does not keep the
+ * process alive.
  *
- * A connection that breaks is made again, to the same server only. Calls that change nothing are then sent again; a
- * write that was under way rejects with `DistNetworkError` `OUTCOME_UNKNOWN`, as does the next call after a write that
- * was sent but perhaps not received. When the server has ended or was started anew, every call rejects
- * (`CONNECTION_LOST`, `SERVER_RESTARTED`). docs/stores.md has the details.
+ * A connection that breaks is re-established, to the same server only. Calls that change nothing are then sent again; a
+ * write in flight rejects with `DistNetworkError` `OUTCOME_UNKNOWN`, as does the next call after a write that was sent
+ * but perhaps not received. When the server has exited or was restarted, every call rejects (`CONNECTION_LOST`,
+ * `SERVER_RESTARTED`). docs/stores.md has the details.
  *
  * c10d: `torch.distributed.TCPStore`.
  */
@@ -100,7 +100,7 @@ export class TCPStore extends Store {
     return this.#link.main.localAddress;
   }
 
-  /** Address and port of this end of the connection, as the server sees it where no NAT is between. */
+  /** Address and port of this end of the connection, as the server sees it if there is no NAT in between. */
   get localEndpoint(): string | undefined {
     return this.#link.main.localEndpoint;
   }
@@ -117,8 +117,8 @@ export class TCPStore extends Store {
 
   /**
    * Counts this client among the workers; on the hosting process also waits until there are `worldSize`.
-   * {@link connect} does it unless told not to.
-   * @throws DistTimeoutError `CONNECT_TIMEOUT` telling how many have joined.
+   * {@link connect} calls it unless `waitForWorkers` is false.
+   * @throws DistTimeoutError `CONNECT_TIMEOUT` with the number of clients that joined.
    */
   async waitForWorkers(worldSize: number, options?: StoreCallOptions): Promise<void> {
     using _call = this.#counters.time("waitForWorkers");
@@ -264,7 +264,7 @@ export class TCPStore extends Store {
     return callLimit(options ?? {}, timeoutMs(options?.timeout, this.timeout));
   }
 
-  /** A call that is counted. Bad arguments reject like everything else. */
+  /** A call whose time is measured. Invalid arguments reject like every other error. */
   #call<T>(
     op: string,
     options: StoreCallOptions | undefined,

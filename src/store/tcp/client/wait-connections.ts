@@ -10,7 +10,7 @@ const maxConnections = 16;
 /** Unused connections that are kept for the next wait. */
 const maxIdle = 2;
 
-/** Further connections of one store, each for one wait at a time, so that a wait holds up nothing else. */
+/** Further connections of one store, each for one wait at a time, so that a wait delays nothing else. */
 export class WaitConnections {
   readonly #link: ServerLink;
   readonly #idle: Connection[] = [];
@@ -28,15 +28,15 @@ export class WaitConnections {
     try {
       return await this.acquireAnyway(op, keys, limit);
     } catch (error) {
-      // A server that is about to end takes no more connections, and the next one may have its port, but it still serves
-      // those that it has.
+      // A server that is about to end accepts no more connections, and the next one may have its port, but it still
+      // serves those that it has.
       const isEnding = isRefusal(error) || (error instanceof DistNetworkError && error.code === "SERVER_RESTARTED");
       if (isEnding && this.#link.main.failure === undefined) return undefined;
       throw error;
     }
   }
 
-  /** The same for one that cannot poll, however many there are. */
+  /** The same for a wait that cannot poll, however many connections there are. */
   async acquireAnyway(op: string, keys: readonly string[], limit: CallLimit): Promise<Connection> {
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
       if (idle.failure === undefined) return idle;

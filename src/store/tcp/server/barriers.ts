@@ -2,7 +2,7 @@ import { int64Range, type KeyValueTable } from "../../key-value-table.ts";
 
 type Size = number | bigint;
 
-/** Those who wait at one barrier, by the number that they wait for. A heap of these numbers has the least at its root. */
+/** The waiters of one barrier, by the number of arrivals that they wait for. The numbers are kept in a min-heap. */
 class Barrier {
   readonly #bySize = new Map<Size, Set<() => void>>();
   #sizes: Size[] = [];
@@ -26,17 +26,17 @@ class Barrier {
     const releases = this.#bySize.get(size);
     if (!releases?.delete(release) || releases.size > 0) return;
     this.#bySize.delete(size);
-    // Its number stays in the heap until it comes up, or until most of them are such.
+    // Its number stays in the heap until it reaches the root, or until most of the entries are stale.
     if (this.#sizes.length < 2 * this.#bySize.size + 16) return;
     this.#sizes = [...this.#bySize.keys()].sort((a, b) => (a < b ? -1 : 1));
   }
 
-  /** Takes out those who wait for at most `arrived`. */
+  /** Removes and returns the waiters for at most `arrived`. */
   take(arrived: Size): (() => void)[] {
     const taken: (() => void)[] = [];
     for (let least = this.#sizes[0]; least !== undefined && least <= arrived; least = this.#sizes[0]) {
       this.#removeLeast();
-      // One by one, since a million arguments are more than a call takes.
+      // One by one: a call cannot take a million arguments.
       for (const release of this.#bySize.get(least) ?? []) taken.push(release);
       this.#bySize.delete(least);
     }
@@ -75,7 +75,7 @@ class Barrier {
   }
 }
 
-/** Those who stand at a barrier; who has arrived is counted in the store, under the barrier's key. */
+/** The waiters at all barriers. Arrivals are counted in the store, under the barrier's key. */
 export class Barriers {
   readonly #waiting = new Map<string, Barrier>();
   readonly #table: KeyValueTable;
@@ -85,9 +85,9 @@ export class Barriers {
   }
 
   /**
-   * Counts one arrival and calls `release` when there are `worldSize`, perhaps at once; returns the cancellation, which
-   * does not take the arrival back. Costs do not grow with the number of those who wait.
-   * @throws DistStoreError when the value of the key is no counter.
+   * Counts one arrival and calls `release` when there are `worldSize`, possibly at once. Returns a function that
+   * cancels the wait, but not the arrival. The cost does not grow with the number of waiters.
+   * @throws DistStoreError when the value of the key is not a counter.
    */
   arrive(key: string, worldSize: Size, release: () => void): () => void {
     const arrived = this.#table.add(key, 1, int64Range);

@@ -4,7 +4,7 @@ import { openCLibrary } from "../../c-library.ts";
 
 const symbols = { getsockname: { args: [FFIType.i32, FFIType.ptr, FFIType.ptr], returns: FFIType.i32 } } as const;
 
-/** The local port of an open socket, which Bun does not tell for one that it was given. */
+/** The local port of an open socket. Bun does not report it for a socket that it was given. */
 export function boundPort(fd: number): number {
   const { getsockname } = openCLibrary(symbols, "the store server", "BAD_LISTEN_FD");
   const address = new Uint8Array(new ArrayBuffer(128));

@@ -1,20 +1,20 @@
 import { readdirSync, readFileSync } from "node:fs";
 
-/** Where the system does not tell. */
+/** The limit where the system reports none. */
 const otherwise = 16_384;
 /** Descriptors for the rest of the process: libraries, files, connections between ranks. */
 const mostReserved = 1_024;
-/** Of those, what a server never takes. */
+/** The part of the reserve that a server never uses. */
 const lastReserved = 32;
 
-/** How many connections a server may have. The limit is the process's, which Bun raises as far as it may at its start. */
+/** How many connections a server may have by the process's limit of open files, which Bun raises at its start. */
 export interface ConnectionRoom {
   readonly connections: number;
-  /** Connections whose descriptor has this number or more are too many, whatever else has used up the others. */
+  /** A connection is refused if its descriptor has this number or more, whatever the lower ones are used for. */
   readonly firstReserved: number;
 }
 
-/** The room for a server that begins now: what the limit of open files leaves, but for a reserve. */
+/** The limits of a server that starts now: what the limit of open files leaves, except for a reserve. */
 export function connectionRoom(): ConnectionRoom {
   const limit = openFilesLimit();
   if (limit === undefined) return { connections: otherwise, firstReserved: Number.POSITIVE_INFINITY };

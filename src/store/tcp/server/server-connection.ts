@@ -8,14 +8,14 @@ import { addFailure, checkReply, dialectMark, identityMark, limits, QueryType, w
 import { RequestParser } from "../wire/request-parser.ts";
 import type { Barriers } from "./barriers.ts";
 
-/** Replies that may wait for a slow reader before no more of its requests are read. */
+/** Bytes of replies that may be queued for a slow client before its requests are no longer read. */
 const maxBacklog = 1024 * 1024;
 
 const empty = new Uint8Array(0);
 
 const violation = "PROTOCOL_VIOLATION";
 
-/** The place of a client of this package at a barrier, which it keeps while its wait is cancelled. */
+/** The arrival of a client of this package at a barrier, which stays while its wait is cancelled. */
 interface BarrierPlace {
   released: boolean;
   wake: (() => void) | undefined;
@@ -33,12 +33,12 @@ export interface ServerSocket extends ByteSink {
 export interface ServerState {
   readonly table: KeyValueTable;
   readonly barriers: Barriers;
-  /** Random; tells the server from one that is started later at the same place. */
+  /** Random; distinguishes the server from one that is started later at the same address. */
   readonly identity: Uint32Array;
   readonly secret: StoreSecret | undefined;
 }
 
-/** One client of the server: reads its requests, carries them out, and keeps what it waits for. */
+/** One client of the server: reads its requests, executes them, and keeps its waits. */
 export class ServerConnection {
   readonly openedAt = performance.now();
   readonly #socket: ServerSocket;
@@ -49,10 +49,10 @@ export class ServerConnection {
   readonly #parser = new RequestParser(this.#input);
   readonly #output = new OutputBuffer();
   #handshake: ServerHandshake | undefined;
-  /** Keys of the WAITs that are pending, and their bytes. */
+  /** Keys of the pending WAITs, and their bytes. */
   #waitedKeys = 0;
   #waitedBytes = 0;
-  /** Cancellations of what this client waits for. */
+  /** Functions that cancel the waits of this client. */
   readonly #waits = new Set<() => void>();
   #place: BarrierPlace | undefined;
   /** Whether the client is of this package. */
@@ -60,10 +60,10 @@ export class ServerConnection {
   #hasAsked = false;
   #reading = false;
   #stalled = false;
-  /** The reply to a MULTI_GET or LIST_KEYS, of which some may have gone out: it may be far larger than the request. */
+  /** The reply to a MULTI_GET or LIST_KEYS, which may be partly sent: it may be far larger than the request. */
   #values: readonly (Uint8Array | string)[] = [];
   #valuesSent = 0;
-  /** Ends of waits that came meanwhile. */
+  /** Waits that ended meanwhile. */
   #released = 0;
 
   constructor(socket: ServerSocket, { table, barriers, identity, secret }: ServerState) {
@@ -74,7 +74,7 @@ export class ServerConnection {
     this.#handshake = new ServerHandshake(secret);
   }
 
-  /** Whether it has shown that it knows the secret, if there is one, and sent VALIDATE with the right number. */
+  /** Whether it has proven that it knows the secret, if there is one, and sent VALIDATE with the right number. */
   get validated(): boolean {
     return this.#parser.validated;
   }
@@ -85,8 +85,8 @@ export class ServerConnection {
   }
 
   /**
-   * Carries out the requests that are complete.
-   * @throws DistStoreError when the client broke the protocol or a counter: it is to be hung up on.
+   * Executes the requests that are complete.
+   * @throws DistStoreError when the client violated the protocol or broke a counter: its connection must be closed.
    */
   receive(chunk: Uint8Array): void {
     this.#input.push(chunk);
@@ -94,7 +94,7 @@ export class ServerConnection {
   }
 
   /**
-   * The socket takes bytes again.
+   * Continues when the socket takes bytes again.
    * @throws DistStoreError as {@link receive}.
    */
   drain(): void {
@@ -104,7 +104,7 @@ export class ServerConnection {
     this.#read();
   }
 
-  /** The client has gone: it waits for nothing any more. */
+  /** Cancels the waits of a client that has disconnected. */
   release(): void {
     this.#cancelWaits();
     this.#place?.leave();
@@ -129,7 +129,7 @@ export class ServerConnection {
     }
   }
 
-  /** Writes what is left of the reply to a MULTI_GET or LIST_KEYS; false when the client has to read before there is more. */
+  /** Writes the rest of the reply to a MULTI_GET or LIST_KEYS; false when the client has to read some of it first. */
   #writeValues(): boolean {
     for (;;) {
       if (this.#output.length > maxBacklog && !this.#output.flush(this.#socket)) {
@@ -194,7 +194,7 @@ export class ServerConnection {
         output.u8(waitReply.WAIT_CANCELED);
         break;
       case QueryType.PING:
-        output.u32(this.#greet(this.#parser.nonce));
+        output.u32(this.#pingReply(this.#parser.nonce));
         break;
       case QueryType.QUEUE_PUSH:
         table.queuePush(key, value);
@@ -216,7 +216,7 @@ export class ServerConnection {
       }
       case QueryType.BARRIER: {
         const worldSize = this.#parser.amount;
-        if (this.#ownDialect) this.#comeToBarrier(key, worldSize);
+        if (this.#ownDialect) this.#arriveAtBarrier(key, worldSize);
         else this.#await((release) => this.#barriers.arrive(key, worldSize, release));
         break;
       }
@@ -250,7 +250,7 @@ export class ServerConnection {
     });
   }
 
-  #comeToBarrier(key: string, worldSize: number | bigint): void {
+  #arriveAtBarrier(key: string, worldSize: number | bigint): void {
     this.#place?.leave();
     const place: BarrierPlace = { released: false, wake: undefined, leave: () => {} };
     place.leave = this.#barriers.arrive(key, worldSize, () => {
@@ -284,7 +284,7 @@ export class ServerConnection {
     }
   }
 
-  #greet(nonce: number): number {
+  #pingReply(nonce: number): number {
     if (this.#ownDialect && (nonce & identityMark.mask) >>> 0 === identityMark.ask) {
       return this.#identity[nonce & ~identityMark.mask] ?? 0;
     }

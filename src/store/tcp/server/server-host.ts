@@ -12,15 +12,15 @@ import { startTimer } from "../../../time/index.ts";
 import { hostPort } from "../host-address.ts";
 import type { HostedServerOptions, ServerCommand, ServerEvent } from "./server-message.ts";
 
-/** A Worker starts in milliseconds; this is for a machine on its knees. */
+/** A Worker starts in milliseconds; this is for an overloaded machine. */
 const startLimitMs = 30_000;
 const closeLimitMs = 1_000;
-/** Those of a Worker's event loop, and one to load modules with. */
+/** Descriptors of a Worker's event loop, and one to load modules with. */
 const descriptorsOfWorker = 4;
 
 /**
- * A TCPStore server in a Worker, so that it answers while the main thread is blocked in native code. It does not hold
- * the process. A process warning tells of the first client that it refused for its secret.
+ * A TCPStore server in a Worker, so that it answers while the main thread is blocked in native code. It does not keep
+ * the process alive. A process warning reports the first client that it refused because of its secret.
  */
 export class ServerHost {
   /** Where it listens. */
@@ -40,11 +40,11 @@ export class ServerHost {
     options: HostedServerOptions,
     again: (error: unknown) => Promise<void> = (error) => Promise.reject(error),
   ): Promise<ServerHost> {
-    // Bun ends the process where it has too few for a Worker.
+    // Bun ends the process if there are too few for a Worker.
     const shortage = descriptorShortage(undefined, descriptorsOfWorker);
     if (shortage !== undefined) throw startFailed(options, shortage.text, shortage);
     const module = new URL("./server-worker.ts", import.meta.url);
-    // In a bundle that is a file beside the bundle, wherever that is.
+    // In a bundle this is a file next to the bundle, which may be anywhere.
     const stranger = strangerAt(fileURLToPath(module));
     if (stranger !== undefined) throw startFailed(options, stranger);
     const worker = new Worker(module, { ref: false });
@@ -67,11 +67,11 @@ export class ServerHost {
     this.address = address;
     this.port = port;
     this.#worker = worker;
-    worker.onmessage = (event: MessageEvent<ServerEvent>) => this.#hear(event.data);
+    worker.onmessage = (event: MessageEvent<ServerEvent>) => this.#receive(event.data);
     worker.onerror = () => this.#closing?.resolve();
   }
 
-  /** Resolves when no client is connected, to true, or after `timeoutMs`, to false. */
+  /** Resolves to true when no client is connected, or to false after `timeoutMs`. */
   async drained(timeoutMs: number): Promise<boolean> {
     const id = ++this.#lastId;
     const answer = Promise.withResolvers<boolean>();
@@ -98,7 +98,7 @@ export class ServerHost {
     this.#worker.terminate();
   }
 
-  #hear(event: ServerEvent): void {
+  #receive(event: ServerEvent): void {
     if (event.kind === "drained") this.#drains.get(event.id)?.(event.empty);
     if (event.kind === "closed") this.#closing?.resolve();
     if (event.kind !== "refused") return;
@@ -109,7 +109,7 @@ export class ServerHost {
   }
 }
 
-/** Has a Worker listen; resolves to where. */
+/** Makes a Worker listen; resolves to its address and port. */
 async function listen(worker: Worker, options: HostedServerOptions): Promise<{ address: string; port: number }> {
   const started = Promise.withResolvers<{ address: string; port: number }>();
   const late = setTimeout(

@@ -13,7 +13,7 @@ interface Tenancy {
 const shared = new Map<number, Tenancy>();
 /** Ports of servers of this process that are closing. */
 const ending = new Set<number>();
-/** How long to wait for a port that another process holds, such as an earlier run that is just ending. */
+/** How long to wait for a port that another process holds, such as an earlier run that is exiting. */
 const patienceMs = 2_000;
 const firstPauseMs = 10;
 const longestPauseMs = 100;
@@ -22,13 +22,13 @@ const longestPauseMs = 100;
 export interface ServerLease {
   readonly address: string;
   readonly port: number;
-  /** Gives it back; the last one waits up to `drainMs` until all clients have left, and ends the server. */
+  /** Gives it up; the last share waits up to `drainMs` until all clients have disconnected, and ends the server. */
   release(drainMs: number): Promise<void>;
 }
 
 /**
- * Starts a server in a Worker, or, with `multiTenant`, shares the one that this process has on that port. Waits, within the
- * limit, for a port that an earlier server is about to release.
+ * Starts a server in a Worker, or, with `multiTenant`, shares the one that this process has on that port. Waits, within
+ * the limit, for a port that an earlier server is about to release.
  */
 export async function leaseServer(
   options: HostedServerOptions,

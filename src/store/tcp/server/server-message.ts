@@ -1,7 +1,7 @@
 import type { ErrorDetails } from "../../../errors/index.ts";
 import type { TCPStoreServerOptions } from "./server.ts";
 
-/** What the host of a server may ask for; functions do not cross to a Worker, and it is told which secret there is. */
+/** Options of a server in a Worker: without functions, which cannot be sent to it, and with an explicit secret. */
 export type HostedServerOptions = Omit<TCPStoreServerOptions, "onDrop" | "secret"> & { readonly secret: string | null };
 
 /** To the Worker. */

@@ -7,33 +7,33 @@ declare const self: Worker;
 
 let server: TCPStoreServer | undefined;
 
-function tell(event: ServerEvent): void {
+function post(event: ServerEvent): void {
   self.postMessage(event);
 }
 
-async function obey(command: ServerCommand): Promise<void> {
+async function execute(command: ServerCommand): Promise<void> {
   switch (command.kind) {
     case "listen":
       server = await TCPStoreServer.listen({
         ...command.options,
-        onDrop: tellOfRefusals((reason, peer) => tell({ kind: "refused", reason, peer })),
+        onDrop: tellOfRefusals((reason, peer) => post({ kind: "refused", reason, peer })),
       });
-      return tell({ kind: "listening", address: server.address, port: server.port });
+      return post({ kind: "listening", address: server.address, port: server.port });
     case "drain":
       // Clients of the next job must not connect to this server.
       server?.stopListening();
-      return tell({ kind: "drained", id: command.id, empty: (await server?.drained(command.timeoutMs)) ?? true });
+      return post({ kind: "drained", id: command.id, empty: (await server?.drained(command.timeoutMs)) ?? true });
     case "close":
       await server?.close();
-      return tell({ kind: "closed" });
+      return post({ kind: "closed" });
   }
 }
 
 self.onmessage = (event: MessageEvent<ServerCommand>) => {
-  obey(event.data).catch((error: unknown) => {
+  execute(event.data).catch((error: unknown) => {
     const message = messageOf(error);
     const known = error instanceof DistError ? error : undefined;
     const { name = "DistStoreError", code = "STORE_ERROR", details = {} } = known ?? {};
-    tell({ kind: "failed", name, message, code, details });
+    post({ kind: "failed", name, message, code, details });
   });
 };

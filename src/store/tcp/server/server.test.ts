@@ -261,7 +261,7 @@ describe("strangers", () => {
     await first.get("k");
     const error = await TCPStore.connect({ ...at, timeout: 400 }).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", cause: { code: "SERVER_FULL" } });
-    expect(String(error)).toContain("no room for more clients");
+    expect(String(error)).toContain("is full: it has as many clients");
     // There is, once somebody leaves.
     const waiting = TCPStore.connect(at);
     await first.close();
@@ -279,7 +279,8 @@ test("as many clients can wait to be accepted as the kernel allows", async () =>
     for (let i = 0; i < 400 && connected < ${count}; i++) await Bun.sleep(5);
     console.log(connected);
     process.exit();`;
-  // It blocks this thread, which accepts none of them meanwhile. With Bun's own 512 the kernel would drop the others' packets.
+  // It blocks this thread, which accepts none of them meanwhile. With Bun's own 512 the kernel would drop the others'
+  // packets.
   expect(Bun.spawnSync([process.execPath, "-e", code]).stdout.toString().trim()).toBe(String(count));
 });
 

@@ -20,18 +20,18 @@ export interface TCPStoreServerOptions {
   readonly port: number;
   /** A listening socket to adopt instead of binding one; `port` must be its port or 0. */
   readonly listenFd?: number;
-  /** Connections served at a time; default: as many as the limit of open files leaves, but for a reserve. */
+  /** Connections served at a time; default: as many as the limit of open files leaves, except for a reserve. */
   readonly maxConnections?: number;
   /** How long a connection may stay silent before its first message; default 30 s. */
   readonly handshakeTimeout?: Timeout;
   /**
    * What clients have to prove to know; null for PyTorch's open protocol. Default: `C10D_STORE_SECRET`, and the open
-   * protocol without it or under torchrun. docs/security.md tells what it protects.
+   * protocol without it or under torchrun. docs/security.md says what it protects.
    */
   readonly secret?: string | null;
-  /** Told of every connection that is dropped because it does not speak the protocol or does not know the secret. */
+  /** Called for every connection that is dropped because it does not speak the protocol or does not know the secret. */
   readonly onDrop?: (reason: string, peer: string, code: string) => void;
-  /** Told when a client has hung up or was lost: address and port of its end, as `TCPStore.localEndpoint` has them there. */
+  /** Called when a client has disconnected, with address and port of its end, as in its `TCPStore.localEndpoint`. */
   readonly onLeave?: (peer: string) => void;
 }
 
@@ -41,11 +41,11 @@ type Socket = Bun.Socket<ServerConnection | undefined>;
  * The server of a {@link TCPStore}: speaks PyTorch's protocol, so PyTorch's clients can use it, too, unless it has a
  * secret.
  *
- * Connections that say something else, or nothing in time, are dropped and disturb nobody. It runs on the event loop of
- * its thread: put it on one that does not block.
+ * Connections that send something else, or nothing in time, are dropped without effect on others. It runs on the event
+ * loop of its thread: put it on one that does not block.
  */
 export class TCPStoreServer implements AsyncDisposable {
-  /** As asked for. */
+  /** As in the options. */
   readonly host: string;
   /** Where it listens. */
   readonly address: string;
@@ -59,9 +59,9 @@ export class TCPStoreServer implements AsyncDisposable {
   readonly #listener: Bun.SocketListener<ServerConnection | undefined>;
   /** Connections that have not shown yet that they speak the protocol, oldest first. */
   readonly #strangers = new Set<Socket>();
-  /** Clients that have asked for nothing yet, oldest first. */
+  /** Clients that have not sent a request yet, oldest first. */
   readonly #idlers = new Set<Socket>();
-  /** Clients, and where they are if somebody wants to know: a closed socket does not tell. */
+  /** Clients, and their addresses if `onLeave` needs them: a closed socket has none. */
   readonly #clients = new Map<Socket, string>();
   readonly #drained = new Set<() => void>();
   #sweep: Timer | undefined;
@@ -74,7 +74,7 @@ export class TCPStoreServer implements AsyncDisposable {
   static async listen(options: TCPStoreServerOptions): Promise<TCPStoreServer> {
     checkPort(options.port);
     const address = await listenAddress(options.host);
-    // Not where no descriptor is left to read it; the socket below then says what is short.
+    // This fails if no descriptor is left to read it; opening the socket below then reports the shortage.
     const backlog = await import("./listen-backlog.ts").catch(() => undefined);
     if (options.listenFd === undefined) {
       const server = new TCPStoreServer(options, address, undefined);
@@ -97,9 +97,9 @@ export class TCPStoreServer implements AsyncDisposable {
   private constructor(options: TCPStoreServerOptions, address: string, adoptedPort: number | undefined) {
     this.host = options.host;
     this.address = address;
-    const room = connectionRoom();
-    this.#maxConnections = Math.min(options.maxConnections ?? room.connections, room.connections);
-    this.#firstReserved = room.firstReserved;
+    const limits = connectionRoom();
+    this.#maxConnections = Math.min(options.maxConnections ?? limits.connections, limits.connections);
+    this.#firstReserved = limits.firstReserved;
     this.#handshakeMs = timeoutMs(options.handshakeTimeout, 30_000);
     this.#onDrop = options.onDrop;
     this.#onLeave = options.onLeave;
@@ -143,7 +143,7 @@ export class TCPStoreServer implements AsyncDisposable {
     return this.#dropped;
   }
 
-  /** Resolves when no client is connected, to true, or to false when that takes too long. */
+  /** Resolves to true when no client is connected, or to false when that takes too long. */
   drained(timeout: Timeout): Promise<boolean> {
     if (this.#clients.size === 0) return Promise.resolve(true);
     const { promise, resolve } = Promise.withResolvers<boolean>();
@@ -158,13 +158,13 @@ export class TCPStoreServer implements AsyncDisposable {
     return promise;
   }
 
-  /** Accepts no more connections; those of clients stay. Who is refused finds the next server by trying again. */
+  /** Accepts no more connections; those of clients stay. A refused client reaches the next server by trying again. */
   stopListening(): void {
     this.#listener.stop(false);
     for (const socket of this.#strangers) socket.terminate();
   }
 
-  /** Stops listening and hangs up on everybody. */
+  /** Stops listening and closes all connections. */
   async close(): Promise<void> {
     this.#sweep?.[Symbol.dispose]();
     this.#listener.stop(true);
@@ -176,8 +176,8 @@ export class TCPStoreServer implements AsyncDisposable {
   }
 
   #open(socket: Socket): void {
-    if (this.#isFull(socket) && !this.#makeRoom()) {
-      this.#turnAway(socket);
+    if (this.#isFull(socket) && !this.#dropIdle()) {
+      this.#refuse(socket);
       return;
     }
     // Bun has pause() and resume() on its sockets; its types lack them.
@@ -195,8 +195,8 @@ export class TCPStoreServer implements AsyncDisposable {
     return ((socket as Socket & { readonly fd?: number }).fd ?? 0) >= this.#firstReserved;
   }
 
-  /** Drops the oldest connection that has asked for nothing yet; a client of this package connects again. */
-  #makeRoom(): boolean {
+  /** Drops the oldest connection that has not sent a request yet; a client of this package reconnects. */
+  #dropIdle(): boolean {
     const [stranger] = this.#strangers;
     const [idler] = this.#idlers;
     const victim = stranger ?? idler;
@@ -205,7 +205,7 @@ export class TCPStoreServer implements AsyncDisposable {
   }
 
   /** Refuses a connection because the server is full. The answer may be lost, as nothing was read from the client. */
-  #turnAway(socket: Socket): void {
+  #refuse(socket: Socket): void {
     this.#dropped++;
     this.#onDrop?.("too many connections", peerOf(socket), "TOO_MANY_CONNECTIONS");
     socket.write(noRoomAnswer(this.#state.secret));
@@ -236,7 +236,7 @@ export class TCPStoreServer implements AsyncDisposable {
     this.#dropped++;
     this.#onDrop?.(reason, peerOf(socket), code);
     this.#forget(socket);
-    // A refusal was written and is to arrive; a reset would overtake it.
+    // A refusal was written and must arrive; a reset would overtake it.
     if (isSecretRefusal(code)) socket.end();
     else socket.terminate();
   }

@@ -243,7 +243,7 @@ describe("client and server", () => {
     const warning = await warned.promise;
     expect(warning).toHaveProperty("code", "C10D_STORE_REFUSED");
     expect(warning.message).toContain(`127.0.0.1:${host.port} refused the client at`);
-    expect(warning.message).toContain("but this store wants its secret");
+    expect(warning.message).toContain("but this store requires its secret");
   });
 
   test("a client without one is told at once", async () => {
@@ -254,7 +254,7 @@ describe("client and server", () => {
       code: "SECRET_REQUIRED",
       details: { host: "127.0.0.1", port: server.port },
     });
-    await expect(connecting).rejects.toThrow(/127\.0\.0\.1:\d+ wants a secret.*C10D_STORE_SECRET.*--torch-compat/s);
+    await expect(connecting).rejects.toThrow(/127\.0\.0\.1:\d+ requires a secret.*C10D_STORE_SECRET.*--torch-compat/s);
     expect(server.codes).toEqual(["SECRET_REQUIRED"]);
   });
 
@@ -262,7 +262,7 @@ describe("client and server", () => {
     const server = await listen();
     const connecting = connect(server.port, { secret: "another" });
     await expect(connecting).rejects.toMatchObject({ code: "SECRET_MISMATCH", name: "DistNetworkError" });
-    await expect(connecting).rejects.toThrow("another secret");
+    await expect(connecting).rejects.toThrow("a different secret");
     expect(server.codes).toEqual(["SECRET_MISMATCH"]);
   });
 

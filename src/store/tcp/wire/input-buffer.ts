@@ -1,4 +1,4 @@
-/** A Buffer with what it has beyond its types. */
+/** A Buffer with a method that its types lack. */
 type SliceableBuffer = Buffer & { latin1Slice(start: number, end: number): string };
 
 const nothing = Buffer.alloc(0) as SliceableBuffer;
@@ -6,19 +6,19 @@ const nothing = Buffer.alloc(0) as SliceableBuffer;
 /** Below this length a loop is faster than a call into native code. */
 const shortBytes = 64;
 
-/** Bytes that have come in and were not read yet. Reads want what {@link length} says is there. */
+/** Received bytes that were not read yet. A read must not ask for more than {@link length}. */
 export class InputBuffer {
   #bytes = nothing;
   #start = 0;
   #end = 0;
-  /** Whether `#bytes` was made here, with room at its end, and is not somebody's chunk. */
+  /** Whether `#bytes` was allocated here, with free space at its end, and is not a received chunk. */
   #owned = false;
 
   get length(): number {
     return this.#end - this.#start;
   }
 
-  /** Adds a chunk; it is read in place where nothing is left over before it, so it must not change. */
+  /** Adds a chunk, which must not change: it is read in place if the buffer is empty. */
   push(chunk: Uint8Array): void {
     if (this.length === 0) {
       this.#use(chunk, chunk.length, false);
@@ -35,12 +35,12 @@ export class InputBuffer {
     this.#end += chunk.length;
   }
 
-  /** The next byte, which stays. */
+  /** The next byte, without removing it. */
   peek(): number {
     return this.#bytes[this.#start] ?? 0;
   }
 
-  /** The number that {@link u64} gives next, which stays. */
+  /** The number that {@link u64} returns next, without removing it. */
   peekU64(): number {
     return this.#u32(this.#start) + this.#u32(this.#start + 4) * 2 ** 32;
   }
@@ -53,7 +53,7 @@ export class InputBuffer {
     return this.#u32(this.#take(4));
   }
 
-  /** An unsigned 64-bit length; inexact beyond 2^53, which no length is. */
+  /** An unsigned 64-bit length; inexact beyond 2^53, which no length exceeds. */
   u64(): number {
     const value = this.peekU64();
     this.#start += 8;
@@ -64,7 +64,7 @@ export class InputBuffer {
     return this.#bytes.readBigInt64LE(this.#take(8));
   }
 
-  /** A signed 64-bit integer as a number; undefined, and it stays, where a number does not hold it exactly. */
+  /** A signed 64-bit integer as a number; undefined, without removing it, if a number cannot hold it exactly. */
   safeI64(): number | undefined {
     const value = this.#u32(this.#start) + (this.#u32(this.#start + 4) | 0) * 2 ** 32;
     if (!Number.isSafeInteger(value)) return undefined;
@@ -93,7 +93,7 @@ export class InputBuffer {
     return at;
   }
 
-  // Faster than a DataView, of which each chunk would need one.
+  // Faster than a DataView, since each chunk would need its own.
   #u32(at: number): number {
     const bytes = this.#bytes;
     const low = (bytes[at] ?? 0) | ((bytes[at + 1] ?? 0) << 8) | ((bytes[at + 2] ?? 0) << 16);

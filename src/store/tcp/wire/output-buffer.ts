@@ -1,4 +1,4 @@
-/** Values from this size on are sent from where they are instead of being copied. */
+/** Values of this size or more are sent in place instead of being copied. */
 const largeValue = 16 * 1024;
 const firstBlock = 1024;
 const fullBlock = 64 * 1024;
@@ -11,7 +11,7 @@ export interface ByteSink {
   write(bytes: Uint8Array, offset: number, length: number): number;
 }
 
-/** Frames on their way out. Bun's sockets take what fits and forget the rest, so it stays here until it was taken. */
+/** Frames to send. Bun's sockets take what fits and drop the rest, so bytes stay here until they were taken. */
 export class OutputBuffer {
   /** Full parts, to be sent before the block. */
   #parts: Uint8Array[] = [];
@@ -22,17 +22,17 @@ export class OutputBuffer {
   #end = 0;
   #taken = 0;
 
-  /** Bytes that wait to be taken. */
+  /** Bytes that were not taken yet. */
   get length(): number {
     return this.#partsBytes + this.#end - this.#start;
   }
 
-  /** All bytes ever put in; a position in the stream. */
+  /** The number of bytes written so far: a position in the stream. */
   get position(): number {
     return this.#taken + this.length;
   }
 
-  /** All bytes ever taken by the sink. */
+  /** The number of bytes that the sink has taken so far. */
   get taken(): number {
     return this.#taken;
   }
@@ -118,7 +118,7 @@ export class OutputBuffer {
     this.#block.write(text, at, length, "latin1");
   }
 
-  /** Takes everything out, as a copy. */
+  /** Removes everything and returns a copy. */
   drain(): Uint8Array {
     const parts: Uint8Array[] = [];
     this.flush({
@@ -130,7 +130,7 @@ export class OutputBuffer {
     return Buffer.concat(parts);
   }
 
-  /** Gives the sink what it takes; whether everything is out. */
+  /** Writes to the sink what it takes; returns whether that is everything. */
   flush(sink: ByteSink): boolean {
     while (this.#parts.length > 0) {
       const part = this.#parts[0];
@@ -156,14 +156,14 @@ export class OutputBuffer {
     return true;
   }
 
-  /** A length and the ASCII text `head` + `text`; writes nothing and returns false when there are other characters. */
-  #ascii(head: "" | "/", text: string): boolean {
+  /** A length and the ASCII text `prefix` + `text`; writes nothing and returns false if there are other characters. */
+  #ascii(prefix: "" | "/", text: string): boolean {
     const { length } = text;
-    const start = this.#reserve(8 + head.length + length);
-    this.#view.setUint32(start, head.length + length, true);
+    const start = this.#reserve(8 + prefix.length + length);
+    this.#view.setUint32(start, prefix.length + length, true);
     this.#view.setUint32(start + 4, 0, true);
     let at = start + 8;
-    if (head !== "") this.#block[at++] = 0x2f;
+    if (prefix !== "") this.#block[at++] = 0x2f;
     for (let i = 0; i < length; i++) {
       const code = text.charCodeAt(i);
       if (code > 0x7f) {
@@ -200,7 +200,7 @@ export class OutputBuffer {
     return pending.length;
   }
 
-  /** Moves the block's content to the parts; the room behind it is used further. */
+  /** Moves the block's content to the parts and starts a new block. */
   #seal(nextBlock = firstBlock): void {
     if (this.#end === this.#start) return;
     this.#parts.push(this.#block.subarray(this.#start, this.#end));

@@ -35,7 +35,7 @@ export const checkReply = { READY: 0, NOT_READY: 1 } as const;
 /** Replies to WAIT, BARRIER and CANCEL_WAIT. */
 export const waitReply = { STOP_WAITING: 0, WAIT_CANCELED: 1 } as const;
 
-/** Sizes that the server accepts; PyTorch's own. */
+/** Sizes that the server accepts; PyTorch's unless marked as ours. */
 export const limits = {
   /** Bytes of a key, with the leading "/". */
   keyBytes: 8 * 1024,
@@ -45,7 +45,7 @@ export const limits = {
   /** Bytes of all keys of one request together; ours, since 131 072 keys of 8 KiB are 1 GiB. */
   allKeyBytes: 64 * 1024 * 1024,
   /**
-   * WAITs and BARRIERs of one connection that are pending; ours. Their keys together have the limits of one request.
+   * Pending WAITs and BARRIERs of one connection; ours. The limits of one request apply to all their keys together.
    * PyTorch's clients have one at a time.
    */
   waits: 4096,
@@ -56,17 +56,17 @@ export const joinKey = "init/";
 
 /**
  * Clients and servers of this package recognise each other in the PING of the handshake: a nonce whose upper half is
- * this mark comes back with the upper half of the answer. PyTorch's nonces are process ids, which are far smaller, and
- * its servers return any nonce as it is; so nothing changes on the wire with either of them.
+ * `ask` is answered with `answer` as its upper half. PyTorch's nonces are process ids, which are far smaller, and its
+ * servers return any nonce unchanged, so nothing changes on the wire with either of them.
  *
- * Between the two the server answers a GET of an absent key (PyTorch's legacy server hangs up) and a failed ADD (PyTorch
- * hangs up, too), with {@link addFailure}; and a CANCEL_WAIT keeps the place at a barrier, for BARRIER_RESUME.
+ * Between the two, the server answers a GET of an absent key (PyTorch's legacy server hangs up), and a failed ADD with
+ * {@link addFailure} (PyTorch's servers hang up). A CANCEL_WAIT keeps the arrival at a barrier, for BARRIER_RESUME.
  */
 export const dialectMark = { ask: 0xb7a5_0000, answer: 0xb7a6_0000, mask: 0xffff_0000 } as const;
 
 /**
- * Nonces by which clients of this package, once recognised, read the random number that a server of this package got when
- * it started, in parts of 32 bits: the lower half is the index of the part.
+ * Nonces with which a recognised client of this package reads the random identity of a server of this package, in parts
+ * of 32 bits. The lower half is the index of the part.
  */
 export const identityMark = { ask: 0xb7a8_0000, mask: 0xffff_0000, parts: 2 } as const;
 

@@ -1,13 +1,13 @@
 import { DistNetworkError } from "../../../errors/index.ts";
 import type { InputBuffer } from "./input-buffer.ts";
 
-/** A reply that has not come in whole. */
+/** A reply that is not complete yet. */
 export const incomplete = Symbol("incomplete");
 
-/** Reads one reply, over several calls if it comes in pieces. */
+/** Reads one reply, over several calls if it arrives in pieces. */
 export type ReplyReader<T> = (input: InputBuffer) => T | typeof incomplete;
 
-/** No reply of a store has a single value beyond this. */
+/** No value in a reply of a store is larger. */
 const maxReplyBytes = 2 ** 31;
 
 export const readU8: ReplyReader<number> = (input) => (input.length < 1 ? incomplete : input.u8());

@@ -31,8 +31,8 @@ const layouts: Readonly<Record<QueryType, readonly Field[]>> = {
 const empty = new Uint8Array(0);
 
 /**
- * Reads requests from a stream that may be cut anywhere. A field is taken when it has come in whole, and never looked at
- * again; sizes are checked before anything is kept for them. The fields of the current request are the properties.
+ * Reads requests from a stream that may be split anywhere. A field is read once, when it is complete. Sizes are checked
+ * before memory is allocated for them. The properties are the fields of the current request.
  *
  * A MULTI_SET is read as one SET after the other, so that it needs no more memory than its largest value.
  */
@@ -49,7 +49,7 @@ export class RequestParser {
   #validated = false;
   #layout: readonly Field[] | undefined;
   #field = 0;
-  /** Length of the string that is read, or -1 before its length was read. */
+  /** Length of the string that is being read, or -1 before it was read. */
   #length = -1;
   /** Elements of a list that are still to be read, or -1 before the count was read. */
   #left = -1;
@@ -72,7 +72,7 @@ export class RequestParser {
 
   /**
    * Reads the next request into the properties; false when more bytes are needed.
-   * @throws DistStoreError `PROTOCOL_VIOLATION`; the connection is of no use any more.
+   * @throws DistStoreError `PROTOCOL_VIOLATION`; the connection cannot be used any more.
    */
   next(): boolean {
     if (this.#layout === undefined && !this.#begin()) return false;
@@ -148,7 +148,7 @@ export class RequestParser {
     }
   }
 
-  /** The next pair of a MULTI_SET, as a SET; false also at the end of an empty one, which asks for nothing. */
+  /** The next pair of a MULTI_SET, as a SET; an empty MULTI_SET is skipped. */
   #pair(): boolean {
     if (this.#left < 0 && !this.#count()) return false;
     if (this.#left === 0) {
@@ -194,7 +194,7 @@ export class RequestParser {
     return value;
   }
 
-  /** Whether a string has come in whole; its length is then in `#length`. */
+  /** Whether a string is complete; its length is then in `#length`. */
   #complete(what: string, max: number): boolean {
     if (this.#length < 0) {
       if (this.#input.length < 8) return false;

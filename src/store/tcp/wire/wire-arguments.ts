@@ -3,7 +3,7 @@ import { checkKey, checkKeys } from "../../arguments.ts";
 import { checkStoreValue, ownBytes, type StoreValue } from "../../store-value.ts";
 import { limits } from "./protocol.ts";
 
-/** @throws InvalidArgumentError for what the server would hang up on. */
+/** @throws InvalidArgumentError for a key on which the server would hang up. */
 export function checkWireKey(op: string, key: string): void {
   checkKey(op, key);
   // A character has at most three bytes, and "/" comes before the first.
@@ -28,7 +28,7 @@ export function checkWireKeys(op: string, keys: readonly string[]): void {
 }
 
 /**
- * A value as it is to be written: before the call returns, for it is the caller's.
+ * A value in the form to write. It must be written before the call returns, since it belongs to the caller.
  * @throws InvalidArgumentError as {@link checkWireKey}.
  */
 export function wireValue(op: string, key: string, value: StoreValue): StoreValue {
@@ -40,6 +40,6 @@ export function wireValue(op: string, key: string, value: StoreValue): StoreValu
       { op, argument: "value", keys: [key] },
     );
   }
-  // What is written goes by the property, which is that of an object of any class.
+  // What is written depends on the `length` property, which a subclass may override.
   return typeof value !== "string" && value.length !== length ? ownBytes(value) : value;
 }

@@ -11,14 +11,14 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-test("makeFoldersIn makes what is missing, for this user alone", () => {
+test("makeFoldersIn creates what is missing, for this user alone", () => {
   const made = makeFoldersIn(join(folder, "logs"), "job", "0");
   expect(made).toBe(join(folder, "logs/job/0"));
   for (const path of ["logs", "logs/job", "logs/job/0"]) expect(statSync(join(folder, path)).mode & 0o777).toBe(0o700);
   expect(makeFoldersIn(join(folder, "logs"), "job", "0")).toBe(made);
 });
 
-testAsRoot("makeFoldersIn makes nothing where a link of another user leads", () => {
+testAsRoot("makeFoldersIn creates nothing at the target of another user's link", () => {
   mkdirSync(join(folder, "target"));
   symlinkSync(join(folder, "target"), join(folder, "link"));
   giveAway(join(folder, "link"));

@@ -21,7 +21,7 @@ const anybody = (path: string, mode = "0777"): string => `${path} can be changed
 const another = (path: string): string => `${path} belongs to another user (uid ${otherUser})`;
 
 describe("strangerAt", () => {
-  test("own files, in a folder such as /tmp too, and what is not there", () => {
+  test("own files, in a folder such as /tmp too, and what does not exist", () => {
     for (const path of [file, at("a"), at("absent"), at("a/b/file/below"), "/", "/usr/bin"]) {
       expect(strangerAt(path)).toBeUndefined();
     }
@@ -36,13 +36,13 @@ describe("strangerAt", () => {
     expect(strangerAt(file)).toBe(anybody(at("a")));
   });
 
-  test("a folder such as /tmp is safe to pass, not to end at", () => {
+  test("a folder such as /tmp is safe to pass through, not to end at", () => {
     chmodSync(at("a"), 0o1777);
     expect(strangerAt(file)).toBeUndefined();
     expect(strangerAt(at("a"))).toBe(anybody(at("a"), "1777"));
   });
 
-  test("symbolic links are followed, and all that is on their way counts", () => {
+  test("symbolic links are followed, and everything on their way counts", () => {
     symlinkSync("a/b", at("link"));
     symlinkSync(at("link"), at("twice"));
     expect(strangerAt(at("twice/file"))).toBeUndefined();
@@ -52,7 +52,7 @@ describe("strangerAt", () => {
     expect(strangerAt(at("loop"))).toBeUndefined();
   });
 
-  test("`..` behind a symbolic link leaves the folder that it leads to", () => {
+  test("`..` after a symbolic link leaves the target folder", () => {
     mkdirSync(at("open/inner"), { recursive: true });
     writeFileSync(at("open/file"), "");
     symlinkSync(at("open/inner"), at("a/in"));
@@ -79,7 +79,7 @@ describe("strangerAt", () => {
     expect(strangerAt(at("shared/link"))).toBe(another(at("shared/link")));
   });
 
-  testAsRoot("what runs already is not in question", () => {
+  testAsRoot("the running program is trusted", () => {
     const script = at("a/b/script.ts");
     writeFileSync(
       script,
@@ -97,7 +97,7 @@ describe("strangerAt", () => {
   });
 
   // Bun calls such a program [eval] or [stdin], in the current folder, where anybody may have put a file of that name.
-  testAsRoot.each(["-e", "-"])("a program that is in no file (bun %s) has no owner", (flag) => {
+  testAsRoot.each(["-e", "-"])("a program that is not in a file (bun %s) has no owner", (flag) => {
     const script = `
       import { strangerAt } from ${JSON.stringify(join(import.meta.dir, "stranger.ts"))};
       console.log(strangerAt(${JSON.stringify(file)}));`;
@@ -124,7 +124,7 @@ describe("anybodyAt", () => {
     expect(anybodyAt(file)).toBeUndefined();
   });
 
-  testAsRoot("another user's file is fine, unless everybody could have put it there", () => {
+  testAsRoot("another user's file is accepted, unless any user could have put it there", () => {
     giveAway(file, at("a"));
     expect(anybodyAt(file)).toBeUndefined();
     chmodSync(at("a/b"), 0o1777);

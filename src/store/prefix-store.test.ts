@@ -22,7 +22,7 @@ test("keys are joined with a slash, the innermost prefix first", async () => {
   expect((await base.listKeys()).sort()).toEqual(["/k", "0//k", "b/a/k"]);
 });
 
-test("prefixes keep their users apart", async () => {
+test("keys of different prefixes do not collide", async () => {
   const base = new HashStore();
   const [a, b] = [new PrefixStore("a", base), new PrefixStore("b", base)];
   await a.set("k", "1");

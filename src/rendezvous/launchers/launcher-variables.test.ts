@@ -40,7 +40,7 @@ describe("launcherVariables", () => {
     ["MPICH's", mpich, { rank: "PMI_RANK", worldSize: "PMI_SIZE", localRank: "MPI_LOCALRANKID" }],
     ["Slurm's", slurm, { rank: "SLURM_PROCID", worldSize: "SLURM_NTASKS", localRank: "SLURM_LOCALID" }],
     ["torchrun's", torch, { rank: "RANK", worldSize: "WORLD_SIZE", localRank: "LOCAL_RANK" }],
-    ["nobody's", {}, { rank: "RANK", worldSize: "WORLD_SIZE", localRank: "LOCAL_RANK" }],
+    ["no launcher's", {}, { rank: "RANK", worldSize: "WORLD_SIZE", localRank: "LOCAL_RANK" }],
   ];
   test.each(cases)("%s", (_, env, names) => {
     expect(launcherVariables(env)).toMatchObject(names);
@@ -55,13 +55,13 @@ describe("launcherVariables", () => {
     expect(launcherVariables({ ...openMpi, RANK: "", WORLD_SIZE: "" }).rank).toBe("OMPI_COMM_WORLD_RANK");
   });
 
-  test("half of a pair is none", () => {
-    // A shell in a Slurm allocation has the number of tasks and is none of them.
+  test("half of a pair does not count", () => {
+    // A shell in a Slurm allocation has the number of tasks, but is not one of them.
     expect(launcherVariables({ SLURM_NTASKS: "4" }).rank).toBe("RANK");
     expect(launcherVariables({ PMI_RANK: "0", ...slurm }).rank).toBe("SLURM_PROCID");
   });
 
-  test("the script of a batch job and the shell of an interactive one are none of its tasks", () => {
+  test("the script of a batch job and the shell of an interactive one are not among its tasks", () => {
     const job = { ...slurm, SLURM_JOB_ID: "7", SLURM_PROCID: "0" };
     const step = { SLURM_STEP_ID: "0", SLURM_STEP_NUM_TASKS: "4" };
     expect(launcherVariables({ ...job, ...step }).rank).toBe("SLURM_PROCID");
@@ -89,13 +89,13 @@ describe("ranks of Open MPI on one host", () => {
   };
   const refusal = (env: Record<string, string>) =>
     rendezvous("env://", { env, timeout: 200 }).then(
-      () => "it met",
+      () => "no error",
       (reason: unknown) => String(reason),
     );
 
   test("meet in a file of their job", async () => {
     const env = (rank: string) => ({ ...session, OMPI_COMM_WORLD_RANK: rank });
-    // Each meeting of a process has a file of its own; here both are one process.
+    // Each meeting of a process has its own file; here both are one process.
     expect(sessionFolder(session, 2)).toEqual({ path: folder });
     const alone = { OMPI_COMM_WORLD_SIZE: "1", OMPI_COMM_WORLD_LOCAL_SIZE: "1" };
     const met = await rendezvous("env://", { env: { ...env("0"), ...alone }, timeout: 2_000 });
@@ -108,15 +108,15 @@ describe("ranks of Open MPI on one host", () => {
 
   test.each<[string, Record<string, string>]>([
     ["some are on another host", { OMPI_COMM_WORLD_LOCAL_SIZE: "1" }],
-    ["the folder is not there", { PMIX_SERVER_TMPDIR: "/nonexistent" }],
+    ["the folder does not exist", { PMIX_SERVER_TMPDIR: "/nonexistent" }],
     ["its path is relative", { PMIX_SERVER_TMPDIR: "." }],
     ["the job has no name", { PMIX_NAMESPACE: "" }],
-    ["half of the place is given", { MASTER_PORT: "29500" }],
-  ])("are told what is missing where %s", async (_, changes) => {
+    ["only MASTER_PORT is given", { MASTER_PORT: "29500" }],
+  ])("fail with what is missing if %s", async (_, changes) => {
     expect(await refusal({ ...session, ...changes })).toContain("MASTER_ADDR expected, but not set. Open MPI's mpirun");
   });
 
-  test("are refused where other users can enter the folder", async () => {
+  test("are refused if other users can enter the folder", async () => {
     const open = mkdtempSync(join(tmpdir(), "c10d-session-"));
     chmodSync(open, 0o755);
     expect(await refusal({ ...session, PMIX_SERVER_TMPDIR: open })).toContain(
@@ -135,7 +135,7 @@ describe("tasks of Slurm on one node", () => {
   };
   const own = join(folder, `bun-c10d-${process.getuid?.()}`);
 
-  test("meet in a file of their step, where nobody else can look", async () => {
+  test("meet in a file of their step, in a folder that no other user can enter", async () => {
     const met = await rendezvous("env://", { env: step, timeout: 2_000 });
     expect(statSync(own).mode & 0o777).toBe(0o700);
     expect(readdirSync(own)).toEqual([expect.stringMatching(/^slurm-big_one-7-2-0-40001-\d+$/)]);
@@ -162,7 +162,7 @@ describe("tasks of Slurm on one node", () => {
     }
   });
 
-  test("nor one in a folder where anybody can exchange it", () => {
+  test("nor one in a folder where any user can replace it", () => {
     rmSync(own, { recursive: true, force: true });
     chmodSync(folder, 0o777);
     expect(stepFile(step)?.path).not.toStartWith(folder);
@@ -170,7 +170,7 @@ describe("tasks of Slurm on one node", () => {
     expect(stepFile(step)?.path).toStartWith(own);
   });
 
-  // Where the folder in /tmp is taken nothing else is left; only the namespace sees the other owner.
+  // There is no alternative to the folder in /tmp; only the namespace sees the other owner.
   testAsRoot("a folder that another user has taken is an error that says so and what to do", () => {
     const script = `
       import { rendezvous } from "${import.meta.dir}/../../distributed/rendezvous.ts";
@@ -192,7 +192,7 @@ describe("tasks of Slurm on one node", () => {
   });
 });
 
-test("what is no socket of a launcher's is left alone", () => {
+test("a descriptor that is not a launcher's socket is not used", () => {
   for (const PMI_FD of ["0x", "-1", "999999", "", undefined]) expect(pmiSocket({ PMI_FD })).toBeUndefined();
   const file = openSync(import.meta.path, "r");
   try {
@@ -231,7 +231,7 @@ describe("env:// under a foreign launcher", () => {
     ["Open MPI's mpirun", openMpi, "mpirun -x MASTER_ADDR="],
     ["MPICH's mpiexec", mpich, "mpiexec -genv MASTER_ADDR "],
     ["Slurm's srun", slurm, 'MASTER_ADDR="$(scontrol show hostnames'],
-  ])("%s does not tell where to meet: the error says how to", async (launcher, variables, remedy) => {
+  ])("%s does not say where to meet: the error says how to pass it", async (launcher, variables, remedy) => {
     for (const master of [{}, { MASTER_ADDR: "127.0.0.1", MASTER_PORT: "" }]) {
       const env = { ...variables, ...master };
       const error = await rendezvous("env://", { env, timeout: 200 }).catch((reason: unknown) => reason);
@@ -241,7 +241,7 @@ describe("env:// under a foreign launcher", () => {
     }
   });
 
-  test("a bad number is refused by the name of its variable", async () => {
+  test("the error of a bad number names its variable", async () => {
     const env = { ...openMpi, OMPI_COMM_WORLD_RANK: "first", MASTER_ADDR: "127.0.0.1", MASTER_PORT: "1" };
     const error = await rendezvous("env://", { env, timeout: 200 }).catch((reason: unknown) => reason);
     expect(String(error)).toContain('OMPI_COMM_WORLD_RANK must be an integer, got "first"');

@@ -26,7 +26,7 @@ async function open(path: string, worldSize?: number): Promise<FileStore> {
   return store;
 }
 
-/** Starts a process on the file and waits until it has begun; it is killed at the end of the test. */
+/** Starts a process that uses the file and waits until it has started; it is killed at the end of the test. */
 async function start(mode: string, path: string, name = "") {
   const child = Bun.spawn([process.execPath, join(import.meta.dir, "../fixtures/file-writer.ts"), mode, path, name], {
     stdout: "pipe",
@@ -110,7 +110,7 @@ describe("the file", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("stays without a world size, and for the next handle its contents", async () => {
+  test("stays with its contents without a world size", async () => {
     const path = newPath();
     for (const worldSize of [undefined, -1]) {
       const store = await open(path, worldSize);
@@ -131,7 +131,7 @@ describe("the file", () => {
     expect(existsSync(path)).toBe(false);
   });
 
-  test("was removed and made anew: nothing of the old one is seen, and close leaves the new one alone", async () => {
+  test("was removed and created again: the old contents are not seen, and close does not change the new file", async () => {
     const path = newPath();
     const [old, waiter] = [await open(path, 1), await open(path)];
     await old.set("k", "old");
@@ -169,7 +169,7 @@ describe("the file", () => {
     expect(await rejection(FileStore.open(newPath(), 1, { signal: AbortSignal.abort("no") }))).toBe("no");
   });
 
-  test("no folder, no file", async () => {
+  test("a missing folder, and a folder in place of the file", async () => {
     const path = join(newPath(), "file");
     const error = await rejection(FileStore.open(path));
     expect(error).toBeInstanceOf(DistStoreError);
@@ -179,7 +179,7 @@ describe("the file", () => {
   });
 
   test.each(["#!/bin/sh\necho hello\n", "ab", "\x09\0\0\0refuse", "long/and more", "\0\0\0\0", "\xff".repeat(30)])(
-    "another kind of file is left alone: %p",
+    "another kind of file is not changed: %p",
     async (content) => {
       const path = newPath();
       writeFileSync(path, content, "latin1");
@@ -200,7 +200,7 @@ describe("a writer that died", () => {
     { key: "/a", value: Buffer.from("second") },
   ]);
 
-  test("at any byte: what is complete is there, the rest is cut off, and the store works on", async () => {
+  test("at any byte: complete records are kept, the rest is truncated, and the store still works", async () => {
     for (let length = 0; length < whole.length; length++) {
       const path = newPath();
       const bytes = Buffer.from(whole.subarray(0, length));
@@ -220,7 +220,7 @@ describe("a writer that died", () => {
     }
   });
 
-  test("those who read skip the torn record and cut it off, before PyTorch's readers hang at it", async () => {
+  test("readers skip the torn record and truncate it, before PyTorch's readers hang at it", async () => {
     const path = newPath();
     const store = await open(path);
     const waiting = store.get("later");
@@ -233,7 +233,7 @@ describe("a writer that died", () => {
     expect(text(await waiting)).toBe("v");
   });
 
-  test("another wrote on behind the torn record: an error, no misreading", async () => {
+  test("another process wrote after the torn record: an error, no misreading", async () => {
     const path = newPath();
     const store = await open(path);
     await store.set("k", "v");
@@ -277,7 +277,7 @@ describe("several processes", () => {
     const log = text(await store.get("log")).split(";");
     for (const name of names) {
       expect(log.filter((each) => each === name)).toHaveLength(100);
-      // Those of one process come in their order.
+      // Those of one process are in order.
       const own = elements.filter((element) => element.startsWith(name));
       expect(own).toEqual(Array.from({ length: 100 }, (_, i) => `${name} ${i}`));
     }
@@ -285,19 +285,19 @@ describe("several processes", () => {
     expect(await store.queueLen("queue")).toBe(0);
   });
 
-  test("an idle store does not hold the process", async () => {
+  test("an idle store does not keep the process alive", async () => {
     const path = newPath();
     const { child } = await start("leave", path);
     expect(await child.exited).toBe(0);
     expect(text(await (await open(path)).get("k"))).toBe("v");
   });
 
-  test("the lock is held elsewhere: calls wait without blocking, and end by time-out, signal or close", async () => {
+  test("another process holds the lock: calls wait without blocking, and end by time-out, signal or close", async () => {
     const path = newPath();
     const store = await open(path);
     await store.set("k", "v");
     const { child } = await start("hold", path);
-    // Nothing has changed, so that there is nothing to lock for.
+    // Nothing has changed, so the lock is not needed.
     expect(text(await store.get("k"))).toBe("v");
     let ticks = 0;
     const ticking = setInterval(() => ticks++, 2);
@@ -309,7 +309,7 @@ describe("several processes", () => {
     expect(late).toBeInstanceOf(DistTimeoutError);
     expect(late).toMatchObject({ code: "STORE_TIMEOUT", details: { op: "set", keys: ["k"], timeoutMs: 60 } });
     expect(String(late)).toContain(path);
-    // Where the system tells who has it.
+    // If the system reports which process holds it.
     if (existsSync("/proc/locks")) expect(String(late)).toContain(`process ${child.pid} (`);
     expect(await rejection(FileStore.open(path, 1, { timeout: 30 }))).toMatchObject({ code: "STORE_TIMEOUT" });
 
@@ -325,7 +325,7 @@ describe("several processes", () => {
     expect(await closing).toMatchObject({ code: "STORE_TIMEOUT", details: { op: "close" } });
   });
 
-  test("the lock comes free: calls go on in their order", async () => {
+  test("the lock is released: calls continue in order", async () => {
     const path = newPath();
     const store = await open(path);
     const { kill } = await start("hold", path);

@@ -66,11 +66,11 @@ describe("the URL", () => {
     expect(await store.deleteKey("k")).toBe(true);
   });
 
-  test.each(["", "127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis+unix://"])("%p is none", async (bad) => {
+  test.each(["", "127.0.0.1:6379", "http://127.0.0.1", "redis://", "redis+unix://"])("%p is invalid", async (bad) => {
     expect(await rejection(RedisStore.connect(bad))).toBeInstanceOf(InvalidArgumentError);
   });
 
-  test("prefixes and databases keep their users apart", async () => {
+  test("keys of different prefixes and databases do not collide", async () => {
     const stores = [
       await connect({ prefix: "a" }),
       await connect({ prefix: "b" }),
@@ -157,7 +157,7 @@ describe("several clients", () => {
       Number(/total_commands_processed:(\d+)/.exec(String(await client.send("INFO", ["stats"])))?.[1]);
     const before = await commands();
     await Bun.sleep(200);
-    // The one is this question.
+    // The one is the INFO command itself.
     expect((await commands()) - before).toBe(1);
     client.close();
     const other = await connect({ prefix: "quiet" });
@@ -196,7 +196,7 @@ describe("several clients", () => {
     expect(await names()).toEqual([]);
   });
 
-  test("an idle store does not hold the process, a wait does", async () => {
+  test("an idle store does not keep the process alive, a wait does", async () => {
     const module = JSON.stringify(join(import.meta.dir, "redis-store.ts"));
     const code = `const { RedisStore } = await import(${module});
       const store = await RedisStore.connect(${JSON.stringify(url())}, { prefix: "idle" });
@@ -209,19 +209,19 @@ describe("several clients", () => {
 });
 
 describe("connecting", () => {
-  test("nobody there: the time-out names the server", async () => {
-    const gone = await startServer();
-    await gone.stop();
+  test("no server: the time-out names it", async () => {
+    const stopped = await startServer();
+    await stopped.stop();
     const started = performance.now();
-    const error = await rejection(RedisStore.connect(`redis://u:secret@127.0.0.1:${gone.port}`, { timeout: 150 }));
+    const error = await rejection(RedisStore.connect(`redis://u:secret@127.0.0.1:${stopped.port}`, { timeout: 150 }));
     expect(performance.now() - started).toBeWithin(140, 2_000);
     expect(error).toBeInstanceOf(DistTimeoutError);
-    expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { host: "127.0.0.1", port: gone.port } });
-    expect(error.message).toContain(`127.0.0.1:${gone.port}`);
+    expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { host: "127.0.0.1", port: stopped.port } });
+    expect(error.message).toContain(`127.0.0.1:${stopped.port}`);
     expect(error.message).not.toContain("secret");
   });
 
-  test("waits for a server that comes later", async () => {
+  test("waits for a server that starts later", async () => {
     const { port, stop } = await startServer().then((first) => ({ port: first.port, stop: () => first.stop() }));
     await stop();
     const connecting = connect({ timeout: 10_000 }, `redis://127.0.0.1:${port}`);
@@ -257,7 +257,7 @@ describe("connecting", () => {
     expect(text(await waiting)).toBe("v");
   });
 
-  test("a database that is not there", async () => {
+  test("a database that does not exist", async () => {
     expect(await rejection(RedisStore.connect(`${url()}/99`))).toMatchObject({ code: "SERVER_REFUSED" });
   });
 
@@ -293,14 +293,14 @@ describe("connecting", () => {
     expect(await rejection(RedisStore.connect(secure, { timeout: 300 }))).toMatchObject({ code: "CONNECT_TIMEOUT" });
   });
 
-  test("localAddress is the one that the server sees", async () => {
+  test("localAddress is the address that the server sees", async () => {
     expect((await connect()).localAddress).toBe("127.0.0.1");
     expect((await connect({}, `redis+unix://${server.socket}`)).localAddress).toBeUndefined();
   });
 });
 
 describe("a server that fails", () => {
-  test("killed: what is pending rejects and names it; later calls connect anew", async () => {
+  test("killed: what is pending rejects and names it; later calls reconnect", async () => {
     const first = await startServer();
     const { port } = first;
     const store = await connect({}, `redis://127.0.0.1:${port}`);
@@ -319,7 +319,7 @@ describe("a server that fails", () => {
     const started = performance.now();
     expect(await rejection(store.set("k", "v", { timeout: 100 }))).toMatchObject({ code: "STORE_TIMEOUT" });
     expect(performance.now() - started).toBeLessThan(2_000);
-    // It comes back while a call is trying, without what it had.
+    // It restarts while a call is trying, without its data.
     const later = store.add("n", 5);
     await Bun.sleep(50);
     await startServer({ port });
@@ -361,7 +361,7 @@ describe("a server that fails", () => {
     expect(text(await next)).toBe("v");
   });
 
-  test("all connections are killed by the server's owner: what was written is there, and calls go on", async () => {
+  test("the server's owner kills all connections: what was written is kept, and calls work again", async () => {
     const store = await connect();
     await store.set("k", "v");
     const client = new Bun.RedisClient(url());
@@ -379,7 +379,7 @@ describe("a server that fails", () => {
     }
   });
 
-  test("scripts are forgotten: nothing happens", async () => {
+  test("flushed scripts have no effect on calls", async () => {
     const store = await connect();
     await store.set("k", "v");
     const client = new Bun.RedisClient(url());
@@ -388,7 +388,7 @@ describe("a server that fails", () => {
     expect(text(await store.get("k"))).toBe("v");
   });
 
-  test("out of memory: the server's words", async () => {
+  test("out of memory: the server's message", async () => {
     const small = await startServer({ args: ["--maxmemory", "2mb", "--maxmemory-policy", "noeviction"] });
     const store = await connect({}, `redis://127.0.0.1:${small.port}`);
     const error = await rejection(

@@ -41,7 +41,7 @@ test("an address that never answers: the time-out says so, with host and port", 
   expect(String(error)).toContain(`no answer from 127.0.0.1:${port}`);
 });
 
-test("the same for a client with a secret, whose question about the server gets no answer either", async () => {
+test("the same for a client with a secret, whose probe of the server gets no answer either", async () => {
   const { port } = await hole();
   const connecting = TCPStore.connect({ host: "127.0.0.1", port, timeout: 400, secret: "s" });
   await expect(connecting).rejects.toMatchObject({ code: "CONNECT_TIMEOUT" });
@@ -49,7 +49,7 @@ test("the same for a client with a secret, whose question about the server gets 
 });
 
 test.each([null, "s"])(
-  "the next address of a name is tried beside one that never answers (secret: %p)",
+  "the next address of a name is tried in parallel to one that never answers (secret: %p)",
   async (secret) => {
     const { port } = await hole("127.0.0.1");
     const server = await listen("127.0.0.2", port, secret);
@@ -74,7 +74,7 @@ test("the next address is tried at once after one that refuses, and the first is
   first.close();
 });
 
-test("where none answers, all that was tried is named", async () => {
+test("if none answers, the error names all addresses that were tried", async () => {
   const { port } = await hole("127.0.0.1");
   const dialling = dial("node0", port, callLimit({}, 700), undefined, named("127.0.0.1", "127.0.0.4"));
   await expect(dialling).rejects.toMatchObject({ code: "CONNECT_TIMEOUT", details: { host: "node0", port } });

@@ -44,7 +44,7 @@ const failure = (call: Promise<unknown>): Promise<unknown> =>
   );
 
 describe("a connection that breaks", () => {
-  test.each([null, "s"])("is made again for the next call (secret: %p)", async (secret) => {
+  test.each([null, "s"])("is re-established for the next call (secret: %p)", async (secret) => {
     const { relay, store } = await setUp(secret);
     for (let i = 1; i <= 5; i++) {
       expect(await store.add("n", 1)).toBe(i);
@@ -54,7 +54,7 @@ describe("a connection that breaks", () => {
     expect(relay.accepted).toBe(5);
   });
 
-  test("reads that were under way are asked again", async () => {
+  test("reads in flight are sent again", async () => {
     const { relay, store, direct } = await setUp();
     await direct.multiSet(["a", "b", "empty"], ["1", "2", ""]);
     await direct.queuePush("q", "x");
@@ -76,7 +76,7 @@ describe("a connection that breaks", () => {
     expect(await Promise.all(reads)).toEqual(["1", "", ["1", "2"], true, false, 3, 1, ["a", "b", "empty"], undefined]);
   });
 
-  test("waits that were under way go on, on all connections of the store", async () => {
+  test("pending waits continue, on all connections of the store", async () => {
     const { relay, store, direct } = await setUp();
     const waits = [1, 2, 3].map((i) => store.get(`k${i}`));
     const popped = store.queuePop("q");
@@ -91,7 +91,7 @@ describe("a connection that breaks", () => {
     expect((await Promise.all([...waits, popped])).map(text)).toEqual(["1", "2", "3", "x"]);
   });
 
-  test.each(["requests", "replies"] as const)("a write under way is not sent again (%s lost)", async (lost) => {
+  test.each(["requests", "replies"] as const)("a write in flight is not sent again (%s lost)", async (lost) => {
     const { relay, store, direct } = await setUp();
     await direct.multiSet(["d", "c"], ["1", "old"]);
     await direct.queuePush("q", "x");
@@ -112,7 +112,7 @@ describe("a connection that breaks", () => {
       expect(error).toMatchObject({ code: "OUTCOME_UNKNOWN", details: { op, keys: [key] } });
       expect(String(error)).toContain("unknown whether");
     }
-    // Each took effect once or not at all, and the store can be used further.
+    // Each took effect once or not at all, and the store can still be used.
     const arrived = lost === "replies";
     expect(await store.add("n", 0)).toBe(arrived ? 1 : 0);
     expect(text(await store.get("c"))).toBe(arrived ? "new" : "old");
@@ -130,7 +130,7 @@ describe("a connection that breaks", () => {
     await Promise.all([store.barrier("b", 3), direct.barrier("b", 3)]);
   });
 
-  test("a write that was reported as sent and did not arrive is told by the next call", async () => {
+  test("a write that was reported as sent and did not arrive is reported by the next call", async () => {
     const { relay, store, direct } = await setUp();
     expect(await store.add("n", 1)).toBe(1);
     relay.holding = "requests";
@@ -146,7 +146,7 @@ describe("a connection that breaks", () => {
     expect(text(await store.get("k"))).toBe("v");
   });
 
-  test("… or by those that are under way", async () => {
+  test("… or by those that are in flight", async () => {
     const { relay, store } = await setUp();
     relay.holding = "requests";
     await store.set("k", "v");
@@ -158,7 +158,7 @@ describe("a connection that breaks", () => {
     expect(await store.numKeys()).toBe(0);
   });
 
-  test("a write that was confirmed is no reason for doubt: by an answer, by a wait, or by a question later", async () => {
+  test("a confirmed write is not in doubt: by a reply, by a wait, or by a later PING", async () => {
     const { relay, store } = await setUp();
     await store.set("a", "1");
     expect(text(await store.get("a"))).toBe("1");
@@ -178,7 +178,7 @@ describe("a connection that breaks", () => {
     expect((await store.multiGet(["b", "c"])).map(text)).toEqual(["2", "4"]);
   });
 
-  test("calls that come while there is none wait for the next, with the values that they had", async () => {
+  test("calls made while there is none wait for the next, with the values that they had", async () => {
     const { relay, store, direct } = await setUp();
     await store.numKeys();
     relay.holding = "both";
@@ -229,7 +229,7 @@ describe("a connection that breaks", () => {
     expect(text(await store.get("k"))).toBe("v");
   });
 
-  test("a server that is gone is told at once, and for good", async () => {
+  test("a server that has exited is reported at once, and permanently", async () => {
     const { relay, store } = await setUp();
     const pending = [store.get("absent"), store.barrier("b", 2)].map(failure);
     await Bun.sleep(20);
@@ -242,7 +242,7 @@ describe("a connection that breaks", () => {
     expect(performance.now() - started).toBeLessThan(2_000);
   });
 
-  test("a server that was started anew at the same place is not taken for the old one", async () => {
+  test("a server that was restarted at the same address is not taken for the old one", async () => {
     const { relay, store } = await setUp();
     await store.set("k", "v");
     await store.get("k");
@@ -254,7 +254,7 @@ describe("a connection that breaks", () => {
     expect(await failure(store.add("n", 1))).toMatchObject({ code: "SERVER_RESTARTED", details: { op: "add" } });
   });
 
-  test("one that knows no secret, or another one, is not talked to", async () => {
+  test("one without the secret, or with a different one, is not used", async () => {
     for (const [impostor, code] of [
       [null, "SECRET_UNSUPPORTED"],
       ["t", "SECRET_MISMATCH"],
@@ -282,7 +282,7 @@ describe("a connection that breaks", () => {
   });
 });
 
-test("whenever connections break, a beginning of what was written took effect, each write once", async () => {
+test("whenever connections break, a prefix of the writes took effect, each write once", async () => {
   const step = fc.oneof(
     fc.record({
       kind: fc.constantFrom("set", "append", "queuePush", "lose"),
@@ -291,7 +291,7 @@ test("whenever connections break, a beginning of what was written took effect, e
     fc.record({ kind: fc.constantFrom("add", "compareSet", "deleteKey", "queuePop", "read", "cut", "wait") }),
   );
   const { server, relay, store, direct } = await setUp();
-  /** What was on its way when a connection broke takes effect until the server has noticed, and not after. */
+  /** What was in flight when a connection broke can take effect only until the server has noticed. */
   const noticed = async () => {
     while (server.clients > 1) await Bun.sleep(1);
   };
@@ -306,7 +306,7 @@ test("whenever connections break, a beginning of what was written took effect, e
         readonly n: number;
         readonly queue: readonly string[];
       }
-      /** What may be there: after the last write that was confirmed, and after each one since. */
+      /** The possible states: after the last confirmed write, and after each one since. */
       let states: State[] = [{ value: null, n: 0, queue: [] }];
       const last = () => states.at(-1) ?? { value: null, n: 0, queue: [] };
       const confirmed = () => {
@@ -329,10 +329,10 @@ test("whenever connections break, a beginning of what was written took effect, e
           await call();
           if (hasReply) confirmed();
         } catch (error) {
-          // Where the socket took not a byte, it is certain that there was no effect.
+          // If the socket did not take a byte, there was certainly no effect.
           expect((error as DistError).code).toBeOneOf(["OUTCOME_UNKNOWN", "CONNECTION_LOST"]);
           doubts++;
-          // The doubt may be about an earlier write: then this one was not even sent, or went the same way.
+          // The doubt may be about an earlier write: then this one was not even sent, or was lost with it.
           await noticed();
           const found = await observe();
           expect(states).toContainEqual(found);
@@ -374,7 +374,8 @@ test("whenever connections break, a beginning of what was written took effect, e
             await Bun.sleep(3);
             break;
           case "lose": {
-            // The store is connected; then the network loses what it sends, which it notices when the connection breaks.
+            // The store is connected; then the network loses what it sends, which it notices when the connection
+            // breaks.
             await write(now, true, () => store.check([name("k")]));
             await store.numKeys();
             const known = last();

@@ -71,7 +71,7 @@ describe("connecting", () => {
     expect(String(error)).toContain("MASTER_ADDR");
   });
 
-  test("waits for a server that comes later", async () => {
+  test("waits for a server that starts later", async () => {
     const { port, close } = await listen().then((server) => ({ port: server.port, close: () => server.close() }));
     await close();
     const connecting = connect(port, { timeout: 5_000 });
@@ -137,7 +137,7 @@ describe("connecting", () => {
 });
 
 describe("hosting", () => {
-  test("the master waits for the workers, the workers for nobody", async () => {
+  test("the master waits for the workers, the workers do not wait", async () => {
     const hosting = TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true, worldSize: 1 });
     const alone = await hosting;
     cleanups.push(() => alone.close());
@@ -159,13 +159,13 @@ describe("hosting", () => {
     cleanups.push((await master).close.bind(await master));
   });
 
-  test("a master that waits in vain tells how many came", async () => {
+  test("a master that times out reports how many joined", async () => {
     const master = TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true, worldSize: 3, timeout: 100 });
     await expect(master).rejects.toBeInstanceOf(DistTimeoutError);
     await expect(master).rejects.toThrow("Timed out after 0.1 seconds waiting for clients. 1/3 clients joined.");
   });
 
-  test("waitForWorkers: false and a negative world size wait for nobody", async () => {
+  test("waitForWorkers: false and a negative world size do not wait", async () => {
     for (const options of [{ worldSize: 5, waitForWorkers: false }, { worldSize: -1 }]) {
       const store = await connect(0, { isMaster: true, ...options });
       expect(await store.numKeys()).toBe(0);
@@ -203,7 +203,7 @@ describe("hosting", () => {
     await second.set("k", "second");
     const late = await connect(port);
     expect(text(await late.get("k"))).toBe("second");
-    // The old one still serves those that it has, also what wants a connection of its own.
+    // The old one still serves those that it has, also calls that use a separate connection.
     const waiting = [client.get("late"), client.wait(["late", "later"]), client.barrier("b", 1)];
     await client.set("late", "1");
     await client.set("later", "1");
@@ -212,7 +212,7 @@ describe("hosting", () => {
     await closing;
   });
 
-  test("a port that another process leaves in time is waited for", async () => {
+  test("a port that another process releases in time is waited for", async () => {
     const holder = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const waiting = connect(holder.port, { isMaster: true });
     await Bun.sleep(150);
@@ -232,7 +232,7 @@ describe("hosting", () => {
     expect(text(await store.get("k"))).toBe("false");
   });
 
-  test("the master adopts a listening socket, whose port must be the one it was told", async () => {
+  test("the master adopts a listening socket, whose port must be the given one", async () => {
     const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     cleanups.push(() => listener.stop(true));
     const { fd } = listener as typeof listener & { fd: number };
@@ -254,7 +254,7 @@ describe("hosting", () => {
       { stdio: ["ignore", "pipe", "inherit", fd] },
     );
     cleanups.push(() => child.kill("SIGKILL"));
-    // Only the child is to accept.
+    // Only the child must accept connections.
     listener.stop(true);
     expect(await firstLine(child.stdout)).toBe("ready");
     const store = await connect(listener.port);
@@ -263,7 +263,7 @@ describe("hosting", () => {
     expect(await child.exited).toBe(0);
   });
 
-  test("close can wait until the others have left", async () => {
+  test("close can wait until the others have disconnected", async () => {
     const host = await connect(0, { isMaster: true });
     const client = await connect(host.port);
     await client.set("k", "v");
@@ -293,7 +293,7 @@ describe("hosting", () => {
     }
     expect(performance.now()).toBeLessThan(blockedUntil);
     expect(await store.check(["awake"])).toBe(false);
-    // One that needed the main thread would take what is left of its two seconds.
+    // A server that needed the main thread would take the rest of its two seconds.
     expect(slowest).toBeLessThan(500);
     await store.get("awake");
     await store.set("client is done", "1");
@@ -377,7 +377,7 @@ describe("the process", () => {
     expect(cpuMs).toBeLessThan(100);
   });
 
-  test("a call that nobody awaits is still carried out", async () => {
+  test("a call that is not awaited is still executed", async () => {
     const server = await listen();
     const child = spawn(`
       const store = await TCPStore.connect({ host: "127.0.0.1", port: ${server.port} });
@@ -392,7 +392,7 @@ describe("the process", () => {
 });
 
 describe("failures", () => {
-  test("a lost connection rejects everything that is pending, and what comes later", async () => {
+  test("a lost connection rejects everything that is pending, and later calls", async () => {
     const server = await listen();
     const store = await connect(server.port);
     const pending = [store.get("a"), store.wait(["b"]), store.queuePop("c"), store.barrier("d", 2)];
@@ -441,7 +441,7 @@ describe("failures", () => {
     expect(text(await store.get("k", { timeout: 5_000 }))).toBe("v");
   });
 
-  test("answers that come after the call has ended harm nobody, and count once", async () => {
+  test("replies that arrive after the call has ended do no harm, and count once", async () => {
     const child = spawn(`
       const store = await TCPStore.connect({ host: "127.0.0.1", port: 0, isMaster: true });
       await store.multiSet(["text", "empty"], ["x", ""]);
@@ -478,7 +478,7 @@ describe("failures", () => {
     expect(await store.add("n", 1)).toBe(1);
   });
 
-  test("a barrier meets the others however much a client waits for", async () => {
+  test("a barrier completes however much a client waits for", async () => {
     const host = await connect(0, { isMaster: true });
     const other = await connect(host.port);
     const waits = Array.from({ length: 40 }, (_, i) => host.get(`late/${i}`));
@@ -509,7 +509,7 @@ describe("failures", () => {
     }
   });
 
-  test("waits that end by time-out just as their keys come stay in step", async () => {
+  test("waits that time out just as their keys are set stay in step", async () => {
     const { port } = await listen();
     const [waiter, setter] = [await connect(port), await connect(port)];
     let arrived = 0;

@@ -34,7 +34,7 @@ test("clients at a barrier have one connection each", async () => {
   expect(server.clients).toBe(20);
 });
 
-test("other calls of a client that stands at a barrier are served, and it counts once", async () => {
+test("other calls of a client that waits at a barrier are served, and it counts once", async () => {
   const [a, b, c] = (await clients(await listen(), 3)) as [TCPStore, TCPStore, TCPStore];
   let through = false;
   const standing = a.barrier("b", 3).then(() => {
@@ -47,14 +47,14 @@ test("other calls of a client that stands at a barrier are served, and it counts
   expect(text(await waiting)).toBe("v");
   expect(through).toBe(false);
   expect(text(await a.get("b"))).toBe("2");
-  // It is let through in the middle of calls, one of which may have just cancelled its wait.
+  // It is released during other calls, one of which may have just cancelled its wait.
   const busy = Array.from({ length: 200 }, () => a.add("n", 1));
   await c.barrier("b", 3);
   await Promise.all([standing, second, ...busy]);
   expect(text(await a.get("b"))).toBe("3");
 });
 
-test("a barrier whose key is deleted and used again lets everybody through each time", async () => {
+test("a barrier whose key is deleted and used again releases all clients each time", async () => {
   const [a, b] = (await clients(await listen(), 2)) as [TCPStore, TCPStore];
   for (let round = 0; round < 50; round++) {
     const standing = a.barrier("b", 2);
@@ -69,7 +69,7 @@ test("a barrier whose key is deleted and used again lets everybody through each 
   }
 });
 
-test("a client may stand at several barriers, and leave one by its time-out", async () => {
+test("a client may wait at several barriers, and time out at one", async () => {
   const [a, b] = (await clients(await listen(), 2)) as [TCPStore, TCPStore];
   const late = a.barrier("never", 2, { timeout: 40 }).catch((error: unknown) => error);
   const keys = ["x", "y", "z"];

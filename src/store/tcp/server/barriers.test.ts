@@ -10,7 +10,7 @@ const step = fc.record({
   which: fc.nat(30),
 });
 
-test("random arrivals and cancellations release those that a list would", () => {
+test("random arrivals and cancellations release the same waiters as a list would", () => {
   fc.assert(
     fc.property(fc.array(step, { maxLength: 120 }), (steps) => {
       const table = new KeyValueTable();

@@ -34,7 +34,7 @@ test("one Worker waits for a port that is taken", async () => {
   await lease.release(0);
 });
 
-test("a Worker that finds the port taken to the end is ended", async () => {
+test("a Worker that finds the port taken until the deadline is terminated", async () => {
   globalThis.Worker = CountedWorker;
   const earlier = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = earlier;

@@ -20,10 +20,10 @@ async function startServer(options: Partial<TCPStoreServerOptions> = {}): Promis
   return server;
 }
 
-async function connect(server: TCPStoreServer, greeting = hello): Promise<RawConnection> {
+async function connect(server: TCPStoreServer, first = hello): Promise<RawConnection> {
   const raw = await RawConnection.open(server.port);
   cleanups.push(() => raw.close());
-  if (greeting !== "") raw.send(greeting);
+  if (first !== "") raw.send(first);
   return raw;
 }
 
@@ -50,13 +50,13 @@ function keyed(type: QueryType, ...keys: string[]): Uint8Array {
   });
 }
 
-/** Resolves when the server has carried out everything that `raw` has sent. */
+/** Resolves when the server has executed everything that `raw` sent. */
 async function synced(raw: RawConnection): Promise<void> {
   raw.send("0d 01000000");
   expect(await raw.receive(4)).toBe("01000000");
 }
 
-/** The same, of a client that asks for something. */
+/** The same, for a client that sends a request. */
 async function asked(raw: RawConnection): Promise<void> {
   raw.send("07");
   expect(await raw.receive(8)).toBe("0000000000000000");
@@ -119,7 +119,7 @@ describe("PyTorch's captured bytes", () => {
 });
 
 describe("waits", () => {
-  test("are answered when the last key comes, from whichever op", async () => {
+  test("are answered when the last key is set, by whichever op", async () => {
     const server = await startServer();
     const [waiter, setter] = [await connect(server), await connect(server)];
     waiter.send(keyed(QueryType.WAIT, "/a", "/b", "/b"));
@@ -130,7 +130,7 @@ describe("waits", () => {
     expect(await waiter.receive(1)).toBe("00");
   });
 
-  test("a cancellation that crosses the arrival is answered after it", async () => {
+  test("a cancellation that crosses the reply is answered after it", async () => {
     const server = await startServer();
     const [waiter, setter] = [await connect(server), await connect(server)];
     waiter.send(keyed(QueryType.WAIT, "/a"));
@@ -153,7 +153,7 @@ describe("waits", () => {
     await synced(waiter);
   });
 
-  test("those of a client that has gone are forgotten", async () => {
+  test("those of a client that has disconnected are dropped", async () => {
     const server = await startServer();
     const [waiter, setter] = [await connect(server), await connect(server)];
     waiter.send(keyed(QueryType.WAIT, "/a"));
@@ -165,7 +165,7 @@ describe("waits", () => {
     expect(server.clients).toBe(1);
   });
 
-  test("a barrier lets nobody through before all are there", async () => {
+  test("a barrier releases no client before all have arrived", async () => {
     const server = await startServer();
     const [a, b] = [await connect(server), await connect(server)];
     const barrier = "12 0200000000000000 2f42 0200000000000000";
@@ -183,7 +183,7 @@ describe("strangers", () => {
     ["a request before VALIDATE", Buffer.from(keyed(QueryType.GET, "/a"))],
     ["the wrong number", fromHex("00 00000000")],
     ["random bytes", crypto.getRandomValues(new Uint8Array(500)).map((byte) => byte | 0x80)],
-  ])("%s is dropped, others are not disturbed", async (_, bytes) => {
+  ])("%s is dropped, others are not affected", async (_, bytes) => {
     const dropped: string[] = [];
     const server = await startServer({ onDrop: (reason, peer) => dropped.push(`${peer}: ${reason}`) });
     const client = await connect(server);
@@ -197,7 +197,7 @@ describe("strangers", () => {
     expect([server.clients, server.dropped]).toEqual([1, 1]);
   });
 
-  test("onLeave tells of clients that have gone, by their own address, and of nobody else", async () => {
+  test("onLeave reports clients that have disconnected, by their own address, and no others", async () => {
     const left: string[] = [];
     const server = await startServer({ onLeave: (peer) => left.push(peer) });
     const [first, second] = await Promise.all(
@@ -217,7 +217,7 @@ describe("strangers", () => {
     expect(left).toEqual([a ?? "", b ?? ""]);
   });
 
-  test("who stays silent is dropped, who has greeted may be", async () => {
+  test("a connection that stays silent is dropped, one that has completed the handshake may be silent", async () => {
     const server = await startServer({ handshakeTimeout: 60 });
     const client = await connect(server);
     const [silent, slow] = [await connect(server, ""), await connect(server, "00")];
@@ -229,7 +229,7 @@ describe("strangers", () => {
     expect(server.dropped).toBe(3);
   });
 
-  test("the silent make room when there are too many connections", async () => {
+  test("silent ones are dropped when there are too many connections", async () => {
     const server = await startServer({ maxConnections: 3 });
     const silent = [await connect(server, ""), await connect(server, ""), await connect(server, "")];
     const clients = [await connect(server), await connect(server), await connect(server)];
@@ -240,7 +240,7 @@ describe("strangers", () => {
     for (const client of clients) await asked(client);
   });
 
-  test("then those make room who have greeted and asked for nothing, the oldest first", async () => {
+  test("then those that completed the handshake and sent no request, the oldest first", async () => {
     const server = await startServer({ maxConnections: 3 });
     const client = await connect(server);
     await asked(client);
@@ -262,7 +262,7 @@ describe("strangers", () => {
     const error = await TCPStore.connect({ ...at, timeout: 400 }).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", cause: { code: "SERVER_FULL" } });
     expect(String(error)).toContain("is full: it has as many clients");
-    // There is, once somebody leaves.
+    // It is not, once a client disconnects.
     const waiting = TCPStore.connect(at);
     await first.close();
     await (await waiting).close();
@@ -279,8 +279,8 @@ test("as many clients can wait to be accepted as the kernel allows", async () =>
     for (let i = 0; i < 400 && connected < ${count}; i++) await Bun.sleep(5);
     console.log(connected);
     process.exit();`;
-  // It blocks this thread, which accepts none of them meanwhile. With Bun's own 512 the kernel would drop the others'
-  // packets.
+  // It blocks this thread, which accepts none of them meanwhile. With Bun's 512 the kernel would drop packets of the
+  // rest.
   expect(Bun.spawnSync([process.execPath, "-e", code]).stdout.toString().trim()).toBe(String(count));
 });
 
@@ -295,7 +295,10 @@ describe("limits", () => {
     ["a key of 2^63 bytes", Buffer.concat([fromHex("04"), u64(-(2n ** 63n))])],
     ["an unknown query", fromHex("13")],
     ["query 255", fromHex("ff")],
-    ["a sum that is none", Buffer.concat([set("/k", "12abc"), fromHex("04 0200000000000000 2f6b 0100000000000000")])],
+    [
+      "an ADD to a value that is not a counter",
+      Buffer.concat([set("/k", "12abc"), fromHex("04 0200000000000000 2f6b 0100000000000000")]),
+    ],
     [
       "a sum past 64 bits",
       Buffer.concat([set("/k", String(2n ** 63n - 1n)), fromHex("04 0200000000000000 2f6b 0100000000000000")]),
@@ -324,7 +327,7 @@ describe("limits", () => {
     await synced(other);
   });
 
-  test("waits that have ended make room for others", async () => {
+  test("waits that have ended no longer count", async () => {
     const server = await startServer();
     const raw = await connect(server);
     for (let round = 0; round < 4; round++) {
@@ -352,7 +355,7 @@ describe("limits", () => {
     expect(await raw.receive(1)).toBe("00");
   });
 
-  test("a slow reader holds up nobody and gets everything", async () => {
+  test("a slow reader delays no other client and gets everything", async () => {
     const server = await startServer();
     const [slow, other] = [await connect(server), await connect(server)];
     const value = new Uint8Array(256 * 1024).map((_, i) => i);
@@ -396,7 +399,7 @@ describe("limits", () => {
     slow.startReading();
     const reply = `${Buffer.from(frame((output) => output.copy(value))).toString("hex")}`;
     for (let i = 0; i < count; i += 100) expect((await slow.receive(100 * 16_008)) === reply.repeat(100)).toBe(true);
-    // The end of the wait, which came in the middle, does not cut the reply in two.
+    // The end of the wait, in the middle of the reply, does not split it.
     expect(await slow.receive(1)).toBe("00");
     await synced(slow);
   }, 60_000);
@@ -411,7 +414,7 @@ describe("listening", () => {
     await expect(second).rejects.toThrow(`127.0.0.1:${port}`);
   });
 
-  test("only the interface that was asked for", async () => {
+  test("only on the interface in the options", async () => {
     const server = await startServer({ host: "127.0.0.1" });
     expect(server.address).toBe("127.0.0.1");
     const elsewhere = RawConnection.open(server.port, "127.0.0.2");
@@ -436,7 +439,7 @@ describe("listening", () => {
     }
   });
 
-  test("drained resolves when the last client leaves", async () => {
+  test("drained resolves when the last client disconnects", async () => {
     const server = await startServer();
     expect(await server.drained(1_000)).toBe(true);
     const clients = [await connect(server), await connect(server)];

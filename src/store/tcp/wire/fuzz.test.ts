@@ -7,9 +7,9 @@ import { OutputBuffer } from "./output-buffer.ts";
 import { QueryType } from "./protocol.ts";
 import { RequestParser } from "./request-parser.ts";
 
-/** Cuts bytes at the given places. */
-function cut(bytes: Uint8Array, places: readonly number[]): Uint8Array[] {
-  const at = [...new Set(places.map((place) => place % (bytes.length + 1)))].sort((a, b) => a - b);
+/** Cuts bytes at the given positions. */
+function cut(bytes: Uint8Array, positions: readonly number[]): Uint8Array[] {
+  const at = [...new Set(positions.map((position) => position % (bytes.length + 1)))].sort((a, b) => a - b);
   return [0, ...at].map((start, i) => bytes.subarray(start, at[i] ?? bytes.length)).filter((part) => part.length > 0);
 }
 
@@ -26,14 +26,14 @@ function drain(output: OutputBuffer, step = Number.POSITIVE_INFINITY): Uint8Arra
   return Buffer.concat(parts);
 }
 
-test("what goes into an output buffer comes out of an input buffer, however it is cut", () => {
+test("an input buffer returns what was written to an output buffer, however it is cut", () => {
   const sizes = fc.oneof(fc.nat(40), fc.constantFrom(1_000, 16_383, 16_384, 70_000));
   fc.assert(
     fc.property(
       fc.array(fc.tuple(sizes, fc.boolean()), { maxLength: 12 }),
       fc.array(fc.nat(), { maxLength: 8 }),
       fc.integer({ min: 1, max: 50_000 }),
-      (values, places, step) => {
+      (values, positions, step) => {
         const output = new OutputBuffer();
         const sent = values.map(([size, keep], i) => {
           const value = new Uint8Array(size).fill(i + 1);
@@ -48,7 +48,7 @@ test("what goes into an output buffer comes out of an input buffer, however it i
         const input = new InputBuffer();
         let read = 0;
         let size = -1;
-        for (const part of cut(stream, places)) {
+        for (const part of cut(stream, positions)) {
           input.push(part);
           for (;;) {
             if (size < 0) {
@@ -68,11 +68,11 @@ test("what goes into an output buffer comes out of an input buffer, however it i
   );
 });
 
-test("requests are read the same, however they are cut", () => {
+test("requests are read the same way, however they are cut", () => {
   const name = fc.string({ maxLength: 12 });
   const request = fc.record({ type: fc.constantFrom(...Object.values(QueryType)), key: name, value: name });
   fc.assert(
-    fc.property(fc.array(request, { maxLength: 20 }), fc.array(fc.nat(), { maxLength: 30 }), (requests, places) => {
+    fc.property(fc.array(request, { maxLength: 20 }), fc.array(fc.nat(), { maxLength: 30 }), (requests, positions) => {
       const output = new OutputBuffer();
       output.u8(QueryType.VALIDATE);
       output.u32(0x3c85f7ce);
@@ -94,7 +94,7 @@ test("requests are read the same, however they are cut", () => {
       const whole = read([stream]);
       expect(whole.rest).toBe(0);
       expect(whole.seen.length).toBeGreaterThanOrEqual(requests.length);
-      expect(read(cut(stream, places))).toEqual(whole);
+      expect(read(cut(stream, positions))).toEqual(whole);
     }),
     { numRuns: 300 },
   );
@@ -159,16 +159,16 @@ test("random frames do no harm to the server or to other clients", async () => {
     fc
       .tuple(fc.nat(20), fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }), fc.uint8Array({ maxLength: 32 }))
       .map(([type, n, rest]) => {
-        const head = new DataView(new ArrayBuffer(9));
-        head.setUint8(0, type);
-        head.setBigUint64(1, n % 3n === 0n ? n : n % 40n, true);
-        return Buffer.concat([new Uint8Array(head.buffer), rest]);
+        const header = new DataView(new ArrayBuffer(9));
+        header.setUint8(0, type);
+        header.setBigUint64(1, n % 3n === 0n ? n : n % 40n, true);
+        return Buffer.concat([new Uint8Array(header.buffer), rest]);
       }),
   );
   await fc.assert(
-    fc.asyncProperty(fc.boolean(), fc.array(frame, { maxLength: 30 }), async (greets, frames) => {
+    fc.asyncProperty(fc.boolean(), fc.array(frame, { maxLength: 30 }), async (validates, frames) => {
       const raw = await RawConnection.open(server.port);
-      raw.send(Buffer.concat(greets ? [hello, ...frames] : frames));
+      raw.send(Buffer.concat(validates ? [hello, ...frames] : frames));
       client.send("0d 2a000000");
       expect(await client.receive(4)).toBe("2a000000");
       raw.close();

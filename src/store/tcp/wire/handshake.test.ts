@@ -42,14 +42,14 @@ async function connect(port: number, options: Partial<TCPStoreOptions> = {}): Pr
   return store;
 }
 
-/** HMAC by another implementation and from the description alone. */
+/** The HMAC by another implementation, written from the description alone. */
 function proof(role: string, server: string, client = clientNonce, key = secret): string {
   const message = Buffer.concat([Buffer.from(`bun-c10d store v1 ${role}\0`), fromHex(client), fromHex(server)]);
   return createHmac("sha256", key).update(message).digest("hex");
 }
 
 /** The server's nonce, after a hello. */
-async function greet(connection: RawConnection): Promise<string> {
+async function challengeOf(connection: RawConnection): Promise<string> {
   connection.send(hello + clientNonce);
   const challenge = await connection.receive(33);
   expect(challenge).toStartWith("c2");
@@ -57,7 +57,7 @@ async function greet(connection: RawConnection): Promise<string> {
   return challenge.slice(2);
 }
 
-/** Asks for the store's answer to a PING, which nobody gets before the handshake. */
+/** Whether the store answers a PING, which it does only after the handshake. */
 async function served(connection: RawConnection): Promise<boolean> {
   connection.send("00 cef7853c 0d 2a000000");
   return (await connection.receive(4)) === "2a000000";
@@ -96,7 +96,7 @@ describe("the proof", () => {
     expect(JSON.stringify(new StoreSecret(secret))).toBe("{}");
   });
 
-  test("a new secret has 256 bits and is another one each time", () => {
+  test("a new secret has 256 bits and is different each time", () => {
     const minted = Array.from({ length: 100 }, mintSecret);
     for (const each of minted) expect(each).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(minted).size).toBe(100);
@@ -107,7 +107,7 @@ describe("on the wire", () => {
   test("hello, challenge, proof, accept, and then PyTorch's protocol", async () => {
     const server = await listen();
     const connection = await raw(server);
-    const serverNonce = await greet(connection);
+    const serverNonce = await challengeOf(connection);
     expect(server.clients).toBe(0);
     connection.send(proof("client", serverNonce));
     expect(await connection.receive(33)).toBe(`c4${proof("server", serverNonce)}`);
@@ -133,7 +133,7 @@ describe("on the wire", () => {
   test("nonces are new for each connection", async () => {
     const server = await listen();
     const nonces = new Set<string>();
-    for (let i = 0; i < 20; i++) nonces.add(await greet(await raw(server)));
+    for (let i = 0; i < 20; i++) nonces.add(await challengeOf(await raw(server)));
     expect(nonces.size).toBe(20);
   });
 
@@ -148,21 +148,21 @@ describe("on the wire", () => {
     const server = await listen();
     const other = await connect(server.port);
     const connection = await raw(server);
-    connection.send(`${answer(await greet(connection))} ${openHello}`);
+    connection.send(`${answer(await challengeOf(connection))} ${openHello}`);
     expect(await connection.receive(100)).toBe("c301");
     expect(await connection.hungUp()).toBe(true);
     expect(server.codes).toEqual(["SECRET_MISMATCH"]);
     expect(await other.add("n", 1)).toBe(1);
   });
 
-  test("a recorded proof is of no use on another connection", async () => {
+  test("a recorded proof is useless on another connection", async () => {
     const server = await listen();
     const first = await raw(server);
-    const recorded = proof("client", await greet(first));
+    const recorded = proof("client", await challengeOf(first));
     first.send(recorded);
     expect(await first.receive(1)).toBe("c4");
     const second = await raw(server);
-    await greet(second);
+    await challengeOf(second);
     second.send(recorded);
     expect(await second.receive(2)).toBe("c301");
     expect(await second.hungUp()).toBe(true);
@@ -171,8 +171,8 @@ describe("on the wire", () => {
   test("a connection cannot be made to answer the challenge of another one", async () => {
     const server = await listen();
     const [victim, oracle] = [await raw(server), await raw(server)];
-    const challenge = await greet(victim);
-    // The server's nonce as that of a client: what comes back proves nothing to the server itself.
+    const challenge = await challengeOf(victim);
+    // The server's nonce as that of a client: the answer proves nothing to the server itself.
     oracle.send(hello + challenge);
     const answer = (await oracle.receive(33)).slice(2);
     expect(answer).not.toBe(challenge);
@@ -208,7 +208,7 @@ describe("on the wire", () => {
     expect(server.codes).toEqual(["PROTOCOL_VIOLATION"]);
   });
 
-  test("PyTorch's client gets no answer to its PING but a number that it does not know", async () => {
+  test("PyTorch's client receives an unknown number as the answer to its PING", async () => {
     const server = await listen();
     const connection = await raw(server);
     connection.send(`${openHello} 03 0200000000000000 2f61`);
@@ -246,7 +246,7 @@ describe("client and server", () => {
     expect(warning.message).toContain("but this store requires its secret");
   });
 
-  test("a client without one is told at once", async () => {
+  test("a client without one fails at once", async () => {
     const server = await listen();
     const connecting = connect(server.port, { secret: null });
     await expect(connecting).rejects.toBeInstanceOf(DistNetworkError);
@@ -258,7 +258,7 @@ describe("client and server", () => {
     expect(server.codes).toEqual(["SECRET_REQUIRED"]);
   });
 
-  test("a client with another one is told at once", async () => {
+  test("a client with a different one fails at once", async () => {
     const server = await listen();
     const connecting = connect(server.port, { secret: "another" });
     await expect(connecting).rejects.toMatchObject({ code: "SECRET_MISMATCH", name: "DistNetworkError" });
@@ -266,7 +266,7 @@ describe("client and server", () => {
     expect(server.codes).toEqual(["SECRET_MISMATCH"]);
   });
 
-  test("a client with one at a server without is told at once, and sends nothing to it", async () => {
+  test("a client with one at a server without one fails at once, and sends nothing to it", async () => {
     const server = await listen({ secret: null });
     const connecting = connect(server.port);
     await expect(connecting).rejects.toMatchObject({ code: "SECRET_UNSUPPORTED", name: "DistNetworkError" });
@@ -285,7 +285,7 @@ describe("client and server", () => {
     return listener.port;
   }
 
-  test("a server that knows nothing about secrets is found out: silent (libuv) or hanging up (legacy)", async () => {
+  test("a server that does not know secrets is identified: silent (libuv) or hanging up (legacy)", async () => {
     const pings = (bytes: Uint8Array, socket: Bun.Socket<undefined>) => {
       if (bytes[0] === 0) socket.write(bytes.subarray(6, 10));
       return bytes[0] === 0;
@@ -299,19 +299,19 @@ describe("client and server", () => {
     }
   });
 
-  test("an impostor that proves nothing gets nothing", async () => {
-    const heard: Uint8Array[] = [];
+  test("an impostor that proves nothing receives nothing", async () => {
+    const received: Uint8Array[] = [];
     const port = impostor((bytes, socket) => {
-      heard.push(bytes.slice());
+      received.push(bytes.slice());
       if (bytes[0] === 0xc1) socket.write(Buffer.concat([Uint8Array.of(0xc2), new Uint8Array(32)]));
-      // It reflects the proof, which is the one of the client.
+      // It reflects the proof, which is that of the client.
       else socket.write(Buffer.concat([Uint8Array.of(0xc4), bytes]));
     });
     await expect(connect(port)).rejects.toMatchObject({ code: "SECRET_MISMATCH" });
-    expect(heard.map((bytes) => bytes.length)).toEqual([40, 32]);
+    expect(received.map((bytes) => bytes.length)).toEqual([40, 32]);
   });
 
-  test("a server that stays silent ends by the time-out", async () => {
+  test("a server that stays silent causes a time-out", async () => {
     const port = impostor(() => {});
     const started = performance.now();
     await expect(connect(port, { timeout: 200 })).rejects.toMatchObject({ code: "CONNECT_TIMEOUT" });

@@ -4,7 +4,7 @@ import { TCPStore } from "../client/tcp-store.ts";
 import type { TCPStoreOptions } from "../client/tcp-store-options.ts";
 import { type Exchange, ScriptedServer } from "../fixtures/scripted-server.ts";
 
-/** These pretend to be PyTorch's server: what the client sends must be PyTorch's bytes. */
+/** Tests against a scripted PyTorch server: what the client sends must be PyTorch's bytes. */
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -69,7 +69,7 @@ test("the captured conversation", async () => {
   expect(server.done).toBe(true);
 });
 
-test("an arrival that crosses the cancellation keeps the stream in step", async () => {
+test("a reply that crosses the cancellation keeps the stream in step", async () => {
   const { server, store } = await play([
     [d1d1, ""],
     ["0c", "00 01"],
@@ -80,7 +80,7 @@ test("an arrival that crosses the cancellation keeps the stream in step", async 
   expect(server.done).toBe(true);
 });
 
-test("another call cancels a wait on the same connection and goes on behind it", async () => {
+test("another call cancels a wait on the same connection and is sent after it", async () => {
   const { store } = await play([
     [d1d1, ""],
     ["0c", "00 01"],
@@ -107,7 +107,7 @@ test("an aborted wait leaves the connection in step", async () => {
   expect(server.done).toBe(true);
 });
 
-test("a server that does not even answer the cancellation is named", async () => {
+test("the error names a server that does not answer the cancellation either", async () => {
   const { server, store } = await play([
     [d1d1, ""],
     ["0c", ""],
@@ -155,7 +155,7 @@ test("a reply in single bytes", async () => {
   expect(await keys).toEqual(["a", "b"]);
 });
 
-test("bytes that nobody asked for end the connection", async () => {
+test("bytes without a request end the connection", async () => {
   const { store } = await play([["07", "0500000000000000 ff"]]);
   expect(await store.numKeys()).toBe(5);
   await Bun.sleep(10);

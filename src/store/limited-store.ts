@@ -7,7 +7,7 @@ import { isBytes, ownBytes } from "./store-value.ts";
 const graceMs = 50;
 const closeLimitMs = 5_000;
 
-/** What a method of a store has to resolve to. */
+/** What a method of a store must resolve to. */
 interface Answer<T> {
   readonly name: string;
   readonly read: (value: unknown) => T | typeof bad;

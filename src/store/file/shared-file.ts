@@ -144,7 +144,7 @@ export class SharedFile {
       });
   }
 
-  /** Truncates an incomplete record, which stays so. PyTorch's readers never finish reading one. */
+  /** Truncates a record that its writer will not complete. PyTorch's readers never finish reading one. */
   #repair(): void {
     // The next holder of the lock repairs it too, so a failure here does not matter.
     const repair = { ...inner("repair", lookLimitMs), access: "change-existing", body: () => {} } as const;

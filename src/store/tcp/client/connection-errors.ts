@@ -65,12 +65,12 @@ export function silentServer(endpoint: Endpoint, accepted: boolean): DistError {
   return new DistTimeoutError(what, { code: accepted ? "CONNECT_TIMEOUT" : "NO_ANSWER", host, port });
 }
 
-/** No reply came within the limit of the call. */
+/** No reply arrived within the limit of the call. */
 export function unanswered(endpoint: Endpoint, { request, limit }: AnyCall): DistTimeoutError {
   return noAnswer(endpoint, request.op, request.keys, limit?.ms ?? 0);
 }
 
-/** No reply came to `op` within its limit. */
+/** No reply to `op` arrived within its limit. */
 export function noAnswer(endpoint: Endpoint, op: string, keys: readonly string[], limitMs: number): DistTimeoutError {
   const { host, port } = endpoint;
   const what = keys.length > 0 ? ` (key ${shown(keys)})` : "";

@@ -13,7 +13,7 @@ export interface TCPStoreOptions {
   readonly port: number;
   /** How many clients will join. Without it clients are neither counted nor waited for. */
   readonly worldSize?: number;
-  /** Whether to host the server in this process, in a Worker of its own. Default false. */
+  /** Whether to host the server in this process, in a separate Worker. Default false. */
   readonly isMaster?: boolean;
   /** Time-out of connecting, and of all calls without their own. Default 300 s. */
   readonly timeout?: Timeout;

@@ -343,7 +343,7 @@ describe("client counters", () => {
 });
 
 describe("the process", () => {
-  test("ends by itself with idle stores, on client and host", async () => {
+  test("exits with idle stores, on client and host", async () => {
     const server = await listen();
     const started = performance.now();
     const child = spawn(`

@@ -33,7 +33,8 @@ export class ServerHost {
 
   /**
    * Starts a server.
-   * @param again Called when it could not listen: resolves when the same Worker is to try again, or rejects to give up.
+   * @param again Called when it could not listen: resolves for another attempt by the same Worker, or rejects to give
+   * up.
    * @throws DistNetworkError `PORT_IN_USE`, `UNKNOWN_HOST`, `LISTEN_FAILED`; InvalidArgumentError.
    */
   static async start(

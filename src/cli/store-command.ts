@@ -25,7 +25,7 @@ export const storeCommand = defineCommand({
     const stopped = new Promise<void>((resolve) => {
       for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) process.once(signal, () => resolve());
     });
-    const [{ TCPStoreServer }, { hostPort, isLoopback }, { tellOfRefusals }, { environmentSecret }] = await Promise.all(
+    const [{ TCPStoreServer }, { hostPort, isLoopback }, { reportRefusals }, { environmentSecret }] = await Promise.all(
       [
         import("../store/index.ts"),
         import("../store/tcp/host-address.ts"),
@@ -34,7 +34,7 @@ export const storeCommand = defineCommand({
       ],
     );
     const secret = environmentSecret();
-    const onDrop = tellOfRefusals((reason, peer) =>
+    const onDrop = reportRefusals((reason, peer) =>
       console.error(`c10d store: the client at ${peer} was refused: ${reason}.`),
     );
     const server = await TCPStoreServer.listen({ host: values.host, port, secret, onDrop });

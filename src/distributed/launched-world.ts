@@ -5,7 +5,7 @@ import { connectToPlace, type HostedStore, hostStore, type StorePlace } from "..
 import type { Rendezvous } from "../rendezvous/index.ts";
 import { HashStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
-import { mintSecret } from "../store/tcp/store-secret.ts";
+import { newSecret } from "../store/tcp/store-secret.ts";
 
 /** What of the options of `initProcessGroup` says where the ranks meet. */
 interface MeetingOptions {
@@ -73,7 +73,7 @@ async function shareStore(
     const store = await connectToPlace(place, limits);
     return { store, close: (options) => store.close(options) };
   }
-  const hosted = await hostStore(oneHost, mintSecret(), limits);
+  const hosted = await hostStore(oneHost, newSecret(), limits);
   await share(new TextEncoder().encode(JSON.stringify(hosted.place)));
   return hosted;
 }

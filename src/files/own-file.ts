@@ -5,7 +5,7 @@ const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 
 /**
  * Creates a file that only this user can read. What exists at the path is removed: it is not written to, and a symbolic
- * link is not followed. The folder must be one of {@link makeFoldersIn}.
+ * link is not followed. The folder must be one of {@link createFoldersIn}.
  */
 export async function createOwnFile(path: string): Promise<FileHandle> {
   await unlink(path).catch((error: NodeJS.ErrnoException) => {

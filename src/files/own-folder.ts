@@ -19,7 +19,7 @@ export function ownFolder(path: string): FolderFinding {
 }
 
 /** The same; creates the folder if it is missing. */
-export function madeOwnFolder(path: string): FolderFinding {
+export function createOwnFolder(path: string): FolderFinding {
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch {
@@ -32,7 +32,7 @@ export function madeOwnFolder(path: string): FolderFinding {
  * Creates the nested folders `names` in one that the user names. Those that are missing are for this user alone.
  * @throws Error if one of them may be another user's, or anybody can write to it.
  */
-export function makeFoldersIn(base: string, ...names: readonly string[]): string {
+export function createFoldersIn(base: string, ...names: readonly string[]): string {
   requireOwnBase(base);
   mkdirSync(base, { recursive: true, mode: 0o700 });
   requireOwnBase(base);

@@ -7,7 +7,7 @@ import {
 } from "../environment/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { launcherVariables } from "./launchers/launcher-variables.ts";
-import { unsetVariables } from "./launchers/not-launched.ts";
+import { unsetVariablesMessage } from "./launchers/not-launched.ts";
 import { meet } from "./meet.ts";
 import { checkMembership, integerFrom, rendezvousError } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
@@ -28,9 +28,9 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
     option !== undefined || url.searchParams.has(parameter);
   const missing = (name: EnvironmentName) => {
     const unset = `environment variable ${name} expected, but not set`;
-    const { launcher, tellMaster } = names;
+    const { launcher, masterAdvice } = names;
     if (launcher !== undefined) {
-      return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${tellMaster}`);
+      return rendezvousError("env", `${unset}. ${launcher} does not tell the ranks where they meet: ${masterAdvice}`);
     }
     const needed = [
       ...(isGiven(options.rank, "rank") ? [] : (["RANK"] as const)),
@@ -38,7 +38,7 @@ export async function envRendezvous(url: URL, options: RendezvousOptions): Promi
       "MASTER_ADDR",
       "MASTER_PORT",
     ] as const;
-    const { what, code } = unsetVariables(name, needed, env);
+    const { what, code } = unsetVariablesMessage(name, needed, env);
     return rendezvousError("env", env.SLURM_JOB_ID ? `${unset}. ${notOfSlurm}` : what, code);
   };
   const number = (name: EnvironmentName, given: number | undefined, parameter: string | undefined) => {

@@ -1,4 +1,4 @@
-export { MeetingMissed, unlessDisputed } from "./dispute.ts";
+export { MeetingMissed, unlessDisagreement } from "./disagreement.ts";
 export { type LauncherVariables, launcherVariables } from "./launchers/launcher-variables.ts";
 export { checkScheme, meetAt } from "./rendezvous.ts";
 export {

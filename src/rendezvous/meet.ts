@@ -2,8 +2,8 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
 import { defaultTimeoutMs, timeoutMs } from "../time/index.ts";
-import { maxLookMs } from "./dispute.ts";
-import { isOver, noteConnected, noteFailed, serverOfThisMeeting } from "./meetings.ts";
+import { maxLookMs } from "./disagreement.ts";
+import { isOver, recordConnected, recordFailed, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize, type Membership, watchForMismatch } from "./world-size.ts";
@@ -61,12 +61,12 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
     ...attempt,
     connected: (meeting) => {
       // If the store fails here, what needs it fails too, with an error that says more.
-      recording = noteConnected(store, rank, meeting, limits).catch(() => {});
+      recording = recordConnected(store, rank, meeting, limits).catch(() => {});
       return recording;
     },
     isOver: (meeting) => isOver(store, meeting, limits),
     close: async (closing: RendezvousCloseOptions = {}) => {
-      if (closing.failed) noteFailed(store, rank);
+      if (closing.failed) recordFailed(store, rank);
       await recording;
       await store.close(closing);
     },

@@ -27,7 +27,7 @@ async function stateOf(store: TCPStore, options: StoreCallOptions): Promise<Host
 }
 
 /** Records that a rank has connected to the others. Its next meeting uses this server only after the host rejoins. */
-export async function noteConnected(
+export async function recordConnected(
   store: TCPStore,
   rank: number,
   meeting: number,
@@ -39,7 +39,7 @@ export async function noteConnected(
 }
 
 /** Records that a rank has not connected: the others may still wait for it at this server. */
-export function noteFailed(store: TCPStore, rank: number): void {
+export function recordFailed(store: TCPStore, rank: number): void {
   if (store.serverIdentity !== undefined && !store.isHost)
     last.set(rank, { server: store.serverIdentity, arrivals: 0 });
 }

@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { HashStore } from "../store/index.ts";
-import { maxLookMs } from "./dispute.ts";
+import { maxLookMs } from "./disagreement.ts";
 import { agreeOnWorldSize, watchForMismatch, whileAgreed } from "./world-size.ts";
 
 const mismatch = { code: "WORLD_SIZE_MISMATCH" };

@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
-import { unlessDisputed } from "./dispute.ts";
+import { unlessDisagreement } from "./disagreement.ts";
 
 const baseKey = "bun-c10d/world_size";
 
@@ -56,7 +56,12 @@ export function whileAgreed<T>(
   isMissed?: () => Promise<boolean>,
 ): Promise<T> {
   const key = `${attemptKey(membership.attempt)}/mismatch`;
-  return unlessDisputed(connecting, { store, key, errorOf: (report) => mismatchWith(membership, report), isMissed });
+  return unlessDisagreement(connecting, {
+    store,
+    key,
+    errorOf: (report) => mismatchWith(membership, report),
+    isMissed,
+  });
 }
 
 function attemptKey(attempt: string | undefined): string {

@@ -6,7 +6,7 @@ import * as Queue from "effect/Queue";
 import type * as Scope from "effect/Scope";
 import { processEnvironment } from "../../environment/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
-import { mintSecret } from "../../store/tcp/store-secret.ts";
+import { newSecret } from "../../store/tcp/store-secret.ts";
 import { isFailure } from "./exit-code.ts";
 import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
 import type { JobEvents } from "./job-events.ts";
@@ -118,7 +118,7 @@ class Attempt {
   #place(): Effect.Effect<JobPlace, never, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { options, nodes, output } = this.job;
-      const secret = options.secret === undefined ? mintSecret() : options.secret;
+      const secret = options.secret === undefined ? newSecret() : options.secret;
       let server: TCPStoreServer | undefined;
       yield* Effect.addFinalizer(() => Effect.promise(async () => server?.close()));
       const open = async () => {

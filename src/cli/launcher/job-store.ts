@@ -1,5 +1,5 @@
 import { TCPStoreServer } from "../../store/index.ts";
-import { tellOfRefusals } from "../../store/tcp/server/refused-connections.ts";
+import { reportRefusals } from "../../store/tcp/server/refused-connections.ts";
 import type { JobOutput } from "./job-output.ts";
 
 /** Starts a store for ranks and tells what the user has to know about who can use it. */
@@ -8,7 +8,7 @@ export async function openJobStore(
   output: JobOutput,
   onLeave?: (peer: string) => void,
 ): Promise<TCPStoreServer> {
-  const onDrop = tellOfRefusals((reason, peer, code) => {
+  const onDrop = reportRefusals((reason, peer, code) => {
     const hint = code === "SECRET_REQUIRED" ? " For ranks that use PyTorch, give --torch-compat." : "";
     void output.note(`c10d run: the client of the store at ${peer} was refused: ${reason}.${hint}\n`);
   });

@@ -1,7 +1,7 @@
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { DistError, InvalidArgumentError, messageOf, shortageOf } from "../../errors/index.ts";
-import { createOwnFile, makeFoldersIn } from "../../files/index.ts";
+import { createFoldersIn, createOwnFile } from "../../files/index.ts";
 import type { OutputStream } from "./job-output.ts";
 
 /** Where the logs of one attempt go: folders in the one that the user names. */
@@ -39,7 +39,7 @@ export class LogFile {
   ): Promise<LogFile> {
     const path = join(base, ...below, String(rank), `${stream}.log`);
     try {
-      makeFoldersIn(base, ...below, String(rank));
+      createFoldersIn(base, ...below, String(rank));
       return new LogFile(path, await createOwnFile(path), onError);
     } catch (cause) {
       const shortage = shortageOf(cause);

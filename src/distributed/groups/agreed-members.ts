@@ -1,5 +1,5 @@
 import { DistBackendError } from "../../errors/index.ts";
-import { unlessDisputed } from "../../rendezvous/index.ts";
+import { unlessDisagreement } from "../../rendezvous/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Store } from "../../store/store.ts";
 
@@ -62,7 +62,7 @@ export class AgreedMembers {
   whileAgreed<T>(connecting: Promise<T>): Promise<T> {
     if (this.#isAlone) return connecting;
     const errorOf = (report: string) => this.#errorOf(report);
-    return unlessDisputed(connecting, { store: this.#store, key: DISPUTE, errorOf });
+    return unlessDisagreement(connecting, { store: this.#store, key: DISPUTE, errorOf });
   }
 
   /** @param report The lists of two ranks, as `rank:ranks;rank:ranks`. */

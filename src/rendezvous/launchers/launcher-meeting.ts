@@ -35,7 +35,7 @@ export async function meetByLauncher(
   if (socket === undefined || rank !== Number(env[names.rank]) || worldSize !== Number(env[names.worldSize])) {
     if (file?.fault === undefined) return undefined;
     const what = `the ranks of ${names.launcher} meet in a folder that no other user can enter, but ${file.fault}`;
-    throw rendezvousError("env", `${what}, or tell them where: ${names.tellMaster}`, "UNTRUSTED_FOLDER");
+    throw rendezvousError("env", `${what}, or tell them where: ${names.masterAdvice}`, "UNTRUSTED_FOLDER");
   }
   const oneHost = names.rank === "PMI_RANK" && env.MPI_LOCALNRANKS === env.PMI_SIZE;
   return meetByPmi(socket, { rank, worldSize, oneHost }, options);

@@ -13,7 +13,7 @@ interface Launcher {
   /** Its name. */
   readonly launcher: string;
   /** How to tell all ranks where they meet, which the launcher does not do itself. */
-  readonly tellMaster: string;
+  readonly masterAdvice: string;
 }
 
 const torch = {
@@ -21,7 +21,7 @@ const torch = {
   worldSize: "WORLD_SIZE",
   localRank: "LOCAL_RANK",
   launcher: undefined,
-  tellMaster: undefined,
+  masterAdvice: undefined,
 } as const;
 
 /**
@@ -34,21 +34,21 @@ const foreign = [
     worldSize: "OMPI_COMM_WORLD_SIZE",
     localRank: "OMPI_COMM_WORLD_LOCAL_RANK",
     launcher: "Open MPI's mpirun",
-    tellMaster: "mpirun -x MASTER_ADDR=<host of rank 0> -x MASTER_PORT=29500 …",
+    masterAdvice: "mpirun -x MASTER_ADDR=<host of rank 0> -x MASTER_PORT=29500 …",
   },
   {
     rank: "PMI_RANK",
     worldSize: "PMI_SIZE",
     localRank: "MPI_LOCALRANKID",
     launcher: "MPICH's mpiexec",
-    tellMaster: "mpiexec -genv MASTER_ADDR <host of rank 0> -genv MASTER_PORT 29500 …",
+    masterAdvice: "mpiexec -genv MASTER_ADDR <host of rank 0> -genv MASTER_PORT 29500 …",
   },
   {
     rank: "SLURM_PROCID",
     worldSize: "SLURM_NTASKS",
     localRank: "SLURM_LOCALID",
     launcher: "Slurm's srun",
-    tellMaster:
+    masterAdvice:
       "srun --mpi=pmi2 … does, where it is available; or, before srun, " +
       'export MASTER_PORT=29500 MASTER_ADDR="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"',
   },

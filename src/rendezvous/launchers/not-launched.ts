@@ -8,7 +8,7 @@ import { programFile } from "../../files/index.ts";
  *
  * @param needed The variables that this rank needs.
  */
-export function unsetVariables(
+export function unsetVariablesMessage(
   name: string,
   needed: readonly EnvironmentName[],
   env: Environment,

@@ -1,6 +1,6 @@
 import { fstatSync } from "node:fs";
 import type { Environment } from "../../environment/index.ts";
-import { environmentSecret, mintSecret } from "../../store/tcp/store-secret.ts";
+import { environmentSecret, newSecret } from "../../store/tcp/store-secret.ts";
 import { defaultTimeoutMs, timeoutMs } from "../../time/index.ts";
 import { connectToPlace, hostStore } from "../hosted-store.ts";
 import type { Rendezvous, RendezvousOptions } from "../rendezvous-handler.ts";
@@ -44,7 +44,7 @@ export async function meetByPmi(
     store.setTimeout(limitMs);
     return { store, rank, worldSize, close: (close) => store.close(close) };
   }
-  const { store, place, close } = await hostStore(oneHost, known ?? mintSecret(), left());
+  const { store, place, close } = await hostStore(oneHost, known ?? newSecret(), left());
   store.setTimeout(limitMs);
   try {
     await client.put(key, [place.port, known === null ? place.secret : "", ...place.hosts].join(","), limits);

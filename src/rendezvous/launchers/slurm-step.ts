@@ -1,7 +1,7 @@
 import { tmpdir } from "node:os";
 import { isAbsolute, join } from "node:path";
 import type { Environment } from "../../environment/index.ts";
-import { type FolderFinding, madeOwnFolder, ownFolder } from "../../files/index.ts";
+import { createOwnFolder, type FolderFinding, ownFolder } from "../../files/index.ts";
 
 /**
  * Whether srun has started this process as one of its tasks. The script of a batch job and the shell of an interactive
@@ -41,7 +41,7 @@ function userFolder(parents: Iterable<string>): FolderFinding {
   const faults: string[] = [];
   for (const parent of parents) {
     if (!isAbsolute(parent)) continue;
-    const { path, fault } = madeOwnFolder(join(parent, `bun-c10d-${process.getuid?.()}`));
+    const { path, fault } = createOwnFolder(join(parent, `bun-c10d-${process.getuid?.()}`));
     if (path !== undefined) return { path };
     faults.push(fault);
   }

@@ -65,6 +65,6 @@ export function chosenSecret(option: string | null | undefined): string | null {
 }
 
 /** A new secret of 256 random bits. */
-export function mintSecret(): string {
+export function newSecret(): string {
   return crypto.getRandomValues(new Uint8Array(32)).toHex();
 }

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, messageOf } from "../../errors/index.ts";
 import { TCPStoreServer } from "../../store/index.ts";
-import { mintSecret } from "../../store/tcp/store-secret.ts";
+import { newSecret } from "../../store/tcp/store-secret.ts";
 import { startTimer, type Timeout, timeoutMs } from "../../time/index.ts";
 import { type Fault, type FaultOutcome, faultsOfRank, parseFaults } from "../fault.ts";
 import type { RankHang } from "../watch/hang.ts";
@@ -124,7 +124,7 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
   const faults = parseFaults(options.faults ?? [], n);
   requireRuntime(path, options, faults);
   requireCloneable("spawnRanks", options.args);
-  const secret = options.storeSecret === false ? null : mintSecret();
+  const secret = options.storeSecret === false ? null : newSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const folder = mkdtempSync(join(tmpdir(), "c10d-ranks-"));
   const started = performance.now();

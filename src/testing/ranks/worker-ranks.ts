@@ -3,7 +3,7 @@ import { Coordinator } from "../../backends/fake/exchange/coordinator.ts";
 import type { WorkerSeat } from "../../backends/fake/exchange/worker-protocol.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { TCPStoreServer } from "../../store/index.ts";
-import { mintSecret } from "../../store/tcp/store-secret.ts";
+import { newSecret } from "../../store/tcp/store-secret.ts";
 import { startTimer, timeoutMs } from "../../time/index.ts";
 import { describeHang } from "../watch/hang.ts";
 import { readOpLog, shareOpLog } from "../watch/op-log.ts";
@@ -50,7 +50,7 @@ export async function workerRanks(
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   requireCloneable("workerRanks", options.args);
   const path = pathOfFile("workerRanks", file);
-  const secret = mintSecret();
+  const secret = newSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const coordinator = new Coordinator();
   const job = {

@@ -1,6 +1,6 @@
 import { DistNetworkError } from "../../../errors/index.ts";
 import { msUntil, startTimer } from "../../../time/index.ts";
-import { noRoom, proveToServer, secretRequired, secretWanted, serverFull } from "../wire/handshake.ts";
+import { proveToServer, secretRequired, secretRequiredAnswer, serverFull, serverFullMark } from "../wire/handshake.ts";
 import type { OutputBuffer } from "../wire/output-buffer.ts";
 import { dialectMark, identityMark, QueryType, validateMagic } from "../wire/protocol.ts";
 import { type ReplyReader, readU32 } from "../wire/reply.ts";
@@ -90,8 +90,8 @@ async function handshake(connection: Connection): Promise<void> {
     connection.serverIdentity = (await Promise.all(parts)).join(".");
     return;
   }
-  if (answer === secretWanted) throw secretRequired(server);
-  if (answer === noRoom) throw serverFull(server);
+  if (answer === secretRequiredAnswer) throw secretRequired(server);
+  if (answer === serverFullMark) throw serverFull(server);
   throw new DistNetworkError(
     `Ping failed, invalid value returned from server. Expected: ${nonce}, Got: ${answer}. Is the server at ${server.name} a c10d store?`,
     { code: "PROTOCOL_VIOLATION", host, port },

@@ -8,14 +8,14 @@ const mostReserved = 1_024;
 const lastReserved = 32;
 
 /** How many connections a server may have by the process's limit of open files, which Bun raises at its start. */
-export interface ConnectionRoom {
+export interface ConnectionLimit {
   readonly connections: number;
   /** A connection is refused if its descriptor has this number or more, whatever the lower ones are used for. */
   readonly firstReserved: number;
 }
 
 /** The limits of a server that starts now: what the limit of open files leaves, except for a reserve. */
-export function connectionRoom(): ConnectionRoom {
+export function connectionLimit(): ConnectionLimit {
   const limit = openFilesLimit();
   if (limit === undefined) return { connections: otherwise, firstReserved: Number.POSITIVE_INFINITY };
   const left = limit - openFiles();

@@ -11,7 +11,7 @@ export function isSecretRefusal(code: string): boolean {
  * A callback for dropped connections that reports those with a wrong secret, once per reason, so that they cannot flood
  * a log. The others are strangers, which are common on a reachable port.
  */
-export function tellOfRefusals(
+export function reportRefusals(
   report: (reason: string, peer: string, code: string) => void,
 ): (reason: string, peer: string, code: string) => void {
   const seen = new Set<string>();

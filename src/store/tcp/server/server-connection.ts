@@ -57,7 +57,7 @@ export class ServerConnection {
   #place: BarrierPlace | undefined;
   /** Whether the client is of this package. */
   #ownDialect = false;
-  #hasAsked = false;
+  #hasSentRequest = false;
   #reading = false;
   #stalled = false;
   /** The reply to a MULTI_GET or LIST_KEYS, which may be partly sent: it may be far larger than the request. */
@@ -80,8 +80,8 @@ export class ServerConnection {
   }
 
   /** Whether it has sent a request other than VALIDATE and PING. */
-  get hasAsked(): boolean {
-    return this.#hasAsked;
+  get hasSentRequest(): boolean {
+    return this.#hasSentRequest;
   }
 
   /**
@@ -154,7 +154,7 @@ export class ServerConnection {
     const table = this.#table;
     const output = this.#output;
     const { type } = this.#parser;
-    if (type !== QueryType.VALIDATE && type !== QueryType.PING) this.#hasAsked = true;
+    if (type !== QueryType.VALIDATE && type !== QueryType.PING) this.#hasSentRequest = true;
     switch (type) {
       case QueryType.VALIDATE:
       case QueryType.MULTI_SET: // read as SETs

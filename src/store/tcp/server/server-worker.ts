@@ -1,5 +1,5 @@
 import { DistError, messageOf } from "../../../errors/index.ts";
-import { tellOfRefusals } from "./refused-connections.ts";
+import { reportRefusals } from "./refused-connections.ts";
 import { TCPStoreServer } from "./server.ts";
 import type { ServerCommand, ServerEvent } from "./server-message.ts";
 
@@ -16,7 +16,7 @@ async function execute(command: ServerCommand): Promise<void> {
     case "listen":
       server = await TCPStoreServer.listen({
         ...command.options,
-        onDrop: tellOfRefusals((reason, peer) => post({ kind: "refused", reason, peer })),
+        onDrop: reportRefusals((reason, peer) => post({ kind: "refused", reason, peer })),
       });
       return post({ kind: "listening", address: server.address, port: server.port });
     case "drain":

@@ -5,10 +5,10 @@ import { KeyValueTable } from "../../key-value-table.ts";
 import { shortageError } from "../client/connection-errors.ts";
 import { hostPort, listenAddress } from "../host-address.ts";
 import { chosenSecret, StoreSecret } from "../store-secret.ts";
-import { noRoomAnswer } from "../wire/handshake.ts";
+import { serverFullAnswer } from "../wire/handshake.ts";
 import { identityMark } from "../wire/protocol.ts";
 import { Barriers } from "./barriers.ts";
-import { connectionRoom } from "./connection-limit.ts";
+import { connectionLimit } from "./connection-limit.ts";
 import { isSecretRefusal } from "./refused-connections.ts";
 import { ServerConnection, type ServerSocket, type ServerState } from "./server-connection.ts";
 
@@ -97,7 +97,7 @@ export class TCPStoreServer implements AsyncDisposable {
   private constructor(options: TCPStoreServerOptions, address: string, adoptedPort: number | undefined) {
     this.host = options.host;
     this.address = address;
-    const limits = connectionRoom();
+    const limits = connectionLimit();
     this.#maxConnections = Math.min(options.maxConnections ?? limits.connections, limits.connections);
     this.#firstReserved = limits.firstReserved;
     this.#handshakeMs = timeoutMs(options.handshakeTimeout, 30_000);
@@ -208,7 +208,7 @@ export class TCPStoreServer implements AsyncDisposable {
   #refuse(socket: Socket): void {
     this.#dropped++;
     this.#onDrop?.("too many connections", peerOf(socket), "TOO_MANY_CONNECTIONS");
-    socket.write(noRoomAnswer(this.#state.secret));
+    socket.write(serverFullAnswer(this.#state.secret));
     socket.end();
   }
 
@@ -220,7 +220,7 @@ export class TCPStoreServer implements AsyncDisposable {
       this.#clients.set(socket, this.#onLeave === undefined ? "" : peerOf(socket));
       this.#idlers.add(socket);
     }
-    if (connection.hasAsked) this.#idlers.delete(socket);
+    if (connection.hasSentRequest) this.#idlers.delete(socket);
   }
 
   #attempt(socket: Socket, body: () => void): void {

@@ -5,7 +5,7 @@ import { TCPStore } from "../client/tcp-store.ts";
 import type { TCPStoreOptions } from "../client/tcp-store-options.ts";
 import { fromHex, RawConnection } from "../fixtures/raw-connection.ts";
 import { TCPStoreServer, type TCPStoreServerOptions } from "../server/server.ts";
-import { chosenSecret, environmentSecret, mintSecret, StoreSecret } from "../store-secret.ts";
+import { chosenSecret, environmentSecret, newSecret, StoreSecret } from "../store-secret.ts";
 
 const cleanups: (() => unknown)[] = [];
 afterEach(async () => {
@@ -97,7 +97,7 @@ describe("the proof", () => {
   });
 
   test("a new secret has 256 bits and is different each time", () => {
-    const minted = Array.from({ length: 100 }, mintSecret);
+    const minted = Array.from({ length: 100 }, newSecret);
     for (const each of minted) expect(each).toMatch(/^[0-9a-f]{64}$/);
     expect(new Set(minted).size).toBe(100);
   });

@@ -26,9 +26,9 @@ import { QueryType } from "./protocol.ts";
 import { badReply, incomplete, type ReplyReader } from "./reply.ts";
 
 /** The server's answer to PyTorch's first bytes, which is read as the reply to a PING. No process id has this value. */
-export const secretWanted = 0xb7a7_c10d;
+export const secretRequiredAnswer = 0xb7a7_c10d;
 /** The same from a server that is full. */
-export const noRoom = 0xb7a9_c10d;
+export const serverFullMark = 0xb7a9_c10d;
 
 const hello = Uint8Array.from([0xc1, ...Buffer.from("c10dsec")]);
 const type = { CHALLENGE: 0xc2, REFUSAL: 0xc3, ACCEPT: 0xc4 } as const;
@@ -124,7 +124,7 @@ export class ServerHandshake {
 
   #refuseOpen(first: number, output: OutputBuffer): DistStoreError {
     if (first !== QueryType.VALIDATE) return refusal("PROTOCOL_VIOLATION", "the first byte is not that of a client");
-    output.u32(secretWanted);
+    output.u32(secretRequiredAnswer);
     return refusal(
       "SECRET_REQUIRED",
       "the client speaks PyTorch's open protocol, but this store requires its secret (C10D_STORE_SECRET)",
@@ -149,10 +149,10 @@ export function secretUnsupported({ name, host, port }: ServerName): DistNetwork
 }
 
 /** What a full server answers before it hangs up. */
-export function noRoomAnswer(secret: StoreSecret | undefined): Uint8Array {
+export function serverFullAnswer(secret: StoreSecret | undefined): Uint8Array {
   if (secret !== undefined) return Uint8Array.of(type.REFUSAL, reason.FULL);
   const answer = new Uint8Array(4);
-  new DataView(answer.buffer).setUint32(0, noRoom, true);
+  new DataView(answer.buffer).setUint32(0, serverFullMark, true);
   return answer;
 }
 

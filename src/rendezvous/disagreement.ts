@@ -9,7 +9,7 @@ export const maxLookMs = 1_000;
 export class MeetingMissed extends Error {}
 
 /** Where a rank that disagrees with the others reports it. */
-export interface Dispute {
+export interface Disagreement {
   readonly store: Store;
   /** Set as soon as two ranks disagree. */
   readonly key: string;
@@ -23,11 +23,11 @@ export interface Dispute {
  * Waits for what only ranks that agree can finish, such as connections to all of them, and rejects when one disagrees.
  * It polls the key instead of waiting for it, since most meetings are over before the first check.
  *
- * @throws MeetingMissed, and what {@link Dispute.errorOf} returns.
+ * @throws MeetingMissed, and what {@link Disagreement.errorOf} returns.
  */
-export async function unlessDisputed<T>(connecting: Promise<T>, dispute: Dispute): Promise<T> {
+export async function unlessDisagreement<T>(connecting: Promise<T>, place: Disagreement): Promise<T> {
   const done = new AbortController();
-  const disagreement = look(dispute, done.signal);
+  const disagreement = look(place, done.signal);
   // The connections may fail after this has ended.
   connecting.catch(() => {});
   try {
@@ -37,7 +37,7 @@ export async function unlessDisputed<T>(connecting: Promise<T>, dispute: Dispute
   }
 }
 
-async function look({ store, key, errorOf, isMissed }: Dispute, signal: AbortSignal): Promise<never> {
+async function look({ store, key, errorOf, isMissed }: Disagreement, signal: AbortSignal): Promise<never> {
   let missed = false;
   let report: Uint8Array | undefined;
   try {

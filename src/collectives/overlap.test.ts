@@ -122,7 +122,7 @@ describe("requireDisjointOps", () => {
     const memory = new Float32Array(8);
     const use = (op: string, from: number) => ({ op, written: [view(memory.subarray(from, from + 4))], read: [] });
     expect(() => requireDisjointOps("coalescing", [use("recv", 4), use("allReduce", 0), use("broadcast", 3)])).toThrow(
-      "coalescing: op 1 (allReduce) and op 2 (broadcast) overlap by 4 bytes, to which one of them writes",
+      "coalescing: op 1 (allReduce) and op 2 (broadcast) overlap by 4 bytes, and one of them writes there",
     );
   });
 });

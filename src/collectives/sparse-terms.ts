@@ -1,13 +1,13 @@
 import { DistBackendError } from "../errors/index.ts";
 import { MAX_SPARSE_DIMS, SparseTensor, type SparseValues } from "../tensor/index.ts";
 
-/** Numbers by which ranks tell each other what sparse tensor they have: sizes of sparse and dense dimensions, nnz. */
+/** Count of the numbers by which a rank describes its sparse tensor: sizes of sparse and dense dimensions, nnz. */
 export const SPARSE_TERMS = 2 * MAX_SPARSE_DIMS + 1;
 
-/** What one ArrayBuffer can hold. */
+/** Maximum size of an ArrayBuffer. */
 const MAX_BYTES = 2 ** 32;
 
-/** What a rank tells the others before a sparse all-reduce; PyTorch's layout. */
+/** What a rank sends to the others before a sparse all-reduce, in PyTorch's layout. */
 export function termsOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array {
   const terms = new BigInt64Array(SPARSE_TERMS);
   for (const [i, size] of shape.entries()) terms[i < sparseDims ? i : MAX_SPARSE_DIMS + i - sparseDims] = BigInt(size);
@@ -17,10 +17,10 @@ export function termsOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array
 
 /**
  * How many values each rank has.
- * @param all The terms of all ranks, in their order.
- * @param own What this rank has.
- * @throws DistBackendError, on all ranks alike, if the tensors are not of one shape, or if what they have together is
- *   more than an array can hold.
+ * @param all The terms of all ranks, in rank order.
+ * @param own The tensor of this rank.
+ * @throws DistBackendError, on all ranks, if the tensors differ in shape, or if together they are larger than an array
+ *   can be.
  */
 export function countsOf(all: BigInt64Array, rank: number, own: SparseTensor): number[] {
   const ranks = all.length / SPARSE_TERMS;
@@ -40,7 +40,7 @@ export function countsOf(all: BigInt64Array, rank: number, own: SparseTensor): n
   return counts.map(Number);
 }
 
-/** What peers announce decides how much is allocated. */
+/** Checks the counts that peers announce, since they determine how much is allocated. */
 function requireRoom(own: SparseTensor, counts: readonly bigint[], rank: number): void {
   const negative = counts.findIndex((count) => count < 0n);
   const total = counts.reduce((sum, count) => sum + count, 0n);
@@ -58,7 +58,7 @@ function requireRoom(own: SparseTensor, counts: readonly bigint[], rank: number)
   });
 }
 
-/** The tensors of all ranks from their joined indices and values, of which they are views. */
+/** The tensors of all ranks, as views of their joined indices and values. */
 export function splitSparse<V extends SparseValues>(
   like: SparseTensor<V>,
   counts: readonly number[],

@@ -1,12 +1,12 @@
 import { InvalidArgumentError } from "../errors/dist-error.ts";
 
-/** A limit: milliseconds, `Infinity` for none, or a string such as `"500ms"`, `"30s"`, `"5m"`, `"1h"`. */
+/** A time-out: milliseconds, `Infinity` for none, or a string such as `"500ms"`, `"30s"`, `"5m"`, `"1h"`. */
 export type Timeout = number | string;
 
 const unitMs: Readonly<Record<string, number>> = { ms: 1, s: 1_000, m: 60_000, min: 60_000, h: 3_600_000 };
 
 /**
- * Milliseconds of a {@link Timeout}; `undefined` gives the default.
+ * A {@link Timeout} in milliseconds; the default for `undefined`.
  * @throws InvalidArgumentError for 0, negative numbers, NaN and strings without a known unit.
  */
 export function timeoutMs(timeout: Timeout | undefined, defaultMs: number): number {
@@ -28,7 +28,7 @@ function parse(text: string): number {
   return match && unit !== undefined ? Number(match[1]) * unit : Number.NaN;
 }
 
-/** Default limits in milliseconds. c10d: `_DEFAULT_PG_TIMEOUT` and friends. */
+/** Default time-outs in milliseconds. c10d: `_DEFAULT_PG_TIMEOUT` and others. */
 export const defaultTimeoutMs = {
   store: 300_000,
   processGroup: 30 * 60_000,

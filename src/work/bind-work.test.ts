@@ -34,7 +34,7 @@ describe("bindWork", () => {
 
   test("twice throws, also for the same group", () => {
     const [owner, work] = [new Owner(), bound(new TestWork(init))];
-    expect(() => bindWork(work, owner, OWN_RESULT)).toThrow("allReduce #7 belongs to a group already");
+    expect(() => bindWork(work, owner, OWN_RESULT)).toThrow("allReduce #7 already belongs to a group");
     bindWork(Work.completed(1, init), owner, OWN_RESULT);
     expect([owner.inFlight, owner.ended.length]).toEqual([0, 1]);
   });

@@ -240,7 +240,7 @@ describe("SteppedWork", () => {
     });
     expect(() => never.wait()).toThrow("nothing is ahead");
     const late = new SteppedWork(init, stepsOver([]), () => ahead);
-    expect(() => late.wait()).toThrow("wait() was called from within the end of the op before; await it");
+    expect(() => late.wait()).toThrow("wait() was called from a listener of the op before; await it");
     expect(() => new SteppedWork(init, stepsOver([])).wait()).toThrow(UnsupportedOperationError);
   });
 

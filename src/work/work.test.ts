@@ -90,7 +90,7 @@ describe("Work", () => {
     const deferred = new DeferredWork(init, () => lazy());
     deferred.follow(lazy());
     for (const work of [lazy(), stepped, deferred, new AllOf([lazy()], init)]) {
-      expect(() => work.wait()).toThrow("has stopped blocking before the op has ended");
+      expect(() => work.wait()).toThrow("stopped blocking before the op ended");
       expect(work.isCompleted()).toBe(false);
     }
   });
@@ -424,7 +424,7 @@ describe("Work.fromPromise", () => {
     const work = Work.fromPromise(promise, { opType: OpType.BARRIER });
     const wait = () => work.wait({ timeout: 60_000 });
     expect(wait).toThrow(UnsupportedOperationError);
-    expect(wait).toThrow("barrier: wait() cannot block on this Work, whose steps run on this very thread; await it");
+    expect(wait).toThrow("barrier: wait() cannot block on this Work, whose steps run on this thread; await it");
     expect(work.isCompleted()).toBe(false);
     resolve();
     await work;

@@ -81,7 +81,7 @@ for (const keepsTimeouts of [false, true]) {
         { block: undefined },
         {
           code: "INVALID_WORK",
-          message: `${where("allReduce")}: its Work has no block(), by which wait() blocks; await it`,
+          message: `${where("allReduce")}: its Work has no block(), which wait() needs; await it`,
         },
       ],
       [
@@ -107,7 +107,7 @@ for (const keepsTimeouts of [false, true]) {
         { block: async () => throwing() },
         {
           code: "INVALID_WORK",
-          message: `${where("allReduce")}: its Work has stopped blocking before the op has ended; await it`,
+          message: `${where("allReduce")}: its Work stopped blocking before the op ended; await it`,
         },
       ],
     ];

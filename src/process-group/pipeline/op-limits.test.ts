@@ -153,7 +153,7 @@ describe("an op that its backend does not end", () => {
       Returning.blockMs = 0;
       const { group } = await start({ make });
       const work = group.allReduce(floats(), { timeout: 60_000 });
-      expect(() => work.wait()).toThrow("its Work has stopped blocking before the op has ended; await it");
+      expect(() => work.wait()).toThrow("its Work stopped blocking before the op ended; await it");
       expect([work.isCompleted(), group.state]).toEqual([false, "OPEN"]);
       await group.close();
       expect(await ended(work)).toMatchObject({ code: "ABORTED" });

@@ -181,7 +181,7 @@ describe("what a method returns", () => {
     const work = submit(backend, call("barrier"));
     expect([ending(work), backend.inFlight]).toEqual(["pending", 1]);
     expect(() => work.wait()).toThrow(
-      "barrier #1: wait() cannot block on this Work, whose steps run on this very thread; await it",
+      "barrier #1: wait() cannot block on this Work, whose steps run on this thread; await it",
     );
     work.synchronize();
     resolve();

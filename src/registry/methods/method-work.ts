@@ -87,7 +87,7 @@ export class MethodWork extends Work<void> {
     if (this.#own !== undefined) this.#blockOnOwn(this.#own, limitMs);
     else {
       throw new UnsupportedOperationError(
-        `${this.describe()}: wait() cannot block on this Work, whose steps run on this very thread; await it`,
+        `${this.describe()}: wait() cannot block on this Work, whose steps run on this thread; await it`,
         { code: "WAIT_WOULD_DEADLOCK", op: opNames[this.opType] },
       );
     }

@@ -159,7 +159,7 @@ describe("c10d info --json", () => {
       module: null,
       bootstrap: null,
       capabilities: null,
-      reason: expect.stringContaining("the default export is no plugin for this package"),
+      reason: expect.stringContaining("the default export is not a plugin for this package"),
       remedy: expect.stringContaining('see to package "extras"'),
     });
   });
@@ -297,7 +297,7 @@ describe("c10d info", () => {
     expect(backend(json({ C10D_NATIVE_DIR: shims }), "gloo")).toMatchObject({
       available: false,
       reason: expect.stringContaining(
-        `${library} speaks shim ABI ${ABI_VERSION + 1}, this bun-c10d speaks ABI ${ABI_VERSION}: update bun-c10d, or rebuild it`,
+        `${library} has shim ABI ${ABI_VERSION + 1}, this bun-c10d has ABI ${ABI_VERSION}: update bun-c10d, or rebuild it`,
       ),
       remedy: expect.stringContaining("./bootstrap build"),
     });

@@ -38,7 +38,7 @@ export interface OpCall {
   readonly continuation: boolean;
   /** Time-out of the op in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
-  /** For devices with streams: the op starts after the work queued in this stream now; by default the default stream. */
+  /** For devices with streams: the op starts after what is queued in this stream now. The default stream by default. */
   readonly stream: Stream | undefined;
 }
 

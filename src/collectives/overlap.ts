@@ -154,7 +154,7 @@ export interface MemoryUse {
   readonly read: readonly TensorView[];
 }
 
-/** Throws when an op would write to memory that another one reads or writes: they are submitted together, in no order. */
+/** Throws when an op would write to memory that another one reads or writes: ops submitted together have no order. */
 export function requireDisjointOps(caller: string, ops: readonly MemoryUse[]): void {
   const all = ops.flatMap(({ written, read }) => [...written, ...read]);
   const absolute = all.some(({ data }) => data === undefined);

@@ -200,10 +200,10 @@ describe("BackendType and devices", () => {
     expect(dist.initProcessGroup({ backend: dist.BackendType.CUSTOM })).rejects.toThrow("twice");
   });
 
-  test("a type that stands for no backend", () => {
+  test("a type that does not identify a backend", () => {
     const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
     expect(dist.initProcessGroup({ backend: dist.BackendType.CUSTOM, ...place })).rejects.toThrow(
-      "BackendType.CUSTOM stands for no backend",
+      "BackendType.CUSTOM does not identify a backend",
     );
   });
 
@@ -327,7 +327,7 @@ describe("what is registered and is not what its token is for", () => {
   test("is refused as a container", () => {
     const container = {} as never;
     expect(dist.initProcessGroup({ backend: "fake", container, ...place })).rejects.toThrow(
-      "container must be one that createContainer() or tsyringe has made, got Object",
+      "container must be one that createContainer() or tsyringe made, got Object",
     );
   });
 

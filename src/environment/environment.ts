@@ -13,8 +13,8 @@ export function environmentText(name: EnvironmentName, env: Environment = proces
 }
 
 /**
- * One of a few values of a variable, in any case; `undefined` when it is unset or empty.
- * @throws InvalidArgumentError for any other text, which would otherwise pass as the default.
+ * Value of a variable that takes one of a few values, in any case; `undefined` when it is unset or empty.
+ * @throws InvalidArgumentError for any other text, which would otherwise count as the default.
  */
 export function environmentChoice<const Choice extends string>(
   name: EnvironmentName,
@@ -57,8 +57,8 @@ export function environmentFlag(name: NameOfType<"flag">, env: Environment = pro
 }
 
 /**
- * The level in TORCH_DISTRIBUTED_DEBUG; OFF when it is unset or empty.
- * @throws InvalidArgumentError for any other text than the three levels in any case, in PyTorch's words.
+ * Value of TORCH_DISTRIBUTED_DEBUG, in any case; OFF when it is unset or empty.
+ * @throws InvalidArgumentError for any other text, with PyTorch's message.
  */
 export function environmentDebugLevel(env: Environment = processEnvironment): "OFF" | "INFO" | "DETAIL" {
   const text = environmentText("TORCH_DISTRIBUTED_DEBUG", env);

@@ -8,7 +8,7 @@ export interface ErrorDetails {
   readonly group?: string;
   /** Name of the op as in the API, e.g. `allReduce`. */
   readonly op?: string;
-  /** Sequence number of the op in its group: the n-th collective (or the n-th send/recv) since the group was created. */
+  /** Sequence number of the op in its group: the n-th collective (or send/recv) since the group was created. */
   readonly seq?: number;
   /** Rank (in the group) that raised the error. */
   readonly rank?: number;
@@ -95,8 +95,8 @@ export class QueueEmptyError extends DistStoreError {
 
 /**
  * A time-out expired. `code` says which: `OP_TIMEOUT` (the op and with it its group has failed), `WAIT_TIMEOUT` (only
- * the wait ended, the op continues), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave up),
- * `CLOSE_TIMEOUT` (a backend did not close).
+ * the wait ended, the op continues), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave
+ * up), `CLOSE_TIMEOUT` (a backend did not close).
  */
 export class DistTimeoutError extends DistError {
   static {

@@ -1,4 +1,4 @@
-/** The name that was probably meant: one that a typing error or two away is, or that begins with what was written. */
+/** The name that was probably meant: one that is a typing error or two away, or that begins with what was written. */
 export function nearestName(written: string, names: Iterable<string>): string | undefined {
   const text = written.toLowerCase();
   if (text.length < 2) return undefined;

@@ -5,12 +5,12 @@ import { Work } from "../work/index.ts";
 import { indexOfNaN } from "./nan-search.ts";
 
 /**
- * Looks for NaN in what a rank contributes to an op, before the op begins: the tensors that it sends or that are reduced;
- * for a broadcast or a scatter, those of the root. If there is one, the op rejects with a `DistBackendError` (`NAN_FOUND`)
- * that says where. Nothing is sent then, and the group fails, so that other ranks do not wait.
+ * Looks for NaN in what a rank contributes to an op, before the op begins: the tensors that it sends or that are
+ * reduced; for a broadcast or a scatter, those of the root. If there is one, the op rejects with a `DistBackendError`
+ * (`NAN_FOUND`) that says where. Nothing is sent then, and the group fails, so that other ranks do not wait.
  *
- * Tensors of float16, bfloat16, float32, float64, 8-bit floats, complex64 and complex128 are read in full; other dtypes have
- * no NaN. Received tensors and foreign memory (behind an address, such as that of a GPU) are not checked.
+ * Tensors of float16, bfloat16, float32, float64, 8-bit floats, complex64 and complex128 are read in full; other dtypes
+ * have no NaN. Received tensors and foreign memory (behind an address, such as that of a GPU) are not checked.
  *
  * ```ts
  * container.register(BACKEND_MIDDLEWARE, { useValue: nanCheck });

@@ -9,10 +9,10 @@ const ALL = -1;
 /**
  * Distributes collectives over several submits of the same ranks in turn, so that they overlap on separate connections.
  *
- * A batch takes one turn: all its collectives go to one submit, in the order of the calls. Messages take no turn, since not
- * all ranks have the same ones: they go to the first submit, where their tags match, even from a batch with collectives. A
- * barrier takes no turn either: it runs on all submits. Nor does the second half of a sparse all-reduce, which follows the
- * first.
+ * A batch takes one turn: all its collectives go to one submit, in the order of the calls. Messages take no turn, since
+ * not all ranks have the same ones: they go to the first submit, where their tags match, even from a batch with
+ * collectives. A barrier takes no turn either: it runs on all submits. Nor does the second half of a sparse all-reduce,
+ * which follows the first.
  *
  * Each submit gets its part of a batch as one batch. If it refuses that, the others may have sent theirs.
  */

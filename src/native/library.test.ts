@@ -131,7 +131,7 @@ describe("loadShim", () => {
     const error = refusal({ name });
     expect(error.code).toBe("ABI_MISMATCH");
     expect(error.message).toBe(
-      `backend "${name}": ${path} speaks shim ABI ${version}, this bun-c10d speaks ABI ${ABI_VERSION}: ${remedy}`,
+      `backend "${name}": ${path} has shim ABI ${version}, this bun-c10d has ABI ${ABI_VERSION}: ${remedy}`,
     );
   });
 
@@ -184,7 +184,7 @@ describe("a library that others can have put there", () => {
     expect(built.success).toBe(true);
     const bundle = join(place, "x/y/z.js");
     plant(join(place, "build/release/lib/libc10d_bait.so"));
-    const absent = "the build tree of this package (this code is a bundle: C10D_NATIVE_DIR names it)";
+    const absent = "the build tree of this package (this code is a bundle: set C10D_NATIVE_DIR)";
     expect(load(bundle)).toContain(`no shim found. Looked at:\n  ${absent}\n`);
     // A package.json of this name makes no package of it, when it is somebody else's.
     writeFileSync(join(place, "package.json"), JSON.stringify({ name: "other" }));
@@ -222,7 +222,7 @@ describe("a library that others can have put there", () => {
   testAsRoot("one in the build tree that belongs to another user; C10D_NATIVE_DIR names it all the same", () => {
     const { code, library } = copyOfPackage();
     giveAway(library);
-    expect(load(code)).toContain(`since ${library} belongs to another user (uid ${otherUser}): see whose it is`);
+    expect(load(code)).toContain(`since ${library} belongs to another user (uid ${otherUser}): check who owns it`);
     expect(load(code, { C10D_NATIVE_DIR: dirname(library) })).toContain("cannot load");
   });
 
@@ -230,7 +230,9 @@ describe("a library that others can have put there", () => {
     const { code, library } = copyOfPackage();
     const named = { C10D_NATIVE_DIR: dirname(library) };
     chmodSync(library, 0o646);
-    expect(load(code, named)).toContain(`since ${library} can be changed by anybody (mode 0646): take that right away`);
+    expect(load(code, named)).toContain(
+      `since ${library} can be changed by anybody (mode 0646): remove that permission`,
+    );
     chmodSync(library, 0o644);
     openToAll(dirname(library));
     expect(load(code, named)).toContain(`since ${dirname(library)} can be changed by anybody (mode 0777)`);

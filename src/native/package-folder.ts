@@ -5,8 +5,8 @@ import { DistError, explained } from "../errors/index.ts";
 import { strangerAt } from "../files/index.ts";
 
 /**
- * The folder of this package, if this code runs there. In a bundle it runs wherever the bundle is, which may be beside
- * something that anybody has put there.
+ * The folder of this package, if this code runs there. A bundle runs wherever it is installed, possibly next to files
+ * that any user may have put there.
  */
 export function packageFolder(): string | undefined {
   const folder = fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");

@@ -26,8 +26,8 @@ const DEFAULT_CAPACITY = 2000;
  * Records the last ops of all groups of one container: an entry for each call of an op, with its sequence number,
  * tensors and state. It does not retain tensors: for an op that has ended, only numbers and strings remain.
  *
- * Each container has its own, under `FLIGHT_RECORDER`; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how many
- * entries it keeps, 0 turns it off. A call with invalid arguments has no entry.
+ * Each container has its own, under `FLIGHT_RECORDER`; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how
+ * many entries it keeps, 0 turns it off. A call with invalid arguments has no entry.
  *
  * ```ts
  * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op, seq, state);

@@ -37,7 +37,7 @@ export interface TraceEntry {
   readonly root: number;
   /** Tag of a message, else 0. */
   readonly tag: number;
-  /** Tensors read; for in-place ops the same as `outputs`. Empty for ops on objects or sparse tensors, and for batches. */
+  /** Tensors read; for in-place ops the same as `outputs`. Empty for ops on objects or sparse tensors, and batches. */
   readonly inputs: readonly RecordedTensor[];
   /** Tensors written. */
   readonly outputs: readonly RecordedTensor[];

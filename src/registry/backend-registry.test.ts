@@ -69,7 +69,7 @@ describe("BackendRegistry", () => {
     registry.register(first);
     const error = refusal(() => registry.register(second));
     expect(error.code).toBe("BACKEND_EXISTS");
-    expect(error.message).toContain('backend "mine" is registered already; pass { replace: true }');
+    expect(error.message).toContain('backend "mine" is already registered; pass { replace: true }');
     expect(await registry.get("mine")).toBe(first);
     registry.register(second, { replace: true });
     expect(await registry.get("mine")).toBe(second);
@@ -84,7 +84,7 @@ describe("BackendRegistry", () => {
     registry.register(own, { replace: true });
     expect(await registry.get("gloo")).toBe(own);
     expect(loads).toBe(0);
-    expect(refusal(() => registry.register(own)).message).toContain("is registered already");
+    expect(refusal(() => registry.register(own)).message).toContain("is already registered");
   });
 
   test.each([

@@ -116,16 +116,16 @@ describe("C10D_BACKENDS", () => {
     ["./no-default.ts", `${broken}/no-default.ts has no default export; it should be the plugin, or a list of plugins`],
     [
       "./null.ts",
-      "the default export is no plugin for this package: a plugin is an object with name, create() and so on, got null",
+      "the default export is not a plugin for this package: a plugin is an object with name, create() and so on, got null",
     ],
     ["./empty.ts", "the default export is an empty list"],
     [
       "./no-create.ts",
-      'the default export is no plugin for this package: backend "lazy" must have a method create(), got undefined',
+      'the default export is not a plugin for this package: backend "lazy" must have a method create(), got undefined',
     ],
     [
       "./second.ts",
-      'item 1 of the default export is no plugin for this package: backend "second" must have the type BackendType.CUSTOM',
+      'item 1 of the default export is not a plugin for this package: backend "second" must have the type BackendType.CUSTOM',
     ],
   ])("%s is an error that says where it comes from", async (entry, message) => {
     const text = entry.split(",")[0] ?? entry;
@@ -156,11 +156,11 @@ describe("C10D_BACKENDS", () => {
     const other = application({ "a.ts": pluginSource("same"), "b.ts": pluginSource("same") });
     const registry = registryFor(other, "./a.ts,./b.ts");
     expect((await refusal(registry.get("same"))).message).toContain(
-      'C10D_BACKENDS entry "./b.ts": backend "same" is there already, from C10D_BACKENDS entry "./a.ts"',
+      'C10D_BACKENDS entry "./b.ts": backend "same" is already known, from C10D_BACKENDS entry "./a.ts"',
     );
     const inCode = registryFor(other, "./a.ts");
     inCode.register(memoryPlugin("same"));
-    expect((await refusal(inCode.get("same"))).message).toContain('backend "same" is registered already');
+    expect((await refusal(inCode.get("same"))).message).toContain('backend "same" is already registered');
   });
 
   test("what was registered in code and is named too is the same", async () => {
@@ -265,7 +265,7 @@ describe("packages that declare backends", () => {
     await registry.discover();
     expect(await registry.get("ring")).toBe(mine);
     expect(() => registry.register(memoryPlugin("dev"))).toThrow(
-      `backend "dev" is there already, from package "dev-backend"`,
+      `backend "dev" is already known, from package "dev-backend"`,
     );
   });
 

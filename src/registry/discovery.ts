@@ -34,14 +34,14 @@ export interface Declarations {
   readonly faults: readonly DiscoveryFault[];
 }
 
-/** Where backends that nobody has registered are looked for. */
+/** Finds backends that are not registered. */
 export interface BackendDiscovery {
   namedModules(): readonly NamedModule[];
   declarations(): Declarations;
 }
 
 export interface DiscoveryPlace {
-  /** Where relative paths start, and the search for the application's package.json. Default: the current folder. */
+  /** Base of relative paths and of the search for the application's package.json. Default: the current folder. */
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
@@ -50,8 +50,8 @@ export interface DiscoveryPlace {
  * Finds backends in the modules that `C10D_BACKENDS` lists (`pkg,./file.ts`), and in the application's package.json and
  * those of its direct dependencies, which declare them: `"c10d": { "backends": { "name": "./entry" } }`.
  *
- * Modules are loaded when a backend is asked for by the program or the command line, never for what came over a wire. What
- * another user can have put there is neither read nor loaded, but for files that `C10D_BACKENDS` names by their path.
+ * Modules are loaded when the program or the command line requests a backend, never because of network input. Files
+ * that another user may have put there are neither read nor loaded, except those that `C10D_BACKENDS` names by path.
  */
 export function fileSystemDiscovery(place: DiscoveryPlace = {}): BackendDiscovery {
   const cwd = () => place.cwd ?? process.cwd();
@@ -80,12 +80,12 @@ function pluginsIn(value: unknown, origin: string): readonly BackendPlugin[] {
     if (fault === undefined) continue;
     const what = Array.isArray(value) ? `item ${i} of the default export` : "the default export";
     const code = fault.field === "sdk" ? "SDK_MISMATCH" : "BACKEND_LOAD_FAILED";
-    throw unusable(origin, `${what} is no plugin for this package: ${fault.message}`, { code });
+    throw unusable(origin, `${what} is not a plugin for this package: ${fault.message}`, { code });
   }
   return plugins as readonly BackendPlugin[];
 }
 
-/** `named`: by the user, who may mean another user's file. The name of a package does not say which file that is. */
+/** `named`: by the user, who may mean another user's file. A package name does not say which file that is. */
 async function defaultExport(
   specifier: string,
   folder: string,
@@ -179,7 +179,7 @@ function entriesOf(field: unknown): readonly (readonly [name: string, entry: str
   return Object.entries(backends) as [string, string][];
 }
 
-/** The nearest folder that has a package.json, from `folder` upwards; undefined where others can have put it there. */
+/** The nearest folder with a package.json, from `folder` upwards; undefined if another user may have put it there. */
 function nearestPackage(folder: string, faults: DiscoveryFault[]): string | undefined {
   const above = ancestors(folder);
   const index = above.findIndex((each) => existsSync(join(each, "package.json")));
@@ -208,7 +208,7 @@ function dependencyFolders(application: string, faults: DiscoveryFault[]): strin
   const end = above.findIndex((folder) => strangerAt(folder) !== undefined);
   const places = end < 0 ? above : above.slice(0, end);
   return [...names].flatMap((name) => {
-    // One that is not installed is no concern of ours: the package manager tells.
+    // A dependency that is not installed is reported by the package manager.
     const folder = places
       .map((each) => join(each, "node_modules", name))
       .find((each) => existsSync(join(each, "package.json")));
@@ -236,7 +236,7 @@ function readManifest(folder: string, faults: DiscoveryFault[]): Readonly<Record
   try {
     const manifest: unknown = JSON.parse(readFileSync(file, "utf8"));
     if (isObject(manifest)) return manifest;
-    throw new TypeError("it holds no object");
+    throw new TypeError("it is not an object");
   } catch (error) {
     const reason = messageOf(error);
     if (!faults.some(({ origin }) => origin === file)) faults.push({ origin: file, message: `unreadable: ${reason}` });

@@ -156,9 +156,9 @@ describe("SparseTensor", () => {
   const bad: [string, Partial<Record<keyof SparseTensorInit, unknown>>, string][] = [
     ["an index outside", { indices: [[3]] }, "index 3 of dimension 0 is not in 0..2"],
     ["a negative index", { indices: new BigInt64Array([-1n]) }, "index -1 of dimension 0"],
-    ["no index", { indices: [[0.5]] }, "0.5 is no index"],
+    ["no index", { indices: [[0.5]] }, "0.5 is not an index"],
     ["too many values", { values: new Float32Array(2) }, "1 indices of blocks of 1 need 1 values, got 2"],
-    ["rows of other lengths", { indices: [[0, 1], [0]], shape: [3, 3] }, "2 rows of one length, got rows of 2, 1"],
+    ["rows of other lengths", { indices: [[0, 1], [0]], shape: [3, 3] }, "2 rows of equal length, got rows of 2, 1"],
     ["too few rows", { shape: [3, 3] }, "indices need 2 rows"],
     ["five sparse dimensions", { shape: [3, 3, 3, 3, 3] }, "1 to 4 dimensions can be sparse, got 5"],
     ["five dense dimensions", { shape: [3, 1, 1, 1, 1, 1], sparseDims: 1 }, "0 to 4 dimensions can be dense"],
@@ -172,7 +172,7 @@ describe("SparseTensor", () => {
       "indices must be a list with a row for each sparse dimension, got undefined",
     ],
     ["indices without rows", { indices: [0] }, "indices must be a list with a row for each sparse dimension"],
-    ["a size that is none", { shape: [-1] }, "shape [-1] has no sizes"],
+    ["a size that is none", { shape: [-1] }, "shape [-1] has an invalid size"],
   ];
   test.each(bad)("refuses %s", (_, change, message) => {
     const init = { indices: [[0]], values: new Float32Array(1), shape: [3], ...change };

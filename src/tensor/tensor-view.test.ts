@@ -114,7 +114,7 @@ describe("viewTensor", () => {
   });
 
   test("a Tensor whose parts do not fit is refused", () => {
-    expect(refusal(new Tensor(new Uint8Array(3), "float32", [1])).message).toContain("no whole number of float32");
+    expect(refusal(new Tensor(new Uint8Array(3), "float32", [1])).message).toContain("not a whole number of float32");
     expect(refusal(new Tensor(new Uint8Array(4), "uint8", [1000])).message).toContain(
       "[1000] does not hold its 4 elements",
     );
@@ -230,17 +230,17 @@ describe("the tensor protocol", () => {
   test.each([
     ["unknown dtype float8", { dtype: "float8" }],
     ["unknown dtype undefined", { dtype: undefined }],
-    ["byteLength 6 is no whole number of float32 elements", { byteLength: 6 }],
+    ["byteLength 6 is not a whole number of float32 elements", { byteLength: 6 }],
     ["byteLength -4", { byteLength: -4 }],
     ["byteLength 4.5", { byteLength: 4.5 }],
     ['byteLength "16"', { byteLength: "16" }],
-    ["ptr 0 is no address", { ptr: 0 }],
-    ["ptr -8 is no address", { ptr: -8 }],
-    ["ptr NaN is no address", { ptr: Number.NaN }],
-    ["ptr bigint 16 is no address", { ptr: 16n }],
-    ["go beyond 2^53", { ptr: Number.MAX_SAFE_INTEGER }],
-    ["ptr 4294967296.5 is no address", { ptr: 2 ** 32 + 0.5 }],
-    ["ptr symbol Symbol(p) is no address", { ptr: Symbol("p") }],
+    ["ptr 0 is not an address", { ptr: 0 }],
+    ["ptr -8 is not an address", { ptr: -8 }],
+    ["ptr NaN is not an address", { ptr: Number.NaN }],
+    ["ptr bigint 16 is not an address", { ptr: 16n }],
+    ["extend beyond 2^53", { ptr: Number.MAX_SAFE_INTEGER }],
+    ["ptr 4294967296.5 is not an address", { ptr: 2 ** 32 + 0.5 }],
+    ["ptr symbol Symbol(p) is not an address", { ptr: Symbol("p") }],
     ['unknown device "tpu"', { device: "tpu" }],
     ['unknown device "cuda:x"', { device: "cuda:x" }],
     ['unknown device "cuda:99999999999999999999"', { device: "cuda:99999999999999999999" }],

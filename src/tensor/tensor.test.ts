@@ -78,7 +78,7 @@ describe("tensor()", () => {
   ])("%s does not hold %p", (dtype, value, reason) => {
     const make = () => tensor([1, value], { dtype });
     expect(make).toThrow(InvalidArgumentError);
-    expect(make).toThrow(`element 1, ${value}, is no value of ${dtype}`);
+    expect(make).toThrow(`element 1, ${value}, is not a value of ${dtype}`);
     expect(make).toThrow(reason);
   });
 
@@ -134,8 +134,8 @@ describe("tensor()", () => {
     }
   });
 
-  test("bytes that are no whole number of elements are refused", () => {
-    expect(() => tensor(new Uint8Array(7), { dtype: "float32" })).toThrow("7 bytes are no whole number of float32");
+  test("bytes that are not a whole number of elements are refused", () => {
+    expect(() => tensor(new Uint8Array(7), { dtype: "float32" })).toThrow("7 bytes are not a whole number of float32");
   });
 
   test("an offset that does not fit the elements is refused", () => {
@@ -159,7 +159,7 @@ describe("tensor()", () => {
       ],
       "element 0 is a list; give the numbers in one list",
     ],
-    ["texts", [["1"], { dtype: "float32" }], 'element 0, "1", is no value of float32'],
+    ["texts", [["1"], { dtype: "float32" }], 'element 0, "1", is not a value of float32'],
     ["a number as shape", [[1, 2], { dtype: "float32", shape: 3 }], "shape number 3 does not hold 2 elements"],
     ["a number", [3, { dtype: "float32" }], "or a list of numbers, got number 3"],
   ])("%s: says what is missing", (_, args, message) => {

@@ -1,6 +1,6 @@
 import { failureOf, hasEnded, joinWhole, onEndOf, Work, type WorkInit } from "./work.ts";
 
-/** Succeeds when all of several Works have, or fails with the first error among them. Observing it observes them all. */
+/** Succeeds when all of several Works have, or fails with the first error among them. Observing it observes all. */
 export class AllOf<T = void> extends Work<T> {
   readonly #works: readonly Work<unknown>[];
   #pending: number;

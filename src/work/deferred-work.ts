@@ -6,7 +6,7 @@ export class DeferredWork<T = void> extends Work<T> {
   readonly #ahead: () => Work<unknown>;
   #actual: Work<unknown> | undefined;
 
-  /** @param ahead The Work that has to end before the op can be submitted; throws if `wait()` cannot make that happen. */
+  /** @param ahead The Work that must end before the op can be submitted; throws if `wait()` cannot make that happen. */
   constructor(init: WorkInit, ahead: () => Work<unknown>) {
     super(init);
     this.#ahead = ahead;

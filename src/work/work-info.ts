@@ -9,6 +9,6 @@ export interface WorkInfo {
   readonly timeStarted: Date;
   /** Wall-clock time of the end; undefined while the op is pending. */
   readonly timeFinished: Date | undefined;
-  /** Milliseconds from submission to end, or to now; with `group.enableCollectivesTiming()`, time in the native library. */
+  /** Milliseconds from submission to end, or to now; with `group.enableCollectivesTiming()`, those in native code. */
   readonly activeDuration: number;
 }

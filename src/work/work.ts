@@ -80,8 +80,8 @@ export interface WorkOwner {
   /** One of its ops has been bound and is in flight. */
   onStart(): void;
   /**
-   * One of its ops has ended, successfully or not; `wasInFlight` says whether {@link onStart} was called for it. `entry` is
-   * what the Work was bound with, -1 without one.
+   * One of its ops has ended, successfully or not; `wasInFlight` says whether {@link onStart} was called for it.
+   * `entry` is what the Work was bound with, -1 without one.
    */
   onEnd(work: Work<unknown>, wasInFlight: boolean, entry: number): void;
   /** Global rank of a rank of the group. */
@@ -225,14 +225,14 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Blocks until {@link settle} is called, or throws {@link waitTimeout} after `limitMs`. Called only while pending. A Work
-   * that stands for another one blocks on that with {@link blockOn} and then settles.
+   * Blocks until {@link settle} is called, or throws {@link waitTimeout} after `limitMs`. Called only while pending. A
+   * Work that stands for another one blocks on that with {@link blockOn} and then settles.
    */
   protected abstract block(limitMs: number): void;
 
   /**
-   * Whether the op always ends within its own time-out, also under `wait()`. Default is `false`: the process group monitors
-   * the op and fails it one second after its time-out. For backends.
+   * Whether the op always ends within its own time-out, also under `wait()`. Default is `false`: the process group
+   * monitors the op and fails it one second after its time-out. For backends.
    */
   get keepsLimit(): boolean {
     return false;
@@ -291,8 +291,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
 
   /**
    * Calls `listener` as soon as the op has ended, successfully or not, also from within `wait()`; at once if it has
-   * already ended. Does not mark the outcome as observed. An error that it throws becomes an uncaught exception and does
-   * not affect the op. For middleware.
+   * already ended. Does not mark the outcome as observed. An error that it throws becomes an uncaught exception and
+   * does not affect the op. For middleware.
    */
   whenEnded(listener: () => void): void {
     this.#whenEnded(listener);
@@ -477,8 +477,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Global rank that a recv received its tensor from. Middleware, which sees a Work before the group does, gets the rank in
-   * the group. c10d: `Work._source_rank`.
+   * Global rank that a recv received its tensor from. Middleware, which sees a Work before the group does, gets the
+   * rank in the group. c10d: `Work._source_rank`.
    * @throws UnsupportedOperationError for any other op, and unless the recv has succeeded.
    */
   sourceRank(): number {
@@ -492,8 +492,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Makes the stream of the op wait for it, without blocking this thread until it has ended; an op of several steps does
-   * block. No effect on the CPU. c10d: `Work.synchronize`.
+   * Makes the stream of the op wait for it, without blocking this thread until it has ended; an op of several steps
+   * does block. No effect on the CPU. c10d: `Work.synchronize`.
    */
   synchronize(): void {}
 
@@ -535,8 +535,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Waits for the op at the end of an `await using` block. Throws its error unless that, or the group failure that caused
-   * it, was already observed: thrown again, it would hide the error that ended the block.
+   * Waits for the op at the end of an `await using` block. Throws its error unless that, or the group failure that
+   * caused it, was already observed: thrown again, it would hide the error that ended the block.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await new Promise<void>((resolve) => this.#whenEnded(resolve));

@@ -15,12 +15,12 @@ const byName: ReadonlyMap<string, BackendType> = new Map([
   ["mpi", BackendType.MPI],
 ]);
 
-/** The type that a backend's name stands for: CUSTOM for every name that c10d does not know. */
+/** The type of a backend by its name: CUSTOM for every name that c10d does not know. */
 export function backendTypeOf(name: string): BackendType {
   return byName.get(name.toLowerCase()) ?? BackendType.CUSTOM;
 }
 
-/** The name of the backend that is of this type alone; `undefined` for CUSTOM and UNDEFINED, which name none. */
+/** The name of the only backend of this type; `undefined` for CUSTOM and UNDEFINED, which identify none. */
 export function backendNameOf(type: BackendType): string | undefined {
   for (const [name, each] of byName) if (each === type) return name;
   return undefined;

@@ -3,12 +3,12 @@ import { callUserCode } from "../../errors/index.ts";
 import type { GroupState, Work } from "../../work/index.ts";
 import type { Capabilities } from "./capabilities.ts";
 
-/** What is submitted, by the process group and by middleware: see {@link Backend.submit}. */
+/** How the process group and middleware submit calls: see {@link Backend.submit}. */
 export type Submit = (calls: readonly OpCall[]) => readonly Work<void>[];
 
 /**
- * One rank's membership in a group of ranks on one device. What an author writes is `submit`; who prefers a method for each
- * op extends {@link MethodBackend}.
+ * One rank's membership in a group of ranks on one device. Authors implement `submit`, or extend {@link MethodBackend}
+ * to write a method for each op.
  *
  * c10d: `Backend`.
  */
@@ -19,7 +19,7 @@ export abstract class Backend {
   readonly rank: number;
   /** Number of ranks in the group. */
   readonly size: number;
-  /** Why it has failed, once it has said so. */
+  /** Why it has failed, once it has announced that. */
   #failure: string | undefined;
   readonly #failureListeners: ((reason: string) => void)[] = [];
 
@@ -32,12 +32,13 @@ export abstract class Backend {
   abstract readonly capabilities: Capabilities;
 
   /**
-   * Starts calls, several as one batch. Never throws: it returns exactly one new Work for each call, in their order, and one
-   * that cannot be carried out is a Work that has been rejected. If one call of a batch is refused, all are, and nothing is sent.
+   * Starts calls, several as one batch. Never throws: it returns exactly one new Work for each call, in their order,
+   * and a rejected Work for a call that cannot be carried out. If one call of a batch is refused, all are, and nothing
+   * is sent.
    *
-   * Arguments have been checked and are among {@link capabilities}; ranks are ranks in the group. A call of the op `refused`
-   * is a collective that the process group has refused, of which the backend sees nothing: one that compares the calls of
-   * the ranks counts it among them, others end it at once.
+   * Arguments have been checked and are within {@link capabilities}; ranks are ranks in the group. A call of the op
+   * `refused` stands for a collective that the process group refused: a backend that compares the calls of the ranks
+   * counts it among them, others end it at once.
    */
   abstract submit(calls: readonly OpCall[]): readonly Work<void>[];
 
@@ -47,8 +48,8 @@ export abstract class Backend {
   }
 
   /**
-   * Calls `listener` once the backend has said by {@link announceFailure} that it has failed; at once if it has. For the process
-   * group, which then ends what middleware holds.
+   * Calls `listener` once the backend has announced its failure with {@link announceFailure}; at once if it already
+   * has. For the process group, which then ends the Works that middleware holds.
    */
   whenFailed(listener: (reason: string) => void): void {
     const reason = this.#failure;
@@ -57,8 +58,8 @@ export abstract class Backend {
   }
 
   /**
-   * To be called when {@link state} has become FAILED and what was in flight has ended: a connection may be lost while no op is in
-   * flight. The first call counts. `MethodBackend` does it by itself.
+   * To be called when {@link state} has become FAILED and ops in flight have ended: a connection may be lost while no
+   * op is in flight. Only the first call counts. `MethodBackend` calls it itself.
    */
   protected announceFailure(reason: string): void {
     if (this.#failure !== undefined) return;
@@ -67,16 +68,16 @@ export abstract class Backend {
   }
 
   /**
-   * The Works, all rejected, of calls that come when the group has failed or is closed. By default undefined: then the process group
-   * rejects them with `GROUP_FAILED` and what it has failed with, and the backend does not see them. For a backend that can say more,
-   * such as which ranks are at fault. Never throws.
+   * Returns rejected Works for calls to a group that has failed or is closed. By default undefined: then the process
+   * group rejects them with `GROUP_FAILED` and the cause of the failure, and the backend does not see them. For a
+   * backend that can say more, such as which ranks are at fault. Never throws.
    */
   refuse(calls: readonly OpCall[]): readonly Work<void>[] | undefined {
     void calls;
     return undefined;
   }
 
-  /** Makes `WorkInfo.activeDuration` of ops from now on the time that they are in the native library, where there is one. */
+  /** Makes `WorkInfo.activeDuration` of later ops the time that they spend in the native library, if there is one. */
   enableTiming(): void {}
 
   /** Number of ops in flight. */
@@ -84,12 +85,12 @@ export abstract class Backend {
     return 0;
   }
 
-  /** Fails what is in flight and the group with it; every waiter wakes at once. */
+  /** Fails the group and all ops in flight; every waiter wakes at once. */
   abort(reason: string): void {
     void reason;
   }
 
-  /** Resolves when nothing is in flight. */
+  /** Resolves when no op is in flight. */
   drained(): Promise<void> {
     return Promise.resolve();
   }

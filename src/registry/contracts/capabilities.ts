@@ -16,20 +16,21 @@ export interface Capabilities {
   /** Whether ops in flight can be aborted without ending the process. Default is `false`. */
   readonly abort?: boolean;
   /**
-   * Whether `send` and `recv` take their turn among the collectives, as NCCL's do: then a rank that receives first blocks the
-   * collectives that it calls after. Default is `false`: messages do not wait for collectives, nor these for them.
+   * Whether `send` and `recv` are ordered with the collectives, as in NCCL: then a `recv` blocks the collectives that
+   * the rank calls after it. Default is `false`: messages and collectives do not wait for each other.
    */
   readonly messagesInOrder?: boolean;
   /**
-   * Whether each op ends by its own limit, in `await` and in `wait()`, so that the process group need not watch over it. Default is
-   * `false`: an op that is still pending a second after its limit is ended by the process group, which costs a little for each.
+   * Whether each op ends within its own time-out, in `await` and in `wait()`, so that the process group need not
+   * monitor it. Default is `false`: the process group ends an op that is still pending a second after its time-out, at
+   * a small cost.
    */
   readonly keepsTimeouts?: boolean;
 }
 
 /**
- * Reduce ops by kind of dtype, spelled out for every dtype as {@link Capabilities.reduceOps} has them; for 8-bit floats none
- * unless told.
+ * Expands reduce ops given by kind of dtype to every dtype, for {@link Capabilities.reduceOps}. 8-bit floats have none
+ * by default.
  */
 export function reduceOpsByKind(
   kinds: Readonly<Record<"float" | "integer" | "bool" | "complex", readonly ReduceOpName[]>> & {
@@ -44,7 +45,7 @@ export function reduceOpsByKind(
   );
 }
 
-/** A capability table in a form that is quick to ask. */
+/** A capability table with fast look-ups. */
 export class CapabilityTable {
   readonly #backend: string;
   readonly #anySource: boolean;

@@ -3,7 +3,7 @@ import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type DType, dtypeNames } from "../../tensor/index.ts";
 import type { Capabilities } from "./capabilities.ts";
 
-/** Properties of a backend beside its ops, as they are called in text. */
+/** Properties of a backend besides its ops, with their names in text. */
 export const features = {
   anySource: "recv from any source",
   sequenceNumbers: "sequence numbers",
@@ -12,17 +12,17 @@ export const features = {
 
 export type Feature = keyof typeof features;
 
-/** A capability table with everything that is alike put together. */
+/** A capability table with equal rows grouped. */
 export interface CapabilitySummary {
   readonly ops: readonly { readonly ops: readonly Operation[]; readonly dtypes: readonly DType[] }[];
   readonly reduceOps: readonly { readonly dtypes: readonly DType[]; readonly reduceOps: readonly ReduceOpName[] }[];
-  /** Ops that the backend has not, which the process group makes of one that it has. */
+  /** Ops that the backend lacks but the process group makes from one that it has. */
   readonly made: readonly { readonly op: Operation; readonly of: Operation }[];
   readonly missing: readonly Operation[];
   readonly features: Readonly<Record<Feature, boolean>>;
 }
 
-/** Sums a capability table up, for people. */
+/** Summarizes a capability table for display. */
 export function summarize(capabilities: Capabilities): CapabilitySummary {
   const { ops, reduceOps } = capabilities;
   const has = (op: Operation): boolean => ops[op] !== undefined;
@@ -48,7 +48,7 @@ export function summarize(capabilities: Capabilities): CapabilitySummary {
   };
 }
 
-/** `every dtype`, or which: by their names, or all but a few. */
+/** `every dtype`, all but a few, or their names. */
 export function dtypesText(list: readonly DType[]): string {
   const absent = dtypeNames.filter((name) => !list.includes(name));
   if (absent.length === 0) return "every dtype";
@@ -56,7 +56,7 @@ export function dtypesText(list: readonly DType[]): string {
   return list.length === 0 ? "no tensors" : list.join(" ");
 }
 
-/** The keys whose lists are the same, with that list; in the order of the keys. */
+/** Groups of keys whose lists are equal, with that list; in the order of the keys. */
 function alike<K, V>(keys: readonly K[], listOf: (key: K) => readonly V[]): [K[], readonly V[]][] {
   const groups = new Map<string, [K[], readonly V[]]>();
   for (const key of keys) {

@@ -2,7 +2,7 @@ import type { Operation } from "../../collectives/op-table.ts";
 import type { DType } from "../../tensor/index.ts";
 import type { Capabilities } from "./capabilities.ts";
 
-/** What all of several backends can do. */
+/** The capabilities that several backends have in common. */
 export function commonCapabilities(all: readonly Capabilities[]): Capabilities {
   const [first, ...others] = all;
   if (first !== undefined && others.every((each) => each === first)) return first;
@@ -19,7 +19,7 @@ export function commonCapabilities(all: readonly Capabilities[]): Capabilities {
   };
 }
 
-/** What all tables have in each row; rows that are left without anything go, but for those that had nothing before. */
+/** What all tables have in each row. A row that is left empty is dropped, unless it was empty before. */
 function common<Row extends Operation | DType, Cell>(
   tables: readonly { readonly [row in Row]?: readonly Cell[] }[],
 ): { readonly [row in Row]?: readonly Cell[] } {

@@ -2,11 +2,11 @@ import { describe } from "../../errors/index.ts";
 
 /**
  * Version of the contract between plugins and this package: {@link BackendPlugin}, {@link BackendContext} and
- * {@link Backend}. It grows when a plugin that kept to the one before would break.
+ * {@link Backend}. Incremented when plugins written for the previous version would break.
  */
 export const BACKEND_SDK_VERSION = 2;
 
-/** What is wrong with the version that a plugin was written for, and what to do; `undefined` if it fits. */
+/** What is wrong with the version that a plugin was written for, and what to do; `undefined` if it matches. */
 export function sdkMismatch(plugin: { readonly name?: unknown; readonly sdk?: unknown }): string | undefined {
   const { sdk } = plugin;
   if (sdk === BACKEND_SDK_VERSION) return undefined;

@@ -1,6 +1,6 @@
 /**
- * The part of Standard Schema v1 (https://standardschema.dev) that options are checked with. Schemas of zod, valibot,
- * arktype and others are of this form; one of effect is made so by `Schema.toStandardSchemaV1`.
+ * The part of Standard Schema v1 (https://standardschema.dev) by which options are checked. Schemas of zod, valibot,
+ * arktype and others have this shape; `Schema.toStandardSchemaV1` converts those of effect.
  */
 export interface StandardSchema<Output> {
   readonly "~standard": {
@@ -8,7 +8,7 @@ export interface StandardSchema<Output> {
     readonly vendor: string;
     readonly validate: (value: unknown) => SchemaResult<Output> | Promise<SchemaResult<Output>>;
     readonly types?: { readonly input: unknown; readonly output: Output } | undefined;
-    /** Standard JSON Schema, where the library has it: tells the names of the options. */
+    /** Standard JSON Schema, if the library supports it: provides the names of the options. */
     readonly jsonSchema?: { readonly input: (options: { readonly target: "draft-2020-12" }) => object };
   };
 }
@@ -23,7 +23,7 @@ export interface SchemaIssue {
 }
 
 /**
- * How a plugin checks the options that users give: a Standard Schema, or a function that returns the checked options and
+ * How a plugin checks the options that users give: a Standard Schema, or a function that returns the checked options or
  * throws an error that says what is wrong.
  */
 export type OptionsSchema<Options> = StandardSchema<Options> | ((given: unknown) => Options);

@@ -1,14 +1,14 @@
 import type { DistError } from "../../errors/index.ts";
 
-/** What has come under one key, or who waits for it: never both. */
+/** The values that have arrived under one key, or the takers that wait for one: never both. */
 interface Slot<T> {
   readonly arrived: T[];
   readonly awaited: PromiseWithResolvers<T>[];
 }
 
 /**
- * Where what other ranks send meets the ops that wait for it, whichever comes first. For backends in TypeScript: the wire
- * delivers, the methods take. What has the same sender and tag keeps its order.
+ * Matches what other ranks send with the ops that wait for it, whichever comes first. For backends in TypeScript: the
+ * connection delivers, the methods take. Values with the same sender and tag keep their order.
  *
  * ```ts
  * socket.onmessage = ({ data }) => inbox.deliver(peer, `turn ${turn}`, data);
@@ -20,7 +20,7 @@ export class Inbox<T> {
   readonly #slots = new Map<number, Map<string, Slot<T>>>();
   readonly #ends = new Map<number, DistError>();
 
-  /** Something has come from a rank. */
+  /** Adds a value that has arrived from a rank. */
   deliver(peer: number, tag: string, value: T): void {
     const { arrived, awaited } = this.#slot(peer, tag);
     const taker = awaited.shift();
@@ -29,7 +29,7 @@ export class Inbox<T> {
     this.#tidy(peer, tag);
   }
 
-  /** The next that comes from a rank under this tag. Rejects if nothing is there, and the rank is lost or will be. */
+  /** The next value from a rank with this tag. Rejects if there is none and the rank is lost, now or later. */
   take(peer: number, tag: string): Promise<T> {
     const end = this.#ends.get(peer);
     const { arrived, awaited } = this.#slot(peer, tag);
@@ -41,7 +41,7 @@ export class Inbox<T> {
     return taker.promise;
   }
 
-  /** Nothing comes from these ranks any more, because of this error; the first one of a rank counts. What has come can still be taken. */
+  /** Declares ranks lost, with this error; the first error of a rank counts. What has arrived can still be taken. */
   end(peers: Iterable<number>, error: DistError): void {
     for (const peer of peers) {
       if (this.#ends.has(peer)) continue;

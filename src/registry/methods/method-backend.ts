@@ -21,13 +21,13 @@ type Tensors = readonly TensorView[];
 type AnyMethod = (...args: unknown[]) => MethodResult;
 
 /**
- * A backend with a method for each op, for authors who like methods better than a `submit`. Methods may be `async`, may throw,
- * and return nothing, a promise or a Work; those that are not there are unsupported. They get the tensors that they write to,
- * then those that they only read, then the call.
+ * A backend with a method for each op, for authors who prefer that to `submit`. Methods may be `async`, may throw, and
+ * return nothing, a promise or a Work; an op without a method is unsupported. They receive the tensors that they write
+ * to, then those that they only read, then the call.
  *
- * What every backend owes is done here: ops are numbered, each has its time-out, and an op that fails fails the group, of
- * which {@link onFailure} is notified; then nothing more comes to the methods. Only an `InvalidArgumentError` or an
- * `UnsupportedOperationError` of a method concerns its op alone. A batch runs in order, and is not one op.
+ * The duties of every backend are done here: ops are numbered, each has its time-out, and an op that fails also fails
+ * the group. Then {@link onFailure} is called, and the methods no longer are. Only an `InvalidArgumentError` or an
+ * `UnsupportedOperationError` of a method fails its op alone. A batch runs in order, and is not one op.
  *
  * ```ts
  * class Loopback extends MethodBackend {
@@ -50,7 +50,7 @@ export abstract class MethodBackend extends Backend {
   #messages = 0;
   readonly #clock: Clock;
 
-  /** @param clock Rules over the limits of ops; the `clock` of the context that the plugin got. */
+  /** @param clock The clock for the time-outs of ops: the `clock` of the plugin's context. */
   constructor(rank: number, size: number, clock: Clock = systemClock) {
     super(rank, size);
     this.#clock = clock;
@@ -70,17 +70,17 @@ export abstract class MethodBackend extends Backend {
     return calls.map((call) => this.#start(call));
   }
 
-  /** By its own words: {@link submit} refuses what comes too late. */
+  /** Rejects the calls with errors of its own: {@link submit} refuses calls that come too late. */
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
     return this.submit(calls);
   }
 
-  /** Called once, when the group has failed: to stop what is under way, and to tell other ranks. It may be async; what it throws is a warning. */
+  /** Called once, when the group has failed, to stop ops and notify other ranks. May be async; its errors only warn. */
   protected onFailure(error: DistError): void | PromiseLike<void> {
     void error;
   }
 
-  /** It may have to reach ranks that are gone: that it cannot is a warning. */
+  /** It may have to reach ranks that have exited: an error of it is only a warning. */
   #callOnFailure(error: DistError): void {
     const failed = (reason: unknown) => warn(`backend "${this.name}": onFailure() failed: ${messageOf(reason)}`);
     try {
@@ -91,10 +91,10 @@ export abstract class MethodBackend extends Backend {
     }
   }
 
-  /** Called once, when the group is closed: to release everything. */
+  /** Called once, when the group is closed, to release everything. */
   protected onClose(): void | PromiseLike<void> {}
 
-  /** Fails the group, and all that is in flight with it. Returns the error that it has failed with first. */
+  /** Fails the group and all ops in flight. Returns the first error that the group failed with. */
   protected fail(error: DistError): DistError {
     if (this.#state !== "OPEN") return this.#failure ?? error;
     this.#state = "FAILED";
@@ -129,7 +129,7 @@ export abstract class MethodBackend extends Backend {
   allReduce?(tensor: TensorView, call: ReducingCall): MethodResult;
   /** Reduces each tensor of the list (same dtype) over all ranks, in place, as one op. */
   allReduceCoalesced?(tensors: Tensors, call: ReducingCall): MethodResult;
-  /** Joins the inputs at each place of the list in the order of ranks; `inputSplits` tells how many blocks each rank has. */
+  /** Joins the inputs at each index of the list in rank order; `inputSplits` has the number of blocks of each rank. */
   allReduceSparse?(outputs: Tensors, inputs: Tensors, call: MethodCall): MethodResult;
   /** Copies the root's tensor to all ranks. */
   broadcast?(tensor: TensorView, call: MethodCall): MethodResult;
@@ -160,15 +160,15 @@ export abstract class MethodBackend extends Backend {
   /** Sends the tensor to rank `peer`, which receives it with the same tag. */
   send?(tensor: TensorView, call: MethodCall): MethodResult;
   /**
-   * Receives into the tensor, from rank `peer` or, if that is -1, from any. A Work or a promise of a number tells which
-   * rank of the group it was.
+   * Receives into the tensor, from rank `peer` or, if that is -1, from any. A Work, or a promise of a number, reports
+   * which rank of the group it was.
    */
   recv?(tensor: TensorView, call: MethodCall): MethodResult;
-  /** Completes when all ranks have come to it. */
+  /** Completes when all ranks have called it. */
   barrier?(call: MethodCall): MethodResult;
   /**
-   * A barrier whose time-out names the ranks that did not come. Its method keeps `call.timeoutMs` itself, since it alone
-   * knows who they are.
+   * A barrier whose time-out names the ranks that did not arrive. The method enforces `call.timeoutMs` itself, since
+   * only it knows which ranks these are.
    */
   monitoredBarrier?(call: MethodCall): MethodResult;
 
@@ -238,7 +238,7 @@ export abstract class MethodBackend extends Backend {
     return continuation ? this.#collectives : ++this.#collectives;
   }
 
-  /** What an op ends with. Anything but a refusal of its arguments fails the group. */
+  /** The error that an op ends with. Anything but a refusal of its arguments fails the group. */
   #errorOf(reason: unknown, work: MethodWork): DistError {
     if (reason instanceof InvalidArgumentError || reason instanceof UnsupportedOperationError) return reason;
     if (reason instanceof DistError) return this.fail(reason);
@@ -273,7 +273,7 @@ function methodOf(backend: MethodBackend, op: OpName): AnyMethod | undefined {
   return typeof method === "function" ? (method as AnyMethod) : undefined;
 }
 
-/** The tensors of one side as a method gets them: nothing, one, or a list. */
+/** The tensors of one side as a method receives them: nothing, one, or a list. */
 function argumentOf(side: Side, tensors: OpCall["inputs"]): unknown[] {
   if (side === "none") return [];
   return isOneTensor(side) ? [tensors[0]] : [tensors];

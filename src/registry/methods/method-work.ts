@@ -7,24 +7,24 @@ import type { MethodResult } from "./method-call.ts";
 
 /** The backend whose method carries the op out. */
 interface MethodHost {
-  /** The limit of the op has run out. */
+  /** Called when the time-out of the op has expired. */
   onTimeout(work: MethodWork): void;
-  /** It has ended, either way; nobody has been notified yet. */
+  /** Called when it has ended, successfully or not, before any listener. */
   onEnd(work: MethodWork): void;
-  /** What the op ends with when its method fails; may end other ops. */
+  /** The error that the op ends with when its method fails; may end other ops. */
   errorOf(reason: unknown, work: MethodWork): DistError;
 }
 
-/** Work of an op that a method of a `MethodBackend` carries out. It is there before the method is called. */
+/** Work of an op that a method of a `MethodBackend` carries out. It exists before the method is called. */
 export class MethodWork extends Work<void> {
   readonly #host: MethodHost;
   readonly #limitMs: number;
-  /** By the clock of the machine, as all blocking. */
+  /** By the clock of the machine, like all blocking. */
   readonly #started = performance.now();
   // Also without a limit, a timer keeps the process alive while the op is in flight.
   readonly #timer: Disposable;
   #abort: AbortController | undefined;
-  /** The Work that the method has returned. */
+  /** The Work that the method returned. */
   #own: Work<unknown> | undefined;
 
   constructor(init: WorkInit, limitMs: number, clock: Clock, host: MethodHost) {
@@ -34,7 +34,7 @@ export class MethodWork extends Work<void> {
     this.#timer = scheduleOn(clock, limitMs, () => host.onTimeout(this));
   }
 
-  /** Is aborted when the op fails, or at once if it has. */
+  /** Aborted when the op fails, or at once if it has. */
   get signal(): AbortSignal {
     this.#abort ??= new AbortController();
     const error = failureOf(this);
@@ -42,12 +42,12 @@ export class MethodWork extends Work<void> {
     return this.#abort.signal;
   }
 
-  /** Ends as what the method has returned does. */
+  /** Ends as the method's result does. */
   follow(result: MethodResult): void {
     if (result === undefined) this.settle();
     else if (isWork(result)) this.#followWork(result);
     else {
-      // Of a thenable of the author's own, `then` might throw, now or later.
+      // The `then` of an author's thenable might throw, now or later.
       new Promise<unknown>((resolve) => resolve(result)).then(
         (value) => {
           if (this.#isRecv && typeof value === "number") this.cameFrom(value);
@@ -58,7 +58,7 @@ export class MethodWork extends Work<void> {
     }
   }
 
-  /** Ends with what the method has thrown or rejected with; what comes after the end is ignored. */
+  /** Ends with what the method threw or rejected with; ignored after the end. */
   fail(reason: unknown): void {
     if (!this.isCompleted()) this.settle(this.#host.errorOf(reason, this));
   }
@@ -93,7 +93,7 @@ export class MethodWork extends Work<void> {
     }
   }
 
-  /** Meanwhile no timer of this thread runs, so the limit of the op is kept here. */
+  /** Meanwhile no timer of this thread runs, so the time-out of the op is enforced here. */
   #blockOnOwn(own: Work<unknown>, limitMs: number): void {
     const now = performance.now();
     const leftMs = Math.max(0, this.#started + this.#limitMs - now);
@@ -105,7 +105,7 @@ export class MethodWork extends Work<void> {
       this.#host.onTimeout(this);
       return;
     }
-    // A listener that comes before ours may be who is waiting.
+    // This wait may be called by a listener that runs before ours.
     this.#endAs(own);
   }
 

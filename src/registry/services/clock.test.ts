@@ -48,7 +48,7 @@ describe("a clock of the user's own", () => {
           return none;
         },
       },
-      "schedule() has called its listener at once, 60000 ms early",
+      "schedule() called its listener at once, 60000 ms early",
     ],
   ];
   for (const [what, clock, message] of wrong) {

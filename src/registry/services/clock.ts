@@ -3,16 +3,16 @@ import { describe, InvalidArgumentError, messageOf } from "../../errors/index.ts
 import { startTimer } from "../../time/index.ts";
 
 /**
- * The time by which groups, their middleware and backends in TypeScript keep their limits. Put another one in for tests with
- * `container.register(CLOCK, { useValue: new ManualClock() })`. It does not rule over stores and rendezvous, which wait for
- * other processes, nor over native limits and over how long `wait()` blocks.
+ * The clock for time-outs of groups, their middleware and backends in TypeScript. Tests can replace it with
+ * `container.register(CLOCK, { useValue: new ManualClock() })`. It does not affect stores and rendezvous, which wait
+ * for other processes, native time-outs, or how long `wait()` blocks.
  */
 export interface Clock {
-  /** Milliseconds since a certain moment; never goes back. */
+  /** Milliseconds since an arbitrary moment; never decreases. */
   now(): number;
   /**
-   * Calls `listener` once, when `delayMs` have passed (never, if that is `Infinity`), unless the timer is disposed of before.
-   * A pending timer keeps the process alive.
+   * Calls `listener` once, when `delayMs` have passed (never, if that is `Infinity`), unless the timer is disposed of
+   * before. A pending timer keeps the process alive.
    */
   schedule(delayMs: number, listener: () => void): Disposable;
 }
@@ -20,15 +20,15 @@ export interface Clock {
 /** Token of the {@link Clock} in a container. */
 export const CLOCK: InjectionToken<Clock> = Symbol.for("bun-c10d.Clock");
 
-/** The time of this machine. */
+/** The monotonic clock of this machine. */
 export const systemClock: Clock = {
   now: () => performance.now(),
   schedule: startTimer,
 };
 
 /**
- * A timer of a clock, which may be a user's own.
- * @throws InvalidArgumentError when `schedule()` returns nothing to cancel the timer by.
+ * Schedules a timer on a clock, which a user may have implemented.
+ * @throws InvalidArgumentError when `schedule()` does not return what cancels the timer.
  */
 export function scheduleOn(clock: Clock, delayMs: number, listener: () => void): Disposable {
   const timer: unknown = clock.schedule(delayMs, listener);
@@ -36,11 +36,11 @@ export function scheduleOn(clock: Clock, delayMs: number, listener: () => void):
   throw wrongClock(`schedule() must return a Disposable, which cancels the timer, got ${describe(timer)}`);
 }
 
-/** Delay of the timer by which a clock is tried out; it is cancelled at once. */
+/** Delay of the timer by which a clock is checked; it is cancelled at once. */
 const TRIAL_MS = 60_000;
 
 /**
- * A clock that works as far as can be seen: whether it ever calls back cannot.
+ * Checks a clock as far as possible: whether its timers ever fire cannot be checked.
  * @throws InvalidArgumentError for anything else.
  */
 export function requireClock(given: unknown): Clock {
@@ -60,7 +60,7 @@ export function requireClock(given: unknown): Clock {
     });
   });
   tried("the timer of schedule()", () => timer[Symbol.dispose]());
-  if (isEarly) throw wrongClock(`schedule() has called its listener at once, ${TRIAL_MS} ms early`);
+  if (isEarly) throw wrongClock(`schedule() called its listener at once, ${TRIAL_MS} ms early`);
   return clock;
 }
 

@@ -3,7 +3,7 @@ import { type Environment, environmentChoice, environmentDebugLevel } from "../.
 import { messageOf, warn } from "../../errors/index.ts";
 
 /**
- * Where remarks go. `console`, pino and winston are of this form; put yours in with
+ * Where log messages go. `console`, pino and winston have this shape; register yours with
  * `container.register(LOGGER, { useValue: pino() })`.
  */
 export interface Logger {
@@ -18,13 +18,13 @@ export const LOGGER: InjectionToken<Logger> = Symbol.for("bun-c10d.Logger");
 
 const levels = ["debug", "info", "warn", "error", "silent"] as const;
 
-/** The least severe remarks that are shown. */
+/** The lowest level that is shown. */
 export type LogLevel = (typeof levels)[number];
 
 /**
- * The level that `C10D_LOG_LEVEL` names, else what `TORCH_DISTRIBUTED_DEBUG` stands for (INFO: info, DETAIL: debug), else
+ * The level that `C10D_LOG_LEVEL` names, else that of `TORCH_DISTRIBUTED_DEBUG` (INFO: info, DETAIL: debug), else
  * `warn`.
- * @throws InvalidArgumentError for values that these variables do not have.
+ * @throws InvalidArgumentError for invalid values of these variables.
  */
 export function logLevelFromEnvironment(env?: Environment): LogLevel {
   const debugLevel = environmentDebugLevel(env);
@@ -34,7 +34,7 @@ export function logLevelFromEnvironment(env?: Environment): LogLevel {
   return debugLevel === "INFO" ? "info" : "warn";
 }
 
-/** Writes remarks of `level` and above to stderr, a line each. */
+/** Writes messages of `level` and above to stderr, one per line. */
 export function stderrLogger(level: LogLevel): Logger {
   const least = levels.indexOf(level);
   const writer = (own: LogLevel) =>
@@ -42,14 +42,14 @@ export function stderrLogger(level: LogLevel): Logger {
   return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };
 }
 
-/** A logger that says who speaks. It never throws: a broken logger is no reason for an op to fail. */
+/** A logger that adds a prefix. It never throws: a broken logger must not fail an op. */
 export function prefixedLogger(logger: Logger, prefix: string): Logger {
   const writer = (level: keyof Logger) => (message: string) => {
     const failed = (error: unknown) =>
       warn(`the logger failed (${messageOf(error)}) to take: ${prefix}${message}`, "LOGGER_FAILED");
     try {
       const returned: unknown = logger[level](`${prefix}${message}`);
-      // One that is async would otherwise end the process by an unhandled rejection.
+      // If it is async, its rejection would otherwise end the process.
       if (returned instanceof Promise) returned.catch(failed);
     } catch (error) {
       failed(error);

@@ -2,8 +2,8 @@ import { DistTimeoutError, type ErrorDetails } from "../../errors/index.ts";
 import { type Clock, scheduleOn } from "./clock.ts";
 
 /**
- * How much longer than its limit code of others may take: the error that it reports itself says more than ours. Counted from when
- * this thread finds the limit over, since a process that has stood still could not report anything before.
+ * How much longer than its time-out third-party code may take: the error that it reports itself says more than ours.
+ * Counted from when this thread sees the time-out expire, since a suspended process could not report anything before.
  */
 export const GRACE_MS = 1_000;
 
@@ -18,17 +18,17 @@ export interface SettleLimit {
 
 const overdue = new WeakSet<object>();
 
-/** Whether an error says that a limit has run out in {@link settledWithin}, rather than in the code that was called. */
+/** Whether an error is a time-out of {@link settledWithin} itself, rather than of the code that it called. */
 export function isOverdue(error: unknown): boolean {
   return typeof error === "object" && error !== null && overdue.has(error);
 }
 
 /**
- * Calls code of others and waits for what it promises, within a limit.
+ * Calls third-party code and awaits its result, within a time-out.
  *
- * @param what For the error: the method and whose it is, e.g. `create() of backend "ring"`.
- * @param dispose Gets rid of what comes too late; what it throws or rejects with is ignored.
- * @throws DistTimeoutError (`CONNECT_TIMEOUT`) when the limit has run out.
+ * @param what For the error: the method and its owner, e.g. `create() of backend "ring"`.
+ * @param dispose Disposes of a result that comes too late; errors that it throws or rejects with are ignored.
+ * @throws DistTimeoutError (`CONNECT_TIMEOUT`) when the time-out has expired.
  */
 export async function settledWithin<T>(
   what: string,
@@ -52,7 +52,7 @@ export async function settledWithin<T>(
     timer = scheduleOn(clock, GRACE_MS, expire);
   });
   using _timer = { [Symbol.dispose]: () => timer[Symbol.dispose]() };
-  // Of a thenable of somebody's own, `then` might throw.
+  // The `then` of a third-party thenable might throw.
   const settled = new Promise<T>((resolve) => resolve(returned));
   settled
     .then(

@@ -14,7 +14,7 @@ function joined(...counts: bigint[]): BigInt64Array {
   return all;
 }
 
-describe("what ranks announce of a sparse tensor", () => {
+describe("what ranks announce about a sparse tensor", () => {
   test("sizes of the sparse dimensions, of the dense ones, and the number of indices", () => {
     expect([...termsOf(tensor)]).toEqual([5n, 0n, 0n, 0n, 3n, 0n, 0n, 0n, 2n]);
     expect(countsOf(joined(2n, 0n, 7n), 0, tensor)).toEqual([2, 0, 7]);

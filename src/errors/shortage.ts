@@ -113,7 +113,7 @@ function ofProcess(needed: Need): Shortage {
   const more = Math.max(4_096, 2 * (needed ?? 0), 2 * (Number(soft) || 0));
   const text = `this process has no file descriptor left: \`ulimit -n\` is ${soft}${about(needed, soft)}`;
   const beyond =
-    Number(hard) < more ? ` (above ${hard} that takes root, or the settings of the service or container)` : "";
+    Number(hard) < more ? ` (above ${hard} that needs root, or the settings of the service or container)` : "";
   return { code: "OUT_OF_DESCRIPTORS", text: `${text}. Raise it before the start: \`ulimit -n ${more}\`${beyond}` };
 }
 
@@ -131,7 +131,7 @@ function ofMemory(): Shortage {
 
 function ofProcesses(): Shortage {
   const text = `this user can have no more processes or threads: \`ulimit -u\` is ${limit("max_user_processes").soft}`;
-  return { code: "OUT_OF_PROCESSES", text: `${text}. Raise it, or the number of pids of the container` };
+  return { code: "OUT_OF_PROCESSES", text: `${text}. Raise it, or the pids limit of the container` };
 }
 
 /** The number needed, if it is above the limit: otherwise others have taken the descriptors. */

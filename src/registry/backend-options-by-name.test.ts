@@ -22,7 +22,7 @@ test("the type of the options follows from the backend", () => {
   expect([right, misspelt, wrong, unnamed]).toHaveLength(4);
 });
 
-test("the context of a plugin has its options, none of them certain", () => {
+test("the context of a plugin has its options, all of them optional", () => {
   type Context = Parameters<BackendPlugin<{ readonly chunk: number }>["create"]>[0];
   expect(same<Context["options"]["chunk"], number | undefined>(true)).toBe(true);
 });

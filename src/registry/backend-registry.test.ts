@@ -56,7 +56,7 @@ describe("BackendRegistry", () => {
     expect([registry.has("gloo"), registry.has("Mine"), registry.has("other")]).toEqual([true, true, false]);
   });
 
-  test("a built-in backend is loaded when it is asked for, once", async () => {
+  test("a built-in backend is loaded on first use, once", async () => {
     expect(registry.has("gloo")).toBe(true);
     expect(loads).toBe(0);
     expect(await registry.get("GLOO")).toBe(builtIn);
@@ -159,13 +159,13 @@ describe("BackendRegistry", () => {
     await rejection(registry.require("broken"));
   });
 
-  test("a probe that does not say whether the backend can run counts as no", async () => {
+  test("a probe that does not say whether the backend can run counts as unavailable", async () => {
     registry.register(memoryPlugin("silent", { probe: () => Promise.resolve(null as never) }));
     const error = await rejection(registry.require("silent"));
     expect(error.message).toContain('backend "silent" cannot run here: probe() of the plugin does not say whether');
   });
 
-  test("a reason that names the backend is not named twice", async () => {
+  test("a reason that names the backend does not name it twice", async () => {
     const reason = 'backend "absent": no shim found';
     const probe = () => Promise.resolve({ available: false, reason, remedy: "Build it." } as const);
     registry.register(memoryPlugin("absent", { probe }));

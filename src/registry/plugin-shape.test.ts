@@ -6,7 +6,7 @@ import { builtInBackends } from "./built-in-backends.ts";
 import { BACKEND_SDK_VERSION } from "./contracts/sdk-version.ts";
 import { pluginFault } from "./plugin-shape.ts";
 
-/** A plugin as JavaScript may have it. */
+/** A plugin as it may occur in JavaScript. */
 function plugin(changes: object): unknown {
   return { ...memoryPlugin("mine"), ...changes };
 }
@@ -22,7 +22,7 @@ describe("pluginFault", () => {
     ["a list", [memoryPlugin("mine")], "got a list"],
     ["a class", class {}, "got a function"],
     ["a module without a default", {}, `a backend's name is lower-case letters, digits, "-" and "_", got undefined`],
-  ])("%s is no plugin", (_, value, message) => {
+  ])("%s is not a plugin", (_, value, message) => {
     expect(pluginFault(value)?.message).toContain(message);
   });
 
@@ -68,7 +68,7 @@ describe("pluginFault", () => {
 });
 
 describe("SDK version", () => {
-  test("this one is taken", () => {
+  test("this one is accepted", () => {
     expect(BACKEND_SDK_VERSION).toBe(2);
     expect(pluginFault(plugin({ sdk: 2 }))).toBeUndefined();
   });
@@ -102,7 +102,7 @@ describe("SDK version", () => {
     expect((error as Error).message).toContain(message);
   });
 
-  test("a plugin of another SDK is told so, whatever else it has", () => {
+  test("a plugin of another SDK is reported as such, whatever else it has", () => {
     expect(pluginFault({ sdk: 3, name: "future", make() {} })).toEqual({
       field: "sdk",
       message: 'backend "future" was written for backend SDK 3, this bun-c10d has SDK 2: update bun-c10d',

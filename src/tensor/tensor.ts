@@ -103,7 +103,7 @@ export class Tensor {
  * @param data A TypedArray or ArrayBuffer whose bytes are the elements, or a list of numbers, booleans or bigints
  *   (complex: re, im, re, im …). Integer dtypes truncate fractions.
  * @throws InvalidArgumentError when the dtype is unknown, the sizes do not match, or the dtype cannot hold a value:
- *   integer dtypes reject NaN and out-of-range values (`torch.tensor` makes 255 of -1; here nothing wraps around).
+ *   integer dtypes reject NaN and out-of-range values (`torch.tensor` turns -1 into 255; here nothing wraps around).
  *   Floats round as in PyTorch: out of range to infinity, or to ±448 for float8_e4m3fn, which has no infinity.
  *
  * c10d: `torch.tensor(data, dtype=…)`.

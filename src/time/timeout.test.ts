@@ -20,7 +20,7 @@ describe("timeoutMs", () => {
     expect(timeoutMs(timeout, 7)).toBe(expected);
   });
 
-  test("nothing gives the default", () => {
+  test("undefined is the default", () => {
     expect(timeoutMs(undefined, 7)).toBe(7);
   });
 

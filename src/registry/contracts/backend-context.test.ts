@@ -85,7 +85,7 @@ describe("BackendContext", () => {
     expect(await contextOf(plugin, 2).store.check(["port"])).toBe(false);
   });
 
-  test("of groups made without options: those of the group that they are made of", async () => {
+  test("of groups made without options: those of their parent group", async () => {
     const { plugin, other, options } = setup();
     const both = { backend: "cpu:ring,cuda:tree", options: { ring: { chunk: 8 } } };
     await dist.initProcessGroup({ ...options, ...both });
@@ -99,7 +99,7 @@ describe("BackendContext", () => {
     expect(other.made.map((_, i) => contextOf(other, i).options)).toEqual([{}, {}, {}]);
   });
 
-  test("the logger is the container's, and says who speaks", async () => {
+  test("the logger is the container's, with a prefix", async () => {
     const { plugin, options, lines } = setup();
     await dist.initProcessGroup(options);
     await dist.newGroup([0]);
@@ -110,7 +110,7 @@ describe("BackendContext", () => {
 });
 
 describe("wrong options", () => {
-  test("are told before the ranks meet", async () => {
+  test("are reported before the rendezvous", async () => {
     const { store: _, rank: __, worldSize: ___, ...options } = setup().options;
     const started = performance.now();
     const error = await rejection(
@@ -125,7 +125,7 @@ describe("wrong options", () => {
     expect(dist.isInitialized()).toBe(false);
   });
 
-  test("of newGroup and splitGroup leave the default group as it is", async () => {
+  test("of newGroup and splitGroup leave the default group usable", async () => {
     const { plugin, options } = setup();
     const group = await dist.initProcessGroup(options);
     const wrong = { options: { chunk: -1 } };
@@ -136,7 +136,7 @@ describe("wrong options", () => {
     expect(group.size).toBe(1);
   });
 
-  test("with a backend per device, options are by backend", async () => {
+  test("with a backend per device, options are given by backend", async () => {
     const { plugin, other, options } = setup();
     const both = { ...options, backend: "cpu:ring,cuda:tree" };
     expect(await rejection(dist.initProcessGroup({ ...both, options: { chunk: 1 } }))).toMatchObject({

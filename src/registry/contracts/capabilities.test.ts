@@ -19,7 +19,7 @@ function refusal(call: () => void): UnsupportedOperationError {
 }
 
 describe("CapabilityTable", () => {
-  test("lets through what is in it", () => {
+  test("accepts what is in it", () => {
     table.require("barrier");
     table.require("broadcast", "bool");
     table.require("allReduce", "float32", ReduceOp.AVG);
@@ -31,7 +31,7 @@ describe("CapabilityTable", () => {
     expect(error.details).toEqual({ backend: "mine", op: "scatter" });
   });
 
-  test("a dtype that the op does not take: the message lists those it does", () => {
+  test("a dtype that the op does not accept: the message lists those it does", () => {
     const error = refusal(() => table.require("allReduce", "bool", ReduceOp.SUM));
     expect(error.message).toContain('"mine" does not take bool tensors (it takes float32, int8)');
     expect(error.details.argument).toBe("dtype");
@@ -44,7 +44,7 @@ describe("CapabilityTable", () => {
     refusal(() => table.require("allReduce", "int8", ReduceOp.SUM));
   });
 
-  test("each reduce op is its own, and no other", () => {
+  test("each reduce op is distinct", () => {
     const all = [...reduceOps, ReduceOp.premulSum(2)];
     for (const claimed of all) {
       const one = new CapabilityTable("one", {

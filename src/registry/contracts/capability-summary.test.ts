@@ -7,7 +7,7 @@ import { builtInBackends } from "../built-in-backends.ts";
 import { dtypesText, summarize } from "./capability-summary.ts";
 
 describe("summarize", () => {
-  test("puts together what is alike, and names what is missing", () => {
+  test("groups equal rows, and names what is missing", () => {
     const summary = summarize({
       ops: { broadcast: ["int8", "float32"], allReduce: ["float32", "int8"], reduce: ["float32"], barrier: [] },
       reduceOps: { float32: ["SUM", "AVG"], int8: ["SUM"], int32: ["SUM"], bool: [] },
@@ -57,7 +57,7 @@ test("dtypesText", () => {
 });
 
 describe("docs/backends.md", () => {
-  test("has the tables of the built-in backends as they are (bun scripts/generate-capability-table.ts)", async () => {
+  test("has the current tables of the built-in backends (bun scripts/generate-capability-table.ts)", async () => {
     const text = await Bun.file(page).text();
     expect(text).toBe(await withCapabilityTables(text));
     for (const name of [...operations.map((op) => `\`${op}\``), ...dtypeNames])

@@ -9,12 +9,12 @@ const whole: Capabilities = {
   sequenceNumbers: true,
 };
 
-test("what one backend can do, or several that are alike, is its own table", () => {
+test("the common table of one backend, or of several equal ones, is its own", () => {
   expect(commonCapabilities([whole])).toBe(whole);
   expect(commonCapabilities([whole, whole])).toBe(whole);
 });
 
-test("what all of several can do, whichever comes first", () => {
+test("what several have in common, in any order", () => {
   const part: Capabilities = {
     ops: { allReduce: ["int8", "float32", "float64"], broadcast: ["int8"], recv: ["float32"], barrier: [] },
     reduceOps: { float32: ["AVG", "MAX"], int8: ["MAX"], bool: [] },
@@ -32,12 +32,12 @@ test("what all of several can do, whichever comes first", () => {
     expect(Object.keys(common.ops).sort()).toEqual(["allReduce", "barrier"]);
     expect(common.reduceOps).toEqual({ float32: ["AVG"], bool: [] });
     expect(common).toMatchObject({ anySource: true, sequenceNumbers: false, abort: false });
-    // One that holds messages up is enough for ranks to wait for each other.
+    // One that orders messages is enough for ranks to wait for each other.
     expect(common.messagesInOrder).toBe(true);
   }
 });
 
-test("a table that has nothing leaves nothing", () => {
+test("an empty table leaves nothing", () => {
   const common = commonCapabilities([whole, { ops: {}, reduceOps: {} }]);
   expect([common.ops, common.reduceOps]).toEqual([{}, {}]);
 });

@@ -5,7 +5,7 @@ import { Inbox } from "./inbox.ts";
 const lost = new DistNetworkError("rank 1 is lost");
 
 describe("Inbox", () => {
-  test("whichever comes first, in the order of a sender and tag", async () => {
+  test("either side may come first; values of a sender and tag keep their order", async () => {
     const inbox = new Inbox<number>();
     inbox.deliver(1, "a", 1);
     inbox.deliver(1, "a", 2);
@@ -18,7 +18,7 @@ describe("Inbox", () => {
     expect(await Promise.all([...later, inbox.take(0, "a")])).toEqual([5, 6, 4]);
   });
 
-  test("what a lost rank has sent can be taken, and nothing else; other ranks go on", async () => {
+  test("what a lost rank sent can be taken, and nothing else; other ranks are not affected", async () => {
     const inbox = new Inbox<number>();
     inbox.deliver(1, "a", 1);
     const [own, other] = [inbox.take(1, "b"), inbox.take(2, "b")];

@@ -9,7 +9,7 @@ import { failureOf, sourceOf, Work, type WorkInit } from "../../work/index.ts";
 import { MethodBackend } from "./method-backend.ts";
 import type { MethodCall, MethodResult } from "./method-call.ts";
 
-/** A backend whose ops do what the test says, and which notes what it is called with. */
+/** A backend whose ops do what the test specifies, and which records what it is called with. */
 class Scripted extends MethodBackend {
   override readonly name = "scripted";
   override readonly capabilities = { ops: {}, reduceOps: {} };
@@ -94,7 +94,7 @@ function submit(backend: MethodBackend, given: OpCall): Work<void> {
   return work;
 }
 
-/** How a Work has ended: the code of its error or `well`; `pending` before. */
+/** How a Work ended: the code of its error or `well`; `pending` before. */
 const ending = (work: Work<unknown>): string => (work.isCompleted() ? (failureOf(work)?.code ?? "well") : "pending");
 
 /** A Work that this thread can wait for. */
@@ -114,7 +114,7 @@ class Waitable extends Work<number> {
   }
 }
 
-describe("what a method gets", () => {
+describe("what a method receives", () => {
   test("is outputs, inputs and the call, each as one tensor or as a list", () => {
     const backend = new Scripted();
     const [a, b, c, d] = [view(), view(), view(), view()];
@@ -143,7 +143,7 @@ describe("what a method gets", () => {
     expect(calls[4]).toMatchObject({ peer: 2, tag: 7, turn: -1 });
   });
 
-  test("collectives and messages are numbered each for themselves, halves of a sparse all-reduce alike", () => {
+  test("collectives and messages are numbered separately, both halves of a sparse all-reduce the same", () => {
     const backend = new Scripted();
     const sparse = { inputs: [view()], outputs: [view()] };
     const works = backend.submit([
@@ -219,7 +219,7 @@ describe("what a method returns", () => {
     });
   });
 
-  test("a Work of its own: the op ends with it, and whoever waits waits for it", () => {
+  test("its own Work: the op ends with it, and a wait blocks on it", () => {
     const backend = new Scripted();
     const own = new Waitable({ opType: OpType.UNKNOWN });
     backend.act = () => own;
@@ -234,7 +234,7 @@ describe("what a method returns", () => {
     expect([ending(own), ending(work), backend.inFlight]).toEqual(["well", "well", 0]);
   });
 
-  test("a wait from within the end of a Work of its own sees the end of the op", () => {
+  test("a wait from within the end of its own Work sees the end of the op", () => {
     const backend = new Scripted();
     const error = lost(2);
     const own = new Waitable({ opType: OpType.BARRIER }, error);
@@ -251,7 +251,7 @@ describe("what a method returns", () => {
     expect.assertions(3);
   });
 
-  test("one Work for several ops: each has a Work for itself", () => {
+  test("one Work for several ops: each op has its own Work", () => {
     const backend = new Scripted();
     const own = Work.completed(undefined, { opType: OpType.BARRIER });
     backend.act = () => own;
@@ -260,7 +260,7 @@ describe("what a method returns", () => {
     expect([first?.seq, second?.seq]).toEqual([1, 2]);
   });
 
-  test("a Work of its own that fails fails the group", () => {
+  test("its own Work that fails also fails the group", () => {
     const backend = new Scripted();
     const error = lost(2);
     backend.act = () => new Waitable({ opType: OpType.BARRIER }, error);
@@ -299,7 +299,7 @@ describe("an op that fails", () => {
       },
     ],
     ["rejects", (error) => Promise.reject(error)],
-  ])("a method that %s fails the group, and what is in flight with it", async (_, fail) => {
+  ])("a method that %s fails the group and all ops in flight", async (_, fail) => {
     const backend = new Scripted();
     backend.act = () => never;
     const other = submit(backend, call("send", { inputs: [view()], peer: 0 }));
@@ -327,7 +327,7 @@ describe("an op that fails", () => {
     });
   });
 
-  test.each([InvalidArgumentError, UnsupportedOperationError])("%p concerns the op alone", async (Refusal) => {
+  test.each([InvalidArgumentError, UnsupportedOperationError])("%p fails only the op", async (Refusal) => {
     const backend = new Scripted();
     const error = new Refusal("not like this");
     backend.act = () => {
@@ -361,7 +361,7 @@ describe("an op that fails", () => {
       },
     ],
     ["rejects", () => Promise.reject(new Error("no end either"))],
-  ])("an onFailure() that %s stops nothing, and is a warning", async (_, onFailure) => {
+  ])("an onFailure() that %s stops nothing, and becomes a warning", async (_, onFailure) => {
     class Bad extends MethodBackend {
       override readonly name = "bad";
       override readonly capabilities = { ops: { barrier: [] }, reduceOps: {} };
@@ -396,7 +396,7 @@ describe("time-outs", () => {
     expect(backend.state).toBe("FAILED");
   });
 
-  test("a monitored barrier keeps its own, which alone can name the missing", async () => {
+  test("a monitored barrier enforces its own, since only it can name the missing ranks", async () => {
     const backend = new Scripted();
     const missing = new DistNetworkError("rank 2 did not come", { peers: [2] });
     backend.act = () => Bun.sleep(30).then(() => Promise.reject(missing));
@@ -404,7 +404,7 @@ describe("time-outs", () => {
     expect(await work.catch((reason: unknown) => reason)).toBe(missing);
   });
 
-  test("none is left behind, whichever way the ops end", async () => {
+  test("no timer is left, however the ops end", async () => {
     jest.useFakeTimers();
     try {
       const backend = new Scripted();
@@ -430,7 +430,7 @@ describe("time-outs", () => {
     }
   });
 
-  test("what is longer than a timer can be is no limit, but keeps the process alive", async () => {
+  test("one that is longer than any timer is no limit, but keeps the process alive", async () => {
     const backend = new Scripted();
     backend.act = () => never;
     const works = [2 ** 31, Number.POSITIVE_INFINITY].map((timeoutMs) =>
@@ -457,7 +457,7 @@ describe("the signal of a call", () => {
     expect(signals[1]?.reason).toBe(error);
   });
 
-  test("is aborted already where it is asked for too late", async () => {
+  test("is already aborted if it is read too late", async () => {
     const backend = new Scripted();
     let seen: MethodCall | undefined;
     backend.act = (given) => {
@@ -470,7 +470,7 @@ describe("the signal of a call", () => {
     expect(() => seen?.signal.throwIfAborted()).toThrow(error);
   });
 
-  test("a failure while the method has not returned ends its op, whatever it returns then", async () => {
+  test("a failure before the method returns ends its op, whatever it then returns", async () => {
     const backend = new Scripted();
     const unhandled: unknown[] = [];
     const note = (reason: unknown) => unhandled.push(reason);
@@ -502,7 +502,7 @@ describe("the signal of a call", () => {
 });
 
 describe("refused calls", () => {
-  test("take a turn each, so that the ranks stay in step, but no number", () => {
+  test("take a turn each, so that the ranks stay in step, but no sequence number", () => {
     const backend = new Scripted();
     const [refused] = backend.submit([call("refused")]);
     expect(refused && ending(refused)).toBe("well");
@@ -511,7 +511,7 @@ describe("refused calls", () => {
     expect([backend.turns, work.seq, backend.inFlight]).toEqual([[2], 1, 0]);
   });
 
-  test("one that is not there refuses its batch, of which nothing is started and every collective takes its turn", () => {
+  test("a missing method refuses its batch: nothing is started, and every collective takes its turn", () => {
     const backend = new Scripted();
     const works = backend.submit([
       call("barrier"),
@@ -533,7 +533,7 @@ describe("refused calls", () => {
     expect(backend.turns).toEqual([4]);
   });
 
-  test("a batch runs in order; what follows a failure in it is not started", () => {
+  test("a batch runs in order; calls after a failure are not started", () => {
     const backend = new Scripted();
     backend.act = ({ turn }) => {
       if (turn === 2) throw lost(0);
@@ -572,7 +572,7 @@ describe("the end", () => {
     await end;
   });
 
-  test("close() aborts what is in flight, and is done once", async () => {
+  test("close() aborts ops in flight, and runs once", async () => {
     const backend = new Scripted();
     backend.act = () => never;
     const released = Promise.withResolvers<void>();
@@ -600,7 +600,7 @@ describe("the end", () => {
     expect([backend.state, backend.failures]).toEqual(["CLOSED", []]);
   });
 
-  test("a failed group can be closed, and a method that goes on meanwhile changes nothing", async () => {
+  test("a failed group can be closed, and a method that is still running changes nothing", async () => {
     const backend = new Scripted();
     const { promise, reject } = Promise.withResolvers<void>();
     backend.act = () => promise;
@@ -617,7 +617,7 @@ describe("the end", () => {
     ]);
   });
 
-  test("what onClose() throws, close() rejects with", async () => {
+  test("close() rejects with what onClose() throws", async () => {
     const backend = new Scripted();
     backend.whenClosed = () => {
       throw new Error("stuck");

@@ -5,12 +5,12 @@ import { CLOCK, type Clock, requireClock, scheduleOn, systemClock } from "./cloc
 
 const none = { [Symbol.dispose]() {} };
 
-describe("a clock of the user's own", () => {
+describe("a user's clock", () => {
   const wrong: readonly [string, unknown, string][] = [
     ["nothing", undefined, "a clock is an object with now() and schedule(), got undefined"],
     ["half a clock", { now: () => 0 }, "a clock is an object with now() and schedule(), got Object"],
     [
-      "a time that is none",
+      "a time that is not a number",
       { now: () => new Date(), schedule: () => none },
       "now() must return a number of milliseconds, got Date",
     ],
@@ -20,7 +20,7 @@ describe("a clock of the user's own", () => {
       "now() must return a number of milliseconds, got number NaN",
     ],
     [
-      "timers that nothing cancels",
+      "timers that cannot be cancelled",
       { now: () => 0, schedule() {} },
       "schedule() must return a Disposable, which cancels the timer, got undefined",
     ],
@@ -59,7 +59,7 @@ describe("a clock of the user's own", () => {
     });
   }
 
-  test("is tried out once per group, and left without a timer", () => {
+  test("is checked once per group, and no timer is left", () => {
     const clock = new ManualClock();
     const container = createContainer();
     container.register(CLOCK, { useValue: clock });
@@ -68,7 +68,7 @@ describe("a clock of the user's own", () => {
     expect(clockOf(createContainer())).toBe(systemClock);
   });
 
-  test("may go wrong later, which is an error too", () => {
+  test("may fail later, which is also an error", () => {
     const clock: Clock = { now: () => 0, schedule: () => undefined as never };
     expect(() => scheduleOn(clock, 1, () => {})).toThrow("CLOCK: schedule() must return a Disposable");
   });

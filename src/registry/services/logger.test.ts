@@ -8,7 +8,7 @@ afterEach(() => {
   for (const spy of spies.splice(0)) spy.mockRestore();
 });
 
-/** What `body` writes to stderr, a line each. */
+/** The lines that `body` writes to stderr. */
 function written(body: () => void): string[] {
   const lines: string[] = [];
   const spy = spyOn(console, "error").mockImplementation((line: string) => void lines.push(line));
@@ -24,7 +24,7 @@ function sayAll(logger: Logger): void {
   for (const level of ["debug", "info", "warn", "error"] as const) logger[level](`a ${level}`);
 }
 
-/** A logger that keeps what it gets. */
+/** A logger that records its messages. */
 function memoryLogger(): Logger & { readonly lines: string[] } {
   const lines: string[] = [];
   const keep = (level: string) => (message: string) => void lines.push(`${level}: ${message}`);
@@ -68,7 +68,7 @@ describe("logLevelFromEnvironment", () => {
 });
 
 describe("prefixedLogger", () => {
-  test("says who speaks", () => {
+  test("adds the prefix", () => {
     const inner = memoryLogger();
     sayAll(prefixedLogger(inner, "rank 1: "));
     expect(inner.lines).toEqual([
@@ -79,7 +79,7 @@ describe("prefixedLogger", () => {
     ]);
   });
 
-  test("a broken logger disturbs nobody, and its remark is not lost", () => {
+  test("a broken logger affects nothing, and its message is not lost", () => {
     const warn = spyOn(process, "emitWarning").mockImplementation(() => {});
     spies.push(warn);
     const broken: Logger = {
@@ -92,7 +92,7 @@ describe("prefixedLogger", () => {
     expect(warn.mock.calls[0]?.[0]).toBe("the logger failed (disk full) to take: rank 1: late");
   });
 
-  test("nor does one that is async, that throws what is no text, or that lacks a method", async () => {
+  test("nor does one that is async, that throws a non-string, or that lacks a method", async () => {
     const warn = spyOn(process, "emitWarning").mockImplementation(() => {});
     spies.push(warn);
     const broken = {

@@ -61,7 +61,7 @@ export {
   type RecordedTensor,
   type TraceEntry,
 } from "./recorder/index.ts";
-// All of it, since only then can backends add their options by `declare module "bun-c10d"`.
+// A full re-export: otherwise backends could not add their options by `declare module "bun-c10d"`.
 export * from "./registry/backend-options-by-name.ts";
 export {
   type Availability,

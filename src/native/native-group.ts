@@ -51,7 +51,7 @@ export interface NativeGroupHost {
   errorNow(failure: NativeFailure, work: NativeWork): DistError;
   /** The same after asking the other ranks, for an op that is awaited. Never rejects. */
   errorAfterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError>;
-  /** The error of a failed creation. Until it resolves, the connections of the other ranks stay open. Never rejects. */
+  /** The error of a failed creation. Until it resolves, connections to the other ranks stay open. Never rejects. */
   creationError(failure: NativeFailure): Promise<DistError>;
   /** Calls `giveUp` when the group can no longer be created, unless disposed of before. */
   watchCreation(giveUp: (reason: string) => void): Disposable;

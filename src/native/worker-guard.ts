@@ -40,8 +40,8 @@ export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: nu
 }
 
 /**
- * The file that the code at this address was loaded from, according to the system. A program made by `bun build
- * --compile` embeds its libraries and unpacks them once for each way of loading.
+ * The file that the code at this address was loaded from, according to the system. A program that
+ * `bun build --compile` made embeds its libraries and unpacks them once for each way of loading.
  */
 function fileAt(address: number): string | undefined {
   try {

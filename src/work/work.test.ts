@@ -83,7 +83,7 @@ describe("Work", () => {
     const lazy = (): TestWork => Object.assign(new TestWork(init), { onBlock: () => {} });
     const steps = function* (): Steps<string> {
       yield lazy();
-      return "too soon";
+      return "too early";
     };
     const stepped = new SteppedWork(init, steps());
     stepped.start();

@@ -25,8 +25,8 @@ type AnyMethod = (...args: unknown[]) => MethodResult;
  * return nothing, a promise or a Work; an op without a method is unsupported. They receive the tensors that they write
  * to, then those that they only read, then the call.
  *
- * The duties of every backend are done here: ops are numbered, each has its time-out, and an op that fails also fails
- * the group. Then {@link onFailure} is called, and the methods no longer are. Only an `InvalidArgumentError` or an
+ * This class does what every backend must: it numbers ops, enforces their time-outs, and when an op fails, fails the
+ * group, calls {@link onFailure} and no longer calls the methods. Only an `InvalidArgumentError` or an
  * `UnsupportedOperationError` of a method fails its op alone. A batch runs in order, and is not one op.
  *
  * ```ts
@@ -34,7 +34,7 @@ type AnyMethod = (...args: unknown[]) => MethodResult;
  *   override readonly name = "loopback";
  *   override readonly capabilities = { ops: { barrier: [] }, reduceOps: {} };
  *   override async barrier(call: MethodCall) {
- *     await everybody(call.turn, call.signal);
+ *     await allArrived(call.turn, call.signal);
  *   }
  * }
  * ```
@@ -80,7 +80,7 @@ export abstract class MethodBackend extends Backend {
     void error;
   }
 
-  /** It may have to reach ranks that have exited: an error of it is only a warning. */
+  /** An error of it is only a warning: it may have to reach ranks that have exited. */
   #callOnFailure(error: DistError): void {
     const failed = (reason: unknown) => warn(`backend "${this.name}": onFailure() failed: ${messageOf(reason)}`);
     try {

@@ -556,7 +556,7 @@ export class NativeGroup {
     };
   }
 
-  /** Closes the group, blocking for at most `limitMs`, less if that is pointless. Drain or abort ops in flight first. */
+  /** Closes the group, blocking for at most `limitMs`, less if that is useless. Drain or abort ops in flight first. */
   close(limitMs = 1_000): void {
     if (this.#closed) return;
     this.#drain();

@@ -195,7 +195,7 @@ interface Limits {
   readonly max: number | bigint;
 }
 
-/** Least and largest value of an integer dtype; undefined for others. As numbers if these are exact, which is faster. */
+/** Least and largest value of an integer dtype, else undefined. As numbers if these are exact, which is faster. */
 function limitsOf(dtype: DType): Limits | undefined {
   const { kind, size } = dtypes[dtype];
   if (kind !== "signed" && kind !== "unsigned") return undefined;

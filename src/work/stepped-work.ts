@@ -14,7 +14,7 @@ export class SteppedWork<T> extends Work<T> {
   #value: T | undefined;
   #isRunning = false;
 
-  /** @param ahead The Work that must end before the first step can begin; throws if `wait()` cannot make that happen. */
+  /** @param ahead The Work that must end before the first step begins; throws if `wait()` cannot make that happen. */
   constructor(init: WorkInit, steps: Steps<T>, ahead?: () => Work<unknown>) {
     super(init);
     this.#steps = steps;

@@ -11,9 +11,9 @@ export enum DebugLevel {
 let current: DebugLevel | undefined;
 
 /**
- * The debug level, taken from TORCH_DISTRIBUTED_DEBUG at the first call, or by `initProcessGroup()`, unless it was set
+ * The debug level, read from TORCH_DISTRIBUTED_DEBUG at the first call, or by `initProcessGroup()`, unless it was set
  * before. c10d: `get_debug_level`, which reads the variable on import.
- * @throws InvalidArgumentError when the variable holds none of the levels.
+ * @throws InvalidArgumentError if the value is not a level.
  */
 export function getDebugLevel(): DebugLevel {
   current ??= DebugLevel[environmentDebugLevel()];
@@ -33,7 +33,7 @@ export function setDebugLevel(level: DebugLevel): void {
 /**
  * Sets the debug level from TORCH_DISTRIBUTED_DEBUG (OFF, INFO or DETAIL in any case; unset is OFF).
  * c10d: `set_debug_level_from_env`.
- * @throws InvalidArgumentError for another value; the level stays as it was.
+ * @throws InvalidArgumentError for any other value; the level is then unchanged.
  */
 export function setDebugLevelFromEnv(env?: Readonly<Record<string, string | undefined>>): void {
   current = DebugLevel[environmentDebugLevel(env)];

@@ -188,7 +188,7 @@ describe("what comes too late", () => {
     expect(error.code).toBe("CONNECT_TIMEOUT");
     coming.resolve(backend);
     await Bun.sleep(1);
-    expect(backend.ends).toEqual(["abort: the group was given up before its backend had come", "close"]);
+    expect(backend.ends).toEqual(["abort: the group was abandoned before its backend was created", "close"]);
 
     const warnings: string[] = [];
     const listener = (warning: Error) => warnings.push(warning.message);

@@ -81,7 +81,7 @@ describe("initProcessGroup", () => {
     const { backend = "", container = createContainer() } = options;
     container.register(RENDEZVOUS_HANDLER, { useValue: { scheme: "sticky", handler } });
     const failed = dist.initProcessGroup({ backend, init: "sticky://", container });
-    expect(await failed.then(String, String)).toEndWith("create() has thrown no network");
+    expect(await failed.then(String, String)).toEndWith("create() threw no network");
   });
 
   test("an unknown debug level does not pass as OFF", async () => {

@@ -7,7 +7,7 @@ import { HashStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
 import { newSecret } from "../store/tcp/store-secret.ts";
 
-/** What of the options of `initProcessGroup` says where the ranks meet. */
+/** The options of `initProcessGroup` that say where the ranks meet. */
 interface MeetingOptions {
   readonly init?: string;
   readonly initMethod?: string;
@@ -16,10 +16,10 @@ interface MeetingOptions {
   readonly worldSize?: number;
 }
 
-/** How long meeting in a shared store may take; the library has brought the ranks together before. */
+/** How long meeting in a shared store may take; the library has already brought the ranks together. */
 const STORE_LIMIT_MS = 60_000;
 
-/** The world of the first of these backends that is started by a launcher of its own; undefined if none is. */
+/** The world of the first of these backends that was started by its own launcher; undefined if none was. */
 export async function launchedWorld(
   plugins: Iterable<BackendPlugin>,
   options: ReadonlyMap<BackendPlugin, object>,
@@ -36,7 +36,7 @@ export async function launchedWorld(
 
 /**
  * Finds a store for a world whose rank and size are known: the caller's, that of MASTER_ADDR and MASTER_PORT, else one
- * that rank 0 hosts and tells the others about by way of the backend.
+ * that rank 0 hosts and announces to the others through the backend.
  */
 export async function meetLaunched<Options extends MeetingOptions>(
   world: LaunchedWorld,
@@ -58,7 +58,7 @@ export async function meetLaunched<Options extends MeetingOptions>(
 function agree(argument: "rank" | "worldSize", given: number | undefined, actual: number): void {
   if (given === undefined || given === actual) return;
   throw new InvalidArgumentError(
-    `initProcessGroup: ${argument} is ${given}, but the launcher of this job says ${actual}; leave it out`,
+    `initProcessGroup: ${argument} is ${given}, but the launcher of this job set ${actual}; leave it out`,
     { argument },
   );
 }

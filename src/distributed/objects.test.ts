@@ -230,7 +230,7 @@ describe("object collectives", () => {
       const error = await errorOf(dist.recvObject({ src: 1, tag: 5 }));
       expect(error).toMatchObject({ code: "OBJECT_MALFORMED", details: { op: "recvObject", peers: [1] } });
       expect(error.message).toStartWith(
-        "recvObject: what rank 1 sent is no object of this library (a list announces 99999 values where 19995 bytes are left)",
+        "recvObject: what rank 1 sent is not an object of this library (a list announces 99999 values where 19995 bytes are left)",
       );
     });
   });
@@ -242,7 +242,7 @@ describe("object collectives", () => {
         [dist.gatherObject(1, {} as { dst: number }), "gatherObject: give exactly one of dst"],
         [
           dist.scatterObject([1], { src: rank }),
-          "scatterObject: the source gives one object per rank (2), got 1 objects",
+          "scatterObject: the source must pass one object per rank (2), got 1 objects",
         ],
         [dist.sendObject(1, { dst: rank }), "sendObject: dst is the rank of this process itself"],
         [dist.recvObject({ src: 1 - rank, tag: -1 }), "recvObject: tag"],
@@ -285,7 +285,7 @@ describe("object collectives", () => {
       }
       const error = await errorOf(dist.broadcastObject(undefined, { src: 1 }));
       expect(error).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
-      expect(error.message).toContain("what rank 1 sent is no object of this library");
+      expect(error.message).toContain("what rank 1 sent is not an object of this library");
     });
   });
 });

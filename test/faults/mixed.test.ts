@@ -252,7 +252,7 @@ assert data.tolist() == [True, False, True, True]`),
       python("dist.broadcast_object_list([{'a': 1}], 1)"),
     ]);
     expect(told[0]).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
-    expect(told[0]?.message).toContain("objects go among Bun ranks only, PyTorch pickles its own");
+    expect(told[0]?.message).toContain("only Bun ranks can exchange objects, since PyTorch pickles them");
     expect(told[1]).toEqual({});
   });
 });

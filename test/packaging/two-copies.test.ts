@@ -86,7 +86,7 @@ describe("two copies of the package", () => {
     Reflect.set(globalThis, key, { layout: 99 });
     try {
       expect(() => own.isInitialized()).toThrow(expect.objectContaining({ code: "VERSION_MISMATCH" }));
-      expect(() => own.isInitialized()).toThrow("two versions of bun-c10d that do not fit together (state 99 and ");
+      expect(() => own.isInitialized()).toThrow("two incompatible versions of bun-c10d (state 99 and ");
     } finally {
       Reflect.set(globalThis, key, before);
     }

@@ -89,8 +89,7 @@ describe("capabilities of instances", () => {
     await expect(started).rejects.toMatchObject({
       code: "INVALID_CAPABILITIES",
       details: { peers: [1] },
-      message:
-        'group "0": what rank 1 says of its capabilities cannot be read: capabilities.ops has the unknown row "nonsense"',
+      message: 'group "0": the capabilities of rank 1 cannot be read: capabilities.ops has the unknown row "nonsense"',
     });
   });
 

@@ -5,8 +5,8 @@ import { capabilitiesFault } from "../../registry/plugin-shape.ts";
 const keyOf = (rank: number): string => `capabilities/${rank}`;
 
 /**
- * What the instances of all ranks can do: an op that is made of others has to be made in one way on all of them. The ranks tell
- * each other in the store of their group.
+ * What the instances of all ranks support: an op that is composed of others must be composed in one way on all ranks.
+ * The ranks exchange their capabilities through the store of their group.
  */
 export async function agreedCapabilities(
   { store, rank, size, timeoutMs, groupName }: BackendContext,
@@ -30,7 +30,7 @@ function capabilitiesOf(rank: number, group: string, bytes: Uint8Array): Capabil
   } catch (error) {
     fault = `: ${messageOf(error)}`;
   }
-  throw new DistBackendError(`group "${group}": what rank ${rank} says of its capabilities cannot be read${fault}`, {
+  throw new DistBackendError(`group "${group}": the capabilities of rank ${rank} cannot be read${fault}`, {
     group,
     peers: [rank],
     code: "INVALID_CAPABILITIES",

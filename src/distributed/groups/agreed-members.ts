@@ -3,32 +3,32 @@ import { unlessDisagreement } from "../../rendezvous/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Store } from "../../store/store.ts";
 
-/** Apart from what backends and PyTorch's ranks keep in the store of the group. */
+/** Separate from the keys of backends and PyTorch's ranks in the store of the group. */
 const PREFIX = "bun-c10d/members";
 const DISPUTE = "dispute";
-/** Of a longer list only so many ranks are in a message, where it differs. */
+/** Longer lists are cut to this many ranks in messages, around the difference. */
 const NAMED_RANKS = 16;
 
-/** What a rank makes groups of that others make, too. */
+/** The groups that a rank is about to make, together with others. */
 export interface MembersPlan {
   /** The group, or what the parts of a split have in common. */
   readonly group: string;
   /** What the lists are, for messages: `rank 1 <verb> 0, 1 | 2, 3`. */
   readonly verb: string;
-  /** This rank, by the numbers that the lists have. */
+  /** This rank, in the numbering of the lists. */
   readonly rank: number;
   /** The ranks of each group, in order. */
   readonly lists: readonly (readonly number[])[];
-  /** Part of the store that all have in common who make the groups. */
+  /** Part of the store that is shared by all ranks that make the groups. */
   readonly store: Store;
-  /** Tells the meetings of the ranks apart that one store serves: what an earlier one has left there does not count. */
+  /** Identifies the meeting of the ranks, since one store may serve several: keys of an earlier one are ignored. */
   readonly meeting: string;
   readonly timeoutMs: number;
 }
 
 /**
- * Checks that the ranks which make groups at the same place in the order mean the same ones, members or not: the first to come writes
- * down what it makes them of. What a rank makes of itself alone is not compared, since it meets nobody there.
+ * Checks that ranks that make groups at the same place in the order make the same ones, members or not: the first rank
+ * to arrive writes down its lists. A group of this rank alone is not compared, since no other rank takes part in it.
  */
 export class AgreedMembers {
   readonly #plan: MembersPlan;
@@ -44,7 +44,7 @@ export class AgreedMembers {
   }
 
   /**
-   * Compares this rank's list with that of the first to come.
+   * Compares this rank's list with that of the first rank to arrive.
    * @throws DistBackendError (`DESYNC`) naming two ranks and the list of each, the same two on all ranks.
    */
   async compare(): Promise<void> {
@@ -58,7 +58,7 @@ export class AgreedMembers {
     throw this.#errorOf(decoded(await this.#store.compareSet(DISPUTE, "", both, limits)));
   }
 
-  /** Waits for the connections of ranks whose lists agree with this one's, and gives up as soon as one disagrees. */
+  /** Waits for the connections while the ranks' lists agree, and gives up as soon as one disagrees. */
   whileAgreed<T>(connecting: Promise<T>): Promise<T> {
     if (this.#isAlone) return connecting;
     const errorOf = (report: string) => this.#errorOf(report);
@@ -81,7 +81,7 @@ export class AgreedMembers {
   }
 }
 
-/** @param from Index of the first rank that has to be seen. */
+/** @param from Index of the first rank that must be shown. */
 function listed([_, ...ranks]: readonly string[], from: number): string {
   const start = Math.max(0, Math.min(from - 2, ranks.length - NAMED_RANKS));
   const shown = ranks

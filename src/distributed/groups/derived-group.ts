@@ -16,14 +16,14 @@ import type { World } from "../dist-context.ts";
 import { AgreedMembers, type MembersPlan } from "./agreed-members.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
-/** What a group of some ranks of another one is made with. */
+/** What a group of some ranks of another group is made with. */
 export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "recorder" | "onClose"> & {
   readonly members: AgreedMembers;
 };
 
 /**
  * Makes a group in the store of the default one, as in PyTorch ("default_pg/0//1//cpu//…"), and lists it.
- * @throws DistBackendError (`DESYNC`) where another rank turns out to make it of other ranks.
+ * @throws DistBackendError (`DESYNC`) if another rank makes it with other ranks.
  */
 export async function makeDerivedGroup(world: World, { members, ...plan }: DerivedPlan): Promise<ProcessGroup> {
   const store = storeOf(world);
@@ -49,23 +49,26 @@ export async function makeDerivedGroup(world: World, { members, ...plan }: Deriv
   try {
     group = await members.whileAgreed(connecting);
   } catch (error) {
-    // Of ranks that disagree: they need not wait for their connections; should these come, nobody wants them.
+    // Ranks that disagree do not wait for their connections; if these are established, they are closed.
     if (!isOver) abandoned.abort(error);
     connecting.then((late) => late.close()).catch(() => {});
     throw error;
   }
   if (world.group.state === "CLOSED") {
     await group.close();
-    throw new DistBackendError(`group "${plan.name}" is of no use: the default group was closed while it was made`, {
-      code: "GROUP_CLOSED",
-      group: plan.name,
-    });
+    throw new DistBackendError(
+      `group "${plan.name}" cannot be used: the default group was closed while it was being made`,
+      {
+        code: "GROUP_CLOSED",
+        group: plan.name,
+      },
+    );
   }
   world.groups.set(group.name, group);
   return group;
 }
 
-/** Compares what this rank makes groups of with what the others do. Calls go on in the order in which they came here. */
+/** Compares this rank's plan with those of the others. Calls continue in the order in which they arrived here. */
 export async function agreedMembers(
   world: World,
   plan: Omit<MembersPlan, "store" | "meeting">,
@@ -84,7 +87,7 @@ function storeOf(world: World): Store {
   return new PrefixStore(`${world.group.name}/`, world.base);
 }
 
-/** The checked options of each plugin: those that are given, or those that `parent` has it with. */
+/** The checked options of each plugin: the given ones, or those of `parent`. */
 export async function derivedOptions(
   parent: ProcessGroup,
   plugins: Iterable<BackendPlugin>,

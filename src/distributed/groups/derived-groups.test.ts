@@ -85,7 +85,7 @@ test("a group that is made while the default one ends is closed", async () => {
   const made = dist.newGroup();
   await dist.destroyProcessGroup();
   connected.resolve();
-  await expect(made).rejects.toThrow("the default group was closed while it was made");
+  await expect(made).rejects.toThrow("the default group was closed while it was being made");
   expect(plugin.made.map(({ closed }) => closed)).toEqual([1, 1]);
 });
 

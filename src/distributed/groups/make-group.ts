@@ -35,15 +35,15 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly options: ReadonlyMap<BackendPlugin, object>;
   readonly logger: Logger;
   readonly clock: Clock;
-  /** Put around the backends, the first outermost. */
+  /** Wrapped around the backends, the first outermost. */
   readonly middleware: readonly Middleware[];
 }
 
 const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
 
 /**
- * Connects the backends of a group and makes it. The store prefixes are PyTorch's ("<group>/" and "<device>/" with a
- * slash of their own), so that its ranks can be members.
+ * Connects the backends of a group and makes it. The store prefixes are PyTorch's ("<group>/" and "<device>/", each
+ * with its own slash), so that its ranks can be members.
  */
 export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   const pipelines: Pipeline[] = [];
@@ -51,7 +51,7 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
     for (const [type, plugin] of plan.plugins) {
       const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
       const { pipeline, context } = await connect(plan, device, plugin, pipelines);
-      // Before middleware, which may throw: what is connected has to be closed.
+      // Before middleware, which may throw: what is connected must be closed.
       pipelines.push(pipeline);
       await pipeline.wrap(plan.middleware, plan.timeoutMs, (name) => surroundings(name, pipeline, context, plan));
     }
@@ -85,7 +85,7 @@ async function connect(
   };
   const backend = await backendFor(plugin, context);
   try {
-    // A plugin's table is the upper bound; a backend in plain JavaScript may have none of its own.
+    // The plugin's table is the upper bound; a backend in plain JavaScript may have no table.
     const own = new GuardedBackend(backend, plugin.name, plan.name).tried("capabilities", () =>
       commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]),
     );
@@ -100,7 +100,7 @@ async function connect(
   }
 }
 
-/** The backend that a plugin makes. One that is not for this rank is ended. */
+/** The backend that a plugin creates. One that is not for this rank is closed. */
 async function backendFor(plugin: BackendPlugin, context: BackendContext): Promise<Backend> {
   const { name } = plugin;
   const { groupName, rank, size } = context;
@@ -114,7 +114,7 @@ async function backendFor(plugin: BackendPlugin, context: BackendContext): Promi
   return backend;
 }
 
-/** What `create()` of a plugin resolves to within the time-out of the group. What comes later is ended. */
+/** What `create()` of a plugin resolves to within the time-out of the group. A late result is closed. */
 function made(plugin: BackendPlugin, context: BackendContext): Promise<unknown> {
   const { name } = plugin;
   const { groupName: group, timeoutMs: limitMs, clock } = context;
@@ -124,12 +124,12 @@ function made(plugin: BackendPlugin, context: BackendContext): Promise<unknown> 
     limit,
     () => plugin.create(context),
     (late: unknown) => {
-      return endBackend(late as Backend, name, group, "the group was given up before its backend had come");
+      return endBackend(late as Backend, name, group, "the group was abandoned before its backend was created");
     },
   );
 }
 
-/** What a backend says that it can do; what its plugin does where it says nothing. */
+/** The capabilities that a backend declares, else those of its plugin. */
 function capabilitiesOf(backend: Backend, plugin: BackendPlugin, group: string): Capabilities {
   const own = backend.capabilities ?? plugin.capabilities;
   const fault = capabilitiesFault(own);
@@ -141,7 +141,7 @@ function capabilitiesOf(backend: Backend, plugin: BackendPlugin, group: string):
   });
 }
 
-/** What a middleware gets of its group. Its keys in the store are apart from those of the backend. */
+/** What a middleware gets from its group. Its keys in the store are separate from those of the backend. */
 function surroundings(
   name: string,
   { plugin, capabilities }: Pipeline,
@@ -170,7 +170,7 @@ export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, 
   return optionsOf.get(group) ?? new Map();
 }
 
-/** A plugin may be plain JavaScript, and the class that of another copy of this package: what counts are the methods. */
+/** Checks methods, since a plugin may be plain JavaScript, and the class that of another copy of this package. */
 function requireBackend(name: string, group: string, made: unknown): Backend {
   const methods = ["submit", "abort", "close"] as const;
   const backend = typeof made === "object" && made !== null ? (made as Partial<Backend>) : {};

@@ -8,13 +8,13 @@ import { resolveBackends } from "../backend-config.ts";
 import { currentContext, type World } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 
-/** What {@link newGroup} takes beside the ranks. */
+/** Options of {@link newGroup}. */
 export interface NewGroupOptions<Name extends string = string> {
-  /** As in `initProcessGroup`; the default group's by default. */
+  /** As in `initProcessGroup`. Defaults to that of the default group. */
   readonly backend?: Name | BackendType;
-  /** Default limit of ops; the default group's by default. */
+  /** Default time-out of ops. Defaults to that of the default group. */
   readonly timeout?: Timeout;
-  /** As in `initProcessGroup`. Without them, a backend of the default group is made with the same options as there. */
+  /** As in `initProcessGroup`. Defaults to the options with which the default group was made. */
   readonly options?: OptionsOf<Name>;
   /** For messages and tools. */
   readonly description?: string;
@@ -23,14 +23,14 @@ export interface NewGroupOptions<Name extends string = string> {
 const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true, options: true, description: true };
 
 /**
- * Makes a group of some of the ranks. Every rank of the default group must call it, in the same order and with
- * the same ranks, members or not.
+ * Makes a group of some of the ranks. All ranks of the default group, members or not, must make the same calls in the
+ * same order.
  *
  * @param ranks Global ranks of the members, in any order (they are sorted); all ranks by default.
- * @returns The group, or `null` on ranks that are not members: an op on `null` resolves without effect.
- * @throws InvalidArgumentError for duplicates and for ranks that do not exist, DistBackendError (`DESYNC`) where another rank
- *   makes the group of other ranks, DistTimeoutError (`CONNECT_TIMEOUT`) when a backend or a middleware is not made within the
- *   group's time-out, DistStoreError and the store's DistTimeoutError (`STORE_TIMEOUT`) where the store fails.
+ * @returns The group, or `null` on ranks that are not members. An op on `null` resolves without effect.
+ * @throws InvalidArgumentError for duplicates and for ranks that do not exist, DistBackendError (`DESYNC`) if another
+ *   rank makes the group with other ranks, DistTimeoutError (`CONNECT_TIMEOUT`) if a backend or a middleware is not
+ *   created within the group's time-out, DistStoreError and DistTimeoutError (`STORE_TIMEOUT`) if the store fails.
  *
  * c10d: `new_group`.
  */
@@ -43,7 +43,7 @@ export async function newGroup<const Name extends string = string>(
   const world = currentContext().require();
   const members = checkRanks(ranks, world);
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
-  // As in PyTorch every call counts on every rank, so the names agree; at once, so that calls keep their order.
+  // As in PyTorch every call counts on every rank, so the names agree; synchronously, so that calls keep their order.
   const name = String(world.nextGroup++);
   const limit = { limitMs, clock: clockOf(world.container), details: { group: name } };
   const backend = options.backend ?? backendStringOf(world);

@@ -16,7 +16,7 @@ export class RoundRobinBackend extends Backend {
     this.#pipelines = [first, ...others];
     this.#submit = roundRobin(this.#pipelines.map((pipeline) => (calls) => pipeline.submit(calls)));
     const common = commonCapabilities(this.#pipelines.map(({ capabilities }) => capabilities));
-    // It names those who are missing on one communicator only.
+    // It would name the ranks missing on one communicator only.
     const { monitoredBarrier: _, ...ops } = common.ops;
     this.capabilities = { ...common, ops };
   }
@@ -25,7 +25,7 @@ export class RoundRobinBackend extends Backend {
     return this.#submit(calls);
   }
 
-  /** By its own words: {@link submit} refuses what comes too late. */
+  /** {@link submit} refuses calls that come too late with the pipelines' own errors. */
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
     return this.submit(calls);
   }
@@ -50,5 +50,5 @@ export class RoundRobinBackend extends Backend {
     throwFirst(await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.drained())));
   }
 
-  // close() leaves the backends to the groups that they belong to.
+  // No close(): the backends belong to the groups.
 }

@@ -6,11 +6,11 @@ import { currentContext, type World } from "../dist-context.ts";
 import { RoundRobinBackend } from "./round-robin-backend.ts";
 
 /**
- * Makes one group of several with the same ranks: its collectives go to them in turn, so that several are on the wire at
- * the same time. All ranks must use it for the same ops in the same order. The groups stay usable, and their own.
+ * Combines several groups with the same ranks into one: its collectives go to them in turn, so that several are on the
+ * wire at the same time. All ranks must use it for the same ops in the same order. The groups stay usable and separate.
  *
- * @param groups At least one, all with the same ranks.
- * @throws InvalidArgumentError for no groups, groups of other ranks, and groups that this rank is not in.
+ * @param groups At least one group, all with the same ranks.
+ * @throws InvalidArgumentError for an empty list, groups whose ranks differ, and groups that this rank is not in.
  *
  * c10d: `_round_robin_process_groups`.
  */
@@ -59,7 +59,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
   return group;
 }
 
-/** The name of a group is how it is found again, so that of a second one of the same groups gets a number. */
+/** Groups are found by name, so a second combination of the same groups gets a number. */
 function freeName(name: string, world: World | undefined): string {
   let free = name;
   for (let i = 2; world?.groups.has(free); i++) free = `${name}#${i}`;

@@ -7,15 +7,15 @@ import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { currentContext } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 
-/** What {@link splitGroup} takes beside the parts. */
+/** Options of {@link splitGroup}. */
 export interface SplitGroupOptions {
-  /** The group to split; the default group by default. `null` is the group of a rank that is no member of it. */
+  /** The group to split; the default group by default. `null` on ranks that are not members of it. */
   readonly group?: ProcessGroup | null;
-  /** Default limit of ops; the split group's by default. */
+  /** Default time-out of ops; that of the split group by default. */
   readonly timeout?: Timeout;
-  /** As in `initProcessGroup`; by default those that the split group was made with. */
+  /** As in `initProcessGroup`. Defaults to the options with which the split group was made. */
   readonly options?: Readonly<Record<string, unknown>>;
-  /** What the group is for; middleware and backends are told. */
+  /** What the group is for; passed to middleware and backends. */
   readonly description?: string;
 }
 
@@ -29,7 +29,7 @@ const splits = new WeakMap<ProcessGroup, number>();
  * @param parts Ranks in the group of each part.
  * @returns The part that this rank is in, or `null` if it is in none.
  * @throws InvalidArgumentError for empty parts, ranks that do not exist, ranks in several parts, and a closed group;
- *   DistBackendError (`DESYNC`) where another rank gives other parts.
+ *   DistBackendError (`DESYNC`) if another rank passes other parts.
  *
  * c10d: `split_group`.
  */
@@ -44,7 +44,7 @@ export async function splitGroup(
   const parent = options.group ?? world.group;
   if (world.groups.get(parent.name) !== parent) {
     throw new InvalidArgumentError(
-      "splitGroup: Invalid process group specified: it is closed, or none of this rank's",
+      "splitGroup: Invalid process group specified: it is closed, or not a group of this rank",
       {
         op: "splitGroup",
         argument: "group",
@@ -96,7 +96,7 @@ function checkParts(parts: readonly (readonly number[])[], parent: ProcessGroup)
       if (!Number.isInteger(rank) || rank < 0 || rank >= parent.size) {
         fail(`rank ${rank} is not in group "${parent.name}", which has ranks 0 to ${parent.size - 1}`);
       }
-      if (seen.has(rank)) fail(`Split ranks should not have duplicates, but rank ${rank} is there twice`);
+      if (seen.has(rank)) fail(`Split ranks should not have duplicates, but rank ${rank} appears twice`);
       seen.add(rank);
     }
   }

@@ -2,9 +2,9 @@ import type { ReduceOp } from "../../collectives/index.ts";
 import type { TensorLike } from "../../tensor/index.ts";
 import type { Timeout } from "../../time/index.ts";
 
-/** What every op takes. */
+/** Options of every op. */
 export interface CallOptions {
-  /** Limit of the op; the group's by default. When it runs out the op fails, and the group with it. */
+  /** Time-out of the op; the group's by default. When it expires, the op fails, and the group with it. */
   readonly timeout?: Timeout;
 }
 
@@ -13,7 +13,7 @@ interface ReducingOptions {
   readonly op?: ReduceOp;
 }
 
-/** Names the rank that an op comes from. Exactly one of the two is given. */
+/** Names the source rank of an op. Exactly one of the two must be given. */
 interface SourceOptions {
   /** Global rank. */
   readonly src?: number;
@@ -21,7 +21,7 @@ interface SourceOptions {
   readonly groupSrc?: number;
 }
 
-/** Names the rank that an op goes to. Exactly one of the two is given. */
+/** Names the destination rank of an op. Exactly one of the two must be given. */
 interface DestinationOptions {
   /** Global rank. */
   readonly dst?: number;
@@ -30,7 +30,7 @@ interface DestinationOptions {
 }
 
 interface TagOptions {
-  /** 0 by default. A recv takes only messages of its tag. */
+  /** 0 by default. A recv only matches messages with its tag. */
   readonly tag?: number;
 }
 
@@ -67,19 +67,19 @@ export interface AllToAllSingleOptions extends CallOptions {
 }
 /** Options of `send`; `dst` or `groupDst` is required. */
 export interface SendOptions extends CallOptions, DestinationOptions, TagOptions {}
-/** Without `src` and `groupSrc`, a recv takes a message from any rank. */
+/** Options of `recv`. Without `src` and `groupSrc`, it receives from any rank. */
 export interface RecvOptions extends CallOptions, SourceOptions, TagOptions {}
 /** Options of `barrier`. c10d: `BarrierOptions`. */
 export type BarrierOptions = CallOptions;
 /** Options of `monitoredBarrier`. */
 export interface MonitoredBarrierCallOptions extends CallOptions {
-  /** Whether rank 0 waits for all ranks and names all that are missing, rather than the first. Default is `false`. */
+  /** Whether rank 0 waits for all ranks and names all missing ones, not only the first. Default is `false`. */
   readonly waitAllRanks?: boolean;
 }
 
-/** What every object collective takes. */
+/** Options of every object collective. */
 export interface ObjectOptions extends CallOptions {
-  /** Limit of one encoded object in bytes, alike on all ranks. 64 MiB by default. */
+  /** Size limit of one encoded object in bytes, the same on all ranks. 64 MiB by default. */
   readonly maxBytes?: number;
 }
 /** Options of `allGatherObject`. */
@@ -92,5 +92,5 @@ export interface BroadcastObjectOptions extends ObjectOptions, SourceOptions {}
 export interface ScatterObjectOptions extends ObjectOptions, SourceOptions {}
 /** Options of `sendObject`; `dst` or `groupDst` is required. */
 export interface SendObjectOptions extends ObjectOptions, DestinationOptions, TagOptions {}
-/** Without `src` and `groupSrc`, an object from any rank is taken. */
+/** Options of `recvObject`. Without `src` and `groupSrc`, it receives from any rank. */
 export interface RecvObjectOptions extends ObjectOptions, SourceOptions, TagOptions {}

@@ -25,7 +25,7 @@ import { CallShapes, isAtRoot, type Operand } from "./call-shapes.ts";
 import { requireCallOptionNames } from "./option-names.ts";
 import type { RankNames } from "./rank-names.ts";
 
-/** All options of all ops; which of them an op takes is in its row of the op table. */
+/** All options of all ops; the op table says which of them an op takes. */
 export interface AnyCallOptions {
   readonly timeout?: Timeout | undefined;
   readonly op?: ReduceOp | undefined;
@@ -39,10 +39,10 @@ export interface AnyCallOptions {
   readonly waitAllRanks?: boolean | undefined;
 }
 
-/** Tensors of one side of a call as the user gave them: one, a list, or nothing. */
+/** Tensors of one side of a call as the user passed them: one, a list, or nothing. */
 export type Given = TensorLike | readonly TensorLike[] | undefined;
 
-/** Turns the arguments of an op into an {@link OpCall}, by the op's row in the op table, or says what is wrong with them. */
+/** Checks the arguments of an op against its row in the op table and turns them into an {@link OpCall}. */
 export class CallReader {
   readonly #ranks: RankNames;
   readonly #timeoutMs: number;
@@ -50,8 +50,8 @@ export class CallReader {
   readonly #shapes: CallShapes;
 
   /**
-   * @param timeoutMs Limit of ops that give none.
-   * @param device Where ops without tensors are carried out.
+   * @param timeoutMs Default time-out of ops.
+   * @param device Device of ops without tensors.
    */
   constructor(ranks: RankNames, timeoutMs: number, device: Device) {
     this.#ranks = ranks;
@@ -60,7 +60,7 @@ export class CallReader {
     this.#shapes = new CallShapes(ranks.rank, ranks.size);
   }
 
-  /** @throws InvalidArgumentError for arguments that are wrong. */
+  /** @throws InvalidArgumentError for invalid arguments. */
   read(op: OpName, options: AnyCallOptions, outputs: Given, inputs: Given): OpCall {
     const row = opTable[op];
     const { api } = row;
@@ -108,22 +108,21 @@ export class CallReader {
   #views(row: OpRow, side: Side, name: string, given: Given, root: number): readonly TensorView[] {
     if (side === "none") return NO_TENSORS;
     if (isAtRoot(side) && !this.#isAtRoot(row, name, given, root)) return NO_TENSORS;
-    // What is no tensor, or no list, is refused below.
+    // What is not a tensor, or not a list, is refused below.
     if (isOneTensor(side)) return [requireTensor(row.api, given as TensorLike, name)];
     return requireTensors(row.api, given as readonly TensorLike[], name);
   }
 
-  /** Whether this is the root, which alone must give what is there. */
+  /** Whether this is the root, which alone must pass this operand. */
   #isAtRoot({ api, root: option }: OpRow, name: string, given: Given, root: number): boolean {
     const isRoot = this.#ranks.rank === root;
     if ((given !== undefined) === isRoot) return isRoot;
     const role = option === "dst" ? "destination" : "source";
-    const rule =
-      given === undefined ? `must be given on the ${role} rank` : `must not be given on other than the ${role} rank`;
+    const rule = given === undefined ? `must be given on the ${role} rank` : `must only be given on the ${role} rank`;
     throw new InvalidArgumentError(`${api}: ${name} ${rule}`, { op: api, argument: name });
   }
 
-  /** Split sizes in elements; none where all parts are equal. */
+  /** Split sizes in elements; omitted if all parts are equal. */
   #splits(api: string, written: Operand, read: Operand, options: AnyCallOptions): CallTerms {
     const [target] = written.views;
     const [source] = read.views;

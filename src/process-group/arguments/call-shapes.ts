@@ -19,12 +19,12 @@ import type { TensorView } from "../../tensor/index.ts";
 /** One side of a call whose shapes are checked. */
 export interface Operand {
   readonly side: Side;
-  /** As users know it: `input`, `outputs`, `tensor`. */
+  /** Its name in the API: `input`, `outputs`, `tensor`. */
   readonly name: string;
   readonly views: readonly TensorView[];
 }
 
-/** Checks whether the tensors of a call fit its row in the op table, each other, and the group. */
+/** Checks the tensors of a call against its row in the op table, each other, and the group. */
 export class CallShapes {
   readonly #rank: number;
   readonly #size: number;
@@ -46,12 +46,12 @@ export class CallShapes {
     };
   }
 
-  /** Throws unless the two sides fit each other, and share no memory that is written to. */
+  /** Throws unless the two sides match and share no memory that is written to. */
   require(row: OpRow, written: Operand, read: Operand): void {
     const { api } = row;
     if (row.inPlace) requireDisjoint(api, { argument: written.name, views: written.views }, undefined);
     if (read.side === "none" || written.side === "none") return;
-    // The side of which each tensor is one rank's, and the one that is made of such.
+    // The side where each tensor is one rank's, and the side composed of such tensors.
     const [block, other] = isBlock(read.side) || !isBlock(written.side) ? [read, written] : [written, read];
     for (const { side, name, views } of [read, written]) {
       if (side === "perRank" || (side === "perRankAtRoot" && views.length > 0)) {
@@ -61,7 +61,7 @@ export class CallShapes {
     const isPair = read.side === "tensors" || written.side === "tensors";
     if (isPair && block.views.length !== other.views.length) {
       throw new InvalidArgumentError(
-        `${api}: ${other.name} and ${block.name} must be of one length: ${other.views.length} and ${block.views.length} tensors`,
+        `${api}: ${other.name} and ${block.name} must have the same length: ${other.views.length} and ${block.views.length} tensors`,
         { op: api, argument: other.name },
       );
     }
@@ -109,7 +109,7 @@ function isBlock(side: Side): boolean {
   return side === "tensor" || side === "tensors";
 }
 
-/** Whether a side is there on the root alone. */
+/** Whether a side exists on the root only. */
 export function isAtRoot(side: Side): boolean {
   return side === "joinedAtRoot" || side === "perRankAtRoot";
 }

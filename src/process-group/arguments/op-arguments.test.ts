@@ -184,7 +184,7 @@ const bad: readonly Bad[] = [
   [
     "gather, outputs elsewhere",
     () => group.gather(f32(), { dst: 0, outputs: three() }),
-    "gather: outputs must not be given on other than the destination rank",
+    "gather: outputs must only be given on the destination rank",
   ],
   [
     "gather, a longer output",
@@ -203,7 +203,7 @@ const bad: readonly Bad[] = [
   [
     "scatter, inputs elsewhere",
     () => group.scatter(f32(), { src: 2, inputs: three() }),
-    "scatter: inputs must not be given on other than the source rank",
+    "scatter: inputs must only be given on the source rank",
   ],
   [
     "scatter, a longer input",

@@ -38,19 +38,19 @@ const namesBeside = {
 /** An op of several steps. */
 export type SteppedOpName = keyof typeof namesBeside;
 
-/** Refuses an option with a name that the op does not know, which would count as one that was left out. */
+/** Refuses an option with an unknown name, which would otherwise be ignored. */
 export function requireCallOptionNames(op: OpName, options: object): void {
   const known = names[op];
   for (const name in options) if (!(name in known)) refuseIfGiven(opTable[op].api, Object.keys(known), name, options);
 }
 
-/** {@link requireCallOptionNames} of an op of several steps. */
+/** {@link requireCallOptionNames} for an op of several steps. */
 export function requireStepOptionNames(op: SteppedOpName, api: string, options: object): void {
   const known: readonly string[] = namesBeside[op];
   for (const name in options) if (!known.includes(name)) refuseIfGiven(api, known, name, options);
 }
 
-/** An unknown option that has no value is none. */
+/** An unknown option without a value is accepted. */
 function refuseIfGiven(api: string, known: readonly string[], name: string, options: object): void {
   if ((options as Readonly<Record<string, unknown>>)[name] === undefined) return;
   throw new InvalidArgumentError(`${api}: unknown option ${name} (known are ${known.join(", ")})`, {

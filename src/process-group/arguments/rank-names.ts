@@ -1,6 +1,6 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
 
-/** Options that name a rank, by its global rank or by that in the group. */
+/** Options that name a rank, by its global rank or its group rank. */
 export interface RankOptions {
   readonly src?: number | undefined;
   readonly groupSrc?: number | undefined;
@@ -8,7 +8,7 @@ export interface RankOptions {
   readonly groupDst?: number | undefined;
 }
 
-/** The ranks of a group, and the two names that each of them has. */
+/** The ranks of a group, each with its group rank and its global rank. */
 export class RankNames {
   readonly group: string;
   /** Rank of this process in the group. */
@@ -40,7 +40,7 @@ export class RankNames {
     });
   }
 
-  /** Rank in the group of the one that an option pair such as `src` and `groupSrc` names. */
+  /** The group rank that a pair of options such as `src` and `groupSrc` names. */
   namedBy(op: string, argument: "src" | "dst", options: RankOptions): number {
     const global = options[argument];
     const inGroup = argument === "src" ? options.groupSrc : options.groupDst;
@@ -60,7 +60,7 @@ export class RankNames {
     );
   }
 
-  /** {@link namedBy} of a rank that is not this one. */
+  /** {@link namedBy} for a rank other than this one. */
   otherNamedBy(op: string, argument: "src" | "dst", options: RankOptions): number {
     const rank = this.namedBy(op, argument, options);
     if (rank !== this.rank) return rank;

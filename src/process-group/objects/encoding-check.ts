@@ -1,30 +1,30 @@
 import { isNesting, Kind, MAX_DEPTH } from "./object-format.ts";
 
-/** How many times its limit what a message decodes to may take in memory, and what it may take beside. */
+/** A decoded message may take this many times its size limit in memory, and so many bytes more. */
 const MEMORY_FACTOR = 8;
 const FREE_BYTES = 4 * 2 ** 20;
 
-// What decoded values take, in bytes, as measured with Bun 1.4 for the worst of their kind, garbage of decoding included.
+// Memory of decoded values in bytes, as measured with Bun 1.4 for the worst of each kind, garbage of decoding included.
 const PLAIN_OBJECT = 64;
 const LIST = 64;
 const TEXT = 72;
-/** A place in a list; in the list that a Map or a Set is made of, with what it takes there. */
+/** A slot in a list; in the list that a Map or a Set is built from, with the entry there. */
 const SLOT = 8;
 const MAP_SLOT = 48;
 const SET_SLOT = 104;
-/** A property whose name an object has after other names than any object before: the engine describes each such order. */
+/** A property that makes an order of names not seen before: the engine keeps a description of each order. */
 const NEW_PROPERTY = 384;
-/** The same in an object that has so many properties that it has become a dictionary. */
+/** The same in an object with so many properties that the engine stores it as a dictionary. */
 const DICTIONARY_PROPERTY = 136;
 const DICTIONARY_SIZE = 64;
-/** A property of a known name beyond those for which an object has room. */
+/** A property of a known name that exceeds an object's inline capacity. */
 const FURTHER_PROPERTY = 16;
 const INLINE_PROPERTIES = 6;
-/** Where the name of a property is a number of so many digits, the engine has a place for each smaller number too. */
+/** If a property's name is a number of at most so many digits, the engine has a slot for each smaller number, too. */
 const NUMBER_DIGITS = 3;
 const NUMBER_PLACE = 10;
 
-/** What a value of each kind takes, beside its content. */
+/** Cost of a value of each kind, without its content. */
 const costs: { readonly [kind: number]: number } = {
   [Kind.TypedArray]: 512,
   [Kind.ArrayBuffer]: 512,
@@ -38,19 +38,19 @@ const costs: { readonly [kind: number]: number } = {
   [Kind.NegativeZero]: 0,
 };
 
-/** What a value of each first byte takes, beside its place: a text of more than a character; 0 for others. */
+/** Cost of a value by its first byte, without its slot: a text of more than one character; 0 for others. */
 const textCosts = Uint8Array.from({ length: 256 }, (_, first) =>
   first > 0xa1 && first <= 0xbf ? TEXT + 2 * (first & 0x1f) : 0,
 );
 
-/** Orders of names of properties that were seen, by hashes that hold for one check only. */
+/** Orders of property names seen so far, as hashes that are valid for one check only. */
 const seenOrders = new Int32Array(2 ** 16);
 let lastSeed = (Math.random() * 2 ** 32) | 0;
 
 /** First byte of a short text as long as `__proto__`. */
 const PROTO_LENGTH = 0xa9;
 
-/** Bytes of a value by its first one, itself included; 0 where that does not tell. */
+/** Length of a value in bytes, the first one included, by its first byte; 0 if that does not determine it. */
 const lengths = Uint8Array.from({ length: 256 }, (_, first) => {
   if (first <= 0x7f || first >= 0xe0 || first === 0xc0 || first === 0xc2 || first === 0xc3) return 1;
   if (first >= 0xa0 && first <= 0xbf) return 1 + (first & 0x1f);
@@ -58,40 +58,40 @@ const lengths = Uint8Array.from({ length: 256 }, (_, first) => {
   return first >= 0xcc && first <= 0xd3 ? 1 + 2 ** ((first - 0xcc) % 4) : 0;
 });
 
-/** What the bytes stand for takes more memory than their limit allows. */
+/** The decoded bytes would take more memory than their limit allows. */
 export class TooMuchMemory extends RangeError {}
 
 /** A list, an object or an extension whose values are being read. */
 interface Frame {
-  /** Values still to come; each key of an object is one too. */
+  /** Values left to read; each key of an object counts as one. */
   left: number;
   /** Where the bytes of the innermost extension end. */
   readonly end: number;
   readonly form: Form;
-  /** What an extension has to hold. */
+  /** What an extension must contain. */
   readonly content: "list" | "object" | undefined;
-  /** What the place of each value takes. */
+  /** Cost of the slot of each value. */
   readonly slot: number;
-  /** Of an object, how many names have come, and a hash of them in their order. */
+  /** For an object: how many names were read, and a hash of them in their order. */
   names: number;
   order: number;
-  /** Of an object, how many numbers it has places for. */
+  /** For an object: how many numbers it has slots for. */
   places: number;
 }
 
 type Form = "list" | "object" | "extension";
 
-const inWords = { list: "a list", object: "an object" };
+const formNames = { list: "a list", object: "an object" };
 
-/** What a first byte opens. */
+/** The form that a first byte opens. */
 function formOf(first: number): Form | undefined {
   if ((first >= 0x90 && first <= 0x9f) || first === 0xdc || first === 0xdd) return "list";
   return (first >= 0x80 && first <= 0x8f) || first === 0xde || first === 0xdf ? "object" : undefined;
 }
 
 /**
- * Walks encoded bytes before anything is made of them: no length that they announce is believed unless the bytes for it
- * are there, nesting is bounded, and so is the memory that the objects take. Linear, and without recursion.
+ * Checks encoded bytes before anything is decoded: each announced length must be covered by the bytes that are there,
+ * and nesting and the memory of the objects are bounded. Linear, without recursion.
  */
 class EncodingCheck {
   readonly #bytes: Uint8Array;
@@ -123,7 +123,7 @@ class EncodingCheck {
     }
   }
 
-  /** Passes the values whose length their first byte tells, of which most data consists; stops before any other. */
+  /** Skips values whose first byte determines their length, as in most data; stops before any other. */
   #skipPlain(): void {
     const bytes = this.#bytes;
     const frame = this.#frame;
@@ -166,7 +166,7 @@ class EncodingCheck {
     const first = this.#unsigned(1);
     const { content, slot } = this.#frame;
     this.#spend(slot + (textCosts[first] ?? 0));
-    if (content !== undefined && formOf(first) !== content) throw new RangeError(`${inWords[content]} is missing`);
+    if (content !== undefined && formOf(first) !== content) throw new RangeError(`${formNames[content]} is missing`);
     const length = lengths[first] ?? 0;
     if (this.#frame.form === "object" && this.#frame.left % 2 === 1) this.#key(first);
     else if (length > 0) this.#skip(length - 1);
@@ -182,13 +182,13 @@ class EncodingCheck {
         : first >= 0xd9 && first <= 0xdb
           ? this.#unsigned(2 ** (first - 0xd9))
           : undefined;
-    if (length === undefined) throw new RangeError("the key of a property is no text");
+    if (length === undefined) throw new RangeError("the key of a property is not text");
     this.#skip(length);
     this.#spend(this.#nameCost(this.#frame, this.#at - length, this.#at));
     if (length === 9 && this.#text(length) === "__proto__") throw new RangeError("a property has the key __proto__");
   }
 
-  /** What tells its length by further bytes. */
+  /** A value whose length is in further bytes. */
   #longForm(first: number): void {
     if (first >= 0xc7 && first <= 0xc9) this.#extension(this.#unsigned(2 ** (first - 0xc7)));
     else if (first >= 0xd4 && first <= 0xd8) this.#extension(2 ** (first - 0xd4));
@@ -206,7 +206,7 @@ class EncodingCheck {
   #open(form: "list" | "object", values: number): void {
     const { end, form: outer, slot } = this.#frame;
     if (values > end - this.#at) {
-      throw new RangeError(`${inWords[form]} announces ${values} values where ${end - this.#at} bytes are left`);
+      throw new RangeError(`${formNames[form]} announces ${values} values where ${end - this.#at} bytes are left`);
     }
     this.#depth++;
     if (this.#depth > MAX_DEPTH) throw new RangeError(`nested more than ${MAX_DEPTH} deep`);
@@ -235,7 +235,7 @@ class EncodingCheck {
     return { left, end, form, slot, content, names: 0, order: this.#seed, places: 0 };
   }
 
-  /** The number that digits stand for; -1 where there are others. */
+  /** The number that digits stand for; -1 if there are other characters. */
   #numberAt(start: number, end: number): number {
     let number = 0;
     for (let at = start; at < end; at++) {
@@ -246,7 +246,7 @@ class EncodingCheck {
     return number;
   }
 
-  /** What the next property of an object takes whose name these bytes are, beside its value. */
+  /** Cost of the next property of an object, named by these bytes, without its value. */
   #nameCost(frame: Frame, start: number, end: number): number {
     const bytes = this.#bytes;
     if (end - start <= NUMBER_DIGITS && end > start) {
@@ -302,7 +302,7 @@ class EncodingCheck {
 
 /**
  * Checks that bytes can be decoded at a bounded cost.
- * @param maxBytes Limit of the encoding of one object.
+ * @param maxBytes Size limit of one encoded object.
  * @throws RangeError that says what is wrong.
  */
 export function checkEncoding(bytes: Uint8Array, maxBytes: number): void {

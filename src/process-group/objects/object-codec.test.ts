@@ -168,7 +168,7 @@ describe("what would arrive as something else is refused", () => {
     ["a hole", [1, , 2], "a list has no element 1 of 3"],
     ["a long list of holes", new Array(500_000), "a list has no element 0"],
     ["a key __proto__", JSON.parse('[{ "__proto__": 1 }]'), "a property has the key __proto__"],
-    ["a key that is no text", { "\ud800": 1 }, "the key of a property is no well-formed text"],
+    ["a key that is no text", { "\ud800": 1 }, "the key of a property is not well-formed text"],
     ["a circle", cycle, "nested more than 100 deep, or in a circle"],
     ["detached memory", gone, "is detached"],
     ["a detached ArrayBuffer", gone.buffer, "is detached"],
@@ -278,7 +278,7 @@ describe("bytes", () => {
     } catch (error) {
       expect(error).toBeInstanceOf(DistBackendError);
       expect(error).toMatchObject({ code: "OBJECT_MALFORMED", details: { peers: [3] } });
-      expect((error as Error).message).toStartWith("recvObject: what rank 3 sent is no object of this library (");
+      expect((error as Error).message).toStartWith("recvObject: what rank 3 sent is not an object of this library (");
       return;
     }
     Bun.inspect(object, { depth: 200 });
@@ -328,7 +328,7 @@ describe("bytes", () => {
     ["a Map with a key alone", ext(3, 0x91, 1), "a Map has a key without a value"],
     ["a Set that is no list", ext(4, 1), "a list is missing"],
     ["text for an object without prototype", ext(10, 0xa1, 0x61), "an object is missing"],
-    ["a key that is no text", [0x81, 1, 2], "the key of a property is no text"],
+    ["a key that is no text", [0x81, 1, 2], "the key of a property is not text"],
     ["a key __proto__", [0x81, 0xa9, ...Buffer.from("__proto__"), 1], "a property has the key __proto__"],
     ["a long form of that key", [0x81, 0xd9, 9, ...Buffer.from("__proto__"), 1], "a property has the key __proto__"],
     ["a type that there is not", [0xc1], "there is no type 0xc1"],

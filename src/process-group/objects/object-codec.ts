@@ -5,17 +5,17 @@ import { Kind, typedArrays } from "./object-format.ts";
 import { ObjectPacker, TooLarge } from "./object-packer.ts";
 
 /**
- * Turns an object into bytes: MessagePack, with the types of {@link Kind} and no others. An object that would arrive as
+ * Encodes an object as MessagePack, with the extension types of {@link Kind} only. An object that would arrive as
  * something else is refused.
  *
- * @param maxBytes Limit of the bytes.
+ * @param maxBytes Size limit of the encoded object.
  * @throws InvalidArgumentError (`OBJECT_NOT_SENDABLE`, `OBJECT_TOO_LARGE`).
  */
 export function encodeObject(object: unknown, maxBytes: number): Uint8Array<ArrayBuffer> {
   let bytes: Uint8Array<ArrayBuffer>;
   try {
     bytes = new ObjectPacker(maxBytes).pack(object);
-    // What is sent can be decoded: the check of the receivers says so.
+    // The same check as on the receivers, so that what is sent can be decoded.
     if (bytes.byteLength <= maxBytes) checkEncoding(bytes, maxBytes);
   } catch (cause) {
     if (cause instanceof TooLarge) throw tooLarge(`more than ${maxBytes}`, maxBytes);
@@ -38,11 +38,11 @@ export function encodeObject(object: unknown, maxBytes: number): Uint8Array<Arra
 }
 
 /**
- * The object of some bytes. Builds plain data only: no constructor or method of a sender's choice runs, and memory is
- * bounded by what the bytes can hold.
+ * Decodes an object. Builds plain data only: no constructor or method of a sender's choice runs, and memory is bounded
+ * by what the bytes can hold.
  *
- * @param rank Who has sent them.
- * @throws DistBackendError (`OBJECT_MALFORMED`) for what is no object of this codec.
+ * @param rank The rank that sent the bytes.
+ * @throws DistBackendError (`OBJECT_MALFORMED`) for bytes that are not an object of this codec.
  */
 export function decodeObject(op: string, bytes: Uint8Array, rank: number, maxBytes: number): unknown {
   try {
@@ -50,7 +50,7 @@ export function decodeObject(op: string, bytes: Uint8Array, rank: number, maxByt
     return unpack(bytes);
   } catch (cause) {
     throw new DistBackendError(
-      `${op}: what rank ${rank} sent is no object of this library (${messageOf(cause)}); objects go among Bun ranks only, PyTorch pickles its own`,
+      `${op}: what rank ${rank} sent is not an object of this library (${messageOf(cause)}); only Bun ranks can exchange objects, since PyTorch pickles them`,
       { code: "OBJECT_MALFORMED", op, peers: [rank], cause },
     );
   }
@@ -65,7 +65,7 @@ function tooLarge(bytes: string, maxBytes: number): InvalidArgumentError {
 
 const extensionCodec = { tryToEncode: () => null, decode: contentOf };
 
-/** Decodes bytes that were checked, which bounds the depth of this recursion. */
+/** Decodes checked bytes; the check bounds the depth of this recursion. */
 function unpack(bytes: Uint8Array): unknown {
   return new Decoder({ extensionCodec }).decode(bytes);
 }

@@ -4,10 +4,10 @@ import { AllOf, type Steps, sourceOf } from "../../work/index.ts";
 import type { SubmitStep } from "../steps/submit-step.ts";
 import type * as ObjectCodec from "./object-codec.ts";
 
-/** Loaded at the first use, which takes 6 ms, and synchronously, since objects are encoded at the call. */
+/** Loaded on first use, since that takes 6 ms, and synchronously, since objects are encoded during the call. */
 const objectCodec = (): typeof ObjectCodec => require("./object-codec.ts");
 
-/** What is announced instead of a size by a rank whose object cannot be encoded, so that nobody waits for it. */
+/** Announced instead of a size by a rank whose object cannot be encoded, so that no rank waits for it. */
 const NOT_ENCODED = -1;
 
 /** One call of an object collective. */
@@ -15,12 +15,12 @@ export interface ObjectCall {
   readonly op: string;
   readonly rank: number;
   readonly size: number;
-  /** Limit of one object, in bytes; alike on all ranks. */
+  /** Size limit of one object in bytes, the same on all ranks. */
   readonly maxBytes: number;
   readonly submit: SubmitStep;
 }
 
-/** An own object in its encoding, or why there is none. */
+/** An encoded object of this rank, or why it could not be encoded. */
 export type PackedObject =
   | { readonly bytes: Uint8Array<ArrayBuffer>; readonly error?: undefined }
   | { readonly bytes?: undefined; readonly error: DistError };
@@ -36,7 +36,7 @@ export function packObject(op: string, maxBytes: number, object: unknown): Packe
   }
 }
 
-/** The objects of all ranks, on all. */
+/** Gathers the objects of all ranks on every rank. */
 export function* allGatherObjects(call: ObjectCall, packed: PackedObject): Steps<unknown[]> {
   const sizes = yield* sizesOfAll(call, packed);
   const longest = Math.max(...sizes);
@@ -47,7 +47,7 @@ export function* allGatherObjects(call: ObjectCall, packed: PackedObject): Steps
   });
 }
 
-/** The objects of all ranks on the root, nothing elsewhere. */
+/** Gathers the objects of all ranks on the root; returns nothing elsewhere. */
 export function* gatherObjects(call: ObjectCall, packed: PackedObject, root: number): Steps<unknown[] | undefined> {
   const sizes = yield* sizesOfAll(call, packed);
   const longest = Math.max(...sizes);
@@ -59,7 +59,7 @@ export function* gatherObjects(call: ObjectCall, packed: PackedObject, root: num
 }
 
 /**
- * The root's object, on all ranks.
+ * Copies the root's object to all ranks.
  * @param packed On the root only.
  */
 export function* broadcastObject(call: ObjectCall, packed: PackedObject | undefined, root: number): Steps<unknown> {
@@ -68,13 +68,13 @@ export function* broadcastObject(call: ObjectCall, packed: PackedObject | undefi
   const [size = 0] = requireSizes(call, sizes, packed, root);
   const bytes = packed?.bytes ?? new Uint8Array(size);
   yield call.submit("broadcast", [], [view(bytes)], { root });
-  // The root gets a copy too, as the others do.
+  // The root gets a copy, too, like the others.
   return decode(call, bytes, root);
 }
 
 /**
- * The root's object for this rank.
- * @param packed Those of all ranks, on the root only.
+ * Scatters the root's objects.
+ * @param packed One object per rank, on the root only.
  */
 export function* scatterObjects(
   call: ObjectCall,
@@ -108,7 +108,7 @@ export function* sendObject(call: ObjectCall, packed: PackedObject, peer: number
 
 /**
  * Receives an object.
- * @param cameFrom Gets the rank of the group that it comes from, as soon as that is known.
+ * @param cameFrom Called with the group rank of the source as soon as that is known.
  */
 export function* recvObject(
   call: ObjectCall,
@@ -137,7 +137,7 @@ function sizeOf(packed: PackedObject | undefined): bigint {
   return packed === undefined ? 0n : BigInt(packed.bytes?.byteLength ?? NOT_ENCODED);
 }
 
-/** Tells all ranks the sizes of all objects. */
+/** Exchanges the sizes of the objects of all ranks. */
 function* sizesOfAll(call: ObjectCall, packed: PackedObject): Steps<number[]> {
   const sizes = new BigInt64Array(call.size);
   yield call.submit("allGatherIntoTensor", [view(BigInt64Array.of(sizeOf(packed)))], [view(sizes)]);
@@ -145,8 +145,8 @@ function* sizesOfAll(call: ObjectCall, packed: PackedObject): Steps<number[]> {
 }
 
 /**
- * The announced sizes, if all are in bounds. All ranks see the same ones, so either all go on or none does.
- * @param root The rank that announced them all, if it was one rank.
+ * The announced sizes, if all are in bounds. All ranks see the same sizes, so either all continue or none does.
+ * @param root The rank that announced all of them, if it was a single one.
  */
 function requireSizes(
   { op, maxBytes }: ObjectCall,

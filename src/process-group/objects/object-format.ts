@@ -1,7 +1,7 @@
-/** How deep objects may be nested, on the way out and on the way in. */
+/** How deep objects may be nested, in both encoding and decoding. */
 export const MAX_DEPTH = 100;
 
-/** Types beyond those of MessagePack; part of what is sent. */
+/** Extension types beyond those of MessagePack; part of the wire format. */
 export enum Kind {
   /** One byte for the type, see {@link typedArrays}, and the elements. */
   TypedArray = 1,
@@ -19,18 +19,18 @@ export enum Kind {
   NegativeZero = 8,
   /** UTF-16 code units of a string that UTF-8 cannot hold. */
   Text = 9,
-  /** An object without a prototype: the same as an ordinary one. */
+  /** An object without a prototype, with the content of an ordinary one. */
   NullPrototype = 10,
 }
 
-/** Those whose content is itself encoded. */
+/** Whether the content of a kind is itself encoded. */
 export function isNesting(kind: number): boolean {
   return kind === Kind.Map || kind === Kind.Set || kind === Kind.NullPrototype;
 }
 
 type TypedArrayClass = new (buffer: ArrayBuffer) => ArrayBufferView;
 
-/** Their places in this list are part of what is sent. */
+/** The order of this list is part of the wire format. */
 export const typedArrays: readonly {
   readonly prototype: object;
   readonly over: (bytes: ArrayBuffer) => ArrayBufferView;

@@ -4,7 +4,7 @@ import { describe } from "../../errors/index.ts";
 import { isDetached, memoryOf, type TensorStorage } from "../../tensor/index.ts";
 import { Kind, MAX_DEPTH, typedArrays } from "./object-format.ts";
 
-/** Longest list whose extra properties are looked for; those of a regular expression's results are shorter. */
+/** Longest list that is checked for extra properties; results of regular expressions are shorter. */
 const SHORT_LIST = 32;
 
 const encoder = new TextEncoder();
@@ -13,16 +13,16 @@ const undefinedValue = new ExtData(Kind.Undefined, nothing);
 const negativeZero = new ExtData(Kind.NegativeZero, nothing);
 const arrayTypes = new Map(typedArrays.map(({ prototype }, type) => [prototype, type]));
 
-/** The object has more than the limit of bytes, which shows before it is encoded. */
+/** The object exceeds the limit of bytes, as detected before it is encoded. */
 export class TooLarge extends RangeError {}
 
 /**
- * Encodes one object: MessagePack, with extensions for what it lacks. What would arrive as something else is refused,
- * before the library gets to see it.
+ * Encodes one object as MessagePack, with extensions for what that lacks. What would arrive as something else is
+ * refused before it reaches the library.
  */
 export class ObjectPacker {
   readonly #maxBytes: number;
-  /** Bytes of the limit that what has been walked over will take at least. Shared objects are sent each time. */
+  /** Minimum number of bytes that the values visited so far will take. Shared objects are sent each time. */
   #taken = 0;
   readonly #encoder = new Encoder({
     extensionCodec: {
@@ -42,7 +42,7 @@ export class ObjectPacker {
     return this.#encoder.encode(this.#portable(object, 0));
   }
 
-  /** The value itself if the library can encode it as it is, with everything in it; else what stands for it. */
+  /** The value itself if the library can encode it with everything in it, else a replacement. */
   #portable(value: unknown, depth: number): unknown {
     switch (typeof value) {
       case "number":
@@ -101,11 +101,11 @@ export class ObjectPacker {
     requireNoOthers(object, keys.length);
     this.#take(2 * keys.length);
     const values = object as Record<string, unknown>;
-    // A getter gives its value once; what was checked is what is sent.
+    // Getters are read once, so that what was checked is what is sent.
     const copy: Record<string, unknown> = {};
     for (const key of keys) {
       if (key === "__proto__") throw new TypeError("a property has the key __proto__");
-      if (!key.isWellFormed()) throw new TypeError("the key of a property is no well-formed text");
+      if (!key.isWellFormed()) throw new TypeError("the key of a property is not well-formed text");
       this.#take(key.length);
       copy[key] = this.#portable(values[key], depth);
     }
@@ -116,7 +116,7 @@ export class ObjectPacker {
     const { length } = list;
     if (length <= SHORT_LIST) requireNoOthers(list, length + 1);
     this.#take(length);
-    // A getter among the elements gives its value once, as those of an object do.
+    // Getters among the elements are read once, like those of an object.
     const copy: unknown[] = [];
     for (let i = 0; i < length; i++) {
       const value = list[i];
@@ -146,7 +146,7 @@ export class ObjectPacker {
 
   #elements(view: ArrayBufferView): Uint8Array<ArrayBuffer> {
     const type = arrayTypes.get(Object.getPrototypeOf(view));
-    // Not its own properties, which may say anything.
+    // Not its own properties, which can claim anything.
     const range = memoryOf(view);
     if (type === undefined || range === undefined) throw new TypeError(`${describe(view)} is not plain data`);
     const { buffer, byteOffset, byteLength } = range;
@@ -171,10 +171,10 @@ function timeOf(date: Date): Uint8Array<ArrayBuffer> {
   return new Uint8Array(Float64Array.of(date.getTime()).buffer);
 }
 
-/** Throws if an object has more properties than those that are sent. */
+/** Throws if an object has properties that would not be sent. */
 function requireNoOthers(object: object, sent: number): void {
   if (Reflect.ownKeys(object).length <= sent) return;
   throw new TypeError(
-    `${describe(object)} has properties that would be lost: by symbols, not enumerable, or beside its elements`,
+    `${describe(object)} has properties that would be lost: keyed by symbols, not enumerable, or beside its elements`,
   );
 }

@@ -5,10 +5,10 @@ import { CPU, type Device, type TensorView } from "../../tensor/index.ts";
 import { Work } from "../../work/index.ts";
 import { type CallCheck, isOpName, viewFault } from "./call-check.ts";
 
-/** What no call was. */
+/** The fields while no call is recorded. */
 const NO_CALL: OpCall = opCall("refused", CPU, NO_TENSORS, NO_TENSORS, Number.POSITIVE_INFINITY);
 
-/** A call as a middleware was given it, so that a change in place is seen. */
+/** A call as passed to a middleware, so that changes in place are detected. */
 class GivenCall {
   call: OpCall | undefined;
   #fields = NO_CALL;
@@ -18,8 +18,8 @@ class GivenCall {
     this.call = call;
   }
 
-  /** Whether it has no more the fields that whoever has made it goes on by. */
-  get isSpoilt(): boolean {
+  /** Whether fields that its caller still uses have become invalid. */
+  get isCorrupted(): boolean {
     const call = this.call as OpCall;
     const { op, inputs, outputs } = this.#fields;
     return (
@@ -33,7 +33,7 @@ class GivenCall {
     return opTable[this.#fields.op].kind === "collective";
   }
 
-  /** Whether this is the call, and nobody has changed it, or spoilt one of its views. */
+  /** Whether `call` is this call, unchanged and with valid views. */
   isStill(call: OpCall | undefined): boolean {
     return (
       call !== undefined &&
@@ -44,13 +44,13 @@ class GivenCall {
     );
   }
 
-  /** Undoes a change in place: whoever has made the call goes by it. */
+  /** Undoes changes in place, since its caller still uses the call. */
   restore(): void {
     const { call } = this;
     if (call !== undefined && !this.isStill(call)) Object.assign(call, this.#fields);
   }
 
-  /** Lets go of the tensors. */
+  /** Releases the tensors. */
   forget(): void {
     this.call = undefined;
     this.#fields = NO_CALL;
@@ -58,8 +58,8 @@ class GivenCall {
 }
 
 /**
- * Whether two calls have the same in all fields. Spelled out, since a loop over names takes several times as long; what is left to
- * compare is kept by the type, so that this does not compile as long as a field is missing.
+ * Whether all fields of two calls are the same. Written out, since a loop over names takes several times as long. The
+ * type tracks the fields left to compare, so this does not compile if one is missing.
  */
 function areSame(a: OpCall, b: OpCall): boolean {
   const left = "any" as keyof OpCall;
@@ -83,7 +83,7 @@ function areSame(a: OpCall, b: OpCall): boolean {
   );
 }
 
-/** Whether a field is the same in two calls; if it is, there is one less left to compare. */
+/** Whether a field is the same in two calls; if so, it is removed from those left to compare. */
 function isSame<Left extends keyof OpCall, Field extends Left>(
   _left: Left,
   _field: Field,
@@ -93,7 +93,7 @@ function isSame<Left extends keyof OpCall, Field extends Left>(
   return a === b;
 }
 
-/** Compiles only where nothing is left. */
+/** Compiles only if no field is left. */
 function isNothing(_left: never): true {
   return true;
 }
@@ -103,15 +103,15 @@ function areSound(views: readonly TensorView[]): boolean {
   return true;
 }
 
-/** What the calls that are on their way were when they came, for all borders of a pipeline. */
+/** Snapshots of the calls on their way through a pipeline, shared by all its boundaries. */
 export class Passage {
-  /** The list whose calls were noted last, and where. */
+  /** The list recorded last, and where its snapshots are. */
   calls: readonly OpCall[] | undefined;
   first = 0;
   count = 0;
   readonly #given: GivenCall[] = [];
 
-  /** The call at this place among those that were noted from `first` on. */
+  /** The snapshot of call `i` of the list recorded at `first`. */
   at(first: number, i: number): GivenCall {
     const known = this.#given[first + i];
     if (known !== undefined) return known;
@@ -120,7 +120,7 @@ export class Passage {
     return made;
   }
 
-  /** Notes calls, behind those from which they are made. */
+  /** Records calls, behind those that they were made from. */
   note(calls: readonly OpCall[]): void {
     this.calls = calls;
     this.first += this.count;
@@ -128,21 +128,21 @@ export class Passage {
     for (let i = 0; i < calls.length; i++) this.at(this.first, i).note(calls[i] as OpCall);
   }
 
-  /** Whether nobody has changed the calls that were noted, nor their list. */
+  /** Whether the recorded calls and their list are unchanged. */
   areStill(calls: readonly OpCall[], first: number, count: number): boolean {
     if (calls.length !== count) return false;
     for (let i = 0; i < count; i++) if (!this.at(first, i).isStill(calls[i])) return false;
     return true;
   }
 
-  /** Whoever has made the calls goes on with them, so the list stays as it was, and what is in it stays a list of calls. */
+  /** Restores the list and keeps its calls valid, since whoever made them still uses them. */
   end(calls: readonly OpCall[]): void {
     for (let i = 0; i < this.count; i++) {
       const given = this.at(this.first, i);
       const { call } = given;
       if (call === undefined) continue;
       if (calls[i] !== call) (calls as OpCall[])[i] = call;
-      if (given.isSpoilt) given.restore();
+      if (given.isCorrupted) given.restore();
       given.forget();
     }
     if (calls.length !== this.count) (calls as OpCall[]).length = this.count;
@@ -150,8 +150,8 @@ export class Passage {
 }
 
 /**
- * The place where calls go from one middleware to the next, or to the backend. What the middleware has changed is checked there, and
- * what it throws is named; a collective that does not get further takes its turn all the same.
+ * The boundary where calls pass from one middleware to the next, or to the backend. It checks what the middleware
+ * changed and names the middleware in what it throws. A collective that gets no further still takes its turn.
  */
 export class CallBorder {
   readonly #name: string;
@@ -159,7 +159,7 @@ export class CallBorder {
   readonly #inner: Submit;
   readonly #check: CallCheck;
   readonly #passage: Passage;
-  /** What the middleware is called with at present, and where that was noted. */
+  /** The calls that the middleware is handling, and where their snapshots are. */
   #calls: readonly OpCall[] | undefined;
   #first = 0;
   #count = 0;
@@ -187,7 +187,7 @@ export class CallBorder {
       const first = this.#first;
       const count = this.#count;
       const hasPassed = this.#hasPassed;
-      // The border outside has noted them if its middleware has left them as they were.
+      // The boundary outside has already recorded them, unless its middleware changed them.
       const noted = passage.calls;
       const firstNoted = passage.first;
       const countNoted = passage.count;
@@ -201,7 +201,7 @@ export class CallBorder {
         this.#hasPassed = false;
         return submit(calls);
       } catch (error) {
-        // A call that cannot be read comes from the middleware outside.
+        // An unreadable call comes from the outer middleware.
         throw isNoted ? this.#thrown(error) : error;
       } finally {
         if (noted !== calls) {
@@ -229,12 +229,12 @@ export class CallBorder {
       throw new InvalidArgumentError(text, { code: "INVALID_CALL", argument: "calls" });
     }
     try {
-      // Not forEach(), which passes over holes.
+      // Not forEach(), which skips holes.
       for (const call of calls) if (!this.#isGiven(call)) this.#check.require(call, this.#name);
     } catch (error) {
       this.#takeTurn(calls.some((call) => this.#isCollective(call)));
       this.#restore();
-      const failure = this.#named("a call that it has submitted", error);
+      const failure = this.#named("a call that it submitted", error);
       return calls.map((call) =>
         Work.rejected(failure, { opType: isOpName(call?.op) ? opTypeOf(call) : OpType.UNKNOWN }),
       );
@@ -242,19 +242,19 @@ export class CallBorder {
     return this.#inner(calls);
   }
 
-  /** Whether a call is one that the middleware was given, and has left as it was. */
+  /** Whether the middleware was passed this call and left it unchanged. */
   #isGiven(call: OpCall): boolean {
     for (let i = 0; i < this.#count; i++) if (this.#passage.at(this.#first, i).isStill(call)) return true;
     return false;
   }
 
-  /** Of a call without a known op, what the middleware was called with tells it. */
+  /** If the op of a call is unknown, the calls passed to the middleware decide. */
   #isCollective(call: OpCall | undefined): boolean {
     return isOpName(call?.op) ? opTable[call.op].kind === "collective" : this.#hasGivenCollective();
   }
 
   #hasGivenCollective(): boolean {
-    // Not known of what is submitted later; collectives are what middleware holds back.
+    // Unknown for calls submitted later; collectives are what middleware holds back.
     if (this.#calls === undefined) return true;
     for (let i = 0; i < this.#count; i++) if (this.#passage.at(this.#first, i).isCollective) return true;
     return false;
@@ -273,7 +273,7 @@ export class CallBorder {
 
   #named(what: string, error: unknown): DistError {
     if (error instanceof DistError) return error;
-    const text = `middleware "${this.#name}": ${what} has thrown ${messageOf(error)}`;
+    const text = `middleware "${this.#name}": ${what} threw ${messageOf(error)}`;
     return new DistBackendError(text, { code: "MIDDLEWARE_ERROR", cause: error });
   }
 }

@@ -21,7 +21,7 @@ import {
 } from "../../tensor/index.ts";
 import { CallShapes, isAtRoot } from "../arguments/call-shapes.ts";
 
-/** Whose calls are checked. */
+/** The rank, group size and device whose calls are checked. */
 export interface CallCheckHost {
   readonly rank: number;
   readonly size: number;
@@ -29,8 +29,9 @@ export interface CallCheckHost {
 }
 
 /**
- * Checks calls that middleware has made or changed as the process group checks those of users: whatever native code is given must be
- * such as its op table says, and its views lie within memory that is still there. What the process group has made is not looked at again.
+ * Checks calls that middleware made or changed, as the process group checks those of users: what reaches native code
+ * must conform to the op table, and its views must lie within existing memory. Calls of the process group are not
+ * checked again.
  */
 export class CallCheck {
   readonly #host: CallCheckHost;
@@ -45,13 +46,13 @@ export class CallCheck {
   require(call: OpCall, middleware: string): void {
     const fault = (argument: string, text: string, cause?: DistError) =>
       refusal(call, middleware, argument, text, cause);
-    if (typeof call !== "object" || call === null) throw fault("call", `is no call, got ${describe(call)}`);
-    if (!isOpName(call.op)) throw fault("op", `is none of the op table, got ${describe(call.op)}`);
+    if (typeof call !== "object" || call === null) throw fault("call", `is not a call, got ${describe(call)}`);
+    if (!isOpName(call.op)) throw fault("op", `is not in the op table, got ${describe(call.op)}`);
     const row = opTable[call.op];
     if (row.kind === "turn") return;
     for (const side of ["inputs", "outputs"] as const) {
       const views: unknown = call[side];
-      if (!Array.isArray(views)) throw fault(side, `is no list of views, got ${describe(views)}`);
+      if (!Array.isArray(views)) throw fault(side, `is not a list of views, got ${describe(views)}`);
       for (let i = 0; i < views.length; i++) {
         if (isGone(views[i])) throw goneMemory(call, `${side}[${i}]`);
         const wrong = viewFault(views[i]) ?? this.#placeFault(views[i]);
@@ -63,39 +64,39 @@ export class CallCheck {
     this.#requireShapes(call, row, fault);
   }
 
-  /** A view of another device, whose memory this backend may not reach. */
+  /** What is wrong with a view on another device, whose memory this backend may be unable to reach. */
   #placeFault({ device }: TensorView): string | undefined {
     const { type, index } = this.#host.device;
     if (device?.type === type && device.index === index) return undefined;
     return `is not on ${type}:${index}, the device of this backend`;
   }
 
-  /** The first field without tensors that is wrong, and how. */
+  /** The first invalid field other than the tensors, and what is wrong with it. */
   #termsFault(call: OpCall, row: OpRow): readonly [field: string, fault: string] | undefined {
     const { op, reduceOp, root, peer, tag, waitAllRanks, continuation, timeoutMs, stream } = call;
     const { rank, size } = this.#host;
     const isRank = (value: unknown) => Number.isInteger(value) && Number(value) >= 0 && Number(value) < size;
     if (row.reduces && !(reduceOp instanceof ReduceOp)) {
-      return ["reduceOp", `is none of ReduceOp's constants, got ${describe(reduceOp)}`];
+      return ["reduceOp", `is not one of ReduceOp's constants, got ${describe(reduceOp)}`];
     }
     if (row.root !== undefined && !isRank(root)) {
-      return ["root", `is no rank of the group of ${size}, got ${describeNumber(root)}`];
+      return ["root", `is not a rank of the group of ${size}, got ${describeNumber(root)}`];
     }
     if (row.kind === "message") {
       const isAny = op === "recv" && peer === -1;
       if (!isAny && (!isRank(peer) || peer === rank)) {
-        return ["peer", `is no other rank of the group of ${size}, got ${describeNumber(peer)}`];
+        return ["peer", `is not another rank of the group of ${size}, got ${describeNumber(peer)}`];
       }
-      if (!isTag(tag)) return ["tag", `is no tag, got ${describeNumber(tag)}`];
+      if (!isTag(tag)) return ["tag", `is not a tag, got ${describeNumber(tag)}`];
     }
     if (typeof waitAllRanks !== "boolean")
       return ["waitAllRanks", `is not true or false, got ${describe(waitAllRanks)}`];
     if (typeof continuation !== "boolean")
       return ["continuation", `is not true or false, got ${describe(continuation)}`];
     const isLimit = typeof timeoutMs === "number" && timeoutMs >= 0 && (timeoutMs > 0 || op === "monitoredBarrier");
-    if (!isLimit) return ["timeoutMs", `is no limit in milliseconds, got ${describeNumber(timeoutMs)}`];
+    if (!isLimit) return ["timeoutMs", `is not a time-out in milliseconds, got ${describeNumber(timeoutMs)}`];
     if (stream !== undefined && typeof stream?.handle !== "number")
-      return ["stream", `is no stream, got ${describe(stream)}`];
+      return ["stream", `is not a stream, got ${describe(stream)}`];
     return row.splits ? this.#splitsFault(call, row) : undefined;
   }
 
@@ -103,14 +104,14 @@ export class CallCheck {
     const { inputSplits, outputSplits, inputs, outputs } = call;
     if ((inputSplits === undefined) !== (outputSplits === undefined)) {
       const missing = inputSplits === undefined ? "inputSplits" : "outputSplits";
-      return [missing, "is missing, and the splits of the other side are given"];
+      return [missing, "is missing, although the splits of the other side are given"];
     }
-    // Of a list of pairs they count blocks, of one tensor its elements.
+    // For a list of pairs, splits count blocks; for one tensor, elements.
     const [input, output] = row.inputs === "tensor" ? [inputs[0]?.length, outputs[0]?.length] : [];
     const { rank, size } = this.#host;
     if (inputSplits === undefined || outputSplits === undefined) {
       if (input === output && (input ?? 0) % size === 0) return undefined;
-      return ["inputSplits", `is not given, and ${input} and ${output} elements are no equal parts for ${size} ranks`];
+      return ["inputSplits", `is missing, and ${input} and ${output} elements are not equal parts for ${size} ranks`];
     }
     const fault = splitsFault(inputSplits, size, input);
     if (fault !== undefined) return ["inputSplits", fault];
@@ -118,7 +119,7 @@ export class CallCheck {
     if (outputFault !== undefined) return ["outputSplits", outputFault];
     const [sent, expected] = [inputSplits[rank], outputSplits[rank]];
     if (row.inputs !== "tensor" || sent === expected) return undefined;
-    return ["outputSplits", `has ${expected} for this rank itself, which sends itself ${sent}`];
+    return ["outputSplits", `expects ${expected} from this rank itself, which sends itself ${sent}`];
   }
 
   #requireShapes(
@@ -143,7 +144,7 @@ export class CallCheck {
     }
   }
 
-  /** How many tensors a side has; `undefined` for any number from one on. */
+  /** Number of tensors on a side; `undefined` for any positive number. */
   #countOf(side: Side, root: number): number | undefined {
     if (side === "none" || (isAtRoot(side) && this.#host.rank !== root)) return 0;
     if (isOneTensor(side)) return 1;
@@ -156,31 +157,31 @@ export function isOpName(op: unknown): op is OpName {
   return typeof op === "string" && Object.hasOwn(opTable, op);
 }
 
-/** What is wrong with split sizes, of which there is one for each rank and which add up to all of the tensor, if it is one. */
+/** What is wrong with split sizes. There is one per rank; for a single tensor they add up to its length. */
 function splitsFault(splits: unknown, size: number, length: number | undefined): string | undefined {
-  if (!Array.isArray(splits)) return `is no list of ${size} lengths, got ${describe(splits)}`;
+  if (!Array.isArray(splits)) return `is not a list of ${size} lengths, got ${describe(splits)}`;
   const areLengths = splits.length === size && splits.every((each) => Number.isSafeInteger(each) && each >= 0);
-  if (!areLengths) return `is no list of ${size} lengths, got [${splits.join(", ")}]`;
+  if (!areLengths) return `is not a list of ${size} lengths, got [${splits.join(", ")}]`;
   const total = splits.reduce((sum: number, each: number) => sum + each, 0);
   return length === undefined || total === length
     ? undefined
     : `adds up to ${total} elements, its tensor has ${length}`;
 }
 
-/** All tensors of an op are of one dtype; but of an op that takes pairs, each pair has its own. */
+/** All tensors of an op have one dtype; in an op that takes pairs, each pair has its own. */
 function dtypeFault({ inputs, outputs }: OpCall, { inputs: side, unequal }: OpRow): string | undefined {
   const isPaired = unequal === true && side === "tensors";
   const first = (inputs[0] ?? outputs[0])?.dtype;
   const expected = (i: number) => (isPaired ? inputs[i]?.dtype : first);
   for (const list of isPaired ? [outputs] : [inputs, outputs]) {
     for (const [i, { dtype }] of list.entries()) {
-      if (dtype !== expected(i)) return `is ${expected(i)} of one tensor and ${dtype} of another`;
+      if (dtype !== expected(i)) return `is ${expected(i)} in one tensor and ${dtype} in another`;
     }
   }
   return undefined;
 }
 
-/** Whether the memory of a view has been taken away, by whomever. */
+/** Whether the memory of a view was detached. */
 function isGone(view: TensorView | undefined): boolean {
   return dtypeOfArray(view?.data) !== undefined && isDetached(view?.data as TensorStorage);
 }
@@ -213,7 +214,7 @@ function refusal(
   cause?: DistError,
 ): InvalidArgumentError {
   const op = isOpName(call?.op) ? call.op : "op";
-  return new InvalidArgumentError(`${op}: middleware "${middleware}" has changed the call, and its ${where} ${fault}`, {
+  return new InvalidArgumentError(`${op}: middleware "${middleware}" changed the call, and its ${where} ${fault}`, {
     code: "INVALID_CALL",
     op,
     argument: where,
@@ -221,20 +222,20 @@ function refusal(
   });
 }
 
-/** What is wrong with a view that native code is to be given, by itself. */
+/** What is wrong with a view in itself, before it is passed to native code. */
 export function viewFault(view: TensorView | undefined): string | undefined {
-  if (typeof view !== "object" || view === null) return `is no view, got ${describe(view)}`;
+  if (typeof view !== "object" || view === null) return `is not a view, got ${describe(view)}`;
   const { data, ptr, dtype, length, byteLength } = view;
   if (!isDType(dtype)) return `has the unknown dtype ${String(dtype)}`;
   if (!Number.isSafeInteger(byteLength) || byteLength < 0) return `has byteLength ${describeNumber(byteLength)}`;
   if (length * dtypes[dtype].size !== byteLength) {
-    return `has ${describeNumber(length)} elements of ${dtype}, which are not its ${byteLength} bytes`;
+    return `has ${describeNumber(length)} elements of ${dtype}, which do not make its ${byteLength} bytes`;
   }
   if (data === undefined) {
     if (Number.isSafeInteger(ptr) && ptr >= 0 && (ptr > 0 || byteLength === 0)) return undefined;
     return `has no memory: its data is undefined and its ptr is ${describeNumber(ptr)}`;
   }
-  if (dtypeOfArray(data) === undefined) return `has ${describe(data)} as its data, which is no TypedArray`;
+  if (dtypeOfArray(data) === undefined) return `has ${describe(data)} as its data, which is not a TypedArray`;
   if (isWhole(data, byteLength)) return undefined;
   return `claims ${byteLength} bytes, more than its memory has (${data.byteLength})`;
 }

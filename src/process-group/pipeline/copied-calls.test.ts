@@ -169,7 +169,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
     });
     const error = await rejection(group.allReduce(floats()));
     expect(error).toMatchObject({ code: "BACKEND_ERROR", details: { op: "allReduce", backend: "ring" } });
-    expect(error.message).toBe('group "0": submit() of backend "ring" for allReduce has failed: no ring');
+    expect(error.message).toBe('group "0": submit() of backend "ring" for allReduce failed: no ring');
     const whole = group.coalescing(() => {
       group.broadcast(floats(), { src: 0 });
       group.allReduce(floats());

@@ -1,8 +1,8 @@
 import { DistBackendError, DistError, type ErrorDetails, messageOf } from "../../errors/index.ts";
 
 /**
- * What code of a user's own has thrown or rejected with, as an error of this package that says where that was, with the other as its
- * cause; the error itself if it is one of this package, which says by itself what is wrong.
+ * Wraps what user code threw or rejected with in an error of this package that says where that was. Errors of this
+ * package are returned unchanged.
  */
 export function foreignFailure(where: string, { group, backend, op }: ErrorDetails, cause: unknown): DistError {
   if (cause instanceof DistError) return cause;
@@ -11,10 +11,10 @@ export function foreignFailure(where: string, { group, backend, op }: ErrorDetai
     ...(backend !== undefined && { backend }),
     ...(op !== undefined && { op }),
   };
-  return new DistBackendError(`group "${group}": ${where} has failed: ${messageOf(cause)}`, { ...details, cause });
+  return new DistBackendError(`group "${group}": ${where} failed: ${messageOf(cause)}`, { ...details, cause });
 }
 
-/** Calls or reads something of a user's own; what it throws comes out as {@link foreignFailure}. */
+/** Calls or reads something of user code; what it throws is wrapped by {@link foreignFailure}. */
 export function ofForeign<T>(where: string, details: ErrorDetails, read: () => T): T {
   try {
     return read();

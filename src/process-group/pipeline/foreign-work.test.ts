@@ -261,7 +261,7 @@ test("a Work whose keepsLimit throws is refused, and named", async () => {
   expect(error.details).toMatchObject({ ...details, op: "allReduce" });
   // Tests before may have left middleware in all containers.
   expect(error.message).toMatch(
-    /^allReduce: backend "ring".*: keepsLimit of its Work has failed: undefined is not a function$/,
+    /^allReduce: backend "ring".*: keepsLimit of its Work failed: undefined is not a function$/,
   );
 });
 

@@ -59,7 +59,7 @@ const rejection = (work: Work<unknown>) => work.then(() => "it ended well").catc
 const named = (what: string, op?: string) => ({
   name: "DistBackendError",
   code: "BACKEND_ERROR",
-  message: `group "0": ${what} of backend "ring"${op === undefined ? "" : ` for ${op}`} has failed: undefined is not a function`,
+  message: `group "0": ${what} of backend "ring"${op === undefined ? "" : ` for ${op}`} failed: undefined is not a function`,
   cause: boom,
   details: { group: "0", backend: "ring", ...(op !== undefined && { op }) },
 });
@@ -161,12 +161,12 @@ describe("a backend whose state cannot be read", () => {
     [
       "since it throws",
       (backend) => spoil(backend, "state"),
-      'group "0": state of backend "ring" has failed: undefined is not a function',
+      'group "0": state of backend "ring" failed: undefined is not a function',
     ],
     [
       "since it is no state",
       (backend) => Object.defineProperty(backend, "state", { value: "BROKEN" }),
-      'group "0": state of backend "ring" is none of OPEN, FAILED, CLOSED, got "BROKEN"',
+      'group "0": state of backend "ring" is not one of OPEN, FAILED, CLOSED, got "BROKEN"',
     ],
   ])("%s: the group has failed, and ops say why", async (_, change, message) => {
     const { group, backend } = await groupOn(() => {});
@@ -296,7 +296,7 @@ describe("what a middleware throws when a group is made has a code, and names it
     expect(await made({ name: "metrics", create: () => throwing })).toMatchObject({
       name: "DistBackendError",
       code: "CREATE_FAILED",
-      message: `middleware "metrics" could not be made for group "0": what create() has given has thrown ${boom.message}`,
+      message: `middleware "metrics" could not be made for group "0": what create() returned threw ${boom.message}`,
       cause: boom,
     });
   });
@@ -304,7 +304,7 @@ describe("what a middleware throws when a group is made has a code, and names it
   test("the same, where it is async", async () => {
     expect(await made({ name: "metrics", create: () => async () => throwing() })).toMatchObject({
       code: "INVALID_MIDDLEWARE",
-      message: 'middleware "metrics" must give a submit function, got Promise',
+      message: 'middleware "metrics" must return a submit function, got Promise',
     });
   });
 });
@@ -329,9 +329,7 @@ describe("a call of a middleware that cannot be read", () => {
       const group = await dist.initProcessGroup({ backend: "ring", container, ...meeting });
       const error = (await rejection(group.barrier())) as DistError;
       expect([error.code, error.cause]).toEqual(["MIDDLEWARE_ERROR", boom]);
-      expect(error.message).toMatch(
-        /^middleware "spoiling": (its submit function|a call that it has submitted) has thrown/,
-      );
+      expect(error.message).toMatch(/^middleware "spoiling": (its submit function|a call that it submitted) threw/);
       isBad = false;
       await group.barrier();
     },

@@ -7,24 +7,25 @@ import { foreignFailure, ofForeign } from "./foreign-failure.ts";
 const states: ReadonlySet<unknown> = new Set(["OPEN", "FAILED", "CLOSED"] satisfies GroupState[]);
 
 /**
- * All that a group calls and reads on its backend, which may be a user's own. What that throws comes out as a `DistBackendError` that
- * names the method and the backend; where one in plain JavaScript lacks what the base class has, it counts as that.
+ * Everything that a group calls and reads on its backend, which may be user code. What that throws becomes a
+ * `DistBackendError` that names the method and the backend. Members that a backend in plain JavaScript lacks default to
+ * those of the base class.
  */
 export class GuardedBackend {
   readonly #backend: Backend;
   readonly #name: string;
   readonly #group: string;
-  /** What its state was last, if that was not OPEN. */
+  /** Its last state other than OPEN. */
   #endState: GroupState | undefined;
 
-  /** @param name Of its plugin. */
+  /** @param name Name of its plugin. */
   constructor(backend: Backend, name: string, group: string) {
     this.#backend = backend;
     this.#name = name;
     this.#group = group;
   }
 
-  /** Calls or reads something of the backend, by whatever way; `what` names it in the error. */
+  /** Calls or reads something of the backend; `what` names it in errors. */
   tried<T>(what: string, read: (backend: Backend) => T): T {
     const details = { group: this.#group, backend: this.#name };
     return ofForeign(`${what} of backend "${this.#name}"`, details, () => read(this.#backend));
@@ -38,7 +39,7 @@ export class GuardedBackend {
     return this.tried("size", ({ size }) => size);
   }
 
-  /** @throws DistBackendError if it says that it is another rank than it was made for. One in plain JavaScript may not say. */
+  /** @throws DistBackendError if its rank or size is not what it was created for. Plain JavaScript may have neither. */
   requirePlace(rank: number, size: number): void {
     this.#requireNumber("rank", this.rank, rank);
     this.#requireNumber("size", this.size, size);
@@ -53,7 +54,7 @@ export class GuardedBackend {
   get state(): GroupState {
     const state: unknown = this.tried("state", (backend) => backend.state);
     if (state === undefined) return "OPEN";
-    if (!states.has(state)) throw this.#stateError(`is none of ${[...states].join(", ")}, got ${describe(state)}`);
+    if (!states.has(state)) throw this.#stateError(`is not one of ${[...states].join(", ")}, got ${describe(state)}`);
     if (state !== "OPEN") this.#endState = state as GroupState;
     else if (this.#endState !== undefined) throw this.#stateError(`is OPEN after it was ${this.#endState}`);
     return state as GroupState;
@@ -75,7 +76,7 @@ export class GuardedBackend {
     try {
       return this.#backend.submit(calls);
     } catch (error) {
-      // By what the call was: the backend may have changed it.
+      // From before the call, which the backend may have changed.
       throw this.#failureFor("submit()", error, op === undefined ? undefined : opTypeOf({ op, peer }));
     }
   }
@@ -110,12 +111,12 @@ export class GuardedBackend {
     }
   }
 
-  /** What it throws is the matter of `closedWithin`. */
+  /** What it throws is handled by `closedWithin`. */
   close(): unknown {
     return this.#backend.close();
   }
 
-  /** Calls a method that returns nothing; one that is async would otherwise end the process when it rejects. */
+  /** Calls a method that returns nothing. If it is async, its rejection would otherwise end the process. */
   #call(method: string, call: (backend: Backend) => unknown): void {
     const returned = this.tried(method, call);
     if (!(returned instanceof Promise)) return;

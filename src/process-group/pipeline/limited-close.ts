@@ -3,7 +3,7 @@ import type { Backend } from "../../registry/index.ts";
 import { withLimit } from "../../time/index.ts";
 import { foreignFailure } from "./foreign-failure.ts";
 
-/** What a part of a group may take to close, in milliseconds; the contract asks for one second. */
+/** How long a part of a group may take to close, in milliseconds; the contract requires one second. */
 export const CLOSE_LIMIT_MS = 10_000;
 
 /** What is closed, for errors. */
@@ -15,10 +15,11 @@ export interface Closing {
 }
 
 /**
- * Closes something that may be a user's own, and gives it up when it takes too long. By real time: what a clock of the container
- * rules are the limits of ops.
+ * Closes something that may be user code, and abandons it when it takes too long. In real time: the clock of a
+ * container applies only to the time-outs of ops.
  *
- * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or what `close` throws or rejects with, as {@link foreignFailure} has it.
+ * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or what `close` throws or rejects with, wrapped by {@link
+ *   foreignFailure}.
  */
 export async function closedWithin(closing: Closing, close: () => unknown): Promise<void> {
   try {
@@ -30,13 +31,13 @@ export async function closedWithin(closing: Closing, close: () => unknown): Prom
 
 async function closedInTime({ group, what, backend }: Closing, close: () => unknown): Promise<void> {
   const late = (): DistTimeoutError => {
-    const text = `group "${group}": ${what} had not closed after ${CLOSE_LIMIT_MS} ms; it is given up`;
+    const text = `group "${group}": ${what} did not close within ${CLOSE_LIMIT_MS} ms and was abandoned`;
     return new DistTimeoutError(text, { code: "CLOSE_TIMEOUT", group, backend, timeoutMs: CLOSE_LIMIT_MS });
   };
   await withLimit((async () => close())(), CLOSE_LIMIT_MS, late);
 }
 
-/** Closes something where another error is on its way already: what goes wrong here is a warning. Never rejects. */
+/** Closes something while another error is already on its way: an error in closing becomes a warning. Never rejects. */
 export async function closedQuietly(closed: { close(): Promise<void> }, group: string): Promise<void> {
   try {
     await closed.close();
@@ -45,13 +46,13 @@ export async function closedQuietly(closed: { close(): Promise<void> }, group: s
   }
 }
 
-/** Aborts and closes a backend that no group has, as {@link closedQuietly} does. It may be anything that a plugin has made. */
+/** Aborts and closes a backend without a group, like {@link closedQuietly}. It may be anything that a plugin made. */
 export async function endBackend(backend: Backend, name: string, group: string, reason: string): Promise<void> {
   const what = `backend "${name}"`;
   const failed = (method: string) => (error: unknown) => {
     warn(`group "${group}": ${method} of ${what} failed: ${messageOf(error)}`);
   };
-  // One that hangs must not keep it from being closed. In async functions, since reading a method may throw, too.
+  // An abort() that hangs must not prevent close(). In async functions, since reading a method may throw, too.
   void (async () => {
     if (typeof backend?.abort === "function") await backend.abort(reason);
   })().catch(failed("abort()"));

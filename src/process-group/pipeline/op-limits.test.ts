@@ -381,7 +381,7 @@ describe("abort() of a backend", () => {
         const error = await ended(work);
         expect([
           error.code,
-          error.message.includes("enough. Neither the backend nor its middleware has ended the op"),
+          error.message.includes("enough. Neither the backend nor its middleware ended the op"),
         ]).toEqual(["ABORTED", true]);
       }
       expect(performance.now() - began).toBeLessThan(4_000);
@@ -450,7 +450,7 @@ describe("an op in whose submit() the group comes to its end", () => {
       const error = await ended(group.allReduce(floats(), { timeout: Number.POSITIVE_INFINITY }));
       expect([error.code, error.message]).toEqual([
         "ABORTED",
-        `allReduce #1 (hanging, group "0", rank 0 of 2): ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`,
+        `allReduce #1 (hanging, group "0", rank 0 of 2): ${reason}. Neither the backend nor its middleware ended the op within ${afterMs} ms after that`,
       ]);
       expect(performance.now() - began).toBeGreaterThan(afterMs - 10);
     });
@@ -472,7 +472,7 @@ describe("an op in whose submit() the group comes to its end", () => {
     backend.onSubmit = () => group.abort("enough");
     const work = group.allReduce(floats(), { timeout: "1h" });
     const began = performance.now();
-    expect(() => work.wait()).toThrow("enough. Neither the backend nor its middleware has ended the op");
+    expect(() => work.wait()).toThrow("enough. Neither the backend nor its middleware ended the op");
     expect(performance.now() - began).toBeLessThan(4_000);
     expect(work.exception()).toMatchObject({ code: "ABORTED" });
   });
@@ -482,6 +482,6 @@ test("wait() for an op that was in flight when its group was aborted ends by tha
   const { group } = await start();
   const work = group.allReduce(floats(), { timeout: Number.POSITIVE_INFINITY });
   group.abort("enough");
-  expect(() => work.wait()).toThrow("enough. Neither the backend nor its middleware has ended the op");
+  expect(() => work.wait()).toThrow("enough. Neither the backend nor its middleware ended the op");
   expect(work.exception()).toMatchObject({ code: "ABORTED" });
 });

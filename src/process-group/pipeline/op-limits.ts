@@ -13,55 +13,55 @@ import {
   type WorkGuard,
 } from "../../work/index.ts";
 
-/** After a timer, so that what has come meanwhile is read before an op is given up for it. */
+/** Delay after a timer, so that input that has arrived is read before an op is failed for lack of it. */
 const TURN_MS = 10;
-/** Ops that are kept before those that have ended are thrown out. */
+/** Number of ops kept before those that have ended are removed. */
 const MIN_KEPT = 32;
 
 const ours = new WeakSet<object>();
 
-/** Whether an error says that a process group has ended an op, since nobody else has. */
+/** Whether an error says that a process group ended an op because nothing else did. */
 export function isOfGuard(error: object): boolean {
   return ours.has(error);
 }
 
-/** Whose ops are watched. */
+/** The group and the backend whose ops are watched. */
 export interface OpLimitsHost {
   readonly group: string;
   readonly backend: string;
   readonly rank: number;
   readonly size: number;
   readonly clock: Clock;
-  /** An op had to be ended: the group has failed. */
+  /** Called when an op had to be ended: the group has failed. */
   onTimeout(error: DistError): void;
 }
 
 /**
- * Keeps the limits of ops that a backend or a middleware does not end: a second after its limit such an op fails, and its group
- * with it. There is one timer, for the op whose time is up first, and only while ops are in flight that were not ended in the turn
- * of the event loop in which they were submitted.
+ * Enforces the time-outs of ops that a backend or a middleware does not end: a second after its time-out such an op
+ * fails, and its group with it. There is one timer, for the earliest deadline, and only while ops are in flight that
+ * did not end in the turn of the event loop in which they were submitted.
  */
 export class OpLimits {
   readonly #host: OpLimitsHost;
-  /** Those that are in flight, and some that have ended. */
+  /** Ops in flight, and some that have ended. */
   #ops: WatchedOp[] = [];
   #maxKept = MIN_KEPT;
   #isTurnOpen = false;
   #timer: Disposable | undefined;
   /** When the timer is due, by the clock. */
   #due = Number.POSITIVE_INFINITY;
-  /** Ops in flight that the timer is for. */
+  /** Number of ops in flight that the timer covers. */
   #followed = 0;
   readonly #onEnd = (): void => {
     if (--this.#followed > 0) return;
-    // It would keep the process alive.
+    // The timer would keep the process alive.
     this.#disarm();
     for (const timer of this.#ends) clearTimeout(timer);
     this.#ends.clear();
     this.#forgetEnded();
   };
   readonly #ends = new Set<ReturnType<typeof setTimeout>>();
-  /** How the group has come to its end; of several ways the one that leaves the ops the least time. */
+  /** How the group ended; of several ways, the one that leaves the ops the least time. */
   #end: GroupEnd | undefined;
   #collectives = 0;
   #messages = 0;
@@ -81,13 +81,13 @@ export class OpLimits {
     return this.errorAbout(new WatchedOp(this, work, call, number), text, init);
   }
 
-  /** The same for one that is watched. */
+  /** The same for a watched op. */
   errorAbout(op: WatchedOp, text: string, init: WorkErrorInit): DistError {
     const { text: where, details } = this.#whereIs(op);
     return new DistBackendError(`${where}: ${text}`, { ...details, ...init });
   }
 
-  /** Watches over the Work of a call, which is pending; `number` is for one without a number of its own. */
+  /** Watches the pending Work of a call; `number` is used if it has no number of its own. */
   watch(work: Work<void>, call: OpCall, number: number): void {
     const op = new WatchedOp(this, work, call, number);
     guardWork(work, op);
@@ -97,11 +97,11 @@ export class OpLimits {
     }
     if (this.#host.clock === systemClock) this.#openTurn();
     else {
-      // Its time may pass before the turn is over.
+      // Its deadline may pass before the turn is over.
       op.due = this.#host.clock.now() + op.timeoutMs;
       this.#follow(op);
     }
-    // The group has come to its end while the op was being submitted: it ends with those that were in flight.
+    // The group ended while the op was being submitted: the op ends with those that were in flight.
     if (this.#end === undefined) return;
     this.#follow(op);
     if (this.#ends.size === 0) this.#endPending(this.#end);
@@ -118,7 +118,7 @@ export class OpLimits {
     });
   }
 
-  /** From now on there is a timer for it. */
+  /** From now on the timer covers the op. */
   #follow(op: WatchedOp): void {
     if (op.isFollowed) return;
     op.isFollowed = true;
@@ -137,7 +137,7 @@ export class OpLimits {
     this.#due = Number.POSITIVE_INFINITY;
   }
 
-  /** Sets the timer, unless it is due before. */
+  /** Sets the timer, unless it is due earlier. */
   #arm(due: number): void {
     if (due >= this.#due) return;
     this.#disarm();
@@ -153,7 +153,7 @@ export class OpLimits {
     let next = Number.POSITIVE_INFINITY;
     for (const op of this.#ops) {
       if (op.due <= now) {
-        // Counted from here, since this thread may have been busy while its time ran out.
+        // Counted from now, since this thread may have been busy when the deadline passed.
         op.due = op.isOverdue ? Number.POSITIVE_INFINITY : now + GRACE_MS;
         if (op.isOverdue) setTimeout(() => op.expire(), TURN_MS);
         op.isOverdue = true;
@@ -163,7 +163,7 @@ export class OpLimits {
     this.#arm(next);
   }
 
-  /** Fails an op whose time is up, and its group, unless that has come to its end. */
+  /** Fails an op whose deadline has passed, and its group unless that has already ended. */
   expire(op: WatchedOp): void {
     if (hasEnded(op.work)) return;
     if (this.#end !== undefined && this.#end.dueMs - performance.now() < 1) {
@@ -172,7 +172,7 @@ export class OpLimits {
     }
     const { text, details } = this.#whereIs(op);
     const { timeoutMs } = op;
-    const message = `${text}: timed out after ${timeoutMs} ms, and neither the backend nor its middleware has ended it in the ${GRACE_MS} ms after that`;
+    const message = `${text}: timed out after ${timeoutMs} ms, and neither the backend nor its middleware ended it within ${GRACE_MS} ms after that`;
     const error = new DistTimeoutError(message, { ...details, code: "OP_TIMEOUT", timeoutMs });
     ours.add(error);
     // Before the abort, whose error says less.
@@ -181,8 +181,8 @@ export class OpLimits {
   }
 
   /**
-   * Fails what is still pending so many milliseconds from now, and what is watched later: the group has come to its end. By real time,
-   * as all that ends it.
+   * The group has ended: fails what is still pending after this many milliseconds, and what is watched later. In real
+   * time, like everything that ends a group.
    */
   endAll(reason: string, afterMs: number): void {
     const end = { reason, afterMs, dueMs: performance.now() + afterMs };
@@ -203,13 +203,13 @@ export class OpLimits {
 
   #endWith(op: WatchedOp, { reason, afterMs }: GroupEnd): void {
     const { text, details } = this.#whereIs(op);
-    const message = `${text}: ${reason}. Neither the backend nor its middleware has ended the op in the ${afterMs} ms after that`;
+    const message = `${text}: ${reason}. Neither the backend nor its middleware ended the op within ${afterMs} ms after that`;
     const error = new DistBackendError(message, { ...details, code: "ABORTED" });
     ours.add(error);
     endWork(op.work, error);
   }
 
-  /** How long a `wait()` may block for an op of a group that has come to its end; Infinity before. */
+  /** How long a `wait()` may block for an op after its group ended; Infinity before. */
   get leftMs(): number {
     if (this.#end === undefined) return Number.POSITIVE_INFINITY;
     return Math.max(GRACE_MS, this.#end.dueMs - performance.now());
@@ -224,11 +224,11 @@ export class OpLimits {
   }
 }
 
-/** How a group has come to its end, and when what is in flight has to have ended. */
+/** How a group ended, and the deadline for what is in flight. */
 interface GroupEnd {
   readonly reason: string;
   readonly afterMs: number;
-  /** By real time. */
+  /** In real time. */
   readonly dueMs: number;
 }
 
@@ -237,10 +237,10 @@ class WatchedOp implements WorkGuard {
   readonly work: Work<void>;
   readonly timeoutMs: number;
   readonly number: number;
-  /** When the timer has to look at it; by the clock, which is the system's unless another one is set. */
+  /** When the timer must check it, by the clock, which is the system's unless another one is set. */
   due: number;
   isFollowed = false;
-  /** Whether its limit has run out. */
+  /** Whether its time-out has expired. */
   isOverdue = false;
   readonly #limits: OpLimits;
   readonly #op: OpCall["op"];
@@ -260,7 +260,7 @@ class WatchedOp implements WorkGuard {
     return opNames[opTypeOf({ op: this.#op, peer: this.#peer })];
   }
 
-  /** By real time, as all blocking. At least the grace: who waits late may be the one who drives the op to its end. */
+  /** In real time, like all blocking. At least the grace period: a late `wait()` may be what completes the op. */
   get leftMs(): number {
     const ownMs = Math.max(0, startedOf(this.work) + this.timeoutMs - performance.now()) + GRACE_MS;
     return Math.min(ownMs, this.#limits.leftMs);

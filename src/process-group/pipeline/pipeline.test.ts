@@ -58,7 +58,7 @@ describe("what submit returns", () => {
     [
       "one Work for all",
       (next) => (calls) => new Array(calls.length).fill(next(calls as never)[0]),
-      "got for call 1 one that stands for another call",
+      "got a Work for call 1 that stands for another call",
     ],
   ];
   for (const [what, layer, message] of cases) {
@@ -138,7 +138,7 @@ describe("what submit returns", () => {
         "allReduce",
       ]);
       expect(error.message).toStartWith('allReduce: backend "fake" or its middleware ("broken"');
-      expect(error.message).toMatch(/submit\(\) has returned (Promise|Object), which is no Work: Work.fromPromise/);
+      expect(error.message).toMatch(/submit\(\) returned (Promise|Object), which is not a Work: Work.fromPromise/);
     }
   });
 
@@ -484,7 +484,7 @@ describe("what cannot be made", () => {
     const throwing = () => {
       throw thrown;
     };
-    const text = `for group "0": create() has thrown ${thrown instanceof Error ? thrown.message : thrown}`;
+    const text = `for group "0": create() threw ${thrown instanceof Error ? thrown.message : thrown}`;
     await expect(groupUnder({ name: "metrics", create: throwing })).rejects.toMatchObject({
       code: "CREATE_FAILED",
       message: `middleware "metrics" could not be made ${text}`,
@@ -520,11 +520,11 @@ describe("a call that a middleware has changed", () => {
   });
   const wrong: readonly [Change, string][] = [
     [() => ({ length: 8, byteLength: 32 }), "claims 32 bytes, more than its memory has (16)"],
-    [() => ({ byteLength: 8 }), "has 4 elements of float32, which are not its 8 bytes"],
+    [() => ({ byteLength: 8 }), "has 4 elements of float32, which do not make its 8 bytes"],
     [() => ({ byteLength: -4, length: -1 }), "has byteLength -4"],
     [() => ({ dtype: "float31" as never }), "has the unknown dtype float31"],
     [() => ({ data: undefined }), "has no memory: its data is undefined and its ptr is 0"],
-    [() => ({ data: [1, 2, 3, 4] as never }), "has an array of 4 as its data, which is no TypedArray"],
+    [() => ({ data: [1, 2, 3, 4] as never }), "has an array of 4 as its data, which is not a TypedArray"],
     [() => ({ data: new Float32Array(2) }), "claims 16 bytes, more than its memory has (8)"],
   ];
   const both = wrong.flatMap((each) => [resizing, resizingInPlace].map((spoil) => [...each, spoil] as const));
@@ -537,9 +537,7 @@ describe("a call that a middleware has changed", () => {
         "INVALID_CALL",
         "outputs[0]",
       ]);
-      expect(error.message).toBe(
-        `allReduce: middleware "resizing" has changed the call, and its outputs[0] ${message}`,
-      );
+      expect(error.message).toBe(`allReduce: middleware "resizing" changed the call, and its outputs[0] ${message}`);
       expect(group.state).toBe("OPEN");
     });
   }
@@ -614,15 +612,15 @@ describe("a call that a middleware has changed", () => {
     ],
   ];
   const edits: readonly [string, Edit, RegExp][] = [
-    ["op", () => ({ op: "allReduec" }), /^op: .*its op is none of the op table, got "allReduec"$/],
-    ["op", () => ({ op: 7 }), /its op is none of the op table, got number 7$/],
-    ["op", () => ({ op: "toString" }), /its op is none of the op table, got "toString"$/],
+    ["op", () => ({ op: "allReduec" }), /^op: .*its op is not in the op table, got "allReduec"$/],
+    ["op", () => ({ op: 7 }), /its op is not in the op table, got number 7$/],
+    ["op", () => ({ op: "toString" }), /its op is not in the op table, got "toString"$/],
     ["outputs", () => ({ op: "allGather" }), /its outputs has 1 tensors|its inputs has 0 tensors/],
-    ["outputs", () => ({ outputs: "none" }), /its outputs is no list of views, got "none"$/],
+    ["outputs", () => ({ outputs: "none" }), /its outputs is not a list of views, got "none"$/],
     ["outputs", ({ outputs }) => ({ outputs: [...outputs, ...outputs] }), /its outputs has 2 tensors, the op takes 1$/],
-    ["reduceOp", () => ({ reduceOp: "SUM" }), /its reduceOp is none of ReduceOp's constants, got "SUM"$/],
-    ["root", () => ({ op: "broadcast", root: 4 }), /^broadcast: .*its root is no rank of the group of 1, got 4$/],
-    ["root", () => ({ op: "reduce", root: "0" }), /its root is no rank of the group of 1, got "0"$/],
+    ["reduceOp", () => ({ reduceOp: "SUM" }), /its reduceOp is not one of ReduceOp's constants, got "SUM"$/],
+    ["root", () => ({ op: "broadcast", root: 4 }), /^broadcast: .*its root is not a rank of the group of 1, got 4$/],
+    ["root", () => ({ op: "reduce", root: "0" }), /its root is not a rank of the group of 1, got "0"$/],
     ["outputs", () => ({ op: "allReduceCoalesced", outputs: [] }), /its outputs has 0 tensors, the op takes 1$/],
     [
       "inputSplits",
@@ -632,12 +630,12 @@ describe("a call that a middleware has changed", () => {
     [
       "outputSplits",
       ({ outputs }) => ({ op: "allToAllSingle", inputs: outputs, inputSplits: [4] }),
-      /its outputSplits is missing, and the splits of the other side are given$/,
+      /its outputSplits is missing, although the splits of the other side are given$/,
     ],
     [
       "dtype",
       ({ outputs: [view] }) => ({ op: "allReduceCoalesced", outputs: [view, viewTensor(new Int32Array(4))] }),
-      /its dtype is float32 of one tensor and int32 of another$/,
+      /its dtype is float32 in one tensor and int32 in another$/,
     ],
     [
       "outputs",
@@ -651,9 +649,9 @@ describe("a call that a middleware has changed", () => {
     ],
     ["waitAllRanks", () => ({ waitAllRanks: 1 }), /its waitAllRanks is not true or false, got number 1$/],
     ["continuation", () => ({ continuation: null }), /its continuation is not true or false, got null$/],
-    ["timeoutMs", () => ({ timeoutMs: "10s" }), /its timeoutMs is no limit in milliseconds, got "10s"$/],
-    ["timeoutMs", () => ({ timeoutMs: Number.NaN }), /its timeoutMs is no limit in milliseconds, got NaN$/],
-    ["stream", () => ({ stream: 3 }), /its stream is no stream, got number 3$/],
+    ["timeoutMs", () => ({ timeoutMs: "10s" }), /its timeoutMs is not a time-out in milliseconds, got "10s"$/],
+    ["timeoutMs", () => ({ timeoutMs: Number.NaN }), /its timeoutMs is not a time-out in milliseconds, got NaN$/],
+    ["stream", () => ({ stream: 3 }), /its stream is not a stream, got number 3$/],
   ];
   for (const [way, editing] of ways) {
     for (const [field, change, message] of edits) {
@@ -663,7 +661,7 @@ describe("a call that a middleware has changed", () => {
         const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
         expect([error.name, error.code]).toEqual(["InvalidArgumentError", "INVALID_CALL"]);
         expect(error.message).toMatch(message);
-        expect(error.message).toContain('middleware "editing" has changed the call');
+        expect(error.message).toContain('middleware "editing" changed the call');
         expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
       });
     }
@@ -732,7 +730,7 @@ describe("an error that is not of this package", () => {
     expect(error).toMatchObject({
       name: "DistBackendError",
       code: "BACKEND_ERROR",
-      message: `group "0": ${method}() of backend "ring"${method === "submit" ? " for allReduce" : ""} has failed: the ring broke`,
+      message: `group "0": ${method}() of backend "ring"${method === "submit" ? " for allReduce" : ""} failed: the ring broke`,
       cause: broke,
     });
   });
@@ -752,7 +750,7 @@ describe("a middleware that throws", () => {
     expect(await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)).toMatchObject({
       name: "DistBackendError",
       code: "MIDDLEWARE_ERROR",
-      message: 'middleware "throwing": its submit function has thrown undefined is not a function',
+      message: 'middleware "throwing": its submit function threw undefined is not a function',
       cause,
     });
     expect([seen, group.state]).toEqual([["refused"], "OPEN"]);

@@ -23,10 +23,10 @@ import { GuardedBackend } from "./guarded-backend.ts";
 import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
 
-/** What may be in flight in a group that has failed by itself: the ranks may first agree on who is to blame. */
+/** How long ops may stay in flight after their group failed by itself: the ranks may first agree on the culprit. */
 const FAILED_LIMIT_MS = 5_000;
 
-/** What a pipeline is made of. */
+/** What a {@link Pipeline} is constructed from. */
 export interface PipelineInit {
   readonly group: string;
   readonly device: Device;
@@ -35,21 +35,21 @@ export interface PipelineInit {
   /** What the backends of all ranks can do. */
   readonly capabilities: Capabilities;
   readonly clock: Clock;
-  /** Those of the group, as they come: what fails it on one device fails it on all. */
+  /** The group's pipelines, added as they are made: what fails it on one device fails it on all. */
   readonly siblings?: readonly Pipeline[];
 }
 
-/** What middleware gets that its group alone can give: see {@link GroupContext}. */
+/** What middleware gets that only its group can provide: see {@link GroupContext}. */
 export type MiddlewareSurroundings = Omit<GroupContext, "fail" | "onAbort" | "onClose" | "helperGroup"> & {
-  /** Makes a further backend for the same ranks. */
+  /** Makes another backend for the same ranks. */
   makeHelper(): Promise<Backend>;
 };
 
-/** The way of the calls of one group on one device: middleware, then the backend. */
+/** The path of the calls of one group on one device: middleware, then the backend. */
 export class Pipeline {
   readonly device: Device;
   readonly plugin: BackendPlugin;
-  /** What the plugin has made. The group itself calls it by way of the methods here alone. */
+  /** What the plugin created. The group itself calls it only through the methods here. */
   readonly backend: Backend;
   /** Rank in the group. */
   readonly rank: number;
@@ -62,12 +62,12 @@ export class Pipeline {
   readonly #group: string;
   readonly #siblings: readonly Pipeline[];
   #submit: Submit;
-  /** What middleware, or another device, has failed the group with. */
+  /** The error with which middleware, or another device, failed the group. */
   #failure: DistError | undefined;
   #backendFailure: DistError | undefined;
-  /** What the op has failed with that failed the group. */
+  /** The error of the op that failed the group. */
   #opFailure: DistError | undefined;
-  /** Whether the group is being aborted or closed, which it knows by itself. */
+  /** Whether the group is being aborted or closed; a failure of the backend is then not news. */
   #isEnding = false;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
   #endReason: string | undefined;
@@ -76,9 +76,9 @@ export class Pipeline {
   readonly #helpers: Backend[] = [];
   readonly #abortListeners: ((reason: string) => void)[] = [];
   readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
-  /** Watches over Works that may not keep the limits of their ops by themselves; `undefined` if all do. */
+  /** Watches Works that might not enforce the time-outs of their ops; `undefined` if all do. */
   #limits: OpLimits | undefined;
-  /** The last Works of a backend that keeps limits by itself, as it has returned them to middleware; not their list, which that may change. */
+  /** A copy of the last list of Works that a backend with its own time-outs returned; middleware may change the list. */
   #trusted: readonly unknown[] = [];
   #closing: Promise<void> | undefined;
 
@@ -101,7 +101,7 @@ export class Pipeline {
       this.#submit = (calls) => guarded.submit(handedCalls(calls));
       this.#watch();
     }
-    // The group may have failed on another device while this one was made.
+    // The group may have failed on another device while this pipeline was being made.
     for (const { failure } of siblings) if (failure !== undefined) this.#fail(failure);
     guarded.whenFailed((reason) => this.#onBackendFailure(reason));
   }
@@ -119,8 +119,8 @@ export class Pipeline {
   }
 
   /**
-   * Puts middleware around what is there; the first of the list is outermost.
-   * @param limitMs What the `create()` of each may take.
+   * Wraps middleware around the submit function; the first of the list is outermost.
+   * @param limitMs How long the `create()` of each may take.
    */
   async wrap(
     middleware: readonly Middleware[],
@@ -145,16 +145,16 @@ export class Pipeline {
       const layer: unknown = await created(`middleware "${name}"`, limit, () => each.create(context));
       if (typeof layer !== "function") {
         throw new DistBackendError(
-          `middleware "${name}": create() must give a function from one submit to another, got ${describe(layer)}`,
+          `middleware "${name}": create() must return a function from one submit to another, got ${describe(layer)}`,
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
       const border = new CallBorder(name, this.#submit, this.device, check, passage);
       const submit = this.#layered(name, layer as (next: Submit) => unknown, border.next);
       if (typeof submit !== "function") {
-        // Nobody will look at what it rejects with.
+        // Its rejection would otherwise be unhandled.
         if (submit instanceof Promise) submit.catch(() => {});
-        throw new DistBackendError(`middleware "${name}" must give a submit function, got ${describe(submit)}`, {
+        throw new DistBackendError(`middleware "${name}" must return a submit function, got ${describe(submit)}`, {
           group: this.#group,
           code: "INVALID_MIDDLEWARE",
         });
@@ -171,11 +171,11 @@ export class Pipeline {
     try {
       return layer(next);
     } catch (cause) {
-      throw notMade(`middleware "${name}"`, "what create() has given", { group: this.#group }, cause);
+      throw notMade(`middleware "${name}"`, "what create() returned", { group: this.#group }, cause);
     }
   }
 
-  /** Several of one name have keys and helper groups of their own all the same. */
+  /** Middleware of the same name still gets separate keys and helper groups. */
   #ownNameOf(name: string): string {
     const before = this.#layers.filter((other) => other === name).length;
     return before === 0 ? name : `${name}#${before + 1}`;
@@ -191,7 +191,7 @@ export class Pipeline {
         try {
           this.#requireNotEnded("helperGroup");
         } catch (error) {
-          // The end of the group has passed it over.
+          // The group ended while the helper was being made.
           await endBackend(backend, this.plugin.name, this.#group, "the group has ended");
           throw error;
         }
@@ -206,7 +206,7 @@ export class Pipeline {
         else this.#call(() => listener(reason));
       },
       onClose: (listener) => {
-        // One that is made too late would otherwise not be notified at all.
+        // A listener that comes too late would otherwise never be called.
         if (this.#closing !== undefined) this.#call(listener);
         else this.#closeListeners.push({ name, listener });
       },
@@ -217,7 +217,7 @@ export class Pipeline {
     for (const each of new Set([this, ...this.#siblings])) each.#fail(error);
   }
 
-  /** Calls that come after the end: the backend may say why they are refused, but must not start them. */
+  /** Refuses calls that come after the end: the backend may say why, but must not start them. */
   #refused(calls: readonly OpCall[]): readonly Work<void>[] {
     const works = this.#guarded.refuse(handedCalls(calls));
     if (works !== undefined) return works;
@@ -226,13 +226,13 @@ export class Pipeline {
     const cause = this.failure ?? this.#opFailure ?? new DistBackendError(this.#endReason ?? "it has ended", details);
     return calls.map((call) => {
       const opType = opTypeOf(call);
-      // A turn that nobody takes any more.
+      // A turn that no longer matters.
       if (call.op === "refused") return Work.completed(undefined, { opType });
       return Work.rejected(this.#failedBefore(opType, cause), { opType });
     });
   }
 
-  /** Submits calls; whatever goes wrong, there is a Work for each. */
+  /** Submits calls; returns a Work for each, whatever goes wrong. */
   submit(calls: readonly OpCall[]): readonly Work<void>[] {
     const opTypes = calls.map(opTypeOf);
     try {
@@ -248,7 +248,7 @@ export class Pipeline {
 
   /** {@link submit} of one call. */
   submitOne(call: OpCall): Work<void> {
-    // A backend that keeps limits by itself gets the call itself, and the process group goes on with it.
+    // A backend with its own time-outs gets the call itself, which the process group keeps using.
     const { op, peer, inputs, outputs } = call;
     if (this.#failure === undefined) {
       try {
@@ -270,8 +270,8 @@ export class Pipeline {
   }
 
   /**
-   * Puts Works under watch; returns them, or what stands for those that have ended with an error that is not ours.
-   * @param calls As they were submitted: whoever has made the Works had others.
+   * Watches Works and returns them; those that ended with an error of another package are replaced.
+   * @param calls The calls as submitted; the code that made the Works had copies of them.
    */
   #watchAll(limits: OpLimits, works: readonly Work<void>[], calls: readonly OpCall[]): readonly Work<void>[] {
     const trusted = this.#trusted;
@@ -280,7 +280,7 @@ export class Pipeline {
       const number = limits.numberOf(call);
       const work = works[i] as Work<void>;
       if (!hasEnded(work)) {
-        // Middleware that has passed it on has nothing in its hands.
+        // Middleware that passed on the backend's Work holds nothing.
         const isTrusted = work === trusted[i];
         if (!isTrusted && !this.#keepsLimit(work, opTypeOf(call))) limits.watch(work, call, number);
         continue;
@@ -297,21 +297,21 @@ export class Pipeline {
     try {
       return work.keepsLimit;
     } catch (error) {
-      throw this.#invalidWork(opType, `keepsLimit of its Work has failed: ${messageOf(error)}`, error);
+      throw this.#invalidWork(opType, `keepsLimit of its Work failed: ${messageOf(error)}`, error);
     }
   }
 
-  /** A backend or a middleware of the user's own may return Works of another copy of the package; or anything. */
+  /** A user's backend or middleware may return Works of another copy of the package, or anything else. */
   #mended(opTypes: readonly OpType[], works: unknown): readonly Work<void>[] {
     const list: readonly unknown[] | undefined = Array.isArray(works) ? Array.from(works) : undefined;
     const fault = list === undefined ? describe(works) : faultOf(list, opTypes.length);
     const own = fault === undefined ? list?.map((each, i) => workOf(each, opTypes[i] as OpType)) : undefined;
     const other = own?.indexOf(undefined) ?? -1;
     if (own !== undefined && other < 0) return own as Work<void>[];
-    // Nobody will look at what they reject with; unhandled, it would end the process.
+    // Their rejections would be unhandled and end the process.
     for (const each of list ?? [works]) if (each instanceof Promise) each.catch(() => {});
     if (fault === undefined) {
-      const text = `submit() has returned ${describe(list?.[other])}, which is no Work: Work.fromPromise() makes one of a promise`;
+      const text = `submit() returned ${describe(list?.[other])}, which is not a Work: Work.fromPromise() makes one from a promise`;
       throw this.#invalidWork(opTypes[other] as OpType, text);
     }
     throw new DistBackendError(`${this.#whose}: submit() must return one new Work for each call, got ${fault}`, {
@@ -321,7 +321,7 @@ export class Pipeline {
     });
   }
 
-  /** Whoever may have made a Work, for messages. */
+  /** What may have made a Work, for messages. */
   get #whose(): string {
     const names = this.#layers.map((name) => `"${name}"`).join(", ");
     return `backend "${this.plugin.name}"${names && ` or its middleware (${names})`}`;
@@ -338,10 +338,10 @@ export class Pipeline {
     });
   }
 
-  /** What has been thrown where calls are submitted; if it is not of this package, it comes from looking at what was returned. */
+  /** Wraps what was thrown in submitting calls; errors of other packages come from reading the returned Works. */
   #submitFailure(opType: OpType | undefined, error: unknown): DistError {
     const op = opType === undefined ? {} : { op: opNames[opType] };
-    const where = `what submit() of ${this.#whose} has returned${op.op === undefined ? "" : ` for ${op.op}`}`;
+    const where = `reading what submit() of ${this.#whose} returned${op.op === undefined ? "" : ` for ${op.op}`}`;
     return foreignFailure(where, { group: this.#group, backend: this.plugin.name, ...op }, error);
   }
 
@@ -358,7 +358,7 @@ export class Pipeline {
     return state === "OPEN" && this.failure !== undefined ? "FAILED" : state;
   }
 
-  /** A backend that fails to tell its state is not relied on any more; who asks may be in the middle of what ends an op. */
+  /** A backend whose state cannot be read is not trusted any more. Never throws: the caller may be ending an op. */
   #backendState(): GroupState {
     try {
       return this.#guarded.state;
@@ -382,17 +382,17 @@ export class Pipeline {
     return this.#guarded.drained();
   }
 
-  /** From now on ops say how long they are in the library. */
+  /** From now on, ops report how long they are in the native library. */
   enableTiming(): void {
     this.#guarded.enableTiming();
   }
 
-  /** What the group has failed with on this device, as other devices are told. */
+  /** The error with which the group failed on this device, as reported to its other devices. */
   get failure(): DistError | undefined {
     return this.#failure ?? this.#backendFailure;
   }
 
-  /** A group is one: it has failed on all its devices. On this one the backend itself says with what. */
+  /** Fails the group on its other devices, too. On this one, the backend itself reports the error. */
   #onBackendFailure(reason: string): void {
     if (this.#isEnding) return;
     this.endHeld(reason);
@@ -413,7 +413,7 @@ export class Pipeline {
     }
   }
 
-  /** Fails what is in flight, in the middleware too. */
+  /** Fails the ops in flight, including those that middleware holds. */
   abort(reason: string): void {
     this.#isEnding = true;
     try {
@@ -421,7 +421,7 @@ export class Pipeline {
     } finally {
       this.endHeld(reason);
       this.#limits?.endAll(reason, GRACE_MS);
-      // One that has no states, or could not abort, must not be given further ops.
+      // A backend that has no states, or could not abort, must get no further ops.
       if (this.#backendState() === "OPEN") {
         const { name: backend } = this.plugin;
         this.#failure ??= new DistBackendError(reason, { backend, group: this.#group, code: "ABORTED" });
@@ -431,13 +431,13 @@ export class Pipeline {
 
   /**
    * Lets the middleware end the Works that it holds, once.
-   * @param error What an op has failed with, if it was that.
+   * @param error The error of the op that caused this, if one did.
    */
   endHeld(reason: string, error?: DistError): void {
     if (this.#endReason !== undefined) return;
     this.#endReason = reason;
     this.#opFailure = error;
-    // Middleware is called for its end once: what it held from now on would stay pending.
+    // Middleware is notified of the end only once: what it held from now on would stay pending.
     this.#submit = (calls) => this.#refused(calls);
     this.#limits?.endAll(reason, FAILED_LIMIT_MS);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason));
@@ -458,7 +458,7 @@ export class Pipeline {
       warn(`group "${this.#group}": a middleware failed when the group did: ${messageOf(error)}`);
     try {
       const returned = listener();
-      // One that is async would otherwise end the process by an unhandled rejection.
+      // An async one would otherwise end the process by an unhandled rejection.
       if (returned instanceof Promise) returned.catch(failed);
     } catch (error) {
       failed(error);
@@ -466,8 +466,8 @@ export class Pipeline {
   }
 
   /**
-   * Closes the backend, and what middleware has; each of them is given up when it takes too long, by a `DistTimeoutError`. Of
-   * several that fail the first one counts, the others are warnings.
+   * Closes the backend, and what middleware has; each is abandoned with a `DistTimeoutError` when it takes too long.
+   * Throws the first error; further ones become warnings.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -494,9 +494,9 @@ export class Pipeline {
 }
 
 /**
- * What code of others has made, within a limit. What it throws is named, unless it is an error of this package, which says by
- * itself what is wrong.
- * @param dispose Gets rid of what comes too late.
+ * Calls a `create()` of user code, within a time limit. What it throws is wrapped, unless it is an error of this
+ * package.
+ * @param dispose Disposes of a result that comes too late.
  */
 export async function created<T>(
   what: string,
@@ -513,7 +513,7 @@ export async function created<T>(
 
 function notMade(what: string, method: string, { group = "", backend }: ErrorDetails, cause: unknown): DistError {
   if (cause instanceof DistError) return cause;
-  const text = `${what} could not be made for group "${group}": ${method} has thrown ${messageOf(cause)}`;
+  const text = `${what} could not be made for group "${group}": ${method} threw ${messageOf(cause)}`;
   return new DistBackendError(text, {
     group,
     ...(backend !== undefined && { backend }),
@@ -522,21 +522,21 @@ function notMade(what: string, method: string, { group = "", backend }: ErrorDet
   });
 }
 
-/** Whether this is a list of as many Works as there are calls, each of which stands for nothing else. */
+/** Whether this is a list of as many Works as there are calls, none of which stands for another call. */
 function areNewWorks(works: unknown, count: number): works is readonly Work<void>[] {
   if (!Array.isArray(works) || works.length !== count) return false;
-  // Not every(), which passes over holes.
+  // Not every(), which skips holes.
   for (let i = 0; i < count; i++) if (!isWork(works[i]) || isTaken(works[i])) return false;
   return count < 2 || new Set(works).size === count;
 }
 
-/** What a list has that should be one of new Works, if not by what each of them is; `undefined` if nothing is wrong. */
+/** What is wrong with a list that should be one of new Works, which may still be foreign; `undefined` if nothing is. */
 function faultOf(works: readonly unknown[], count: number): string | undefined {
   if (works.length !== count) return `${works.length} for ${count} ${count === 1 ? "call" : "calls"}`;
   const other = works.findIndex((work) => !isWork(work) && !isThenable(work));
   if (other >= 0) return `${describe(works[other])} for call ${other}`;
   const taken = works.findIndex((work, i) => works.indexOf(work) < i || (isWork(work) && isTaken(work)));
-  return taken < 0 ? undefined : `for call ${taken} one that stands for another call`;
+  return taken < 0 ? undefined : `a Work for call ${taken} that stands for another call`;
 }
 
 function isThenable(value: unknown): boolean {

@@ -4,7 +4,7 @@ import { BackendType } from "../../registry/index.ts";
 import { CPU, type Device, type DeviceType } from "../../tensor/index.ts";
 import type { Pipeline } from "./pipeline.ts";
 
-/** Names one backend of a group: by its kind of device, by the device itself, or by its own type. */
+/** Names one backend of a group: by its device type, by the device itself, or by its backend type. */
 export type BackendKey = DeviceType | Device | BackendType;
 
 /** The pipelines of a group, one for each device. */
@@ -19,19 +19,19 @@ export class Pipelines {
     this.#cpu = pipelines.find(({ device }) => device.type === "cpu");
   }
 
-  /** The one for what has no tensors: that of the CPU, or the first. */
+  /** The pipeline for calls without tensors: that of the CPU, or the first. */
   get default(): Pipeline {
     const found = this.#cpu ?? this.all[0];
     if (found !== undefined) return found;
     throw new InvalidArgumentError(`group "${this.#group}" has no backend`, { group: this.#group });
   }
 
-  /** Device of the calls that have no tensors. */
+  /** Device of calls without tensors. */
   get defaultDevice(): Device {
     return (this.#cpu ?? this.all[0])?.device ?? CPU;
   }
 
-  /** The one for an op that exchanges what is in host memory. @throws InvalidArgumentError if there is none. */
+  /** The pipeline for an op that exchanges host memory. @throws InvalidArgumentError if there is none. */
   forHost(op: string): Pipeline {
     if (this.#cpu !== undefined) return this.#cpu;
     throw new InvalidArgumentError(
@@ -41,7 +41,7 @@ export class Pipelines {
     );
   }
 
-  /** The one for a call. @throws InvalidArgumentError if the group has no backend for its device. */
+  /** The pipeline for a call. @throws InvalidArgumentError if the group has no backend for its device. */
   forCall({ device, inputs, outputs, op }: OpCall): Pipeline {
     if (device.type === "cpu" && this.#cpu !== undefined) {
       const hasTensors = inputs.length > 0 || outputs.length > 0;
@@ -76,7 +76,7 @@ export class Pipelines {
     return this.all.find(({ device }) => device.type === type && device.index === index);
   }
 
-  /** Of a device whose kind the group has, the number tells more. */
+  /** With its index if the group has another device of its type. */
   #nameOf({ type, index }: Device): string {
     return this.all.some(({ device }) => device.type === type) ? `${type}:${index}` : type;
   }

@@ -63,8 +63,8 @@ describe("coalescing", () => {
         works.push(group.allReduce(floats(1)));
         group.allReduce(sparse).catch(() => {});
       });
-      expect(await failureOf(stepwise)).toContain("what takes several steps cannot be coalesced");
-      expect(await failureOf(works.at(-1))).toContain("what takes several steps cannot be coalesced");
+      expect(await failureOf(stepwise)).toContain("an op of several steps cannot be coalesced");
+      expect(await failureOf(works.at(-1))).toContain("an op of several steps cannot be coalesced");
       const shared = floats(1);
       const overlapping = group.coalescing(() => {
         works.push(group.allReduce(shared), group.allReduce(shared.subarray(0)));
@@ -124,7 +124,7 @@ describe("coalescing", () => {
       const whole = group.coalescing(() => {
         works.push(group.allReduce(floats(1)), group.allReduce(floats(1)), group.reduce(floats(1), { dst: 0 }));
       });
-      const message = 'group "0": submit() of backend "recording" for allReduce has failed: not today';
+      const message = 'group "0": submit() of backend "recording" for allReduce failed: not today';
       for (const work of [whole, ...works]) expect(await failureOf(work)).toBe(message);
       backend.submit = submit;
       expect(await group.monitoredBarrier()).toBeUndefined();
@@ -187,7 +187,7 @@ describe("lists", () => {
       expect(await group.allGatherIntoTensor(outputs, [floats(1), floats(2)])).toBe(outputs);
       await group.reduceScatterTensor([floats(1)], [floats(1)]);
       const bad: [readonly Float32Array[], unknown, string][] = [
-        [[floats(1)], [floats(1), floats(1)], "must be of one length: 1 and 2 tensors"],
+        [[floats(1)], [floats(1), floats(1)], "must have the same length: 1 and 2 tensors"],
         [[], [], "outputs is an empty list"],
         [[floats(3)], [floats(2)], "outputs[0]"],
         [[floats(3)], floats(3), "inputs must be an array of tensors"],
@@ -370,7 +370,7 @@ describe("batchIsendIrecv", () => {
       }
       const pair = await dist.newGroup();
       for (const work of group.batchIsendIrecv([{ op: dist.isend, tensor: received, peer, group: pair }])) {
-        expect(await failureOf(work)).toContain('name another group than "0"');
+        expect(await failureOf(work)).toContain('name a group other than "0"');
       }
       for (const work of group.batchIsendIrecv([])) expect(await failureOf(work)).toContain("an empty list");
       const works = [group.isend(Int32Array.of(rank), { dst: peer }), group.irecv(received, { src: peer })];

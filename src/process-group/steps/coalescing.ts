@@ -12,7 +12,7 @@ import { type DistError, InvalidArgumentError } from "../../errors/index.ts";
 import { DeferredWork, discardWork, failureOf, joinWhole, type Work } from "../../work/index.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 
-/** A call that is submitted with others. */
+/** A call of a batch. */
 interface Entry {
   readonly pipeline: Pipeline;
   readonly call: OpCall;
@@ -22,12 +22,12 @@ interface Entry {
 /** The ops called within one function, to be submitted together. */
 export class Coalescing {
   readonly #entries: Entry[] = [];
-  /** All that was called, the refused ops included. */
+  /** All ops called, including refused ones. */
   readonly #called: Work<unknown>[] = [];
   #refusal: DistError | undefined;
   #ahead: (() => Work<unknown>) | undefined;
 
-  /** Adds a call. The Work that stands for it can be waited for once the whole was handed over. */
+  /** Adds a call. Its Work can be waited for once the batch was submitted. */
   add(pipeline: Pipeline, call: OpCall): Work<void> {
     const opType = opTypeOf(call);
     const work = new DeferredWork({ opType }, () => {
@@ -41,7 +41,7 @@ export class Coalescing {
     return work;
   }
 
-  /** Notes an op that was called; the error of the first that was refused. */
+  /** Records an op that was called, and the error of the first refused one. */
   note(work: Work<unknown>): void {
     this.#called.push(work);
     this.#refusal ??= failureOf(work);
@@ -52,43 +52,43 @@ export class Coalescing {
     return this.#refusal;
   }
 
-  /** Throws InvalidArgumentError if one of the ops writes to memory of another one. */
+  /** Throws InvalidArgumentError if an op writes to memory of another one. */
   requireDisjoint(): void {
     if (this.#entries.length > 1) requireDisjointOps("coalescing", this.#entries.map(memoryOf));
   }
 
-  /** Whether there is any op beside messages. */
+  /** Whether there is any op other than messages. */
   get hasCollectives(): boolean {
     return this.#entries.some(({ call }) => opTable[call.op].kind !== "message");
   }
 
-  /** Whether all that was called are messages, of which there is at least one. */
+  /** Whether all ops called are messages, and there is at least one. */
   get isOfMessages(): boolean {
     return this.#called.length > 0 && this.#called.every(({ opType }) => isMessage(opType));
   }
 
-  /** All that was called. */
+  /** All ops called. */
   get works(): readonly Work<unknown>[] {
     return this.#called;
   }
 
-  /** What stands for the calls. */
+  /** The Works of the calls. */
   get pending(): readonly Work<unknown>[] {
     return this.#entries.map(({ work }) => work);
   }
 
-  /** The whole waits for others: the op that `ahead` gives has to end first. */
+  /** The batch waits for other ops: the one that `ahead` returns has to end first. */
   waitFor(ahead: () => Work<unknown>): void {
     this.#ahead = ahead;
   }
 
-  /** Fails all ops, none of which was submitted, and makes them parts of the whole. */
+  /** Fails all ops, none of which was submitted, and makes them parts of `whole`. */
   discard(reason: DistError, whole: Work<unknown>): void {
     for (const work of this.#called) joinWhole(work, whole);
     for (const { work } of this.#entries) discardWork(work, reason);
   }
 
-  /** Submits the ops, those of each device as one batch in their order; what can be one op becomes one. */
+  /** Submits the ops in order, one batch per device; ops that can be merged are. */
   submit(): void {
     for (const [pipeline, entries] of Map.groupBy(this.#entries, (entry) => entry.pipeline)) {
       const runs = runsOf(entries);
@@ -105,7 +105,7 @@ function memoryOf({ call }: Entry): MemoryUse {
   return { op: opNames[opTypeOf(call)], written: call.outputs, read: call.inputs };
 }
 
-/** Neighbours that the backend takes as one op are together. */
+/** Groups adjacent calls that the backend supports as one op. */
 function runsOf(entries: readonly Entry[]): Entry[][] {
   const runs: Entry[][] = [];
   for (const entry of entries) {
@@ -127,7 +127,7 @@ function canMerge({ pipeline, call: a }: Entry, { call: b }: Entry): boolean {
 
 const dtypeOf = ({ inputs, outputs }: OpCall) => (inputs[0] ?? outputs[0])?.dtype;
 
-/** Ranks may have given different time-outs, which must not change what is merged: the longest counts. */
+/** Ranks may pass different time-outs, which must not change what is merged: the longest applies. */
 function mergedCall(run: readonly Entry[]): OpCall {
   const calls = run.map(({ call }) => call);
   const [first] = calls;

@@ -108,7 +108,7 @@ describe("gatherSingle", () => {
       } else {
         for (let i = 0; i < 3; i++) {
           expect(message(new Float32Array(2), input)).toBe(
-            "gatherSingle: output must not be given on other than the destination rank",
+            "gatherSingle: output must only be given on the destination rank",
           );
         }
         await dist.gatherSingle(undefined, Float32Array.of(7), { dst: 0 });

@@ -3,11 +3,12 @@ import type { CapabilityTable } from "../../registry/index.ts";
 import { type DType, partOfView, type TensorView } from "../../tensor/index.ts";
 
 /**
- * The calls that carry out a call on a backend: itself, or those of ops that it can be made of where the backend has no op for
- * it. A list is done one by one, and one tensor of all ranks' parts as a list with one per rank.
+ * The calls that carry out a call on a backend: itself or, if the backend lacks the op, those that it can be composed
+ * of. A list is split into single tensors, and a tensor that holds all ranks' parts into a list with one tensor per
+ * rank.
  *
- * @param table What the backends of all ranks have, so that all make it in the same way.
- * @throws UnsupportedOperationError if there is no way.
+ * @param table What the backends of all ranks support, so that all ranks compose it in the same way.
+ * @throws UnsupportedOperationError if it cannot be composed.
  */
 export function callsFor(call: OpCall, table: CapabilityTable, size: number): readonly OpCall[] {
   const { inputs, outputs, reduceOp } = call;
@@ -24,7 +25,7 @@ export function callsFor(call: OpCall, table: CapabilityTable, size: number): re
   return [call];
 }
 
-/** Throws UnsupportedOperationError unless there is a way to carry out an op that does not reduce. */
+/** Throws UnsupportedOperationError unless an op that does not reduce is supported or can be composed. */
 export function requireWay(op: Operation, table: CapabilityTable, dtype: DType): void {
   const has = (part: Operation) => table.has(part, dtype);
   if (!has(op) && madeOf(op, has) === undefined) table.require(op, dtype);
@@ -35,7 +36,7 @@ function singleCalls({ device, inputs, outputs, timeoutMs, reduceOp }: OpCall, s
   return outputs.map((output, i) => opCall(single, device, inputs.slice(i, i + 1), [output], timeoutMs, { reduceOp }));
 }
 
-/** The call with lists of the ranks' parts in the place of the tensors that have them all. */
+/** The call with lists of the ranks' parts instead of tensors that hold all parts. */
 function perRankCall(call: OpCall, op: Operation, size: number): OpCall {
   const { device, inputs, outputs, inputSplits, outputSplits, timeoutMs, reduceOp, root } = call;
   const parts = (views: readonly TensorView[], side: string, splits: readonly number[] | undefined) =>
@@ -51,7 +52,7 @@ function perRankCall(call: OpCall, op: Operation, size: number): OpCall {
   );
 }
 
-/** The ranks' parts of a tensor, equal ones or by their lengths. */
+/** The ranks' parts of a tensor: equal ones, or of the given lengths. */
 function partsOf(view: TensorView, size: number, splits: readonly number[] | undefined): TensorView[] {
   let start = 0;
   return Array.from({ length: size }, (_, rank) => {

@@ -1,12 +1,12 @@
 import { UnsupportedOperationError } from "../../errors/index.ts";
 import { hasEnded, onEndOf, type Work } from "../../work/index.ts";
 
-/** Begins an op in its turn; what follows it in the queue waits for the Work that is returned, if there is one. */
+/** Starts an op in its turn; what follows it in the queue waits for the returned Work, if there is one. */
 export type Turn = () => Work<unknown> | undefined;
 
 /**
- * Keeps ops that are made of several steps, and what is called after them, in the order of the calls: without it the second
- * step of one could come before or after the next op, differently on each rank.
+ * Keeps multi-step ops, and the ops called after them, in the order of the calls. Without it, the second step of an op
+ * could run before or after the next op, differently on each rank.
  */
 export class OpQueue {
   readonly #waiting: Turn[] = [];
@@ -19,14 +19,14 @@ export class OpQueue {
     return this.#current !== undefined || this.#isPumping;
   }
 
-  /** Begins an op when all that were added before have ended or let go; at once if there are none. */
+  /** Starts an op when all that were added before have ended or returned no Work; immediately if there are none. */
   add(turn: Turn): void {
     this.#waiting.push(turn);
     this.#pump();
   }
 
   #pump(): void {
-    // What ends at once is no reason to recurse.
+    // Ops that end immediately must not cause recursion.
     if (this.#isPumping) return;
     this.#isPumping = true;
     while (this.#current === undefined) {
@@ -44,7 +44,7 @@ export class OpQueue {
     if (this.#current === undefined) for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
-  /** The op that what waits in this queue has to wait for first. */
+  /** The op in progress, which everything in this queue waits for. */
   ahead(): Work<unknown> {
     if (this.#current !== undefined) return this.#current;
     throw new UnsupportedOperationError("wait() was called from within the start of an op; await it", {

@@ -4,8 +4,8 @@ import type { Steps } from "../../work/index.ts";
 import type { SubmitStep } from "./submit-step.ts";
 
 /**
- * Sum of the sparse tensors of all ranks: they tell each other how many values they have, gather them all, and each adds
- * them up in the order of ranks.
+ * Sum of the sparse tensors of all ranks: the ranks exchange how many values they have, gather all values, and each
+ * adds them up in rank order.
  */
 export function* allReduceSparse(
   own: SparseTensor,

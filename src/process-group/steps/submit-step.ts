@@ -4,7 +4,7 @@ import { AllOf, type Work } from "../../work/index.ts";
 import type { Pipeline } from "../pipeline/pipeline.ts";
 import { callsFor } from "./composed-calls.ts";
 
-/** Submits one step of an op that is made of several, within the time that is left of the whole. */
+/** Submits one step of a multi-step op, within the time left for the whole op. */
 export type SubmitStep = (
   op: Operation,
   inputs: readonly TensorView[],
@@ -12,12 +12,12 @@ export type SubmitStep = (
   terms?: CallTerms,
 ) => Work<void>;
 
-/** @param timeoutMs Limit of all steps together, from now on. */
+/** @param timeoutMs Time-out of all steps together, starting now. */
 export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
   const { clock } = pipeline;
   const deadline = clock.now() + timeoutMs;
   return (op, inputs, outputs, terms) => {
-    // Whole ones, which errors name.
+    // Whole milliseconds, which errors name.
     const leftMs = Math.max(1, Math.ceil(deadline - clock.now()));
     const call = opCall(op, pipeline.device, inputs, outputs, leftMs, terms);
     const calls = callsFor(call, pipeline.table, pipeline.size);

@@ -94,7 +94,7 @@ describe("the conformance suite", () => {
     expect(await closing(() => Promise.resolve())).toEqual([]);
     expect(await Promise.all([closing(() => Bun.sleep(6_000)), closing(() => Promise.reject("stuck"))])).toEqual([
       ["rank 0: close() of the case's group had not ended after 5000 ms"],
-      [`rank 0: close() of the case's group failed: group "1": closing backend "fake" has failed: stuck`],
+      [`rank 0: close() of the case's group failed: group "1": closing backend "fake" failed: stuck`],
     ]);
   }, 30_000);
 
@@ -131,7 +131,7 @@ describe("the conformance suite", () => {
     const cases = ["allReduce > lists of tensors"];
     const [result] = await runSuite({ plugin, worldSize: 1, order: order(cases), spawn: false });
     expect(result?.failures.join()).toMatch(
-      /^rank 0: group "1": submit\(\) of backend "fake" for allReduce has failed: no list\nTypeError: no list\n +at reduceList \(.*backend-suite\.test\.ts:\d+/,
+      /^rank 0: group "1": submit\(\) of backend "fake" for allReduce failed: no list\nTypeError: no list\n +at reduceList \(.*backend-suite\.test\.ts:\d+/,
     );
   });
 

@@ -12,7 +12,7 @@ describe("environment", () => {
     expect(environmentFlag("TORCHELASTIC_USE_AGENT_STORE", {})).toBe(false);
   });
 
-  test("values are read by type", () => {
+  test("values are parsed by type", () => {
     expect(environmentText("MASTER_ADDR", { MASTER_ADDR: "h" })).toBe("h");
     expect(environmentInteger("RANK", { RANK: "03" })).toBe(3);
     expect(environmentFlag("TORCHELASTIC_USE_AGENT_STORE", { TORCHELASTIC_USE_AGENT_STORE: "True" })).toBe(true);
@@ -27,7 +27,7 @@ describe("environment", () => {
     expect(() => environmentInteger("RANK", { RANK })).toThrow("RANK");
   });
 
-  test("variables are read through the table, whose names the compiler knows", () => {
+  test("variables are read through the table, whose names the compiler knows", () => 
     const source = resolve(import.meta.dir, "..");
     const files = [...new Bun.Glob("**/*.ts").scanSync({ cwd: source })].filter(
       (file) => !/\.test\.ts$|fixtures\/|^environment\//.test(file),
@@ -47,5 +47,4 @@ describe("environment", () => {
     const shown = userVariables.map(([name]) => name);
     expect(shown).toContain("MASTER_PORT");
     expect(shown).not.toContain("C10D_RANK_CHANNEL");
-  });
-});
+  }););

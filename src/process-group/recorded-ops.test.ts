@@ -3,7 +3,7 @@ import { describe, expect, test } from "bun:test";
 import * as dist from "../index.ts";
 import { localRanks } from "../testing/index.ts";
 
-/** What the recorder has after two ranks of fake have run `body`, for rank 0. */
+/** The recorded ops of rank 0 after two ranks of fake have run `body`. */
 async function recorded(body: (rank: number) => Promise<unknown>): Promise<readonly dist.TraceEntry[]> {
   const container = dist.createContainer();
   await localRanks(2, ({ rank }) => body(rank), { container });
@@ -17,8 +17,8 @@ const one = () => new Float32Array(1);
 const brief = (entries: readonly dist.TraceEntry[]) =>
   entries.map(({ op, seq, state, outputs }) => `${op} #${seq} [${outputs.map(({ length }) => length)}] ${state}`);
 
-describe("the flight recorder has one entry for each call of the user", () => {
-  test("of ops of several steps, which it has once, and of those that wait for them", async () => {
+describe("the flight recorder has one entry per call of the user", () => {
+  test("for multi-step ops, and for those that wait for them", async () => {
     const entries = await recorded(async () => {
       const objects = dist.allGatherObject("a");
       const sum = dist.allReduce(one(), { op: dist.ReduceOp.MAX, timeout: 5_000 });
@@ -37,7 +37,7 @@ describe("the flight recorder has one entry for each call of the user", () => {
     ]);
   });
 
-  test("of objects, with the ranks and the tag that the user has named", async () => {
+  test("for objects, with the ranks and the tag that the user named", async () => {
     const entries = await recorded(async (rank) => {
       const group = (await dist.newGroup([1, 0])) ?? undefined;
       const message = rank === 0 ? dist.sendObject("a", { dst: 1, tag: 5, group }) : dist.recvObject({ tag: 5, group });
@@ -60,7 +60,7 @@ describe("the flight recorder has one entry for each call of the user", () => {
     ] as never);
   });
 
-  test("of a batch, and of the whole", async () => {
+  test("for the ops of a batch, and for the whole", async () => {
     const entries = await recorded((rank) =>
       Promise.all([
         dist.coalescing(() => {
@@ -82,7 +82,7 @@ describe("the flight recorder has one entry for each call of the user", () => {
     ]);
   });
 
-  test("of other groups, of which it says who is in them, and of several in turn", async () => {
+  test("for other groups, with their members, and for several in turn", async () => {
     const entries = await recorded(async () => {
       const pair = await dist.newGroup([0, 1], { description: "a pair" });
       await dist.barrier({ group: pair });
@@ -94,7 +94,7 @@ describe("the flight recorder has one entry for each call of the user", () => {
     ]);
   });
 
-  test("of an object that cannot be sent, as the other ranks have it", async () => {
+  test("for an object that cannot be sent, as on the other ranks", async () => {
     const container = dist.createContainer();
     await localRanks(2, ({ rank }) => dist.allGatherObject(rank === 0 ? () => {} : 1).catch(() => {}), { container });
     const entries = container.resolve(dist.FLIGHT_RECORDER).entries();
@@ -105,7 +105,7 @@ describe("the flight recorder has one entry for each call of the user", () => {
     expect(entries[0]?.error).toContain("a function is not plain data");
   });
 
-  test("with its error, but none of a call with wrong arguments", async () => {
+  test("with its error, but not for a call with invalid arguments", async () => {
     const entries = await recorded(async (rank) => {
       await dist.broadcast(one(), { src: 7 }).catch(() => {});
       const group = await dist.newGroup();

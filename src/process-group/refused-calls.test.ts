@@ -12,7 +12,7 @@ async function codeOf(work: PromiseLike<unknown>): Promise<unknown> {
   );
 }
 
-/** Runs a body on three ranks; then either all of them sum up, or all of them get this code. */
+/** Runs a body on three ranks; then all of them compute the sum, or all of them get this code. */
 async function afterwards(body: (it: LocalRank) => unknown, code = "none"): Promise<void> {
   const ends = await localRanks(3, async (it) => {
     await body(it);
@@ -22,25 +22,25 @@ async function afterwards(body: (it: LocalRank) => unknown, code = "none"): Prom
 }
 
 describe("a collective that is refused", () => {
-  test("leaves ranks in step that have all refused it", async () => {
+  test("keeps the ranks in step if all refused it", async () => {
     await afterwards(async ({ group, rank }) => {
       expect(await codeOf(refused(group))).toBe("INVALID_ARGUMENT");
-      // For reasons of their own.
+      // For different reasons.
       const root = rank === 0 ? { src: 7 } : { src: 0, timeout: 0 };
       expect(await codeOf(group.broadcast(floats(), root))).toBe("INVALID_ARGUMENT");
     });
   });
 
-  test.each([0, 1, 2])("is found at the next one, if rank %d has refused it alone", async (odd) => {
+  test.each([0, 1, 2])("is detected at the next one, if only rank %d refused it", async (odd) => {
     await afterwards(async ({ group, rank }) => {
       if (rank === odd) await codeOf(refused(group));
     }, "DESYNC");
   });
 
-  test("counts where it was called, among ops that take several steps", async () => {
+  test("counts at its place in the order, among ops that take several steps", async () => {
     await afterwards(async ({ group, rank }) => {
       const early = group.allGatherObject({ rank, text: "x".repeat(1000 * rank) });
-      // Whatever steps of the object op are over by then.
+      // Whichever steps of the object op are done by then.
       if (rank > 0) await Bun.sleep(rank);
       if (rank === 2) await early;
       const work = refused(group);
@@ -51,7 +51,7 @@ describe("a collective that is refused", () => {
     });
   });
 
-  test("counts once as a batch, however many of its ops are refused; one of messages alone does not", async () => {
+  test("counts once for a batch, however many of its ops are refused; a batch of messages only does not", async () => {
     await afterwards(async ({ group, rank }) => {
       const whole = group.coalescing(() => {
         for (let i = 0; i <= rank; i++) refused(group).catch(() => {});

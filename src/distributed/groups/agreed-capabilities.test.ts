@@ -6,7 +6,7 @@ import { localRanks } from "../../testing/index.ts";
 const { allReduce, broadcast, barrier, allGatherIntoTensor, allGatherIntoTensorCoalesced } = fake.capabilities.ops;
 const ops = { allReduce, broadcast, barrier, allGatherIntoTensor, allGatherIntoTensorCoalesced };
 
-/** The fake backend, whose instances claim what `of` gives for their rank. */
+/** The fake backend, whose instances claim what `of` returns for their rank. */
 function varying(of: (rank: number) => Partial<dist.Capabilities>, instancesDiffer: boolean): dist.BackendPlugin {
   return {
     ...fake,
@@ -21,7 +21,7 @@ function varying(of: (rank: number) => Partial<dist.Capabilities>, instancesDiff
 }
 
 describe("capabilities of instances", () => {
-  test("what is made of other ops is made in one way on all ranks", async () => {
+  test("an op composed of others is composed in the same way on all ranks", async () => {
     const { allGatherIntoTensorCoalesced: _, ...without } = ops;
     const plugin = varying((rank) => ({ ops: rank === 1 ? without : ops }), true);
     const container = dist.createContainer({ overrides: [plugin] });
@@ -72,7 +72,7 @@ describe("capabilities of instances", () => {
     await dist.destroyProcessGroup();
   });
 
-  test("what a rank says of itself is checked", async () => {
+  test("the capabilities that a rank reports are checked", async () => {
     const store = new dist.HashStore();
     const container = dist.createContainer({ overrides: [varying(() => ({ ops }), true)] });
     await new dist.PrefixStore("0//cpu/", store).set("capabilities/1", '{"ops":{"nonsense":[]},"reduceOps":{}}');
@@ -98,7 +98,7 @@ describe("capabilities of instances", () => {
     [{ reduceOps: undefined }, "capabilities.reduceOps must be a table, got undefined"],
     [{ ops: { allReduce: "float32" } }, "capabilities.ops.allReduce must be a list, got a string"],
     [{ ops: { allRedce: [] } }, 'capabilities.ops has the unknown row "allRedce"; did you mean "allReduce"?'],
-  ])("that of an instance of a plain JavaScript plugin too: %j", async (wrong, message) => {
+  ])("so are those of an instance of a plain JavaScript plugin: %j", async (wrong, message) => {
     for (const instancesDiffer of [false, true]) {
       const container = dist.createContainer({ overrides: [varying(() => wrong as object, instancesDiffer)] });
       const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };

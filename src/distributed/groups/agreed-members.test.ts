@@ -50,7 +50,7 @@ describe("ranks that make a group", () => {
     },
   );
 
-  test("name nobody as the one at fault", async () => {
+  test("name no rank as the one at fault", async () => {
     const at = store();
     await membersOf(at, 0, [0, 1]).compare();
     const error = await errorOf(membersOf(at, 1, [1, 2]).compare());
@@ -58,7 +58,7 @@ describe("ranks that make a group", () => {
     expect(error.details).not.toHaveProperty("peers");
   });
 
-  test("do not disagree where each makes one of itself", async () => {
+  test("do not disagree if each makes one of itself", async () => {
     const at = store();
     for (const rank of [0, 1]) {
       const members = membersOf(at, rank, [rank]);
@@ -85,7 +85,7 @@ describe("ranks that make a group", () => {
     ];
     await splitOf(0, pairs).compare();
     await splitOf(3, pairs).compare();
-    // It is alone, and meets nobody.
+    // It is alone, and meets no other rank.
     await splitOf(2, [[2], [0, 1, 3]]).compare();
     const { message } = await errorOf(splitOf(1, [[0, 1, 2], [3]]).compare());
     expect(message).toContain(

@@ -27,7 +27,7 @@ describeGloo("groups made of groups", () => {
   });
 });
 
-test("roundRobinProcessGroups wants groups of the same ranks", async () => {
+test("roundRobinProcessGroups requires groups with the same ranks", async () => {
   await localRanks(2, async ({ rank, group }) => {
     const alone = await dist.newGroup([rank]);
     const bad: [unknown, string][] = [
@@ -89,7 +89,7 @@ test("a group that is made while the default one ends is closed", async () => {
   expect(plugin.made.map(({ closed }) => closed)).toEqual([1, 1]);
 });
 
-test("splitGroup refuses parts that are no partition", async () => {
+test("splitGroup refuses invalid parts", async () => {
   await using _group = await dist.initProcessGroup({
     backend: "gloo",
     store: new dist.HashStore(),

@@ -9,7 +9,7 @@ import { type TensorLike, tensor } from "../../tensor/index.ts";
 import type { Work } from "../../work/index.ts";
 import { everyOp, memoryPlugin } from "../fixtures/memory-backend.ts";
 
-// This is rank 1 of 3, whose backend only notes what it is asked for.
+// This is rank 1 of 3, whose backend only records its calls.
 const plugin = memoryPlugin("noting", { capabilities: everyOp });
 createContainer({ install: true });
 registerBackend(plugin);
@@ -28,7 +28,7 @@ afterAll(async () => {
 
 const f32 = (length = 2) => new Float32Array(length);
 const three = (length = 2) => [f32(length), f32(length), f32(length)];
-/** Whatever a caller without types may pass. */
+/** Anything that an untyped caller may pass. */
 // biome-ignore lint/suspicious/noExplicitAny: wrong types are what is tested
 const anything = (value: unknown): any => value;
 
@@ -68,7 +68,7 @@ const timed = (op: string, call: (options: object) => Work<unknown>): Bad[] => [
   [`${op}, time-out NaN`, () => call({ timeout: Number.NaN }), `${op}: timeout must be`],
 ];
 
-/** For options that come on top of what is right, unless they are none. */
+/** Adds options to valid ones, unless they are not an object. */
 const and = (right: object, options: object) =>
   typeof options === "object" && options !== null ? { ...right, ...options } : options;
 
@@ -308,7 +308,7 @@ const bad: readonly Bad[] = [
     "inputSplits must be integers",
   ],
   [
-    "allToAllSingle, splits that are none",
+    "allToAllSingle, splits that are not a list",
     () => group.allToAllSingle(f32(6), f32(6), { inputSplits: anything(3) }),
     "inputSplits must be an array of numbers, got number 3",
   ],
@@ -343,13 +343,13 @@ const bad: readonly Bad[] = [
 
   ...timed("monitoredBarrier", (options) => group.monitoredBarrier(options)),
   [
-    "monitoredBarrier, waitAllRanks that is no flag",
+    "monitoredBarrier, waitAllRanks that is not a flag",
     () => group.monitoredBarrier({ waitAllRanks: anything("yes") }),
     'monitoredBarrier: waitAllRanks must be true or false, got "yes"',
   ],
 ];
 
-describe("a wrong argument is refused, and nothing of it reaches the backend", () => {
+describe("an invalid argument is refused, and nothing reaches the backend", () => {
   test.each(bad)("%s", (what, call, message, name = "InvalidArgumentError") => {
     const before = backend?.calls.length;
     const work = call();
@@ -374,7 +374,7 @@ describe("a wrong argument is refused, and nothing of it reaches the backend", (
     }
   });
 
-  test("recv from any rank where the table has it not", async () => {
+  test("recv from any rank if the table lacks it", async () => {
     const named = memoryPlugin("named", { capabilities: { ...everyOp, anySource: false } });
     registerBackend(named);
     const other = await dist.newGroup(undefined, { backend: "named" });
@@ -389,11 +389,11 @@ describe("a wrong argument is refused, and nothing of it reaches the backend", (
   });
 });
 
-describe("what is right reaches the backend", () => {
+describe("valid arguments reach the backend", () => {
   const last = () => backend?.calls.at(-1);
   const lengths = () => tensorsOf(last() ?? { inputs: [], outputs: [] }).map(({ length }) => length);
 
-  test("roots as group ranks, limits in milliseconds, tensors as views", async () => {
+  test("roots as group ranks, time-outs in milliseconds, tensors as views", async () => {
     const t = f32();
     expect(await group.reduce(t, { dst: 2, op: ReduceOp.MAX, timeout: "2s" })).toBe(t);
     expect(last()).toMatchObject({ root: 2, reduceOp: ReduceOp.MAX, timeoutMs: 2_000 });
@@ -442,7 +442,7 @@ describe("what is right reaches the backend", () => {
     expect(last()).toMatchObject({ waitAllRanks: true, timeoutMs: 10 });
   });
 
-  test("ops of a group that this rank is not in give back what they got", async () => {
+  test("ops of a group that this rank is not in resolve to their arguments", async () => {
     const before = backend?.calls.length;
     const [t, list] = [f32(), three()];
     const none = { group: null };

@@ -13,7 +13,7 @@ beforeAll(async () => {
 });
 afterAll(() => dist.destroyProcessGroup());
 
-/** Each op with rightful arguments, but for an option with a name that it does not know. */
+/** Each op with valid arguments and one unknown option. */
 const calls: readonly [string, (wrong: object) => Work<unknown>][] = [
   ["allReduce", (wrong) => dist.allReduce(floats(), wrong)],
   ["allReduce", (wrong) => dist.allReduce(sparse(), wrong)],
@@ -32,7 +32,7 @@ const calls: readonly [string, (wrong: object) => Work<unknown>][] = [
   ["coalescing", (wrong) => dist.coalescing(() => {}, wrong)],
 ];
 
-describe("an option that the op does not know", () => {
+describe("an unknown option", () => {
   for (const [op, call] of calls) {
     test(`${op}: is refused by name, unless it has no value`, async () => {
       expect(call({ timout: 5 }).exception()).toMatchObject({
@@ -40,7 +40,7 @@ describe("an option that the op does not know", () => {
         details: { argument: "timout" },
         message: expect.stringContaining(`${op}: unknown option timout (known are `),
       });
-      // A rank that only pretends to have peers gets no object.
+      // A rank without real peers receives no object.
       const message = await call({ timout: undefined }).then(
         () => "",
         (error: unknown) => (error as Error).message,
@@ -49,7 +49,7 @@ describe("an option that the op does not know", () => {
     });
   }
 
-  test("batchIsendIrecv: so is a field of a message", () => {
+  test("batchIsendIrecv: so is an unknown field of a message", () => {
     const message = { op: dist.isend, tensor: floats(), peer: 1, tga: 3 };
     const [work] = dist.batchIsendIrecv([message]);
     expect(work?.exception()?.message).toBe(

@@ -18,7 +18,7 @@ function nest<T>(depth: number, seed: T, make: (inner: T) => T): T {
   return value;
 }
 
-describe("what arrives as it was", () => {
+describe("what arrives unchanged", () => {
   const values: [string, unknown][] = [
     ["null", null],
     ["undefined", undefined],
@@ -26,7 +26,7 @@ describe("what arrives as it was", () => {
     ["booleans", [true, false]],
     ["integers", [0, 127, 128, -32, -33, 2 ** 31, -(2 ** 40), 2 ** 53 - 1, -(2 ** 53 - 1), 2 ** 64]],
     ["-0, also inside", [-0, { zero: -0 }, new Map([["zero", -0]])]],
-    ["numbers that are none", [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]],
+    ["NaN and infinities", [Number.NaN, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY]],
     ["fractions", [0.1, -0.5, Number.MIN_VALUE, Number.MAX_VALUE]],
     ["bigints", [0n, -5n, 2n ** 200n, -(2n ** 64n)]],
     ["text", ["", "ünï", "\u{1f600}", "x".repeat(70_000)]],
@@ -59,7 +59,7 @@ describe("what arrives as it was", () => {
     Float16Array,
     Float32Array,
     Float64Array,
-  ])("elements of %p, and no more of their buffer", (type) => {
+  ])("elements of %p, without the rest of their buffer", (type) => {
     for (const array of [type.of(1, 2, 250), new type(0), type.of(9, 8, 7, 6).subarray(1, 3)]) {
       const copy = copyOf([array]) as [typeof array];
       expect(copy[0]).toStrictEqual(array);
@@ -67,7 +67,7 @@ describe("what arrives as it was", () => {
     }
   });
 
-  test("a getter gives its value once, and what was checked is what is sent", () => {
+  test("a getter is read once, and what was checked is what is sent", () => {
     let calls = 0;
     const object = {
       plain: 1,
@@ -80,7 +80,7 @@ describe("what arrives as it was", () => {
     expect(calls).toBe(1);
   });
 
-  test("a date that is none", () => {
+  test("an invalid date", () => {
     expect((copyOf(new Date(Number.NaN)) as Date).getTime()).toBeNaN();
   });
 
@@ -91,7 +91,7 @@ describe("what arrives as it was", () => {
     expect([Object.is(copy[0], -0), copy[1]]).toEqual([true, Number.NaN]);
   });
 
-  test("an array whose own properties lie arrives as what it is", () => {
+  test("an array whose own properties lie arrives as what it really is", () => {
     const liar = Uint8Array.of(1, 2, 3);
     for (const [name, value] of Object.entries({ buffer: new ArrayBuffer(9), byteLength: 9, byteOffset: 1 })) {
       Object.defineProperty(liar, name, { value });
@@ -99,7 +99,7 @@ describe("what arrives as it was", () => {
     expect(copyOf(liar)).toEqual(Uint8Array.of(1, 2, 3));
   });
 
-  test.each([2, 100])("a getter in a list of %d elements gives its value once", (length) => {
+  test.each([2, 100])("a getter in a list of %d elements is read once", (length) => {
     let calls = 0;
     const list: unknown[] = Array(length).fill(1);
     Object.defineProperty(list, 0, { enumerable: true, get: () => (calls++ === 0 ? 5 : new Map([[1, 2]])) });
@@ -114,7 +114,7 @@ describe("what arrives as it was", () => {
     expect((copyOf(resizable) as ArrayBuffer).resizable).toBe(false);
   });
 
-  test("a getter as its value, and what is shared as often as it is there", () => {
+  test("a getter as its value, and a shared object once for each reference", () => {
     const shared = { a: 1 };
     const copy = copyOf({
       get value() {
@@ -168,7 +168,7 @@ describe("what would arrive as something else is refused", () => {
     ["a hole", [1, , 2], "a list has no element 1 of 3"],
     ["a long list of holes", new Array(500_000), "a list has no element 0"],
     ["a key __proto__", JSON.parse('[{ "__proto__": 1 }]'), "a property has the key __proto__"],
-    ["a key that is no text", { "\ud800": 1 }, "the key of a property is not well-formed text"],
+    ["a key that is not well-formed text", { "\ud800": 1 }, "the key of a property is not well-formed text"],
     ["a circle", cycle, "nested more than 100 deep, or in a circle"],
     ["detached memory", gone, "is detached"],
     ["a detached ArrayBuffer", gone.buffer, "is detached"],
@@ -182,7 +182,7 @@ describe("what would arrive as something else is refused", () => {
     expect(act).toThrow(reason);
   });
 
-  test("what shares its parts so often that it has no end", () => {
+  test("an object whose parts are shared so often that it would be endless", () => {
     const doubling = nest<unknown>(90, 1, (inner) => [inner, inner]);
     expect(() => encode(doubling)).toThrow(expect.objectContaining({ code: "OBJECT_TOO_LARGE" }));
     const text = nest<unknown>(60, "x".repeat(1_000), (inner) => [inner, inner]);
@@ -227,7 +227,7 @@ describe("nesting", () => {
   });
 });
 
-/** Any value that can be sent. */
+/** A random value that can be sent. */
 const sendable: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
   scalar: fc.oneof(
     fc.constantFrom(null, undefined, true, false, -0, 0),
@@ -260,7 +260,7 @@ const sendable: fc.Arbitrary<unknown> = fc.letrec((tie) => ({
 })).value;
 
 describe("bytes", () => {
-  test("what the encoder takes comes back as it was", () => {
+  test("what the encoder accepts is decoded unchanged", () => {
     fc.assert(
       fc.property(sendable, (value) => {
         expect(Buffer.compare(encode(copyOf(value)), encode(value))).toBe(0);
@@ -284,11 +284,11 @@ describe("bytes", () => {
     Bun.inspect(object, { depth: 200 });
   }
 
-  test("random bytes are an error and nothing else", () => {
+  test("random bytes are an error, or an object by chance", () => {
     fc.assert(fc.property(fc.uint8Array({ maxLength: 64 }), tryDecode), { numRuns: 2_000 });
   });
 
-  test("bytes that were changed, cut or repeated are an object or an error", () => {
+  test("changed, truncated or repeated bytes are an object or an error", () => {
     const change = fc.record({ at: fc.nat(), byte: fc.integer({ min: 0, max: 255 }) });
     fc.assert(
       fc.property(sendable, fc.array(change, { maxLength: 4 }), fc.nat(), (value, changes, cut) => {
@@ -303,7 +303,7 @@ describe("bytes", () => {
     expect(Object.getPrototypeOf({})).toBe(Object.prototype);
   });
 
-  test("what is cut anywhere is an error", () => {
+  test("bytes truncated anywhere are an error", () => {
     const bytes = encode({ a: [1, -0, "text", new Map([[1, new Set([2n])]]), Float32Array.of(1)], b: 2 ** 40 });
     for (let length = 0; length < bytes.length; length++) {
       expect(() => decode(bytes.subarray(0, length))).toThrow(expect.objectContaining({ code: "OBJECT_MALFORMED" }));
@@ -312,7 +312,7 @@ describe("bytes", () => {
 
   const u32 = (n: number) => [n >>> 24, (n >>> 16) & 255, (n >>> 8) & 255, n & 255];
   const ext = (kind: number, ...content: number[]) => [0xc9, ...u32(content.length), kind, ...content];
-  const hostile: [string, number[], string][] = [
+  const malicious: [string, number[], string][] = [
     ["a long list", [0xdd, ...u32(2 ** 32 - 1)], "a list announces 4294967295 values where 0 bytes are left"],
     ["a long object", [0xdf, ...u32(2 ** 31), 0], "an object announces 4294967296 values where 1 bytes are left"],
     ["long text", [0xdb, ...u32(2 ** 30), 0x61], "1073741824 bytes are announced where 1 are left"],
@@ -326,28 +326,28 @@ describe("bytes", () => {
     ["an extension that is longer than its value", ext(4, 0x90, 1), "1 bytes are left over"],
     ["more after the object", [1, 2], "1 bytes are left over"],
     ["a Map with a key alone", ext(3, 0x91, 1), "a Map has a key without a value"],
-    ["a Set that is no list", ext(4, 1), "a list is missing"],
+    ["a Set that is not a list", ext(4, 1), "a list is missing"],
     ["text for an object without prototype", ext(10, 0xa1, 0x61), "an object is missing"],
-    ["a key that is no text", [0x81, 1, 2], "the key of a property is not text"],
+    ["a key that is not text", [0x81, 1, 2], "the key of a property is not text"],
     ["a key __proto__", [0x81, 0xa9, ...Buffer.from("__proto__"), 1], "a property has the key __proto__"],
     ["a long form of that key", [0x81, 0xd9, 9, ...Buffer.from("__proto__"), 1], "a property has the key __proto__"],
-    ["a type that there is not", [0xc1], "there is no type 0xc1"],
+    ["an unknown type", [0xc1], "there is no type 0xc1"],
     ["raw bytes, which are never sent", [0xc4, 1, 1], "there is no type 0xc4"],
-    ["an extension that there is not", [0xd4, 77, 0], "there is no extension 77"],
+    ["an unknown extension", [0xd4, 77, 0], "there is no extension 77"],
     ["a timestamp", [0xd6, 0xff, 0, 0, 0, 0], "there is no extension 255"],
     ["half an element", ext(1, 5, 1, 2, 3), ""],
-    ["an array of a type that there is not", ext(1, 99, 1), "the type of an array is unknown"],
-    ["no type of an array", ext(1), "the type of an array is unknown"],
-    ["digits that are none", ext(5, 0x7a), ""],
+    ["an array of an unknown type", ext(1, 99, 1), "the type of an array is unknown"],
+    ["an array without a type", ext(1), "the type of an array is unknown"],
+    ["invalid digits", ext(5, 0x7a), ""],
     ["nothing", [], "1 bytes are announced where 0 are left"],
   ];
-  test.each(hostile)("%s", (_, bytes, reason) => {
+  test.each(malicious)("%s", (_, bytes, reason) => {
     const act = () => decode(Uint8Array.from(bytes));
     expect(act).toThrow(expect.objectContaining({ code: "OBJECT_MALFORMED" }));
     expect(act).toThrow(reason);
   });
 
-  test("depth without end, of any kind, costs no memory", () => {
+  test("unlimited depth of any kind costs no memory", () => {
     const lists = new Uint8Array(2 ** 20).fill(0x91);
     expect(() => checkEncoding(lists, 2 ** 20)).toThrow("nested more than 100 deep");
     let sets = [0x90];
@@ -364,9 +364,9 @@ describe("bytes", () => {
     ["empty sets", 16, "8 times maxBytes of memory"],
     ["objects of other properties each", 16, "8 times maxBytes of memory"],
     ["short texts", 60, "8 times maxBytes of memory"],
-    ["names that are numbers", 60, "8 times maxBytes of memory"],
+    ["numeric names", 60, "8 times maxBytes of memory"],
     ["extensions in extensions", 60, "a list is missing"],
-  ])("%s, %d MB of them, are refused at once and cost no memory", (form, mebibytes, reason) => {
+  ])("%s, %d MB of them, are refused immediately and cost no memory", (form, mebibytes, reason) => {
     const fixture = join(import.meta.dir, "../fixtures/hostile-object.ts");
     const { stdout, stderr } = Bun.spawnSync({
       cmd: [process.execPath, fixture, form, String(mebibytes)],
@@ -378,7 +378,7 @@ describe("bytes", () => {
     expect(result.mebibytes).toBeLessThan(200);
   });
 
-  test("names that are numbers count by the places that they take", () => {
+  test("numeric names count by the slots that they take", () => {
     const byNumber = Object.fromEntries(Array.from({ length: 5_000 }, (_, i) => [i, i]));
     expect(copyOf(byNumber)).toEqual(byNumber);
     const sparse = Array.from({ length: 800 }, () => ({ 999: 1 }));

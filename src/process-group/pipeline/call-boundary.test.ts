@@ -6,7 +6,7 @@ import { Passage } from "./call-boundary.ts";
 const views = () => [viewTensor(new Float32Array(2))];
 const terms = { reduceOp: ReduceOp.SUM, root: 1, peer: 2, tag: 3, inputSplits: [4], outputSplits: [5] };
 const made = () => opCall("allToAllSingle", { type: "cpu", index: 0 }, views(), views(), 6, terms);
-/** Another value of each field, none of which is that of another field. */
+/** A different value of each field; no two fields have the same value. */
 const others = {
   id: -1,
   op: "allReduce",
@@ -25,11 +25,11 @@ const others = {
   stream: { handle: 17 },
 } satisfies Record<keyof OpCall, unknown>;
 
-describe("a call that a middleware changes in place", () => {
-  test.each(Object.keys(others) as (keyof OpCall)[])("is seen to have changed, and is restored: %s", (field) => {
+describe("a change in place that a middleware makes to a call", () => {
+  test.each(Object.keys(others) as (keyof OpCall)[])("is detected and undone: %s", (field) => {
     const [passage, call] = [new Passage(), made()];
     const before = { ...call };
-    passage.note([call]);
+    passage.record([call]);
     expect(passage.areStill([call], 0, 1)).toBe(true);
     Object.assign(call, { [field]: others[field] });
     expect(passage.areStill([call], 0, 1)).toBe(false);

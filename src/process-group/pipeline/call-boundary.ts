@@ -13,7 +13,7 @@ class GivenCall {
   call: OpCall | undefined;
   #fields = NO_CALL;
 
-  note(call: OpCall): void {
+  record(call: OpCall): void {
     this.#fields = { ...call };
     this.call = call;
   }
@@ -121,11 +121,11 @@ export class Passage {
   }
 
   /** Records calls, behind those that they were made from. */
-  note(calls: readonly OpCall[]): void {
+  record(calls: readonly OpCall[]): void {
     this.calls = calls;
     this.first += this.count;
     this.count = calls.length;
-    for (let i = 0; i < calls.length; i++) this.at(this.first, i).note(calls[i] as OpCall);
+    for (let i = 0; i < calls.length; i++) this.at(this.first, i).record(calls[i] as OpCall);
   }
 
   /** Whether the recorded calls and their list are unchanged. */
@@ -188,13 +188,13 @@ export class CallBorder {
       const count = this.#count;
       const hasPassed = this.#hasPassed;
       // The boundary outside has already recorded them, unless its middleware changed them.
-      const noted = passage.calls;
-      const firstNoted = passage.first;
-      const countNoted = passage.count;
-      let isNoted = false;
+      const recorded = passage.calls;
+      const firstRecorded = passage.first;
+      const countRecorded = passage.count;
+      let isRecorded = false;
       try {
-        if (noted !== calls) passage.note(calls);
-        isNoted = true;
+        if (recorded !== calls) passage.record(calls);
+        isRecorded = true;
         this.#calls = calls;
         this.#first = passage.first;
         this.#count = passage.count;
@@ -202,13 +202,13 @@ export class CallBorder {
         return submit(calls);
       } catch (error) {
         // An unreadable call comes from the outer middleware.
-        throw isNoted ? this.#thrown(error) : error;
+        throw isRecorded ? this.#thrown(error) : error;
       } finally {
-        if (noted !== calls) {
+        if (recorded !== calls) {
           passage.end(calls);
-          passage.calls = noted;
-          passage.first = firstNoted;
-          passage.count = countNoted;
+          passage.calls = recorded;
+          passage.first = firstRecorded;
+          passage.count = countRecorded;
         }
         this.#calls = before;
         this.#first = first;

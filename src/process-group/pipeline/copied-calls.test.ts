@@ -20,7 +20,7 @@ import type { ProcessGroup } from "../process-group.ts";
 
 let current: ProcessGroup | undefined;
 afterEach(async () => {
-  // By its clock nothing would end.
+  // With its clock, no op would time out.
   current?.abort("the test is over");
   current = undefined;
   if (dist.isInitialized()) await dist.destroyProcessGroup().catch(() => {});
@@ -33,7 +33,7 @@ const table: Capabilities = {
 
 type Own = { -readonly [Field in keyof OpCall]: unknown };
 
-/** What plain JavaScript may do with the calls that it is given. */
+/** What plain JavaScript may do with the calls passed to it. */
 type Mutation = (calls: OpCall[]) => unknown;
 
 interface Terms {
@@ -41,11 +41,11 @@ interface Terms {
   readonly middleware?: Middleware;
   readonly keepsTimeouts?: boolean;
   readonly refuse?: Backend["refuse"];
-  /** What stands for the list of new Works. */
+  /** Returned instead of the list of new Works. */
   readonly listOf?: (works: Work<void>[]) => Work<void>[];
 }
 
-/** A group of one rank on a backend that changes the calls it is given; a test ends its Works. */
+/** A group of one rank on a backend that changes the calls passed to it; a test ends its Works. */
 async function groupOn({ mutate, middleware, keepsTimeouts = false, refuse, listOf = (works) => works }: Terms) {
   const works: ManualWork[] = [];
   const capabilities = { ...table, keepsTimeouts };
@@ -89,14 +89,14 @@ const change =
     for (const call of calls) Object.assign(call, fields);
   };
 const mutations: readonly [string, Mutation][] = [
-  ["takes the calls from their list", take],
+  ["removes the calls from their list", take],
   ["adds to the list", (calls) => calls.push(...calls)],
   ["puts other things in the list", (calls) => calls.fill(undefined as never)],
-  ["sets another limit", change({ timeoutMs: Number.POSITIVE_INFINITY })],
-  ["sets a limit that is none", change({ timeoutMs: Number.NaN })],
+  ["sets another time-out", change({ timeoutMs: Number.POSITIVE_INFINITY })],
+  ["sets an invalid time-out", change({ timeoutMs: Number.NaN })],
   ["sets another op", change({ op: "barrier", peer: 7 })],
   ["sets no op", change({ op: undefined })],
-  ["lets go of the tensors", change({ inputs: null, outputs: null })],
+  ["drops the tensors", change({ inputs: null, outputs: null })],
   [
     "takes the tensors from their lists",
     (calls) => {
@@ -132,7 +132,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
     expect([group.state, clock.pending]).toEqual(["OPEN", 0]);
   });
 
-  test("of a single call: the op ends by its limit", async () => {
+  test("of a single call: the op ends by its time-out", async () => {
     const { group, clock } = await groupOn({ mutate });
     const work = group.allReduce(floats(), { timeout: 700 });
     clock.advance(1_800);
@@ -143,7 +143,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
     expect(group.state).toBe("FAILED");
   });
 
-  test("of a batch: the ops end with their Works, or by their limits", async () => {
+  test("of a batch: the ops end with their Works, or by their time-outs", async () => {
     const { group, works, clock } = await groupOn({ mutate });
     const start = () => {
       const parts: Work<unknown>[] = [];
@@ -160,7 +160,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
     expect(await rejection(late)).toMatchObject({ code: "OP_TIMEOUT", details: { op: "allReduce", seq: 3 } });
   });
 
-  test("and throws then: the ops reject, and name what was called", async () => {
+  test("and then throws: the ops reject and name what was called", async () => {
     const { group } = await groupOn({
       mutate: (calls) => {
         mutate(calls);
@@ -177,7 +177,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
     expect(await rejection(whole)).toMatchObject({ code: "BACKEND_ERROR", details: { op: "broadcast" } });
   });
 
-  test("in refuse(): ops that come after the end reject all the same", async () => {
+  test("in refuse(): ops after the end still reject", async () => {
     const { group } = await groupOn({
       refuse(calls) {
         mutate(calls as OpCall[]);
@@ -196,7 +196,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
     expect(await rejection(whole)).toMatchObject({ code: "GROUP_FAILED", details: { op: "broadcast" } });
   });
 
-  test("under a middleware: that still has what it was called with", async () => {
+  test("under a middleware: the middleware still has the calls passed to it", async () => {
     const seen: unknown[] = [];
     const middleware: Middleware = {
       name: "looking",
@@ -215,7 +215,7 @@ describe.each(mutations)("a backend that %s", (_, mutate) => {
 });
 
 describe.each(mutations.filter(([what]) => !what.startsWith("freezes")))("a middleware that %s", (_, mutate) => {
-  test("after it has passed them on: the op ends by its own limit, and is recorded as what was called", async () => {
+  test("after passing them on: the op ends by its own time-out, and is recorded as what was called", async () => {
     const middleware: Middleware = {
       name: "changing",
       create: () => (next) => (calls) => {
@@ -232,7 +232,7 @@ describe.each(mutations.filter(([what]) => !what.startsWith("freezes")))("a midd
   });
 });
 
-test("what a backend adds to the lists of an op without tensors is in no other op", async () => {
+test("what a backend adds to the lists of an op without tensors does not appear in other ops", async () => {
   const { group, works } = await groupOn({
     mutate: (calls) => {
       for (const { inputs } of calls as unknown as { inputs: unknown[] }[]) inputs.push("mine");
@@ -252,7 +252,7 @@ test("what a backend adds to the lists of an op without tensors is in no other o
   expect(seen).toEqual([0]);
 });
 
-describe("a backend that keeps its limits by itself, and gets the calls of the process group", () => {
+describe("a backend with its own time-outs, which gets the calls of the process group", () => {
   const fields: readonly [string, Mutation][] = mutations.filter(([what]) => !/lists|freezes/.test(what));
   test.each(fields)("and %s: the ops end with their Works", async (_, mutate) => {
     const { group, works } = await groupOn({ mutate, keepsTimeouts: true });
@@ -267,7 +267,7 @@ describe("a backend that keeps its limits by itself, and gets the calls of the p
     expect([parts.length, works.length]).toEqual([4, 3]);
   });
 
-  test.each(fields)("and %s, and throws then: they reject with a code", async (_, mutate) => {
+  test.each(fields)("and %s, and then throws: they reject with a code", async (_, mutate) => {
     const { group } = await groupOn({
       mutate: (calls) => {
         mutate(calls);
@@ -289,7 +289,7 @@ describe("a backend that keeps its limits by itself, and gets the calls of the p
 });
 
 describe("the list of Works", () => {
-  test("that a backend uses again does not end an op before its time", async () => {
+  test("that a backend reuses does not end an op too early", async () => {
     const list: Work<void>[] = [];
     const listOf = (made: Work<void>[]) => {
       list.splice(0, list.length, ...made);
@@ -302,13 +302,13 @@ describe("the list of Works", () => {
     });
     const one = group.barrier();
     list.length = 0;
-    // Nobody ends them meanwhile, which is what blocking says.
+    // Nothing ends them meanwhile, as the error of wait() says.
     expect(() => whole.wait()).toThrow("nobody else runs");
     works[2]?.settle();
     await one;
   });
 
-  test("that a middleware has put a Work of its own into is watched", async () => {
+  test("into which a middleware put its own Work is watched", async () => {
     const middleware: Middleware = {
       name: "replacing",
       create: () => (next) => (calls) => {

@@ -21,7 +21,7 @@ const capabilities: Capabilities = {
   reduceOps: { float32: ["SUM"] },
 };
 
-/** A Work that a test ends; `members` are its own. */
+/** A Work that a test ends; `members` override its own. */
 class RingWork extends Work<void> {
   constructor(opType: OpType, members: object) {
     super({ opType });
@@ -33,7 +33,7 @@ class RingWork extends Work<void> {
   }
 }
 
-/** A group on a backend whose Works have these members; and the Works. With `keepsTimeouts` the process group does not watch them. */
+/** A group on a backend whose Works have these members, and the Works. With `keepsTimeouts` they are not watched. */
 async function groupWith(members: object, keepsTimeouts: boolean) {
   const works: RingWork[] = [];
   class Ring extends Backend {
@@ -70,8 +70,8 @@ const rejection = (work: Work<unknown>) => work.then(() => "it ended well").catc
 const details = { backend: "ring", group: "0" };
 
 for (const keepsTimeouts of [false, true]) {
-  const whose = keepsTimeouts ? "of a backend that keeps its limits by itself" : "of a backend that is watched";
-  // What is not watched has no number but its own.
+  const whose = keepsTimeouts ? "of a backend with its own time-outs" : "of a backend that is watched";
+  // A Work that is not watched only has a number of its own.
   const where = (op: string) => `${op}${keepsTimeouts ? "" : " #1"} (ring, group "0", rank 0 of 1)`;
 
   describe(`wait() for a Work ${whose}`, () => {
@@ -112,7 +112,7 @@ for (const keepsTimeouts of [false, true]) {
       ],
     ];
     for (const [what, members, expected] of blocks) {
-      test(`${what}: it throws an error with a code, and the op goes on`, async () => {
+      test(`${what}: it throws an error with a code, and the op continues`, async () => {
         const { group, works } = await groupWith(members, keepsTimeouts);
         const work = group.allReduce(floats());
         expect(thrownBy(() => work.wait())).toMatchObject({ name: "DistBackendError", details, ...expected });
@@ -134,7 +134,7 @@ for (const keepsTimeouts of [false, true]) {
       });
     }
 
-    test("an error of this package that block() throws passes as it is", async () => {
+    test("an error of this package thrown by block() is passed on unchanged", async () => {
       const own = new DistBackendError("the ring is open", { code: "OPEN_RING" });
       const block = () => {
         throw own;
@@ -146,7 +146,7 @@ for (const keepsTimeouts of [false, true]) {
     });
   });
 
-  describe(`an error that is not of this package, given to a Work ${whose}`, () => {
+  describe(`an error of another package passed to a Work ${whose}`, () => {
     const requireNamed = async (work: Work<unknown>, op: string) => {
       const error = (await rejection(work)) as DistError;
       expect(error).toMatchObject({
@@ -155,7 +155,7 @@ for (const keepsTimeouts of [false, true]) {
         cause: boom,
         details: { ...details, op },
       });
-      // Tests before may have left middleware in all containers, under which what has ended before it is returned has a number.
+      // Under middleware, which earlier tests may have left in all containers, a Work that ended early has a number.
       expect(error.message.replace(" #1", "")).toBe(`${op} (ring, group "0", rank 0 of 1): ${boom.message}`);
     };
 
@@ -203,7 +203,7 @@ for (const keepsTimeouts of [false, true]) {
       return { ...made, spoil };
     };
 
-    test("do not keep the group from its bookkeeping", async () => {
+    test("do not disturb the bookkeeping of the group", async () => {
       const { group, works, spoil } = await opsWith();
       const ended = [group.allReduce(floats()), group.barrier()];
       spoil(0);
@@ -216,7 +216,7 @@ for (const keepsTimeouts of [false, true]) {
       expect(group.inFlight).toBe(0);
     });
 
-    test("nor from ending a batch, by await and by wait()", async () => {
+    test("do not keep a batch from ending, by await and by wait()", async () => {
       const { group, works, spoil } = await opsWith();
       for (const end of [
         (whole: Work<void>, own: readonly RingWork[]) => {
@@ -236,9 +236,9 @@ for (const keepsTimeouts of [false, true]) {
       }
     });
 
-    // Who keeps its limits by itself is trusted to end its ops by itself.
+    // A backend with its own time-outs is trusted to end its ops.
     if (keepsTimeouts) return;
-    test("nor from giving up an op that has not ended when the group is closed", async () => {
+    test("do not keep an op in flight from being aborted when the group is closed", async () => {
       const { group, spoil } = await opsWith();
       const work = group.allReduce(floats());
       spoil(0);
@@ -249,7 +249,7 @@ for (const keepsTimeouts of [false, true]) {
   });
 }
 
-test("a Work whose keepsLimit throws is refused, and named", async () => {
+test("a Work whose keepsLimit throws is refused and named", async () => {
   const members = {
     get keepsLimit() {
       return throwing();
@@ -259,7 +259,7 @@ test("a Work whose keepsLimit throws is refused, and named", async () => {
   const error = (await rejection(group.allReduce(floats()))) as DistError;
   expect([error.name, error.code, error.cause]).toEqual(["DistBackendError", "INVALID_WORK", boom]);
   expect(error.details).toMatchObject({ ...details, op: "allReduce" });
-  // Tests before may have left middleware in all containers.
+  // Earlier tests may have left middleware in all containers.
   expect(error.message).toMatch(
     /^allReduce: backend "ring".*: keepsLimit of its Work failed: undefined is not a function$/,
   );
@@ -279,7 +279,7 @@ test.each([["synchronize()", { synchronize: throwing }]])("%s of a part of an op
   for (const work of works) work.settle();
 });
 
-test("a Work whose settle() throws ends all the same when its time is up", async () => {
+test("a Work whose settle() throws still ends when its time-out expires", async () => {
   const { group } = await groupWith({ settle: throwing, block: () => Bun.sleepSync(1_050) }, false);
   const work = group.allReduce(floats(), { timeout: 20 });
   expect(thrownBy(() => work.wait())).toMatchObject({ code: "OP_TIMEOUT" });

@@ -27,7 +27,7 @@ const throwing = () => {
 };
 const capabilities = { ...everyOp, ops: { ...everyOp.ops, barrier: [] } };
 
-/** A group of one rank on a backend that was changed after it had been made. */
+/** A group of one rank on a backend that was changed after it was created. */
 async function groupOn(change: (backend: MemoryBackend) => unknown, others: Partial<BackendPlugin> = {}) {
   const made: MemoryBackend[] = [];
   const create = async (context: BackendContext) => {
@@ -44,7 +44,7 @@ async function groupOn(change: (backend: MemoryBackend) => unknown, others: Part
   return { group, backend };
 }
 
-/** Lets a property of an object throw when it is read. */
+/** Makes a property of an object throw when it is read. */
 const spoil = (object: object, name: string) =>
   Object.defineProperty(object, name, { get: throwing, configurable: true });
 
@@ -64,7 +64,7 @@ const named = (what: string, op?: string) => ({
   details: { group: "0", backend: "ring", ...(op !== undefined && { op }) },
 });
 
-describe("what a backend throws when its group is made has a code, and names what was read or called", () => {
+describe("an error thrown by a backend when its group is made has a code and names what was read or called", () => {
   const members = ["capabilities", "rank", "size", "whenFailed", "submit", "abort", "close"] as const;
   test.each([...members])("%s", async (member) => {
     const error = await errorOf(() => groupOn((backend) => spoil(backend, member)));
@@ -84,7 +84,7 @@ describe("what a backend throws when its group is made has a code, and names wha
     expect(await errorOf(() => groupOn(change, { capabilities: own }))).toMatchObject(named("capabilities"));
   });
 
-  test("an error of this package passes as it is", async () => {
+  test("an error of this package is passed on unchanged", async () => {
     const own = new DistBackendError("the card is in use", { code: "IN_USE" });
     const change = (backend: MemoryBackend) =>
       Object.defineProperty(backend, "capabilities", {
@@ -96,7 +96,7 @@ describe("what a backend throws when its group is made has a code, and names wha
   });
 });
 
-describe("what a backend throws while its group is there has a code, and names what was read or called", () => {
+describe("an error thrown by a backend while its group exists has a code and names what was read or called", () => {
   const calls: readonly [string, string, (group: ProcessGroup) => unknown, op?: string][] = [
     ["submit", "submit()", (group) => rejection(group.barrier()), "barrier"],
     ["enableTiming", "enableTiming()", (group) => group.enableCollectivesTiming()],
@@ -119,14 +119,14 @@ describe("what a backend throws while its group is there has a code, and names w
     }
   }
 
-  test("refuse(), of an op that comes after the end of the group", async () => {
+  test("refuse(), for an op after the end of the group", async () => {
     const { group, backend } = await groupOn((each) => Object.assign(each, { refuse: throwing }));
     group.abort("enough");
     expect(backend.state).toBe("FAILED");
     expect(await rejection(group.barrier())).toMatchObject(named("refuse()", "barrier"));
   });
 
-  test("on one device: the others are called all the same", async () => {
+  test("on one device: the others are still called", async () => {
     const timed: string[] = [];
     const plugin = (name: string, device: "cpu" | "cuda") => {
       const create = async (context: BackendContext) =>
@@ -145,7 +145,7 @@ describe("what a backend throws while its group is there has a code, and names w
     expect(timed).toEqual(["ring", "card"]);
   });
 
-  test("a method that is async is a warning", async () => {
+  test("the error of an async method is a warning", async () => {
     const { group } = await groupOn((backend) => Object.assign(backend, { enableTiming: async () => throwing() }));
     const { promise, resolve } = Promise.withResolvers<Error>();
     process.once("warning", resolve);
@@ -164,7 +164,7 @@ describe("a backend whose state cannot be read", () => {
       'group "0": state of backend "ring" failed: undefined is not a function',
     ],
     [
-      "since it is no state",
+      "since it is not a state",
       (backend) => Object.defineProperty(backend, "state", { value: "BROKEN" }),
       'group "0": state of backend "ring" is not one of OPEN, FAILED, CLOSED, got "BROKEN"',
     ],
@@ -183,7 +183,7 @@ describe("a backend whose state cannot be read", () => {
     expect(backend.closed).toBe(1);
   });
 
-  test("while an op ends: what waits for it is notified all the same", async () => {
+  test("while an op ends: what waits for it is still notified", async () => {
     const { group, backend } = await groupOn(() => {});
     backend.prompt = false;
     const work = group.barrier();
@@ -209,7 +209,7 @@ describe("a backend whose state goes back to OPEN", () => {
   });
 });
 
-describe("a backend for another rank than that of its context", () => {
+describe("a backend for a rank other than that of its context", () => {
   const places = [
     ["rank", 5],
     ["rank", Number.NaN],
@@ -262,7 +262,7 @@ describe("a backend for another rank than that of its context", () => {
   });
 });
 
-test("a backend in plain JavaScript without what its base class has counts as that", async () => {
+test("members that a backend in plain JavaScript lacks default to those of its base class", async () => {
   const submit = (calls: readonly OpCall[]) =>
     calls.map((call) => Work.completed(undefined, { opType: opTypeOf(call) }));
   const create = async () => ({ capabilities, submit, abort() {}, close() {} }) as unknown as Backend;
@@ -275,7 +275,7 @@ test("a backend in plain JavaScript without what its base class has counts as th
   await dist.destroyProcessGroup();
 });
 
-describe("what a middleware throws when a group is made has a code, and names it", () => {
+describe("an error thrown by a middleware when a group is made has a code and names the middleware", () => {
   const made = (middleware: unknown) => {
     const container = createContainer({ overrides: [memoryPlugin("ring", { capabilities })] });
     container.register(BACKEND_MIDDLEWARE, { useValue: middleware as Middleware });
@@ -292,7 +292,7 @@ describe("what a middleware throws when a group is made has a code, and names it
     });
   });
 
-  test("the function that create() gives", async () => {
+  test("the function that create() returns", async () => {
     expect(await made({ name: "metrics", create: () => throwing })).toMatchObject({
       name: "DistBackendError",
       code: "CREATE_FAILED",
@@ -301,7 +301,7 @@ describe("what a middleware throws when a group is made has a code, and names it
     });
   });
 
-  test("the same, where it is async", async () => {
+  test("the same function, if it is async", async () => {
     expect(await made({ name: "metrics", create: () => async () => throwing() })).toMatchObject({
       code: "INVALID_MIDDLEWARE",
       message: 'middleware "metrics" must return a submit function, got Promise',
@@ -309,9 +309,9 @@ describe("what a middleware throws when a group is made has a code, and names it
   });
 });
 
-describe("a call of a middleware that cannot be read", () => {
+describe("an unreadable call from a middleware", () => {
   const passing: Middleware = { name: "passing", create: () => (next) => (calls) => next(calls) };
-  // What it adds itself is looked at only where the calls come to the next middleware.
+  // What it adds itself is checked only when the calls reach the next middleware.
   test.each(["op", "root", "outputs", "timeoutMs", "added"])(
     "names the middleware that has made it: %s",
     async (field) => {

@@ -28,7 +28,7 @@ const capabilities: Capabilities = {
   reduceOps: { float32: ["SUM"] },
 };
 
-/** A Work that nobody ends, and whose `block` keeps to the limit that it is given. */
+/** A Work that never ends, whose `block` respects the time limit passed to it. */
 class Unending extends Work<void> {
   protected override block(limitMs: number): void {
     Bun.sleepSync(Math.min(limitMs, 10_000));
@@ -36,7 +36,7 @@ class Unending extends Work<void> {
   }
 }
 
-/** A backend that never ends an op, and notes what it is asked for. */
+/** A backend that never ends an op, and records its calls. */
 class Hanging extends Backend {
   override readonly name = "hanging";
   override readonly capabilities = capabilities;
@@ -50,7 +50,7 @@ class Hanging extends Backend {
     return works;
   }
 
-  // The type says that it returns nothing, but not to plain JavaScript.
+  // By its type it returns nothing, but plain JavaScript may.
   override readonly abort: (reason: string) => void = (reason) => {
     this.aborts.push(reason);
     return this.onAbort(reason);
@@ -97,7 +97,7 @@ const ended = async (work: Work<unknown>): Promise<DistError> =>
 const floats = () => new Float32Array(1);
 
 describe("an op that its backend does not end", () => {
-  test("fails a second after its limit, and its group with it", async () => {
+  test("fails a second after its time-out, and its group with it", async () => {
     const { group, backend } = await start();
     const began = performance.now();
     const error = await ended(group.allReduce(floats(), { timeout: 50 }));
@@ -116,7 +116,7 @@ describe("an op that its backend does not end", () => {
     expect(await ended(group.barrier())).toMatchObject({ code: "GROUP_FAILED", cause: error });
   });
 
-  test("so does one that is waited for, if its block() keeps to the limit that it is given", async () => {
+  test("so does one that is waited for, if its block() respects the time limit passed to it", async () => {
     const { group, backend } = await start();
     const work = group.allReduce(floats(), { timeout: 50 });
     const began = performance.now();
@@ -140,7 +140,7 @@ describe("an op that its backend does not end", () => {
     }
     const make = ({ rank, size }: BackendContext) => new Lax(rank, size);
 
-    test("when its time is up: the op has timed out, or the waiting", async () => {
+    test("when the time is up: the op has timed out, or the wait", async () => {
       Returning.blockMs = undefined;
       const { group } = await start({ make });
       expect(() => group.allReduce(floats(), { timeout: 50 }).wait({ timeout: 20 })).toThrow("waited 20 ms");
@@ -149,7 +149,7 @@ describe("an op that its backend does not end", () => {
       expect([work.exception()?.code, group.state]).toEqual(["OP_TIMEOUT", "FAILED"]);
     });
 
-    test("before that: that is told at once, and the op goes on", async () => {
+    test("before that: it is reported immediately, and the op continues", async () => {
       Returning.blockMs = 0;
       const { group } = await start({ make });
       const work = group.allReduce(floats(), { timeout: 60_000 });
@@ -173,7 +173,7 @@ describe("an op that its backend does not end", () => {
     expect(await ended(other.allReduce([floats(), floats()], { timeout: 20 }))).toMatchObject({ code: "OP_TIMEOUT" });
   });
 
-  test("the limit of wait() only ends the waiting", async () => {
+  test("the time-out of wait() only ends the wait", async () => {
     const { group } = await start();
     const work = group.allReduce(floats(), { timeout: 5_000 });
     expect(() => work.wait({ timeout: 20 })).toThrow("waited 20 ms; the op is still pending");
@@ -181,7 +181,7 @@ describe("an op that its backend does not end", () => {
     group.abort("enough");
   });
 
-  test("each by its own limit, by the clock of the container, with one timer for all", async () => {
+  test("each by its own time-out, by the clock of the container, with one timer for all", async () => {
     const clock = new ManualClock();
     const { group, backend } = await start({ clock });
     const works = [60_000, 600_000, 30_000].map((timeout) => group.allReduce(floats(), { timeout }));
@@ -190,7 +190,7 @@ describe("an op that its backend does not end", () => {
     clock.advance(31_000);
     await Bun.sleep(30);
     expect(works.map((work) => work.isCompleted())).toEqual([false, false, true]);
-    // All at once, within one job: what settles before the next turn still counts.
+    // All in one task: what settles before the next turn still counts.
     clock.advance(60_000);
     backend.works[0]?.settle();
     await Bun.sleep(30);
@@ -203,7 +203,7 @@ describe("an op that its backend does not end", () => {
     expect(clock.pending).toBe(0);
   });
 
-  test("messages and collectives are numbered apart; an op without a limit is not limited", async () => {
+  test("messages and collectives are numbered separately; an op without a time-out never times out", async () => {
     const clock = new ManualClock();
     const { group } = await start({ clock });
     void group.allReduce(floats(), { timeout: "1h" });
@@ -211,7 +211,7 @@ describe("an op that its backend does not end", () => {
     const endless = group.barrier({ timeout: Number.POSITIVE_INFINITY });
     clock.advance(601_000);
     expect(await ended(message)).toMatchObject({ code: "OP_TIMEOUT", details: { op: "send", seq: 1 } });
-    // The group has failed, so it ends all the same: a second later, by real time.
+    // The group has failed, so it still ends: a second later, in real time.
     expect(await ended(endless)).toMatchObject({ code: "ABORTED", details: { op: "barrier", seq: 2 } });
   });
 
@@ -226,7 +226,7 @@ describe("an op that its backend does not end", () => {
     expect(clock.pending).toBe(0);
   });
 
-  test("the process lives until its limit, and ends when it has ended", async () => {
+  test("keeps the process alive until its time-out, and no longer than the op", async () => {
     const script = (end: string) => `
       import * as dist from ${JSON.stringify(new URL("../../index.ts", import.meta.url).pathname)};
       class Never extends dist.Work { block() {} }
@@ -253,7 +253,7 @@ describe("an op that its backend does not end", () => {
     ]);
   }, 30_000);
 
-  test("a backend that keeps its limit itself comes first", async () => {
+  test("a backend with its own time-outs comes first", async () => {
     class Late extends MethodBackend {
       override readonly name = "hanging";
       override readonly capabilities = capabilities;
@@ -283,12 +283,12 @@ describe("an op that its backend does not end", () => {
     }
   });
 
-  test("a busy thread is no time-out", async () => {
+  test("a busy thread does not cause a time-out", async () => {
     const { group, backend } = await start();
     const work = group.allReduce(floats(), { timeout: 20 });
     await Bun.sleep(1);
     const arrived = Promise.withResolvers<void>();
-    // What has come meanwhile is read after the timers: a second later at most.
+    // What arrived meanwhile is read after the timers: a second later at most.
     const child = Bun.spawn(["true"], { onExit: () => arrived.resolve() });
     Bun.sleepSync(1_500);
     await Promise.all([child.exited, arrived.promise]);
@@ -298,13 +298,13 @@ describe("an op that its backend does not end", () => {
   });
 });
 
-describe("a Work of a middleware that nobody ends", () => {
+describe("a Work of a middleware that never ends", () => {
   const holding: Middleware = {
     name: "holding",
     create: () => () => (calls) => calls.map((call) => new Unending({ opType: opTypeOf(call) })),
   };
 
-  test("fails with its group, over a backend that keeps its limits itself", async () => {
+  test("fails with its group, on a backend with its own time-outs", async () => {
     const container = createContainer();
     container.register(BACKEND_MIDDLEWARE, { useValue: holding });
     const place = { store: new HashStore(), rank: 0, worldSize: 1, container };
@@ -317,7 +317,7 @@ describe("a Work of a middleware that nobody ends", () => {
     expect(group.state).toBe("FAILED");
   });
 
-  test("ends when its backend has failed, though the op of the Work has no limit", async () => {
+  test("ends when its backend has failed, even if its op has no time-out", async () => {
     const held: Work<void>[] = [];
     const keeping: Middleware = {
       name: "keeping",
@@ -347,7 +347,7 @@ describe("a Work of a middleware that nobody ends", () => {
     const passing: Middleware = { name: "passing", create: () => (next) => (calls) => next(calls) };
     const { group, backend } = await start({ clock, middleware: passing });
     void group.barrier();
-    // Of a backend that does not keep its limits there is the timer, of one that does none.
+    // A backend without time-outs needs the timer, one with time-outs needs none.
     expect(clock.pending).toBe(1);
     backend.works[0]?.settle();
     expect(clock.pending).toBe(0);
@@ -389,7 +389,7 @@ describe("abort() of a backend", () => {
     });
   }
 
-  test("what a backend ends itself after an abort has its own error", async () => {
+  test("an op that a backend ends itself after an abort has the backend's error", async () => {
     const { group, backend } = await start();
     const own = new DistNetworkError("rank 1 is gone", { code: "PEER_LOST", peers: [1] });
     backend.onAbort = () =>
@@ -401,7 +401,7 @@ describe("abort() of a backend", () => {
     expect(await ended(work)).toBe(own);
   });
 
-  test("close() ends what is in flight too, a second later", async () => {
+  test("close() ends ops in flight, too, a second later", async () => {
     const { group } = await start();
     const work = group.barrier();
     await group.close();
@@ -410,7 +410,7 @@ describe("abort() of a backend", () => {
   });
 });
 
-describe("an op in whose submit() the group comes to its end", () => {
+describe("an op in whose submit() the group ends", () => {
   const ends: readonly [string, (group: ProcessGroup, backend: Breaking) => unknown, string, number][] = [
     ["is aborted", (group) => group.abort("enough"), "enough", 1_000],
     ["is closed", (group) => group.close(), "the group was closed while the op was in flight", 1_000],
@@ -443,7 +443,7 @@ describe("an op in whose submit() the group comes to its end", () => {
   };
 
   for (const [what, end, reason, afterMs] of ends) {
-    test(`and ${what}: it ends as those that are in flight, though it has no limit`, async () => {
+    test(`and ${what}: it ends like those in flight, even without a time-out`, async () => {
       const { group, backend } = await breaking();
       backend.onSubmit = () => void end(group, backend);
       const began = performance.now();
@@ -456,7 +456,7 @@ describe("an op in whose submit() the group comes to its end", () => {
     });
   }
 
-  test("of a batch: all of them, in one go", async () => {
+  test("of a batch: all of them together", async () => {
     const { group, backend } = await breaking();
     backend.onSubmit = () => group.abort("enough");
     const parts: Work<unknown>[] = [];
@@ -467,7 +467,7 @@ describe("an op in whose submit() the group comes to its end", () => {
     expect(group.inFlight).toBe(0);
   });
 
-  test("ends in wait() too, by the same error", async () => {
+  test("ends in wait(), too, with the same error", async () => {
     const { group, backend } = await breaking();
     backend.onSubmit = () => group.abort("enough");
     const work = group.allReduce(floats(), { timeout: "1h" });
@@ -478,7 +478,7 @@ describe("an op in whose submit() the group comes to its end", () => {
   });
 });
 
-test("wait() for an op that was in flight when its group was aborted ends by that, not by the limit of the op", async () => {
+test("wait() for an op in flight ends when its group is aborted, not at the time-out of the op", async () => {
   const { group } = await start();
   const work = group.allReduce(floats(), { timeout: Number.POSITIVE_INFINITY });
   group.abort("enough");

@@ -26,7 +26,7 @@ afterEach(async () => {
 
 type Layer = Awaited<ReturnType<Middleware["create"]>>;
 
-/** The default group, of one rank, under middleware. */
+/** The default group, of one rank, with middleware. */
 function groupUnder(...middleware: readonly Middleware[]): Promise<ProcessGroup> {
   const container = createContainer();
   for (const each of middleware) container.register(BACKEND_MIDDLEWARE, { useValue: each });
@@ -34,7 +34,7 @@ function groupUnder(...middleware: readonly Middleware[]): Promise<ProcessGroup>
   return dist.initProcessGroup({ backend: "fake", container, ...meeting });
 }
 
-/** Notes the ops that come to it. */
+/** Records the ops that reach it. */
 const watching = (seen: string[]): Middleware => ({
   name: "watching",
   create: () => (next) => (calls) => {
@@ -46,7 +46,7 @@ const watching = (seen: string[]): Middleware => ({
 const broken = (layer: unknown): Middleware => ({ name: "broken", create: () => layer as Layer });
 
 describe("what submit returns", () => {
-  const failing = () => Promise.reject(new Error("of a promise that nobody has"));
+  const failing = () => Promise.reject(new Error("of an unused promise"));
   const cases: readonly [string, (next: Parameters<Layer>[0]) => (calls: readonly unknown[]) => unknown, string][] = [
     ["nothing", () => () => undefined, "got undefined"],
     ["a text", () => () => "four", 'got "four"'],
@@ -54,7 +54,7 @@ describe("what submit returns", () => {
     ["too few", () => () => [], "got 0 for 2 calls"],
     ["too many, one of which rejects", () => (calls) => [...calls, failing()], "got 3 for 2 calls"],
     ["holes", () => (calls) => new Array(calls.length), "got undefined for call 0"],
-    ["what is no Work", () => (calls) => calls.map(() => 7), "got number 7 for call 0"],
+    ["something that is not a Work", () => (calls) => calls.map(() => 7), "got number 7 for call 0"],
     [
       "one Work for all",
       (next) => (calls) => new Array(calls.length).fill(next(calls as never)[0]),
@@ -62,13 +62,13 @@ describe("what submit returns", () => {
     ],
   ];
   for (const [what, layer, message] of cases) {
-    test(`${what}: the ops reject and say whose fault it is`, async () => {
+    test(`${what}: the ops reject and name what is at fault`, async () => {
       const group = await groupUnder(broken(layer));
       const parts: Work<unknown>[] = [];
       const whole = group.coalescing(() => {
         parts.push(group.broadcast(new Float32Array(1), { src: 0 }), group.allReduce(new Int8Array(1)));
       });
-      // Tests before may have left middleware of the testing package in all containers.
+      // Earlier tests may have left middleware of the testing package in all containers.
       const blamed = 'backend "fake" or its middleware ("broken"';
       for (const work of [whole, ...parts]) {
         const error = (await work.catch((reason: unknown) => reason)) as DistError;
@@ -78,7 +78,7 @@ describe("what submit returns", () => {
     });
   }
 
-  test("the same of a single call", async () => {
+  test("the same for a single call", async () => {
     for (const works of [undefined, "a", [7], [], new Array(1), new Set()]) {
       const group = await groupUnder(broken(() => () => works));
       expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "INVALID_SUBMIT" });
@@ -86,7 +86,7 @@ describe("what submit returns", () => {
     }
   });
 
-  test("a Work of an op before is no Work of a batch", async () => {
+  test("a Work of an earlier op is refused in a batch", async () => {
     let first: readonly Work<void>[] | undefined;
     const group = await groupUnder(
       broken((next: (calls: unknown) => readonly Work<void>[]) => (calls: unknown[]) => {
@@ -105,7 +105,7 @@ describe("what submit returns", () => {
     expect(await whole.catch((error: unknown) => error)).toMatchObject({ code: "INVALID_SUBMIT" });
   });
 
-  test("nor is it one of a single call, or of a step", async () => {
+  test("so it is for a single call, or for a step", async () => {
     let first: Work<void> | undefined;
     const layer = (next: (calls: unknown) => readonly Work<void>[]) => (calls: unknown[]) => {
       first ??= next(calls)[0];
@@ -123,7 +123,7 @@ describe("what submit returns", () => {
     ["a promise", () => Promise.resolve()],
     ["a promise that rejects", failing],
     ["a thenable with some methods of a Work", thenable],
-  ])("%s is no Work: the op does not end well by it", async (_, make) => {
+  ])("%s is not a Work: the op does not complete with it", async (_, make) => {
     const group = await groupUnder(broken(() => (calls: unknown[]) => calls.map(make)));
     const parts: Work<unknown>[] = [group.allReduce(new Int8Array(1))];
     group.coalescing(() => {
@@ -142,7 +142,7 @@ describe("what submit returns", () => {
     }
   });
 
-  test("a Work of another copy of the package is one, and the op ends as it does", async () => {
+  test("a Work of another copy of the package is accepted, and the op ends with it", async () => {
     const other: { readonly Work: typeof Work } = await import(`../work/work.ts?${"another copy"}`);
     expect(other.Work === Work).toBe(false);
     const gone = new DistNetworkError("rank 3 is gone", { code: "PEER_LOST" });
@@ -158,7 +158,7 @@ describe("what submit returns", () => {
   });
 });
 
-describe("middleware that is none", () => {
+describe("invalid middleware", () => {
   test.each<[unknown, string]>([
     [{}, "a middleware is an object with a name and create(), got Object"],
     ["metrics", 'a middleware is an object with a name and create(), got "metrics"'],
@@ -172,8 +172,8 @@ describe("middleware that is none", () => {
   });
 });
 
-describe("two middlewares of one name", () => {
-  test("share no key", async () => {
+describe("two middlewares with the same name", () => {
+  test("have separate keys", async () => {
     const contexts: GroupContext[] = [];
     const twin: Middleware = {
       name: "twin",
@@ -190,7 +190,7 @@ describe("two middlewares of one name", () => {
 });
 
 describe("the end of the group", () => {
-  /** The context of a group that is there no more, or no longer open. */
+  /** The context of a group that is closed or has failed. */
   async function contextOf(): Promise<{ group: ProcessGroup; context: GroupContext }> {
     const { promise, resolve } = Promise.withResolvers<GroupContext>();
     const keeper: Middleware = {
@@ -203,7 +203,7 @@ describe("the end of the group", () => {
     return { group: await groupUnder(keeper), context: await promise };
   }
 
-  test("a listener that comes after it is called at once", async () => {
+  test("a listener added after it is called immediately", async () => {
     const { group, context } = await contextOf();
     const reasons: string[] = [];
     context.onAbort((reason) => reasons.push(`first: ${reason}`));
@@ -212,7 +212,7 @@ describe("the end of the group", () => {
     expect(reasons).toEqual(["first: enough", "second: enough"]);
   });
 
-  test("what is called after it is refused by the backend, past the middleware", async () => {
+  test("ops called after it are refused by the backend, bypassing the middleware", async () => {
     const { promise, resolve } = Promise.withResolvers<GroupContext>();
     const holder: Middleware = {
       name: "holder",
@@ -229,7 +229,7 @@ describe("the end of the group", () => {
     expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
   });
 
-  test("what is held for a group that has failed ends too", async () => {
+  test("calls held for a failed group end, too", async () => {
     const holder: Middleware = {
       name: "holder",
       create: (context) => () => (calls) =>
@@ -282,7 +282,7 @@ describe("the end of the group", () => {
     }
   });
 
-  test("there are no helper groups after it, and what is made meanwhile is closed", async () => {
+  test("helper groups are refused after it, and those being made are closed", async () => {
     const { group, context } = await contextOf();
     const late = context.helperGroup();
     await group.close();
@@ -293,7 +293,7 @@ describe("the end of the group", () => {
 });
 
 describe("a group with several devices", () => {
-  /** The default group on two devices; the middleware of the one of the GPU fails it when told to, or at once. */
+  /** The default group on two devices; the middleware for the GPU fails it on request, or immediately. */
   async function groupOfTwo(backend: string, atOnce = false) {
     const [host, gpu] = [memoryPlugin("host"), memoryPlugin("gpu", { devices: ["cuda"] })];
     const container = createContainer({ overrides: [host, gpu] });
@@ -326,7 +326,7 @@ describe("a group with several devices", () => {
     expect(group.state).toBe("FAILED");
   });
 
-  test("so it does while the others are still made", async () => {
+  test("so it does while the others are still being made", async () => {
     const { group } = await groupOfTwo("cuda:gpu,cpu:host", true);
     const error = await group.allReduce(new Float32Array(1)).catch((reason: unknown) => reason);
     expect(error).toMatchObject({ code: "GROUP_FAILED", cause: { message: "the GPU is gone" } });
@@ -353,7 +353,7 @@ describe("a backend that fails while no op is in flight", () => {
     }
   }
 
-  /** A plugin, and the backend that it has made. */
+  /** A plugin, and the backend that it created. */
   function fragile(name: string, device: "cpu" | "cuda", onCreate = () => {}) {
     const made: Fragile[] = [];
     const create = async (context: BackendContext) => {
@@ -402,7 +402,7 @@ describe("a backend that fails while no op is in flight", () => {
       message: expect.stringContaining("its card is gone"),
     });
     expect(ends).toEqual(["cuda: its card is gone", 'cpu: group "0": backend "card" has failed: its card is gone']);
-    // Not held any more, of which nobody would be told.
+    // No longer held, since nothing would end it.
     expect(await group.barrier().catch((error: unknown) => error)).toMatchObject({ code: "GROUP_FAILED" });
     expect([group.state, host.made[0]?.state]).toEqual(["FAILED", "FAILED"]);
     await group.close();
@@ -410,8 +410,8 @@ describe("a backend that fails while no op is in flight", () => {
   });
 });
 
-describe("a backend that goes on taking ops after its failure", () => {
-  /** It says that it has failed, and refuses nothing. */
+describe("a backend that still accepts ops after its failure", () => {
+  /** It reports that it has failed, and refuses nothing. */
   class Eager extends MemoryBackend {
     says: "OPEN" | "FAILED" = "OPEN";
 
@@ -468,7 +468,7 @@ describe("a backend that goes on taking ops after its failure", () => {
     group.coalescing(() => void works.push(group.barrier(), group.barrier()));
     for (const work of works) {
       const error = work.exception();
-      // Compared as texts: a matcher that is matched with the message of an error takes its place there.
+      // Compared as strings: a matcher that matches the message of an error would replace it there.
       expect([error?.code, error?.message]).toEqual([
         "GROUP_FAILED",
         `barrier: group "0" has failed before (${reason}). It takes no more ops: make a new group with newGroup()`,
@@ -479,7 +479,7 @@ describe("a backend that goes on taking ops after its failure", () => {
   });
 });
 
-describe("what cannot be made", () => {
+describe("a backend or middleware that cannot be made", () => {
   test.each([new TypeError("no card"), undefined, "no card"])("is named: %p", async (thrown) => {
     const throwing = () => {
       throw thrown;
@@ -498,13 +498,13 @@ describe("what cannot be made", () => {
     });
   });
 
-  test("an error of this package passes as it is", async () => {
+  test("an error of this package is passed on unchanged", async () => {
     const error = new DistBackendError("the card is in use", { code: "IN_USE" });
     await expect(groupUnder({ name: "metrics", create: () => Promise.reject(error) })).rejects.toBe(error);
   });
 });
 
-describe("a call that a middleware has changed", () => {
+describe("a call that a middleware changed", () => {
   type Change = (view: TensorView) => Partial<TensorView>;
   const resizing = (change: Change): Middleware => ({
     name: "resizing",
@@ -529,7 +529,7 @@ describe("a call that a middleware has changed", () => {
   ];
   const both = wrong.flatMap((each) => [resizing, resizingInPlace].map((spoil) => [...each, spoil] as const));
   for (const [change, message, spoil] of both) {
-    test(`is refused before it reaches a backend where its view ${message}, by ${spoil.name}`, async () => {
+    test(`is refused before it reaches a backend if its view ${message}, by ${spoil.name}`, async () => {
       const group = await groupUnder(spoil(change));
       const error = (await group.allReduce(new Float32Array(4)).catch((reason: unknown) => reason)) as DistError;
       expect([error.name, error.code, error.details.argument]).toEqual([
@@ -542,7 +542,7 @@ describe("a call that a middleware has changed", () => {
     });
   }
 
-  test("is refused without blame where its memory has been taken away", async () => {
+  test("is refused without naming the middleware if its memory was detached", async () => {
     const detaching: Middleware = {
       name: "detaching",
       create: () => (next) => (calls) => {
@@ -562,9 +562,9 @@ describe("a call that a middleware has changed", () => {
     expect([seen, group.state]).toEqual([["refused"], "OPEN"]);
   });
 
-  test("takes its turn all the same, and messages take none", async () => {
+  test("still takes its turn, and messages take none", async () => {
     const seen: string[] = [];
-    // What was registered first is outermost.
+    // The first one registered is outermost.
     const group = await groupUnder(
       resizing(() => ({ length: 8, byteLength: 32 })),
       watching(seen),
@@ -573,7 +573,7 @@ describe("a call that a middleware has changed", () => {
     expect(seen).toEqual(["refused"]);
   });
 
-  test("is passed on if its views are sound", async () => {
+  test("is passed on if its views are valid", async () => {
     const halving = resizing(({ data }) => ({ data: (data as Float32Array).subarray(0, 2), length: 2, byteLength: 8 }));
     const group = await groupUnder(halving);
     const tensor = Float32Array.of(1, 2, 3, 4);
@@ -667,7 +667,7 @@ describe("a call that a middleware has changed", () => {
     }
   }
 
-  test.each(ways)("%s: a message takes no turn, also one whose op is unknown", async (_, editing) => {
+  test.each(ways)("%s: a message takes no turn, not even one with an unknown op", async (_, editing) => {
     const seen: string[] = [];
     const container = createContainer();
     const misspelling = editing(({ op }) => (op === "send" ? { op: "sned" } : {}));
@@ -682,10 +682,10 @@ describe("a call that a middleware has changed", () => {
   });
 });
 
-describe("an error that is not of this package", () => {
+describe("an error of another package", () => {
   const broke = new TypeError("the ring broke");
   const failing: readonly [string, Submit][] = [
-    ["of a Work that has failed", (calls) => calls.map((call) => Work.rejected(broke, { opType: opTypeOf(call) }))],
+    ["of a failed Work", (calls) => calls.map((call) => Work.rejected(broke, { opType: opTypeOf(call) }))],
     [
       "of a Work that fails later",
       (calls) =>
@@ -737,7 +737,7 @@ describe("an error that is not of this package", () => {
 });
 
 describe("a middleware that throws", () => {
-  test("is named, and the collective takes its turn", async () => {
+  test("is named, and the collective still takes its turn", async () => {
     const seen: string[] = [];
     const cause = new TypeError("undefined is not a function");
     const throwing: Middleware = {

@@ -78,7 +78,7 @@ export class Pipeline {
   readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
   /** Watches Works that might not enforce the time-outs of their ops; `undefined` if all do. */
   #limits: OpLimits | undefined;
-  /** A copy of the last list of Works that a backend with its own time-outs returned; middleware may change the list. */
+  /** A copy of the last list of Works that a backend with its own time-outs returned; middleware may change that. */
   #trusted: readonly unknown[] = [];
   #closing: Promise<void> | undefined;
 
@@ -149,8 +149,8 @@ export class Pipeline {
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const border = new CallBorder(name, this.#submit, this.device, check, passage);
-      const submit = this.#layered(name, layer as (next: Submit) => unknown, border.next);
+      const boundary = new CallBorder(name, this.#submit, this.device, check, passage);
+      const submit = this.#layered(name, layer as (next: Submit) => unknown, boundary.next);
       if (typeof submit !== "function") {
         // Its rejection would otherwise be unhandled.
         if (submit instanceof Promise) submit.catch(() => {});
@@ -159,7 +159,7 @@ export class Pipeline {
           code: "INVALID_MIDDLEWARE",
         });
       }
-      this.#submit = border.around(submit as Submit);
+      this.#submit = boundary.around(submit as Submit);
       this.#layers.push(name);
     }
     if (middleware.length === 0) return;

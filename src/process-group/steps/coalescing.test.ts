@@ -12,7 +12,7 @@ const reducing = memoryPlugin("recording", {
   },
 });
 
-/** The message that a Work, or anything else that can be awaited, fails with. */
+/** The message with which a Work, or another awaitable, fails. */
 async function failureOf(work: PromiseLike<unknown> | undefined): Promise<string> {
   try {
     await work;
@@ -22,7 +22,7 @@ async function failureOf(work: PromiseLike<unknown> | undefined): Promise<string
   throw new Error("it did not fail");
 }
 
-/** A group of one rank whose backend notes its calls. */
+/** A group of one rank whose backend records its calls. */
 async function recording<T>(body: (group: dist.ProcessGroup) => T | Promise<T>): Promise<string[]> {
   await localRanks(1, async ({ group }) => body(group), { backend: reducing });
   const backend = reducing.made.at(-1);
@@ -32,7 +32,7 @@ async function recording<T>(body: (group: dist.ProcessGroup) => T | Promise<T>):
 const floats = (length: number) => new Float32Array(length).fill(1);
 
 describe("coalescing", () => {
-  test("neighbours of one kind become one op, the rest keeps its order", async () => {
+  test("adjacent ops of one kind are merged, and the others keep their order", async () => {
     const calls = await recording(async (group) => {
       const tensors = [1, 2, 3, 4].map(floats);
       const [a = floats(0), b = floats(0), c = floats(0), d = floats(0)] = tensors;
@@ -101,7 +101,7 @@ describe("coalescing", () => {
     expect(calls).toEqual([]);
   });
 
-  test("of ops that became one, each has its own result, also when it is waited for", async () => {
+  test("merged ops each have their own result, also when waited for", async () => {
     await recording((group) => {
       const [a, b] = [floats(1), floats(2)];
       const works: dist.Work<Float32Array>[] = [];
@@ -132,7 +132,7 @@ describe("coalescing", () => {
     expect(calls).toEqual(["monitoredBarrier "]);
   });
 
-  test("ops of a group that closes before their turn end too", async () => {
+  test("ops of a group that closes before their turn end, too", async () => {
     await localRanks(2, async ({ rank }) => {
       const group = await dist.newGroup();
       if (group === null) throw new Error("no member");
@@ -144,7 +144,7 @@ describe("coalescing", () => {
     });
   });
 
-  test("the data is that of the single ops", async () => {
+  test("the results equal those of single ops", async () => {
     await localRanks(3, async ({ rank, worldSize }) => {
       const sums = [1, 2, 3].map((length) => floats(length).fill(rank));
       const [whole, again] = [floats(2 * worldSize), floats(2 * worldSize)];
@@ -181,7 +181,7 @@ describe("lists", () => {
     });
   });
 
-  test("a backend without lists gets them one by one; bad lists are refused", async () => {
+  test("a backend without lists gets tensors one by one; invalid lists are refused", async () => {
     const calls = await recording(async (group) => {
       const outputs = [floats(1), floats(2)];
       expect(await group.allGatherIntoTensor(outputs, [floats(1), floats(2)])).toBe(outputs);
@@ -226,7 +226,7 @@ describe("failures of ops that are submitted together", () => {
   const self = { tensor: floats(1), peer: 0 };
   const ignore = () => {};
 
-  test("several refused ops are seen with the whole", async () => {
+  test("several refused ops are observed with the whole", async () => {
     const reports = await reportsOf(async (group) => {
       expect(
         await failureOf(
@@ -242,7 +242,7 @@ describe("failures of ops that are submitted together", () => {
     expect(reports).toEqual([]);
   });
 
-  test("several refused messages are seen with the Works of the batch", async () => {
+  test("several refused messages are observed with the Works of the batch", async () => {
     const reports = await reportsOf(async (group) => {
       for (const works of [
         dist.batchIsendIrecv([
@@ -260,7 +260,7 @@ describe("failures of ops that are submitted together", () => {
     expect(reports).toEqual([]);
   });
 
-  test("a list that is refused as such is seen with any of its Works", async () => {
+  test("a list that is refused as a whole is observed with any of its Works", async () => {
     const unknown = (() => {}) as unknown as typeof dist.isend;
     const reports = await reportsOf(async (group) => {
       for (const works of [
@@ -280,7 +280,7 @@ describe("failures of ops that are submitted together", () => {
     expect(reports).toEqual([]);
   });
 
-  test("what nobody looks at is still reported, once", async () => {
+  test("an unobserved failure is still reported, once", async () => {
     const reports = await reportsOf((group) => {
       group.coalescing(() => {
         bad(group);
@@ -301,13 +301,13 @@ describe("failures of ops that are submitted together", () => {
     ]);
   });
 
-  test("a collective that waited behind one of several steps fails once, and is seen once", async () => {
+  test("a collective that waited behind a multi-step op fails once, and is observed once", async () => {
     const reports: string[] = [];
     const note = (warning: Error) => reports.push(warning.message);
     process.on("warning", note);
     await localRanks(2, async ({ rank, group }) => {
       const object = group.allGatherObject(rank);
-      // Dtypes differ, which only shows when the op is submitted behind the object.
+      // Dtypes differ, which is only detected when the op is submitted behind the object.
       const late = group.allReduce(rank === 0 ? new Float32Array(1) : new Float64Array(1));
       await object;
       expect(await failureOf(late)).toContain("out of step");
@@ -334,7 +334,7 @@ describe("batchIsendIrecv", () => {
     });
   });
 
-  test("is not held up by a collective that its peer has not come to yet", async () => {
+  test("is not delayed by a collective that its peer has not reached yet", async () => {
     await localRanks(
       2,
       async ({ rank, group }) => {
@@ -379,7 +379,7 @@ describe("batchIsendIrecv", () => {
     });
   });
 
-  test("if one is wrong, none is sent", async () => {
+  test("if one is invalid, none is sent", async () => {
     await localRanks(2, async ({ rank }) => {
       const tensor = new Int32Array(1);
       const good = { op: dist.isend, tensor, peer: 1 - rank };

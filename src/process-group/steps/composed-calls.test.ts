@@ -3,7 +3,7 @@ import fake from "../../backends/fake/plugin.ts";
 import * as dist from "../../index.ts";
 import { localRanks } from "../../testing/index.ts";
 
-/** The fake backend with these ops alone. */
+/** The fake backend with these ops only. */
 function having(...names: readonly (keyof dist.Capabilities["ops"])[]): dist.BackendPlugin {
   const ops = Object.fromEntries(names.map((name) => [name, fake.capabilities.ops[name]]));
   return { ...fake, capabilities: { ...fake.capabilities, ops } };
@@ -11,8 +11,8 @@ function having(...names: readonly (keyof dist.Capabilities["ops"])[]): dist.Bac
 
 const lists = having("allReduce", "allGather", "reduceScatter", "allToAll", "gather", "broadcast", "scatter");
 
-describe("what a backend lacks is made of what it has", () => {
-  test.each([2, 3])("one tensor of all parts by a list with one per rank, %d ranks", async (n) => {
+describe("an op that a backend lacks is composed of those that it has", () => {
+  test.each([2, 3])("one tensor of all parts as a list with one per rank, %d ranks", async (n) => {
     const sum = (of: (rank: number) => number) =>
       Array.from({ length: n }, (_, rank) => of(rank)).reduce((a, b) => a + b);
     const body = async ({ rank }: { readonly rank: number }) => {
@@ -52,12 +52,12 @@ describe("what a backend lacks is made of what it has", () => {
     await localRanks(n, body, { backend: lists });
   });
 
-  test("objects too", async () => {
+  test("objects, too", async () => {
     const all = await localRanks(3, async ({ rank }) => dist.allGatherObject({ rank }), { backend: lists });
     expect(all).toEqual(Array(3).fill([{ rank: 0 }, { rank: 1 }, { rank: 2 }]));
   });
 
-  test("what cannot be made is refused by its own name", async () => {
+  test("an op that cannot be composed is refused by its own name", async () => {
     await localRanks(
       2,
       async ({ rank }) => {
@@ -91,7 +91,7 @@ describe("gatherSingle", () => {
     );
   });
 
-  test("the destination alone gives the output, of the right length and in memory of its own", async () => {
+  test("the destination alone passes the output, of the right length and in separate memory", async () => {
     await localRanks(2, async ({ rank }) => {
       const message = (output: Float32Array | undefined, input: Float32Array) =>
         dist.gatherSingle(output, input, { dst: 0 }).exception()?.message;
@@ -101,7 +101,7 @@ describe("gatherSingle", () => {
         expect(message(new Float32Array(3), input)).toContain("output must have 2 (world size) times");
         const whole = new Float32Array(2);
         expect(message(whole, whole.subarray(1))).toContain("output and input overlap by 4 bytes");
-        // What the destination gives itself may be in its place already.
+        // The destination's own part may already be in place.
         whole[0] = 5;
         await dist.gatherSingle(whole, whole.subarray(0, 1), { dst: 0 });
         expect([...whole]).toEqual([5, 7]);

@@ -42,7 +42,7 @@ test.each([1, 2, 3, 4])("all ranks get the sum of their sparse tensors, %d ranks
   });
 });
 
-test("indices of a space that no double spans, and values in a Buffer", async () => {
+test("an index space beyond the exact integers of a double, and values in a Buffer", async () => {
   await localRanks(2, async ({ rank }) => {
     const values = Buffer.from([rank + 1, 10, 20]);
     const tensor = dist.sparseTensor({
@@ -61,7 +61,7 @@ test("indices of a space that no double spans, and values in a Buffer", async ()
   });
 });
 
-test("tensors that do not match fail on all ranks alike, and the group goes on", async () => {
+test("tensors that do not match fail on all ranks, and the group stays usable", async () => {
   await localRanks(2, async ({ rank }) => {
     const tensor = dist.sparseTensor({ indices: [[0]], values: new Float32Array(1), shape: [rank + 2] });
     const error = await errorOf(dist.allReduce(tensor));

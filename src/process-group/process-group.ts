@@ -175,7 +175,7 @@ export class ProcessGroup implements AsyncDisposable {
     return of === undefined ? this.#pipelines.default : this.#pipelines.of(of);
   }
 
-  /** Device types that have a backend. */
+  /** Device types for which the group has a backend. */
   get deviceTypes(): DeviceType[] {
     return this.#pipelines.all.map(({ device }) => device.type);
   }

@@ -11,7 +11,7 @@ const NAMED_RANKS = 16;
 
 /** The groups that a rank is about to make, together with others. */
 export interface MembersPlan {
-  /** The group, or what the parts of a split have in common. */
+  /** Name of the group, or the common prefix of the names of a split's parts. */
   readonly group: string;
   /** What the lists are, for messages: `rank 1 <verb> 0, 1 | 2, 3`. */
   readonly verb: string;

@@ -26,7 +26,7 @@ const splits = new WeakMap<ProcessGroup, number>();
  * Splits a group into disjoint parts. Every rank of the group must call it with the same parts; ranks outside of the
  * group do not take part.
  *
- * @param parts Ranks in the group of each part.
+ * @param parts The group ranks of each part.
  * @returns The part that this rank is in, or `null` if it is in none.
  * @throws InvalidArgumentError for empty parts, ranks that do not exist, ranks in several parts, and a closed group;
  *   DistBackendError (`DESYNC`) if another rank passes other parts.

@@ -50,7 +50,7 @@ export function requireStepOptionNames(op: SteppedOpName, api: string, options: 
   for (const name in options) if (!known.includes(name)) refuseIfGiven(api, known, name, options);
 }
 
-/** An unknown option without a value is accepted. */
+/** An unknown option whose value is `undefined` is accepted. */
 function refuseIfGiven(api: string, known: readonly string[], name: string, options: object): void {
   if ((options as Readonly<Record<string, unknown>>)[name] === undefined) return;
   throw new InvalidArgumentError(`${api}: unknown option ${name} (known are ${known.join(", ")})`, {

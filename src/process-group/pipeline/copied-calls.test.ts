@@ -303,7 +303,7 @@ describe("the list of Works", () => {
     const one = group.barrier();
     list.length = 0;
     // Nothing ends them meanwhile, as the error of wait() says.
-    expect(() => whole.wait()).toThrow("nobody else runs");
+    expect(() => whole.wait()).toThrow("nothing else runs");
     works[2]?.settle();
     await one;
   });

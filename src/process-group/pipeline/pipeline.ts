@@ -23,7 +23,7 @@ import { GuardedBackend } from "./guarded-backend.ts";
 import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
 
-/** How long ops may stay in flight after their group failed by itself: the ranks may first agree on the culprit. */
+/** How long ops may stay in flight after their group failed: the ranks may first agree on which one is at fault. */
 const FAILED_LIMIT_MS = 5_000;
 
 /** What a {@link Pipeline} is constructed from. */
@@ -67,7 +67,7 @@ export class Pipeline {
   #backendFailure: DistError | undefined;
   /** The error of the op that failed the group. */
   #opFailure: DistError | undefined;
-  /** Whether the group is being aborted or closed; a failure of the backend is then not news. */
+  /** Whether the group is being aborted or closed; failures of the backend are then ignored. */
   #isEnding = false;
   /** Why the Works that middleware holds were ended; `undefined` while the group is open. */
   #endReason: string | undefined;
@@ -494,8 +494,7 @@ export class Pipeline {
 }
 
 /**
- * Calls a `create()` of user code, within a time limit. What it throws is wrapped, unless it is an error of this
- * package.
+ * Calls a `create()` of user code within a time limit. What it throws is wrapped unless it is an error of this package.
  * @param dispose Disposes of a result that comes too late.
  */
 export async function created<T>(

@@ -18,8 +18,7 @@ export interface Closing {
  * Closes something that may be user code, and abandons it when it takes too long. In real time: the clock of a
  * container applies only to the time-outs of ops.
  *
- * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or what `close` throws or rejects with, wrapped by {@link
- *   foreignFailure}.
+ * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or the error of `close`, wrapped by {@link foreignFailure}.
  */
 export async function closedWithin(closing: Closing, close: () => unknown): Promise<void> {
   try {

@@ -274,7 +274,8 @@ describe("BackendType and devices", () => {
     expect(dist.initProcessGroup({ backend: "fake", deviceId: "cuda:0", ...place })).rejects.toThrow(
       "no backend of the group takes cuda tensors",
     );
-  }););
+  });
+});
 
 describe("an invalid value registered for a token", () => {
   const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };

@@ -27,7 +27,7 @@ describe("environment", () => {
     expect(() => environmentInteger("RANK", { RANK })).toThrow("RANK");
   });
 
-  test("variables are read through the table, whose names the compiler knows", () => 
+  test("variables are read through the table, whose names the compiler knows", () => {
     const source = resolve(import.meta.dir, "..");
     const files = [...new Bun.Glob("**/*.ts").scanSync({ cwd: source })].filter(
       (file) => !/\.test\.ts$|fixtures\/|^environment\//.test(file),
@@ -47,4 +47,5 @@ describe("environment", () => {
     const shown = userVariables.map(([name]) => name);
     expect(shown).toContain("MASTER_PORT");
     expect(shown).not.toContain("C10D_RANK_CHANNEL");
-  }););
+  });
+});

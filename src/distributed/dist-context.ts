@@ -14,7 +14,7 @@ export interface World {
   readonly meeting: string;
   readonly container: DependencyContainer;
   /** How long the rank that hosts the store waits for the others to leave it. */
-  readonly leaving: { limitMs: number };
+  readonly storeDrain: { limitMs: number };
   /** All groups by name, the default one included. */
   readonly groups: Map<string, ProcessGroup>;
   /** Number of the next group; every rank counts every `newGroup`, whether it is a member or not. */

@@ -179,10 +179,10 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
   // A user's store may ignore time-outs.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
-  const leaving = { limitMs: DISPOSE_LIMIT_MS };
+  const storeDrain = { limitMs: DISPOSE_LIMIT_MS };
   // Async, so that what a user's rendezvous throws synchronously is a rejection, too, and replaces no other error.
   const leave = async (failed: boolean) => {
-    const { limitMs: drainTimeout } = leaving;
+    const { limitMs: drainTimeout } = storeDrain;
     if (met.close === undefined) return;
     await withLimit(met.close({ drainTimeout, failed }), drainTimeout + CLOSE_LIMIT_MS, () => notClosed(drainTimeout));
   };
@@ -229,7 +229,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         void met.connected?.(incarnation.number);
         const attended = `${meeting.attempt}/${incarnation.number}`;
         const agreement = Promise.resolve();
-        return { group, store, base, meeting: attended, container, leaving, groups, nextGroup: 1, agreement };
+        return { group, store, base, meeting: attended, container, storeDrain, groups, nextGroup: 1, agreement };
       } catch (error) {
         // Ranks that disagree do not wait for their connections; if these are established, they are closed.
         connecting.then((late) => late.close()).catch(() => {});
@@ -314,7 +314,7 @@ export async function destroyProcessGroup(group?: ProcessGroup | null): Promise<
     return;
   }
   const errors: unknown[] = [];
-  world.leaving.limitMs = LEAVE_LIMIT_MS;
+  world.storeDrain.limitMs = LEAVE_LIMIT_MS;
   // Newest first, the default group last: closing it also leaves the store.
   for (const each of [...world.groups.values()].reverse()) {
     await each.drain(each.timeoutMs).catch((error: unknown) => errors.push(error));

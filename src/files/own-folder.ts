@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, type Stats } from "node:fs";
 import { isAbsolute, join } from "node:path";
-import { anybodyAt, foreignOwner, isTrusted, namedStrangerAt } from "./stranger.ts";
+import { foreignOwner, isTrusted, namedStrangerAt, writableByAnyoneAt } from "./stranger.ts";
 
 /** A folder that can be used, or why not, for a message. */
 export type FolderFinding =
@@ -12,7 +12,7 @@ export function ownFolder(path: string): FolderFinding {
   if (!isAbsolute(path)) return { fault: `${path || "an empty path"} is not an absolute path` };
   const found = lstatSync(path, { throwIfNoEntry: false });
   if (found === undefined) return { fault: `${path} does not exist` };
-  const fault = foreignness(path, found, (uid) => uid === process.getuid?.()) ?? anybodyAt(path);
+  const fault = foreignness(path, found, (uid) => uid === process.getuid?.()) ?? writableByAnyoneAt(path);
   if (fault !== undefined) return { fault };
   if ((found.mode & 0o077) === 0) return { path };
   return { fault: `other users can enter ${path} (mode ${(found.mode & 0o777).toString(8).padStart(4, "0")})` };
@@ -43,7 +43,7 @@ export function createFoldersIn(base: string, ...names: readonly string[]): stri
     } catch (error) {
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) throw error;
-      const fault = foreignness(path, found, isTrusted) ?? anybodyAt(path);
+      const fault = foreignness(path, found, isTrusted) ?? writableByAnyoneAt(path);
       if (fault !== undefined) throw new Error(`${fault}, and existed before. Use another name or another folder`);
     }
     return path;

@@ -15,7 +15,7 @@ const mostLinks = 40;
  * Folders such as /tmp, in which users can remove only their own files, are safe to pass through, not to end at. The
  * running program is trusted: its owner counts as this user, and the folders above it may be passed.
  */
-export function strangerAt(path: string): string | undefined {
+export function untrustedOwnerAt(path: string): string | undefined {
   return walk(path, (at, found, passing) => {
     return foreignOwner(at, found) ?? (passing && isSticky(found) ? undefined : openness(at, found));
   });
@@ -60,7 +60,7 @@ function walk(path: string, judge: Judge): string | undefined {
 /**
  * Why any user may have put a file where it is. For a file that the user names, which may belong to another user.
  */
-export function anybodyAt(path: string): string | undefined {
+export function writableByAnyoneAt(path: string): string | undefined {
   const folder = dirname(path);
   const [file, place] = [path, folder].map((each) => lookAt(each, statSync));
   if (file === undefined || place === undefined) return undefined;

@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf, shortageOf, shortageOfErrno, withShortage } from "../errors/index.ts";
-import { anybodyAt, strangerAt } from "../files/index.ts";
+import { untrustedOwnerAt, writableByAnyoneAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
 import { readFailure } from "./native-failure.ts";
 import { packageFolder } from "./package-folder.ts";
@@ -160,7 +160,7 @@ function candidates({ name, path }: ShimLocation): Candidate[] {
 }
 
 function checkTrust(name: string, path: string, named: boolean): void {
-  const reason = named ? anybodyAt(path) : strangerAt(path);
+  const reason = named ? writableByAnyoneAt(path) : untrustedOwnerAt(path);
   if (reason === undefined) return;
   const remedy = named
     ? "remove that permission (chmod o-w)"

@@ -3,9 +3,9 @@ import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import { type GroupState, lookAt } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
-import { foreignFailure } from "./pipeline/foreign-failure.ts";
-import { CLOSE_LIMIT_MS } from "./pipeline/limited-close.ts";
+import { CLOSE_LIMIT_MS } from "./pipeline/close-within.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
+import { userCodeFailure } from "./pipeline/user-code-failure.ts";
 
 /** How often a backend is asked whether it still has something in flight. */
 const LOOK_MS = 1_000;
@@ -72,12 +72,12 @@ export class GroupLife {
     };
     const [late] = await Promise.allSettled([
       drained().catch((error: unknown) => {
-        throw foreignFailure("draining it", { group: this.#name }, error);
+        throw userCodeFailure("draining it", { group: this.#name }, error);
       }),
     ]);
-    const { unseen } = works;
-    const error = unseen[0] && lookAt(unseen[0]);
-    const further = works.unseen.length;
+    const { unobserved } = works;
+    const error = unobserved[0] && lookAt(unobserved[0]);
+    const further = works.unobserved.length;
     const [closed] = await Promise.allSettled([this.close()]);
     if (closed?.status === "rejected" && (error !== undefined || late?.status === "rejected")) {
       warn(`closing group "${this.#name}" failed: ${messageOf(closed.reason)}`);

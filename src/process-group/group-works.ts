@@ -150,12 +150,12 @@ export class GroupWorks implements WorkOwner {
   }
 
   /** Whether the group has failed, and an error of its ops that says so was observed. */
-  get failureSeen(): boolean {
+  get failureObserved(): boolean {
     return this.#group.state === "FAILED" && this.#failures.some((work) => isObserved(work) && isOfGroup(work));
   }
 
   /** Failures that were not observed. */
-  get unseen(): readonly FailedWork[] {
+  get unobserved(): readonly FailedWork[] {
     return this.#failures.filter((work) => !isObserved(work));
   }
 

@@ -31,9 +31,9 @@ export {
   requireBatch,
   standsFor,
 } from "./message-batch.ts";
-export { foreignFailure, ofForeign } from "./pipeline/foreign-failure.ts";
+export { closeQuietly, endBackend } from "./pipeline/close-within.ts";
 export { GuardedBackend } from "./pipeline/guarded-backend.ts";
-export { closedQuietly, endBackend } from "./pipeline/limited-close.ts";
-export { created, type MiddlewareSurroundings, Pipeline } from "./pipeline/pipeline.ts";
+export { created, type MiddlewareHost, Pipeline } from "./pipeline/pipeline.ts";
 export type { BackendKey } from "./pipeline/pipelines.ts";
+export { callUserFunction, userCodeFailure } from "./pipeline/user-code-failure.ts";
 export { type OneOrList, ProcessGroup, type ProcessGroupInit } from "./process-group.ts";

@@ -36,7 +36,7 @@ import * as objects from "./objects/object-collectives.ts";
 import { OpDispatcher, type SteppedOp } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
 import { type BackendKey, Pipelines } from "./pipeline/pipelines.ts";
-import { callsFor, requireWay } from "./steps/composed-calls.ts";
+import { callsFor, requireComposable } from "./steps/composed-calls.ts";
 import { allReduceSparse } from "./steps/sparse-all-reduce.ts";
 import { stepsWithin } from "./steps/submit-step.ts";
 
@@ -518,7 +518,7 @@ export class ProcessGroup implements AsyncDisposable {
    */
   gatherObject<T>(object: T, options: Options.GatherObjectOptions): Work<T[] | undefined> {
     return this.#objects("gatherObject", OpType.GATHER, ["allGatherIntoTensor", "gather"], options, (pack) => {
-      const root = this.#ranks.namedBy("gatherObject", "dst", options);
+      const root = this.#ranks.rankFrom("gatherObject", "dst", options);
       const packed = pack(object);
       return { root, steps: (call) => objects.gatherObjects(call, packed, root) };
     });
@@ -535,7 +535,7 @@ export class ProcessGroup implements AsyncDisposable {
    */
   broadcastObject<T>(object: T | undefined, options: Options.BroadcastObjectOptions): Work<T> {
     return this.#objects("broadcastObject", OpType.BROADCAST, ["broadcast"], options, (pack) => {
-      const root = this.#ranks.namedBy("broadcastObject", "src", options);
+      const root = this.#ranks.rankFrom("broadcastObject", "src", options);
       const packed = this.rank === root ? pack(object) : undefined;
       return { root, steps: (call) => objects.broadcastObject(call, packed, root) };
     });
@@ -552,7 +552,7 @@ export class ProcessGroup implements AsyncDisposable {
   scatterObject<T>(list: readonly T[] | undefined, options: Options.ScatterObjectOptions): Work<T> {
     const name = "scatterObject";
     return this.#objects(name, OpType.SCATTER, ["broadcast", "scatter"], options, (pack) => {
-      const root = this.#ranks.namedBy(name, "src", options);
+      const root = this.#ranks.rankFrom(name, "src", options);
       const packed = this.rank === root ? Array.from(this.#objectPerRank(name, list), (each) => pack(each)) : undefined;
       return { root, steps: (call) => objects.scatterObjects(call, packed, root) };
     });
@@ -651,7 +651,7 @@ export class ProcessGroup implements AsyncDisposable {
         });
       }
       const pipeline = this.#pipelines.forHost(op);
-      for (const need of needs) requireWay(need, pipeline.table, "uint8");
+      for (const need of needs) requireComposable(need, pipeline.table, "uint8");
       let refusal: DistError | undefined;
       const { steps, ...terms } = prepare((object) => {
         const packed = objects.packObject(op, maxBytes, object);

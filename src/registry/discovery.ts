@@ -3,7 +3,7 @@ import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf } from "../errors/index.ts";
-import { strangerAt } from "../files/index.ts";
+import { untrustedOwnerAt } from "../files/index.ts";
 import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 import { pluginFault } from "./plugin-shape.ts";
 
@@ -105,7 +105,7 @@ async function defaultExport(
       : `not installed for ${folder}`;
     throw unusable(origin, isPath ? `no such module, seen from ${folder}` : reason, { cause });
   }
-  const stranger = named && isPath ? undefined : strangerAt(file);
+  const stranger = named && isPath ? undefined : untrustedOwnerAt(file);
   if (stranger !== undefined) throw unusable(origin, notTrusted(file, stranger), { code: "UNTRUSTED_MODULE" });
   let module: { readonly default?: unknown };
   try {
@@ -194,7 +194,7 @@ function nearestPackage(folder: string, faults: DiscoveryFault[]): string | unde
 
 function firstStranger(paths: readonly string[]): string | undefined {
   for (const path of paths) {
-    const stranger = strangerAt(path);
+    const stranger = untrustedOwnerAt(path);
     if (stranger !== undefined) return stranger;
   }
   return undefined;
@@ -205,7 +205,7 @@ function dependencyFolders(application: string, faults: DiscoveryFault[]): strin
   const fields = ["dependencies", "optionalDependencies", "devDependencies", "peerDependencies"];
   const names = new Set(fields.flatMap((field) => (isObject(manifest[field]) ? Object.keys(manifest[field]) : [])));
   const above = ancestors(application);
-  const end = above.findIndex((folder) => strangerAt(folder) !== undefined);
+  const end = above.findIndex((folder) => untrustedOwnerAt(folder) !== undefined);
   const places = end < 0 ? above : above.slice(0, end);
   return [...names].flatMap((name) => {
     // A dependency that is not installed is reported by the package manager.
@@ -214,7 +214,7 @@ function dependencyFolders(application: string, faults: DiscoveryFault[]): strin
       .find((each) => existsSync(join(each, "package.json")));
     if (folder === undefined) return [];
     const dependency = join(folder, "package.json");
-    const stranger = strangerAt(dependency);
+    const stranger = untrustedOwnerAt(dependency);
     if (stranger === undefined) return [folder];
     faults.push({ origin: dependency, message: notTrusted(dependency, stranger) });
     return [];

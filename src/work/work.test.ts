@@ -258,7 +258,7 @@ describe("Work", () => {
     expect(await looked().catch((reason: unknown) => reason)).toBe(error);
     // The group has failed, which the error that ends the block says.
     const group = new Owner();
-    group.failureSeen = true;
+    group.failureObserved = true;
     const following = async () => {
       await using work = bound(new TestWork(init), group);
       work.settle(failure());

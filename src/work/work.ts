@@ -87,7 +87,7 @@ export interface WorkOwner {
   /** Global rank of a rank of the group. */
   globalRankOf(groupRank: number): number;
   /** Whether the group has failed and an error that says so was observed. */
-  readonly failureSeen?: boolean;
+  readonly failureObserved?: boolean;
   /** Fails all ops in flight. */
   abort?(reason: string): void;
   /** Makes an error about one of its ops; without this method, errors name only the op. */
@@ -541,7 +541,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await new Promise<void>((resolve) => this.#whenEnded(resolve));
     if (this.#error === undefined) return;
-    const known = this.#isObserved || this.#owner?.failureSeen === true;
+    const known = this.#isObserved || this.#owner?.failureObserved === true;
     this.#look();
     if (!known) throw this.#error;
   }

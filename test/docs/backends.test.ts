@@ -1,7 +1,7 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { CLOSE_LIMIT_MS } from "../../src/process-group/pipeline/limited-close.ts";
+import { CLOSE_LIMIT_MS } from "../../src/process-group/pipeline/close-within.ts";
 import { checkOptions } from "../../src/registry/backend-options.ts";
 import { BackendRegistry, GRACE_MS } from "../../src/registry/index.ts";
 import { CodeFolder, root } from "./code-folder.ts";

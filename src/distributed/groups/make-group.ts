@@ -1,11 +1,11 @@
 import { DistBackendError, describe } from "../../errors/index.ts";
 import {
-  closedQuietly,
+  callUserFunction,
+  closeQuietly,
   created,
   endBackend,
   GuardedBackend,
-  type MiddlewareSurroundings,
-  ofForeign,
+  type MiddlewareHost,
   Pipeline,
   ProcessGroup,
   type ProcessGroupInit,
@@ -56,7 +56,7 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
       await pipeline.wrap(plan.middleware, plan.timeoutMs, (name) => surroundings(name, pipeline, context, plan));
     }
   } catch (error) {
-    await Promise.all(pipelines.map((pipeline) => closedQuietly(pipeline, plan.name)));
+    await Promise.all(pipelines.map((pipeline) => closeQuietly(pipeline, plan.name)));
     throw error;
   }
   const group = new ProcessGroup({ ...plan, pipelines });
@@ -106,7 +106,7 @@ async function backendFor(plugin: BackendPlugin, context: BackendContext): Promi
   const { groupName, rank, size } = context;
   const backend = requireBackend(name, groupName, await made(plugin, context));
   try {
-    new GuardedBackend(backend, name, groupName).requirePlace(rank, size);
+    new GuardedBackend(backend, name, groupName).requireRankAndSize(rank, size);
   } catch (error) {
     await endBackend(backend, name, groupName, "the group could not be made");
     throw error;
@@ -147,7 +147,7 @@ function surroundings(
   { plugin, capabilities }: Pipeline,
   context: BackendContext,
   { logger }: GroupPlan,
-): MiddlewareSurroundings {
+): MiddlewareHost {
   const { store, options: _, ...group } = context;
   const own = new PrefixStore(`middleware/${name}/`, store);
   let helpers = 0;
@@ -175,7 +175,11 @@ function requireBackend(name: string, group: string, made: unknown): Backend {
   const methods = ["submit", "abort", "close"] as const;
   const backend = typeof made === "object" && made !== null ? (made as Partial<Backend>) : {};
   const has = (method: (typeof methods)[number]): boolean =>
-    ofForeign(`${method} of backend "${name}"`, { group, backend: name }, () => typeof backend[method] === "function");
+    callUserFunction(
+      `${method} of backend "${name}"`,
+      { group, backend: name },
+      () => typeof backend[method] === "function",
+    );
   if (methods.every(has)) return backend as Backend;
   throw new DistBackendError(
     `create() of backend "${name}" must resolve to an instance of a class that extends Backend, got ${describe(made)}`,

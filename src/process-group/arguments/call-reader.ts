@@ -67,7 +67,7 @@ export class CallReader {
     requireOptions(api, options);
     requireCallOptionNames(op, options);
     const reduceOp = row.reduces ? requireReduceOp(api, options.op) : undefined;
-    const root = row.root === undefined ? -1 : this.#ranks.namedBy(api, row.root, options);
+    const root = row.root === undefined ? -1 : this.#ranks.rankFrom(api, row.root, options);
     const isMessage = row.kind === "message";
     const peer = isMessage ? this.#peer(op, options) : -1;
     const tag = isMessage ? requireTag(api, options.tag) : 0;

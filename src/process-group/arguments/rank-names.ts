@@ -41,7 +41,7 @@ export class RankNames {
   }
 
   /** The group rank that a pair of options such as `src` and `groupSrc` names. */
-  namedBy(op: string, argument: "src" | "dst", options: RankOptions): number {
+  rankFrom(op: string, argument: "src" | "dst", options: RankOptions): number {
     const global = options[argument];
     const inGroup = argument === "src" ? options.groupSrc : options.groupDst;
     if ((global === undefined) === (inGroup === undefined)) {
@@ -60,9 +60,9 @@ export class RankNames {
     );
   }
 
-  /** {@link namedBy} for a rank other than this one. */
+  /** {@link rankFrom} for a rank other than this one. */
   otherNamedBy(op: string, argument: "src" | "dst", options: RankOptions): number {
-    const rank = this.namedBy(op, argument, options);
+    const rank = this.rankFrom(op, argument, options);
     if (rank !== this.rank) return rank;
     throw new InvalidArgumentError(`${op}: ${argument} is the rank of this process itself`, { op, argument });
   }

@@ -367,7 +367,7 @@ describe("bytes", () => {
     ["numeric names", 60, "8 times maxBytes of memory"],
     ["extensions in extensions", 60, "a list is missing"],
   ])("%s, %d MB of them, are refused immediately and cost no memory", (form, mebibytes, reason) => {
-    const fixture = join(import.meta.dir, "../fixtures/hostile-object.ts");
+    const fixture = join(import.meta.dir, "../fixtures/malicious-object.ts");
     const { stdout, stderr } = Bun.spawnSync({
       cmd: [process.execPath, fixture, form, String(mebibytes)],
       timeout: 30_000,

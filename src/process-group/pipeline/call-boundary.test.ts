@@ -1,7 +1,7 @@
 import { describe, expect, test } from "bun:test";
 import { type OpCall, opCall, ReduceOp } from "../../collectives/index.ts";
 import { viewTensor } from "../../tensor/index.ts";
-import { Passage } from "./call-boundary.ts";
+import { CallSnapshots } from "./call-boundary.ts";
 
 const views = () => [viewTensor(new Float32Array(2))];
 const terms = { reduceOp: ReduceOp.SUM, root: 1, peer: 2, tag: 3, inputSplits: [4], outputSplits: [5] };
@@ -27,14 +27,14 @@ const others = {
 
 describe("a change in place that a middleware makes to a call", () => {
   test.each(Object.keys(others) as (keyof OpCall)[])("is detected and undone: %s", (field) => {
-    const [passage, call] = [new Passage(), made()];
+    const [snapshots, call] = [new CallSnapshots(), made()];
     const before = { ...call };
-    passage.record([call]);
-    expect(passage.areStill([call], 0, 1)).toBe(true);
+    snapshots.record([call]);
+    expect(snapshots.areStill([call], 0, 1)).toBe(true);
     Object.assign(call, { [field]: others[field] });
-    expect(passage.areStill([call], 0, 1)).toBe(false);
-    passage.at(0, 0).restore();
+    expect(snapshots.areStill([call], 0, 1)).toBe(false);
+    snapshots.at(0, 0).restore();
     expect(call[field]).toBe(before[field]);
-    expect(passage.areStill([call], 0, 1)).toBe(true);
+    expect(snapshots.areStill([call], 0, 1)).toBe(true);
   });
 });

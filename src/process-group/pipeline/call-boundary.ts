@@ -104,7 +104,7 @@ function areSound(views: readonly TensorView[]): boolean {
 }
 
 /** Snapshots of the calls on their way through a pipeline, shared by all its boundaries. */
-export class Passage {
+export class CallSnapshots {
   /** The list recorded last, and where its snapshots are. */
   calls: readonly OpCall[] | undefined;
   first = 0;
@@ -153,12 +153,12 @@ export class Passage {
  * The boundary where calls pass from one middleware to the next, or to the backend. It checks what the middleware
  * changed and names the middleware in what it throws. A collective that gets no further still takes its turn.
  */
-export class CallBorder {
+export class CallBoundary {
   readonly #name: string;
   readonly #device: Device;
   readonly #inner: Submit;
   readonly #check: CallCheck;
-  readonly #passage: Passage;
+  readonly #snapshots: CallSnapshots;
   /** The calls that the middleware is handling, and where their snapshots are. */
   #calls: readonly OpCall[] | undefined;
   #first = 0;
@@ -168,36 +168,36 @@ export class CallBorder {
   /** What the middleware submits to. */
   readonly next: Submit = (calls) => {
     this.#hasPassed = true;
-    const isGiven = calls === this.#calls && this.#passage.areStill(calls, this.#first, this.#count);
+    const isGiven = calls === this.#calls && this.#snapshots.areStill(calls, this.#first, this.#count);
     return isGiven ? this.#inner(calls) : this.#checked(calls);
   };
 
-  constructor(name: string, inner: Submit, device: Device, check: CallCheck, passage: Passage) {
+  constructor(name: string, inner: Submit, device: Device, check: CallCheck, snapshots: CallSnapshots) {
     this.#name = name;
     this.#inner = inner;
     this.#device = device;
     this.#check = check;
-    this.#passage = passage;
+    this.#snapshots = snapshots;
   }
 
   around(submit: Submit): Submit {
-    const passage = this.#passage;
+    const snapshots = this.#snapshots;
     return (calls) => {
       const before = this.#calls;
       const first = this.#first;
       const count = this.#count;
       const hasPassed = this.#hasPassed;
       // The boundary outside has already recorded them, unless its middleware changed them.
-      const recorded = passage.calls;
-      const firstRecorded = passage.first;
-      const countRecorded = passage.count;
+      const recorded = snapshots.calls;
+      const firstRecorded = snapshots.first;
+      const countRecorded = snapshots.count;
       let isRecorded = false;
       try {
-        if (recorded !== calls) passage.record(calls);
+        if (recorded !== calls) snapshots.record(calls);
         isRecorded = true;
         this.#calls = calls;
-        this.#first = passage.first;
-        this.#count = passage.count;
+        this.#first = snapshots.first;
+        this.#count = snapshots.count;
         this.#hasPassed = false;
         return submit(calls);
       } catch (error) {
@@ -205,10 +205,10 @@ export class CallBorder {
         throw isRecorded ? this.#thrown(error) : error;
       } finally {
         if (recorded !== calls) {
-          passage.end(calls);
-          passage.calls = recorded;
-          passage.first = firstRecorded;
-          passage.count = countRecorded;
+          snapshots.end(calls);
+          snapshots.calls = recorded;
+          snapshots.first = firstRecorded;
+          snapshots.count = countRecorded;
         }
         this.#calls = before;
         this.#first = first;
@@ -219,7 +219,7 @@ export class CallBorder {
   }
 
   #restore(): void {
-    for (let i = 0; i < this.#count; i++) this.#passage.at(this.#first, i).restore();
+    for (let i = 0; i < this.#count; i++) this.#snapshots.at(this.#first, i).restore();
   }
 
   #checked(calls: readonly OpCall[]): readonly Work<void>[] {
@@ -244,7 +244,7 @@ export class CallBorder {
 
   /** Whether the middleware was passed this call and left it unchanged. */
   #isGiven(call: OpCall): boolean {
-    for (let i = 0; i < this.#count; i++) if (this.#passage.at(this.#first, i).isStill(call)) return true;
+    for (let i = 0; i < this.#count; i++) if (this.#snapshots.at(this.#first, i).isStill(call)) return true;
     return false;
   }
 
@@ -256,7 +256,7 @@ export class CallBorder {
   #hasGivenCollective(): boolean {
     // Unknown for calls submitted later; collectives are what middleware holds back.
     if (this.#calls === undefined) return true;
-    for (let i = 0; i < this.#count; i++) if (this.#passage.at(this.#first, i).isCollective) return true;
+    for (let i = 0; i < this.#count; i++) if (this.#snapshots.at(this.#first, i).isCollective) return true;
     return false;
   }
 

@@ -2,7 +2,7 @@ import { type OpCall, type OpType, opNames, opTypeOf } from "../../collectives/i
 import { DistBackendError, describe, messageOf, warn } from "../../errors/index.ts";
 import type { Backend } from "../../registry/index.ts";
 import type { GroupState, Work } from "../../work/index.ts";
-import { foreignFailure, ofForeign } from "./foreign-failure.ts";
+import { callUserFunction, userCodeFailure } from "./user-code-failure.ts";
 
 const states: ReadonlySet<unknown> = new Set(["OPEN", "FAILED", "CLOSED"] satisfies GroupState[]);
 
@@ -28,7 +28,7 @@ export class GuardedBackend {
   /** Calls or reads something of the backend; `what` names it in errors. */
   tried<T>(what: string, read: (backend: Backend) => T): T {
     const details = { group: this.#group, backend: this.#name };
-    return ofForeign(`${what} of backend "${this.#name}"`, details, () => read(this.#backend));
+    return callUserFunction(`${what} of backend "${this.#name}"`, details, () => read(this.#backend));
   }
 
   get rank(): number {
@@ -40,7 +40,7 @@ export class GuardedBackend {
   }
 
   /** @throws DistBackendError if its rank or size is not what it was created for. Plain JavaScript may have neither. */
-  requirePlace(rank: number, size: number): void {
+  requireRankAndSize(rank: number, size: number): void {
     this.#requireNumber("rank", this.rank, rank);
     this.#requireNumber("size", this.size, size);
   }
@@ -111,7 +111,7 @@ export class GuardedBackend {
     }
   }
 
-  /** What it throws is handled by `closedWithin`. */
+  /** What it throws is handled by `closeWithin`. */
   close(): unknown {
     return this.#backend.close();
   }
@@ -128,6 +128,6 @@ export class GuardedBackend {
   #failureFor(method: string, error: unknown, opType?: OpType) {
     const op = opType === undefined ? undefined : opNames[opType];
     const where = `${method} of backend "${this.#name}"${op === undefined ? "" : ` for ${op}`}`;
-    return foreignFailure(where, { group: this.#group, backend: this.#name, ...(op !== undefined && { op }) }, error);
+    return userCodeFailure(where, { group: this.#group, backend: this.#name, ...(op !== undefined && { op }) }, error);
   }
 }

@@ -17,7 +17,7 @@ import { HashStore } from "../../store/index.ts";
 import { ManualClock } from "../../testing/manual-clock.ts";
 import { Work } from "../../work/index.ts";
 import type { ProcessGroup } from "../process-group.ts";
-import { isOfGuard } from "./op-limits.ts";
+import { isGuardError } from "./op-limits.ts";
 
 afterEach(async () => {
   if (dist.isInitialized()) await dist.destroyProcessGroup().catch(() => {});
@@ -110,7 +110,7 @@ describe("an op that its backend does not end", () => {
     expect(error.message).toStartWith(
       'allReduce #1 (hanging, group "0", rank 0 of 2): timed out after 50 ms, and neither',
     );
-    expect(isOfGuard(error)).toBe(true);
+    expect(isGuardError(error)).toBe(true);
     expect([took > 1_000, took < 4_000]).toEqual([true, true]);
     expect([group.state, backend.aborts]).toEqual(["FAILED", [error.message]]);
     expect(await ended(group.barrier())).toMatchObject({ code: "GROUP_FAILED", cause: error });
@@ -277,7 +277,7 @@ describe("an op that its backend does not end", () => {
       const { group } = await start({ make });
       const began = performance.now();
       const error = await end(group);
-      expect([error.code, isOfGuard(error), performance.now() - began < 1_000]).toEqual(["OP_TIMEOUT", false, true]);
+      expect([error.code, isGuardError(error), performance.now() - began < 1_000]).toEqual(["OP_TIMEOUT", false, true]);
       expect(group.state).toBe("FAILED");
       await dist.destroyProcessGroup();
     }

@@ -21,7 +21,7 @@ const MIN_KEPT = 32;
 const ours = new WeakSet<object>();
 
 /** Whether an error says that a process group ended an op because nothing else did. */
-export function isOfGuard(error: object): boolean {
+export function isGuardError(error: object): boolean {
   return ours.has(error);
 }
 

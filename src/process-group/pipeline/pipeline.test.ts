@@ -143,7 +143,7 @@ describe("what submit returns", () => {
   });
 
   test("a Work of another copy of the package is accepted, and the op ends with it", async () => {
-    const other: { readonly Work: typeof Work } = await import(`../work/work.ts?${"another copy"}`);
+    const other: { readonly Work: typeof Work } = await import(`../../work/work.ts?${"another copy"}`);
     expect(other.Work === Work).toBe(false);
     const gone = new DistNetworkError("rank 3 is gone", { code: "PEER_LOST" });
     const layer = () => (calls: readonly OpCall[]) =>

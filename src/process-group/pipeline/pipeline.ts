@@ -15,13 +15,13 @@ import {
 } from "../../registry/index.ts";
 import type { Device } from "../../tensor/index.ts";
 import { asError, failureOf, type GroupState, hasEnded, isTaken, isWork, Work, workOf } from "../../work/index.ts";
-import { CallBorder, Passage } from "./call-boundary.ts";
+import { CallBoundary, CallSnapshots } from "./call-boundary.ts";
 import { CallCheck } from "./call-check.ts";
-import { handedCalls } from "./copied-calls.ts";
-import { foreignFailure } from "./foreign-failure.ts";
+import { closeWithin, endBackend } from "./close-within.ts";
+import { copiedCalls } from "./copied-calls.ts";
 import { GuardedBackend } from "./guarded-backend.ts";
-import { closedWithin, endBackend } from "./limited-close.ts";
 import { OpLimits } from "./op-limits.ts";
+import { userCodeFailure } from "./user-code-failure.ts";
 
 /** How long ops may stay in flight after their group failed: the ranks may first agree on which one is at fault. */
 const FAILED_LIMIT_MS = 5_000;
@@ -40,7 +40,7 @@ export interface PipelineInit {
 }
 
 /** What middleware gets that only its group can provide: see {@link GroupContext}. */
-export type MiddlewareSurroundings = Omit<GroupContext, "fail" | "onAbort" | "onClose" | "helperGroup"> & {
+export type MiddlewareHost = Omit<GroupContext, "fail" | "onAbort" | "onClose" | "helperGroup"> & {
   /** Makes another backend for the same ranks. */
   makeHelper(): Promise<Backend>;
 };
@@ -98,7 +98,7 @@ export class Pipeline {
     if (guarded.tried("capabilities", () => capabilities.keepsTimeouts) === true) {
       this.#submit = (calls) => guarded.submit(calls);
     } else {
-      this.#submit = (calls) => guarded.submit(handedCalls(calls));
+      this.#submit = (calls) => guarded.submit(copiedCalls(calls));
       this.#watch();
     }
     // The group may have failed on another device while this pipeline was being made.
@@ -125,7 +125,7 @@ export class Pipeline {
   async wrap(
     middleware: readonly Middleware[],
     limitMs: number,
-    surroundingsOf: (name: string) => MiddlewareSurroundings,
+    surroundingsOf: (name: string) => MiddlewareHost,
   ): Promise<void> {
     if (middleware.length > 0 && this.#limits === undefined) {
       this.#watch();
@@ -137,7 +137,7 @@ export class Pipeline {
     }
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
     const { rank, size } = this;
-    const passage = new Passage();
+    const snapshots = new CallSnapshots();
     const check = new CallCheck({ rank, size, device: this.device });
     for (const each of [...middleware].reverse()) {
       const { name } = each;
@@ -149,7 +149,7 @@ export class Pipeline {
           { group: this.#group, code: "INVALID_MIDDLEWARE" },
         );
       }
-      const boundary = new CallBorder(name, this.#submit, this.device, check, passage);
+      const boundary = new CallBoundary(name, this.#submit, this.device, check, snapshots);
       const submit = this.#layered(name, layer as (next: Submit) => unknown, boundary.next);
       if (typeof submit !== "function") {
         // Its rejection would otherwise be unhandled.
@@ -164,7 +164,7 @@ export class Pipeline {
     }
     if (middleware.length === 0) return;
     const outermost = this.#submit;
-    this.#submit = (calls) => outermost(handedCalls(calls));
+    this.#submit = (calls) => outermost(copiedCalls(calls));
   }
 
   #layered(name: string, layer: (next: Submit) => unknown, next: Submit): unknown {
@@ -181,7 +181,7 @@ export class Pipeline {
     return before === 0 ? name : `${name}#${before + 1}`;
   }
 
-  #contextOf(name: string, { makeHelper, ...surroundings }: MiddlewareSurroundings): GroupContext {
+  #contextOf(name: string, { makeHelper, ...surroundings }: MiddlewareHost): GroupContext {
     return {
       ...surroundings,
       helperGroup: async () => {
@@ -219,7 +219,7 @@ export class Pipeline {
 
   /** Refuses calls that come after the end: the backend may say why, but must not start them. */
   #refused(calls: readonly OpCall[]): readonly Work<void>[] {
-    const works = this.#guarded.refuse(handedCalls(calls));
+    const works = this.#guarded.refuse(copiedCalls(calls));
     if (works !== undefined) return works;
     const { name: backend } = this.plugin;
     const details = { backend, group: this.#group, code: "ABORTED" };
@@ -342,7 +342,7 @@ export class Pipeline {
   #submitFailure(opType: OpType | undefined, error: unknown): DistError {
     const op = opType === undefined ? {} : { op: opNames[opType] };
     const where = `reading what submit() of ${this.#whose} returned${op.op === undefined ? "" : ` for ${op.op}`}`;
-    return foreignFailure(where, { group: this.#group, backend: this.plugin.name, ...op }, error);
+    return userCodeFailure(where, { group: this.#group, backend: this.plugin.name, ...op }, error);
   }
 
   #failedBefore(opType: OpType | undefined, cause: DistError): DistBackendError {
@@ -480,7 +480,7 @@ export class Pipeline {
     this.endHeld(reason);
     this.#limits?.endAll(reason, GRACE_MS);
     const { name: backend } = this.plugin;
-    const closed = (what: string, close: () => unknown) => closedWithin({ group: this.#group, what, backend }, close);
+    const closed = (what: string, close: () => unknown) => closeWithin({ group: this.#group, what, backend }, close);
     const ends = await Promise.allSettled([
       closed(`backend "${backend}"`, () => this.#guarded.close()),
       ...this.#closeListeners.map(({ name, listener }) => closed(`middleware "${name}"`, listener)),

@@ -26,7 +26,7 @@ export function callsFor(call: OpCall, table: CapabilityTable, size: number): re
 }
 
 /** Throws UnsupportedOperationError unless an op that does not reduce is supported or can be composed. */
-export function requireWay(op: Operation, table: CapabilityTable, dtype: DType): void {
+export function requireComposable(op: Operation, table: CapabilityTable, dtype: DType): void {
   const has = (part: Operation) => table.has(part, dtype);
   if (!has(op) && madeOf(op, has) === undefined) table.require(op, dtype);
 }

@@ -1,4 +1,4 @@
-import { countsOf, SPARSE_TERMS, splitSparse, termsOf } from "../../collectives/index.ts";
+import { countsOf, SPARSE_HEADER_LENGTH, sparseHeaderOf, splitSparse } from "../../collectives/index.ts";
 import { type SparseTensor, type SparseValues, sumOfSparse, viewTensor } from "../../tensor/index.ts";
 import type { Steps } from "../../work/index.ts";
 import type { SubmitStep } from "./submit-step.ts";
@@ -13,8 +13,8 @@ export function* allReduceSparse(
   size: number,
   submit: SubmitStep,
 ): Steps<SparseTensor> {
-  const all = new BigInt64Array(size * SPARSE_TERMS);
-  yield submit("allReduceSparse", [viewTensor(termsOf(own))], [viewTensor(all)]);
+  const all = new BigInt64Array(size * SPARSE_HEADER_LENGTH);
+  yield submit("allReduceSparse", [viewTensor(sparseHeaderOf(own))], [viewTensor(all)]);
   const counts = countsOf(all, rank, own);
   const total = counts.reduce((sum, count) => sum + count, 0);
   const indices = new BigInt64Array(total * own.sparseDims);

@@ -2,7 +2,7 @@ import type { Operation, ReduceOpName } from "../../collectives/index.ts";
 import { newGroup } from "../../distributed/index.ts";
 import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
-import { isOfGuard } from "../../process-group/pipeline/op-limits.ts";
+import { isGuardError } from "../../process-group/pipeline/op-limits.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import type { Store } from "../../store/index.ts";
 import { type Device, type DType, dtypes } from "../../tensor/index.ts";
@@ -164,7 +164,7 @@ export class SuiteRank {
     if (!(outcome instanceof DistError))
       throw new Error(`${what} failed with what is no DistError: ${String(outcome)}`);
     this.check(
-      !isOfGuard(outcome),
+      !isGuardError(outcome),
       `${what} was not ended by the backend, but by the process group: ${outcome.message}`,
     );
     return outcome;

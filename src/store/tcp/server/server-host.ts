@@ -7,7 +7,7 @@ import {
   type Shortage,
   shortageOf,
 } from "../../../errors/index.ts";
-import { strangerAt } from "../../../files/index.ts";
+import { untrustedOwnerAt } from "../../../files/index.ts";
 import { startTimer } from "../../../time/index.ts";
 import { hostPort } from "../host-address.ts";
 import type { HostedServerOptions, ServerCommand, ServerEvent } from "./server-message.ts";
@@ -46,7 +46,7 @@ export class ServerHost {
     if (shortage !== undefined) throw startFailed(options, shortage.text, shortage);
     const module = new URL("./server-worker.ts", import.meta.url);
     // In a bundle this is a file next to the bundle, which may be anywhere.
-    const stranger = strangerAt(fileURLToPath(module));
+    const stranger = untrustedOwnerAt(fileURLToPath(module));
     if (stranger !== undefined) throw startFailed(options, stranger);
     const worker = new Worker(module, { ref: false });
     try {

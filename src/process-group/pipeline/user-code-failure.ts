@@ -4,7 +4,7 @@ import { DistBackendError, DistError, type ErrorDetails, messageOf } from "../..
  * Wraps what user code threw or rejected with in an error of this package that says where that was. Errors of this
  * package are returned unchanged.
  */
-export function foreignFailure(where: string, { group, backend, op }: ErrorDetails, cause: unknown): DistError {
+export function userCodeFailure(where: string, { group, backend, op }: ErrorDetails, cause: unknown): DistError {
   if (cause instanceof DistError) return cause;
   const details = {
     ...(group !== undefined && { group }),
@@ -14,11 +14,11 @@ export function foreignFailure(where: string, { group, backend, op }: ErrorDetai
   return new DistBackendError(`group "${group}": ${where} failed: ${messageOf(cause)}`, { ...details, cause });
 }
 
-/** Calls or reads something of user code; what it throws is wrapped by {@link foreignFailure}. */
-export function ofForeign<T>(where: string, details: ErrorDetails, read: () => T): T {
+/** Calls or reads something of user code; what it throws is wrapped by {@link userCodeFailure}. */
+export function callUserFunction<T>(where: string, details: ErrorDetails, read: () => T): T {
   try {
     return read();
   } catch (error) {
-    throw foreignFailure(where, details, error);
+    throw userCodeFailure(where, details, error);
   }
 }

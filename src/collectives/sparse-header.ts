@@ -2,29 +2,29 @@ import { DistBackendError } from "../errors/index.ts";
 import { MAX_SPARSE_DIMS, SparseTensor, type SparseValues } from "../tensor/index.ts";
 
 /** Count of the numbers by which a rank describes its sparse tensor: sizes of sparse and dense dimensions, nnz. */
-export const SPARSE_TERMS = 2 * MAX_SPARSE_DIMS + 1;
+export const SPARSE_HEADER_LENGTH = 2 * MAX_SPARSE_DIMS + 1;
 
 /** Maximum size of an ArrayBuffer. */
 const MAX_BYTES = 2 ** 32;
 
 /** What a rank sends to the others before a sparse all-reduce, in PyTorch's layout. */
-export function termsOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array {
-  const terms = new BigInt64Array(SPARSE_TERMS);
-  for (const [i, size] of shape.entries()) terms[i < sparseDims ? i : MAX_SPARSE_DIMS + i - sparseDims] = BigInt(size);
-  terms[SPARSE_TERMS - 1] = BigInt(nnz);
-  return terms;
+export function sparseHeaderOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array {
+  const header = new BigInt64Array(SPARSE_HEADER_LENGTH);
+  for (const [i, size] of shape.entries()) header[i < sparseDims ? i : MAX_SPARSE_DIMS + i - sparseDims] = BigInt(size);
+  header[SPARSE_HEADER_LENGTH - 1] = BigInt(nnz);
+  return header;
 }
 
 /**
  * How many values each rank has.
- * @param all The terms of all ranks, in rank order.
+ * @param all The header of all ranks, in rank order.
  * @param own The tensor of this rank.
  * @throws DistBackendError, on all ranks, if the tensors differ in shape, or if together they are larger than an array
  *   can be.
  */
 export function countsOf(all: BigInt64Array, rank: number, own: SparseTensor): number[] {
-  const ranks = all.length / SPARSE_TERMS;
-  const of = (each: number) => all.subarray(each * SPARSE_TERMS, (each + 1) * SPARSE_TERMS);
+  const ranks = all.length / SPARSE_HEADER_LENGTH;
+  const of = (each: number) => all.subarray(each * SPARSE_HEADER_LENGTH, (each + 1) * SPARSE_HEADER_LENGTH);
   const text = (each: number) => of(each).subarray(0, -1).join(", ");
   const counts = Array.from({ length: ranks }, (_, each) => {
     if (text(each) !== text(0)) {
@@ -34,7 +34,7 @@ export function countsOf(all: BigInt64Array, rank: number, own: SparseTensor): n
         { op: "allReduce", code: "SPARSE_MISMATCH", rank, peers: [each] },
       );
     }
-    return of(each)[SPARSE_TERMS - 1] ?? 0n;
+    return of(each)[SPARSE_HEADER_LENGTH - 1] ?? 0n;
   });
   requireRoom(own, counts, rank);
   return counts.map(Number);

@@ -1,7 +1,7 @@
 import { DistTimeoutError, messageOf, warn } from "../../errors/index.ts";
 import type { Backend } from "../../registry/index.ts";
 import { withLimit } from "../../time/index.ts";
-import { foreignFailure } from "./foreign-failure.ts";
+import { userCodeFailure } from "./user-code-failure.ts";
 
 /** How long a part of a group may take to close, in milliseconds; the contract requires one second. */
 export const CLOSE_LIMIT_MS = 10_000;
@@ -18,13 +18,13 @@ export interface Closing {
  * Closes something that may be user code, and abandons it when it takes too long. In real time: the clock of a
  * container applies only to the time-outs of ops.
  *
- * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or the error of `close`, wrapped by {@link foreignFailure}.
+ * @throws DistTimeoutError (`CLOSE_TIMEOUT`), or the error of `close`, wrapped by {@link userCodeFailure}.
  */
-export async function closedWithin(closing: Closing, close: () => unknown): Promise<void> {
+export async function closeWithin(closing: Closing, close: () => unknown): Promise<void> {
   try {
     await closedInTime(closing, close);
   } catch (error) {
-    throw foreignFailure(`closing ${closing.what}`, closing, error);
+    throw userCodeFailure(`closing ${closing.what}`, closing, error);
   }
 }
 
@@ -37,7 +37,7 @@ async function closedInTime({ group, what, backend }: Closing, close: () => unkn
 }
 
 /** Closes something while another error is already on its way: an error in closing becomes a warning. Never rejects. */
-export async function closedQuietly(closed: { close(): Promise<void> }, group: string): Promise<void> {
+export async function closeQuietly(closed: { close(): Promise<void> }, group: string): Promise<void> {
   try {
     await closed.close();
   } catch (error) {
@@ -45,7 +45,7 @@ export async function closedQuietly(closed: { close(): Promise<void> }, group: s
   }
 }
 
-/** Aborts and closes a backend without a group, like {@link closedQuietly}. It may be anything that a plugin made. */
+/** Aborts and closes a backend without a group, like {@link closeQuietly}. It may be anything that a plugin made. */
 export async function endBackend(backend: Backend, name: string, group: string, reason: string): Promise<void> {
   const what = `backend "${name}"`;
   const failed = (method: string) => (error: unknown) => {

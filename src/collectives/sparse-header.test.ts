@@ -1,22 +1,22 @@
 import { describe, expect, test } from "bun:test";
 import { DistBackendError } from "../errors/index.ts";
 import { sparseTensor } from "../tensor/index.ts";
-import { countsOf, SPARSE_TERMS, splitSparse, termsOf } from "./sparse-terms.ts";
+import { countsOf, SPARSE_HEADER_LENGTH, sparseHeaderOf, splitSparse } from "./sparse-header.ts";
 
 const tensor = sparseTensor({ indices: [[1, 4]], values: new Float32Array(6), shape: [5, 3], sparseDims: 1 });
 
 function joined(...counts: bigint[]): BigInt64Array {
-  const all = new BigInt64Array(counts.length * SPARSE_TERMS);
+  const all = new BigInt64Array(counts.length * SPARSE_HEADER_LENGTH);
   for (const [rank, count] of counts.entries()) {
-    all.set(termsOf(tensor), rank * SPARSE_TERMS);
-    all[(rank + 1) * SPARSE_TERMS - 1] = count;
+    all.set(sparseHeaderOf(tensor), rank * SPARSE_HEADER_LENGTH);
+    all[(rank + 1) * SPARSE_HEADER_LENGTH - 1] = count;
   }
   return all;
 }
 
 describe("what ranks announce about a sparse tensor", () => {
   test("sizes of the sparse dimensions, of the dense ones, and the number of indices", () => {
-    expect([...termsOf(tensor)]).toEqual([5n, 0n, 0n, 0n, 3n, 0n, 0n, 0n, 2n]);
+    expect([...sparseHeaderOf(tensor)]).toEqual([5n, 0n, 0n, 0n, 3n, 0n, 0n, 0n, 2n]);
     expect(countsOf(joined(2n, 0n, 7n), 0, tensor)).toEqual([2, 0, 7]);
   });
 

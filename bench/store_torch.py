@@ -59,7 +59,7 @@ def rate(flood, count):
     keys = [f"key {i}" for i in range(count)]
     began = time.perf_counter()
     floods[flood](keys)
-    # What has no reply is done when the next call has one.
+    # A call without a reply is complete when the next call has its reply.
     store.num_keys()
     return count / (time.perf_counter() - began)
 

@@ -1,12 +1,12 @@
-// Who may import what: the floors of src, from which the linter's rules are written to import-rules.generated.json. With
-// --check it only says whether that file is up to date. The architecture test holds the import graph against the same table.
+// The table of allowed imports: the floors of src. Writes the linter's rules to import-rules.generated.json; with --check
+// it only reports whether that file is up to date. The architecture test checks the import graph against the same table.
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 
 interface Room {
   /** Path below src; `*` stands for any one folder. */
   readonly path: string;
-  /** What its files may import beside each other: rooms, or single files, of lower floors. */
+  /** What its files may import besides each other: rooms, or single files, of lower floors. */
   readonly imports: readonly string[];
 }
 
@@ -14,7 +14,7 @@ const room = (path: string, ...imports: string[]): Room => ({ path, imports });
 
 const pure = ["errors", "environment", "time", "tensor", "collectives"];
 const upToWork = [...pure, "work"];
-/** A backend knows what a store can do, and no implementation of it. */
+/** Backends use the store interface, but no implementation of it. */
 const contract = "store/store.ts";
 
 /** The rooms of src, from the ground floor up. */
@@ -56,7 +56,7 @@ export const rooms: readonly Room[] = [
 /** The one file that reaches the built-in backends, by lazy imports. */
 export const backendsLoader = "src/registry/built-in-backends.ts";
 
-/** The room that a file belongs to; of two, such as backends/native and backends/*, the one that names it. */
+/** The room of a file; of two matches, such as backends/native and backends/*, the one without a wildcard. */
 export function roomOf(file: string): Room | undefined {
   return rooms.find(({ path }) => new Bun.Glob(`src/${path}/**`).match(file));
 }

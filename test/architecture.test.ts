@@ -4,8 +4,8 @@ import { tmpdir } from "node:os";
 import { dirname, join, relative, resolve } from "node:path";
 import { backendsLoader, importRules, mayImport, roomOf, rooms, shippedFiles } from "../scripts/import-rules.ts";
 
-// The table of who may import what is scripts/import-rules.ts, which writes the linter's rules. These tests hold it against
-// DESIGN.md's floors and against the whole import graph, also where the linter does not look: import types, lazy imports.
+// scripts/import-rules.ts has the table of allowed imports, and writes the linter's rules. These tests check it against
+// DESIGN.md's floors and the whole import graph, including what the linter does not see: import types, lazy imports.
 
 const root = resolve(import.meta.dir, "..");
 
@@ -15,7 +15,7 @@ interface Import {
   readonly lazy: boolean;
 }
 
-/** The floors of the design, the ground floor first; of a room that the design does not name, the floor that it is on. */
+/** The floors of the design, the ground floor first, including rooms that the design does not name. */
 const floors = [
   ["errors", "environment", "time", "files"],
   ["tensor"],
@@ -50,8 +50,8 @@ const imports: readonly Import[] = shipped.flatMap((file) => {
 });
 const internal = imports.filter(({ specifier }) => specifier.startsWith("."));
 
-describe("imports point one way", () => {
-  test("every room is on a floor of the design, and may import only what is below it or beside it, above", () => {
+describe("imports go one way", () => {
+  test("every room is on a floor of the design, and may import only rooms before it in the table", () => {
     expect(rooms.map(({ path }) => path).sort()).toEqual(floors.flat().sort());
     const order = rooms.map(({ path }) => floorOf(path));
     expect(order).toEqual([...order].sort((a, b) => a - b));
@@ -68,7 +68,7 @@ describe("imports point one way", () => {
     expect(shipped.filter((file) => roomOf(file) === undefined)).toEqual(["src/index.ts"]);
   });
 
-  test("every room of the table is there", () => {
+  test("every room of the table exists", () => {
     expect(rooms.filter((room) => !shipped.some((file) => roomOf(file) === room))).toEqual([]);
   });
 
@@ -78,7 +78,7 @@ describe("imports point one way", () => {
     expect(wrong.filter(({ file, lazy }) => !(lazy && file === backendsLoader)).map(shown)).toEqual([]);
   });
 
-  test("no file takes the way round by the package's own name", () => {
+  test("no file imports the package by its own name", () => {
     expect(imports.filter(({ specifier }) => /^bun-c10d(\/|$)/.test(specifier)).map(shown)).toEqual([]);
   });
 
@@ -155,7 +155,7 @@ describe("the rules of the linter", () => {
     ["src/registry/z.test.ts", "../testing/index.ts"],
   ];
 
-  test("are those of the table", async () => {
+  test("are generated from the table", async () => {
     const written = await Bun.file(join(root, "scripts/import-rules.generated.json")).json();
     expect(written).toEqual(JSON.parse(JSON.stringify(importRules(root))));
     const { extends: used } = await Bun.file(join(root, "biome.json")).json();

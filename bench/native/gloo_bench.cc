@@ -1,6 +1,6 @@
-// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls,
-// or, told to be `stock`, Gloo's all-reduce as PyTorch calls it. It takes jobs from its standard input and answers each
-// with a line of JSON; bench/harness/contender.ts speaks to it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It makes the shim's own calls,
+// or in mode `stock` calls Gloo's all-reduce as PyTorch does. It reads jobs from its standard input and answers each
+// with a line of JSON; bench/harness/contender.ts uses it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 
@@ -31,7 +31,7 @@ struct Job {
   size_t bytes;
   int warm_up;
   int iterations;
-  /// Number of buffers that take turns, so that not all of the data is always in the cache.
+  /// Number of buffers used in turn, so that not all of the data is always in the cache.
   size_t buffers;
 };
 
@@ -46,7 +46,7 @@ class Rank {
     FileExchange exchange(folder);
     gloo_shim::Connections made;
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
-    if (made.lines.empty()) throw std::runtime_error("no lines between the ranks");
+    if (made.lines.empty()) throw std::runtime_error("no connections between the ranks");
     mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
     lines_ = std::make_unique<gloo_shim::Lines>(rank, std::move(made.lines));
   }
@@ -115,7 +115,7 @@ class Rank {
     } else if (name == "barrier") {
       as(C10D_OP_BARRIER, {}, {});
     } else {
-      throw std::runtime_error("no such op here: " + name);
+      throw std::runtime_error("unsupported op: " + name);
     }
     gloo_shim::run_direct(op_, ++turn_, *lines_);
   }

@@ -1,5 +1,5 @@
-// ucc_bench RANK SIZE FOLDER: a rank without Bun, which calls libucc itself. It takes jobs from its standard input and answers
-// each with a line of JSON; bench/ucc.ts speaks to it.
+// ucc_bench RANK SIZE FOLDER: a rank without Bun, which calls libucc directly. It reads jobs from its standard input and
+// answers each with a line of JSON; bench/ucc.ts uses it.
 #include <ucc/api/ucc.h>
 
 #include <algorithm>
@@ -27,11 +27,11 @@ struct Job {
   size_t bytes;
   int warm_up;
   int iterations;
-  /// Number of buffers that take turns, so that not all of the data is always in the cache.
+  /// Number of buffers used in turn, so that not all of the data is always in the cache.
   size_t buffers;
 };
 
-/// A team as a program would make it that has one thread and no other use of UCC.
+/// A team as created by a program with one thread and no other use of UCC.
 class Rank {
  public:
   Rank(int rank, int size, const std::string& folder)
@@ -102,7 +102,7 @@ class Rank {
       args.coll_type = UCC_COLL_TYPE_ALLTOALL;
       args.dst.info = {output.data(), output.size(), UCC_DT_FLOAT32, UCC_MEMORY_TYPE_HOST};
     } else {
-      throw std::runtime_error("no such op here: " + op);
+      throw std::runtime_error("unsupported op: " + op);
     }
     ucc_coll_req_h request = nullptr;
     require(library().collective_init(&args, &request, team_), "collective_init");

@@ -12,13 +12,13 @@ export interface MlpShape {
 export interface BatchResult {
   /** Sum of the cross-entropies, in nats. */
   readonly loss: number;
-  /** Number of images whose likeliest class is the right one. */
+  /** Number of images whose likeliest class is correct. */
   readonly correct: number;
 }
 
 /**
- * inputs → tanh hidden layer → softmax. All parameters are one flat array, and so are the gradients: one all-reduce
- * moves them. In it lie, in this order, W1 [inputs][hidden], b1 [hidden], W2 [hidden][outputs], b2 [outputs].
+ * inputs → tanh hidden layer → softmax. All parameters are one flat array, and so are the gradients, so that one
+ * all-reduce is enough. It holds, in this order, W1 [inputs][hidden], b1 [hidden], W2 [hidden][outputs], b2 [outputs].
  *
  * Most inputs are 0, so W1 has a row per input: paper costs nothing, ink walks contiguous rows, forward and backward.
  * Activations are doubles; only parameters and gradients are rounded to float32.

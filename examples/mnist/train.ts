@@ -74,7 +74,7 @@ if (peers.rank === 0) {
   await Bun.write(options.out, renderChart({ title, subtitle, stepLosses, epochs }));
 }
 
-// The chart is written before the checks, since a failed run is the one whose curves someone will want to see.
+// The chart is written before the checks, since the curves of a failed run are the interesting ones.
 await checkIdentical(peers, trainer.parameters);
 const checkBegan = performance.now();
 const difference = await checkAgainstOneRank(peers, digits.train, options, trainer.parameters);

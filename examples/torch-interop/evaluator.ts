@@ -1,4 +1,4 @@
-/** Any rank but 0 of the job: evaluates the trainer's weights on its share of the test images. */
+/** Any rank of the job except 0: evaluates the trainer's weights on its share of the test images. */
 import * as dist from "bun-c10d";
 import { Mlp } from "../mnist/mlp.ts";
 

@@ -1,13 +1,13 @@
 import { type EnvironmentVariable, processEnvironment, userVariables } from "../environment/index.ts";
 import { defineCommand } from "./command.ts";
 
-/** A secret is only told to be there. */
+/** For a secret, only whether it is set. */
 export function shownValue({ type }: EnvironmentVariable, value: string | undefined): string | null {
   if (value === undefined) return null;
   return type === "secret" && value !== "" ? "(set)" : value;
 }
 
-/** `c10d env`: the table of environment variables, with the values they have now. */
+/** `c10d env`: the table of environment variables with their current values. */
 export const envCommand = defineCommand({
   name: "env",
   summary: "Lists the environment variables that this package reads.",

@@ -74,7 +74,7 @@ test("the errors that it shows are those that come", async () => {
 
 const [, contract = ""] = page.split("### When something fails");
 const [text = ""] = contract.split("### Calls");
-/** A row of a table, by how it begins. */
+/** The row of a table that begins with this text. */
 const row = (begin: string): string => text.split("\n").find((line) => line.startsWith(`| ${begin}`)) ?? "";
 
 describe("the failure contract on the page of backends", () => {

@@ -10,7 +10,7 @@ setDefaultTimeout(90_000);
 
 const library = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
 
-/** A rank in Bun: `body` throws what is reported. */
+/** A rank in Bun: an error that `body` throws is reported. */
 const bun = (body: string) => `
 import * as dist from ${JSON.stringify(library)};
 const group = await dist.initProcessGroup({ backend: "gloo", timeout: "20s" });
@@ -98,10 +98,10 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     return { killed: ended.code < 0, ...ended };
   }
 
-  /** Runs a rank for each program; what each tells, which is nothing where it was killed. */
+  /** Runs a rank for each program; returns what each reports, which is nothing if it was killed. */
   async function job(programs: readonly string[]): Promise<(Told | undefined)[]> {
     const isPython = (program: string | undefined) => program?.startsWith("\nimport json") === true;
-    // The store is Bun's where rank 0 is, and PyTorch's where that is. A port that is let go may be taken by another job.
+    // The store is Bun's or PyTorch's, depending on rank 0. A port that is released may be taken by another job.
     await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
     const port = isPython(programs[0]) ? freePort() : server.port;
     const hosted: Record<string, string> = isPython(programs[0]) ? {} : { TORCHELASTIC_USE_AGENT_STORE: "True" };
@@ -116,7 +116,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
           ...hosted,
         });
         const line = stdout.trim().split("\n").at(-1);
-        if (!killed && !line) throw new Error(`rank ${rank} told nothing: ${stderr}`);
+        if (!killed && !line) throw new Error(`rank ${rank} reported nothing: ${stderr}`);
         return line ? (JSON.parse(line) as Told) : undefined;
       }),
     );
@@ -145,7 +145,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     expect(told[2]).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
   });
 
-  test.concurrent("a Python rank is late: the Bun ranks run out of time, and PyTorch raises when it comes", async () => {
+  test.concurrent("a Python rank is late: the Bun ranks time out, and PyTorch raises when it arrives", async () => {
     const hasty = bun("await dist.allReduce(new Float32Array(1000), { timeout: 1_000 });");
     const told = await job([hasty, python("time.sleep(2)\ndist.all_reduce(torch.ones(1000))"), hasty]);
     for (const each of [told[0], told[2]]) {
@@ -155,7 +155,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     expect(told[1]?.message).toMatch(/Connection (closed|reset) by peer/);
   });
 
-  test.concurrent("int16 and 8-bit floats, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
+  test.concurrent("int16 and 8-bit floats, which PyTorch refuses in collectives, are refused before anything is sent, and the group stays usable", async () => {
     const told = await job([
       bun(`
         const refused = await dist.allReduce(new Int16Array(4)).then(() => undefined, (error) => error);
@@ -185,7 +185,7 @@ dist.send((data.float() * 2).to(data.dtype), 0)`),
     expect(told[1]).toEqual({});
   });
 
-  test.concurrent("what PyTorch refuses of other ops is refused too, and the group goes on", async () => {
+  test.concurrent("what PyTorch refuses in other ops is also refused, and the group stays usable", async () => {
     const told = await job([
       bun(`
         const pair = () => dist.tensor([1, 2], { dtype: "complex64" });
@@ -246,7 +246,7 @@ assert data.tolist() == [True, False, True, True]`),
     expect(told[1]?.name).toBe("RuntimeError");
   });
 
-  test.concurrent("an object of Python's is refused", async () => {
+  test.concurrent("a Python object is refused", async () => {
     const told = await job([
       bun("await dist.broadcastObject(undefined, { src: 1 });"),
       python("dist.broadcast_object_list([{'a': 1}], 1)"),

@@ -28,7 +28,7 @@ describeUcc("ucc between two hosts", () => {
   /** The last rank is on the other host. */
   async function jobOf(worldSize: number): Promise<{ job: SplitJob; options: SpawnOptions }> {
     const job = await SplitJob.make(hosts, worldSize - 1, spawn.runtime && { runtime: spawn.runtime });
-    // Else UCX would find the memory of the other host's processes.
+    // Otherwise UCX would find the memory of the other host's processes.
     const env = { ...job.options.env, UCX_TLS: "tcp,self", UCX_NET_DEVICES: "veth" };
     return { job, options: { ...job.options, env } };
   }
@@ -109,7 +109,7 @@ describeUcc("ucc between two hosts", () => {
     }
   });
 
-  test.skipIf(isLeftOut)("ranks that leave in good order fail nothing, whoever leaves first", async () => {
+  test.skipIf(isLeftOut)("ranks that leave in good order cause no failure, whichever leaves first", async () => {
     const { job, options } = await jobOf(3);
     await using _job = job;
     const ends = allWell<Rounds>(

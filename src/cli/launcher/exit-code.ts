@@ -1,7 +1,7 @@
 import { constants } from "node:os";
 import type { RankExit } from "./rank-process.ts";
 
-/** Exit code of a process that a signal ended, as shells have it. */
+/** Exit code that shells report for a process ended by a signal. */
 export function signalExitCode(signal: NodeJS.Signals | number): number {
   return 128 + (typeof signal === "number" ? signal : (constants.signals[signal] ?? 0));
 }

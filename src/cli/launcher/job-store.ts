@@ -2,7 +2,7 @@ import { TCPStoreServer } from "../../store/index.ts";
 import { reportRefusals } from "../../store/tcp/server/refused-connections.ts";
 import type { JobOutput } from "./job-output.ts";
 
-/** Starts a store for ranks and tells what the user has to know about who can use it. */
+/** Starts a store for ranks and reports what the user must know about who can use it. */
 export async function openJobStore(
   where: { readonly host: string; readonly port: number; readonly secret: string | null },
   output: JobOutput,
@@ -16,7 +16,7 @@ export async function openJobStore(
   if (where.secret === null) {
     const { address, port } = server;
     await output.note(
-      `c10d run: the store at ${address}:${port} speaks PyTorch's open protocol: whoever reaches it can read and write it.\n`,
+      `c10d run: the store at ${address}:${port} speaks PyTorch's open protocol: anyone who can reach it can read and write it.\n`,
     );
   }
   return server;

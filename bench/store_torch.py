@@ -1,6 +1,6 @@
 """PyTorch's side of store.ts: measures torch.distributed.TCPStore, one line of JSON for each line `what count`.
 
-Client and server are in this process, the server on a thread of its own, as ours is in a Worker.
+Client and server are in this process, the server on its own thread, as ours is in a Worker.
 """
 
 import json

@@ -11,12 +11,12 @@ import { dtypeNames } from "../src/tensor/index.ts";
 
 export const page: URL = new URL("../docs/backends.md", import.meta.url);
 
-/** The page with its tables as they are now. */
+/** The page with its tables updated. */
 export async function withCapabilityTables(text: string): Promise<string> {
   return replaced(replaced(text, "op table", opsTable()), "capability tables", await capabilityTables());
 }
 
-/** The page with other content between two marks. */
+/** The page with new content between two markers. */
 function replaced(text: string, what: string, content: string): string {
   const [begin, end] = [`<!-- ${what}: begin -->\n`, `<!-- ${what}: end -->\n`];
   const [before, rest] = split(text, begin);
@@ -94,9 +94,9 @@ async function capabilityTables(): Promise<string> {
   return tables.join("\n");
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (row: readonly string[]): string => `| ${row.join(" | ")} |\n`;
-  return line(head) + line(head.map(() => "---")) + rows.map(line).join("");
+  return line(header) + line(header.map(() => "---")) + rows.map(line).join("");
 }
 
 function split(text: string, mark: string): [string, string] {

@@ -90,7 +90,7 @@ export const runCommand = defineCommand({
     "no-prefix": { type: "boolean", description: "print the lines of the ranks without [rank N]" },
     "no-bun": {
       type: "boolean",
-      description: "run any program, such as python3 script.py, without Bun; PyTorch's ranks need --torch-compat",
+      description: "run the program directly, not with Bun: python3 script.py; PyTorch's ranks need --torch-compat",
     },
     "torch-compat": {
       type: "boolean",

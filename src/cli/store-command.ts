@@ -9,7 +9,7 @@ export const storeCommand = defineCommand({
   notes:
     "With C10D_STORE_SECRET in the environment, clients must know that secret. Without it, the store speaks PyTorch's open\n" +
     "protocol, which PyTorch's clients need: anyone who can reach the port can then read and write the store. It warns if\n" +
-    "other hosts may be able to. It also reports the first client that it refuses because of the secret.",
+    "other hosts may be able to reach it, and reports the first client that it refuses because of the secret.",
   flags: {
     host: {
       type: "string",

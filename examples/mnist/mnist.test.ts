@@ -23,7 +23,7 @@ describe("digits", () => {
     expect(digits.pixels.every((ink) => ink >= 0 && ink <= 1)).toBe(true);
   });
 
-  test("labels belong to their images, also after splitting: the nearest mean image gives most test labels", () => {
+  test("labels belong to their images, even after splitting: the nearest mean image predicts most test labels", () => {
     const { train, test: held } = splitDigits(digits, 2000, 7);
     const means = meanImages(train);
     let right = 0;
@@ -111,7 +111,7 @@ describe("mlp", () => {
     expect(sums.loss).toBeCloseTo(wholeResult.loss, 8);
   });
 
-  test("evaluate and gradient see the same loss and hits", () => {
+  test("evaluate and gradient compute the same loss and hits", () => {
     const mlp = new Mlp({ inputs: PIXELS, hidden: 8, outputs: CLASSES });
     const parameters = mlp.initialParameters(3);
     const indices = epochOrder(digits.labels.length, 4, 0).subarray(0, 200);

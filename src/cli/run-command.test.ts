@@ -51,7 +51,7 @@ describe("c10d run: ranks", () => {
     expect(JSON.parse(stdout)).toMatchObject({ OMP_NUM_THREADS: "3", WORLD_SIZE: "1" });
   });
 
-  test("flags after the script are the script's", async () => {
+  test("flags after the script belong to the script", async () => {
     const { stdout } = await runCli(["run", "-n", "1", fixture("hello.ts"), "-n", "9", "--help", "--", "x"]);
     expect(stdout).toBe("hello -n 9 --help -- x\n");
   });
@@ -75,7 +75,7 @@ describe("c10d run: secret of the store", () => {
   const secretsOf = (stdout: string) =>
     new Set(lines(stdout).map((line) => (JSON.parse(line) as Record<string, string>).C10D_STORE_SECRET));
 
-  test("is a new one for each job, the same for all ranks, and nowhere in the output", async () => {
+  test("is new for each job, the same for all ranks, and not in the output", async () => {
     const seen = new Set<string | undefined>();
     for (let job = 0; job < 2; job++) {
       const { stdout, stderr } = await runCli(["run", "-n", "2", "--no-prefix", fixture("print-env.ts")]);
@@ -161,7 +161,7 @@ describe("c10d run: store", () => {
 });
 
 describe("c10d run: output", () => {
-  test("comes in whole lines with the prefix of the rank, on the stream it was written to", async () => {
+  test("consists of whole lines with the prefix of the rank, on the stream it was written to", async () => {
     const { exitCode, stdout, stderr } = await runCli(["run", "-n", "3", fixture("write-pieces.ts")]);
     expect(exitCode).toBe(0);
     for (const [name, text] of [
@@ -184,7 +184,7 @@ describe("c10d run: output", () => {
     expect(cli.stdout).toBe("[rank 0] for rank 0\n");
   });
 
-  test("of a single rank has no prefix, nor with --no-prefix", async () => {
+  test("has no prefix with a single rank, or with --no-prefix", async () => {
     expect((await runCli(["run", "-n", "1", fixture("hello.ts"), "a"])).stdout).toBe("hello a\n");
     expect((await runCli(["run", "-n", "2", "--no-prefix", fixture("hello.ts")])).stdout).toBe("hello\nhello\n");
   });

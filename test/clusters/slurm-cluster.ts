@@ -31,7 +31,7 @@ export class SlurmCluster implements AsyncDisposable {
     this.hosts = hosts;
   }
 
-  /** Runs a command where users log in. */
+  /** Runs a command on the login host. */
   run(command: readonly string[], env: Readonly<Record<string, string>> = {}, limitMs = 40_000): Promise<CommandEnd> {
     const { folder } = this.hosts;
     const own = { SLURM_CONF: this.#path("slurm.conf"), SLURM_PMIX_TMPDIR: join(folder, "tmp"), ...env };

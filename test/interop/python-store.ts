@@ -105,7 +105,7 @@ export class PythonPeer implements AsyncDisposable {
   }
 }
 
-/** One of PyTorch's TCPStores, with the names of ours. */
+/** One of PyTorch's TCPStores, with our method names. */
 export class PythonStore {
   readonly #peer: PythonPeer;
   readonly #name: string;

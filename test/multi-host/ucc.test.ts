@@ -96,7 +96,7 @@ describeUcc("ucc between two hosts", () => {
     }
   });
 
-  test.skipIf(isLeftOut)("messages that do not fit are an error on every rank", async () => {
+  test.skipIf(isLeftOut)("messages that do not match are an error on every rank", async () => {
     const { job, options } = await jobOf(3);
     await using _job = job;
     for (const ends of allWell<MismatchEnd[]>(

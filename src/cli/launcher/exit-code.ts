@@ -6,7 +6,7 @@ export function signalExitCode(signal: NodeJS.Signals | number): number {
   return 128 + (typeof signal === "number" ? signal : (constants.signals[signal] ?? 0));
 }
 
-/** Exit code that stands for the end of a rank. */
+/** Exit code for the end of a rank. */
 export function rankExitCode(exit: RankExit): number {
   return exit.signal === undefined ? (exit.exitCode ?? 1) : signalExitCode(exit.signal);
 }

@@ -74,7 +74,7 @@ export class NodeGroup implements Nodes {
   readonly #store: Store;
   readonly #lost = Promise.withResolvers<Verdict>();
   readonly #leaving = new AbortController();
-  /** The attempt whose end is known here. */
+  /** The latest attempt whose end this node knows. */
   #ended = 0;
   #lostNode: number | undefined;
 

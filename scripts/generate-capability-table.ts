@@ -2,7 +2,7 @@
  * Writes the op table and the capability tables of the built-in backends into docs/backends.md.
  *
  *   bun scripts/generate-capability-table.ts          writes the page
- *   bun scripts/generate-capability-table.ts --check  fails if the page is not what it should be
+ *   bun scripts/generate-capability-table.ts --check  fails if the page is out of date
  */
 import { madeOf, type OpRow, operations, opTable, singleOf } from "../src/collectives/op-table.ts";
 import { builtInBackends } from "../src/registry/built-in-backends.ts";

@@ -70,12 +70,12 @@ export function mayImport(file: string, target: string): boolean {
   return from.imports.some((each) => each === to.path || `src/${each}` === target);
 }
 
-/** The folder of a room that a file is in: of `backends/*`, that of the backend. */
+/** The folder of a file's room: for `backends/*`, the folder of the backend. */
 function folderOf({ path }: Room, file: string): string {
   return file.split("/", path.split("/").length + 1).join("/");
 }
 
-/** Files of src that the rules are for. */
+/** Files of src that the rules apply to. */
 export function shippedFiles(root: string): string[] {
   const files = [...new Bun.Glob("src/**/*.ts").scanSync({ cwd: root })];
   return files.filter((file) => !/\.test\.ts$|\/fixtures\//.test(file)).sort();
@@ -89,7 +89,7 @@ function rule(includes: string, group: readonly string[], message: string): obje
   };
 }
 
-/** One rule for each depth of folders, since as many `../` lead out of a room. */
+/** One rule for each folder depth, which determines how many `../` lead out of a room. */
 function rulesOf({ path, imports }: Room, depths: number): object[] {
   const above = path.split("/").length;
   return Array.from({ length: depths }, (_, depth) => {
@@ -97,7 +97,7 @@ function rulesOf({ path, imports }: Room, depths: number): object[] {
     const src = "../".repeat(depth + above);
     const allowed = imports.map((each) => {
       const named = each.endsWith(".ts") ? each : `${each}/**`;
-      // A room in the same folder is reached without leaving that.
+      // A room in the same parent folder is reached without leaving it.
       const [parent = ""] = path.split("/");
       return above > 1 && each.startsWith(`${parent}/`)
         ? `!${out}${named.slice(parent.length + 1)}`
@@ -118,7 +118,7 @@ export function importRules(root: string): { overrides: object[] } {
     const depths = own.map((file) => file.split("/").length - 1 - each.path.split("/").length);
     return rulesOf(each, Math.max(1, ...depths));
   });
-  // The last rule that matches holds: those of a room come before those of the rooms that stand for several.
+  // The last matching rule applies, so the rules of `backends/*` come before those of single rooms.
   const general = rules.filter((each) => JSON.stringify(each).includes('"includes":["src/backends/*/'));
   const special = rules.filter((each) => !general.includes(each));
   const entries = rule(

@@ -10,7 +10,7 @@ const native = readFileSync(new URL("../../../native/tests/call_text_test.cc", i
   "",
 );
 
-test("messages that differ are told of in the words of the native engine", () => {
+test("messages that differ are described with the text of the native engine", () => {
   const message = (rank: number, data: Float32Array | BigInt64Array) =>
     ({ rank, tag: 5, tensor: viewTensor(data) }) as Message;
   const text = messageMismatchText(message(0, new Float32Array(4)), message(1, new BigInt64Array(1)));

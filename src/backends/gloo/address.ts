@@ -9,7 +9,7 @@ import type { GlooOptions } from "./options.ts";
 /**
  * The IP addresses that this rank listens on and publishes to its peers: those of the `host` or `interface` option, else of
  * `GLOO_SOCKET_IFNAME` or `C10D_GLOO_HOST`, else the address from which the store is reached; loopback when all ranks are on
- * this host. Of several interfaces, which all ranks have to name in the same order, ops use one after the other.
+ * this host. All ranks have to name several interfaces in the same order; ops use them in turn.
  *
  * @throws InvalidArgumentError for an interface that does not exist or has no address.
  */

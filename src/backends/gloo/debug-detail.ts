@@ -4,21 +4,21 @@ import type { NativeBackend } from "../native/native-backend.ts";
 
 /** Name of the default group, the first that a process joins. */
 const DEFAULT_GROUP = "0";
-/** When to look, in milliseconds after the group was connected: a PyTorch rank shows its debug level right after that. */
+/** When to look, in milliseconds after the group connected: a PyTorch rank shows its debug level right after that. */
 const SOON_MS = [0, 10, 40, 120];
 const LATER_MS = [400, 1_000, 2_500, 6_000];
 
 type Context = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "logger">;
 
 /**
- * Guards against PyTorch ranks with TORCH_DISTRIBUTED_DEBUG=DETAIL. They connect all ranks a second time and compare
- * every op over that, which only PyTorch's ranks can take part in, and would wait for this rank until their time-out.
+ * Guards against PyTorch ranks with TORCH_DISTRIBUTED_DEBUG=DETAIL. They connect all ranks a second time to compare
+ * every op. Only PyTorch's ranks can take part in that; they would wait for this rank until their time-out.
  */
 export class DebugDetailGuard {
   readonly #context: Context;
   readonly #marked: Promise<void>;
 
-  /** Makes this rank known as one of ours. */
+  /** Marks this rank in the store as one of ours. */
   constructor(context: Context) {
     this.#context = context;
     this.#marked = this.#needed() ? context.store.set(markOf(context.rank), "1", this.#limits) : Promise.resolve();
@@ -26,8 +26,8 @@ export class DebugDetailGuard {
   }
 
   /**
-   * To be called when the group is connected. Looks for a while, and then goes on to look while the group is used: a
-   * PyTorch rank that shows up late fails the group.
+   * To be called when the group is connected. Looks for a while, and then keeps looking while the group is used: a
+   * PyTorch rank that is found late fails the group.
    * @throws DistBackendError (`PEER_DEBUG_DETAIL`), naming the rank.
    */
   async check(backend: NativeBackend): Promise<void> {
@@ -47,7 +47,7 @@ export class DebugDetailGuard {
       this.#context.logger.error(error.message);
       backend.abort(error.message);
     } catch {
-      // The store is gone, and with it what could be found there.
+      // The store is gone, and with it anything to be found there.
     }
   }
 

@@ -21,7 +21,7 @@ describeGloo("gloo, monitored barrier", () => {
       const missing = `${named.length > 1 ? "Ranks" : "Rank"} ${named.join(", ")} failed to pass monitoredBarrier in 400 ms`;
       for (const [rank, { [i]: result }] of results.entries()) {
         const { error, ms } = result ?? {};
-        // Of the others, those who block cannot ask, and only see that somebody has gone.
+        // Of the others, those that block cannot ask, and only see that a rank is lost.
         if (rank === 0 || mode === "await") {
           expect(error).toMatchObject({ name: "DistTimeoutError", code: "OP_TIMEOUT", details: { peers: named } });
           expect(error?.message).toContain(missing);

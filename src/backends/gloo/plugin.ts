@@ -11,7 +11,7 @@ const NAME = "gloo";
 const REMEDY =
   "Install libgloo and build the shim: bun c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install libgloo-dev g++ cmake ninja-build).";
 
-/** Gloo: collectives of CPU tensors over TCP, by the machine's own libgloo; PyTorch's default on CPUs. */
+/** Gloo: collectives of CPU tensors over TCP, with the machine's own libgloo; PyTorch's default on CPUs. */
 const plugin: BackendPlugin<GlooOptions> = {
   name: NAME,
   type: BackendType.GLOO,

@@ -13,13 +13,13 @@ export const implementations: readonly MpiImplementation[] = ["openmpi", "mpich"
 /** What started this process as one of several ranks. */
 export interface Launcher {
   readonly implementation: MpiImplementation;
-  /** Whether another MPI may have been meant: Slurm speaks the protocols of both. */
+  /** False if another MPI may be meant: Slurm speaks the protocols of both. */
   readonly isSure: boolean;
   /** Whether all ranks are on this host. */
   readonly oneHost: boolean;
 }
 
-/** The launcher by its variables; undefined for a process that was started on its own. */
+/** The launcher, recognised by its variables; undefined for a process that was started on its own. */
 export function launcherOf(env: Environment = processEnvironment): Launcher | undefined {
   const isSure = env.SLURM_PROCID === undefined || env.OMPI_COMM_WORLD_RANK !== undefined;
   const onOneNode = tasksOfSrun(env) !== undefined && env.SLURM_STEP_NUM_NODES === "1";
@@ -35,7 +35,7 @@ export function launcherOf(env: Environment = processEnvironment): Launcher | un
   return undefined;
 }
 
-/** How many tasks srun has started together with this one; undefined if something else has, though by srun or inside it. */
+/** How many tasks srun started together with this one; undefined if another launcher did, even under srun. */
 export function tasksOfSrun(env: Environment = processEnvironment): number | undefined {
   const { SLURM_JOB_ID, SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, PMIX_NAMESPACE, PMI_JOBID } = env;
   if (!SLURM_STEP_ID || !SLURM_STEP_NUM_TASKS || env.OMPI_COMM_WORLD_RANK !== undefined) return undefined;
@@ -46,7 +46,7 @@ export function tasksOfSrun(env: Environment = processEnvironment): number | und
 }
 
 /**
- * Which MPI this process is to use: that of what started it, else the one of the option, else undefined for any.
+ * Which MPI this process is to use: that of its launcher, else that of the option, else undefined for any.
  * @throws InvalidArgumentError when an option contradicts what started the process.
  */
 export function chosenImplementation(
@@ -64,7 +64,7 @@ export function chosenImplementation(
 }
 
 /**
- * Loads the shim of an implementation, or of the first that is there.
+ * Loads the shim of an implementation, or of the first that is found.
  * @throws BackendUnavailableError saying where it looked and what to do.
  */
 export function loadMpiShim(implementation: MpiImplementation | undefined, remedy = REMEDY): Shim {

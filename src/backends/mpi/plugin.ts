@@ -10,7 +10,7 @@ import type { MpiOptions } from "./options.ts";
 
 const NAME = "mpi";
 
-/** MPI: collectives by the machine's own libmpi, Open MPI's or MPICH's; started by mpirun, mpiexec or srun. */
+/** MPI: collectives with the machine's own libmpi, Open MPI's or MPICH's; started by mpirun, mpiexec or srun. */
 const plugin: BackendPlugin<MpiOptions> = {
   name: NAME,
   type: BackendType.MPI,
@@ -52,7 +52,7 @@ const plugin: BackendPlugin<MpiOptions> = {
   async create(context) {
     const { options, globalRanks, groupName, timeoutMs } = context;
     const implementation = chosenImplementation(options.implementation);
-    // Groups after the first need not be told again what the process uses.
+    // Later groups use the shim that the process uses already.
     const begun = implementation === undefined ? MpiProcess.shim : undefined;
     const shim = begun ?? loadMpiShim(implementation);
     const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
@@ -82,14 +82,14 @@ function termsOf({ threads = "multiple", mixed = false }: MpiOptions, limitMs: n
 function notLaunched(wanted: number, what: string): BackendUnavailableError {
   if (environmentText("WORLD_SIZE") === undefined) {
     return new BackendUnavailableError(
-      `backend "mpi": srun has started ${wanted} tasks, but not by the protocol of this MPI, so that each is alone. Use ` +
-        "srun --mpi=pmix with Open MPI, --mpi=pmi2 with MPICH; `srun --mpi=list` tells what this Slurm has.",
+      `backend "mpi": srun has started ${wanted} tasks, but not by the protocol of this MPI, so each is alone. Use ` +
+        "srun --mpi=pmix with Open MPI, --mpi=pmi2 with MPICH; `srun --mpi=list` lists what this Slurm supports.",
       { code: "NOT_LAUNCHED", backend: NAME },
     );
   }
   return new BackendUnavailableError(
-    `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot tell MPI about ` +
-      `ranks: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
+    `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot start ` +
+      `ranks of MPI: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
     { code: "NOT_LAUNCHED", backend: NAME },
   );
 }

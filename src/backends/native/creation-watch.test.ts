@@ -9,7 +9,7 @@ function setup(size = 3) {
   const clock = new ManualClock();
   const reasons: string[] = [];
   const watch = watchCreation({ store, clock, size }, (reason) => reasons.push(reason));
-  /** Lets so many looks take place. */
+  /** Lets `count` looks take place. */
   const look = async (count: number): Promise<void> => {
     for (let i = 0; i < count; i++) {
       clock.advance(200);
@@ -41,7 +41,7 @@ describe("a rank that connects", () => {
     expect(reasons).toEqual(["rank 2 has given up making the group"]);
   });
 
-  test("still has time where the group was made on another rank and has failed there", async () => {
+  test("still has time if the group was made on another rank and failed there", async () => {
     const { store, reasons, look } = setup();
     await reportFailure(store, report("allReduce"));
     await look(4);
@@ -50,7 +50,7 @@ describe("a rank that connects", () => {
     expect(reasons).toEqual(["the group has failed on rank 2"]);
   });
 
-  test("looks no more when it is connected, or is alone", async () => {
+  test("stops looking when it is connected, or is alone", async () => {
     for (const size of [1, 3]) {
       const { store, reasons, watch, look } = setup(size);
       await reportFailure(store, report(CREATION));
@@ -60,7 +60,7 @@ describe("a rank that connects", () => {
     }
   });
 
-  test("goes on where the store does not answer", async () => {
+  test("keeps looking if the store does not answer", async () => {
     const { store, reasons, look } = setup();
     const { check } = store;
     store.check = () => Promise.reject(new Error("gone"));

@@ -3,14 +3,14 @@ import { CREATION, firstFailure } from "./failure-report.ts";
 
 /** Most groups are made by then. */
 const LOOK_INTERVAL_MS = 200;
-/** Where the group was made on a rank and has failed there since, this one can have it too, and its first op tells why it failed. */
+/** A group that another rank made and that failed there can still be made here: its first op reports the failure. */
 const MADE_GRACE_LOOKS = 5;
-/** How long a store may take to tell. */
+/** How long a call of the store may take. */
 const LOOK_LIMIT_MS = 5_000;
 
 /**
- * Looks from time to time whether another rank has given up making the group, since native code that still waits for somebody
- * else does not notice that. Calls `giveUp` once if so, unless it is disposed of before.
+ * Polls whether another rank has given up making the group: native code that waits for a third rank does not notice
+ * that. If so, calls `giveUp` once, unless disposed of first.
  */
 export function watchCreation(
   { store, clock, size }: Pick<BackendContext, "store" | "clock" | "size">,
@@ -23,7 +23,7 @@ export function watchCreation(
     timer = scheduleOn(clock, LOOK_INTERVAL_MS, () => void look());
   };
   const look = async (): Promise<void> => {
-    // A store that does not answer is noticed by those who need its values.
+    // A store that does not answer is reported by the calls that need its values.
     const report = await firstFailure(store, LOOK_LIMIT_MS).catch(() => undefined);
     if (isOver) return;
     if (report !== undefined) reportedLooks++;

@@ -1,8 +1,8 @@
 import type { DType } from "../../tensor/index.ts";
 
 /**
- * dtypes that the engine knows (native/engine/dtype.h) and reduces (native/reduction). Spelled out, so that a dtype which is
- * added to the package is not claimed by backends that have not been made to take it.
+ * dtypes that the engine knows (native/engine/dtype.h) and reduces (native/reduction). Listed explicitly, so that
+ * backends do not claim a dtype that is added to the package before they support it.
  */
 export const engineDTypes: readonly DType[] = [
   "uint8",
@@ -22,5 +22,5 @@ export const engineDTypes: readonly DType[] = [
   "uint64",
 ];
 
-/** dtypes that the engine moves: those of {@link engineDTypes}, and those that nothing in it reduces. */
+/** dtypes that the engine moves: {@link engineDTypes}, and those that it cannot reduce. */
 export const movedDTypes: readonly DType[] = [...engineDTypes, "float8_e4m3fn", "float8_e5m2"];

@@ -23,23 +23,23 @@ const report = (rank: number, kind: FailureReport["kind"], peer: number, seq = 3
 /** The same for a message. */
 const message = (...args: Parameters<typeof report>): FailureReport => ({ ...report(...args), op: "recv" });
 
-/** The same of a group that is not made. */
+/** The same for a group that is not made. */
 const creation = (rank: number, kind: FailureReport["kind"], peer: number, ranks: number[] = []): FailureReport => ({
   ...report(rank, kind, peer, 0),
   op: CREATION,
   ranks,
 });
 
-/** What the ranks that report come to, each with its own report. */
+/** The verdicts of the ranks that report, each with its own report. */
 function consult(size: number, reports: readonly FailureReport[]): Promise<FailureVerdict[]> {
   const store = new HashStore();
   return Promise.all(reports.map((own) => consultOnFailure(store, size, own)));
 }
 
-describe("ranks that talk a failure over", () => {
+describe("ranks that agree on a failure", () => {
   const cases: Readonly<Record<string, { size: number; reports: FailureReport[]; culprits: number[]; cause: number }>> =
     {
-      "blame the one whose connection broke and who is silent": {
+      "blame the one whose connection broke and which is silent": {
         size: 4,
         reports: [report(0, "lost", 1), report(1, "lost", 2), report(3, "lost", 0)],
         culprits: [2],
@@ -51,7 +51,7 @@ describe("ranks that talk a failure over", () => {
         culprits: [2],
         cause: 0,
       },
-      "do not blame an idle rank that nobody had to do with": {
+      "do not blame an idle rank that no other rank named": {
         size: 4,
         reports: [report(0, "lost", 3), report(1, "lost", 3)],
         culprits: [3],
@@ -63,49 +63,49 @@ describe("ranks that talk a failure over", () => {
         culprits: [1],
         cause: 0,
       },
-      "blame no rank for the op that it has reported, if it has called the later ones too": {
+      "blame no rank for the op that it reported, if it called the later ones too": {
         size: 3,
         reports: [report(0, "timeout", 1, 7), { ...report(2, "lost", 0, 6), called: 7 }, report(1, "lost", 0, 6)],
         culprits: [1],
         cause: 0,
       },
-      "blame all who are missed by the rank that knows them, though another one was first to run out of time": {
+      "blame all ranks that are missing according to the rank that knows, though another one timed out first": {
         size: 4,
         reports: [report(3, "timeout", 1), { ...report(0, "timeout", 1), ranks: [1, 2] }],
         culprits: [1, 2],
         cause: 0,
       },
-      "blame who has not come to make a group, not who has given up because of that": {
+      "blame a rank that did not arrive to make a group, not one that gave up because of that": {
         size: 4,
         reports: [creation(0, "timeout", 2), creation(1, "timeout", 0), creation(3, "lost", 1)],
         culprits: [2],
         cause: 0,
       },
-      "blame all who have not come to make a group, where a rank knows them": {
+      "blame all ranks that did not arrive to make a group, if a rank knows them": {
         size: 5,
         reports: [creation(1, "timeout", 0), creation(0, "timeout", 2, [2, 4]), creation(3, "lost", 1)],
         culprits: [2, 4],
         cause: 1,
       },
-      "blame a rank that has come to make a group when the others had given up": {
+      "blame a rank that arrived to make a group when the others had given up": {
         size: 3,
         reports: [creation(1, "timeout", 0), creation(0, "timeout", 2), creation(2, "lost", -1)],
         culprits: [2],
         cause: 1,
       },
-      "blame a rank for its own trouble in making a group": {
+      "blame a rank for its own error in making a group": {
         size: 3,
         reports: [creation(1, "other", -1), creation(0, "lost", 1), creation(2, "lost", 0)],
         culprits: [1],
         cause: 1,
       },
-      "blame the peer of a message, not who is idle": {
+      "blame the peer of a message, not an idle rank": {
         size: 4,
         reports: [message(0, "other", 2), message(2, "lost", 0)],
         culprits: [2],
         cause: 0,
       },
-      "blame nobody for a message that might come from any rank": {
+      "blame no rank for a message that may come from any rank": {
         size: 3,
         reports: [message(0, "timeout", -1)],
         culprits: [],
@@ -117,7 +117,7 @@ describe("ranks that talk a failure over", () => {
         culprits: [],
         cause: 0,
       },
-      "blame a peer that was at a message with somebody else": {
+      "blame a peer whose message was with another rank": {
         size: 3,
         reports: [message(0, "timeout", 1), message(1, "lost", 2), message(2, "lost", 1)],
         culprits: [1],
@@ -129,19 +129,19 @@ describe("ranks that talk a failure over", () => {
         culprits: [2],
         cause: 0,
       },
-      "blame all that a monitored barrier has missed": {
+      "blame all ranks that a monitored barrier missed": {
         size: 4,
         reports: [{ ...report(0, "timeout", 1), ranks: [1, 3] }, report(2, "lost", 0)],
         culprits: [1, 3],
         cause: 0,
       },
-      "blame nobody for calls that differ, whatever else broke because of them": {
+      "blame no rank for calls that differ, whatever else broke because of them": {
         size: 3,
         reports: [report(0, "lost", 2), report(1, "desync", 0), report(2, "timeout", 1)],
         culprits: [],
         cause: 1,
       },
-      "blame the rank that has aborted": {
+      "blame the rank that aborted": {
         size: 3,
         reports: [report(0, "lost", 1), report(1, "aborted", -1)],
         culprits: [1],
@@ -158,7 +158,7 @@ describe("ranks that talk a failure over", () => {
     });
   }
 
-  test("adopt the verdict of those who were first", async () => {
+  test("adopt the verdict of those that were first", async () => {
     const store = new HashStore();
     const first = await consultOnFailure(store, 3, report(0, "timeout", 1));
     expect(first.culprits).toEqual([1]);
@@ -175,21 +175,21 @@ describe("ranks that talk a failure over", () => {
     expect([verdict.culprits, verdict.cause.rank]).toEqual([[1, 3], 3]);
   });
 
-  test("make do with their own view where the store is gone", async () => {
+  test("use their own view if the store is gone", async () => {
     const store = new HashStore();
     await store.close();
     const own = report(0, "lost", 1);
     expect(await consultOnFailure(store, 2, own)).toEqual({ culprits: [1], cause: own, reports: [own] });
   });
 
-  test("take no nonsense from the store", async () => {
+  test("ignore malformed values in the store", async () => {
     const store = new HashStore();
     await store.multiSet(["failure/1", "failure/first", "failure/verdict"], ["{", "null", '{"culprits":"all"}']);
     const verdict = await consultOnFailure(store, 2, report(0, "lost", 1));
     expect(verdict.culprits).toEqual([1]);
   });
 
-  test("publish what they need not talk over", async () => {
+  test("publish a failure without asking the others", async () => {
     const store = new HashStore();
     expect(await firstFailure(store, 100)).toBeUndefined();
     await reportFailure(store, creation(1, "other", -1));

@@ -5,28 +5,28 @@ export interface FailureReport {
   readonly rank: number;
   readonly op: string;
   readonly seq: number;
-  /** How many collectives the rank has called: of several under way, ranks need not report the same one. */
+  /** How many collectives the rank has called. With several in flight, ranks need not report the same one. */
   readonly called: number;
   readonly kind: FailureKind;
   /** Text of the failure as this rank sees it. */
   readonly text: string;
   /** Rank that this one waited for or saw leave, or -1. */
   readonly peer: number;
-  /** Ranks that surely caused it; of `desync` the two whose calls differ. */
+  /** Ranks known to have caused it; for `desync`, the two whose calls differ. */
   readonly ranks: readonly number[];
 }
 
 /**
- * `lost` is a connection that broke, which may be the consequence of any other kind on another rank. `desync` is two ranks
- * that made different calls: the text names both, and which of them is wrong cannot be known.
+ * `lost`: a connection broke, possibly as a consequence of any other kind on another rank. `desync`: two ranks made
+ * different calls. The text names both, as there is no way to know which is wrong.
  */
 export type FailureKind = "timeout" | "lost" | "aborted" | "desync" | "other";
 
 /** What the ranks agree on after a failure. */
 export interface FailureVerdict {
-  /** Ranks that caused it; empty where that cannot be known. */
+  /** Ranks that caused it; empty if unknown. */
   readonly culprits: readonly number[];
-  /** The report that all the others follow from. */
+  /** The report that explains the others. */
   readonly cause: FailureReport;
   /** Ranks that reported in time. */
   readonly reports: readonly FailureReport[];
@@ -37,25 +37,25 @@ export const CREATION = "creation";
 
 /** How long a rank waits for the reports of the others. */
 const REPORT_LIMIT_MS = 400;
-/** How long for the store to take its own report, and then its verdict: without them it may name others than they do. */
+/** Limit for publishing its own report, and then the verdict: without both, ranks may name different culprits. */
 const STORE_LIMIT_MS = 1_000;
 const FIRST_KEY = "failure/first";
 const VERDICT_KEY = "failure/verdict";
 const decoder = new TextDecoder();
 const reportKey = (rank: number): string => `failure/${rank}`;
 
-/** The first report of a failure of the group, if there is one by now. Rejects with the store's error. */
+/** The first report of a failure of the group, if there is one yet. Rejects with the store's error. */
 export async function firstFailure(store: Store, limitMs: number): Promise<FailureReport | undefined> {
   const limits = { timeout: limitMs };
   return (await store.check([FIRST_KEY], limits)) ? parseReport(await store.get(FIRST_KEY, limits)) : undefined;
 }
 
-/** Publishes what this rank knows of a failure where nobody needs to be asked. Never rejects. */
+/** Publishes what this rank knows of a failure, without asking the others. Never rejects. */
 export async function reportFailure(store: Store, own: FailureReport): Promise<void> {
   await publish(store, own, { timeout: REPORT_LIMIT_MS }).catch(() => {});
 }
 
-/** Gives the report that was published first. */
+/** Returns the report that was published first. */
 async function publish(store: Store, own: FailureReport, limits: StoreCallOptions): Promise<FailureReport | undefined> {
   const [first] = await Promise.all([
     store.compareSet(FIRST_KEY, "", JSON.stringify(own), limits),
@@ -65,10 +65,10 @@ async function publish(store: Store, own: FailureReport, limits: StoreCallOption
 }
 
 /**
- * Publishes this rank's view of a failure under `failure/` and reads the others', briefly. The first rank to come to a
- * verdict publishes that too, and all adopt it, so that they name the same culprits. Never rejects: where the store is
- * gone, the own view has to do.
- * @param limitMs Of each step, where the caller has no more time.
+ * Publishes this rank's view of a failure under `failure/` and waits briefly for those of the others. The first rank to
+ * reach a verdict publishes it, and all adopt it, so that they name the same culprits. Never rejects: without a store,
+ * the verdict is this rank's own view.
+ * @param limitMs Limit of each step, instead of the defaults.
  */
 export async function consultOnFailure(
   store: Store,
@@ -79,7 +79,7 @@ export async function consultOnFailure(
   const alone: FailureVerdict = { culprits: blame(size, [own], own, false), cause: own, reports: [own] };
   const enough = new AbortController();
   const limits = { timeout: limitMs ?? REPORT_LIMIT_MS, signal: enough.signal };
-  // What was aborted has to end within a second.
+  // An abort has to end within a second.
   const storeLimitMs = limitMs ?? (own.kind === "aborted" ? REPORT_LIMIT_MS : STORE_LIMIT_MS);
   try {
     const first = await publish(store, own, { timeout: storeLimitMs });
@@ -91,7 +91,7 @@ export async function consultOnFailure(
     const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: storeLimitMs });
     return parseVerdict(agreed) ?? verdict;
   } catch {
-    // The store went with the rank that hosted it.
+    // The store is lost with the rank that hosted it.
     return alone;
   } finally {
     enough.abort();
@@ -105,7 +105,7 @@ async function collectReports(
   first: FailureReport,
   limits: StoreCallOptions,
 ): Promise<FailureVerdict> {
-  // Who ends the group itself has nobody else to ask for the cause.
+  // A rank that aborts the group knows the cause itself.
   const others = own.kind === "aborted" ? [] : ranksOf(size).filter((rank) => rank !== own.rank);
   const answers = await Promise.allSettled(others.map((rank) => store.get(reportKey(rank), limits)));
   const reports = [own];
@@ -114,12 +114,12 @@ async function collectReports(
     if (report) reports.push(report);
   }
   if (reports.every(({ rank }) => rank !== first.rank)) reports.push(first);
-  // A broken connection explains nothing where another rank knows better.
+  // A broken connection is the cause only if no rank reports a better one.
   const cause = bestInformed([first, ...reports].find((report) => report.kind !== "lost") ?? first, reports);
   return { culprits: blame(size, reports, cause, true), cause, reports };
 }
 
-/** Of time-outs in the same op that of a rank which knows who was missing: rank 0 of a monitored barrier. */
+/** Among time-outs in one op, prefers a report that names the missing ranks: that of rank 0 in a monitored barrier. */
 function bestInformed(cause: FailureReport, reports: readonly FailureReport[]): FailureReport {
   const { kind, op, seq } = cause;
   if (kind !== "timeout" || op === CREATION || cause.ranks.length > 0) return cause;
@@ -128,7 +128,7 @@ function bestInformed(cause: FailureReport, reports: readonly FailureReport[]): 
   return reports.find(knows) ?? cause;
 }
 
-/** @param asked Whether the others had the time to report. */
+/** @param asked Whether the others had time to report. */
 function blame(size: number, reports: readonly FailureReport[], cause: FailureReport, asked: boolean): number[] {
   if (cause.kind === "aborted") return ranksThatAborted(reports, cause);
   if (cause.kind === "desync") return [];
@@ -138,12 +138,12 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
     if (missed.length > 0) return missed;
   }
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
-  // A rank that is slow to report is only blamed if somebody had to do with it, or if nobody is blamed otherwise.
+  // A rank that is slow to report is blamed only if another report names it as its peer, or if no other rank can be.
   const seen = silent.filter((rank) => reports.some((report) => report.peer === rank));
   if (seen.length > 0) return seen;
-  // Which of the two should have sent cannot be known.
+  // There is no way to know which of the two should have sent.
   if (mutualWait(cause, reports) !== undefined) return [];
-  // A message has to do with its peer alone; what was to come from any rank, with nobody in particular.
+  // A message involves only its peer; a recv from any source, no rank in particular.
   if (isMessage(cause)) return cause.peer >= 0 ? [cause.peer] : [];
   if (silent.length > 0) return silent;
   if (cause.kind === "timeout") {
@@ -160,7 +160,7 @@ function ranksThatAborted(reports: readonly FailureReport[], cause: FailureRepor
   return [...new Set([cause.rank, ...ranks])].sort((a, b) => a - b);
 }
 
-/** The two reports of ranks that were at messages with each other, neither of which came about, by their ranks. */
+/** The reports of two ranks whose messages waited for each other, in rank order. */
 export function mutualWait(
   cause: FailureReport,
   reports: readonly FailureReport[],
@@ -172,8 +172,8 @@ export function mutualWait(
 }
 
 /**
- * Who has not come, or has died, while a group was made: not a rank that has given up itself because of another one, which
- * those who waited for it name.
+ * The ranks that did not arrive, or died, while a group was made. A rank that gave up because of another one is not one
+ * of them, although the ranks that waited for it name it.
  */
 function missedAtCreation(reports: readonly FailureReport[], cause: FailureReport): number[] {
   const certain = new Set(reports.flatMap(({ ranks }) => ranks));
@@ -181,7 +181,7 @@ function missedAtCreation(reports: readonly FailureReport[], cause: FailureRepor
   const reportOf = (rank: number) => reports.find((report) => report.rank === rank);
   const silent = new Set(reports.map(({ peer }) => peer).filter((peer) => peer >= 0 && reportOf(peer) === undefined));
   if (silent.size > 0) return [...silent].sort((a, b) => a - b);
-  // It has come since, too late, or its own trouble is the cause.
+  // It arrived too late, or its own error is the cause.
   const passed = new Set<number>();
   let at = cause;
   for (let next = reportOf(at.peer); next !== undefined && !passed.has(at.rank); next = reportOf(at.peer)) {

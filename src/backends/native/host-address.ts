@@ -3,7 +3,7 @@ import type { BackendContext } from "../../registry/index.ts";
 
 export const LOOPBACK = "127.0.0.1";
 
-/** The IP address from which this rank reaches the store; undefined if that is on this host, or no server. */
+/** The IP address from which this rank reaches the store; undefined if the store is on this host or has no server. */
 export function addressTowardsStore({ store }: Pick<BackendContext, "store">): string | undefined {
   const address = store.localAddress;
   return address === undefined || isLoopback(address) ? undefined : address;
@@ -22,7 +22,7 @@ export function addressOfInterface(name: string): string | undefined {
   return (addresses.find((address) => address.family === "IPv4") ?? addresses[0])?.address;
 }
 
-/** The parts of a list that is written with commas. */
+/** The items of a comma-separated list. */
 export function listOf(text: string): string[] {
   return text
     .split(",")

@@ -13,11 +13,11 @@ const all: Capabilities = {
 const everything = { ops: 0n, dtypes: 0n, reduceOps: 0n, messagesInOrder: false };
 const bits = (...codes: number[]): bigint => codes.reduce((mask, code) => mask | (1n << BigInt(code)), 0n);
 
-test("a shim that says nothing leaves the table of the plugin as it is", () => {
+test("a shim that reports nothing leaves the table of the plugin unchanged", () => {
   expect(narrowedCapabilities(all, everything)).toBe(all);
 });
 
-test("ops, dtypes and reduce ops that a group lacks are taken out, each alone", () => {
+test("ops, dtypes and reduce ops that a group lacks are removed, each on its own", () => {
   const ops = bits(OpType.ALLREDUCE, OpType.BARRIER, OpType.GATHER);
   expect(narrowedCapabilities(all, { ...everything, ops })).toEqual({
     ...all,
@@ -34,7 +34,7 @@ test("ops, dtypes and reduce ops that a group lacks are taken out, each alone", 
   });
 });
 
-test("a group whose messages keep their order says so", () => {
+test("a group whose messages stay in order says so", () => {
   expect(narrowedCapabilities(all, { ...everything, messagesInOrder: true })).toEqual({
     ...all,
     messagesInOrder: true,

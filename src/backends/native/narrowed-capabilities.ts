@@ -4,7 +4,7 @@ import type { NativeCapabilities } from "../../native/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { type DType, dtypes } from "../../tensor/index.ts";
 
-/** The capabilities of a plugin, without what its shim says that this group cannot do. */
+/** The capabilities of a plugin, narrowed to those that its shim reports for this group. */
 export function narrowedCapabilities(all: Capabilities, native: NativeCapabilities): Capabilities {
   const { ops, dtypes: types, reduceOps, messagesInOrder } = native;
   if (ops === 0n && types === 0n && reduceOps === 0n && !messagesInOrder) return all;

@@ -9,7 +9,7 @@ import { NativeBackend } from "./native-backend.ts";
 
 setDefaultTimeout(60_000);
 
-/** A store of somebody's own that does not keep to the contract for the keys of the backend. */
+/** A user's store that violates the contract for the keys of the backend. */
 class WrongStore extends dist.HashStore {
   readonly #wrong: "get" | "set" | "neither";
 
@@ -51,7 +51,7 @@ describeGloo("a store that does not keep to its contract", () => {
 });
 
 describeGloo("the op record", () => {
-  test("holds nothing of the op before", async () => {
+  test("holds nothing of the previous op", async () => {
     const records: { op: number; reduceOp: number; factor: number; peer: number; tag: number }[] = [];
     const note = (bytes: ArrayBuffer): void => {
       const view = new DataView(bytes);
@@ -95,7 +95,7 @@ describeGloo("the op record", () => {
 });
 
 describeGloo("the time of an op", () => {
-  test("is that in the native library when it is asked for, else that from the call to the end", async () => {
+  test("is the time in the native library if timing is enabled, else the time from the call to the end", async () => {
     await withContext(new DistContext(), async () => {
       await using group = await dist.initProcessGroup({
         backend: "gloo",

@@ -23,7 +23,7 @@ import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
-/** How long ranks that do not connect may take to agree on the reason, before the time-out of the group and after it. */
+/** How long ranks that failed to connect may take to agree on the reason: in all, and past the group's time-out. */
 const CREATION_VERDICT_MS = 1_000;
 const CREATION_OVERTIME_MS = 400;
 
@@ -31,7 +31,7 @@ const CREATION_OVERTIME_MS = 400;
 const ABORT_LIMIT_MS = 900;
 const CLOSE_LIMIT_MS = 1_000;
 
-/** Every submission fills in these again; there is one per thread, and nothing yields in between. */
+/** Reused by every submission of this thread; nothing yields in between. */
 const records = new OpRecords();
 
 /**
@@ -40,7 +40,7 @@ const records = new OpRecords();
  */
 export class NativeBackend extends Backend {
   /**
-   * Connects a backend through `shim`. `options` go to the shim as they are.
+   * Connects a backend through `shim`. `options` are passed to the shim unchanged.
    * @param capabilities What this group can do.
    */
   static async connect(
@@ -99,7 +99,7 @@ export class NativeBackend extends Backend {
     };
   }
 
-  /** A call of the store. It may be a user's own: what it throws at once must not end the event loop's callback. */
+  /** Calls the store, which may be the user's own: an error that it throws at once must not escape the callback. */
   async #ask<T>(call: () => Promise<T>): Promise<T> {
     try {
       return await call();
@@ -109,7 +109,7 @@ export class NativeBackend extends Backend {
     }
   }
 
-  /** Native code knows only that the exchange has failed, not that it was the store. */
+  /** Native code knows only that the exchange failed, not that the store did. */
   #creationError(error: DistError): DistError {
     const cause = this.#storeError;
     if (!(cause instanceof DistStoreError)) return error;
@@ -151,7 +151,7 @@ export class NativeBackend extends Backend {
     return [...this.submit(calls.slice(0, turn)), this.#takeTurn(), ...this.submit(calls.slice(turn + 1))];
   }
 
-  /** By its own words: {@link submit} refuses what comes too late. */
+  /** With its own error messages: {@link submit} refuses calls on a closed or failed group. */
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
     return this.submit(calls);
   }
@@ -161,7 +161,7 @@ export class NativeBackend extends Backend {
     return Work.completed(undefined, { opType: OpType.UNKNOWN });
   }
 
-  /** The same as {@link #submitAll}, with less to do: for a call without inputs. */
+  /** A shorter {@link #submitAll}, for a call without inputs. */
   #submitInPlace(call: OpCall, tensor: TensorView | undefined): readonly Work<void>[] {
     const group = this.#open;
     if (group === undefined) return this.#refuse([call]);
@@ -194,7 +194,7 @@ export class NativeBackend extends Backend {
     return [this.#track(group, call, id, exposed, staged)];
   }
 
-  /** One native call for all; if one of them is refused, none is sent. */
+  /** One native call for all; if one of them is refused, none is submitted. */
   #submitAll(calls: readonly OpCall[]): readonly Work<void>[] {
     const group = this.#open;
     if (group === undefined) return this.#refuse(calls);
@@ -247,12 +247,12 @@ export class NativeBackend extends Backend {
   }
 
   /**
-   * Works that reject because the native side did not take the calls.
-   * @param error Why; without one, because of the state of the group.
+   * Works that reject because the native side did not accept the calls.
+   * @param error The reason; if undefined, the state of the group.
    */
   #refuse(calls: readonly OpCall[], error?: unknown): readonly Work<void>[] {
     const group = this.#group;
-    // The native side counts what it has refused itself: each collective, if it is a batch.
+    // The native side counts the calls that it refuses itself: each collective of a batch.
     if (error !== undefined && !(error instanceof NativeRefusal)) {
       for (const { op } of calls) if (opTable[op].kind === "collective") group?.skipTurn();
     }
@@ -292,7 +292,7 @@ export class NativeBackend extends Backend {
 function requireBytes(key: string, value: unknown): Uint8Array {
   if (isUint8Array(value)) return value;
   throw new DistStoreError(
-    `the store gave a value of type ${typeof value} for key ${key}; get() has to give a Uint8Array`,
+    `the store returned a value of type ${typeof value} for key ${key}; get() must return a Uint8Array`,
     {
       code: "NOT_BYTES",
       keys: [key],

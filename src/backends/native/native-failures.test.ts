@@ -20,7 +20,7 @@ describe("an op that the library refused", () => {
   const refused = failure(Status.INVALID, "sizes do not fit");
 
   test.each(["now", "afterConsulting"] as const)(
-    "%s: is no failure of the group, which nobody hears of",
+    "%s: is not a failure of the group, and no rank is notified",
     async (way) => {
       const { store, failures } = setup();
       expect(await failures[way](refused, workOf(OpType.GATHER, 3))).toMatchObject({
@@ -44,13 +44,13 @@ describe("an op that the library refused", () => {
   });
 });
 
-test("an op on a group that is closed, or failed before any op could tell why", () => {
+test("an op on a group that is closed, or failed before any op reported why", () => {
   const { failures } = setup();
   expect(failures.refusal(OpType.REDUCE, undefined, undefined)).toMatchObject({ code: "GROUP_CLOSED" });
   expect(failures.refusal(OpType.REDUCE, failed, undefined).message).toContain("has failed before (it broke)");
 });
 
-test("an op for which something had run out says what", async () => {
+test("an op that failed for a lack of resources names the resource", async () => {
   const { failures } = setup();
   const text = "UCC failed: mmap: Cannot allocate memory";
   for (const way of ["now", "afterConsulting"] as const) {
@@ -65,7 +65,7 @@ test("an op for which something had run out says what", async () => {
   expect(await failures.ofCreation(threads, 100)).toMatchObject({ code: "OUT_OF_PROCESSES" });
 });
 
-test("what a text happens to say decides nothing", async () => {
+test("the wording of a text decides nothing", async () => {
   const { failures } = setup();
   const text =
     "Too many open files; Ranks 1, 3 failed to pass monitoredBarrier; it sent 1 bytes where this rank expects 2";
@@ -84,7 +84,7 @@ test("a time-out whose culprits the library knows names all of them, and only th
   }
 });
 
-test("a rank that blocked, and named whose connection broke, blames nobody any more when the ranks agree that calls differ", async () => {
+test("a rank that blocked, and named whose connection broke, blames no rank once the ranks agree that calls differ", async () => {
   const { store, failures } = setup(3);
   const text = "rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but ...";
   const report = { rank: 1, op: "allToAll", seq: 3, called: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };
@@ -131,7 +131,7 @@ describe("different calls of which this rank saw another pair than the ranks agr
       expect([message.includes(other), message.includes(own.text)]).toEqual([true, false]);
   });
 
-  test("so does the rank whose own report the others have adopted, for an op that failed with two others", async () => {
+  test("so does the rank whose own report the others adopted, for an op that failed with two others", async () => {
     const { store, failures } = setup(3, 2);
     await agree(store, [], reportOf(2, "desync", other, { ranks: [1, 2] }));
     failures.now({ ...own, text: other }, workOf(OpType.BARRIER, 3));
@@ -140,7 +140,7 @@ describe("different calls of which this rank saw another pair than the ranks agr
   });
 });
 
-/** The verdict that the ranks have come to before this one asks. */
+/** Stores the verdict that the ranks reached before this one asks. */
 async function agree(store: HashStore, culprits: readonly number[], ...reports: readonly object[]): Promise<void> {
   const [cause] = reports;
   await store.set("failure/verdict", JSON.stringify({ culprits, cause, reports }));
@@ -163,17 +163,17 @@ test("two ranks that receive from each other: both are named, neither is blamed,
   await agree(store, [], b as object, a as object);
   const late = { ...failure(Status.OP_TIMEOUT, "timed out after 1000 ms of waiting for rank 1"), peer: 1 };
   const error = await failures.afterConsulting(late, workOf(OpType.RECV, 1));
-  const words = "ranks 0 and 1 waited for each other, at recv #1 and recv #1";
+  const text = "ranks 0 and 1 waited for each other, at recv #1 and recv #1";
   expect(error).toMatchObject({
     code: "OP_TIMEOUT",
     details: { peers: [] },
-    message: `recv #1 on group "7" (native, rank 0 of 2): timed out after 1000 ms of waiting for rank 1; ${words}`,
+    message: `recv #1 on group "7" (native, rank 0 of 2): timed out after 1000 ms of waiting for rank 1; ${text}`,
   });
   const later = failures.refusal(OpType.REDUCE, failed, undefined);
-  expect([later.details.peers, later.message.split(words).length]).toEqual([undefined, 2]);
+  expect([later.details.peers, later.message.split(text).length]).toEqual([undefined, 2]);
 });
 
-test("a rank that is behind is told that this is itself", async () => {
+test("a rank that is behind is named as this rank in its own error", async () => {
   const { store, failures } = setup(2);
   const behind = reportOf(0, "lost", "rank 1 left", { seq: 2, called: 2, peer: 1 });
   await agree(store, [0], reportOf(1, "timeout", "timed out after 1000 ms", { peer: 0 }), behind);
@@ -183,11 +183,11 @@ test("a rank that is behind is told that this is itself", async () => {
   );
 });
 
-test("of several ranks that have aborted, the reasons of all are told", async () => {
+test("if several ranks aborted, the reasons of all are reported", async () => {
   const reports = [reportOf(1, "aborted", "no quorum"), reportOf(0, "aborted", "shutting down")];
   for (const [status, text, expected] of [
-    [Status.ABORTED, "shutting down", "shutting down; rank 1 has aborted, too: no quorum"],
-    [Status.NETWORK, "rank 1 left", "rank 1: no quorum; rank 0 has aborted, too: shutting down"],
+    [Status.ABORTED, "shutting down", "shutting down; rank 1 also aborted: no quorum"],
+    [Status.NETWORK, "rank 1 left", "rank 1: no quorum; rank 0 also aborted: shutting down"],
   ] as const) {
     const { store, failures } = setup(3, status === Status.NETWORK ? 2 : 0);
     await agree(store, [0, 1], ...reports);
@@ -199,7 +199,7 @@ test("of several ranks that have aborted, the reasons of all are told", async ()
 describe("a group that is not made", () => {
   const nameOf = (rank: number): string => `group "7" (native, rank ${rank} of 4): `;
 
-  /** What the ranks of a group of four reject with that fail so, in this order. */
+  /** The errors of ranks of a group of four that fail like this, in this order. */
   function creations(...failed: readonly (readonly [rank: number, NativeFailure])[]) {
     const store = new HashStore();
     const ends = failed.map(([rank, failure]) => {
@@ -211,7 +211,7 @@ describe("a group that is not made", () => {
   const lost = (peer: number, text: string) => ({ ...failure(Status.NETWORK, text), peer });
   const late = (peer: number, text: string) => ({ ...failure(Status.OP_TIMEOUT, text), peer, ranks: [peer] });
 
-  test("because of one that has not come: all name it, also those who only know that another one has given up", async () => {
+  test("because one did not arrive: all name it, even those that only know that another one gave up", async () => {
     const [first, second, third] = await creations(
       [0, late(2, "rank 2 has not come")],
       [1, lost(0, "rank 0 closed its connection")],
@@ -223,7 +223,7 @@ describe("a group that is not made", () => {
     expect(third?.message).toStartWith(`${nameOf(3)}rank 0 has given up making the group: rank 2 has not come. Do all`);
   });
 
-  test("because of some that come too late: they are told so, and none of them blames another one", async () => {
+  test("because some are late: their errors say so, and none of them blames another one", async () => {
     const missing = { ...failure(Status.OP_TIMEOUT, "ranks 1 and 2 have not come"), peer: 1, ranks: [1, 2] };
     const [early, ...others] = await creations(
       [0, missing],
@@ -238,7 +238,7 @@ describe("a group that is not made", () => {
     }
   });
 
-  test("because of one that has died: who blames one that has given up is put right", async () => {
+  test("because one died: a rank that blames one that gave up is corrected", async () => {
     const errors = await creations(
       [1, lost(0, "rank 0 closed its connection")],
       [0, lost(2, "rank 2 has gone")],
@@ -250,7 +250,7 @@ describe("a group that is not made", () => {
     }
   });
 
-  test("because of the trouble of one: the others say what that is", async () => {
+  test("because of an error of one: the others report it", async () => {
     const lacking = { ...failure(Status.BACKEND, "UCX needs 32"), systemError: constants.errno.EMFILE };
     const [own, ...others] = await creations(
       [1, lacking],
@@ -266,7 +266,7 @@ describe("a group that is not made", () => {
     }
   });
 
-  test("because it has failed on a rank that had it: that reason", async () => {
+  test("because it failed on a rank that had it: that reason", async () => {
     const { store, failures } = setup(4);
     const calls = { ...failure(Status.DESYNC, "rank 0 called this, rank 1 that"), ranks: [0, 1] };
     await failures.afterConsulting(calls, workOf(OpType.ALLREDUCE, 1));

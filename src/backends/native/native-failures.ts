@@ -31,15 +31,15 @@ import {
   reportFailure,
 } from "./failure-report.ts";
 
-/** What a group over a shim fails with: turns native failures into errors that name op, group and culprit. */
+/** Turns the native failures of a group into errors that name op, group and culprit. */
 export class NativeFailures {
   readonly #backend: string;
   readonly #context: BackendContext;
   readonly #called: () => number;
   #verdict: Promise<FailureVerdict> | undefined;
-  /** What the ranks have agreed on, as soon as they have. */
+  /** The verdict, once the ranks agree on one. */
   #agreed: FailureVerdict | undefined;
-  /** The error that the group failed with, once one was made, and the words of it that say which op it was. */
+  /** The error that the group failed with, if any yet, and the part of its message that names the op. */
   #first: { readonly error: DistError; readonly where: string } | undefined;
 
   /** @param called How many collectives this rank has called. */
@@ -49,21 +49,21 @@ export class NativeFailures {
     this.#called = called;
   }
 
-  /** The error of an op, by what this rank knows; the others are notified meanwhile. */
+  /** The error of an op by this rank's own view; the others are notified in the background. */
   now(failure: NativeFailure, work: NativeWork): DistError {
     if (isFatal(failure)) void this.#consult(failure, work);
     return this.#opError(failure, work, undefined);
   }
 
-  /** The error of an op, by what the ranks agree on. Never rejects. */
+  /** The error of an op by what the ranks agree on. Never rejects. */
   async afterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError> {
     return this.#opError(failure, work, isFatal(failure) ? await this.#consult(failure, work) : undefined);
   }
 
   /**
-   * The error of a group that could not be made, which the other ranks are notified of. Where this rank has only waited for
-   * others, they agree on who is missing. Never rejects.
-   * @param limitMs How long the other ranks may take to say what they know.
+   * The error of a group that could not be made; the other ranks are notified of it. If this rank only waited for
+   * others, the ranks agree on which are missing. Never rejects.
+   * @param limitMs How long the other ranks may take to report.
    */
   async ofCreation(failure: NativeFailure, limitMs: number): Promise<DistError> {
     const { rank, size, store } = this.#context;
@@ -77,26 +77,27 @@ export class NativeFailures {
     const verdict = await consultOnFailure(store, size, report, limitMs);
     const { cause } = verdict;
     if (cause.kind === "desync") return this.#creationError({ status: Status.DESYNC, text: cause.text }, []);
-    // One that has come too late itself is told so, whoever else has.
+    // A rank that is late itself does not blame others.
     const peers = verdict.culprits.includes(rank) ? [] : verdict.culprits;
     return this.#creationError(this.#creationReason(failure, verdict), peers);
   }
 
-  /** What this rank says of it itself, unless another one knows better who is behind it. */
+  /** This rank's own reason, unless another rank knows the culprit better. */
   #creationReason(failure: NativeFailure, { culprits, cause, reports }: FailureVerdict): CreationReason {
     const { rank } = this.#context;
     const others = [cause, ...reports].filter((report) => report.rank !== rank);
-    // The trouble of a rank itself, else of one that has missed it.
+    // The error of a culprit itself, else that of a rank that waited for it.
     const own = others.find((report) => report.kind === "other" && culprits.includes(report.rank));
     if (own === undefined && culprits.includes(failure.peer)) return failure;
-    const told = own ?? others.find(({ peer }) => culprits.includes(peer)) ?? (cause.rank === rank ? undefined : cause);
-    if (told === undefined) {
+    const known =
+      own ?? others.find(({ peer }) => culprits.includes(peer)) ?? (cause.rank === rank ? undefined : cause);
+    if (known === undefined) {
       const missing = culprits.length > 0 ? `; ${inWords(culprits)} did not arrive` : "";
       return { ...failure, text: `${failure.text}${missing}` };
     }
-    const status = told.kind === "timeout" ? Status.OP_TIMEOUT : Status.NETWORK;
-    const where = told.op === CREATION ? "has given up making the group" : `has failed in ${told.op} #${told.seq}`;
-    return { status, text: `rank ${told.rank} ${where}: ${told.text}` };
+    const status = known.kind === "timeout" ? Status.OP_TIMEOUT : Status.NETWORK;
+    const where = known.op === CREATION ? "has given up making the group" : `has failed in ${known.op} #${known.seq}`;
+    return { status, text: `rank ${known.rank} ${where}: ${known.text}` };
   }
 
   #creationError({ status, text, systemError = 0 }: CreationReason, peers: readonly number[]): DistError {
@@ -115,8 +116,8 @@ export class NativeFailures {
   }
 
   /**
-   * The error of an op that was not taken.
-   * @param error What the submission threw, if it came to that.
+   * The error of an op that was not accepted.
+   * @param error What the submission threw, if anything.
    */
   refusal(opType: OpType, native: NativeGroup | undefined, error: unknown): DistError {
     const op = opNames[opType];
@@ -141,7 +142,7 @@ export class NativeFailures {
       );
     }
     const cause = this.#first?.error;
-    // A rank that blocked has named what it saw, before it could ask the others.
+    // A rank that blocked named its own view, before it could ask the others.
     const seen = cause?.details.peers ?? [];
     const verdict = this.#agreed;
     const isKnown =
@@ -157,7 +158,7 @@ export class NativeFailures {
     );
   }
 
-  /** What the group failed with. Of calls that differ it names the two ranks that all name, rather than those that this one saw. */
+  /** Why the group failed. For a desync, names the two ranks that all ranks agree on, not those that this rank saw. */
   #firstReason(verdict: FailureVerdict | undefined): string | undefined {
     if (this.#first === undefined) return undefined;
     const { error, where } = this.#first;
@@ -190,7 +191,7 @@ export class NativeFailures {
     const op = opNames[work.opType];
     const { groupName: group, rank, size } = this.#context;
     const reason = this.#verdictOn(failure, verdict);
-    // Of calls that differ nobody knows which is wrong.
+    // For a desync, there is no way to know which call is wrong.
     const peers = reason.status === Status.DESYNC ? [] : (verdict?.culprits ?? peersOf(failure));
     const where = `${op} #${work.seq} on group "${group}" (${this.#backend}, rank ${rank} of ${size})`;
     const init = { backend: this.#backend, group, op, seq: work.seq, rank, peers };
@@ -203,8 +204,8 @@ export class NativeFailures {
   }
 
   /**
-   * A connection that broke because of what another rank did is reported as what that rank did. Of calls that differ all name the
-   * two ranks of one report, also this rank if that is its own and the op has failed with two others.
+   * A connection that broke because of a failure on another rank is reported as that failure. For a desync, all ranks
+   * name the two ranks of one report, even the rank that wrote that report if its op failed with two others.
    */
   #verdictOn(failure: NativeFailure, verdict: FailureVerdict | undefined): Reason & Pick<NativeFailure, "text"> {
     const cause = verdict?.cause;
@@ -217,7 +218,7 @@ export class NativeFailures {
     return cause.kind === "lost" ? failure : { status: failure.status, text, systemError: 0 };
   }
 
-  /** The part of a message that says which ranks are behind it, unless the text has it already. */
+  /** The part of a message that names the culprits, unless the text does already. */
   #blame(
     { text, status }: Reason & Pick<NativeFailure, "text">,
     peers: readonly number[],
@@ -252,22 +253,22 @@ export class NativeFailures {
   }
 }
 
-/** Of several ranks that have aborted, what the others say than the one whose reason is `told`. */
-function otherAborts({ cause, reports }: FailureVerdict, told: number): string {
+/** If several ranks aborted, the reasons of those other than `reported`. */
+function otherAborts({ cause, reports }: FailureVerdict, reported: number): string {
   return [cause, ...reports.filter(({ rank, kind }) => kind === "aborted" && rank !== cause.rank)]
-    .filter(({ rank }) => rank !== told)
-    .map(({ rank, text }) => `; rank ${rank} has aborted, too: ${text}`)
+    .filter(({ rank }) => rank !== reported)
+    .map(({ rank, text }) => `; rank ${rank} also aborted: ${text}`)
     .join("");
 }
 
-/** Says of two ranks that were at messages with each other what each was at; undefined if that is not what has happened. */
+/** Describes two ranks whose messages waited for each other; undefined for any other failure. */
 function mutualText({ cause, reports }: FailureVerdict): string | undefined {
   const [a, b] = mutualWait(cause, reports) ?? [];
   if (a === undefined || b === undefined) return undefined;
   return `ranks ${a.rank} and ${b.rank} waited for each other, at ${a.op} #${a.seq} and ${b.op} #${b.seq}`;
 }
 
-/** What the ranks agree on, where that is not what this rank has named. */
+/** What the ranks agree on, if this rank named something else. */
 function agreement(verdict: FailureVerdict, seen: readonly number[], message: string): string {
   const { culprits, cause } = verdict;
   const mutual = mutualText(verdict);
@@ -288,7 +289,7 @@ type CreationReason = Pick<NativeFailure, "status" | "text"> & Partial<Pick<Nati
 type Reason = Pick<NativeFailure, "status" | "systemError">;
 
 function peersOf({ status, peer, ranks }: NativeFailure): readonly number[] {
-  // Which of the two ranks is wrong cannot be known.
+  // There is no way to know which of the two ranks is wrong.
   if (status === Status.DESYNC) return [];
   if (ranks.length > 0) return ranks;
   return peer >= 0 ? [peer] : [];

@@ -18,10 +18,10 @@ const init: NativePluginInit<{ depth: number }> = {
 };
 
 const compiler = Bun.which("cc");
-if (compiler === null) console.log("skip a test with a library that is made for it: there is no C compiler, cc");
+if (compiler === null) console.log("skipping a test that compiles a library: there is no C compiler, cc");
 const testCompiled = test.skipIf(compiler === null);
 
-/** Compiles a shim that makes no group, but says with which settings it should have. */
+/** Compiles a shim that makes no group, but reports the settings that it received. */
 function compile(folder: string): string {
   const header = readFileSync(`${includeDirectory}/c10d.h`, "utf8");
   const own = ["c10d_abi_version", "c10d_probe", "c10d_last_failure", "c10d_create"];
@@ -60,13 +60,13 @@ describe("nativePlugin", () => {
     [{ depth: 4 }, 'got number 4 for "depth"'],
     [{ "depth=": "4" }, 'got "4" for "depth="'],
     [{ depth: "4\0" }, 'for "depth"'],
-  ])("settings %p are refused before the library is asked", async (settings, message) => {
+  ])("settings %p are refused before the library is loaded", async (settings, message) => {
     const error = await creating(nativePlugin({ ...init, settings: () => settings as never }));
     expect(error).toMatchObject({ name: "InvalidArgumentError", details: { backend: "mine", argument: "settings" } });
     expect(String(error)).toContain(message);
   });
 
-  test("makes a plugin that the registry takes", () => {
+  test("makes a plugin that the registry accepts", () => {
     const plugin = nativePlugin(init);
     expect(plugin).toMatchObject({
       type: BackendType.CUSTOM,
@@ -96,8 +96,8 @@ describe("nativePlugin", () => {
     expect(make).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", details: { argument } }));
   });
 
-  test("no object is refused", () => {
-    expect(() => nativePlugin(undefined as never)).toThrow("it takes an object with name, sdk");
+  test("an argument that is not an object is refused", () => {
+    expect(() => nativePlugin(undefined as never)).toThrow("expected an object with name, sdk, library");
   });
 
   test("passes on devices and options", async () => {
@@ -120,7 +120,7 @@ describe("nativePlugin", () => {
     expect(String(error)).toContain(String(init.remedy));
   });
 
-  testCompiled("tells what it found, and gives the library its settings", async () => {
+  testCompiled("reports what it found, and passes the library its settings", async () => {
     const folder = mkdtempSync(join(tmpdir(), "native-plugin-"));
     try {
       const library = compile(folder);

@@ -13,25 +13,25 @@ export { NativeBackend } from "./native-backend.ts";
 /** Folder with `c10d.h` and the sources of the engine, for `-I`. */
 export const includeDirectory: string = fileURLToPath(new URL("../../../native", import.meta.url));
 
-/** What {@link nativePlugin} makes a plugin of. The fields that are not explained here are those of `BackendPlugin`. */
+/** Argument of {@link nativePlugin}. Fields without a description here are those of `BackendPlugin`. */
 export interface NativePluginInit<Options extends object = object>
   extends Pick<BackendPlugin<Options>, "name" | "module" | "capabilities" | "options" | "instancesDiffer"> {
-  /** Version of the contract that it was written for: 2. */
+  /** Version of the contract that it is written for: 2. */
   readonly sdk: number;
   /** The shared library, as a path or a `file:` URL such as `new URL("./libc10d_mine.so", import.meta.url)`. */
   readonly library: string | URL;
-  /** What to do where the library is missing, for the error and `c10d info`. */
+  /** What to do if the library is missing, for the error and `c10d info`. */
   readonly remedy: string;
   /** `["cpu"]` by default. */
   readonly devices?: BackendPlugin["devices"];
-  /** What `c10d_create` gets as `key=value` in `c10d_config.options`. Nothing by default. */
+  /** What `c10d_create` receives as `key=value` in `c10d_config.options`. Nothing by default. */
   settings?(context: BackendContext<Options>): Readonly<Record<string, string>>;
 }
 
-/** What is wrong with a plugin's fields that the registry does not see. Types say it too, but not to JavaScript. */
+/** Checks the fields that the registry does not check, for callers in JavaScript. */
 function requireInit(init: NativePluginInit<never>): void {
   if (typeof init !== "object" || init === null) {
-    const text = `nativePlugin: it takes an object with name, sdk, library, remedy and capabilities, got ${describe(init)}`;
+    const text = `nativePlugin: expected an object with name, sdk, library, remedy, capabilities, got ${describe(init)}`;
     throw new InvalidArgumentError(text, { argument: "init" });
   }
   const fault = (argument: keyof NativePluginInit, text: string): InvalidArgumentError => {
@@ -43,16 +43,15 @@ function requireInit(init: NativePluginInit<never>): void {
   const { library } = init;
   const isFile = library instanceof URL ? library.protocol === "file:" : typeof library === "string" && library !== "";
   if (!isFile) throw fault("library", "the path of the shared library, or a file: URL");
-  if (typeof init.remedy !== "string")
-    throw fault("remedy", "a text that says what to do where the library is missing");
+  if (typeof init.remedy !== "string") throw fault("remedy", "a string that says what to do if the library is missing");
   for (const method of ["settings", "options"] as const) {
     if (init[method] !== undefined && typeof init[method] !== "function") throw fault(method, "a method");
   }
 }
 
-/** Settings as they go to `c10d_create`. */
+/** Settings as they are passed to `c10d_create`. */
 function requireSettings(backend: string, settings: unknown): Readonly<Record<string, string>> {
-  const text = `backend "${backend}": settings() must give an object of texts without NUL`;
+  const text = `backend "${backend}": settings() must return an object of strings without NUL`;
   if (typeof settings !== "object" || settings === null) {
     throw new InvalidArgumentError(`${text}, got ${describe(settings)}`, { backend, argument: "settings" });
   }
@@ -68,12 +67,12 @@ function requireSettings(backend: string, settings: unknown): Readonly<Record<st
 
 /**
  * A plugin whose backend is a shared library that exports the symbols of `native/c10d.h`. The library is loaded when the
- * backend is asked for, and told by its ABI version whether it fits.
+ * backend is requested, and its ABI version is checked.
  *
- * `create()` rejects with `BackendUnavailableError` where the library is missing (with the remedy) or was built for
+ * `create()` rejects with `BackendUnavailableError` if the library is missing (with the remedy) or was built for
  * another ABI (`ABI_MISMATCH`).
  *
- * @throws InvalidArgumentError where a field of `init` is none that the registry would see.
+ * @throws InvalidArgumentError if a field of `init` that the registry does not check is invalid.
  */
 export function nativePlugin<Options extends object = object>(init: NativePluginInit<Options>): BackendPlugin<Options> {
   requireInit(init as NativePluginInit<never>);

@@ -58,12 +58,12 @@ class Pair implements AsyncDisposable {
   /** Numbers of ops of each native call, by rank. */
   readonly submitted: readonly number[][] = [[], []];
 
-  /** Each rank submits what `callsOf` gives; the Works of each. */
+  /** Each rank submits what `callsOf` returns; returns the Works of each. */
   submit(callsOf: (rank: number) => readonly OpCall[]): readonly (readonly Work<void>[])[] {
     return this.ranks.map((backend, rank) => backend.submit(callsOf(rank)));
   }
 
-  /** An all-reduce on both, by which it shows that their calls are in step. */
+  /** An all-reduce on both, which shows that their calls are in step. */
   async checkInStep(): Promise<void> {
     const tensors = this.ranks.map(({ rank }) => viewTensor(Float32Array.of(rank + 1)));
     await all(this.submit((rank) => [allReduce(tensors[rank])]));
@@ -140,7 +140,7 @@ describeGloo("NativeBackend.submit", () => {
     await pair.checkInStep();
   });
 
-  test("no calls, no Works; one call goes the short way", async () => {
+  test("no calls, no Works; one call takes the short path", async () => {
     await using pair = await Pair.connect();
     expect(pair.submit(() => [])).toEqual([[], []]);
     await all(pair.submit(() => [opCall("monitoredBarrier", device, NO_TENSORS, NO_TENSORS, 10_000)]));
@@ -186,7 +186,7 @@ describeGloo("NativeBackend.submit", () => {
     await pair.checkInStep();
   });
 
-  test("what is refused takes the same turns, whichever side of a rank refuses it", async () => {
+  test("a refused call takes the same turns, whichever side of a rank refuses it", async () => {
     await using pair = await Pair.connect();
     const message = opCall("send", device, [floats(1)], NO_TENSORS, 10_000, { peer: 1, tag: 3 });
     const works = pair.submit((rank) => [allReduce(), message, rank === 0 ? detached() : misshapen()]);
@@ -201,7 +201,7 @@ describeGloo("NativeBackend.submit", () => {
     }
   });
 
-  test("a call that was refused takes its turn also among others", async () => {
+  test("a call that was refused takes its turn among others, too", async () => {
     await using pair = await Pair.connect();
     const tensors = pair.ranks.map(() => [floats(1, 1), floats(LARGE, 1)]);
     const works = pair.submit((rank) => {
@@ -212,7 +212,7 @@ describeGloo("NativeBackend.submit", () => {
     await Promise.all(wrong.map(errorOf));
     expect(mixed.map(({ opType }) => opType)).toEqual([OpType.ALLREDUCE, OpType.UNKNOWN, OpType.ALLREDUCE]);
     await mixed[1];
-    // The other rank has sent nothing and is three turns on: it has to say so.
+    // The other rank sent nothing and is three turns ahead: the error has to say so.
     const last = pair.ranks[1]?.submit([allReduce()]) ?? [];
     expect(await errorOf(last[0] as Work<void>)).toMatchObject({
       code: "DESYNC",

@@ -12,13 +12,13 @@ import {
   type TensorView,
 } from "../../tensor/index.ts";
 
-/** A result, and where it belongs. */
+/** A copy, and the tensor that its contents go back to. */
 interface Copy {
   readonly of: TensorView;
   readonly address: number;
 }
 
-/** One small tensor, as {@link StagedTensors} has several. */
+/** A single small tensor; {@link StagedTensors} has several. */
 export class StagedTensor implements StagedMemory {
   readonly address: number;
   readonly #area: StagingArea;
@@ -45,22 +45,22 @@ export class StagedTensor implements StagedMemory {
 }
 
 /**
- * The tensors of one op as native code gets to see them, where some of them are copies:
- * - all of them, if they are small, so that it does no harm to detach one;
- * - those in a resizable `ArrayBuffer`, which gives its pages back when it shrinks: native threads in them would end the
- *   process;
- * - an input and an output that are the same memory, which not every library takes.
+ * The tensors of one op as native code sees them. Some of them are copies:
+ * - all, if they are small, so that it does no harm to detach one;
+ * - those in a resizable `ArrayBuffer`, which releases its pages when it shrinks: native threads that use them would
+ *   crash the process;
+ * - an input and an output that share memory, which not every library supports.
  */
 export class StagedTensors implements StagedMemory {
   readonly inputs: readonly TensorView[];
   readonly outputs: readonly TensorView[];
-  /** Tensors that are used where they are, and would be lost with their buffer. */
+  /** Tensors that are used in place, and are lost with their buffer. */
   readonly exposed: readonly TensorView[];
   readonly #area: StagingArea;
   readonly #slotBytes: number = 0;
   readonly #slot: number = 0;
   #at = 0;
-  /** Copies outside the area, to be kept. */
+  /** Copies outside the area, kept alive here. */
   readonly #own: Uint8Array[] = [];
   readonly #results: Copy[] = [];
 

@@ -8,7 +8,7 @@ import plugin from "./plugin.ts";
 setDefaultTimeout(120_000);
 
 const { full, seed } = sweepFromEnvironment();
-// Of the larger jobs a smoke sweep has one, the other one on the next day.
+// A smoke sweep runs one of the larger jobs, and the other one the next day.
 const larger = 3 + (seed % 2);
 if (!full) console.log(`sample: ucc conformance, 1, 2 and ${larger} ranks, C10D_SEED=${seed}`);
 

@@ -11,13 +11,13 @@ const sweep = { full: false, sizes: [0, 3], large: 5, seed: 0 };
 const order = (cases: readonly string[]) => ({ cases, sweep, canBlock: false, options: {} });
 
 describe("the conformance suite", () => {
-  test("has a name of its own for each case", () => {
+  test("has a unique name for each case", () => {
     const names = suiteCases.map(({ name }) => name);
     expect(new Set(names).size).toBe(names.length);
     expect(names.every((name) => name.split(" > ").length === 2)).toBe(true);
   });
 
-  test("leaves out what a backend cannot be asked for, and says why", () => {
+  test("skips cases that do not apply to a backend, and says why", () => {
     const capabilities = { ops: { barrier: [] }, reduceOps: {} };
     const reasons = suiteCases.map((each) =>
       inapplicable(each, { capabilities, worldSize: 1, waitCannotBlock: "one thread" }),
@@ -52,16 +52,13 @@ describe("the conformance suite", () => {
       { spwan: false },
       "testBackend: unknown option spwan (known are worldSizes, skip, spawn, waitCannotBlock, options, memory)",
     ],
-    [fake, { worldSizes: [] }, "testBackend: worldSizes must be a list of numbers of ranks, of at least one"],
-    [fake, { worldSizes: [0] }, "testBackend: worldSizes must be a list of numbers of ranks"],
-    [fake, { worldSizes: 3 }, "testBackend: worldSizes must be a list of numbers of ranks"],
+    [fake, { worldSizes: [] }, "testBackend: worldSizes must be a non-empty list of positive integers"],
+    [fake, { worldSizes: [0] }, "testBackend: worldSizes must be a non-empty list"],
+    [fake, { worldSizes: 3 }, "testBackend: worldSizes must be a non-empty list"],
     [fake, { skip: [{ reason: "slow", tests: "barrier" }] }, "testBackend: skip must be a list of { reason, tests }"],
-  ])(
-    "refuses arguments that are wrong, rather than to test nothing or something else: $2",
-    (plugin, options, message) => {
-      expect(() => testBackend(plugin as BackendPlugin, options as object)).toThrow(message);
-    },
-  );
+  ])("refuses invalid arguments, rather than test nothing or something else: $2", (plugin, options, message) => {
+    expect(() => testBackend(plugin as BackendPlugin, options as object)).toThrow(message);
+  });
 
   test.each([
     ["C10D_SWEEP", "ful", 'C10D_SWEEP must be one of smoke, full, got "ful"'],
@@ -77,7 +74,7 @@ describe("the conformance suite", () => {
     }
   });
 
-  test("finds groups that do not close, and those that fail to", async () => {
+  test("finds groups that do not close, and groups that fail to close", async () => {
     const cases = ["allReduce > lists of tensors"];
     const closing = async (close: () => Promise<void>): Promise<readonly string[]> => {
       const plugin: BackendPlugin = {
@@ -98,7 +95,7 @@ describe("the conformance suite", () => {
     ]);
   }, 30_000);
 
-  test("finds ranks that have run all cases and do not end well", async () => {
+  test("finds ranks that ran all cases and do not end cleanly", async () => {
     const cases = ["allReduce > lists of tensors", "barrier > nobody leaves before the last has come"];
     const plugin: BackendPlugin = {
       ...fake,
@@ -111,11 +108,11 @@ describe("the conformance suite", () => {
     const results = await runSuite({ plugin, worldSize: 1, order: order(cases), spawn: false });
     expect(results.map(({ failures }) => failures)).toEqual([
       [],
-      [expect.stringMatching(/^rank 0 did not end well after all cases: .*stuck/)],
+      [expect.stringMatching(/^rank 0 did not end cleanly after all cases: .*stuck/)],
     ]);
   });
 
-  test("tells where a backend has a bug", async () => {
+  test("reports where a backend has a bug", async () => {
     const plugin: BackendPlugin = {
       ...fake,
       async create(context) {
@@ -135,13 +132,13 @@ describe("the conformance suite", () => {
     );
   });
 
-  test("tells what to do about a plugin that other processes cannot load", () => {
+  test("says what to do about a plugin that other processes cannot load", () => {
     const { module: _, ...plugin } = fake;
     const run = runSuite({ plugin, worldSize: 2, order: order([]), spawn: {} });
     expect(run).rejects.toThrow("add `module: import.meta.url` to the plugin");
   });
 
-  test("tells when ranks would load another plugin", async () => {
+  test("reports when ranks would load another plugin", async () => {
     const cases = ["Work > tells what it was and how it ended"];
     const [result] = await runSuite({
       plugin: { ...crashing, name: "changed" },
@@ -154,7 +151,7 @@ describe("the conformance suite", () => {
     );
   }, 30_000);
 
-  test("names the case in which a rank died, and goes by what ranks told before", async () => {
+  test("names the case in which a rank died, and keeps what ranks reported before", async () => {
     const cases = ["Work > tells what it was and how it ended", "barrier > nobody leaves before the last has come"];
     const results = await runSuite({ plugin: crashing, worldSize: 2, order: order(cases), spawn: {} });
     const [first, second] = results.map(({ failures }) => failures.join("\n"));

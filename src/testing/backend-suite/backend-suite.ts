@@ -16,18 +16,18 @@ import { type CaseResult, runSuite, type SuiteSpawn } from "./run-suite.ts";
 import { deviceSetting, entriesOf, inapplicableIn, type SuiteEntry, settings } from "./settings.ts";
 import type { Sweep } from "./suite-rank.ts";
 
-/** What {@link testBackend} takes beside the plugin. */
+/** Options of {@link testBackend}. */
 export interface BackendSuiteOptions {
   /** Numbers of ranks to run with. `[1, 2, 3]` by default. */
   readonly worldSizes?: readonly number[];
   /**
-   * Cases that the backend cannot pass, and why; each is printed. A name without ` > …` stands for all that begin so. A
-   * case is left out of every setting, unless its name begins with one: `in a sub-group > barrier`.
+   * Cases that the backend cannot pass, and why; each is printed. A name without ` > …` stands for all cases that begin
+   * with it. A case is left out of every setting, unless its name begins with one: `in a sub-group > barrier`.
    */
   readonly skip?: readonly { readonly reason: string; readonly tests: readonly string[] }[];
   /**
    * How the ranks' processes are started. `false` runs the ranks in this thread, `"workers"` each in a Bun Worker, for
-   * backends that can do that. By default each rank is a process of its own, which loads the plugin from its `module`.
+   * backends that support it. By default each rank is a process of its own, which loads the plugin from its `module`.
    */
   readonly spawn?: SuiteSpawn;
   /** Why `wait()` cannot block until other ranks have acted. By default it can, unless the ranks share a thread. */
@@ -35,8 +35,9 @@ export interface BackendSuiteOptions {
   /** Options for the backend. */
   readonly options?: Readonly<Record<string, unknown>>;
   /**
-   * Memory of devices other than the CPU. Then the default group of each rank is bound to the rank's device, `cuda:1` for instance,
-   * and tensors lie there: in one more run of all cases, or in all settings if the backend takes no host memory.
+   * Memory of devices other than the CPU. The default group of each rank is then bound to the rank's device, such as
+   * `cuda:1`, and tensors are there: in one more run of all cases, or in all settings if the backend takes no host
+   * memory.
    */
   readonly memory?: SuiteMemory;
 }
@@ -48,7 +49,7 @@ export function sweepFromEnvironment(): Sweep {
   return { full, sizes: [0, 1, 7, 301], large: full ? 250_007 : 20_011, seed };
 }
 
-/** A test to be. */
+/** A test to be registered. */
 interface PlannedCase {
   readonly name: string;
   /** Why it is left out; undefined if it is not. */
@@ -56,10 +57,10 @@ interface PlannedCase {
   run(): Promise<CaseResult | undefined>;
 }
 
-/** Cases of each further setting in a smoke sweep. */
+/** Number of cases of each further setting in a smoke sweep. */
 const SAMPLED_CASES = 5;
 
-/** The cases of every setting of a pass: in a smoke sweep a sample of those settings that are not to be whole. */
+/** The cases of every setting of a pass; in a smoke sweep a sample of the settings that need not be whole. */
 function sampledEntries({ full, seed }: Sweep, worldSize: number, pass: Pass): readonly SuiteEntry[] {
   return pass.settings.flatMap((setting) => {
     const entries = entriesOf(setting, suiteCases);
@@ -80,8 +81,8 @@ function sampledEntries({ full, seed }: Sweep, worldSize: number, pass: Pass): r
  * The conformance suite: registers, with `bun:test`, a test for each case and number of ranks. It reads the plugin's
  * capability table: what is claimed must work, against exact references; what is not claimed must be rejected. Each case
  * runs on a group of all ranks, in a sub-group, and on groups with middleware around their backend that passes calls on,
- * defers them, or replaces Works; of those others a smoke sweep takes a sample. With `memory`, all run on a device too. In the cases
- * `losses > …` a rank is killed or stopped, each in a job of its own; a smoke sweep has two of them.
+ * defers them, or replaces Works; a smoke sweep samples all but the first. With `memory`, all run on a device too. In
+ * the cases `losses > …` a rank is killed or stopped, each in a job of its own; a smoke sweep runs two of them.
  *
  * ```ts
  * testBackend(plugin, { worldSizes: [2, 3], skip: [{ reason: "no tags on this wire", tests: ["send and recv > tags tell messages apart"] }] });
@@ -106,7 +107,7 @@ export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions 
     test.skip(title, () => {});
   }
 
-  /** Registers a test for each case, and prints why others are left out. */
+  /** Registers a test for each case, and prints why others are skipped. */
   const register = (worldSize: number, planned: readonly PlannedCase[]): void => {
     for (const reason of new Set(planned.map((each) => each.reason))) {
       if (reason === undefined) continue;
@@ -193,7 +194,7 @@ const optionNames: OptionNames<BackendSuiteOptions> = {
   memory: true,
 };
 
-/** What is wrong here must not pass for a suite without a test, or for one of other ranks. */
+/** Wrong options must not result in a suite without tests, or with other numbers of ranks. */
 function requireArguments(plugin: unknown, options: BackendSuiteOptions): void {
   const fault = pluginFault(plugin);
   if (fault !== undefined) throw new InvalidArgumentError(`testBackend: ${fault.message}`, { argument: fault.field });
@@ -202,7 +203,7 @@ function requireArguments(plugin: unknown, options: BackendSuiteOptions): void {
   const { worldSizes, skip, memory } = options;
   const isCount = (size: unknown): boolean => Number.isInteger(size) && (size as number) > 0;
   if (worldSizes !== undefined && !(isList(worldSizes) && worldSizes.length > 0 && worldSizes.every(isCount))) {
-    throw new InvalidArgumentError("testBackend: worldSizes must be a list of numbers of ranks, of at least one", {
+    throw new InvalidArgumentError("testBackend: worldSizes must be a non-empty list of positive integers", {
       argument: "worldSizes",
     });
   }
@@ -222,7 +223,7 @@ function requireArguments(plugin: unknown, options: BackendSuiteOptions): void {
   }
 }
 
-/** What a memory of devices has. */
+/** Whether a value is a {@link SuiteMemory}. */
 function isMemory(memory: unknown): boolean {
   if (typeof memory !== "object" || memory === null) return false;
   const { device, open } = memory as Partial<SuiteMemory>;

@@ -1,4 +1,4 @@
-/** What a process writes into a pipe. */
+/** The output of a process to a pipe. */
 export class CapturedOutput {
   readonly #chunks: Uint8Array[] = [];
   readonly #reader;
@@ -10,8 +10,8 @@ export class CapturedOutput {
   }
 
   /**
-   * All of it, once the process has ended. Others may hold the pipe too, such as children that it has left behind:
-   * nobody waits longer than `graceMs` for them.
+   * The whole output, once the process has ended. Others may hold the pipe too, such as children that it left behind:
+   * waits for them no longer than `graceMs`.
    */
   async text(graceMs: number): Promise<string> {
     await endOrGrace(this.#ended, graceMs);
@@ -28,7 +28,7 @@ export class CapturedOutput {
   }
 }
 
-/** Resolves when `end` does, at the latest when the time is up. */
+/** Resolves when `end` does, or when the time is up. */
 export async function endOrGrace(end: Promise<unknown>, graceMs: number): Promise<void> {
   const { promise: grace, resolve } = Promise.withResolvers<void>();
   const timer = setTimeout(resolve, graceMs);

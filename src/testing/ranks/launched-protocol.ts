@@ -1,11 +1,11 @@
 import type { RankMessage } from "./rank-protocol.ts";
 
-/** What a rank that a launcher has started sends over its socket. */
+/** What a rank that a launcher started sends over its socket. */
 export type LaunchedMessage = RankMessage | { readonly kind: "hello"; readonly rank: number; readonly pid: number };
 
 const HEADER_BYTES = 4;
 
-/** Bytes with their number before them. */
+/** Bytes with their length in front. */
 export function encodeFrame(payload: Uint8Array): Uint8Array {
   const frame = new Uint8Array(HEADER_BYTES + payload.length);
   new DataView(frame.buffer).setUint32(0, payload.length, true);
@@ -17,7 +17,7 @@ export function encodeFrame(payload: Uint8Array): Uint8Array {
 export class FrameReader {
   #chunks: Uint8Array[] = [];
   #size = 0;
-  /** How many bytes there have to be before there is something to do. */
+  /** How many bytes have to arrive before there is something to do. */
   #wanted = HEADER_BYTES;
   readonly #onFrame: (payload: Uint8Array) => void;
 

@@ -15,10 +15,10 @@ import type { RankOutcome, RunningRank } from "./spawn-ranks.ts";
 
 const wrapper = fileURLToPath(new URL("./launched-rank.sh", import.meta.url));
 const runner = fileURLToPath(new URL("./launched-runner.ts", import.meta.url));
-/** How long a launcher may take to notice that its ranks have been killed. */
+/** How long a launcher may take to notice that its ranks were killed. */
 const LAUNCHER_END_MS = 3_000;
 
-/** A rank whose process another one has started, so that it is known by what it says over its socket. */
+/** A rank whose process a launcher started; it is known only through the messages on its socket. */
 export class LaunchedRank implements RunningRank {
   readonly rank: number;
   readonly init: RankProcessInit;
@@ -55,7 +55,7 @@ export class LaunchedRank implements RunningRank {
     try {
       this.kill("SIGKILL");
     } catch {
-      // It has ended meanwhile.
+      // It has ended in the meantime.
     }
     this.#job.killSoon();
   }
@@ -69,7 +69,7 @@ export class LaunchedRank implements RunningRank {
     }
   }
 
-  /** What became of it; its end is told by the end of the job as a whole. */
+  /** Its outcome, known once the job as a whole has ended. */
   async outcome(_others: readonly unknown[]): Promise<RankOutcome> {
     const launcher = await this.#job.ended;
     this.#ended = true;
@@ -110,7 +110,7 @@ export class LaunchedJob {
   readonly #launcher: Bun.Subprocess<"ignore", "pipe", "pipe">;
   readonly #channel: Bun.UnixSocketListener<RankSocket>;
 
-  /** `inits` are those of the ranks; `folder` is theirs alone. */
+  /** `inits` are those of the ranks; `folder` is used by them alone. */
   constructor(launcher: readonly string[], inits: readonly RankProcessInit[], folder: string) {
     this.folder = folder;
     this.ranks = inits.map((init, rank) => new LaunchedRank(rank, init, this));
@@ -147,7 +147,7 @@ export class LaunchedJob {
     });
   }
 
-  /** Ends the launcher, which ends what is left of its ranks, unless it does so by itself. */
+  /** Ends the launcher, and with it its remaining ranks, unless it ends by itself. */
   killSoon(): void {
     const timer = setTimeout(() => this.#launcher.kill("SIGKILL"), LAUNCHER_END_MS);
     void this.#launcher.exited.then(() => clearTimeout(timer));
@@ -203,7 +203,7 @@ function commandOf(init: RankProcessInit | undefined): readonly string[] {
   return [...(init?.options.runtime ?? [process.execPath]), runner];
 }
 
-/** A shell tells a signal by adding 128 to it; without a code the launcher has ended the rank. */
+/** A shell reports a signal as its number plus 128; without a code, the launcher ended the rank. */
 function endOf(code: string): { exitCode: number | null; signal: string | null } {
   if (code === "") return { exitCode: null, signal: "SIGTERM" };
   const number = Number(code);

@@ -1,4 +1,4 @@
-/** Entry of a rank that `spawnRanks` has had a launcher start: as rank-runner.ts, over a socket instead of Bun's IPC. */
+/** Entry of a rank that `spawnRanks` started by a launcher: like rank-runner.ts, over a socket instead of Bun's IPC. */
 import { deserialize, serialize } from "bun:jsc";
 import { rmSync } from "node:fs";
 import { environmentText } from "../../environment/index.ts";
@@ -23,7 +23,7 @@ const socket = await Bun.connect({
     close: () => {
       flushed.resolve();
       if (isLast) return;
-      // Nobody is left to run for, nor to take the job's folder away.
+      // No process is left to report to, or to remove the job's folder.
       rmSync(environmentText("C10D_RANK_FOLDER") ?? "", { recursive: true, force: true });
       process.exit(1);
     },

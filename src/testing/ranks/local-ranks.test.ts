@@ -83,10 +83,10 @@ describe("localRanks", () => {
     const lines = error.message.split("\n");
     expect(lines.slice(0, 2)).toEqual(["ranks 0, 1, 2 of 3 failed:", "  rank 2: too warm"]);
     expect(lines[2]).toMatch(
-      /^ {2}rank 0: localRanks: rank 0 was still running after 400 ms: in allReduce #1 on group "1" \(fake\) since [\d.]+ s$/,
+      /^ {2}rank 0: localRanks: rank 0 was still running after 400 ms: in allReduce #1 on group "1" \(fake\) for [\d.]+ s$/,
     );
     expect(lines[3]).toMatch(
-      /^ {2}rank 1: .* still running after 400 ms: in no op; the last, barrier #1 on group "0" \(fake\), had ended [\d.]+ s before$/,
+      /^ {2}rank 1: .* still running after 400 ms: in no op; the last, barrier #1 on group "0" \(fake\), ended [\d.]+ s earlier$/,
     );
     expect(error.cause).toEqual(new RangeError("too warm"));
   });
@@ -138,6 +138,6 @@ describe("localRanks", () => {
 
   test("says what to do where the body initializes too", async () => {
     const error = await localRanks(1, () => dist.initProcessGroup()).catch((thrown: unknown) => thrown);
-    expect(String(error)).toContain("give localRanks() { init: false }");
+    expect(String(error)).toContain("pass { init: false } to localRanks()");
   });
 });

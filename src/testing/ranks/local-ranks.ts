@@ -19,7 +19,7 @@ import { whereInOps } from "../watch/hang.ts";
 import { readOpLog, shareOpLog } from "../watch/op-log.ts";
 import { watchContext } from "../watch/watch-rank.ts";
 
-/** What the body of a rank gets. */
+/** What the body of a rank receives. */
 export interface LocalRank {
   readonly rank: number;
   readonly worldSize: number;
@@ -29,22 +29,22 @@ export interface LocalRank {
   readonly store: Store;
 }
 
-/** What {@link localRanks} takes beside the body. */
+/** Options of {@link localRanks}. */
 export interface LocalRanksOptions {
   /** Limit of the whole run, and default limit of ops. 30 s by default. */
   readonly timeout?: Timeout;
   /** A backend whose ranks can share a thread. The `fake` backend by default. */
   readonly backend?: BackendPlugin;
   /**
-   * `false` leaves `initProcessGroup()` to the body, which gives it the store, rank and world size it gets here: for
-   * applications that initialize by themselves. Default is `true`.
+   * `false` leaves `initProcessGroup()` to the body, which passes it the store, rank and world size of its argument:
+   * for applications that initialize by themselves. Default is `true`.
    */
   readonly init?: boolean;
   /** Options for the backend, e.g. `{ seed: 7 }`. */
   readonly options?: Readonly<Record<string, unknown>>;
-  /** The clock for limits of ops, e.g. a `ManualClock`; the limit of the run is of real time. The system's by default. */
+  /** The clock for limits of ops, e.g. a `ManualClock`; the run is limited in real time. The system's by default. */
   readonly clock?: Clock;
-  /** Container whose middleware, logger and so on the default groups get, with the `backend` and the `clock` of these options. */
+  /** Container with the middleware, logger and so on of the default groups; `backend` and `clock` replace its own. */
   readonly container?: DependencyContainer;
 }
 
@@ -63,7 +63,7 @@ export interface RankFailure {
   readonly error: unknown;
 }
 
-/** Thrown by {@link localRanks}: the failures of all ranks, the one that came first in front. */
+/** Thrown by {@link localRanks}: the failures of all ranks, the earliest first. */
 export class LocalRanksError extends AggregateError {
   override readonly name = "LocalRanksError";
   readonly failures: readonly RankFailure[];
@@ -80,18 +80,18 @@ export class LocalRanksError extends AggregateError {
   }
 }
 
-/** What to do about a body that does by itself what `localRanks` has done. */
+/** What to do about a body that repeats what `localRanks` did. */
 function adviceFor(error: unknown): string {
   if (!(error instanceof DistError) || error.code !== "ALREADY_INITIALIZED") return "";
-  return " localRanks() has initialized it already; where the body calls initProcessGroup(), give localRanks() { init: false }";
+  return " localRanks() has initialized it already; where the body calls initProcessGroup(), pass { init: false } to localRanks()";
 }
 
 const DEFAULT_LIMIT_MS = 30_000;
 
 /**
  * Runs `body` as `n` ranks in this thread, each with a default group of its own, so that `dist.*` inside the body acts
- * as that rank. Data is really exchanged, by the `fake` backend. When a rank throws, its group is aborted, so that the
- * others do not wait for it.
+ * as that rank. The ranks exchange real data, by the `fake` backend. When a rank throws, its group is aborted, so that
+ * the others do not wait for it.
  *
  * @returns What the bodies returned, in the order of ranks.
  * @throws LocalRanksError naming every rank that failed, or that was still running when the time was up, and in which op.
@@ -115,7 +115,7 @@ export async function localRanks<T>(
   const limitMs = timeoutMs(options.timeout, DEFAULT_LIMIT_MS);
   if (options.container !== undefined) requireContainer("localRanks", options.container);
   const store = new HashStore();
-  // One of its own, so that nothing that is registered for this run stays.
+  // A child container, so that registrations of this run do not stay.
   const container = (options.container ?? createContainer()).createChildContainer();
   if (options.backend !== undefined) registryOf(container).register(options.backend, { replace: true });
   if (options.clock !== undefined) container.register(CLOCK, { useValue: options.clock });

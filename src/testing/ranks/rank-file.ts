@@ -3,7 +3,7 @@ import { fileURLToPath } from "node:url";
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
 
 /**
- * Absolute path of a file that is named by a path, seen from the current folder, or by a URL.
+ * Absolute path of a file that is named by a path, relative to the current folder, or by a URL.
  *
  * @param caller Name of the function that was given the file, for its error.
  */

@@ -7,7 +7,7 @@ import { CapturedOutput, endOrGrace } from "./captured-output.ts";
 import type { RankMessage, RankOrder, ReportedError } from "./rank-protocol.ts";
 import type { RankOutcome, RunningRank, SpawnOptions } from "./spawn-ranks.ts";
 
-/** How long what a rank has sent may take to get here after its end. */
+/** How long the output and messages of a rank may take to arrive after it ended. */
 export const GRACE_MS = 2_000;
 const runner = fileURLToPath(new URL("./rank-runner.ts", import.meta.url));
 
@@ -29,7 +29,7 @@ export interface RankProcessInit {
 
 /** A rank in a process of its own. */
 export class RankProcess implements RunningRank {
-  /** Starts all ranks, or none: what the system says about a command that cannot be run is thrown. */
+  /** Starts all ranks, or none: throws the system's error for a command that cannot be run. */
   static startAll(inits: readonly RankProcessInit[]): readonly RankProcess[] {
     const started: RankProcess[] = [];
     try {
@@ -154,7 +154,7 @@ export class RankProcess implements RunningRank {
     if (message.kind === "value") this.#value = message.value;
     else if (message.kind === "error") this.#error = message.error;
     else this.#reports.push(message.report);
-    // It may go now: a rank that hung up by itself would leave behind what is still on its way.
+    // It may exit now: if the rank disconnected by itself, messages in flight would be lost.
     if (message.kind !== "report") this.#process.disconnect();
     this.#notify();
   }

@@ -5,12 +5,12 @@ import type { Fault } from "../fault.ts";
 export interface RankOrder {
   readonly file: string;
   readonly args: unknown;
-  /** Path of the log that its ops are entered in. */
+  /** Path of the log of its ops. */
   readonly opLog: string;
   readonly faults: readonly Fault[];
 }
 
-/** An error as it crosses the process border. */
+/** An error as it crosses the process boundary. */
 export interface ReportedError {
   readonly name: string;
   readonly message: string;
@@ -36,7 +36,7 @@ export function requireCloneable(caller: string, args: unknown): void {
   }
 }
 
-/** The parts of an error that can cross. */
+/** The parts of an error that can cross the process boundary. */
 export function reportError(thrown: unknown): ReportedError {
   try {
     const error = thrown instanceof Error ? thrown : new Error(String(thrown));
@@ -50,13 +50,13 @@ export function reportError(thrown: unknown): ReportedError {
     };
   } catch {
     const what = Object.prototype.toString.call(thrown);
-    return { name: "Error", message: `${what} was thrown, which cannot be read`, ...nothingElse };
+    return { name: "Error", message: `${what} was thrown and cannot be read`, ...nothingElse };
   }
 }
 
 const nothingElse = { code: undefined, details: undefined, stack: undefined };
 
-/** Bun's errors of code that does not parse have the place beside the message, or in a list. */
+/** Bun's errors for code that does not parse have the position outside the message, or are in a list. */
 function messagesOf(error: Error): string {
   const { position, errors } = error as { position?: { file: string; line: number; column: number }; errors?: unknown };
   if (error instanceof AggregateError && Array.isArray(errors)) {

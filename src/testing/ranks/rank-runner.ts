@@ -1,4 +1,4 @@
-/** Entry of a rank that `spawnRanks` has started: runs the default export of the file it is told. */
+/** Entry of a rank that `spawnRanks` started: runs the default export of the given file. */
 
 import { environmentText } from "../../environment/index.ts";
 import { removeOpLog } from "../watch/op-log.ts";
@@ -8,7 +8,7 @@ import { runBody } from "./run-body.ts";
 let order: RankOrder | undefined;
 let isOver = false;
 
-// The process that started the rank hangs up once it has the last message, or when it dies.
+// The process that started the rank disconnects once it has the last message, or when it dies.
 process.once("disconnect", () => {
   if (isOver) return;
   if (order !== undefined) removeOpLog(order.opLog);

@@ -12,8 +12,8 @@ export interface BodyOrder {
 }
 
 /**
- * Runs the default export of a rank's file under watch, and sends what it reports, and how it ends, to who started the
- * rank. Never rejects.
+ * Runs the default export of a rank's file under watch, and sends its reports and its outcome to the process or thread
+ * that started the rank. Never rejects.
  *
  * @returns Whether the function returned something that could be sent.
  */
@@ -27,7 +27,7 @@ export async function runBody(
     try {
       send(message);
     } catch (cause) {
-      const text = `rank ${place.rank}: ${what} cannot be copied to the process or thread that has started the rank (${cause}); use plain data`;
+      const text = `rank ${place.rank}: ${what} cannot be copied to the process or thread that started the rank (${cause}); use plain data`;
       throw new InvalidArgumentError(text, { cause, rank: place.rank });
     }
   };

@@ -51,7 +51,7 @@ describe("the fault script of spawnRanks", () => {
     expect(stopped).toMatchObject({ signal: "SIGKILL", hung: true, faults: [{ fired: true }] });
     expect(stopped?.hang?.process).toBe("stopped");
     expect(stopped?.hang?.text).toMatch(
-      /^rank 1 was killed after \d[\d.]* s: in no op; the last, allReduce #2 on group "0" \(gloo\), had ended [\d.]+ s before; its process was stopped$/,
+      /^rank 1 was killed after \d[\d.]* s: in no op; the last, allReduce #2 on group "0" \(gloo\), ended [\d.]+ s earlier; its process was stopped$/,
     );
   });
 
@@ -132,18 +132,18 @@ async function untilAsleep(pid: number): Promise<void> {
 
 describe("a rank that hangs", () => {
   const cases: readonly (readonly [Hanging, RegExp])[] = [
-    ["wait", /: in allReduce #2 on group "0" \(gloo\) since [\d.]+ s$/],
-    ["await", /: in allReduce #2 on group "0" \(gloo\) since [\d.]+ s$/],
+    ["wait", /: in allReduce #2 on group "0" \(gloo\) for [\d.]+ s$/],
+    ["await", /: in allReduce #2 on group "0" \(gloo\) for [\d.]+ s$/],
     [
       "two ops",
-      /: in allReduce #2 on group "0" \(gloo\) since [\d.]+ s, in barrier #3 on group "0" \(gloo\) since [\d.]+ s$/,
+      /: in allReduce #2 on group "0" \(gloo\) for [\d.]+ s, in barrier #3 on group "0" \(gloo\) for [\d.]+ s$/,
     ],
-    ["message", /: in recv #\d+ on group "0" \(gloo\) since [\d.]+ s$/],
+    ["message", /: in recv #\d+ on group "0" \(gloo\) for [\d.]+ s$/],
     [
       "busy",
-      /: in no op; the last, barrier #1 on group "0" \(gloo\), had ended [\d.]+ s before; its process was running$/,
+      /: in no op; the last, barrier #1 on group "0" \(gloo\), ended [\d.]+ s earlier; its process was running$/,
     ],
-    ["before any op", /: in no op, and none had begun$/],
+    ["before any op", /: in no op, and none had started$/],
   ];
 
   test.concurrent.each(cases)("%s: is killed, and reported with the op that it was in", async (args, words) => {
@@ -263,7 +263,7 @@ describe("spawnRanks", () => {
     ["a function", "rank 0: what its function returned cannot be copied"],
     ["reports a function", "rank 0: what it reports cannot be copied"],
     ["odd error", "too warm"],
-    ["odder error", "[object Object] was thrown, which cannot be read"],
+    ["odder error", "[object Object] was thrown and cannot be read"],
   ])("%s: tells what cannot be told", async (args, message) => {
     const outcome = await awkward(args);
     expect(outcome).toMatchObject({ exitCode: 1, value: undefined, reports: [], stderr: "" });

@@ -12,9 +12,9 @@ import { pathOfFile } from "./rank-file.ts";
 import { RankProcess } from "./rank-process.ts";
 import { type ReportedError, requireCloneable } from "./rank-protocol.ts";
 
-/** What {@link spawnRanks} takes beside the number of ranks and their file. */
+/** Options of {@link spawnRanks}. */
 export interface SpawnOptions {
-  /** Given to the rank's function; must survive structured cloning. A program gets it as its arguments, a list of text. */
+  /** Passed to the rank's function; must survive structured cloning. For a program: its arguments, as strings. */
   readonly args?: unknown;
   /** Limit of the whole job, after which ranks that still run are killed and reported as hung. 30 s by default. */
   readonly timeout?: Timeout;
@@ -24,22 +24,22 @@ export interface SpawnOptions {
   readonly env?: Readonly<Record<string, string | undefined>>;
   /**
    * Command that runs the ranks instead of this Bun: another Bun, or a wrapper such as `["strace", "-f", "bun"]`. For a
-   * file that is no TypeScript or JavaScript it is what runs that program, e.g. `["python3"]`.
+   * file that is not TypeScript or JavaScript, the command that runs that program, e.g. `["python3"]`.
    */
   readonly runtime?: readonly string[];
   /**
-   * Command that starts all ranks together, `["mpirun", "--oversubscribe"]` for instance: `-n`, their number and the
-   * program are appended. The ranks' numbers come from its variables. For files that are TypeScript or JavaScript.
+   * Command that starts all ranks together, such as `["mpirun", "--oversubscribe"]`: `-n`, their number and the program
+   * are appended. The rank numbers come from its variables. Only for TypeScript and JavaScript files.
    */
   readonly launcher?: readonly string[];
   /**
-   * What goes wrong, and where: `kill rank 2 before op 5`, `stop rank 1 after op 3`, `delay rank 0 before op 2 by 300ms`,
+   * Faults to inject: `kill rank 2 before op 5`, `stop rank 1 after op 3`, `delay rank 0 before op 2 by 300ms`,
    * `drop rank 1 op 4`, or the same as {@link Fault}s. Ops are counted from 1, per rank.
    */
   readonly faults?: readonly (string | Fault)[];
   /**
-   * Whether the store wants a secret, which the ranks get by `C10D_STORE_SECRET` as from `c10d run`. Default is `true`;
-   * `false` is for ranks that use PyTorch.
+   * Whether the store requires a secret, which the ranks receive in `C10D_STORE_SECRET` as from `c10d run`. Default is
+   * `true`; `false` is for ranks that use PyTorch.
    */
   readonly storeSecret?: boolean;
   /** Stop the other ranks when one fails. Default is `false`: each rank's own outcome is of interest. */
@@ -61,9 +61,9 @@ export interface RankOutcome {
   readonly reports: readonly unknown[];
   /** Whether it had to be killed because the job's time was up. */
   readonly hung: boolean;
-  /** If it hung: in which op it was, for how long, and what had gone before. */
+  /** If it hung: in which op it was, for how long, and which ops came before. */
   readonly hang: RankHang | undefined;
-  /** Its lines of the fault script, and whether it came to each. */
+  /** Its lines of the fault script, and whether it reached each. */
   readonly faults: readonly FaultOutcome[];
   readonly stdout: string;
   readonly stderr: string;
@@ -71,7 +71,7 @@ export interface RankOutcome {
   readonly durationMs: number;
 }
 
-/** A rank that runs. */
+/** A running rank. */
 export interface RunningRank {
   readonly rank: number;
   readonly pid: number;
@@ -81,14 +81,14 @@ export interface RunningRank {
   kill(signal: NodeJS.Signals): void;
 }
 
-/** A job that {@link startRanks} has started. */
+/** A job that {@link startRanks} started. */
 export interface RunningJob {
   readonly ranks: readonly RunningRank[];
   /** Resolves when all ranks have ended. Never rejects because of a rank. */
   readonly done: Promise<RankOutcome[]>;
 }
 
-/** What the default export of a rank's file gets. */
+/** What the default export of a rank's file receives. */
 export interface RankContext<Args = unknown> {
   readonly rank: number;
   readonly worldSize: number;
@@ -106,7 +106,7 @@ const DEFAULT_LIMIT_MS = 30_000;
  * Runs the default export of `file` in `n` processes, as the ranks of one job: the environment is that of `c10d run`,
  * the store is hosted here. Resolves to the outcome of every rank, however it ended.
  *
- * A file that is no TypeScript or JavaScript is run as a program, by `runtime`; it has neither a value nor reports.
+ * A file that is not TypeScript or JavaScript is run as a program, by `runtime`; it has neither a value nor reports.
  *
  * @throws InvalidArgumentError for wrong options, faults included. Never rejects because of a rank.
  */
@@ -172,7 +172,7 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
   return { ranks: processes, done: finish() };
 }
 
-/** Whether a rank imports the file; else the file is a program. */
+/** Whether a rank imports the file; otherwise the file is a program. */
 function isModule(path: string): boolean {
   return /\.[cm]?[jt]sx?$/.test(path);
 }
@@ -181,22 +181,25 @@ function requireRuntime(path: string, { runtime, launcher, args }: SpawnOptions,
   if (runtime?.length === 0) throw new InvalidArgumentError("spawnRanks: runtime is empty", { argument: "runtime" });
   if (isModule(path)) return;
   if (launcher !== undefined) {
-    throw new InvalidArgumentError(`spawnRanks: ${path} is no TypeScript or JavaScript, which a launcher needs`, {
+    throw new InvalidArgumentError(`spawnRanks: ${path} is not TypeScript or JavaScript, which a launcher needs`, {
       argument: "launcher",
     });
   }
   if (runtime === undefined) {
     throw new InvalidArgumentError(
-      `spawnRanks: ${path} is no TypeScript or JavaScript; name what runs it, e.g. runtime: ["python3"]`,
+      `spawnRanks: ${path} is not TypeScript or JavaScript; name what runs it, e.g. runtime: ["python3"]`,
       { argument: "runtime" },
     );
   }
   if (args !== undefined && !(Array.isArray(args) && args.every((each) => typeof each === "string"))) {
-    throw new InvalidArgumentError("spawnRanks: the args of a program are a list of text", { argument: "args" });
+    throw new InvalidArgumentError("spawnRanks: the args of a program must be a list of strings", { argument: "args" });
   }
   if (faults.length > 0) {
-    throw new InvalidArgumentError("spawnRanks: faults strike ranks that use bun-c10d; a program's ops are not seen", {
-      argument: "faults",
-    });
+    throw new InvalidArgumentError(
+      "spawnRanks: faults need ranks that use bun-c10d; the ops of a program are not seen",
+      {
+        argument: "faults",
+      },
+    );
   }
 }

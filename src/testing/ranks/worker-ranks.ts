@@ -11,7 +11,7 @@ import { pathOfFile } from "./rank-file.ts";
 import { type RankMessage, type ReportedError, reportError, requireCloneable } from "./rank-protocol.ts";
 import type { RankOutcome, SpawnOptions } from "./spawn-ranks.ts";
 
-/** What {@link workerRanks} takes beside the number of ranks and their file. */
+/** Options of {@link workerRanks}. */
 export type WorkerRanksOptions = Pick<SpawnOptions, "args" | "timeout" | "signal" | "env" | "failFast">;
 
 /** How a rank in a Worker ended. */
@@ -20,11 +20,11 @@ export type WorkerOutcome = Pick<
   "rank" | "exitCode" | "value" | "error" | "reports" | "hung" | "hang" | "durationMs"
 >;
 
-/** What a Worker is told. */
+/** What a Worker is to run; sent to it when it starts. */
 export interface WorkerOrder {
   readonly file: string;
   readonly args: unknown;
-  readonly seat: WorkerSeat;
+  readonly slot: WorkerSeat;
   readonly opLog: SharedArrayBuffer;
 }
 
@@ -35,7 +35,7 @@ const DEFAULT_LIMIT_MS = 30_000;
  * `spawnRanks` could run too: `initProcessGroup()` finds rank, world size and store in the environment, which is that
  * of `c10d run`; the backend is `fake` unless the file, or `env.C10D_BACKEND`, names another one.
  *
- * Data is really exchanged, as in `localRanks`, but each rank has a thread of its own: it may block in `wait()`.
+ * Ranks exchange real data, as in `localRanks`, but each has a thread of its own: it may block in `wait()`.
  *
  * @returns The outcome of every rank. Never rejects because of one; a rank that hangs is terminated.
  */
@@ -101,7 +101,7 @@ class RankWorker {
     readonly rank: number,
     { file, worldSize, env, coordinator, options }: WorkerJob,
   ) {
-    const { seat, ended } = coordinator.addWorker();
+    const { slot, ended } = coordinator.addWorker();
     this.#worker = new Worker(new URL("./worker-runner.ts", import.meta.url), {
       name: `rank ${rank}`,
       env: environment({
@@ -126,8 +126,8 @@ class RankWorker {
       ended("has ended");
       this.#ended.resolve((event as CloseEvent).code);
     });
-    const order: WorkerOrder = { file, args: options.args, seat, opLog: this.#opLog };
-    this.#worker.postMessage(order, [seat.port]);
+    const order: WorkerOrder = { file, args: options.args, slot, opLog: this.#opLog };
+    this.#worker.postMessage(order, [slot.port]);
   }
 
   terminateAsHung(): void {

@@ -1,4 +1,4 @@
-/** Entry of a Worker that `workerRanks` has started: runs the default export of the file it is told. */
+/** Entry of a Worker that `workerRanks` started: runs the default export of the given file. */
 
 import { takeSeat } from "../../backends/fake/exchange/worker-link.ts";
 import { environmentText } from "../../environment/index.ts";
@@ -11,7 +11,7 @@ self.addEventListener(
   "message",
   async ({ data: order }: MessageEvent<WorkerOrder>) => {
     const place = { rank: Number(environmentText("RANK")), worldSize: Number(environmentText("WORLD_SIZE")) };
-    takeSeat(order.seat);
+    takeSeat(order.slot);
     await runBody({ ...order, faults: [] }, place, (message) => self.postMessage(message));
   },
   { once: true },

@@ -10,7 +10,7 @@ import type { Store } from "../../store/index.ts";
 import { declareCallerMemory } from "./caller-memory.ts";
 
 export interface StoreSuiteOptions {
-  /** A store without keys of users; the suite closes it. */
+  /** A store without user keys; the suite closes it. */
   open(): Promise<Store>;
   /** What this store cannot do, and why. */
   readonly skip?: readonly { readonly reason: string; readonly tests: readonly string[] }[];
@@ -40,7 +40,7 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
         });
     }
 
-    /** Starts `waiting`, then `act`, and expects that the former ends because of the latter. */
+    /** Runs `act` while `waiting` is pending, which has to resolve because of it. */
     async function woken<T>(waiting: Promise<T>, act: () => Promise<unknown>): Promise<T> {
       await Bun.sleep(10);
       await act();

@@ -1,7 +1,7 @@
 import { sleepSync, startTimer, type Timer } from "../../time/index.ts";
 import { Work, type WorkInit } from "../../work/index.ts";
 
-/** Work of an op that never reaches its backend: nothing but its time-out, or the end of its group, ends it. */
+/** Work of an op that never reaches its backend: only its time-out, or the end of its group, ends it. */
 export class LostWork extends Work<void> {
   readonly #due: number;
   readonly #onTimeout: () => void;
@@ -12,7 +12,7 @@ export class LostWork extends Work<void> {
     super(init);
     this.#due = performance.now() + timeoutMs;
     this.#onTimeout = onTimeout;
-    // Also without a limit, a timer keeps the process alive while the op is in flight.
+    // Even without a limit, a timer keeps the process alive while the op is in flight.
     this.#timer = startTimer(timeoutMs, onTimeout);
     this.whenEnded(() => this.#timer[Symbol.dispose]());
   }

@@ -3,7 +3,7 @@ import { CPU, type DType, type TensorView } from "../../../tensor/index.ts";
 import { copyOf } from "../element-bytes.ts";
 import type { NumberedCall } from "../numbered-call.ts";
 
-/** A tensor on its way to another thread; without bytes where only its size is needed there. */
+/** A tensor on its way to another thread; without bytes if only its size is needed there. */
 export interface CarriedTensor {
   readonly dtype: DType;
   readonly length: number;
@@ -23,7 +23,7 @@ export function carryTensor(view: TensorView, withBytes: boolean): CarriedTensor
   return { dtype, length, byteLength, bytes: withBytes ? copyOf(view) : undefined };
 }
 
-/** A view of a tensor that has come from another thread. */
+/** A view of a tensor received from another thread. */
 export function receiveTensor({ dtype, length, byteLength, bytes = new Uint8Array(0) }: CarriedTensor): TensorView {
   return { source: bytes, data: bytes, ptr: 0, dtype, length, byteLength, device: CPU };
 }

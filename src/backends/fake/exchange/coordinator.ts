@@ -7,24 +7,24 @@ import { Meeting } from "./meeting.ts";
 import type { ToCoordinator, ToWorker, WorkerSeat } from "./worker-protocol.ts";
 
 /**
- * Where ranks in Workers meet and exchange their data: on the thread that has started them, which never blocks. So a
- * Worker may block in `wait()`, and one that dies takes nothing along that others need.
+ * Where ranks in Workers meet and exchange their data: on the thread that started them, which never blocks. So a Worker
+ * may block in `wait()`, and one that dies loses no data that others need.
  */
 export class Coordinator {
   readonly place = `${process.pid}/${crypto.randomUUID()}`;
   readonly #meetings = new Map<string, Meeting>();
   readonly #attendants: Attendant[] = [];
 
-  /** A seat for one more Worker, to be transferred to it, and what to call when the Worker has ended. */
-  addWorker(): { readonly seat: WorkerSeat; ended(how: string): void } {
+  /** A slot for one more Worker, to be transferred to it, and a function to call when the Worker has ended. */
+  addWorker(): { readonly slot: WorkerSeat; ended(how: string): void } {
     const { port1, port2 } = new MessageChannel();
     const bell = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
     const attendant = new Attendant(port1, bell, (token, size, seed) => this.#meeting(token, size, seed));
     this.#attendants.push(attendant);
-    return { seat: { port: port2, bell, place: this.place }, ended: (how) => attendant.end(how) };
+    return { slot: { port: port2, bell, place: this.place }, ended: (how) => attendant.end(how) };
   }
 
-  /** Lets go of all Workers. */
+  /** Releases all Workers. */
   close(): void {
     for (const attendant of this.#attendants) attendant.end("was closed");
     this.#meetings.clear();
@@ -33,7 +33,7 @@ export class Coordinator {
   #meeting(token: string, size: number, seed: number | undefined): Meeting {
     const meeting = this.#meetings.get(token) ?? new Meeting(size, seed, systemClock);
     this.#meetings.set(token, meeting);
-    // One that was given up has to be there still for a rank that comes late.
+    // A late rank still has to find a meeting that was given up.
     for (const [name, { over, givenUp }] of this.#meetings) if (over && !givenUp) this.#meetings.delete(name);
     return meeting;
   }
@@ -41,7 +41,7 @@ export class Coordinator {
 
 type MeetingOf = (token: string, size: number, seed: number | undefined) => Meeting;
 
-/** Speaks for one Worker in the exchanges of its groups. */
+/** Represents one Worker in the exchanges of its groups. */
 class Attendant {
   readonly #port: MessagePort;
   readonly #bell: Int32Array;
@@ -53,7 +53,7 @@ class Attendant {
     this.#port = port;
     this.#bell = new Int32Array(bell);
     this.#meetingOf = meetingOf;
-    port.on("message", (message: ToCoordinator) => this.#hear(message));
+    port.on("message", (message: ToCoordinator) => this.#receive(message));
   }
 
   /** The Worker has ended: ranks that still need it fail. */
@@ -64,60 +64,60 @@ class Attendant {
     this.#port.close();
   }
 
-  #tell(message: ToWorker): void {
+  #send(message: ToWorker): void {
     if (this.#ended !== undefined) return;
     this.#port.postMessage(message);
     Atomics.add(this.#bell, 0, 1);
     Atomics.notify(this.#bell, 0);
   }
 
-  #hear(message: ToCoordinator): void {
+  #receive(message: ToCoordinator): void {
     if (message.kind === "attend") {
       void this.#attend(message);
       return;
     }
-    this.#groups.get(message.token)?.hear(message);
+    this.#groups.get(message.token)?.receive(message);
   }
 
   async #attend({ token, rank, size, seed, timeoutMs }: Extract<ToCoordinator, { kind: "attend" }>): Promise<void> {
     const meeting = this.#meetingOf(token, size, seed);
     const attendance = await meeting.attend(rank, size, seed, timeoutMs, systemClock);
     if (attendance.kind === "met") {
-      const membership = new Membership(rank, meeting.exchange, (news) => this.#tell({ token, ...news }));
+      const membership = new Membership(rank, meeting.exchange, (message) => this.#send({ token, ...message }));
       this.#groups.set(token, membership);
       if (this.#ended !== undefined) meeting.exchange.leave(rank, this.#ended);
     }
-    this.#tell({ kind: "attendance", token, attendance });
+    this.#send({ kind: "attendance", token, attendance });
   }
 }
 
-type News = ToWorker extends infer Each ? (Each extends { kind: string } ? Omit<Each, "token"> : never) : never;
+type GroupMessage = ToWorker extends infer Each ? (Each extends { kind: string } ? Omit<Each, "token"> : never) : never;
 
-/** A Worker's place in one group. */
+/** A Worker's membership of one group. */
 class Membership implements Member {
   readonly rank: number;
   readonly exchange: Exchange;
-  readonly #tell: (news: News) => void;
+  readonly #send: (message: GroupMessage) => void;
   /** Ops in flight, by their number. */
   readonly #ops = new Map<number, RemoteOp>();
 
-  constructor(rank: number, exchange: Exchange, tell: (news: News) => void) {
+  constructor(rank: number, exchange: Exchange, send: (message: GroupMessage) => void) {
     this.rank = rank;
     this.exchange = exchange;
-    this.#tell = tell;
+    this.#send = send;
     exchange.addMember(this);
   }
 
   onFailure(failure: NonNullable<Exchange["failure"]>): void {
     this.#ops.clear();
-    this.#tell({ kind: "failure", failure });
+    this.#send({ kind: "failure", failure });
   }
 
-  hear(message: Exclude<ToCoordinator, { kind: "attend" }>): void {
+  receive(message: Exclude<ToCoordinator, { kind: "attend" }>): void {
     const { exchange, rank } = this;
     switch (message.kind) {
       case "enter":
-        // A Worker that has not heard of the failure yet; it will before it hears of anything else.
+        // The Worker has not been notified of the failure yet; it will be before it receives anything else.
         if (exchange.failure !== undefined) return;
         exchange.enter(rank, message.round, receiveCall(message.call), this.#op(message.op, message.timeoutMs));
         return;
@@ -148,7 +148,7 @@ class Membership implements Member {
   #op(number: number, timeoutMs: number): RemoteOp {
     const op = new RemoteOp(timeoutMs, (bytes, source) => {
       this.#ops.delete(number);
-      this.#tell({ kind: "deliver", op: number, bytes, source });
+      this.#send({ kind: "deliver", op: number, bytes, source });
     });
     this.#ops.set(number, op);
     return op;
@@ -157,7 +157,7 @@ class Membership implements Member {
 
 type Deliver = (bytes: readonly Uint8Array<ArrayBuffer>[], source: number) => void;
 
-/** An op of a Worker: what arrives for it is sent on. */
+/** An op of a Worker: its results are forwarded to the Worker. */
 class RemoteOp implements PendingOp {
   readonly timeoutMs: number;
   readonly #deliver: Deliver;

@@ -1,7 +1,7 @@
 import { callUserCode } from "../../../errors/index.ts";
 
 /**
- * When results reach the ranks. Without a seed: at once. With one: a delivery per turn of the event loop, picked from
+ * When results reach the ranks. Without a seed: at once. With one: one delivery per turn of the event loop, picked from
  * all that are due by a pseudo-random number, so that the same program with the same seed sees the same interleaving.
  */
 export class DeliveryOrder {

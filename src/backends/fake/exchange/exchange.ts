@@ -13,28 +13,28 @@ interface Arrival {
   readonly op: PendingOp;
 }
 
-/** Calls of one round that differ, which fail the group when the collectives before them have ended. */
+/** Two different calls in one round. They fail the group once the collectives before them have ended. */
 interface Mismatch {
   readonly round: number;
   readonly failure: Failure;
   readonly timer: Disposable;
 }
 
-/** How long collectives before calls that differ may take to end. */
+/** How long the collectives before a mismatch may take to end. */
 const MISMATCH_GRACE_MS = 5_000;
 
-/** The place where the ranks of one group exchange their data; it is in one thread. */
+/** Where the ranks of one group exchange their data, in one thread. */
 export class Exchange implements ExchangePort {
   readonly size: number;
   readonly order: DeliveryOrder;
   readonly #clock: Clock;
   readonly #members: Member[] = [];
-  /** Ranks that have gone, and how. */
+  /** Ranks that have left, and how. */
   readonly #left = new Map<number, string>();
   readonly #mailbox = new Mailbox();
-  /** Collectives that some rank has not come to yet, by round. */
+  /** Collectives that not all ranks have called yet, by round. */
   readonly #collectives = new Map<number, Map<number, Arrival>>();
-  /** Ops of collectives that all ranks have come to, and whose results are still to be delivered. */
+  /** Ops of collectives that all ranks have called and whose results are still to be delivered. */
   #undelivered = 0;
   #mismatch: Mismatch | undefined;
   /** How many collectives each rank has refused. */
@@ -55,7 +55,7 @@ export class Exchange implements ExchangePort {
     this.#members.push(member);
   }
 
-  /** A rank comes to its collective of this round. The last one brings the data of all. */
+  /** A rank calls its collective of this round. The last one completes it for all. */
   enter(rank: number, round: number, call: NumberedCall, op: PendingOp): void {
     const arrivals = this.#collectives.get(round) ?? new Map<number, Arrival>();
     this.#collectives.set(round, arrivals);
@@ -73,7 +73,7 @@ export class Exchange implements ExchangePort {
     this.#refusals.set(rank, (this.#refusals.get(rank) ?? 0) + 1);
   }
 
-  /** Fails the group if ranks have gone that a collective still needs, all of which are named. */
+  /** Fails the group if ranks have left that a collective still needs, and names all of them. */
   #failIfLeft(arrivals: ReadonlyMap<number, Arrival>): boolean {
     const gone = [...this.#left.keys()].filter((other) => !arrivals.has(other)).sort((a, b) => a - b);
     const [first] = gone;
@@ -126,7 +126,7 @@ export class Exchange implements ExchangePort {
     for (const { op } of [send, recv]) this.order.add(() => op.deliver());
   }
 
-  /** A rank has gone; what still needs it fails. */
+  /** A rank has left; ops that still need it fail. */
   leave(rank: number, how = "closed the group"): void {
     if (this.#left.has(rank)) return;
     this.#left.set(rank, how);
@@ -144,7 +144,7 @@ export class Exchange implements ExchangePort {
     const message = this.#mailbox.waiting.find((each) => each.op === op);
     const other = message && this.#mailbox.waiting.find((each) => each.rank === message.peer && each.peer === rank);
     if (message !== undefined && other !== undefined) {
-      // Which of the two should have sent, or with which tag, cannot be known.
+      // There is no way to know which of the two should have sent, or with which tag.
       const [a, b] = message.rank < other.rank ? [message, other] : [other, message];
       const text = `ranks ${a.rank} and ${b.rank} waited for each other, at ${messageText(a)} and ${messageText(b)}`;
       this.#fail("timeout", rank, [], `${limit}; ${text}`);
@@ -155,11 +155,11 @@ export class Exchange implements ExchangePort {
       : message !== undefined && message.peer >= 0
         ? [message.peer]
         : [];
-    const who = missing.length === 0 ? "nobody sent" : `${ranksInWords(missing)} did not arrive`;
-    this.#fail("timeout", rank, missing, `${limit}; ${who}${missing.map((each) => this.#whereIs(each)).join("")}`);
+    const reason = missing.length === 0 ? "no rank sent" : `${ranksInWords(missing)} did not arrive`;
+    this.#fail("timeout", rank, missing, `${limit}; ${reason}${missing.map((each) => this.#whereIs(each)).join("")}`);
   }
 
-  /** What is known of a rank that somebody has waited for. */
+  /** What is known of a rank that another one waited for. */
   #whereIs(rank: number): string {
     const message = this.#mailbox.waiting.find((each) => each.rank === rank);
     if (message !== undefined) return `; rank ${rank} was at ${messageText(message)}`;
@@ -185,9 +185,9 @@ export class Exchange implements ExchangePort {
   }
 
   /**
-   * Two calls differ, and which of them is wrong cannot be known.
+   * Two calls differ; there is no way to know which is wrong.
    *
-   * @param round That of two collectives: those before it, which all ranks have called alike, end first.
+   * @param round For two collectives, their round: those before it, which all ranks called alike, end first.
    */
   #failDesync(rank: number, text: string, round = 0): void {
     const failure = { kind: "mismatch", rank, peers: [], text } as const;

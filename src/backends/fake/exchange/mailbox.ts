@@ -13,7 +13,7 @@ export interface Message {
   readonly op: PendingOp;
 }
 
-/** Brings sends and recvs of one group together: same pair of ranks, same tag, first come, first served. */
+/** Matches the sends and recvs of one group: same pair of ranks, same tag, first come, first served. */
 export class Mailbox {
   #waiting: Message[] = [];
 
@@ -22,9 +22,9 @@ export class Mailbox {
     return this.#waiting;
   }
 
-  /** The partner of a message, which leaves the box; without one, the message stays in it. */
+  /** Removes and returns the partner of a message; if there is none, keeps the message. */
   post(message: Message): Message | undefined {
-    const at = this.#waiting.findIndex((other) => fits(message, other));
+    const at = this.#waiting.findIndex((other) => matches(message, other));
     if (at < 0) {
       this.#waiting.push(message);
       return undefined;
@@ -38,7 +38,7 @@ export class Mailbox {
   }
 }
 
-function fits(a: Message, b: Message): boolean {
+function matches(a: Message, b: Message): boolean {
   if (a.kind === b.kind || a.tag !== b.tag) return false;
   return (a.peer === b.rank || a.peer < 0) && (b.peer === a.rank || b.peer < 0);
 }

@@ -10,22 +10,22 @@ import { Exchange } from "./exchange.ts";
 
 const KEY = "fake/exchange";
 const SAME_GROUPS = "All ranks of the job, members or not, must make the same groups in the same order";
-/** Begins the tokens of this thread. */
+/** Prefix of the tokens of this thread. */
 const HERE = `${process.pid}/${crypto.randomUUID()}`;
 
 export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "clock">;
 
-/** How coming to a meeting ended. */
+/** Outcome of a meeting. */
 export type Attendance =
   | { readonly kind: "met" }
   | { readonly kind: "late"; readonly missing: readonly number[] }
-  /** Another rank had given up waiting before this one came. */
+  /** Another rank had given up waiting before this one arrived. */
   | { readonly kind: "given up" }
   | { readonly kind: "other seed" }
-  /** Of this rank and of one that came before. */
+  /** The sizes that two ranks gave. */
   | { readonly kind: "other size"; readonly sizes: readonly [number, number] };
 
-/** Ranks of one group on their way to each other. */
+/** Where the ranks of one group wait for each other. */
 export class Meeting {
   readonly exchange: Exchange;
   readonly #present = new Set<number>();
@@ -37,17 +37,17 @@ export class Meeting {
     this.exchange = new Exchange(size, new DeliveryOrder(seed), clock);
   }
 
-  /** Whether nobody else will come: all are there, or some did not come in time. */
+  /** Whether it has ended: all ranks arrived, or some did not in time. */
   get over(): boolean {
     return this.#over;
   }
 
-  /** Whether a rank has waited in vain. */
+  /** Whether a rank gave up waiting. */
   get givenUp(): boolean {
     return this.#givenUp;
   }
 
-  /** A rank has come, and waits for the others. */
+  /** A rank arrives, and waits for the others. */
   async attend(
     rank: number,
     ranks: number,
@@ -76,7 +76,7 @@ export class Meeting {
   }
 }
 
-/** Throws what is to be said about ranks that did not meet. */
+/** Throws the error of ranks that did not meet. */
 export function requireMet(attendance: Attendance, attendee: Attendee, seed: number | undefined): void {
   const { rank, size, groupName: group, timeoutMs } = attendee;
   const init = { backend: "fake", group, rank };
@@ -92,28 +92,28 @@ export function requireMet(attendance: Attendance, attendee: Attendee, seed: num
   if (attendance.kind === "given up") throw tooLate(attendee);
   if (attendance.kind === "late") {
     const { missing: peers } = attendance;
-    const text = `group "${group}" (fake, rank ${rank} of ${size}): ${peers.length > 1 ? "ranks" : "rank"} ${peers.join(", ")} did not come within ${timeoutMs} ms. ${SAME_GROUPS}`;
+    const text = `group "${group}" (fake, rank ${rank} of ${size}): ${peers.length > 1 ? "ranks" : "rank"} ${peers.join(", ")} did not arrive within ${timeoutMs} ms. ${SAME_GROUPS}`;
     throw new DistTimeoutError(text, { ...init, code: "CONNECT_TIMEOUT", peers, timeoutMs });
   }
 }
 
-/** The error of a rank that comes when its peers in this thread have met, or given up. */
+/** The error of a rank that arrives after its peers in this thread have met, or given up. */
 function tooLate({ rank, size, groupName: group, timeoutMs }: Attendee): DistError {
-  const text = `group "${group}" (fake, rank ${rank} of ${size}): its ranks have met without this one, or given up. ${SAME_GROUPS}`;
+  const text = `group "${group}" (fake, rank ${rank} of ${size}): its ranks met without this one, or gave up. ${SAME_GROUPS}`;
   return new DistTimeoutError(text, { backend: "fake", group, rank, code: "CONNECT_TIMEOUT", timeoutMs });
 }
 
-/** The error of a rank whose peers are where it cannot reach them. */
+/** The error of a rank that cannot reach its peers. */
 export function ranksApart({ rank, groupName: group }: Attendee): DistError {
   return new BackendUnavailableError(
     `fake: rank 0 of group "${group}" is in another process or Worker. The local mode needs all ranks in one thread, ` +
-      "by localRanks(), or in Workers of one process, by workerRanks(), both of bun-c10d/testing; or choose the option " +
-      'mode: "solo"',
+      "by localRanks(), or in Workers of one process, by workerRanks(), both from bun-c10d/testing; or choose the " +
+      'option mode: "solo"',
     { backend: "fake", group, rank, code: "RANKS_APART" },
   );
 }
 
-/** A name that rank 0 makes up is told to all through the group's store. */
+/** Shares a token that rank 0 makes with all ranks, through the group's store. */
 export async function shareToken(attendee: Attendee, make: () => string): Promise<string> {
   const { store, rank, timeoutMs } = attendee;
   if (rank !== 0) return new TextDecoder().decode(await store.get(KEY, { timeout: timeoutMs }));
@@ -128,7 +128,7 @@ const meetings = new Map<string, Meeting>();
  * Meets the other ranks of a group in this thread. Only a token goes through the group's store; the exchange that it
  * stands for is in the memory of this thread.
  *
- * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming who is missing.
+ * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming absent ranks.
  */
 export async function meetInThread(attendee: Attendee, seed: number | undefined): Promise<Exchange> {
   const token = await shareToken(attendee, () => {

@@ -9,54 +9,54 @@ import type { ToCoordinator, ToWorker, WorkerSeat } from "./worker-protocol.ts";
 const KEY = Symbol.for("bun-c10d.fake.worker-link");
 const shared = globalThis as { [KEY]?: WorkerLink };
 
-/** How this thread reaches the coordinator; undefined unless it is a Worker that was given a seat. */
+/** How this thread reaches the coordinator; undefined unless it is a Worker that was given a slot. */
 export function workerLink(): WorkerLink | undefined {
   return shared[KEY];
 }
 
-/** Makes this Worker a place for ranks of the fake backend. */
-export function takeSeat(seat: WorkerSeat): void {
-  shared[KEY] = new WorkerLink(seat);
+/** Connects ranks of the fake backend in this Worker to the coordinator. */
+export function takeSeat(slot: WorkerSeat): void {
+  shared[KEY] = new WorkerLink(slot);
 }
 
 /** A Worker's connection to the coordinator. */
 export class WorkerLink {
-  readonly #seat: WorkerSeat;
+  readonly #slot: WorkerSeat;
   readonly #bell: Int32Array;
   readonly #exchanges = new Map<string, RemoteExchange>();
   readonly #attendances = new Map<string, (attendance: Attendance) => void>();
   #holders = 0;
 
-  constructor(seat: WorkerSeat) {
-    this.#seat = seat;
-    this.#bell = new Int32Array(seat.bell);
-    seat.port.on("message", (message: ToWorker) => this.#hear(message));
-    seat.port.unref();
+  constructor(slot: WorkerSeat) {
+    this.#slot = slot;
+    this.#bell = new Int32Array(slot.bell);
+    slot.port.on("message", (message: ToWorker) => this.#receive(message));
+    slot.port.unref();
   }
 
-  /** Keeps the Worker alive until {@link release}: an answer will come. */
+  /** Keeps the Worker alive until {@link release}, while an answer is pending. */
   hold(): void {
-    if (this.#holders++ === 0) this.#seat.port.ref();
+    if (this.#holders++ === 0) this.#slot.port.ref();
   }
 
   release(): void {
-    if (--this.#holders === 0) this.#seat.port.unref();
+    if (--this.#holders === 0) this.#slot.port.unref();
   }
 
   /**
    * Meets the other ranks of a group, each in a Worker of this process.
    *
-   * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming who is missing.
+   * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming absent ranks.
    */
   async meet(attendee: Attendee, seed: number | undefined): Promise<ExchangePort> {
     const { rank, size, timeoutMs } = attendee;
-    const token = await shareToken(attendee, () => `${this.#seat.place}/${crypto.randomUUID()}`);
-    if (!token.startsWith(`${this.#seat.place}/`)) throw ranksApart(attendee);
+    const token = await shareToken(attendee, () => `${this.#slot.place}/${crypto.randomUUID()}`);
+    if (!token.startsWith(`${this.#slot.place}/`)) throw ranksApart(attendee);
     const { promise, resolve } = Promise.withResolvers<Attendance>();
     this.#attendances.set(token, resolve);
     const exchange = new RemoteExchange(token, rank, size, this);
     this.#exchanges.set(token, exchange);
-    this.tell({ kind: "attend", token, rank, size, seed, timeoutMs });
+    this.send({ kind: "attend", token, rank, size, seed, timeoutMs });
     this.hold();
     const attendance = await promise;
     this.release();
@@ -65,26 +65,26 @@ export class WorkerLink {
     return exchange;
   }
 
-  tell(message: ToCoordinator): void {
-    this.#seat.port.postMessage(message);
+  send(message: ToCoordinator): void {
+    this.#slot.port.postMessage(message);
   }
 
   forget(token: string): void {
     this.#exchanges.delete(token);
   }
 
-  /** Hears what has come so far. */
+  /** Receives the messages that have arrived so far; returns whether there were any. */
   poll(): boolean {
-    let heard = false;
+    let received = false;
     for (;;) {
-      const next = receiveMessageOnPort(this.#seat.port) as { readonly message: ToWorker } | undefined;
-      if (next === undefined) return heard;
-      heard = true;
-      this.#hear(next.message);
+      const next = receiveMessageOnPort(this.#slot.port) as { readonly message: ToWorker } | undefined;
+      if (next === undefined) return received;
+      received = true;
+      this.#receive(next.message);
     }
   }
 
-  /** Blocks this thread until something has come, and hears it. */
+  /** Blocks this thread until a message arrives, and receives it. */
   pump(limitMs: number): void {
     const rung = Atomics.load(this.#bell, 0);
     if (this.poll()) return;
@@ -92,11 +92,11 @@ export class WorkerLink {
     this.poll();
   }
 
-  #hear(message: ToWorker): void {
+  #receive(message: ToWorker): void {
     if (message.kind === "attendance") {
       this.#attendances.get(message.token)?.(message.attendance);
       this.#attendances.delete(message.token);
-    } else this.#exchanges.get(message.token)?.hear(message);
+    } else this.#exchanges.get(message.token)?.receive(message);
   }
 }
 
@@ -131,7 +131,7 @@ class RemoteExchange implements ExchangePort {
   }
 
   enter(_rank: number, round: number, call: NumberedCall, op: PendingOp): void {
-    this.#link.tell({
+    this.#link.send({
       ...this.#sender,
       kind: "enter",
       op: this.#add(op),
@@ -144,31 +144,31 @@ class RemoteExchange implements ExchangePort {
   post({ kind, peer, tag, tensor, op }: Message): void {
     const number = this.#add(op);
     const carried = carryTensor(tensor, kind === "send");
-    this.#link.tell({ ...this.#sender, kind, op: number, timeoutMs: op.timeoutMs, peer, tag, tensor: carried });
+    this.#link.send({ ...this.#sender, kind, op: number, timeoutMs: op.timeoutMs, peer, tag, tensor: carried });
   }
 
   refuse(): void {
-    this.#link.tell({ ...this.#sender, kind: "refuse" });
+    this.#link.send({ ...this.#sender, kind: "refuse" });
   }
 
   leave(): void {
-    this.#link.tell({ ...this.#sender, kind: "leave" });
+    this.#link.send({ ...this.#sender, kind: "leave" });
     this.#link.forget(this.#token);
   }
 
   abort(_rank: number, text: string): void {
-    this.#link.tell({ ...this.#sender, kind: "abort", text });
+    this.#link.send({ ...this.#sender, kind: "abort", text });
     // At once, as among ranks of one thread; the coordinator's answer finds nothing left to do.
     this.#fail({ kind: "aborted", rank: this.#rank, peers: [this.#rank], text });
   }
 
   timeOut(_rank: number, op: PendingOp): void {
     for (const [number, each] of this.#ops) {
-      if (each === op) this.#link.tell({ ...this.#sender, kind: "timeout", op: number });
+      if (each === op) this.#link.send({ ...this.#sender, kind: "timeout", op: number });
     }
   }
 
-  hear(message: Exclude<ToWorker, { kind: "attendance" }>): void {
+  receive(message: Exclude<ToWorker, { kind: "attendance" }>): void {
     if (message.kind === "failure") {
       this.#fail(message.failure);
       return;

@@ -12,7 +12,7 @@ export interface WorkerSeat {
   readonly place: string;
 }
 
-/** What a Worker tells the coordinator. `token` names the group, `op` an op of this Worker in it. */
+/** A message from a Worker to the coordinator. `token` names the group, `op` an op of this Worker in it. */
 export type ToCoordinator = { readonly token: string; readonly rank: number } & (
   | { readonly kind: "attend"; readonly size: number; readonly seed: number | undefined; readonly timeoutMs: number }
   | {
@@ -36,7 +36,7 @@ export type ToCoordinator = { readonly token: string; readonly rank: number } & 
   | { readonly kind: "leave" }
 );
 
-/** What the coordinator tells a Worker. */
+/** A message from the coordinator to a Worker. */
 export type ToWorker = { readonly token: string } & (
   | { readonly kind: "attendance"; readonly attendance: Attendance }
   | {

@@ -4,10 +4,10 @@ import type { CallOptions } from "../../../process-group/index.ts";
 import type { Work } from "../../../work/index.ts";
 import type { SuiteRank } from "../suite-rank.ts";
 
-/** Ops that no rank can end alone, the plainest first. */
+/** Ops that no rank can complete alone, the simplest first. */
 const meetingOps = ["barrier", "allReduce", "allGather"] as const satisfies readonly Operation[];
 
-/** Starts an op that ends only when all ranks have come to it, of those that the backend claims. */
+/** Starts one of the ops that the backend claims, which ends only when all ranks have called it. */
 export function anyCollective(it: SuiteRank, options: CallOptions = {}): Work<unknown> {
   const { group } = it;
   const { ops } = it.capabilities;

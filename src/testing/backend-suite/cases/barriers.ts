@@ -1,14 +1,14 @@
 import type { SuiteCase } from "../suite-case.ts";
 import type { SuiteRank } from "../suite-rank.ts";
 
-/** Nobody gets through before all have come; one rank is late each time. */
+/** No rank passes before all have arrived; one rank is late each time. */
 async function passTogether(it: SuiteRank, pass: () => PromiseLike<unknown>): Promise<void> {
   for (let round = 0; round < 2 * it.worldSize; round++) {
     if (round % it.worldSize === it.rank) await Bun.sleep(8);
     await it.store.add(`came/${round}`, 1);
     await pass();
     const came = await it.store.add(`came/${round}`, 0);
-    it.check(came === it.worldSize, `round ${round}: left when only ${came} of ${it.worldSize} ranks had come`);
+    it.check(came === it.worldSize, `round ${round}: left when only ${came} of ${it.worldSize} ranks had arrived`);
   }
 }
 

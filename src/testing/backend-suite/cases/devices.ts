@@ -30,7 +30,7 @@ function elsewhere(it: SuiteRank, tensor: TensorLike): TensorLike {
   return { [TENSOR_PROTOCOL]: () => ({ ptr, byteLength, dtype, device: { type, index: index + 1 } }) };
 }
 
-/** On a device, of which there may be several. */
+/** Cases on a device that may be one of several. */
 export const deviceCases: readonly SuiteCase[] = [
   {
     name: "devices > a group is bound to the device of its rank, and so are those made of it",
@@ -43,11 +43,11 @@ export const deviceCases: readonly SuiteCase[] = [
       const part = await splitGroup([[...it.ranks]], { group: it.group, description: it.group.description });
       const [{ dtype } = { dtype: "float32" as const }] = it.reductionsOf("allReduce");
       for (const [what, group] of Object.entries({ "newGroup()": made, "splitGroup()": part })) {
-        if (group === null) throw new Error(`${what} of all ranks gave null`);
-        checkBound(it, `what ${what} gives`, group);
+        if (group === null) throw new Error(`${what} of all ranks returned null`);
+        checkBound(it, `the group of ${what}`, group);
         const sum = it.place(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 7));
         await it.end(group.allReduce(sum.tensor));
-        it.checkBytes(`allReduce on what ${what} gives`, sum, tile(reduction(dtype, "SUM", it.worldSize), dtype, 7));
+        it.checkBytes(`allReduce on the group of ${what}`, sum, tile(reduction(dtype, "SUM", it.worldSize), dtype, 7));
         await destroyProcessGroup(group);
       }
     },
@@ -63,7 +63,7 @@ export const deviceCases: readonly SuiteCase[] = [
       const { type, index } = deviceOf(it);
       const refusals = {
         "allReduce of a tensor of another device": it.group.allReduce(other),
-        "allReduce of a list of such": it.group.allReduce([other]),
+        "allReduce of a list from another device": it.group.allReduce([other]),
         "allReduce of tensors of two devices": it.group.allReduce([it.empty(dtype, 5).tensor, other]),
         "allGather from another device": it.group.allGather(
           it.ranks.map(() => it.empty(dtype, 5).tensor),
@@ -75,7 +75,10 @@ export const deviceCases: readonly SuiteCase[] = [
         const isArgument = error instanceof InvalidArgumentError;
         it.check(isArgument && work.seq === -1, `${what} is refused by ${error.name}, #${work.seq}: ${error.message}`);
       }
-      const { message } = await it.rejection("an op on another device", refusals["allReduce of a list of such"]);
+      const { message } = await it.rejection(
+        "an op on another device",
+        refusals["allReduce of a list from another device"],
+      );
       const names = [`${type}:${index}`, `${type}:${index + 1}`];
       it.check(
         names.every((name) => message.includes(name)),

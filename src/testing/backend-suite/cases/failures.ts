@@ -11,16 +11,16 @@ import { anyCollective } from "./any-collective.ts";
 async function checkFailed(it: SuiteRank): Promise<void> {
   it.check(it.group.state === "FAILED", `the group is ${it.group.state} after a failure`);
   let error = await it.rejection("an op on a failed group", anyCollective(it), 1_000);
-  // Where middleware held the op that was in flight, this one may be the first to come to the backend, which then says why.
+  // If middleware held the op that was in flight, this one may be the first to reach the backend, which then says why.
   if (error.code !== "GROUP_FAILED") error = await it.rejection("a failed group's next op", anyCollective(it), 1_000);
   it.check(error.code === "GROUP_FAILED", `an op on a failed group fails with ${error.code}`);
-  it.check(error.message.length > 20, `the error of an op on a failed group tells nothing: "${error.message}"`);
+  it.check(error.message.length > 20, `the error of an op on a failed group gives no reason: "${error.message}"`);
 }
 
-/** What the end of a backend may take here; the contract asks for one second. */
+/** How long the end of a backend may take here; the contract requires one second. */
 const END_LIMIT_MS = 2_500;
 
-/** What happens when ranks are late, leave, or give up. The last rank never takes part in the op. */
+/** Cases in which ranks are late, leave, or give up. The last rank never takes part in the op. */
 export const failureCases: readonly SuiteCase[] = [
   {
     name: "failures > an op that a rank does not come to times out",
@@ -53,7 +53,7 @@ export const failureCases: readonly SuiteCase[] = [
           error = thrown;
         }
         it.check(error instanceof DistTimeoutError && error.code === "WAIT_TIMEOUT", `wait() threw ${String(error)}`);
-        it.check(!work.isCompleted(), "the op has ended with the waiting");
+        it.check(!work.isCompleted(), "the op ended with the time-out of wait()");
         await it.store.set("waited", "");
       }
       await work;
@@ -70,7 +70,7 @@ export const failureCases: readonly SuiteCase[] = [
       const work = anyCollective(it);
       const started = performance.now();
       if (it.rank === 0) {
-        // Middleware may hold the op for a turn of the event loop, which on a busy machine comes after more than that time.
+        // Middleware may hold the op for a turn of the event loop, which on a busy machine may outlast this sleep.
         await new Promise((resolve) => setImmediate(resolve));
         await Bun.sleep(20);
         it.group.abort("the suite aborts");
@@ -127,7 +127,7 @@ export const failureCases: readonly SuiteCase[] = [
       }
       backend.abort("the third reason");
       await ends("CLOSED");
-      it.check(backend.state === "CLOSED", `the backend is ${backend.state} after an abort() that came after close()`);
+      it.check(backend.state === "CLOSED", `the backend is ${backend.state} after an abort() that followed close()`);
       const next = await it.rejection("an op on a closed backend", anyCollective(it), 1_000);
       it.check(
         ["GROUP_CLOSED", "GROUP_FAILED"].includes(next.code),
@@ -143,7 +143,7 @@ export const failureCases: readonly SuiteCase[] = [
       const [{ dtype } = { dtype: "float32" as const }] = it.reductionsOf("allReduce");
       const input = tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 99);
       const group = await it.newGroup();
-      if (group === null) throw new Error("newGroup() of all ranks gave null");
+      if (group === null) throw new Error("newGroup() of all ranks returned null");
       if (it.isLast) await Bun.sleep(30);
       const started = Array.from({ length: 5 }, () => {
         const placed = it.place(dtype, input);
@@ -173,7 +173,7 @@ export const failureCases: readonly SuiteCase[] = [
       }
       const work = anyCollective(it, { timeout: 4_000 });
       if (it.rank === 0) await it.store.set("in flight", "");
-      await it.rejection("an op that the last rank has run away from", work, 6_000);
+      await it.rejection("an op without the last rank, which closed the group", work, 6_000);
       await checkFailed(it);
     },
   },

@@ -1,7 +1,7 @@
 import { anyBits, tile } from "../patterns.ts";
 import type { SuiteCase } from "../suite-case.ts";
 
-/** Tag 1 to a wire that keeps 13 bits of it or less; MPI has room for 15. */
+/** Equal to tag 1 in a transport that keeps 13 bits of it or fewer; MPI guarantees 15. */
 const FAR_TAG = 1 + 2 ** 13;
 
 /** send and recv. */
@@ -105,7 +105,10 @@ export const messageCases: readonly SuiteCase[] = [
         it.checkBytes(`recv from any source, which was ${source}`, placed, bits(source));
         sources.add(source);
       }
-      it.check(sources.size === it.worldSize - 1, `any source gave messages of ranks ${[...sources].join(", ")} only`);
+      it.check(
+        sources.size === it.worldSize - 1,
+        `any source returned messages of ranks ${[...sources].join(", ")} only`,
+      );
     },
   },
   {
@@ -122,7 +125,7 @@ export const messageCases: readonly SuiteCase[] = [
       const [dtype = "float32"] = it.dtypesOf("recv");
       const started = performance.now();
       const work = it.group.recv(it.empty(dtype, 3).tensor, { groupSrc: 1, tag: 77, timeout: 120 });
-      const error = await it.rejection("a recv that nobody answers", work);
+      const error = await it.rejection("a recv without a send", work);
       const took = performance.now() - started;
       await it.store.set("timed out", "");
       it.check(error.name === "DistTimeoutError", `it failed with ${error.name}: ${error.message}`);

@@ -3,7 +3,7 @@ import { anyBits, tile } from "../patterns.ts";
 import type { SuiteCase } from "../suite-case.ts";
 import type { SuiteRank } from "../suite-rank.ts";
 
-/** What rank `from` has for part `part`. */
+/** The contents of part `part` of rank `from`. */
 function contents(dtype: DType, length: number, from: number, part = 0): Uint8Array<ArrayBuffer> {
   return tile(anyBits(dtype, from, part), dtype, length);
 }
@@ -22,12 +22,12 @@ async function withRoots(
   }
 }
 
-/** Elements that `sender` has for `receiver`; zero among them. */
+/** Number of elements that `sender` has for `receiver`; zero for some. */
 function share(sender: number, receiver: number, salt: number): number {
   return (3 * sender + 5 * receiver + salt) % 11;
 }
 
-/** Ops that copy: every claimed dtype, bits without a meaning. */
+/** Ops that copy: every claimed dtype, arbitrary bits. */
 export const movementCases: readonly SuiteCase[] = [
   {
     name: "broadcast > every dtype, root and size",
@@ -117,7 +117,7 @@ export const movementCases: readonly SuiteCase[] = [
         const result = await it.end(
           it.group.gather(input.tensor, { groupDst: root, ...(it.rank === root && { outputs: list }) }),
         );
-        it.check((result !== undefined) === (it.rank === root), "gather resolves to its outputs on the root alone");
+        it.check((result !== undefined) === (it.rank === root), "gather resolves to its outputs only on the root");
         const what = `gather of ${dtype}[${length}] to ${root}`;
         for (const [from, output] of outputs.entries()) {
           it.checkBytes(`${what}, output ${from}`, output, contents(dtype, length, from));
@@ -133,7 +133,7 @@ export const movementCases: readonly SuiteCase[] = [
         const input = it.place(dtype, contents(dtype, length, it.rank));
         const output = it.rank === root ? it.empty(dtype, length * it.worldSize) : undefined;
         const result = await it.end(it.group.gatherSingle(output?.tensor, input.tensor, { groupDst: root }));
-        it.check(result === output?.tensor, "gatherSingle resolves to its output on the root alone");
+        it.check(result === output?.tensor, "gatherSingle resolves to its output only on the root");
         const what = `gatherSingle of ${dtype}[${length}] to ${root}`;
         const expected = Buffer.concat(it.ranks.map((from) => contents(dtype, length, from)));
         if (output !== undefined) it.checkBytes(what, output, expected);

@@ -69,7 +69,7 @@ export const orderingCases: readonly SuiteCase[] = [
     makesGroups: true,
     async run(it) {
       const other = await it.newGroup();
-      if (other === null) throw new Error("newGroup() of all ranks gave null");
+      if (other === null) throw new Error("newGroup() of all ranks returned null");
       const started = Array.from({ length: 20 }, (_, i) => startReduction(it, i, i % 2 === 0 ? it.group : other));
       for (const { work, check } of started) {
         await work;
@@ -122,17 +122,20 @@ export const orderingCases: readonly SuiteCase[] = [
         }
       });
       await whole;
-      it.check(wrong.length === 0, `when their Works ended, ops had not: ${wrong.join("; ")}`);
+      it.check(wrong.length === 0, `Works ended before their ops: ${wrong.join("; ")}`);
       const seqs = started.map(({ seq }) => seq);
       const areInOrder = seqs.every((seq, i) => i === 0 || seq > (seqs[i - 1] ?? 0));
-      it.check(it.capabilities.sequenceNumbers !== true || areInOrder, `numbers of a batch: ${seqs.join(", ")}`);
+      it.check(
+        it.capabilities.sequenceNumbers !== true || areInOrder,
+        `sequence numbers of a batch: ${seqs.join(", ")}`,
+      );
     },
   },
   {
     name: "coalescing > a refused op sends nothing of the whole",
     ops: ["allReduce"],
     async run(it) {
-      // One more on some ranks: a batch that is refused takes one turn, however many ops it has.
+      // Some ranks have one op more: a batch that is refused takes one turn, however many ops it has.
       const whole = it.group.coalescing(() => {
         for (let i = 0; i <= it.rank % 2; i++) startReduction(it, 1);
         it.group.allReduce(it.empty("float32", 1).tensor, { timeout: 0 }).catch(() => {});
@@ -153,7 +156,7 @@ export const orderingCases: readonly SuiteCase[] = [
         for (const limit = performance.now() + 4_000; !work.isCompleted() && performance.now() < limit; ) {
           await new Promise((resolve) => setImmediate(resolve));
         }
-        it.check(work.isCompleted(), `op ${i} does not complete unless it is awaited`);
+        it.check(work.isCompleted(), `op ${i} does not complete until it is awaited`);
         check();
         await work;
       }
@@ -166,7 +169,7 @@ export const orderingCases: readonly SuiteCase[] = [
       const { work, placed, check } = startReduction(it, 3);
       const [first, second] = await Promise.all([work, work]);
       check();
-      it.check(first === placed.tensor && second === placed.tensor, "awaiting twice gives other results");
+      it.check(first === placed.tensor && second === placed.tensor, "awaiting twice returns different results");
       it.check(work.isCompleted() && work.isSuccess(), "an op that was awaited is not completed and successful");
       it.check(work.exception() === undefined, `exception() is ${work.exception()}`);
       it.check(work.result() === placed.tensor, "result() is not the caller's tensor");
@@ -215,7 +218,7 @@ export const orderingCases: readonly SuiteCase[] = [
         if (i < it.worldSize && root === it.rank) Bun.sleepSync(3);
         const placed = it.place(dtype, tile(summands(dtype, "SUM", it.rank, it.worldSize), dtype, 300, i));
         const work = it.group.reduce(placed.tensor, { dst: it.group.globalRanks[root] ?? root });
-        // Less than the op has.
+        // Less than the limit of the op.
         it.check(work.wait({ timeout: "4s" }), "wait() is not true");
         if (root !== it.rank) continue;
         it.checkBytes(`reduce ${i}`, placed, tile(reduction(dtype, "SUM", it.worldSize), dtype, 300, i));

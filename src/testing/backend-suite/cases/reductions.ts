@@ -57,7 +57,7 @@ export const reductionCases: readonly SuiteCase[] = [
         const found = new Map(
           Array.from(sum.indices, (row, i) => [Number(row), [...sum.values].slice(2 * i, 2 * i + 2)]),
         );
-        it.check(found.size === last + 1 && sum.nnz === last + 1, `${what} gives rows ${sum.indices.join(", ")}`);
+        it.check(found.size === last + 1 && sum.nnz === last + 1, `${what} has rows ${sum.indices.join(", ")}`);
         for (const row of [...it.ranks, last]) {
           const times = row === last ? last + 1 : 1;
           const got = (found.get(row) ?? []).map(Number).join(", ");
@@ -76,7 +76,7 @@ export const reductionCases: readonly SuiteCase[] = [
           const placed = it.place(dtype, tile(summands(dtype, op, it.rank, it.worldSize), dtype, length));
           const dst = it.group.globalRanks[root] ?? root;
           await it.end(it.group.reduce(placed.tensor, { op: reduceOpOf[op], dst }));
-          // On the others, only the guards tell anything.
+          // On the others, only the guards can be checked.
           const expected =
             root === it.rank ? tile(reduction(dtype, op, it.worldSize), dtype, length) : placed.contents();
           it.checkBytes(`reduce ${op} of ${dtype}[${length}] to ${root}`, placed, expected);

@@ -30,7 +30,7 @@ function ones(dtype: DType, length: number): TensorStorage {
 
 const bytesOf = ({ buffer, byteOffset, byteLength }: TensorStorage) => new Uint8Array(buffer, byteOffset, byteLength);
 
-/** dtypes that an op can be asked for. */
+/** dtypes that an op can be called with. */
 function askable(op: Operation): readonly DType[] {
   if (op === "barrier" || op === "monitoredBarrier") return [];
   return op === "allReduceSparse" ? sparseDTypes : dtypeNames;
@@ -41,7 +41,7 @@ function sparseSample(dtype: DType): SparseTensor {
   return new SparseTensor({ indices: [[0, 1]], values, shape: [2], sparseDims: 1 });
 }
 
-/** One call of each op that a group of any size takes. */
+/** One call of each op that a group of any size supports. */
 function calls(it: SuiteRank): readonly (readonly [op: Operation, (dtype: DType) => Work<unknown>])[] {
   const { group, ranks } = it;
   const list = (dtype: DType) => ranks.map(() => sample(it, dtype));
@@ -81,15 +81,15 @@ async function refused(it: SuiteRank, what: string, kind: typeof InvalidArgument
   it.check(work.seq === -1, `${what} was refused but took sequence number ${work.seq}`);
 }
 
-/** After calls that all ranks have refused, they must still be in step. */
+/** After calls that all ranks refused, they must still be in step. */
 async function stillInStep(it: SuiteRank): Promise<void> {
   it.check(it.group.state === "OPEN", `refusals left the group ${it.group.state}`);
   if (it.capabilities.ops.barrier !== undefined) await it.end(it.group.barrier());
 }
 
 /**
- * What is not claimed must be rejected before anything is sent. All ranks ask for the same collectives, each of which takes
- * its turn all the same; of messages it is no matter.
+ * What is not claimed must be rejected before anything is sent. All ranks make the same calls, since refused
+ * collectives still take their turn; messages do not.
  */
 export const refusalCases: readonly SuiteCase[] = [
   {
@@ -97,7 +97,7 @@ export const refusalCases: readonly SuiteCase[] = [
     async run(it) {
       for (const [op, call] of calls(it)) {
         const claimed = claimedFor(it.capabilities, op);
-        // An op without tensors has no dtype, and is asked for once.
+        // An op without tensors has no dtype, and is called once.
         const asked = askable(op).length > 0 ? askable(op) : claimed === undefined ? dtypeNames.slice(0, 1) : [];
         for (const dtype of asked) {
           const isHostless = op === "allReduceSparse" && !it.group.deviceTypes.includes("cpu");

@@ -14,7 +14,7 @@ export const subGroupCases: readonly SuiteCase[] = [
       const group = await it.newGroup(members);
       it.check(
         (group === null) === (it.rank === 0),
-        "newGroup() gives null to those who are no members, and only them",
+        "newGroup() must return null on ranks that are not members, and only there",
       );
       if (group === null) return;
       const [pair = { dtype: "float32" as const, op: "SUM" as const }] = it.reductionsOf("allReduce");
@@ -43,7 +43,7 @@ export const subGroupCases: readonly SuiteCase[] = [
     makesGroups: true,
     async run(it) {
       const group = await it.newGroup();
-      if (group === null) throw new Error("newGroup() of all ranks gave null");
+      if (group === null) throw new Error("newGroup() of all ranks returned null");
       await destroyProcessGroup(group);
       it.check(group.state === "CLOSED", `the group that was destroyed is ${group.state}`);
       const [pair = { dtype: "float32" as const }] = it.reductionsOf("allReduce");

@@ -20,11 +20,11 @@ describe("localRanks", () => {
     expect(dist.isInitialized()).toBe(false);
   });
 
-  test("a listener of an op's end is run as the rank whose op it is", async () => {
+  test("a listener of an op's end runs as the rank whose op it is", async () => {
     const seen = await localRanks(3, async ({ rank }) => {
       const ended: number[] = [];
       for (const timeout of [10_000, 20]) {
-        // Nobody else comes to the second one of rank 0, whose failure ends what the others have in flight.
+        // No other rank calls the second op of rank 0, and its failure ends what the others have in flight.
         const alone = timeout === 20 && rank > 0;
         const work = alone ? dist.recv(new Int8Array(1), { src: 0 }) : dist.barrier({ timeout });
         work.whenEnded(() => ended.push(dist.getRank()));
@@ -39,7 +39,7 @@ describe("localRanks", () => {
     ]);
   });
 
-  test("runs side by side", async () => {
+  test("runs concurrently", async () => {
     const sums = await Promise.all(
       [1, 2, 3, 4].map((n) =>
         localRanks(n, async ({ rank }) => {
@@ -52,7 +52,7 @@ describe("localRanks", () => {
     expect(sums).toEqual([[1], [3, 3], [6, 6, 6], [10, 10, 10, 10]]);
   });
 
-  test("a rank that throws takes the others along; all are named, the cause first", async () => {
+  test("a rank that throws makes the others fail; all are named, the cause first", async () => {
     const started = performance.now();
     const error = await localRanks(3, async ({ rank }) => {
       if (rank === 1) throw new RangeError("too warm");
@@ -91,7 +91,7 @@ describe("localRanks", () => {
     expect(error.cause).toEqual(new RangeError("too warm"));
   });
 
-  test("an error that nobody looked at is a failure", async () => {
+  test("an error that is never handled is a failure", async () => {
     const error = await localRanks(2, async ({ rank, group }) => {
       if (rank === 0) return;
       void dist.send(new Int8Array(1), { dst: 0, timeout: 30 });
@@ -101,7 +101,7 @@ describe("localRanks", () => {
     expect(String(error)).toContain("rank 1 of 2 failed");
   });
 
-  test("makes groups with what a container has, and leaves nothing in it", async () => {
+  test("makes groups with the contents of a container, and leaves nothing in it", async () => {
     const container = dist.createContainer();
     const ops: string[] = [];
     container.register(dist.BACKEND_MIDDLEWARE, {
@@ -129,14 +129,14 @@ describe("localRanks", () => {
     expect(localRanks(1, () => 1, null as never)).rejects.toThrow("localRanks: options must be an object, got null");
   });
 
-  test("refuses numbers that are no number of ranks, and what is no function", async () => {
+  test("refuses invalid numbers of ranks, and a body that is not a function", async () => {
     expect(localRanks(0, () => 1)).rejects.toThrow(dist.InvalidArgumentError);
     const error = await localRanks(2, "./rank.ts" as never).catch((thrown: unknown) => thrown);
     expect(error).toMatchObject({ name: "InvalidArgumentError", details: { argument: "body" } });
     expect(String(error)).toContain('got "./rank.ts"; files are run by workerRanks() and spawnRanks()');
   });
 
-  test("says what to do where the body initializes too", async () => {
+  test("says what to do if the body initializes too", async () => {
     const error = await localRanks(1, () => dist.initProcessGroup()).catch((thrown: unknown) => thrown);
     expect(String(error)).toContain("pass { init: false } to localRanks()");
   });

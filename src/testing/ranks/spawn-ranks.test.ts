@@ -46,7 +46,7 @@ describe("the fault script of spawnRanks", () => {
     controller.abort();
     const [other, stopped] = await job.done;
     expect(resultOf(other)).toMatchObject({ code: "OP_TIMEOUT", state: "FAILED" });
-    // What a rank sent last may not have left it when it stops.
+    // The last message of a rank may not have left it when it stops.
     expect([[1], [1, 21]]).toContainEqual([...resultOf(other).sums]);
     expect(stopped).toMatchObject({ signal: "SIGKILL", hung: true, faults: [{ fired: true }] });
     expect(stopped?.hang?.process).toBe("stopped");
@@ -55,9 +55,9 @@ describe("the fault script of spawnRanks", () => {
     );
   });
 
-  test.concurrent("a stopped rank goes on when it is told to", async () => {
+  test.concurrent("a stopped rank continues after SIGCONT", async () => {
     const job = await startRanks(2, fixture("sums"), { args: well, faults: ["stop rank 1 before op 2"] });
-    // The first op takes both, so by then rank 1 is on its way to the second.
+    // The first op needs both ranks, so by then rank 1 is about to call the second.
     const { promise, resolve } = Promise.withResolvers<void>();
     const poll = setInterval(() => {
       job.ranks[1]?.kill("SIGCONT");
@@ -93,7 +93,7 @@ describe("the fault script of spawnRanks", () => {
 
   test.concurrent("a lost message holds up nothing until its time-out", async () => {
     const [sender, receiver] = await spawnRanks(2, fixture("lost"), { faults: ["drop rank 0 op 1"] });
-    // The one whose time runs out first fails the group of both.
+    // The op that times out first fails the group of both ranks.
     const codes = [/^(OP_TIMEOUT|ABORTED)$/, /^(OP_TIMEOUT|PEER_LOST)$/];
     for (const [i, rank] of [sender, receiver].entries()) {
       expect(rank?.value).toEqual([expect.stringMatching(codes[i] ?? ""), 3, 21, 201, "FAILED"]);
@@ -102,7 +102,7 @@ describe("the fault script of spawnRanks", () => {
 
   test.concurrent("later collectives of the group wait behind a lost one, those of other groups do not", async () => {
     const [loser, other] = await spawnRanks(2, fixture("lost"), { faults: ["drop rank 0 op 2"] });
-    // The one whose time runs out first fails the group of both.
+    // The op that times out first fails the group of both ranks.
     const codes = [/^(OP_TIMEOUT|ABORTED)$/, /^(OP_TIMEOUT|PEER_LOST)$/];
     for (const [i, rank] of [loser, other].entries()) {
       const failed = expect.stringMatching(codes[i] ?? "");
@@ -110,7 +110,7 @@ describe("the fault script of spawnRanks", () => {
     }
   });
 
-  test.concurrent("tells which faults no rank came to", async () => {
+  test.concurrent("reports which faults no rank reached", async () => {
     const [first, second] = await sums(2, ["kill rank 0 before op 5", "drop rank 1 op 99"]);
     expect(first).toMatchObject({ exitCode: 0, faults: [{ fault: "kill rank 0 before op 5", fired: false }] });
     expect(second).toMatchObject({ exitCode: 0, faults: [{ fault: "drop rank 1 op 99", fired: false }] });
@@ -152,7 +152,7 @@ describe("a rank that hangs", () => {
     await Promise.all(job.ranks.map((rank) => rank.reported((report) => report === "ready")));
     if (args === "before any op") await job.ranks[1]?.reported(() => false).catch(() => {});
     await Bun.sleep(300);
-    // On a busy machine it may still be on its way there.
+    // On a busy machine it may not have got there yet.
     if (args !== "busy") await untilAsleep(job.ranks[0]?.pid ?? 0);
     controller.abort();
     const [hanging, other] = await job.done;
@@ -185,7 +185,7 @@ describe("spawnRanks", () => {
     rmSync(there, { recursive: true });
   });
 
-  test("runs a program that is no TypeScript", async () => {
+  test("runs a program that is not TypeScript", async () => {
     const there = folder();
     const program = join(there, "program.sh");
     writeFileSync(program, 'echo "$RANK/$WORLD_SIZE $1 $2"; [ "$RANK" = 0 ] || exit 7\n');
@@ -204,7 +204,7 @@ describe("spawnRanks", () => {
     rmSync(there, { recursive: true });
   });
 
-  test("tells how every rank ended", async () => {
+  test("reports how every rank ended", async () => {
     const outcomes = await spawnRanks(4, fixture("endings"), { timeout: 15_000 });
     const [returned, threw, exited, killed] = outcomes;
     expect(returned).toMatchObject({ exitCode: 0, signal: null, value: { rank: 0 }, reports: ["a", ["b"]] });
@@ -227,7 +227,7 @@ describe("spawnRanks", () => {
   const awkward = async (args: Awkward): Promise<RankOutcome | undefined> =>
     (await spawnRanks(1, fixture("awkward"), { args }))[0];
 
-  test("takes large values and reports whole", async () => {
+  test("receives large values and reports in full", async () => {
     const outcome = await awkward("large");
     expect([String(outcome?.value).length, String(outcome?.reports).length]).toEqual([5_000_000, 5_000_000]);
     expect(outcome).toMatchObject({ exitCode: 0, error: undefined });
@@ -236,7 +236,7 @@ describe("spawnRanks", () => {
   test("large arguments, values and reports, by a launcher", async () => {
     const there = folder();
     const launcher = join(there, "launcher.sh");
-    // As mpirun does: -n, how many, what.
+    // Like mpirun: -n, number of ranks, program.
     writeFileSync(
       launcher,
       `size=$2; shift 2
@@ -264,20 +264,20 @@ describe("spawnRanks", () => {
     ["reports a function", "rank 0: what it reports cannot be copied"],
     ["odd error", "too warm"],
     ["odder error", "[object Object] was thrown and cannot be read"],
-  ])("%s: tells what cannot be told", async (args, message) => {
+  ])("%s: reports that it cannot be sent", async (args, message) => {
     const outcome = await awkward(args);
     expect(outcome).toMatchObject({ exitCode: 1, value: undefined, reports: [], stderr: "" });
     expect(outcome?.error?.message).toStartWith(message);
     expect(outcome?.error?.details?.rank).toBe(message.startsWith("rank") ? 0 : undefined);
   });
 
-  test("does not wait for what a rank leaves behind", async () => {
+  test("does not wait for processes that a rank leaves behind", async () => {
     const started = performance.now();
     expect(await awkward("child")).toMatchObject({ value: 0, exitCode: 0, hung: false, stdout: "left a child\n" });
     expect(performance.now() - started).toBeLessThan(14_000);
   });
 
-  test("tells of a file that cannot be run; a path is seen from the current folder", async () => {
+  test("reports a file that cannot be run; a path is relative to the current folder", async () => {
     const path = relative(process.cwd(), fileURLToPath(fixture("awkward")));
     const [first] = await spawnRanks(1, path, { args: "large" });
     expect(first?.exitCode).toBe(0);
@@ -291,7 +291,7 @@ describe("spawnRanks", () => {
     rmSync(there, { recursive: true });
   });
 
-  test("refuses what names no file", async () => {
+  test("refuses an argument that does not name a file", async () => {
     await expect(spawnRanks(2, undefined as never)).rejects.toThrow(
       "spawnRanks: file must be the path or URL of a file",
     );
@@ -302,7 +302,7 @@ describe("spawnRanks", () => {
     ["runtime", { runtime: ["/no/such/command"] }, "cannot run /no/such/command: ENOENT"],
     ["launcher", { launcher: ["/no/such/launcher"] }, "cannot run /no/such/launcher: ENOENT"],
   ])("what cannot be started is refused, and leaves nothing behind: %s", async (argument, options, reason) => {
-    // By a rank of its own: other tests make folders too, and a store that is left would keep it from ending.
+    // In a rank of its own: other tests make folders too, and a store that stays open would keep it from exiting.
     const there = folder();
     const code = `
       const error = await (await import("./spawn-ranks.ts")).spawnRanks(2, "x.ts", ${argument === "args" ? "{ args: () => 1 }" : JSON.stringify(options)}).catch((e) => e);
@@ -320,7 +320,7 @@ describe("spawnRanks", () => {
     rmSync(there, { recursive: true });
   });
 
-  test("ranks whose starter was killed end, and take their folder along", async () => {
+  test("ranks whose parent was killed exit, and remove their folder", async () => {
     const there = folder();
     const starter = Bun.spawn([process.execPath, fileURLToPath(fixture("abandoning"))], {
       env: { ...process.env, TMPDIR: there },

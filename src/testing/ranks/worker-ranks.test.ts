@@ -11,7 +11,7 @@ setDefaultTimeout(60_000);
 
 const fixture = (name: string): URL => new URL(`../fixtures/${name}.ts`, import.meta.url);
 
-/** Resolves when the ranks have counted so far. */
+/** Resolves when the ranks have counted this far. */
 async function countedTo(count: number, counter: SharedArrayBuffer): Promise<void> {
   while (Atomics.load(new Int32Array(counter), 0) < count) await Bun.sleep(10);
 }
@@ -54,8 +54,8 @@ describe("workerRanks", () => {
   };
   async function checkTrouble(trouble: Trouble, blocking: boolean, backend = "fake"): Promise<void> {
     const { exitCode } = troubles[trouble];
-    // With wait() a rank cannot ask the others, one of which may have been faster to give up.
-    // With `await` it names the culprit, also where it saw the connection to another rank break first.
+    // With wait() a rank cannot ask the others, one of which may have given up earlier.
+    // With `await` it names the culprit, even if it saw the connection to another rank break first.
     const agreed = /rank 2 closed its connection|rank [01] closed its connection.*the cause is the loss of rank 2/;
     const seen = blocking ? /rank [012] closed its connection/ : agreed;
     const text = backend === "fake" ? troubles[trouble].text : seen;
@@ -67,7 +67,7 @@ describe("workerRanks", () => {
     const running = workerRanks(3, fixture("worker-trouble"), { args, signal, env, timeout: 50_000 });
     if (hangs) {
       await countedTo(2, args.done);
-      await Bun.sleep(2_000); // so that their results are here
+      await Bun.sleep(2_000); // so that their results have arrived
       controller.abort();
     }
     const outcomes = await running;
@@ -75,7 +75,7 @@ describe("workerRanks", () => {
     for (const outcome of [first, second]) {
       expect(outcome).toMatchObject({ exitCode: 0, error: undefined, hung: false });
       const aftermath = outcome?.value as Aftermath;
-      // A rank that comes late hears of the failure of the other one.
+      // A late rank is notified of the failure of the other one.
       expect(["PEER_LOST", "OP_TIMEOUT", "GROUP_FAILED"]).toContain(aftermath.code ?? "none");
       expect(aftermath.message).toMatch(text);
       expect(aftermath.afterMs).toBeLessThan(15_000);
@@ -102,7 +102,7 @@ describe("workerRanks", () => {
     checkTrouble(trouble, blocking),
   );
 
-  test("ranks that come when another one has given up the group are told so", async () => {
+  test("ranks that arrive after another one gave up the group get an error that says so", async () => {
     const [early, ...late] = await workerRanks(3, fixture("late-group"));
     expect(early?.value).toMatchObject({ code: "CONNECT_TIMEOUT", peers: [1, 2] });
     for (const { value } of late) {
@@ -170,21 +170,21 @@ describe("workerRanks", () => {
     expect(outcomes[0]?.durationMs).toBeLessThan(15_000);
   });
 
-  test("refuses arguments that cannot be copied, and tells of a value that cannot", async () => {
+  test("refuses arguments that cannot be copied, and reports a value that cannot", async () => {
     const refused = workerRanks(1, fixture("awkward"), { args: () => 1 });
     expect(refused).rejects.toThrow("workerRanks: args cannot be copied to the ranks");
     const [only] = await workerRanks(1, fixture("awkward"), { args: "a function" });
     expect(only?.error?.message).toStartWith("rank 0: what its function returned cannot be copied");
   });
 
-  test("tells of a file that does not load, and refuses numbers that are no number of ranks", async () => {
+  test("reports a file that does not load, and refuses invalid numbers of ranks", async () => {
     const [only] = await workerRanks(1, fixture("no-such-file"));
     expect(only).toMatchObject({ exitCode: 1, hung: false });
     expect(only?.error?.message).toContain("no-such-file");
     expect(workerRanks(0, fixture("sums"))).rejects.toThrow(InvalidArgumentError);
   });
 
-  test("refuses what names no file", async () => {
+  test("refuses an argument that does not name a file", async () => {
     const refused = workerRanks(2, (() => 1) as never);
     await expect(refused).rejects.toThrow("got a function; localRanks() runs a function as ranks");
     await expect(workerRanks(2, undefined as never)).rejects.toThrow(InvalidArgumentError);

@@ -197,8 +197,8 @@ describe("spawnRanks", () => {
     const refusals: readonly (readonly [SpawnOptions, string])[] = [
       [{}, "name what runs it"],
       [{ runtime: [] }, "runtime is empty"],
-      [{ runtime: ["sh"], args: { a: 1 } }, "list of text"],
-      [{ runtime: ["sh"], faults: ["drop rank 0 op 1"] }, "a program's ops are not seen"],
+      [{ runtime: ["sh"], args: { a: 1 } }, "list of strings"],
+      [{ runtime: ["sh"], faults: ["drop rank 0 op 1"] }, "the ops of a program are not seen"],
     ];
     for (const [options, reason] of refusals) expect(spawnRanks(1, program, options)).rejects.toThrow(reason);
     rmSync(there, { recursive: true });

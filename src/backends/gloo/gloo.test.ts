@@ -38,7 +38,7 @@ describeGloo("gloo sweep", () => {
 });
 
 describeGloo("gloo", () => {
-  test.each([1, 2, 3, 4])("tensors anywhere in memory, nothing beside them touched, %d ranks", async (worldSize) => {
+  test.each([1, 2, 3, 4])("tensors anywhere in memory, nothing outside them changed, %d ranks", async (worldSize) => {
     const checked = allWell<number>(await spawnRanks(worldSize, fixture("layouts")));
     expect(checked).toEqual(checked.map(() => 52));
   });

@@ -97,7 +97,7 @@ test("a rank that blocked, and named whose connection broke, blames no rank once
   expect(later.message).toContain(`; the ranks agree on the cause: ${text}`);
 });
 
-test("different calls: a rank whose connection broke because of it names them too, and nobody is blamed", async () => {
+test("different calls: a rank whose connection broke because of it names them too, and no rank is blamed", async () => {
   const { store, failures } = setup(2);
   const text = "rank 0 called allReduce(float32[4], SUM), rank 1 allReduce(float32[4], MAX)";
   const report = { rank: 1, op: "allReduce", seq: 3, called: 3, kind: "desync", text, peer: 0, ranks: [0, 1] };

@@ -90,7 +90,7 @@ describe("nativePlugin", () => {
     ["remedy", { remedy: 7 }, "got number 7"],
     ["settings", { settings: { depth: "4" } }, "settings must be a method, got Object"],
     ["options", { options: {} }, "options must be a method, got Object"],
-  ])("a wrong %s is refused at once", (argument, changes, message) => {
+  ])("an invalid %s is refused at once", (argument, changes, message) => {
     const make = () => nativePlugin({ ...init, ...changes } as never);
     expect(make).toThrow(message);
     expect(make).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", details: { argument } }));
@@ -147,7 +147,7 @@ describe("nativePlugin", () => {
     }
   });
 
-  test("knows where the header is", () => {
+  test("exports the folder of the header", () => {
     expect(existsSync(`${includeDirectory}/c10d.h`)).toBe(true);
     expect(existsSync(`${includeDirectory}/engine/transport.h`)).toBe(true);
   });

@@ -221,7 +221,7 @@ describeGloo("NativeBackend.submit", () => {
     for (const work of mixed) await errorOf(work);
   });
 
-  test("after a failure each call is refused, those of a batch with the cause where no op has reported it", async () => {
+  test("after a failure each call is refused, those of a batch with the cause if no op has reported it", async () => {
     await using pair = await Pair.connect();
     const [first, second] = pair.ranks as [NativeBackend, NativeBackend];
     second.abort("it has had enough");

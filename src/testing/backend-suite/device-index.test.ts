@@ -64,7 +64,7 @@ describe("the conformance suite on a device finds", () => {
     expect(await failuresWith(emulateCuda(fake, "mutant", ["cuda"], find))).toContain("cuda:0 has no");
   });
 
-  test("a backend that writes beside the tensor", async () => {
+  test("a backend that writes outside the tensor", async () => {
     const plugin: BackendPlugin = {
       ...cuda,
       async create(context) {

@@ -1,7 +1,7 @@
 import type { Capabilities } from "../../registry/index.ts";
 import type { SuiteSpawn } from "./run-suite.ts";
 
-/** A case in which a rank is lost: a job of its own, since that rank does not come back. */
+/** A case in which a rank is lost: a job of its own, since that rank cannot be used again. */
 export interface LossCase {
   /** Unique, e.g. `losses > a rank is killed in a collective`. */
   readonly name: string;

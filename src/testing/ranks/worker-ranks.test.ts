@@ -157,9 +157,7 @@ describe("workerRanks", () => {
     controller.abort();
     const outcomes = await running;
     expect(outcomes[0]).toMatchObject({ hung: true, exitCode: 1, hang: { ops: [{ op: "allReduce", seq: 1 }] } });
-    expect(outcomes[0]?.hang?.text).toMatch(
-      /^rank 0 was killed after .* s: in allReduce #1 on group "0" \(fake\) for/,
-    );
+    expect(outcomes[0]?.hang?.text).toMatch(/^rank 0 was killed after .* s: in allReduce #1 on group "0" \(fake\) for/);
     expect(outcomes[1]).toMatchObject({ hung: true, hang: { ops: [] } });
   });
 

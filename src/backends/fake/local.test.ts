@@ -66,7 +66,7 @@ describe("wait() among ranks of one thread", () => {
   test("returns if the data is there, else says what to do", async () => {
     const waited = await localRanks(2, async ({ rank, store }) => {
       const tensor = Float32Array.of(rank + 1);
-      if (rank === 1) await store.get("rank 0 has come");
+      if (rank === 1) await store.get("rank 0 has arrived");
       const work = dist.allReduce(tensor);
       if (rank === 1) return [work.wait(), tensor[0]];
       let thrown: unknown;
@@ -78,7 +78,7 @@ describe("wait() among ranks of one thread", () => {
       expect(thrown).toBeInstanceOf(dist.UnsupportedOperationError);
       expect(thrown).toMatchObject({ code: "WAIT_WOULD_DEADLOCK" });
       expect(String(thrown)).toContain("Await the Work instead");
-      await store.set("rank 0 has come", "");
+      await store.set("rank 0 has arrived", "");
       await work;
       return [work.wait(), tensor[0]];
     });
@@ -93,9 +93,9 @@ describe("wait() among ranks of one thread", () => {
       2,
       async ({ rank, store }) => {
         const tensor = Float32Array.of(rank + 1);
-        if (rank === 1) await store.get("rank 0 has come");
+        if (rank === 1) await store.get("rank 0 has arrived");
         const work = dist.allReduce(tensor);
-        if (rank === 0) await store.set("rank 0 has come", "");
+        if (rank === 0) await store.set("rank 0 has arrived", "");
         if (rank === 0) await work;
         else expect([tensor[0], work.isCompleted(), work.wait()]).toEqual([2, false, true]);
         return tensor[0];

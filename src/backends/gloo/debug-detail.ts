@@ -33,16 +33,16 @@ export class DebugDetailGuard {
   async check(backend: NativeBackend): Promise<void> {
     if (!this.#needed()) return;
     await this.#marked;
-    const strangers = await this.#strangers();
-    if (strangers.length === 0) return;
-    const error = await this.#look(strangers, SOON_MS, Bun.sleep, () => true);
+    const foreign = await this.#foreignRanks();
+    if (foreign.length === 0) return;
+    const error = await this.#look(foreign, SOON_MS, Bun.sleep, () => true);
     if (error !== undefined) throw error;
-    void this.#goOnLooking(backend, strangers);
+    void this.#goOnLooking(backend, foreign);
   }
 
-  async #goOnLooking(backend: NativeBackend, strangers: readonly number[]): Promise<void> {
+  async #goOnLooking(backend: NativeBackend, foreign: readonly number[]): Promise<void> {
     try {
-      const error = await this.#look(strangers, LATER_MS, unrefSleep, () => backend.state === "OPEN");
+      const error = await this.#look(foreign, LATER_MS, unrefSleep, () => backend.state === "OPEN");
       if (error === undefined) return;
       this.#context.logger.error(error.message);
       backend.abort(error.message);
@@ -61,7 +61,7 @@ export class DebugDetailGuard {
   }
 
   /** The ranks that are not ours. */
-  async #strangers(): Promise<number[]> {
+  async #foreignRanks(): Promise<number[]> {
     const { store, size } = this.#context;
     const ranks = Array.from({ length: size }, (_, rank) => rank);
     if (await store.check(ranks.map(markOf), this.#limits)) return [];
@@ -70,7 +70,7 @@ export class DebugDetailGuard {
   }
 
   async #look(
-    strangers: readonly number[],
+    foreign: readonly number[],
     moments: readonly number[],
     sleep: (ms: number) => Promise<void>,
     wanted: () => boolean,
@@ -80,12 +80,12 @@ export class DebugDetailGuard {
     for (const moment of moments) {
       await sleep(Math.max(0, moment - (performance.now() - began)));
       if (!wanted()) return undefined;
-      for (const stranger of strangers) {
-        if (!(await store.check([`pg_wrapper:${groupName}/0/${stranger}`], this.#limits))) continue;
+      for (const peer of foreign) {
+        if (!(await store.check([`pg_wrapper:${groupName}/0/${peer}`], this.#limits))) continue;
         return new DistBackendError(
-          `gloo: rank ${stranger} runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL, which only PyTorch's ranks can take part in; ` +
+          `gloo: rank ${peer} runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL, which only PyTorch's ranks can take part in; ` +
             "set it to INFO or OFF on all Python ranks",
-          { backend: "gloo", group: groupName, rank, peers: [stranger], code: "PEER_DEBUG_DETAIL" },
+          { backend: "gloo", group: groupName, rank, peers: [peer], code: "PEER_DEBUG_DETAIL" },
         );
       }
     }

@@ -89,7 +89,7 @@ function notLaunched(wanted: number, what: string): BackendUnavailableError {
   }
   return new BackendUnavailableError(
     `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot start ` +
-      `ranks of MPI: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
+      `MPI ranks: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
     { code: "NOT_LAUNCHED", backend: NAME },
   );
 }

@@ -12,5 +12,5 @@ export {
   unsubmittedId,
 } from "./native-group.ts";
 export { NativeWork, type NativeWorkInit } from "./native-work.ts";
-export { type LentTensors, OpRecords } from "./op-records.ts";
+export { OpRecords, type OpTensors } from "./op-records.ts";
 export { type StagedMemory, StagingArea } from "./staging-area.ts";

@@ -4,14 +4,14 @@ import { isWhole, type TensorView } from "../tensor/index.ts";
 import { Work, type WorkInfo, type WorkInit } from "../work/index.ts";
 import type { NativeFailure } from "./native-failure.ts";
 import type { NativeGroup } from "./native-group.ts";
-import type { LentTensors } from "./op-records.ts";
+import type { OpTensors } from "./op-records.ts";
 import type { StagedMemory } from "./staging-area.ts";
 
 export interface NativeWorkInit extends WorkInit {
   /** Id in the native group. */
   readonly id: number;
   /** The call or its tensors, which are kept alive until the op has ended. */
-  readonly tensors: LentTensors;
+  readonly tensors: OpTensors;
   /** Those of them that native code uses in place and that can be detached: they are monitored. */
   readonly exposed?: TensorView | readonly TensorView[] | undefined;
   /** What native code works on instead of the tensors. */
@@ -36,7 +36,7 @@ export class NativeWork extends Work<void> {
   exposedAt = -1;
   readonly #group: NativeGroup;
   /** Kept alive as long as native code may use them. */
-  tensors: LentTensors | undefined;
+  tensors: OpTensors | undefined;
   readonly #exposed: NativeWorkInit["exposed"];
   #staged: StagedMemory | undefined;
   readonly #stream: number | undefined;

@@ -9,7 +9,7 @@ const TWO_32 = 2 ** 32;
 const NO_SPLITS: readonly number[] = [];
 
 /** The tensors of a call as native code sees them. */
-export type LentTensors = Pick<OpCall, "inputs" | "outputs">;
+export type OpTensors = Pick<OpCall, "inputs" | "outputs">;
 
 /**
  * The `c10d_op`s of one submission with the tables that they point to, refilled by every submission. All of it lies in
@@ -52,8 +52,8 @@ export class OpRecords {
     this.#list(0, OpLayout.outputs, OpLayout.outputCount, this.#buffers, 0, call.outputs.length);
   }
 
-  /** Writes calls, with the tensors that `lent` has for each. */
-  fill(calls: readonly OpCall[], lent: readonly LentTensors[], isTimed = false): void {
+  /** Writes calls, with the tensors that `opTensors` has for each. */
+  fill(calls: readonly OpCall[], opTensors: readonly OpTensors[], isTimed = false): void {
     let buffers = 0;
     let splits = 0;
     for (const { inputs, outputs, inputSplits = NO_SPLITS, outputSplits = NO_SPLITS } of calls) {
@@ -68,7 +68,7 @@ export class OpRecords {
     let split = 0;
     for (const [i, call] of calls.entries()) {
       const at = i * OP_WORDS;
-      const { inputs, outputs } = lent[i] ?? call;
+      const { inputs, outputs } = opTensors[i] ?? call;
       const { inputSplits = NO_SPLITS, outputSplits = NO_SPLITS } = call;
       this.#scalars(at, call, isTimed);
       this.#list(at, OpLayout.inputs, OpLayout.inputCount, this.#buffers, buffer, inputs.length);

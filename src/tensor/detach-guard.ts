@@ -37,7 +37,7 @@ export class DetachGuard {
   }
 
   /** Guards the buffers of these tensors until the returned function is called. Shared ones cannot be detached. */
-  lend(tensors: TensorView | readonly TensorView[], op: string): () => void {
+  guard(tensors: TensorView | readonly TensorView[], op: string): () => void {
     const buffers = [tensors]
       .flat()
       .flatMap(({ data }) => memoryOf(data)?.buffer ?? [])

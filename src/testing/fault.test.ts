@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
-import { type Fault, faultInWords, MAX_FAULTS, parseFault, parseFaults } from "./fault.ts";
+import { type Fault, faultText, MAX_FAULTS, parseFault, parseFaults } from "./fault.ts";
 
 describe("a fault script", () => {
   const lines: readonly (readonly [string, Fault])[] = [
@@ -14,7 +14,7 @@ describe("a fault script", () => {
   test.each(lines)("%s", (line, fault) => {
     expect(parseFault(line, 3)).toEqual(fault);
     expect(parseFault(`  ${line.toUpperCase().replace("300MS", "300ms").replaceAll(" ", "  ")} `, 3)).toEqual(fault);
-    expect(faultInWords(fault)).toBe(line);
+    expect(faultText(fault)).toBe(line);
     expect(parseFault(fault, 3)).toEqual(fault);
   });
 

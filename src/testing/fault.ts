@@ -109,7 +109,7 @@ function read(line: string): Fault {
 }
 
 /** A fault as a line of the script. */
-export function faultInWords(fault: Fault): string {
+export function faultText(fault: Fault): string {
   const { action, rank, op } = fault;
   if (action === "drop") return `drop rank ${rank} op ${op}`;
   const length = action === "delay" ? ` by ${typeof fault.by === "number" ? `${fault.by}ms` : fault.by}` : "";

@@ -117,7 +117,7 @@ export class LocalBackend extends Backend implements Member {
   #start(call: OpCall, seq: number): LocalWork {
     const work = new LocalWork(call, seq, this.#host);
     this.#inFlight.add(work);
-    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensorsOf(call), work.title));
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.guard(tensorsOf(call), work.title));
     return work;
   }
 

@@ -237,7 +237,7 @@ export class NativeBackend extends Backend {
       stream: call.device.type === "cpu" ? undefined : (call.stream?.handle ?? 0),
     });
     group.track(work);
-    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensorsOf(call), work.title));
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.guard(tensorsOf(call), work.title));
     return work;
   }
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { constants } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { faultInWords } from "../fault.ts";
+import { faultText } from "../fault.ts";
 import { describeHang, type ProcessState } from "../watch/hang.ts";
 import { createOpLog, readOpLog } from "../watch/op-log.ts";
 import { processState } from "../watch/process-state.ts";
@@ -89,7 +89,7 @@ export class LaunchedRank implements RunningRank {
       reports: this.reports,
       hung: this.killed !== undefined,
       hang: this.killed && describeHang(this.rank, log, this.killed),
-      faults: init.faults.map((fault, i) => ({ fault: faultInWords(fault), fired: log?.fired[i] ?? false })),
+      faults: init.faults.map((fault, i) => ({ fault: faultText(fault), fired: log?.fired[i] ?? false })),
       stdout: read("out"),
       stderr: read("err") + (code === "0" ? "" : launcher.output),
       durationMs: performance.now() - init.started,

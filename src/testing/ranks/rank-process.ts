@@ -1,5 +1,5 @@
 import { fileURLToPath } from "node:url";
-import { type Fault, faultInWords } from "../fault.ts";
+import { type Fault, faultText } from "../fault.ts";
 import { describeHang, type ProcessState } from "../watch/hang.ts";
 import { createOpLog, readOpLog } from "../watch/op-log.ts";
 import { processState } from "../watch/process-state.ts";
@@ -143,7 +143,7 @@ export class RankProcess implements RunningRank {
       reports: this.#reports,
       hung: this.#killed !== undefined,
       hang: this.#killed && describeHang(this.rank, log, this.#killed),
-      faults: this.#init.faults.map((fault, i) => ({ fault: faultInWords(fault), fired: log?.fired[i] ?? false })),
+      faults: this.#init.faults.map((fault, i) => ({ fault: faultText(fault), fired: log?.fired[i] ?? false })),
       stdout,
       stderr,
       durationMs,

@@ -1,6 +1,6 @@
 import { pathToFileURL } from "node:url";
 import { Coordinator } from "../../backends/fake/exchange/coordinator.ts";
-import type { WorkerSeat } from "../../backends/fake/exchange/worker-protocol.ts";
+import type { WorkerSlot } from "../../backends/fake/exchange/worker-protocol.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { TCPStoreServer } from "../../store/index.ts";
 import { newSecret } from "../../store/tcp/store-secret.ts";
@@ -24,7 +24,7 @@ export type WorkerOutcome = Pick<
 export interface WorkerOrder {
   readonly file: string;
   readonly args: unknown;
-  readonly slot: WorkerSeat;
+  readonly slot: WorkerSlot;
   readonly opLog: SharedArrayBuffer;
 }
 

@@ -1,6 +1,6 @@
 /** Entry of a Worker that `workerRanks` started: runs the default export of the given file. */
 
-import { takeSeat } from "../../backends/fake/exchange/worker-link.ts";
+import { takeSlot } from "../../backends/fake/exchange/worker-link.ts";
 import { environmentText } from "../../environment/index.ts";
 import { runBody } from "./run-body.ts";
 import type { WorkerOrder } from "./worker-ranks.ts";
@@ -11,7 +11,7 @@ self.addEventListener(
   "message",
   async ({ data: order }: MessageEvent<WorkerOrder>) => {
     const place = { rank: Number(environmentText("RANK")), worldSize: Number(environmentText("WORLD_SIZE")) };
-    takeSeat(order.slot);
+    takeSlot(order.slot);
     await runBody({ ...order, faults: [] }, place, (message) => self.postMessage(message));
   },
   { once: true },

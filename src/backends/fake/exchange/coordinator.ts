@@ -4,7 +4,7 @@ import { receiveCall, receiveTensor } from "./carried-call.ts";
 import type { Exchange } from "./exchange.ts";
 import type { Member, PendingOp } from "./exchange-port.ts";
 import { Meeting } from "./meeting.ts";
-import type { ToCoordinator, ToWorker, WorkerSeat } from "./worker-protocol.ts";
+import type { ToCoordinator, ToWorker, WorkerSlot } from "./worker-protocol.ts";
 
 /**
  * Where ranks in Workers meet and exchange their data: on the thread that started them, which never blocks. So a Worker
@@ -13,20 +13,20 @@ import type { ToCoordinator, ToWorker, WorkerSeat } from "./worker-protocol.ts";
 export class Coordinator {
   readonly place = `${process.pid}/${crypto.randomUUID()}`;
   readonly #meetings = new Map<string, Meeting>();
-  readonly #attendants: Attendant[] = [];
+  readonly #workers: WorkerProxy[] = [];
 
   /** A slot for one more Worker, to be transferred to it, and a function to call when the Worker has ended. */
-  addWorker(): { readonly slot: WorkerSeat; ended(how: string): void } {
+  addWorker(): { readonly slot: WorkerSlot; ended(how: string): void } {
     const { port1, port2 } = new MessageChannel();
     const bell = new SharedArrayBuffer(Int32Array.BYTES_PER_ELEMENT);
-    const attendant = new Attendant(port1, bell, (token, size, seed) => this.#meeting(token, size, seed));
-    this.#attendants.push(attendant);
-    return { slot: { port: port2, bell, place: this.place }, ended: (how) => attendant.end(how) };
+    const worker = new WorkerProxy(port1, bell, (token, size, seed) => this.#meeting(token, size, seed));
+    this.#workers.push(worker);
+    return { slot: { port: port2, bell, place: this.place }, ended: (how) => worker.end(how) };
   }
 
   /** Releases all Workers. */
   close(): void {
-    for (const attendant of this.#attendants) attendant.end("was closed");
+    for (const worker of this.#workers) worker.end("was closed");
     this.#meetings.clear();
   }
 
@@ -42,7 +42,7 @@ export class Coordinator {
 type MeetingOf = (token: string, size: number, seed: number | undefined) => Meeting;
 
 /** Represents one Worker in the exchanges of its groups. */
-class Attendant {
+class WorkerProxy {
   readonly #port: MessagePort;
   readonly #bell: Int32Array;
   readonly #meetingOf: MeetingOf;
@@ -72,22 +72,22 @@ class Attendant {
   }
 
   #receive(message: ToCoordinator): void {
-    if (message.kind === "attend") {
-      void this.#attend(message);
+    if (message.kind === "meet") {
+      void this.#meet(message);
       return;
     }
     this.#groups.get(message.token)?.receive(message);
   }
 
-  async #attend({ token, rank, size, seed, timeoutMs }: Extract<ToCoordinator, { kind: "attend" }>): Promise<void> {
+  async #meet({ token, rank, size, seed, timeoutMs }: Extract<ToCoordinator, { kind: "meet" }>): Promise<void> {
     const meeting = this.#meetingOf(token, size, seed);
-    const attendance = await meeting.attend(rank, size, seed, timeoutMs, systemClock);
-    if (attendance.kind === "met") {
+    const outcome = await meeting.meet(rank, size, seed, timeoutMs, systemClock);
+    if (outcome.kind === "met") {
       const membership = new Membership(rank, meeting.exchange, (message) => this.#send({ token, ...message }));
       this.#groups.set(token, membership);
       if (this.#ended !== undefined) meeting.exchange.leave(rank, this.#ended);
     }
-    this.#send({ kind: "attendance", token, attendance });
+    this.#send({ kind: "outcome", token, outcome });
   }
 }
 
@@ -113,7 +113,7 @@ class Membership implements Member {
     this.#send({ kind: "failure", failure });
   }
 
-  receive(message: Exclude<ToCoordinator, { kind: "attend" }>): void {
+  receive(message: Exclude<ToCoordinator, { kind: "meet" }>): void {
     const { exchange, rank } = this;
     switch (message.kind) {
       case "enter":

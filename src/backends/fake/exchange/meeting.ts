@@ -13,10 +13,10 @@ const SAME_GROUPS = "All ranks of the job, members or not, must make the same gr
 /** Prefix of the tokens of this thread. */
 const HERE = `${process.pid}/${crypto.randomUUID()}`;
 
-export type Attendee = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "clock">;
+export type MeetingRank = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "clock">;
 
 /** Outcome of a meeting. */
-export type Attendance =
+export type MeetingOutcome =
   | { readonly kind: "met" }
   | { readonly kind: "late"; readonly missing: readonly number[] }
   /** Another rank had given up waiting before this one arrived. */
@@ -29,7 +29,7 @@ export type Attendance =
 export class Meeting {
   readonly exchange: Exchange;
   readonly #present = new Set<number>();
-  readonly #complete = Promise.withResolvers<Attendance>();
+  readonly #complete = Promise.withResolvers<MeetingOutcome>();
   #over = false;
   #givenUp = false;
 
@@ -48,19 +48,19 @@ export class Meeting {
   }
 
   /** A rank arrives, and waits for the others. */
-  async attend(
+  async meet(
     rank: number,
     ranks: number,
     seed: number | undefined,
     timeoutMs: number,
     clock: Clock,
-  ): Promise<Attendance> {
+  ): Promise<MeetingOutcome> {
     const { order, size } = this.exchange;
     if (this.#givenUp) return { kind: "given up" };
     if (order.seed !== seed) return { kind: "other seed" };
     if (ranks !== size) this.#end({ kind: "other size", sizes: [size, ranks] });
     else if (this.#present.add(rank).size === size) this.#end({ kind: "met" });
-    const { promise: late, resolve } = Promise.withResolvers<Attendance>();
+    const { promise: late, resolve } = Promise.withResolvers<MeetingOutcome>();
     using _ = clock.schedule(timeoutMs, () => {
       this.#over = true;
       this.#givenUp = true;
@@ -70,41 +70,41 @@ export class Meeting {
     return await Promise.race([this.#complete.promise, late]);
   }
 
-  #end(attendance: Attendance): void {
+  #end(outcome: MeetingOutcome): void {
     this.#over = true;
-    this.#complete.resolve(attendance);
+    this.#complete.resolve(outcome);
   }
 }
 
 /** Throws the error of ranks that did not meet. */
-export function requireMet(attendance: Attendance, attendee: Attendee, seed: number | undefined): void {
-  const { rank, size, groupName: group, timeoutMs } = attendee;
+export function requireMet(outcome: MeetingOutcome, member: MeetingRank, seed: number | undefined): void {
+  const { rank, size, groupName: group, timeoutMs } = member;
   const init = { backend: "fake", group, rank };
-  if (attendance.kind === "other seed") {
+  if (outcome.kind === "other seed") {
     const text = `fake: all ranks must give the same seed, rank ${rank} gave ${seed}`;
     throw new InvalidArgumentError(text, { ...init, argument: "seed" });
   }
-  if (attendance.kind === "other size") {
-    const [first, second] = attendance.sizes;
+  if (outcome.kind === "other size") {
+    const [first, second] = outcome.sizes;
     const text = `group "${group}" (fake, rank ${rank} of ${size}): one rank makes it of ${first} ranks, another one of ${second}. ${SAME_GROUPS}`;
     throw new InvalidArgumentError(text, { ...init, argument: "ranks" });
   }
-  if (attendance.kind === "given up") throw tooLate(attendee);
-  if (attendance.kind === "late") {
-    const { missing: peers } = attendance;
+  if (outcome.kind === "given up") throw tooLate(member);
+  if (outcome.kind === "late") {
+    const { missing: peers } = outcome;
     const text = `group "${group}" (fake, rank ${rank} of ${size}): ${peers.length > 1 ? "ranks" : "rank"} ${peers.join(", ")} did not arrive within ${timeoutMs} ms. ${SAME_GROUPS}`;
     throw new DistTimeoutError(text, { ...init, code: "CONNECT_TIMEOUT", peers, timeoutMs });
   }
 }
 
 /** The error of a rank that arrives after its peers in this thread have met, or given up. */
-function tooLate({ rank, size, groupName: group, timeoutMs }: Attendee): DistError {
+function tooLate({ rank, size, groupName: group, timeoutMs }: MeetingRank): DistError {
   const text = `group "${group}" (fake, rank ${rank} of ${size}): its ranks met without this one, or gave up. ${SAME_GROUPS}`;
   return new DistTimeoutError(text, { backend: "fake", group, rank, code: "CONNECT_TIMEOUT", timeoutMs });
 }
 
 /** The error of a rank that cannot reach its peers. */
-export function ranksApart({ rank, groupName: group }: Attendee): DistError {
+export function ranksApart({ rank, groupName: group }: MeetingRank): DistError {
   return new BackendUnavailableError(
     `fake: rank 0 of group "${group}" is in another process or Worker. The local mode needs all ranks in one thread, ` +
       "by localRanks(), or in Workers of one process, by workerRanks(), both from bun-c10d/testing; or choose the " +
@@ -114,8 +114,8 @@ export function ranksApart({ rank, groupName: group }: Attendee): DistError {
 }
 
 /** Shares a token that rank 0 makes with all ranks, through the group's store. */
-export async function shareToken(attendee: Attendee, make: () => string): Promise<string> {
-  const { store, rank, timeoutMs } = attendee;
+export async function shareToken(member: MeetingRank, make: () => string): Promise<string> {
+  const { store, rank, timeoutMs } = member;
   if (rank !== 0) return new TextDecoder().decode(await store.get(KEY, { timeout: timeoutMs }));
   const token = make();
   await store.set(KEY, token, { timeout: timeoutMs });
@@ -130,18 +130,18 @@ const meetings = new Map<string, Meeting>();
  *
  * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming absent ranks.
  */
-export async function meetInThread(attendee: Attendee, seed: number | undefined): Promise<Exchange> {
-  const token = await shareToken(attendee, () => {
+export async function meetInThread(member: MeetingRank, seed: number | undefined): Promise<Exchange> {
+  const token = await shareToken(member, () => {
     const made = `${HERE}/${crypto.randomUUID()}`;
-    meetings.set(made, new Meeting(attendee.size, seed, attendee.clock));
+    meetings.set(made, new Meeting(member.size, seed, member.clock));
     return made;
   });
   const meeting = meetings.get(token);
-  if (meeting === undefined) throw token.startsWith(`${HERE}/`) ? tooLate(attendee) : ranksApart(attendee);
-  const attending = meeting.attend(attendee.rank, attendee.size, seed, attendee.timeoutMs, attendee.clock);
+  if (meeting === undefined) throw token.startsWith(`${HERE}/`) ? tooLate(member) : ranksApart(member);
+  const arriving = meeting.meet(member.rank, member.size, seed, member.timeoutMs, member.clock);
   if (meeting.over) meetings.delete(token);
-  const attendance = await attending;
+  const outcome = await arriving;
   if (meeting.over) meetings.delete(token);
-  requireMet(attendance, attendee, seed);
+  requireMet(outcome, member, seed);
   return meeting.exchange;
 }

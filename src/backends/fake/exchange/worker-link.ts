@@ -3,8 +3,8 @@ import type { NumberedCall } from "../numbered-call.ts";
 import { carryCall, carryTensor } from "./carried-call.ts";
 import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
 import type { Message } from "./mailbox.ts";
-import { type Attendance, type Attendee, ranksApart, requireMet, shareToken } from "./meeting.ts";
-import type { ToCoordinator, ToWorker, WorkerSeat } from "./worker-protocol.ts";
+import { type MeetingOutcome, type MeetingRank, ranksApart, requireMet, shareToken } from "./meeting.ts";
+import type { ToCoordinator, ToWorker, WorkerSlot } from "./worker-protocol.ts";
 
 const KEY = Symbol.for("bun-c10d.fake.worker-link");
 const shared = globalThis as { [KEY]?: WorkerLink };
@@ -15,19 +15,19 @@ export function workerLink(): WorkerLink | undefined {
 }
 
 /** Connects ranks of the fake backend in this Worker to the coordinator. */
-export function takeSeat(slot: WorkerSeat): void {
+export function takeSlot(slot: WorkerSlot): void {
   shared[KEY] = new WorkerLink(slot);
 }
 
 /** A Worker's connection to the coordinator. */
 export class WorkerLink {
-  readonly #slot: WorkerSeat;
+  readonly #slot: WorkerSlot;
   readonly #bell: Int32Array;
   readonly #exchanges = new Map<string, RemoteExchange>();
-  readonly #attendances = new Map<string, (attendance: Attendance) => void>();
+  readonly #outcomes = new Map<string, (outcome: MeetingOutcome) => void>();
   #holders = 0;
 
-  constructor(slot: WorkerSeat) {
+  constructor(slot: WorkerSlot) {
     this.#slot = slot;
     this.#bell = new Int32Array(slot.bell);
     slot.port.on("message", (message: ToWorker) => this.#receive(message));
@@ -48,20 +48,20 @@ export class WorkerLink {
    *
    * @throws BackendUnavailableError when rank 0 is elsewhere, DistTimeoutError (`CONNECT_TIMEOUT`) naming absent ranks.
    */
-  async meet(attendee: Attendee, seed: number | undefined): Promise<ExchangePort> {
-    const { rank, size, timeoutMs } = attendee;
-    const token = await shareToken(attendee, () => `${this.#slot.place}/${crypto.randomUUID()}`);
-    if (!token.startsWith(`${this.#slot.place}/`)) throw ranksApart(attendee);
-    const { promise, resolve } = Promise.withResolvers<Attendance>();
-    this.#attendances.set(token, resolve);
+  async meet(member: MeetingRank, seed: number | undefined): Promise<ExchangePort> {
+    const { rank, size, timeoutMs } = member;
+    const token = await shareToken(member, () => `${this.#slot.place}/${crypto.randomUUID()}`);
+    if (!token.startsWith(`${this.#slot.place}/`)) throw ranksApart(member);
+    const { promise, resolve } = Promise.withResolvers<MeetingOutcome>();
+    this.#outcomes.set(token, resolve);
     const exchange = new RemoteExchange(token, rank, size, this);
     this.#exchanges.set(token, exchange);
-    this.send({ kind: "attend", token, rank, size, seed, timeoutMs });
+    this.send({ kind: "meet", token, rank, size, seed, timeoutMs });
     this.hold();
-    const attendance = await promise;
+    const outcome = await promise;
     this.release();
-    if (attendance.kind !== "met") this.forget(token);
-    requireMet(attendance, attendee, seed);
+    if (outcome.kind !== "met") this.forget(token);
+    requireMet(outcome, member, seed);
     return exchange;
   }
 
@@ -93,9 +93,9 @@ export class WorkerLink {
   }
 
   #receive(message: ToWorker): void {
-    if (message.kind === "attendance") {
-      this.#attendances.get(message.token)?.(message.attendance);
-      this.#attendances.delete(message.token);
+    if (message.kind === "outcome") {
+      this.#outcomes.get(message.token)?.(message.outcome);
+      this.#outcomes.delete(message.token);
     } else this.#exchanges.get(message.token)?.receive(message);
   }
 }
@@ -168,7 +168,7 @@ class RemoteExchange implements ExchangePort {
     }
   }
 
-  receive(message: Exclude<ToWorker, { kind: "attendance" }>): void {
+  receive(message: Exclude<ToWorker, { kind: "outcome" }>): void {
     if (message.kind === "failure") {
       this.#fail(message.failure);
       return;

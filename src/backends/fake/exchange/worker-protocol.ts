@@ -1,10 +1,10 @@
 import type { MessagePort } from "node:worker_threads";
 import type { CarriedCall, CarriedTensor } from "./carried-call.ts";
 import type { Failure } from "./exchange-port.ts";
-import type { Attendance } from "./meeting.ts";
+import type { MeetingOutcome } from "./meeting.ts";
 
 /** What a Worker needs to reach the thread in which the ranks exchange their data. */
-export interface WorkerSeat {
+export interface WorkerSlot {
   readonly port: MessagePort;
   /** One 32-bit word that counts the messages to the Worker, which can wait for it to change. */
   readonly bell: SharedArrayBuffer;
@@ -14,7 +14,7 @@ export interface WorkerSeat {
 
 /** A message from a Worker to the coordinator. `token` names the group, `op` an op of this Worker in it. */
 export type ToCoordinator = { readonly token: string; readonly rank: number } & (
-  | { readonly kind: "attend"; readonly size: number; readonly seed: number | undefined; readonly timeoutMs: number }
+  | { readonly kind: "meet"; readonly size: number; readonly seed: number | undefined; readonly timeoutMs: number }
   | {
       readonly kind: "enter";
       readonly op: number;
@@ -38,7 +38,7 @@ export type ToCoordinator = { readonly token: string; readonly rank: number } & 
 
 /** A message from the coordinator to a Worker. */
 export type ToWorker = { readonly token: string } & (
-  | { readonly kind: "attendance"; readonly attendance: Attendance }
+  | { readonly kind: "outcome"; readonly outcome: MeetingOutcome }
   | {
       readonly kind: "deliver";
       readonly op: number;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type SpawnOptions, spawnRanks, startRanks } from "bun-c10d/testing";
-import { allWell, describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
+import { allWell } from "../../src/backends/fixtures/all-well.ts";
+import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
 import type { Loss, LossArgs } from "../../src/backends/ucc/fixtures/loss.ts";
 import type { MismatchEnd } from "../../src/backends/ucc/fixtures/mismatch.ts";
 import type { Rounds } from "../../src/backends/ucc/fixtures/rounds.ts";

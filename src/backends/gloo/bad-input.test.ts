@@ -2,8 +2,9 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { networkInterfaces } from "node:os";
 import type { InitOptions } from "../../index.ts";
 import { type RankOutcome, spawnRanks } from "../../testing/index.ts";
+import { allWell } from "../fixtures/all-well.ts";
 import { capabilities } from "./capabilities.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { MismatchArgs, MismatchOutcome } from "./fixtures/size-mismatch.ts";
 
 setDefaultTimeout(60_000);

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { type RankOutcome, spawnRanks } from "../../testing/index.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { CpuUse } from "./fixtures/message-cpu.ts";
 import type { MessageFailure } from "./fixtures/message-failures.ts";
 import type { Loss, LossArgs } from "./fixtures/message-loss.ts";

@@ -1,7 +1,7 @@
-import { messageOf } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
-import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native/native-backend.ts";
+import { probeShim } from "../native/probe-shim.ts";
 import { listenAddresses } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 import { DebugDetailGuard } from "./debug-detail.ts";
@@ -21,15 +21,7 @@ const plugin: BackendPlugin<GlooOptions> = {
   bootstrap: "store",
   capabilities,
 
-  probe(): Promise<Availability> {
-    try {
-      const shim = loadShim({ name: NAME, remedy: "" });
-      return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
-    } catch (error) {
-      const reason = messageOf(error);
-      return Promise.resolve({ available: false, reason, remedy: REMEDY });
-    }
-  },
+  probe: () => probeShim(() => loadShim({ name: NAME, remedy: "" }), REMEDY),
 
   async options() {
     return (await import("./options-schema.ts")).schema;

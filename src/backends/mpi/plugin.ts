@@ -1,7 +1,8 @@
 import { environmentText } from "../../environment/index.ts";
-import { BackendUnavailableError, DistError, messageOf } from "../../errors/index.ts";
-import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
+import { BackendUnavailableError, DistError } from "../../errors/index.ts";
+import { type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
 import { NativeBackend } from "../native/native-backend.ts";
+import { probeShim } from "../native/probe-shim.ts";
 import { capabilities } from "./capabilities.ts";
 import { decide, decidingStore } from "./creation-decision.ts";
 import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy, tasksOfSrun } from "./implementation.ts";
@@ -20,15 +21,7 @@ const plugin: BackendPlugin<MpiOptions> = {
   bootstrap: "self",
   capabilities,
 
-  probe(): Promise<Availability> {
-    try {
-      const shim = loadMpiShim(chosenImplementation(undefined), "");
-      return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
-    } catch (error) {
-      const reason = messageOf(error);
-      return Promise.resolve({ available: false, reason, remedy: mpiRemedy });
-    }
-  },
+  probe: () => probeShim(() => loadMpiShim(chosenImplementation(undefined), ""), mpiRemedy),
 
   async options() {
     return (await import("./options-schema.ts")).schema;

@@ -1,10 +1,11 @@
 /** Entry point `bun-c10d/native`: backends over shims of your own (native/c10d.h). */
 
 import { fileURLToPath } from "node:url";
-import { describe, InvalidArgumentError, messageOf } from "../../errors/index.ts";
+import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import { loadShim, type Shim } from "../../native/index.ts";
-import { type Availability, type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "./native-backend.ts";
+import { probeShim } from "./probe-shim.ts";
 
 export { loadShim, type NativeStats, type Shim, type ShimLocation } from "../../native/index.ts";
 export { engineDTypes, movedDTypes } from "./engine-dtypes.ts";
@@ -91,15 +92,7 @@ export function nativePlugin<Options extends object = object>(init: NativePlugin
     ...(init.instancesDiffer !== undefined && { instancesDiffer: init.instancesDiffer }),
     ...(options && { options }),
 
-    probe(): Promise<Availability> {
-      try {
-        const { version, path, abi } = load("");
-        return Promise.resolve({ available: true, version, library: { path, abi } });
-      } catch (error) {
-        const reason = messageOf(error);
-        return Promise.resolve({ available: false, reason, remedy: init.remedy });
-      }
-    },
+    probe: () => probeShim(() => load(""), init.remedy),
 
     async create(context) {
       const settings = requireSettings(name, init.settings?.(context) ?? {});

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks, startRanks } from "../../testing/index.ts";
-import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeUcc, spawn } from "./fixtures/availability.ts";
 import type { Loss, LossArgs } from "./fixtures/loss.ts";
 import type { Orphan } from "./fixtures/orphan.ts";
 import type { UnderWay, UnderWayArgs } from "./fixtures/under-way.ts";

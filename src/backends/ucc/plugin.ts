@@ -1,8 +1,8 @@
 import { processEnvironment } from "../../environment/index.ts";
-import { messageOf } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
-import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { type BackendPlugin, BackendType } from "../../registry/index.ts";
 import { NativeBackend } from "../native/native-backend.ts";
+import { probeShim } from "../native/probe-shim.ts";
 import { watchAddress } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 
@@ -29,21 +29,7 @@ const plugin: BackendPlugin = {
   bootstrap: "store",
   capabilities,
 
-  probe(): Promise<Availability> {
-    try {
-      const shim = loadShim({ name: NAME, remedy: "" });
-      const detail = settings();
-      return Promise.resolve({
-        available: true,
-        version: shim.version,
-        library: { path: shim.path, abi: shim.abi },
-        ...(detail !== "" && { detail }),
-      });
-    } catch (error) {
-      const reason = messageOf(error);
-      return Promise.resolve({ available: false, reason, remedy: REMEDY });
-    }
-  },
+  probe: () => probeShim(() => loadShim({ name: NAME, remedy: "" }), REMEDY, settings()),
 
   async create(context) {
     const settings = { host: watchAddress(context) };

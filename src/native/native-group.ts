@@ -1,32 +1,18 @@
-import { type Pointer, ptr } from "bun:ffi";
+import type { Pointer } from "bun:ffi";
 import { isMainThread } from "node:worker_threads";
-import {
-  DistBackendError,
-  type DistError,
-  messageOf,
-  shortageOfErrno,
-  throwLater,
-  withShortage,
-} from "../errors/index.ts";
-import { type Device, deviceTypeCodes } from "../tensor/index.ts";
+import { type DistError, throwLater } from "../errors/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
-import {
-  CapabilitiesLayout,
-  CapabilityFlag,
-  ConfigLayout,
-  EventFlag,
-  EventKind,
-  EventLayout,
-  StatsLayout,
-  Status,
-} from "./abi.generated.ts";
+import { EventFlag, EventKind, EventLayout, Status } from "./abi.generated.ts";
+import { type ExchangeHost, ExchangeService } from "./exchange-service.ts";
+import { capabilitiesOf, type NativeCapabilities, type NativeStats, statsOf } from "./group-facts.ts";
+import { createGroupHandle, type NativeGroupConfig } from "./group-handle.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
 import { type NativeFailure, ownFailure, readFailure } from "./native-failure.ts";
 import type { NativeWork } from "./native-work.ts";
 import type { OpRecords } from "./op-records.ts";
 import { StagingArea } from "./staging-area.ts";
 import { type WakeSocket, watchSocket } from "./wake-socket.ts";
-import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
+import { WAIT_SLICE_MS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
 /** How long a wait blocks at a time while other ops of the thread are in flight. */
@@ -39,14 +25,9 @@ const MAX_CHECKED = isMainThread ? 32 : Number.POSITIVE_INFINITY;
 /** How long close() blocks if ops have outlived the grace period of an abort and may never end. */
 const STUCK_CLOSE_LIMIT_MS = 50;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
 /** What a {@link NativeGroup} needs from the backend that owns it. */
-export interface NativeGroupHost {
-  /** Serves the rendezvous of the native library. */
-  storeSet(key: string, value: Uint8Array): Promise<void>;
-  storeGet(key: string): Promise<Uint8Array>;
-  log(text: string): void;
+export interface NativeGroupHost extends ExchangeHost {
   /** The error for a failed op, to be thrown at once. */
   errorNow(failure: NativeFailure, work: NativeWork): DistError;
   /** The same after asking the other ranks, for an op that is awaited. Never rejects. */
@@ -57,34 +38,6 @@ export interface NativeGroupHost {
   watchCreation(giveUp: (reason: string) => void): Disposable;
   /** Called when the group has failed and no op in flight will report that, or the first one has. */
   failed(reason: string): void;
-}
-
-export interface NativeGroupConfig {
-  readonly rank: number;
-  readonly worldSize: number;
-  readonly device: Device;
-  /** Time-out of connecting, in milliseconds; Infinity for none. */
-  readonly timeoutMs: number;
-  readonly options: Readonly<Record<string, string>>;
-}
-
-/** Counters of one native group since its creation; `pinned` is the number of ops that keep their buffers now. */
-export interface NativeStats {
-  readonly submitted: number;
-  readonly completed: number;
-  readonly failed: number;
-  readonly drivenByWait: number;
-  readonly pinned: number;
-  readonly wakes: number;
-}
-
-/** Bits by the numbers of ops, dtypes and reduce ops; 0 if the shim leaves it to the plugin's table. */
-export interface NativeCapabilities {
-  readonly ops: bigint;
-  readonly dtypes: bigint;
-  readonly reduceOps: bigint;
-  /** Whether `send` and `recv` are ordered with the collectives. */
-  readonly messagesInOrder: boolean;
 }
 
 /** Id that stands for the group, among ids of ops. */
@@ -118,7 +71,7 @@ const unkicked = new Set<NativeGroup>();
 export class NativeGroup {
   /** Creates a group; resolves when all ranks are connected. */
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
-    const handle = createHandle(shim, config);
+    const handle = createGroupHandle(shim, config);
     const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     try {
@@ -138,6 +91,7 @@ export class NativeGroup {
   readonly #symbols: ShimSymbols;
   readonly #handle: Pointer;
   readonly #host: NativeGroupHost;
+  readonly #exchange: ExchangeService;
   readonly #worldSize: number;
   readonly #works = new Map<number, NativeWork>();
   /** Works whose memory could be detached while they use it. */
@@ -164,6 +118,7 @@ export class NativeGroup {
     this.#symbols = symbols;
     this.#handle = handle;
     this.#host = host;
+    this.#exchange = new ExchangeService(symbols, handle, host);
     this.#worldSize = worldSize;
     this.#ready.promise.catch(() => {});
   }
@@ -190,15 +145,7 @@ export class NativeGroup {
 
   /** What the group can do, as far as its shim reports it. */
   capabilities(): NativeCapabilities {
-    const words = new BigUint64Array(new ArrayBuffer(CapabilitiesLayout.SIZE));
-    this.#symbols.c10d_group_capabilities(this.#handle, words, CapabilitiesLayout.SIZE);
-    const at = (offset: number): bigint => words[offset / 8] ?? 0n;
-    return {
-      ops: at(CapabilitiesLayout.ops),
-      dtypes: at(CapabilitiesLayout.dtypes),
-      reduceOps: at(CapabilitiesLayout.reduceOps),
-      messagesInOrder: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.OVERTAKE_COLLECTIVES)) === 0n,
-    };
+    return capabilitiesOf(this.#symbols, this.#handle);
   }
 
   /**
@@ -370,7 +317,7 @@ export class NativeGroup {
       case EventKind.STORE_SET:
       case EventKind.STORE_GET:
       case EventKind.LOG:
-        this.#onExchange(kind, id, this.#readExchange(id, events, at));
+        this.#exchange.serve(kind, id, events, at);
         break;
     }
   }
@@ -498,31 +445,6 @@ export class NativeGroup {
     for (const resolve of this.#drained.splice(0)) resolve();
   }
 
-  #readExchange(id: number, events: Int32Array, at: number): { key: string; value: Uint8Array } {
-    const key = new Uint8Array(new ArrayBuffer(events[at + EventLayout.keyBytes / 4] ?? 0));
-    const value = new Uint8Array(new ArrayBuffer(events[at + EventLayout.valueBytes / 4] ?? 0));
-    this.#symbols.c10d_exchange_read(this.#handle, id, key, key.length, value, value.length);
-    return { key: decoder.decode(key), value };
-  }
-
-  #onExchange(kind: number, id: number, { key, value }: { key: string; value: Uint8Array }): void {
-    if (kind === EventKind.LOG) {
-      this.#host.log(key);
-      this.#reply(id, Status.OK, NOTHING);
-      return;
-    }
-    const answer =
-      kind === EventKind.STORE_SET ? this.#host.storeSet(key, value).then(() => NOTHING) : this.#host.storeGet(key);
-    answer.then(
-      (bytes) => this.#reply(id, Status.OK, bytes),
-      (error: unknown) => this.#reply(id, statusOfStoreError(error), encoder.encode(messageOf(error))),
-    );
-  }
-
-  #reply(id: number, status: number, data: Uint8Array): void {
-    if (!this.#closed) this.#symbols.c10d_exchange_reply(this.#handle, id, status, data, data.length);
-  }
-
   /** Aborts connecting because of other ranks. */
   #giveUp(reason: string): void {
     if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.NETWORK, encoder.encode(`${reason}\0`));
@@ -543,17 +465,7 @@ export class NativeGroup {
   }
 
   stats(): NativeStats {
-    const words = new BigUint64Array(new ArrayBuffer(StatsLayout.SIZE));
-    if (!this.#closed) this.#symbols.c10d_group_stats(this.#handle, words, StatsLayout.SIZE);
-    const at = (offset: number): number => Number(words[offset / 8] ?? 0n);
-    return {
-      submitted: at(StatsLayout.submitted),
-      completed: at(StatsLayout.completed),
-      failed: at(StatsLayout.failed),
-      drivenByWait: at(StatsLayout.drivenByWait),
-      pinned: at(StatsLayout.pinned),
-      wakes: at(StatsLayout.wakes),
-    };
+    return statsOf(this.#symbols, this.#closed ? undefined : this.#handle);
   }
 
   /** Closes the group, blocking for at most `limitMs`, less if that is useless. Drain or abort ops in flight first. */
@@ -561,6 +473,7 @@ export class NativeGroup {
     if (this.#closed) return;
     this.#drain();
     this.#closed = true;
+    this.#exchange.close();
     this.#state = "CLOSED";
     unguarded.delete(this);
     const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
@@ -636,7 +549,6 @@ const DETACHED_TEXT =
   "damaged, and the group has failed. Do not transfer, post or resize a buffer before the Work of its op has ended, or " +
   "use memory that cannot be detached (dist.empty() or a SharedArrayBuffer); C10D_CHECK_DETACH=1 shows where that happens";
 const DETACHED_FAILURE: NativeFailure = { ...ownFailure(Status.ABORTED, DETACHED_TEXT), isDetached: true };
-const NOTHING = new Uint8Array();
 const NO_FAILURE = ownFailure(Status.BACKEND, "the op ended without a reason");
 const CLOSED_FAILURE = ownFailure(Status.CLOSED, "the group was closed");
 const NOT_STARTED = ownFailure(Status.WAIT_TIMEOUT, "the op has not started: ops before it have not ended");
@@ -652,46 +564,6 @@ function eventBuffer(count: number): Int32Array<ArrayBuffer> {
   return new Int32Array(new ArrayBuffer(count * EventLayout.SIZE));
 }
 
-function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
-  const bytes = new ArrayBuffer(ConfigLayout.SIZE);
-  const view = new DataView(bytes);
-  const options = encoder.encode(
-    Object.entries({ ...config.options, ...WORKER_OPTIONS })
-      .map(([key, value]) => `${key}=${value}\0`)
-      .join(""),
-  );
-  void options.buffer; // From now on its address is fixed.
-  view.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);
-  view.setInt32(ConfigLayout.rank, config.rank, true);
-  view.setInt32(ConfigLayout.worldSize, config.worldSize, true);
-  view.setUint32(ConfigLayout.deviceType, deviceTypeCodes[config.device.type], true);
-  view.setInt32(ConfigLayout.deviceIndex, config.device.index, true);
-  view.setFloat64(ConfigLayout.timeoutMs, config.timeoutMs, true);
-  view.setBigUint64(ConfigLayout.options, BigInt(options.length === 0 ? 0 : ptr(options)), true);
-  view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
-  const handle = shim.symbols.c10d_create(bytes);
-  if (handle === null) {
-    const failure = readFailure((record) => shim.symbols.c10d_last_failure(record), config.worldSize) ?? NO_FAILURE;
-    const shortage = shortageOfErrno(failure.systemError, descriptorsFor(config.worldSize));
-    const message = `backend "${shim.name}": ${failure.text}`;
-    throw new DistBackendError(shortage ? withShortage(message, shortage) : message, {
-      ...(shortage && { code: shortage.code }),
-      backend: shim.name,
-    });
-  }
-  return handle;
-}
-
-/** About how many descriptors a process needs for a group of that many ranks, including all else that it has open. */
-export function descriptorsFor(worldSize: number): number {
-  return 24 + 2 * worldSize;
-}
-
 function readWide(words: Int32Array, at: number): number {
   return ((words[at + 1] ?? 0) >>> 0) * 2 ** 32 + ((words[at] ?? 0) >>> 0);
-}
-
-function statusOfStoreError(error: unknown): number {
-  const tag = error instanceof Error && "code" in error ? String(error.code) : "";
-  return tag.endsWith("TIMEOUT") ? Status.OP_TIMEOUT : Status.NETWORK;
 }

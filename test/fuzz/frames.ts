@@ -2,7 +2,7 @@ import { limits, QueryType, validateMagic } from "../../src/store/tcp/wire/proto
 import type { Random } from "./random.ts";
 
 /** What is wrong with a frame; `good` ones are answered and the connection stays usable. */
-export type FrameKind = "good" | "truncated" | "oversized" | "flipped" | "random" | "greeting";
+export type FrameKind = "good" | "truncated" | "oversized" | "flipped" | "random" | "handshake";
 
 export interface Frame {
   readonly kind: FrameKind;
@@ -24,8 +24,8 @@ const text = (value: string | Uint8Array): Buffer => {
 };
 const frame = (type: number, ...parts: Uint8Array[]): Uint8Array => Buffer.concat([Uint8Array.of(type), ...parts]);
 
-export const greeting = Buffer.concat([Uint8Array.of(QueryType.VALIDATE), Buffer.alloc(4)]);
-greeting.writeUInt32LE(validateMagic, 1);
+export const validateFrame = Buffer.concat([Uint8Array.of(QueryType.VALIDATE), Buffer.alloc(4)]);
+validateFrame.writeUInt32LE(validateMagic, 1);
 
 /** A valid request. Values are replaced and queues emptied as fast as they are filled. */
 export function goodFrame(random: Random): Uint8Array {
@@ -39,7 +39,7 @@ export function goodFrame(random: Random): Uint8Array {
   const pair = () => Buffer.concat([text(random.pick(keys)), text(random.bytes(random.below(30)))]);
   switch (random.below(20)) {
     case 0:
-      return greeting;
+      return validateFrame;
     case 1:
     case 2:
       return frame(QueryType.SET, key, value);

@@ -7,7 +7,7 @@
 import { parseArgs } from "node:util";
 import { StoreProcess } from "../../bench/harness/store-process.ts";
 import { Bystander } from "./bystander.ts";
-import { anyFrame, type FrameKind, greeting, handshakeFrames } from "./frames.ts";
+import { anyFrame, type FrameKind, handshakeFrames, validateFrame } from "./frames.ts";
 import { Random } from "./random.ts";
 
 const { values } = parseArgs({
@@ -22,7 +22,7 @@ const connections = 32;
 const growthLimitMiB = 192;
 const slowestLimitMs = 2_000;
 
-const sent: Record<FrameKind, number> = { good: 0, truncated: 0, oversized: 0, flipped: 0, random: 0, greeting: 0 };
+const sent: Record<FrameKind, number> = { good: 0, truncated: 0, oversized: 0, flipped: 0, random: 0, handshake: 0 };
 let frames = 0;
 let opened = 0;
 let droppedByServer = 0;
@@ -98,8 +98,8 @@ async function worker(): Promise<void> {
     });
     opened++;
     const batch: Uint8Array[] = [];
-    if (toClosed && random.chance(0.8)) batch.push(count("greeting", handshakeFrames(random)));
-    else if (random.chance(0.98)) batch.push(count("greeting", greeting));
+    if (toClosed && random.chance(0.8)) batch.push(count("handshake", handshakeFrames(random)));
+    else if (random.chance(0.98)) batch.push(count("handshake", validateFrame));
     for (let kind: FrameKind = "good"; kind === "good" && batch.length < 200; ) {
       const frame = anyFrame(random);
       kind = frame.kind;
@@ -135,7 +135,7 @@ async function stalled(): Promise<void> {
       socket: { data() {}, error() {}, connectError() {} },
     });
     const header = Buffer.from("01 0200000000000000 2f7a 0000800000000000".replaceAll(" ", ""), "hex");
-    socket.write(Buffer.concat([greeting, header, new Uint8Array(200_000)]));
+    socket.write(Buffer.concat([validateFrame, header, new Uint8Array(200_000)]));
     count("truncated", header);
     sockets.push(socket);
   }

@@ -7,10 +7,10 @@
 #include <memory>
 #include <vector>
 
-#include "agreement.h"
+#include "comparison/agreement.h"
+#include "comparison/call_table.h"
 #include "element_types.h"
 #include "engine/op.h"
-#include "ledger.h"
 #include "request.h"
 
 namespace c10d::ucc_shim {

@@ -14,14 +14,14 @@
 #include <vector>
 
 #include "collectives.h"
+#include "comparison/call_table.h"
+#include "comparison/held_mismatch.h"
 #include "engine/divergence.h"
 #include "engine/transport.h"
-#include "held_mismatch.h"
-#include "ledger.h"
 #include "library.h"
 #include "log.h"
 #include "op_check.h"
-#include "peer_watch.h"
+#include "peers/peer_watch.h"
 #include "rendezvous.h"
 #include "team.h"
 

@@ -17,10 +17,10 @@
 #include <sys/types.h>
 
 #include "engine/transport.h"
-#include "local_sockets.h"
 #include "mesh/listener.h"
 #include "mesh/socket.h"
-#include "note.h"
+#include "peers/local_sockets.h"
+#include "peers/peer_message.h"
 #include "rendezvous.h"
 
 namespace c10d::ucc_shim {

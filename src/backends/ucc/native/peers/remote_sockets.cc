@@ -1,4 +1,4 @@
-#include "remote_sockets.h"
+#include "peers/remote_sockets.h"
 
 #include <netinet/tcp.h>
 #include <sys/socket.h>
@@ -7,8 +7,8 @@
 #include <cstring>
 
 #include "engine/hash.h"
-#include "local_sockets.h"
 #include "mesh/awaited_peers.h"
+#include "peers/local_sockets.h"
 
 namespace c10d::ucc_shim {
 

@@ -1,4 +1,4 @@
-#include "note.h"
+#include "peers/peer_message.h"
 
 #include <sys/socket.h>
 

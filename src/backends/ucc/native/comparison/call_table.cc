@@ -1,4 +1,4 @@
-#include "ledger.h"
+#include "comparison/call_table.h"
 
 #include <sys/mman.h>
 #include <unistd.h>

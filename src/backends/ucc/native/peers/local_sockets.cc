@@ -1,4 +1,4 @@
-#include "local_sockets.h"
+#include "peers/local_sockets.h"
 
 #include <fcntl.h>
 #include <poll.h>

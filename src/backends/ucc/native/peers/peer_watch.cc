@@ -1,4 +1,4 @@
-#include "peer_watch.h"
+#include "peers/peer_watch.h"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -17,7 +17,7 @@
 #include <utility>
 
 #include "engine/signature.h"
-#include "remote_sockets.h"
+#include "peers/remote_sockets.h"
 
 namespace c10d::ucc_shim {
 

@@ -1,4 +1,4 @@
-#include "agreement.h"
+#include "comparison/agreement.h"
 
 #include <cstring>
 

@@ -1,5 +1,5 @@
-// A UCC team as a transport of the engine. Each group has a library handle and a context of its own, so that the failure of
-// one touches no other.
+// A UCC team as a transport of the engine. Each group has a library handle and a context of its own, so that the
+// failure of one does not affect the others.
 #include <sched.h>
 #include <ucc/api/ucc.h>
 
@@ -21,6 +21,7 @@
 #include "library.h"
 #include "log.h"
 #include "op_check.h"
+#include "peers/peer_failures.h"
 #include "peers/peer_watch.h"
 #include "rendezvous.h"
 #include "team.h"
@@ -33,36 +34,36 @@ namespace {
 using std::chrono::microseconds;
 using std::chrono::milliseconds;
 
-/// Collectives that may be under way at the same time; far fewer than UCC has tags for.
+/// Collectives that may be in flight at the same time; far fewer than UCC has tags for.
 constexpr unsigned kConcurrency = 64;
-/// Before the caller gives way to other threads: ranks of one host are mostly just as far.
-constexpr int kLooksAtOnce = 4;
-/// How long after an error of UCC's the end of the process behind it may be seen: its memory goes first, its sockets later, and
-/// the processors may be busy.
+/// Polls before the caller yields to other threads: ranks of one host mostly reach an op at the same time.
+constexpr int kPollsPerRound = 4;
+/// How long after an error of UCC's the exit of the process that caused it may become visible: the kernel frees its
+/// memory first and closes its sockets later, and the machine may be busy.
 constexpr milliseconds kLossGrace{1'000};
-/// How often to look after the other ranks while something is under way.
-constexpr unsigned kRoundsPerLook = 32;
-constexpr milliseconds kLookInterval{1};
-/// UCX copies less than that through memory of its own.
+/// How often to check on the other ranks while something is in flight.
+constexpr unsigned kRoundsPerPeerCheck = 32;
+constexpr milliseconds kPeerCheckInterval{1};
+/// Smaller data is copied by UCX through memory of its own.
 constexpr uint64_t kReadFromPeer = 4 << 10;
-/// How long to go on looking when nothing happens: while somebody has not come yet, and while the data is on its way.
+/// How long to go on polling when nothing happens: while a rank has not arrived yet, and while the data is in flight.
 constexpr microseconds kPatience{100};
 constexpr microseconds kPatienceForData{5'000};
-/// Bytes that surely go over in a microsecond.
+/// Bytes that are transferred in a microsecond in any case.
 constexpr uint64_t kSlowestRate = 256;
-/// After that, pauses of a part of the time waited so far, so that nothing is noticed late by more than that.
+/// After that, each pause is this fraction of the time waited so far, which also limits how late an event is noticed.
 constexpr int kWaitedPerPause = 8;
 constexpr microseconds kShortestPause{20};
 constexpr microseconds kLongestPause{400};
-/// Whoever comes ends the pause.
+/// Where a rank that arrives ends the pause.
 constexpr microseconds kLongestPauseForRank{2'000};
 
-/// How long to go on after a mismatch, so that the other ranks find it too.
+/// How long to go on driving UCC after a mismatch, so that the other ranks find it too.
 constexpr milliseconds kOthersCompare{50};
 
-/// These two are what a transport says of a connection that is gone.
+/// A transport of UCX reports a lost connection by one of these two.
 Failure op_failure(ucc_status_t status) {
-  // Unless UCX has logged what it has run out of.
+  // Unless UCX has logged a shortage.
   const bool network = !logged_error() && (status == UCC_ERR_IO_ERROR || status == UCC_ERR_NO_MESSAGE);
   return failure_of(status, "UCC failed", network ? C10D_ERR_NETWORK : C10D_ERR_BACKEND);
 }
@@ -102,17 +103,17 @@ class UccTransport final : public Transport {
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "the group was aborted");
     auto running = take_spare();
     bool done = false;
-    // One that waits for nobody would succeed also when the group has failed on all other ranks.
-    auto failure = attempt([&] { look_at_peers(false, &op); });
+    // An op that waits for no other rank would succeed even if the group has failed on all of them.
+    auto failure = attempt([&] { check_peers(false, &op); });
     if (!failure && !is_held(op)) failure = attempt([&] { done = begin(op, *running); });
-    if (failure && !hides(*failure, &op)) {
+    if (failure && !holds_back(*failure, &op)) {
       abandoned_.push_back(std::move(running));
       throw Failure(reason_of(divergence_.note(*failure)));
     }
-    if (is_held(op)) running->stand_for(op);
+    if (is_held(op)) running->hold(op);
     if (!done) {
       running_.push_back(std::move(running));
-      note_oldest();
+      update_oldest();
       stay_awake();
       return Start::pending;
     }
@@ -126,12 +127,12 @@ class UccTransport final : public Transport {
     try {
       drive(ended);
     } catch (const Failure& failure) {
-      if (!hides(failure)) {
-        if (!held_.hidden()) throw;
-        return tell(ended);
+      if (!holds_back(failure)) {
+        if (!mismatch_.held()) throw;
+        return report_mismatch(ended);
       }
     }
-    if (held_.known()) wait_for_others(ended);
+    if (mismatch_.known()) wait_for_others(ended);
   }
 
   int event_fd() override { return peers_.descriptor(); }
@@ -139,14 +140,14 @@ class UccTransport final : public Transport {
   int awaited_peer() override {
     const uint64_t oldest = oldest_;
     if (oldest == 0) return -1;
-    const int here = ledger_ ? ledger_->latecomer(oldest) : -1;
-    return here >= 0 ? here : peers_.latecomer(oldest);
+    const int local = call_table_ ? call_table_->late_rank(oldest) : -1;
+    return local >= 0 ? local : peers_.late_rank(oldest);
   }
 
   unsigned max_concurrency() const override { return kConcurrency; }
   ThreadLevel thread_level() const override { return ThreadLevel::serialized; }
 
-  /// Peers of this host read large data out of the memory of this process themselves.
+  /// Peers on this host read large data directly from the memory of this process.
   bool abort_lets_go() const override { return false; }
 
   void abort(const Failure& cause) noexcept override {
@@ -165,14 +166,14 @@ class UccTransport final : public Transport {
     const auto stop = [this] { check_connecting(); };
     rendezvous_ = std::make_unique<Rendezvous>(config_, exchange, stop);
     peers_.connect(*rendezvous_, exchange, cancellation_, stop);
-    const auto& here = peers_.here();
-    if (here.size() > 1) {
-      const int memory = peers_.share_memory(Ledger::bytes(here.size(), config_.world_size), stop);
-      ledger_ = std::make_unique<Ledger>(memory, here, config_);
+    const auto& local_ranks = peers_.local_ranks();
+    if (local_ranks.size() > 1) {
+      const int memory = peers_.share_memory(CallTable::bytes(local_ranks.size(), config_.world_size), stop);
+      call_table_ = std::make_unique<CallTable>(memory, local_ranks, config_);
     }
     team_ = std::make_unique<Team>(*rendezvous_);
     team_->create(config_, stop);
-    if (!all_here()) team_->create_second(config_, stop);
+    if (!all_local()) team_->create_second(config_, stop);
     Op op;
     op.request.opcode = C10D_OP_BARRIER;
     Running barrier(assembly());
@@ -185,18 +186,18 @@ class UccTransport final : public Transport {
     }
     require(status, "the first barrier of the team failed");
     barrier.end();
-    // Errors of transports that UCX has done without.
+    // Errors of transports that UCX did not need.
     take_logged_error();
     rendezvous_->close();
     peers_.set_made();
   }
 
-  /// While connecting. Throws Failure, which ends it.
+  /// Called while connecting. Throws Failure to end that.
   void check_connecting() {
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
     const auto now = Clock::now();
-    if (now >= next_look_) {
-      next_look_ = now + kLookInterval;
+    if (now >= next_peer_check_) {
+      next_peer_check_ = now + kPeerCheckInterval;
       peers_.require_all();
     }
     if (now >= config_.connect_deadline) throw Failure(C10D_ERR_OP_TIMEOUT, "timed out while making the team");
@@ -204,15 +205,15 @@ class UccTransport final : public Transport {
 
   /// Begins an op. Returns whether it has ended. Throws Failure.
   bool begin(Op& op, Running& running) {
-    if (ledger_ && !op.point_to_point()) {
-      ledger_->enter(op, running.entry);
-      held_.enter(op);
-      // Ranks of other hosts have to hear the same, at the same place in the order.
-      if (!all_here()) running.entry.missing.clear();
+    if (call_table_ && !op.point_to_point()) {
+      call_table_->begin(op, running.entry);
+      mismatch_.enter(op);
+      // Ranks of other hosts have to get the same failure, at the same place in the order.
+      if (!all_local()) running.entry.missing.clear();
       compare(running.entry);
     }
-    op.point_to_point() || all_here() ? running.begin(op) : running.begin_comparison(op);
-    if (ledger_) wake_those_who_wait(op);
+    op.point_to_point() || all_local() ? running.begin(op) : running.begin_comparison(op);
+    if (call_table_) wake_sleeping_ranks(op);
     const bool done = advance(running, running_.size());
     if (done) running.end();
     return done;
@@ -220,80 +221,81 @@ class UccTransport final : public Transport {
 
   /// One round of what is under way. Throws Failure.
   void drive(std::vector<Op*>& ended) {
-    // Back too early from a pause: nothing has happened yet, but for what somebody else has woken this thread for.
-    const bool paused = paused_ && !peers_.stirred();
+    // Called before the pause is over: nothing has happened yet except what another thread woke this one for.
+    const bool paused = paused_ && !peers_.has_events();
     const bool woken = paused_ && !paused;
     if (woken) end_pause();
-    if (++rounds_ % kRoundsPerLook == 0 || woken) look_at_peers(woken);
+    if (++rounds_ % kRoundsPerPeerCheck == 0 || woken) check_peers(woken);
     ucc_status_t status = UCC_OK;
-    for (int i = 0; i < kLooksAtOnce && ended.empty(); i++) {
+    for (int i = 0; i < kPollsPerRound && ended.empty(); i++) {
       status = team_->progress();
       collect(ended);
     }
     if (!ended.empty()) return stay_awake();
-    // Otherwise it is the error of one that has ended.
-    if (status < 0 && !held_.hidden()) throw Failure(reason_of(op_failure(status)));
+    // Otherwise it is the error of an op that has ended.
+    if (status < 0 && !mismatch_.held()) throw Failure(reason_of(op_failure(status)));
     if (!paused) pause_if_idle();
   }
 
-  /// Whether a failure, met by `next` if that is an op that begins, is a mismatch that the engine is not to be told of yet, since
-  /// other ranks of this host still need this one. Where a collective before it is under way here, the engine is told and waits
-  /// for that one, of which wait_for_others() withholds the end.
-  bool hides(const Failure& failure, const Op* next = nullptr) {
-    if (!ledger_ || !all_here() || failure.collective() == 0) return false;
+  /// Whether a failure is a mismatch that is not reported to the engine yet, since other ranks of this host still need
+  /// this one. `next` is the op that begins and met the failure, if there is one. If an earlier collective is in flight
+  /// here, the mismatch is reported: the engine waits for that collective, and wait_for_others() withholds its end.
+  bool holds_back(const Failure& failure, const Op* next = nullptr) {
+    if (!call_table_ || !all_local() || failure.collective() == 0) return false;
     divergence_.note(failure);
-    held_.note(failure);
-    if (held_.hidden() || held_.told()) return held_.hidden() && (next == nullptr || divergence_.reaches(*next));
+    mismatch_.record(failure);
+    if (mismatch_.held() || mismatch_.reported())
+      return mismatch_.held() && (next == nullptr || divergence_.reaches(*next));
     bool reached = next != nullptr && divergence_.reaches(*next);
     for (const auto& running : running_) reached = reached || (running && divergence_.reaches(running->op()));
     if (reached && !is_in_earlier() && others_are_in_earlier()) {
-      held_.hide();
+      mismatch_.hold();
     } else {
-      held_.tell();
+      mismatch_.report();
     }
-    return held_.hidden();
+    return mismatch_.held();
   }
 
-  /// Whether an op stays as it is until the engine knows of the mismatch.
-  bool is_held(const Op& op) const { return held_.hidden() && divergence_.reaches(op); }
+  /// Whether an op is left alone until the mismatch is reported to the engine.
+  bool is_held(const Op& op) const { return mismatch_.held() && divergence_.reaches(op); }
 
-  /// Whether a collective before the mismatch is under way on this rank.
+  /// Whether a collective before the mismatch is in flight on this rank.
   bool is_in_earlier() const {
     return std::any_of(running_.begin(), running_.end(), [&](const auto& running) {
       return running && !running->op().point_to_point() && !divergence_.reaches(running->op());
     });
   }
 
-  /// Whether another rank of this host has not ended yet a collective before the mismatch that this one has come to.
+  /// Whether another rank of this host has not yet ended a collective before the mismatch that this one has reached.
   bool others_are_in_earlier() const {
-    const uint64_t ticket = held_.ticket_before();
-    const auto& here = ledger_->here();
-    for (size_t place = 0; place < here.size(); place++) {
-      const bool out = here[place] == config_.rank || peers_.is_out(here[place]);
-      if (!out && !ledger_->has_left(place, ticket)) return true;
+    const uint64_t ticket = mismatch_.ticket_before();
+    const auto& ranks = call_table_->local_ranks();
+    for (size_t place = 0; place < ranks.size(); place++) {
+      const bool out = ranks[place] == config_.rank || peers_.is_out(ranks[place]);
+      if (!out && !call_table_->has_ended(place, ticket)) return true;
     }
     return false;
   }
 
-  /// Once a mismatch is known: puts off the failure of the group while other ranks are in a collective before it.
+  /// Once a mismatch is known: postpones the failure of the group while other ranks are in an earlier collective.
   void wait_for_others(std::vector<Op*>& ended) {
     auto deadline = Clock::time_point::max();
     for (const auto& running : running_) deadline = std::min(deadline, running->op().deadline);
-    const bool waits = held_.hidden() || withheld_ != nullptr;
-    const bool over = !others_are_in_earlier() || (waits && held_.is_due(deadline));
-    if (held_.hidden() && over) return tell(ended);
+    const bool waits = mismatch_.held() || withheld_ != nullptr;
+    const bool over = !others_are_in_earlier() || (waits && mismatch_.is_due(deadline));
+    if (mismatch_.held() && over) return report_mismatch(ended);
     if (withheld_ != nullptr && over) ended.push_back(std::exchange(withheld_, nullptr));
     if (over || withheld_ != nullptr || ended.empty() || is_in_earlier()) return;
     const Op& last = *ended.back();
     if (last.failure || last.point_to_point() || divergence_.reaches(last)) return;
-    held_.put_off();
+    mismatch_.postpone();
     withheld_ = ended.back();
     ended.pop_back();
   }
 
-  /// Ends what the mismatch reaches, so that the engine knows it.
-  void tell(std::vector<Op*>& ended) {
-    held_.tell();
+  /// Ends the ops that the mismatch reaches, which reports it to the engine.
+  void report_mismatch(std::vector<Op*>& ended) {
+    mismatch_.report();
     size_t kept = 0;
     for (auto& running : running_) {
       Op& op = running->op();
@@ -301,19 +303,19 @@ class UccTransport final : public Transport {
         running_[kept++].swap(running);
         continue;
       }
-      op.failure = held_.failure();
+      op.failure = mismatch_.failure();
       ended.push_back(&op);
       abandoned_.push_back(std::move(running));
     }
     running_.resize(kept);
-    note_oldest();
+    update_oldest();
   }
 
-  /// Throws Failure, which fails the group, if what is under way, or is about to begin, cannot end any more.
-  void look_at_peers(bool at_once, const Op* next = nullptr) {
+  /// Throws Failure, which fails the group, if an op that is in flight or about to begin cannot end any more.
+  void check_peers(bool at_once, const Op* next = nullptr) {
     const auto now = Clock::now();
-    if (now < next_look_ && !at_once) return;
-    next_look_ = now + kLookInterval;
+    if (now < next_peer_check_ && !at_once) return;
+    next_peer_check_ = now + kPeerCheckInterval;
     PeerWatch::Awaited awaited;
     awaited.oldest = oldest_;
     for (const auto& running : running_) {
@@ -321,42 +323,43 @@ class UccTransport final : public Transport {
       if (is_held(op)) continue;
       awaited.collective = std::max(awaited.collective, op.ticket);
       if (!op.point_to_point()) continue;
-      // Data of which some has come from another host comes after its sender has left, too.
-      const bool comes = op.request.opcode == C10D_OP_RECV && !running->awaits_header();
-      if (!comes || peers_.is_here(op.request.peer)) awaited.peers.push_back(op.request.peer);
+      // If part of the data arrived from another host, the rest arrives even after its sender has left.
+      const bool arrives = op.request.opcode == C10D_OP_RECV && !running->awaits_header();
+      if (!arrives || peers_.is_local(op.request.peer)) awaited.peers.push_back(op.request.peer);
     }
     if (next != nullptr && !next->point_to_point()) awaited.collective = next->ticket;
-    // What a rank has sent before it left can still be received, but nobody takes what is sent to it.
+    // What a rank sent before it left can still be received, but a rank that has left receives nothing.
     if (next != nullptr && next->request.opcode == C10D_OP_SEND) awaited.peers.push_back(next->request.peer);
-    const auto failure = peers_.look(awaited, now);
-    // A rank that has failed may have done so because of what it called.
+    const auto failure = peers_.check(awaited, now);
+    // A rank may have failed because of what it called.
     compare_calls();
-    // What two others have called differently leaves the collectives before it alone.
+    // A mismatch between two other ranks does not affect the collectives before it.
     const bool earlier = next != nullptr && failure && failure->spares(next->number);
     if (failure && !earlier) throw Failure(divergence_.note(*failure));
   }
 
-  /// Compares what is under way with what the others have called since. Returns whether somebody has come. Throws Failure.
+  /// Compares what is in flight with what the others have called since. Returns whether a rank has arrived. Throws
+  /// Failure.
   bool compare_calls() {
-    bool somebody = false;
-    if (!ledger_) return somebody;
+    bool any_arrived = false;
+    if (!call_table_) return any_arrived;
     for (const auto& running : running_) {
       if (!running || running->op().point_to_point() || divergence_.reaches(running->op())) continue;
-      const auto failure = attempt([&] { somebody |= ledger_->compare(running->entry); });
+      const auto failure = attempt([&] { any_arrived |= call_table_->compare(running->entry); });
       if (failure) throw Failure(divergence_.note(*failure));
     }
-    return somebody;
+    return any_arrived;
   }
 
   /// Compares a collective with what the others have called since. Throws Failure, about the first one that differs.
-  void compare(Ledger::Entry& entry) {
-    const auto failure = attempt([&] { ledger_->compare(entry); });
+  void compare(CallTable::Entry& entry) {
+    const auto failure = attempt([&] { call_table_->compare(entry); });
     if (!failure) return;
     compare_calls();
     throw Failure(*failure);
   }
 
-  /// Of an error of UCC's, what other ranks have to do with it, if that is known.
+  /// The failure of another rank that caused an error of UCC's, if that is known; otherwise the error.
   Failure reason_of(const Failure& failure) {
     if (failure.harmless() || failure.peer() >= 0 || failure.status() == C10D_ERR_ABORTED) return failure;
     // UCX notices the death of a process a little before its socket shows it.
@@ -369,13 +372,14 @@ class UccTransport final : public Transport {
     return lost.value_or(failure);
   }
 
-  void wake_those_who_wait(const Op& op) {
-    // What was posted is to be seen by whoever falls asleep after this. A fence would do, but for ThreadSanitizer.
+  void wake_sleeping_ranks(const Op& op) {
+    // A rank that falls asleep after this has to see what was posted. A fence would do, but ThreadSanitizer does not
+    // support it.
     posted_.exchange(true, std::memory_order_seq_cst);
-    const auto& here = ledger_->here();
-    for (size_t place = 0; place < here.size(); place++) {
-      if (here[place] == config_.rank || (op.point_to_point() && here[place] != op.request.peer)) continue;
-      if (ledger_->take_asleep(place)) peers_.wake(here[place]);
+    const auto& ranks = call_table_->local_ranks();
+    for (size_t place = 0; place < ranks.size(); place++) {
+      if (ranks[place] == config_.rank || (op.point_to_point() && ranks[place] != op.request.peer)) continue;
+      if (call_table_->take_asleep(place)) peers_.wake(ranks[place]);
     }
   }
 
@@ -387,11 +391,11 @@ class UccTransport final : public Transport {
   void end_pause() {
     if (!paused_) return;
     paused_ = false;
-    if (ledger_) ledger_->set_asleep(false);
-    peers_.nap(microseconds::zero());
+    if (call_table_) call_table_->set_asleep(false);
+    peers_.set_timer(microseconds::zero());
   }
 
-  /// Makes the thread that drives sleep on the descriptor when it has looked long enough.
+  /// Makes the driving thread sleep on the descriptor when it has polled for long enough.
   void pause_if_idle() {
     const auto now = Clock::now();
     if (idle_since_ == Clock::time_point::max()) idle_since_ = now;
@@ -403,17 +407,17 @@ class UccTransport final : public Transport {
     }
     const auto for_data = patience_for_data();
     if (idle < for_data) {
-      // The engine has given way a hundred times by now and does not any more.
+      // The engine has yielded a hundred times by now and does not do so any more.
       ::sched_yield();
       return;
     }
     paused_ = true;
-    if (ledger_) {
-      ledger_->set_asleep(true);
+    if (call_table_) {
+      call_table_->set_asleep(true);
       if (compare_calls()) return stay_awake();
     }
-    const bool woken_by_rank = all_here() && !held_.known() && for_data == microseconds::zero();
-    peers_.nap(
+    const bool woken_by_rank = all_local() && !mismatch_.known() && for_data == microseconds::zero();
+    peers_.set_timer(
         std::clamp(idle / kWaitedPerPause, kShortestPause, woken_by_rank ? kLongestPauseForRank : kLongestPause));
   }
 
@@ -421,27 +425,27 @@ class UccTransport final : public Transport {
     return {config_.rank, config_.world_size, team_->second(), team_->get(), gathers_calls_};
   }
 
-  bool all_here() const { return peers_.here().size() == static_cast<size_t>(config_.world_size); }
+  bool all_local() const { return peers_.local_ranks().size() == static_cast<size_t>(config_.world_size); }
 
-  /// As far as can be known here.
-  bool have_all_come(const Running& running) const {
+  /// As far as this rank can know.
+  bool have_all_arrived(const Running& running) const {
     const bool message = running.op().point_to_point();
-    if (!all_here()) return !message && !running.compares();
-    return ledger_ && (message ? !running.awaits_header() : running.entry.missing.empty());
+    if (!all_local()) return !message && !running.compares();
+    return call_table_ && (message ? !running.awaits_header() : running.entry.missing.empty());
   }
 
-  /// How long it may take to carry through what all ranks have come to; zero if there is none of that.
+  /// How long the ops that all ranks have reached may take; zero if there are none.
   microseconds patience_for_data() const {
     microseconds longest{0};
     for (const auto& running : running_) {
-      if (is_held(running->op()) || !have_all_come(*running)) continue;
+      if (is_held(running->op()) || !have_all_arrived(*running)) continue;
       const Op& op = running->op();
       longest = std::max(longest, kPatienceForData + microseconds(bytes_of(op) / kSlowestRate));
     }
     return longest;
   }
 
-  void note_oldest() {
+  void update_oldest() {
     uint64_t oldest = 0;
     for (const auto& running : running_) {
       if (!running->op().point_to_point()) {
@@ -465,68 +469,69 @@ class UccTransport final : public Transport {
     ucc_status_t status = running.test();
     if (running.compares() && status == UCC_OK) {
       if (logged_error()) check_log(running);
-      if (go_on(running, position)) return true;
+      if (resume(running, position)) return true;
       if (running.compares()) return false;
-      // All have come, just now.
+      // All ranks have just arrived.
       stay_awake();
       status = running.test();
     }
     if (status == UCC_INPROGRESS) return false;
-    // Before an error of UCC's, which calls that do not fit together may end in.
-    if (ledger_ && !running.op().point_to_point() && !running.entry.missing.empty()) compare(running.entry);
+    // Before an error of UCC's, which calls that do not match may cause.
+    if (call_table_ && !running.op().point_to_point() && !running.entry.missing.empty()) compare(running.entry);
     if (status < 0) throw op_failure(status);
     if (logged_error()) check_log(running);
     if (!running.awaits_header()) {
       check_sources(running);
-      if (ledger_ && !running.op().point_to_point()) ledger_->leave(running.entry);
+      if (call_table_ && !running.op().point_to_point()) call_table_->end(running.entry);
       return true;
     }
     for (size_t i = 0; i < position; i++) {
       const auto& earlier = *running_[i];
-      if (earlier.awaits_header() && earlier.same_lane(running)) return false;
+      if (earlier.awaits_header() && earlier.same_channel(running)) return false;
     }
     return !running.take_header();
   }
 
-  /// Of an op whose transfer has failed, UCC sets the status to UCC_OK when the rest has ended (seen in all-gathers of 1.9), so
-  /// the log is all that there is. Throws Failure, unless that was about a rank that a message has nothing to do with.
+  /// When a transfer of an op has failed, UCC sets its status to UCC_OK once the rest has ended (seen in all-gathers of
+  /// 1.9). Only the log shows the error. Throws Failure, unless the op is a message and the error is about a rank other
+  /// than its peer.
   void check_log(const Running& running) {
     const Op& op = running.op();
     const Failure failure = reason_of(op_failure(UCC_ERR_NO_MESSAGE));
     if (!op.point_to_point() || failure.peer() < 0 || failure.peer() == op.request.peer) throw Failure(failure);
   }
 
-  /// Takes a collective whose ranks have compared what they call further. Returns whether it has ended. Throws Failure.
-  bool go_on(Running& running, size_t position) {
-    // One after the other, as what is called after a difference must not end well.
+  /// Resumes a collective whose comparison has ended. Returns whether the collective has ended. Throws Failure.
+  bool resume(Running& running, size_t position) {
+    // One after the other, since no collective after a mismatch may succeed.
     for (size_t i = 0; i < position; i++) {
       if (running_[i]->compares()) return false;
     }
     try {
-      return running.go_on();
+      return running.resume();
     } catch (const Failure& failure) {
       if (failure.status() == C10D_ERR_DESYNC) let_others_compare();
       throw;
     }
   }
 
-  /// What this rank has sent and passes on may not be on its way yet.
+  /// What this rank sends and forwards may not have been sent yet.
   void let_others_compare() {
     for (const auto until = Clock::now() + kOthersCompare; Clock::now() < until; ::sched_yield()) team_->progress();
   }
 
-  /// UCC reports an op as done even if its data could not be read because the process it lies in has died. That process had
-  /// not ended the op then. Throws Failure.
+  /// UCC reports an op as done even if its data could not be read because the process that owns it has died. In that
+  /// case that process had not ended the op. Throws Failure.
   void check_sources(const Running& running) {
     const Op& op = running.op();
     if (bytes_of(op) < kReadFromPeer) return;
     const bool message = op.point_to_point();
-    if (message ? op.request.opcode == C10D_OP_SEND : !ledger_) return;
-    for (const int rank : peers_.here()) {
-      if (rank == config_.rank || (message && rank != op.request.peer) || peers_.memory_is_there(rank)) continue;
-      if (!message && ledger_->has_left(*ledger_->place_of(rank), op.ticket)) continue;
-      if (peers_.has_taken_leave(rank)) continue;
-      throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(rank) + " has gone: its process has ended", rank);
+    if (message ? op.request.opcode == C10D_OP_SEND : !call_table_) return;
+    for (const int rank : peers_.local_ranks()) {
+      if (rank == config_.rank || (message && rank != op.request.peer) || peers_.memory_is_readable(rank)) continue;
+      if (!message && call_table_->has_ended(*call_table_->place_of(rank), op.ticket)) continue;
+      if (peers_.has_sent_last_message(rank)) continue;
+      throw process_ended(rank);
     }
   }
 
@@ -538,7 +543,7 @@ class UccTransport final : public Transport {
     return bytes;
   }
 
-  /// Takes out what has ended.
+  /// Moves the ops that have ended to `ended`.
   void collect(std::vector<Op*>& ended) {
     size_t kept = 0;
     for (auto& running : running_) {
@@ -547,7 +552,7 @@ class UccTransport final : public Transport {
         done = advance(*running, kept);
         if (done) running->end();
       });
-      const bool held = failure && hides(*failure, &running->op());
+      const bool held = failure && holds_back(*failure, &running->op());
       if (held || (!done && !failure)) {
         running_[kept++].swap(running);
         continue;
@@ -563,10 +568,10 @@ class UccTransport final : public Transport {
     }
     if (kept == running_.size()) return;
     running_.resize(kept);
-    note_oldest();
+    update_oldest();
   }
 
-  /// UCC cannot cancel: nobody calls it any more for this group, and what is under way stays as it is.
+  /// UCC cannot cancel an op. It is not called any more for this group, and the ops in flight are abandoned.
   void give_up(std::vector<Op*>& ended) {
     if (withheld_ != nullptr) ended.push_back(std::exchange(withheld_, nullptr));
     for (auto& running : running_) {
@@ -578,7 +583,7 @@ class UccTransport final : public Transport {
     running_.clear();
   }
 
-  /// UCC and peers may go on with what these hold.
+  /// UCC and peers may still use what these hold.
   void keep_abandoned() {
     static auto* kept = new std::vector<std::unique_ptr<Running>>;
     static std::mutex kept_mutex;
@@ -590,20 +595,20 @@ class UccTransport final : public Transport {
   Log log_;
   Cancellation cancellation_;
   PeerWatch peers_;
-  /// Not with the option of tests that makes a small group compare as a large one does.
+  /// False with the option for tests that makes a small group compare hashes as a large one does.
   const bool gathers_calls_;
-  std::unique_ptr<Ledger> ledger_;
+  std::unique_ptr<CallTable> call_table_;
   uint64_t collectives_ = 0;
   Divergence divergence_;
-  HeldMismatch held_;
-  /// The last collective before the mismatch, which has ended well without the engine knowing it yet.
+  HeldMismatch mismatch_;
+  /// The last collective before the mismatch, which succeeded; its end is not reported to the engine yet.
   Op* withheld_ = nullptr;
   unsigned rounds_ = 0;
-  Clock::time_point next_look_;
-  /// Since when nothing has happened, if anything is under way.
+  Clock::time_point next_peer_check_;
+  /// Since when nothing has happened, if anything is in flight.
   Clock::time_point idle_since_ = Clock::time_point::max();
   bool paused_ = false;
-  /// The first collective that is under way.
+  /// The first collective in flight.
   std::atomic<uint64_t> oldest_{0};
   std::atomic<bool> posted_{false};
   std::unique_ptr<Rendezvous> rendezvous_;

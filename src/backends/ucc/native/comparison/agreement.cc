@@ -12,7 +12,7 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// Bytes of all ranks together that are gathered at most.
+/// The most bytes that are gathered, of all ranks together.
 constexpr size_t kMostGathered = 16 * 1024;
 
 bool can_be_carried(const Op& op, int world_size) {
@@ -137,7 +137,7 @@ bool Agreement::decide(const Op& op) {
     case Stage::hashing:
       if (!hashes_agree()) {
         release();
-        // The team of the collectives takes nothing else at this place in their order, on any rank.
+        // On every rank, nothing else uses the team of the collectives at this place in their order.
         write_slot(op, false);
         gather(in_.collectives);
         stage_ = Stage::explaining;
@@ -148,7 +148,7 @@ bool Agreement::decide(const Op& op) {
     case Stage::explaining:
       release();
       compare_slots();
-      throw Failure(C10D_ERR_BACKEND, "UCC has reduced what the ranks call to something else");
+      throw Failure(C10D_ERR_BACKEND, "the calls of the ranks match, although the hashes that UCC reduced do not");
     case Stage::agreed:
       break;
   }
@@ -156,7 +156,7 @@ bool Agreement::decide(const Op& op) {
   return true;
 }
 
-/// All ranks do so in the same order, so that all find the same two.
+/// All ranks compare in the same order, so all find the same two.
 void Agreement::compare_slots() {
   for (int rank = 1; rank < in_.world_size; rank++) compare(0, rank);
   if (!is_all_to_all_) return;

@@ -1,5 +1,5 @@
-// The ranks of a group on several hosts compare their calls before a collective touches its data, over UCC itself. Ranks of one
-// host do so in memory that they share.
+// The ranks of a group on several hosts compare their calls over UCC itself, before a collective touches its data.
+// Ranks of one host use the CallTable.
 #pragma once
 
 #include <ucc/api/ucc.h>
@@ -18,34 +18,34 @@ namespace c10d::ucc_shim {
 struct Assembly {
   int rank;
   int world_size;
-  /// Takes nothing but comparisons, which begin in the order of the calls; so they may run ahead of the collectives themselves,
-  /// whose order on their own team is the same.
+  /// Only for comparisons, which begin in the order of the calls. So they may run ahead of the collectives, which have
+  /// the same order on their own team.
   ucc_team_h comparisons;
   ucc_team_h collectives;
-  /// Whether all ranks see what each has called, and the data of small ops with it. Else they compare hashes.
+  /// Whether the ranks gather the calls of all, together with the data of small ops. Otherwise they compare hashes.
   bool gathers;
 
-  /// Whether that is worth it in a group of this size.
+  /// Whether gathering pays off in a group of this size.
   static bool suits_gathering(int world_size);
 };
 
-/// The comparison for one collective. What a rank exchanges depends on no op, so ranks out of step read each other's calls and
-/// nothing else.
+/// The comparison for one collective. What the ranks exchange does not depend on the op, so ranks that are out of step
+/// only ever read each other's calls.
 class Agreement {
  public:
   explicit Agreement(const Assembly& assembly) : in_(assembly) {}
 
-  /// Sends what this rank calls. Called in the order of its collectives. Throws Failure.
+  /// Sends the call of this rank. Called in the order of its collectives. Throws Failure.
   void begin(const Op& op);
 
-  /// Of what is under way: UCC_OK when decide() has something to do.
+  /// The status of the pending requests: UCC_OK when decide() has something to do.
   ucc_status_t test() const;
 
-  /// Whether all ranks have made the same call; if not yet, more is under way now. Called in the order of the collectives.
-  /// Throws Failure if they have not, the same one on all ranks.
+  /// Whether all ranks have made the same call; if that is not known yet, more requests are pending now. Called in the
+  /// order of the collectives. Throws Failure if they have not, the same one on all ranks.
   bool decide(const Op& op);
 
-  /// Whether the data of all ranks has come with the calls, so that finish() completes the op.
+  /// Whether the data of all ranks arrived with the calls, so that finish() completes the op.
   bool carries_data() const { return carries_data_; }
   void finish(const Op& op);
 
@@ -55,17 +55,17 @@ class Agreement {
     /// Whether the data of a small op follows.
     uint64_t carries_data = 0;
   };
-  static_assert(sizeof(Header) % 16 == 0, "what follows is aligned for every dtype");
+  static_assert(sizeof(Header) % 16 == 0, "the data that follows is aligned for every dtype");
 
   enum class Stage : uint8_t { gathering, hashing, explaining, agreed };
 
-  /// What all ranks see of each: a header; of an all-to-all the bytes for each rank, and those from each; data.
+  /// The slot of a rank: a header; for an all-to-all the bytes sent to and expected from each rank; data.
   static constexpr size_t parts_at() { return sizeof(Header); }
   size_t data_at() const { return parts_at() + 2 * static_cast<size_t>(in_.world_size) * sizeof(uint64_t); }
   size_t slot_bytes(bool with_data) const;
   uint8_t* slot(int rank);
   Header header_of(int rank);
-  /// Bytes that a rank has for another one, or expects of it, in an all-to-all.
+  /// Bytes that a rank sends to another one, or expects from it, in an all-to-all.
   uint64_t part(int rank, int other, bool sent);
 
   void write_slot(const Op& op, bool with_data);
@@ -84,8 +84,8 @@ class Agreement {
   std::vector<uint8_t> own_;
   std::vector<uint8_t> slots_;
   size_t slot_bytes_ = 0;
-  /// The largest of a hash and of its complement among the ranks, which belong together if all are alike; and the sum of hashes
-  /// of what is sent, less those of what is expected.
+  /// The maximum of a hash and of its complement over the ranks, which match if all hashes are equal; and the sum of
+  /// the hashes of what is sent, minus those of what is expected.
   uint64_t extremes_[2] = {0, 0};
   uint64_t difference_ = 0;
 };

@@ -1,5 +1,5 @@
-// A rank that finds a mismatch may still be needed by the others of its host: what it has sent in the collectives before is not
-// always on its way when UCC reports them as done, and goes on only when the rank calls UCC again.
+// A rank that finds a mismatch may still be needed by the others of its host: data of earlier collectives is not always
+// sent when UCC reports them as done. The rest is sent only when the rank calls UCC again.
 #pragma once
 
 #include <algorithm>
@@ -12,44 +12,45 @@
 
 namespace c10d::ucc_shim {
 
-/// The first mismatch that is known, and whether the engine knows it too, which fails the group then.
+/// The first known mismatch, and whether it was reported to the engine, which then fails the group.
 class HeldMismatch {
  public:
-  /// How long the failure of the group is put off at most, and how long before an op runs out of time that ends.
+  /// The longest time for which the failure of the group is postponed, and how long before the deadline of an op that
+  /// ends.
   static constexpr std::chrono::milliseconds kLimit{1'000};
   static constexpr std::chrono::milliseconds kBeforeDeadline{100};
 
-  /// Takes note of a collective that this rank has come to.
+  /// Records a collective that this rank has reached.
   void enter(const Op& op) {
     number_ = op.number;
     ticket_ = op.ticket;
   }
 
-  /// Takes note of a mismatch of a collective.
-  void note(const Failure& failure) {
+  /// Records a mismatch of a collective.
+  void record(const Failure& failure) {
     if (!failure_ || failure.collective() < failure_->collective()) failure_ = failure;
   }
   bool known() const { return failure_.has_value(); }
   const Failure& failure() const { return *failure_; }
 
-  /// The engine is not told yet.
-  void hide() {
-    hidden_ = true;
-    put_off();
+  /// Does not report it to the engine yet.
+  void hold() {
+    held_ = true;
+    postpone();
   }
-  bool hidden() const { return hidden_; }
-  void tell() {
-    hidden_ = false;
-    told_ = true;
+  bool held() const { return held_; }
+  void report() {
+    held_ = false;
+    reported_ = true;
   }
-  bool told() const { return told_; }
+  bool reported() const { return reported_; }
 
-  void put_off() { until_ = Clock::now() + kLimit; }
-  /// Whether the group has to fail now, if the first op to run out of time does so at `deadline`.
+  void postpone() { until_ = Clock::now() + kLimit; }
+  /// Whether the group has to fail now; `deadline` is the earliest deadline of an op.
   bool is_due(Clock::time_point deadline) const { return Clock::now() >= std::min(until_, deadline - kBeforeDeadline); }
 
-  /// The last collective before it that this rank has come to; 0 if there is none. Or one further back, where calls were
-  /// refused since.
+  /// The last collective before the mismatch that this rank has reached; 0 if there is none. It is an earlier one if
+  /// calls were refused since.
   uint64_t ticket_before() const {
     const uint64_t since = number_ < failure_->collective() ? 0 : number_ - failure_->collective() + 1;
     return ticket_ - std::min(ticket_, since);
@@ -58,8 +59,8 @@ class HeldMismatch {
  private:
   std::optional<Failure> failure_;
   Clock::time_point until_;
-  bool hidden_ = false;
-  bool told_ = false;
+  bool held_ = false;
+  bool reported_ = false;
   uint64_t number_ = 0;
   uint64_t ticket_ = 0;
 };

@@ -24,18 +24,18 @@ namespace {
 constexpr int kPollMs = 10;
 /// The handshake is sent right after connecting.
 constexpr std::chrono::milliseconds kHandshakeLimit{1'000};
-/// Of those who have not yet sent it.
-constexpr size_t kMostCallers = 256;
+/// Connections that have not yet sent it.
+constexpr size_t kMostPending = 256;
 constexpr int kAcceptedAtOnce = 1024;
 
-/// What the one that connects says first.
+/// The first message on a connection, from the side that connects.
 struct Handshake {
   uint64_t token;
   int32_t rank;
 };
 
-/// Someone who has connected and not yet said who it is.
-struct Caller {
+/// A connection whose handshake has not arrived yet.
+struct PendingConnection {
   Fd socket;
   Clock::time_point since = Clock::now();
 };
@@ -64,7 +64,7 @@ bool is_same_user(const Fd& socket) {
          credentials.uid == ::geteuid();
 }
 
-/// No note begins with it.
+/// No PeerMessage begins with it.
 constexpr char kDescriptorByte = 0;
 
 /// A message of one byte that carries a descriptor.
@@ -114,29 +114,29 @@ LocalListener::LocalListener(int connections) : name_(std::to_string(random_numb
   if (::listen(socket_.get(), connections + 8) != 0) throw broken("listen");
 }
 
-/// Any process of this host can connect: those of other users are dropped at once, and no one holds up the others.
+/// Any process of this host can connect. Those of other users are dropped at once, and none delays the others.
 void LocalListener::accept(std::vector<int> ranks, uint64_t token, const std::function<void(int, Fd)>& connected,
                            const std::function<void()>& stop) {
-  std::vector<Caller> callers;
+  std::vector<PendingConnection> pending;
   while (!ranks.empty()) {
     stop();
     std::vector<pollfd> sources{{socket_.get(), POLLIN, 0}};
-    for (const auto& caller : callers) sources.push_back({caller.socket.get(), POLLIN, 0});
+    for (const auto& connection : pending) sources.push_back({connection.socket.get(), POLLIN, 0});
     ::poll(sources.data(), sources.size(), kPollMs);
     for (int count = 0; count < kAcceptedAtOnce; count++) {
       Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_NONBLOCK | SOCK_CLOEXEC));
-      // The connection stays in the queue, so poll() would come back at once, again and again.
+      // The connection stays in the queue, so poll() would return at once, again and again.
       if (fd.get() < 0 && (errno == EMFILE || errno == ENFILE)) throw broken("accept");
       if (fd.get() < 0) break;
       if (!is_same_user(fd)) continue;
-      // The oldest one has had the most time.
-      if (callers.size() == kMostCallers) callers.erase(callers.begin());
-      callers.push_back({std::move(fd)});
+      // The oldest one has had the longest time to send its handshake.
+      if (pending.size() == kMostPending) pending.erase(pending.begin());
+      pending.push_back({std::move(fd)});
     }
-    for (size_t i = 0; i < callers.size();) {
+    for (size_t i = 0; i < pending.size();) {
       Handshake handshake{};
-      const auto got = ::recv(callers[i].socket.get(), &handshake, sizeof handshake, MSG_DONTWAIT);
-      const bool is_late = Clock::now() - callers[i].since > kHandshakeLimit;
+      const auto got = ::recv(pending[i].socket.get(), &handshake, sizeof handshake, MSG_DONTWAIT);
+      const bool is_late = Clock::now() - pending[i].since > kHandshakeLimit;
       if (got < 0 && (errno == EAGAIN || errno == EINTR) && !is_late) {
         i++;
         continue;
@@ -144,9 +144,9 @@ void LocalListener::accept(std::vector<int> ranks, uint64_t token, const std::fu
       const auto found = std::find(ranks.begin(), ranks.end(), handshake.rank);
       if (got == sizeof handshake && handshake.token == token && found != ranks.end()) {
         ranks.erase(found);
-        connected(handshake.rank, std::move(callers[i].socket));
+        connected(handshake.rank, std::move(pending[i].socket));
       }
-      callers.erase(callers.begin() + static_cast<std::ptrdiff_t>(i));
+      pending.erase(pending.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
 }
@@ -155,10 +155,10 @@ Fd dial_local(const std::string& name, int own_rank, int peer, uint64_t token, c
   Fd fd = local_socket();
   sockaddr_un address{};
   const socklen_t size = address_of(name, address);
-  const Failure gone(C10D_ERR_NETWORK, "rank " + std::to_string(peer) + " has gone while connecting", peer);
+  const Failure exited(C10D_ERR_NETWORK, "rank " + std::to_string(peer) + " has exited while connecting", peer);
   while (::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) {
-    // Its backlog is full for now.
-    if (errno != EAGAIN && errno != EINTR) throw Failure(gone);
+    // EAGAIN: its backlog is full at the moment.
+    if (errno != EAGAIN && errno != EINTR) throw Failure(exited);
     stop();
     ::usleep(1000);
   }
@@ -166,7 +166,7 @@ Fd dial_local(const std::string& name, int own_rank, int peer, uint64_t token, c
     throw Failure(C10D_ERR_NETWORK, "rank " + std::to_string(peer) + " runs as another user of this host", peer);
   }
   const Handshake handshake{token, own_rank};
-  if (::send(fd.get(), &handshake, sizeof handshake, MSG_NOSIGNAL) != sizeof handshake) throw Failure(gone);
+  if (::send(fd.get(), &handshake, sizeof handshake, MSG_NOSIGNAL) != sizeof handshake) throw Failure(exited);
   return fd;
 }
 

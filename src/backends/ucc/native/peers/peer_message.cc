@@ -7,35 +7,38 @@
 
 namespace c10d::ucc_shim {
 
-static_assert(offsetof(Note, text) == Note::kHeaderBytes, "a note is sent as it lies in memory");
+static_assert(offsetof(PeerMessage, characters) == PeerMessage::kHeaderBytes, "a message is sent as it is in memory");
 
-void send_note(int socket, const Note& note) noexcept {
-  const size_t bytes = Note::kHeaderBytes + note.text_bytes;
-  const auto sent = ::send(socket, &note, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
-  // Nothing could be understood after a part of one.
+void send_message(int socket, const PeerMessage& message) noexcept {
+  const size_t bytes = PeerMessage::kHeaderBytes + message.text_bytes;
+  const auto sent = ::send(socket, &message, bytes, MSG_NOSIGNAL | MSG_DONTWAIT);
+  // After part of a message, the peer could not read the next one.
   if (sent > 0 && static_cast<size_t>(sent) < bytes) ::shutdown(socket, SHUT_WR);
 }
 
-size_t NoteReader::wanted() const {
-  return got_ < Note::kHeaderBytes ? Note::kHeaderBytes : Note::kHeaderBytes + note_.text_bytes;
+size_t PeerMessageReader::known_size() const {
+  return received_ < PeerMessage::kHeaderBytes ? PeerMessage::kHeaderBytes
+                                               : PeerMessage::kHeaderBytes + message_.text_bytes;
 }
 
-NoteReader::Result NoteReader::read(int socket) {
-  if (got_ == wanted()) got_ = 0;
+PeerMessageReader::Result PeerMessageReader::read(int socket) {
+  if (received_ == known_size()) received_ = 0;
   do {
-    const auto got = ::recv(socket, reinterpret_cast<char*>(&note_) + got_, wanted() - got_, MSG_DONTWAIT);
+    const auto got =
+        ::recv(socket, reinterpret_cast<char*>(&message_) + received_, known_size() - received_, MSG_DONTWAIT);
     if (got > 0) {
-      got_ += static_cast<size_t>(got);
-      // Nobody sends that.
-      if (got_ >= Note::kHeaderBytes && note_.text_bytes > sizeof note_.text) return Result::ended;
+      received_ += static_cast<size_t>(got);
+      // No rank sends that.
+      if (received_ >= PeerMessage::kHeaderBytes && message_.text_bytes > sizeof message_.characters)
+        return Result::ended;
       continue;
     }
     if (got < 0 && (errno == EAGAIN || errno == EINTR)) return Result::nothing_yet;
-    // A rank that closes its end before it has read everything: what it said itself comes after this.
+    // The peer closed its end with unread data: its own messages can still be read after this.
     if (got == 0 || errno != ECONNRESET || reset_) return Result::ended;
     reset_ = true;
-  } while (got_ < wanted());
-  return Result::note;
+  } while (received_ < known_size());
+  return Result::message;
 }
 
 }  // namespace c10d::ucc_shim

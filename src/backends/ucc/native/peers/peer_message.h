@@ -1,4 +1,4 @@
-// What ranks say to each other beside UCC, each over a connection of its own.
+// The messages that ranks send each other outside UCC, each over a connection of its own.
 #pragma once
 
 #include <cstddef>
@@ -7,15 +7,15 @@
 
 namespace c10d::ucc_shim {
 
-struct Note {
+struct PeerMessage {
   enum Kind : uint32_t {
     /// The rank has left the group, after `collectives`.
     left = 1,
     /// The group has failed there; of a mismatch, `collectives` counts up to the one that the ranks called differently.
     failed = 2,
-    /// Whoever sleeps shall look again.
+    /// Wakes a rank that sleeps.
     wake = 3,
-    /// The rank has come to as many `collectives`, and waits.
+    /// The rank has reached as many `collectives`, and waits.
     arrived = 4,
   };
   uint32_t kind = 0;
@@ -26,30 +26,32 @@ struct Note {
   uint64_t collectives = 0;
   /// Whether the group was made there before it failed.
   uint64_t had_group = 0;
-  char text[608];
+  char characters[608];
 
   static constexpr size_t kHeaderBytes = 32;
-  std::string words() const { return {text, text_bytes}; }
-  void set_words(const std::string& words) { text_bytes = static_cast<uint32_t>(words.copy(text, sizeof text)); }
+  std::string text() const { return {characters, text_bytes}; }
+  void set_text(const std::string& text) {
+    text_bytes = static_cast<uint32_t>(text.copy(characters, sizeof characters));
+  }
 };
 
-/// Does not block. A peer that has gone gets nothing, and one that reads nothing may miss it.
-void send_note(int socket, const Note& note) noexcept;
+/// Does not block. A peer that has closed its connection gets nothing, and one that reads nothing may miss the message.
+void send_message(int socket, const PeerMessage& message) noexcept;
 
-/// Puts the notes of one peer together.
-class NoteReader {
+/// Assembles the messages of one peer.
+class PeerMessageReader {
  public:
-  enum class Result { note, nothing_yet, ended };
-  /// The next note, if all of it is there. Does not block.
+  enum class Result { message, nothing_yet, ended };
+  /// The next message, if it has arrived completely. Does not block.
   Result read(int socket);
-  const Note& note() const { return note_; }
+  const PeerMessage& message() const { return message_; }
 
  private:
-  /// Bytes that the note has, as far as that is known.
-  size_t wanted() const;
+  /// Size of the message in bytes, as far as it is known.
+  size_t known_size() const;
 
-  Note note_;
-  size_t got_ = 0;
+  PeerMessage message_;
+  size_t received_ = 0;
   bool reset_ = false;
 };
 

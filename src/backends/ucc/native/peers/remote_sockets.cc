@@ -14,7 +14,7 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// Chooses the interface.
+/// Selects the interface.
 constexpr const char* kVariable = "UCX_NET_DEVICES";
 
 /// How long nothing is sent before the kernel asks whether the other host is still there, and how often it asks.
@@ -22,18 +22,18 @@ constexpr int kKeepaliveSeconds = 30;
 constexpr int kKeepaliveInterval = 10;
 constexpr int kKeepaliveProbes = 3;
 
-struct Place {
+struct ListenerInfo {
   char host_name[64];
   char address[SocketAddress::kWireBytes];
   uint64_t token;
 };
 
-/// What `rank` presents to the listener whose place has this token.
+/// The number that `rank` presents to the listener that published this token.
 int64_t number_of(uint64_t token, int rank) {
   return static_cast<int64_t>(mixed(token, static_cast<uint64_t>(rank)) >> 1);
 }
 
-/// A host that goes down says nothing, and a firewall forgets connections on which nothing is said.
+/// A host that goes down sends nothing, and a firewall drops idle connections.
 void keep_alive(const Fd& fd) {
   const auto set = [&](int level, int option, int value) {
     ::setsockopt(fd.get(), level, option, &value, sizeof value);
@@ -46,43 +46,44 @@ void keep_alive(const Fd& fd) {
 
 }  // namespace
 
-void connect_hosts(const Config& config, const std::vector<int>& here, Rendezvous& rendezvous, Exchange& exchange,
-                   const Cancellation& cancellation, std::unique_ptr<Listener>& listener,
-                   const std::function<void(int, Fd)>& connected, const std::function<void()>& look) {
-  const auto is_here = [&](int rank) { return std::binary_search(here.begin(), here.end(), rank); };
+void connect_remote(const Config& config, const std::vector<int>& local_ranks, Rendezvous& rendezvous,
+                    Exchange& exchange, const Cancellation& cancellation, std::unique_ptr<Listener>& listener,
+                    const std::function<void(int, Fd)>& connected, const std::function<void()>& look) {
+  const auto is_local = [&](int rank) { return std::binary_search(local_ranks.begin(), local_ranks.end(), rank); };
   listener = std::make_unique<Listener>(SocketAddress(config.options.get("host", "127.0.0.1"), 0),
                                         static_cast<size_t>(config.world_size), kVariable);
-  Place own{};
+  ListenerInfo own{};
   const Endpoint endpoint{host_name(), listener->address()};
   endpoint.host_name.copy(own.host_name, sizeof own.host_name - 1);
   std::memcpy(own.address, endpoint.address.wire(), sizeof own.address);
   own.token = random_number();
-  // Who has a lower rank listens.
+  // The lower of two ranks listens.
   for (int rank = config.rank + 1; rank < config.world_size; rank++) {
-    if (!is_here(rank)) listener->expect(number_of(own.token, rank));
+    if (!is_local(rank)) listener->expect(number_of(own.token, rank));
   }
-  const auto places = rendezvous.all_gather(&own, sizeof own);
+  const auto infos = rendezvous.all_gather(&own, sizeof own);
   std::vector<AwaitedPeer> awaited;
   const auto keep = [&](int rank, Fd fd) {
     keep_alive(fd);
     connected(rank, std::move(fd));
   };
-  // Those of lower rank before any of the others is waited for: so those who have not dialed are those who are missing.
+  // Lower ranks first, and only then does it wait for the others. So a rank that has not connected is one that is
+  // missing.
   for_each_peer(config, [&](int rank) {
-    if (is_here(rank)) return;
-    const auto& value = places[static_cast<size_t>(rank)];
-    Place place{};
-    if (value.size() != sizeof place) throw Failure(C10D_ERR_INVALID, "it runs another version of bun-c10d");
-    std::memcpy(&place, value.data(), sizeof place);
-    place.host_name[sizeof place.host_name - 1] = '\0';
-    const auto address = SocketAddress::from_wire(place.address);
-    require_reachable({own.host_name, endpoint.address}, {place.host_name, address}, kVariable);
+    if (is_local(rank)) return;
+    const auto& value = infos[static_cast<size_t>(rank)];
+    ListenerInfo info{};
+    if (value.size() != sizeof info) throw Failure(C10D_ERR_INVALID, "it runs another version of bun-c10d");
+    std::memcpy(&info, value.data(), sizeof info);
+    info.host_name[sizeof info.host_name - 1] = '\0';
+    const auto address = SocketAddress::from_wire(info.address);
+    require_reachable({own.host_name, endpoint.address}, {info.host_name, address}, kVariable);
     const bool same_host = address.has_ip_of(endpoint.address);
     if (rank > config.rank) {
       awaited.push_back({rank, number_of(own.token, rank), ListenerProbe(address, same_host)});
       return;
     }
-    const int64_t number = number_of(place.token, config.rank);
+    const int64_t number = number_of(info.token, config.rank);
     keep(rank, dial(address, number, same_host, config.connect_deadline, cancellation, look));
   });
   accept_all(

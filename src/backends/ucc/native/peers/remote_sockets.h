@@ -10,10 +10,11 @@
 
 namespace c10d::ucc_shim {
 
-/// Connects to each rank that is not in `here`, and hands each connection to `connected` as it comes; `look` is called now and
-/// then, and throws to end it. All ranks of the group call it if it has such ranks. The listener stays. Throws Failure.
-void connect_hosts(const Config& config, const std::vector<int>& here, Rendezvous& rendezvous, Exchange& exchange,
-                   const Cancellation& cancellation, std::unique_ptr<Listener>& listener,
-                   const std::function<void(int, Fd)>& connected, const std::function<void()>& look);
+/// Connects to each rank that is not in `local_ranks`, and passes each connection to `connected`. `look` is called now
+/// and then, and throws to end it. All ranks of a group that has such ranks call it. The listener stays open. Throws
+/// Failure.
+void connect_remote(const Config& config, const std::vector<int>& local_ranks, Rendezvous& rendezvous,
+                    Exchange& exchange, const Cancellation& cancellation, std::unique_ptr<Listener>& listener,
+                    const std::function<void(int, Fd)>& connected, const std::function<void()>& look);
 
 }  // namespace c10d::ucc_shim

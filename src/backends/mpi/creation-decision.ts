@@ -3,7 +3,7 @@ import type { BackendContext } from "../../registry/index.ts";
 
 type Store = BackendContext["store"];
 
-/** C10D_MPI_DECISION of native/mpi_host.h. */
+/** C10D_MPI_DECISION of native/process/mpi_host.h. */
 const KEY = "mpi/decision";
 /** Time-out of a store call; it is then repeated. */
 const ASK_MS = 30_000;

@@ -4,7 +4,7 @@ import { BackendUnavailableError, DistBackendError, DistTimeoutError } from "../
 import type { Shim } from "../../native/index.ts";
 
 const NAME = "mpi";
-/** C10D_MPI_SHARED of native/mpi_host.h. */
+/** C10D_MPI_SHARED of native/process/mpi_host.h. */
 const SHARED_BYTES = 1024;
 const TEXT_BYTES = 1024;
 const POLL_MS = 1;

@@ -4,7 +4,7 @@
 #include <cstring>
 
 #include "engine/op_parts.h"
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 

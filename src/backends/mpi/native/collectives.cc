@@ -10,8 +10,8 @@
 #include "engine/call_text.h"
 #include "engine/checked_size.h"
 #include "engine/failure.h"
+#include "process/runtime.h"
 #include "reduction/reduction.h"
-#include "runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -2,8 +2,8 @@
 
 #include <mutex>
 
+#include "process/runtime.h"
 #include "reduction/reduction.h"
-#include "runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -4,7 +4,7 @@
 #include <memory>
 
 #include "datatypes.h"
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -7,8 +7,8 @@
 
 #include "datatypes.h"
 #include "engine/signature.h"
+#include "process/runtime.h"
 #include "reduction/reduction.h"
-#include "runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -16,17 +16,17 @@
 
 #include "call.h"
 #include "collectives.h"
+#include "creation/pending_communicator.h"
+#include "creation/turns.h"
 #include "direct_all_reduce.h"
 #include "engine/divergence.h"
 #include "engine/rank_values.h"
 #include "engine/signature.h"
 #include "engine/transport.h"
-#include "making.h"
 #include "messages.h"
-#include "mpi_host.h"
-#include "notices.h"
-#include "runtime.h"
-#include "turns.h"
+#include "peers/peer_messenger.h"
+#include "process/mpi_host.h"
+#include "process/runtime.h"
 
 namespace c10d {
 

@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "c10d.h"
-#include "mpi_host.h"
+#include "process/mpi_host.h"
 #include "tests/failure_view.h"
 
 namespace {

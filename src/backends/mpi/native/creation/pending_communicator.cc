@@ -1,8 +1,8 @@
-#include "making.h"
+#include "creation/pending_communicator.h"
 
 #include <utility>
 
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -1,4 +1,4 @@
-#include "pmi_socket.h"
+#include "process/pmi_socket.h"
 
 #include <mpi.h>
 #include <poll.h>

@@ -1,10 +1,10 @@
-#include "turns.h"
+#include "creation/turns.h"
 
 #include <algorithm>
 #include <chrono>
 #include <utility>
 
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -1,4 +1,4 @@
-#include "mpi_host.h"
+#include "process/mpi_host.h"
 
 #include <algorithm>
 #include <cstring>
@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "engine/failure.h"
-#include "runtime.h"
+#include "process/runtime.h"
 
 using c10d::mpi_shim::Runtime;
 

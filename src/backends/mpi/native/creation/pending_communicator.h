@@ -10,9 +10,9 @@
 #include <mutex>
 #include <optional>
 
+#include "creation/turns.h"
 #include "engine/failure.h"
 #include "engine/op.h"
-#include "turns.h"
 
 namespace c10d::mpi_shim {
 

@@ -14,7 +14,7 @@
 #include <vector>
 
 #include "engine/op.h"
-#include "notices.h"
+#include "peers/peer_messenger.h"
 
 namespace c10d::mpi_shim {
 

@@ -1,10 +1,10 @@
-#include "notices.h"
+#include "peers/peer_messenger.h"
 
 #include <algorithm>
 #include <thread>
 
 #include "engine/op.h"
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 

@@ -14,11 +14,11 @@
 #include <thread>
 #include <vector>
 
+#include "creation/turns.h"
 #include "engine/op.h"
-#include "idle_yield.h"
-#include "notices.h"
-#include "pmi_socket.h"
-#include "turns.h"
+#include "peers/peer_messenger.h"
+#include "process/idle_yield.h"
+#include "process/pmi_socket.h"
 
 namespace c10d::mpi_shim {
 

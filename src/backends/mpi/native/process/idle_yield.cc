@@ -1,4 +1,4 @@
-#include "idle_yield.h"
+#include "process/idle_yield.h"
 
 #include <dlfcn.h>
 #include <mpi.h>

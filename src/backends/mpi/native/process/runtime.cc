@@ -1,4 +1,4 @@
-#include "runtime.h"
+#include "process/runtime.h"
 
 #include <dlfcn.h>
 #include <unistd.h>
@@ -11,9 +11,9 @@
 #include <system_error>
 #include <thread>
 
+#include "creation/pending_communicator.h"
 #include "engine/failure.h"
 #include "engine/thread.h"
-#include "making.h"
 
 namespace c10d::mpi_shim {
 

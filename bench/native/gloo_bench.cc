@@ -1,6 +1,6 @@
-// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It makes the shim's own calls,
-// or in mode `stock` calls Gloo's all-reduce as PyTorch does. It reads jobs from its standard input and answers each
-// with a line of JSON; bench/harness/contender.ts uses it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls, or, for
+// `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from standard input and answers each with a line of JSON.
+// bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 
@@ -31,7 +31,7 @@ struct Job {
   size_t bytes;
   int warm_up;
   int iterations;
-  /// Number of buffers used in turn, so that not all of the data is always in the cache.
+  /// Number of buffers that are used in rotation, so that not all of the data is always in the cache.
   size_t buffers;
 };
 
@@ -135,10 +135,10 @@ class Rank {
 void serve(Rank& rank) {
   std::cout << "{\"ready\":true}" << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
-    std::istringstream words(line);
+    std::istringstream fields(line);
     std::string mode;
     Job job{};
-    if (!(words >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
+    if (!(fields >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
       throw std::runtime_error("not a job: " + line);
     }
     job.stock = mode == "stock";
@@ -152,13 +152,13 @@ void serve(Rank& rank) {
 }  // namespace
 }  // namespace c10d::bench
 
-int main(int count, char** words) {
+int main(int count, char** arguments) {
   if (count != 4) {
     std::fprintf(stderr, "usage: gloo_bench RANK SIZE FOLDER\n");
     return 2;
   }
   try {
-    c10d::bench::Rank rank(std::atoi(words[1]), std::atoi(words[2]), words[3]);
+    c10d::bench::Rank rank(std::atoi(arguments[1]), std::atoi(arguments[2]), arguments[3]);
     c10d::bench::serve(rank);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gloo_bench: %s\n", error.what());

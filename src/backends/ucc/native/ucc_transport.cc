@@ -219,7 +219,7 @@ class UccTransport final : public Transport {
     return done;
   }
 
-  /// One round of what is under way. Throws Failure.
+  /// Drives the ops in flight for one round. Throws Failure.
   void drive(std::vector<Op*>& ended) {
     // Called before the pause is over: nothing has happened yet except what another thread woke this one for.
     const bool paused = paused_ && !peers_.has_events();

@@ -6,14 +6,15 @@
 
 namespace c10d::mpi_shim {
 
-std::shared_ptr<Making> Making::start(uint64_t turn, std::shared_ptr<const Formation> formation, uint64_t number,
-                                      bool wanted) {
-  const std::shared_ptr<Making> making(new Making(turn, std::move(formation), number, wanted));
-  Runtime::get().make_apart([making](bool on_own_thread_of_mpi) { making->make(on_own_thread_of_mpi); });
-  return making;
+std::shared_ptr<PendingCommunicator> PendingCommunicator::start(uint64_t turn,
+                                                                std::shared_ptr<const CommunicatorSpec> spec,
+                                                                uint64_t number, bool wanted) {
+  const std::shared_ptr<PendingCommunicator> pending(new PendingCommunicator(turn, std::move(spec), number, wanted));
+  Runtime::get().make_on_other_thread([pending](bool on_mpi_thread) { pending->make(on_mpi_thread); });
+  return pending;
 }
 
-bool Making::await(Clock::time_point until, const std::function<bool()>& given_up) {
+bool PendingCommunicator::await(Clock::time_point until, const std::function<bool()>& given_up) {
   std::unique_lock<std::mutex> lock(mutex_);
   const auto over = [&] { return ended_ || given_up(); };
   if (until == Clock::time_point::max()) {
@@ -24,31 +25,31 @@ bool Making::await(Clock::time_point until, const std::function<bool()>& given_u
   return ended_;
 }
 
-void Making::wake() {
+void PendingCommunicator::wake() {
   const std::lock_guard<std::mutex> lock(mutex_);
   changed_.notify_all();
 }
 
-bool Making::give_up() {
+bool PendingCommunicator::give_up() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (ended_) return false;
   wanted_ = false;
   return true;
 }
 
-MPI_Comm Making::take() {
+MPI_Comm PendingCommunicator::take() {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (failure_) throw Failure(*failure_);
   return communicator_;
 }
 
-void Making::make(bool on_own_thread_of_mpi) {
+void PendingCommunicator::make(bool on_mpi_thread) {
   auto& runtime = Runtime::get();
   const auto call = [&](const std::function<void()>& body) {
-    return attempt([&] { on_own_thread_of_mpi ? body() : runtime.call(body); });
+    return attempt([&] { on_mpi_thread ? body() : runtime.call(body); });
   };
   MPI_Comm communicator = MPI_COMM_NULL;
-  const auto failure = call([&] { communicator = formation_->make(number_); });
+  const auto failure = call([&] { communicator = spec_->make(number_); });
   bool wanted = false;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
@@ -59,8 +60,8 @@ void Making::make(bool on_own_thread_of_mpi) {
   }
   changed_.notify_all();
   if (!wanted) {
-    if (!failure) call([&] { runtime.notices().leave(formation_->self, communicator); });
-    runtime.notices().forget(*formation_->self);
+    if (!failure) call([&] { runtime.messenger().leave(spec_->self, communicator); });
+    runtime.messenger().forget(*spec_->self);
   }
   runtime.turns().end(turn_);
 }

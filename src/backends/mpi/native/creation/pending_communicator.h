@@ -1,4 +1,4 @@
-// The making of a communicator, which MPI cannot give up.
+// A communicator that is being made, which MPI cannot cancel.
 #pragma once
 
 #include <mpi.h>
@@ -16,31 +16,31 @@
 
 namespace c10d::mpi_shim {
 
-/// MPI_Comm_create_group on a thread that stays there when the group is given up here, until all members have come. Then it leaves
-/// the group again. It ends the turn.
-class Making {
+/// Runs MPI_Comm_create_group on another thread. If the group is given up here, that thread stays in MPI until all
+/// members have joined, and then leaves the group again. It ends the turn.
+class PendingCommunicator {
  public:
-  /// `number`: see Formation::make(). `wanted`: whether there will be a take(), or give_up().
-  static std::shared_ptr<Making> start(uint64_t turn, std::shared_ptr<const Formation> formation, uint64_t number,
-                                       bool wanted);
+  /// `number`: see CommunicatorSpec::make(). `wanted`: whether take() or give_up() will be called.
+  static std::shared_ptr<PendingCommunicator> start(uint64_t turn, std::shared_ptr<const CommunicatorSpec> spec,
+                                                    uint64_t number, bool wanted);
 
-  /// Waits for the end until then, or until `given_up`. Returns whether it has ended.
+  /// Waits for the end, until then at most, or until `given_up()`. Returns whether it has ended.
   bool await(Clock::time_point until, const std::function<bool()>& given_up);
-  /// Has await() ask again.
+  /// Makes await() call `given_up()` again.
   void wake();
-  /// Whether the communicator is not the caller's any more; else it has been made meanwhile, and is to be taken.
+  /// Gives the communicator up. Returns false if it was made meanwhile: then the caller has to take it.
   bool give_up();
-  /// When it has ended. Throws Failure.
+  /// The communicator, after the end. Throws Failure.
   MPI_Comm take();
 
  private:
-  Making(uint64_t turn, std::shared_ptr<const Formation> formation, uint64_t number, bool wanted)
-      : turn_(turn), formation_(std::move(formation)), number_(number), wanted_(wanted) {}
+  PendingCommunicator(uint64_t turn, std::shared_ptr<const CommunicatorSpec> spec, uint64_t number, bool wanted)
+      : turn_(turn), spec_(std::move(spec)), number_(number), wanted_(wanted) {}
 
-  void make(bool on_own_thread_of_mpi);
+  void make(bool on_mpi_thread);
 
   const uint64_t turn_;
-  const std::shared_ptr<const Formation> formation_;
+  const std::shared_ptr<const CommunicatorSpec> spec_;
   const uint64_t number_;
 
   /// Never held while MPI is called.

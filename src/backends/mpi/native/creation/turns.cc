@@ -4,7 +4,7 @@
 #include <chrono>
 #include <utility>
 
-#include "process/runtime.h"
+#include "engine/failure.h"
 
 namespace c10d::mpi_shim {
 
@@ -14,46 +14,18 @@ constexpr std::chrono::milliseconds kLookInterval{5};
 
 }  // namespace
 
-MPI_Comm Formation::make(uint64_t number) const {
-  auto& runtime = Runtime::get();
-  // Before any member can have the group, and leave it.
-  if (number != 0) runtime.notices().join(self, number);
-  MPI_Group world = MPI_GROUP_NULL;
-  MPI_Group members = MPI_GROUP_NULL;
-  require_success(MPI_Comm_group(MPI_COMM_WORLD, &world), "MPI_Comm_group");
-  const int included = MPI_Group_incl(world, static_cast<int>(ranks.size()), ranks.data(), &members);
-  MPI_Group_free(&world);
-  require_success(included, "MPI_Group_incl");
-  const auto tag = std::hash<std::string>{}(group) % static_cast<size_t>(runtime.max_tag());
-  MPI_Comm communicator = MPI_COMM_NULL;
-  // The process must be able to end while others do not come.
-  runtime.unfinished++;
-  runtime.making++;
-  int made = MPI_SUCCESS;
-  {
-    const IdleYield::Wait wait(runtime.idle_yield());
-    made = MPI_Comm_create_group(MPI_COMM_WORLD, members, static_cast<int>(tag), &communicator);
-  }
-  runtime.making--;
-  runtime.unfinished--;
-  MPI_Group_free(&members);
-  require_success(made, "MPI_Comm_create_group");
-  MPI_Comm_set_errhandler(communicator, MPI_ERRORS_RETURN);
-  return communicator;
-}
-
 uint64_t Turns::take() {
   const std::lock_guard<std::mutex> lock(mutex_);
   turns_[next_];
   return next_++;
 }
 
-void Turns::enter(uint64_t turn, std::shared_ptr<const Formation> formation, Clock::time_point deadline) {
+void Turns::enter(uint64_t turn, std::shared_ptr<const CommunicatorSpec> spec, Clock::time_point deadline) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = turns_.find(turn);
   if (found == turns_.end())
     throw Failure(C10D_ERR_INVALID, "option turn must be one that was taken and has not ended");
-  found->second.formation = std::move(formation);
+  found->second.spec = std::move(spec);
   found->second.deadline = deadline;
 }
 
@@ -78,7 +50,7 @@ void Turns::end(uint64_t turn) {
   erase(turn);
 }
 
-void Turns::note_missing(uint64_t turn, const std::vector<int>& missing) {
+void Turns::record_missing(uint64_t turn, const std::vector<int>& missing) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = turns_.find(turn);
   if (found != turns_.end() && !found->second.decision) found->second.missing = missing;
@@ -94,13 +66,14 @@ std::optional<Turns::Decision> Turns::leave_undecided(uint64_t turn, Clock::dura
   return std::nullopt;
 }
 
-std::shared_ptr<const Formation> Turns::settle(uint64_t turn, Decision decision, const std::vector<int>& missing) {
+std::shared_ptr<const CommunicatorSpec> Turns::settle(uint64_t turn, Decision decision,
+                                                      const std::vector<int>& missing) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const auto found = turns_.find(turn);
   if (found == turns_.end()) return nullptr;
   Turn& settled = found->second;
-  if (!settled.formation) {
-    // The host has failed before it came to making the group.
+  if (!settled.spec) {
+    // The host failed before it made the group.
     erase(turn);
     return nullptr;
   }
@@ -108,7 +81,7 @@ std::shared_ptr<const Formation> Turns::settle(uint64_t turn, Decision decision,
   settled.decision = decision;
   if (!std::exchange(settled.undecided, false)) return nullptr;
   settled.undecided_until = Clock::time_point::max();
-  return settled.formation;
+  return settled.spec;
 }
 
 void Turns::erase(uint64_t turn) {
@@ -118,9 +91,9 @@ void Turns::erase(uint64_t turn) {
 
 Turns::Obstacle Turns::first_obstacle() const {
   const Turn& first = turns_.begin()->second;
-  if (!first.formation) return {};
-  Obstacle obstacle{first.formation->group, {}, {}, first.deadline};
-  const auto& ranks = first.formation->ranks;
+  if (!first.spec) return {};
+  Obstacle obstacle{first.spec->group, {}, {}, first.deadline};
+  const auto& ranks = first.spec->ranks;
   for (const int rank : first.missing) {
     if (rank < 0 || static_cast<size_t>(rank) >= ranks.size()) continue;
     obstacle.missing.push_back(rank);

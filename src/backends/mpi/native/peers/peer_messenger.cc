@@ -12,90 +12,82 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// Notices are small enough for MPI to copy them at once. Where it is out of room, so much time is spent on making it
-/// send them before the caller goes on, who may leave MPI alone then.
+/// The messages are small enough for MPI to copy them at once. If it is out of buffers, this much time is spent on
+/// driving it until they are sent, since the caller may not call MPI again for a while.
 constexpr milliseconds kSendLimit{50};
 constexpr milliseconds kShortestPause{0};
 constexpr milliseconds kLongestPause{2};
 
 }  // namespace
 
-std::vector<Notice> Membership::news(size_t& seen) {
-  if (heard_count_.load(std::memory_order_acquire) == seen) return {};
-  const std::lock_guard<std::mutex> lock(mutex_);
-  std::vector<Notice> fresh(heard_.begin() + static_cast<std::ptrdiff_t>(seen), heard_.end());
-  seen = heard_.size();
-  return fresh;
-}
-
-void NoticeBoard::open(int world_size, int tag) {
+void PeerMessenger::open(int world_size, int tag) {
   sent_counts_.assign(static_cast<size_t>(world_size), 0);
   tag_ = tag;
 }
 
-void NoticeBoard::join(const std::shared_ptr<Membership>& member, uint64_t group) {
+void PeerMessenger::join(const std::shared_ptr<Membership>& member, uint64_t group) {
   const std::lock_guard<std::mutex> calls(calls_);
-  if (receiving_ == MPI_REQUEST_NULL && !ended_) listen();
+  if (receive_request_ == MPI_REQUEST_NULL && !ended_) post_receive();
   const std::lock_guard<std::mutex> lock(mutex_);
   member->group_ = group;
   members_[group] = member;
 }
 
-void NoticeBoard::tell_failure(Membership& member, const Failure& cause) {
+void PeerMessenger::notify_failure(Membership& member, const Failure& cause) {
   const std::lock_guard<std::mutex> calls(calls_);
-  send(member, Notice::failed, &cause);
+  send(member, PeerMessage::failed, &cause);
 }
 
-void NoticeBoard::leave(const std::shared_ptr<Membership>& member, MPI_Comm communicator) {
+void PeerMessenger::leave(const std::shared_ptr<Membership>& member, MPI_Comm communicator) {
   const std::lock_guard<std::mutex> calls(calls_);
-  send(*member, Notice::closed);
+  send(*member, PeerMessage::closed);
   receive();
   const uint64_t group = member->group_;
   left_[group] = {communicator, member->collectives, member->ranks_.size() - 1};
   size_t seen = 0;
-  for (const Notice& notice : member->news(seen)) free_left(group, notice);
+  for (const PeerMessage& message : member->received_since(seen)) free_left(group, message);
 }
 
-void NoticeBoard::look() {
+void PeerMessenger::poll() {
   const std::unique_lock<std::mutex> calls(calls_, std::try_to_lock);
   if (calls.owns_lock()) receive();
 }
 
-void NoticeBoard::forget(const Membership& member) {
+void PeerMessenger::forget(const Membership& member) {
   const std::lock_guard<std::mutex> lock(mutex_);
   members_.erase(member.group_);
 }
 
-void NoticeBoard::end(bool all_listen) {
+void PeerMessenger::end(bool all_receive) {
   const std::lock_guard<std::mutex> calls(calls_);
   std::unordered_map<uint64_t, std::shared_ptr<Membership>> members;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     members.swap(members_);
   }
-  for (const auto& [group, member] : members) send(*member, Notice::ended);
+  for (const auto& [group, member] : members) send(*member, PeerMessage::ended);
   ended_ = true;
-  if (all_listen) receive_all();
-  // What has not gone by now may still be read by MPI.
+  if (all_receive) receive_all();
+  // MPI may still read what has not been sent by now.
   for (auto& sent : sent_) {
     MPI_Request_free(&sent.request);
-    [[maybe_unused]] const auto* kept = sent.notice.release();
+    [[maybe_unused]] const auto* kept = sent.message.release();
   }
   sent_.clear();
-  if (receiving_ == MPI_REQUEST_NULL) return;
-  MPI_Cancel(&receiving_);
-  MPI_Wait(&receiving_, MPI_STATUS_IGNORE);
+  if (receive_request_ == MPI_REQUEST_NULL) return;
+  MPI_Cancel(&receive_request_);
+  MPI_Wait(&receive_request_, MPI_STATUS_IGNORE);
 }
 
-/// Some libraries warn about messages that nobody has received when they end.
-void NoticeBoard::receive_all() {
+/// Some libraries warn at their end about messages that were never received.
+void PeerMessenger::receive_all() {
   int expected = 0;
   MPI_Request counting = MPI_REQUEST_NULL;
   if (MPI_Ireduce_scatter_block(sent_counts_.data(), &expected, 1, MPI_INT, MPI_SUM, MPI_COMM_WORLD, &counting) !=
       MPI_SUCCESS) {
     return;
   }
-  if (receiving_ == MPI_REQUEST_NULL) listen();
+  if (receive_request_ == MPI_REQUEST_NULL) post_receive();
   auto pause = kShortestPause;
   for (;;) {
     int over = 0;
@@ -107,80 +99,81 @@ void NoticeBoard::receive_all() {
   }
 }
 
-void NoticeBoard::send(Membership& member, Notice::Kind kind, const Failure* cause) {
-  if (ended_ || std::exchange(member.has_told_, true)) return;
+void PeerMessenger::send(Membership& member, PeerMessage::Kind kind, const Failure* cause) {
+  if (ended_ || std::exchange(member.notified_, true)) return;
   for (size_t rank = 0; rank < member.ranks_.size(); rank++) {
     if (static_cast<int>(rank) == member.rank_) continue;
     const int to = member.ranks_[rank];
-    auto notice = std::make_unique<Notice>();
-    notice->group = member.group_;
-    notice->kind = kind;
-    notice->rank = member.rank_;
-    notice->collectives = cause == nullptr ? member.collectives.load() : cause->collective();
-    notice->cause = cause == nullptr ? -1 : cause->peer();
-    notice->status = cause == nullptr ? int32_t{C10D_OK} : cause->status();
-    if (cause != nullptr) cause->text().copy(notice->text, sizeof notice->text - 1);
+    auto message = std::make_unique<PeerMessage>();
+    message->group = member.group_;
+    message->kind = kind;
+    message->rank = member.rank_;
+    message->collectives = cause == nullptr ? member.collectives.load() : cause->collective();
+    message->cause = cause == nullptr ? -1 : cause->peer();
+    message->status = cause == nullptr ? int32_t{C10D_OK} : cause->status();
+    if (cause != nullptr) cause->text().copy(message->text, sizeof message->text - 1);
     MPI_Request request = MPI_REQUEST_NULL;
-    const int size = static_cast<int>(sizeof(Notice));
-    if (MPI_Isend(notice.get(), size, MPI_BYTE, to, tag_, MPI_COMM_WORLD, &request) != MPI_SUCCESS) continue;
+    const int size = static_cast<int>(sizeof(PeerMessage));
+    if (MPI_Isend(message.get(), size, MPI_BYTE, to, tag_, MPI_COMM_WORLD, &request) != MPI_SUCCESS) continue;
     sent_counts_[static_cast<size_t>(to)]++;
-    sent_.push_back({std::move(notice), request});
+    sent_.push_back({std::move(message), request});
   }
   send_rest(kSendLimit);
 }
 
-void NoticeBoard::send_rest(milliseconds limit) {
+void PeerMessenger::send_rest(milliseconds limit) {
   const auto until = Clock::now() + limit;
   while (!sent_all() && Clock::now() < until) std::this_thread::yield();
 }
 
-bool NoticeBoard::sent_all() {
-  const auto over = [](Sent& sent) {
-    int gone = 0;
-    return MPI_Test(&sent.request, &gone, MPI_STATUS_IGNORE) != MPI_SUCCESS || gone != 0;
+bool PeerMessenger::sent_all() {
+  const auto has_ended = [](Sent& sent) {
+    int done = 0;
+    return MPI_Test(&sent.request, &done, MPI_STATUS_IGNORE) != MPI_SUCCESS || done != 0;
   };
-  sent_.erase(std::remove_if(sent_.begin(), sent_.end(), over), sent_.end());
+  sent_.erase(std::remove_if(sent_.begin(), sent_.end(), has_ended), sent_.end());
   return sent_.empty();
 }
 
-void NoticeBoard::listen() {
-  MPI_Irecv(&received_, static_cast<int>(sizeof(Notice)), MPI_BYTE, MPI_ANY_SOURCE, tag_, MPI_COMM_WORLD, &receiving_);
+void PeerMessenger::post_receive() {
+  MPI_Irecv(&received_, static_cast<int>(sizeof(PeerMessage)), MPI_BYTE, MPI_ANY_SOURCE, tag_, MPI_COMM_WORLD,
+            &receive_request_);
 }
 
-void NoticeBoard::receive() {
-  while (receiving_ != MPI_REQUEST_NULL) {
+void PeerMessenger::receive() {
+  while (receive_request_ != MPI_REQUEST_NULL) {
     int over = 0;
-    if (MPI_Test(&receiving_, &over, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
+    if (MPI_Test(&receive_request_, &over, MPI_STATUS_IGNORE) != MPI_SUCCESS) return;
     if (over == 0) break;
-    const Notice notice = received_;
+    const PeerMessage message = received_;
     received_count_++;
-    listen();
-    deliver(notice);
+    post_receive();
+    deliver(message);
   }
   if (!sent_.empty()) sent_all();
 }
 
-void NoticeBoard::deliver(const Notice& notice) {
-  free_left(notice.group, notice);
+void PeerMessenger::deliver(const PeerMessage& message) {
+  free_left(message.group, message);
   std::shared_ptr<Membership> member;
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    const auto found = members_.find(notice.group);
-    // Closed here before: nobody wants to know.
+    const auto found = members_.find(message.group);
+    // The group was closed here before.
     if (found == members_.end()) return;
     member = found->second;
   }
   const std::lock_guard<std::mutex> lock(member->mutex_);
-  member->heard_.push_back(notice);
-  member->heard_count_.store(member->heard_.size(), std::memory_order_release);
+  member->received_.push_back(message);
+  member->received_count_.store(member->received_.size(), std::memory_order_release);
 }
 
-void NoticeBoard::free_left(uint64_t group, const Notice& notice) {
+void PeerMessenger::free_left(uint64_t group, const PeerMessage& message) {
   const auto found = left_.find(group);
   if (found == left_.end()) return;
   Left& left = found->second;
-  // Of a rank that has failed, or gone further, something may be left in the communicator: then it stays.
-  if (notice.kind == Notice::closed && notice.collectives == left.collectives) {
+  // If that rank failed or called more collectives, something may be left in the communicator: then it is not freed.
+  if (message.kind == PeerMessage::closed && message.collectives == left.collectives) {
     if (--left.awaited > 0) return;
     MPI_Comm_free(&left.communicator);
   }

@@ -1,126 +1,82 @@
-// What ranks tell each other beside their ops: that one has left a group, or given it up.
+// Sends and receives the PeerMessages of all groups of the process.
 #pragma once
 
 #include <mpi.h>
 
-#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <string>
 #include <unordered_map>
-#include <utility>
 #include <vector>
 
 #include "engine/failure.h"
+#include "peers/membership.h"
+#include "peers/peer_message.h"
 
 namespace c10d::mpi_shim {
 
-struct Notice {
-  enum Kind : uint32_t {
-    /// The group has failed there.
-    failed = 1,
-    /// It was closed there, with nothing under way.
-    closed = 2,
-    /// The process has come to its end without closing it.
-    ended = 3,
-  };
-  uint64_t group;
-  uint32_t kind;
-  /// Who says so: rank in the group.
-  int32_t rank;
-  /// Collectives that it took part in; of a failure, up to the one that the ranks called differently, or 0.
-  uint64_t collectives;
-  /// Of a failure: the rank that caused it, or -1, and its c10d_status.
-  int32_t cause;
-  int32_t status;
-  char text[480];
-};
-
-/// This rank in one group.
-class Membership {
- public:
-  /// `ranks`: those of the members in MPI_COMM_WORLD.
-  Membership(int rank, std::vector<int> ranks) : rank_(rank), ranks_(std::move(ranks)) {}
-
-  /// Collectives so far.
-  std::atomic<uint64_t> collectives{0};
-
-  /// What was said since the first `seen` notices; counts those too.
-  std::vector<Notice> news(size_t& seen);
-
- private:
-  friend class NoticeBoard;
-
-  const int rank_;
-  const std::vector<int> ranks_;
-  uint64_t group_ = 0;
-  bool has_told_ = false;
-  std::mutex mutex_;
-  std::vector<Notice> heard_;
-  std::atomic<size_t> heard_count_{0};
-};
-
-/// The notices of all groups of the process. They go over MPI_COMM_WORLD: a group's own communicator may be gone on the
-/// other side, and what MPI then does with a message may harm the next communicator that gets its number.
+/// The messages are sent over MPI_COMM_WORLD. The group's own communicator may be freed on the other side, and MPI may
+/// then deliver a message to the next communicator that gets its number.
 ///
-/// All but open() and forget() call MPI, so they are for Runtime::call(). Only end() waits for another rank.
-class NoticeBoard {
+/// All methods but open() and forget() call MPI, so they are called within Runtime::call(). Only end() waits for other
+/// ranks.
+class PeerMessenger {
  public:
-  /// `world_size`: ranks of the job; `tag`: of messages over MPI_COMM_WORLD that are notices.
+  /// `world_size`: ranks of the job; `tag`: the tag of these messages on MPI_COMM_WORLD.
   void open(int world_size, int tag);
 
-  /// From now on the member hears of the others. `group` is the same number for all of them, and for no other group.
+  /// From now on the member receives messages of the others. `group` is the same number on all of them, and no other
+  /// group has it.
   void join(const std::shared_ptr<Membership>& member, uint64_t group);
-  /// Tells the other members that the group has failed here, unless it was left or has failed before.
-  void tell_failure(Membership& member, const Failure& cause);
-  /// Tells them that the group was closed here. Its communicator is freed when they have said the same, since until then
-  /// messages may be on their way.
+  /// Notifies the other members that the group has failed here, unless it was left or has failed before.
+  void notify_failure(Membership& member, const Failure& cause);
+  /// Notifies them that the group was closed here. Its communicator is freed when they have said the same, since until
+  /// then messages may be in flight.
   void leave(const std::shared_ptr<Membership>& member, MPI_Comm communicator);
-  /// Takes in what has come.
-  void look();
-  /// Nobody is to hear of it any more; for a group that was not left.
+  /// Receives what has arrived. Does not block.
+  void poll();
+  /// Delivers no more messages to the member; for a group that was not left.
   void forget(const Membership& member);
-  /// Tells the members of groups that are still open that this process has come to its end. `all_listen`: then takes in
-  /// what is still on its way, for which it waits until every rank of the job has come to its end.
-  void end(bool all_listen);
+  /// Notifies the members of groups that are still open that this process ends. `all_receive`: then receives what is
+  /// still in flight, for which it waits until every rank of the job has ended.
+  void end(bool all_receive);
 
  private:
   struct Sent {
-    std::unique_ptr<Notice> notice;
+    std::unique_ptr<PeerMessage> message;
     MPI_Request request;
   };
-  /// A communicator that waits to be freed.
+  /// A communicator that is yet to be freed.
   struct Left {
     MPI_Comm communicator;
     uint64_t collectives;
-    /// Members that have not yet said that they have left.
+    /// Members that have not yet sent that they left.
     size_t awaited;
   };
 
-  void send(Membership& member, Notice::Kind kind, const Failure* cause = nullptr);
+  void send(Membership& member, PeerMessage::Kind kind, const Failure* cause = nullptr);
   bool sent_all();
   void send_rest(std::chrono::milliseconds limit);
-  void listen();
+  void post_receive();
   void receive_all();
   void receive();
-  void deliver(const Notice& notice);
-  void free_left(uint64_t group, const Notice& notice);
+  void deliver(const PeerMessage& message);
+  void free_left(uint64_t group, const PeerMessage& message);
 
   int tag_ = 0;
-  /// Guards what needs MPI.
+  /// Guards what is used together with MPI.
   std::mutex calls_;
-  MPI_Request receiving_ = MPI_REQUEST_NULL;
-  Notice received_{};
+  MPI_Request receive_request_ = MPI_REQUEST_NULL;
+  PeerMessage received_{};
   std::deque<Sent> sent_;
-  /// By rank of the job, how many notices it was sent; and how many have come here.
+  /// How many messages each rank of the job was sent, and how many were received here.
   std::vector<int> sent_counts_;
   int received_count_ = 0;
   std::unordered_map<uint64_t, Left> left_;
   bool ended_ = false;
-  /// Guards the rest; nothing is called while it is held.
+  /// Guards the members; MPI is not called while it is held.
   std::mutex mutex_;
   std::unordered_map<uint64_t, std::shared_ptr<Membership>> members_;
 };

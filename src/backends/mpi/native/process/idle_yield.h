@@ -4,15 +4,15 @@
 
 namespace c10d::mpi_shim {
 
-/// Where a host has more ranks than cores, Open MPI gives way to other threads in every call that finds nothing to do. On a busy
-/// machine a look at an op then takes milliseconds. The engine pauses by itself between its looks, so that is left to calls that
-/// wait in MPI.
+/// If a host has more ranks than cores, Open MPI yields to other threads in every call that finds nothing to do. On a
+/// busy machine polling an op then takes milliseconds. The engine itself pauses between polls, so MPI yields only in
+/// calls that wait in it.
 class IdleYield {
  public:
   /// After MPI_Init_thread.
   void turn_off();
 
-  /// While it lives MPI gives way again, if it did in the beginning.
+  /// While it exists MPI yields again, if it did in the beginning.
   class Wait {
    public:
     explicit Wait(IdleYield& idle_yield);
@@ -25,11 +25,11 @@ class IdleYield {
   };
 
  private:
-  /// Gives what was set before.
+  /// Returns the previous value.
   using Set = bool (*)(bool);
 
   std::mutex mutex_;
-  /// Null if there is nothing to set.
+  /// Null if there is no such setting.
   Set set_ = nullptr;
   int waits_ = 0;
 };

@@ -39,11 +39,11 @@ PmiSocket::PmiSocket() {
 }
 
 void PmiSocket::finalize() const {
-  // Once closed, the number may be another file's.
+  // Once closed, the descriptor may belong to another file.
   if (fd_ < 0 || inode_of_socket(fd_) != inode_) return;
   constexpr std::string_view request = "cmd=finalize\n";
   if (send(fd_, request.data(), request.size(), MSG_NOSIGNAL | MSG_DONTWAIT) < 0) return;
-  // The launcher fails if nobody is there for the answer.
+  // The launcher fails if this process has exited when it answers.
   pollfd answer{fd_, POLLIN, 0};
   poll(&answer, 1, kAnswerLimitMs);
 }

@@ -6,13 +6,13 @@ namespace c10d::mpi_shim {
 
 /// The socket to the launcher that a rank of MPICH inherits.
 ///
-/// From release 4.2 on MPICH tells its launcher that a rank ends well not in MPI_Finalize but in an `atexit` handler,
-/// which never runs in Bun; and a rank that ends without a word has the launcher kill the others.
+/// From release 4.2 on MPICH reports to its launcher that a rank ends in good order not in MPI_Finalize but in an
+/// `atexit` handler, which never runs in Bun. If a rank ends without that report, the launcher kills the others.
 class PmiSocket {
  public:
   PmiSocket();
 
-  /// Says that this rank ends well, unless MPI has said so and closed the socket.
+  /// Reports that this rank ends in good order, unless MPI has reported it and closed the socket.
   void finalize() const;
 
  private:

@@ -21,17 +21,17 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// How long threads that are inside MPI may take to leave before it ends all the same.
+/// How long MPI waits for threads that are in a call before it ends all the same.
 constexpr milliseconds kLeaveLimit{1'000};
-/// MPI_Abort should not take longer.
+/// The limit of MPI_Abort.
 constexpr milliseconds kAbortLimit{3'000};
-/// How long the end of a process that has failed ops under way waits for MPI and the other ranks.
+/// How long the exit of a process with failed ops in flight waits for MPI and the other ranks.
 constexpr milliseconds kFailedEndLimit{3'000};
-/// What a launcher gets to pass on the last output of a rank before all ranks are ended.
-constexpr milliseconds kLastWords{200};
+/// How long a launcher has to forward the last output of a rank before all ranks are ended.
+constexpr milliseconds kLastOutput{200};
 
-/// Bun ends processes by quick_exit(), where no exit handlers run but these, and a Worker hears only of its own end. glibc
-/// passes them the exit code, as it does for all its exit handlers.
+/// Bun ends processes by quick_exit(), which runs no other exit handlers than these, and a Worker is notified only of
+/// its own end. glibc passes the exit code to them, as to all its exit handlers.
 void end_at_exit(void*, int code) {
 #if defined(__GLIBC__)
   Runtime::get().end_process(code);
@@ -41,17 +41,17 @@ void end_at_exit(void*, int code) {
 #endif
 }
 
-/// Open MPI loads components that expect its symbols among the global ones, where the host has not put them.
+/// Open MPI loads components that expect its symbols to be global, but the host loads it with local ones.
 void publish_library() {
 #if defined(OPEN_MPI)
   Dl_info info{};
   if (dladdr(reinterpret_cast<void*>(&MPI_Init_thread), &info) == 0 || info.dli_fname == nullptr) return;
-  // Never closed: MPI can be begun only once in a process.
+  // Never closed: MPI can be started only once in a process.
   dlopen(info.dli_fname, RTLD_NOW | RTLD_GLOBAL | RTLD_NOLOAD);
 #endif
 }
 
-/// The thread below goes on, whoever unloads the shim.
+/// The thread of MPI goes on even if the shim is unloaded.
 void keep_loaded() {
   Dl_info info{};
   if (dladdr(reinterpret_cast<void*>(&end_at_exit), &info) == 0 || info.dli_fname == nullptr) return;
@@ -100,7 +100,7 @@ void Runtime::serve(bool multiple) {
   if (failure) error_ = failure->text();
   state_ = failure ? State::failed : State::up;
   while (!failure) {
-    asked_.wait(lock, [this] { return ending_ || !requests_.empty() || !posted_.empty(); });
+    wake_.wait(lock, [this] { return ending_ || !requests_.empty() || !posted_.empty(); });
     if (!posted_.empty()) {
       const auto body = std::move(posted_.front());
       posted_.pop_front();
@@ -120,14 +120,14 @@ void Runtime::serve(bool multiple) {
       }
       lock.lock();
       request.done = true;
-      answered_.notify_all();
+      done_.notify_all();
       continue;
     }
     lock.unlock();
     end();
     lock.lock();
     state_ = State::ended;
-    answered_.notify_all();
+    done_.notify_all();
     return;
   }
 }
@@ -136,7 +136,7 @@ void Runtime::end() {
   int finalized = 0;
   MPI_Finalized(&finalized);
   if (finalized != 0) return;
-  notices_.end(size_ > 1 && !mixed_);
+  messenger_.end(size_ > 1 && !mixed_);
   if (!ours_) return;
   // MPI may not be ended while another thread is in it.
   const auto making_until = Clock::now() + kFailedEndLimit;
@@ -155,7 +155,7 @@ void Runtime::begin(bool multiple) {
   if (initialized == 0) {
     const int wanted = multiple ? MPI_THREAD_MULTIPLE : MPI_THREAD_FUNNELED;
     require_success(MPI_Init_thread(nullptr, nullptr, wanted, &thread_level_), "MPI_Init_thread");
-    // A library may give more than was asked for, which then need not be tested.
+    // A library may provide more than was requested, which then need not be tested.
     thread_level_ = std::min(thread_level_, wanted);
     idle_yield_.turn_off();
   } else {
@@ -164,7 +164,8 @@ void Runtime::begin(bool multiple) {
     int is_main = 0;
     MPI_Is_thread_main(&is_main);
     if (thread_level_ < MPI_THREAD_SERIALIZED && is_main == 0) {
-      throw Failure(C10D_ERR_BACKEND, "MPI was begun before by another thread, without leave for this one to call it");
+      throw Failure(C10D_ERR_BACKEND,
+                    "another thread has started MPI with a thread level that does not let this thread call it");
     }
   }
   MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
@@ -175,24 +176,24 @@ void Runtime::begin(bool multiple) {
   int found = 0;
   MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, &tag_bound, &found);
   if (found != 0) max_tag_ = *tag_bound;
-  notices_.open(size_, max_tag_);
+  messenger_.open(size_, max_tag_);
   std::at_quick_exit(reinterpret_cast<void (*)()>(&end_at_exit));
 }
 
-Runtime::Presence::Presence(Runtime& runtime) : runtime_(runtime) {
-  runtime_.present_++;
+Runtime::ActiveCall::ActiveCall(Runtime& runtime) : runtime_(runtime) {
+  runtime_.active_calls_++;
   if (!runtime_.closed_) return;
-  runtime_.present_--;
+  runtime_.active_calls_--;
   throw Failure(C10D_ERR_CLOSED, "MPI has ended in this process");
 }
 
-void Runtime::call_there(const std::function<void()>& body) {
+void Runtime::call_on_own_thread(const std::function<void()>& body) {
   Request request{&body, nullptr};
   std::unique_lock<std::mutex> lock(mutex_);
   if (closed_ || state_ != State::up) throw Failure(C10D_ERR_CLOSED, "MPI has ended in this process");
   requests_.push_back(&request);
-  asked_.notify_one();
-  answered_.wait(lock, [&] { return request.done; });
+  wake_.notify_one();
+  done_.wait(lock, [&] { return request.done; });
   if (request.thrown) std::rethrow_exception(request.thrown);
 }
 
@@ -200,27 +201,27 @@ void Runtime::post(std::function<void()> body) {
   const std::lock_guard<std::mutex> lock(mutex_);
   if (ending_ || state_ != State::up) return;
   posted_.push_back(std::move(body));
-  asked_.notify_one();
+  wake_.notify_one();
 }
 
-void Runtime::make_apart(std::function<void(bool)> body) {
+void Runtime::make_on_other_thread(std::function<void(bool)> body) {
   if (any_thread()) {
     try {
       {
         const std::lock_guard<std::mutex> lock(making_mutex_);
-        if (!makings_served_) spawn_thread("c10d-mpi-make", [this] { serve_makings(); }).detach();
-        makings_served_ = true;
+        if (!making_thread_started_) spawn_thread("c10d-mpi-make", [this] { run_makings(); }).detach();
+        making_thread_started_ = true;
         makings_.push_back(std::move(body));
       }
       making_wanted_.notify_one();
       return;
-    } catch (const std::system_error&) {  // No thread to be had, but the other ranks count on this one.
+    } catch (const std::system_error&) {  // No thread can be started, but the other ranks wait for this one.
     }
   }
   post([body = std::move(body)] { body(true); });
 }
 
-void Runtime::serve_makings() {
+void Runtime::run_makings() {
   std::unique_lock<std::mutex> lock(making_mutex_);
   for (;;) {
     making_wanted_.wait(lock, [this] { return !makings_.empty(); });
@@ -235,9 +236,9 @@ void Runtime::serve_makings() {
 void Runtime::end_process(int code) noexcept {
   if (state_ != State::up || process_ends_.exchange(true)) return;
   if (code != 0 && size_ > 1) {
-    // Without it the others would wait for this rank until their time-outs. What it has printed goes first: launchers
-    // drop what they have not yet passed on.
-    std::this_thread::sleep_for(kLastWords);
+    // Without MPI_Abort the others would wait for this rank until their time-outs. Its output is forwarded first:
+    // launchers drop what they have not forwarded by then.
+    std::this_thread::sleep_for(kLastOutput);
     return abort(code);
   }
   const auto limit = static_cast<double>(kFailedEndLimit.count());
@@ -250,47 +251,47 @@ void Runtime::finalize(double limit_ms) {
   std::unique_lock<std::mutex> lock(mutex_);
   closed_ = true;
   const auto leave_by = Clock::now() + kLeaveLimit;
-  while (present_ > 0 && Clock::now() < leave_by) answered_.wait_for(lock, milliseconds(1));
+  while (active_calls_ > 0 && Clock::now() < leave_by) done_.wait_for(lock, milliseconds(1));
   ending_ = true;
-  asked_.notify_one();
+  wake_.notify_one();
   const auto ended = [this] { return state_ == State::ended; };
   if (deadline != Clock::time_point::max()) {
-    answered_.wait_until(lock, deadline, ended);
+    done_.wait_until(lock, deadline, ended);
   } else {
-    answered_.wait(lock, ended);
+    done_.wait(lock, ended);
   }
 }
 
-/// Returns only if that was impossible.
+/// Returns only if MPI_Abort does.
 void Runtime::abort(int code) noexcept {
-  // It has been seen to wait for good while another thread is in the library. A rank that ends with an error makes the
+  // MPI_Abort has been seen to hang while another thread is in the library. A rank that exits with an error makes the
   // launcher end the job as well.
   try {
     spawn_thread("c10d-mpi-end", [code] {
       std::this_thread::sleep_for(kAbortLimit);
       ::_exit(code);
     }).detach();
-  } catch (const std::exception&) {  // No thread to be had: then without that limit.
+  } catch (const std::exception&) {  // No thread can be started: go on without the limit.
   }
-  // Also from a thread that may not call MPI: nothing comes after it.
+  // Even from a thread that may not call MPI, since this is the last call.
   MPI_Abort(MPI_COMM_WORLD, code);
 }
 
 void Runtime::leave_turn_undecided(uint64_t turn, Clock::duration limit,
-                                   const std::shared_ptr<const Formation>& formation) {
-  if (const auto decision = turns_.leave_undecided(turn, limit)) follow(turn, *decision, formation);
+                                   const std::shared_ptr<const CommunicatorSpec>& spec) {
+  if (const auto decision = turns_.leave_undecided(turn, limit)) follow(turn, *decision, spec);
 }
 
 void Runtime::settle_turn(uint64_t turn, Turns::Decision decision, const std::vector<int>& missing) {
-  if (const auto formation = turns_.settle(turn, decision, missing)) follow(turn, decision, formation);
+  if (const auto spec = turns_.settle(turn, decision, missing)) follow(turn, decision, spec);
 }
 
-/// Ends a turn whose group is not wanted here, as the ranks have decided.
-void Runtime::follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const Formation>& formation) {
+/// Ends a turn whose group is not wanted here any more, as the ranks have decided.
+void Runtime::follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const CommunicatorSpec>& spec) {
   if (decision == 0) {
     turns_.end(turn);
   } else {
-    Making::start(turn, formation, decision, false);
+    PendingCommunicator::start(turn, spec, decision, false);
   }
 }
 

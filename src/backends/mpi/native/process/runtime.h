@@ -1,4 +1,4 @@
-// MPI in this process: begun once, ended once, and used by one thread only where the library wants that.
+// MPI in this process: started once, ended once, and called by one thread only if the library requires that.
 #pragma once
 
 #include <mpi.h>
@@ -22,7 +22,7 @@
 
 namespace c10d::mpi_shim {
 
-/// Throws Failure with MPI's own text if a call has failed.
+/// Throws Failure with MPI's own text if a call failed.
 void require_success(int code, const char* call);
 /// MPI's text for an error code.
 std::string error_text(int code);
@@ -31,10 +31,10 @@ class Runtime {
  public:
   enum class State : int { idle = 0, starting = 1, up = 2, failed = 3, ended = 4 };
 
-  /// The only one; it outlives every thread.
+  /// The only instance; it outlives every thread.
   static Runtime& get();
 
-  /// Begins MPI_Init_thread on a thread of its own, the first time. `multiple`: asks for MPI_THREAD_MULTIPLE, else for
+  /// The first call begins MPI_Init_thread on a thread of its own. `multiple`: requests MPI_THREAD_MULTIPLE, otherwise
   /// MPI_THREAD_FUNNELED. `mixed`: some ranks are other programs.
   void start(bool multiple, bool mixed);
   State state() const { return state_; }
@@ -44,54 +44,56 @@ class Runtime {
   int rank() const { return rank_; }
   int size() const { return size_; }
   int thread_level() const { return thread_level_; }
-  /// Whether any thread may call MPI; else all calls go through the thread that began it.
+  /// Whether any thread may call MPI; otherwise only the thread that started it does.
   bool any_thread() const { return thread_level_ == MPI_THREAD_MULTIPLE; }
   /// Highest tag of a message.
   int max_tag() const { return max_tag_; }
 
-  /// Calls MPI: here, or on its own thread. Throws what `body` throws, and Failure when MPI has ended.
+  /// Calls MPI, here or on its own thread. Throws what `body` throws, and Failure when MPI has ended.
   template <class Body>
   void call(Body body) {
-    if (!any_thread()) return call_there(std::ref(body));
-    const Presence presence(*this);
+    if (!any_thread()) return call_on_own_thread(std::ref(body));
+    const ActiveCall active(*this);
     body();
   }
 
-  /// Calls MPI on its own thread, later; not if MPI ends before. Does not block, so it is for threads that must not.
+  /// Calls MPI later on its own thread, unless MPI ends before. Does not block.
   void post(std::function<void()> body);
 
-  /// Has a communicator made on a thread that may wait in MPI for long: one that is there for that, else that which began MPI, as
-  /// `body` is told. One at a time, as turns are.
-  void make_apart(std::function<void(bool on_own_thread_of_mpi)> body);
+  /// Makes a communicator on a thread that may wait in MPI for a long time: a thread for this purpose, or else the one
+  /// that started MPI, as the argument of `body` says. One at a time, like turns.
+  void make_on_other_thread(std::function<void(bool on_mpi_thread)> body);
 
-  /// Before the process ends with this code: MPI_Finalize, or MPI_Abort if it is not 0. Again, it does nothing.
+  /// Called before the process exits with this code: MPI_Finalize, or MPI_Abort if it is not 0. Further calls do
+  /// nothing.
   void end_process(int code) noexcept;
 
-  /// Native calls that have begun and not ended, on all groups: they forbid an orderly end.
+  /// Native calls of all groups that have begun and not ended: with any of them MPI cannot end in good order.
   std::atomic<int> unfinished{0};
-  /// Of these, threads in MPI that make a communicator.
+  /// Threads in MPI that make a communicator; included in `unfinished`.
   std::atomic<int> making{0};
 
   IdleYield& idle_yield() { return idle_yield_; }
-  NoticeBoard& notices() { return notices_; }
-  /// A number, not 0, that no other group of the job gets.
+  PeerMessenger& messenger() { return messenger_; }
+  /// A number other than 0 that no other group of the job gets.
   uint64_t group_number() { return (static_cast<uint64_t>(rank_) << 32) + ++groups_; }
 
-  /// Of the making of communicators.
+  /// In which communicators are made.
   Turns& turns() { return turns_; }
-  /// Leaves a turn whose group is given up to the host's settle_turn(), which may have come before: see Turns::leave_undecided().
-  void leave_turn_undecided(uint64_t turn, Clock::duration limit, const std::shared_ptr<const Formation>& formation);
-  /// See Turns::settle(). Where the other ranks are making the group, this one does that too, on another thread.
+  /// Leaves a turn whose group is given up to the host's settle_turn(), which may have been called before: see
+  /// Turns::leave_undecided().
+  void leave_turn_undecided(uint64_t turn, Clock::duration limit, const std::shared_ptr<const CommunicatorSpec>& spec);
+  /// See Turns::settle(). If the other ranks are making the group, this one makes it too, on another thread.
   void settle_turn(uint64_t turn, Turns::Decision decision, const std::vector<int>& missing);
 
  private:
-  /// A thread that is in a call, so that MPI is not ended under it.
-  class Presence {
+  /// A thread that is in a call, so that MPI is not ended meanwhile.
+  class ActiveCall {
    public:
-    explicit Presence(Runtime& runtime);
-    ~Presence() { runtime_.present_--; }
-    Presence(const Presence&) = delete;
-    Presence& operator=(const Presence&) = delete;
+    explicit ActiveCall(Runtime& runtime);
+    ~ActiveCall() { runtime_.active_calls_--; }
+    ActiveCall(const ActiveCall&) = delete;
+    ActiveCall& operator=(const ActiveCall&) = delete;
 
    private:
     Runtime& runtime_;
@@ -103,8 +105,8 @@ class Runtime {
   void end();
   void finalize(double limit_ms);
   void abort(int code) noexcept;
-  void call_there(const std::function<void()>& body);
-  void follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const Formation>& formation);
+  void call_on_own_thread(const std::function<void()>& body);
+  void follow(uint64_t turn, Turns::Decision decision, const std::shared_ptr<const CommunicatorSpec>& spec);
 
   std::atomic<State> state_{State::idle};
   std::string error_;
@@ -115,16 +117,16 @@ class Runtime {
   bool ours_ = true;
   bool mixed_ = false;
   IdleYield idle_yield_;
-  NoticeBoard notices_;
+  PeerMessenger messenger_;
   Turns turns_;
   const PmiSocket pmi_socket_;
   std::atomic<uint32_t> groups_{0};
 
-  void serve_makings();
+  void run_makings();
   std::mutex making_mutex_;
   std::condition_variable making_wanted_;
   std::deque<std::function<void(bool)>> makings_;
-  bool makings_served_ = false;
+  bool making_thread_started_ = false;
 
   struct Request {
     const std::function<void()>* body;
@@ -132,14 +134,14 @@ class Runtime {
     bool done = false;
   };
   mutable std::mutex mutex_;
-  std::condition_variable asked_;
-  std::condition_variable answered_;
+  std::condition_variable wake_;
+  std::condition_variable done_;
   std::deque<Request*> requests_;
   std::deque<std::function<void()>> posted_;
   bool ending_ = false;
   std::atomic<bool> process_ends_{false};
   std::atomic<bool> closed_{false};
-  std::atomic<int> present_{0};
+  std::atomic<int> active_calls_{0};
 };
 
 }  // namespace c10d::mpi_shim

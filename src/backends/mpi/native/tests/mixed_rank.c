@@ -1,4 +1,4 @@
-/* A rank of the mixed job of mixed.test.ts: what Bun's ranks do by dist.*, in C. Non-blocking, as those are. */
+/* A rank of the mixed job of mixed.test.ts: what Bun's ranks do with dist.*, in C. Non-blocking calls, like theirs. */
 #include <mpi.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -25,7 +25,7 @@ class Agreement {
   /// collectives.
   void begin(const Op& op, const Communicator& communicator, uint64_t number);
 
-  /// Whether all ranks have made the same call. Throws Failure as soon as one is known to have not.
+  /// Whether all ranks have made the same call. Throws Failure as soon as one is known to differ.
   bool reached();
 
   /// Whether the data of all ranks travels with the signatures, so that finish() completes the op when they agree.
@@ -50,9 +50,9 @@ class Agreement {
   // expects from each; then the data of a small op.
   static_assert(sizeof(Header) % 16 == 0, "no padding is needed");
 
-  bool direct() const { return in_pairs_ || comm_->size <= comm_->most_direct; }
+  bool direct() const { return in_pairs_ || comm_->size <= comm_->max_direct_ranks; }
   /// Whether each rank receives all parts of an all-to-all, so that it sees a mismatch between two others too.
-  bool all_compare() const { return comm_->size > 2 && comm_->size <= comm_->most_direct; }
+  bool all_compare() const { return comm_->size > 2 && comm_->size <= comm_->max_direct_ranks; }
   size_t parts_bytes() const { return 2 * static_cast<size_t>(comm_->size) * sizeof(uint64_t); }
   size_t data_at() const { return sizeof(Header) + (has_parts_ ? parts_bytes() : 0); }
   /// Size of the largest message that another rank may send.

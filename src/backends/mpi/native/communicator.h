@@ -17,7 +17,7 @@ struct Communicator {
   /// The most elements of one native call; larger reductions and broadcasts are several calls.
   size_t max_count = size_t{1} << 30;
   /// In a group of up to this many ranks, each sends to all others at once, which suits a host better than a cluster.
-  int most_direct = 16;
+  int max_direct_ranks = 16;
   /// Messages of users have tags below this one; the others are the group's own.
   int first_own_tag = 0;
   /// The tag of signatures that all ranks send to all.

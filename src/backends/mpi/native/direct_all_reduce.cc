@@ -11,7 +11,7 @@ namespace c10d::mpi_shim {
 namespace {
 
 /// Below this MPI's own all-reduce is as fast.
-constexpr uint64_t kLeastBytesPerRank = 16 * 1024;
+constexpr uint64_t kMinBytesPerRank = 16 * 1024;
 /// Bytes that a rank receives and reduces in one round: few enough to stay in the cache, enough to make a round
 /// worthwhile.
 constexpr uint64_t kRound = 1024 * 1024;
@@ -123,8 +123,8 @@ class DirectAllReduce {
 }  // namespace
 
 bool is_direct(const Communicator& communicator, uint64_t bytes) {
-  return !communicator.mixed && communicator.size > 1 && communicator.size <= communicator.most_direct &&
-         bytes >= kLeastBytesPerRank * static_cast<uint64_t>(communicator.size);
+  return !communicator.mixed && communicator.size > 1 && communicator.size <= communicator.max_direct_ranks &&
+         bytes >= kMinBytesPerRank * static_cast<uint64_t>(communicator.size);
 }
 
 void begin_direct_all_reduce(Call& call, const Communicator& communicator, uint8_t* data, uint64_t bytes) {

@@ -21,7 +21,7 @@ constexpr milliseconds kGrace{2'000};
 /// the cause this is less than the second after which a process group ends an op itself.
 constexpr milliseconds kAnswerGrace{500};
 /// The largest message that is received although it does not fit.
-constexpr MPI_Count kMostDiscarded = MPI_Count{16} << 20;
+constexpr MPI_Count kMaxDiscarded = MPI_Count{16} << 20;
 
 std::string list_of(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
@@ -127,7 +127,7 @@ bool match_message(Call& call, const Communicator& communicator, const Waiting& 
   if (static_cast<uint64_t>(bytes) != buffer.bytes) {
     // A message that is not large is received all the same, so that the send ends. The send of a larger one fails with
     // the group.
-    const bool receives = bytes <= kMostDiscarded;
+    const bool receives = bytes <= kMaxDiscarded;
     uint8_t* const discarded = receives ? call.add_buffer(static_cast<size_t>(bytes)) : nullptr;
     if (receives) MPI_Imrecv(discarded, static_cast<int>(bytes), MPI_BYTE, &message, call.add_request());
     throw wrong_size(op, communicator.rank, status.MPI_SOURCE, bytes);

@@ -72,8 +72,8 @@ class MpiTransport final : public Transport {
     comm_.mixed = creation_->mixed();
     const auto max_count = std::strtoull(config.options.get("max_count", "0").c_str(), nullptr, 10);
     if (max_count > 0) comm_.max_count = max_count;
-    const auto most_direct = config.options.get("most_direct");
-    if (!most_direct.empty()) comm_.most_direct = std::atoi(most_direct.c_str());
+    const auto max_direct_ranks = config.options.get("most_direct");
+    if (!max_direct_ranks.empty()) comm_.max_direct_ranks = std::atoi(max_direct_ranks.c_str());
   }
 
   ~MpiTransport() override { runtime_.messenger().forget(*self_); }

@@ -18,8 +18,8 @@ namespace c10d::ucc_shim {
 /// An op in flight: one request of UCC, or several for an op on a list of tensors.
 class Running {
  public:
-  explicit Running(const Assembly& assembly)
-      : team_(assembly.collectives), rank_(assembly.rank), world_size_(assembly.world_size), agreement_(assembly) {}
+  explicit Running(const ComparisonSetup& setup)
+      : team_(setup.collectives), rank_(setup.rank), world_size_(setup.world_size), agreement_(setup) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 

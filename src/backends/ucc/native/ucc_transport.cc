@@ -204,7 +204,7 @@ void UccTransport::end_pause() {
   peers_.set_timer(microseconds::zero());
 }
 
-Assembly UccTransport::assembly() const {
+ComparisonSetup UccTransport::comparison_setup() const {
   return {config_.rank, config_.world_size, team_->second(), team_->get(), gathers_calls_};
 }
 
@@ -220,7 +220,7 @@ void UccTransport::update_oldest() {
 }
 
 std::unique_ptr<Running> UccTransport::take_spare() {
-  if (spare_.empty()) return std::make_unique<Running>(assembly());
+  if (spare_.empty()) return std::make_unique<Running>(comparison_setup());
   auto spare = std::move(spare_.back());
   spare_.pop_back();
   return spare;

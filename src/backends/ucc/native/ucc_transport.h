@@ -30,7 +30,7 @@ class UccTransport final : public Transport {
   explicit UccTransport(const Config& config)
       : config_(config),
         peers_(config_),
-        gathers_calls_(Assembly::suits_gathering(config.world_size) && config.options.get("hashes") != "1") {
+        gathers_calls_(ComparisonSetup::suits_gathering(config.world_size) && config.options.get("hashes") != "1") {
     library();
   }
 
@@ -108,7 +108,7 @@ class UccTransport final : public Transport {
   void end_pause();
   void update_oldest();
   std::unique_ptr<Running> take_spare();
-  Assembly assembly() const;
+  ComparisonSetup comparison_setup() const;
   static uint64_t bytes_of(const Op& op);
   bool all_local() const { return peers_.local_ranks().size() == static_cast<size_t>(config_.world_size); }
 

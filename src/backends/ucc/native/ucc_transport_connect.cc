@@ -34,7 +34,7 @@ void UccTransport::make(Exchange& exchange) {
   if (!all_local()) team_->create_second(config_, stop);
   Op op;
   op.request.opcode = C10D_OP_BARRIER;
-  Running barrier(assembly());
+  Running barrier(comparison_setup());
   barrier.begin(op);
   ucc_status_t status = UCC_OK;
   while ((status = barrier.test()) == UCC_INPROGRESS) {

@@ -156,7 +156,7 @@ uint64_t GroupCreation::agree_on_number(Exchange& exchange) {
   const auto arrived = [](int, const std::vector<char>&) {};
   const auto deadline = config_.connect_deadline;
   std::vector<char> value;
-  // A request before the first wait costs the host no event of its own.
+  // Requested before anything else, it costs the host no extra turn of its event loop.
   uint64_t decision = 0;
   if (own_rank == 0) {
     request_all();

@@ -29,7 +29,7 @@ class PeerWatch {
     if (polls_++ % kPollsPerMessagePoll == 0) Runtime::get().messenger().poll();
     handle_messages();
   }
-  /// Called before an op starts, at any rate: polls for messages if it has not done so for a while.
+  /// Called before an op starts: polls for messages if it has not done so for a while.
   void poll_before_start();
 
   /// The first failure that another rank has reported.
@@ -39,11 +39,11 @@ class PeerWatch {
 
   /// Whether any rank has left.
   bool any_left() const { return any_left_; }
-  /// The rank whose leaving keeps a message from ending; -1 if there is none.
+  /// The rank that left and so keeps a message from ending; -1 if there is none.
   int lost_peer(const Op& op) const;
   /// That a rank has left, as a failure.
   Failure left(int rank) const;
-  /// Throws Failure, which fails the group, if an op waits for a rank that has left. A receive polls once more whether
+  /// Throws Failure, which fails the group, if an op waits for a rank that has left. A receive checks once more whether
   /// its message has arrived.
   void check(const std::vector<std::unique_ptr<Call>>& calls) const;
 

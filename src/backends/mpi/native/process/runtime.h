@@ -78,7 +78,7 @@ class Runtime {
   /// A number other than 0 that no other group of the job gets.
   uint64_t group_number() { return (static_cast<uint64_t>(rank_) << 32) + ++groups_; }
 
-  /// In which communicators are made.
+  /// The turns in which communicators are made.
   Turns& turns() { return turns_; }
   /// Leaves a turn whose group is given up to the host's settle_turn(), which may have been called before: see
   /// Turns::leave_undecided().

@@ -13,7 +13,7 @@ namespace c10d::ucc_shim {
 namespace {
 
 /// The most bytes that are gathered, of all ranks together.
-constexpr size_t kMostGathered = 16 * 1024;
+constexpr size_t kMaxGathered = 16 * 1024;
 
 bool can_be_carried(const Op& op, int world_size) {
   const auto& request = op.request;
@@ -36,9 +36,9 @@ Request reduce(ucc_team_h team, uint64_t* words, size_t count, ucc_reduction_op_
 
 }  // namespace
 
-bool Assembly::suits_gathering(int world_size) {
+bool ComparisonSetup::suits_gathering(int world_size) {
   const auto ranks = static_cast<size_t>(world_size);
-  return ranks * (sizeof(Call) + kMostCarried + 2 * ranks * sizeof(uint64_t)) <= kMostGathered;
+  return ranks * (sizeof(Call) + kMostCarried + 2 * ranks * sizeof(uint64_t)) <= kMaxGathered;
 }
 
 size_t Agreement::slot_bytes(bool with_data) const { return data_at() + (with_data ? kMostCarried : 0); }

@@ -15,7 +15,7 @@
 namespace c10d::ucc_shim {
 
 /// Where and how the ranks of a group compare.
-struct Assembly {
+struct ComparisonSetup {
   int rank;
   int world_size;
   /// Only for comparisons, which begin in the order of the calls. So they may run ahead of the collectives, which have
@@ -33,7 +33,7 @@ struct Assembly {
 /// only ever read each other's calls.
 class Agreement {
  public:
-  explicit Agreement(const Assembly& assembly) : in_(assembly) {}
+  explicit Agreement(const ComparisonSetup& setup) : in_(setup) {}
 
   /// Sends the call of this rank. Called in the order of its collectives. Throws Failure.
   void begin(const Op& op);
@@ -76,7 +76,7 @@ class Agreement {
   void compare(int rank, int other);
   void release();
 
-  const Assembly in_;
+  const ComparisonSetup in_;
   Stage stage_ = Stage::agreed;
   bool carries_data_ = false;
   bool is_all_to_all_ = false;

@@ -126,15 +126,15 @@ bool CallTable::compare(Entry& entry) const {
     Published published;
     words[0] = ticket;
     std::memcpy(&published, words, sizeof published);
-    require_fit(entry, local_ranks_[place], published, parts);
+    require_match(entry, local_ranks_[place], published, parts);
   }
   entry.missing.resize(kept);
   return kept < before;
 }
 
 /// Throws Failure unless the calls match.
-void CallTable::require_fit(const Entry& entry, int rank, const Published& theirs,
-                            const std::vector<uint64_t>& their_parts) const {
+void CallTable::require_match(const Entry& entry, int rank, const Published& theirs,
+                              const std::vector<uint64_t>& their_parts) const {
   const auto signature = [&](const c10d::Call& call, const std::vector<uint64_t>& parts, int for_rank) {
     const auto at = static_cast<size_t>(for_rank);
     return parts.empty() ? Signature{call} : Signature{call, parts[at], parts[world_size_ + at]};

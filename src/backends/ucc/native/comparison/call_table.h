@@ -73,8 +73,8 @@ class CallTable {
   RankState& state(size_t place) const;
   Record& record(size_t place, uint64_t ticket) const;
   void list_parts(const Op& op, Entry& entry) const;
-  void require_fit(const Entry& entry, int rank, const Published& theirs,
-                   const std::vector<uint64_t>& their_parts) const;
+  void require_match(const Entry& entry, int rank, const Published& theirs,
+                     const std::vector<uint64_t>& their_parts) const;
 
   const std::vector<int> local_ranks_;
   const int rank_;

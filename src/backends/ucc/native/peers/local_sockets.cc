@@ -25,7 +25,7 @@ constexpr int kPollMs = 10;
 /// The handshake is sent right after connecting.
 constexpr std::chrono::milliseconds kHandshakeLimit{1'000};
 /// Connections that have not yet sent it.
-constexpr size_t kMostPending = 256;
+constexpr size_t kMaxPending = 256;
 constexpr int kAcceptedAtOnce = 1024;
 
 /// The first message on a connection, from the side that connects.
@@ -130,7 +130,7 @@ void LocalListener::accept(std::vector<int> ranks, uint64_t token, const std::fu
       if (fd.get() < 0) break;
       if (!is_same_user(fd)) continue;
       // The oldest one has had the longest time to send its handshake.
-      if (pending.size() == kMostPending) pending.erase(pending.begin());
+      if (pending.size() == kMaxPending) pending.erase(pending.begin());
       pending.push_back({std::move(fd)});
     }
     for (size_t i = 0; i < pending.size();) {

@@ -59,7 +59,7 @@ class PeerWatch {
 
   /// Becomes readable when there is something to read, or when the timer expires.
   int descriptor() const { return epoll_.get(); }
-  /// Has the descriptor become readable after this time at the latest; zero for no timer.
+  /// Makes the descriptor readable after this time at the latest; zero for at once.
   void set_timer(std::chrono::microseconds length);
   /// Wakes a rank that sleeps on its descriptor.
   void wake(int rank) const;

@@ -46,7 +46,8 @@ MPI_Request begin(int32_t op, float* to, const float* from, int count, int part)
 
 }  // namespace
 
-/// Microseconds of each iteration; with `blocking` by MPI_Allreduce and similar calls, else by MPI_Iallreduce and MPI_Test.
+/// Microseconds of each iteration; with `blocking` by MPI_Allreduce and similar calls, else by MPI_Iallreduce and
+/// MPI_Test.
 extern "C" __attribute__((visibility("default"))) void mpi_bench(int32_t op, int32_t blocking, float* to,
                                                                  const float* from, int32_t count, int32_t iterations,
                                                                  double* micros) {

@@ -1,5 +1,5 @@
-// ucc_bench RANK SIZE FOLDER: a rank without Bun, which calls libucc itself. It reads jobs from standard input and answers each
-// with a line of JSON; bench/ucc.ts drives it.
+// ucc_bench RANK SIZE FOLDER: a rank without Bun, which calls libucc itself. It reads jobs from standard input and
+// answers each with a line of JSON; bench/ucc.ts drives it.
 #include <ucc/api/ucc.h>
 
 #include <algorithm>

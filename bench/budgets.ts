@@ -1,6 +1,6 @@
 /**
- * Measures the budgets of the project, in short. The gate of a line is its goal plus what other load does on a
- * small machine; a line that is over its gate is measured once more before that counts.
+ * Measures the budgets of the project with short runs. The gate of a line is its goal plus an allowance for other load
+ * on a small machine; a line over its gate is measured a second time before it counts as a failure.
  *
  *     bun bench/budgets.ts [--check]     with --check, a line over its gate is a failure
  */
@@ -22,7 +22,7 @@ interface Budget {
   readonly gate: number;
 }
 
-/** Budgets that are measured together; the figures come in their order. */
+/** Budgets that are measured together; the figures are in the same order. */
 interface Family {
   readonly budgets: readonly Budget[];
   measure(): Promise<readonly number[]> | readonly number[];
@@ -30,7 +30,7 @@ interface Family {
 
 const KB = 2 ** 10;
 const MB = 2 ** 20;
-/** Another thread wakes the event loop: the same code takes from 7 to 65 µs within an hour, on every backend. */
+/** Another thread wakes the event loop: the same code varies from 7 to 65 µs within an hour, on every backend. */
 const AWAIT_GATE = 90;
 const hasTorch = torchPython() !== undefined;
 const built = fileURLToPath(new URL("../build/release", import.meta.url));
@@ -40,7 +40,7 @@ const one = (budget: Budget, measure: () => Promise<number> | number): Family =>
   measure: async () => [await measure()],
 });
 
-/** What `party` took of all-reduces of 2 ranks, in relation to the first of `among`. */
+/** Times of `party` for all-reduces of 2 ranks, relative to the first of `among`. */
 async function allReduce<Party extends string>(
   field: Field<Party>,
   bytes: number,
@@ -49,13 +49,13 @@ async function allReduce<Party extends string>(
   party: Party,
 ): Promise<Figures> {
   const figures = (await field.compare("all-reduce", bytes, rounds, among)).get(party);
-  if (figures === undefined) throw new Error(`${party} took no part`);
+  if (figures === undefined) throw new Error(`${party} was not measured`);
   return figures;
 }
 
 function start(): readonly Family[] {
   return [
-    // 170 modules are read: 40 ms where their files are warm, 65 ms on the same machine after an idle quarter of an hour.
+    // 170 modules are read: 40 ms with a warm page cache, 65 ms on the same machine after a quarter of an hour idle.
     one({ what: 'import "bun-c10d" over bare Bun', unit: "ms", goal: 40, gate: 90 }, () => measureImport(9).extra),
     one({ what: "first all-reduce of 2 ranks from process start", unit: "ms", goal: 250, gate: 500 }, async () =>
       median(await measureFirstAllReduce(5)),
@@ -95,7 +95,7 @@ function gloo(field: Gloo): readonly Family[] {
   ];
 }
 
-/** Of MPI the same process makes the calls from C++ and from TypeScript. PyTorch's turns come before and after. */
+/** With MPI the same process makes the calls from C++ and from TypeScript. PyTorch runs before and after. */
 function mpi(implementation: string, torch: Gloo | undefined): Family {
   const name = `mpi (${implementation})`;
   const sizes = [4, 64 * KB, MB, 16 * MB];

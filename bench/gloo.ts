@@ -1,17 +1,17 @@
 /**
- * Gloo by 2 ranks, float32: Bun with `wait()` and with `await` against `torch.distributed`, which is the yardstick, and
- * against C++: what the shim calls, and Gloo's all-reduce as PyTorch calls it. All take turns in short rounds.
+ * Gloo with 2 ranks, float32: Bun with `wait()` and with `await`, compared with `torch.distributed` as the baseline and
+ * with C++: the shim's own calls, and Gloo's all-reduce as PyTorch calls it. All take turns in short rounds.
  *
  *     bun bench/gloo.ts [--op all-reduce] [--rounds 8] [--sizes 4,1024,65536] [--only torch,wait] [--before DIR] [--json]
  *
- * `--before` names another checkout with its build, an earlier commit, which then takes part too.
+ * `--before` names another checkout with its build, such as an earlier commit, to be measured too.
  */
 import { parseArgs } from "node:util";
 import { Contender, type OpKind, opKinds } from "./harness/contender.ts";
 import { Field, type Figures, type Way } from "./harness/field.ts";
 import { showBytes, showMicros, table } from "./harness/samples.ts";
 
-/** Who takes part, by the name of its column. */
+/** What can be measured, by column name. */
 export const parties = ["torch", "torch 1", "wait", "await", "before", "before await", "C++", "stock"] as const;
 
 export type Party = (typeof parties)[number];
@@ -30,7 +30,7 @@ export function glooWays(before?: string): Readonly<Record<Party, Way>> {
     await: { ...bun, mode: "await" },
     before: { ...earlier, mode: "wait" },
     "before await": { ...earlier, mode: "await" },
-    // It has no messages, and Gloo's own call for all-reduce only.
+    // It has no messages, and Gloo's own call only for all-reduce.
     "C++": { ...cpp, mode: "wait", ops: opKinds.filter((kind) => kind !== "ping-pong") },
     stock: { ...cpp, mode: "stock", ops: ["all-reduce"] },
   };

@@ -1,6 +1,6 @@
 /**
- * What starting costs: `import "bun-c10d"` over a bare Bun, and the first all-reduce of 2 ranks from the start of their
- * processes (env://, gloo, the store hosted here as `c10d run` hosts it). Whole processes, in turns.
+ * The cost of starting: `import "bun-c10d"` compared with bare Bun, and the first all-reduce of 2 ranks from the start of
+ * their processes (env://, gloo, the store hosted here as by `c10d run`). Whole processes, in turns.
  *
  *     bun bench/import.ts [--rounds 15] [--json]
  */
@@ -25,7 +25,7 @@ const program = (name: string): string => fileURLToPath(new URL(`ranks/${name}.t
 export function measureImport(rounds: number): ImportTimes {
   const bare: number[] = [];
   const importing: number[] = [];
-  processTime("import-only"); // From here on the files are in the page cache.
+  processTime("import-only"); // From now on the files are in the page cache.
   for (let round = 0; round < rounds; round++) {
     const turns = [() => bare.push(processTime("empty")), () => importing.push(processTime("import-only"))];
     for (const turn of round % 2 === 0 ? turns : turns.toReversed()) turn();

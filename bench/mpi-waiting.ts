@@ -1,6 +1,6 @@
 /**
- * What an awaited op costs while its peer is late: latency that is added to the end of the op, and CPU time of the rank
- * that waits.
+ * The cost of an awaited op while its peer is late: the latency added to the end of the op, and the CPU time of the
+ * waiting rank.
  *
  *     bun bench/mpi-waiting.ts [--implementation openmpi] [--late 0.1,1,10]
  */
@@ -19,7 +19,7 @@ const { values } = parseArgs({
   },
 });
 
-/** Rank 0 waits in the way that is asked for; rank 1 comes late and times how long rank 0 takes to answer. */
+/** Rank 0 waits in each of the ways; rank 1 is late and measures how long rank 0 takes to answer. */
 async function rank(): Promise<void> {
   const group = await dist.initProcessGroup({ backend: "mpi" });
   const rows: string[][] = [["rank 1 is late by", "way", "answer after, median", "90 %", "CPU of rank 0"]];

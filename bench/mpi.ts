@@ -1,10 +1,10 @@
 /**
- * MPI by 2 ranks: `wait()` and `await` beside the same calls from C++, which take turns in the same processes.
+ * MPI with 2 ranks: `wait()` and `await` compared with the same calls from C++, which take turns in the same processes.
  *
  *     bun bench/mpi.ts [--implementation openmpi] [--rounds 9] [--sizes 4,1024,65536,1048576,16777216] [--ops all-reduce] [--torch] [--before DIR [--jobs 4]] [--json]
  *
- * With `--torch` the all-reduce of `torch.distributed` over Gloo comes next, to tell how many times as long it takes.
- * `--before` names another checkout with its build, an earlier commit: jobs of both take turns, `--jobs` of each.
+ * `--torch` also measures the all-reduce of `torch.distributed` over Gloo, and prints how many times as long it takes.
+ * `--before` names another checkout with its build, such as an earlier commit: jobs of both take turns, `--jobs` of each.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -12,7 +12,7 @@ import { Contender, repetitions } from "./harness/contender.ts";
 import { median, showBytes, showMicros, table } from "./harness/samples.ts";
 import { OWN_TREE, shimsOf } from "./harness/tree.ts";
 
-/** Medians of the rounds, in microseconds, by who made the calls. */
+/** Medians of the rounds, in microseconds, by caller. */
 export interface MpiLine {
   readonly op: string;
   readonly bytes: number;
@@ -48,14 +48,14 @@ export async function measureMpi({ implementation, tree = OWN_TREE, ...plan }: M
     stderr: "inherit",
   });
   const output = await new Response(job.stdout).text();
-  if ((await job.exited) !== 0) throw new Error(`the ranks have failed:\n${output}`);
+  if ((await job.exited) !== 0) throw new Error(`the ranks failed:\n${output}`);
   return output
     .split("\n")
     .filter((line) => line.startsWith("{"))
     .map((line) => JSON.parse(line) as MpiLine);
 }
 
-/** Median over the rounds of what `combine` makes of two parties' medians. */
+/** Median over the rounds of `combine` applied to two parties' medians. */
 export function overRounds(
   of: readonly number[],
   to: readonly number[],
@@ -80,13 +80,13 @@ function report(lines: readonly MpiLine[]): string {
   return table([["op", "bytes", "C++", "C++ MPI_I…", "wait()", "await", "wait/C++", "wait/C++ MPI_I…"], ...rows]);
 }
 
-/** What one op of one size takes in this checkout and in the one before, whose rounds are paired by their place in the job. */
+/** Times of one op and size in this checkout and in the earlier one, with rounds paired by their index in the job. */
 interface Pair {
   readonly own: MpiLine;
   readonly before: MpiLine;
 }
 
-/** Jobs of both take turns, so that each round of the one has a round of the other soon before or after it. */
+/** Jobs of both take turns, so that each round of one has a round of the other shortly before or after it. */
 async function compareWithBefore(plan: MpiPlan, before: string, jobs: number): Promise<readonly Pair[]> {
   const own: (readonly MpiLine[])[] = [];
   const earlier: (readonly MpiLine[])[] = [];
@@ -101,7 +101,7 @@ async function compareWithBefore(plan: MpiPlan, before: string, jobs: number): P
   });
 }
 
-/** The lines of several jobs of one plan, as if it had been one with the rounds of all. */
+/** The lines of several jobs of one plan, merged as if from one job with all rounds. */
 function joined(jobs: readonly (readonly MpiLine[])[]): readonly MpiLine[] {
   const [first = []] = jobs;
   return first.map(({ op, bytes }, i) => {
@@ -162,17 +162,17 @@ if (import.meta.main) {
     sizes: values.sizes.split(",").map(Number),
     rounds: Number(values.rounds),
   };
-  const head = `${values.implementation}, 2 ranks, medians of ${values.rounds} rounds`;
+  const title = `${values.implementation}, 2 ranks, medians of ${values.rounds} rounds`;
   if (values.before !== undefined) {
     const pairs = await compareWithBefore(plan, values.before, Number(values.jobs));
-    console.log(values.json ? JSON.stringify(pairs) : `${head} in ${values.jobs} jobs each\n${reportBefore(pairs)}`);
+    console.log(values.json ? JSON.stringify(pairs) : `${title} in ${values.jobs} jobs each\n${reportBefore(pairs)}`);
   } else {
     const lines = await measureMpi(plan);
     if (values.json) {
       console.log(JSON.stringify(lines));
     } else {
       if (values.torch) console.log(await compareWithTorch(lines));
-      console.log(`${head}\n${report(lines)}`);
+      console.log(`${title}\n${report(lines)}`);
     }
   }
 }

@@ -1,14 +1,13 @@
 /**
- * What an op costs where nothing is sent: one rank, a shim whose ops are done at once. Shows where the time goes: the
- * engine by itself (a loop in C++), the calls of the shim ABI from TypeScript, the backend, and the whole of
- * `dist.allReduce()`.
+ * The cost of an op that sends nothing: one rank, and a shim whose ops complete at once. Shows where the time goes: the
+ * engine alone (a loop in C++), the calls of the shim ABI from TypeScript, the backend, and all of `dist.allReduce()`.
  *
  *     bun bench/overhead.ts [--rounds 15] [--json]
  */
 import { dlopen, type Pointer } from "bun:ffi";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
-import { NativeBackend } from "../src/backends/native-backend.ts";
+import { NativeBackend } from "../src/backends/native/native-backend.ts";
 import { NO_TENSORS, type OpCall, opCall } from "../src/collectives/op-call.ts";
 import * as dist from "../src/index.ts";
 import { ConfigLayout, EventLayout, GroupStateCode } from "../src/native/abi.generated.ts";
@@ -47,7 +46,7 @@ const tensor = new Float32Array(1);
 const device = { type: "cpu", index: 0 } as const;
 const terms = { reduceOp: dist.ReduceOp.SUM };
 
-/** Nanoseconds of one op, each way, as the median over short rounds that take turns. */
+/** Nanoseconds of one op in each way: the median over short rounds in turns. */
 const loops: Readonly<Record<string, (count: number) => number | Promise<number>>> = {
   "engine alone (C++ loop)": nativeLoop(),
   "submit_one + wait from TypeScript": ffiLoop(),
@@ -127,7 +126,7 @@ function allReduceCall(): OpCall {
   return opCall("allReduce", device, NO_TENSORS, [viewTensor(tensor)], 30_000, terms);
 }
 
-/** A native group with nothing of the library's TypeScript around it, and an op for it. */
+/** A native group without any of the library's TypeScript around it, and an op for it. */
 function rawGroup(): { handle: Pointer; op: ArrayBuffer } {
   const config = new DataView(new ArrayBuffer(ConfigLayout.SIZE));
   config.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);

@@ -1,6 +1,6 @@
 /**
  * Many clients join one store server on this machine: `bun bench/store-clients.ts [clients, 2000] [processes, 4]`. Each
- * connects, joins (`init/`), sets its key, reads those of its neighbours, and comes to a barrier. Reports the time of
+ * connects, joins (`init/`), sets its key, reads those of its neighbours, and enters a barrier. Reports the time of
  * each step from the first connection to the last client, and the memory of the server.
  */
 import { TCPStore } from "../src/store/index.ts";
@@ -8,11 +8,11 @@ import { quantile, table } from "./harness/samples.ts";
 import { StoreProcess } from "./harness/store-process.ts";
 
 const steps = ["connect + join", "set", "get neighbours", "barrier"] as const;
-/** How many clients before and after it each client reads the keys of. */
+/** Each client reads the keys of this many clients before and after it. */
 const reach = 4;
 
 interface Part {
-  /** End of each step, of each client, on the clock of all processes. */
+  /** End of each step, of each client, on a clock that all processes share. */
   readonly ends: readonly (readonly number[])[];
   readonly cpuSeconds: number;
 }
@@ -39,9 +39,9 @@ const parts = await Promise.all(
       stdout: "pipe",
       stderr: "inherit",
     });
-    const told = await new Response(child.stdout).text();
+    const output = await new Response(child.stdout).text();
     if ((await child.exited) !== 0) throw new Error(`a process with clients ended with ${child.exitCode}`);
-    return JSON.parse(told) as Part;
+    return JSON.parse(output) as Part;
   }),
 );
 const ends = parts.flatMap((part) => part.ends);
@@ -57,7 +57,7 @@ console.log(table([["done with", "half of them", "all"], ...rows]));
 const cpu = (seconds: number) => `${seconds.toFixed(1)} s`;
 const clientsCpu = parts.reduce((sum, { cpuSeconds }) => sum + cpuSeconds, 0);
 console.log(`server: ${idleMiB} MiB before, ${server.peakMiB()} MiB at most`);
-// What counts where other jobs keep the machine busy.
+// The meaningful figure when other jobs keep the machine busy.
 console.log(`time on CPUs: ${cpu(server.cpuSeconds() - idleCpu)} the server, ${cpu(clientsCpu)} the clients`);
 
 async function join(port: number, me: number, worldSize: number): Promise<number[]> {

@@ -1,8 +1,8 @@
 /**
  * TCPStore against torch.distributed.TCPStore and a raw TCP round trip, in turns within one run: `bun bench/store.ts`.
- * Each server runs beside its client in one process: ours in a Worker, PyTorch's on its thread. Without PyTorch
- * (`./bootstrap torch`, or `C10D_TORCH_PYTHON`) ours alone. PyTorch's client has no way to send a request before the last
- * one was answered, so its rates are those of one call after the other.
+ * Each server runs in the process of its client: ours in a Worker, PyTorch's on its thread. Without PyTorch
+ * (`./bootstrap torch`, or `C10D_TORCH_PYTHON`) only ours is measured. PyTorch's client cannot send a request before the
+ * previous one is answered, so its rates are those of sequential calls.
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";
@@ -25,7 +25,7 @@ if (!Bun.isMainThread) {
   await main();
 }
 
-/** One line of the result: ours and, by its name in store_torch.py, PyTorch's. */
+/** One line of the result: ours and PyTorch's, by its name in store_torch.py. */
 interface Measure {
   readonly name: string;
   readonly torch?: string;
@@ -46,7 +46,7 @@ async function main(): Promise<void> {
   const keys = Array.from({ length: pipelined }, (_, i) => `key ${i}`);
   const big = new Uint8Array(8 << 20);
 
-  /** Median time of a call, one after the other. */
+  /** Median time of a call, with sequential calls. */
   const latency = (name: string, torch: string | undefined, call: () => Promise<unknown>): Measure => ({
     name,
     ...(torch !== undefined && { torch }),
@@ -62,7 +62,7 @@ async function main(): Promise<void> {
       return median(samples);
     },
   });
-  /** Calls a second, all under way at once. */
+  /** Calls per second, all concurrent. */
   const rate = (name: string, torch: string, flood: () => Promise<unknown>): Measure => ({
     name,
     torch,
@@ -71,7 +71,7 @@ async function main(): Promise<void> {
     run: async () => {
       const started = performance.now();
       await flood();
-      // What has no reply is done when the next call has one.
+      // A call without a reply is complete when the next call has its reply.
       await store.numKeys();
       return (pipelined / (performance.now() - started)) * 1_000;
     },

@@ -1,6 +1,6 @@
 """PyTorch's side of store.ts: measures torch.distributed.TCPStore, one line of JSON for each line `what count`.
 
-Client and server are in this process, the server on a thread of its own, as ours is in a Worker.
+Client and server are in this process, the server on its own thread, as ours is in a Worker.
 """
 
 import json
@@ -59,7 +59,7 @@ def rate(flood, count):
     keys = [f"key {i}" for i in range(count)]
     began = time.perf_counter()
     floods[flood](keys)
-    # What has no reply is done when the next call has one.
+    # A call without a reply is complete when the next call has its reply.
     store.num_keys()
     return count / (time.perf_counter() - began)
 

@@ -1,10 +1,11 @@
 /**
- * UCC by 2 ranks, float32, over shared memory: Bun with `wait()` and with `await` against a C++ program that calls the same
- * libucc itself, and with `--torch` against `torch.distributed` over Gloo. They take turns in short rounds.
+ * UCC with 2 ranks, float32, over shared memory: Bun with `wait()` and with `await`, compared with a C++ program that
+ * calls the same libucc directly, and with `--torch` also with `torch.distributed` over Gloo. They take turns in short
+ * rounds.
  *
  *     bun bench/ucc.ts [--op all-reduce,broadcast,all-to-all] [--rounds 8] [--sizes 4,1024,65536] [--torch] [--before DIR] [--json]
  *
- * `--before` names another checkout with its build, an earlier commit, which then takes part too.
+ * `--before` names another checkout with its build, such as an earlier commit, to be measured too.
  */
 import { parseArgs } from "node:util";
 import { Contender, type OpKind } from "./harness/contender.ts";
@@ -16,7 +17,7 @@ const ops = ["all-reduce", "broadcast", "all-to-all"] as const satisfies readonl
 
 type Party = "C++" | "wait" | "await" | "before" | "before await" | "torch";
 
-/** C++ comes first: it is the yardstick. `before` is another checkout with its build. */
+/** C++ comes first: it is the baseline. `before` is another checkout with its build. */
 export function uccWays(before?: string): Readonly<Record<Party, Way>> {
   const bun = { processes: "bun", start: () => Contender.bun({ backend: "ucc" }) };
   const earlier = { processes: "before", start: () => Contender.bun({ backend: "ucc", tree: before }) };

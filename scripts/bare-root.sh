@@ -1,9 +1,9 @@
 #!/bin/sh
-# bare-root.sh [REPORT [PATH…]]: the two commands of the README, `./bootstrap demo` and `./bootstrap test`, on a fresh machine:
-# a minimal Debian 12 in .tools/bare-root, which has what debootstrap installs and nothing else, and a clone of the last
-# commit. Needs root and debootstrap, a network, about 3 GB and a quarter of an hour. Where packages come from (apt's archive
-# and settings, npm's registry, certificates, proxies) is as on this machine. REPORT gets the JUnit report of the tests, of all
-# or of those under the PATHs. Ends with 69 (EX_UNAVAILABLE) when the archive cannot be reached.
+# bare-root.sh [REPORT [PATH…]]: runs the README's two commands, `./bootstrap demo` and `./bootstrap test`, on a fresh
+# machine: a minimal Debian 12 in .tools/bare-root, which contains only what debootstrap installs, and a clone of the
+# last commit. Needs root, debootstrap, a network, about 3 GB and a quarter of an hour. Package sources (apt's archive
+# and settings, npm's registry, certificates, proxies) are those of this machine. The JUnit report of the tests, all or
+# those under the PATHs, is written to REPORT. Ends with 69 (EX_UNAVAILABLE) when the archive cannot be reached.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -19,16 +19,16 @@ die() {
   exit 1
 }
 
-[ "$(id -u)" -eq 0 ] || die "only root can set up a Debian"
-command -v debootstrap >/dev/null || die "there is no debootstrap: ./bootstrap deps debootstrap"
+[ "$(id -u)" -eq 0 ] || die "only root can set up a Debian root"
+command -v debootstrap >/dev/null || die "debootstrap is not installed: ./bootstrap deps debootstrap"
 
 # ── The root ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 targets=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' 'Origin: Debian' | sort -u)
 archive=$(printf '%s\n' "$targets" | sed -n 's/ [^ ]* main$//p' | grep -v -- -security | head -n 1)
-[ -n "$archive" ] || die "the apt sources of this machine name no archive of Debian"
+[ -n "$archive" ] || die "the apt sources of this machine name no Debian archive"
 
-# stage WHAT STARTED: a line for the log: how long it took and how large the root is now.
+# stage WHAT STARTED: prints a log line with the elapsed time and the current size of the root.
 stage() { printf 'sample bare root: %s, %d s, %d MB\n' "$1" $(($(date +%s) - $2)) "$(du -sm "$root" | cut -f 1)"; }
 
 rm -rf "$folder"
@@ -37,7 +37,7 @@ started=$(date +%s)
 if ! debootstrap --variant=minbase "$suite" "$root" "$archive" >"$folder/debootstrap.log" 2>&1 </dev/null; then
   tail -n 5 "$folder/debootstrap.log" >&2
   if grep -qE 'Failed getting release file|Invalid Release file' "$folder/debootstrap.log"; then
-    printf 'bare-root: cannot reach the archive for a Debian to install\n' >&2
+    printf 'bare-root: cannot reach the Debian archive\n' >&2
     exit 69
   fi
   die "debootstrap failed"
@@ -51,9 +51,9 @@ cp /etc/resolv.conf /etc/hosts "$root/etc/"
 stage "debootstrap" "$started"
 
 git clone --quiet --depth 1 "file://$PWD" "$root/root/bun-c10d"
-[ -z "$(git status --porcelain)" ] || echo "bare-root: tests the last commit, without what has changed since then"
+[ -z "$(git status --porcelain)" ] || echo "bare-root: tests the last commit, without uncommitted changes"
 
-# ── The network as this machine has it ──────────────────────────────────────────────────────────────────────────────
+# ── The network settings of this machine ────────────────────────────────────────────────────────────────────────────
 
 set -- HOME=/root TERM=dumb PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 for name in http_proxy https_proxy no_proxy HTTP_PROXY HTTPS_PROXY NO_PROXY; do
@@ -66,19 +66,19 @@ if command -v npm >/dev/null; then
   [ -n "$certificates" ] || certificates=$(npm config get cafile | grep -vx null || true)
 fi
 if [ -n "$certificates" ]; then
-  # Not where Debian keeps its own, which a minimal one has none of.
+  # Not in Debian's own certificate folder, which a minimal Debian does not have.
   cp "$certificates" "$root/root/certificates.pem"
   set -- "$@" NODE_EXTRA_CA_CERTS=/root/certificates.pem npm_config_cafile=/root/certificates.pem
 fi
 
 # ── The two commands ────────────────────────────────────────────────────────────────────────────────────────────────
 
-# inside COMMAND…: runs it in the root, with processes, devices and shared memory of its own. None outlives it.
+# inside COMMAND…: runs it in the root, with its own processes, devices and shared memory. No process outlives it.
 inside() {
   unshare --mount --pid --fork --kill-child sh -euc '
     root=$1
     shift
-    # A root that is one of its mount namespace, as on any machine, since tests make and enter namespaces of their own.
+    # Makes this the root of its mount namespace, as on any machine, since tests create and enter their own namespaces.
     mount --bind "$root" "$root"
     mount -t proc proc "$root/proc"
     mount -t sysfs -o ro sysfs "$root/sys"
@@ -97,7 +97,7 @@ inside() {
     pivot_root . mnt/outside
     cd /
     umount --lazy /mnt/outside
-    # The shell stays as the first process, which has to collect orphans.
+    # The shell stays as process 1, which has to reap orphans.
     env -i "$@"
   ' sh "$root" "$@" </dev/null
 }

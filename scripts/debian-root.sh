@@ -1,8 +1,8 @@
 #!/bin/sh
-# debian-root.sh [--exactly] SUITE FOLDER PACKAGE…: unpacks packages of another Debian suite, with all that they depend on
-# (or exactly those), into FOLDER: the libraries of a newer Debian beside those of this machine, where nothing is installed
-# and nothing is run. Needs no root. The archive is the one that this machine's own apt sources name. What is there already
-# is kept. Ends with 69 (EX_UNAVAILABLE) when the archive cannot be reached.
+# debian-root.sh [--exactly] SUITE FOLDER PACKAGE…: unpacks packages of another Debian suite, with all dependencies (or
+# exactly those packages), into FOLDER: the libraries of a newer Debian next to those of this machine. Nothing is
+# installed and no package script is run. Does not need root. Uses the archive that this machine's apt sources name.
+# A complete FOLDER is kept. Ends with 69 (EX_UNAVAILABLE) when the archive cannot be reached.
 set -eu
 
 exactly=
@@ -22,13 +22,13 @@ wanted="$suite: $*"
 if [ "$(cat "$folder/.complete" 2>/dev/null)" = "$wanted" ]; then exit 0; fi
 
 for tool in apt-get dpkg-deb; do
-  command -v $tool >/dev/null || die "there is no $tool: only Debian can unpack packages of another Debian"
+  command -v $tool >/dev/null || die "$tool is not installed: only Debian can unpack packages of another Debian"
 done
 release=$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)
 archive=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
   sed -n "s/ $release main\$//p" | head -n 1)
 grep -qx 'ID=debian' /etc/os-release && [ -n "$archive" ] ||
-  die "the apt sources of this machine name no archive of Debian ${release:-(unknown release)} main to take '$suite' from"
+  die "the apt sources of this machine name no archive of Debian ${release:-(unknown release)} main to get '$suite' from"
 
 work=$folder.partial
 rm -rf "$work"
@@ -39,7 +39,7 @@ keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 [ ! -e $keyring ] || signed="[signed-by=$keyring]"
 printf 'deb %s %s %s main\n' "${signed:-}" "$archive" "$suite" >"$work/sources.list"
 
-# The machine's own settings, such as a proxy, hold; only where apt looks and what it takes for installed is another.
+# Keeps the machine's own settings, such as a proxy. Only the source of packages and the list of installed ones differ.
 apt() {
   apt-get -q -y -o Dir::State::lists="$work/lists" -o Dir::State::status="$work/status" \
     -o Dir::State::extended_states="$work/extended" -o Dir::Cache="$work" -o Dir::Cache::archives="$work/archives" \
@@ -55,7 +55,7 @@ if ! apt update; then
   if grep -qE '404 |does not have a Release file' "$work/log"; then
     die "the archive of this machine has no suite '$suite'"
   fi
-  printf 'debian-root: cannot reach the archive for %s; needed is %s, or a machine with a network\n' "$suite" "$folder" >&2
+  printf 'debian-root: cannot reach the archive for %s; this needs a network, or an existing %s\n' "$suite" "$folder" >&2
   exit 69
 fi
 fetch() {

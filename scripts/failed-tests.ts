@@ -1,4 +1,4 @@
-/** Prints file and name, with a tab between, of each test that a JUnit report of `bun test` has as failed. */
+/** Prints file and name, separated by a tab, of each failed test in a JUnit report of `bun test`. */
 import { readFileSync } from "node:fs";
 
 const [report = ""] = process.argv.slice(2);

@@ -1,12 +1,12 @@
 /**
- * What TypeScript and native code know of each other:
+ * Generates what TypeScript and native code share:
  * - src/native/abi.generated.ts, from native/c10d.h: enums, and the byte offsets of the structs' fields
  * - native/ops/collective_names.generated.h, from the op table
  *
  *   bun scripts/generate-abi.ts          writes the files
- *   bun scripts/generate-abi.ts --check  fails if a file is not what it should be
+ *   bun scripts/generate-abi.ts --check  fails if a file is out of date
  *
- * Either way it fails if the numbers of ops, dtypes, reduce ops and devices are not the same in c10d.h and in the tables.
+ * Either way it fails if the numbers of ops, dtypes, reduce ops and devices differ between c10d.h and the tables.
  */
 import { type OpName, operations, opTable } from "../src/collectives/op-table.ts";
 import { OpType } from "../src/collectives/op-type.ts";
@@ -88,7 +88,7 @@ function abiText(): string {
 }
 
 function namesText(): string {
-  // An op that shares its number with the op it is composed of never reaches native code.
+  // An op that shares its number with the op that it is made of never reaches native code.
   const isMade = (op: OpName): boolean => opTable[op].opType === opTable[opTable[op].perRank ?? "refused"].opType;
   const collectives = operations.filter((op) => opTable[op].kind === "collective" && !isMade(op));
   const isFlagged = (op: OpName): boolean => flaggedOps[op] !== undefined;
@@ -115,7 +115,7 @@ namespace c10d {
 /// The last of c10d_opcode.
 constexpr uint32_t kHighestOpcode = C10D_OP_${highest};
 
-/// Name of a reduce op; nullptr if there is no such op.
+/// Name of a reduce op; nullptr for any other number.
 constexpr const char* reduce_op_name(uint32_t reduce_op) {
   switch (reduce_op) {
 ${reduceOps.join("\n")}

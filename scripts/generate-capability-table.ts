@@ -1,6 +1,8 @@
 /**
- * Writes the op table and the capability tables of the built-in backends into docs/backends.md:
- * `bun scripts/generate-capability-table.ts`.
+ * Writes the op table and the capability tables of the built-in backends into docs/backends.md.
+ *
+ *   bun scripts/generate-capability-table.ts          writes the page
+ *   bun scripts/generate-capability-table.ts --check  fails if the page is out of date
  */
 import { madeOf, type OpRow, operations, opTable, singleOf } from "../src/collectives/op-table.ts";
 import { builtInBackends } from "../src/registry/built-in-backends.ts";
@@ -9,12 +11,12 @@ import { dtypeNames } from "../src/tensor/index.ts";
 
 export const page: URL = new URL("../docs/backends.md", import.meta.url);
 
-/** The page with its tables as they are now. */
+/** The page with its tables updated. */
 export async function withCapabilityTables(text: string): Promise<string> {
   return replaced(replaced(text, "op table", opsTable()), "capability tables", await capabilityTables());
 }
 
-/** The page with other content between two marks. */
+/** The page with new content between two markers. */
 function replaced(text: string, what: string, content: string): string {
   const [begin, end] = [`<!-- ${what}: begin -->\n`, `<!-- ${what}: end -->\n`];
   const [before, rest] = split(text, begin);
@@ -92,9 +94,9 @@ async function capabilityTables(): Promise<string> {
   return tables.join("\n");
 }
 
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+function table(header: readonly string[], rows: readonly (readonly string[])[]): string {
   const line = (row: readonly string[]): string => `| ${row.join(" | ")} |\n`;
-  return line(head) + line(head.map(() => "---")) + rows.map(line).join("");
+  return line(header) + line(header.map(() => "---")) + rows.map(line).join("");
 }
 
 function split(text: string, mark: string): [string, string] {
@@ -103,4 +105,11 @@ function split(text: string, mark: string): [string, string] {
   return [text.slice(0, at), text.slice(at + mark.length)];
 }
 
-if (import.meta.main) await Bun.write(page, await withCapabilityTables(await Bun.file(page).text()));
+if (import.meta.main) {
+  const before = await Bun.file(page).text();
+  const after = await withCapabilityTables(before);
+  if (process.argv.includes("--check")) {
+    if (after !== before) console.error("docs/backends.md is out of date: bun run generate");
+    process.exitCode = after === before ? 0 : 1;
+  } else if (after !== before) await Bun.write(page, after);
+}

@@ -1,12 +1,12 @@
 #!/bin/sh
-# mpi-generation.sh SUITE BUN [bun test's arguments…]: builds the mpi shims and runs their tests with Open MPI and MPICH of
-# another Debian suite, in a root folder of its packages: its compiler, its libraries and its mpirun, with the Bun and the
-# kernel of this machine. Needs root, or a kernel that lets users have namespaces.
+# mpi-generation.sh SUITE BUN [arguments of bun test…]: builds the mpi shims and runs their tests with Open MPI and
+# MPICH of another Debian suite, in a root folder of its packages: its compiler, libraries and mpirun, with the Bun and
+# kernel of this machine. Needs root, or a kernel that allows users to create namespaces.
 set -eu
 
 cd "$(dirname "$0")/.."
 if [ "${1:-}" = --inside ]; then
-  # Namespaces of our own: what is mounted here ends with them.
+  # In our own namespaces: mounts made here end with them.
   shift
   root=$1 bun=$2 suite=$3
   shift 3
@@ -37,7 +37,7 @@ if [ "${1:-}" = --in-root ]; then
   if ! { cmake -S native -B "$build" -G Ninja -DCMAKE_BUILD_TYPE=Release -DC10D_TESTS=ON -DC10D_BENCH=OFF &&
     cmake --build "$build" --target shims; } >"$log" 2>&1 </dev/null; then
     tail -n 60 "$log" >&2
-    echo "mpi-generation: the shims do not build (whole output: $log)" >&2
+    echo "mpi-generation: the shims do not build (full output: $log)" >&2
     exit 1
   fi
   mpirun.openmpi --version | head -n 1 >&2
@@ -52,7 +52,7 @@ shift 2
 root=$PWD/.tools/roots/$suite-mpi
 scripts/debian-root.sh "$suite" "$root" libopenmpi-dev openmpi-bin libmpich-dev mpich python3-mpi4py \
   g++ cmake ninja-build pkg-config doctest-dev dash coreutils sed libc6 libstdc++6
-# What base-files would make.
+# The links that base-files would create.
 for folder in bin sbin lib lib64; do [ -e "$root/$folder" ] || ln -s "usr/$folder" "$root/$folder"; done
 user=
 [ "$(id -u)" -eq 0 ] || user=--map-root-user

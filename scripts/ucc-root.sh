@@ -1,6 +1,6 @@
 #!/bin/sh
-# ucc-root.sh BUN: gets UCC for a Debian that has none, into .tools/ucc: `root` holds a newer Debian's libraries with the
-# headers that the shim is built with, `bun` is BUN on these libraries, `run` any program. What is there already is kept.
+# ucc-root.sh BUN: gets UCC for a Debian without it, into .tools/ucc: `root` holds a newer Debian's libraries with the
+# headers that the shim is built with, `bun` runs BUN with these libraries, `run` any program. A complete root is kept.
 # Ends with 69 (EX_UNAVAILABLE) when the archive cannot be reached.
 set -eu
 
@@ -8,8 +8,8 @@ cd "$(dirname "$0")/.."
 bun=$1
 tools=$PWD/.tools/ucc
 root=$tools/root
-# The loader and the C++ library have to be as new as UCC. Not with all that these depend on: that is 300 MB for GPUs, which
-# UCX would load each time.
+# The loader and the C++ library must be as new as UCC. Not with all dependencies: those include 300 MB for GPUs,
+# which UCX would load each time.
 scripts/debian-root.sh --exactly forky "$root" libucc-dev libucc1 libucx0 libibverbs1 libnl-3-200 libnl-route-3-200 \
   libnuma1 librdmacm1t64 libc6 libgcc-s1 libstdc++6 zlib1g
 
@@ -19,7 +19,7 @@ loader=$(find "$root" -name 'ld-linux-*.so.*' | head -n 1)
   exit 1
 }
 
-# write NAME: makes a script of its standard input.
+# write NAME: creates a script from its standard input.
 write() {
   cat >"$tools/$1.new"
   chmod +x "$tools/$1.new"
@@ -31,7 +31,7 @@ write run <<END
 exec '$loader' --library-path '$(dirname "$loader")' "\$@"
 END
 
-# Bun finds itself by the executable, which is the loader here. What starts more Buns must start them in the same way.
+# Bun finds its own path from the executable, which is the loader here. Further Buns must be started the same way.
 printf 'process.execPath = "%s/bun";\n' "$tools" >"$tools/exec-path.js"
 write bun <<END
 #!/bin/sh

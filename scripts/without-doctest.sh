@@ -1,7 +1,7 @@
 #!/bin/sh
-# without-doctest.sh [bun test's arguments…]: `./bootstrap test` as on a machine that has no doctest and where only the shims
-# have been built so far, which is how `./bootstrap demo` leaves it. Changes neither this machine nor build/. Ends with 69
-# (EX_UNAVAILABLE) where no mount namespace can be made.
+# without-doctest.sh [arguments of bun test…]: `./bootstrap test` as on a machine without doctest where only the shims
+# have been built so far, which is the state that `./bootstrap demo` leaves. Changes neither this machine nor build/.
+# Ends with 69 (EX_UNAVAILABLE) if no mount namespace can be created.
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 if [ "${1:-}" != --inside ]; then
   if [ "$(id -u)" -eq 0 ]; then namespace='unshare --mount'; else namespace='unshare --map-root-user --mount'; fi
   if ! reason=$($namespace mount -t tmpfs tmpfs /mnt 2>&1); then
-    echo "without-doctest: cannot hide it, since no mount namespace can be made: $reason" >&2
+    echo "without-doctest: cannot hide doctest, since no mount namespace can be created: $reason" >&2
     exit 69
   fi
   copy=build/without-doctest
@@ -27,13 +27,13 @@ shift
 for folder in /usr/include/doctest /usr/local/include/doctest; do
   [ ! -d $folder ] || mount -t tmpfs tmpfs $folder
 done
-if [ -d build/ci ]; then # where reports of the tests may go
+if [ -d build/ci ]; then # test reports may be written there
   mkdir build/without-doctest/ci
   mount --bind build/ci build/without-doctest/ci
 fi
 mount --rbind build/without-doctest build
 ./bootstrap test "$@"
 grep -qx C10D_TESTS:BOOL=OFF build/release/CMakeCache.txt || {
-  echo "without-doctest: doctest was found all the same, so this has shown nothing" >&2
+  echo "without-doctest: doctest was found anyway, so this run proves nothing" >&2
   exit 1
 }

@@ -25,7 +25,6 @@ export {
   type ErrorDetails,
   InvalidArgumentError,
   QueueEmptyError,
-  type Timeout,
   UnsupportedOperationError,
 } from "./errors/index.ts";
 export { nanCheck } from "./middleware/nan-check.ts";
@@ -62,7 +61,7 @@ export {
   type RecordedTensor,
   type TraceEntry,
 } from "./recorder/index.ts";
-// All of it, since only then can backends add their options by `declare module "bun-c10d"`.
+// A full re-export: otherwise backends could not add their options by `declare module "bun-c10d"`.
 export * from "./registry/backend-options-by-name.ts";
 export {
   type Availability,
@@ -127,4 +126,5 @@ export {
   tensor,
   viewTensor,
 } from "./tensor/index.ts";
+export type { Timeout } from "./time/index.ts";
 export { type GroupState, Work, type WorkInfo, type WorkInit } from "./work/index.ts";

@@ -60,11 +60,11 @@ test("the commands of the launcher do what the README says", async () => {
   expect(commands).toHaveLength(3);
 });
 
-test("the package to add has the name that is said; packaging.test.ts adds it and runs its commands", () => {
+test("the README names the package file correctly; packaging.test.ts adds it and runs its commands", () => {
   expect(readme).toContain(`bun add ../${packageJson.name}/${packageJson.name}-${packageJson.version}.tgz\n`);
 });
 
-test("the commands of bootstrap that are named are there", () => {
+test("the bootstrap commands that are named exist", () => {
   const { stdout } = Bun.spawnSync([join(root, "bootstrap"), "help"]);
   const help = stdout.toString();
   const pages = [readme, readFileSync(join(root, "CONTRIBUTING.md"), "utf8")];
@@ -73,7 +73,7 @@ test("the commands of bootstrap that are named are there", () => {
   expect(named.filter((name) => !new RegExp(`^ {2}${name}\\b`, "m").test(help))).toEqual([]);
 });
 
-test("the commands and folders of CONTRIBUTING.md are there", () => {
+test("the commands and folders that CONTRIBUTING.md names exist", () => {
   const page = readFileSync(join(root, "CONTRIBUTING.md"), "utf8");
   const scripts = Array.from(page.matchAll(/`bun run (\w+)`/g), ([, name = ""]) => name);
   expect(scripts.filter((name) => !(name in packageJson.scripts))).toEqual([]);

@@ -9,7 +9,7 @@ import { rankEnv } from "./rank-env.ts";
 import { median } from "./samples.ts";
 import { OWN_TREE, shimsOf } from "./tree.ts";
 
-/** What is measured; of `ping-pong`, there and back. */
+/** What is measured; for `ping-pong`, the round trip. */
 export const opKinds = [
   "all-reduce",
   "broadcast",
@@ -23,14 +23,14 @@ export const opKinds = [
 export type OpKind = (typeof opKinds)[number];
 
 export interface Job {
-  /** `await` is for Bun only. C++ does what the shim does, or with `stock` calls Gloo as PyTorch calls it. */
+  /** `await` is for Bun only. C++ makes the shim's calls, or with `stock` calls Gloo as PyTorch does. */
   readonly mode: "wait" | "await" | "stock";
   readonly op: OpKind;
-  /** Of the whole: the output of an all-gather, the input of a reduce-scatter. */
+  /** Size of the whole: the output of an all-gather, the input of a reduce-scatter. */
   readonly bytes: number;
   readonly warmUp: number;
   readonly iterations: number;
-  /** Number of buffers that take turns. */
+  /** Number of buffers used in turn. */
   readonly buffers: number;
 }
 
@@ -43,32 +43,32 @@ export function repetitions(bytes: number): Pick<Job, "bytes" | "warmUp" | "iter
   return { bytes, warmUp: 1, iterations: 4 };
 }
 
-/** What a job took: microseconds of each iteration, of the slower rank. */
+/** Times of a job: microseconds of each iteration, on the slower rank. */
 export interface Result {
   readonly micros: readonly number[];
 }
 
 const WORLD_SIZE = 2;
 
-/** A backend whose ranks are processes that answer to jobs. */
+/** A backend whose ranks are processes that run jobs. */
 export type Native = "gloo" | "ucc";
 
-/** The command on the libraries that have UCC: those of a sysroot, where there is one. */
+/** The command with the libraries that have UCC: those of a sysroot, if there is one. */
 function withUcc(wrapper: "bun" | "run", command: readonly string[]): string[] {
   const path = fileURLToPath(new URL(`../../.tools/ucc/${wrapper}`, import.meta.url));
   if (existsSync(path)) return [path, ...command];
   return wrapper === "bun" ? [process.execPath, ...command] : [...command];
 }
 
-/** The Python that has PyTorch, if there is one. */
+/** The Python with PyTorch, if there is one. */
 export function torchPython(): string | undefined {
   const python = fileURLToPath(new URL("../../.tools/torch/bin/python", import.meta.url));
   return existsSync(python) ? python : undefined;
 }
 
-/** Two ranks that are connected and wait for jobs. While they wait they use no CPU, so that several can take turns. */
+/** Two connected ranks that wait for jobs. They use no CPU while they wait, so that several can take turns. */
 export class Contender implements AsyncDisposable {
-  /** Bun, with a backend, of this checkout or of another one that has been built: an earlier commit, say. */
+  /** Bun with a backend of this checkout, or of another one that has been built, such as an earlier commit. */
   static async bun({
     backend = "gloo",
     tree = OWN_TREE,
@@ -88,7 +88,7 @@ export class Contender implements AsyncDisposable {
     );
   }
 
-  /** PyTorch, with its own number of threads or this one. */
+  /** PyTorch, with its default number of threads or this one. */
   static async torch(threads?: number): Promise<Contender> {
     const python = torchPython();
     if (python === undefined) throw new Error("PyTorch is absent: run ./bootstrap torch");

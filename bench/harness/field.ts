@@ -1,31 +1,31 @@
 import { type Contender, type Job, type OpKind, type Result, repetitions } from "./contender.ts";
 import { median, quantile } from "./samples.ts";
 
-/** How a party takes part. */
+/** How a party is run. */
 export interface Way {
-  /** Parties with the same name here share their processes. */
+  /** Parties with the same value share their processes. */
   readonly processes: string;
   readonly mode: Job["mode"];
-  /** The ops it knows; all, where nothing is said. */
+  /** The ops it supports; all if absent. */
   readonly ops?: readonly OpKind[];
   start(): Promise<Contender>;
 }
 
 export interface Figures {
-  /** Microseconds, of all iterations of all rounds. */
+  /** Microseconds, over all iterations of all rounds. */
   readonly median: number;
   readonly p90: number;
-  /** Median over the rounds of how many times as long the yardstick took in the same round, by medians and by p90. */
+  /** Median over the rounds of the baseline's time divided by its own in the same round, by medians and by p90. */
   readonly gain: number;
   readonly gainP90: number;
-  /** Median over the rounds of how many microseconds more than the yardstick it took. */
+  /** Median over the rounds of its extra time in microseconds over the baseline. */
   readonly extra: number;
 }
 
-/** Buffers take turns so that a large one is not in the cache when its turn comes. */
+/** Several buffers are used in turn, so that a large one is not in the cache when it is used again. */
 const BUFFERS = 4;
 
-/** Those who are compared, and the processes behind them. */
+/** The parties to compare, and their processes. */
 export class Field<Party extends string> implements AsyncDisposable {
   static async start<Party extends string>(
     ways: Readonly<Record<Party, Way>>,
@@ -57,12 +57,12 @@ export class Field<Party extends string> implements AsyncDisposable {
     this.#stack = stack;
   }
 
-  /** Lets all, or these, do the same in turns; the first of them is the yardstick. */
+  /** Runs the same job on all parties, or on these, in turns; the first of them is the baseline. */
   async compare(op: OpKind, bytes: number, rounds: number, who?: readonly Party[]): Promise<Map<Party, Figures>> {
     const turns = (who ?? [...this.#contenders.keys()]).filter((party) => this.#ways[party].ops?.includes(op) ?? true);
     const taken = new Map<Party, Result[]>(turns.map((party) => [party, []]));
     for (let round = 0; round < rounds; round++) {
-      // Nobody is always first.
+      // The order rotates, so that no party is always first.
       const first = round % turns.length;
       for (const party of [...turns.slice(first), ...turns.slice(0, first)]) {
         const job: Job = { mode: this.#ways[party].mode, op, ...repetitions(bytes), buffers: BUFFERS };

@@ -1,13 +1,13 @@
 export interface LineProcessOptions {
   readonly cmd: readonly string[];
   readonly env?: Readonly<Record<string, string | undefined>>;
-  /** Milliseconds within which each answer must come. */
+  /** Time-out of each reply in milliseconds. */
   readonly answerLimitMs?: number;
 }
 
 const ANSWER_LIMIT_MS = 30_000;
 
-/** A process that answers each line on its standard input by a line of JSON; its first line comes unasked. */
+/** A process that answers each line on its standard input with a line of JSON; it prints its first line unprompted. */
 export class LineProcess implements AsyncDisposable {
   readonly #process: Bun.Subprocess<"pipe", "pipe", "inherit">;
   readonly #lines: AsyncIterator<string>;
@@ -27,7 +27,7 @@ export class LineProcess implements AsyncDisposable {
     this.#lines = linesOf(this.#process.stdout);
   }
 
-  /** Sends a line and resolves to the answer. */
+  /** Sends a line and resolves to the reply. */
   async ask(line: string): Promise<unknown> {
     this.#process.stdin.write(`${line}\n`);
     await this.#process.stdin.flush();
@@ -47,7 +47,7 @@ export class LineProcess implements AsyncDisposable {
     }
   }
 
-  /** Closes its input and waits for its end; kills it when that takes too long. */
+  /** Closes its input and waits until it exits; kills it if that takes too long. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#process.stdin.end();
     const timer = setTimeout(() => this.#process.kill("SIGKILL"), 2_000);

@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { median, quantile, showBytes, showMicros, table } from "./samples.ts";
 
-test("quantiles are samples, whatever their order", () => {
+test("quantiles are samples, in any order", () => {
   expect(median([9, 1, 5])).toBe(5);
   expect(median([10, 9, 100])).toBe(10);
   expect(quantile([4, 3, 2, 1], 0)).toBe(1);
@@ -9,7 +9,7 @@ test("quantiles are samples, whatever their order", () => {
   expect(median([])).toBeNaN();
 });
 
-test("figures come with the unit that suits them", () => {
+test("figures have a suitable unit", () => {
   expect([4, 1024, 65_536, 2 ** 24].map(showBytes)).toEqual(["4 B", "1 KB", "64 KB", "16 MB"]);
   expect([0.25, 12.345, 999.4, 1234, -2500].map(showMicros)).toEqual([
     "0.250 µs",

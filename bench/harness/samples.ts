@@ -8,7 +8,7 @@ export function median(samples: readonly number[]): number {
   return quantile(samples, 0.5);
 }
 
-/** A duration with three digits and the unit that suits it. */
+/** A duration with three digits and a suitable unit. */
 export function showMicros(micros: number): string {
   if (Math.abs(micros) >= 1_000) return `${(micros / 1_000).toPrecision(3)} ms`;
   return `${micros.toPrecision(3)} µs`;

@@ -1,12 +1,12 @@
 import { readFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 
-/** Of the times that Linux tells, on all machines that Bun runs on. */
+/** Unit of the times in /proc, on all machines that Bun runs on. */
 const ticksPerSecond = 100;
 
 const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
 
-/** `c10d store` in a process of its own, whose memory can be told from that of its clients. */
+/** `c10d store` in its own process, so that its memory can be distinguished from that of its clients. */
 export class StoreProcess implements AsyncDisposable {
   readonly #process: Bun.Subprocess<"ignore", "pipe", "inherit">;
   readonly port: number;
@@ -54,7 +54,7 @@ export class StoreProcess implements AsyncDisposable {
     return (user + system) / ticksPerSecond;
   }
 
-  /** Most resident memory so far, in MiB. */
+  /** Peak resident memory so far, in MiB. */
   peakMiB(): number {
     return this.#status("VmHWM");
   }

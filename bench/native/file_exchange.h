@@ -1,4 +1,4 @@
-// The exchange of connect() through a folder that all ranks can see.
+// The exchange of connect() through a folder that all ranks can access.
 #pragma once
 
 #include <cstdio>

@@ -1,6 +1,6 @@
 // gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls,
-// or, told to be `stock`, Gloo's all-reduce as PyTorch calls it. It takes jobs from its standard input and answers each
-// with a line of JSON; bench/harness/contender.ts speaks to it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// or, for `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from standard input and answers each with
+// a line of JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 
@@ -31,7 +31,7 @@ struct Job {
   size_t bytes;
   int warm_up;
   int iterations;
-  /// Number of buffers that take turns, so that not all of the data is always in the cache.
+  /// Number of buffers that are used in rotation, so that not all of the data is always in the cache.
   size_t buffers;
 };
 
@@ -46,7 +46,7 @@ class Rank {
     FileExchange exchange(folder);
     gloo_shim::Connections made;
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
-    if (made.lines.empty()) throw std::runtime_error("no lines between the ranks");
+    if (made.lines.empty()) throw std::runtime_error("no connections between the ranks");
     mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
     lines_ = std::make_unique<gloo_shim::Lines>(rank, std::move(made.lines));
   }
@@ -115,7 +115,7 @@ class Rank {
     } else if (name == "barrier") {
       as(C10D_OP_BARRIER, {}, {});
     } else {
-      throw std::runtime_error("no such op here: " + name);
+      throw std::runtime_error("unsupported op: " + name);
     }
     gloo_shim::run_direct(op_, ++turn_, *lines_);
   }
@@ -135,10 +135,10 @@ class Rank {
 void serve(Rank& rank) {
   std::cout << "{\"ready\":true}" << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
-    std::istringstream words(line);
+    std::istringstream fields(line);
     std::string mode;
     Job job{};
-    if (!(words >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
+    if (!(fields >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
       throw std::runtime_error("not a job: " + line);
     }
     job.stock = mode == "stock";
@@ -152,13 +152,13 @@ void serve(Rank& rank) {
 }  // namespace
 }  // namespace c10d::bench
 
-int main(int count, char** words) {
+int main(int count, char** arguments) {
   if (count != 4) {
     std::fprintf(stderr, "usage: gloo_bench RANK SIZE FOLDER\n");
     return 2;
   }
   try {
-    c10d::bench::Rank rank(std::atoi(words[1]), std::atoi(words[2]), words[3]);
+    c10d::bench::Rank rank(std::atoi(arguments[1]), std::atoi(arguments[2]), arguments[3]);
     c10d::bench::serve(rank);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "gloo_bench: %s\n", error.what());

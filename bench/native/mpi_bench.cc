@@ -1,4 +1,4 @@
-// The same MPI calls from C++, as a library that the Bun rank loads: so both take turns in one process.
+// The same MPI calls from C++, as a library that the Bun rank loads, so that both run in one process.
 #include <mpi.h>
 
 #include <chrono>
@@ -46,7 +46,8 @@ MPI_Request begin(int32_t op, float* to, const float* from, int count, int part)
 
 }  // namespace
 
-/// Microseconds of each iteration; with `blocking` by MPI_Allreduce and its like, else by MPI_Iallreduce and MPI_Test.
+/// Microseconds of each iteration; with `blocking` by MPI_Allreduce and similar calls, else by MPI_Iallreduce and
+/// MPI_Test.
 extern "C" __attribute__((visibility("default"))) void mpi_bench(int32_t op, int32_t blocking, float* to,
                                                                  const float* from, int32_t count, int32_t iterations,
                                                                  double* micros) {

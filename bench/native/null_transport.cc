@@ -1,4 +1,4 @@
-// A shim whose ops are done as soon as they start: what is left is the cost of the engine and of the way to it.
+// A shim whose ops are done as soon as they start, which leaves the cost of the engine and of the calls into it.
 #include "c10d.h"
 #include "engine/transport.h"
 

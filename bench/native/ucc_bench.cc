@@ -1,5 +1,5 @@
-// ucc_bench RANK SIZE FOLDER: a rank without Bun, which calls libucc itself. It takes jobs from its standard input and answers
-// each with a line of JSON; bench/ucc.ts speaks to it.
+// ucc_bench RANK SIZE FOLDER: a rank without Bun, which calls libucc itself. It reads jobs from standard input and
+// answers each with a line of JSON; bench/ucc.ts drives it.
 #include <ucc/api/ucc.h>
 
 #include <algorithm>
@@ -27,11 +27,11 @@ struct Job {
   size_t bytes;
   int warm_up;
   int iterations;
-  /// Number of buffers that take turns, so that not all of the data is always in the cache.
+  /// Number of buffers that are used in rotation, so that not all of the data is always in the cache.
   size_t buffers;
 };
 
-/// A team as a program would make it that has one thread and no other use of UCC.
+/// A team as a program with one thread and no other use of UCC would make it.
 class Rank {
  public:
   Rank(int rank, int size, const std::string& folder)
@@ -102,7 +102,7 @@ class Rank {
       args.coll_type = UCC_COLL_TYPE_ALLTOALL;
       args.dst.info = {output.data(), output.size(), UCC_DT_FLOAT32, UCC_MEMORY_TYPE_HOST};
     } else {
-      throw std::runtime_error("no such op here: " + op);
+      throw std::runtime_error("unsupported op: " + op);
     }
     ucc_coll_req_h request = nullptr;
     require(library().collective_init(&args, &request, team_), "collective_init");
@@ -124,10 +124,10 @@ class Rank {
 void serve(Rank& rank) {
   std::cout << "{\"ready\":true}" << std::endl;
   for (std::string line; std::getline(std::cin, line);) {
-    std::istringstream words(line);
+    std::istringstream fields(line);
     std::string mode;
     Job job{};
-    if (!(words >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
+    if (!(fields >> mode >> job.op >> job.bytes >> job.warm_up >> job.iterations >> job.buffers)) {
       throw std::runtime_error("not a job: " + line);
     }
     std::ostringstream answer;
@@ -140,13 +140,13 @@ void serve(Rank& rank) {
 }  // namespace
 }  // namespace c10d::bench
 
-int main(int count, char** words) {
+int main(int count, char** arguments) {
   if (count != 4) {
     std::fprintf(stderr, "usage: ucc_bench RANK SIZE FOLDER\n");
     return 2;
   }
   try {
-    c10d::bench::Rank rank(std::atoi(words[1]), std::atoi(words[2]), words[3]);
+    c10d::bench::Rank rank(std::atoi(arguments[1]), std::atoi(arguments[2]), arguments[3]);
     c10d::bench::serve(rank);
   } catch (const c10d::Failure& error) {
     std::fprintf(stderr, "ucc_bench: %s\n", error.text().c_str());

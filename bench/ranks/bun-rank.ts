@@ -1,10 +1,10 @@
-/** The counterpart of bench/native/gloo_bench.cc in TypeScript: a rank that takes jobs from its standard input. */
+/** The counterpart of bench/native/gloo_bench.cc in TypeScript: a rank that reads jobs from its standard input. */
 import * as dist from "../../src/index.ts";
 import type { OpKind } from "../harness/contender.ts";
 
 interface Buffers {
   readonly whole: Float32Array;
-  /** What a rank gives or gets of it; of an all-to-all, the output. */
+  /** The part that one rank sends or receives; for an all-to-all, the output. */
   readonly part: Float32Array;
 }
 
@@ -44,7 +44,7 @@ function parse(line: string): Job {
   const divided = op === "all-gather" || op === "reduce-scatter" || op === "all-to-all";
   const length = Math.max(bytes / 4, divided ? size : 1);
   const part = op === "all-to-all" ? length : Math.max(length / size, 1);
-  // Filling touches the pages, as C++ does when it makes a vector.
+  // Filling touches the pages, as creating a vector does in C++.
   const buffers = Array.from({ length: count }, () => ({
     whole: new Float32Array(length).fill(0),
     part: new Float32Array(part).fill(0),
@@ -90,7 +90,7 @@ async function runAwaiting({ op, warmUp, iterations, buffers }: Job): Promise<Fl
   return micros;
 }
 
-/** The buffers whose turn it is; for an all-reduce with marks by which the sum is checked, the rest of it is zero. */
+/** The buffers for this iteration; those of an all-reduce have marks to check the sum, and are otherwise zero. */
 function prepare(op: OpKind, buffers: readonly Buffers[], i: number): Buffers {
   const pair = buffers[i % buffers.length] as Buffers;
   if (op === "all-reduce") pair.whole[0] = pair.whole[pair.whole.length - 1] = (i % 1000) + rank;

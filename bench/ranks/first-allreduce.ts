@@ -1,4 +1,4 @@
-/** Prints the wall-clock time, in milliseconds, at which the first all-reduce of this process had ended. */
+/** Prints the wall-clock time, in milliseconds, at which the first all-reduce of this process ended. */
 import * as dist from "bun-c10d";
 
 await using _group = await dist.initProcessGroup({ timeout: "30s" });

@@ -61,7 +61,7 @@ for (const op of plan.ops) {
     for (let round = -1; round < plan.rounds; round++) {
       for (const [name, run] of Object.entries(contenders)) {
         group.barrier().wait();
-        // Sums would grow beyond what a float holds, and then take longer.
+        // Sums would overflow a float, and then take longer.
         to.fill(1e-30);
         await run();
         // The first round warms up.

@@ -1,4 +1,4 @@
-"""The counterpart of bun-rank.ts in PyTorch: a rank that takes jobs from its standard input."""
+"""The counterpart of bun-rank.ts in PyTorch: a rank that reads jobs from its standard input."""
 
 import gc
 import json

@@ -1,9 +1,9 @@
 import { type BackendContext, type DistError, DistNetworkError, Inbox } from "bun-c10d";
 
-/** Codes of a close: a rank that has done its part, and one that has failed. */
+/** Close codes: of a rank that leaves in good order, and of one that has failed. */
 const [LEFT, FAILED] = [1000, 4000];
 
-/** Bytes from rank to rank, by tag, in order. Every rank serves WebSockets and dials all ranks, itself too. */
+/** Bytes between ranks, by tag, in order. Every rank serves WebSockets and connects to all ranks, including itself. */
 export class Mesh {
   static async connect(context: BackendContext, host = "127.0.0.1"): Promise<Mesh> {
     const { rank, size, store } = context;
@@ -15,7 +15,7 @@ export class Mesh {
     try {
       await store.set(`address/${rank}`, `ws://${host}:${mesh.#server.port}`, limits);
       for (const peer of mesh.ranks) await mesh.#dial(`${await get(`address/${peer}`)}/${rank}?${secret}`, context);
-      await store.barrier("connected", size, limits); // nobody may leave before the last has come
+      await store.barrier("connected", size, limits); // no rank may leave before the last has joined
       return mesh;
     } catch (error) {
       mesh.close();
@@ -26,7 +26,7 @@ export class Mesh {
   readonly ranks: readonly number[];
   readonly #server: Bun.Server<number>;
   readonly #sockets: WebSocket[] = [];
-  /** What has come, by rank and tag. */
+  /** Received bytes, by rank and tag. */
   readonly inbox = new Inbox<Uint8Array>();
 
   private constructor(size: number, hostname: string, secret: string) {
@@ -58,13 +58,13 @@ export class Mesh {
     });
   }
 
-  /** Sends bytes, which are the caller's again when this returns. */
+  /** Sends bytes, which the caller may reuse when this returns. */
   send(peers: readonly number[], tag: string, bytes: Uint8Array): void {
     const message = Buffer.concat([Buffer.from(`${tag}\n`), bytes]);
     for (const peer of peers) this.#sockets[peer]?.send(message);
   }
 
-  /** Hangs up: in peace, or because of a failure, of which all others are then notified. */
+  /** Disconnects, in good order or because of a failure, of which all others are then notified. */
   close(failure?: DistError): void {
     this.inbox.end(this.ranks, failure ?? new DistNetworkError("the group is closed"));
     const [code, text] = failure ? [FAILED, `has failed: ${failure.message}`] : [LEFT, "has left the group"];
@@ -77,7 +77,7 @@ export class Mesh {
     this.inbox.deliver(peer, message.toString("utf8", 0, end), message.subarray(end + 1));
   }
 
-  /** A rank that has left in peace may have done its part before; otherwise nothing can come of what is under way. */
+  /** A rank that left in good order may have sent its part before; otherwise no op in flight can complete. */
   #lose(peer: number, code: number, text: string): void {
     const error = new DistNetworkError(`rank ${peer} ${text || "is lost"}`, { peers: [peer], code: "PEER_LOST" });
     this.inbox.end(code === LEFT ? [peer] : this.ranks, error);

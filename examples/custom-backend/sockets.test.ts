@@ -3,5 +3,5 @@ import plugin from "./sockets.ts";
 
 testBackend(plugin, {
   worldSizes: [1, 2, 3, 4],
-  waitCannotBlock: "its steps run on the very thread that would wait",
+  waitCannotBlock: "its steps run on the thread that would block",
 });

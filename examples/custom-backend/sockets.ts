@@ -2,7 +2,7 @@ import type { BackendContext, BackendPlugin, DistError, MethodCall, ReducingCall
 import { BackendType, MethodBackend } from "bun-c10d";
 import { Mesh } from "./mesh.ts";
 
-/** Options: the address by which the other ranks reach this one; 127.0.0.1 by default, for ranks of one host. */
+/** Options: the address at which the other ranks reach this one; 127.0.0.1 by default, for ranks on one host. */
 export type SocketsOptions = { readonly host: string };
 
 const combine = { SUM: (a: number, b: number) => a + b, MIN: Math.min, MAX: Math.max };
@@ -65,7 +65,7 @@ class SocketsBackend extends MethodBackend {
     this.#mesh.close();
   }
 
-  /** Gives every rank these bytes; resolves to what each gave, in the order of ranks. */
+  /** Sends these bytes to every rank; resolves to the bytes of each, in rank order. */
   #swap(turn: number, bytes: Uint8Array): Promise<Uint8Array[]> {
     this.#mesh.send(this.#mesh.ranks, `turn ${turn}`, bytes);
     return Promise.all(this.#mesh.ranks.map((peer) => this.#mesh.inbox.take(peer, `turn ${turn}`)));
@@ -73,15 +73,15 @@ class SocketsBackend extends MethodBackend {
 }
 
 function bytesOf({ data }: TensorView): Uint8Array {
-  if (data === undefined) throw new TypeError("sockets takes TypedArrays and tensor() only, no foreign memory");
+  if (data === undefined) throw new TypeError("sockets supports only TypedArrays and tensor(), no foreign memory");
   return new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
 }
 
-/** What users give as `options` is checked before any rank connects. */
+/** Checks the users' `options` before any rank connects. */
 function checkOptions(given: unknown): SocketsOptions {
   const { host, ...others } = given as { readonly host?: unknown };
   if (typeof host === "string" && Object.keys(others).length === 0) return { host };
-  throw new TypeError('the one option is host, an address such as "10.0.0.1"');
+  throw new TypeError('the only option is host, an address such as "10.0.0.1"');
 }
 
 const plugin: BackendPlugin<SocketsOptions> = {

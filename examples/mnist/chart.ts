@@ -1,4 +1,4 @@
-/** One epoch as the chart shows it. */
+/** One epoch in the chart. */
 export interface ChartEpoch {
   readonly trainLoss: number;
   readonly testLoss: number;
@@ -72,7 +72,7 @@ function lossPanel({ epochs, stepLosses }: ChartData): string {
   const train = finite(epochs.map((epoch, index) => [index + 1, epoch.trainLoss]));
   const test = finite(epochs.map((epoch, index) => [index + 1, epoch.testLoss]));
   const steps = finite(stepLosses.map((loss, index) => [((index + 1) / stepLosses.length) * epochs.length, loss]));
-  // The first steps of an untrained net would flatten everything after them: they leave through the top.
+  // The first steps of an untrained net would flatten everything after them, so they are cut off at the top.
   const top = 1.15 * Math.max(...[...train, ...test].map(([, loss]) => loss), 1e-6);
   const x = epochAxis(epochs.length);
   const y = niceAxis(0, top);
@@ -109,7 +109,7 @@ function accuracyPanel(epochs: readonly ChartEpoch[]): string {
   ].join("\n");
 }
 
-// The losses of a training that diverged are NaN or infinite; its chart shows how far it came.
+// The losses of a training that diverged are NaN or infinite; its chart shows how far it got.
 function finite(points: readonly Point[]): Point[] {
   return points.filter(([, value]) => Number.isFinite(value));
 }

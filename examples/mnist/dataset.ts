@@ -26,7 +26,7 @@ export async function loadDigits(): Promise<Digits> {
   return { pixels, labels };
 }
 
-// Not through the package's own generator: it shuffles by Math.random, so ranks would disagree.
+// Not through the package's own generator: it shuffles with Math.random, so ranks would disagree.
 async function readDigit(digit: number): Promise<Float32Array> {
   const file = Bun.file(new URL(import.meta.resolve(`mnist/src/digits/${digit}.json`)));
   const content: unknown = await file.json();

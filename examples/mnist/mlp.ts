@@ -12,15 +12,15 @@ export interface MlpShape {
 export interface BatchResult {
   /** Sum of the cross-entropies, in nats. */
   readonly loss: number;
-  /** Number of images whose likeliest class is the right one. */
+  /** Number of images whose likeliest class is correct. */
   readonly correct: number;
 }
 
 /**
- * inputs → tanh hidden layer → softmax. All parameters are one flat array, and so are the gradients: one all-reduce
- * moves them. In it lie, in this order, W1 [inputs][hidden], b1 [hidden], W2 [hidden][outputs], b2 [outputs].
+ * inputs → tanh hidden layer → softmax. All parameters are one flat array, and so are the gradients, so that one
+ * all-reduce is enough. It holds, in this order, W1 [inputs][hidden], b1 [hidden], W2 [hidden][outputs], b2 [outputs].
  *
- * Most inputs are 0, so W1 has a row per input: paper costs nothing, ink walks contiguous rows, forward and backward.
+ * Most inputs are 0, so W1 has a row per input: zeros cost nothing, the others use contiguous rows, forward and backward.
  * Activations are doubles; only parameters and gradients are rounded to float32.
  */
 export class Mlp {
@@ -76,7 +76,7 @@ export class Mlp {
   /**
    * Loss and hits of the images `indices`; `gradients` becomes `scale` × the gradient of the sum of their losses.
    * With `scale` = world size ÷ length of the global batch, the average over the ranks is the gradient of the global
-   * batch's mean loss, also where the ranks' shards differ in length.
+   * batch's mean loss, even if the ranks' shards differ in length.
    */
   gradient(
     parameters: Float32Array,

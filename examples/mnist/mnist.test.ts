@@ -12,7 +12,7 @@ import { checkAccuracy, checkAgainstOneRank, checkIdentical, largestDifference }
 const digits = await loadDigits();
 
 describe("digits", () => {
-  test("all 10 000 are there, with ink between 0 and 1", () => {
+  test("there are 10 000, with ink between 0 and 1", () => {
     expect(digits.labels).toHaveLength(10_000);
     expect(digits.pixels).toHaveLength(10_000 * PIXELS);
     const counts = Array.from(
@@ -23,7 +23,7 @@ describe("digits", () => {
     expect(digits.pixels.every((ink) => ink >= 0 && ink <= 1)).toBe(true);
   });
 
-  test("labels belong to their images, also after splitting: the nearest mean image gives most test labels", () => {
+  test("labels belong to their images, even after splitting: the nearest mean image predicts most test labels", () => {
     const { train, test: held } = splitDigits(digits, 2000, 7);
     const means = meanImages(train);
     let right = 0;
@@ -33,7 +33,7 @@ describe("digits", () => {
     expect(right / held.labels.length).toBeGreaterThan(0.75);
   });
 
-  test("the split divides the images and depends on the seed alone", () => {
+  test("the split divides the images and depends only on the seed", () => {
     const { train, test: held } = splitDigits(digits, 2000, 7);
     expect([train.labels.length, held.labels.length]).toEqual([8000, 2000]);
     const fingerprints = new Set([...fingerprintsOf(train), ...fingerprintsOf(held)]);
@@ -42,7 +42,7 @@ describe("digits", () => {
     expect(splitDigits(digits, 2000, 8).test.labels).not.toEqual(held.labels);
   });
 
-  test("an epoch's order holds every image once, the same on each rank, another in each epoch", () => {
+  test("an epoch's order holds every image once, the same on each rank, different in each epoch", () => {
     const order = epochOrder(1000, 1, 0);
     expect([...order].sort((a, b) => a - b)).toEqual(Array.from({ length: 1000 }, (_, index) => index));
     expect(epochOrder(1000, 1, 0)).toEqual(order);
@@ -111,7 +111,7 @@ describe("mlp", () => {
     expect(sums.loss).toBeCloseTo(wholeResult.loss, 8);
   });
 
-  test("evaluate and gradient see the same loss and hits", () => {
+  test("evaluate and gradient compute the same loss and hits", () => {
     const mlp = new Mlp({ inputs: PIXELS, hidden: 8, outputs: CLASSES });
     const parameters = mlp.initialParameters(3);
     const indices = epochOrder(digits.labels.length, 4, 0).subarray(0, 200);
@@ -133,7 +133,7 @@ describe("data-parallel training", () => {
   const options = { epochs: 3, batch: 50, learningRate: 0.1, seed: 1, hidden: 16 };
   const { train: some } = splitDigits(digits, 9_200, 1);
 
-  test("three ranks learn, keep identical weights and end where one rank ends", async () => {
+  test("three ranks learn, keep identical weights and get the same result as one rank", async () => {
     const outcomes = await Promise.all(
       joinedPeers(3).map(async (peers) => {
         const trainer = new Trainer(peers, some, options);
@@ -152,7 +152,7 @@ describe("data-parallel training", () => {
     expect(first?.difference).toBeLessThan(1e-5);
   });
 
-  test("a rank with one other bit is found, by every rank", async () => {
+  test("every rank detects a rank with one different bit", async () => {
     const parameters = (rank: number) => Float32Array.of(1, rank === 1 ? 2 + 2 ** -22 : 2, 3);
     const checks = joinedPeers(3).map((peers) => checkIdentical(peers, parameters(peers.rank)));
     const results = await Promise.allSettled(checks);
@@ -160,7 +160,7 @@ describe("data-parallel training", () => {
     await expect(checks[0]).rejects.toThrow("1 of 3 parameters differ between the 3 ranks");
   });
 
-  test("weights that one rank would not have reached are found, NaN too", async () => {
+  test("weights that one rank would not have reached are detected, even NaN", async () => {
     const trainer = new Trainer(alone, some, { ...options, epochs: 1 });
     await trainer.runEpoch(0);
     const check = (change: number) => {
@@ -207,7 +207,7 @@ describe("chart", () => {
     }
   });
 
-  test("of one epoch, of none, and of a training that diverged is well-formed too", () => {
+  test("is also well-formed for one epoch, for none, and for a training that diverged", () => {
     expectWellFormed(renderChart({ ...data, epochs: [epoch], stepLosses: [1] }));
     expectWellFormed(renderChart({ ...data, epochs: [], stepLosses: [] }));
     const lost = { ...epoch, trainLoss: Number.NaN, testLoss: Number.POSITIVE_INFINITY };
@@ -216,7 +216,7 @@ describe("chart", () => {
 });
 
 describe("options", () => {
-  test("have defaults and take values", () => {
+  test("have defaults and accept values", () => {
     expect(parseOptions([])).toMatchObject({ epochs: 8, batch: 100, learningRate: 0.15, seed: 1, hidden: 96 });
     expect(parseOptions(["--epochs", "2", "--lr=0.5", "--out", "a.svg"])).toMatchObject({
       epochs: 2,
@@ -236,7 +236,7 @@ describe("options", () => {
   });
 });
 
-/** Ranks in one process: a reduction is done when the last of them has called it, in the order of the calls. */
+/** Ranks in one process: a reduction completes when the last of them has called it, in the order of the calls. */
 function joinedPeers(worldSize: number): Peers[] {
   type Values = Float32Array | Float64Array | Int32Array;
   let waiting: { values: Values; done: () => void }[] = [];

@@ -1,4 +1,4 @@
-/** What training needs of the other ranks; every method replaces `values`, on all ranks, by the combined ones. */
+/** What training needs from the other ranks; every method replaces `values`, on all ranks, with the combined ones. */
 export interface Peers {
   readonly rank: number;
   readonly worldSize: number;

@@ -4,7 +4,7 @@ import { percent } from "./verify.ts";
 
 const BAR_SIZE = 20;
 
-/** Shows how training goes: a line per finished epoch and, on a terminal, a moving bar for the one that runs. */
+/** Shows the progress of training: a line per finished epoch and, on a terminal, a progress bar for the current one. */
 export class Progress {
   readonly #stream: NodeJS.WriteStream;
   readonly #epochs: number;

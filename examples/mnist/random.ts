@@ -1,4 +1,4 @@
-/** Random numbers that depend on the seed alone, so that all ranks shuffle and initialise alike. */
+/** Random numbers that depend only on the seed, so that all ranks shuffle and initialise alike. */
 export class Random {
   #state: number;
 

@@ -10,7 +10,7 @@ import { Trainer } from "./trainer.ts";
 import { checkAccuracy, checkAgainstOneRank, checkIdentical, percent } from "./verify.ts";
 
 const TEST_IMAGES = 2000;
-// Which digits are held out for testing does not change with --seed: scores of different runs compare.
+// The test digits do not depend on --seed, so that scores of different runs can be compared.
 const SPLIT_SEED = 7;
 
 const options = parseOptions(Bun.argv.slice(2));
@@ -74,7 +74,7 @@ if (peers.rank === 0) {
   await Bun.write(options.out, renderChart({ title, subtitle, stepLosses, epochs }));
 }
 
-// The chart is written before the checks, since a failed run is the one whose curves someone will want to see.
+// The chart is written before the checks, since the curves of a failed run are the interesting ones.
 await checkIdentical(peers, trainer.parameters);
 const checkBegan = performance.now();
 const difference = await checkAgainstOneRank(peers, digits.train, options, trainer.parameters);

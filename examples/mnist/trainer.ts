@@ -27,13 +27,13 @@ export interface EpochResult extends Score {
   readonly stepLosses: readonly number[];
   /** Time of this rank in gradients and parameter updates. */
   readonly computeMs: number;
-  /** Time of this rank in all-reduce, waiting for slower ranks included. */
+  /** Time of this rank in all-reduce, including waiting for slower ranks. */
   readonly communicationMs: number;
 }
 
 const MOMENTUM = 0.9;
 
-/** Data-parallel training: each rank computes the gradient of its shard of a batch, and all step by the average. */
+/** Data-parallel training: each rank computes the gradient of its shard of a batch, and all ranks step by the average. */
 export class Trainer {
   readonly parameters: Float32Array;
   readonly stepsPerEpoch: number;
@@ -43,7 +43,7 @@ export class Trainer {
   readonly #options: TrainingOptions;
   readonly #mlp: Mlp;
   readonly #sgd: Sgd;
-  /** What an all-reduce carries: the gradients, then the loss and the hits of the batch. */
+  /** The data of an all-reduce: the gradients, then the loss and the hits of the batch. */
   readonly #wire: Float32Array;
   readonly #gradients: Float32Array;
 
@@ -60,7 +60,7 @@ export class Trainer {
     this.stepsPerEpoch = Math.ceil(digits.labels.length / options.batch);
   }
 
-  /** One pass over the training images; `onStep` hears of each step and the mean loss of its batch. */
+  /** One pass over the training images; `onStep` receives each step and the mean loss of its batch. */
   async runEpoch(epoch: number, onStep: (step: number, loss: number) => void = () => {}): Promise<EpochResult> {
     const { batch: batchSize, seed } = this.#options;
     const { rank, worldSize } = this.#peers;
@@ -99,7 +99,7 @@ export class Trainer {
     return { loss: lossSum / images, accuracy: hits / images, stepLosses, computeMs, communicationMs };
   }
 
-  /** Score of the present parameters; each rank looks at its shard of the images. */
+  /** Score of the current parameters; each rank evaluates its shard of the images. */
   async evaluate(digits: Digits): Promise<Score> {
     const images = digits.labels.length;
     const all = Uint32Array.from({ length: images }, (_, index) => index);

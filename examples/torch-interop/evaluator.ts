@@ -1,4 +1,4 @@
-/** Any rank but 0 of the job: evaluates the trainer's weights on its share of the test images. */
+/** Any rank of the job except 0: evaluates the trainer's weights on its share of the test images. */
 import * as dist from "bun-c10d";
 import { Mlp } from "../mnist/mlp.ts";
 
@@ -6,7 +6,7 @@ await using group = await dist.initProcessGroup({ backend: "gloo", timeout: "5m"
 const evaluator = group.rank - 1;
 const evaluators = group.size - 1;
 
-const sizes = new BigInt64Array(4); // int64 is what torch makes of integers
+const sizes = new BigInt64Array(4); // torch.tensor() of integers is int64
 await dist.broadcast(sizes, { src: 0 });
 const [count = 0, inputs = 0, hidden = 0, outputs = 0] = Array.from(sizes, Number);
 const pixels = new Float32Array(count * inputs);

@@ -22,6 +22,6 @@ describeWithTorch("example torch-interop", (python) => {
     expect({ code: await child.exited, stderr: child.exitCode === 0 ? "" : stderr }).toEqual({ code: 0, stderr: "" });
     expect(stdout).toContain(`${n - 1} evaluators in Bun`);
     expect(stdout).toMatch(/epoch 2: train loss 0\.\d+, test loss 0\.\d+, [\d +]+ = \d{4} of 2000 right/);
-    expect(stdout).toContain("PyTorch finds the same losses and hits by itself");
+    expect(stdout).toContain("PyTorch computes the same losses and hits itself");
   });
 });

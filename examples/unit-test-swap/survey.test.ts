@@ -3,7 +3,7 @@ import { createContainer, destroyProcessGroup, HashStore, initProcessGroup, type
 import { fakeInPlaceOf, LocalRanksError, localRanks } from "bun-c10d/testing";
 import { runSurvey, survey } from "./survey.ts";
 
-// The one line. In a project of its own it stands in the preload of `bun test`; here others' tests run afterwards.
+// The one line. In your own project it belongs in the preload of `bun test`; here other tests run afterwards.
 beforeAll(() => void createContainer({ overrides: [fakeInPlaceOf("gloo")], install: true }));
 afterAll(() => void createContainer({ install: true }));
 
@@ -12,7 +12,7 @@ const shardOf = (rank: number): Float64Array => shards[rank] ?? new Float64Array
 const expected = { count: 5, mean: 2, smallest: -3, largest: 6, richest: 2 };
 
 describe("a survey, without Gloo, in this process", () => {
-  test("the whole application, which asks for gloo, as three ranks", async () => {
+  test("the whole application, which uses gloo, as three ranks", async () => {
     const run = localRanks(3, (meeting) => runSurvey(shardOf(meeting.rank), pick(meeting)), { init: false });
     expect(await run).toEqual([expected, expected, expected]);
   });
@@ -26,13 +26,13 @@ describe("a survey, without Gloo, in this process", () => {
     expect(all).toEqual([expected, expected, expected]);
   });
 
-  test("nobody has samples", async () => {
+  test("no rank has samples", async () => {
     const error = await localRanks(2, () => survey(new Float64Array(0))).catch((thrown: unknown) => thrown);
     expect(error).toBeInstanceOf(LocalRanksError);
-    expect(String(error)).toContain("rank 0: nobody has any samples");
+    expect(String(error)).toContain("rank 0: no rank has any samples");
   });
 
-  test("a rank of a thousand, without the others", async () => {
+  test("one rank of a thousand, without the others", async () => {
     const solo = { store: new HashStore(), rank: 7, worldSize: 1_000, options: { mode: "solo" } };
     expect(await runSurvey(Float64Array.of(5), solo)).toMatchObject({ count: 1, mean: 5, richest: 0 });
   });
@@ -43,7 +43,7 @@ describe("a survey, without Gloo, in this process", () => {
   });
 });
 
-test("C10D_BACKEND=fake does it too, where the application names no backend", async () => {
+test("C10D_BACKEND=fake works, too, if the application names no backend", async () => {
   const before = process.env.C10D_BACKEND;
   process.env.C10D_BACKEND = "fake";
   try {

@@ -1,16 +1,16 @@
 import * as dist from "bun-c10d";
 
-/** What is known of the samples of all ranks. */
+/** Statistics of the samples of all ranks. */
 export interface Survey {
   readonly count: number;
   readonly mean: number;
   readonly smallest: number;
   readonly largest: number;
-  /** Rank that has most samples; the lowest of several. */
+  /** Rank with the most samples; the lowest if there are several. */
   readonly richest: number;
 }
 
-/** The application: it meets the other ranks over Gloo, and each contributes its samples. */
+/** The application: it joins the other ranks over Gloo, and each contributes its samples. */
 export async function runSurvey(samples: Float64Array, meeting: dist.InitOptions = {}): Promise<Survey> {
   await dist.initProcessGroup({ backend: "gloo", ...meeting });
   try {
@@ -36,7 +36,7 @@ export async function survey(samples: Float64Array): Promise<Survey> {
     dist.allGatherIntoTensor(counts, Int32Array.of(samples.length)),
   ]);
   const [count = 0, sum = 0] = sums;
-  if (count === 0) throw new RangeError("nobody has any samples");
+  if (count === 0) throw new RangeError("no rank has any samples");
   return {
     count,
     mean: sum / count,

@@ -10,7 +10,7 @@ namespace c10d {
 /// The last of c10d_opcode.
 constexpr uint32_t kHighestOpcode = C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED;
 
-/// Name of a reduce op; nullptr if there is no such op.
+/// Name of a reduce op; nullptr for any other number.
 constexpr const char* reduce_op_name(uint32_t reduce_op) {
   switch (reduce_op) {
     case C10D_SUM:

@@ -7,19 +7,19 @@ import { defineCommand } from "./command.ts";
 const tools = ["cmake", "ninja", "c++"];
 
 /**
- * `c10d build`: compiles the shims of the native libraries that this machine has, into the build tree of the package,
- * where they are looked for.
+ * `c10d build`: compiles the shims of the native libraries that this machine has into the build tree of the package,
+ * where the package looks for them.
  */
 export const buildCommand = defineCommand({
   name: "build",
   summary:
-    "Compiles the shims of the native libraries that are installed (Gloo, MPI, UCC) into this package, where they are found.",
+    "Compiles the shims of the installed native libraries (Gloo, MPI, UCC) into this package, where it looks for them.",
   flags: { "dry-run": { type: "boolean", description: "print the commands only" } },
   async run(values) {
     const packageRoot = packageFolder();
     if (packageRoot === undefined) {
       throw new BackendUnavailableError(
-        "this is a copy of c10d outside of its package, or a package that another user can change: run the c10d of the package",
+        "this copy of c10d is outside its package, or another user can change the package: run the c10d of the package",
       );
     }
     const target = join(packageRoot, "build/release");
@@ -27,7 +27,7 @@ export const buildCommand = defineCommand({
       ["cmake", "-S", join(packageRoot, "native"), "-B", target, "-G", "Ninja", "-DCMAKE_BUILD_TYPE=Release"],
       ["cmake", "--build", target, "--target", "shims"],
     ];
-    // A clone has tests and benchmarks beside the shims, and its own script for them.
+    // A clone also has tests and benchmarks, and its own script to build them.
     if (!existsSync(join(packageRoot, "native/tests"))) commands[0]?.push("-DC10D_TESTS=OFF", "-DC10D_BENCH=OFF");
     if (values["dry-run"]) {
       for (const command of commands) console.log(command.join(" "));
@@ -44,7 +44,7 @@ export const buildCommand = defineCommand({
       const exitCode = await Bun.spawn(command, { stdio: ["ignore", "inherit", "inherit"] }).exited;
       if (exitCode !== 0) return 1;
     }
-    console.log("bun c10d info lists the backends that are available now");
+    console.log("run bun c10d info to list the backends that are now available");
     return 0;
   },
 });

@@ -1,6 +1,6 @@
 import { type ParseArgsOptionDescriptor, parseArgs } from "node:util";
 import { InvalidArgumentError, messageOf } from "../errors/index.ts";
-import { didYouMean } from "../registry/nearest-name.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
 
 export interface Flag extends ParseArgsOptionDescriptor {
   readonly description: string;
@@ -29,18 +29,18 @@ export interface CommandDefinition<F extends Flags> {
   readonly name: string;
   readonly summary: string;
   readonly flags: F;
-  /** How the program that the command runs, and its arguments, show in the usage. Without it there are no positionals. */
+  /** Usage text for the program that the command runs and its arguments. Without it there are no positionals. */
   readonly program?: string;
   /** Paragraph below the flags. */
   readonly notes?: string;
   run(values: FlagValues<F>, program: readonly string[]): Promise<number>;
 }
 
-/** A sub-command from its table of flags. Flags end at the first positional: what follows belongs to that program. */
+/** A sub-command from its table of flags. Flags end at the first positional; the rest belongs to that program. */
 export function defineCommand<const F extends Flags>(definition: CommandDefinition<F>): Command {
   return {
     name: definition.name,
-    // Async, so that bad arguments are rejections too.
+    // Async, so that bad arguments also reject.
     async run(args) {
       const [own, program] = splitAtProgram(definition.flags, args);
       if (own.includes("--help") || own.includes("-h")) {
@@ -73,7 +73,7 @@ function parseFlags<F extends Flags>(flags: F, args: readonly string[]): FlagVal
             unknown,
             Object.keys(flags).map((name) => `--${name}`),
           );
-    // The runtime appends advice on "--" that does not fit a command whose arguments end at the first positional.
+    // The runtime appends advice on "--" that is wrong for a command whose flags end at the first positional.
     const reason = message.replace(/\. To specify a positional argument[\s\S]*$/, "");
     throw new InvalidArgumentError(`${reason}${advice}`, { cause: error });
   }

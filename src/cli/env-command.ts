@@ -1,22 +1,22 @@
-import { type EnvironmentVariable, environmentVariables } from "../distributed/environment.ts";
+import { type EnvironmentVariable, processEnvironment, userVariables } from "../environment/index.ts";
 import { defineCommand } from "./command.ts";
 
-/** A secret is only told to be there. */
+/** For a secret, only whether it is set. */
 export function shownValue({ type }: EnvironmentVariable, value: string | undefined): string | null {
   if (value === undefined) return null;
   return type === "secret" && value !== "" ? "(set)" : value;
 }
 
-/** `c10d env`: the table of environment variables, with the values they have now. */
+/** `c10d env`: the table of environment variables with their current values. */
 export const envCommand = defineCommand({
   name: "env",
   summary: "Lists the environment variables that this package reads.",
   flags: { json: { type: "boolean", description: "print JSON" } },
   run(values) {
-    const rows = Object.entries(environmentVariables).map(([name, variable]) => ({
+    const rows = userVariables.map(([name, variable]) => ({
       name,
       ...variable,
-      value: shownValue(variable, process.env[name]),
+      value: shownValue(variable, processEnvironment[name]),
     }));
     if (values.json) {
       console.log(JSON.stringify(rows, null, 2));

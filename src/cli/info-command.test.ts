@@ -29,7 +29,7 @@ const plugin = (name: string, probe: string) => `export default {
   create: async () => { throw new Error("no peers"); },
 };`;
 
-/** Plugins of these names whose probes do not say whether they can run. */
+/** Plugins whose probes do not report whether they can run. */
 const oddProbes = `
   import named from "./named.ts";
   const odd = (name, probe) => ({ ...named, name, probe });
@@ -60,7 +60,7 @@ for (const [name, content] of Object.entries(files)) {
   writeFileSync(join(folder, name), content);
 }
 
-/** Runs `c10d info`, in the application's folder. */
+/** Runs `c10d info` in the application's folder. */
 function info(args: readonly string[], env: Readonly<Record<string, string | undefined>> = {}, cwd = folder) {
   const started = performance.now();
   const { stdout, stderr, exitCode } = Bun.spawnSync({
@@ -84,9 +84,9 @@ function backend(from: Info, name: string): BackendInfo {
 }
 
 describe("c10d info --json", () => {
-  const shown = json({ WORLD_SIZE: "3", C10D_STORE_SECRET: "for nobody's eyes" }, "--probe");
+  const shown = json({ WORLD_SIZE: "3", C10D_STORE_SECRET: "keep this private" }, "--probe");
 
-  test("has the documented fields, all of them", async () => {
+  test("has all documented fields", async () => {
     const documented = await Bun.file(join(import.meta.dir, "../../docs/backends.md")).text();
     const section = documented.slice(documented.indexOf("## `c10d info`"));
     for (const field of [...Object.keys(shown), ...shown.backends.flatMap((each) => Object.keys(each))]) {
@@ -139,7 +139,7 @@ describe("c10d info --json", () => {
     });
   });
 
-  test("what is available tells its library, what is not tells why and what to do", () => {
+  test("an available backend shows its library, an unavailable one the reason and the remedy", () => {
     expect(backend(shown, "named")).toMatchObject({
       type: "CUSTOM",
       available: true,
@@ -159,12 +159,12 @@ describe("c10d info --json", () => {
       module: null,
       bootstrap: null,
       capabilities: null,
-      reason: expect.stringContaining("the default export is no plugin for this package"),
-      remedy: expect.stringContaining('see to package "extras"'),
+      reason: expect.stringContaining("the default export is not a plugin for this package"),
+      remedy: expect.stringContaining('check package "extras"'),
     });
   });
 
-  test("backends that do not tell whether they can run", () => {
+  test("backends whose probes do not report whether they can run", () => {
     const { backends } = json({ C10D_BACKENDS: "./odd-probes.ts" });
     const odd = backends.filter(({ origin }) => origin.includes("odd-probes"));
     const unsaid = "probe() of the plugin does not say whether it can run";
@@ -176,7 +176,7 @@ describe("c10d info --json", () => {
     ]);
   });
 
-  test("what was found and cannot be used", () => {
+  test("backends that were found but cannot be used", () => {
     expect(shown.problems).toEqual([
       { origin: 'C10D_BACKENDS entry "./missing.ts"', message: `no such module, seen from ${folder}` },
       {
@@ -186,7 +186,7 @@ describe("c10d info --json", () => {
     ]);
   });
 
-  test("the variables that are set, and no secret", () => {
+  test("the variables that are set, without the secret", () => {
     expect(shown.environment).toMatchObject({
       WORLD_SIZE: "3",
       C10D_BACKENDS: "./named.ts,./missing.ts",
@@ -197,7 +197,7 @@ describe("c10d info --json", () => {
 });
 
 describe("c10d info", () => {
-  test("is for people", () => {
+  test("prints readable text", () => {
     const { text } = info(["--probe"], { MASTER_ADDR: "host-7" });
     expect(text).toStartWith(`bun-c10d ${packageJson.version} (backend SDK ${BACKEND_SDK_VERSION}, shim ABI `);
     expect(text).toContain(`
@@ -224,7 +224,7 @@ describe("c10d info", () => {
     expect(text).toMatch(/\nEnvironment:\n(.*\n)* {2}MASTER_ADDR +host-7\n/);
   });
 
-  test("loads nothing that packages declare, unless it is asked to", () => {
+  test("loads what packages declare only with --probe", () => {
     const mark = join(folder, "was-loaded");
     const absent = join(folder, "node_modules/extras/absent.js");
     const source = readFileSync(absent, "utf8");
@@ -235,14 +235,14 @@ describe("c10d info", () => {
       ...{ probed: false, devices: [], sdk: null, module: null, bootstrap: null, capabilities: null },
       ...{
         available: false,
-        reason: expect.stringContaining("it was not asked"),
+        reason: expect.stringContaining("it was not probed"),
         remedy: expect.stringContaining("--probe"),
       },
     });
     expect(listed.backends.filter(({ probed }) => !probed).map(({ name }) => name)).toEqual(["absent", "broken"]);
     expect(info([]).text).toContain(`
-  absent (CUSTOM): not asked
-    to do    c10d info --probe loads and asks it
+  absent (CUSTOM): not probed
+    to do    c10d info --probe loads and probes it
     from     package "extras" (${folder}/node_modules/extras/package.json)
 `);
     expect(existsSync(mark)).toBe(false);
@@ -251,7 +251,7 @@ describe("c10d info", () => {
     writeFileSync(absent, source);
   });
 
-  testAsRoot("neither reads nor runs what another user has put into a folder above", () => {
+  testAsRoot("neither reads nor runs what another user put into a parent folder", () => {
     const theirs = join(folder, "theirs");
     const mine = join(theirs, "deep/mine");
     mkdirSync(mine, { recursive: true });
@@ -275,7 +275,7 @@ describe("c10d info", () => {
     expect(existsSync(mark)).toBe(false);
   });
 
-  test("with a shim of gloo that is none it tells what builds one", () => {
+  test("with an invalid gloo shim it says how to build one", () => {
     const empty = join(folder, "no-shims");
     mkdirSync(empty, { recursive: true });
     writeFileSync(join(empty, "libc10d_gloo.so"), "not a library");
@@ -287,7 +287,7 @@ describe("c10d info", () => {
     });
   });
 
-  test.skipIf(noCompiler !== undefined)("with a shim for another ABI it names file and versions", () => {
+  test.skipIf(noCompiler !== undefined)("with a shim for another ABI it names the file and both versions", () => {
     const shims = join(folder, "other-shims");
     mkdirSync(shims, { recursive: true });
     writeFileSync(join(shims, "shim.c"), `unsigned c10d_abi_version(void) { return ${ABI_VERSION + 1}; }`);
@@ -297,7 +297,7 @@ describe("c10d info", () => {
     expect(backend(json({ C10D_NATIVE_DIR: shims }), "gloo")).toMatchObject({
       available: false,
       reason: expect.stringContaining(
-        `${library} speaks shim ABI ${ABI_VERSION + 1}, this bun-c10d speaks ABI ${ABI_VERSION}: update bun-c10d, or rebuild it`,
+        `${library} has shim ABI ${ABI_VERSION + 1}, this bun-c10d has ABI ${ABI_VERSION}: update bun-c10d, or rebuild it`,
       ),
       remedy: expect.stringContaining("./bootstrap build"),
     });
@@ -305,7 +305,7 @@ describe("c10d info", () => {
 
   test("is quick", () => {
     const runs = [0, 1, 2].map(() => info([]).ms);
-    // The goal is 200 ms; the rest is room for a machine that does other things too.
+    // The goal is 200 ms; the rest is a margin for a busy machine.
     expect(Math.min(...runs)).toBeLessThan(1_500);
   });
 });

@@ -1,6 +1,6 @@
 import os from "node:os";
 import packageJson from "../../package.json" with { type: "json" };
-import { environmentVariables } from "../distributed/environment.ts";
+import { processEnvironment, userVariables } from "../environment/index.ts";
 import { DistError } from "../errors/index.ts";
 import { ABI_VERSION } from "../native/abi.generated.ts";
 import {
@@ -22,11 +22,11 @@ import { infoText } from "./info-text.ts";
 export type BackendInfo = Availability & {
   readonly name: string;
   readonly type: string;
-  /** `built in`, `registered`, or what named it. */
+  /** `built in`, `registered`, or the place that names it. */
   readonly origin: string;
-  /** Whether it was loaded and asked. Without `--probe`, what packages declare is not. */
+  /** Whether it was loaded and probed. Backends that packages declare are probed only with `--probe`. */
   readonly probed: boolean;
-  /** Empty, as the next four are `null`, when the plugin was not or cannot be loaded. */
+  /** Empty when the plugin was not or cannot be loaded; the next four are then `null`. */
   readonly devices: readonly string[];
   readonly sdk: number | null;
   readonly module: string | null;
@@ -34,7 +34,7 @@ export type BackendInfo = Availability & {
   readonly capabilities: Capabilities | null;
 };
 
-/** What `c10d info --json` prints. Fields are added in later versions, but none is taken away or changed. */
+/** What `c10d info --json` prints. Later versions may add fields, but do not remove or change any. */
 export interface Info {
   readonly package: { readonly name: string; readonly version: string };
   readonly sdk: number;
@@ -53,18 +53,18 @@ export interface Info {
   readonly environment: Readonly<Record<string, string>>;
 }
 
-/** How long a backend may take to load, and to tell whether it can run: it must not keep the others from being shown. */
+/** Time limit for loading a backend, and for its probe, so that a slow one does not hold up the others. */
 const probeLimit: SettleLimit = { limitMs: 5_000, clock: systemClock };
 
-/** `c10d info`: what this machine has. */
+/** `c10d info`: the package, the platform and the backends on this machine. */
 export const infoCommand = defineCommand({
   name: "info",
-  summary: "Shows the package, the platform and which backends can run here, or what they lack.",
+  summary: "Shows the package, the platform and which backends can run here, or why they cannot.",
   flags: {
-    json: { type: "boolean", description: "print JSON, of the shape that docs/backends.md describes" },
+    json: { type: "boolean", description: "print JSON, as described in docs/backends.md" },
     probe: {
       type: "boolean",
-      description: "load the backends that packages declare, too, and ask whether they can run",
+      description: "also load the backends that packages declare, and check whether they can run",
     },
   },
   async run(values) {
@@ -76,8 +76,8 @@ export const infoCommand = defineCommand({
 
 async function gather(registry: BackendRegistry, probe: boolean): Promise<Info> {
   const problems = await registry.discover();
-  const set = Object.entries(environmentVariables).flatMap(([name, variable]) => {
-    const value = shownValue(variable, process.env[name]);
+  const set = userVariables.flatMap(([name, variable]) => {
+    const value = shownValue(variable, processEnvironment[name]);
     return value === null ? [] : [[name, value] as const];
   });
   return {
@@ -100,8 +100,8 @@ async function backendInfo(registry: BackendRegistry, name: string, probe: boole
   const probed = probe || isOurs || registry.isLoaded(name);
   const identity = { name, type: BackendType[registry.typeOf(name)], origin, probed };
   if (!probed) {
-    const reason = "it was not asked: listing backends runs no code of the packages that declare them";
-    return { ...identity, ...unknown, available: false, reason, remedy: "c10d info --probe loads and asks it" };
+    const reason = "it was not probed: listing backends runs no code of the packages that declare them";
+    return { ...identity, ...unknown, available: false, reason, remedy: "c10d info --probe loads and probes it" };
   }
   try {
     const { sdk = null, module = null, devices, bootstrap, capabilities } = await registry.get(name, probeLimit);
@@ -109,7 +109,7 @@ async function backendInfo(registry: BackendRegistry, name: string, probe: boole
     return { ...identity, devices, sdk, module, bootstrap, capabilities, ...availability };
   } catch (error) {
     if (!(error instanceof DistError)) throw error;
-    const remedy = isOurs ? "reinstall the package" : `see to ${origin}`;
+    const remedy = isOurs ? "reinstall the package" : `check ${origin}`;
     return { ...identity, ...unknown, available: false, reason: error.message, remedy };
   }
 }

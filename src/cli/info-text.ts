@@ -2,7 +2,7 @@ import { dtypesText, type Feature, features, summarize } from "../registry/index
 import { columns } from "./command.ts";
 import type { BackendInfo, Info } from "./info-command.ts";
 
-/** What `c10d info` prints for people. */
+/** The text that `c10d info` prints without `--json`. */
 export function infoText(info: Info): string {
   const { platform } = info;
   const parts = [
@@ -15,14 +15,14 @@ export function infoText(info: Info): string {
   }
   const set = Object.entries(info.environment);
   parts.push(
-    set.length === 0 ? "Environment: nothing is set (c10d env lists what can be)" : `Environment:\n${columns(set)}`,
+    set.length === 0 ? "Environment: nothing is set (c10d env lists the variables)" : `Environment:\n${columns(set)}`,
   );
   return parts.join("\n\n").trimEnd();
 }
 
 function backendText(backend: BackendInfo): string {
   const devices = backend.devices.length === 0 ? "" : ` for ${backend.devices.join(", ")}`;
-  const unavailable = backend.probed ? "not available" : "not asked";
+  const unavailable = backend.probed ? "not available" : "not probed";
   const version = backend.available ? `available, version ${backend.version}` : unavailable;
   const lines: [string, string][] = [];
   if (backend.available) {

@@ -1,29 +1,27 @@
 import { closeSync, fstatSync, openSync, readFileSync, type Stats } from "node:fs";
+import { type Environment, processEnvironment } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { isTrusted } from "../files/index.ts";
 
 export interface SecretFlags {
   readonly nnodes: number;
   readonly secretFile: string | undefined;
-  /** Whether ranks shall speak PyTorch's open protocol: asked for, or because torchrun started the launcher. */
+  /** Why ranks use PyTorch's open protocol: a flag asks for it, or torchrun started the launcher. */
   readonly torchCompat: "asked" | "by torchrun" | undefined;
   readonly insecure: boolean;
 }
 
 /**
- * The secret of a job's store: that of the file or of `C10D_STORE_SECRET`, null for the open protocol, undefined for a
- * new one for each attempt, which one node can have.
- * @throws InvalidArgumentError when several nodes have no secret and nobody has said that this is wanted.
+ * The secret of a job's store: from the file or `C10D_STORE_SECRET`, null for the open protocol, undefined for a new
+ * one in each attempt, which is possible with one node.
+ * @throws InvalidArgumentError when several nodes have no secret and no flag allows that.
  */
-export function jobSecret(
-  flags: SecretFlags,
-  env: Readonly<Record<string, string | undefined>> = process.env,
-): string | null | undefined {
+export function jobSecret(flags: SecretFlags, env: Environment = processEnvironment): string | null | undefined {
   const { nnodes, secretFile, torchCompat, insecure } = flags;
   const open = torchCompat !== undefined || insecure;
   if (open && secretFile !== undefined) {
     const flag = insecure ? "--insecure" : "--torch-compat";
-    throw new InvalidArgumentError(`--secret-file makes no sense with ${flag}, which needs an open store`, {
+    throw new InvalidArgumentError(`--secret-file cannot be combined with ${flag}, which needs an open store`, {
       argument: "secret-file",
     });
   }
@@ -32,7 +30,7 @@ export function jobSecret(
   const secret = secretFile === undefined ? env.C10D_STORE_SECRET : readSecret(secretFile);
   if (nnodes === 1 || (secret && !open)) return secret || undefined;
   throw new InvalidArgumentError(
-    "several nodes need a secret, so that others in the network cannot take part in the job: give all of them the same C10D_STORE_SECRET, or a file of mode 0600 as --secret-file (openssl rand -hex 32 makes one). --insecure goes without.",
+    "several nodes need a secret, so that others in the network cannot take part in the job: give all of them the same C10D_STORE_SECRET, or a file of mode 0600 as --secret-file (openssl rand -hex 32 makes one). To run without a secret, give --insecure.",
     { argument: "secret-file" },
   );
 }
@@ -43,7 +41,7 @@ function readSecret(path: string): string {
   let found: Stats;
   let text: string;
   try {
-    // What is looked at and what is read must be one file, whoever replaces it meanwhile.
+    // The file that is checked must be the file that is read, even if it is replaced meanwhile.
     const fd = openSync(path, "r");
     try {
       found = fstatSync(fd);
@@ -55,7 +53,7 @@ function readSecret(path: string): string {
     throw refuse("cannot be read", error);
   }
   if (!isTrusted(found.uid)) {
-    throw refuse(`belongs to another user (uid ${found.uid}), who can read it: make one of your own`);
+    throw refuse(`belongs to another user (uid ${found.uid}), who can read it: create your own`);
   }
   if ((found.mode & 0o077) !== 0) {
     const octal = (found.mode & 0o777).toString(8).padStart(4, "0");

@@ -1,6 +1,6 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import packageJson from "../../package.json" with { type: "json" };
-import { environmentVariables } from "../distributed/environment.ts";
+import { userVariables } from "../environment/index.ts";
 import { CliProcess, runCli } from "./fixtures/cli-process.ts";
 
 setDefaultTimeout(30_000);
@@ -16,14 +16,14 @@ describe("c10d", () => {
     for (const name of ["run", "store", "info", "build", "env"]) expect(stdout).toMatch(new RegExp(`^  ${name} `, "m"));
   });
 
-  test.each(["run", "store", "info", "build", "env"])("%s --help tells its flags", async (name) => {
+  test.each(["run", "store", "info", "build", "env"])("%s --help lists its flags", async (name) => {
     const { exitCode, stdout, stderr } = await runCli([name, "--help"]);
     expect([exitCode, stderr]).toEqual([0, ""]);
     expect(stdout).toContain(`Usage: c10d ${name} [flags]`);
     expect(stdout).toContain("--help");
   });
 
-  test("--help among the flags of run is for run", async () => {
+  test("--help among the flags of run prints the help of run", async () => {
     const { exitCode, stdout } = await runCli(["run", "-n", "2", "--help"]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("--nproc-per-node <N>");
@@ -46,10 +46,10 @@ describe("c10d", () => {
 });
 
 describe("c10d env", () => {
-  test("lists every variable with its meaning and the value it has", async () => {
+  test("lists every variable with its meaning and current value", async () => {
     const { exitCode, stdout } = await runCli(["env"], { MASTER_ADDR: "host-7" });
     expect(exitCode).toBe(0);
-    for (const [name, { description }] of Object.entries(environmentVariables)) {
+    for (const [name, { description }] of userVariables) {
       expect(stdout).toContain(`${name} (`);
       expect(stdout).toContain(description);
     }
@@ -58,23 +58,23 @@ describe("c10d env", () => {
 
   test("does not show a secret", async () => {
     for (const args of [["env"], ["env", "--json"]]) {
-      const { stdout } = await runCli(args, { C10D_STORE_SECRET: "for nobody's eyes" });
+      const { stdout } = await runCli(args, { C10D_STORE_SECRET: "keep this private" });
       expect(stdout).toContain("(set)");
-      expect(stdout).not.toContain("for nobody's eyes");
+      expect(stdout).not.toContain("keep this private");
     }
   });
 
   test("--json", async () => {
     const { stdout } = await runCli(["env", "--json"], { RANK: "3", WORLD_SIZE: undefined });
     const rows = JSON.parse(stdout) as { name: string; type: string; value: string | null }[];
-    expect(rows.map((row) => row.name)).toEqual(Object.keys(environmentVariables));
+    expect(rows.map((row) => row.name)).toEqual(userVariables.map(([name]) => name));
     expect(rows.find((row) => row.name === "RANK")).toMatchObject({ type: "integer", value: "3" });
     expect(rows.find((row) => row.name === "WORLD_SIZE")?.value).toBeNull();
   });
 });
 
 describe("c10d info", () => {
-  test("--json tells of each backend whether it is available, or why not and what to do", async () => {
+  test("--json says for each backend whether it is available, or why not and what to do", async () => {
     const { exitCode, stdout } = await runCli(["info", "--json"]);
     expect(exitCode).toBe(0);
     const info = JSON.parse(stdout) as { bun: string; backends: Record<string, unknown>[] };
@@ -112,7 +112,7 @@ describe("c10d store", () => {
     await store.close().catch(() => {});
   });
 
-  test("tells who can use it, and of a client that it refused", async () => {
+  test("reports who can use it, and a client that it refused", async () => {
     await using local = new CliProcess(["store", "--port", "0"], { C10D_STORE_SECRET: "" });
     await using all = new CliProcess(["store", "--port", "0", "--host", "0.0.0.0"], { C10D_STORE_SECRET: "" });
     await using cli = new CliProcess(["store", "--port", "0"], { C10D_STORE_SECRET: "of the server" });
@@ -122,22 +122,22 @@ describe("c10d store", () => {
       }
     };
     await until(() => [local, all, cli].every(({ stdout }) => stdout.includes("\n")) && all.stderr.includes("\n"));
-    expect(all.stderr).toContain("open protocol: whoever reaches it");
+    expect(all.stderr).toContain("open protocol: anyone who can reach it");
     expect(local.stderr).toBe("");
     const port = Number(/:(\d+)\n/.exec(cli.stdout)?.[1]);
     const { TCPStore } = await import("../store/index.ts");
-    for (const [secret, code, told] of [
-      [null, "SECRET_REQUIRED", "wants its secret"],
-      ["of the client", "SECRET_MISMATCH", "another secret"],
+    for (const [secret, code, reported] of [
+      [null, "SECRET_REQUIRED", "requires its secret"],
+      ["of the client", "SECRET_MISMATCH", "a different secret"],
     ] as const) {
       const connecting = TCPStore.connect({ host: "127.0.0.1", port, timeout: "20s", secret });
       await expect(connecting).rejects.toMatchObject({ code });
-      await until(() => cli.stderr.includes(told));
+      await until(() => cli.stderr.includes(reported));
     }
     expect(cli.stderr).not.toContain("of the server");
   });
 
-  test("a port in use is an error that names it", async () => {
+  test("a port in use is an error that names the port", async () => {
     using taken = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const { exitCode, stderr } = await runCli(["store", "--port", String(taken.port)]);
     expect(exitCode).toBe(1);

@@ -8,7 +8,7 @@ interface CommandEntry {
   load(): Promise<Command>;
 }
 
-/** Loaded one at a time, so that the help is quick and a broken part does not take the others with it. */
+/** Loaded on demand, so that the help is quick and a broken command does not affect the others. */
 const commands: ReadonlyMap<string, CommandEntry> = new Map([
   [
     "run",
@@ -34,14 +34,14 @@ const commands: ReadonlyMap<string, CommandEntry> = new Map([
   [
     "build",
     {
-      summary: "compile the shims of the native libraries that are installed",
+      summary: "compile the shims of the installed native libraries",
       load: async () => (await import("./build-command.ts")).buildCommand,
     },
   ],
   [
     "env",
     {
-      summary: "list the environment variables that are read",
+      summary: "list the environment variables that this package reads",
       load: async () => (await import("./env-command.ts")).envCommand,
     },
   ],
@@ -52,13 +52,13 @@ function usage(): string {
   return (
     `${packageJson.name} ${packageJson.version}: torch.distributed for Bun\n\nUsage: c10d <command> [flags]\n\n` +
     `Commands:\n${columns(rows)}\nFlags:\n${columns([
-      ["-h, --help", "print this text; after a command, its own"],
+      ["-h, --help", "print this text, or the help of a command"],
       ["-v, --version", "print the version"],
     ])}`
   );
 }
 
-/** Runs the command line and resolves to the exit code: 2 for wrong usage, 1 for other errors of the tool itself. */
+/** Runs the command line; resolves to the exit code: 2 for wrong usage, 1 for other errors of the tool itself. */
 async function main(args: readonly string[]): Promise<number> {
   const [name, ...rest] = args;
   try {
@@ -79,7 +79,7 @@ async function main(args: readonly string[]): Promise<number> {
     const command = await entry.load();
     return await command.run(rest);
   } catch (thrown) {
-    const error = explained("it cannot go on", thrown);
+    const error = explained("cannot continue", thrown);
     const where = name !== undefined && commands.has(name) ? `c10d ${name}` : "c10d";
     if (error instanceof InvalidArgumentError) {
       console.error(`${where}: ${error.message}\nTry "${where} --help".`);

@@ -12,7 +12,7 @@ export function parseEndpoint(text: string): { readonly host: string; readonly p
   const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d+))?$/.exec(text);
   const host = match?.[1] || match?.[2] || (isIPv6(text) ? text : undefined);
   if (!host) {
-    throw new InvalidArgumentError(`--rdzv-endpoint wants host:port, got ${JSON.stringify(text)}`, {
+    throw new InvalidArgumentError(`--rdzv-endpoint must be host:port, got ${JSON.stringify(text)}`, {
       argument: "rdzv-endpoint",
     });
   }

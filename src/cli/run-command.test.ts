@@ -46,12 +46,12 @@ describe("c10d run: ranks", () => {
     }
   });
 
-  test("OMP_NUM_THREADS of the user stays", async () => {
+  test("keep the user's OMP_NUM_THREADS", async () => {
     const { stdout } = await runCli(["run", "-n", "1", fixture("print-env.ts")], { OMP_NUM_THREADS: "3" });
     expect(JSON.parse(stdout)).toMatchObject({ OMP_NUM_THREADS: "3", WORLD_SIZE: "1" });
   });
 
-  test("flags after the script are the script's", async () => {
+  test("flags after the script belong to the script", async () => {
     const { stdout } = await runCli(["run", "-n", "1", fixture("hello.ts"), "-n", "9", "--help", "--", "x"]);
     expect(stdout).toBe("hello -n 9 --help -- x\n");
   });
@@ -75,7 +75,7 @@ describe("c10d run: secret of the store", () => {
   const secretsOf = (stdout: string) =>
     new Set(lines(stdout).map((line) => (JSON.parse(line) as Record<string, string>).C10D_STORE_SECRET));
 
-  test("is a new one for each job, the same for all ranks, and nowhere in the output", async () => {
+  test("is new for each job, the same for all ranks, and not in the output", async () => {
     const seen = new Set<string | undefined>();
     for (let job = 0; job < 2; job++) {
       const { stdout, stderr } = await runCli(["run", "-n", "2", "--no-prefix", fixture("print-env.ts")]);
@@ -88,7 +88,7 @@ describe("c10d run: secret of the store", () => {
     expect(seen.size).toBe(2);
   });
 
-  test("is that of the launcher's environment if there is one", async () => {
+  test("is taken from the launcher's environment if set there", async () => {
     const env = { C10D_STORE_SECRET: "mine" };
     const { stdout } = await runCli(["run", "-n", "1", fixture("print-env.ts")], env);
     expect([...secretsOf(stdout)]).toEqual(["mine"]);
@@ -96,7 +96,7 @@ describe("c10d run: secret of the store", () => {
     expect(exitCode).toBe(0);
   });
 
-  test("keeps out who does not know it: both sides tell why", async () => {
+  test("keeps out a rank that does not know it: both sides say why", async () => {
     const script = `C10D_STORE_SECRET= exec '${process.execPath}' '${fixture("meet.ts")}'`;
     const { exitCode, stderr } = await runCli(["run", "-n", "1", "--no-bun", "sh", "-c", script]);
     expect(exitCode).toBe(1);
@@ -110,7 +110,7 @@ describe("c10d run: secret of the store", () => {
   test.each([
     ["with --torch-compat", ["--torch-compat"], {}],
     ["under torchrun", [], { TORCHELASTIC_ERROR_FILE: "/tmp/error.json" }],
-  ])("there is none %s, which is said", async (_, flags, env) => {
+  ])("is absent %s, with a warning", async (_, flags, env) => {
     const args = ["run", "-n", "2", "--no-prefix", ...flags];
     const { stdout } = await runCli([...args, fixture("print-env.ts")], { ...env, C10D_STORE_SECRET: "mine" });
     expect([...secretsOf(stdout)]).toEqual([""]);
@@ -121,27 +121,27 @@ describe("c10d run: secret of the store", () => {
 });
 
 describe("c10d run: store", () => {
-  test("tells the rank that waits for the others that one of them has another world size", async () => {
+  test("a rank that waits for the others is notified that one of them has another world size", async () => {
     const script = `[ $RANK = 1 ] && sleep 0.5 && export WORLD_SIZE=3; exec '${process.execPath}' '${fixture("disagree.ts")}'`;
     const { exitCode, stdout } = await runCli(["run", "-n", "2", "--no-prefix", "--no-bun", "sh", "-c", script]);
     expect(exitCode).toBe(0);
-    const told = lines(stdout).map((line) => JSON.parse(line) as { code: string; message: string; ms: number });
-    expect(told).toHaveLength(2);
-    for (const { code, message, ms } of told) {
+    const failures = lines(stdout).map((line) => JSON.parse(line) as { code: string; message: string; ms: number });
+    expect(failures).toHaveLength(2);
+    for (const { code, message, ms } of failures) {
       expect(code).toBe("WORLD_SIZE_MISMATCH");
       expect(message).toContain("rank 0 has 2, rank 1 has 3");
-      // Not by the time-out of 20 s.
+      // Before the time-out of 20 s.
       expect(ms).toBeLessThan(8_000);
     }
   });
 
-  test("is hosted by the launcher, on the port that the ranks are told", async () => {
+  test("is hosted by the launcher, on the port that the ranks receive", async () => {
     const { exitCode, stdout } = await runCli(["run", "-n", "3", fixture("meet.ts")]);
     expect(exitCode).toBe(0);
     expect(lines(stdout).sort()).toEqual([0, 1, 2].map((rank) => `[rank ${rank}] 3 ranks, next is ${(rank + 1) % 3}`));
   });
 
-  test("answers while nobody reads the output of the job", async () => {
+  test("answers while the output of the job is not read", async () => {
     await using cli = new CliProcess(["run", "-n", "2", fixture("flood.ts")], {}, { read: "stderr" });
     for (const end = performance.now() + 10_000; !cli.stderr.includes("done"); await Bun.sleep(5)) {
       expect(performance.now()).toBeLessThan(end);
@@ -161,7 +161,7 @@ describe("c10d run: store", () => {
 });
 
 describe("c10d run: output", () => {
-  test("comes in whole lines with the prefix of the rank, on the stream it was written to", async () => {
+  test("consists of whole lines with the prefix of the rank, on the stream it was written to", async () => {
     const { exitCode, stdout, stderr } = await runCli(["run", "-n", "3", fixture("write-pieces.ts")]);
     expect(exitCode).toBe(0);
     for (const [name, text] of [
@@ -184,7 +184,7 @@ describe("c10d run: output", () => {
     expect(cli.stdout).toBe("[rank 0] for rank 0\n");
   });
 
-  test("of a single rank has no prefix, nor with --no-prefix", async () => {
+  test("has no prefix with a single rank, or with --no-prefix", async () => {
     expect((await runCli(["run", "-n", "1", fixture("hello.ts"), "a"])).stdout).toBe("hello a\n");
     expect((await runCli(["run", "-n", "2", "--no-prefix", fixture("hello.ts")])).stdout).toBe("hello\nhello\n");
   });
@@ -199,7 +199,7 @@ describe("c10d run: output", () => {
 });
 
 describe("c10d run: failure", () => {
-  test("the last block names the rank that threw, its error, pid and exit code; the others are stopped", async () => {
+  test("the final report names the rank that threw, its error, pid and exit code; the others are stopped", async () => {
     await using cli = new CliProcess(["run", "-n", "4", fixture("fail.ts"), "2", "throw", "1000"]);
     const pids = await cli.pids(4);
     expect(await cli.exitCode()).toBe(1);
@@ -219,7 +219,7 @@ describe("c10d run: failure", () => {
     expect(stderr).toContain("it wrote nothing to stderr");
   });
 
-  test("a rank that a signal ends gives 128 + its number", async () => {
+  test("when a signal ends a rank, the exit code is 128 + its number", async () => {
     const { exitCode, stderr } = await runCli(["run", "-n", "2", fixture("fail.ts"), "0", "SIGKILL"]);
     expect(exitCode).toBe(137);
     expect(stderr).toContain("rank 0 failed first: signal SIGKILL (exit code 137)");
@@ -231,14 +231,14 @@ describe("c10d run: failure", () => {
     expect(stderr).toMatch(/c10d run: rank 0 failed first: exit code 1[\s\S]*boom in rank 0/);
   });
 
-  test("of a long stderr the last 20 lines are repeated", async () => {
+  test("the report repeats the last 20 lines of a long stderr", async () => {
     const text = Array.from({ length: 50 }, (_, i) => `line ${i}`).join("\n");
     const { stderr } = await runCli(["run", "-n", "2", fixture("fail.ts"), "1", "3", "0", text]);
     const block = stderr.slice(stderr.indexOf("last lines of the stderr"));
     expect(lines(block).slice(1)).toEqual(Array.from({ length: 20 }, (_, i) => `  line ${i + 30}`));
   });
 
-  test("the rank that caused it is named, not the one that noticed it and ended sooner", async () => {
+  test("the report names the rank that caused the failure, not the one that noticed it and ended sooner", async () => {
     const { exitCode, stderr } = await runCli(["run", "-n", "4", fixture("blame.ts")]);
     expect(exitCode).toBe(1);
     const block = stderr.slice(stderr.indexOf("c10d run:"));
@@ -247,7 +247,7 @@ describe("c10d run: failure", () => {
     expect(block).toContain("ranks 1, 3 were stopped\n");
   });
 
-  test("where all blame a peer the first to end is named", async () => {
+  test("when all blame a peer, the report names the first to end", async () => {
     const { exitCode, stderr } = await runCli([
       ...["run", "-n", "2", fixture("fail.ts"), "0", "5", "0"],
       "DistTimeoutError: allReduce #1 timed out",
@@ -267,7 +267,7 @@ describe("c10d run: failure", () => {
     expect(pids.filter(isAlive)).toEqual([]);
   });
 
-  test("--timeout ends the job with 124 and tells who was still running", async () => {
+  test("--timeout ends the job with 124 and reports which ranks were still running", async () => {
     const script = "echo pid $$; [ $RANK = 1 ] || exec sleep 60";
     await using cli = new CliProcess(["run", "-n", "3", "--timeout", "500ms", "--no-bun", "sh", "-c", script]);
     const pids = await cli.pids(3);
@@ -282,7 +282,7 @@ describe("c10d run: signals", () => {
     ["SIGINT", 130],
     ["SIGTERM", 143],
     ["SIGHUP", 129],
-  ] as const)("%s is forwarded once to each rank and gives %d", async (signal, code) => {
+  ] as const)("%s is forwarded once to each rank, and the exit code is %d", async (signal, code) => {
     await using cli = new CliProcess(["run", "-n", "2", fixture("wait.ts")]);
     const pids = await cli.pids(2);
     cli.signal(signal);
@@ -296,8 +296,8 @@ describe("c10d run: signals", () => {
     expect(pids.filter(isAlive)).toEqual([]);
   });
 
-  test("a signal to the launcher's whole process group, as of a terminal, reaches each rank once", async () => {
-    // setsid makes the launcher the leader of a group of its own.
+  test("a signal to the launcher's whole process group, as from a terminal, reaches each rank once", async () => {
+    // setsid makes the launcher the leader of its own group.
     await using cli = new CliProcess(["run", "-n", "2", fixture("wait.ts")], {}, { within: ["setsid"] });
     const pids = await cli.pids(2);
     process.kill(-cli.pid, "SIGINT");
@@ -321,8 +321,8 @@ describe("c10d run: signals", () => {
   });
 });
 
-describe("c10d run: nothing is left behind", () => {
-  test.each([0, 3])("children of ranks that ended with %d", async (code) => {
+describe("c10d run: leaves nothing behind", () => {
+  test.each([0, 3])("no children of ranks that ended with %d", async (code) => {
     const started = performance.now();
     await using cli = new CliProcess(["run", "-n", "2", fixture("leave-child.ts"), String(code)]);
     expect(await cli.exitCode()).toBe(code);
@@ -330,15 +330,15 @@ describe("c10d run: nothing is left behind", () => {
     expect(await endWithin(await cli.pids(1), 2_000)).toBe(true);
   });
 
-  test("ranks of a launcher that was killed, stubborn ones too", async () => {
+  test("no ranks of a launcher that was killed, not even stubborn ones", async () => {
     await using cli = new CliProcess(["run", "-n", "2", "--grace", "300ms", fixture("wait.ts"), "--stubborn"]);
     const pids = await cli.pids(2);
     cli.signal("SIGKILL");
     expect(await endWithin(pids, 5_000)).toBe(true);
   });
 
-  test("a process that left the session of its rank cannot hold the launcher", async () => {
-    // The rank ends when the other has left, and the other keeps the rank's output open.
+  test("a process that left the session of its rank cannot hold up the launcher", async () => {
+    // The rank ends once the child has left, and the child keeps the rank's output open.
     const script = `exec 3>&1; pid=$(setsid sh -c 'echo $$; exec sleep 60 >&3' &); echo pid $pid`;
     await using cli = new CliProcess(["run", "-n", "2", "--no-bun", "sh", "-c", script]);
     const pids = await cli.pids(2);
@@ -359,17 +359,17 @@ describe("c10d run: wrong usage", () => {
     [["x.ts"], "-n is missing"],
     [["-n", "2"], "no script given"],
     [["-n", "2", "/nowhere/script.ts"], "no such script: /nowhere/script.ts"],
-    [["-n", "2", "python3"], "to run another program give --no-bun"],
+    [["-n", "2", "python3"], "give --no-bun to run another program"],
     [["-n", "2", "--no-bun", "c10d-no-such-program"], "no such program: c10d-no-such-program"],
     [["-n", "2", "--wat", "x.ts"], "Unknown option '--wat'\n"],
     [["--nproc_per_node", "2", "x.ts"], "Unknown option '--nproc_per_node'; did you mean \"--nproc-per-node\"?"],
     [
       ["-n", "2", "--timeout", "soon", fixture("hello.ts")],
-      '--timeout wants a time such as 500ms, 30s or 5m, got "soon"',
+      '--timeout must be a time such as 500ms, 30s or 5m, got "soon"',
     ],
-    [["-n", "2", "--grace", "0s", fixture("hello.ts")], "--grace wants a time"],
+    [["-n", "2", "--grace", "0s", fixture("hello.ts")], "--grace must be a time"],
     [["-n", "2", "--master-port", "70000", fixture("hello.ts")], "--master-port must be an integer from 0 to 65535"],
-    [["-n", "2", "--env", "=x", fixture("hello.ts")], "--env wants NAME=value"],
+    [["-n", "2", "--env", "=x", fixture("hello.ts")], "--env must be NAME=value"],
     [["-n", "2", "--env", "RANK=1", fixture("hello.ts")], "--env cannot set RANK"],
   ])("%j", async (args, message) => {
     const { exitCode, stdout, stderr } = await runCli(["run", ...args]);
@@ -380,7 +380,7 @@ describe("c10d run: wrong usage", () => {
   });
 });
 
-test("a program that the system cannot start is an error that names it, without a stack trace", async () => {
+test("a program that the system cannot start is an error that names the program, without a stack trace", async () => {
   const folder = mkdtempSync(join(tmpdir(), "c10d-run-"));
   const file = join(folder, "program");
   writeFileSync(file, "#!/nonexistent/interpreter\n", { mode: 0o755 });

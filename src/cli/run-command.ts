@@ -1,3 +1,4 @@
+import { environmentText } from "../environment/index.ts";
 import { defineCommand } from "./command.ts";
 import { jobSecret } from "./job-secret.ts";
 import type { JobOptions } from "./launcher/job-options.ts";
@@ -28,9 +29,9 @@ export const runCommand = defineCommand({
     "rdzv-endpoint": {
       type: "string",
       value: "<host:port>",
-      description: "where node 0 hosts the store: an address of it that the others reach (port: 29500)",
+      description: "where node 0 hosts the store: an address that the other nodes can reach (port: 29500)",
     },
-    "rdzv-id": { type: "string", value: "<id>", description: "id of the job, as in the paths of log files" },
+    "rdzv-id": { type: "string", value: "<id>", description: "id of the job; part of the paths of log files" },
     "rdzv-timeout": {
       type: "string",
       value: "<time>",
@@ -48,7 +49,7 @@ export const runCommand = defineCommand({
       value: "<path>",
       description: "file of mode 0600 with the secret of the store; instead of C10D_STORE_SECRET",
     },
-    insecure: { type: "boolean", description: "go without a secret, also between several nodes" },
+    insecure: { type: "boolean", description: "run without a secret, even with several nodes" },
     "master-addr": {
       type: "string",
       value: "<host>",
@@ -57,20 +58,20 @@ export const runCommand = defineCommand({
     "master-port": {
       type: "string",
       value: "<port>",
-      description: "its port; 0, which is the default, for a free one",
+      description: "with one node: port of the store; 0 (default) for a free one",
     },
     "max-restarts": {
       type: "string",
       value: "<N>",
       default: "0",
-      description: "how often all ranks are started again after one has failed",
+      description: "how often all ranks are restarted after one has failed",
     },
-    timeout: { type: "string", value: "<time>", description: "end the job after this time, for instance 30s or 2h" },
+    timeout: { type: "string", value: "<time>", description: "end the job after this time, such as 30s or 2h" },
     grace: {
       type: "string",
       value: "<time>",
       default: "5s",
-      description: "time that ranks have to end after a signal, before they are killed",
+      description: "time that ranks have to end after a signal before they are killed",
     },
     env: { type: "string", multiple: true, value: "<K=V>", description: "set a variable for all ranks; repeatable" },
     "log-dir": {
@@ -84,32 +85,32 @@ export const runCommand = defineCommand({
       value: "<1|2|3>",
       description: "what goes to --log-dir: 1 stdout, 2 stderr, 3 (default) both",
     },
-    tee: { type: "boolean", description: "print what goes to --log-dir as well" },
-    json: { type: "boolean", description: "print events as lines of JSON; the ranks' output goes to stderr" },
+    tee: { type: "boolean", description: "also print what goes to --log-dir" },
+    json: { type: "boolean", description: "print events as JSON lines; the ranks' output goes to stderr" },
     "no-prefix": { type: "boolean", description: "print the lines of the ranks without [rank N]" },
     "no-bun": {
       type: "boolean",
-      description: "run the program as it is, for instance python3 script.py; PyTorch's ranks need --torch-compat",
+      description: "run the program directly, not with Bun: python3 script.py; PyTorch's ranks need --torch-compat",
     },
     "torch-compat": {
       type: "boolean",
-      description: "let PyTorch's ranks use the store: it is then open to whoever reaches its port",
+      description: "let PyTorch's ranks use the store, which is then open to anyone who can reach its port",
     },
   },
   notes:
-    "Exit code: 0 if all ranks end with 0; that of the first rank that fails, 128 + the number of the signal that ended\n" +
-    "it; 128 + the signal that the launcher got; 124 after --timeout; 1 when a node is lost. SIGINT, SIGTERM and SIGHUP go\n" +
-    "to all ranks, a second SIGINT kills them. Rank 0 reads the standard input.\n" +
-    "Each attempt has a store of its own: the ranks find it at MASTER_ADDR and MASTER_PORT (with several nodes a free port\n" +
-    "after a restart), and in TORCHELASTIC_RESTART_COUNT how often they were started before.\n" +
-    "The store wants a secret, which the ranks get as C10D_STORE_SECRET: the one in the launcher's environment or in\n" +
-    "--secret-file, else, with one node, a new one. With --torch-compat, --insecure, or under torchrun, there is none.\n" +
-    "Several nodes: the same flags on each but --node-rank, for instance\n" +
+    "Exit code: 0 if all ranks exit with 0; that of the first rank that fails, or 128 + the signal that ended it; 128 +\n" +
+    "the signal that the launcher received; 124 after --timeout; 1 when a node is lost. SIGINT, SIGTERM and SIGHUP are\n" +
+    "forwarded to all ranks; a second SIGINT kills them. Rank 0 reads the standard input.\n" +
+    "Each attempt has its own store. The ranks find it at MASTER_ADDR and MASTER_PORT (with several nodes a free port\n" +
+    "after a restart). TORCHELASTIC_RESTART_COUNT is the number of restarts so far.\n" +
+    "The store requires a secret, which the ranks get as C10D_STORE_SECRET: that of the launcher's environment or of\n" +
+    "--secret-file, or else, with one node, a new one. With --torch-compat, --insecure, or under torchrun, there is none.\n" +
+    "Several nodes: the same flags on each except --node-rank, for example\n" +
     "  c10d run -n 4 --nnodes 2 --node-rank 0 --rdzv-endpoint 10.0.0.1:29500 --secret-file job.secret script.ts\n" +
-    "Node r has the ranks from r * N. What ends the job on one node ends it on all, and all print the same rank. A launcher\n" +
-    "that is killed is missed within three seconds, one that is cut off within --node-timeout and two seconds; neither can\n" +
-    "be restarted.\n" +
-    "Events of --json, by their field event: started, rankEnded, failed, restarted, finished.",
+    "Node r runs the ranks from r * N. What ends the job on one node ends it on all, and all report the same rank. The\n" +
+    "others notice within three seconds that a launcher was killed, and within --node-timeout plus two seconds that one is\n" +
+    "unreachable; neither can be restarted.\n" +
+    "Values of the field event with --json: started, rankEnded, failed, restarted, finished.",
   async run(values, program) {
     const { nnodes, node } = parseNode(values.nnodes, values["node-rank"]);
     const place = masterPlace(nnodes, values["rdzv-endpoint"], values["master-addr"], values["master-port"]);
@@ -140,7 +141,7 @@ export const runCommand = defineCommand({
   },
 });
 
-/** Whether torchrun has started this process: it gives each of its workers such a file. */
+/** Whether torchrun started this process: it sets this variable for each of its workers. */
 function underTorchrun(): boolean {
-  return process.env.TORCHELASTIC_ERROR_FILE !== undefined;
+  return environmentText("TORCHELASTIC_ERROR_FILE") !== undefined;
 }

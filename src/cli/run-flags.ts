@@ -1,6 +1,7 @@
 import { statSync } from "node:fs";
 import { resolve } from "node:path";
-import { InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { timeoutMs } from "../time/index.ts";
 import type { JobOptions } from "./launcher/job-options.ts";
 import type { OutputStream } from "./launcher/job-output.ts";
 import { parsePort } from "./port.ts";
@@ -8,7 +9,7 @@ import { parseEndpoint } from "./rdzv-endpoint.ts";
 
 const scriptNames = /\.[cm]?[jt]sx?$/;
 
-/** The number of ranks on each node. @throws InvalidArgumentError for no number of at least 1. */
+/** The number of ranks on each node. @throws InvalidArgumentError unless it is an integer of at least 1. */
 export function parseRanks(text: string | undefined): number {
   if (text === undefined) {
     throw new InvalidArgumentError("-n is missing: how many ranks?", { argument: "nproc-per-node" });
@@ -28,7 +29,7 @@ export function parseCount(flag: string, text: string, least: number): number {
   return count;
 }
 
-/** How many nodes there are, and which of them this is. @throws InvalidArgumentError where both do not fit. */
+/** The number of nodes and the number of this one. @throws InvalidArgumentError unless they match. */
 export function parseNode(count: string, rank: string | undefined): { readonly nnodes: number; readonly node: number } {
   const nnodes = parseCount("nnodes", count, 1);
   if (rank === undefined && nnodes > 1) {
@@ -43,7 +44,7 @@ export function parseNode(count: string, rank: string | undefined): { readonly n
   return { nnodes, node };
 }
 
-/** Where the store of the ranks is. @throws InvalidArgumentError for flags that contradict or miss each other. */
+/** Where the store of the ranks is. @throws InvalidArgumentError for flags that conflict or are missing. */
 export function masterPlace(
   nnodes: number,
   endpoint: string | undefined,
@@ -78,7 +79,7 @@ export function masterPlace(
 export function parseRunId(text: string | undefined): string | undefined {
   if (text === undefined || /^[A-Za-z0-9_][A-Za-z0-9_.-]*$/.test(text)) return text;
   throw new InvalidArgumentError(
-    `--rdzv-id is the name of a folder: letters, digits, ".", "_" and "-", got ${JSON.stringify(text)}`,
+    `--rdzv-id must be a folder name of letters, digits, ".", "_" and "-", got ${JSON.stringify(text)}`,
     { argument: "rdzv-id" },
   );
 }
@@ -89,7 +90,7 @@ const redirects: ReadonlyMap<string, readonly OutputStream[]> = new Map([
   ["3", ["stdout", "stderr"]],
 ]);
 
-/** What goes to files, and where. @throws InvalidArgumentError for unknown streams, or streams without a folder. */
+/** Which streams go to files, and where. @throws InvalidArgumentError for unknown streams, or without a folder. */
 export function parseLogs(folder: string | undefined, which: string | undefined): JobOptions["logs"] {
   if (folder === undefined) {
     if (which === undefined) return undefined;
@@ -104,7 +105,7 @@ export function parseLogs(folder: string | undefined, which: string | undefined)
   return { folder: resolve(folder), streams };
 }
 
-/** @throws InvalidArgumentError without files. */
+/** @throws InvalidArgumentError without a log folder. */
 export function parseTee(tee: boolean, folder: string | undefined): boolean {
   if (tee && folder === undefined) throw new InvalidArgumentError("--tee needs --log-dir", { argument: "tee" });
   return tee;
@@ -115,7 +116,7 @@ export function parseTime(flag: string, text: string | undefined, defaultMs: num
   try {
     return timeoutMs(text, defaultMs);
   } catch (cause) {
-    throw new InvalidArgumentError(`--${flag} wants a time such as 500ms, 30s or 5m, got ${JSON.stringify(text)}`, {
+    throw new InvalidArgumentError(`--${flag} must be a time such as 500ms, 30s or 5m, got ${JSON.stringify(text)}`, {
       argument: flag,
       cause,
     });
@@ -133,7 +134,7 @@ export function rankCommand(program: readonly string[], asIs: boolean): readonly
   const script = resolve(name);
   if (!scriptNames.test(name)) {
     throw new InvalidArgumentError(
-      `${name} does not look like a script for Bun (.ts, .tsx, .js, .mjs …); to run another program give --no-bun`,
+      `${name} does not look like a script for Bun (.ts, .tsx, .js, .mjs …); give --no-bun to run another program`,
       { argument: "script" },
     );
   }

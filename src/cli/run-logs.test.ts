@@ -33,7 +33,7 @@ const script = 'printf "out $RANK\\r\\nend"; echo "err $RANK" >&2; [ "$TORCHELAS
 const shell = ["--no-bun", "sh", "-c", script];
 
 describe("c10d run --log-dir", () => {
-  test("takes what each rank writes, byte for byte, and leaves nothing to print", async () => {
+  test("receives what each rank writes, byte for byte; nothing is printed", async () => {
     const { exitCode, stdout } = await runCli([
       ...["run", "-n", "2", "--log-dir", folder, "--rdzv-id", "job-7", "--max-restarts", "1", ...shell],
     ]);
@@ -46,7 +46,7 @@ describe("c10d run --log-dir", () => {
     }
   });
 
-  test("takes output of any length", async () => {
+  test("receives output of any length", async () => {
     const flood = ["--no-bun", "sh", "-c", "seq 1 300000"];
     const { exitCode } = await runCli(["run", "-n", "2", "--log-dir", folder, ...flood]);
     expect(exitCode).toBe(0);
@@ -55,7 +55,7 @@ describe("c10d run --log-dir", () => {
       expect(text(path) === expected).toBe(true);
   });
 
-  test("a failure is still told, with its last words and where the files are", async () => {
+  test("a failure is still reported, with the end of stderr and the place of the files", async () => {
     const { exitCode, stderr } = await runCli([
       ...["run", "-n", "2", "--log-dir", folder, fixture("fail.ts"), "1", "throw", "200"],
     ]);
@@ -69,7 +69,7 @@ describe("c10d run --log-dir", () => {
   test.each([
     ["1", "stdout.log", /\[rank (\d)\] err \1$/m],
     ["2", "stderr.log", /\[rank (\d)\] out \1$/m],
-  ])("--redirects %s takes one stream", async (which, name, printed) => {
+  ])("--redirects %s writes one stream to files", async (which, name, printed) => {
     const { stdout, stderr } = await runCli(["run", "-n", "2", "--log-dir", folder, "-r", which, ...shell]);
     expect(files().every((path) => path.endsWith(name))).toBe(true);
     expect(files()).toHaveLength(2);
@@ -77,7 +77,7 @@ describe("c10d run --log-dir", () => {
     expect(which === "1" ? stdout : "").toBe("");
   });
 
-  test("--tee prints as well, also for a single rank", async () => {
+  test("--tee also prints the output, even for a single rank", async () => {
     const { stdout } = await runCli(["run", "-n", "1", "--log-dir", folder, "--tee", fixture("hello.ts"), "there"]);
     expect(stdout).toBe("hello there\n");
     expect(
@@ -87,12 +87,12 @@ describe("c10d run --log-dir", () => {
     ).toEqual(["hello there\n"]);
   });
 
-  test("a folder that cannot be written is an error before a rank starts", async () => {
+  test("a folder that cannot be written to is an error before any rank starts", async () => {
     const taken = join(folder, "file");
     await Bun.write(taken, "");
     const { exitCode, stdout, stderr } = await runCli(["run", "-n", "2", "--log-dir", taken, fixture("hello.ts")]);
     expect([exitCode, stdout]).toEqual([2, ""]);
-    expect(stderr).toContain("--log-dir: cannot make the log file");
+    expect(stderr).toContain("--log-dir: cannot create the log file");
   });
 
   describe("where others can write", () => {
@@ -102,7 +102,7 @@ describe("c10d run --log-dir", () => {
     const file = () => join(logs(), "job-7/attempt_0/0/stdout.log");
     const mode = (path: string) => statSync(path).mode & 0o7777;
 
-    test("what is made is for this user alone", async () => {
+    test("only this user can read what is created", async () => {
       expect((await run()).exitCode).toBe(0);
       expect(readFileSync(file(), "utf8")).toBe("logged\n");
       for (let path = dirname(file()); path !== folder; path = dirname(path)) expect(mode(path)).toBe(0o700);
@@ -126,7 +126,7 @@ describe("c10d run --log-dir", () => {
         symlinkSync(join(folder, "elsewhere"), join(logs(), part));
         const { exitCode, stderr } = await run();
         expect(exitCode).toBe(2);
-        expect(stderr).toContain(`${join(logs(), part)} is a symbolic link, and was there before.`);
+        expect(stderr).toContain(`${join(logs(), part)} is a symbolic link, and existed before.`);
         expect(readdirSync(join(folder, "elsewhere"))).toEqual([]);
       }
       expect(readFileSync(victim, "utf8")).toBe("precious");
@@ -141,14 +141,14 @@ describe("c10d run --log-dir", () => {
       expect([readFileSync(victim, "utf8"), readFileSync(file(), "utf8")]).toEqual(["precious", "logged\n"]);
     });
 
-    test("a folder that anybody can write to: one such as /tmp will do, for a new id", async () => {
+    test("a folder that anyone can write to: one with a sticky bit, such as /tmp, works for a new id", async () => {
       mkdirSync(logs());
       chmodSync(logs(), 0o1777);
       expect((await run()).exitCode).toBe(0);
       chmodSync(logs(), 0o777);
       const { exitCode, stderr } = await run();
       expect(exitCode).toBe(2);
-      expect(stderr).toContain(`--log-dir: cannot make the log file ${file()}: ${logs()} can be changed by anybody`);
+      expect(stderr).toContain(`--log-dir: cannot create the log file ${file()}: ${logs()} can be changed by anybody`);
       expect(stderr).not.toContain("    at ");
     });
 
@@ -175,7 +175,7 @@ describe("c10d run --log-dir", () => {
     [["--tee"], "--tee needs --log-dir"],
     [["--redirects", "3"], "--redirects needs --log-dir"],
     [["--log-dir", ".", "--redirects", "0:1"], '--redirects must be 1, 2 or 3, got "0:1"'],
-    [["--rdzv-id", "../x"], "--rdzv-id is the name of a folder"],
+    [["--rdzv-id", "../x"], "--rdzv-id must be a folder name"],
     [["--max-restarts", "-1"], "--max-restarts"],
   ])("%j is wrong usage", async (flags, message) => {
     const { exitCode, stderr } = await runCli(["run", "-n", "1", ...flags, fixture("hello.ts")]);
@@ -195,13 +195,13 @@ describe("c10d run --json", () => {
       .split("\n")
       .map((line) => JSON.parse(line) as Event);
 
-  test("tells what happens as lines of JSON; the output of the ranks is on the standard error", async () => {
+  test("prints events as JSON lines; the output of the ranks goes to standard error", async () => {
     const { exitCode, stdout, stderr } = await runCli(["run", "-n", "2", "--json", "--max-restarts", "1", ...shell]);
     expect(exitCode).toBe(0);
     expect(stderr).toContain("[rank 1] out 1");
     const found = events(stdout);
     const order = found.map(({ event, attempt }) => `${event} ${attempt ?? ""}`.trim());
-    // The other rank may end by itself before it is stopped, and after that is told.
+    // The other rank may end by itself before it is stopped, and after the failure is reported.
     expect(order.filter((name) => !name.startsWith("rankEnded"))).toEqual([
       "started 0",
       "failed 0",
@@ -220,7 +220,7 @@ describe("c10d run --json", () => {
     expect(found.at(-1)).toMatchObject({ exitCode: 0, attempts: 2, time: expect.stringMatching(/^20\d\d-.*Z$/) });
   });
 
-  test("a single rank does not write between the events", async () => {
+  test("the output of a single rank does not mix with the events", async () => {
     const { stdout, stderr } = await runCli(["run", "-n", "1", "--json", fixture("fail.ts"), "0", "5", "0", "oops"]);
     expect(events(stdout).map(({ event }) => event)).toEqual(["started", "rankEnded", "failed", "finished"]);
     expect(stderr).toContain("pid ");

@@ -16,7 +16,7 @@ async function freeEndpoint(): Promise<string> {
   return `127.0.0.1:${server.port}`;
 }
 
-/** Waits until a launcher listens there, which it does after it has begun to look for signals. */
+/** Waits until a launcher listens there; by then it handles signals. */
 async function listening(endpoint: string): Promise<void> {
   const { hostname, port } = new URL(`tcp://${endpoint}`);
   for (;;) {
@@ -83,7 +83,7 @@ describe("c10d run --nnodes 2", () => {
     }
   });
 
-  test("a node whose ranks are done waits for the others: their failure is that of the job", async () => {
+  test("a node whose ranks are done waits for the others: their failure fails the job", async () => {
     const script = "[ $RANK = 3 ] && sleep 0.5 && echo late >&2 && exit 7; exit 0";
     await using job = await TwoNodes.start([], ["--no-bun", "sh", "-c", script]);
     expect(await job.exitCodes()).toEqual([7, 7]);
@@ -103,9 +103,9 @@ describe("c10d run --nnodes 2", () => {
     }
   });
 
-  test("the node that caused it is named, not the one whose ranks all noticed it first", async () => {
+  test("the report names the node that caused the failure, not the one whose ranks all noticed it first", async () => {
     const script =
-      'case $RANK in [01]) echo "DistNetworkError: rank 2 hung up" >&2; exit 7;; 2) sleep 0.6; echo the cause >&2; exit 3;; esac; exec sleep 60';
+      'case $RANK in [01]) echo "DistNetworkError: rank 2 disconnected" >&2; exit 7;; 2) sleep 0.6; echo the cause >&2; exit 3;; esac; exec sleep 60';
     await using job = await TwoNodes.start([], ["--no-bun", "sh", "-c", script]);
     expect(await job.exitCodes()).toEqual([3, 3]);
     for (const { stderr } of job.nodes) {
@@ -114,7 +114,7 @@ describe("c10d run --nnodes 2", () => {
     }
   });
 
-  test("--max-restarts starts the ranks of both nodes again, in a fresh store", async () => {
+  test("--max-restarts restarts the ranks of both nodes, with a fresh store", async () => {
     await using job = await TwoNodes.start(["--no-prefix", "--max-restarts", "2"], [fixture("restart.ts"), "3", "2"]);
     expect(await job.exitCodes()).toEqual([0, 0]);
     for (const [node, cli] of job.nodes.entries()) {
@@ -137,7 +137,7 @@ describe("c10d run --nnodes 2", () => {
   });
 
   test.each([0, 1] as const)("the launcher of node %d is killed: the other names it soon", async (node) => {
-    // Longer than the test may take: nobody waits for a heartbeat.
+    // Longer than the test may take: the loss is noticed without waiting for a heartbeat.
     await using job = await TwoNodes.start(["--node-timeout", "60s", "--grace", "500ms"], [fixture("nodes.ts"), "30"]);
     const pids = (await Promise.all(job.nodes.map((each) => each.pids(2)))).flat();
     const other = job.nodes[node === 0 ? 1 : 0];
@@ -146,11 +146,11 @@ describe("c10d run --nnodes 2", () => {
     const code = await other.exitCode();
     expect(performance.now() - started).toBeLessThan(8_000);
     expect(code).toBe(1);
-    expect(other.stderr).toMatch(new RegExp(`c10d run: node ${node} is lost: its launcher.* has hung up`));
+    expect(other.stderr).toMatch(new RegExp(`c10d run: node ${node} is lost: its launcher.* has disconnected`));
     expect(await endWithin(pids, 5_000)).toBe(true);
   });
 
-  test("of three nodes both that are left name the one whose launcher is killed", async () => {
+  test("with three nodes, the remaining two name the one whose launcher is killed", async () => {
     const endpoint = await freeEndpoint();
     const start = (node: number) => {
       const place = ["--nnodes", "3", "--node-rank", String(node), "--rdzv-endpoint", endpoint];
@@ -163,7 +163,7 @@ describe("c10d run --nnodes 2", () => {
     third.signal("SIGKILL");
     expect(await Promise.all([first.exitCode(), second.exitCode()])).toEqual([1, 1]);
     for (const { stderr } of [first, second]) {
-      expect(stderr).toContain("c10d run: node 2 is lost: its launcher has hung up");
+      expect(stderr).toContain("c10d run: node 2 is lost: its launcher has disconnected");
     }
   });
 
@@ -180,7 +180,7 @@ describe("c10d run --nnodes 2", () => {
     } finally {
       job.nodes[node].signal("SIGCONT");
     }
-    // It learns its fate when it goes on.
+    // It learns of the verdict when it continues.
     expect(await job.nodes[node].exitCode()).toBe(1);
   });
 });
@@ -193,14 +193,14 @@ test("a launcher that fails ends the job on the other node, too", async () => {
     await using job = await TwoNodes.start([], [fixture("wait.ts")], secret, [[], ["--log-dir", taken]]);
     expect(await job.exitCodes()).toEqual([1, 2]);
     expect(job.nodes[0].stderr).toContain("node 1 is lost: its launcher failed");
-    expect(job.nodes[1].stderr).toContain("--log-dir: cannot make the log file");
+    expect(job.nodes[1].stderr).toContain("--log-dir: cannot create the log file");
   } finally {
     rmSync(folder, { recursive: true });
   }
 });
 
-describe("c10d run: nodes that do not meet", () => {
-  test("different settings are told to both", async () => {
+describe("c10d run: nodes that do not join", () => {
+  test("both report different settings", async () => {
     await using job = await TwoNodes.start([], [fixture("hello.ts")], secret, [[], ["--max-restarts", "3"]]);
     expect(await job.exitCodes()).toEqual([2, 2]);
     for (const { stderr, stdout } of job.nodes) {
@@ -209,14 +209,14 @@ describe("c10d run: nodes that do not meet", () => {
     }
   });
 
-  test("a node that does not come is named", async () => {
+  test("a node that does not join is named", async () => {
     const three = ["--nnodes", "3"];
     await using job = await TwoNodes.start(["--rdzv-timeout", "4s"], [fixture("hello.ts")], secret, [three, three]);
     expect(await job.exitCodes()).toEqual([1, 1]);
-    expect(job.nodes[0].stderr).toContain("node 2 of 3 did not come to 127.0.0.1:");
+    expect(job.nodes[0].stderr).toContain("node 2 of 3 did not join at 127.0.0.1:");
   });
 
-  test("two launchers cannot be one node", async () => {
+  test("two launchers cannot be the same node", async () => {
     const endpoint = await freeEndpoint();
     const start = (node: number) => {
       const flags = ["run", "-n", "1", "--nnodes", "3", "--node-rank", String(node), "--rdzv-endpoint", endpoint];
@@ -227,7 +227,7 @@ describe("c10d run: nodes that do not meet", () => {
     await using third = start(1);
     const refused = await Promise.race([second, third].map((cli) => cli.exitCode().then(() => cli)));
     expect(await refused.exitCode()).toBe(1);
-    expect(refused.stderr).toContain("node 1 has come already: the launcher with pid");
+    expect(refused.stderr).toContain("node 1 has already joined: the launcher with pid");
     first.signal("SIGTERM");
     expect(await first.exitCode()).toBe(143);
   });
@@ -237,8 +237,8 @@ describe("c10d run: nodes that do not meet", () => {
     await using job = await TwoNodes.start(["--rdzv-timeout", "4s"], [fixture("hello.ts")], env);
     expect(await job.exitCodes()).toEqual([1, 1]);
     expect(job.nodes[1].stderr).toContain("secret");
-    expect(job.nodes[0].stderr).toContain("node 1 of 2 did not come");
-    expect(job.nodes[0].stderr).toContain("the client has another secret");
+    expect(job.nodes[0].stderr).toContain("node 1 of 2 did not join");
+    expect(job.nodes[0].stderr).toContain("the client has a different secret");
   });
 
   test("a signal ends the wait for the others", async () => {
@@ -285,7 +285,7 @@ describe("c10d run --nnodes 2: secret", () => {
     }
   });
 
-  testAsRoot("not from one of another user", async () => {
+  testAsRoot("does not come from another user's file", async () => {
     const folder = mkdtempSync(join(tmpdir(), "c10d-secret-"));
     const path = join(folder, "secret");
     writeFileSync(path, "known to its owner\n", { mode: 0o600 });
@@ -296,11 +296,13 @@ describe("c10d run --nnodes 2: secret", () => {
     expect(stderr).toContain(`--secret-file: ${path} belongs to another user (uid ${otherUser}), who can read it`);
   });
 
-  test.each(["--insecure", "--torch-compat"])("is not wanted with %s, which is said", async (flag) => {
+  test.each(["--insecure", "--torch-compat"])("is not required with %s, with a warning", async (flag) => {
     const print = ["--no-bun", "sh", "-c", 'echo "secret: $C10D_STORE_SECRET."'];
     await using job = await TwoNodes.start([flag, "--no-prefix"], print, none);
     expect(await job.exitCodes()).toEqual([0, 0]);
-    expect(job.nodes[0].stderr).toContain("speaks PyTorch's open protocol: whoever reaches it can read and write it");
+    expect(job.nodes[0].stderr).toContain(
+      "speaks PyTorch's open protocol: anyone who can reach it can read and write it",
+    );
     expect(job.nodes[1].stdout).toBe("secret: .\nsecret: .\n");
   });
 });
@@ -313,7 +315,7 @@ describe("c10d run --nnodes: wrong usage", () => {
     [["--nnodes", "0"], "--nnodes must be an integer of at least 1"],
     [["--nnodes", "2", "--node-rank", "0"], "several nodes need --rdzv-endpoint host:port"],
     [["--nnodes", "2", "--node-rank", "0", "--rdzv-endpoint", "0.0.0.0:1"], "that the other nodes can connect to"],
-    [["--rdzv-endpoint", "a:b:1"], "--rdzv-endpoint wants host:port"],
+    [["--rdzv-endpoint", "a:b:1"], "--rdzv-endpoint must be host:port"],
     [["--rdzv-endpoint", "a:99999"], "--rdzv-endpoint must be an integer from 0 to 65535"],
     [["--rdzv-endpoint", "a:1", "--master-port", "1"], "give --rdzv-endpoint or --master-addr and --master-port"],
   ])("%j", async (flags, message) => {

@@ -22,7 +22,7 @@ const results = (stdout: string): Line[] =>
     .sort((a, b) => a.rank - b.rank);
 
 describe("c10d run --max-restarts", () => {
-  test("starts all ranks again, which meet in a store that has nothing of before", async () => {
+  test("restarts all ranks with an empty store", async () => {
     const args = ["run", "-n", "3", "--no-prefix", "--max-restarts", "3", fixture("restart.ts"), "1", "2"];
     const { exitCode, stdout, stderr } = await runCli(args);
     expect(stderr).toContain("c10d run: starting all ranks again (restart 1 of 3)");
@@ -34,7 +34,7 @@ describe("c10d run --max-restarts", () => {
     );
   });
 
-  test("a port that was given stays", async () => {
+  test("keeps a port that was given", async () => {
     const port = await freePort();
     const flags = ["--no-prefix", "--max-restarts", "1", "--master-port", String(port)];
     const { exitCode, stdout } = await runCli(["run", "-n", "2", ...flags, fixture("restart.ts"), "0", "1"]);
@@ -45,7 +45,7 @@ describe("c10d run --max-restarts", () => {
     ]);
   });
 
-  test("each attempt has a secret of its own", async () => {
+  test("each attempt has its own secret", async () => {
     const script = 'echo "secret $C10D_STORE_SECRET"; [ "$TORCHELASTIC_RESTART_COUNT" = 1 ]';
     const { exitCode, stdout } = await runCli([
       "run",
@@ -74,7 +74,7 @@ describe("c10d run --max-restarts", () => {
     expect(cli.stderr.match(/starting all ranks again/g)).toHaveLength(2);
   });
 
-  test("a signal to the launcher and --timeout end the job, whatever is left", async () => {
+  test("a signal to the launcher and --timeout end the job, even with restarts left", async () => {
     await using cli = new CliProcess(["run", "-n", "2", "--max-restarts", "5", fixture("wait.ts")]);
     await cli.pids(2);
     cli.signal("SIGTERM");

@@ -4,41 +4,41 @@ import { OpType } from "./op-type.ts";
 import type { ReduceOp } from "./reduce-op.ts";
 
 /**
- * One call of an op by one rank, as it goes from the process group through the middleware to the backend. Its arguments have
- * been checked against the op's row in the op table; ranks are ranks in the group.
+ * One call of an op by one rank, as it passes from the process group through the middleware to the backend. Its
+ * arguments have been checked against the op's row in the op table; ranks are ranks in the group.
  *
- * Fields that an op has no use for hold their defaults: -1 for ranks, 0 for the tag.
+ * Fields that an op does not use hold their defaults: -1 for ranks, 0 for the tag.
  */
 export interface OpCall {
-  /** Number in this process, by which hooks and middleware know it again. */
+  /** Number of the call in this process, by which hooks and middleware recognise it. */
   readonly id: number;
-  /** A row of {@link opTable}, or `refused`: a collective that the process group has refused. */
+  /** A row of {@link opTable}; `refused` is a collective that the process group refused. */
   readonly op: OpName;
-  /** Where the tensors are; of an op without tensors, the device of the backend. */
+  /** Device of the tensors; for an op without tensors, that of the backend. */
   readonly device: Device;
-  /** What is read. Ops in place have outputs only. */
+  /** Tensors that the op reads. In-place ops have outputs only. */
   readonly inputs: readonly TensorView[];
-  /** What is written, and of ops in place read too. */
+  /** Tensors that the op writes. In-place ops also read them. */
   readonly outputs: readonly TensorView[];
-  /** Of ops that reduce. */
+  /** For ops that reduce. */
   readonly reduceOp: ReduceOp | undefined;
-  /** Rank in the group of the root, of ops that have one. */
+  /** For ops with a root: its rank in the group. */
   readonly root: number;
-  /** Of messages: the other side; -1 for a recv from any rank. */
+  /** For messages: rank of the peer in the group; -1 for a recv from any rank. */
   readonly peer: number;
-  /** Of messages. */
+  /** For messages. */
   readonly tag: number;
-  /** Elements for each rank; `undefined` for equal parts. Either both lists are given or none. */
+  /** Number of elements for each rank; `undefined` for equal parts. Either both lists are given or neither. */
   readonly inputSplits: readonly number[] | undefined;
-  /** As `inputSplits`, of the output. */
+  /** Like `inputSplits`, for the output. */
   readonly outputSplits: readonly number[] | undefined;
-  /** Of `monitoredBarrier`: whether to name all missing ranks rather than the first. */
+  /** For `monitoredBarrier`: whether to name all missing ranks rather than the first. */
   readonly waitAllRanks: boolean;
-  /** Second half of a sparse all-reduce, which has the number and the tag of the first. */
+  /** Whether this is the second half of a sparse all-reduce, with the sequence number and tag of the first. */
   readonly continuation: boolean;
-  /** Limit of the op in milliseconds; Infinity for none. */
+  /** Time-out of the op in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
-  /** Of a device with streams: the op starts after what is in this one now; by default in the default stream. */
+  /** For devices with streams: the op starts after what is queued in this stream now. The default stream by default. */
   readonly stream: Stream | undefined;
 }
 
@@ -52,7 +52,7 @@ export type CallTerms = Partial<
 
 let calls = 0;
 
-/** Makes a call; all have their fields in one order, which keeps those who read them fast. */
+/** Makes a call. All calls have their fields in the same order, which keeps property access fast. */
 export function opCall(
   op: OpName,
   device: Device,

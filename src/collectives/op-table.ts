@@ -1,10 +1,10 @@
 import { OpType } from "./op-type.ts";
 
 /**
- * What an op has on one side:
+ * Tensors that an op takes on one side, inputs or outputs:
  * - `tensor`: one tensor; `tensors`: a list of any length
- * - `joined`: one tensor that is world size times as long as that of the other side, the ranks' parts in their order;
- *   `joinedList`: a list of such tensors, each for the tensor at its place on the other side
+ * - `joined`: one tensor, world size times as long as that of the other side, with the ranks' parts in rank order;
+ *   `joinedList`: a list of such tensors, each for the tensor at the same index on the other side
  * - `perRank`: a list of one tensor per rank
  * - `joinedAtRoot`, `perRankAtRoot`: the same on the root, and nothing elsewhere
  */
@@ -23,31 +23,31 @@ export function isOneTensor(side: Side): boolean {
   return side === "tensor" || side === "joined" || side === "joinedAtRoot";
 }
 
-/** What is known of an op. */
+/** Properties of an op. */
 export interface OpRow {
   readonly opType: OpType;
-  /** Method of `ProcessGroup` that users call it by. */
+  /** Method of `ProcessGroup` by which users call it. */
   readonly api: string;
-  /** Collectives keep one order on all ranks; messages keep none with them; a turn is a collective that was refused. */
+  /** Collectives run in the same order on all ranks, messages in no order with them; a turn is a refused collective. */
   readonly kind: "collective" | "message" | "turn";
   readonly inputs: Side;
   readonly outputs: Side;
-  /** Whether the outputs are read too: ops in place have no inputs. */
+  /** Whether the outputs are also read: in-place ops have no inputs. */
   readonly inPlace?: true;
   /** Which option names the root: a source or a destination. */
   readonly root?: "src" | "dst";
   readonly reduces?: true;
-  /** Whether the parts of its two tensors may be of different lengths, by `inputSplits` and `outputSplits`. */
+  /** Whether the parts of its two tensors may differ in length, by `inputSplits` and `outputSplits`. */
   readonly splits?: true;
-  /** Whether the tensors of a list may be of different lengths: only what a rank gives itself must fit. */
+  /** Whether the tensors of a list may differ in length: only the part that a rank sends to itself must match. */
   readonly unequal?: true;
-  /** The op that does several of it at once. */
+  /** The op that runs several of these at once. */
   readonly coalesced?: OpName;
-  /** The op that does the same with a list of one tensor per rank in the place of one that has the parts of all. */
+  /** The op that does the same with a list of one tensor per rank instead of one joined tensor. */
   readonly perRank?: Operation;
 }
 
-/** Every op that a backend can be given. CONTRIBUTING.md says what a new op needs beside a row here. */
+/** Every op that a backend can be given. CONTRIBUTING.md says what a new op needs besides a row here. */
 const rows = {
   allReduce: {
     opType: OpType.ALLREDUCE,
@@ -198,7 +198,7 @@ const rows = {
     inputs: "none",
     outputs: "none",
   },
-  /** A collective that this rank has refused: it takes a turn, so that the ranks' numbers of calls can be compared. */
+  /** A collective that this rank refused: it takes a turn, so that the ranks' call counts can be compared. */
   refused: { opType: OpType.UNKNOWN, api: "refused", kind: "turn", inputs: "none", outputs: "none" },
 } as const satisfies Readonly<
   Record<string, Omit<OpRow, "coalesced" | "perRank"> & { readonly coalesced?: string; readonly perRank?: string }>
@@ -207,7 +207,7 @@ const rows = {
 /** Name of an op. */
 export type OpName = keyof typeof rows;
 
-/** The op table: what the facade checks, what backends can claim, and what the native side knows of an op come from it. */
+/** The op table. It defines what the facade checks, what backends can claim and what native code knows of an op. */
 export const opTable: { readonly [op in OpName]: OpRow } = rows;
 
 /** Ops that a backend can claim, in the order of the table. */
@@ -225,12 +225,12 @@ const singles: ReadonlyMap<OpName, Operation> = new Map(
   }),
 );
 
-/** The op that does for one tensor what this one does for a list, if it is such a one. */
+/** The op that does for one tensor what this one does for a list, if there is one. */
 export function singleOf(op: OpName): Operation | undefined {
   return singles.get(op);
 }
 
-/** What an op can be made of, if not all of it is there: `has` tells whether an op is. Undefined if there is no way. */
+/** The op by which a missing one can be replaced, if there is one; `has` says whether an op is available. */
 export function madeOf(op: Operation, has: (part: Operation) => boolean): Operation | undefined {
   const { perRank } = opTable[op];
   if (perRank !== undefined && has(perRank)) return perRank;

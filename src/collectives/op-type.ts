@@ -23,7 +23,7 @@ export enum OpType {
   UNKNOWN = 100,
 }
 
-/** Whether an op is point-to-point: those keep no order with collectives. */
+/** Whether an op is point-to-point: these are not ordered with collectives. */
 export function isMessage(opType: OpType): boolean {
   return opType === OpType.SEND || opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
 }

@@ -70,13 +70,13 @@ describe("requireDisjoint", () => {
     expect(check(parts, parts.with(7, view(new Float32Array(10))))).not.toThrow();
     expect(check(parts, parts.toReversed())).toThrow("overlap by 40 bytes");
     expect(check(parts, parts.with(7, view(memory.subarray(69, 79))))).toThrow("overlap by 4 bytes");
-    // What is only read may be the same.
+    // Tensors that are only read may overlap.
     const input = view(new Float32Array(10));
     expect(check(parts, new Array<TensorView>(100).fill(input))).not.toThrow();
     expect(check(parts.with(99, input), new Array<TensorView>(100).fill(input))).toThrow("outputs[99] and inputs[0]");
   });
 
-  test("the message names both and how much they share", () => {
+  test("the message names both and how many bytes they share", () => {
     const memory = new Float32Array(8);
     const outputs = { argument: "outputs", views: [view(memory), view(memory.subarray(6))] };
     expect(() => requireDisjoint("gather", outputs, undefined)).toThrow(
@@ -86,7 +86,7 @@ describe("requireDisjoint", () => {
 });
 
 describe("requireDisjointOps", () => {
-  test("agrees with a comparison of each op with each", () => {
+  test("agrees with a comparison of all pairs of ops", () => {
     const memory = [new Uint8Array(40), new Uint8Array(new SharedArrayBuffer(40))];
     const part = fc.record({ start: fc.nat(30), length: fc.nat(6), at: fc.nat(1) });
     const op = fc.record({ written: fc.array(part, { maxLength: 2 }), read: fc.array(part, { maxLength: 2 }) });
@@ -122,7 +122,7 @@ describe("requireDisjointOps", () => {
     const memory = new Float32Array(8);
     const use = (op: string, from: number) => ({ op, written: [view(memory.subarray(from, from + 4))], read: [] });
     expect(() => requireDisjointOps("coalescing", [use("recv", 4), use("allReduce", 0), use("broadcast", 3)])).toThrow(
-      "coalescing: op 1 (allReduce) and op 2 (broadcast) overlap by 4 bytes, to which one of them writes",
+      "coalescing: op 1 (allReduce) and op 2 (broadcast) overlap by 4 bytes, and one of them writes there",
     );
   });
 });

@@ -1,23 +1,23 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 import { bufferOf, type Extent, extentOf, haveCommonBytes, memoryKindOf, type TensorView } from "../tensor/index.ts";
 
-/** Some bytes of a tensor. */
+/** A range of bytes of a tensor. */
 export interface Part {
   readonly offset: number;
   readonly bytes: number;
 }
 
-/** Tensors of a call by one of its arguments. */
+/** Tensors of one argument of a call. */
 export interface Operands {
   readonly argument: string;
   readonly views: readonly TensorView[];
-  /** The part of tensor `i` that may be in its place already, if it has one. */
+  /** The part of tensor `i` that may already be in place, if it has one. */
   readonly own?: (view: TensorView, i: number) => Part | undefined;
-  /** Whether only what has the same place in both lists belongs together. */
+  /** Whether only tensors at the same index in both lists belong together. */
   readonly inPairs?: boolean;
 }
 
-/** Up to so many operands, comparing each with each is cheapest. */
+/** Up to this many operands, comparing all pairs is cheapest. */
 const SHORT_LIST = 16;
 
 interface Operand extends Extent {
@@ -27,8 +27,8 @@ interface Operand extends Extent {
 }
 
 /**
- * Throws when an op would write to memory that it also reads, or writes twice: libraries answer that with wrong results
- * or the end of the process. What a rank gives to itself may be in its place already.
+ * Throws when an op would write to memory that it also reads, or writes twice: libraries then return wrong results or
+ * end the process. The part that a rank sends to itself may already be in place.
  */
 export function requireDisjoint(op: string, written: Operands, read: Operands | undefined): void {
   if (areInOwnBuffers(written.views, read?.views)) return;
@@ -46,7 +46,7 @@ export function requireDisjoint(op: string, written: Operands, read: Operands | 
   }
 }
 
-/** The same in less than quadratic time. */
+/** {@link requireDisjoint} in less than quadratic time. */
 function requireDisjointList(op: string, operands: Operand[]): void {
   const spaces = new Map<object, { written: Operand[]; read: Operand[] }>();
   for (const operand of operands.sort((a, b) => a.start - b.start)) {
@@ -60,7 +60,7 @@ function requireDisjointList(op: string, operands: Operand[]): void {
       if (before !== undefined && each.start < before.end) requireInPlace(op, before, each);
       before = each;
     }
-    // What is written does not overlap itself, so it is in the order of its ends too.
+    // The written extents do not overlap each other, so they are also sorted by their ends.
     let first = 0;
     for (const each of read) {
       while ((written[first]?.end ?? Number.POSITIVE_INFINITY) <= each.start) first++;
@@ -73,7 +73,7 @@ function requireDisjointList(op: string, operands: Operand[]): void {
   }
 }
 
-/** Whether a call has one tensor of each kind and they lie in two buffers: the quick answer for most. */
+/** Whether a call has one tensor of each kind, in separate buffers: the fast path for most calls. */
 function areInOwnBuffers(written: readonly TensorView[], read: readonly TensorView[] | undefined): boolean {
   if (written.length > 1 || (read !== undefined && read.length > 1)) return false;
   const [a] = written;
@@ -83,7 +83,7 @@ function areInOwnBuffers(written: readonly TensorView[], read: readonly TensorVi
   return bufferOf(a.data) !== bufferOf(b.data);
 }
 
-/** What lies in the same space as something else; undefined if nothing does, which is the common case. */
+/** The extents of all tensors; undefined if no two lie in the same memory space, which is the common case. */
 function extentsOf(written: Operands, read: Operands | undefined): Operand[] | undefined {
   const all = [written.views, read?.views ?? []];
   const absolute = all.some((views) => views.some(({ data }) => data === undefined));
@@ -100,12 +100,12 @@ function extentsOf(written: Operands, read: Operands | undefined): Operand[] | u
   return spaces.size === operands.length ? undefined : operands;
 }
 
-/** Throws unless two operands that overlap are only read, or are in their places already. */
+/** Throws unless two overlapping operands are only read, or are already in place. */
 function requireInPlace(op: string, a: Operand, b: Operand): void {
   if ((a.isWritten || b.isWritten) && !isInPlace(a, b)) refuse(op, a, b);
 }
 
-/** Whether all that two tensors have in common is what may be in its place already. */
+/** Whether the bytes that two tensors share are exactly the part that may already be in place. */
 function isInPlace(a: Operand, b: Operand): boolean {
   if (a.isWritten === b.isWritten) return false;
   if ((a.of.inPairs || b.of.inPairs) && a.i !== b.i) return false;
@@ -123,7 +123,7 @@ function refuse(op: string, a: Operand, b: Operand): never {
   const shared = Math.min(a.end, b.end) - Math.max(a.start, b.start);
   throw new InvalidArgumentError(
     `${op}: ${nameOf(first)} and ${nameOf(second)} overlap by ${shared} bytes, and the op writes to ${nameOf(first)}; give ` +
-      "them memory of their own (only what a rank gives to itself may be in its place already: docs/tensors.md)",
+      "them separate memory (only the part that a rank sends to itself may already be in place: docs/tensors.md)",
     { op, argument: first.of.argument, code: "OVERLAPPING_TENSORS" },
   );
 }
@@ -147,14 +147,14 @@ export function partOf(rank: number, size: number): (view: TensorView) => Part {
   return ({ byteLength }) => ({ offset: (byteLength / size) * rank, bytes: byteLength / size });
 }
 
-/** What one of several ops that are under way at the same time does to memory. */
+/** Memory that one of several concurrent ops writes and reads. */
 export interface MemoryUse {
   readonly op: string;
   readonly written: readonly TensorView[];
   readonly read: readonly TensorView[];
 }
 
-/** Throws when an op would write to what another one reads or writes: they are submitted together, in no order that counts. */
+/** Throws when an op would write to memory that another one reads or writes: ops submitted together have no order. */
 export function requireDisjointOps(caller: string, ops: readonly MemoryUse[]): void {
   const all = ops.flatMap(({ written, read }) => [...written, ...read]);
   const absolute = all.some(({ data }) => data === undefined);
@@ -165,7 +165,7 @@ export function requireDisjointOps(caller: string, ops: readonly MemoryUse[]): v
   });
   for (const inSpace of Map.groupBy(uses, ({ space }) => space).values()) {
     inSpace.sort((a, b) => a.start - b.start);
-    // Those before that reach as far as this one.
+    // Earlier extents that reach as far as this one.
     let written: typeof inSpace = [];
     let read: typeof inSpace = [];
     for (const each of inSpace) {
@@ -187,8 +187,8 @@ function refuseOps(
   const [first, second] = [a.at, b.at].sort((i, j) => i - j).map((at) => `op ${at} (${ops[at]?.op})`);
   const shared = Math.min(a.end, b.end) - Math.max(a.start, b.start);
   throw new InvalidArgumentError(
-    `${caller}: ${first} and ${second} overlap by ${shared} bytes, to which one of them writes; ops that are submitted together ` +
-      "run side by side: give them memory of their own, or call the second when the first has ended",
+    `${caller}: ${first} and ${second} overlap by ${shared} bytes, and one of them writes there; ops that are submitted together ` +
+      "run concurrently: give them separate memory, or call the second after the first has ended",
     { op: caller, code: "OVERLAPPING_TENSORS" },
   );
 }

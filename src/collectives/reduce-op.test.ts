@@ -3,7 +3,7 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import { ReduceOp, reduceOps } from "./reduce-op.ts";
 
 describe("ReduceOp", () => {
-  test("constants are found under their names and multiply by nothing", () => {
+  test("constants have their names and the factor 1", () => {
     for (const op of reduceOps) {
       expect(Reflect.get(ReduceOp, op.name)).toBe(op);
       expect(op.factor).toBe(1);

@@ -3,7 +3,7 @@ import { brand, InvalidArgumentError } from "../errors/index.ts";
 /** Name of a {@link ReduceOp}. */
 export type ReduceOpName = "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR" | "PREMUL_SUM";
 
-/** c10d's RedOpType. */
+/** Numbers of the reduce ops. c10d: `RedOpType`. */
 export const reduceOpCodes: { readonly [name in ReduceOpName]: number } = {
   SUM: 0,
   AVG: 1,
@@ -17,8 +17,8 @@ export const reduceOpCodes: { readonly [name in ReduceOpName]: number } = {
 };
 
 /**
- * How the elements of all ranks become one. Use the constants; `ReduceOp.premulSum(f)` multiplies each rank's
- * elements by `f` before summing.
+ * How the elements of all ranks are combined into one. Use the constants; `ReduceOp.premulSum(f)` multiplies each
+ * rank's elements by `f` before summing.
  *
  * c10d: `ReduceOp` (same numbers as `RedOpType`).
  */
@@ -35,7 +35,7 @@ export class ReduceOp {
   static readonly BOR: ReduceOp = new ReduceOp("BOR");
   static readonly BXOR: ReduceOp = new ReduceOp("BXOR");
 
-  /** Sum of the elements after each was multiplied by `factor`. */
+  /** Sum of the elements, each multiplied by `factor` first. */
   static premulSum(factor: number): ReduceOp {
     if (typeof factor !== "number" || Number.isNaN(factor)) {
       throw new InvalidArgumentError(`premulSum: factor must be a number, got ${String(factor)}`, {

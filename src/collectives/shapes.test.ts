@@ -28,7 +28,7 @@ function refusal(call: () => unknown): { message: string; op: unknown; argument:
 }
 
 describe("requireAlike", () => {
-  test("takes one dtype on one device, whatever the lengths", () => {
+  test("accepts one dtype on one device, whatever the lengths", () => {
     requireAlike("gather", floats(1), "input", floats(9), "outputs");
     requireAlike("gather", cuda(1), "input", cuda(1), "outputs");
   });
@@ -41,7 +41,7 @@ describe("requireAlike", () => {
     });
   });
 
-  test("refuses two devices, also of one type", () => {
+  test("refuses two devices, even of one type", () => {
     for (const other of [cuda(0), floats(1)]) {
       expect(refusal(() => requireAlike("gather", cuda(1), "input", other, "outputs")).message).toBe(
         "gather: input and outputs must be on the same device",
@@ -64,7 +64,7 @@ describe("requirePerRank", () => {
 });
 
 describe("requireLengths", () => {
-  test("wants all of a list alike and names the first that is not", () => {
+  test("requires equal lengths in a list and names the first that differs", () => {
     requireLengths("allGather", "outputs", [floats(2), floats(2)], floats(2), "input");
     requireLengths("allGather", "outputs", [], floats(2), "input");
     const list = [floats(2), floats(0), floats(3)];
@@ -75,7 +75,7 @@ describe("requireLengths", () => {
     });
   });
 
-  test("requireLengthAt looks at one alone", () => {
+  test("requireLengthAt checks only one", () => {
     const list = [floats(2), floats(0), floats(3)];
     requireLengthAt("reduceScatter", "inputs", list, 2, floats(3), "output");
     expect(refusal(() => requireLengthAt("reduceScatter", "inputs", list, 0, floats(3), "output")).message).toBe(
@@ -90,7 +90,7 @@ describe("requireLengths", () => {
 });
 
 describe("requireTimes", () => {
-  test("wants world size times as much", () => {
+  test("requires world size times as many elements", () => {
     requireTimes("allGatherIntoTensor", floats(6), "output", floats(2), "input", 3);
     requireTimes("allGatherIntoTensor", floats(0), "output", floats(0), "input", 3);
     for (const length of [0, 2, 5, 7]) {
@@ -149,9 +149,12 @@ describe("requireTag", () => {
     expect([undefined, 0, 5, 2 ** 31 - 1].map((tag) => requireTag("send", tag))).toEqual([0, 0, 5, 2 ** 31 - 1]);
   });
 
-  test.each<unknown>([-1, 0.5, 2 ** 31, Number.NaN, Number.POSITIVE_INFINITY, "1", null, {}])("%p is none", (tag) => {
-    const error = refusal(() => requireTag("recv", tag as number));
-    expect(error.message).toStartWith("recv: tag must be an integer from 0 to 2147483647, got ");
-    expect(error).toMatchObject({ op: "recv", argument: "tag" });
-  });
+  test.each<unknown>([-1, 0.5, 2 ** 31, Number.NaN, Number.POSITIVE_INFINITY, "1", null, {}])(
+    "%p is not a tag",
+    (tag) => {
+      const error = refusal(() => requireTag("recv", tag as number));
+      expect(error.message).toStartWith("recv: tag must be an integer from 0 to 2147483647, got ");
+      expect(error).toMatchObject({ op: "recv", argument: "tag" });
+    },
+  );
 });

@@ -74,8 +74,8 @@ export function requireTimes(
 }
 
 /**
- * Split sizes of an all-to-all in elements: given in rows (first dimension) of the tensor, one per rank, adding up to all
- * of it; equal parts if none are given.
+ * Split sizes of an all-to-all in elements. They are given in rows (first dimension) of the tensor, one per rank, and
+ * add up to its length; equal parts if none are given.
  */
 export function requireSplits(
   op: string,

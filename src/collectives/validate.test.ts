@@ -1,6 +1,7 @@
 import { describe, expect, test } from "bun:test";
-import { InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike, tensor } from "../tensor/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 import {
   isTensorList,
@@ -54,7 +55,7 @@ describe("requireReduceOp", () => {
     expect(requireReduceOp("allReduce", ReduceOp.BXOR)).toBe(ReduceOp.BXOR);
   });
 
-  test.each<unknown>(["SUM", 0, null, {}, ReduceOp])("%p is no reduce op", (op) => {
+  test.each<unknown>(["SUM", 0, null, {}, ReduceOp])("%p is not a reduce op", (op) => {
     const error = refusal(() => requireReduceOp("reduce", op as ReduceOp));
     expect(error.message).toStartWith("reduce: op must be one of ReduceOp's constants, got ");
     expect(error.details).toMatchObject({ op: "reduce", argument: "op" });
@@ -62,7 +63,7 @@ describe("requireReduceOp", () => {
 });
 
 describe("requireTimeout", () => {
-  test("reads limits, the default without", () => {
+  test("reads time-outs; the default if there is none", () => {
     expect(requireTimeout("barrier", undefined, 9)).toBe(9);
     expect(requireTimeout("barrier", "2s", 9)).toBe(2_000);
     expect(requireTimeout("barrier", Number.POSITIVE_INFINITY, 9)).toBe(Number.POSITIVE_INFINITY);
@@ -76,7 +77,7 @@ describe("requireTimeout", () => {
 });
 
 describe("requireTensor", () => {
-  test("gives a view", () => {
+  test("returns a view", () => {
     expect(requireTensor("broadcast", new Int8Array(2))).toMatchObject({ dtype: "int8", length: 2 });
   });
 
@@ -89,7 +90,7 @@ describe("requireTensor", () => {
     expect(refusal(() => requireTensor("broadcast", gone)).code).toBe("DETACHED_BUFFER");
   });
 
-  test("lets a foreign tensor's own error through", () => {
+  test("passes on a foreign tensor's own error", () => {
     const broken: TensorLike = {
       [TENSOR_PROTOCOL]: () => {
         throw new RangeError("freed before");
@@ -100,7 +101,7 @@ describe("requireTensor", () => {
 });
 
 describe("requireTensors", () => {
-  test("gives views in order", () => {
+  test("returns views in order", () => {
     const views = requireTensors("allReduce", [new Float32Array(1), tensor([1, 2], { dtype: "float32" })]);
     expect(views.map(({ length }) => length)).toEqual([1, 2]);
   });
@@ -111,7 +112,7 @@ describe("requireTensors", () => {
     expect(error.message).toContain("allReduce: tensors is an empty list");
   });
 
-  test("mixed dtypes, though of one storage type", () => {
+  test("mixed dtypes, even of one storage type", () => {
     const bits = tensor([1], { dtype: "bfloat16" });
     const error = refusal(() => requireTensors("allReduce", [bits, bits, new Uint16Array(1)]));
     expect(error.message).toContain("[0] is bfloat16, [2] is uint16");
@@ -127,7 +128,7 @@ describe("requireTensors", () => {
     }
   });
 
-  test("names the element that is no tensor", () => {
+  test("names the element that is not a tensor", () => {
     const list = [new Float32Array(1), undefined as unknown as TensorLike];
     expect(refusal(() => requireTensors("allReduce", list, "inputs")).message).toContain("inputs[1] must be");
     const holes = new Array<TensorLike>(2);

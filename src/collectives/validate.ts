@@ -1,8 +1,9 @@
-import { describe, InvalidArgumentError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
+import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { Tensor, type TensorLike, type TensorView, viewTensor } from "../tensor/index.ts";
+import { type Timeout, timeoutMs } from "../time/index.ts";
 import { ReduceOp } from "./reduce-op.ts";
 
-/** What callers often give in place of the options, as PyTorch's calls take it, and how it is written here. */
+/** Examples of options, for callers that pass a bare argument as PyTorch's functions take it. */
 const written: Readonly<Record<string, string>> = {
   allReduce: "{ op: ReduceOp.MAX }",
   reduce: "{ dst: 0, op: ReduceOp.MAX }",
@@ -21,7 +22,7 @@ const written: Readonly<Record<string, string>> = {
   initProcessGroup: '{ backend: "gloo" }',
 };
 
-/** Refuses what is no options object, for callers without types. */
+/** Throws unless `options` is an options object, for callers without types. */
 export function requireOptions(op: string, options: object): void {
   // Nearly all are literals; the other checks take longer.
   if (typeof options === "object" && options !== null && (options.constructor === Object || !isArgument(options)))
@@ -35,7 +36,7 @@ export function requireOptions(op: string, options: object): void {
   });
 }
 
-/** Objects that are arguments of ops, and would count as options that say nothing. */
+/** Whether an object is an argument of ops, which would otherwise count as empty options. */
 function isArgument(value: object): boolean {
   return ArrayBuffer.isView(value) || Array.isArray(value) || value instanceof ReduceOp || value instanceof Tensor;
 }
@@ -50,7 +51,7 @@ export function requireReduceOp(op: string, reduceOp: ReduceOp | undefined): Red
   });
 }
 
-/** Ops are compared by identity, which another copy of this package has its own of. */
+/** Our instance of a reduce op from another copy of this package: ops are compared by identity. */
 function own(reduceOp: ReduceOp): ReduceOp {
   if (reduceOp.constructor === ReduceOp) return reduceOp;
   const { name, factor } = reduceOp;
@@ -100,7 +101,7 @@ export function requireTensors(op: string, tensors: readonly TensorLike[], argum
       code: "EMPTY_LIST",
     });
   }
-  // Not map(), which would leave holes out.
+  // Not map(), which skips holes.
   const views = Array.from(tensors as readonly TensorLike[], (tensor, i) =>
     requireTensor(op, tensor, `${argument}[${i}]`),
   );

@@ -39,8 +39,8 @@ describe("backend strings", () => {
   test.each<[string | undefined | number, string]>([
     ["", "backend must be a name such as"],
     ["  ", "backend must be a name such as"],
-    [5, "BackendType.CUSTOM stands for no backend"],
-    [99, "number 99 stands for no backend"],
+    [5, "BackendType.CUSTOM does not identify a backend"],
+    [99, "number 99 does not identify a backend"],
     [undefined, "got undefined"],
     ["cpu:", 'Invalid device:backend pairing: "cpu:"'],
     [":host", 'Invalid device:backend pairing: ":host"'],

@@ -3,12 +3,12 @@ import type { BackendPlugin, BackendRegistry, BackendType, SettleLimit } from ".
 import { type DeviceType, isDeviceType } from "../tensor/index.ts";
 
 /**
- * The plugin of each device type: `"gloo"` and `BackendType.GLOO` are for every device that gloo takes,
- * `"cpu:gloo,cuda:nccl"` names one each.
+ * The plugin of each device type: `"gloo"` and `BackendType.GLOO` stand for every device that gloo supports,
+ * `"cpu:gloo,cuda:nccl"` names one for each.
  *
- * @param limit How long each plugin may take to load and to tell whether it can run here.
+ * @param limit How long each plugin may take to load and to report whether it can run here.
  * @throws InvalidArgumentError for a malformed string, BackendUnavailableError for a backend that cannot run here,
- *   DistTimeoutError (`CONNECT_TIMEOUT`) for one that does not tell.
+ *   DistTimeoutError (`CONNECT_TIMEOUT`) for one that does not report it in time.
  *
  * c10d: `BackendConfig`.
  */

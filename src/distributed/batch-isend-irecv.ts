@@ -16,9 +16,9 @@ standsFor("send", send);
 standsFor("recv", recv);
 
 /**
- * Starts a list of sends and receives together. If one of them is refused, none is sent and the Works of all reject.
+ * Starts a list of sends and receives together. If one of them is refused, none is sent and all Works reject.
  *
- * @returns A Work for each, in their order.
+ * @returns One Work per message, in the order of `ops`.
  *
  * c10d: `batch_isend_irecv`.
  */

@@ -23,10 +23,10 @@ import type { SparseTensor, TensorLike } from "../tensor/index.ts";
 import { refusedWithoutGroup, Work } from "../work/index.ts";
 import { currentContext } from "./dist-context.ts";
 
-/** Adds the group to the options of an op. `null` is the group of a rank that is no member of it. */
+/** Adds `group` to the options of an op; the default group by default. `null` on ranks that are not members of it. */
 export type InGroup<Options> = Options & { readonly group?: ProcessGroup | null };
 
-/** Reduces a tensor, a list of tensors of one dtype, or a sparse tensor over all ranks: {@link ProcessGroup.allReduce}. */
+/** Reduces a tensor, a list of them, or a sparse tensor across all ranks: {@link ProcessGroup.allReduce}. */
 export function allReduce<T extends TensorLike | readonly TensorLike[] | SparseTensor>(
   tensors: T,
   options: InGroup<AllReduceOptions> = {},
@@ -39,12 +39,12 @@ export function broadcast<T extends TensorLike>(tensor: T, options: InGroup<Broa
   return onGroup(OpType.BROADCAST, options, tensor, (group) => group.broadcast(tensor, options));
 }
 
-/** Reduces a tensor over all ranks into the destination's: {@link ProcessGroup.reduce}. */
+/** Reduces a tensor across all ranks into the destination's: {@link ProcessGroup.reduce}. */
 export function reduce<T extends TensorLike>(tensor: T, options: InGroup<ReduceToOptions>): Work<T> {
   return onGroup(OpType.REDUCE, options, tensor, (group) => group.reduce(tensor, options));
 }
 
-/** Collects the tensors of all ranks on all of them: {@link ProcessGroup.allGather}. */
+/** Gathers the tensors of all ranks on every rank: {@link ProcessGroup.allGather}. */
 export function allGather<T extends readonly TensorLike[]>(
   outputs: T,
   input: TensorLike,
@@ -53,7 +53,7 @@ export function allGather<T extends readonly TensorLike[]>(
   return onGroup(OpType.ALLGATHER, options, outputs, (group) => group.allGather(outputs, input, options));
 }
 
-/** Collects the tensors of all ranks in one, or lists of them: {@link ProcessGroup.allGatherIntoTensor}. */
+/** Gathers the tensors of all ranks into one, or lists of them: {@link ProcessGroup.allGatherIntoTensor}. */
 export function allGatherIntoTensor<T extends TensorLike | readonly TensorLike[]>(
   output: T,
   input: OneOrList<T>,
@@ -62,12 +62,12 @@ export function allGatherIntoTensor<T extends TensorLike | readonly TensorLike[]
   return onGroup(OpType.ALLGATHER_BASE, options, output, (group) => group.allGatherIntoTensor(output, input, options));
 }
 
-/** Collects the tensors of all ranks on the destination: {@link ProcessGroup.gather}. */
+/** Gathers the tensors of all ranks on the destination: {@link ProcessGroup.gather}. */
 export function gather(input: TensorLike, options: InGroup<GatherOptions>): Work<readonly TensorLike[] | undefined> {
   return onGroup(OpType.GATHER, options, undefined, (group) => group.gather(input, options));
 }
 
-/** Collects the tensors of all ranks in one on the destination: {@link ProcessGroup.gatherSingle}. */
+/** Gathers the tensors of all ranks into one on the destination: {@link ProcessGroup.gatherSingle}. */
 export function gatherSingle<T extends TensorLike>(
   output: T | undefined,
   input: TensorLike,
@@ -76,12 +76,12 @@ export function gatherSingle<T extends TensorLike>(
   return onGroup(OpType.GATHER, options, output, (group) => group.gatherSingle(output, input, options), "gatherSingle");
 }
 
-/** Distributes the tensors of the source: {@link ProcessGroup.scatter}. */
+/** Scatters the source's tensors, one to each rank: {@link ProcessGroup.scatter}. */
 export function scatter<T extends TensorLike>(output: T, options: InGroup<ScatterOptions>): Work<T> {
   return onGroup(OpType.SCATTER, options, output, (group) => group.scatter(output, options));
 }
 
-/** Reduces `inputs[rank]` of all ranks into that rank's output: {@link ProcessGroup.reduceScatter}. */
+/** Reduces `inputs[rank]` across all ranks into that rank's output: {@link ProcessGroup.reduceScatter}. */
 export function reduceScatter<T extends TensorLike>(
   output: T,
   inputs: readonly TensorLike[],
@@ -90,7 +90,7 @@ export function reduceScatter<T extends TensorLike>(
   return onGroup(OpType.REDUCE_SCATTER, options, output, (group) => group.reduceScatter(output, inputs, options));
 }
 
-/** Reduces part `rank` of the inputs, or of lists of them: {@link ProcessGroup.reduceScatterTensor}. */
+/** Reduces part `rank` of the input across all ranks, or of lists: {@link ProcessGroup.reduceScatterTensor}. */
 export function reduceScatterTensor<T extends TensorLike | readonly TensorLike[]>(
   output: T,
   input: OneOrList<T>,
@@ -110,7 +110,7 @@ export function allToAll<T extends readonly TensorLike[]>(
   return onGroup(OpType.ALLTOALL, options, outputs, (group) => group.allToAll(outputs, inputs, options));
 }
 
-/** Sends a part of the input to each rank and receives one from each: {@link ProcessGroup.allToAllSingle}. */
+/** Sends one part of the input to each rank and receives one from each: {@link ProcessGroup.allToAllSingle}. */
 export function allToAllSingle<T extends TensorLike>(
   output: T,
   input: TensorLike,
@@ -124,22 +124,22 @@ export function send<T extends TensorLike>(tensor: T, options: InGroup<SendOptio
   return onGroup(OpType.SEND, options, tensor, (group) => group.send(tensor, options));
 }
 
-/** Receives a tensor from one rank, or from any: {@link ProcessGroup.recv}. */
+/** Receives a tensor from one rank, or from any rank: {@link ProcessGroup.recv}. */
 export function recv<T extends TensorLike>(tensor: T, options: InGroup<RecvOptions> = {}): Work<T> {
   return onGroup(OpType.RECV, options, tensor, (group) => group.recv(tensor, options));
 }
 
-/** {@link send}; every op returns a Work, so there is no difference. */
+/** Same as {@link send}, since every op returns a Work. */
 export const isend = send;
-/** {@link recv}; every op returns a Work, so there is no difference. */
+/** Same as {@link recv}, since every op returns a Work. */
 export const irecv = recv;
 
-/** A barrier whose time-out names the ranks that did not come: {@link ProcessGroup.monitoredBarrier}. */
+/** A barrier whose time-out error names the ranks that did not arrive: {@link ProcessGroup.monitoredBarrier}. */
 export function monitoredBarrier(options: InGroup<MonitoredBarrierCallOptions> = {}): Work<void> {
   return onGroup(OpType.BARRIER, options, undefined, (group) => group.monitoredBarrier(options));
 }
 
-/** Completes when all ranks have come to it: {@link ProcessGroup.barrier}. */
+/** Completes when all ranks have reached it: {@link ProcessGroup.barrier}. */
 export function barrier(options: InGroup<BarrierOptions> = {}): Work<void> {
   return onGroup(OpType.BARRIER, options, undefined, (group) => group.barrier(options));
 }
@@ -152,7 +152,7 @@ export function coalescing(body: () => void, options: InGroup<object> = {}): Wor
   });
 }
 
-/** Runs an op on the group, the default one if none is given; for ranks that are no members it has no effect. */
+/** Runs an op on the given or the default group; on ranks that are not members it has no effect. */
 export function onGroup<T>(
   opType: OpType,
   options: InGroup<object>,

@@ -1,5 +1,5 @@
-import { debugLevelOf, InvalidArgumentError } from "../errors/index.ts";
-import { type Environment, environmentText } from "./environment.ts";
+import { environmentDebugLevel } from "../environment/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 
 /** How much is checked and logged. c10d: `DebugLevel`. */
 export enum DebugLevel {
@@ -11,12 +11,12 @@ export enum DebugLevel {
 let current: DebugLevel | undefined;
 
 /**
- * The debug level, taken from TORCH_DISTRIBUTED_DEBUG at the first call, or by `initProcessGroup()`, unless it was set
+ * The debug level, read from TORCH_DISTRIBUTED_DEBUG at the first call, or by `initProcessGroup()`, unless it was set
  * before. c10d: `get_debug_level`, which reads the variable on import.
- * @throws InvalidArgumentError when the variable holds none of the levels.
+ * @throws InvalidArgumentError if the value is not a level.
  */
 export function getDebugLevel(): DebugLevel {
-  current ??= levelFromEnv(process.env);
+  current ??= DebugLevel[environmentDebugLevel()];
   return current;
 }
 
@@ -33,12 +33,8 @@ export function setDebugLevel(level: DebugLevel): void {
 /**
  * Sets the debug level from TORCH_DISTRIBUTED_DEBUG (OFF, INFO or DETAIL in any case; unset is OFF).
  * c10d: `set_debug_level_from_env`.
- * @throws InvalidArgumentError for another value; the level stays as it was.
+ * @throws InvalidArgumentError for any other value; the level is then unchanged.
  */
-export function setDebugLevelFromEnv(env: Environment = process.env): void {
-  current = levelFromEnv(env);
-}
-
-function levelFromEnv(env: Environment): DebugLevel {
-  return DebugLevel[debugLevelOf(environmentText("TORCH_DISTRIBUTED_DEBUG", env))];
+export function setDebugLevelFromEnv(env?: Readonly<Record<string, string | undefined>>): void {
+  current = DebugLevel[environmentDebugLevel(env)];
 }

@@ -10,16 +10,16 @@ export interface World {
   readonly store: Store;
   /** Part of the store that the groups live in. */
   readonly base: Store;
-  /** Tells the meetings of the ranks apart that one store may serve. */
+  /** Identifies the meeting of the ranks, since one store may serve several. */
   readonly meeting: string;
   readonly container: DependencyContainer;
   /** How long the rank that hosts the store waits for the others to leave it. */
-  readonly leaving: { limitMs: number };
+  readonly storeDrain: { limitMs: number };
   /** All groups by name, the default one included. */
   readonly groups: Map<string, ProcessGroup>;
   /** Number of the next group; every rank counts every `newGroup`, whether it is a member or not. */
   nextGroup: number;
-  /** Settles when the groups that were begun by now have compared their members. */
+  /** Settles when all groups begun so far have compared their members. */
   agreement: Promise<unknown>;
 }
 
@@ -27,7 +27,7 @@ export interface World {
 export class DistContext {
   readonly layout: number = LAYOUT;
   world: World | undefined;
-  /** Set while `initProcessGroup()` is under way. */
+  /** Set while `initProcessGroup()` is running. */
   initializing = false;
   #warnedNonMember = false;
 
@@ -49,7 +49,7 @@ export class DistContext {
 }
 
 const KEY = Symbol.for("bun-c10d.context");
-/** To be raised when a {@link DistContext}, or what it leads to, changes so that older copies cannot use it. */
+/** To be raised when a {@link DistContext}, or what it refers to, changes so that older copies cannot use it. */
 const LAYOUT = 1;
 const scoped = new AsyncLocalStorage<DistContext>();
 const shared = globalThis as { [KEY]?: DistContext };
@@ -60,15 +60,15 @@ export function currentContext(): DistContext {
   if (inScope) return inScope;
   shared[KEY] ??= new DistContext();
   if (shared[KEY].layout === LAYOUT) return shared[KEY];
-  // Another version in the same process; each would take the other's groups for its own.
+  // Another version in the same process; each would mistake the other's groups for its own.
   throw new InvalidArgumentError(
-    `this process has loaded two versions of bun-c10d that do not fit together (state ${shared[KEY].layout} and ${LAYOUT}): ` +
+    `this process has loaded two incompatible versions of bun-c10d (state ${shared[KEY].layout} and ${LAYOUT}): ` +
       "make all packages use one (`bun pm ls bun-c10d` lists them)",
     { code: "VERSION_MISMATCH" },
   );
 }
 
-/** Runs `body` as a rank of its own in this process. */
+/** Runs `body` as a separate rank in this process. */
 export function withContext<T>(context: DistContext, body: () => T): T {
   return scoped.run(context, body);
 }

@@ -54,7 +54,7 @@ const plugin = (over: Partial<BackendPlugin>): BackendPlugin => ({
   ...over,
 });
 
-/** What `initProcessGroup` with a limit of 50 ms rejects with, and how long that took. */
+/** The error with which `initProcessGroup` rejects under a time-out of 50 ms, and how long that took. */
 async function failureOf(
   over: Partial<BackendPlugin>,
   middleware: readonly Middleware[] = [],
@@ -94,7 +94,7 @@ describe("code that never settles while a group is made", () => {
     ["create() of a middleware", {}, [stuck], 'create() of middleware "stuck"'],
   ];
   for (const [what, over, middleware, named] of cases) {
-    test(`${what}: named, with the group and the limit, a second after the limit`, async () => {
+    test(`${what}: named, with the group and the time-out, a second after the time-out`, async () => {
       const { error, tookMs } = await failureOf(over, middleware);
       expect([error.name, error.code, error.details.group, error.details.timeoutMs]).toEqual([
         "DistTimeoutError",
@@ -110,7 +110,7 @@ describe("code that never settles while a group is made", () => {
     });
   }
 
-  test("create() for a helper group of a middleware: named by the group that it is for", async () => {
+  test("create() for a helper group of a middleware: named, with the helper group", async () => {
     const { error } = await failureOf({ create: onlyFirst }, [helping]);
     expect(error.message).toStartWith(`group "0/helping/0": create() of backend "slow" has neither`);
     expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { backend: "slow" } });
@@ -126,7 +126,7 @@ describe("code that never settles while a group is made", () => {
     expect([error.code, error.cause]).toEqual(["CREATE_FAILED", own]);
   });
 
-  test("its own time-out comes first also where the process has stood still for longer", async () => {
+  test("its own time-out comes first even if the process was stopped for longer", async () => {
     const own = new Error("the card did not answer");
     const create = async () => {
       await Bun.sleep(1);
@@ -138,7 +138,7 @@ describe("code that never settles while a group is made", () => {
     expect([error.code, error.cause]).toEqual(["CREATE_FAILED", own]);
   });
 
-  test("newGroup() has the limit that it is given", async () => {
+  test("newGroup() uses the time-out passed to it", async () => {
     const create = ({ groupName, rank, size }: BackendContext) =>
       groupName === "0" ? Promise.resolve(new Quiet(rank, size)) : forever<Quiet>();
     const container = createContainer({ overrides: [plugin({ create })] });
@@ -168,7 +168,7 @@ describe("code that never settles while a group is made", () => {
     expect(clock.pending).toBe(0);
   });
 
-  test("without a limit it may take what it takes", async () => {
+  test("without a time-out it may take any time", async () => {
     const clock = new ManualClock();
     const container = createContainer({
       overrides: [plugin({ create: ({ rank, size }) => Bun.sleep(30).then(() => new Quiet(rank, size)) })],
@@ -180,15 +180,15 @@ describe("code that never settles while a group is made", () => {
   });
 });
 
-describe("what comes too late", () => {
-  test("is aborted and closed if it is a backend, also one that fails at that", async () => {
+describe("a late result", () => {
+  test("is aborted and closed if it is a backend, even one that fails to", async () => {
     const backend = new Quiet(0, 1);
     const coming = Promise.withResolvers<Quiet>();
     const { error } = await failureOf({ create: () => coming.promise });
     expect(error.code).toBe("CONNECT_TIMEOUT");
     coming.resolve(backend);
     await Bun.sleep(1);
-    expect(backend.ends).toEqual(["abort: the group was given up before its backend had come", "close"]);
+    expect(backend.ends).toEqual(["abort: the group was abandoned before its backend was created", "close"]);
 
     const warnings: string[] = [];
     const listener = (warning: Error) => warnings.push(warning.message);
@@ -210,7 +210,7 @@ describe("what comes too late", () => {
     ]);
   });
 
-  test("may be a rejection, or no backend at all", async () => {
+  test("may be a rejection, or not a backend at all", async () => {
     for (const settle of ["resolve", "reject"] as const) {
       const coming = Promise.withResolvers<never>();
       const { error } = await failureOf({ create: () => coming.promise });
@@ -221,7 +221,7 @@ describe("what comes too late", () => {
     }
   });
 
-  test("and what a middleware registers and makes then is ended at once", async () => {
+  test("of a middleware: what it then registers and makes is ended immediately", async () => {
     const late = Promise.withResolvers<void>();
     const made: Quiet[] = [];
     const create = async ({ rank, size }: BackendContext) => {
@@ -255,7 +255,7 @@ describe("what comes too late", () => {
 });
 
 describe("a backend whose close() hangs", () => {
-  test("does not keep the failure of a creation back", async () => {
+  test("does not hold back the failure of a creation", async () => {
     const create = async ({ rank, size }: BackendContext) => {
       const backend = new Quiet(rank, size);
       backend.close = forever;
@@ -278,7 +278,7 @@ describe("a backend whose close() hangs", () => {
 describe("the registry", () => {
   const limit = { limitMs: 20, clock: systemClock };
 
-  test("tells of a probe() that does not answer", async () => {
+  test("reports a probe() that does not settle", async () => {
     const registry = registryOf(createContainer({ overrides: [plugin({ probe: forever })] }));
     expect(await registry.probe("slow", limit)).toEqual({
       available: false,
@@ -289,7 +289,7 @@ describe("the registry", () => {
     expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { backend: "slow", timeoutMs: 20 } });
   });
 
-  test("and of a module that does not load", async () => {
+  test("reports a module that does not load", async () => {
     const { BACKEND_PLUGIN } = await import("../registry/index.ts");
     const container = createContainer();
     container.register(BACKEND_PLUGIN, { useValue: { name: "lazy", load: forever } });
@@ -302,7 +302,7 @@ describe("the registry", () => {
     });
   });
 
-  test("leaves alone what answers in time", async () => {
+  test("accepts what settles in time", async () => {
     const registry = registryOf(createContainer());
     expect(await registry.require("fake", limit)).toBe(fake);
   });

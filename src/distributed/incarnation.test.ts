@@ -4,7 +4,7 @@ import { joinIncarnation } from "./incarnation.ts";
 
 const limits = { timeout: 5_000 };
 
-/** The prefixes that ranks of one attempt get, one after the other. */
+/** The prefixes that the ranks of one attempt get, in order. */
 async function join(store: Store, attempt: number, ranks: readonly number[], worldSize = 2): Promise<string[]> {
   const prefixes: string[] = [];
   for (const rank of ranks) {
@@ -22,10 +22,10 @@ describe("joinIncarnation", () => {
     expect(await join(store, 0, [0, 1])).toEqual(["incarnation_2", "incarnation_2"]);
   });
 
-  test("a rank that comes again begins the next meeting, whatever the others have made of this one", async () => {
+  test("a rank that joins again begins the next meeting, whatever became of this one on the others", async () => {
     const store = new HashStore();
     expect(await join(store, 0, [0, 1, 2], 3)).toEqual(["", "", ""]);
-    // Rank 2 alone has failed, twice; the others come later.
+    // Only rank 2 has failed, twice; the others arrive later.
     expect(await join(store, 0, [2, 2, 0, 1], 3)).toEqual([
       "incarnation_1",
       "incarnation_2",
@@ -35,12 +35,12 @@ describe("joinIncarnation", () => {
     expect(await join(store, 0, [1, 0, 2], 3)).toEqual(["incarnation_3", "incarnation_3", "incarnation_3"]);
   });
 
-  test("a rank that failed before the others came meets them in the next meeting", async () => {
+  test("a rank that failed before the others arrived meets them in the next meeting", async () => {
     const store = new HashStore();
     expect(await join(store, 0, [2, 2, 0, 1], 3)).toEqual(["", "incarnation_1", "incarnation_1", "incarnation_1"]);
   });
 
-  test("those who wait follow a rank that comes again", async () => {
+  test("waiting ranks follow a rank that joins again", async () => {
     const store = new HashStore();
     const meeting = { rank: 0, worldSize: 2, attempt: 0 };
     const waiting = await joinIncarnation(store, meeting, limits);
@@ -50,12 +50,12 @@ describe("joinIncarnation", () => {
     expect(await waiting.isSuperseded(limits)).toBe(true);
     const next = await joinIncarnation(store, meeting, limits, true);
     expect([waiting.number, next.number, await next.isSuperseded(limits)]).toEqual([0, 1, false]);
-    // It follows, but does not come again.
+    // It follows, but does not join again.
     expect((await joinIncarnation(store, meeting, limits, true)).number).toBe(1);
     expect(await join(store, 0, [0, 1])).toEqual(["incarnation_2", "incarnation_2"]);
   });
 
-  test("over restarts in one store a prefix by attempt, whoever came to the one before", async () => {
+  test("across restarts in one store, a prefix per attempt, whichever ranks joined the one before", async () => {
     const store = new HashStore();
     expect(await join(store, 0, [1])).toEqual([""]);
     expect(await join(store, 1, [0, 1])).toEqual(["attempt_1", "attempt_1"]);
@@ -68,24 +68,24 @@ describe("joinIncarnation", () => {
     expect(await join(new HashStore(), 2, [0, 1])).toEqual(["", ""]);
   });
 
-  test("where a rank of PyTorch has met the others before, its keys hold, for all", async () => {
+  test("if a PyTorch rank has met the others before, all use its keys", async () => {
     const store = new HashStore();
     expect(await join(store, 0, [0, 2], 3)).toEqual(["", ""]);
     for (const rank of [0, 1, 2]) await store.set(`default_pg/0//cpu//0/${rank}`, "address");
     expect(await join(store, 1, [0], 3)).toEqual([""]);
     await store.deleteKey("default_pg/0//cpu//0/1");
-    // The first one has decided.
+    // The first rank has decided.
     expect(await join(store, 1, [2], 3)).toEqual([""]);
   });
 
-  test("so it is for the meetings of one attempt", async () => {
+  test("the same holds for the meetings of one attempt", async () => {
     const store = new HashStore();
     expect(await join(store, 0, [0, 2], 3)).toEqual(["", ""]);
     for (const rank of [0, 1, 2]) await store.set(`default_pg/0//cpu//0/${rank}`, "address");
     expect(await join(store, 0, [2, 0], 3)).toEqual(["", ""]);
   });
 
-  test("addresses of ranks that are all of this package are no sign of PyTorch", async () => {
+  test("addresses of ranks of this package are not taken for PyTorch's", async () => {
     const store = new HashStore();
     await join(store, 0, [0, 1]);
     for (const rank of [0, 1]) await store.set(`default_pg/0//cpu//0/${rank}`, "address");

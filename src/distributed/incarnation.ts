@@ -1,39 +1,39 @@
 import { PrefixStore } from "../store/index.ts";
 import type { Store, StoreCallOptions } from "../store/store.ts";
 
-/** Number of the meeting that is open, from 0. */
+/** Number of the open meeting, from 0. */
 const CURRENT = "bun-c10d/meeting";
-/** Of each rank, how many meetings there were with the last one that it has come to. */
-const SEAT = "bun-c10d/seat";
+/** For each rank, the number of the last meeting that it joined, plus 1. */
+const JOINED = "bun-c10d/joined";
 const FIRST_ATTEMPT = "bun-c10d/first_attempt";
 const decoder = new TextDecoder();
 
-/** Who meets. */
+/** A rank that joins a meeting. */
 export interface Meeting {
   readonly rank: number;
   readonly worldSize: number;
-  /** Number of the launcher's restart. */
+  /** Number of restarts by the launcher. */
   readonly attempt: number;
 }
 
-/** One meeting of all ranks in a store that may outlive it, as a launcher's does. */
+/** One meeting of all ranks in a store that may outlive it, such as a launcher's. */
 export interface Incarnation {
   /** Number of the meeting in this store. */
   readonly number: number;
-  /** Part of the store for this meeting alone. */
+  /** Part of the store for this meeting only. */
   readonly store: Store;
-  /** Whether a later one has begun: a rank of this one has come again, so this one cannot take place any more. */
+  /** Whether a later meeting has begun: a rank of this one joined again, so this one can no longer take place. */
   isSuperseded(options: StoreCallOptions): Promise<boolean>;
 }
 
 /**
- * Finds out the how-manieth time the ranks meet in a store. What earlier meetings have left there, such as addresses of
- * ranks, must not be taken for this one's, so all but the first, whose keys are PyTorch's, have a prefix of their own.
+ * Determines how often the ranks have met in a store. Keys of earlier meetings, such as addresses of ranks, must not be
+ * mistaken for this one's, so all but the first, whose keys are PyTorch's, have their own prefix.
  *
- * There is one open meeting. A rank that has come to it before, and whether that went well on this rank or on the others
- * nobody knows, begins the next one; those who still wait in the one before follow, by {@link Incarnation.isSuperseded}.
+ * There is one open meeting. A rank that has joined it before, successfully or not, begins the next one. Ranks that
+ * still wait in the one before follow, by {@link Incarnation.isSuperseded}.
  *
- * @param follows Whether this rank has not failed, but follows others to the next meeting.
+ * @param follows Whether this rank did not fail, but follows others to the next meeting.
  */
 export async function joinIncarnation(
   store: Store,
@@ -42,21 +42,21 @@ export async function joinIncarnation(
   follows = false,
 ): Promise<Incarnation> {
   const { rank, attempt } = meeting;
-  // Counted by attempt, since of the ranks of an earlier one some may have ended before they came here.
+  // Counted per attempt, since some ranks of an earlier attempt may have ended before they got here.
   const scope = attempt === 0 ? "" : `/attempt_${attempt}`;
   const currentKey = `${CURRENT}${scope}`;
-  const seatKey = `${SEAT}${scope}/${rank}`;
-  const [current, seat, first] = await Promise.all([
+  const joinedKey = `${JOINED}${scope}/${rank}`;
+  const [current, joined, first] = await Promise.all([
     store.add(currentKey, 0, options),
-    store.add(seatKey, 0, options),
+    store.add(joinedKey, 0, options),
     store.compareSet(FIRST_ATTEMPT, "", String(attempt), options),
     store.set(bunKey(rank), "1", options),
   ]);
   const number =
-    follows || seat <= current
+    follows || joined <= current
       ? current
       : Number(decoder.decode(await store.compareSet(currentKey, String(current), String(current + 1), options)));
-  await store.add(seatKey, number + 1 - seat, options);
+  await store.add(joinedKey, number + 1 - joined, options);
   const kept = Number(decoder.decode(first)) !== attempt;
   const names = number === 0 ? [] : [`incarnation_${number}`];
   if (kept) names.unshift(`attempt_${attempt}`);
@@ -69,8 +69,8 @@ export async function joinIncarnation(
 }
 
 /**
- * Whether PyTorch's ranks take part, which know of no prefix: one of them has left its address in an earlier meeting, or in
- * an earlier attempt, in a store that the launcher has kept, as torchrun does. All ranks take what the first one finds.
+ * Whether PyTorch's ranks, which use no prefix, take part: one of them left its address in an earlier meeting, or in an
+ * earlier attempt if the launcher kept the store, as torchrun does. All ranks use what the first one finds.
  */
 async function isShared(store: Store, meeting: Meeting, number: number, options: StoreCallOptions): Promise<boolean> {
   const key = `bun-c10d/shared/attempt_${meeting.attempt}${number === 0 ? "" : `/${number}`}`;

@@ -22,8 +22,10 @@ export {
   send,
 } from "./collectives.ts";
 export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./debug-level.ts";
+export { type NewGroupOptions, newGroup } from "./groups/new-group.ts";
+export { roundRobinProcessGroups } from "./groups/round-robin-process-groups.ts";
+export { type SplitGroupOptions, splitGroup } from "./groups/split-group.ts";
 export { destroyProcessGroup, type InitOptions, initProcessGroup } from "./init-process-group.ts";
-export { type NewGroupOptions, newGroup } from "./new-group.ts";
 export { getNodeLocalRank } from "./node-local-rank.ts";
 export {
   allGatherObject,
@@ -35,5 +37,3 @@ export {
 } from "./objects.ts";
 export { getBackend, getGlobalRank, getGroupRank, getRank, getWorldSize, isInitialized } from "./queries.ts";
 export { type MeetingOptions, registerRendezvousHandler, rendezvous } from "./rendezvous.ts";
-export { roundRobinProcessGroups } from "./round-robin-process-groups.ts";
-export { type SplitGroupOptions, splitGroup } from "./split-group.ts";

@@ -20,7 +20,7 @@ interface Setup {
   readonly options: dist.InitOptions;
 }
 
-/** A fresh plugin in a container of its own, and what starts a group of one rank with it. */
+/** A new plugin in its own container, and a function that starts a group of one rank with it. */
 function setup(changes: Partial<BackendPlugin> = {}, store: Store = new HashStore()): Setup {
   const plugin = memoryPlugin("memory", changes);
   const container = createContainer({ overrides: [plugin] });
@@ -39,7 +39,7 @@ async function rejection(
   return { name, code, message, details };
 }
 
-/** Starts `n` ranks in this process, each in a context of its own, which share a store. */
+/** Starts `n` ranks in this process, each in its own context, which share a store. */
 function localRanks<T>(n: number, body: (rank: number) => Promise<T>): Promise<T[]> {
   return Promise.all(Array.from({ length: n }, (_, rank) => withContext(new DistContext(), () => body(rank))));
 }
@@ -59,7 +59,7 @@ describe("initProcessGroup", () => {
     expect([dist.isInitialized(), group.state, plugin.made[0]?.closed]).toEqual([false, "CLOSED", 1]);
   });
 
-  test.each([null, {}])("a create() that gives %p, which is no Backend", async (made) => {
+  test.each([null, {}])("a create() that resolves to %p, which is not a Backend", async (made) => {
     const { options } = setup({ create: () => Promise.resolve(made as never) });
     const error = await rejection(dist.initProcessGroup(options));
     expect(error).toMatchObject({ name: "DistBackendError", code: "BACKEND_ERROR" });
@@ -81,7 +81,7 @@ describe("initProcessGroup", () => {
     const { backend = "", container = createContainer() } = options;
     container.register(RENDEZVOUS_HANDLER, { useValue: { scheme: "sticky", handler } });
     const failed = dist.initProcessGroup({ backend, init: "sticky://", container });
-    expect(await failed.then(String, String)).toEndWith("create() has thrown no network");
+    expect(await failed.then(String, String)).toEndWith("create() threw no network");
   });
 
   test("an unknown debug level does not pass as OFF", async () => {
@@ -133,7 +133,7 @@ describe("initProcessGroup", () => {
     expect([group.state, dist.isInitialized()]).toEqual(["OPEN", true]);
   });
 
-  test("a failure leaves nothing behind, and a second try may go well", async () => {
+  test("a failure leaves nothing behind, and a second attempt may succeed", async () => {
     let broken = true;
     const made = memoryPlugin("memory");
     const { options } = setup({
@@ -185,8 +185,8 @@ describe("initProcessGroup", () => {
     ["a rank too large", { rank: 1 }, "InvalidArgumentError", "rank must be between 0 and 0"],
     ["a fraction of a rank", { rank: 0.5 }, "InvalidArgumentError", "rank must be between"],
     ["a time-out of 0", { timeout: 0 }, "InvalidArgumentError", "timeout must be a positive number"],
-    ["a time-out of words", { timeout: "soon" }, "InvalidArgumentError", 'got "soon"'],
-    ["a store that is none", { store: {} as Store }, "InvalidArgumentError", "store must be a Store, got Object"],
+    ["a time-out in words", { timeout: "soon" }, "InvalidArgumentError", 'got "soon"'],
+    ["an invalid store", { store: {} as Store }, "InvalidArgumentError", "store must be a Store, got Object"],
   ])("%s", async (_, changes, name, message) => {
     const { options, plugin } = setup();
     const error = await rejection(dist.initProcessGroup({ ...options, ...changes }));
@@ -245,7 +245,7 @@ describe("initProcessGroup", () => {
     expect(error.message).toContain("rank 0 has 2, rank 1 has 3");
   });
 
-  test("a connection that comes after the ranks have disagreed is closed, and nothing else happens", async () => {
+  test("a connection made after the ranks have disagreed is closed, and nothing else happens", async () => {
     const store = new HashStore();
     const made = memoryPlugin("memory");
     const connected = Promise.withResolvers<void>();
@@ -291,14 +291,14 @@ describe("initProcessGroup", () => {
     [{ timout: "5s" }, 'did you mean "timeout"?'],
     [{ world_size: 2 }, 'did you mean "worldSize"?'],
     [{ device: "cuda:0" }, "unknown option device"],
-  ])("an option that does not exist: %p", async (options, message) => {
+  ])("an unknown option: %p", async (options, message) => {
     const error = await rejection(dist.initProcessGroup(options));
     expect(error).toMatchObject({ name: "InvalidArgumentError", details: { argument: Object.keys(options)[0] } });
     expect(error.message).toStartWith("initProcessGroup: ");
     expect(error.message).toContain(message);
   });
 
-  test("options of further groups that do not exist", async () => {
+  test("unknown options of further groups", async () => {
     await dist.initProcessGroup({ ...setup().options, initMethod: undefined } as dist.InitOptions);
     const wrong = { backends: "fake" } as object;
     for (const promise of [dist.newGroup([0], wrong), dist.splitGroup([[0]], wrong)]) {
@@ -306,7 +306,7 @@ describe("initProcessGroup", () => {
     }
   });
 
-  test("options that are none", async () => {
+  test("options that are not an object", async () => {
     const none = null as unknown as dist.InitOptions;
     expect((await rejection(dist.initProcessGroup(none))).message).toBe(
       'initProcessGroup: options must be an object, got null; write for instance { backend: "gloo" }',
@@ -322,7 +322,7 @@ describe("initProcessGroup", () => {
 });
 
 describe("without a group", () => {
-  test("whoever needs one says what to call", async () => {
+  test("a function that needs one says what to call", async () => {
     const message = "Default process group has not been initialized, please make sure to call initProcessGroup()";
     for (const call of [() => dist.getRank(), () => dist.getWorldSize(), () => dist.getBackend()]) {
       expect(call).toThrow(message);
@@ -351,7 +351,7 @@ describe("without a group", () => {
     expect(dist.getRank()).toBe(0);
   });
 
-  test("questions about a group that this rank is not in, or about what is no group", async () => {
+  test("queries about a group that this rank is not in, or about something that is not a group", async () => {
     await dist.initProcessGroup(setup().options);
     const wrong = [null, {}, "0"] as unknown as ProcessGroup[];
     for (const group of wrong) {
@@ -367,7 +367,7 @@ describe("without a group", () => {
     }
   });
 
-  test("destroying the group of others does nothing", async () => {
+  test("destroying a group without this rank does nothing", async () => {
     await dist.destroyProcessGroup(null);
     expect(dist.isInitialized()).toBe(false);
   });
@@ -436,13 +436,13 @@ describe("newGroup", () => {
     expect(await dist.newGroup([0])).toMatchObject({ name: "1" });
   });
 
-  test.each<[unknown]>([[5], ["01"], [{}], [null]])("ranks that are no list: %p", async (ranks) => {
+  test.each<[unknown]>([[5], ["01"], [{}], [null]])("ranks that are not a list: %p", async (ranks) => {
     await start(0, 2, new HashStore());
     const error = await rejection(dist.newGroup(ranks as number[]));
     expect(error).toMatchObject({ name: "InvalidArgumentError", details: { op: "newGroup", argument: "ranks" } });
   });
 
-  test("a backend of its own, or none that is known", async () => {
+  test("its own backend, or an unknown one", async () => {
     const store = new HashStore();
     const [plugin, other] = [memoryPlugin("memory"), memoryPlugin("other")];
     const container = createContainer({ overrides: [plugin, other] });
@@ -466,7 +466,7 @@ describe("newGroup", () => {
 });
 
 describe("contexts", () => {
-  test("each rank of a process has its own; the process has another", async () => {
+  test("each rank in a process has its own; the process has another", async () => {
     const store = new HashStore();
     const outer = currentContext();
     const seen = await localRanks(3, async (rank) => {

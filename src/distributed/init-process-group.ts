@@ -1,15 +1,7 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
-import {
-  DistTimeoutError,
-  defaultTimeoutMs,
-  describe,
-  describeNumber,
-  explained,
-  InvalidArgumentError,
-  type Timeout,
-  timeoutMs,
-} from "../errors/index.ts";
+import { environmentText } from "../environment/index.ts";
+import { DistTimeoutError, describe, describeNumber, explained, InvalidArgumentError } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import {
   type BackendType,
@@ -25,49 +17,49 @@ import {
 } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
-import { withLimit } from "../store/deadline.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
 import { type Device, deviceOf } from "../tensor/index.ts";
+import { defaultTimeoutMs, type Timeout, timeoutMs, withLimit } from "../time/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
+import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
-import { type GroupPlan, makeGroup } from "./make-group.ts";
 import { rendezvous } from "./rendezvous.ts";
 
-/** What {@link initProcessGroup} takes. */
+/** Options of {@link initProcessGroup}. */
 export interface InitOptions<Name extends string = string> {
   /**
    * `"gloo"` or `BackendType.GLOO`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else
    * `"gloo"`.
    */
   readonly backend?: Name | BackendType;
-  /** The device that this rank uses, e.g. `"cuda:1"`; the first of each kind by default. c10d: `device_id`. */
+  /** The device that this rank uses, e.g. `"cuda:1"`; the first of each type by default. c10d: `device_id`. */
   readonly deviceId?: string | Device;
   /** Where the ranks meet: `env://` (default), `tcp://host:port`, or a registered scheme. */
   readonly init?: string;
-  /** The same as `init`, by c10d's name. */
+  /** The c10d name of `init`. */
   readonly initMethod?: string;
-  /** A store to meet in, instead of `init`; `rank` and `worldSize` are needed then. */
+  /** A store to meet in, instead of `init`. Requires `rank` and `worldSize`. */
   readonly store?: Store;
-  /** Rank of this process, where neither the URL nor the environment gives it. */
+  /** Rank of this process, if neither the URL nor the environment specifies it. */
   readonly rank?: number;
-  /** Number of ranks, where neither the URL nor the environment gives it. */
+  /** Number of ranks, if neither the URL nor the environment specifies it. */
   readonly worldSize?: number;
   /**
-   * Limit of the rendezvous and of each step in which a backend or a middleware is made, and default of ops. 30 minutes by default
-   * (the rendezvous: 5).
+   * Time-out of the rendezvous and of creating each backend and middleware, and default time-out of ops. 30 minutes by
+   * default (the rendezvous: 5).
    */
   readonly timeout?: Timeout;
   /**
-   * Where backends, middleware, rendezvous handlers, logger, clock and flight recorder come from; the default container if none is
-   * given.
+   * Where backends, middleware, rendezvous handlers, logger, clock and flight recorder come from. Defaults to the
+   * default container.
    */
   readonly container?: DependencyContainer;
-  /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, by their names. */
+  /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, keyed by their names. */
   readonly options?: OptionsOf<Name>;
 }
 
@@ -88,9 +80,9 @@ const optionNames: OptionNames<InitOptions> = {
 
 /** How long the rank that hosts the store waits for the others to leave it. */
 const LEAVE_LIMIT_MS = 5_000;
-/** The same at the end of an `await using` block, which may be the end by an exception. */
+/** The same at the end of an `await using` block, which may have thrown. */
 const DISPOSE_LIMIT_MS = 100;
-/** Of a look at the store whether the meeting can still take place. */
+/** Time-out for checking in the store whether the meeting can still take place. */
 const LOOK_LIMITS = { timeout: 5_000 };
 /** How long leaving the store may take beyond that. */
 const CLOSE_LIMIT_MS = 3_000;
@@ -98,9 +90,9 @@ const CLOSE_LIMIT_MS = 3_000;
 /**
  * Meets the other ranks and connects to them; resolves to the default group when all are connected.
  *
- * @throws InvalidArgumentError (called twice, bad arguments, wrong options with the path of what is wrong, world sizes
- *   that differ), BackendUnavailableError, DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port, or the backend or
- *   middleware that was not made in time), DistNetworkError.
+ * @throws InvalidArgumentError (called twice, invalid arguments, invalid options with their path, differing world
+ *   sizes), BackendUnavailableError, DistTimeoutError (`CONNECT_TIMEOUT`, naming host and port, or the backend or
+ *   middleware that was not created in time), DistNetworkError.
  *
  * c10d: `init_process_group`.
  */
@@ -129,11 +121,11 @@ export async function initProcessGroup<const Name extends string = string>(
 
 async function makeWorld(context: DistContext, options: AnyInitOptions): Promise<World> {
   const limitMs = timeoutMs(options.timeout, defaultTimeoutMs.processGroup);
-  // As PyTorch does on import: a level that does not exist must not pass as OFF.
+  // As PyTorch does on import: an invalid level must not pass as OFF.
   getDebugLevel();
   const container = options.container ?? defaultContainer();
   requireContainer("initProcessGroup", container);
-  const backend = options.backend ?? (process.env.C10D_BACKEND || "gloo");
+  const backend = options.backend ?? environmentText("C10D_BACKEND") ?? "gloo";
   const boundDevice = options.deviceId === undefined ? undefined : deviceOf("initProcessGroup", options.deviceId);
   const parts = {
     logger: loggerOf(container),
@@ -167,7 +159,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
         terms,
       });
     } catch (error) {
-      // The others have gone to meet elsewhere.
+      // The other ranks are meeting elsewhere.
       if (!(error instanceof MeetingMissed)) throw error;
     }
   }
@@ -181,22 +173,22 @@ interface WorldPlan
   readonly terms: AnyInitOptions;
 }
 
-/** Connects to the ranks that have met. Throws MeetingMissed if that cannot be any more. */
+/** Connects to the ranks that have met. Throws MeetingMissed if that is no longer possible. */
 async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): Promise<World> {
   const { container, plugins, limitMs, logger, clock, middleware, recorder, terms } = plan;
-  // A store of a user's own may ignore limits.
+  // A user's store may ignore time-outs.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
-  const leaving = { limitMs: DISPOSE_LIMIT_MS };
-  // Async, so that what a user's rendezvous throws at once is a rejection too and replaces no other error.
+  const storeDrain = { limitMs: DISPOSE_LIMIT_MS };
+  // Async, so that what a user's rendezvous throws synchronously is a rejection, too, and replaces no other error.
   const leave = async (failed: boolean) => {
-    const { limitMs: drainTimeout } = leaving;
+    const { limitMs: drainTimeout } = storeDrain;
     if (met.close === undefined) return;
     await withLimit(met.close({ drainTimeout, failed }), drainTimeout + CLOSE_LIMIT_MS, () => notClosed(drainTimeout));
   };
   const meeting = { rank: met.rank, worldSize: met.worldSize, attempt: Number(met.attempt || 0) };
   const limits = { timeout: timeoutMs(terms.timeout, defaultTimeoutMs.store) };
-  // What brings its ranks together by itself is not to be called again for the same meeting.
+  // A backend that brings its ranks together by itself must not be called again for the same meeting.
   const byStore = [...plugins.values()].every(({ bootstrap }) => bootstrap === "store");
   let group: ProcessGroup | undefined;
   try {
@@ -237,16 +229,16 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         void met.connected?.(incarnation.number);
         const attended = `${meeting.attempt}/${incarnation.number}`;
         const agreement = Promise.resolve();
-        return { group, store, base, meeting: attended, container, leaving, groups, nextGroup: 1, agreement };
+        return { group, store, base, meeting: attended, container, storeDrain, groups, nextGroup: 1, agreement };
       } catch (error) {
-        // Ranks that disagree need not wait for their connections; should these come, nobody wants them.
+        // Ranks that disagree do not wait for their connections; if these are established, they are closed.
         connecting.then((late) => late.close()).catch(() => {});
         abandoned.abort(error);
         if (!isSuperseded) throw error;
       }
     }
   } catch (error) {
-    // The reason of the failure tells more than what goes wrong afterwards.
+    // The original failure says more than what goes wrong afterwards.
     await Promise.allSettled([leave(true)]);
     throw error;
   }
@@ -288,12 +280,12 @@ async function meet(options: AnyInitOptions): Promise<Rendezvous> {
 
 function notClosed(limitMs: number): DistTimeoutError {
   return new DistTimeoutError(
-    `leaving the store took longer than ${Math.round(limitMs + CLOSE_LIMIT_MS)} ms: the close() of its rendezvous does not end`,
+    `leaving the store took longer than ${Math.round(limitMs + CLOSE_LIMIT_MS)} ms: close() of its rendezvous does not return`,
     { code: "STORE_TIMEOUT", op: "close" },
   );
 }
 
-/** By its methods, since it may come from another copy of the package. */
+/** Checked by its methods, since it may come from another copy of the package. */
 function isStore(store: unknown): store is Store {
   if (typeof store !== "object" || store === null) return false;
   const { get, set, compareSet } = store as Partial<Record<keyof Store, unknown>>;
@@ -301,11 +293,11 @@ function isStore(store: unknown): store is Store {
 }
 
 /**
- * Ends a group, or with the default group everything: waits for the ops in flight, then closes.
+ * Waits for the ops in flight, then closes the group; with the default group, closes all groups.
  *
- * @param group The default group if none is given.
+ * @param group Defaults to the default group.
  * @throws InvalidArgumentError without a default group, DistTimeoutError when ops are still in flight after the group's
- *   time-out, and the error of an op that nobody has looked at.
+ *   time-out, and the error of a failed op that was not observed.
  *
  * c10d: `destroy_process_group`.
  */
@@ -322,8 +314,8 @@ export async function destroyProcessGroup(group?: ProcessGroup | null): Promise<
     return;
   }
   const errors: unknown[] = [];
-  world.leaving.limitMs = LEAVE_LIMIT_MS;
-  // Newest first, the default group last: its end also leaves the store.
+  world.storeDrain.limitMs = LEAVE_LIMIT_MS;
+  // Newest first, the default group last: closing it also leaves the store.
   for (const each of [...world.groups.values()].reverse()) {
     await each.drain(each.timeoutMs).catch((error: unknown) => errors.push(error));
   }

@@ -12,7 +12,7 @@ afterEach(async () => {
   if (dist.isInitialized()) await dist.destroyProcessGroup();
 });
 
-/** A middleware that notes the ops that it sees. */
+/** A middleware that records the ops that it sees. */
 function watching(name: string, seen: string[]): dist.Middleware {
   return {
     name,
@@ -36,7 +36,7 @@ async function allReduceIn(container: ReturnType<typeof createContainer>, backen
 }
 
 describe("two containers", () => {
-  test("see nothing of each other: plugins, middleware, rendezvous handlers, loggers", async () => {
+  test("are isolated from each other: plugins, middleware, rendezvous handlers, loggers", async () => {
     const [one, other] = [createContainer(), createContainer()];
     const seen: string[] = [];
     one.register(BACKEND_PLUGIN, { useValue: memoryPlugin("mine") });
@@ -55,7 +55,7 @@ describe("two containers", () => {
     expect(other.resolve(LOGGER)).not.toBe(console);
   });
 
-  test("have a flight recorder each, which records the ops of their own groups", async () => {
+  test("each have a flight recorder, which records the ops of their own groups", async () => {
     const [one, other] = [createContainer(), createContainer()];
     const [child, grandchild] = [one.createChildContainer(), other.createChildContainer().createChildContainer()];
     grandchild.register(dist.FLIGHT_RECORDER, { useValue: new dist.FlightRecorder() });
@@ -76,7 +76,7 @@ describe("two containers", () => {
     expect([shared.recorded, ops(one), ops(other)]).toEqual([2, ["allReduce"], ["allReduce"]]);
   });
 
-  test("a child has what its parent has, and adds its own; the parent has nothing of that", async () => {
+  test("a child inherits from its parent and adds its own; the parent is unaffected", async () => {
     const parent = createContainer();
     const child = parent.createChildContainer();
     const seen: string[] = [];
@@ -85,7 +85,7 @@ describe("two containers", () => {
     child.register(BACKEND_PLUGIN, { useValue: memoryPlugin("second") });
     child.register(BACKEND_MIDDLEWARE, { useValue: watching("child", seen) });
     child.register(RENDEZVOUS_HANDLER, { useValue: scheme("place") });
-    // Resolved in the child first: the parent must not get what the child has.
+    // Resolved in the child first: the parent must not get the child's registrations.
     expect(["first", "second"].map((name) => registryOf(child).has(name))).toEqual([true, true]);
     expect(["first", "second"].map((name) => registryOf(parent).has(name))).toEqual([true, false]);
     await allReduceIn(child, "first", "place://");
@@ -104,7 +104,7 @@ describe("two containers", () => {
     expect(registryOf(child).has("late")).toBe(true);
   });
 
-  test("the child's plugin of a name takes the place of the parent's, and of a built-in one", async () => {
+  test("the child's plugin replaces one of the same name of the parent, and a built-in one", async () => {
     const [parent, ofParent, ofChild] = [createContainer(), memoryPlugin("mine"), memoryPlugin("mine")];
     const child = parent.createChildContainer();
     const gloo = memoryPlugin("gloo", { type: dist.BackendType.GLOO });
@@ -118,8 +118,8 @@ describe("two containers", () => {
   });
 });
 
-describe("tsyringe's own ways", () => {
-  test("a container that tsyringe made is one for groups too", async () => {
+describe("tsyringe's own features", () => {
+  test("a container made by tsyringe can be used for groups, too", async () => {
     const bare = root.createChildContainer();
     expect(bare.isRegistered(dist.BACKEND_REGISTRY, true)).toBe(false);
     await allReduceIn(bare, "fake");
@@ -131,7 +131,7 @@ describe("tsyringe's own ways", () => {
     expect(child.resolve(dist.FLIGHT_RECORDER)).toBe(recorder);
   });
 
-  test("a recorder that is made when it is asked for has to be made once", async () => {
+  test("a recorder that is made when resolved must be made once", async () => {
     const container = createContainer();
     container.registerSingleton(dist.FLIGHT_RECORDER, dist.FlightRecorder);
     await allReduceIn(container, "fake");
@@ -143,7 +143,7 @@ describe("tsyringe's own ways", () => {
     }
   });
 
-  test("a plugin may be loaded when it is asked for, or be made by a factory", async () => {
+  test("a plugin may be loaded when resolved, or made by a factory", async () => {
     const container = createContainer();
     let loads = 0;
     const load = async () => {
@@ -162,7 +162,7 @@ describe("tsyringe's own ways", () => {
     expect(await registry.get("made")).toBe(made);
   });
 
-  test("what is no plugin is an error when it is asked for, and stops nobody else", async () => {
+  test("something that is not a plugin is an error when resolved, and does not affect others", async () => {
     const container = createContainer();
     container.register(BACKEND_PLUGIN, { useValue: { ...memoryPlugin("old"), sdk: 1 } });
     container.register(BACKEND_PLUGIN, { useValue: { name: "bad", load: async () => ({}) as never } });
@@ -172,7 +172,7 @@ describe("tsyringe's own ways", () => {
     expect((await registry.get("fake")).name).toBe("fake");
   });
 
-  test("a container that is disposed is the default one no more", async () => {
+  test("a disposed container is no longer the default one", async () => {
     const container = createContainer({ install: true });
     dist.registerBackend(memoryPlugin("installed"));
     expect(defaultContainer()).toBe(container);
@@ -200,14 +200,14 @@ describe("BackendType and devices", () => {
     expect(dist.initProcessGroup({ backend: dist.BackendType.CUSTOM })).rejects.toThrow("twice");
   });
 
-  test("a type that stands for no backend", () => {
+  test("a type without a backend", () => {
     const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
     expect(dist.initProcessGroup({ backend: dist.BackendType.CUSTOM, ...place })).rejects.toThrow(
-      "BackendType.CUSTOM stands for no backend",
+      "BackendType.CUSTOM does not identify a backend",
     );
   });
 
-  test("the backend of a kind of device is for the device that the rank is bound to", async () => {
+  test("the backend for a device type is for the device that the rank is bound to", async () => {
     const devices: dist.Device[] = [];
     const plugin = memoryPlugin("both", { devices: ["cpu", "cuda"] });
     const create: dist.BackendPlugin["create"] = (context) => {
@@ -238,7 +238,7 @@ describe("BackendType and devices", () => {
     }
   });
 
-  test("without a backend for host memory, what has no tensors goes to the device, and objects are refused", async () => {
+  test("without a backend for host memory, ops without tensors go to the device, and objects are refused", async () => {
     const capabilities = { ops: { barrier: [] }, reduceOps: {} };
     const plugin = memoryPlugin("card", { devices: ["cuda"], capabilities });
     const container = createContainer({ overrides: [plugin] });
@@ -260,7 +260,7 @@ describe("BackendType and devices", () => {
   });
 
   test.each(["cuda:", "cuda:x", "cuda:-1", "tpu:0", "cuda:1:2", "cuda:99999999999999999999", "cuda:1e3", "cpu:1", 5])(
-    "%p is no device",
+    "%p is not a device",
     (deviceId) => {
       const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
       expect(dist.initProcessGroup({ deviceId: deviceId as string, ...place })).rejects.toThrow(
@@ -269,7 +269,7 @@ describe("BackendType and devices", () => {
     },
   );
 
-  test("a device of a kind that the backend does not take", () => {
+  test("a device of a type that the backend does not support", () => {
     const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
     expect(dist.initProcessGroup({ backend: "fake", deviceId: "cuda:0", ...place })).rejects.toThrow(
       "no backend of the group takes cuda tensors",
@@ -277,7 +277,7 @@ describe("BackendType and devices", () => {
   });
 });
 
-describe("what is registered and is not what its token is for", () => {
+describe("an invalid value registered for a token", () => {
   const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
 
   test.each([
@@ -327,14 +327,14 @@ describe("what is registered and is not what its token is for", () => {
   test("is refused as a container", () => {
     const container = {} as never;
     expect(dist.initProcessGroup({ backend: "fake", container, ...place })).rejects.toThrow(
-      "container must be one that createContainer() or tsyringe has made, got Object",
+      "container must be one that createContainer() or tsyringe made, got Object",
     );
   });
 
   test.each([
     [memoryPlugin("other"), 'a plugin of another name, "other"'],
     [{ default: memoryPlugin("mine") }, "load() resolves to a module"],
-  ])("is refused as what a lazy plugin is loaded as (%#)", async (loaded, message) => {
+  ])("is refused as the result of loading a lazy plugin (%#)", async (loaded, message) => {
     const container = createContainer();
     container.register(BACKEND_PLUGIN, { useValue: { name: "mine", load: async () => loaded as never } });
     const starting = dist.initProcessGroup({ backend: "mine", container, ...place });

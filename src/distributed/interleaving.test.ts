@@ -1,5 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { allWell, describeGloo } from "../backends/gloo/fixtures/availability.ts";
+import { allWell } from "../backends/fixtures/all-well.ts";
+import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { spawnRanks, workerRanks } from "../testing/index.ts";
 import type { InterleavingArgs } from "./fixtures/interleaving.ts";
 

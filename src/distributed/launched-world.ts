@@ -1,12 +1,13 @@
+import { environmentText } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { type BackendPlugin, type LaunchedWorld, type SettleLimit, settledWithin } from "../registry/index.ts";
 import { connectToPlace, type HostedStore, hostStore, type StorePlace } from "../rendezvous/hosted-store.ts";
 import type { Rendezvous } from "../rendezvous/index.ts";
 import { HashStore } from "../store/index.ts";
 import type { Store } from "../store/store.ts";
-import { mintSecret } from "../store/tcp/store-secret.ts";
+import { newSecret } from "../store/tcp/store-secret.ts";
 
-/** What of the options of `initProcessGroup` says where the ranks meet. */
+/** The options of `initProcessGroup` that say where the ranks meet. */
 interface MeetingOptions {
   readonly init?: string;
   readonly initMethod?: string;
@@ -15,10 +16,10 @@ interface MeetingOptions {
   readonly worldSize?: number;
 }
 
-/** How long meeting in a shared store may take; the library has brought the ranks together before. */
+/** How long meeting in a shared store may take; the library has already brought the ranks together. */
 const STORE_LIMIT_MS = 60_000;
 
-/** The world of the first of these backends that is started by a launcher of its own; undefined if none is. */
+/** The world of the first of these backends that was started by its own launcher; undefined if none was. */
 export async function launchedWorld(
   plugins: Iterable<BackendPlugin>,
   options: ReadonlyMap<BackendPlugin, object>,
@@ -35,7 +36,7 @@ export async function launchedWorld(
 
 /**
  * Finds a store for a world whose rank and size are known: the caller's, that of MASTER_ADDR and MASTER_PORT, else one
- * that rank 0 hosts and tells the others about by way of the backend.
+ * that rank 0 hosts and announces to the others through the backend.
  */
 export async function meetLaunched<Options extends MeetingOptions>(
   world: LaunchedWorld,
@@ -46,9 +47,9 @@ export async function meetLaunched<Options extends MeetingOptions>(
   agree("rank", options.rank, rank);
   agree("worldSize", options.worldSize, worldSize);
   const isGiven = options.store !== undefined || options.init !== undefined || options.initMethod !== undefined;
-  const { MASTER_ADDR, MASTER_PORT } = process.env;
   const { share } = world;
-  if (isGiven || (share !== undefined && MASTER_ADDR && MASTER_PORT)) return meet({ ...options, rank, worldSize });
+  if (isGiven || (share !== undefined && environmentText("MASTER_ADDR") && environmentText("MASTER_PORT")))
+    return meet({ ...options, rank, worldSize });
   if (share === undefined || worldSize === 1) return { store: new HashStore(), rank, worldSize };
   const { store, close } = await shareStore(world, (value) => share.call(world, value));
   return { store, rank, worldSize, close };
@@ -57,7 +58,7 @@ export async function meetLaunched<Options extends MeetingOptions>(
 function agree(argument: "rank" | "worldSize", given: number | undefined, actual: number): void {
   if (given === undefined || given === actual) return;
   throw new InvalidArgumentError(
-    `initProcessGroup: ${argument} is ${given}, but the launcher of this job says ${actual}; leave it out`,
+    `initProcessGroup: ${argument} is ${given}, but the launcher of this job set ${actual}; leave it out`,
     { argument },
   );
 }
@@ -72,7 +73,7 @@ async function shareStore(
     const store = await connectToPlace(place, limits);
     return { store, close: (options) => store.close(options) };
   }
-  const hosted = await hostStore(oneHost, mintSecret(), limits);
+  const hosted = await hostStore(oneHost, newSecret(), limits);
   await share(new TextEncoder().encode(JSON.stringify(hosted.place)));
   return hosted;
 }

@@ -16,22 +16,22 @@ describe("getNodeLocalRank", () => {
     ["the nearest launcher's", { ...slurm, ...openMpi }, 1],
   ])("%s", (_, env, local) => {
     expect(getNodeLocalRank(undefined, env)).toBe(local);
-    // The fallback is for where there is none.
+    // The fallback must not be used.
     expect(getNodeLocalRank(7, env)).toBe(local);
   });
 
   test.each([
     ["nothing is set", {}],
     ["it is empty", { LOCAL_RANK: "" }],
-    ["somebody else has given the ranks", { RANK: "0", WORLD_SIZE: "2", ...slurm }],
-    ["the launcher tells no rank on its host", { PMI_RANK: "5", PMI_SIZE: "8" }],
-  ])("the fallback holds where %s", (_, env) => {
+    ["another launcher set the ranks", { RANK: "0", WORLD_SIZE: "2", ...slurm }],
+    ["the launcher sets no local rank", { PMI_RANK: "5", PMI_SIZE: "8" }],
+  ])("the fallback is used if %s", (_, env) => {
     expect(getNodeLocalRank(0, env)).toBe(0);
     expect(() => getNodeLocalRank(undefined, env)).toThrow("LOCAL_RANK is not in the environment");
     expect(() => getNodeLocalRank(undefined, env)).toThrow(InvalidArgumentError);
   });
 
-  test("no number is refused by the name of its variable", () => {
+  test("a value that is not a number is refused by the name of its variable", () => {
     expect(() => getNodeLocalRank(0, { LOCAL_RANK: "first" })).toThrow("LOCAL_RANK must be an integer");
     expect(() => getNodeLocalRank(0, { ...slurm, SLURM_LOCALID: "x" })).toThrow("SLURM_LOCALID must be an integer");
   });

@@ -3,7 +3,7 @@ import * as dist from "../index.ts";
 import { BACKEND_MIDDLEWARE, createContainer, type Middleware } from "../registry/index.ts";
 import { type LocalRank, localRanks } from "../testing/index.ts";
 
-/** Numbers that show who made them, in arrays so long that ranks need padding. */
+/** Numbers that identify their rank, in arrays of different lengths, which need padding. */
 const objectOf = (rank: number) => ({
   rank,
   list: Array.from({ length: rank * 50 }, (_, i) => i),
@@ -31,7 +31,7 @@ describe("object collectives", () => {
     });
   });
 
-  test.each([1, 2, 3, 4])("everyone gets what was sent, %d ranks", async (n) => {
+  test.each([1, 2, 3, 4])("all ranks get what was sent, %d ranks", async (n) => {
     await localRanks(n, async ({ rank, worldSize }) => {
       const all = Array.from({ length: worldSize }, (_, from) => objectOf(from));
       expect(await dist.allGatherObject(objectOf(rank))).toEqual(all);
@@ -70,7 +70,7 @@ describe("object collectives", () => {
         const list = new Float32Array([1]);
         const last = dist.coalescing(() => void dist.allReduce(list));
         expect(() => sum.wait()).toThrow("Await the Work");
-        // Messages do not wait for collectives; those of one tag keep their order among themselves.
+        // Messages do not wait for collectives; those with one tag keep their order.
         const messages: unknown[] = [];
         if (rank === 0) for (let i = 0; i < 3; i++) void dist.sendObject({ i }, { dst: 1 });
         if (rank === 1) messages.push(...(await Promise.all([0, 1, 2].map(() => dist.recvObject({ src: 0 })))));
@@ -87,7 +87,7 @@ describe("object collectives", () => {
     expect(sums).toEqual([3, 3]);
   });
 
-  test("a collective that waits behind an object is the one that was called", async () => {
+  test("a collective that waits behind an object is unaffected by changes to its arguments", async () => {
     await localRanks(2, async ({ rank, group }) => {
       const object = group.allGatherObject(rank);
       const options = { op: dist.ReduceOp.SUM };
@@ -105,7 +105,7 @@ describe("object collectives", () => {
     });
   });
 
-  test("what is called when an object collective ends stays behind what was called before", async () => {
+  test("an op called when an object collective ends stays behind those called before", async () => {
     const orders: number[][] = [[], []];
     const noting: Middleware = {
       name: "noting",
@@ -135,7 +135,7 @@ describe("object collectives", () => {
     ]);
   });
 
-  test("destroyProcessGroup waits for the last step of what is under way", async () => {
+  test("destroyProcessGroup waits for the last step of ops in flight", async () => {
     const results = await localRanks(
       2,
       async ({ rank, store }) => {
@@ -182,11 +182,11 @@ describe("object collectives", () => {
       "recvObject: rank 1 cannot encode its object",
     ],
   ];
-  test.each(refusals)("%s fails the call on all ranks, and not the group", async (_, call, own, others, message) => {
+  test.each(refusals)("%s fails the call on all ranks, but not the group", async (_, call, own, others, message) => {
     await localRanks(2, async (it) => {
       const work = call(it);
       if (it.rank === 1) {
-        // At once, and without a number: the object was encoded at the call.
+        // Immediately, and without a number: the object is encoded during the call.
         expect(work).toMatchObject({ seq: -1 });
         expect((work as dist.Work<unknown>).isCompleted()).toBe(true);
       }
@@ -197,7 +197,7 @@ describe("object collectives", () => {
     });
   });
 
-  test("an object is sent as it was at the call", async () => {
+  test("an object is sent as it was when the op was called", async () => {
     await localRanks(2, async ({ rank, group }) => {
       const list = [{ at: "call" }];
       const object = { rank, list };
@@ -219,7 +219,7 @@ describe("object collectives", () => {
     });
   });
 
-  test("a length that the bytes cannot hold costs its receiver nothing", async () => {
+  test("a length that exceeds the bytes costs its receiver nothing", async () => {
     await localRanks(2, async ({ rank }) => {
       if (rank === 1) {
         const bytes = Uint8Array.from(Array.from({ length: 4_000 }, () => [0xdd, 0, 1, 0x86, 0x9f]).flat());
@@ -230,19 +230,19 @@ describe("object collectives", () => {
       const error = await errorOf(dist.recvObject({ src: 1, tag: 5 }));
       expect(error).toMatchObject({ code: "OBJECT_MALFORMED", details: { op: "recvObject", peers: [1] } });
       expect(error.message).toStartWith(
-        "recvObject: what rank 1 sent is no object of this library (a list announces 99999 values where 19995 bytes are left)",
+        "recvObject: what rank 1 sent is not an object of this library (a list announces 99999 values where 19995 bytes are left)",
       );
     });
   });
 
-  test("bad arguments are refused before anything is sent", async () => {
+  test("invalid arguments are refused before anything is sent", async () => {
     await localRanks(2, async ({ rank, group }) => {
       const bad: [PromiseLike<unknown>, string][] = [
         [dist.broadcastObject(1, { src: 7 }), "broadcastObject: global rank 7 is not in group"],
         [dist.gatherObject(1, {} as { dst: number }), "gatherObject: give exactly one of dst"],
         [
           dist.scatterObject([1], { src: rank }),
-          "scatterObject: the source gives one object per rank (2), got 1 objects",
+          "scatterObject: the source must pass one object per rank (2), got 1 objects",
         ],
         [dist.sendObject(1, { dst: rank }), "sendObject: dst is the rank of this process itself"],
         [dist.recvObject({ src: 1 - rank, tag: -1 }), "recvObject: tag"],
@@ -267,7 +267,7 @@ describe("object collectives", () => {
     });
   });
 
-  test("the time-out of a step tells whole milliseconds", async () => {
+  test("the time-out of a step is given in whole milliseconds", async () => {
     let message = "";
     await localRanks(2, async ({ rank, group }) => {
       if (rank === 1) await Bun.sleep(60);
@@ -276,7 +276,7 @@ describe("object collectives", () => {
     expect(message).toMatch(/timed out after (29|30) ms; rank 1 did not arrive$/);
   });
 
-  test("bytes of somebody else are an error", async () => {
+  test("bytes that were not encoded by this package are an error", async () => {
     await localRanks(2, async ({ rank }) => {
       if (rank === 1) {
         await dist.broadcast(new BigInt64Array([4n]), { src: 1 });
@@ -285,7 +285,7 @@ describe("object collectives", () => {
       }
       const error = await errorOf(dist.broadcastObject(undefined, { src: 1 }));
       expect(error).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
-      expect(error.message).toContain("what rank 1 sent is no object of this library");
+      expect(error.message).toContain("what rank 1 sent is not an object of this library");
     });
   });
 });

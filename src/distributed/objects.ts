@@ -10,7 +10,7 @@ import type {
 import type { Work } from "../work/index.ts";
 import { type InGroup, onGroup } from "./collectives.ts";
 
-/** Collects an object of each rank on all of them: {@link ProcessGroup.allGatherObject}. */
+/** Gathers one object per rank on every rank: {@link ProcessGroup.allGatherObject}. */
 export function allGatherObject<T>(object: T, options: InGroup<AllGatherObjectOptions> = {}): Work<T[]> {
   return onGroup<T[]>(
     OpType.ALLGATHER,
@@ -21,7 +21,7 @@ export function allGatherObject<T>(object: T, options: InGroup<AllGatherObjectOp
   );
 }
 
-/** Collects an object of each rank on the destination: {@link ProcessGroup.gatherObject}. */
+/** Gathers one object per rank on the destination: {@link ProcessGroup.gatherObject}. */
 export function gatherObject<T>(object: T, options: InGroup<GatherObjectOptions>): Work<T[] | undefined> {
   return onGroup<T[] | undefined>(
     OpType.GATHER,
@@ -33,8 +33,8 @@ export function gatherObject<T>(object: T, options: InGroup<GatherObjectOptions>
 }
 
 /**
- * Copies the source's object to all ranks: {@link ProcessGroup.broadcastObject}. A rank that is no member of the group
- * keeps what it gave.
+ * Copies the source's object to all ranks: {@link ProcessGroup.broadcastObject}. On a rank that is not a member of the
+ * group, resolves to `object` itself.
  */
 export function broadcastObject<T>(object: T | undefined, options: InGroup<BroadcastObjectOptions>): Work<T> {
   return onGroup<T>(
@@ -46,7 +46,7 @@ export function broadcastObject<T>(object: T | undefined, options: InGroup<Broad
   );
 }
 
-/** Distributes the source's objects: {@link ProcessGroup.scatterObject}. */
+/** Scatters the source's objects, one to each rank: {@link ProcessGroup.scatterObject}. */
 export function scatterObject<T>(
   objects: readonly T[] | undefined,
   options: InGroup<ScatterObjectOptions>,
@@ -65,7 +65,7 @@ export function sendObject(object: unknown, options: InGroup<SendObjectOptions>)
   return onGroup(OpType.SEND, options, undefined, (group) => group.sendObject(object, options), "sendObject");
 }
 
-/** Receives an object from one rank, or from any: {@link ProcessGroup.recvObject}. */
+/** Receives an object from one rank, or from any rank: {@link ProcessGroup.recvObject}. */
 export function recvObject<T>(options: InGroup<RecvObjectOptions> = {}): Work<T | undefined> {
   return onGroup<T | undefined>(OpType.RECV, options, undefined, (group) => group.recvObject(options), "recvObject");
 }

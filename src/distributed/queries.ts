@@ -7,25 +7,25 @@ export function isInitialized(): boolean {
   return currentContext().world !== undefined;
 }
 
-/** Rank in a group, the default one if none is given; -1 for `null`, the group this rank is not in. c10d: `get_rank`. */
+/** Rank in a group, by default the default group; -1 for `null`, a group without this rank. c10d: `get_rank`. */
 export function getRank(group?: ProcessGroup | null): number {
   return group === null ? -1 : memberOf(group).rank;
 }
 
-/** Number of ranks of a group, the default one if none is given; -1 for `null`. c10d: `get_world_size`. */
+/** Number of ranks of a group, by default the default group; -1 for `null`. c10d: `get_world_size`. */
 export function getWorldSize(group?: ProcessGroup | null): number {
   return group === null ? -1 : memberOf(group).size;
 }
 
 /**
- * Name of the backend of a group, the default one if none is given, e.g. `"gloo"`. c10d: `get_backend`.
+ * Name of the backend of a group, by default the default group, e.g. `"gloo"`. c10d: `get_backend`.
  * @throws InvalidArgumentError for `null`, as in c10d.
  */
 export function getBackend(group?: ProcessGroup): string {
   return memberOf(group).backendName();
 }
 
-/** Global rank of a rank of a group. c10d: `get_global_rank`. */
+/** Global rank of a group rank. c10d: `get_global_rank`. */
 export function getGlobalRank(group: ProcessGroup, groupRank: number): number {
   const { globalRanks, name } = memberOf(group);
   const rank = Number.isInteger(groupRank) ? globalRanks[groupRank] : undefined;
@@ -33,7 +33,7 @@ export function getGlobalRank(group: ProcessGroup, groupRank: number): number {
   throw new InvalidArgumentError(`group rank ${groupRank} is not part of group "${name}"`, { group: name });
 }
 
-/** Rank in a group of a global rank. c10d: `get_group_rank`. */
+/** Group rank of a global rank. c10d: `get_group_rank`. */
 export function getGroupRank(group: ProcessGroup, globalRank: number): number {
   return memberOf(group).groupRankOf(globalRank);
 }

@@ -9,17 +9,17 @@ import {
   type RendezvousOptions,
 } from "../rendezvous/index.ts";
 
-/** What {@link rendezvous} takes beside the URL. */
+/** Options of {@link rendezvous}. */
 export interface MeetingOptions extends RendezvousOptions {
-  /** Container whose handlers are used; the default one if none is given. */
+  /** Container whose handlers are used. Defaults to the default container. */
   readonly container?: DependencyContainer;
 }
 
 /**
- * Makes a handler known for URLs `scheme://…`, in the default container: see {@link RENDEZVOUS_HANDLER}.
+ * Registers a handler for URLs `scheme://…` in the default container: see {@link RENDEZVOUS_HANDLER}.
  *
  * c10d: `torch.distributed.rendezvous.register_rendezvous_handler`.
- * @throws InvalidArgumentError when the scheme has one already.
+ * @throws InvalidArgumentError if the scheme already has one.
  */
 export function registerRendezvousHandler(scheme: string, handler: RendezvousHandler): void {
   const container = defaultContainer();
@@ -36,10 +36,10 @@ export function registerRendezvousHandler(scheme: string, handler: RendezvousHan
  * {@link registerRendezvousHandler}.
  *
  * With `env://` and `tcp://` rank 0 hosts the store, in a Worker, unless the launcher does
- * (`TORCHELASTIC_USE_AGENT_STORE=True`). A file and what is on a Redis server are good for one job.
+ * (`TORCHELASTIC_USE_AGENT_STORE=True`). A file, or a prefix on a Redis server, can be used for one job only.
  *
  * c10d: `torch.distributed.rendezvous`.
- * @throws InvalidArgumentError for bad URLs and variables, and when the ranks disagree on the world size;
+ * @throws InvalidArgumentError for invalid URLs and variables, and when the ranks disagree on the world size;
  * DistStoreError `RANK_TAKEN` when the file or the prefix on the Redis server was used before; DistTimeoutError
  * `CONNECT_TIMEOUT`; DistNetworkError.
  */

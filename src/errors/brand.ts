@@ -4,8 +4,8 @@ type Class = { readonly prototype: object };
 const ordinary = Function.prototype[Symbol.hasInstance];
 
 /**
- * Lets `instanceof` recognise what the same class of another copy of this package has made: two versions in one
- * `node_modules`, or the modules that `bun --hot` has loaded before. Subclasses of a user's own stay as they are.
+ * Lets `instanceof` recognise instances made by another copy of this package: another version in `node_modules`, or
+ * modules that `bun --hot` loaded before. Subclasses that a user defines keep the ordinary check.
  *
  * @param name Name of the class in this package.
  */

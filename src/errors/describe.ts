@@ -1,4 +1,4 @@
-/** How much of a text is shown. */
+/** Longest text that is shown in full, in characters. */
 const SHOWN = 80;
 
 /** Short description of a value for error messages. */
@@ -11,7 +11,7 @@ export function describe(value: unknown): string {
   return `${typeof value} ${String(value)}`;
 }
 
-/** The same of a value that should have been a number. */
+/** {@link describe} for a value that should have been a number. */
 export function describeNumber(value: unknown): string {
   return typeof value === "number" ? String(value) : describe(value);
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import * as errors from "./dist-error.ts";
 import { DistError, DistStoreError, DistTimeoutError, QueueEmptyError } from "./dist-error.ts";
 
-/** Each class with the code it has when none is given. */
+/** Each class with its default code. */
 const classes = [
   [errors.DistError, "DistError", "DIST_ERROR"],
   [errors.DistBackendError, "DistBackendError", "BACKEND_ERROR"],
@@ -21,7 +21,7 @@ describe("error classes", () => {
     expect(new Set<unknown>(exported)).toEqual(new Set<unknown>(classes.map(([each]) => each)));
   });
 
-  test.each([...classes])("%p is a real Error with a name of its own", (ErrorClass, name, code) => {
+  test.each([...classes])("%p is a real Error with its own name", (ErrorClass, name, code) => {
     const error = new ErrorClass("what happened");
     expect(error).toBeInstanceOf(Error);
     expect(error).toBeInstanceOf(DistError);
@@ -34,7 +34,7 @@ describe("error classes", () => {
     expect(Object.keys(error).sort()).toEqual(["code", "details"]);
   });
 
-  test.each([...classes])("%p takes a code, a cause and details", (ErrorClass) => {
+  test.each([...classes])("%p accepts a code, a cause and details", (ErrorClass) => {
     const cause = new RangeError("below");
     const details = { op: "allReduce", seq: 3, group: "0", rank: 1, peers: [2], keys: ["k"], host: "h", port: 1 };
     const error = new ErrorClass("m", { code: "MINE", cause, ...details });
@@ -43,7 +43,7 @@ describe("error classes", () => {
     expect(error.details).toEqual(details);
   });
 
-  test("an empty queue is a store's error, and no other class is another's", () => {
+  test("QueueEmptyError is a DistStoreError; no other class extends another", () => {
     expect(new QueueEmptyError("m")).toBeInstanceOf(DistStoreError);
     for (const [ErrorClass] of classes) {
       const others = classes.filter(([other]) => new ErrorClass("m") instanceof other).map(([, name]) => name);
@@ -52,7 +52,7 @@ describe("error classes", () => {
     }
   });
 
-  test("a subclass of a user's own can have its own name", () => {
+  test("a user's subclass can have its own name", () => {
     class StragglerError extends DistTimeoutError {
       override readonly name = "StragglerError";
     }
@@ -62,7 +62,7 @@ describe("error classes", () => {
     expect(new DistTimeoutError("m").name).toBe("DistTimeoutError");
   });
 
-  test("Effect's catchTag finds them", async () => {
+  test("Effect's catchTag recognises them", async () => {
     const { catchTag, fail, runPromise, succeed } = await import("effect/Effect");
     const program = fail(new DistTimeoutError("late")).pipe(
       catchTag("DistTimeoutError", (error) => succeed(error.code)),

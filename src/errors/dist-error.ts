@@ -8,13 +8,13 @@ export interface ErrorDetails {
   readonly group?: string;
   /** Name of the op as in the API, e.g. `allReduce`. */
   readonly op?: string;
-  /** Sequence number of the op in its group: the n-th collective (or the n-th send/recv) since the group was made. */
+  /** Sequence number of the op in its group: the n-th collective (or send/recv) since the group was created. */
   readonly seq?: number;
   /** Rank (in the group) that raised the error. */
   readonly rank?: number;
   /** Ranks (in the group) that caused it: dead, silent or late ones. */
   readonly peers?: readonly number[];
-  /** Limit that ran out, in milliseconds. */
+  /** Time-out that expired, in milliseconds. */
   readonly timeoutMs?: number;
   /** Store keys that were missing or wrong. */
   readonly keys?: readonly string[];
@@ -94,9 +94,9 @@ export class QueueEmptyError extends DistStoreError {
 }
 
 /**
- * A limit ran out. `code` tells which: `OP_TIMEOUT` (the op and with it its group has failed), `WAIT_TIMEOUT` (only the
- * waiting ended, the op goes on), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave up),
- * `CLOSE_TIMEOUT` (a backend did not close).
+ * A time-out expired. `code` says which: `OP_TIMEOUT` (the op and with it its group has failed), `WAIT_TIMEOUT` (only
+ * the wait ended, the op continues), `STORE_TIMEOUT`, `CONNECT_TIMEOUT`, `DRAIN_TIMEOUT` (`destroyProcessGroup` gave
+ * up), `CLOSE_TIMEOUT` (a backend did not close).
  */
 export class DistTimeoutError extends DistError {
   static {
@@ -107,7 +107,7 @@ export class DistTimeoutError extends DistError {
   }
 }
 
-/** The backend that was asked for does not exist or cannot run here; the message says what to install or build. */
+/** The requested backend does not exist or cannot run here; the message says what to install or build. */
 export class BackendUnavailableError extends DistError {
   static {
     tag(BackendUnavailableError, "BackendUnavailableError");

@@ -1,7 +1,6 @@
 export { brand } from "./brand.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
-export { choiceOf, debugLevelOf, flagOf, integerOf } from "./setting.ts";
 export {
   descriptorShortage,
   explained,
@@ -12,5 +11,4 @@ export {
   shortageOfStart,
   withShortage,
 } from "./shortage.ts";
-export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
 export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";

@@ -29,7 +29,7 @@ describe("shortageOf", () => {
     expect(shortageOf(error)?.code).toBe(code as "OUT_OF_MEMORY");
   });
 
-  test("nothing has run out with other errors", () => {
+  test("other errors are not a shortage", () => {
     const others = [
       systemError("ECONNREFUSED"),
       systemError("EAGAIN"),
@@ -44,13 +44,13 @@ describe("shortageOf", () => {
     expect(others.map((error) => shortageOf(error))).toEqual(others.map(() => undefined));
   });
 
-  test("of a process that does not start, EAGAIN is about processes", () => {
+  test("EAGAIN of a process that does not start is a shortage of processes", () => {
     expect(shortageOfStart(systemError("EAGAIN"))?.code).toBe("OUT_OF_PROCESSES");
     expect(shortageOfStart(systemError("EMFILE"))?.code).toBe("OUT_OF_DESCRIPTORS");
     expect(shortageOfStart(systemError("ENOENT"))).toBeUndefined();
   });
 
-  test("the text tells the limit, what is needed, and what to do", () => {
+  test("the text has the limit, what is needed, and what to do", () => {
     const { text = "" } = shortageOf(systemError("EMFILE"), soft + 5_000) ?? {};
     expect(text).toStartWith(
       `this process has no file descriptor left: \`ulimit -n\` is ${soft}, and about ${soft + 5_000} are needed. Raise it before the start: \`ulimit -n ${2 * (soft + 5_000)}\``,
@@ -63,7 +63,7 @@ describe("shortageOf", () => {
     );
   });
 
-  test("is said once", () => {
+  test("is mentioned once", () => {
     const shortage = shortageOf("accept: Too many open files");
     if (shortage === undefined) throw new Error("there is one");
     const once = withShortage("rank 1: accept: Too many open files", shortage);
@@ -74,7 +74,7 @@ describe("shortageOf", () => {
   });
 });
 
-test("a process with descriptors left is short of none, unless it needs more at once", () => {
+test("a process with free descriptors has no shortage, unless it needs more at once", () => {
   expect(descriptorShortage()).toBeUndefined();
   const program = `
     const { descriptorShortage } = await import(${JSON.stringify(new URL("./shortage.ts", import.meta.url).pathname)});
@@ -83,12 +83,12 @@ test("a process with descriptors left is short of none, unless it needs more at 
   const { stdout } = Bun.spawnSync(["prlimit", "--nofile=40:40", process.execPath, "-e", program]);
   expect(stdout.toString()).toStartWith(
     "undefined this process has no file descriptor left: `ulimit -n` is 40, and about 77 are needed. " +
-      "Raise it before the start: `ulimit -n 4096` (above 40 that takes root",
+      "Raise it before the start: `ulimit -n 4096` (above 40 that needs root",
   );
   expect(stdout.toString()).toContain("\nthis process has no file descriptor left: `ulimit -n` is 40. Raise it");
 });
 
-test("errors that are about something else stay what they are", async () => {
+test("unrelated errors are unchanged", async () => {
   const plain = new TypeError("no function");
   const ours = new DistNetworkError("EMFILE");
   expect([explained("it", plain), explained("it", ours)]).toEqual([plain, ours]);

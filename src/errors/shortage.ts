@@ -6,14 +6,14 @@ import { messageOf } from "./user-code.ts";
 /** What this process or the machine has run out of. */
 export interface Shortage {
   readonly code: "OUT_OF_DESCRIPTORS" | "OUT_OF_MEMORY" | "OUT_OF_PROCESSES";
-  /** What it is, how much of it there is, and what to do. */
+  /** What has run out, its limit, and what to do. */
   readonly text: string;
 }
 
 /** About how many descriptors or processes are needed, where that is known. */
 type Need = number | undefined;
 
-// Of dlopen(), of modules that it cannot read, of Workers and of listen() Bun gives a text alone.
+// For dlopen(), unreadable modules, Workers and listen(), Bun reports a message without a code.
 const byText: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
   [/\bENFILE\b|SystemFdQuotaExceeded|Too many open files in system/, ofMachine],
   [
@@ -21,7 +21,7 @@ const byText: readonly (readonly [RegExp, (needed: Need) => Shortage])[] = [
     ofProcess,
   ],
   [/\bENOMEM\b|Cannot allocate memory/, ofMemory],
-  // EAGAIN of something that does not start says this; of sockets it says nothing.
+  // EAGAIN means this when a process or thread does not start, not for sockets.
   [
     /\bEAGAIN\b.*\b(spawn|fork|clone)|\b(spawn|fork|thread)\b.*(\bEAGAIN\b|Resource temporarily unavailable)/,
     ofProcesses,
@@ -38,7 +38,7 @@ const byErrno = new Map([
   [EAGAIN, ofProcesses],
 ]);
 
-/** What has run out, if this error of the operating system is about that: by its code, or its text where it has none. */
+/** The shortage that a system error reports, if any: recognised by its code, or by its message if it has none. */
 export function shortageOf(error: unknown, needed?: number): Shortage | undefined {
   const errno = errnoOf(error);
   if (errno === undefined) {
@@ -47,16 +47,16 @@ export function shortageOf(error: unknown, needed?: number): Shortage | undefine
   }
   if (errno !== EAGAIN) return shortageOfErrno(errno, needed);
   const { syscall } = error as { readonly syscall?: unknown };
-  // A socket says it when there is nothing to read.
+  // A socket reports EAGAIN when there is nothing to read.
   return typeof syscall === "string" && starts.test(syscall) ? ofProcesses() : undefined;
 }
 
-/** The same of an error that starting a process has thrown. */
+/** {@link shortageOf} for an error that starting a process threw. */
 export function shortageOfStart(error: unknown, needed?: number): Shortage | undefined {
   return errnoOf(error) === EAGAIN ? ofProcesses() : shortageOf(error, needed);
 }
 
-/** The number of a system error; undefined of other errors. */
+/** The errno of a system error; undefined for other errors. */
 function errnoOf(error: unknown): number | undefined {
   if (!(error instanceof Error)) return undefined;
   const { code, errno } = error as { readonly code?: unknown; readonly errno?: unknown };
@@ -66,13 +66,13 @@ function errnoOf(error: unknown): number | undefined {
   return typeof errno === "number" && errno !== 0 ? Math.abs(errno) : undefined;
 }
 
-/** The same by the number of the error, as native code has it. EAGAIN is of a thread or a process that does not start. */
+/** {@link shortageOf} by errno, for native code. EAGAIN is that of a thread or process that does not start. */
 export function shortageOfErrno(errno: number, needed?: number): Shortage | undefined {
   return byErrno.get(errno)?.(needed);
 }
 
 /**
- * Whether there is no descriptor left now, or fewer than `atOnce`. Bun reports the lack of one in several ways, such as a
+ * The shortage if fewer than `atOnce` descriptors are free now. Bun reports the lack of one in several ways, such as a
  * refused connection, or ends the process.
  */
 export function descriptorShortage(needed?: number, atOnce = 1): Shortage | undefined {
@@ -87,19 +87,19 @@ export function descriptorShortage(needed?: number, atOnce = 1): Shortage | unde
   }
 }
 
-/** A message with what has run out, unless it says so already. */
+/** Adds what has run out to a message, unless it says so already. */
 export function withShortage(message: string, { text }: Shortage): string {
   return /no file descriptor left|too few file descriptors/.test(message) ? message : `${message}: ${text}`;
 }
 
-/** The error itself, or, where something has run out, an error that says what. */
+/** The error itself or, if something has run out, an error that says what. */
 export function explained(what: string, error: unknown): unknown {
   if (error instanceof DistError) return error;
   const shortage = shortageOf(error) ?? descriptorShortage();
   return shortage ? new DistError(`${what}: ${shortage.text}`, { code: shortage.code, cause: error }) : error;
 }
 
-/** A module that is loaded on first use. Without a free descriptor Bun reports that it does not exist. */
+/** Awaits a module that is imported on first use. Without a free descriptor Bun reports that it does not exist. */
 export async function loaded<Module>(module: Promise<Module>): Promise<Module> {
   try {
     return await module;
@@ -113,7 +113,7 @@ function ofProcess(needed: Need): Shortage {
   const more = Math.max(4_096, 2 * (needed ?? 0), 2 * (Number(soft) || 0));
   const text = `this process has no file descriptor left: \`ulimit -n\` is ${soft}${about(needed, soft)}`;
   const beyond =
-    Number(hard) < more ? ` (above ${hard} that takes root, or the settings of the service or container)` : "";
+    Number(hard) < more ? ` (above ${hard} that needs root, or the settings of the service or container)` : "";
   return { code: "OUT_OF_DESCRIPTORS", text: `${text}. Raise it before the start: \`ulimit -n ${more}\`${beyond}` };
 }
 
@@ -131,10 +131,10 @@ function ofMemory(): Shortage {
 
 function ofProcesses(): Shortage {
   const text = `this user can have no more processes or threads: \`ulimit -u\` is ${limit("max_user_processes").soft}`;
-  return { code: "OUT_OF_PROCESSES", text: `${text}. Raise it, or the number of pids of the container` };
+  return { code: "OUT_OF_PROCESSES", text: `${text}. Raise it, or the pids limit of the container` };
 }
 
-/** What one group or rank needs says nothing where others have taken the rest. */
+/** The number needed, if it is above the limit: otherwise others have taken the descriptors. */
 function about(needed: Need, soft: unknown): string {
   return needed === undefined || needed <= Number(soft) ? "" : `, and about ${needed} are needed`;
 }
@@ -144,7 +144,7 @@ interface Limit {
   readonly hard: unknown;
 }
 
-/** A limit of this process, which is read without a descriptor. */
+/** A limit of this process. Reading it needs no descriptor. */
 function limit(name: string): Limit {
   const report: unknown = process.report?.getReport();
   const limits = (report as { readonly userLimits?: Readonly<Record<string, Limit>> } | undefined)?.userLimits;

@@ -1,10 +1,10 @@
 /**
- * The rule for code of the user that runs in the middle of our bookkeeping (listeners, loggers, plugins, handlers of
- * warnings): what it throws never stops the bookkeeping. A listener's error becomes an uncaught exception, as that of
- * an event listener does, but only when the bookkeeping is done. A logger's error is a process warning.
+ * The rule for user code that runs in the middle of our bookkeeping (listeners, loggers, plugins, warning handlers):
+ * an error that it throws never stops the bookkeeping. A listener's error becomes an uncaught exception, like that of
+ * an event listener, but only after the bookkeeping. A logger's error becomes a process warning.
  */
 
-/** Calls code of the user; what it throws is rethrown as an uncaught exception after the present job. */
+/** Calls user code; an error that it throws becomes an uncaught exception after the current job. */
 export function callUserCode(code: () => unknown): void {
   try {
     code();
@@ -13,17 +13,17 @@ export function callUserCode(code: () => unknown): void {
   }
 }
 
-/** Makes an error an uncaught exception, after the present job. Thrown again, it would be shown without the stack that it has. */
+/** Reports an error as an uncaught exception after the current job. Rethrown, it would be shown without its stack. */
 export function throwLater(error: unknown): void {
   queueMicrotask(() => reportError(error));
 }
 
-/** Emits a process warning of type DistWarning. Never throws, whatever has been put in the place of `emitWarning`. */
+/** Emits a process warning of type DistWarning. Never throws, even if `emitWarning` has been replaced. */
 export function warn(message: string, code?: string): void {
   callUserCode(() => process.emitWarning(message, { type: "DistWarning", ...(code !== undefined && { code }) }));
 }
 
-/** What a thrown value says; it may be anything, also a value that cannot be made a string. */
+/** Message of a thrown value, which may be anything, even a value that cannot be converted to a string. */
 export function messageOf(thrown: unknown): string {
   try {
     return thrown instanceof Error ? String(thrown.message) : String(thrown);

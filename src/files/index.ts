@@ -1,4 +1,4 @@
 export { createOwnFile } from "./own-file.ts";
-export { type FolderFinding, madeOwnFolder, makeFoldersIn, ownFolder } from "./own-folder.ts";
+export { createFoldersIn, createOwnFolder, type FolderFinding, ownFolder } from "./own-folder.ts";
 export { programFile } from "./program-file.ts";
-export { anybodyAt, foreignOwner, isTrusted, openness, strangerAt } from "./stranger.ts";
+export { foreignOwner, isTrusted, openness, untrustedOwnerAt, writableByAnyoneAt } from "./stranger.ts";

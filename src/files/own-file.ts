@@ -4,8 +4,8 @@ import { type FileHandle, open, unlink } from "node:fs/promises";
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 
 /**
- * Makes a file that this user alone can read, in place of what is there: that is removed, and neither written to nor
- * followed where it is a symbolic link. Its folder has to be one of {@link makeFoldersIn}.
+ * Creates a file that only this user can read. What exists at the path is removed: it is not written to, and a symbolic
+ * link is not followed. The folder must be one of {@link createFoldersIn}.
  */
 export async function createOwnFile(path: string): Promise<FileHandle> {
   await unlink(path).catch((error: NodeJS.ErrnoException) => {

@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, mkdtempSync, rmSync, statSync, symlinkSync } fro
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { giveAway, otherUser, testAsRoot } from "./fixtures/other-user.ts";
-import { makeFoldersIn } from "./own-folder.ts";
+import { createFoldersIn } from "./own-folder.ts";
 
 let folder: string;
 beforeEach(() => {
@@ -11,18 +11,18 @@ beforeEach(() => {
 });
 afterEach(() => rmSync(folder, { recursive: true }));
 
-test("makeFoldersIn makes what is missing, for this user alone", () => {
-  const made = makeFoldersIn(join(folder, "logs"), "job", "0");
+test("createFoldersIn creates what is missing, for this user alone", () => {
+  const made = createFoldersIn(join(folder, "logs"), "job", "0");
   expect(made).toBe(join(folder, "logs/job/0"));
   for (const path of ["logs", "logs/job", "logs/job/0"]) expect(statSync(join(folder, path)).mode & 0o777).toBe(0o700);
-  expect(makeFoldersIn(join(folder, "logs"), "job", "0")).toBe(made);
+  expect(createFoldersIn(join(folder, "logs"), "job", "0")).toBe(made);
 });
 
-testAsRoot("makeFoldersIn makes nothing where a link of another user leads", () => {
+testAsRoot("createFoldersIn creates nothing at the target of another user's link", () => {
   mkdirSync(join(folder, "target"));
   symlinkSync(join(folder, "target"), join(folder, "link"));
   giveAway(join(folder, "link"));
-  expect(() => makeFoldersIn(join(folder, "link/logs"), "job")).toThrow(
+  expect(() => createFoldersIn(join(folder, "link/logs"), "job")).toThrow(
     `${join(folder, "link")} belongs to another user (uid ${otherUser})`,
   );
   expect(existsSync(join(folder, "target/logs"))).toBe(false);

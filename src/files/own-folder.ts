@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, type Stats } from "node:fs";
 import { isAbsolute, join } from "node:path";
-import { anybodyAt, foreignOwner, isTrusted, namedStrangerAt } from "./stranger.ts";
+import { foreignOwner, isTrusted, namedStrangerAt, writableByAnyoneAt } from "./stranger.ts";
 
 /** A folder that can be used, or why not, for a message. */
 export type FolderFinding =
@@ -9,30 +9,30 @@ export type FolderFinding =
 
 /** The folder, if this user alone can enter it: no other user can have put anything there. */
 export function ownFolder(path: string): FolderFinding {
-  if (!isAbsolute(path)) return { fault: `${path || "an empty path"} is no absolute path` };
+  if (!isAbsolute(path)) return { fault: `${path || "an empty path"} is not an absolute path` };
   const found = lstatSync(path, { throwIfNoEntry: false });
-  if (found === undefined) return { fault: `${path} is not there` };
-  const fault = foreignness(path, found, (uid) => uid === process.getuid?.()) ?? anybodyAt(path);
+  if (found === undefined) return { fault: `${path} does not exist` };
+  const fault = foreignness(path, found, (uid) => uid === process.getuid?.()) ?? writableByAnyoneAt(path);
   if (fault !== undefined) return { fault };
   if ((found.mode & 0o077) === 0) return { path };
   return { fault: `other users can enter ${path} (mode ${(found.mode & 0o777).toString(8).padStart(4, "0")})` };
 }
 
-/** The same; makes the folder if it is missing. */
-export function madeOwnFolder(path: string): FolderFinding {
+/** The same; creates the folder if it is missing. */
+export function createOwnFolder(path: string): FolderFinding {
   try {
     mkdirSync(path, { mode: 0o700 });
   } catch {
-    // It is there, or cannot be made: what counts is what is there.
+    // It exists, or cannot be created: `ownFolder` checks which.
   }
   return ownFolder(path);
 }
 
 /**
- * Makes the folders `names`, one in the other, in one that the user names: those that are missing, for this user alone.
- * @throws Error where one of them can be another user's, or anybody can write to it.
+ * Creates the nested folders `names` in one that the user names. Those that are missing are for this user alone.
+ * @throws Error if one of them may be another user's, or anybody can write to it.
  */
-export function makeFoldersIn(base: string, ...names: readonly string[]): string {
+export function createFoldersIn(base: string, ...names: readonly string[]): string {
   requireOwnBase(base);
   mkdirSync(base, { recursive: true, mode: 0o700 });
   requireOwnBase(base);
@@ -43,8 +43,8 @@ export function makeFoldersIn(base: string, ...names: readonly string[]): string
     } catch (error) {
       const found = lstatSync(path, { throwIfNoEntry: false });
       if (found === undefined) throw error;
-      const fault = foreignness(path, found, isTrusted) ?? anybodyAt(path);
-      if (fault !== undefined) throw new Error(`${fault}, and was there before. Take another name or another folder`);
+      const fault = foreignness(path, found, isTrusted) ?? writableByAnyoneAt(path);
+      if (fault !== undefined) throw new Error(`${fault}, and existed before. Use another name or another folder`);
     }
     return path;
   }, base);
@@ -59,5 +59,5 @@ function foreignness(path: string, found: Stats, isOwn: (uid: number) => boolean
   const owner = foreignOwner(path, found, isOwn);
   if (owner !== undefined) return owner;
   if (found.isSymbolicLink()) return `${path} is a symbolic link`;
-  return found.isDirectory() ? undefined : `${path} is no folder`;
+  return found.isDirectory() ? undefined : `${path} is not a folder`;
 }

@@ -1,9 +1,9 @@
 import { basename, isAbsolute } from "node:path";
 
-/** Names that Bun gives, in the current folder, to a program that is in no file. */
+/** File names in the current folder that Bun uses for a program that is not in a file. */
 const withoutFile: ReadonlySet<string> = new Set(["[eval]", "[stdin]"]);
 
-/** The file of the program that runs; undefined for `bun -e` and `bun -`. */
+/** The file of the running program; undefined for `bun -e` and `bun -`. */
 export function programFile(): string | undefined {
   return isAbsolute(Bun.main) && !withoutFile.has(basename(Bun.main)) ? Bun.main : undefined;
 }

@@ -8,22 +8,22 @@ import { programFile } from "./program-file.ts";
 const mostLinks = 40;
 
 /**
- * Why another user may have made what `path` leads to, or can exchange it: a file, folder or symbolic link on the way that
- * belongs to a user who is neither this one nor root, or into which anybody can write. Undefined where there is no such
- * thing, and where nothing is there.
+ * Why another user may have created what `path` leads to, or can replace it: a file, folder or symbolic link on the way
+ * that belongs to a user who is neither this one nor root, or that anybody can write to. Undefined if there is none, or
+ * if the path does not exist.
  *
- * Folders such as /tmp, in which each user can remove only what is his own, are safe to pass, not to end at. The program
- * that runs is trusted: its owner counts as this user, and the folders above it may be passed.
+ * Folders such as /tmp, in which users can remove only their own files, are safe to pass through, not to end at. The
+ * running program is trusted: its owner counts as this user, and the folders above it may be passed.
  */
-export function strangerAt(path: string): string | undefined {
+export function untrustedOwnerAt(path: string): string | undefined {
   return walk(path, (at, found, passing) => {
     return foreignOwner(at, found) ?? (passing && isSticky(found) ? undefined : openness(at, found));
   });
 }
 
 /**
- * The same for a folder that the user names to have something put there. It may be one such as /tmp, and below folders of
- * others.
+ * The same for a folder that the user names as a destination. It may be one such as /tmp, and may be below folders of
+ * other users.
  */
 export function namedStrangerAt(folder: string): string | undefined {
   return walk(folder, (at, found, passing) => {
@@ -34,7 +34,7 @@ export function namedStrangerAt(folder: string): string | undefined {
 
 type Judge = (at: string, found: Stats, passing: boolean) => string | undefined;
 
-/** What `judge` objects to first on the way to `path`, which is followed as the kernel does: `..` leaves a link's target. */
+/** The first objection of `judge` on the way to `path`, followed as by the kernel: `..` leaves a link's target. */
 function walk(path: string, judge: Judge): string | undefined {
   const ahead = steps(isAbsolute(path) ? path : `${process.cwd()}/${path}`);
   let at = "/";
@@ -58,9 +58,9 @@ function walk(path: string, judge: Judge): string | undefined {
 }
 
 /**
- * Why anybody can have put a file where it is. For a file that the user names, and which may therefore be another user's.
+ * Why any user may have put a file where it is. For a file that the user names, which may belong to another user.
  */
-export function anybodyAt(path: string): string | undefined {
+export function writableByAnyoneAt(path: string): string | undefined {
   const folder = dirname(path);
   const [file, place] = [path, folder].map((each) => lookAt(each, statSync));
   if (file === undefined || place === undefined) return undefined;
@@ -81,12 +81,12 @@ function steps(path: string): string[] {
   return path.split("/").filter((step) => step !== "" && step !== ".");
 }
 
-/** Says whose a file or folder is, unless `isOwn` accepts its owner. */
+/** Names the owner of a file or folder, unless `isOwn` accepts it. */
 export function foreignOwner(path: string, { uid }: Stats, isOwn = isTrusted): string | undefined {
   return isOwn(uid) ? undefined : `${path} belongs to another user (uid ${uid})`;
 }
 
-/** Says that anybody can write to a file or folder, if that is so. The mode of a symbolic link means nothing. */
+/** Reports that anybody can write to a file or folder, if so. The mode of a symbolic link means nothing. */
 export function openness(path: string, found: Stats): string | undefined {
   return !found.isSymbolicLink() && isOpen(found) ? openTo(path, found) : undefined;
 }
@@ -98,7 +98,7 @@ function openTo(path: string, { mode }: Stats): string {
 const isOpen = ({ mode }: Stats): boolean => (mode & 0o002) !== 0;
 const isSticky = ({ mode }: Stats): boolean => (mode & 0o1000) !== 0;
 
-/** Whether a user is this one, root, or the owner of the program that runs. */
+/** Whether a user is this one, root, or the owner of the running program. */
 export function isTrusted(uid: number): boolean {
   return uid === 0 || uid === process.getuid?.() || running().owners.has(uid);
 }
@@ -107,7 +107,7 @@ function realPath(file: string): string {
   try {
     return realpathSync(file);
   } catch (error) {
-    throw explained(`cannot look at ${file}`, error);
+    throw explained(`cannot inspect ${file}`, error);
   }
 }
 
@@ -119,7 +119,7 @@ interface Running {
 
 let known: Running | undefined;
 
-/** The program and this package. Whoever can replace one of them runs his code anyway. */
+/** The program and this package. A user who can replace one of them can run any code anyway. */
 function running(): Running {
   if (known !== undefined) return known;
   const owners = new Set<number>();

@@ -20,7 +20,7 @@ const bad = (): Float32Array => Float32Array.of(1, 2, Number.NaN);
 const errorsOf = (works: readonly Work<void>[]) => works.map((work) => failureOf(work));
 
 describe("nanCheck", () => {
-  test("passes on what has none, untouched", async () => {
+  test("passes on calls without NaN, unchanged", async () => {
     const { check, batches, works, failures } = await checked();
     const batch = [callOf("allReduce", { outputs: [good()] }), callOf("barrier"), callOf("refused")];
     expect(check(batch)).toEqual(works);
@@ -28,7 +28,7 @@ describe("nanCheck", () => {
     expect(failures).toEqual([]);
   });
 
-  test("refuses a call, tells where, and fails the group", async () => {
+  test("refuses a call, says where, and fails the group", async () => {
     const { check, batches, failures } = await checked();
     const [error, ...more] = errorsOf(check([callOf("allReduce", { outputs: [bad()] })]));
     expect(more).toEqual([]);
@@ -44,7 +44,7 @@ describe("nanCheck", () => {
     expect(batches).toEqual([]);
   });
 
-  test("of a batch, nothing is sent", async () => {
+  test("nothing of a batch is sent", async () => {
     const { check, batches, failures } = await checked();
     const works = check([
       callOf("send", { inputs: [good()], peer: 0 }),
@@ -87,7 +87,7 @@ describe("nanCheck", () => {
 });
 
 describe("a group with nanCheck", () => {
-  test("fails on all ranks, of which one has a NaN", async () => {
+  test("fails on all ranks if one of them has a NaN", async () => {
     const container = dist.createContainer();
     container.register(dist.BACKEND_MIDDLEWARE, { useValue: dist.nanCheck });
     const ends = await localRanks(
@@ -108,7 +108,7 @@ describe("a group with nanCheck", () => {
     }
   });
 
-  test("names the call that the user made, in a coalescing and in one of several steps", async () => {
+  test("names the call that the user made, in a coalescing and in an op of several steps", async () => {
     const container = dist.createContainer();
     container.register(dist.BACKEND_MIDDLEWARE, { useValue: dist.nanCheck });
     const seen = await localRanks(

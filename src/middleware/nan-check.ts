@@ -5,12 +5,12 @@ import { Work } from "../work/index.ts";
 import { indexOfNaN } from "./nan-search.ts";
 
 /**
- * Looks for NaN in what a rank contributes to an op, before the op begins: the tensors that it sends or that are reduced; of
- * a broadcast or a scatter those of the root. If there is one, the op rejects with a `DistBackendError` (`NAN_FOUND`) that
- * tells where it is. Nothing is sent then, and the group fails, so that other ranks do not wait.
+ * Looks for NaN in what a rank contributes to an op, before the op begins: the tensors that it sends or that are
+ * reduced; for a broadcast or a scatter, those of the root. If there is one, the op rejects with a `DistBackendError`
+ * (`NAN_FOUND`) that says where. Nothing is sent then, and the group fails, so that other ranks do not wait.
  *
- * All of these tensors are read if they are of float16, bfloat16, float32, float64, an 8-bit float, complex64 or complex128; other dtypes
- * have no NaN. Not looked at are what is received, and foreign memory (behind an address, such as that of a GPU).
+ * Tensors of float16, bfloat16, float32, float64, 8-bit floats, complex64 and complex128 are read in full; other dtypes
+ * have no NaN. Received tensors and foreign memory (behind an address, such as that of a GPU) are not checked.
  *
  * ```ts
  * container.register(BACKEND_MIDDLEWARE, { useValue: nanCheck });
@@ -31,10 +31,10 @@ export const nanCheck: Middleware = {
   },
 };
 
-/** What is wrong with the tensors that this rank contributes. */
+/** The error if a tensor that this rank contributes has a NaN. */
 function nanIn(call: OpCall, context: GroupContext): DistBackendError | undefined {
   const { inPlace, root, api } = opTable[call.op];
-  // Of a broadcast, what the others have in their tensors is nobody's concern.
+  // In a broadcast, the contents of the other ranks' tensors do not matter.
   if (inPlace && root === "src" && call.root !== context.rank) return undefined;
   const tensors = inPlace ? call.outputs : call.inputs;
   for (const [i, { data, dtype, length }] of tensors.entries()) {
@@ -50,7 +50,7 @@ function nanIn(call: OpCall, context: GroupContext): DistBackendError | undefine
   return undefined;
 }
 
-/** What the caller knows a contributed tensor by. */
+/** Name of a contributed tensor in the API. */
 function argumentOf({ op }: OpCall, i: number): string {
   if (op === "allReduceSparse") return "values";
   const { inPlace, inputs, outputs } = opTable[op];

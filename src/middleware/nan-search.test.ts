@@ -4,7 +4,7 @@ import { indexOfNaN } from "./nan-search.ts";
 
 const lengths = [1, 2, 3, 4, 5, 8, 31];
 
-/** Values that are none, at the edges of what is one. */
+/** Values that are not NaN, at the limits. */
 const innocent = [0, -0, 1, -1, Infinity, -Infinity];
 
 function of(dtype: DType, numbers: readonly number[]): TensorStorage {
@@ -37,7 +37,7 @@ describe("indexOfNaN", () => {
   test.each([
     ["float16", 0x7c00],
     ["bfloat16", 0x7f80],
-  ] as const)("%s: every pattern of bits, next to every kind of neighbour", (dtype, infinity) => {
+  ] as const)("%s: every bit pattern, next to every kind of neighbour", (dtype, infinity) => {
     const wrong: string[] = [];
     const check = (first: number, second: number, expected: number): void => {
       if (indexOfNaN(Uint16Array.of(first, second), dtype) !== expected) wrong.push(`${first}, ${second}`);
@@ -55,7 +55,7 @@ describe("indexOfNaN", () => {
   test.each([
     ["float8_e4m3fn", [0x7f, 0xff]],
     ["float8_e5m2", [0x7d, 0x7e, 0x7f, 0xfd, 0xfe, 0xff]],
-  ] as const)("%s: every pattern of bits, at each place next to every kind of neighbour", (dtype, nans) => {
+  ] as const)("%s: every bit pattern, at each place next to every kind of neighbour", (dtype, nans) => {
     const wrong: string[] = [];
     for (let bits = 0; bits <= 0xff; bits++) {
       const found = nans.some((nan) => nan === bits);
@@ -69,7 +69,7 @@ describe("indexOfNaN", () => {
     expect(wrong).toEqual([]);
   });
 
-  test("memory that begins or ends within a word, or that several share", () => {
+  test("memory that begins or ends within a word, or is shared by several tensors", () => {
     for (const [dtype, size] of [
       ["float16", 2],
       ["bfloat16", 2],
@@ -91,7 +91,7 @@ describe("indexOfNaN", () => {
     }
   });
 
-  test("other types have none", () => {
+  test("other dtypes have no NaN", () => {
     for (const dtype of ["int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "bool"] as const) {
       expect(indexOfNaN(new Uint8Array(16).fill(0xff), dtype)).toBe(-1);
     }

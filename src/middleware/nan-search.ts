@@ -24,7 +24,7 @@ export function indexOfNaN(data: TensorStorage, dtype: DType): number {
   }
 }
 
-/** Arguments for an array of words of `size` bytes over the memory of a tensor, or over a copy with zeros behind it. */
+/** Arguments for an array of words of `size` bytes over the memory of a tensor, or over a copy padded with zeros. */
 function memoryFor(data: TensorStorage, size: number): [buffer: ArrayBufferLike, byteOffset: number, length: number] {
   const bytes = bytesOf(data);
   const length = Math.ceil(bytes.length / size);
@@ -35,19 +35,19 @@ function memoryFor(data: TensorStorage, size: number): [buffer: ArrayBufferLike,
 }
 
 function inFloats(numbers: Float32Array | Float64Array): number {
-  // Native code, and the only search of its kind that finds a NaN; but it does not tell where.
+  // includes() is native and, unlike indexOf(), finds a NaN, but it does not say where.
   return numbers.includes(Number.NaN) ? numbers.findIndex(Number.isNaN) : -1;
 }
 
 /**
- * @param bits Of an element: 8 or 16.
- * @param largest Largest magnitude, as bits, that is no NaN: of most types that of the infinity.
+ * @param bits Bits of an element: 8 or 16.
+ * @param largest Largest magnitude, as bits, that is not a NaN: infinity for most types.
  */
 function inWords(words: Int32Array, bits: 8 | 16, largest: number): number {
   const ones = bits === 8 ? 0x0101_0101 : 0x1_0001;
   const signBit = 1 << (bits - 1);
   const magnitudes = (signBit - 1) * ones;
-  // All of a word at a time: to be added to a magnitude so that that of a NaN carries into the bit of its sign.
+  // Checks a whole word at a time: added to the magnitude of a NaN, this carries into its sign bit.
   const carry = (signBit - 1 - largest) * ones;
   const { length } = words;
   for (let i = 0; i < length; i++) {

@@ -18,7 +18,7 @@ describe("roundRobin", () => {
     expect(ops()).toEqual([["allReduce", "send", "recv", "gather", "send"], ["refused", "reduce"], ["broadcast"]]);
   });
 
-  test("a batch takes one turn, and gets through as it is", () => {
+  test("a batch takes one turn, and is passed on unchanged", () => {
     const { submit, lanes, ops } = three();
     const batch = [callOf("allReduce"), callOf("refused"), callOf("reduceScatter")];
     const works = submit(batch);
@@ -70,7 +70,7 @@ describe("roundRobin", () => {
     expect(work && failureOf(work)).toBe(error);
   });
 
-  test("a barrier within a batch has its place on each", () => {
+  test("a barrier within a batch keeps its position on each", () => {
     const { submit, ops } = three();
     submit([callOf("allReduce")]);
     const works = submit([callOf("broadcast"), callOf("send"), callOf("barrier"), callOf("reduce")]);
@@ -87,7 +87,7 @@ describe("roundRobin", () => {
     expect(ops()).toEqual([["allReduce"], ["allReduceSparse", "allReduceSparse"], ["broadcast"]]);
   });
 
-  test("over one alone, given twice, or none", () => {
+  test("over a single submit, the same one twice, or none", () => {
     const lane = fakeSubmit();
     roundRobin([lane.submit])([callOf("barrier")]);
     const twice = roundRobin([lane.submit, lane.submit]);

@@ -3,22 +3,22 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import type { Submit } from "../registry/index.ts";
 import { AllOf, type Work } from "../work/index.ts";
 
-/** Stands for all submits, in the place of the index of one. */
+/** Stands for all submits, in place of an index. */
 const ALL = -1;
 
 /**
- * Gives collectives to several submits of the same ranks in turn, so that they overlap on separate connections.
+ * Distributes collectives over several submits of the same ranks in turn, so that they overlap on separate connections.
  *
- * A batch takes one turn: all its collectives go to one submit, in the order of the calls. Messages have no part in turns,
- * since not all ranks have the same ones: they go to the first submit, where their tags meet, also out of a batch with
- * collectives, and a batch of messages takes no turn. Nor does a barrier, which is one on all submits, nor the second half of a
- * sparse all-reduce, which follows the first.
+ * A batch takes one turn: all its collectives go to one submit, in the order of the calls. Messages take no turn, since
+ * not all ranks have the same ones: they go to the first submit, where their tags match, even from a batch with
+ * collectives. A barrier takes no turn either: it runs on all submits. Nor does the second half of a sparse all-reduce,
+ * which follows the first.
  *
- * What a submit gets of a batch is one batch. If it refuses that, the others may have sent theirs.
+ * Each submit gets its part of a batch as one batch. If it refuses that, the others may have sent theirs.
  */
 export function roundRobin(submits: readonly Submit[]): Submit {
   if (submits.length === 0) {
-    throw new InvalidArgumentError("roundRobin: there must be one submit at least", { argument: "submits" });
+    throw new InvalidArgumentError("roundRobin: there must be at least one submit", { argument: "submits" });
   }
   let turns = 0;
   let sparse = 0;

@@ -24,7 +24,7 @@ const noCompiler = Bun.which("cc") === null ? "there is no C compiler, cc" : und
 if (noCompiler !== undefined) console.log(`skip tests with libraries made for them: ${noCompiler}`);
 const testCompiled = test.skipIf(noCompiler !== undefined);
 
-/** Compiles a library that has only these functions; all but those two that give versions return 0. */
+/** Compiles a library that has only these functions; all but the two that return versions return 0. */
 function compile(
   name: string,
   version: number,
@@ -62,7 +62,7 @@ describe("loadShim", () => {
     process.env.C10D_NATIVE_DIR = folder;
   });
 
-  test("a shim that is nowhere: the places in their order, and what to do", () => {
+  test("a missing shim: the places in their order, and what to do", () => {
     const error = refusal({ name: "nope", remedy: "Install libnope." });
     const [first, fromEnvironment, fromBuild, remedy, ...more] = error.message.split("\n");
     expect(first).toBe('backend "nope": no shim found. Looked at:');
@@ -73,7 +73,7 @@ describe("loadShim", () => {
     expect(refusal({ name: "nope" }).message).toEndWith("\nRun bun c10d build, or in a clone ./bootstrap build.");
   });
 
-  test("a path is taken alone", () => {
+  test("a path is the only place", () => {
     const error = refusal({ name: "nope", path: "/nowhere/libmine.so" });
     expect(error.message).toContain("  /nowhere/libmine.so (absent)\nRun");
     expect(error.message).not.toContain(folder);
@@ -131,7 +131,7 @@ describe("loadShim", () => {
     const error = refusal({ name });
     expect(error.code).toBe("ABI_MISMATCH");
     expect(error.message).toBe(
-      `backend "${name}": ${path} speaks shim ABI ${version}, this bun-c10d speaks ABI ${ABI_VERSION}: ${remedy}`,
+      `backend "${name}": ${path} has shim ABI ${version}, this bun-c10d has ABI ${ABI_VERSION}: ${remedy}`,
     );
   });
 
@@ -143,20 +143,20 @@ describe("loadShim", () => {
     expect(error.cause).toBeInstanceOf(Error);
   });
 
-  test("a file that is no library", () => {
+  test("a file that is not a library", () => {
     writeFileSync(join(folder, "libc10d_text.so"), "not a library");
     expect(refusal({ name: "text" }).message).toContain(`cannot load ${folder}/libc10d_text.so: `);
   });
 });
 
-describe("a library that others can have put there", () => {
+describe("a library that another user may have put there", () => {
   const root = resolve(import.meta.dir, "../..");
   const script = `
     import { loadShim } from "./library.ts";
     try { loadShim({ name: "bait" }); console.log("loaded"); }
     catch ({ code, message }) { console.log(code + "\\n" + message); }`;
 
-  /** What became of loading `libc10d_bait.so`, which is no library, by the code in `file`. */
+  /** Result of loading `libc10d_bait.so`, which is not a library, by the code in `file`. */
   function load(file: string, env: Readonly<Record<string, string | undefined>> = {}): string {
     const { stdout, stderr } = Bun.spawnSync({
       cmd: [process.execPath, file],
@@ -171,7 +171,7 @@ describe("a library that others can have put there", () => {
     return file;
   }
 
-  test("beside a bundle there is no build tree, nor is one looked for", async () => {
+  test("a bundle has no build tree, and none is looked for", async () => {
     const place = mkdtempSync(join(folder, "bundle-"));
     const entry = join(root, "src/native/library-entry.ts");
     const built = await Bun.build({
@@ -184,9 +184,9 @@ describe("a library that others can have put there", () => {
     expect(built.success).toBe(true);
     const bundle = join(place, "x/y/z.js");
     plant(join(place, "build/release/lib/libc10d_bait.so"));
-    const absent = "the build tree of this package (this code is a bundle: C10D_NATIVE_DIR names it)";
+    const absent = "the build tree of this package (this code is a bundle: set C10D_NATIVE_DIR)";
     expect(load(bundle)).toContain(`no shim found. Looked at:\n  ${absent}\n`);
-    // A package.json of this name makes no package of it, when it is somebody else's.
+    // A package.json with this name does not make it the package if it belongs to another user.
     writeFileSync(join(place, "package.json"), JSON.stringify({ name: "other" }));
     expect(load(bundle)).toContain(absent);
     writeFileSync(join(place, "package.json"), JSON.stringify({ name: "bun-c10d" }));
@@ -195,10 +195,10 @@ describe("a library that others can have put there", () => {
     expect(load(bundle, { C10D_NATIVE_DIR: join(place, "build/release/lib") })).toContain("cannot load");
   });
 
-  /** A copy of the package, as far as it loads libraries. */
+  /** A copy of the part of the package that loads libraries. */
   function copyOfPackage(): { readonly code: string; readonly library: string } {
     const copy = mkdtempSync(join(folder, "package-"));
-    for (const part of ["package.json", "src/native", "src/tensor", "src/errors", "src/files"]) {
+    for (const part of ["package.json", "src/native", "src/tensor", "src/errors", "src/files", "src/environment"]) {
       cpSync(join(root, part), join(copy, part), { recursive: true });
     }
     symlinkSync(join(root, "node_modules"), join(copy, "node_modules"));
@@ -207,7 +207,7 @@ describe("a library that others can have put there", () => {
     return { code, library: plant(join(copy, "build/release/lib/libc10d_bait.so")) };
   }
 
-  test("one in the build tree that anybody can change", () => {
+  test("one in the build tree that any user can change", () => {
     const { code, library } = copyOfPackage();
     expect(load(code)).toContain("cannot load");
     openToAll(library);
@@ -222,15 +222,17 @@ describe("a library that others can have put there", () => {
   testAsRoot("one in the build tree that belongs to another user; C10D_NATIVE_DIR names it all the same", () => {
     const { code, library } = copyOfPackage();
     giveAway(library);
-    expect(load(code)).toContain(`since ${library} belongs to another user (uid ${otherUser}): see whose it is`);
+    expect(load(code)).toContain(`since ${library} belongs to another user (uid ${otherUser}): check who owns it`);
     expect(load(code, { C10D_NATIVE_DIR: dirname(library) })).toContain("cannot load");
   });
 
-  test("one that C10D_NATIVE_DIR names and anybody can change", () => {
+  test("one that C10D_NATIVE_DIR names and any user can change", () => {
     const { code, library } = copyOfPackage();
     const named = { C10D_NATIVE_DIR: dirname(library) };
     chmodSync(library, 0o646);
-    expect(load(code, named)).toContain(`since ${library} can be changed by anybody (mode 0646): take that right away`);
+    expect(load(code, named)).toContain(
+      `since ${library} can be changed by anybody (mode 0646): remove that permission`,
+    );
     chmodSync(library, 0o644);
     openToAll(dirname(library));
     expect(load(code, named)).toContain(`since ${dirname(library)} can be changed by anybody (mode 0777)`);

@@ -1,8 +1,9 @@
 import { dlopen, type FFIFunction, FFIType, type Pointer } from "bun:ffi";
 import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
+import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf, shortageOf, shortageOfErrno, withShortage } from "../errors/index.ts";
-import { anybodyAt, strangerAt } from "../files/index.ts";
+import { untrustedOwnerAt, writableByAnyoneAt } from "../files/index.ts";
 import { ABI_VERSION } from "./abi.generated.ts";
 import { readFailure } from "./native-failure.ts";
 import { packageFolder } from "./package-folder.ts";
@@ -78,36 +79,36 @@ export interface Shim {
   readonly path: string;
   /** Version of the native library it wraps. */
   readonly version: string;
-  /** Version of the shim ABI that it speaks. */
+  /** Version of the shim ABI that it implements. */
   readonly abi: number;
   readonly symbols: ShimSymbols;
   readonly copyBytes: CopyBytes;
-  /** Why groups that are made on this thread, a Worker, have to be closed before it ends; undefined if they need not be. */
+  /** Why groups of this thread, a Worker, have to be closed before it ends; undefined if they need not be. */
   readonly workerHazard?: string;
 }
 
-/** Which shim, and where if not in the usual places. */
+/** Which shim to load, and where it is if not in the usual places. */
 export interface ShimLocation {
   /** Name of the backend: the shim is `libc10d_<name>.so`. */
   readonly name: string;
   /** Exact file, for shims outside the package. */
   readonly path?: string;
-  /** What makes the shim available, for the error; empty where the caller says it. */
+  /** How to make the shim available, for the error; empty if the caller says so itself. */
   readonly remedy?: string;
 }
 
 const WORKER_HAZARD =
   "its shim does not include native/worker_end.h, so nothing stops its native threads when this Worker is terminated while " +
-  "ops are in flight: they would go on in memory that belongs to others by then. Close the group first, or rebuild the shim";
+  "ops are in flight: they would go on in memory that is no longer theirs. Close the group first, or rebuild the shim";
 
 const loaded = new Map<string, Shim>();
 
 /**
- * Loads a shim and its native library: from `path`, else from the folder in `C10D_NATIVE_DIR`, else from the platform's package, else from the
- * build tree of this package.
+ * Loads a shim and its native library: from `path`, else from the folder in `C10D_NATIVE_DIR`, else from the platform's
+ * package, else from the build tree of this package.
  *
  * @throws BackendUnavailableError saying where it looked and what to do, or why the shim cannot use its library;
- *   `UNTRUSTED_LIBRARY` for a file that another user can have put there.
+ *   `UNTRUSTED_LIBRARY` for a file that another user may have put there.
  */
 export function loadShim(location: ShimLocation): Shim {
   const { name, remedy = "Run bun c10d build, or in a clone ./bootstrap build." } = location;
@@ -133,7 +134,7 @@ export function loadShim(location: ShimLocation): Shim {
 }
 
 type Candidate =
-  /** `named`: by the user, who is trusted in that. */
+  /** `named`: specified by the user, whose choice is trusted. */
   | { readonly path: string; readonly named: boolean; readonly absence?: never }
   | { readonly path: undefined; readonly named?: never; readonly absence: string };
 
@@ -141,29 +142,29 @@ function candidates({ name, path }: ShimLocation): Candidate[] {
   if (path !== undefined) return [{ path, named: true }];
   const file = `libc10d_${name}.so`;
   const found: Candidate[] = [];
-  const folder = process.env.C10D_NATIVE_DIR;
+  const folder = environmentText("C10D_NATIVE_DIR");
   if (folder) found.push({ path: `${folder}/${file}`, named: true });
   const platformPackage = `@bun-c10d/native-${process.platform}-${process.arch}/${file}`;
   try {
     found.push({ path: createRequire(import.meta.url).resolve(platformPackage), named: false });
   } catch {
-    // The package is optional; where it is absent the build tree is next.
+    // The package is optional; without it, the build tree is next.
   }
   const own = packageFolder();
   found.push(
     own === undefined
-      ? { path: undefined, absence: "the build tree of this package (this code is a bundle: C10D_NATIVE_DIR names it)" }
+      ? { path: undefined, absence: "the build tree of this package (this code is a bundle: set C10D_NATIVE_DIR)" }
       : { path: `${own}/build/release/lib/${file}`, named: false },
   );
   return found;
 }
 
 function checkTrust(name: string, path: string, named: boolean): void {
-  const reason = named ? anybodyAt(path) : strangerAt(path);
+  const reason = named ? writableByAnyoneAt(path) : untrustedOwnerAt(path);
   if (reason === undefined) return;
   const remedy = named
-    ? "take that right away (chmod o-w)"
-    : "see whose it is; if it is what you want, set C10D_NATIVE_DIR to its folder";
+    ? "remove that permission (chmod o-w)"
+    : "check who owns it; if you trust it, set C10D_NATIVE_DIR to its folder";
   throw new BackendUnavailableError(`backend "${name}": ${path} is not loaded, since ${reason}: ${remedy}`, {
     code: "UNTRUSTED_LIBRARY",
     backend: name,
@@ -178,7 +179,7 @@ function open(name: string, path: string, remedy: string): Shim {
     closeAddress = (library.c10d_close as unknown as { readonly ptr: number }).ptr;
     symbols = library as unknown as ShimSymbols;
   } catch (cause) {
-    // A shim of another version may lack symbols; then its version is the better reason.
+    // A shim of another version may lack symbols; then its version is the more useful reason.
     const version = abiVersionOf(path);
     if (version !== undefined && version !== ABI_VERSION) throw wrongVersion(name, path, version);
     const shortage = shortageOf(cause);
@@ -226,7 +227,7 @@ function wrongVersion(name: string, path: string, version: number): BackendUnava
     "rebuild it with this package's native/c10d.h (its own shims: bun c10d build, or in a clone ./bootstrap build)";
   const remedy = version > ABI_VERSION ? `update bun-c10d, or ${rebuild}` : rebuild;
   return new BackendUnavailableError(
-    `backend "${name}": ${path} speaks shim ABI ${version}, this bun-c10d speaks ABI ${ABI_VERSION}: ${remedy}`,
+    `backend "${name}": ${path} has shim ABI ${version}, this bun-c10d has ABI ${ABI_VERSION}: ${remedy}`,
     { code: "ABI_MISMATCH", backend: name },
   );
 }

@@ -11,19 +11,19 @@ export interface NativeFailure {
   readonly status: number;
   /** Rank that this one waited for or lost, or -1. */
   readonly peer: number;
-  /** For people. */
+  /** Human-readable reason. */
   readonly text: string;
   /** One of {@link Mismatch}. */
   readonly mismatch: number;
-  /** The two ranks of a mismatch, else those that surely caused it. */
+  /** The two ranks of a mismatch, else those that certainly caused it. */
   readonly ranks: readonly number[];
-  /** `errno` of what the system has refused, or 0. */
+  /** `errno` of the system call that failed, or 0. */
   readonly systemError: number;
-  /** It is this op's own fault: its memory was detached under it. */
+  /** Whether the op itself caused it: its memory was detached during the op. */
   readonly isDetached?: boolean;
 }
 
-/** A failure that this side has noticed. */
+/** A failure detected in TypeScript. */
 export function ownFailure(status: number, text: string): NativeFailure {
   return { status, peer: -1, text, mismatch: Mismatch.NONE, ranks: [], systemError: 0 };
 }
@@ -39,11 +39,11 @@ wide[FailureLayout.ranks / 8] = BigInt(ptr(ranks));
 wide[FailureLayout.text / 8] = BigInt(ptr(text));
 
 /**
- * What a function of the ABI writes into a `c10d_failure`; undefined where nothing has failed. There is one record per thread,
- * and nothing yields in between. A shim may be of anybody: ranks that are not of the group are left out, since the error would
- * name somebody else, and fields that it leaves out have no values of the failure before.
+ * What a function of the ABI writes into a `c10d_failure`; undefined if nothing failed. There is one record per thread,
+ * and nothing yields in between. Shims of third parties are not trusted: ranks outside the group are dropped, and
+ * fields that a shim does not set do not keep the values of the previous failure.
  *
- * @param worldSize Number of ranks of the group; 0 where there is none yet.
+ * @param worldSize Number of ranks of the group; 0 if there is none yet.
  */
 export function readFailure(
   call: (failure: Int32Array<ArrayBuffer>) => number,
@@ -66,7 +66,7 @@ export function readFailure(
   };
 }
 
-/** What is written by the other side. */
+/** Fields that native code writes. */
 const written: readonly number[] = [
   FailureLayout.status,
   FailureLayout.mismatch,

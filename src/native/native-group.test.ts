@@ -19,7 +19,7 @@ const libc = dlopen("libc.so.6", {
 const AF_UNIX = 1;
 const SOCK_STREAM_NONBLOCK_CLOEXEC = 1 | 0o4000 | 0o2000000;
 
-/** A shim in memory: the test says what has happened, and the group drains it. */
+/** A shim in memory: the test adds events, and the group drains them. */
 class FakeShim implements Shim {
   readonly name = "fake";
   readonly path = "";
@@ -27,7 +27,7 @@ class FakeShim implements Shim {
   readonly abi = 0;
   readonly copyBytes = copyBytesOf("libc.so.6");
   readonly aborts: string[] = [];
-  /** How many of them there were at each drain. */
+  /** Number of events at each drain. */
   readonly abortsAtDrains: number[] = [];
   readonly events: {
     kind: number;
@@ -44,7 +44,7 @@ class FakeShim implements Shim {
   /** Fields of the next failures, by their offsets, and the ranks of their tables. */
   failureFields: Readonly<Record<number, number>> = {};
   failureRanks: readonly number[] = [];
-  /** Status of the last op that has failed. */
+  /** Status of the last op that failed. */
   #failed: number = Status.OK;
   #closed = false;
   readonly #ownFd: number;
@@ -135,7 +135,7 @@ class FakeShim implements Shim {
     this.events.push(...ids.map((id) => ({ kind: EventKind.COMPLETE, id, status: Status.OK })));
   }
 
-  /** Makes the group drain, by way of the event loop. */
+  /** Makes the group drain, through the event loop. */
   wake(): void {
     libc.write(this.#ownFd, new Uint8Array(1), 1);
   }
@@ -185,8 +185,8 @@ async function start(
   return { group, track };
 }
 
-describe("what a shim says that cannot be", () => {
-  /** The failure that an op ends with when the shim says so. */
+describe("impossible reports of a shim", () => {
+  /** The failure that an op ends with when the shim reports this. */
   async function failureBy(shim: FakeShim): Promise<NativeFailure | undefined> {
     const its = { ...host, errorAfterConsulting: async ({ text }: NativeFailure) => new DistBackendError(text) };
     const { group, track } = await start(shim, its, 3);
@@ -198,7 +198,7 @@ describe("what a shim says that cannot be", () => {
     return work.failure;
   }
 
-  test("ranks that are not of the group, or come twice, are not named", async () => {
+  test("ranks outside the group, and repeated ranks, are not named", async () => {
     using shim = new FakeShim();
     shim.failureRanks = [7, 2, -1, 3, 2];
     shim.failureFields = { [FailureLayout.peer]: 3 };
@@ -208,7 +208,7 @@ describe("what a shim says that cannot be", () => {
     expect(await failureBy(other)).toMatchObject({ ranks: [], peer: 2 });
   });
 
-  test("what it leaves out is not that of the failure before", async () => {
+  test("fields that it leaves out do not keep the values of the failure before", async () => {
     using before = new FakeShim();
     before.errorText = "out of memory";
     before.failureRanks = [1];
@@ -218,7 +218,7 @@ describe("what a shim says that cannot be", () => {
     expect(await failureBy(shim)).toMatchObject({ systemError: 0, ranks: [], peer: -1, text: "" });
   });
 
-  test("counts that are more than there is room for", async () => {
+  test("counts beyond the capacity", async () => {
     using shim = new FakeShim();
     shim.failureFields = { [FailureLayout.rankCount]: -2, [FailureLayout.textBytes]: -1 };
     const failure = await failureBy(shim);
@@ -240,7 +240,7 @@ describe("what a shim says that cannot be", () => {
     shim.wake();
     await work;
     const { activeDuration, timeStarted, timeFinished } = work.info();
-    // Not known by the library: from the call to its end.
+    // Unknown to the library: from the call to its end.
     const whole = (timeFinished?.getTime() ?? Number.NaN) - timeStarted.getTime();
     if (expected === undefined) expect(Math.abs(activeDuration - whole)).toBeLessThanOrEqual(1);
     else expect(activeDuration).toBe(expected);
@@ -311,7 +311,7 @@ describe("NativeGroup", () => {
       throw broken;
     };
     works[1]?.whenEnded(throwIt);
-    // A result that cannot be handed over ends its own op alone.
+    // A result that cannot be delivered fails only its own op.
     const third = works[2];
     if (third !== undefined) third.succeed = throwIt;
     const thrown: unknown[] = [];
@@ -345,7 +345,7 @@ describe("NativeGroup", () => {
     expect(shim.afterClose).toEqual([]);
   });
 
-  test("the buffers of what native code never ends are kept, and that is said", async () => {
+  test("the buffers of ops that native code never ends are kept, and that is logged", async () => {
     using shim = new FakeShim();
     const { group, track } = await start(shim);
     const works = [track(1), track(2)];
@@ -356,7 +356,7 @@ describe("NativeGroup", () => {
     for (const work of works) expect(() => work.wait()).toThrow("the group was closed");
   });
 
-  test("a wait for an op whose cause the other ranks are being asked about ends with the group", async () => {
+  test("a wait for a failed op, while the other ranks are asked about the cause, ends with the group", async () => {
     using shim = new FakeShim();
     const { group, track } = await start(shim);
     const work = track(1);
@@ -391,7 +391,7 @@ describe("NativeGroup", () => {
       },
     ],
   ];
-  test.each([...noticed])("a buffer that is gone when the op %s fails the op and the group", async (_, notice) => {
+  test.each([...noticed])("a buffer that is detached when the op %s fails the op and the group", async (_, notice) => {
     using shim = new FakeShim();
     const { group } = await start(shim, detachHost);
     const [lost, kept] = [new Float32Array(2_000), new Float32Array(2_000)];
@@ -421,7 +421,7 @@ describe("NativeGroup", () => {
     group.close();
   });
 
-  test("a buffer that a listener takes away is noticed before the next batch of events is taken", async () => {
+  test("a buffer that a listener detaches is detected before the next batch of events is drained", async () => {
     using shim = new FakeShim();
     const { group, track } = await start(shim, detachHost);
     const works = Array.from({ length: 256 }, (_, i) => track(i + 1));
@@ -441,7 +441,7 @@ describe("NativeGroup", () => {
     const before = shim.abortsAtDrains.length;
     shim.wake();
     expect(await last.catch((error: unknown) => error)).toMatchObject({ code: "DETACHED_BUFFER" });
-    // In a Worker, the second one may copy results to where they belong.
+    // In a Worker, the second one may copy results back.
     expect(shim.abortsAtDrains.slice(before, before + 2)).toEqual([0, 1]);
     group.close();
   });
@@ -458,7 +458,7 @@ describe("NativeGroup", () => {
     group.close();
   });
 
-  test("copies that native code works on are given back when it is done with them, not before", async () => {
+  test("copies that native code uses are released when it no longer uses them, not before", async () => {
     using shim = new FakeShim();
     const { group } = await start(shim, detachHost);
     const released: number[] = [];

@@ -1,96 +1,49 @@
-import { type Pointer, ptr } from "bun:ffi";
+import type { Pointer } from "bun:ffi";
 import { isMainThread } from "node:worker_threads";
-import {
-  DistBackendError,
-  type DistError,
-  messageOf,
-  shortageOfErrno,
-  throwLater,
-  withShortage,
-} from "../errors/index.ts";
-import { type Device, deviceTypeCodes } from "../tensor/index.ts";
+import { type DistError, throwLater } from "../errors/index.ts";
 import { asError, type GroupState } from "../work/index.ts";
-import {
-  CapabilitiesLayout,
-  CapabilityFlag,
-  ConfigLayout,
-  EventFlag,
-  EventKind,
-  EventLayout,
-  StatsLayout,
-  Status,
-} from "./abi.generated.ts";
+import { EventFlag, EventKind, EventLayout, Status } from "./abi.generated.ts";
+import { type ExchangeHost, ExchangeService } from "./exchange-service.ts";
+import { capabilitiesOf, type NativeCapabilities, type NativeStats, statsOf } from "./group-facts.ts";
+import { createGroupHandle, type NativeGroupConfig } from "./group-handle.ts";
 import type { Shim, ShimSymbols } from "./library.ts";
 import { type NativeFailure, ownFailure, readFailure } from "./native-failure.ts";
 import type { NativeWork } from "./native-work.ts";
 import type { OpRecords } from "./op-records.ts";
 import { StagingArea } from "./staging-area.ts";
 import { type WakeSocket, watchSocket } from "./wake-socket.ts";
-import { WAIT_SLICE_MS, WORKER_OPTIONS } from "./worker-guard.ts";
+import { WAIT_SLICE_MS } from "./worker-guard.ts";
 
 const MAX_EVENTS = 256;
-/** How long a wait blocks at a time where other ops are in flight in the thread. */
+/** How long a wait blocks at a time while other ops of the thread are in flight. */
 const SHARED_SLICE_MS = 5;
 /**
- * Ops whose memory is looked at by one call into a group, so that many in flight do not slow each other down. In a Worker all
- * of them, since results may be copied back there by the next call.
+ * Number of ops whose memory is checked by one call into a group, so that many in flight do not slow each other down.
+ * In a Worker all of them, since the next call may copy results back to them.
  */
 const MAX_CHECKED = isMainThread ? 32 : Number.POSITIVE_INFINITY;
-/** How long close() blocks where ops have outlived the grace of an abort already, and may never end. */
+/** How long close() blocks if ops have outlived the grace period of an abort and may never end. */
 const STUCK_CLOSE_LIMIT_MS = 50;
 const encoder = new TextEncoder();
-const decoder = new TextDecoder();
 
-/** What a {@link NativeGroup} needs of the backend that owns it. */
-export interface NativeGroupHost {
-  /** Serves the rendezvous of the native library. */
-  storeSet(key: string, value: Uint8Array): Promise<void>;
-  storeGet(key: string): Promise<Uint8Array>;
-  log(text: string): void;
+/** What a {@link NativeGroup} needs from the backend that owns it. */
+export interface NativeGroupHost extends ExchangeHost {
   /** The error for a failed op, to be thrown at once. */
   errorNow(failure: NativeFailure, work: NativeWork): DistError;
   /** The same after asking the other ranks, for an op that is awaited. Never rejects. */
   errorAfterConsulting(failure: NativeFailure, work: NativeWork): Promise<DistError>;
-  /** The error of a creation that failed; what the other ranks are connected to stays until it is there. Never rejects. */
+  /** The error of a failed creation. Until it resolves, connections to the other ranks stay open. Never rejects. */
   creationError(failure: NativeFailure): Promise<DistError>;
-  /** Calls `giveUp` when the group cannot be made any more, unless it is disposed of before. */
+  /** Calls `giveUp` when the group can no longer be created, unless disposed of before. */
   watchCreation(giveUp: (reason: string) => void): Disposable;
-  /** The group has failed, and no op is in flight that says so by its end, or the first has. */
+  /** Called when the group has failed and no op in flight will report that, or the first one has. */
   failed(reason: string): void;
 }
 
-export interface NativeGroupConfig {
-  readonly rank: number;
-  readonly worldSize: number;
-  readonly device: Device;
-  /** Limit of connecting, in milliseconds; Infinity for none. */
-  readonly timeoutMs: number;
-  readonly options: Readonly<Record<string, string>>;
-}
-
-/** Counters of one native group since it was made; `pinned` tells how many ops keep their buffers now. */
-export interface NativeStats {
-  readonly submitted: number;
-  readonly completed: number;
-  readonly failed: number;
-  readonly drivenByWait: number;
-  readonly pinned: number;
-  readonly wakes: number;
-}
-
-/** Bits by the numbers of ops, dtypes and reduce ops; 0 where the shim leaves it to the plugin's table. */
-export interface NativeCapabilities {
-  readonly ops: bigint;
-  readonly dtypes: bigint;
-  readonly reduceOps: bigint;
-  /** Whether `send` and `recv` keep their order among the collectives. */
-  readonly messagesInOrder: boolean;
-}
-
-/** Id of the group where others are of ops. */
+/** Id that stands for the group, among ids of ops. */
 const GROUP = 0;
 
-/** Events that were taken from the native side. */
+/** Events drained from native code. */
 interface EventBatch {
   readonly events: Int32Array;
   /** The first that has not been handled yet. */
@@ -98,27 +51,27 @@ interface EventBatch {
   count: number;
 }
 
-/** Works whose buffers native code may touch until the end of the process. */
+/** Works whose buffers native code may access until the process ends. */
 const pinnedForever: NativeWork[] = [];
 
-/** Groups of this Worker whose shim does not notice its end. */
+/** Groups of this Worker whose shim does not detect its end. */
 const unguarded = new Set<NativeGroup>();
 let endIsWatched = false;
 
-/** Groups of this thread that have ops in flight which have been started. */
+/** Groups of this thread with started ops in flight. */
 const busy = new Set<NativeGroup>();
 
-/** Groups of this thread whose submitted ops wait for the next microtask to be started. */
+/** Groups of this thread whose submitted ops are started by the next microtask. */
 const unkicked = new Set<NativeGroup>();
 
 /**
  * One communicator of a shim. Ops are started lazily: a microtask after their submission, unless `wait()` drives them
- * first. While ops are in flight the process is kept alive; an idle group does not.
+ * first. Ops in flight keep the process alive; an idle group does not.
  */
 export class NativeGroup {
-  /** Makes a group; resolves when all ranks are connected. */
+  /** Creates a group; resolves when all ranks are connected. */
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
-    const handle = createHandle(shim, config);
+    const handle = createGroupHandle(shim, config);
     const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
     try {
@@ -138,14 +91,15 @@ export class NativeGroup {
   readonly #symbols: ShimSymbols;
   readonly #handle: Pointer;
   readonly #host: NativeGroupHost;
+  readonly #exchange: ExchangeService;
   readonly #worldSize: number;
   readonly #works = new Map<number, NativeWork>();
-  /** Those whose memory could be detached under them. */
+  /** Works whose memory could be detached while they use it. */
   readonly #exposed: NativeWork[] = [];
   #nextExposed = 0;
   readonly #released = new Map<number, NativeWork>();
   readonly #batch: EventBatch = { events: eventBuffer(MAX_EVENTS), next: 0, count: 0 };
-  /** Those that are being handled: several where a listener of an op's end drains again. */
+  /** Batches being handled: several if a listener of an op's end drains again. */
   readonly #batches: EventBatch[] = [];
   readonly #result = eventBuffer(1);
   readonly #ready = Promise.withResolvers<void>();
@@ -164,6 +118,7 @@ export class NativeGroup {
     this.#symbols = symbols;
     this.#handle = handle;
     this.#host = host;
+    this.#exchange = new ExchangeService(symbols, handle, host);
     this.#worldSize = worldSize;
     this.#ready.promise.catch(() => {});
   }
@@ -177,33 +132,25 @@ export class NativeGroup {
     return this.#works.size;
   }
 
-  /** Why the group has failed, in words. */
+  /** Message of the group's failure. */
   get failureText(): string {
     return this.#failureOf(GROUP)?.text ?? "";
   }
 
-  /** Takes the failure of an op, or gives that of the group. */
+  /** Takes the failure of an op, or returns that of the group. */
   #failureOf(id: number): NativeFailure | undefined {
     if (this.#closed) return undefined;
     return readFailure((record) => this.#symbols.c10d_take_failure(this.#handle, id, record), this.#worldSize);
   }
 
-  /** What the group can do, where its shim has something to say about that. */
+  /** What the group can do, as far as its shim reports it. */
   capabilities(): NativeCapabilities {
-    const words = new BigUint64Array(new ArrayBuffer(CapabilitiesLayout.SIZE));
-    this.#symbols.c10d_group_capabilities(this.#handle, words, CapabilitiesLayout.SIZE);
-    const at = (offset: number): bigint => words[offset / 8] ?? 0n;
-    return {
-      ops: at(CapabilitiesLayout.ops),
-      dtypes: at(CapabilitiesLayout.dtypes),
-      reduceOps: at(CapabilitiesLayout.reduceOps),
-      messagesInOrder: (at(CapabilitiesLayout.flags) & BigInt(CapabilityFlag.OVERTAKE_COLLECTIVES)) === 0n,
-    };
+    return capabilitiesOf(this.#symbols, this.#handle);
   }
 
   /**
    * Submits the one op of the records, whose output is at this address; returns its id.
-   * @throws NativeRefusal when the native side refuses it.
+   * @throws NativeRefusal when native code refuses it.
    */
   submitInPlace({ bytes }: OpRecords, output: Address): number {
     this.#checkExposed();
@@ -211,8 +158,8 @@ export class NativeGroup {
   }
 
   /**
-   * Submits the ops of the records as one batch; returns the id of the first, which the others follow.
-   * @throws NativeRefusal when the native side refuses one of them, and takes none.
+   * Submits the ops of the records as one batch; returns the id of the first. The ids of the others follow it.
+   * @throws NativeRefusal when native code refuses one of them, and therefore all.
    */
   submit({ bytes, count }: OpRecords): number {
     this.#checkExposed();
@@ -225,12 +172,12 @@ export class NativeGroup {
     throw new NativeRefusal(failure ?? { ...NO_FAILURE, status: id, text: "refused" });
   }
 
-  /** Notes a collective that was refused before it came to {@link submit}. */
+  /** Counts a collective that was refused before {@link submit}. */
   skipTurn(): void {
     if (!this.#closed) this.#symbols.c10d_skip_turn(this.#handle);
   }
 
-  /** Registers the Work of a submitted op; from here on its end is announced to it. */
+  /** Registers the Work of a submitted op, which is settled when the op ends. */
   track(work: NativeWork): void {
     this.#works.set(work.id, work);
     if (work.isExposed) work.exposedAt = this.#exposed.push(work) - 1;
@@ -247,17 +194,17 @@ export class NativeGroup {
     this.#hold();
     this.#checkExposed();
     this.#symbols.c10d_kick(this.#handle);
-    // What could be done at once has been, and need not come back by way of the event loop.
+    // Ops that have already completed need not wait for the event loop.
     this.#drain();
   };
 
-  /** Blocks until a Work has ended and settles it. Returns false when `limitMs` runs out first. */
+  /** Blocks until a Work has ended and settles it. Returns false when `limitMs` expires first. */
   wait(work: NativeWork, limitMs: number): boolean {
     if (this.#closed) {
       work.settle(this.#host.errorNow(work.failure ?? CLOSED_FAILURE, work));
       return true;
     }
-    // While this thread blocks no microtask runs, and a peer may be waiting for the ops of another group first.
+    // While this thread blocks, no microtask runs, and a peer may be waiting for ops of another group first.
     if (unkicked.size > (this.#kickQueued ? 1 : 0)) {
       for (const group of unkicked) if (group !== this) group.#kick();
     }
@@ -265,12 +212,12 @@ export class NativeGroup {
     const status = this.#await(work.id, limitMs);
     if (status === Status.WAIT_TIMEOUT) return false;
     if (status === Status.UNKNOWN_OP) {
-      // The end was drained before: it may come later in a batch of which a listener is being called.
+      // The end was already drained: it may be later in a batch of which a listener is being called.
       for (const batch of this.#batches) this.#finish(batch);
       // Else the other ranks are still being asked about its cause.
       if (!work.isCompleted()) {
         work.settle(this.#host.errorNow(work.failure ?? NO_FAILURE, work));
-        this.#noteReported();
+        this.#markReported();
       }
     } else {
       this.#end(work, status, this.#result, 0, true);
@@ -279,8 +226,9 @@ export class NativeGroup {
   }
 
   /**
-   * Waits natively, in slices: a Worker can be terminated only between two of them, and what else is in flight in this thread
-   * goes on between them. An op of several steps takes its next one then, for which the peer of this op may be waiting.
+   * Waits natively, in slices: a Worker can be terminated only between two of them, and other ops of this thread
+   * progress between them. An op of several steps then begins its next one, for which the peer of this op may be
+   * waiting.
    */
   #await(id: number, limitMs: number): number {
     const isAlone = this.#works.size === 1 && busy.size === (this.#holding ? 1 : 0);
@@ -298,7 +246,7 @@ export class NativeGroup {
   }
 
   /**
-   * Lets a stream wait for an op, blocking only until the op has started. Of a group that is closed nothing is left to wait
+   * Makes a stream wait for an op, blocking only until the op has started. In a closed group there is nothing to wait
    * for.
    * @throws the error of the op if it has failed; a time-out after `limitMs`.
    */
@@ -315,7 +263,7 @@ export class NativeGroup {
   }
 
   readonly #drain = (): void => {
-    // A listener of an op's end may call this again, while the rest of a batch is still to be read.
+    // A listener of an op's end may call this again while the rest of a batch is still unread.
     const isOuter = this.#batches.length === 0;
     const batch = isOuter ? this.#batch : { events: eventBuffer(MAX_EVENTS), next: 0, count: 0 };
     this.#batches.push(batch);
@@ -332,7 +280,7 @@ export class NativeGroup {
     }
   };
 
-  /** Handles what is left of a batch. Its events are taken: each of them counts, whatever goes wrong with the one before. */
+  /** Handles the rest of a batch. Drained events do not come again: each is handled, even if the one before throws. */
   #finish(batch: EventBatch): void {
     while (batch.next < batch.count && !this.#closed) {
       const at = (batch.next++ * EventLayout.SIZE) / 4;
@@ -369,7 +317,7 @@ export class NativeGroup {
       case EventKind.STORE_SET:
       case EventKind.STORE_GET:
       case EventKind.LOG:
-        this.#onExchange(kind, id, this.#readExchange(id, events, at));
+        this.#exchange.serve(kind, id, events, at);
         break;
     }
   }
@@ -389,7 +337,7 @@ export class NativeGroup {
     const source = peer < this.#worldSize ? peer : -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
     if (work.isTimed) {
-      work.noteTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
+      work.setTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
     }
     if (isPinned) this.#released.set(work.id, work);
     if (work.exposedAt >= 0) this.#unexpose(work);
@@ -404,7 +352,7 @@ export class NativeGroup {
     }
     if (!isPinned) work.release();
     if (status === Status.OK) this.#failDetached(work);
-    // Taken in any case, since the native side keeps it until then.
+    // Taken in any case, since native code keeps it until then.
     const taken = status === Status.OK ? undefined : this.#failureOf(work.id);
     const failure = work.isDetached ? DETACHED_FAILURE : (taken ?? NO_FAILURE);
     work.failure = failure;
@@ -414,7 +362,7 @@ export class NativeGroup {
     }
     if (now) {
       work.settle(this.#host.errorNow(failure, work));
-      this.#noteReported();
+      this.#markReported();
       this.#forget(work);
       return;
     }
@@ -422,9 +370,9 @@ export class NativeGroup {
   }
 
   /**
-   * Looks whether memory that native code is using was detached. Native code may have written to what is not its own by
-   * then, so neither this rank nor the others can rely on the group any more. Of many ops in flight it looks at some, the
-   * next ones each time; at its end each is looked at again.
+   * Checks whether memory that native code is using was detached. By then, native code may have written to memory that
+   * is not its own, so no rank can rely on the group any more. Of many ops in flight, each call checks the next few;
+   * each op is checked again at its end.
    */
   #checkExposed(): void {
     for (let left = Math.min(this.#exposed.length, MAX_CHECKED); left > 0; left--) {
@@ -445,8 +393,8 @@ export class NativeGroup {
     work.exposedAt = -1;
   }
 
-  /** An op has ended with the failure of the group, if that has failed. */
-  #noteReported(): void {
+  /** Called when an op has been rejected, with the failure of the group if that has failed. */
+  #markReported(): void {
     if (this.#state !== "FAILED") return;
     this.#failureReported = true;
     this.#host.failed(this.#loss?.text ?? "");
@@ -462,15 +410,15 @@ export class NativeGroup {
     const end = (error: unknown): void => {
       this.#failureReported ||= this.#state === "FAILED";
       work.settle(asError(error, work));
-      this.#noteReported();
+      this.#markReported();
       this.#forget(work);
     };
     this.#host.errorAfterConsulting(failure, work).then(end, end);
   }
 
   /**
-   * The failure of the group, until an op has rejected with it: those that are submitted before that report it too, by
-   * {@link failUnsubmitted}, rather than that the group has failed before, of which their caller does not know yet.
+   * The failure of the group, until an op has rejected with it. Ops submitted before that also report it, by
+   * {@link failUnsubmitted}, rather than an earlier failure of the group that their caller does not know of yet.
    */
   unreportedFailure(): NativeFailure | undefined {
     this.#drain();
@@ -491,43 +439,18 @@ export class NativeGroup {
     this.#announceDrained();
   }
 
-  /** Notifies those who wait for nothing to be in flight. */
+  /** Resolves what {@link drained} returned. */
   #announceDrained(): void {
     if (this.#drained.length === 0) return;
     for (const resolve of this.#drained.splice(0)) resolve();
   }
 
-  #readExchange(id: number, events: Int32Array, at: number): { key: string; value: Uint8Array } {
-    const key = new Uint8Array(new ArrayBuffer(events[at + EventLayout.keyBytes / 4] ?? 0));
-    const value = new Uint8Array(new ArrayBuffer(events[at + EventLayout.valueBytes / 4] ?? 0));
-    this.#symbols.c10d_exchange_read(this.#handle, id, key, key.length, value, value.length);
-    return { key: decoder.decode(key), value };
-  }
-
-  #onExchange(kind: number, id: number, { key, value }: { key: string; value: Uint8Array }): void {
-    if (kind === EventKind.LOG) {
-      this.#host.log(key);
-      this.#reply(id, Status.OK, NOTHING);
-      return;
-    }
-    const answer =
-      kind === EventKind.STORE_SET ? this.#host.storeSet(key, value).then(() => NOTHING) : this.#host.storeGet(key);
-    answer.then(
-      (bytes) => this.#reply(id, Status.OK, bytes),
-      (error: unknown) => this.#reply(id, statusOfStoreError(error), encoder.encode(messageOf(error))),
-    );
-  }
-
-  #reply(id: number, status: number, data: Uint8Array): void {
-    if (!this.#closed) this.#symbols.c10d_exchange_reply(this.#handle, id, status, data, data.length);
-  }
-
-  /** Ends connecting because of what other ranks have done. */
+  /** Aborts connecting because of other ranks. */
   #giveUp(reason: string): void {
     if (!this.#closed) this.#symbols.c10d_abort(this.#handle, Status.NETWORK, encoder.encode(`${reason}\0`));
   }
 
-  /** Fails the group: wakes every waiter, rejects what is queued. Safe to call at any time. */
+  /** Fails the group: wakes every waiter, rejects queued ops. Safe to call at any time. */
   abort(reason: string): void {
     if (this.#closed) return;
     if (this.#state === "OPEN") this.#state = "FAILED";
@@ -535,31 +458,22 @@ export class NativeGroup {
     if (this.#works.size === 0) this.#host.failed(reason);
   }
 
-  /** Resolves when nothing is in flight. */
+  /** Resolves when no op is in flight. */
   drained(): Promise<void> {
     if (this.#works.size === 0) return Promise.resolve();
     return new Promise((resolve) => this.#drained.push(resolve));
   }
 
   stats(): NativeStats {
-    const words = new BigUint64Array(new ArrayBuffer(StatsLayout.SIZE));
-    if (!this.#closed) this.#symbols.c10d_group_stats(this.#handle, words, StatsLayout.SIZE);
-    const at = (offset: number): number => Number(words[offset / 8] ?? 0n);
-    return {
-      submitted: at(StatsLayout.submitted),
-      completed: at(StatsLayout.completed),
-      failed: at(StatsLayout.failed),
-      drivenByWait: at(StatsLayout.drivenByWait),
-      pinned: at(StatsLayout.pinned),
-      wakes: at(StatsLayout.wakes),
-    };
+    return statsOf(this.#symbols, this.#closed ? undefined : this.#handle);
   }
 
-  /** Ends the group, blocking for at most `limitMs`, or less if that is of no use. What is in flight must have been drained or aborted. */
+  /** Closes the group, blocking for at most `limitMs`, less if that is useless. Drain or abort ops in flight first. */
   close(limitMs = 1_000): void {
     if (this.#closed) return;
     this.#drain();
     this.#closed = true;
+    this.#exchange.close();
     this.#state = "CLOSED";
     unguarded.delete(this);
     const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
@@ -577,7 +491,7 @@ export class NativeGroup {
     this.#announceDrained();
   }
 
-  /** Does what can be done without the shim: a Worker that is terminated runs no exit handlers. */
+  /** Closes the group when its Worker exits, which does not cover termination: that runs no exit handlers. */
   #endWithWorker(hazard: string): void {
     this.#host.log(`this is a Worker, and ${hazard}`);
     unguarded.add(this);
@@ -592,7 +506,7 @@ export class NativeGroup {
     pinnedForever.push(...kept);
     this.#host.log(
       `closed while the native library was still busy with ${kept.size} ops: their buffers stay in memory until the ` +
-        `process ends (those of ${pinnedForever.length} ops by now)`,
+        `process ends (those of ${pinnedForever.length} ops so far)`,
     );
   }
 
@@ -613,7 +527,7 @@ export class NativeGroup {
 
 type Address = ArrayBufferView | number | null;
 
-/** The native side did not take an op. */
+/** Native code refused an op. */
 export class NativeRefusal extends Error {
   readonly failure: NativeFailure;
 
@@ -633,12 +547,11 @@ export function unsubmittedId(): number {
 const DETACHED_TEXT =
   "a buffer was detached while native code was using it: its result is lost, other memory of the process may have been " +
   "damaged, and the group has failed. Do not transfer, post or resize a buffer before the Work of its op has ended, or " +
-  "use memory that cannot be detached (dist.empty() or a SharedArrayBuffer); C10D_CHECK_DETACH=1 shows where it is done";
+  "use memory that cannot be detached (dist.empty() or a SharedArrayBuffer); C10D_CHECK_DETACH=1 shows where that happens";
 const DETACHED_FAILURE: NativeFailure = { ...ownFailure(Status.ABORTED, DETACHED_TEXT), isDetached: true };
-const NOTHING = new Uint8Array();
-const NO_FAILURE = ownFailure(Status.BACKEND, "the op has ended without a reason");
+const NO_FAILURE = ownFailure(Status.BACKEND, "the op ended without a reason");
 const CLOSED_FAILURE = ownFailure(Status.CLOSED, "the group was closed");
-const NOT_STARTED = ownFailure(Status.WAIT_TIMEOUT, "the op has not started: those before it have not ended");
+const NOT_STARTED = ownFailure(Status.WAIT_TIMEOUT, "the op has not started: ops before it have not ended");
 
 function closeUnguarded(): void {
   for (const group of unguarded) {
@@ -651,46 +564,6 @@ function eventBuffer(count: number): Int32Array<ArrayBuffer> {
   return new Int32Array(new ArrayBuffer(count * EventLayout.SIZE));
 }
 
-function createHandle(shim: Shim, config: NativeGroupConfig): Pointer {
-  const bytes = new ArrayBuffer(ConfigLayout.SIZE);
-  const view = new DataView(bytes);
-  const options = encoder.encode(
-    Object.entries({ ...config.options, ...WORKER_OPTIONS })
-      .map(([key, value]) => `${key}=${value}\0`)
-      .join(""),
-  );
-  void options.buffer; // From now on its address is fixed.
-  view.setUint32(ConfigLayout.size, ConfigLayout.SIZE, true);
-  view.setInt32(ConfigLayout.rank, config.rank, true);
-  view.setInt32(ConfigLayout.worldSize, config.worldSize, true);
-  view.setUint32(ConfigLayout.deviceType, deviceTypeCodes[config.device.type], true);
-  view.setInt32(ConfigLayout.deviceIndex, config.device.index, true);
-  view.setFloat64(ConfigLayout.timeoutMs, config.timeoutMs, true);
-  view.setBigUint64(ConfigLayout.options, BigInt(options.length === 0 ? 0 : ptr(options)), true);
-  view.setBigUint64(ConfigLayout.optionsBytes, BigInt(options.length), true);
-  const handle = shim.symbols.c10d_create(bytes);
-  if (handle === null) {
-    const failure = readFailure((record) => shim.symbols.c10d_last_failure(record), config.worldSize) ?? NO_FAILURE;
-    const shortage = shortageOfErrno(failure.systemError, descriptorsFor(config.worldSize));
-    const message = `backend "${shim.name}": ${failure.text}`;
-    throw new DistBackendError(shortage ? withShortage(message, shortage) : message, {
-      ...(shortage && { code: shortage.code }),
-      backend: shim.name,
-    });
-  }
-  return handle;
-}
-
-/** About what a group of that many ranks needs, with all that its process has open besides. */
-export function descriptorsFor(worldSize: number): number {
-  return 24 + 2 * worldSize;
-}
-
 function readWide(words: Int32Array, at: number): number {
   return ((words[at + 1] ?? 0) >>> 0) * 2 ** 32 + ((words[at] ?? 0) >>> 0);
-}
-
-function statusOfStoreError(error: unknown): number {
-  const tag = error instanceof Error && "code" in error ? String(error.code) : "";
-  return tag.endsWith("TIMEOUT") ? Status.OP_TIMEOUT : Status.NETWORK;
 }

@@ -4,21 +4,21 @@ import { isWhole, type TensorView } from "../tensor/index.ts";
 import { Work, type WorkInfo, type WorkInit } from "../work/index.ts";
 import type { NativeFailure } from "./native-failure.ts";
 import type { NativeGroup } from "./native-group.ts";
-import type { LentTensors } from "./op-records.ts";
+import type { OpTensors } from "./op-records.ts";
 import type { StagedMemory } from "./staging-area.ts";
 
 export interface NativeWorkInit extends WorkInit {
   /** Id in the native group. */
   readonly id: number;
   /** The call or its tensors, which are kept alive until the op has ended. */
-  readonly tensors: LentTensors;
-  /** Those of them that native code uses where they are and that can be detached: watched. */
+  readonly tensors: OpTensors;
+  /** Those of them that native code uses in place and that can be detached: they are monitored. */
   readonly exposed?: TensorView | readonly TensorView[] | undefined;
   /** What native code works on instead of the tensors. */
   readonly staged?: StagedMemory | undefined;
-  /** Whether the native side says how long the op took. */
+  /** Whether native code reports how long the op took. */
   readonly isTimed?: boolean;
-  /** Of a device with streams: the handle of the one that {@link NativeWork.synchronize} makes wait. */
+  /** For a device with streams: handle of the stream that {@link NativeWork.synchronize} makes wait. */
   readonly stream?: number | undefined;
 }
 
@@ -28,19 +28,19 @@ const SYNCHRONIZE_LIMIT_MS = 30 * 60_000;
 /** Work of an op in a shim. */
 export class NativeWork extends Work<void> {
   readonly id: number;
-  /** How it failed, as soon as that is known. */
+  /** How the op failed, as soon as that is known. */
   failure: NativeFailure | undefined;
-  /** Its memory was detached while native code was using it. */
+  /** Whether its memory was detached while native code was using it. */
   isDetached = false;
-  /** Place among the exposed Works of its group. */
+  /** Index among the exposed Works of its group. */
   exposedAt = -1;
   readonly #group: NativeGroup;
   /** Kept alive as long as native code may use them. */
-  tensors: LentTensors | undefined;
+  tensors: OpTensors | undefined;
   readonly #exposed: NativeWorkInit["exposed"];
   #staged: StagedMemory | undefined;
   readonly #stream: number | undefined;
-  /** Whether the native side says how long the op took. */
+  /** Whether native code reports how long the op took. */
   readonly isTimed: boolean;
   #startedNs = 0;
   #finishedNs = 0;
@@ -66,16 +66,16 @@ export class NativeWork extends Work<void> {
     return this.#exposed !== undefined;
   }
 
-  /** Whether that memory is still there. */
+  /** Whether that memory has not been detached. */
   get isIntact(): boolean {
     return this.#exposed === undefined || areWhole(this.#exposed);
   }
 
   /**
-   * When the library got the op and when it was through with it, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never got it. Times
-   * that cannot be, of which the end is before the beginning, are not known.
+   * Sets when the library received the op and when it finished, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never
+   * received it. An end before the beginning is ignored.
    */
-  noteTimes(startedNs: number, finishedNs: number): void {
+  setTimes(startedNs: number, finishedNs: number): void {
     if (finishedNs < startedNs) return;
     this.#startedNs = startedNs;
     this.#finishedNs = finishedNs;
@@ -87,7 +87,7 @@ export class NativeWork extends Work<void> {
     return { ...info, activeDuration: this.#startedNs === 0 ? 0 : (this.#finishedNs - this.#startedNs) / 1e6 };
   }
 
-  /** The native side does. */
+  /** Native code enforces it. */
   override get keepsLimit(): boolean {
     return true;
   }
@@ -96,17 +96,17 @@ export class NativeWork extends Work<void> {
     return this.#stream !== undefined;
   }
 
-  /** @throws the error of the op if it has failed; a time-out if it does not start within the limit of a wait. */
+  /** @throws the error of the op if it has failed; a time-out if it does not start within its limit. */
   override synchronize(): void {
-    // Native code keeps no failure that was taken from it.
+    // Native code does not keep a failure that was taken from it.
     const error = this.isCompleted() ? this.exception() : undefined;
     if (error !== undefined) throw error;
     if (this.#stream !== undefined) this.#group.synchronize(this, this.#stream, SYNCHRONIZE_LIMIT_MS);
   }
 
   /**
-   * Ends the op well, unless its results have nowhere to go. To be called when it is intact.
-   * @param peer Rank in the group that a recv got its tensor from.
+   * Ends the op successfully, unless its results cannot be copied back. To be called when it is intact.
+   * @param peer Rank in the group that a recv received its tensor from.
    */
   succeed(peer: number): void {
     if (peer >= 0) this.cameFrom(peer);
@@ -120,13 +120,13 @@ export class NativeWork extends Work<void> {
       new InvalidArgumentError(
         `${this.describe()}: a buffer was detached or resized while the op was using it; its result is lost, ` +
           "but the group goes on. Do not transfer, post or shrink a buffer before the Work of its op has ended, or use " +
-          "dist.empty(); C10D_CHECK_DETACH=1 shows where it is done",
+          "dist.empty(); C10D_CHECK_DETACH=1 shows where that happens",
         { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
       ),
     );
   }
 
-  /** Native code is done with the memory of the op. */
+  /** Called when native code no longer uses the memory of the op. */
   release(): void {
     this.tensors = undefined;
     this.#staged?.release();

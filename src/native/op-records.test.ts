@@ -95,7 +95,7 @@ describe("OpRecords", () => {
     expect(read(records)).toEqual(expected);
   });
 
-  test("holds nothing of what was submitted before", () => {
+  test("keeps nothing of earlier submissions", () => {
     const records = new OpRecords();
     for (const [i, call] of [...calls.entries(), ...[...calls.entries()].reverse()]) {
       records.fill([call], [call]);
@@ -133,7 +133,7 @@ describe("OpRecords", () => {
     }
   });
 
-  test("a sparse tensor has the dtype of its values, an op at another than its root that of its one tensor", () => {
+  test("a sparse tensor has the dtype of its values, an op on a non-root rank that of its only tensor", () => {
     const [indices, values] = [viewTensor(new BigInt64Array(2)), viewTensor(new Float64Array(2))];
     const sides = [indices, values];
     const terms = { continuation: true, inputSplits: [2], outputSplits: [2] };
@@ -146,7 +146,7 @@ describe("OpRecords", () => {
     expect(read(records).map(({ dtype }) => dtype)).toEqual([dtypes.float64.code, dtypes.float64.code]);
   });
 
-  test("takes the tensors that are lent, not those of the call", () => {
+  test("uses the tensors passed for the call, not its own", () => {
     const call = opCall("allReduce", device, NO_TENSORS, [view(3)], 1_000, { reduceOp: ReduceOp.SUM });
     const records = new OpRecords();
     records.fill([call], [{ inputs: NO_TENSORS, outputs: [view(4)] }]);

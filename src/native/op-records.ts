@@ -8,12 +8,12 @@ const OP_WORDS = OpLayout.SIZE / 4;
 const TWO_32 = 2 ** 32;
 const NO_SPLITS: readonly number[] = [];
 
-/** The tensors of a call as native code gets to see them. */
-export type LentTensors = Pick<OpCall, "inputs" | "outputs">;
+/** The tensors of a call as native code sees them. */
+export type OpTensors = Pick<OpCall, "inputs" | "outputs">;
 
 /**
- * The `c10d_op`s of one submission with the tables that they point to, which every submission fills in again. All of it is
- * made on `ArrayBuffer`s of its own, whose addresses never change (a TypedArray made by length may still move).
+ * The `c10d_op`s of one submission with the tables that they point to, refilled by every submission. All of it lies in
+ * explicit `ArrayBuffer`s, whose addresses never change (a TypedArray created by length may still move).
  */
 export class OpRecords {
   #bytes = new ArrayBuffer(0);
@@ -34,14 +34,14 @@ export class OpRecords {
     return this.#bytes;
   }
 
-  /** How many of them hold calls. */
+  /** Number of records that hold calls. */
   get count(): number {
     return this.#count;
   }
 
   /**
-   * Writes a call without inputs that has one output at most, whose address comes with the native call.
-   * @param isTimed Whether the native side is to say how long it took.
+   * Writes a call without inputs and with at most one output, whose address is passed with the native call.
+   * @param isTimed Whether native code reports how long it took.
    */
   fillInPlace(call: OpCall, isTimed = false): void {
     const output = call.outputs[0];
@@ -52,8 +52,8 @@ export class OpRecords {
     this.#list(0, OpLayout.outputs, OpLayout.outputCount, this.#buffers, 0, call.outputs.length);
   }
 
-  /** Writes calls, with the tensors that `lent` has for each. */
-  fill(calls: readonly OpCall[], lent: readonly LentTensors[], isTimed = false): void {
+  /** Writes calls, with the tensors that `opTensors` has for each. */
+  fill(calls: readonly OpCall[], opTensors: readonly OpTensors[], isTimed = false): void {
     let buffers = 0;
     let splits = 0;
     for (const { inputs, outputs, inputSplits = NO_SPLITS, outputSplits = NO_SPLITS } of calls) {
@@ -68,7 +68,7 @@ export class OpRecords {
     let split = 0;
     for (const [i, call] of calls.entries()) {
       const at = i * OP_WORDS;
-      const { inputs, outputs } = lent[i] ?? call;
+      const { inputs, outputs } = opTensors[i] ?? call;
       const { inputSplits = NO_SPLITS, outputSplits = NO_SPLITS } = call;
       this.#scalars(at, call, isTimed);
       this.#list(at, OpLayout.inputs, OpLayout.inputCount, this.#buffers, buffer, inputs.length);
@@ -134,7 +134,7 @@ class WideTable {
     this.#address = ptr(this.#words);
   }
 
-  /** Makes room; what was written before may be gone, and addresses may be others. */
+  /** Makes room. What was written before may be lost, and addresses may change. */
   reserve(rows: number): void {
     if (rows * this.#fields * 2 <= this.#words.length) return;
     this.#words = new Uint32Array(new ArrayBuffer(rows * this.#fields * 8));
@@ -150,20 +150,20 @@ class WideTable {
   }
 }
 
-/** 0 for ops without tensors. All tensors have the same dtype, but the indices that come before the values of sparse tensors. */
+/** 0 for ops without tensors. All tensors have one dtype, except the indices before the values of sparse tensors. */
 function dtypeCodeOf({ inputs, outputs }: OpCall): number {
   const last = outputs[outputs.length - 1] ?? inputs[inputs.length - 1];
   return last === undefined ? 0 : dtypes[last.dtype].code;
 }
 
-/** On a device with streams, where none is named it is the default one, whose number is 0. */
+/** On a device with streams, a call without a stream uses the default one, whose number is 0. */
 function flagsOf({ op, waitAllRanks, device, stream }: OpCall): number {
   const given = stream === undefined && device.type === "cpu" ? 0 : OpFlag.STREAM;
   if (op !== "monitoredBarrier") return given;
   return given | OpFlag.MONITORED | (waitAllRanks ? OpFlag.WAIT_ALL_RANKS : 0);
 }
 
-/** A `uint64_t`. What is stored into a word is cut to it: the lower half, and the upper one without its fraction. */
+/** Writes a `uint64_t`. Each word truncates what is stored: the first to the lower half, the second to an integer. */
 function writeWide(words: Uint32Array, at: number, value: number): void {
   words[at] = value;
   words[at + 1] = value / TWO_32;
@@ -173,7 +173,7 @@ function writeWide(words: Uint32Array, at: number, value: number): void {
 function addressOf(view: TensorView): number {
   if (view.data === undefined) return view.ptr;
   if (view.byteLength === 0) return 0;
-  // Touching `buffer` makes the memory stay where it is.
+  // Reading `buffer` fixes the address of the memory.
   void bufferOf(view.data);
   const address: unknown = ptr(view.data);
   if (typeof address !== "number") {

@@ -22,7 +22,7 @@ describe("StagingArea", () => {
     }
   });
 
-  test("slots are used again, the last one first, each once", () => {
+  test("slots are reused, the last one first, each once", () => {
     const area = new StagingArea(byMemcpy);
     const first = area.take(4);
     const second = area.take(4);

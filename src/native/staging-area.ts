@@ -3,14 +3,14 @@ import { bytesOf, STAGED_BYTES, type TensorView } from "../tensor/index.ts";
 
 type Place = ArrayBufferView | number;
 
-/** Copies bytes from one place to another; neither may be gone. */
+/** Copies bytes from one place to another; neither may be detached. */
 export type CopyBytes = (to: Place, from: Place, bytes: number) => void;
 
-/** Memory of our own that an op works on instead of the tensors that it was given. */
+/** Our own memory, on which an op works instead of the caller's tensors. */
 export interface StagedMemory {
-  /** Copies the results to where they belong. Returns false, having copied nothing, when that memory is gone. */
+  /** Copies the results to the caller's tensors. Returns false, without copying, when their memory is detached. */
   copyBack(): boolean;
-  /** Native code is done with it. */
+  /** Called when native code no longer uses it. */
   release(): void;
 }
 
@@ -29,13 +29,13 @@ export class StagingArea {
     this.copy = copy;
   }
 
-  /** Address of a slot of at least so many bytes, of which there may be {@link STAGED_BYTES}. */
+  /** Address of a slot of at least this many bytes, {@link STAGED_BYTES} at most. */
   take(bytes: number): number {
     const isSmall = bytes <= SMALL_BYTES;
     return (isSmall ? this.#small : this.#large).pop() ?? this.#grow(isSmall);
   }
 
-  /** Takes back what {@link take} has given for so many bytes. */
+  /** Takes back a slot that {@link take} returned for this many bytes. */
   give(address: number, bytes: number): void {
     (bytes <= SMALL_BYTES ? this.#small : this.#large).push(address);
   }
@@ -50,13 +50,13 @@ export class StagingArea {
   }
 }
 
-/** `memcpy` as the library at `path` has it, which is that of the C library. */
+/** `memcpy` of the C library that the library at `path` is linked to. */
 export function copyBytesOf(path: string): CopyBytes {
   try {
     const { memcpy } = dlopen(path, { memcpy: { args: ["ptr", "ptr", "u64"], returns: "void" } }).symbols;
     return memcpy as CopyBytes;
   } catch {
-    // A shim that does without the C library.
+    // The shim does not use the C library.
     return (to, from, bytes) => bytesAt(to, bytes).set(bytesAt(from, bytes));
   }
 }

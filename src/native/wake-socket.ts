@@ -7,7 +7,7 @@ export interface WakeSocket {
 
 /**
  * Calls `onWake` whenever bytes arrive on `fd`, an AF_UNIX stream socket that Bun takes over and closes.
- * Bun can do that, but its types know no `fd` in `Bun.connect`.
+ * Bun supports this, but its types lack `fd` in `Bun.connect`.
  */
 export function watchSocket(fd: number, onWake: () => void): Promise<WakeSocket> {
   const options = { fd, socket: { data: onWake } };

@@ -3,23 +3,23 @@ import { readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
 import type { ShimSymbols } from "./library.ts";
 
-/** What a shim exports as a module of Node-API: native/worker_end.h. */
+/** What a shim exports as a Node-API module: native/worker_end.h. */
 interface WorkerModule {
   create(config: number): number;
   close(group: number, timeoutMs: number): number;
   readonly address: number;
 }
 
-/** Option of every group that is made in a Worker: the memory of its tensors goes away before the process does. */
+/** Option of every group in a Worker: the memory of its tensors is freed before the process ends. */
 export const WORKER_OPTIONS: Readonly<Record<string, string>> = isMainThread ? {} : { thread: "worker" };
 
 /** Longest native wait: a Worker can be terminated only between two of them. */
 export const WAIT_SLICE_MS: number = isMainThread ? Number.POSITIVE_INFINITY : 100;
 
 /**
- * The symbols of a shim as this thread is to use them. In a Worker, native threads have to let go of its memory before it
- * is freed: groups are made and closed through the shim's module, whose clean-up hook knows them. On the main thread, which
- * ends with the process, there is nothing to do. Undefined if the shim has no such module.
+ * The symbols of a shim for this thread to use. In a Worker, native threads must stop using its memory before it is
+ * freed: groups are created and closed through the shim's module, whose clean-up hook tracks them. The main thread ends
+ * with the process and needs no guard. Undefined if the shim has no such module.
  */
 export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: number): ShimSymbols | undefined {
   if (isMainThread) return symbols;
@@ -30,7 +30,7 @@ export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: nu
     return undefined;
   }
   const { create, close, address } = module.exports;
-  // A second copy of the library would have groups, and an MPI, of its own.
+  // A second copy of the library would have its own groups and its own MPI.
   if (create === undefined || close === undefined || address !== closeAddress) return undefined;
   return {
     ...symbols,
@@ -40,8 +40,8 @@ export function guardWorker(path: string, symbols: ShimSymbols, closeAddress: nu
 }
 
 /**
- * The file that the code at this address comes from, as the system knows it. A program made by `bun build --compile` has its
- * libraries inside and unpacks them once for each way of loading.
+ * The file that the code at this address was loaded from, according to the system. A program that
+ * `bun build --compile` made embeds its libraries and unpacks them once for each way of loading.
  */
 function fileAt(address: number): string | undefined {
   try {

@@ -1,16 +1,16 @@
 import { DistBackendError, type DistError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
 import { type GroupState, lookAt } from "../work/index.ts";
-import { foreignFailure } from "./foreign-failure.ts";
 import type { GroupWorks } from "./group-works.ts";
-import { CLOSE_LIMIT_MS } from "./limited-close.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
-import type { Pipeline } from "./pipeline.ts";
+import { CLOSE_LIMIT_MS } from "./pipeline/close-within.ts";
+import type { Pipeline } from "./pipeline/pipeline.ts";
+import { userCodeFailure } from "./pipeline/user-code-failure.ts";
 
 /** How often a backend is asked whether it still has something in flight. */
 const LOOK_MS = 1_000;
 
-/** State and end of a group: open, failed, closed. */
+/** State and shutdown of a group: open, failed, closed. */
 export class GroupLife {
   readonly #name: string;
   readonly #rank: number;
@@ -27,7 +27,7 @@ export class GroupLife {
     this.#onClose = onClose;
   }
 
-  /** OPEN while all its backends are. */
+  /** OPEN while all its backends are open. */
   get state(): GroupState {
     if (this.#closing !== undefined) return "CLOSED";
     for (const { state } of this.#pipelines) if (state !== "OPEN") return state;
@@ -43,12 +43,12 @@ export class GroupLife {
     );
   }
 
-  /** Fails what is in flight, and the group with it. */
+  /** Fails the ops in flight, and the group with them. */
   abort(reason: string): void {
     abortAll(this.#pipelines, reason);
   }
 
-  /** An op has failed: if that was fatal, middleware may hold Works that nothing else will end. */
+  /** An op has failed: if the group failed with it, middleware may hold Works that nothing else will end. */
   onFailure(error: DistError | undefined): void {
     for (const pipeline of this.#pipelines) {
       if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed", error);
@@ -56,14 +56,14 @@ export class GroupLife {
   }
 
   /**
-   * Waits for what is in flight, closes the group, and throws the first error that nobody has looked at.
-   * @param limitMs Limit of the waiting, after which the rest is aborted.
+   * Waits for the ops in flight, closes the group, and throws the first error that was not observed.
+   * @param limitMs How long to wait before the remaining ops are aborted.
    */
   async drain(limitMs: number, works: GroupWorks, dispatcher: OpDispatcher): Promise<void> {
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = works.inFlight > 0 || dispatcher.isBusy || this.#pipelines.some(({ inFlight }) => inFlight > 0);
-      // One that has failed has nothing to bring to its end; one that is open may have what no Work stands for.
+      // A failed group has nothing left to finish; an open one may have work that no Work represents.
       if (!busy && this.state !== "OPEN") return;
       const deadline = this.#clock.now() + limitMs;
       const isIdle = await endsWithin(Promise.all([works.idle(), dispatcher.idle()]), limitMs, this.#clock);
@@ -72,23 +72,23 @@ export class GroupLife {
     };
     const [late] = await Promise.allSettled([
       drained().catch((error: unknown) => {
-        throw foreignFailure("draining it", { group: this.#name }, error);
+        throw userCodeFailure("draining it", { group: this.#name }, error);
       }),
     ]);
-    const { unseen } = works;
-    const error = unseen[0] && lookAt(unseen[0]);
-    const further = works.unseen.length;
+    const { unobserved } = works;
+    const error = unobserved[0] && lookAt(unobserved[0]);
+    const further = works.unobserved.length;
     const [closed] = await Promise.allSettled([this.close()]);
     if (closed?.status === "rejected" && (error !== undefined || late?.status === "rejected")) {
       warn(`closing group "${this.#name}" failed: ${messageOf(closed.reason)}`);
     }
     if (further > 0)
-      warn(`group "${this.#name}" had further failed ops that nobody looked at: at least ${further}`, error?.code);
+      warn(`group "${this.#name}" had further failed ops that were not observed: at least ${further}`, error?.code);
     if (error !== undefined) throw error;
     throwFirst([late, closed]);
   }
 
-  /** `drained()` of a backend, until the deadline while it has something in flight; else it is not waited for for long. */
+  /** Waits for a backend's `drained()`: until the deadline while it has something in flight, else only briefly. */
   async #drained(pipeline: Pipeline, limitMs: number, deadline: number): Promise<void> {
     const { name } = pipeline.plugin;
     const drained = pipeline.drained();
@@ -99,22 +99,22 @@ export class GroupLife {
     }
     if (await endsWithin(drained, CLOSE_LIMIT_MS, systemClock)) return;
     throw new DistTimeoutError(
-      `group "${this.#name}": backend "${name}" has nothing in flight, and its drained() had not resolved after ${CLOSE_LIMIT_MS} ms`,
+      `group "${this.#name}": backend "${name}" has nothing in flight, but its drained() did not resolve within ${CLOSE_LIMIT_MS} ms`,
       { code: "DRAIN_TIMEOUT", group: this.#name, backend: name, timeoutMs: CLOSE_LIMIT_MS },
     );
   }
 
   #stillBusy(limitMs: number, backend?: string): DistTimeoutError {
-    const who = `group "${this.#name}"${backend === undefined ? "" : ` (backend "${backend}")`}`;
+    const owner = `group "${this.#name}"${backend === undefined ? "" : ` (backend "${backend}")`}`;
     return new DistTimeoutError(
-      `destroyProcessGroup: ${who} still had ops in flight after ${limitMs} ms; they were aborted`,
+      `destroyProcessGroup: ${owner} still had ops in flight after ${limitMs} ms; they were aborted`,
       { code: "DRAIN_TIMEOUT", group: this.#name, ...(backend !== undefined && { backend }), timeoutMs: limitMs },
     );
   }
 
   /**
-   * Aborts what is in flight and closes the group. The built-in backends take a second at most; one that takes more than ten is
-   * given up, by a `DistTimeoutError`. Does nothing the second time.
+   * Aborts the ops in flight and closes the group. The built-in backends take a second at most; a backend that takes
+   * more than ten is abandoned with a `DistTimeoutError`. Calling it again does nothing.
    */
   close(): Promise<void> {
     this.#closing ??= this.#close();
@@ -123,17 +123,17 @@ export class GroupLife {
 
   async #close(): Promise<void> {
     const ends = await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.close()));
-    // A backend that fails to close must not keep the rank in a world that is gone.
+    // A backend that fails to close must not keep the rank in a world that no longer exists.
     throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);
   }
 }
 
-/** Aborts all of several, and then throws the first error of one that could not. */
+/** Aborts all of them, then throws the first error, if any. */
 export function abortAll(all: readonly { abort(reason: string): void }[], reason: string): void {
   callAll("abort()", all, (each) => each.abort(reason));
 }
 
-/** Calls a method of all of several, and then throws the first error of one. */
+/** Calls a method on all of them, then throws the first error, if any. */
 export function callAll<T>(method: string, all: readonly T[], call: (each: T) => void): void {
   const errors: unknown[] = [];
   for (const each of all) {
@@ -144,11 +144,11 @@ export function callAll<T>(method: string, all: readonly T[], call: (each: T) =>
     }
   }
   const [first, ...others] = errors;
-  for (const error of others) warn(`${method} has failed once more: ${messageOf(error)}`);
+  for (const error of others) warn(`${method} failed again: ${messageOf(error)}`);
   if (errors.length > 0) throw first;
 }
 
-/** Throws the first reason of those that have failed. */
+/** Throws the reason of the first rejected result, if any. */
 export function throwFirst(ends: readonly PromiseSettledResult<unknown>[]): void {
   for (const end of ends) if (end.status === "rejected") throw end.reason;
 }

@@ -25,30 +25,30 @@ import {
   type WorkErrorInit,
   type WorkOwner,
 } from "../work/index.ts";
-import type { RankNames } from "./rank-names.ts";
+import type { RankNames } from "./arguments/rank-names.ts";
 
 /** Errors that are kept for `destroyProcessGroup()`. */
 const MAX_KEPT_FAILURES = 100;
 
-/** What is known of an op that is made of others; ranks are ranks in the group. */
+/** What is known of an op that is composed of others. Ranks are group ranks. */
 export interface WholeTerms {
-  /** The other side of a message, if the caller has named it. */
+  /** The peer of a message, if the caller named it. */
   readonly peer?: number;
   readonly root?: number;
   readonly tag?: number;
-  /** Limit of the whole; none by default. */
+  /** Time-out of the whole op; none by default. */
   readonly timeoutMs?: number;
 }
 
-/** What the group as a whole tells its Works. */
+/** What the Works need of their group. */
 export interface GroupStanding {
   readonly state: GroupState;
   abort(reason: string): void;
-  /** An op has failed, with this error. */
+  /** Called when an op has failed with this error. */
   onFailure(error: DistError | undefined): void;
 }
 
-/** The Works of a group: which are in flight, and which have failed without anybody looking. */
+/** The Works of a group: which are in flight, and which have failed unobserved. */
 export class GroupWorks implements WorkOwner {
   readonly #ranks: RankNames;
   readonly #group: GroupStanding;
@@ -78,7 +78,7 @@ export class GroupWorks implements WorkOwner {
     return this.#inFlight;
   }
 
-  /** Makes the Work of a call one of this group's, and records it; see {@link bindWork}. */
+  /** Binds the Work of a call to this group and records it; see {@link bindWork}. */
   bind<T>(work: Work<unknown>, result: unknown, call: OpCall): Work<T> {
     const failure: Error | undefined = failureOf(work);
     if (failure !== undefined && !(failure instanceof DistError)) {
@@ -89,7 +89,7 @@ export class GroupWorks implements WorkOwner {
     return work as Work<T>;
   }
 
-  /** {@link bind} for an op that is made of others. */
+  /** {@link bind} for an op that is composed of others. */
   bindWhole<T>(work: Work<unknown>, result: unknown, op: string, terms: WholeTerms = {}): Work<T> {
     const { peer = -1, root = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY } = terms;
     const call = { peer, root, tag, timeoutMs, inputs: [], outputs: [] } as const;
@@ -120,7 +120,7 @@ export class GroupWorks implements WorkOwner {
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
-  /** An error about one of the ops, for what code of others has failed with. */
+  /** An error about one of the ops, for a failure in user code. */
   errorOf(text: string, init: WorkErrorInit, work: Work<unknown>): DistError {
     const { name: group, rank, globalRanks } = this.#recorded;
     const [seq, op] = [numberOf(work), opOf(work)];
@@ -149,13 +149,13 @@ export class GroupWorks implements WorkOwner {
     this.#group.onFailure(failureOf(work));
   }
 
-  /** Whether the group has failed, and somebody has looked at an error of its ops that says so. */
-  get failureSeen(): boolean {
+  /** Whether the group has failed, and an error of its ops that says so was observed. */
+  get failureObserved(): boolean {
     return this.#group.state === "FAILED" && this.#failures.some((work) => isObserved(work) && isOfGroup(work));
   }
 
-  /** Failures that nobody has looked at. */
-  get unseen(): readonly FailedWork[] {
+  /** Failures that were not observed. */
+  get unobserved(): readonly FailedWork[] {
     return this.#failures.filter((work) => !isObserved(work));
   }
 

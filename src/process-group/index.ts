@@ -21,11 +21,8 @@ export type {
   ScatterOptions,
   SendObjectOptions,
   SendOptions,
-} from "./call-options.ts";
-export { foreignFailure, ofForeign } from "./foreign-failure.ts";
+} from "./arguments/call-options.ts";
 export { abortAll, callAll, throwFirst } from "./group-life.ts";
-export { GuardedBackend } from "./guarded-backend.ts";
-export { closedQuietly, endBackend } from "./limited-close.ts";
 export {
   type MessageFunction,
   type P2POp,
@@ -34,6 +31,9 @@ export {
   requireBatch,
   standsFor,
 } from "./message-batch.ts";
-export { created, type MiddlewareSurroundings, Pipeline } from "./pipeline.ts";
-export type { BackendKey } from "./pipelines.ts";
+export { closeQuietly, endBackend } from "./pipeline/close-within.ts";
+export { GuardedBackend } from "./pipeline/guarded-backend.ts";
+export { created, type MiddlewareHost, Pipeline } from "./pipeline/pipeline.ts";
+export type { BackendKey } from "./pipeline/pipelines.ts";
+export { callUserFunction, userCodeFailure } from "./pipeline/user-code-failure.ts";
 export { type OneOrList, ProcessGroup, type ProcessGroupInit } from "./process-group.ts";

@@ -1,10 +1,11 @@
 import { OpType } from "../collectives/index.ts";
-import { describe, InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { TensorLike } from "../tensor/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { failureOf, type Work } from "../work/index.ts";
-import type { RecvOptions, SendOptions } from "./call-options.ts";
+import type { RecvOptions, SendOptions } from "./arguments/call-options.ts";
 
-/** Which way a message goes. */
+/** Whether a message is sent or received. */
 type Direction = "send" | "recv";
 
 /** A function that stands for a direction: `dist.isend` or `dist.irecv`, or the methods of the same names. */
@@ -15,13 +16,13 @@ export interface P2POp<Group extends object = object> {
   /** `dist.isend` or `dist.irecv`. */
   readonly op: MessageFunction;
   readonly tensor: TensorLike;
-  /** Global rank of the other side. Exactly one of it and `groupPeer` is given. */
+  /** Global rank of the peer. Exactly one of `peer` and `groupPeer` must be given. */
   readonly peer?: number;
-  /** Rank of the other side in the group. */
+  /** Rank of the peer in the group. */
   readonly groupPeer?: number;
   /** 0 by default. */
   readonly tag?: number;
-  /** The default group by default, the group itself for its method; the same for the whole list. */
+  /** By default the default group or, for the method, the group itself. The same for all ops of the list. */
   readonly group?: Group | null;
   readonly timeout?: Timeout;
 }
@@ -44,7 +45,7 @@ interface MessageGroup {
   recv<T extends TensorLike>(tensor: T, options: RecvOptions): Work<T>;
 }
 
-/** On the function itself, so that it counts for another copy of this package too. */
+/** On the function itself, so that another copy of this package recognises it, too. */
 const DIRECTION: unique symbol = Symbol.for("bun-c10d.direction");
 
 /** Lets a function stand for a direction in {@link P2POp.op}. */
@@ -58,7 +59,7 @@ function directionOf(op: MessageFunction & { readonly [DIRECTION]?: Direction })
 
 /**
  * Throws unless these are messages of one group.
- * @returns What they give as their group.
+ * @returns The group that they name.
  */
 export function requireBatch<Group extends object>(ops: readonly P2POp<Group>[]): Group | null | undefined {
   const fail = (reason: string): never => {
@@ -87,18 +88,18 @@ export function requireBatch<Group extends object>(ops: readonly P2POp<Group>[])
 /** Makes the Work of a message that was refused. */
 export type RefuseMessage = (error: unknown, opType: OpType) => Work<TensorLike>;
 
-/** Starts messages that were checked, together. */
+/** Starts checked messages together. */
 export function startBatch(group: MessageGroup, ops: readonly P2POp[], refused: RefuseMessage): Work<TensorLike>[] {
   const works: Work<TensorLike>[] = [];
   const whole = group.coalescing(() => {
     for (const op of ops) works.push(start(group, op));
   });
-  // Nobody has the whole: who looks at the failure of a message sees that of the whole, which is the same error.
+  // The caller never sees the whole: its failure is the same error as that of each message.
   const refusal = failureOf(whole);
   return refusal === undefined ? works : refuseBatch(ops, refusal, refused);
 }
 
-/** Works that reject, one for each message that was given. */
+/** Rejected Works, one for each message given. */
 export function refuseBatch(ops: unknown, reason: unknown, refused: RefuseMessage): Work<TensorLike>[] {
   const count = Array.isArray(ops) ? Math.max(1, ops.length) : 1;
   return Array.from({ length: count }, () => refused(reason, OpType.COALESCED));

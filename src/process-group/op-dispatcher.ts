@@ -2,21 +2,21 @@ import { isGeneratorObject } from "node:util/types";
 import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
 import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
-import { Coalescing } from "./coalescing.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
-import { OpQueue } from "./op-queue.ts";
-import type { Pipeline } from "./pipeline.ts";
+import type { Pipeline } from "./pipeline/pipeline.ts";
+import { Coalescing } from "./steps/coalescing.ts";
+import { OpQueue } from "./steps/op-queue.ts";
 
-/** An op that is made of several. */
+/** An op that is composed of several. */
 export interface SteppedOp<T> extends WholeTerms {
-  /** Name by which the user has called it. */
+  /** Name of the function that the user called. */
   readonly op: string;
   readonly opType: OpType;
-  /** Ops between two ranks keep the order of this queue alone; collectives that of all collectives of the group. */
+  /** Point-to-point ops are ordered within this queue only; collectives with all collectives of the group. */
   readonly queue?: string;
-  /** Makes the steps; `cameFrom` tells which rank of the group a message has come from. */
+  /** Makes the steps; `cameFrom` reports the group rank that a message came from. */
   readonly steps: (cameFrom: (groupRank: number) => void) => Steps<T>;
-  /** Why the op fails on this rank. The steps are taken all the same: they announce it to the other ranks, which would wait. */
+  /** Why the op fails on this rank. The steps still run, to notify the other ranks, which would otherwise wait. */
   readonly refusal?: DistError | undefined;
 }
 
@@ -28,7 +28,7 @@ export interface DispatcherHost {
   requireOpen(op: string): void;
 }
 
-/** Brings the ops of a group to its pipelines, in the order of the calls: one by one, in several steps, or together. */
+/** Passes the ops of a group to its pipelines, in the order of the calls: one by one, in several steps, or together. */
 export class OpDispatcher {
   readonly #host: DispatcherHost;
   readonly #works: GroupWorks;
@@ -44,7 +44,7 @@ export class OpDispatcher {
 
   /**
    * Starts one op.
-   * @param calls What carries it out: the call itself, or several.
+   * @param calls The calls that carry it out: the call itself, or several.
    * @param result What it resolves to.
    */
   start<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
@@ -67,7 +67,7 @@ export class OpDispatcher {
     return work;
   }
 
-  /** Calls whose turn comes when the ops of several steps that were called before have ended. */
+  /** Queues calls until the multi-step ops called before them have ended. */
   #later(pipeline: Pipeline, calls: readonly OpCall[], opType: OpType): readonly DeferredWork[] {
     const works = calls.map((call) => new DeferredWork({ opType: opTypeOf(call) }, () => this.#collectives.ahead()));
     this.#collectives.add(() => {
@@ -79,7 +79,7 @@ export class OpDispatcher {
     return works;
   }
 
-  /** Submits what has waited for its turn, unless the group was closed meanwhile. */
+  /** Submits what waited for its turn, unless the group was closed meanwhile. */
   #ifOpen(op: string, works: readonly Work<unknown>[], submit: () => void): void {
     try {
       this.#host.requireOpen(op);
@@ -90,7 +90,7 @@ export class OpDispatcher {
     submit();
   }
 
-  /** Starts an op of several steps behind those of its queue. */
+  /** Starts a multi-step op behind those in its queue. */
   startSteps<T>({ op, opType, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
     const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
     const work: SteppedWork<T> = new SteppedWork<T>(
@@ -98,7 +98,7 @@ export class OpDispatcher {
       steps((groupRank) => work.cameFrom(groupRank)),
       () => order.ahead(),
     );
-    // One that fails here is recorded all the same, since the other ranks have it too.
+    // An op that fails here is still recorded, since the other ranks record it, too.
     const seen = refusal === undefined ? work : Work.rejected<T>(refusal, { opType });
     const bound = this.#works.bindWhole<T>(seen, OWN_RESULT, op, terms);
     order.add(() => {
@@ -132,7 +132,7 @@ export class OpDispatcher {
     if (this.#coalescing !== undefined) {
       const message = `coalescing: group "${this.#host.name}" is coalescing already; it cannot be nested`;
       const nested = this.#works.refused<void>(new InvalidArgumentError(message, { op: "coalescing" }), opType);
-      // The whole must not end well where a part of it was refused.
+      // The batch must not succeed if a part of it was refused.
       this.#coalescing.note(nested);
       return nested;
     }
@@ -150,7 +150,7 @@ export class OpDispatcher {
     }
     const whole = this.#works.bindWhole<void>(new AllOf(batch.works, { opType }), undefined, "coalescing");
     const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
-    // Messages wait for no collective, since a peer may want them before it comes to that.
+    // Messages do not wait for collectives, since a peer may need them before it reaches those.
     if (!batch.hasCollectives || !this.#collectives.isBusy) submit();
     else {
       batch.waitFor(() => this.#collectives.ahead());
@@ -184,7 +184,7 @@ export class OpDispatcher {
     }
   }
 
-  /** The Work of an op that was refused before a backend has seen it. A collective takes its turn all the same. */
+  /** The Work of an op that was refused before it reached a backend. A collective still takes its turn. */
   refuse<T>(error: unknown, opType: OpType): Work<T> {
     const work = this.#works.refused<T>(error, opType);
     // The refusals of a batch count as one, when it ends.
@@ -193,7 +193,7 @@ export class OpDispatcher {
     return work;
   }
 
-  /** Lets the backends know of a collective that was refused, behind the collectives that were called before. */
+  /** Notifies the backends of a refused collective, behind the collectives that were called before. */
   skipTurn(): void {
     const skip = () => {
       for (const pipeline of this.#host.pipelines) {
@@ -205,7 +205,7 @@ export class OpDispatcher {
     else skip();
   }
 
-  /** Resolves when no op of several steps is under way, and none waits for its turn. */
+  /** Resolves when no multi-step op is in flight or waiting for its turn. */
   async idle(): Promise<void> {
     await Promise.all([this.#collectives, ...this.#messages.values()].map((queue) => queue.idle()));
   }
@@ -215,7 +215,7 @@ export class OpDispatcher {
   }
 }
 
-/** Whether a function has returned at once with its steps still to be taken. */
+/** Whether a function returned a generator, whose body has not run yet. */
 function isGenerator(value: unknown): boolean {
   return isGeneratorObject(value) || Object.prototype.toString.call(value) === "[object AsyncGenerator]";
 }

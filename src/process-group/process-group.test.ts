@@ -48,7 +48,7 @@ async function start(options: dist.InitOptions = {}): Promise<{ group: ProcessGr
 const floats = () => new Float32Array([1, 2]);
 const gone = () => new DistNetworkError("rank 3 is gone", { code: "PEER_LOST" });
 
-/** The error of a Work that has failed already, as name, code and details. */
+/** The error of a failed Work, as name, code and details. */
 function refusal(work: Work<unknown>): { name: string; code: string; message: string; details: ErrorDetails } {
   const error = work.exception();
   if (error === undefined) throw new Error("it was not refused");
@@ -65,8 +65,8 @@ async function warnings(act: () => unknown): Promise<Error[]> {
   return seen;
 }
 
-describe("a backend of one's own", () => {
-  test("is made with what it needs", async () => {
+describe("a user's backend", () => {
+  test("is created with what it needs", async () => {
     const { group, backend } = await start({ options: { color: "red" } });
     const { context } = backend;
     expect(context).toMatchObject({
@@ -109,21 +109,21 @@ describe("a backend of one's own", () => {
     expect(broadcast?.outputs).toMatchObject([{ source: flags, data: flags.data, dtype: "bool", length: 2 }]);
   });
 
-  test("what it rejects with comes through as it is", async () => {
+  test("its error is passed on unchanged", async () => {
     const { group, backend } = await start();
     const error = gone();
     backend.failures.push(error);
     expect(await group.allReduce(floats()).catch((reason: unknown) => reason)).toBe(error);
   });
 
-  test("premulSum reaches it where the table has it", async () => {
+  test("premulSum reaches it if the table has it", async () => {
     const { group, backend } = await start();
     await group.allReduce(floats(), { op: ReduceOp.premulSum(0.5) });
     expect(backend.calls[0]?.reduceOp?.factor).toBe(0.5);
   });
 });
 
-describe("nothing wrong reaches the backend", () => {
+describe("nothing invalid reaches the backend", () => {
   const cuda: TensorLike = {
     [TENSOR_PROTOCOL]: () => ({ ptr: 8, byteLength: 4, dtype: "float32", device: "cuda:1" }),
   };
@@ -131,7 +131,7 @@ describe("nothing wrong reaches the backend", () => {
     ["no tensor", (g) => g.allReduce(5 as unknown as TensorLike), "InvalidArgumentError", "must be a TypedArray"],
     ["an empty list", (g) => g.allReduce([]), "InvalidArgumentError", "empty list"],
     ["mixed dtypes", (g) => g.allReduce([floats(), new Int8Array(1)]), "InvalidArgumentError", "[1] is int8"],
-    ["a reduce op that is none", (g) => g.allReduce(floats(), { op: 0 as never }), "InvalidArgumentError", "constants"],
+    ["an invalid reduce op", (g) => g.allReduce(floats(), { op: 0 as never }), "InvalidArgumentError", "constants"],
     ["a time-out of 0", (g) => g.allReduce(floats(), { timeout: 0 }), "InvalidArgumentError", "timeout must be"],
     ["a root elsewhere", (g) => g.broadcast(floats(), { src: 1 }), "InvalidArgumentError", "global rank 1 is not in"],
     ["no root", (g) => g.broadcast(floats(), {}), "InvalidArgumentError", "exactly one of src"],
@@ -178,7 +178,7 @@ describe("nothing wrong reaches the backend", () => {
     expect(backend.calls).toEqual([]);
   });
 
-  test("what a plugin's Work has as its value is not the result of an op that has none", async () => {
+  test("the value of a plugin's Work is not the result of an op without a result", async () => {
     const capabilities: Capabilities = { ops: { barrier: [] }, reduceOps: {} };
     class Chatty extends Backend {
       override readonly name = "chatty";
@@ -196,7 +196,7 @@ describe("nothing wrong reaches the backend", () => {
     await group.close();
   });
 
-  test("ops that a backend claims but does not have reject too", async () => {
+  test("ops that a backend claims but lacks reject, too", async () => {
     const capabilities: Capabilities = {
       ops: { allReduce: ["float32"], allReduceCoalesced: ["float32"], broadcast: ["float32"], barrier: [] },
       reduceOps: { float32: ["SUM"] },
@@ -259,7 +259,7 @@ describe("a group that this rank is not in", () => {
 });
 
 describe("the end of a group", () => {
-  test("destroy waits for what is in flight", async () => {
+  test("destroy waits for ops in flight", async () => {
     const { group, backend } = await start();
     backend.prompt = false;
     const work = group.allReduce(floats());
@@ -286,7 +286,7 @@ describe("the end of a group", () => {
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
 
-  test("a backend that does not close is given up, by real time whatever the clock of the container", async () => {
+  test("a backend that does not close is abandoned, in real time whatever the clock of the container", async () => {
     const container = createContainer({ overrides: [plugin] });
     const standing: Clock = { now: () => 0, schedule: () => ({ [Symbol.dispose]() {} }) };
     container.register(CLOCK, { useValue: standing });
@@ -311,7 +311,7 @@ describe("the end of a group", () => {
 
   test.each([
     ["that is idle is drained, then closed", () => {}, ["drained", "close"]],
-    ["that has failed is closed alone", (group: ProcessGroup) => group.abort("enough"), ["close"]],
+    ["that has failed is only closed", (group: ProcessGroup) => group.abort("enough"), ["close"]],
   ] as const)("a group %s", async (_, before, expected) => {
     const { group, backend } = await start();
     const called: string[] = [];
@@ -326,7 +326,7 @@ describe("the end of a group", () => {
     expect(called).toEqual([...expected]);
   });
 
-  test("a drained() that hangs with nothing in flight is given up, and the group is closed", async () => {
+  test("a drained() that hangs with nothing in flight is abandoned, and the group is closed", async () => {
     const { group, backend } = await start({ timeout: "1min" });
     backend.prompt = false;
     const work = group.allReduce(floats());
@@ -351,7 +351,7 @@ describe("the end of a group", () => {
     const turns = async () => {
       for (let i = 0; i < 50; i++) await Promise.resolve();
     };
-    /** A group whose backend says what it has in flight, and the end of it. */
+    /** A group whose backend reports what it has in flight, and the end of the group. */
     async function ending(timeout: number, inFlight: number) {
       const clock = new ManualClock();
       const container = createContainer({ overrides: [plugin] });
@@ -372,7 +372,7 @@ describe("the end of a group", () => {
     test.each([
       ["less than that", 50],
       ["more", 60_000],
-    ])("with nothing in flight is given up after 10 s, also where the group's time-out is %s", async (_, timeout) => {
+    ])("with nothing in flight is abandoned after 10 s, even if the group's time-out is %s", async (_, timeout) => {
       const { group, backend, clock, end, error } = await ending(timeout, 0);
       jest.useFakeTimers();
       try {
@@ -393,12 +393,12 @@ describe("the end of a group", () => {
         details: { group: "0", backend: "memory", timeoutMs: 10_000 },
       });
       expect(error()?.message).toBe(
-        'group "0": backend "memory" has nothing in flight, and its drained() had not resolved after 10000 ms',
+        'group "0": backend "memory" has nothing in flight, but its drained() did not resolve within 10000 ms',
       );
       expect([group.state, backend.closed]).toEqual(["CLOSED", 1]);
     });
 
-    test("with something in flight is given up after the group's time-out", async () => {
+    test("with something in flight is abandoned after the group's time-out", async () => {
       const { group, backend, clock, end, error } = await ending(60_000, 2);
       const destroyed = end();
       await turns();
@@ -412,7 +412,7 @@ describe("the end of a group", () => {
       expect([group.state, backend.closed]).toEqual(["CLOSED", 1]);
     });
 
-    test("is given up soon after what it had in flight has ended", async () => {
+    test("is abandoned soon after its last op in flight has ended", async () => {
       const { clock, says, end, error } = await ending(1_800_000, 1);
       jest.useFakeTimers();
       try {
@@ -449,35 +449,35 @@ describe("the end of a group", () => {
     backend.works[0]?.settle();
     expect(await destroyed).toMatchObject({
       code: "BACKEND_ERROR",
-      message: 'group "0": drained() of backend "memory" has failed: stuck',
+      message: 'group "0": drained() of backend "memory" failed: stuck',
       cause: expect.any(Error),
     });
     expect([work.isSuccess(), group.state, backend.closed, dist.isInitialized()]).toEqual([true, "CLOSED", 1, false]);
   });
 
-  test("destroy throws the first error that nobody has looked at, after closing", async () => {
+  test("destroy throws the first unobserved error, after closing", async () => {
     const { group, backend } = await start();
     const [seen, first, second] = [gone(), gone(), gone()];
-    const told = await warnings(async () => {
+    const emitted = await warnings(async () => {
       backend.failures.push(seen, first, second);
       await group.allReduce(floats()).catch(() => {});
       void group.allReduce(floats());
       void group.broadcast(floats(), { src: 0 });
     });
-    expect(told.map(({ message }) => message)).toEqual(["unobserved failure: rank 3 is gone"]);
-    // A warning is for people; no code has seen the error.
+    expect(emitted.map(({ message }) => message)).toEqual(["unobserved failure: rank 3 is gone"]);
+    // A warning is for people; no code has observed the error.
     expect(await dist.destroyProcessGroup().catch((reason: unknown) => reason)).toBe(first);
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
 
-  test("a wrong argument that nobody has looked at is such an error too", async () => {
+  test("an unobserved invalid argument is such an error, too", async () => {
     const { group } = await start();
     await warnings(() => void group.broadcast(floats(), { src: 5 }));
     const error = await dist.destroyProcessGroup().catch((reason: unknown) => reason);
     expect(error).toMatchObject({ name: "InvalidArgumentError" });
   });
 
-  test("errors that were looked at are not thrown again", async () => {
+  test("observed errors are not thrown again", async () => {
     const { group, backend } = await start();
     backend.failures.push(gone(), gone());
     expect(() => group.allReduce(floats()).wait()).toThrow("rank 3 is gone");
@@ -487,19 +487,19 @@ describe("the end of a group", () => {
 
   test("many failures leave one warning and bounded memory", async () => {
     const { group, backend } = await start();
-    const told = await warnings(() => {
+    const emitted = await warnings(() => {
       for (let i = 0; i < 500; i++) {
         backend.failures.push(gone());
         void group.allReduce(floats());
       }
     });
-    expect(told).toHaveLength(1);
+    expect(emitted).toHaveLength(1);
     await dist.destroyProcessGroup().catch(() => {});
   });
 
-  test("the ops of a failed group leave one warning, whatever the turn, and those of other causes one each", async () => {
+  test("the ops of a failed group cause one warning, whatever the turn, and other causes one each", async () => {
     const { group, backend } = await start();
-    const told = await warnings(async () => {
+    const emitted = await warnings(async () => {
       backend.abort("enough");
       for (let i = 0; i < 5; i++) {
         backend.failures.push(new DistNetworkError(`op ${i} came too late`, { code: "PEER_LOST" }));
@@ -509,7 +509,7 @@ describe("the end of a group", () => {
         await Bun.sleep(1);
       }
     });
-    expect(told.map(({ message }) => message)).toEqual([
+    expect(emitted.map(({ message }) => message)).toEqual([
       "unobserved failure: op 0 came too late",
       expect.stringContaining("global rank 5 is not in group"),
       expect.stringContaining("global rank 6 is not in group"),
@@ -519,24 +519,24 @@ describe("the end of a group", () => {
       expect(error).toMatchObject({ message: "op 0 came too late" });
     });
     expect(end).toMatchObject([{ name: "DistWarning", code: "PEER_LOST" }]);
-    expect(end[0]?.message).toBe('group "0" had further failed ops that nobody looked at: at least 9');
+    expect(end[0]?.message).toBe('group "0" had further failed ops that were not observed: at least 9');
   });
 
-  test("an op that was looked at does not keep the next one of its cause from being warned about", async () => {
+  test("an observed op does not suppress the warning about the next one with the same cause", async () => {
     const { group, backend } = await start();
-    const told = await warnings(async () => {
+    const emitted = await warnings(async () => {
       backend.abort("enough");
       backend.failures.push(gone(), gone());
       await group.allReduce(floats()).catch(() => {});
       void group.allReduce(floats());
     });
-    expect(told.map(({ message }) => message)).toEqual([
+    expect(emitted.map(({ message }) => message)).toEqual([
       'unobserved failure: allReduce: group "0" has failed before (rank 3 is gone). It takes no more ops: make a new group with newGroup()',
     ]);
     await dist.destroyProcessGroup().catch(() => {});
   });
 
-  test("after it, ops reject and reach no backend", async () => {
+  test("after it, ops reject without reaching a backend", async () => {
     const { group, backend } = await start();
     await dist.destroyProcessGroup();
     for (const work of [
@@ -555,7 +555,7 @@ describe("the end of a group", () => {
     expect(backend.closed).toBe(1);
   });
 
-  test("await using aborts what is in flight", async () => {
+  test("await using aborts ops in flight", async () => {
     let work: Work<unknown> | undefined;
     let backend: MemoryBackend | undefined;
     {
@@ -581,7 +581,7 @@ describe("the end of a group", () => {
       const step = method === "close" ? "closing backend" : "drained() of backend";
       expect(error).toMatchObject({
         code: "BACKEND_ERROR",
-        message: `group "0": ${step} "memory" has failed: ${method} went wrong`,
+        message: `group "0": ${step} "memory" failed: ${method} went wrong`,
         cause: { message: `${method} went wrong` },
       });
       expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
@@ -589,7 +589,7 @@ describe("the end of a group", () => {
     },
   );
 
-  test("the end of one group that fails keeps no other from ending", async () => {
+  test("a group that fails to close does not keep others from closing", async () => {
     const { backend } = await start();
     await dist.newGroup([0]);
     const other = plugin.made.at(-1);
@@ -598,7 +598,7 @@ describe("the end of a group", () => {
     const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
     expect(error).toMatchObject({
       code: "BACKEND_ERROR",
-      message: 'group "1": closing backend "memory" has failed: stuck',
+      message: 'group "1": closing backend "memory" failed: stuck',
     });
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });
@@ -618,14 +618,14 @@ describe("the end of a group", () => {
       const error = await dist.destroyProcessGroup().catch((reason: Error) => reason);
       expect(error).toMatchObject({
         code: "BACKEND_ERROR",
-        message: expect.stringContaining(`has failed: ${member} went wrong`),
+        message: expect.stringContaining(`failed: ${member} went wrong`),
         cause: { message: `${member} went wrong` },
       });
       expect([group.state, dist.isInitialized()]).toEqual(["CLOSED", false]);
     },
   );
 
-  test("a backend that cannot be aborted does not spare the others", async () => {
+  test("the other backends are aborted although one cannot be", async () => {
     const { group } = await start();
     const made = [plugin.made.at(-1)].filter((backend) => backend !== undefined);
     const turns = dist.roundRobinProcessGroups([group, await other()]);
@@ -645,7 +645,7 @@ describe("the end of a group", () => {
     expect(second?.aborted).toBe("enough");
   });
 
-  test("what goes wrong in closing does not hide the error of the block", async () => {
+  test("an error in closing does not hide the error of the block", async () => {
     const seen = await warnings(async () => {
       const block = async () => {
         const started = await start();
@@ -660,7 +660,7 @@ describe("the end of a group", () => {
   });
 
   test.each<[string, (group: ProcessGroup, second: ProcessGroup) => Work<unknown>]>([
-    ["a list that goes one by one", (group) => group.allGatherIntoTensor([floats(), floats()], [floats(), floats()])],
+    ["a list sent one by one", (group) => group.allGatherIntoTensor([floats(), floats()], [floats(), floats()])],
     ["a barrier on several groups", (group, second) => dist.roundRobinProcessGroups([group, second]).barrier()],
     ["a list of all-reduces", (group) => group.allReduce([floats(), floats()])],
     [
@@ -673,7 +673,7 @@ describe("the end of a group", () => {
         });
       },
     ],
-  ])("a failure of several parts is seen with the whole: %s", async (_, call) => {
+  ])("a failure of several parts is observed with the whole: %s", async (_, call) => {
     const parts = memoryPlugin("parts", {
       capabilities: {
         ops: {
@@ -704,7 +704,7 @@ describe("the end of a group", () => {
     }
   });
 
-  test("several Works of a group that fails leave the error that was looked at first", async () => {
+  test("several Works of a failing group report the error that was observed first", async () => {
     const block = async () => {
       const { group, backend } = await start();
       backend.prompt = false;
@@ -731,7 +731,7 @@ describe("the end of a group", () => {
     expect(plugin.made.at(-1)?.closed).toBe(1);
   });
 
-  test("abort of a Work that has no way of its own is that of the group", async () => {
+  test("abort of a Work that has no abort of its own aborts the group", async () => {
     const { group, backend } = await start();
     backend.prompt = false;
     const whole = group.coalescing(() => void group.allReduce(floats()));

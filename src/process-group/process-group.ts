@@ -25,22 +25,22 @@ import { FlightRecorder } from "../recorder/index.ts";
 import type { Backend, BackendPlugin, BackendType } from "../registry/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
-import type * as Options from "./call-options.ts";
-import { type AnyCallOptions, CallReader, type Given } from "./call-reader.ts";
-import { callsFor, requireWay } from "./composed-calls.ts";
+import type * as Options from "./arguments/call-options.ts";
+import { type AnyCallOptions, CallReader, type Given } from "./arguments/call-reader.ts";
+import { requireStepOptionNames, type SteppedOpName } from "./arguments/option-names.ts";
+import { RankNames } from "./arguments/rank-names.ts";
 import { callAll, GroupLife } from "./group-life.ts";
 import { GroupWorks, type WholeTerms } from "./group-works.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
-import * as objects from "./object-collectives.ts";
+import * as objects from "./objects/object-collectives.ts";
 import { OpDispatcher, type SteppedOp } from "./op-dispatcher.ts";
-import { requireStepOptionNames, type SteppedOpName } from "./option-names.ts";
-import type { Pipeline } from "./pipeline.ts";
-import { type BackendKey, Pipelines } from "./pipelines.ts";
-import { RankNames } from "./rank-names.ts";
-import { allReduceSparse } from "./sparse-all-reduce.ts";
-import { stepsWithin } from "./submit-step.ts";
+import type { Pipeline } from "./pipeline/pipeline.ts";
+import { type BackendKey, Pipelines } from "./pipeline/pipelines.ts";
+import { callsFor, requireComposable } from "./steps/composed-calls.ts";
+import { allReduceSparse } from "./steps/sparse-all-reduce.ts";
+import { stepsWithin } from "./steps/submit-step.ts";
 
-/** What a group is made of. */
+/** What a {@link ProcessGroup} is constructed from. */
 export interface ProcessGroupInit {
   readonly name: string;
   readonly description: string;
@@ -48,40 +48,41 @@ export interface ProcessGroupInit {
   readonly globalRanks: readonly number[];
   readonly timeoutMs: number;
   readonly pipelines: readonly Pipeline[];
-  /** The device that this rank uses of its kind, if there are several. */
+  /** The device of its type that this rank uses, if there are several. */
   readonly boundDevice?: Device | undefined;
-  /** Records the ops of the group; nothing does by default. */
+  /** Records the ops of the group. By default, nothing is recorded. */
   readonly recorder?: FlightRecorder;
   /** Called once, when the group has been closed. */
   readonly onClose?: () => Promise<void>;
 }
 
-/** A tensor where the other argument is one, a list where it is a list. */
+/** A tensor if the other argument is a tensor, a list if it is a list. */
 export type OneOrList<T> = T extends readonly TensorLike[] ? readonly TensorLike[] : TensorLike;
 
-/** Limit of one object in an object collective, unless the call says otherwise. */
+/** Default size limit of one object in an object collective. */
 const MAX_OBJECT_BYTES = 64 * 2 ** 20;
 const NO_OPTIONS = Object.freeze({});
 
 /**
- * A group of ranks. Ops go to the backend of their tensors' device; all ranks issue the collectives of one group in the
- * same order, with the same dtypes and sizes.
+ * A group of ranks. Ops run on the backend for their tensors' device. All ranks must issue the collectives of a group
+ * in the same order, with the same dtypes and sizes.
  *
- * Tensors are lent to an op until its Work has ended: nobody else writes to them meanwhile, and their buffers stay where
- * they are. Detaching a buffer loses the result (`DETACHED_BUFFER`), and with more than 4 KB in the op the group, since
- * native code may have damaged other memory by then; that of `empty()` cannot be detached. Tensors that an op writes to
- * overlap nothing else of the call, but for what a rank gives to itself (`OVERLAPPING_TENSORS`). See docs/tensors.md.
+ * An op uses its tensors in place until its Work ends: until then, do not write to them or detach their buffers.
+ * Detaching a buffer loses the result (`DETACHED_BUFFER`). In an op of more than 4 KB it also fails the group, since
+ * native code may have damaged other memory by then; buffers from `empty()` cannot be detached. A tensor that an op
+ * writes to must not overlap its other tensors, except for a rank's own part (`OVERLAPPING_TENSORS`). See
+ * docs/tensors.md.
  *
- * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError when nothing was
+ * Every op returns a {@link Work}. It rejects with InvalidArgumentError or UnsupportedOperationError if nothing was
  * sent, else with DistTimeoutError, DistNetworkError or DistBackendError, after which the group has failed.
  *
- * The object collectives take plain data (docs/objects.md): what JSON has, undefined, bigint, Date, Map, Set, ArrayBuffer
- * and TypedArrays, of which receivers get copies. An object is encoded at the call; one that would arrive as something
- * else is refused (`OBJECT_NOT_SENDABLE`). They take several steps; collectives that are called meanwhile start after
- * them. All ranks of the group have to be Bun ranks.
+ * The object collectives take plain data (docs/objects.md): JSON values, undefined, bigint, Date, Map, Set, ArrayBuffer
+ * and TypedArrays. Receivers get copies. Objects are encoded during the call; one that would arrive as something else
+ * is refused (`OBJECT_NOT_SENDABLE`). These ops take several steps, and collectives called meanwhile start after them.
+ * All ranks of the group must be Bun ranks.
  *
- * `await using` a group aborts what is in flight at the end of the block and closes it within a second;
- * `destroyProcessGroup()` waits for it instead.
+ * `await using` a group aborts the ops in flight at the end of the block and closes it within a second;
+ * `destroyProcessGroup()` waits for them instead.
  *
  * c10d: `ProcessGroup`.
  */
@@ -92,15 +93,15 @@ export class ProcessGroup implements AsyncDisposable {
 
   /** "0" is the default group. */
   readonly name: string;
-  /** What the group is for, as whoever made it has said. */
+  /** What the group is for, as described by its creator. */
   readonly description: string;
   /** Rank in this group. */
   readonly rank: number;
   /** Global rank of each rank of this group. */
   readonly globalRanks: readonly number[];
-  /** Default limit of ops, in milliseconds. */
+  /** Default time-out of ops, in milliseconds. */
   readonly timeoutMs: number;
-  /** The device that this rank uses of its kind, if it was bound to one. c10d: `bound_device_id`. */
+  /** The device of its type that this rank is bound to, if any. c10d: `bound_device_id`. */
   readonly boundDevice: Device | undefined;
   readonly #ranks: RankNames;
   readonly #pipelines: Pipelines;
@@ -131,7 +132,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#pipelines = new Pipelines(name, pipelines);
     this.#life = new GroupLife(name, rank, pipelines, onClose);
     const backends = pipelines.map(({ plugin }) => plugin.name);
-    // Not the group itself, which the recorder would hold beyond its end.
+    // Not the group itself, which the recorder would keep alive after its end.
     const recorded = { name, description, rank, globalRanks };
     this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, backends);
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
@@ -144,22 +145,22 @@ export class ProcessGroup implements AsyncDisposable {
     return this.globalRanks.length;
   }
 
-  /** OPEN while all its backends are. */
+  /** OPEN while all its backends are open. */
   get state(): GroupState {
     return this.#life.state;
   }
 
-  /** Name of a backend, e.g. `gloo`; by default of that for CPU tensors. */
+  /** Name of a backend, e.g. `gloo`. Defaults to the backend for CPU tensors. */
   backendName(of?: BackendKey): string {
     return this.plugin(of).name;
   }
 
-  /** c10d's type of a backend. */
+  /** The c10d type of a backend. */
   backendType(of?: BackendKey): BackendType {
     return this.plugin(of).type;
   }
 
-  /** A backend of the group: by the device of the tensors that it takes, or by its type. */
+  /** A backend of the group, looked up by the device of its tensors or by its type. */
   backend(of?: BackendKey): Backend {
     return this.pipeline(of).backend;
   }
@@ -169,12 +170,12 @@ export class ProcessGroup implements AsyncDisposable {
     return this.pipeline(of).plugin;
   }
 
-  /** The way of the calls to a backend. */
+  /** The pipeline through which calls reach a backend. */
   pipeline(of?: BackendKey): Pipeline {
     return of === undefined ? this.#pipelines.default : this.#pipelines.of(of);
   }
 
-  /** Device types that have a backend. */
+  /** Device types for which the group has a backend. */
   get deviceTypes(): DeviceType[] {
     return this.#pipelines.all.map(({ device }) => device.type);
   }
@@ -190,38 +191,38 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Measures how long each op is in the native library from now on, which `work.info().activeDuration` is then; without it, and on
-   * backends without a library, that is the time from the call to the end. It costs a small op about 0.1 µs. c10d:
+   * From now on, `work.info().activeDuration` is the time that an op spends in the native library. Without this, and on
+   * backends without a library, it is the time from the call to the end. It costs a small op about 0.1 µs. c10d:
    * `_enable_collectives_timing`.
    */
   enableCollectivesTiming(): void {
     callAll("enableTiming()", this.#pipelines.all, (pipeline) => pipeline.enableTiming());
   }
 
-  /** Fails what is in flight, and the group with it. */
+  /** Fails the ops in flight, and the group with them. */
   abort(reason = "the group was aborted"): void {
     this.#life.abort(reason);
   }
 
   /**
-   * Waits for what is in flight, closes the group, and throws the first error that nobody has looked at.
-   * @param limitMs Limit of the waiting, after which the rest is aborted.
+   * Waits for the ops in flight, closes the group, and throws the first error that was not observed.
+   * @param limitMs How long to wait before the remaining ops are aborted.
    */
   drain(limitMs: number): Promise<void> {
     return this.#life.drain(limitMs, this.#works, this.#dispatcher);
   }
 
   /**
-   * Aborts what is in flight and closes the group. The built-in backends take a second at most; one that takes more than ten is
-   * given up, by a `DistTimeoutError`. Does nothing the second time.
+   * Aborts the ops in flight and closes the group. The built-in backends take a second at most; a backend that takes
+   * more than ten is abandoned with a `DistTimeoutError`. Calling it again does nothing.
    */
   close(): Promise<void> {
     return this.#life.close();
   }
 
   /**
-   * {@link close}, for `await using`. It never rejects, since its error would hide that of a block that threw: what goes
-   * wrong in closing is a process warning (`DistWarning`) with its code.
+   * {@link close}, for `await using`. Never rejects, since that would hide an error thrown in the block: an error in
+   * closing becomes a process warning (`DistWarning`) with its code.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close().catch((error: unknown) => {
@@ -235,10 +236,10 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Reduces a tensor over all ranks, in place on all of them; a list of tensors of one dtype is reduced as one op.
+   * Reduces a tensor across all ranks, in place. A list of tensors of one dtype is reduced as one op.
    *
-   * Of a {@link SparseTensor}, all ranks get the sum as a new one, with each index once; its own is left as it is. That
-   * takes several steps; it adds only (`ReduceOp.SUM`).
+   * For a {@link SparseTensor}, all ranks get the sum as a new tensor with each index once; the input is unchanged.
+   * This takes several steps and supports `ReduceOp.SUM` only.
    *
    * c10d: `all_reduce`, `all_reduce_coalesced`.
    */
@@ -266,7 +267,7 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Reduces a tensor over all ranks into the destination's. What the others' tensors hold afterwards is unspecified.
+   * Reduces a tensor across all ranks into the destination's. On other ranks, its contents afterwards are unspecified.
    *
    * @param options `dst` or `groupDst` names the destination.
    *
@@ -277,10 +278,10 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Collects the tensors of all ranks on all of them.
+   * Gathers the tensors of all ranks on every rank.
    *
    * @param outputs One tensor per rank, each of the input's length.
-   * @param input The own tensor, of the same length on all ranks.
+   * @param input This rank's tensor, of the same length on all ranks.
    *
    * c10d: `all_gather`.
    */
@@ -293,10 +294,10 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Collects the tensors of all ranks in one: part `rank` of the output is that rank's input.
+   * Gathers the tensors of all ranks into one: part `rank` of the output is that rank's input.
    *
-   * @param output World size times the length of the input. A list of outputs with a list of as many inputs, all of one
-   *   dtype, is one op where the backend can do that.
+   * @param output World size times the length of the input. A list of outputs with an equally long list of inputs, all
+   *   of one dtype, is one op where the backend supports that.
    *
    * c10d: `all_gather_into_tensor`, `_allgather_base`, `allgather_into_tensor_coalesced`.
    */
@@ -310,10 +311,10 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Collects the tensors of all ranks on the destination.
+   * Gathers the tensors of all ranks on the destination.
    *
-   * @param options `dst` or `groupDst` names the destination, which alone gives `outputs`: one tensor per rank.
-   * @returns Work of `outputs` on the destination, of `undefined` elsewhere.
+   * @param options `dst` or `groupDst` names the destination, which alone passes `outputs`: one tensor per rank.
+   * @returns A Work that resolves to `outputs` on the destination, to `undefined` elsewhere.
    *
    * c10d: `gather`.
    */
@@ -322,7 +323,7 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Collects the tensors of all ranks in one on the destination: part `rank` of the output is that rank's input.
+   * Gathers the tensors of all ranks into one on the destination: part `rank` of the output is that rank's input.
    *
    * @param output World size times the length of the input; on the destination only, `undefined` elsewhere.
    * @param options `dst` or `groupDst` names the destination.
@@ -338,9 +339,9 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Distributes the tensors of the source: `inputs[rank]` goes to that rank's output.
+   * Scatters the source's tensors: `inputs[rank]` goes to that rank's output.
    *
-   * @param options `src` or `groupSrc` names the source, which alone gives `inputs`: one tensor per rank.
+   * @param options `src` or `groupSrc` names the source, which alone passes `inputs`: one tensor per rank.
    *
    * c10d: `scatter`.
    */
@@ -349,9 +350,9 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Reduces `inputs[rank]` of all ranks into that rank's output.
+   * Reduces `inputs[rank]` across all ranks into that rank's output.
    *
-   * @param inputs One tensor per rank, as long as that rank's output.
+   * @param inputs One tensor per rank, of the length of that rank's output.
    *
    * c10d: `reduce_scatter`.
    */
@@ -364,10 +365,10 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Reduces part `rank` of the inputs of all ranks into that rank's output.
+   * Reduces part `rank` of the input across all ranks into that rank's output.
    *
-   * @param input World size times the length of the output. A list of outputs with a list of as many inputs, all of one
-   *   dtype, is one op where the backend can do that.
+   * @param input World size times the length of the output. A list of outputs with an equally long list of inputs, all
+   *   of one dtype, is one op where the backend supports that.
    *
    * c10d: `reduce_scatter_tensor`, `_reduce_scatter_base`, `reduce_scatter_tensor_coalesced`.
    */
@@ -383,7 +384,7 @@ export class ProcessGroup implements AsyncDisposable {
   /**
    * Sends `inputs[rank]` to each rank and receives `outputs[rank]` from it.
    *
-   * @param outputs One tensor per rank, as long as what that rank sends here.
+   * @param outputs One tensor per rank, of the length that the rank sends to this one.
    * @param inputs One tensor per rank.
    *
    * c10d: `all_to_all`.
@@ -397,7 +398,7 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Sends a part of the input to each rank and receives a part of the output from it, in the order of ranks.
+   * Sends one part of the input to each rank and receives one part of the output from each, in rank order.
    *
    * c10d: `all_to_all_single`, `alltoall_base`.
    */
@@ -409,13 +410,13 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#run("allToAllSingle", options, output, input);
   }
 
-  /** Completes when all ranks have come to it. c10d: `barrier`. */
+  /** Completes when all ranks have reached it. c10d: `barrier`. */
   barrier(options: Options.BarrierOptions = NO_OPTIONS): Work<void> {
     return this.#run("barrier", options, undefined, undefined);
   }
 
   /**
-   * A barrier whose time-out, on rank 0, names the ranks that did not come. Slower than {@link barrier}.
+   * A barrier whose time-out error on rank 0 names the ranks that did not arrive. Slower than {@link barrier}.
    *
    * c10d: `monitored_barrier`.
    */
@@ -424,8 +425,8 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Sends a tensor to one rank, which has to {@link recv} it with the same tag, dtype and length. Starts at once, also
-   * while collectives are under way.
+   * Sends a tensor to one rank, which must {@link recv} it with the same tag, dtype and length. Starts immediately,
+   * even while collectives are in flight.
    *
    * @param options `dst` or `groupDst` names the destination.
    *
@@ -436,7 +437,7 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Receives a tensor from one rank, or from any if none is named; `sourceRank()` of the Work tells from which.
+   * Receives a tensor from one rank, or from any rank if none is named; `sourceRank()` of the Work returns its source.
    *
    * @param options `src` or `groupSrc` names the source.
    *
@@ -446,21 +447,21 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#run("recv", options, tensor, undefined);
   }
 
-  /** {@link send}; every op returns a Work, so there is no difference. c10d: `isend`. */
+  /** Same as {@link send}, since every op returns a Work. c10d: `isend`. */
   isend<T extends TensorLike>(tensor: T, options: Options.SendOptions): Work<T> {
     return this.send(tensor, options);
   }
 
-  /** {@link recv}; every op returns a Work, so there is no difference. c10d: `irecv`. */
+  /** Same as {@link recv}, since every op returns a Work. c10d: `irecv`. */
   irecv<T extends TensorLike>(tensor: T, options: Options.RecvOptions = NO_OPTIONS): Work<T> {
     return this.recv(tensor, options);
   }
 
   /**
-   * Starts a list of sends and receives of this group together. If one of them is refused, none is sent and the Works of
-   * all reject.
+   * Starts a list of sends and receives of this group together. If one of them is refused, none is sent and all Works
+   * reject.
    *
-   * @returns A Work for each, in their order.
+   * @returns One Work per message, in the order of `ops`.
    *
    * c10d: `batch_isend_irecv`.
    */
@@ -469,7 +470,7 @@ export class ProcessGroup implements AsyncDisposable {
     try {
       const group = requireBatch(ops);
       if (group === undefined || group === this) return startBatch(this, ops, refused);
-      const message = `batchIsendIrecv: the messages name another group than "${this.name}", whose method this is`;
+      const message = `batchIsendIrecv: the ops name a group other than "${this.name}", on which it was called`;
       throw new InvalidArgumentError(message, { op: "batchIsendIrecv", argument: "ops", group: this.name });
     } catch (error) {
       return refuseBatch(ops, error, refused);
@@ -477,12 +478,12 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Submits the ops that `body` calls on this group together. Neighbouring all-reduces of one dtype and reduce op become
-   * one op where the backend can do that, and so do `allGatherIntoTensor` and `reduceScatterTensor`; the rest follow in
-   * their order. All ranks make the same calls.
+   * Submits the ops that `body` calls on this group together. Adjacent all-reduces of one dtype and reduce op are
+   * merged into one op where the backend supports that, and so are `allGatherIntoTensor` and `reduceScatterTensor`; the
+   * order is kept. All ranks must make the same calls.
    *
-   * @param body Calls ops and returns; their Works end with the whole. If one of them is refused, or `body` throws,
-   *   nothing is sent. It must not be async.
+   * @param body Calls ops and returns; must not be async. The returned Work ends when all their Works have. If an op is
+   *   refused, or `body` throws, nothing is sent.
    *
    * c10d: `_coalescing_manager`.
    */
@@ -496,7 +497,7 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Collects an object of each rank on all of them, in the order of ranks.
+   * Gathers one object per rank on every rank, in rank order.
    *
    * c10d: `all_gather_object`.
    */
@@ -508,16 +509,16 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Collects an object of each rank on the destination.
+   * Gathers one object per rank on the destination, in rank order.
    *
    * @param options `dst` or `groupDst` names the destination.
-   * @returns Work of the objects on the destination, of `undefined` elsewhere.
+   * @returns A Work that resolves to the objects on the destination, to `undefined` elsewhere.
    *
    * c10d: `gather_object`.
    */
   gatherObject<T>(object: T, options: Options.GatherObjectOptions): Work<T[] | undefined> {
     return this.#objects("gatherObject", OpType.GATHER, ["allGatherIntoTensor", "gather"], options, (pack) => {
-      const root = this.#ranks.namedBy("gatherObject", "dst", options);
+      const root = this.#ranks.rankFrom("gatherObject", "dst", options);
       const packed = pack(object);
       return { root, steps: (call) => objects.gatherObjects(call, packed, root) };
     });
@@ -526,24 +527,24 @@ export class ProcessGroup implements AsyncDisposable {
   /**
    * Copies the source's object to all ranks.
    *
-   * @param object Looked at on the source only.
+   * @param object Used on the source only.
    * @param options `src` or `groupSrc` names the source.
-   * @returns Work of the object; the source gets a copy too.
+   * @returns A Work that resolves to the object; the source gets a copy, too.
    *
    * c10d: `broadcast_object_list`.
    */
   broadcastObject<T>(object: T | undefined, options: Options.BroadcastObjectOptions): Work<T> {
     return this.#objects("broadcastObject", OpType.BROADCAST, ["broadcast"], options, (pack) => {
-      const root = this.#ranks.namedBy("broadcastObject", "src", options);
+      const root = this.#ranks.rankFrom("broadcastObject", "src", options);
       const packed = this.rank === root ? pack(object) : undefined;
       return { root, steps: (call) => objects.broadcastObject(call, packed, root) };
     });
   }
 
   /**
-   * Distributes the source's objects: each rank gets the one at its rank.
+   * Scatters the source's objects: each rank gets `list[rank]`.
    *
-   * @param objects On the source one object per rank, elsewhere `undefined`.
+   * @param list On the source one object per rank, elsewhere `undefined`.
    * @param options `src` or `groupSrc` names the source.
    *
    * c10d: `scatter_object_list`.
@@ -551,14 +552,14 @@ export class ProcessGroup implements AsyncDisposable {
   scatterObject<T>(list: readonly T[] | undefined, options: Options.ScatterObjectOptions): Work<T> {
     const name = "scatterObject";
     return this.#objects(name, OpType.SCATTER, ["broadcast", "scatter"], options, (pack) => {
-      const root = this.#ranks.namedBy(name, "src", options);
+      const root = this.#ranks.rankFrom(name, "src", options);
       const packed = this.rank === root ? Array.from(this.#objectPerRank(name, list), (each) => pack(each)) : undefined;
       return { root, steps: (call) => objects.scatterObjects(call, packed, root) };
     });
   }
 
   /**
-   * Sends an object to one rank, which has to {@link recvObject} it with the same tag.
+   * Sends an object to one rank, which must {@link recvObject} it with the same tag.
    *
    * c10d: `send_object_list`.
    */
@@ -572,7 +573,7 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Receives an object from one rank, or from any if none is named; `sourceRank()` of the Work tells from which.
+   * Receives an object from one rank, or from any rank if none is named; `sourceRank()` of the Work returns its source.
    *
    * c10d: `recv_object_list`.
    */
@@ -587,7 +588,7 @@ export class ProcessGroup implements AsyncDisposable {
     });
   }
 
-  /** Reads the arguments of an op and starts it; whatever is wrong with it becomes a rejected Work, never an exception. */
+  /** Reads the arguments of an op and starts it. Errors become a rejected Work, never an exception. */
   #run<T>(op: OpName, options: AnyCallOptions, outputs: Given, inputs: Given): Work<T> {
     const opType = opTable[op].opType;
     try {
@@ -595,7 +596,7 @@ export class ProcessGroup implements AsyncDisposable {
       const call = this.#reader.read(op, options, outputs, inputs);
       const pipeline = this.#pipelines.forCall(call);
       const calls = callsFor(call, pipeline.table, this.size);
-      // The caller's own tensor or list: what was written to, or sent.
+      // The Work resolves to the caller's own tensor or list.
       return this.#dispatcher.start(pipeline, call, calls, op === "send" ? inputs : outputs);
     } catch (error) {
       return this.#dispatcher.refuse(error, op === "recv" ? recvType(options) : opType);
@@ -612,13 +613,13 @@ export class ProcessGroup implements AsyncDisposable {
       const timeoutMs = requireTimeout(name, options.timeout, this.timeoutMs);
       if (op !== ReduceOp.SUM) {
         throw new UnsupportedOperationError(
-          `${name}: sparse tensors can be added only, not combined by ReduceOp.${op}`,
+          `${name}: sparse tensors can only be summed, not reduced by ReduceOp.${op}`,
           { op: name, argument: "op" },
         );
       }
       const pipeline = this.#pipelines.forHost(name);
       pipeline.table.require("allReduceSparse", tensor.dtype);
-      // Each index once: fewer to send, and the order in which values are added is that of ranks.
+      // With each index once, less is sent and values are added in rank order.
       const own = tensor.coalesce();
       const submit = stepsWithin(pipeline, timeoutMs);
       return { steps: () => allReduceSparse(own, this.rank, this.size, submit), timeoutMs };
@@ -626,8 +627,8 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Starts an object collective behind those that are under way.
-   * @param prepare Checks the arguments and packs the objects, which happens at once, and returns the steps.
+   * Starts an object collective behind those in flight.
+   * @param prepare Checks the arguments, packs the objects and returns the steps; called immediately.
    */
   #objects<T>(
     op: Exclude<SteppedOpName, "allReduceSparse">,
@@ -650,7 +651,7 @@ export class ProcessGroup implements AsyncDisposable {
         });
       }
       const pipeline = this.#pipelines.forHost(op);
-      for (const need of needs) requireWay(need, pipeline.table, "uint8");
+      for (const need of needs) requireComposable(need, pipeline.table, "uint8");
       let refusal: DistError | undefined;
       const { steps, ...terms } = prepare((object) => {
         const packed = objects.packObject(op, maxBytes, object);
@@ -660,7 +661,7 @@ export class ProcessGroup implements AsyncDisposable {
       const { rank, size } = this;
       const call = { op, rank, size, maxBytes, submit: stepsWithin(pipeline, timeoutMs) };
       return {
-        // What comes out is what was packed, of the type that the caller says it has.
+        // The result is what was packed, of the type that the caller claims.
         steps: (cameFrom) => steps(call, cameFrom) as Steps<T>,
         refusal,
         timeoutMs,
@@ -670,12 +671,12 @@ export class ProcessGroup implements AsyncDisposable {
     });
   }
 
-  /** Starts an op of several steps; `prepare` checks its arguments, which happens at once. */
+  /** Starts a multi-step op; `prepare` checks its arguments and is called immediately. */
   #runSteps<T>(op: string, opType: OpType, prepare: () => Omit<SteppedOp<T>, "op" | "opType">): Work<T> {
     try {
       this.#life.requireOpen(opNames[opType]);
       if (this.#dispatcher.isCoalescing) {
-        throw new InvalidArgumentError(`${op}: what takes several steps cannot be coalesced`, { op });
+        throw new InvalidArgumentError(`${op}: an op of several steps cannot be coalesced`, { op });
       }
       return this.#dispatcher.startSteps({ op, opType, ...prepare() });
     } catch (error) {
@@ -686,14 +687,14 @@ export class ProcessGroup implements AsyncDisposable {
   #objectPerRank<T>(op: string, list: readonly T[] | undefined): readonly T[] {
     if (Array.isArray(list) && list.length === this.size) return list;
     const given = Array.isArray(list) ? `${list.length} objects` : describe(list);
-    throw new InvalidArgumentError(`${op}: the source gives one object per rank (${this.size}), got ${given}`, {
+    throw new InvalidArgumentError(`${op}: the source must pass one object per rank (${this.size}), got ${given}`, {
       op,
       argument: "objects",
     });
   }
 }
 
-/** What a recv that was refused was to be. */
+/** The op type of a refused recv. */
 function recvType(options: AnyCallOptions | null): OpType {
   return options?.src === undefined && options?.groupSrc === undefined ? OpType.RECV_ANY_SOURCE : OpType.RECV;
 }

@@ -33,7 +33,7 @@ function recordSome(recorder: FlightRecorder, count: number): { number: number; 
 }
 
 describe("a flight recorder", () => {
-  test("records what an op is, and how it goes on", () => {
+  test("records an op and its progress", () => {
     const recorder = new FlightRecorder();
     const before = Date.now();
     const { call, work } = allReduce(4, 7);
@@ -62,7 +62,7 @@ describe("a flight recorder", () => {
     end(recorder, number, work);
     const [entry] = recorder.entries();
     const { timeCreated = 0, timeFinished = 0 } = entry ?? {};
-    // The clocks of the two may differ by a little.
+    // The two clocks may differ slightly.
     expect(timeCreated).toBeWithin(before - 50, Date.now() + 50);
     expect(timeFinished).toBeGreaterThanOrEqual(timeCreated);
     expect(entry).toEqual({ ...scheduled, state: "completed", timeCreated, timeFinished } as never);
@@ -96,12 +96,12 @@ describe("a flight recorder", () => {
     ] as never);
   });
 
-  test("keeps the newest ones, and has nothing left in an entry of the op that was there before", () => {
+  test("keeps the newest ones, and an entry keeps nothing of the op before", () => {
     const recorder = new FlightRecorder({ capacity: 3 });
     const first = recordSome(recorder, 5);
     expect(recorder.entries().map(({ id }) => id)).toEqual([2, 3, 4]);
     expect(recorder.recorded).toBe(5);
-    // The places of the first two were taken: their ends concern nobody.
+    // The slots of the first two were overwritten: their ends are ignored.
     for (const { number, work } of first) {
       work.settle(number < 2 ? failure() : undefined);
       end(recorder, number, work);
@@ -124,7 +124,7 @@ describe("a flight recorder", () => {
     expect(recorder.entries()).toMatchObject([bare, bare, bare] as never);
   });
 
-  test("holds no tensor of an op", async () => {
+  test("retains no tensor of an op", async () => {
     const recorder = new FlightRecorder();
     const refs = Array.from({ length: 50 }, () => {
       const tensor = new Float32Array(1000);
@@ -145,7 +145,7 @@ describe("a flight recorder", () => {
     expect(dtypes[recorder.entries()[0]?.outputs[0]?.dtype ?? "uint8"].size).toBe(4);
   });
 
-  test("records a Work of which it can read only what is public, as one of another copy of the package", () => {
+  test("records a Work of which it can read only public members, like one of another copy of the package", () => {
     const recorder = new FlightRecorder();
     const { call } = allReduce(1, 0);
     const work = { opType: OpType.ALLREDUCE, seq: -1 };
@@ -156,7 +156,7 @@ describe("a flight recorder", () => {
     expect(recorder.entries()).toMatchObject([{ seq: 4, state: "completed" }]);
   });
 
-  test("of no capacity records nothing", () => {
+  test("without capacity records nothing", () => {
     const recorder = new FlightRecorder({ capacity: 0 });
     const [only] = recordSome(recorder, 1);
     expect(only?.number).toBe(-1);
@@ -169,11 +169,14 @@ describe("a flight recorder", () => {
     expect(() => new FlightRecorder({ capacity })).toThrow(InvalidArgumentError);
   });
 
-  test.each([5, null, "5", [5], { capactiy: 5 }])("refuses %p, which would count as no options", (options) => {
-    expect(() => new FlightRecorder(options as never)).toThrow(InvalidArgumentError);
-  });
+  test.each([5, null, "5", [5], { capactiy: 5 }])(
+    "refuses %p, which would otherwise count as no options",
+    (options) => {
+      expect(() => new FlightRecorder(options as never)).toThrow(InvalidArgumentError);
+    },
+  );
 
-  test.each([true, null, { active: true }, { onlyActive: "no" }])("has no entries by %p", (options) => {
+  test.each([true, null, { active: true }, { onlyActive: "no" }])("refuses entries(%p)", (options) => {
     expect(() => new FlightRecorder().entries(options as never)).toThrow(InvalidArgumentError);
   });
 });

@@ -13,21 +13,21 @@ import { numberOf } from "../work/index.ts";
 import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
 import type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";
 
-/** What a {@link FlightRecorder} is made with. */
+/** Options of a {@link FlightRecorder}. */
 export interface FlightRecorderOptions {
-  /** Number of entries that are kept, the newest ones; 0 keeps none. 2000 by default. */
+  /** Number of entries to keep, the newest ones; 0 keeps none. 2000 by default. */
   readonly capacity?: number;
 }
 
-/** Entries that are kept unless something else is asked for. c10d: `TORCH_FR_BUFFER_SIZE`. */
+/** Default number of entries. c10d: `TORCH_FR_BUFFER_SIZE`. */
 const DEFAULT_CAPACITY = 2000;
 
 /**
- * Keeps the last ops of all groups that were made with one container: an entry for each call of an op, with its sequence
- * number, tensors and state. It holds no tensor: of an op that has ended, only numbers and texts are left.
+ * Records the last ops of all groups of one container: an entry for each call of an op, with its sequence number,
+ * tensors and state. It does not retain tensors: for an op that has ended, only numbers and strings remain.
  *
- * Each container has its own, under `FLIGHT_RECORDER`; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how many
- * entries it keeps, 0 turns it off. A call with wrong arguments has no entry.
+ * Each container has its own, under `FLIGHT_RECORDER`; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how
+ * many entries it keeps, 0 turns it off. A call with invalid arguments has no entry.
  *
  * ```ts
  * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op, seq, state);
@@ -40,9 +40,9 @@ export class FlightRecorder {
     brand(FlightRecorder, "FlightRecorder");
   }
 
-  /** Number of entries that are kept. */
+  /** Maximum number of entries kept. */
   readonly capacity: number;
-  /** By number of the entry modulo the capacity. Grows up to that, and is then written over. */
+  /** By number of the entry modulo the capacity. Grows up to that, then is overwritten. */
   readonly #ring: Entry[] = [];
   #count = 0;
 
@@ -61,12 +61,12 @@ export class FlightRecorder {
     this.capacity = capacity;
   }
 
-  /** Number of ops that were recorded so far, those that are no longer kept included. */
+  /** Number of ops recorded so far, including those no longer kept. */
   get recorded(): number {
     return this.#count;
   }
 
-  /** The entries that are kept, the oldest first; with `onlyActive` those of ops that have not ended. */
+  /** The entries, oldest first; with `onlyActive`, only those of ops that have not ended. */
   entries(options: { readonly onlyActive?: boolean } = {}): readonly TraceEntry[] {
     requireOption("entries", options, "onlyActive");
     const onlyActive = requireFlag("entries", "onlyActive", options.onlyActive);
@@ -76,8 +76,8 @@ export class FlightRecorder {
   }
 
   /**
-   * Records an op of a group that is under way. For the process group.
-   * @param op Name by which the user has called it.
+   * Records an op of a group that is in flight. For the process group.
+   * @param op Name by which the user called it.
    * @param startedMs When it was called, by `performance.now()`.
    * @returns Number of its entry, for {@link end}; -1 if none is kept.
    */
@@ -94,24 +94,24 @@ export class FlightRecorder {
   }
 
   /**
-   * Records how an op has ended. For the process group.
-   * @param number What {@link begin} gave.
-   * @param finishedMs When it has ended, by `performance.now()`.
-   * @param source Rank in the group that a message has come from, else -1.
-   * @param error Message of its error, if it has failed.
+   * Records how an op ended. For the process group.
+   * @param number What {@link begin} returned.
+   * @param finishedMs When it ended, by `performance.now()`.
+   * @param source Rank in the group that a message came from, else -1.
+   * @param error Message of its error, if it failed.
    */
   end(number: number, finishedMs: number, source: number, error: string | undefined): void {
     if (number >= 0) this.#at(number)?.end(finishedMs, source, error);
   }
 
-  /** The entry of this number, unless another one has taken its place. */
+  /** The entry of this number, unless it was overwritten. */
   #at(number: number): Entry | undefined {
     const entry = this.#ring[number % this.capacity];
     return entry?.id === number ? entry : undefined;
   }
 }
 
-/** What is no object, and an option of another name, would count as an option that was left out. */
+/** Throws for a non-object or an unknown option, which would otherwise count as an option left out. */
 function requireOption(caller: string, options: object, name: string): void {
   requireOptions(caller, options);
   const other = Object.keys(options).find((each) => each !== name);
@@ -122,12 +122,12 @@ function requireOption(caller: string, options: object, name: string): void {
 /** One tensor of this length, several of these lengths, or none. */
 type Lengths = number | readonly number[] | undefined;
 
-/** A place in the ring. Later ops are written over it; one with single tensors allocates nothing. */
+/** A slot of the ring, which later ops overwrite; an op with single tensors allocates nothing. */
 class Entry {
   id = -1;
   #group: RecordedGroup | undefined;
   #op = "";
-  /** While the op is under way: it knows its sequence number only when its turn has come. */
+  /** Set while the op is pending: its sequence number is known only once its turn has come. */
   #work: RecordedWork | undefined;
   #opType: OpType = OpType.UNKNOWN;
   #seq = -1;
@@ -160,7 +160,7 @@ class Entry {
   describe(call: RecordedCall): void {
     const { inputs, outputs } = call;
     this.#row = call.op;
-    // A Work of a user's backend need not know it.
+    // The Work of a user's backend need not know the type.
     this.#opType = call.op === undefined ? (this.#work?.opType ?? OpType.UNKNOWN) : opTypeOf(call);
     this.#peer = call.peer;
     this.#root = call.root;
@@ -210,7 +210,7 @@ const NO_GROUP: RecordedGroup = { name: "", description: "", rank: 0, globalRank
 
 const isRecv = (opType: OpType): boolean => opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
 
-/** Their lengths alone: views hold the caller's tensors. */
+/** Only their lengths: views would retain the caller's tensors. */
 function lengthsOf(views: readonly TensorView[]): Lengths {
   if (views.length === 0) return undefined;
   return views.length === 1 ? views[0]?.length : views.map(({ length }) => length);

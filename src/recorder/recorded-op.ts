@@ -1,8 +1,8 @@
 import type { OpCall, OpType } from "../collectives/index.ts";
 
 /**
- * What the recorder asks the Work of an op that is under way. It may be one of another copy of this package, of which only what is
- * public can be read.
+ * What the recorder reads from the Work of a pending op. It may belong to another copy of this package, so only public
+ * members can be read.
  */
 export interface RecordedWork {
   readonly opType: OpType;
@@ -10,7 +10,7 @@ export interface RecordedWork {
   readonly seq: number;
 }
 
-/** What an op of several steps has of a call; that of objects is in no tensor of the user's. */
+/** The call fields of an op of several steps. It has no tensors: the user passes objects. */
 export interface RecordedSteps extends Pick<OpCall, "peer" | "root" | "tag" | "timeoutMs"> {
   readonly op?: undefined;
   readonly inputs: readonly [];

@@ -19,35 +19,35 @@ export interface RecordedTensor {
   readonly length: number;
 }
 
-/** An op that a process has called. Ranks are ranks in the group. c10d: an entry of the flight recorder. */
+/** An op that this process called. Ranks are ranks in the group. c10d: an entry of the flight recorder. */
 export interface TraceEntry {
   /** Counts the ops of all groups that the recorder has seen, from 0. */
   readonly id: number;
   readonly group: RecordedGroup;
-  /** Method of `ProcessGroup` by which it was called, e.g. `allReduce`. */
+  /** Method of `ProcessGroup` that was called, e.g. `allReduce`. */
   readonly op: string;
   readonly opType: OpType;
-  /** Sequence number in the group; -1 where it has none, or none yet. */
+  /** Sequence number in the group; -1 if it has none, or none yet. */
   readonly seq: number;
-  /** A message, not a collective. */
+  /** Whether it is a message rather than a collective. */
   readonly isMessage: boolean;
-  /** The other side of a message; of a recv from any rank the one that it came from, once it has ended; -1 elsewhere. */
+  /** Peer of a message; for a recv from any rank, the source once it has ended; else -1. */
   readonly peer: number;
-  /** Of ops that have one, else -1. */
+  /** Root of an op that has one, else -1. */
   readonly root: number;
-  /** Of messages, else 0. */
+  /** Tag of a message, else 0. */
   readonly tag: number;
-  /** What is read; of ops in place the same as `outputs`. Empty for ops of objects and of sparse tensors, and for whole batches. */
+  /** Tensors read; for in-place ops the same as `outputs`. Empty for ops on objects or sparse tensors, and batches. */
   readonly inputs: readonly RecordedTensor[];
-  /** What is written. */
+  /** Tensors written. */
   readonly outputs: readonly RecordedTensor[];
   readonly state: "scheduled" | "completed" | "failed";
-  /** Message of the error of an op that has failed. */
+  /** Message of the error of a failed op. */
   readonly error: string | undefined;
-  /** Limit of the op in milliseconds; Infinity for none. */
+  /** Time-out of the op in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
-  /** When it was called, in milliseconds since 1970 with fractions. */
+  /** When it was called, in milliseconds since the Unix epoch, with fractions. */
   readonly timeCreated: number;
-  /** When it has ended; `undefined` before. */
+  /** When it ended; `undefined` before. */
   readonly timeFinished: number | undefined;
 }

@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import type { GlooOptions } from "../backends/gloo/options.ts";
 import type { InitOptions, NewGroupOptions } from "../index.ts";
 import type { OptionsOf } from "./backend-options-by-name.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 
 type Equal<A, B> = (<T>() => T extends A ? 1 : 2) extends <T>() => T extends B ? 1 : 2 ? true : false;
 const same = <A, B>(verdict: Equal<A, B>): boolean => verdict;
@@ -22,7 +22,7 @@ test("the type of the options follows from the backend", () => {
   expect([right, misspelt, wrong, unnamed]).toHaveLength(4);
 });
 
-test("the context of a plugin has its options, none of them certain", () => {
+test("the context of a plugin has its options, all of them optional", () => {
   type Context = Parameters<BackendPlugin<{ readonly chunk: number }>["create"]>[0];
   expect(same<Context["options"]["chunk"], number | undefined>(true)).toBe(true);
 });

@@ -1,5 +1,6 @@
 /**
- * The options of each backend by its name, for the types of `initProcessGroup()` and `newGroup()`. A backend adds its own:
+ * The options of each backend by its name, for the types of `initProcessGroup()` and `newGroup()`. A backend adds its
+ * own:
  *
  * ```ts
  * declare module "bun-c10d" {
@@ -10,7 +11,7 @@
 // biome-ignore lint/suspicious/noEmptyInterface: backends add to it.
 export interface BackendOptionsByName {}
 
-/** The options that go with a `backend` argument; anything where its type does not name one backend. */
+/** The options for a `backend` argument; any options if its type does not name one backend. */
 export type OptionsOf<Name extends string> = Name extends keyof BackendOptionsByName
   ? BackendOptionsByName[Name]
   : Readonly<Record<string, unknown>>;

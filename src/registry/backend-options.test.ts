@@ -4,14 +4,14 @@ import glooPlugin from "../backends/gloo/plugin.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { checkBackendOptions, checkOptions } from "./backend-options.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
-import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import type { OptionsSchema, SchemaIssue, StandardSchema } from "./contracts/standard-schema.ts";
 
 function withSchema(schema: OptionsSchema<object>): BackendPlugin {
   return memoryPlugin("mine", { options: () => schema });
 }
 
-/** A schema as zod and others have them: lets through what `check` finds nothing wrong with, as `output`. */
+/** A schema like those of zod and others: returns `output` if `check` finds no fault. */
 function standard(
   check: (value: Record<string, unknown>) => readonly SchemaIssue[],
   output: (value: Record<string, unknown>) => object = (value) => value,
@@ -43,7 +43,7 @@ describe("options of gloo and fake", () => {
     [fakePlugin, { seed: 7 }],
     [fakePlugin, { mode: "solo", errorOnCollective: true, delayMs: 0.5, failAt: 1 }],
     [fakePlugin, { mode: "solo", delayMs: Number.POSITIVE_INFINITY }],
-  ])("$name takes %j", async (plugin, options) => {
+  ])("$name accepts %j", async (plugin, options) => {
     expect(await checkOptions(plugin, options)).toEqual(options);
   });
 
@@ -79,25 +79,25 @@ describe("options of gloo and fake", () => {
     expect(error.details).toEqual({ argument: path, backend: plugin.name });
   });
 
-  test("what is undefined is not given", async () => {
+  test("undefined counts as not given", async () => {
     expect(await checkOptions(glooPlugin, { interface: undefined, threads: 3 })).toEqual({ threads: 3 });
   });
 });
 
 describe("checkOptions", () => {
-  test("without options the schema is not asked for", async () => {
+  test("without options the schema is not requested", async () => {
     const plugin = memoryPlugin("mine", { options: () => Promise.reject(new Error("it was asked for")) });
     for (const given of [undefined, {}, { a: undefined }]) expect(await checkOptions(plugin, given)).toEqual({});
     expect(checkOptions(plugin, { a: 1 })).rejects.toThrow("it was asked for");
   });
 
-  test("a plugin without a schema takes none", async () => {
+  test("a plugin without a schema accepts no options", async () => {
     const error = await refusal(checkOptions(memoryPlugin("mine"), { colour: "red" }));
     expect(error.message).toBe('backend "mine" takes no options, got options.colour');
     expect(error.details.argument).toBe("colour");
   });
 
-  test.each([[5], ["fast"], [null], [[1]]])("%j is no options object", async (given) => {
+  test.each([[5], ["fast"], [null], [[1]]])("%j is not an options object", async (given) => {
     const error = await refusal(checkOptions(glooPlugin, given));
     expect(error.message).toBe(
       `options of backend "gloo" must be an object such as { threads: 4 }, got ${JSON.stringify(given)}`,
@@ -112,7 +112,7 @@ describe("checkOptions", () => {
     expect(await checkOptions(withSchema(schema), { level: "3" })).toEqual({ level: 3, extra: true });
   });
 
-  test("paths of what is inside, as keys or as segments", async () => {
+  test("paths of nested values, as keys or as segments", async () => {
     const schema = standard(() => [
       { message: "Too deep", path: ["peers", 1, "port"] },
       { message: "Too wide", path: [{ key: "peers" }, { key: 0 }] },
@@ -124,7 +124,7 @@ describe("checkOptions", () => {
     expect(error.details.argument).toBe("peers[1].port");
   });
 
-  test("an issue without a path is one of the options as a whole", async () => {
+  test("an issue without a path is about the options as a whole", async () => {
     const error = await refusal(checkOptions(withSchema(standard(() => [{ message: "Not both" }])), { a: 1 }));
     expect(error.message).toBe('backend "mine": options: Not both, got {"a":1}');
     expect(error.details.argument).toBe("options");
@@ -139,7 +139,7 @@ describe("checkOptions", () => {
     expect(error.message).toBe('backend "mine": unknown option color (known are colour); did you mean "colour"?');
   });
 
-  test("a schema that takes any name says so in its JSON schema", async () => {
+  test("a schema that accepts any name says so in its JSON schema", async () => {
     const taking = (json: object) =>
       standard(
         () => [],
@@ -155,7 +155,7 @@ describe("checkOptions", () => {
     }
   });
 
-  test("a schema that cannot be told in JSON Schema still checks", async () => {
+  test("a schema that cannot be expressed in JSON Schema still checks", async () => {
     const schema = standard(
       ({ a }) => (a === 1 ? [] : [{ message: "Expected 1", path: ["a"] }]),
       (value) => value,
@@ -181,7 +181,7 @@ describe("checkOptions", () => {
     expect(error.cause).toBeInstanceOf(TypeError);
   });
 
-  test("a function that is a Standard Schema too is one", async () => {
+  test("a function that is also a Standard Schema is used as one", async () => {
     const schema = Object.assign(
       () => ({ by: "function" }),
       standard(() => []),
@@ -193,7 +193,7 @@ describe("checkOptions", () => {
 describe("options for several backends", () => {
   const mine = withSchema(standard(() => []));
 
-  test("one plugin for several devices is one", async () => {
+  test("one plugin for several devices counts once", async () => {
     expect(await checkBackendOptions([mine, mine], { a: 1 })).toEqual(new Map([[mine, { a: 1 }]]));
   });
 
@@ -203,7 +203,7 @@ describe("options for several backends", () => {
     expect(checked.get(mine)).toEqual({});
   });
 
-  test("what is not by name is refused", async () => {
+  test("options that are not by name are refused", async () => {
     const error = await refusal(checkBackendOptions([glooPlugin, mine], { threads: 4 }));
     expect(error.message).toBe(
       "options.threads: with several backends (gloo, mine) options are by backend, as in { gloo: { … } }",

@@ -1,8 +1,8 @@
 import { InvalidArgumentError, messageOf } from "../errors/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
-import { didYouMean } from "./nearest-name.ts";
-import { type SettleLimit, settledWithin } from "./settled-within.ts";
-import type { OptionsSchema, SchemaIssue, StandardSchema } from "./standard-schema.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import type { OptionsSchema, SchemaIssue, StandardSchema } from "./contracts/standard-schema.ts";
+import { type SettleLimit, settledWithin } from "./services/settled-within.ts";
 
 type Given = Readonly<Record<string, unknown>>;
 
@@ -10,7 +10,7 @@ type Given = Readonly<Record<string, unknown>>;
  * The checked options of each plugin. For several plugins (`"cpu:gloo,cuda:nccl"`) they are given by name:
  * `{ gloo: { threads: 4 }, nccl: { … } }`.
  *
- * @throws InvalidArgumentError (`INVALID_OPTION`) with the path of what is wrong.
+ * @throws InvalidArgumentError (`INVALID_OPTION`) with the path of the invalid option.
  */
 export async function checkBackendOptions(
   plugins: Iterable<BackendPlugin>,
@@ -36,8 +36,8 @@ export async function checkBackendOptions(
 }
 
 /**
- * The options of one plugin as its schema returns them; empty without asking it where nothing was given.
- * @param limit How long the plugin may take to make its schema, and the schema to look at them; no limit by default.
+ * The options of one plugin as its schema returns them; empty, without calling it, if none were given.
+ * @param limit How long the plugin may take to make its schema, and the schema to check them; no limit by default.
  */
 export async function checkOptions(plugin: BackendPlugin, given: unknown, limit?: SettleLimit): Promise<object> {
   const options = optionsObject(`options of backend "${plugin.name}"`, given);
@@ -62,7 +62,7 @@ function optionsObject(what: string, given: unknown): Given {
   if (typeof given !== "object" || given === null || Array.isArray(given)) {
     throw invalid(`${what} must be an object such as { threads: 4 }, got ${shown(given)}`, "options");
   }
-  // `{ interface: process.env.IFNAME }` is as good as no option where the variable is unset.
+  // `{ interface: process.env.IFNAME }` is no option if the variable is unset.
   return Object.fromEntries(Object.entries(given).filter(([, value]) => value !== undefined));
 }
 
@@ -76,7 +76,7 @@ async function checkByStandard(plugin: BackendPlugin, schema: StandardSchema<obj
   const result = await schema["~standard"].validate(given);
   if (result.issues !== undefined) throw refusal(plugin, result.issues, given);
   const { value } = result;
-  // Schemas may drop what they do not know; a dropped option is one that has no effect.
+  // Schemas may drop unknown options, which would then have no effect.
   if (known === undefined) refuseUnknown(plugin, Object.keys(given), Object.keys(value));
   return value;
 }
@@ -91,13 +91,13 @@ function checkByFunction(plugin: BackendPlugin, check: (given: unknown) => objec
   }
 }
 
-/** Names of the options, where the schema can tell and takes no others. */
+/** Names of the options, if the schema can list them and accepts no others. */
 function knownNames(schema: StandardSchema<object>): readonly string[] | undefined {
   let json: { properties?: unknown; patternProperties?: unknown; additionalProperties?: unknown } | undefined;
   try {
     json = schema["~standard"].jsonSchema?.input({ target: "draft-2020-12" });
   } catch {
-    // Not every schema can be told in JSON Schema; it is still checked.
+    // Not every schema can be expressed in JSON Schema; it still validates the options.
     return undefined;
   }
   const { properties, patternProperties, additionalProperties } = json ?? {};
@@ -121,7 +121,7 @@ function refusal(plugin: BackendPlugin, issues: readonly SchemaIssue[], given: G
     const keys = path.map((segment) => (typeof segment === "object" ? segment.key : segment));
     return { path: pathText(keys), text: `${message}, got ${shown(valueAt(given, keys))}` };
   });
-  // Of what is wrong with one value the first says enough.
+  // One issue per value is enough.
   const lines = all.filter(({ path }, i) => all.findIndex((each) => each.path === path) === i);
   const where = `backend "${plugin.name}": `;
   const [first = { path: "", text: "refused without a reason" }] = lines;

@@ -1,9 +1,9 @@
 import { beforeEach, describe, expect, test } from "bun:test";
 import { BackendUnavailableError, InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry } from "./backend-registry.ts";
-import { BackendType } from "./backend-type.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BackendType } from "./contracts/backend-type.ts";
 
 let loads = 0;
 const builtIn = memoryPlugin("gloo", { type: BackendType.GLOO });
@@ -56,7 +56,7 @@ describe("BackendRegistry", () => {
     expect([registry.has("gloo"), registry.has("Mine"), registry.has("other")]).toEqual([true, true, false]);
   });
 
-  test("a built-in backend is loaded when it is asked for, once", async () => {
+  test("a built-in backend is loaded on first use, once", async () => {
     expect(registry.has("gloo")).toBe(true);
     expect(loads).toBe(0);
     expect(await registry.get("GLOO")).toBe(builtIn);
@@ -69,7 +69,7 @@ describe("BackendRegistry", () => {
     registry.register(first);
     const error = refusal(() => registry.register(second));
     expect(error.code).toBe("BACKEND_EXISTS");
-    expect(error.message).toContain('backend "mine" is registered already; pass { replace: true }');
+    expect(error.message).toContain('backend "mine" is already registered; pass { replace: true }');
     expect(await registry.get("mine")).toBe(first);
     registry.register(second, { replace: true });
     expect(await registry.get("mine")).toBe(second);
@@ -84,7 +84,7 @@ describe("BackendRegistry", () => {
     registry.register(own, { replace: true });
     expect(await registry.get("gloo")).toBe(own);
     expect(loads).toBe(0);
-    expect(refusal(() => registry.register(own)).message).toContain("is registered already");
+    expect(refusal(() => registry.register(own)).message).toContain("is already registered");
   });
 
   test.each([
@@ -159,13 +159,13 @@ describe("BackendRegistry", () => {
     await rejection(registry.require("broken"));
   });
 
-  test("a probe that does not say whether the backend can run counts as no", async () => {
+  test("a probe that does not say whether the backend can run counts as unavailable", async () => {
     registry.register(memoryPlugin("silent", { probe: () => Promise.resolve(null as never) }));
     const error = await rejection(registry.require("silent"));
     expect(error.message).toContain('backend "silent" cannot run here: probe() of the plugin does not say whether');
   });
 
-  test("a reason that names the backend is not named twice", async () => {
+  test("a reason that names the backend does not name it twice", async () => {
     const reason = 'backend "absent": no shim found';
     const probe = () => Promise.resolve({ available: false, reason, remedy: "Build it." } as const);
     registry.register(memoryPlugin("absent", { probe }));

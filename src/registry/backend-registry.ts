@@ -7,49 +7,49 @@ import {
   messageOf,
   shortageOf,
 } from "../errors/index.ts";
-import type { Availability, BackendPlugin } from "./backend-plugin.ts";
-import { BackendType, backendNameOf, backendTypeOf } from "./backend-type.ts";
-import { systemClock } from "./clock.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
+import type { Availability, BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BackendType, backendNameOf, backendTypeOf } from "./contracts/backend-type.ts";
 import type { BackendDiscovery, DiscoveryFault } from "./discovery.ts";
-import { didYouMean } from "./nearest-name.ts";
 import { pluginFault } from "./plugin-shape.ts";
 import { isLazy, type LazyBackend, PluginList, type PluginSource } from "./plugin-source.ts";
-import { isOverdue, type SettleLimit, settledWithin } from "./settled-within.ts";
+import { systemClock } from "./services/clock.ts";
+import { isOverdue, type SettleLimit, settledWithin } from "./services/settled-within.ts";
 
-/** What `registerBackend()` takes beside the plugin. */
+/** Options of `registerBackend()`. */
 export interface RegisterOptions {
   /** Whether a backend of the same name, a built-in one included, may be replaced. Default is `false`. */
   readonly replace?: boolean;
 }
 
 interface Entry extends LazyBackend {
-  /** Where it comes from; `undefined` for what was registered in code. */
+  /** Where it comes from; `undefined` if it was registered in code. */
   readonly origin: string | undefined;
   plugin: BackendPlugin | undefined;
 }
 
 const BUILT_IN = "built in";
 
-/** How long a plugin may take to load, and to tell whether it can run, where nobody says. */
+/** How long a plugin may take to load and to answer `probe()`, by default. */
 const DEFAULT_LIMIT: SettleLimit = { limitMs: 30_000, clock: systemClock };
 
 /**
- * Backends by name, and by c10d's `BackendType`: those that come with the package, those that are registered in its container
- * and in those it was made from, and what can be discovered. One instance per container.
+ * Backends by name, and by c10d's `BackendType`: the built-in ones, those registered in its container and the parents
+ * of that, and those that can be discovered. One instance per container.
  */
 export class BackendRegistry {
-  /** What is built in, and what was discovered. */
+  /** Built-in and discovered backends. */
   readonly #entries = new Map<string, Entry>();
   readonly #discovery: BackendDiscovery | undefined;
   readonly #source: PluginSource;
-  /** What has become of the plugins of the source. */
+  /** Entries of the plugins of the source. */
   readonly #registered = new WeakMap<object, Entry>();
   #namedModules: Promise<void> | undefined;
   #faults: readonly DiscoveryFault[] | undefined;
 
   /**
    * @param discovery Where to look for backends that are not registered; nowhere by default.
-   * @param source Where those are that are; a list of its own by default.
+   * @param source Holds the registered ones; its own list by default.
    */
   constructor(
     builtIn: readonly LazyBackend[] = [],
@@ -65,7 +65,7 @@ export class BackendRegistry {
 
   /**
    * Adds a backend.
-   * @throws InvalidArgumentError for something that is no plugin, for one that was written for another SDK
+   * @throws InvalidArgumentError for anything that is not a plugin, for one that was written for another SDK
    *   (`SDK_MISMATCH`), and for a name that is taken unless `replace` is set (`BACKEND_EXISTS`).
    *
    * c10d: `Backend.register_backend`.
@@ -106,17 +106,17 @@ export class BackendRegistry {
     return entry;
   }
 
-  /** Names of all backends that are known so far, built-in ones first. */
+  /** Names of all backends known so far, built-in ones first. */
   names(): string[] {
     return [...new Set([...this.#entries.keys(), ...this.#source.list().map(({ name }) => name)])];
   }
 
-  /** Whether a backend is known so far; one that is only to be discovered is not. */
+  /** Whether a backend is known so far; one that is yet to be discovered is not. */
   has(name: string): boolean {
     return this.#find(name) !== undefined;
   }
 
-  /** Whether the plugin of a known backend is loaded already; else {@link get} and {@link probe} run code of its package. */
+  /** Whether the plugin of a known backend is loaded; if not, {@link get} and {@link probe} run code of its package. */
   isLoaded(name: string): boolean {
     return this.#find(name)?.plugin !== undefined;
   }
@@ -133,8 +133,8 @@ export class BackendRegistry {
   }
 
   /**
-   * Makes every backend known that can be discovered, and resolves to what cannot be used; from then on that stops nobody
-   * from using the others. Never throws.
+   * Discovers all backends, and resolves to those that cannot be used; from then on, these do not prevent the use of
+   * the others. Never throws.
    */
   async discover(): Promise<readonly DiscoveryFault[]> {
     const faults: DiscoveryFault[] = [];
@@ -149,9 +149,9 @@ export class BackendRegistry {
   }
 
   /**
-   * The plugin of this name, or of c10d's type, loading it if need be. It may not be able to run here: see {@link probe}.
-   * @throws BackendUnavailableError for an unknown name, listing the known ones, and for what cannot be loaded;
-   *   InvalidArgumentError for a type that stands for no backend.
+   * The plugin of this name or c10d type; loads it if necessary. It may not be able to run here: see {@link probe}.
+   * @throws BackendUnavailableError for an unknown name, listing the known ones, and for one that cannot be loaded;
+   *   InvalidArgumentError for a type that does not identify a backend.
    */
   async get(backend: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<BackendPlugin> {
     const name = nameOf(backend);
@@ -189,7 +189,7 @@ export class BackendRegistry {
     );
   }
 
-  /** Loads what `C10D_BACKENDS` names, once; what failed is tried again next time. */
+  /** Loads the modules that `C10D_BACKENDS` names, once; after a failure, again next time. */
   async #loadNamedModules(limit: SettleLimit): Promise<void> {
     const modules = this.#namedModules === undefined ? (this.#discovery?.namedModules() ?? []) : [];
     const loading = this.#namedModules ?? this.#addNamed(modules);
@@ -221,7 +221,7 @@ export class BackendRegistry {
     }
   }
 
-  /** Makes the backends known that packages declare, without loading any. */
+  /** Adds the backends that packages declare, without loading any. */
   #addDeclared(): readonly DiscoveryFault[] {
     if (this.#faults !== undefined || this.#discovery === undefined) return this.#faults ?? [];
     const { backends, faults } = this.#discovery.declarations();
@@ -250,7 +250,7 @@ export class BackendRegistry {
   }
 
   /**
-   * Whether a backend can run here, and if not why, and what to do. Does not throw for known names.
+   * Whether a backend can run here, and if not, why and what to do. Does not throw for known names.
    * @param limit How long the plugin may take to answer; half a minute by default.
    */
   async probe(name: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<Availability> {
@@ -273,7 +273,7 @@ export class BackendRegistry {
         return { available: false, reason: "probe() of the plugin does not say whether it can run", remedy };
       }
       if (answer.available) return answer;
-      // Whoever shows the reason names the backend, as errors of loading its library do.
+      // What shows the reason also names the backend, as do the errors of loading its library.
       const named = `backend "${plugin.name}": `;
       return { ...answer, reason: answer.reason.startsWith(named) ? answer.reason.slice(named.length) : answer.reason };
     } catch (error) {
@@ -284,8 +284,8 @@ export class BackendRegistry {
 
   /**
    * The plugin of this name, if it can run here.
-   * @throws BackendUnavailableError with the reason and the remedy, DistTimeoutError (`CONNECT_TIMEOUT`) when it does not
-   *   answer within the limit.
+   * @throws BackendUnavailableError with the reason and the remedy, DistTimeoutError (`CONNECT_TIMEOUT`) when it does
+   *   not answer within the limit.
    */
   async require(name: string | BackendType, limit: SettleLimit = DEFAULT_LIMIT): Promise<BackendPlugin> {
     const plugin = await this.get(name, limit);
@@ -300,7 +300,7 @@ export class BackendRegistry {
 
 const remedyOf = ({ name }: BackendPlugin): string => `look at the probe() of backend "${name}"`;
 
-/** @throws InvalidArgumentError for something that is no plugin. */
+/** @throws InvalidArgumentError for anything that is not a plugin. */
 function requirePlugin(caller: string, plugin: BackendPlugin): BackendPlugin {
   const fault = pluginFault(plugin);
   if (fault === undefined) return plugin;
@@ -311,7 +311,7 @@ function requirePlugin(caller: string, plugin: BackendPlugin): BackendPlugin {
   });
 }
 
-/** @throws InvalidArgumentError for what `load()` of a {@link LazyBackend} should not have resolved to. */
+/** @throws InvalidArgumentError unless `load()` of a {@link LazyBackend} resolved to the plugin of that name. */
 function requireNamed(name: string, loaded: BackendPlugin): BackendPlugin {
   const module = loaded as { readonly default?: unknown } | undefined;
   if (module?.default !== undefined && loaded.name === undefined) {
@@ -329,23 +329,23 @@ function requireNamed(name: string, loaded: BackendPlugin): BackendPlugin {
   });
 }
 
-/** The name of a backend that is given by its name or its type. */
+/** The name of a backend given by its name or type. */
 function nameOf(backend: string | BackendType): string {
   const name = typeof backend === "string" ? backend : backendNameOf(backend);
   if (typeof name === "string") return name;
   const given =
     typeof backend === "number" && backend in BackendType ? `BackendType.${BackendType[backend]}` : describe(backend);
-  throw new InvalidArgumentError(`${given} stands for no backend: give the name of one, such as "gloo"`, {
+  throw new InvalidArgumentError(`${given} does not identify a backend: give a name such as "gloo"`, {
     argument: "backend",
   });
 }
 
 function standing({ origin }: Entry): string {
   if (origin === BUILT_IN) return "is built in";
-  return origin === undefined ? "is registered already" : `is there already, from ${origin}`;
+  return origin === undefined ? "is already registered" : `is already known, from ${origin}`;
 }
 
-/** The same plugin may come twice: registered in code, and named in the environment of the ranks. */
+/** The same plugin may occur twice: registered in code, and named in the environment of the ranks. */
 function isSame(a: BackendPlugin | undefined, b: BackendPlugin): boolean {
   return a === b || (a?.module !== undefined && a.module === b.module);
 }

@@ -52,7 +52,7 @@ describe("built-in backends", () => {
     }
   });
 
-  test("without the shim, gloo tells where it looked and what installs it", () => {
+  test("without the shim, gloo says where it looked and how to install it", () => {
     const copy = mkdtempSync(join(tmpdir(), "c10d-copy-"));
     const empty = mkdtempSync(join(tmpdir(), "c10d-empty-"));
     folders.push(copy, empty);

@@ -1,6 +1,6 @@
 import type { LazyBackend } from "./plugin-source.ts";
 
-/** The backends that come with the package. Nothing of them is loaded before it is asked for. */
+/** The backends of the package itself. Each is loaded on first use. */
 export const builtInBackends: readonly LazyBackend[] = [
   { name: "gloo", load: async () => (await import("../backends/gloo/plugin.ts")).default },
   { name: "ucc", load: async () => (await import("../backends/ucc/plugin.ts")).default },

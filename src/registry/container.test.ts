@@ -3,15 +3,15 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { BackendRegistry } from "./backend-registry.ts";
-import { BackendType } from "./backend-type.ts";
 import { builtInBackends } from "./built-in-backends.ts";
 import { BACKEND_REGISTRY, createContainer, defaultContainer, registerBackend, registryOf } from "./container.ts";
+import { BackendType } from "./contracts/backend-type.ts";
 
-// Nothing of this may be left for the tests that follow in this process.
+// Nothing of this may affect later tests in this process.
 afterAll(() => void createContainer({ install: true }));
 
 describe("containers", () => {
-  test("each has a registry of its own, with the built-in backends", () => {
+  test("each has its own registry, with the built-in backends", () => {
     const [a, b] = [createContainer(), createContainer()];
     expect(registryOf(a)).toBeInstanceOf(BackendRegistry);
     expect(registryOf(a)).toBe(a.resolve(BACKEND_REGISTRY));
@@ -21,7 +21,7 @@ describe("containers", () => {
     expect(registryOf(b).has("gloo")).toBe(true);
   });
 
-  test("overrides take the place of built-in backends, there alone", async () => {
+  test("overrides replace built-in backends, only there", async () => {
     const fake = memoryPlugin("gloo", { type: BackendType.GLOO });
     const container = createContainer({ overrides: [fake, memoryPlugin("extra")] });
     expect(await registryOf(container).get("gloo")).toBe(fake);
@@ -37,7 +37,7 @@ describe("containers", () => {
     );
   });
 
-  test("options that are none are refused", () => {
+  test("invalid options are refused", () => {
     expect(() => createContainer({ override: [] } as object)).toThrow(
       'createContainer: unknown option override (known are overrides, install); did you mean "overrides"?',
     );
@@ -52,13 +52,13 @@ describe("containers", () => {
     registerBackend(memoryPlugin("installed"));
     expect(registryOf(container).has("installed")).toBe(true);
     expect(registryOf(before).has("installed")).toBe(false);
-    expect(() => registerBackend(memoryPlugin("installed"))).toThrow("registered already");
+    expect(() => registerBackend(memoryPlugin("installed"))).toThrow("already registered");
     registerBackend(memoryPlugin("installed"), { replace: true });
     createContainer();
     expect(defaultContainer()).toBe(container);
   });
 
-  test("anything else can be put in", () => {
+  test("anything else can be registered", () => {
     const container = createContainer();
     container.register("answer", { useValue: 42 });
     expect(container.resolve<number>("answer")).toBe(42);

@@ -7,26 +7,27 @@ import {
   container as rootContainer,
 } from "tsyringe";
 import { requireOptions } from "../collectives/validate.ts";
-import { describe, InvalidArgumentError, integerOf, messageOf } from "../errors/index.ts";
+import { environmentInteger } from "../environment/index.ts";
+import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
 import { BackendRegistry, type RegisterOptions } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
-import { CLOCK, type Clock, requireClock, systemClock } from "./clock.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BACKEND_MIDDLEWARE, type Middleware } from "./contracts/middleware.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
-import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./logger.ts";
-import { BACKEND_MIDDLEWARE, type Middleware } from "./middleware.ts";
 import { type OptionNames, requireOptionNames } from "./option-names.ts";
 import type { LazyBackend } from "./plugin-source.ts";
 import { resolveEverywhere } from "./resolve-everywhere.ts";
+import { CLOCK, type Clock, requireClock, systemClock } from "./services/clock.ts";
+import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./services/logger.ts";
 
 /** Token of the {@link BackendRegistry} of a container. */
 export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
 
 /**
- * Token of plugins, or of `{ name, load }` for one that is loaded when it is asked for. Each one that is registered in a
- * container, or in those that it was made from, is a backend there; of several of one name the one of the child, or the one that
- * was registered last, and any of them rather than a built-in one.
+ * Token of plugins, or of `{ name, load }` for one that is loaded on first use. Each one that is registered in a
+ * container or its parents is a backend there. Of several with the same name, a child's takes precedence over its
+ * parent's, the last registered over earlier ones, and any over a built-in one.
  *
  * ```ts
  * container.register(BACKEND_PLUGIN, { useValue: plugin });
@@ -35,9 +36,9 @@ export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun
 export const BACKEND_PLUGIN: InjectionToken<BackendPlugin | LazyBackend> = Symbol.for("bun-c10d.BackendPlugin");
 
 /**
- * Token of the {@link FlightRecorder} of a container: it records the ops of the groups that are made with the container. Each one
- * that {@link createContainer} makes has its own, any other one from its first group on; child containers share it, unless another is
- * registered in them.
+ * Token of the {@link FlightRecorder} of a container: it records the ops of the groups of the container. Each container
+ * of {@link createContainer} has its own; any other gets one with its first group. Child containers share it unless
+ * another one is registered in them.
  *
  * ```ts
  * container.register(FLIGHT_RECORDER, { useValue: new FlightRecorder({ capacity: 100 }) });
@@ -45,9 +46,9 @@ export const BACKEND_PLUGIN: InjectionToken<BackendPlugin | LazyBackend> = Symbo
  */
 export const FLIGHT_RECORDER: InjectionToken<FlightRecorder> = Symbol.for("bun-c10d.FlightRecorder");
 
-/** What {@link createContainer} takes. */
+/** Options of {@link createContainer}. */
 export interface ContainerOptions {
-  /** Backends that take the place of those of the same name, e.g. a fake one in unit tests. */
+  /** Backends that replace those of the same name, e.g. a fake one in unit tests. */
   readonly overrides?: readonly BackendPlugin[];
   /** Whether the new container becomes the one that `initProcessGroup()` and `registerBackend()` use. */
   readonly install?: boolean;
@@ -58,10 +59,10 @@ const optionNames: OptionNames<ContainerOptions> = { overrides: true, install: t
 let installed: DependencyContainer | undefined;
 
 /**
- * Makes a tsyringe container for groups to be made with: `initProcessGroup({ container })`. It has the built-in backends, the
- * overrides, and what can be discovered (docs/backends.md); its {@link LOGGER} writes to stderr. What is registered in it,
- * and in child containers that are made from it, is seen there alone: plugins ({@link BACKEND_PLUGIN}), middleware, rendezvous
- * handlers, a logger, a clock ({@link CLOCK}), and anything else. See docs/containers.md.
+ * Creates a tsyringe container for groups: `initProcessGroup({ container })`. It has the built-in backends, the
+ * overrides, and those that can be discovered (docs/backends.md); its {@link LOGGER} writes to stderr. What is
+ * registered in it or in its child containers is visible only there: plugins ({@link BACKEND_PLUGIN}), middleware,
+ * rendezvous handlers, a logger, a clock ({@link CLOCK}), and anything else. See docs/containers.md.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
   requireOptions("createContainer", options);
@@ -73,10 +74,10 @@ export function createContainer(options: ContainerOptions = {}): DependencyConta
     });
   }
   const made = rootContainer.createChildContainer();
-  // One of its own for each child container, which sees what is registered there.
+  // One for each child container, which sees what is registered there.
   made.register(BACKEND_REGISTRY, { useFactory: instancePerContainerCachingFactory(makeRegistry) });
   made.register(LOGGER, { useFactory: instancePerContainerCachingFactory(makeLogger) });
-  // One for all child containers, whose ops are looked for here.
+  // One for all child containers: their ops are looked up here.
   made.register(FLIGHT_RECORDER, { useFactory: instanceCachingFactory(makeRecorder) });
   const registry = registryOf(made);
   for (const plugin of overrides) registry.register(plugin, { replace: true });
@@ -86,7 +87,7 @@ export function createContainer(options: ContainerOptions = {}): DependencyConta
   return made;
 }
 
-/** Is disposed with its container, which then is the default one no more. */
+/** Disposed with its container, which then is no longer the default one. */
 class Installation {
   of: DependencyContainer | undefined;
 
@@ -107,9 +108,7 @@ function makeLogger(): Logger {
 }
 
 function makeRecorder(): FlightRecorder {
-  const { env } = process;
-  const name = env.C10D_TRACE_BUFFER_SIZE ? "C10D_TRACE_BUFFER_SIZE" : "TORCH_FR_BUFFER_SIZE";
-  const capacity = integerOf(name, env[name]);
+  const capacity = environmentInteger("C10D_TRACE_BUFFER_SIZE") ?? environmentInteger("TORCH_FR_BUFFER_SIZE");
   return new FlightRecorder(capacity === undefined ? {} : { capacity });
 }
 
@@ -119,7 +118,7 @@ export function defaultContainer(): DependencyContainer {
   return installed;
 }
 
-/** Registries of containers that {@link createContainer} has not made. */
+/** Registries of containers that {@link createContainer} did not make. */
 const registries = new WeakMap<DependencyContainer, BackendRegistry>();
 
 /** The registry of a container, the default one if none is given. */
@@ -137,15 +136,17 @@ export function loggerOf(container: DependencyContainer = defaultContainer()): L
 
 /**
  * The clock of a container, the default one if none is given.
- * @throws InvalidArgumentError when what is registered is none.
+ * @throws InvalidArgumentError when what is registered is not a clock.
  */
 export function clockOf(container: DependencyContainer = defaultContainer()): Clock {
   return container.isRegistered(CLOCK, true) ? requireClock(container.resolve(CLOCK)) : systemClock;
 }
 
 /**
- * The recorder of a container. One that {@link createContainer} has not made gets its own here, for its user to resolve.
- * @throws InvalidArgumentError when what is registered is none, or another one each time, whose entries nobody could read.
+ * The recorder of a container. A container that {@link createContainer} did not make gets its own here, to be resolved
+ * by its user.
+ * @throws InvalidArgumentError when what is registered is not a recorder, or is a new one each time, whose entries
+ *   could not be read.
  */
 export function recorderOf(container: DependencyContainer): FlightRecorder {
   if (!container.isRegistered(FLIGHT_RECORDER, true)) {
@@ -172,8 +173,8 @@ function pluginsOf(container: DependencyContainer): readonly (BackendPlugin | La
 }
 
 /**
- * The middleware of a container and of those it was made from, outermost first.
- * @throws InvalidArgumentError when what is registered is none.
+ * The middleware of a container and its parents, outermost first.
+ * @throws InvalidArgumentError when what is registered is not a middleware.
  */
 export function middlewareOf(container: DependencyContainer): Middleware[] {
   const middleware = resolveEverywhere(container, BACKEND_MIDDLEWARE);
@@ -203,12 +204,12 @@ function middlewareFault(each: Middleware | null | undefined): string | undefine
   return `middleware "${each.name}" must have a function create(), got ${describe(each.create)}`;
 }
 
-/** @throws InvalidArgumentError for what is no container of tsyringe's. */
+/** @throws InvalidArgumentError for anything that is not a tsyringe container. */
 export function requireContainer(caller: string, container: unknown): asserts container is DependencyContainer {
   const { isRegistered, resolveAll } = (container ?? {}) as Partial<DependencyContainer>;
   if (typeof isRegistered === "function" && typeof resolveAll === "function") return;
   throw new InvalidArgumentError(
-    `${caller}: container must be one that createContainer() or tsyringe has made, got ${describe(container)}`,
+    `${caller}: container must be one that createContainer() or tsyringe made, got ${describe(container)}`,
     { argument: "container" },
   );
 }

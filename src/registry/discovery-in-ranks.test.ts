@@ -33,7 +33,7 @@ function c10dRun(cwd: string, env: Readonly<Record<string, string | undefined>>)
   return { exitCode, stdout: stdout.toString(), stderr: stderr.toString() };
 }
 
-describe("ranks in processes of their own find backends that nobody has registered", () => {
+describe("ranks in separate processes find backends that are not registered", () => {
   test("spawnRanks, by C10D_BACKENDS", async () => {
     const outcomes = await spawnRanks(2, program, { env: { C10D_BACKENDS: sockets } });
     expect(outcomes.map(({ value, error }) => error ?? value)).toEqual(["sockets", "sockets"]);
@@ -51,7 +51,7 @@ describe("ranks in processes of their own find backends that nobody has register
     expect(stdout.match(/ran on sockets/g)).toHaveLength(2);
   });
 
-  test("without any of that the ranks say what is known", async () => {
+  test("without either, the ranks list the known backends", async () => {
     const outcomes = await spawnRanks(1, program, { env: { C10D_BACKENDS: undefined } });
     expect(outcomes[0]?.error).toMatchObject({ name: "BackendUnavailableError", code: "UNKNOWN_BACKEND" });
   });

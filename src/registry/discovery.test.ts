@@ -63,7 +63,7 @@ describe("C10D_BACKENDS", () => {
     "node_modules/four-backend/lib.js": pluginSource("four"),
   });
 
-  test("files, lists of plugins and packages; loaded when a backend is asked for, once", async () => {
+  test("files, lists of plugins and packages; loaded on first use of a backend, once", async () => {
     const registry = registryFor(folder, ` ./one.ts, sub/several.js ,${folder}/sub/several.js,, four-backend,`);
     expect([registry.has("one"), loadedFrom(folder)]).toEqual([false, []]);
     // A path without "./" is the name of a package, as everywhere.
@@ -116,16 +116,16 @@ describe("C10D_BACKENDS", () => {
     ["./no-default.ts", `${broken}/no-default.ts has no default export; it should be the plugin, or a list of plugins`],
     [
       "./null.ts",
-      "the default export is no plugin for this package: a plugin is an object with name, create() and so on, got null",
+      "the default export is not a plugin for this package: a plugin is an object with name, create() and so on, got null",
     ],
     ["./empty.ts", "the default export is an empty list"],
     [
       "./no-create.ts",
-      'the default export is no plugin for this package: backend "lazy" must have a method create(), got undefined',
+      'the default export is not a plugin for this package: backend "lazy" must have a method create(), got undefined',
     ],
     [
       "./second.ts",
-      'item 1 of the default export is no plugin for this package: backend "second" must have the type BackendType.CUSTOM',
+      'item 1 of the default export is not a plugin for this package: backend "second" must have the type BackendType.CUSTOM',
     ],
   ])("%s is an error that says where it comes from", async (entry, message) => {
     const text = entry.split(",")[0] ?? entry;
@@ -156,14 +156,14 @@ describe("C10D_BACKENDS", () => {
     const other = application({ "a.ts": pluginSource("same"), "b.ts": pluginSource("same") });
     const registry = registryFor(other, "./a.ts,./b.ts");
     expect((await refusal(registry.get("same"))).message).toContain(
-      'C10D_BACKENDS entry "./b.ts": backend "same" is there already, from C10D_BACKENDS entry "./a.ts"',
+      'C10D_BACKENDS entry "./b.ts": backend "same" is already known, from C10D_BACKENDS entry "./a.ts"',
     );
     const inCode = registryFor(other, "./a.ts");
     inCode.register(memoryPlugin("same"));
-    expect((await refusal(inCode.get("same"))).message).toContain('backend "same" is registered already');
+    expect((await refusal(inCode.get("same"))).message).toContain('backend "same" is already registered');
   });
 
-  test("what was registered in code and is named too is the same", async () => {
+  test("one that is registered in code and also named is the same", async () => {
     const { default: one } = await import(join(folder, "one.ts"));
     const registry = registryFor(folder, "./one.ts");
     registry.register(one);
@@ -173,7 +173,7 @@ describe("C10D_BACKENDS", () => {
     expect((await refusal(moved.get("one"))).code).toBe("BACKEND_EXISTS");
   });
 
-  test("what failed is tried again", async () => {
+  test("a failed load is tried again", async () => {
     const late = application({ "package.json": {} });
     const registry = registryFor(late, "./late.ts");
     await refusal(registry.get("late"));
@@ -213,7 +213,7 @@ describe("packages that declare backends", () => {
   });
   const tree = `package "@scope/tree" (${folder}/node_modules/@scope/tree/package.json)`;
 
-  test("are found from any folder of the application, and each is loaded when it is asked for", async () => {
+  test("are found from any folder of the application, and each is loaded on first use", async () => {
     const registry = registryFor(join(folder, "deep/down"));
     expect(registry.has("ring")).toBe(false);
     await registry.get("fake");
@@ -228,7 +228,7 @@ describe("packages that declare backends", () => {
     expect(loadedFrom(folder)).not.toContain("node_modules/indirect/x.js");
   });
 
-  test("an entry that is not there, or another backend", async () => {
+  test("a missing entry, or another backend", async () => {
     const registry = registryFor(folder);
     const missing = await refusal(registry.get("tree"));
     expect(missing.message).toBe(
@@ -240,7 +240,7 @@ describe("packages that declare backends", () => {
     );
   });
 
-  test("a built-in name: the built-in backend stays, and discover() tells", async () => {
+  test("a built-in name: the built-in backend stays, and discover() reports it", async () => {
     const registry = registryFor(folder);
     expect((await registry.get("gloo")).module).toContain("/backends/gloo/");
     const faults = await registry.discover();
@@ -257,7 +257,7 @@ describe("packages that declare backends", () => {
     ]);
   });
 
-  test("registered in code goes before declared", async () => {
+  test("registered in code takes precedence over declared", async () => {
     const registry = registryFor(folder);
     const mine = memoryPlugin("ring");
     registry.register(mine);
@@ -265,7 +265,7 @@ describe("packages that declare backends", () => {
     await registry.discover();
     expect(await registry.get("ring")).toBe(mine);
     expect(() => registry.register(memoryPlugin("dev"))).toThrow(
-      `backend "dev" is there already, from package "dev-backend"`,
+      `backend "dev" is already known, from package "dev-backend"`,
     );
   });
 
@@ -275,7 +275,7 @@ describe("packages that declare backends", () => {
     ["a bad name", { backends: { "My Ring": "./x.js" } }, `"-" and "_", got "My Ring"`],
     ["no path", { backends: { ring: 5 } }, '"c10d.backends.ring" must be the path of a module in the package'],
     ["another package", { backends: { ring: "elsewhere" } }, 'such as "./entry.js", got "elsewhere"'],
-    ["a way out", { backends: { ring: "./../../x.js" } }, 'got "./../../x.js"'],
+    ["a path out of the package", { backends: { ring: "./../../x.js" } }, 'got "./../../x.js"'],
     ["an absolute path", { backends: { ring: "/tmp/x.js" } }, 'got "/tmp/x.js"'],
   ])("a wrong declaration, %s", async (_, c10d, message) => {
     const app = application({
@@ -306,7 +306,7 @@ describe("packages that declare backends", () => {
     expect(loadedFrom(app)).toEqual([]);
   });
 
-  test("package.json that is no JSON, or no object", async () => {
+  test("package.json that is not JSON, or not an object", async () => {
     for (const content of ["{", "[]"]) {
       const app = application({ "package.json": content });
       const error = await refusal(registryFor(app).get("ring"));
@@ -322,7 +322,7 @@ describe("packages that declare backends", () => {
   });
 });
 
-describe("what others can have put there", () => {
+describe("files that another user may have put there", () => {
   /** A folder with a package.json, a dependency, and a folder `mine/deep` to work in. */
   const planted = () =>
     application({
@@ -339,7 +339,7 @@ describe("what others can have put there", () => {
     return { code: error.code, message: error.message, faults: await registry.discover() };
   };
 
-  test.each([0o777, 0o1777])("a folder above that anybody can write to, mode %o, is not searched", async (mode) => {
+  test.each([0o777, 0o1777])("a folder above that any user can write to, mode %o, is not searched", async (mode) => {
     const folder = planted();
     chmodSync(folder, mode);
     const { code, message, faults } = await fate(join(folder, "mine/deep"), "bait");
@@ -354,7 +354,7 @@ describe("what others can have put there", () => {
     expect((await fate(join(folder, "mine/deep"), "bait")).faults).toEqual([]);
   });
 
-  test("nor a package.json and a file that anybody can write to", async () => {
+  test("nor are a package.json and a file that any user can write to", async () => {
     const folder = planted();
     chmodSync(join(folder, "bait.ts"), 0o666);
     expect(await fate(folder, "bait")).toMatchObject({
@@ -365,7 +365,7 @@ describe("what others can have put there", () => {
     expect((await fate(folder, "bait")).message).toContain(`${folder}/package.json can be changed by anybody`);
   });
 
-  test("nor dependencies above such a folder, or in one", async () => {
+  test("nor are dependencies above such a folder, or in one", async () => {
     const folder = planted();
     const own = application({ "package.json": { dependencies: { dep: "1" } } });
     rmSync(join(folder, "package.json"));
@@ -405,7 +405,7 @@ describe("what others can have put there", () => {
     expect((await fate(folder, "dep")).message).toContain(`${theirs}/node_modules/dep belongs to another user`);
   });
 
-  test("C10D_BACKENDS: a path is what the user names; where a package is found, others may have had a hand in it", async () => {
+  test("C10D_BACKENDS: a path is trusted because the user names it; a package is not, since another user may have placed it", async () => {
     const folder = planted();
     openToAll(folder, join(folder, "node_modules/dep"));
     chmodSync(folder, 0o1777);
@@ -419,7 +419,7 @@ describe("what others can have put there", () => {
 });
 
 describe("discover()", () => {
-  test("collects what is wrong and goes on", async () => {
+  test("collects faults and continues", async () => {
     const app = application({
       "package.json": { dependencies: { bad: "1" } },
       "node_modules/bad/package.json": { name: "bad", c10d: 1 },
@@ -436,7 +436,7 @@ describe("discover()", () => {
     expect(await registry.get("good")).toMatchObject({ name: "good" });
   });
 
-  test("a registry of its own looks nowhere", async () => {
+  test("a registry without discovery looks nowhere", async () => {
     const registry = new BackendRegistry(builtInBackends);
     expect(await registry.discover()).toEqual([]);
     expect((await refusal(registry.get("ring"))).code).toBe("UNKNOWN_BACKEND");

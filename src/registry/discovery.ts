@@ -1,9 +1,10 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf } from "../errors/index.ts";
-import { strangerAt } from "../files/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
+import { untrustedOwnerAt } from "../files/index.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 import { pluginFault } from "./plugin-shape.ts";
 
 /** An entry of `C10D_BACKENDS`. */
@@ -33,14 +34,14 @@ export interface Declarations {
   readonly faults: readonly DiscoveryFault[];
 }
 
-/** Where backends that nobody has registered are looked for. */
+/** Finds backends that are not registered. */
 export interface BackendDiscovery {
   namedModules(): readonly NamedModule[];
   declarations(): Declarations;
 }
 
 export interface DiscoveryPlace {
-  /** Where relative paths start, and the search for the application's package.json. Default: the current folder. */
+  /** Base of relative paths and of the search for the application's package.json. Default: the current folder. */
   readonly cwd?: string;
   readonly env?: Readonly<Record<string, string | undefined>>;
 }
@@ -49,13 +50,13 @@ export interface DiscoveryPlace {
  * Finds backends in the modules that `C10D_BACKENDS` lists (`pkg,./file.ts`), and in the application's package.json and
  * those of its direct dependencies, which declare them: `"c10d": { "backends": { "name": "./entry" } }`.
  *
- * Modules are loaded when a backend is asked for by the program or the command line, never for what came over a wire. What
- * another user can have put there is neither read nor loaded, but for files that `C10D_BACKENDS` names by their path.
+ * Modules are loaded when the program or the command line requests a backend, never because of network input. Files
+ * that another user may have put there are neither read nor loaded, except those that `C10D_BACKENDS` names by path.
  */
 export function fileSystemDiscovery(place: DiscoveryPlace = {}): BackendDiscovery {
   const cwd = () => place.cwd ?? process.cwd();
   return {
-    namedModules: () => namedModules((place.env ?? process.env).C10D_BACKENDS ?? "", cwd()),
+    namedModules: () => namedModules(environmentText("C10D_BACKENDS", place.env) ?? "", cwd()),
     declarations: () => declarationsOf(cwd()),
   };
 }
@@ -79,12 +80,12 @@ function pluginsIn(value: unknown, origin: string): readonly BackendPlugin[] {
     if (fault === undefined) continue;
     const what = Array.isArray(value) ? `item ${i} of the default export` : "the default export";
     const code = fault.field === "sdk" ? "SDK_MISMATCH" : "BACKEND_LOAD_FAILED";
-    throw unusable(origin, `${what} is no plugin for this package: ${fault.message}`, { code });
+    throw unusable(origin, `${what} is not a plugin for this package: ${fault.message}`, { code });
   }
   return plugins as readonly BackendPlugin[];
 }
 
-/** `named`: by the user, who may mean another user's file. The name of a package does not say which file that is. */
+/** `named`: by the user, who may mean another user's file. A package name does not say which file that is. */
 async function defaultExport(
   specifier: string,
   folder: string,
@@ -104,7 +105,7 @@ async function defaultExport(
       : `not installed for ${folder}`;
     throw unusable(origin, isPath ? `no such module, seen from ${folder}` : reason, { cause });
   }
-  const stranger = named && isPath ? undefined : strangerAt(file);
+  const stranger = named && isPath ? undefined : untrustedOwnerAt(file);
   if (stranger !== undefined) throw unusable(origin, notTrusted(file, stranger), { code: "UNTRUSTED_MODULE" });
   let module: { readonly default?: unknown };
   try {
@@ -178,7 +179,7 @@ function entriesOf(field: unknown): readonly (readonly [name: string, entry: str
   return Object.entries(backends) as [string, string][];
 }
 
-/** The nearest folder that has a package.json, from `folder` upwards; undefined where others can have put it there. */
+/** The nearest folder with a package.json, from `folder` upwards; undefined if another user may have put it there. */
 function nearestPackage(folder: string, faults: DiscoveryFault[]): string | undefined {
   const above = ancestors(folder);
   const index = above.findIndex((each) => existsSync(join(each, "package.json")));
@@ -193,7 +194,7 @@ function nearestPackage(folder: string, faults: DiscoveryFault[]): string | unde
 
 function firstStranger(paths: readonly string[]): string | undefined {
   for (const path of paths) {
-    const stranger = strangerAt(path);
+    const stranger = untrustedOwnerAt(path);
     if (stranger !== undefined) return stranger;
   }
   return undefined;
@@ -204,16 +205,16 @@ function dependencyFolders(application: string, faults: DiscoveryFault[]): strin
   const fields = ["dependencies", "optionalDependencies", "devDependencies", "peerDependencies"];
   const names = new Set(fields.flatMap((field) => (isObject(manifest[field]) ? Object.keys(manifest[field]) : [])));
   const above = ancestors(application);
-  const end = above.findIndex((folder) => strangerAt(folder) !== undefined);
+  const end = above.findIndex((folder) => untrustedOwnerAt(folder) !== undefined);
   const places = end < 0 ? above : above.slice(0, end);
   return [...names].flatMap((name) => {
-    // One that is not installed is no concern of ours: the package manager tells.
+    // A dependency that is not installed is reported by the package manager.
     const folder = places
       .map((each) => join(each, "node_modules", name))
       .find((each) => existsSync(join(each, "package.json")));
     if (folder === undefined) return [];
     const dependency = join(folder, "package.json");
-    const stranger = strangerAt(dependency);
+    const stranger = untrustedOwnerAt(dependency);
     if (stranger === undefined) return [folder];
     faults.push({ origin: dependency, message: notTrusted(dependency, stranger) });
     return [];
@@ -235,7 +236,7 @@ function readManifest(folder: string, faults: DiscoveryFault[]): Readonly<Record
   try {
     const manifest: unknown = JSON.parse(readFileSync(file, "utf8"));
     if (isObject(manifest)) return manifest;
-    throw new TypeError("it holds no object");
+    throw new TypeError("it is not an object");
   } catch (error) {
     const reason = messageOf(error);
     if (!faults.some(({ origin }) => origin === file)) faults.push({ origin: file, message: `unreadable: ${reason}` });

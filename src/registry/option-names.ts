@@ -1,10 +1,10 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import { didYouMean } from "./nearest-name.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
 
-/** The names that a type of options has, all of them. */
+/** All names that a type of options has. */
 export type OptionNames<Options> = Readonly<Record<keyof Options, true>>;
 
-/** Refuses an option with an unknown name, which would count as one that was left out: a limit, say, or a place to meet. */
+/** Throws for an option with an unknown name, which would otherwise count as an option left out. */
 export function requireOptionNames<Options>(caller: string, options: object, names: OptionNames<Options>): void {
   const known = Object.keys(names);
   for (const [name, value] of Object.entries(options)) {

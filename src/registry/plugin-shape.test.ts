@@ -3,10 +3,10 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryPlugin } from "../process-group/fixtures/memory-backend.ts";
 import { BackendRegistry } from "./backend-registry.ts";
 import { builtInBackends } from "./built-in-backends.ts";
+import { BACKEND_SDK_VERSION } from "./contracts/sdk-version.ts";
 import { pluginFault } from "./plugin-shape.ts";
-import { BACKEND_SDK_VERSION } from "./sdk-version.ts";
 
-/** A plugin as JavaScript may have it. */
+/** A plugin as it may occur in JavaScript. */
 function plugin(changes: object): unknown {
   return { ...memoryPlugin("mine"), ...changes };
 }
@@ -22,7 +22,7 @@ describe("pluginFault", () => {
     ["a list", [memoryPlugin("mine")], "got a list"],
     ["a class", class {}, "got a function"],
     ["a module without a default", {}, `a backend's name is lower-case letters, digits, "-" and "_", got undefined`],
-  ])("%s is no plugin", (_, value, message) => {
+  ])("%s is not a plugin", (_, value, message) => {
     expect(pluginFault(value)?.message).toContain(message);
   });
 
@@ -31,13 +31,13 @@ describe("pluginFault", () => {
     ["type", { type: undefined }, 'backend "mine" must have the type BackendType.CUSTOM, got undefined'],
     ["probe", { probe: true }, 'backend "mine" must have a method probe(), got a boolean'],
     ["create", { create: undefined }, 'backend "mine" must have a method create(), got undefined'],
-    ["options", { options: {} }, "options must be a function that gives the schema, got an object"],
+    ["options", { options: {} }, "options must be a function that returns the schema, got an object"],
     ["module", { module: new URL("file:///x") }, "module must be import.meta.url, got an object"],
     ["bootstrap", { bootstrap: "shop" }, 'bootstrap must be "store" or "self", got "shop"'],
     ["devices", { devices: "cpu" }, "devices must be a list of cpu, cuda, got a string"],
     ["devices", { devices: [] }, 'backend "mine" takes no kind of device'],
     ["devices", { devices: ["cuda", "cpu", "cuda"] }, 'backend "mine": devices has "cuda" twice'],
-    ["devices", { devices: ["cpu", "gpu"] }, 'device "gpu" is none of cpu, cuda'],
+    ["devices", { devices: ["cpu", "gpu"] }, 'device "gpu" is not one of cpu, cuda'],
     ["capabilities", { capabilities: undefined }, 'backend "mine": capabilities.ops must be a table, got undefined'],
     ["capabilities", { capabilities: { ops: {} } }, "capabilities.reduceOps must be a table, got undefined"],
     [
@@ -68,7 +68,7 @@ describe("pluginFault", () => {
 });
 
 describe("SDK version", () => {
-  test("this one is taken", () => {
+  test("this one is accepted", () => {
     expect(BACKEND_SDK_VERSION).toBe(2);
     expect(pluginFault(plugin({ sdk: 2 }))).toBeUndefined();
   });
@@ -102,7 +102,7 @@ describe("SDK version", () => {
     expect((error as Error).message).toContain(message);
   });
 
-  test("a plugin of another SDK is told so, whatever else it has", () => {
+  test("a plugin of another SDK is reported as such, whatever else it has", () => {
     expect(pluginFault({ sdk: 3, name: "future", make() {} })).toEqual({
       field: "sdk",
       message: 'backend "future" was written for backend SDK 3, this bun-c10d has SDK 2: update bun-c10d',

@@ -1,25 +1,25 @@
 import { operations } from "../collectives/op-table.ts";
 import { reduceOpCodes } from "../collectives/reduce-op.ts";
+import { didYouMean } from "../errors/nearest-name.ts";
 import { deviceTypes, dtypeNames, isDeviceType } from "../tensor/index.ts";
-import type { BackendPlugin } from "./backend-plugin.ts";
-import { BackendType, backendTypeOf } from "./backend-type.ts";
-import { didYouMean } from "./nearest-name.ts";
-import { sdkMismatch } from "./sdk-version.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
+import { BackendType, backendTypeOf } from "./contracts/backend-type.ts";
+import { sdkMismatch } from "./contracts/sdk-version.ts";
 
-/** Why something is no plugin. */
+/** Why something is not a plugin. */
 export interface PluginFault {
   readonly message: string;
   /** The field that is wrong. */
   readonly field: string;
 }
 
-/** What is wrong with something that should be a plugin; `undefined` when nothing is. Types say it too, but not to JavaScript. */
+/** What is wrong with a plugin; `undefined` when nothing is. Types check it too, but not in JavaScript. */
 export function pluginFault(value: unknown): PluginFault | undefined {
   if (typeof value !== "object" || value === null || Array.isArray(value)) {
     return { field: "plugin", message: `a plugin is an object with name, create() and so on, got ${kindOf(value)}` };
   }
   const plugin = value as { readonly [field in keyof BackendPlugin]?: unknown };
-  // A plugin for another SDK may well have other fields; then its version is the better reason.
+  // A plugin for another SDK may have other fields; then its version is the more useful reason.
   const mismatch = sdkMismatch(plugin);
   if (mismatch !== undefined && plugin.name !== undefined) return { field: "sdk", message: mismatch };
   const { name } = plugin;
@@ -42,7 +42,7 @@ export function pluginFault(value: unknown): PluginFault | undefined {
     }
   }
   if (plugin.options !== undefined && typeof plugin.options !== "function") {
-    return fault("options", `: options must be a function that gives the schema, got ${kindOf(plugin.options)}`);
+    return fault("options", `: options must be a function that returns the schema, got ${kindOf(plugin.options)}`);
   }
   if (plugin.module !== undefined && typeof plugin.module !== "string") {
     return fault("module", `: module must be import.meta.url, got ${kindOf(plugin.module)}`);
@@ -56,7 +56,7 @@ export function pluginFault(value: unknown): PluginFault | undefined {
   if (plugin.devices.length === 0) return fault("devices", "takes no kind of device");
   const device = plugin.devices.find((each) => !isDeviceType(each));
   if (device !== undefined) {
-    return fault("devices", `: device ${JSON.stringify(device)} is none of ${deviceTypes.join(", ")}`);
+    return fault("devices", `: device ${JSON.stringify(device)} is not one of ${deviceTypes.join(", ")}`);
   }
   const twice = plugin.devices.find((each, i, all) => all.indexOf(each) < i);
   if (twice !== undefined) return fault("devices", `: devices has ${JSON.stringify(twice)} twice`);

@@ -1,16 +1,16 @@
-import type { BackendPlugin } from "./backend-plugin.ts";
+import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 
 /** A backend that is loaded on first use. */
 export interface LazyBackend {
   /** Name of the plugin that `load` resolves to. */
   readonly name: string;
-  /** Called when the backend is asked for; what it rejects with is a `BackendUnavailableError` there. */
+  /** Called on first use of the backend; a rejection becomes a `BackendUnavailableError`. */
   readonly load: () => Promise<BackendPlugin>;
 }
 
-/** Where a registry finds the plugins that were registered, asked anew at each look-up. */
+/** Where a registry finds the plugins that were registered, read at each look-up. */
 export interface PluginSource {
-  /** Later ones take the place of earlier ones of the same name. */
+  /** Later ones replace earlier ones of the same name. */
   list(): readonly (BackendPlugin | LazyBackend)[];
   add(plugin: BackendPlugin): void;
 }

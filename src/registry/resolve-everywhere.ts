@@ -1,8 +1,8 @@
 import type { DependencyContainer, InjectionToken } from "tsyringe";
 
 /**
- * All that is registered under a token in a container and in those it was made from, those of parents first. tsyringe's own
- * `resolveAll()` stops at the first container that has any, and throws where there is none.
+ * All that is registered under a token in a container and its parents, those of parents first. tsyringe's own
+ * `resolveAll()` stops at the first container that has any, and throws if there is none.
  */
 export function resolveEverywhere<T>(container: DependencyContainer, token: InjectionToken<T>): T[] {
   const found: T[][] = [];
@@ -12,7 +12,7 @@ export function resolveEverywhere<T>(container: DependencyContainer, token: Inje
   return found.flat();
 }
 
-/** tsyringe's type leaves the parent out. */
+/** tsyringe's type omits the parent. */
 interface Inner extends DependencyContainer {
   readonly parent?: Inner;
 }

@@ -4,8 +4,8 @@ import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { meetIn, membershipOf } from "./shared-place.ts";
 
 /**
- * `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to leave removes; with `any_owner=1` also in
- * one that another user controls. The path is taken from the text as it is written, as in PyTorch: `%20` is three
+ * `file:///path?rank=&world_size=`: the ranks meet in a file, which the last one to close it removes; with
+ * `any_owner=1` also in one that another user controls. The path is used as written, as in PyTorch: `%20` is three
  * characters. A URL object would rewrite it.
  */
 export async function fileRendezvous(url: URL, options: RendezvousOptions, text: string): Promise<Rendezvous> {
@@ -23,7 +23,7 @@ export async function fileRendezvous(url: URL, options: RendezvousOptions, text:
 
 /** Host and path of a URL, split as Python's `urlparse` does. */
 function partsOf(text: string): { readonly host: string; readonly path: string } {
-  // Both ways to read a URL drop these.
+  // Both kinds of URL parsers drop these.
   const cleaned = text.replaceAll(/[\t\r\n]/g, "").trimStart();
   const [, host = "", path = ""] = /^[^:]*:(?:\/\/([^/?#]*))?([^?#]*)/s.exec(cleaned) ?? [];
   return { host, path };

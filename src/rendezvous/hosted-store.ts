@@ -1,30 +1,30 @@
 import { networkInterfaces } from "node:os";
 import type { StoreCallOptions } from "../store/index.ts";
 import { TCPStore } from "../store/index.ts";
-import type { TCPStoreCloseOptions } from "../store/tcp/tcp-store-options.ts";
+import type { TCPStoreCloseOptions } from "../store/tcp/client/tcp-store-options.ts";
 
 /** Where a rank hosts a store; what the others need to reach it. */
 export interface StorePlace {
-  /** Addresses of the host; not all of them need to be known to every other host. */
+  /** Addresses of the host; other hosts need not reach all of them. */
   readonly hosts: readonly string[];
   readonly port: number;
   readonly secret: string;
 }
 
-/** More addresses than these do not fit into what launchers and backends can pass on. */
+/** The most addresses that fit into what launchers and backends can pass on. */
 const MAX_HOSTS = 8;
 
 /** A store that this rank hosts. */
 export interface HostedStore {
   readonly store: TCPStore;
   readonly place: StorePlace;
-  /** Leaves it and ends it. */
+  /** Closes the store and ends its server. */
   close(options?: TCPStoreCloseOptions): Promise<void>;
 }
 
 /**
- * Hosts a store at a free port: on the loopback interface if all ranks are on one host, else on all IPv4 interfaces. Then
- * this rank, too, reaches it by an address that is known to the others, since backends go by that.
+ * Hosts a store at a free port: on the loopback interface if all ranks are on one host, else on all IPv4 interfaces.
+ * Then this rank, too, connects by an address that the others use, since backends take their own address from that.
  */
 export async function hostStore(oneHost: boolean, secret: string, limits: StoreCallOptions): Promise<HostedStore> {
   const host = oneHost ? "127.0.0.1" : "0.0.0.0";

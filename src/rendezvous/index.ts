@@ -1,5 +1,5 @@
-export { MeetingMissed, unlessDisputed } from "./dispute.ts";
-export { type LauncherVariables, launcherVariables } from "./launcher-variables.ts";
+export { MeetingMissed, unlessDisagreement } from "./disagreement.ts";
+export { type LauncherVariables, launcherVariables } from "./launchers/launcher-variables.ts";
 export { checkScheme, meetAt } from "./rendezvous.ts";
 export {
   RENDEZVOUS_HANDLER,

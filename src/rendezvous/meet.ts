@@ -1,13 +1,14 @@
-import { defaultTimeoutMs, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
-import { maxLookMs } from "./dispute.ts";
-import { isOver, noteConnected, noteFailed, serverOfThisMeeting } from "./meetings.ts";
+import { defaultTimeoutMs, timeoutMs } from "../time/index.ts";
+import { maxLookMs } from "./disagreement.ts";
+import { isOver, recordConnected, recordFailed, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";
 import type { Rendezvous, RendezvousCloseOptions, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize, type Membership, watchForMismatch } from "./world-size.ts";
 
-/** Where and as whom a rank meets the others. */
+/** Where a rank meets the others, and as which rank. */
 export interface MeetingPlace extends Membership {
   readonly host: string;
   readonly port: number;
@@ -15,11 +16,11 @@ export interface MeetingPlace extends Membership {
   readonly hostedByLauncher: boolean;
 }
 
-/** How long the rank that hosts the store waits for those who disagree with it to leave: they look at least this often. */
+/** How long the host of the store waits for ranks that disagree with it to disconnect: they check more often. */
 const timeToReadMs = 2 * maxLookMs;
 
-/** How long the notes for the next meeting may take. */
-const noteLimitMs = 1_000;
+/** How long a record for the next meeting may take. */
+const recordLimitMs = 1_000;
 
 /** Meets the other ranks in a TCPStore at a known place. */
 export async function meet(place: MeetingPlace, options: RendezvousOptions): Promise<Rendezvous> {
@@ -44,35 +45,35 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
     await agreeOnWorldSize(store, place, left());
     await join(store, place, left());
   } catch (error) {
-    // The others, who may have come to the store of this rank, shall be able to read what they disagree on.
+    // The others, which may be connected to the store of this rank, must be able to read what they disagree on.
     const disagree = error instanceof InvalidArgumentError && error.code === "WORLD_SIZE_MISMATCH";
     await store.close(disagree ? { drainTimeout: Math.min(timeToReadMs, left().timeout) } : {});
     throw error;
   }
   const attempt = place.attempt === undefined ? {} : { attempt: place.attempt };
   if (place.hostedByLauncher) return { store, rank, worldSize, ...attempt, close: (closing) => store.close(closing) };
-  const limits = { timeout: Math.min(timeout, noteLimitMs) };
-  let noting: Promise<void> | undefined;
+  const limits = { timeout: Math.min(timeout, recordLimitMs) };
+  let recording: Promise<void> | undefined;
   return {
     store,
     rank,
     worldSize,
     ...attempt,
     connected: (meeting) => {
-      // A store that fails here fails what needs it, which tells more.
-      noting = noteConnected(store, rank, meeting, limits).catch(() => {});
-      return noting;
+      // If the store fails here, what needs it fails too, with an error that says more.
+      recording = recordConnected(store, rank, meeting, limits).catch(() => {});
+      return recording;
     },
     isOver: (meeting) => isOver(store, meeting, limits),
     close: async (closing: RendezvousCloseOptions = {}) => {
-      if (closing.failed) noteFailed(store, rank);
-      await noting;
+      if (closing.failed) recordFailed(store, rank);
+      await recording;
       await store.close(closing);
     },
   };
 }
 
-/** Joins, and where all are waited for, stops waiting when one of them turns out to disagree. */
+/** Joins; if it waits for all ranks, it stops waiting when one of them disagrees. */
 async function join(
   store: TCPStore,
   place: MeetingPlace,

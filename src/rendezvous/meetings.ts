@@ -1,9 +1,9 @@
 import { DistTimeoutError } from "../errors/index.ts";
-import { pause } from "../store/deadline.ts";
 import type { StoreCallOptions, TCPStore } from "../store/index.ts";
+import { pause } from "../time/index.ts";
 import type { Membership } from "./world-size.ts";
 
-/** What the rank that hosts a server is doing, see {@link HostState}. */
+/** The key of the state of the rank that hosts a server, see {@link HostState}. */
 const stateKey = "bun-c10d/host";
 const firstPauseMs = 10;
 const longestPauseMs = 100;
@@ -11,13 +11,13 @@ const decoder = new TextDecoder();
 
 /** As `arrivals` or `arrivals connected`. */
 interface HostState {
-  /** How often the host has come to this server. */
+  /** How often the host has joined this server. */
   readonly arrivals: number;
-  /** Number of the meeting that it has connected in since it came last; undefined while it meets the others. */
+  /** Number of the meeting in which it has connected since it last joined; undefined while it meets the others. */
   readonly connected: number | undefined;
 }
 
-/** Of each rank of this process, the last server that it has met the others at, and the arrival of the host there. */
+/** For each rank of this process, the last server where it met the others, and how often the host had joined it. */
 const last = new Map<number, { readonly server: string; readonly arrivals: number }>();
 
 async function stateOf(store: TCPStore, options: StoreCallOptions): Promise<HostState> {
@@ -26,8 +26,8 @@ async function stateOf(store: TCPStore, options: StoreCallOptions): Promise<Host
   return { arrivals, connected };
 }
 
-/** Notes that a rank has connected to the others. For its next meeting this server is used only once its host has come again. */
-export async function noteConnected(
+/** Records that a rank has connected to the others. Its next meeting uses this server only after the host rejoins. */
+export async function recordConnected(
   store: TCPStore,
   rank: number,
   meeting: number,
@@ -38,13 +38,13 @@ export async function noteConnected(
   else if (store.serverIdentity !== undefined) last.set(rank, { server: store.serverIdentity, arrivals });
 }
 
-/** Notes that a rank has not connected: the others may still wait for it at this server. */
-export function noteFailed(store: TCPStore, rank: number): void {
+/** Records that a rank has not connected: the others may still wait for it at this server. */
+export function recordFailed(store: TCPStore, rank: number): void {
   if (store.serverIdentity !== undefined && !store.isHost)
     last.set(rank, { server: store.serverIdentity, arrivals: 0 });
 }
 
-/** Whether the host has connected to the others without this rank, which has come too late for that and waits for it here. */
+/** Whether the host has connected to the others without this rank, which was too late and waits for it here. */
 export async function isOver(store: TCPStore, meeting: number, options: StoreCallOptions): Promise<boolean> {
   if (store.isHost) return false;
   const { connected } = await stateOf(store, options);
@@ -52,7 +52,7 @@ export async function isOver(store: TCPStore, meeting: number, options: StoreCal
 }
 
 /**
- * Connects to the server that a rank hosts for this meeting. Where that of the meeting before still listens, because its
+ * Connects to the server that a rank hosts for this meeting. If that of the previous meeting still listens, because its
  * host is slow to leave, tries again until the next one does.
  */
 export async function serverOfThisMeeting(
@@ -67,7 +67,7 @@ export async function serverOfThisMeeting(
         const { arrivals } = await stateOf(store, limits());
         await store.set(stateKey, String(arrivals + 1), limits());
       }
-      if (store.isHost || !(await isOfMeetingBefore(store, rank, limits()))) return store;
+      if (store.isHost || !(await isOfPreviousMeeting(store, rank, limits()))) return store;
     } catch (error) {
       await store.close();
       throw error;
@@ -79,14 +79,14 @@ export async function serverOfThisMeeting(
   }
 }
 
-async function isOfMeetingBefore(store: TCPStore, rank: number, options: StoreCallOptions): Promise<boolean> {
+async function isOfPreviousMeeting(store: TCPStore, rank: number, options: StoreCallOptions): Promise<boolean> {
   const before = last.get(rank);
   try {
     const { arrivals, connected } = await stateOf(store, options);
     if (connected !== undefined) return true;
     return before?.server === store.serverIdentity && before?.arrivals === arrivals;
   } catch (error) {
-    // One that ends meanwhile is that of the meeting before.
+    // A server that ends meanwhile is that of the previous meeting.
     if (before === undefined) throw error;
     return true;
   }
@@ -94,7 +94,7 @@ async function isOfMeetingBefore(store: TCPStore, rank: number, options: StoreCa
 
 function tooLate({ host, port }: TCPStore): DistTimeoutError {
   return new DistTimeoutError(
-    `the store server at ${host}:${port} is still that of the meeting before, which this rank has left. Has rank 0, which hosts it, called destroyProcessGroup() and then initProcessGroup() again?`,
+    `the store server at ${host}:${port} is still that of the previous meeting, which this rank has left. Has rank 0, which hosts it, called destroyProcessGroup() and then initProcessGroup() again?`,
     { code: "CONNECT_TIMEOUT", op: "rendezvous", host, port },
   );
 }

@@ -36,7 +36,7 @@ export function checkMembership(
   }
 }
 
-/** The error of a URL other than env:// without a rank or a world size, which the caller has not given either. */
+/** The error of a URL other than env:// without a rank or a world size, if the caller gave none either. */
 export function missingParameter(scheme: string, what: string): InvalidArgumentError {
   const advice = `give initProcessGroup() rank and worldSize, or write ${scheme}://…?rank=0&world_size=2`;
   return rendezvousError(scheme, `${what} parameter missing: ${advice}`);

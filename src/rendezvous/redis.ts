@@ -5,7 +5,8 @@ import { meetIn, membershipOf } from "./shared-place.ts";
 
 /**
  * `redis://[[user]:password@]host[:port][/db][/prefix]?rank=&world_size=`, `rediss://…` or
- * `redis+unix:///socket?prefix=…`: the ranks meet on a Redis server; the last one to leave removes what they wrote there.
+ * `redis+unix:///socket?prefix=…`: the ranks meet on a Redis server; the last one to close it removes what they wrote
+ * there.
  */
 export async function redisRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
   const isSocket = url.protocol === "redis+unix:";

@@ -56,7 +56,7 @@ describe("env://", () => {
     expect(text((await ranks[2]?.store.get("k")) ?? new Uint8Array())).toBe("v");
   });
 
-  test("a launcher's store is used by all ranks, over restarts of another size too", async () => {
+  test("a launcher's store is used by all ranks, also across restarts with another world size", async () => {
     await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
     for (const [attempt, worldSize] of [2, 3].entries()) {
       const more = { TORCHELASTIC_USE_AGENT_STORE: "True", TORCHELASTIC_RESTART_COUNT: String(attempt) };
@@ -103,12 +103,12 @@ describe("env://", () => {
     [{}, { rank: 2 }, "rank must be between 0 and 1 (WORLD_SIZE 2), got 2"],
     [{ WORLD_SIZE: "0" }, {}, "WORLD_SIZE must be at least 1, got 0"],
     [{ MASTER_PORT: "99999" }, {}, "MASTER_PORT must have value from 0 to 65535 but was 99999."],
-  ])("a number in %p that cannot be names its variable", async (env, given, message) => {
+  ])("the error of an invalid number in %p names its variable", async (env, given, message) => {
     const error = await failure("env://", { env: { ...variables(0, 2, 1).env, ...env }, ...given });
     expect(error).toMatchObject({ name: "InvalidArgumentError", message });
   });
 
-  test("a script that was started without a launcher says how to start it", async () => {
+  test("the error of a script without a launcher says how to start it", async () => {
     const error = await failure("env://", { env: {} });
     expect(error).toMatchObject({ name: "InvalidArgumentError", code: "NOT_LAUNCHED" });
     expect(error.message).toContain(
@@ -137,7 +137,7 @@ describe("env://", () => {
     }
   });
 
-  test("arguments and the URL come before variables", async () => {
+  test("arguments and the URL override variables", async () => {
     const { env } = variables(7, 9, await freePort());
     expect(await meet("env://", { env, rank: 0, worldSize: 1 })).toMatchObject({ rank: 0, worldSize: 1 });
     expect(await meet("env://?rank=0&world_size=1", { env })).toMatchObject({ rank: 0, worldSize: 1 });
@@ -165,7 +165,7 @@ describe("env://", () => {
     expect(error.message).toContain(`127.0.0.1:${port}`);
   });
 
-  test("others are absent: rank 0 tells how many came", async () => {
+  test("others are absent: rank 0 reports how many joined", async () => {
     const error = await failure("env://", variables(0, 3, await freePort()));
     expect(error).toBeInstanceOf(DistTimeoutError);
     expect(error.message).toContain("1/3 clients joined");
@@ -219,7 +219,7 @@ describe("the world size", () => {
   test.each([
     [3, 2],
     [2, 3],
-  ])("rank 0 has %d, rank 1 has %d: both learn it", async (first, second) => {
+  ])("rank 0 has %d, rank 1 has %d: both report it", async (first, second) => {
     const port = await freePort();
     const started = performance.now();
     const meeting = rendezvous("env://", { ...variables(0, first, port), timeout: 10_000 });
@@ -254,7 +254,7 @@ describe("handlers", () => {
     );
   });
 
-  test("a handler that does not end is given up, and left when it ends after all", async () => {
+  test("a handler that does not finish times out, and its late rendezvous is closed", async () => {
     const late = Promise.withResolvers<Rendezvous>();
     registerRendezvousHandler("endless", () => late.promise);
     const error = await failure("endless://", { timeout: 50 });
@@ -265,11 +265,11 @@ describe("handlers", () => {
   });
 
   test.each([[undefined], [{}], [{ store: new HashStore(), rank: "0", worldSize: 1 }]])(
-    "what a handler gives has to be a rendezvous: %p",
+    "a handler must return a rendezvous: %p",
     async (met) => {
       const scheme = `bad${crypto.randomUUID().slice(0, 8)}`;
       registerRendezvousHandler(scheme, async () => met as unknown as Rendezvous);
-      expect((await failure(`${scheme}://`)).message).toContain("has to resolve to { store, rank, worldSize }");
+      expect((await failure(`${scheme}://`)).message).toContain("must resolve to { store, rank, worldSize }");
     },
   );
 

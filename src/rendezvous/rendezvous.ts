@@ -1,11 +1,11 @@
-import { DistTimeoutError, defaultTimeoutMs, describe, InvalidArgumentError, timeoutMs } from "../errors/index.ts";
+import { DistTimeoutError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { checkPort } from "../store/arguments.ts";
-import { withLimit } from "../store/deadline.ts";
+import { defaultTimeoutMs, timeoutMs, withLimit } from "../time/index.ts";
 import { envRendezvous } from "./env.ts";
 import type { Rendezvous, RendezvousHandler, RendezvousOptions, SchemeHandler } from "./rendezvous-handler.ts";
 import { tcpRendezvous } from "./tcp.ts";
 
-/** Loaded by those who use them. */
+/** Loaded when they are used. */
 const fileRendezvous: RendezvousHandler = async (url, options, text) =>
   (await import("./file.ts")).fileRendezvous(url, options, text);
 const redisRendezvous: RendezvousHandler = async (url, options) =>
@@ -20,10 +20,10 @@ const builtIn: ReadonlyMap<string, RendezvousHandler> = new Map([
   ["redis+unix", redisRendezvous],
 ]);
 
-/** Time beyond the limit in which a handler can end by itself. */
+/** Time after the limit in which a handler can end itself. */
 const graceMs = 50;
 
-/** @throws InvalidArgumentError for a scheme that is none, or one that has a handler already. */
+/** @throws InvalidArgumentError for an invalid scheme, or one that has a handler already. */
 export function checkScheme({ scheme }: SchemeHandler, known: readonly SchemeHandler[]): void {
   if (typeof scheme !== "string" || !/^[a-z][a-z0-9+.-]*$/.test(scheme)) {
     throw new InvalidArgumentError(`a scheme is a lower-case word such as "tcp", got ${JSON.stringify(scheme)}`, {
@@ -37,7 +37,8 @@ export function checkScheme({ scheme }: SchemeHandler, known: readonly SchemeHan
 
 /**
  * Meets the other ranks of the job by a URL.
- * @param handlers Those for further schemes; the last of a scheme counts, and before a built-in one.
+ * @param handlers Handlers for further schemes; the last one of a scheme is used, and takes precedence over a built-in
+ * one.
  */
 export async function meetAt(
   url: string,
@@ -86,7 +87,7 @@ function knownSchemes(handlers: readonly SchemeHandler[]): string {
   return [...schemes].map((scheme) => `${scheme}://`).join(", ");
 }
 
-/** A handler of a user's own may ignore the limit. A rendezvous that comes too late is closed. */
+/** A user's handler may ignore the limit. A rendezvous that completes too late is closed. */
 async function withinLimit(
   scheme: string,
   handler: RendezvousHandler,
@@ -116,17 +117,20 @@ function checked(scheme: string, met: unknown): Rendezvous {
     return met as Rendezvous;
   }
   throw new InvalidArgumentError(
-    `the rendezvous handler of ${scheme}:// has to resolve to { store, rank, worldSize }, a store and two integers`,
+    `the rendezvous handler of ${scheme}:// must resolve to { store, rank, worldSize }, a store and two integers`,
     { argument: "url" },
   );
 }
 
 function tooLate(scheme: string, limitMs: number): DistTimeoutError {
-  return new DistTimeoutError(`the rendezvous handler of ${scheme}:// has not ended within ${Math.round(limitMs)} ms`, {
-    code: "CONNECT_TIMEOUT",
-    op: "rendezvous",
-    timeoutMs: limitMs,
-  });
+  return new DistTimeoutError(
+    `the rendezvous handler of ${scheme}:// did not finish within ${Math.round(limitMs)} ms`,
+    {
+      code: "CONNECT_TIMEOUT",
+      op: "rendezvous",
+      timeoutMs: limitMs,
+    },
+  );
 }
 
 function checkInteger(argument: string, value: number | undefined): void {

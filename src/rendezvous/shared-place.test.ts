@@ -66,7 +66,7 @@ const kinds = [
 describe.each(kinds)("$name", ({ name, place }) => {
   const scheme = name.slice(0, -3);
 
-  test("ranks meet, and the last to leave removes the place", async () => {
+  test("ranks meet, and the last one to close removes the place", async () => {
     const { url, remains } = place();
     const ranks = await Promise.all([1, 0].map((rank) => meet(`${url}?rank=${rank}&world_size=2`)));
     expect(ranks.map(({ rank, worldSize }) => [rank, worldSize])).toEqual([
@@ -136,7 +136,7 @@ test.each([
 });
 
 test.each(["a b%20c", "100%", "%zz", "..name", "q\\r", "a;b", "ä|:"])(
-  "file:// takes the path %j as it stands, as PyTorch does",
+  "file:// uses the path %j as written, as PyTorch does",
   async (name) => {
     const path = join(folder, name);
     const { store } = await meet(`file://${path}?rank=0&world_size=2`);
@@ -145,7 +145,7 @@ test.each(["a b%20c", "100%", "%zz", "..name", "q\\r", "a;b", "ä|:"])(
   },
 );
 
-test("a redis:// URL with a % that is no escape is refused", async () => {
+test("a redis:// URL with a % that is not an escape is refused", async () => {
   const error = await failure(`redis://127.0.0.1:${server.port}/0/100%?rank=0&world_size=1`);
   expect(error).toBeInstanceOf(InvalidArgumentError);
   expect(error.message).toContain('"100%"');
@@ -153,7 +153,7 @@ test("a redis:// URL with a % that is no escape is refused", async () => {
 
 test("a file of PyTorch's job is joined like one of ours", async () => {
   const path = newFile();
-  // What a Python rank leaves there before we come: its handle, and its keys.
+  // What a Python rank leaves there before this rank joins: its handle, and its keys.
   const python = await FileStore.open(path, 2);
   await python.set("default_pg/0//cpu//0", "address");
   const { store } = await meet(`file://${path}?rank=1&world_size=2`);
@@ -168,14 +168,14 @@ test("no server: the error names it", async () => {
   expect(error).toMatchObject({ code: "CONNECT_TIMEOUT", details: { port: listener.port } });
 });
 
-test("nothing of files and Redis is loaded before it is used", () => {
+test("the modules for files and Redis are loaded only when they are used", () => {
   const index = JSON.stringify(join(import.meta.dir, "../index.ts"));
   const code = `await import(${index});
     const loaded = [...(globalThis.Loader?.registry?.keys() ?? Object.keys(require.cache))];
     console.log(JSON.stringify(loaded));`;
   const run = Bun.spawnSync([process.execPath, "-e", code], { stderr: "inherit", timeout: 10_000 });
   const loaded: string[] = JSON.parse(run.stdout.toString());
-  expect(loaded.some((file) => file.endsWith("/store/file-store.ts"))).toBe(true);
-  const early = /\/rendezvous\/(file|redis)\.ts$|\/store\/(redis\/|file\/(?!record))/;
+  expect(loaded.some((file) => file.endsWith("/store/file/file-store.ts"))).toBe(true);
+  const early = /\/rendezvous\/(file|redis)\.ts$|\/store\/(redis\/(?!redis-store)|file\/(?!record|file-store))/;
   expect(loaded.filter((file) => early.test(file))).toEqual([]);
 });

@@ -1,10 +1,11 @@
-import { DistStoreError, defaultTimeoutMs, timeoutMs } from "../errors/index.ts";
+import { DistStoreError } from "../errors/index.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
+import { defaultTimeoutMs, timeoutMs } from "../time/index.ts";
 import { checkMembership, integerFrom, missingParameter } from "./membership.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 import { agreeOnWorldSize } from "./world-size.ts";
 
-/** Rank and world size by the arguments or the query of a URL `scheme://…`. */
+/** Rank and world size from the arguments or the query of a URL `scheme://…`. */
 export function membershipOf(
   scheme: string,
   url: URL,
@@ -34,18 +35,18 @@ export async function meetIn(
     await claimRank(where, store, rank, left());
     await agreeOnWorldSize(store, { rank, worldSize }, left());
   } catch (error) {
-    // What went wrong first counts.
+    // The first error counts.
     await store.close().catch(() => {});
     throw error;
   }
   return { store, rank, worldSize, close: () => store.close() };
 }
 
-/** A store that outlives a job would give the next one its keys, and a hang that nobody can explain. */
+/** The keys of a store that outlives its job would make the next job hang without an explanation. */
 async function claimRank(where: string, store: Store, rank: number, options: StoreCallOptions): Promise<void> {
   if ((await store.add(`bun-c10d/rank/${rank}`, 1, options)) === 1) return;
   throw new DistStoreError(
-    `rank ${rank} has met the others at ${where} before. Either two processes have this rank, or what is there was left by an earlier job: remove it, or use another place for each job.`,
+    `rank ${rank} has met the others at ${where} before. Either two processes have this rank, or an earlier job left its data there: remove it, or use another place for each job.`,
     { code: "RANK_TAKEN", op: "rendezvous", rank },
   );
 }

@@ -1,4 +1,4 @@
-import { flagOf } from "../errors/index.ts";
+import { type Environment, environmentFlag, processEnvironment } from "../environment/index.ts";
 import { checkPort } from "../store/arguments.ts";
 import { meet } from "./meet.ts";
 import { integerFrom, missingParameter, rendezvousError } from "./membership.ts";
@@ -16,9 +16,8 @@ export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promi
   if (host === "") throw rendezvousError("tcp", "host missing");
   const port = Number(url.port);
   checkPort(port);
-  const env = options.env ?? process.env;
-  const hostedByLauncher =
-    flagOf("TORCHELASTIC_USE_AGENT_STORE", env.TORCHELASTIC_USE_AGENT_STORE) && Number(env.MASTER_PORT) === port;
+  const env: Environment = options.env ?? processEnvironment;
+  const hostedByLauncher = environmentFlag("TORCHELASTIC_USE_AGENT_STORE", env) && Number(env.MASTER_PORT) === port;
   const attempt = (hostedByLauncher && env.TORCHELASTIC_RESTART_COUNT) || "";
   return meet({ host, port, rank, worldSize, hostedByLauncher, attempt }, options);
 }

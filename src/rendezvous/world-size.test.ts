@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { HashStore } from "../store/index.ts";
-import { maxLookMs } from "./dispute.ts";
+import { maxLookMs } from "./disagreement.ts";
 import { agreeOnWorldSize, watchForMismatch, whileAgreed } from "./world-size.ts";
 
 const mismatch = { code: "WORLD_SIZE_MISMATCH" };
@@ -9,7 +9,7 @@ const never = new Promise<never>(() => {});
 test.each([
   [0, 1],
   [1, 0],
-])("rank %d comes before rank %d: both get the same words", async (early, late) => {
+])("rank %d joins before rank %d: both get the same message", async (early, late) => {
   const store = new HashStore();
   const membership = (rank: number) => ({ rank, worldSize: rank === 0 ? 3 : 2 });
   await agreeOnWorldSize(store, membership(early));
@@ -45,7 +45,7 @@ describe("whileAgreed", () => {
     expect(performance.now() - started).toBeLessThan(delayMs + maxLookMs + 2_000);
   });
 
-  test("what an earlier attempt has left does not count", async () => {
+  test("what an earlier attempt left does not count", async () => {
     const store = new HashStore();
     await agreeOnWorldSize(store, { rank: 0, worldSize: 2 });
     await agreeOnWorldSize(store, { rank: 1, worldSize: 3 }).catch(() => {});
@@ -55,7 +55,7 @@ describe("whileAgreed", () => {
     expect(await whileAgreed(store, again, slow)).toBe("met");
   });
 
-  test("a store that fails is left to the connection", async () => {
+  test("if the store fails, the connection decides", async () => {
     const store = new HashStore();
     const slow = Bun.sleep(300).then(() => "met");
     const waiting = whileAgreed(store, { rank: 0, worldSize: 2 }, slow);

@@ -1,19 +1,19 @@
 import { InvalidArgumentError } from "../errors/index.ts";
 import type { Store, StoreCallOptions } from "../store/index.ts";
-import { unlessDisputed } from "./dispute.ts";
+import { unlessDisagreement } from "./disagreement.ts";
 
 const baseKey = "bun-c10d/world_size";
 
-/** Who takes part in an attempt of a job. */
+/** A rank in an attempt of a job. */
 export interface Membership {
   readonly rank: number;
   readonly worldSize: number;
-  /** Number of the restart; a launcher may keep the store over restarts of another size. */
+  /** Number of the restart; a launcher may keep the store across restarts with another world size. */
   readonly attempt?: string;
 }
 
 /**
- * Checks that all ranks were started with the same world size; the first one to come sets it.
+ * Checks that all ranks were started with the same world size; the first rank sets it.
  * @throws InvalidArgumentError naming both numbers and a rank with each.
  */
 export async function agreeOnWorldSize(
@@ -23,7 +23,7 @@ export async function agreeOnWorldSize(
 ): Promise<void> {
   const key = attemptKey(attempt);
   const own = String(worldSize);
-  // Written first, so that a rank which finds another number also finds who has it.
+  // Written first, so that a rank which finds another number also finds which rank has it.
   await store.set(`${key}/${own}`, String(rank), options);
   const agreed = await store.compareSet(key, "", own, options);
   const other = new TextDecoder().decode(agreed);
@@ -44,7 +44,7 @@ export async function watchForMismatch(
 }
 
 /**
- * Waits for the connections of ranks that agree, and gives up when one turns out to disagree on the world size.
+ * Waits for the connections of ranks that agree, and rejects when one disagrees on the world size.
  *
  * @param isMissed Whether the meeting cannot take place any more.
  * @throws MeetingMissed, and as {@link watchForMismatch}.
@@ -56,21 +56,26 @@ export function whileAgreed<T>(
   isMissed?: () => Promise<boolean>,
 ): Promise<T> {
   const key = `${attemptKey(membership.attempt)}/mismatch`;
-  return unlessDisputed(connecting, { store, key, errorOf: (report) => mismatchWith(membership, report), isMissed });
+  return unlessDisagreement(connecting, {
+    store,
+    key,
+    errorOf: (report) => mismatchWith(membership, report),
+    isMissed,
+  });
 }
 
 function attemptKey(attempt: string | undefined): string {
   return attempt === undefined || attempt === "" || attempt === "0" ? baseKey : `${baseKey}/attempt_${attempt}`;
 }
 
-/** @param report What a rank that disagrees has left: its rank and its world size. */
+/** @param report What a rank that disagrees wrote: its rank and its world size. */
 function mismatchWith({ rank, worldSize }: Membership, report: string): InvalidArgumentError {
   const [otherRank = "", other = ""] = report.split("/");
   return mismatch(rank, String(worldSize), Number(otherRank), other);
 }
 
 function mismatch(rankA: number, sizeA: string, rankB: number, sizeB: string): InvalidArgumentError {
-  // The same words on all ranks, whoever was first.
+  // The same message on all ranks, whichever was first.
   const had = [`rank ${rankA} has ${sizeA}`, `rank ${rankB} has ${sizeB}`];
   if (rankA > rankB) had.reverse();
   return new InvalidArgumentError(

@@ -8,14 +8,14 @@ export function checkKeys(op: string, keys: readonly string[]): void {
   for (const key of keys) checkKey(op, key);
 }
 
-/** @throws InvalidArgumentError unless `key` is a string that has a UTF-8. */
+/** @throws InvalidArgumentError unless `key` is a string that UTF-8 can encode. */
 export function checkKey(op: string, key: string): void {
   if (typeof key === "string" && key.isWellFormed()) return;
-  const fault = typeof key === "string" ? "must not have half a surrogate pair" : `must be a string, got ${typeof key}`;
+  const fault = typeof key === "string" ? "must not contain a lone surrogate" : `must be a string, got ${typeof key}`;
   throw new InvalidArgumentError(`store ${op}: a key ${fault}`, { op, argument: "key" });
 }
 
-/** @throws InvalidArgumentError unless `amount` is an integer that a number holds exactly. */
+/** @throws InvalidArgumentError unless `amount` is a safe integer. */
 export function checkAmount(key: string, amount: number): void {
   if (!Number.isSafeInteger(amount)) {
     throw new InvalidArgumentError(
@@ -53,7 +53,7 @@ export function checkWorldSize(op: string, worldSize: number): void {
   }
 }
 
-/** @throws InvalidArgumentError unless `port` is one. */
+/** @throws InvalidArgumentError unless `port` is a port number. */
 export function checkPort(port: number, name = "port"): void {
   if (!Number.isInteger(port) || port < 0 || port > 65_535) {
     throw new InvalidArgumentError(`${name} must have value from 0 to 65535 but was ${describeNumber(port)}.`, {
@@ -63,9 +63,9 @@ export function checkPort(port: number, name = "port"): void {
 }
 
 /**
- * For callers without types, who call the constructor as in PyTorch, with a host or a path.
- * @throws InvalidArgumentError saying how a store is made.
+ * For untyped callers that call the constructor as in PyTorch, with a host or a path.
+ * @throws InvalidArgumentError that says how to create a store.
  */
 export function checkMade(made: unknown, store: string, how: string): void {
-  if (typeof made !== "object") throw new InvalidArgumentError(`a ${store} is made by \`await ${how}\`, not by new`);
+  if (typeof made !== "object") throw new InvalidArgumentError(`a ${store} is created by \`await ${how}\`, not by new`);
 }

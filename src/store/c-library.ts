@@ -1,12 +1,12 @@
 import { dlopen, type FFIFunction, type Library } from "bun:ffi";
 import { DistStoreError } from "../errors/index.ts";
 
-/** That of glibc, of musl, and of macOS. */
+/** Those of glibc, musl and macOS. */
 const names = ["libc.so.6", `libc.musl-${process.arch === "arm64" ? "aarch64" : "x86_64"}.so.1`, "libSystem.B.dylib"];
 
 /**
  * Functions of the C library of this system.
- * @throws DistStoreError with `code` when there is none; `user` is who wants it.
+ * @throws DistStoreError with `code` if there is none; `user` names the caller in the message.
  */
 export function openCLibrary<F extends Record<string, FFIFunction>>(
   functions: F,

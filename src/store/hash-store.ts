@@ -1,4 +1,4 @@
-import { timeoutMs } from "../errors/index.ts";
+import { timeoutMs } from "../time/index.ts";
 import { checkAmount, checkKeys, checkPairs } from "./arguments.ts";
 import { KeyValueTable, safeIntegerRange } from "./key-value-table.ts";
 import { PendingWaits } from "./pending-waits.ts";
@@ -15,7 +15,7 @@ import { ownBytes } from "./store-value.ts";
 /**
  * A store in the memory of this process, for ranks that live in it and for tests. Clones share the data.
  *
- * c10d: `torch.distributed.HashStore`. Unlike there, every op that makes a key present wakes those who wait for it.
+ * c10d: `torch.distributed.HashStore`. Unlike there, every op that makes a key present wakes its waiters.
  */
 export class HashStore extends Store {
   #table = new KeyValueTable();

@@ -1,7 +1,7 @@
-export { FileStore, type FileStoreOptions } from "./file-store.ts";
+export { FileStore, type FileStoreOptions } from "./file/file-store.ts";
 export { HashStore } from "./hash-store.ts";
 export { PrefixStore } from "./prefix-store.ts";
-export { RedisStore, type RedisStoreOptions } from "./redis-store.ts";
+export { RedisStore, type RedisStoreOptions } from "./redis/redis-store.ts";
 export { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 export {
   type ClientCounter,

@@ -4,7 +4,7 @@ import { KeyValueTable } from "./key-value-table.ts";
 const bytes = (text: string) => new TextEncoder().encode(text);
 const text = (value: Uint8Array | undefined) => new TextDecoder().decode(value);
 
-test("what was read stays as it was while more is appended", () => {
+test("a value that was read does not change while more is appended", () => {
   const table = new KeyValueTable();
   const seen: (Uint8Array | undefined)[] = [];
   const expected: string[] = [];
@@ -16,7 +16,7 @@ test("what was read stays as it was while more is appended", () => {
   expect(seen.map(text)).toEqual(expected);
 });
 
-test("a value that was set is not written to by append, and a new one does not see an old one's room", () => {
+test("append does not write to a value that was set, and a new value does not reuse an old one's buffer", () => {
   const table = new KeyValueTable();
   const whole = bytes("abcdef");
   table.set("k", whole.subarray(0, 3));
@@ -31,11 +31,11 @@ test("a value that was set is not written to by append, and a new one does not s
   expect(text(table.get("k"))).toBe("");
 });
 
-test("appending takes a time in proportion to what is appended", () => {
+test("the time to append is proportional to what is appended", () => {
   const table = new KeyValueTable();
   const piece = new Uint8Array(100);
   const started = performance.now();
-  // By copies of the whole value each time these were 500 GB.
+  // Copies of the whole value each time would be 500 GB.
   for (let i = 0; i < 100_000; i++) table.append("k", piece);
   expect(performance.now() - started).toBeLessThan(10_000);
   expect(table.get("k")?.length).toBe(10_000_000);

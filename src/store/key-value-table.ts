@@ -18,20 +18,20 @@ const empty = new Uint8Array(0);
 
 /**
  * The semantics of c10d's stores over a map in memory: pure, without I/O, shared by {@link HashStore} and the TCP
- * server. Values that go in are kept and values that come out are the kept ones, so callers copy where they must.
+ * server. Values are stored and returned without a copy, so callers copy where they must.
  *
  * Differs from upstream where that is sloppy: a counter is decimal text and nothing else (`"12abc"` is refused), a sum
- * never wraps, every op that makes a key present wakes its waiters, and a `compareSet` that did nothing wakes nobody.
+ * never wraps, every op that makes a key present wakes its waiters, and a `compareSet` that did nothing wakes none.
  */
 export class KeyValueTable {
   readonly #values = new Map<string, Uint8Array>();
   readonly #queues = new Map<string, ValueQueue>();
-  /** What {@link append} made: behind the value, which is the whole beginning, is room that nobody looks at. */
-  readonly #roomy = new WeakSet<ArrayBufferLike>();
-  /** Those who wait for keys of this table. */
+  /** Buffers that {@link append} allocated: the value is at the start, and unused space follows. */
+  readonly #growable = new WeakSet<ArrayBufferLike>();
+  /** Waiters for keys of this table. */
   readonly waiters = new KeyWaiters((key) => this.has(key));
 
-  /** Those who wait for an element of a queue. */
+  /** Waiters for an element of a queue. */
   readonly queueWaiters = new KeyWaiters((key) => this.#queues.has(key));
 
   /** Number of keys; queues do not count. */
@@ -77,21 +77,21 @@ export class KeyValueTable {
     return desired;
   }
 
-  /** The bytes that were there stay as they are for whoever holds them. */
+  /** Does not change the previous value, which callers may hold. */
   append(key: string, value: Uint8Array): void {
     const current = this.#values.get(key) ?? empty;
     const length = current.length + value.length;
-    let room: Uint8Array;
-    if (this.#roomy.has(current.buffer) && length <= current.buffer.byteLength) {
-      room = new Uint8Array(current.buffer);
+    let target: Uint8Array;
+    if (this.#growable.has(current.buffer) && length <= current.buffer.byteLength) {
+      target = new Uint8Array(current.buffer);
     } else {
       // Twice as much, so that many additions do not copy the whole value each time.
-      room = new Uint8Array(Math.max(length, 2 * current.length));
-      room.set(current);
-      this.#roomy.add(room.buffer);
+      target = new Uint8Array(Math.max(length, 2 * current.length));
+      target.set(current);
+      this.#growable.add(target.buffer);
     }
-    room.set(value, current.length);
-    this.set(key, room.subarray(0, length));
+    target.set(value, current.length);
+    this.set(key, target.subarray(0, length));
   }
 
   delete(key: string): boolean {
@@ -113,7 +113,7 @@ export class KeyValueTable {
     return value;
   }
 
-  /** The element that the next {@link queuePop} gives. */
+  /** The element that the next {@link queuePop} returns. */
   queueFirst(key: string): Uint8Array | undefined {
     return this.#queues.get(key)?.first;
   }
@@ -122,7 +122,7 @@ export class KeyValueTable {
     return this.#queues.get(key)?.length ?? 0;
   }
 
-  /** Forgets all keys and queues; those who wait go on waiting. */
+  /** Removes all keys and queues; waiters keep waiting. */
   clear(): void {
     this.#values.clear();
     this.#queues.clear();
@@ -141,7 +141,7 @@ export function addToCounter(
 ): number | bigint {
   if (typeof amount === "number") {
     const sum = shortCounter(current ?? empty) + amount;
-    // Both ranges hold every safe integer; NaN is none.
+    // Both ranges hold every safe integer; NaN is not one.
     if (Number.isSafeInteger(sum)) return sum;
   }
   const sum = parseCounter(key, current ?? empty) + BigInt(amount);
@@ -149,7 +149,7 @@ export function addToCounter(
   return sum;
 }
 
-/** The number that a short decimal text stands for; NaN for all others, good or bad. */
+/** The number of a short decimal text; NaN for all other texts, valid or not. */
 function shortCounter(value: Uint8Array): number {
   const { length } = value;
   if (length > 15) return Number.NaN;
@@ -177,7 +177,7 @@ function parseCounter(key: string, value: Uint8Array): bigint {
   return BigInt(text.startsWith("+") ? text.slice(1) : text);
 }
 
-/** The error of `add` on a value that is no decimal integer. */
+/** The error of `add` on a value that is not a decimal integer. */
 export function notACounter(key: string, text?: string): DistStoreError {
   const what = text === undefined ? "" : ` (it begins with ${JSON.stringify(text)})`;
   return new DistStoreError(

@@ -1,15 +1,15 @@
 interface Waiter {
   readonly keys: readonly string[];
   readonly wake: () => void;
-  /** Place of the key that it is registered under; -1 once it has ended. */
+  /** Index of the key that it is registered under; -1 once it has ended. */
   at: number;
 }
 
 /**
- * Who waits for which keys. A waiter is woken once, at a moment when all of its keys are there.
+ * The waiters for keys. A waiter is woken once, at a moment when all of its keys are present.
  *
- * It is registered under one missing key at a time, so that one who waits for many keys costs little more than their
- * list, and one more key costs one look at the next.
+ * It is registered under one missing key at a time, so that a waiter for many keys costs little more than their list,
+ * and each key that is set costs one check of the next.
  */
 export class KeyWaiters {
   readonly #byKey = new Map<string, Set<Waiter>>();
@@ -19,7 +19,7 @@ export class KeyWaiters {
     this.#isPresent = isPresent;
   }
 
-  /** Calls `wake` when all keys are there, at once if they are now; returns the cancellation. */
+  /** Calls `wake` when all keys are present, at once if they already are; returns a function that cancels. */
   add(keys: readonly string[], wake: () => void): () => void {
     const waiter: Waiter = { keys, wake, at: 0 };
     this.#advance(waiter, keys.length);
@@ -39,15 +39,15 @@ export class KeyWaiters {
     for (const waiter of waiters) this.#advance(waiter, waiter.keys.length);
   }
 
-  /** Those of `keys` that are not there now. */
+  /** Those of `keys` that are not present now. */
   missing(keys: readonly string[]): string[] {
     return keys.filter((key) => !this.#isPresent(key));
   }
 
-  /** Registers the waiter under the next missing key, the places taken in a circle; wakes it if there is none. */
+  /** Registers the waiter under the next missing key, searching in a circle; wakes it if there is none. */
   #advance(waiter: Waiter, count: number): void {
     const { keys } = waiter;
-    // A key seen earlier may have been deleted since: it takes a whole round to know that all are there.
+    // A key seen earlier may have been deleted since: it takes a whole round to know that all are present.
     for (let seen = 0, at = waiter.at; seen < count; seen++, at = at + 1 === count ? 0 : at + 1) {
       const key = keys[at] ?? "";
       if (this.#isPresent(key)) continue;

@@ -1,13 +1,13 @@
 import { describe, expect, test } from "bun:test";
 import { DistStoreError, DistTimeoutError, QueueEmptyError } from "../errors/index.ts";
-import { testStore } from "../testing/store-suite.ts";
+import { testStore } from "../testing/store-suite/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { LimitedStore } from "./limited-store.ts";
 import { Store } from "./store.ts";
 
 testStore("LimitedStore", { open: async () => LimitedStore.of(new HashStore()) });
 
-/** The six methods as a class of nobody's, such as that of another copy of the package, has them. */
+/** The six methods in an object that is not of our class, such as a store of another copy of the package. */
 function sixMethods(): Store {
   const below = new HashStore();
   const { set, get, add, check, compareSet, deleteKey } = HashStore.prototype;
@@ -29,7 +29,7 @@ testStore("LimitedStore over the six methods only", {
   ],
 });
 
-/** A store all of whose methods do the same. */
+/** A store whose methods all do the same. */
 function always(behaviour: () => unknown): LimitedStore {
   class BadStore extends Store {
     set = behaviour as Store["set"];
@@ -82,11 +82,11 @@ const rejection = (promise: Promise<unknown>): Promise<unknown> =>
   );
 
 describe.each([...calls])("%s", (op, call) => {
-  test("ends by its time-out where the store's does not", async () => {
+  test("ends at its time-out if the store's call does not", async () => {
     const error = await rejection(call(always(() => new Promise(() => {}))));
     expect(error).toBeInstanceOf(DistTimeoutError);
     expect(error).toMatchObject({ code: "STORE_TIMEOUT", details: { op, timeoutMs: 30 } });
-    expect(String(error)).toContain("BadStore has not answered within 30 ms");
+    expect(String(error)).toContain("BadStore did not answer within 30 ms");
   });
 
   test.each([
@@ -106,7 +106,7 @@ describe.each([...calls])("%s", (op, call) => {
 
 const answering = calls.filter(([op]) => !["set", "wait", "append", "multiSet", "queuePush", "barrier"].includes(op));
 describe.each([...answering])("%s", (op, call) => {
-  test.each([["zzz"], [null], [undefined], [Number.NaN], [new Map()]])("the answer %p is refused", async (value) => {
+  test.each([["zzz"], [null], [undefined], [Number.NaN], [new Map()]])("the result %p is refused", async (value) => {
     const error = await rejection(call(always(async () => value)));
     if (op === "clone" && value instanceof Map) expect(error).toBeInstanceOf(LimitedStore);
     else expect(error).toMatchObject({ code: "STORE_BAD_ANSWER", details: { op } });
@@ -122,7 +122,7 @@ test("an abort ends a call that hangs, with its reason", async () => {
   expect(await pending).toBe(reason);
 });
 
-test("errors of a store stay what they are", async () => {
+test("errors of a store are passed on unchanged", async () => {
   const store = LimitedStore.of(new HashStore());
   expect(await rejection(store.queuePop("q", { block: false }))).toBeInstanceOf(QueueEmptyError);
   expect(await rejection(store.get("k", { timeout: 20 }))).toHaveProperty(

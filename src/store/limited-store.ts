@@ -1,13 +1,13 @@
-import { DistError, DistStoreError, DistTimeoutError, messageOf, type Timeout, timeoutMs } from "../errors/index.ts";
-import { withLimit } from "./deadline.ts";
+import { DistError, DistStoreError, DistTimeoutError, messageOf } from "../errors/index.ts";
+import { type Timeout, timeoutMs, withLimit } from "../time/index.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 import { isBytes, ownBytes } from "./store-value.ts";
 
-/** Time beyond the limit in which a store can end a call by itself, with an error that says more than ours. */
+/** Time after the limit in which a store can end a call itself, with an error that says more than ours. */
 const graceMs = 50;
 const closeLimitMs = 5_000;
 
-/** What a method of a store has to resolve to. */
+/** What a method of a store must resolve to. */
 interface Answer<T> {
   readonly name: string;
   readonly read: (value: unknown) => T | typeof bad;
@@ -33,14 +33,14 @@ const texts: Answer<string[]> = {
 };
 
 /**
- * Any store as the library calls it, also one of a user's own that keeps no limit: each call ends by its time-out and its
- * signal, what is thrown at once rejects, and an answer of another kind than the method has to give is an error.
+ * Wraps any store that the library uses, including a user's that ignores limits: each call ends at its time-out or by
+ * its signal, a synchronous throw rejects, and a result of the wrong type is an error.
  */
 export class LimitedStore extends Store {
   readonly #store: Store;
   readonly #end: AbortSignal | undefined;
 
-  /** The store itself where it is limited already. */
+  /** Wraps a store, unless it is already wrapped. */
   static of(store: Store): LimitedStore {
     return store instanceof LimitedStore ? store : new LimitedStore(store);
   }
@@ -51,7 +51,7 @@ export class LimitedStore extends Store {
     this.#end = end;
   }
 
-  /** The same store until `end` is aborted, which ends all calls by its reason. */
+  /** The same store until `end` is aborted, which rejects all calls with its reason. */
   until(end: AbortSignal): LimitedStore {
     return new LimitedStore(this.#store, this.#end === undefined ? end : AbortSignal.any([this.#end, end]));
   }
@@ -209,7 +209,7 @@ export class LimitedStore extends Store {
 
   #silent(op: string, keys: readonly string[], limitMs: number): DistTimeoutError {
     return new DistTimeoutError(
-      `store ${op}${of(keys)}: ${this.#name} has not answered within ${Math.round(limitMs)} ms, nor ended the call by itself`,
+      `store ${op}${of(keys)}: ${this.#name} did not answer within ${Math.round(limitMs)} ms and did not end the call`,
       { code: "STORE_TIMEOUT", op, keys: [...keys], timeoutMs: limitMs },
     );
   }
@@ -227,7 +227,7 @@ export class LimitedStore extends Store {
   #wrong(op: string, keys: readonly string[], wanted: string, value: unknown): DistStoreError {
     const got = value === null ? "null" : typeof value;
     return new DistStoreError(
-      `store ${op}${of(keys)}: ${this.#name} gave a value of type ${got} where ${op}() has to give ${wanted}`,
+      `store ${op}${of(keys)}: ${this.#name} returned a value of type ${got} where ${op}() must return ${wanted}`,
       {
         code: "STORE_BAD_ANSWER",
         op,

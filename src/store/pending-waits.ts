@@ -1,4 +1,4 @@
-import { startDeadline } from "./deadline.ts";
+import { msUntil, startTimer } from "../time/index.ts";
 import type { KeyWaiters } from "./key-waiters.ts";
 import { storeTimeout } from "./store.ts";
 
@@ -23,12 +23,12 @@ export class PendingWaits {
     return this.#fails.size;
   }
 
-  /** Resolves at a moment when all keys are there. */
+  /** Resolves at a moment when all keys are present. */
   add(waiters: KeyWaiters, request: WaitRequest): Promise<void> {
     const { op, keys, limitMs, deadline, signal, tableKeys = keys } = request;
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const finish = () => {
-      stopDeadline();
+      timer[Symbol.dispose]();
       this.#fails.delete(fail);
       signal?.removeEventListener("abort", abort);
     };
@@ -38,7 +38,7 @@ export class PendingWaits {
       reject(error);
     };
     const abort = () => fail(signal?.reason);
-    const stopDeadline = startDeadline(Math.max(deadline - performance.now(), 0), () => {
+    const timer = startTimer(msUntil(deadline), () => {
       const missing = new Set(waiters.missing(tableKeys));
       fail(
         storeTimeout(

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { InvalidArgumentError } from "../errors/index.ts";
-import { testStore } from "../testing/store-suite.ts";
+import { testStore } from "../testing/store-suite/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { PrefixStore } from "./prefix-store.ts";
 
@@ -22,7 +22,7 @@ test("keys are joined with a slash, the innermost prefix first", async () => {
   expect((await base.listKeys()).sort()).toEqual(["/k", "0//k", "b/a/k"]);
 });
 
-test("prefixes keep their users apart", async () => {
+test("keys of different prefixes do not collide", async () => {
   const base = new HashStore();
   const [a, b] = [new PrefixStore("a", base), new PrefixStore("b", base)];
   await a.set("k", "1");

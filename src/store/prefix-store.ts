@@ -1,9 +1,10 @@
-import { brand, InvalidArgumentError, type Timeout } from "../errors/index.ts";
+import { brand, InvalidArgumentError } from "../errors/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { checkKey, checkKeys } from "./arguments.ts";
 import { type QueuePopOptions, Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 
 /**
- * A view on another store in which every key is `prefix + "/" + key`, so that users of one store do not meet.
+ * A view of another store in which every key is `prefix + "/" + key`, so that keys of several users do not collide.
  * Everything else is the other store's: time-outs, {@link numKeys}, the address. Closing it does not close the store
  * below, unless this is a clone.
  *

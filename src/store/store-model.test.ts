@@ -4,15 +4,15 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import fc from "fast-check";
 import { DistStoreError, QueueEmptyError } from "../errors/index.ts";
-import { FileStore } from "./file-store.ts";
+import { FileStore } from "./file/file-store.ts";
 import { RedisServer } from "./fixtures/redis-server.ts";
 import { HashStore } from "./hash-store.ts";
 import { PrefixStore } from "./prefix-store.ts";
-import { RedisStore } from "./redis-store.ts";
+import { RedisStore } from "./redis/redis-store.ts";
 import type { Store } from "./store.ts";
-import { TCPStore } from "./tcp/tcp-store.ts";
+import { TCPStore } from "./tcp/client/tcp-store.ts";
 
-/** What a store has to do, in a few lines. */
+/** A model of what a store must do. */
 class Model {
   readonly values = new Map<string, string>();
   readonly queues = new Map<string, string[]>();
@@ -22,7 +22,7 @@ class Model {
   }
 }
 
-/** A step does the same to both and compares what comes out. */
+/** A step does the same to both and compares the results. */
 type Step = (store: Store, model: Model) => Promise<void>;
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -155,8 +155,8 @@ afterAll(async () => {
 });
 
 /**
- * Stores for one history each; those on TCP share a server and differ by prefix. Of a file there are two handles, which
- * take turns.
+ * Stores for one history each; those on TCP share a server and differ by prefix. Calls on a file alternate between two
+ * handles.
  */
 const kinds: readonly (readonly [name: string, open: () => Promise<Store>, runs: number])[] = [
   ["HashStore", async () => new HashStore(), 300],

@@ -5,8 +5,8 @@ export type StoreValue = Uint8Array | string;
 
 const encoder = new TextEncoder();
 const typedArray = Object.getPrototypeOf(Uint8Array.prototype);
-// The accessors themselves: a property of the object, or of a subclass, may say something else. They also know the arrays
-// of another realm, which `instanceof` does not.
+// The accessors themselves, since an object or a subclass may override the properties. They also recognise arrays of
+// another realm, which `instanceof` does not.
 const typeName = accessor("Symbol(Symbol.toStringTag)", typedArray, Symbol.toStringTag);
 const lengthOf = accessor("length", typedArray, "length");
 const bufferOf = accessor("buffer", typedArray, "buffer");
@@ -18,12 +18,12 @@ export function isBytes(value: unknown): value is Uint8Array {
 
 /**
  * Checks a value of a caller and returns its number of bytes; for a text, the most that its UTF-8 can have.
- * @throws InvalidArgumentError unless it is a `Uint8Array` whose memory is there, or a text.
+ * @throws InvalidArgumentError unless it is a `Uint8Array` that is not detached, or a text.
  */
 export function checkStoreValue(value: StoreValue): number {
   if (typeof value === "string") {
     if (value.isWellFormed()) return value.length * 3;
-    throw new InvalidArgumentError("a store value is a text with half a surrogate pair, which has no UTF-8", {
+    throw new InvalidArgumentError("a store value is a text with a lone surrogate, which UTF-8 cannot encode", {
       argument: "value",
     });
   }
@@ -42,8 +42,8 @@ export function checkStoreValue(value: StoreValue): number {
 }
 
 /**
- * The way of bytes into a store and out of it: a copy that nobody else has. `slice()` would not do, since that of a Buffer
- * is a view.
+ * A copy of bytes that go into a store or out of it, without other references to it. `slice()` would not do, since that
+ * of a Buffer is a view.
  * @throws InvalidArgumentError as {@link checkStoreValue}.
  */
 export function ownBytes(value: StoreValue): Uint8Array<ArrayBuffer> {

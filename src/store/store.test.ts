@@ -1,9 +1,9 @@
 import { expect, test } from "bun:test";
-import { testStore } from "../testing/store-suite.ts";
+import { testStore } from "../testing/store-suite/store-suite.ts";
 import { HashStore } from "./hash-store.ts";
 import { Store, type StoreCallOptions, type StoreValue } from "./store.ts";
 
-/** What somebody writes who implements the six methods and nothing else. */
+/** A store that implements only the six methods. */
 class MinimalStore extends Store {
   readonly #inner: HashStore;
 
@@ -51,13 +51,13 @@ testStore("with the six methods only", {
   ],
 });
 
-test("append names the turn that a writer who died has kept, and goes on when it is deleted", async () => {
+test("append names the lock of a writer that died, and works again when it is deleted", async () => {
   const store = new MinimalStore();
   await store.append("log", "a");
-  await store.set("log/append/turn", "of one who died");
+  await store.set("log/append/turn", "of a writer that died");
   const late = store.append("log", "b", { timeout: 60 });
   await expect(late).rejects.toMatchObject({ code: "STORE_TIMEOUT", details: { op: "append", keys: ["log"] } });
-  await expect(late).rejects.toThrow("another writer has the key log/append/turn. If that one died");
+  await expect(late).rejects.toThrow("held its lock, the key log/append/turn. If that writer has died");
   await store.deleteKey("log/append/turn");
   await store.append("log", "c");
   expect(new TextDecoder().decode(await store.get("log"))).toBe("ac");

@@ -2,14 +2,11 @@ import {
   brand,
   DistStoreError,
   DistTimeoutError,
-  defaultTimeoutMs,
   QueueEmptyError,
-  type Timeout,
-  timeoutMs,
   UnsupportedOperationError,
 } from "../errors/index.ts";
+import { defaultTimeoutMs, pause, type Timeout, timeoutMs } from "../time/index.ts";
 import { checkKeys, checkPairs, checkWorldSize } from "./arguments.ts";
-import { pause } from "./deadline.ts";
 import { ownBytes, type StoreValue } from "./store-value.ts";
 
 export type { StoreValue } from "./store-value.ts";
@@ -22,7 +19,7 @@ export interface StoreCallOptions {
   readonly signal?: AbortSignal;
 }
 
-/** What {@link Store.queuePop} takes beside the key. */
+/** What {@link Store.queuePop} takes besides the key. */
 export interface QueuePopOptions extends StoreCallOptions {
   /** Whether to wait for an element (default) or to reject with {@link QueueEmptyError} at once. */
   readonly block?: boolean;
@@ -32,7 +29,7 @@ export interface QueuePopOptions extends StoreCallOptions {
  * A key-value store that ranks meet in. Values are bytes; strings are taken as UTF-8.
  *
  * Extend it to bring your own: `set`, `get`, `add`, `check`, `compareSet` and `deleteKey` are enough, the rest is built
- * on them. Override `wait` where the store can tell of a new key, since the default polls.
+ * on them. Override `wait` if the store can notify of new keys, since the default polls.
  *
  * c10d: `torch.distributed.Store`.
  */
@@ -42,12 +39,12 @@ export abstract class Store implements AsyncDisposable {
   }
   #timeoutMs: number = defaultTimeoutMs.store;
 
-  /** Limit of every call that gives none, in milliseconds. */
+  /** Time-out of every call without its own, in milliseconds. */
   get timeout(): number {
     return this.#timeoutMs;
   }
 
-  /** Sets the limit of every call that gives none. */
+  /** Sets the time-out of every call without its own. */
   setTimeout(timeout: Timeout): void {
     this.#timeoutMs = timeoutMs(timeout, defaultTimeoutMs.store);
   }
@@ -61,24 +58,24 @@ export abstract class Store implements AsyncDisposable {
   }
 
   /**
-   * Stores `value` under `key`, replacing what was there. The bytes are those at the call: a store copies them before it
-   * returns, and hands out copies.
+   * Stores `value` under `key`, replacing the old value. A store copies the bytes before it returns, and returns
+   * copies.
    */
   abstract set(key: string, value: StoreValue, options?: StoreCallOptions): Promise<void>;
 
   /**
-   * The value of `key`, waiting until it is there.
+   * The value of `key`, waiting until it exists.
    * @throws DistTimeoutError naming the key.
    */
   abstract get(key: string, options?: StoreCallOptions): Promise<Uint8Array>;
 
   /**
    * Adds an integer to the counter at `key` (0 if absent) and resolves to the new value. Atomic.
-   * @throws DistStoreError when the value is no counter or leaves ±2^53.
+   * @throws DistStoreError when the value is not a counter or leaves ±2^53.
    */
   abstract add(key: string, amount: number, options?: StoreCallOptions): Promise<number>;
 
-  /** Whether all keys are there. Does not wait. */
+  /** Whether all keys exist. Does not wait. */
   abstract check(keys: readonly string[], options?: StoreCallOptions): Promise<boolean>;
 
   /**
@@ -92,11 +89,11 @@ export abstract class Store implements AsyncDisposable {
     options?: StoreCallOptions,
   ): Promise<Uint8Array>;
 
-  /** Removes `key`; resolves to whether it was there. */
+  /** Removes `key`; resolves to whether it existed. */
   abstract deleteKey(key: string, options?: StoreCallOptions): Promise<boolean>;
 
   /**
-   * Resolves when all keys are there.
+   * Resolves when all keys exist.
    * @throws DistTimeoutError naming the keys that are missing.
    */
   async wait(keys: readonly string[], options: StoreCallOptions = {}): Promise<void> {
@@ -112,9 +109,9 @@ export abstract class Store implements AsyncDisposable {
   }
 
   /**
-   * Adds bytes to the end of a value; an absent key counts as empty. Atomic. The default takes turns by the key
-   * `<key>/append/turn`, since the answer of `compareSet` does not tell whose equal bytes are there; a writer that dies
-   * at its turn keeps it until somebody deletes that key.
+   * Adds bytes to the end of a value; an absent key counts as empty. Atomic. The default uses the key
+   * `<key>/append/turn` as a lock, since `compareSet` cannot distinguish equal bytes of different writers. A writer
+   * that dies with the lock keeps it until that key is deleted.
    */
   async append(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
     const addition = ownBytes(value);
@@ -132,13 +129,13 @@ export abstract class Store implements AsyncDisposable {
     try {
       for (;;) {
         const limits = remaining(deadline, options);
-        // A read that does not wait: an absent key answers with what was expected.
+        // A read that does not wait: for an absent key it returns what was expected.
         const now = await this.compareSet(key, own, own, limits);
         const current = Buffer.compare(now, own) === 0 ? new Uint8Array(0) : now;
         const desired = Buffer.concat([current, addition]);
         if (Buffer.compare(await this.compareSet(key, current, desired, limits), desired) === 0) return;
         if (performance.now() >= deadline) {
-          throw storeTimeout("append", [key], limitMs, " of losing against other writers");
+          throw storeTimeout("append", [key], limitMs, ", since other writers kept changing the value");
         }
       }
     } finally {
@@ -166,9 +163,9 @@ export abstract class Store implements AsyncDisposable {
     await Promise.all(keys.map((key, i) => this.set(key, bytes[i] ?? "", options)));
   }
 
-  /** Adds an element to the end of the queue `key`. Queues and plain keys are different things. */
+  /** Adds an element to the end of the queue `key`. Queues and plain keys are separate. */
   async queuePush(key: string, value: StoreValue, options: StoreCallOptions = {}): Promise<void> {
-    // Before the first `await`, after which the caller may use its memory for something else.
+    // Before the first `await`, after which the caller may reuse its memory.
     const bytes = ownBytes(value);
     const ticket = await this.add(`${key}/queue/tail`, 1, options);
     await this.set(`${key}/queue/${ticket}`, bytes, options);
@@ -176,7 +173,7 @@ export abstract class Store implements AsyncDisposable {
 
   /**
    * Removes the first element of the queue `key` and resolves to it, waiting for one.
-   * @throws QueueEmptyError when there is none and `block` is false; DistTimeoutError when none came.
+   * @throws QueueEmptyError when there is none and `block` is false; DistTimeoutError when none was pushed in time.
    */
   async queuePop(key: string, options: QueuePopOptions = {}): Promise<Uint8Array> {
     const limitMs = timeoutMs(options.timeout, this.timeout);
@@ -187,11 +184,11 @@ export abstract class Store implements AsyncDisposable {
       const limits = remaining(deadline, options);
       const head = await this.add(headKey, 0, limits);
       const next = `${key}/queue/${head + 1}`;
-      // A read that does not wait: an absent key answers with what was expected.
+      // A read that does not wait: for an absent key it returns what was expected.
       const value = await this.compareSet(next, absent, absent, limits);
       if (Buffer.compare(value, absent) !== 0) {
         await this.compareSet(headKey, String(head), String(head + 1), limits);
-        // Rivals may have come as far as this: the deletion tells who gets the element.
+        // Other callers may have reached this point: the deletion decides which one gets the element.
         if (await this.deleteKey(next, limits)) return value;
         delay = 1;
         continue;
@@ -221,9 +218,9 @@ export abstract class Store implements AsyncDisposable {
   }
 
   /**
-   * Resolves when `worldSize` callers have come to the barrier `key`. A barrier is good for one use: each call counts,
-   * so a caller that ran out of time and calls again counts twice.
-   * @throws DistTimeoutError telling how many have come.
+   * Resolves when `worldSize` callers have arrived at the barrier `key`. A barrier can be used once: each call counts,
+   * so a caller that timed out and calls again counts twice.
+   * @throws DistTimeoutError with the number of arrivals.
    */
   async barrier(key: string, worldSize: number, options: StoreCallOptions = {}): Promise<void> {
     checkWorldSize("barrier", worldSize);
@@ -237,8 +234,8 @@ export abstract class Store implements AsyncDisposable {
     } catch (error) {
       if (!(error instanceof DistTimeoutError)) throw error;
       const brief = { timeout: Math.min(limitMs, 1_000) };
-      const come = await this.add(members, 0, brief).catch(() => arrived);
-      throw barrierTimeout(key, come, worldSize, limitMs);
+      const count = await this.add(members, 0, brief).catch(() => arrived);
+      throw barrierTimeout(key, count, worldSize, limitMs);
     }
   }
 
@@ -266,7 +263,7 @@ export abstract class Store implements AsyncDisposable {
     return this.close();
   }
 
-  /** The error of a wait that ran out, naming those of `keys` that are still missing. */
+  /** The error of a wait that timed out, naming those of `keys` that are still missing. */
   protected async waitTimeout(op: string, keys: readonly string[], limitMs: number): Promise<DistTimeoutError> {
     const brief: StoreCallOptions = { timeout: Math.min(limitMs, 1_000) };
     const present = await Promise.all(keys.map((key) => this.check([key], brief).catch(() => false)));
@@ -275,7 +272,7 @@ export abstract class Store implements AsyncDisposable {
   }
 }
 
-/** The error of a store call that ran out of time while `keys` were missing. */
+/** The error of a store call that timed out while `keys` were missing. */
 export function storeTimeout(op: string, keys: readonly string[], limitMs: number, where = ""): DistTimeoutError {
   const shown = keys.length > 8 ? [...keys.slice(0, 8), `… ${keys.length - 8} more`] : keys;
   return new DistTimeoutError(
@@ -285,17 +282,17 @@ export function storeTimeout(op: string, keys: readonly string[], limitMs: numbe
   );
 }
 
-/** The error of a barrier that ran out of time; `come` is how many were there, where that is known. */
+/** The error of a barrier that timed out; `arrived` is the number of arrivals, if known. */
 export function barrierTimeout(
   key: string,
-  come: number | undefined,
+  arrived: number | undefined,
   worldSize: number,
   limitMs: number,
   where = "",
 ): DistTimeoutError {
-  const others = come === undefined ? `not all of ${worldSize}` : `only ${come} of ${worldSize}`;
+  const others = arrived === undefined ? `not all of ${worldSize}` : `only ${arrived} of ${worldSize}`;
   return new DistTimeoutError(
-    `store barrier ${key}: timed out after ${Math.round(limitMs)} ms${where}; ${others} have come. ` +
+    `store barrier ${key}: timed out after ${Math.round(limitMs)} ms${where}; ${others} have arrived. ` +
       "Are the others running, and have they reached this point?",
     { code: "STORE_TIMEOUT", op: "barrier", keys: [key], timeoutMs: limitMs },
   );
@@ -316,7 +313,7 @@ export function storeClosed(op: string): DistStoreError {
 
 function turnTimeout(key: string, turn: string, limitMs: number): DistTimeoutError {
   return new DistTimeoutError(
-    `store append: timed out after ${Math.round(limitMs)} ms of waiting for the turn to write key ${key}: another writer has the key ${turn}. If that one died in the middle, delete that key.`,
+    `store append: timed out after ${Math.round(limitMs)} ms while another writer of key ${key} held its lock, the key ${turn}. If that writer has died, delete that key.`,
     { code: "STORE_TIMEOUT", op: "append", keys: [key], timeoutMs: limitMs },
   );
 }
@@ -328,7 +325,7 @@ function remaining(deadline: number, options: StoreCallOptions): StoreCallOption
 }
 
 const encoder = new TextEncoder();
-/** Time to give up a turn when that of the call is over. */
+/** The minimum time to release the lock of `append` when that of the call is over. */
 const leastLeaveMs = 1_000;
 
 function unsupported(store: Store, op: string): UnsupportedOperationError {

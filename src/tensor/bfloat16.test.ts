@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import fc from "fast-check";
 import { bfloat16FromNumber, numberFromBfloat16 } from "./bfloat16.ts";
 
-/** The number behind 16 bits, by the definition of the format: sign, 8 bits of exponent, 7 of fraction. */
+/** The number of 16 bits, by the definition of the format: sign, 8 bits of exponent, 7 of fraction. */
 function decode(bits: number): number {
   const sign = bits & 0x8000 ? -1 : 1;
   const exponent = (bits >> 7) & 0xff;
@@ -12,13 +12,13 @@ function decode(bits: number): number {
   return sign * (128 + fraction) * 2 ** (exponent - 134);
 }
 
-/** All finite numbers of the format that are not negative, ascending; the index is the bit pattern. */
+/** All non-negative finite numbers of the format, ascending; the index is the bit pattern. */
 const finite = Array.from({ length: 0x7f80 }, (_, bits) => decode(bits));
 const largest = decode(0x7f7f);
-/** Where a further number would be if the exponent went on. */
+/** The next number, if the exponent had no limit. */
 const beyond = 2 ** 128;
 
-/** Nearest bfloat16 of a number that float32 holds, by search; of two equally near ones the even pattern. */
+/** Nearest bfloat16 of a float32 number, by search; the even pattern of two equally near ones. */
 function nearest(value: number): number {
   const sign = Object.is(value, -0) || value < 0 ? 0x8000 : 0;
   const size = Math.abs(value);

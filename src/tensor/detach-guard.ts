@@ -1,15 +1,16 @@
 import { isSharedArrayBuffer } from "node:util/types";
-import { flagOf, InvalidArgumentError } from "../errors/index.ts";
+import { environmentFlag } from "../environment/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { memoryOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
 
 /**
- * Finds code that takes a buffer away from an op: while one is lent, what would detach or shrink it throws instead. For
- * debugging, since it replaces functions of the engine.
+ * Finds code that detaches or shrinks a buffer while an op uses it: such a call throws instead. For debugging, since it
+ * replaces functions of the engine.
  */
 export class DetachGuard {
   /** Names of the ops that use a buffer. */
-  readonly #lent = new Map<object, string[]>();
+  readonly #inUse = new Map<object, string[]>();
 
   constructor() {
     for (const name of ["transfer", "transferToFixedLength"] as const) {
@@ -35,23 +36,23 @@ export class DetachGuard {
     }
   }
 
-  /** Lends the buffers of these tensors to an op until the function that is returned is called. Shared ones cannot be taken. */
-  lend(tensors: TensorView | readonly TensorView[], op: string): () => void {
+  /** Guards the buffers of these tensors until the returned function is called. Shared ones cannot be detached. */
+  guard(tensors: TensorView | readonly TensorView[], op: string): () => void {
     const buffers = [tensors]
       .flat()
       .flatMap(({ data }) => memoryOf(data)?.buffer ?? [])
       .filter((buffer) => !isSharedArrayBuffer(buffer));
-    for (const buffer of buffers) this.#lent.set(buffer, [...(this.#lent.get(buffer) ?? []), op]);
+    for (const buffer of buffers) this.#inUse.set(buffer, [...(this.#inUse.get(buffer) ?? []), op]);
     return () => {
       for (const buffer of buffers) {
-        const ops = this.#lent.get(buffer) ?? [];
+        const ops = this.#inUse.get(buffer) ?? [];
         ops.splice(ops.indexOf(op), 1);
-        if (ops.length === 0) this.#lent.delete(buffer);
+        if (ops.length === 0) this.#inUse.delete(buffer);
       }
     };
   }
 
-  /** Replaces a method by one that first looks at the buffers that a call takes away. */
+  /** Replaces a method by one that first checks the buffers that a call would detach or shrink. */
   #replace(
     owner: object,
     name: string,
@@ -72,7 +73,7 @@ export class DetachGuard {
   }
 
   #requireFree(buffer: unknown, title: string): void {
-    const ops = typeof buffer === "object" && buffer !== null ? this.#lent.get(buffer) : undefined;
+    const ops = typeof buffer === "object" && buffer !== null ? this.#inUse.get(buffer) : undefined;
     if (ops === undefined) return;
     throw new InvalidArgumentError(
       `${title}(): the buffer is in use by ${ops.join(", ")}; await the Work of the op first (C10D_CHECK_DETACH is set)`,
@@ -88,7 +89,7 @@ function transferred(options: unknown): readonly unknown[] {
   return Array.isArray(list) ? list : [];
 }
 
-/** Set where `C10D_CHECK_DETACH` is; without it nothing is replaced. */
-export const detachGuard: DetachGuard | undefined = flagOf("C10D_CHECK_DETACH", process.env.C10D_CHECK_DETACH)
+/** Defined if `C10D_CHECK_DETACH` is set; otherwise nothing is replaced. */
+export const detachGuard: DetachGuard | undefined = environmentFlag("C10D_CHECK_DETACH")
   ? new DetachGuard()
   : undefined;

@@ -1,6 +1,6 @@
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 
-/** Numbers of the kinds of memory a tensor can live in, as in c10's `DeviceType`. A process group has one backend for each kind. */
+/** Numbers of the device types, as in c10's `DeviceType`. A process group has one backend for each type. */
 export const deviceTypeCodes = { cpu: 0, cuda: 1 } as const;
 
 /** A kind of device. */
@@ -18,7 +18,7 @@ export interface Device {
 /** A queue of work on a device, such as a CUDA stream. */
 export interface Stream {
   readonly device: Device;
-  /** As the library of the device has it: of CUDA a `cudaStream_t`, where 0 is the default stream. */
+  /** Handle in the library of the device: for CUDA a `cudaStream_t`, where 0 is the default stream. */
   readonly handle: number;
 }
 
@@ -30,7 +30,7 @@ export function isDeviceType(name: unknown): name is DeviceType {
 
 const pattern = new RegExp(`^(${deviceTypes.join("|")})(?::(\\d+))?$`);
 
-/** A device by its name, `"cuda:1"`, or as it is; undefined for what is none. The CPU is one device, whose index is 0. */
+/** A device from its name, such as `"cuda:1"`, or a {@link Device}; undefined if invalid. The CPU's only index is 0. */
 export function parseDevice(device: unknown): Device | undefined {
   const name = typeof device === "string" ? device : nameOf(device);
   const [, type, ordinal = "0"] = pattern.exec(name) ?? [];
@@ -47,7 +47,7 @@ function nameOf(device: unknown): string {
 
 /**
  * The device that a caller gave.
- * @throws InvalidArgumentError for what is none.
+ * @throws InvalidArgumentError for an invalid device.
  */
 export function deviceOf(caller: string, device: string | Device): Device {
   const found = parseDevice(device);

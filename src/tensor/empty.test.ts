@@ -18,7 +18,7 @@ describe("empty()", () => {
     }
   });
 
-  test("a TypedArray where that says it all", () => {
+  test("a TypedArray if that can express dtype and shape", () => {
     expect(empty("float32", 4)).toBeInstanceOf(Float32Array);
     expect(empty("int64", [4]).fill(2n)[3]).toBe(2n);
     expect(empty("float16", 0).length).toBe(0);
@@ -28,7 +28,7 @@ describe("empty()", () => {
     expect(empty("float32", []).length).toBe(1);
   });
 
-  test("nothing takes its memory away", () => {
+  test("its memory cannot be detached", () => {
     const { buffer } = empty("float32", 4);
     expect("transfer" in buffer).toBe(false);
     expect(() => structuredClone(buffer, { transfer: [buffer as unknown as ArrayBuffer] })).toThrow();

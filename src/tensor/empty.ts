@@ -3,7 +3,7 @@ import { type DType, dtypes, requireDType } from "./dtype.ts";
 import { type Tensor, type TensorStorage, tensor } from "./tensor.ts";
 import { dtypeOfArray } from "./tensor-view.ts";
 
-/** The TypedArray whose elements are of a dtype; `bool`, `bfloat16`, 8-bit floats and complex numbers have none. */
+/** The TypedArray of each dtype; `bool`, `bfloat16`, 8-bit floats and complex numbers have none. */
 export interface ArrayOfDType {
   float32: Float32Array<SharedArrayBuffer>;
   float64: Float64Array<SharedArrayBuffer>;
@@ -18,7 +18,7 @@ export interface ArrayOfDType {
   uint64: BigUint64Array<SharedArrayBuffer>;
 }
 
-/** What {@link empty} makes: a TypedArray where that says it all, else a {@link Tensor}. */
+/** What {@link empty} returns: a TypedArray if that can express dtype and shape, else a {@link Tensor}. */
 export type EmptyTensor<D extends DType, S extends number | readonly number[]> = S extends number | readonly [number]
   ? D extends keyof ArrayOfDType
     ? ArrayOfDType[D]
@@ -28,13 +28,12 @@ export type EmptyTensor<D extends DType, S extends number | readonly number[]> =
     : Tensor | (D extends keyof ArrayOfDType ? ArrayOfDType[D] : never);
 
 /**
- * Makes a tensor of zeros in memory that nothing can take away from under an op: it is shared memory
- * (`SharedArrayBuffer`), which cannot be transferred or detached. Best for gradients, parameters and whatever else is
- * given to ops again and again.
+ * Creates a tensor of zeros in shared memory (`SharedArrayBuffer`), which cannot be transferred or detached while an op
+ * uses it. Best for gradients, parameters and other tensors that are passed to ops repeatedly.
  *
- * @param shape Number of elements, or the sizes of the dimensions. With one dimension and a dtype that a TypedArray has,
- *   the result is that TypedArray; else it is a {@link Tensor}.
- * @throws InvalidArgumentError for an unknown dtype, or sizes that are none or more than memory can hold.
+ * @param shape Number of elements, or the sizes of the dimensions. With one dimension and a dtype that a TypedArray
+ *   has, the result is that TypedArray; else it is a {@link Tensor}.
+ * @throws InvalidArgumentError for an unknown dtype, invalid sizes, or more than can be allocated (`OUT_OF_MEMORY`).
  *
  * c10d: `torch.empty(shape, dtype=…)`.
  */
@@ -60,7 +59,7 @@ function memoryOf(bytes: number, shape: readonly number[]): SharedArrayBuffer {
   try {
     return new SharedArrayBuffer(bytes);
   } catch (cause) {
-    throw new InvalidArgumentError(`empty(): there is no memory for ${bytes} bytes, shape [${shape.join(", ")}]`, {
+    throw new InvalidArgumentError(`empty(): cannot allocate ${bytes} bytes for shape [${shape.join(", ")}]`, {
       argument: "shape",
       code: "OUT_OF_MEMORY",
       cause,

@@ -2,9 +2,9 @@ import { ptr } from "bun:ffi";
 import { bufferOf, memoryKindOf, rangeOf } from "./memory.ts";
 import type { TensorView } from "./tensor-view.ts";
 
-/** Where the bytes of a tensor lie: from `start` up to `end`, in bytes of one space. */
+/** Where the bytes of a tensor lie: from `start` up to, not including, `end` in one space. */
 export interface Extent {
-  /** A buffer, or {@link ADDRESSES}: extents of two spaces have nothing in common. */
+  /** A buffer, or {@link ADDRESSES}: extents in different spaces do not overlap. */
   readonly space: object;
   readonly start: number;
   readonly end: number;
@@ -16,8 +16,8 @@ const ADDRESSES: object = Object.freeze({});
 /**
  * Where a tensor lies.
  *
- * @param absolute By address, so that foreign memory can be compared too. Shared memory always is, since two
- *   SharedArrayBuffers may be the same memory.
+ * @param absolute Whether to use addresses, so that foreign memory can be compared too. Shared memory always uses them,
+ *   since two SharedArrayBuffers may be the same memory.
  */
 export function extentOf({ data, ptr: address, byteLength }: TensorView, absolute: boolean): Extent {
   if (data === undefined) return { space: ADDRESSES, start: address, end: address + byteLength };

@@ -3,7 +3,7 @@ import fc from "fast-check";
 import { float8E4M3FN, float8E5M2 } from "./float8.ts";
 import { tensor } from "./tensor.ts";
 
-/** By the definitions of the formats: sign, exponent, fraction; the one has a NaN per sign, the other is half a float16. */
+/** By the definitions of the formats: sign, exponent, fraction; one has a NaN per sign, the other is half a float16. */
 function decodeE4M3FN(bits: number): number {
   const sign = bits & 0x80 ? -1 : 1;
   const [exponent, fraction] = [(bits >> 3) & 15, bits & 7];
@@ -23,7 +23,7 @@ describe.each([
 ] as const)("$dtype", ({ dtype, encoding, decode, largest, next, beyond }) => {
   const value = (bits: number): number => (bits > largest ? next : decode(bits));
 
-  /** Nearest of a number that float32 holds; of two equally near ones the even pattern. */
+  /** Nearest of a float32 number; the even pattern of two equally near ones. */
   function nearest(number: number): number {
     const size = Math.abs(number);
     const below = patterns.findLastIndex((bits) => bits <= largest && value(bits) <= size);
@@ -39,7 +39,7 @@ describe.each([
     }
   });
 
-  test("ties go to the even neighbour, what is just off one to the nearer", () => {
+  test("ties go to the even neighbour, numbers just off a tie to the nearer one", () => {
     for (let bits = 0; bits <= largest; bits++) {
       const tie = (value(bits) + value(bits + 1)) / 2;
       for (const number of [tie, tie * (1 - 2 ** -20), tie * (1 + 2 ** -20)]) {
@@ -49,17 +49,17 @@ describe.each([
     }
   });
 
-  test("what is too large, infinite, too small or none", () => {
+  test("numbers that are too large, infinite, too small or NaN", () => {
     const numbers = [1e9, -1e300, Number.POSITIVE_INFINITY, Number.NEGATIVE_INFINITY, 1e-9, -1e-300, Number.NaN];
     expect(numbers.map(encoding.encode)).toEqual([beyond, 0x80 | beyond, beyond, 0x80 | beyond, 0, 0x80, 0x7f]);
   });
 
-  test("by way of float32: a double just above a tie is that tie", () => {
+  test("via float32: a double just above a tie is that tie", () => {
     expect(encoding.decode(encoding.encode(1.0625 + 1e-12))).toBe(1);
     expect(encoding.decode(encoding.encode(1.125 + 1e-12))).toBe(dtype === "float8_e5m2" ? 1 : 1.125);
   });
 
-  test("any number goes to the nearest, and from there nowhere else", () => {
+  test("any number rounds to the nearest, which rounds to itself", () => {
     fc.assert(
       fc.property(fc.float({ noNaN: true }), (number) => {
         const bits = encoding.encode(number);

@@ -1,6 +1,6 @@
-/** How the bits of a type stand for numbers. */
+/** How the bits of a type represent numbers. */
 export interface NumberEncoding {
-  /** The bits of a number, rounded to the nearest that there is. */
+  /** The bits of a number, rounded to the nearest representable one. */
   encode(this: void, value: number): number;
   decode(this: void, bits: number): number;
 }
@@ -10,7 +10,7 @@ interface Format {
   readonly bias: number;
   /** Bits of the largest finite number. */
   readonly largest: number;
-  /** Bits of what is larger than that. */
+  /** Bits of any larger number. */
   readonly beyond: number;
 }
 
@@ -18,15 +18,15 @@ const NAN = 0x7f;
 const scratch = new DataView(new ArrayBuffer(4));
 
 /**
- * 4 bits of exponent and 3 of fraction, finite numbers and NaN only: whatever is beyond ±448, infinities too, becomes ±448,
- * as in PyTorch's `.to(torch.float8_e4m3fn)`. NaN stays NaN.
+ * 4 bits of exponent and 3 of fraction, finite numbers and NaN only: anything beyond ±448, including infinity, becomes
+ * ±448, as in PyTorch's `.to(torch.float8_e4m3fn)`. NaN stays NaN.
  */
 export const float8E4M3FN: NumberEncoding = encodingOf({ fractionBits: 3, bias: 7, largest: 0x7e, beyond: 0x7e });
 
-/** 5 bits of exponent and 2 of fraction, with infinities, which is what rounds beyond ±57344, and NaN: a float16 cut short. */
+/** 5 bits of exponent and 2 of fraction, with NaN and infinities, for numbers beyond ±57344: a truncated float16. */
 export const float8E5M2: NumberEncoding = encodingOf({ fractionBits: 2, bias: 15, largest: 0x7b, beyond: 0x7c });
 
-/** Rounds by way of float32, as PyTorch does; ties go to the even pattern. */
+/** Rounds via float32, as PyTorch does; ties go to the even pattern. */
 function encodingOf(format: Format): NumberEncoding {
   const numbers = Array.from({ length: 0x100 }, (_, bits) => numberOf(bits, format));
   return { encode: (value) => bitsOf(value, format), decode: (bits) => numbers[bits] ?? Number.NaN };
@@ -37,10 +37,10 @@ function bitsOf(value: number, { fractionBits, bias, largest, beyond }: Format):
   scratch.setFloat32(0, value);
   const word = scratch.getUint32(0);
   const sign = (word >>> 24) & 0x80;
-  // That of subnormals is the least one.
+  // Subnormals have the smallest exponent.
   const exponent = Math.max(((word >>> 23) & 0xff) - 127, 1 - bias);
   const steps = rounded(Math.abs(Math.fround(value)) / 2 ** (exponent - fractionBits));
-  // The leading bit of a normal number, which is not stored, counts the exponent up by one; so does a carry.
+  // The leading bit of a normal number, which is not stored, adds one to the exponent; so does a carry.
   const bits = ((exponent + bias - 1) << fractionBits) + steps;
   return sign | (bits > largest ? beyond : bits);
 }

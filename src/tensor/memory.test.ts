@@ -28,7 +28,7 @@ describe("memory", () => {
     expect(() => memoryKindOf(new Float32Array(shared))).toThrow(TypeError);
   });
 
-  test("what an array says of itself does not count", () => {
+  test("overridden properties of an array are ignored", () => {
     const lying = Object.defineProperties(new Int16Array(4), {
       byteLength: { value: 1 },
       byteOffset: { value: 1 },
@@ -42,7 +42,7 @@ describe("memory", () => {
     expect(memoryOf(new DataView(new ArrayBuffer(8), 2))).toMatchObject({ byteOffset: 2, byteLength: 6 });
   });
 
-  test("an array is whole while its memory is there, also when that has grown", () => {
+  test("an array is whole while its memory is attached, even if that has grown", () => {
     const buffer = new SharedArrayBuffer(8, { maxByteLength: 16 });
     const tracking = new Uint8Array(buffer);
     buffer.grow(16);
@@ -52,7 +52,7 @@ describe("memory", () => {
     expect([isWhole(gone, 8), isDetached(gone)]).toEqual([false, true]);
   });
 
-  test("a view that is out of bounds is distinguished from an empty one, also by optimised code", () => {
+  test("a view that is out of bounds is distinguished from an empty one, even by optimised code", () => {
     const empty = new Float32Array(0);
     for (let i = 0; i < 200_000; i++) isDetached(empty);
     const buffer = new ArrayBuffer(32, { maxByteLength: 64 });

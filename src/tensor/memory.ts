@@ -1,8 +1,8 @@
 import { isArrayBuffer, isDataView, isSharedArrayBuffer } from "node:util/types";
 import type { TensorStorage } from "./tensor.ts";
 
-// A subclass or an own property may say anything of `byteLength`, `byteOffset` or `buffer`, and memory of another realm
-// fails `instanceof`. What native code is given comes from the getters of the engine alone, as they are at load.
+// A subclass or an own property may override `byteLength`, `byteOffset` or `buffer`, and memory of another realm fails
+// `instanceof`. Native code gets only what the getters of the engine return, as they are at load.
 const typedArray: object = Object.getPrototypeOf(Uint8Array.prototype);
 const arrayByteLength = getter<number>(typedArray, "byteLength");
 const arrayByteOffset = getter<number>(typedArray, "byteOffset");
@@ -18,7 +18,7 @@ const sharedByteLength = getter<number>(SharedArrayBuffer.prototype, "byteLength
 const { set } = Uint8Array.prototype;
 const nothing: readonly number[] = [];
 
-/** Bytes that lie one after the other in a buffer. */
+/** Contiguous bytes of a buffer. */
 export interface ByteRange {
   readonly buffer: ArrayBufferLike;
   readonly byteOffset: number;
@@ -30,12 +30,12 @@ export function typedArrayName(value: unknown): string | undefined {
   return arrayTag.call(value);
 }
 
-/** Bytes of a TypedArray; 0 when its memory is gone. */
+/** Length of a TypedArray in bytes; 0 when its memory is detached. */
 export function byteLengthOf(view: TensorStorage): number {
   return arrayByteLength.call(view);
 }
 
-/** The buffer of a TypedArray. Asking for it also makes the memory of a small array stay where it is. */
+/** The buffer of a TypedArray. Reading it also fixes the address of a small array's memory. */
 export function bufferOf(view: TensorStorage): ArrayBufferLike {
   return arrayBuffer.call(view);
 }
@@ -49,19 +49,19 @@ export function rangeOf(view: TensorStorage): ByteRange {
   };
 }
 
-/** The bytes of a TypedArray, shared with it; of the first `length` only if that is given. */
+/** The bytes of a TypedArray, in the same memory; only the first `length` if that is given. */
 export function bytesOf(view: TensorStorage, length = byteLengthOf(view)): Uint8Array {
   return new Uint8Array(arrayBuffer.call(view), arrayByteOffset.call(view), length);
 }
 
-/** The same of whatever memory a value is: TypedArray, DataView, ArrayBuffer, SharedArrayBuffer; else undefined. */
+/** The bytes of a TypedArray, DataView, ArrayBuffer or SharedArrayBuffer; undefined for any other value. */
 export function memoryOf(value: unknown): ByteRange | undefined {
   if (typedArrayName(value) !== undefined) return rangeOf(value as TensorStorage);
   if (isArrayBuffer(value)) return { buffer: value, byteOffset: 0, byteLength: bufferByteLength.call(value) };
   if (isSharedArrayBuffer(value)) return { buffer: value, byteOffset: 0, byteLength: sharedByteLength.call(value) };
   if (!isDataView(value)) return undefined;
   const buffer = dataViewBuffer.call(value);
-  // A DataView whose memory is gone throws for everything else.
+  // A DataView whose memory is detached throws for everything else.
   if (isDetachedBuffer(buffer)) return { buffer, byteOffset: 0, byteLength: 0 };
   return { buffer, byteOffset: dataViewByteOffset.call(value), byteLength: dataViewByteLength.call(value) };
 }
@@ -71,11 +71,11 @@ export function isDetachedBuffer(buffer: ArrayBufferLike): boolean {
   return isArrayBuffer(buffer) && bufferDetached.call(buffer);
 }
 
-/** Whether the memory under a TypedArray is gone: its buffer was detached, or resized to less than the view needs. */
+/** Whether a TypedArray has lost its memory: its buffer was detached, or resized to less than the view needs. */
 export function isDetached(view: TensorStorage): boolean {
   try {
-    // Only methods distinguish this from a view that was made empty. Not `keys`, whose
-    // check is optimised away where its result is not used.
+    // Only methods distinguish this from a view that was created empty. Not `keys`, whose
+    // check is optimised away if its result is not used.
     set.call(view as Uint8Array, nothing);
     return false;
   } catch {
@@ -84,22 +84,22 @@ export function isDetached(view: TensorStorage): boolean {
 }
 
 /**
- * What can become of the memory of a TypedArray: `fixed` can be detached, `resizable` can give its pages back too,
- * `shared` stays where it is and only grows.
+ * What can happen to the memory of a TypedArray: `fixed` can be detached, `resizable` can also release its pages,
+ * `shared` never moves and only grows.
  */
 export type MemoryKind = "fixed" | "resizable" | "shared";
 
-/** The kind of memory of a TypedArray, which from now on stays at its address as {@link bufferOf} says. */
+/** The kind of memory of a TypedArray. Fixes its address, as {@link bufferOf} does. */
 export function memoryKindOf(view: TensorStorage): MemoryKind {
   const buffer = arrayBuffer.call(view);
-  // The prototype is the quick way to know almost all; one that lies fails in the getter.
+  // The prototype is the fast check for almost all; a forged one fails in the getter.
   if (Object.getPrototypeOf(buffer) === ArrayBuffer.prototype || isArrayBuffer(buffer)) {
     return bufferResizable.call(buffer) ? "resizable" : "fixed";
   }
   return "shared";
 }
 
-/** Whether a TypedArray that had so many bytes still has them; it may have grown since. */
+/** Whether a TypedArray that had this many bytes still has them; it may have grown since. */
 export function isWhole(view: TensorStorage, byteLength: number): boolean {
   return arrayByteLength.call(view) >= byteLength;
 }

@@ -3,7 +3,7 @@ import { runInNewContext } from "node:vm";
 import fc from "fast-check";
 import { type SparseTensor, type SparseTensorInit, sparseTensor, sumOfSparse } from "./sparse-tensor.ts";
 
-/** All elements, in the order of memory. */
+/** All elements, in memory order. */
 function dense({ shape, sparseDims, indices, values, nnz, blockLength }: SparseTensor): number[] {
   const all = new Array<number>(shape.reduce((product, n) => product * n, 1)).fill(0);
   for (let i = 0; i < nnz; i++) {
@@ -41,7 +41,7 @@ describe("SparseTensor", () => {
     expect(sumOfSparse([tensor, tensor]).nnz).toBe(0);
   });
 
-  test("memory of another realm, and arrays whose properties lie, are taken as what they are", () => {
+  test("memory of another realm and arrays with overridden properties are accepted for what they are", () => {
     const [indices, values] = runInNewContext("[new BigInt64Array([4n, 1n]), new Float32Array([1, 2])]");
     for (const array of [indices, values]) Object.defineProperty(array, "length", { value: 1 });
     const { nnz, ...own } = sparseTensor({ indices, values, shape: [5] }).coalesce();
@@ -63,7 +63,7 @@ describe("SparseTensor", () => {
       { indices: [0], values: new Float32Array(1), shape: [1] },
       "a list with a row for each sparse dimension, got an array",
     ],
-  ])("%s: refused by name", (_, init, reason) => {
+  ])("%s: refused, and the error names the argument", (_, init, reason) => {
     expect(() => sparseTensor(init as unknown as SparseTensorInit)).toThrow(
       expect.objectContaining({ name: "InvalidArgumentError", message: expect.stringContaining(reason) }),
     );
@@ -92,7 +92,7 @@ describe("SparseTensor", () => {
     });
     fc.assert(
       fc.property(space, lists, (shape, tensors) => {
-        // Few places, next to each other, at either end of each dimension.
+        // A few adjacent places at either end of each dimension.
         const indexOf = (seed: number, d: number) => {
           const digit = Math.floor(seed / 4 ** d) % 4;
           return digit < 2 ? digit : (shape[d] ?? 1) - digit + 1;
@@ -135,7 +135,7 @@ describe("SparseTensor", () => {
           }
         })([1, 2, 4, 8]),
     ],
-  ])("the values of a sum are its own: %s", (_, valuesOf) => {
+  ])("a sum has its own values: %s", (_, valuesOf) => {
     const [values, others] = [valuesOf(), valuesOf()];
     const tensor = sparseTensor({ indices: [[3, 3, 1, 0]], values, shape: [5] });
     const other = sparseTensor({ indices: [[0, 1, 2, 3]], values: others, shape: [5] });
@@ -156,15 +156,15 @@ describe("SparseTensor", () => {
   const bad: [string, Partial<Record<keyof SparseTensorInit, unknown>>, string][] = [
     ["an index outside", { indices: [[3]] }, "index 3 of dimension 0 is not in 0..2"],
     ["a negative index", { indices: new BigInt64Array([-1n]) }, "index -1 of dimension 0"],
-    ["no index", { indices: [[0.5]] }, "0.5 is no index"],
+    ["no index", { indices: [[0.5]] }, "0.5 is not an index"],
     ["too many values", { values: new Float32Array(2) }, "1 indices of blocks of 1 need 1 values, got 2"],
-    ["rows of other lengths", { indices: [[0, 1], [0]], shape: [3, 3] }, "2 rows of one length, got rows of 2, 1"],
+    ["rows of unequal length", { indices: [[0, 1], [0]], shape: [3, 3] }, "2 rows of equal length, got rows of 2, 1"],
     ["too few rows", { shape: [3, 3] }, "indices need 2 rows"],
     ["five sparse dimensions", { shape: [3, 3, 3, 3, 3] }, "1 to 4 dimensions can be sparse, got 5"],
     ["five dense dimensions", { shape: [3, 1, 1, 1, 1, 1], sparseDims: 1 }, "0 to 4 dimensions can be dense"],
     ["no sparse dimension", { sparseDims: 0 }, "1 to 4 dimensions can be sparse, got 0"],
-    ["values without sum", { values: new Float16Array(1) }, "values must be a TypedArray of float32"],
-    ["values that are none", { values: [1] }, "values must be a TypedArray of float32"],
+    ["values that cannot be summed", { values: new Float16Array(1) }, "values must be a TypedArray of float32"],
+    ["values that are not a TypedArray", { values: [1] }, "values must be a TypedArray of float32"],
     ["no shape", { shape: undefined }, "shape must be a list of sizes, got undefined"],
     [
       "no indices",
@@ -172,14 +172,14 @@ describe("SparseTensor", () => {
       "indices must be a list with a row for each sparse dimension, got undefined",
     ],
     ["indices without rows", { indices: [0] }, "indices must be a list with a row for each sparse dimension"],
-    ["a size that is none", { shape: [-1] }, "shape [-1] has no sizes"],
+    ["an invalid size", { shape: [-1] }, "shape [-1] has an invalid size"],
   ];
   test.each(bad)("refuses %s", (_, change, message) => {
     const init = { indices: [[0]], values: new Float32Array(1), shape: [3], ...change };
     expect(() => sparseTensor(init as SparseTensorInit)).toThrow(message);
   });
 
-  test("refuses to be called without parts", () => {
+  test("refuses a call without an object", () => {
     expect(() => sparseTensor(undefined as unknown as SparseTensorInit)).toThrow("takes { indices, values, shape }");
   });
 

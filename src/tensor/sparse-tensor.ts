@@ -14,14 +14,14 @@ export type SparseValues =
   | Int32Array
   | BigInt64Array;
 
-/** What {@link sparseTensor} takes. */
+/** Parameters of {@link sparseTensor}. */
 export interface SparseTensorInit<V extends SparseValues = SparseValues> {
-  /** Where the values are: one row per sparse dimension, each with an index per value, row by row. */
+  /** Indices of the values: one row per sparse dimension, each with an index per value, row by row. */
   readonly indices: BigInt64Array | readonly (readonly number[])[];
   /** Number of values times the product of the dense dimensions. */
   readonly values: V;
   readonly shape: readonly number[];
-  /** Leading dimensions that the indices cover; the others are dense. All of `shape` by default. */
+  /** Number of leading dimensions that the indices cover; the others are dense. All of `shape` by default. */
   readonly sparseDims?: number;
 }
 
@@ -38,12 +38,12 @@ const valueTypes: { readonly [dtype in DType]?: new (length: number) => SparseVa
 /** dtypes of {@link SparseValues}. */
 export const sparseDTypes = Object.keys(valueTypes) as readonly DType[];
 
-/** Sparse and dense dimensions are at most this many each, which is what ranks can tell each other. */
+/** Maximum number of sparse and of dense dimensions: the layout that ranks exchange has room for no more. */
 export const MAX_SPARSE_DIMS = 4;
 
 /**
- * A sparse CPU tensor in coordinate form (COO): what is not listed is 0. An index may be listed several times; its values
- * then add up.
+ * A sparse CPU tensor in coordinate format (COO): elements that are not listed are 0. An index may be listed several
+ * times; its values then add up.
  *
  * c10d: `torch.sparse_coo_tensor`.
  */
@@ -67,7 +67,7 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
     const dtype = dtypeOfValues(values);
     if (!Array.isArray(shape)) refuse("shape", `shape must be a list of sizes, got ${describe(shape)}`);
     const sparseDims = init.sparseDims ?? shape.length;
-    if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) refuse("shape", `shape [${shape}] has no sizes`);
+    if (!shape.every((n) => Number.isSafeInteger(n) && n >= 0)) refuse("shape", `shape [${shape}] has an invalid size`);
     const denseDims = shape.length - sparseDims;
     if (!Number.isInteger(sparseDims) || sparseDims < 1 || sparseDims > MAX_SPARSE_DIMS) {
       refuse("sparseDims", `1 to ${MAX_SPARSE_DIMS} dimensions can be sparse, got ${sparseDims}`);
@@ -78,7 +78,7 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
     const block = shape.slice(sparseDims).reduce((product, n) => product * n, 1);
     const flat = isBigInt64Array(indices) ? indices : flatten(indices, sparseDims);
     const nnz = lengthOf(flat) / sparseDims;
-    if (!Number.isInteger(nnz)) refuse("indices", `${lengthOf(flat)} indices are no ${sparseDims} rows`);
+    if (!Number.isInteger(nnz)) refuse("indices", `${lengthOf(flat)} indices do not form ${sparseDims} rows`);
     const count = byteLengthOf(values) / dtypes[dtype].size;
     if (count !== nnz * block) {
       refuse("values", `${nnz} indices of blocks of ${block} need ${nnz * block} values, got ${count}`);
@@ -106,7 +106,7 @@ export class SparseTensor<V extends SparseValues = SparseValues> {
     return this.shape.slice(this.sparseDims).reduce((product, n) => product * n, 1);
   }
 
-  /** The same with each index once, in the order of a dense tensor; values of an index are added in their order. */
+  /** The same tensor with each index once, in row-major order; the values of an index are added in their order. */
   coalesce(): SparseTensor<V> {
     return sumOfSparse([this]);
   }
@@ -116,7 +116,7 @@ function refuse(argument: string, reason: string): never {
   throw new InvalidArgumentError(`sparseTensor(): ${reason}`, { argument });
 }
 
-/** Not what a property of it says. */
+/** By the engine's getter: an own property may override `length`. */
 function lengthOf(indices: BigInt64Array): number {
   return byteLengthOf(indices) / 8;
 }
@@ -127,14 +127,15 @@ function dtypeOfValues(values: SparseValues): DType {
   return refuse("values", `values must be a TypedArray of ${sparseDTypes.join(", ")}`);
 }
 
-/** Makes a {@link SparseTensor}. Throws InvalidArgumentError when the parts do not fit together. */
+/** Creates a {@link SparseTensor}. Throws InvalidArgumentError when indices, values and shape do not match. */
 export function sparseTensor<V extends SparseValues>(init: SparseTensorInit<V>): SparseTensor<V> {
   return new SparseTensor(init);
 }
 
 /**
- * Sum of sparse tensors of one shape and dtype, with each index once and in order. Each is coalesced first, then they are
- * added in the order of the list, so everyone who adds the same list gets the same bits. The tensors stay as they are.
+ * Sum of sparse tensors of the same shape and dtype, with each index once and in order. Each is coalesced first, then
+ * they are added in the order of the list, so all ranks that add the same list get the same bits. The tensors are not
+ * changed.
  */
 export function sumOfSparse<V extends SparseValues>(tensors: readonly SparseTensor<V>[]): SparseTensor<V> {
   const [first] = tensors;
@@ -169,9 +170,9 @@ type Place = number | bigint;
 interface DistinctPlaces {
   /** Each place once, in the order in which they are first listed. */
   readonly places: Place[];
-  /** Where in the list each of them comes first. */
+  /** Position in the list where each of them is first listed. */
   readonly firsts: number[];
-  /** Which of them each listed index is at. */
+  /** Which of the places each listed index is at. */
   readonly slots: Uint32Array;
 }
 
@@ -195,7 +196,7 @@ function distinctPlaces(tensor: SparseTensor): DistinctPlaces {
   return { places, firsts, slots };
 }
 
-/** The place of each listed index: as numbers where these are exact, else as bigints, which take several times as long. */
+/** The place of each listed index: as numbers if these are exact, else as bigints, which are several times slower. */
 function placesOf({ indices, shape, sparseDims, nnz }: SparseTensor): Float64Array | bigint[] {
   const sizes = shape.slice(0, sparseDims);
   if (sizes.reduce((product, n) => product * n, 1) > Number.MAX_SAFE_INTEGER) {
@@ -228,7 +229,7 @@ function ownValues<V extends SparseValues>(
 }
 
 function copyBlock(sums: SparseValues, to: number, terms: SparseValues, from: number, length: number): void {
-  // Not `subarray` and `set`, which cost more than they save where blocks are short.
+  // Not `subarray` and `set`, which are slower for short blocks.
   for (let i = 0; i < length; i++) sums[to + i] = terms[from + i] ?? 0;
 }
 
@@ -243,7 +244,7 @@ function addBlock(sums: SparseValues, to: number, terms: SparseValues, from: num
 /** By dtype and not by the caller's constructor, which may be a Buffer's or any subclass's. */
 function emptyValues<V extends SparseValues>(dtype: DType, length: number): V {
   const type = valueTypes[dtype];
-  if (type === undefined) return refuse("values", `there are no sparse tensors of ${dtype}`);
+  if (type === undefined) return refuse("values", `sparse tensors of ${dtype} are not supported`);
   return new type(length) as V;
 }
 
@@ -254,13 +255,13 @@ function flatten(rows: readonly (readonly number[])[], sparseDims: number): BigI
   const [first = []] = rows;
   if (rows.length !== sparseDims || rows.some((row) => row.length !== first.length)) {
     throw new InvalidArgumentError(
-      `sparseTensor(): indices need ${sparseDims} rows of one length, got rows of ${rows.map((row) => row.length).join(", ")}`,
+      `sparseTensor(): indices need ${sparseDims} rows of equal length, got rows of ${rows.map((row) => row.length).join(", ")}`,
       { argument: "indices" },
     );
   }
   const wrong = rows.flat().find((index) => !Number.isSafeInteger(index));
   if (wrong !== undefined) {
-    throw new InvalidArgumentError(`sparseTensor(): ${wrong} is no index`, { argument: "indices" });
+    throw new InvalidArgumentError(`sparseTensor(): ${wrong} is not an index`, { argument: "indices" });
   }
   return BigInt64Array.from(rows.flat(), BigInt);
 }

@@ -72,7 +72,7 @@ describe("viewTensor", () => {
     expect(view.source).toBe(buffer);
   });
 
-  test("subclasses and arrays of another realm count", () => {
+  test("subclasses and arrays of another realm are tensors", () => {
     class Weights extends Float32Array {}
     expect(viewTensor(new Weights(2)).dtype).toBe("float32");
     const { runInNewContext } = require("node:vm") as typeof import("node:vm");
@@ -88,7 +88,7 @@ describe("viewTensor", () => {
     expect([...clamped]).toEqual([1, 1, 7]);
   });
 
-  test("what an array says of itself does not count", () => {
+  test("overridden properties of an array are ignored", () => {
     class Liar extends Float32Array {
       override get byteLength(): number {
         return 2 ** 40;
@@ -113,8 +113,8 @@ describe("viewTensor", () => {
     expect(refusal(Object.create(Float32Array.prototype)).message).toContain("must be a TypedArray");
   });
 
-  test("a Tensor whose parts do not fit is refused", () => {
-    expect(refusal(new Tensor(new Uint8Array(3), "float32", [1])).message).toContain("no whole number of float32");
+  test("a Tensor with inconsistent fields is refused", () => {
+    expect(refusal(new Tensor(new Uint8Array(3), "float32", [1])).message).toContain("not a whole number of float32");
     expect(refusal(new Tensor(new Uint8Array(4), "uint8", [1000])).message).toContain(
       "[1000] does not hold its 4 elements",
     );
@@ -122,7 +122,7 @@ describe("viewTensor", () => {
     expect(refusal(new Tensor(new Uint8Array(4), "float8" as DType, [1])).message).toContain('"float8"');
   });
 
-  test("shared memory counts, empty or not", () => {
+  test("shared memory is a tensor, empty or not", () => {
     expect(viewTensor(new Float32Array(new SharedArrayBuffer(12))).length).toBe(3);
     expect(viewTensor(new Float32Array(new SharedArrayBuffer(0))).length).toBe(0);
   });
@@ -140,7 +140,7 @@ describe("viewTensor", () => {
     expect([view.dtype, view.length, view.byteLength]).toEqual(["complex128", 2, 32]);
   });
 
-  test("a detached buffer is refused by a code of its own", () => {
+  test("a detached buffer is refused with its own code", () => {
     for (const array of [new Float32Array(3), new BigInt64Array(3), Buffer.from(new ArrayBuffer(64))]) {
       array.buffer.transfer();
       expect(isDetached(array)).toBe(true);
@@ -155,7 +155,7 @@ describe("viewTensor", () => {
     expect(refusal(made).code).toBe("DETACHED_BUFFER");
   });
 
-  test("a view that its resizable buffer has shrunk away from under is refused", () => {
+  test("a view that is out of bounds of its shrunk buffer is refused", () => {
     const buffer = new ArrayBuffer(32, { maxByteLength: 64 });
     const fixed = new Float32Array(buffer, 16, 4);
     const tracking = new Float32Array(buffer);
@@ -176,8 +176,8 @@ describe("viewTensor", () => {
     ["an object without prototype", Object.create(null), "an object"],
     ["a function", () => 0, "a function"],
     ["a symbol", Symbol("s"), "symbol"],
-    ["what only pretends", { [Symbol.toStringTag]: "Float32Array", byteLength: 4 }, "Object"],
-  ])("%s is no tensor", (_, value, described) => {
+    ["a forged tag", { [Symbol.toStringTag]: "Float32Array", byteLength: 4 }, "Object"],
+  ])("%s is not a tensor", (_, value, described) => {
     const error = refusal(value, "input");
     expect(error.message).toStartWith("input must be a TypedArray, a tensor()");
     expect(error.message).toContain(`got ${described}`);
@@ -186,7 +186,7 @@ describe("viewTensor", () => {
 });
 
 describe("the tensor protocol", () => {
-  test("gives address, size, dtype; the CPU by default", () => {
+  test("provides address, size, dtype; the CPU by default", () => {
     const source = foreign();
     expect(viewTensor(source)).toEqual({
       source,
@@ -199,7 +199,7 @@ describe("the tensor protocol", () => {
     });
   });
 
-  test("its key is found by name", () => {
+  test("its key is a registered symbol", () => {
     expect(TENSOR_PROTOCOL).toBe(Symbol.for("c10d.tensor") as typeof TENSOR_PROTOCOL);
   });
 
@@ -219,7 +219,7 @@ describe("the tensor protocol", () => {
     expect(viewTensor(foreign({ ptr: 0, byteLength: 0 })).length).toBe(0);
   });
 
-  test("is asked anew for each op", () => {
+  test("is called again for each op", () => {
     let ptr = 0x1000;
     const moving = { [TENSOR_PROTOCOL]: (): ForeignTensor => ({ ptr, byteLength: 4, dtype: "float32" }) };
     expect(viewTensor(moving).ptr).toBe(0x1000);
@@ -230,17 +230,17 @@ describe("the tensor protocol", () => {
   test.each([
     ["unknown dtype float8", { dtype: "float8" }],
     ["unknown dtype undefined", { dtype: undefined }],
-    ["byteLength 6 is no whole number of float32 elements", { byteLength: 6 }],
+    ["byteLength 6 is not a whole number of float32 elements", { byteLength: 6 }],
     ["byteLength -4", { byteLength: -4 }],
     ["byteLength 4.5", { byteLength: 4.5 }],
     ['byteLength "16"', { byteLength: "16" }],
-    ["ptr 0 is no address", { ptr: 0 }],
-    ["ptr -8 is no address", { ptr: -8 }],
-    ["ptr NaN is no address", { ptr: Number.NaN }],
-    ["ptr bigint 16 is no address", { ptr: 16n }],
-    ["go beyond 2^53", { ptr: Number.MAX_SAFE_INTEGER }],
-    ["ptr 4294967296.5 is no address", { ptr: 2 ** 32 + 0.5 }],
-    ["ptr symbol Symbol(p) is no address", { ptr: Symbol("p") }],
+    ["ptr 0 is not an address", { ptr: 0 }],
+    ["ptr -8 is not an address", { ptr: -8 }],
+    ["ptr NaN is not an address", { ptr: Number.NaN }],
+    ["ptr bigint 16 is not an address", { ptr: 16n }],
+    ["extend beyond 2^53", { ptr: Number.MAX_SAFE_INTEGER }],
+    ["ptr 4294967296.5 is not an address", { ptr: 2 ** 32 + 0.5 }],
+    ["ptr symbol Symbol(p) is not an address", { ptr: Symbol("p") }],
     ['unknown device "tpu"', { device: "tpu" }],
     ['unknown device "cuda:x"', { device: "cuda:x" }],
     ['unknown device "cuda:99999999999999999999"', { device: "cuda:99999999999999999999" }],

@@ -18,11 +18,11 @@ export interface ForeignTensor {
   readonly device?: string | Device;
 }
 
-/** Everything that an op takes as a tensor. */
+/** Everything that an op accepts as a tensor. */
 export type TensorLike = TensorStorage | Uint8ClampedArray | Tensor | { [TENSOR_PROTOCOL](): ForeignTensor };
 
 /**
- * What a backend gets to see of a tensor: dtype, size, and either a view over host memory or an address.
+ * A tensor as a backend sees it: dtype, size, and either a view over host memory or an address.
  * Made once per op by the process group, after validation.
  */
 export interface TensorView {
@@ -59,10 +59,10 @@ const arrayDTypes: ReadonlyMap<string | undefined, DType> = new Map<string | und
 ]);
 
 /**
- * Reads dtype, size and place of a tensor.
+ * Reads dtype, size and location of a tensor.
  *
  * @param argument Name of the argument, for the error.
- * @throws InvalidArgumentError for anything that is no tensor, and for detached buffers.
+ * @throws InvalidArgumentError for anything that is not a tensor, and for detached buffers.
  */
 export function viewTensor(value: TensorLike, argument = "tensor"): TensorView {
   if (isFloat32Array(value)) return viewOfStorage(value, value, "float32", argument);
@@ -142,11 +142,11 @@ function viewOfStorage(source: TensorLike, data: TensorStorage, dtype: DType, ar
   }
   const length = byteLength / dtypes[dtype].size;
   if (!Number.isInteger(length)) {
-    throw new InvalidArgumentError(`${argument}: ${byteLength} bytes are no whole number of ${dtype} elements`, {
+    throw new InvalidArgumentError(`${argument}: ${byteLength} bytes are not a whole number of ${dtype} elements`, {
       argument,
     });
   }
-  // Bytes are bytes: what writes to the view must not clamp them.
+  // Writes to the view must not clamp the bytes.
   const bytes = dtype === "uint8" && isUint8ClampedArray(data) ? bytesOf(data) : data;
   return { source, data: bytes, ptr: 0, dtype, length, byteLength, device: CPU };
 }
@@ -169,18 +169,18 @@ function viewOfForeign(source: { [TENSOR_PROTOCOL](): ForeignTensor }, argument:
   const { size } = dtypes[dtype];
   if (!Number.isSafeInteger(byteLength) || byteLength < 0 || byteLength % size !== 0) {
     throw new InvalidArgumentError(
-      `${argument}: byteLength ${describeNumber(byteLength)} is no whole number of ${dtype} elements`,
+      `${argument}: byteLength ${describeNumber(byteLength)} is not a whole number of ${dtype} elements`,
       {
         argument,
       },
     );
   }
   if (!Number.isSafeInteger(ptr) || ptr < 0 || (ptr === 0 && byteLength > 0)) {
-    throw new InvalidArgumentError(`${argument}: ptr ${describeNumber(ptr)} is no address`, { argument });
+    throw new InvalidArgumentError(`${argument}: ptr ${describeNumber(ptr)} is not an address`, { argument });
   }
   if (!Number.isSafeInteger(ptr + byteLength)) {
     throw new InvalidArgumentError(
-      `${argument}: ${byteLength} bytes from ptr ${ptr} on go beyond 2^53, where no memory can be`,
+      `${argument}: ${byteLength} bytes from ptr ${ptr} on extend beyond 2^53, where no memory can be`,
       { argument },
     );
   }

@@ -16,7 +16,7 @@ describe("tensor()", () => {
     else expect(made.toNumbers()).toEqual([1, 0, 1, 1]);
   });
 
-  test("a getter gives its value once, so that what was checked is what is stored", () => {
+  test("a getter is read once, so that the checked value is the stored one", () => {
     let calls = 0;
     const values = Object.defineProperty([1, 2], 0, { get: () => (calls++ === 0 ? 7 : 300) });
     expect(elements(tensor(values, { dtype: "uint8" }))).toEqual([7, 2]);
@@ -46,7 +46,7 @@ describe("tensor()", () => {
     ]);
   });
 
-  test("complex takes pairs", () => {
+  test("complex accepts pairs", () => {
     const made = tensor([1, 2, 3, 4], { dtype: "complex64" });
     expect(made.length).toBe(2);
     expect(made.toNumbers()).toEqual([1, 2, 3, 4]);
@@ -78,11 +78,11 @@ describe("tensor()", () => {
   ])("%s does not hold %p", (dtype, value, reason) => {
     const make = () => tensor([1, value], { dtype });
     expect(make).toThrow(InvalidArgumentError);
-    expect(make).toThrow(`element 1, ${value}, is no value of ${dtype}`);
+    expect(make).toThrow(`element 1, ${value}, is not a value of ${dtype}`);
     expect(make).toThrow(reason);
   });
 
-  test("fractions are cut off, floats go to infinity, bool takes all", () => {
+  test("fractions are truncated, floats round to infinity, bool accepts all", () => {
     expect(tensor([1.9, -1.9], { dtype: "int8" }).toNumbers()).toEqual([1, -1]);
     expect(elements(tensor([1.9, -1.9, true], { dtype: "int64" }))).toEqual([1n, -1n, 1n]);
     expect(tensor([1e39], { dtype: "float32" }).toNumbers()).toEqual([Number.POSITIVE_INFINITY]);
@@ -91,7 +91,7 @@ describe("tensor()", () => {
     expect(tensor([127, -128], { dtype: "int8" }).toNumbers()).toEqual([127, -128]);
   });
 
-  test("clamped bytes and DataViews are memory", () => {
+  test("clamped bytes and DataViews are accepted as memory", () => {
     expect(tensor(new Uint8ClampedArray([1, 2, 3, 4]), { dtype: "int16" }).toNumbers()).toEqual([0x201, 0x403]);
     expect(tensor(new DataView(new ArrayBuffer(8), 4), { dtype: "float32" }).length).toBe(1);
   });
@@ -108,7 +108,7 @@ describe("tensor()", () => {
     expect(shared.toNumbers()).toEqual([9, 2]);
   });
 
-  test("a view's bytes are taken from its offset on, in any dtype", () => {
+  test("a view's bytes are read from its offset, in any dtype", () => {
     const bytes = new Uint8Array(32);
     const words = new Uint32Array(bytes.buffer, 8, 2).fill(0x3f80_3f80);
     const made = tensor(words, { dtype: "bfloat16", shape: [2, 2] });
@@ -134,11 +134,11 @@ describe("tensor()", () => {
     }
   });
 
-  test("bytes that are no whole number of elements are refused", () => {
-    expect(() => tensor(new Uint8Array(7), { dtype: "float32" })).toThrow("7 bytes are no whole number of float32");
+  test("bytes that are not a whole number of elements are refused", () => {
+    expect(() => tensor(new Uint8Array(7), { dtype: "float32" })).toThrow("7 bytes are not a whole number of float32");
   });
 
-  test("an offset that does not fit the elements is refused", () => {
+  test("an unaligned offset is refused", () => {
     const odd = new Uint8Array(new ArrayBuffer(12), 1, 8);
     expect(() => tensor(odd, { dtype: "float32" })).toThrow("byte offset 1 is not aligned for float32");
     expect(tensor(odd, { dtype: "bool" }).length).toBe(8);
@@ -159,7 +159,7 @@ describe("tensor()", () => {
       ],
       "element 0 is a list; give the numbers in one list",
     ],
-    ["texts", [["1"], { dtype: "float32" }], 'element 0, "1", is no value of float32'],
+    ["texts", [["1"], { dtype: "float32" }], 'element 0, "1", is not a value of float32'],
     ["a number as shape", [[1, 2], { dtype: "float32", shape: 3 }], "shape number 3 does not hold 2 elements"],
     ["a number", [3, { dtype: "float32" }], "or a list of numbers, got number 3"],
   ])("%s: says what is missing", (_, args, message) => {
@@ -181,11 +181,11 @@ describe("tensor()", () => {
     expect(() => tensor(gone.buffer, { dtype: "float32" })).toThrow(InvalidArgumentError);
   });
 
-  test.each([undefined, null, 5, "text", {}, new Map()])("data that is no memory is refused: %p", (data) => {
+  test.each([undefined, null, 5, "text", {}, new Map()])("data that is not memory is refused: %p", (data) => {
     expect(() => tensor(data as unknown as number[], { dtype: "float32" })).toThrow(InvalidArgumentError);
   });
 
-  test("values that are no numbers are refused", () => {
+  test("values that are not numbers are refused", () => {
     for (const dtype of ["int64", "float32", "bfloat16"] as const) {
       expect(() => tensor(["x"] as unknown as number[], { dtype })).toThrow(InvalidArgumentError);
       expect(() => tensor([1.5, undefined] as unknown as number[], { dtype })).toThrow(InvalidArgumentError);

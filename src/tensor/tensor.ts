@@ -19,7 +19,7 @@ export type TensorStorage =
   | BigInt64Array
   | BigUint64Array;
 
-/** What {@link tensor} takes beside the data. */
+/** Options of {@link tensor}. */
 export interface TensorOptions {
   readonly dtype: DType;
   /** Defaults to one dimension with all elements. */
@@ -46,7 +46,7 @@ const storageOf = {
   complex128: Float64Array,
 } as const;
 
-/** Numbers to raw bits and back, for floats that no TypedArray has. */
+/** Conversion between numbers and raw bits, for floats that no TypedArray has. */
 const encodings: { readonly [dtype in DType]?: NumberEncoding } = {
   bfloat16: { encode: bfloat16FromNumber, decode: numberFromBfloat16 },
   float8_e4m3fn: float8E4M3FN,
@@ -54,8 +54,8 @@ const encodings: { readonly [dtype in DType]?: NumberEncoding } = {
 };
 
 /**
- * A dense CPU tensor: dtypes that no TypedArray has (bool, bfloat16, 8-bit floats, complex), and shapes.
- * Plain TypedArrays need no wrapper; every op takes them as they are.
+ * A dense CPU tensor, for dtypes that no TypedArray has (bool, bfloat16, 8-bit floats, complex) and for shapes.
+ * Plain TypedArrays need no wrapper: every op accepts them directly.
  */
 export class Tensor {
   static {
@@ -84,8 +84,8 @@ export class Tensor {
   }
 
   /**
-   * The elements as numbers; bfloat16 and 8-bit floats are widened, bool is 0/1, complex is (re, im) pairs. Not for 64-bit
-   * integers.
+   * The elements as numbers; bfloat16 and 8-bit floats are widened, bool is 0/1, complex is (re, im) pairs. Not for
+   * 64-bit integers.
    */
   toNumbers(): number[] {
     if (isBigInt64Array(this.data) || isBigUint64Array(this.data)) {
@@ -98,13 +98,13 @@ export class Tensor {
 }
 
 /**
- * Makes a tensor over `data` (shared, not copied) or from numbers (copied).
+ * Creates a tensor over `data` (shared, not copied) or from numbers (copied).
  *
  * @param data A TypedArray or ArrayBuffer whose bytes are the elements, or a list of numbers, booleans or bigints
- *   (complex: re, im, re, im …). For integer dtypes fractions are cut off.
- * @throws InvalidArgumentError when the dtype is unknown, the sizes do not fit, or the dtype cannot hold a value: an
- *   integer one takes no NaN and nothing beyond its limits (`torch.tensor` takes -1 for 255; here nothing wraps around).
- *   Floats round as in PyTorch: beyond the limits to infinity, of float8_e4m3fn, which has none, to 448 or -448.
+ *   (complex: re, im, re, im …). Integer dtypes truncate fractions.
+ * @throws InvalidArgumentError when the dtype is unknown, the sizes do not match, or the dtype cannot hold a value:
+ *   integer dtypes reject NaN and out-of-range values (`torch.tensor` turns -1 into 255; here nothing wraps around).
+ *   Floats round as in PyTorch: out of range to infinity, or to ±448 for float8_e4m3fn, which has no infinity.
  *
  * c10d: `torch.tensor(data, dtype=…)`.
  */
@@ -132,7 +132,7 @@ export function tensor(
   return new Tensor(storage, dtype, shape);
 }
 
-/** Whether a shape is one, of so many elements. */
+/** Whether a shape is valid and has this many elements. */
 export function holds(shape: readonly number[], length: number): boolean {
   if (!Array.isArray(shape) || !shape.every((n) => Number.isInteger(n) && n >= 0)) return false;
   return shape.reduce((product: number, n: number) => product * n, 1) === length;
@@ -148,7 +148,7 @@ function storageOver(data: unknown, dtype: DType): TensorStorage {
   const { buffer, byteOffset: offset, byteLength: bytes } = rangeOf(data);
   if (bytes % size !== 0) {
     throw new InvalidArgumentError(
-      `tensor(): ${bytes} bytes are no whole number of ${dtype} elements (${size} bytes each)`,
+      `tensor(): ${bytes} bytes are not a whole number of ${dtype} elements (${size} bytes each)`,
     );
   }
   if (offset % Storage.BYTES_PER_ELEMENT !== 0) {
@@ -176,7 +176,7 @@ function rangeOf(data: unknown): ByteRange {
 
 function storageFromValues(given: readonly (number | bigint | boolean)[], dtype: DType): TensorStorage {
   const limits = limitsOf(dtype);
-  // Read once: a getter may give something else the next time. Holes become undefined.
+  // Read once: a getter may return another value the next time. Holes become undefined.
   const values = Array.from(given);
   for (const [i, value] of values.entries()) requireValue(value, i, dtype, limits);
   if (dtype === "int64") return BigInt64Array.from(values, integerOf);
@@ -195,7 +195,7 @@ interface Limits {
   readonly max: number | bigint;
 }
 
-/** Least and largest value of an integer dtype; undefined for others. As numbers where these are exact, which is faster. */
+/** Least and largest value of an integer dtype, else undefined. As numbers if these are exact, which is faster. */
 function limitsOf(dtype: DType): Limits | undefined {
   const { kind, size } = dtypes[dtype];
   if (kind !== "signed" && kind !== "unsigned") return undefined;
@@ -205,7 +205,7 @@ function limitsOf(dtype: DType): Limits | undefined {
   return size < 8 ? { min: Number(min), max: Number(max) } : { min, max };
 }
 
-/** Throws unless a dtype can hold a value; fractions are cut off and floats rounded, but nothing wraps around. */
+/** Throws unless a dtype can hold a value; fractions are truncated and floats rounded, but nothing wraps around. */
 function requireValue(value: unknown, i: number, dtype: DType, limits: Limits | undefined): void {
   if (typeof value === "boolean") return;
   if (Array.isArray(value)) {
@@ -225,7 +225,7 @@ function requireValue(value: unknown, i: number, dtype: DType, limits: Limits | 
 
 function refuseValue(value: unknown, i: number, dtype: DType, reason: string): never {
   const given = typeof value === "bigint" ? String(value) : describeNumber(value);
-  throw new InvalidArgumentError(`tensor(): element ${i}, ${given}, is no value of ${dtype}${reason}`, {
+  throw new InvalidArgumentError(`tensor(): element ${i}, ${given}, is not a value of ${dtype}${reason}`, {
     argument: "data",
     code: "VALUE_OUT_OF_RANGE",
   });

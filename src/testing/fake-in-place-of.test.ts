@@ -10,7 +10,7 @@ test("has the name and the type of the backend that it replaces", () => {
   expect(fakeInPlaceOf("mine")).toMatchObject({ name: "mine", type: BackendType.CUSTOM });
 });
 
-test("takes what the backend takes that it replaces, and no more", () => {
+test("accepts what the replaced backend accepts, and no more", () => {
   const { ops, reduceOps } = fakeInPlaceOf("gloo").capabilities;
   // The order of dtypes in a table does not matter.
   const sets = (table: Capabilities["ops"]) =>
@@ -28,7 +28,7 @@ test.each([
   ["mpi", { implementation: "mpich" }, {}],
   ["ucc", { mode: "solo" }, { mode: "solo" }],
   ["mine", { seed: 7 }, { seed: 7 }],
-])("in the place of %s takes %p", async (name, given, effective) => {
+])("in place of %s takes %p", async (name, given, effective) => {
   expect(await checkOptions(fakeInPlaceOf(name), given)).toEqual(effective);
 });
 
@@ -37,10 +37,10 @@ test.each([
   ["gloo", { threads: 65 }, 'backend "gloo": option threads: Expected a number of threads from 1 to 64, got 65'],
   ["gloo", { threads: 4, seed: -1 }, 'backend "gloo": option seed: '],
   ["mine", { threads: 4 }, 'backend "mine": unknown option threads'],
-])("in the place of %s refuses %p", async (name, given, message) => {
+])("in place of %s refuses %p", async (name, given, message) => {
   expect(checkOptions(fakeInPlaceOf(name), given)).rejects.toThrow(message);
 });
 
-test("refuses what is no name", () => {
+test("refuses an invalid name", () => {
   expect(() => fakeInPlaceOf(undefined as never)).toThrow(InvalidArgumentError);
 });

@@ -22,14 +22,15 @@ const builtIn: Readonly<Record<string, { capabilities: Capabilities; options?():
 };
 
 /**
- * The `fake` backend under another backend's name, to take its place in unit tests of an application that asks for it:
+ * The `fake` backend under another backend's name, to replace it in unit tests of an application that requests it:
  *
  * ```ts
  * createContainer({ overrides: [fakeInPlaceOf("gloo")], install: true });
  * ```
  *
- * In the place of a backend of the package it claims what that one does: an op, a dtype or a reduce op that the other refuses is
- * refused here too. It takes the options of that one, which are checked and have no effect, beside those of `fake`.
+ * In place of a backend of the package it reports the capabilities of that backend: an op, a dtype or a reduce op that
+ * the other refuses is refused here too. It takes the options of the other, which are checked and have no effect, as
+ * well as those of `fake`.
  */
 export function fakeInPlaceOf(name: string): BackendPlugin {
   if (typeof name !== "string") {
@@ -53,7 +54,7 @@ export function fakeInPlaceOf(name: string): BackendPlugin {
   };
 }
 
-/** Takes the options of both schemas, which share no name, and gives those of the first. */
+/** Takes the options of both schemas, which share no name, and returns those of the first. */
 function beside<Options extends object>(
   effective: StandardSchema<Options>,
   ignored: AnySchema,

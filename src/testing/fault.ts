@@ -1,22 +1,23 @@
-import { InvalidArgumentError, type Timeout, timeoutMs } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
+import { type Timeout, timeoutMs } from "../time/index.ts";
 
 /** When a fault strikes: before the op is submitted, right after that, or once it has ended on that rank. */
 export type FaultTime = "before" | "during" | "after";
 
 /**
- * A fault of a rank that `spawnRanks` runs. Ops are counted from 1, per rank: every collective and message that reaches a
- * backend, of all groups together. An object collective is several.
+ * A fault of a rank that `spawnRanks` runs. Ops are counted from 1, per rank: every collective and message that reaches
+ * a backend, over all groups. An object collective is several ops.
  */
 export type Fault =
   | {
-      /** `kill`: SIGKILL. `stop`: SIGSTOP, until somebody sends SIGCONT. */
+      /** `kill`: SIGKILL. `stop`: SIGSTOP, until the process receives SIGCONT. */
       readonly action: "kill" | "stop";
       readonly rank: number;
       readonly when: FaultTime;
       readonly op: number;
     }
   | {
-      /** The rank's thread stands still for a while. */
+      /** The rank's thread is blocked for a while. */
       readonly action: "delay";
       readonly rank: number;
       readonly when: FaultTime;
@@ -25,7 +26,7 @@ export type Fault =
     }
   | {
       /**
-       * The rank's part in the op gets lost: it never reaches the backend, and its Work stays pending until the op's
+       * The rank's part in the op is lost: it never reaches the backend, and its Work stays pending until the op's
        * time-out, which fails the group. Later collectives of the rank on that group wait behind a lost collective.
        */
       readonly action: "drop";
@@ -35,9 +36,9 @@ export type Fault =
 
 /** What became of a fault. */
 export interface FaultOutcome {
-  /** In the words of the script, e.g. `kill rank 2 before op 5`. */
+  /** As a line of the script, e.g. `kill rank 2 before op 5`. */
   readonly fault: string;
-  /** Whether the rank came to it. */
+  /** Whether the rank reached it. */
   readonly fired: boolean;
 }
 
@@ -46,7 +47,7 @@ const LINE =
 const EXAMPLES =
   '"kill rank 2 before op 5", "stop rank 1 after op 3", "delay rank 0 before op 2 by 300ms", "drop rank 1 op 4"';
 
-/** Most faults of one rank. */
+/** Maximum number of faults of one rank. */
 export const MAX_FAULTS = 192;
 
 /** Reads a whole script. @throws InvalidArgumentError as {@link parseFault}. */
@@ -66,7 +67,7 @@ export function faultsOfRank(faults: readonly Fault[], rank: number): Fault[] {
 
 /**
  * Reads a line of a fault script, or checks a fault.
- * @throws InvalidArgumentError telling what is wrong with it.
+ * @throws InvalidArgumentError saying what is wrong with it.
  */
 export function parseFault(line: string | Fault, worldSize: number): Fault {
   const fault = typeof line === "string" ? read(line) : line;
@@ -82,7 +83,7 @@ export function parseFault(line: string | Fault, worldSize: number): Fault {
   if (fault.action !== "drop" && !["before", "during", "after"].includes(fault.when)) {
     fail('say when: "before", "during" or "after" the op');
   }
-  if (fault.action === "delay" && !Number.isFinite(timeoutMs(fault.by, 0))) fail("a delay has an end");
+  if (fault.action === "delay" && !Number.isFinite(timeoutMs(fault.by, 0))) fail("a delay must be finite");
   return fault;
 }
 
@@ -92,23 +93,23 @@ function read(line: string): Fault {
       argument: "faults",
     });
   };
-  const match = LINE.exec(line) ?? fail("this is no fault");
+  const match = LINE.exec(line) ?? fail("this is not a fault");
   const [, action = "", rank = "", when, op = "", by] = match;
   const where = { rank: Number(rank), op: Number(op) };
   const verb = action.toLowerCase();
   if (verb === "drop") {
-    if (when !== undefined || by !== undefined) fail("a drop has neither a time nor a length");
+    if (when !== undefined || by !== undefined) fail("a drop takes neither a time nor a length");
     return { action: "drop", ...where };
   }
   if (when === undefined) return fail('say when: "before", "during" or "after" the op');
   const timed = { ...where, when: when.toLowerCase() as FaultTime };
   if (verb === "delay") return { action: "delay", ...timed, by: by ?? fail('say for how long, e.g. "by 300ms"') };
-  if (by !== undefined) fail(`a ${verb} has no length`);
+  if (by !== undefined) fail(`a ${verb} takes no length`);
   return { action: verb === "kill" ? "kill" : "stop", ...timed };
 }
 
-/** A fault in the words of the script. */
-export function faultInWords(fault: Fault): string {
+/** A fault as a line of the script. */
+export function faultText(fault: Fault): string {
   const { action, rank, op } = fault;
   if (action === "drop") return `drop rank ${rank} op ${op}`;
   const length = action === "delay" ? ` by ${typeof fault.by === "number" ? `${fault.by}ms` : fault.by}` : "";

@@ -1,16 +1,16 @@
+export { type BackendSuiteOptions, testBackend } from "./backend-suite/backend-suite.ts";
 export type { DeviceMemory, RankPlace, SuiteMemory } from "./backend-suite/device-memory.ts";
-export { type BackendSuiteOptions, testBackend } from "./backend-suite.ts";
 export { fakeInPlaceOf } from "./fake-in-place-of.ts";
 export type { Fault, FaultOutcome, FaultTime } from "./fault.ts";
+export { ManualClock } from "./manual-clock.ts";
 export {
   type LocalRank,
   LocalRanksError,
   type LocalRanksOptions,
   localRanks,
   type RankFailure,
-} from "./local-ranks.ts";
-export { ManualClock } from "./manual-clock.ts";
-export type { ReportedError } from "./rank-protocol.ts";
+} from "./ranks/local-ranks.ts";
+export type { ReportedError } from "./ranks/rank-protocol.ts";
 export {
   type RankBody,
   type RankContext,
@@ -20,8 +20,8 @@ export {
   type SpawnOptions,
   spawnRanks,
   startRanks,
-} from "./spawn-ranks.ts";
-export * from "./store-suite.ts";
+} from "./ranks/spawn-ranks.ts";
+export { type WorkerOutcome, type WorkerRanksOptions, workerRanks } from "./ranks/worker-ranks.ts";
+export * from "./store-suite/store-suite.ts";
 export type { ProcessState, RankHang } from "./watch/hang.ts";
 export type { LoggedOp } from "./watch/op-log.ts";
-export { type WorkerOutcome, type WorkerRanksOptions, workerRanks } from "./worker-ranks.ts";

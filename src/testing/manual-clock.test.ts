@@ -1,8 +1,8 @@
 import { describe, expect, test } from "bun:test";
 import * as dist from "../index.ts";
 import { systemClock } from "../registry/index.ts";
-import { localRanks } from "./local-ranks.ts";
 import { ManualClock } from "./manual-clock.ts";
+import { localRanks } from "./ranks/local-ranks.ts";
 
 const HALF_AN_HOUR = 1_800_000;
 
@@ -30,7 +30,7 @@ describe("ManualClock", () => {
     expect([clock.now(), clock.pending]).toEqual([20, 2]);
   });
 
-  test("never goes back, not where a listener lets time pass either", () => {
+  test("never goes back, not even if a listener lets time pass", () => {
     const clock = new ManualClock();
     const seen: number[] = [];
     clock.schedule(10, () => clock.advance(100));
@@ -43,7 +43,7 @@ describe("ManualClock", () => {
     expect(() => new ManualClock().advance(ms as number)).toThrow("advance: ms must be a number of milliseconds");
   });
 
-  test("an op of the fake backend times out when the clock says so, and names who is missing", async () => {
+  test("an op of the fake backend times out when the clock says so, and names the missing rank", async () => {
     const clock = new ManualClock();
     const began = performance.now();
     const [error] = await localRanks(
@@ -61,7 +61,7 @@ describe("ManualClock", () => {
     expect(performance.now() - began).toBeLessThan(5_000);
   });
 
-  test("the delay of a lonely rank's ops, the limit of a destroyed group, and nothing of another container", async () => {
+  test("applies to a solo rank's delays and a destroyed group's limit, but not to another container", async () => {
     const clock = new ManualClock();
     const container = dist.createContainer();
     container.register(dist.CLOCK, { useValue: clock });
@@ -74,7 +74,7 @@ describe("ManualClock", () => {
     expect(second.exception()).toMatchObject({ code: "OP_TIMEOUT" });
     await dist.destroyProcessGroup();
 
-    // Its child sees the clock too; one beside it does not.
+    // Its child sees the clock too; a sibling does not.
     const seen: dist.Clock[] = [];
     const create: dist.Middleware["create"] = (context) => {
       seen.push(context.clock);
@@ -87,7 +87,7 @@ describe("ManualClock", () => {
     }
     expect(seen).toEqual([clock, systemClock]);
 
-    // What is in flight when a group is destroyed has the limit of the group.
+    // Ops in flight when a group is destroyed are limited by the group's time-out.
     await dist.initProcessGroup({ ...place, store: new dist.HashStore(), container, timeout: "10min" });
     const late = dist.barrier({ timeout: 4 * HALF_AN_HOUR });
     const destroyed = dist.destroyProcessGroup().catch((thrown: unknown) => thrown);
@@ -97,7 +97,7 @@ describe("ManualClock", () => {
     expect(await late.catch((thrown: unknown) => thrown)).toMatchObject({ code: "ABORTED" });
   });
 
-  test("the limits of a MethodBackend", async () => {
+  test("applies to the limits of a MethodBackend", async () => {
     const clock = new ManualClock();
     class Silent extends dist.MethodBackend {
       override readonly name = "silent";
@@ -113,7 +113,7 @@ describe("ManualClock", () => {
     expect(backend.state).toBe("FAILED");
   });
 
-  test("the system's clock takes delays that its timers do not", async () => {
+  test("the system's clock accepts delays that its timers do not", async () => {
     const ends: string[] = [];
     const long = [2 ** 31, 2 ** 40, Number.POSITIVE_INFINITY].map((delay) =>
       systemClock.schedule(delay, () => ends.push("long")),

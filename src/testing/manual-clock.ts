@@ -2,8 +2,8 @@ import { InvalidArgumentError } from "../errors/index.ts";
 import type { Clock } from "../registry/index.ts";
 
 /**
- * A clock that a test sets: time passes by {@link advance} alone. Limits of ops, delays of the `fake` backend and whatever
- * middleware schedules then come when the test says so.
+ * A clock that a test sets: time passes only by {@link advance}. Limits of ops, delays of the `fake` backend and timers
+ * of middleware are then due when the test says so.
  *
  * ```ts
  * const clock = new ManualClock();
@@ -35,9 +35,9 @@ export class ManualClock implements Clock {
   }
 
   /**
-   * Lets time pass, and calls what is due meanwhile, in order of time; each at the time at which it is due, those that are
-   * scheduled by others included.
-   * @throws InvalidArgumentError for a time that is none, or less than 0.
+   * Lets time pass, and calls the listeners that become due, in order of time, each at its own time. They may schedule
+   * others.
+   * @throws InvalidArgumentError for a time that is not a number, not finite, or less than 0.
    */
   advance(ms: number): void {
     if (typeof ms !== "number" || !(ms >= 0) || ms === Number.POSITIVE_INFINITY) {

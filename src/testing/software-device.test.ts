@@ -8,7 +8,7 @@ import { OpType } from "../collectives/index.ts";
 import * as dist from "../index.ts";
 import type { BackendPlugin, Middleware } from "../registry/index.ts";
 import { SteppedWork, type Work } from "../work/index.ts";
-import { testBackend } from "./backend-suite.ts";
+import { testBackend } from "./backend-suite/backend-suite.ts";
 import { byMethods } from "./fixtures/device-methods.ts";
 import plugin, {
   breakDevice,
@@ -22,7 +22,7 @@ import plugin, {
   setLongestDelay,
   softwareDevice,
 } from "./fixtures/software-device.ts";
-import { localRanks } from "./local-ranks.ts";
+import { localRanks } from "./ranks/local-ranks.ts";
 
 setDefaultTimeout(60_000);
 
@@ -31,8 +31,8 @@ const ofMethods = byMethods(softwareDevice("software-device-messages", { message
 const blocksBefore = deviceBlocks();
 const folder = mkdtempSync(join(tmpdir(), "c10d-software-device-"));
 
-describe(`the conformance suite on a device that is late (C10D_SEED=${seed})`, () => {
-  // These thousands of ops are looked at by the host alone, which needs some microseconds to go on.
+describe(`the conformance suite on a slow device (C10D_SEED=${seed})`, () => {
+  // Only the host polls these thousands of ops, and it needs some microseconds to continue.
   beforeAll(() => setLongestDelay(100));
   afterAll(() => setLongestDelay());
 
@@ -46,11 +46,11 @@ describe(`the conformance suite on a device that is late (C10D_SEED=${seed})`, (
   });
 });
 
-/** One of two ranks, which share a thread: neither may block for what the other has still to do. */
+/** One of two ranks that share a thread: neither may block on what the other has still to do. */
 class Rank {
   readonly device: SoftwareDevice;
   readonly group: dist.ProcessGroup;
-  /** Of the ops, or 0 for the default stream. */
+  /** Stream of the ops, or 0 for the default stream. */
   readonly stream: number;
   readonly tensors: DeviceTensor[] = [];
 
@@ -64,14 +64,14 @@ class Rank {
     return this.group.rank;
   }
 
-  /** A tensor, into which the stream of the ops will have put numbers. */
+  /** A tensor that the stream of the ops fills with numbers. */
   tensor(numbers: readonly number[]): DeviceTensor {
     const made = this.space(numbers.length);
     made.put(numbers, this.stream);
     return made;
   }
 
-  /** One that holds no numbers yet. */
+  /** A tensor without numbers yet. */
   space(length: number): DeviceTensor {
     const made = new DeviceTensor(this.device, length);
     this.tensors.push(made);
@@ -79,7 +79,7 @@ class Rank {
   }
 }
 
-/** Puts all ops of a group into a stream of its device. */
+/** Runs all ops of a group in a stream of its device. */
 const inStream = (streamOf: (device: number) => number): Middleware => ({
   name: "in-stream",
   create({ device }) {
@@ -121,7 +121,7 @@ async function withRanks(
   for (const device of devices) device.closeStream(streamOf(device.index));
 }
 
-/** What ops have given back on one rank: their Works, and the numbers that will be in their tensors. */
+/** The Works of ops on one rank, and the numbers that will be in their tensors. */
 interface Started {
   readonly works: readonly Work<unknown>[];
   readonly results: readonly (readonly [DeviceTensor, readonly number[]])[];
@@ -129,7 +129,7 @@ interface Started {
 
 const other = ({ rank }: Rank): number => 1 - rank;
 
-/** Each kind of Work that a group gives, by who makes it. Both ranks have the same numbers, but for messages. */
+/** Each kind of Work that a group returns, by what makes it. Both ranks have the same numbers, except for messages. */
 const kinds: Readonly<Record<string, (rank: Rank) => Started>> = {
   "an op of one tensor"(rank) {
     const x = rank.tensor([1, 2, 3]);
@@ -195,7 +195,7 @@ const kinds: Readonly<Record<string, (rank: Rank) => Started>> = {
   },
 };
 
-/** What a stream that synchronizes with the Works of rank 0 sees, which waits for rank 1; and what one sees that does not. */
+/** What a stream that synchronizes with the Works of rank 0 sees, which waits for rank 1, and what another stream sees. */
 async function whatStreamsSee(ranks: readonly [Rank, Rank], start: (rank: Rank) => Started, isHeld = false) {
   const [first, second] = ranks;
   const { device, stream } = first;
@@ -216,7 +216,7 @@ async function whatStreamsSee(ranks: readonly [Rank, Rank], start: (rank: Rank) 
   const isLate = !reached.isDone();
   hold?.release();
   const peer = start(second);
-  // Nothing but this has native code start the ops: no microtask runs here.
+  // Only this makes native code start the ops: no microtask runs here.
   for (const work of peer.works) work.synchronize();
   const seen = inOrder.map((copy) => copy.read(stream));
   device.closeStream(hasty);
@@ -238,14 +238,14 @@ describe(`synchronize() lets the stream of the op wait for it, without blocking 
         const { seen, early, isLate, expected, ends } = await whatStreamsSee(ranks, start);
         expect(seen).toEqual(expected);
         expect(isLate).toBe(true);
-        // Else this would show nothing.
+        // Otherwise this would show nothing.
         expect(early).not.toEqual(expected);
         expect(ends.every(({ status }) => status === "fulfilled")).toBe(true);
       }
     });
   });
 
-  test("an op that is made of others", async () => {
+  test("an op that is composed of others", async () => {
     const { allReduceCoalesced: _, allGatherIntoTensor: __, ...ops } = plugin.capabilities.ops;
     const lacking = { ...plugin, capabilities: { ...plugin.capabilities, ops } };
     await withRanks(lacking, async (ranks) => {
@@ -261,7 +261,7 @@ describe(`synchronize() lets the stream of the op wait for it, without blocking 
     });
   });
 
-  test("an op that waits for its turn: not before it has come", async () => {
+  test("an op that waits for its turn: not before then", async () => {
     await withRanks(
       plugin,
       async ([first, second]) => {
@@ -303,13 +303,13 @@ describe(`synchronize() lets the stream of the op wait for it, without blocking 
       expect(work.hasStream).toBe(true);
       work.synchronize();
       expect(work.isCompleted()).toBe(true);
-      // By any stream: there is nothing left to wait for.
+      // In any stream: there is nothing left to wait for.
       expect(x.read()).toEqual([4, 8]);
       await Promise.all(peers);
     });
   });
 
-  test("an op that has failed: its error", async () => {
+  test("an op that failed: its error", async () => {
     await withRanks(plugin, async ([first]) => {
       const work = first.group.allReduce(first.tensor([1]).tensor, { timeout: 50 });
       const failure = await work.then(
@@ -339,7 +339,7 @@ describe(`synchronize() lets the stream of the op wait for it, without blocking 
 });
 
 describe("the host", () => {
-  test("is notified when the device is through with an op, and has the time that it took there", async () => {
+  test("is notified when the device has completed an op, and receives the time that it took there", async () => {
     await withRanks(plugin, async ([first, second]) => {
       for (const { group } of [first, second]) group.enableCollectivesTiming();
       const hold = first.device.hold(first.stream);
@@ -350,15 +350,15 @@ describe("the host", () => {
       hold.release();
       const released = performance.now();
       await Promise.all([work, peer]);
-      // From when the stream has got to it: what it had to wait for there does not count.
+      // From when the stream reaches it: the time that it waited there does not count.
       const { activeDuration } = work.info();
       expect(activeDuration).toBeGreaterThan(0);
       expect(activeDuration).toBeLessThan(performance.now() - released);
     });
   });
 
-  test("learns why the backend cannot be used", async () => {
-    // A copy is another library: the one of the other tests is in use.
+  test("reports why the backend cannot be used", async () => {
+    // A copy is another library: that of the other tests is in use.
     const copy = join(folder, "libc10d_software_device.so");
     cpSync(fileURLToPath(library), copy);
     breakDevice(copy, "no driver: libsoftdev.so.1 is missing");

@@ -9,7 +9,7 @@ function parts(n: number): TestWork[] {
 }
 
 describe("AllOf", () => {
-  test("ends well when all have, whatever the order", async () => {
+  test("succeeds when all have, in any order", async () => {
     const works = parts(3);
     const whole = new AllOf(works, init);
     for (const i of [2, 0, 1]) {
@@ -19,7 +19,7 @@ describe("AllOf", () => {
     expect([whole.isSuccess(), await whole, whole.result(), whole.seq]).toEqual([true, undefined, undefined, 7]);
   });
 
-  test("of none, or of those that have ended", async () => {
+  test("of no Works, or of ones that have ended", async () => {
     expect(new AllOf([], init).isSuccess()).toBe(true);
     expect(new AllOf([Work.completed(1, init), Work.completed(2, init)], init).isSuccess()).toBe(true);
     const error = failure();
@@ -27,7 +27,7 @@ describe("AllOf", () => {
     expect(await rejection(whole)).toBe(error);
   });
 
-  test("goes by the list as it was: whoever has made it may use it again", () => {
+  test("copies the list: the caller may reuse it", () => {
     const works = parts(2);
     for (const work of works) work.onBlock = () => work.settle(failure());
     const whole = new AllOf(works, init);
@@ -47,7 +47,7 @@ describe("AllOf", () => {
     expect(await rejection(whole)).toBe(first);
   });
 
-  test("a part whose value cannot be made is none of its concern", async () => {
+  test("a part whose value() throws does not matter", async () => {
     class Odd extends TestWork {
       protected override value(): string {
         throw new RangeError("broken");
@@ -77,7 +77,7 @@ describe("AllOf", () => {
     expect(limits[1]).toBeWithin(800, 985);
   });
 
-  test("wait() without a limit gives its parts none", () => {
+  test("wait() without a limit waits for its parts without one", () => {
     const [work] = parts(1);
     const limits: number[] = [];
     if (work !== undefined) {
@@ -141,7 +141,7 @@ describe("AllOf", () => {
     expect(works.map(({ synchronizations }) => synchronizations)).toEqual([2, 2]);
   });
 
-  test("who looks at the whole has seen its parts", () => {
+  test("observing the whole observes its parts", () => {
     const works = parts(2).map((work) => bound(work));
     const whole = bound(new AllOf(works, init));
     for (const work of works) work.settle(failure());

@@ -1,13 +1,13 @@
 import { failureOf, hasEnded, joinWhole, onEndOf, Work, type WorkInit } from "./work.ts";
 
-/** Ends when all of several Works have ended well, or with the first error among them. It answers for all of them. */
+/** Succeeds when all of several Works have, or fails with the first error among them. Observing it observes all. */
 export class AllOf<T = void> extends Work<T> {
   readonly #works: readonly Work<unknown>[];
   #pending: number;
 
   constructor(works: readonly Work<unknown>[], init: WorkInit) {
     super(init);
-    // The list may be that of a backend, which goes on using it.
+    // The list may belong to a backend, which may reuse it.
     this.#works = [...works];
     this.#pending = works.length;
     for (const work of works) {
@@ -35,7 +35,7 @@ export class AllOf<T = void> extends Work<T> {
     for (const work of this.#works) {
       if (hasEnded(this)) return;
       this.blockOn(work, deadline, limitMs);
-      // A listener of this part that comes before ours may be who is waiting.
+      // This wait may be called by a listener of this part that runs before ours.
       const error = failureOf(work);
       if (error !== undefined) this.settle(error);
     }

@@ -15,7 +15,7 @@ describe("bindWork", () => {
     expect(owner.ended).toHaveLength(1);
   });
 
-  test("of the end of one that has ended before, it is notified when it is bound", () => {
+  test("a Work that has already ended notifies the group when it is bound", () => {
     const owner = new Owner();
     const failed = new TestWork(init);
     failed.settle(failure());
@@ -24,7 +24,7 @@ describe("bindWork", () => {
     expect([owner.inFlight, owner.ended.length, owner.failed.length]).toEqual([0, 3, 2]);
   });
 
-  test("the group is notified before those who wait", () => {
+  test("the group is notified before listeners and waiters", () => {
     const [owner, work] = [new Owner(), new TestWork(init)];
     work.whenEnded(() => expect(owner.ended).toEqual([work]));
     bindWork(work, owner, OWN_RESULT);
@@ -34,12 +34,12 @@ describe("bindWork", () => {
 
   test("twice throws, also for the same group", () => {
     const [owner, work] = [new Owner(), bound(new TestWork(init))];
-    expect(() => bindWork(work, owner, OWN_RESULT)).toThrow("allReduce #7 belongs to a group already");
+    expect(() => bindWork(work, owner, OWN_RESULT)).toThrow("allReduce #7 already belongs to a group");
     bindWork(Work.completed(1, init), owner, OWN_RESULT);
     expect([owner.inFlight, owner.ended.length]).toEqual([0, 1]);
   });
 
-  test("the result is what it says, or the Work's own", async () => {
+  test("the result is the given one, or the Work's own", async () => {
     const results: readonly unknown[] = [[1], undefined, null, OWN_RESULT];
     for (const result of results) {
       const [pending, ended, awaited] = [new TestWork(init), new TestWork(init), new TestWork(init)];
@@ -53,7 +53,7 @@ describe("bindWork", () => {
     }
   });
 
-  test("the source of a message is what the backend says, else what is known beforehand; as a global rank", () => {
+  test("the source of a message is what the backend reports, else what is known beforehand; as a global rank", () => {
     const recv = (came: number | undefined, known?: number): number => {
       const work = new TestWork({ opType: OpType.RECV });
       bindWork(work, new Owner(), "result", known);
@@ -71,7 +71,7 @@ describe("bindWork", () => {
     expect(early.sourceRank()).toBe(11);
   });
 
-  test("a Work of no group has nobody to abort it", () => {
+  test("a Work without a group cannot be aborted", () => {
     expect(() => new TestWork(init).abort()).toThrow("allReduce #7 cannot be aborted");
     expect(() => bound(new TestWork(init)).abort()).toThrow(UnsupportedOperationError);
   });

@@ -23,14 +23,14 @@ describe("DeferredWork", () => {
     expect(await rejection(bad)).toBe(error);
   });
 
-  test("has its number from then on", () => {
+  test("has its sequence number from then on", () => {
     const work = new DeferredWork({ opType: init.opType }, nothingAhead);
     expect(work.seq).toBe(-1);
     work.follow(new TestWork({ ...init, seq: 9 }));
     expect([work.seq, work.info().seq]).toEqual([9, 9]);
   });
 
-  test("of one that has ended at once", () => {
+  test("of an op that ended at once", () => {
     const [good, bad] = [new DeferredWork(init, nothingAhead), new DeferredWork(init, nothingAhead)];
     good.follow(Work.completed(undefined, init));
     const error = failure();
@@ -100,7 +100,7 @@ describe("DeferredWork", () => {
     expect(limits.map((limit, i) => limit <= 2_000 - 14 * i && limit > 1_000)).toEqual([true, true, true]);
   });
 
-  test("wait() throws why it cannot be submitted, or the error that it has ended with meanwhile", () => {
+  test("wait() throws why it cannot be submitted, or the error that it ended with meanwhile", () => {
     expect(() => new DeferredWork(init, nothingAhead).wait()).toThrow("nothing is ahead");
     const error = failure();
     const ahead = new TestWork(init);
@@ -119,7 +119,7 @@ describe("DeferredWork", () => {
     expect([ahead.isCompleted(), work.isCompleted()]).toEqual([false, false]);
   });
 
-  test("wait() within the end of what is ahead fails rather than spin, and within that of the op returns", () => {
+  test("wait() within the end of what is ahead fails rather than spins, and within the end of the op returns", () => {
     const [ahead, actual] = [new TestWork(init), new TestWork(init)];
     const work = new DeferredWork(init, () => ahead);
     const seen: unknown[] = [];
@@ -148,7 +148,7 @@ describe("DeferredWork", () => {
     expect(actual.synchronizations).toBe(2);
   });
 
-  test("is the group's once: the op behind it announces nothing", () => {
+  test("only it notifies the group, not the op behind it", () => {
     const owner = new Owner();
     const work = bound(new DeferredWork(init, nothingAhead), owner);
     const actual = new TestWork(init);

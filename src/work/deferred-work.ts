@@ -6,7 +6,7 @@ export class DeferredWork<T = void> extends Work<T> {
   readonly #ahead: () => Work<unknown>;
   #actual: Work<unknown> | undefined;
 
-  /** @param ahead What has to end first before the op can be submitted; throws where a `wait()` cannot bring that about. */
+  /** @param ahead The Work that must end before the op can be submitted; throws if `wait()` cannot make that happen. */
   constructor(init: WorkInit, ahead: () => Work<unknown>) {
     super(init);
     this.#ahead = ahead;
@@ -22,7 +22,7 @@ export class DeferredWork<T = void> extends Work<T> {
 
   #endAs(actual: Work<unknown>): void {
     const source = sourceOf(actual);
-    // A recv from one certain rank may leave it to the group to know which.
+    // The Work of a recv from a given rank need not report the source: the group knows it.
     if (source >= 0) this.cameFrom(source);
     this.settle(failureOf(actual));
   }
@@ -45,7 +45,7 @@ export class DeferredWork<T = void> extends Work<T> {
     while (this.#actual === undefined && !this.isCompleted()) this.blockOnAhead(this.#ahead(), deadline, limitMs);
     if (this.#actual === undefined) return;
     this.blockOn(this.#actual, deadline, limitMs);
-    // A listener that comes before ours may be who is waiting.
+    // This wait may be called by a listener that runs before ours.
     this.#endAs(this.#actual);
   }
 }

@@ -1,17 +1,17 @@
 import { type FailedWork, isObserved, warnIfUnobserved } from "./work.ts";
 
-/** What is kept of one turn of the event loop, and of the causes that have been warned about. */
+/** Maximum number of failures kept in one turn of the event loop, and of causes remembered. */
 const MAX_KEPT = 100;
 
 /**
- * The process warnings about the failed ops of one group that nobody has looked at by the next turn of the event loop: at
- * most one per turn, and one per cause, since every op of a group that has failed fails.
+ * Emits process warnings about the failed ops of one group that are not observed by the next turn of the event loop: at
+ * most one per turn, and one per cause, since every op of a failed group fails.
  */
 export class FailureWarnings {
   readonly #known = new Set<string>();
   #fresh: { readonly work: FailedWork; readonly cause: string }[] = [];
 
-  /** @param cause What ops have in common that fail for the same reason. */
+  /** @param cause Identifies the reason of the failure: the same for all ops that fail for it. */
   add(work: FailedWork, cause: string): void {
     if (this.#known.has(cause)) return;
     if (this.#fresh.length < MAX_KEPT) this.#fresh.push({ work, cause });

@@ -4,7 +4,7 @@ import { failure, init, rejection, SlowWork, TestWork } from "./fixtures/test-wo
 import { SteppedWork, type Steps } from "./stepped-work.ts";
 import { Work } from "./work.ts";
 
-/** Steps over these Works, noting how far they have come. */
+/** Steps over these Works, recording their progress. */
 function* stepsOver(works: readonly Work<unknown>[], order: string[] = []): Steps<number> {
   for (const [i, work] of works.entries()) {
     yield work;
@@ -57,7 +57,7 @@ describe("SteppedWork", () => {
     expect([work.isCompleted(), await work]).toEqual([true, "done"]);
   });
 
-  test("nor do as many that wait() drives", () => {
+  test("nor do as many steps that wait() drives", () => {
     let taken = 0;
     const work = started(
       (function* (): Steps<void> {
@@ -67,7 +67,7 @@ describe("SteppedWork", () => {
     expect([work.wait(), taken]).toEqual([true, STEPS]);
   });
 
-  test("the error of a step is thrown into the steps, which may go on", async () => {
+  test("the error of a step is thrown into the steps, which may continue", async () => {
     const error = failure();
     const seen: unknown[] = [];
     const steps = (function* (): Steps<string> {
@@ -86,7 +86,7 @@ describe("SteppedWork", () => {
     expect([await work, seen]).toEqual(["recovered", [error]]);
   });
 
-  test("an error that they let pass, or throw themselves, is the op's", async () => {
+  test("an error that they do not catch, or throw themselves, is the op's", async () => {
     const error = failure();
     const [part] = make(1);
     const order: string[] = [];
@@ -240,7 +240,7 @@ describe("SteppedWork", () => {
     });
     expect(() => never.wait()).toThrow("nothing is ahead");
     const late = new SteppedWork(init, stepsOver([]), () => ahead);
-    expect(() => late.wait()).toThrow("wait() was called from within the end of the op before; await it");
+    expect(() => late.wait()).toThrow("wait() was called from a listener of the op before; await it");
     expect(() => new SteppedWork(init, stepsOver([])).wait()).toThrow(UnsupportedOperationError);
   });
 

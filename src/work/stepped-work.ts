@@ -1,33 +1,33 @@
 import { type DistError, UnsupportedOperationError } from "../errors/index.ts";
 import { asError, failureOf, hasEnded, onEndOf, Work, type WorkInit } from "./work.ts";
 
-/** What an op of several steps does: it yields the Work of each step, which it goes on after, and returns its result. */
+/** The steps of an op: yields the Work of each step, resumes when that has ended, and returns the result of the op. */
 export type Steps<T> = Generator<Work<unknown>, T, void>;
 
-/** An op that is made of several, one after the other. */
+/** An op that consists of several others, run one after the other. */
 export class SteppedWork<T> extends Work<T> {
   readonly #steps: Steps<T>;
   readonly #ahead: (() => Work<unknown>) | undefined;
   #current: Work<unknown> | undefined;
-  /** Number of the step that is under way; who has waited for an earlier one comes too late. */
+  /** Number of the current step; the ends of earlier steps are ignored. */
   #cursor = 0;
   #value: T | undefined;
   #isRunning = false;
 
-  /** @param ahead What has to end first before the first step can be taken; throws where a `wait()` cannot bring that about. */
+  /** @param ahead The Work that must end before the first step begins; throws if `wait()` cannot make that happen. */
   constructor(init: WorkInit, steps: Steps<T>, ahead?: () => Work<unknown>) {
     super(init);
     this.#steps = steps;
     this.#ahead = ahead;
   }
 
-  /** Takes the first step, and from then on each next one as soon as the one before has ended. */
+  /** Begins the first step, then each next one as soon as the one before has ended. */
   start(): void {
     this.#advance();
   }
 
   #advance(): void {
-    // A step that ends at once is no reason to recurse.
+    // A loop, so that steps that end at once do not recurse.
     for (;;) {
       const step = this.#next();
       if (step === undefined) return;
@@ -39,12 +39,12 @@ export class SteppedWork<T> extends Work<T> {
     }
   }
 
-  /** Goes on after a step that has ended, unless that has been done. */
+  /** Resumes after a step that has ended, unless it has already resumed. */
   #leave(step: number): void {
     if (this.#cursor === step) this.#advance();
   }
 
-  /** Goes on after the current step, to the next one; undefined when that was the last. */
+  /** Resumes after the current step and returns the next one; undefined after the last. */
   #next(): Work<unknown> | undefined {
     const error = this.#current && failureOf(this.#current);
     this.#cursor++;
@@ -88,7 +88,7 @@ export class SteppedWork<T> extends Work<T> {
       }
       const at = this.#cursor;
       this.blockOn(this.#current, deadline, limitMs);
-      // A listener of this step that comes before ours may be who is waiting.
+      // This wait may be called by a listener of this step that runs before ours.
       this.#leave(at);
     }
   }

@@ -1,8 +1,8 @@
 import type { OpType } from "../collectives/op-type.ts";
 import { bindWork, failureOf, OWN_RESULT, Work, type WorkOwner, warnIfUnobserved } from "./work.ts";
 
-/** Stands for the group of an op that has none. */
-const nobody: WorkOwner = {
+/** Stands in for the group of an op that has none. */
+const noGroup: WorkOwner = {
   onStart() {},
   onEnd(work) {
     if (failureOf(work) !== undefined) setImmediate(warnIfUnobserved, work);
@@ -10,9 +10,9 @@ const nobody: WorkOwner = {
   globalRankOf: (groupRank) => groupRank,
 };
 
-/** The Work of an op that was refused where there is no group; a process warning unless somebody looks at it. */
+/** The Work of an op that was refused because there is no group; a process warning unless it is observed. */
 export function refusedWithoutGroup<T>(error: unknown, opType: OpType): Work<T> {
   const work = Work.rejected<T>(error, { opType });
-  bindWork(work, nobody, OWN_RESULT);
+  bindWork(work, noGroup, OWN_RESULT);
   return work;
 }

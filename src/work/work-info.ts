@@ -1,6 +1,6 @@
 import type { OpType } from "../collectives/op-type.ts";
 
-/** What is known of an op. c10d: `WorkInfo`. */
+/** Type, number and timing of an op. c10d: `WorkInfo`. */
 export interface WorkInfo {
   readonly opType: OpType;
   /** Sequence number in the group; -1 if the op was refused before it got one. */
@@ -9,6 +9,6 @@ export interface WorkInfo {
   readonly timeStarted: Date;
   /** Wall-clock time of the end; undefined while the op is pending. */
   readonly timeFinished: Date | undefined;
-  /** Milliseconds from submission to end, or until now; with `group.enableCollectivesTiming()`, those in the native library. */
+  /** Milliseconds from submission to end, or to now; with `group.enableCollectivesTiming()`, those in native code. */
   readonly activeDuration: number;
 }

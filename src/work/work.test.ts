@@ -5,16 +5,16 @@ import {
   type DistError,
   DistTimeoutError,
   InvalidArgumentError,
-  type Timeout,
   UnsupportedOperationError,
 } from "../errors/index.ts";
+import type { Timeout } from "../time/index.ts";
 import { AllOf } from "./all-of.ts";
 import { DeferredWork } from "./deferred-work.ts";
 import { bound, failure, init, Owner, SlowWork, TestWork } from "./fixtures/test-work.ts";
 import { SteppedWork, type Steps } from "./stepped-work.ts";
 import { Work, warnIfUnobserved } from "./work.ts";
 
-/** The process warnings that come while `act` and the immediates after it run. */
+/** The process warnings emitted while `act` and the immediates after it run. */
 async function warnings(act: () => unknown): Promise<(Error & { code?: string })[]> {
   const seen: Error[] = [];
   const note = (warning: Error) => seen.push(warning);
@@ -37,7 +37,7 @@ describe("Work", () => {
     expect(work.blocks).toBe(0);
   });
 
-  test("a failure rejects all who await it, with one error", async () => {
+  test("a failure rejects all awaits, with one error", async () => {
     const work = new TestWork(init);
     const error = failure();
     const early = work.catch((reason: unknown) => reason);
@@ -54,7 +54,7 @@ describe("Work", () => {
     expect(seen).toBe(error);
   });
 
-  test("finally runs either way", async () => {
+  test("finally runs on success and failure", async () => {
     const [good, bad] = [new TestWork(init), new TestWork(init)];
     good.settle();
     bad.settle(failure());
@@ -79,18 +79,18 @@ describe("Work", () => {
     expect(failed.exception()?.code).toBe("PEER_LOST");
   });
 
-  test("a Work that stops blocking too soon has not ended: nor has what it is a part of", () => {
+  test("a Work that stops blocking too early has not ended, nor has the one that it is part of", () => {
     const lazy = (): TestWork => Object.assign(new TestWork(init), { onBlock: () => {} });
     const steps = function* (): Steps<string> {
       yield lazy();
-      return "too soon";
+      return "too early";
     };
     const stepped = new SteppedWork(init, steps());
     stepped.start();
     const deferred = new DeferredWork(init, () => lazy());
     deferred.follow(lazy());
     for (const work of [lazy(), stepped, deferred, new AllOf([lazy()], init)]) {
-      expect(() => work.wait()).toThrow("has stopped blocking before the op has ended");
+      expect(() => work.wait()).toThrow("stopped blocking before the op ended");
       expect(work.isCompleted()).toBe(false);
     }
   });
@@ -111,7 +111,7 @@ describe("Work", () => {
     expect(limits).toEqual([none, none, 250, 2_000, none]);
   });
 
-  test("wait throws the op's error, again and again", () => {
+  test("wait throws the op's error every time", () => {
     const work = new TestWork(init);
     const error = failure();
     work.onBlock = () => work.settle(error);
@@ -152,7 +152,7 @@ describe("Work", () => {
     expect(() => bad.result()).toThrow(error);
   });
 
-  test("whenEnded calls once at the end, which counts as no look", () => {
+  test("whenEnded calls once at the end, without observing the outcome", () => {
     for (const end of [undefined, failure()]) {
       const work = new TestWork(init);
       const seen: boolean[] = [];
@@ -175,7 +175,7 @@ describe("Work", () => {
     expect(ended).toBe(true);
   });
 
-  test("info tells times", async () => {
+  test("info has the times", async () => {
     const before = Date.now();
     const work = new TestWork({ opType: OpType.BROADCAST, seq: 3 });
     await Bun.sleep(15);
@@ -193,7 +193,7 @@ describe("Work", () => {
     expect(Math.abs(elapsed - done.activeDuration)).toBeLessThan(2);
   });
 
-  test("what only some ops have", () => {
+  test("properties that only some ops have", () => {
     const work = new TestWork(init);
     expect(() => work.sourceRank()).toThrow(UnsupportedOperationError);
     expect(() => work.sourceRank()).toThrow("allReduce #7: only a recv has a source rank");
@@ -248,7 +248,7 @@ describe("Work", () => {
     expect(await leave().catch(({ code }: DistError) => code)).toBe("PEER_LOST");
   });
 
-  test("await using does not hide the error of the block behind one that was seen", async () => {
+  test("await using does not hide the error of the block behind one that was observed", async () => {
     const error = failure();
     const looked = async () => {
       await using work = new TestWork(init);
@@ -258,7 +258,7 @@ describe("Work", () => {
     expect(await looked().catch((reason: unknown) => reason)).toBe(error);
     // The group has failed, which the error that ends the block says.
     const group = new Owner();
-    group.failureSeen = true;
+    group.failureObserved = true;
     const following = async () => {
       await using work = bound(new TestWork(init), group);
       work.settle(failure());
@@ -268,8 +268,8 @@ describe("Work", () => {
   });
 });
 
-describe("code of the user within the end of an op", () => {
-  /** What the microtasks report that `act` queues; a test cannot have uncaught exceptions. */
+describe("user code within the end of an op", () => {
+  /** What the microtasks that `act` queues report; a test cannot have uncaught exceptions. */
   function uncaught(act: () => unknown): unknown[] {
     const tasks: (() => void)[] = [];
     const errors: unknown[] = [];
@@ -291,7 +291,7 @@ describe("code of the user within the end of an op", () => {
   };
 
   test.each([undefined, failure()])(
-    "a listener that throws harms no other, and is an uncaught exception (%#)",
+    "a listener that throws does not affect others, and is an uncaught exception (%#)",
     (end) => {
       const calls: string[] = [];
       const errors = uncaught(() => {
@@ -310,7 +310,7 @@ describe("code of the user within the end of an op", () => {
     },
   );
 
-  test("a Work that cannot make its result rejects with what it threw", async () => {
+  test("a Work whose value() throws rejects with that error", async () => {
     class Odd extends TestWork {
       protected override value(): string {
         return throwIt();
@@ -325,7 +325,7 @@ describe("code of the user within the end of an op", () => {
     }
   });
 
-  test("a backend that settles with something else than an error", () => {
+  test("a backend that settles with something other than an error", () => {
     for (const reason of ["text", null]) {
       const work = new TestWork(init);
       work.settle(reason as unknown as DistError);
@@ -344,9 +344,9 @@ describe("code of the user within the end of an op", () => {
 describe("Works that carry one failure", () => {
   const looks: [string, (parts: Work<unknown>[], whole: Work<unknown>, error: DistError) => unknown, boolean[]][] = [
     ["nobody looks", () => {}, [false, false, false]],
-    ["the whole is looked at", (_, whole) => whole.exception(), [true, true, true]],
-    ["the part whose error the whole has is looked at", ([part]) => part?.exception(), [true, true, true]],
-    ["the other part is looked at", ([, other]) => other?.exception(), [false, true, false]],
+    ["the whole is observed", (_, whole) => whole.exception(), [true, true, true]],
+    ["the part whose error the whole has is observed", ([part]) => part?.exception(), [true, true, true]],
+    ["the other part is observed", ([, other]) => other?.exception(), [false, true, false]],
   ];
   test.each(looks)("%s", async (_, look, observed) => {
     const error = failure();
@@ -361,7 +361,7 @@ describe("Works that carry one failure", () => {
     expect([...parts, whole].map((work) => work.observed)).toEqual(observed);
   });
 
-  test("an error rejected at construction counts once it was seen on another Work", () => {
+  test("an error rejected at construction counts as observed once it was on another Work", () => {
     const error = failure();
     const works = [bound(Work.rejected(error, init)), bound(Work.rejected(error, init))];
     works[0]?.exception();
@@ -369,8 +369,8 @@ describe("Works that carry one failure", () => {
   });
 });
 
-describe("an error that nobody looks at", () => {
-  test("is neither a process warning nor an unhandled rejection of its own", async () => {
+describe("an error that is never observed", () => {
+  test("is by itself neither a process warning nor an unhandled rejection", async () => {
     expect(await warnings(() => new TestWork(init).settle(failure()))).toEqual([]);
   });
 
@@ -380,7 +380,7 @@ describe("an error that nobody looks at", () => {
     ["exception()", (work) => work.exception()],
     ["wait()", (work) => expect(() => work.wait()).toThrow()],
     ["result()", (work) => expect(() => work.result()).toThrow()],
-  ])("%s counts as a look", async (_, look) => {
+  ])("%s observes it", async (_, look) => {
     const work = bound(new TestWork(init));
     work.settle(failure());
     expect(work.observed).toBe(false);
@@ -389,7 +389,7 @@ describe("an error that nobody looks at", () => {
     expect(await warnings(() => warnIfUnobserved(work))).toEqual([]);
   });
 
-  test("exception() of a pending op is no look at the error that comes later", () => {
+  test("exception() of a pending op does not observe a later error", () => {
     const work = new TestWork(init);
     expect(work.exception()).toBeUndefined();
     work.settle(failure());
@@ -397,7 +397,7 @@ describe("an error that nobody looks at", () => {
     expect(work.exception()?.code).toBe("PEER_LOST");
   });
 
-  test("the warning is no look", async () => {
+  test("the warning does not observe it", async () => {
     const work = new TestWork(init);
     work.settle(failure());
     expect(await warnings(() => warnIfUnobserved(work))).toHaveLength(1);
@@ -419,12 +419,12 @@ describe("Work.fromPromise", () => {
     expect(Work.fromPromise(Promise.resolve(1)).info().opType).toBe(OpType.UNKNOWN);
   });
 
-  test("its wait fails at once while pending: nobody could settle it", async () => {
+  test("its wait fails at once while pending: nothing could settle it", async () => {
     const { promise, resolve } = Promise.withResolvers<void>();
     const work = Work.fromPromise(promise, { opType: OpType.BARRIER });
     const wait = () => work.wait({ timeout: 60_000 });
     expect(wait).toThrow(UnsupportedOperationError);
-    expect(wait).toThrow("barrier: wait() cannot block on this Work, whose steps run on this very thread; await it");
+    expect(wait).toThrow("barrier: wait() cannot block on this Work, whose steps run on this thread; await it");
     expect(work.isCompleted()).toBe(false);
     resolve();
     await work;
@@ -438,13 +438,13 @@ describe("Work.fromPromise", () => {
     expect(() => work.wait()).toThrow(error);
   });
 
-  test("a rejection by an error of another kind passes as it is", async () => {
+  test("a rejection with another kind of error is unchanged", async () => {
     const error = new RangeError("inner");
     const work = Work.fromPromise(Promise.reject(error), init);
     expect(await work.catch((reason: unknown) => reason)).toBe(error);
   });
 
-  test.each<[unknown]>([["text"], [undefined], [null], [0]])("a rejection by %p is a failure", async (reason) => {
+  test.each<[unknown]>([["text"], [undefined], [null], [0]])("a rejection with %p is a failure", async (reason) => {
     const failed = Work.fromPromise(Promise.reject(reason), init);
     const error = await failed.catch((caught: unknown) => caught);
     for (const work of [failed, Work.rejected(reason, init)]) {

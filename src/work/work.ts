@@ -9,71 +9,70 @@ import {
   describe,
   InvalidArgumentError,
   messageOf,
-  type Timeout,
-  timeoutMs,
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
+import { type Timeout, timeoutMs } from "../time/index.ts";
 import type { WorkInfo } from "./work-info.ts";
 
-/** The error of a failed Work, else undefined. Does not count as a look at it. */
+/** The error of a failed Work, else undefined. Does not mark it as observed. */
 export let failureOf: (work: object) => DistError | undefined;
 
-/** Makes a Work a part of another one, which answers for it: who has looked at the whole has seen the part's failure. */
+/** Makes a Work part of another one: observing the whole also observes the failure of the part. */
 export let joinWhole: (part: object, whole: FailedWork) => void;
 
 /**
- * Makes a Work one of a group's, which from then on is notified of its end and answers for its failure. Once for each Work.
+ * Assigns a Work to a group, which is then notified of its end and reports its failure. Once for each Work.
  *
- * @param result What the op resolves to, `undefined` included; {@link OWN_RESULT} for what the Work itself has.
- * @param source Rank in the group that a message comes from, if it is known beforehand.
+ * @param result What the op resolves to, possibly `undefined`; {@link OWN_RESULT} for the value of the Work itself.
+ * @param source Rank in the group that a message comes from, if known beforehand.
  * @param entry Number of its entry in the flight recorder.
  */
 export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, source?: number, entry?: number) => void;
 
-/** Whether a Work belongs to a group, or is a part of another one. */
+/** Whether a Work belongs to a group or is part of another one. */
 export let isTaken: (work: object) => boolean;
 
-/** Whether this is a Work of this copy of the package; {@link workOf} also takes those of another copy. */
+/** Whether this is a Work of this copy of the package; {@link workOf} also accepts those of another copy. */
 export let isWork: (value: unknown) => value is Work<unknown>;
 
-/** Whether an op has ended, whatever the class of its Work says. */
+/** Whether an op has ended, regardless of what its Work's class overrides. */
 export let hasEnded: (work: Work<unknown>) => boolean;
 
-/** Calls `listener` when an op has ended, as {@link Work.whenEnded} does, whatever the class of its Work makes of that. */
+/** {@link Work.whenEnded}, regardless of what the Work's class overrides. */
 export let onEndOf: (work: Work<unknown>, listener: () => void) => void;
 
-/** Whether somebody has looked at the outcome, whatever the class of the Work says; see {@link Work.observed}. */
+/** {@link Work.observed}, regardless of what the Work's class overrides. */
 export let isObserved: (work: FailedWork) => boolean;
 
-/** The error of a failed Work, else undefined. Counts as a look at the outcome. */
+/** The error of a failed Work, else undefined. Marks the outcome as observed. */
 export let lookAt: (work: FailedWork) => DistError | undefined;
 
-/** Ends an op, unless it has ended. The class of its Work may have a `settle` of its own, which may fail to. */
+/** Ends an op, unless it has ended, even if its Work's class overrides `settle` and that fails. */
 export let endWork: (work: Work<unknown>, error: DistError) => void;
 
-/** Ends a Work with what its caller has thrown, which is passed on as it is. */
+/** Ends a Work with the error that its caller threw, unchanged. */
 export let discardWork: (work: Work<unknown>, error: DistError) => void;
 
-/** Gives a Work that has failed before it was {@link bindWork bound} an error that says more. */
+/** Replaces the error of a Work that failed before it was {@link bindWork bound} by one that says more. */
 export let replaceError: (work: Work<unknown>, error: DistError) => void;
 
-/** Rank in the group that a message has come from; -1 where that is not known. */
+/** Rank in the group that a message came from; -1 if unknown. */
 export let sourceOf: (work: object) => number;
 
 /** When an op was submitted, by `performance.now()`. */
 export let startedOf: (work: Work<unknown>) => number;
 
-/** When an op has ended, by `performance.now()`; 0 before. */
+/** When an op ended, by `performance.now()`; 0 before. */
 export let finishedOf: (work: Work<unknown>) => number;
 
-/** Puts a Work under watch: from now on nobody blocks on it for longer than the guard says. Once for each Work. */
+/** Sets the guard of a Work: from now on, no `wait()` blocks longer than the guard allows. Once for each Work. */
 export let guardWork: (work: Work<unknown>, guard: WorkGuard) => void;
 
-/** Errors that somebody has looked at, on whichever of the Works that carry them. */
+/** Errors that were observed, on any of the Works that carry them. */
 const seenErrors = new WeakSet<DistError>();
 
-/** A failed op whose error may not have been looked at yet. */
+/** A failed op whose error may not have been observed yet. */
 export type FailedWork = Pick<Work<unknown>, "observed" | "exception">;
 
 /** The group that a Work belongs to. */
@@ -81,45 +80,45 @@ export interface WorkOwner {
   /** One of its ops has been bound and is in flight. */
   onStart(): void;
   /**
-   * One of its ops has ended, either way; `wasInFlight` tells whether {@link onStart} was called for it. `entry` is what the Work
-   * was bound with, -1 without one.
+   * One of its ops has ended, successfully or not; `wasInFlight` says whether {@link onStart} was called for it.
+   * `entry` is what the Work was bound with, -1 without one.
    */
   onEnd(work: Work<unknown>, wasInFlight: boolean, entry: number): void;
   /** Global rank of a rank of the group. */
   globalRankOf(groupRank: number): number;
-  /** Whether the group has failed, and somebody has looked at an error that says so. */
-  readonly failureSeen?: boolean;
-  /** Fails all that is in flight. */
+  /** Whether the group has failed and an error that says so was observed. */
+  readonly failureObserved?: boolean;
+  /** Fails all ops in flight. */
   abort?(reason: string): void;
-  /** An error about one of its ops; without it, one that names the op alone. */
+  /** Makes an error about one of its ops; without this method, errors name only the op. */
   errorOf?(text: string, init: WorkErrorInit, work: Work<unknown>): DistError;
 }
 
-/** What an error about an op has beside its text. */
+/** What an error about an op has besides its message. */
 export interface WorkErrorInit {
   /** `BACKEND_ERROR` by default. */
   readonly code?: string;
   readonly cause?: unknown;
 }
 
-/** Keeps the limit of an op whose backend, or middleware, may not do so. */
+/** Enforces the time-out of an op whose backend or middleware may not do so. */
 export interface WorkGuard {
-  /** How long a `wait()` may block that begins now, in milliseconds. */
+  /** How long a `wait()` that begins now may block, in milliseconds. */
   readonly leftMs: number;
-  /** A `wait()` has blocked for so long: the op has to end now. */
+  /** Called when a `wait()` has blocked for that long: the op has to end now. */
   expire(): void;
-  /** An error about the op, which says whose it is. */
+  /** Makes an error about the op that names its backend and group. */
   errorOf(text: string, init: WorkErrorInit): DistError;
 }
 
-/** What a Work is made with. */
+/** Parameters of a {@link Work}. */
 export interface WorkInit {
   readonly opType: OpType;
   /** Sequence number in the group; -1 by default. */
   readonly seq?: number;
 }
 
-/** Says to {@link bindWork} that an op resolves to what its Work has. */
+/** For {@link bindWork}: the op resolves to the value of its Work. */
 export const OWN_RESULT = Symbol("own result");
 
 enum Phase {
@@ -129,10 +128,10 @@ enum Phase {
 }
 
 /**
- * Handle of an op under way. `await` it for its result, or block this thread with `wait()`.
+ * Handle of an asynchronous op. `await` it for its result, or block this thread with `wait()`.
  *
- * An error that nobody awaits, waits for or reads with `exception()` is a process warning, and `destroyProcessGroup()`
- * rethrows it; it is never an unhandled rejection.
+ * An error that is never observed by `await`, `wait()` or `exception()` becomes a process warning, and
+ * `destroyProcessGroup()` rethrows it; it is never an unhandled rejection.
  *
  * c10d: `Work`.
  */
@@ -174,7 +173,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       work.#guard = guard;
     };
     bindWork = (work, owner, result, source = -1, entry = -1) => {
-      if (work.#owner !== undefined) throw new TypeError(`${work.describe()} belongs to a group already`);
+      if (work.#owner !== undefined) throw new TypeError(`${work.describe()} already belongs to a group`);
       work.#owner = owner;
       work.#entry = entry;
       work.#result = result;
@@ -184,7 +183,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     };
   }
 
-  /** A Work over a promise of code whose progress nobody can force. Its `wait()` cannot block: it fails unless settled. */
+  /** A Work that settles with a promise. Its `wait()` cannot block: it throws while the promise is pending. */
   static fromPromise<T>(promise: PromiseLike<T>, init: WorkInit = { opType: OpType.UNKNOWN }): Work<T> {
     return new PromiseWork(promise, init);
   }
@@ -226,20 +225,20 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Blocks until {@link settle} was called, or throws {@link waitTimeout} when `limitMs` runs out. Called while pending only. One
-   * that stands for another Work blocks by that with {@link blockOn}, and then settles.
+   * Blocks until {@link settle} is called, or throws {@link waitTimeout} after `limitMs`. Called only while pending. A
+   * Work that stands for another one blocks on that with {@link blockOn} and then settles.
    */
   protected abstract block(limitMs: number): void;
 
   /**
-   * Whether the op ends by its own limit at the latest, `wait()` included. Default is `false`: the process group watches over it, and
-   * fails it a second after its limit. For backends.
+   * Whether the op always ends within its own time-out, also under `wait()`. Default is `false`: the process group
+   * monitors the op and fails it one second after its time-out. For backends.
    */
   get keepsLimit(): boolean {
     return false;
   }
 
-  /** The result of a successful op, where the process group does not say what it is. */
+  /** The result of a successful op, unless the process group sets it. */
   protected value(): T {
     return undefined as T;
   }
@@ -248,17 +247,17 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.#result === OWN_RESULT ? this.value() : (this.#result as T);
   }
 
-  /** Tells which rank of the group a message has come from, before {@link settle}. For backends. */
+  /** Sets the rank in the group that a message came from; to be called before {@link settle}. For backends. */
   cameFrom(groupRank: number): void {
     this.#source = groupRank;
   }
 
-  /** Takes over the number of the op that this one stands for. */
+  /** Takes over the sequence number of the op that this one stands for. */
   protected takeNumber(seq: number): void {
     (this as { seq: number }).seq = seq;
   }
 
-  /** Ends the op; a second call is ignored. For backends. */
+  /** Ends the op, with an error if it failed; further calls are ignored. For backends. */
   settle(error?: DistError): void {
     this.#settle(error);
   }
@@ -271,7 +270,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
     const known: Error = asError(error, this);
     const isOurs = known instanceof DistError || (this.#guard === undefined && this.#owner?.errorOf === undefined);
-    // One that nobody knows yet is named by whoever it is given to.
+    // Without a guard or an owner, whatever takes this Work wraps the error.
     this.#end(isOurs ? (known as DistError) : this.#errorOf(messageOf(known), { cause: known }));
   }
 
@@ -291,9 +290,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Calls `listener` as soon as the op has ended either way, also from within `wait()`; at once if it has ended. Does
-   * not count as a look at the outcome. What it throws is an uncaught exception and does not concern the op. For
-   * middleware.
+   * Calls `listener` as soon as the op has ended, successfully or not, also from within `wait()`; at once if it has
+   * already ended. Does not mark the outcome as observed. An error that it throws becomes an uncaught exception and
+   * does not affect the op. For middleware.
    */
   whenEnded(listener: () => void): void {
     this.#whenEnded(listener);
@@ -307,7 +306,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** A Work of a plugin may fail to make its value. */
+  /** Resolves with the value, or rejects if a plugin's `value()` throws. */
   #giveValue(resolve: (value: T) => void, reject?: (error: unknown) => void): void {
     try {
       resolve(this.#valueNow());
@@ -316,7 +315,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** Notes that somebody has looked at the outcome. What has no owner is a part of another op, which has the same error. */
+  /** Marks the outcome as observed. A Work without an owner is part of another op, which has the same error. */
   #look(): void {
     this.#observed = true;
     if (this.#error !== undefined && this.#owner !== undefined) seenErrors.add(this.#error);
@@ -343,22 +342,22 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.then(undefined, onRejected);
   }
 
-  /** Runs `onEnd` when the op has ended either way. */
+  /** Runs `onEnd` when the op has ended, successfully or not. */
   finally(onEnd?: (() => void) | null): Promise<T> {
     return this.then().finally(onEnd);
   }
 
   /**
-   * Blocks this thread until the op has ended; on every device, the host waits.
+   * Blocks this thread until the op has ended; the host waits, whatever the device.
    *
-   * @param options.timeout Limit of the waiting alone: when it runs out the op stays pending and its buffers borrowed.
+   * @param options.timeout Time-out of this wait alone: when it expires, the op stays pending and its buffers borrowed.
    *   None by default.
-   * @returns true, as c10d's; the result is what `await` or `result()` give.
-   * @throws DistTimeoutError (`WAIT_TIMEOUT`), InvalidArgumentError for a limit that is none, or the op's own error.
+   * @returns true, as c10d's `Work.wait`; `await` or `result()` returns the result.
+   * @throws DistTimeoutError (`WAIT_TIMEOUT`), InvalidArgumentError for an invalid time-out, or the op's own error.
    */
   wait(options: { readonly timeout?: Timeout } = {}): true {
     if (typeof options !== "object" || options === null) {
-      // A bare number must not come to mean "for ever".
+      // A bare number must not be taken for no time-out.
       throw new InvalidArgumentError(`${this.describe()}: wait() takes { timeout }, got ${describe(options)}`, {
         argument: "options",
       });
@@ -376,18 +375,18 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return true;
   }
 
-  /** Blocks until the op has ended, which its class may do wrong. */
+  /** Blocks until the op has ended; throws if its class returns too early. */
   #blockWithin(limitMs: number): void {
     if (this.#guard === undefined) this.#block(limitMs);
     else this.#blockUnder(this.#guard, limitMs);
     this.#requireEnded();
   }
 
-  /** {@link block}, which may be a plugin's own. */
+  /** Calls {@link block}, which a plugin may implement. */
   #block(limitMs: number): void {
     try {
       const returned: unknown = this.block(limitMs);
-      // One that is async would otherwise end the process when it rejects.
+      // If it is async, its rejection would otherwise end the process.
       if (returned instanceof Promise) returned.catch(() => {});
     } catch (error) {
       throw this.#blockFailure(error);
@@ -397,10 +396,10 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   #blockFailure(error: unknown): DistError {
     if (error instanceof DistError) return error;
     if (this.#hasBlock) return this.#foreign("block()", error);
-    return this.#errorOf("its Work has no block(), by which wait() blocks; await it", { code: "INVALID_WORK" });
+    return this.#errorOf("its Work has no block(), which wait() needs; await it", { code: "INVALID_WORK" });
   }
 
-  /** One in plain JavaScript may not. */
+  /** A class in plain JavaScript may have none. */
   get #hasBlock(): boolean {
     try {
       return typeof this.block === "function";
@@ -409,27 +408,27 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** What a method of a plugin's own has thrown, as an error of this package. */
+  /** Converts what a plugin's method threw to an error of this package. */
   #foreign(method: string, cause: unknown): DistError {
     if (cause instanceof DistError) return cause;
     return this.#errorOf(`${method} of its Work has failed: ${messageOf(cause)}`, { cause });
   }
 
-  /** An error about this op, which names backend and group where they are known. */
+  /** Makes an error about this op that names backend and group if they are known. */
   #errorOf(text: string, init: WorkErrorInit): DistError {
     const named = this.#guard?.errorOf(text, init) ?? this.#owner?.errorOf?.(text, init, this);
     if (named !== undefined) return named;
     return new DistBackendError(`${this.describe()}: ${text}`, { ...init, op: opOf(this), seq: numberOf(this) });
   }
 
-  /** {@link block} until the limit of the op has run out, which ends it, or that of the waiting. */
+  /** {@link block} until the time-out of the op expires, which ends it, or that of the wait. */
   #blockUnder(guard: WorkGuard, limitMs: number): void {
     const { leftMs } = guard;
     const given = Math.min(limitMs, leftMs);
     const began = performance.now();
     try {
       this.#block(given);
-      // One that returns without a word when its time is up: within a millisecond, as timers are.
+      // A block() that returns without an error when its time is up; timers are accurate to a millisecond.
       const isLate = this.#phase === Phase.Pending && performance.now() - began > given - 1;
       if (isLate) throw this.waitTimeout(limitMs);
     } catch (error) {
@@ -439,32 +438,32 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** A Work of a plugin may return from `block` too soon. That must not pass as the end of its op. */
+  /** A plugin's `block` may return too early. That must not count as the end of its op. */
   #requireEnded(): void {
     if (this.#phase !== Phase.Pending) return;
-    const text = "its Work has stopped blocking before the op has ended; await it";
+    const text = "its Work stopped blocking before the op ended; await it";
     throw this.#errorOf(text, { code: "INVALID_WORK" });
   }
 
-  /** Whether the op has ended, either way. */
+  /** Whether the op has ended, successfully or not. c10d: `Work.is_completed`. */
   isCompleted(): boolean {
     return this.#phase !== Phase.Pending;
   }
 
-  /** Whether the op has ended well. */
+  /** Whether the op has ended without an error. c10d: `Work.is_success`. */
   isSuccess(): boolean {
     return this.#phase === Phase.Succeeded;
   }
 
-  /** The error of a failed op, else undefined. Counts as a look at the outcome. */
+  /** The error of a failed op, else undefined. Marks the outcome as observed. c10d: `Work.exception`. */
   exception(): DistError | undefined {
     if (this.#phase === Phase.Failed) this.#look();
     return this.#error;
   }
 
   /**
-   * The result of an op that has ended: the tensor or tensors of an in-place op.
-   * @throws InvalidArgumentError while it is pending, or the op's own error.
+   * The result of an op that has ended: the tensor or tensors of an in-place op. c10d: `Work.result`.
+   * @throws InvalidArgumentError (`WORK_PENDING`) while the op is pending, or the op's own error.
    */
   result(): T {
     if (this.#phase === Phase.Pending) {
@@ -478,8 +477,9 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Rank (global) that a recv got its tensor from; for middleware, which sees a Work before the group does, the rank in the group.
-   * @throws UnsupportedOperationError for any other op, and before it has ended well.
+   * Global rank that a recv received its tensor from. Middleware, which sees a Work before the group does, gets the
+   * rank in the group. c10d: `Work._source_rank`.
+   * @throws UnsupportedOperationError for any other op, and unless the recv has succeeded.
    */
   sourceRank(): number {
     if (this.opType !== OpType.RECV && this.opType !== OpType.RECV_ANY_SOURCE) {
@@ -492,8 +492,8 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Makes the stream of the op wait for it, without blocking for its end; an op of several steps is waited for. Nothing to do on
-   * the CPU. c10d: `Work.synchronize`.
+   * Makes the stream of the op wait for it, without blocking this thread until it has ended; an op of several steps
+   * does block. No effect on the CPU. c10d: `Work.synchronize`.
    */
   synchronize(): void {}
 
@@ -502,7 +502,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return false;
   }
 
-  /** Aborts the op and with it its group; nothing if it has ended. */
+  /** Aborts the op and with it its group; no effect if it has ended. */
   abort(): void {
     if (this.#phase !== Phase.Pending) return;
     if (this.#owner?.abort === undefined) {
@@ -511,7 +511,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     this.#owner.abort(`${this.describe()} was aborted`);
   }
 
-  /** Whether somebody has looked at the outcome: of this Work, of a whole that it is part of, or of one with the same error. */
+  /** Whether the outcome was observed: of this Work, of one that it is part of, or of one with the same error. */
   get observed(): boolean {
     return this.#isObserved;
   }
@@ -521,7 +521,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return this.#error !== undefined && seenErrors.has(this.#error);
   }
 
-  /** What is known of the op: its type and number, when it began, when it has ended. */
+  /** Type, sequence number and timing of the op. */
   info(): WorkInfo {
     const { timeOrigin } = performance;
     const pending = this.#phase === Phase.Pending;
@@ -535,13 +535,13 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   /**
-   * Waits at the end of an `await using` block, and throws the op's error unless somebody has looked at it, or at the
-   * failure of the group that it follows from: thrown again, it would hide the error that the block has ended with.
+   * Waits for the op at the end of an `await using` block. Throws its error unless that, or the group failure that
+   * caused it, was already observed: thrown again, it would hide the error that ended the block.
    */
   async [Symbol.asyncDispose](): Promise<void> {
     await new Promise<void>((resolve) => this.#whenEnded(resolve));
     if (this.#error === undefined) return;
-    const known = this.#isObserved || this.#owner?.failureSeen === true;
+    const known = this.#isObserved || this.#owner?.failureObserved === true;
     this.#look();
     if (!known) throw this.#error;
   }
@@ -551,7 +551,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     return seq < 0 ? opOf(this) : `${opOf(this)} #${seq}`;
   }
 
-  /** Blocks until a part of this Work has ended, within a `wait()` of this one that was given `limitMs`. */
+  /** Blocks until a part of this Work has ended, within a `wait()` on this Work with the time-out `limitMs`. */
   protected blockOn(part: Work<unknown>, deadline: number, limitMs: number): void {
     if (hasEnded(part)) return;
     const left = deadline - performance.now();
@@ -563,19 +563,19 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** Blocks until what has to end before this Work can begin has ended. */
+  /** Blocks until the op that has to end before this one can begin has ended. */
   protected blockOnAhead(ahead: Work<unknown>, deadline: number, limitMs: number): void {
     if (hasEnded(ahead)) {
-      // Who begins this one is notified of it later: a listener that comes before is waiting.
+      // The listener that begins this op has not run yet: one that runs before it called wait().
       throw new UnsupportedOperationError(
-        `${this.describe()}: wait() was called from within the end of the op before; await it`,
+        `${this.describe()}: wait() was called from a listener of the op before; await it`,
         { code: "WAIT_WOULD_DEADLOCK" },
       );
     }
     this.blockOn(ahead, deadline, limitMs);
   }
 
-  /** {@link synchronize} of a part of this Work, which may be a plugin's own. */
+  /** Calls {@link synchronize} of a part of this Work, which a plugin may implement. */
   protected synchronizeOn(part: Work<unknown>): void {
     try {
       part.synchronize();
@@ -584,7 +584,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** {@link hasStream} of a part of this Work, which may be a plugin's own. */
+  /** Reads {@link hasStream} of a part of this Work, which a plugin may implement. */
   protected isOnStream(part: Work<unknown>): boolean {
     try {
       return part.hasStream;
@@ -593,7 +593,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     }
   }
 
-  /** The error of a wait that ran out while the op goes on. */
+  /** The error of a wait whose time-out expired while the op continues. */
   protected waitTimeout(limitMs: number): DistTimeoutError {
     return new DistTimeoutError(
       `${this.describe()}: waited ${limitMs} ms; the op is still pending and its buffers are still borrowed`,
@@ -602,7 +602,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 }
 
-/** Sequence number of an op; -1 without one, and where the class of its Work fails to tell. */
+/** Sequence number of an op; -1 without one, or if the class of its Work fails to provide it. */
 export function numberOf(work: { readonly seq: number }): number {
   try {
     const { seq } = work;
@@ -612,7 +612,7 @@ export function numberOf(work: { readonly seq: number }): number {
   }
 }
 
-/** Name of the kind of an op, for messages; also where the class of its Work fails to tell. */
+/** Name of the kind of an op, for messages; `op` if the class of its Work fails to provide it. */
 export function opOf(work: { readonly opType: OpType }): string {
   try {
     return opNames[work.opType] ?? "op";
@@ -622,22 +622,22 @@ export function opOf(work: { readonly opType: OpType }): string {
 }
 
 /**
- * What is a Work is decided here: one of this copy of the package as it is, one of another copy as one of ours that ends as it does,
- * and undefined for anything else. A promise is none, whose value says nothing of how the op has ended.
+ * The Work that a value is: one of this copy of the package is returned unchanged, one of another copy is wrapped, and
+ * anything else is undefined. A promise is not a Work: its value does not say how the op ended.
  */
 export function workOf(value: unknown, opType: OpType): Work<unknown> | undefined {
   if (isWork(value)) return value;
   return value instanceof Work ? Work.fromPromise<unknown>(value, { opType }) : undefined;
 }
 
-/** Errors of others pass as they are; what is no error at all, `undefined` included, becomes one. */
+/** Returns an Error unchanged; makes an error of any other value, `undefined` included. */
 export function asError(reason: unknown, of: Pick<WorkInit, "opType">): DistError {
   if (reason instanceof Error) return reason as DistError;
   const op = opOf(of);
-  return new DistBackendError(`${op}: rejected with ${describe(reason)}, which is no Error`, { op, cause: reason });
+  return new DistBackendError(`${op}: rejected with ${describe(reason)}, which is not an Error`, { op, cause: reason });
 }
 
-/** Emits a process warning for a failed Work that nobody has looked at; the warning does not count as a look. */
+/** Emits a process warning for a failed Work whose error was not observed, without marking it as observed. */
 export function warnIfUnobserved(work: FailedWork): void {
   if (isObserved(work)) return;
   const error = failureOf(work);
@@ -665,7 +665,7 @@ class PromiseWork<T> extends Work<T> {
 
   constructor(promise: PromiseLike<T>, init: WorkInit) {
     super(init);
-    // Of a thenable of the user's own, `then` might throw.
+    // The `then` of a user's thenable might throw.
     Promise.resolve(promise).then(
       (value) => {
         this.#value = value;
@@ -677,7 +677,7 @@ class PromiseWork<T> extends Work<T> {
 
   protected override block(): void {
     throw new UnsupportedOperationError(
-      `${this.describe()}: wait() cannot block on this Work, whose steps run on this very thread; await it`,
+      `${this.describe()}: wait() cannot block on this Work, whose steps run on this thread; await it`,
       { code: "WAIT_WOULD_DEADLOCK", op: opNames[this.opType] },
     );
   }

@@ -1,6 +1,6 @@
 #!/bin/sh
-# hosts.sh NAME…: hosts of one network, 10.78.0.1 and on, of which this shell is the first. Each has an own network, an own
-# name, own shared memory and an own $TMPDIR; they share files and process ids. To be run in such a set of namespaces.
+# hosts.sh NAME…: hosts of one network, from 10.78.0.1; this shell is the first. Each has its own network, name, shared
+# memory and $TMPDIR; they share files and process ids. To be run in such a set of namespaces.
 set -eu
 
 host() {
@@ -33,7 +33,7 @@ number=1
 for name in "$@"; do
   number=$((number + 1))
   unshare --net --uts --mount sh "$0" --host "$name" $number &
-  # Its network is there when it is no longer ours.
+  # Its network namespace exists once it differs from ours.
   until [ "$(readlink /proc/$!/ns/net)" != "$(readlink /proc/self/ns/net)" ]; do sleep 0.01; done
   ip link add name "to-$name" type veth peer name veth netns $!
   ip link set "to-$name" master switch up

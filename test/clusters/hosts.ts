@@ -6,7 +6,7 @@ import { messageOf } from "../../src/errors/index.ts";
 const script = join(import.meta.dir, "hosts.sh");
 const START_LIMIT_MS = 10_000;
 
-/** What became of a command. */
+/** Outcome of a command. */
 export interface CommandEnd {
   readonly exitCode: number | null;
   readonly stdout: string;
@@ -14,22 +14,22 @@ export interface CommandEnd {
 }
 
 /**
- * Hosts of one network on this machine, each with a name, a network, shared memory and a `$TMPDIR` of its own. All that
- * runs on them ends with them, and they end with this process, whatever ends it.
+ * Hosts of one network on this machine, each with its own name, network, shared memory and `$TMPDIR`. All processes on
+ * them end with them, and they end with this process, however it ends.
  */
 export class Hosts implements AsyncDisposable {
   static readonly programs = ["unshare", "nsenter", "setpriv", "ip", "mount", "hostname"];
 
-  /** For what hosts and tests share; removed at the end. */
+  /** For files that hosts and tests share; removed at the end. */
   readonly folder: string;
   readonly #root: Bun.Subprocess<"ignore", "pipe", "pipe">;
-  /** By name, of a process on the host. */
+  /** Process id of a process on each host, by name. */
   readonly #pids: ReadonlyMap<string, number>;
 
-  /** Why this machine cannot have them, or lacks some of these programs; undefined if it can. */
+  /** Why this machine cannot have them, such as missing programs; undefined if it can. */
   static async impossible(programs: readonly string[] = []): Promise<string | undefined> {
-    if (process.platform !== "linux") return "namespaces are Linux's";
-    if (process.getuid?.() !== 0) return "only root can make namespaces";
+    if (process.platform !== "linux") return "namespaces need Linux";
+    if (process.getuid?.() !== 0) return "only root can create namespaces";
     const missing = [...Hosts.programs, ...programs].filter((name) => Bun.which(name, { PATH: searchPath }) === null);
     if (missing.length > 0) return `not installed: ${missing.join(", ")}`;
     try {
@@ -56,7 +56,7 @@ export class Hosts implements AsyncDisposable {
     try {
       await lines(root.stdout, names.length - 1, START_LIMIT_MS);
       const [first = 0] = childrenOf(root.pid);
-      // Beside them, a program that the first one runs just now.
+      // Its children also include a program that the first host is running just now.
       const others = childrenOf(first).flatMap((pid): [string, number][] => {
         const [, , flag, name] = commandOf(pid);
         return flag === "--host" && name !== undefined ? [[name, pid]] : [];
@@ -82,7 +82,7 @@ export class Hosts implements AsyncDisposable {
     this.#pids = pids;
   }
 
-  /** What makes a program run on a host, among its processes, so that it ends with the host. */
+  /** Command prefix that runs a program on a host, as one of its processes, so that it ends with the host. */
   on(name: string): readonly string[] {
     return [
       "nsenter",
@@ -109,7 +109,7 @@ export class Hosts implements AsyncDisposable {
     return { exitCode, stdout, stderr } satisfies CommandEnd;
   }
 
-  /** A program that runs a command on a host, as rsh and ssh do: `agent HOST COMMAND…`. */
+  /** A program that runs a command on a host, like rsh and ssh: `agent HOST COMMAND…`. */
   get agent(): string {
     const path = join(this.folder, "agent");
     const cases = Array.from(this.#pids, ([name, pid]) => `  ${name}) pid=${pidAmongThem(pid)} ;;`);
@@ -136,20 +136,20 @@ export class Hosts implements AsyncDisposable {
   }
 }
 
-/** Daemons are not in everybody's path. */
+/** Daemons are not in every user's path. */
 const searchPath = `${process.env.PATH}:/usr/sbin:/sbin`;
 
 function childrenOf(pid: number): number[] {
   return readFileSync(`/proc/${pid}/task/${pid}/children`, "utf8").split(" ").filter(Boolean).map(Number);
 }
 
-/** The process id that a process has inside its innermost namespace. */
+/** The process id of a process in its innermost namespace. */
 function pidAmongThem(pid: number): number {
   const ids = /^NSpid:\s+(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]?.split(/\s+/) ?? [];
   return Number(ids.at(-1));
 }
 
-/** Empty if it has ended meanwhile. */
+/** Empty if it has ended. */
 function commandOf(pid: number): string[] {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, "utf8").split("\0");
@@ -158,7 +158,7 @@ function commandOf(pid: number): string[] {
   }
 }
 
-/** Waits until a stream has given so many lines. */
+/** Waits until a stream has produced so many lines. */
 async function lines(stream: ReadableStream<Uint8Array>, count: number, limitMs: number): Promise<void> {
   const reader = stream.getReader();
   const late = Bun.sleep(limitMs).then(() => Promise.reject(new Error(`not up in ${limitMs} ms`)));
@@ -166,7 +166,7 @@ async function lines(stream: ReadableStream<Uint8Array>, count: number, limitMs:
   try {
     for (let seen = 0; seen < count; ) {
       const { value, done } = await Promise.race([reader.read(), late]);
-      if (done) throw new Error("they ended at once");
+      if (done) throw new Error("the hosts exited at once");
       seen += value.filter((byte) => byte === 10).length;
     }
   } finally {

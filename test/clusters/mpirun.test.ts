@@ -24,7 +24,7 @@ for (const implementation of ["openmpi", "mpich"] as const) {
       await hosts?.[Symbol.asyncDispose]();
     });
 
-    /** As a user would on the first host, where the agent is ssh. */
+    /** As a user would on the first host, with ssh as the agent. */
     function mpirun(...program: readonly string[]) {
       const list = join(hosts.folder, "list");
       const slots = implementation === "openmpi" ? " slots=2" : ":2";

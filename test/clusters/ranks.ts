@@ -4,7 +4,7 @@ import type { CommandEnd } from "./hosts.ts";
 
 export const script: string = join(import.meta.dir, "fixtures/rank.ts");
 
-/** What the ranks of fixtures/rank.ts have said, in order. */
+/** What the ranks of fixtures/rank.ts printed, in order. */
 export function saidBy({ stdout }: CommandEnd): { time: number; rank: number; local: number; host: string }[] {
   return stdout
     .split("\n")
@@ -13,7 +13,7 @@ export function saidBy({ stdout }: CommandEnd): { time: number; rank: number; lo
     .sort((a, b) => a.time - b.time || a.rank - b.rank);
 }
 
-/** Expects that so many ranks have met so often, on these hosts one after the other. */
+/** Expects that one rank on each of these hosts, in rank order, met the others so often. */
 export function expectRanks(end: CommandEnd, hosts: readonly string[], times = 1): void {
   const size = hosts.length;
   const sum = (size * (size + 1)) / 2;

@@ -6,12 +6,12 @@ const LIMIT_MS = 30_000;
 const nodes = ["n1", "n2"] as const;
 const cpus = 8;
 
-/** A cluster of Slurm's own daemons: a host `head` for the commands, and two nodes with eight pretended processors each. */
+/** A cluster of Slurm daemons: a host `head` for the commands, and two nodes with eight simulated processors each. */
 export class SlurmCluster implements AsyncDisposable {
   readonly hosts: Hosts;
   #jobs = 0;
 
-  /** Why this machine cannot have one; undefined if it can. */
+  /** Why this machine cannot run one; undefined if it can. */
   static impossible(): Promise<string | undefined> {
     return Hosts.impossible(["munged", "slurmctld", "slurmd", "srun", "sbatch", "sinfo"]);
   }
@@ -31,7 +31,7 @@ export class SlurmCluster implements AsyncDisposable {
     this.hosts = hosts;
   }
 
-  /** Runs a command where users log in. */
+  /** Runs a command on the login host. */
   run(command: readonly string[], env: Readonly<Record<string, string>> = {}, limitMs = 40_000): Promise<CommandEnd> {
     const { folder } = this.hosts;
     const own = { SLURM_CONF: this.#path("slurm.conf"), SLURM_PMIX_TMPDIR: join(folder, "tmp"), ...env };

@@ -14,7 +14,7 @@ const wanted = required || process.env.C10D_SWEEP === "full";
 const impossible = wanted ? await SlurmCluster.impossible() : "only with C10D_SWEEP=full, after ./bootstrap deps slurm";
 if (impossible !== undefined) console.log(`skip tests with Slurm (packages slurm-wlm, munge): ${impossible}`);
 
-test.skipIf(impossible !== undefined && !required)("a cluster of Slurm is possible here", () => {
+test.skipIf(impossible !== undefined && !required)("this machine can run a Slurm cluster", () => {
   expect(impossible).toBeUndefined();
 });
 
@@ -30,25 +30,25 @@ describe.skipIf(impossible !== undefined)("under Slurm", () => {
   const on = (nodes: number) => (nodes === 1 ? "-w n1 -n 4" : "-N 2 --ntasks-per-node 2");
   const srun = (flags: string, ...program: readonly string[]) => slurm.run(["srun", ...flags.split(" "), ...program]);
 
-  test.each(["none", "pmi2", "pmix"])("tasks on one node meet, time and again (--mpi=%s)", async (protocol) => {
+  test.each(["none", "pmi2", "pmix"])("tasks on one node meet repeatedly (--mpi=%s)", async (protocol) => {
     const end = await srun(`--mpi=${protocol} -w n1 -n 3`, bun, script, "gloo", "3");
     expectRanks(end, ["n1", "n1", "n1"], 3);
     expect(saidBy(end).map(({ local }) => local)).toEqual([0, 1, 2, 0, 1, 2, 0, 1, 2]);
   });
 
-  test("tasks on two nodes meet by PMI-2, time and again", async () => {
+  test("tasks on two nodes meet repeatedly through PMI-2", async () => {
     const end = await srun("--mpi=pmi2 -N 2 --ntasks-per-node 2", bun, script, "gloo", "3");
     expectRanks(end, ["n1", "n1", "n2", "n2"], 3);
     expect(saidBy(end).map(({ local }) => local)).toEqual([0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1]);
   });
 
-  test("tasks on two nodes without it are told what to do", async () => {
+  test("tasks on two nodes without it say what to do", async () => {
     const { exitCode, stderr } = await srun("-N 2 -n 2", bun, script);
     expect(exitCode).toBe(1);
     expect(stderr).toContain("Slurm's srun does not tell the ranks where they meet: srun --mpi=pmi2");
   });
 
-  test("jobs side by side do not mix", async () => {
+  test("concurrent jobs do not mix", async () => {
     const jobs = ["-w n1 -n 2", "-w n1 -n 3", "--mpi=pmi2 -N 2 -n 2"].map((flags) =>
       srun(flags, bun, script, "gloo", "2"),
     );
@@ -59,7 +59,7 @@ describe.skipIf(impossible !== undefined)("under Slurm", () => {
     }
   });
 
-  test("a step after one that was killed does not find what that has left", async () => {
+  test("a step after one that was killed does not see what that one left behind", async () => {
     const step = (end: string) => `srun --kill-on-bad-exit=1 -n 2 '${bun}' '${script}' gloo 1 ${end}\n`;
     const { stdout, ...end } = await slurm.batch("-w n1 -n 2", `${step("killed")}echo "code $?"\n${step("")}`);
     const [killed = "", after = ""] = stdout.split(/^code 137$/m);
@@ -67,13 +67,13 @@ describe.skipIf(impossible !== undefined)("under Slurm", () => {
     expectRanks({ ...end, stdout: after }, ["n1", "n1"]);
   });
 
-  test("a batch script that starts its ranks without srun is told so", async () => {
+  test("a batch script that starts its ranks without srun is an error that says so", async () => {
     const { exitCode, stdout } = await slurm.batch("-n 2", `'${bun}' '${script}'`);
     expect(exitCode).toBe(1);
-    expect(stdout).toContain("but none of its tasks: start the ranks with `srun bun script.ts`");
+    expect(stdout).toContain("but is not one of its tasks: start the ranks with `srun bun script.ts`");
   });
 
-  test("docs/launching.md: in a batch script, with a place to meet", async () => {
+  test("docs/launching.md: in a batch script, with the address of the store", async () => {
     const page = readFileSync(resolve(import.meta.dir, "../../docs/launching.md"), "utf8");
     const block = /^```sh\n(export MASTER_ADDR[\s\S]*?)^```/m.exec(page)?.[1] ?? "";
     const commands = block.replace("srun -n 2 bun sum.ts", `srun -n 3 '${bun}' '${script}'`);
@@ -93,13 +93,13 @@ describe.skipIf(impossible !== undefined)("under Slurm", () => {
         expectRanks(end, nodes === 1 ? ["n1", "n1", "n1", "n1"] : ["n1", "n1", "n2", "n2"]);
       });
 
-      test("mpirun starts what the job asks for, on both nodes", async () => {
+      test("mpirun starts the tasks of the job on both nodes", async () => {
         const asRoot = { OMPI_ALLOW_RUN_AS_ROOT: "1", OMPI_ALLOW_RUN_AS_ROOT_CONFIRM: "1" };
         const mpirun = `mpirun.${implementation} -n 4 '${bun}' '${script}' mpi`;
         expectRanks(await slurm.batch("-N 2 --ntasks-per-node 2", mpirun, asRoot), ["n1", "n1", "n2", "n2"]);
       });
 
-      test("without the protocol every task is told so", async () => {
+      test("without the protocol every task says so", async () => {
         const { exitCode, stderr } = await srun("--mpi=none -n 2", bun, script, "mpi");
         expect(exitCode).toBe(1);
         expect(stderr).toContain("srun has started 2 tasks, but not by the protocol of this MPI");

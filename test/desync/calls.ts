@@ -2,14 +2,14 @@ import { type ProcessGroup, ReduceOp, type Work } from "bun-c10d";
 
 /** A collective with arguments, as every rank of a group may call it. `n` is a number of elements. */
 export interface Call {
-  /** What messages call it. */
+  /** How messages describe it. */
   text(n: number, size: number): string;
   start(group: ProcessGroup, n: number, timeout: number): Work<unknown>;
-  /** Whether what it gives is right to a rank that does not need the one that departs; absent where it gives nothing then. */
+  /** Whether its result is correct on a rank that does not need the odd one; absent where it has no result then. */
   isRight?(result: unknown, n: number, size: number): boolean;
-  /** Whether a rank needs anything of another one; absent where all need all. */
+  /** Whether a rank needs data from another one; absent where all need all. */
   needs?(rank: number, other: number, n: number): boolean;
-  /** Of an all-to-all: elements that a rank sends to another one, and that it expects from it. */
+  /** In an all-to-all: elements that a rank sends to another one, and that it expects from it. */
   readonly parts?: {
     sent(n: number, rank: number, to: number, size: number): number;
     expected(n: number, rank: number, from: number, size: number): number;
@@ -22,7 +22,7 @@ type DType = "float32" | "int32";
 interface Variation {
   readonly op?: Reduction;
   readonly dtype?: DType;
-  /** Elements of each tensor, made of the usual number. */
+  /** Elements of each tensor, derived from the usual number. */
   readonly elements?: (n: number) => number;
   readonly root?: number;
 }
@@ -50,7 +50,7 @@ export function allReduce({ op = "SUM", dtype = "float32", elements = usualEleme
   };
 }
 
-/** Of several tensors, whose sizes are made of the usual one. */
+/** Of several tensors, whose sizes are derived from the usual one. */
 export function allReduceOfList(sizes: (n: number) => readonly number[]): Call {
   return {
     text(n) {

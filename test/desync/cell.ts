@@ -14,18 +14,18 @@ export type Mode = (typeof modes)[number];
 export interface Cell {
   readonly name: CaseName;
   readonly place: Place;
-  /** How the ranks look at their ops. */
+  /** How the ranks wait for their ops. */
   readonly mode: Mode;
   /** Bytes of the usual tensor. */
   readonly bytes: number;
   readonly worldSize: number;
-  /** The rank that departs from the others. */
+  /** The rank that differs from the others. */
   readonly odd: number;
-  /** Limit of the ops. */
+  /** Time-out of the ops. */
   readonly timeoutMs: number;
 }
 
-/** What nobody is told of is found out by the time-out. */
+/** Only the time-out detects a silent case. */
 const SILENT_TIMEOUT_MS = 1_000;
 const TIMEOUT_MS = 20_000;
 
@@ -33,7 +33,7 @@ export function isSilent({ end }: Case): boolean {
   return end === "odd missing" || end === "others missing";
 }
 
-/** Whether a rank of the job ends in it, so that there can be no other cell after it. */
+/** Whether a rank of the job exits in it, so that no other cell can follow. */
 export function endsJob({ name }: Cell): boolean {
   return caseOf(name).odd.some(({ kind }) => kind === "exit");
 }
@@ -62,8 +62,8 @@ function isWithoutTensors({ usual, odd }: Case): boolean {
 }
 
 /**
- * A sample in which every backend occurs at one of its places, with every way, in worlds of one size; another one for each
- * `turn`. What takes long, since it ends by a time-out or takes processes of its own, occurs with one backend.
+ * A sample in which every backend occurs at one of its places, with every way, in worlds of one size; it differs for
+ * each `turn`. Slow cells, which end by a time-out or need their own processes, occur with one backend.
  */
 export function sampleCells(turn: number): Cell[] {
   const cells = allCells();

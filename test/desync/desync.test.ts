@@ -25,7 +25,7 @@ describe("calls that differ between ranks", () => {
     const those = cells.filter((cell) => cell.place === place);
     const reason = reasons.get(place);
     if (reason !== undefined) console.log(`skip calls that differ, ${place.name}: ${reason}`);
-    // Each of them waits most of the time. All cells of the matrix would wait for a processor.
+    // Each cell waits most of the time, but all cells of the matrix at once would compete for processors.
     const runs = full ? test : test.concurrent;
     runs.skipIf(reason !== undefined)(`${place.name}: ${those.length} cells`, async () => {
       const results = await runCells(those, console.log);
@@ -37,14 +37,14 @@ describe("calls that differ between ranks", () => {
         const [error, message] = saidIn(result);
         const [errorOnPage, messageOnPage] = rowOnPage(result.cell.name, place) ?? [];
         expect(error).toBe(`${errorOnPage}`);
-        // How a connection ends may be said in several ways.
+        // The wording of a closed connection varies.
         if (error === "DistBackendError DESYNC") expect(message).toBe(`${messageOnPage}`);
       }
     });
   }
 });
 
-describe("of many calls under way one differs, and the last ones are waited for first", () => {
+describe("one of many calls in flight differs, and the last ones are waited for first", () => {
   const orders = { groups: full ? 20 : 4, ops: 40, odd: 10 };
   for (const place of places) {
     const reason = reasons.get(place);
@@ -64,7 +64,7 @@ describe("a group so large that not all ranks compare their calls with each othe
   const [gloo] = places.filter(({ name }) => name === "gloo");
   const odd = 4;
   test.skipIf(gloo === undefined || reasons.get(gloo) !== undefined)(
-    "all that block have the same error, which blames nobody",
+    "all that block have the same error, which blames no rank",
     async () => {
       const args: LargeGroup = { backend: "gloo", odd };
       const file = new URL("./fixtures/large-group.ts", import.meta.url);
@@ -79,7 +79,7 @@ describe("a group so large that not all ranks compare their calls with each othe
             expect([each?.code, each?.peers]).toEqual([code, 0]);
             expect(`${each?.names}`).toContain(`rank ${odd} called broadcast(`);
           }
-          // By now they have agreed.
+          // By now the ranks have agreed.
           if (code === "GROUP_FAILED") expect(new Set(said.map((each) => each?.names)).size).toBe(1);
         }
       }
@@ -87,7 +87,7 @@ describe("a group so large that not all ranks compare their calls with each othe
   );
 });
 
-test("the page has what each case says at each place, and it is what is expected", () => {
+test("the page has the message of each case at each place, and it is the expected one", () => {
   const wrong = (cell: Cell): string[] => {
     const { end } = caseOf(cell.name);
     const [error = "", message = ""] = rowOnPage(cell.name, cell.place) ?? [];
@@ -99,7 +99,7 @@ test("the page has what each case says at each place, and it is what is expected
   };
   const shown = allCells().filter(isOnPage);
   expect(shown.flatMap(wrong)).toEqual([]);
-  // What no run can show any more has no row.
+  // The page has no rows of cases that no longer exist.
   const known = shown.flatMap(({ name, place }) => [`${name} | ${place.name}`, `${name} | all`]);
   expect(listedOnPage().filter((row) => !known.includes(row))).toEqual([]);
 });

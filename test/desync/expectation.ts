@@ -4,25 +4,25 @@ import { type Cell, EARLIER_OPS, endsJob, isSilent } from "./cell.ts";
 import type { RankReport } from "./report.ts";
 import { caseOf, type Step } from "./ways.ts";
 
-/** How soon after the calls, or after the time-out of an op, an error has to be there, on a busy machine. */
+/** How soon after the calls, or after the time-out of an op, an error must arrive, on a busy machine. */
 const SOON_MS = 4_000;
-/** What all messages end with that name two calls, unless it is about the parts of an all-to-all. */
+/** The end of all messages that name two calls, except those about the parts of an all-to-all. */
 export const ADVICE =
   ". All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";
 
-/** What is wrong with what the ranks of a cell have seen. */
+/** What is wrong with the reports of the ranks of a cell. */
 export function judge(cell: Cell, reports: readonly (RankReport | undefined)[]): string[] {
   const problems: string[] = [];
   for (let rank = 0; rank < cell.worldSize; rank++) {
     const report = reports[rank];
     if (report !== undefined) problems.push(...judgeRank(cell, rank, report).map((text) => `rank ${rank}: ${text}`));
-    else if (!(endsJob(cell) && rank === cell.odd)) problems.push(`rank ${rank} did not get through`);
+    else if (!(endsJob(cell) && rank === cell.odd)) problems.push(`rank ${rank} did not complete`);
   }
-  // The time of the first to call runs out first, for all of them.
+  // The first rank to call times out first, which ends the op on all of them.
   const longest = Math.max(...reports.map((report) => report?.ms ?? 0));
   if (isSilent(caseOf(cell.name)) && longest < cell.timeoutMs - 100)
     problems.push(`the time-out came after ${longest.toFixed(0)} ms`);
-  // A rank that blocks cannot ask the others before it throws, but of an all-to-all all know all parts.
+  // A rank that blocks cannot ask the others before it throws, but in an all-to-all every rank knows all parts.
   const knowsAll = caseOf(cell.name).way === "splits" && cell.place.waitsForNeeded !== true;
   if (cell.mode === "await" || knowsAll) {
     const said = new Set(reports.flatMap((report, rank) => (report && isWitness(cell, rank) ? [saidOf(report)] : [])));
@@ -31,7 +31,7 @@ export function judge(cell: Cell, reports: readonly (RankReport | undefined)[]):
   return problems;
 }
 
-/** Whether the rank sees the failure in the same way as the others. */
+/** Whether the rank must describe the failure as the others do. */
 function isWitness(cell: Cell, rank: number): boolean {
   return caseOf(cell.name).end === "desync" ? isConcerned(cell, rank) : rank !== cell.odd;
 }
@@ -42,7 +42,7 @@ function saidOf({ ends, next }: RankReport): string {
   return `${kindOf(error)} [${error?.details?.peers}]`;
 }
 
-/** What follows the op, its number, its group and the rank. */
+/** The message without the op, its number, its group and the rank. */
 export function withoutPlace(message: string): string {
   return message.replace(/^\w+ #\d+ on group "[^"]*" \([^)]*\): (rank \d+: (?=timed out))?/, "");
 }
@@ -83,12 +83,12 @@ function judgeRank(cell: Cell, rank: number, report: RankReport): string[] {
     );
     expect(
       learnsNow || report.next?.message.includes("newGroup()") === true,
-      `the next op gives no advice: ${report.next?.message}`,
+      `the next op has no advice: ${report.next?.message}`,
     );
   }
   expect(report.state === "FAILED", `the group is ${report.state}`);
   const { later } = report;
-  // A rank that made no call in the group learns of the failure by its next one, in whatever way.
+  // A rank that made no call in the group learns of the failure from its next one, with any error.
   const absent = steps.every(({ kind }) => kind !== "call");
   const peers = later?.details?.peers ?? [];
   expect(later !== undefined && (absent || isRight(cell, peers)), `later it blames [${peers}]: ${later?.message}`);
@@ -99,7 +99,7 @@ function judgeRank(cell: Cell, rank: number, report: RankReport): string[] {
   return problems;
 }
 
-/** Whether these are the ones to blame, when the ranks that were there have agreed. */
+/** Whether these are the ranks to blame, once the ranks that made the call have agreed. */
 function isRight(cell: Cell, peers: readonly number[]): boolean {
   const { end } = caseOf(cell.name);
   if (end === "desync") return peers.length === 0;
@@ -127,7 +127,7 @@ function judgeError(cell: Cell, rank: number, group: string, error: ReportedErro
   const start = `^${details?.op} #${seq} on group ${where} \\(${place.backend}, rank ${rank} of ${worldSize}\\): `;
   expect(new RegExp(start).test(message), `the message does not start with ${start}`);
   const text = withoutPlace(message);
-  // A rank that blocks in a group of more than two may see that one leave first whose time ran out first.
+  // A rank that blocks in a group of more than two may first see the one leave that timed out first.
   const certain = mode === "await" || worldSize === 2;
   switch (end) {
     case "desync":
@@ -135,7 +135,7 @@ function judgeError(cell: Cell, rank: number, group: string, error: ReportedErro
       expect(peers.length === 0, "blames a rank");
       expect(expectedTexts(cell).includes(text), `expected ${expectedTexts(cell).join(" or ")}`);
       break;
-    case "odd gone": {
+    case "odd lost": {
       expect(kindOf(error) === "DistNetworkError PEER_LOST", "wrong kind");
       expect(certain ? Bun.deepEquals(peers, [odd]) : peers.length > 0, "blames another rank");
       expect(!certain || isNamed(odd, text), "does not name the rank");
@@ -144,10 +144,10 @@ function judgeError(cell: Cell, rank: number, group: string, error: ReportedErro
     default: {
       const isConsequence = !certain && kindOf(error) === "DistNetworkError PEER_LOST";
       expect(expectedKinds(cell).includes(kindOf(error)) || isConsequence, "wrong kind");
-      // Of a rank of the same host, UCC says that its time was up.
+      // For a rank on the same host, UCC reports that the op timed out there.
       const says = [`timed out after ${timeoutMs} ms`, ...(place.backend === "ucc" ? ["an op timed out on rank"] : [])];
-      expect(!certain || says.some((part) => text.includes(part)), "does not say the limit");
-      // Where several are missing, a native library knows the one that it is waiting for.
+      expect(!certain || says.some((part) => text.includes(part)), "does not state the time-out");
+      // When several are missing, a native library knows only the one that it is waiting for.
       const missing = rank === odd ? othersOf(cell) : [odd];
       const named = peers.length > 0 && peers.every((peer) => missing.includes(peer) && isNamed(peer, text));
       expect(named || (!certain && peers.length > 0 && !peers.includes(rank)), `does not blame [${missing}]`);
@@ -156,20 +156,20 @@ function judgeError(cell: Cell, rank: number, group: string, error: ReportedErro
   return problems;
 }
 
-/** Whether the rank sees that two differ; where it knows only what it exchanges itself, a third one may find that right. */
+/** Whether the rank sees that two differ; if it knows only its own exchanges, a third rank may find nothing wrong. */
 function isConcerned(cell: Cell, rank: number): boolean {
   if (caseOf(cell.name).end !== "desync" || cell.place.waitsForNeeded !== true) return true;
   return expectedTexts(cell).some((text) => text.includes(`rank ${rank} called`));
 }
 
-/** Whether the rank's own op may end well, so that it learns of the difference by the next one. */
+/** Whether the rank's own op may succeed, so that the rank learns of the difference from the next one. */
 function mayGoOn(cell: Cell, rank: number): boolean {
   if (caseOf(cell.name).end !== "desync") return false;
   if (!isConcerned(cell, rank)) return true;
   return isAlone(cell, rank, madeBy(cell, rank).call);
 }
 
-/** Whether the rank waits in the call for nobody whose call differs from its own. */
+/** Whether the rank waits in the call for no rank whose call differs from its own. */
 function isAlone({ place, odd, worldSize, ...cell }: Cell, rank: number, { needs }: Call): boolean {
   if (place.waitsForNeeded !== true || needs === undefined) return false;
   const differing = rank === odd ? othersOf({ odd, worldSize }) : [odd];
@@ -180,12 +180,12 @@ function saysWhy(cell: Cell, error: ReportedError | undefined): boolean {
   return expectedTexts(cell).some((text) => error?.message.includes(text) === true);
 }
 
-/** Class and code of the errors that ranks may get that can ask the others. */
+/** Class and code of the errors that a rank may get if it can ask the others. */
 export function expectedKinds({ name }: Cell): readonly string[] {
   switch (caseOf(name).end) {
     case "desync":
       return ["DistBackendError DESYNC"];
-    case "odd gone":
+    case "odd lost":
       return ["DistNetworkError PEER_LOST"];
     default:
       return ["DistTimeoutError OP_TIMEOUT"];
@@ -205,7 +205,7 @@ export function stepsOf({ name, odd }: Cell, rank: number): readonly Step[] {
   return rank === odd ? oddSteps : usual;
 }
 
-/** What a message of a cell with calls that differ may say: it is chance which of the other ranks is named. */
+/** Possible messages of a cell with calls that differ: which of the other ranks is named varies. */
 export function expectedTexts(cell: Cell): string[] {
   const { worldSize, odd } = cell;
   const texts: string[] = [];
@@ -223,7 +223,7 @@ function elementsOf({ bytes }: Pick<Cell, "bytes">): number {
 
 interface Made {
   readonly call: Call;
-  /** Calls that the rank has refused before this one. */
+  /** Calls that the rank refused before this one. */
   readonly refused: number;
 }
 

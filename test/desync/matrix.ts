@@ -1,6 +1,6 @@
 /**
- * The matrix of calls that differ: prints what the ranks see in every cell, and ends with code 1 if anything is not as it
- * should be. `bun test/desync/matrix.ts [part of a cell's name …]`
+ * The matrix of calls that differ: prints what the ranks see in every cell, and exits with code 1 if anything is
+ * unexpected. `bun test/desync/matrix.ts [part of a cell's name …]`
  */
 import { allCells, nameOf } from "./cell.ts";
 import { runCells } from "./run-cells.ts";

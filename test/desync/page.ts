@@ -10,16 +10,16 @@ export const desyncTable: PageTable = new PageTable(
   "bun test/desync/table.ts --write",
 );
 
-/** Places that say the same. */
+/** Stands for all places, if they have the same message. */
 const ALL = "all";
 const HEADER = "| in what | case | backend | error | message |\n|---|---|---|---|---|";
 
-/** Whether the message of this cell is the one on the page: that of two ranks, of which the second departs. */
+/** Whether the message of this cell is the one on the page: that of two ranks, of which the second differs. */
 export function isOnPage({ worldSize, odd, bytes, mode }: Cell): boolean {
   return worldSize === 2 && odd === 1 && bytes <= SMALL && mode === modes[0];
 }
 
-/** Error and message that the page has of a cell: those of the first rank that has one. */
+/** Error and message that the page shows for a cell: those of the first rank that has one. */
 export function saidIn({ reports }: CellResult): readonly [error: string, message: string] {
   const errors = reports.flatMap((report) => report?.ends ?? []);
   const error = errors.find((each) => each !== undefined && each.code !== "INVALID_ARGUMENT");
@@ -55,7 +55,7 @@ export function listedOnPage(): string[] {
   return [...new Set(listed)];
 }
 
-/** What the page says of a case at a place: error and message. */
+/** What the page says about a case at a place: error and message. */
 export function rowOnPage(name: CaseName, place: Place): readonly [error: string, message: string] | undefined {
   const start = `| ${caseOf(name).way} | ${name} | `;
   for (const line of desyncTable.read().split("\n")) {

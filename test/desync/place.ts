@@ -17,15 +17,15 @@ interface RunOptions {
   readonly timeout: number;
 }
 
-/** A backend, and where its ranks are. */
+/** A backend, and where its ranks run. */
 export interface Place {
   readonly name: string;
   readonly backend: string;
-  /** Cases that it cannot have, since the backend has no such op. */
+  /** Cases that it cannot run, since the backend has no such op. */
   readonly lacks: readonly CaseName[];
-  /** Whether a rank does not wait for those that it needs nothing of: of a difference it learns by its next op then. */
+  /** Whether a rank waits only for ranks that it needs data from, and then learns of a difference from its next op. */
   readonly waitsForNeeded?: boolean;
-  /** Why there can be no ranks here; undefined if there can. */
+  /** Why no ranks can run here; undefined if they can. */
   whyNot(): Promise<string | undefined>;
   readonly run: Run;
 }
@@ -37,7 +37,7 @@ const inProcesses =
   (worldSize, file, options) =>
     spawnRanks(worldSize, file, { ...options, ...place });
 
-/** The last rank is on a host of its own. */
+/** The last rank has its own host. */
 const onTwoHosts =
   (runtime: readonly string[], env: SpawnOptions["env"] = {}): Run =>
   async (worldSize, file, options) => {
@@ -129,7 +129,7 @@ export const places: readonly Place[] = [
     backend: "ucc",
     lacks: monitored,
     whyNot: async () => whyNoUcc ?? (await whyNoHosts()),
-    // Else UCX would find the memory of the other host's processes.
+    // Otherwise UCX would find the memory of the other host's processes.
     run: onTwoHosts(uccSpawn.runtime ?? [process.execPath], { UCX_TLS: "tcp,self", UCX_NET_DEVICES: "veth" }),
   },
   { name: "fake", backend: "fake", lacks: [], whyNot: async () => undefined, run: workerRanks },

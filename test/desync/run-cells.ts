@@ -6,12 +6,12 @@ import type { Place } from "./place.ts";
 import type { RankReport } from "./report.ts";
 import { caseOf } from "./ways.ts";
 
-/** What became of a cell. */
+/** Outcome of a cell. */
 export interface CellResult {
   readonly cell: Cell;
   /** By rank; a rank that has exited has none. */
   readonly reports: readonly (RankReport | undefined)[];
-  /** What is not as it should be; empty when all is well. */
+  /** What is unexpected; empty if nothing is. */
   readonly problems: readonly string[];
 }
 
@@ -19,7 +19,7 @@ const fixture = new URL("./fixtures/rank.ts", import.meta.url);
 const JOB_MS = 30_000;
 const CELL_MS = 6_000;
 
-/** Runs cells and prints a line for each; leaves out, and says so, what this machine cannot do. */
+/** Runs cells and prints a line for each; skips, with a message, what this machine cannot run. */
 export async function runCells(cells: readonly Cell[], print: (line: string) => void): Promise<CellResult[]> {
   const results: CellResult[] = [];
   for (const place of new Set(cells.map((cell) => cell.place))) {
@@ -39,8 +39,8 @@ export async function runCells(cells: readonly Cell[], print: (line: string) => 
 }
 
 /**
- * Cells of worlds of one size share their processes, but for those in which a process ends. Those that end by a time-out come
- * last, since native ops that nobody can cancel are left of them.
+ * Cells of the same world size share their processes, except those in which a process exits. Those that end by a
+ * time-out come last, since they leave native ops behind that cannot be cancelled.
  */
 function jobsOf(cells: readonly Cell[]): Cell[][] {
   const [quick = [], silent = []] = [false, true].map((isLate) =>
@@ -63,7 +63,7 @@ async function runJob(place: Place, cells: readonly Cell[]): Promise<CellResult[
   return cells.map((cell, index) => {
     const reports = outcomes.map((outcome) => reportsOf(outcome).find((report) => report.index === index));
     const problems = judge(cell, reports);
-    // What went wrong with a rank as a whole is said where it went no further, or at the end.
+    // A problem of a rank as a whole is reported with the cell at which it stopped, or with the last one.
     for (const outcome of outcomes) {
       const at = Math.min(reportsOf(outcome).length, cells.length - 1);
       const exits = endsJob(cell) && outcome.rank === cell.odd;
@@ -86,7 +86,7 @@ function troubleOf(outcome: WorkerOutcome): string | undefined {
   return exitCode === 0 ? undefined : `exit code ${exitCode}: ${said}`;
 }
 
-/** One line: the cell, what the ranks got, and what is wrong with that. */
+/** One line: the cell, the errors of the ranks, and what is wrong with them. */
 export function lineOf({ cell, reports, problems }: CellResult): string {
   const kinds = reports.flatMap((report) => report?.ends ?? []).map((error) => error?.code ?? "no error");
   const ms = Math.max(0, ...reports.map((report) => report?.ms ?? 0));

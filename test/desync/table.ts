@@ -1,4 +1,4 @@
-/** Runs the cells whose messages are in docs/desync.md, and prints its table; with `--write` puts it there. */
+/** Runs the cells whose messages are in docs/desync.md, and prints its table; `--write` puts it on the page. */
 import { allCells } from "./cell.ts";
 import { desyncTable, isOnPage, tableOf } from "./page.ts";
 import { runCells } from "./run-cells.ts";

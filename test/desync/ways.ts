@@ -31,10 +31,10 @@ export const ways = [
   "refused on one rank",
 ] as const;
 
-/** In what one rank departs from the others. */
+/** In what one rank differs from the others. */
 export type Way = (typeof ways)[number];
 
-/** What a rank does: a call, one in another group of the same ranks, one or a batch that it refuses, or that it goes. */
+/** What a rank does: a call, one in another group of the same ranks, one or a batch that it refuses, or its end. */
 export type Step =
   | { readonly kind: "call" | "elsewhere" | "refused" | "refused in a batch"; readonly call: Call }
   | { readonly kind: "exit" | "close" };
@@ -43,13 +43,13 @@ export type Step =
 export interface Case {
   readonly way: Way;
   readonly usual: readonly Step[];
-  /** What the rank does that departs. */
+  /** What the odd rank does. */
   readonly odd: readonly Step[];
   /**
-   * How it ends: two calls are compared; nobody says anything until the time-out, and it is the odd rank that did not come,
-   * or the others; or the odd rank is seen to go.
+   * How it ends: two calls are compared; or nothing happens until the time-out, and the odd rank or the others are
+   * missing; or the odd rank is seen to leave.
    */
-  readonly end: "desync" | "odd missing" | "others missing" | "odd gone";
+  readonly end: "desync" | "odd missing" | "others missing" | "odd lost";
 }
 
 const does = (...calls: readonly Call[]): readonly Step[] => calls.map((call) => ({ kind: "call", call }));
@@ -119,8 +119,8 @@ export const cases = {
   "a barrier, and stays away": { way: "missing call", usual: does(barrier), odd: [], end: "odd missing" },
   "before another": { way: "extra call", usual: does(allReduce()), odd: does(broadcast(), allReduce()), end: "desync" },
   "at the end": { way: "extra call", usual: [], odd: does(allReduce()), end: "others missing" },
-  "of the process": { way: "early exit", usual: does(allReduce()), odd: [{ kind: "exit" }], end: "odd gone" },
-  "from the group": { way: "early exit", usual: does(allReduce()), odd: [{ kind: "close" }], end: "odd gone" },
+  "of the process": { way: "early exit", usual: does(allReduce()), odd: [{ kind: "exit" }], end: "odd lost" },
+  "from the group": { way: "early exit", usual: does(allReduce()), odd: [{ kind: "close" }], end: "odd lost" },
   "of the same ranks": {
     way: "other group",
     usual: does(allReduce()),

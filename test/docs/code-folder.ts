@@ -4,7 +4,7 @@ import { join, resolve } from "node:path";
 /** The root of the package. */
 export const root = resolve(import.meta.dir, "../..");
 
-/** How a program has ended. */
+/** How a program ended. */
 export interface ProgramEnd {
   readonly exitCode: number;
   readonly stdout: string;
@@ -13,14 +13,14 @@ export interface ProgramEnd {
   readonly lines: readonly string[];
 }
 
-/** A folder with the code of a page of docs, to compile it and to run it. */
+/** A folder with the code of a page of docs, to compile and to run it. */
 export class CodeFolder implements Disposable {
   readonly path: string;
   readonly #limitMs: number;
 
   /**
-   * @param files Contents by name; a `tsconfig.json` for all of them comes beside.
-   * @param limitMs After that a program is killed.
+   * @param files Contents by name; a `tsconfig.json` for all of them is added.
+   * @param limitMs Time after which a program is killed.
    */
   constructor(name: string, files: Iterable<readonly [name: string, code: string]>, limitMs = 50_000) {
     this.#limitMs = limitMs;
@@ -39,7 +39,7 @@ export class CodeFolder implements Disposable {
     return path;
   }
 
-  /** Errors of the compiler in these files. What is wrong elsewhere in the package is the business of the step that compiles it. */
+  /** Compiler errors in these files. Errors elsewhere in the package are reported by the step that compiles it. */
   async compileErrors(): Promise<readonly string[]> {
     const compiler = join(root, "node_modules/typescript/bin/tsc");
     const { exitCode, stdout, stderr } = await this.run([compiler, "--noEmit", "-p", this.path]);
@@ -62,7 +62,7 @@ export class CodeFolder implements Disposable {
     return { exitCode, stdout, stderr, lines: stdout.trim().split("\n").sort() };
   }
 
-  /** Runs two ranks of a script; by default what they write has no prefix. */
+  /** Runs two ranks of a script; by default without prefixes in their output. */
   runRanks(
     script: string,
     env: Readonly<Record<string, string>> = {},

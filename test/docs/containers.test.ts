@@ -26,19 +26,19 @@ test("every example has a name, and compiles", async () => {
   expect(await folder.compileErrors()).toEqual([]);
 });
 
-test("a lazy plugin of the parent, and middleware of the child", async () => {
+test("a lazy plugin in the parent, and middleware in the child", async () => {
   const { exitCode, stderr, lines } = await folder.runRanks("train.ts");
   expect({ exitCode, stderr, count: lines.length }).toEqual({ exitCode: 0, stderr: "", count: 2 });
   for (const line of lines) expect(line).toContain('allReduce on group "0" (sockets, rank ');
 });
 
-test("a registry has backends by their types", async () => {
+test("a registry looks up backends by type", async () => {
   const { exitCode, lines } = await folder.run(["list.ts"]);
   expect(exitCode).toBe(0);
   expect(lines.join(" ")).toStartWith('gloo [ "cpu" ] ');
 });
 
-test("what the flight recorder has", async () => {
+test("the entries of the flight recorder", async () => {
   const { exitCode, stderr, lines } = await folder.run(["recorded.ts"]);
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   expect(lines).toEqual([

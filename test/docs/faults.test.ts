@@ -9,7 +9,7 @@ setDefaultTimeout(60_000);
 const root = resolve(import.meta.dir, "../..");
 const page = readFileSync(join(root, "docs/faults.md"), "utf8");
 const [goingOn = "", asking = ""] = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code]) => code);
-// Not before all have made the group, or one that is late loses a peer while it does so.
+// Not before all have created the group, or a late rank loses a peer while it does so.
 const dying = `
 const { existsSync: isThere, writeFileSync: write } = await import("node:fs");
 const place = (rank) => import.meta.path + ".made-" + rank;
@@ -27,7 +27,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs a script as three ranks; what those print that are left. */
+/** Runs a script as three ranks; returns the output of the survivors. */
 async function survivorsOf(name: string, code: string): Promise<string[]> {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
@@ -60,15 +60,15 @@ async function survivorsOf(name: string, code: string): Promise<string[]> {
   return left.map(({ stdout }) => stdout);
 }
 
-test("the ranks that are left go on", async () => {
+test("the survivors continue", async () => {
   const last = "await dist.allReduce(gradients, { group });\n";
   expect(goingOn.split(last)).toHaveLength(2);
-  const told = `  console.log(\`\${lost} lost, \${group?.size} go on\`);\n`;
-  const code = goingOn.replace("const gradients", `${dying}const gradients`).replace(last, last + told);
-  expect(await survivorsOf("going-on.ts", code)).toEqual(["2 lost, 2 go on", "2 lost, 2 go on"]);
+  const shown = `  console.log(\`\${lost} lost, \${group?.size} continue\`);\n`;
+  const code = goingOn.replace("const gradients", `${dying}const gradients`).replace(last, last + shown);
+  expect(await survivorsOf("going-on.ts", code)).toEqual(["2 lost, 2 continue", "2 lost, 2 continue"]);
 });
 
-test("whom the ranks agree on after wait()", async () => {
+test("which rank the others agree on after wait()", async () => {
   writeFileSync(join(folder, "culprits.ts"), asking);
   const code = `import * as dist from "bun-c10d";
 import { culpritsOf } from "./culprits.ts";

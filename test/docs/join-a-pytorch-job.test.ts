@@ -12,7 +12,7 @@ const blocks = Array.from(page.matchAll(/^```(\w+)\n([\s\S]*?)^```/gm), ([, lang
   code,
 }));
 
-test("the tests that the page of PyTorch jobs names are there", () => {
+test("the tests that the page on PyTorch jobs names exist", () => {
   const named = Array.from(page.matchAll(/`((?:test|src|examples)\/[^`]+)`/g), ([, file = ""]) => file);
   expect(named.length).toBeGreaterThan(10);
   expect(named.filter((file) => !existsSync(join(root, file)))).toEqual([]);
@@ -71,9 +71,9 @@ describeWithTorch("docs/join-a-pytorch-job.md", (python) => {
       { length: size },
       (_, rank) => `rank ${rank} of ${size}, ${rank === 0 ? "Python" : "Bun"}: ${sum}`,
     );
-    // Ranks that share an output may cut into each other's lines: Python writes its line ends for themselves.
-    const told = Array.from(stdout.matchAll(/rank \d of \d, (?:Python|Bun): \d+/g), ([line]) => line);
-    expect(told.sort()).toEqual(expected);
+    // Lines of ranks that share an output may interleave: Python writes its line ends separately.
+    const printed = Array.from(stdout.matchAll(/rank \d of \d, (?:Python|Bun): \d+/g), ([line]) => line);
+    expect(printed.sort()).toEqual(expected);
   });
 
   test("the page has a command for each way", () => {
@@ -81,7 +81,7 @@ describeWithTorch("docs/join-a-pytorch-job.md", (python) => {
   });
 });
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

@@ -16,7 +16,7 @@ function filesOf(folder: string, pattern: string): string[] {
   return files.filter((file) => !file.includes("node_modules")).map((file) => join(folder, file));
 }
 
-/** A page without its code, in which brackets are no links. */
+/** A page without its code, where brackets are not links. */
 function proseOf(page: string): string {
   const text = readFileSync(join(root, page), "utf8");
   return text
@@ -28,7 +28,7 @@ function linksOf(page: string): string[] {
   return Array.from(proseOf(page).matchAll(/\]\(([^)\s]+)\)/g), ([, link = ""]) => link);
 }
 
-/** The names by which the headings of a page are linked to. */
+/** The anchors of the headings of a page. */
 function anchorsOf(page: string): Set<string> {
   const found = new Set<string>();
   const counts = new Map<string, number>();
@@ -52,11 +52,11 @@ function isBroken(page: string, link: string): boolean {
 }
 
 describe("links", () => {
-  test.each(pages)("of %s lead somewhere", (page) => {
+  test.each(pages)("of %s are valid", (page) => {
     expect(linksOf(page).filter((link) => isBroken(page, link))).toEqual([]);
   });
 
-  test("are found", () => {
+  test("are found, and broken ones are detected", () => {
     expect(pages).toContain("README.md");
     expect(pages).toContain("examples/mnist/README.md");
     expect(linksOf("docs/index.md").length).toBeGreaterThanOrEqual(docs.length);

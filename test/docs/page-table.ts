@@ -3,12 +3,12 @@ import { fileURLToPath } from "node:url";
 
 const END = "\n<!-- end of the table -->";
 
-/** The part of a page that a script makes, between two marks. */
+/** The part of a page that a script generates, between two markers. */
 export class PageTable {
   readonly #page: URL;
   readonly #begin: string;
 
-  /** @param script What makes it, as the page says. */
+  /** @param script The command that generates it, as named on the page. */
   constructor(page: URL, script: string) {
     this.#page = page;
     this.#begin = `<!-- table: ${script} -->\n\n`;
@@ -28,7 +28,7 @@ export class PageTable {
     const text = readFileSync(this.#page, "utf8");
     const begin = text.indexOf(this.#begin);
     const end = text.indexOf(END, begin);
-    if (begin < 0 || end < 0) throw new Error(`${fileURLToPath(this.#page)} has lost the marks of its table`);
+    if (begin < 0 || end < 0) throw new Error(`${fileURLToPath(this.#page)} has lost the markers of its table`);
     return [text.slice(0, begin), text.slice(begin + this.#begin.length, end), text.slice(end + END.length)];
   }
 }

@@ -22,7 +22,7 @@ test("a store without a group, under c10d run", async () => {
   expect(await folder.runRanks("store.ts")).toMatchObject({ exitCode: 0, stderr: "", lines });
 });
 
-test("a store without a group, by hand", async () => {
+test("a store without a group, started by hand", async () => {
   const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: () => new Response() });
   const port = String(server.port);
   await server.stop(true);

@@ -12,10 +12,11 @@ const page = readFileSync(join(root, "docs/testing.md"), "utf8");
 const blocks = Array.from(page.matchAll(/^```ts\n([\s\S]*?)^```/gm), ([, code = ""]) => code);
 const used = new Set<string>();
 
-/** The example that has this text. */
+/** The example that contains this text. */
 function block(text: string): string {
   const [found, ...more] = blocks.filter((code) => code.includes(text));
-  if (found === undefined || more.length > 0) throw new Error(`docs/testing.md has not just one example with ${text}`);
+  if (found === undefined || more.length > 0)
+    throw new Error(`docs/testing.md must have exactly one example with ${text}`);
   used.add(found);
   return found;
 }
@@ -41,7 +42,7 @@ const files = {
         await using group = await dist.initProcessGroup({ backend: "gloo", store, rank, worldSize });
         const sum = Float32Array.of(rank);
         const work = group.allReduce(sum);
-        // Gloo's would block here: that the ranks share a thread is what the fake backend knows.
+        // Gloo's would block here: only the fake backend knows that the ranks share a thread.
         const refusal = await Promise.try(() => work.wait()).then(() => undefined, ({ code }) => code);
         await work;
         return [sum[0], refusal];
@@ -62,7 +63,7 @@ const files = {
     };
   `,
   "faults.test.ts": inTest("faults", block("kill rank 2 before op 5")),
-  // The suite as it is called here is what the tests of examples/custom-backend run; compiling it is enough.
+  // The tests of examples/custom-backend run the suite as it is called here; compiling it is enough.
   "suite.ts": block("testBackend(plugin, { worldSizes: [1, 2, 3] })"),
   "device.test.ts": block("spawn: false, memory })"),
   "card-memory.ts": block("const memory: SuiteMemory"),

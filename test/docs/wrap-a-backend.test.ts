@@ -41,12 +41,12 @@ test("calls are changed, counted and timed", async () => {
   const shown = `console.log([...totals].every(([, { ms }]) => ms > 0));\n`;
   folder.write("job.ts", train + shown);
   // Four elements of float32.
-  const told = "Float64Array(4) [ 1, 2, 4, 6 ] 16 1";
-  const lines = [told, told, "true", "true"];
+  const printed = "Float64Array(4) [ 1, 2, 4, 6 ] 16 1";
+  const lines = [printed, printed, "true", "true"];
   expect(await folder.runRanks("job.ts")).toMatchObject({ exitCode: 0, stderr: "", lines });
 });
 
-test("a Work of its own ends an op otherwise, by await and by wait()", async () => {
+test("middleware with its own Work changes how an op ends, with await and with wait()", async () => {
   folder.write(
     "overflow.ts",
     `import { BACKEND_MIDDLEWARE, createContainer, initProcessGroup } from "bun-c10d";
@@ -67,11 +67,11 @@ for (const [of, blocks] of [[1, true], [1, false], [3e38, true], [3e38, false]] 
 console.log(ends.join(", "));
 `,
   );
-  const told = "2, 2, the sum is not finite, the sum is not finite";
-  expect(await folder.runRanks("overflow.ts")).toMatchObject({ exitCode: 0, stderr: "", lines: [told, told] });
+  const line = "2, 2, the sum is not finite, the sum is not finite";
+  expect(await folder.runRanks("overflow.ts")).toMatchObject({ exitCode: 0, stderr: "", lines: [line, line] });
 });
 
-test("collectives are delayed by the clock, messages are not, and nothing is left when the group ends", async () => {
+test("collectives are delayed by the clock, messages are not, and nothing remains when the group closes", async () => {
   const { delayed }: { delayed: (delayMs: number) => Middleware } = await import(join(folder.path, "delayed.ts"));
   const clock = new ManualClock();
   const container = createContainer();
@@ -93,14 +93,14 @@ test("collectives are delayed by the clock, messages are not, and nothing is lef
     },
     { init: false },
   );
-  // Who closes first aborts; the other one has lost it then.
+  // The rank that closes first aborts; the other one then loses its peer.
   const end = [false, [1, 10], expect.stringMatching(/^(ABORTED|PEER_LOST)$/)];
   expect(ends).toEqual([end, end]);
   expect(clock.pending).toBe(0);
 });
 
-test("what the page says the context has is there", () => {
-  const source = readFileSync(join(root, "src/registry/middleware.ts"), "utf8");
+test("the page lists all fields of the context", () => {
+  const source = readFileSync(join(root, "src/registry/contracts/middleware.ts"), "utf8");
   const [, context = ""] = /interface GroupContext \{([\s\S]*?)\n\}/.exec(source) ?? [];
   const fields = Array.from(context.matchAll(/^ {2}(?:readonly )?(\w+)[:(]/gm), ([, field = ""]) => field);
   expect(fields.length).toBeGreaterThan(10);

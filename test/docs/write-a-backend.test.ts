@@ -5,7 +5,7 @@ import { CodeFolder, root } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
-// The files of the tutorial are run by test/packaging. Here is what the page shows beside them, over the shim of the software device.
+// test/packaging runs the files of the tutorial. This tests the page's other code, with the software device's shim.
 
 const page = readFileSync(join(root, "docs/write-a-backend.md"), "utf8");
 const [, card = ""] = /^```ts\n(\/\/ card-backend\.ts\n[\s\S]*?)^```/m.exec(page) ?? [];
@@ -51,7 +51,7 @@ console.log(await refused.catch((error: Error) => error.message));
   ]);
 });
 
-test("what the page says of native tests is there", () => {
+test("the native tests that the page names exist", () => {
   const targets = [...(/--target (.+)/.exec(console)?.[1]?.split(" ") ?? [])];
   const folders = ["native/tests", "native/engine/tests"];
   const lists = folders.map((folder) => readFileSync(join(root, folder, "CMakeLists.txt"), "utf8")).join("");

@@ -5,7 +5,7 @@ export const modes = ["await", "wait"] as const;
 export const worldSizes = [2, 3, 4] as const;
 
 /**
- * `exit` is process.exit(0), `leave` the end of the script without destroyProcessGroup(), `cut` the end of the network
+ * `exit` is process.exit(0), `leave` the end of the script without destroyProcessGroup(), `cut` the loss of the network
  * between the rank and all others.
  */
 export type Fault = (typeof faults)[number];
@@ -17,29 +17,29 @@ export type Mode = (typeof modes)[number];
 export interface Cell {
   readonly fault: Fault;
   readonly op: FaultOp;
-  /** How the others look at their ops. */
+  /** How the others wait for their ops. */
   readonly mode: Mode;
   /** Bytes of the tensor; with large ones the fault comes in the middle of a transfer. */
   readonly bytes: number;
   readonly worldSize: number;
   /** Rank that fails; the root of a broadcast. */
   readonly culprit: number;
-  /** Limit of the ops. */
+  /** Time-out of the ops. */
   readonly timeoutMs: number;
 }
 
 const SMALL = 4;
 export const LARGE = 32 << 20;
-/** Only a rank that is silent is found out by the time-out of the op. */
+/** Only a silent fault is detected by the time-out of the op. */
 const SILENT_TIMEOUT_MS = 1_500;
 const TIMEOUT_MS = 20_000;
 
-/** Whether nothing tells the others of the fault, so that they have to wait for their time-out. */
+/** Whether nothing notifies the others of the fault, so that they have to wait for their time-out. */
 export function isSilent(fault: Fault): boolean {
   return fault === "SIGSTOP" || fault === "cut";
 }
 
-/** The whole matrix; the culprit goes round from cell to cell. */
+/** The whole matrix; the culprit rotates from cell to cell. */
 export function allCells(): Cell[] {
   const cells: Cell[] = [];
   for (const worldSize of worldSizes) {
@@ -58,7 +58,7 @@ export function allCells(): Cell[] {
   return cells;
 }
 
-/** A sample in which every fault, op, mode, size and world size occurs; `turn` picks another one each time. */
+/** A sample in which every fault, op, mode, size and world size occurs; it differs for each `turn`. */
 export function sampleCells(turn: number): Cell[] {
   const cells = allCells();
   return faults.flatMap((fault, f) =>

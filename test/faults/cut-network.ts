@@ -3,9 +3,9 @@ import { SplitJob } from "../multi-host/split-job.ts";
 import type { TwoHosts } from "../multi-host/two-hosts.ts";
 import type { Cell } from "./cell.ts";
 
-/** A job with one rank on a host of its own, whose link to the host of the others and of the store can be cut. */
+/** A job with one rank on its own host, whose link to the host of the others and of the store can be cut. */
 export class CutNetwork implements AsyncDisposable {
-  /** @param hosts They stay when the network is disposed of, and hear each other again. */
+  /** @param hosts They remain when the network is disposed of, and are connected again. */
   static async make(hosts: TwoHosts, { culprit }: Pick<Cell, "culprit">): Promise<CutNetwork> {
     return new CutNetwork(hosts, await SplitJob.make(hosts, culprit));
   }
@@ -19,7 +19,7 @@ export class CutNetwork implements AsyncDisposable {
     this.#job = job;
   }
 
-  /** Put the ranks of `startRanks` on their hosts. */
+  /** Options for `startRanks` that put the ranks on their hosts. */
   get options(): SpawnOptions {
     return this.#job.options;
   }
@@ -30,7 +30,7 @@ export class CutNetwork implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    if (this.#cut) await this.#hosts.hear();
+    if (this.#cut) await this.#hosts.reconnect();
     await this.#job[Symbol.asyncDispose]();
   }
 }

@@ -34,17 +34,17 @@ describe("a rank that fails", () => {
       const result = await runCell(cell, hosts);
       console.log(lineOf(result));
       expect(result.problems).toEqual([]);
-      const told = errorsOnPage(cell.fault, cell.op, cell.mode);
-      for (const { error } of result.survivors) expect(told).toContain(kindOf(error));
+      const documented = errorsOnPage(cell.fault, cell.op, cell.mode);
+      for (const { error } of result.survivors) expect(documented).toContain(kindOf(error));
     });
   }
 });
 
-test("the page of faults tells of every fault, op and mode", () => {
+test("the page of faults describes every fault, op and mode", () => {
   for (const { fault, op, mode } of allCells()) {
-    const told = errorsOnPage(fault, op, mode);
-    expect(told.length).toBeGreaterThan(0);
-    expect(expectedErrors(fault, mode)).toEqual(expect.arrayContaining(told));
+    const documented = errorsOnPage(fault, op, mode);
+    expect(documented.length).toBeGreaterThan(0);
+    expect(expectedErrors(fault, mode)).toEqual(expect.arrayContaining(documented));
   }
 });
 
@@ -57,7 +57,7 @@ describe("ranks that treat an op differently", () => {
     return outcomes.map(({ value }) => value as UnevenResult);
   };
 
-  test.concurrent("a rank that comes late is no failure", async () => {
+  test.concurrent("a late rank is not a failure", async () => {
     const late = (mode: UnevenArgs["mode"]) => uneven(3, { kind: "late", mode });
     for (const results of await Promise.all([late("await"), late("wait")])) {
       expect(results.map(({ sum, error }) => error ?? sum)).toEqual([6, 6, 6]);
@@ -108,7 +108,7 @@ describe("ranks that treat an op differently", () => {
   });
 });
 
-test("strangers do not disturb ranks that connect, and no listener is left", async () => {
+test("strangers do not disturb ranks that connect, and no listener is left over", async () => {
   const job = await startRanks(3, new URL("./fixtures/besieged-rank.ts", import.meta.url));
   const strangers: RawConnection[] = [];
   try {
@@ -140,7 +140,7 @@ test("strangers do not disturb ranks that connect, and no listener is left", asy
   }
 });
 
-/** The ports that a process goes on listening on: newer Gloo opens one of its own, which is closed at once. */
+/** The ports that a process keeps listening on: newer Gloo opens one itself and closes it at once. */
 async function untilListening(pid: number): Promise<number[]> {
   const deadline = performance.now() + 10_000;
   let before: number[] = [];

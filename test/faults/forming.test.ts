@@ -14,15 +14,15 @@ setDefaultTimeout(90_000);
 
 const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.meta.url);
 
-/** Limit of connecting, long before which a dead process has to be noticed on a loaded machine, too. */
+/** Time-out for connecting; a dead process must be noticed long before it, even on a loaded machine. */
 const timeout = 40_000;
 const NOTICED_MS = 20_000;
 
-/** A rank that dies when its backend asks the store for so many values, at that number of ranks. */
+/** World size, rank that dies, and the index of the value that its backend then requests from the store. */
 type Death = readonly [worldSize: number, culprit: number, diesAt: number];
 
 function testDeaths(backend: string, deaths: readonly Death[], options: SpawnOptions): void {
-  test.each(deaths)("of %d, rank %d is killed when it asks for value %d", async (worldSize, culprit, diesAt) => {
+  test.each(deaths)("of %d ranks, rank %d is killed when it requests value %d", async (worldSize, culprit, diesAt) => {
     const args: FormingArgs = { backend, timeout, culprit, diesAt };
     const job = await startRanks(worldSize, fixture("forming-rank"), { ...options, args, timeout: "80s" });
     const outcomes = await job.done;
@@ -40,12 +40,12 @@ function testDeaths(backend: string, deaths: readonly Death[], options: SpawnOpt
 }
 
 function testAbsences(backend: string, options: SpawnOptions): void {
-  // They wait most of the time.
+  // They mostly wait.
   test.concurrent.each([
     [3, 0],
     [4, 1],
     [4, 3],
-  ])("of %d, rank %d does not come", async (worldSize, absent) => {
+  ])("of %d ranks, rank %d does not join", async (worldSize, absent) => {
     const args: AbsentArgs = { backend, absent, timeout: 6_000 };
     const outcomes = await spawnRanks(worldSize, fixture("absent-rank"), { ...options, args, timeout: "80s" });
     for (const { rank, value, error, hung } of outcomes) {
@@ -62,13 +62,13 @@ function testAbsences(backend: string, options: SpawnOptions): void {
   });
 }
 
-/** A rank that stands still when all have come, so that the others are in MPI, and goes on later. */
+/** A rank that is stopped when all have joined, so that the others are in MPI, and continues later. */
 function testPauses(implementation: (typeof implementations)[number]): void {
-  // One at a time: MPI looks all the time while it waits.
+  // One at a time: MPI busy-waits.
   test.serial.each([
     [0, false],
     [2, true],
-  ])("rank %d stands still, and is answered late: %p", async (culprit, answeredLate) => {
+  ])("rank %d is stopped, and gets a late reply: %p", async (culprit, answeredLate) => {
     const args: PausedArgs = { culprit, answeredLate };
     const options = { ...launchWith(implementation), args, timeout: 85_000 };
     const outcomes = await spawnRanks(3, fixture("paused-rank"), options);
@@ -98,9 +98,9 @@ function testPauses(implementation: (typeof implementations)[number]): void {
   });
 }
 
-/** Groups that wait for an earlier one, to which a rank does not come. */
+/** Groups that wait for an earlier one that a rank does not join. */
 function testQueue(implementation: (typeof implementations)[number]): void {
-  test.each([0, 2])("rank %d does not come, and others wait for the group", async (absent) => {
+  test.each([0, 2])("rank %d does not join, and others wait for the group", async (absent) => {
     const args: QueuedArgs = { absent };
     const outcomes = await spawnRanks(3, fixture("queued-rank"), {
       ...launchWith(implementation),
@@ -127,7 +127,7 @@ function testQueue(implementation: (typeof implementations)[number]): void {
   });
 }
 
-describe("while a group is made", () => {
+describe("while a group is created", () => {
   describeGloo("by gloo", () => {
     testDeaths(
       "gloo",

@@ -19,7 +19,7 @@ export function listeningPorts(pid: number): number[] {
   return ports;
 }
 
-/** A descriptor may be gone between its listing and its look-up. */
+/** A descriptor may be closed between its listing and its look-up. */
 function targetOf(path: string): string {
   try {
     return readlinkSync(path);

@@ -1,6 +1,6 @@
 /**
- * The fault matrix: prints what the survivors see for every fault × op × mode × size × world size, and ends with code 1
- * if anything is not as it should be. `bun test/faults/matrix.ts [part of a cell's name …]`
+ * The fault matrix: prints what the survivors see for every fault × op × mode × size × world size, and exits with code
+ * 1 if anything is unexpected. `bun test/faults/matrix.ts [part of a cell's name …]`
  */
 import { allCells, nameOf } from "./cell.ts";
 import { runMatrix } from "./run-matrix.ts";

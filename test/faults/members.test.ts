@@ -8,14 +8,14 @@ import { makeOtherMembers, type OtherMembers, type OtherMembersArgs } from "./fi
 
 setDefaultTimeout(90_000);
 
-/** Long before the time-out of the group, and long after the look that finds the difference on a loaded machine. */
+/** Far below the time-out of the group, but long enough to find the difference on a loaded machine. */
 const NOTICED_MS = 20_000;
 
 const all = [[0, 1, 2]];
 
 /**
- * What each of three ranks makes the group of, and what is said of two of them; which two depends on who comes first. No list is of
- * ranks that agree on it: these may have their group before somebody disagrees.
+ * The members of the group according to each of three ranks, and the error, which names two of them, depending on which
+ * arrive first. No list consists of ranks that agree on it: these might have their group before another disagrees.
  */
 interface Case {
   readonly lists: readonly (readonly (readonly number[])[])[];
@@ -45,7 +45,7 @@ const cases: Readonly<Record<string, Case>> = {
   },
 };
 
-/** Whether a rank meets others by its list, and so cannot have made its group. */
+/** Whether a rank meets others by its list, and so cannot have created its group. */
 const meetsOthers = (lists: readonly (readonly number[])[] | undefined, rank: number): boolean =>
   lists?.some((ranks) => ranks.includes(rank) && ranks.length > 1) ?? false;
 
@@ -54,7 +54,7 @@ function requireDesync(outcomes: readonly OtherMembers[], { lists, says }: Case)
   for (const [rank, { error, tookMs, sum }] of outcomes.entries()) {
     expect(sum).toBe(6);
     expect(tookMs).toBeLessThan(NOTICED_MS);
-    // One that is no member, or alone, need not learn of it.
+    // One that is not a member, or alone, need not learn of it.
     if (error === undefined) {
       expect(meetsOthers(lists[rank], rank)).toBe(false);
       continue;
@@ -80,7 +80,7 @@ function testCases(backend: string, options: SpawnOptions): void {
   });
 }
 
-describe("ranks that make a group of different ranks", () => {
+describe("ranks that create a group with different members", () => {
   describeGloo("by gloo", () => testCases("gloo", {}));
   describeUcc("by ucc", () => testCases("ucc", spawn));
   for (const implementation of implementations) {

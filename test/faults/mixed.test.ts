@@ -10,7 +10,7 @@ setDefaultTimeout(90_000);
 
 const library = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
 
-/** A rank in Bun: `body` throws what is reported. */
+/** A rank in Bun: an error that `body` throws is reported. */
 const bun = (body: string) => `
 import * as dist from ${JSON.stringify(library)};
 const group = await dist.initProcessGroup({ backend: "gloo", timeout: "20s" });
@@ -98,10 +98,10 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     return { killed: ended.code < 0, ...ended };
   }
 
-  /** Runs a rank for each program; what each tells, which is nothing where it was killed. */
+  /** Runs a rank for each program; returns what each reports, which is nothing if it was killed. */
   async function job(programs: readonly string[]): Promise<(Told | undefined)[]> {
     const isPython = (program: string | undefined) => program?.startsWith("\nimport json") === true;
-    // The store is Bun's where rank 0 is, and PyTorch's where that is. A port that is let go may be taken by another job.
+    // The store is Bun's or PyTorch's, depending on rank 0. A port that is released may be taken by another job.
     await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0 });
     const port = isPython(programs[0]) ? freePort() : server.port;
     const hosted: Record<string, string> = isPython(programs[0]) ? {} : { TORCHELASTIC_USE_AGENT_STORE: "True" };
@@ -116,7 +116,7 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
           ...hosted,
         });
         const line = stdout.trim().split("\n").at(-1);
-        if (!killed && !line) throw new Error(`rank ${rank} told nothing: ${stderr}`);
+        if (!killed && !line) throw new Error(`rank ${rank} reported nothing: ${stderr}`);
         return line ? (JSON.parse(line) as Told) : undefined;
       }),
     );
@@ -129,34 +129,34 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
   const reduceInPython = "while True: dist.all_reduce(torch.ones(1000))";
 
   test.concurrent("a Python rank is killed: the Bun ranks name it", async () => {
-    const told = await job([bun(reduceInBun), python(dieInPython + reduceInPython), bun(reduceInBun)]);
-    expect(told[1]).toBeUndefined();
-    for (const each of [told[0], told[2]]) {
+    const reports = await job([bun(reduceInBun), python(dieInPython + reduceInPython), bun(reduceInBun)]);
+    expect(reports[1]).toBeUndefined();
+    for (const each of [reports[0], reports[2]]) {
       expect(each).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
       expect(each?.message).toContain("rank 1");
     }
   });
 
   test.concurrent("a Bun rank is killed: PyTorch raises, the other Bun rank names it", async () => {
-    const told = await job([python(reduceInPython), bun(dieInBun + reduceInBun), bun(reduceInBun)]);
-    expect(told[0]?.name).toBe("RuntimeError");
-    expect(told[0]?.message).toMatch(/Connection (closed|reset) by peer/);
-    expect(told[1]).toBeUndefined();
-    expect(told[2]).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
+    const reports = await job([python(reduceInPython), bun(dieInBun + reduceInBun), bun(reduceInBun)]);
+    expect(reports[0]?.name).toBe("RuntimeError");
+    expect(reports[0]?.message).toMatch(/Connection (closed|reset) by peer/);
+    expect(reports[1]).toBeUndefined();
+    expect(reports[2]).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", peers: [1] });
   });
 
-  test.concurrent("a Python rank is late: the Bun ranks run out of time, and PyTorch raises when it comes", async () => {
+  test.concurrent("a Python rank is late: the Bun ranks time out, and PyTorch raises when it arrives", async () => {
     const hasty = bun("await dist.allReduce(new Float32Array(1000), { timeout: 1_000 });");
-    const told = await job([hasty, python("time.sleep(2)\ndist.all_reduce(torch.ones(1000))"), hasty]);
-    for (const each of [told[0], told[2]]) {
+    const reports = await job([hasty, python("time.sleep(2)\ndist.all_reduce(torch.ones(1000))"), hasty]);
+    for (const each of [reports[0], reports[2]]) {
       expect(each).toMatchObject({ name: "DistTimeoutError", code: "OP_TIMEOUT", peers: [1] });
     }
-    expect(told[1]?.name).toBe("RuntimeError");
-    expect(told[1]?.message).toMatch(/Connection (closed|reset) by peer/);
+    expect(reports[1]?.name).toBe("RuntimeError");
+    expect(reports[1]?.message).toMatch(/Connection (closed|reset) by peer/);
   });
 
-  test.concurrent("int16 and 8-bit floats, which PyTorch refuses in collectives, is refused before anything is sent, and the group goes on", async () => {
-    const told = await job([
+  test.concurrent("int16 and 8-bit floats, which PyTorch refuses in collectives, are refused before anything is sent, and the group stays usable", async () => {
+    const reports = await job([
       bun(`
         const refused = await dist.allReduce(new Int16Array(4)).then(() => undefined, (error) => error);
         const eightBits = dist.tensor([1, 2], { dtype: "float8_e5m2" });
@@ -180,13 +180,13 @@ data = torch.zeros(2, dtype=torch.float8_e5m2)
 dist.recv(data, 0)
 dist.send((data.float() * 2).to(data.dtype), 0)`),
     ]);
-    expect(told[0]).toMatchObject({ name: "UnsupportedOperationError" });
-    expect(told[0]?.message).toContain("rank 1 is PyTorch's, whose Gloo takes no int16");
-    expect(told[1]).toEqual({});
+    expect(reports[0]).toMatchObject({ name: "UnsupportedOperationError" });
+    expect(reports[0]?.message).toContain("rank 1 is PyTorch's, whose Gloo takes no int16");
+    expect(reports[1]).toEqual({});
   });
 
-  test.concurrent("what PyTorch refuses of other ops is refused too, and the group goes on", async () => {
-    const told = await job([
+  test.concurrent("what PyTorch refuses in other ops is also refused, and the group stays usable", async () => {
+    const reports = await job([
       bun(`
         const pair = () => dist.tensor([1, 2], { dtype: "complex64" });
         const both = await Promise.all([
@@ -201,10 +201,10 @@ dist.send((data.float() * 2).to(data.dtype), 0)`),
       `),
       python("dist.all_reduce(torch.ones(1, dtype=torch.int32))"),
     ]);
-    expect(told[0]?.name).toBe("UnsupportedOperationErrorUnsupportedOperationError");
-    expect(told[0]?.message).toContain("no complex numbers in gather");
-    expect(told[0]?.message).toContain("only lists of equally large tensors in allToAll");
-    expect(told[1]).toEqual({});
+    expect(reports[0]?.name).toBe("UnsupportedOperationErrorUnsupportedOperationError");
+    expect(reports[0]?.message).toContain("no complex numbers in gather");
+    expect(reports[0]?.message).toContain("only lists of equally large tensors in allToAll");
+    expect(reports[1]).toEqual({});
   });
 
   test.concurrent("a sum of bools, whose bytes PyTorch adds, is true on Bun ranks", async () => {
@@ -215,7 +215,7 @@ dist.send((data.float() * 2).to(data.dtype), 0)`),
       const part = dist.tensor(Uint8Array.of(0), { dtype: "bool" });
       await dist.reduceScatter(part, [1, 2, 3].map(() => dist.tensor(Uint8Array.of(1), { dtype: "bool" })));
       if (String(part.data) !== "1") throw new Error("the part is " + part.data);`;
-    const told = await job([
+    const reports = await job([
       bun(body),
       python(`
 data = torch.tensor([True, False, True, True])
@@ -224,35 +224,35 @@ dist.reduce_scatter(torch.tensor([False]), [torch.tensor([True])] * 3)
 assert data.tolist() == [True, False, True, True]`),
       bun(body),
     ]);
-    expect(told).toEqual([{}, {}, {}]);
+    expect(reports).toEqual([{}, {}, {}]);
   });
 
   test.concurrent("PyTorch refuses int16 itself", async () => {
-    const told = await job([
+    const reports = await job([
       bun("await dist.recv(new Float32Array(1), { src: 1, timeout: 5_000 });"),
       python("dist.all_reduce(torch.ones(4, dtype=torch.int16))"),
     ]);
-    expect(told[0]?.peers).toEqual([1]);
-    expect(told[1]).toMatchObject({ name: "RuntimeError", message: expect.stringContaining("Invalid scalar type") });
+    expect(reports[0]?.peers).toEqual([1]);
+    expect(reports[1]).toMatchObject({ name: "RuntimeError", message: expect.stringContaining("Invalid scalar type") });
   });
 
   test.concurrent("sizes that differ are an error on the Bun rank", async () => {
-    const told = await job([
+    const reports = await job([
       bun("await dist.broadcast(new Float32Array(4), { src: 1 });"),
       python("dist.broadcast(torch.ones(8), 1)\ndist.barrier()"),
     ]);
-    expect(told[0]?.message).toMatch(/rank 1 sent 32 bytes, rank 0 was to receive 16/);
-    expect(told[0]?.peers).toEqual([]);
-    expect(told[1]?.name).toBe("RuntimeError");
+    expect(reports[0]?.message).toMatch(/rank 1 sent 32 bytes, rank 0 was to receive 16/);
+    expect(reports[0]?.peers).toEqual([]);
+    expect(reports[1]?.name).toBe("RuntimeError");
   });
 
-  test.concurrent("an object of Python's is refused", async () => {
-    const told = await job([
+  test.concurrent("a Python object is refused", async () => {
+    const reports = await job([
       bun("await dist.broadcastObject(undefined, { src: 1 });"),
       python("dist.broadcast_object_list([{'a': 1}], 1)"),
     ]);
-    expect(told[0]).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
-    expect(told[0]?.message).toContain("objects go among Bun ranks only, PyTorch pickles its own");
-    expect(told[1]).toEqual({});
+    expect(reports[0]).toMatchObject({ name: "DistBackendError", code: "OBJECT_MALFORMED" });
+    expect(reports[0]?.message).toContain("only Bun ranks can exchange objects, since PyTorch pickles them");
+    expect(reports[1]).toEqual({});
   });
 });

@@ -26,8 +26,8 @@ const opNames: Readonly<Record<FaultOp, string>> = {
 };
 
 /**
- * The table of the page: a row for each fault and op, over all sizes of tensors and worlds. The errors are those that the
- * survivors of the fault have seen in any op, since it is chance which of several they get.
+ * The table of the page: a row for each fault and op, over all tensor and world sizes. The errors are those that the
+ * survivors of the fault saw in any op, since which of several they get varies.
  */
 export function tableOf(results: readonly CellResult[]): string {
   const lines = [
@@ -60,20 +60,20 @@ function errorsIn(results: readonly CellResult[]): string {
     .join(", ");
 }
 
-/** How many of the survivors name the rank at fault and no other. */
+/** How many of the survivors name the faulty rank and no other. */
 function namedIn(results: readonly CellResult[]): string {
   const all = results.flatMap(({ cell, survivors }) => survivors.map((survivor) => isNamed(cell, survivor)));
   return `${all.filter(Boolean).length} of ${all.length}`;
 }
 
-/** When the last of the survivors had its error: after the fault, or after the time-out of the op. */
+/** When the last of the survivors got its error: after the fault, or after the time-out of the op. */
 function whenIn(results: readonly CellResult[]): string {
   const after = results.map(({ cell, errorMs }) => errorMs - (isSilent(cell.fault) ? cell.timeoutMs : 0));
   const silent = results.some(({ cell }) => isSilent(cell.fault));
   return `${silent ? "time-out + " : ""}${Math.max(...after)} ms`;
 }
 
-/** What the page says that the survivors of a fault may get. */
+/** The errors that the survivors of a fault may get, according to the page. */
 export function errorsOnPage(fault: Fault, op: FaultOp, mode: Mode): string[] {
   const start = `| ${faultNames[fault]} | ${opNames[op]} |`;
   const lines = faultsTable.read().split("\n");

@@ -5,22 +5,22 @@ import { CutNetwork } from "./cut-network.ts";
 import { expectedErrors } from "./expectation.ts";
 import type { Survivor } from "./survivor.ts";
 
-/** What became of a job. */
+/** Outcome of a job. */
 export interface CellResult {
   readonly cell: Cell;
   readonly survivors: readonly Survivor[];
-  /** Milliseconds from the fault, or where that is silent from the submission of the op, to the last survivor's error. */
+  /** Milliseconds from the fault, or for a silent one from the submission of the op, to the last survivor's error. */
   readonly errorMs: number;
-  /** What is not as it should be; empty when all is well. */
+  /** What is unexpected; empty if nothing is. */
   readonly problems: readonly string[];
 }
 
 const fixture = new URL("./fixtures/faulty-rank.ts", import.meta.url);
 const JOB_LIMIT_MS = 40_000;
-/** How soon after a lost connection, or after the time-out of an op, the error has to be there, on a busy machine. */
+/** How soon after a lost connection, or after the time-out of an op, the error must arrive, on a busy machine. */
 const SOON_MS = 3_000;
 
-/** Runs the job of a cell and judges it; a cut network needs hosts to cut apart. */
+/** Runs the job of a cell and judges it; a cut network needs hosts to separate. */
 export async function runCell(cell: Cell, hosts?: TwoHosts): Promise<CellResult> {
   if (cell.fault !== "cut") return runJob(cell);
   if (hosts === undefined) throw new Error("a cut network needs two hosts");
@@ -36,7 +36,7 @@ async function runJob(cell: Cell, network?: CutNetwork): Promise<CellResult> {
   const survived = others.map((rank) => rank.reported((report) => report === "survived"));
   const ends = cutting ? [...survived, cutting, culprit?.reported(isCutOff)] : survived;
   await Promise.allSettled(ends);
-  // A rank that is silent ends by our hand, when the others are through.
+  // We kill a silent rank when the others have finished.
   if (isSilent(cell.fault)) culprit?.kill("SIGKILL");
   const outcomes = await job.done;
 
@@ -46,7 +46,7 @@ async function runJob(cell: Cell, network?: CutNetwork): Promise<CellResult> {
   const silent = isSilent(cell.fault);
   const faultAt = Number(/fault at (\d+)/.exec(outcomes[cell.culprit]?.stdout ?? "")?.[1]);
   if (network) problems.push(...judgeCutOff(cell, outcomes[cell.culprit]?.reports.find(isCutOff)));
-  else if (!Number.isFinite(faultAt)) problems.push(`rank ${cell.culprit} did not come to its fault`);
+  else if (!Number.isFinite(faultAt)) problems.push(`rank ${cell.culprit} did not reach its fault`);
   for (const outcome of outcomes) {
     if (outcome.rank === cell.culprit) {
       if (outcome.error) problems.push(`rank ${cell.culprit}: ${outcome.error.message}`);
@@ -69,9 +69,9 @@ async function runJob(cell: Cell, network?: CutNetwork): Promise<CellResult> {
   }
   const limit = silent ? cell.timeoutMs + SOON_MS : SOON_MS;
   if (errorMs > limit) problems.push(`the last error came after ${errorMs} ms`);
-  // Messages are counted by the pair of ranks that exchanges them, and a ring is as far apart as it is long.
+  // Messages are numbered for each pair of ranks, so in a ring the numbers may differ by its length.
   const seqs = survivors.map(({ error }) => error.details?.seq ?? 0);
-  // A rank that only sends may be ahead of the others by what fits into the sockets.
+  // A rank that only sends may be ahead of the others by as much as fits into the sockets.
   const apart = cell.op === "sendRecv" ? cell.worldSize : cell.op === "broadcast" ? Number.POSITIVE_INFINITY : 1;
   if (Math.max(...seqs) - Math.min(...seqs) > apart)
     problems.push(`the ops that failed are far apart: ${seqs.join(", ")}`);
@@ -82,7 +82,7 @@ function isCutOff(report: unknown): report is { readonly cutOff: ReportedError }
   return typeof report === "object" && report !== null && "cutOff" in report;
 }
 
-/** The rank that is cut off sees all others go, and cannot ask them. */
+/** The rank that is cut off sees all others disconnect, and cannot ask them. */
 function judgeCutOff({ culprit }: Cell, report: unknown): string[] {
   if (!isCutOff(report)) return [`rank ${culprit} did not notice that it was cut off`];
   const { name, code, message } = report.cutOff;
@@ -113,9 +113,9 @@ function judge(cell: Cell, { error, next, nextMs, regroup, later, destroyMs }: S
     expect(error.message.includes(part), `message lacks ${part}: ${error.message}`);
   }
   expect(next?.code === "GROUP_FAILED", `next op: ${next?.code ?? "no error"}`);
-  expect(next?.message.includes("newGroup()") === true, `next op gives no advice: ${next?.message}`);
+  expect(next?.message.includes("newGroup()") === true, `next op has no advice: ${next?.message}`);
   expect(nextMs < 100, `the next op was refused after ${nextMs} ms`);
-  expect(regroup === "ok", `no new group: ${regroup}`);
+  expect(regroup === "ok", `the new group: ${regroup}`);
   expect(
     later?.code === "GROUP_FAILED" && Bun.deepEquals(later.details?.peers, [cell.culprit]),
     `later it blames [${later?.details?.peers}]: ${later?.message}`,
@@ -129,7 +129,7 @@ export function kindOf({ name, code }: ReportedError): string {
   return `${name} ${code}`;
 }
 
-/** Whether a survivor names the rank at fault, and no other. */
+/** Whether a survivor names the faulty rank, and no other. */
 export function isNamed({ culprit }: Cell, { error }: Survivor): boolean {
   return Bun.deepEquals(error.details?.peers, [culprit]);
 }

@@ -2,7 +2,7 @@ import { TwoHosts } from "../multi-host/two-hosts.ts";
 import type { Cell } from "./cell.ts";
 import { type CellResult, lineOf, runCell } from "./run-cell.ts";
 
-/** Runs cells one by one and prints a line for each; leaves out, and says so, what this machine cannot do. */
+/** Runs cells one by one and prints a line for each; skips, with a message, what this machine cannot run. */
 export async function runMatrix(cells: readonly Cell[], print: (line: string) => void): Promise<CellResult[]> {
   const impossible = cells.some(({ fault }) => fault === "cut") ? await TwoHosts.impossible() : undefined;
   if (impossible !== undefined) print(`skip cut networks, no network namespaces: ${impossible}`);

@@ -1,6 +1,6 @@
 /**
- * Runs the whole fault matrix, which takes a quarter of an hour, and prints the table of docs/faults.md; with `--write`
- * puts it there.
+ * Runs the whole fault matrix, which takes a quarter of an hour, and prints the table of docs/faults.md; `--write` puts
+ * it on the page.
  */
 import { allCells } from "./cell.ts";
 import { faultsTable, tableOf } from "./page.ts";

@@ -6,7 +6,7 @@ export interface BystanderReport {
   readonly error: unknown;
 }
 
-/** A client that minds its own business while others misbehave, and notices when it is disturbed. */
+/** A well-behaved client among misbehaving ones, which notices when it is disturbed. */
 export class Bystander implements AsyncDisposable {
   readonly #store: TCPStore;
   readonly #name: string;
@@ -34,7 +34,7 @@ export class Bystander implements AsyncDisposable {
     return { calls: this.#calls, slowestMs: this.#slowestMs, error: this.#error };
   }
 
-  /** The keys that no bystander has set. */
+  /** The keys that were not set by a bystander. */
   async strangeKeys(): Promise<string[]> {
     const keys = await this.#store.listKeys();
     return keys.filter((key) => !key.startsWith("bystander "));
@@ -59,7 +59,7 @@ export class Bystander implements AsyncDisposable {
       this.#slowestMs = Math.max(this.#slowestMs, performance.now() - started);
       this.#calls += 3;
       if (sum !== i) throw new Error(`the sum is ${sum} instead of ${i}`);
-      if (Buffer.compare(got, value) !== 0) throw new Error("the value is another one");
+      if (Buffer.compare(got, value) !== 0) throw new Error("the value is a different one");
       await Bun.sleep(2);
     }
   }

@@ -1,22 +1,22 @@
 import type { Random } from "./random.ts";
 
 interface Link {
-  /** The other end. */
+  /** The other end of the relayed connection. */
   peer: Bun.Socket<Link> | undefined;
-  /** Bytes that could not be passed on yet. */
+  /** Bytes that could not be forwarded yet. */
   waiting: Uint8Array[];
-  /** Bytes of this end that are still passed on; then both ends are destroyed. */
+  /** Number of bytes from this end that are still forwarded; then both ends are destroyed. */
   left: number;
 }
 
-/** Stands between clients and a server, and destroys connections in the middle of a frame, of either direction. */
+/** A relay between clients and a server that destroys connections in the middle of a frame, in either direction. */
 export class CuttingRelay implements Disposable {
   readonly port: number;
-  /** Connections that were destroyed. */
+  /** Number of destroyed connections. */
   cuts = 0;
   readonly #listener: Bun.TCPSocketListener<Link>;
 
-  /** `lifeBytes` is about how many bytes of each direction a connection lives for. */
+  /** `lifeBytes` is roughly how many bytes a connection forwards in each direction before it is destroyed. */
   constructor(serverPort: number, random: Random, lifeBytes: number) {
     const life = () => Math.floor(-Math.log(1 - random.next()) * lifeBytes) + 60;
     const handlers = {
@@ -65,7 +65,7 @@ export class CuttingRelay implements Disposable {
     else link.waiting.push(taken);
     if (link.left > 0) return;
     this.cuts++;
-    // Half the time what was passed on arrives, half the time a reset overtakes it.
+    // Half the time the forwarded bytes arrive, half the time a reset overtakes them.
     if (this.cuts % 2 === 0) link.peer?.end();
     else link.peer?.terminate();
     socket.terminate();

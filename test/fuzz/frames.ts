@@ -1,15 +1,15 @@
-import { limits, QueryType, validateMagic } from "../../src/store/tcp/protocol.ts";
+import { limits, QueryType, validateMagic } from "../../src/store/tcp/wire/protocol.ts";
 import type { Random } from "./random.ts";
 
-/** What is wrong with a frame; `good` ones are answered and the connection goes on. */
-export type FrameKind = "good" | "truncated" | "oversized" | "flipped" | "random" | "greeting";
+/** What is wrong with a frame; `good` ones are answered and the connection stays usable. */
+export type FrameKind = "good" | "truncated" | "oversized" | "flipped" | "random" | "handshake";
 
 export interface Frame {
   readonly kind: FrameKind;
   readonly bytes: Uint8Array;
 }
 
-/** Keys are few, so that what good frames store does not grow with their number. */
+/** Few keys, so that the stored data does not grow with the number of good frames. */
 const keys = Array.from({ length: 64 }, (_, i) => `/fuzz ${i}`) as [string, ...string[]];
 const queues = Array.from({ length: 8 }, (_, i) => `/queue ${i}`) as [string, ...string[]];
 
@@ -24,10 +24,10 @@ const text = (value: string | Uint8Array): Buffer => {
 };
 const frame = (type: number, ...parts: Uint8Array[]): Uint8Array => Buffer.concat([Uint8Array.of(type), ...parts]);
 
-export const greeting = Buffer.concat([Uint8Array.of(QueryType.VALIDATE), Buffer.alloc(4)]);
-greeting.writeUInt32LE(validateMagic, 1);
+export const validateFrame = Buffer.concat([Uint8Array.of(QueryType.VALIDATE), Buffer.alloc(4)]);
+validateFrame.writeUInt32LE(validateMagic, 1);
 
-/** A request that the server carries out. Values are replaced and queues emptied as fast as they are filled. */
+/** A valid request. Values are replaced and queues emptied as fast as they are filled. */
 export function goodFrame(random: Random): Uint8Array {
   const key = text(random.pick(keys));
   const value = text(random.bytes(random.chance(0.01) ? 20_000 : random.below(60)));
@@ -39,7 +39,7 @@ export function goodFrame(random: Random): Uint8Array {
   const pair = () => Buffer.concat([text(random.pick(keys)), text(random.bytes(random.below(30)))]);
   switch (random.below(20)) {
     case 0:
-      return greeting;
+      return validateFrame;
     case 1:
     case 2:
       return frame(QueryType.SET, key, value);
@@ -79,7 +79,7 @@ export function goodFrame(random: Random): Uint8Array {
   }
 }
 
-/** Lengths and counts at the limits, past them, and where a sign or 2^53 could go wrong. */
+/** Lengths and counts at the limits, beyond them, and where a sign or 2^53 could cause errors. */
 const lengths: readonly [bigint, ...bigint[]] = [
   2n ** 64n - 1n,
   2n ** 63n,
@@ -113,7 +113,7 @@ function oversized(random: Random): Uint8Array {
   }
 }
 
-/** A frame of any kind; after one that is not good nothing is to be expected of the connection. */
+/** A frame of any kind; after a bad one nothing can be expected of the connection. */
 export function anyFrame(random: Random): Frame {
   const roll = random.next();
   if (roll < 0.94) return { kind: "good", bytes: goodFrame(random) };
@@ -131,7 +131,7 @@ export function anyFrame(random: Random): Frame {
   return { kind: "random", bytes: random.bytes(1 + random.below(100)) };
 }
 
-/** The beginnings of the handshake with a secret, right, cut or wrong, by one who does not know it. */
+/** Starts of the handshake with a secret, correct, truncated or wrong, from a client that does not know it. */
 export function handshakeFrames(random: Random): Uint8Array {
   const hello = Buffer.concat([Buffer.from("\xc1c10dsec", "latin1"), random.bytes(32)]);
   switch (random.below(5)) {

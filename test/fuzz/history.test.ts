@@ -3,7 +3,7 @@ import { checkAdds, checkAppends, checkCompareSets } from "./history.ts";
 
 const never = Number.POSITIVE_INFINITY;
 
-describe("histories that no order explains are found out", () => {
+describe("histories that no order explains are detected", () => {
   test("adds", () => {
     const good = [
       { start: 0, end: 5, sum: 2 },
@@ -54,10 +54,10 @@ describe("histories that no order explains are found out", () => {
     expect(checkCompareSets(good.slice(0, 3), "a")).toEqual([]);
     expect(checkCompareSets(good.slice(0, 3), "c")).toEqual([]);
     expect(checkCompareSets(good, "x")).not.toEqual([]);
-    // Both believed to come after the same value.
+    // Both replaced the same value.
     const fork = [...good, { start: 8, end: 9, expected: "a", desired: "e", answer: "e" }];
     expect(checkCompareSets(fork, "d")).not.toEqual([]);
-    // A refusal that tells of a value before it was there, and one that tells of it when it had long been replaced.
+    // A refusal that reports a value before it was set, and one that reports it long after it was replaced.
     const early = [...good, { start: -2, end: -1, expected: "z", desired: "f", answer: "a" }];
     expect(checkCompareSets(early, "d")).not.toEqual([]);
     const stale = [...good, { start: 10, end: 11, expected: "z", desired: "f", answer: "a" }];

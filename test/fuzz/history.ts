@@ -1,15 +1,15 @@
 /**
  * What clients did on one key and when, and whether a single order of all calls explains it (linearizability): each call
- * takes effect at one moment between its start and its end. A call whose connection was destroyed may have taken effect
- * or not, then or later.
+ * takes effect at one moment between its start and its end. A call whose connection was destroyed may have taken
+ * effect, then or later, or not at all.
  */
 export interface Call {
   readonly start: number;
-  /** Infinity when no answer came. */
+  /** Infinity if there was no reply. */
   readonly end: number;
 }
 
-/** An `add(key, 1)`; `sum` is its answer. */
+/** An `add(key, 1)`; `sum` is its reply. */
 export interface AddCall extends Call {
   readonly sum: number | undefined;
 }
@@ -31,7 +31,7 @@ export function checkAdds(calls: readonly AddCall[], final: number): string[] {
   return problems.concat(checkOrder(answered, ({ sum }) => sum));
 }
 
-/** Problems when the position in the order contradicts the time: a call that ended before another began comes first. */
+/** Problems where the order contradicts the times: a call that ended before another began must precede it. */
 function checkOrder<C extends Call>(calls: readonly C[], position: (call: C) => number, sameAllowed = false): string[] {
   const byEnd = [...calls].sort((a, b) => a.end - b.end);
   let ended = 0;
@@ -48,7 +48,7 @@ function checkOrder<C extends Call>(calls: readonly C[], position: (call: C) => 
   return [];
 }
 
-/** An append of a token, confirmed by what was read after it on the same connection; tokens are all different. */
+/** An append of a token, confirmed by a later read on the same connection; tokens are all different. */
 export interface AppendCall extends Call {
   readonly token: string;
   readonly read: string | undefined;
@@ -61,18 +61,18 @@ export function checkAppends(calls: readonly AppendCall[], final: string): strin
   const tokens = final.match(/[^;]*;/g) ?? [];
   const issued = new Set(calls.map(({ token }) => token));
   if (tokens.join("") !== final || tokens.some((token) => !issued.has(token))) problems.push("a token was torn");
-  if (new Set(tokens).size !== tokens.length) problems.push("a token is there twice");
+  if (new Set(tokens).size !== tokens.length) problems.push("a token occurs twice");
   const answered = calls.filter((call): call is AppendCall & { read: string } => call.read !== undefined);
   for (const { token, read } of answered) {
-    if (!final.startsWith(read)) problems.push(`what was read after ${token} is no beginning of the final value`);
-    if (!read.includes(token)) problems.push(`${token} was not read by the one who appended it`);
+    if (!final.startsWith(read)) problems.push(`what was read after ${token} is not a prefix of the final value`);
+    if (!read.includes(token)) problems.push(`${token} was not read by the client that appended it`);
   }
   return problems
     .concat(checkOrder(answered, ({ read }) => read.length, true))
     .concat(checkOrder(answered, ({ token }) => endOf(token)));
 }
 
-/** A compareSet from what the client believed to a value of its own; values are all different. */
+/** A compareSet from the value that the client expected to its own value; values are all different. */
 export interface CompareSetCall extends Call {
   readonly expected: string;
   readonly desired: string;
@@ -82,18 +82,18 @@ export interface CompareSetCall extends Call {
 /** Problems of a history of compareSets on a key that was absent and has the value `final` at the end. */
 export function checkCompareSets(calls: readonly CompareSetCall[], final: string): string[] {
   const byDesired = new Map(calls.map((call) => [call.desired, call]));
-  // Backwards from the final value: each value was put there by one call, on top of what that call expected.
+  // Backwards from the final value: each value was set by one call, which replaced the value that it expected.
   const chain: string[] = [];
   for (let value = final; value !== ""; ) {
     chain.push(value);
     const writer = byDesired.get(value);
-    if (writer === undefined || chain.length > calls.length) return [`nobody has set ${value}`];
+    if (writer === undefined || chain.length > calls.length) return [`no call set ${value}`];
     value = writer.expected;
   }
   chain.push("");
   const position = new Map(chain.reverse().map((value, i) => [value, i]));
   const problems: string[] = [];
-  // A refusal stands between the write of the value that it tells and the next write.
+  // A refusal lies between the write of the value that it reports and the next write.
   const placed: (Call & { readonly position: number; readonly wrote: boolean })[] = [];
   for (const call of calls) {
     const { start, answer, desired } = call;
@@ -101,7 +101,7 @@ export function checkCompareSets(calls: readonly CompareSetCall[], final: string
     const at = position.get(answer ?? desired);
     if (answer === undefined) {
       if (at !== undefined) placed.push({ start, end: Number.POSITIVE_INFINITY, position: at, wrote: true });
-    } else if (at === undefined) problems.push(`${answer} was answered, but never was the value`);
+    } else if (at === undefined) problems.push(`${answer} was returned, but was never the value`);
     else placed.push({ start, end: call.end, position: wrote ? at : at + 0.5, wrote });
   }
   const writes = placed.filter(({ wrote }) => wrote);

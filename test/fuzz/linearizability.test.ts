@@ -31,7 +31,7 @@ test.each([
   const appends: AppendCall[] = [];
   const compareSets: CompareSetCall[] = [];
 
-  /** Half the clients go through the relay; when they are cut off, their stores connect again by themselves. */
+  /** Half the clients use the relay; when they are cut off, their stores reconnect by themselves. */
   async function client(me: number): Promise<void> {
     const port = me % 2 === 0 ? server.port : relay.port;
     await using store = await TCPStore.connect({ host: "127.0.0.1", port, secret, timeout: 10_000 });
@@ -42,7 +42,7 @@ test.each([
       } catch (error) {
         if (!(error instanceof DistNetworkError)) throw error;
         expect(me % 2).toBe(1);
-        // What was not even sent has certainly no effect.
+        // A call that was not even sent certainly has no effect.
         expect(error.code).toBeOneOf(["OUTCOME_UNKNOWN", "CONNECTION_LOST"]);
         return undefined;
       }
@@ -67,7 +67,7 @@ test.each([
         const value = await attempt(() => store.compareSet("register", expected, desired));
         const answer = value && text(value);
         compareSets.push({ start, end: endOf(answer), expected, desired, answer });
-        // Without an answer it does not know; the next refusal tells.
+        // Without a reply it does not know the value; the next refusal returns it.
         believed = answer ?? believed;
       }
     }
@@ -94,7 +94,7 @@ test.each([
   expect(unknown).toBeGreaterThan(clients);
 });
 
-test("a write that is cut off gets an error, a read goes on, and nothing waits forever", async () => {
+test("a write that is cut off gets an error, a read is retried, and nothing waits forever", async () => {
   await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret: null });
   using relay = new CuttingRelay(server.port, new Random(7), 300);
   for (let round = 0; round < 30; round++) {

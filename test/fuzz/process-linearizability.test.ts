@@ -29,7 +29,7 @@ afterEach(async () => {
   for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
 });
 
-/** What the clients are told, and a store to look at the result with. */
+/** The address for the clients, and a store to check the result with. */
 interface Place {
   readonly address: string;
   open(): Promise<Store>;
@@ -72,7 +72,7 @@ test.each(Object.keys(places))(
       for (const child of children) child.kill("SIGKILL");
       return Promise.all(children.map((child) => child.exited));
     });
-    /** Kills the first ones when they have made some calls. */
+    /** Kills the first clients when they have made some calls. */
     const kill = async (me: number): Promise<void> => {
       const enough = 1 + random.below(callsPerClient);
       const lines = () => {
@@ -98,10 +98,10 @@ test.each(Object.keys(places))(
         if (what === "end") continue;
         const [, , answer, ended] = notes[i + 1] ?? [];
         const call = { start: Number(start), end: ended === undefined ? Number.POSITIVE_INFINITY : Number(ended) };
-        const told = answer === undefined ? undefined : String(answer);
-        if (what === "add") adds.push({ ...call, sum: told === undefined ? undefined : Number(told) });
-        else if (what === "append") appends.push({ ...call, token: String(a), read: told });
-        else compareSets.push({ ...call, expected: String(a), desired: String(b), answer: told });
+        const reply = answer === undefined ? undefined : String(answer);
+        if (what === "add") adds.push({ ...call, sum: reply === undefined ? undefined : Number(reply) });
+        else if (what === "append") appends.push({ ...call, token: String(a), read: reply });
+        else compareSets.push({ ...call, expected: String(a), desired: String(b), answer: reply });
       }
     }
     await using store = await place.open();

@@ -8,7 +8,7 @@ setDefaultTimeout(60_000);
 const valueBytes = 8 << 20;
 const values = 40;
 
-test("a client that is stopped in the middle of a large reply delays nobody, and gets all of it later", async () => {
+test("a client that is stopped in the middle of a large reply delays no others, and gets all of it later", async () => {
   await using server = await StoreProcess.start({ C10D_STORE_SECRET: "" });
   const connect = () => TCPStore.connect({ host: "127.0.0.1", port: server.port, secret: null, timeout: "20s" });
   await using store = await connect();
@@ -45,14 +45,14 @@ test("a client that is stopped in the middle of a large reply delays nobody, and
     }
     const grownMiB = server.memoryMiB() - before;
     console.log(
-      `sample stopped client: slowest call of another one ${slowestMs.toFixed(1)} ms, server grew ${grownMiB} MiB`,
+      `sample stopped client: slowest call of another client ${slowestMs.toFixed(1)} ms, server grew ${grownMiB} MiB`,
     );
     expect(await store.check(["got"])).toBe(false);
     expect(slowestMs).toBeLessThan(1_000);
-    // Values that wait to be sent are not copied, however many there are.
+    // Values that wait to be sent are not copied, no matter how many there are.
     expect(grownMiB).toBeLessThan(100);
 
-    // Newcomers are served as well.
+    // New clients are served as well.
     await using newcomer = await connect();
     expect(await newcomer.get("big")).toHaveLength(valueBytes);
 

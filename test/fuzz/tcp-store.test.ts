@@ -13,7 +13,7 @@ test("the server outlives random frames, with bounded memory and undisturbed cli
   });
   const [stdout, stderr] = await Promise.all([new Response(child.stdout).text(), new Response(child.stderr).text()]);
   await child.exited;
-  // One line for each reason to refuse a client for its secret, however often it came.
+  // One line for each reason to refuse a client because of the secret, however often it occurs.
   const refusals = stderr.match(/^c10d store: the client at .* was refused: .*\n/gm) ?? [];
   expect(refusals.length).toBeLessThan(3);
   expect([child.exitCode, refusals.reduce((rest, line) => rest.replace(line, ""), stderr)]).toEqual([0, ""]);

@@ -1,13 +1,13 @@
 /**
  * Byte-level fuzz of the TCPStore server: `bun test/fuzz/tcp-store.ts [--full] [--frames N] [--seed N]`. One server with
  * PyTorch's open protocol and one with a secret get good, cut, oversized, flipped and random frames on many connections
- * at once, in pieces of any size, while well-behaved clients keep working on both. Ends with an error unless both
- * servers live, their memory stays bounded, and nobody else noticed anything.
+ * at once, in pieces of any size, while well-behaved clients keep working on both. Exits with an error unless both
+ * servers survive, their memory stays bounded, and the other clients were not disturbed.
  */
 import { parseArgs } from "node:util";
 import { StoreProcess } from "../../bench/harness/store-process.ts";
 import { Bystander } from "./bystander.ts";
-import { anyFrame, type FrameKind, greeting, handshakeFrames } from "./frames.ts";
+import { anyFrame, type FrameKind, handshakeFrames, validateFrame } from "./frames.ts";
 import { Random } from "./random.ts";
 
 const { values } = parseArgs({
@@ -16,16 +16,16 @@ const { values } = parseArgs({
 const total = Number(values.frames ?? (values.full ? 1_000_000 : 20_000));
 const seed = Number(values.seed ?? crypto.getRandomValues(new Uint32Array(1))[0]);
 const random = new Random(seed);
-const secret = "secret of the fuzz";
+const secret = "secret of the fuzz test";
 const connections = 32;
-/** What a server may grow by beyond what it had after the first tenth. */
+/** How much a server may grow after the first tenth. */
 const growthLimitMiB = 192;
 const slowestLimitMs = 2_000;
 
-const sent: Record<FrameKind, number> = { good: 0, truncated: 0, oversized: 0, flipped: 0, random: 0, greeting: 0 };
+const sent: Record<FrameKind, number> = { good: 0, truncated: 0, oversized: 0, flipped: 0, random: 0, handshake: 0 };
 let frames = 0;
 let opened = 0;
-let hungUpOn = 0;
+let droppedByServer = 0;
 let answered = 0;
 
 await using open = await StoreProcess.start({ C10D_STORE_SECRET: "" });
@@ -68,17 +68,17 @@ console.log(
     .map(([kind, count]) => `${count} ${kind}`)
     .join(
       ", ",
-    )}) on ${opened} connections, of which the servers ended ${hungUpOn}, ${(answered / 2 ** 20).toFixed(1)} MiB of answers, in ${seconds.toFixed(1)} s, seed ${seed}`,
+    )}) on ${opened} connections, of which the servers ended ${droppedByServer}, ${(answered / 2 ** 20).toFixed(1)} MiB of answers, in ${seconds.toFixed(1)} s, seed ${seed}`,
 );
 for (const problem of problems) console.error(`FAILED: ${problem}`);
 process.exitCode = problems.length === 0 && frames >= total ? 0 : 1;
 
-/** Opens one connection after the other, and sends on each until a frame is not good. */
+/** Opens one connection after another, and sends on each until the first bad frame. */
 async function worker(): Promise<void> {
   while (frames < total) {
     const toClosed = random.chance(0.15);
-    let gone = false;
-    const hungUp = Promise.withResolvers<void>();
+    let isClosed = false;
+    const disconnected = Promise.withResolvers<void>();
     const socket = await Bun.connect({
       hostname: "127.0.0.1",
       port: toClosed ? closed.port : open.port,
@@ -87,39 +87,39 @@ async function worker(): Promise<void> {
           answered += bytes.length;
         },
         close: () => {
-          gone = true;
-          hungUp.resolve();
+          isClosed = true;
+          disconnected.resolve();
         },
         error: () => {
-          gone = true;
+          isClosed = true;
         },
         connectError() {},
       },
     });
     opened++;
     const batch: Uint8Array[] = [];
-    if (toClosed && random.chance(0.8)) batch.push(count("greeting", handshakeFrames(random)));
-    else if (random.chance(0.98)) batch.push(count("greeting", greeting));
+    if (toClosed && random.chance(0.8)) batch.push(count("handshake", handshakeFrames(random)));
+    else if (random.chance(0.98)) batch.push(count("handshake", validateFrame));
     for (let kind: FrameKind = "good"; kind === "good" && batch.length < 200; ) {
       const frame = anyFrame(random);
       kind = frame.kind;
       batch.push(count(kind, frame.bytes));
     }
-    // More of anything after the bad one, as a broken client would send.
+    // More frames after the bad one, as from a broken client.
     if (random.chance(0.3)) batch.push(count("good", anyFrame(random).bytes));
     const bytes = Buffer.concat(batch);
     const pieces = random.chance(0.5) ? 1 : 1 + random.below(12);
-    for (let piece = 0, at = 0; piece < pieces && !gone; piece++) {
+    for (let piece = 0, at = 0; piece < pieces && !isClosed; piece++) {
       const end = piece === pieces - 1 ? bytes.length : at + random.below(bytes.length - at + 1);
       socket.write(bytes.subarray(at, end));
       at = end;
-      // Lets the other connections come in between.
+      // Lets the other connections run.
       await (random.chance(0.02) ? Bun.sleep(1) : Promise.resolve());
       if (random.chance(0.3)) await new Promise((resolve) => setImmediate(resolve));
     }
-    // A reset throws away what the server has not read: mostly it gets the time to.
-    if (random.chance(0.8)) await Promise.race([hungUp.promise, Bun.sleep(3)]);
-    if (gone) hungUpOn++;
+    // A reset discards what the server has not read: mostly it gets time to read.
+    if (random.chance(0.8)) await Promise.race([disconnected.promise, Bun.sleep(3)]);
+    if (isClosed) droppedByServer++;
     socket.terminate();
     if (warm === undefined && frames > total / 10) warm = [open.memoryMiB(), closed.memoryMiB()];
   }
@@ -134,9 +134,9 @@ async function stalled(): Promise<void> {
       port: open.port,
       socket: { data() {}, error() {}, connectError() {} },
     });
-    const head = Buffer.from("01 0200000000000000 2f7a 0000800000000000".replaceAll(" ", ""), "hex");
-    socket.write(Buffer.concat([greeting, head, new Uint8Array(200_000)]));
-    count("truncated", head);
+    const header = Buffer.from("01 0200000000000000 2f7a 0000800000000000".replaceAll(" ", ""), "hex");
+    socket.write(Buffer.concat([validateFrame, header, new Uint8Array(200_000)]));
+    count("truncated", header);
     sockets.push(socket);
   }
   await Bun.sleep(200);

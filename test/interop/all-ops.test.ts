@@ -29,7 +29,7 @@ interface Ended {
   readonly stderr: string;
 }
 
-/** Runs a program to its end; kills it when that takes too long. */
+/** Runs a program until it exits; kills it if that takes too long. */
 async function run(command: readonly string[], environment: Readonly<Record<string, string>>): Promise<Ended> {
   const child = Bun.spawn([...command], {
     env: { ...environmentOfAll, ...environment },
@@ -46,7 +46,7 @@ async function run(command: readonly string[], environment: Readonly<Record<stri
 
 const scriptOf = (kind: Kind): string => fixture(kind === "Bun" ? "bun-ops.ts" : "python_ops.py");
 
-/** Runs a job of these ranks; the digests that each tells, by rank. */
+/** Runs a job of these ranks; returns the digests that each reports, by rank. */
 async function runJob(
   pythons: ForkedPython,
   kinds: readonly Kind[],
@@ -73,7 +73,7 @@ async function runJob(
   return ended.map(({ stdout }) => digestsIn(stdout));
 }
 
-/** The same under torchrun, whose ranks share one output: each writes to a file of its own. */
+/** The same under torchrun, whose ranks share one output: each writes to its own file. */
 async function runUnderTorchrun(python: string, kinds: readonly Kind[], plan: OpPlan): Promise<string[][]> {
   const folder = mkdtempSync(join(tmpdir(), "c10d-all-ops-"));
   try {
@@ -105,7 +105,7 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
   afterAll(() => pythons[Symbol.asyncDispose]());
 
   const references = new Map<number, Promise<string[][]>>();
-  /** What PyTorch alone comes to. */
+  /** The digests of PyTorch alone. */
   const referenceFor = (size: number): Promise<string[][]> => {
     const found = references.get(size) ?? runJob(pythons, Array<Kind>(size).fill("Python"), planFor(size, 1));
     references.set(size, found);
@@ -127,7 +127,7 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
     await expectReference(kinds, plan, await runJob(pythons, kinds, plan, environment));
   });
 
-  // That the store is in the agent is all that differs, so the smaller run does with one.
+  // The only difference is that the store is in the agent, so one job is enough for the smaller run.
   const underTorchrun: [string, Kind[]][] = [
     ["Bun, Python, Bun", ["Bun", "Python", "Bun"]],
     ["Python, Bun", ["Python", "Bun"]],
@@ -138,15 +138,15 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
     await expectReference(kinds, plan, await runUnderTorchrun(python, kinds, plan));
   });
 
-  /** Every rank has told what PyTorch alone comes to. */
-  async function expectReference(kinds: readonly Kind[], plan: OpPlan, told: readonly string[][]): Promise<void> {
+  /** Checks that every rank reports the digests of PyTorch alone. */
+  async function expectReference(kinds: readonly Kind[], plan: OpPlan, found: readonly string[][]): Promise<void> {
     const reference = await referenceFor(kinds.length);
     expect(reference[0]?.length).toBeGreaterThanOrEqual(plan.steps.length);
-    expect(told).toEqual(reference.map((once) => Array.from({ length: plan.repeats }, () => once).flat()));
+    expect(found).toEqual(reference.map((once) => Array.from({ length: plan.repeats }, () => once).flat()));
   }
 });
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

@@ -46,10 +46,10 @@ describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL", (interpreter) => {
       });
     const peer = start([interpreter, "-c", python], 0, "DETAIL");
     const own = start([process.execPath, "-e", bun], 1, "OFF");
-    const told = JSON.parse((await own.stdout.text()).trim()) as { code: string; message: string; peers: number[] };
-    expect(["PEER_DEBUG_DETAIL", "ABORTED"]).toContain(told.code);
-    expect(told.message).toContain("rank 0 runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL");
-    expect(told.message).toContain("set it to INFO or OFF on all Python ranks");
+    const report = JSON.parse((await own.stdout.text()).trim()) as { code: string; message: string; peers: number[] };
+    expect(["PEER_DEBUG_DETAIL", "ABORTED"]).toContain(report.code);
+    expect(report.message).toContain("rank 0 runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL");
+    expect(report.message).toContain("set it to INFO or OFF on all Python ranks");
     peer.kill("SIGKILL");
     await Promise.all([own.exited, peer.exited]);
   });

@@ -49,7 +49,7 @@ describeWithTorch("FileStore with PyTorch", (executable) => {
     for (const cleanup of cleanups.splice(0).reverse()) await cleanup();
   });
 
-  test("file:// leads to the same file", async () => {
+  test("file:// names the same file", async () => {
     const urls = ["a%20b", "100%", "a;b", "ä b", "q\\r"].map((name) => `file://${join(folder, name)}`);
     const body = `
 import json, sys
@@ -103,7 +103,7 @@ print(json.dumps([store.path for store in stores]))`;
     return store;
   }
 
-  /** A Bun process of its own. */
+  /** A separate Bun process. */
   async function openOtherBun(path: string, worldSize = -1): Promise<Participant> {
     const calls = new Map<number, PromiseWithResolvers<never>>();
     const opened = Promise.withResolvers<never>();
@@ -134,7 +134,7 @@ print(json.dumps([store.path for store in stores]))`;
       return answer.promise;
     };
     return new Proxy({} as Participant, {
-      // It crosses an `await`, which looks for a `then`.
+      // It is returned through an `await`, which looks for a `then`.
       get: (_, op) => (op === "then" ? undefined : (...args: unknown[]) => call(op, args)),
     });
   }
@@ -144,7 +144,7 @@ print(json.dumps([store.path for store in stores]))`;
     return [await openPython(path, worldSize), await openBun(path, worldSize), await openOtherBun(path, worldSize)];
   }
 
-  test("the bytes that we write are those that PyTorch writes", async () => {
+  test("we write the same bytes as PyTorch", async () => {
     const [ours, theirs] = [newPath(), newPath()];
     for (const [path, open] of [
       [ours, openBun],
@@ -166,7 +166,7 @@ print(json.dumps([store.path for store in stores]))`;
     expect(readFileSync(ours).toString("latin1")).toBe(readFileSync(theirs).toString("latin1"));
   });
 
-  test("each sees what the others do", async () => {
+  test("each sees the effects of the others", async () => {
     const all = await openAll(newPath());
     for (const [i, writer] of all.entries()) {
       const key = `of ${i}`;
@@ -191,7 +191,7 @@ print(json.dumps([store.path for store in stores]))`;
     }
     const [python, bun, otherBun] = all;
     expect(await bun.numKeys()).toBe(await python.numKeys());
-    // PyTorch lists its own count among them, without the first letter.
+    // PyTorch also lists its own counter, without the first letter.
     const listed = (await python.listKeys()).filter((key) => key !== "efcount/").sort();
     expect((await bun.listKeys()).sort()).toEqual(listed);
     expect((await otherBun.listKeys()).sort()).toEqual(listed);
@@ -219,7 +219,7 @@ print(json.dumps([store.path for store in stores]))`;
     }
   });
 
-  test("at once: no sum is lost, and one compareSet of each round wins", async () => {
+  test("concurrent calls: no sum is lost, and one compareSet of each round wins", async () => {
     const all = await openAll(newPath());
     const sums = await Promise.all(all.flatMap((each) => names.map(() => each.add("n", 1))));
     expect(sums.sort((a, b) => a - b)).toEqual(Array.from({ length: 300 }, (_, i) => i + 1));
@@ -260,7 +260,7 @@ print(json.dumps([store.path for store in stores]))`;
     expect(await otherBun.check(["q"])).toBe(true);
   });
 
-  test("a record that was torn is cut off before PyTorch comes to it", async () => {
+  test("a torn record is cut off before PyTorch reads it", async () => {
     const path = newPath();
     const bun = await openBun(path);
     await bun.set("k", "v");
@@ -309,14 +309,14 @@ print(json.dumps([store.path for store in stores]))`;
         (k): Step =>
           async (store, model) => {
             const was = model.delete(k);
-            // PyTorch says so of keys that were never there too.
+            // PyTorch also says so for keys that never existed.
             expect(await store.deleteKey(k)).toBe(pythons.has(store) || was);
           },
       ),
       fc.tuple(key, value).map(
         ([k, v]): Step =>
           async (store, model) => {
-            // PyTorch takes bytes that are there already for its own.
+            // PyTorch takes existing bytes for its own.
             if (pythons.has(store) && model.get(k) === v) return;
             await store.append(k, v);
             model.set(k, (model.get(k) ?? "") + v);

@@ -13,7 +13,7 @@ print(json.dumps([numbers.to(dtype).view(torch.uint8).tolist(), every.tolist()])
 
 describeWithTorch("8-bit floats, as PyTorch converts them", (python) => {
   test.each(["float8_e4m3fn", "float8_e5m2"] as const)("%s", async (dtype) => {
-    // All signs and exponents, with fractions at and next to those that are ties.
+    // All signs and exponents, with fractions at and next to ties.
     const words = Array.from({ length: 512 }, (_, top) => top).flatMap((top) =>
       Array.from({ length: 32 }, (_, i) => i * 2 ** 18).flatMap((fraction) =>
         [0, 1, 2 ** 18 - 1].map((off) => top * 2 ** 23 + fraction + off),
@@ -27,7 +27,7 @@ describeWithTorch("8-bit floats, as PyTorch converts them", (python) => {
     });
     const [encoded, decoded]: [number[], number[]] = JSON.parse(await new Response(child.stdout).text());
 
-    // PyTorch keeps the sign of a NaN, which a number of JavaScript does not show.
+    // PyTorch keeps the sign of a NaN, which JavaScript numbers do not expose.
     const expected = encoded.map((bits, i) => (Number.isNaN(numbers[i]) ? bits & 0x7f : bits));
     expect(Array.from(tensor([...numbers], { dtype }).data, Number)).toEqual(expected);
     const every = tensor(

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fixture } from "./torch.ts";
 
-/** A script and its arguments, or the text of a program. */
+/** A script and its arguments, or program text. */
 export type PythonProgram = { readonly argv: readonly string[] } | { readonly code: string };
 
 export interface PythonEnd {
@@ -26,9 +26,9 @@ interface Run {
 }
 
 /**
- * Runs Python programs that need PyTorch, each in a process of its own. They are forked from one that has loaded PyTorch,
- * which takes a processor for longer than most of the programs do. `env` is for that first one: some variables are looked
- * at when PyTorch is loaded.
+ * Runs Python programs that need PyTorch, each in its own process. They are forked from one that has loaded PyTorch,
+ * which takes more processor time than most of the programs. `env` is for that first process: some variables are read
+ * when PyTorch is loaded.
  */
 export class ForkedPython implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "c10d-python-"));
@@ -50,7 +50,7 @@ export class ForkedPython implements AsyncDisposable {
     this.#listening = this.#listen();
   }
 
-  /** Runs a program to its end; kills it when that takes longer than `limitMs`. */
+  /** Runs a program until it exits; kills it if that takes longer than `limitMs`. */
   async run(program: PythonProgram, env: Readonly<Record<string, string>>, limitMs: number): Promise<PythonEnd> {
     const id = ++this.#lastId;
     const [stdout, stderr] = [join(this.#folder, `${id}.out`), join(this.#folder, `${id}.err`)];
@@ -63,7 +63,7 @@ export class ForkedPython implements AsyncDisposable {
     return { code, stdout: readFileSync(stdout, "utf8"), stderr: readFileSync(stderr, "utf8") };
   }
 
-  /** Ends all programs that still run. */
+  /** Ends all programs that are still running. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server.stdin.end();
     await this.#listening;

@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeWithTorch } from "./torch.ts";
 
-// A PyTorch rank in lazy-init mode dials at its first op, which may be after the group has failed for the rank it dials.
+// A PyTorch rank in lazy-init mode connects at its first op, which may be after the group has failed on its peer.
 
 setDefaultTimeout(60_000);
 
@@ -35,7 +35,7 @@ print(said, "soon" if time.monotonic() - began < 10 else "late", flush=True)
 os._exit(0)`;
 
 describeWithTorch("a PyTorch rank in lazy-init mode", (python) => {
-  test("that dials a group which has failed leaves it alone, and fails", async () => {
+  test("that connects to a group which has failed does not disturb it, and fails", async () => {
     const folder = mkdtempSync(join(tmpdir(), "c10d-late-"));
     using free = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
     const { port } = free;

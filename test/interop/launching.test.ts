@@ -6,7 +6,7 @@ import { torchPython } from "./torch.ts";
 
 setDefaultTimeout(60_000);
 
-// Runs what docs/launching.md says.
+// Runs the commands of docs/launching.md.
 
 const root = resolve(import.meta.dir, "../..");
 const page = readFileSync(join(root, "docs/launching.md"), "utf8");
@@ -15,7 +15,7 @@ const blocks = Array.from(page.matchAll(/^```(\w+)\n([\s\S]*?)^```/gm), ([, lang
   code,
 }));
 
-/** Blocks of the page that a test has run. */
+/** Blocks of the page that tests have run. */
 const ran = new Set<string>();
 
 function block(start: string): string {
@@ -26,7 +26,7 @@ function block(start: string): string {
   return only.code;
 }
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
@@ -81,7 +81,7 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Runs shell text of the page with addresses and ports that this machine has. */
+/** Runs shell text of the page with addresses and ports of this machine. */
 async function sh(text: string, port = freePort()) {
   const child = Bun.spawn(
     ["sh", "-eu", "-c", text.replaceAll("10.0.0.1", "127.0.0.1").replaceAll("29500", `${port}`)],
@@ -156,8 +156,8 @@ describe("docs/launching.md", () => {
     expect(lines(stderr)).toEqual(prefixed);
   });
 
-  // test/clusters runs them under Slurm itself, where that is installed.
-  test.each(["srun -n 2", "export MASTER_ADDR"])("srun, as far as a script can stand for it: %s", async (start) => {
+  // test/clusters runs them under Slurm itself, if that is installed.
+  test.each(["srun -n 2", "export MASTER_ADDR"])("srun, as far as a script can simulate it: %s", async (start) => {
     expect(lines((await sh(block(start))).stdout)).toEqual(oneNode);
   });
 

@@ -3,7 +3,7 @@ const candidates = {
   MPICH: { names: ["mpiexec.mpich", "mpiexec.hydra", "mpiexec"], version: /HYDRA|MPICH/ },
 } as const;
 
-/** The launcher of an implementation of MPI; undefined where there is none. */
+/** The launcher of an MPI implementation; undefined if it is not installed. */
 export function mpirun(implementation: keyof typeof candidates): string | undefined {
   const { names, version } = candidates[implementation];
   for (const name of names) {

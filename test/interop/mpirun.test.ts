@@ -7,7 +7,7 @@ import { fixture } from "./torch.ts";
 
 setDefaultTimeout(60_000);
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
@@ -15,7 +15,7 @@ function freePort(): number {
   return port;
 }
 
-/** Runs three ranks of a script, which tell in files how it went. */
+/** Runs three ranks of a script, which write their results to files. */
 async function launch(program: string, env: Readonly<Record<string, string>>, args: readonly string[] = []) {
   const folder = mkdtempSync(join(tmpdir(), "c10d-mpirun-"));
   try {
@@ -37,8 +37,8 @@ async function launch(program: string, env: Readonly<Record<string, string>>, ar
       killSignal: "SIGKILL",
     });
     const [stderr, exitCode] = await Promise.all([child.stderr.text(), child.exited]);
-    const told = readdirSync(folder).sort();
-    return { exitCode, stderr, told: told.map((name) => JSON.parse(readFileSync(join(folder, name), "utf8"))) };
+    const files = readdirSync(folder).sort();
+    return { exitCode, stderr, reports: files.map((name) => JSON.parse(readFileSync(join(folder, name), "utf8"))) };
   } finally {
     rmSync(folder, { recursive: true });
   }
@@ -52,31 +52,31 @@ const launchers = [
 for (const [implementation, required, debianPackage, launcher, remedy] of launchers) {
   const program = mpirun(implementation);
   const skipped = program === undefined && process.env[required] !== "1";
-  if (skipped) console.log(`skip ${implementation}: its launcher is not there (package ${debianPackage})`);
+  if (skipped) console.log(`skip ${implementation}: its launcher is not installed (package ${debianPackage})`);
 
   describe.skipIf(skipped)(implementation, () => {
-    test("its launcher is there", () => {
+    test("its launcher is installed", () => {
       expect(program).toBeDefined();
     });
 
     test("a script runs unchanged", async () => {
       const env = { MASTER_ADDR: "127.0.0.1", MASTER_PORT: String(freePort()) };
-      const { exitCode, stderr, told } = await launch(program ?? "", env);
+      const { exitCode, stderr, reports } = await launch(program ?? "", env);
       expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
-      expect(told).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, local: rank, sum: 6 })));
+      expect(reports).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, local: rank, sum: 6 })));
     });
 
-    test("on one host no place to meet is needed, time and again", async () => {
-      const { exitCode, stderr, told } = await launch(program ?? "", { MASTER_ADDR: "", MASTER_PORT: "" }, ["3"]);
+    test("on one host ranks meet repeatedly without the address of a store", async () => {
+      const { exitCode, stderr, reports } = await launch(program ?? "", { MASTER_ADDR: "", MASTER_PORT: "" }, ["3"]);
       expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
-      expect(told).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, local: rank, sum: 6 })));
+      expect(reports).toEqual([0, 1, 2].map((rank) => ({ rank, size: 3, local: rank, sum: 6 })));
     });
 
-    test("with half of a place to meet every rank fails at once and says what is missing", async () => {
+    test("with an incomplete address every rank fails at once and says what is missing", async () => {
       const started = performance.now();
-      const { exitCode, stderr, told } = await launch(program ?? "", { MASTER_ADDR: "", MASTER_PORT: "29500" });
+      const { exitCode, stderr, reports } = await launch(program ?? "", { MASTER_ADDR: "", MASTER_PORT: "29500" });
       expect(exitCode).not.toBe(0);
-      expect(told).toEqual([]);
+      expect(reports).toEqual([]);
       expect(stderr).toContain(`variable MASTER_ADDR expected, but not set. ${launcher} does not tell the ranks`);
       expect(stderr).toContain(remedy);
       expect(performance.now() - started).toBeLessThan(20_000);

@@ -25,13 +25,13 @@ export type StepKind =
   | "barrier"
   | "monitoredBarrier";
 
-/** One thing that all ranks of a group do; what each puts in follows from its rank: see {@link valuesOf}. */
+/** One step that all ranks of a group run; the input of each follows from its rank: see {@link valuesOf}. */
 export interface Step {
   readonly kind: StepKind;
   readonly dtype: DType;
   readonly length: number;
   readonly op: "SUM" | "AVG" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR";
-  /** Rank in the group: root, or who receives. */
+  /** Rank in the group: the root, or the receiver. */
   readonly root: number;
 }
 
@@ -47,7 +47,7 @@ const floats: readonly DType[] = ["float32", "float64", "float16", "bfloat16"];
 const integers: readonly DType[] = ["int8", "uint8", "int32", "int64"];
 const complexes: readonly DType[] = ["complex64", "complex128"];
 const copied: readonly DType[] = [...floats, ...integers, "bool"];
-/** Of these PyTorch's Gloo takes messages only. */
+/** PyTorch's Gloo supports these only in messages. */
 const eightBitFloats: readonly DType[] = ["float8_e4m3fn", "float8_e5m2"];
 const lengths = [7, 1, 0, 1000];
 
@@ -78,7 +78,7 @@ function stepsFor(size: number): Step[] {
     ...roots.flatMap((root) => each("reduce", floats, { root, op: "MAX" })),
     ...each("reduce", integers, { op: "BXOR" }),
     ...each("broadcast", ["bool", ...complexes]),
-    // Odd lengths: a rank's part of the work may then end in the middle of a number.
+    // Odd lengths: a rank's chunk may then end in the middle of a number.
     ...(["allReduce", "reduce", "reduceScatter", "reduceScatterTensor", "allReduceList"] as const).flatMap((kind) =>
       each(kind, complexes, { length: 5 }),
     ),
@@ -121,7 +121,7 @@ function stepsFor(size: number): Step[] {
     // `length` is the number of values at an index.
     ...each("sparse", ["float32", "float64", "int32", "int64"], { length: 1 }),
     ...each("sparse", ["float32", "int8"], { length: 3 }),
-    // Tags are counted alike on both sides if this still fits.
+    // Succeeds only if tags are counted the same way on both sides.
     step("allReduce", "int32"),
   ];
 }

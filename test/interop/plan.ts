@@ -19,7 +19,7 @@ const combine: { readonly [op in PlanOp]: (a: number, b: number) => number } = {
   BXOR: (a, b) => a ^ b,
 };
 
-/** Element `i` of a rank: small, so that every dtype holds every result exactly, however it is ordered. */
+/** Element `i` of a rank: small, so that every dtype holds every result exactly, in any order of operations. */
 const element = (rank: number, i: number) => ((rank * 3 + i) % 4) + 1;
 
 function make(dtype: DType, values: readonly number[]): Tensor {
@@ -40,7 +40,7 @@ export function digest({ data }: Tensor): string {
   return new Bun.CryptoHasher("sha256").update(bytes).digest("hex").slice(0, 16);
 }
 
-/** The digests that a rank must tell, worked out without any communication. */
+/** The digests that a rank must report, computed without any communication. */
 export function expectedDigests(plan: Plan, rank: number, size: number): string[] {
   const everybody = Array.from({ length: size }, (_, each) => each);
   const reduced = (dtype: DType, length: number, op: PlanOp, ranks: readonly number[]) =>

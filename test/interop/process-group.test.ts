@@ -48,15 +48,15 @@ afterAll(() => rmSync(results, { recursive: true }));
 interface Ended {
   readonly exitCode: number | null;
   readonly stderr: string;
-  readonly told: readonly Result[];
+  readonly reports: readonly Result[];
 }
 
 /**
- * Runs a program to its end; kills it when that takes too long. Its ranks write what they have to tell into files, since
- * under torchrun they share one standard output and may cut into each other's lines.
+ * Runs a program until it exits; kills it if that takes too long. Its ranks write their results to files, since under
+ * torchrun they share one standard output and their lines may interleave.
  */
 async function run(cmd: readonly string[], env: Record<string, string>): Promise<Ended> {
-  // In that of this file, which goes whatever becomes of a test.
+  // Inside the folder of this file, which is removed even if a test fails.
   const folder = mkdtempSync(join(results, "run-"));
   const child = Bun.spawn([...cmd], {
     env: {
@@ -76,17 +76,17 @@ async function run(cmd: readonly string[], env: Record<string, string>): Promise
   });
   const stderr = await new Response(child.stderr).text();
   await child.exited;
-  const told = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
-  return { exitCode: child.exitCode, stderr, told };
+  const reports = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
+  return { exitCode: child.exitCode, stderr, reports };
 }
 
-/** Whether all ranks ended well and told what they must. */
+/** Checks that all ranks succeeded and reported the expected digests. */
 function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind[]): void {
   const failed = ended.filter(({ exitCode }) => exitCode !== 0);
   expect(failed.map(({ exitCode, stderr }) => `exit code ${exitCode}: ${stderr.slice(-2_000)}`)).toEqual([]);
-  const told = ended.flatMap((each) => each.told).sort((a, b) => a.rank - b.rank);
-  expect(told.map(({ kind }) => kind)).toEqual([...kinds]);
-  for (const { rank, size, digests } of told) {
+  const reports = ended.flatMap((each) => each.reports).sort((a, b) => a.rank - b.rank);
+  expect(reports.map(({ kind }) => kind)).toEqual([...kinds]);
+  for (const { rank, size, digests } of reports) {
     expect(size).toBe(kinds.length);
     expect(digests).toEqual(expectedDigests(plan, rank, size));
   }
@@ -138,20 +138,20 @@ describeWithTorch("Gloo groups with PyTorch", (python) => {
   test.each([0, 1])("rank %d Python and the other Bun, under torchrun --standalone", async (pythonRank) => {
     const plan = planFor(2);
     const mixed = byRank(pythonRank, program("Python", plan), program("Bun", plan));
-    // A secret that is around is not used there, which is said.
+    // A secret in the environment is not used there, with a warning.
     const ended = await run([...torchrun, "--standalone", ...mixed], { C10D_STORE_SECRET: "not for torchrun" });
     expectResults([ended], plan, pythonRank === 0 ? ["Python", "Bun"] : ["Bun", "Python"]);
     expect(ended.stderr).toContain("C10D_STORE_SECRET is not used under torchrun");
   });
 });
 
-/** A program that is the first one on the given rank and the second one on the others. */
+/** A program that runs the first one on the given rank and the second one on the others. */
 function byRank(rank: number, first: readonly string[], others: readonly string[]): string[] {
   const quoted = (command: readonly string[]) => command.map((word) => `'${word}'`).join(" ");
   return ["sh", "-c", `if [ "$RANK" = ${rank} ]; then exec ${quoted(first)}; else exec ${quoted(others)}; fi`];
 }
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

@@ -1,6 +1,6 @@
 import { fixture } from "./torch.ts";
 
-/** What crosses to Python and back: JSON, and bytes as hexadecimal text. */
+/** What is exchanged with Python: JSON, and bytes as hexadecimal text. */
 type Value = string | number | boolean | null | Uint8Array | readonly Value[] | { readonly [name: string]: Value };
 
 interface Reply {
@@ -9,10 +9,10 @@ interface Reply {
   readonly error?: { readonly type: string; readonly message: string };
 }
 
-/** An exception of Python. */
+/** A Python exception. */
 export class PythonError extends Error {
   override readonly name = "PythonError";
-  /** Name of its class there. */
+  /** Name of its Python class. */
   readonly type: string;
 
   constructor(type: string, message: string) {
@@ -39,7 +39,7 @@ export class PythonPeer implements AsyncDisposable {
   #lastId = 0;
   #lastStore = 0;
 
-  /** Starts one; it takes some seconds to load PyTorch. */
+  /** Starts one; loading PyTorch takes some seconds. */
   static async start(python: string): Promise<PythonPeer> {
     const peer = new PythonPeer(python);
     await peer.#started.promise;
@@ -48,7 +48,7 @@ export class PythonPeer implements AsyncDisposable {
 
   private constructor(python: string) {
     this.#process = Bun.spawn([python, fixture("store_peer.py")], {
-      // Its servers and clients log what they refuse; the tests look at the exceptions.
+      // Its servers and clients log what they refuse; the tests check the exceptions.
       env: { ...process.env, TORCH_CPP_LOG_LEVEL: "FATAL" },
       stdin: "pipe",
       stdout: "pipe",
@@ -105,7 +105,7 @@ export class PythonPeer implements AsyncDisposable {
   }
 }
 
-/** One of PyTorch's TCPStores, with the names of ours. */
+/** One of PyTorch's TCPStores, with our method names. */
 export class PythonStore {
   readonly #peer: PythonPeer;
   readonly #name: string;
@@ -149,7 +149,7 @@ export class PythonStore {
   listKeys = (): Promise<string[]> => this.#call("list_keys");
   barrier = (key: string, worldSize: number, { timeout = 10_000 } = {}): Promise<void> =>
     this.#call("barrier", key, worldSize, timeout);
-  /** Several calls without a way back in between, by PyTorch's names. */
+  /** Several calls in one round trip, by PyTorch's names. */
   script = (calls: readonly (readonly Value[])[]): Promise<unknown[]> => this.#call("script", calls);
 
   #call<T>(op: string, ...args: readonly Value[]): Promise<T> {

@@ -5,7 +5,7 @@ import { describeWithTorch, fixture } from "./torch.ts";
 setDefaultTimeout(60_000);
 
 describeWithTorch("c10d run --max-restarts with a PyTorch rank", (python) => {
-  test("the ranks of both meet anew after a Bun rank has failed", async () => {
+  test("the ranks of both kinds meet again after a Bun rank has failed", async () => {
     const bun = `exec '${process.execPath}' '${cliFixture("restart.ts")}' 1 1`;
     const script = `[ $RANK = 0 ] && exec '${python}' '${fixture("restart_rank.py")}'; ${bun}`;
     const { exitCode, stdout, stderr } = await runCli([

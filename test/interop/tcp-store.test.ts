@@ -47,14 +47,14 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
   async function serve(kind: ServerKind): Promise<number> {
     if (kind === "ours") return (await listen()).port;
     const master = { port: 0, isMaster: true, waitForWorkers: false, useLibuv: kind === "libuv" };
-    // Never the process whose clients block in the test.
+    // Not the process whose clients block in the test.
     return (await openPython(master, peers[1])).port;
   }
 
   const open = (kind: Kind, port: number): Promise<Client> =>
     kind === "Bun" ? openBun({ port }) : openPython({ port });
 
-  /** All ops, by two clients that see each other's effects. */
+  /** All ops, with two clients that see each other's effects. */
   async function useAllOps(a: Client, b: Client, queues: boolean): Promise<void> {
     await a.set("k", "größe");
     expect(text(await b.get("k"))).toBe("größe");
@@ -77,7 +77,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
     expect(text(await b.compareSet("absent", "expected", "3"))).toBe("expected");
     expect(await a.check(["absent"])).toBe(false);
 
-    // An append has no answer: what comes next on the same connection tells that it was made.
+    // An append has no reply: the reply to the next call on the same connection shows that it was executed.
     await a.append("c", "+");
     expect(text(await a.get("c"))).toBe("2+");
     await b.append("c", "-");
@@ -121,13 +121,13 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
     }
     const popped = a.queuePop("q");
     await Bun.sleep(20);
-    // PyTorch's queuePop keeps the whole interpreter waiting, so only ours can push to a Python client of that process.
+    // PyTorch's queuePop blocks the whole interpreter, so only our client can push to a Python client of that process.
     if (b instanceof TCPStore || a instanceof TCPStore) await b.queuePush("q", "3");
     else await openBun({ port: a.port }).then((bun) => bun.queuePush("q", "3"));
     expect(text(await popped)).toBe("3");
   }
 
-  /** A wait that ends by its time-out, after which the client can be used further. */
+  /** A wait that times out, after which the client stays usable. */
   async function timeOut(client: Client, setter: Client): Promise<void> {
     client.setTimeout(60);
     for (const call of [() => client.get("no"), () => client.wait(["k", "no"], { timeout: 50 })]) {
@@ -144,7 +144,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
     expect(await client.add("after", 1)).toBe(1);
   }
 
-  /** Waits that end by their time-out just when their key comes: whichever wins, the stream stays in step. */
+  /** Waits that time out just when their key arrives: whichever wins, the stream stays in sync. */
   async function race(client: Client, setter: Client): Promise<void> {
     let arrived = 0;
     const rounds = 60;
@@ -196,7 +196,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
     });
   });
 
-  test("queues of the legacy server: our client tells that it hung up", async () => {
+  test("queues of the legacy server: our client reports that the server disconnected", async () => {
     const store = await openBun({ port: await serve("legacy") });
     await expect(store.queueLen("q")).rejects.toBeInstanceOf(DistNetworkError);
   });
@@ -233,7 +233,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
         return results.filter((_, i) => i % 4 === 0 && i < calls.length) as number[];
       };
       const sums = await Promise.all(Array.from({ length: 8 }, (_, me) => (me % 2 === 0 ? bun(me) : inPython(me))));
-      // Every sum was seen once, by somebody.
+      // Every sum was seen once, by one client.
       expect(sums.flat().sort((a, b) => a - b)).toEqual(Array.from({ length: 8 * rounds }, (_, i) => i + 1));
       const log = text(await (await openBun({ port })).get("log"));
       for (let me = 0; me < 8; me++) expect(log.split(String(me)).length - 1).toBe(rounds);
@@ -248,7 +248,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
       const master = await hosting;
       await master.set("k", "v");
       for (const client of clients) expect(text(await client.get("k"))).toBe("v");
-      // "init/" counts, and is nobody's key.
+      // "init/" is counted, but is not a client's key.
       expect(await clients[0]?.numKeys()).toBe(2);
       expect(await clients[0]?.listKeys()).toEqual(["k"]);
     });
@@ -264,7 +264,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
       expect(await clients[0]?.listKeys()).toEqual(["k"]);
     });
 
-    test("a master waits in vain for a client that does not come", async () => {
+    test("a master times out when a client does not join", async () => {
       const hosting = openBun({ port: 0, isMaster: true, worldSize: 3, timeout: 300 });
       await expect(hosting).rejects.toThrow("1/3 clients joined");
     });
@@ -272,7 +272,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
 
   describe("a connection that breaks", () => {
     test.each<ServerKind>(["libuv", "legacy", "ours"])(
-      "is made again to the same server, which is recognised (%s)",
+      "is reopened to the same server, which is recognised (%s)",
       async (kind) => {
         const port = await serve(kind);
         using relay = new Relay(port);
@@ -304,7 +304,7 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
     );
 
     test.each<ServerKind>(["libuv", "legacy"])(
-      "is not made again by a client that PyTorch's server has not counted (%s)",
+      "is not reopened by a client that PyTorch's server has not counted (%s)",
       async (kind) => {
         using relay = new Relay(await serve(kind));
         const store = await openBun({ port: relay.port });
@@ -330,21 +330,21 @@ describeWithTorch("TCPStore with PyTorch", (python) => {
     });
 
     test.each<ServerKind>(["libuv", "legacy"])(
-      "is of no use with PyTorch's server (%s), which is said",
+      "cannot be used with PyTorch's server (%s), and the error says so",
       async (server) => {
         const port = await serve(server);
         const started = performance.now();
         const connecting = openBun({ port, secret: "s", timeout: 60_000 });
         await expect(connecting).rejects.toMatchObject({ code: "SECRET_UNSUPPORTED" });
         expect(performance.now() - started).toBeLessThan(5_000);
-        // The server has taken no harm.
+        // The server still works.
         expect(await (await openBun({ port })).add("n", 1)).toBe(1);
       },
     );
   });
 });
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 async function freePort(): Promise<number> {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;

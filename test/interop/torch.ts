@@ -4,7 +4,7 @@ import { fileURLToPath } from "node:url";
 
 const installed = fileURLToPath(new URL("../../.tools/torch/bin/python", import.meta.url));
 
-/** A Python that has PyTorch: that of `C10D_TORCH_PYTHON`, else the one of `./bootstrap torch`. */
+/** A Python with PyTorch: `C10D_TORCH_PYTHON`, or else the one of `./bootstrap torch`. */
 export function torchPython(): string | undefined {
   const chosen = process.env.C10D_TORCH_PYTHON || installed;
   return existsSync(chosen) ? chosen : undefined;
@@ -14,7 +14,7 @@ export function torchPython(): string | undefined {
 export const fixture = (name: string): string => fileURLToPath(new URL(`fixtures/${name}`, import.meta.url));
 
 /**
- * Tests that need PyTorch. Without it they are skipped and say so, or, where `C10D_REQUIRE_TORCH=1` demands it, fail.
+ * Tests that need PyTorch. Without it they are skipped with a message, or fail if `C10D_REQUIRE_TORCH=1`.
  */
 export function describeWithTorch(title: string, body: (python: string) => void): void {
   const python = torchPython();

@@ -11,11 +11,11 @@ type Kind = "Bun" | "Python";
 interface Failure {
   readonly rank: number;
   readonly attempt: number;
-  /** Whether it fails before it has met the others. */
+  /** Whether it fails before it meets the others. */
   readonly before: boolean;
 }
 
-interface Told {
+interface Report {
   readonly rank: number;
   readonly attempt: number;
   readonly local: number;
@@ -24,13 +24,13 @@ interface Told {
   readonly kind: Kind;
 }
 
-/** Folder in which the ranks of a job tell how it went. */
+/** Folder in which the ranks of a job write their results. */
 class Results implements Disposable {
   readonly folder = mkdtempSync(join(tmpdir(), "c10d-torchrun-"));
 
-  get told(): Told[] {
+  get reports(): Report[] {
     const files = readdirSync(this.folder).map((file) => readFileSync(join(this.folder, file), "utf8"));
-    return files.map((text) => JSON.parse(text) as Told).sort((a, b) => a.rank - b.rank);
+    return files.map((text) => JSON.parse(text) as Report).sort((a, b) => a.rank - b.rank);
   }
 
   [Symbol.dispose](): void {
@@ -38,7 +38,7 @@ class Results implements Disposable {
   }
 }
 
-/** A port that was free a moment ago. */
+/** A port that was free just now. */
 function freePort(): number {
   const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = listener;
@@ -46,7 +46,7 @@ function freePort(): number {
   return port;
 }
 
-/** Runs torchrun to its end; kills it when that takes too long. */
+/** Runs torchrun until it exits; kills it if that takes too long. */
 async function torchrun(python: string, args: readonly string[], results: Results) {
   const child = Bun.spawn([python, "-m", "torch.distributed.run", "--no-python", ...args], {
     env: {
@@ -55,7 +55,7 @@ async function torchrun(python: string, args: readonly string[], results: Result
       TORCH_CPP_LOG_LEVEL: "ERROR",
       OMP_NUM_THREADS: "1",
       C10D_STORE_SECRET: "",
-      // Between nodes PyTorch takes the address of the host name, which need not be where the store is.
+      // With several nodes PyTorch uses the address of the host name, which may not be the store's.
       GLOO_SOCKET_IFNAME: "lo",
       RESULT_FOLDER: results.folder,
     },
@@ -84,7 +84,7 @@ describeWithTorch("torchrun", (python) => {
     return ["sh", "-c", `case "$RANK" in ${cases.join(" ")} esac`];
   }
 
-  const expected = (kinds: readonly Kind[], attempt: number, perNode: number): Told[] =>
+  const expected = (kinds: readonly Kind[], attempt: number, perNode: number): Report[] =>
     kinds.map((kind, rank) => {
       const size = kinds.length;
       return { rank, attempt, local: rank % perNode, size, sum: (size * (size + 1)) / 2, kind };
@@ -113,7 +113,7 @@ describeWithTorch("torchrun", (python) => {
     ];
     const { exitCode, stderr } = await torchrun(python, [...flags, ...ranks(kinds, failures)], results);
     expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
-    expect(results.told).toEqual(expected(kinds, failures.length, kinds.length));
+    expect(results.reports).toEqual(expected(kinds, failures.length, kinds.length));
   });
 
   test.each<[string, Kind[]]>([
@@ -125,6 +125,6 @@ describeWithTorch("torchrun", (python) => {
     const flags = ["--nnodes", "2", "--nproc-per-node", "2", ...meeting, "--local-addr", "127.0.0.1"];
     const ended = await Promise.all([0, 1].map(() => torchrun(python, [...flags, ...ranks(kinds)], results)));
     expect(ended.filter(({ exitCode }) => exitCode !== 0)).toEqual([]);
-    expect(results.told).toEqual(expected(kinds, 0, 2));
+    expect(results.reports).toEqual(expected(kinds, 0, 2));
   });
 });

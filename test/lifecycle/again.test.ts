@@ -4,7 +4,7 @@ import { onFreePort, runScript } from "./script-job.ts";
 setDefaultTimeout(60_000);
 
 for (const scheme of ["env", "tcp"]) {
-  test(`${scheme}://: a job without a launcher meets again and again at one port`, async () => {
+  test(`${scheme}://: a job without a launcher meets repeatedly at one port`, async () => {
     const outcomes = await onFreePort((port) =>
       runScript(3, "again.ts", ["24", scheme], {
         MASTER_PORT: String(port),
@@ -20,7 +20,7 @@ const cases = [0, 2].flatMap((odd) =>
   ["before", "after"].flatMap((when) => ["env", "tcp", "launcher"].map((how) => [odd, when, how] as const)),
 );
 
-test.each(cases)("init fails on rank %d alone, %s it is connected, and all meet again: %s", async (odd, when, how) => {
+test.each(cases)("init fails only on rank %d, %s it is connected, and all meet again: %s", async (odd, when, how) => {
   const args = [String(odd), when, how === "tcp" ? "tcp" : "env"];
   const outcomes = await (how === "launcher"
     ? runScript(3, "again-after-failure.ts", args)

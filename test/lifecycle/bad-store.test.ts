@@ -3,10 +3,10 @@ import { runScript } from "./script-job.ts";
 
 setDefaultTimeout(60_000);
 
-/** How long each may take: the limits of the script, and what a busy machine adds. */
+/** How long each may take: the time-outs of the script plus a margin for a busy machine. */
 const limitsMs: Readonly<Record<string, number>> = { init: 6_000, op: 3_000, newGroup: 5_000, destroy: 4_000 };
 
-/** What a rank has printed: the outcome of each call, all of which have ended in time. */
+/** The output of a rank: the outcome of each call. Checks that all ended in time. */
 function endsOf(stdout: string): Record<string, string> {
   const ends = stdout
     .trim()

@@ -3,13 +3,13 @@ import { runScript, startScript } from "./script-job.ts";
 
 setDefaultTimeout(60_000);
 
-/** A fraction of a second, and what a busy machine adds; the peers hold out for 20 s. */
+/** A fraction of a second plus a margin for a busy machine; the peers stay for 20 s. */
 const SOON_MS = 5_000;
 
-/** Runs `end.ts` on two ranks, of which rank 1 holds out, and gives the end of rank 0. */
+/** Runs `end.ts` on two ranks, of which rank 1 stays, and returns the outcome of rank 0. */
 async function endOf(way: string, { stopped = false } = {}) {
   const [first, second] = await startScript(2, "end.ts", [way]);
-  if (first === undefined || second === undefined) throw new Error("two ranks");
+  if (first === undefined || second === undefined) throw new Error("expected two ranks");
   await second.printed("holding out");
   if (stopped) second.kill("SIGSTOP");
   const outcome = await first.outcome;
@@ -20,7 +20,7 @@ async function endOf(way: string, { stopped = false } = {}) {
 }
 
 describe("a process ends", () => {
-  test("by itself when its group is idle and nobody has destroyed it", async () => {
+  test("by itself when its group is idle and was not destroyed", async () => {
     const outcomes = await runScript(2, "end.ts", ["idle"]);
     for (const { exitCode, signal, stdout, stderr, endedAt } of outcomes) {
       expect({ exitCode, signal, stderr }).toEqual({ exitCode: 0, signal: null, stderr: "" });
@@ -54,7 +54,7 @@ describe("a process ends", () => {
     });
   }
 
-  test("only when its last op, which nobody awaits, has completed", async () => {
+  test("only when its last op, which is not awaited, has completed", async () => {
     const outcomes = await runScript(2, "last-op.ts");
     for (const { exitCode, stdout, stderr } of outcomes) {
       expect({ exitCode, stdout, stderr }).toEqual({ exitCode: 0, stdout: "sum 3 code 0\n", stderr: "" });
@@ -62,8 +62,8 @@ describe("a process ends", () => {
   });
 });
 
-describe("a failure that nobody looks at", () => {
-  test("is a warning of the process", async () => {
+describe("an unobserved failure", () => {
+  test("is a process warning", async () => {
     const [first] = await runScript(2, "unobserved.ts");
     expect({ exitCode: first?.exitCode, signal: first?.signal }).toEqual({ exitCode: 0, signal: null });
     expect(first?.stderr).toContain("DistWarning");

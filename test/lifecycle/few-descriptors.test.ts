@@ -8,7 +8,7 @@ import { builtInBackends } from "../../src/registry/built-in-backends.ts";
 import { BackendRegistry } from "../../src/registry/index.ts";
 import { TCPStoreServer } from "../../src/store/index.ts";
 
-// Where file descriptors run out the error says so, whatever the runtime or a library makes of it.
+// When file descriptors run out the error says so, whatever the runtime or a library reports.
 
 setDefaultTimeout(60_000);
 
@@ -19,7 +19,7 @@ const gloo = await new BackendRegistry(builtInBackends).probe("gloo");
 if (!gloo.available) console.log(`skip a group with few descriptors: ${gloo.reason}`);
 
 const limited = (limit: number): readonly string[] => ["prlimit", `--nofile=${limit}:${limit}`];
-/** Whether Bun starts with so few: the shell of a script that starts it needs 12 for itself (`./bootstrap generation`). */
+/** Whether Bun starts with so few: a shell script that starts it needs 12 itself (`./bootstrap generation`). */
 const starts = (limit: number): boolean =>
   Bun.spawnSync([...limited(limit), process.execPath, "-e", ""], { stdout: "ignore", stderr: "ignore" }).success;
 const atAll =
@@ -43,14 +43,14 @@ async function attempt(action: string, left: number, port: number) {
 describe("with few descriptors left", () => {
   for (const action of ["connect", "connect by name", "listen", "host", "file", "redis", "group"]) {
     test.concurrent.skipIf(action === "group" && !gloo.available)(
-      `${action}: works, or says what is short`,
+      `${action}: works, or says what has run out`,
       async () => {
         await using server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret: null });
         const port = action === "redis" ? 1 : server.port;
         let shortages = 0;
         for (const left of action === "group" ? [0, 2, 3, 4, 5, 6, 8] : [0, 1, 2, 3, 4]) {
           const { well, name, code, message } = await attempt(action, left, port);
-          // Nobody is at the Redis server's port: with enough descriptors that is what it says.
+          // No server listens on the Redis port: with enough descriptors that is the error.
           if (well || (action === "redis" && code === "CONNECT_TIMEOUT")) continue;
           expect({ left, code, name }).toEqual({
             left,
@@ -83,14 +83,14 @@ describe("c10d run with few descriptors", () => {
     });
   }
 
-  test("and log files", async () => {
+  test("with log files", async () => {
     const flags = ["run", "-n", "4", "--log-dir", join(folder, "logs"), "--no-bun", "sleep", "20"];
     await using cli = new CliProcess(flags, {}, { within: limited(12) });
     expect(await cli.exitCode()).toBe(1);
     expect(cli.stderr).toMatch(/^c10d run: DistError: cannot .*: this process has no file descriptor left/);
   });
 
-  test.skipIf(!gloo.available)("a rank that has too few says so, and the job names it", async () => {
+  test.skipIf(!gloo.available)("a rank that has too few says so, and the launcher names it", async () => {
     const script = join(folder, "rank.ts");
     writeFileSync(
       script,
@@ -105,7 +105,7 @@ describe("c10d run with few descriptors", () => {
   });
 });
 
-test.skipIf(!gloo.available)("an address of another machine is still called that", async () => {
+test.skipIf(!gloo.available)("an address of another machine is still reported as such", async () => {
   const options = { store: new HashStore(), rank: 0, worldSize: 1, timeout: 5_000 };
   const error = await initProcessGroup({ ...options, backend: "gloo", options: { host: "192.0.2.1" } }).catch(
     (reason) => reason,

@@ -22,7 +22,7 @@ async function run<Result>(name: string, args: CyclesArgs | ManyOps): Promise<Re
   return outcomes.map(({ value }) => value as Result);
 }
 
-test("10 000 overlapping ops under garbage collection: right, in order, nothing kept", async () => {
+test("10 000 overlapping ops under garbage collection: correct, in order, nothing leaked", async () => {
   const results = await run<ManyOpsResult>("many-ops", { ops: 10_000, rounds: 6 });
   for (const { wrong, rss, overlapping, pinned, ms } of results) {
     console.log(
@@ -35,7 +35,7 @@ test("10 000 overlapping ops under garbage collection: right, in order, nothing 
   }
 });
 
-test("50 groups made and closed leave no descriptor and no thread", async () => {
+test("50 groups created and closed leak no descriptor and no thread", async () => {
   for (const footprints of await run<Footprint[]>("cycles", { what: "group", count: 50 })) flat(footprints);
 });
 
@@ -43,7 +43,7 @@ test("20 times initProcessGroup() and destroyProcessGroup() in one pair of proce
   for (const footprints of await run<Footprint[]>("cycles", { what: "world", count: 20 })) flat(footprints);
 });
 
-/** The runtime may start a thread of its own at any time, but a leak of ours would be one per cycle, ten per step. */
+/** The runtime may start its own threads at any time, but a leak of ours would be one per cycle, ten per step. */
 function flat(footprints: readonly Footprint[]): void {
   console.log(
     footprints.map(({ fds, threads, rss }) => `${fds} fds, ${threads} threads, ${Math.round(rss / MB)} MB`).join("; "),

@@ -1,20 +1,20 @@
 import { fileURLToPath } from "node:url";
 import { TCPStoreServer } from "bun-c10d";
 
-/** How a script has ended. */
+/** How a script ended. */
 export interface ScriptOutcome {
   readonly exitCode: number | null;
   readonly signal: string | null;
   readonly stdout: string;
   readonly stderr: string;
-  /** Date.now() at its end. */
+  /** Date.now() when it ended. */
   readonly endedAt: number;
 }
 
 export interface RunningScript {
   readonly pid: number;
   readonly outcome: Promise<ScriptOutcome>;
-  /** Resolves when the script has printed a line that begins with `text`, to the rest of that line. */
+  /** Resolves to the rest of the first line that begins with `text`, once the script has printed it. */
   printed(text: string): Promise<string>;
   kill(signal: NodeJS.Signals): void;
 }
@@ -22,7 +22,7 @@ export interface RunningScript {
 const LIMIT_MS = 25_000;
 const folder = new URL("./fixtures/", import.meta.url);
 
-/** Runs a script of fixtures/ as the ranks of one job: plain processes, without a harness around them. */
+/** Runs a script of fixtures/ as the ranks of one job: plain processes without a harness. */
 export async function startScript(
   worldSize: number,
   script: string,
@@ -44,12 +44,12 @@ export async function startScript(
   return started;
 }
 
-/** The same, resolving to the ends of all ranks. */
+/** The same, resolving to the outcomes of all ranks. */
 export async function runScript(...job: Parameters<typeof startScript>): Promise<ScriptOutcome[]> {
   return Promise.all((await startScript(...job)).map(({ outcome }) => outcome));
 }
 
-/** Runs a job on a port that was free a moment ago, again on another one if somebody took it meanwhile. */
+/** Runs a job on a port that was free just now; retries on another one if that has been taken meanwhile. */
 export async function onFreePort(run: (port: number) => Promise<ScriptOutcome[]>): Promise<ScriptOutcome[]> {
   for (let attempt = 1; ; attempt++) {
     const probe = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
@@ -86,7 +86,7 @@ function start(script: string, args: readonly string[], environment: Readonly<Re
   };
 }
 
-/** What a process prints, as it comes. */
+/** The output of a process, as it arrives. */
 class Output {
   text = "";
   #ended = false;

@@ -3,7 +3,7 @@ import { onFreePort, runScript } from "./script-job.ts";
 
 setDefaultTimeout(60_000);
 
-/** Usual and longest time of a get while the host of the store is blocked, in ms. */
+/** Limits of the median and longest get while the host of the store is blocked, in ms. */
 const MEDIAN_MS = 50;
 const HARD_MS = 150;
 const RUNS = 3;

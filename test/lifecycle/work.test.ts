@@ -15,7 +15,7 @@ async function run(worldSize: number, name: string, args?: unknown): Promise<Ran
 }
 
 describe("wait()", () => {
-  test.concurrent("that runs out leaves the Work pending, and its late result correct", async () => {
+  test.concurrent("that expires leaves the Work pending, and its late result correct", async () => {
     const [first, second] = (await run(2, "waiting")).map(({ value }) => value as WaitingResult);
     const timeout = { name: "DistTimeoutError", code: "WAIT_TIMEOUT", details: { op: "allReduce" } };
     expect(first?.errors).toMatchObject({

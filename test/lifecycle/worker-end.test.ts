@@ -13,20 +13,20 @@ import type { Ending, PeerSide, WorkerEndArgs, WorkerSide } from "./fixtures/wor
 setDefaultTimeout(300_000);
 
 const ENDINGS: readonly Ending[] = ["terminate", "terminate in wait()", "throw", "exit", "natural end"];
-/** 4 bytes, and what is on its way for a while. */
+/** 4 bytes, and a size that takes a while to send. */
 const ELEMENTS = [1, 1_000_000] as const;
 const FULL = process.env.C10D_SWEEP === "full";
 /** Whether the peer blocks. */
 const MODES = FULL ? [true, false] : [true];
 const TIMES = FULL ? 10 : 1;
-/** All endings ten times over would keep each other from a processor. */
+/** In the full sweep, concurrent tests would compete for the processors. */
 const run = FULL ? test : test.concurrent;
-/** Whose libgloo the tests run with, if not this machine's. */
+/** Debian release of the libgloo that the tests use, if not this machine's. */
 const generation = process.env.C10D_GENERATION;
-/** A fraction of a second, and what a busy machine adds; an op's own limit is half an hour. */
+/** A fraction of a second plus a margin for a busy machine; an op's own time-out is half an hour. */
 const SOON_MS = 10_000;
 
-/** Tests of what is this machine's. With the libraries of another release the MPIs and UCX would be mixtures of the two. */
+/** Tests that need this machine's libraries. With those of another release, the MPIs and UCX would mix both. */
 function ofThisMachine(backend: string, declare: () => void): void {
   if (generation === undefined) {
     declare();
@@ -75,7 +75,7 @@ async function check(backend: string, options: SpawnOptions, blocking: boolean, 
     expect(at - (left.ends[round]?.at ?? 0)).toBeLessThan(SOON_MS);
     expect(left.ends[round]?.ms).toBeLessThan(SOON_MS);
   }
-  // With UCC and MPI, groups that have failed under an op stay. Else only one whose threads got no CPU at the end does.
+  // With UCC and MPI, groups that failed during an op stay. With Gloo, only one whose threads got no CPU at the end does.
   const [before, after] = left.descriptors;
   if (backend === "gloo") expect(after).toBeLessThanOrEqual(before + 8);
 }
@@ -85,7 +85,7 @@ describeGloo("a Worker that ends with ops in flight, over gloo", () => {
     check("gloo", {}, blocking),
   );
 
-  run("groups of other threads over the same shim go on", async () => {
+  run("groups of other threads over the same shim stay usable", async () => {
     const folder = mkdtempSync(join(tmpdir(), "c10d-neighbours-"));
     try {
       const child = Bun.spawn({
@@ -131,7 +131,7 @@ describe.skipIf(noCompiler)("a Worker that ends with ops in flight, over shims o
     ["shm", "shm.ts", "build.ts"],
     ["shm-engine", "engine/shm.ts", "engine/build.ts"],
   ] as const;
-  // To compile the engine takes longer than the test.
+  // Compiling the engine takes longer than the test.
   run.each(shims.slice(0, FULL ? 2 : 1))(
     "its memory is left alone, and the peer is notified: %s",
     async (name, plugin, build) => {

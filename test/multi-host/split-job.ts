@@ -10,13 +10,13 @@ const place =
 export interface SplitJobOptions {
   /** The command that runs a rank; this Bun by default. */
   readonly runtime?: readonly string[];
-  /** Milliseconds that the job may take. */
+  /** Time-out of the job in milliseconds. */
   readonly limitMs?: number;
 }
 
-/** A job with one rank on a host of its own, and the store on the host of the others. */
+/** A job with one rank on its own host, and the store on the host of the others. */
 export class SplitJob implements AsyncDisposable {
-  /** @param hosts They stay when the job is disposed of. */
+  /** @param hosts They remain when the job is disposed of. */
   static async make(hosts: TwoHosts, farRank: number, options: SplitJobOptions = {}): Promise<SplitJob> {
     const { runtime = [process.execPath], limitMs = 60_000 } = options;
     const secret = randomBytes(16).toString("hex");
@@ -45,7 +45,7 @@ export class SplitJob implements AsyncDisposable {
   }
 
   readonly #store: CliProcess;
-  /** Put the ranks of `spawnRanks` and `startRanks` on their hosts. */
+  /** Options for `spawnRanks` and `startRanks` that put the ranks on their hosts. */
   readonly options: SpawnOptions;
 
   private constructor(store: CliProcess, options: SpawnOptions) {
@@ -63,5 +63,5 @@ async function portOf(store: CliProcess): Promise<number> {
     const port = /^\S+:(\d+)\n/.exec(store.stdout)?.[1];
     if (port !== undefined) return Number(port);
   }
-  throw new Error(`the store did not tell its port: ${store.stderr}`);
+  throw new Error(`the store did not print its port: ${store.stderr}`);
 }

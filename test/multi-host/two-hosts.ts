@@ -4,11 +4,11 @@ import { isAlive } from "../../src/cli/fixtures/cli-process.ts";
 import { messageOf } from "../../src/errors/index.ts";
 
 const namePattern = /^c10d-(\d+)-\d+-[ab]$/;
-/** Of pairs of hosts that this process has made. */
+/** Number of pairs of hosts that this process has created. */
 let made = 0;
 
 /**
- * Two hosts of one network on this machine: network namespaces that nothing but a veth pair joins. They share files and
+ * Two hosts of one network on this machine: network namespaces connected only by a veth pair. They share files and
  * process ids with the machine.
  */
 export class TwoHosts implements AsyncDisposable {
@@ -17,7 +17,7 @@ export class TwoHosts implements AsyncDisposable {
 
   /** Why this machine cannot have namespaces; undefined if it can. */
   static async impossible(): Promise<string | undefined> {
-    if (process.platform !== "linux") return "network namespaces are Linux's";
+    if (process.platform !== "linux") return "network namespaces need Linux";
     if (Bun.which("ip") === null) return "there is no program ip (package iproute2)";
     try {
       await using _probe = await TwoHosts.make();
@@ -43,16 +43,16 @@ export class TwoHosts implements AsyncDisposable {
     this.names = [`${base}-a`, `${base}-b`];
   }
 
-  /** What makes a program run on a host. */
+  /** Command prefix that runs a program on a host. */
   on(host: 0 | 1): readonly string[] {
     return ["ip", "netns", "exec", this.names[host]];
   }
 
-  /** A program that runs a command on a host, as rsh and ssh do: `agent ADDRESS COMMAND…`; for a launcher of MPI. */
+  /** A program that runs a command on a host, like rsh and ssh: `agent ADDRESS COMMAND…`; for MPI launchers. */
   writeAgent(folder: string): string {
     const path = join(folder, "agent");
     const cases = this.names.map((name, host) => `  ${TwoHosts.addresses[host]}) name=${name} ;;`);
-    // A name of its own, since launchers tell hosts apart by it.
+    // Its own host name, since launchers distinguish hosts by name.
     const enter = 'exec ip netns exec "$name" unshare --uts sh -c \'hostname "$0"; exec sh -c "$*"\' "$name" "$@"';
     writeFileSync(path, ["#!/bin/sh", 'case "$1" in', ...cases, "esac", "shift", enter, ""].join("\n"), {
       mode: 0o755,
@@ -69,16 +69,16 @@ export class TwoHosts implements AsyncDisposable {
     await ip("-n", this.names[host], "link", "set", "veth", "up");
   }
 
-  /** Loses every frame between the hosts, while their interfaces stay up. */
+  /** Drops every frame between the hosts, while their interfaces stay up. */
   async silence(): Promise<void> {
     await this.#sendTo("02:00:00:00:00:00");
   }
 
-  async hear(): Promise<void> {
+  async reconnect(): Promise<void> {
     await this.#sendTo(undefined);
   }
 
-  /** Makes each host send what is for the other to a hardware address, or to the one that it finds out. */
+  /** Makes each host send frames for the other to this hardware address, or to the one that it resolves. */
   async #sendTo(hardware: string | undefined): Promise<void> {
     for (const host of [0, 1] as const) {
       const other = ["to", TwoHosts.addresses[host === 0 ? 1 : 0], "dev", "veth"];
@@ -107,7 +107,7 @@ export class TwoHosts implements AsyncDisposable {
     for (const host of [0, 1] as const) await this.#carrier(host);
   }
 
-  /** Returns when the interface of a host is in working order, which the kernel sees to some time after the other's. */
+  /** Returns when the interface of a host works, which the kernel sets up some time after the other's. */
   async #carrier(host: 0 | 1): Promise<void> {
     for (const end = performance.now() + 5_000; performance.now() < end; await Bun.sleep(20)) {
       const link = await ip("-n", this.names[host], "-o", "link", "show", "dev", "veth");
@@ -117,7 +117,7 @@ export class TwoHosts implements AsyncDisposable {
   }
 }
 
-/** Removes what runs that were killed have left. */
+/** Removes what killed runs left behind. */
 async function sweep(): Promise<void> {
   for (const line of (await ip("netns", "list")).split("\n")) {
     const name = line.split(" ")[0] ?? "";

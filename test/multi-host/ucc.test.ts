@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type SpawnOptions, spawnRanks, startRanks } from "bun-c10d/testing";
-import { allWell, describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
+import { allWell } from "../../src/backends/fixtures/all-well.ts";
+import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
 import type { Loss, LossArgs } from "../../src/backends/ucc/fixtures/loss.ts";
 import type { MismatchEnd } from "../../src/backends/ucc/fixtures/mismatch.ts";
 import type { Rounds } from "../../src/backends/ucc/fixtures/rounds.ts";
@@ -28,7 +29,7 @@ describeUcc("ucc between two hosts", () => {
   /** The last rank is on the other host. */
   async function jobOf(worldSize: number): Promise<{ job: SplitJob; options: SpawnOptions }> {
     const job = await SplitJob.make(hosts, worldSize - 1, spawn.runtime && { runtime: spawn.runtime });
-    // Else UCX would find the memory of the other host's processes.
+    // Otherwise UCX would find the memory of the other host's processes.
     const env = { ...job.options.env, UCX_TLS: "tcp,self", UCX_NET_DEVICES: "veth" };
     return { job, options: { ...job.options, env } };
   }
@@ -96,7 +97,7 @@ describeUcc("ucc between two hosts", () => {
     }
   });
 
-  test.skipIf(isLeftOut)("messages that do not fit are an error on every rank", async () => {
+  test.skipIf(isLeftOut)("messages that do not match are an error on every rank", async () => {
     const { job, options } = await jobOf(3);
     await using _job = job;
     for (const ends of allWell<MismatchEnd[]>(
@@ -109,7 +110,7 @@ describeUcc("ucc between two hosts", () => {
     }
   });
 
-  test.skipIf(isLeftOut)("ranks that leave in good order fail nothing, whoever leaves first", async () => {
+  test.skipIf(isLeftOut)("ranks that leave in good order cause no failure, whichever leaves first", async () => {
     const { job, options } = await jobOf(3);
     await using _job = job;
     const ends = allWell<Rounds>(

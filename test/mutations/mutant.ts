@@ -11,7 +11,7 @@ import {
 /** Puts a deliberate bug into a backend. */
 export type Mutation = (inner: Backend, context: BackendContext) => Backend;
 
-/** A backend that passes everything on to another one, but for what a mutation does otherwise. */
+/** A backend that forwards everything to another one, except what a mutation changes. */
 export class Mutant extends Backend {
   override readonly name = "fake";
   readonly #submit: Submit;
@@ -53,7 +53,7 @@ export class Mutant extends Backend {
   }
 }
 
-/** Has the backend carry out something else than what was called. */
+/** Makes the backend execute a different call. */
 export function changing(ops: readonly OpName[], change: (call: OpCall, size: number) => Partial<OpCall>): Mutation {
   return (inner) =>
     new Mutant(inner, (calls) =>
@@ -61,13 +61,13 @@ export function changing(ops: readonly OpName[], change: (call: OpCall, size: nu
     );
 }
 
-/** Has another Work take the place of the backend's. */
+/** Replaces the backend's Work. */
 export function replacing(op: OpName, replace: (work: Work<void>) => Work<void>): Mutation {
   return (inner) =>
     new Mutant(inner, (calls) => inner.submit(calls).map((work, i) => (calls[i]?.op === op ? replace(work) : work)));
 }
 
-/** Has an op overwrite its inputs when it has ended. */
+/** Makes an op overwrite its inputs when it has ended. */
 export function spoilingInputs(op: OpName): Mutation {
   return (inner) =>
     new Mutant(inner, (calls) => {

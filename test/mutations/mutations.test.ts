@@ -2,7 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import type { BackendPlugin, OpName } from "bun-c10d";
 import fake from "../../src/backends/fake/plugin.ts";
 import { opTable } from "../../src/collectives/index.ts";
-import { suiteCases } from "../../src/testing/backend-suite/cases.ts";
+import { suiteCases } from "../../src/testing/backend-suite/cases/cases.ts";
 import { type CaseResult, runSuite } from "../../src/testing/backend-suite/run-suite.ts";
 import { inapplicable } from "../../src/testing/backend-suite/suite-case.ts";
 import { Mutant, type Mutation, spoilingInputs } from "./mutant.ts";
@@ -16,14 +16,14 @@ const cases = suiteCases
   .filter((each) => inapplicable(each, { capabilities: fake.capabilities, worldSize, waitCannotBlock }) === undefined)
   .map(({ name }) => name);
 
-/** The cases that fail with the fake backend after `mutate` has been at it. `inSetting` is one of another setting than the plain. */
+/** The cases that fail with the mutated fake backend. `inSetting` is a case of a setting other than the plain one. */
 async function failuresWith(mutate: Mutation, inSetting?: string): Promise<CaseResult[]> {
   const plugin: BackendPlugin = { ...fake, create: async (context) => mutate(await fake.create(context), context) };
   const sweep = { full: process.env.C10D_SWEEP === "full", sizes: [0, 1, 7], large: 301, seed: 1 };
   const run = (names: readonly string[], ranks: number): Promise<CaseResult[]> =>
     runSuite({ plugin, worldSize: ranks, order: { cases: names, sweep, canBlock: false, options: {} }, spawn: false });
   const results = await run(cases, worldSize);
-  // A sub-group of two ranks has three to be of.
+  // A sub-group of two ranks needs a world of three.
   if (inSetting !== undefined) results.push(...(await run([inSetting], worldSize + 1)));
   return results.filter(({ failures }) => failures.length > 0);
 }

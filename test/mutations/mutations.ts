@@ -1,7 +1,7 @@
 import { type OpName, ReduceOp, type TensorView, tensor, Work } from "bun-c10d";
 import { changing, Mutant, type Mutation, replacing } from "./mutant.ts";
 
-/** The same memory from another element on. */
+/** The same memory, starting at another element. */
 function part(view: TensorView, from: number, to: number): TensorView {
   const { data, dtype } = view;
   if (data === undefined) return view;
@@ -10,7 +10,7 @@ function part(view: TensorView, from: number, to: number): TensorView {
   return { ...view, data: tensor(bytes, { dtype }).data, length: to - from, byteLength: (to - from) * size };
 }
 
-/** A copy of a tensor whose last element comes first. */
+/** A copy of a tensor with its last element moved to the front. */
 function rotated(view: TensorView): TensorView {
   const { data, dtype } = view;
   if (data === undefined || view.length < 2) return view;
@@ -20,14 +20,14 @@ function rotated(view: TensorView): TensorView {
   return { ...view, data: tensor(Uint8Array.from(moved).buffer, { dtype }).data };
 }
 
-/** Has the backend reduce by other ops. */
+/** Makes the backend reduce with other ops. */
 function reducing(op: OpName, instead: readonly (readonly [ReduceOp, ReduceOp])[]): Mutation {
   return changing([op], ({ reduceOp }) => ({ reduceOp: instead.find(([from]) => from === reduceOp)?.[1] ?? reduceOp }));
 }
 
 const done = (work: Work<void>): Work<void> => Work.completed(undefined, work);
 
-/** Deliberate bugs. The conformance suite has to find each. */
+/** Deliberate bugs. The conformance suite must find each. */
 export const mutations: Readonly<Record<string, Mutation>> = {
   "AVG is not divided": reducing("allReduce", [[ReduceOp.AVG, ReduceOp.SUM]]),
   "MIN and MAX are swapped": reducing("reduceScatterTensor", [
@@ -50,7 +50,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
   "scatter gives each rank the part of the next": changing(["scatter"], ({ inputs }) => ({
     inputs: [...inputs.slice(1), ...inputs.slice(0, 1)],
   })),
-  "tags are not looked at": changing(["send", "recv"], () => ({ tag: 0 })),
+  "tags are ignored": changing(["send", "recv"], () => ({ tag: 0 })),
   "the time-out of the call is not passed on": changing(["barrier"], () => ({ timeoutMs: Number.POSITIVE_INFINITY })),
   "an op ends before its data is there": replacing("allReduce", done),
   "the Works of a batch are in the wrong order": (inner) =>
@@ -64,7 +64,7 @@ export const mutations: Readonly<Record<string, Mutation>> = {
       work,
     ),
   ),
-  "a recv does not tell where its message is from": replacing("recv", (work) => Work.fromPromise(work, work)),
+  "a recv does not report the source of its message": replacing("recv", (work) => Work.fromPromise(work, work)),
   "an aborted group goes on waiting": (inner) =>
     new (class extends Mutant {
       override abort(): void {}

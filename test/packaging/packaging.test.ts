@@ -5,7 +5,7 @@ import { dirname, join, normalize } from "node:path";
 import packageJson from "../../package.json" with { type: "json" };
 import { type Chapter, exampleOf, readTutorial, root } from "./tutorial.ts";
 
-// The package as a user gets it: packed, installed in a folder outside of the repository, and used there.
+// The package as a user gets it: packed, installed in a folder outside the repository, and used there.
 
 setDefaultTimeout(240_000);
 const LIMIT_MS = 200_000;
@@ -14,14 +14,14 @@ const chapters = readTutorial();
 const folder = mkdtempSync(join(tmpdir(), "bun-c10d-"));
 afterAll(() => rmSync(folder, { recursive: true, force: true }));
 
-/** Without what this process was told by the repository's own scripts. */
+/** The environment without the variables that the repository's own scripts set. */
 const environment = {
   ...Object.fromEntries(Object.entries(process.env).filter(([name]) => !/^(C10D|TORCH)_|^FORCE_COLOR$/.test(name))),
   PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
   NO_COLOR: "1",
 };
 
-/** What a command has printed; throws it where the command fails. */
+/** The output of a command; throws it if the command fails. */
 async function run(command: string, cwd: string): Promise<string> {
   const shell = Bun.spawn(["sh", "-c", `exec 2>&1; ${command}`], {
     cwd,
@@ -51,7 +51,7 @@ describe("the package", () => {
     packed = [...new Bun.Glob("**").scanSync({ cwd: unpacked })].sort();
   });
 
-  test("has what is needed and nothing else", () => {
+  test("has the files it needs and no others", () => {
     const tops = new Set(packed.map((path) => path.split("/")[0]));
     expect([...tops].sort()).toEqual(["CHANGELOG.md", "LICENSE", "README.md", "docs", "native", "package.json", "src"]);
     expect(packed.filter((path) => /\.test\.ts$|\/fixtures\/|native\/(?:.*\/)?tests\//.test(path))).toEqual([]);
@@ -65,7 +65,7 @@ describe("the package", () => {
     expect(compressed).toBeLessThan(704 << 10);
   });
 
-  test("has every file that it imports", () => {
+  test("includes every file that it imports", () => {
     const sources = packed.filter((path) => path.endsWith(".ts"));
     const wanted = sources.flatMap((path) => {
       const code = readFileSync(join(unpacked, path), "utf8").replace(/^\s*(\*|\/\/|\/\*).*$/gm, "");
@@ -114,8 +114,10 @@ describe("in another project", () => {
 
   const full = process.env.C10D_SWEEP === "full";
   if (!full) console.log("skip: c10d build in an installed package (a minute of compiling): only with C10D_SWEEP=full");
-  test.skipIf(!full)("its command builds the shims, and then a backend is there", async () => {
-    expect(await run("bun c10d build", project)).toContain("bun c10d info lists the backends that are available now");
+  test.skipIf(!full)("its command builds the shims, and then a backend is available", async () => {
+    expect(await run("bun c10d build", project)).toContain(
+      "run bun c10d info to list the backends that are now available",
+    );
     const info = JSON.parse(await run("bun c10d info --json", project));
     type Backend = { name: string; available: boolean };
     expect(info.backends.find(({ name }: Backend) => name === "gloo").available).toBe(true);
@@ -151,7 +153,7 @@ describe("the tutorial", () => {
   const compilers = Bun.which("cc") !== null && Bun.which("c++") !== null;
   if (!compilers) console.log("skip: the native chapters of the tutorial, there is no C and C++ compiler (cc, c++)");
 
-  /** Types the commands of a chapter; resolves to their output. */
+  /** Runs the commands of a chapter; resolves to their output. */
   async function follow({ files, commands }: Chapter): Promise<string> {
     await write(files, place);
     let output = "";
@@ -171,7 +173,7 @@ describe("the tutorial", () => {
     expect(output).toMatch(/^ 0 fail$/m);
   }
 
-  // The chapters have nothing to do with each other, and mostly wait.
+  // The chapters are independent, and mostly wait.
   const outputs = new Map<Chapter, Promise<string>>();
   beforeAll(async () => {
     mkdirSync(place);
@@ -179,12 +181,12 @@ describe("the tutorial", () => {
     await follow(preparation);
     for (const chapter of compilers ? [inTypeScript, inC, overEngine] : [inTypeScript]) {
       const output = follow(chapter);
-      output.catch(() => {}); // Told by the test that awaits it.
+      output.catch(() => {}); // Reported by the test that awaits it.
       outputs.set(chapter, output);
     }
   });
   const outputOf = (chapter: Chapter): Promise<string> =>
-    outputs.get(chapter) ?? Promise.reject(new Error(`chapter "${chapter.title}" was not begun`));
+    outputs.get(chapter) ?? Promise.reject(new Error(`chapter "${chapter.title}" was not started`));
 
   test("prints the examples as they are (bun test/packaging/tutorial.ts --write)", () => {
     const files = chapters.flatMap((chapter) => [...chapter.files]);
@@ -219,7 +221,7 @@ describe("the tutorial", () => {
     expectPassed(await outputOf(overEngine), "shm-engine");
   });
 
-  test("type-checks, and the backends are found by their names", async () => {
+  test("type-checks, and the backends are found by name", async () => {
     await Promise.all(outputs.values());
     const output = await follow(byName);
     expect(output).toContain("sockets (CUSTOM) for cpu: available, version 1.0");

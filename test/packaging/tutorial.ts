@@ -6,10 +6,10 @@ import { join, resolve } from "node:path";
 
 export const root = resolve(import.meta.dir, "../..");
 const page = join(root, "docs/write-a-backend.md");
-/** A block of code: its language, the file that it is (a part of), and its text. */
+/** A block of code: its language, the file that it is or is part of, and its text. */
 const BLOCK = /^```(\w+)(?: (\S+))?\n([\s\S]*?)^```$/gm;
 
-/** What a reader does in one chapter: write the files, then type the commands. */
+/** What a reader does in one chapter: write the files, then run the commands. */
 export interface Chapter {
   readonly title: string;
   /** Contents by path. */
@@ -31,14 +31,14 @@ export function readTutorial(): Chapter[] {
   });
 }
 
-/** The file of the examples that a file of the tutorial is; undefined for those that are in the page only. */
+/** The example file that a tutorial file comes from; undefined for files that are only on the page. */
 export function exampleOf(file: string): string | undefined {
   const [folder, ...rest] = file.split("/");
   const example = { sockets: "custom-backend", shm: "native-backend" }[folder ?? ""];
   return example === undefined ? undefined : join(root, "examples", example, ...rest);
 }
 
-/** The page with the files as they are now. A file with several blocks is cut at its headings, `/* ---- … *\/`. */
+/** The page with the current files. A file with several blocks is split at its headings, `/* ---- … *\/`. */
 function refreshed(): string {
   const used = new Map<string, number>();
   const text = readFileSync(page, "utf8");

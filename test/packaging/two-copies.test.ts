@@ -5,7 +5,7 @@ import * as own from "../../src/index.ts";
 
 setDefaultTimeout(60_000);
 
-// Two copies of the package in one process, as two versions in node_modules or `bun --hot` give them.
+// Two copies of the package in one process, as with two versions in node_modules or `bun --hot`.
 
 const root = resolve(import.meta.dir, "../..");
 let folder = "";
@@ -22,7 +22,7 @@ beforeAll(async () => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** A value of one copy, as the types of the other see it. */
+/** A value of one copy, with the type that the other copy has for it. */
 const foreign = <T>(value: T): T => value;
 
 describe("two copies of the package", () => {
@@ -45,7 +45,7 @@ describe("two copies of the package", () => {
       expect(value instanceof own.DistError).toBe(false);
   });
 
-  test("take each other's stores", async () => {
+  test("accept each other's stores", async () => {
     const store = new other.HashStore();
     const prefix = new own.PrefixStore("outer", new other.PrefixStore("inner", store));
     await prefix.set("key", "value");
@@ -56,7 +56,7 @@ describe("two copies of the package", () => {
     await own.destroyProcessGroup();
   });
 
-  test("share the default group, and take each other's groups, tensors and reduce ops", async () => {
+  test("share the default group, and accept each other's groups, tensors and reduce ops", async () => {
     const group = await own.initProcessGroup({ backend: "fake", store: new own.HashStore(), rank: 0, worldSize: 1 });
     try {
       expect([other.isInitialized(), other.getRank(), other.getWorldSize(foreign(group))]).toEqual([true, 0, 1]);
@@ -68,7 +68,7 @@ describe("two copies of the package", () => {
       const sparse = other.sparseTensor({ indices: [[1, 1]], values: Float32Array.of(1, 2), shape: [4] });
       const sum = await own.allReduce(foreign(sparse), { op: other.ReduceOp.SUM });
       expect([...sum.values]).toEqual([3]);
-      // Refused, since it is to this rank itself, and not for whose function it is.
+      // Refused because it is sent to this rank itself, not because of the copy that the function belongs to.
       const [work] = own.batchIsendIrecv([{ op: foreign(other.isend), tensor: Float32Array.of(1), peer: 0 }]);
       expect(await work?.then(String, String)).toContain("dst is the rank of this process itself");
       const refused = await other.broadcast(Float32Array.of(1), { src: 5 }).catch((error: unknown) => error);
@@ -80,20 +80,20 @@ describe("two copies of the package", () => {
     expect(own.isInitialized()).toBe(false);
   });
 
-  test("that do not fit together say so", () => {
+  test("report that they are incompatible", () => {
     const key = Symbol.for("bun-c10d.context");
     const before: unknown = Reflect.get(globalThis, key);
     Reflect.set(globalThis, key, { layout: 99 });
     try {
       expect(() => own.isInitialized()).toThrow(expect.objectContaining({ code: "VERSION_MISMATCH" }));
-      expect(() => own.isInitialized()).toThrow("two versions of bun-c10d that do not fit together (state 99 and ");
+      expect(() => own.isInitialized()).toThrow("two incompatible versions of bun-c10d (state 99 and ");
     } finally {
       Reflect.set(globalThis, key, before);
     }
   });
 });
 
-test("bun --hot loads the package again beside what it has made before", async () => {
+test("bun --hot loads the package again, next to objects of the first copy", async () => {
   const script = join(folder, "hot.ts");
   const program = `
     import { writeFileSync, readFileSync } from "node:fs";

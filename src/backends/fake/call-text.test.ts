@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { viewTensor } from "../../tensor/index.ts";
 import { messageMismatchText } from "./call-text.ts";
-import type { Message } from "./mailbox.ts";
+import type { Message } from "./exchange/mailbox.ts";
 
 /** Expected texts of the native tests, whose parts may be several literals. */
 const native = readFileSync(new URL("../../../native/ops/tests/call_text_test.cc", import.meta.url), "utf8").replace(
@@ -10,7 +10,7 @@ const native = readFileSync(new URL("../../../native/ops/tests/call_text_test.cc
   "",
 );
 
-test("messages that differ are told of in the words of the native engine", () => {
+test("messages that differ are described with the text of the native engine", () => {
   const message = (rank: number, data: Float32Array | BigInt64Array) =>
     ({ rank, tag: 5, tensor: viewTensor(data) }) as Message;
   const text = messageMismatchText(message(0, new Float32Array(4)), message(1, new BigInt64Array(1)));

@@ -1,20 +1,20 @@
 import { opTable } from "../../collectives/index.ts";
 import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
-import type { Message } from "./mailbox.ts";
+import type { Message } from "./exchange/mailbox.ts";
 import { type NumberedCall, readBy } from "./numbered-call.ts";
 
-// The same in the same words as native/ops/call_text.cc, which the shims use.
+// The same texts as those of native/ops/call_text.cc, which the shims use.
 
 const ADVICE =
   "All ranks must call the same collectives in the same order, with the same dtypes, sizes, reduce ops and roots";
 
-/** A rank, and what it has called. */
+/** A rank and its call. */
 export interface RankCall {
   readonly rank: number;
   readonly call: NumberedCall;
 }
 
-/** Tensors whose sizes are the same on all ranks; of gather and scatter, only the root has the list. */
+/** Tensors whose sizes are the same on all ranks; for gather and scatter, only the root has the list. */
 function agreedTensors(call: NumberedCall): readonly TensorView[] {
   return call.op === "scatter" ? call.outputs : readBy(call);
 }
@@ -24,7 +24,7 @@ function hasAgreedSizes({ op }: NumberedCall): boolean {
 }
 
 /**
- * A collective in words, such as `reduce(float32[3], SUM, root 0)`, `allToAll(float32)`, and of a list
+ * A collective as text, such as `reduce(float32[3], SUM, root 0)`, `allToAll(float32)`, or for a list
  * `allReduceCoalesced(3 tensors of float32, 12 elements, SUM)`.
  */
 export function textOf(call: NumberedCall): string {
@@ -42,7 +42,7 @@ export function textOf(call: NumberedCall): string {
   return `${call.op}(${parts.join(", ")})`;
 }
 
-/** Whether two ranks call the same, at the same place. */
+/** Whether two ranks made the same call, at the same position. */
 export function agree(a: NumberedCall, b: NumberedCall): boolean {
   if (a.number !== b.number || textOf(a) !== textOf(b)) return false;
   if (!hasAgreedSizes(a)) return true;
@@ -58,10 +58,10 @@ export function mismatchText(a: RankCall, b: RankCall): string {
   return `${calls}${differenceOf(a, b)}. ${ADVICE}`;
 }
 
-/** What the texts of the two calls do not show. */
+/** The difference that the texts of the two calls do not show. */
 function differenceOf(a: RankCall, b: RankCall): string {
   if (a.call.number === b.call.number) return textOf(a.call) === textOf(b.call) ? " with tensors of other sizes" : "";
-  // Calls are compared by their order, so only calls that were refused can make the difference.
+  // Calls are compared in order, so only refused calls can make the numbers differ.
   const [ahead, behind] = a.call.number > b.call.number ? [a, b] : [b, a];
   const more = ahead.call.number - behind.call.number;
   return (
@@ -71,7 +71,7 @@ function differenceOf(a: RankCall, b: RankCall): string {
 }
 
 /**
- * Of an all-to-all: `rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but rank 0 sends
+ * All-to-all: `rank 0 called allToAll(float32) as collective #3, rank 1 called allToAll(float32), but rank 0 sends
  * float32[4] to rank 1, which expects float32[3]`.
  */
 export function splitMismatchText(
@@ -90,7 +90,7 @@ export function splitMismatchText(
   );
 }
 
-/** Of a message: `rank 0 sent float32[4] with tag 5, rank 1 was to receive float32[3]`. */
+/** Message: `rank 0 sent float32[4] with tag 5, rank 1 was to receive float32[3]`. */
 export function messageMismatchText(send: Message, recv: Message): string {
   const [sent, wanted] = [send, recv].map(({ tensor }) => `${tensor.dtype}[${tensor.length}]`);
   return `rank ${send.rank} sent ${sent} with tag ${send.tag}, rank ${recv.rank} was to receive ${wanted}`;

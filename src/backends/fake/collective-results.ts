@@ -6,10 +6,10 @@ import { reduceElements } from "./reduce-elements.ts";
 
 type Bytes = Uint8Array<ArrayBuffer>;
 
-/** New contents of one rank's outputs, in their order; a list that is shorter leaves the rest as it is. */
+/** New contents of one rank's outputs, in their order; a shorter list leaves the rest unchanged. */
 export type RankResult = readonly Bytes[];
 
-/** A part of an all-to-all that is not of the size its receiver expects. */
+/** A part of an all-to-all whose size is not what its receiver expects. */
 export class SplitMismatch extends Error {
   constructor(
     readonly sender: number,
@@ -27,7 +27,7 @@ interface Part extends Pick<NumberedCall, "outputs" | "inputSplits" | "outputSpl
   readonly dtype: DType;
 }
 
-/** What a collective is about, which is the same on all ranks. */
+/** The parameters of a collective that are the same on all ranks. */
 interface Terms {
   readonly dtype: DType;
   readonly reduceOp: ReduceOp;
@@ -36,7 +36,7 @@ interface Terms {
 
 type Rule = (parts: readonly Part[], terms: Terms) => readonly RankResult[];
 
-/** What each collective puts into the outputs of each rank, from what all of them have read. */
+/** What each collective puts into the outputs of each rank, from the inputs of all. */
 const rules: { readonly [op in Collective]: Rule } = {
   allReduce: (parts, terms) => toAll(parts, [reduceInputs(parts, 0, terms)]),
 
@@ -105,7 +105,7 @@ const rules: { readonly [op in Collective]: Rule } = {
  * The results of a collective.
  *
  * @param calls Each rank's call, in the order of ranks; they agree.
- * @throws SplitMismatch when the sizes of an all-to-all do not fit.
+ * @throws SplitMismatch when the sizes of an all-to-all do not match.
  */
 export function resultsOf(calls: readonly NumberedCall[]): readonly RankResult[] {
   const [first] = calls;

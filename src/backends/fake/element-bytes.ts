@@ -8,20 +8,20 @@ import {
   tensor,
 } from "../../tensor/index.ts";
 
-/** Whether the memory of a tensor has not been taken away. */
+/** Whether the memory of a tensor is still there. */
 export function isThere({ data, byteLength }: TensorView): boolean {
   return data === undefined || isWhole(data, byteLength);
 }
 
-/** The memory of a tensor as bytes; foreign host memory is read where it is. */
+/** The memory of a tensor as bytes; foreign host memory is read in place. */
 export function bytesOf({ data, ptr, byteLength }: TensorView): Uint8Array<ArrayBufferLike> {
-  // Also where the memory of an empty tensor has been taken away, or there never was any.
+  // Even if the memory of an empty tensor is gone or never existed.
   if (byteLength === 0) return new Uint8Array(0);
   if (data !== undefined) return bytesOfStorage(data, byteLength);
   return new Uint8Array(toArrayBuffer(ptr as Pointer, 0, byteLength));
 }
 
-/** A copy of a tensor's elements that nobody else can change. */
+/** A private copy of a tensor's elements. */
 export function copyOf(view: TensorView): Uint8Array<ArrayBuffer> {
   return new Uint8Array(bytesOf(view));
 }

@@ -8,6 +8,6 @@ describe("in Workers, where wait() blocks", () => {
   testBackend(plugin, { worldSizes: [2, 3], spawn: "workers" });
 });
 
-describe("delivered in an order that a seed decides", () => {
+describe("delivered in an order that a seed determines", () => {
   testBackend(plugin, { worldSizes: [3], spawn: false, options: { seed: 20 } });
 });

@@ -11,11 +11,11 @@ import { Backend, type BackendContext, type Capabilities } from "../../registry/
 import { detachGuard } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { copied, isThere } from "./element-bytes.ts";
-import type { ExchangePort, Failure, Member } from "./exchange-port.ts";
+import type { ExchangePort, Failure, Member } from "./exchange/exchange-port.ts";
+import { meetInThread } from "./exchange/meeting.ts";
+import { workerLink } from "./exchange/worker-link.ts";
 import { LocalWork, type LocalWorkHost } from "./local-work.ts";
-import { meetInThread } from "./meeting.ts";
 import { type CollectiveCall, isCollective, numberedCall } from "./numbered-call.ts";
-import { workerLink } from "./worker-link.ts";
 
 /** One rank of a group whose ranks exchange real data: all in this thread, or each in a Worker of this process. */
 export class LocalBackend extends Backend implements Member {
@@ -40,7 +40,7 @@ export class LocalBackend extends Backend implements Member {
   #rounds = 0;
   #collectives = 0;
   #refused = 0;
-  /** Number of the last collective, among those that were refused too. */
+  /** Number of the last collective, counting refused ones. */
   #number = 0;
   #messages = 0;
   #closed = false;
@@ -77,7 +77,7 @@ export class LocalBackend extends Backend implements Member {
 
   override submit(calls: readonly OpCall[]): readonly Work<void>[] {
     const lost = calls.find((call) => !tensorsOf(call).every(isThere));
-    // One by one: a call that shows that the ranks are out of step fails the group before the next one.
+    // One by one: a call that shows that the ranks are out of step fails the group before the next call.
     return calls.map((call) => {
       if (call.op === "refused") return this.#takeTurn(call);
       if (this.state !== "OPEN") return this.#refuse(call);
@@ -86,12 +86,12 @@ export class LocalBackend extends Backend implements Member {
     });
   }
 
-  /** By its own words: {@link submit} refuses what comes too late. */
+  /** With its own error messages: {@link submit} refuses calls on a closed or failed group. */
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
     return this.submit(calls);
   }
 
-  /** A collective that this rank has refused is numbered, as it is on ranks that have not refused it. */
+  /** A collective that this rank refused takes a number, as on ranks that did not refuse it. */
   #takeTurn(call: OpCall): Work<void> {
     this.#refused++;
     this.#exchange.refuse(this.rank);
@@ -117,7 +117,7 @@ export class LocalBackend extends Backend implements Member {
   #start(call: OpCall, seq: number): LocalWork {
     const work = new LocalWork(call, seq, this.#host);
     this.#inFlight.add(work);
-    if (detachGuard !== undefined) work.whenEnded(detachGuard.lend(tensorsOf(call), work.title));
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.guard(tensorsOf(call), work.title));
     return work;
   }
 
@@ -140,8 +140,8 @@ export class LocalBackend extends Backend implements Member {
     const op = opNames[work.opType];
     const group = this.#group;
     const where = `${op} #${work.seq} on group "${group}" (fake, rank ${this.rank} of ${this.size})`;
-    const told = rank === this.rank || kind === "mismatch" || kind === "left" ? text : `rank ${rank}: ${text}`;
-    const message = `${where}: ${told}`;
+    const reason = rank === this.rank || kind === "mismatch" || kind === "left" ? text : `rank ${rank}: ${text}`;
+    const message = `${where}: ${reason}`;
     const init = { backend: "fake", group, op, seq: work.seq, rank: this.rank, peers };
     if (kind === "timeout") {
       return new DistTimeoutError(message, { ...init, code: "OP_TIMEOUT", timeoutMs: work.timeoutMs });
@@ -156,12 +156,12 @@ export class LocalBackend extends Backend implements Member {
     return Work.rejected(this.#refusalOf(opType, call.timeoutMs), { opType });
   }
 
-  /** What a group that takes no ops answers. */
+  /** The error of a call on a group that takes no ops. */
   #refusalOf(opType: OpType, timeoutMs: number): DistError {
     const { failure } = this.#exchange;
     const isOwn = failure?.kind === "aborted" && failure.rank === this.rank;
     if (!this.#closed && failure !== undefined && !isOwn && this.#firstError === undefined) {
-      // The others have failed before this rank made its call.
+      // The others failed before this rank made its call.
       this.#firstError = this.#errorOf(failure, { opType, seq: ++this.#collectives, timeoutMs });
       return this.#firstError;
     }
@@ -186,7 +186,7 @@ export class LocalBackend extends Backend implements Member {
     );
   }
 
-  /** The memory of a call of this batch has been taken away since it was made: none of them is started. */
+  /** A call of this batch has lost its memory since it was made: none of them is started. */
   #refuseLost(call: OpCall, lost: OpCall): Work<void> {
     if (isCollective(call)) {
       this.#refused++;

@@ -4,14 +4,14 @@ import type { Clock } from "../../registry/index.ts";
 import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
 import { Work } from "../../work/index.ts";
 import { bytesOf, isThere } from "./element-bytes.ts";
-import type { PendingOp } from "./exchange-port.ts";
+import type { PendingOp } from "./exchange/exchange-port.ts";
 
 /** The rank whose op it is. */
 export interface LocalWorkHost {
-  /** Blocks this thread until something has come from the other ranks; undefined where they share this thread. */
+  /** Blocks this thread until a message from the other ranks arrives; undefined if they share this thread. */
   readonly pump?: (limitMs: number) => void;
   readonly clock: Clock;
-  /** Runs code as the rank whose op it is: the one that comes last brings about the end of those of all ranks. */
+  /** Runs code as the rank whose op it is: the last rank to call an op completes it for all. */
   asRank(code: () => void): void;
   /** Called when the op's time is up. */
   onTimeout(work: LocalWork): void;
@@ -26,7 +26,7 @@ export class LocalWork extends Work<void> implements PendingOp {
   readonly timeoutMs: number;
   readonly #host: LocalWorkHost;
   readonly #outputs: readonly TensorView[];
-  /** Tensors that native code would use where they are: detaching one of them fails the group too. */
+  /** Tensors that native code would use in place: detaching one of them fails the group too. */
   readonly #exposed: readonly TensorView[];
   readonly #due: number;
   readonly #timer: Disposable;
@@ -42,7 +42,7 @@ export class LocalWork extends Work<void> implements PendingOp {
     this.#exposed = stagedBytes(tensors) > STAGED_BYTES ? tensors.filter(isDetachable) : [];
     this.timeoutMs = timeoutMs;
     this.#due = host.clock.now() + timeoutMs;
-    // Also without a limit, a timer keeps the process alive while the op is in flight.
+    // Even without a limit, a timer keeps the process alive while the op is in flight.
     this.#timer = host.clock.schedule(timeoutMs, () => host.onTimeout(this));
   }
 
@@ -72,7 +72,7 @@ export class LocalWork extends Work<void> implements PendingOp {
         { code: "DETACHED_BUFFER", op: opNames[this.opType], seq: this.seq },
       );
       this.fail(error);
-      // As with native code, whose backends cannot know what it has written to.
+      // As in native backends, which cannot know what was written to.
       if (isLost) this.#host.abort(error.message);
       return;
     }
@@ -107,7 +107,7 @@ export class LocalWork extends Work<void> implements PendingOp {
     );
   }
 
-  /** Takes what comes until it is the end of this op. The timer of the op cannot fire meanwhile. */
+  /** Receives messages until this op ends. The timer of the op cannot fire meanwhile. */
   #waitFor(pump: (limitMs: number) => void, limitMs: number): void {
     const deadline = performance.now() + limitMs;
     let late = false;

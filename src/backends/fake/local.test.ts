@@ -33,7 +33,7 @@ describe("ranks of one thread that are out of step", () => {
       "MAX",
     ],
     [
-      "splits that do not fit",
+      "splits that do not match",
       async (rank) =>
         dist.allToAllSingle(new Int8Array(rank === 0 ? 3 : 2), new Int8Array(2), {
           inputSplits: [1, 1],
@@ -50,7 +50,7 @@ describe("ranks of one thread that are out of step", () => {
     ],
   ];
 
-  test.each(desyncs)("%s: all ranks hear of both", async (_, body, first, second) => {
+  test.each(desyncs)("%s: all ranks are notified of both", async (_, body, first, second) => {
     const errors = await errorsOf(2, body);
     expect(errors).toHaveLength(2);
     for (const error of errors) {
@@ -66,7 +66,7 @@ describe("wait() among ranks of one thread", () => {
   test("returns if the data is there, else says what to do", async () => {
     const waited = await localRanks(2, async ({ rank, store }) => {
       const tensor = Float32Array.of(rank + 1);
-      if (rank === 1) await store.get("rank 0 has come");
+      if (rank === 1) await store.get("rank 0 has arrived");
       const work = dist.allReduce(tensor);
       if (rank === 1) return [work.wait(), tensor[0]];
       let thrown: unknown;
@@ -78,7 +78,7 @@ describe("wait() among ranks of one thread", () => {
       expect(thrown).toBeInstanceOf(dist.UnsupportedOperationError);
       expect(thrown).toMatchObject({ code: "WAIT_WOULD_DEADLOCK" });
       expect(String(thrown)).toContain("Await the Work instead");
-      await store.set("rank 0 has come", "");
+      await store.set("rank 0 has arrived", "");
       await work;
       return [work.wait(), tensor[0]];
     });
@@ -93,9 +93,9 @@ describe("wait() among ranks of one thread", () => {
       2,
       async ({ rank, store }) => {
         const tensor = Float32Array.of(rank + 1);
-        if (rank === 1) await store.get("rank 0 has come");
+        if (rank === 1) await store.get("rank 0 has arrived");
         const work = dist.allReduce(tensor);
-        if (rank === 0) await store.set("rank 0 has come", "");
+        if (rank === 0) await store.set("rank 0 has arrived", "");
         if (rank === 0) await work;
         else expect([tensor[0], work.isCompleted(), work.wait()]).toEqual([2, false, true]);
         return tensor[0];
@@ -123,7 +123,7 @@ describe("a seed", () => {
     return events.join(" ");
   }
 
-  test("decides in which order ops end, again and again", async () => {
+  test("determines in which order ops end, reproducibly", async () => {
     const orders = await Promise.all([1, 2, 3, 1].map(interleaving));
     expect(orders[3]).toBe(orders[0] ?? "");
     expect(new Set(orders).size).toBe(3);
@@ -168,7 +168,7 @@ describe("failures among ranks of one thread", () => {
     for (const error of errors) expect(error.message).toContain("must make the same groups in the same order");
   });
 
-  test("a time-out names who is missing, on all ranks", async () => {
+  test("a time-out names the missing rank, on all ranks", async () => {
     const [late, waiting, ...rest] = await errorsOf(3, async (rank) => {
       if (rank === 0) await Bun.sleep(150);
       await dist.barrier({ timeout: 60 });
@@ -213,11 +213,11 @@ describe("failures among ranks of one thread", () => {
       (rank) => (rank === 0 ? dist.recv(new Int8Array(1), { src: 1, timeout: 60 }) : dist.allReduce(new Int8Array(2))),
       "rank 1 did not arrive; rank 1 was at allReduce(int8[2], SUM) as collective #1",
     ],
-  ])("a rank that is missing since it is at %s: that is told", async (_, body, text) => {
+  ])("a rank that is missing because it is at %s: the error says so", async (_, body, text) => {
     for (const error of await errorsOf(3, body)) expect(error.message).toEndWith(`timed out after 60 ms; ${text}`);
   });
 
-  test("a rank that has refused its call is told of", async () => {
+  test("a rank that refused its call is reported", async () => {
     const [waiting] = await errorsOf(2, async (rank) => {
       if (rank === 1) await dist.barrier({ timeout: 60 });
       else await dist.broadcast(new Int8Array(1), { src: 5 }).catch(() => Bun.sleep(150));
@@ -247,7 +247,7 @@ describe("failures among ranks of one thread", () => {
     expect(error).toMatchObject({ code: "PEER_LOST", details: { peers: [1] } });
   });
 
-  test("a buffer that is gone when the data comes is no silent loss", async () => {
+  test("a buffer that is gone when the data arrives is reported", async () => {
     const errors = await errorsOf(2, async (rank) => {
       const tensor = new Float32Array(4);
       const work = dist.broadcast(tensor, { src: 1 });
@@ -258,9 +258,9 @@ describe("failures among ranks of one thread", () => {
     expect(errors[0]?.message).toMatch(/detached/i);
   });
 
-  test("ranks of another process are told so", async () => {
+  test("a rank in another process is refused with a reason", async () => {
     const store = new dist.HashStore();
-    const { meetInThread } = await import("./meeting.ts");
+    const { meetInThread } = await import("./exchange/meeting.ts");
     await store.set("fake/exchange", "12345/elsewhere");
     const error = await meetInThread(
       { store, rank: 1, size: 2, groupName: "0", timeoutMs: 100, clock: systemClock },

@@ -14,14 +14,14 @@ export function isCollective(call: OpCall): call is CollectiveCall {
   return opTable[call.op].kind === "collective";
 }
 
-/** What the other ranks get to know of a {@link CollectiveCall}. */
+/** What the other ranks see of a {@link CollectiveCall}. */
 export interface NumberedCall
   extends Pick<CollectiveCall, "op" | "inputs" | "outputs" | "reduceOp" | "root" | "inputSplits" | "outputSplits"> {
-  /** Place among the calls of its rank, from 1, those that were refused among them. */
+  /** Position among the calls of its rank, from 1, counting refused ones. */
   readonly number: number;
 }
 
-/** Gives a call its number, and copies of what it reads: what is detached later has been given already. */
+/** Adds the number to a call, and copies what it reads, so that it may be detached later. */
 export function numberedCall(call: CollectiveCall, number: number): NumberedCall {
   const { op, outputs, reduceOp, root, inputSplits, outputSplits } = call;
   return {

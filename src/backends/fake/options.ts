@@ -2,10 +2,10 @@
 export interface FakeOptions {
   /**
    * `local`: all ranks are in this process and exchange real data (see `localRanks`). `solo`: this process pretends to
-   * be one rank of many, and nobody else is there. Default is `local`.
+   * be one rank of many, without any others. Default is `local`.
    */
   readonly mode?: "local" | "solo";
-  /** Local: delivers results later, in an order that this number decides. Default: at once, in the order of ranks. */
+  /** Local: delivers results later, in an order that this number determines. Default: at once, in rank order. */
   readonly seed?: number;
   /** Solo: every collective fails. Default is `false`. */
   readonly errorOnCollective?: boolean;

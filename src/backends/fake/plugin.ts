@@ -4,7 +4,7 @@ import { LocalBackend } from "./local-backend.ts";
 import type { FakeOptions } from "./options.ts";
 import { SoloBackend } from "./solo-backend.ts";
 
-/** Collectives without a network or a native library: among ranks of one thread, or of one rank without peers. */
+/** Collectives without a network or a native library: among ranks of one process, or of one rank without peers. */
 const plugin: BackendPlugin<FakeOptions> = {
   name: "fake",
   type: BackendType.CUSTOM,

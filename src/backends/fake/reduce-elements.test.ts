@@ -258,7 +258,7 @@ describe("reduceElements", () => {
     expect(reduced(dtype, op, inputs)).toEqual([...expected]);
   });
 
-  test("the result is new memory, also of a single rank", () => {
+  test("the result is new memory, even for a single rank", () => {
     const input = Uint8Array.of(1, 2);
     expect(reduceElements("uint8", SUM, [input])).toEqual(input);
     expect(reduceElements("uint8", SUM, [input]).buffer).not.toBe(input.buffer);

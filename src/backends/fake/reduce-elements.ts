@@ -6,7 +6,7 @@ import { elementsOf } from "./element-bytes.ts";
 /**
  * Reduces the elements of all ranks, in the order of ranks, and returns the result as new bytes.
  *
- * Every step is rounded to the dtype (bfloat16: by way of float32); integers wrap around. AVG divides the sum at the
+ * Every step is rounded to the dtype (bfloat16: through float32); integers wrap around. AVG divides the sum at the
  * end, integers towards zero. PREMUL_SUM rounds each product. NaN wins over any number in MIN and MAX. A bool is true
  * unless its byte is 0: SUM, MAX and BOR are "or", PRODUCT, MIN and BAND "and", BXOR is "not equal".
  *
@@ -47,7 +47,7 @@ const floats: { readonly [op in ReduceOpName]?: Combine<number> } = {
   MAX: (a, b) => Math.max(a, b),
 };
 
-// The array they are stored in cuts them to its 8, 16 or 32 bits.
+// The array that stores them truncates them to its 8, 16 or 32 bits.
 const integers: { readonly [op in ReduceOpName]?: Combine<number> } = {
   ...floats,
   PRODUCT: (a, b) => Math.imul(a, b),
@@ -56,7 +56,7 @@ const integers: { readonly [op in ReduceOpName]?: Combine<number> } = {
   BXOR: (a, b) => a ^ b,
 };
 
-// The array they are stored in cuts them to its 64 bits.
+// The array that stores them truncates them to its 64 bits.
 const bigInts: { readonly [op in ReduceOpName]?: Combine<bigint> } = {
   SUM: (a, b) => a + b,
   PRODUCT: (a, b) => a * b,
@@ -121,7 +121,7 @@ function reduceBools(result: Bytes, inputs: readonly Bytes[], name: ReduceOpName
 }
 
 function reduceComplex(result: Bytes, inputs: readonly Bytes[], dtype: DType, op: ReduceOp): void {
-  // Adding, and scaling by a real factor, is done on real and imaginary parts alone.
+  // Addition, and scaling by a real factor, act on the real and imaginary parts separately.
   const parts = dtype === "complex64" ? "float32" : "float64";
   if (op.name === "SUM" || op.name === "AVG" || op.name === "PREMUL_SUM") {
     reduceNumbers(result, inputs, parts, op);

@@ -45,13 +45,13 @@ export class SoloBackend extends Backend {
 
   override submit(calls: readonly OpCall[]): readonly Work<void>[] {
     return calls.map((call) => {
-      // Nobody compares the calls of the ranks.
+      // There are no other ranks to compare calls with.
       if (call.op === "refused") return Work.completed(undefined, { opType: opTypeOf(call) });
       return this.state === "OPEN" ? this.#start(call) : this.#refuse(opTypeOf(call));
     });
   }
 
-  /** By its own words: {@link submit} refuses what comes too late. */
+  /** With its own error messages: {@link submit} refuses calls on a closed or failed group. */
   override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
     return this.submit(calls);
   }
@@ -116,7 +116,7 @@ export class SoloBackend extends Backend {
       );
     }
     if (seq !== failAt) return undefined;
-    const text = `${this.#where(opType, seq)}: failed as asked for (failAt is ${failAt})`;
+    const text = `${this.#where(opType, seq)}: failed as requested (failAt is ${failAt})`;
     return this.#fail(new DistBackendError(text, { ...init, code: "INJECTED_FAILURE" }));
   }
 
@@ -136,7 +136,7 @@ export class SoloBackend extends Backend {
     });
   }
 
-  /** The group fails with an op of it: so does all that is in flight. */
+  /** The group fails with one of its ops, and so do all ops in flight. */
   #fail(error: DistError): DistError {
     this.#failure ??= error;
     for (const work of [...this.#inFlight]) work.end(error);

@@ -5,13 +5,13 @@ import { copyOf } from "./element-bytes.ts";
 type Bytes = Uint8Array<ArrayBuffer>;
 
 /**
- * What a collective of a rank without peers puts into its outputs, in their order: what it would be if every other rank
- * had given the same as this one, as far as that can be had without computing. c10d: `FakeProcessGroup`.
+ * What a collective of a rank without peers puts into its outputs, in their order: the result if every other rank
+ * passed the same inputs, as far as that needs no arithmetic. c10d: `FakeProcessGroup`.
  *
- * - in place (all-reduce, broadcast, reduce): the tensor stays as it is
- * - gathering, and the steps of a sparse all-reduce: the own input in every place
- * - scatter and reduce-scatter: the own part of the inputs, not scaled; on other ranks than the root, scatter leaves
- *   its output as it is
+ * - in place (all-reduce, broadcast, reduce): the tensor is unchanged
+ * - gathering, and the steps of a sparse all-reduce: the rank's own input in every slot
+ * - scatter and reduce-scatter: the rank's own part of the inputs, not scaled; on ranks other than the root, scatter
+ *   leaves its output unchanged
  * - all-to-all: each output is the input for that rank; with splits, each part is the start of the input
  */
 export function soloResultsOf(call: OpCall, rank: number, size: number): readonly Bytes[] {

@@ -1,16 +1,17 @@
 import type { DistError } from "../../errors/index.ts";
 import type { Clock } from "../../registry/index.ts";
+import { sleepSync } from "../../time/index.ts";
 import { Work, type WorkInit } from "../../work/index.ts";
 
 export interface SoloWorkInit extends WorkInit {
   readonly delayMs: number;
   readonly clock: Clock;
-  /** Carries the op out when it is due; an error ends it so. */
+  /** Carries out the op when it is due; an error that it returns fails the op. */
   carryOut(): DistError | undefined;
   onEnd(work: SoloWork): void;
 }
 
-/** Work of an op of a rank that is alone: it ends after a delay, by itself. */
+/** Work of an op of a rank without peers: it ends by itself, after a delay. */
 export class SoloWork extends Work<void> {
   readonly #init: SoloWorkInit;
   readonly #due: number;
@@ -23,7 +24,7 @@ export class SoloWork extends Work<void> {
     if (init.delayMs > 0) this.#timer = init.clock.schedule(init.delayMs, () => this.end());
   }
 
-  /** Ends the op: as it is meant to end, or with an error that came first. */
+  /** Carries out the op and ends it, or ends it with an earlier error. */
   end(error: DistError | undefined = this.isCompleted() ? undefined : this.#init.carryOut()): void {
     if (this.isCompleted()) return;
     this.#timer?.[Symbol.dispose]();
@@ -37,7 +38,7 @@ export class SoloWork extends Work<void> {
 
   protected override block(limitMs: number): void {
     const remaining = Math.max(0, this.#due - this.#init.clock.now());
-    Bun.sleepSync(Math.min(remaining, limitMs));
+    sleepSync(Math.min(remaining, limitMs));
     if (remaining > limitMs) throw this.waitTimeout(limitMs);
     this.end();
   }

@@ -19,12 +19,12 @@ afterEach(async () => {
 });
 
 describe("a rank without peers", () => {
-  test("is who it says it is", async () => {
+  test("has the rank and world size that it was given", async () => {
     await pretend({}, 3, 1_000);
     expect([dist.getRank(), dist.getWorldSize(), dist.getBackend()]).toEqual([3, 1_000, "fake"]);
   });
 
-  test("gets the documented results, at once", async () => {
+  test("receives the documented results, at once", async () => {
     await pretend();
     const tensor = of(1, 2);
     expect(dist.allReduce(tensor).wait()).toBe(true);
@@ -89,7 +89,7 @@ describe("a rank without peers", () => {
     expect(await dist.barrier().catch((thrown: unknown) => thrown)).toMatchObject({ code: "GROUP_FAILED" });
   });
 
-  test("takes its time with delayMs, for await and for wait()", async () => {
+  test("is delayed by delayMs, for await and for wait()", async () => {
     await pretend({ delayMs: 30 });
     const started = performance.now();
     const work = dist.barrier();

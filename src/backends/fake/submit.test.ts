@@ -39,7 +39,7 @@ function call(
   return opCall(op, CPU, read ?? [], written ?? [], 1_000, terms);
 }
 
-/** What a Work has ended with: "ok", the code of its error, or "pending". */
+/** What a Work ended with: "ok", the code of its error, or "pending". */
 function endOf(work: Work<void> | undefined): unknown {
   if (work?.isCompleted() !== true) return "pending";
   const error = failureOf(work);
@@ -68,7 +68,7 @@ function sparseHalves(counts: readonly number[], rank: number, size: number) {
 }
 
 describe("ranks of one thread", () => {
-  test("claim what their plugin claims", async () => {
+  test("report the capabilities of their plugin", async () => {
     const [first] = await connect(1);
     expect(first?.capabilities).toBe(plugin.capabilities);
     const claims = { ops: { barrier: [] }, reduceOps: {} };
@@ -98,7 +98,7 @@ describe("ranks of one thread", () => {
     ]);
   });
 
-  test("refuse a batch that comes after the end", async () => {
+  test("refuse a batch that is submitted after the end", async () => {
     const [first, second] = await connect(2);
     await second?.close();
     expect(second?.submit([call("barrier"), call("barrier")]).map(endOf)).toEqual(["GROUP_CLOSED", "GROUP_CLOSED"]);
@@ -117,7 +117,7 @@ describe("ranks of one thread", () => {
     ]);
   });
 
-  test("count what a rank has refused", async () => {
+  test("count what a rank refused", async () => {
     const [first, second] = await connect(2);
     expect(first?.submit([call("refused")]).map(endOf)).toEqual(["ok"]);
     second?.submit([call("refused")]);
@@ -133,14 +133,14 @@ describe("ranks of one thread", () => {
     );
   });
 
-  test("start none of a batch whose memory has been taken away", async () => {
+  test("start no call of a batch whose memory is gone", async () => {
     const [first, second] = await connect(2);
     const [gone, tensor] = [new Float32Array(2), new Float32Array(2)];
     const batch = [call("broadcast", [tensor], [], { root: 0 }), call("broadcast", [gone], [], { root: 0 })];
     takeAway(gone);
     expect(first?.submit(batch).map(endOf)).toEqual(["DETACHED_BUFFER", "DETACHED_BUFFER"]);
     expect(first?.inFlight).toBe(0);
-    // Those calls have had their turn, so that the ranks can tell.
+    // Those calls took their turn, which makes the ranks differ.
     first?.submit([call("barrier")]);
     expect(second?.submit([call("barrier")]).map(endOf)).toEqual(["DESYNC"]);
   });
@@ -162,7 +162,7 @@ describe("ranks of one thread", () => {
     expect(next.map((work) => [endOf(work), work.seq])).toEqual(Array(3).fill(["ok", 2]));
   });
 
-  test("tell sparse tensors of other dtypes apart, by the second half", async () => {
+  test("distinguish sparse tensors of other dtypes, by the second half", async () => {
     const [first, second] = await connect(2);
     const halves = [sparseHalves([1, 1], 0, 2), sparseHalves([1, 1], 1, 2)] as const;
     first?.submit([halves[0].terms]);
@@ -194,7 +194,7 @@ describe("a rank without peers", () => {
     expect([...uneven.values]).toEqual(Array(6).fill(0.5));
   });
 
-  test("takes turns and messages without counting them as collectives", async () => {
+  test("does not count turns and messages as collectives", async () => {
     const backend = await alone({ failAt: 1 });
     const received = call("recv", [new Int8Array(1)], [], { peer: -1 });
     const works = backend.submit([call("refused"), received, call("barrier"), call("barrier")]);
@@ -202,7 +202,7 @@ describe("a rank without peers", () => {
     expect(sourceOf(works[1] as Work<void>)).toBe(1);
   });
 
-  test("says that memory has been taken away", async () => {
+  test("reports that memory is gone", async () => {
     const backend = await alone({ delayMs: 5 });
     const [gone, nothing] = [new Float32Array(2), new Float32Array(0)];
     const works = backend.submit([gone, nothing].map((tensor) => call("allReduce", [tensor])));

@@ -20,7 +20,7 @@ describe("where gloo listens", () => {
     expect(listenAddresses(context, {}, { LOCAL_WORLD_SIZE: "2" })).toEqual(["127.0.0.1"]);
   });
 
-  test("an interface that is not there, and a name in place of an address, are refused", () => {
+  test("an interface that does not exist, and a name in place of an address, are refused", () => {
     expect(() => listenAddresses(context, { interface: "nothing0" }, {})).toThrow(InvalidArgumentError);
     expect(() => listenAddresses(context, {}, { C10D_GLOO_HOST: "host.example" })).toThrow(
       /IP address of this machine/,

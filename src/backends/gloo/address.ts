@@ -1,21 +1,22 @@
 import { isIP } from "node:net";
 import { networkInterfaces } from "node:os";
+import { type Environment, processEnvironment } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import type { BackendContext } from "../../registry/index.ts";
-import { addressOfInterface, addressTowardsStore, LOOPBACK, listOf, outwardAddress } from "../host-address.ts";
+import { addressOfInterface, addressTowardsStore, LOOPBACK, listOf, outwardAddress } from "../native/host-address.ts";
 import type { GlooOptions } from "./options.ts";
 
 /**
  * The IP addresses that this rank listens on and publishes to its peers: those of the `host` or `interface` option, else of
  * `GLOO_SOCKET_IFNAME` or `C10D_GLOO_HOST`, else the address from which the store is reached; loopback when all ranks are on
- * this host. Of several interfaces, which all ranks have to name in the same order, ops use one after the other.
+ * this host. All ranks have to name several interfaces in the same order; ops use them in turn.
  *
  * @throws InvalidArgumentError for an interface that does not exist or has no address.
  */
 export function listenAddresses(
   context: Pick<BackendContext, "store" | "size">,
   options: GlooOptions,
-  environment: Readonly<Record<string, string | undefined>> = process.env,
+  environment: Environment = processEnvironment,
 ): string[] {
   if (options.host !== undefined) return listOf(options.host).map(literal);
   const names = listOf(options.interface ?? environment.GLOO_SOCKET_IFNAME ?? "");
@@ -24,10 +25,7 @@ export function listenAddresses(
   return hosts.length > 0 ? hosts.map(literal) : [reachableAddress(context, environment)];
 }
 
-function reachableAddress(
-  context: Pick<BackendContext, "store" | "size">,
-  environment: Readonly<Record<string, string | undefined>>,
-): string {
+function reachableAddress(context: Pick<BackendContext, "store" | "size">, environment: Environment): string {
   const towardsStore = addressTowardsStore(context);
   if (towardsStore !== undefined) return towardsStore;
   // The store is on this host. Are all ranks?

@@ -2,8 +2,9 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { networkInterfaces } from "node:os";
 import type { InitOptions } from "../../index.ts";
 import { type RankOutcome, spawnRanks } from "../../testing/index.ts";
+import { allWell } from "../fixtures/all-well.ts";
 import { capabilities } from "./capabilities.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { MismatchArgs, MismatchOutcome } from "./fixtures/size-mismatch.ts";
 
 setDefaultTimeout(60_000);
@@ -28,7 +29,7 @@ describe("gloo capabilities", () => {
 });
 
 describeGloo("gloo, bad input", () => {
-  test("every mistake is refused by itself and the next op goes on", async () => {
+  test("each invalid call is refused on its own, and the next op works", async () => {
     const results = allWell<{ refusals: number; wrong: string[] }>(await spawnRanks(2, fixture("bad-input")));
     expect(results.flatMap(({ wrong }) => wrong)).toEqual([]);
     expect(results[0]?.refusals).toBeGreaterThan(80);
@@ -90,7 +91,7 @@ describeGloo("gloo, bad input", () => {
 
   test.each<[string, Readonly<Record<string, unknown>>, RegExp]>([
     ["an unknown option", { ifname: "lo" }, /unknown option ifname/],
-    ["a host that is no address", { host: "example.invalid" }, /host must be an IP address .*"example.invalid"/],
+    ["a host that is not an address", { host: "example.invalid" }, /host must be an IP address .*"example.invalid"/],
     ["an unknown interface", { interface: "nope0" }, /unable to find an address of interface "nope0"/],
     ["no threads", { threads: 0 }, /threads: Expected a number of threads from 1 to 64, got 0/],
   ])("%s", async (_, options, message) => {
@@ -107,7 +108,7 @@ describeGloo("gloo, bad input", () => {
     expect([outcome?.exitCode, outcome?.signal, outcome?.hung]).toEqual([1, null, false]);
   });
 
-  test("host and threads that are right", async () => {
+  test("valid host and threads", async () => {
     const options = { host: "127.0.0.1", threads: 1 };
     expect(allWell<number>(await start(2, [{ options }, { options: { threads: 8 } }]))).toEqual([2, 2]);
   });
@@ -116,7 +117,7 @@ describeGloo("gloo, bad input", () => {
     expect(allWell<number>(await start(2, [{}], { GLOO_SOCKET_IFNAME: "lo" }))).toEqual([2, 2]);
   });
 
-  test("GLOO_SOCKET_IFNAME of an interface that is not there lists those that are", async () => {
+  test("GLOO_SOCKET_IFNAME of an interface that does not exist lists those that do", async () => {
     const [outcome] = await start(1, [{}], { GLOO_SOCKET_IFNAME: "nope0" });
     expect(outcome?.error?.name).toBe("InvalidArgumentError");
     expect(outcome?.error?.message).toContain('"nope0"');
@@ -138,7 +139,7 @@ describeGloo("gloo, bad input", () => {
     expect(mismatch?.message).toMatch(/rank 0 has 2, rank 1 has 3|rank 1 has 3, rank 0 has 2/);
   });
 
-  test("a rank that never comes is named when the time is up", async () => {
+  test("a rank that never arrives is named when the time is up", async () => {
     const [outcome] = await start(1, [{ timeout: "1s" }], { WORLD_SIZE: "2" });
     expect(outcome?.error).toMatchObject({ name: "DistTimeoutError", code: "CONNECT_TIMEOUT" });
     expect(outcome?.error?.message).toContain(". Do all its ranks make this group, ");

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 
 setDefaultTimeout(60_000);
 

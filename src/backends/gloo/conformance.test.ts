@@ -6,7 +6,7 @@ import plugin from "./plugin.ts";
 describeGloo("gloo conformance", () => {
   testBackend(plugin, { worldSizes: process.env.C10D_SWEEP === "full" ? [1, 2, 3, 4] : [2, 3] });
 
-  // There native waits are short, and ops are taken over in the middle.
+  // In Workers, native waits are short, and ops are taken over halfway.
   describe("in Workers", () => {
     testBackend(plugin, { worldSizes: [2], spawn: "workers" });
   });

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { Passage } from "./fixtures/barriers.ts";
 import { claimedPairs, unclaimedPairs } from "./fixtures/reference.ts";
 import type { SweepArgs, SweepResult } from "./fixtures/sweep.ts";
@@ -38,7 +39,7 @@ describeGloo("gloo sweep", () => {
 });
 
 describeGloo("gloo", () => {
-  test.each([1, 2, 3, 4])("tensors anywhere in memory, nothing beside them touched, %d ranks", async (worldSize) => {
+  test.each([1, 2, 3, 4])("tensors anywhere in memory, nothing outside them changed, %d ranks", async (worldSize) => {
     const checked = allWell<number>(await spawnRanks(worldSize, fixture("layouts")));
     expect(checked).toEqual(checked.map(() => 52));
   });
@@ -47,17 +48,17 @@ describeGloo("gloo", () => {
     expect(allWell<number>(await spawnRanks(worldSize, fixture("ordering")))).toEqual(Array(worldSize).fill(300));
   });
 
-  test.each([2, 3, 4])("nobody leaves a barrier before the last has come, %d ranks", async (worldSize) => {
+  test.each([2, 3, 4])("no rank leaves a barrier before the last has arrived, %d ranks", async (worldSize) => {
     const ranks = allWell<Passage[]>(await spawnRanks(worldSize, fixture("barriers")));
     for (let i = 0; i < 2 * worldSize; i++) {
       const passages = ranks.flatMap((passed) => passed[i] ?? []);
       expect(passages).toHaveLength(worldSize);
-      const lastCame = Math.max(...passages.map(({ came }) => came));
-      for (const { left } of passages) expect(left).toBeGreaterThanOrEqual(lastCame);
+      const lastArrived = Math.max(...passages.map(({ came }) => came));
+      for (const { left } of passages) expect(left).toBeGreaterThanOrEqual(lastArrived);
     }
   });
 
-  test.each([2, 3, 4])("sub-groups, groups side by side, the end of a group, %d ranks", async (worldSize) => {
+  test.each([2, 3, 4])("sub-groups, concurrent groups, the end of a group, %d ranks", async (worldSize) => {
     const outcomes = await spawnRanks(worldSize, fixture("sub-groups"));
     const links = allWell<number>(outcomes);
     expect(links).toEqual(links.map((_, rank) => (rank === 0 || rank === worldSize - 1 ? 1 : 2)));

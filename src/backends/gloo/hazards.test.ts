@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { Hazards } from "./fixtures/hazards.ts";
 import plugin from "./plugin.ts";
 
@@ -13,7 +14,7 @@ describeGloo("gloo, hazards", () => {
     const file = new URL("./fixtures/hazards.ts", import.meta.url);
     const results = allWell<Hazards>(await spawnRanks(worldSize, file, { timeout: "50s" }));
 
-    // All see that the sizes differ; nobody waits for the time-out, and the group has failed for all.
+    // All see that the sizes differ; no rank waits for the time-out, and the group has failed on all.
     for (const { gathered, gatherMs, next } of results) {
       expect(gathered).toMatchObject({
         name: "DistBackendError",
@@ -26,7 +27,7 @@ describeGloo("gloo, hazards", () => {
     }
     expect(results.map(({ sum }) => sum)).toEqual([6, 6, 6]);
 
-    // Those that peers present are 63 random bits: that they are distinct and large fails once in 2^20 runs or less.
+    // The numbers that peers present are 63 random bits: they fail to be distinct and large once in 2^20 runs or less.
     const numbers = results.flatMap(({ numbers }, rank) => numbers.filter((_, peer) => peer !== rank).map(BigInt));
     expect(numbers).toHaveLength(worldSize * (worldSize - 1));
     expect(new Set(numbers).size).toBe(numbers.length);

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { type RankOutcome, spawnRanks } from "../../testing/index.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { CpuUse } from "./fixtures/message-cpu.ts";
 import type { MessageFailure } from "./fixtures/message-failures.ts";
 import type { Loss, LossArgs } from "./fixtures/message-loss.ts";
@@ -10,7 +11,7 @@ setDefaultTimeout(60_000);
 const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.meta.url);
 
 describeGloo("gloo, point-to-point", () => {
-  test.each([2, 3, 4])("messages in all ways that go well, %d ranks", async (worldSize) => {
+  test.each([2, 3, 4])("messages in all valid forms, %d ranks", async (worldSize) => {
     const passed = allWell<string[]>(await spawnRanks(worldSize, fixture("messages"), { timeout: "40s" }));
     expect(passed.map((parts) => parts.length)).toEqual(Array(worldSize).fill(12));
   });
@@ -23,7 +24,7 @@ describeGloo("gloo, point-to-point", () => {
     expect(use?.waitedAny).toBeLessThan(0.05);
   });
 
-  test.concurrent("what goes wrong with a message fails it and its group, not the process", async () => {
+  test.concurrent("an error in a message fails the message and its group, not the process", async () => {
     const [receiver, bystander, sender] = allWell<MessageFailure[]>(await spawnRanks(3, fixture("message-failures")));
     const summary = receiver?.map(({ kind, mode, error, state, next }) => [
       `${kind}, ${mode}`,
@@ -57,8 +58,8 @@ describeGloo("gloo, point-to-point", () => {
       if (kind === "shorter") expect(error?.message).toContain("rank 2 sent 24 bytes, rank 0 was to receive 56");
     }
     expect(bystander).toEqual([]);
-    // Whether and from whom the sender hears of it depends on who is faster: nothing, the reset of its connection to
-    // rank 0, or what rank 0 has reported of it. Its group is dead in any case.
+    // What the sender is notified of depends on timing: nothing, the reset of its connection to rank 0, or the report
+    // of rank 0. Its group has failed in any case.
     for (const { state, error } of sender ?? []) {
       expect(state).toBe("FAILED");
       if (!error) continue;
@@ -83,19 +84,19 @@ describeGloo("gloo, point-to-point", () => {
     args: LossArgs,
   ): Promise<{ readonly victim: RankOutcome; readonly loss: Loss }> {
     const outcomes = await spawnRanks(worldSize, fixture("message-loss"), { args });
-    // A recv from any rank fails when the last that could send has gone.
+    // A recv from any rank fails when the last rank that could send is lost.
     const victim = args.op === "recv from any" ? outcomes[1] : outcomes.at(-1);
     expect(victim?.signal).toBe("SIGKILL");
     expect(outcomes.map(({ hung }) => hung)).toEqual(outcomes.map(() => false));
     const [loss] = allWell<Loss>(outcomes.slice(0, 1));
-    if (victim === undefined || loss === undefined) throw new Error("no rank has reported");
+    if (victim === undefined || loss === undefined) throw new Error("no rank reported");
     return { victim, loss };
   }
 
   test.concurrent.each(losses)("%s, %s: the peer is killed, %d ranks", async (_, __, worldSize, args) => {
     let { victim, loss } = await lose(worldSize, args);
-    // On a busy machine the peer may lose its core between the call and its end for long enough to finish the transfer. Then all of
-    // it has to be there, and the next op finds the loss.
+    // On a busy machine the peer may be descheduled between the call and its end for long enough to finish the
+    // transfer. Then all of the data has to be there, and the next op detects the loss.
     for (let more = 4; more > 0 && args.op.endsWith("32 MB") && loss.error === undefined; more--) {
       if (args.op === "recv of 32 MB") expect(loss.isWhole).toBe(true);
       expect(loss.next?.code).toBe("PEER_LOST");

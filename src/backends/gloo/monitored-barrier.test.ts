@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeGloo } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeGloo } from "./fixtures/availability.ts";
 import type { MissingArgs, MissingResult } from "./fixtures/missing-ranks.ts";
 
 setDefaultTimeout(60_000);
@@ -21,7 +22,7 @@ describeGloo("gloo, monitored barrier", () => {
       const missing = `${named.length > 1 ? "Ranks" : "Rank"} ${named.join(", ")} failed to pass monitoredBarrier in 400 ms`;
       for (const [rank, { [i]: result }] of results.entries()) {
         const { error, ms } = result ?? {};
-        // Of the others, those who block cannot ask, and only see that somebody has gone.
+        // Of the others, those that block cannot ask, and only see that a rank is lost.
         if (rank === 0 || mode === "await") {
           expect(error).toMatchObject({ name: "DistTimeoutError", code: "OP_TIMEOUT", details: { peers: named } });
           expect(error?.message).toContain(missing);

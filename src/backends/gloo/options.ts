@@ -1,6 +1,6 @@
 /** Options of the Gloo backend: `initProcessGroup({ backend: "gloo", options: { … } })`. c10d: `ProcessGroupGloo.Options`. */
 export interface GlooOptions {
-  /** IP address of this machine to listen on; several with commas, as many as interfaces on the other ranks. */
+  /** IP address of this machine to listen on; or several, separated by commas: the same number on all ranks. */
   readonly host?: string;
   /** Network interface to listen on, e.g. `"eth0"`, or several, e.g. `"eth0,eth1"`: the same number on all ranks. */
   readonly interface?: string;

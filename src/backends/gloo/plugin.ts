@@ -1,7 +1,7 @@
-import { messageOf } from "../../errors/index.ts";
 import { loadShim } from "../../native/index.ts";
-import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
-import { NativeBackend } from "../native-backend.ts";
+import { type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { NativeBackend } from "../native/native-backend.ts";
+import { probeShim } from "../native/probe-shim.ts";
 import { listenAddresses } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 import { DebugDetailGuard } from "./debug-detail.ts";
@@ -11,7 +11,7 @@ const NAME = "gloo";
 const REMEDY =
   "Install libgloo and build the shim: bun c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install libgloo-dev g++ cmake ninja-build).";
 
-/** Gloo: collectives of CPU tensors over TCP, by the machine's own libgloo; PyTorch's default on CPUs. */
+/** Gloo: collectives of CPU tensors over TCP, with the machine's own libgloo; PyTorch's default on CPUs. */
 const plugin: BackendPlugin<GlooOptions> = {
   name: NAME,
   type: BackendType.GLOO,
@@ -21,15 +21,7 @@ const plugin: BackendPlugin<GlooOptions> = {
   bootstrap: "store",
   capabilities,
 
-  probe(): Promise<Availability> {
-    try {
-      const shim = loadShim({ name: NAME, remedy: "" });
-      return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
-    } catch (error) {
-      const reason = messageOf(error);
-      return Promise.resolve({ available: false, reason, remedy: REMEDY });
-    }
-  },
+  probe: () => probeShim(() => loadShim({ name: NAME, remedy: "" }), REMEDY),
 
   async options() {
     return (await import("./options-schema.ts")).schema;

@@ -1,4 +1,4 @@
-import { sweepFromEnvironment } from "../../testing/backend-suite.ts";
+import { sweepFromEnvironment } from "../../testing/backend-suite/backend-suite.ts";
 import { testBackend } from "../../testing/index.ts";
 import { describeMpi, launchWith } from "./fixtures/availability.ts";
 import { implementations } from "./implementation.ts";
@@ -7,7 +7,7 @@ import plugin from "./plugin.ts";
 const { full, seed } = sweepFromEnvironment();
 
 for (const [i, implementation] of implementations.entries()) {
-  // Of the larger jobs a smoke sweep has one with each MPI, the other one on the next day.
+  // A smoke sweep runs one of the larger jobs with each MPI, and the other one the next day.
   const larger = 3 + ((seed + i) % 2);
   if (!full) console.log(`sample: mpi conformance (${implementation}), 2 and ${larger} ranks, C10D_SEED=${seed}`);
   describeMpi("mpi conformance", implementation, () => {

@@ -5,7 +5,7 @@ import { decide, decidingStore } from "./creation-decision.ts";
 const KEY = "mpi/decision";
 const go = Uint8Array.of(1, 2, 3, 4, 5, 6, 7, 8);
 
-test("what rank 0 decides stays, and a rank that gives up later learns it", async () => {
+test("the decision of rank 0 stays, and a rank that gives up later learns of it", async () => {
   const store = new dist.HashStore();
   const group = decidingStore(store);
   const awaited = group.get(KEY);
@@ -16,7 +16,7 @@ test("what rank 0 decides stays, and a rank that gives up later learns it", asyn
   expect(await group.get(KEY)).toEqual(go);
 });
 
-test("a rank that gives up first is what all others learn", async () => {
+test("if a rank gives up first, all others learn of that", async () => {
   const store = new dist.HashStore();
   const group = decidingStore(store);
   const givenUp = new Uint8Array(Int32Array.of(2).buffer);
@@ -26,7 +26,7 @@ test("a rank that gives up first is what all others learn", async () => {
   expect(await decide(store, 1)).toEqual(givenUp);
 });
 
-test("other keys are those of the store, as is all else", async () => {
+test("other keys and members are those of the store", async () => {
   const store = new dist.HashStore();
   store.setTimeout(1234);
   const group = decidingStore(store);

@@ -3,28 +3,28 @@ import type { BackendContext } from "../../registry/index.ts";
 
 type Store = BackendContext["store"];
 
-/** C10D_MPI_DECISION of native/mpi_host.h. */
+/** C10D_MPI_DECISION of native/process/mpi_host.h. */
 const KEY = "mpi/decision";
-/** After so much time the store is asked again. */
+/** Time-out of a store call; it is then repeated. */
 const ASK_MS = 30_000;
-/** Not sooner, though it may say at once that it has no time. */
+/** Pause before that, for a store that times out at once. */
 const PAUSE_MS = 100;
-/** After so much time what was decided is written again. */
+/** Delay after which the decision is written again. */
 const REPEAT_MS = 100;
 
 /**
- * The store of a group, in which the first value of the key stays by which its ranks decide whether to call MPI: then none of
- * them calls it, where it would wait for the others without end, unless all do. Another value is refused.
+ * The store of a group, which keeps the first value of the key by which the ranks decide whether to call MPI, and
+ * refuses any other. So either all ranks call MPI or none does: one alone would wait there for the others forever.
  */
 export function decidingStore(store: Store): Store {
   const set: Store["set"] = async (key, value, options) => {
     if (key !== KEY) return store.set(key, value, options);
     const decision = await store.compareSet(key, "", value, options);
-    // Servers of older releases of PyTorch wake nobody who waits for what a compareSet has set.
+    // Servers of older PyTorch releases do not wake clients that wait for a key set by compareSet.
     const repeat = async (): Promise<void> => store.set(key, decision, options);
     setTimeout(() => void repeat().catch(() => {}), REPEAT_MS).unref();
-    // No error of the store, which the group would fail with.
-    if (Buffer.compare(decision, Buffer.from(value)) !== 0) throw new Error("the ranks have decided otherwise");
+    // Not an error of the store: the group would fail with that.
+    if (Buffer.compare(decision, Buffer.from(value)) !== 0) throw new Error("the ranks decided otherwise");
   };
   return new Proxy(store, {
     get(target, name) {
@@ -36,8 +36,8 @@ export function decidingStore(store: Store): Store {
 }
 
 /**
- * What the ranks have decided, which is not to make the group if nothing was decided before. Undefined where the store is gone.
- * While that does not answer, it is asked again: a rank that stands still may host it.
+ * What the ranks decided; if nothing was decided yet, not to make the group. Undefined if the store is gone. A store
+ * that does not answer is asked again: the rank that hosts it may be suspended.
  */
 export async function decide(store: Store, rank: number): Promise<Uint8Array | undefined> {
   const givenUp = new Uint8Array(Int32Array.of(rank).buffer);

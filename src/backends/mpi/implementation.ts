@@ -1,8 +1,7 @@
+import { type Environment, processEnvironment } from "../../environment/index.ts";
 import { BackendUnavailableError, InvalidArgumentError } from "../../errors/index.ts";
 import { loadShim, type Shim } from "../../native/index.ts";
 import type { MpiImplementation } from "./options.ts";
-
-type Environment = Readonly<Record<string, string | undefined>>;
 
 const REMEDY =
   "Install an MPI and build its shim: bun c10d build, or in a clone ./bootstrap build (on Debian and Ubuntu: apt-get install " +
@@ -14,14 +13,14 @@ export const implementations: readonly MpiImplementation[] = ["openmpi", "mpich"
 /** What started this process as one of several ranks. */
 export interface Launcher {
   readonly implementation: MpiImplementation;
-  /** Whether another MPI may have been meant: Slurm speaks the protocols of both. */
+  /** False if another MPI may be meant: Slurm speaks the protocols of both. */
   readonly isSure: boolean;
   /** Whether all ranks are on this host. */
   readonly oneHost: boolean;
 }
 
-/** The launcher by its variables; undefined for a process that was started on its own. */
-export function launcherOf(env: Environment = process.env): Launcher | undefined {
+/** The launcher, recognised by its variables; undefined for a process that was started on its own. */
+export function launcherOf(env: Environment = processEnvironment): Launcher | undefined {
   const isSure = env.SLURM_PROCID === undefined || env.OMPI_COMM_WORLD_RANK !== undefined;
   const onOneNode = tasksOfSrun(env) !== undefined && env.SLURM_STEP_NUM_NODES === "1";
   const same = (local: string | undefined, all: string | undefined) =>
@@ -36,8 +35,8 @@ export function launcherOf(env: Environment = process.env): Launcher | undefined
   return undefined;
 }
 
-/** How many tasks srun has started together with this one; undefined if something else has, though by srun or inside it. */
-export function tasksOfSrun(env: Environment = process.env): number | undefined {
+/** How many tasks srun started together with this one; undefined if another launcher did, even under srun. */
+export function tasksOfSrun(env: Environment = processEnvironment): number | undefined {
   const { SLURM_JOB_ID, SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, PMIX_NAMESPACE, PMI_JOBID } = env;
   if (!SLURM_STEP_ID || !SLURM_STEP_NUM_TASKS || env.OMPI_COMM_WORLD_RANK !== undefined) return undefined;
   const step = `${SLURM_JOB_ID}.${SLURM_STEP_ID}`;
@@ -47,12 +46,12 @@ export function tasksOfSrun(env: Environment = process.env): number | undefined 
 }
 
 /**
- * Which MPI this process is to use: that of what started it, else the one of the option, else undefined for any.
+ * Which MPI this process is to use: that of its launcher, else that of the option, else undefined for any.
  * @throws InvalidArgumentError when an option contradicts what started the process.
  */
 export function chosenImplementation(
   option: MpiImplementation | undefined,
-  env: Environment = process.env,
+  env: Environment = processEnvironment,
 ): MpiImplementation | undefined {
   const launcher = launcherOf(env);
   if (launcher === undefined || launcher.implementation === option) return option;
@@ -65,7 +64,7 @@ export function chosenImplementation(
 }
 
 /**
- * Loads the shim of an implementation, or of the first that is there.
+ * Loads the shim of an implementation, or of the first that is found.
  * @throws BackendUnavailableError saying where it looked and what to do.
  */
 export function loadMpiShim(implementation: MpiImplementation | undefined, remedy = REMEDY): Shim {

@@ -6,15 +6,15 @@ import { implementations } from "./implementation.ts";
 
 setDefaultTimeout(60_000);
 
-/** How long a rank waits beyond its limit for the answer of rank 0; then the ranks tell each other, on a busy machine. */
+/** How long a rank waits beyond its limit for the answer of rank 0, and how long reports take on a busy machine. */
 const ANSWER_GRACE_MS = 500;
 const REPORTED_MS = 4_000;
 
 const file = new URL("./fixtures/late.ts", import.meta.url);
 
 for (const implementation of implementations) {
-  describeMpi("mpi ranks that come late", implementation, () => {
-    test("complete no op that the others have given up, and a monitored barrier names only who has not come", async () => {
+  describeMpi("mpi, late ranks", implementation, () => {
+    test("complete no op that the others have given up, and a monitored barrier names only missing ranks", async () => {
       const outcomes = await spawnRanks(4, file, { ...launchWith(implementation), timeout: 50_000 });
       expect(outcomes.map(({ error }) => error?.stack)).toEqual(outcomes.map(() => undefined));
       const ends = outcomes.map(({ value }) => value as Late);
@@ -22,7 +22,7 @@ for (const implementation of implementations) {
         expect(ops.map((error) => error?.code)).toEqual(ops.map(() => "OP_TIMEOUT"));
         for (const error of ops) expect(error?.details?.peers).toEqual([1]);
       }
-      // Rank 3 has begun before rank 0 and leaves it to that to say who is missing.
+      // Rank 3 started before rank 0 and leaves it to rank 0 to name the missing ranks.
       const [first, , , last] = ends.map(({ barrier }) => barrier?.error);
       for (const error of [first, last]) {
         expect(error).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [1, 2] } });

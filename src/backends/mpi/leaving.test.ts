@@ -17,7 +17,7 @@ for (const implementation of implementations) {
       [2, {}],
       [3, {}],
       [3, { threads: "single" }],
-    ] as const)("%d ranks, options %o: the others learn it at once, and who", async (n, options) => {
+    ] as const)("%d ranks, options %o: the others are notified at once of which rank left", async (n, options) => {
       const outcomes = await spawnRanks(n, leaving, {
         ...launchWith(implementation),
         args: { options },
@@ -36,8 +36,8 @@ for (const implementation of implementations) {
         const expected = [];
         if (rank !== last) {
           expected.push(
-            "a collective that it never came to",
-            "a collective after one that it came to",
+            "a collective that it never called",
+            "a collective after one that it called",
             "a recv",
             "a send",
           );
@@ -62,7 +62,7 @@ for (const implementation of implementations) {
       }
     });
 
-    test("closing groups with ops that MPI cannot call back does not block for long", async () => {
+    test("closing groups with ops that MPI cannot cancel does not block for long", async () => {
       const groups = 8;
       const outcomes = await spawnRanks(2, closing, {
         ...launchWith(implementation),

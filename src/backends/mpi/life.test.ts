@@ -13,8 +13,8 @@ function lines(job: JobEnd): Record<string, unknown>[] {
 }
 
 /**
- * A job that one of its ranks aborts. Open MPI 4.1's mpirun sometimes waits for good in itself when a rank has aborted and
- * all ranks are gone; then the job is tried again.
+ * A job that one of its ranks aborts. Open MPI 4.1's mpirun sometimes hangs after a rank has aborted and all ranks have
+ * exited; then the job is run again.
  */
 async function launchAborting(
   implementation: MpiImplementation,
@@ -25,7 +25,7 @@ async function launchAborting(
     const job = await launch(implementation, 3, script, { args, limitMs: 12_000 });
     const launcherHangs = implementation === "openmpi" && job.durationMs > 11_500;
     if (!launcherHangs || i === 3) return job;
-    console.log(`remark: ${implementation}'s mpirun did not end after MPI_Abort (${args.join(" ")}); once more`);
+    console.log(`remark: ${implementation}'s mpirun did not end after MPI_Abort (${args.join(" ")}); running it again`);
   }
 }
 
@@ -33,7 +33,7 @@ const ends = (job: JobEnd): number => job.output.match(/^end of rank \d+$/gm)?.l
 
 for (const implementation of implementations) {
   describeMpi("mpi life cycle", implementation, () => {
-    test.each([1, 2, 4])("%d ranks need no MASTER_ADDR, and end well", async (n) => {
+    test.each([1, 2, 4])("%d ranks need no MASTER_ADDR, and exit cleanly", async (n) => {
       const job = await launch(implementation, n, "life.ts");
       const ranks = lines(job).sort((a, b) => Number(a.rank) - Number(b.rank));
       const sum = (n * (n + 1)) / 2;
@@ -41,12 +41,12 @@ for (const implementation of implementations) {
       expect(ends(job)).toBe(n);
     });
 
-    test("a process that nothing has launched is a job of its own", async () => {
+    test("a process without a launcher is a job of its own", async () => {
       const job = await run([process.execPath, fixture("life.ts"), "alone", implementation]);
       expect([job.exitCode, lines(job), ends(job)]).toEqual([0, [{ rank: 0, size: 1, sum: 1 }], 1]);
     });
 
-    test("ranks that do not destroy the group end well all the same", async () => {
+    test("ranks that do not destroy the group still exit cleanly", async () => {
       const job = await launch(implementation, 2, "life.ts", { args: ["undestroyed"] });
       expect([job.exitCode, ends(job), job.output.includes("WARN")]).toEqual([0, 2, false]);
     });
@@ -62,19 +62,16 @@ for (const implementation of implementations) {
       expect(job.durationMs).toBeLessThan(15_000);
     });
 
-    test.each(["throw", "reject"])(
-      "an error that nobody catches ends the job, its message first: %s",
-      async (ending) => {
-        const job = await launchAborting(implementation, [ending]);
-        expect(job.exitCode).not.toBe(0);
-        expect(job.output).toContain("error: the trouble of one rank");
-        const launcherSays = job.output.search(/MPI_ABORT was invoked|application called MPI_Abort/);
-        if (launcherSays >= 0) expect(job.output.indexOf("the trouble of one rank")).toBeLessThan(launcherSays);
-        expect(job.durationMs).toBeLessThan(12_000);
-      },
-    );
+    test.each(["throw", "reject"])("an uncaught error ends the job, its message first: %s", async (ending) => {
+      const job = await launchAborting(implementation, [ending]);
+      expect(job.exitCode).not.toBe(0);
+      expect(job.output).toContain("error: the trouble of one rank");
+      const launcherSays = job.output.search(/MPI_ABORT was invoked|application called MPI_Abort/);
+      if (launcherSays >= 0) expect(job.output.indexOf("the trouble of one rank")).toBeLessThan(launcherSays);
+      expect(job.durationMs).toBeLessThan(12_000);
+    });
 
-    test("a rank that is killed ends the job, by the launcher", async () => {
+    test("if a rank is killed, the launcher ends the job", async () => {
       const job = await launch(implementation, 3, "life.ts", { args: ["kill"] });
       expect(job.exitCode).not.toBe(0);
       expect(ends(job)).toBe(0);
@@ -83,7 +80,7 @@ for (const implementation of implementations) {
 
     test("a rank that is stopped makes the others time out, and is named", async () => {
       const job = await launch(implementation, 3, "life.ts", { args: ["stop"], limitMs: 40_000 });
-      // The launcher lets the stopped rank go on when the others have left, before it ends it. They do not wait for it.
+      // The launcher resumes the stopped rank when the others have left, before ending it. They do not wait for it.
       expect(job.durationMs).toBeLessThan(20_000);
       const errors = lines(job).filter(({ rank, error }) => error !== undefined && rank !== 1);
       expect(errors.map(({ rank }) => rank).sort()).toEqual([0, 2]);
@@ -94,7 +91,7 @@ for (const implementation of implementations) {
       }
     });
 
-    test("a rank that ends without a word is named by those that wait for it", async () => {
+    test("a rank that exits silently is named by those that wait for it", async () => {
       const job = await launch(implementation, 3, "life.ts", { args: ["away"], limitMs: 40_000 });
       const errors = lines(job).filter(({ error }) => error !== undefined);
       expect(errors.map(({ rank }) => rank).sort()).toEqual([0, 2]);
@@ -124,13 +121,13 @@ for (const implementation of implementations) {
       },
     );
 
-    test("a process in which only a Worker uses MPI passes its exit code on", async () => {
+    test("a process in which only a Worker uses MPI passes on its exit code", async () => {
       const job = await launchAborting(implementation, ["code"], "only-workers.ts");
       expect(job.exitCode).toBe(42);
       expect(job.durationMs).toBeLessThan(12_000);
     });
 
-    test("c10d run cannot start its ranks, and the error says what can", async () => {
+    test("c10d run cannot start MPI ranks, and the error says what can", async () => {
       const main = fileURLToPath(new URL("../../cli/main.ts", import.meta.url));
       const job = await run([process.execPath, main, "run", "-n", "2", fixture("life.ts")]);
       expect(job.exitCode).not.toBe(0);

@@ -15,7 +15,7 @@ for (const implementation of implementations) {
       [3, {}],
       [2, { threads: "single" }],
     ] as const)(
-      "%d ranks, options %o: none is written beyond its buffer, and each finds its receive",
+      "%d ranks, options %o: none is written beyond its buffer, and each matches its receive",
       async (n, options) => {
         const outcomes = await spawnRanks(n, body, {
           ...launchWith(implementation),

@@ -41,7 +41,7 @@ const expected: Readonly<Record<Mismatch, readonly RegExp[]>> = {
 };
 
 for (const implementation of implementations) {
-  describeMpi("mpi, calls that do not fit together, one thread", implementation, () => {
+  describeMpi("mpi, calls that do not match, one thread", implementation, () => {
     // With several threads: test/desync.
     test.each([2, 3])("%d ranks: are an error on every rank, which names two calls", async (n) => {
       const options = { threads: "single" };

@@ -15,7 +15,7 @@ const inC = (implementation: string): string => {
   return program;
 };
 
-/** Not by lines: the launcher may join those of two ranks. */
+/** Not by line: the launcher may join lines of two ranks. */
 const wellRanks = (output: string): string[] => (output.match(/(Bun|C|Python) rank \d of \d: well/g) ?? []).sort();
 
 describeMpi("mixed job", "openmpi", () => {
@@ -31,11 +31,11 @@ describeMpi("mixed job", "openmpi", () => {
     });
   });
 
-  test("a rank that gets more than it has room for fails as one whose calls differ", async () => {
+  test("a rank that receives more than it has room for fails with a desync", async () => {
     const command = ["-n", "2", process.execPath, fixture("mixed-sizes.ts")];
     const { exitCode, output } = await run([...launcherCommand("openmpi"), ...command]);
     expect({ exitCode, output: exitCode === 0 ? "" : output }).toEqual({ exitCode: 0, output: "" });
-    expect(output).toContain("rank 1 has received more than it was to: the ranks' tensors differ in size");
+    expect(output).toContain("rank 1 received more data than it expected: the ranks' tensors differ in size");
   });
 });
 

@@ -4,7 +4,7 @@ import { BackendUnavailableError, DistBackendError, DistTimeoutError } from "../
 import type { Shim } from "../../native/index.ts";
 
 const NAME = "mpi";
-/** C10D_MPI_SHARED of native/mpi_host.h. */
+/** C10D_MPI_SHARED of native/process/mpi_host.h. */
 const SHARED_BYTES = 1024;
 const TEXT_BYTES = 1024;
 const POLL_MS = 1;
@@ -27,16 +27,16 @@ const declarations = {
 
 type Symbols = ReturnType<typeof dlopen<typeof declarations>>["symbols"];
 
-/** How MPI is begun. */
+/** How MPI is started. */
 export interface MpiTerms {
   readonly threads: "multiple" | "single";
   /** Whether some ranks of the job are other programs. */
   readonly mixed: boolean;
-  /** Limit of beginning, in milliseconds. */
+  /** Limit of the start, in milliseconds. */
   readonly limitMs: number;
 }
 
-/** MPI in this process. It is begun once, by the first group that wants it, and ended when the process exits. */
+/** MPI in this process. It is started once, by the first group that needs it, and ended when the process exits. */
 export class MpiProcess {
   static #only: { readonly shim: Shim; readonly begun: Promise<MpiProcess> } | undefined;
 
@@ -46,14 +46,14 @@ export class MpiProcess {
   }
 
   /**
-   * Begins MPI, or gives what was begun before.
+   * Starts MPI, or returns what was started before.
    * @throws BackendUnavailableError when another MPI is in use here; DistBackendError; DistTimeoutError.
    */
   static begin(shim: Shim, terms: MpiTerms): Promise<MpiProcess> {
     const only = MpiProcess.#only;
     if (only !== undefined && only.shim.path !== shim.path) {
       throw new BackendUnavailableError(
-        `backend "mpi": this process uses ${only.shim.path} already, and MPI can be begun only once: it cannot use ${shim.path} as well`,
+        `backend "mpi": this process uses ${only.shim.path} already, and MPI can be started only once: it cannot use ${shim.path} as well`,
         { backend: NAME },
       );
     }
@@ -69,7 +69,7 @@ export class MpiProcess {
       const text = new Uint8Array(new ArrayBuffer(TEXT_BYTES));
       const length = symbols.c10d_mpi_error(text, TEXT_BYTES);
       const reason = new TextDecoder().decode(text.subarray(0, length)) || "it was ended before";
-      throw new DistBackendError(`backend "mpi": MPI could not be begun: ${reason}`, { backend: NAME });
+      throw new DistBackendError(`backend "mpi": MPI could not be started: ${reason}`, { backend: NAME });
     }
     return new MpiProcess(symbols, mixed);
   }
@@ -88,14 +88,14 @@ export class MpiProcess {
     this.rank = symbols.c10d_mpi_rank();
     this.size = symbols.c10d_mpi_size();
     this.anyThread = symbols.c10d_mpi_any_thread() === 1;
-    // MPI belongs to the process, so the end of a Worker is none of its business. A process in which only Workers have
-    // begun MPI has no listener; there the shim sees to the end by itself.
+    // MPI belongs to the process and outlives a Worker. A process in which only Workers started MPI has no listener;
+    // there the shim ends MPI by itself.
     if (!isMainThread) return;
     process.on("exit", (code) => symbols.c10d_mpi_end(code));
     if (this.size > 1) process.on("unhandledRejection", endByRejection);
   }
 
-  /** Gives rank 0's bytes to all ranks, which all have to call it. */
+  /** Sends rank 0's bytes to all ranks. All ranks have to call it. */
   async share(value: Uint8Array, limitMs: number): Promise<Uint8Array> {
     const bytes = new Uint8Array(new ArrayBuffer(SHARED_BYTES));
     // The length goes first.
@@ -116,13 +116,13 @@ export class MpiProcess {
   }
 
   /**
-   * Ends the turn of a group that could not be made here. Where its ranks have decided to make it, this one first joins them in
-   * MPI, which they could not leave otherwise, and then leaves the group at once.
-   * @param decision What {@link decide} gives; undefined if the store could not tell.
-   * @param missing Ranks in the group that are known not to have come.
+   * Ends the turn of a group that could not be made here. If its ranks decided to make it, this one first joins them in
+   * MPI, as they could not return from there otherwise, and then leaves the group at once.
+   * @param decision What {@link decide} returns; undefined if the store is gone.
+   * @param missing Ranks in the group that are known not to have arrived.
    */
   settle(turn: number, decision: Uint8Array | undefined, missing: readonly number[]): void {
-    // Neither may be empty, which has no address.
+    // Neither may be empty: an empty array has no address.
     const bytes = new Uint8Array(new ArrayBuffer(Math.max(1, decision?.length ?? 0)));
     if (decision !== undefined) bytes.set(decision);
     const ranks = new Int32Array(new ArrayBuffer(4 * Math.max(1, missing.length)));
@@ -139,8 +139,8 @@ export class MpiProcess {
 }
 
 /**
- * Does what Bun does with a rejection that nobody handles, which is to say so and to end with code 1; but Bun would run
- * the exit handlers as if all were well, and MPI would wait there for ranks that wait for this one.
+ * Handles an unhandled rejection as Bun does: prints it and exits with code 1. But Bun would run the exit handlers as
+ * if all were well, and MPI would wait there for ranks that wait for this one.
  */
 function endByRejection(reason: unknown): void {
   if (process.listenerCount("unhandledRejection") > 1) return;

@@ -16,7 +16,7 @@ for (const implementation of implementations) {
       [3, { maxCount: 5 }],
       [3, { threads: "single" }],
     ] as const;
-    test.each(cases)("%d ranks, options %o: in place, in pieces, side by side", async (n, options) => {
+    test.each(cases)("%d ranks, options %o: in place, in pieces, concurrently", async (n, options) => {
       const outcomes = await spawnRanks(n, ownOps, { ...launchWith(implementation), args: { options } });
       const ends = outcomes.map(({ exitCode, error, value, stderr }) => ({
         exitCode,

@@ -1,6 +1,8 @@
-import { BackendUnavailableError, DistError, messageOf } from "../../errors/index.ts";
-import { type Availability, type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
-import { NativeBackend } from "../native-backend.ts";
+import { environmentText } from "../../environment/index.ts";
+import { BackendUnavailableError, DistError } from "../../errors/index.ts";
+import { type BackendPlugin, BackendType, type LaunchedWorld } from "../../registry/index.ts";
+import { NativeBackend } from "../native/native-backend.ts";
+import { probeShim } from "../native/probe-shim.ts";
 import { capabilities } from "./capabilities.ts";
 import { decide, decidingStore } from "./creation-decision.ts";
 import { chosenImplementation, launcherOf, loadMpiShim, mpiRemedy, tasksOfSrun } from "./implementation.ts";
@@ -9,7 +11,7 @@ import type { MpiOptions } from "./options.ts";
 
 const NAME = "mpi";
 
-/** MPI: collectives by the machine's own libmpi, Open MPI's or MPICH's; started by mpirun, mpiexec or srun. */
+/** MPI: collectives with the machine's own libmpi, Open MPI's or MPICH's; started by mpirun, mpiexec or srun. */
 const plugin: BackendPlugin<MpiOptions> = {
   name: NAME,
   type: BackendType.MPI,
@@ -19,15 +21,7 @@ const plugin: BackendPlugin<MpiOptions> = {
   bootstrap: "self",
   capabilities,
 
-  probe(): Promise<Availability> {
-    try {
-      const shim = loadMpiShim(chosenImplementation(undefined), "");
-      return Promise.resolve({ available: true, version: shim.version, library: { path: shim.path, abi: shim.abi } });
-    } catch (error) {
-      const reason = messageOf(error);
-      return Promise.resolve({ available: false, reason, remedy: mpiRemedy });
-    }
-  },
+  probe: () => probeShim(() => loadMpiShim(chosenImplementation(undefined), ""), mpiRemedy),
 
   async options() {
     return (await import("./options-schema.ts")).schema;
@@ -35,7 +29,7 @@ const plugin: BackendPlugin<MpiOptions> = {
 
   async launched({ timeoutMs, options }): Promise<LaunchedWorld> {
     const launcher = launcherOf();
-    const wanted = Number(process.env.WORLD_SIZE ?? tasksOfSrun() ?? 1);
+    const wanted = Number(environmentText("WORLD_SIZE") ?? tasksOfSrun() ?? 1);
     if (launcher === undefined && wanted > 1) throw notLaunched(wanted, "was not started by mpirun, mpiexec or srun");
     const shim = loadMpiShim(chosenImplementation(options.implementation));
     const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
@@ -51,7 +45,7 @@ const plugin: BackendPlugin<MpiOptions> = {
   async create(context) {
     const { options, globalRanks, groupName, timeoutMs } = context;
     const implementation = chosenImplementation(options.implementation);
-    // Groups after the first need not be told again what the process uses.
+    // Later groups use the shim that the process uses already.
     const begun = implementation === undefined ? MpiProcess.shim : undefined;
     const shim = begun ?? loadMpiShim(implementation);
     const mpi = await MpiProcess.begin(shim, termsOf(options, timeoutMs));
@@ -79,16 +73,16 @@ function termsOf({ threads = "multiple", mixed = false }: MpiOptions, limitMs: n
 }
 
 function notLaunched(wanted: number, what: string): BackendUnavailableError {
-  if (process.env.WORLD_SIZE === undefined) {
+  if (environmentText("WORLD_SIZE") === undefined) {
     return new BackendUnavailableError(
-      `backend "mpi": srun has started ${wanted} tasks, but not by the protocol of this MPI, so that each is alone. Use ` +
-        "srun --mpi=pmix with Open MPI, --mpi=pmi2 with MPICH; `srun --mpi=list` tells what this Slurm has.",
+      `backend "mpi": srun has started ${wanted} tasks, but not by the protocol of this MPI, so each is alone. Use ` +
+        "srun --mpi=pmix with Open MPI, --mpi=pmi2 with MPICH; `srun --mpi=list` lists what this Slurm supports.",
       { code: "NOT_LAUNCHED", backend: NAME },
     );
   }
   return new BackendUnavailableError(
-    `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot tell MPI about ` +
-      `ranks: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
+    `backend "mpi": WORLD_SIZE is ${wanted}, but this process ${what}. \`c10d run\` and torchrun cannot start ` +
+      `MPI ranks: start the job with \`mpirun -n ${wanted} bun script.ts\`, or use another backend, such as gloo.`,
     { code: "NOT_LAUNCHED", backend: NAME },
   );
 }

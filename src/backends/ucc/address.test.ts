@@ -12,7 +12,7 @@ const outward = Object.values(networkInterfaces())
   .find((each) => each?.family === "IPv4" && !each.internal)?.address;
 
 describe("where ranks of other hosts connect to one that uses ucc", () => {
-  test("is the first interface of UCX_NET_DEVICES that has an address; RDMA ports are passed over", () => {
+  test("is the first interface of UCX_NET_DEVICES that has an address; RDMA ports are skipped", () => {
     const environment = { UCX_NET_DEVICES: `mlx5_0:1, ${loopbackName},nothing` };
     expect(watchAddress({ store: storeAt("192.0.2.7") }, environment)).toMatch(/^127\.|^::1$/);
   });

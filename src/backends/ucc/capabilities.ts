@@ -1,37 +1,17 @@
-import type { ReduceOpName } from "../../collectives/reduce-op.ts";
 import { type Capabilities, reduceOpsByKind } from "../../registry/index.ts";
-import { engineDTypes, movedDTypes } from "../engine-dtypes.ts";
-
-const integral: readonly ReduceOpName[] = ["SUM", "PRODUCT", "MIN", "MAX", "BAND", "BOR", "BXOR"];
+import { engineOps, integralReduceOps } from "../native/engine-capabilities.ts";
+import { engineDTypes } from "../native/engine-dtypes.ts";
 
 const reduceOps = reduceOpsByKind({
   float: ["SUM", "AVG", "PRODUCT", "MIN", "MAX"],
-  integer: integral,
-  bool: integral,
+  integer: integralReduceOps,
+  bool: integralReduceOps,
   complex: ["SUM", "AVG"],
 });
 
 /** What the UCC backend does. */
 export const capabilities: Capabilities = {
-  ops: {
-    allReduce: engineDTypes,
-    allReduceCoalesced: engineDTypes,
-    broadcast: movedDTypes,
-    reduce: engineDTypes,
-    allGather: movedDTypes,
-    allGatherIntoTensor: movedDTypes,
-    allGatherIntoTensorCoalesced: movedDTypes,
-    gather: movedDTypes,
-    scatter: movedDTypes,
-    reduceScatter: engineDTypes,
-    reduceScatterTensor: engineDTypes,
-    reduceScatterTensorCoalesced: engineDTypes,
-    allToAll: movedDTypes,
-    allToAllSingle: movedDTypes,
-    send: movedDTypes,
-    recv: movedDTypes,
-    barrier: [],
-  },
+  ops: { ...engineOps, reduceScatterTensorCoalesced: engineDTypes },
   reduceOps,
   sequenceNumbers: true,
   abort: true,

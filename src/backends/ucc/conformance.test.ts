@@ -1,6 +1,6 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
-import { sweepFromEnvironment } from "../../testing/backend-suite.ts";
+import { sweepFromEnvironment } from "../../testing/backend-suite/backend-suite.ts";
 import { testBackend } from "../../testing/index.ts";
 import { describeUcc, spawn } from "./fixtures/availability.ts";
 import plugin from "./plugin.ts";
@@ -8,7 +8,7 @@ import plugin from "./plugin.ts";
 setDefaultTimeout(120_000);
 
 const { full, seed } = sweepFromEnvironment();
-// Of the larger jobs a smoke sweep has one, the other one on the next day.
+// A smoke sweep runs one of the larger jobs, and the other one the next day.
 const larger = 3 + (seed % 2);
 if (!full) console.log(`sample: ucc conformance, 1, 2 and ${larger} ranks, C10D_SEED=${seed}`);
 

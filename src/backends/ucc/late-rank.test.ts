@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { type SpawnOptions, spawnRanks } from "../../testing/index.ts";
-import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeUcc, spawn } from "./fixtures/availability.ts";
 import type { LateRankEnd, LateRankOrder } from "./fixtures/late-rank.ts";
 
 setDefaultTimeout(100_000);
@@ -9,7 +10,7 @@ const WORLD_SIZE = 4;
 const ops = ["gather", "scatter", "reduce"] as const;
 const modes = ["await", "wait"] as const;
 
-/** A rank is through with an op, as far as UCC can tell, when UCX has yet to send the last part of its data. */
+/** UCC reports an op as complete on a rank before UCX has sent the last part of its data. */
 const slowly = { UCX_TLS: "tcp,self", UCX_RNDV_THRESH: "inf", UCX_TCP_SNDBUF: "8k", UCX_TCP_RCVBUF: "8k" };
 const SLOW_ELEMENTS = 20_000;
 
@@ -24,8 +25,8 @@ async function problemsOf(orders: readonly LateRankOrder[], env?: SpawnOptions["
   );
 }
 
-describeUcc("ucc, a rank that comes late to a collective right before calls that differ", () => {
-  test("that collective ends well on all ranks, whichever is late and whichever departs", async () => {
+describeUcc("ucc, a rank that is late in a collective right before calls that differ", () => {
+  test("that collective succeeds on all ranks, whichever is late and whichever call differs", async () => {
     const orders: LateRankOrder[] = [];
     for (const op of ops) {
       for (let late = 0; late < WORLD_SIZE; late++) {
@@ -38,7 +39,7 @@ describeUcc("ucc, a rank that comes late to a collective right before calls that
     expect(await problemsOf(orders)).toEqual([]);
   });
 
-  test("also where the data of the others is still on its way when they are through with it", async () => {
+  test("even if the data of the others is still in flight when they have completed it", async () => {
     const orders = ops.flatMap((op) =>
       modes.map((mode): LateRankOrder => {
         return { op, mode, elements: SLOW_ELEMENTS, late: op === "scatter" ? WORLD_SIZE - 1 : 0, odd: 2 };

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks, startRanks } from "../../testing/index.ts";
-import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeUcc, spawn } from "./fixtures/availability.ts";
 import type { Loss, LossArgs } from "./fixtures/loss.ts";
 import type { Orphan } from "./fixtures/orphan.ts";
 import type { UnderWay, UnderWayArgs } from "./fixtures/under-way.ts";
@@ -34,7 +35,7 @@ describeUcc("ucc, ranks that are lost", () => {
       const stops = args.last === "stops";
       const job = await startRanks(worldSize, fixture("loss"), { ...spawn, args, timeout: "20s" });
       if (stops) {
-        // It takes no part in its own end.
+        // It cannot end itself.
         await Promise.all(job.ranks.slice(0, last).map((rank) => rank.reported((report) => report === "ended")));
         job.ranks[last]?.kill("SIGKILL");
       }
@@ -57,7 +58,7 @@ describeUcc("ucc, ranks that are lost", () => {
     },
   );
 
-  test("a rank is killed that a large message goes to by TCP, whose failure UCC reports by its log alone", async () => {
+  test("the receiver of a large message over TCP is killed, a failure that UCC reports only in its log", async () => {
     const args: LossArgs = { last: "is killed", op: "send of 32 MB", mode: "wait" };
     const env = { UCX_TLS: "tcp,self" };
     const outcomes = await spawnRanks(3, fixture("loss"), { ...spawn, args, env, timeout: "20s" });
@@ -104,11 +105,11 @@ describeUcc("ucc, ranks that are lost", () => {
       }
       expect(endMs).toBeLessThan(10_000);
     }
-    // The others may hear of it from the one whose op began first.
+    // The others may be notified by the one whose op began first.
     if (signal === "SIGSTOP") expect(Math.max(...ends.map(({ opMs }) => opMs))).toBeGreaterThanOrEqual(timeout);
   });
 
-  test("a large message whose sender has died is not received as if it had come", async () => {
+  test("a large message whose sender died is not reported as received", async () => {
     const outcomes = await spawnRanks(2, fixture("orphan"), { ...spawn, timeout: "40s" });
     const [receiver] = allWell<Orphan>(outcomes.slice(0, 1));
     expect(receiver?.error).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST", details: { peers: [1] } });

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeUcc, spawn } from "./fixtures/availability.ts";
 import type { Mismatch, MismatchEnd } from "./fixtures/mismatch.ts";
 
 setDefaultTimeout(100_000);
@@ -21,8 +22,8 @@ const expected: Readonly<Record<Mismatch, readonly RegExp[]>> = {
   "a message of another dtype": message("float32[9]", "int32[9]"),
 };
 
-describeUcc("ucc, messages that do not fit", () => {
-  test("are an error on every rank, which names two of them, what one sent and what the other was to receive", async () => {
+describeUcc("ucc, messages that do not match", () => {
+  test("are an error on every rank, which names two ranks, what one sent and what the other expected", async () => {
     const file = new URL("./fixtures/mismatch.ts", import.meta.url);
     const all = allWell<MismatchEnd[]>(await spawnRanks(3, file, { ...spawn, timeout: "80s" }));
     for (const ends of all) {

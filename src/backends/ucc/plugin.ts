@@ -1,7 +1,8 @@
-import { messageOf } from "../../errors/index.ts";
+import { processEnvironment } from "../../environment/index.ts";
 import { loadShim } from "../../native/index.ts";
-import { type Availability, type BackendPlugin, BackendType } from "../../registry/index.ts";
-import { NativeBackend } from "../native-backend.ts";
+import { type BackendPlugin, BackendType } from "../../registry/index.ts";
+import { NativeBackend } from "../native/native-backend.ts";
+import { probeShim } from "../native/probe-shim.ts";
 import { watchAddress } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
 
@@ -11,10 +12,10 @@ const REMEDY =
   "libucc-dev g++ cmake ninja-build; on older ones, in a clone, run Bun by .tools/ucc/bun, which ./bootstrap ucc makes).";
 /** The variables by which UCC and UCX are configured here. */
 function settings(): string {
-  const names = Object.keys(process.env).filter((name) => /^UC[CX]_/.test(name));
-  return names
+  const set = Object.entries(processEnvironment).filter(([name]) => /^UC[CX]_/.test(name));
+  return set
+    .map(([name, value]) => `${name}=${value}`)
     .sort()
-    .map((name) => `${name}=${process.env[name]}`)
     .join(" ");
 }
 
@@ -28,21 +29,7 @@ const plugin: BackendPlugin = {
   bootstrap: "store",
   capabilities,
 
-  probe(): Promise<Availability> {
-    try {
-      const shim = loadShim({ name: NAME, remedy: "" });
-      const detail = settings();
-      return Promise.resolve({
-        available: true,
-        version: shim.version,
-        library: { path: shim.path, abi: shim.abi },
-        ...(detail !== "" && { detail }),
-      });
-    } catch (error) {
-      const reason = messageOf(error);
-      return Promise.resolve({ available: false, reason, remedy: REMEDY });
-    }
-  },
+  probe: () => probeShim(() => loadShim({ name: NAME, remedy: "" }), REMEDY, settings()),
 
   async create(context) {
     const settings = { host: watchAddress(context) };

@@ -1,6 +1,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeUcc, spawn } from "./fixtures/availability.ts";
 import type { Shortage } from "./fixtures/shortage.ts";
 
 setDefaultTimeout(100_000);

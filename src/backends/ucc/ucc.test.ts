@@ -1,6 +1,7 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
-import { allWell, describeUcc, spawn } from "./fixtures/availability.ts";
+import { allWell } from "../fixtures/all-well.ts";
+import { describeUcc, spawn } from "./fixtures/availability.ts";
 import type { BadInput } from "./fixtures/bad-input.ts";
 import type { CpuUse } from "./fixtures/cpu-use.ts";
 import plugin from "./plugin.ts";
@@ -10,7 +11,7 @@ setDefaultTimeout(60_000);
 const fixture = (name: string): URL => new URL(`./fixtures/${name}.ts`, import.meta.url);
 
 describe("ucc plugin", () => {
-  test("tells whether UCC is there, and what gets it", async () => {
+  test("reports whether UCC is available, and how to get it", async () => {
     const availability = await plugin.probe();
     if (availability.available) {
       expect(availability.version).toMatch(/^\d+\.\d+/);
@@ -22,7 +23,7 @@ describe("ucc plugin", () => {
 });
 
 describeUcc("ucc", () => {
-  test("what UCC cannot do is refused, and the group goes on", async () => {
+  test("calls that UCC does not support are refused, and the group stays usable", async () => {
     for (const each of allWell<BadInput>(await spawnRanks(2, fixture("bad-input"), { ...spawn, timeout: "20s" }))) {
       expect(each.tag).toMatchObject({ name: "InvalidArgumentError" });
       expect(each.tag?.message).toContain("tags up to 16375");
@@ -40,7 +41,7 @@ describeUcc("ucc", () => {
     expect(use?.waited).toBeLessThan(0.25);
   });
 
-  test("UCX_* and UCC_* hold, and a wrong one is an error that says so", async () => {
+  test("UCX_* and UCC_* take effect, and an invalid one is an error that says so", async () => {
     const run = (env: Record<string, string>) =>
       spawnRanks(2, fixture("start"), { ...spawn, args: { timeout: "10s" }, env, timeout: "20s" });
     const [overTcp, nowhere, wrong] = await Promise.all([
@@ -54,7 +55,7 @@ describeUcc("ucc", () => {
       expect(stdout).toBe("");
     }
     for (const outcomes of [nowhere, wrong]) {
-      // A rank may hear of it from the other one before it comes to it itself.
+      // A rank may be notified of it by the other one before it fails itself.
       const [own] = outcomes.filter(({ error }) => error?.name === "DistBackendError");
       expect(own?.stderr).toContain("nonsense");
       for (const { rank, error } of outcomes) {
@@ -78,7 +79,7 @@ describeUcc("ucc", () => {
     }
   });
 
-  test("a rank that never comes is named when the time is up", async () => {
+  test("a rank that never arrives is named when the time is up", async () => {
     const [outcome] = await spawnRanks(1, fixture("start"), {
       ...spawn,
       args: { timeout: "1s" },

@@ -4,8 +4,9 @@ import * as Data from "effect/Data";
 import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
 import type * as Scope from "effect/Scope";
+import { processEnvironment } from "../../environment/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
-import { mintSecret } from "../../store/tcp/store-secret.ts";
+import { newSecret } from "../../store/tcp/store-secret.ts";
 import { isFailure } from "./exit-code.ts";
 import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
 import type { JobEvents } from "./job-events.ts";
@@ -20,32 +21,32 @@ import { defaultEnvironment, globalRank, type JobPlace, rankEnvironment } from "
 import { type RankExit, RankProcess } from "./rank-process.ts";
 import type { Verdict } from "./verdict.ts";
 
-/** What the attempts of a job have in common. */
+/** What the attempts of a job share. */
 export interface Job {
   readonly options: JobOptions;
   readonly nodes: Nodes;
   readonly output: JobOutput;
   readonly events: JobEvents;
   readonly signals: Queue.Queue<NodeJS.Signals>;
-  /** When the limit of the job ends, on the clock of `performance.now()`. */
+  /** When the job times out, on the clock of `performance.now()`. */
   readonly deadline: number;
 }
 
 /** How long the launcher waits for the rank that caused a failure when the first one to end blames a peer. */
 const culpritWaitMs = 1_500;
-/** The same with several nodes: long enough to miss a node whose launcher was killed, which ends its ranks, too. */
+/** The same with several nodes: long enough to detect that a node's launcher, and with it its ranks, was killed. */
 const culpritNodeWaitMs = missedWithinMs + 500;
-/** How long it waits for the last words of a rank before it reads them. */
-const lastWordsMs = 200;
-/** A process that the kernel holds (device drivers) outlives SIGKILL; the launcher does not wait for it longer. */
+/** How long it waits for the rest of a failed rank's stderr before it reads the tail. */
+const stderrWaitMs = 200;
+/** A process stuck in the kernel (device drivers) outlives SIGKILL; the launcher waits no longer than this for it. */
 const killWaitMs = 5_000;
 
 class RankFailed extends Data.TaggedError("RankFailed")<{ readonly rank: RankProcess; readonly exit: RankExit }> {}
 class Ended extends Data.TaggedError("Ended")<{ readonly verdict: Verdict }> {}
 
 /**
- * One attempt of a job on this node: starts the ranks and resolves, when all have ended and the last word is printed, to
- * what ended it, or to undefined when the ranks of all nodes have done their work. No rank outlives the scope.
+ * One attempt of a job on this node. Starts the ranks. When all have ended and the report is printed, resolves to what
+ * ended the attempt, or to undefined when the ranks of all nodes have succeeded. No rank outlives the scope.
  */
 export function runAttempt(job: Job, attempt: number): Effect.Effect<Verdict | undefined, never, Scope.Scope> {
   return new Attempt(job, attempt).run();
@@ -76,7 +77,7 @@ class Attempt {
     );
   }
 
-  /** Starts all ranks of this node; when the scope ends, those that still run are killed. */
+  /** Starts all ranks of this node; those still running when the scope ends are killed. */
   #start(): Effect.Effect<void, never, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { options, nodes, events } = this.job;
@@ -101,7 +102,7 @@ class Attempt {
         void rank.exited.then(guardRunning);
       }
       const { node, nnodes, masterAddr, masterPort, runId } = place;
-      // Nobody waits for those who read events, so that a reader who does not cannot hold up the job.
+      // Not awaited, so that a reader that does not read its events cannot hold up the job.
       void events.emit({
         ...{ event: "started", runId, attempt: this.number, node, nnodes },
         ...{ worldSize: nodes.count * options.ranksPerNode, masterAddr, masterPort },
@@ -113,15 +114,15 @@ class Attempt {
     });
   }
 
-  /** Finds out where the ranks meet. Each attempt has a store of its own, so that none reads what an earlier one left. */
+  /** Where the ranks meet. Each attempt has its own store, so that none reads what an earlier one left. */
   #place(): Effect.Effect<JobPlace, never, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { options, nodes, output } = this.job;
-      const secret = options.secret === undefined ? mintSecret() : options.secret;
+      const secret = options.secret === undefined ? newSecret() : options.secret;
       let server: TCPStoreServer | undefined;
       yield* Effect.addFinalizer(() => Effect.promise(async () => server?.close()));
       const open = async () => {
-        // With several nodes the port that was given is taken as long as the job lasts.
+        // With several nodes the launchers' store uses the given port for the whole job.
         const port = nodes.count > 1 ? 0 : options.masterPort;
         server = await openJobStore({ host: options.masterAddr, port, secret }, output);
         return server.port;
@@ -162,7 +163,7 @@ class Attempt {
       command: options.command,
       env: {
         ...process.env,
-        ...defaultEnvironment(process.env, colourDepth),
+        ...defaultEnvironment(processEnvironment, colourDepth),
         ...options.env,
         ...rankEnvironment(local, place),
       },
@@ -174,7 +175,7 @@ class Attempt {
     });
   }
 
-  /** Whether the job has but one rank, whose streams need no prefix. */
+  /** Whether the job has a single rank, whose streams need no prefix. */
   get #alone(): boolean {
     return this.job.nodes.count * this.job.options.ranksPerNode === 1;
   }
@@ -186,10 +187,10 @@ class Attempt {
     const signalled = Queue.take(signals).pipe(
       Effect.flatMap((signal) => Effect.fail(new Ended({ verdict: { kind: "signal", node, signal } }))),
     );
-    const told = Effect.promise((signal) => nodes.verdict(this.number, signal)).pipe(
+    const announced = Effect.promise((signal) => nodes.verdict(this.number, signal)).pipe(
       Effect.flatMap((verdict) => Effect.fail(new Ended({ verdict }))),
     );
-    const others = Effect.raceFirst(signalled, told);
+    const others = Effect.raceFirst(signalled, announced);
     if (!Number.isFinite(deadline)) return others;
     const { timeoutMs } = options;
     return others.pipe(
@@ -200,7 +201,7 @@ class Attempt {
     );
   }
 
-  /** Ends the attempt on this node: agrees with the other nodes why, stops the ranks and says it. */
+  /** Ends the attempt on this node: agrees with the other nodes on the cause, stops the ranks and reports. */
   #end(found: Verdict): Effect.Effect<Verdict> {
     return Effect.gen({ self: this }, function* () {
       const { nodes, output, events, signals } = this.job;
@@ -228,22 +229,22 @@ class Attempt {
   }
 
   /**
-   * The failure to report: where the first rank to end blames a peer, the one that fails next without doing so, here or
-   * on another node.
+   * The failure to report. When the first rank to end blames a peer, that is the next failure of a rank that does not,
+   * here or on another node.
    */
   #culprit(firstRank: RankProcess, first: RankExit): Effect.Effect<Verdict> {
     const { nodes } = this.job;
     const failIfCulprit = Effect.fnUntraced(function* (rank: RankProcess) {
       const exit = yield* Effect.promise(() => rank.exited);
       if (!isFailure(exit)) return;
-      yield* Effect.promise(() => Promise.race([rank.drained, Bun.sleep(lastWordsMs)]));
+      yield* Effect.promise(() => Promise.race([rank.drained, Bun.sleep(stderrWaitMs)]));
       if (!blamesPeer(rank.stderrTail)) yield* new RankFailed({ rank, exit });
     });
     const others = this.#ranks.filter((rank) => rank !== firstRank);
     const elsewhere = Effect.promise((signal) => nodes.verdict(this.number, signal));
     const here = failIfCulprit(firstRank).pipe(
       Effect.andThen(Effect.forEach(others, failIfCulprit, { concurrency: "unbounded", discard: true })),
-      // All ranks here blame a peer: it may be on another node.
+      // All ranks here blame a peer, which may be on another node.
       Effect.andThen(nodes.count > 1 ? Effect.never : Effect.void),
       Effect.timeoutOrElse({
         duration: nodes.count > 1 ? culpritNodeWaitMs : culpritWaitMs,
@@ -266,7 +267,7 @@ class Attempt {
     };
   }
 
-  /** Sends `signal` to the ranks that run and waits for their end; after the grace period or a SIGINT kills them. */
+  /** Sends `signal` to the running ranks and waits for their end; kills them after the grace period or a SIGINT. */
   #stop(signal: NodeJS.Signals): Effect.Effect<StoppedRanks> {
     return Effect.gen({ self: this }, function* () {
       const running = this.#ranks.filter((rank) => rank.exit === undefined);
@@ -297,7 +298,7 @@ class Attempt {
     for (const rank of this.#ranks) rank.signal(signal === "SIGPIPE" ? "SIGTERM" : signal);
   }
 
-  /** Waits until the output of the ranks is written; a signal ends that, in case nobody reads it. */
+  /** Waits until the output of the ranks is written. A signal ends the wait, in case the output is not read. */
   #drain(): Effect.Effect<void> {
     return Effect.promise(() => Promise.all(this.#ranks.map((rank) => rank.drained))).pipe(
       Effect.raceFirst(Queue.take(this.job.signals)),

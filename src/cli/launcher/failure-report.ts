@@ -1,7 +1,7 @@
 import { rankExitCode } from "./exit-code.ts";
 import type { RankVerdict, Verdict } from "./verdict.ts";
 
-// Of a rank that has ended, which may be any program, there is its exit status and this text alone.
+// A rank may be any program, so its exit status and this text are all there is to go by.
 const peerErrors =
   /\b(DistNetworkError|DistTimeoutError)\b|Connection (closed|reset) by peer|Broken pipe|Timed out waiting/;
 
@@ -9,8 +9,8 @@ const peerErrors =
 const sourceExcerpt = /^\s*\d+ \|/;
 
 /**
- * Whether the error output looks as if the rank failed because of another one: a lost connection or a time-out. The
- * rank that caused it may take longer to end than the ranks that noticed.
+ * Whether the error output suggests that the rank failed because of another one: a lost connection or a time-out. The
+ * rank that caused the failure may take longer to end than the ranks that noticed it.
  */
 export function blamesPeer(stderrTail: readonly string[]): boolean {
   return stderrTail.map(Bun.stripANSI).some((line) => peerErrors.test(line) && !sourceExcerpt.test(line));
@@ -19,19 +19,19 @@ export function blamesPeer(stderrTail: readonly string[]): boolean {
 /** Ranks of this node that were still running at the end of an attempt. */
 export interface StoppedRanks {
   readonly stopped: readonly number[];
-  /** Those of them that did not end in time and were killed. */
+  /** Those that did not end in time and were killed. */
   readonly killed: readonly number[];
 }
 
 export interface EndReport extends StoppedRanks {
   readonly verdict: Verdict;
-  /** The node that reports; undefined where there is but one. */
+  /** The node that reports; undefined if it is the only one. */
   readonly node: number | undefined;
   /** Folder of the ranks' log files, if there are any. */
   readonly logs: string | undefined;
 }
 
-/** The block that ends the output of an attempt that did not do its work. */
+/** The block that ends the output of a failed attempt. */
 export function endReport(report: EndReport): string {
   const { verdict, stopped, killed } = report;
   const several = report.node !== undefined;

@@ -2,7 +2,7 @@ import type { OutputSink } from "./job-output.ts";
 import type { RankExit } from "./rank-process.ts";
 import type { Verdict } from "./verdict.ts";
 
-/** What happens to a job, as `--json` tells it: one object a line. */
+/** Events of a job as `--json` prints them: one object a line. */
 export type JobEvent =
   | {
       readonly event: "started";
@@ -20,7 +20,7 @@ export type JobEvent =
       readonly event: "failed";
       readonly attempt: number;
       readonly cause: Verdict;
-      /** Ranks of this node that were stopped because of it, and those that had to be killed. */
+      /** Ranks of this node that were stopped because of it, and those of them that had to be killed. */
       readonly stopped: readonly number[];
       readonly killed: readonly number[];
     }
@@ -28,12 +28,12 @@ export type JobEvent =
   | {
       readonly event: "finished";
       readonly exitCode: number;
-      /** Attempts made. */
+      /** Number of attempts made. */
       readonly attempts: number;
       readonly elapsedMs: number;
     };
 
-/** Writes the events of a job to a stream, or nowhere. */
+/** Writes the events of a job to a stream, or drops them. */
 export class JobEvents {
   readonly #sink: OutputSink | undefined;
 

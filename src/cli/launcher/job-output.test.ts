@@ -30,13 +30,13 @@ describe("JobOutput", () => {
     expect(stderr.text).toBe("[rank 0] c\n");
   });
 
-  test("without prefix only the lines are there", async () => {
+  test("without prefixes writes only the lines", async () => {
     const { output, stdout } = setUp(false, false);
     await output.lines(1, "stdout", [bytes("\x1b[31ma\x1b[0m")]);
     expect(stdout.text).toBe("\x1b[31ma\x1b[0m\n");
   });
 
-  test("in a file there are no progress bars", async () => {
+  test("writes no progress bars to a file", async () => {
     const { output, stdout } = setUp(false);
     await output.progress(0, "stdout", bytes("10%"));
     expect(stdout.text).toBe("");
@@ -58,7 +58,7 @@ describe("JobOutput", () => {
     expect(Bun.stripANSI(stdout.text)).toBe(`[rank 3] ${"#".repeat(10)}`);
   });
 
-  test("a note takes the place of the bar", async () => {
+  test("a note replaces the bar", async () => {
     const { output, stdout, stderr } = setUp(true, false);
     await output.progress(0, "stdout", bytes("10%"));
     await output.note("rank 0 failed\n");

@@ -1,6 +1,8 @@
+import { environmentText } from "../../environment/index.ts";
+
 export type OutputStream = "stdout" | "stderr";
 
-/** Where the launcher's own output goes. `write` resolves when the bytes are handed over; that paces the ranks. */
+/** Where the launcher's own output goes. `write` resolves when the bytes are handed over, which paces the ranks. */
 export interface OutputSink {
   readonly isTTY: boolean;
   readonly columns: number;
@@ -12,8 +14,8 @@ const clearLine = Buffer.from("\r\x1b[K");
 const prefixColours = [36, 33, 32, 35, 34, 96, 93, 92, 95, 94];
 
 /**
- * Output of all ranks on one terminal or in one file: whole lines, each with the prefix of its rank. On a terminal the
- * latest progress bar stays below the lines.
+ * Output of all ranks to one terminal or file: whole lines, each with the prefix of its rank. On a terminal the latest
+ * progress bar stays below the lines.
  */
 export class JobOutput {
   readonly #sinks: Readonly<Record<OutputStream, OutputSink>>;
@@ -48,7 +50,7 @@ export class JobOutput {
     return this.#write(stream, erase, [this.#bar.text]);
   }
 
-  /** Writes text of the launcher itself, in place of a progress bar. */
+  /** Writes the launcher's own text, replacing any progress bar. */
   note(text: string): Promise<void> {
     return this.#write("stderr", this.#eraseBar("stderr"), [Buffer.from(text)]);
   }
@@ -73,12 +75,14 @@ export class JobOutput {
     if (!this.#prefixed) return Buffer.alloc(0);
     const text = `[rank ${rank}] `;
     const colour = prefixColours[rank % prefixColours.length];
-    // Only the foreground is touched, so that a style that a rank has set for several lines stays.
-    return Buffer.from(this.#sinks[stream].isTTY && !process.env.NO_COLOR ? `\x1b[${colour}m${text}\x1b[39m` : text);
+    // Only the foreground is reset, so that a style that a rank sets for several lines stays.
+    return Buffer.from(
+      this.#sinks[stream].isTTY && !environmentText("NO_COLOR") ? `\x1b[${colour}m${text}\x1b[39m` : text,
+    );
   }
 }
 
-/** One of the launcher's own streams. `onClosed` runs once when its reader has gone; later output is dropped. */
+/** One of the launcher's own streams. `onClosed` runs once when its reader has exited; later output is dropped. */
 export class StdioSink implements OutputSink {
   readonly #stream: NodeJS.WriteStream;
   #closed = false;

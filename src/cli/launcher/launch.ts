@@ -13,7 +13,7 @@ import { Departures, NodeGroup } from "./node-group.ts";
 import { LoneNode, type Nodes } from "./nodes.ts";
 import { verdictExitCode } from "./verdict.ts";
 
-/** Runs the part of a job that is on this node to its end; resolves to the exit code of the job. No rank outlives it. */
+/** Runs this node's part of a job; resolves to the exit code of the job. No rank outlives it. */
 export function launch(options: JobOptions): Promise<number> {
   return Effect.runPromise(Effect.scoped(runJob(options)));
 }
@@ -21,7 +21,7 @@ export function launch(options: JobOptions): Promise<number> {
 const runJob = Effect.fnUntraced(function* (options: JobOptions) {
   const startedAt = performance.now();
   const signals = yield* incomingSignals;
-  // Whoever read the output has gone: the job ends as a program does that SIGPIPE ends.
+  // The reader of the output has exited: the job ends like a program that gets SIGPIPE.
   const sink = (stream: NodeJS.WriteStream) => new StdioSink(stream, () => Queue.offerUnsafe(signals, "SIGPIPE"));
   const [stdout, stderr] = [sink(process.stdout), sink(process.stderr)];
   const output = new JobOutput(
@@ -38,11 +38,11 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
       Effect.tapCause(() => Effect.promise(() => announceCrash(nodes, attempt))),
     );
     if (verdict?.kind === "rank" && attempt < options.maxRestarts) {
-      yield* Effect.promise(() => tellOfRestart(job, attempt + 1));
+      yield* Effect.promise(() => reportRestart(job, attempt + 1));
       continue;
     }
     const exitCode = verdict === undefined ? 0 : verdictExitCode(verdict);
-    // Until the others know the end, too.
+    // Waits until the other nodes know the verdict, too.
     yield* Effect.promise(() => nodes.leave());
     const elapsedMs = performance.now() - startedAt;
     yield* Effect.promise(() => events.emit({ event: "finished", exitCode, attempts: attempt + 1, elapsedMs })).pipe(
@@ -52,7 +52,7 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
   }
 });
 
-/** The nodes of the job, when all have come; on node 0 their store ends with the scope. */
+/** The nodes of the job, once all have joined; on node 0 their store ends with the scope. */
 const meetNodes = Effect.fnUntraced(function* (options: JobOptions, output: JobOutput) {
   const { nnodes, node, masterAddr: host, masterPort: port, secret = null } = options;
   if (nnodes === 1) return new LoneNode(options.runId ?? crypto.randomUUID()) satisfies Nodes;
@@ -78,13 +78,13 @@ const meetNodes = Effect.fnUntraced(function* (options: JobOptions, output: JobO
   );
 });
 
-/** Ends the job on the other nodes when this launcher cannot go on. */
+/** Ends the job on the other nodes when this launcher fails. */
 async function announceCrash(nodes: Nodes, attempt: number): Promise<void> {
   await nodes.announce(attempt, { kind: "node", node: nodes.node, reason: "its launcher failed" });
   await nodes.leave();
 }
 
-async function tellOfRestart({ options, output, events }: Job, attempt: number): Promise<void> {
+async function reportRestart({ options, output, events }: Job, attempt: number): Promise<void> {
   const { maxRestarts } = options;
   await output.note(`c10d run: starting all ranks again (restart ${attempt} of ${maxRestarts})\n`);
   await events.emit({ event: "restarted", attempt, maxRestarts });

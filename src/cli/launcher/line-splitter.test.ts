@@ -32,7 +32,7 @@ describe("LineSplitter", () => {
     [["10%\r", "20%\r"], ["20%"]],
     [["10%\r\r\n"], ["10%"]],
     [["\r\r"], []],
-  ])("%j gives %j", (chunks, lines) => {
+  ])("%j becomes %j", (chunks, lines) => {
     expect(split(...chunks)).toEqual(lines);
   });
 
@@ -43,7 +43,7 @@ describe("LineSplitter", () => {
     expect(lines.map((line) => decoder.decode(line))).toEqual(["é→🙂"]);
   });
 
-  test("tells the state of a progress bar, and nothing of a plain unfinished line", () => {
+  test("reports the state of a progress bar, but no plain unfinished line", () => {
     const splitter = new LineSplitter();
     const progress = () => splitter.progress && decoder.decode(splitter.progress);
     splitter.push(encoder.encode("plain"));
@@ -58,7 +58,7 @@ describe("LineSplitter", () => {
     expect(progress()).toBeUndefined();
   });
 
-  test("an endless line is cut, nothing of it is lost", () => {
+  test("an endless line is cut, and nothing of it is lost", () => {
     const text = "x".repeat(2_500_000);
     const lines = split(text);
     expect(lines.length).toBe(3);

@@ -1,12 +1,12 @@
 const newline = 10;
 const carriageReturn = 13;
 
-/** A line longer than this is cut, so that output without line ends takes bounded memory. */
+/** A longer line is cut, so that output without line ends takes bounded memory. */
 const maxLineBytes = 1 << 20;
 
 /**
- * Cuts a stream of bytes into lines. A carriage return inside a line starts it over, as on a terminal, so that of a
- * progress bar only its last state is a line; {@link progress} tells the state in between. Bytes are never decoded:
+ * Splits a stream of bytes into lines. A carriage return inside a line starts it over, as on a terminal, so that only
+ * the last state of a progress bar becomes a line; {@link progress} is the state in between. Bytes are never decoded:
  * a character may be split between chunks.
  */
 export class LineSplitter {
@@ -33,7 +33,7 @@ export class LineSplitter {
     return lines;
   }
 
-  /** What the unfinished line shows now, if it has been written over with carriage returns. */
+  /** What the unfinished line currently shows, if it has been overwritten with carriage returns. */
   get progress(): Uint8Array | undefined {
     return this.#overwritten ? lastState(this.#pending) : undefined;
   }
@@ -47,7 +47,7 @@ export class LineSplitter {
   }
 }
 
-/** What is left of a line after its carriage returns; `keep` of those at its end stay. */
+/** What remains of a line after its carriage returns; `keep` of those at its end stay. */
 function lastState(line: Buffer, keep = 0): Buffer {
   let end = line.length;
   while (end > 0 && line[end - 1] === carriageReturn) end--;

@@ -1,10 +1,10 @@
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
 import { DistError, InvalidArgumentError, messageOf, shortageOf } from "../../errors/index.ts";
-import { createOwnFile, makeFoldersIn } from "../../files/index.ts";
+import { createFoldersIn, createOwnFile } from "../../files/index.ts";
 import type { OutputStream } from "./job-output.ts";
 
-/** Where the logs of one attempt go: folders in the one that the user names. */
+/** Where the logs of one attempt go: subfolders of the folder that the user names. */
 export interface LogFolder {
   readonly base: string;
   readonly below: readonly string[];
@@ -14,7 +14,7 @@ export function attemptFolder(logDir: string, runId: string, attempt: number): L
   return { base: logDir, below: [runId, `attempt_${attempt}`] };
 }
 
-/** A file that takes what a rank writes to one of its streams, byte for byte. */
+/** A file that receives what a rank writes to one of its streams, byte for byte. */
 export class LogFile {
   readonly #path: string;
   readonly #onError: (message: string) => void;
@@ -27,9 +27,9 @@ export class LogFile {
   }
 
   /**
-   * Makes `<folder>/<rank>/<stream>.log`, in place of an older one, for this user alone. `onError` is called once when it
-   * can take no more; the rank goes on then.
-   * @throws InvalidArgumentError when it cannot be made, or another user can have put something in its way.
+   * Creates `<folder>/<rank>/<stream>.log`, replacing an older one, for this user alone. `onError` is called once, when
+   * a write fails; the rank then continues without the file.
+   * @throws InvalidArgumentError when it cannot be created, or another user may have tampered with its path.
    */
   static async create(
     { base, below }: LogFolder,
@@ -39,14 +39,14 @@ export class LogFile {
   ): Promise<LogFile> {
     const path = join(base, ...below, String(rank), `${stream}.log`);
     try {
-      makeFoldersIn(base, ...below, String(rank));
+      createFoldersIn(base, ...below, String(rank));
       return new LogFile(path, await createOwnFile(path), onError);
     } catch (cause) {
       const shortage = shortageOf(cause);
       if (shortage) {
-        throw new DistError(`cannot make the log file ${path}: ${shortage.text}`, { code: shortage.code, cause });
+        throw new DistError(`cannot create the log file ${path}: ${shortage.text}`, { code: shortage.code, cause });
       }
-      throw new InvalidArgumentError(`--log-dir: cannot make the log file ${path}: ${messageOf(cause)}`, {
+      throw new InvalidArgumentError(`--log-dir: cannot create the log file ${path}: ${messageOf(cause)}`, {
         argument: "log-dir",
         cause,
       });
@@ -57,7 +57,7 @@ export class LogFile {
     try {
       await this.#file?.writeFile(bytes);
     } catch (error) {
-      this.#onError(`the log file ${this.#path} takes no more: ${messageOf(error)}`);
+      this.#onError(`cannot write to the log file ${this.#path} any more: ${messageOf(error)}`);
       await this.close();
     }
   }

@@ -10,7 +10,7 @@ export interface NodeGroupOptions {
   readonly count: number;
   readonly ranksPerNode: number;
   readonly maxRestarts: number;
-  /** Id that the user gave the job; node 0 makes one otherwise. */
+  /** Job id given by the user; otherwise node 0 creates one. */
   readonly runId: string | undefined;
   /** Where node 0 hosts the store of the job. */
   readonly host: string;
@@ -18,19 +18,19 @@ export interface NodeGroupOptions {
   readonly secret: string | null;
   /** How long to wait for the other nodes at the start. */
   readonly joinTimeoutMs: number;
-  /** A node that says nothing for this time is lost. */
+  /** A node that sends nothing for this time is lost. */
   readonly lostAfterMs: number;
   readonly signal: AbortSignal;
-  /** On node 0: who hangs up on the store of the job. */
+  /** On node 0: which clients disconnect from the store of the job. */
   readonly departures?: Departures;
 }
 
-/** Hands on who has left a store server, as its `onLeave` tells it. */
+/** Forwards the `onLeave` calls of a store server. */
 export class Departures {
   onLeave: (peer: string) => void = () => {};
 }
 
-/** What a node tells the others about itself. */
+/** What a node publishes about itself. */
 interface NodeInfo {
   readonly nnodes: number;
   readonly ranksPerNode: number;
@@ -39,7 +39,7 @@ interface NodeInfo {
   readonly host: string;
   readonly pid: number;
   readonly id: string;
-  /** Its end of the connection to the store. */
+  /** Local address of its connection to the store. */
   readonly endpoint: string | null;
 }
 
@@ -52,18 +52,18 @@ const agreed = [
 ] as const;
 
 const maxBeatMs = 1_000;
-/** A launcher that was cut off connects again and goes on with its heartbeat; one that was killed does not. */
+/** A launcher whose connection broke reconnects and continues its heartbeat; one that was killed does not. */
 const comebackMs = maxBeatMs + 500;
-/** How long it takes at most until a launcher that was killed is missed on all nodes, while the network is quick. */
+/** How long it takes at most, on a fast network, until all nodes notice that a launcher was killed. */
 export const missedWithinMs = comebackMs + maxBeatMs;
-/** Limit of calls without which the job ends as well. */
+/** Time limit of calls that the end of the job does not depend on. */
 const lastCallMs = 2_000;
 
 /**
- * The nodes of a job that met in a store of node 0's launcher. Each counts up a key of its own as a heartbeat; node 0
- * watches the others, and they watch whether node 0 still answers, since without its store no node can go on. A launcher
- * that is killed is missed sooner: the kernel of its host hangs up, which node 0 hears at once and the others with their
- * next heartbeat; what is left to see is whether it comes back.
+ * The nodes of a job that joined in the store of node 0's launcher. Each increments its own key as a heartbeat. Node 0
+ * watches the others. They watch whether node 0 still answers, since no node can continue without its store. A killed
+ * launcher is noticed sooner: the kernel of its host closes the connection, which node 0 sees at once and the others at
+ * their next heartbeat. It remains to check whether the launcher reconnects.
  */
 export class NodeGroup implements Nodes {
   readonly node: number;
@@ -74,13 +74,13 @@ export class NodeGroup implements Nodes {
   readonly #store: Store;
   readonly #lost = Promise.withResolvers<Verdict>();
   readonly #leaving = new AbortController();
-  /** The attempt whose end is known here. */
+  /** The latest attempt whose end this node knows. */
   #ended = 0;
   #lostNode: number | undefined;
 
   /**
-   * Meets the other nodes.
-   * @throws DistTimeoutError when some do not come; InvalidArgumentError when they were started with other settings;
+   * Joins the other nodes.
+   * @throws DistTimeoutError when some do not join; InvalidArgumentError when they were started with other settings;
    * DistStoreError `NODE_TAKEN` when two launchers have the same number; the errors of {@link TCPStore.connect}.
    */
   static async join(options: NodeGroupOptions): Promise<NodeGroup> {
@@ -128,13 +128,13 @@ export class NodeGroup implements Nodes {
   }
 
   async verdict(attempt: number, signal: AbortSignal): Promise<Verdict> {
-    const told = this.#persist(signal, (limits) => this.#store.get(`${attempt}/verdict`, limits)).then(parseVerdict);
-    return Promise.race([told, this.#lost.promise]);
+    const found = this.#persist(signal, (limits) => this.#store.get(`${attempt}/verdict`, limits)).then(parseVerdict);
+    return Promise.race([found, this.#lost.promise]);
   }
 
   async announce(attempt: number, verdict: Verdict): Promise<Verdict> {
     this.#ended = attempt;
-    // The store is out of reach: each side ends by what it knows.
+    // The store cannot be reached: each side uses its own verdict.
     if (this.#lostNode === 0) return verdict;
     let first = verdict;
     try {
@@ -142,7 +142,7 @@ export class NodeGroup implements Nodes {
       first = parseVerdict(await this.#store.compareSet(`${attempt}/verdict`, "", JSON.stringify(verdict), limits));
       await this.#store.set(`${attempt}/known/${this.node}`, "1", limits);
     } catch {
-      // As above; the heartbeat has not told it yet.
+      // As above, but the heartbeat has not noticed yet.
     }
     return first;
   }
@@ -162,11 +162,11 @@ export class NodeGroup implements Nodes {
 
   async leave(): Promise<void> {
     if (this.node === 0 && this.#lostNode !== 0) {
-      // The others read the end of the job here.
+      // The others read the verdict in this store.
       const known = this.#keys(`${this.#ended}/known`).filter((_, node) => node !== this.#lostNode);
       await this.#store.wait(known, { timeout: this.#options.lostAfterMs }).catch(() => {});
     } else if (this.node > 0 && this.#lostNode !== 0) {
-      // An addition is answered: node 0 has it before it sees the connection end.
+      // add() waits for the reply, so node 0 has processed it before it sees the connection close.
       await this.#store.add(`left/${this.node}`, 1, { timeout: lastCallMs }).catch(() => {});
     }
     this.#leaving.abort();
@@ -177,7 +177,7 @@ export class NodeGroup implements Nodes {
     return Array.from({ length: this.count }, (_, node) => `${name}/${node}`);
   }
 
-  /** Makes a call without limit, again where a connection broke: whether the store is lost tells the heartbeat. */
+  /** Makes a call without a time limit; repeats it when the connection breaks. The heartbeat detects a lost store. */
   async #persist<T>(
     signal: AbortSignal,
     call: (limits: { timeout: number; signal: AbortSignal }) => Promise<T>,
@@ -208,13 +208,13 @@ export class NodeGroup implements Nodes {
         if (last === undefined || last.beat !== beat) {
           seen[i] = { beat, at: performance.now() };
         } else if (performance.now() - last.at > limits.timeout) {
-          this.#lose(i + 1, `its launcher has said nothing for ${seconds(limits.timeout)}`);
+          this.#lose(i + 1, `its launcher has sent no heartbeat for ${seconds(limits.timeout)}`);
         }
       }
     });
   }
 
-  /** A launcher that leaves in order says so before, and one whose connection broke comes back. */
+  /** A launcher that leaves in order announces it first, and one whose connection broke reconnects. */
   async #checkDeparture(node: number): Promise<void> {
     const { signal } = this.#leaving;
     const limits = { timeout: this.#options.lostAfterMs, signal };
@@ -226,14 +226,14 @@ export class NodeGroup implements Nodes {
         if (signal.aborted || (await beat()) !== last) return;
       }
     } catch {
-      // The heartbeat tells it, too.
+      // The heartbeat detects this, too.
       return;
     }
-    this.#lose(node, "its launcher has hung up");
+    this.#lose(node, "its launcher has disconnected");
   }
 
   async #watchFirst(): Promise<void> {
-    // An addition is answered, so that it also tells whether the store is there.
+    // add() waits for the reply, so it also shows whether the store still answers.
     await this.#everyBeat((limits) => this.#store.add(`beat/${this.node}`, 1, limits));
   }
 
@@ -245,10 +245,10 @@ export class NodeGroup implements Nodes {
         await beat({ timeout, signal });
       } catch (error) {
         if (signal.aborted) return;
-        // The connection broke; the next call tells whether there is another one.
+        // The connection broke; the next call shows whether a new one can be made.
         if (error instanceof DistNetworkError && error.code === "OUTCOME_UNKNOWN") continue;
         const silent = error instanceof DistTimeoutError;
-        const why = silent ? `has not answered for ${seconds(timeout)}` : "has hung up";
+        const why = silent ? `has not answered for ${seconds(timeout)}` : "has disconnected";
         const store = `${this.#options.host}:${this.#options.port}`;
         const own = `its store at ${store} cannot be reached from this host: is the network interface down?`;
         this.#lose(0, this.node === 0 ? own : `its launcher, which hosts the store at ${store}, ${why}`);
@@ -264,7 +264,7 @@ export class NodeGroup implements Nodes {
   }
 }
 
-/** Tells the others about this node, reads what they tell and compares; resolves to that. */
+/** Publishes the data of this node, reads and compares the data of all nodes, and resolves to it. */
 async function meetNodes(
   store: Store,
   options: NodeGroupOptions & Pick<NodeInfo, "endpoint">,
@@ -282,21 +282,21 @@ async function meetNodes(
     endpoint,
   };
   await store.add(`beat/${node}`, 1, left());
-  const there = parseInfo(await store.compareSet(`node/${node}`, "", JSON.stringify(own), left()));
-  if (there.id !== own.id) {
+  const found = parseInfo(await store.compareSet(`node/${node}`, "", JSON.stringify(own), left()));
+  if (found.id !== own.id) {
     throw new DistStoreError(
-      `node ${node} has come already: the launcher with pid ${there.pid} on ${there.host}. Give each node its own --node-rank.`,
+      `node ${node} has already joined: the launcher with pid ${found.pid} on ${found.host}. Give each node its own --node-rank.`,
       { code: "NODE_TAKEN", op: "run", rank: node },
     );
   }
   const ended = new AbortController();
-  const come = new Set([node]);
+  const joined = new Set([node]);
   const read = async (other: number): Promise<NodeInfo> => {
     const { timeout, signal } = left();
     const info = parseInfo(
       await store.get(`node/${other}`, { timeout, signal: AbortSignal.any([signal, ended.signal]) }),
     );
-    come.add(other);
+    joined.add(other);
     const difference = agreed.find(([name]) => info[name] !== own[name] && info[name] !== null && own[name] !== null);
     if (difference !== undefined) throw disagreement(difference, [node, own], [other, info]);
     return info;
@@ -305,11 +305,11 @@ async function meetNodes(
     return await Promise.all(Array.from({ length: count }, (_, other) => read(other)));
   } catch (error) {
     ended.abort();
-    if (error instanceof DistTimeoutError) throw nodesMissing(options, come, error);
-    // The others shall be able to read what they disagree with, too, before node 0 closes the store.
+    if (error instanceof DistTimeoutError) throw nodesMissing(options, joined, error);
+    // Before node 0 closes the store, the others must be able to read what they disagree with.
     await store.set(`told/${node}`, "1", { timeout: lastCallMs }).catch(() => {});
-    const told = [...come].map((other) => `told/${other}`);
-    if (node === 0) await store.wait(told, { timeout: lastCallMs }).catch(() => {});
+    const keys = [...joined].map((other) => `told/${other}`);
+    if (node === 0) await store.wait(keys, { timeout: lastCallMs }).catch(() => {});
     throw error;
   }
 }
@@ -329,11 +329,11 @@ function disagreement(
   );
 }
 
-function nodesMissing(options: NodeGroupOptions, come: ReadonlySet<number>, cause: unknown): DistTimeoutError {
-  const missing = Array.from({ length: options.count }, (_, node) => node).filter((node) => !come.has(node));
-  const who = `${missing.length === 1 ? "node" : "nodes"} ${missing.join(", ")}`;
+function nodesMissing(options: NodeGroupOptions, joined: ReadonlySet<number>, cause: unknown): DistTimeoutError {
+  const missing = Array.from({ length: options.count }, (_, node) => node).filter((node) => !joined.has(node));
+  const names = `${missing.length === 1 ? "node" : "nodes"} ${missing.join(", ")}`;
   return new DistTimeoutError(
-    `${who} of ${options.count} did not come to ${options.host}:${options.port} within ${seconds(options.joinTimeoutMs)} (--rdzv-timeout). Start c10d run there, with --node-rank.`,
+    `${names} of ${options.count} did not join at ${options.host}:${options.port} within ${seconds(options.joinTimeoutMs)} (--rdzv-timeout). Start c10d run there, with --node-rank.`,
     { code: "NODES_MISSING", op: "run", timeoutMs: options.joinTimeoutMs, cause },
   );
 }

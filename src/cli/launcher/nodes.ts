@@ -8,23 +8,23 @@ export interface Nodes {
   /** Id of the job, the same on all nodes. */
   readonly runId: string;
   /**
-   * The port that the ranks of an attempt meet at, on the host of the rendezvous. `open` makes a store there; it is
-   * called on one node, when all nodes have stopped the attempt before.
+   * The port of the store where the ranks of an attempt meet, on the host of the rendezvous. `open` starts that store;
+   * it is called on one node, when all nodes have stopped the previous attempt.
    */
   port(attempt: number, open: () => Promise<number>, signal: AbortSignal): Promise<number>;
-  /** Resolves when another node has ended the attempt, or is lost. */
+  /** Resolves when another node ends the attempt or is lost. */
   verdict(attempt: number, signal: AbortSignal): Promise<Verdict>;
-  /** Tells the others why the attempt ends; resolves to the verdict that came first. Never rejects. */
+  /** Announces to the others why the attempt ends; resolves to the first verdict. Never rejects. */
   announce(attempt: number, verdict: Verdict): Promise<Verdict>;
-  /** Tells that the ranks here have done their work; resolves when those of all nodes have. */
+  /** Reports that the ranks here have succeeded; resolves when those of all nodes have. */
   finished(attempt: number, signal: AbortSignal): Promise<void>;
-  /** Tells that no rank of the attempt runs here any more. Never rejects. */
+  /** Reports that no rank of the attempt is running here any more. Never rejects. */
   stopped(attempt: number): Promise<void>;
-  /** Leaves the job; the node that hosts its store waits, bounded, until the others have left. Never rejects. */
+  /** Leaves the job; the node that hosts its store first waits for the others, for a limited time. Never rejects. */
   leave(): Promise<void>;
 }
 
-/** The nodes of a job on this host alone. */
+/** The only node of a job on a single host. */
 export class LoneNode implements Nodes {
   readonly node = 0;
   readonly count = 1;

@@ -10,8 +10,8 @@ kill -s KILL -- $groups
 `;
 
 /**
- * Ends the ranks when the launcher was killed and cannot do it: a shell in a session of its own that reads a pipe whose
- * other end only the launcher holds, so that the end of the pipe means that the launcher has died.
+ * Ends the ranks when the launcher was killed and cannot do it. A shell in its own session reads a pipe whose other end
+ * only the launcher holds, so end of file means that the launcher has died.
  */
 export class OrphanGuard implements Disposable {
   readonly #shell: Bun.Subprocess<"pipe", "ignore", "ignore"> | undefined;
@@ -36,12 +36,12 @@ export class OrphanGuard implements Disposable {
     }
   }
 
-  /** Tells which process groups are there to be ended. */
+  /** Sets the process groups that it ends. */
   watch(processGroups: readonly number[]): void {
     const shell = this.#shell;
     if (shell === undefined || shell.exitCode !== null || shell.signalCode !== null) return;
     shell.stdin.write(`${processGroups.map((id) => `-${id}`).join(" ")}\n`);
-    // A guard that somebody has killed is no reason to end the job.
+    // A guard that was killed is no reason to end the job.
     Promise.resolve(shell.stdin.flush()).catch(() => {});
   }
 

@@ -1,6 +1,7 @@
+import type { Environment } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 
-/** What the ranks of one attempt on one node have in common. */
+/** What the ranks of one attempt on one node share. */
 export interface JobPlace {
   /** Number of this node, from 0. */
   readonly node: number;
@@ -9,19 +10,19 @@ export interface JobPlace {
   readonly masterAddr: string;
   readonly masterPort: number;
   readonly runId: string;
-  /** How often the job was restarted before. */
+  /** How often the job has been restarted. */
   readonly attempt: number;
   readonly maxRestarts: number;
   /** Secret of the store; null for PyTorch's open protocol. */
   readonly secret: string | null;
 }
 
-/** The rank in the job of a rank on a node. */
+/** The global rank of a local rank. */
 export function globalRank(localRank: number, place: Pick<JobPlace, "node" | "ranksPerNode">): number {
   return place.node * place.ranksPerNode + localRank;
 }
 
-/** Variables that tell a rank its place in the job, with torchrun's names. */
+/** Variables that describe a rank's place in the job, with torchrun's names. */
 export function rankEnvironment(localRank: number, place: JobPlace): Record<string, string> {
   return {
     RANK: String(globalRank(localRank, place)),
@@ -56,13 +57,13 @@ const anyPlace: JobPlace = {
 };
 const reserved = new Set(Object.keys(rankEnvironment(0, anyPlace)));
 
-/** The `--env K=V` flags as a record. @throws InvalidArgumentError for other text and for what the launcher sets. */
+/** The `--env K=V` flags as a record. @throws InvalidArgumentError for other text and for the launcher's variables. */
 export function parseEnvFlags(flags: readonly string[]): Record<string, string> {
   const pairs = flags.map((flag): [string, string] => {
     const match = /^([A-Za-z_][A-Za-z0-9_]*)=([\s\S]*)$/.exec(flag);
     const [name, value] = [match?.[1], match?.[2]];
     if (name === undefined || value === undefined) {
-      throw new InvalidArgumentError(`--env wants NAME=value, got ${JSON.stringify(flag)}`, { argument: "env" });
+      throw new InvalidArgumentError(`--env must be NAME=value, got ${JSON.stringify(flag)}`, { argument: "env" });
     }
     if (reserved.has(name)) {
       throw new InvalidArgumentError(`--env cannot set ${name}: the launcher sets it for each rank`, {
@@ -74,8 +75,8 @@ export function parseEnvFlags(flags: readonly string[]): Record<string, string> 
   return Object.fromEntries(pairs);
 }
 
-/** Variables that every rank gets unless the user has set them: one thread each, and the colours of the terminal. */
-export function defaultEnvironment(env: NodeJS.ProcessEnv, colourDepth: number): Record<string, string> {
+/** Variables that every rank gets unless the user sets them: one thread each, and the colours of the terminal. */
+export function defaultEnvironment(env: Environment, colourDepth: number): Record<string, string> {
   const defaults: Record<string, string> = {};
   if (env.OMP_NUM_THREADS === undefined) defaults.OMP_NUM_THREADS = "1";
   const level = colourDepth >= 24 ? 3 : colourDepth >= 8 ? 2 : colourDepth >= 4 ? 1 : 0;

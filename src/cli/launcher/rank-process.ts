@@ -5,19 +5,19 @@ import type { LogFile } from "./log-file.ts";
 
 const tailLines = 20;
 
-/** How long a pipe may stay silent after its rank has ended; only a process that left the rank's session holds it open. */
+/** How long a pipe may stay idle after its rank ended; only a process that left the rank's session holds it open. */
 const drainIdleMs = 1_000;
 
 export interface RankSpec {
   readonly rank: number;
-  /** How many ranks this launcher has. */
+  /** Number of ranks of this launcher. */
   readonly ranks: number;
   readonly command: readonly string[];
   readonly env: Record<string, string | undefined>;
   readonly output: JobOutput;
-  /** Streams of the launcher that the rank gets as they are, past `output` and `logs`. */
+  /** Streams that the rank inherits from the launcher, bypassing `output` and `logs`. */
   readonly inherit: readonly OutputStream[];
-  /** Files that take streams, which are then not printed unless `tee` is set. Closed when all is written. */
+  /** Files for streams, which are then printed only if `tee` is set. Closed when all is written. */
   readonly logs: Readonly<Partial<Record<OutputStream, LogFile>>>;
   readonly tee: boolean;
   /** Whether the rank reads the launcher's standard input. */
@@ -34,7 +34,7 @@ export interface RankExit {
   readonly elapsedMs: number;
 }
 
-/** About how many descriptors a launcher needs: for pipes, log files, and connections to its store. */
+/** Roughly how many descriptors a launcher needs for pipes, log files, and connections to its store. */
 export function descriptorsOfLauncher(ranks: number): number {
   return 20 + 6 * ranks;
 }
@@ -63,18 +63,18 @@ function startRank(spec: RankSpec) {
   }
 }
 
-/** One rank: a process in a session of its own, so that it and all its children can be signalled as one group. */
+/** One rank: a process in its own session, so that it and all its children can be signalled as one group. */
 export class RankProcess {
   readonly rank: number;
   readonly pid: number;
-  /** Settles when the process has ended; its output may still be on the way. */
+  /** Settles when the process has ended; its output may still be in flight. */
   readonly exited: Promise<RankExit>;
   /** Settles when all output has been written. */
   readonly drained: Promise<void>;
   #exit: RankExit | undefined;
   readonly #stderrTail: string[] = [];
 
-  /** @throws DistError `LAUNCH_FAILED` when the program cannot be started, or the code of what has run out. */
+  /** @throws DistError `LAUNCH_FAILED` when the program cannot be started, or the code of the resource that ran out. */
   constructor(spec: RankSpec) {
     const startedAt = performance.now();
     const child = startRank(spec);
@@ -89,7 +89,7 @@ export class RankProcess {
         elapsedMs: performance.now() - startedAt,
       };
       this.#exit = exit;
-      // What a rank leaves behind in its group would hold the job's ports, memory and pipes.
+      // Processes that a rank leaves behind in its group would hold the job's ports, memory and pipes.
       this.#signalGroup("SIGKILL");
       return exit;
     });
@@ -105,7 +105,7 @@ export class RankProcess {
     return this.#exit;
   }
 
-  /** The last lines that it wrote to its standard error. */
+  /** The last lines of its standard error. */
   get stderrTail(): readonly string[] {
     return this.#stderrTail;
   }
@@ -119,7 +119,7 @@ export class RankProcess {
     try {
       process.kill(-this.pid, signal);
     } catch {
-      // The group is gone already.
+      // The group has already ended.
     }
   }
 
@@ -156,7 +156,7 @@ export class RankProcess {
       await write(splitter.push(value));
       const bar = splitter.progress;
       if (printed && bar !== undefined) await output.progress(this.rank, name, bar);
-      // Where reads and writes succeed at once the loop would never let timers, signals and the store run.
+      // When reads and writes complete at once, the loop would starve timers, signals and the store.
       await new Promise((resolve) => setImmediate(resolve));
     }
     finished = true;

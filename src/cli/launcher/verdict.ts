@@ -2,29 +2,29 @@ import { DistStoreError } from "../../errors/index.ts";
 import { rankExitCode, signalExitCode } from "./exit-code.ts";
 import type { RankExit } from "./rank-process.ts";
 
-/** Why an attempt ended before its ranks had done their work; all nodes of a job agree on one. */
+/** Why an attempt ended before its ranks succeeded; all nodes of a job agree on one. */
 export type Verdict = RankVerdict | SignalVerdict | TimeoutVerdict | NodeVerdict;
 
 /** A rank failed. */
 export interface RankVerdict {
   readonly kind: "rank";
-  /** The node that it ran on, and that node's host name. */
+  /** The node it ran on, and that node's host name. */
   readonly node: number;
   readonly host: string;
   readonly exit: RankExit;
   readonly stderrTail: readonly string[];
-  /** Whether the launcher has seen the error output of the rank; else it went to the terminal directly. */
+  /** Whether the launcher captured the rank's error output; otherwise it went directly to the terminal. */
   readonly stderrSeen: boolean;
 }
 
-/** The launcher of a node got a signal. */
+/** The launcher of a node received a signal. */
 export interface SignalVerdict {
   readonly kind: "signal";
   readonly node: number;
   readonly signal: NodeJS.Signals;
 }
 
-/** The limit of the whole job ran out. */
+/** The whole job timed out. */
 export interface TimeoutVerdict {
   readonly kind: "timeout";
   readonly node: number;
@@ -40,7 +40,7 @@ export interface NodeVerdict {
 
 const timeoutExitCode = 124;
 
-/** Exit code of a job with this end. */
+/** Exit code of a job that ends with this verdict. */
 export function verdictExitCode(verdict: Verdict): number {
   switch (verdict.kind) {
     case "rank":
@@ -56,16 +56,16 @@ export function verdictExitCode(verdict: Verdict): number {
 
 const kinds: ReadonlySet<unknown> = new Set<Verdict["kind"]>(["rank", "signal", "timeout", "node"]);
 
-/** Reads what {@link JSON.stringify} made of a verdict on another node. @throws DistStoreError for anything else. */
+/** Parses the JSON of a verdict from another node. @throws DistStoreError for anything else. */
 export function parseVerdict(bytes: Uint8Array): Verdict {
   const text = new TextDecoder().decode(bytes);
   try {
     const value: unknown = JSON.parse(text);
     if (isVerdict(value)) return value;
   } catch {
-    // Told below.
+    // Reported below.
   }
-  throw new DistStoreError(`the launcher of another node left something that is no verdict: ${text.slice(0, 200)}`, {
+  throw new DistStoreError(`the launcher of another node wrote an invalid verdict: ${text.slice(0, 200)}`, {
     code: "BAD_VERDICT",
     op: "run",
   });

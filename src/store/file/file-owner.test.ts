@@ -15,8 +15,8 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { rendezvous } from "../../distributed/index.ts";
 import { DistStoreError } from "../../errors/index.ts";
-import { FileStore } from "../file-store.ts";
 import { requireOwnFile } from "./file-owner.ts";
+import { FileStore } from "./file-store.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "file-owner-"));
 afterAll(() => rmSync(folder, { recursive: true }));
@@ -46,13 +46,13 @@ test.each([
   [{ uid: other, mode: 0o600 }, false],
   [{ uid: own, mode: 0o646 }, false],
   [{ uid: 0, mode: 0o666 }, false],
-])("a file with %j is taken: %p", (found, taken) => {
+])("a file with %j is accepted: %p", (found, taken) => {
   const act = () => requireOwnFile("/nowhere/store", { ...found, isSymbolicLink: () => false } as Stats);
   if (taken) expect(act).not.toThrow();
   else expect(act).toThrow(DistStoreError);
 });
 
-test("a file that all users can write is refused, unless that is meant", async () => {
+test("a file that all users can write is refused, unless that is intended", async () => {
   const path = newPath();
   writeFileSync(path, "");
   chmodSync(path, 0o666);
@@ -63,9 +63,9 @@ test("a file that all users can write is refused, unless that is meant", async (
   await met.close?.();
 });
 
-// Nobody else can give a file away.
+// Only root can give a file away.
 describe.skipIf(!isRoot)("as root", () => {
-  test("the file of another user is refused, and so is his link", async () => {
+  test("a file of another user is refused, and so is a link", async () => {
     const [path, link] = [newPath(), newPath()];
     writeFileSync(path, "");
     symlinkSync(path, link);
@@ -78,7 +78,7 @@ describe.skipIf(!isRoot)("as root", () => {
     expect(await refusal(path)).toMatchObject({ code: "UNTRUSTED_FILE", message: expect.stringContaining(`${other}`) });
   });
 
-  test("nothing is made where a link of another user leads", async () => {
+  test("no file is created at the target of another user's link", async () => {
     const [target, link] = [newPath(), newPath()];
     symlinkSync(target, link);
     lchownSync(link, other, other);

@@ -3,8 +3,8 @@ import { DistStoreError } from "../../errors/index.ts";
 import { foreignOwner, openness } from "../../files/index.ts";
 
 /**
- * Refuses a store's file that another user controls: who can write it sends ranks to addresses of his own, and who owns it
- * can replace or lock it.
+ * Refuses a store's file that another user controls: a user that can write it can send ranks to other addresses, and
+ * its owner can replace or lock it.
  * @throws DistStoreError `UNTRUSTED_FILE`
  */
 export function requireOwnFile(path: string, found: Stats): void {
@@ -12,7 +12,8 @@ export function requireOwnFile(path: string, found: Stats): void {
 }
 
 /**
- * Refuses a path that is another user's symbolic link. Before the file is opened, which would make one where the link leads.
+ * Refuses a path that is another user's symbolic link. To be called before the file is opened, which would create one
+ * at the link's target.
  * @throws DistStoreError `UNTRUSTED_FILE`
  */
 export function requireOwnLink(path: string): void {

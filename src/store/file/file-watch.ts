@@ -1,13 +1,13 @@
 import { type FSWatcher, watch } from "node:fs";
 
-/** Without notifications of the file system, the interval is upstream's. */
+/** The poll interval without notifications of the file system: upstream's. */
 const pollMs = 10;
-/** With them, a look now and then is for the one that was lost, and for a file that was made anew. */
+/** The poll interval with them, for lost ones and for a file that was created again. */
 const safetyPollMs = 25;
 
 /**
- * Calls `look` when the file may have changed. Network file systems do not tell of what other hosts write, so it also
- * looks by the clock.
+ * Calls `look` when the file may have changed. Network file systems do not notify of what other hosts write, so it also
+ * polls.
  */
 export class FileWatch {
   readonly #path: string;
@@ -49,7 +49,7 @@ export class FileWatch {
       });
       this.#watcher = watcher;
     } catch {
-      // No file yet, or no more watches to be had: the clock has to do.
+      // No file yet, or no more watches are available: only poll.
       this.#watcher = undefined;
     }
   }

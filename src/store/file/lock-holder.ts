@@ -1,6 +1,6 @@
 import { readFileSync, statSync } from "node:fs";
 
-/** Who holds the flock(2) of a file, for messages; undefined where the system does not tell. */
+/** The process that holds the flock(2) of a file, for messages; undefined if the system does not report it. */
 export function lockHolder(path: string): string | undefined {
   try {
     const { ino } = statSync(path);

@@ -7,15 +7,15 @@ export interface StoreRecord {
   readonly value: Uint8Array;
 }
 
-/** What is written before keys of users, so that they do not meet the store's own. */
+/** The prefix of users' keys, so that they do not collide with the store's own. */
 export const userPrefix = "/";
-/** What is written before the key of a record that removes it. */
+/** The prefix of the key in a record that removes it. */
 export const deletePrefix = "-";
 /** Counts the open handles. */
 export const refcountKey = "refcount/";
 /** Counts the handles that were closed. */
 export const cleanupKey = "cleanup/";
-/** Ours: an element that joins or leaves the queue whose name follows. To PyTorch they are keys like others. */
+/** Ours: an element that is added to or removed from the queue whose name follows. To PyTorch these are plain keys. */
 export const pushPrefix = "queue/push/";
 export const popPrefix = "queue/pop/";
 
@@ -24,7 +24,7 @@ const keyStarts = [userPrefix, deletePrefix, refcountKey, cleanupKey, pushPrefix
 );
 const longest = 0xffff_ffff;
 
-/** Bytes of records in a row. */
+/** Encodes records, one after the other. */
 export function encodeRecords(records: readonly StoreRecord[]): Uint8Array {
   const parts: Uint8Array[] = [];
   for (const { key, value } of records) {
@@ -45,7 +45,7 @@ function lengthBytes(bytes: Uint8Array): Uint8Array {
 export interface Decoded {
   /** Number of bytes of the complete records. */
   readonly consumed: number;
-  /** Whether what follows can be no record of a store. */
+  /** Whether what follows cannot be a record of a store. */
   readonly foreign: boolean;
 }
 

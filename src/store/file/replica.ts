@@ -17,7 +17,7 @@ const chunkBytes = 1 << 20;
 /** PyTorch's file is 0644: any user could then read addresses there, and lock it. */
 const fileMode = 0o600;
 
-/** What the first to open a store writes. */
+/** What the first process that opens a store writes. */
 const firstRecord = Buffer.from(encodeRecords([{ key: refcountKey, value: Buffer.from("1") }]));
 
 /** How a transaction uses the file. */
@@ -25,10 +25,10 @@ export type Access = "read" | "write" | "change-existing";
 
 /**
  * The contents of a store's file in memory, brought up to date by replaying what was added. All of it is synchronous:
- * the lock is never held over an `await`.
+ * the lock is never held across an `await`.
  *
- * The open file is kept, so that no other file can take its number; a path that leads to another file (the store was
- * removed and made anew) is noticed under the lock.
+ * The file is kept open, so that its inode number is not reused. A path that leads to another file (the store was
+ * removed and created again) is detected under the lock.
  */
 export class Replica {
   readonly path: string;
@@ -37,27 +37,27 @@ export class Replica {
   #fd: number | undefined;
   #ino = -1;
   #offset = 0;
-  /** Number of files this was opened on; more than one when the store was removed and made anew. */
+  /** Number of files this was opened on; more than one when the store was removed and created again. */
   generation = 0;
   /** Whether there is a file. */
   exists = false;
-  /** Whether the file ends within a record: whoever wrote it has died, since we looked under the lock. */
+  /** Whether the file ends within a record. Its writer has died, since it was read under the lock. */
   torn = false;
 
-  /** `anyOwner` is whether the file may be one that other users control. */
+  /** `anyOwner` is whether other users may control the file. */
   constructor(path: string, anyOwner: boolean) {
     this.path = path;
     this.#anyOwner = anyOwner;
   }
 
-  /** Whether the file is as it was seen last. */
+  /** Whether the file is unchanged since it was last read. */
   isCurrent(): boolean {
     const found = this.#stat();
     if (found === undefined) return !this.exists && this.generation > 0;
     return this.#fd !== undefined && found.ino === this.#ino && found.size === this.#offset;
   }
 
-  /** Brings the table up to date and runs `body` under the lock; `false` if another process has it. */
+  /** Brings the table up to date and runs `body` under the lock; `false` if another process holds it. */
   transact(access: Access, body: () => void): boolean {
     if (access === "read" && this.isCurrent()) {
       body();
@@ -71,7 +71,7 @@ export class Replica {
       }
       if (!tryLock(fd, access === "read" ? "shared" : "exclusive", this.path)) return false;
       try {
-        // Whoever had the lock may have removed the file.
+        // The previous holder of the lock may have removed the file.
         if (this.#stat()?.ino !== this.#ino) continue;
         this.#replay(fd, access !== "read");
         body();
@@ -114,7 +114,7 @@ export class Replica {
     try {
       return statSync(this.path, { throwIfNoEntry: false });
     } catch (error) {
-      throw this.#failure("cannot look at", error);
+      throw this.#failure("cannot inspect", error);
     }
   }
 
@@ -128,7 +128,7 @@ export class Replica {
     this.exists = false;
     this.torn = false;
     if (ino === undefined && !create) return undefined;
-    const fd = (ino === undefined ? this.#make() : undefined) ?? this.#openExisting(create);
+    const fd = (ino === undefined ? this.#create() : undefined) ?? this.#openExisting(create);
     if (fd === undefined) return undefined;
     this.#fd = fd;
     this.#ino = fstatSync(fd).ino;
@@ -137,8 +137,8 @@ export class Replica {
     return this.#fd;
   }
 
-  /** The new file, for this user alone; undefined if another process was faster. */
-  #make(): number | undefined {
+  /** Creates the file, for this user alone; undefined if another process was faster. */
+  #create(): number | undefined {
     try {
       return openSync(this.path, "ax+", fileMode);
     } catch (error) {
@@ -199,7 +199,7 @@ export class Replica {
     const what =
       this.#offset === 0
         ? "is not the file of a FileStore. Choose another path"
-        : `holds something else than records at byte ${this.#offset}: a process died while it wrote, and another wrote on. Remove the file and start the job anew`;
+        : `has no valid record at byte ${this.#offset}: a process died while it wrote, and another one wrote after it. Remove the file and restart the job`;
     return new DistStoreError(`FileStore: ${this.path} ${what}.`, { code: "STORE_CORRUPT" });
   }
 
@@ -215,7 +215,7 @@ function codeOf(error: unknown): unknown {
   return error instanceof Error && "code" in error ? error.code : undefined;
 }
 
-/** Whether a file without a complete record can be that of a store whose first record was cut off. */
+/** Whether a file without a complete record can be that of a store whose first record is incomplete. */
 function beginsStore(bytes: Buffer): boolean {
   return firstRecord.subarray(0, bytes.length).equals(bytes);
 }

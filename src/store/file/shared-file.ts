@@ -1,4 +1,5 @@
-import { DistTimeoutError, timeoutMs } from "../../errors/index.ts";
+import { DistTimeoutError } from "../../errors/index.ts";
+import { timeoutMs } from "../../time/index.ts";
 import type { KeyValueTable } from "../key-value-table.ts";
 import type { KeyWaiters } from "../key-waiters.ts";
 import { PendingWaits } from "../pending-waits.ts";
@@ -10,7 +11,7 @@ import { TransactionQueue } from "./transaction-queue.ts";
 
 /** How long closing a handle may take. */
 const closeLimitMs = 2_000;
-/** How long one look for others may take. */
+/** How long one read for pending waits may take. */
 const lookLimitMs = 1_000;
 
 /** A call on the file. */
@@ -24,7 +25,7 @@ export interface FileCall {
 
 /** How {@link FileStore.open} opens its file. */
 export interface FileStoreOptions extends StoreCallOptions {
-  /** Whether the file may be another user's, or one that anybody can write to (docs/security.md). Default false. */
+  /** Whether the file may belong to another user, or be writable by all users (docs/security.md). Default false. */
   readonly anyOwner?: boolean;
 }
 
@@ -36,13 +37,13 @@ export class SharedFile {
   readonly #queue: TransactionQueue;
   readonly #watch: FileWatch;
   readonly #waits = new PendingWaits();
-  /** Which file counts this handle. */
+  /** The generation of the file that counts this handle. */
   #countedIn = 0;
   #seenGeneration = 0;
   #looking = false;
   #closing: Promise<void> | undefined;
 
-  /** Opens or makes the file and counts the handle. `worldSize` as in {@link FileStore.open}. */
+  /** Opens or creates the file and counts the handle. `worldSize` as in {@link FileStore.open}. */
   static async open(path: string, worldSize: number | undefined, limits: FileStoreOptions, limitMs: number) {
     const file = new SharedFile(path, worldSize, limits.anyOwner ?? false);
     try {
@@ -73,12 +74,12 @@ export class SharedFile {
     return { op, keys: [...keys], limitMs, deadline: performance.now() + limitMs, signal: options?.signal };
   }
 
-  /** Looks at the contents as they are now. */
+  /** Reads the current contents. */
   read<T>(call: FileCall, look: (table: KeyValueTable) => T): Promise<T> {
     return this.transact(call, "read", ({ table }) => look(table));
   }
 
-  /** Adds the records that `change` makes from the contents as they are now. */
+  /** Adds the records that `change` makes from the current contents. */
   write<T>(
     call: FileCall,
     change: (table: KeyValueTable) => { readonly records: readonly StoreRecord[]; readonly result: T },
@@ -90,7 +91,7 @@ export class SharedFile {
     });
   }
 
-  /** Tries until there is something, each time after one of `keys` came, which are as in the file. */
+  /** Repeats `attempt` until it returns a value, each time after one of `keys` was set. They are as in the file. */
   async until<T>(
     call: FileCall,
     keys: readonly string[],
@@ -113,7 +114,7 @@ export class SharedFile {
     }
   }
 
-  /** Counts the handle out, and as the last one removes the file; see {@link FileStore.open}. */
+  /** Removes the handle from the count; the last one removes the file. See {@link FileStore.open}. */
   close(): Promise<void> {
     this.#closing ??= this.#close();
     return this.#closing;
@@ -129,13 +130,13 @@ export class SharedFile {
     return result;
   }
 
-  /** Takes in what other processes wrote, for those who wait. */
+  /** Reads what other processes wrote, for pending waits. */
   #look(): void {
     if (this.#looking || this.#closing || !this.#queue.isEmpty) return;
     this.#looking = true;
     this.transact(inner("wait", lookLimitMs), "read", () => {})
       .catch((error: unknown) => {
-        // Whoever waits has a limit of his own, and will look again.
+        // Each wait has its own limit, and looks again.
         if (!(error instanceof DistTimeoutError)) this.#waits.fail(error);
       })
       .finally(() => {
@@ -143,9 +144,9 @@ export class SharedFile {
       });
   }
 
-  /** Cuts off a record that nobody will complete. PyTorch's readers never come to an end at one. */
+  /** Truncates a record that its writer will not complete. PyTorch's readers never finish reading one. */
   #repair(): void {
-    // Whoever gets the lock next repairs it too, so that a failure here is of no account.
+    // The next holder of the lock repairs it too, so a failure here does not matter.
     const repair = { ...inner("repair", lookLimitMs), access: "change-existing", body: () => {} } as const;
     this.#queue.add(repair).catch(() => {});
   }

@@ -2,7 +2,7 @@ import { DistTimeoutError } from "../../errors/index.ts";
 import { lockHolder } from "./lock-holder.ts";
 import type { Access, Replica } from "./replica.ts";
 
-/** A piece of work on the file, all of it under one lock. */
+/** Work on the file that is done under one lock. */
 export interface Transaction<T> {
   /** For messages. */
   readonly op: string;
@@ -22,15 +22,15 @@ interface Job {
   readonly expire: () => void;
 }
 
-/** How long the lock is held, and the event loop with it, before others get their turn. */
+/** How long the lock is held, and the event loop blocked, before others can run. */
 const sliceMs = 4;
-/** Attempts that only let other events pass; then it is timers, up to this delay. */
+/** Attempts that only yield to the event loop; the later ones wait by timers, up to this delay. */
 const eagerAttempts = 8;
 const longestDelayMs = 10;
 
 /**
- * Runs transactions in the order of the calls. Those that are there at one time share a lock. When another process has
- * it they wait by trying again, so that neither the event loop nor a thread ever blocks on it.
+ * Runs transactions in the order of the calls. Those that are queued at one time share a lock. If another process holds
+ * it they try again later, so that neither the event loop nor a thread ever blocks on it.
  */
 export class TransactionQueue {
   readonly #replica: Replica;
@@ -77,7 +77,7 @@ export class TransactionQueue {
     return promise;
   }
 
-  /** Rejects what is waiting. */
+  /** Rejects the queued transactions. */
   clear(error: unknown): void {
     for (const job of this.#jobs.splice(0)) job.fail(error);
   }
@@ -95,7 +95,7 @@ export class TransactionQueue {
     this.#jobs = this.#jobs.filter(({ deadline }) => deadline > now);
     for (const { expire } of late) expire();
     const soonest = this.#jobs.reduce((least, { deadline }) => Math.min(least, deadline), Number.POSITIVE_INFINITY);
-    // Without chance, processes that met once would meet again and again.
+    // Random, since processes that collided once would keep colliding otherwise.
     const backOff =
       ++this.#attempts <= eagerAttempts ? 0 : Math.random() * Math.min(this.#attempts / 4, longestDelayMs);
     if (this.#jobs.length > 0) this.#after(Math.min(backOff, Math.max(soonest - now, 0)));
@@ -107,7 +107,7 @@ export class TransactionQueue {
     else setTimeout(() => this.#attempt(), delayMs);
   }
 
-  /** Runs what is there under one lock, for as long as a slice lasts; `false` if another process has the lock. */
+  /** Runs queued transactions under one lock, for at most a slice; `false` if another process holds the lock. */
   #runSlice(): boolean {
     const access = this.#jobs.reduce<Access>(
       (most, job) => (rank[job.access] > rank[most] ? job.access : most),
@@ -140,7 +140,7 @@ function lockTimeout(op: string, keys: readonly string[], limitMs: number, path:
   const holder = lockHolder(path);
   return new DistTimeoutError(
     `store ${op}${what}: timed out after ${Math.round(limitMs)} ms while ${holder ?? "another process"} held the lock of ${path}. ` +
-      (holder === undefined ? "Is one stopped or hanging? `lslocks` tells which." : "Is it stopped or hanging?"),
+      (holder === undefined ? "Is one stopped or hanging? `lslocks` shows which." : "Is it stopped or hanging?"),
     { code: "STORE_TIMEOUT", op, keys: [...keys], timeoutMs: limitMs },
   );
 }

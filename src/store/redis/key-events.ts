@@ -2,7 +2,7 @@ import type { DistNetworkError } from "../../errors/index.ts";
 import { type RedisCall, RedisLink } from "./redis-link.ts";
 import type { RedisPlace } from "./redis-url.ts";
 
-/** Someone who wants to know of keys that come. */
+/** A listener for keys that are set. */
 export interface KeyListener {
   readonly wake: () => void;
   /** The connection was lost. */
@@ -18,8 +18,8 @@ interface Channel {
 }
 
 /**
- * Tells of keys that came, by a channel for each key, on a connection of its own that is made for the first to wait.
- * While nobody waits it is subscribed to nothing, and does not hold the process.
+ * Notifies of keys that were set, by a channel for each key, on a separate connection that is opened for the first
+ * wait. While there are no waits it has no subscriptions, and does not keep the process alive.
  */
 export class KeyEvents {
   readonly #link: RedisLink;
@@ -28,13 +28,13 @@ export class KeyEvents {
   /** Subscriptions change one after the other. */
   #changes: Promise<void> = Promise.resolve();
 
-  /** `start` is that of the channels; the key follows. */
+  /** `start` is the prefix of the channels; the key follows. */
   constructor(place: RedisPlace, tls: Bun.TLSOptions | undefined, start: string) {
     this.#link = new RedisLink(place, tls, (error) => this.fail(error));
     this.#start = start;
   }
 
-  /** Tells `listener` of each of `keys` that comes, once `ready` has resolved. */
+  /** Notifies `listener` of each of `keys` that is set, once `ready` has resolved. */
   listen(keys: readonly string[], listener: KeyListener): { readonly ready: Promise<void>; readonly stop: () => void } {
     const names = [...new Set(keys)].map((key) => this.#start + key);
     for (const name of names) {
@@ -48,13 +48,13 @@ export class KeyEvents {
         const listeners = this.#channels.get(name)?.listeners;
         return listeners?.delete(listener) && listeners.size === 0;
       });
-      // What stays subscribed by a failure costs nothing but messages to nobody.
+      // A subscription that stays because of a failure only costs unused messages.
       if (left.length > 0) this.#change(() => this.#unsubscribe(left)).catch(() => {});
     };
     return { ready, stop };
   }
 
-  /** Ends all listening with an error. */
+  /** Fails all listeners with an error. */
   fail(error: DistNetworkError): void {
     const listeners = new Set([...this.#channels.values()].flatMap((channel) => [...channel.listeners]));
     this.#channels.clear();
@@ -95,7 +95,7 @@ export class KeyEvents {
   }
 }
 
-/** A change of subscriptions serves many calls, so that it has a limit of its own. */
+/** A change of subscriptions serves many calls, so it has its own limit. */
 function changeCall(op: string): RedisCall {
   return { op, keys: [], limitMs: changeMs, deadline: performance.now() + changeMs, signal: undefined };
 }

@@ -9,7 +9,7 @@ import {
   messageOf,
   shortageOf,
 } from "../../errors/index.ts";
-import { pause, startDeadline } from "../deadline.ts";
+import { msUntil, pause, startTimer } from "../../time/index.ts";
 import { storeClosed } from "../store.ts";
 import type { RedisPlace } from "./redis-url.ts";
 
@@ -22,12 +22,12 @@ export interface RedisCall {
   readonly signal: AbortSignal | undefined;
 }
 
-/** How long a call tries to get a connection back that was lost. */
+/** How long a call tries to reconnect. */
 const reconnectMs = 5_000;
 
 /**
  * The connection to a Redis server. Commands are pipelined in the order of the calls. When it is lost, those in flight
- * reject, since nobody knows whether they took effect, and the next one connects anew.
+ * reject, since it is unknown whether they took effect, and the next one reconnects.
  */
 export class RedisLink {
   readonly place: RedisPlace;
@@ -52,7 +52,7 @@ export class RedisLink {
   }
 
   /**
-   * Connects, trying until the limit.
+   * Connects; retries until the limit.
    * @throws DistTimeoutError `CONNECT_TIMEOUT`; DistStoreError `AUTH_FAILED` and others.
    */
   async connect(call: RedisCall): Promise<void> {
@@ -97,14 +97,14 @@ export class RedisLink {
 
   async #attempt(deadline: number, signal: AbortSignal | undefined): Promise<RedisClient> {
     const connectionTimeout = Math.max(1, Math.min(deadline - performance.now(), 10_000));
-    // Without its queue the client does not say why the server turned it away; it ends with the first connection.
+    // Without its queue the client does not say why the server refused it. It ends with its first connection.
     const client = new RedisClient(this.place.clientUrl, {
       connectionTimeout: Math.ceil(connectionTimeout),
       autoReconnect: false,
       ...(this.#tls === undefined ? {} : { tls: this.#tls }),
     });
     const silent = Promise.withResolvers<never>();
-    const stop = startDeadline(connectionTimeout, () => silent.reject(new Error("it does not answer")));
+    const timer = startTimer(connectionTimeout, () => silent.reject(new Error("it does not answer")));
     const abort = () => silent.reject(signal?.reason);
     signal?.addEventListener("abort", abort, { once: true });
     let lost = false;
@@ -120,7 +120,7 @@ export class RedisLink {
       client.close();
       throw error;
     } finally {
-      stop();
+      timer[Symbol.dispose]();
       signal?.removeEventListener("abort", abort);
     }
     this.#client = client;
@@ -137,11 +137,11 @@ export class RedisLink {
   #limited<T>(call: RedisCall, pending: Promise<T>): Promise<T> {
     const { promise, resolve, reject } = Promise.withResolvers<T>();
     const abort = () => reject(call.signal?.reason);
-    const stop = startDeadline(Math.max(call.deadline - performance.now(), 0), () => reject(this.#silent(call)));
+    const timer = startTimer(msUntil(call.deadline), () => reject(this.#silent(call)));
     call.signal?.addEventListener("abort", abort, { once: true });
     pending.then(resolve, (error: unknown) => reject(this.#failure(call, error)));
     return promise.finally(() => {
-      stop();
+      timer[Symbol.dispose]();
       call.signal?.removeEventListener("abort", abort);
     });
   }
@@ -159,7 +159,7 @@ export class RedisLink {
 
   #lost(op: string, keys: readonly string[] = [], cause?: unknown): DistNetworkError {
     return new DistNetworkError(
-      `store ${op}: the connection to the Redis server at ${this.place.name} was lost; whether the call took effect is unknown. The next call connects anew.`,
+      `store ${op}: the connection to the Redis server at ${this.place.name} was lost; whether the call took effect is unknown. The next call reconnects.`,
       { ...this.#details, code: "CONNECTION_LOST", op, keys: [...keys], cause },
     );
   }
@@ -175,14 +175,14 @@ export class RedisLink {
     const reason = messageOf(cause);
     const message =
       `cannot reach the Redis server at ${this.place.name} within ${Math.round(limitMs)} ms (last: ${reason}). ` +
-      "Does it run, does it listen there, and does the scheme (redis or rediss) fit?";
+      "Is it running, does it listen there, and is the scheme (redis or rediss) right?";
     const init = { ...this.#details, op, timeoutMs: limitMs, cause };
     const shortage = shortageOf(cause) ?? descriptorShortage();
     if (shortage !== undefined) {
       const what = `cannot reach the Redis server at ${this.place.name}`;
       return new DistNetworkError(`${what}: ${shortage.text}`, { ...init, code: shortage.code });
     }
-    // The limit of the one is our own, that of the other the caller's.
+    // The limit of a reconnect is our own, that of a connect the caller's.
     return op === "reconnect"
       ? new DistNetworkError(message, { ...init, code: "CONNECTION_LOST" })
       : new DistTimeoutError(message, { ...init, code: "CONNECT_TIMEOUT" });
@@ -190,7 +190,7 @@ export class RedisLink {
 
   #serverError(op: string, cause: unknown): DistStoreError {
     const { code, message } = cause as Error & { code?: unknown };
-    // Redis's own code is the first word of its reply, which Bun gives as a text alone.
+    // Redis's own code is the first word of its reply, which Bun passes on only as a text.
     const isLogin = code === "ERR_REDIS_AUTHENTICATION_FAILED" || /^(NOAUTH|WRONGPASS|NOPERM)\b/.test(message);
     const hint = isLogin ? " Put user and password into the URL: redis://user:password@host." : "";
     return new DistStoreError(`store ${op}: the Redis server at ${this.place.name} refused: ${message}.${hint}`, {
@@ -202,7 +202,7 @@ export class RedisLink {
   }
 }
 
-/** Whether the server has answered, with an error. */
+/** Whether the server answered with an error. */
 function isRefusal(error: unknown): boolean {
   const code = error instanceof Error && "code" in error ? error.code : undefined;
   return (

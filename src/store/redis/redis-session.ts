@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../../errors/index.ts";
-import { startDeadline } from "../deadline.ts";
+import { msUntil, startTimer } from "../../time/index.ts";
 import { counterOverflow, notACounter, safeIntegerRange } from "../key-value-table.ts";
 import { storeClosed, storeTimeout } from "../store.ts";
 import { KeyEvents } from "./key-events.ts";
@@ -10,12 +10,12 @@ import * as scripts from "./scripts.ts";
 type Argument = string | Uint8Array;
 
 const empty = new Uint8Array(0);
-/** How long the last word to the server may take. */
+/** How long the last command to the server may take. */
 const leaveMs = 2_000;
 
 /**
- * What one handle of a RedisStore has on the server: commands, and waits for keys. Bytes that it is given are its own: they
- * are sent after the call has returned.
+ * What one handle of a RedisStore does on the server: commands, and waits for keys. It owns the bytes that it is given,
+ * which are sent after the call has returned.
  */
 export class RedisSession {
   readonly prefix: string;
@@ -34,7 +34,7 @@ export class RedisSession {
     const place = parseRedisUrl(url);
     const prefix = options.prefix ?? place.prefix ?? "c10d";
     if (typeof prefix !== "string" || prefix === "") {
-      throw new InvalidArgumentError("RedisStore: prefix must be a string that is not empty", { argument: "prefix" });
+      throw new InvalidArgumentError("RedisStore: prefix must be a non-empty string", { argument: "prefix" });
     }
     const session = new RedisSession(place, options.tls, prefix);
     try {
@@ -67,13 +67,13 @@ export class RedisSession {
     );
   }
 
-  /** The values of the call's keys, if all are there. */
+  /** The values of the call's keys, if all exist. */
   async get(call: RedisCall): Promise<Uint8Array[] | undefined> {
     const reply = await this.#eval(call, scripts.getScript, call.keys);
     return Array.isArray(reply) ? reply.map(scripts.latinBytes) : undefined;
   }
 
-  /** Those of the call's keys that are not there. */
+  /** Those of the call's keys that do not exist. */
   async missing(call: RedisCall): Promise<string[]> {
     const reply = await this.#eval(call, scripts.missingScript, call.keys);
     return Array.isArray(reply) ? reply.map((place) => call.keys[Number(place)] ?? "") : [];
@@ -122,43 +122,43 @@ export class RedisSession {
     return Array.isArray(reply) ? reply.map(String) : [];
   }
 
-  /** Tries until there is something: at once, and after each time that one of the call's keys came. */
+  /** Repeats `attempt` until it returns a value: at once, and each time after one of the call's keys was set. */
   async until<T>(call: RedisCall, attempt: () => Promise<T | undefined>): Promise<T> {
     const found = await attempt();
     if (found !== undefined) return found;
     call.signal?.throwIfAborted();
     if (this.#link.isClosed) throw storeClosed(call.op);
     const end = Promise.withResolvers<never>();
-    // It may come when nobody is looking.
+    // It may reject while nothing awaits it.
     end.promise.catch(() => {});
-    let came = Promise.withResolvers<void>();
+    let changed = Promise.withResolvers<void>();
     const abort = () => end.reject(call.signal?.reason);
-    const stopDeadline = startDeadline(Math.max(call.deadline - performance.now(), 0), () => {
+    const timer = startTimer(msUntil(call.deadline), () => {
       void this.#timeout(call).then(end.reject);
     });
     call.signal?.addEventListener("abort", abort, { once: true });
     this.#waits.add(end.reject);
     const keys = call.keys.map((key) => key.toWellFormed());
-    const { ready, stop } = this.#events.listen(keys, { wake: () => came.resolve(), fail: end.reject });
+    const { ready, stop } = this.#events.listen(keys, { wake: () => changed.resolve(), fail: end.reject });
     ready.catch(end.reject);
-    // A step has no limit of its own, so that what ends the wait is `end`, which tells what is missing.
+    // The steps have no limit of their own, so that the wait ends by `end`, whose error names what is missing.
     try {
       await Promise.race([ready, end.promise]);
       for (;;) {
-        came = Promise.withResolvers();
+        changed = Promise.withResolvers();
         const value = await Promise.race([attempt(), end.promise]);
         if (value !== undefined) return value;
-        await Promise.race([came.promise, end.promise]);
+        await Promise.race([changed.promise, end.promise]);
       }
     } finally {
       stop();
-      stopDeadline();
+      timer[Symbol.dispose]();
       call.signal?.removeEventListener("abort", abort);
       this.#waits.delete(end.reject);
     }
   }
 
-  /** Leaves; with a world size, the last one removes everything. */
+  /** Closes the handle; with a world size, the last one removes everything. */
   async close(worldSize: number | undefined): Promise<void> {
     this.#failWaits(storeClosed("a wait"));
     this.#events.close();
@@ -183,7 +183,7 @@ export class RedisSession {
   }
 
   #send(call: RedisCall, command: string, args: readonly Argument[]): Promise<unknown> {
-    // The client takes bytes too, only its types do not say so.
+    // The client takes bytes too, though its types do not say so.
     return this.#link.run<unknown>(call, (client) => client.send(command, args as string[]));
   }
 
@@ -194,7 +194,7 @@ export class RedisSession {
     return storeTimeout(call.op, missing.length > 0 ? missing : call.keys, call.limitMs);
   }
 
-  /** The server knows from where it is reached; not every user may ask. */
+  /** The server knows the address of this client; not every user may ask for it. */
   async #findLocalAddress(call: RedisCall): Promise<void> {
     const info = await this.#send(call, "CLIENT", ["INFO"]).catch(() => "");
     const [, address = "", port = "0"] = /\baddr=(\S*):(\d+)/.exec(String(info)) ?? [];

@@ -47,7 +47,7 @@ function decoded(part: string): string {
     return decodeURIComponent(part);
   } catch (cause) {
     throw new InvalidArgumentError(
-      `the URL of the Redis server has a "%" that is no escape of UTF-8 in ${JSON.stringify(part)}; write %25 for the character itself`,
+      `the URL of the Redis server has a "%" that is not a UTF-8 escape in ${JSON.stringify(part)}; write %25 for the character itself`,
       { argument: "url", cause },
     );
   }

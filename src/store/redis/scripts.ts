@@ -1,7 +1,7 @@
 // Every script is atomic. KEYS are the hash of the values, that of the queues (fields h:<key>, t:<key> and e:<n>:<key>)
-// and the count of closed handles; ARGV[1] is the start of the channel that tells of a key which came.
+// and the count of closed handles; ARGV[1] is the prefix of the channels that notify of keys.
 
-/** Bun's client reads replies as UTF-8, so that a byte from 128 on goes as the character of that number. */
+/** Bun's client reads replies as UTF-8, so a byte from 128 on is sent as the character with that number. */
 const latin = String.raw`
 local function latin(bytes)
   if not string.find(bytes, '[\128-\255]') then return bytes end
@@ -12,7 +12,7 @@ local function latin(bytes)
 end
 `;
 
-/** The bytes behind a text that `latin` made. */
+/** The bytes of a text that `latin` made. */
 export function latinBytes(reply: unknown): Uint8Array {
   return new Uint8Array(Buffer.from(String(reply), "latin1"));
 }
@@ -30,7 +30,7 @@ local function put(key, value)
 end
 `;
 
-/** Replies of {@link addScript} that are no sums. */
+/** Replies of {@link addScript} that are not sums. */
 export const addRefusal = { notACounter: "not a counter", overflow: "overflow" } as const;
 
 /** ARGV: key, value, key, value… */
@@ -49,7 +49,7 @@ end
 return values
 `;
 
-/** ARGV: keys. The places of those that are missing, from 0. */
+/** ARGV: keys. The indices of those that are missing, from 0. */
 export const missingScript = `${has}
 local missing = {}
 for i = 2, #ARGV do
@@ -58,7 +58,7 @@ end
 return missing
 `;
 
-/** ARGV: key, amount. Doubles hold what may come out; what does not fit is left to Redis's own 64 bits. */
+/** ARGV: key, amount. Doubles hold every valid sum; larger values are added in Redis's own 64 bits. */
 export const addScript = `${put}
 local text = redis.call('HGET', KEYS[1], ARGV[2]) or ''
 if text == '' then text = '0' end
@@ -79,7 +79,7 @@ put(ARGV[2], result)
 return result
 `;
 
-/** ARGV: key, expected, desired. 1 when it set, 0 when there was nothing, else what is there. */
+/** ARGV: key, expected, desired. 1 if it set the value, 0 if the key is absent, else the current value. */
 export const compareSetScript = `${latin}${put}
 local current = redis.call('HGET', KEYS[1], ARGV[2])
 if (current or '') == ARGV[3] then

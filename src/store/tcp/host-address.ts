@@ -5,12 +5,12 @@ export function hostPort(host: string, port: number): string {
   return host.includes(":") ? `[${host}]:${port}` : `${host}:${port}`;
 }
 
-/** Whether an IP address is one that only processes of the same host reach. */
+/** Whether only processes of the same host can reach an IP address. */
 export function isLoopback(address: string): boolean {
   return address.startsWith("127.") || address === "::1";
 }
 
-/** All IP addresses of a host, IPv4 first; an address is its own. Rejects as `node:dns` does. */
+/** All IP addresses of a host, IPv4 first; for an IP address, just that. Rejects as `node:dns` does. */
 export async function addressesOf(host: string): Promise<string[]> {
   // Only an IPv6 address has colons. Bun's node:net has isIP, but costs 5 ms of start-up, and node:dns some more.
   if (host.includes(":") || /^\d+\.\d+\.\d+\.\d+$/.test(host)) return [host];

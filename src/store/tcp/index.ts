@@ -1,4 +1,4 @@
-export type { ClientCounter } from "./call-counters.ts";
-export { TCPStoreServer, type TCPStoreServerOptions } from "./server.ts";
-export { TCPStore } from "./tcp-store.ts";
-export type { TCPStoreCloseOptions, TCPStoreOptions } from "./tcp-store-options.ts";
+export type { ClientCounter } from "./client/call-counters.ts";
+export { TCPStore } from "./client/tcp-store.ts";
+export type { TCPStoreCloseOptions, TCPStoreOptions } from "./client/tcp-store-options.ts";
+export { TCPStoreServer, type TCPStoreServerOptions } from "./server/server.ts";

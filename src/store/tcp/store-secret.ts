@@ -1,12 +1,13 @@
+import { type Environment, environmentText, processEnvironment } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 
-/** Which end of a connection a proof is of; part of what is proven, so that no proof is good for the other end. */
+/** Which end of a connection made a proof. It is part of the proof, so that no proof is valid for the other end. */
 export type Role = "client" | "server";
 
 export const nonceBytes = 32;
 export const proofBytes = 32;
 
-/** A secret that clients and server of a store share. It proves that it is known and never shows itself. */
+/** A secret that clients and server of a store share. They prove that they know it without revealing it. */
 export class StoreSecret {
   readonly #key: Uint8Array;
 
@@ -23,25 +24,23 @@ export class StoreSecret {
       .digest();
   }
 
-  /** Whether a proof is right, in a time that does not tell how much of it is. */
+  /** Whether a proof is right, in constant time. */
   verify(proof: Uint8Array, role: Role, clientNonce: Uint8Array, serverNonce: Uint8Array): boolean {
     const expected = this.proof(role, clientNonce, serverNonce);
     return proof.length === expected.length && crypto.timingSafeEqual(proof, expected);
   }
 }
 
-type Environment = Readonly<Record<string, string | undefined>>;
-
 let warned = false;
 
 /**
- * The secret that the environment gives: `C10D_STORE_SECRET`, and null, which stands for PyTorch's open protocol,
- * without it. Also under torchrun, whose store speaks nothing else; a warning tells when that leaves a secret unused.
+ * The secret of the environment, `C10D_STORE_SECRET`; without it null, which stands for PyTorch's open protocol. Also
+ * null under torchrun, whose store speaks nothing else; a warning says so if a secret is set.
  */
-export function environmentSecret(env: Environment = process.env): string | null {
-  const secret = env.C10D_STORE_SECRET;
-  if (secret === undefined || secret === "") return null;
-  // torchrun gives this to each of its workers; `c10d run`, which shares other variables with it, never does.
+export function environmentSecret(env: Environment = processEnvironment): string | null {
+  const secret = environmentText("C10D_STORE_SECRET", env);
+  if (secret === undefined) return null;
+  // torchrun sets this for each of its workers; `c10d run`, which sets other variables as torchrun does, never does.
   if (env.TORCHELASTIC_ERROR_FILE === undefined) return secret;
   if (!warned) {
     warned = true;
@@ -55,17 +54,17 @@ export function environmentSecret(env: Environment = process.env): string | null
 
 /**
  * The secret of an option `secret`: undefined takes the environment's, null is PyTorch's open protocol.
- * @throws InvalidArgumentError unless it is a text that is not empty.
+ * @throws InvalidArgumentError unless it is a non-empty string.
  */
 export function chosenSecret(option: string | null | undefined): string | null {
   if (option === undefined) return environmentSecret();
   if (option === null || (typeof option === "string" && option !== "")) return option;
-  throw new InvalidArgumentError("secret must be a text that is not empty, or null for PyTorch's open protocol", {
+  throw new InvalidArgumentError("secret must be a non-empty string, or null for PyTorch's open protocol", {
     argument: "secret",
   });
 }
 
 /** A new secret of 256 random bits. */
-export function mintSecret(): string {
+export function newSecret(): string {
   return crypto.getRandomValues(new Uint8Array(32)).toHex();
 }

@@ -1,16 +1,16 @@
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { DeviceMemory } from "./device-memory.ts";
 
-/** What addresses are multiples of, for every dtype. */
+/** Addresses must be multiples of this, for every dtype. */
 const ALIGNMENT = 8;
 
-/** What memory of a device is tried with before a backend is. */
+/** Number of bytes of the trial of a device's memory. */
 const TRIAL_BYTES = 1000;
 
-/** Memory of a device as its author has written it, whose mistakes are reported as such: they would pass for those of the backend. */
+/** Checks the user's memory of a device, whose errors would otherwise be blamed on the backend. */
 export class CheckedMemory implements DeviceMemory {
   readonly #memory: DeviceMemory;
-  /** What is allocated: number of bytes by address. */
+  /** Allocated blocks: number of bytes by address. */
   readonly #blocks = new Map<number, number>();
 
   constructor(memory: DeviceMemory) {
@@ -30,7 +30,7 @@ export class CheckedMemory implements DeviceMemory {
     for (const { address, bytes } of blocks) this.write(address, bytes);
     for (const { address, bytes } of blocks) {
       if (Buffer.compare(this.read(address, bytes.length), bytes) !== 0) {
-        throw fault("read() must give the bytes that write() has copied there, and gives others");
+        throw fault("read() must return the bytes that write() copied there, but returned others");
       }
     }
     for (const { address } of blocks) this.free(address);
@@ -39,15 +39,15 @@ export class CheckedMemory implements DeviceMemory {
   allocate(byteLength: number): number {
     const address = atOnce("allocate", this.#memory.allocate(byteLength));
     if (!Number.isSafeInteger(address) || address <= 0) {
-      throw fault(`allocate() must give an address, a positive integer, got ${describe(address)}`);
+      throw fault(`allocate() must return an address, a positive integer, got ${describe(address)}`);
     }
     const given = `0x${address.toString(16)}`;
     if (address % ALIGNMENT !== 0) {
-      throw fault(`allocate() must give an address that is a multiple of ${ALIGNMENT}, got ${given}`);
+      throw fault(`allocate() must return an address that is a multiple of ${ALIGNMENT}, got ${given}`);
     }
     for (const [other, length] of this.#blocks) {
       if (address >= other + length || other >= address + byteLength) continue;
-      throw fault(`allocate(${byteLength}) gives ${given}, within or around ${length} bytes that are still in use`);
+      throw fault(`allocate(${byteLength}) returned ${given}, within or around ${length} bytes that are still in use`);
     }
     this.#blocks.set(address, byteLength);
     return address;
@@ -61,7 +61,7 @@ export class CheckedMemory implements DeviceMemory {
     const bytes = atOnce("read", this.#memory.read(address, byteLength));
     if (bytes instanceof Uint8Array && bytes.length === byteLength) return bytes;
     const given = bytes instanceof Uint8Array ? `${bytes.length} bytes` : describe(bytes);
-    throw fault(`read(address, ${byteLength}) must give a Uint8Array of so many bytes, got ${given}`);
+    throw fault(`read(address, ${byteLength}) must return a Uint8Array of that many bytes, got ${given}`);
   }
 
   free(address: number): void {
@@ -74,12 +74,12 @@ export class CheckedMemory implements DeviceMemory {
   }
 }
 
-/** What a method has returned, unless it has only begun. */
+/** The result of a method, which must not be a promise. */
 function atOnce<T>(method: string, returned: T): T {
   if (!(returned instanceof Promise)) return returned;
   // Unhandled, it would end the process when it rejects.
   returned.catch(() => {});
-  throw fault(`${method}() must not be async: the suite takes it for done when it returns`);
+  throw fault(`${method}() must not be async: the suite relies on it being done when it returns`);
 }
 
 function fault(text: string): InvalidArgumentError {

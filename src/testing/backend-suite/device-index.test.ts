@@ -4,11 +4,11 @@ import { describeGloo } from "../../backends/gloo/fixtures/availability.ts";
 import * as dist from "../../index.ts";
 import type { BackendPlugin } from "../../registry/index.ts";
 import { TENSOR_PROTOCOL, type TensorLike } from "../../tensor/index.ts";
-import { testBackend } from "../backend-suite.ts";
 import { cuda, cudaAndHost, cudaOverGloo, emulateCuda, type FindDevice } from "../fixtures/cuda-emulator.ts";
 import memory, { emulatedDevice } from "../fixtures/emulated-memory.ts";
-import { localRanks } from "../local-ranks.ts";
-import { suiteCases } from "./cases.ts";
+import { localRanks } from "../ranks/local-ranks.ts";
+import { testBackend } from "./backend-suite.ts";
+import { suiteCases } from "./cases/cases.ts";
 import type { DeviceMemory, SuiteMemory } from "./device-memory.ts";
 import { runSuite } from "./run-suite.ts";
 
@@ -44,7 +44,7 @@ function deviceCases(): string[] {
   return suiteCases.filter((each) => each.memory === "device").map(({ name }) => name);
 }
 
-/** What goes wrong in cases with an emulator that has a bug. */
+/** The failures of cases with an emulator that has a bug. */
 async function failuresWith(plugin: BackendPlugin, cases = ["broadcast > every dtype, root and size"]) {
   const results = await runSuite({ plugin, worldSize: 2, memory, order: order(cases), spawn: false });
   return results.flatMap(({ failures }) => failures).join("\n");
@@ -53,7 +53,7 @@ async function failuresWith(plugin: BackendPlugin, cases = ["broadcast > every d
 describe("the conformance suite on a device finds", () => {
   test.each<[string, FindDevice]>([
     ["a backend that takes the first device", () => emulatedDevice(0)],
-    ["a backend that takes the number of the rank for that of the device", ({ rank }) => emulatedDevice(rank)],
+    ["a backend that uses the rank as the device index", ({ rank }) => emulatedDevice(rank)],
     ["a backend that takes one device for all ranks", () => emulatedDevice(1)],
   ])("%s", async (_, find) => {
     expect(await failuresWith(emulateCuda(fake, "mutant", ["cuda"], find))).toMatch(/cuda:\d has no \d+ bytes at 0x/);
@@ -64,7 +64,7 @@ describe("the conformance suite on a device finds", () => {
     expect(await failuresWith(emulateCuda(fake, "mutant", ["cuda"], find))).toContain("cuda:0 has no");
   });
 
-  test("a backend that writes beside the tensor", async () => {
+  test("a backend that writes outside the tensor", async () => {
     const plugin: BackendPlugin = {
       ...cuda,
       async create(context) {
@@ -82,7 +82,7 @@ describe("the conformance suite on a device finds", () => {
     expect(await failuresWith(plugin)).toContain("memory before the tensor was written to");
   });
 
-  test("nothing wrong with the emulator, and leaves no memory behind", async () => {
+  test("no fault in the emulator, and frees all memory", async () => {
     const before = [1, 2].map((index) => emulatedDevice(index).allocations);
     expect(await failuresWith(cuda)).toBe("");
     expect([1, 2].map((index) => emulatedDevice(index).allocations > (before[index - 1] ?? 0))).toEqual([true, true]);
@@ -108,7 +108,7 @@ describe("the memory of devices", () => {
 
   const good = emulatedDevice(1);
 
-  /** What goes wrong with memory that has these methods in place of good ones. */
+  /** The error for memory that has these methods in place of correct ones. */
   async function failuresIn(faults: object): Promise<string> {
     const opened = {
       index: 1,
@@ -137,20 +137,23 @@ describe("the memory of devices", () => {
     ["write() must not be async", { write: async () => {} }],
     ["read() must not be async", { read: () => Promise.reject(new Error("no")) }],
     ["free() must not be async", { free: async () => Promise.reject(new Error("no")) }],
-    ["allocate() must give an address, a positive integer, got number 0", { allocate: () => 0 }],
-    ["allocate() must give an address, a positive integer, got bigint 8", { allocate: () => 8n }],
-    ["must give an address that is a multiple of 8, got 0x", { allocate: () => 4100 }],
+    ["allocate() must return an address, a positive integer, got number 0", { allocate: () => 0 }],
+    ["allocate() must return an address, a positive integer, got bigint 8", { allocate: () => 8n }],
+    ["must return an address that is a multiple of 8, got 0x", { allocate: () => 4100 }],
     ["within or around 1000 bytes that are still in use", { allocate: () => 4096 }],
-    ["read(address, 1000) must give a Uint8Array of so many bytes, got 999 bytes", { read: () => new Uint8Array(999) }],
-    ["must give a Uint8Array of so many bytes, got ArrayBuffer", { read: () => new ArrayBuffer(1000) }],
-    ["read() must give the bytes that write() has copied there, and gives others", { write: () => {} }],
+    [
+      "read(address, 1000) must return a Uint8Array of that many bytes, got 999 bytes",
+      { read: () => new Uint8Array(999) },
+    ],
+    ["must return a Uint8Array of that many bytes, got ArrayBuffer", { read: () => new ArrayBuffer(1000) }],
+    ["read() must return the bytes that write() copied there, but returned others", { write: () => {} }],
   ])("is at fault before a backend is tried: %s", async (text, faults) => {
     const failures = await failuresIn(faults);
     expect(failures).toContain(text);
     expect(failures).toContain("it stopped before the first case");
   });
 
-  test("that cannot be given back is a failure of each case, and that cannot be closed of the last", async () => {
+  test("that cannot be freed is a failure of each case, one that cannot be closed is a failure of the last", async () => {
     let frees = 0;
     const free = (address: number) => {
       good.free(address);
@@ -158,13 +161,13 @@ describe("the memory of devices", () => {
     };
     const close = () => Promise.reject(new Error("no end"));
     expect((await failuresIn({ free, close })).split("\n")).toEqual([
-      "rank 0: the memory of the case's tensors could not be given back: not mine",
-      "rank 0: the memory of the case's tensors could not be given back: not mine",
-      "rank 0 did not end well after all cases: Error: no end",
+      "rank 0: the memory of the case's tensors could not be freed: not mine",
+      "rank 0: the memory of the case's tensors could not be freed: not mine",
+      "rank 0 did not end cleanly after all cases: Error: no end",
     ]);
   });
 
-  test("other processes cannot load one of a file that has something else", async () => {
+  test("other processes cannot load one from a file that exports something else", async () => {
     const module = new URL("../fixtures/cuda-emulator.ts", import.meta.url).href;
     const cases = ["allReduce > lists of tensors"];
     const run = { plugin: cuda, worldSize: 1, memory: { ...memory, module }, order: order(cases), spawn: {} };

@@ -1,7 +1,7 @@
 import { messageOf } from "../../errors/index.ts";
 import type { SuiteRank } from "./suite-rank.ts";
 
-/** What is wrong with the end of something that has to come within a limit in milliseconds; undefined if nothing. Never rejects. */
+/** The failure of something that has to end within a limit in milliseconds; undefined if none. Never rejects. */
 export async function troubleOfEnding(
   what: string,
   limitMs: number,
@@ -18,7 +18,7 @@ export async function troubleOfEnding(
   return trouble;
 }
 
-/** Checks that the end comes, within the limit. */
+/** Checks that it ends within the limit. */
 export async function endsInTime(
   it: SuiteRank,
   what: string,

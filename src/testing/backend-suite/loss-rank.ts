@@ -1,12 +1,12 @@
-/** A rank of a case in which one of them is lost. */
+/** A rank of a case in which one rank is lost. */
 import { isMainThread } from "node:worker_threads";
 import { currentContext } from "../../distributed/dist-context.ts";
 import { destroyProcessGroup, initProcessGroup, newGroup } from "../../distributed/index.ts";
 import { type DistError, messageOf } from "../../errors/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Work } from "../../work/index.ts";
-import type { RankBody } from "../spawn-ranks.ts";
-import { anyCollective } from "./any-collective.ts";
+import type { RankBody } from "../ranks/spawn-ranks.ts";
+import { anyCollective } from "./cases/any-collective.ts";
 import { loadMemory, type MemorySource, openMemory } from "./device-memory.ts";
 import { endsInTime } from "./ends-in-time.ts";
 import type { LossCase } from "./losses.ts";
@@ -23,23 +23,23 @@ export interface LossArgs extends PluginPlace {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** What a rank reports that has lived through the loss of another one. */
+/** What a rank reports after the loss of another one. */
 export interface Survival {
   readonly checks: number;
-  /** What was wrong; undefined if nothing. */
+  /** What went wrong; undefined if nothing. */
   readonly error: string | undefined;
   /** Whether its error names the lost rank. */
   readonly isNamed: boolean;
-  /** Whether its backend knows that a rank is lost, rather than that nothing comes: one of the survivors has to name it then. */
+  /** Whether its backend reports a lost rank rather than a time-out: one of the survivors then has to name it. */
   readonly isKnown: boolean;
 }
 
-/** Limit of the op in which the rank is lost; how much later its error may come on a busy machine. */
+/** Limit of the op in which the rank is lost; how much later its error may arrive on a busy machine. */
 const OP_LIMIT_MS = 1_200;
 const LATE_MS = 3_000;
 /** Limit of closing the group, and of ending the default one. */
 const CLOSE_LIMIT_MS = 5_000;
-/** How long a thread stands still in the place of a process that is stopped. */
+/** How long a thread is blocked, where a process would be stopped. */
 const STANDSTILL_MS = OP_LIMIT_MS + LATE_MS;
 const SETUP_LIMITS = { timeout: 20_000 };
 
@@ -56,13 +56,13 @@ const body: RankBody<LossArgs> = async ({ rank, worldSize, args, report }) => {
     ...(opened && { deviceId: opened.device }),
   });
   const group = await newGroup(undefined, { options, ...SETUP_LIMITS });
-  if (group === null) throw new Error("newGroup() of all ranks gave null");
+  if (group === null) throw new Error("newGroup() of all ranks returned null");
   const store = new PrefixStore("suite/loss", currentContext().require().store);
   const place = opened === undefined ? hostPlace : new DevicePlace(opened);
   const sweep = { full: false, sizes: [], large: 0, seed: 0 };
   const device = opened?.device;
   const it = new SuiteRank({ group, capabilities, sweep, canBlock: lost.mode === "wait", store, place, device });
-  // A group that has worked: what is lost is not a rank that never came.
+  // The group has to work first: the lost rank must not be one that never arrived.
   await anyCollective(it, SETUP_LIMITS);
   if (rank === culprit) {
     await store.wait(
@@ -79,19 +79,19 @@ const body: RankBody<LossArgs> = async ({ rank, worldSize, args, report }) => {
     report({ checks: it.checks, error: undefined, ...naming } satisfies Survival);
   } catch (thrown) {
     report({ checks: it.checks, error: messageOf(thrown), ...naming } satisfies Survival);
-    // What it left open would keep the process alive.
+    // An open group would keep the process alive.
     await Promise.allSettled([world.close()]);
   }
 };
 
-/** The end of this rank, or a pause in which it takes part in nothing. */
+/** Ends this rank, or blocks it for a while. */
 function strike(fault: LossCase["fault"]): void {
   if (isMainThread) process.kill(process.pid, fault === "kill" ? "SIGKILL" : "SIGSTOP");
   else if (fault === "kill") process.exit(0);
   else Bun.sleepSync(STANDSTILL_MS);
 }
 
-/** What a backend owes the ranks that are left. */
+/** Checks what a backend guarantees the remaining ranks. */
 async function survive(
   it: SuiteRank,
   { lost, culprit }: LossArgs,
@@ -110,7 +110,7 @@ async function survive(
   const { peers = [] } = error.details;
   naming.isNamed = peers.includes(culprit);
   naming.isKnown = lost.fault === "kill" && capabilities.abort === true && error.code === "PEER_LOST";
-  // It may have learned of the loss from another one, which gave up because of it. There is none among two.
+  // It may have been notified of the loss by a third rank that gave up because of it. Of two ranks there is no third.
   const others = it.worldSize > 2 ? peers.length > 0 : naming.isNamed;
   it.check(
     others || (peers.length === 0 && !naming.isKnown),

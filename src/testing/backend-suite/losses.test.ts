@@ -57,24 +57,24 @@ describe("a backend that is wrong when a rank is lost", () => {
     expect(await failuresOf(pluginOf(name), caseOf(lost.replace("losses > ", "")))).toMatch(expected);
   });
 
-  test.concurrent("blames, in a group of three: nobody names the lost rank", async () => {
+  test.concurrent("blames, in a group of three: no rank names the lost rank", async () => {
     const lost = caseOf("a rank is killed in a collective");
     expect(await failuresOf(pluginOf("blames"), lost, 3)).toBe(
-      "none of those that were left has rank 2 in the details.peers of its error",
+      "none of the remaining ranks has rank 2 in the details.peers of its error",
     );
   });
 
-  test.concurrent("none of which the fake backend does", async () => {
+  test.concurrent("the fake backend has none of these faults", async () => {
     const result = await runLoss({ plugin: fake, worldSize: 3, lost: killed, spawn: "workers" });
     expect([result.name, result.failures, result.checks > 15]).toEqual([killed.name, [], true]);
   });
 
-  test.concurrent("a rank that hangs itself is named with the op that it is in", async () => {
+  test.concurrent("a survivor that hangs is named with the op that it is in", async () => {
     const blocking = caseOf("a rank is stopped in a collective, and the others wait()");
     const run = { plugin: pluginOf("hangs-for-good"), worldSize: 2, spawn: "workers", limitMs: 12_000 } as const;
     const { failures } = await runLoss({ ...run, lost: blocking });
     expect(failures).toEqual([
-      expect.stringMatching(/^rank 1 did not come through the loss of rank 0: .* in barrier on /),
+      expect.stringMatching(/^rank 1 did not report after the loss of rank 0: .* in barrier on /),
     ]);
   });
 });

@@ -1,13 +1,13 @@
 import type { Capabilities } from "../../registry/index.ts";
 import type { SuiteSpawn } from "./run-suite.ts";
 
-/** A case in which a rank is lost: a job of its own, since that rank does not come back. */
+/** A case in which a rank is lost: a job of its own, since that rank cannot be used again. */
 export interface LossCase {
   /** Unique, e.g. `losses > a rank is killed in a collective`. */
   readonly name: string;
-  /** `kill` is SIGKILL, `stop` is SIGSTOP; in a Worker, its end, and a thread that stands still. */
+  /** `kill` is SIGKILL, `stop` is SIGSTOP; in a Worker, its exit, and a blocked thread. */
   readonly fault: "kill" | "stop";
-  /** What the others are in: a collective that the rank does not come to, or a message of it. */
+  /** The op of the others: a collective that the rank does not call, or a message from it. */
   readonly op: "collective" | "message";
   readonly mode: "await" | "wait";
 }
@@ -27,12 +27,12 @@ export const lossCases: readonly LossCase[] = (["await", "wait"] as const).flatM
   }),
 );
 
-/** Cases of a smoke sweep: with ranks in Workers the first one alone. */
+/** Cases of a smoke sweep: with ranks in Workers only the first one. */
 export function sampledLosses(spawn: SuiteSpawn): readonly LossCase[] {
   return lossCases.slice(0, spawn === "workers" ? 1 : 2);
 }
 
-/** What a backend is asked for, and where. */
+/** What decides which cases apply. */
 export interface LossTerms {
   readonly capabilities: Capabilities;
   readonly worldSize: number;

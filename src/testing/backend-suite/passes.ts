@@ -4,7 +4,7 @@ import type { SuiteMemory } from "./device-memory.ts";
 import { deviceSetting, placelessSettings, type Setting } from "./settings.ts";
 import type { SuiteTerms } from "./suite-case.ts";
 
-/** Settings whose tensors lie in the same memory: the ranks go through them with one default group. */
+/** Settings whose tensors are in the same memory: the ranks run them with one default group. */
 export interface Pass {
   readonly settings: readonly Setting[];
   /** Undefined for host memory. */
@@ -13,10 +13,10 @@ export interface Pass {
 }
 
 /**
- * How the suite goes through its settings: in host memory where the backend takes that, and again on a device; otherwise all of
+ * How the suite runs its settings: in host memory if the backend takes that, and again on a device; otherwise all of
  * them on the device.
  *
- * @throws InvalidArgumentError if the backend does not take what there is.
+ * @throws InvalidArgumentError if the backend does not take the given memory.
  */
 export function passesOf({ name, devices }: BackendPlugin, memory: SuiteMemory | undefined): readonly Pass[] {
   const isHostless = !devices.includes("cpu");

@@ -2,8 +2,8 @@ import { reduceElements } from "../../backends/fake/reduce-elements.ts";
 import { ReduceOp, type ReduceOpName } from "../../collectives/index.ts";
 import { type DType, dtypes, tensor } from "../../tensor/index.ts";
 
-// Elements repeat after a prime number of them: long tensors are made and compared by copying bytes, and an element that
-// lands in a wrong place still shows.
+// Elements repeat with a prime period: long tensors are made and compared by copying bytes, and an element in a wrong
+// place is still detected.
 const PERIOD = 251;
 const FACTOR = 0.5;
 
@@ -30,7 +30,7 @@ export function mix(...words: readonly number[]): number {
   return hash >>> 0;
 }
 
-/** Bytes of `length` elements: the pattern over and over, from its element `offset` on. */
+/** Bytes of `length` elements: the pattern repeated, starting at its element `offset`. */
 export function tile(pattern: Uint8Array, dtype: DType, length: number, offset = 0): Uint8Array<ArrayBuffer> {
   const { size } = dtypes[dtype];
   const start = (offset * size) % pattern.length;
@@ -43,7 +43,7 @@ export function tile(pattern: Uint8Array, dtype: DType, length: number, offset =
   return bytes;
 }
 
-/** One period of bits without a meaning, NaNs of all kinds among them: for ops that only copy. */
+/** One period of arbitrary bits, including NaNs of all kinds: for ops that only copy. */
 export function anyBits(dtype: DType, ...seed: readonly number[]): Uint8Array<ArrayBuffer> {
   const start = mix(dtypes[dtype].code, ...seed);
   const bytes = Uint8Array.from({ length: PERIOD * dtypes[dtype].size }, (_, i) => mix(start, i));
@@ -60,7 +60,7 @@ export function summands(dtype: DType, op: ReduceOpName, rank: number, worldSize
     if (kind === "bool") return random & 1;
     if (kind === "complex" && op === "PRODUCT") return (random % 5) - 2;
     if (kind === "float" || kind === "complex") return op === "PRODUCT" ? factorOf(random) : 2 * ((random % 31) - 15);
-    // Integers take their whole range, so that sums and products wrap around.
+    // Integers span their whole range, so that sums and products wrap around.
     const bits = (BigInt(random) << 32n) | BigInt(mix(random, i));
     const whole = kind === "signed" ? BigInt.asIntN(8 * size, bits) : BigInt.asUintN(8 * size, bits);
     return size === 8 ? whole : Number(whole);

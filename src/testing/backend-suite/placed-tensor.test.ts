@@ -14,11 +14,11 @@ test.each([
   ["bfloat16", [0.5], [2], "element 0 of 1 is 0.5, expected 2"],
   ["complex64", [1, 2], [1, 3], "element 0 of 1 is (1, 2), expected (1, 3)"],
   ["float32", [0], [-0], "element 0 of 1 (0) has the bytes 00000000, expected 00000080"],
-] as const)("a difference of %s is told by values", (dtype, is, expected, text) => {
+] as const)("a difference of %s is reported as values", (dtype, is, expected, text) => {
   expect(new PlacedTensor(hostPlace, dtype, bytesOf(is, dtype)).difference(bytesOf(expected, dtype))).toBe(text);
 });
 
-test("what is equal has no difference", () => {
+test("equal bytes have no difference", () => {
   expect(
     new PlacedTensor(hostPlace, "int8", bytesOf([1, 2], "int8")).difference(bytesOf([1, 2], "int8")),
   ).toBeUndefined();

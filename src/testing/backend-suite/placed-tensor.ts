@@ -7,7 +7,7 @@ const MARGIN = 3;
 
 let made = 0;
 
-/** A tensor in the middle of other bytes, which are guards that nobody may touch. */
+/** A tensor between guard bytes that must not change. */
 export class PlacedTensor {
   readonly dtype: DType;
   readonly #placed: Placed;
@@ -23,7 +23,7 @@ export class PlacedTensor {
     this.#start = MARGIN * size;
     this.#end = this.#start + contents.length;
     const bytes = new Uint8Array(this.#end + MARGIN * size);
-    // Not the same on any two ranks, so that it shows when a guard goes along with its tensor.
+    // Different on every rank, so that a guard that is sent along with its tensor is detected.
     const seed = mix(process.pid, ++made);
     this.#guards = this.#marginsOf(bytes).map((margin, side) => {
       margin.set(margin.map((_, i) => mix(seed, side, i)));
@@ -44,8 +44,8 @@ export class PlacedTensor {
   }
 
   /**
-   * What differs from the expected bytes, by default those that it was made with, or was written beside the tensor; undefined if
-   * nothing.
+   * Describes the first difference from the expected bytes, by default those that it was made with, or a change of the
+   * guards; undefined if there is none.
    */
   difference(expected: Uint8Array = this.#given): string | undefined {
     const all = this.#placed.read();
@@ -65,7 +65,7 @@ export class PlacedTensor {
   }
 }
 
-/** Two elements that differ, as values; as bytes where these look the same, as those of NaN do. */
+/** Two different elements, as values; as bytes if the values look the same, as for NaN. */
 function comparison(is = new Uint8Array(), expected = new Uint8Array(), dtype: DType): string {
   const [value, wanted] = [elementText(is, dtype), elementText(expected, dtype)];
   if (value !== wanted) return `is ${value}, expected ${wanted}`;

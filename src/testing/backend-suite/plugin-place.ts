@@ -9,7 +9,7 @@ export interface PluginPlace {
   readonly module: string;
 }
 
-/** Where ranks find a plugin. @throws InvalidArgumentError for one that does not say. */
+/** Where ranks find a plugin. @throws InvalidArgumentError for a plugin without a module. */
 export function placeOfPlugin({ name, module }: BackendPlugin): PluginPlace {
   if (module !== undefined) return { backend: name, module };
   throw new InvalidArgumentError(

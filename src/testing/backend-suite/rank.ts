@@ -1,6 +1,6 @@
 /** A rank of the suite in a process of its own. */
 import { BACKEND_MIDDLEWARE, defaultContainer } from "../../registry/index.ts";
-import type { RankBody } from "../spawn-ranks.ts";
+import type { RankBody } from "../ranks/spawn-ranks.ts";
 import { loadMemory, type MemorySource } from "./device-memory.ts";
 import { loadPlugin, type PluginPlace } from "./plugin-place.ts";
 import type { SuiteOrder } from "./run-cases.ts";

@@ -4,7 +4,7 @@ import { DistError, messageOf } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
-import { suiteCases } from "./cases.ts";
+import { suiteCases } from "./cases/cases.ts";
 import type { OpenMemory } from "./device-memory.ts";
 import { troubleOfEnding } from "./ends-in-time.ts";
 import { descriptionOf, entriesOf, type SuiteEntry, settings } from "./settings.ts";
@@ -12,7 +12,7 @@ import type { SuiteCase } from "./suite-case.ts";
 import { SuiteRank, type Sweep } from "./suite-rank.ts";
 import { DevicePlace, hostPlace, type TensorPlace } from "./tensor-place.ts";
 
-/** What all ranks are told. Crosses the process border. */
+/** What all ranks are to run. Crosses the process boundary. */
 export interface SuiteOrder {
   /** Names of the cases to run, each with its setting, in order. */
   readonly cases: readonly string[];
@@ -22,16 +22,16 @@ export interface SuiteOrder {
   readonly options: Readonly<Record<string, unknown>>;
 }
 
-/** What a rank tells about a case: that it begins, then how it went; once more if its group does not end well. */
+/** What a rank reports of a case: that it begins, then how it went; once more if its group fails to close. */
 export type CaseReport =
   | { readonly name: string; readonly begins: true }
   | { readonly name: string; readonly begins: false; readonly error: string | undefined; readonly checks: number };
 
-/** Limit of an op that names none; of a case in a smoke sweep; of the meetings before and after it. */
+/** Default limit of an op; limit of a case in a smoke sweep; limit of the store barriers before and after it. */
 const OP_LIMIT_MS = 5_000;
 const CASE_LIMIT_MS = 15_000;
 const MEETING_LIMIT_MS = 30_000;
-/** Limit of closing a group that nobody uses any more. */
+/** Limit of closing a group that is no longer used. */
 const CLOSE_LIMIT_MS = 5_000;
 
 /** What a rank runs cases with. */
@@ -42,7 +42,7 @@ export interface RankOfCases {
   report(report: CaseReport): void;
 }
 
-/** Runs cases as one rank of the default group, each on a new group, so that none suffers from the failure of another. */
+/** Runs cases as one rank of the default group, each on a new group, so that a failure of one affects no other. */
 export async function runCases(order: SuiteOrder, rank: RankOfCases): Promise<void> {
   const known = new Map(settings.flatMap((each) => entriesOf(each, suiteCases)).map((entry) => [entry.name, entry]));
   const entries = order.cases.map((name, index) => {
@@ -52,15 +52,15 @@ export async function runCases(order: SuiteOrder, rank: RankOfCases): Promise<vo
   });
   for (const { run } of entries.filter(({ entry }) => !entry.case.idle)) await run([]);
   const idle = entries.filter(({ entry }) => entry.case.idle);
-  for (const sideBySide of Map.groupBy(idle, ({ entry }) => entry.setting).values()) {
-    // Groups are made in the order of the calls, which is the same on all ranks. No case begins before all are there: while an
-    // MPI makes one, nothing else goes on.
+  for (const concurrent of Map.groupBy(idle, ({ entry }) => entry.setting).values()) {
+    // Groups are made in the order of the calls, which is the same on all ranks. No case begins before all are made:
+    // while MPI makes one, nothing else makes progress.
     const made: Promise<void>[] = [];
-    await Promise.all(sideBySide.map(({ run }) => run(made)));
+    await Promise.all(concurrent.map(({ run }) => run(made)));
   }
 }
 
-/** @param made The makings of the groups of all cases that run side by side, of which this one adds its own. */
+/** @param made Settle when the groups of the concurrent cases are made; this case adds its own. */
 async function runCase(
   { name, case: each, setting }: SuiteEntry,
   index: number,
@@ -88,8 +88,9 @@ async function runCase(
     group = await making;
     await Promise.all(made);
     const belongs = members.includes(world.rank);
-    if (belongs !== (group !== null)) throw new Error(`newGroup() gave ${group} to rank ${world.rank} of [${members}]`);
-    // A rank that ends the group at once must not find others that are still making it.
+    if (belongs !== (group !== null))
+      throw new Error(`newGroup() returned ${group} to rank ${world.rank} of [${members}]`);
+    // A rank that ends the group at once must not do so while others are still making it.
     await ownStore.barrier("begin", world.size, { timeout: MEETING_LIMIT_MS });
     if (group !== null) {
       const claimed = setting.claims?.(capabilities) ?? capabilities;
@@ -100,7 +101,7 @@ async function runCase(
       await withinLimit(each, rank, sweep.full);
     }
   } catch (thrown) {
-    error = inWords(thrown);
+    error = failureText(thrown);
     // So that the others do not wait for this rank.
     group?.abort(`the case failed on rank ${world.rank}: ${error}`);
   }
@@ -108,16 +109,16 @@ async function runCase(
   await ownStore.barrier("end", world.size, { timeout: MEETING_LIMIT_MS });
   const closing = "close() of the case's group";
   let trouble = group && (await troubleOfEnding(closing, CLOSE_LIMIT_MS, () => group.close()));
-  // What could not be closed may still write there.
+  // A group that could not be closed may still write to the memory.
   trouble ??= troubleOfRelease(place);
   if (trouble !== undefined) report({ name, begins: false, error: error ?? trouble, checks: rank?.checks ?? 0 });
 }
 
-/** Lines of the stack that are told of a bug. */
+/** Number of stack lines that are reported for a bug. */
 const STACK_LINES = 5;
 
-/** What went wrong; with the place where it is a bug of the backend, such as a TypeError, that nobody has made words of. */
-function inWords(thrown: unknown): string {
+/** What went wrong; with its place if it is a bug in the backend, such as a TypeError. */
+function failureText(thrown: unknown): string {
   if (!(thrown instanceof Error)) return String(thrown);
   const bug = [thrown, thrown.cause].find((each) => each instanceof TypeError || each instanceof RangeError);
   if (!(bug instanceof Error) || bug instanceof DistError) return thrown.message;
@@ -125,13 +126,13 @@ function inWords(thrown: unknown): string {
   return bug === thrown ? stack : `${thrown.message}\n${stack}`;
 }
 
-/** Why the memory of the case's tensors could not be given back. */
+/** Why the memory of the case's tensors could not be freed. */
 function troubleOfRelease(place: TensorPlace): string | undefined {
   try {
     place.release();
     return undefined;
   } catch (error) {
-    return `the memory of the case's tensors could not be given back: ${messageOf(error)}`;
+    return `the memory of the case's tensors could not be freed: ${messageOf(error)}`;
   }
 }
 

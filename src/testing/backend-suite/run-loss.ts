@@ -1,6 +1,6 @@
 import type { BackendPlugin } from "../../registry/index.ts";
-import { startRanks } from "../spawn-ranks.ts";
-import { workerRanks } from "../worker-ranks.ts";
+import { startRanks } from "../ranks/spawn-ranks.ts";
+import { workerRanks } from "../ranks/worker-ranks.ts";
 import { type SuiteMemory, sourceOfMemory } from "./device-memory.ts";
 import type { LossArgs, Survival } from "./loss-rank.ts";
 import { type LossCase, lossCases } from "./losses.ts";
@@ -15,7 +15,7 @@ export interface LossRun {
   readonly memory?: SuiteMemory | undefined;
   readonly options?: Readonly<Record<string, unknown>>;
   readonly spawn: Exclude<SuiteSpawn, false>;
-  /** Limit of the whole job, after which ranks that are left are taken for hung. 40 s by default. */
+  /** Limit of the whole job, after which remaining ranks are reported as hung. 40 s by default. */
   readonly limitMs?: number;
 }
 
@@ -31,7 +31,7 @@ export async function runLoss({
   spawn,
   limitMs = JOB_LIMIT_MS,
 }: LossRun): Promise<CaseResult> {
-  // So that each rank is the one in some case.
+  // So that each rank is the lost one in some case.
   const culprit = (worldSize - 1 + lossCases.indexOf(lost)) % worldSize;
   const args: LossArgs = {
     ...placeOfPlugin(plugin),
@@ -51,17 +51,17 @@ export async function runLoss({
   const failures = survivors.flatMap((outcome) => {
     const survival = outcome.reports.find(isSurvival);
     const ending = describeEnding(outcome, outcomes);
-    const who = `rank ${outcome.rank}`;
+    const name = `rank ${outcome.rank}`;
     if (survival === undefined) {
-      return [`${who} did not come through the loss of rank ${culprit}${ending === undefined ? "" : `: ${ending}`}`];
+      return [`${name} did not report after the loss of rank ${culprit}${ending === undefined ? "" : `: ${ending}`}`];
     }
-    if (survival.error !== undefined) return [`${who}: ${survival.error}`];
-    // A launcher ends those that are left when the lost rank ends.
-    return ending === undefined || isLaunched ? [] : [`${who} did not end well after it: ${ending}`];
+    if (survival.error !== undefined) return [`${name}: ${survival.error}`];
+    // A launcher ends the remaining ranks when the lost rank ends.
+    return ending === undefined || isLaunched ? [] : [`${name} did not end cleanly after it: ${ending}`];
   });
   const survivals = survivors.flatMap(({ reports }) => reports.find(isSurvival) ?? []);
   if (survivals.some(({ isKnown }) => isKnown) && !survivals.some(({ isNamed }) => isNamed)) {
-    failures.push(`none of those that were left has rank ${culprit} in the details.peers of its error`);
+    failures.push(`none of the remaining ranks has rank ${culprit} in the details.peers of its error`);
   }
   const checks = survivals.reduce((sum, each) => sum + each.checks, 0);
   return { name: lost.name, checks, failures };
@@ -77,10 +77,10 @@ async function runProcesses(
   const others = job.ranks.filter(({ rank }) => rank !== culprit);
   await Promise.allSettled(others.map((rank) => rank.reported(isSurvival)));
   try {
-    // One that is stopped takes no part in its own end.
+    // A stopped rank cannot end itself.
     job.ranks[culprit]?.kill("SIGKILL");
   } catch {
-    // It has ended before.
+    // It has already ended.
   }
   return job.done;
 }

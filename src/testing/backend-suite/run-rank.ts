@@ -3,7 +3,7 @@ import type { BackendPlugin } from "../../registry/index.ts";
 import { openMemory, type RankPlace, type SuiteMemory } from "./device-memory.ts";
 import { type CaseReport, runCases, type SuiteOrder } from "./run-cases.ts";
 
-/** What a rank of the suite is made of. */
+/** What a rank of the suite is run with. */
 export interface RankInit {
   readonly plugin: BackendPlugin;
   /** Where its tensors are to be; host memory if undefined. */
@@ -14,7 +14,7 @@ export interface RankInit {
   report(report: CaseReport): unknown;
 }
 
-/** One rank of the suite, from its default group, which is bound to the device of the memory, to the end of it. */
+/** Runs one rank of the suite, in a default group that is bound to the device of the memory. */
 export async function runRank(order: SuiteOrder, { plugin, memory, place, init, report }: RankInit): Promise<void> {
   const opened = memory && (await openMemory(memory, place));
   const { options } = order;
@@ -24,7 +24,7 @@ export async function runRank(order: SuiteOrder, { plugin, memory, place, init, 
     await runCases(order, { capabilities: plugin.capabilities, memory: opened, report });
     await destroyProcessGroup();
   } catch (error) {
-    // What is wrong with the backend is told, rather than what is wrong with the memory for that reason.
+    // The error of the backend is reported, rather than that of closing the memory, which may follow from it.
     await opened?.memory.close().catch(() => {});
     throw error;
   }

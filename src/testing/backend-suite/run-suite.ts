@@ -1,7 +1,7 @@
 import { BACKEND_MIDDLEWARE, type BackendPlugin, createContainer } from "../../registry/index.ts";
-import { type LocalRank, LocalRanksError, localRanks } from "../local-ranks.ts";
-import { type RankOutcome, type SpawnOptions, spawnRanks } from "../spawn-ranks.ts";
-import { type WorkerOutcome, workerRanks } from "../worker-ranks.ts";
+import { type LocalRank, LocalRanksError, localRanks } from "../ranks/local-ranks.ts";
+import { type RankOutcome, type SpawnOptions, spawnRanks } from "../ranks/spawn-ranks.ts";
+import { type WorkerOutcome, workerRanks } from "../ranks/worker-ranks.ts";
 import { type SuiteMemory, sourceOfMemory } from "./device-memory.ts";
 import { placeOfPlugin } from "./plugin-place.ts";
 import type { SuiteRankArgs } from "./rank.ts";
@@ -27,7 +27,7 @@ export interface CaseResult {
   /** With its setting. */
   readonly name: string;
   readonly checks: number;
-  /** What was wrong, by rank; empty if nothing. */
+  /** What went wrong, by rank; empty if nothing. */
   readonly failures: readonly string[];
 }
 
@@ -38,10 +38,10 @@ const FULL_LIMIT_MS = 20 * 60_000;
 export async function runSuite(run: SuiteRun): Promise<CaseResult[]> {
   const { reports, endings } = run.spawn === false ? await runInThread(run) : await runElsewhere(run, run.spawn);
   const { cases } = run.order;
-  // Nothing else would tell that a rank has failed at the end of its default group, or has crashed as it exited.
+  // Nothing else would report that a rank failed at the end of its default group, or crashed as it exited.
   const late = endings.flatMap((ending, rank) => {
     const hasRunAll = cases.every((name) => reports[rank]?.some((each) => each.name === name && !each.begins));
-    return ending !== undefined && hasRunAll ? [`rank ${rank} did not end well after all cases: ${ending}`] : [];
+    return ending !== undefined && hasRunAll ? [`rank ${rank} did not end cleanly after all cases: ${ending}`] : [];
   });
   return cases.map((name) => {
     const results = reports.map((list) => list.findLast((each) => each.name === name && !each.begins));
@@ -57,7 +57,7 @@ export async function runSuite(run: SuiteRun): Promise<CaseResult[]> {
 interface Outcome {
   /** Reports of each rank. */
   readonly reports: readonly (readonly CaseReport[])[];
-  /** How each rank ended, if not well. */
+  /** How each rank ended, if not cleanly. */
   readonly endings: readonly (string | undefined)[];
 }
 
@@ -84,7 +84,7 @@ async function runInThread({ plugin, worldSize, memory, order }: SuiteRun): Prom
   return { reports, endings };
 }
 
-/** Runs it in processes or in Workers. */
+/** Runs the suite in processes or in Workers. */
 async function runElsewhere(
   { plugin, worldSize, memory, order }: SuiteRun,
   spawn: Exclude<SuiteSpawn, false>,
@@ -105,7 +105,7 @@ async function runElsewhere(
 
 export type Ended = WorkerOutcome & Partial<Pick<RankOutcome, "signal" | "stderr">>;
 
-/** How a rank ended, if not well. */
+/** How a rank ended, if not cleanly. */
 export function describeEnding(ended: Ended, all: readonly Ended[]): string | undefined {
   const { exitCode, signal, hang, error, stderr = "" } = ended;
   if (hang !== undefined) return hang.text;

@@ -4,7 +4,7 @@ import { DistBackendError } from "../../errors/index.ts";
 import type { GroupContext, Submit } from "../../registry/index.ts";
 import { CPU } from "../../tensor/index.ts";
 import { Work } from "../../work/index.ts";
-import { suiteCases } from "./cases.ts";
+import { suiteCases } from "./cases/cases.ts";
 import { descriptionOf, entriesOf, inapplicableIn, plainSetting, settings, suiteMiddleware } from "./settings.ts";
 
 const call = (op: OpName): OpCall => opCall(op, CPU, [], [], 1_000, {});
@@ -19,7 +19,7 @@ class Pending extends Work<void> {
   }
 }
 
-/** What a setting puts around a backend, with what the backend sees. */
+/** The middleware of a setting around a backend, with what the backend sees. */
 async function wrapped(name: string) {
   const setting = settings.find((each) => each.name === name);
   if (setting === undefined) throw new Error(`no setting is called ${name}`);
@@ -38,19 +38,19 @@ async function wrapped(name: string) {
 }
 
 describe("settings of the conformance suite", () => {
-  test("each case has a name of its own in each of them", () => {
+  test("each case has a unique name in each of them", () => {
     const names = settings.flatMap((setting) => entriesOf(setting, suiteCases)).map(({ name }) => name);
     expect(new Set(names).size).toBe(settings.length * suiteCases.length);
-    expect(names).toContain("barrier > nobody leaves before the last has come");
-    expect(names).toContain("in a sub-group > barrier > nobody leaves before the last has come");
+    expect(names).toContain("barrier > no rank leaves before the last has arrived");
+    expect(names).toContain("in a sub-group > barrier > no rank leaves before the last has arrived");
   });
 
-  test("nothing is around the backends of other groups", async () => {
+  test("the backends of other groups have no middleware", async () => {
     const { submit, plain } = await wrapped(plainSetting.name);
     expect(submit).toBe(plain);
   });
 
-  test("passing on gives the backend the calls in an array of its own", async () => {
+  test("passing on hands the backend the calls in a new array", async () => {
     const { submit, seen, works } = await wrapped("under a middleware that passes on");
     const calls = [call("barrier"), call("barrier")];
     expect(submit(calls)).toEqual(works);
@@ -58,7 +58,7 @@ describe("settings of the conformance suite", () => {
     expect(seen[0]?.[1]).toBe(calls[1] as OpCall);
   });
 
-  test("deferring keeps the order, and holds no message back", async () => {
+  test("deferring keeps the order, and does not hold messages", async () => {
     const { submit, seen, works, abort } = await wrapped("under a middleware that defers");
     const calls = [call("barrier"), call("refused"), call("send"), call("allReduce")];
     const held = calls.map((each) => submit([each])[0]);
@@ -76,7 +76,7 @@ describe("settings of the conformance suite", () => {
     expect(seen).toHaveLength(5);
   });
 
-  test("replacing gives Works that end and block as those of the backend", async () => {
+  test("replacing returns Works that end and block like those of the backend", async () => {
     const { submit, works } = await wrapped("under a middleware that replaces Works");
     const [first, second] = submit([call("recv"), call("barrier")]);
     expect(first).not.toBe(works[0] as Work<void>);
@@ -89,7 +89,7 @@ describe("settings of the conformance suite", () => {
     expect(second?.exception()).toBe(error);
   });
 
-  test("cases that make groups are not for sub-groups, and sub-groups not for one rank", () => {
+  test("cases that make groups do not run in sub-groups, and sub-groups not with one rank", () => {
     const subGroup = settings
       .filter((each) => each.members !== undefined)
       .flatMap((each) => entriesOf(each, suiteCases));

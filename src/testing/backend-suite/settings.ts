@@ -9,11 +9,11 @@ export interface Setting {
   readonly name: string;
   /** Global ranks of the members; all by default. */
   members?(worldSize: number): readonly number[];
-  /** What is put around the backend. */
+  /** Middleware around the backend. */
   readonly wrap?: Middleware["create"];
   /**
-   * Whether a smoke sweep has all cases of this setting, and a full one all sizes. Default is `false`: what the setting changes
-   * does not depend on these.
+   * Whether a smoke sweep runs all cases of this setting, and a full one all sizes. Default is `false`: what the
+   * setting changes does not depend on these.
    */
   readonly isWhole?: boolean;
   /** Why `wait()` cannot block in this setting. */
@@ -24,7 +24,7 @@ export interface Setting {
 
 const isOfMessages = (calls: Parameters<Submit>[0]): boolean => calls.some((call) => isMessage(opTypeOf(call)));
 
-/** Holds collectives back for a turn of the event loop; what cannot be held back sends them off before itself. */
+/** Holds collectives for a turn of the event loop; a batch with messages is not held, and first submits those. */
 const defer: Middleware["create"] = (context) => (next) => {
   const held: { calls: Parameters<Submit>[0]; ends: PromiseWithResolvers<void>[] }[] = [];
   const release = (): void => {
@@ -46,7 +46,7 @@ const defer: Middleware["create"] = (context) => (next) => {
   };
 };
 
-/** Ends as the backend's Work does, and blocks by it. */
+/** Ends as the backend's Work does, and blocks on it. */
 class Replacement extends Work<void> {
   readonly #actual: Work<void>;
 
@@ -71,13 +71,13 @@ class Replacement extends Work<void> {
   }
 }
 
-/** A group of all ranks with nothing around it: what a backend is tried on first. */
+/** A group of all ranks without middleware. */
 export const plainSetting: Setting = { name: "", isWhole: true };
 
-/** As the plain one, with tensors in the memory of a device, for a backend that also takes host memory. */
+/** Like the plain one, with tensors in the memory of a device, for a backend that also takes host memory. */
 export const deviceSetting: Setting = { name: "on a device index of its own", isWhole: true };
 
-/** All settings of a run, in their order, wherever its tensors lie. */
+/** All settings of a run, in order, wherever its tensors are. */
 export const placelessSettings: readonly Setting[] = [
   plainSetting,
   {
@@ -102,10 +102,10 @@ export const placelessSettings: readonly Setting[] = [
 /** All settings. */
 export const settings: readonly Setting[] = [...placelessSettings, deviceSetting];
 
-/** What a group of this setting is called, by which {@link suiteMiddleware} knows it. */
+/** Description of a group of this setting, by which {@link suiteMiddleware} recognises it. */
 export const descriptionOf = ({ name }: Setting): string => `suite ${name}`;
 
-/** Puts around each group of the suite what its setting says, and nothing around other groups. */
+/** Wraps each group of the suite as its setting says, and leaves other groups alone. */
 export const suiteMiddleware: Middleware = {
   name: "suite",
   create(context) {

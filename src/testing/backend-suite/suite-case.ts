@@ -7,19 +7,19 @@ import type { SuiteRank } from "./suite-rank.ts";
 export interface SuiteCase {
   /** Unique, e.g. `allReduce > every dtype, reduce op and size`. */
   readonly name: string;
-  /** Ops that the backend must claim, or have what they are made of. */
+  /** Ops that the backend must claim, or else the ops that they are composed of. */
   readonly ops?: readonly Operation[];
-  /** Least number of ranks; 1 by default. */
+  /** Minimum number of ranks; 1 by default. */
   readonly ranks?: number;
   /** Whether `wait()` has to be able to block until other ranks have acted. */
   readonly blocking?: boolean;
   /** Other claims that the backend must make. */
   readonly claims?: readonly ("anySource" | "abort")[];
-  /** Whether messages have to get past collectives, or these past messages, that were called before. */
+  /** Whether messages have to overtake collectives that were called before, or collectives messages. */
   readonly overtakes?: boolean;
   /**
-   * Whether it spends its time on limits that run out, never blocks in `wait()`, and makes no groups: such cases run
-   * side by side, at the end.
+   * Whether it mostly waits for time-outs, never blocks in `wait()`, and makes no groups: such cases run concurrently,
+   * at the end.
    */
   readonly idle?: boolean;
   /** Where its tensors have to be; anywhere by default. */
@@ -29,7 +29,7 @@ export interface SuiteCase {
   run(rank: SuiteRank): Promise<void>;
 }
 
-/** What a backend can be asked to do. */
+/** What decides which cases apply. */
 export interface SuiteTerms {
   readonly capabilities: Capabilities;
   readonly worldSize: number;
@@ -41,7 +41,7 @@ export interface SuiteTerms {
   readonly isHostless?: boolean;
 }
 
-/** dtypes that an op takes: those that the backend claims for it, or for the op that it is made of; undefined if it has neither. */
+/** dtypes that the backend claims for an op, or for the op that it is composed of; undefined if it claims neither. */
 export function claimedFor({ ops }: Capabilities, op: Operation): readonly DType[] | undefined {
   const part = madeOf(op, (other) => ops[other] !== undefined);
   return ops[op] ?? (part && ops[part]);

@@ -2,7 +2,7 @@ import type { Operation, ReduceOpName } from "../../collectives/index.ts";
 import { newGroup } from "../../distributed/index.ts";
 import { DistError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
-import { isOfGuard } from "../../process-group/op-limits.ts";
+import { isGuardError } from "../../process-group/pipeline/op-limits.ts";
 import type { Capabilities } from "../../registry/index.ts";
 import type { Store } from "../../store/index.ts";
 import { type Device, type DType, dtypes } from "../../tensor/index.ts";
@@ -12,14 +12,14 @@ import { PlacedTensor } from "./placed-tensor.ts";
 import { claimedFor } from "./suite-case.ts";
 import type { TensorPlace } from "./tensor-place.ts";
 
-/** How much is swept. */
+/** Extent of a sweep. */
 export interface Sweep {
   readonly full: boolean;
   /** Sizes that all combinations run with in a full sweep. */
   readonly sizes: readonly number[];
   /** Size that all run with in a full sweep, otherwise a sample. */
   readonly large: number;
-  /** Decides the sample. */
+  /** Determines the sample. */
   readonly seed: number;
 }
 
@@ -29,11 +29,11 @@ export interface SuiteRankInit {
   readonly sweep: Sweep;
   /** Whether `wait()` can block until other ranks have acted. */
   readonly canBlock: boolean;
-  /** Store of this case alone, for what ranks have to tell each other beside the backend. */
+  /** Store of this case alone, for communication between ranks outside the backend. */
   readonly store: Store;
-  /** Where its tensors are to lie. */
+  /** Where its tensors are to be. */
   readonly place: TensorPlace;
-  /** The device that this is; undefined for host memory. */
+  /** The device of that place; undefined for host memory. */
   readonly device: Device | undefined;
 }
 
@@ -67,7 +67,7 @@ export class SuiteRank {
     this.#canBlock = init.canBlock;
   }
 
-  /** Number of checks that were made. */
+  /** Number of checks so far. */
   get checks(): number {
     return this.#checks;
   }
@@ -77,8 +77,8 @@ export class SuiteRank {
   }
 
   /**
-   * Makes another group of ranks of this one (all by default), in the same setting; null on those who are no members. For
-   * cases that say so by `makesGroups`.
+   * Makes another group of ranks of this one (all by default), in the same setting; null on ranks that are not members.
+   * Only for cases with `makesGroups`.
    */
   newGroup(members: readonly number[] = this.ranks): Promise<ProcessGroup | null> {
     const { globalRanks, description } = this.group;
@@ -98,7 +98,7 @@ export class SuiteRank {
     return this.place(dtype, new Uint8Array(length * dtypes[dtype].size));
   }
 
-  /** dtypes that an op takes by the claims of the backend. */
+  /** dtypes that the backend claims for an op. */
   dtypesOf(op: Operation): readonly DType[] {
     return claimedFor(this.capabilities, op) ?? [];
   }
@@ -119,7 +119,7 @@ export class SuiteRank {
     return sampled ? [...picked, large] : picked;
   }
 
-  /** Ends an op, in turn by `wait()`, where that can block, and by `await`. */
+  /** Ends an op, alternately by `wait()`, if that can block, and by `await`. */
   async end<T>(work: Work<T>): Promise<T> {
     this.#ops++;
     if (!this.#canBlock || this.#ops % 2 === 0) return work;
@@ -132,13 +132,13 @@ export class SuiteRank {
     if (!holds) throw new Error(what);
   }
 
-  /** The tensor has exactly these bytes, and nothing beside it was written. */
+  /** Checks that the tensor has exactly these bytes, and that its guards are unchanged. */
   checkBytes(what: string, placed: PlacedTensor, expected: Uint8Array): void {
     const difference = placed.difference(expected);
     this.check(difference === undefined, `${what}: ${difference}`);
   }
 
-  /** What an op has read has the bytes that it was made with, and nothing beside it was written. */
+  /** Checks that inputs still have the bytes that they were made with, and that their guards are unchanged. */
   checkUnchanged(what: string, inputs: readonly PlacedTensor[]): void {
     for (const [i, input] of inputs.entries()) {
       const difference = input.difference();
@@ -146,7 +146,7 @@ export class SuiteRank {
     }
   }
 
-  /** The op ends with a DistError, which is returned, within the limit. */
+  /** Checks that the op fails with a DistError within the limit, and returns the error. */
   async rejection(what: string, work: PromiseLike<unknown>, limitMs = 4_000): Promise<DistError> {
     const late = Symbol("late");
     const { promise: limit, resolve } = Promise.withResolvers<symbol>();
@@ -162,9 +162,9 @@ export class SuiteRank {
     this.check(outcome !== late, `${what} should have failed, but was still pending after ${limitMs} ms`);
     this.check(outcome !== undefined, `${what} should have failed, but succeeded`);
     if (!(outcome instanceof DistError))
-      throw new Error(`${what} failed with what is no DistError: ${String(outcome)}`);
+      throw new Error(`${what} failed with something other than a DistError: ${String(outcome)}`);
     this.check(
-      !isOfGuard(outcome),
+      !isGuardError(outcome),
       `${what} was not ended by the backend, but by the process group: ${outcome.message}`,
     );
     return outcome;

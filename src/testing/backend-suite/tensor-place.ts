@@ -5,15 +5,15 @@ import type { OpenMemory } from "./device-memory.ts";
 export interface Placed {
   /** What a user would pass to an op. */
   readonly tensor: TensorLike;
-  /** All bytes as they are now, those around the tensor too. */
+  /** All bytes as they are now, including those around the tensor. */
   read(): Uint8Array;
 }
 
-/** Where the tensors of a case lie. */
+/** Where the tensors of a case are. */
 export interface TensorPlace {
   /** Puts bytes there; those from `start` up to `end` are the tensor. */
   put(bytes: Uint8Array<ArrayBuffer>, dtype: DType, start: number, end: number): Placed;
-  /** Gives back what was put there, when nothing can write to it any more. @throws the first error of doing so, when all was tried. */
+  /** Frees what was put there, when nothing can write to it any more. @throws the first error, after trying all. */
   release(): void;
 }
 

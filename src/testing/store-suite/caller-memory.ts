@@ -45,7 +45,7 @@ const writes: readonly {
   },
 ];
 
-/** Calls that give a value, which is "there" under the key "k". */
+/** Calls that return a value, which is "there" under the key "k". */
 const reads: readonly { readonly op: string; readonly read: (store: Store) => Promise<Uint8Array | undefined> }[] = [
   { op: "get", read: (store) => store.get("k") },
   { op: "multiGet", read: async (store) => (await store.multiGet(["k"]))[0] },
@@ -53,7 +53,7 @@ const reads: readonly { readonly op: string; readonly read: (store: Store) => Pr
   { op: "compareSet that sets", read: (store) => store.compareSet("k", "there", "there") },
 ];
 
-/** What is the caller's and what is the store's, whatever memory it is in. */
+/** Tests that callers and the store share no memory, whatever kind it is. */
 export function declareCallerMemory(it: Declare): void {
   for (const { op, write, read = (store: Store) => store.get("k") } of writes) {
     it(`${op} takes the bytes as they are at the call, of any memory`, async (store) => {

@@ -1,14 +1,14 @@
-import { timeoutMs } from "../../errors/index.ts";
+import { timeoutMs } from "../../time/index.ts";
 import type { Fault, FaultTime } from "../fault.ts";
 import type { OpLogWriter } from "./op-log.ts";
 
-/** Counts the ops of this rank and does to it what the script says. */
+/** Counts the ops of this rank and carries out the faults of the script. */
 export class FaultInjector {
   readonly #faults: readonly Fault[];
   readonly #log: OpLogWriter;
   #ops = 0;
 
-  /** @param faults Those of this rank; the log knows them by their place in the list. */
+  /** @param faults Those of this rank; the log identifies them by their index in the list. */
   constructor(faults: readonly Fault[], log: OpLogWriter) {
     this.#faults = faults;
     this.#log = log;
@@ -19,7 +19,7 @@ export class FaultInjector {
     return ++this.#ops;
   }
 
-  /** Carries out what strikes at this time of this op. */
+  /** Carries out the faults for this time of this op. */
   strike(when: FaultTime, op: number): void {
     for (const [i, fault] of this.#faults.entries()) {
       if (fault.op !== op || fault.action === "drop" || fault.when !== when) continue;
@@ -29,7 +29,7 @@ export class FaultInjector {
     }
   }
 
-  /** Whether this op gets lost. */
+  /** Whether this op is dropped. */
   drops(op: number): boolean {
     const at = this.#faults.findIndex((fault) => fault.action === "drop" && fault.op === op);
     if (at >= 0) this.#log.fired(at);

@@ -2,19 +2,19 @@ import type { LoggedOp, LoggedOps } from "./op-log.ts";
 
 /** Where a rank was when its time was up. */
 export interface RankHang {
-  /** In a sentence, e.g. `rank 2 was killed after 10 s: in allReduce #5 on group "0" (gloo) since 9.8 s`. */
+  /** In a sentence, e.g. `rank 2 was killed after 10 s: in allReduce #5 on group "0" (gloo) for 9.8 s`. */
   readonly text: string;
   /** Ops in flight, the oldest first, and for how many milliseconds. */
   readonly ops: readonly (LoggedOp & { readonly forMs: number })[];
-  /** Op that had ended last, and how many milliseconds before. */
+  /** Op that ended last, and how many milliseconds earlier. */
   readonly last: (LoggedOp & { readonly agoMs: number }) | undefined;
-  /** What its process did, where the system tells. */
+  /** State of its process, if the system reports it. */
   readonly process: ProcessState | undefined;
 }
 
 export type ProcessState = "running" | "sleeping" | "stopped";
 
-/** Most ops that a sentence names. */
+/** Maximum number of ops that a sentence names. */
 const MAX_NAMED = 3;
 
 /** @param killedAt Milliseconds since the epoch. */
@@ -28,7 +28,7 @@ export function describeHang(
   return { text, ops, last, process: killed.process };
 }
 
-/** In which op a rank is, in words. @param now Milliseconds since the epoch. */
+/** Describes in which op a rank is. @param now Milliseconds since the epoch. */
 export function whereInOps(log: LoggedOps, now: number): string {
   const { ops, last } = opsAt(log, now);
   return where(ops, last);
@@ -41,12 +41,12 @@ function opsAt(log: LoggedOps | undefined, now: number): Pick<RankHang, "ops" | 
 
 function where(ops: RankHang["ops"], last: RankHang["last"]): string {
   if (ops.length > 0) {
-    const named = ops.slice(0, MAX_NAMED).map((each) => `in ${opInWords(each)} since ${seconds(each.forMs)}`);
+    const named = ops.slice(0, MAX_NAMED).map((each) => `in ${opInWords(each)} for ${seconds(each.forMs)}`);
     const more = ops.length - named.length;
     return named.join(", ") + (more > 0 ? `, and ${more} more` : "");
   }
-  if (last === undefined) return "in no op, and none had begun";
-  return `in no op; the last, ${opInWords(last)}, had ended ${seconds(last.agoMs)} before`;
+  if (last === undefined) return "in no op, and none had started";
+  return `in no op; the last, ${opInWords(last)}, ended ${seconds(last.agoMs)} earlier`;
 }
 
 function opInWords({ op, seq, group, backend }: LoggedOp): string {

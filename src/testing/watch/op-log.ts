@@ -5,7 +5,7 @@ import { MAX_FAULTS } from "../fault.ts";
 /** An op that a rank was in. */
 export interface LoggedOp {
   readonly op: string;
-  /** Sequence number in its group; -1 if the backend had not given one. */
+  /** Sequence number in its group; -1 if the backend had not assigned one. */
   readonly seq: number;
   readonly group: string;
   readonly backend: string;
@@ -13,9 +13,9 @@ export interface LoggedOp {
   readonly began: number;
 }
 
-/** What a log tells of a rank. */
+/** What a log says about a rank. */
 export interface LoggedOps {
-  /** Ops that had not ended, the oldest first; not more than the log has room for. */
+  /** Ops that had not ended, the oldest first; at most as many as the log has room for. */
   readonly inFlight: readonly LoggedOp[];
   readonly begun: number;
   readonly ended: number;
@@ -25,8 +25,8 @@ export interface LoggedOps {
   readonly fired: readonly boolean[];
 }
 
-// The log is a file that the rank maps into its memory: what it has written there survives the rank, whatever state it is
-// in, and costs it no system call.
+// The log is a file that the rank maps into its memory: what it writes there survives the rank, however it ends, and
+// costs no system call.
 const FAULTS_AT = 64;
 const LAST_AT = 256;
 const SLOTS_AT = 512;
@@ -35,7 +35,7 @@ const SLOTS = 60;
 const LOG_BYTES = SLOTS_AT + SLOTS * SLOT_BYTES;
 
 const Header = { begun: 0, ended: 4, lastEndedAt: 8 } as const;
-/** Places in a slot; `length` is that of the text, 0 in a free slot. */
+/** Offsets in a slot; `length` is that of the text, 0 in a free slot. */
 const Slot = { length: 0, seq: 4, began: 8, text: 16 } as const;
 
 /** Makes an empty log in a file. */
@@ -43,13 +43,13 @@ export function createOpLog(path: string): void {
   writeFileSync(path, new Uint8Array(LOG_BYTES));
 }
 
-/** Takes the log away where the process that reads it has died; the last of its ranks removes its folder, too. */
+/** Removes the log if the process that reads it has died; the last of its ranks removes the folder, too. */
 export function removeOpLog(path: string): void {
   rmSync(path, { force: true });
   try {
     rmdirSync(dirname(path));
   } catch {
-    // Other ranks still have theirs there.
+    // The logs of other ranks are still there.
   }
 }
 
@@ -71,7 +71,7 @@ export class OpLogWriter {
     this.#view = new DataView(this.#bytes.buffer, this.#bytes.byteOffset, this.#bytes.byteLength);
   }
 
-  /** Enters an op. Returns its slot; undefined if there is no room. */
+  /** Records an op. Returns its slot; undefined if there is no room. */
   begin(op: string, group: string, backend: string): number | undefined {
     this.#count(Header.begun);
     const slot = this.#free.pop();
@@ -84,7 +84,7 @@ export class OpLogWriter {
     return slot;
   }
 
-  /** Enters the sequence number, which is known once the backend has taken the op. */
+  /** Records the sequence number, which is known once the backend has accepted the op. */
   number(slot: number, seq: number): void {
     this.#view.setInt32(slot + Slot.seq, seq, true);
   }

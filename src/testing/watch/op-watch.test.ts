@@ -19,7 +19,7 @@ const drop = (op: number): Fault => ({ action: "drop", rank: 1, op });
 const codeOf = (work: object | undefined) => work && failureOf(work)?.code;
 
 describe("watchOps", () => {
-  test("enters ops and their ends, but no refused calls", () => {
+  test("records ops and their ends, but no refused calls", () => {
     const { submit, works, log } = watched();
     submit([callOf("refused")]);
     const batch = submit([callOf("allGatherIntoTensor"), callOf("send")]);
@@ -38,7 +38,7 @@ describe("watchOps", () => {
     });
   });
 
-  test("gives the array that it got, of the calls that it was given", () => {
+  test("passes on the array of calls, and returns the array of Works", () => {
     const { submit, batches } = watched();
     const batch = [callOf("allReduce"), callOf("recv")];
     const layer = submit(batch);
@@ -67,7 +67,7 @@ describe("watchOps", () => {
     }
   });
 
-  test("what is dropped does not reach the backend, nor do collectives after it; messages do", () => {
+  test("a dropped op does not reach the backend, nor do collectives after it; messages do", () => {
     const { submit, ops, log } = watched([drop(2)]);
     submit([callOf("allReduce")]);
     const [lost] = submit([callOf("broadcast")]);
@@ -89,7 +89,7 @@ describe("watchOps", () => {
     expect(ops()).toEqual(["allReduce", "recv"]);
   });
 
-  test.each(["wait", "await"])("its time-out fails the group, and all that is lost with it: %s", async (how) => {
+  test.each(["wait", "await"])("its time-out fails the group, and all lost ops with it: %s", async (how) => {
     const { submit, ops, failures, log } = watched([drop(1)]);
     const [lost] = submit([callOf("allReduce", { timeoutMs: 40 })]);
     const [held] = submit([callOf("barrier", { timeoutMs: Number.POSITIVE_INFINITY })]);
@@ -103,12 +103,12 @@ describe("watchOps", () => {
     expect(failures).toEqual(error === undefined ? [] : [error]);
     expect(held && failureOf(held)).toBe(error as never);
     expect(log().ended).toBe(2);
-    // From then on the group refuses what comes.
+    // From then on the group refuses calls.
     submit([callOf("barrier")]);
     expect(ops()).toEqual(["barrier"]);
   });
 
-  test("a wait time-out leaves what is lost pending", () => {
+  test("a wait time-out leaves a lost op pending", () => {
     const { submit } = watched([drop(1)]);
     const [lost] = submit([callOf("allReduce", { timeoutMs: 5_000 })]);
     expect(() => lost?.wait({ timeout: 20 })).toThrow("waited 20 ms");
@@ -116,7 +116,7 @@ describe("watchOps", () => {
     lost?.settle();
   });
 
-  test("an abort ends what is lost", () => {
+  test("an abort ends lost ops", () => {
     const { submit, abort, failures } = watched([drop(1), drop(2)]);
     const works = submit([callOf("send"), callOf("allReduce")]);
     abort("enough");

@@ -6,19 +6,19 @@ import type { FaultInjector } from "./fault-injector.ts";
 import { LostWork } from "./lost-work.ts";
 import type { OpLogWriter } from "./op-log.ts";
 
-/** Enters the ops of a group in the log, and has the faults strike them. */
+/** Records the ops of a group in the log, and applies the faults to them. */
 export function watchOps(context: GroupContext, log: OpLogWriter, faults: FaultInjector): (next: Submit) => Submit {
   const watch = new OpWatch(context, log, faults);
   return (next) => (calls) => watch.submit(calls, next);
 }
 
-/** What is to be done with a call. */
+/** A call, and what to do with it. */
 interface WatchedCall {
   readonly call: OpCall;
-  /** Number among the ops of this rank; 0 for what is none. */
+  /** Number among the ops of this rank; 0 for a call that is not an op. */
   readonly number: number;
   readonly slot: number | undefined;
-  /** In the place of what does not reach the backend. */
+  /** Work of a call that does not reach the backend. */
   readonly held: Work<void> | undefined;
 }
 
@@ -29,7 +29,7 @@ class OpWatch {
   readonly #lost = new Set<LostWork>();
   /** Whether a collective was lost: later ones wait behind it. */
   #blocked = false;
-  /** From then on the group itself refuses what comes. */
+  /** From then on the group itself refuses calls. */
   #hasFailed = false;
 
   constructor(context: GroupContext, log: OpLogWriter, faults: FaultInjector) {
@@ -43,7 +43,7 @@ class OpWatch {
   submit(calls: readonly OpCall[], next: Submit): readonly Work<void>[] {
     const watched = calls.map((call) => this.#begin(call));
     const works = watched.some(({ held }) => held !== undefined) ? merge(watched, next) : next(calls);
-    // What is wrong with them is for the group to say.
+    // The group itself checks that they are valid.
     const list: readonly unknown[] = Array.isArray(works) ? works : [];
     for (const [i, { number, slot }] of watched.entries()) {
       const work = list[i];
@@ -56,7 +56,7 @@ class OpWatch {
 
   #begin(call: OpCall): WatchedCall {
     if (opTable[call.op].kind === "turn") {
-      // Sent now, it would take the turn of the op that was lost.
+      // If passed on now, it would take the turn of the op that was lost.
       const held = this.#blocks(call) ? Work.completed(undefined, { opType: opTypeOf(call) }) : undefined;
       return { call, number: 0, slot: undefined, held };
     }
@@ -79,15 +79,13 @@ class OpWatch {
     return this.#blocked && !this.#hasFailed && opTable[op].kind !== "message";
   }
 
-  /** The Work of an op that does not reach the backend; undefined if it shall. */
+  /** The Work of an op that does not reach the backend; undefined if it does. */
   #lose(call: OpCall, number: number): Work<void> | undefined {
     const drops = this.#faults.drops(number);
     if (this.#hasFailed || !(drops || this.#blocks(call))) return undefined;
     if (opTable[call.op].kind !== "message") this.#blocked = true;
     const { op, timeoutMs } = call;
-    const how = drops
-      ? "it was dropped by the fault script"
-      : "it waits behind an op that the fault script has dropped";
+    const how = drops ? "it was dropped by the fault script" : "it waits behind an op that the fault script dropped";
     const text = `${this.#where(op)}, op ${number} of this rank: timed out after ${timeoutMs} ms; ${how}`;
     const work = new LostWork({ opType: opTypeOf(call) }, timeoutMs, () => this.#timeOut(text, op, timeoutMs));
     this.#lost.add(work);
@@ -95,7 +93,7 @@ class OpWatch {
     return work;
   }
 
-  /** The backend does not know of what was lost, so that the group has to be told. */
+  /** The backend does not know of lost ops, so the group has to be failed here. */
   #timeOut(text: string, op: string, timeoutMs: number): void {
     const error = new DistTimeoutError(text, { ...this.#details(), op, code: "OP_TIMEOUT", timeoutMs });
     this.#settleLost(error);

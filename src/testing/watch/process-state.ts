@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import type { ProcessState } from "./hang.ts";
 
-/** What a process does at the moment; undefined where that cannot be had (it needs /proc). */
+/** The current state of a process; undefined if it is not available (it needs /proc). */
 export function processState(pid: number): ProcessState | undefined {
   let stat: string;
   try {
@@ -9,7 +9,7 @@ export function processState(pid: number): ProcessState | undefined {
   } catch {
     return undefined;
   }
-  // The name in parentheses before the state may hold anything.
+  // The name in parentheses before the state may contain anything.
   const state = stat.slice(stat.lastIndexOf(")") + 2, stat.lastIndexOf(")") + 3);
   if (state === "T" || state === "t") return "stopped";
   return state === "R" ? "running" : "sleeping";

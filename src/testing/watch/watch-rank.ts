@@ -7,7 +7,7 @@ import { FaultInjector } from "./fault-injector.ts";
 import { OpLogWriter } from "./op-log.ts";
 import { watchOps } from "./op-watch.ts";
 
-/** Has every group of this process enter its ops in the log, and the faults strike, whatever container it is made with. */
+/** Records the ops of every group of this process in the log, and applies the faults, whatever its container. */
 export function watchRank(place: string | SharedArrayBuffer, faults: readonly Fault[]): void {
   const log = new OpLogWriter(place);
   const injector = new FaultInjector(faults, log);
@@ -17,7 +17,7 @@ export function watchRank(place: string | SharedArrayBuffer, faults: readonly Fa
 /** The contexts whose groups are watched. */
 const logs = new WeakMap<DistContext, OpLogWriter>();
 
-/** Of all groups, it watches those that are made in one of the contexts. */
+/** Watches only the groups that are made in one of the contexts. */
 const contextWatch: Middleware = {
   name: "watch",
   create(context) {
@@ -26,7 +26,7 @@ const contextWatch: Middleware = {
   },
 };
 
-/** Has every group that is made in this context from now on enter its ops in the log. */
+/** Records the ops of every group that is made in this context from now on. */
 export function watchContext(context: DistContext, place: SharedArrayBuffer): void {
   logs.set(context, new OpLogWriter(place));
   watchAll(contextWatch);
@@ -34,7 +34,7 @@ export function watchContext(context: DistContext, place: SharedArrayBuffer): vo
 
 /** All containers are children of tsyringe's root, and have its middleware outermost. */
 function watchAll(watch: Middleware): void {
-  // tsyringe takes nothing out again, so that what is there stays and does nothing.
+  // tsyringe cannot unregister anything: the middleware stays, and does nothing.
   const known = container.isRegistered(BACKEND_MIDDLEWARE) ? container.resolveAll(BACKEND_MIDDLEWARE) : [];
   if (!known.includes(watch)) container.register(BACKEND_MIDDLEWARE, { useValue: watch });
 }

@@ -4,14 +4,14 @@
 #include <cstring>
 
 #include "ops/op_parts.h"
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 
 namespace {
 
-/// How long a rank whose parts do not fit waits for those that have not come.
-constexpr std::chrono::milliseconds kOthersCome{1'000};
+/// How long a rank that finds a mismatch of parts waits for those of the other ranks.
+constexpr std::chrono::milliseconds kOthersArrive{1'000};
 
 bool ended(MPI_Request& request) {
   int over = 0;
@@ -81,7 +81,7 @@ void Agreement::write_parts() {
   }
 }
 
-/// Sends nothing but the own signature, since whoever has seen another one goes no further.
+/// Sends only its own signature, since a rank that received a different one goes no further.
 void Agreement::begin_round() {
   make_room(1);
   receives_.assign(1, MPI_REQUEST_NULL);
@@ -124,7 +124,7 @@ void Agreement::compare(size_t i) {
   if (!has_parts_ || !agree(own.signature.call, theirs.signature.call)) throw Failure(*mismatch);
   if (mismatch_) return;
   mismatch_ = mismatch;
-  others_until_ = Clock::now() + kOthersCome;
+  others_until_ = Clock::now() + kOthersArrive;
 }
 
 Signature Agreement::signature_of(int rank, int other) {

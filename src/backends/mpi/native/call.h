@@ -1,4 +1,4 @@
-// An op under way: its requests, and what has to stay until they have ended.
+// An op in flight: its requests, and what has to stay until they have ended.
 #pragma once
 
 #include <mpi.h>
@@ -16,16 +16,16 @@ namespace c10d::mpi_shim {
 struct Call {
   Op* op = nullptr;
   std::vector<MPI_Request> requests;
-  /// A receive for which no message has come yet.
+  /// A receive whose message has not arrived yet.
   bool unmatched = false;
   /// Such a receive whose sender has left.
   bool sender_left = false;
   /// A collective that waits for the signatures of the other ranks; MPI does not have its buffers yet.
   bool agreeing = false;
   Agreement agreement;
-  /// After the last request: moves results to where they belong.
+  /// Called after the last request: copies results to their buffers.
   std::function<void()> finish;
-  /// For ops of several steps: begins the next one when all requests have ended. Returns whether there is none.
+  /// For ops of several steps: begins the next step when all requests have ended. Returns whether there is none.
   std::function<bool()> next_step;
   /// Buffers, counts and displacements that MPI reads while the op goes on.
   std::vector<std::unique_ptr<uint8_t[]>> buffers;
@@ -37,7 +37,7 @@ struct Call {
   }
   uint8_t* add_buffer(size_t bytes);
   int* add_numbers(size_t count);
-  /// To be used again for another op.
+  /// Prepares it for another op.
   void clear();
 };
 

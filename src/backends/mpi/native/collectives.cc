@@ -1,17 +1,13 @@
 #include "collectives.h"
 
 #include <algorithm>
-#include <climits>
 #include <cstring>
-#include <string>
 
 #include "datatypes.h"
 #include "direct_all_reduce.h"
-#include "ops/call_text.h"
 #include "ops/checked_size.h"
-#include "ops/failure.h"
+#include "process/runtime.h"
 #include "reduction/reduction.h"
-#include "runtime.h"
 
 namespace c10d::mpi_shim {
 
@@ -21,10 +17,10 @@ using Buffers = std::vector<c10d_buffer>;
 
 uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
 
-/// The engine takes no list of which the sum does not fit.
+/// The engine refuses lists whose sum overflows.
 uint64_t total_bytes(const Buffers& buffers) { return checked_sum(buffers).value_or(0); }
 
-/// Whether the buffers lie one behind the other, as slices of one array do.
+/// Whether the buffers are adjacent in memory, like slices of one array.
 bool adjacent(const Buffers& buffers) {
   for (size_t i = 1; i < buffers.size(); i++) {
     if (buffers[i].address != buffers[i - 1].address + buffers[i - 1].bytes) return false;
@@ -56,7 +52,7 @@ void scatter_to(const Buffers& buffers, const uint8_t* from) {
   }
 }
 
-/// One op being begun. Lists of buffers pass through a flat one, unless they are flat already.
+/// Begins one op. Lists of buffers are copied to and from a flat buffer, unless they are adjacent.
 class Beginning {
  public:
   Beginning(Call& call, const Communicator& communicator)
@@ -136,7 +132,7 @@ class Beginning {
     if (multiplies_first()) multiply(data, bytes / size_, op_.request.dtype, op_.request.premul_factor);
   }
 
-  /// Calls `begin(data, count)` for parts that a native call can count.
+  /// Calls `begin(data, count)` for parts that are small enough for one native call.
   template <class Begin>
   void in_pieces(const c10d_buffer& buffer, Begin begin) {
     uint64_t left = buffer.bytes / size_;
@@ -149,14 +145,14 @@ class Beginning {
     } while (left > 0);
   }
 
-  /// Where the list can be read as one buffer: a copy, unless it is one.
+  /// The list as one buffer: a copy, unless the buffers are adjacent.
   uint8_t* flat_input(const Buffers& buffers, bool own = false) {
     if (!own && adjacent(buffers)) return bytes_at(buffers[0].address);
     uint8_t* flat = call_.add_buffer(total_bytes(buffers));
     gather_from(buffers, flat);
     return flat;
   }
-  /// Where results for the list can be put.
+  /// The buffer for the results of the list.
   uint8_t* flat_output(const Buffers& buffers) {
     if (adjacent(buffers)) return bytes_at(buffers[0].address);
     uint8_t* flat = call_.add_buffer(total_bytes(buffers));
@@ -178,7 +174,7 @@ class Beginning {
     begin_direct_all_reduce(call_, comm_, bytes_at(buffer.address), buffer.bytes);
   }
 
-  /// Small tensors as one op over a copy, large ones each on its own.
+  /// Small tensors as one op on a copy, large ones each on its own.
   void all_reduce_list() {
     constexpr uint64_t kLarge = 64 * 1024;
     const uint64_t bytes = total_bytes(op_.outputs);
@@ -265,7 +261,7 @@ class Beginning {
     average_after(to, output.bytes);
   }
 
-  /// The inputs as one buffer, which is a copy if it is to be multiplied or if the output lies over it.
+  /// The inputs as one buffer, which is a copy if it is to be multiplied or if the output overlaps it.
   uint8_t* own_if_needed(const Buffers& inputs, const c10d_buffer& output) {
     const bool covered = std::any_of(inputs.begin(), inputs.end(), [&](const c10d_buffer& input) {
       return overlap(bytes_at(input.address), input.bytes, bytes_at(output.address), output.bytes);
@@ -287,7 +283,7 @@ class Beginning {
     uint8_t* to = bytes_at(output.address);
     const bool covered = overlap(bytes_at(input.address), input.bytes, to, output.bytes);
     uint8_t* from = flat_input(op_.inputs, covered);
-    // Other ranks may have given the same splits, so that this is one call with theirs.
+    // Ranks that are other programs call MPI_Ialltoall, and this call has to match theirs.
     if (comm_.mixed && op_.input_splits.empty() && op_.output_splits.empty()) {
       const int count = count_of(input.bytes / static_cast<uint64_t>(comm_.size));
       require_success(MPI_Ialltoall(from, count, type_, to, count, type_, comm_.handle, request()), "MPI_Ialltoall");
@@ -342,56 +338,7 @@ class Beginning {
   const size_t size_;
 };
 
-[[noreturn]] void refuse(const std::string& why) { throw Failure(C10D_ERR_INVALID, why); }
-
-/// Ops that are carried out in pieces where MPI cannot count that far.
-bool divisible(uint32_t opcode) {
-  return opcode == C10D_OP_BROADCAST || opcode == C10D_OP_REDUCE || opcode == C10D_OP_ALLREDUCE ||
-         opcode == C10D_OP_ALLREDUCE_COALESCED;
-}
-
-/// What one native call has to count. Of a gather or scatter, every rank knows what the root has to: if the root alone refused
-/// it, the others would begin.
-void check_count(const Op& op, uint64_t world_size, size_t element_bytes) {
-  const uint32_t opcode = op.request.opcode;
-  const auto check = [&](const Buffers& buffers, uint64_t times) {
-    uint64_t count = 0;
-    for (const auto& buffer : buffers) count += std::min<uint64_t>(buffer.bytes / element_bytes, uint64_t{1} << 40);
-    if (count <= INT_MAX / times) return;
-    refuse("MPI counts elements up to " + std::to_string(INT_MAX) + ", all ranks' parts together; these are " +
-           std::to_string(count * times) + ": split the op");
-  };
-  if (opcode != C10D_OP_SCATTER) check(op.inputs, opcode == C10D_OP_GATHER ? world_size : 1);
-  if (opcode != C10D_OP_GATHER) check(op.outputs, opcode == C10D_OP_SCATTER ? world_size : 1);
-}
-
-bool is_collective(uint32_t opcode) {
-  switch (opcode) {
-    case C10D_OP_ALLGATHER:
-    case C10D_OP_ALLGATHER_BASE:
-    case C10D_OP_ALLGATHER_COALESCED:
-    case C10D_OP_ALLTOALL:
-    case C10D_OP_ALLTOALL_BASE:
-    case C10D_OP_BARRIER:
-      return true;
-    default:
-      return is_reduction(opcode) || is_rooted(opcode);
-  }
-}
-
 }  // namespace
-
-void check_collective(const Op& op, int world_size) {
-  const auto& request = op.request;
-  if (!is_collective(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
-  if (request.opcode == C10D_OP_BARRIER) return;
-  if (is_reduction(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
-    throw Failure(C10D_ERR_UNSUPPORTED, "mpi has no such reduction for this dtype");
-  }
-  if (!divisible(request.opcode)) {
-    check_count(op, static_cast<uint64_t>(world_size), element_size(request.dtype));
-  }
-}
 
 void begin_collective(Call& call, const Communicator& communicator) { Beginning(call, communicator).run(); }
 

@@ -2,15 +2,15 @@
 
 #include <mutex>
 
+#include "process/runtime.h"
 #include "reduction/reduction.h"
-#include "runtime.h"
 
 namespace c10d::mpi_shim {
 
 namespace {
 
-/// An op of our own: for 16-bit floats, which MPI does not have, and for integers whose own are wrong: sums of
-/// 8 and 16 bits saturate in Open MPI 4.1, and unsigned numbers are compared as signed ones in MPICH 4.0.
+/// An operation of our own, for 16-bit floats, which MPI does not have, and for integers whose operations are wrong:
+/// sums of 8 and 16 bits saturate in Open MPI 4.1, and MPICH 4.0 compares unsigned numbers as signed ones.
 template <uint32_t dtype, uint32_t reduce_op>
 void reduce_elements(void* in, void* inout, int* count, MPI_Datatype*) {
   find_reduction(dtype, reduce_op)(inout, inout, in, static_cast<size_t>(*count));
@@ -45,7 +45,7 @@ MPI_Op own(uint32_t reduce_op) {
   }
 }
 
-/// bool is a byte of 0 or 1: sums are OR, products AND.
+/// A bool is a byte of 0 or 1: its sum is OR and its product is AND.
 MPI_Op on_bool(uint32_t reduce_op) {
   switch (reduce_op) {
     case C10D_SUM:

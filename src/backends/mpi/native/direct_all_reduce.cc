@@ -4,18 +4,19 @@
 #include <memory>
 
 #include "datatypes.h"
-#include "runtime.h"
+#include "process/runtime.h"
 
 namespace c10d::mpi_shim {
 
 namespace {
 
-/// Below this MPI's own is as fast.
-constexpr uint64_t kLeastBytesPerRank = 16 * 1024;
-/// Bytes that a rank receives and reduces in one round: few enough to be still in the cache, as many as a round is worth.
+/// Below this MPI's own all-reduce is as fast.
+constexpr uint64_t kMinBytesPerRank = 16 * 1024;
+/// Bytes that a rank receives and reduces in one round: few enough to stay in the cache, enough to make a round
+/// worthwhile.
 constexpr uint64_t kRound = 1024 * 1024;
 
-/// In round s the ranks exchange segment s of what is to be reduced and segment s - 1 of the results.
+/// In round s the ranks exchange segment s of the inputs and segment s - 1 of the results.
 class DirectAllReduce {
  public:
   DirectAllReduce(Call& call, const Communicator& communicator, uint8_t* data, uint64_t elements)
@@ -36,7 +37,7 @@ class DirectAllReduce {
 
   void begin() { post(); }
 
-  /// Goes on after a round; returns whether there is none left.
+  /// Begins the next round; returns whether there is none.
   bool next() {
     if (round_ < segments_) reduce(round_);
     round_++;
@@ -98,7 +99,7 @@ class DirectAllReduce {
                     "MPI_Isend");
   }
 
-  /// Always in the same order, so that the same tensors give the same sum.
+  /// Always in the same order, so that the same tensors have the same sum.
   void reduce(uint64_t index) {
     const Span own = segment_of(comm_.rank, index);
     uint8_t* target = data_ + own.first * size_;
@@ -122,8 +123,8 @@ class DirectAllReduce {
 }  // namespace
 
 bool is_direct(const Communicator& communicator, uint64_t bytes) {
-  return !communicator.mixed && communicator.size > 1 && communicator.size <= communicator.most_direct &&
-         bytes >= kLeastBytesPerRank * static_cast<uint64_t>(communicator.size);
+  return !communicator.mixed && communicator.size > 1 && communicator.size <= communicator.max_direct_ranks &&
+         bytes >= kMinBytesPerRank * static_cast<uint64_t>(communicator.size);
 }
 
 void begin_direct_all_reduce(Call& call, const Communicator& communicator, uint8_t* data, uint64_t bytes) {

@@ -1,5 +1,5 @@
-// The all-reduce of large tensors by messages, since Open MPI's own non-blocking one takes two to three times as long as its
-// blocking one: rank r reduces part r of the tensor and sends it to all.
+// The all-reduce of large tensors by messages: rank r reduces part r of the tensor and sends it to all. Open MPI's own
+// non-blocking all-reduce takes two to three times as long as its blocking one.
 #pragma once
 
 #include <cstdint>
@@ -8,7 +8,7 @@
 
 namespace c10d::mpi_shim {
 
-/// Whether the all-reduce of so many bytes is one of these; the same on all ranks.
+/// Whether an all-reduce of this size is done by messages; the same on all ranks.
 bool is_direct(const Communicator& communicator, uint64_t bytes);
 
 /// Begins `call.op` on its elements at `data`.

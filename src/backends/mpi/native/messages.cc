@@ -1,14 +1,13 @@
 #include "messages.h"
 
 #include <algorithm>
-#include <climits>
 #include <string>
 #include <vector>
 
 #include "datatypes.h"
 #include "ops/signature.h"
+#include "process/runtime.h"
 #include "reduction/reduction.h"
-#include "runtime.h"
 
 namespace c10d::mpi_shim {
 
@@ -16,13 +15,13 @@ namespace {
 
 using std::chrono::milliseconds;
 
-/// What rank 0 is given beyond its time to name the ranks.
+/// How much the deadline of rank 0 is extended so that it can name the ranks.
 constexpr milliseconds kGrace{2'000};
-/// What the others are given for its answer. Together with what the ranks take to agree on the cause it is less than the second
-/// after which a process group ends an op itself.
+/// How much the deadline of the others is extended for its answer. Together with the time in which the ranks agree on
+/// the cause this is less than the second after which a process group ends an op itself.
 constexpr milliseconds kAnswerGrace{500};
-/// Bytes of a message that is received although it does not fit.
-constexpr MPI_Count kMostDiscarded = MPI_Count{16} << 20;
+/// The largest message that is received although it does not fit.
+constexpr MPI_Count kMaxDiscarded = MPI_Count{16} << 20;
 
 std::string list_of(const std::vector<int>& ranks) {
   std::string text = ranks.size() == 1 ? "Rank " : "Ranks ";
@@ -36,7 +35,7 @@ bool from_any(const Op& op) { return op.request.opcode == C10D_OP_RECV_ANY_SOURC
 const c10d_buffer& buffer_of(const Op& op) { return sends(op) ? op.inputs[0] : op.outputs[0]; }
 
 Failure wrong_size(const Op& op, int rank, int source, MPI_Count sent) {
-  // MPI does not say of what dtype it is.
+  // MPI does not report its dtype.
   return desync(C10D_MISMATCH_MESSAGE, rank, source,
                 "rank " + std::to_string(source) + " sent " + std::to_string(sent) + " bytes with tag " +
                     std::to_string(op.request.tag) + ", rank " + std::to_string(rank) + " was to receive " +
@@ -44,20 +43,6 @@ Failure wrong_size(const Op& op, int rank, int source, MPI_Count sent) {
 }
 
 }  // namespace
-
-void check_message(const Op& op, int first_own_tag) {
-  const auto& request = op.request;
-  const size_t size = element_size(request.dtype);
-  const uint64_t bytes = buffer_of(op).bytes;
-  if (bytes / size > INT_MAX) {
-    throw Failure(C10D_ERR_INVALID, "MPI counts elements up to " + std::to_string(INT_MAX) + ", these are " +
-                                        std::to_string(bytes / size) + ": send them as several messages");
-  }
-  if (request.tag >= static_cast<uint32_t>(first_own_tag)) {
-    throw Failure(C10D_ERR_INVALID, "tag " + std::to_string(request.tag) + " is too large: this MPI has tags up to " +
-                                        std::to_string(first_own_tag - 1));
-  }
-}
 
 void begin_message(Call& call, const Communicator& communicator) {
   const Op& op = *call.op;
@@ -74,7 +59,7 @@ void begin_message(Call& call, const Communicator& communicator) {
 
 namespace {
 
-uint64_t lane(uint32_t tag, int source) { return uint64_t{tag} << 32 | static_cast<uint32_t>(source); }
+uint64_t channel(uint32_t tag, int source) { return uint64_t{tag} << 32 | static_cast<uint32_t>(source); }
 
 }  // namespace
 
@@ -84,7 +69,7 @@ void Waiting::add(const Op& op) {
     tags_from_any_.insert(tag);
   } else {
     tags_from_one_.insert(tag);
-    from_one_.insert(lane(tag, op.request.peer));
+    from_one_.insert(channel(tag, op.request.peer));
   }
 }
 
@@ -97,12 +82,12 @@ void Waiting::clear() {
 bool Waiting::may_take(const Op& op, int source) const {
   const uint32_t tag = op.request.tag;
   if (tags_from_any_.count(tag) > 0) return false;
-  return source == MPI_ANY_SOURCE ? tags_from_one_.count(tag) == 0 : from_one_.count(lane(tag, source)) == 0;
+  return source == MPI_ANY_SOURCE ? tags_from_one_.count(tag) == 0 : from_one_.count(channel(tag, source)) == 0;
 }
 
 namespace {
 
-/// A message that has come, which nobody else can receive any more.
+/// A message that has arrived, matched so that no other receive can take it.
 struct Arrived {
   MPI_Message message = MPI_MESSAGE_NULL;
   MPI_Status status{};
@@ -117,10 +102,10 @@ bool probe(const Op& op, int source, const Communicator& communicator, Arrived& 
 }
 
 bool find(const Op& op, const Communicator& communicator, const Waiting& earlier, Arrived& arrived) {
-  const int wanted = from_any(op) ? MPI_ANY_SOURCE : op.request.peer;
-  if (earlier.may_take(op, wanted)) return probe(op, wanted, communicator, arrived);
+  const int source_rank = from_any(op) ? MPI_ANY_SOURCE : op.request.peer;
+  if (earlier.may_take(op, source_rank)) return probe(op, source_rank, communicator, arrived);
   if (!from_any(op)) return false;
-  // A message of a rank that no earlier receive waits for.
+  // A message from a rank that no earlier receive waits for.
   for (int source = 0; source < communicator.size; source++) {
     if (source == communicator.rank || !earlier.may_take(op, source)) continue;
     if (probe(op, source, communicator, arrived)) return true;
@@ -140,8 +125,9 @@ bool match_message(Call& call, const Communicator& communicator, const Waiting& 
   MPI_Count bytes = 0;
   MPI_Get_elements_x(&status, MPI_BYTE, &bytes);
   if (static_cast<uint64_t>(bytes) != buffer.bytes) {
-    // Received all the same while that is cheap, so that the send ends; that of a larger one fails with the group.
-    const bool receives = bytes <= kMostDiscarded;
+    // A message that is not large is received all the same, so that the send ends. The send of a larger one fails with
+    // the group.
+    const bool receives = bytes <= kMaxDiscarded;
     uint8_t* const discarded = receives ? call.add_buffer(static_cast<size_t>(bytes)) : nullptr;
     if (receives) MPI_Imrecv(discarded, static_cast<int>(bytes), MPI_BYTE, &message, call.add_request());
     throw wrong_size(op, communicator.rank, status.MPI_SOURCE, bytes);
@@ -163,29 +149,29 @@ void give_grace(Op& op, int rank) {
 }
 
 void begin_monitored_barrier(Call& call, const Communicator& communicator) {
-  const int there = communicator.first_own_tag;
-  const int back = there + 1;
+  const int arrival = communicator.first_own_tag;
+  const int release = arrival + 1;
   const auto comm = communicator.handle;
   if (communicator.rank != 0) {
-    uint8_t* notes = call.add_buffer(2);
-    notes[0] = 1;
-    require_success(MPI_Isend(notes, 1, MPI_BYTE, 0, there, comm, call.add_request()), "MPI_Isend");
-    require_success(MPI_Irecv(notes + 1, 1, MPI_BYTE, 0, back, comm, call.add_request()), "MPI_Irecv");
+    uint8_t* marks = call.add_buffer(2);
+    marks[0] = 1;
+    require_success(MPI_Isend(marks, 1, MPI_BYTE, 0, arrival, comm, call.add_request()), "MPI_Isend");
+    require_success(MPI_Irecv(marks + 1, 1, MPI_BYTE, 0, release, comm, call.add_request()), "MPI_Irecv");
     return;
   }
   const int others = communicator.size - 1;
-  uint8_t* notes = call.add_buffer(static_cast<size_t>(others) + 1);
+  uint8_t* marks = call.add_buffer(static_cast<size_t>(others) + 1);
   for (int rank = 1; rank <= others; rank++) {
-    require_success(MPI_Irecv(notes + rank - 1, 1, MPI_BYTE, rank, there, comm, call.add_request()), "MPI_Irecv");
+    require_success(MPI_Irecv(marks + rank - 1, 1, MPI_BYTE, rank, arrival, comm, call.add_request()), "MPI_Irecv");
   }
-  call.next_step = [&call, notes, others, comm, back, released = false]() mutable {
+  call.next_step = [&call, marks, others, comm, release, released = false]() mutable {
     if (released) return true;
     released = true;
     call.requests.clear();
-    uint8_t* note = notes + others;
-    *note = 1;
+    uint8_t* mark = marks + others;
+    *mark = 1;
     for (int rank = 1; rank <= others; rank++) {
-      require_success(MPI_Isend(note, 1, MPI_BYTE, rank, back, comm, call.add_request()), "MPI_Isend");
+      require_success(MPI_Isend(mark, 1, MPI_BYTE, rank, release, comm, call.add_request()), "MPI_Isend");
     }
     return false;
   };

@@ -11,20 +11,20 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// What an op that has ended may keep for the next one.
+/// The largest buffer that an op keeps for the next one.
 constexpr size_t kKeptBytes = 1 << 20;
 
 constexpr uint64_t kWideVectors = UCC_COLL_ARGS_FLAG_COUNT_64BIT | UCC_COLL_ARGS_FLAG_DISPLACEMENTS_64BIT;
 
-/// What a message begins with.
+/// The header of a message.
 struct MessageHeader {
   uint64_t bytes;
   uint32_t dtype;
   uint32_t reserved;
 };
-/// A message of up to so many bytes goes in one with its header; a larger one follows it.
+/// A message of up to this many bytes is sent together with its header; a larger one follows it.
 constexpr size_t kWithHeader = 4096 - sizeof(MessageHeader);
-/// What follows a header has a tag of its own, or it would come where the next header is expected.
+/// Data that follows a header has a tag of its own, or it would be received in place of the next header.
 constexpr uint32_t kRestTag = 1U << 14;
 
 void* pointer(uint64_t address) { return reinterpret_cast<void*>(address); }
@@ -43,7 +43,7 @@ void Running::begin_comparison(Op& op) {
   agreement_.begin(op);
 }
 
-bool Running::go_on() {
+bool Running::resume() {
   if (!agreement_.decide(*op_)) return false;
   if (agreement_.carries_data()) {
     agreement_.finish(*op_);
@@ -75,7 +75,7 @@ void Running::end() {
   release();
   vectors_.clear();
   if (flat_.capacity() > kKeptBytes) flat_ = {};
-  // What has come with the comparison was put together there.
+  // Data that arrived with the comparison was reduced there.
   if (stage_ == Stage::comparison || !divides_after_sum()) return;
   const size_t element_bytes = type().bytes;
   for (const auto& buffer : op_->outputs) {
@@ -127,7 +127,7 @@ ucc_coll_buffer_info_t Running::bytes_of(const c10d_buffer& buffer) const {
   return bytes_at(pointer(buffer.address), buffer.bytes);
 }
 
-/// In which elements are reduced. One rank alone only copies, for which UCC takes no types of the user's.
+/// The type for the reduction. One rank alone only copies, for which UCC does not accept user-defined types.
 ElementType Running::type() const {
   if (world_size_ == 1) return {UCC_DT_UINT8, 1};
   return element_type(op_->request.dtype, op_->request.reduce_op);
@@ -138,7 +138,7 @@ ucc_coll_buffer_info_t Running::elements_of(const c10d_buffer& buffer) const {
   return {pointer(buffer.address), buffer.bytes / type.bytes, type.datatype, UCC_MEMORY_TYPE_HOST};
 }
 
-/// Buffers anywhere in memory are one vector: bytes at displacements from the one that comes first.
+/// Buffers anywhere in memory as one vector: bytes at displacements from the lowest address.
 ucc_coll_buffer_info_v_t Running::bytes_of(const std::vector<c10d_buffer>& buffers) {
   auto vector = std::make_unique<Vector>();
   uint64_t base = UINT64_MAX;
@@ -219,7 +219,7 @@ void Running::scatter() {
   post(args);
 }
 
-/// UCC's reduce-scatter does not average, nor does a type with a reduction of the user's.
+/// UCC's reduce-scatter does not average, nor do types with a user-defined reduction.
 bool Running::divides_after_sum() const {
   if (op_->request.reduce_op != C10D_AVG || !is_reduction(op_->request.opcode) || world_size_ == 1) return false;
   return scatters_reduced(op_->request.opcode) || !averages(op_->request.dtype);
@@ -238,7 +238,7 @@ void Running::reduce_scatter(const c10d_buffer& input, const c10d_buffer& output
   post(args);
 }
 
-/// UCC wants the input in one piece.
+/// UCC requires the input in one buffer.
 void Running::reduce_scatter_list() {
   const size_t element_bytes = type().bytes;
   auto vector = std::make_unique<Vector>();
@@ -310,7 +310,7 @@ void Running::recv() {
   message(flat_.data(), flat_.size(), op_->request.tag);
 }
 
-bool Running::same_lane(const Running& other) const {
+bool Running::same_channel(const Running& other) const {
   const c10d_op& a = op_->request;
   const c10d_op& b = other.op_->request;
   return a.peer == b.peer && a.tag == b.tag;
@@ -335,7 +335,7 @@ bool Running::take_header() {
   return false;
 }
 
-/// A broadcast among the two ranks alone. UCC lets what is received be shorter than expected, and does not tell.
+/// A broadcast between the two ranks. UCC accepts a message that is shorter than expected without reporting it.
 void Running::message(const void* data, size_t bytes, uint32_t tag) {
   const bool sends = op_->request.opcode == C10D_OP_SEND;
   const int from = sends ? rank_ : op_->request.peer;

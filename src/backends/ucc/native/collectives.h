@@ -7,50 +7,49 @@
 #include <memory>
 #include <vector>
 
-#include "agreement.h"
+#include "comparison/agreement.h"
+#include "comparison/call_table.h"
 #include "element_types.h"
-#include "ledger.h"
 #include "ops/op.h"
 #include "request.h"
 
 namespace c10d::ucc_shim {
 
-/// An op under way: one request of UCC, or several for an op on a list of tensors.
+/// An op in flight: one request of UCC, or several for an op on a list of tensors.
 class Running {
  public:
-  explicit Running(const Assembly& assembly)
-      : team_(assembly.collectives), rank_(assembly.rank), world_size_(assembly.world_size), agreement_(assembly) {}
+  explicit Running(const ComparisonSetup& setup)
+      : team_(setup.collectives), rank_(setup.rank), world_size_(setup.world_size), agreement_(setup) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
 
-  /// Posts the op's requests. Throws Failure; then, as after any failure, it is of no use any more, but UCC may go on with
+  /// Posts the op's requests. Throws Failure. After any failure this object cannot be used again, but UCC may still use
   /// what it holds.
   void begin(Op& op);
-  /// For a collective of ranks on several hosts: posts the comparison of what they call. The rest is for go_on().
+  /// For a collective of ranks on several hosts: posts the comparison of their calls. resume() does the rest.
   void begin_comparison(Op& op);
-  /// Takes an op that is not to begin.
-  void stand_for(Op& op) { op_ = &op; }
+  /// Takes an op without beginning it.
+  void hold(Op& op) { op_ = &op; }
   /// Whether the ranks are still comparing, so that the op itself has not begun.
   bool compares() const { return stage_ == Stage::comparison; }
-  /// For such an op, when all requests have ended well and no earlier one is comparing. Returns whether the op has ended: then
-  /// its data has come with the comparison. Throws Failure if the calls do not fit together.
-  bool go_on();
+  /// For such an op, when all requests have succeeded and no earlier op is comparing. Returns whether the op has ended,
+  /// because its data arrived with the comparison. Throws Failure if the calls do not match.
+  bool resume();
   Op& op() const { return *op_; }
-  /// An error if a request has failed, else UCC_INPROGRESS until all have ended, then UCC_OK.
+  /// An error if a request has failed, otherwise UCC_INPROGRESS until all have ended, then UCC_OK.
   ucc_status_t test() const;
-  /// Whether it is a recv that does not know yet what was sent. Of several with the same sender and tag, the first to begin
-  /// has to be the first to find out.
+  /// Whether it is a recv whose header has not been read yet. Of several with the same sender and tag, the first to
+  /// begin has to be the first to read its header.
   bool awaits_header() const { return stage_ == Stage::header; }
-  bool same_lane(const Running& other) const;
-  /// For such a recv, when all requests have ended well: looks at what has come. Throws Failure if it is not what this rank
-  /// expects. Returns whether the rest is under way now.
+  bool same_channel(const Running& other) const;
+  /// For such a recv, when all requests have succeeded: reads the header. Throws Failure if the message is not what
+  /// this rank expects. Returns whether the rest is in flight now.
   bool take_header();
-  /// When all requests have ended well: gives them back and does what is left to do. Then the next op may begin. Throws
-  /// Failure.
+  /// When all requests have succeeded: releases them and completes the op. Then the next op may begin. Throws Failure.
   void end();
 
-  /// What the ranks of this host have to agree on, for collectives.
-  Ledger::Entry entry;
+  /// What the ranks of this host compare, for collectives.
+  CallTable::Entry entry;
 
  private:
   /// Counts and displacements of a vector collective.
@@ -93,7 +92,7 @@ class Running {
   Agreement agreement_;
   std::vector<Request> requests_;
   std::vector<std::unique_ptr<Vector>> vectors_;
-  /// What a list is copied into, where UCC wants one buffer; of a message, what goes first.
+  /// The copy of a list, where UCC requires one buffer; of a message, its first part.
   std::vector<char> flat_;
   enum class Stage : uint8_t { whole, header, comparison };
   Stage stage_ = Stage::whole;

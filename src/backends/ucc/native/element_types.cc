@@ -19,8 +19,8 @@ bool is_floating(uint32_t dtype) {
          is_complex(dtype);
 }
 
-/// What UCC 1.9 asks for in a small all-reduce, other than its documentation says: an array of inputs, of which the output
-/// may be any.
+/// What UCC 1.9 requires in a small all-reduce, unlike its documentation: an array of inputs, any of which may also be
+/// the output.
 void reduce_array(Reduction reduce, const uint16_t* const* inputs, size_t count, uint16_t* output, size_t elements) {
   constexpr size_t kBlock = 512;
   uint16_t block[kBlock];
@@ -32,8 +32,8 @@ void reduce_array(Reduction reduce, const uint16_t* const* inputs, size_t count,
   }
 }
 
-/// UCC has no float16 on CPUs, but takes types with a reduction of the user's. It does not hand on the context of such a
-/// reduction, so there is a function for each.
+/// UCC has no float16 on CPUs, but accepts types with a user-defined reduction. It does not pass the context of such a
+/// reduction, so each one has a function of its own.
 template <uint32_t reduce_op>
 ucc_status_t reduce_float16(const ucc_reduce_cb_params_t* params) {
   static const Reduction reduce = find_reduction(C10D_FLOAT16, reduce_op);
@@ -59,7 +59,7 @@ ucc_datatype_t make_float16() {
   ops.contig_size = sizeof(uint16_t);
   ops.reduce.cb = reduce_float16<reduce_op>;
   ucc_datatype_t made = 0;
-  require(library().dt_create_generic(&ops, nullptr, &made), "UCC takes no float16");
+  require(library().dt_create_generic(&ops, nullptr, &made), "UCC does not accept float16");
   return made;
 }
 
@@ -148,7 +148,7 @@ ucc_reduction_op_t reduction(uint32_t dtype, uint32_t reduce_op) {
     default:
       break;
   }
-  throw Failure(C10D_ERR_UNSUPPORTED, "UCC has no such reduction of dtype " + std::to_string(dtype));
+  throw Failure(C10D_ERR_UNSUPPORTED, "UCC does not have this reduction for dtype " + std::to_string(dtype));
 }
 
 }  // namespace c10d::ucc_shim

@@ -13,12 +13,12 @@ struct ElementType {
   size_t bytes;
 };
 
-/// The type in which elements are reduced by `reduce_op`. Throws Failure with C10D_ERR_UNSUPPORTED for a dtype that there is
-/// no such reduction of.
+/// The type for reducing elements by `reduce_op`. Throws Failure with C10D_ERR_UNSUPPORTED if UCC does not reduce this
+/// dtype.
 ElementType element_type(uint32_t dtype, uint32_t reduce_op);
 
-/// Throws Failure with C10D_ERR_UNSUPPORTED if UCC does not reduce such elements so. bool is a byte of 0 or 1, whose sum is
-/// OR and whose product is AND.
+/// Throws Failure with C10D_ERR_UNSUPPORTED if UCC does not have this reduction for the dtype. A bool is a byte of 0 or
+/// 1: its sum is OR and its product is AND.
 ucc_reduction_op_t reduction(uint32_t dtype, uint32_t reduce_op);
 
 /// Whether UCC averages such elements itself in an all-reduce or a reduce.

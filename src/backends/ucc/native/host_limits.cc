@@ -17,7 +17,7 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// What a group takes, with some to spare: UCX keeps descriptors per network interface and per segment of shared memory.
+/// Descriptors of a group, with some to spare: UCX keeps some per network interface and per segment of shared memory.
 constexpr size_t kDescriptors = 32;
 
 constexpr int kOthersAccess = 077;

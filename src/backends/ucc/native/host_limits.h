@@ -1,13 +1,13 @@
-// What UCX does not see to itself on the host.
+// Limits and permissions of the host that UCX does not handle itself.
 #pragma once
 
 namespace c10d::ucc_shim {
 
-/// Throws Failure if the process may open too few file descriptors for another group: UCX aborts the process then.
+/// Throws Failure if the process can open too few file descriptors for another group, in which case UCX would abort it.
 void require_descriptors();
 
-/// Takes the access of other users from the SysV segments of this process. UCX makes them with mode 0660; where the user's
-/// settings do not choose it, it makes none.
+/// Removes the access of other users to the SysV segments of this process. UCX creates them with mode 0660, but only if
+/// the user's settings enable them.
 void restrict_segments();
 
 }  // namespace c10d::ucc_shim

@@ -10,19 +10,20 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// UCX reads these when it is loaded; what the user has set stays.
+/// UCX reads these when it is loaded; values that the user has set stay.
 void set_defaults() {
-  // Its handlers of SIGSEGV and the like would take the place of the host's, which JavaScript engines live on.
+  // Its handlers for SIGSEGV and similar signals would replace those of the host, which JavaScript engines depend on.
   ::setenv("UCX_ERROR_SIGNALS", "", 0);
-  // It would write jumps over the machine code of mmap() and its like, and take 0.4 s for that. They make RDMA faster, which
-  // registers memory once then, and are of no use on one host.
+  // Otherwise it patches the machine code of mmap() and similar functions, which takes 0.4 s. That makes RDMA faster,
+  // which then registers memory only once, but is of no use on one host.
   ::setenv("UCX_MEM_MMAP_HOOK_MODE", "none", 0);
-  // Its SysV segments are open to the user's group; those of the transport "posix", which does the same, are not.
+  // Its SysV segments are accessible to the user's group; those of the transport "posix", which does the same job, are
+  // not.
   ::setenv("UCX_TLS", "^sysv", 0);
-  // Their logs would come out among what the program prints.
+  // By default the logs go to standard output, among what the program prints.
   ::setenv("UCX_LOG_FILE", "stderr", 0);
   ::setenv("UCC_LOG_FILE", "stderr", 0);
-  // Those of another program's UCX are no reason for a warning.
+  // Variables for another program's UCX are no reason for a warning.
   ::setenv("UCX_WARN_UNUSED_ENV_VARS", "n", 0);
 }
 
@@ -72,13 +73,13 @@ const Library& load_library() {
 
 const Library& library() {
   const Library& loaded = load_library();
-  if (!loaded.missing.empty()) throw Failure(C10D_ERR_BACKEND, "UCC is not there: " + loaded.missing);
+  if (!loaded.missing.empty()) throw Failure(C10D_ERR_BACKEND, "UCC is not available: " + loaded.missing);
   return loaded;
 }
 
 Failure failure_of(ucc_status_t status, const std::string& what, int32_t as) {
   std::string text = what + ": " + library().status_string(status) + " (UCC status " + std::to_string(status) + ")";
-  // The status says little more than that something has failed.
+  // The status says little more than that something failed.
   const std::string logged = take_logged_error();
   if (!logged.empty()) text += ", the log says: " + logged;
   return Failure::of_shortage(text, system_error_in(logged), as);

@@ -1,4 +1,4 @@
-// libucc, found when it is first needed.
+// libucc, loaded when it is first needed.
 #pragma once
 
 #include <ucc/api/ucc.h>
@@ -30,20 +30,21 @@ struct Library {
   decltype(&::ucc_collective_post) collective_post;
   decltype(&::ucc_collective_finalize) collective_finalize;
 
-  /// Why there is none; empty if there is one.
+  /// Why it could not be loaded; empty if it could.
   std::string missing;
 };
 
 /// Loads libucc at the first call, from any thread.
 const Library& load_library();
 
-/// The library; throws Failure if there is none.
+/// The library; throws Failure if it could not be loaded.
 const Library& library();
 
-/// Throws Failure with `what` and the library's own words unless `status` is UCC_OK.
+/// Throws Failure with `what` and the library's own text unless `status` is UCC_OK.
 void require(ucc_status_t status, const std::string& what);
 
-/// `what`, the library's own words for a status, and what it has logged on this thread, as a failure with this c10d_status.
+/// A failure with this c10d_status, whose text is `what`, the library's text for the status, and what it logged on this
+/// thread.
 Failure failure_of(ucc_status_t status, const std::string& what, int32_t as);
 
 }  // namespace c10d::ucc_shim

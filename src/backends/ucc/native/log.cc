@@ -9,17 +9,18 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// As ucs/debug/log.h has them, which UCX installs but not every distribution packages. UCC's are the same.
+/// From ucs/debug/log.h, which UCX installs but not every distribution packages. UCC's values are the same.
 enum Level { kFatal = 0, kError = 1 };
-enum Passed { kStop = 0, kContinue = 1 };
+enum HandlerResult { kStop = 0, kContinue = 1 };
 using Handler = int (*)(const char* file, unsigned line, const char* function, int level, const void* component,
                         const char* format, va_list arguments);
 
-/// That of the group which this thread serves. Without a destructor, since UCX logs from threads that are about to end.
+/// The log of the group that this thread serves. Without a destructor, since UCX logs from threads that are about to
+/// end.
 thread_local Log* current = nullptr;
 
 int listen(const char*, unsigned, const char*, int level, const void*, const char* format, va_list arguments) {
-  if (level <= kError && current != nullptr) current->note(format, arguments);
+  if (level <= kError && current != nullptr) current->record(format, arguments);
   return kContinue;
 }
 
@@ -34,14 +35,14 @@ void listen_to(void* library, const char* name) {
 void listen_to_log(void* ucc) {
   void* const ucx = ::dlopen("libucs.so.0", RTLD_NOW | RTLD_NOLOAD);
   listen_to(ucx, "ucs_log_push_handler");
-  // An older UCC logs by UCX.
+  // An older UCC logs through UCX.
   listen_to(ucc, "ucc_log_push_handler");
 }
 
 Log::Call::Call(Log& log) : outer_(current) { current = &log; }
 Log::Call::~Call() { current = outer_; }
 
-void Log::note(const char* format, va_list arguments) {
+void Log::record(const char* format, va_list arguments) {
   if (!empty()) return;
   va_list copied;
   va_copy(copied, arguments);

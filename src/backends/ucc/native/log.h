@@ -1,4 +1,4 @@
-// What UCC and UCX report by their log alone.
+// Errors that UCC and UCX report only in their logs.
 #pragma once
 
 #include <cstdarg>
@@ -6,18 +6,18 @@
 
 namespace c10d::ucc_shim {
 
-/// Listens to the logs of UCX and of UCC, whose library this is, for the life of the process.
+/// Listens to the logs of UCX and of UCC, whose library handle this is, for the life of the process.
 void listen_to_log(void* ucc);
 
-/// The errors that are logged while UCC is called for one group. A thread may serve several groups, one after the other, and
-/// the errors of one say nothing about the others.
+/// The errors that are logged while UCC is called for one group. A thread may serve several groups, one after the
+/// other.
 class Log {
  public:
   Log() = default;
   Log(const Log&) = delete;
   Log& operator=(const Log&) = delete;
 
-  /// While it is there, what this thread logs is the group's.
+  /// While it exists, errors that this thread logs belong to the group.
   class Call {
    public:
     explicit Call(Log& log);
@@ -29,8 +29,8 @@ class Log {
     Log* const outer_;
   };
 
-  /// Keeps the first one.
-  void note(const char* format, va_list arguments);
+  /// Keeps only the first error.
+  void record(const char* format, va_list arguments);
   bool empty() const { return first_error_[0] == '\0'; }
   std::string take();
 
@@ -40,8 +40,8 @@ class Log {
 
 /// Whether an error was logged for the group that this thread serves since the last call of take_logged_error().
 bool logged_error();
-/// The first error that was logged for that group since the last call; empty if there was none. UCX_LOG_LEVEL=fatal keeps
-/// errors from being logged.
+/// The first error that was logged for that group since the last call; empty if there was none. UCX_LOG_LEVEL=fatal
+/// keeps errors from being logged.
 std::string take_logged_error();
 
 }  // namespace c10d::ucc_shim

@@ -8,8 +8,8 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// UCX keeps 15 bits of a message's tag, of which UCC has the last 8 numbers for itself; the first bit tells the two parts of
-/// a message apart.
+/// UCX keeps 15 bits of a message's tag, and UCC reserves the last 8 numbers. The first bit distinguishes the two parts
+/// of a message.
 constexpr uint32_t kLargestTag = (1U << 14) - 9;
 
 }  // namespace
@@ -39,7 +39,9 @@ void check_op(const Op& op) {
       break;
     case C10D_OP_SEND:
     case C10D_OP_RECV:
-      if (request.tag > kLargestTag) throw Failure(C10D_ERR_INVALID, "UCC has tags up to 16375");
+      if (request.tag > kLargestTag)
+        throw Failure(C10D_ERR_INVALID,
+                      "tag " + std::to_string(request.tag) + " is too large: UCC has tags up to 16375");
       break;
     case C10D_OP_BARRIER:
       if ((request.flags & C10D_FLAG_MONITORED) == 0) break;

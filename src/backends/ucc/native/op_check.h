@@ -1,4 +1,4 @@
-// What must hold of an op before anything of it is sent.
+// Checks of an op before any of its data is sent.
 #pragma once
 
 #include "ops/op.h"
@@ -8,7 +8,7 @@ namespace c10d::ucc_shim {
 /// Throws Failure with C10D_ERR_INVALID or C10D_ERR_UNSUPPORTED if UCC cannot carry out the op.
 void check_op(const Op& op);
 
-/// Whether the op is a reduction that leaves each rank a part of the result.
+/// Whether the op is a reduction of which each rank gets a part of the result.
 bool scatters_reduced(uint32_t opcode);
 
 }  // namespace c10d::ucc_shim

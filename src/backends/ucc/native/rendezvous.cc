@@ -35,11 +35,11 @@ ucc_oob_coll_t Rendezvous::callbacks() {
   return oob;
 }
 
-/// Blocks until all values are there, which connecting may.
+/// Blocks until all values are there, as connecting may.
 ucc_status_t Rendezvous::gather(void* source, void* target, size_t bytes, void* self, void** request) noexcept {
   auto& rendezvous = *static_cast<Rendezvous*>(self);
   *request = self;
-  // What it asks for then is a barrier: any answer will do.
+  // This all-gather is only a barrier: the values do not matter.
   if (rendezvous.closed_) {
     auto* const lock = rendezvous.last_lock_;
     if (lock != nullptr && !lock->owns_lock()) lock->lock();

@@ -16,27 +16,28 @@ namespace c10d::ucc_shim {
 /// All ranks call the same all-gathers in the same order while they connect.
 class Rendezvous {
  public:
-  /// `look` is called now and then while values are awaited, and throws to end that.
+  /// `look` is called now and then while it waits for values, and throws to end that.
   Rendezvous(const Config& config, Exchange& exchange, std::function<void()> look)
       : config_(config), exchange_(exchange), look_(std::move(look)) {}
   Rendezvous(const Rendezvous&) = delete;
   Rendezvous& operator=(const Rendezvous&) = delete;
 
-  /// The values of all ranks, by rank. Throws Failure naming the ranks that did not come.
+  /// The values of all ranks, by rank. Throws Failure naming the missing ranks.
   std::vector<std::vector<char>> all_gather(const void* value, size_t bytes);
 
-  /// The same as UCC calls it. What goes wrong is kept for rethrow(), since nothing may be thrown through UCC.
+  /// The same for UCC to call. A failure is kept for rethrow(), since nothing may be thrown through UCC.
   ucc_oob_coll_t callbacks();
-  /// Throws the Failure that an all-gather of UCC's ended with, if one did.
+  /// Throws the Failure that an all-gather of UCC's ended with, if there is one.
   void rethrow() const;
 
-  /// A lock to be let go of whenever UCC waits for other ranks; nullptr for none.
-  void let_go_while_waiting(std::unique_lock<std::mutex>* lock) { lock_ = lock; }
+  /// A lock to be released whenever UCC waits for other ranks; nullptr for none.
+  void unlock_while_waiting(std::unique_lock<std::mutex>* lock) { lock_ = lock; }
 
-  /// From now on there is nobody to ask: UCC, which wants to meet the other ranks once more when it ends, goes on alone.
+  /// From now on no values are exchanged: UCC, which calls one more all-gather when it ends, goes on without the other
+  /// ranks.
   void close() { closed_ = true; }
-  /// A lock to be taken at that meeting, when what there was to send has gone; nullptr for none.
-  void lock_at_last_meeting(std::unique_lock<std::mutex>* lock) { last_lock_ = lock; }
+  /// A lock to be taken at that last all-gather, when everything has been sent; nullptr for none.
+  void lock_at_last_gather(std::unique_lock<std::mutex>* lock) { last_lock_ = lock; }
 
  private:
   static ucc_status_t gather(void* source, void* target, size_t bytes, void* self, void** request) noexcept;

@@ -26,13 +26,14 @@ Request::Request(ucc_team_h team, ucc_coll_args_t& args) {
     throw failure_of(status, "UCC cannot carry out the op", C10D_ERR_UNSUPPORTED);
   }
   require(status, "UCC does not begin the op");
-  // In a UCC that is built otherwise, its log has to do.
+  // If this UCC has another layout, only its log shows errors.
   keeps_status_ = kept_status(handle_) == UCC_OPERATION_INITIALIZED;
   require(library().collective_post(handle_), "UCC does not start the op");
 }
 
-/// Of a reduction that has failed, UCC shows the status of what it reduces with (seen with 1.9: ucc_task_complete() puts the one
-/// in place of the other). The task itself keeps the real one, right after that.
+/// For a reduction that has failed, UCC shows the status of the component that reduces (seen with 1.9:
+/// ucc_task_complete() overwrites the status of the task with it). The task keeps its real status right after the
+/// request.
 ucc_status_t Request::test() const {
   const ucc_status_t shown = ucc_collective_test(handle_);
   if (shown != UCC_OK) return shown;

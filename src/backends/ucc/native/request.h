@@ -1,4 +1,4 @@
-// A collective of libucc that was posted.
+// A posted collective of libucc.
 #pragma once
 
 #include <ucc/api/ucc.h>
@@ -8,15 +8,15 @@
 
 namespace c10d::ucc_shim {
 
-/// UCC cannot cancel one: what it was posted with stays until it has ended.
+/// UCC cannot cancel it: its buffers and arguments must stay until it has ended.
 class Request {
  public:
-  /// Posts it. Throws Failure, with C10D_ERR_UNSUPPORTED where UCC has no such collective.
+  /// Posts it. Throws Failure, with C10D_ERR_UNSUPPORTED if UCC does not have the collective.
   Request(ucc_team_h team, ucc_coll_args_t& args);
 
   /// UCC_INPROGRESS until it has ended.
   ucc_status_t test() const;
-  /// Gives one that has ended back. Throws Failure.
+  /// Frees a request that has ended. Throws Failure.
   void release();
 
  private:

@@ -9,10 +9,10 @@ namespace c10d::ucc_shim {
 
 namespace {
 
-/// How long the end of a team may take.
+/// How long ending a team may take.
 constexpr std::chrono::milliseconds kDestroyLimit{500};
 
-/// Making and ending contexts touches what all of them share inside UCC and UCX.
+/// Making and ending contexts touches state that all of them share inside UCC and UCX.
 std::mutex& shared_state() {
   static std::mutex mutex;
   return mutex;
@@ -25,7 +25,7 @@ Team::Team(Rendezvous& rendezvous) : rendezvous_(rendezvous) {
   require_descriptors();
   ucc_lib_params_t params{};
   params.mask = UCC_LIB_PARAM_FIELD_THREAD_MODE;
-  // One thread at a time, but not always the same one: UCX has nothing between the two.
+  // One thread at a time, but not always the same one: UCX has no level for that.
   params.thread_mode = UCC_THREAD_MULTIPLE;
   ucc_lib_config_h config = nullptr;
   require(ucc_.lib_config_read(nullptr, nullptr, &config), "UCC cannot read its configuration");
@@ -44,9 +44,9 @@ void Team::make_context(std::unique_lock<std::mutex>& lock) {
     params.type = UCC_CONTEXT_SHARED;
     params.oob = rendezvous_.callbacks();
     // Other groups may be made while this one waits for its ranks.
-    rendezvous_.let_go_while_waiting(&lock);
+    rendezvous_.unlock_while_waiting(&lock);
     status = ucc_.context_create(lib_, &params, config, &context_);
-    rendezvous_.let_go_while_waiting(nullptr);
+    rendezvous_.unlock_while_waiting(nullptr);
     ucc_.context_config_release(config);
     restrict_segments();
   }
@@ -69,7 +69,7 @@ ucc_team_h Team::make(const Config& config, uint64_t id, const std::function<voi
   params.ep_range = UCC_COLLECTIVE_EP_RANGE_CONTIG;
   params.ep_map.type = UCC_EP_MAP_FULL;
   params.ep_map.ep_num = static_cast<uint64_t>(config.world_size);
-  // Of its context alone; without one the ranks would have to agree on one first.
+  // Unique within its context only. Without it the ranks would have to agree on an id first.
   params.id = id;
   ucc_team_h team = nullptr;
   ucc_status_t status = ucc_.team_create_post(&context_, 1, &params, &team);
@@ -95,12 +95,12 @@ void Team::destroy() noexcept {
     if (status != UCC_OK) return;
     team = nullptr;
   }
-  // Other groups are made meanwhile: UCX waits here for as long as a peer takes nothing of what is left to send, which may be
-  // until the end of the process. It touches what contexts share after that.
+  // Not locked yet, so that other groups can be made meanwhile: UCX waits here until peers have received what is left
+  // to send, maybe until the end of the process. Only after that it touches the shared state.
   std::unique_lock<std::mutex> lock(shared_state(), std::defer_lock);
-  rendezvous_.lock_at_last_meeting(&lock);
+  rendezvous_.lock_at_last_gather(&lock);
   ucc_.context_destroy(context_);
-  rendezvous_.lock_at_last_meeting(nullptr);
+  rendezvous_.lock_at_last_gather(nullptr);
   if (!lock.owns_lock()) lock.lock();
   ucc_.finalize(lib_);
 }

@@ -1,4 +1,4 @@
-// A team of UCC with all that it stands on.
+// A team of UCC with its library handle and context.
 #pragma once
 
 #include <ucc/api/ucc.h>
@@ -13,24 +13,24 @@ namespace c10d::ucc_shim {
 
 class Team {
  public:
-  /// Makes library handle and context, for which it waits for the other ranks. Throws Failure.
+  /// Makes the library handle and the context, which waits for the other ranks. Throws Failure.
   explicit Team(Rendezvous& rendezvous);
   Team(const Team&) = delete;
   Team& operator=(const Team&) = delete;
 
-  /// Makes the team; asks for it until it is done or `stop()` throws. Throws Failure.
+  /// Makes the team, polling until it is done or `stop()` throws. Throws Failure.
   void create(const Config& config, const std::function<void()>& stop);
-  /// One more of the same ranks, with an order of its own.
+  /// Makes another team of the same ranks, with an order of its own.
   void create_second(const Config& config, const std::function<void()>& stop);
 
   ucc_team_h get() const { return teams_[0]; }
   ucc_team_h second() const { return teams_[1]; }
 
-  /// Goes on with what is under way. An error may be that of a collective, which tells it too.
+  /// Drives what is in flight. An error may be that of a collective, which reports it too.
   ucc_status_t progress() { return ucc_.context_progress(context_); }
 
-  /// Ends it in good order, within a limit: nothing may be under way. A team that is only deleted stays in memory, since UCC
-  /// has no way to end one while something is.
+  /// Ends the team in good order, within a limit: nothing may be in flight. A team that is only deleted stays in
+  /// memory, since UCC cannot end a team while something is in flight.
   void destroy() noexcept;
 
  private:

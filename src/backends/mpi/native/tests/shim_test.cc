@@ -1,5 +1,5 @@
-// One rank of a job that drives the shim by its C symbols, as the host does; `mpirun -n 3 mpi_shim_test multiple`. It exists
-// for the sanitizers: what ops give is tested from TypeScript, far more thoroughly.
+// One rank of a job that drives the shim through its C symbols, as the host does; `mpirun -n 3 mpi_shim_test multiple`.
+// It exists for the sanitizers: the results of ops are tested from TypeScript, far more thoroughly.
 #include <dlfcn.h>
 #include <mpi.h>
 #include <poll.h>
@@ -21,7 +21,7 @@
 #include <vector>
 
 #include "c10d.h"
-#include "mpi_host.h"
+#include "process/mpi_host.h"
 #include "tests/failure_view.h"
 
 namespace {
@@ -29,7 +29,7 @@ namespace {
 using Clock = std::chrono::steady_clock;
 using std::chrono::milliseconds;
 
-/// Nothing takes that long, even with a sanitizer on a loaded machine.
+/// Nothing takes this long, even with a sanitizer on a loaded machine.
 constexpr double kLimitMs = 60'000;
 
 int rank = 0;
@@ -57,12 +57,12 @@ template <class Condition>
 void until(const std::string& what, Condition condition) {
   const auto start = Clock::now();
   while (!condition()) {
-    require(ms_since(start) < kLimitMs, "in vain waited for " + what);
+    require(ms_since(start) < kLimitMs, "timed out waiting for " + what);
     std::this_thread::sleep_for(milliseconds(1));
   }
 }
 
-/// The store: a file per key, in a folder that all ranks see.
+/// The store: one file per key, in a folder that all ranks can access.
 void store_set(const std::string& key, const std::vector<char>& value) {
   const std::string path = folder + "/" + key;
   const std::string draft = path + "." + std::to_string(rank);
@@ -77,7 +77,7 @@ bool store_get(const std::string& key, std::vector<char>& value) {
   return true;
 }
 
-/// All ranks come here before any goes on, without MPI.
+/// Waits until all ranks have called it, without MPI.
 void meet(const std::string& name) {
   store_set("meet." + name + "." + std::to_string(rank), {});
   std::vector<char> ignored;
@@ -100,7 +100,7 @@ struct LateRank {
   uint32_t turn;
   /// Limit of connecting.
   double limit_ms;
-  /// The key of the store that it has no answer for.
+  /// The key of the store whose request is never answered.
   std::string unanswered;
 };
 
@@ -136,7 +136,7 @@ class Group {
 
   void close() {
     const int32_t left = c10d_close(group_, failed_ ? 50 : 10'000);
-    // A group with ops that MPI cannot call back stays.
+    // A group with ops that MPI cannot cancel stays.
     require(left == 0 || failed_, "group " + name_ + " could not be closed");
     ::close(fd_);
     group_ = nullptr;
@@ -317,7 +317,7 @@ void all_ops(Group& group, bool waits) {
       check(
           data, [&](size_t) { return total; }, "reduce");
   }
-  // By an op of ours, and divided afterwards.
+  // By an operation of our own, and divided afterwards.
   std::vector<uint16_t> halves(300, 0x3f80);  // 1 in bfloat16
   Request average(C10D_OP_ALLREDUCE);
   average.out(halves).op.dtype = C10D_BFLOAT16;
@@ -430,7 +430,7 @@ void all_ops(Group& group, bool waits) {
   }
 }
 
-/// Several ops at once, in groups that have a host's thread each.
+/// Several ops at once, in two groups that are driven by one host thread each.
 void side_by_side(Group& a, Group& b) {
   const auto work = [](Group& group, bool waits) {
     for (int round = 0; round < 15; round++) {
@@ -457,7 +457,7 @@ void expect_failure(const Result& result, int32_t status, const std::string& tex
               std::to_string(status) + ", \"" + text + "\"");
 }
 
-/// Rank 0 runs out of time, aborts, or leaves; the others have an op that would take much longer.
+/// Rank 0 times out, aborts, or leaves; the others have an op that would take much longer.
 void failures() {
   const int last = size - 1;
   {
@@ -482,7 +482,7 @@ void failures() {
         std::this_thread::sleep_for(milliseconds(50));
         c10d_abort(group.handle(), C10D_ERR_ABORTED, "the test aborts");
       });
-      // Without the others, which come only when it is over.
+      // Without the others, which begin only when it has ended.
       expect_failure(group.wait(id), C10D_ERR_ABORTED, "the test aborts");
       aborting.join();
       meet("aborted");
@@ -500,7 +500,7 @@ void failures() {
     Floats data(4), message(3);
     group.run(Request(C10D_OP_ALLREDUCE).out(data).op, true);
     if (rank == last) {
-      // It waits for nobody.
+      // It waits for no other rank.
       group.close();
     } else {
       expect_failure(group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op)), C10D_ERR_NETWORK,
@@ -522,13 +522,13 @@ void failures() {
   }
 }
 
-/// After an op was refused: a rank that is late finds a group that two others have failed by then.
+/// After an op was refused: for a late rank the group has already failed because of two others.
 void expect_failed_by(const std::string& text) {
   const std::string error = c10d::test::last_error();
-  require(error.find(text) != std::string::npos, "the group has failed by \"" + error + "\", not by " + text);
+  require(error.find(text) != std::string::npos, "the group has failed with \"" + error + "\", not with " + text);
 }
 
-/// The last rank calls something else than the others; all end with both calls.
+/// The last rank makes another call than the others; all get an error with both calls.
 void out_of_step(int most_direct) {
   const std::string suffix = " " + std::to_string(most_direct);
   const auto differ = [&](const std::string& name, size_t usual, size_t other, const std::string& text) {
@@ -548,7 +548,7 @@ void out_of_step(int most_direct) {
   differ("a large size and a small one", 300'000, 5, "called allReduce(float32[300000], SUM)");
   differ("large sizes", 300'000, 300'100, "called allReduce(float32[300100], SUM)");
   {
-    // What is before the call that differs ends well, in whatever order it is waited for.
+    // The ops before the call that differs succeed, in whatever order they are waited for.
     Group group("one of many" + suffix, most_direct);
     constexpr size_t kOps = 50;
     constexpr size_t kOdd = 30;
@@ -590,7 +590,7 @@ void out_of_step(int most_direct) {
     meet("another op" + suffix);
   }
   {
-    // The last rank sends 5 to each and expects 5 of each, the others 4; what it sends itself fits.
+    // The last rank sends 5 to each and expects 5 from each, the others 4; what it sends to itself matches.
     Group group("parts" + suffix, most_direct);
     Floats data(rank == size - 1 ? 5 : 4, 1);
     std::vector<Floats> results(static_cast<size_t>(size), data);
@@ -603,7 +603,7 @@ void out_of_step(int most_direct) {
     meet("parts" + suffix);
   }
   {
-    // Only what the last rank sends to rank 0 does not fit, but all fail.
+    // Only what the last rank sends to rank 0 does not match, but all fail.
     Group group("one part" + suffix, most_direct);
     Floats data(4, 1), more(5, 1);
     std::vector<Floats> results(static_cast<size_t>(size), data);
@@ -617,7 +617,8 @@ void out_of_step(int most_direct) {
     meet("one part" + suffix);
   }
   {
-    // All ranks know that the root could not count that, whose table alone is that long. No byte of it is touched.
+    // All ranks know that MPI could not count the elements at the root, which alone has so many buffers. None of them
+    // is accessed.
     Group group("too many" + suffix, most_direct);
     std::vector<uint8_t> byte(1);
     const uint64_t each = (uint64_t{1} << 31) / static_cast<uint64_t>(size) + 1;
@@ -626,7 +627,7 @@ void out_of_step(int most_direct) {
     request.in(byte.data(), each);
     for (int i = 0; i < size && rank == 0; i++) request.out(byte).outputs.back().bytes = each;
     require(c10d_submit(group.handle(), &request.set().op, 1) == C10D_ERR_INVALID, "a gather of too much is begun");
-    // What a rank sends itself is compared by nobody else.
+    // Only the rank itself can compare what it sends to itself.
     Floats data(4, 1), smaller(3);
     Request to_itself(C10D_OP_ALLTOALL);
     for (int i = 0; i < size; i++) to_itself.in(data).out(i == rank ? smaller : data);
@@ -635,7 +636,7 @@ void out_of_step(int most_direct) {
     check(
         data, [](size_t) { return size; }, "all-reduce after refusals on all ranks");
     meet("refused" + suffix);
-    // Rank 0 alone has one refused: then it is out of step, though the next calls are the same.
+    // An op is refused on rank 0 alone. Then it is out of step, although the next calls are the same.
     Request nothing(C10D_OP_ALLREDUCE);
     if (rank == 0) require(c10d_submit(group.handle(), &nothing.op, 1) == C10D_ERR_INVALID, "an op without a buffer");
     const Result result = group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op));
@@ -645,16 +646,16 @@ void out_of_step(int most_direct) {
   }
 }
 
-/// Open MPI gives way in every call where there are more ranks than cores, unless it is told not to.
-void looks_do_not_yield() {
+/// Open MPI yields in every call if there are more ranks than cores, unless that is turned off.
+void polls_do_not_yield() {
 #if defined(OPEN_MPI)
   const auto set_yield = reinterpret_cast<bool (*)(bool)>(::dlsym(RTLD_DEFAULT, "opal_progress_set_yield_when_idle"));
-  require(set_yield == nullptr || !set_yield(false), "MPI gives way to other threads in every call");
+  require(set_yield == nullptr || !set_yield(false), "MPI yields to other threads in every call");
 #endif
 }
 
-/// The time of the last rank is over before it knows that the others have gone into MPI to make a group. It joins them there when
-/// its host has found out, and leaves; they go on.
+/// The last rank times out before it knows that the others are in MPI to make a group. When its host has learnt that,
+/// it joins them there and leaves the group; they go on.
 void late_for_a_group() {
   const std::string name = "late";
   if (rank == size - 1) {
@@ -678,7 +679,7 @@ void late_for_a_group() {
   meet(name);
 }
 
-/// An op runs out of time, and the host is notified, though a thread is stuck in MPI.
+/// An op times out, and the host is notified although a thread is stuck in MPI.
 void stuck_in_mpi() {
   Group group("stuck");
   Floats message(3);
@@ -690,7 +691,7 @@ void stuck_in_mpi() {
     const Result result = group.await(id);
     require(tests_blocked > 0, "MPI_Test has returned");
     expect_failure(result, C10D_ERR_OP_TIMEOUT, "timed out after 200 ms");
-    require(result.flags == C10D_EVENT_PINNED, "the buffer is still in MPI, but nobody says so");
+    require(result.flags == C10D_EVENT_PINNED, "MPI still uses the buffer, but the event does not say so");
     tests_block = false;
   }
   meet("stuck");
@@ -698,10 +699,10 @@ void stuck_in_mpi() {
 
 }  // namespace
 
-// In place of the library's own, which these call.
+// Replacements for functions of the library, which they call.
 
 #if defined(__SANITIZE_ADDRESS__)
-/// What parts that are unloaded again have left behind, no suppression can name.
+/// No suppression can name leaks of parts of the library that were unloaded.
 extern "C" __attribute__((visibility("default"))) int MPI_Init_thread(int* count, char*** arguments, int required,
                                                                       int* provided) {
   __lsan_disable();
@@ -725,7 +726,7 @@ int main(int count, char** arguments) {
   const bool multiple = count < 2 || std::strcmp(arguments[1], "single") != 0;
   c10d_mpi_start(multiple ? 1 : 0, 0);
   until("MPI", [] { return c10d_mpi_state() >= 2; });
-  require(c10d_mpi_state() == 2, "MPI could not be begun");
+  require(c10d_mpi_state() == 2, "MPI could not be started");
   rank = c10d_mpi_rank();
   size = c10d_mpi_size();
   require(multiple == (c10d_mpi_any_thread() == 1), "another thread level than was asked for");
@@ -742,7 +743,7 @@ int main(int count, char** arguments) {
     all_ops(first, true);
     all_ops(second, false);
     side_by_side(first, second);
-    looks_do_not_yield();
+    polls_do_not_yield();
   }
   {
     Group in_rounds("in rounds", 1);
@@ -758,16 +759,16 @@ int main(int count, char** arguments) {
     all_ops(after, true);
   }
   meet("end");
-  // Rank 0 goes last, with the folder.
+  // Rank 0 exits last and removes the folder.
   if (rank == 0) {
-    meet("gone");
+    meet("exited");
     const std::string command = "rm -r '" + folder + "'";
     require(std::system(command.c_str()) == 0, "cannot remove " + folder);
   } else {
-    store_set("meet.gone." + std::to_string(rank), {});
+    store_set("meet.exited." + std::to_string(rank), {});
   }
 #if defined(__SANITIZE_ADDRESS__)
-  // Not after the end, when the libraries have unloaded parts of themselves, which no suppression can name then.
+  // Not after the end of MPI, when parts of the libraries were unloaded, which no suppression can name then.
   __lsan_do_leak_check();
 #endif
   c10d_mpi_end(0);

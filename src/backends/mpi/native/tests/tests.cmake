@@ -3,8 +3,9 @@ function(c10d_add_mpi_test implementation launcher ranks threads)
   set(name mpi_${implementation}_${ranks}_${threads})
   add_test(NAME ${name} COMMAND ${launcher} ${ARGN} -n ${ranks} $<TARGET_FILE:mpi_shim_test_${implementation}> ${threads})
   set(here ${CMAKE_CURRENT_SOURCE_DIR}/tests)
-  # The libraries were not built with sanitizers, which cannot see how their threads agree. Groups with ops that MPI cannot call
-  # back keep their threads. UCX puts hooks into madvise(), for which new threads are not yet ready under the thread sanitizer.
+  # The libraries were not built with sanitizers, which cannot see how their threads synchronize. Groups with ops that
+  # MPI cannot cancel keep their threads. UCX hooks madvise(), for which new threads are not yet ready under the thread
+  # sanitizer.
   set_tests_properties(${name} PROPERTIES
     TIMEOUT 200
     LABELS mpi

@@ -91,7 +91,7 @@ Outcome Rank::finish(int64_t id, Way way) {
   if (id < 0) return {static_cast<int32_t>(id), -1, c10d::test::last_error()};
   const auto key = static_cast<uint64_t>(id);
   c10d_event event{};
-  // Its event may have come with that of another one.
+  // Its event may have arrived with that of another one.
   if (way == Way::wait && ended_.count(key) == 0) {
     event.status = c10d_wait(group_, key, kForever, &event, sizeof event);
   } else {

@@ -1,4 +1,4 @@
-// A rank of the tests: the host's side of the shim ABI in a process of its own, with a folder for a store.
+// A rank of the tests: the host's side of the shim ABI in a process of its own, with a folder as the store.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace c10d::test {
 
-/// An op with its buffers, which stay as long as it does.
+/// An op with its buffers, which live as long as it does.
 struct Call {
   c10d_opcode opcode;
   std::vector<std::vector<float>> inputs = {};
@@ -36,15 +36,15 @@ struct Outcome {
 
 class Rank {
  public:
-  /// Connects, unless told not to. `options` are those of c10d_config. Throws std::runtime_error if that fails.
+  /// Connects, unless `connects` is false. `options` are those of c10d_config. Throws std::runtime_error if that fails.
   Rank(int rank, int world_size, const std::filesystem::path& folder, const std::vector<std::string>& options = {},
        bool connects = true);
   ~Rank();
   Rank(const Rank&) = delete;
   Rank& operator=(const Rank&) = delete;
 
-  /// Connects a rank that has been told not to, and gives the end of that. It kills its process when it asks for its value `dies_at`,
-  /// counted from 0.
+  /// Connects a rank that was made without connecting, and returns the outcome. It kills its process when it asks for
+  /// its value number `dies_at`, counted from 0.
   Outcome try_connect(int dies_at = -1);
 
   int rank() const { return rank_; }
@@ -58,12 +58,12 @@ class Rank {
   Outcome run(Call& call, Way way) { return finish(submit(call), way); }
   void kick() const { c10d_kick(group_); }
   c10d_state state() const { return static_cast<c10d_state>(c10d_group_state(group_)); }
-  /// What c10d_close says.
+  /// Returns what c10d_close returned.
   int32_t close();
 
  private:
   void connect();
-  /// Takes what there is to take, after waiting for up to a moment for something.
+  /// Handles the pending events, after a short wait for one.
   void pump();
   void answer(const c10d_event& event);
   void look_up();
@@ -76,9 +76,9 @@ class Rank {
   c10d_group* group_ = nullptr;
   int wake_fd_ = -1;
   std::map<uint64_t, c10d_event> ended_;
-  /// Keys that are asked for.
+  /// Keys that were requested.
   std::map<uint64_t, std::string> wanted_;
-  /// How many keys it has been asked for, and at which of them it dies.
+  /// How many keys were requested, and at which of them the process dies.
   int asked_ = 0;
   int dies_at_ = -1;
   bool ready_ = false;

@@ -1,5 +1,5 @@
-// The UCC shim by its C ABI, without Bun: ranks are processes, so that one can be killed or stopped. Each scenario runs on its
-// own; the program ends with 1 if one of them went wrong, and with 77 where there is no libucc.
+// The UCC shim through its C ABI, without Bun: ranks are processes, so that one can be killed or stopped. Each scenario
+// runs on its own; the program exits with 1 if one of them failed, and with 77 if there is no libucc.
 #include <dlfcn.h>
 #include <signal.h>
 #include <sys/socket.h>
@@ -24,16 +24,17 @@
 #include "tests/failure_view.h"
 
 #if defined(__SANITIZE_ADDRESS__)
-// What libucc keeps for the life of the process. A team that has failed is never ended, since that would wait for the others.
+// What libucc keeps for the life of the process. A team that failed is never ended, since that would wait for the
+// others.
 extern "C" const char* __lsan_default_suppressions() {
   return "leak:libucc.so\nleak:libucc_\nleak:libucp.so\nleak:libuct.so\nleak:libucs.so\nleak:libucm.so\nleak:ld-linux-"
          "\n";
 }
-// It does not know how a newer C library lays out the storage of threads, and would now and then crash there.
+// LeakSanitizer does not know how a newer C library lays out thread-local storage, and would now and then crash there.
 extern "C" const char* __lsan_default_options() { return "print_suppressions=0:use_tls=0"; }
 #elif defined(__SANITIZE_THREAD__)
-// These are not instrumented: of their own locks nothing is known. One that libucp takes while it is loaded is let go of by
-// the loader, as far as can be seen.
+// These are not instrumented, so ThreadSanitizer does not see their locks. To it, the loader releases a lock that
+// libucp takes while it is loaded.
 extern "C" const char* __tsan_default_suppressions() {
   return "called_from_lib:libucc.so\ncalled_from_lib:libucc_tl_ucp.so\ncalled_from_lib:libucc_cl_basic.so\n"
          "called_from_lib:libucp.so\ncalled_from_lib:libuct.so\ncalled_from_lib:libucs.so\nmutex:ld-linux-\n";
@@ -48,7 +49,7 @@ using std::chrono::seconds;
 using Clock = std::chrono::steady_clock;
 
 constexpr int kSkipped = 77;
-/// For a scenario, before what still runs of it is killed.
+/// The limit of a scenario, after which its processes are killed.
 constexpr seconds kLimit{60};
 
 int failures = 0;
@@ -56,7 +57,7 @@ int failures = 0;
 bool check(bool holds, const std::string& what) {
   if (!holds) {
     failures++;
-    std::fprintf(stderr, "  not so: %s\n", what.c_str());
+    std::fprintf(stderr, "  does not hold: %s\n", what.c_str());
   }
   return holds;
 }
@@ -70,7 +71,7 @@ void check_outcome(const Outcome& outcome, int32_t status, int32_t peer, const s
 
 std::vector<float> filled(size_t n, double value) { return std::vector<float>(n, static_cast<float>(value)); }
 
-/// What rank `from` has for rank `to`.
+/// The value that rank `from` sends to rank `to`.
 double number(int from, int to) { return 1 + from * 10 + to; }
 
 std::vector<std::vector<float>> lists(size_t n, int count, const std::function<double(int)>& value) {
@@ -79,7 +80,7 @@ std::vector<std::vector<float>> lists(size_t n, int count, const std::function<d
   return all;
 }
 
-/// The same in one piece.
+/// The same as one buffer.
 std::vector<float> joined(size_t n, int count, const std::function<double(int)>& value) {
   std::vector<float> all;
   for (const auto& part : lists(n, count, value)) all.insert(all.end(), part.begin(), part.end());
@@ -89,7 +90,7 @@ std::vector<float> joined(size_t n, int count, const std::function<double(int)>&
 void expect(Rank& rank, const char* name, Way way, Call call, const std::vector<std::vector<float>>& outputs) {
   const Outcome outcome = rank.run(call, way);
   check(outcome.status == C10D_OK, std::string(name) + " succeeds: " + outcome.text);
-  check(call.outputs == outputs, std::string(name) + " gives the right result");
+  check(call.outputs == outputs, std::string(name) + " has the right result");
 }
 
 void all_ops(Rank& rank, size_t n, Way way) {
@@ -127,7 +128,7 @@ void all_ops(Rank& rank, size_t n, Way way) {
   Call reduce{C10D_OP_REDUCE, {}, {own}, root};
   const Outcome reduced = rank.run(reduce, way);
   check(reduced.status == C10D_OK, "reduce succeeds: " + reduced.text);
-  if (at_root) check(reduce.outputs[0] == filled(n, sum), "reduce gives the right result");
+  if (at_root) check(reduce.outputs[0] == filled(n, sum), "reduce has the right result");
   expect(rank, "allGather", way, {C10D_OP_ALLGATHER, {own}, lists(n, size, nothing)}, lists(n, size, one));
   expect(rank, "allGatherIntoTensor", way, {C10D_OP_ALLGATHER_BASE, {own}, {joined(n, size, nothing)}},
          {joined(n, size, one)});
@@ -167,7 +168,7 @@ void all_ops(Rank& rank, size_t n, Way way) {
   const int64_t sending = rank.submit(send);
   const Outcome received = rank.run(recv, way);
   check(received.status == C10D_OK && received.peer == recv.peer, "recv succeeds: " + received.text);
-  check(recv.outputs[0] == filled(n, one(recv.peer)), "recv gives what was sent");
+  check(recv.outputs[0] == filled(n, one(recv.peer)), "recv returns what was sent");
   check(rank.finish(sending, way).status == C10D_OK, "send succeeds");
 }
 
@@ -183,7 +184,8 @@ void ops(Rank& rank) {
   }
 }
 
-/// Messages with few tags and sizes on both sides of every threshold, and collectives among them, taken in any order.
+/// Messages with few tags and with sizes on both sides of every threshold, and collectives among them, waited for in
+/// any order.
 void many(Rank& rank) {
   constexpr int kOps = 400;
   const int other = 1 - rank.rank();
@@ -202,7 +204,7 @@ void many(Rank& rank) {
     const Outcome outcome = rank.finish(id, order() % 2 == 0 ? Way::wait : Way::events);
     if (!check(outcome.status == C10D_OK, "op " + std::to_string(id) + " succeeds: " + outcome.text)) return;
     const Call& call = calls[index];
-    // What was to come is kept beside the buffer.
+    // The expected data of a receive is kept as its input.
     if (!call.outputs.empty())
       check(call.outputs[0] == call.inputs[0], "op " + std::to_string(id) + " has its own result");
   };
@@ -219,7 +221,7 @@ void many(Rank& rank) {
   while (!open.empty()) end(0);
 }
 
-/// Small and large ones in turn: a small one whose data comes with the comparison is done before a large one ahead of it.
+/// Small and large ops in turn: a small one whose data travels with the comparison ends before an earlier large one.
 void overlapping(Rank& rank) {
   constexpr size_t kOps = 60;
   std::vector<Call> calls;
@@ -239,7 +241,7 @@ void overlapping(Rank& rank) {
   }
 }
 
-/// All name the same two, whatever is under way beside.
+/// All ranks name the same two, whatever else is in flight.
 void odd_one(Rank& rank) {
   const bool odd = rank.rank() == rank.size() - 1;
   Call before{C10D_OP_ALLREDUCE, {}, {filled(100'000, 1)}};
@@ -255,7 +257,8 @@ void odd_one(Rank& rank) {
   check_outcome(rank.finish(last, Way::events), C10D_ERR_DESYNC, -1, text);
 }
 
-/// The last rank calls one of many differently: what is before that ends well, on whatever rank, in whatever order it is waited for.
+/// The last rank calls one of many ops differently: the ops before it succeed on every rank, in whatever order they are
+/// waited for.
 void one_of_many(Rank& rank) {
   constexpr size_t kOps = 50;
   constexpr size_t kOdd = 30;
@@ -290,8 +293,8 @@ void one_of_many(Rank& rank) {
   check(ids.size() > kOdd, "the op that differs was submitted");
 }
 
-/// The root comes late to a gather, right before calls that differ. What the others have sent is not on its way yet when UCC says
-/// that they are through with it, so they have to go on until it has come.
+/// The root reaches a gather late, right before calls that differ. The others have not sent all of their data when UCC
+/// reports the gather as done, so they have to go on driving UCC until it has arrived.
 void late_root(Rank& rank) {
   constexpr size_t kLength = 50000;
   const bool root = rank.rank() == 0;
@@ -311,7 +314,7 @@ void late_root(Rank& rank) {
   if (root) check(gather.outputs == lists(kLength, rank.size(), [](int i) { return i + 1; }), "it has all data");
 }
 
-/// Nobody waits for a rank that has died before it came to the gather.
+/// No rank waits for one that died before it reached the gather.
 void dead_before_mismatch(Rank& rank) {
   const int last = rank.size() - 1;
   if (rank.rank() == last) {
@@ -330,11 +333,11 @@ void dead_before_mismatch(Rank& rank) {
     check(rank.finish(earlier, Way::events).status != C10D_OK, "the gather has no data of the dead rank");
     return;
   }
-  check(rank.finish(earlier, Way::events).status == C10D_OK, "the gather succeeds where its data has gone");
-  // Both have compared by then, and both wait.
+  check(rank.finish(earlier, Way::events).status == C10D_OK, "the gather succeeds on the ranks whose data was sent");
+  // By then both have compared their calls, and both wait.
   std::this_thread::sleep_for(milliseconds(50));
   Call go{C10D_OP_SEND, {filled(1, 0)}, {}, last};
-  check(rank.run(go, Way::events).status == C10D_OK, "the last rank is told to die");
+  check(rank.run(go, Way::events).status == C10D_OK, "the last rank receives the message to die");
   const auto died = Clock::now();
   check_outcome(rank.finish(later, Way::events), C10D_ERR_DESYNC, -1, "");
   check(Clock::now() - died < milliseconds(700), "the death ends the wait");
@@ -353,17 +356,17 @@ void refused(Rank& rank) {
     Call call{C10D_OP_ALLREDUCE, {}, {filled(4, 1)}};
     const Outcome outcome = rank.run(call, Way::wait);
     if (part == nullptr)
-      return check(outcome.status == C10D_OK, "ranks that all refused stay in step: " + outcome.text);
+      return check(outcome.status == C10D_OK, "ranks that all refused an op stay in step: " + outcome.text);
     check_outcome(outcome, C10D_ERR_DESYNC, 1 - rank.rank(), part);
     return true;
   };
   Call nothing{C10D_OP_ALLREDUCE};
   check(rank.submit(nothing) == C10D_ERR_INVALID, "an op without a tensor is refused");
-  // What a rank sends itself is compared by nobody else.
+  // Only the rank itself can compare what it sends to itself.
   Call to_itself{C10D_OP_ALLTOALL_BASE, {filled(4, 1)}, {filled(4, 0)}};
   to_itself.input_splits = to_itself.output_splits = {1, 3};
   std::swap(to_itself.output_splits[0], to_itself.output_splits[1]);
-  check(rank.submit(to_itself) == C10D_ERR_INVALID, "an all-to-all whose own part does not fit is refused");
+  check(rank.submit(to_itself) == C10D_ERR_INVALID, "an all-to-all whose own part does not match is refused");
   add(nullptr);
   if (rank.rank() == 0) check(rank.submit(nothing) == C10D_ERR_INVALID, "an op without a tensor is refused");
   add("as collective #5, rank 1 called allReduce(float32[4], SUM) as collective #4");
@@ -385,7 +388,7 @@ void wrong_message(Rank& rank) {
                 "rank 0 sent float32[100000] with tag 3, rank 1 was to receive float32[99999]");
 }
 
-/// It has left when the receiver finds out.
+/// The sender has left when the receiver finds the mismatch.
 void wrong_small_message(Rank& rank) {
   const bool sends = rank.rank() == 0;
   Call call{sends ? C10D_OP_SEND : C10D_OP_RECV, {}, {}, 1 - rank.rank(), 3};
@@ -409,13 +412,13 @@ void aborted(Rank& rank) {
     const Outcome reduced = rank.finish(reducing, Way::events);
     for (const auto& outcome : {received, reduced}) {
       check_outcome(outcome, C10D_ERR_ABORTED, -1, "enough");
-      check(outcome.peer == -1, "a rank that aborts blames nobody");
+      check(outcome.peer == -1, "a rank that aborts names no peer");
     }
     aborts.join();
   } else {
     check_outcome(rank.finish(receiving, Way::events), C10D_ERR_NETWORK, 0, "the group has failed on rank 0");
   }
-  check(rank.submit(reduce) == C10D_ERR_GROUP_FAILED, "a failed group takes no more ops");
+  check(rank.submit(reduce) == C10D_ERR_GROUP_FAILED, "a failed group accepts no more ops");
 }
 
 void left(Rank& rank) {
@@ -430,7 +433,7 @@ void left(Rank& rank) {
 void killed(Rank& rank) {
   Call first{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
   check(rank.run(first, Way::wait).status == C10D_OK, "the first op succeeds");
-  // It dies when the others have got through that op.
+  // It dies when the others have completed that op.
   const int last = rank.size() - 1;
   if (rank.rank() == last) {
     for (int other = 0; other < last; other++) {
@@ -445,7 +448,7 @@ void killed(Rank& rank) {
   check_outcome(rank.run(call, rank.rank() == 0 ? Way::wait : Way::events), C10D_ERR_NETWORK, last, "");
 }
 
-/// The last rank dies when it asks for this one of the values of the others.
+/// The last rank dies when it requests the value of the others with this number.
 template <int kDiesAt>
 void killed_while_connecting(Rank& rank) {
   const int last = rank.size() - 1;
@@ -464,8 +467,7 @@ void stopped(Rank& rank) {
                 "rank " + std::to_string(rank.size() - 1));
 }
 
-/// Ends while it still looks for the other.
-/// Of a collective that the last rank never comes to.
+/// A collective that the last rank never reaches.
 void missing(Rank& rank) {
   const int last = rank.size() - 1;
   Call call{C10D_OP_ALLREDUCE, {}, {filled(2, 0)}};
@@ -479,8 +481,8 @@ void missing(Rank& rank) {
   check_outcome(outcome, C10D_ERR_OP_TIMEOUT, last, "");
 }
 
-/// The third rank, which has to do with neither, finds out too.
-void others_misfit(Rank& rank) {
+/// The third rank, which took no part in the message, gets the same failure.
+void others_mismatch(Rank& rank) {
   const std::string text = "rank 0 sent float32[9] with tag 3, rank 1 was to receive float32[7]";
   if (rank.rank() == 2) {
     Call call{C10D_OP_ALLREDUCE, {}, {filled(1, 0)}};
@@ -499,7 +501,7 @@ void alone(Rank& rank) {
   check(rank.close() == 0, "it closes while it connects");
 }
 
-/// Has UCX log an error.
+/// Makes UCX log an error.
 void log_error(const char* text) {
   struct {
     int level;
@@ -516,25 +518,25 @@ void log_error(const char* text) {
 /// One thread serves two groups.
 void logs(Rank&) {
   using namespace ucc_shim;
-  log_error("of nobody");
-  check(!logged_error() && take_logged_error().empty(), "an error outside of calls is no group's");
+  log_error("of no group");
+  check(!logged_error() && take_logged_error().empty(), "an error outside of calls belongs to no group");
   Log first;
   Log second;
   {
     const Log::Call call(first);
-    check(!logged_error(), "an error outside of calls is not the next group's");
+    check(!logged_error(), "an error outside of calls does not belong to the next group");
     log_error("of the first");
     log_error("a consequence");
   }
   {
     const Log::Call call(second);
-    check(!logged_error(), "an error of another group is not this one's");
+    check(!logged_error(), "an error of another group does not belong to this one");
     log_error("of the second");
     check(take_logged_error() == "of the second", "a group has its own error");
   }
   const Log::Call call(first);
   check(logged_error() && take_logged_error() == "of the first", "the first error is kept");
-  check(!logged_error(), "it is taken once");
+  check(!logged_error(), "it is returned once");
 }
 
 void besieged(Rank& rank) {
@@ -543,14 +545,15 @@ void besieged(Rank& rank) {
         "the ranks have found each other");
 }
 
-constexpr int kNobody = 65534;
+constexpr int kOtherUser = 65534;
 constexpr int kHeld = 64;
-/// If each stranger were given the time that a rank has for its greeting, one after the other, it would take longer.
+/// It would take longer if the strangers were given the time limit of a handshake one after the other.
 constexpr seconds kSiegeLimit{8};
 
-/// Connects to whatever local sockets the ranks listen on and says nothing, as another user where that can be had.
+/// Connects to every local socket that the ranks listen on and sends nothing; as another user, if it may change its
+/// user.
 [[noreturn]] void besiege() {
-  if (::geteuid() == 0 && (::setgid(kNobody) != 0 || ::setuid(kNobody) != 0)) ::_exit(1);
+  if (::geteuid() == 0 && (::setgid(kOtherUser) != 0 || ::setuid(kOtherUser) != 0)) ::_exit(1);
   std::map<std::string, int> held;
   for (;;) {
     std::ifstream table("/proc/net/unix");
@@ -573,7 +576,7 @@ constexpr seconds kSiegeLimit{8};
         ucred owner{};
         socklen_t owner_size = sizeof owner;
         ::getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &owner, &owner_size);
-        // Those of other programs are not for this test.
+        // Leave sockets of other programs alone.
         const bool ours = ::getpgid(owner.pid) == ::getpgid(0);
         if (!ours) ::close(fd);
         held[name] += ours ? 1 : kHeld;
@@ -592,10 +595,10 @@ struct Scenario {
   Last last = Last::ends_well;
   bool connects = true;
   bool besieged = false;
-  /// Ranks per host, as far as the shim can see; 0 for all.
+  /// Ranks per host, as the shim sees it; 0 for all on one host.
   int per_host = 0;
   bool hashes = false;
-  /// UCX sends by TCP, little at a time.
+  /// UCX sends over TCP, little at a time.
   bool slow = false;
 };
 
@@ -615,7 +618,7 @@ constexpr Scenario kScenarios[] = {
     {"a rank is killed before a gather, and the next calls differ", 3, dead_before_mismatch, Last::is_killed},
     {"all-reduces of different sizes", 2, wrong_size},
     {"an op refused by one rank", 2, refused},
-    {"splits that do not fit", 2, wrong_splits},
+    {"splits that do not match", 2, wrong_splits},
     {"a message of another size", 2, wrong_message},
     {"abort", 2, aborted},
     {"a rank leaves", 2, left},
@@ -632,12 +635,12 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, all ops, 3 ranks, by hashes", 3, ops, Last::ends_well, true, false, 2, true},
     {"2 hosts, many at the same time", 2, many, Last::ends_well, true, false, 1},
     {"2 hosts, many at the same time, by hashes", 2, many, Last::ends_well, true, false, 1, true},
-    {"2 hosts, collectives under way together", 3, overlapping, Last::ends_well, true, false, 2},
-    {"2 hosts, collectives under way together, by hashes", 3, overlapping, Last::ends_well, true, false, 2, true},
+    {"2 hosts, collectives in flight together", 3, overlapping, Last::ends_well, true, false, 2},
+    {"2 hosts, collectives in flight together, by hashes", 3, overlapping, Last::ends_well, true, false, 2, true},
     {"2 hosts, an op refused by one rank", 2, refused, Last::ends_well, true, false, 1},
     {"2 hosts, an op refused by one rank, by hashes", 2, refused, Last::ends_well, true, false, 1, true},
-    {"2 hosts, splits that do not fit", 2, wrong_splits, Last::ends_well, true, false, 1},
-    {"2 hosts, splits that do not fit, by hashes", 2, wrong_splits, Last::ends_well, true, false, 1, true},
+    {"2 hosts, splits that do not match", 2, wrong_splits, Last::ends_well, true, false, 1},
+    {"2 hosts, splits that do not match, by hashes", 2, wrong_splits, Last::ends_well, true, false, 1, true},
     {"2 hosts, one of many differs", 3, one_of_many, Last::ends_well, true, false, 2},
     {"2 hosts, one of many differs, by hashes", 3, one_of_many, Last::ends_well, true, false, 2, true},
     {"2 hosts, the last of 3 ranks calls something else", 3, odd_one, Last::ends_well, true, false, 2},
@@ -645,11 +648,11 @@ constexpr Scenario kScenarios[] = {
     {"2 hosts, the last of 14 ranks, which compare hashes, calls something else", 14, odd_one, Last::ends_well, true,
      false, 7},
     {"2 hosts, a message of another size", 2, wrong_small_message, Last::ends_well, true, false, 1},
-    {"a message of another size, and a third rank", 3, others_misfit},
-    {"2 hosts, a message of another size, and a third rank", 3, others_misfit, Last::ends_well, true, false, 2},
-    {"a rank does not come", 3, missing},
-    {"2 hosts, a rank does not come", 3, missing, Last::ends_well, true, false, 2},
-    {"3 hosts, a rank does not come", 3, missing, Last::ends_well, true, false, 1},
+    {"a message of another size, and a third rank", 3, others_mismatch},
+    {"2 hosts, a message of another size, and a third rank", 3, others_mismatch, Last::ends_well, true, false, 2},
+    {"a rank does not join", 3, missing},
+    {"2 hosts, a rank does not join", 3, missing, Last::ends_well, true, false, 2},
+    {"3 hosts, a rank does not join", 3, missing, Last::ends_well, true, false, 1},
     {"2 hosts, abort", 2, aborted, Last::ends_well, true, false, 1},
     {"2 hosts, a rank leaves", 2, left, Last::ends_well, true, false, 1},
     {"2 hosts, a rank is killed", 3, killed, Last::is_killed, true, false, 2},
@@ -670,7 +673,7 @@ void send_slowly() {
 [[noreturn]] void run_rank(const Scenario& scenario, int rank, const std::filesystem::path& folder) {
   try {
     if (scenario.slow) send_slowly();
-    // Where it does not connect, there is one more who never comes, unless one dies.
+    // If it does not connect, the group has one more rank, which never joins, unless one dies.
     std::vector<std::string> options;
     if (scenario.per_host > 0) options.push_back("machine=" + std::to_string(rank / scenario.per_host));
     if (scenario.hashes) options.push_back("hashes=1");
@@ -689,7 +692,7 @@ bool as_expected(const Scenario& scenario, size_t rank, int status) {
   return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
 
-/// Waits for the ranks; a stopped one is killed when the others have ended, and whatever runs too long.
+/// Waits for the ranks. Kills a stopped one when the others have ended, and all that run too long.
 bool watch(const Scenario& scenario, const std::vector<pid_t>& ranks) {
   const auto deadline = Clock::now() + kLimit;
   std::vector<bool> ended(ranks.size());
@@ -730,17 +733,17 @@ bool run(const Scenario& scenario) {
     ::kill(stranger, SIGKILL);
     int status = 0;
     ::waitpid(stranger, &status, 0);
-    check(WIFSIGNALED(status), "the stranger was there to the end");
+    check(WIFSIGNALED(status), "the stranger ran until the end");
   }
   std::filesystem::remove_all(name);
   const std::chrono::duration<double> took = Clock::now() - began;
-  if (scenario.besieged) check(took < kSiegeLimit, "strangers hold up nobody");
+  if (scenario.besieged) check(took < kSiegeLimit, "strangers delay no rank");
   std::printf("%s %s (%.2f s)\n", well && failures == 0 ? "ok" : "FAILED", scenario.name, took.count());
   std::fflush(stdout);
   return well && failures == 0;
 }
 
-/// In a process of its own, since what UCX makes when it is loaded is not for children to share.
+/// In a process of its own, since child processes must not share what UCX creates when it is loaded.
 bool available() {
   const pid_t child = ::fork();
   if (child == 0) {

@@ -1,0 +1,39 @@
+// This rank as a member of one group.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+#include <utility>
+#include <vector>
+
+#include "peers/peer_message.h"
+
+namespace c10d::mpi_shim {
+
+class Membership {
+ public:
+  /// `ranks`: the ranks of the members in MPI_COMM_WORLD.
+  Membership(int rank, std::vector<int> ranks) : rank_(rank), ranks_(std::move(ranks)) {}
+
+  /// Collectives so far.
+  std::atomic<uint64_t> collectives{0};
+
+  /// The messages that were received after the first `seen`; adds their number to `seen`.
+  std::vector<PeerMessage> received_since(size_t& seen);
+
+ private:
+  friend class PeerMessenger;
+
+  const int rank_;
+  const std::vector<int> ranks_;
+  uint64_t group_ = 0;
+  /// Whether the other members were sent this rank's only message.
+  bool notified_ = false;
+  std::mutex mutex_;
+  std::vector<PeerMessage> received_;
+  std::atomic<size_t> received_count_{0};
+};
+
+}  // namespace c10d::mpi_shim

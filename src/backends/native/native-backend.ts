@@ -1,0 +1,301 @@
+import { isUint8Array } from "node:util/types";
+import { type OpCall, opTypeOf, tensorsOf } from "../../collectives/op-call.ts";
+import { opTable } from "../../collectives/op-table.ts";
+import { OpType } from "../../collectives/op-type.ts";
+import { type DistError, DistStoreError } from "../../errors/index.ts";
+import {
+  NativeGroup,
+  type NativeGroupHost,
+  NativeRefusal,
+  type NativeStats,
+  NativeWork,
+  OpRecords,
+  type Shim,
+  type StagedMemory,
+  Status,
+  unsubmittedId,
+} from "../../native/index.ts";
+import { Backend, type BackendContext, type Capabilities } from "../../registry/index.ts";
+import { detachGuard, memoryKindOf, STAGED_BYTES, type TensorView } from "../../tensor/index.ts";
+import { type GroupState, Work } from "../../work/index.ts";
+import { watchCreation } from "./creation-watch.ts";
+import { narrowedCapabilities } from "./narrowed-capabilities.ts";
+import { NativeFailures } from "./native-failures.ts";
+import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
+
+/** How long ranks that failed to connect may take to agree on the reason: in all, and past the group's time-out. */
+const CREATION_VERDICT_MS = 1_000;
+const CREATION_OVERTIME_MS = 400;
+
+/** How long `close()` waits for aborted ops, and how long it takes in all. */
+const ABORT_LIMIT_MS = 900;
+const CLOSE_LIMIT_MS = 1_000;
+
+/** Reused by every submission of this thread; nothing yields in between. */
+const records = new OpRecords();
+
+/**
+ * A backend over a shim: fills in the op records, makes the one native call, and turns native failures into errors that
+ * name op, group and culprit. A backend of this kind adds its plugin, its options and its capability table.
+ */
+export class NativeBackend extends Backend {
+  /**
+   * Connects a backend through `shim`. `options` are passed to the shim unchanged.
+   * @param capabilities What this group can do.
+   */
+  static async connect(
+    shim: Shim,
+    context: BackendContext,
+    options: Readonly<Record<string, string>>,
+    capabilities: Capabilities,
+  ): Promise<NativeBackend> {
+    const backend = new NativeBackend(shim.name, context, capabilities);
+    backend.#group = await NativeGroup.create(
+      shim,
+      {
+        rank: context.rank,
+        worldSize: context.size,
+        device: context.device,
+        timeoutMs: context.timeoutMs,
+        options,
+      },
+      backend.#host,
+    );
+    backend.#capabilities = narrowedCapabilities(capabilities, backend.#group.capabilities());
+    return backend;
+  }
+
+  override readonly name: string;
+  #capabilities: Capabilities;
+  readonly #failures: NativeFailures;
+  readonly #host: NativeGroupHost;
+  #group: NativeGroup | undefined;
+  #storeError: unknown;
+  #isTimed = false;
+  #collectives = 0;
+  #messages = 0;
+
+  private constructor(name: string, context: BackendContext, capabilities: Capabilities) {
+    super(context.rank, context.size);
+    this.name = name;
+    this.#capabilities = capabilities;
+    const failures = new NativeFailures(name, context, () => this.#collectives);
+    this.#failures = failures;
+    const limits = { timeout: context.timeoutMs };
+    const since = performance.now();
+    this.#host = {
+      storeSet: (key, value) => this.#ask(() => context.store.set(key, value, limits)),
+      storeGet: (key) => this.#ask(async () => requireBytes(key, await context.store.get(key, limits))),
+      log: (text) => context.logger.warn(text),
+      errorNow: (failure, work) => failures.now(failure, work),
+      errorAfterConsulting: (failure, work) => failures.afterConsulting(failure, work),
+      creationError: async (failure) => {
+        const left = since + context.timeoutMs - performance.now();
+        const limitMs = Math.min(CREATION_VERDICT_MS, Math.max(0, left) + CREATION_OVERTIME_MS);
+        return this.#creationError(await failures.ofCreation(failure, limitMs));
+      },
+      watchCreation: (giveUp) => watchCreation(context, giveUp),
+      failed: (reason) => this.announceFailure(reason),
+    };
+  }
+
+  /** Calls the store, which may be the user's own: an error that it throws at once must not escape the callback. */
+  async #ask<T>(call: () => Promise<T>): Promise<T> {
+    try {
+      return await call();
+    } catch (error) {
+      this.#storeError ??= error;
+      throw error;
+    }
+  }
+
+  /** Native code knows only that the exchange failed, not that the store did. */
+  #creationError(error: DistError): DistError {
+    const cause = this.#storeError;
+    if (!(cause instanceof DistStoreError)) return error;
+    return new DistStoreError(error.message, { ...error.details, code: cause.code, cause });
+  }
+
+  override get capabilities(): Capabilities {
+    return this.#capabilities;
+  }
+
+  override get state(): GroupState {
+    return this.#group?.state ?? "OPEN";
+  }
+
+  override get inFlight(): number {
+    return this.#group?.inFlight ?? 0;
+  }
+
+  override enableTiming(): void {
+    this.#isTimed = true;
+  }
+
+  /** Counters of the native engine. */
+  stats(): NativeStats | undefined {
+    return this.#group?.stats();
+  }
+
+  override submit(calls: readonly OpCall[]): readonly Work<void>[] {
+    const call = calls[0];
+    if (call === undefined) return [];
+    if (calls.length === 1) {
+      if (call.op === "refused") return [this.#takeTurn()];
+      const isInPlace = call.inputs.length === 0 && call.outputs.length <= 1;
+      return isInPlace ? this.#submitInPlace(call, call.outputs[0]) : this.#submitAll(calls);
+    }
+    // The native side takes turns one by one.
+    const turn = calls.findIndex(({ op }) => op === "refused");
+    if (turn < 0) return this.#submitAll(calls);
+    return [...this.submit(calls.slice(0, turn)), this.#takeTurn(), ...this.submit(calls.slice(turn + 1))];
+  }
+
+  /** With its own error messages: {@link submit} refuses calls on a closed or failed group. */
+  override refuse(calls: readonly OpCall[]): readonly Work<void>[] {
+    return this.submit(calls);
+  }
+
+  #takeTurn(): Work<void> {
+    this.#group?.skipTurn();
+    return Work.completed(undefined, { opType: OpType.UNKNOWN });
+  }
+
+  /** A shorter {@link #submitAll}, for a call without inputs. */
+  #submitInPlace(call: OpCall, tensor: TensorView | undefined): readonly Work<void>[] {
+    const group = this.#open;
+    if (group === undefined) return this.#refuse([call]);
+    let staged: StagedTensor | undefined;
+    let exposed: TensorView | undefined;
+    let id: number;
+    try {
+      let address: ArrayBufferView | number | null = null;
+      if (tensor !== undefined) {
+        const { data, byteLength } = tensor;
+        address = tensor.ptr;
+        if (data !== undefined && byteLength > 0) {
+          if (byteLength <= STAGED_BYTES) {
+            staged = new StagedTensor(data, byteLength, group.staging);
+            address = staged.address;
+          } else {
+            const kind = memoryKindOf(data);
+            if (kind === "resizable") return this.#submitAll([call]);
+            if (kind === "fixed") exposed = tensor;
+            address = data;
+          }
+        }
+      }
+      records.fillInPlace(call, this.#isTimed);
+      id = group.submitInPlace(records, address);
+    } catch (error) {
+      staged?.release();
+      return this.#refuse([call], error);
+    }
+    return [this.#track(group, call, id, exposed, staged)];
+  }
+
+  /** One native call for all; if one of them is refused, none is submitted. */
+  #submitAll(calls: readonly OpCall[]): readonly Work<void>[] {
+    const group = this.#open;
+    if (group === undefined) return this.#refuse(calls);
+    const staged: StagedTensors[] = [];
+    let id: number;
+    try {
+      for (const { inputs, outputs } of calls) staged.push(new StagedTensors(inputs, outputs, group.staging));
+      records.fill(calls, staged, this.#isTimed);
+      id = group.submit(records);
+    } catch (error) {
+      for (const each of staged) each.release();
+      return this.#refuse(calls, error);
+    }
+    return calls.map((call, i) => {
+      const exposed = staged[i]?.exposed;
+      return this.#track(group, call, id + i, exposed?.length === 0 ? undefined : exposed, staged[i]);
+    });
+  }
+
+  /** The native group, if it takes ops. */
+  get #open(): NativeGroup | undefined {
+    return this.#group?.state === "OPEN" ? this.#group : undefined;
+  }
+
+  #track(
+    group: NativeGroup,
+    call: OpCall,
+    id: number,
+    exposed: TensorView | readonly TensorView[] | undefined,
+    staged: StagedMemory | undefined,
+  ): Work<void> {
+    const work = new NativeWork(group, {
+      opType: opTypeOf(call),
+      seq: this.#numberOf(call),
+      id,
+      tensors: call,
+      exposed,
+      staged,
+      isTimed: this.#isTimed,
+      stream: call.device.type === "cpu" ? undefined : (call.stream?.handle ?? 0),
+    });
+    group.track(work);
+    if (detachGuard !== undefined) work.whenEnded(detachGuard.guard(tensorsOf(call), work.title));
+    return work;
+  }
+
+  #numberOf({ op, continuation }: OpCall): number {
+    if (opTable[op].kind === "message") return ++this.#messages;
+    return continuation ? this.#collectives : ++this.#collectives;
+  }
+
+  /**
+   * Works that reject because the native side did not accept the calls.
+   * @param error The reason; if undefined, the state of the group.
+   */
+  #refuse(calls: readonly OpCall[], error?: unknown): readonly Work<void>[] {
+    const group = this.#group;
+    // The native side counts the calls that it refuses itself: each collective of a batch.
+    if (error !== undefined && !(error instanceof NativeRefusal)) {
+      for (const { op } of calls) if (opTable[op].kind === "collective") group?.skipTurn();
+    }
+    const failed = error instanceof NativeRefusal ? error.failure.status === Status.GROUP_FAILED : error === undefined;
+    const loss = failed ? group?.unreportedFailure() : undefined;
+    const [opType = OpType.UNKNOWN, ...others] = new Set(calls.map(opTypeOf));
+    const refusal = this.#failures.refusal(others.length === 0 ? opType : OpType.COALESCED, group, error);
+    return calls.map((call) => {
+      if (group === undefined || loss === undefined) return Work.rejected(refusal, { opType: opTypeOf(call) });
+      const init = { opType: opTypeOf(call), seq: this.#numberOf(call), id: unsubmittedId(), tensors: call };
+      const work = new NativeWork(group, init);
+      group.failUnsubmitted(work, loss);
+      return work;
+    });
+  }
+
+  override abort(reason: string): void {
+    this.#group?.abort(reason);
+  }
+
+  override async drained(): Promise<void> {
+    await this.#group?.drained();
+  }
+
+  override async close(): Promise<void> {
+    const group = this.#group;
+    if (group === undefined || group.state === "CLOSED") return;
+    const began = performance.now();
+    if (group.inFlight > 0) {
+      group.abort("the group was closed while the op was in flight");
+      await Promise.race([group.drained(), Bun.sleep(ABORT_LIMIT_MS)]);
+    }
+    group.close(CLOSE_LIMIT_MS - Math.min(ABORT_LIMIT_MS, performance.now() - began));
+  }
+}
+
+function requireBytes(key: string, value: unknown): Uint8Array {
+  if (isUint8Array(value)) return value;
+  throw new DistStoreError(
+    `the store returned a value of type ${typeof value} for key ${key}; get() must return a Uint8Array`,
+    {
+      code: "NOT_BYTES",
+      keys: [key],
+    },
+  );
+}

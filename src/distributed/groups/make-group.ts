@@ -1,0 +1,188 @@
+import { DistBackendError, describe } from "../../errors/index.ts";
+import {
+  callUserFunction,
+  closeQuietly,
+  created,
+  endBackend,
+  GuardedBackend,
+  type MiddlewareHost,
+  Pipeline,
+  ProcessGroup,
+  type ProcessGroupInit,
+} from "../../process-group/index.ts";
+import {
+  type Backend,
+  type BackendContext,
+  type BackendPlugin,
+  type Capabilities,
+  type Clock,
+  commonCapabilities,
+  type Logger,
+  type Middleware,
+  prefixedLogger,
+} from "../../registry/index.ts";
+import { capabilitiesFault } from "../../registry/plugin-shape.ts";
+import { PrefixStore } from "../../store/index.ts";
+import type { Store } from "../../store/store.ts";
+import type { Device, DeviceType } from "../../tensor/index.ts";
+import { agreedCapabilities } from "./agreed-capabilities.ts";
+
+export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
+  readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
+  /** Store of the parent; the group's own keys are under its name. */
+  readonly store: Store;
+  /** Checked options of each plugin. */
+  readonly options: ReadonlyMap<BackendPlugin, object>;
+  readonly logger: Logger;
+  readonly clock: Clock;
+  /** Wrapped around the backends, the first outermost. */
+  readonly middleware: readonly Middleware[];
+}
+
+const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
+
+/**
+ * Connects the backends of a group and makes it. The store prefixes are PyTorch's ("<group>/" and "<device>/", each
+ * with its own slash), so that its ranks can be members.
+ */
+export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
+  const pipelines: Pipeline[] = [];
+  try {
+    for (const [type, plugin] of plan.plugins) {
+      const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
+      const { pipeline, context } = await connect(plan, device, plugin, pipelines);
+      // Before middleware, which may throw: what is connected must be closed.
+      pipelines.push(pipeline);
+      await pipeline.wrap(plan.middleware, plan.timeoutMs, (name) => surroundings(name, pipeline, context, plan));
+    }
+  } catch (error) {
+    await Promise.all(pipelines.map((pipeline) => closeQuietly(pipeline, plan.name)));
+    throw error;
+  }
+  const group = new ProcessGroup({ ...plan, pipelines });
+  optionsOf.set(group, plan.options);
+  return group;
+}
+
+async function connect(
+  plan: GroupPlan,
+  device: Device,
+  plugin: BackendPlugin,
+  siblings: readonly Pipeline[],
+): Promise<{ readonly pipeline: Pipeline; readonly context: BackendContext }> {
+  const context: BackendContext = {
+    store: new PrefixStore(`${device.type}/`, new PrefixStore(`${plan.name}/`, plan.store)),
+    rank: plan.rank,
+    size: plan.globalRanks.length,
+    globalRanks: plan.globalRanks,
+    groupName: plan.name,
+    groupDescription: plan.description,
+    device,
+    timeoutMs: plan.timeoutMs,
+    options: plan.options.get(plugin) ?? {},
+    logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
+    clock: plan.clock,
+  };
+  const backend = await backendFor(plugin, context);
+  try {
+    // The plugin's table is the upper bound; a backend in plain JavaScript may have no table.
+    const own = new GuardedBackend(backend, plugin.name, plan.name).tried("capabilities", () =>
+      commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]),
+    );
+    const capabilities = plugin.instancesDiffer ? await agreedCapabilities(context, own) : own;
+    return {
+      pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock, siblings }),
+      context,
+    };
+  } catch (error) {
+    await endBackend(backend, plugin.name, plan.name, "the group could not be made");
+    throw error;
+  }
+}
+
+/** The backend that a plugin creates. One that is not for this rank is closed. */
+async function backendFor(plugin: BackendPlugin, context: BackendContext): Promise<Backend> {
+  const { name } = plugin;
+  const { groupName, rank, size } = context;
+  const backend = requireBackend(name, groupName, await made(plugin, context));
+  try {
+    new GuardedBackend(backend, name, groupName).requireRankAndSize(rank, size);
+  } catch (error) {
+    await endBackend(backend, name, groupName, "the group could not be made");
+    throw error;
+  }
+  return backend;
+}
+
+/** What `create()` of a plugin resolves to within the time-out of the group. A late result is closed. */
+function made(plugin: BackendPlugin, context: BackendContext): Promise<unknown> {
+  const { name } = plugin;
+  const { groupName: group, timeoutMs: limitMs, clock } = context;
+  const limit = { limitMs, clock, details: { group, backend: name } };
+  return created(
+    `backend "${name}"`,
+    limit,
+    () => plugin.create(context),
+    (late: unknown) => {
+      return endBackend(late as Backend, name, group, "the group was abandoned before its backend was created");
+    },
+  );
+}
+
+/** The capabilities that a backend declares, else those of its plugin. */
+function capabilitiesOf(backend: Backend, plugin: BackendPlugin, group: string): Capabilities {
+  const own = backend.capabilities ?? plugin.capabilities;
+  const fault = capabilitiesFault(own);
+  if (fault === undefined) return own;
+  throw new DistBackendError(`what create() of backend "${plugin.name}" resolves to${fault}`, {
+    backend: plugin.name,
+    group,
+    code: "INVALID_CAPABILITIES",
+  });
+}
+
+/** What a middleware gets from its group. Its keys in the store are separate from those of the backend. */
+function surroundings(
+  name: string,
+  { plugin, capabilities }: Pipeline,
+  context: BackendContext,
+  { logger }: GroupPlan,
+): MiddlewareHost {
+  const { store, options: _, ...group } = context;
+  const own = new PrefixStore(`middleware/${name}/`, store);
+  let helpers = 0;
+  return {
+    ...group,
+    backend: plugin.name,
+    capabilities,
+    store: own,
+    logger: prefixedLogger(logger, `${name}, group "${group.groupName}", rank ${group.rank}: `),
+    makeHelper: async () => {
+      const groupName = `${group.groupName}/${name}/${helpers}`;
+      const helper = { ...context, groupName, store: new PrefixStore(`helper/${helpers++}/`, own) };
+      return backendFor(plugin, helper);
+    },
+  };
+}
+
+/** The checked options that a group was made with. */
+export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, object> {
+  return optionsOf.get(group) ?? new Map();
+}
+
+/** Checks methods, since a plugin may be plain JavaScript, and the class that of another copy of this package. */
+function requireBackend(name: string, group: string, made: unknown): Backend {
+  const methods = ["submit", "abort", "close"] as const;
+  const backend = typeof made === "object" && made !== null ? (made as Partial<Backend>) : {};
+  const has = (method: (typeof methods)[number]): boolean =>
+    callUserFunction(
+      `${method} of backend "${name}"`,
+      { group, backend: name },
+      () => typeof backend[method] === "function",
+    );
+  if (methods.every(has)) return backend as Backend;
+  throw new DistBackendError(
+    `create() of backend "${name}" must resolve to an instance of a class that extends Backend, got ${describe(made)}`,
+    { backend: name, group },
+  );
+}

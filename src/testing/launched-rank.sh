@@ -1,7 +1,0 @@
-# Runs a rank that a launcher has started, as `sh launched-rank.sh <command…>`. Its output and its exit code go to files,
-# since a launcher mixes the one and keeps the other for itself.
-at=$C10D_RANK_FOLDER/${OMPI_COMM_WORLD_RANK:-${PMI_RANK:-${SLURM_PROCID:-0}}}
-"$@" >"$at.out" 2>"$at.err"
-code=$?
-echo $code >"$at.exit"
-exit $code

@@ -1,0 +1,3 @@
+export { msUntil, pause, withLimit } from "./deadline.ts";
+export { defaultTimeoutMs, type Timeout, timeoutMs } from "./timeout.ts";
+export { sleepSync, startTimer, type Timer } from "./timer.ts";

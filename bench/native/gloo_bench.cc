@@ -14,10 +14,10 @@
 #include <utility>
 #include <vector>
 
-#include "direct.h"
 #include "file_exchange.h"
-#include "lines.h"
 #include "mesh.h"
+#include "mesh/connections.h"
+#include "mesh/direct.h"
 #include "reduction/reduction.h"
 
 namespace c10d::bench {
@@ -48,7 +48,7 @@ class Rank {
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
     if (made.lines.empty()) throw std::runtime_error("no connections between the ranks");
     mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
-    lines_ = std::make_unique<gloo_shim::Lines>(rank, std::move(made.lines));
+    lines_ = std::make_unique<Lines>(rank, std::move(made.lines));
   }
 
   /// Microseconds of each iteration.
@@ -117,7 +117,7 @@ class Rank {
     } else {
       throw std::runtime_error("unsupported op: " + name);
     }
-    gloo_shim::run_direct(op_, ++turn_, *lines_);
+    run_direct(op_, ++turn_, *lines_);
   }
 
   const int rank_;
@@ -126,7 +126,7 @@ class Rank {
   gloo_shim::LossRecord losses_{rank_};
   gloo_shim::Doorbell doorbell_;
   std::shared_ptr<Mesh> mesh_;
-  std::unique_ptr<gloo_shim::Lines> lines_;
+  std::unique_ptr<Lines> lines_;
   uint32_t tag_ = 0;
   uint32_t turn_ = 0;
   Op op_;

@@ -1,4 +1,4 @@
-#include "awaited_peers.h"
+#include "mesh/awaited_peers.h"
 
 #include <poll.h>
 

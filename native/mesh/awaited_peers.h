@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-#include "listener.h"
+#include "mesh/listener.h"
 
 namespace c10d {
 

@@ -1,4 +1,4 @@
-#include "listener.h"
+#include "mesh/listener.h"
 
 #include <netinet/tcp.h>
 #include <poll.h>

@@ -8,9 +8,9 @@
 #include <utility>
 #include <vector>
 
-#include "address.h"
 #include "engine/transport.h"
-#include "socket.h"
+#include "mesh/address.h"
+#include "mesh/socket.h"
 
 namespace c10d {
 

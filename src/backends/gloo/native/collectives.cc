@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "collective_check.h"
-#include "flat.h"
+#include "mesh/flat.h"
 #include "monitored_barrier.h"
 #include "reduction/reduction.h"
 

@@ -11,15 +11,15 @@
 #include <string>
 #include <vector>
 
-#include "barrier_limits.h"
 #include "collective_check.h"
 #include "collectives.h"
 #include "device_listener.h"
-#include "direct.h"
 #include "engine/transport.h"
 #include "gloo_version.h"
 #include "late_peers.h"
-#include "lines.h"
+#include "mesh/barrier_limits.h"
+#include "mesh/connections.h"
+#include "mesh/direct.h"
 #include "meshes.h"
 #include "mismatch_note.h"
 #include "rendezvous.h"

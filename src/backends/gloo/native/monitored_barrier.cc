@@ -4,7 +4,7 @@
 #include <memory>
 #include <vector>
 
-#include "barrier_limits.h"
+#include "mesh/barrier_limits.h"
 #include "messages.h"
 
 namespace c10d::gloo_shim {

@@ -13,10 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "lines_ranks.h"
+#include "connected_ranks.h"
 
 using namespace c10d;
-using namespace c10d::gloo_shim;
 using namespace c10d::test;
 
 namespace {

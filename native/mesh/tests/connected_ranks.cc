@@ -1,4 +1,4 @@
-#include "lines_ranks.h"
+#include "connected_ranks.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -7,8 +7,6 @@
 #include <utility>
 
 namespace c10d::test {
-
-using gloo_shim::Lines;
 
 namespace {
 
@@ -74,7 +72,7 @@ Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_bu
 
 void run_in_turn(Op& op, uint32_t turn, Lines& lines) {
   op.number = turn;
-  gloo_shim::run_direct(op, turn, lines);
+  run_direct(op, turn, lines);
 }
 
 }  // namespace c10d::test

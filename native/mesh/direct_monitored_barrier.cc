@@ -1,7 +1,7 @@
-#include "barrier_limits.h"
-#include "direct_impl.h"
+#include "mesh/barrier_limits.h"
+#include "mesh/direct_impl.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 /// Rank 0 releases the others when all have come; these exchange only headers with each other.
 void DirectCollective::Impl::monitored_barrier() {
@@ -36,4 +36,4 @@ void DirectCollective::Impl::release_others() {
   lines_.finish();
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

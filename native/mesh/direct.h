@@ -5,9 +5,9 @@
 #include <memory>
 
 #include "engine/op.h"
-#include "lines.h"
+#include "mesh/connections.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 /// Whether run_direct() carries out ops like this one; of others, it only compares the calls of all ranks.
 bool is_direct(const Op& op);
@@ -36,4 +36,4 @@ class DirectCollective {
 /// All of it, the `sequence`-th of the group (from 1), when its turn has come.
 void run_direct(const Op& op, uint32_t sequence, Lines& lines);
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

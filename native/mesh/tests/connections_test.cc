@@ -9,10 +9,9 @@
 #include <thread>
 #include <vector>
 
-#include "lines_ranks.h"
+#include "connected_ranks.h"
 
 using namespace c10d;
-using namespace c10d::gloo_shim;
 using namespace c10d::test;
 
 namespace {

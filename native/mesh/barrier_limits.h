@@ -6,7 +6,7 @@
 #include "engine/failure.h"
 #include "engine/op.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 /// Gives rank 0 time beyond its limit to name the ranks, which the engine could not.
 void give_grace(Op& op);
@@ -20,4 +20,4 @@ Failure not_passed(const Op& op, const std::vector<int>& missing);
 /// What the others fail with.
 Failure no_answer();
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

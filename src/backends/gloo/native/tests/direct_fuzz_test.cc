@@ -4,7 +4,7 @@
 #include <chrono>
 
 #include "collective_check.h"
-#include "lines_ranks.h"
+#include "mesh/tests/connected_ranks.h"
 #include "random_record.h"
 
 using namespace c10d;

@@ -1,6 +1,6 @@
-#include "direct_impl.h"
+#include "mesh/direct_impl.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 namespace {
 
@@ -158,4 +158,4 @@ void DirectCollective::Impl::fold_pieces(const c10d_buffer& output, const uint8_
   lines_.finish();
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

@@ -7,18 +7,16 @@
 #include <thread>
 #include <vector>
 
-#include "direct.h"
 #include "engine/failure.h"
+#include "mesh/direct.h"
 
 namespace c10d::test {
 
 /// By rank, its connections to all others.
 using Sockets = std::vector<std::vector<Fd>>;
 Sockets connect_sockets(int size);
-std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(Sockets sockets);
-inline std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(int size) {
-  return connect_ranks(connect_sockets(size));
-}
+std::vector<std::unique_ptr<Lines>> connect_ranks(Sockets sockets);
+inline std::vector<std::unique_ptr<Lines>> connect_ranks(int size) { return connect_ranks(connect_sockets(size)); }
 
 template <class Body>
 void on_each(int size, Body body) {
@@ -36,8 +34,8 @@ c10d_buffer buffer_of(Values& values);
 Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs, int root = -1);
 
 /// The `turn`-th collective of the group, of whose calls none was refused.
-void run_in_turn(Op& op, uint32_t turn, gloo_shim::Lines& lines);
-inline void run_in_turn(Op&& op, uint32_t turn, gloo_shim::Lines& lines) { run_in_turn(op, turn, lines); }
+void run_in_turn(Op& op, uint32_t turn, Lines& lines);
+inline void run_in_turn(Op&& op, uint32_t turn, Lines& lines) { run_in_turn(op, turn, lines); }
 
 /// The text of the failure, or an empty one.
 template <class Body>
@@ -45,7 +43,7 @@ std::string failure_of(Body body) {
   try {
     body();
     return "";
-  } catch (const gloo_shim::LineBroken& line) {
+  } catch (const LineBroken& line) {
     return "line " + std::to_string(line.rank) + ": " + line.what;
   } catch (const Failure& failure) {
     return failure.text();

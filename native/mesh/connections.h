@@ -15,9 +15,9 @@
 #include <vector>
 
 #include "engine/signature.h"
-#include "rendezvous.h"
+#include "mesh/socket.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 /// A line failed: it says which, and how.
 struct LineBroken {
@@ -201,4 +201,4 @@ class Lines {
   std::atomic<int> awaited_{-1};
 };
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

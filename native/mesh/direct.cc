@@ -1,8 +1,8 @@
-#include "direct.h"
+#include "mesh/direct.h"
 
-#include "direct_impl.h"
+#include "mesh/direct_impl.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 void DirectCollective::Impl::queue() {
   switch (op_.request.opcode) {
@@ -85,4 +85,4 @@ void run_direct(const Op& op, uint32_t sequence, Lines& lines) {
   if (!collective.begin()) collective.finish();
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

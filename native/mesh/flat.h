@@ -10,7 +10,7 @@
 #include "c10d.h"
 #include "engine/checked_size.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 /// Lists of buffers pass through one flat buffer; its contents are not initialized.
 class Flat {
@@ -40,4 +40,4 @@ class Flat {
 /// The engine takes no list of which the sum does not fit.
 inline size_t total_bytes(const std::vector<c10d_buffer>& buffers) { return checked_sum(buffers).value_or(0); }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

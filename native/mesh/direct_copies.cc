@@ -1,6 +1,6 @@
-#include "direct_impl.h"
+#include "mesh/direct_impl.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 void DirectCollective::Impl::all_gather(const std::vector<c10d_buffer>& outputs) {
   const c10d_buffer& input = op_.inputs[0];
@@ -117,4 +117,4 @@ void DirectCollective::Impl::compare() {
   queued_all([] {});
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

@@ -1,4 +1,4 @@
-#include "lines.h"
+#include "mesh/connections.h"
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -12,7 +12,7 @@
 #include <thread>
 #include <utility>
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 namespace {
 
@@ -327,4 +327,4 @@ bool Lines::Turn::finish_by(Clock::time_point deadline) {
   return lines_.run_until([&] { return idle(); }, deadline);
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

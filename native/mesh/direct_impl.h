@@ -9,10 +9,10 @@
 #include <utility>
 #include <vector>
 
-#include "direct.h"
+#include "mesh/direct.h"
 #include "reduction/reduction.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 /// What is reduced or passed on at once, per rank: small enough for the caches, large enough to be worth a call.
 constexpr size_t kPieceBytes = 64 * 1024;
@@ -136,4 +136,4 @@ class DirectCollective::Impl {
   std::function<void()> rest_;
 };
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "file_exchange.h"
-#include "mesh.h"
+#include "gloo_context.h"
 #include "mesh/connections.h"
 #include "mesh/direct.h"
 #include "reduction/reduction.h"
@@ -23,7 +23,7 @@
 namespace c10d::bench {
 namespace {
 
-using gloo_shim::Mesh;
+using gloo_shim::GlooContext;
 
 struct Job {
   bool stock;
@@ -47,7 +47,7 @@ class Rank {
     gloo_shim::Connections made;
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
     if (made.lines.empty()) throw std::runtime_error("no connections between the ranks");
-    mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
+    context_ = std::make_shared<GlooContext>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
     lines_ = std::make_unique<Lines>(rank, std::move(made.lines));
   }
 
@@ -84,7 +84,7 @@ class Rank {
 
  private:
   void stock_all_reduce(std::vector<float>& buffer) {
-    gloo::AllreduceOptions options(mesh_);
+    gloo::AllreduceOptions options(context_);
     options.setOutput(buffer.data(), buffer.size());
     options.setReduceFunction(find_reduction(C10D_FLOAT32, C10D_SUM));
     options.setTag(tag_++);
@@ -125,7 +125,7 @@ class Rank {
   c10d::Cancellation cancellation_;
   gloo_shim::LossRecord losses_{rank_};
   gloo_shim::Doorbell doorbell_;
-  std::shared_ptr<Mesh> mesh_;
+  std::shared_ptr<GlooContext> context_;
   std::unique_ptr<Lines> lines_;
   uint32_t tag_ = 0;
   uint32_t turn_ = 0;

@@ -2,11 +2,11 @@
 #pragma once
 
 #include "engine/op.h"
-#include "meshes.h"
+#include "gloo_contexts.h"
 
 namespace c10d::gloo_shim {
 
 /// Carries out a collective whose first tag is `op.ticket`. Throws what Gloo throws.
-void run_collective(const Op& op, const Meshes& meshes);
+void run_collective(const Op& op, const GlooContexts& contexts);
 
 }  // namespace c10d::gloo_shim

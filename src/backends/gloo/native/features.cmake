@@ -21,7 +21,7 @@ gloo_compiles(C10D_GLOO_PAIR_LISTENS "struct P : tcp::Pair { static constexpr au
 gloo_compiles(C10D_GLOO_DEVICE_LISTENS "
   #include <gloo/transport/tcp/listener.h>
   struct D : tcp::Device { using tcp::Device::nextAddress; };")
-# What mesh.cc does to a connection, which is all that it needs of the library's inside.
+# What pair.cc does to a connection, which is all that it needs of the library's inside.
 gloo_compiles(C10D_GLOO_PAIR_CAN_ADOPT "
   struct P : tcp::Pair {
     void adopt(int fd) {

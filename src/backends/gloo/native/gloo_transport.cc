@@ -15,13 +15,13 @@
 #include "collectives.h"
 #include "device_listener.h"
 #include "engine/transport.h"
+#include "gloo_contexts.h"
 #include "gloo_version.h"
 #include "late_peers.h"
 #include "mesh/barrier_limits.h"
 #include "mesh/connections.h"
 #include "mesh/direct.h"
-#include "meshes.h"
-#include "mismatch_note.h"
+#include "mismatch_message.h"
 #include "rendezvous.h"
 
 namespace c10d {
@@ -51,31 +51,31 @@ class GlooTransport final : public Transport {
 
   void connect(Exchange& exchange) override {
     losses_.watch([&exchange](const Failure& cause) { exchange.lost(cause); });
-    std::vector<std::shared_ptr<Mesh>> meshes;
+    std::vector<std::shared_ptr<GlooContext>> contexts;
     std::shared_ptr<Lines> lines;
     std::vector<std::unique_ptr<LatePeers>> late;
     for (size_t i = 0; i < hosts_.size(); i++) {
       const auto device = make_device(hosts_[i]);
       Connections& made = unfinished_.emplace_back();
       connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i), made);
-      auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(made.peers), losses_,
-                                         messages_.doorbell());
+      auto context = std::make_shared<GlooContext>(config_.rank, config_.world_size, device, std::move(made.peers),
+                                                   losses_, messages_.doorbell());
       if (i == 0) foreign_ = made.foreign;
       if (!made.lines.empty()) {
         lines =
             std::make_shared<Lines>(config_.rank, std::move(made.lines), [this](const Failure& mismatch, bool apart) {
-              losses_.note({mismatch, apart});
-              send_note(*meshes_);
+              losses_.add_mismatch({mismatch, apart});
+              send_mismatch(*contexts_);
             });
       }
       if (!made.late.empty()) {
-        late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), mesh, exchange));
+        late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), context, exchange));
       }
-      meshes.push_back(std::move(mesh));
+      contexts.push_back(std::move(context));
     }
     const std::lock_guard<std::mutex> lock(mutex_);
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
-    meshes_ = std::make_shared<Meshes>(std::move(meshes));
+    contexts_ = std::make_shared<GlooContexts>(std::move(contexts));
     lines_ = std::move(lines);
     late_ = std::move(late);
     unfinished_.clear();
@@ -106,7 +106,7 @@ class GlooTransport final : public Transport {
   Start start(Op& op) override {
     if (!op.point_to_point()) return begin_direct(op) ? Start::done : Start::blocking;
     try {
-      return messages_.start(op, meshes_->of(op.request.tag)->transport()) ? Start::done : Start::pending;
+      return messages_.start(op, contexts_->of(op.request.tag)->transport()) ? Start::done : Start::pending;
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), false);
     }
@@ -124,7 +124,7 @@ class GlooTransport final : public Transport {
     try {
       const uint32_t turn = turn_of(op);
       if (turn != 0) run_over_lines(op, turn);
-      if (turn == 0 || !is_direct(op)) run_collective(op, *meshes_);
+      if (turn == 0 || !is_direct(op)) run_collective(op, *contexts_);
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), true);
     } catch (const LineBroken& line) {
@@ -154,50 +154,50 @@ class GlooTransport final : public Transport {
   int awaited_peer() override {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (lines_ && lines_->awaited() >= 0) return lines_->awaited();
-    return meshes_ ? meshes_->awaited_rank() : -1;
+    return contexts_ ? contexts_->awaited_rank() : -1;
   }
 
   void abort(const Failure& cause) noexcept override {
-    std::shared_ptr<Meshes> meshes;
+    std::shared_ptr<GlooContexts> contexts;
     std::shared_ptr<Lines> lines;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       cancellation_.cancel();
-      meshes = meshes_;
+      contexts = contexts_;
       lines = lines_;
     }
     if (lines) lines->abort();
     try {
       // Before the connections break, of which this rank may have been told in the same way.
-      if (lines && meshes) send_note(*meshes);
+      if (lines && contexts) send_mismatch(*contexts);
       messages_.abort(cause);
-      if (meshes) meshes->abort(cause.text());
+      if (contexts) contexts->abort(cause.text());
     } catch (...) {  // Nothing left to wake.
     }
   }
 
   void close() noexcept override {
-    std::shared_ptr<Meshes> meshes;
+    std::shared_ptr<GlooContexts> contexts;
     std::shared_ptr<Lines> lines;
     std::vector<std::unique_ptr<LatePeers>> late;
     const std::lock_guard<std::mutex> lock(mutex_);
     begun_.reset();
-    meshes.swap(meshes_);
+    contexts.swap(contexts_);
     lines.swap(lines_);
     late.swap(late_);
   }
 
  private:
   Failure explain(const char* what, bool collective) const {
-    meshes_->settle();
+    contexts_->settle();
     return losses_.explain(what, collective);
   }
 
   Failure explain(const LineBroken& line) const {
     // What that rank has said before is on its other connection, which ends at the same time.
     losses_.await(line.rank, Clock::now() + kOtherConnectionEnds);
-    meshes_->settle();
-    return losses_.explain_line(line.rank, line.what);
+    contexts_->settle();
+    return losses_.explain_direct(line.rank, line.what);
   }
 
   /// Of a mismatch of calls, the first that is known by now.
@@ -209,8 +209,9 @@ class GlooTransport final : public Transport {
 
   /// Tells all ranks of a mismatch, if there is one: those that have not compared their calls with one that differs would take the
   /// connections that break for the cause. Only where all are Bun's.
-  void send_note(const Meshes& meshes) {
-    if (const auto mismatch = losses_.mismatch()) meshes.send_note(encode_note(mismatch->failure, mismatch->apart));
+  void send_mismatch(const GlooContexts& contexts) {
+    if (const auto mismatch = losses_.mismatch())
+      contexts.send_mismatch(encode_mismatch(mismatch->failure, mismatch->apart));
   }
 
   static uint32_t turn_of(const Op& op) { return static_cast<uint32_t>((op.ticket & ~kBegun) >> kTurnShift); }
@@ -304,7 +305,7 @@ class GlooTransport final : public Transport {
   LossRecord losses_;
   Messages messages_;
   std::mutex mutex_;
-  std::shared_ptr<Meshes> meshes_;
+  std::shared_ptr<GlooContexts> contexts_;
   /// Only where all ranks are Bun's.
   std::shared_ptr<Lines> lines_;
   int foreign_ = -1;

@@ -11,7 +11,7 @@
 #include <utility>
 
 #include "engine/failure.h"
-#include "mesh.h"
+#include "gloo_context.h"
 
 namespace c10d::gloo_shim {
 

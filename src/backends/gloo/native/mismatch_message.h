@@ -1,4 +1,4 @@
-// What a rank that knows of calls that differ sends to the others before its connections break.
+// A message that reports calls that differ to the other ranks, before connections break.
 #pragma once
 
 #include <cstddef>
@@ -9,9 +9,9 @@
 
 namespace c10d::gloo_shim {
 
-/// A message on a connection of Gloo's, in the place of one of Gloo's own and of an opcode that Gloo does not have. Only for Bun's
-/// ranks. It begins with a preamble like Gloo's; the text follows.
-struct MismatchNote {
+/// A message on one of Gloo's connections between Bun ranks. It has a preamble like Gloo's with an opcode that Gloo does not
+/// have. The text follows.
+struct MismatchMessage {
   static constexpr uint64_t kOpcode = 0x62756e2d6e6f7465;
   static constexpr size_t kMaxText = 4096;
 
@@ -25,9 +25,9 @@ struct MismatchNote {
   uint64_t apart = 0;
 };
 
-/// Of a mismatch of a collective.
-std::vector<char> encode_note(const Failure& mismatch, bool apart);
-/// `note.text_bytes` of text.
-Failure decode_note(const MismatchNote& note, const char* text);
+/// For a mismatch of a collective.
+std::vector<char> encode_mismatch(const Failure& mismatch, bool apart);
+/// `text` has `message.text_bytes` bytes.
+Failure decode_mismatch(const MismatchMessage& message, const char* text);
 
 }  // namespace c10d::gloo_shim

@@ -1,6 +1,6 @@
-// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls,
-// or, for `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from standard input and answers each with
-// a line of JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls, or, for
+// `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from its standard input and answers each with a line of
+// JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 
@@ -44,11 +44,11 @@ class Rank {
     attributes.hostname = "127.0.0.1";
     auto device = std::dynamic_pointer_cast<gloo_shim::tcp::Device>(gloo_shim::tcp::CreateDevice(attributes));
     FileExchange exchange(folder);
-    gloo_shim::Connections made;
+    gloo_shim::PeerSockets made;
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
-    if (made.lines.empty()) throw std::runtime_error("no connections between the ranks");
+    if (made.direct.empty()) throw std::runtime_error("no direct connections between the ranks");
     context_ = std::make_shared<GlooContext>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
-    lines_ = std::make_unique<Lines>(rank, std::move(made.lines));
+    connections_ = std::make_unique<Connections>(rank, std::move(made.direct));
   }
 
   /// Microseconds of each iteration.
@@ -117,7 +117,7 @@ class Rank {
     } else {
       throw std::runtime_error("unsupported op: " + name);
     }
-    run_direct(op_, ++turn_, *lines_);
+    run_direct(op_, ++turn_, *connections_);
   }
 
   const int rank_;
@@ -126,7 +126,7 @@ class Rank {
   gloo_shim::LossRecord losses_{rank_};
   gloo_shim::Doorbell doorbell_;
   std::shared_ptr<GlooContext> context_;
-  std::unique_ptr<Lines> lines_;
+  std::unique_ptr<Connections> connections_;
   uint32_t tag_ = 0;
   uint32_t turn_ = 0;
   Op op_;

@@ -1,4 +1,4 @@
-// How long the ranks of a monitored barrier wait, and what it fails with.
+// How long the ranks of a monitored barrier wait, and how it fails.
 #pragma once
 
 #include <vector>
@@ -8,16 +8,16 @@
 
 namespace c10d {
 
-/// Gives rank 0 time beyond its limit to name the ranks, which the engine could not.
+/// Gives rank 0 time beyond its time-out to name the missing ranks, which the engine cannot do.
 void give_grace(Op& op);
 
-/// When rank 0, which has grace, and the others give up by themselves.
+/// When rank 0, whose deadline includes the grace time, and the other ranks give up.
 Clock::time_point own_deadline_of_first(const Op& op);
 Clock::time_point own_deadline_of_others(const Op& op);
 
-/// What rank 0 fails with: these have not come, at least one.
+/// How rank 0 fails: `missing`, at least one, have not arrived.
 Failure not_passed(const Op& op, const std::vector<int>& missing);
-/// What the others fail with.
+/// How the others fail.
 Failure no_answer();
 
 }  // namespace c10d

@@ -5,11 +5,9 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <cstring>
 #include <exception>
 #include <string>
-#include <thread>
 #include <utility>
 
 namespace c10d {
@@ -17,12 +15,8 @@ namespace c10d {
 namespace {
 
 constexpr size_t kMaxSpans = 8;
-/// Most bytes in one call of the kernel, so that sending and receiving alternate while the data is in the cache.
+/// Bytes per system call, so that sending and receiving alternate while the data is in the cache.
 constexpr size_t kMaxBytes = 128 * 1024;
-/// After a mismatch a rank keeps its connections open, so that the others can compare too: for the longer time at most, and
-/// for the shorter one when it has the headers of all ranks.
-constexpr std::chrono::milliseconds kOthersCompare{50};
-constexpr std::chrono::milliseconds kOthersCome{1'000};
 
 [[noreturn]] void fail_aborted() { throw Failure(C10D_ERR_ABORTED, "the group was aborted"); }
 
@@ -38,7 +32,7 @@ size_t fill(iovec* to, const std::vector<iovec>& spans, size_t at) {
 
 }  // namespace
 
-void Lines::Queue::advance(size_t bytes) {
+void Connections::Queue::advance(size_t bytes) {
   while (bytes > 0) {
     iovec& span = spans[at];
     const size_t part = std::min(bytes, span.iov_len);
@@ -49,186 +43,100 @@ void Lines::Queue::advance(size_t bytes) {
   }
 }
 
-Lines::Lines(int rank, std::vector<Fd> sockets, OnMismatch on_mismatch)
-    : rank_(rank), lines_(sockets.size()), on_mismatch_(std::move(on_mismatch)) {
+Connections::Connections(int rank, std::vector<Fd> sockets, OnMismatch on_mismatch)
+    : rank_(rank), connections_(sockets.size()), on_mismatch_(std::move(on_mismatch)) {
   for (size_t peer = 0; peer < sockets.size(); peer++) {
-    lines_[peer].socket = std::move(sockets[peer]);
+    connections_[peer].socket = std::move(sockets[peer]);
   }
-  // What one of two ranks sends the other is in the headers already.
-  if (all_compare() && size() > 2) parts_.resize(2 * lines_.size() * lines_.size());
+  // With two ranks the headers already have the sizes.
+  if (all_compare() && size() > 2) parts_.resize(2 * connections_.size() * connections_.size());
 }
 
-Lines::~Lines() = default;
+Connections::~Connections() = default;
 
-void Lines::abort() noexcept {
+void Connections::abort() noexcept {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (aborted_.exchange(true)) return;
   }
-  for (const auto& line : lines_) {
-    if (line.socket.get() < 0) continue;
-    // A reset notifies the peers when it is closed; shutting down the receiving side wakes only this process.
+  for (const auto& connection : connections_) {
+    if (connection.socket.get() < 0) continue;
+    // Closing the socket will reset it, which notifies the peer. Shutting down the receiving side wakes only this process.
     const linger none{1, 0};
-    ::setsockopt(line.socket.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
-    ::shutdown(line.socket.get(), SHUT_RD);
+    ::setsockopt(connection.socket.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
+    ::shutdown(connection.socket.get(), SHUT_RD);
   }
   turn_over_.notify_all();
 }
 
-bool Lines::move(int peer) {
+bool Connections::move(int peer) {
   const bool sent = send_some(peer);
   return receive_some(peer) || sent;
 }
 
-bool Lines::send_some(int peer) {
-  Line& line = lines_[static_cast<size_t>(peer)];
-  if (line.out.empty()) return false;
+bool Connections::send_some(int peer) {
+  Connection& connection = connections_[static_cast<size_t>(peer)];
+  if (connection.out.empty()) return false;
   iovec spans[kMaxSpans];
   msghdr message{};
   message.msg_iov = spans;
-  message.msg_iovlen = fill(spans, line.out.spans, line.out.at);
-  const auto sent = ::sendmsg(line.socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
+  message.msg_iovlen = fill(spans, connection.out.spans, connection.out.at);
+  const auto sent = ::sendmsg(connection.socket.get(), &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   if (sent > 0) {
-    line.out.advance(static_cast<size_t>(sent));
+    connection.out.advance(static_cast<size_t>(sent));
     return true;
   }
-  if (errno != EAGAIN && errno != EINTR && line.in.empty()) {
-    // What the peer sent before it left is read first, since it may be the cause.
-    throw LineBroken{peer, errno == EPIPE ? "Connection closed by peer" : std::strerror(errno)};
+  if (errno != EAGAIN && errno != EINTR && connection.in.empty()) {
+    // What the peer sent before it closed is read first, since it may contain the cause.
+    throw ConnectionLost{peer, errno == EPIPE ? "Connection closed by peer" : std::strerror(errno)};
   }
   return false;
 }
 
-bool Lines::receive_some(int peer) {
-  Line& line = lines_[static_cast<size_t>(peer)];
-  if (line.in.empty()) return false;
+bool Connections::receive_some(int peer) {
+  Connection& connection = connections_[static_cast<size_t>(peer)];
+  if (connection.in.empty()) return false;
   iovec spans[kMaxSpans];
   msghdr message{};
   message.msg_iov = spans;
-  message.msg_iovlen = fill(spans, line.in.spans, line.in.at);
-  const auto got = ::recvmsg(line.socket.get(), &message, MSG_DONTWAIT);
+  message.msg_iovlen = fill(spans, connection.in.spans, connection.in.at);
+  const auto got = ::recvmsg(connection.socket.get(), &message, MSG_DONTWAIT);
   if (got > 0) {
-    line.in.advance(static_cast<size_t>(got));
-    if (line.to_compare()) compare(peer);
+    connection.in.advance(static_cast<size_t>(got));
+    if (connection.to_compare()) compare(peer);
     return true;
   }
   if (aborted_) fail_aborted();
-  if (got == 0) throw LineBroken{peer, "Connection closed by peer"};
-  if (errno != EAGAIN && errno != EINTR) throw LineBroken{peer, std::strerror(errno)};
+  if (got == 0) throw ConnectionLost{peer, "Connection closed by peer"};
+  if (errno != EAGAIN && errno != EINTR) throw ConnectionLost{peer, std::strerror(errno)};
   return false;
 }
 
-bool Lines::move_all() {
+bool Connections::move_all() {
   bool moved = false;
   try {
     for (int peer = 0; peer < size(); peer++) {
-      if (!exhausted(lines_[static_cast<size_t>(peer)]) && move(peer)) moved = true;
+      if (!exhausted(connections_[static_cast<size_t>(peer)]) && move(peer)) moved = true;
     }
-  } catch (const LineBroken&) {
+  } catch (const ConnectionLost&) {
     compare_all();
     if (!mismatch_) throw;
   }
   return moved;
 }
 
-void Lines::set_mismatch(std::optional<Failure> mismatch, bool apart) {
-  if (mismatch_ || !mismatch) return;
-  mismatch_ = std::move(mismatch);
-  others_until_ = Clock::now() + kOthersCome;
-  if (on_mismatch_) on_mismatch_(*mismatch_, apart);
-}
-
-void Lines::compare(int peer) {
-  Line& line = lines_[static_cast<size_t>(peer)];
-  if (line.compared == 0 && line.in.at > 0) {
-    line.compared = 1;
-    const bool apart = line.own.turn != line.theirs.turn;
-    const Signature& own = line.own.signature;
-    const Signature& theirs = line.theirs.signature;
-    set_mismatch(mismatch_of(own, rank_, theirs, peer, apart), apart);
-    // Then what follows is something else.
-    if (!agree(own.call, theirs.call)) line.headers = 1;
-  }
-  if (line.compared == 1 && line.to_compare() && line.in.at > 1) {
-    line.compared = 2;
-    if (--parts_missing_ == 0) set_mismatch(first_of_all());
-  }
-}
-
-void Lines::compare_all() {
-  for (int peer = 0; peer < size(); peer++) {
-    Line& line = lines_[static_cast<size_t>(peer)];
-    try {
-      while (line.to_compare() && receive_some(peer)) continue;
-    } catch (const LineBroken&) {  // The first one is reported.
-      line.headers = line.compared;
-    }
-  }
-}
-
-std::optional<Signature> Lines::signature_of(int rank, int other) {
-  const Line& line = lines_[static_cast<size_t>(rank == rank_ ? other : rank)];
-  if (line.compared == 0 || line.own.turn != line.theirs.turn) return std::nullopt;
-  if (rank == rank_) return line.own.signature;
-  if (other == rank_) return line.theirs.signature;
-  Signature signature{line.theirs.signature.call};
-  // Of both or of none.
-  if (line.compared > 1 && lines_[static_cast<size_t>(other)].compared > 1) {
-    const uint64_t* const parts = parts_of(rank);
-    signature.sent = parts[other];
-    signature.expected = parts[size() + other];
-  }
-  return signature;
-}
-
-std::optional<Failure> Lines::first_of_all() {
-  return first_mismatch(rank_, size(), [this](int rank, int other) { return signature_of(rank, other); });
-}
-
-void Lines::name_first() {
-  auto first = first_of_all();
-  if (!first || first->ranks() == mismatch_->ranks()) return;
-  mismatch_ = std::move(first);
-  if (on_mismatch_) on_mismatch_(*mismatch_, false);
-}
-
-void Lines::send_headers() {
-  for (int peer = 0; peer < size(); peer++) {
-    const Line& line = lines_[static_cast<size_t>(peer)];
-    try {
-      while (line.out.at < line.headers && send_some(peer)) continue;
-    } catch (const LineBroken&) {  // Nobody is there to compare.
-    }
-  }
-}
-
-bool Lines::let_others_compare(Clock::time_point deadline) {
-  while (!aborted_ && Clock::now() < others_until_) {
-    if (Clock::now() >= deadline) return false;
-    if (!all_compared_) {
-      send_headers();
-      compare_all();
-      all_compared_ = std::none_of(lines_.begin(), lines_.end(),
-                                   [](const Line& line) { return line.to_compare() || line.out.at < line.headers; });
-      if (all_compared_) others_until_ = Clock::now() + kOthersCompare;
-      name_first();
-    }
-    std::this_thread::sleep_for(std::chrono::milliseconds(2));
-  }
-  return true;
-}
-
-bool Lines::sleep(Clock::time_point deadline) {
+bool Connections::sleep(Clock::time_point deadline) {
   std::vector<pollfd> sources;
-  bool owes_data = false;
+  bool awaits_data = false;
   for (int peer = 0; peer < size(); peer++) {
-    const Line& line = lines_[static_cast<size_t>(peer)];
-    if (exhausted(line)) continue;
-    if (sources.empty() || (!line.in.empty() && !owes_data)) awaited_ = peer;
-    owes_data = owes_data || !line.in.empty();
-    // The end of the receiving side is how abort() wakes this thread.
-    const short wanted = static_cast<short>((line.in.empty() ? POLLRDHUP : POLLIN) | (line.out.empty() ? 0 : POLLOUT));
-    sources.push_back({line.socket.get(), wanted, 0});
+    const Connection& connection = connections_[static_cast<size_t>(peer)];
+    if (exhausted(connection)) continue;
+    if (sources.empty() || (!connection.in.empty() && !awaits_data)) awaited_ = peer;
+    awaits_data = awaits_data || !connection.in.empty();
+    // abort() wakes this thread by shutting down the receiving side.
+    const short wanted =
+        static_cast<short>((connection.in.empty() ? POLLRDHUP : POLLIN) | (connection.out.empty() ? 0 : POLLOUT));
+    sources.push_back({connection.socket.get(), wanted, 0});
   }
   timespec left{};
   if (deadline != Clock::time_point::max()) {
@@ -242,89 +150,89 @@ bool Lines::sleep(Clock::time_point deadline) {
   return ready != 0;
 }
 
-void Lines::await_turn(uint32_t sequence) {
+void Connections::await_turn(uint32_t sequence) {
   std::unique_lock<std::mutex> lock(mutex_);
   turn_over_.wait(lock, [&] { return turn_ == sequence || aborted_; });
   if (aborted_) fail_aborted();
 }
 
-bool Lines::has_turn(uint32_t sequence) {
+bool Connections::has_turn(uint32_t sequence) {
   const std::lock_guard<std::mutex> lock(mutex_);
   return turn_ == sequence && !aborted_;
 }
 
-Lines::Turn::Turn(Lines& lines, const Op& op)
-    : lines_(lines), call_(call_of(op)), unwinding_(std::uncaught_exceptions()) {}
+Connections::Turn::Turn(Connections& owner, const Op& op)
+    : owner_(owner), call_(call_of(op)), unwinding_(std::uncaught_exceptions()) {}
 
-Lines::Turn::~Turn() {
-  for (auto& line : lines_.lines_) {
-    line.in.spans.clear();
-    line.out.spans.clear();
-    line.in.at = line.out.at = 0;
-    line.headers = line.compared = 0;
+Connections::Turn::~Turn() {
+  for (auto& connection : owner_.connections_) {
+    connection.in.spans.clear();
+    connection.out.spans.clear();
+    connection.in.at = connection.out.at = 0;
+    connection.headers = connection.compared = 0;
   }
-  lines_.parts_missing_ = 0;
-  // After a failure nobody knows what is still on its way, and the group is about to be aborted.
+  owner_.parts_missing_ = 0;
+  // After a failure it is unknown what is still in flight. The group is about to be aborted.
   if (std::uncaught_exceptions() > unwinding_) return;
-  const std::lock_guard<std::mutex> lock(lines_.mutex_);
-  lines_.turn_ = turn_after(lines_.turn_);
-  lines_.turn_over_.notify_all();
+  const std::lock_guard<std::mutex> lock(owner_.mutex_);
+  owner_.turn_ = turn_after(owner_.turn_);
+  owner_.turn_over_.notify_all();
 }
 
-void Lines::Turn::set_part(int rank, uint64_t sends, uint64_t expects) {
-  if (lines_.parts_.empty()) return;
+void Connections::Turn::set_part(int rank, uint64_t sends, uint64_t expects) {
+  if (owner_.parts_.empty()) return;
   sends_parts_ = true;
-  uint64_t* const parts = lines_.parts_of(lines_.rank_);
+  uint64_t* const parts = owner_.parts_of(owner_.rank_);
   parts[rank] = sends;
-  parts[lines_.size() + rank] = expects;
+  parts[owner_.size() + rank] = expects;
 }
 
-void Lines::Turn::exchange_headers(int peer, uint64_t sends, uint64_t expects) {
-  Line& line = lines_.lines_[static_cast<size_t>(peer)];
-  line.own = {{call_, sends, expects}, lines_.turn_};
-  line.out.push(&line.own, sizeof line.own);
-  line.in.push(&line.theirs, sizeof line.theirs);
-  line.headers = 1;
+void Connections::Turn::exchange_headers(int peer, uint64_t sends, uint64_t expects) {
+  Connection& connection = owner_.connections_[static_cast<size_t>(peer)];
+  connection.own = {{call_, sends, expects}, owner_.turn_};
+  connection.out.push(&connection.own, sizeof connection.own);
+  connection.in.push(&connection.theirs, sizeof connection.theirs);
+  connection.headers = 1;
   if (!sends_parts_) return;
-  const size_t bytes = 2 * lines_.lines_.size() * sizeof(uint64_t);
-  line.out.push(lines_.parts_of(lines_.rank_), bytes);
-  line.in.push(lines_.parts_of(peer), bytes);
-  line.headers = 2;
-  lines_.parts_missing_++;
+  const size_t bytes = 2 * owner_.connections_.size() * sizeof(uint64_t);
+  connection.out.push(owner_.parts_of(owner_.rank_), bytes);
+  connection.in.push(owner_.parts_of(peer), bytes);
+  connection.headers = 2;
+  owner_.parts_missing_++;
 }
 
-void Lines::Turn::start() {
-  // All have this rank's header before it can find that one of them calls something else.
-  for (int peer = 0; peer < lines_.size(); peer++) lines_.send_some(peer);
-  lines_.move_all();
+void Connections::Turn::start() {
+  // This rank's header goes to all peers before a mismatch with one of them can be found.
+  for (int peer = 0; peer < owner_.size(); peer++) owner_.send_some(peer);
+  owner_.move_all();
 }
 
-void Lines::Turn::send(int peer, const void* data, size_t bytes) {
-  if (bytes > 0) lines_.lines_[static_cast<size_t>(peer)].out.push(const_cast<void*>(data), bytes);
+void Connections::Turn::send(int peer, const void* data, size_t bytes) {
+  if (bytes > 0) owner_.connections_[static_cast<size_t>(peer)].out.push(const_cast<void*>(data), bytes);
 }
 
-void Lines::Turn::receive(int peer, void* data, size_t bytes) {
-  if (bytes > 0) lines_.lines_[static_cast<size_t>(peer)].in.push(data, bytes);
+void Connections::Turn::receive(int peer, void* data, size_t bytes) {
+  if (bytes > 0) owner_.connections_[static_cast<size_t>(peer)].in.push(data, bytes);
 }
 
-uint8_t* Lines::Turn::scratch(size_t bytes) {
+uint8_t* Connections::Turn::scratch(size_t bytes) {
   constexpr size_t kMostKept = 16 * 1024 * 1024;
-  if (lines_.scratch_bytes_ < bytes || (lines_.scratch_bytes_ > kMostKept && bytes <= kMostKept)) {
-    lines_.scratch_.reset();
-    lines_.scratch_.reset(new uint8_t[bytes]);
-    lines_.scratch_bytes_ = bytes;
+  if (owner_.scratch_bytes_ < bytes || (owner_.scratch_bytes_ > kMostKept && bytes <= kMostKept)) {
+    owner_.scratch_.reset();
+    owner_.scratch_.reset(new uint8_t[bytes]);
+    owner_.scratch_bytes_ = bytes;
   }
-  return lines_.scratch_.get();
+  return owner_.scratch_.get();
 }
 
-bool Lines::Turn::idle() const {
-  if (lines_.mismatch_) return false;
-  return std::all_of(lines_.lines_.begin(), lines_.lines_.end(),
-                     [&](const Line& line) { return lines_.exhausted(line); });
+bool Connections::Turn::idle() const {
+  if (owner_.mismatch_) return false;
+  return std::all_of(owner_.connections_.begin(), owner_.connections_.end(),
+                     [&](const Connection& connection) { return owner_.exhausted(connection); });
 }
 
-bool Lines::Turn::finish_by(Clock::time_point deadline) {
-  return lines_.run_until([&] { return idle(); }, deadline);
+bool Connections::Turn::finish_by(Clock::time_point deadline) {
+  return owner_.run_until([&] { return idle(); }, deadline);
 }
 
 }  // namespace c10d

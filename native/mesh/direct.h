@@ -1,5 +1,5 @@
-// Collectives over Lines: each rank talks to all others at once, in one or two steps, and results are folded in the order
-// of ranks, so that they are the same bits on every rank and in every run.
+// Collectives over Connections. Each rank exchanges data with all others at once, in one or two steps. Results are reduced in
+// the order of ranks, so they have the same bits on every rank and in every run.
 #pragma once
 
 #include <memory>
@@ -9,23 +9,22 @@
 
 namespace c10d {
 
-/// Whether run_direct() carries out ops like this one; of others, it only compares the calls of all ranks.
+/// Whether run_direct() carries out this op. If not, it only compares the calls of all ranks.
 bool is_direct(const Op& op);
 
-/// A checked collective while it is its turn. Throws Failure, LineBroken.
+/// A validated collective during its turn. Throws Failure, ConnectionLost.
 class DirectCollective {
  public:
-  DirectCollective(const Op& op, Lines& lines);
+  DirectCollective(const Op& op, Connections& connections);
   ~DirectCollective();
   DirectCollective(const DirectCollective&) = delete;
   DirectCollective& operator=(const DirectCollective&) = delete;
 
-  /// Does what is possible without waiting: the peers have it sooner. Returns whether that was all.
+  /// Does what is possible without waiting, so that the peers get data sooner. Returns whether the op is complete.
   bool begin();
   /// Does the rest.
   void finish();
-  /// The same while the deadline allows; not all ops can be interrupted, and those are not begun. Returns whether it has
-  /// ended.
+  /// The same until the deadline, unless the op cannot be interrupted: then it does nothing. Returns whether the op is complete.
   bool finish_by(Clock::time_point deadline);
 
  private:
@@ -33,7 +32,7 @@ class DirectCollective {
   std::unique_ptr<Impl> impl_;
 };
 
-/// All of it, the `sequence`-th of the group (from 1), when its turn has come.
-void run_direct(const Op& op, uint32_t sequence, Lines& lines);
+/// Waits for the turn of the op, which is the `sequence`-th collective of the group (from 1), and carries it out.
+void run_direct(const Op& op, uint32_t sequence, Connections& connections);
 
 }  // namespace c10d

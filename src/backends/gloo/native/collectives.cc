@@ -25,7 +25,7 @@ namespace c10d::gloo_shim {
 
 namespace {
 
-/// What is reduced: PyTorch takes a complex number for two floats, and Gloo cuts between any two elements.
+/// What is reduced: PyTorch treats a complex number as two floats, and Gloo splits between any two elements.
 uint32_t component_of(uint32_t dtype) {
   switch (dtype) {
     case C10D_COMPLEX64:
@@ -37,7 +37,7 @@ uint32_t component_of(uint32_t dtype) {
   }
 }
 
-/// Gloo looks at the size of its element type only, and at the function that it is given.
+/// Of the element type Gloo uses only the size, beside the function that it gets.
 template <class Options>
 void set_reduction(Options& options, const Op& op, void* data, size_t bytes) {
   const uint32_t dtype = component_of(op.request.dtype);
@@ -56,7 +56,7 @@ void set_reduction(Options& options, const Op& op, void* data, size_t bytes) {
 
 uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
 
-/// One collective under way; the members are what all of them share.
+/// One collective in flight; the members are what all of them share.
 class Collective {
  public:
   Collective(const Op& op, const GlooContexts& contexts) : op_(op), contexts_(contexts) {}
@@ -107,7 +107,7 @@ class Collective {
   void finish_reduction(void* data, size_t bytes) const {
     const size_t count = bytes / element_size(dtype());
     if (op_.request.reduce_op == C10D_AVG) divide(data, count, dtype(), contexts_.size());
-    // PyTorch adds the bytes of bools, so that two times true is 2 there.
+    // PyTorch adds the bytes of bools, so that true plus true is 2 there.
     if (dtype() == C10D_BOOL) find_reduction(C10D_BOOL, C10D_BOR)(data, data, data, count);
   }
 
@@ -187,7 +187,7 @@ class Collective {
     }
   }
 
-  /// Indices, then values, of as many entries per rank as the splits say; on the tag of the first half.
+  /// Indices, then values. The splits are the number of entries of each rank. The tag is that of the first half.
   void all_gather_sparse() {
     const uint64_t total = entries(op_);
     for (size_t i = 0; i < op_.inputs.size(); i++) {
@@ -226,7 +226,7 @@ class Collective {
     gloo::scatter(options);
   }
 
-  /// An all-reduce of the whole input, of which each rank keeps its part.
+  /// An all-reduce of the whole input. Each rank keeps its part.
   void reduce_scatter() {
     const size_t bytes = op_.inputs[0].bytes;
     const Flat flat(bytes);

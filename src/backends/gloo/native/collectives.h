@@ -1,4 +1,4 @@
-// Gloo's collectives, one function per op of the shim ABI: same algorithms, tags and decomposition as PyTorch's group.
+// The collectives on libgloo, with the algorithms, tags and decomposition of PyTorch's group.
 #pragma once
 
 #include "engine/op.h"

@@ -1,5 +1,5 @@
-// Ranks that connect when they have something to say: PyTorch's in lazy-init mode dial a rank at the first op between the
-// two, or never. Nobody waits for them; what is sent to them meanwhile waits in their place in the context.
+// Ranks that connect later: PyTorch ranks in lazy-init mode dial a rank at the first op between the two, or never. No rank
+// waits for them. What is sent to them meanwhile is queued in their Pair.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ namespace c10d::gloo_shim {
 
 class LatePeers {
  public:
-  /// `log` outlives it.
+  /// `log` must outlive this object.
   LatePeers(std::unique_ptr<Listener> listener, std::vector<LatePeer> awaited, std::shared_ptr<GlooContext> context,
             Exchange& log);
   ~LatePeers();

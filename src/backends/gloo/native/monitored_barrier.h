@@ -1,4 +1,4 @@
-// A barrier that can tell which ranks did not come.
+// A barrier that names the ranks that did not arrive.
 #pragma once
 
 #include "engine/op.h"
@@ -6,8 +6,8 @@
 
 namespace c10d::gloo_shim {
 
-/// As PyTorch does it: all ranks write to rank 0 on the op's first tag, and rank 0 answers them on the second.
-/// Throws Failure with C10D_ERR_OP_TIMEOUT on rank 0, naming the first rank that is missing, or all of them.
+/// As in PyTorch: all ranks send to rank 0 with the op's first tag, and rank 0 answers them with the second. Throws Failure with
+/// C10D_ERR_OP_TIMEOUT on rank 0, naming the first missing rank or all of them.
 void monitored_barrier(const Op& op, const GlooContexts& contexts);
 
 }  // namespace c10d::gloo_shim

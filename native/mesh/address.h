@@ -27,7 +27,7 @@ class SocketAddress {
   socklen_t size() const { return family() == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in); }
   int family() const { return storage_.ss_family; }
   bool is_loopback() const;
-  /// Whether both have the same IP, so that they are on the same host.
+  /// Whether both have the same IP, and so are on the same host.
   bool has_ip_of(const SocketAddress& other) const;
   std::string text() const;
 

@@ -15,7 +15,7 @@ namespace c10d {
 namespace {
 
 constexpr size_t kMaxSpans = 8;
-/// Bytes per system call, so that sending and receiving alternate while the data is in the cache.
+/// Most bytes per system call, so that sending and receiving alternate while the data is in the cache.
 constexpr size_t kMaxBytes = 128 * 1024;
 
 [[noreturn]] void fail_aborted() { throw Failure(C10D_ERR_ABORTED, "the group was aborted"); }

@@ -165,12 +165,12 @@ class Connections {
   /// Reads the headers that have arrived from all ranks, since a connection can also break because two other ranks called
   /// different things.
   void compare_all();
-  /// What one rank sent to another, if that has arrived and both are at the same collective as this rank.
+  /// The signature of one rank for another, if it has arrived and both are at the same collective as this rank.
   std::optional<Signature> signature_of(int rank, int other);
   /// The mismatch that every rank reports that knows all headers.
   std::optional<Failure> first_of_all();
   void set_mismatch(std::optional<Failure> mismatch, bool apart = false);
-  /// Replaces the mismatch that was found first by first_of_all(), as far as headers have arrived.
+  /// Replaces mismatch_ by first_of_all(), as far as headers have arrived.
   void name_first();
   /// Sends the headers that are still queued, so that the others can compare.
   void send_headers();

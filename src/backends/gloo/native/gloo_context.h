@@ -43,7 +43,7 @@ class GlooContext final : public gloo::Context {
   void send_mismatch(const std::vector<char>& message);
   /// Returns when every loss that an op was notified of is on record.
   void settle();
-  /// A rank that ops under way wait for, or -1.
+  /// A rank that ops in flight wait for, or -1.
   int awaited_rank();
 
  private:

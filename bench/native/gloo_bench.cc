@@ -1,6 +1,6 @@
-// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls,
-// or, for `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from standard input and answers each with
-// a line of JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls, or, for
+// `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from its standard input and answers each with a line of
+// JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 
@@ -14,16 +14,16 @@
 #include <utility>
 #include <vector>
 
-#include "direct.h"
 #include "file_exchange.h"
-#include "lines.h"
-#include "mesh.h"
+#include "gloo_context.h"
+#include "mesh/connections.h"
+#include "mesh/direct.h"
 #include "reduction/reduction.h"
 
 namespace c10d::bench {
 namespace {
 
-using gloo_shim::Mesh;
+using gloo_shim::GlooContext;
 
 struct Job {
   bool stock;
@@ -44,11 +44,11 @@ class Rank {
     attributes.hostname = "127.0.0.1";
     auto device = std::dynamic_pointer_cast<gloo_shim::tcp::Device>(gloo_shim::tcp::CreateDevice(attributes));
     FileExchange exchange(folder);
-    gloo_shim::Connections made;
+    gloo_shim::PeerSockets made;
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
-    if (made.lines.empty()) throw std::runtime_error("no connections between the ranks");
-    mesh_ = std::make_shared<Mesh>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
-    lines_ = std::make_unique<gloo_shim::Lines>(rank, std::move(made.lines));
+    if (made.direct.empty()) throw std::runtime_error("no direct connections between the ranks");
+    context_ = std::make_shared<GlooContext>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
+    connections_ = std::make_unique<Connections>(rank, std::move(made.direct));
   }
 
   /// Microseconds of each iteration.
@@ -84,7 +84,7 @@ class Rank {
 
  private:
   void stock_all_reduce(std::vector<float>& buffer) {
-    gloo::AllreduceOptions options(mesh_);
+    gloo::AllreduceOptions options(context_);
     options.setOutput(buffer.data(), buffer.size());
     options.setReduceFunction(find_reduction(C10D_FLOAT32, C10D_SUM));
     options.setTag(tag_++);
@@ -117,7 +117,7 @@ class Rank {
     } else {
       throw std::runtime_error("unsupported op: " + name);
     }
-    gloo_shim::run_direct(op_, ++turn_, *lines_);
+    run_direct(op_, ++turn_, *connections_);
   }
 
   const int rank_;
@@ -125,8 +125,8 @@ class Rank {
   c10d::Cancellation cancellation_;
   gloo_shim::LossRecord losses_{rank_};
   gloo_shim::Doorbell doorbell_;
-  std::shared_ptr<Mesh> mesh_;
-  std::unique_ptr<gloo_shim::Lines> lines_;
+  std::shared_ptr<GlooContext> context_;
+  std::unique_ptr<Connections> connections_;
   uint32_t tag_ = 0;
   uint32_t turn_ = 0;
   Op op_;

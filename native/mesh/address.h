@@ -20,14 +20,14 @@ class SocketAddress {
   static SocketAddress from_wire(const char* bytes);
   const char* wire() const { return reinterpret_cast<const char*>(&storage_); }
 
-  /// The address that a bound socket got.
+  /// The address of a bound socket.
   static SocketAddress of_socket(int fd);
 
   const sockaddr* data() const { return reinterpret_cast<const sockaddr*>(&storage_); }
   socklen_t size() const { return family() == AF_INET6 ? sizeof(sockaddr_in6) : sizeof(sockaddr_in); }
   int family() const { return storage_.ss_family; }
   bool is_loopback() const;
-  /// Whether both are of one host, as far as their IPs tell.
+  /// Whether both have the same IP, and so are on the same host.
   bool has_ip_of(const SocketAddress& other) const;
   std::string text() const;
 

@@ -1,4 +1,4 @@
-#include "awaited_peers.h"
+#include "mesh/awaited_peers.h"
 
 #include <poll.h>
 
@@ -16,23 +16,23 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kLookInterval{50};
-/// Most peers come before anybody has to ask for them.
+/// Most peers connect before a probe is needed.
 constexpr milliseconds kFirstProbe{200};
-/// Pauses between two probes grow from the first to the second, since a peer that is stopped takes none of them.
+/// Pauses between two probes grow from the first to the second, since a stopped peer accepts none of them.
 constexpr milliseconds kShortestPause{200};
 constexpr milliseconds kLongestPause{2'000};
-/// After that, a connection that is not there yet tells nothing.
+/// A probe that takes longer shows nothing.
 constexpr milliseconds kProbeLimit{1'000};
-/// A peer that has connected to all others does not listen any more: its connection may still be on its way, or wait to be
-/// taken in, for which there is time after each of these.
+/// A peer that has connected to all others no longer listens, while its connection to this rank may still wait to be
+/// accepted. So it is lost only after several refusals, with a pause after each.
 constexpr int kRefusals = 8;
 constexpr milliseconds kRefusedPause{50};
-/// Peers that are looked after at once, in a large group.
+/// Peers that are probed at once, in a large group.
 constexpr size_t kProbesAtOnce = 16;
 
 }  // namespace
 
-bool ListenerProbe::finds_gone(Clock::time_point now) {
+bool ListenerProbe::finds_lost(Clock::time_point now) {
   if (socket_.get() < 0) {
     if (now >= next_) begin(now);
   } else {
@@ -41,23 +41,23 @@ bool ListenerProbe::finds_gone(Clock::time_point now) {
     socklen_t size = sizeof error;
     if (::poll(&source, 1, 0) > 0) {
       if (::getsockopt(socket_.get(), SOL_SOCKET, SO_ERROR, &error, &size) != 0) error = errno;
-      note(error, now);
-    } else if (now - begun_ >= kProbeLimit) {
-      note(ETIMEDOUT, now);
+      record(error, now);
+    } else if (now - began_ >= kProbeLimit) {
+      record(ETIMEDOUT, now);
     }
   }
   return refusals_ >= kRefusals;
 }
 
 void ListenerProbe::begin(Clock::time_point now) {
-  begun_ = now;
+  began_ = now;
   socket_ = Fd(::socket(address_.family(), SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-  if (socket_.get() < 0) return note(errno, now);
+  if (socket_.get() < 0) return record(errno, now);
   const int error = ::connect(socket_.get(), address_.data(), address_.size()) == 0 ? 0 : errno;
-  if (error != EINPROGRESS) note(error, now);
+  if (error != EINPROGRESS) record(error, now);
 }
 
-void ListenerProbe::note(int error, Clock::time_point now) {
+void ListenerProbe::record(int error, Clock::time_point now) {
   socket_ = Fd();
   if (error == ECONNREFUSED && listened_) {
     refusals_++;
@@ -77,13 +77,13 @@ void accept_all(std::vector<AwaitedPeer>& peers, Listener& listener, Clock::time
   std::iota(awaited.begin(), awaited.end(), size_t{0});
   const auto probed_from = Clock::now() + kFirstProbe;
   for (;;) {
-    const auto has_come = [&](size_t i) {
+    const auto has_connected = [&](size_t i) {
       Fd connection = listener.take(peers[i].number);
       if (connection.get() < 0) return false;
       arrived(i, std::move(connection));
       return true;
     };
-    awaited.erase(std::remove_if(awaited.begin(), awaited.end(), has_come), awaited.end());
+    awaited.erase(std::remove_if(awaited.begin(), awaited.end(), has_connected), awaited.end());
     if (awaited.empty()) return;
     const auto now = Clock::now();
     if (now >= deadline) {
@@ -96,8 +96,8 @@ void accept_all(std::vector<AwaitedPeer>& peers, Listener& listener, Clock::time
     if (look) look();
     for (size_t i = 0; now >= probed_from && i < std::min(awaited.size(), kProbesAtOnce); i++) {
       AwaitedPeer& peer = peers[awaited[i]];
-      if (!peer.probe || !peer.probe->finds_gone(now)) continue;
-      const auto text = text_of_ranks({peer.rank}) + " has gone: it has not connected, and does not listen any more";
+      if (!peer.probe || !peer.probe->finds_lost(now)) continue;
+      const auto text = text_of_ranks({peer.rank}) + " is lost: it has not connected, and no longer listens";
       throw Failure(C10D_ERR_NETWORK, text, peer.rank);
     }
     listener.serve(std::min(deadline, now + kLookInterval), cancellation, log);

@@ -1,4 +1,4 @@
-#include "listener.h"
+#include "mesh/listener.h"
 
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -16,12 +16,12 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 
 /// A connection that has not presented its number by then is dropped.
-constexpr seconds kGreetingLimit{10};
-/// Connections that may be waiting to present a number, beyond one per peer.
-constexpr size_t kSpareGreetings = 64;
+constexpr seconds kHandshakeLimit{10};
+/// Connections that may wait for their handshake, beyond one per peer.
+constexpr size_t kSpareHandshakes = 64;
 constexpr milliseconds kDialPause{20};
 constexpr milliseconds kLookInterval{50};
-/// How long nobody listens where a peer has said that it does, before it has gone: on this host, and on another one.
+/// How long the address of a peer may refuse connections before the peer is lost: on this host, and on another one.
 constexpr milliseconds kRefusedHere{300};
 constexpr milliseconds kRefusedFar{3'000};
 
@@ -38,7 +38,7 @@ void check(const Cancellation& cancellation) {
   if (cancellation.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
 }
 
-void send_at_once(const Fd& fd) {
+void disable_nagle(const Fd& fd) {
   const int on = 1;
   ::setsockopt(fd.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
 }
@@ -51,7 +51,7 @@ Listener::Listener(const SocketAddress& address, size_t connections, const char*
   if (::bind(socket_.get(), address.data(), address.size()) != 0) {
     throw refused("cannot bind to " + address.text() + " (is it an address of this host? see " + variable + ")");
   }
-  if (::listen(socket_.get(), static_cast<int>(connections + kSpareGreetings)) != 0) throw refused("listen");
+  if (::listen(socket_.get(), static_cast<int>(connections + kSpareHandshakes)) != 0) throw refused("listen");
   address_ = SocketAddress::of_socket(socket_.get());
 }
 
@@ -74,18 +74,18 @@ std::pair<int64_t, Fd> Listener::accept_any(const std::vector<int64_t>& numbers,
 void Listener::serve(Clock::time_point until, const Cancellation& cancellation, Exchange& log) {
   check(cancellation);
   std::vector<pollfd> sources{{socket_.get(), POLLIN, 0}, {cancellation.fd(), POLLIN, 0}};
-  for (const auto& greeting : greetings_) {
-    sources.push_back({greeting.fd.get(), POLLIN, 0});
-    until = std::min(until, greeting.until);
+  for (const auto& handshake : handshakes_) {
+    sources.push_back({handshake.fd.get(), POLLIN, 0});
+    until = std::min(until, handshake.until);
   }
   ::poll(sources.data(), sources.size(), poll_ms(until));
   check(cancellation);
   const auto now = Clock::now();
-  for (size_t i = greetings_.size(); i-- > 0;) {
-    const bool late = greetings_[i].until <= now;
+  for (size_t i = handshakes_.size(); i-- > 0;) {
+    const bool late = handshakes_[i].until <= now;
     if (late) log.log("dropped a connection that sent no rank number in time");
-    if (late || (sources[i + 2].revents != 0 && !read_greeting(greetings_[i], log))) {
-      greetings_.erase(greetings_.begin() + static_cast<std::ptrdiff_t>(i));
+    if (late || (sources[i + 2].revents != 0 && !read_handshake(handshakes_[i], log))) {
+      handshakes_.erase(handshakes_.begin() + static_cast<std::ptrdiff_t>(i));
     }
   }
   if (sources[0].revents != 0) admit(log);
@@ -100,47 +100,47 @@ void Listener::admit(Exchange& log) {
   for (;;) {
     Fd fd(::accept4(socket_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (fd.get() < 0) {
-      // The connection stays in the queue, so poll() would come back at once, again and again.
+      // The connection stays in the queue, so poll() would return at once, again and again.
       if (errno == EMFILE || errno == ENFILE) throw refused("accept");
       return;
     }
-    send_at_once(fd);
-    if (greetings_.size() >= connected_.size() + kSpareGreetings) {
-      // It may have spoken since it was looked at.
-      if (read_greeting(greetings_.front(), log)) {
-        log.log("dropped a connection: too many are waiting that have sent no rank number");
+    disable_nagle(fd);
+    if (handshakes_.size() >= connected_.size() + kSpareHandshakes) {
+      // It may have sent its number since the last poll().
+      if (read_handshake(handshakes_.front(), log)) {
+        log.log("dropped a connection: too many have not sent a rank number yet");
       }
-      greetings_.erase(greetings_.begin());
+      handshakes_.erase(handshakes_.begin());
     }
-    Greeting greeting;
-    greeting.fd = std::move(fd);
-    greeting.until = Clock::now() + kGreetingLimit;
-    greetings_.push_back(std::move(greeting));
+    Handshake handshake;
+    handshake.fd = std::move(fd);
+    handshake.until = Clock::now() + kHandshakeLimit;
+    handshakes_.push_back(std::move(handshake));
   }
 }
 
-/// Whether to go on listening to it.
-bool Listener::read_greeting(Greeting& greeting, Exchange& log) {
+/// Returns whether to wait for more of it.
+bool Listener::read_handshake(Handshake& handshake, Exchange& log) {
   const auto got =
-      ::recv(greeting.fd.get(), greeting.bytes + greeting.got, sizeof greeting.bytes - greeting.got, MSG_DONTWAIT);
+      ::recv(handshake.fd.get(), handshake.bytes + handshake.got, sizeof handshake.bytes - handshake.got, MSG_DONTWAIT);
   if (got < 0) return errno == EAGAIN || errno == EINTR;
   if (got == 0) return false;
-  greeting.got += static_cast<size_t>(got);
-  if (greeting.got < sizeof greeting.bytes) return true;
+  handshake.got += static_cast<size_t>(got);
+  if (handshake.got < sizeof handshake.bytes) return true;
   int64_t number = 0;
-  std::memcpy(&number, greeting.bytes, sizeof number);
+  std::memcpy(&number, handshake.bytes, sizeof number);
   const auto found = connected_.find(number);
   if (found == connected_.end() || found->second.get() >= 0) {
     log.log("dropped a connection that sent an unknown rank number");
   } else {
-    found->second = std::move(greeting.fd);
+    found->second = std::move(handshake.fd);
   }
   return false;
 }
 
 Fd dial(const SocketAddress& address, int64_t number, bool same_host, Clock::time_point deadline,
         const Cancellation& cancellation, const std::function<void()>& look) {
-  auto gone_at = Clock::time_point::max();
+  auto lost_at = Clock::time_point::max();
   for (;;) {
     check(cancellation);
     if (look) look();
@@ -162,19 +162,19 @@ Fd dial(const SocketAddress& address, int64_t number, bool same_host, Clock::tim
       }
     }
     if (error == 0) {
-      send_at_once(fd);
+      disable_nagle(fd);
       // A fresh connection always has room for eight bytes.
       if (::send(fd.get(), &number, sizeof number, MSG_NOSIGNAL) == sizeof number) return fd;
       error = errno;
     }
     const auto now = Clock::now();
     if (error != ECONNREFUSED) {
-      gone_at = Clock::time_point::max();
-    } else if (gone_at == Clock::time_point::max()) {
-      gone_at = now + (same_host ? kRefusedHere : kRefusedFar);
+      lost_at = Clock::time_point::max();
+    } else if (lost_at == Clock::time_point::max()) {
+      lost_at = now + (same_host ? kRefusedHere : kRefusedFar);
     }
-    if (now >= gone_at) {
-      throw Failure(C10D_ERR_NETWORK, "it has gone: nobody listens at " + address.text() + " any more");
+    if (now >= lost_at) {
+      throw Failure(C10D_ERR_NETWORK, "it no longer listens at " + address.text());
     }
     if (now + kDialPause >= deadline) {
       const int32_t status = error == ETIMEDOUT ? C10D_ERR_OP_TIMEOUT : C10D_ERR_NETWORK;

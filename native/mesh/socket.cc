@@ -1,4 +1,4 @@
-#include "socket.h"
+#include "mesh/socket.h"
 
 #include <sys/eventfd.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-// File descriptors with an owner, and what ends a wait for them.
+// File descriptors with an owner, and a way to end a wait for them.
 #pragma once
 
 #include <atomic>

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "collective_check.h"
-#include "flat.h"
+#include "mesh/flat.h"
 #include "monitored_barrier.h"
 #include "reduction/reduction.h"
 
@@ -25,7 +25,7 @@ namespace c10d::gloo_shim {
 
 namespace {
 
-/// What is reduced: PyTorch takes a complex number for two floats, and Gloo cuts between any two elements.
+/// What is reduced: PyTorch treats a complex number as two floats, and Gloo splits between any two elements.
 uint32_t component_of(uint32_t dtype) {
   switch (dtype) {
     case C10D_COMPLEX64:
@@ -37,7 +37,7 @@ uint32_t component_of(uint32_t dtype) {
   }
 }
 
-/// Gloo looks at the size of its element type only, and at the function that it is given.
+/// Of the element type Gloo uses only the size, beside the function that it gets.
 template <class Options>
 void set_reduction(Options& options, const Op& op, void* data, size_t bytes) {
   const uint32_t dtype = component_of(op.request.dtype);
@@ -56,10 +56,10 @@ void set_reduction(Options& options, const Op& op, void* data, size_t bytes) {
 
 uint8_t* bytes_at(uint64_t address) { return reinterpret_cast<uint8_t*>(address); }
 
-/// One collective under way; the members are what all of them share.
+/// One collective in flight; the members are what all of them share.
 class Collective {
  public:
-  Collective(const Op& op, const Meshes& meshes) : op_(op), meshes_(meshes) {}
+  Collective(const Op& op, const GlooContexts& contexts) : op_(op), contexts_(contexts) {}
 
   void run() {
     switch (op_.request.opcode) {
@@ -100,19 +100,19 @@ class Collective {
  private:
   uint32_t tag(uint32_t offset = 0) const { return static_cast<uint32_t>(op_.ticket) + offset; }
   uint32_t dtype() const { return op_.request.dtype; }
-  const std::shared_ptr<Mesh>& mesh(uint32_t tag_offset = 0) const { return meshes_.of(tag(tag_offset)); }
+  const std::shared_ptr<GlooContext>& context(uint32_t tag_offset = 0) const { return contexts_.of(tag(tag_offset)); }
   int root() const { return op_.request.peer; }
-  bool at_root() const { return meshes_.rank() == root(); }
+  bool at_root() const { return contexts_.rank() == root(); }
 
   void finish_reduction(void* data, size_t bytes) const {
     const size_t count = bytes / element_size(dtype());
-    if (op_.request.reduce_op == C10D_AVG) divide(data, count, dtype(), meshes_.size());
-    // PyTorch adds the bytes of bools, so that two times true is 2 there.
+    if (op_.request.reduce_op == C10D_AVG) divide(data, count, dtype(), contexts_.size());
+    // PyTorch adds the bytes of bools, so that true plus true is 2 there.
     if (dtype() == C10D_BOOL) find_reduction(C10D_BOOL, C10D_BOR)(data, data, data, count);
   }
 
   void all_reduce(void* data, size_t bytes, uint32_t tag_offset) {
-    gloo::AllreduceOptions options(mesh(tag_offset));
+    gloo::AllreduceOptions options(context(tag_offset));
     set_reduction(options, op_, data, bytes);
     options.setTag(tag(tag_offset));
     gloo::allreduce(options);
@@ -129,7 +129,7 @@ class Collective {
   }
 
   void broadcast() {
-    gloo::BroadcastOptions options(mesh());
+    gloo::BroadcastOptions options(context());
     options.setOutput(bytes_at(op_.outputs[0].address), op_.outputs[0].bytes);
     options.setRoot(root());
     options.setTag(tag());
@@ -137,14 +137,14 @@ class Collective {
   }
 
   void barrier() {
-    if ((op_.request.flags & C10D_FLAG_MONITORED) != 0) return monitored_barrier(op_, meshes_);
-    gloo::BarrierOptions options(mesh());
+    if ((op_.request.flags & C10D_FLAG_MONITORED) != 0) return monitored_barrier(op_, contexts_);
+    gloo::BarrierOptions options(context());
     options.setTag(tag());
     gloo::barrier(options);
   }
 
   void reduce() {
-    gloo::ReduceOptions options(mesh());
+    gloo::ReduceOptions options(context());
     set_reduction(options, op_, op_.output(), op_.outputs[0].bytes);
     options.setRoot(root());
     options.setTag(tag());
@@ -155,7 +155,7 @@ class Collective {
   void all_gather(const c10d_buffer& input, void* output, size_t bytes) {
     // Debian 12's Gloo divides by the size of the input.
     if (bytes == 0) return;
-    gloo::AllgatherOptions options(mesh());
+    gloo::AllgatherOptions options(context());
     options.setInput(bytes_at(input.address), input.bytes);
     options.setOutput(static_cast<uint8_t*>(output), bytes);
     options.setTag(tag());
@@ -172,7 +172,7 @@ class Collective {
   /// One all-gather of the concatenated inputs.
   void all_gather_pairs() {
     const size_t bytes = total_bytes(op_.inputs);
-    const size_t n = static_cast<size_t>(meshes_.size());
+    const size_t n = static_cast<size_t>(contexts_.size());
     const Flat input(bytes);
     const Flat all(bytes * n);
     input.gather_from(op_.inputs);
@@ -187,14 +187,14 @@ class Collective {
     }
   }
 
-  /// Indices, then values, of as many entries per rank as the splits say; on the tag of the first half.
+  /// Indices, then values. The splits are the number of entries of each rank. The tag is that of the first half.
   void all_gather_sparse() {
     const uint64_t total = entries(op_);
     for (size_t i = 0; i < op_.inputs.size(); i++) {
       const size_t entry_bytes = op_.outputs[i].bytes / total;
       std::vector<size_t> counts;
       for (const uint64_t entries_of_rank : op_.input_splits) counts.push_back(entries_of_rank * entry_bytes);
-      gloo::AllgathervOptions options(mesh());
+      gloo::AllgathervOptions options(context());
       options.setInput(bytes_at(op_.inputs[i].address), op_.inputs[i].bytes);
       options.setOutput(bytes_at(op_.outputs[i].address), counts);
       options.setTag(tag());
@@ -203,7 +203,7 @@ class Collective {
   }
 
   void gather() {
-    gloo::GatherOptions options(mesh());
+    gloo::GatherOptions options(context());
     const Flat flat(at_root() ? total_bytes(op_.outputs) : 0);
     options.setInput(bytes_at(op_.inputs[0].address), op_.inputs[0].bytes);
     if (at_root()) options.setOutput(flat.data(), total_bytes(op_.outputs));
@@ -214,7 +214,7 @@ class Collective {
   }
 
   void scatter() {
-    gloo::ScatterOptions options(mesh());
+    gloo::ScatterOptions options(context());
     if (at_root()) {
       std::vector<uint8_t*> inputs;
       for (const auto& buffer : op_.inputs) inputs.push_back(bytes_at(buffer.address));
@@ -226,14 +226,14 @@ class Collective {
     gloo::scatter(options);
   }
 
-  /// An all-reduce of the whole input, of which each rank keeps its part.
+  /// An all-reduce of the whole input. Each rank keeps its part.
   void reduce_scatter() {
     const size_t bytes = op_.inputs[0].bytes;
     const Flat flat(bytes);
     flat.gather_from(op_.inputs);
     all_reduce(flat.data(), bytes, 0);
     const size_t part = op_.outputs[0].bytes;
-    if (part > 0) std::memcpy(op_.output(), flat.data() + part * static_cast<size_t>(meshes_.rank()), part);
+    if (part > 0) std::memcpy(op_.output(), flat.data() + part * static_cast<size_t>(contexts_.rank()), part);
   }
 
   void reduce_scatter_list() {
@@ -242,7 +242,7 @@ class Collective {
       const Flat flat(bytes);
       flat.gather_from({op_.inputs[i]});
       all_reduce(flat.data(), bytes, static_cast<uint32_t>(i));
-      if (static_cast<int>(i) == meshes_.rank()) flat.scatter_to(op_.outputs);
+      if (static_cast<int>(i) == contexts_.rank()) flat.scatter_to(op_.outputs);
     }
   }
 
@@ -250,7 +250,7 @@ class Collective {
     const auto& input = op_.inputs[0];
     const auto& output = op_.outputs[0];
     if (op_.input_splits.empty() && op_.output_splits.empty()) {
-      gloo::AlltoallOptions options(mesh());
+      gloo::AlltoallOptions options(context());
       options.setInput(bytes_at(input.address), input.bytes);
       options.setOutput(bytes_at(output.address), output.bytes);
       options.setTag(tag());
@@ -271,7 +271,7 @@ class Collective {
 
   void all_to_all_v(uint8_t* input, std::vector<int64_t> input_bytes, uint8_t* output,
                     std::vector<int64_t> output_bytes) {
-    gloo::AlltoallvOptions options(mesh());
+    gloo::AlltoallvOptions options(context());
     options.setInput(input, std::move(input_bytes));
     options.setOutput(output, std::move(output_bytes));
     options.setTag(tag());
@@ -290,11 +290,11 @@ class Collective {
   }
 
   const Op& op_;
-  const Meshes& meshes_;
+  const GlooContexts& contexts_;
 };
 
 }  // namespace
 
-void run_collective(const Op& op, const Meshes& meshes) { Collective(op, meshes).run(); }
+void run_collective(const Op& op, const GlooContexts& contexts) { Collective(op, contexts).run(); }
 
 }  // namespace c10d::gloo_shim

@@ -1,12 +1,12 @@
-// Gloo's collectives, one function per op of the shim ABI: same algorithms, tags and decomposition as PyTorch's group.
+// The collectives on libgloo, with the algorithms, tags and decomposition of PyTorch's group.
 #pragma once
 
-#include "meshes.h"
+#include "gloo_contexts.h"
 #include "ops/op.h"
 
 namespace c10d::gloo_shim {
 
 /// Carries out a collective whose first tag is `op.ticket`. Throws what Gloo throws.
-void run_collective(const Op& op, const Meshes& meshes);
+void run_collective(const Op& op, const GlooContexts& contexts);
 
 }  // namespace c10d::gloo_shim

@@ -30,7 +30,7 @@ bool listens_on(int fd, const SocketAddress& wanted) {
   return SocketAddress::from_wire(reinterpret_cast<const char*>(&own)).compare(wanted) == 0;
 }
 
-/// The device tells nobody its descriptor.
+/// The device does not expose its descriptor.
 int find_listener(const SocketAddress& address) {
   const std::unique_ptr<DIR, int (*)(DIR*)> open_files(::opendir("/proc/self/fd"), &::closedir);
   while (const dirent* entry = open_files ? ::readdir(open_files.get()) : nullptr) {
@@ -42,7 +42,7 @@ int find_listener(const SocketAddress& address) {
 }  // namespace
 
 void close_listener(tcp::Device& device) {
-  static DeafHandler nobody;
+  static NullHandler null;
   const auto address = listening_address(device);
   if (!address) return;
   const auto wanted = SocketAddress::from_wire(reinterpret_cast<const char*>(&*address));
@@ -51,10 +51,10 @@ void close_listener(tcp::Device& device) {
   if (fd < 0 || silent.get() < 0) {
     throw Failure::of_system("cannot close Gloo's own listener on " + wanted.text(), errno);
   }
-  device.unregisterDescriptor(fd, &nobody);
-  // The device will unregister and close that number itself, so something has to be there: what never has an event.
+  device.unregisterDescriptor(fd, &null);
+  // The device will unregister and close this descriptor itself, so another one takes its place, which never has an event.
   ::dup3(silent.get(), fd, O_CLOEXEC);
-  device.registerDescriptor(fd, 0, &nobody);
+  device.registerDescriptor(fd, 0, &null);
 }
 
 Failure cannot_listen(const std::string& ip) {

@@ -1,4 +1,4 @@
-// Since 2023 a Gloo device listens on a socket of its own, which this shim has no use for: it makes the connections.
+// Since 2023 a Gloo device listens on a socket of its own. This shim does not need it, since it makes the connections.
 #pragma once
 
 #include <string>
@@ -8,11 +8,11 @@
 
 namespace c10d::gloo_shim {
 
-/// Closes the socket that `device` listens on, if it does. Gloo would keep each connection that strangers make to it for
-/// good, and end the process when accept() fails. Throws Failure.
+/// Closes the socket on which `device` listens, if it does. Gloo would keep every connection of a stranger open forever, and
+/// end the process when accept() fails. Throws Failure.
 void close_listener(tcp::Device& device);
 
-/// Why Gloo could make no device that listens on `ip`; it only says that none of its attempts to bind went well.
+/// Why Gloo could not make a device that listens on `ip`. Gloo itself only says that it could not bind.
 Failure cannot_listen(const std::string& ip);
 
 }  // namespace c10d::gloo_shim

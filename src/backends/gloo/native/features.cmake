@@ -1,5 +1,5 @@
-# Which generation of libgloo this is, asked of its headers: GLOO_VERSION is 0.5.0 in all of them. The answers reach the
-# code through gloo_version.h only.
+# Which generation of libgloo this is, found by compiling against its headers: GLOO_VERSION is 0.5.0 in all of them. The code
+# sees the answers through gloo_version.h only.
 include(CheckCXXSourceCompiles)
 
 function(gloo_compiles variable source)
@@ -21,7 +21,7 @@ gloo_compiles(C10D_GLOO_PAIR_LISTENS "struct P : tcp::Pair { static constexpr au
 gloo_compiles(C10D_GLOO_DEVICE_LISTENS "
   #include <gloo/transport/tcp/listener.h>
   struct D : tcp::Device { using tcp::Device::nextAddress; };")
-# What mesh.cc does to a connection, which is all that it needs of the library's inside.
+# What pair.cc does with a connection. It uses nothing else of the library's internals.
 gloo_compiles(C10D_GLOO_PAIR_CAN_ADOPT "
   struct P : tcp::Pair {
     void adopt(int fd) {
@@ -36,8 +36,8 @@ gloo_compiles(C10D_GLOO_PAIR_CAN_ADOPT "
 
 if(NOT C10D_GLOO_PAIR_CAN_ADOPT OR C10D_GLOO_HANDLER_TAKES_EVENTS STREQUAL C10D_GLOO_HANDLER_TAKES_LOOP
    OR C10D_GLOO_PAIR_LISTENS STREQUAL C10D_GLOO_DEVICE_LISTENS)
-  message(FATAL_ERROR "the libgloo of ${GLOO_INCLUDE_DIR} is of no generation that the shim knows (2022, 2023, 2025): "
-                      "see docs/native-libraries.md, and CMakeConfigureLog.yaml or CMakeError.log in CMakeFiles for what the compiler says")
+  message(FATAL_ERROR "the libgloo of ${GLOO_INCLUDE_DIR} is not of a generation that the shim knows (2022, 2023, 2025): "
+                      "see docs/native-libraries.md, and CMakeConfigureLog.yaml or CMakeError.log in CMakeFiles for the compiler's output")
 endif()
 
 if(C10D_GLOO_HANDLER_TAKES_LOOP)

@@ -1,4 +1,4 @@
-// A group of Debian's libgloo as a transport of the engine, with the tags that PyTorch's process group would use.
+// A group of libgloo as a transport of the engine, with the tags that PyTorch's process group would use.
 #include <gloo/common/error.h>
 #include <gloo/config.h>
 
@@ -11,17 +11,17 @@
 #include <string>
 #include <vector>
 
-#include "barrier_limits.h"
 #include "collective_check.h"
 #include "collectives.h"
 #include "device_listener.h"
-#include "direct.h"
 #include "engine/transport.h"
+#include "gloo_contexts.h"
 #include "gloo_version.h"
 #include "late_peers.h"
-#include "lines.h"
-#include "meshes.h"
-#include "mismatch_note.h"
+#include "mesh/barrier_limits.h"
+#include "mesh/connections.h"
+#include "mesh/direct.h"
+#include "mismatch_message.h"
 #include "rendezvous.h"
 
 namespace c10d {
@@ -31,9 +31,9 @@ namespace {
 
 constexpr unsigned kDefaultThreads = 2;
 constexpr const char* kLoopback = "127.0.0.1";
-/// An op's ticket is its tag and, above it, its turn on the lines if there are any.
+/// An op's ticket is its tag and, above that, its turn on the direct connections if there are any.
 constexpr unsigned kTurnShift = 32;
-/// Set when begin_direct() has left something to do.
+/// Set when begin_direct() left something to do.
 constexpr uint64_t kBegun = uint64_t{1} << 63;
 /// How long after one of the connections to a rank the other one may end.
 constexpr std::chrono::milliseconds kOtherConnectionEnds{100};
@@ -51,32 +51,32 @@ class GlooTransport final : public Transport {
 
   void connect(Exchange& exchange) override {
     losses_.watch([&exchange](const Failure& cause) { exchange.lost(cause); });
-    std::vector<std::shared_ptr<Mesh>> meshes;
-    std::shared_ptr<Lines> lines;
+    std::vector<std::shared_ptr<GlooContext>> contexts;
+    std::shared_ptr<Connections> connections;
     std::vector<std::unique_ptr<LatePeers>> late;
     for (size_t i = 0; i < hosts_.size(); i++) {
       const auto device = make_device(hosts_[i]);
-      Connections& made = unfinished_.emplace_back();
+      PeerSockets& made = unfinished_.emplace_back();
       connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i), made);
-      auto mesh = std::make_shared<Mesh>(config_.rank, config_.world_size, device, std::move(made.peers), losses_,
-                                         messages_.doorbell());
+      auto context = std::make_shared<GlooContext>(config_.rank, config_.world_size, device, std::move(made.peers),
+                                                   losses_, messages_.doorbell());
       if (i == 0) foreign_ = made.foreign;
-      if (!made.lines.empty()) {
-        lines =
-            std::make_shared<Lines>(config_.rank, std::move(made.lines), [this](const Failure& mismatch, bool apart) {
-              losses_.note({mismatch, apart});
-              send_note(*meshes_);
-            });
+      if (!made.direct.empty()) {
+        connections = std::make_shared<Connections>(config_.rank, std::move(made.direct),
+                                                    [this](const Failure& mismatch, bool apart) {
+                                                      losses_.add_mismatch({mismatch, apart});
+                                                      send_mismatch(*contexts_);
+                                                    });
       }
       if (!made.late.empty()) {
-        late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), mesh, exchange));
+        late.push_back(std::make_unique<LatePeers>(std::move(made.listener), std::move(made.late), context, exchange));
       }
-      meshes.push_back(std::move(mesh));
+      contexts.push_back(std::move(context));
     }
     const std::lock_guard<std::mutex> lock(mutex_);
     if (cancellation_.cancelled()) throw Failure(C10D_ERR_ABORTED, "connecting was cancelled");
-    meshes_ = std::make_shared<Meshes>(std::move(meshes));
-    lines_ = std::move(lines);
+    contexts_ = std::make_shared<GlooContexts>(std::move(contexts));
+    connections_ = std::move(connections);
     late_ = std::move(late);
     unfinished_.clear();
   }
@@ -94,25 +94,25 @@ class GlooTransport final : public Transport {
   void number(Op& op) noexcept override {
     if (op.point_to_point()) return;
     const uint32_t tags = tags_of(op);
-    // An op without a tag of its own goes on with that of the one before, which the host lets nothing come after.
+    // An op without a tag of its own uses that of the op before it. The host submits nothing between the two.
     op.ticket = tags == 0 ? next_tag_ - 1 : next_tag_;
     next_tag_ += tags;
     if ((op.request.flags & C10D_FLAG_MONITORED) != 0 && config_.rank == 0) give_grace(op);
-    if (!lines_) return;
+    if (!connections_) return;
     op.ticket |= uint64_t{next_turn_} << kTurnShift;
-    next_turn_ = Lines::turn_after(next_turn_);
+    next_turn_ = Connections::turn_after(next_turn_);
   }
 
   Start start(Op& op) override {
     if (!op.point_to_point()) return begin_direct(op) ? Start::done : Start::blocking;
     try {
-      return messages_.start(op, meshes_->of(op.request.tag)->transport()) ? Start::done : Start::pending;
+      return messages_.start(op, contexts_->of(op.request.tag)->transport()) ? Start::done : Start::pending;
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), false);
     }
   }
 
-  bool starts_when_kicked() const override { return lines_ != nullptr; }
+  bool starts_when_kicked() const override { return connections_ != nullptr; }
 
   void progress(std::vector<Op*>& ended) override {
     messages_.progress(ended, [this](const char* what) { return explain(what, false); });
@@ -123,25 +123,25 @@ class GlooTransport final : public Transport {
   void run_blocking(Op& op) override {
     try {
       const uint32_t turn = turn_of(op);
-      if (turn != 0) run_over_lines(op, turn);
-      if (turn == 0 || !is_direct(op)) run_collective(op, *meshes_);
+      if (turn != 0) run_direct_op(op, turn);
+      if (turn == 0 || !is_direct(op)) run_collective(op, *contexts_);
     } catch (const gloo::IoException& error) {
       throw explain(error.what(), true);
-    } catch (const LineBroken& line) {
-      throw explain(line);
+    } catch (const ConnectionLost& lost) {
+      throw explain(lost);
     } catch (const Failure& failure) {
       throw first_of(failure);
     }
   }
 
   bool run_until(Op& op, Clock::time_point deadline) override {
-    // Of an op that is not direct only the calls have been compared: Gloo does the rest, and cannot be interrupted.
+    // Gloo carries out the ops that are not direct, and cannot be interrupted.
     if ((op.ticket & kBegun) == 0 || !is_direct(op)) return false;
     auto begun = std::move(begun_);
     try {
       if (begun->finish_by(deadline)) return true;
-    } catch (const LineBroken& line) {
-      throw explain(line);
+    } catch (const ConnectionLost& lost) {
+      throw explain(lost);
     } catch (const Failure& failure) {
       throw first_of(failure);
     }
@@ -153,93 +153,94 @@ class GlooTransport final : public Transport {
 
   int awaited_peer() override {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (lines_ && lines_->awaited() >= 0) return lines_->awaited();
-    return meshes_ ? meshes_->awaited_rank() : -1;
+    if (connections_ && connections_->awaited() >= 0) return connections_->awaited();
+    return contexts_ ? contexts_->awaited_rank() : -1;
   }
 
   void abort(const Failure& cause) noexcept override {
-    std::shared_ptr<Meshes> meshes;
-    std::shared_ptr<Lines> lines;
+    std::shared_ptr<GlooContexts> contexts;
+    std::shared_ptr<Connections> connections;
     {
       const std::lock_guard<std::mutex> lock(mutex_);
       cancellation_.cancel();
-      meshes = meshes_;
-      lines = lines_;
+      contexts = contexts_;
+      connections = connections_;
     }
-    if (lines) lines->abort();
+    if (connections) connections->abort();
     try {
-      // Before the connections break, of which this rank may have been told in the same way.
-      if (lines && meshes) send_note(*meshes);
+      // Before the connections break. This rank may have received the mismatch in the same way.
+      if (connections && contexts) send_mismatch(*contexts);
       messages_.abort(cause);
-      if (meshes) meshes->abort(cause.text());
+      if (contexts) contexts->abort(cause.text());
     } catch (...) {  // Nothing left to wake.
     }
   }
 
   void close() noexcept override {
-    std::shared_ptr<Meshes> meshes;
-    std::shared_ptr<Lines> lines;
+    std::shared_ptr<GlooContexts> contexts;
+    std::shared_ptr<Connections> connections;
     std::vector<std::unique_ptr<LatePeers>> late;
     const std::lock_guard<std::mutex> lock(mutex_);
     begun_.reset();
-    meshes.swap(meshes_);
-    lines.swap(lines_);
+    contexts.swap(contexts_);
+    connections.swap(connections_);
     late.swap(late_);
   }
 
  private:
   Failure explain(const char* what, bool collective) const {
-    meshes_->settle();
+    contexts_->settle();
     return losses_.explain(what, collective);
   }
 
-  Failure explain(const LineBroken& line) const {
-    // What that rank has said before is on its other connection, which ends at the same time.
-    losses_.await(line.rank, Clock::now() + kOtherConnectionEnds);
-    meshes_->settle();
-    return losses_.explain_line(line.rank, line.what);
+  Failure explain(const ConnectionLost& lost) const {
+    // What that rank sent before may be on its other connection, which ends at the same time.
+    losses_.await(lost.rank, Clock::now() + kOtherConnectionEnds);
+    contexts_->settle();
+    return losses_.explain_direct(lost.rank, lost.what);
   }
 
-  /// Of a mismatch of calls, the first that is known by now.
+  /// For a mismatch of calls, the first one that is known by now.
   Failure first_of(const Failure& failure) const {
     if (failure.status() != C10D_ERR_DESYNC || failure.collective() == 0) return failure;
     const auto first = losses_.mismatch();
     return first ? first->failure : failure;
   }
 
-  /// Tells all ranks of a mismatch, if there is one: those that have not compared their calls with one that differs would take the
-  /// connections that break for the cause. Only where all are Bun's.
-  void send_note(const Meshes& meshes) {
-    if (const auto mismatch = losses_.mismatch()) meshes.send_note(encode_note(mismatch->failure, mismatch->apart));
+  /// Reports a mismatch, if there is one, to all ranks. Those that have not compared their calls with the different one would take
+  /// the broken connections for the cause. Only if all are Bun ranks.
+  void send_mismatch(const GlooContexts& contexts) {
+    if (const auto mismatch = losses_.mismatch())
+      contexts.send_mismatch(encode_mismatch(mismatch->failure, mismatch->apart));
   }
 
   static uint32_t turn_of(const Op& op) { return static_cast<uint32_t>((op.ticket & ~kBegun) >> kTurnShift); }
 
-  /// All of a direct op; of others, the comparison of what the ranks call.
-  void run_over_lines(const Op& op, uint32_t turn) {
-    if ((op.ticket & kBegun) == 0) return run_direct(op, turn, *lines_);
+  /// Carries out a direct op. For others, only compares what the ranks call.
+  void run_direct_op(const Op& op, uint32_t turn) {
+    if ((op.ticket & kBegun) == 0) return run_direct(op, turn, *connections_);
     const auto begun = std::move(begun_);
     begun->finish();
   }
 
-  /// Sends what can be sent at once, if the lines are free. Returns whether the op has ended.
+  /// If it is the op's turn, sends what can be sent at once. Returns whether the op has ended.
   bool begin_direct(Op& op) {
     const uint32_t turn = turn_of(op);
-    if (turn == 0 || !lines_->has_turn(turn)) return false;
+    if (turn == 0 || !connections_->has_turn(turn)) return false;
     try {
-      auto begun = std::make_unique<DirectCollective>(op, *lines_);
+      auto begun = std::make_unique<DirectCollective>(op, *connections_);
       if (begun->begin() && is_direct(op)) return true;
       op.ticket |= kBegun;
       begun_ = std::move(begun);
       return false;
-    } catch (const LineBroken& line) {
-      throw explain(line);
+    } catch (const ConnectionLost& lost) {
+      throw explain(lost);
     } catch (const Failure& failure) {
       throw first_of(failure);
     }
   }
 
-  /// What PyTorch's ranks would refuse in a collective, each by itself and without a word to the others; or NULL.
+  /// What a PyTorch rank would refuse in a collective without notifying the others, or nullptr.
   static const char* limit_of_pytorch(const Op& op) {
     switch (op.request.dtype) {
       case C10D_INT16:
@@ -277,7 +278,7 @@ class GlooTransport final : public Transport {
       }
     } catch (const Failure&) {
       throw;
-    } catch (const std::exception&) {  // Gloo only says that none of its attempts to bind went well.
+    } catch (const std::exception&) {  // Gloo only says that it could not bind.
     }
     throw cannot_listen(host);
   }
@@ -304,17 +305,17 @@ class GlooTransport final : public Transport {
   LossRecord losses_;
   Messages messages_;
   std::mutex mutex_;
-  std::shared_ptr<Meshes> meshes_;
-  /// Only where all ranks are Bun's.
-  std::shared_ptr<Lines> lines_;
+  std::shared_ptr<GlooContexts> contexts_;
+  /// Only if all ranks are Bun ranks.
+  std::shared_ptr<Connections> connections_;
   int foreign_ = -1;
   std::vector<std::unique_ptr<LatePeers>> late_;
-  /// What connect() has made so far. After a failure it stays until the group is closed, when the others can know the reason.
-  std::vector<Connections> unfinished_;
+  /// What connect() has made so far. After a failure it stays open until the group is closed, when others can know the reason.
+  std::vector<PeerSockets> unfinished_;
   /// The op whose turn it is, between start() and run_blocking().
   std::unique_ptr<DirectCollective> begun_;
   uint32_t next_tag_ = 0;
-  uint32_t next_turn_ = Lines::kFirstTurn;
+  uint32_t next_turn_ = Connections::kFirstTurn;
 };
 
 }  // namespace

@@ -1,5 +1,5 @@
-// What differs between the generations of libgloo, as features.cmake found it: Debian 12 has the one of 2022, Debian 13
-// that of 2023, and its successors that of 2025. Nothing else in this folder asks for a version.
+// What differs between the generations of libgloo, as found by features.cmake: Debian 12 has that of 2022, Debian 13 that of
+// 2023, and later releases that of 2025. Nothing else in this folder depends on the version.
 #pragma once
 
 #include <gloo/transport/tcp/context.h>
@@ -12,7 +12,7 @@
 
 namespace c10d::gloo_shim {
 
-/// Who opens a listening socket of its own, beside ours: each pair (2022), or the device (2023 and later).
+/// Whether each pair opens a listening socket of its own (2022), or the device does (2023 and later).
 constexpr bool kPairListens = C10D_GLOO_PAIR_LISTENS != 0;
 
 /// The address that a device listens on, if it does.
@@ -54,21 +54,21 @@ class PortablePair : public tcp::Pair {
 
  protected:
 #if C10D_GLOO_HANDLER_TAKES_LOOP
-  // Called for whatever is sent or received, where the others take what waits for a connection that is still to come.
+  // Called for everything that is sent or received. The other generations queue it until there is a connection.
   void verifyConnected(std::unique_lock<std::mutex>& lock) final {
     if (!expected_later()) tcp::Pair::verifyConnected(lock);
   }
 #endif
 
-  /// Whether the peer has not connected yet and may. With the mutex held.
+  /// Whether the peer has not connected yet but may do so later. Called with the mutex held.
   virtual bool expected_later() const = 0;
-  /// On the loop thread, before it handles this connection. Returns what to ring afterwards: by then the connection may
-  /// have been closed, and another thread may have destroyed this object.
+  /// Called on the loop thread before it handles this connection. Returns the doorbell to ring afterwards: by then the
+  /// connection may be closed, and another thread may have destroyed this object.
   virtual Doorbell& before_events() = 0;
 };
 
-/// Of descriptors that have no events.
-class DeafHandler final : public tcp::Handler {
+/// For descriptors that have no events.
+class NullHandler final : public tcp::Handler {
  public:
 #if C10D_GLOO_HANDLER_TAKES_LOOP
   void handleEvents(tcp::Loop&, int) override {}

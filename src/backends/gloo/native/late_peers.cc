@@ -7,9 +7,9 @@
 
 namespace c10d::gloo_shim {
 
-LatePeers::LatePeers(std::unique_ptr<Listener> listener, std::vector<LatePeer> awaited, std::shared_ptr<Mesh> mesh,
-                     Exchange& log)
-    : listener_(std::move(listener)), awaited_(std::move(awaited)), mesh_(std::move(mesh)) {
+LatePeers::LatePeers(std::unique_ptr<Listener> listener, std::vector<LatePeer> awaited,
+                     std::shared_ptr<GlooContext> context, Exchange& log)
+    : listener_(std::move(listener)), awaited_(std::move(awaited)), context_(std::move(context)) {
   thread_ = spawn_thread("c10d-late", [this, &log] { run(log); });
 }
 
@@ -28,7 +28,7 @@ void LatePeers::run(Exchange& log) {
       const auto peer =
           std::find_if(awaited_.begin(), awaited_.end(), [&](const LatePeer& each) { return each.number == arrived; });
       const int rank = peer->rank;
-      mesh_->adopt(rank, std::move(connection));
+      context_->adopt(rank, std::move(connection));
       const auto same = [rank](const LatePeer& each) { return each.rank == rank; };
       awaited_.erase(std::remove_if(awaited_.begin(), awaited_.end(), same), awaited_.end());
     }

@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "mesh.h"
+#include "gloo_context.h"
 #include "ops/failure.h"
 
 namespace c10d::gloo_shim {
@@ -20,12 +20,12 @@ Doorbell::Doorbell() : event_(::eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC)) {
 }
 
 void Doorbell::ring() noexcept {
-  if (!listened_) return;
+  if (!enabled_) return;
   const uint64_t one = 1;
   [[maybe_unused]] auto sent = ::write(event_.get(), &one, sizeof one);
 }
 
-void Doorbell::hush() noexcept {
+void Doorbell::clear() noexcept {
   uint64_t count = 0;
   [[maybe_unused]] auto got = ::read(event_.get(), &count, sizeof count);
 }
@@ -70,7 +70,7 @@ bool Messages::start(Op& op, const std::shared_ptr<tcp::Context>& context) {
     const std::lock_guard<std::mutex> lock(mutex_);
     if (aborted_) throw *aborted_;
     posted_.push_back({&op, message});
-    doorbell_.listen(true);
+    doorbell_.enable(true);
   }
   try {
     post(op, *message);
@@ -124,7 +124,8 @@ bool Messages::has_ended(Posted& posted) const {
     return true;
   }
   if (op.request.opcode == C10D_OP_RECV_ANY_SOURCE && size_ > 1) {
-    // Gloo tells a recv from any rank of no loss, and one of several sources may leave in good order.
+    // Gloo does not notify a recv from any rank of losses. It fails when all peers are lost: one of several may leave in good
+    // order.
     if (const auto loss = losses_.when_all(size_ - 1)) throw gloo::IoException(*loss);
   }
   return false;

@@ -1,4 +1,4 @@
-// Point-to-point ops over Gloo's unbound buffers, without a thread that waits for each.
+// Point-to-point ops over Gloo's unbound buffers, without a waiting thread for each.
 #pragma once
 
 #include <gloo/transport/tcp/context.h>
@@ -18,19 +18,19 @@ namespace tcp = gloo::transport::tcp;
 
 class LossRecord;
 
-/// Tells the engine that messages may have ended: Gloo's loop thread rings it when it has handled a connection.
+/// Notifies the engine that messages may have ended: Gloo's loop thread rings it after it handled a connection.
 class Doorbell {
  public:
   Doorbell();
-  /// Cheap when nobody listens.
+  /// Cheap when no message is in flight.
   void ring() noexcept;
-  void listen(bool anybody) noexcept { listened_ = anybody; }
+  void enable(bool enabled) noexcept { enabled_ = enabled; }
   /// Forgets past rings.
-  void hush() noexcept;
+  void clear() noexcept;
   int fd() const { return event_.get(); }
 
  private:
-  std::atomic<bool> listened_{false};
+  std::atomic<bool> enabled_{false};
   Fd event_;
 };
 
@@ -38,7 +38,7 @@ class Doorbell {
 class Message final : public tcp::UnboundBuffer {
  public:
   using tcp::UnboundBuffer::UnboundBuffer;
-  /// Whether the recv has ended, and which rank it came from. Throws the exception of a broken connection.
+  /// Whether the recv has ended, and from which rank. Throws the exception of a broken connection.
   bool received(int& rank);
   /// Whether the send has ended. Throws likewise.
   bool sent();
@@ -47,12 +47,12 @@ class Message final : public tcp::UnboundBuffer {
   bool await_sent(Clock::time_point deadline);
 };
 
-/// Messages under way. start() may run beside progress().
+/// Messages in flight. start() and progress() may run at the same time.
 class Messages {
  public:
   Messages(int rank, int size, const LossRecord& losses) : rank_(rank), size_(size), losses_(losses) {}
 
-  /// Posts a message. Returns whether it has ended at once.
+  /// Posts a message. Returns whether it ended at once.
   bool start(Op& op, const std::shared_ptr<tcp::Context>& context);
   /// Appends the ops that have ended; `explain` makes a Failure of an exception's text.
   template <class Explain>
@@ -66,7 +66,7 @@ class Messages {
     // Shared with start(), which may still be posting it when the group fails.
     std::shared_ptr<Message> message;
   };
-  /// Throws what broke the connection.
+  /// Throws the exception of a broken connection.
   bool has_ended(Posted& posted) const;
   void post(const Op& op, Message& message) const;
   std::vector<Posted>::iterator find(const Op& op);
@@ -82,7 +82,7 @@ class Messages {
 
 template <class Explain>
 void Messages::progress(std::vector<Op*>& ended, Explain explain) {
-  doorbell_.hush();
+  doorbell_.clear();
   const std::lock_guard<std::mutex> lock(mutex_);
   for (size_t i = 0; i < posted_.size();) {
     Posted& posted = posted_[i];
@@ -104,7 +104,7 @@ void Messages::progress(std::vector<Op*>& ended, Explain explain) {
     ended.push_back(posted.op);
     posted_.erase(posted_.begin() + static_cast<std::ptrdiff_t>(i));
   }
-  doorbell_.listen(!posted_.empty());
+  doorbell_.enable(!posted_.empty());
 }
 
 }  // namespace c10d::gloo_shim

@@ -1,13 +1,13 @@
-// A barrier that can tell which ranks did not come.
+// A barrier that names the ranks that did not arrive.
 #pragma once
 
-#include "meshes.h"
+#include "gloo_contexts.h"
 #include "ops/op.h"
 
 namespace c10d::gloo_shim {
 
-/// As PyTorch does it: all ranks write to rank 0 on the op's first tag, and rank 0 answers them on the second.
-/// Throws Failure with C10D_ERR_OP_TIMEOUT on rank 0, naming the first rank that is missing, or all of them.
-void monitored_barrier(const Op& op, const Meshes& meshes);
+/// As in PyTorch: all ranks send to rank 0 with the op's first tag, and rank 0 answers them with the second. Throws Failure with
+/// C10D_ERR_OP_TIMEOUT on rank 0, naming the first missing rank or all of them.
+void monitored_barrier(const Op& op, const GlooContexts& contexts);
 
 }  // namespace c10d::gloo_shim

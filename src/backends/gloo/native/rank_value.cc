@@ -10,7 +10,7 @@ namespace {
 
 constexpr uint64_t kAddressBytes = SocketAddress::kWireBytes + sizeof(int64_t);
 constexpr uint64_t kMaxHostName = 4096;
-/// Follows the address; PyTorch writes it and nobody reads it.
+/// Follows the address. PyTorch writes it, and it is never read.
 constexpr int64_t kNoNumber = -1;
 
 template <class T>

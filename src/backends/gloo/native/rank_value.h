@@ -1,5 +1,5 @@
-// What a rank publishes in the store under "<context>/<rank>": where it listens, and the number each peer must present
-// when it dials. Byte for byte PyTorch's (gloo::transport::tcp of 2023 and later), so its ranks can join.
+// What a rank publishes in the store under "<context>/<rank>": where it listens, and the number that each peer must present
+// when it dials. The same bytes as PyTorch's (gloo::transport::tcp of 2023 and later), so its ranks can join.
 #pragma once
 
 #include <cstdint>
@@ -13,11 +13,11 @@ namespace c10d::gloo_shim {
 struct RankValue {
   std::string host_name;
   SocketAddress address;
-  /// By dialling rank. Empty if the publisher wants the dialling rank's own number instead.
+  /// By dialling rank. Empty if the publisher expects the dialling rank itself as the number.
   std::vector<int64_t> connection_numbers;
 
   std::vector<char> encode() const;
-  /// Throws Failure if the bytes are no such value.
+  /// Throws Failure if the bytes are not such a value.
   static RankValue decode(const std::vector<char>& bytes, int world_size);
 };
 

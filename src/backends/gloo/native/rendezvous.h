@@ -1,4 +1,4 @@
-// TCP connections between all ranks: who dials whom, with which numbers.
+// TCP connections between all ranks: which rank dials which, and with which numbers.
 #pragma once
 
 #include <memory>
@@ -12,27 +12,27 @@
 
 namespace c10d::gloo_shim {
 
-/// A rank that connects when it has something to say, and a number that it may present then.
+/// A rank that connects when it has something to send, and a number that it may present then.
 struct LatePeer {
   int rank;
   int64_t number;
 };
 
-/// Connections by rank; the own entries stay empty.
-struct Connections {
+/// Sockets by rank; the own entries stay empty.
+struct PeerSockets {
   std::vector<Fd> peers;
-  /// Those of `peers` that are not there yet, and the socket that they come to.
+  /// Peers that connect later, and the socket on which they do.
   std::vector<LatePeer> late;
   std::unique_ptr<Listener> listener;
-  /// A second one to each, where all ranks are Bun's and want it; else there are none.
-  std::vector<Fd> lines;
-  /// A rank that is not Bun's, or -1.
+  /// A second one to each peer, for collectives without Gloo. Empty unless all ranks are Bun ranks that want it.
+  std::vector<Fd> direct;
+  /// A rank that is not a Bun rank, or -1.
   int foreign = -1;
 };
 
-/// Connects all ranks. Keys in the store are "<context>/<rank>". What there is already stays in `made` when it throws: others
-/// shall not take this rank for one that has gone before they can know why.
+/// Connects all ranks. Keys in the store are "<context>/<rank>". When it throws, sockets that were made stay open in `made`:
+/// otherwise other ranks would take this one for lost before they can learn the reason.
 void connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
-                 const Cancellation& cancellation, const std::string& context, Connections& made);
+                 const Cancellation& cancellation, const std::string& context, PeerSockets& made);
 
 }  // namespace c10d::gloo_shim

@@ -1,4 +1,4 @@
-// A store in this process for groups whose ranks are its threads, and the host's part in making such a group.
+// A store for groups whose ranks are threads of this process, and what the host does to connect such a group.
 #pragma once
 
 #include <poll.h>
@@ -36,7 +36,7 @@ class GroupStore {
   std::map<std::string, std::vector<char>> values_;
 };
 
-/// Serves the store until the group is open; returns how that ended.
+/// Serves the store until the group is connected, and returns the status.
 inline int32_t connect(c10d_group* group, int wake_fd, GroupStore& store) {
   std::map<uint64_t, std::string> asked;
   const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(60);

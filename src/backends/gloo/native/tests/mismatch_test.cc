@@ -1,5 +1,5 @@
-// Groups of so many ranks that not all compare their calls with each other: those that do not are told of a mismatch before the
-// connections of those that do break.
+// Groups with too many ranks for all to compare their calls with each other: the others are notified of a mismatch before
+// connections break.
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -51,7 +51,7 @@ class Rank {
 
   bool connected() const { return connected_; }
 
-  /// How the call ends for who blocks in it.
+  /// How a blocking call ends.
   FailureView run(const Call& call) {
     const c10d_buffer own{reinterpret_cast<uint64_t>(data_.data()), data_.size() * sizeof(float)};
     const c10d_buffer all{reinterpret_cast<uint64_t>(gathered_.data()), gathered_.size() * sizeof(float)};
@@ -70,7 +70,7 @@ class Rank {
     op.outputs = reinterpret_cast<uint64_t>(gathers ? &all : &own);
     op.output_count = 1;
     const int64_t id = c10d_submit(group_, &op, 1);
-    // The group has failed before.
+    // The group had already failed.
     if (id <= 0) return take_failure(group_, 0);
     c10d_event event{};
     if (c10d_wait(group_, static_cast<uint64_t>(id), kLimitMs, &event, sizeof event) == C10D_OK) return {};
@@ -87,7 +87,7 @@ class Rank {
   bool connected_;
 };
 
-/// Runs `body(rank)` on all ranks, each of which stays open until all have ended.
+/// Runs `body(rank)` on all ranks. Each stays open until all have ended.
 std::vector<FailureView> on_all(const std::function<FailureView(int, Rank&)>& body) {
   GroupStore store;
   std::vector<FailureView> failures(kSize);
@@ -108,13 +108,13 @@ std::vector<FailureView> on_all(const std::function<FailureView(int, Rank&)>& bo
 const Call kAllReduce{C10D_OP_ALLREDUCE};
 const Call kAllGather{C10D_OP_ALLGATHER_BASE};
 const Call kBroadcast{C10D_OP_BROADCAST, 0};
-/// Only its neighbours exchange anything with the odd rank.
+/// Only the neighbours of the odd rank exchange anything with it.
 const Call kFromLast{C10D_OP_BROADCAST, kSize - 1};
 const std::string kOddName = "rank " + std::to_string(kOdd) + " called ";
 
 }  // namespace
 
-TEST_CASE("a rank that is not compared with the one that departs names calls, and no rank that is healthy") {
+TEST_CASE("a rank that is not compared with the odd one reports calls that differ, and blames no healthy rank") {
   for (const Call& usual : {kAllReduce, kAllGather}) {
     for (int round = 0; round < 5; round++) {
       CAPTURE(usual.opcode);
@@ -133,9 +133,9 @@ TEST_CASE("a rank that is not compared with the one that departs names calls, an
   }
 }
 
-TEST_CASE("a rank that comes when the others have failed has been told what has happened") {
+TEST_CASE("a rank that makes its call after the others failed was notified of the reason") {
   const auto failures = on_all([](int rank, Rank& own) {
-    // It neither departs, nor is it compared with the one that does.
+    // It is neither the odd rank nor compared with it.
     if (rank == 0) {
       while (!own.failed()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
@@ -147,7 +147,7 @@ TEST_CASE("a rank that comes when the others have failed has been told what has 
   }
 }
 
-TEST_CASE("ranks that are ahead of one that has left out a call are not said to have refused one") {
+TEST_CASE("ranks ahead of one that skipped a call are not reported to have refused one") {
   for (int round = 0; round < 5; round++) {
     const auto failures = on_all([](int rank, Rank& own) {
       const auto first = rank == kOdd ? FailureView{} : own.run(kFromLast);

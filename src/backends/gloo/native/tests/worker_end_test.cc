@@ -1,5 +1,5 @@
-// Rank 0 of two is a Worker that ends under its ops, its memory with it; sanitizers see who still touches that. Rank 1 goes
-// on until it notices, and checks its sums. C10D_ROUNDS says how often.
+// Rank 0 of two is a Worker that ends while its ops are in flight, and its memory is freed. Sanitizers see later accesses to
+// it. Rank 1 continues until it notices, and checks its sums. C10D_ROUNDS is the number of rounds.
 #include <doctest/doctest.h>
 #include <unistd.h>
 
@@ -46,7 +46,7 @@ int64_t submit(c10d_group* group, uint32_t opcode, std::vector<float>& data) {
 }
 
 void worker_side(int round, size_t elements, GroupStore& store) {
-  // In memory of this thread that goes when it ends.
+  // In memory of this thread, which is freed when it ends.
   std::vector<std::vector<float>> tensors(kAllReduces, std::vector<float>(elements, 1));
   std::vector<float> never(elements);
   FakeWorker worker;

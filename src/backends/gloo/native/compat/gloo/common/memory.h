@@ -10,7 +10,7 @@ namespace gloo {
 template <typename T>
 class ShareableNonOwningPtr;
 
-/// Does not keep its target alive, and can be asked for a NonOwningPtr.
+/// Does not keep its target alive. lock() returns the target while it exists.
 template <typename T>
 class WeakNonOwningPtr final {
  public:
@@ -28,7 +28,7 @@ class WeakNonOwningPtr final {
   std::weak_ptr<T> target_;
 };
 
-/// Keeps the destructor of its target waiting for as long as it lives.
+/// The destructor of its target waits until this is destroyed.
 template <typename T>
 class NonOwningPtr final {
  public:
@@ -42,7 +42,7 @@ class NonOwningPtr final {
   std::shared_ptr<T> target_;
 };
 
-/// Member of the target itself; its destructor waits until nobody holds a NonOwningPtr any more.
+/// Member of the target itself. Its destructor waits until no NonOwningPtr is left.
 template <typename T>
 class ShareableNonOwningPtr final {
  public:

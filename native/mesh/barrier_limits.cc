@@ -1,9 +1,9 @@
-#include "barrier_limits.h"
+#include "mesh/barrier_limits.h"
 
 #include <cstdint>
 #include <string>
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 namespace {
 
@@ -40,4 +40,4 @@ Failure not_passed(const Op& op, const std::vector<int>& missing) {
 
 Failure no_answer() { return Failure(C10D_ERR_OP_TIMEOUT, "rank 0 did not answer in monitoredBarrier", 0); }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

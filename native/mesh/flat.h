@@ -1,4 +1,4 @@
-// Lists of buffers as one.
+// A list of buffers as one.
 #pragma once
 
 #include <algorithm>
@@ -10,9 +10,9 @@
 #include "c10d.h"
 #include "ops/checked_size.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
-/// Lists of buffers pass through one flat buffer; its contents are not initialized.
+/// One buffer, not initialized, to copy a list of buffers into and out of.
 class Flat {
  public:
   explicit Flat(size_t bytes) : data_(new uint8_t[std::max<size_t>(bytes, 1)]) {}
@@ -37,7 +37,7 @@ class Flat {
   std::unique_ptr<uint8_t[]> data_;
 };
 
-/// The engine takes no list of which the sum does not fit.
+/// The engine refuses lists whose total size does not fit in 64 bits.
 inline size_t total_bytes(const std::vector<c10d_buffer>& buffers) { return checked_sum(buffers).value_or(0); }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

@@ -1,4 +1,4 @@
-// Ranks whose calls differ: all of them fail, with the calls of two.
+// Ranks whose calls differ: all of them fail, and name the calls of two.
 #include <doctest/doctest.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -13,10 +13,9 @@
 #include <utility>
 #include <vector>
 
-#include "lines_ranks.h"
+#include "connected_ranks.h"
 
 using namespace c10d;
-using namespace c10d::gloo_shim;
 using namespace c10d::test;
 
 namespace {
@@ -104,13 +103,13 @@ const std::vector<Variant> kVariants{
     {"dtype", C10D_OP_REDUCE_SCATTER_BASE, C10D_OP_REDUCE_SCATTER_BASE, 0, 0,
      [](Op& op) { op.request.dtype = C10D_UINT32; }},
     {"parts", C10D_OP_ALLTOALL, C10D_OP_ALLTOALL, 1, 0, {}},
-    // A rank that calls something else sends no parts, or others have no use for them.
+    // A rank that calls something else sends no sizes of parts, or the others ignore them.
     {"op", C10D_OP_ALLTOALL, C10D_OP_BARRIER, 0, 0, {}},
     {"op", C10D_OP_ALLTOALL, C10D_OP_ALLGATHER, 0, 0, {}},
     {"dtype", C10D_OP_ALLTOALL, C10D_OP_ALLTOALL, 0, 0, [](Op& op) { op.request.dtype = C10D_FLOAT32; }},
 };
 
-/// An all-to-all with parts of `count` elements, but of one more from one rank to another.
+/// An all-to-all with parts of `count` elements, and one element more from one rank to another.
 class UnevenAllToAll {
  public:
   UnevenAllToAll(int rank, int size, size_t count, int from, int to) {
@@ -136,13 +135,13 @@ class UnevenAllToAll {
   Op op_;
 };
 
-/// As the engine does when a group has failed.
-void leave(std::unique_ptr<Lines>& lines) {
-  lines->abort();
-  lines.reset();
+/// What the engine does when a group has failed.
+void leave(std::unique_ptr<Connections>& connections) {
+  connections->abort();
+  connections.reset();
 }
 
-/// Sends until nothing more fits into the buffers of the connection.
+/// Sends until the buffers of the connection are full.
 size_t fill(int socket) {
   const std::vector<char> junk(64 * 1024);
   size_t bytes = 0;
@@ -169,7 +168,7 @@ TEST_CASE("every difference is found by every rank, whichever is the odd one") {
     for (const size_t count : {size_t{1}, size_t{50'000}}) {
       for (const auto& variant : kVariants) {
         for (int odd = 0; odd < size; odd++) {
-          // Each takes a while, since ranks give each other the time to find out.
+          // Each takes a while, since ranks give each other time to compare.
           if (size == 3 && (count > 1) != (odd == 1)) continue;
           CAPTURE(size);
           CAPTURE(count);
@@ -191,8 +190,8 @@ TEST_CASE("every difference is found by every rank, whichever is the odd one") {
             } catch (const Failure& failure) {
               status[own] = failure.status();
               failures[own] = failure.text();
-            } catch (const LineBroken& line) {
-              failures[own] = "line " + std::to_string(line.rank) + ": " + line.what;
+            } catch (const ConnectionLost& lost) {
+              failures[own] = "rank " + std::to_string(lost.rank) + ": " + lost.what;
             }
             leave(ranks[own]);
           });
@@ -200,7 +199,7 @@ TEST_CASE("every difference is found by every rank, whichever is the odd one") {
             CHECK(status[rank] == C10D_ERR_DESYNC);
             CHECK(failures[rank].find("rank " + std::to_string(odd) + " called") != std::string::npos);
             CHECK(failures[rank].find("as collective #1") != std::string::npos);
-            // All have seen all, so they name the same two.
+            // All ranks have all headers, so they name the same two.
             CHECK(failures[rank] == failures[0]);
           }
         }
@@ -209,7 +208,7 @@ TEST_CASE("every difference is found by every rank, whichever is the odd one") {
   }
 }
 
-TEST_CASE("of an all-to-all all ranks name the two whose parts do not fit, also those that fit with all") {
+TEST_CASE("all ranks name the two whose parts of an all-to-all do not fit, also those whose own parts fit") {
   for (const int size : {3, 4, 8}) {
     for (const size_t count : {size_t{1}, size_t{250'000}}) {
       if (size == 8 && count > 1) continue;
@@ -244,9 +243,9 @@ TEST_CASE("of an all-to-all all ranks name the two whose parts do not fit, also 
 }
 
 TEST_CASE(
-    "an all-to-all goes on only when the parts of all ranks have come, and is waited for no longer than it may be") {
+    "an all-to-all ends only when the sizes of all ranks have arrived, and is not waited for beyond its deadline") {
   const auto ranks = connect_ranks(3);
-  // Rank 2 exchanges nothing, so all of its data is there at once.
+  // Rank 2 exchanges no data, so none is missing.
   std::vector<std::unique_ptr<UnevenAllToAll>> calls;
   for (int rank = 0; rank < 3; rank++) calls.push_back(std::make_unique<UnevenAllToAll>(rank, 3, 0, 0, 1));
   DirectCollective third(calls[2]->op(), *ranks[2]);
@@ -264,7 +263,7 @@ TEST_CASE(
   }
 }
 
-TEST_CASE("two whose parts do not fit say so without waiting for a third rank that stays away") {
+TEST_CASE("two whose parts do not fit fail without waiting for a third rank that has not arrived") {
   const auto ranks = connect_ranks(3);
   std::vector<std::string> failures(2);
   const auto began = Clock::now();
@@ -279,7 +278,7 @@ TEST_CASE("two whose parts do not fit say so without waiting for a third rank th
   }
 }
 
-TEST_CASE("who finds a mismatch while nothing fits into a connection sends its header when something does") {
+TEST_CASE("a rank that finds a mismatch while a connection is full sends its header when there is room") {
   auto sockets = connect_sockets(3);
   const size_t junk = fill(sockets[0][2].get());
   const Fd out_of(::dup(sockets[2][0].get()));
@@ -300,50 +299,50 @@ TEST_CASE("who finds a mismatch while nothing fits into a connection sends its h
   }
 }
 
-TEST_CASE("a rank that has left out a call, and lists of other sizes") {
-  for (const bool left_out : {true, false}) {
+TEST_CASE("a rank that skipped a call, and lists with other sizes") {
+  for (const bool skipped : {true, false}) {
     const auto ranks = connect_ranks(2);
     std::vector<std::string> failures(2);
     on_each(2, [&](int rank) {
-      Lines& lines = *ranks[static_cast<size_t>(rank)];
+      Connections& connections = *ranks[static_cast<size_t>(rank)];
       Values values(6);
       failures[static_cast<size_t>(rank)] = failure_of([&] {
-        if (left_out) {
-          if (rank == 0) run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, lines);
-          return run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), rank == 0 ? 2 : 1, lines);
+        if (skipped) {
+          if (rank == 0) run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, 0), 1, connections);
+          return run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), rank == 0 ? 2 : 1, connections);
         }
         const size_t first = rank == 0 ? 2 : 4;
         run_in_turn(make_op(C10D_OP_ALLREDUCE_COALESCED, {},
                             {buffer_of(values, 0, first), buffer_of(values, first, 6 - first)}),
-                    1, lines);
+                    1, connections);
       });
     });
     for (const auto& failure : failures) {
-      CHECK(failure.rfind(left_out ? "rank 0 called broadcast(int32[6], root 0) as collective #1, rank 1 called "
-                                     "allReduce(int32[6], SUM)"
-                                   : "rank 0 called allReduceCoalesced(2 tensors of int32, 6 elements, SUM) as "
-                                     "collective #1, rank 1 called allReduceCoalesced(2 tensors of int32, 6 elements, "
-                                     "SUM) with tensors of other sizes",
+      CHECK(failure.rfind(skipped ? "rank 0 called broadcast(int32[6], root 0) as collective #1, rank 1 called "
+                                    "allReduce(int32[6], SUM)"
+                                  : "rank 0 called allReduceCoalesced(2 tensors of int32, 6 elements, SUM) as "
+                                    "collective #1, rank 1 called allReduceCoalesced(2 tensors of int32, 6 elements, "
+                                    "SUM) with tensors of other sizes",
                           0) == 0);
     }
   }
 }
 
-TEST_CASE("a mismatch is found at once, but waited out only by who may wait") {
+TEST_CASE("a mismatch is found at once, but only a call that may block waits for the others") {
   const auto ranks = connect_ranks(3);
   Values values(4);
   const auto begin = [&](uint32_t opcode, int rank, Op& op) {
     op = make_op(opcode, {}, {buffer_of(values)}, opcode == C10D_OP_BROADCAST ? 0 : -1);
     op.number = 1;
     auto collective = std::make_unique<DirectCollective>(op, *ranks[static_cast<size_t>(rank)]);
-    // As kick() calls it, on the host's thread.
+    // As kick() does on the host's thread.
     CHECK(!collective->begin());
     return collective;
   };
   Op ops[2];
   const auto first = begin(C10D_OP_BROADCAST, 1, ops[0]);
   const auto second = begin(C10D_OP_ALLREDUCE, 0, ops[1]);
-  // Rank 2 has not come, so this one would be waited for.
+  // Rank 2 has not arrived, so this one would wait for it.
   CHECK(!second->finish_by(Clock::now()));
   std::thread late([&] {
     Values own(4);
@@ -357,7 +356,7 @@ TEST_CASE("a mismatch is found at once, but waited out only by who may wait") {
   CHECK(failure_of([&] { first->finish(); }).find("rank 0 called allReduce") != std::string::npos);
 }
 
-TEST_CASE("with many ranks, neighbours of the odd one name it") {
+TEST_CASE("with many ranks, the neighbours of the odd one name it") {
   constexpr int kSize = 10;
   constexpr int kOdd = 4;
   const auto ranks = connect_ranks(kSize);
@@ -368,9 +367,9 @@ TEST_CASE("with many ranks, neighbours of the odd one name it") {
       run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, rank == kOdd ? kOdd : 0), 1,
                   *ranks[static_cast<size_t>(rank)]);
     });
-    // As the engine does.
+    // What the engine does.
     if (!failures[static_cast<size_t>(rank)].empty()) {
-      for (const auto& lines : ranks) lines->abort();
+      for (const auto& connections : ranks) connections->abort();
     }
   });
   for (const int rank : {kOdd - 1, kOdd, kOdd + 1}) {
@@ -378,7 +377,7 @@ TEST_CASE("with many ranks, neighbours of the odd one name it") {
   }
 }
 
-TEST_CASE("a monitored barrier names the ranks that have not come") {
+TEST_CASE("a monitored barrier names the ranks that have not arrived") {
   const auto ranks = connect_ranks(4);
   std::vector<std::string> failures(4);
   on_each(4, [&](int rank) {
@@ -393,7 +392,7 @@ TEST_CASE("a monitored barrier names the ranks that have not come") {
   CHECK(failures[1] == "rank 0 did not answer in monitoredBarrier");
 }
 
-TEST_CASE("a monitored barrier lets all go when all have come") {
+TEST_CASE("a monitored barrier releases all ranks when all have arrived") {
   const auto ranks = connect_ranks(3);
   std::vector<std::string> failures(3);
   on_each(3, [&](int rank) {

@@ -1,4 +1,4 @@
-// Ranks in threads of this process, connected by lines.
+// Ranks as threads of this process, with Connections to each other.
 #pragma once
 
 #include <cstdint>
@@ -7,16 +7,16 @@
 #include <thread>
 #include <vector>
 
-#include "direct.h"
+#include "mesh/direct.h"
 #include "ops/failure.h"
 
 namespace c10d::test {
 
-/// By rank, its connections to all others.
+/// For each rank, its sockets to all others.
 using Sockets = std::vector<std::vector<Fd>>;
 Sockets connect_sockets(int size);
-std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(Sockets sockets);
-inline std::vector<std::unique_ptr<gloo_shim::Lines>> connect_ranks(int size) {
+std::vector<std::unique_ptr<Connections>> connect_ranks(Sockets sockets);
+inline std::vector<std::unique_ptr<Connections>> connect_ranks(int size) {
   return connect_ranks(connect_sockets(size));
 }
 
@@ -32,12 +32,12 @@ using Values = std::vector<int32_t>;
 c10d_buffer buffer_of(Values& values, size_t begin, size_t count);
 c10d_buffer buffer_of(Values& values);
 
-/// Of int32, and SUM.
+/// With int32 and SUM.
 Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_buffer> outputs, int root = -1);
 
-/// The `turn`-th collective of the group, of whose calls none was refused.
-void run_in_turn(Op& op, uint32_t turn, gloo_shim::Lines& lines);
-inline void run_in_turn(Op&& op, uint32_t turn, gloo_shim::Lines& lines) { run_in_turn(op, turn, lines); }
+/// Runs the `turn`-th collective of the group. None of its calls was refused.
+void run_in_turn(Op& op, uint32_t turn, Connections& connections);
+inline void run_in_turn(Op&& op, uint32_t turn, Connections& connections) { run_in_turn(op, turn, connections); }
 
 /// The text of the failure, or an empty one.
 template <class Body>
@@ -45,8 +45,8 @@ std::string failure_of(Body body) {
   try {
     body();
     return "";
-  } catch (const gloo_shim::LineBroken& line) {
-    return "line " + std::to_string(line.rank) + ": " + line.what;
+  } catch (const ConnectionLost& lost) {
+    return "rank " + std::to_string(lost.rank) + ": " + lost.what;
   } catch (const Failure& failure) {
     return failure.text();
   }

@@ -1,4 +1,4 @@
-// Collectives over lines, with threads for ranks: results on every rank, turns, and the ways in which they fail.
+// Collectives over Connections between threads: results on every rank, turns, and how they fail.
 #include <doctest/doctest.h>
 
 #include <chrono>
@@ -9,16 +9,15 @@
 #include <thread>
 #include <vector>
 
-#include "lines_ranks.h"
+#include "connected_ranks.h"
 
 using namespace c10d;
-using namespace c10d::gloo_shim;
 using namespace c10d::test;
 
 namespace {
 
-/// What a rank brings: another value at each place and on each rank.
-Values brought(int rank, size_t count) {
+/// A rank's input: a different value at each index and on each rank.
+Values input_of(int rank, size_t count) {
   Values values(count);
   std::iota(values.begin(), values.end(), 1'000'000 * (rank + 1));
   return values;
@@ -27,7 +26,7 @@ Values brought(int rank, size_t count) {
 Values sum(int size, size_t count) {
   Values total(count);
   for (int rank = 0; rank < size; rank++) {
-    const auto values = brought(rank, count);
+    const auto values = input_of(rank, count);
     for (size_t i = 0; i < count; i++) total[i] += values[i];
   }
   return total;
@@ -42,7 +41,7 @@ const std::vector<size_t> kCounts{0, 1, 2, 5, 1000, 8192, 8193, 16'385, 50'000, 
 
 }  // namespace
 
-TEST_CASE("every collective, on every rank, whatever the size") {
+TEST_CASE("every collective has the right result on every rank, for all sizes") {
   for (const int size : {2, 3, 4, 5}) {
     CAPTURE(size);
     const auto ranks = connect_ranks(size);
@@ -60,82 +59,82 @@ TEST_CASE("every collective, on every rank, whatever the size") {
     };
     for (const size_t count : kCounts) {
       const auto total = sum(size, count);
-      run([&](int rank, Lines& lines) {
-        auto values = brought(rank, count);
-        run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, lines);
+      run([&](int rank, Connections& connections) {
+        auto values = input_of(rank, count);
+        run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)}), turn, connections);
         expect(values == total, "all-reduce", rank, count);
       });
-      run([&](int rank, Lines& lines) {
-        auto values = brought(rank, count);
+      run([&](int rank, Connections& connections) {
+        auto values = input_of(rank, count);
         const size_t half = count / 2;
         auto op = make_op(C10D_OP_ALLREDUCE_COALESCED, {},
                           {buffer_of(values, 0, half), buffer_of(values, half, count - half)});
-        run_in_turn(op, turn, lines);
+        run_in_turn(op, turn, connections);
         expect(values == total, "all-reduce of a list", rank, count);
       });
-      run([&](int rank, Lines& lines) {
-        auto values = brought(rank, count * n);
+      run([&](int rank, Connections& connections) {
+        auto values = input_of(rank, count * n);
         Values part(count);
-        run_in_turn(make_op(C10D_OP_REDUCE_SCATTER_BASE, {buffer_of(values)}, {buffer_of(part)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_REDUCE_SCATTER_BASE, {buffer_of(values)}, {buffer_of(part)}), turn, connections);
         expect(part == slice(sum(size, count * n), count * static_cast<size_t>(rank), count), "reduce-scatter", rank,
                count);
-        expect(values == brought(rank, count * n), "input of reduce-scatter", rank, count);
+        expect(values == input_of(rank, count * n), "input of reduce-scatter", rank, count);
       });
-      run([&](int rank, Lines& lines) {
-        auto part = brought(rank, count);
+      run([&](int rank, Connections& connections) {
+        auto part = input_of(rank, count);
         Values all(count * n);
-        run_in_turn(make_op(C10D_OP_ALLGATHER_BASE, {buffer_of(part)}, {buffer_of(all)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_ALLGATHER_BASE, {buffer_of(part)}, {buffer_of(all)}), turn, connections);
         for (int other = 0; other < size; other++) {
-          expect(slice(all, count * static_cast<size_t>(other), count) == brought(other, count), "all-gather", rank,
+          expect(slice(all, count * static_cast<size_t>(other), count) == input_of(other, count), "all-gather", rank,
                  count);
         }
       });
-      run([&](int rank, Lines& lines) {
-        auto input = brought(rank, count * n);
+      run([&](int rank, Connections& connections) {
+        auto input = input_of(rank, count * n);
         Values output(count * n);
-        run_in_turn(make_op(C10D_OP_ALLTOALL_BASE, {buffer_of(input)}, {buffer_of(output)}), turn, lines);
+        run_in_turn(make_op(C10D_OP_ALLTOALL_BASE, {buffer_of(input)}, {buffer_of(output)}), turn, connections);
         for (int other = 0; other < size; other++) {
           expect(slice(output, count * static_cast<size_t>(other), count) ==
-                     slice(brought(other, count * n), count * static_cast<size_t>(rank), count),
+                     slice(input_of(other, count * n), count * static_cast<size_t>(rank), count),
                  "all-to-all", rank, count);
         }
       });
       for (int root = 0; root < size; root++) {
-        run([&](int rank, Lines& lines) {
-          auto values = brought(rank, count);
-          run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, root), turn, lines);
-          expect(values == brought(root, count), "broadcast", rank, count);
+        run([&](int rank, Connections& connections) {
+          auto values = input_of(rank, count);
+          run_in_turn(make_op(C10D_OP_BROADCAST, {}, {buffer_of(values)}, root), turn, connections);
+          expect(values == input_of(root, count), "broadcast", rank, count);
         });
         const auto parts_of = [&](Values& all) {
           std::vector<c10d_buffer> parts;
           for (size_t i = 0; i < n; i++) parts.push_back(buffer_of(all, i * count, count));
           return parts;
         };
-        run([&](int rank, Lines& lines) {
-          auto part = brought(rank, count);
+        run([&](int rank, Connections& connections) {
+          auto part = input_of(rank, count);
           Values all(rank == root ? count * n : 0);
           const auto outputs = rank == root ? parts_of(all) : std::vector<c10d_buffer>{};
-          run_in_turn(make_op(C10D_OP_GATHER, {buffer_of(part)}, outputs, root), turn, lines);
+          run_in_turn(make_op(C10D_OP_GATHER, {buffer_of(part)}, outputs, root), turn, connections);
           for (int other = 0; rank == root && other < size; other++) {
-            expect(slice(all, count * static_cast<size_t>(other), count) == brought(other, count), "gather", rank,
+            expect(slice(all, count * static_cast<size_t>(other), count) == input_of(other, count), "gather", rank,
                    count);
           }
         });
-        run([&](int rank, Lines& lines) {
-          auto all = brought(root, count * n);
+        run([&](int rank, Connections& connections) {
+          auto all = input_of(root, count * n);
           Values part(count);
           const auto inputs = rank == root ? parts_of(all) : std::vector<c10d_buffer>{};
-          run_in_turn(make_op(C10D_OP_SCATTER, inputs, {buffer_of(part)}, root), turn, lines);
+          run_in_turn(make_op(C10D_OP_SCATTER, inputs, {buffer_of(part)}, root), turn, connections);
           expect(part == slice(all, count * static_cast<size_t>(rank), count), "scatter", rank, count);
         });
       }
     }
-    run([&](int, Lines& lines) { run_in_turn(make_op(C10D_OP_BARRIER, {}, {}), turn, lines); });
+    run([&](int, Connections& connections) { run_in_turn(make_op(C10D_OP_BARRIER, {}, {}), turn, connections); });
     CHECK(wrong == std::vector<std::string>{});
   }
 }
 
-TEST_CASE("sums of floats are the same bits on every rank, and those of the order of ranks") {
+TEST_CASE("sums of floats have the same bits on every rank, those of adding in the order of ranks") {
   constexpr int kSize = 4;
   constexpr size_t kCount = 70'001;
   const auto ranks = connect_ranks(kSize);
@@ -162,7 +161,7 @@ TEST_CASE("sums of floats are the same bits on every rank, and those of the orde
   }
 }
 
-TEST_CASE("collectives that threads begin in any order take their turns") {
+TEST_CASE("collectives that threads begin in any order run in turn") {
   constexpr int kSize = 2;
   constexpr uint32_t kTurns = 40;
   const auto ranks = connect_ranks(kSize);
@@ -184,7 +183,7 @@ TEST_CASE("collectives that threads begin in any order take their turns") {
   }
 }
 
-TEST_CASE("a peer that goes ends a collective that waits for it") {
+TEST_CASE("a collective that waits for a peer fails when the peer closes its connection") {
   auto ranks = connect_ranks(3);
   Values values(100'000);
   std::thread leaver([&] {
@@ -194,36 +193,36 @@ TEST_CASE("a peer that goes ends a collective that waits for it") {
   auto op = make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)});
   const auto failure = failure_of([&] { run_in_turn(op, 1, *ranks[0]); });
   leaver.join();
-  CHECK(failure.rfind("line 2: Connection", 0) == 0);
+  CHECK(failure.rfind("rank 2: Connection", 0) == 0);
 }
 
-TEST_CASE("abort wakes who waits for a peer and who waits for a turn, and fails what comes later") {
+TEST_CASE("abort wakes calls that wait for a peer or for their turn, and fails later ones") {
   const auto ranks = connect_ranks(2);
-  Lines& lines = *ranks[0];
+  Connections& connections = *ranks[0];
   Values first(1);
   Values second(1);
   std::string failures[2];
   std::thread waits([&] {
-    failures[0] = failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(first)}), 1, lines); });
+    failures[0] = failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(first)}), 1, connections); });
   });
   std::thread queues([&] {
-    failures[1] = failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(second)}), 2, lines); });
+    failures[1] = failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(second)}), 2, connections); });
   });
-  while (lines.awaited() < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-  CHECK(lines.awaited() == 1);
+  while (connections.awaited() < 0) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  CHECK(connections.awaited() == 1);
   const auto begin = Clock::now();
-  lines.abort();
+  connections.abort();
   waits.join();
   queues.join();
   CHECK(Clock::now() - begin < std::chrono::seconds(2));
   CHECK(failures[0] == "the group was aborted");
   CHECK(failures[1] == "the group was aborted");
   Values third(1);
-  CHECK(failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(third)}), 3, lines); }) ==
+  CHECK(failure_of([&] { run_in_turn(make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(third)}), 3, connections); }) ==
         "the group was aborted");
 }
 
-TEST_CASE("abort wakes who has only to send, to a peer that does not read") {
+TEST_CASE("abort wakes a call that only sends to a peer that does not read") {
   const auto ranks = connect_ranks(2);
   Values values(16'000'000);
   std::string failure;

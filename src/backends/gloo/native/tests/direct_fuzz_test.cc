@@ -1,17 +1,17 @@
-// Two ranks that carry out whatever op gloo's check takes: memory of exact sizes shows a sanitizer what goes beyond it.
+// Two ranks carry out all ops that gloo's check accepts. Their memory has exact sizes, so sanitizers see accesses beyond it.
 #include <doctest/doctest.h>
 
 #include <chrono>
 
 #include "collective_check.h"
-#include "lines_ranks.h"
+#include "mesh/tests/connected_ranks.h"
 #include "random_record.h"
 
 using namespace c10d;
 using namespace c10d::gloo_shim;
 using namespace c10d::test;
 
-TEST_CASE("what gloo's check takes stays within its buffers") {
+TEST_CASE("ops that gloo's check accepts stay within their buffers") {
   constexpr int kSize = 2;
   const uint64_t seed = fuzz_seed();
   MESSAGE("C10D_FUZZ_SEED=" << seed);
@@ -24,9 +24,9 @@ TEST_CASE("what gloo's check takes stays within its buffers") {
     std::vector<std::unique_ptr<RandomRecord>> records;
     std::vector<Op> ops(kSize);
     const uint64_t same = random();
-    bool taken = true;
+    bool accepted = true;
     for (int rank = 0; rank < kSize; rank++) {
-      // The same call on both, but for what depends on the rank.
+      // The same call on both, except for what depends on the rank.
       std::mt19937_64 of_call(same);
       records.push_back(std::make_unique<RandomRecord>(of_call, rank, kSize, true));
       Op& op = ops[static_cast<size_t>(rank)];
@@ -36,11 +36,12 @@ TEST_CASE("what gloo's check takes stays within its buffers") {
         check_collective(op);
       } catch (const Failure& failure) {
         CHECK(failure.harmless());
-        taken = false;
+        accepted = false;
       }
-      taken = taken && !is_service(op.request.opcode) && is_direct(op) && (op.request.flags & C10D_FLAG_MONITORED) == 0;
+      accepted =
+          accepted && !is_service(op.request.opcode) && is_direct(op) && (op.request.flags & C10D_FLAG_MONITORED) == 0;
     }
-    if (!taken) continue;
+    if (!accepted) continue;
     turn++;
     carried_out++;
     std::vector<std::string> failures(kSize);
@@ -48,7 +49,7 @@ TEST_CASE("what gloo's check takes stays within its buffers") {
       const auto own = static_cast<size_t>(rank);
       failures[own] = failure_of([&] { run_in_turn(ops[own], turn, *ranks[own]); });
       if (failures[own].empty()) return;
-      for (const auto& lines : ranks) lines->abort();
+      for (const auto& connections : ranks) connections->abort();
     });
     if (failures != std::vector<std::string>(kSize)) {
       ranks = connect_ranks(kSize);

@@ -1,30 +1,30 @@
-#include "direct_impl.h"
+#include "mesh/direct_impl.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 namespace {
 
-/// Up to here every rank sends all it has to all others and folds by itself: one step, but more bytes.
+/// Up to this size every rank sends its data to all others and reduces everything itself: one step, but more bytes.
 constexpr size_t kMaxOneStepBytes = 32 * 1024;
-/// Pieces that are on their way while one is being folded.
+/// Pieces in flight while one is being reduced.
 constexpr size_t kDepth = 2;
 
 }  // namespace
 
 void DirectCollective::Impl::take_scratch(size_t bytes, size_t depth) {
   stride_ = (bytes + 63) / 64 * 64;
-  scratch_ = lines_.scratch(stride_ * ranks_ * depth);
+  scratch_ = turn_.scratch(stride_ * ranks_ * depth);
 }
-uint8_t* DirectCollective::Impl::scratch_of(int peer, size_t turn) const {
-  return scratch_ + (turn * ranks_ + static_cast<size_t>(peer)) * stride_;
+uint8_t* DirectCollective::Impl::scratch_of(int peer, size_t slot) const {
+  return scratch_ + (slot * ranks_ + static_cast<size_t>(peer)) * stride_;
 }
 
-void DirectCollective::Impl::fold(uint8_t* to, const uint8_t* own, size_t bytes, size_t turn) {
+void DirectCollective::Impl::fold(uint8_t* to, const uint8_t* own, size_t bytes, size_t slot) {
   const auto reduce = find_reduction(op_.request.dtype, op_.request.reduce_op);
   const size_t count = bytes / element_;
-  const auto operand = [&](int rank) { return rank == rank_ ? own : scratch_of(rank, turn); };
-  // Results must not go where the own part still waits for its turn.
-  uint8_t* const meanwhile = to == own && rank_ > 1 ? scratch_of(0, turn) : to;
+  const auto operand = [&](int rank) { return rank == rank_ ? own : scratch_of(rank, slot); };
+  // Intermediate results must not overwrite the own part before it is used.
+  uint8_t* const meanwhile = to == own && rank_ > 1 ? scratch_of(0, slot) : to;
   const uint8_t* left = operand(0);
   for (int rank = 1; rank < size_; rank++) {
     uint8_t* const into = rank < rank_ ? meanwhile : to;
@@ -35,7 +35,7 @@ void DirectCollective::Impl::fold(uint8_t* to, const uint8_t* own, size_t bytes,
 }
 
 void DirectCollective::Impl::all_reduce(const c10d_buffer& buffer) {
-  each_peer([&](int peer) { lines_.exchange_headers(peer, buffer.bytes, buffer.bytes); });
+  each_peer([&](int peer) { turn_.exchange_headers(peer, buffer.bytes, buffer.bytes); });
   if (buffer.bytes <= kMaxOneStepBytes || (size_ == 2 && buffer.bytes <= 2 * kMaxOneStepBytes)) {
     all_reduce_at_once(bytes_at(buffer), buffer.bytes);
   } else {
@@ -46,8 +46,8 @@ void DirectCollective::Impl::all_reduce(const c10d_buffer& buffer) {
 void DirectCollective::Impl::all_reduce_at_once(uint8_t* data, size_t bytes) {
   take_scratch(bytes, 1);
   each_peer([&](int peer) {
-    lines_.send(peer, data, bytes);
-    lines_.receive(peer, scratch_of(peer), bytes);
+    turn_.send(peer, data, bytes);
+    turn_.receive(peer, scratch_of(peer), bytes);
   });
   queued_all([this, data, bytes] {
     if (bytes > 0) fold(data, data, bytes);
@@ -67,22 +67,22 @@ void DirectCollective::Impl::all_reduce_by_pieces(uint8_t* data, size_t bytes) {
   const auto hand_out = [&](size_t round) {
     each_peer([&](int peer) {
       const auto theirs = at(round, peer);
-      lines_.send(peer, bytes_at(theirs), theirs.bytes);
-      lines_.receive(peer, scratch_of(peer, round % kDepth), at(round, rank_).bytes);
+      turn_.send(peer, bytes_at(theirs), theirs.bytes);
+      turn_.receive(peer, scratch_of(peer, round % kDepth), at(round, rank_).bytes);
     });
   };
   std::vector<size_t> marks(kDepth * ranks_);
   const auto mark = [&](size_t round) {
-    each_peer([&](int peer) { marks[round % kDepth * ranks_ + static_cast<size_t>(peer)] = lines_.queued(peer); });
+    each_peer([&](int peer) { marks[round % kDepth * ranks_ + static_cast<size_t>(peer)] = turn_.queued(peer); });
   };
   for (size_t round = 0; round < std::min(kDepth, rounds); round++) {
     hand_out(round);
     mark(round);
   }
   for (size_t round = 0; round < rounds; round++) {
-    lines_.await([&] {
+    turn_.await([&] {
       for (int peer = 0; peer < size_; peer++) {
-        if (peer != rank_ && lines_.received(peer) < marks[round % kDepth * ranks_ + static_cast<size_t>(peer)]) {
+        if (peer != rank_ && turn_.received(peer) < marks[round % kDepth * ranks_ + static_cast<size_t>(peer)]) {
           return false;
         }
       }
@@ -92,35 +92,26 @@ void DirectCollective::Impl::all_reduce_by_pieces(uint8_t* data, size_t bytes) {
     if (own.bytes > 0) fold(bytes_at(own), bytes_at(own), own.bytes, round % kDepth);
     each_peer([&](int peer) {
       const auto theirs = at(round, peer);
-      lines_.send(peer, bytes_at(own), own.bytes);
-      lines_.receive(peer, bytes_at(theirs), theirs.bytes);
+      turn_.send(peer, bytes_at(own), own.bytes);
+      turn_.receive(peer, bytes_at(theirs), theirs.bytes);
     });
     if (round + kDepth < rounds) {
       hand_out(round + kDepth);
       mark(round + kDepth);
     }
   }
-  lines_.finish();
+  turn_.finish();
 }
 
 void DirectCollective::Impl::all_reduce_list() {
   if (op_.outputs.size() == 1) return all_reduce(op_.outputs[0]);
-  size_t bytes = 0;
-  for (const auto& buffer : op_.outputs) bytes += buffer.bytes;
-  flat_.reset(new uint8_t[std::max<size_t>(bytes, 1)]);
-  uint8_t* at = flat_.get();
-  for (const auto& buffer : op_.outputs) {
-    copy(at, bytes_at(buffer), buffer.bytes);
-    at += buffer.bytes;
-  }
-  all_reduce({reinterpret_cast<uint64_t>(flat_.get()), bytes});
+  const size_t bytes = total_bytes(op_.outputs);
+  flat_.emplace(bytes);
+  flat_->gather_from(op_.outputs);
+  all_reduce({reinterpret_cast<uint64_t>(flat_->data()), bytes});
   rest_ = [this, reduce = std::move(rest_)] {
     reduce();
-    const uint8_t* from = flat_.get();
-    for (const auto& buffer : op_.outputs) {
-      copy(bytes_at(buffer), from, buffer.bytes);
-      from += buffer.bytes;
-    }
+    flat_->scatter_to(op_.outputs);
   };
 }
 
@@ -128,9 +119,9 @@ void DirectCollective::Impl::reduce_scatter(const std::vector<c10d_buffer>& inpu
   const c10d_buffer& output = op_.outputs[0];
   each_peer([&](int peer) {
     const auto& theirs = of_rank(inputs, peer);
-    lines_.exchange_headers(peer, theirs.bytes, output.bytes);
-    // They are all there from the start; only the room for what comes is limited.
-    lines_.send(peer, bytes_at(theirs), theirs.bytes);
+    turn_.exchange_headers(peer, theirs.bytes, output.bytes);
+    // All parts can be sent from the start. Only the memory for what arrives is limited.
+    turn_.send(peer, bytes_at(theirs), theirs.bytes);
   });
   step_by_step([this, output, own = bytes_at(of_rank(inputs, rank_))] { fold_pieces(output, own); });
 }
@@ -141,21 +132,21 @@ void DirectCollective::Impl::fold_pieces(const c10d_buffer& output, const uint8_
   take_scratch(piece, kDepth);
   const auto length = [&](size_t round) { return std::min(piece, output.bytes - round * piece); };
   const auto expect = [&](size_t round) {
-    each_peer([&](int peer) { lines_.receive(peer, scratch_of(peer, round % kDepth), length(round)); });
+    each_peer([&](int peer) { turn_.receive(peer, scratch_of(peer, round % kDepth), length(round)); });
   };
   for (size_t round = 0; round < std::min(kDepth, rounds); round++) expect(round);
   for (size_t round = 0; round < rounds; round++) {
-    // A header and one span per round.
-    lines_.await([&] {
+    // One header, and one span per round.
+    turn_.await([&] {
       for (int peer = 0; peer < size_; peer++) {
-        if (peer != rank_ && lines_.received(peer) < round + 2) return false;
+        if (peer != rank_ && turn_.received(peer) < round + 2) return false;
       }
       return true;
     });
     fold(bytes_at(output) + round * piece, own + round * piece, length(round), round % kDepth);
     if (round + kDepth < rounds) expect(round + kDepth);
   }
-  lines_.finish();
+  turn_.finish();
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

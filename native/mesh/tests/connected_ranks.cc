@@ -1,4 +1,4 @@
-#include "lines_ranks.h"
+#include "connected_ranks.h"
 
 #include <netinet/in.h>
 #include <sys/socket.h>
@@ -8,16 +8,14 @@
 
 namespace c10d::test {
 
-using gloo_shim::Lines;
-
 namespace {
 
-struct Connection {
+struct SocketPair {
   Fd one;
   Fd other;
 };
 
-Connection connect_loopback() {
+SocketPair connect_loopback() {
   const Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in address{};
   address.sin_family = AF_INET;
@@ -28,7 +26,7 @@ Connection connect_loopback() {
       ::getsockname(listener.get(), name, &size) != 0) {
     throw std::runtime_error("no listener");
   }
-  Connection made{Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), Fd()};
+  SocketPair made{Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)), Fd()};
   if (::connect(made.one.get(), name, size) != 0) throw std::runtime_error("no connection");
   made.other = Fd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
   return made;
@@ -49,9 +47,10 @@ Sockets connect_sockets(int size) {
   return sockets;
 }
 
-std::vector<std::unique_ptr<Lines>> connect_ranks(Sockets sockets) {
-  std::vector<std::unique_ptr<Lines>> ranks;
-  for (auto& own : sockets) ranks.push_back(std::make_unique<Lines>(static_cast<int>(ranks.size()), std::move(own)));
+std::vector<std::unique_ptr<Connections>> connect_ranks(Sockets sockets) {
+  std::vector<std::unique_ptr<Connections>> ranks;
+  for (auto& own : sockets)
+    ranks.push_back(std::make_unique<Connections>(static_cast<int>(ranks.size()), std::move(own)));
   return ranks;
 }
 
@@ -72,9 +71,9 @@ Op make_op(uint32_t opcode, std::vector<c10d_buffer> inputs, std::vector<c10d_bu
   return op;
 }
 
-void run_in_turn(Op& op, uint32_t turn, Lines& lines) {
+void run_in_turn(Op& op, uint32_t turn, Connections& connections) {
   op.number = turn;
-  gloo_shim::run_direct(op, turn, lines);
+  run_direct(op, turn, connections);
 }
 
 }  // namespace c10d::test

@@ -1,4 +1,4 @@
-// What ranks of Gloo read of each other in the store.
+// What Gloo's ranks publish for each other in the store.
 #include "rank_value.h"
 
 #include <doctest/doctest.h>
@@ -13,7 +13,7 @@ using c10d::gloo_shim::RankValue;
 
 namespace {
 
-/// What a rank of a group of so many publishes.
+/// The value of a rank in a group of so many ranks.
 std::vector<char> published(size_t ranks) {
   RankValue value;
   value.host_name = "here";
@@ -33,19 +33,19 @@ std::string refusal_of(const std::vector<char>& bytes, int world_size) {
 
 }  // namespace
 
-TEST_CASE("gloo: what a rank publishes comes back as it was") {
+TEST_CASE("a published value is decoded as it was") {
   const auto value = RankValue::decode(published(3), 3);
   CHECK(value.host_name == "here");
   CHECK(value.connection_numbers == std::vector<int64_t>{7, 7, 7});
   CHECK(RankValue::decode(published(0), 3).connection_numbers.empty());
 }
 
-TEST_CASE("gloo: a rank that makes the group of another number of ranks is refused") {
+TEST_CASE("a value for a group of another size is refused") {
   CHECK(refusal_of(published(2), 3).find("it makes this group of 2 ranks, this rank of 3. All ranks of the job") == 0);
   CHECK(refusal_of(published(3), 3) == "none");
 }
 
-TEST_CASE("gloo: what no rank has published is refused, however short") {
+TEST_CASE("a truncated value is refused") {
   const auto whole = published(2);
   for (size_t length = 0; length < whole.size() - 2 * sizeof(int64_t); length++) {
     CAPTURE(length);

@@ -1,8 +1,8 @@
-#include "direct.h"
+#include "mesh/direct.h"
 
-#include "direct_impl.h"
+#include "mesh/direct_impl.h"
 
-namespace c10d::gloo_shim {
+namespace c10d {
 
 void DirectCollective::Impl::queue() {
   switch (op_.request.opcode) {
@@ -53,7 +53,8 @@ std::vector<c10d_buffer> DirectCollective::Impl::split(const c10d_buffer& whole,
   return made;
 }
 
-DirectCollective::DirectCollective(const Op& op, Lines& lines) : impl_(std::make_unique<Impl>(op, lines)) {}
+DirectCollective::DirectCollective(const Op& op, Connections& connections)
+    : impl_(std::make_unique<Impl>(op, connections)) {}
 DirectCollective::~DirectCollective() = default;
 bool DirectCollective::begin() { return impl_->begin(); }
 void DirectCollective::finish() { impl_->finish(); }
@@ -79,10 +80,10 @@ bool is_direct(const Op& op) {
   }
 }
 
-void run_direct(const Op& op, uint32_t sequence, Lines& lines) {
-  lines.await_turn(sequence);
-  DirectCollective collective(op, lines);
+void run_direct(const Op& op, uint32_t sequence, Connections& connections) {
+  connections.await_turn(sequence);
+  DirectCollective collective(op, connections);
   if (!collective.begin()) collective.finish();
 }
 
-}  // namespace c10d::gloo_shim
+}  // namespace c10d

@@ -1,0 +1,53 @@
+// Gloo's contexts of a group, over sockets that we connected ourselves.
+#pragma once
+
+#include <gloo/context.h>
+#include <gloo/transport/tcp/context.h>
+#include <gloo/transport/tcp/device.h>
+
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "loss_record.h"
+#include "mesh/socket.h"
+#include "messages.h"
+#include "pair.h"
+
+namespace c10d::gloo_shim {
+
+class TransportContext final : public tcp::Context {
+ public:
+  TransportContext(std::shared_ptr<tcp::Device> device, int rank, int size, LossRecord& losses, Doorbell& doorbell)
+      : tcp::Context(std::move(device), rank, size), losses_(losses), doorbell_(doorbell) {}
+  std::unique_ptr<gloo::transport::Pair>& createPair(int rank) override;
+  void abort(const std::string& reason) { signalException(reason); }
+
+ private:
+  LossRecord& losses_;
+  Doorbell& doorbell_;
+};
+
+/// A gloo::Context over one network interface.
+class GlooContext final : public gloo::Context {
+ public:
+  /// `peers` by rank. Empty are the own entry and those of ranks that connect later: call adopt() for them.
+  GlooContext(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers, LossRecord& losses,
+              Doorbell& doorbell);
+  std::shared_ptr<tcp::Context> transport() const { return std::static_pointer_cast<tcp::Context>(transportContext_); }
+  /// Thread-safe. Throws Failure if the connection is closed already.
+  void adopt(int peer, Fd connection);
+  void abort(const std::string& reason);
+  /// Sends an encoded MismatchMessage to the peers that have room for it.
+  void send_mismatch(const std::vector<char>& message);
+  /// Returns when every loss that an op was notified of is on record.
+  void settle();
+  /// A rank that ops in flight wait for, or -1.
+  int awaited_rank();
+
+ private:
+  Pair& pair(int peer);
+};
+
+}  // namespace c10d::gloo_shim

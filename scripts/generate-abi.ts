@@ -1,7 +1,7 @@
 /**
  * Generates what TypeScript and native code share:
  * - src/native/abi.generated.ts, from native/c10d.h: enums, and the byte offsets of the structs' fields
- * - native/ops/collective_names.generated.h, from the op table
+ * - native/ops/names.generated.h, from the op table, the reduce ops and the device types
  *
  *   bun scripts/generate-abi.ts          writes the files
  *   bun scripts/generate-abi.ts --check  fails if a file is out of date
@@ -58,7 +58,7 @@ requireAlike(
   Object.fromEntries(Object.entries(deviceTypeCodes).map(([name, code]) => [name.toUpperCase(), code])),
 );
 
-const files = { "src/native/abi.generated.ts": abiText(), "native/ops/collective_names.generated.h": namesText() };
+const files = { "src/native/abi.generated.ts": abiText(), "native/ops/names.generated.h": namesText() };
 for (const [path, text] of Object.entries(files)) {
   const file = Bun.file(new URL(`../${path}`, import.meta.url));
   if (!process.argv.includes("--check")) await file.write(text);
@@ -102,8 +102,11 @@ function namesText(): string {
       return `    case C10D_OP_${OpType[opType]}:\n      return ${flagged.join("")}"${op}";`;
     });
   const [highest = ""] = codes.toSorted(([, a], [, b]) => Number(b) - Number(a))[0] ?? [];
+  const devices = Object.keys(deviceTypeCodes).map(
+    (name) => `    case C10D_DEVICE_${name.toUpperCase()}:\n      return "${name}";`,
+  );
   const reduceOps = Object.keys(reduceOpCodes).map((name) => `    case C10D_${name}:\n      return "${name}";`);
-  return `// Generated from src/collectives/op-table.ts by scripts/generate-abi.ts. Do not edit.
+  return `// Generated from the op table, the reduce ops and the device types of src by scripts/generate-abi.ts. Do not edit.
 #pragma once
 
 #include <cstdint>
@@ -114,6 +117,15 @@ namespace c10d {
 
 /// The last of c10d_opcode.
 constexpr uint32_t kHighestOpcode = C10D_OP_${highest};
+
+/// Name of a device type; nullptr for any other number.
+constexpr const char* device_type_name(uint32_t type) {
+  switch (type) {
+${devices.join("\n")}
+    default:
+      return nullptr;
+  }
+}
 
 /// Name of a reduce op; nullptr for any other number.
 constexpr const char* reduce_op_name(uint32_t reduce_op) {

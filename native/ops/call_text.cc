@@ -7,7 +7,7 @@
 #include <iterator>
 #include <vector>
 
-#include "ops/collective_names.generated.h"
+#include "ops/names.generated.h"
 #include "ops/dtype.h"
 #include "ops/hash.h"
 

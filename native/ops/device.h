@@ -5,6 +5,7 @@
 #include <string>
 
 #include "c10d.h"
+#include "ops/names.generated.h"
 
 namespace c10d {
 
@@ -17,9 +18,8 @@ struct Device {
 /// E.g. "cpu", "cuda:1".
 inline std::string text_of(const Device& device) {
   if (device.type == C10D_DEVICE_CPU && device.index == 0) return "cpu";
-  std::string type = "type " + std::to_string(device.type);
-  if (device.type == C10D_DEVICE_CPU) type = "cpu";
-  if (device.type == C10D_DEVICE_CUDA) type = "cuda";
+  const char* name = device_type_name(device.type);
+  const std::string type = name != nullptr ? name : "type " + std::to_string(device.type);
   return type + ":" + std::to_string(device.index);
 }
 

@@ -8,7 +8,7 @@
 
 #include "ops/call_text.h"
 #include "ops/checked_size.h"
-#include "ops/collective_names.generated.h"
+#include "ops/names.generated.h"
 #include "ops/dtype.h"
 #include "ops/sized_struct.h"
 

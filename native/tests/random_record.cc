@@ -6,7 +6,7 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/collective_names.generated.h"
+#include "ops/names.generated.h"
 #include "ops/dtype.h"
 
 namespace c10d::test {

@@ -1,4 +1,4 @@
-// Generated from src/collectives/op-table.ts by scripts/generate-abi.ts. Do not edit.
+// Generated from the op table, the reduce ops and the device types of src by scripts/generate-abi.ts. Do not edit.
 #pragma once
 
 #include <cstdint>
@@ -9,6 +9,18 @@ namespace c10d {
 
 /// The last of c10d_opcode.
 constexpr uint32_t kHighestOpcode = C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED;
+
+/// Name of a device type; nullptr for any other number.
+constexpr const char* device_type_name(uint32_t type) {
+  switch (type) {
+    case C10D_DEVICE_CPU:
+      return "cpu";
+    case C10D_DEVICE_CUDA:
+      return "cuda";
+    default:
+      return nullptr;
+  }
+}
 
 /// Name of a reduce op; nullptr for any other number.
 constexpr const char* reduce_op_name(uint32_t reduce_op) {

@@ -14,8 +14,8 @@
 #include <utility>
 #include <vector>
 
+#include "context/gloo_context.h"
 #include "file_exchange.h"
-#include "gloo_context.h"
 #include "mesh/connections.h"
 #include "mesh/direct.h"
 #include "reduction/reduction.h"

@@ -1,7 +1,7 @@
 // The collectives on libgloo, with the algorithms, tags and decomposition of PyTorch's group.
 #pragma once
 
-#include "gloo_contexts.h"
+#include "context/gloo_contexts.h"
 #include "ops/op.h"
 
 namespace c10d::gloo_shim {

@@ -3,7 +3,7 @@
 
 #include <string>
 
-#include "gloo_version.h"
+#include "context/gloo_version.h"
 #include "ops/failure.h"
 
 namespace c10d::gloo_shim {

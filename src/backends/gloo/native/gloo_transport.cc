@@ -13,15 +13,15 @@
 
 #include "collective_check.h"
 #include "collectives.h"
+#include "context/gloo_contexts.h"
+#include "context/gloo_version.h"
+#include "context/mismatch_message.h"
 #include "device_listener.h"
 #include "engine/transport.h"
-#include "gloo_contexts.h"
-#include "gloo_version.h"
 #include "late_peers.h"
 #include "mesh/barrier_limits.h"
 #include "mesh/connections.h"
 #include "mesh/direct.h"
-#include "mismatch_message.h"
 #include "rendezvous.h"
 
 namespace c10d {

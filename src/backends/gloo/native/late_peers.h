@@ -5,7 +5,7 @@
 #include <memory>
 #include <thread>
 
-#include "gloo_context.h"
+#include "context/gloo_context.h"
 #include "rendezvous.h"
 
 namespace c10d::gloo_shim {

@@ -4,8 +4,8 @@
 #include <memory>
 #include <vector>
 
+#include "context/messages.h"
 #include "mesh/barrier_limits.h"
-#include "messages.h"
 
 namespace c10d::gloo_shim {
 

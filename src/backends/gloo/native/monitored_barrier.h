@@ -1,7 +1,7 @@
 // A barrier that names the ranks that did not arrive.
 #pragma once
 
-#include "gloo_contexts.h"
+#include "context/gloo_contexts.h"
 #include "ops/op.h"
 
 namespace c10d::gloo_shim {

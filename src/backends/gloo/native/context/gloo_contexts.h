@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "gloo_context.h"
+#include "context/gloo_context.h"
 
 namespace c10d::gloo_shim {
 

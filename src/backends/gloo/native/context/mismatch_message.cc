@@ -1,4 +1,4 @@
-#include "mismatch_message.h"
+#include "context/mismatch_message.h"
 
 #include <algorithm>
 #include <cstring>

@@ -1,11 +1,11 @@
-#include "loss_record.h"
+#include "context/loss_record.h"
 
 #include <algorithm>
 #include <set>
 #include <tuple>
 #include <utility>
 
-#include "gloo_error.h"
+#include "context/gloo_error.h"
 #include "ops/signature.h"
 
 namespace c10d::gloo_shim {

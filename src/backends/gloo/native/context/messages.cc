@@ -1,4 +1,4 @@
-#include "messages.h"
+#include "context/messages.h"
 
 #include <gloo/common/error.h>
 #include <sys/eventfd.h>
@@ -10,7 +10,7 @@
 #include <string>
 #include <utility>
 
-#include "gloo_context.h"
+#include "context/gloo_context.h"
 #include "ops/failure.h"
 
 namespace c10d::gloo_shim {

@@ -1,4 +1,4 @@
-#include "pair.h"
+#include "context/pair.h"
 
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
@@ -16,8 +16,8 @@
 #include <tuple>
 #include <utility>
 
-#include "gloo_error.h"
-#include "mismatch_message.h"
+#include "context/gloo_error.h"
+#include "context/mismatch_message.h"
 
 namespace c10d::gloo_shim {
 

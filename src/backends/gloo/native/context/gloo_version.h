@@ -8,7 +8,7 @@
 
 #include <optional>
 
-#include "messages.h"
+#include "context/messages.h"
 
 namespace c10d::gloo_shim {
 

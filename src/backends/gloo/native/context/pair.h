@@ -10,10 +10,10 @@
 #include <cstdint>
 #include <vector>
 
-#include "gloo_version.h"
-#include "loss_record.h"
+#include "context/gloo_version.h"
+#include "context/loss_record.h"
+#include "context/messages.h"
 #include "mesh/socket.h"
-#include "messages.h"
 
 namespace c10d::gloo_shim {
 

@@ -1,4 +1,4 @@
-#include "gloo_context.h"
+#include "context/gloo_context.h"
 
 #include <chrono>
 #include <exception>

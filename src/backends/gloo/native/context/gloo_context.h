@@ -10,10 +10,10 @@
 #include <utility>
 #include <vector>
 
-#include "loss_record.h"
+#include "context/loss_record.h"
+#include "context/messages.h"
+#include "context/pair.h"
 #include "mesh/socket.h"
-#include "messages.h"
-#include "pair.h"
 
 namespace c10d::gloo_shim {
 

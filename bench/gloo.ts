@@ -2,7 +2,8 @@
  * Gloo with 2 ranks, float32: Bun with `wait()` and with `await`, compared with `torch.distributed` as the baseline and
  * with C++: the shim's own calls, and Gloo's all-reduce as PyTorch calls it. All take turns in short rounds.
  *
- *     bun bench/gloo.ts [--op all-reduce] [--rounds 8] [--sizes 4,1024,65536] [--only torch,wait] [--before DIR] [--json]
+ *     bun bench/gloo.ts [--op all-reduce] [--rounds 8] [--sizes 4,1024,65536] [--only torch,wait] [--before DIR]
+ *     [--json]
  *
  * `--before` names another checkout with its build, such as an earlier commit, to be measured too.
  */

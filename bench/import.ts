@@ -1,6 +1,6 @@
 /**
- * The cost of starting: `import "bun-c10d"` compared with bare Bun, and the first all-reduce of 2 ranks from the start of
- * their processes (env://, gloo, the store hosted here as by `c10d run`). Whole processes, in turns.
+ * The cost of starting: `import "bun-c10d"` compared with bare Bun, and the first all-reduce of 2 ranks from the start
+ * of their processes (env://, gloo, the store hosted here as by `c10d run`). Whole processes, in turns.
  *
  *     bun bench/import.ts [--rounds 15] [--json]
  */

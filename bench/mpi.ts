@@ -1,10 +1,12 @@
 /**
  * MPI with 2 ranks: `wait()` and `await` compared with the same calls from C++, which take turns in the same processes.
  *
- *     bun bench/mpi.ts [--implementation openmpi] [--rounds 9] [--sizes 4,1024,65536,1048576,16777216] [--ops all-reduce] [--torch] [--before DIR [--jobs 4]] [--json]
+ *     bun bench/mpi.ts [--implementation openmpi] [--rounds 9] [--sizes 4,1024,65536,1048576,16777216] [--ops
+ *     all-reduce] [--torch] [--before DIR [--jobs 4]] [--json]
  *
  * `--torch` also measures the all-reduce of `torch.distributed` over Gloo, and prints how many times as long it takes.
- * `--before` names another checkout with its build, such as an earlier commit: jobs of both take turns, `--jobs` of each.
+ * `--before` names another checkout with its build, such as an earlier commit: jobs of both take turns, `--jobs` of
+ * each.
  */
 import { join } from "node:path";
 import { parseArgs } from "node:util";

@@ -1,8 +1,8 @@
 /**
  * TCPStore against torch.distributed.TCPStore and a raw TCP round trip, in turns within one run: `bun bench/store.ts`.
  * Each server runs in the process of its client: ours in a Worker, PyTorch's on its thread. Without PyTorch
- * (`./bootstrap torch`, or `C10D_TORCH_PYTHON`) only ours is measured. PyTorch's client cannot send a request before the
- * previous one is answered, so its rates are those of sequential calls.
+ * (`./bootstrap torch`, or `C10D_TORCH_PYTHON`) only ours is measured. PyTorch's client cannot send a request before
+ * the previous one is answered, so its rates are those of sequential calls.
  */
 import { existsSync } from "node:fs";
 import { fileURLToPath } from "node:url";

@@ -3,7 +3,8 @@
  * calls the same libucc directly, and with `--torch` also with `torch.distributed` over Gloo. They take turns in short
  * rounds.
  *
- *     bun bench/ucc.ts [--op all-reduce,broadcast,all-to-all] [--rounds 8] [--sizes 4,1024,65536] [--torch] [--before DIR] [--json]
+ *     bun bench/ucc.ts [--op all-reduce,broadcast,all-to-all] [--rounds 8] [--sizes 4,1024,65536] [--torch] [--before
+ *     DIR] [--json]
  *
  * `--before` names another checkout with its build, such as an earlier commit, to be measured too.
  */

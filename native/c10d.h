@@ -223,10 +223,10 @@ typedef struct c10d_failure {
   uint32_t mismatch;    /* c10d_mismatch */
   int32_t system_error; /* errno of a failed system call, such as EMFILE; else 0 */
   int32_t peer;         /* rank that this one waited for or lost, or -1 */
-  uint32_t rank_count;  /* of all ranks, even if the table holds only the first ones */
+  uint32_t rank_count;  /* how many there are, even if the table holds only the first */
   uint32_t rank_capacity;
   uint32_t text_capacity;
-  uint32_t text_bytes; /* written */
+  uint32_t text_bytes; /* written to text */
   uint32_t reserved;   /* 0 */
   uint64_t ranks;      /* address of int32_t[rank_capacity]: the two ranks of a mismatch, else those that caused it */
   uint64_t text;       /* address of char[text_capacity]: for people; UTF-8, no NUL */

@@ -1,5 +1,6 @@
-// The table of allowed imports: the floors of src. Writes the linter's rules to import-rules.generated.json; with --check
-// it only reports whether that file is up to date. The architecture test checks the import graph against the same table.
+// The table of allowed imports: the floors of src. Writes the linter's rules to import-rules.generated.json; with
+// --check it only reports whether that file is up to date. The architecture test checks the import graph against the
+// same table.
 import { existsSync } from "node:fs";
 import { resolve } from "node:path";
 

@@ -4,7 +4,10 @@ import { fileURLToPath } from "node:url";
 
 const native = fileURLToPath(new URL("../native", import.meta.url));
 
-/** The rooms of `native`, each with those that it may include; every room may include itself, `c10d.h` and `worker_end.h`. */
+/**
+ * The rooms of `native`, each with those that it may include; every room may include itself, `c10d.h` and
+ * `worker_end.h`.
+ */
 const rooms: Readonly<Record<string, readonly string[]>> = {
   ops: [],
   engine: ["ops"],

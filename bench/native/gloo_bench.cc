@@ -1,6 +1,6 @@
-// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls, or, for
-// `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from its standard input and answers each with a line of
-// JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
+// gloo_bench RANK SIZE FOLDER: a rank without Bun, over the connections of the gloo shim. It calls what the shim calls,
+// or, for `stock` jobs, Gloo's all-reduce as PyTorch calls it. It reads jobs from its standard input and answers each
+// with a line of JSON. bench/harness/contender.ts drives it, and bench/ranks/bun-rank.ts does the same in TypeScript.
 #include <gloo/allreduce.h>
 #include <gloo/transport/tcp/device.h>
 

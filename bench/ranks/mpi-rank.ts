@@ -1,4 +1,6 @@
-/** A rank of bench/mpi.ts: Bun and C++ take turns, on the same communicator, in the same process. Rank 0 prints JSON. */
+/**
+ * A rank of bench/mpi.ts: Bun and C++ take turns, on the same communicator, in the same process. Rank 0 prints JSON.
+ */
 import { dlopen } from "bun:ffi";
 import * as dist from "../../src/index.ts";
 import { median } from "../harness/samples.ts";

@@ -3,7 +3,9 @@ import { Random } from "./random.ts";
 export const PIXELS = 28 * 28;
 export const CLASSES = 10;
 
-/** Images side by side in one array; image `i` is `pixels[i * PIXELS …]`, ink 1 on paper 0, and shows digit `labels[i]`. */
+/**
+ * Images side by side in one array; image `i` is `pixels[i * PIXELS …]`, ink 1 on paper 0, and shows digit `labels[i]`.
+ */
 export interface Digits {
   readonly pixels: Float32Array;
   readonly labels: Uint8Array;

@@ -20,8 +20,8 @@ export interface BatchResult {
  * inputs → tanh hidden layer → softmax. All parameters are one flat array, and so are the gradients, so that one
  * all-reduce is enough. It holds, in this order, W1 [inputs][hidden], b1 [hidden], W2 [hidden][outputs], b2 [outputs].
  *
- * Most inputs are 0, so W1 has a row per input: zeros cost nothing, the others use contiguous rows, forward and backward.
- * Activations are doubles; only parameters and gradients are rounded to float32.
+ * Most inputs are 0, so W1 has a row per input: zeros cost nothing, the others use contiguous rows, forward and
+ * backward. Activations are doubles; only parameters and gradients are rounded to float32.
  */
 export class Mlp {
   readonly shape: MlpShape;

@@ -33,7 +33,9 @@ export interface EpochResult extends Score {
 
 const MOMENTUM = 0.9;
 
-/** Data-parallel training: each rank computes the gradient of its shard of a batch, and all ranks step by the average. */
+/**
+ * Data-parallel training: each rank computes the gradient of its shard of a batch, and all ranks step by the average.
+ */
 export class Trainer {
   readonly parameters: Float32Array;
   readonly stepsPerEpoch: number;

@@ -2,8 +2,8 @@
  * Collectives over memory that the processes of one host share: a native backend that needs nothing but c10d.h.
  *
  * Each rank has a slot in the shared memory. A collective goes in steps of at most CHUNK bytes: every rank writes its
- * part into its slot, counts its step up, waits until all have come to it, and reads what it needs from all the slots. A
- * slot has two halves that take turns: who has come to step n has read everything of step n - 1.
+ * part into its slot, counts its step up, waits until all have come to it, and reads what it needs from all the slots.
+ * A slot has two halves that take turns: who has come to step n has read everything of step n - 1.
  */
 #define _GNU_SOURCE
 #include <errno.h>

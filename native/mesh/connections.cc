@@ -61,7 +61,8 @@ void Connections::abort() noexcept {
   }
   for (const auto& connection : connections_) {
     if (connection.socket.get() < 0) continue;
-    // Closing the socket will reset it, which notifies the peer. Shutting down the receiving side wakes only this process.
+    // Closing the socket will reset it, which notifies the peer. Shutting down the receiving side wakes only this
+    // process.
     const linger none{1, 0};
     ::setsockopt(connection.socket.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);
     ::shutdown(connection.socket.get(), SHUT_RD);

@@ -25,15 +25,15 @@ struct ConnectionLost {
   std::string what;
 };
 
-/// One connection per peer. Collectives take turns on them in the order of their sequence numbers, which are the same on
-/// all ranks, so messages need no tags. Each collective begins with a header on every connection that it uses. The header
-/// says what is called: ranks whose calls differ fail with C10D_ERR_DESYNC.
+/// One connection per peer. Collectives take turns on them in the order of their sequence numbers, which are the same
+/// on all ranks, so messages need no tags. Each collective begins with a header on every connection that it uses. The
+/// header says what is called: ranks whose calls differ fail with C10D_ERR_DESYNC.
 class Connections {
  public:
   /// `apart`: one of the two ranks has ended more collectives than the other, so both may call the same as the rest.
   using OnMismatch = std::function<void(const Failure&, bool apart)>;
-  /// `sockets` by rank; the own entry is empty. `on_mismatch` is called as soon as calls are known to differ, and again if
-  /// the two ranks that all ranks name turn out to be others.
+  /// `sockets` by rank; the own entry is empty. `on_mismatch` is called as soon as calls are known to differ, and again
+  /// if the two ranks that all ranks name turn out to be others.
   Connections(int rank, std::vector<Fd> sockets, OnMismatch on_mismatch = nullptr);
   ~Connections();
   Connections(const Connections&) = delete;
@@ -60,8 +60,9 @@ class Connections {
     Turn(const Turn&) = delete;
     Turn& operator=(const Turn&) = delete;
 
-    /// For an all-to-all, before the headers: the bytes that this rank sends to a rank, or itself, and expects from it. Where
-    /// all ranks compare, these sizes follow the header, so that a third rank also sees that the parts of two do not fit.
+    /// For an all-to-all, before the headers: the bytes that this rank sends to a rank, or itself, and expects from it.
+    /// Where all ranks compare, these sizes follow the header, so that a third rank also sees that the parts of two do
+    /// not fit.
     void set_part(int rank, uint64_t sends, uint64_t expects);
     /// Exchanges headers with a peer: how many bytes each sends and expects. Comes before anything else with that peer.
     void exchange_headers(int peer, uint64_t sends, uint64_t expects);
@@ -73,8 +74,8 @@ class Connections {
     size_t received(int peer) const { return owner_.connections_[static_cast<size_t>(peer)].in.at; }
     /// Uninitialized memory for what peers send before it is reduced. It is valid until the end of the turn.
     uint8_t* scratch(size_t bytes);
-    /// Sends and receives what is possible without waiting, on any thread. Calls that differ are already found here, but
-    /// reported by the next call.
+    /// Sends and receives what is possible without waiting, on any thread. Calls that differ are already found here,
+    /// but reported by the next call.
     void start();
     bool idle() const;
     /// Sends and receives until `done()`, or until all is done.
@@ -162,8 +163,8 @@ class Connections {
   // The comparison of calls, in connections_comparison.cc.
   /// Compares the headers of a peer with what this rank calls, and sets mismatch_.
   void compare(int peer);
-  /// Reads the headers that have arrived from all ranks, since a connection can also break because two other ranks called
-  /// different things.
+  /// Reads the headers that have arrived from all ranks, since a connection can also break because two other ranks
+  /// called different things.
   void compare_all();
   /// The signature of one rank for another, if it has arrived and both are at the same collective as this rank.
   std::optional<Signature> signature_of(int rank, int other);
@@ -175,8 +176,8 @@ class Connections {
   /// Sends the headers that are still queued, so that the others can compare.
   void send_headers();
   uint64_t* parts_of(int rank) { return parts_.data() + 2 * connections_.size() * static_cast<size_t>(rank); }
-  /// Keeps the connections open for a while after a mismatch, so that the others can compare too. Returns false if the deadline
-  /// comes before the end of that time.
+  /// Keeps the connections open for a while after a mismatch, so that the others can compare too. Returns false if the
+  /// deadline comes before the end of that time.
   bool let_others_compare(Clock::time_point deadline);
 
   /// How often the sockets are tried before sleeping; each try yields to other threads.
@@ -193,8 +194,8 @@ class Connections {
   size_t scratch_bytes_ = 0;
   /// How two calls differ: the group is about to fail.
   std::optional<Failure> mismatch_;
-  /// Of an all-to-all, for each rank whose sizes have arrived: the bytes that it sends to each rank, and then those that it
-  /// expects from each.
+  /// Of an all-to-all, for each rank whose sizes have arrived: the bytes that it sends to each rank, and then those
+  /// that it expects from each.
   std::vector<uint64_t> parts_;
   /// Ranks whose sizes have not arrived.
   int parts_missing_ = 0;

@@ -1,5 +1,5 @@
-// Collectives over Connections. Each rank exchanges data with all others at once, in one or two steps. Results are reduced in
-// the order of ranks, so they have the same bits on every rank and in every run.
+// Collectives over Connections. Each rank exchanges data with all others at once, in one or two steps. Results are
+// reduced in the order of ranks, so they have the same bits on every rank and in every run.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,8 @@ class DirectCollective {
   bool begin();
   /// Does the rest.
   void finish();
-  /// The same until the deadline, unless the op cannot be interrupted: then it does nothing. Returns whether the op is complete.
+  /// The same until the deadline, unless the op cannot be interrupted: then it does nothing. Returns whether the op is
+  /// complete.
   bool finish_by(Clock::time_point deadline);
 
  private:

@@ -14,8 +14,8 @@
 
 namespace c10d {
 
-/// Listening socket that hands out connections by the number in their handshake. Connections that send something else, or
-/// nothing, are dropped.
+/// Listening socket that hands out connections by the number in their handshake. Connections that send something else,
+/// or nothing, are dropped.
 class Listener {
  public:
   /// Expects so many connections. `variable` is the environment variable that selects the address. Throws Failure.
@@ -51,9 +51,9 @@ class Listener {
   std::unordered_map<int64_t, Fd> connected_;
 };
 
-/// Connects and presents `number`. Peers listen before they publish their addresses, so a peer that refuses connections for a
-/// while is lost. On another host that takes longer, since a firewall may answer in its place. `look`, if given, is called now
-/// and then, and throws to end the wait. Throws Failure.
+/// Connects and presents `number`. Peers listen before they publish their addresses, so a peer that refuses connections
+/// for a while is lost. On another host that takes longer, since a firewall may answer in its place. `look`, if given,
+/// is called now and then, and throws to end the wait. Throws Failure.
 Fd dial(const SocketAddress& address, int64_t number, bool same_host, Clock::time_point deadline,
         const Cancellation& cancellation, const std::function<void()>& look = nullptr);
 

@@ -7,9 +7,9 @@
 #include <iterator>
 #include <vector>
 
-#include "ops/names.generated.h"
 #include "ops/dtype.h"
 #include "ops/hash.h"
+#include "ops/names.generated.h"
 
 namespace c10d {
 

@@ -8,8 +8,8 @@
 
 #include "ops/call_text.h"
 #include "ops/checked_size.h"
-#include "ops/names.generated.h"
 #include "ops/dtype.h"
+#include "ops/names.generated.h"
 #include "ops/sized_struct.h"
 
 namespace c10d {

@@ -6,8 +6,8 @@
 #include <cstring>
 #include <limits>
 
-#include "ops/names.generated.h"
 #include "ops/dtype.h"
+#include "ops/names.generated.h"
 
 namespace c10d::test {
 

@@ -16,7 +16,7 @@ export const envCommand = defineCommand({
     const rows = userVariables.map(([name, variable]) => ({
       name,
       ...variable,
-      value: shownValue(variable, processEnvironment[name]),
+      value: shownValue(variable, processEnvironment()[name]),
     }));
     if (values.json) {
       console.log(JSON.stringify(rows, null, 2));

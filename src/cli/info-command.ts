@@ -77,7 +77,7 @@ export const infoCommand = defineCommand({
 async function gather(registry: BackendRegistry, probe: boolean): Promise<Info> {
   const problems = await registry.discover();
   const set = userVariables.flatMap(([name, variable]) => {
-    const value = shownValue(variable, processEnvironment[name]);
+    const value = shownValue(variable, processEnvironment()[name]);
     return value === null ? [] : [[name, value] as const];
   });
   return {

@@ -16,7 +16,7 @@ export interface SecretFlags {
  * one in each attempt, which is possible with one node.
  * @throws InvalidArgumentError when several nodes have no secret and no flag allows that.
  */
-export function jobSecret(flags: SecretFlags, env: Environment = processEnvironment): string | null | undefined {
+export function jobSecret(flags: SecretFlags, env: Environment = processEnvironment()): string | null | undefined {
   const { nnodes, secretFile, torchCompat, insecure } = flags;
   const open = torchCompat !== undefined || insecure;
   if (open && secretFile !== undefined) {

@@ -1,4 +1,4 @@
-import { environmentText } from "../environment/index.ts";
+import { isUnderTorchrun } from "../store/tcp/store-secret.ts";
 import { defineCommand } from "./command.ts";
 import { jobSecret } from "./job-secret.ts";
 import type { JobOptions } from "./launcher/job-options.ts";
@@ -114,7 +114,7 @@ export const runCommand = defineCommand({
   async run(values, program) {
     const { nnodes, node } = parseNode(values.nnodes, values["node-rank"]);
     const place = masterPlace(nnodes, values["rdzv-endpoint"], values["master-addr"], values["master-port"]);
-    const torchCompat = values["torch-compat"] ? "asked" : underTorchrun() ? "by torchrun" : undefined;
+    const torchCompat = values["torch-compat"] ? "asked" : isUnderTorchrun() ? "by torchrun" : undefined;
     const insecure = values.insecure ?? false;
     const options: JobOptions = {
       ranksPerNode: parseRanks(values["nproc-per-node"]),
@@ -140,8 +140,3 @@ export const runCommand = defineCommand({
     return launch(options);
   },
 });
-
-/** Whether torchrun started this process: it sets this variable for each of its workers. */
-function underTorchrun(): boolean {
-  return environmentText("TORCHELASTIC_ERROR_FILE") !== undefined;
-}

@@ -50,7 +50,7 @@ export class DistContext {
 
 const KEY = Symbol.for("bun-c10d.context");
 /** To be raised when a {@link DistContext}, or what it refers to, changes so that older copies cannot use it. */
-const LAYOUT = 1;
+const LAYOUT = 2;
 const scoped = new AsyncLocalStorage<DistContext>();
 const shared = globalThis as { [KEY]?: DistContext };
 

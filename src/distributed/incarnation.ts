@@ -4,7 +4,7 @@ import type { Store, StoreCallOptions } from "../store/store.ts";
 /** Number of the open meeting, from 0. */
 const CURRENT = "bun-c10d/meeting";
 /** For each rank, the number of the last meeting that it joined, plus 1. */
-const JOINED = "bun-c10d/joined";
+const JOINED = "bun-c10d/seat";
 const FIRST_ATTEMPT = "bun-c10d/first_attempt";
 const decoder = new TextDecoder();
 

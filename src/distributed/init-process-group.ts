@@ -33,8 +33,8 @@ import { rendezvous } from "./rendezvous.ts";
 /** Options of {@link initProcessGroup}. */
 export interface InitOptions<Name extends string = string> {
   /**
-   * `"gloo"` or `BackendType.GLOO`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`, else
-   * `"gloo"`.
+   * `"gloo"` or `BackendType.GLOO`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`,
+   * else `"gloo"`.
    */
   readonly backend?: Name | BackendType;
   /** The device that this rank uses, e.g. `"cuda:1"`; the first of each type by default. c10d: `device_id`. */

@@ -5,10 +5,12 @@ import type { EnvironmentName, NameOfType } from "./variables.ts";
 export type Environment = Readonly<Partial<Record<EnvironmentName, string | undefined>>>;
 
 /** The environment of this process, the default of all that reads variables. */
-export const processEnvironment: Environment = process.env as Environment;
+export function processEnvironment(): Environment {
+  return process.env as Environment;
+}
 
 /** Text of a variable; `undefined` when it is unset or empty. */
-export function environmentText(name: EnvironmentName, env: Environment = processEnvironment): string | undefined {
+export function environmentText(name: EnvironmentName, env: Environment = processEnvironment()): string | undefined {
   return env[name] || undefined;
 }
 
@@ -19,7 +21,7 @@ export function environmentText(name: EnvironmentName, env: Environment = proces
 export function environmentChoice<const Choice extends string>(
   name: EnvironmentName,
   choices: readonly Choice[],
-  env: Environment = processEnvironment,
+  env: Environment = processEnvironment(),
 ): Choice | undefined {
   const text = environmentText(name, env);
   if (text === undefined) return undefined;
@@ -35,7 +37,7 @@ export function environmentChoice<const Choice extends string>(
  */
 export function environmentInteger(
   name: NameOfType<"integer">,
-  env: Environment = processEnvironment,
+  env: Environment = processEnvironment(),
 ): number | undefined {
   const text = environmentText(name, env);
   if (text === undefined) return undefined;
@@ -51,7 +53,7 @@ const off = ["false", "f", "0", "no", "n", "off"] as const;
  * Whether a flag variable is on; off when it is unset or empty. c10d: `getCvarBool`.
  * @throws InvalidArgumentError when it is neither on nor off.
  */
-export function environmentFlag(name: NameOfType<"flag">, env: Environment = processEnvironment): boolean {
+export function environmentFlag(name: NameOfType<"flag">, env: Environment = processEnvironment()): boolean {
   const choice = environmentChoice(name, [...on, ...off], env);
   return on.some((each) => each === choice);
 }
@@ -60,7 +62,7 @@ export function environmentFlag(name: NameOfType<"flag">, env: Environment = pro
  * Value of TORCH_DISTRIBUTED_DEBUG, in any case; OFF when it is unset or empty.
  * @throws InvalidArgumentError for any other text, with PyTorch's message.
  */
-export function environmentDebugLevel(env: Environment = processEnvironment): "OFF" | "INFO" | "DETAIL" {
+export function environmentDebugLevel(env: Environment = processEnvironment()): "OFF" | "INFO" | "DETAIL" {
   const text = environmentText("TORCH_DISTRIBUTED_DEBUG", env);
   const level = text?.toUpperCase() ?? "OFF";
   if (level === "OFF" || level === "INFO" || level === "DETAIL") return level;

@@ -1,6 +1,7 @@
 export { brand } from "./brand.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
+export { ranksText } from "./ranks-text.ts";
 export {
   descriptorShortage,
   explained,

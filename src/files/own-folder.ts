@@ -1,6 +1,6 @@
 import { lstatSync, mkdirSync, type Stats } from "node:fs";
 import { isAbsolute, join } from "node:path";
-import { foreignOwner, isTrusted, namedStrangerAt, writableByAnyoneAt } from "./stranger.ts";
+import { foreignOwner, isTrusted, namedUntrustedOwnerAt, writableByAnyoneAt } from "./stranger.ts";
 
 /** A folder that can be used, or why not, for a message. */
 export type FolderFinding =
@@ -51,7 +51,7 @@ export function createFoldersIn(base: string, ...names: readonly string[]): stri
 }
 
 function requireOwnBase(base: string): void {
-  const stranger = namedStrangerAt(base);
+  const stranger = namedUntrustedOwnerAt(base);
   if (stranger !== undefined) throw new Error(`${stranger}. Name a folder of your own`);
 }
 

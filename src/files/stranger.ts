@@ -25,7 +25,7 @@ export function untrustedOwnerAt(path: string): string | undefined {
  * The same for a folder that the user names as a destination. It may be one such as /tmp, and may be below folders of
  * other users.
  */
-export function namedStrangerAt(folder: string): string | undefined {
+export function namedUntrustedOwnerAt(folder: string): string | undefined {
   return walk(folder, (at, found, passing) => {
     const owner = passing && found.isDirectory() ? undefined : foreignOwner(at, found);
     return owner ?? (isSticky(found) ? undefined : openness(at, found));

@@ -99,7 +99,7 @@ export interface ShimLocation {
 
 const WORKER_HAZARD =
   "its shim does not include native/worker_end.h, so nothing stops its native threads when this Worker is terminated while " +
-  "ops are in flight: they would go on in memory that is no longer theirs. Close the group first, or rebuild the shim";
+  "ops are in flight: they would keep using memory that was freed. Close the group first, or rebuild the shim";
 
 const loaded = new Map<string, Shim>();
 

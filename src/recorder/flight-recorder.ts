@@ -30,7 +30,8 @@ const DEFAULT_CAPACITY = 2000;
  * many entries it keeps, 0 turns it off. A call with invalid arguments has no entry.
  *
  * ```ts
- * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op, seq, state);
+ * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op,
+ * seq, state);
  * ```
  *
  * c10d: `FlightRecorder`.

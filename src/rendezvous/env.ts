@@ -22,7 +22,7 @@ const notOfSlurm =
  * MPICH and of `srun --mpi=pmi2` on any hosts.
  */
 export async function envRendezvous(url: URL, options: RendezvousOptions): Promise<Rendezvous> {
-  const env: Environment = options.env ?? processEnvironment;
+  const env: Environment = options.env ?? processEnvironment();
   const names = launcherVariables(env);
   const isGiven = (option: number | undefined, parameter: string) =>
     option !== undefined || url.searchParams.has(parameter);

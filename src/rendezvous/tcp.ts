@@ -16,7 +16,7 @@ export async function tcpRendezvous(url: URL, options: RendezvousOptions): Promi
   if (host === "") throw rendezvousError("tcp", "host missing");
   const port = Number(url.port);
   checkPort(port);
-  const env: Environment = options.env ?? processEnvironment;
+  const env: Environment = options.env ?? processEnvironment();
   const hostedByLauncher = environmentFlag("TORCHELASTIC_USE_AGENT_STORE", env) && Number(env.MASTER_PORT) === port;
   const attempt = (hostedByLauncher && env.TORCHELASTIC_RESTART_COUNT) || "";
   return meet({ host, port, rank, worldSize, hostedByLauncher, attempt }, options);

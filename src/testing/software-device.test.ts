@@ -195,7 +195,9 @@ const kinds: Readonly<Record<string, (rank: Rank) => Started>> = {
   },
 };
 
-/** What a stream that synchronizes with the Works of rank 0 sees, which waits for rank 1, and what another stream sees. */
+/**
+ * What a stream that synchronizes with the Works of rank 0 sees, which waits for rank 1, and what another stream sees.
+ */
 async function whatStreamsSee(ranks: readonly [Rank, Rank], start: (rank: Rank) => Started, isHeld = false) {
   const [first, second] = ranks;
   const { device, stream } = first;

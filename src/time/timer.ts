@@ -8,8 +8,9 @@ export interface Timer extends Disposable {
 }
 
 /**
- * Calls `listener` once after a delay of any length; never for `Infinity`. A pending timer keeps the process alive. All limits
- * that a caller can set are kept by such timers, since `setTimeout` itself calls its listener at once after 2^31 ms and more.
+ * Calls `listener` once after a delay of any length; never for `Infinity`. A pending timer keeps the process alive. All
+ * limits that a caller can set are kept by such timers, since `setTimeout` itself calls its listener at once after 2^31
+ * ms and more.
  */
 export function startTimer(delayMs: number, listener: () => void): Timer {
   return delayMs <= longestDelayMs ? setTimeout(listener, delayMs) : new LongTimer(delayMs, listener);

@@ -90,7 +90,7 @@ function testPauses(implementation: (typeof implementations)[number]): void {
       for (const failure of [ofAll, ofOthers]) {
         expect(failure?.code).toBe("CONNECT_TIMEOUT");
         expect(failure?.message).toContain(
-          `group "1", which is made before this one: its rank ${culprit} has not come`,
+          `group "1", which is made before this one: its rank ${culprit} has not joined it`,
         );
       }
       expect(ofOthers?.details?.peers).toBeUndefined();
@@ -116,13 +116,13 @@ function testQueue(implementation: (typeof implementations)[number]): void {
         expect(failure).toMatchObject({ code: "CONNECT_TIMEOUT", details: { peers: [absent] } });
       }
       for (const failure of [ofAll[1], ofOthers]) {
-        expect(failure?.message).toContain(`${before}: its rank ${absent} has not come to make it`);
+        expect(failure?.message).toContain(`${before}: its rank ${absent} has not joined it`);
       }
       for (const failure of [ofOthers, early]) {
         expect(failure?.code).toBe("CONNECT_TIMEOUT");
         expect(failure?.details?.peers).toBeUndefined();
       }
-      expect(early?.message).toContain(`${before}; which ranks have not come there is not known yet`);
+      expect(early?.message).toContain(`${before}; it is not yet known which of its ranks are missing`);
     }
   });
 }

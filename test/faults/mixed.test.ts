@@ -6,7 +6,8 @@ import { describeWithTorch } from "../interop/torch.ts";
 
 setDefaultTimeout(90_000);
 
-// What either side reports when something goes wrong in a group of Bun's and PyTorch's ranks: docs/join-a-pytorch-job.md.
+// What either side reports when something goes wrong in a group of Bun's and PyTorch's ranks:
+// docs/join-a-pytorch-job.md.
 
 const library = fileURLToPath(new URL("../../src/index.ts", import.meta.url));
 

@@ -1,6 +1,6 @@
 /**
- * What clients did on one key and when, and whether a single order of all calls explains it (linearizability): each call
- * takes effect at one moment between its start and its end. A call whose connection was destroyed may have taken
+ * What clients did on one key and when, and whether a single order of all calls explains it (linearizability): each
+ * call takes effect at one moment between its start and its end. A call whose connection was destroyed may have taken
  * effect, then or later, or not at all.
  */
 export interface Call {

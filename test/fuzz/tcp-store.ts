@@ -1,8 +1,8 @@
 /**
- * Byte-level fuzz of the TCPStore server: `bun test/fuzz/tcp-store.ts [--full] [--frames N] [--seed N]`. One server with
- * PyTorch's open protocol and one with a secret get good, cut, oversized, flipped and random frames on many connections
- * at once, in pieces of any size, while well-behaved clients keep working on both. Exits with an error unless both
- * servers survive, their memory stays bounded, and the other clients were not disturbed.
+ * Byte-level fuzz of the TCPStore server: `bun test/fuzz/tcp-store.ts [--full] [--frames N] [--seed N]`. One server
+ * with PyTorch's open protocol and one with a secret get good, cut, oversized, flipped and random frames on many
+ * connections at once, in pieces of any size, while well-behaved clients keep working on both. Exits with an error
+ * unless both servers survive, their memory stays bounded, and the other clients were not disturbed.
  */
 import { parseArgs } from "node:util";
 import { StoreProcess } from "../../bench/harness/store-process.ts";

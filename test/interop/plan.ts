@@ -2,7 +2,9 @@ import { type DType, type Tensor, tensor } from "../../src/tensor/index.ts";
 
 export type PlanOp = "SUM" | "PRODUCT" | "MIN" | "MAX" | "BAND" | "BOR" | "BXOR";
 
-/** What every rank of a mixed job does, `repeats` times: all-reduces, a broadcast from each rank, sub-groups, barriers. */
+/**
+ * What every rank of a mixed job does, `repeats` times: all-reduces, a broadcast from each rank, sub-groups, barriers.
+ */
 export interface Plan {
   readonly repeats: number;
   readonly allReduce: readonly { readonly dtype: DType; readonly op: PlanOp; readonly length: number }[];

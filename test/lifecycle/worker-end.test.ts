@@ -75,7 +75,8 @@ async function check(backend: string, options: SpawnOptions, blocking: boolean, 
     expect(at - (left.ends[round]?.at ?? 0)).toBeLessThan(SOON_MS);
     expect(left.ends[round]?.ms).toBeLessThan(SOON_MS);
   }
-  // With UCC and MPI, groups that failed during an op stay. With Gloo, only one whose threads got no CPU at the end does.
+  // With UCC and MPI, groups that failed during an op stay. With Gloo, only one whose threads got no CPU at the end
+  // does.
   const [before, after] = left.descriptors;
   if (backend === "gloo") expect(after).toBeLessThanOrEqual(before + 8);
 }

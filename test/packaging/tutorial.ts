@@ -1,5 +1,6 @@
 /**
- * docs/write-a-backend.md as data. `bun test/packaging/tutorial.ts --write` puts the files of the examples into the page.
+ * docs/write-a-backend.md as data. `bun test/packaging/tutorial.ts --write` puts the files of the examples into the
+ * page.
  */
 import { readFileSync, writeFileSync } from "node:fs";
 import { join, resolve } from "node:path";

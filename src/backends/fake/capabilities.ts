@@ -10,7 +10,9 @@ const reduceOps = reduceOpsByKind({
 
 const reduced = dtypeNames.filter((dtype) => (reduceOps[dtype] ?? []).length > 0);
 
-/** Every op with every dtype that has a reduction or needs none, and every reduce op that has a meaning for the dtype. */
+/**
+ * Every op with every dtype that has a reduction or needs none, and every reduce op that has a meaning for the dtype.
+ */
 export const capabilities: Capabilities = {
   ops: {
     allReduce: reduced,

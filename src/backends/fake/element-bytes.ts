@@ -31,7 +31,9 @@ export function copied(view: TensorView): TensorView {
   return { ...view, data: copyOf(view), ptr: 0 };
 }
 
-/** Bytes, aligned as those of {@link copyOf} are, seen as elements: bfloat16 as raw bits, bool as 0/1, complex as pairs. */
+/**
+ * Bytes, aligned as those of {@link copyOf} are, seen as elements: bfloat16 as raw bits, bool as 0/1, complex as pairs.
+ */
 export function elementsOf(bytes: Uint8Array<ArrayBufferLike>, dtype: DType): TensorStorage {
   return tensor(bytes, { dtype }).data;
 }

@@ -7,16 +7,16 @@ import { addressOfInterface, addressTowardsStore, LOOPBACK, listOf, outwardAddre
 import type { GlooOptions } from "./options.ts";
 
 /**
- * The IP addresses that this rank listens on and publishes to its peers: those of the `host` or `interface` option, else of
- * `GLOO_SOCKET_IFNAME` or `C10D_GLOO_HOST`, else the address from which the store is reached; loopback when all ranks are on
- * this host. All ranks have to name several interfaces in the same order; ops use them in turn.
+ * The IP addresses that this rank listens on and publishes to its peers: those of the `host` or `interface` option,
+ * else of `GLOO_SOCKET_IFNAME` or `C10D_GLOO_HOST`, else the address from which the store is reached; loopback when all
+ * ranks are on this host. All ranks have to name several interfaces in the same order; ops use them in turn.
  *
  * @throws InvalidArgumentError for an interface that does not exist or has no address.
  */
 export function listenAddresses(
   context: Pick<BackendContext, "store" | "size">,
   options: GlooOptions,
-  environment: Environment = processEnvironment,
+  environment: Environment = processEnvironment(),
 ): string[] {
   if (options.host !== undefined) return listOf(options.host).map(literal);
   const names = listOf(options.interface ?? environment.GLOO_SOCKET_IFNAME ?? "");

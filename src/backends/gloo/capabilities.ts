@@ -9,7 +9,10 @@ const reduceOps = reduceOpsByKind({
   complex: ["SUM", "AVG"],
 });
 
-/** What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32, uint64 and 8-bit floats in collectives. */
+/**
+ * What the Gloo backend does. PyTorch's own Gloo group refuses int16, uint16, uint32, uint64 and 8-bit floats in
+ * collectives.
+ */
 export const capabilities: Capabilities = {
   ops: { ...engineOps, allReduceSparse: sparseDTypes, monitoredBarrier: [] },
   reduceOps,

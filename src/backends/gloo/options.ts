@@ -1,4 +1,7 @@
-/** Options of the Gloo backend: `initProcessGroup({ backend: "gloo", options: { … } })`. c10d: `ProcessGroupGloo.Options`. */
+/**
+ * Options of the Gloo backend: `initProcessGroup({ backend: "gloo", options: { … } })`. c10d:
+ * `ProcessGroupGloo.Options`.
+ */
 export interface GlooOptions {
   /** IP address of this machine to listen on; or several, separated by commas: the same number on all ranks. */
   readonly host?: string;

@@ -20,7 +20,7 @@ export interface Launcher {
 }
 
 /** The launcher, recognised by its variables; undefined for a process that was started on its own. */
-export function launcherOf(env: Environment = processEnvironment): Launcher | undefined {
+export function launcherOf(env: Environment = processEnvironment()): Launcher | undefined {
   const isSure = env.SLURM_PROCID === undefined || env.OMPI_COMM_WORLD_RANK !== undefined;
   const onOneNode = tasksOfSrun(env) !== undefined && env.SLURM_STEP_NUM_NODES === "1";
   const same = (local: string | undefined, all: string | undefined) =>
@@ -36,7 +36,7 @@ export function launcherOf(env: Environment = processEnvironment): Launcher | un
 }
 
 /** How many tasks srun started together with this one; undefined if another launcher did, even under srun. */
-export function tasksOfSrun(env: Environment = processEnvironment): number | undefined {
+export function tasksOfSrun(env: Environment = processEnvironment()): number | undefined {
   const { SLURM_JOB_ID, SLURM_STEP_ID, SLURM_STEP_NUM_TASKS, PMIX_NAMESPACE, PMI_JOBID } = env;
   if (!SLURM_STEP_ID || !SLURM_STEP_NUM_TASKS || env.OMPI_COMM_WORLD_RANK !== undefined) return undefined;
   const step = `${SLURM_JOB_ID}.${SLURM_STEP_ID}`;
@@ -51,7 +51,7 @@ export function tasksOfSrun(env: Environment = processEnvironment): number | und
  */
 export function chosenImplementation(
   option: MpiImplementation | undefined,
-  env: Environment = processEnvironment,
+  env: Environment = processEnvironment(),
 ): MpiImplementation | undefined {
   const launcher = launcherOf(env);
   if (launcher === undefined || launcher.implementation === option) return option;

@@ -108,8 +108,8 @@ export class MpiProcess {
   }
 
   /**
-   * Takes the next turn to make a communicator, for the group that is made next. If it cannot be made, {@link settle} has to be
-   * called: later groups wait for that.
+   * Takes the next turn to make a communicator, for the group that is made next. If it cannot be made, {@link settle}
+   * has to be called: later groups wait for that.
    */
   takeTurn(): number {
     return this.#symbols.c10d_mpi_take_turn();

@@ -6,8 +6,8 @@ export interface MpiOptions {
   /** Which MPI, if the launcher of the process does not determine it. By default the first that is found. */
   readonly implementation?: MpiImplementation;
   /**
-   * `"multiple"`: any thread may call MPI, if the library lets it; the default. `"single"`: one thread does, at some cost
-   * in latency.
+   * `"multiple"`: any thread may call MPI, if the library lets it; the default. `"single"`: one thread does, at some
+   * cost in latency.
    */
   readonly threads?: "multiple" | "single";
   /**

@@ -16,7 +16,9 @@ export function outwardAddress(): string | undefined {
     .find((address) => !address.internal && address.family === "IPv4")?.address;
 }
 
-/** The address of an interface of this host, IPv4 before IPv6; undefined if there is no such interface, or it has none. */
+/**
+ * The address of an interface of this host, IPv4 before IPv6; undefined if there is no such interface, or it has none.
+ */
 export function addressOfInterface(name: string): string | undefined {
   const addresses: readonly NetworkInterfaceInfo[] = networkInterfaces()[name] ?? [];
   return (addresses.find((address) => address.family === "IPv4") ?? addresses[0])?.address;

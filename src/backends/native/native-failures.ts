@@ -7,6 +7,7 @@ import {
   DistTimeoutError,
   type ErrorInit,
   InvalidArgumentError,
+  ranksText,
   shortageOfErrno,
   UnsupportedOperationError,
   withShortage,
@@ -92,7 +93,7 @@ export class NativeFailures {
     const known =
       own ?? others.find(({ peer }) => culprits.includes(peer)) ?? (cause.rank === rank ? undefined : cause);
     if (known === undefined) {
-      const missing = culprits.length > 0 ? `; ${inWords(culprits)} did not arrive` : "";
+      const missing = culprits.length > 0 ? `; ${ranksText(culprits)} did not arrive` : "";
       return { ...failure, text: `${failure.text}${missing}` };
     }
     const status = known.kind === "timeout" ? Status.OP_TIMEOUT : Status.NETWORK;
@@ -233,7 +234,7 @@ export class NativeFailures {
     if (peers.length === 0) return "";
     const { rank: ownRank } = this.#context;
     const nameOf = (rank: number) => (rank === ownRank ? "this rank" : `rank ${rank}`);
-    const ranks = peers.length === 1 && peers[0] === ownRank ? "this rank" : inWords(peers);
+    const ranks = peers.length === 1 && peers[0] === ownRank ? "this rank" : ranksText(peers);
     const reports = verdict.reports.filter((report) => peers.includes(report.rank));
     const was = isMessage(cause) ? "was" : "was only";
     const behind = reports
@@ -246,9 +247,9 @@ export class NativeFailures {
       .join("");
     if (cause.kind === "timeout") {
       if (reports.length === 0) return `; ${ranks} did not arrive`;
-      return behind === "" && !text.includes(inWords(peers)) ? `; it waited for ${ranks}` : behind;
+      return behind === "" && !text.includes(ranksText(peers)) ? `; it waited for ${ranks}` : behind;
     }
-    if (cause.kind === "other" || (peers.length === 1 && text.includes(inWords(peers)))) return "";
+    if (cause.kind === "other" || (peers.length === 1 && text.includes(ranksText(peers)))) return "";
     return `; the cause is the loss of ${ranks}`;
   }
 }
@@ -275,11 +276,7 @@ function agreement(verdict: FailureVerdict, seen: readonly number[], message: st
   if (mutual !== undefined) return message.includes(mutual) ? "" : `; ${mutual}`;
   if (cause.kind === "desync")
     return message.includes(cause.text) ? "" : `; the ranks agree on the cause: ${cause.text}`;
-  return Bun.deepEquals(culprits, seen) ? "" : `; the ranks agree on ${inWords(culprits)} as the cause`;
-}
-
-function inWords(ranks: readonly number[]): string {
-  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
+  return Bun.deepEquals(culprits, seen) ? "" : `; the ranks agree on ${ranksText(culprits)} as the cause`;
 }
 
 /** Why a group could not be made. */

@@ -67,8 +67,8 @@ function requireSettings(backend: string, settings: unknown): Readonly<Record<st
 }
 
 /**
- * A plugin whose backend is a shared library that exports the symbols of `native/c10d.h`. The library is loaded when the
- * backend is requested, and its ABI version is checked.
+ * A plugin whose backend is a shared library that exports the symbols of `native/c10d.h`. The library is loaded when
+ * the backend is requested, and its ABI version is checked.
  *
  * `create()` rejects with `BackendUnavailableError` if the library is missing (with the remedy) or was built for
  * another ABI (`ABI_MISMATCH`).

@@ -8,7 +8,7 @@ import { addressOfInterface, addressTowardsStore, LOOPBACK, listOf, outwardAddre
  */
 export function watchAddress(
   context: Pick<BackendContext, "store">,
-  environment: Environment = processEnvironment,
+  environment: Environment = processEnvironment(),
 ): string {
   // The other names are RDMA devices and their ports.
   for (const name of listOf(environment.UCX_NET_DEVICES ?? "")) {

@@ -12,10 +12,11 @@ const REMEDY =
   "libucc-dev g++ cmake ninja-build; on older ones, in a clone, run Bun by .tools/ucc/bun, which ./bootstrap ucc makes).";
 /** The variables by which UCC and UCX are configured here. */
 function settings(): string {
-  const set = Object.entries(processEnvironment).filter(([name]) => /^UC[CX]_/.test(name));
-  return set
-    .map(([name, value]) => `${name}=${value}`)
+  const variables = new Map(Object.entries(processEnvironment()));
+  const names = [...variables.keys()].filter((name) => /^UC[CX]_/.test(name));
+  return names
     .sort()
+    .map((name) => `${name}=${variables.get(name)}`)
     .join(" ");
 }
 

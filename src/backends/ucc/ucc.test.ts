@@ -87,6 +87,6 @@ describeUcc("ucc", () => {
       timeout: "15s",
     });
     expect(outcome?.error).toMatchObject({ name: "DistTimeoutError", code: "CONNECT_TIMEOUT" });
-    expect(outcome?.error?.message).toContain("rank 1 has not come");
+    expect(outcome?.error?.message).toContain("rank 1 did not join the group");
   });
 });

@@ -163,7 +163,7 @@ class Attempt {
       command: options.command,
       env: {
         ...process.env,
-        ...defaultEnvironment(processEnvironment, colourDepth),
+        ...defaultEnvironment(processEnvironment(), colourDepth),
         ...options.env,
         ...rankEnvironment(local, place),
       },

@@ -1,3 +1,4 @@
+import { ranksText } from "../../errors/index.ts";
 import { rankExitCode } from "./exit-code.ts";
 import type { RankVerdict, Verdict } from "./verdict.ts";
 
@@ -42,7 +43,7 @@ export function endReport(report: EndReport): string {
     case "signal":
       return `c10d run: ended by ${verdict.signal}${several ? ` on node ${verdict.node}` : ""}${stop}\n`;
     case "timeout": {
-      const running = stopped.length === 0 ? "other nodes" : ranks(stopped);
+      const running = stopped.length === 0 ? "other nodes" : ranksText(stopped);
       const limit = `after ${seconds(verdict.timeoutMs)} (--timeout)`;
       return `\nc10d run: the job timed out: ${running} had not ended ${limit}${stop}\n`;
     }
@@ -74,12 +75,8 @@ function failureReport(verdict: RankVerdict, report: EndReport): string {
 /** Which ranks were stopped, and which of them had to be killed. */
 function stopLine(stopped: readonly number[], killed: readonly number[]): string {
   if (stopped.length === 0) return "no rank was running";
-  const kill = killed.length === 0 ? "" : `; ${ranks(killed)} did not end in time and had to be killed`;
-  return `${ranks(stopped)} ${stopped.length === 1 ? "was" : "were"} stopped${kill}`;
-}
-
-function ranks(list: readonly number[]): string {
-  return `${list.length === 1 ? "rank" : "ranks"} ${list.join(", ")}`;
+  const kill = killed.length === 0 ? "" : `; ${ranksText(killed)} did not end in time and had to be killed`;
+  return `${ranksText(stopped)} ${stopped.length === 1 ? "was" : "were"} stopped${kill}`;
 }
 
 export function seconds(ms: number): string {

@@ -4,7 +4,10 @@ import { abortAll, callAll, type Pipeline, throwFirst } from "../../process-grou
 import { Backend, type Capabilities, commonCapabilities, type Submit } from "../../registry/index.ts";
 import type { GroupState, Work } from "../../work/index.ts";
 
-/** Several pipelines of the same ranks as one backend, whose collectives overlap on separate connections: {@link roundRobin}. */
+/**
+ * Several pipelines of the same ranks as one backend, whose collectives overlap on separate connections: {@link
+ * roundRobin}.
+ */
 export class RoundRobinBackend extends Backend {
   override readonly name = "round_robin";
   override readonly capabilities: Capabilities;

@@ -1,6 +1,6 @@
 import { DistTimeoutError, messageOf, warn } from "../../errors/index.ts";
 import type { Backend } from "../../registry/index.ts";
-import { withLimit } from "../../time/index.ts";
+import { startTimer } from "../../time/index.ts";
 import { userCodeFailure } from "./user-code-failure.ts";
 
 /** How long a part of a group may take to close, in milliseconds; the contract requires one second. */
@@ -29,11 +29,13 @@ export async function closeWithin(closing: Closing, close: () => unknown): Promi
 }
 
 async function closedInTime({ group, what, backend }: Closing, close: () => unknown): Promise<void> {
-  const late = (): DistTimeoutError => {
+  const { promise: limit, reject } = Promise.withResolvers<never>();
+  // Before the call, whose synchronous part counts too.
+  using _timer = startTimer(CLOSE_LIMIT_MS, () => {
     const text = `group "${group}": ${what} did not close within ${CLOSE_LIMIT_MS} ms and was abandoned`;
-    return new DistTimeoutError(text, { code: "CLOSE_TIMEOUT", group, backend, timeoutMs: CLOSE_LIMIT_MS });
-  };
-  await withLimit((async () => close())(), CLOSE_LIMIT_MS, late);
+    reject(new DistTimeoutError(text, { code: "CLOSE_TIMEOUT", group, backend, timeoutMs: CLOSE_LIMIT_MS }));
+  });
+  await Promise.race([(async () => close())(), limit]);
 }
 
 /** Closes something while another error is already on its way: an error in closing becomes a warning. Never rejects. */

@@ -22,7 +22,7 @@ export async function meetByLauncher(
   { rank, worldSize }: { readonly rank: number; readonly worldSize: number },
   options: RendezvousOptions,
 ): Promise<Rendezvous | undefined> {
-  const env = options.env ?? processEnvironment;
+  const env = options.env ?? processEnvironment();
   const file = fileOf(names, env, worldSize);
   if (file?.path !== undefined) {
     checkMembership(rank, worldSize);

@@ -68,7 +68,7 @@ function areOwn({ rank }: (typeof foreign)[number], env: Environment): boolean {
  * or Slurm, in this order, if rank and size are both set and describe this process. In the script of a batch job,
  * Slurm's do not. Those of two launchers are never mixed.
  */
-export function launcherVariables(env: Environment = processEnvironment): LauncherVariables {
+export function launcherVariables(env: Environment = processEnvironment()): LauncherVariables {
   const has = (name: EnvironmentName) => environmentText(name, env) !== undefined;
   if (has(torch.rank) || has(torch.worldSize)) return torch;
   return foreign.find((each) => has(each.rank) && has(each.worldSize) && areOwn(each, env)) ?? torch;

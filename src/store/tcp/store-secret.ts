@@ -34,18 +34,26 @@ export class StoreSecret {
 let warned = false;
 
 /**
+ * Whether torchrun started this process. It sets this variable for each of its workers, with `--log-dir /dev/null` to
+ * "".
+ */
+export function isUnderTorchrun(env: Environment = processEnvironment()): boolean {
+  // `c10d run`, which sets other variables as torchrun does, never sets it.
+  return env.TORCHELASTIC_ERROR_FILE !== undefined;
+}
+
+/**
  * The secret of the environment, `C10D_STORE_SECRET`; without it null, which stands for PyTorch's open protocol. Also
  * null under torchrun, whose store speaks nothing else; a warning says so if a secret is set.
  */
-export function environmentSecret(env: Environment = processEnvironment): string | null {
+export function environmentSecret(env: Environment = processEnvironment()): string | null {
   const secret = environmentText("C10D_STORE_SECRET", env);
   if (secret === undefined) return null;
-  // torchrun sets this for each of its workers; `c10d run`, which sets other variables as torchrun does, never does.
-  if (env.TORCHELASTIC_ERROR_FILE === undefined) return secret;
+  if (!isUnderTorchrun(env)) return secret;
   if (!warned) {
     warned = true;
     process.emitWarning(
-      "C10D_STORE_SECRET is not used under torchrun: the store speaks PyTorch's open protocol, so whoever reaches its port can read and write it.",
+      "C10D_STORE_SECRET is not used under torchrun: the store speaks PyTorch's open protocol, so anyone who can reach its port can read and write it.",
       { code: "C10D_OPEN_STORE" },
     );
   }

@@ -96,7 +96,7 @@ describe("the conformance suite", () => {
   }, 30_000);
 
   test("finds ranks that ran all cases and do not end cleanly", async () => {
-    const cases = ["allReduce > lists of tensors", "barrier > no rank leaves before the last has arrived"];
+    const cases = ["allReduce > lists of tensors", "barrier > nobody leaves before the last has come"];
     const plugin: BackendPlugin = {
       ...fake,
       async create(context) {
@@ -139,7 +139,7 @@ describe("the conformance suite", () => {
   });
 
   test("reports when ranks would load another plugin", async () => {
-    const cases = ["Work > reports what it was and how it ended"];
+    const cases = ["Work > tells what it was and how it ended"];
     const [result] = await runSuite({
       plugin: { ...crashing, name: "changed" },
       worldSize: 1,
@@ -152,10 +152,7 @@ describe("the conformance suite", () => {
   }, 30_000);
 
   test("names the case in which a rank died, and keeps what ranks reported before", async () => {
-    const cases = [
-      "Work > reports what it was and how it ended",
-      "barrier > no rank leaves before the last has arrived",
-    ];
+    const cases = ["Work > tells what it was and how it ended", "barrier > nobody leaves before the last has come"];
     const results = await runSuite({ plugin: crashing, worldSize: 2, order: order(cases), spawn: {} });
     const [first, second] = results.map(({ failures }) => failures.join("\n"));
     // A rank without peers has no sums of others.

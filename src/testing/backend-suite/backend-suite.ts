@@ -79,13 +79,14 @@ function sampledEntries({ full, seed }: Sweep, worldSize: number, pass: Pass): r
 
 /**
  * The conformance suite: registers, with `bun:test`, a test for each case and number of ranks. It reads the plugin's
- * capability table: what is claimed must work, against exact references; what is not claimed must be rejected. Each case
- * runs on a group of all ranks, in a sub-group, and on groups with middleware around their backend that passes calls on,
- * defers them, or replaces Works; a smoke sweep samples all but the first. With `memory`, all run on a device too. In
- * the cases `losses > …` a rank is killed or stopped, each in a job of its own; a smoke sweep runs two of them.
+ * capability table: what is claimed must work, against exact references; what is not claimed must be rejected. Each
+ * case runs on a group of all ranks, in a sub-group, and on groups with middleware around their backend that passes
+ * calls on, defers them, or replaces Works; a smoke sweep samples all but the first. With `memory`, all run on a device
+ * too. In the cases `losses > …` a rank is killed or stopped, each in a job of its own; a smoke sweep runs two of them.
  *
  * ```ts
- * testBackend(plugin, { worldSizes: [2, 3], skip: [{ reason: "no tags on this wire", tests: ["send and recv > tags tell messages apart"] }] });
+ * testBackend(plugin, { worldSizes: [2, 3], skip: [{ reason: "no tags on this wire", tests: ["send and recv > tags tell
+ * messages apart"] }] });
  * ```
  */
 export function testBackend(plugin: BackendPlugin, options: BackendSuiteOptions = {}): void {

@@ -41,8 +41,8 @@ describe("settings of the conformance suite", () => {
   test("each case has a unique name in each of them", () => {
     const names = settings.flatMap((setting) => entriesOf(setting, suiteCases)).map(({ name }) => name);
     expect(new Set(names).size).toBe(settings.length * suiteCases.length);
-    expect(names).toContain("barrier > no rank leaves before the last has arrived");
-    expect(names).toContain("in a sub-group > barrier > no rank leaves before the last has arrived");
+    expect(names).toContain("barrier > nobody leaves before the last has come");
+    expect(names).toContain("in a sub-group > barrier > nobody leaves before the last has come");
   });
 
   test("the backends of other groups have no middleware", async () => {

@@ -2,7 +2,14 @@ import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../../collectives/index.ts";
 import { DistContext, withContext } from "../../distributed/dist-context.ts";
 import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../../distributed/index.ts";
-import { DistError, DistTimeoutError, describe, InvalidArgumentError, messageOf } from "../../errors/index.ts";
+import {
+  DistError,
+  DistTimeoutError,
+  describe,
+  InvalidArgumentError,
+  messageOf,
+  ranksText,
+} from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import {
   type BackendPlugin,
@@ -73,7 +80,7 @@ export class LocalRanksError extends AggregateError {
     const list = failures.map(({ rank, error }) => `  rank ${rank}: ${messageOf(error)}${adviceFor(error)}`);
     super(
       failures.map(({ error }) => error),
-      `${ranks.length === 1 ? "rank" : "ranks"} ${ranks.join(", ")} of ${worldSize} failed:\n${list.join("\n")}`,
+      `${ranksText(ranks)} of ${worldSize} failed:\n${list.join("\n")}`,
       { cause: failures[0]?.error },
     );
     this.failures = failures;
@@ -94,7 +101,8 @@ const DEFAULT_LIMIT_MS = 30_000;
  * the others do not wait for it.
  *
  * @returns What the bodies returned, in the order of ranks.
- * @throws LocalRanksError naming every rank that failed, or that was still running when the time was up, and in which op.
+ * @throws LocalRanksError naming every rank that failed, or that was still running when the time was up, and in which
+ *   op.
  */
 export async function localRanks<T>(
   n: number,

@@ -45,10 +45,10 @@ describe("workerRanks", () => {
   });
 
   const troubles: Readonly<Record<Trouble, { readonly text: RegExp; readonly exitCode: number }>> = {
-    throws: { text: /rank 2 has ended before it came to this op/, exitCode: 1 },
-    exits: { text: /rank 2 has ended before it came to this op/, exitCode: 5 },
-    dies: { text: /rank 2 has ended before it came to this op/, exitCode: 1 },
-    closes: { text: /rank 2 closed the group before it came to this op/, exitCode: 0 },
+    throws: { text: /rank 2 has ended before it called this op/, exitCode: 1 },
+    exits: { text: /rank 2 has ended before it called this op/, exitCode: 5 },
+    dies: { text: /rank 2 has ended before it called this op/, exitCode: 1 },
+    closes: { text: /rank 2 closed the group before it called this op/, exitCode: 0 },
     "is silent": { text: /timed out after 4000 ms; ranks? ([01], )?2 did not arrive/, exitCode: 1 },
     "is busy": { text: /timed out after 4000 ms; ranks? ([01], )?2 did not arrive/, exitCode: 1 },
   };

@@ -223,7 +223,7 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       expect(seen.map(text)).toEqual(wanted.map(() => winner));
     });
 
-    it("deleteKey reports whether the key existed", async (store) => {
+    it("deleteKey tells whether the key was there", async (store) => {
       await store.set("k", "v");
       expect(await store.deleteKey("k")).toBe(true);
       expect(await store.deleteKey("k")).toBe(false);
@@ -282,7 +282,7 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       expect(text(await woken(store.get("k"), () => store.compareSet("k", "", "x")))).toBe("x");
     });
 
-    it("a compareSet that does nothing wakes no waiter", async (store) => {
+    it("a compareSet that does nothing wakes nobody", async (store) => {
       const waiting = rejection(store.wait(["k"], { timeout: 80 }));
       await Bun.sleep(10);
       await store.compareSet("k", "old", "new");
@@ -386,7 +386,7 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       expect((await store.listKeys()).sort()).toEqual(["a", "b/c"]);
     });
 
-    it("barrier lets no client through before all have arrived", async (store) => {
+    it("barrier lets nobody through before all are there", async (store) => {
       let through = 0;
       const first = [1, 2].map(() => store.barrier("B", 3).then(() => through++));
       await Bun.sleep(30);
@@ -396,7 +396,7 @@ export function testStore(name: string, { open, skip = [] }: StoreSuiteOptions):
       expect(await rejection(store.barrier("B", 0))).toBeInstanceOf(InvalidArgumentError);
     });
 
-    it("a barrier that times out reports how many arrived", async (store) => {
+    it("a barrier that times out tells how many have come", async (store) => {
       const late = await rejection(store.barrier("B", 3, { timeout: 40 }));
       expect(late).toBeInstanceOf(DistTimeoutError);
       expect(late).toMatchObject({ code: "STORE_TIMEOUT", details: { op: "barrier", timeoutMs: 40 } });

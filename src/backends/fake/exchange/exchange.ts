@@ -1,4 +1,4 @@
-import { messageOf } from "../../../errors/index.ts";
+import { messageOf, ranksText } from "../../../errors/index.ts";
 import type { Clock } from "../../../registry/index.ts";
 import { agree, messageMismatchText, mismatchText, splitMismatchText, textOf } from "../call-text.ts";
 import { resultsOf, SplitMismatch } from "../collective-results.ts";
@@ -79,7 +79,7 @@ export class Exchange implements ExchangePort {
     const [first] = gone;
     if (first === undefined) return false;
     const text = gone.map((rank) => `rank ${rank} ${this.#left.get(rank)}`).join(", ");
-    this.#fail("left", first, gone, `${text} before ${gone.length === 1 ? "it" : "they"} came to this op`);
+    this.#fail("left", first, gone, `${text} before ${gone.length === 1 ? "it" : "they"} called this op`);
     return true;
   }
 
@@ -155,7 +155,7 @@ export class Exchange implements ExchangePort {
       : message !== undefined && message.peer >= 0
         ? [message.peer]
         : [];
-    const reason = missing.length === 0 ? "no rank sent" : `${ranksInWords(missing)} did not arrive`;
+    const reason = missing.length === 0 ? "no rank sent" : `${ranksText(missing)} did not arrive`;
     this.#fail("timeout", rank, missing, `${limit}; ${reason}${missing.map((each) => this.#whereIs(each)).join("")}`);
   }
 
@@ -181,7 +181,7 @@ export class Exchange implements ExchangePort {
     if (deserted === undefined) return;
     const gone = deserted.peer < 0 ? [...this.#left.keys()] : [deserted.peer];
     const how = this.#left.get(gone[0] ?? -1) ?? "closed the group";
-    this.#fail("left", gone[0] ?? 0, gone, `${ranksInWords(gone)} ${how}`);
+    this.#fail("left", gone[0] ?? 0, gone, `${ranksText(gone)} ${how}`);
   }
 
   /**
@@ -223,10 +223,6 @@ export class Exchange implements ExchangePort {
 function messageText({ kind, peer, tag }: Message): string {
   const way = kind === "send" ? "to" : "from";
   return `${kind} ${way} ${peer < 0 ? "any rank" : `rank ${peer}`} with tag ${tag}`;
-}
-
-function ranksInWords(ranks: readonly number[]): string {
-  return ranks.length === 1 ? `rank ${ranks[0]}` : `ranks ${ranks.join(", ")}`;
 }
 
 function splitText(call: NumberedCall | undefined, error: unknown): string {

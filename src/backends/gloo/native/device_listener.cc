@@ -52,7 +52,8 @@ void close_listener(tcp::Device& device) {
     throw Failure::of_system("cannot close Gloo's own listener on " + wanted.text(), errno);
   }
   device.unregisterDescriptor(fd, &null);
-  // The device will unregister and close this descriptor itself, so another one takes its place, which never has an event.
+  // The device will unregister and close this descriptor itself, so another one takes its place, which never has an
+  // event.
   ::dup3(silent.get(), fd, O_CLOEXEC);
   device.registerDescriptor(fd, 0, &null);
 }
@@ -67,7 +68,8 @@ Failure cannot_listen(const std::string& ip) {
     if (errno != EADDRNOTAVAIL) return failed();
     return Failure(C10D_ERR_INVALID, what + ": is it an address of this machine?");
   }
-  // A device has more than its listener: a loop, a pipe, and since 2023, while it is made, a socket to look up its interface.
+  // A device has more than its listener: a loop, a pipe, and since 2023, while it is made, a socket to look up its
+  // interface.
   const Fd loop(::epoll_create1(EPOLL_CLOEXEC));
   const Fd read_end(::eventfd(0, EFD_CLOEXEC));
   const Fd write_end(::eventfd(0, EFD_CLOEXEC));

@@ -8,8 +8,8 @@
 
 namespace c10d::gloo_shim {
 
-/// Closes the socket on which `device` listens, if it does. Gloo would keep every connection of a stranger open forever, and
-/// end the process when accept() fails. Throws Failure.
+/// Closes the socket on which `device` listens, if it does. Gloo would keep every connection of a stranger open
+/// forever, and end the process when accept() fails. Throws Failure.
 void close_listener(tcp::Device& device);
 
 /// Why Gloo could not make a device that listens on `ip`. Gloo itself only says that it could not bind.

@@ -207,8 +207,8 @@ class GlooTransport final : public Transport {
     return first ? first->failure : failure;
   }
 
-  /// Reports a mismatch, if there is one, to all ranks. Those that have not compared their calls with the different one would take
-  /// the broken connections for the cause. Only if all are Bun ranks.
+  /// Reports a mismatch, if there is one, to all ranks. Those that have not compared their calls with the different one
+  /// would take the broken connections for the cause. Only if all are Bun ranks.
   void send_mismatch(const GlooContexts& contexts) {
     if (const auto mismatch = losses_.mismatch())
       contexts.send_mismatch(encode_mismatch(mismatch->failure, mismatch->apart));
@@ -310,7 +310,8 @@ class GlooTransport final : public Transport {
   std::shared_ptr<Connections> connections_;
   int foreign_ = -1;
   std::vector<std::unique_ptr<LatePeers>> late_;
-  /// What connect() has made so far. After a failure it stays open until the group is closed, when others can know the reason.
+  /// What connect() has made so far. After a failure it stays open until the group is closed, when others can know the
+  /// reason.
   std::vector<PeerSockets> unfinished_;
   /// The op whose turn it is, between start() and run_blocking().
   std::unique_ptr<DirectCollective> begun_;

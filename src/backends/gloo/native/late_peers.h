@@ -1,5 +1,5 @@
-// Ranks that connect later: PyTorch ranks in lazy-init mode dial a rank at the first op between the two, or never. No rank
-// waits for them. What is sent to them meanwhile is queued in their Pair.
+// Ranks that connect later: PyTorch ranks in lazy-init mode dial a rank at the first op between the two, or never. No
+// rank waits for them. What is sent to them meanwhile is queued in their Pair.
 #pragma once
 
 #include <memory>

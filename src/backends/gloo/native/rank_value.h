@@ -1,5 +1,5 @@
-// What a rank publishes in the store under "<context>/<rank>": where it listens, and the number that each peer must present
-// when it dials. The same bytes as PyTorch's (gloo::transport::tcp of 2023 and later), so its ranks can join.
+// What a rank publishes in the store under "<context>/<rank>": where it listens, and the number that each peer must
+// present when it dials. The same bytes as PyTorch's (gloo::transport::tcp of 2023 and later), so its ranks can join.
 #pragma once
 
 #include <cstdint>

@@ -20,12 +20,13 @@ int64_t random_number(std::random_device& device) {
 /// The environment variable that selects the interface.
 constexpr const char* kVariable = "GLOO_SOCKET_IFNAME";
 
-/// Published in the place of the own number, which no rank presents: this rank wants direct connections, with headers and
-/// mismatch messages of this version.
+/// Published in the place of the own number, which no rank presents: this rank wants direct connections, with headers
+/// and mismatch messages of this version.
 constexpr int64_t kWantsDirect = 0x62756e2d6c6e3203;
 constexpr int64_t kVersionBits = 0xff;
 
-/// Whether this number is from a Bun rank, perhaps with headers of another version: then there are no direct connections.
+/// Whether this number is from a Bun rank, perhaps with headers of another version: then there are no direct
+/// connections.
 bool is_bun(int64_t own_number) { return (own_number | kVersionBits) == (kWantsDirect | kVersionBits); }
 
 /// The number that the direct connection of two ranks presents.

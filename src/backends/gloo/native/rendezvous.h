@@ -30,8 +30,8 @@ struct PeerSockets {
   int foreign = -1;
 };
 
-/// Connects all ranks. Keys in the store are "<context>/<rank>". When it throws, sockets that were made stay open in `made`:
-/// otherwise other ranks would take this one for lost before they can learn the reason.
+/// Connects all ranks. Keys in the store are "<context>/<rank>". When it throws, sockets that were made stay open in
+/// `made`: otherwise other ranks would take this one for lost before they can learn the reason.
 void connect_all(const Config& config, const SocketAddress& listen_on, Exchange& exchange,
                  const Cancellation& cancellation, const std::string& context, PeerSockets& made);
 

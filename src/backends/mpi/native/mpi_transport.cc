@@ -81,16 +81,8 @@ class MpiTransport final : public Transport {
   void connect(Exchange& exchange) override {
     // This thread sleeps for microseconds between two polls, and the kernel's default slack is 50 µs.
     ::prctl(PR_SET_TIMERSLACK, 1'000UL);
-    comm_.handle = creation_->run(exchange, [this] { throw_if_aborted(); });
-    joined_ = creation_->joined();
-    {
-      const std::lock_guard<std::mutex> lock(cause_mutex_);
-      connected_ = !aborted_;
-    }
-    if (connected_) return;
-    // It was aborted meanwhile, but the others may have the group.
-    leave();
-    throw_if_aborted();
+    creation_->run(
+        exchange, [this] { throw_if_aborted(); }, [this](MPI_Comm communicator) { accept(communicator); });
   }
 
   void check(const Op& op) const override {
@@ -168,6 +160,19 @@ class MpiTransport final : public Transport {
   void close() noexcept override { leave(); }
 
  private:
+  void accept(MPI_Comm communicator) {
+    comm_.handle = communicator;
+    joined_ = creation_->joined();
+    {
+      const std::lock_guard<std::mutex> lock(cause_mutex_);
+      connected_ = !aborted_;
+    }
+    if (connected_) return;
+    // It was aborted meanwhile, but the others may have the group.
+    leave();
+    throw_if_aborted();
+  }
+
   static bool monitored(const Op& op) { return (op.request.flags & C10D_FLAG_MONITORED) != 0; }
 
   void leave() noexcept {

@@ -29,7 +29,7 @@ class Team {
   /// Drives what is in flight. An error may be that of a collective, which reports it too.
   ucc_status_t progress() { return ucc_.context_progress(context_); }
 
-  /// Ends the team in good order, within a limit: nothing may be in flight. A team that is only deleted stays in
+  /// Ends the team cleanly, within a limit: nothing may be in flight. A team that is only deleted stays in
   /// memory, since UCC cannot end a team while something is in flight.
   void destroy() noexcept;
 

@@ -15,7 +15,7 @@ using std::chrono::microseconds;
 /// How long to go on polling when nothing happens: while a rank has not arrived yet, and while the data is in flight.
 constexpr microseconds kPatience{100};
 constexpr microseconds kPatienceForData{5'000};
-/// Bytes that are transferred in a microsecond in any case.
+/// The lowest rate of transfer to expect, in bytes per microsecond.
 constexpr uint64_t kSlowestRate = 256;
 /// After that, each pause is this fraction of the time waited so far, which also limits how late an event is noticed.
 constexpr int kWaitedPerPause = 8;

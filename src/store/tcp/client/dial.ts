@@ -165,7 +165,7 @@ function connectTimeout(host: string, port: number, limitMs: number, causes: rea
   const last = messages.length > 0 ? ` Last attempt: ${messages.join("; ")}.` : "";
   return new DistTimeoutError(
     `no connection to the store server at ${hostPort(host, port)} within ${Math.round(limitMs)} ms.${last} ` +
-      "Check that rank 0 or the launcher, which hosts it, is running; that MASTER_ADDR and MASTER_PORT are the same on both sides; and that no firewall is in between.",
+      "Check that rank 0 or the launcher, which hosts it, is running; that MASTER_ADDR and MASTER_PORT name it on this host too; and that no firewall is in between.",
     {
       code: "CONNECT_TIMEOUT",
       op: "connect",

@@ -14,12 +14,12 @@ async function passTogether(it: SuiteRank, pass: () => PromiseLike<unknown>): Pr
 
 export const barrierCases: readonly SuiteCase[] = [
   {
-    name: "barrier > no rank leaves before the last has arrived",
+    name: "barrier > nobody leaves before the last has come",
     ops: ["barrier"],
     run: (it) => passTogether(it, () => it.end(it.group.barrier())),
   },
   {
-    name: "monitoredBarrier > no rank leaves before the last has arrived",
+    name: "monitoredBarrier > nobody leaves before the last has come",
     ops: ["monitoredBarrier"],
     run: (it) => passTogether(it, () => it.end(it.group.monitoredBarrier({ waitAllRanks: true }))),
   },

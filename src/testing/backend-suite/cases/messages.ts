@@ -84,7 +84,7 @@ export const messageCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: "recv > from any source reports the source",
+    name: "recv > from any source tells the source",
     ops: ["send", "recv"],
     claims: ["anySource"],
     ranks: 2,
@@ -112,7 +112,7 @@ export const messageCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: "recv > times out when no rank sends",
+    name: "recv > times out when nobody sends",
     idle: true,
     ops: ["recv"],
     ranks: 2,

@@ -163,7 +163,7 @@ export const orderingCases: readonly SuiteCase[] = [
     },
   },
   {
-    name: "Work > reports what it was and how it ended",
+    name: "Work > tells what it was and how it ended",
     ops: ["allReduce"],
     async run(it) {
       const { work, placed, check } = startReduction(it, 3);

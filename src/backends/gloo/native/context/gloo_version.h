@@ -1,5 +1,5 @@
-// What differs between the generations of libgloo, as found by features.cmake: Debian 12 has that of 2022, Debian 13 that of
-// 2023, and later releases that of 2025. Nothing else in this folder depends on the version.
+// What differs between the generations of libgloo, as found by features.cmake: Debian 12 has that of 2022, Debian 13
+// that of 2023, and later releases that of 2025. Nothing else in this folder depends on the version.
 #pragma once
 
 #include <gloo/transport/tcp/context.h>

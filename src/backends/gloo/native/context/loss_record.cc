@@ -89,8 +89,8 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
   const auto found =
       std::find_if(losses_.begin(), losses_.end(), [&](const Loss& candidate) { return candidate.what == what; });
   if (found == losses_.end()) return mismatch_ ? mismatch_->failure : Failure(C10D_ERR_NETWORK, without_location(what));
-  // Ranks that fail close their connections, which makes others fail. Every rank is connected to every other one, so the
-  // first connection to break is nearest to the cause.
+  // Ranks that fail close their connections, which makes others fail. Every rank is connected to every other one, so
+  // the first connection to break is nearest to the cause.
   return describe(collective ? losses_.front() : cause_of(*found));
 }
 

@@ -14,15 +14,15 @@
 
 namespace c10d::gloo_shim {
 
-/// Peers whose connections broke, each with its exception. An op that fails with the same exception failed because of that
-/// peer.
+/// Peers whose connections broke, each with its exception. An op that fails with the same exception failed because of
+/// that peer.
 class LossRecord {
  public:
   /// `rank`: this one.
   explicit LossRecord(int rank) : rank_(rank) {}
 
   /// Calls `on_reset` when a peer resets its connection. A rank does that when its group fails, so that ranks that are
-  /// idle, or wait for another rank, fail too. A rank that leaves in good order closes its connections instead.
+  /// idle, or wait for another rank, fail too. A rank that leaves cleanly closes its connections instead.
   void watch(std::function<void(const Failure&)> on_reset);
   void add(int rank, const std::exception_ptr& error);
   /// Calls of a collective differ, as this rank or another one found: from now on that is why connections break.
@@ -32,15 +32,15 @@ class LossRecord {
     bool apart;
   };
   void add_mismatch(const Mismatch& mismatch);
-  /// The first mismatch in the order of collectives and then of the ranks that it names, so that all ranks report the same
-  /// one. Those that are apart come last.
+  /// The first mismatch in the order of collectives and then of the ranks that it names, so that all ranks report the
+  /// same one. Those that are apart come last.
   std::optional<Mismatch> mismatch() const;
   /// Returns when the rank is lost, when a mismatch is known, or at the deadline.
   void await(int rank, std::chrono::steady_clock::time_point deadline) const;
   /// The failure for an op's exception. A collective needs all ranks, so it fails because of the first loss.
   Failure explain(const std::string& what, bool collective) const;
-  /// The failure of a collective whose direct connection to `rank` broke with `what`: because of the first loss if there
-  /// is one, otherwise because of this one.
+  /// The failure of a collective whose direct connection to `rank` broke with `what`: because of the first loss if
+  /// there is one, otherwise because of this one.
   Failure explain_direct(int rank, const std::string& what) const;
   /// The exception of the last loss, once that many peers are lost.
   std::optional<std::string> when_all(int peers) const;
@@ -54,8 +54,8 @@ class LossRecord {
     bool sizes_differ = false;
   };
   Failure describe(const Loss& loss) const;
-  /// A rank may reset its connections only because of a rank that all have just lost. A rank that left long before is not
-  /// the cause.
+  /// A rank may reset its connections only because of a rank that all have just lost. A rank that left long before is
+  /// not the cause.
   const Loss& cause_of(const Loss& loss) const;
   const int rank_;
   mutable std::mutex mutex_;

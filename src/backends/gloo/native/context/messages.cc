@@ -124,8 +124,8 @@ bool Messages::has_ended(Posted& posted) const {
     return true;
   }
   if (op.request.opcode == C10D_OP_RECV_ANY_SOURCE && size_ > 1) {
-    // Gloo does not notify a recv from any rank of losses. It fails when all peers are lost: one of several may leave in good
-    // order.
+    // Gloo does not notify a recv from any rank of losses. It fails when all peers are lost: one of several may leave
+    // in good order.
     if (const auto loss = losses_.when_all(size_ - 1)) throw gloo::IoException(*loss);
   }
   return false;

@@ -9,8 +9,8 @@
 
 namespace c10d::gloo_shim {
 
-/// A message on one of Gloo's connections between Bun ranks. It has a preamble like Gloo's with an opcode that Gloo does not
-/// have. The text follows.
+/// A message on one of Gloo's connections between Bun ranks. It has a preamble like Gloo's with an opcode that Gloo
+/// does not have. The text follows.
 struct MismatchMessage {
   static constexpr uint64_t kOpcode = 0x62756e2d6e6f7465;
   static constexpr size_t kMaxText = 4096;

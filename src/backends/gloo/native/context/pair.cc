@@ -49,15 +49,16 @@ Pair::~Pair() {
   // The base does the same, but then the loop thread could still be in an override of this class.
   const std::lock_guard<std::mutex> lock(m_);
   if (state_ != CLOSED) tcp::Pair::changeState(CLOSED);
-  // Closing waits until the loop thread has left this object, but on a condition variable that orders nothing. This load orders
-  // what that thread did last before the end of the object.
+  // Closing waits until the loop thread has left this object, but on a condition variable that orders nothing. This
+  // load makes that thread's last writes visible before the object is destroyed.
   (void)events_.load(std::memory_order_acquire);
 }
 
 void Pair::adopt(Fd socket) {
   const std::lock_guard<std::mutex> lock(m_);
   if (state_ == CLOSED) {
-    // The group has failed meanwhile. A reset notifies the peer. The base would end the process over events of a closed pair.
+    // The group has failed meanwhile. A reset notifies the peer. The base would end the process over events of a closed
+    // pair.
     reset_at_close(socket.get());
     return;
   }
@@ -172,8 +173,8 @@ bool Pair::read() {
   } catch (const std::exception& error) {
     // A send that the peer was ready for has failed, which is known already.
     if (ex_ != nullptr) return false;
-    // The peer's message matches nothing that was posted. Unhandled on the loop thread, this would end the process. As a
-    // broken connection it fails the op that waits.
+    // The peer's message matches nothing that was posted. Unhandled on the loop thread, this would end the process. As
+    // a broken connection it fails the op that waits.
     const std::string text = "it sent what this rank does not expect: ";
     signalException(std::make_exception_ptr(gloo::IoException(text + without_location(error.what()))));
     return false;
@@ -184,8 +185,8 @@ void Pair::changeState(state next) noexcept {
   if (next == CLOSED && state_ == CONNECTED && ex_ != nullptr && !std::exchange(broken_, true)) {
     try {
       losses_.add(rank_, ex_);
-      // The base notifies only the buffers in its queues, not those of half-done transfers: ops that wait for these would
-      // wait forever. So they are queued again, and all are notified once more.
+      // The base notifies only the buffers in its queues, not those of half-done transfers: ops that wait for these
+      // would wait forever. So they are queued again, and all are notified once more.
       if (rx_.ubuf) localPendingRecv_[rx_.preamble.slot].emplace_front(rx_.ubuf, rx_.offset, rx_.nbytes);
       for (const auto& op : tx_) {
         if (op.ubuf) localPendingSend_[op.preamble.slot].emplace_back(op.ubuf, op.offset, op.nbytes);

@@ -1,5 +1,5 @@
-// Gloo's connection to one peer, over a socket that we connected ourselves. It adds what the library lacks: it records which
-// rank was lost, wakes all waiters on abort, and survives a peer that sends more than was posted.
+// Gloo's connection to one peer, over a socket that we connected ourselves. It adds what the library lacks: it records
+// which rank was lost, wakes all waiters on abort, and survives a peer that sends more than was posted.
 #pragma once
 
 #include <gloo/transport/tcp/context.h>
@@ -42,9 +42,9 @@ class Pair final : public PortablePair {
   void changeState(state next) noexcept override;
 
  private:
-  /// Reads as much as has arrived of a message's preamble, and compares its length with that of the posted receive. The base
-  /// takes a message that is too short for a complete one, and ends the process over one that is too long. Returns whether
-  /// there is more to read. Throws SizesDiffer, or another gloo::IoException.
+  /// Reads as much as has arrived of a message's preamble, and compares its length with that of the posted receive. The
+  /// base takes a message that is too short for a complete one, and ends the process over one that is too long. Returns
+  /// whether there is more to read. Throws SizesDiffer, or another gloo::IoException.
   bool read_preamble();
   /// Reads a MismatchMessage after its preamble. Returns whether all of it has arrived.
   bool read_mismatch();

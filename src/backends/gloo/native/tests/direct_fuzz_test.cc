@@ -1,4 +1,5 @@
-// Two ranks carry out all ops that gloo's check accepts. Their memory has exact sizes, so sanitizers see accesses beyond it.
+// Two ranks carry out all ops that gloo's check accepts. Their memory has exact sizes, so sanitizers see accesses
+// beyond it.
 #include <doctest/doctest.h>
 
 #include <chrono>

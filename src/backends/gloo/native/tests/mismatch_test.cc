@@ -1,5 +1,5 @@
-// Groups with too many ranks for all to compare their calls with each other: the others are notified of a mismatch before
-// connections break.
+// Groups with too many ranks for all to compare their calls with each other: the others are notified of a mismatch
+// before connections break.
 #include <doctest/doctest.h>
 #include <unistd.h>
 

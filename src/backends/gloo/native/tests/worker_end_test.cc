@@ -1,5 +1,5 @@
-// Rank 0 of two is a Worker that ends while its ops are in flight, and its memory is freed. Sanitizers see later accesses to
-// it. Rank 1 continues until it notices, and checks its sums. C10D_ROUNDS is the number of rounds.
+// Rank 0 of two is a Worker that ends while its ops are in flight, and its memory is freed. Sanitizers see later
+// accesses to it. Rank 1 continues until it notices, and checks its sums. C10D_ROUNDS is the number of rounds.
 #include <doctest/doctest.h>
 #include <unistd.h>
 

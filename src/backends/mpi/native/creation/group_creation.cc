@@ -61,12 +61,12 @@ GroupCreation::~GroupCreation() {
   if (!turn_over_) Runtime::get().turns().end(turn_);
 }
 
-MPI_Comm GroupCreation::run(Exchange& exchange, const std::function<void()>& throw_if_aborted) {
+void GroupCreation::run(Exchange& exchange, const std::function<void()>& throw_if_aborted,
+                        const std::function<void(MPI_Comm)>& accept) {
   auto& runtime = Runtime::get();
-  MPI_Comm communicator = MPI_COMM_NULL;
   const auto failure = attempt([&] {
     await_turn(throw_if_aborted);
-    communicator = make(exchange, throw_if_aborted);
+    accept(make(exchange, throw_if_aborted));
   });
   turn_over_ = true;
   if (failure) runtime.turns().record_missing(turn_, failure->ranks());
@@ -78,7 +78,6 @@ MPI_Comm GroupCreation::run(Exchange& exchange, const std::function<void()>& thr
     runtime.turns().end(turn_);
   }
   if (failure) throw Failure(*failure);
-  return communicator;
 }
 
 void GroupCreation::wake() {
@@ -113,9 +112,9 @@ Failure GroupCreation::out_of_turn(const Turns::Obstacle& obstacle) const {
   }
   if (!obstacle.missing.empty()) {
     const bool one = obstacle.missing.size() == 1;
-    text += ": its " + text_of_ranks(obstacle.missing) + (one ? " has" : " have") + " not come to make it";
+    text += ": its " + text_of_ranks(obstacle.missing) + (one ? " has" : " have") + " not joined it";
   } else {
-    text += "; which ranks have not come there is not known yet";
+    text += "; it is not yet known which of its ranks are missing";
   }
   std::vector<int32_t> missing;
   for (int rank = 0; rank < config_.world_size; rank++) {

@@ -25,9 +25,10 @@ class GroupCreation {
   GroupCreation(const GroupCreation&) = delete;
   GroupCreation& operator=(const GroupCreation&) = delete;
 
-  /// Makes the communicator and ends the turn, or leaves it to the host. `throw_if_aborted()` is called while it waits.
-  /// Throws Failure.
-  MPI_Comm run(Exchange& exchange, const std::function<void()>& throw_if_aborted);
+  /// Makes the communicator, passes it to `accept`, and ends the turn or leaves that to the host. `throw_if_aborted()`
+  /// is called while it waits. Throws Failure, also that of `accept`.
+  void run(Exchange& exchange, const std::function<void()>& throw_if_aborted,
+           const std::function<void(MPI_Comm)>& accept);
   /// Makes run() call `throw_if_aborted()` now. From any thread.
   void wake();
 

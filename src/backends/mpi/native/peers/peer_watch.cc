@@ -10,7 +10,7 @@ namespace c10d::mpi_shim {
 
 namespace {
 
-/// How often an op that starts polls for messages at most.
+/// Minimum time between two polls for messages by ops that start.
 constexpr std::chrono::milliseconds kPollInterval{1};
 /// One poll receives one message, and what other ranks have sent for their ops is ahead of these messages.
 constexpr int kPollsBeforeStart = 64;

@@ -68,7 +68,7 @@ class Runtime {
   /// nothing.
   void end_process(int code) noexcept;
 
-  /// Native calls of all groups that have begun and not ended: with any of them MPI cannot end in good order.
+  /// Native calls of all groups that have begun and not ended: with any of them MPI cannot end cleanly.
   std::atomic<int> unfinished{0};
   /// Threads in MPI that make a communicator; included in `unfinished`.
   std::atomic<int> making{0};

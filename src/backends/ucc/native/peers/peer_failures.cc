@@ -13,7 +13,7 @@ std::string rank_text(int rank) { return "rank " + std::to_string(rank); }
 }  // namespace
 
 Failure process_ended(int rank) {
-  return Failure(C10D_ERR_NETWORK, rank_text(rank) + " has gone: its process has ended", rank);
+  return Failure(C10D_ERR_NETWORK, rank_text(rank) + " is lost: its process has ended", rank);
 }
 
 Failure left_group(int rank) { return Failure(C10D_ERR_NETWORK, rank_text(rank) + " has left the group", rank); }

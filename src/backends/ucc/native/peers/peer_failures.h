@@ -8,7 +8,7 @@ namespace c10d::ucc_shim {
 
 /// The connection of a rank ended without a message that says why.
 Failure process_ended(int rank);
-/// A rank left the group in good order, and this one still needs it.
+/// A rank left the group cleanly, and this one still needs it.
 Failure left_group(int rank);
 
 /// The failure of the group here after `message` from `rank` that it failed there.

@@ -17,7 +17,7 @@ using std::chrono::milliseconds;
 
 /// How long data that a rank sent may still be in flight after its process ended.
 constexpr milliseconds kExitGrace{200};
-/// The same for a rank of another host that left in good order.
+/// The same for a rank of another host that left cleanly.
 constexpr milliseconds kRemoteGrace{500};
 /// How long a rank waits in a collective before it notifies other hosts, in a group of few ranks; and for each rank
 /// more.
@@ -50,7 +50,7 @@ void PeerWatch::require_all() {
     forwarded_->cause = failure.peer();
     throw Failure(failure);
   }
-  // A rank that left in good order had the group, and does not keep the others from completing it.
+  // A rank that left cleanly had the group, and does not keep the others from completing it.
   for (int rank = 0; rank < ranks; rank++) {
     if (peer(rank).disconnected_at && !peer(rank).last_message) throw process_ended(rank);
   }

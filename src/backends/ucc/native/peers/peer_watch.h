@@ -49,7 +49,7 @@ class PeerWatch {
   bool is_local(int rank) const;
 
   /// Whether the memory of a rank of this host could still be read a moment ago, as far as this can be known; false
-  /// also after the rank exited in good order. UCX reads large data out of that memory, and UCC does not report when
+  /// also after the rank exited cleanly. UCX reads large data out of that memory, and UCC does not report when
   /// that fails.
   bool memory_is_readable(int rank) const;
   /// Whether a rank sent its last message: that it leaves, or that its group failed.

@@ -110,6 +110,7 @@ describe("c10d run: secret of the store", () => {
   test.each([
     ["with --torch-compat", ["--torch-compat"], {}],
     ["under torchrun", [], { TORCHELASTIC_ERROR_FILE: "/tmp/error.json" }],
+    ["under torchrun --log-dir /dev/null", [], { TORCHELASTIC_ERROR_FILE: "" }],
   ])("is absent %s, with a warning", async (_, flags, env) => {
     const args = ["run", "-n", "2", "--no-prefix", ...flags];
     const { stdout } = await runCli([...args, fixture("print-env.ts")], { ...env, C10D_STORE_SECRET: "mine" });

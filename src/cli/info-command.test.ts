@@ -8,7 +8,7 @@ import { giveAway, otherUser, testAsRoot } from "../files/fixtures/other-user.ts
 import { ABI_VERSION } from "../native/abi.generated.ts";
 import { builtInBackends } from "../registry/built-in-backends.ts";
 import { BACKEND_SDK_VERSION } from "../registry/index.ts";
-import type { BackendInfo, Info } from "./info-command.ts";
+import type { BackendInfo, Info } from "./info.ts";
 
 setDefaultTimeout(30_000);
 

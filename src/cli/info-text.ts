@@ -1,6 +1,6 @@
 import { dtypesText, type Feature, features, summarize } from "../registry/index.ts";
 import { columns } from "./command.ts";
-import type { BackendInfo, Info } from "./info-command.ts";
+import type { BackendInfo, Info } from "./info.ts";
 
 /** The text that `c10d info` prints without `--json`. */
 export function infoText(info: Info): string {

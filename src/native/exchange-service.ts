@@ -1,7 +1,7 @@
 import type { Pointer } from "bun:ffi";
 import { messageOf } from "../errors/index.ts";
 import { EventKind, EventLayout, Status } from "./abi.generated.ts";
-import type { ShimSymbols } from "./library.ts";
+import type { ShimSymbols } from "./shim-symbols.ts";
 
 const encoder = new TextEncoder();
 const decoder = new TextDecoder();

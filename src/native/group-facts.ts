@@ -1,6 +1,6 @@
 import type { Pointer } from "bun:ffi";
 import { CapabilitiesLayout, CapabilityFlag, StatsLayout } from "./abi.generated.ts";
-import type { ShimSymbols } from "./library.ts";
+import type { ShimSymbols } from "./shim-symbols.ts";
 
 /** Counters of one native group since its creation; `pinned` is the number of ops that keep their buffers now. */
 export interface NativeStats {

@@ -4,10 +4,11 @@ import { OpType } from "../collectives/op-type.ts";
 import { DistBackendError } from "../errors/index.ts";
 import { CPU, viewTensor } from "../tensor/index.ts";
 import { EventFlag, EventKind, EventLayout, FailureLayout, Status } from "./abi.generated.ts";
-import type { Shim, ShimSymbols } from "./library.ts";
+import type { Shim } from "./library.ts";
 import type { NativeFailure } from "./native-failure.ts";
 import { NativeGroup, type NativeGroupHost } from "./native-group.ts";
 import { NativeWork } from "./native-work.ts";
+import type { ShimSymbols } from "./shim-symbols.ts";
 import { copyBytesOf } from "./staging-area.ts";
 
 const libc = dlopen("libc.so.6", {

@@ -1,7 +1,7 @@
 import { type Pointer, ptr } from "bun:ffi";
 import { readFileSync } from "node:fs";
 import { isMainThread } from "node:worker_threads";
-import type { ShimSymbols } from "./library.ts";
+import type { ShimSymbols } from "./shim-symbols.ts";
 
 /** What a shim exports as a Node-API module: native/worker_end.h. */
 interface WorkerModule {

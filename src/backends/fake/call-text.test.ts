@@ -2,7 +2,7 @@ import { expect, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { viewTensor } from "../../tensor/index.ts";
 import { messageMismatchText } from "./call-text.ts";
-import type { Message } from "./exchange/mailbox.ts";
+import type { Message } from "./exchange/exchange-port.ts";
 
 /** Expected texts of the native tests, whose parts may be several literals. */
 const native = readFileSync(new URL("../../../native/ops/tests/call_text_test.cc", import.meta.url), "utf8").replace(

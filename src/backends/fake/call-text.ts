@@ -1,6 +1,6 @@
 import { opTable } from "../../collectives/index.ts";
 import { type DType, dtypes, type TensorView } from "../../tensor/index.ts";
-import type { Message } from "./exchange/mailbox.ts";
+import type { Message } from "./exchange/exchange-port.ts";
 import { type NumberedCall, readBy } from "./numbered-call.ts";
 
 // The same texts as those of native/ops/call_text.cc, which the shims use.

@@ -1,5 +1,5 @@
+import type { TensorView } from "../../../tensor/index.ts";
 import type { NumberedCall } from "../numbered-call.ts";
-import type { Message } from "./mailbox.ts";
 
 /** Why a group failed, as all its ranks are notified. */
 export interface Failure {
@@ -49,4 +49,16 @@ export interface ExchangePort {
   timeOut(rank: number, op: PendingOp): void;
   /** Blocks this thread until a message from the exchange arrives; undefined if the exchange is in this thread. */
   readonly pump?: (limitMs: number) => void;
+}
+
+/** A send or a recv that waits for its partner. */
+export interface Message {
+  readonly kind: "send" | "recv";
+  /** Rank that posted it. */
+  readonly rank: number;
+  /** Rank at the other end; -1 for a recv from any. */
+  readonly peer: number;
+  readonly tag: number;
+  readonly tensor: TensorView;
+  readonly op: PendingOp;
 }

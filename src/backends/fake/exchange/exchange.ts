@@ -5,8 +5,8 @@ import { resultsOf, SplitMismatch } from "../collective-results.ts";
 import { copyOf } from "../element-bytes.ts";
 import type { NumberedCall } from "../numbered-call.ts";
 import type { DeliveryOrder } from "./delivery-order.ts";
-import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
-import { Mailbox, type Message } from "./mailbox.ts";
+import type { ExchangePort, Failure, Member, Message, PendingOp } from "./exchange-port.ts";
+import { Mailbox } from "./mailbox.ts";
 
 interface Arrival {
   readonly call: NumberedCall;

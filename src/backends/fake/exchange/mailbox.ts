@@ -1,17 +1,4 @@
-import type { TensorView } from "../../../tensor/index.ts";
-import type { PendingOp } from "./exchange-port.ts";
-
-/** A send or a recv that waits for its partner. */
-export interface Message {
-  readonly kind: "send" | "recv";
-  /** Rank that posted it. */
-  readonly rank: number;
-  /** Rank at the other end; -1 for a recv from any. */
-  readonly peer: number;
-  readonly tag: number;
-  readonly tensor: TensorView;
-  readonly op: PendingOp;
-}
+import type { Message } from "./exchange-port.ts";
 
 /** Matches the sends and recvs of one group: same pair of ranks, same tag, first come, first served. */
 export class Mailbox {

@@ -1,8 +1,7 @@
 import { receiveMessageOnPort } from "node:worker_threads";
 import type { NumberedCall } from "../numbered-call.ts";
 import { carryCall, carryTensor } from "./carried-call.ts";
-import type { ExchangePort, Failure, Member, PendingOp } from "./exchange-port.ts";
-import type { Message } from "./mailbox.ts";
+import type { ExchangePort, Failure, Member, Message, PendingOp } from "./exchange-port.ts";
 import { type MeetingOutcome, type MeetingRank, ranksApart, requireMet, shareToken } from "./meeting.ts";
 import type { ToCoordinator, ToWorker, WorkerSlot } from "./worker-protocol.ts";
 

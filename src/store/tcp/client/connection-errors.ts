@@ -7,7 +7,7 @@ import {
 } from "../../../errors/index.ts";
 import { hostPort } from "../host-address.ts";
 import type { AnyCall } from "./call.ts";
-import type { Endpoint } from "./connection.ts";
+import type { Endpoint } from "./endpoint.ts";
 
 /** The server as messages name it. */
 export function nameOf({ host, address, port }: Endpoint): string {

@@ -1,7 +1,6 @@
 import { type DistError, DistNetworkError } from "../../../errors/index.ts";
 import { storeClosed } from "../../store.ts";
 import { hostPort } from "../host-address.ts";
-import type { StoreSecret } from "../store-secret.ts";
 import { InputBuffer } from "../wire/input-buffer.ts";
 import { OutputBuffer } from "../wire/output-buffer.ts";
 import { QueryType } from "../wire/protocol.ts";
@@ -9,16 +8,8 @@ import { badReply, readU32 } from "../wire/reply.ts";
 import { type AnyCall, Call, type CallLimit, type Request } from "./call.ts";
 import { CallTimer } from "./call-timer.ts";
 import { connectionLost, outcomeUnknown, unanswered, withOp } from "./connection-errors.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { PendingWait } from "./pending-wait.ts";
-
-/** Where a connection goes: `address` is one of the addresses of `host`. */
-export interface Endpoint {
-  readonly host: string;
-  readonly address: string;
-  readonly port: number;
-  /** The secret that both ends first prove to know; without it they speak PyTorch's open protocol. */
-  readonly secret?: StoreSecret | undefined;
-}
 
 /** What was in flight when a connection broke. */
 export interface Loss {

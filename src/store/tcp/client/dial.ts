@@ -5,8 +5,9 @@ import type { StoreSecret } from "../store-secret.ts";
 import { refusalCodes, secretUnsupported } from "../wire/handshake.ts";
 import type { CallLimit } from "./call.ts";
 import { callLimit } from "./call-limit.ts";
-import type { Connection, Endpoint } from "./connection.ts";
+import type { Connection } from "./connection.ts";
 import { isRefusal, shortageError } from "./connection-errors.ts";
+import type { Endpoint } from "./endpoint.ts";
 import { openConnection } from "./open-connection.ts";
 
 const firstPauseMs = 5;

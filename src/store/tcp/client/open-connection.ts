@@ -5,8 +5,9 @@ import type { OutputBuffer } from "../wire/output-buffer.ts";
 import { dialectMark, identityMark, QueryType, validateMagic } from "../wire/protocol.ts";
 import { type ReplyReader, readU32 } from "../wire/reply.ts";
 import type { CallLimit } from "./call.ts";
-import { Connection, type Endpoint } from "./connection.ts";
+import { Connection } from "./connection.ts";
 import { connectFailed, nameOf, silentServer } from "./connection-errors.ts";
+import type { Endpoint } from "./endpoint.ts";
 
 /**
  * Connects and completes the handshake, within the limit.

@@ -40,7 +40,7 @@ describe("environment", () => {
         code.replaceAll("...process.env,", ""),
       );
     });
-    expect(others).toEqual([]);
+    expect(others, "read these by the functions of src/environment").toEqual([]);
   });
 
   test("what processes of this package tell each other is not shown to users", () => {

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "host.h"
+#include "ops/names.generated.h"
 
 using namespace c10d::test;
 
@@ -112,7 +113,7 @@ TEST_CASE("a malformed op is refused with a reason and takes no id") {
     refused("split table is NULL");
   }
   SUBCASE("unknown numbers") {
-    op.opcode = 20;
+    op.opcode = c10d::kHighestOpcode + 1;
     refused("unknown op", C10D_ERR_UNSUPPORTED);
     op.opcode = C10D_OP_ALLREDUCE;
     op.dtype = 8;

@@ -6,6 +6,7 @@
 
 #include "ops/dtype.h"
 #include "ops/failure.h"
+#include "ops/names.generated.h"
 #include "ops/op_shape.h"
 #include "ops/sized_struct.h"
 #include "tests/random_record.h"
@@ -35,7 +36,7 @@ std::string fault_of(const Op& op, int world_size, const Device& device) {
   if (request.device_type != device.type || request.device_index != device.index) return "device";
   if (request.stream != 0 && (request.flags & C10D_FLAG_STREAM) == 0) return "stream";
   if (request.reserved != 0 || request.flags > 15) return "unknown bits";
-  if (request.opcode > C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED && !is_service(request.opcode)) return "opcode";
+  if (request.opcode > kHighestOpcode && !is_service(request.opcode)) return "opcode";
   const Wide n = static_cast<Wide>(world_size);
   const Wide element = element_size(op.request.dtype);
   if (element == 0) return "dtype";

@@ -6,13 +6,38 @@
 
 namespace c10d::gloo_shim {
 
+namespace {
+
+/// What Collective::run() has. A new op is refused until it is listed here.
+bool is_implemented(uint32_t opcode) {
+  switch (opcode) {
+    case C10D_OP_BROADCAST:
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_ALLREDUCE_COALESCED:
+    case C10D_OP_ALLREDUCE_SPARSE:
+    case C10D_OP_REDUCE:
+    case C10D_OP_ALLGATHER:
+    case C10D_OP_ALLGATHER_BASE:
+    case C10D_OP_ALLGATHER_COALESCED:
+    case C10D_OP_GATHER:
+    case C10D_OP_SCATTER:
+    case C10D_OP_REDUCE_SCATTER:
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_ALLTOALL:
+    case C10D_OP_ALLTOALL_BASE:
+    case C10D_OP_BARRIER:
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
 void check_collective(const Op& op) {
   const auto& request = op.request;
+  if (!is_implemented(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "gloo does not implement this op");
   if (request.opcode == C10D_OP_BARRIER) return;
-  if (op.point_to_point() || request.opcode == C10D_OP_COALESCED ||
-      request.opcode == C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED) {
-    throw Failure(C10D_ERR_UNSUPPORTED, "gloo does not implement this op");
-  }
   if (is_reduction(request.opcode) &&
       (request.reduce_op == C10D_PREMUL_SUM || find_reduction(request.dtype, request.reduce_op) == nullptr)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "gloo has no such reduction for this dtype");

@@ -92,8 +92,10 @@ class Collective {
         return all_to_all_list();
       case C10D_OP_ALLTOALL_BASE:
         return all_to_all();
-      default:
+      case C10D_OP_BARRIER:
         return barrier();
+      default:
+        throw Failure(C10D_ERR_UNSUPPORTED, "gloo does not implement this op");
     }
   }
 

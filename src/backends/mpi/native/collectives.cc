@@ -97,8 +97,10 @@ class Beginning {
         return all_to_all_list();
       case C10D_OP_ALLTOALL_BASE:
         return all_to_all();
-      default:
+      case C10D_OP_BARRIER:
         return require_success(MPI_Ibarrier(comm_.handle, request()), "MPI_Ibarrier");
+      default:
+        throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
     }
   }
 

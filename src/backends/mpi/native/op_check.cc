@@ -38,15 +38,24 @@ void check_count(const Op& op, uint64_t world_size, size_t element_bytes) {
 
 bool is_collective(uint32_t opcode) {
   switch (opcode) {
+    case C10D_OP_BROADCAST:
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_ALLREDUCE_COALESCED:
+    case C10D_OP_REDUCE:
     case C10D_OP_ALLGATHER:
     case C10D_OP_ALLGATHER_BASE:
     case C10D_OP_ALLGATHER_COALESCED:
+    case C10D_OP_GATHER:
+    case C10D_OP_SCATTER:
+    case C10D_OP_REDUCE_SCATTER:
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
     case C10D_OP_ALLTOALL:
     case C10D_OP_ALLTOALL_BASE:
     case C10D_OP_BARRIER:
       return true;
     default:
-      return is_reduction(opcode) || is_rooted(opcode);
+      return false;
   }
 }
 

@@ -116,8 +116,10 @@ void Running::post() {
       return send();
     case C10D_OP_RECV:
       return recv();
-    default:
+    case C10D_OP_BARRIER:
       return barrier();
+    default:
+      throw Failure(C10D_ERR_UNSUPPORTED, "UCC has no such op");
   }
 }
 

@@ -68,7 +68,8 @@ describe.skipIf(impossible !== undefined)("c10d run on two hosts", () => {
     "the link of host %d is cut during ops for 2 s: they continue",
     async (host) => {
       await using hosts = await TwoHosts.make();
-      await using job = await start(hosts, [], [fixture("nodes.ts"), "1"]);
+      // Long enough that a busy machine cuts the link while they run.
+      await using job = await start(hosts, [], [fixture("nodes.ts"), "4"]);
       await Promise.all(job.nodes.map((node) => node.pids(2)));
       await Bun.sleep(300);
       await hosts.cut(host);

@@ -99,6 +99,28 @@ bool is_rooted(uint32_t opcode) {
          opcode == C10D_OP_SCATTER;
 }
 
+bool is_common_collective(uint32_t opcode) {
+  switch (opcode) {
+    case C10D_OP_BROADCAST:
+    case C10D_OP_ALLREDUCE:
+    case C10D_OP_ALLREDUCE_COALESCED:
+    case C10D_OP_REDUCE:
+    case C10D_OP_ALLGATHER:
+    case C10D_OP_ALLGATHER_BASE:
+    case C10D_OP_ALLGATHER_COALESCED:
+    case C10D_OP_GATHER:
+    case C10D_OP_SCATTER:
+    case C10D_OP_REDUCE_SCATTER:
+    case C10D_OP_REDUCE_SCATTER_BASE:
+    case C10D_OP_ALLTOALL:
+    case C10D_OP_ALLTOALL_BASE:
+    case C10D_OP_BARRIER:
+      return true;
+    default:
+      return false;
+  }
+}
+
 Call call_of(const Op& op) {
   const c10d_op& request = op.request;
   Call call;

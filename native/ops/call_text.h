@@ -35,6 +35,9 @@ static_assert(sizeof(Call) == 56, "has padding");
 /// Whether an op with this opcode combines the elements of all ranks; whether it has a root.
 bool is_reduction(uint32_t opcode);
 bool is_rooted(uint32_t opcode);
+/// Whether it is a collective that every shim over a library implements. Each adds its own to these; an op that a shim does
+/// not know must be refused, never carried out as another one.
+bool is_common_collective(uint32_t opcode);
 
 /// The call that an op of this rank is.
 Call call_of(const Op& op);

@@ -3,11 +3,14 @@
 
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <string>
 #include <utility>
 #include <vector>
+
+#include "ops/names.generated.h"
 
 using namespace c10d;
 
@@ -126,4 +129,18 @@ TEST_CASE("what one rank sends and another one expects") {
         "float32[4] to rank 0, which expects float32[2]");
   CHECK(message_mismatch_text(5, 0, C10D_FLOAT32, 16, 1, C10D_INT64, 8) ==
         "rank 0 sent float32[4] with tag 5, rank 1 was to receive int64[1]");
+}
+
+TEST_CASE("the collectives that every shim implements") {
+  const std::vector<uint32_t> others{C10D_OP_SEND,
+                                     C10D_OP_RECV,
+                                     C10D_OP_RECV_ANY_SOURCE,
+                                     C10D_OP_COALESCED,
+                                     C10D_OP_ALLREDUCE_SPARSE,
+                                     C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED};
+  for (uint32_t opcode = 0; opcode <= kHighestOpcode; opcode++) {
+    CAPTURE(opcode);
+    CHECK(is_common_collective(opcode) == (std::find(others.begin(), others.end(), opcode) == others.end()));
+  }
+  CHECK_FALSE(is_common_collective(kHighestOpcode + 1));
 }

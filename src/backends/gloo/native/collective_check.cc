@@ -8,29 +8,7 @@ namespace c10d::gloo_shim {
 
 namespace {
 
-/// What Collective::run() has. A new op is refused until it is listed here.
-bool is_implemented(uint32_t opcode) {
-  switch (opcode) {
-    case C10D_OP_BROADCAST:
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_ALLREDUCE_COALESCED:
-    case C10D_OP_ALLREDUCE_SPARSE:
-    case C10D_OP_REDUCE:
-    case C10D_OP_ALLGATHER:
-    case C10D_OP_ALLGATHER_BASE:
-    case C10D_OP_ALLGATHER_COALESCED:
-    case C10D_OP_GATHER:
-    case C10D_OP_SCATTER:
-    case C10D_OP_REDUCE_SCATTER:
-    case C10D_OP_REDUCE_SCATTER_BASE:
-    case C10D_OP_ALLTOALL:
-    case C10D_OP_ALLTOALL_BASE:
-    case C10D_OP_BARRIER:
-      return true;
-    default:
-      return false;
-  }
-}
+bool is_implemented(uint32_t opcode) { return is_common_collective(opcode) || opcode == C10D_OP_ALLREDUCE_SPARSE; }
 
 }  // namespace
 

@@ -36,34 +36,15 @@ void check_count(const Op& op, uint64_t world_size, size_t element_bytes) {
   if (opcode != C10D_OP_GATHER) check(op.outputs, opcode == C10D_OP_SCATTER ? world_size : 1);
 }
 
-bool is_collective(uint32_t opcode) {
-  switch (opcode) {
-    case C10D_OP_BROADCAST:
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_ALLREDUCE_COALESCED:
-    case C10D_OP_REDUCE:
-    case C10D_OP_ALLGATHER:
-    case C10D_OP_ALLGATHER_BASE:
-    case C10D_OP_ALLGATHER_COALESCED:
-    case C10D_OP_GATHER:
-    case C10D_OP_SCATTER:
-    case C10D_OP_REDUCE_SCATTER:
-    case C10D_OP_REDUCE_SCATTER_BASE:
-    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
-    case C10D_OP_ALLTOALL:
-    case C10D_OP_ALLTOALL_BASE:
-    case C10D_OP_BARRIER:
-      return true;
-    default:
-      return false;
-  }
+bool is_implemented(uint32_t opcode) {
+  return is_common_collective(opcode) || opcode == C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED;
 }
 
 }  // namespace
 
 void check_collective(const Op& op, int world_size) {
   const auto& request = op.request;
-  if (!is_collective(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
+  if (!is_implemented(request.opcode)) throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not implement this op");
   if (request.opcode == C10D_OP_BARRIER) return;
   if (is_reduction(request.opcode) && !can_reduce(request.dtype, request.reduce_op)) {
     throw Failure(C10D_ERR_UNSUPPORTED, "mpi does not have this reduction for the dtype");

@@ -21,33 +21,15 @@ bool scatters_reduced(uint32_t opcode) {
 
 void check_op(const Op& op) {
   const auto& request = op.request;
-  switch (request.opcode) {
-    case C10D_OP_BROADCAST:
-    case C10D_OP_ALLREDUCE:
-    case C10D_OP_ALLREDUCE_COALESCED:
-    case C10D_OP_REDUCE:
-    case C10D_OP_ALLGATHER:
-    case C10D_OP_ALLGATHER_BASE:
-    case C10D_OP_ALLGATHER_COALESCED:
-    case C10D_OP_GATHER:
-    case C10D_OP_SCATTER:
-    case C10D_OP_REDUCE_SCATTER:
-    case C10D_OP_REDUCE_SCATTER_BASE:
-    case C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED:
-    case C10D_OP_ALLTOALL:
-    case C10D_OP_ALLTOALL_BASE:
-      break;
-    case C10D_OP_SEND:
-    case C10D_OP_RECV:
-      if (request.tag > kLargestTag)
-        throw Failure(C10D_ERR_INVALID,
-                      "tag " + std::to_string(request.tag) + " is too large: UCC has tags up to 16375");
-      break;
-    case C10D_OP_BARRIER:
-      if ((request.flags & C10D_FLAG_MONITORED) == 0) break;
-      throw Failure(C10D_ERR_UNSUPPORTED, "UCC has no monitored barrier");
-    default:
-      throw Failure(C10D_ERR_UNSUPPORTED, "UCC has no such op");
+  if (op.point_to_point() && request.opcode != C10D_OP_RECV_ANY_SOURCE) {
+    if (request.tag <= kLargestTag) return;
+    throw Failure(C10D_ERR_INVALID, "tag " + std::to_string(request.tag) + " is too large: UCC has tags up to 16375");
+  }
+  if (!is_common_collective(request.opcode) && request.opcode != C10D_OP_REDUCE_SCATTER_TENSOR_COALESCED) {
+    throw Failure(C10D_ERR_UNSUPPORTED, "UCC has no such op");
+  }
+  if (request.opcode == C10D_OP_BARRIER && (request.flags & C10D_FLAG_MONITORED) != 0) {
+    throw Failure(C10D_ERR_UNSUPPORTED, "UCC has no monitored barrier");
   }
   if (!is_reduction(request.opcode)) return;
   (void)reduction(request.dtype, request.reduce_op);

@@ -6,6 +6,8 @@
 
 #include "collective_check.h"
 #include "mesh/tests/connected_ranks.h"
+#include "ops/call_text.h"
+#include "ops/names.generated.h"
 #include "random_record.h"
 
 using namespace c10d;
@@ -58,4 +60,16 @@ TEST_CASE("ops that gloo's check accepts stay within their buffers") {
     }
   } while (Clock::now() < until);
   CHECK(carried_out > 10);
+}
+
+TEST_CASE("gloo refuses ops that it does not implement") {
+  Op op;
+  op.request.dtype = C10D_FLOAT32;
+  for (uint32_t opcode = 0; opcode <= kHighestOpcode + 1; opcode++) {
+    CAPTURE(opcode);
+    op.request.opcode = opcode;
+    const std::string failure = failure_of([&] { check_collective(op); });
+    const bool known = is_common_collective(opcode) || opcode == C10D_OP_ALLREDUCE_SPARSE;
+    CHECK(failure.empty() == known);
+  }
 }

@@ -1,4 +1,4 @@
-export { type CallTerms, NO_TENSORS, type OpCall, opCall, opTypeOf, tensorsOf } from "./op-call.ts";
+export { type CallTerms, NO_TENSORS, nextCallId, type OpCall, opCall, opTypeOf, tensorsOf } from "./op-call.ts";
 export {
   isOneTensor,
   madeOf,

@@ -1,3 +1,4 @@
+import type { CallSite } from "../errors/index.ts";
 import type { Device, Stream, TensorView } from "../tensor/index.ts";
 import { type OpName, opTable } from "./op-table.ts";
 import { OpType } from "./op-type.ts";
@@ -40,17 +41,33 @@ export interface OpCall {
   readonly timeoutMs: number;
   /** For devices with streams: the op starts after what is queued in this stream now. The default stream by default. */
   readonly stream: Stream | undefined;
+  /** Where user code made the call; `undefined` for inner calls of an op of several steps, and with C10D_CALL_SITES=0. */
+  readonly callSite: CallSite | undefined;
 }
 
 /** Fields of a call that only some ops have. */
 export type CallTerms = Partial<
   Pick<
     OpCall,
-    "reduceOp" | "root" | "peer" | "tag" | "inputSplits" | "outputSplits" | "waitAllRanks" | "continuation" | "stream"
+    | "reduceOp"
+    | "root"
+    | "peer"
+    | "tag"
+    | "inputSplits"
+    | "outputSplits"
+    | "waitAllRanks"
+    | "continuation"
+    | "stream"
+    | "callSite"
   >
 >;
 
 let calls = 0;
+
+/** Number for a call of an op; see {@link OpCall.id}. */
+export function nextCallId(): number {
+  return ++calls;
+}
 
 /** Makes a call. All calls have their fields in the same order, which keeps property access fast. */
 export function opCall(
@@ -77,6 +94,7 @@ export function opCall(
     continuation: terms.continuation ?? false,
     timeoutMs,
     stream: terms.stream,
+    callSite: terms.callSite,
   };
 }
 

@@ -235,6 +235,12 @@ export const environmentVariables = {
     default: "warn; info or debug by TORCH_DISTRIBUTED_DEBUG",
     description: "Minimum level of messages on stderr: debug, info, warn, error or silent.",
   },
+  C10D_CALL_SITES: {
+    type: "flag",
+    default: "True",
+    description:
+      "Whether each op remembers where it was called, for errors and the flight recorder; 0 saves about 0.2 µs per op.",
+  },
   C10D_TRACE_BUFFER_SIZE: {
     type: "integer",
     default: "2000",

@@ -16,6 +16,8 @@ export interface ErrorDetails {
   readonly peers?: readonly number[];
   /** Time-out that expired, in milliseconds. */
   readonly timeoutMs?: number;
+  /** Where user code called the op, as `file:line:column`; for time-outs. */
+  readonly callSite?: string;
   /** Store keys that were missing or wrong. */
   readonly keys?: readonly string[];
   /** Remote end of a connection. */

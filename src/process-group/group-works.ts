@@ -1,8 +1,13 @@
 import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
 import {
+  addCallSite,
+  addToError,
+  type CallSite,
   DistBackendError,
   DistError,
+  DistTimeoutError,
   InvalidArgumentError,
+  lineOf,
   messageOf,
   UnsupportedOperationError,
 } from "../errors/index.ts";
@@ -38,6 +43,7 @@ export interface WholeTerms {
   readonly tag?: number;
   /** Time-out of the whole op; none by default. */
   readonly timeoutMs?: number;
+  readonly callSite?: CallSite | undefined;
 }
 
 /** What the Works need of their group. */
@@ -85,23 +91,23 @@ export class GroupWorks implements WorkOwner {
       replaceError(work, this.errorOf(messageOf(failure), { cause: failure }, work));
     }
     const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, startedOf(work), call);
-    bindWork(work, this, result, call.peer, entry);
+    bindWork(work, this, result, call.peer, entry, call.callSite);
     return work as Work<T>;
   }
 
   /** {@link bind} for an op that is composed of others. */
   bindWhole<T>(work: Work<unknown>, result: unknown, op: string, terms: WholeTerms = {}): Work<T> {
-    const { peer = -1, root = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY } = terms;
-    const call = { peer, root, tag, timeoutMs, inputs: [], outputs: [] } as const;
+    const { peer = -1, root = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY, callSite } = terms;
+    const call = { peer, root, tag, timeoutMs, callSite, inputs: [], outputs: [] } as const;
     const entry = this.#recorder.begin(this.#recorded, op, work, startedOf(work), call);
-    bindWork(work, this, result, undefined, entry);
+    bindWork(work, this, result, undefined, entry, callSite);
     return work as Work<T>;
   }
 
   /** The Work of an op that was refused. */
-  refused<T>(error: unknown, opType: OpType): Work<T> {
+  refused<T>(error: unknown, opType: OpType, callSite?: CallSite): Work<T> {
     const work = Work.rejected<T>(error, { opType });
-    bindWork(work, this, OWN_RESULT);
+    bindWork(work, this, OWN_RESULT, undefined, undefined, callSite);
     return work;
   }
 
@@ -118,6 +124,13 @@ export class GroupWorks implements WorkOwner {
     if (failure !== undefined) this.#onFailure(work);
     if (!wasInFlight || --this.#inFlight > 0 || this.#whenIdle.length === 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
+  }
+
+  explain(error: DistError, _work: Work<unknown>, callSite: CallSite | undefined): void {
+    if (callSite === undefined) return;
+    const line = error instanceof DistTimeoutError ? lineOf(callSite) : undefined;
+    if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
+    addCallSite(error, callSite);
   }
 
   /** An error about one of the ops, for a failure in user code. */

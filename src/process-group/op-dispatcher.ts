@@ -1,6 +1,6 @@
 import { isGeneratorObject } from "node:util/types";
 import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
-import { type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
+import { type CallSite, type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
@@ -127,28 +127,34 @@ export class OpDispatcher {
   }
 
   /** Submits the ops that `body` calls together. */
-  coalescing(body: () => void): Work<void> {
+  coalescing(body: () => void, callSite?: CallSite): Work<void> {
     const opType = OpType.COALESCED;
     if (this.#coalescing !== undefined) {
       const message = `coalescing: group "${this.#host.name}" is coalescing already; it cannot be nested`;
-      const nested = this.#works.refused<void>(new InvalidArgumentError(message, { op: "coalescing" }), opType);
+      const nested = this.#works.refused<void>(
+        new InvalidArgumentError(message, { op: "coalescing" }),
+        opType,
+        callSite,
+      );
       // The batch must not succeed if a part of it was refused.
       this.#coalescing.note(nested);
       return nested;
     }
     if (typeof body !== "function") {
       const message = `coalescing: body must be a function that calls the ops, got ${describe(body)}`;
-      return this.#works.refused(new InvalidArgumentError(message, { op: "coalescing", argument: "body" }), opType);
+      const error = new InvalidArgumentError(message, { op: "coalescing", argument: "body" });
+      return this.#works.refused(error, opType, callSite);
     }
     const batch = new Coalescing();
     const refusal = this.#collect(batch, body);
     if (refusal !== undefined) {
-      const failed = this.#works.refused<void>(refusal, opType);
+      const failed = this.#works.refused<void>(refusal, opType, callSite);
       batch.discard(asError(refusal, { opType }), failed);
       if (!batch.isOfMessages) this.skipTurn();
       return failed;
     }
-    const whole = this.#works.bindWhole<void>(new AllOf(batch.works, { opType }), undefined, "coalescing");
+    const all = new AllOf(batch.works, { opType });
+    const whole = this.#works.bindWhole<void>(all, undefined, "coalescing", { callSite });
     const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
     // Messages do not wait for collectives, since a peer may need them before it reaches those.
     if (!batch.hasCollectives || !this.#collectives.isBusy) submit();
@@ -185,8 +191,8 @@ export class OpDispatcher {
   }
 
   /** The Work of an op that was refused before it reached a backend. A collective still takes its turn. */
-  refuse<T>(error: unknown, opType: OpType): Work<T> {
-    const work = this.#works.refused<T>(error, opType);
+  refuse<T>(error: unknown, opType: OpType, callSite?: CallSite): Work<T> {
+    const work = this.#works.refused<T>(error, opType, callSite);
     // The refusals of a batch count as one, when it ends.
     if (this.#coalescing !== undefined) this.#coalescing.note(work);
     else if (!isMessage(opType)) this.skipTurn();

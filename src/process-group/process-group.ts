@@ -12,8 +12,11 @@ import {
   requireTag,
   requireTimeout,
 } from "../collectives/index.ts";
+import { environmentFlag, environmentText } from "../environment/index.ts";
 import {
   brand,
+  type CallSite,
+  captureCallSite,
   DistError,
   describe,
   InvalidArgumentError,
@@ -109,6 +112,7 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
+  readonly #capturesCallSites = environmentText("C10D_CALL_SITES") === undefined || environmentFlag("C10D_CALL_SITES");
 
   constructor(init: ProcessGroupInit) {
     const {
@@ -466,7 +470,8 @@ export class ProcessGroup implements AsyncDisposable {
    * c10d: `batch_isend_irecv`.
    */
   batchIsendIrecv(ops: readonly P2POp<ProcessGroup>[]): Work<TensorLike>[] {
-    const refused = (error: unknown, opType: OpType) => this.#works.refused<TensorLike>(error, opType);
+    const callSite = this.#callSite();
+    const refused = (error: unknown, opType: OpType) => this.#works.refused<TensorLike>(error, opType, callSite);
     try {
       const group = requireBatch(ops);
       if (group === undefined || group === this) return startBatch(this, ops, refused);
@@ -488,12 +493,13 @@ export class ProcessGroup implements AsyncDisposable {
    * c10d: `_coalescing_manager`.
    */
   coalescing(body: () => void): Work<void> {
+    const callSite = this.#callSite();
     try {
       this.#life.requireOpen("coalescing");
     } catch (error) {
-      return this.#works.refused(error, OpType.COALESCED);
+      return this.#works.refused(error, OpType.COALESCED, callSite);
     }
-    return this.#dispatcher.coalescing(body);
+    return this.#dispatcher.coalescing(body, callSite);
   }
 
   /**
@@ -588,18 +594,24 @@ export class ProcessGroup implements AsyncDisposable {
     });
   }
 
+  /** Where user code called the op that is being started; `undefined` with C10D_CALL_SITES=0. */
+  #callSite(): CallSite | undefined {
+    return this.#capturesCallSites ? captureCallSite() : undefined;
+  }
+
   /** Reads the arguments of an op and starts it. Errors become a rejected Work, never an exception. */
   #run<T>(op: OpName, options: AnyCallOptions, outputs: Given, inputs: Given): Work<T> {
     const opType = opTable[op].opType;
+    const callSite = this.#callSite();
     try {
       this.#life.requireOpen(opNames[opType]);
-      const call = this.#reader.read(op, options, outputs, inputs);
+      const call = this.#reader.read(op, options, outputs, inputs, callSite);
       const pipeline = this.#pipelines.forCall(call);
       const calls = callsFor(call, pipeline.table, this.size);
       // The Work resolves to the caller's own tensor or list.
       return this.#dispatcher.start(pipeline, call, calls, op === "send" ? inputs : outputs);
     } catch (error) {
-      return this.#dispatcher.refuse(error, op === "recv" ? recvType(options) : opType);
+      return this.#dispatcher.refuse(error, op === "recv" ? recvType(options) : opType, callSite);
     }
   }
 
@@ -673,14 +685,15 @@ export class ProcessGroup implements AsyncDisposable {
 
   /** Starts a multi-step op; `prepare` checks its arguments and is called immediately. */
   #runSteps<T>(op: string, opType: OpType, prepare: () => Omit<SteppedOp<T>, "op" | "opType">): Work<T> {
+    const callSite = this.#callSite();
     try {
       this.#life.requireOpen(opNames[opType]);
       if (this.#dispatcher.isCoalescing) {
         throw new InvalidArgumentError(`${op}: an op of several steps cannot be coalesced`, { op });
       }
-      return this.#dispatcher.startSteps({ op, opType, ...prepare() });
+      return this.#dispatcher.startSteps({ op, opType, callSite, ...prepare() });
     } catch (error) {
-      return this.#dispatcher.refuse(error, opType);
+      return this.#dispatcher.refuse(error, opType, callSite);
     }
   }
 

@@ -12,6 +12,7 @@ export interface RecordedWork {
 
 /** The call fields of an op of several steps. It has no tensors: the user passes objects. */
 export interface RecordedSteps extends Pick<OpCall, "peer" | "root" | "tag" | "timeoutMs"> {
+  readonly callSite?: OpCall["callSite"];
   readonly op?: undefined;
   readonly inputs: readonly [];
   readonly outputs: readonly [];

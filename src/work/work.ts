@@ -2,6 +2,7 @@ import { opNames } from "../collectives/op-table.ts";
 import { OpType } from "../collectives/op-type.ts";
 import {
   brand,
+  type CallSite,
   callUserCode,
   DistBackendError,
   DistError,
@@ -27,8 +28,16 @@ export let joinWhole: (part: object, whole: FailedWork) => void;
  * @param result What the op resolves to, possibly `undefined`; {@link OWN_RESULT} for the value of the Work itself.
  * @param source Rank in the group that a message comes from, if known beforehand.
  * @param entry Number of its entry in the flight recorder.
+ * @param callSite Where user code called the op.
  */
-export let bindWork: (work: Work<unknown>, owner: WorkOwner, result: unknown, source?: number, entry?: number) => void;
+export let bindWork: (
+  work: Work<unknown>,
+  owner: WorkOwner,
+  result: unknown,
+  source?: number,
+  entry?: number,
+  callSite?: CallSite,
+) => void;
 
 /** Whether a Work belongs to a group or is part of another one. */
 export let isTaken: (work: object) => boolean;
@@ -90,6 +99,8 @@ export interface WorkOwner {
   readonly failureObserved?: boolean;
   /** Fails all ops in flight. */
   abort?(reason: string): void;
+  /** Adds what the owner knows to the error of an op, or of a wait for it, before anybody gets that error. */
+  explain?(error: DistError, work: Work<unknown>, callSite: CallSite | undefined): void;
   /** Makes an error about one of its ops; without this method, errors name only the op. */
   errorOf?(text: string, init: WorkErrorInit, work: Work<unknown>): DistError;
 }
@@ -172,14 +183,19 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     guardWork = (work, guard) => {
       work.#guard = guard;
     };
-    bindWork = (work, owner, result, source = -1, entry = -1) => {
+    bindWork = (work, owner, result, source = -1, entry = -1, callSite = undefined) => {
       if (work.#owner !== undefined) throw new TypeError(`${work.describe()} already belongs to a group`);
       work.#owner = owner;
       work.#entry = entry;
+      work.#callSite = callSite;
       work.#result = result;
       if (work.#source < 0) work.#source = source;
-      if (work.#phase === Phase.Pending) owner.onStart();
-      else owner.onEnd(work, false, entry);
+      if (work.#phase === Phase.Pending) {
+        owner.onStart();
+        return;
+      }
+      if (work.#error !== undefined) owner.explain?.(work.#error, work, callSite);
+      owner.onEnd(work, false, entry);
     };
   }
 
@@ -204,6 +220,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   readonly seq: number;
   #owner: WorkOwner | undefined;
   #entry = -1;
+  #callSite: CallSite | undefined;
   #result: unknown = OWN_RESULT;
   #source = -1;
   readonly #started = performance.now();
@@ -282,6 +299,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     } else {
       this.#phase = Phase.Failed;
       this.#error = error;
+      this.#owner?.explain?.(error, this, this.#callSite);
       if (this.#observed) this.#look();
       this.#reject?.(this.#error);
     }
@@ -369,10 +387,20 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       });
     }
     const limitMs = timeoutMs(options.timeout, Number.POSITIVE_INFINITY);
-    if (this.#phase === Phase.Pending) this.#blockWithin(limitMs);
+    if (this.#phase === Phase.Pending) this.#blockForUser(limitMs);
     this.#look();
     if (this.#error !== undefined) throw this.#error;
     return true;
+  }
+
+  #blockForUser(limitMs: number): void {
+    try {
+      this.#blockWithin(limitMs);
+    } catch (error) {
+      // Parts of an op have no owner: the whole explains their errors.
+      if (error instanceof DistError) this.#owner?.explain?.(error, this, this.#callSite);
+      throw error;
+    }
   }
 
   /** Blocks until the op has ended; throws if its class returns too early. */

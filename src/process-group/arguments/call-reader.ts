@@ -18,7 +18,7 @@ import {
   requireTimeout,
   type Side,
 } from "../../collectives/index.ts";
-import { InvalidArgumentError } from "../../errors/index.ts";
+import { type CallSite, InvalidArgumentError } from "../../errors/index.ts";
 import type { Device, TensorLike, TensorView } from "../../tensor/index.ts";
 import type { Timeout } from "../../time/index.ts";
 import { CallShapes, isAtRoot, type Operand } from "./call-shapes.ts";
@@ -61,7 +61,7 @@ export class CallReader {
   }
 
   /** @throws InvalidArgumentError for invalid arguments. */
-  read(op: OpName, options: AnyCallOptions, outputs: Given, inputs: Given): OpCall {
+  read(op: OpName, options: AnyCallOptions, outputs: Given, inputs: Given, callSite?: CallSite): OpCall {
     const row = opTable[op];
     const { api } = row;
     requireOptions(api, options);
@@ -74,7 +74,7 @@ export class CallReader {
     const timeoutMs = requireTimeout(api, options.timeout, this.#timeoutMs);
     if (row.inPlace && row.outputs === "tensor") {
       const view = requireTensor(api, outputs as TensorLike);
-      return opCall(op, view.device, NO_TENSORS, [view], timeoutMs, { reduceOp, root });
+      return opCall(op, view.device, NO_TENSORS, [view], timeoutMs, { reduceOp, root, callSite });
     }
     const written = this.#operand(row, "outputs", outputs, root);
     const read = this.#operand(row, "inputs", inputs, root);
@@ -84,6 +84,7 @@ export class CallReader {
       root,
       peer,
       tag,
+      callSite,
       ...(row.splits && this.#splits(api, written, read, options)),
       ...(op === "monitoredBarrier" && { waitAllRanks: requireFlag(api, "waitAllRanks", options.waitAllRanks) }),
     };

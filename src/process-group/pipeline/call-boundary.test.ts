@@ -23,6 +23,7 @@ const others = {
   continuation: true,
   timeoutMs: 16,
   stream: { handle: 17 },
+  callSite: new Error(),
 } satisfies Record<keyof OpCall, unknown>;
 
 describe("a change in place that a middleware makes to a call", () => {

@@ -79,6 +79,7 @@ function areSame(a: OpCall, b: OpCall): boolean {
     isSame(left, "continuation", a.continuation, b.continuation) &&
     isSame(left, "timeoutMs", a.timeoutMs, b.timeoutMs) &&
     isSame(left, "stream", a.stream, b.stream) &&
+    isSame(left, "callSite", a.callSite, b.callSite) &&
     isNothing(left)
   );
 }

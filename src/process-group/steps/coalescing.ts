@@ -137,5 +137,8 @@ function mergedCall(run: readonly Entry[]): OpCall {
   const timeoutMs = Math.max(...calls.map((call) => call.timeoutMs));
   const inputs = calls.flatMap((call) => call.inputs);
   const outputs = calls.flatMap((call) => call.outputs);
-  return opCall(coalesced, first.device, inputs, outputs, timeoutMs, { reduceOp: first.reduceOp });
+  return opCall(coalesced, first.device, inputs, outputs, timeoutMs, {
+    reduceOp: first.reduceOp,
+    callSite: first.callSite,
+  });
 }

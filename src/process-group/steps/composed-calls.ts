@@ -32,8 +32,9 @@ export function requireComposable(op: Operation, table: CapabilityTable, dtype: 
 }
 
 /** One call for each tensor of the lists. */
-function singleCalls({ device, inputs, outputs, timeoutMs, reduceOp }: OpCall, single: Operation): OpCall[] {
-  return outputs.map((output, i) => opCall(single, device, inputs.slice(i, i + 1), [output], timeoutMs, { reduceOp }));
+function singleCalls({ device, inputs, outputs, timeoutMs, ...call }: OpCall, single: Operation): OpCall[] {
+  const terms = { reduceOp: call.reduceOp, callSite: call.callSite };
+  return outputs.map((output, i) => opCall(single, device, inputs.slice(i, i + 1), [output], timeoutMs, terms));
 }
 
 /** The call with lists of the ranks' parts instead of tensors that hold all parts. */
@@ -48,7 +49,7 @@ function perRankCall(call: OpCall, op: Operation, size: number): OpCall {
     parts(inputs, row.inputs, inputSplits),
     parts(outputs, row.outputs, outputSplits),
     timeoutMs,
-    { reduceOp, root },
+    { reduceOp, root, callSite: call.callSite },
   );
 }
 

@@ -1,0 +1,114 @@
+import { relative } from "node:path";
+import type { DistError, ErrorDetails } from "./dist-error.ts";
+
+/**
+ * Where user code called an op: an Error made at that time, whose stack is formatted only when somebody reads it. Read
+ * it with {@link framesOf} and {@link lineOf}.
+ */
+export type CallSite = Error;
+
+/** One frame of a stack. */
+export interface Frame {
+  /** Name of the function; empty at the top level of a module and in an anonymous function. */
+  readonly name: string;
+  readonly file: string;
+  readonly line: number;
+  readonly column: number;
+  /** The line of the stack, as formatted by the runtime. */
+  readonly text: string;
+}
+
+/**
+ * Number of frames that are captured, those of this package included. The time to make an Error grows with it, and the
+ * user's line is rarely further away.
+ */
+const MAX_FRAMES = 8;
+
+/** The folder of this package's sources; `undefined` if they were bundled together with other code. */
+const ownFolder = import.meta.path.endsWith("/src/errors/call-site.ts")
+  ? import.meta.path.slice(0, -"errors/call-site.ts".length)
+  : undefined;
+
+const FRAME = /^\s*at (?:(.*?) \()?(?:file:\/\/)?(\/.*?):(\d+):(\d+)\)?$/;
+
+const known = new WeakMap<CallSite, readonly Frame[]>();
+const extended = new WeakSet<Error>();
+
+/**
+ * Remembers the current stack. A function that returns the value of its last call, such as
+ * `const step = () => dist.allReduce(t)`, has no frame of its own: strict code makes a tail call there, and the frame
+ * shown is that of its caller.
+ */
+export function captureCallSite(): CallSite {
+  const limit = Error.stackTraceLimit;
+  Error.stackTraceLimit = MAX_FRAMES;
+  const site = new Error();
+  Error.stackTraceLimit = limit;
+  return site;
+}
+
+/** The frames of user code, the innermost first; all of them if none is recognised. */
+export function framesOf(site: CallSite): readonly Frame[] {
+  let frames = known.get(site);
+  if (frames === undefined) {
+    const all = (site.stack ?? "").split("\n").flatMap(frameOf);
+    const first = all.findIndex(({ file }) => !isOwn(file));
+    frames = first < 0 ? all : all.slice(first);
+    known.set(site, frames);
+  }
+  return frames;
+}
+
+/** The user's line, as `file:line:column` with the file relative to the current folder; `undefined` if unknown. */
+export function lineOf(site: CallSite): string | undefined {
+  const [frame] = framesOf(site);
+  if (frame === undefined) return undefined;
+  const below = relative(process.cwd(), frame.file);
+  const file = below === "" || below.startsWith("..") ? frame.file : below;
+  return `${file}:${frame.line}:${frame.column}`;
+}
+
+/** Adds to the message of an error, in its stack as well, and to its details. Once for each text. */
+export function addToError(error: DistError, text: string, details: ErrorDetails = {}): void {
+  const { message, stack } = error;
+  if (message.includes(text)) return;
+  try {
+    error.message = `${message}; ${text}`;
+    Object.assign(error.details, details);
+    // A function, since a text may contain "$&".
+    if (typeof stack === "string") error.stack = stack.replace(message, () => error.message);
+  } catch {
+    // As in addCallSite().
+  }
+}
+
+/** Puts the frames of a call site before those of an error about that call. Once for each error. */
+export function addCallSite(error: Error, site: CallSite): void {
+  if (extended.has(error)) return;
+  extended.add(error);
+  try {
+    const { stack } = error;
+    const frames = framesOf(site).map(({ text }) => text);
+    if (typeof stack !== "string" || frames.length === 0) return;
+    const at = stack.search(/\n\s+at /);
+    const head = at < 0 ? stack : stack.slice(0, at);
+    const own = (at < 0 ? "" : stack.slice(at + 1)).split("\n").filter((line) => line !== "" && !frames.includes(line));
+    error.stack = [head, ...frames, ...own].join("\n");
+  } catch {
+    // The class of a user's error may not allow it; the error itself matters more.
+  }
+}
+
+function frameOf(text: string): Frame[] {
+  const match = FRAME.exec(text);
+  if (match === null) return [];
+  const [, name = "", file = "", line, column] = match;
+  return [{ name, file, line: Number(line), column: Number(column), text }];
+}
+
+/** Whether a file belongs to what lies between the user's call and the native library. */
+function isOwn(file: string): boolean {
+  if (ownFolder === undefined || !file.startsWith(ownFolder)) return false;
+  const inside = file.slice(ownFolder.length);
+  return !/\.test\.ts$|\/fixtures\/|^testing\//.test(inside);
+}

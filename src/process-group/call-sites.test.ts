@@ -1,0 +1,107 @@
+import "reflect-metadata";
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import * as dist from "../index.ts";
+import { localRanks } from "../testing/index.ts";
+
+const here = import.meta.path;
+const one = () => new Float32Array(1);
+
+/** What an op fails with: by `await`, or by `wait()`. */
+async function failure(work: dist.Work<unknown>, how: "await" | "wait"): Promise<dist.DistError> {
+  const error = await (async () => (how === "await" ? await work : work.wait()))().catch((thrown: unknown) => thrown);
+  if (!(error instanceof dist.DistError)) throw new Error(`ended with ${String(error)}`);
+  return error;
+}
+
+const firstFrame = (error: Error) => error.stack?.split("\n").find((line) => /^\s+at /.test(line));
+
+describe.each(["await", "wait"] as const)("an error that %s gives shows the line of the call first", (how) => {
+  let group: dist.ProcessGroup;
+  beforeAll(async () => {
+    group = await dist.initProcessGroup({ backend: "fake", store: new dist.HashStore(), rank: 0, worldSize: 1 });
+  });
+  afterAll(() => group.close());
+
+  const refused: Readonly<Record<string, () => dist.Work<unknown>>> = {
+    "a tensor": () => group.allReduce("x" as never),
+    "a rank": () => dist.broadcast(one(), { src: 7 }),
+    "an object": () => group.allGatherObject(() => {}),
+    "a sparse tensor": () =>
+      group.allReduce(dist.sparseTensor({ indices: [[0]], values: one(), shape: [3] }), { op: dist.ReduceOp.MAX }),
+    "a batch": () =>
+      group.coalescing(() => {
+        throw new Error("no");
+      }),
+    "a list of messages": () => group.batchIsendIrecv([{} as never])[0] as dist.Work<unknown>,
+  };
+  test.each(Object.entries(refused))("for %s that is refused", async (_, call) => {
+    const work = call();
+    const error = await failure(work, how).catch((thrown: Error) => thrown);
+    expect(firstFrame(error)).toContain(here);
+  });
+});
+
+test("a time-out names the line of the call in its message and details", async () => {
+  await localRanks(2, async ({ rank }) => {
+    if (rank === 1) {
+      await Bun.sleep(500);
+      return;
+    }
+    const late = dist.allReduce(one(), { timeout: 50 });
+    await failure(late, "await").then((error) => {
+      expect(error.code).toBe("OP_TIMEOUT");
+      expect(error.details.callSite).toMatch(/call-sites\.test\.ts:\d+:\d+$/);
+      expect(error.message).toContain(`called at ${error.details.callSite}`);
+      expect(firstFrame(error)).toContain(here);
+    });
+  });
+});
+
+test("the waiting itself that times out names it, too, and the op goes on", async () => {
+  class Slow extends dist.Work<void> {
+    protected override block(limitMs: number): void {
+      throw this.waitTimeout(limitMs);
+    }
+  }
+  class SlowBackend extends dist.MethodBackend {
+    override readonly name = "slow";
+    override readonly capabilities = { ops: { allReduce: ["float32"] }, reduceOps: { float32: ["SUM"] } } as const;
+    override allReduce() {
+      return new Slow({ opType: dist.OpType.ALLREDUCE });
+    }
+  }
+  const plugin: dist.BackendPlugin = {
+    name: "slow",
+    type: dist.BackendType.CUSTOM,
+    sdk: 2,
+    devices: ["cpu"],
+    bootstrap: "self",
+    capabilities: { ops: { allReduce: ["float32"] }, reduceOps: { float32: ["SUM"] } },
+    probe: async () => ({ available: true, version: "1" }),
+    create: async ({ rank, size }) => new SlowBackend(rank, size),
+  };
+  const container = dist.createContainer({ overrides: [plugin] });
+  const store = new dist.HashStore();
+  await using group = await dist.initProcessGroup({ backend: "slow", store, rank: 0, worldSize: 1, container });
+  const work = group.allReduce(one());
+  for (let i = 0; i < 2; i++) {
+    expect(() => work.wait({ timeout: 10 })).toThrow(/still pending.*; called at .*call-sites\.test\.ts:\d+:\d+$/);
+  }
+  expect(work.isCompleted()).toBe(false);
+  work.catch(() => {});
+});
+
+test("C10D_CALL_SITES=0 turns call sites off", async () => {
+  const script = `
+    import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};
+    const group = await dist.initProcessGroup({ backend: "fake", store: new dist.HashStore(), rank: 0, worldSize: 1 });
+    const error = await group.allReduce("x").catch((thrown) => thrown);
+    console.log(error.stack.split("\\n")[1]);
+    await group.close();
+  `;
+  const run = (value: string) =>
+    Bun.spawnSync([process.execPath, "-e", script], { env: { ...process.env, C10D_CALL_SITES: value } });
+  expect(run("0").stdout.toString()).toContain("validate.ts");
+  expect(run("1").stdout.toString()).not.toContain("/src/");
+  expect(run("maybe").stderr.toString()).toContain("C10D_CALL_SITES");
+});

@@ -21,6 +21,7 @@ const contract = "store/store.ts";
 /** The rooms of src, from the ground floor up. */
 export const rooms: readonly Room[] = [
   room("errors"),
+  room("pickle", "errors"),
   room("environment", "errors"),
   room("time", "errors"),
   room("files", "errors"),

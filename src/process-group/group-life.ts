@@ -17,14 +17,28 @@ export class GroupLife {
   readonly #pipelines: readonly Pipeline[];
   readonly #clock: Clock;
   readonly #onClose: (() => Promise<void>) | undefined;
+  readonly #onFailing: (reason: string, error?: DistError) => void;
   #closing: Promise<void> | undefined;
 
-  constructor(name: string, rank: number, pipelines: readonly Pipeline[], onClose?: () => Promise<void>) {
+  /** @param onFailing Called before the ops in flight are aborted, possibly more than once. */
+  constructor(
+    name: string,
+    rank: number,
+    pipelines: readonly Pipeline[],
+    onFailing: (reason: string, error?: DistError) => void,
+    onClose?: () => Promise<void>,
+  ) {
     this.#name = name;
     this.#rank = rank;
     this.#pipelines = pipelines;
     this.#clock = pipelines[0]?.clock ?? systemClock;
     this.#onClose = onClose;
+    this.#onFailing = onFailing;
+    for (const pipeline of pipelines) pipeline.onFailing = (reason, error) => this.#failing(reason, error);
+  }
+
+  #failing(reason: string, error?: DistError): void {
+    if (this.#closing === undefined) this.#onFailing(reason, error);
   }
 
   /** OPEN while all its backends are open. */
@@ -45,11 +59,13 @@ export class GroupLife {
 
   /** Fails the ops in flight, and the group with them. */
   abort(reason: string): void {
+    this.#failing(reason);
     abortAll(this.#pipelines, reason);
   }
 
   /** An op has failed: if the group failed with it, middleware may hold Works that nothing else will end. */
   onFailure(error: DistError | undefined): void {
+    if (error !== undefined && this.state === "FAILED") this.#failing(error.message, error);
     for (const pipeline of this.#pipelines) {
       if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed", error);
     }

@@ -31,6 +31,7 @@ import {
   type WorkOwner,
 } from "../work/index.ts";
 import type { RankNames } from "./arguments/rank-names.ts";
+import type { GroupHooks } from "./hooks/group-hooks.ts";
 
 /** Errors that are kept for `destroyProcessGroup()`. */
 const MAX_KEPT_FAILURES = 100;
@@ -61,6 +62,7 @@ export class GroupWorks implements WorkOwner {
   readonly #recorder: FlightRecorder;
   readonly #recorded: RecordedGroup;
   readonly #backends: readonly string[];
+  readonly #hooks: GroupHooks;
   readonly #warnings = new FailureWarnings();
   #failures: FailedWork[] = [];
   #inFlight = 0;
@@ -72,12 +74,14 @@ export class GroupWorks implements WorkOwner {
     recorder: FlightRecorder,
     recorded: RecordedGroup,
     backends: readonly string[],
+    hooks: GroupHooks,
   ) {
     this.#ranks = ranks;
     this.#group = group;
     this.#recorder = recorder;
     this.#recorded = recorded;
     this.#backends = backends;
+    this.#hooks = hooks;
   }
 
   get inFlight(): number {
@@ -122,6 +126,7 @@ export class GroupWorks implements WorkOwner {
       this.#recorder.end(entry, finishedOf(work), sourceOf(work), error);
     }
     if (failure !== undefined) this.#onFailure(work);
+    this.#hooks.ended(work);
     if (!wasInFlight || --this.#inFlight > 0 || this.#whenIdle.length === 0) return;
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }

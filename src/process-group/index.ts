@@ -23,6 +23,14 @@ export type {
   SendOptions,
 } from "./arguments/call-options.ts";
 export { abortAll, callAll, throwFirst } from "./group-life.ts";
+export type {
+  AbortHookEvent,
+  CompletedOp,
+  CompletionHook,
+  OpHooks,
+  PostHookEvent,
+  PreHookEvent,
+} from "./hooks/op-hooks.ts";
 export {
   type MessageFunction,
   type P2POp,

@@ -1,8 +1,19 @@
 import { isGeneratorObject } from "node:util/types";
-import { isMessage, NO_TENSORS, type OpCall, OpType, opCall, opNames, opTypeOf } from "../collectives/index.ts";
+import {
+  isMessage,
+  NO_TENSORS,
+  nextCallId,
+  type OpCall,
+  OpType,
+  opCall,
+  opNames,
+  opTable,
+  opTypeOf,
+} from "../collectives/index.ts";
 import { type CallSite, type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
 import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
+import type { GroupHooks } from "./hooks/group-hooks.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
 import { Coalescing } from "./steps/coalescing.ts";
 import { OpQueue } from "./steps/op-queue.ts";
@@ -32,14 +43,16 @@ export interface DispatcherHost {
 export class OpDispatcher {
   readonly #host: DispatcherHost;
   readonly #works: GroupWorks;
+  readonly #hooks: GroupHooks;
   readonly #collectives = new OpQueue();
   /** Queues of messages that take several steps. */
   readonly #messages = new Map<string, OpQueue>();
   #coalescing: Coalescing | undefined;
 
-  constructor(host: DispatcherHost, works: GroupWorks) {
+  constructor(host: DispatcherHost, works: GroupWorks, hooks: GroupHooks) {
     this.#host = host;
     this.#works = works;
+    this.#hooks = hooks;
   }
 
   /**
@@ -48,6 +61,40 @@ export class OpDispatcher {
    * @param result What it resolves to.
    */
   start<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
+    if (!this.#hooks.isActive) return this.#submit(pipeline, call, calls, result);
+    const { id: opId, inputs, outputs, reduceOp, root, peer, tag, timeoutMs, callSite } = call;
+    const { api: op } = opTable[call.op];
+    const opType = opTypeOf(call);
+    const terms = { opId, op, opType, inputs, outputs, reduceOp, root, peer, tag, timeoutMs, callSite };
+    const message = this.#hooks.before(terms);
+    const work = this.#submit<T>(pipeline, call, calls, result);
+    this.#hooks.submitted(message, work);
+    return work;
+  }
+
+  /** Calls the hooks of an op without tensors, or of a batch, if there are any. */
+  #withHooks<T>(op: string, opType: OpType, terms: WholeTerms, submit: () => Work<T>): Work<T> {
+    if (!this.#hooks.isActive) return submit();
+    const { root = -1, peer = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY, callSite } = terms;
+    const message = this.#hooks.before({
+      opId: nextCallId(),
+      op,
+      opType,
+      inputs: NO_TENSORS,
+      outputs: NO_TENSORS,
+      reduceOp: undefined,
+      root,
+      peer,
+      tag,
+      timeoutMs,
+      callSite,
+    });
+    const work = submit();
+    this.#hooks.submitted(message, work);
+    return work;
+  }
+
+  #submit<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
     const opType = opTypeOf(call);
     const [first] = calls;
     const batch = this.#coalescing;
@@ -91,7 +138,11 @@ export class OpDispatcher {
   }
 
   /** Starts a multi-step op behind those in its queue. */
-  startSteps<T>({ op, opType, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
+  startSteps<T>(steps: SteppedOp<T>): Work<T> {
+    return this.#withHooks(steps.op, steps.opType, steps, () => this.#submitSteps(steps));
+  }
+
+  #submitSteps<T>({ op, opType, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
     const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
     const work: SteppedWork<T> = new SteppedWork<T>(
       { opType },
@@ -153,7 +204,11 @@ export class OpDispatcher {
       if (!batch.isOfMessages) this.skipTurn();
       return failed;
     }
-    const all = new AllOf(batch.works, { opType });
+    return this.#withHooks("coalescing", opType, { callSite }, () => this.#submitBatch(batch, callSite));
+  }
+
+  #submitBatch(batch: Coalescing, callSite: CallSite | undefined): Work<void> {
+    const all = new AllOf(batch.works, { opType: OpType.COALESCED });
     const whole = this.#works.bindWhole<void>(all, undefined, "coalescing", { callSite });
     const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
     // Messages do not wait for collectives, since a peer may need them before it reaches those.

@@ -25,7 +25,7 @@ import {
   warn,
 } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
-import type { Backend, BackendPlugin, BackendType } from "../registry/index.ts";
+import type { Backend, BackendPlugin, BackendType, Logger } from "../registry/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
 import type * as Options from "./arguments/call-options.ts";
@@ -34,6 +34,8 @@ import { requireStepOptionNames, type SteppedOpName } from "./arguments/option-n
 import { RankNames } from "./arguments/rank-names.ts";
 import { callAll, GroupLife } from "./group-life.ts";
 import { GroupWorks, type WholeTerms } from "./group-works.ts";
+import { GroupHooks } from "./hooks/group-hooks.ts";
+import type { CompletionHook, OpHooks } from "./hooks/op-hooks.ts";
 import { type P2POp, refuseBatch, requireBatch, standsFor, startBatch } from "./message-batch.ts";
 import * as objects from "./objects/object-collectives.ts";
 import { OpDispatcher, type SteppedOp } from "./op-dispatcher.ts";
@@ -55,6 +57,8 @@ export interface ProcessGroupInit {
   readonly boundDevice?: Device | undefined;
   /** Records the ops of the group. By default, nothing is recorded. */
   readonly recorder?: FlightRecorder;
+  /** Gets the failures of hooks. By default, they become process warnings. */
+  readonly logger?: Logger;
   /** Called once, when the group has been closed. */
   readonly onClose?: () => Promise<void>;
 }
@@ -109,6 +113,7 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #ranks: RankNames;
   readonly #pipelines: Pipelines;
   readonly #life: GroupLife;
+  readonly #hooks: GroupHooks;
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
@@ -124,6 +129,7 @@ export class ProcessGroup implements AsyncDisposable {
       pipelines,
       boundDevice,
       recorder = new FlightRecorder({ capacity: 0 }),
+      logger,
       onClose,
     } = init;
     this.name = name;
@@ -134,14 +140,16 @@ export class ProcessGroup implements AsyncDisposable {
     this.boundDevice = boundDevice;
     this.#ranks = new RankNames(name, rank, globalRanks);
     this.#pipelines = new Pipelines(name, pipelines);
-    this.#life = new GroupLife(name, rank, pipelines, onClose);
+    this.#hooks = new GroupHooks({ name, rank, globalRanks }, logger);
+    const onFailing = (reason: string, error?: DistError) => this.#hooks.aborting(reason, error);
+    this.#life = new GroupLife(name, rank, pipelines, onFailing, onClose);
     const backends = pipelines.map(({ plugin }) => plugin.name);
     // Not the group itself, which the recorder would keep alive after its end.
     const recorded = { name, description, rank, globalRanks };
-    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, backends);
+    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, backends, this.#hooks);
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
-    this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works);
+    this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works, this.#hooks);
   }
 
   /** Number of ranks. */
@@ -201,6 +209,49 @@ export class ProcessGroup implements AsyncDisposable {
    */
   enableCollectivesTiming(): void {
     callAll("enableTiming()", this.#pipelines.all, (pipeline) => pipeline.enableTiming());
+  }
+
+  /**
+   * Calls functions for each op of this group: `pre` before it is submitted, `post` after that, and `abort` once, when
+   * the group fails or is aborted. `opId` joins what belongs to one op. What a hook throws is logged and has no effect.
+   * The same events are on the `node:diagnostics_channel` channels of `tracingChannel("bun-c10d.op")` and
+   * `channel("bun-c10d.group.abort")`.
+   *
+   * ```ts
+   * using _ = group.registerHook({ pre: ({ op, opId }) => console.log("begins", op, opId) });
+   * ```
+   *
+   * @returns Disposing of it removes the hooks.
+   * @throws InvalidArgumentError for anything but an object of hooks.
+   *
+   * c10d: `register_pre_hook`, `register_post_hook`, `register_abort_hook`.
+   */
+  registerHook(hooks: OpHooks): Disposable {
+    return this.#hooks.register(hooks);
+  }
+
+  /**
+   * Calls a function with the {@link WorkInfo} of each op of this group that has ended, successfully or not. There can
+   * be one at a time.
+   *
+   * @returns Disposing of it removes the hook.
+   * @throws DistBackendError (`HOOK_REGISTERED`) when there is one.
+   *
+   * c10d: `_register_on_completion_hook`.
+   */
+  registerOnCompletionHook(hook: CompletionHook): Disposable {
+    return this.#hooks.registerCompletion(hook);
+  }
+
+  /** Whether a hook is registered. c10d: `_has_hooks`. */
+  hasHooks(): boolean {
+    return this.#hooks.hasHooks;
+  }
+
+  /** Resolves when no op is in flight and all asynchronous hooks have ended. c10d: `_wait_for_pending_works`. */
+  async waitForPendingWorks(): Promise<void> {
+    await Promise.all([this.#works.idle(), this.#dispatcher.idle()]);
+    await this.#hooks.idle();
   }
 
   /** Fails the ops in flight, and the group with them. */

@@ -76,6 +76,8 @@ export class Pipeline {
   readonly #helpers: Backend[] = [];
   readonly #abortListeners: ((reason: string) => void)[] = [];
   readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
+  /** Called before the group is failed by this pipeline, possibly more than once. */
+  onFailing: (reason: string, error?: DistError) => void = () => {};
   /** Watches Works that might not enforce the time-outs of their ops; `undefined` if all do. */
   #limits: OpLimits | undefined;
   /** A copy of the last list of Works that a backend with its own time-outs returned; middleware may change that. */
@@ -395,16 +397,18 @@ export class Pipeline {
   /** Fails the group on its other devices, too. On this one, the backend itself reports the error. */
   #onBackendFailure(reason: string): void {
     if (this.#isEnding) return;
-    this.endHeld(reason);
     const { name } = this.plugin;
     const text = `group "${this.#group}": backend "${name}" has failed: ${reason}`;
     const error = new DistBackendError(text, { backend: name, group: this.#group, code: "GROUP_FAILED" });
+    this.onFailing(reason, error);
+    this.endHeld(reason);
     this.#backendFailure = error;
     for (const each of this.#siblings) if (each !== this) each.#fail(error);
   }
 
   #fail(error: DistError): void {
     if (this.#failure !== undefined) return;
+    this.onFailing(error.message, error);
     this.#failure = error;
     try {
       this.abort(error.message);

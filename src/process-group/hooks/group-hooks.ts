@@ -1,0 +1,226 @@
+import {
+  DistBackendError,
+  type DistError,
+  describe,
+  InvalidArgumentError,
+  messageOf,
+  warn,
+} from "../../errors/index.ts";
+import type { Logger } from "../../registry/index.ts";
+import { failureOf, hasEnded, type Work } from "../../work/index.ts";
+import { type OpChannels, type OpMessage, opChannels } from "./op-channels.ts";
+import type { CompletionHook, OpHooks, PreHookEvent } from "./op-hooks.ts";
+
+/** The group whose hooks these are. */
+export interface HookedGroup {
+  readonly name: string;
+  readonly rank: number;
+  readonly globalRanks: readonly number[];
+}
+
+/** What is known of an op before it is submitted. */
+export type StartedOp = Omit<PreHookEvent, "group" | "rank" | "globalRanks">;
+
+const names = ["pre", "post", "abort"] as const;
+
+/** The hooks of one group. While there are none, and nobody listens to the channels, an op costs one comparison. */
+export class GroupHooks {
+  readonly #group: HookedGroup;
+  readonly #logger: Logger | undefined;
+  readonly #channels: OpChannels = opChannels();
+  #hooks: readonly OpHooks[] = [];
+  #completion: CompletionHook | undefined;
+  /** Ops in flight whose end is to be reported. */
+  readonly #pending = new Map<Work<unknown>, OpMessage>();
+  /** Promises of hooks that have not settled. */
+  readonly #running = new Set<Promise<unknown>>();
+  #isCalling = false;
+  #hasAborted = false;
+
+  constructor(group: HookedGroup, logger?: Logger) {
+    this.#group = group;
+    this.#logger = logger;
+  }
+
+  /** Whether ops that start now have to be reported. */
+  get isActive(): boolean {
+    if (this.#isCalling) return false;
+    return this.#hooks.length > 0 || this.#completion !== undefined || this.#isTraced;
+  }
+
+  get #isTraced(): boolean {
+    const { start, end, asyncStart, asyncEnd, error } = this.#channels.op;
+    return (
+      start.hasSubscribers ||
+      end.hasSubscribers ||
+      asyncStart.hasSubscribers ||
+      asyncEnd.hasSubscribers ||
+      error.hasSubscribers
+    );
+  }
+
+  /** Whether there is a hook of any kind. */
+  get hasHooks(): boolean {
+    return this.#hooks.length > 0 || this.#completion !== undefined;
+  }
+
+  /** @throws InvalidArgumentError unless it has a hook and nothing but hooks. */
+  register(hooks: OpHooks): Disposable {
+    requireHooks(hooks);
+    // A copy is unaffected by later changes, and the same hooks may be registered twice.
+    const own: OpHooks = { ...hooks };
+    this.#hooks = [...this.#hooks, own];
+    return {
+      [Symbol.dispose]: () => {
+        this.#hooks = this.#hooks.filter((each) => each !== own);
+      },
+    };
+  }
+
+  /** @throws DistBackendError (`HOOK_REGISTERED`) when there is one. */
+  registerCompletion(hook: CompletionHook): Disposable {
+    if (typeof hook !== "function") {
+      throw new InvalidArgumentError(`registerOnCompletionHook: hook must be a function, got ${describe(hook)}`, {
+        argument: "hook",
+      });
+    }
+    if (this.#completion !== undefined) {
+      const { name: group, rank } = this.#group;
+      const text = `registerOnCompletionHook: an OnCompletion hook is already registered on group "${group}"; dispose of it first`;
+      throw new DistBackendError(text, { group, rank, code: "HOOK_REGISTERED" });
+    }
+    this.#completion = hook;
+    return {
+      [Symbol.dispose]: () => {
+        if (this.#completion === hook) this.#completion = undefined;
+      },
+    };
+  }
+
+  /** Reports an op that is about to be submitted. Returns what {@link submitted} needs. */
+  before(op: StartedOp): OpMessage {
+    const { name: group, rank, globalRanks } = this.#group;
+    const message: OpMessage = { ...op, group, rank, globalRanks };
+    this.#publish(() => this.#channels.op.start.publish(message));
+    for (const { pre } of this.#hooks)
+      if (pre !== undefined) this.#call("pre", () => pre({ ...op, group, rank, globalRanks }));
+    return message;
+  }
+
+  /** Reports that an op has been submitted, and its end when that comes. */
+  submitted(message: OpMessage, work: Work<unknown>): void {
+    message.work = work;
+    this.#publish(() => this.#channels.op.end.publish(message));
+    const { opId, op, opType, group } = message;
+    for (const { post } of this.#hooks) {
+      if (post !== undefined) this.#call("post", () => post({ opId, op, opType, group, work }));
+    }
+    if (hasEnded(work)) this.#report(message, work);
+    else this.#pending.set(work, message);
+  }
+
+  /** Called for each op of the group that has ended. */
+  ended(work: Work<unknown>): void {
+    if (this.#pending.size === 0) return;
+    const message = this.#pending.get(work);
+    if (message === undefined) return;
+    this.#pending.delete(work);
+    this.#report(message, work);
+  }
+
+  #report(message: OpMessage, work: Work<unknown>): void {
+    const error = failureOf(work);
+    const { opId, op, group } = message;
+    const completion = this.#completion;
+    const { error: failed, asyncStart, asyncEnd } = this.#channels.op;
+    if (completion === undefined && !(failed.hasSubscribers || asyncStart.hasSubscribers || asyncEnd.hasSubscribers)) {
+      return;
+    }
+    this.#call("completion", () => {
+      // The class of a user's Work may implement it.
+      const info = work.info();
+      if (completion !== undefined) this.#call("completion", () => completion(info, { opId, op, group, error }));
+      message.info = info;
+    });
+    if (error !== undefined) {
+      message.error = error;
+      this.#publish(() => failed.publish(message));
+    }
+    this.#publish(() => asyncStart.publish(message));
+    this.#publish(() => asyncEnd.publish(message));
+  }
+
+  /** Reports that the group has failed or is being aborted, once. */
+  aborting(reason: string, error: DistError | undefined): void {
+    if (this.#hasAborted) return;
+    this.#hasAborted = true;
+    const { name: group, rank } = this.#group;
+    const event = { group, rank, reason, error };
+    this.#publish(() => this.#channels.abort.publish(event));
+    for (const { abort } of this.#hooks) if (abort !== undefined) this.#call("abort", () => abort(event));
+  }
+
+  /** Resolves when no hook is running. */
+  async idle(): Promise<void> {
+    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  }
+
+  /** Subscribers that throw become uncaught exceptions, by `node:diagnostics_channel` itself. */
+  #publish(publish: () => void): void {
+    const isOuter = !this.#isCalling;
+    this.#isCalling = true;
+    try {
+      publish();
+    } finally {
+      if (isOuter) this.#isCalling = false;
+    }
+  }
+
+  #call(kind: string, hook: () => unknown): void {
+    const isOuter = !this.#isCalling;
+    this.#isCalling = true;
+    try {
+      const returned = hook();
+      if (!(returned instanceof Promise)) return;
+      const settled = returned.catch((error: unknown) => this.#failed(kind, error));
+      this.#running.add(settled);
+      void settled.finally(() => this.#running.delete(settled));
+    } catch (error) {
+      this.#failed(kind, error);
+    } finally {
+      if (isOuter) this.#isCalling = false;
+    }
+  }
+
+  #failed(kind: string, error: unknown): void {
+    const { name, rank } = this.#group;
+    const text = `the ${kind} hook of group "${name}" (rank ${rank}) has failed: ${messageOf(error)}`;
+    if (this.#logger === undefined) warn(text, "HOOK_FAILED");
+    else this.#logger.error(text);
+  }
+}
+
+function requireHooks(hooks: OpHooks): void {
+  if (typeof hooks !== "object" || hooks === null) {
+    const text = `registerHook: hooks must be an object with ${names.join(", ")}, got ${describe(hooks)}`;
+    throw new InvalidArgumentError(text, { argument: "hooks" });
+  }
+  const given = Object.entries(hooks).filter(([, hook]) => hook !== undefined);
+  for (const [name, hook] of given) {
+    if (!names.some((each) => each === name)) {
+      throw new InvalidArgumentError(`registerHook: unknown hook ${name} (known are ${names.join(", ")})`, {
+        argument: name,
+      });
+    }
+    if (typeof hook !== "function") {
+      throw new InvalidArgumentError(`registerHook: ${name} must be a function, got ${describe(hook)}`, {
+        argument: name,
+      });
+    }
+  }
+  if (given.length === 0) {
+    throw new InvalidArgumentError(`registerHook: at least one of ${names.join(", ")} must be given`, {
+      argument: "hooks",
+    });
+  }
+}

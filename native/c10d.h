@@ -327,6 +327,9 @@ C10D_EXPORT int32_t c10d_wait(c10d_group* group, uint64_t id, double timeout_ms,
  */
 C10D_EXPORT int32_t c10d_synchronize(c10d_group* group, uint64_t id, uint64_t stream, double timeout_ms);
 
+/* Whether the library has got an op, rather than the op waiting for its turn: 1 or 0; 1 for one that has ended. */
+C10D_EXPORT int32_t c10d_op_started(c10d_group* group, uint64_t id);
+
 /* Takes the failure of an op; copies that of the group if `id` is 0. Returns the status, which is also in *failure. */
 C10D_EXPORT int32_t c10d_take_failure(c10d_group* group, uint64_t id, c10d_failure* failure);
 

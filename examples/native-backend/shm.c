@@ -822,6 +822,14 @@ int32_t c10d_wait(c10d_group* g, uint64_t id, double timeout_ms, c10d_event* res
   return status;
 }
 
+int32_t c10d_op_started(c10d_group* g, uint64_t id) {
+  pthread_mutex_lock(&g->lock);
+  const op* o = *find(g, id);
+  const int32_t started = o == NULL || o->running || o->done;
+  pthread_mutex_unlock(&g->lock);
+  return started;
+}
+
 int32_t c10d_take_failure(c10d_group* g, uint64_t id, c10d_failure* failure) {
   pthread_mutex_lock(&g->lock);
   op** at = find(g, id);

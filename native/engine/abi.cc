@@ -207,6 +207,10 @@ int32_t c10d_synchronize(c10d_group* group, uint64_t id, uint64_t stream, double
   return static_cast<int32_t>(guarded([&]() -> int64_t { return group->group.synchronize(id, stream, timeout_ms); }));
 }
 
+int32_t c10d_op_started(c10d_group* group, uint64_t id) {
+  return static_cast<int32_t>(guarded([&]() -> int64_t { return group->group.has_started(id) ? 1 : 0; }));
+}
+
 int32_t c10d_take_failure(c10d_group* group, uint64_t id, c10d_failure* failure) {
   std::optional<c10d::Failure> taken;
   const int64_t refused = guarded([&]() -> int64_t {

@@ -220,6 +220,13 @@ int32_t Group::synchronize(uint64_t id, uint64_t stream, double timeout_ms) {
   return C10D_OK;
 }
 
+bool Group::has_started(uint64_t id) {
+  Guard guard(*this);
+  if (id == 0 || id >= table_.next_id()) throw Failure(C10D_ERR_UNKNOWN_OP, "no such op");
+  const Op* op = table_.find(id);
+  return op == nullptr || (op->phase != Op::Phase::queued && op->phase != Op::Phase::ready);
+}
+
 std::optional<Failure> Group::take_failure(uint64_t id) {
   Guard guard(*this);
   if (id == 0) return cause_;

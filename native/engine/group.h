@@ -52,6 +52,8 @@ class Group final : private Exchange {
   int32_t wait(uint64_t id, double timeout_ms, c10d_event& result);
   /// Throws Failure, also that of the op.
   int32_t synchronize(uint64_t id, uint64_t stream, double timeout_ms);
+  /// Whether the library has got an op, or the op has ended.
+  bool has_started(uint64_t id);
   /// How an op failed; nothing if it did not, or if that was taken before. For op 0: how the group failed.
   std::optional<Failure> take_failure(uint64_t id);
   c10d_capabilities capabilities();

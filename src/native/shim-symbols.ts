@@ -29,6 +29,7 @@ export interface ShimSymbols {
   c10d_kick(group: Handle): void;
   c10d_wait(group: Handle, id: number, timeoutMs: number, result: Address, size: number): number;
   c10d_synchronize(group: Handle, id: number, stream: number, timeoutMs: number): number;
+  c10d_op_started(group: Handle, id: number): number;
   c10d_take_failure(group: Handle, id: number, failure: Address): number;
   c10d_window_address(group: Handle, address: number, rank: number): number;
   c10d_group_state(group: Handle): number;
@@ -56,6 +57,7 @@ export const declarations: Readonly<Record<keyof ShimSymbols, FFIFunction>> = {
   c10d_kick: { args: ["ptr"], returns: "void" },
   c10d_wait: { args: ["ptr", "u64", "f64", "ptr", "u32"], returns: "i32" },
   c10d_synchronize: { args: ["ptr", "u64", "u64", "f64"], returns: "i32" },
+  c10d_op_started: { args: ["ptr", "u64"], returns: "i32" },
   c10d_take_failure: { args: ["ptr", "u64", "ptr"], returns: "i32" },
   c10d_window_address: { args: ["ptr", "u64", "i32"], returns: FFIType.u64_fast },
   c10d_group_state: { args: ["ptr"], returns: "i32" },

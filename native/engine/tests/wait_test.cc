@@ -1,6 +1,9 @@
 // c10d_wait: which thread drives, and when it returns.
 #include <doctest/doctest.h>
 
+#include <chrono>
+#include <thread>
+
 #include "host.h"
 
 using namespace c10d::test;
@@ -29,6 +32,22 @@ TEST_CASE("wait runs the op on its own thread") {
       CHECK(host.wait(1) == C10D_OK);
       CHECK(host.wait(2) == C10D_OK);
     }
+  }
+}
+
+TEST_CASE("an op has started once the library has got it") {
+  for (const char* model : {"model=blocking", "model=polling", "model=eventfd"}) {
+    CAPTURE(std::string(model));
+    Host host({model});
+    for (int i = 0; i < 2; i++) host.submit(script(Outcome::success, 20'000));
+    CHECK(c10d_op_started(host.group(), 1) == 0);
+    host.kick();
+    while (c10d_op_started(host.group(), 1) == 0) std::this_thread::sleep_for(std::chrono::microseconds(100));
+    if (model == std::string("model=blocking")) CHECK(c10d_op_started(host.group(), 2) == 0);
+    CHECK(host.wait(2) == C10D_OK);
+    CHECK(c10d_op_started(host.group(), 1) == 1);
+    CHECK(c10d_op_started(host.group(), 2) == 1);
+    CHECK(c10d_op_started(host.group(), 3) == C10D_ERR_UNKNOWN_OP);
   }
 }
 

@@ -28,7 +28,7 @@ export const rooms: readonly Room[] = [
   room("tensor", "errors", "environment"),
   room("collectives", "errors", "time", "tensor"),
   room("work", "errors", "time", "tensor", "collectives"),
-  room("recorder", ...upToWork),
+  room("recorder", ...upToWork, "files", "pickle"),
   room("store", "errors", "environment", "time", "files"),
   room("rendezvous", "errors", "environment", "time", "files", "store"),
   room("native", ...upToWork, "files"),

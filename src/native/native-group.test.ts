@@ -98,6 +98,7 @@ class FakeShim implements Shim {
         return this.waitStatus;
       },
       c10d_synchronize: () => Status.OK,
+      c10d_op_started: () => 0,
       c10d_take_failure: (_, __, to) => {
         called("take_failure");
         return this.#fail(to as Int32Array);

@@ -59,6 +59,9 @@ const pinnedForever: NativeWork[] = [];
 const unguarded = new Set<NativeGroup>();
 let endIsWatched = false;
 
+/** Time 0 of the clock of native code, by `performance.now()`; both are monotonic. */
+let clockOriginMs: number | undefined;
+
 /** Groups of this thread with started ops in flight. */
 const busy = new Set<NativeGroup>();
 
@@ -171,6 +174,11 @@ export class NativeGroup {
     if (id > 0) return id;
     const failure = readFailure((record) => this.#symbols.c10d_last_failure(record), this.#worldSize);
     throw new NativeRefusal(failure ?? { ...NO_FAILURE, status: id, text: "refused" });
+  }
+
+  /** Whether the library has got an op. */
+  hasStarted(work: NativeWork): boolean {
+    return this.#closed || this.#symbols.c10d_op_started(this.#handle, work.id) !== 0;
   }
 
   /** Counts a collective that was refused before {@link submit}. */
@@ -338,7 +346,10 @@ export class NativeGroup {
     const source = peer < this.#worldSize ? peer : -1;
     const isPinned = ((event[at + EventLayout.flags / 4] ?? 0) & EventFlag.PINNED) !== 0;
     if (work.isTimed) {
-      work.setTimes(readWide(event, at + EventLayout.startedNs / 4), readWide(event, at + EventLayout.finishedNs / 4));
+      const startedNs = readWide(event, at + EventLayout.startedNs / 4);
+      const finishedNs = readWide(event, at + EventLayout.finishedNs / 4);
+      clockOriginMs ??= performance.now() - this.#symbols.c10d_clock_ns() / 1e6;
+      work.setTimes(startedNs, finishedNs, clockOriginMs);
     }
     if (isPinned) this.#released.set(work.id, work);
     if (work.exposedAt >= 0) this.#unexpose(work);

@@ -1,7 +1,7 @@
 import { opNames } from "../collectives/op-table.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { isWhole, type TensorView } from "../tensor/index.ts";
-import { Work, type WorkInfo, type WorkInit } from "../work/index.ts";
+import { type LibraryTimes, Work, type WorkInit } from "../work/index.ts";
 import type { NativeFailure } from "./native-failure.ts";
 import type { NativeGroup } from "./native-group.ts";
 import type { OpTensors } from "./op-records.ts";
@@ -42,8 +42,7 @@ export class NativeWork extends Work<void> {
   readonly #stream: number | undefined;
   /** Whether native code reports how long the op took. */
   readonly isTimed: boolean;
-  #startedNs = 0;
-  #finishedNs = 0;
+  #times: LibraryTimes | undefined;
 
   constructor(group: NativeGroup, init: NativeWorkInit) {
     super(init);
@@ -74,17 +73,20 @@ export class NativeWork extends Work<void> {
   /**
    * Sets when the library received the op and when it finished, in nanoseconds of `CLOCK_MONOTONIC`; 0 if it never
    * received it. An end before the beginning is ignored.
+   * @param originMs Time 0 of that clock, by `performance.now()`.
    */
-  setTimes(startedNs: number, finishedNs: number): void {
-    if (finishedNs < startedNs) return;
-    this.#startedNs = startedNs;
-    this.#finishedNs = finishedNs;
+  setTimes(startedNs: number, finishedNs: number, originMs: number): void {
+    if (finishedNs === 0 || finishedNs < startedNs) return;
+    const finishedMs = originMs + finishedNs / 1e6;
+    this.#times = { startedMs: startedNs === 0 ? finishedMs : originMs + startedNs / 1e6, finishedMs };
   }
 
-  override info(): WorkInfo {
-    const info = super.info();
-    if (this.#finishedNs === 0) return info;
-    return { ...info, activeDuration: this.#startedNs === 0 ? 0 : (this.#finishedNs - this.#startedNs) / 1e6 };
+  override get libraryTimes(): LibraryTimes | undefined {
+    return this.#times;
+  }
+
+  override get hasStarted(): boolean {
+    return this.#group.hasStarted(this);
   }
 
   /** Native code enforces it. */

@@ -11,7 +11,7 @@ import {
   messageOf,
   UnsupportedOperationError,
 } from "../errors/index.ts";
-import type { FlightRecorder, RecordedGroup } from "../recorder/index.ts";
+import type { FlightRecorder, GroupRecord } from "../recorder/index.ts";
 import {
   bindWork,
   type FailedWork,
@@ -60,7 +60,7 @@ export class GroupWorks implements WorkOwner {
   readonly #ranks: RankNames;
   readonly #group: GroupStanding;
   readonly #recorder: FlightRecorder;
-  readonly #recorded: RecordedGroup;
+  readonly #recorded: GroupRecord;
   readonly #backends: readonly string[];
   readonly #hooks: GroupHooks;
   readonly #warnings = new FailureWarnings();
@@ -72,15 +72,14 @@ export class GroupWorks implements WorkOwner {
     ranks: RankNames,
     group: GroupStanding,
     recorder: FlightRecorder,
-    recorded: RecordedGroup,
-    backends: readonly string[],
+    recorded: GroupRecord,
     hooks: GroupHooks,
   ) {
     this.#ranks = ranks;
     this.#group = group;
     this.#recorder = recorder;
     this.#recorded = recorded;
-    this.#backends = backends;
+    this.#backends = Object.values(recorded.backends);
     this.#hooks = hooks;
   }
 

@@ -140,13 +140,16 @@ export class ProcessGroup implements AsyncDisposable {
     this.boundDevice = boundDevice;
     this.#ranks = new RankNames(name, rank, globalRanks);
     this.#pipelines = new Pipelines(name, pipelines);
+    const backends = Object.fromEntries(pipelines.map(({ device, plugin }) => [device.type, plugin.name]));
+    // Not the group itself, which the recorder would keep alive after its end.
+    const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends });
     this.#hooks = new GroupHooks({ name, rank, globalRanks }, logger);
     const onFailing = (reason: string, error?: DistError) => this.#hooks.aborting(reason, error);
-    this.#life = new GroupLife(name, rank, pipelines, onFailing, onClose);
-    const backends = pipelines.map(({ plugin }) => plugin.name);
-    // Not the group itself, which the recorder would keep alive after its end.
-    const recorded = { name, description, rank, globalRanks };
-    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, backends, this.#hooks);
+    this.#life = new GroupLife(name, rank, pipelines, onFailing, async () => {
+      recorder.removeGroup(recorded);
+      await onClose?.();
+    });
+    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, this.#hooks);
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works, this.#hooks);

@@ -5,9 +5,11 @@ import { dtypes, viewTensor } from "../tensor/index.ts";
 import { failure, TestWork } from "../work/fixtures/test-work.ts";
 import { failureOf, sourceOf } from "../work/index.ts";
 import { FlightRecorder } from "./flight-recorder.ts";
+import { GroupRecord } from "./group-record.ts";
 import type { RecordedCall } from "./recorded-op.ts";
 
-const group = { name: "3", description: "evens", rank: 1, globalRanks: [0, 2] };
+const members = { name: "3", description: "evens", rank: 1, globalRanks: [0, 2] };
+const group = new GroupRecord({ ...members, backends: { cpu: "mine" } });
 const cpu = { type: "cpu", index: 0 } as const;
 
 function allReduce(length: number, seq: number) {
@@ -39,24 +41,28 @@ describe("a flight recorder", () => {
     const { call, work } = allReduce(4, 7);
     const number = begin(recorder, "allReduce", work, call);
     const tensors = [{ dtype: "float32", length: 4 }] as const;
-    const scheduled = {
+    const started = {
       id: 0,
-      group,
+      group: members,
       op: "allReduce",
       opType: OpType.ALLREDUCE,
       seq: 7,
       isMessage: false,
+      reduceOp: ReduceOp.MAX,
       peer: -1,
       root: -1,
       tag: 0,
       inputs: tensors,
       outputs: tensors,
-      state: "scheduled",
+      state: "started",
       error: undefined,
       timeoutMs: 5_000,
+      timeStarted: undefined,
       timeFinished: undefined,
+      callSite: undefined,
+      frames: [],
     };
-    expect(recorder.entries()).toEqual([{ ...scheduled, timeCreated: expect.any(Number) } as never]);
+    expect(recorder.entries()).toEqual([{ ...started, timeCreated: expect.any(Number) } as never]);
     expect(recorder.entries({ onlyActive: true })).toHaveLength(1);
     work.settle();
     end(recorder, number, work);
@@ -65,7 +71,7 @@ describe("a flight recorder", () => {
     // The two clocks may differ slightly.
     expect(timeCreated).toBeWithin(before - 50, Date.now() + 50);
     expect(timeFinished).toBeGreaterThanOrEqual(timeCreated);
-    expect(entry).toEqual({ ...scheduled, state: "completed", timeCreated, timeFinished } as never);
+    expect(entry).toEqual({ ...started, state: "completed", timeCreated, timeFinished } as never);
     expect(recorder.entries({ onlyActive: true })).toEqual([]);
   });
 
@@ -119,7 +125,7 @@ describe("a flight recorder", () => {
       seq: -1,
       timeoutMs: 9,
       timeFinished: undefined,
-      state: "scheduled",
+      state: "started",
     };
     expect(recorder.entries()).toMatchObject([bare, bare, bare] as never);
   });
@@ -151,7 +157,7 @@ describe("a flight recorder", () => {
     const work = { opType: OpType.ALLREDUCE, seq: -1 };
     const number = recorder.begin(group, "allReduce", work, performance.now(), call);
     work.seq = 4;
-    expect(recorder.entries()).toMatchObject([{ seq: 4, state: "scheduled" }]);
+    expect(recorder.entries()).toMatchObject([{ seq: 4, state: "started" }]);
     recorder.end(number, performance.now(), -1, undefined);
     expect(recorder.entries()).toMatchObject([{ seq: 4, state: "completed" }]);
   });

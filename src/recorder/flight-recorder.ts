@@ -1,17 +1,10 @@
-import {
-  isMessage,
-  type OpName,
-  OpType,
-  opTable,
-  opTypeOf,
-  requireFlag,
-  requireOptions,
-} from "../collectives/index.ts";
+import { requireFlag, requireOptions } from "../collectives/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
-import type { DType, TensorView } from "../tensor/index.ts";
-import { numberOf } from "../work/index.ts";
+import { GroupRecord, type GroupRecordInit } from "./group-record.ts";
 import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
-import type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";
+import { type DroppedOp, RecordedSlot } from "./recorded-slot.ts";
+import type { DumpedRecorder, DumpOptions } from "./trace-dump.ts";
+import type { TraceEntry } from "./trace-entry.ts";
 
 /** Options of a {@link FlightRecorder}. */
 export interface FlightRecorderOptions {
@@ -19,15 +12,21 @@ export interface FlightRecorderOptions {
   readonly capacity?: number;
 }
 
+/** Which dump of a recorder is wanted. */
+export interface RecorderDumpOptions extends DumpOptions {
+  /** Dumps only the ops of this rank of the world, if several run in this process. */
+  readonly globalRank?: number;
+}
+
 /** Default number of entries. c10d: `TORCH_FR_BUFFER_SIZE`. */
 const DEFAULT_CAPACITY = 2000;
 
 /**
  * Records the last ops of all groups of one container: an entry for each call of an op, with its sequence number,
- * tensors and state. It does not retain tensors: for an op that has ended, only numbers and strings remain.
+ * tensors, call site and state. It does not retain tensors: for an op that has ended, only numbers and strings remain.
  *
  * Each container has its own, under `FLIGHT_RECORDER`; `C10D_TRACE_BUFFER_SIZE` (or `TORCH_FR_BUFFER_SIZE`) sets how
- * many entries it keeps, 0 turns it off. A call with invalid arguments has no entry.
+ * many entries it keeps, 0 turns it off. A call with invalid arguments has no entry. docs/trace.md describes dumps.
  *
  * ```ts
  * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op,
@@ -44,12 +43,16 @@ export class FlightRecorder {
   /** Maximum number of entries kept. */
   readonly capacity: number;
   /** By number of the entry modulo the capacity. Grows up to that, then is overwritten. */
-  readonly #ring: Entry[] = [];
+  readonly #ring: RecordedSlot[] = [];
+  /** Groups that are open. */
+  readonly #groups = new Set<GroupRecord>();
   #count = 0;
+  /** The op whose entry was overwritten last. */
+  #lastDropped: DroppedOp | undefined;
 
   /** @throws InvalidArgumentError when the capacity is not an integer of at least 0, and for other options. */
   constructor(options: FlightRecorderOptions = {}) {
-    requireOption("FlightRecorder", options, "capacity");
+    requireOptionNames("FlightRecorder", options, ["capacity"]);
     const { capacity = DEFAULT_CAPACITY } = options;
     if (!Number.isSafeInteger(capacity) || capacity < 0) {
       throw new InvalidArgumentError(
@@ -69,11 +72,58 @@ export class FlightRecorder {
 
   /** The entries, oldest first; with `onlyActive`, only those of ops that have not ended. */
   entries(options: { readonly onlyActive?: boolean } = {}): readonly TraceEntry[] {
-    requireOption("entries", options, "onlyActive");
+    requireOptionNames("entries", options, ["onlyActive"]);
     const onlyActive = requireFlag("entries", "onlyActive", options.onlyActive);
+    return this.#slots(onlyActive).map((slot) => slot.view());
+  }
+
+  /**
+   * The entries and the groups in the form of PyTorch's JSON dumps (version 2.10), which `JSON.stringify` writes and
+   * `c10d trace` reads. Ops that have no number yet, since they wait behind an op of several steps, are left out.
+   *
+   * c10d: `_dump_fr_trace_json`.
+   */
+  dump(options: RecorderDumpOptions = {}): object {
+    return dumping().traceDump(this.#dumped(options), options, "json");
+  }
+
+  /** The same as a pickle, which PyTorch's `torchfrtrace` reads. c10d: `_dump_fr_trace`. */
+  dumpPickle(options: RecorderDumpOptions = {}): Uint8Array<ArrayBuffer> {
+    return dumping().pickledDump(this.#dumped(options), options);
+  }
+
+  #dumped(options: RecorderDumpOptions): DumpedRecorder {
+    const names = ["includeCollectives", "includeStackTraces", "onlyActive", "globalRank"] as const;
+    requireOptionNames("dumpTrace", options, names);
+    const [collectives, stacks, active, rank] = names;
+    for (const name of [collectives, stacks, active]) requireFlag("dumpTrace", name, options[name]);
+    const globalRank = options[rank];
+    const isWanted = (group: GroupRecord) => globalRank === undefined || group.globalRanks[group.rank] === globalRank;
+    const ops = this.#slots(options.onlyActive === true).map((slot) => slot.record());
+    return {
+      ops: ops.filter(({ group }) => isWanted(group)),
+      groups: [...this.#groups].filter(isWanted),
+      recorded: this.#count,
+      lastDropped: this.#lastDropped,
+    };
+  }
+
+  #slots(onlyActive: boolean): readonly RecordedSlot[] {
     const oldest = Math.max(0, this.#count - this.#ring.length);
     const kept = Array.from({ length: this.#count - oldest }, (_, i) => this.#at(oldest + i));
-    return kept.flatMap((entry) => (entry === undefined || (onlyActive && entry.hasEnded) ? [] : [entry.view()]));
+    return kept.filter((slot): slot is RecordedSlot => slot !== undefined && !(onlyActive && slot.hasEnded));
+  }
+
+  /** Records that a group has been made; {@link begin} takes what this returns. For the process group. */
+  addGroup(init: GroupRecordInit): GroupRecord {
+    const group = new GroupRecord(init);
+    this.#groups.add(group);
+    return group;
+  }
+
+  /** Records that a group has been closed. Its ops are kept. For the process group. */
+  removeGroup(group: GroupRecord): void {
+    this.#groups.delete(group);
   }
 
   /**
@@ -82,15 +132,16 @@ export class FlightRecorder {
    * @param startedMs When it was called, by `performance.now()`.
    * @returns Number of its entry, for {@link end}; -1 if none is kept.
    */
-  begin(group: RecordedGroup, op: string, work: RecordedWork, startedMs: number, call: RecordedCall): number {
+  begin(group: GroupRecord, op: string, work: RecordedWork, startedMs: number, call: RecordedCall): number {
     if (this.capacity === 0) return -1;
     const number = this.#count++;
     const place = number % this.capacity;
     const known = this.#ring[place];
-    const entry = known ?? new Entry();
-    if (known === undefined) this.#ring.push(entry);
-    entry.begin(number, group, op, work, startedMs);
-    entry.describe(call);
+    const slot = known ?? new RecordedSlot();
+    if (known === undefined) this.#ring.push(slot);
+    else this.#noteDropped(slot);
+    slot.begin(number, group, op, work, startedMs);
+    slot.describe(call);
     return number;
   }
 
@@ -105,119 +156,28 @@ export class FlightRecorder {
     if (number >= 0) this.#at(number)?.end(finishedMs, source, error);
   }
 
-  /** The entry of this number, unless it was overwritten. */
-  #at(number: number): Entry | undefined {
-    const entry = this.#ring[number % this.capacity];
-    return entry?.id === number ? entry : undefined;
+  #noteDropped(slot: RecordedSlot): void {
+    this.#lastDropped ??= { id: -1, op: "", seq: -1, group: "" };
+    slot.copyTo(this.#lastDropped);
   }
+
+  /** The entry of this number, unless it was overwritten. */
+  #at(number: number): RecordedSlot | undefined {
+    const slot = this.#ring[number % this.capacity];
+    return slot?.id === number ? slot : undefined;
+  }
+}
+
+/** Loaded for the first dump: most processes never write one. */
+function dumping(): typeof import("./trace-dump.ts") {
+  return require("./trace-dump.ts");
 }
 
 /** Throws for a non-object or an unknown option, which would otherwise count as an option left out. */
-function requireOption(caller: string, options: object, name: string): void {
+function requireOptionNames(caller: string, options: object, names: readonly string[]): void {
   requireOptions(caller, options);
-  const other = Object.keys(options).find((each) => each !== name);
+  const other = Object.keys(options).find((each) => !names.includes(each));
   if (other === undefined) return;
-  throw new InvalidArgumentError(`${caller}: unknown option ${other} (known is ${name})`, { argument: other });
-}
-
-/** One tensor of this length, several of these lengths, or none. */
-type Lengths = number | readonly number[] | undefined;
-
-/** A slot of the ring, which later ops overwrite; an op with single tensors allocates nothing. */
-class Entry {
-  id = -1;
-  #group: RecordedGroup | undefined;
-  #op = "";
-  /** Set while the op is pending: its sequence number is known only once its turn has come. */
-  #work: RecordedWork | undefined;
-  #opType: OpType = OpType.UNKNOWN;
-  #seq = -1;
-  #row: OpName | undefined;
-  #peer = -1;
-  #root = -1;
-  #tag = 0;
-  #timeoutMs = 0;
-  #inputs: Lengths;
-  #outputs: Lengths;
-  #inputDType: DType = "uint8";
-  #outputDType: DType = "uint8";
-  #startedMs = 0;
-  #finishedMs = 0;
-  #error: string | undefined;
-
-  get hasEnded(): boolean {
-    return this.#work === undefined;
-  }
-
-  begin(id: number, group: RecordedGroup, op: string, work: RecordedWork, startedMs: number): void {
-    this.id = id;
-    this.#group = group;
-    this.#op = op;
-    this.#work = work;
-    this.#startedMs = startedMs;
-    this.#error = undefined;
-  }
-
-  describe(call: RecordedCall): void {
-    const { inputs, outputs } = call;
-    this.#row = call.op;
-    // The Work of a user's backend need not know the type.
-    this.#opType = call.op === undefined ? (this.#work?.opType ?? OpType.UNKNOWN) : opTypeOf(call);
-    this.#peer = call.peer;
-    this.#root = call.root;
-    this.#tag = call.tag;
-    this.#timeoutMs = call.timeoutMs;
-    this.#inputs = lengthsOf(inputs);
-    this.#outputs = lengthsOf(outputs);
-    if (inputs[0] !== undefined) this.#inputDType = inputs[0].dtype;
-    if (outputs[0] !== undefined) this.#outputDType = outputs[0].dtype;
-  }
-
-  end(finishedMs: number, source: number, error: string | undefined): void {
-    this.#seq = this.#work === undefined ? -1 : numberOf(this.#work);
-    this.#work = undefined;
-    this.#finishedMs = finishedMs;
-    this.#error = error;
-    if (source >= 0 && isRecv(this.#opType)) this.#peer = source;
-  }
-
-  view(): TraceEntry {
-    const work = this.#work;
-    const isInPlace = this.#row !== undefined && opTable[this.#row].inPlace === true;
-    const outputs = tensors(this.#outputs, this.#outputDType);
-    const { timeOrigin } = performance;
-    return {
-      id: this.id,
-      group: this.#group ?? NO_GROUP,
-      op: this.#op,
-      opType: this.#opType,
-      seq: work === undefined ? this.#seq : numberOf(work),
-      isMessage: isMessage(this.#opType),
-      peer: this.#peer,
-      root: this.#root,
-      tag: this.#tag,
-      inputs: isInPlace ? outputs : tensors(this.#inputs, this.#inputDType),
-      outputs,
-      state: work !== undefined ? "scheduled" : this.#error === undefined ? "completed" : "failed",
-      error: this.#error,
-      timeoutMs: this.#timeoutMs,
-      timeCreated: timeOrigin + this.#startedMs,
-      timeFinished: work === undefined ? timeOrigin + this.#finishedMs : undefined,
-    };
-  }
-}
-
-const NO_GROUP: RecordedGroup = { name: "", description: "", rank: 0, globalRanks: [] };
-
-const isRecv = (opType: OpType): boolean => opType === OpType.RECV || opType === OpType.RECV_ANY_SOURCE;
-
-/** Only their lengths: views would retain the caller's tensors. */
-function lengthsOf(views: readonly TensorView[]): Lengths {
-  if (views.length === 0) return undefined;
-  return views.length === 1 ? views[0]?.length : views.map(({ length }) => length);
-}
-
-function tensors(lengths: Lengths, dtype: DType): readonly RecordedTensor[] {
-  if (lengths === undefined) return [];
-  return (typeof lengths === "number" ? [lengths] : lengths).map((length) => ({ dtype, length }));
+  const known = `known ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`;
+  throw new InvalidArgumentError(`${caller}: unknown option ${other} (${known})`, { argument: other });
 }

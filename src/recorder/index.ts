@@ -1,3 +1,5 @@
-export { FlightRecorder, type FlightRecorderOptions } from "./flight-recorder.ts";
+export { FlightRecorder, type FlightRecorderOptions, type RecorderDumpOptions } from "./flight-recorder.ts";
+export { GroupRecord, type GroupRecordInit } from "./group-record.ts";
 export type { RecordedCall, RecordedSteps, RecordedWork } from "./recorded-op.ts";
+export type { DumpOptions } from "./trace-dump.ts";
 export type { RecordedGroup, RecordedTensor, TraceEntry } from "./trace-entry.ts";

@@ -1,4 +1,5 @@
-import type { OpType } from "../collectives/index.ts";
+import type { OpType, ReduceOp } from "../collectives/index.ts";
+import type { Frame } from "../errors/index.ts";
 import type { DType } from "../tensor/index.ts";
 
 /** What is recorded of the group of an op. */
@@ -31,6 +32,8 @@ export interface TraceEntry {
   readonly seq: number;
   /** Whether it is a message rather than a collective. */
   readonly isMessage: boolean;
+  /** For ops that reduce. */
+  readonly reduceOp: ReduceOp | undefined;
   /** Peer of a message; for a recv from any rank, the source once it has ended; else -1. */
   readonly peer: number;
   /** Root of an op that has one, else -1. */
@@ -41,13 +44,23 @@ export interface TraceEntry {
   readonly inputs: readonly RecordedTensor[];
   /** Tensors written. */
   readonly outputs: readonly RecordedTensor[];
-  readonly state: "scheduled" | "completed" | "failed";
+  /**
+   * `scheduled` while it waits for its turn, `started` while it is with the library, then `completed` or `failed`. A
+   * backend without a library has no turns: its ops have started.
+   */
+  readonly state: "scheduled" | "started" | "completed" | "failed";
   /** Message of the error of a failed op. */
   readonly error: string | undefined;
   /** Time-out of the op in milliseconds; Infinity for none. */
   readonly timeoutMs: number;
   /** When it was called, in milliseconds since the Unix epoch, with fractions. */
   readonly timeCreated: number;
-  /** When it ended; `undefined` before. */
+  /** When the library got it; known once it has ended, with `group.enableCollectivesTiming()`. */
+  readonly timeStarted: number | undefined;
+  /** When it ended; `undefined` before. With `group.enableCollectivesTiming()`, when the library finished it. */
   readonly timeFinished: number | undefined;
+  /** Where the user called it, as `file:line:column`; `undefined` with `C10D_CALL_SITES=0`. */
+  readonly callSite: string | undefined;
+  /** The same with the functions that led there, the innermost first. */
+  readonly frames: readonly Frame[];
 }

@@ -1,4 +1,15 @@
-import { failureOf, hasEnded, joinWhole, onEndOf, Work, type WorkInit } from "./work.ts";
+import {
+  failureOf,
+  hasEnded,
+  hasStarted,
+  joinWhole,
+  type LibraryTimes,
+  libraryTimesOf,
+  numberOf,
+  onEndOf,
+  Work,
+  type WorkInit,
+} from "./work.ts";
 
 /** Succeeds when all of several Works have, or fails with the first error among them. Observing it observes all. */
 export class AllOf<T = void> extends Work<T> {
@@ -6,7 +17,8 @@ export class AllOf<T = void> extends Work<T> {
   #pending: number;
 
   constructor(works: readonly Work<unknown>[], init: WorkInit) {
-    super(init);
+    // It goes by the number of its first part.
+    super({ seq: works[0] === undefined ? -1 : numberOf(works[0]), ...init });
     // The list may belong to a backend, which may reuse it.
     this.#works = [...works];
     this.#pending = works.length;
@@ -28,6 +40,20 @@ export class AllOf<T = void> extends Work<T> {
 
   override get hasStream(): boolean {
     return this.#works.some((work) => this.isOnStream(work));
+  }
+
+  override get hasStarted(): boolean {
+    return this.#works.some(hasStarted);
+  }
+
+  /** From the first start to the last end. */
+  override get libraryTimes(): LibraryTimes | undefined {
+    const times = this.#works.flatMap((work) => libraryTimesOf(work) ?? []);
+    if (times.length === 0 || times.length < this.#works.length) return undefined;
+    return {
+      startedMs: Math.min(...times.map(({ startedMs }) => startedMs)),
+      finishedMs: Math.max(...times.map(({ finishedMs }) => finishedMs)),
+    };
   }
 
   protected override block(limitMs: number): void {

@@ -1,5 +1,16 @@
 import { UnsupportedOperationError } from "../errors/index.ts";
-import { failureOf, joinWhole, numberOf, onEndOf, sourceOf, Work, type WorkInit } from "./work.ts";
+import {
+  failureOf,
+  hasStarted,
+  joinWhole,
+  type LibraryTimes,
+  libraryTimesOf,
+  numberOf,
+  onEndOf,
+  sourceOf,
+  Work,
+  type WorkInit,
+} from "./work.ts";
 
 /** Stands for an op that is submitted later. */
 export class DeferredWork<T = void> extends Work<T> {
@@ -38,6 +49,14 @@ export class DeferredWork<T = void> extends Work<T> {
 
   override get hasStream(): boolean {
     return this.#actual !== undefined && this.isOnStream(this.#actual);
+  }
+
+  override get hasStarted(): boolean {
+    return this.#actual !== undefined && hasStarted(this.#actual);
+  }
+
+  override get libraryTimes(): LibraryTimes | undefined {
+    return this.#actual && libraryTimesOf(this.#actual);
   }
 
   protected override block(limitMs: number): void {

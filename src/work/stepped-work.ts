@@ -1,5 +1,5 @@
 import { type DistError, UnsupportedOperationError } from "../errors/index.ts";
-import { asError, failureOf, hasEnded, onEndOf, Work, type WorkInit } from "./work.ts";
+import { asError, failureOf, hasEnded, hasStarted, numberOf, onEndOf, Work, type WorkInit } from "./work.ts";
 
 /** The steps of an op: yields the Work of each step, resumes when that has ended, and returns the result of the op. */
 export type Steps<T> = Generator<Work<unknown>, T, void>;
@@ -52,7 +52,11 @@ export class SteppedWork<T> extends Work<T> {
     let end: DistError | undefined;
     try {
       const { done, value } = error === undefined ? this.#steps.next() : this.#steps.throw(error);
-      if (!done) return value;
+      if (!done) {
+        // The op goes by the number of its first step.
+        if (this.seq < 0) this.takeNumber(numberOf(value));
+        return value;
+      }
       this.#value = value;
     } catch (reason) {
       end = asError(reason, this);
@@ -71,6 +75,10 @@ export class SteppedWork<T> extends Work<T> {
 
   override get hasStream(): boolean {
     return this.#current !== undefined && this.isOnStream(this.#current);
+  }
+
+  override get hasStarted(): boolean {
+    return this.#cursor > 1 || (this.#current !== undefined && hasStarted(this.#current));
   }
 
   protected override block(limitMs: number): void {

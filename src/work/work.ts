@@ -122,6 +122,12 @@ export interface WorkGuard {
   errorOf(text: string, init: WorkErrorInit): DistError;
 }
 
+/** When a library worked on an op, by `performance.now()`. */
+export interface LibraryTimes {
+  readonly startedMs: number;
+  readonly finishedMs: number;
+}
+
 /** Parameters of a {@link Work}. */
 export interface WorkInit {
   readonly opType: OpType;
@@ -253,6 +259,19 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
    */
   get keepsLimit(): boolean {
     return false;
+  }
+
+  /**
+   * Whether the op is with the library that carries it out, or has ended; before, it waits for its turn. For the flight
+   * recorder. Default is `true`.
+   */
+  get hasStarted(): boolean {
+    return true;
+  }
+
+  /** When the library got the op and when it finished it, once that is known. Default is unknown. */
+  get libraryTimes(): LibraryTimes | undefined {
+    return undefined;
   }
 
   /** The result of a successful op, unless the process group sets it. */
@@ -553,12 +572,15 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   info(): WorkInfo {
     const { timeOrigin } = performance;
     const pending = this.#phase === Phase.Pending;
+    const library = pending ? undefined : libraryTimesOf(this);
+    const startedMs = library?.startedMs ?? this.#started;
+    const finishedMs = pending ? performance.now() : (library?.finishedMs ?? this.#finished);
     return {
       opType: this.opType,
       seq: this.seq,
-      timeStarted: new Date(timeOrigin + this.#started),
-      timeFinished: pending ? undefined : new Date(timeOrigin + this.#finished),
-      activeDuration: (pending ? performance.now() : this.#finished) - this.#started,
+      timeStarted: new Date(timeOrigin + startedMs),
+      timeFinished: pending ? undefined : new Date(timeOrigin + finishedMs),
+      activeDuration: finishedMs - startedMs,
     };
   }
 
@@ -637,6 +659,24 @@ export function numberOf(work: { readonly seq: number }): number {
     return typeof seq === "number" ? seq : -1;
   } catch {
     return -1;
+  }
+}
+
+/** When a library worked on an op; `undefined` also if the class of its Work fails to tell. */
+export function libraryTimesOf(work: object): LibraryTimes | undefined {
+  try {
+    return isWork(work) ? work.libraryTimes : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Whether an op has started; a Work that cannot tell has. */
+export function hasStarted(work: object): boolean {
+  try {
+    return !isWork(work) || hasEnded(work) || work.hasStarted;
+  } catch {
+    return true;
   }
 }
 

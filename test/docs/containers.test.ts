@@ -42,7 +42,7 @@ test("the entries of the flight recorder", async () => {
   const { exitCode, stderr, lines } = await folder.run(["recorded.ts"]);
   expect({ exitCode, stderr }).toEqual({ exitCode: 0, stderr: "" });
   expect(lines).toEqual([
-    "allReduce #2 of 2 float32: scheduled, pending",
+    "allReduce #2 of 2 float32: started, pending",
     expect.stringMatching(/^broadcast #1 of 3 bfloat16: completed, [\d.]+ ms$/),
   ]);
 });

@@ -14,7 +14,7 @@ export interface Frame {
   readonly file: string;
   readonly line: number;
   readonly column: number;
-  /** The line of the stack, as formatted by the runtime. */
+  /** The line of a stack that shows it. */
   readonly text: string;
 }
 
@@ -92,17 +92,23 @@ export function addCallSite(error: Error, site: CallSite): void {
     if (typeof stack !== "string" || frames.length === 0) return;
     const at = stack.search(/\n\s+at /);
     const head = at < 0 ? stack : stack.slice(0, at);
-    const own = (at < 0 ? "" : stack.slice(at + 1)).split("\n").filter((line) => line !== "" && !frames.includes(line));
+    const own = (at < 0 ? "" : stack.slice(at + 1))
+      .split("\n")
+      .map((line) => frameOf(line)[0]?.text ?? line)
+      .filter((line) => line !== "" && !frames.includes(line));
     error.stack = [head, ...frames, ...own].join("\n");
   } catch {
     // The class of a user's error may not allow it; the error itself matters more.
   }
 }
 
-function frameOf(text: string): Frame[] {
-  const match = FRAME.exec(text);
+function frameOf(stackLine: string): Frame[] {
+  const match = FRAME.exec(stackLine);
   if (match === null) return [];
-  const [, name = "", file = "", line, column] = match;
+  const [, given = "", file = "", line, column] = match;
+  // Bun prints the source of the first frame, and the frames at all, only if that one has this form.
+  const text = `    at ${given || "<anonymous>"} (${file}:${line}:${column})`;
+  const name = given === "<anonymous>" ? "" : given;
   return [{ name, file, line: Number(line), column: Number(column), text }];
 }
 

@@ -91,6 +91,19 @@ test("the waiting itself that times out names it, too, and the op goes on", asyn
   work.catch(() => {});
 });
 
+test("an error that nobody catches is printed with the source of the call, also at the top level of a module", () => {
+  const script = `
+    import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};
+    const group = await dist.initProcessGroup({ backend: "fake", store: new dist.HashStore(), rank: 0, worldSize: 1 });
+    await dist.broadcast(new Float32Array(1), { src: 7 }); // here
+  `;
+  const { stderr, exitCode } = Bun.spawnSync([process.execPath, "-e", script]);
+  const text = stderr.toString();
+  expect(exitCode).toBe(1);
+  expect(text).toMatch(/await dist\.broadcast\(.*\/\/ here\n\s+\^/);
+  expect(text).toMatch(/at .*\[eval\]:4:\d+\n\s+at rankFrom/);
+});
+
 test("C10D_CALL_SITES=0 turns call sites off", async () => {
   const script = `
     import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};

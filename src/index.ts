@@ -65,10 +65,12 @@ export {
   type SendOptions,
 } from "./process-group/index.ts";
 export {
+  type DumpOptions,
   FlightRecorder,
   type FlightRecorderOptions,
   type RecordedGroup,
   type RecordedTensor,
+  type RecorderDumpOptions,
   type TraceEntry,
 } from "./recorder/index.ts";
 // A full re-export: otherwise backends could not add their options by `declare module "bun-c10d"`.

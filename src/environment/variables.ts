@@ -251,6 +251,23 @@ export const environmentVariables = {
     default: "none",
     description: "PyTorch's name for C10D_TRACE_BUFFER_SIZE, which has priority.",
   },
+  C10D_TRACE_DIR: {
+    type: "path",
+    default: "none",
+    description:
+      "Folder in which each rank writes the flight recorder as trace_rank_N.json when its group fails; c10d trace reads them.",
+  },
+  TORCH_FR_DUMP_TEMP_FILE: {
+    type: "path",
+    default: "none",
+    description:
+      "Prefix of the files in which each rank writes the flight recorder as a pickle, for torchfrtrace, when its group fails; its rank is appended.",
+  },
+  TORCH_NCCL_ENABLE_TIMING: {
+    type: "flag",
+    default: "False",
+    description: "Whether all groups time their ops in the native library, as group.enableCollectivesTiming() does.",
+  },
   C10D_CHECK_DETACH: {
     type: "flag",
     default: "False",

@@ -1,4 +1,4 @@
-export { createOwnFile } from "./own-file.ts";
+export { createOwnFile, replaceOwnFile } from "./own-file.ts";
 export { createFoldersIn, createOwnFolder, type FolderFinding, ownFolder } from "./own-folder.ts";
 export { programFile } from "./program-file.ts";
 export { foreignOwner, isTrusted, openness, untrustedOwnerAt, writableByAnyoneAt } from "./stranger.ts";

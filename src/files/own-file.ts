@@ -1,4 +1,4 @@
-import { constants } from "node:fs";
+import { closeSync, constants, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { type FileHandle, open, unlink } from "node:fs/promises";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
@@ -12,4 +12,23 @@ export async function createOwnFile(path: string): Promise<FileHandle> {
     if (error.code !== "ENOENT") throw error;
   });
   return open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+}
+
+/**
+ * Writes a file that only this user can read, whole or not at all. What exists at the path is replaced: it is not
+ * written to, and a symbolic link is not followed.
+ * @throws Error when the folder does not exist or cannot be written to.
+ */
+export function replaceOwnFile(path: string, data: string | Uint8Array): void {
+  const temporary = `${path}.${process.pid}.${crypto.randomUUID()}`;
+  const descriptor = openSync(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  try {
+    writeFileSync(descriptor, data);
+    renameSync(temporary, path);
+  } catch (error) {
+    unlinkSync(temporary);
+    throw error;
+  } finally {
+    closeSync(descriptor);
+  }
 }

@@ -114,6 +114,8 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #pipelines: Pipelines;
   readonly #life: GroupLife;
   readonly #hooks: GroupHooks;
+  readonly #logger: Logger | undefined;
+  #isDumped = false;
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
@@ -138,13 +140,17 @@ export class ProcessGroup implements AsyncDisposable {
     this.globalRanks = globalRanks;
     this.timeoutMs = timeoutMs;
     this.boundDevice = boundDevice;
+    this.#logger = logger;
     this.#ranks = new RankNames(name, rank, globalRanks);
     this.#pipelines = new Pipelines(name, pipelines);
     const backends = Object.fromEntries(pipelines.map(({ device, plugin }) => [device.type, plugin.name]));
     // Not the group itself, which the recorder would keep alive after its end.
     const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends });
     this.#hooks = new GroupHooks({ name, rank, globalRanks }, logger);
-    const onFailing = (reason: string, error?: DistError) => this.#hooks.aborting(reason, error);
+    const onFailing = (reason: string, error?: DistError) => {
+      this.#hooks.aborting(reason, error);
+      if (error !== undefined) this.#dump(recorder);
+    };
     this.#life = new GroupLife(name, rank, pipelines, onFailing, async () => {
       recorder.removeGroup(recorded);
       await onClose?.();
@@ -153,6 +159,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works, this.#hooks);
+    if (environmentFlag("TORCH_NCCL_ENABLE_TIMING")) this.#tryEnableTiming();
   }
 
   /** Number of ranks. */
@@ -257,6 +264,15 @@ export class ProcessGroup implements AsyncDisposable {
     await this.#hooks.idle();
   }
 
+  /** A backend that fails to do it must not keep the group from being made. */
+  #tryEnableTiming(): void {
+    try {
+      this.enableCollectivesTiming();
+    } catch (error) {
+      warn(`group "${this.name}": TORCH_NCCL_ENABLE_TIMING has no effect: ${messageOf(error)}`);
+    }
+  }
+
   /** Fails the ops in flight, and the group with them. */
   abort(reason = "the group was aborted"): void {
     this.#life.abort(reason);
@@ -287,6 +303,20 @@ export class ProcessGroup implements AsyncDisposable {
       const code = error instanceof DistError ? error.code : undefined;
       warn(`closing group "${this.name}" at the end of its block failed: ${messageOf(error)}`, code);
     });
+  }
+
+  /** Writes the flight recorder to the files that the environment names, once: the group has failed. */
+  #dump(recorder: FlightRecorder): void {
+    if (this.#isDumped) return;
+    this.#isDumped = true;
+    const where = `group "${this.name}" (rank ${this.rank}) has failed`;
+    try {
+      const paths = recorder.writeFiles(this.globalRanks[this.rank] ?? this.rank);
+      if (paths.length > 0) this.#logger?.warn(`${where}; the flight recorder is in ${paths.join(" and ")}`);
+    } catch (error) {
+      // Not logged: a folder that cannot be written to must be noticed.
+      warn(`${where}, but the flight recorder could not be written: ${messageOf(error)}`, "TRACE_NOT_WRITTEN");
+    }
   }
 
   toString(): string {

@@ -1,4 +1,5 @@
 import { requireFlag, requireOptions } from "../collectives/index.ts";
+import { environmentText } from "../environment/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import { GroupRecord, type GroupRecordInit } from "./group-record.ts";
 import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
@@ -90,6 +91,19 @@ export class FlightRecorder {
   /** The same as a pickle, which PyTorch's `torchfrtrace` reads. c10d: `_dump_fr_trace`. */
   dumpPickle(options: RecorderDumpOptions = {}): Uint8Array<ArrayBuffer> {
     return dumping().pickledDump(this.#dumped(options), options);
+  }
+
+  /**
+   * Writes dumps to the files that `C10D_TRACE_DIR` and `TORCH_FR_DUMP_TEMP_FILE` name, if they are set. For the
+   * process group, when it has failed.
+   * @returns Paths of the files.
+   * @throws Error when they cannot be written.
+   */
+  writeFiles(globalRank: number): readonly string[] {
+    const [folder, prefix] = [environmentText("C10D_TRACE_DIR"), environmentText("TORCH_FR_DUMP_TEMP_FILE")];
+    if (this.capacity === 0 || (folder === undefined && prefix === undefined)) return [];
+    const dumped = this.#dumped({ globalRank });
+    return dumping().writeDumps(dumped, { folder, prefix, globalRank });
   }
 
   #dumped(options: RecorderDumpOptions): DumpedRecorder {

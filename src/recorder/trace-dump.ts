@@ -1,7 +1,9 @@
 import { hostname } from "node:os";
+import { join } from "node:path";
 import { isMainThread, threadId } from "node:worker_threads";
 import packageJson from "../../package.json" with { type: "json" };
 import { OpType, opTable } from "../collectives/index.ts";
+import { createFoldersIn, replaceOwnFile } from "../files/index.ts";
 import { PickleFloat, PickleTuple, type PickleValue, pickle } from "../pickle/index.ts";
 import type { GroupRecord } from "./group-record.ts";
 import type { DroppedOp, RecordedOp } from "./recorded-slot.ts";
@@ -96,6 +98,29 @@ export function traceDump(
 /** The same as a pickle. */
 export function pickledDump(recorder: DumpedRecorder, options: DumpOptions): Uint8Array<ArrayBuffer> {
   return pickle(traceDump(recorder, options, "pickle"));
+}
+
+/** Where dumps are written: JSON in a folder, pickles at a prefix to which the rank is appended. */
+export interface DumpPlaces {
+  readonly folder: string | undefined;
+  readonly prefix: string | undefined;
+  readonly globalRank: number;
+}
+
+/** Writes a dump to each place; returns the paths. */
+export function writeDumps(recorder: DumpedRecorder, { folder, prefix, globalRank }: DumpPlaces): readonly string[] {
+  const paths: string[] = [];
+  if (folder !== undefined) {
+    const path = join(createFoldersIn(folder), `trace_rank_${globalRank}.json`);
+    replaceOwnFile(path, JSON.stringify(traceDump(recorder, {}, "json")));
+    paths.push(path);
+  }
+  if (prefix !== undefined) {
+    const path = `${prefix}${globalRank}`;
+    replaceOwnFile(path, pickledDump(recorder, {}));
+    paths.push(path);
+  }
+  return paths;
 }
 
 /** An entry before its stack is added, which costs the most. */

@@ -1,0 +1,77 @@
+import "reflect-metadata";
+import { afterAll, describe, expect, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import * as dist from "../index.ts";
+import { unpickle } from "../pickle/index.ts";
+import { localRanks } from "../testing/index.ts";
+
+const folder = mkdtempSync(join(tmpdir(), "c10d-dump-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+
+describe("dumpTrace()", () => {
+  test("gives the ops of the rank that calls it, as JSON or as a pickle", async () => {
+    await localRanks(2, async ({ rank }) => {
+      await dist.allReduce(new Float32Array(rank + 1).subarray(0, 1));
+      const dump = JSON.parse(dist.dumpTrace());
+      expect(dump.bun_c10d.rank).toBe(rank);
+      expect(dump.entries).toHaveLength(1);
+      expect(dump.entries[0].frames[0].filename).toBe(import.meta.path);
+      const pickled = unpickle(dist.dumpTrace({ format: "pickle", includeStackTraces: false }));
+      expect((pickled as Map<string, unknown[]>).get("entries")).toHaveLength(1);
+      await dist.barrier();
+    });
+  });
+
+  test.each([[5], [null], [{ format: "xml" }], [{ active: true }]])("refuses %p", (options) => {
+    expect(() => dist.dumpTrace(options as never)).toThrow(dist.InvalidArgumentError);
+  });
+});
+
+/** Runs two ranks of which rank 1 is late, in a process with this environment. */
+function failingJob(env: Record<string, string>) {
+  const index = (path: string) => JSON.stringify(new URL(path, import.meta.url).pathname);
+  const script = `
+    import * as dist from ${index("../index.ts")};
+    import { localRanks } from ${index("../testing/index.ts")};
+    await localRanks(2, async ({ rank }) => {
+      await dist.barrier();
+      if (rank === 0) console.log(await dist.allReduce(new Float32Array(3), { timeout: 30 }).catch(({ code }) => code));
+      else await Bun.sleep(200);
+    });
+  `;
+  return Bun.spawnSync([process.execPath, "-e", script], { env: { ...process.env, C10D_LOG_LEVEL: "warn", ...env } });
+}
+
+describe("a group that fails writes the flight recorder", () => {
+  test("to the files that the environment names, for this user alone, and says where", () => {
+    const [traces, prefix] = [join(folder, "traces"), join(folder, "pickle_")];
+    const { stdout, stderr } = failingJob({ C10D_TRACE_DIR: traces, TORCH_FR_DUMP_TEMP_FILE: prefix });
+    expect(stdout.toString()).toBe("OP_TIMEOUT\n");
+    const path = join(traces, "trace_rank_0.json");
+    expect(stderr.toString()).toContain(`the flight recorder is in ${path} and ${prefix}0`);
+    expect((statSync(path).mode & 0o777).toString(8)).toBe("600");
+    expect(readdirSync(traces).sort()).toEqual(["trace_rank_0.json", "trace_rank_1.json"]);
+    const { entries } = JSON.parse(readFileSync(path, "utf8"));
+    expect(entries.map(({ api, failed }: Record<string, unknown>) => [api, failed])).toEqual([
+      ["barrier", undefined],
+      ["allReduce", true],
+    ]);
+    const pickled = unpickle(readFileSync(`${prefix}0`)) as Map<string, unknown[]>;
+    expect(pickled.get("entries")).toHaveLength(2);
+  });
+
+  test("warns when it cannot, and the op fails as it would otherwise", () => {
+    mkdirSync(join(folder, "file_0"));
+    const { stdout, stderr } = failingJob({ TORCH_FR_DUMP_TEMP_FILE: join(folder, "file_") });
+    expect(stdout.toString()).toBe("OP_TIMEOUT\n");
+    expect(stderr.toString()).toContain("the flight recorder could not be written");
+  });
+
+  test("writes nothing otherwise, nor without entries", () => {
+    const traces = join(folder, "none");
+    failingJob({ C10D_TRACE_DIR: traces, C10D_TRACE_BUFFER_SIZE: "0" });
+    expect(readdirSync(folder)).not.toContain("none");
+  });
+});

@@ -25,6 +25,7 @@ import { capabilitiesFault } from "../../registry/plugin-shape.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Store } from "../../store/store.ts";
 import type { Device, DeviceType } from "../../tensor/index.ts";
+import { traceOps } from "../op-spans.ts";
 import { agreedCapabilities } from "./agreed-capabilities.ts";
 
 export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
@@ -47,6 +48,7 @@ const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>(
  */
 export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   const pipelines: Pipeline[] = [];
+  await traceOps();
   try {
     for (const [type, plugin] of plan.plugins) {
       const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };

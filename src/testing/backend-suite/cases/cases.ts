@@ -2,6 +2,7 @@ import type { SuiteCase } from "../suite-case.ts";
 import { barrierCases } from "./barriers.ts";
 import { deviceCases } from "./devices.ts";
 import { failureCases } from "./failures.ts";
+import { hookCases } from "./hooks.ts";
 import { messageCases } from "./messages.ts";
 import { movementCases } from "./movement.ts";
 import { orderingCases } from "./ordering.ts";
@@ -17,6 +18,7 @@ export const suiteCases: readonly SuiteCase[] = [
   ...barrierCases,
   ...refusalCases,
   ...orderingCases,
+  ...hookCases,
   ...subGroupCases,
   ...deviceCases,
   ...failureCases,

@@ -1,6 +1,7 @@
 /**
  * The cost of an op that sends nothing: one rank, and a shim whose ops complete at once. Shows where the time goes: the
- * engine alone (a loop in C++), the calls of the shim ABI from TypeScript, the backend, and all of `dist.allReduce()`.
+ * engine alone (a loop in C++), the calls of the shim ABI from TypeScript, the backend, and all of `dist.allReduce()`,
+ * without and with call sites and hooks. The flight recorder is on.
  *
  *     bun bench/overhead.ts [--rounds 15] [--json]
  */
@@ -42,6 +43,10 @@ const { values } = parseArgs({
 });
 const store = new dist.HashStore();
 await using group = await dist.initProcessGroup({ backend: "null", store, rank: 0, worldSize: 1 });
+const withoutSites = await groupWith("0");
+const hooked = await groupWith("1");
+hooked.registerHook({ pre: () => {}, post: () => {} });
+hooked.registerOnCompletionHook(() => {});
 const tensor = new Float32Array(1);
 const device = { type: "cpu", index: 0 } as const;
 const terms = { reduceOp: dist.ReduceOp.SUM };
@@ -56,11 +61,9 @@ const loops: Readonly<Record<string, (count: number) => number | Promise<number>
     for (let i = 0; i < count; i++) backend.submit([allReduceCall()])[0]?.wait();
     return (Bun.nanoseconds() - begin) / count;
   },
-  "group.allReduce(t).wait()": (count) => {
-    const begin = Bun.nanoseconds();
-    for (let i = 0; i < count; i++) group.allReduce(tensor).wait();
-    return (Bun.nanoseconds() - begin) / count;
-  },
+  "group.allReduce(t).wait(), C10D_CALL_SITES=0": (count) => groupLoop(withoutSites, count),
+  "group.allReduce(t).wait()": (count) => groupLoop(group, count),
+  "group.allReduce(t).wait(), hooks and end hook": (count) => groupLoop(hooked, count),
   "dist.allReduce(t).wait()": (count) => {
     const begin = Bun.nanoseconds();
     for (let i = 0; i < count; i++) dist.allReduce(tensor).wait();
@@ -97,6 +100,27 @@ else {
     `${Math.min(...nanos).toFixed(0)}`,
   ]);
   console.log(table([["ns per op", "median", "least"], ...rows]));
+  const figure = (name: string) => median(taken.get(name) ?? []);
+  const bare = figure("group.allReduce(t).wait(), C10D_CALL_SITES=0");
+  const facade = bare - figure("backend.submit([call]) and wait()");
+  const sites = figure("group.allReduce(t).wait()") - bare;
+  console.log(`facade, pipeline and recorder: ${facade.toFixed(0)} ns (goal 400)`);
+  console.log(`call sites: ${sites.toFixed(0)} ns more (goal 600)`);
+}
+
+function groupLoop(of: dist.ProcessGroup, count: number): number {
+  const begin = Bun.nanoseconds();
+  for (let i = 0; i < count; i++) of.allReduce(tensor).wait();
+  return (Bun.nanoseconds() - begin) / count;
+}
+
+/** A group reads the variable when it is made. */
+async function groupWith(callSites: string): Promise<dist.ProcessGroup> {
+  process.env.C10D_CALL_SITES = callSites;
+  const made = await dist.newGroup();
+  delete process.env.C10D_CALL_SITES;
+  if (made === null) throw new Error("this rank is not a member");
+  return made;
 }
 
 function nativeLoop(): (count: number) => number {

@@ -41,6 +41,12 @@ describe.each(["await", "wait"] as const)("an error that %s gives shows the line
   });
 });
 
+test("an op without a group shows the line of the call first", async () => {
+  const error = await failure(dist.barrier(), "await");
+  expect(error.code).toBe("NOT_INITIALIZED");
+  expect(firstFrame(error)).toContain(here);
+});
+
 test("a time-out names the line of the call in its message and details", async () => {
   await localRanks(2, async ({ rank }) => {
     if (rank === 1) {

@@ -174,7 +174,7 @@ function entryOf(op: RecordedOp, number: number, id: number, form: Form): DumpEn
 
 function framed({ fields, op }: DumpEntry, { includeStackTraces = true }: DumpOptions): Dict {
   if (!includeStackTraces) return fields;
-  const frames = op.frames.map(({ name, file, line }) => ({ name: name || "<module>", filename: file, line }));
+  const frames = op.frames.map(({ name, file, line }) => ({ name: name || "<anonymous>", filename: file, line }));
   return { ...fields, frames };
 }
 

@@ -21,7 +21,7 @@ import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
 import { type Device, deviceOf } from "../tensor/index.ts";
-import { defaultTimeoutMs, type Timeout, timeoutMs, withLimit } from "../time/index.ts";
+import { defaultTimeoutMs, type Timeout, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { getDebugLevel } from "./debug-level.ts";
 import { currentContext, type DistContext, type World } from "./dist-context.ts";
@@ -108,6 +108,8 @@ export async function initProcessGroup<const Name extends string = string>(
     });
   }
   context.initializing = true;
+  const counter = WaitCounter.of("pytorch.wait_counter.c10d.init_process_group");
+  const started = counter.start();
   try {
     const world = await makeWorld(context, options);
     context.world = world;
@@ -115,6 +117,7 @@ export async function initProcessGroup<const Name extends string = string>(
   } catch (error) {
     throw explained("initProcessGroup", error);
   } finally {
+    counter.stop(started);
     context.initializing = false;
   }
 }

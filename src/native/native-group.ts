@@ -1,7 +1,7 @@
 import type { Pointer } from "bun:ffi";
 import { isMainThread } from "node:worker_threads";
 import { type DistError, throwLater } from "../errors/index.ts";
-import { asError, type GroupState } from "../work/index.ts";
+import { asError, blockedSliceMs, type GroupState, serveBlocked } from "../work/index.ts";
 import { EventFlag, EventKind, EventLayout, Status } from "./abi.generated.ts";
 import { type ExchangeHost, ExchangeService } from "./exchange-service.ts";
 import { capabilitiesOf, type NativeCapabilities, type NativeStats, statsOf } from "./group-facts.ts";
@@ -236,18 +236,19 @@ export class NativeGroup {
 
   /**
    * Waits natively, in slices: a Worker can be terminated only between two of them, and other ops of this thread
-   * progress between them. An op of several steps then begins its next one, for which the peer of this op may be
-   * waiting.
+   * progress between them, as do requests to a worker server. An op of several steps then begins its next one, for
+   * which the peer of this op may be waiting.
    */
   #await(id: number, limitMs: number): number {
     const isAlone = this.#works.size === 1 && busy.size === (this.#holding ? 1 : 0);
-    const sliceMs = isAlone ? WAIT_SLICE_MS : Math.min(WAIT_SLICE_MS, SHARED_SLICE_MS);
+    const sliceMs = Math.min(WAIT_SLICE_MS, blockedSliceMs(), isAlone ? Number.POSITIVE_INFINITY : SHARED_SLICE_MS);
     if (limitMs <= sliceMs) return this.#symbols.c10d_wait(this.#handle, id, limitMs, this.#result, EventLayout.SIZE);
     const deadline = limitMs === Number.POSITIVE_INFINITY ? limitMs : performance.now() + limitMs;
     for (let leftMs = limitMs; ; leftMs = Math.max(0, deadline - performance.now())) {
       const slice = Math.min(leftMs, sliceMs);
       const status = this.#symbols.c10d_wait(this.#handle, id, slice, this.#result, EventLayout.SIZE);
       if (status !== Status.WAIT_TIMEOUT || leftMs <= sliceMs) return status;
+      serveBlocked();
       if (isAlone) continue;
       for (const group of busy) group.#drain();
       for (const group of unkicked) group.#kick();

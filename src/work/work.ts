@@ -13,7 +13,8 @@ import {
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
-import { type Timeout, timeoutMs } from "../time/index.ts";
+import { type Timeout, timeoutMs, WaitCounter } from "../time/index.ts";
+import { isServed } from "./blocked-thread.ts";
 import type { WorkInfo } from "./work-info.ts";
 
 /** The error of a failed Work, else undefined. Does not mark it as observed. */
@@ -77,6 +78,14 @@ export let finishedOf: (work: Work<unknown>) => number;
 
 /** Sets the guard of a Work: from now on, no `wait()` blocks longer than the guard allows. Once for each Work. */
 export let guardWork: (work: Work<unknown>, guard: WorkGuard) => void;
+
+/** Time blocked in `wait()` while a worker server runs, by number of the op. */
+const waitCounters: WaitCounter[] = [];
+
+function waitCounterOf(opType: OpType): WaitCounter {
+  waitCounters[opType] ??= WaitCounter.of(`bun_c10d.wait_counter.Work__wait.${opNames[opType] ?? "unknown"}`);
+  return waitCounters[opType];
+}
 
 /** Errors that were observed, on any of the Works that carry them. */
 const seenErrors = new WeakSet<DistError>();
@@ -413,12 +422,17 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   #blockForUser(limitMs: number): void {
+    // Only where somebody can ask for it: reading the clock twice would cost a tenth of a small op.
+    const counter = isServed() ? waitCounterOf(this.opType) : undefined;
+    const started = counter?.start() ?? 0;
     try {
       this.#blockWithin(limitMs);
     } catch (error) {
       // Parts of an op have no owner: the whole explains their errors.
       if (error instanceof DistError) this.#owner?.explain?.(error, this, this.#callSite);
       throw error;
+    } finally {
+      counter?.stop(started);
     }
   }
 

@@ -2,7 +2,7 @@ import { type OpCall, opNames, opTypeOf, tensorsOf } from "../../collectives/ind
 import { type DistError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
 import type { Clock } from "../../registry/index.ts";
 import { isDetachable, STAGED_BYTES, stagedBytes, type TensorView } from "../../tensor/index.ts";
-import { Work } from "../../work/index.ts";
+import { blockedSliceMs, serveBlocked, Work } from "../../work/index.ts";
 import { bytesOf, isThere } from "./element-bytes.ts";
 import type { PendingOp } from "./exchange/exchange-port.ts";
 
@@ -118,7 +118,10 @@ export class LocalWork extends Work<void> implements PendingOp {
         late = true;
         this.#host.onTimeout(this);
       } else if (now >= deadline) throw this.waitTimeout(limitMs);
-      else pump(Math.min(deadline - now, leftMs));
+      else {
+        pump(Math.min(deadline - now, leftMs, blockedSliceMs()));
+        serveBlocked();
+      }
     }
   }
 }

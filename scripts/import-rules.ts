@@ -38,6 +38,7 @@ export const rooms: readonly Room[] = [
   room("middleware", ...upToWork, "registry", contract),
   room("process-group", ...upToWork, "recorder", "registry", contract),
   room("distributed", ...upToWork, "recorder", "store", "rendezvous", "registry", "middleware", "process-group"),
+  room("control", ...upToWork, "files", "recorder", "store", "registry", "process-group", "distributed"),
   room(
     "testing",
     ...upToWork,

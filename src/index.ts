@@ -14,6 +14,7 @@ export {
   type ReduceOpName,
   type Side,
 } from "./collectives/index.ts";
+export * from "./control/index.ts";
 export * from "./distributed/index.ts";
 export {
   BackendUnavailableError,

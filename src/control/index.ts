@@ -1,0 +1,1 @@
+export { type ControlBarrierOptions, type ControlOptions, StoreCollectives } from "./store-collectives.ts";

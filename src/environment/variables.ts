@@ -61,6 +61,11 @@ export const environmentVariables = {
     description:
       "Shared secret by which clients and server of the TCP store authenticate. c10d run makes one for each job.",
   },
+  TORCH_WORKER_SERVER_SOCKET: {
+    type: "path",
+    default: "none: no server",
+    description: "Path of the Unix socket that workerMain() serves the control plane on.",
+  },
   TORCHELASTIC_MAX_RESTARTS: {
     type: "integer",
     default: "0",

@@ -1,0 +1,47 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { createContainer, getHandlerNames } from "../../src/index.ts";
+import { CodeFolder, root } from "./code-folder.ts";
+
+setDefaultTimeout(60_000);
+
+// Compiles and runs the programs of docs/control.md.
+
+const page = readFileSync(join(root, "docs/control.md"), "utf8");
+const programs = [...page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm)].map(
+  ([, name = "", code = ""]) => [name, code] as const,
+);
+
+let folder: CodeFolder;
+beforeAll(() => {
+  folder = new CodeFolder("control", programs);
+});
+afterAll(() => folder[Symbol.dispose]());
+
+test("all programs compile", async () => {
+  expect(programs.map(([name]) => name)).toEqual(["served.ts", "socket.ts", "collectives.ts"]);
+  expect(await folder.compileErrors()).toEqual([]);
+});
+
+test("served.ts: each rank answers", async () => {
+  const { exitCode, stderr, lines } = await folder.runRanks("served.ts");
+  expect([exitCode, stderr, lines]).toEqual([0, "", ["0 pong 3 true", "1 pong 3 true"]]);
+});
+
+test("socket.ts", async () => {
+  const { exitCode, stderr, stdout } = await folder.run(["socket.ts"]);
+  expect([exitCode, stderr, stdout]).toEqual([0, "", "unix:worker.sock pong\n"]);
+});
+
+test("collectives.ts", async () => {
+  const { exitCode, stderr, stdout } = await folder.run(["collectives.ts"]);
+  expect([exitCode, stderr, stdout]).toEqual([0, "", "[ 3, 3 ]\nbarrier failed -- missing ranks: 1\n"]);
+});
+
+test("the table has every handler", () => {
+  const [, table = ""] = page.split("| handler | what it answers |");
+  const rows = (table.split("\n\n")[0] ?? "").split("\n").map((row) => row.split("|")[1] ?? "");
+  const names = rows.flatMap((cell) => Array.from(cell.matchAll(/`(\w+)`/g), ([, name = ""]) => name));
+  expect(names.sort()).toEqual(getHandlerNames({ container: createContainer() }).sort());
+});

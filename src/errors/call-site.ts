@@ -47,13 +47,13 @@ export function captureCallSite(): CallSite {
   return site;
 }
 
-/** The frames of user code, the innermost first; all of them if none is recognised. */
+/** The frames of user code, the innermost first; none if tail calls have left none. */
 export function framesOf(site: CallSite): readonly Frame[] {
   let frames = known.get(site);
   if (frames === undefined) {
     const all = (site.stack ?? "").split("\n").flatMap(frameOf);
     const first = all.findIndex(({ file }) => !isOwn(file));
-    frames = first < 0 ? all : all.slice(first);
+    frames = first < 0 ? [] : all.slice(first);
     known.set(site, frames);
   }
   return frames;
@@ -112,9 +112,9 @@ function frameOf(stackLine: string): Frame[] {
   return [{ name, file, line: Number(line), column: Number(column), text }];
 }
 
-/** Whether a file belongs to what lies between the user's call and the native library. */
+/** Whether a file is one of this package, and no test of it. */
 function isOwn(file: string): boolean {
   if (ownFolder === undefined || !file.startsWith(ownFolder)) return false;
   const inside = file.slice(ownFolder.length);
-  return !/\.test\.ts$|\/fixtures\/|^testing\//.test(inside);
+  return !/\.test\.ts$|\/fixtures\//.test(inside);
 }

@@ -177,7 +177,7 @@ describe("failures among ranks of one thread", () => {
     expect(waiting).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
     expect(waiting?.message).toContain("timed out after 60 ms; rank 0 did not arrive");
     expect(late).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
-    expect(late?.message).toMatch(/: rank \d: timed out after 60 ms; rank 0 did not arrive$/);
+    expect(late?.message).toMatch(/: rank \d: timed out after 60 ms; rank 0 did not arrive(;|$)/);
   });
 
   test.each<[string, (rank: number) => PromiseLike<unknown>, string]>([
@@ -197,7 +197,7 @@ describe("failures among ranks of one thread", () => {
   ])("two ranks %s: neither is blamed", async (_, body, text) => {
     for (const error of await errorsOf(2, body)) {
       expect(error).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [] } });
-      expect(error.message).toEndWith(`timed out after 60 ms; ${text}`);
+      expect(error.message).toContain(`timed out after 60 ms; ${text}`);
     }
   });
 
@@ -214,7 +214,7 @@ describe("failures among ranks of one thread", () => {
       "rank 1 did not arrive; rank 1 was at allReduce(int8[2], SUM) as collective #1",
     ],
   ])("a rank that is missing because it is at %s: the error says so", async (_, body, text) => {
-    for (const error of await errorsOf(3, body)) expect(error.message).toEndWith(`timed out after 60 ms; ${text}`);
+    for (const error of await errorsOf(3, body)) expect(error.message).toContain(`timed out after 60 ms; ${text}`);
   });
 
   test("a rank that refused its call is reported", async () => {
@@ -223,7 +223,7 @@ describe("failures among ranks of one thread", () => {
       else await dist.broadcast(new Int8Array(1), { src: 5 }).catch(() => Bun.sleep(150));
     });
     expect(waiting).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0] } });
-    expect(waiting?.message).toEndWith("timed out after 60 ms; rank 0 did not arrive; rank 0 has refused 1 call");
+    expect(waiting?.message).toContain("timed out after 60 ms; rank 0 did not arrive; rank 0 has refused 1 call");
   });
 
   test("all ranks that have closed the group are named", async () => {

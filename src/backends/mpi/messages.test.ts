@@ -2,11 +2,13 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "../../testing/index.ts";
 import { describeMpi, launchWith } from "./fixtures/availability.ts";
 import type { UnequalMessages } from "./fixtures/unequal-messages.ts";
+import { leftovers, type Unreceived } from "./fixtures/unreceived.ts";
 import { implementations } from "./implementation.ts";
 
 setDefaultTimeout(120_000);
 
 const body = new URL("./fixtures/unequal-messages.ts", import.meta.url);
+const unreceived = new URL("./fixtures/unreceived.ts", import.meta.url);
 
 for (const implementation of implementations) {
   describeMpi("mpi messages", implementation, () => {
@@ -37,5 +39,22 @@ for (const implementation of implementations) {
         }
       },
     );
+
+    test.each([2, 3])("%d ranks: a message that nobody received does not reach a later group", async (n) => {
+      const outcomes = await spawnRanks(n, unreceived, { ...launchWith(implementation), timeout: 60_000 });
+      expect(outcomes.map(({ exitCode, error }) => ({ exitCode, error: error?.stack }))).toEqual(
+        Array.from({ length: n }, () => ({ exitCode: 0, error: undefined })),
+      );
+      const found = outcomes[1]?.value as Unreceived[];
+      expect(found.length).toBe(3 * leftovers.length);
+      for (const { kind, error, value } of found) {
+        expect({ kind, value, code: error?.code, peers: error?.details?.peers }).toEqual({
+          kind,
+          value: 0,
+          code: "OP_TIMEOUT",
+          peers: [0],
+        });
+      }
+    });
   });
 }

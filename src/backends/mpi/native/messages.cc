@@ -139,8 +139,10 @@ bool match_message(Call& call, const Communicator& communicator, const Waiting& 
   return true;
 }
 
-void end_message(Op& op, const MPI_Status& status) {
-  if (!sends(op)) op.source = status.MPI_SOURCE;
+bool end_message(Op& op, const MPI_Status& status) {
+  if (sends(op)) return false;
+  op.source = status.MPI_SOURCE;
+  return true;
 }
 
 void give_grace(Op& op, int rank) {

@@ -32,8 +32,8 @@ class Waiting {
 /// the buffer.
 bool match_message(Call& call, const Communicator& communicator, const Waiting& earlier);
 
-/// Sets the source of a message that was received.
-void end_message(Op& op, const MPI_Status& status);
+/// Sets the source of a message, if the op is a receive; returns whether it is.
+bool end_message(Op& op, const MPI_Status& status);
 
 /// Extends the deadline of a monitored barrier: for rank 0 so that it can name the missing ranks, which the engine
 /// could not, and for the others so that they get its answer, since they may have begun earlier.

@@ -226,6 +226,7 @@ class MpiTransport final : public Transport {
   void begin(Call& call) {
     if (call.op->point_to_point()) {
       begin_message(call, comm_);
+      if (!call.unmatched) self_->note_sent_to(call.op->request.peer);
       return;
     }
     const bool compares = !comm_.mixed && comm_.size > 1;
@@ -298,7 +299,7 @@ class MpiTransport final : public Transport {
       require_success(code, "MPI_Test");
     }
     if (over == 0) return false;
-    if (op.point_to_point()) end_message(op, status);
+    if (op.point_to_point() && end_message(op, status)) self_->note_received_from(op.source);
     return true;
   }
 

@@ -21,10 +21,12 @@ struct PeerMessage {
   int32_t rank;
   /// Collectives that it took part in; of a failure, up to the one that the ranks called differently, or 0.
   uint64_t collectives;
+  /// Messages of users that it has sent to the receiver.
+  uint64_t messages;
   /// Of a failure: the rank that caused it, or -1, and its c10d_status.
   int32_t cause;
   int32_t status;
-  char text[480];
+  char text[472];
 };
 
 }  // namespace c10d::mpi_shim

@@ -43,7 +43,7 @@ void PeerMessenger::leave(const std::shared_ptr<Membership>& member, MPI_Comm co
   send(*member, PeerMessage::closed);
   receive();
   const uint64_t group = member->group_;
-  left_[group] = {communicator, member->collectives, member->ranks_.size() - 1};
+  left_[group] = {communicator, member, member->ranks_.size() - 1};
   size_t seen = 0;
   for (const PeerMessage& message : member->received_since(seen)) free_left(group, message);
 }
@@ -109,6 +109,7 @@ void PeerMessenger::send(Membership& member, PeerMessage::Kind kind, const Failu
     message->kind = kind;
     message->rank = member.rank_;
     message->collectives = cause == nullptr ? member.collectives.load() : cause->collective();
+    message->messages = member.sent_to_[rank];
     message->cause = cause == nullptr ? -1 : cause->peer();
     message->status = cause == nullptr ? int32_t{C10D_OK} : cause->status();
     if (cause != nullptr) cause->text().copy(message->text, sizeof message->text - 1);
@@ -172,8 +173,12 @@ void PeerMessenger::free_left(uint64_t group, const PeerMessage& message) {
   const auto found = left_.find(group);
   if (found == left_.end()) return;
   Left& left = found->second;
-  // If that rank failed or called more collectives, something may be left in the communicator: then it is not freed.
-  if (message.kind == PeerMessage::closed && message.collectives == left.collectives) {
+  const Membership& member = *left.member;
+  // If that rank failed, called more collectives, or sent a message that was not received, something is left in the
+  // communicator: then it is not freed, or MPI might deliver that to a later one.
+  const bool is_empty = message.kind == PeerMessage::closed && message.collectives == member.collectives &&
+                        message.messages == member.received_from_[static_cast<size_t>(message.rank)];
+  if (is_empty) {
     if (--left.awaited > 0) return;
     MPI_Comm_free(&left.communicator);
   }

@@ -51,7 +51,8 @@ class PeerMessenger {
   /// A communicator that is yet to be freed.
   struct Left {
     MPI_Comm communicator;
-    uint64_t collectives;
+    /// What this rank took part in.
+    std::shared_ptr<Membership> member;
     /// Members that have not yet sent that they left.
     size_t awaited;
   };

@@ -138,6 +138,18 @@ describe("tensor()", () => {
     expect(() => tensor(new Uint8Array(7), { dtype: "float32" })).toThrow("7 bytes are not a whole number of float32");
   });
 
+  test("errors about the bytes name the argument", () => {
+    const odd = new Uint8Array(new ArrayBuffer(12), 1, 8);
+    const calls = [
+      () => tensor(new Uint8Array(7), { dtype: "float32" }),
+      () => tensor(odd, { dtype: "float32" }),
+      () => tensor([1, 2, 3], { dtype: "complex64" }),
+    ];
+    for (const call of calls) {
+      expect(call).toThrow(expect.objectContaining({ code: "INVALID_ARGUMENT", details: { argument: "data" } }));
+    }
+  });
+
   test("an unaligned offset is refused", () => {
     const odd = new Uint8Array(new ArrayBuffer(12), 1, 8);
     expect(() => tensor(odd, { dtype: "float32" })).toThrow("byte offset 1 is not aligned for float32");

@@ -149,10 +149,13 @@ function storageOver(data: unknown, dtype: DType): TensorStorage {
   if (bytes % size !== 0) {
     throw new InvalidArgumentError(
       `tensor(): ${bytes} bytes are not a whole number of ${dtype} elements (${size} bytes each)`,
+      { argument: "data" },
     );
   }
   if (offset % Storage.BYTES_PER_ELEMENT !== 0) {
-    throw new InvalidArgumentError(`tensor(): byte offset ${offset} is not aligned for ${dtype}`);
+    throw new InvalidArgumentError(`tensor(): byte offset ${offset} is not aligned for ${dtype}`, {
+      argument: "data",
+    });
   }
   return new Storage(buffer as ArrayBuffer, offset, bytes / Storage.BYTES_PER_ELEMENT);
 }
@@ -183,7 +186,9 @@ function storageFromValues(given: readonly (number | bigint | boolean)[], dtype:
   if (dtype === "uint64") return BigUint64Array.from(values, integerOf);
   if (dtype === "bool") return Uint8Array.from(values, (v) => (v || Number.isNaN(v) ? 1 : 0));
   if ((dtype === "complex64" || dtype === "complex128") && values.length % 2 !== 0) {
-    throw new InvalidArgumentError(`tensor(): ${dtype} takes (re, im) pairs, got ${values.length} numbers`);
+    throw new InvalidArgumentError(`tensor(): ${dtype} takes (re, im) pairs, got ${values.length} numbers`, {
+      argument: "data",
+    });
   }
   const numbers = values.map(Number);
   const encoding = encodings[dtype];

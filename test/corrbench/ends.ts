@@ -35,9 +35,12 @@ export function unlessSpared(...verdicts: readonly Verdict[]): Of {
 /** A send that nobody receives: whether it ends is up to the backend, as in MPI. */
 export const unreceived: readonly Verdict[] = [finishes, missing("send", 1)];
 
-/** Two ranks that wait for each other. One that blocks cannot ask the other one, and names it. */
+/** Two ranks that wait for each other. One that blocks cannot ask the other one: unless the backend knows, it names it. */
 export function waitingForEachOther(op: string): Of {
-  return ({ rank, mode }) => (mode === "await" ? [crossed(op, 0, 1)] : [missing(op, 1 - rank)]);
+  return ({ rank, mode }) => {
+    const both = crossed(op, 0, 1);
+    return mode === "await" ? [both] : [both, missing(op, 1 - rank)];
+  };
 }
 
 /** Whether a small message is sent before its receive is posted. */

@@ -8,6 +8,8 @@ import {
   notInitialized,
   refused,
   refusedTensor,
+  type Sized,
+  sized,
   size as sizes,
   type Verdict,
 } from "./verdict.ts";
@@ -40,14 +42,12 @@ const senderRefuses = (verdict: Verdict): End => pair([verdict], [missing("recv"
 /** The receiver refuses its call. */
 const receiverRefuses = (verdict: Verdict): End => pair(unreceived, [verdict]);
 /** The receiver sees a message of another size. The sender may be told, or have ended before. */
-const receiverSees = (sent: number, expected: number): End =>
+const receiverSees = (sent: Sized, expected: Sized): End =>
   pair([finishes, sizes(sent, expected)], [sizes(sent, expected)]);
 
 /** The receiver misses the message; a sender that waits for its receive as well sees that each waits for the other. */
-const otherTag: End = pair(
-  ({ mode }) => (mode === "await" ? [...unreceived, crossed("send", 0, 1)] : unreceived),
-  ({ mode, place }) =>
-    mode === "await" && !sendsAhead(place) ? [missing("recv", 0), crossed("recv", 0, 1)] : [missing("recv", 0)],
+const otherTag: End = pair([...unreceived, crossed("send", 0, 1)], ({ place }) =>
+  sendsAhead(place) ? [missing("recv", 0)] : [missing("recv", 0), crossed("recv", 0, 1)],
 );
 
 const noRequest =
@@ -183,7 +183,7 @@ export const messageFaults: readonly (Faulty | NotHere)[] = [
       (run) => sends(run, new Float64Array([42])),
       (run) => receives(run, new Int8Array(1)),
     ),
-    end: receiverSees(8, 1),
+    end: receiverSees(sized(8, "float64[1]"), sized(1, "int8[1]")),
   },
   {
     program: "ArgError-MPIRecv-Type-2",
@@ -192,7 +192,7 @@ export const messageFaults: readonly (Faulty | NotHere)[] = [
       (run) => sends(run, new Int32Array([1])),
       (run) => receives(run, new Int8Array(1)),
     ),
-    end: receiverSees(4, 1),
+    end: receiverSees(sized(4, "int32[1]"), sized(1, "int8[1]")),
   },
   {
     program: "ArgError-MPIRecv-Type-3",
@@ -441,12 +441,12 @@ export const moreFaults: readonly Faulty[] = [
     program: "message longer than its receive",
     fault: "as ArgError-MPISend-Count-3, but the sender's buffer has the element",
     body: between((run) => sends(run, new Int32Array(N + 1)), receives),
-    end: receiverSees(4 * N + 4, 4 * N),
+    end: receiverSees(sized(4 * N + 4, `int32[${N + 1}]`), sized(4 * N, `int32[${N}]`)),
   },
   {
     program: "message shorter than its receive",
     fault: "legal in MPI; here a message has the size of its receive",
     body: between((run) => sends(run, new Int32Array(1)), receives),
-    end: receiverSees(4, 4 * N),
+    end: receiverSees(sized(4, "int32[1]"), sized(4 * N, `int32[${N}]`)),
   },
 ];

@@ -7,14 +7,24 @@ export type Verdict =
   /** The backend has no such reduction. */
   | { readonly kind: "unsupported"; readonly op: string; readonly argument: string }
   | { readonly kind: "not initialized" }
-  /** The op times out, and names at least one of these ranks and no other. */
+  /**
+   * The op times out, and names at least one of these ranks and no other. If a rank blocks and the time of another one
+   * is up first, its error says that instead (`PEER_LOST`), and names them as well.
+   */
   | { readonly kind: "missing"; readonly op: string; readonly peers: readonly number[] }
   /** The op times out, and names two ranks that wait for each other, without blaming one of them. */
   | { readonly kind: "crossed"; readonly op: string; readonly peers: readonly [number, number] }
   /** Two ranks call different collectives; the error names both calls. */
   | { readonly kind: "desync"; readonly calls: readonly Called[] }
-  /** A message has another size than its receive; the error names both sizes in bytes. */
-  | { readonly kind: "size"; readonly sent: number; readonly expected: number };
+  /** A message has another size than its receive; the error names both. */
+  | { readonly kind: "size"; readonly sent: Sized; readonly expected: Sized };
+
+/** The size of a message: gloo and mpi know its bytes, the others also its dtype. */
+export interface Sized {
+  readonly bytes: number;
+  /** As in messages, e.g. `int32[4]`. */
+  readonly text: string;
+}
 
 /** A call as a message names it. */
 export interface Called {
@@ -54,6 +64,10 @@ export function called(call: string, ...ranks: readonly number[]): Called {
   return { call, ranks };
 }
 
-export function size(sent: number, expected: number): Verdict {
+export function size(sent: Sized, expected: Sized): Verdict {
   return { kind: "size", sent, expected };
+}
+
+export function sized(bytes: number, text: string): Sized {
+  return { bytes, text };
 }

@@ -50,6 +50,12 @@ const otherTag: End = pair([...unreceived, crossed("send", 0, 1)], ({ place }) =
   sendsAhead(place) ? [missing("recv", 0)] : [missing("recv", 0), crossed("recv", 0, 1)],
 );
 
+/** A sender that blocks over gloo. */
+const resetByReceiver: Faulty["known"] = ({ mode, place }) =>
+  place.backend === "gloo" && mode === "wait"
+    ? "a sender that blocks may see that the receiver broke the connection (PEER_LOST) before it is told why"
+    : undefined;
+
 const noRequest =
   "a request is a Work that the call returns; there is no place for it that could be missing, and dropping it is legal";
 const noOutput = "`isCompleted()` returns what MPI_Test writes; there is no argument that could be null";
@@ -184,6 +190,7 @@ export const messageFaults: readonly (Faulty | NotHere)[] = [
       (run) => receives(run, new Int8Array(1)),
     ),
     end: receiverSees(sized(8, "float64[1]"), sized(1, "int8[1]")),
+    known: resetByReceiver,
   },
   {
     program: "ArgError-MPIRecv-Type-2",
@@ -193,6 +200,7 @@ export const messageFaults: readonly (Faulty | NotHere)[] = [
       (run) => receives(run, new Int8Array(1)),
     ),
     end: receiverSees(sized(4, "int32[1]"), sized(1, "int8[1]")),
+    known: resetByReceiver,
   },
   {
     program: "ArgError-MPIRecv-Type-3",
@@ -442,11 +450,13 @@ export const moreFaults: readonly Faulty[] = [
     fault: "as ArgError-MPISend-Count-3, but the sender's buffer has the element",
     body: between((run) => sends(run, new Int32Array(N + 1)), receives),
     end: receiverSees(sized(4 * N + 4, `int32[${N + 1}]`), sized(4 * N, `int32[${N}]`)),
+    known: resetByReceiver,
   },
   {
     program: "message shorter than its receive",
     fault: "legal in MPI; here a message has the size of its receive",
     body: between((run) => sends(run, new Int32Array(1)), receives),
     end: receiverSees(sized(4, "int32[1]"), sized(4 * N, `int32[${N}]`)),
+    known: resetByReceiver,
   },
 ];

@@ -25,6 +25,7 @@ export const rooms: readonly Room[] = [
   room("environment", "errors"),
   room("time", "errors"),
   room("files", "errors"),
+  room("trace", "errors", "pickle"),
   room("tensor", "errors", "environment"),
   room("collectives", "errors", "time", "tensor"),
   room("work", "errors", "time", "tensor", "collectives"),
@@ -53,7 +54,19 @@ export const rooms: readonly Room[] = [
     "process-group",
     "distributed",
   ),
-  room("cli", ...upToWork, "files", "store", "rendezvous", "native", "registry", "process-group", "distributed"),
+  room(
+    "cli",
+    ...upToWork,
+    "files",
+    "pickle",
+    "trace",
+    "store",
+    "rendezvous",
+    "native",
+    "registry",
+    "process-group",
+    "distributed",
+  ),
 ];
 
 /** The one file that reaches the built-in backends, by lazy imports. */

@@ -31,8 +31,11 @@ export interface CommandDefinition<F extends Flags> {
   readonly flags: F;
   /** Usage text for the program that the command runs and its arguments. Without it there are no positionals. */
   readonly program?: string;
+  /** Usage text for the operands of a command that runs no program; flags may stand before and after them. */
+  readonly operands?: string;
   /** Paragraph below the flags. */
   readonly notes?: string;
+  /** @param program The program and its arguments, or the operands. */
   run(values: FlagValues<F>, program: readonly string[]): Promise<number>;
 }
 
@@ -42,7 +45,8 @@ export function defineCommand<const F extends Flags>(definition: CommandDefiniti
     name: definition.name,
     // Async, so that bad arguments also reject.
     async run(args) {
-      const [own, program] = splitAtProgram(definition.flags, args);
+      const hasOperands = definition.operands !== undefined;
+      const [own, program] = hasOperands ? [args, []] : splitAtProgram(definition.flags, args);
       if (own.includes("--help") || own.includes("-h")) {
         console.log(usage(definition));
         return 0;
@@ -50,19 +54,20 @@ export function defineCommand<const F extends Flags>(definition: CommandDefiniti
       if (definition.program === undefined && program.length > 0) {
         throw new InvalidArgumentError(`unexpected argument ${JSON.stringify(program[0])}`, { argument: program[0] });
       }
-      return definition.run(parseFlags(definition.flags, own), program);
+      const { values, positionals } = parseFlags(definition.flags, own);
+      return definition.run(values, hasOperands ? positionals : program);
     },
   };
 }
 
-function parseFlags<F extends Flags>(flags: F, args: readonly string[]): FlagValues<F> {
+function parseFlags<F extends Flags>(flags: F, args: readonly string[]): ReturnType<typeof parseArgs<ParseOptions<F>>> {
   try {
     return parseArgs<ParseOptions<F>>({
       args: [...args],
       options: flags,
       strict: true,
       allowPositionals: true,
-    }).values;
+    });
   } catch (error) {
     const message = messageOf(error);
     const unknown = /^Unknown option '(--[^']+)'/.exec(message)?.[1];
@@ -98,7 +103,8 @@ function usage(definition: CommandDefinition<Flags>): string {
     flag.default === undefined ? flag.description : `${flag.description} (default: ${flag.default})`,
   ]);
   rows.push(["-h, --help", "print this text"]);
-  const program = definition.program === undefined ? "" : ` ${definition.program}`;
+  const named = definition.program ?? definition.operands;
+  const program = named === undefined ? "" : ` ${named}`;
   const notes = definition.notes === undefined ? "" : `\n${definition.notes}\n`;
   return `${definition.summary}\n\nUsage: c10d ${definition.name} [flags]${program}\n\nFlags:\n${columns(rows)}${notes}`;
 }

@@ -13,10 +13,11 @@ describe("c10d", () => {
   test("--help lists the commands", async () => {
     const { exitCode, stdout, stderr } = await runCli(["--help"]);
     expect([exitCode, stderr]).toEqual([0, ""]);
-    for (const name of ["run", "store", "info", "build", "env"]) expect(stdout).toMatch(new RegExp(`^  ${name} `, "m"));
+    for (const name of ["run", "store", "info", "build", "trace", "env"])
+      expect(stdout).toMatch(new RegExp(`^  ${name} `, "m"));
   });
 
-  test.each(["run", "store", "info", "build", "env"])("%s --help lists its flags", async (name) => {
+  test.each(["run", "store", "info", "build", "trace", "env"])("%s --help lists its flags", async (name) => {
     const { exitCode, stdout, stderr } = await runCli([name, "--help"]);
     expect([exitCode, stderr]).toEqual([0, ""]);
     expect(stdout).toContain(`Usage: c10d ${name} [flags]`);
@@ -31,7 +32,7 @@ describe("c10d", () => {
 
   test.each([
     [[], "no command given"],
-    [["walk"], 'unknown command "walk"; the commands are run, store, info, build, env'],
+    [["walk"], 'unknown command "walk"; the commands are run, store, info, build, trace, env'],
     [["--walk"], 'unknown flag "--walk"'],
     [["env", "--walk"], "Unknown option '--walk'"],
     [["env", "walk"], 'unexpected argument "walk"'],

@@ -39,6 +39,13 @@ const commands: ReadonlyMap<string, CommandEntry> = new Map([
     },
   ],
   [
+    "trace",
+    {
+      summary: "compare the dumps of the ranks' flight recorders",
+      load: async () => (await import("./trace-command.ts")).traceCommand,
+    },
+  ],
+  [
     "env",
     {
       summary: "list the environment variables that this package reads",

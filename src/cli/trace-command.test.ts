@@ -1,0 +1,120 @@
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { pickle, unpickle } from "../pickle/index.ts";
+import { MadeJob } from "../trace/fixtures/made-job.ts";
+import { runCli } from "./fixtures/cli-process.ts";
+
+setDefaultTimeout(30_000);
+
+const folder = mkdtempSync(join(tmpdir(), "c10d-trace-"));
+afterAll(() => rmSync(folder, { recursive: true }));
+const at = (name: string): string => join(folder, name);
+
+function write(name: string, job: MadeJob, skip: readonly number[] = []): void {
+  mkdirSync(at(name));
+  for (const rank of job.ranks) {
+    if (!skip.includes(rank.rank)) writeFileSync(join(at(name), `rank_${rank.rank}`), pickle(rank.dump()));
+  }
+}
+
+beforeAll(() => {
+  const healthy = new MadeJob(3);
+  healthy.all();
+  write("healthy", healthy);
+  const hang = new MadeJob(3);
+  hang.group("1", "evens", [0, 2]);
+  hang.all({ group: "1" });
+  hang.all({ state: "scheduled", at: 10_000 }, [0, 1]);
+  write("hang", hang);
+  write("absent", healthy, [2]);
+  write("broken", healthy);
+  writeFileSync(join(at("broken"), "rank_1"), "cos\nsystem\n(S'touch pwned'\ntR.");
+});
+
+const verdict = "group 0 (default_pg): rank 2 has not called all_reduce #1; ranks 0, 1 wait in it";
+
+describe("c10d trace", () => {
+  test.each([
+    ["healthy", 0, "All ranks agree: 3 dumps with 3 ops."],
+    ["hang", 1, verdict],
+    ["absent", 1, "The dumps that can be read agree: 2 dumps with 2 ops.\n\nNo dump of rank 2."],
+    ["broken", 1, "rank_1 is no dump: cannot read the pickle: it is more than plain data"],
+  ])("of the dumps of a folder: %s", async (name, code, text) => {
+    const { exitCode, stdout, stderr } = await runCli(["trace", at(name)]);
+    expect([exitCode, stderr]).toEqual([code, ""]);
+    expect(stdout.replaceAll("\n  ", " ").replaceAll(/(\S)\n(?=\S)/g, "$1 ")).toContain(
+      text.replaceAll(/(\S)\n(?=\S)/g, "$1 "),
+    );
+  });
+
+  test("of what the names start with, of files, and of the newest file of a rank", async () => {
+    expect((await runCli(["trace", at("hang/rank_")])).exitCode).toBe(1);
+    expect((await runCli(["trace", ...[0, 1, 2].map((rank) => at(`healthy/rank_${rank}`))])).exitCode).toBe(0);
+    const { exitCode, stdout } = await runCli(["trace", at("healthy"), at("absent/rank_0")]);
+    expect(exitCode).toBe(0);
+    expect(stdout).toContain("Not looked at, since a rank has a newer one:");
+  });
+
+  test("--json, also after the files", async () => {
+    for (const args of [
+      ["--json", at("hang")],
+      [at("hang"), "--json"],
+    ]) {
+      const { exitCode, stdout } = await runCli(["trace", ...args]);
+      expect(exitCode).toBe(1);
+      const value = JSON.parse(stdout);
+      expect(value.findings).toMatchObject([{ kind: "missing", group: "0", seq: 1, ranks: [2] }]);
+      expect([value.absent, value.unreadable]).toEqual([[], []]);
+    }
+  });
+
+  test("--group and --last", async () => {
+    const one = await runCli(["trace", at("hang"), "--group", "evens", "--last", "1"]);
+    expect(one.exitCode).toBe(0);
+    expect(one.stdout).toContain("Rank 2, newest last (rank_2):\n  all_reduce #1");
+    const other = await runCli(["trace", at("hang"), "--group", "odds"]);
+    expect([other.exitCode, other.stdout]).toEqual([2, ""]);
+    expect(other.stderr).toContain('no group has the name "odds"; there are 0, 1');
+  });
+
+  test("--chrome writes one timeline, or one of each rank to a folder", async () => {
+    mkdirSync(at("timelines"));
+    expect((await runCli(["trace", at("healthy"), "--chrome", at("all.json")])).exitCode).toBe(0);
+    expect((await runCli(["trace", at("healthy"), "--chrome", at("timelines")])).exitCode).toBe(0);
+    const all = JSON.parse(readFileSync(at("all.json"), "utf8"));
+    expect(new Set(all.traceEvents.map(({ pid }: { pid: number }) => pid))).toEqual(new Set([0, 1, 2]));
+    expect(readdirSync(at("timelines")).sort()).toEqual(["rank_0.json", "rank_1.json", "rank_2.json"]);
+    const one = JSON.parse(readFileSync(join(at("timelines"), "rank_2.json"), "utf8"));
+    expect(one.distributedInfo).toMatchObject({ rank: 2, world_size: 3 });
+    expect(new Set(one.traceEvents.map(({ pid }: { pid: number }) => pid))).toEqual(new Set([2]));
+    expect(statSync(at("all.json")).mode & 0o777).toBe(0o600);
+  });
+
+  test("--pickle writes dumps for PyTorch's torchfrtrace", async () => {
+    mkdirSync(at("pickles"));
+    expect((await runCli(["trace", at("healthy"), "--pickle", at("pickles")])).exitCode).toBe(0);
+    expect(readdirSync(at("pickles")).sort()).toEqual(["rank_0", "rank_1", "rank_2"]);
+    const dump = unpickle(readFileSync(join(at("pickles"), "rank_1"))) as Map<string, unknown>;
+    expect(dump.get("version")).toBe("2.10");
+    expect(dump.get("entries")).toHaveLength(1);
+  });
+
+  test.each([
+    [[], "no files given"],
+    [["nothing-here"], "nothing-here is neither a file nor a folder, and no files have this name with a rank added"],
+    [[import.meta.dir, "--last", "x"], '--last must be a number of ops, got "x"'],
+    [[import.meta.dir, "--lats", "x"], "Unknown option '--lats'"],
+    [[folder, "--pickle", "nothing-here"], "--pickle needs a folder, and nothing-here is none"],
+  ])("%j is wrong usage", async (args, message) => {
+    const { exitCode, stdout, stderr } = await runCli(["trace", ...args]);
+    expect(stderr).toContain(message);
+    expect([exitCode, stdout]).toEqual([2, ""]);
+  });
+
+  test("a folder without dumps", async () => {
+    const { exitCode, stdout } = await runCli(["trace", folder]);
+    expect([exitCode, stdout]).toEqual([1, "There is no dump.\n"]);
+  });
+});

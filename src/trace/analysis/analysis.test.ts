@@ -1,0 +1,388 @@
+import { describe, expect, test } from "bun:test";
+import { MadeJob } from "../fixtures/made-job.ts";
+import { analyse } from "./analysis.ts";
+
+const texts = (job: MadeJob): readonly string[] => analyse(job.traces()).findings.map(({ text }) => text);
+
+describe("a rank that is missing", () => {
+  test("is named with the op, the ranks that wait, their line and its own last op", () => {
+    const job = new MadeJob(4);
+    job.all({ name: "broadcast", line: "load.ts:8", root: 0 });
+    for (const rank of [0, 1, 3]) job.rank(rank).call({ state: "scheduled", at: 47_700 });
+    const { findings, absent, inFlight } = analyse(job.traces());
+    expect(findings).toHaveLength(1);
+    expect(findings[0]).toMatchObject({
+      kind: "missing",
+      seq: 2,
+      ranks: [2],
+      text:
+        "group 0 (default_pg): rank 2 has not called all_reduce #2; ranks 0, 1, 3 wait in it since 12.3 s " +
+        "(train.ts:41). Rank 2's last op: broadcast #1, completed 60.0 s ago (load.ts:8).",
+    });
+    expect([absent, inFlight]).toEqual([[], []]);
+  });
+
+  test("that called nothing, or is in another group", () => {
+    const job = new MadeJob(3);
+    job.group("1", "evens", [0, 2]);
+    job.all({ group: "1", state: "scheduled", line: "evens.ts:3", at: 1000 }, [0]);
+    job.rank(2).call({ state: "scheduled", at: 2000 });
+    const [first, second] = texts(job);
+    expect(first).toContain(
+      "group 0 (default_pg): ranks 0, 1 have not called all_reduce #1; rank 2 waits in it since 58.0 s",
+    );
+    expect(first).toContain("Rank 0's last op: all_reduce #1 of group 1 (evens), in flight since 59.0 s (evens.ts:3).");
+    expect(first).toContain("Rank 1 has called no op.");
+    expect(second).toStartWith("group 1 (evens): rank 2 has not called all_reduce #1; rank 0 waits");
+  });
+
+  test("where the op has failed on the others", () => {
+    const job = new MadeJob(3);
+    job.all();
+    for (const rank of [0, 1]) job.rank(rank).call({ state: "failed", ms: 2000, error: "timed out.", timeoutMs: 2000 });
+    const [text] = texts(job);
+    expect(text).toContain(
+      "rank 2 has not called all_reduce #2; all_reduce #2 failed after 2.0 s on ranks 0, 1 (train.ts:41): timed out. Rank 2's last op",
+    );
+    expect(texts(job)).toHaveLength(1);
+  });
+
+  test("where PyTorch's Gloo backend does not say that the op has failed", () => {
+    const job = new MadeJob(2);
+    job.rank(0).writer = "pytorch";
+    job.rank(0).call({ state: "ended" });
+    job.rank(1).call();
+    job.rank(0).call({ state: "ended", timeoutMs: 2000 });
+    expect(texts(job)).toEqual([
+      "group 0 (default_pg): rank 1 has not called all_reduce #2; rank 0 called it, and it is no longer in flight " +
+        "(train.ts:41). Rank 1's last op: all_reduce #1, completed 60.0 s ago (train.ts:41).",
+    ]);
+  });
+
+  test("of two that are missing at different ops, the earlier op is named", () => {
+    const job = new MadeJob(4);
+    job.all();
+    job.all({ state: "scheduled" }, [0, 1, 2]);
+    job.all({ state: "scheduled" }, [0, 1]);
+    expect(analyse(job.traces()).findings).toMatchObject([{ seq: 2, ranks: [3] }]);
+  });
+
+  test("and left no dump", () => {
+    const job = new MadeJob(3);
+    job.all();
+    job.all({ state: "scheduled" }, [0, 1]);
+    const { findings, absent } = analyse(job.traces().filter(({ rank }) => rank !== 2));
+    expect(absent).toEqual([2]);
+    expect(findings).toMatchObject([{ kind: "absent", ranks: [2] }]);
+    expect(findings[0]?.text).toContain(
+      "rank 2 left no dump and may not have called all_reduce #2; ranks 0, 1 wait in it",
+    );
+  });
+});
+
+describe("ranks that made different calls", () => {
+  test("of another op", () => {
+    const job = new MadeJob(4);
+    job.all();
+    job.all({ state: "scheduled" }, [0, 1, 3]);
+    job.rank(2).call({ name: "broadcast", state: "failed", error: "DESYNC", line: "load.ts:8" });
+    const [finding, ...others] = analyse(job.traces()).findings;
+    expect(others).toEqual([]);
+    expect(finding).toMatchObject({ kind: "mismatch", seq: 2, ranks: [2], differences: ["op"] });
+    expect(finding?.text).toBe(
+      "group 0 (default_pg): ranks made different calls as #2: ranks 0, 1, 3 all_reduce (train.ts:41), rank 2 broadcast " +
+        "(load.ts:8). Rank 2: DESYNC",
+    );
+  });
+
+  test.each([
+    ["input sizes, output sizes", { inputs: [[5]] }, "ranks 0, 1 [4] (train.ts:41), rank 2 [5]"],
+    ["dtypes", { dtype: "Double" }, "ranks 0, 1 Float (train.ts:41), rank 2 Double"],
+    ["reduce op", { reduceOp: "MAX" }, "ranks 0, 1 SUM (train.ts:41), rank 2 MAX"],
+    ["root", { root: 2 }, "ranks 0, 1 root 1 (train.ts:41), rank 2 root 2"],
+  ])("with another %s", (what, other, sides) => {
+    const job = new MadeJob(3);
+    job.all({ reduceOp: "SUM", root: 1 }, [0, 1]);
+    job.rank(2).call({ reduceOp: "SUM", root: 1, ...other });
+    expect(texts(job)).toEqual([
+      `group 0 (default_pg): ranks called all_reduce #1 with different ${what}: ${sides} (train.ts:41).`,
+    ]);
+  });
+
+  test("one of which left out a call, or made one too many", () => {
+    const left = new MadeJob(3);
+    left.all({ name: "barrier" }, [0, 1]);
+    left.all({ inputs: [[7]] });
+    left.all({ inputs: [[9]] });
+    const [text, ...rest] = texts(left);
+    expect(text).toContain("It looks as if rank 2 left out barrier #1: the next call of the others is the same.");
+    expect(text).toContain("1 later collective differs too.");
+    expect(rest).toEqual([]);
+    const more = new MadeJob(3);
+    more.rank(2).call({ name: "barrier" });
+    more.all({ inputs: [[7]] });
+    expect(texts(more)[0]).toContain("rank 2 made one call too many, barrier #1: the next one is that of the others.");
+  });
+
+  test("whose all-to-all does not add up", () => {
+    const job = new MadeJob(2);
+    job.rank(0).call({ name: "all_to_all", inputs: [[3]], outputs: [[4]] });
+    job.rank(1).call({ name: "all_to_all", inputs: [[5]], outputs: [[5]] });
+    expect(texts(job)).toEqual([
+      "group 0 (default_pg): in all_to_all #1 the ranks send 8 elements and receive 9 (train.ts:41).",
+    ]);
+  });
+});
+
+describe("what is no fault", () => {
+  test("sizes that may differ, and names and shapes of PyTorch's ranks", () => {
+    const job = new MadeJob(3);
+    for (const { rank } of job.ranks) {
+      const made = job.rank(rank);
+      const isRoot = rank === 1;
+      made.call({ name: "gather", inputs: [[4]], outputs: isRoot ? [[12]] : [] });
+      made.call({ name: "scatter", inputs: isRoot ? [[4], [4], [4]] : [], outputs: [[4]] });
+      made.call({ name: "all_to_all", inputs: [[rank + 1]], outputs: [[2]] });
+      made.call({ name: "reduce_scatter_v", inputs: [[1], [2], [3]], outputs: [[rank + 1]] });
+      made.call({
+        name: rank === 0 ? "all_gather" : "_all_gather_base",
+        inputs: [rank === 0 ? [2, 2] : [4]],
+        outputs: [[12]],
+      });
+      made.call({
+        name: "all_reduce",
+        inputs: rank === 0 ? [[4, 2]] : [[4]],
+        dtype: rank === 0 ? "Float" : "ComplexFloat",
+      });
+      made.call({ name: rank === 0 ? "allreduce_coalesced" : "all_reduce", inputs: rank === 0 ? [[1], [3]] : [[4]] });
+      made.call({ name: "broadcast", inputs: rank === 0 ? [] : [[9]] });
+    }
+    const { findings, inFlight } = analyse(job.traces());
+    expect([findings, inFlight]).toEqual([[], []]);
+  });
+
+  test("ranks whose rings hold different parts, and a subgroup that some are in", () => {
+    const job = new MadeJob(4);
+    job.group("1", "evens", [0, 2]);
+    for (let i = 0; i < 20; i++) {
+      job.all({ group: "1", inputs: [[i]] });
+      job.all({ inputs: [[i]] });
+      if (i % 3 === 0) job.all({ group: "1", name: "barrier" });
+    }
+    for (const { rank } of job.ranks) job.rank(rank).capacity = 5 + 3 * rank;
+    const { findings, inFlight, notes } = analyse(job.traces());
+    expect([findings, inFlight]).toEqual([[], []]);
+    expect(notes).toEqual(["Older ops of ranks 0-3 were overwritten; what they were is not checked."]);
+  });
+
+  test("a ring in which nothing of a group is left", () => {
+    const job = new MadeJob(2);
+    job.group("1", "pair", [0, 1]);
+    job.all({ group: "1" });
+    for (let i = 0; i < 9; i++) job.all();
+    job.rank(0).capacity = 4;
+    expect(texts(job)).toEqual([]);
+    job.rank(1).call({ group: "1", state: "scheduled", at: 59_000 });
+    expect(texts(job)).toEqual([]);
+  });
+
+  test("a running job, whose ranks are dumped at different times", () => {
+    const job = new MadeJob(3);
+    for (let i = 0; i < 50; i++) job.all({ at: i * 1000 });
+    job.rank(0).call({ state: "scheduled", at: 50_000 });
+    job.rank(1).call({ state: "scheduled", at: 50_010 });
+    job.rank(0).dumpedAt = 52_000;
+    job.rank(1).dumpedAt = 52_500;
+    // Much earlier than the call of the others: its dump says nothing of it.
+    job.rank(2).dumpedAt = 49_900;
+    const { findings, inFlight } = analyse(job.traces());
+    expect(findings).toEqual([]);
+    expect(inFlight).toEqual([
+      "group 0 (default_pg): all_reduce #51 is in flight; ranks 0, 1 wait in it since 2.5 s (train.ts:41); rank 2 has not " +
+        "called it yet.",
+    ]);
+    // Dumped an hour later, rank 0 alone is no proof against rank 2 either.
+    job.rank(0).dumpedAt = 4_000_000;
+    expect(texts(job)).toEqual([]);
+    job.rank(2).dumpedAt = 4_000_000;
+    expect(texts(job)).toHaveLength(1);
+  });
+
+  test("clocks that differ", () => {
+    const job = new MadeJob(2);
+    job.rank(1).host = "b";
+    for (const clock of [-3_600_000, 3_600_000]) {
+      job.rank(1).clockMs = clock;
+      job.all();
+    }
+    const skewed = new MadeJob(2);
+    skewed.rank(1).host = "b";
+    skewed.rank(1).clockMs = 3_600_000;
+    for (let i = 0; i < 5; i++) skewed.all({ at: i * 10 });
+    skewed.rank(0).call({ state: "scheduled", at: 59_000 });
+    // By its own clock, rank 1's dump is of an hour later.
+    expect(texts(skewed)).toEqual([]);
+    skewed.rank(0).dumpedAt = 75_000;
+    skewed.rank(1).dumpedAt = 75_000;
+    expect(texts(skewed)).toHaveLength(1);
+  });
+
+  test("a broadcast whose root did not wait", () => {
+    const job = new MadeJob(3);
+    job.all();
+    job.rank(0).call({ name: "broadcast" });
+    const { findings, inFlight } = analyse(job.traces());
+    expect([findings, inFlight]).toEqual([[], []]);
+  });
+
+  test("dumps of active ops only", () => {
+    const job = new MadeJob(3);
+    for (let i = 0; i < 5; i++) job.all();
+    job.all({ state: "scheduled", at: 59_000 }, [0, 1]);
+    for (const { rank } of job.ranks) job.rank(rank).onlyActive = true;
+    const { findings, notes } = analyse(job.traces());
+    expect(findings).toEqual([]);
+    expect(notes).toContain("The dumps of ranks 0-2 leave out ops, as those of active ops do.");
+  });
+
+  test("a collective that PyTorch's Gloo backend does not record", () => {
+    const job = new MadeJob(2);
+    job.rank(0).writer = "pytorch";
+    job.all({ seq: 1 });
+    job.rank(1).call({ name: "barrier", seq: 2 });
+    job.all({ seq: 4 });
+    expect(texts(job)).toEqual([]);
+  });
+
+  test("ops coalesced under one number", () => {
+    const job = new MadeJob(2);
+    job.all({ inputs: [[2]], seq: 1 });
+    job.all({ inputs: [[3]], seq: 1 });
+    job.all({ name: "coalesced", seq: 1 });
+    expect(texts(job)).toEqual([]);
+    job.rank(0).call({ inputs: [[2]], seq: 2 });
+    job.rank(0).call({ inputs: [[3]], seq: 2 });
+    job.rank(1).call({ inputs: [[2]], seq: 2 });
+    job.rank(1).call({ inputs: [[4]], seq: 2 });
+    expect(texts(job)[0]).toContain("different input sizes, output sizes: rank 0 [2] [3]");
+  });
+});
+
+describe("messages", () => {
+  test("that cross, with tags and to any rank, are paired", () => {
+    const job = new MadeJob(3);
+    for (let i = 0; i < 4; i++) {
+      job.rank(0).call({ name: "send", peer: 1, inputs: [[i]] });
+      job.rank(1).call({ name: "send", peer: 0, inputs: [[9]] });
+      job.rank(0).call({ name: "recv", peer: 1, outputs: [[9]] });
+      job.rank(1).call({ name: "recv", peer: 0, outputs: [[i]] });
+    }
+    job.rank(2).call({ name: "send", peer: 1, tag: 7 });
+    job.rank(1).call({ name: "recv", tag: 7, state: "scheduled" });
+    const { findings, inFlight, notes } = analyse(job.traces());
+    expect(findings).toEqual([]);
+    expect(inFlight).toEqual([
+      "group 0 (default_pg): on rank 1 recv from any rank (tag 7) waits since 52.0 s (train.ts:41).",
+    ]);
+    expect(notes).toEqual(["group 0 (default_pg): rank 1 has not received a message of rank 2 (tag 7)."]);
+  });
+
+  test("without a partner", () => {
+    const job = new MadeJob(2);
+    job.all({ name: "barrier" });
+    job.rank(1).call({ name: "recv", peer: 0, tag: 3, state: "scheduled", line: "pipe.ts:9" });
+    expect(analyse(job.traces()).findings).toMatchObject([
+      {
+        kind: "message",
+        ranks: [0],
+        text:
+          "group 0 (default_pg): on rank 1 recv from rank 0 (tag 3) waits since 59.0 s (pipe.ts:9); rank 0 has not sent it. " +
+          "Rank 0's last op: barrier #1, completed 60.0 s ago (train.ts:41).",
+      },
+    ]);
+    job.rank(1).dumpedAt = 2000;
+    job.rank(0).dumpedAt = 2000;
+    const { findings, inFlight } = analyse(job.traces());
+    expect([findings, inFlight.length]).toEqual([[], 1]);
+  });
+
+  test("of different sizes or dtypes", () => {
+    const job = new MadeJob(2);
+    job.rank(0).call({ name: "send", peer: 1 });
+    job.rank(1).call({ name: "recv", peer: 0, outputs: [[5]], line: "pipe.ts:9" });
+    job.rank(0).call({ name: "send", peer: 1 });
+    job.rank(1).call({ name: "recv", peer: 0, dtype: "Half" });
+    expect(texts(job)).toEqual([
+      "group 0 (default_pg): rank 0 sends Float [4] (train.ts:41), rank 1 receives Float [5] (pipe.ts:9).",
+      "group 0 (default_pg): rank 0 sends Float [4] (train.ts:41), rank 1 receives Half [4] (train.ts:41).",
+    ]);
+  });
+
+  test("of which a ring has lost the first ones", () => {
+    const job = new MadeJob(2);
+    for (let i = 0; i < 9; i++) {
+      job.rank(0).call({ name: "send", peer: 1, inputs: [[i]] });
+      job.rank(1).call({ name: "recv", peer: 0, outputs: [[i]] });
+    }
+    job.rank(0).capacity = 3;
+    expect(texts(job)).toEqual([]);
+  });
+
+  test("with a rank that records none", () => {
+    const job = new MadeJob(2);
+    job.rank(0).writer = "pytorch";
+    job.all({ state: "ended" });
+    job.rank(1).call({ name: "recv", peer: 0, state: "scheduled" });
+    job.rank(1).call({ name: "send", peer: 0 });
+    const { findings, notes } = analyse(job.traces());
+    expect([findings, notes]).toEqual([[], []]);
+  });
+});
+
+describe("an op that fails or does not end, though all ranks have called it", () => {
+  test("failed", () => {
+    const job = new MadeJob(2);
+    job.all();
+    job.all({ state: "failed", error: "rank 1 is gone" }, [0]);
+    job.all({ state: "scheduled" }, [1]);
+    job.all({ state: "failed", error: "the group has failed" }, [0]);
+    expect(texts(job)).toEqual([
+      "group 0 (default_pg): all_reduce #2 failed after 1 ms on rank 0 (train.ts:41): rank 1 is gone.",
+    ]);
+  });
+
+  test("is in flight for minutes", () => {
+    const job = new MadeJob(2);
+    job.all({ state: "scheduled" });
+    for (const { rank } of job.ranks) job.rank(rank).dumpedAt = 30_000;
+    expect(texts(job)).toEqual([]);
+    for (const { rank } of job.ranks) job.rank(rank).dumpedAt = 125_000;
+    expect(texts(job)).toEqual([
+      "group 0 (default_pg): all ranks have called all_reduce #1, and it does not end; ranks 0, 1 wait in it since 2 min 5 s " +
+        "(train.ts:41).",
+    ]);
+  });
+});
+
+test("only one group is looked at", () => {
+  const job = new MadeJob(2);
+  job.group("1", "pair", [0, 1]);
+  job.rank(0).call({ state: "scheduled" });
+  job.rank(0).call({ group: "1", state: "scheduled" });
+  expect(analyse(job.traces()).findings).toHaveLength(2);
+  for (const group of ["1", "pair"]) {
+    expect(analyse(job.traces(), { group }).findings).toMatchObject([{ group: { uid: "1" } }]);
+  }
+});
+
+test("the dumps of 256 ranks with 2000 ops each take about a second", () => {
+  const one = new MadeJob(256);
+  for (let i = 0; i < 2000; i++) one.rank(0).call({ at: i });
+  const first = one.rank(0).trace();
+  const traces = Array.from({ length: 256 }, (_, rank) => ({ ...first, rank }));
+  const start = performance.now();
+  const { findings } = analyse(traces);
+  expect(findings).toEqual([]);
+  // The fastest of the machine takes 0.5 s; the limit is for a busy one.
+  expect(performance.now() - start).toBeLessThan(10_000);
+}, 60_000);

@@ -1,0 +1,54 @@
+import { rankRanges } from "../output/op-text.ts";
+import type { RankTrace } from "../rank-trace.ts";
+import { checkCollectives } from "./collectives.ts";
+import type { Finding } from "./finding.ts";
+import { Job } from "./job.ts";
+import { checkMessages } from "./messages.ts";
+
+/** What the dumps of a job say, taken together. */
+export interface Analysis {
+  readonly job: Job;
+  /** What is wrong, the most likely cause first. */
+  readonly findings: readonly Finding[];
+  /** Ops that wait for others, not for long. */
+  readonly inFlight: readonly string[];
+  readonly notes: readonly string[];
+  /** Ranks of the groups that left no dump. */
+  readonly absent: readonly number[];
+}
+
+export interface AnalysisOptions {
+  /** Uid or description of the only group to look at. */
+  readonly group?: string;
+}
+
+/** Compares what the ranks of a job called. */
+export function analyse(traces: readonly RankTrace[], { group: only }: AnalysisOptions = {}): Analysis {
+  const job = new Job(traces);
+  const chosen = job.groups.filter(
+    ({ group }) => only === undefined || group.uid === only || group.description === only,
+  );
+  const findings: Finding[] = [];
+  const inFlight: string[] = [];
+  const notes: string[] = [];
+  for (const each of chosen) {
+    const collectives = checkCollectives(each, job);
+    const messages = checkMessages(each, job);
+    findings.push(...collectives.findings, ...messages.findings);
+    inFlight.push(...collectives.inFlight, ...messages.inFlight);
+    notes.push(...messages.notes);
+  }
+  const partial = job.traces.filter(({ isPartial }) => isPartial).map(({ rank }) => rank);
+  if (partial.length > 0)
+    notes.push(`The dumps of ranks ${rankRanges(partial)} leave out ops, as those of active ops do.`);
+  const lost = job.traces.filter(({ dropped }) => dropped > 0).map(({ rank }) => rank);
+  if (lost.length > 0)
+    notes.push(`Older ops of ranks ${rankRanges(lost)} were overwritten; what they were is not checked.`);
+  return { job, findings: findings.sort(byKind), inFlight, notes, absent: job.absent() };
+}
+
+const order: readonly Finding["kind"][] = ["mismatch", "missing", "absent", "message", "stuck", "failed"];
+
+function byKind(a: Finding, b: Finding): number {
+  return order.indexOf(a.kind) - order.indexOf(b.kind);
+}

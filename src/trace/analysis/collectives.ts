@@ -1,0 +1,187 @@
+import { needsAllRanks } from "../op-kind.ts";
+import { durationText, groupText, opText, ranksOf, sitesText } from "../output/op-text.ts";
+import { printable } from "../output/printable.ts";
+import { hasEnded, type TraceOp } from "../rank-trace.ts";
+import type { Finding } from "./finding.ts";
+import type { GroupTraces } from "./group-traces.ts";
+import type { Job } from "./job.ts";
+import { lastOpText } from "./last-op-text.ts";
+import { mismatch } from "./mismatches.ts";
+
+/** For how long a collective that all ranks have called may go on. */
+const STUCK_MS = 60_000;
+/** Ranks of which the last op is told. */
+const TOLD_RANKS = 4;
+
+/** What is wrong with the collectives of a group, and what is in flight. */
+export interface CollectiveFindings {
+  readonly findings: readonly Finding[];
+  readonly inFlight: readonly string[];
+}
+
+/** Aligns the collectives of a group by their numbers. */
+export function checkCollectives(traces: GroupTraces, job: Job): CollectiveFindings {
+  return new CollectiveCheck(traces, job).run();
+}
+
+class CollectiveCheck {
+  readonly #traces: GroupTraces;
+  readonly #job: Job;
+  readonly #findings: Finding[] = [];
+  readonly #inFlight: string[] = [];
+  #mismatches = 0;
+
+  constructor(traces: GroupTraces, job: Job) {
+    this.#traces = traces;
+    this.#job = job;
+  }
+
+  run(): CollectiveFindings {
+    const { members } = this.#traces;
+    const numbers = new Set([...members.values()].flatMap(({ collectives }) => [...collectives.keys()]));
+    for (const seq of [...numbers].sort((a, b) => a - b)) this.#check(seq, this.#callsOf(seq));
+    if (this.#mismatches > 1) {
+      const [first] = this.#findings.filter(({ kind }) => kind === "mismatch");
+      const place = first === undefined ? -1 : this.#findings.indexOf(first);
+      const rest = this.#mismatches - 1;
+      const text = `${first?.text ?? ""} ${rest} later ${rest === 1 ? "collective differs" : "collectives differ"} too.`;
+      if (first !== undefined) this.#findings[place] = { ...first, text };
+    }
+    return { findings: this.#findings, inFlight: this.#inFlight };
+  }
+
+  #callsOf(seq: number): ReadonlyMap<number, TraceOp> {
+    const calls = new Map<number, TraceOp>();
+    for (const [rank, { collectives }] of this.#traces.members) {
+      const op = collectives.get(seq);
+      if (op !== undefined) calls.set(rank, op);
+    }
+    return calls;
+  }
+
+  #check(seq: number, calls: ReadonlyMap<number, TraceOp>): void {
+    const different = mismatch(this.#traces, seq, calls);
+    if (different !== undefined) {
+      this.#mismatches++;
+      if (this.#mismatches === 1) this.#findings.push(different);
+      return;
+    }
+    const missing = this.#missing(seq);
+    const waiting = waitingCalls(calls, missing.length > 0);
+    if (waiting.size === 0) return;
+    if (this.#isExplained(waiting)) return;
+    const found =
+      this.#missingRanks(seq, waiting, missing) ??
+      this.#absentRanks(seq, waiting, missing) ??
+      this.#endless(seq, waiting, missing);
+    if (found !== undefined) this.#findings.push(found);
+    else this.#note(waiting, missing);
+  }
+
+  /** The first thing that is wrong explains what follows; after a mismatch, only what is still pending is not explained. */
+  #isExplained(waiting: ReadonlyMap<number, TraceOp>): boolean {
+    if (this.#findings.some(({ kind }) => kind !== "mismatch")) return true;
+    return this.#findings.length > 0 && [...waiting.values()].every(hasEnded);
+  }
+
+  /** Ranks that have a dump which says that they have not called the collective. */
+  #missing(seq: number): readonly number[] {
+    const { members } = this.#traces;
+    return [...members].flatMap(([rank, { last, first, trace }]) =>
+      seq > last && first !== Number.POSITIVE_INFINITY && !trace.isPartial ? [rank] : [],
+    );
+  }
+
+  #missingRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
+    const overdue = missing.filter((rank) => this.#job.isOverdue(rank, waiting));
+    const [op] = waiting.values();
+    if (overdue.length === 0 || op === undefined) return undefined;
+    const { group } = this.#traces;
+    const lastOps = overdue.slice(0, TOLD_RANKS).map((rank) => lastOpText(this.#job, rank, group.uid));
+    const has = overdue.length === 1 ? "has" : "have";
+    const verdict = `${groupText(group)}: ${ranksOf(overdue)} ${has} not called ${opText(op)}; ${this.#waitText(waiting)}.`;
+    return {
+      kind: "missing",
+      group,
+      seq,
+      ranks: overdue,
+      text: `${verdict} ${lastOps.map((text) => `${text}.`).join(" ")}`,
+    };
+  }
+
+  #absentRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
+    const { group, members } = this.#traces;
+    const absent = group.ranks.filter((rank) => !members.has(rank));
+    if (absent.length === 0 || missing.length > 0 || !this.#job.isLate(waiting)) return undefined;
+    const [op] = waiting.values();
+    if (op === undefined) return undefined;
+    const text = `${groupText(group)}: ${ranksOf(absent)} left no dump and may not have called ${opText(op)}; ${this.#waitText(waiting)}.`;
+    return { kind: "absent", group, seq, ranks: absent, text };
+  }
+
+  /** A collective that failed, or does not end, though no rank is known to be missing. */
+  #endless(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
+    const { group } = this.#traces;
+    const failed = [...waiting].filter(([, { state }]) => state === "failed");
+    const [op] = waiting.values();
+    if (op === undefined) return undefined;
+    if (failed.length > 0) {
+      const text = `${groupText(group)}: ${this.#failureText(failed)}.`;
+      return { kind: "failed", group, seq, ranks: failed.map(([rank]) => rank), text };
+    }
+    const isStuck = [...waiting].some(
+      ([rank, each]) => this.#job.waited(rank, each) >= Math.min(STUCK_MS, each.timeoutMs),
+    );
+    if (!isStuck || missing.length > 0) return undefined;
+    const text = `${groupText(group)}: all ranks have called ${opText(op)}, and it does not end; ${this.#waitText(waiting)}.`;
+    return { kind: "stuck", group, seq, ranks: [...waiting.keys()], text };
+  }
+
+  #note(waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): void {
+    const pending = new Map([...waiting].filter(([, op]) => !hasEnded(op)));
+    const [op] = pending.values();
+    if (op === undefined) return;
+    const yet =
+      missing.length === 0 ? "" : `; ${ranksOf(missing)} ${missing.length === 1 ? "has" : "have"} not called it yet`;
+    this.#inFlight.push(
+      `${groupText(this.#traces.group)}: ${opText(op)} is in flight; ${this.#waitText(pending)}${yet}.`,
+    );
+  }
+
+  /** `ranks 0, 1, 3 wait in it since 12.3 s (train.ts:41)`, and on which ranks it failed. */
+  #waitText(waiting: ReadonlyMap<number, TraceOp>): string {
+    const pending = [...waiting].filter(([, { state }]) => state !== "failed");
+    const failed = [...waiting].filter(([, { state }]) => state === "failed");
+    const parts: string[] = [];
+    if (pending.length > 0) {
+      const longest = Math.max(...pending.map(([rank, op]) => this.#job.waited(rank, op)));
+      const since = pending.some(([, op]) => !hasEnded(op))
+        ? `${pending.length === 1 ? "waits" : "wait"} in it since ${durationText(longest)}`
+        : "called it, and it is no longer in flight";
+      parts.push(`${ranksOf(pending.map(([rank]) => rank))} ${since}${sitesText(pending.map(([, op]) => op))}`);
+    }
+    if (failed.length > 0) parts.push(this.#failureText(failed));
+    return parts.join("; ");
+  }
+
+  #failureText(failed: readonly (readonly [number, TraceOp])[]): string {
+    const ops = failed.map(([, op]) => op);
+    const [first] = ops;
+    if (first === undefined) return "";
+    const after = durationText(Math.max(...failed.map(([rank, op]) => this.#job.waited(rank, op))));
+    const reason = ops.find(({ error }) => error !== undefined)?.error;
+    const why = reason === undefined ? "" : `: ${printable(reason).replace(/\.$/, "")}`;
+    return `${opText(first)} failed after ${after} on ${ranksOf(failed.map(([rank]) => rank))}${sitesText(ops)}${why}`;
+  }
+}
+
+/** The calls that are not known to have completed: pending, failed, or over with a result that was not recorded. */
+function waitingCalls(calls: ReadonlyMap<number, TraceOp>, isIncomplete: boolean): ReadonlyMap<number, TraceOp> {
+  const waiting = new Map<number, TraceOp>();
+  for (const [rank, op] of calls) {
+    if (!hasEnded(op) || op.state === "failed") waiting.set(rank, op);
+    // Where all ranks are needed and one is missing, what is over has failed.
+    else if (op.state === "ended" && isIncomplete && needsAllRanks(op.kind)) waiting.set(rank, op);
+  }
+  return waiting;
+}

@@ -1,0 +1,147 @@
+import { durationText, groupText, opText, ranksOf, sitesText, sizesText } from "../output/op-text.ts";
+import { printable } from "../output/printable.ts";
+import { hasEnded, type TraceOp } from "../rank-trace.ts";
+import { type Channel, channelsOf } from "./channels.ts";
+import type { Finding } from "./finding.ts";
+import type { GroupTraces } from "./group-traces.ts";
+import type { Job } from "./job.ts";
+import { lastOpText } from "./last-op-text.ts";
+import { dtypesOf, numel } from "./signature.ts";
+
+/** What is wrong with the messages of a group, what is in flight, and what has been sent and not received. */
+export interface MessageFindings {
+  readonly findings: readonly Finding[];
+  readonly inFlight: readonly string[];
+  readonly notes: readonly string[];
+}
+
+/** Pairs sends with recvs. */
+export function checkMessages(traces: GroupTraces, job: Job): MessageFindings {
+  const check = new MessageCheck(traces, job);
+  for (const channel of channelsOf(traces.members)) check.channel(channel);
+  check.fromAnyRank();
+  return check;
+}
+
+class MessageCheck implements MessageFindings {
+  readonly findings: Finding[] = [];
+  readonly inFlight: string[] = [];
+  readonly notes: string[] = [];
+  readonly #traces: GroupTraces;
+  readonly #job: Job;
+  /** Pending recvs from any rank, by the rank that called them. */
+  readonly #open: ReadonlyMap<number, readonly TraceOp[]>;
+
+  constructor(traces: GroupTraces, job: Job) {
+    this.#traces = traces;
+    this.#job = job;
+    this.#open = new Map(
+      [...traces.members].map(([rank, { messages }]) => [
+        rank,
+        messages.filter((op) => op.message !== undefined && op.message.source < 0),
+      ]),
+    );
+  }
+
+  channel(channel: Channel): void {
+    const { source, destination, tag, messages } = channel;
+    let unreceived = 0;
+    for (const { send, recv } of messages) {
+      if (send !== undefined && recv !== undefined) this.#compare(channel, send, recv);
+      else if (send !== undefined && send.state === "completed") unreceived++;
+      else if (send !== undefined) this.#alone(source, send, destination, tag);
+      else if (recv !== undefined) this.#alone(destination, recv, source, tag);
+    }
+    if (unreceived === 0 || !this.#recordsMessages(destination)) return;
+    const what = unreceived === 1 ? "a message" : `${unreceived} messages`;
+    const tagged = tag === 0 ? "" : ` (tag ${tag})`;
+    this.notes.push(
+      `${groupText(this.#traces.group)}: rank ${destination} has not received ${what} of rank ${source}${tagged}.`,
+    );
+  }
+
+  #compare({ source, destination }: Channel, send: TraceOp, recv: TraceOp): void {
+    const [sent, received] = [dtypesOf(send), dtypesOf(recv)];
+    const isKnown = send.inputSizes.length > 0 && recv.outputSizes.length > 0;
+    const sameSize = !isKnown || numel(send.inputSizes) === numel(recv.outputSizes);
+    const sameDtype = sent.length === 0 || received.length === 0 || sent.join() === received.join();
+    const { group } = this.#traces;
+    if (!sameSize || !sameDtype) {
+      const left = `${printable(sent.join(", "))} ${sizesText(send.inputSizes)}${sitesText([send])}`;
+      const right = `${printable(received.join(", "))} ${sizesText(recv.outputSizes)}${sitesText([recv])}`;
+      this.#add(
+        [source, destination],
+        `${groupText(group)}: rank ${source} sends ${left}, rank ${destination} receives ${right}.`,
+      );
+      return;
+    }
+    for (const [rank, op] of [
+      [source, send],
+      [destination, recv],
+    ] as const) {
+      if (op.state === "failed") this.#add([rank], `${groupText(group)}: on rank ${rank} ${this.#failure(rank, op)}.`);
+    }
+  }
+
+  /** A send or recv whose peer has not called the other half. */
+  #alone(rank: number, op: TraceOp, peer: number, tag: number): void {
+    const { group } = this.#traces;
+    const waiting = new Map([[rank, op]]);
+    const mayBeAny = op.kind === "send" && (this.#open.get(peer) ?? []).some(({ message }) => message?.tag === tag);
+    if (op.state === "ended" || op.state === "completed" || mayBeAny) return;
+    const waits =
+      op.state === "failed" ? this.#failure(rank, op) : `${opText(op)} waits since ${this.#since(rank, op)}`;
+    const verdict = `${groupText(group)}: on rank ${rank} ${waits}`;
+    const knows = this.#recordsMessages(peer);
+    if (knows && this.#job.isOverdue(peer, waiting)) {
+      const half = op.kind === "send" ? "received" : "sent";
+      this.#add([peer], `${verdict}; rank ${peer} has not ${half} it. ${lastOpText(this.#job, peer, group.uid)}.`);
+    } else if (op.state === "failed") this.#add([rank], `${verdict}.`);
+    else if (this.#job.trace(peer) === undefined && this.#job.isLate(waiting)) {
+      this.#add([peer], `${verdict}; rank ${peer} left no dump.`);
+    } else this.inFlight.push(`${verdict}.`);
+  }
+
+  fromAnyRank(): void {
+    const { group } = this.#traces;
+    for (const [rank, ops] of this.#open) {
+      for (const op of ops) {
+        if (op.state === "failed")
+          this.#add([rank], `${groupText(group)}: on rank ${rank} ${this.#failure(rank, op)}.`);
+        else if (!hasEnded(op)) {
+          this.inFlight.push(
+            `${groupText(group)}: on rank ${rank} ${opText(op)} waits since ${this.#since(rank, op)}.`,
+          );
+        }
+      }
+    }
+  }
+
+  #failure(rank: number, op: TraceOp): string {
+    const reason = op.error === undefined ? "" : `: ${printable(op.error).replace(/\.$/, "")}`;
+    return `${opText(op)} failed after ${durationText(this.#job.waited(rank, op))}${sitesText([op])}${reason}`;
+  }
+
+  #since(rank: number, op: TraceOp): string {
+    return `${durationText(this.#job.waited(rank, op))}${sitesText([op])}`;
+  }
+
+  /** PyTorch's Gloo backend records no messages, and a dump may have lost or left out the oldest ones. */
+  #recordsMessages(rank: number): boolean {
+    const member = this.#traces.members.get(rank);
+    if (member === undefined || member.trace.isPartial) return false;
+    const { trace, messages } = member;
+    if (trace.writer === "pytorch" && messages.length === 0)
+      return trace.ops.every(({ backend }) => backend !== "gloo");
+    return trace.dropped === 0 || messages.length > 0;
+  }
+
+  #add(ranks: readonly number[], text: string): void {
+    this.findings.push({ kind: "message", group: this.#traces.group, seq: undefined, ranks, text });
+  }
+}
+
+/** A sentence for each of the ranks of which a group has no messages at all is too much: they are named together. */
+export function withoutMessages(ranks: readonly number[]): string {
+  return `${ranksOf(ranks)}: PyTorch's Gloo backend records no messages.`;
+}

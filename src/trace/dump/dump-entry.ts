@@ -1,0 +1,140 @@
+import { opKind, profilingName } from "../op-kind.ts";
+import type { CallSite, DumpedGroup, MessageSide, OpState, TraceOp } from "../rank-trace.ts";
+import { dumpError, Fields, integerOf, listOf } from "./fields.ts";
+
+const MAX_TENSORS = 100_000;
+const MAX_DIMENSIONS = 64;
+const MAX_FRAMES = 1000;
+
+/** Reads entries of one dump. */
+export class EntryReader {
+  readonly #groups: ReadonlyMap<string, DumpedGroup>;
+  readonly #rank: number;
+  /** Descriptions of groups by uid, as the entries have them. */
+  readonly descriptions = new Map<string, string>();
+  /** Frames by the list that they are read from: a pickle refers to one list for many ops. */
+  readonly #frames = new Map<unknown, readonly CallSite[]>();
+
+  constructor(rank: number, groups: ReadonlyMap<string, DumpedGroup>) {
+    this.#rank = rank;
+    this.#groups = groups;
+  }
+
+  /** @throws DistError for an entry that is none. */
+  read(value: unknown, path: string): TraceOp {
+    const fields = new Fields(value, path);
+    const { backend, op, ranks } = profilingName(fields.text("profiling_name"));
+    const [uid, description] = groupOf(fields);
+    this.descriptions.set(uid, description);
+    const kind = opKind(op);
+    const isMessage = kind === "send" || kind === "recv";
+    return {
+      recordId: fields.integer("record_id"),
+      group: fields.text("group", uid),
+      name: op,
+      kind,
+      api: fields.optionalText("api"),
+      // Up to version 2.1 there is one number for both.
+      seq: fields.integer("collective_seq_id", fields.optionalInteger("seq_id") ?? -1),
+      message: isMessage ? this.#message(fields, uid, kind, ranks) : undefined,
+      inputSizes: sizesOf(fields, "input_sizes"),
+      outputSizes: sizesOf(fields, "output_sizes"),
+      inputDtypes: textsOf(fields, "input_dtypes"),
+      outputDtypes: textsOf(fields, "output_dtypes"),
+      reduceOp: fields.optionalText("reduce_op"),
+      root: rankOrNone(fields.optionalInteger("root")),
+      backend: fields.text("backend", backend),
+      state: stateOf(fields, backend),
+      error: fields.optionalText("error"),
+      createdMs: fields.time("time_created_ns") ?? 0,
+      startedMs: fields.time("time_discovered_started_ns"),
+      finishedMs: finishedMs(fields),
+      timeoutMs: timeoutMs(fields),
+      frames: this.#framesOf(fields),
+    };
+  }
+
+  /** In a dump of this package, a message is an op of a group that holds only its source and destination. */
+  #message(fields: Fields, uid: string, kind: string, ranks: Partial<MessageSide> | undefined): MessageSide {
+    const members = this.#groups.get(uid)?.ranks;
+    const global = (rank: number | undefined): number => (rank === undefined ? -1 : (members?.[rank] ?? rank));
+    const peer = fields.optionalInteger("peer");
+    const named = kind === "send" ? ranks?.destination : ranks?.source;
+    const other = peer ?? global(named);
+    const isChannel = fields.has("group") && fields.text("group") !== uid;
+    return {
+      source: kind === "send" ? this.#rank : other,
+      destination: kind === "send" ? other : this.#rank,
+      tag: fields.integer("tag", 0),
+      number: isChannel ? fields.integer("p2p_seq_id", 0) : 0,
+    };
+  }
+
+  #framesOf(fields: Fields): readonly CallSite[] {
+    const value = fields.raw("frames");
+    if (value === undefined || value === null) return [];
+    const known = this.#frames.get(value);
+    if (known !== undefined) return known;
+    const path = fields.pathOf("frames");
+    const frames = listOf(value, path, MAX_FRAMES).map((each, i) => {
+      const frame = new Fields(each, `${path}[${i}]`);
+      return { name: frame.text("name", ""), file: frame.text("filename"), line: frame.integer("line", 0) };
+    });
+    this.#frames.set(value, frames);
+    return frames;
+  }
+}
+
+/** The uid and description of an entry's group; in version 2.0 there is only a local id. */
+function groupOf(fields: Fields): readonly [uid: string, description: string] {
+  const value = fields.raw("process_group");
+  if (value === undefined || value === null) return [String(fields.integer("pg_id", 0)), ""];
+  if (typeof value === "string") return [value, ""];
+  const [uid, description = ""] = listOf(value, fields.pathOf("process_group"), 2);
+  if (typeof uid === "string" && typeof description === "string") return [uid, description];
+  throw dumpError(`${fields.pathOf("process_group")} must be the name of a group and its description`);
+}
+
+function stateOf(fields: Fields, backend: string): OpState {
+  if (fields.flag("failed")) return "failed";
+  const state = fields.text("state");
+  if (state !== "scheduled" && state !== "started" && state !== "completed") {
+    throw dumpError(`${fields.pathOf("state")} must be scheduled, started or completed, got "${state.slice(0, 80)}"`);
+  }
+  // PyTorch's Gloo backend never says completed; it retires ops that have completed or failed.
+  const isOver = backend === "gloo" && state !== "completed" && fields.flag("retired");
+  return isOver ? "ended" : state;
+}
+
+function finishedMs(fields: Fields): number | undefined {
+  const finished = fields.time("time_discovered_completed_ns");
+  const duration = fields.raw("duration_ms");
+  const created = fields.time("time_created_ns");
+  if (finished !== undefined || typeof duration !== "number" || created === undefined) return finished;
+  const started = fields.time("time_discovered_started_ns") ?? created;
+  return duration >= 0 ? started + duration : undefined;
+}
+
+function timeoutMs(fields: Fields): number {
+  const value = fields.raw("timeout_ms");
+  if (typeof value === "number" && value > 0) return value;
+  return Number.POSITIVE_INFINITY;
+}
+
+function rankOrNone(rank: number | undefined): number | undefined {
+  return rank === undefined || rank < 0 ? undefined : rank;
+}
+
+function sizesOf(fields: Fields, name: string): readonly (readonly number[])[] {
+  const path = fields.pathOf(name);
+  return fields
+    .list(name, MAX_TENSORS)
+    .map((sizes, i) => listOf(sizes, `${path}[${i}]`, MAX_DIMENSIONS).map((size) => integerOf(size, `${path}[${i}]`)));
+}
+
+function textsOf(fields: Fields, name: string): readonly string[] {
+  return fields.list(name, MAX_TENSORS).map((text) => {
+    if (typeof text === "string") return text;
+    throw dumpError(`${fields.pathOf(name)} must be a list of strings`);
+  });
+}

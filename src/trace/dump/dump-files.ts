@@ -1,0 +1,80 @@
+import { readdirSync, type Stats, statSync } from "node:fs";
+import { basename, dirname, join } from "node:path";
+import { InvalidArgumentError, messageOf } from "../../errors/index.ts";
+import type { RankTrace } from "../rank-trace.ts";
+import { readDump } from "./dump-reader.ts";
+import { dumpError } from "./fields.ts";
+
+const MAX_BYTES = 256 * 1024 * 1024;
+const MAX_FILES = 100_000;
+const ENDS_WITH_RANK = /\d+(\.(json|pickle|pkl))?$/;
+
+/** The dumps that were read. */
+export interface Dumps {
+  /** One of each rank. */
+  readonly traces: readonly RankTrace[];
+  /** Files that are no dumps, and why not. */
+  readonly unreadable: readonly { readonly file: string; readonly reason: string }[];
+  /** Files that are not looked at, since another one is the newest of the rank. */
+  readonly superseded: readonly string[];
+}
+
+/**
+ * Reads the dumps that paths name: files, folders of files whose names end with a rank, or what such names start with,
+ * as in `TORCH_FR_DUMP_TEMP_FILE`.
+ * @throws InvalidArgumentError for a path that names nothing.
+ */
+export async function readDumps(paths: readonly string[]): Promise<Dumps> {
+  const files = [...new Set(paths.flatMap(filesOf))];
+  if (files.length > MAX_FILES)
+    throw new InvalidArgumentError(`${files.length} files are too many; the limit is ${MAX_FILES}`);
+  const unreadable: { readonly file: string; readonly reason: string }[] = [];
+  const newest = new Map<number, RankTrace>();
+  const superseded: string[] = [];
+  for (const file of files) {
+    try {
+      const trace = await readFile(file);
+      const other = newest.get(trace.rank);
+      const isNewer = other === undefined || trace.dumpedMs > other.dumpedMs;
+      if (isNewer) newest.set(trace.rank, trace);
+      if (other !== undefined) superseded.push(isNewer ? other.file : file);
+    } catch (error) {
+      unreadable.push({ file, reason: messageOf(error) });
+    }
+  }
+  return { traces: [...newest.values()], unreadable, superseded };
+}
+
+async function readFile(file: string): Promise<RankTrace> {
+  const { size, mtimeMs } = statSync(file);
+  if (size > MAX_BYTES) throw dumpError(`it has ${size} bytes, more than the limit of ${MAX_BYTES}`);
+  return readDump(await Bun.file(file).bytes(), { file, writtenMs: mtimeMs });
+}
+
+function filesOf(path: string): readonly string[] {
+  const found = stat(path);
+  if (found?.isFile() === true) return [path];
+  if (found?.isDirectory() === true) return regularFiles(path, "");
+  const files = found === undefined ? regularFiles(dirname(path), basename(path)) : [];
+  if (files.length > 0) return files;
+  const argument = path;
+  throw new InvalidArgumentError(
+    `${path} is neither a file nor a folder, and no files have this name with a rank added`,
+    { argument },
+  );
+}
+
+/** Files of a folder that start with `prefix` and end with a rank. */
+function regularFiles(folder: string, prefix: string): readonly string[] {
+  if (stat(folder)?.isDirectory() !== true) return [];
+  const names = readdirSync(folder).filter((name) => {
+    if (!name.startsWith(prefix) || !ENDS_WITH_RANK.test(name)) return false;
+    return prefix === "" || /^\d/.test(name.slice(prefix.length));
+  });
+  const paths = names.map((name) => join(folder, name)).filter((path) => stat(path)?.isFile() === true);
+  return paths.sort(new Intl.Collator("en", { numeric: true }).compare);
+}
+
+function stat(path: string): Stats | undefined {
+  return statSync(path, { throwIfNoEntry: false });
+}

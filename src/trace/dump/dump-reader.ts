@@ -1,0 +1,115 @@
+import { messageOf } from "../../errors/index.ts";
+import { unpickle } from "../../pickle/index.ts";
+import type { DumpedGroup, RankTrace } from "../rank-trace.ts";
+import { EntryReader } from "./dump-entry.ts";
+import { dumpError, Fields, integerOf } from "./fields.ts";
+
+const MAX_ENTRIES = 1_000_000;
+const MAX_GROUPS = 100_000;
+/** As many as a list of ranks as text may hold. */
+const MAX_RANKS = 1_000_000;
+const BRACE = 0x7b;
+const SPACE = 0x20;
+const DAY_MS = 86_400_000;
+
+/** Where a dump comes from. */
+export interface DumpSource {
+  readonly file: string;
+  /** When the file was written, in milliseconds since the Unix epoch. */
+  readonly writtenMs: number;
+}
+
+/**
+ * Reads a dump of a flight recorder: PyTorch's pickle or JSON, formats 2.0 to 2.10, or what this package writes.
+ * @throws DistError with code INVALID_DUMP when it is none.
+ */
+export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
+  const top = new Fields(dataOf(bytes), "");
+  const version = top.text("version");
+  if (!/^2\.\d{1,3}$/.test(version))
+    throw dumpError(`its format is ${version.slice(0, 20)}; those from 2.0 on are known`);
+  const own = top.has("bun_c10d") ? top.fields("bun_c10d") : undefined;
+  const rank = own?.optionalInteger("rank") ?? rankOfName(source.file);
+  if (rank < 0) throw dumpError(`its rank is ${rank}`);
+  const groups = groupsOf(top);
+  const reader = new EntryReader(rank, groups);
+  const ops = top.list("entries", MAX_ENTRIES).map((entry, i) => reader.read(entry, `entries[${i}]`));
+  const first = ops[0]?.recordId ?? 0;
+  const last = ops.at(-1)?.recordId ?? -1;
+  const recorded = own?.optionalInteger("recorded") ?? (ops.length > 0 ? last + 1 : enqueued(top));
+  const dropped = own?.optionalInteger("dropped") ?? first;
+  return {
+    file: source.file,
+    rank,
+    version,
+    writer: own === undefined ? "pytorch" : "bun-c10d",
+    host: own?.optionalText("host"),
+    worldSize: own?.optionalInteger("world_size"),
+    groups,
+    descriptions: reader.descriptions,
+    ops,
+    dropped,
+    isPartial: ops.length + dropped < recorded,
+    dumpedMs: own?.time("time_dumped_ns") ?? guessedTime(ops, source.writtenMs),
+  };
+}
+
+function dataOf(bytes: Uint8Array): unknown {
+  const first = bytes.find((byte) => byte > SPACE);
+  if (first !== BRACE) return unpickle(bytes);
+  try {
+    return JSON.parse(new TextDecoder().decode(bytes));
+  } catch (error) {
+    throw dumpError(`it is neither JSON nor a pickle: ${messageOf(error)}`, error);
+  }
+}
+
+function rankOfName(file: string): number {
+  const digits = /(\d{1,9})(?:\.(?:json|pickle|pkl))?$/.exec(file)?.[1];
+  if (digits === undefined) throw dumpError("its name does not end with a rank, as in rank_0 or rank_0.json");
+  return Number(digits);
+}
+
+/** Without those that a dump of this package adds: one for each source, destination and tag of messages. */
+function groupsOf(top: Fields): ReadonlyMap<string, DumpedGroup> {
+  if (!top.has("pg_config")) return new Map();
+  const all = top.fields("pg_config");
+  return new Map(
+    all.names(MAX_GROUPS).flatMap((uid) => {
+      const config = all.fields(uid);
+      const ranks = ranksOf(config.raw("ranks"), `${all.pathOf(uid)}.ranks`);
+      // PyTorch's Gloo backend records its groups before it knows their names.
+      return uid === "" || uid.includes("/p2p/")
+        ? []
+        : [[uid, { uid, description: config.text("desc", ""), ranks }] as const];
+    }),
+  );
+}
+
+/** A list of ranks, or its text in Python, which is "" or "[]" for all ranks. */
+function ranksOf(value: unknown, path: string): readonly number[] {
+  const items = typeof value === "string" ? textItems(value, path) : value;
+  if (!Array.isArray(items)) throw dumpError(`${path} must be a list of ranks`);
+  if (items.length > MAX_RANKS) throw dumpError(`${path} has ${items.length} ranks`);
+  return items.map((rank) => integerOf(rank, path));
+}
+
+function textItems(text: string, path: string): readonly number[] {
+  const list = /^\s*\[([\d,\s]*)\]\s*$/.exec(text)?.[1];
+  if (list === undefined && text.trim() !== "") throw dumpError(`${path} must be a list of ranks`);
+  return (list ?? "").split(",").flatMap((rank) => (rank.trim() === "" ? [] : [Number(rank)]));
+}
+
+/** How many ops the groups have had, by their status: a dump without entries may be one of active ops only. */
+function enqueued(top: Fields): number {
+  if (!top.has("pg_status")) return 0;
+  const status = top.fields("pg_status");
+  const counts = status.names(MAX_GROUPS).map((id) => Number(status.fields(id).raw("last_enqueued_collective") ?? 0));
+  return counts.reduce((sum, count) => sum + Math.max(0, count || 0), 0);
+}
+
+/** The time of the file, unless it was copied long after; then that of the last thing that it records. */
+function guessedTime(ops: RankTrace["ops"], writtenMs: number): number {
+  const latest = ops.reduce((time, { createdMs, finishedMs }) => Math.max(time, createdMs, finishedMs ?? 0), 0);
+  return writtenMs >= latest && (latest === 0 || writtenMs - latest < DAY_MS) ? writtenMs : latest;
+}

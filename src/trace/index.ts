@@ -1,0 +1,11 @@
+export { type Analysis, type AnalysisOptions, analyse } from "./analysis/analysis.ts";
+export type { Finding, FindingKind } from "./analysis/finding.ts";
+export { type Dumps, readDumps } from "./dump/dump-files.ts";
+export { type DumpSource, readDump } from "./dump/dump-reader.ts";
+export { type KinetoTrace, kinetoTrace, type TraceEvent } from "./output/kineto.ts";
+export { paragraph } from "./output/paragraph.ts";
+export { portableDump } from "./output/portable-dump.ts";
+export { printable } from "./output/printable.ts";
+export { type ReportOptions, report } from "./output/report.ts";
+export { reportJson } from "./output/report-json.ts";
+export type { CallSite, RankTrace, TraceOp } from "./rank-trace.ts";

@@ -1,0 +1,78 @@
+import { type CallSite, callSiteOf, hasEnded, type RankTrace, type TraceOp } from "../rank-trace.ts";
+import { printable } from "./printable.ts";
+
+const MINUTE_MS = 60_000;
+const HOUR_MS = 60 * MINUTE_MS;
+
+/** A time span, such as 12.3 s. */
+export function durationText(ms: number): string {
+  const span = Math.max(0, ms);
+  if (span < 1000) return `${Math.round(span)} ms`;
+  if (span < MINUTE_MS) return `${(span / 1000).toFixed(1)} s`;
+  if (span < HOUR_MS) return `${Math.floor(span / MINUTE_MS)} min ${Math.floor((span % MINUTE_MS) / 1000)} s`;
+  return `${Math.floor(span / HOUR_MS)} h ${Math.floor((span % HOUR_MS) / MINUTE_MS)} min`;
+}
+
+/** `rank 2`, or `ranks 0, 1, 4-7`. */
+export function ranksOf(ranks: readonly number[]): string {
+  return `${ranks.length === 1 ? "rank" : "ranks"} ${rankRanges(ranks)}`;
+}
+
+export function rankRanges(ranks: readonly number[]): string {
+  const sorted = [...ranks].sort((a, b) => a - b);
+  const runs: [first: number, last: number][] = [];
+  for (const rank of sorted) {
+    const run = runs.at(-1);
+    if (run !== undefined && rank === run[1] + 1) run[1] = rank;
+    else runs.push([rank, rank]);
+  }
+  return runs
+    .map(([first, last]) =>
+      first === last ? `${first}` : last === first + 1 ? `${first}, ${last}` : `${first}-${last}`,
+    )
+    .join(", ");
+}
+
+/** `group 0 (default_pg)`. */
+export function groupText({ uid, description }: { readonly uid: string; readonly description: string }): string {
+  const shown = description === "" || description === "undefined" ? "" : ` (${printable(description)})`;
+  return `group ${printable(uid)}${shown}`;
+}
+
+/** `all_reduce #17`, or `send to rank 3 (tag 1)`. */
+export function opText({ name, seq, message }: TraceOp): string {
+  if (message === undefined) return seq < 0 ? printable(name) : `${printable(name)} #${seq}`;
+  const { source, destination, tag } = message;
+  const isSend = name === "send";
+  const peer = isSend ? destination : source;
+  const from = peer < 0 ? "any rank" : `rank ${peer}`;
+  return `${name} ${isSend ? "to" : "from"} ${from}${tag === 0 ? "" : ` (tag ${tag})`}`;
+}
+
+/** File name and line, such as `train.ts:41`. */
+export function siteText(site: CallSite): string {
+  return printable(`${site.file.replace(/^.*[/\\]/, "")}:${site.line}`);
+}
+
+/** The call sites of some ops as ` (train.ts:41)`, at most two; nothing if none is known. */
+export function sitesText(ops: readonly TraceOp[]): string {
+  const sites = new Set(ops.flatMap((op) => callSiteOf(op) ?? []).map(siteText));
+  if (sites.size === 0) return "";
+  const shown = [...sites].slice(0, 2).join(", ");
+  return ` (${shown}${sites.size > 2 ? ", …" : ""})`;
+}
+
+/** How far an op is, by its rank's dump: `completed 12.4 s ago`. */
+export function stateText(op: TraceOp, trace: RankTrace): string {
+  const since = durationText(trace.dumpedMs - op.createdMs);
+  if (!hasEnded(op)) return `in flight since ${since}`;
+  if (op.finishedMs === undefined)
+    return op.state === "ended" ? `called ${since} ago, not in flight` : `${op.state}, called ${since} ago`;
+  return `${op.state} ${durationText(trace.dumpedMs - op.finishedMs)} ago`;
+}
+
+/** Sizes of tensors as `[4, 3] [5]`. */
+export function sizesText(sizes: readonly (readonly number[])[]): string {
+  const shown = sizes.slice(0, 16).map((each) => `[${each.join(", ")}]`);
+  return `${shown.join(" ")}${sizes.length > 16 ? " …" : ""}` || "none";
+}

@@ -1,0 +1,47 @@
+import type { Analysis } from "../analysis/analysis.ts";
+import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
+
+/** The analysis as plain data. docs/trace.md lists the fields. */
+export function reportJson({ job, findings, inFlight, notes, absent }: Analysis): object {
+  return {
+    findings: findings.map(({ kind, group, seq, ranks, text, sides }) => ({
+      kind,
+      group: group.uid,
+      description: group.description,
+      seq: seq ?? null,
+      ranks,
+      text,
+      ...(sides !== undefined && { sides: sides.map((side) => ({ ranks: side.ranks, op: opJson(side.op) })) }),
+    })),
+    inFlight,
+    notes,
+    absent,
+    groups: job.groups.map(({ group }) => group),
+    ranks: job.traces.map((trace) => rankJson(trace, job.lastOp(trace.rank))),
+  };
+}
+
+function rankJson(trace: RankTrace, lastOp: TraceOp | undefined): object {
+  const { rank, file, version, writer, host, dropped, dumpedMs, ops } = trace;
+  return {
+    rank,
+    file,
+    version,
+    writer,
+    host: host ?? null,
+    ops: ops.length,
+    dropped,
+    dumpedMs,
+    lastOp: lastOp === undefined ? null : opJson(lastOp),
+  };
+}
+
+function opJson(op: TraceOp): object {
+  const { frames, message, timeoutMs, ...rest } = op;
+  return {
+    ...rest,
+    message: message ?? null,
+    timeoutMs: Number.isFinite(timeoutMs) ? timeoutMs : null,
+    callSite: callSiteOf(op) ?? null,
+  };
+}

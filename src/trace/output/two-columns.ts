@@ -1,0 +1,51 @@
+import type { Difference, Side } from "../analysis/signature.ts";
+import { dtypesOf } from "../analysis/signature.ts";
+import { callSiteOf, type TraceOp } from "../rank-trace.ts";
+import { ranksOf, sizesText } from "./op-text.ts";
+import { paragraph } from "./paragraph.ts";
+import { printable } from "./printable.ts";
+
+const LABEL = 14;
+const COLUMN = 31;
+
+/** Two calls side by side, in at most 80 columns; a `*` marks the rows in which they differ. */
+export function twoColumns(left: Side, right: Side, differences: readonly Difference[]): string {
+  const different = new Set<string>(differences);
+  const rows: readonly (readonly [label: string, left: string, right: string])[] = [
+    ["", ranksOf(left.ranks), ranksOf(right.ranks)],
+    ["op", printable(left.op.name), printable(right.op.name)],
+    ["method", left.op.api ?? "", right.op.api ?? ""],
+    ["input sizes", sizesText(left.op.inputSizes), sizesText(right.op.inputSizes)],
+    ["output sizes", sizesText(left.op.outputSizes), sizesText(right.op.outputSizes)],
+    ["dtypes", dtypesOf(left.op).join(", "), dtypesOf(right.op).join(", ")],
+    ["reduce op", left.op.reduceOp ?? "", right.op.reduceOp ?? ""],
+    ["root", rootText(left.op), rootText(right.op)],
+    ["state", left.op.state, right.op.state],
+    ["called at", siteText(left.op), siteText(right.op)],
+  ];
+  const shown = rows.filter(([, first, second]) => first !== "" || second !== "");
+  return shown
+    .map(([label, first, second]) => row(different.has(label) ? `* ${label}` : `  ${label}`, first, second))
+    .join("\n");
+}
+
+function row(label: string, left: string, right: string): string {
+  const [first, second] = [left, right].map((text) => paragraph(printable(text), COLUMN).split("\n"));
+  const height = Math.max(first?.length ?? 0, second?.length ?? 0);
+  return Array.from({ length: height }, (_, i) => {
+    const start = (i === 0 ? label : "").padEnd(LABEL + 2);
+    return `${start}${(first?.[i] ?? "").padEnd(COLUMN + 1)}${second?.[i] ?? ""}`.trimEnd();
+  }).join("\n");
+}
+
+function rootText({ root }: TraceOp): string {
+  return root === undefined ? "" : String(root);
+}
+
+/** The end of the path, which says more than its start. */
+function siteText(op: TraceOp): string {
+  const site = callSiteOf(op);
+  if (site === undefined) return "";
+  const text = `${site.file}:${site.line}`;
+  return text.length <= 2 * COLUMN ? text : `…${text.slice(1 - 2 * COLUMN)}`;
+}

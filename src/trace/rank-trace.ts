@@ -1,0 +1,97 @@
+/**
+ * How far an op is. `ended` is all that PyTorch's Gloo backend records of an op that is over: it may have completed or
+ * failed.
+ */
+export type OpState = "scheduled" | "started" | "completed" | "failed" | "ended";
+
+/** A line of the program that called an op. */
+export interface CallSite {
+  readonly name: string;
+  readonly file: string;
+  readonly line: number;
+}
+
+/** The side of a message that an op is. Ranks are global; -1 if unknown, as before a recv from any rank has ended. */
+export interface MessageSide {
+  readonly source: number;
+  readonly destination: number;
+  readonly tag: number;
+  /** Which message from its source to its destination with its tag it is, from 1; 0 if the dump does not say. */
+  readonly number: number;
+}
+
+/** An op that a rank called. */
+export interface TraceOp {
+  readonly recordId: number;
+  /** Uid of its group. */
+  readonly group: string;
+  /** PyTorch's name of the op, such as `_all_gather_base`, and of the kind of op that it is, such as `all_gather`. */
+  readonly name: string;
+  readonly kind: string;
+  /** Method that was called, if a Bun rank called it. */
+  readonly api: string | undefined;
+  /** Which collective of its group it is, from 1. */
+  readonly seq: number;
+  /** Of a message; undefined for a collective. */
+  readonly message: MessageSide | undefined;
+  readonly inputSizes: readonly (readonly number[])[];
+  readonly outputSizes: readonly (readonly number[])[];
+  readonly inputDtypes: readonly string[];
+  readonly outputDtypes: readonly string[];
+  readonly reduceOp: string | undefined;
+  readonly root: number | undefined;
+  readonly backend: string | undefined;
+  readonly state: OpState;
+  readonly error: string | undefined;
+  /** Times in milliseconds since the Unix epoch, by the clock of the rank's host. */
+  readonly createdMs: number;
+  readonly startedMs: number | undefined;
+  readonly finishedMs: number | undefined;
+  /** Infinity for none. */
+  readonly timeoutMs: number;
+  /** Innermost first. */
+  readonly frames: readonly CallSite[];
+}
+
+/** A process group, as one rank knows it. */
+export interface DumpedGroup {
+  readonly uid: string;
+  readonly description: string;
+  /** Global ranks. */
+  readonly ranks: readonly number[];
+}
+
+/** What the dump of one rank says. */
+export interface RankTrace {
+  readonly file: string;
+  /** Global rank. */
+  readonly rank: number;
+  readonly version: string;
+  readonly writer: "bun-c10d" | "pytorch";
+  readonly host: string | undefined;
+  readonly worldSize: number | undefined;
+  /** By uid. PyTorch's Gloo backend records none. */
+  readonly groups: ReadonlyMap<string, DumpedGroup>;
+  /** Descriptions by uid of the groups of its ops. */
+  readonly descriptions: ReadonlyMap<string, string>;
+  /** Oldest first. */
+  readonly ops: readonly TraceOp[];
+  /** Number of older ops that were overwritten. */
+  readonly dropped: number;
+  /** Whether ops between those in the dump are left out of it, as in a dump of active ops only. */
+  readonly isPartial: boolean;
+  /** When the dump was made, by the clock of the rank's host; the time of the file if the dump does not say. */
+  readonly dumpedMs: number;
+}
+
+/** Whether an op is over, with whatever result. */
+export function hasEnded({ state }: TraceOp): boolean {
+  return state !== "scheduled" && state !== "started";
+}
+
+const LIBRARY = /[/\\]site-packages[/\\]torch[/\\]|[/\\]torch[/\\]distributed[/\\]/;
+
+/** The line that called an op: the innermost one outside PyTorch. */
+export function callSiteOf({ frames }: TraceOp): CallSite | undefined {
+  return frames.find(({ file }) => !LIBRARY.test(file)) ?? frames[0];
+}

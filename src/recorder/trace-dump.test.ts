@@ -115,7 +115,13 @@ describe("a dump", () => {
       pg_status: { "0": { last_enqueued_collective: 2, last_started_collective: 2, last_completed_collective: 1 } },
       entries: json.entries.map((entry) => ({ ...entry, time_discovered_started_ns: null })),
     };
-    expect(plain(read)).toEqual(expected as never);
+    const { bun_c10d, ...rest } = plain(read) as { readonly bun_c10d: object };
+    expect(rest).toEqual({ ...expected, bun_c10d: undefined } as never);
+    const own = json.bun_c10d as never as Record<string, unknown>;
+    // It is made a moment earlier.
+    const now = performance.timeOrigin + performance.now();
+    expect(bun_c10d).toEqual({ ...own, time_dumped_ns: expect.any(Number) } as never);
+    expect(Number(own.time_dumped_ns) / 1e6).toBeWithin(now - 10_000, now + 1);
     expect(json.entries[1]).toMatchObject({ state: "completed", failed: true, error: "it broke" });
     expect(json.entries[0]).not.toHaveProperty("failed");
   });

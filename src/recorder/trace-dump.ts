@@ -82,6 +82,8 @@ export function traceDump(
       rank: first?.globalRankOf(first.rank) ?? -1,
       world_size: first?.globalRanks.length ?? 0,
       backends: Object.fromEntries(known.map((group) => [group.name, Object.values(group.backends).join(",")])),
+      time_dumped_ns: Math.round((performance.timeOrigin + performance.now()) * 1e6),
+      only_active: options.onlyActive === true,
       recorded,
       dropped: lastDropped === undefined ? 0 : lastDropped.id + 1,
       last_dropped:

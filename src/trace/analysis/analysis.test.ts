@@ -254,6 +254,27 @@ describe("what is no fault", () => {
     expect(texts(job)).toEqual([]);
   });
 
+  test("ops that PyTorch's Gloo backend makes of others, and numbers otherwise", () => {
+    const job = new MadeJob(2);
+    const [ours, theirs] = [job.rank(0), job.rank(1)];
+    theirs.writer = "pytorch";
+    ours.call({ name: "reduce_scatter", api: "reduceScatter", inputs: [[6]], outputs: [[3]] });
+    for (let i = 0; i < 2; i++) theirs.call({ inputs: [[3]] });
+    ours.call({ name: "barrier", api: "monitoredBarrier" });
+    ours.call({ name: "_reduce_scatter_base", api: "reduceScatterTensor", inputs: [[8]], outputs: [[4]] });
+    theirs.call({ inputs: [[8]], seq: 5 });
+    job.all({ inputs: [[9]] }, [0]);
+    theirs.call({ inputs: [[9]], seq: 6 });
+    expect(texts(job)).toEqual([]);
+    ours.call({ name: "reduce_scatter_v", api: "reduceScatter", inputs: [[1], [2]], outputs: [] });
+    theirs.call({ inputs: [[1]], seq: 7 });
+    theirs.call({ inputs: [[3]], seq: 8 });
+    expect(texts(job)[0]).toContain("ranks called all_reduce #8 with different input sizes, output sizes: rank 0 [2]");
+    // What the overwritten ones were, and so the numbers of the others, is not known.
+    ours.capacity = 3;
+    expect(texts(job)).toEqual([]);
+  });
+
   test("ops coalesced under one number", () => {
     const job = new MadeJob(2);
     job.all({ inputs: [[2]], seq: 1 });

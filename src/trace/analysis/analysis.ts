@@ -44,6 +44,11 @@ export function analyse(traces: readonly RankTrace[], { group: only }: AnalysisO
   const lost = job.traces.filter(({ dropped }) => dropped > 0).map(({ rank }) => rank);
   if (lost.length > 0)
     notes.push(`Older ops of ranks ${rankRanges(lost)} were overwritten; what they were is not checked.`);
+  const guessed = chosen.filter(({ group }) => group.isGuessed);
+  if (guessed.length > 0) {
+    const names = guessed.map(({ group }) => `${group.uid} (ranks ${rankRanges(group.ranks)})`).join(", ");
+    notes.push(`No dump lists the members of some groups, which are taken to be the ranks that used them: ${names}.`);
+  }
   return { job, findings: findings.sort(byKind), inFlight, notes, absent: job.absent() };
 }
 

@@ -1,5 +1,6 @@
 import type { RankTrace, TraceOp } from "../rank-trace.ts";
 import { together } from "./together.ts";
+import { inTorchTerms, isTorchGloo } from "./torch-gloo.ts";
 
 /** A process group of the job. */
 export interface TraceGroup {
@@ -36,10 +37,14 @@ export function groupTraces(traces: readonly RankTrace[]): readonly GroupTraces[
   const groups = [...known, ...guessed].sort(byUid);
   const opsOf = new Map(traces.map((trace) => [trace, Map.groupBy(trace.ops, ({ group }) => group)] as const));
   return groups.map((group) => {
+    const opsIn = (trace: RankTrace): readonly TraceOp[] => opsOf.get(trace)?.get(group.uid) ?? [];
     const ranks = new Set(group.ranks);
-    const members = traces.flatMap((trace) => {
-      if (!ranks.has(trace.rank) || !isMember(trace, group)) return [];
-      return [[trace.rank, memberTrace(trace, opsOf.get(trace)?.get(group.uid) ?? [])] as const];
+    const own = traces.filter((trace) => ranks.has(trace.rank) && isMember(trace, group));
+    const isMixed = own.some((trace) => isTorchGloo(trace, opsIn(trace)));
+    const members = own.map((trace) => {
+      const ops = opsIn(trace);
+      const isOurs = isMixed && trace.writer === "bun-c10d";
+      return [trace.rank, memberTrace(trace, isOurs ? inTorchTerms(trace, ops, ranks.size) : ops)] as const;
     });
     return { group, members: new Map(members) };
   });
@@ -88,10 +93,11 @@ function worldSize(traces: readonly RankTrace[]): number {
   return Math.max(...traces.map(({ rank, worldSize: known = 0 }) => Math.max(rank + 1, known)));
 }
 
-function memberTrace(trace: RankTrace, ops: readonly TraceOp[]): MemberTrace {
+/** @param ops Undefined if they cannot be compared with those of the others. */
+function memberTrace(trace: RankTrace, ops: readonly TraceOp[] | undefined): MemberTrace {
   const bySeq = new Map<number, TraceOp>();
   const messages: TraceOp[] = [];
-  for (const op of ops) {
+  for (const op of ops ?? []) {
     if (op.kind === "coalesced") continue;
     if (op.message !== undefined) messages.push(op);
     else if (op.seq >= 0) bySeq.set(op.seq, together(bySeq.get(op.seq), op));
@@ -103,7 +109,7 @@ function memberTrace(trace: RankTrace, ops: readonly TraceOp[]): MemberTrace {
     collectives: bySeq,
     messages,
     last: numbers.reduce((most, seq) => Math.max(most, seq), 0),
-    first: trace.dropped === 0 ? 0 : oldest,
+    first: trace.dropped === 0 && ops !== undefined ? 0 : oldest,
   };
 }
 

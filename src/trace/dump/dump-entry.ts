@@ -28,19 +28,22 @@ export class EntryReader {
     this.descriptions.set(uid, description);
     const kind = opKind(op);
     const isMessage = kind === "send" || kind === "recv";
+    const api = fields.optionalText("api");
+    // The sizes of objects are not recorded; those that are there are for torchfrtrace.
+    const tensors = api?.endsWith("Object") === true ? undefined : fields;
     return {
       recordId: fields.integer("record_id"),
       group: fields.text("group", uid),
       name: op,
       kind,
-      api: fields.optionalText("api"),
+      api,
       // Up to version 2.1 there is one number for both.
       seq: fields.integer("collective_seq_id", fields.optionalInteger("seq_id") ?? -1),
       message: isMessage ? this.#message(fields, uid, kind, ranks) : undefined,
-      inputSizes: sizesOf(fields, "input_sizes"),
-      outputSizes: sizesOf(fields, "output_sizes"),
-      inputDtypes: textsOf(fields, "input_dtypes"),
-      outputDtypes: textsOf(fields, "output_dtypes"),
+      inputSizes: sizesOf(tensors, "input_sizes"),
+      outputSizes: sizesOf(tensors, "output_sizes"),
+      inputDtypes: textsOf(tensors, "input_dtypes"),
+      outputDtypes: textsOf(tensors, "output_dtypes"),
       reduceOp: fields.optionalText("reduce_op"),
       root: rankOrNone(fields.optionalInteger("root")),
       backend: fields.text("backend", backend),
@@ -125,14 +128,16 @@ function rankOrNone(rank: number | undefined): number | undefined {
   return rank === undefined || rank < 0 ? undefined : rank;
 }
 
-function sizesOf(fields: Fields, name: string): readonly (readonly number[])[] {
+function sizesOf(fields: Fields | undefined, name: string): readonly (readonly number[])[] {
+  if (fields === undefined) return [];
   const path = fields.pathOf(name);
   return fields
     .list(name, MAX_TENSORS)
     .map((sizes, i) => listOf(sizes, `${path}[${i}]`, MAX_DIMENSIONS).map((size) => integerOf(size, `${path}[${i}]`)));
 }
 
-function textsOf(fields: Fields, name: string): readonly string[] {
+function textsOf(fields: Fields | undefined, name: string): readonly string[] {
+  if (fields === undefined) return [];
   return fields.list(name, MAX_TENSORS).map((text) => {
     if (typeof text === "string") return text;
     throw dumpError(`${fields.pathOf(name)} must be a list of strings`);

@@ -36,8 +36,7 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
   const ops = top.list("entries", MAX_ENTRIES).map((entry, i) => reader.read(entry, `entries[${i}]`));
   const first = ops[0]?.recordId ?? 0;
   const last = ops.at(-1)?.recordId ?? -1;
-  const recorded = own?.optionalInteger("recorded") ?? (ops.length > 0 ? last + 1 : enqueued(top));
-  const dropped = own?.optionalInteger("dropped") ?? first;
+  const recorded = ops.length > 0 ? last + 1 : enqueued(top);
   return {
     file: source.file,
     rank,
@@ -48,8 +47,8 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     groups,
     descriptions: reader.descriptions,
     ops,
-    dropped,
-    isPartial: ops.length + dropped < recorded,
+    dropped: own?.integer("dropped", 0) ?? first,
+    isPartial: own === undefined ? ops.length + first < recorded : own.flag("only_active") || !top.has("entries"),
     dumpedMs: own?.time("time_dumped_ns") ?? guessedTime(ops, source.writtenMs),
   };
 }

@@ -67,7 +67,7 @@ export function stateText(op: TraceOp, trace: RankTrace): string {
   const since = durationText(trace.dumpedMs - op.createdMs);
   if (!hasEnded(op)) return `in flight since ${since}`;
   if (op.finishedMs === undefined)
-    return op.state === "ended" ? `called ${since} ago, not in flight` : `${op.state}, called ${since} ago`;
+    return op.state === "ended" ? `over, called ${since} ago` : `${op.state}, called ${since} ago`;
   return `${op.state} ${durationText(trace.dumpedMs - op.finishedMs)} ago`;
 }
 

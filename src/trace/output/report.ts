@@ -1,4 +1,5 @@
 import type { Analysis } from "../analysis/analysis.ts";
+import type { Job } from "../analysis/job.ts";
 import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
 import { groupText, opText, rankRanges, siteText, stateText } from "./op-text.ts";
 import { paragraph } from "./paragraph.ts";
@@ -30,7 +31,7 @@ export function report(analysis: Analysis, { last = 0, isIncomplete = false }: R
   if (findings.length === 0) parts.unshift(agreement(analysis, isIncomplete));
   if (inFlight.length > 0) parts.push(inFlight.map((text) => paragraph(text, WIDTH, "  ")).join("\n"));
   parts.push(lastOps(analysis));
-  if (last > 0) parts.push(...job.traces.map((trace) => newestOps(trace, last)));
+  if (last > 0) parts.push(...job.traces.map((trace) => newestOps(trace, last, job)));
   if (notes.length > 0) parts.push(notes.map((text) => paragraph(text, WIDTH, "  ")).join("\n"));
   return parts.filter((part) => part !== "").join("\n\n");
 }
@@ -38,7 +39,8 @@ export function report(analysis: Analysis, { last = 0, isIncomplete = false }: R
 function agreement({ job, absent, inFlight }: Analysis, isIncomplete: boolean): string {
   const ops = job.traces.reduce((sum, trace) => sum + trace.ops.length, 0);
   const what = `${job.traces.length} ${job.traces.length === 1 ? "dump" : "dumps"} with ${ops} ${ops === 1 ? "op" : "ops"}`;
-  if (absent.length > 0 || isIncomplete) return `The dumps that can be read agree: ${what}.`;
+  const isKnown = job.groups.every(({ group }) => !group.isGuessed);
+  if (absent.length > 0 || isIncomplete || !isKnown) return `The dumps that can be read agree: ${what}.`;
   return `All ranks agree: ${what}${inFlight.length > 0 ? ", some in flight" : ""}.`;
 }
 
@@ -50,22 +52,21 @@ function lastOps({ job, findings }: Analysis): string {
   const rows = listed.map((trace) => {
     const op = job.lastOp(trace.rank);
     if (op === undefined) return [`rank ${trace.rank}`, "no op", "", ""] as const;
-    return [`rank ${trace.rank}`, ofGroup(op, job.groups.length > 1), stateText(op, trace), callSite(op)] as const;
+    return [`rank ${trace.rank}`, ofGroup(op, job), stateText(op, trace), callSite(op)] as const;
   });
   const left = job.traces.length - listed.length;
   return `Last op of each rank:\n${table(rows)}${left > 0 ? `\n  … and ${left} more ranks` : ""}`;
 }
 
-function newestOps(trace: RankTrace, count: number): string {
-  const rows = trace.ops
-    .slice(-count)
-    .map((op) => [ofGroup(op, trace.groups.size > 1), stateText(op, trace), callSite(op)] as const);
+function newestOps(trace: RankTrace, count: number, job: Job): string {
+  const rows = trace.ops.slice(-count).map((op) => [ofGroup(op, job), stateText(op, trace), callSite(op)] as const);
   const title = `Rank ${trace.rank}, newest last (${trace.file.replace(/^.*[/\\]/, "")}):`;
   return `${title}\n${rows.length === 0 ? "  no op" : table(rows)}`;
 }
 
-function ofGroup(op: TraceOp, isNamed: boolean): string {
-  return isNamed ? `${opText(op)} of group ${printable(op.group)}` : opText(op);
+/** The default group, the first one, is not named. */
+function ofGroup(op: TraceOp, { groups }: Job): string {
+  return op.group === groups[0]?.group.uid ? opText(op) : `${opText(op)} of group ${printable(op.group)}`;
 }
 
 function callSite(op: TraceOp): string {

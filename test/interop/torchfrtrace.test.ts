@@ -1,0 +1,157 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { dirname, join } from "node:path";
+import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
+import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
+import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
+import { runCli } from "../../src/cli/fixtures/cli-process.ts";
+import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
+import type { Scenario, TracedJob } from "./fixtures/traced-rank.ts";
+import { describeWithTorch, describeWithTorch214, fixture } from "./torch.ts";
+
+setDefaultTimeout(180_000);
+
+const LIMIT_MS = 60_000;
+const scenarios: readonly Scenario[] = ["healthy", "hang", "desync"];
+
+/** The last rank is the one that does something else. */
+const mixedJobs: readonly (readonly [Scenario, readonly string[]])[] = [
+  ["healthy", ["Bun", "Python", "Bun"]],
+  ["hang", ["Bun", "Python", "Bun"]],
+  ["hang", ["Bun", "Bun", "Python"]],
+  ["desync", ["Bun", "Bun", "Python"]],
+];
+
+let folders = "";
+beforeAll(() => {
+  folders = mkdtempSync(join(tmpdir(), "c10d-frtrace-"));
+});
+afterAll(() => rmSync(folders, { recursive: true }));
+
+function newFolder(): string {
+  const folder = mkdtempSync(join(folders, "job-"));
+  mkdirSync(join(folder, "json"));
+  return folder;
+}
+
+/** What torchfrtrace says of the pickles of a folder, without those that are not pickles. */
+async function torchfrtrace(program: string, folder: string): Promise<string> {
+  const pickles = mkdtempSync(join(folders, "pickles-"));
+  for (const name of readdirSync(folder)) if (/^rank_\d+$/.test(name)) cpSync(join(folder, name), join(pickles, name));
+  const child = Bun.spawn([program, pickles], { stdin: "ignore", stdout: "pipe", stderr: "pipe", timeout: LIMIT_MS });
+  const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  expect([await child.exited, err.includes("Traceback")]).toEqual([0, false]);
+  return `${out}${err}`.replace(/^.*tabulate is not installed.*\n/m, "").trim();
+}
+
+/** It says what is wrong, and of a healthy job nothing at all. */
+async function expectVerdict(scenario: Scenario, number: number, folder: string, program: string): Promise<void> {
+  const said = await torchfrtrace(program, folder);
+  if (scenario === "healthy") {
+    expect(said).toBe("");
+    return;
+  }
+  if (scenario === "hang") {
+    expect(said).toContain(`Not all ranks joining collective, sequence number: ${number}\n`);
+    expect(said).toContain("missing ranks: {2}");
+  } else {
+    expect(said).toContain(`Collective sequence number: ${number} has errors`);
+    expect(said).toContain("COLLECTIVE_TYPE_MISMATCH, Expected collective type: 'broadcast' does not match found");
+  }
+  expect(said.match(/sequence number/g)).toHaveLength(1);
+}
+
+async function expectOurVerdict(scenario: Scenario, number: number, folder: string): Promise<void> {
+  const { exitCode, stdout } = await runCli(["trace", "--json", folder]);
+  const { findings, absent, unreadable } = JSON.parse(stdout);
+  expect([absent, unreadable]).toEqual([[], []]);
+  expect(exitCode).toBe(scenario === "healthy" ? 0 : 1);
+  const kind = scenario === "hang" ? "missing" : "mismatch";
+  expect(findings).toMatchObject(scenario === "healthy" ? [] : [{ kind, group: "0", seq: number, ranks: [2] }]);
+  expect(findings).toHaveLength(scenario === "healthy" ? 0 : 1);
+  if (scenario === "hang") expect(findings[0].text).toMatch(/ \(traced.rank\.(ts|py):\d+\)/);
+}
+
+/** Dumps of jobs of Bun's ranks, which each version of torchfrtrace looks at. */
+const bunJobs = new Map<string, Promise<string>>();
+
+function bunJob(backend: string, scenario: Scenario, options: SpawnOptions): Promise<string> {
+  const key = `${backend} ${scenario}`;
+  const job = bunJobs.get(key) ?? runBunJob({ backend, scenario, folder: newFolder() }, options);
+  bunJobs.set(key, job);
+  return job;
+}
+
+async function runBunJob(args: TracedJob, options: SpawnOptions): Promise<string> {
+  const outcomes = await spawnRanks(3, fixture("traced-rank.ts"), { ...options, args, timeout: LIMIT_MS });
+  const failed = outcomes.flatMap(({ error, hung, stderr }) => error?.message ?? (hung ? `hung: ${stderr}` : []));
+  expect(failed).toEqual([]);
+  return args.folder;
+}
+
+/** @param isSample Whether only Gloo is tried, and one mixed job: the analysers of both versions are almost the same. */
+function testVersion(python: string, isSample: boolean): void {
+  const program = join(dirname(python), "torchfrtrace");
+
+  const testBunJobs = (backend: string, options: SpawnOptions): void => {
+    test.each(scenarios)(`${backend}, %s: its verdict on Bun's dumps, and that of c10d trace`, async (scenario) => {
+      const folder = await bunJob(backend, scenario, options);
+      await expectVerdict(scenario, 20, folder, program);
+      for (const dumps of [folder, join(folder, "json")]) await expectOurVerdict(scenario, 20, dumps);
+    });
+  };
+  describeGloo("gloo", () => testBunJobs("gloo", {}));
+  if (!isSample) describeMpi("mpi", "openmpi", () => testBunJobs("mpi", launchWith("openmpi")));
+  if (!isSample) describeUcc("ucc", () => testBunJobs("ucc", spawn));
+
+  test.each(isSample ? mixedJobs.slice(2, 3) : mixedJobs)(
+    "%s of %j: the verdict of c10d trace, and its own on what that writes",
+    async (scenario, kinds) => {
+      const folder = newFolder();
+      await runMixed(kinds, { backend: "gloo", scenario, folder, isMixed: true }, python);
+      for (const dumps of [folder, join(folder, "json")]) await expectOurVerdict(scenario, 10, dumps);
+      const pickles = newFolder();
+      expect((await runCli(["trace", folder, "--pickle", pickles])).exitCode).toBe(scenario === "healthy" ? 0 : 1);
+      await expectVerdict(scenario, 10, pickles, program);
+    },
+  );
+}
+
+const isFull = process.env.C10D_SWEEP === "full";
+describeWithTorch("torchfrtrace of PyTorch 2.13", (python) => testVersion(python, false));
+describeWithTorch214("torchfrtrace of PyTorch 2.14", (python) => testVersion(python, !isFull));
+
+async function runMixed(kinds: readonly string[], job: TracedJob, python: string): Promise<void> {
+  const port = freePort();
+  const ended = kinds.map(async (kind, rank) => {
+    const command =
+      kind === "Bun" ? [process.execPath, fixture("traced-rank.ts")] : [python, fixture("traced_rank.py")];
+    const child = Bun.spawn([...command, JSON.stringify(job)], {
+      env: {
+        ...process.env,
+        TORCH_CPP_LOG_LEVEL: "ERROR",
+        TORCH_FR_BUFFER_SIZE: "2000",
+        OMP_NUM_THREADS: "1",
+        C10D_STORE_SECRET: "",
+        RANK: String(rank),
+        WORLD_SIZE: String(kinds.length),
+        MASTER_ADDR: "127.0.0.1",
+        MASTER_PORT: String(port),
+      },
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+      timeout: LIMIT_MS,
+      killSignal: "SIGKILL",
+    });
+    const stderr = await child.stderr.text();
+    return (await child.exited) === 0 ? [] : [`rank ${rank} (${kind}): ${stderr.slice(-1500)}`];
+  });
+  expect((await Promise.all(ended)).flat()).toEqual([]);
+}
+
+function freePort(): number {
+  using server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  return server.port;
+}

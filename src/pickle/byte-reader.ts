@@ -23,7 +23,7 @@ export class ByteReader {
   }
 
   uint8(): number {
-    return this.#view.getUint8(this.#skip(1));
+    return this.#bytes[this.#skip(1)] ?? 0;
   }
 
   uint16(): number {
@@ -36,6 +36,10 @@ export class ByteReader {
 
   uint32(): number {
     return this.#view.getUint32(this.#skip(4), true);
+  }
+
+  int64(): bigint {
+    return this.#view.getBigInt64(this.#skip(8), true);
   }
 
   /** A length of 8 bytes. One past 2^53 is not exact, but more than there can be. */

@@ -4,7 +4,7 @@ import { Opcode, refusedOpcodes } from "./opcode.ts";
 import { pickleError } from "./pickle-error.ts";
 import { floatOfLine, integerOfLine, stringOfLine } from "./pickle-text.ts";
 import type { PickleKey, UnpickledValue } from "./pickle-value.ts";
-import { defaultLimits, requireWithin, type UnpickleLimits } from "./unpickle-limits.ts";
+import { defaultLimits, isContainer, requireWithin, type UnpickleLimits } from "./unpickle-limits.ts";
 
 const NEWEST_PROTOCOL = 5;
 const MAX_INTEGER_BYTES = 1024;
@@ -24,24 +24,26 @@ export function unpickle(bytes: Uint8Array, limits: UnpickleLimits = {}): Unpick
   if (bytes.length > all.maxBytes) {
     throw pickleError(`it has ${bytes.length} bytes, more than the limit of ${all.maxBytes}`);
   }
-  const value = new PickleReader(bytes, all.maxValues).read();
-  requireWithin(value, all);
-  return value;
+  return new PickleReader(bytes, all).read();
 }
 
 /** The stack machine that a pickle is a program of. It makes nothing but plain data. */
 class PickleReader {
   readonly #in: ByteReader;
-  readonly #maxValues: number;
+  readonly #limits: Required<UnpickleLimits>;
   readonly #stack: UnpickledValue[] = [];
   /** Heights of the stack at the marks that are open. */
   readonly #marks: number[] = [];
   readonly #memo = new Map<number, UnpickledValue>();
+  /** Levels of those that have more than one. */
+  readonly #levels = new Map<UnpickledValue, number>();
   #pushed = 0;
+  /** Whether a list, tuple or dict may be in several places, or in itself. */
+  #isShared = false;
 
-  constructor(bytes: Uint8Array, maxValues: number) {
+  constructor(bytes: Uint8Array, limits: Required<UnpickleLimits>) {
     this.#in = new ByteReader(bytes);
-    this.#maxValues = maxValues;
+    this.#limits = limits;
   }
 
   read(): UnpickledValue {
@@ -53,19 +55,22 @@ class PickleReader {
     const value = this.#pop();
     if (this.#stack.length > 0 || this.#marks.length > 0) throw pickleError("values are left over at its end");
     if (this.#in.left > 0) throw pickleError(`${this.#in.left} bytes follow its end`);
+    if (this.#isShared) requireWithin(value, this.#limits);
     return value;
   }
 
   #step(opcode: number): void {
-    const value = this.#scalar(opcode) ?? this.#container(opcode) ?? this.#recalled(opcode);
+    const value = this.#valueOf(opcode);
     if (value === undefined) this.#act(opcode);
     else this.#push(value);
   }
 
-  /** What an opcode pushes that stands for a value without parts. */
-  #scalar(opcode: number): UnpickledValue | undefined {
+  /** What an opcode pushes, if it is one that does. */
+  #valueOf(opcode: number): UnpickledValue | undefined {
     const input = this.#in;
     switch (opcode) {
+      case Opcode.NONE:
+        return null;
       case Opcode.BININT1:
         return input.uint8();
       case Opcode.BININT2:
@@ -104,50 +109,34 @@ class PickleReader {
       case Opcode.BINBYTES8:
       case Opcode.BYTEARRAY8:
         return input.bytes(input.uint64()).slice();
-      default:
-        return undefined;
-    }
-  }
-
-  /** The list, tuple or dict that an opcode pushes. */
-  #container(opcode: number): UnpickledValue | undefined {
-    switch (opcode) {
       case Opcode.EMPTY_LIST:
       case Opcode.EMPTY_TUPLE:
         return [];
       case Opcode.LIST:
       case Opcode.TUPLE:
-        return this.#aboveMark();
+        return this.#listOf(this.#aboveMark());
       case Opcode.TUPLE1:
-        return [this.#pop()];
+        return this.#listOf([this.#pop()]);
       case Opcode.TUPLE2: {
         const [last, first] = [this.#pop(), this.#pop()];
-        return [first, last];
+        return this.#listOf([first, last]);
       }
       case Opcode.TUPLE3: {
         const [last, middle, first] = [this.#pop(), this.#pop(), this.#pop()];
-        return [first, middle, last];
+        return this.#listOf([first, middle, last]);
       }
       case Opcode.EMPTY_DICT:
         return new Map();
       case Opcode.DICT:
-        return setItems(new Map(), this.#aboveMark());
-      default:
-        return undefined;
-    }
-  }
-
-  /** The earlier value that an opcode pushes again. */
-  #recalled(opcode: number): UnpickledValue | undefined {
-    switch (opcode) {
+        return this.#setItems(new Map(), this.#aboveMark());
       case Opcode.DUP:
-        return this.#top();
+        return this.#shared(this.#top());
       case Opcode.GET:
-        return this.#recall(memoNumber(this.#in.line()));
+        return this.#recall(memoNumber(input.line()));
       case Opcode.BINGET:
-        return this.#recall(this.#in.uint8());
+        return this.#recall(input.uint8());
       case Opcode.LONG_BINGET:
-        return this.#recall(this.#in.uint32());
+        return this.#recall(input.uint32());
       default:
         return undefined;
     }
@@ -156,9 +145,6 @@ class PickleReader {
   /** Carries out an opcode that changes what is there. */
   #act(opcode: number): void {
     switch (opcode) {
-      case Opcode.NONE:
-        this.#push(null);
-        break;
       case Opcode.PROTO:
         requireProtocol(this.#in.uint8());
         break;
@@ -184,12 +170,12 @@ class PickleReader {
         break;
       case Opcode.SETITEM: {
         const [value, key] = [this.#pop(), this.#pop()];
-        setItems(this.#top(), [key, value]);
+        this.#setItems(this.#top(), [key, value]);
         break;
       }
       case Opcode.SETITEMS: {
         const pairs = this.#aboveMark();
-        setItems(this.#top(), pairs);
+        this.#setItems(this.#top(), pairs);
         break;
       }
       case Opcode.PUT:
@@ -223,7 +209,8 @@ class PickleReader {
 
   #count(): void {
     this.#pushed++;
-    if (this.#pushed > this.#maxValues) throw pickleError(`it has more than ${this.#maxValues} values`);
+    const { maxValues } = this.#limits;
+    if (this.#pushed > maxValues) throw pickleError(`it has more than ${maxValues} values`);
   }
 
   #pop(): UnpickledValue {
@@ -233,8 +220,9 @@ class PickleReader {
   }
 
   #top(): UnpickledValue {
-    const value = this.#stack.at(-1);
-    const isEmpty = this.#stack.length <= (this.#marks.at(-1) ?? 0);
+    const { length } = this.#stack;
+    const value = this.#stack[length - 1];
+    const isEmpty = this.#marks.length > 0 && length <= (this.#marks[this.#marks.length - 1] ?? 0);
     if (value === undefined || isEmpty) throw pickleError(`a value is missing at byte ${this.#in.position - 1}`);
     return value;
   }
@@ -251,6 +239,38 @@ class PickleReader {
     if (!Array.isArray(list)) throw pickleError(`values are appended to what is no list`);
     // One by one: as arguments of one call, too many would exceed the call stack.
     for (const value of values) list.push(value);
+    this.#deepen(list, values);
+  }
+
+  #listOf(values: UnpickledValue[]): UnpickledValue[] {
+    this.#deepen(values, values);
+    return values;
+  }
+
+  #setItems(dict: UnpickledValue, pairs: readonly UnpickledValue[]): UnpickledValue {
+    if (!(dict instanceof Map)) throw pickleError("items are set in what is no dict");
+    if (pairs.length % 2 !== 0) throw pickleError("a dict has a key without a value");
+    for (let i = 0; i < pairs.length; i += 2) dict.set(keyOf(pairs[i] ?? null), pairs[i + 1] ?? null);
+    this.#deepen(dict, pairs);
+    return dict;
+  }
+
+  /** Counts the levels of a list, tuple or dict that has got these parts, which nobody can change any more. */
+  #deepen(container: UnpickledValue, parts: readonly UnpickledValue[]): void {
+    let deepest = 0;
+    for (const part of parts) {
+      if (isContainer(part)) deepest = Math.max(deepest, this.#levels.get(part) ?? 1);
+    }
+    if (deepest === 0) return;
+    const { maxDepth } = this.#limits;
+    if (deepest >= maxDepth) throw pickleError(`its data has more than ${maxDepth} levels`);
+    this.#levels.set(container, Math.max(this.#levels.get(container) ?? 1, deepest + 1));
+  }
+
+  /** A value that is referred to once more. */
+  #shared(value: UnpickledValue): UnpickledValue {
+    this.#isShared ||= isContainer(value);
+    return value;
   }
 
   #remember(number: number): void {
@@ -260,23 +280,17 @@ class PickleReader {
   #recall(number: number): UnpickledValue {
     const value = this.#memo.get(number);
     if (value === undefined) throw pickleError(`it refers to value ${number}, which it does not define`);
-    return value;
+    return this.#shared(value);
   }
 
   /** An integer in two's complement, little endian. */
   #integer(count: number): number | bigint {
     if (count < 0 || count > MAX_INTEGER_BYTES) throw pickleError(`it has an integer of ${count} bytes`);
     if (count === 0) return 0;
+    if (count === BigInt64Array.BYTES_PER_ELEMENT) return numberIfExact(this.#in.int64());
     const digits = Buffer.from(this.#in.bytes(count)).reverse().toString("hex");
     return numberIfExact(BigInt.asIntN(count * 8, BigInt(`0x${digits}`)));
   }
-}
-
-function setItems(dict: UnpickledValue, pairs: readonly UnpickledValue[]): UnpickledValue {
-  if (!(dict instanceof Map)) throw pickleError("items are set in what is no dict");
-  if (pairs.length % 2 !== 0) throw pickleError("a dict has a key without a value");
-  for (let i = 0; i < pairs.length; i += 2) dict.set(keyOf(pairs[i] ?? null), pairs[i + 1] ?? null);
-  return dict;
 }
 
 function requireProtocol(protocol: number): void {

@@ -22,7 +22,9 @@ type Container = Extract<UnpickledValue, readonly unknown[] | ReadonlyMap<unknow
 /** A container whose contents are being measured. */
 interface Open {
   readonly container: Container;
-  readonly contents: Iterator<UnpickledValue>;
+  readonly contents: readonly UnpickledValue[];
+  /** Index of the next one to look at. */
+  next: number;
   /** Values in it so far, itself included. */
   values: number;
   /** Levels below it so far. */
@@ -41,44 +43,56 @@ interface Size {
 export function requireWithin(root: UnpickledValue, { maxValues, maxDepth }: Required<UnpickleLimits>): void {
   if (!isContainer(root)) return;
   const known = new Map<Container, Size>();
-  const path = [open(root)];
   const opened = new Set<Container>([root]);
+  const path = [open(root)];
   for (let top = path.at(-1); top !== undefined; top = path.at(-1)) {
-    const next = top.contents.next();
-    let size: Size = { values: 1, depth: 0 };
-    if (next.done !== true) {
-      const value = next.value;
-      if (isContainer(value)) {
-        if (opened.has(value)) throw pickleError("it has a list, tuple or dict that contains itself");
-        const measured = known.get(value);
-        if (measured === undefined) {
-          // Its own levels are checked on the way down, so that the path is never longer than they are.
-          if (path.length >= maxDepth) throw pickleError(`its data has more than ${maxDepth} levels`);
-          path.push(open(value));
-          opened.add(value);
-          continue;
-        }
-        size = measured;
-      }
-    } else {
+    const inner = nextContainer(top);
+    if (inner === undefined) {
       path.pop();
       opened.delete(top.container);
-      size = { values: top.values, depth: top.below + 1 };
+      const size = { values: top.values, depth: top.below + 1 };
       known.set(top.container, size);
+      if (size.values > maxValues) throw pickleError(`it has more than ${maxValues} values`);
+      add(path.at(-1), size);
+    } else {
+      if (opened.has(inner)) throw pickleError("it has a list, tuple or dict that contains itself");
+      const size = known.get(inner);
+      // Levels are checked on the way down, so that the path is never longer than they are.
+      if (path.length + (size?.depth ?? 1) > maxDepth) throw pickleError(`its data has more than ${maxDepth} levels`);
+      if (size !== undefined) {
+        add(top, size);
+        continue;
+      }
+      opened.add(inner);
+      path.push(open(inner));
     }
-    const parent = path.at(-1);
-    if (parent === undefined) return;
-    parent.values += size.values;
-    parent.below = Math.max(parent.below, size.depth);
-    if (parent.values > maxValues) throw pickleError(`it has more than ${maxValues} values`);
-    if (path.length + parent.below > maxDepth) throw pickleError(`its data has more than ${maxDepth} levels`);
   }
 }
 
 function open(container: Container): Open {
-  return { container, contents: container.values(), values: 1, below: 0 };
+  const contents = Array.isArray(container) ? container : [...container.values()];
+  return { container, contents, next: 0, values: 1, below: 0 };
 }
 
-function isContainer(value: UnpickledValue): value is Container {
-  return Array.isArray(value) || value instanceof Map;
+/** Counts the values up to the next container in it. */
+function nextContainer(top: Open): Container | undefined {
+  const { contents } = top;
+  while (top.next < contents.length) {
+    const value = contents[top.next] ?? null;
+    top.next++;
+    if (isContainer(value)) return value;
+    top.values++;
+  }
+  return undefined;
+}
+
+function add(parent: Open | undefined, { values, depth }: Size): void {
+  if (parent === undefined) return;
+  parent.values += values;
+  parent.below = Math.max(parent.below, depth);
+}
+
+/** Whether it is a list, tuple or dict. */
+export function isContainer(value: UnpickledValue): value is Container {
+  return typeof value === "object" && value !== null && !(value instanceof Uint8Array);
 }

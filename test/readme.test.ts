@@ -2,6 +2,8 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { join, resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
+import { pickle } from "../src/pickle/index.ts";
+import { MadeJob } from "../src/trace/fixtures/made-job.ts";
 
 setDefaultTimeout(60_000);
 
@@ -45,8 +47,11 @@ test("the example prints what the README says", async () => {
 
 test("the commands of the launcher do what the README says", async () => {
   await Bun.write(join(folder, "script.ts"), 'console.log([process.env.RANK, ...Bun.argv.slice(2)].join(" "));');
+  const job = new MadeJob(2);
+  job.rank(0).call({ state: "scheduled" });
+  for (const rank of job.ranks) await Bun.write(join(folder, `dumps/rank_${rank.rank}`), pickle(rank.dump()));
   const commands = block("Launcher", "sh").trim().split("\n");
-  const [withArguments, withLimits, env] = await Promise.all(
+  const [withArguments, withLimits, env, trace] = await Promise.all(
     commands.map((line) => c10d(...line.replace(/ +#.*/, "").split(" ").slice(1))),
   );
   const ranks = (text: string) => [0, 1, 2, 3].map((rank) => `[rank ${rank}] ${rank}${text}`);
@@ -57,7 +62,9 @@ test("the commands of the launcher do what the README says", async () => {
     lines: ["C10D_BACKEND (text, default: gloo)", "MASTER_ADDR (text, default: required by env://)"],
     stderr: "",
   });
-  expect(commands).toHaveLength(3);
+  expect(trace).toMatchObject({ exitCode: 1, stderr: "" });
+  expect(trace?.lines.join(" ")).toContain("rank 1 has not called all_reduce #1; rank 0 waits in it");
+  expect(commands).toHaveLength(4);
 });
 
 test("the README names the package file correctly; packaging.test.ts adds it and runs its commands", () => {

@@ -59,6 +59,25 @@ describe("a rank that is missing", () => {
     ]);
   });
 
+  test("soon after it has failed", () => {
+    const job = new MadeJob(2);
+    job.rank(0).call({ state: "failed", at: 1000, ms: 100 });
+    for (const { rank } of job.ranks) job.rank(rank).dumpedAt = 1200;
+    expect(texts(job)).toHaveLength(1);
+    expect(texts(job)[0]).toContain("rank 1 has not called all_reduce #1");
+  });
+
+  test("where no dump lists the members of the default group", () => {
+    const job = new MadeJob(3);
+    for (const { rank } of job.ranks) job.rank(rank).writer = "pytorch";
+    job.all({ state: "scheduled" }, [0, 2]);
+    const { findings, notes } = analyse(job.traces());
+    expect(findings).toMatchObject([{ kind: "missing", ranks: [1] }]);
+    expect(notes).toEqual([
+      "No dump lists the members of some groups, which are taken to be the ranks that used them: 0 (ranks 0-2).",
+    ]);
+  });
+
   test("of two that are missing at different ops, the earlier op is named", () => {
     const job = new MadeJob(4);
     job.all();
@@ -135,12 +154,19 @@ describe("ranks that made different calls", () => {
 });
 
 describe("what is no fault", () => {
+  test("an all-to-all of which a dump is missing", () => {
+    const job = new MadeJob(3);
+    for (const { rank } of job.ranks) job.rank(rank).call({ name: "all_to_all", inputs: [[rank]], outputs: [[1]] });
+    expect(texts(job)).toEqual([]);
+    expect(analyse(job.traces().slice(1)).findings).toEqual([]);
+  });
+
   test("sizes that may differ, and names and shapes of PyTorch's ranks", () => {
     const job = new MadeJob(3);
     for (const { rank } of job.ranks) {
       const made = job.rank(rank);
       const isRoot = rank === 1;
-      made.call({ name: "gather", inputs: [[4]], outputs: isRoot ? [[12]] : [] });
+      made.call({ name: "gather", inputs: [[4]], outputs: isRoot ? [[12]] : [[0]] });
       made.call({ name: "scatter", inputs: isRoot ? [[4], [4], [4]] : [], outputs: [[4]] });
       made.call({ name: "all_to_all", inputs: [[rank + 1]], outputs: [[2]] });
       made.call({ name: "reduce_scatter_v", inputs: [[1], [2], [3]], outputs: [[rank + 1]] });
@@ -182,7 +208,7 @@ describe("what is no fault", () => {
     for (let i = 0; i < 9; i++) job.all();
     job.rank(0).capacity = 4;
     expect(texts(job)).toEqual([]);
-    job.rank(1).call({ group: "1", state: "scheduled", at: 59_000 });
+    job.rank(1).call({ group: "1", state: "scheduled", at: 10_000 });
     expect(texts(job)).toEqual([]);
   });
 
@@ -206,6 +232,17 @@ describe("what is no fault", () => {
     expect(texts(job)).toEqual([]);
     job.rank(2).dumpedAt = 4_000_000;
     expect(texts(job)).toHaveLength(1);
+  });
+
+  test("a rank that is always later than another one of its host", () => {
+    const job = new MadeJob(2);
+    for (let i = 0; i < 5; i++) {
+      job.rank(0).call({ at: i });
+      job.rank(1).call({ at: i, ms: 5000 });
+    }
+    expect(analyse(job.traces()).job.commonTime(1, 7)).toBe(7);
+    job.rank(1).host = "b";
+    expect(analyse(job.traces()).job.commonTime(1, 7)).toBe(7 - 4999);
   });
 
   test("clocks that differ", () => {
@@ -233,12 +270,17 @@ describe("what is no fault", () => {
     job.rank(0).call({ name: "broadcast" });
     const { findings, inFlight } = analyse(job.traces());
     expect([findings, inFlight]).toEqual([[], []]);
+    // PyTorch's Gloo backend says only that it is over.
+    const torch = new MadeJob(2);
+    torch.rank(0).writer = "pytorch";
+    torch.rank(0).call({ name: "broadcast", state: "ended" });
+    expect(texts(torch)).toEqual([]);
   });
 
   test("dumps of active ops only", () => {
     const job = new MadeJob(3);
     for (let i = 0; i < 5; i++) job.all();
-    job.all({ state: "scheduled", at: 59_000 }, [0, 1]);
+    job.all({ state: "scheduled", at: 10_000 }, [0, 1]);
     for (const { rank } of job.ranks) job.rank(rank).onlyActive = true;
     const { findings, notes } = analyse(job.traces());
     expect(findings).toEqual([]);
@@ -279,7 +321,7 @@ describe("what is no fault", () => {
     const job = new MadeJob(2);
     job.all({ inputs: [[2]], seq: 1 });
     job.all({ inputs: [[3]], seq: 1 });
-    job.all({ name: "coalesced", seq: 1 });
+    job.rank(0).call({ name: "coalesced", seq: 1 });
     expect(texts(job)).toEqual([]);
     job.rank(0).call({ inputs: [[2]], seq: 2 });
     job.rank(0).call({ inputs: [[3]], seq: 2 });
@@ -306,6 +348,14 @@ describe("messages", () => {
       "group 0 (default_pg): on rank 1 recv from any rank (tag 7) waits since 52.0 s (train.ts:41).",
     ]);
     expect(notes).toEqual(["group 0 (default_pg): rank 1 has not received a message of rank 2 (tag 7)."]);
+  });
+
+  test("that a pending recv from any rank may still take", () => {
+    const job = new MadeJob(2);
+    job.rank(0).call({ name: "send", peer: 1, state: "scheduled" });
+    expect(texts(job)).toHaveLength(1);
+    job.rank(1).call({ name: "recv", state: "scheduled" });
+    expect(texts(job)).toEqual([]);
   });
 
   test("without a partner", () => {
@@ -345,8 +395,21 @@ describe("messages", () => {
       job.rank(0).call({ name: "send", peer: 1, inputs: [[i]] });
       job.rank(1).call({ name: "recv", peer: 0, outputs: [[i]] });
     }
+    job.rank(1).capacity = 4;
+    expect(analyse(job.traces()).notes).toHaveLength(1);
     job.rank(0).capacity = 3;
     expect(texts(job)).toEqual([]);
+    // PyTorch does not number the messages between two ranks.
+    const unnumbered = job.traces().map((trace) => ({
+      ...trace,
+      ops: trace.ops.map((op) => ({ ...op, ...(op.message && { message: { ...op.message, number: 0 } }) })),
+    }));
+    expect(analyse(unnumbered).findings).toEqual([]);
+    for (let i = 0; i < 9; i++) job.rank(1).call({ name: "recv", peer: 0, tag: 1, state: "scheduled", at: 59_000 });
+    job.rank(1).capacity = 3;
+    expect(analyse(job.traces()).notes).toEqual([
+      "Older ops of ranks 0, 1 were overwritten; what they were is not checked.",
+    ]);
   });
 
   test("with a rank that records none", () => {
@@ -383,6 +446,14 @@ describe("an op that fails or does not end, though all ranks have called it", ()
         "(train.ts:41).",
     ]);
   });
+});
+
+test("dumps that may be of an earlier run", () => {
+  const job = new MadeJob(3);
+  job.all();
+  job.rank(2).dumpedAt = 7_200_000;
+  const notes = ["The dumps of ranks 0, 1 are up to 1 h 59 min older than the newest one: are they of this run?"];
+  expect(analyse(job.traces())).toMatchObject({ findings: [], notes } as never);
 });
 
 test("only one group is looked at", () => {

@@ -1,4 +1,4 @@
-import { rankRanges } from "../output/op-text.ts";
+import { durationText, rankRanges } from "../output/op-text.ts";
 import type { RankTrace } from "../rank-trace.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
@@ -44,12 +44,28 @@ export function analyse(traces: readonly RankTrace[], { group: only }: AnalysisO
   const lost = job.traces.filter(({ dropped }) => dropped > 0).map(({ rank }) => rank);
   if (lost.length > 0)
     notes.push(`Older ops of ranks ${rankRanges(lost)} were overwritten; what they were is not checked.`);
+  notes.push(...staleness(job));
   const guessed = chosen.filter(({ group }) => group.isGuessed);
   if (guessed.length > 0) {
     const names = guessed.map(({ group }) => `${group.uid} (ranks ${rankRanges(group.ranks)})`).join(", ");
     notes.push(`No dump lists the members of some groups, which are taken to be the ranks that used them: ${names}.`);
   }
   return { job, findings: findings.sort(byKind), inFlight, notes, absent: job.absent() };
+}
+
+/** Dumps that are older than this, compared with the newest one, may be of another run. */
+const STALE_MS = 600_000;
+
+function staleness(job: Job): readonly string[] {
+  const time = ({ rank, dumpedMs }: RankTrace): number => job.commonTime(rank, dumpedMs);
+  const newest = job.traces.reduce((latest, trace) => Math.max(latest, time(trace)), 0);
+  const stale = job.traces.filter((trace) => newest - time(trace) > STALE_MS);
+  if (stale.length === 0) return [];
+  const oldest = stale.reduce((age, trace) => Math.max(age, newest - time(trace)), 0);
+  const ranks = rankRanges(stale.map(({ rank }) => rank));
+  return [
+    `The dumps of ranks ${ranks} are up to ${durationText(oldest)} older than the newest one: are they of this run?`,
+  ];
 }
 
 const order: readonly Finding["kind"][] = ["mismatch", "missing", "absent", "message", "stuck", "failed"];

@@ -20,7 +20,7 @@ export function clockOffsets(
   const [reference] = traces;
   for (const trace of traces) {
     const host = trace.host ?? `rank ${trace.rank}`;
-    const known = host === reference?.host || trace === reference ? 0 : offsetOfHost.get(host);
+    const known = trace === reference ? 0 : offsetOfHost.get(host);
     const offset = known ?? (reference === undefined ? 0 : offsetBetween(reference.rank, trace.rank, groups));
     offsetOfHost.set(host, offset);
     offsets.set(trace.rank, offset);

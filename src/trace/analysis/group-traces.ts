@@ -39,7 +39,7 @@ export function groupTraces(traces: readonly RankTrace[]): readonly GroupTraces[
   return groups.map((group) => {
     const opsIn = (trace: RankTrace): readonly TraceOp[] => opsOf.get(trace)?.get(group.uid) ?? [];
     const ranks = new Set(group.ranks);
-    const own = traces.filter((trace) => ranks.has(trace.rank) && isMember(trace, group));
+    const own = traces.filter((trace) => ranks.has(trace.rank));
     const isMixed = own.some((trace) => isTorchGloo(trace, opsIn(trace)));
     const members = own.map((trace) => {
       const ops = opsIn(trace);
@@ -79,13 +79,6 @@ function guessedGroups(traces: readonly RankTrace[], known: readonly TraceGroup[
       all > 0 ? Array.from({ length: all }, (_, rank) => rank) : members.map(({ rank }) => rank).sort((a, b) => a - b);
     return { uid, description, ranks, isGuessed: true };
   });
-}
-
-/** Of a group of the same uid as another, as `splitGroup` makes them, a rank is in one only. */
-function isMember(trace: RankTrace, { uid, ranks }: TraceGroup): boolean {
-  const own = trace.groups.get(uid);
-  if (own === undefined || own.ranks.length === 0) return true;
-  return own.ranks.length === ranks.length && own.ranks.every((rank) => ranks.includes(rank));
 }
 
 /** At least as large as the ranks that left dumps need. */

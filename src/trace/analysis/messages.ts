@@ -1,4 +1,4 @@
-import { durationText, groupText, opText, ranksOf, sitesText, sizesText } from "../output/op-text.ts";
+import { durationText, groupText, opText, sitesText, sizesText } from "../output/op-text.ts";
 import { printable } from "../output/printable.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
 import { type Channel, channelsOf } from "./channels.ts";
@@ -52,7 +52,8 @@ class MessageCheck implements MessageFindings {
       else if (send !== undefined) this.#alone(source, send, destination, tag);
       else if (recv !== undefined) this.#alone(destination, recv, source, tag);
     }
-    if (unreceived === 0 || !this.#recordsMessages(destination)) return;
+    const lost = (this.#job.trace(destination)?.dropped ?? 0) > 0 && messages.every(({ recv }) => recv === undefined);
+    if (unreceived === 0 || lost || !this.#recordsMessages(destination)) return;
     const what = unreceived === 1 ? "a message" : `${unreceived} messages`;
     const tagged = tag === 0 ? "" : ` (tag ${tag})`;
     this.notes.push(
@@ -139,9 +140,4 @@ class MessageCheck implements MessageFindings {
   #add(ranks: readonly number[], text: string): void {
     this.findings.push({ kind: "message", group: this.#traces.group, seq: undefined, ranks, text });
   }
-}
-
-/** A sentence for each of the ranks of which a group has no messages at all is too much: they are named together. */
-export function withoutMessages(ranks: readonly number[]): string {
-  return `${ranksOf(ranks)}: PyTorch's Gloo backend records no messages.`;
 }

@@ -124,6 +124,11 @@ describe("a dump of PyTorch", () => {
     expect(trace.groups.size).toBe(0);
   });
 
+  test("of NCCL, where an op that is not watched any more need not be over", () => {
+    const entries = [{ ...entry, state: "started" }];
+    expect(readDump(pickle({ ...dump, entries }), source).ops).toMatchObject([{ state: "started" }]);
+  });
+
   test("with messages, whose ranks are ranks of the group", () => {
     const pair = { name: "1", desc: "pair", ranks: "[3, 5]" };
     const send = { ...entry, process_group: ["1", "pair"], is_p2p: true, profiling_name: "nccl:send 0->1" };
@@ -160,6 +165,13 @@ test("a dump of this package names its rank, host and time, and the true group o
     { group: "0", kind: "send", message: { source: 0, destination: 1, tag: 4, number: 2 } },
   ]);
   expect([...trace.groups.keys()]).toEqual(["0"]);
+});
+
+test("sizes that are there for torchfrtrace are not those of objects", () => {
+  const job = new MadeJob(1);
+  job.all({ name: "all_gather", api: "allGatherObject", inputs: [[0]], outputs: [[0]], dtype: "Byte" });
+  const bare = { inputSizes: [], outputSizes: [], inputDtypes: [], outputDtypes: [] };
+  expect(job.rank(0).trace().ops).toMatchObject([bare]);
 });
 
 test("the call site is the innermost line outside PyTorch", () => {

@@ -182,6 +182,23 @@ describe("a dump for torchfrtrace", () => {
     expect(entry?.get("output_sizes")).toEqual([[8]]);
   });
 
+  test("has the op that a rank has not called, and not one that a rank does not record", () => {
+    const job = new MadeJob(2);
+    job.all({ seq: 1 });
+    job.rank(0).call({ name: "barrier", seq: 2 });
+    job.all({ seq: 4 });
+    job.rank(0).call({ seq: 5, state: "scheduled" });
+    const whole = new Job(job.traces());
+    const numbers = whole.traces.map((trace) => {
+      const dump = unpickle(pickle(portableDump(whole, trace))) as Map<string, unknown>;
+      return (dump.get("entries") as Map<string, unknown>[]).map((entry) => entry.get("collective_seq_id"));
+    });
+    expect(numbers).toEqual([
+      [1, 4, 5],
+      [1, 4],
+    ]);
+  });
+
   test("starts at the first op that all ranks still have", () => {
     const job = new MadeJob(2);
     for (let i = 0; i < 9; i++) job.all();

@@ -16,6 +16,7 @@ export {
 } from "./collectives/index.ts";
 export * from "./control/index.ts";
 export * from "./distributed/index.ts";
+export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./environment/index.ts";
 export {
   BackendUnavailableError,
   type CallSite,
@@ -110,6 +111,7 @@ export {
   type SettleLimit,
   type StandardSchema,
   type Submit,
+  setGlobalRank,
 } from "./registry/index.ts";
 export {
   RENDEZVOUS_HANDLER,

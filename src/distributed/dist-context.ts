@@ -68,6 +68,11 @@ export function currentContext(): DistContext {
   );
 }
 
+/** Whether this is the one rank of the process, rather than one of several that share it. */
+export function isOwnProcess(context: DistContext): boolean {
+  return context === shared[KEY];
+}
+
 /** Runs `body` as a separate rank in this process. */
 export function withContext<T>(context: DistContext, body: () => T): T {
   return scoped.run(context, body);

@@ -21,7 +21,6 @@ export {
   scatter,
   send,
 } from "./collectives.ts";
-export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./debug-level.ts";
 export { type DumpTraceOptions, dumpTrace } from "./dump-trace.ts";
 export { type NewGroupOptions, newGroup } from "./groups/new-group.ts";
 export { roundRobinProcessGroups } from "./groups/round-robin-process-groups.ts";

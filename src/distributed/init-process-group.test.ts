@@ -102,6 +102,31 @@ describe("initProcessGroup", () => {
     expect(run("info")).toBe("true\n");
   });
 
+  test("log lines carry the rank: that of the group while there is one, else that of setGlobalRank()", () => {
+    const program = `import * as dist from ${JSON.stringify(join(import.meta.dir, "../index.ts"))};
+      const logger = dist.createContainer({ install: true }).resolve(dist.LOGGER);
+      logger.warn("alone");
+      dist.setGlobalRank(7);
+      logger.warn("before");
+      await dist.initProcessGroup({ backend: "fake", store: new dist.HashStore(), rank: 0, worldSize: 1 });
+      logger.info("hidden");
+      dist.setDebugLevel(dist.DebugLevel.INFO);
+      logger.info("within");
+      await dist.destroyProcessGroup();
+      logger.warn("after");`;
+    const { stderr } = Bun.spawnSync({
+      cmd: [process.execPath, "-e", program],
+      env: { ...process.env, TORCH_DISTRIBUTED_DEBUG: "", C10D_LOG_LEVEL: "" },
+      timeout: 20_000,
+    });
+    expect(stderr.toString().trim().split("\n")).toEqual([
+      "c10d warn: alone",
+      "[rank7]: c10d warn: before",
+      "[rank0]: c10d info: within",
+      "[rank7]: c10d warn: after",
+    ]);
+  });
+
   test("again after its end", async () => {
     for (let i = 0; i < 3; i++) {
       const { options } = setup();

@@ -1,6 +1,6 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
-import { environmentText } from "../environment/index.ts";
+import { environmentText, getDebugLevel } from "../environment/index.ts";
 import { DistTimeoutError, describe, describeNumber, explained, InvalidArgumentError } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import {
@@ -8,6 +8,7 @@ import {
   checkBackendOptions,
   clockOf,
   defaultContainer,
+  groupRank,
   loggerOf,
   middlewareOf,
   type OptionsOf,
@@ -23,8 +24,7 @@ import type { Store } from "../store/store.ts";
 import { type Device, deviceOf } from "../tensor/index.ts";
 import { defaultTimeoutMs, type Timeout, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
 import { resolveBackends } from "./backend-config.ts";
-import { getDebugLevel } from "./debug-level.ts";
-import { currentContext, type DistContext, type World } from "./dist-context.ts";
+import { currentContext, type DistContext, isOwnProcess, type World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
@@ -113,6 +113,7 @@ export async function initProcessGroup<const Name extends string = string>(
   try {
     const world = await makeWorld(context, options);
     context.world = world;
+    if (isOwnProcess(context)) groupRank(world.group.rank);
     return world.group;
   } catch (error) {
     throw explained("initProcessGroup", error);
@@ -215,7 +216,10 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         recorder,
         onClose: async () => {
           if (group === undefined) return;
-          if (context.world?.group === group) context.world = undefined;
+          if (context.world?.group === group) {
+            context.world = undefined;
+            if (isOwnProcess(context)) groupRank(undefined);
+          }
           const others = [...groups.values()].filter((other) => other !== group);
           const ends = await Promise.allSettled(others.map((other) => other.close()));
           throwFirst([...ends, ...(await Promise.allSettled([leave(false)]))]);

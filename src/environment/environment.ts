@@ -58,20 +58,6 @@ export function environmentFlag(name: NameOfType<"flag">, env: Environment = pro
   return on.some((each) => each === choice);
 }
 
-/**
- * Value of TORCH_DISTRIBUTED_DEBUG, in any case; OFF when it is unset or empty.
- * @throws InvalidArgumentError for any other text, with PyTorch's message.
- */
-export function environmentDebugLevel(env: Environment = processEnvironment()): "OFF" | "INFO" | "DETAIL" {
-  const text = environmentText("TORCH_DISTRIBUTED_DEBUG", env);
-  const level = text?.toUpperCase() ?? "OFF";
-  if (level === "OFF" || level === "INFO" || level === "DETAIL") return level;
-  throw new InvalidArgumentError(
-    `The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got ${JSON.stringify(text)}.`,
-    { argument: "TORCH_DISTRIBUTED_DEBUG" },
-  );
-}
-
 function invalid(name: EnvironmentName, expected: string, text: string): InvalidArgumentError {
   return new InvalidArgumentError(`environment variable ${name} must be ${expected}, got ${JSON.stringify(text)}`, {
     argument: name,

@@ -1,7 +1,7 @@
+export { DebugLevel, getDebugLevel, setDebugLevel, setDebugLevelFromEnv } from "./debug-level.ts";
 export {
   type Environment,
   environmentChoice,
-  environmentDebugLevel,
   environmentFlag,
   environmentInteger,
   environmentText,

@@ -19,7 +19,7 @@ import { type OptionNames, requireOptionNames } from "./option-names.ts";
 import type { LazyBackend } from "./plugin-source.ts";
 import { resolveEverywhere } from "./resolve-everywhere.ts";
 import { CLOCK, type Clock, requireClock, systemClock } from "./services/clock.ts";
-import { LOGGER, type Logger, logLevelFromEnvironment, stderrLogger } from "./services/logger.ts";
+import { LOGGER, type Logger, logLevels, stderrLogger } from "./services/logger.ts";
 
 /** Token of the {@link BackendRegistry} of a container. */
 export const BACKEND_REGISTRY: InjectionToken<BackendRegistry> = Symbol.for("bun-c10d.BackendRegistry");
@@ -104,7 +104,7 @@ function makeRegistry(container: DependencyContainer): BackendRegistry {
 }
 
 function makeLogger(): Logger {
-  return stderrLogger(logLevelFromEnvironment());
+  return stderrLogger(logLevels());
 }
 
 function makeRecorder(): FlightRecorder {

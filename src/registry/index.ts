@@ -44,5 +44,6 @@ export type { MethodCall, MethodResult, ReducingCall } from "./methods/method-ca
 export type { LazyBackend } from "./plugin-source.ts";
 export { resolveEverywhere } from "./resolve-everywhere.ts";
 export { CLOCK, type Clock, scheduleOn, systemClock } from "./services/clock.ts";
+export { groupRank, setGlobalRank } from "./services/global-rank.ts";
 export { LOGGER, type Logger, type LogLevel, prefixedLogger } from "./services/logger.ts";
 export { GRACE_MS, type SettleLimit, settledWithin } from "./services/settled-within.ts";

@@ -1,11 +1,14 @@
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
+import { DebugLevel, setDebugLevel } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { createContainer, loggerOf } from "../container.ts";
-import { LOGGER, type Logger, logLevelFromEnvironment, prefixedLogger, stderrLogger } from "./logger.ts";
+import { groupRank, setGlobalRank } from "./global-rank.ts";
+import { LOGGER, type Logger, logLevels, prefixedLogger, stderrLogger } from "./logger.ts";
 
 const spies: { mockRestore(): void }[] = [];
 afterEach(() => {
   for (const spy of spies.splice(0)) spy.mockRestore();
+  setDebugLevel(DebugLevel.OFF);
 });
 
 /** The lines that `body` writes to stderr. */
@@ -40,30 +43,48 @@ describe("stderrLogger", () => {
     ["silent", 0],
   ] as const)("%s", (level, count) => {
     const all = ["c10d debug: a debug", "c10d info: a info", "c10d warn: a warn", "c10d error: a error"];
-    expect(written(() => sayAll(stderrLogger(level)))).toEqual(all.slice(4 - count));
+    expect(written(() => sayAll(stderrLogger(() => level)))).toEqual(all.slice(4 - count));
   });
 });
 
-describe("logLevelFromEnvironment", () => {
+describe("logLevels", () => {
   test.each([
-    [{}, "warn"],
-    [{ C10D_LOG_LEVEL: "" }, "warn"],
-    [{ C10D_LOG_LEVEL: "Info" }, "info"],
-    [{ C10D_LOG_LEVEL: "silent", TORCH_DISTRIBUTED_DEBUG: "DETAIL" }, "silent"],
-    [{ TORCH_DISTRIBUTED_DEBUG: "detail" }, "debug"],
-    [{ TORCH_DISTRIBUTED_DEBUG: "INFO" }, "info"],
-    [{ TORCH_DISTRIBUTED_DEBUG: "OFF" }, "warn"],
-  ] as const)("%j is %s", (env, level) => {
-    expect(logLevelFromEnvironment(env)).toBe(level);
+    [{}, DebugLevel.OFF, "warn"],
+    [{ C10D_LOG_LEVEL: "" }, DebugLevel.OFF, "warn"],
+    [{ C10D_LOG_LEVEL: "Info" }, DebugLevel.OFF, "info"],
+    [{ C10D_LOG_LEVEL: "silent" }, DebugLevel.DETAIL, "silent"],
+    [{}, DebugLevel.INFO, "info"],
+    [{}, DebugLevel.DETAIL, "debug"],
+  ] as const)("%j at debug level %p is %s", (env, debugLevel, level) => {
+    setDebugLevel(debugLevel);
+    expect(logLevels(env)()).toBe(level);
   });
 
   test("another level is refused", () => {
-    const read = () => logLevelFromEnvironment({ C10D_LOG_LEVEL: "loud" });
+    const read = () => logLevels({ C10D_LOG_LEVEL: "loud" });
     expect(read).toThrow(InvalidArgumentError);
-    expect(() => logLevelFromEnvironment({ TORCH_DISTRIBUTED_DEBUG: "LOUD" })).toThrow(
-      'The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL; got "LOUD".',
-    );
     expect(read).toThrow('C10D_LOG_LEVEL must be one of debug, info, warn, error, silent, got "loud"');
+  });
+});
+
+describe("setGlobalRank", () => {
+  const line = () => written(() => stderrLogger(() => "warn").warn("late"));
+
+  test("sets the rank that lines carry, until a group has one", () => {
+    expect(line()).toEqual(["c10d warn: late"]);
+    setGlobalRank(3);
+    expect(line()).toEqual(["[rank3]: c10d warn: late"]);
+    groupRank(1);
+    expect(line()).toEqual(["[rank1]: c10d warn: late"]);
+    groupRank(undefined);
+    expect(line()).toEqual(["[rank3]: c10d warn: late"]);
+    setGlobalRank(-1);
+    expect(line()).toEqual(["c10d warn: late"]);
+  });
+
+  test.each([-2, 1.5, Number.NaN, "1"])("refuses %p", (rank) => {
+    expect(() => setGlobalRank(rank as number)).toThrow(InvalidArgumentError);
+    expect(line()).toEqual(["c10d warn: late"]);
   });
 });
 
@@ -132,6 +153,17 @@ describe("LOGGER in a container", () => {
       if (before === undefined) delete process.env.C10D_LOG_LEVEL;
       else process.env.C10D_LOG_LEVEL = before;
     }
+  });
+
+  test("follows a change of the debug level", () => {
+    const logger = loggerOf(createContainer());
+    expect(written(() => sayAll(logger))).toHaveLength(2);
+    setDebugLevel(DebugLevel.INFO);
+    expect(written(() => sayAll(logger))).toHaveLength(3);
+    setDebugLevel(DebugLevel.DETAIL);
+    expect(written(() => sayAll(logger))).toHaveLength(4);
+    setDebugLevel(DebugLevel.OFF);
+    expect(written(() => sayAll(logger))).toHaveLength(2);
   });
 
   test("is replaced by registering another", () => {

@@ -1,6 +1,7 @@
 import type { InjectionToken } from "tsyringe";
-import { type Environment, environmentChoice, environmentDebugLevel } from "../../environment/index.ts";
+import { DebugLevel, type Environment, environmentChoice, getDebugLevel } from "../../environment/index.ts";
 import { messageOf, warn } from "../../errors/index.ts";
+import { rankPrefix } from "./global-rank.ts";
 
 /**
  * Where log messages go. `console`, pino and winston have this shape; register yours with
@@ -22,23 +23,30 @@ const levels = ["debug", "info", "warn", "error", "silent"] as const;
 export type LogLevel = (typeof levels)[number];
 
 /**
- * The level that `C10D_LOG_LEVEL` names, else that of `TORCH_DISTRIBUTED_DEBUG` (INFO: info, DETAIL: debug), else
- * `warn`.
- * @throws InvalidArgumentError for invalid values of these variables.
+ * What says from which level on messages are shown: the level that `C10D_LOG_LEVEL` names when this is called, else
+ * that of the debug level at each message (OFF: warn, INFO: info, DETAIL: debug).
+ * @throws InvalidArgumentError for invalid values of `C10D_LOG_LEVEL` and `TORCH_DISTRIBUTED_DEBUG`.
  */
-export function logLevelFromEnvironment(env?: Environment): LogLevel {
-  const debugLevel = environmentDebugLevel(env);
-  const level = environmentChoice("C10D_LOG_LEVEL", levels, env);
-  if (level !== undefined) return level;
-  if (debugLevel === "DETAIL") return "debug";
-  return debugLevel === "INFO" ? "info" : "warn";
+export function logLevels(env?: Environment): () => LogLevel {
+  getDebugLevel();
+  const named = environmentChoice("C10D_LOG_LEVEL", levels, env);
+  return named === undefined ? () => levelOf[getDebugLevel()] : () => named;
 }
 
-/** Writes messages of `level` and above to stderr, one per line. */
-export function stderrLogger(level: LogLevel): Logger {
-  const least = levels.indexOf(level);
-  const writer = (own: LogLevel) =>
-    levels.indexOf(own) < least ? () => {} : (message: string) => console.error(`c10d ${own}: ${message}`);
+const levelOf: { readonly [level in DebugLevel]: LogLevel } = {
+  [DebugLevel.OFF]: "warn",
+  [DebugLevel.INFO]: "info",
+  [DebugLevel.DETAIL]: "debug",
+};
+
+/**
+ * Writes messages to stderr, one per line, behind the rank of this process if it is known ({@link setGlobalRank}).
+ * @param least Called for each message: the lowest level that is shown.
+ */
+export function stderrLogger(least: () => LogLevel): Logger {
+  const writer = (own: LogLevel) => (message: string) => {
+    if (levels.indexOf(own) >= levels.indexOf(least())) console.error(`${rankPrefix()}c10d ${own}: ${message}`);
+  };
   return { debug: writer("debug"), info: writer("info"), warn: writer("warn"), error: writer("error") };
 }
 

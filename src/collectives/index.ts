@@ -32,7 +32,7 @@ export {
   requireTag,
   requireTimes,
 } from "./shapes.ts";
-export { countsOf, SPARSE_HEADER_LENGTH, sparseHeaderOf, splitSparse } from "./sparse-header.ts";
+export { countsOf, SPARSE_HEADER_LENGTH, sparseHeaderOf, sparseOf, splitSparse } from "./sparse-header.ts";
 export {
   isTensorList,
   requireFlag,

@@ -7,11 +7,20 @@ export const SPARSE_HEADER_LENGTH = 2 * MAX_SPARSE_DIMS + 1;
 /** Maximum size of an ArrayBuffer. */
 const MAX_BYTES = 2 ** 32;
 
+const described = new WeakMap<object, SparseTensor>();
+
+/** The tensor that a header of this rank describes, for layers that see only the header. */
+export function sparseOf(header: object): SparseTensor | undefined {
+  return described.get(header);
+}
+
 /** What a rank sends to the others before a sparse all-reduce, in PyTorch's layout. */
-export function sparseHeaderOf({ shape, sparseDims, nnz }: SparseTensor): BigInt64Array {
+export function sparseHeaderOf(tensor: SparseTensor): BigInt64Array {
+  const { shape, sparseDims, nnz } = tensor;
   const header = new BigInt64Array(SPARSE_HEADER_LENGTH);
   for (const [i, size] of shape.entries()) header[i < sparseDims ? i : MAX_SPARSE_DIMS + i - sparseDims] = BigInt(size);
   header[SPARSE_HEADER_LENGTH - 1] = BigInt(nnz);
+  described.set(header, tensor);
   return header;
 }
 

@@ -134,12 +134,13 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
   const parts = {
     logger: loggerOf(container),
     clock: clockOf(container),
+    registry: registryOf(container),
     middleware: middlewareOf(container),
     recorder: recorderOf(container),
   };
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const limit = { limitMs, clock: parts.clock, details: { group: "0" } };
-  const plugins = await resolveBackends(backend, registryOf(container), limit);
+  const plugins = await resolveBackends(backend, parts.registry, limit);
   if (boundDevice !== undefined && !plugins.has(boundDevice.type)) {
     throw new InvalidArgumentError(
       `initProcessGroup: deviceId is a ${boundDevice.type} device, but no backend of the group takes ${boundDevice.type} tensors`,
@@ -171,7 +172,10 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
 
 /** What a world is made with. */
 interface WorldPlan
-  extends Pick<GroupPlan, "plugins" | "boundDevice" | "options" | "logger" | "clock" | "middleware" | "recorder"> {
+  extends Pick<
+    GroupPlan,
+    "plugins" | "boundDevice" | "options" | "logger" | "clock" | "registry" | "middleware" | "recorder"
+  > {
   readonly container: DependencyContainer;
   readonly limitMs: number;
   readonly terms: AnyInitOptions;
@@ -179,7 +183,7 @@ interface WorldPlan
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that is no longer possible. */
 async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): Promise<World> {
-  const { container, plugins, limitMs, logger, clock, middleware, recorder, terms } = plan;
+  const { container, plugins, limitMs, logger, clock, registry, middleware, recorder, terms } = plan;
   // A user's store may ignore time-outs.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
@@ -212,6 +216,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         options: plan.options,
         logger,
         clock,
+        registry,
         middleware,
         recorder,
         onClose: async () => {

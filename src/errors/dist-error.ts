@@ -14,6 +14,8 @@ export interface ErrorDetails {
   readonly rank?: number;
   /** Ranks (in the group) that caused it: dead, silent or late ones. */
   readonly peers?: readonly number[];
+  /** What two ranks called that should have called the same: this rank first. Ranks are ranks in the group. */
+  readonly calls?: readonly { readonly rank: number; readonly call: string }[];
   /** Time-out that expired, in milliseconds. */
   readonly timeoutMs?: number;
   /** Where user code called the op, as `file:line:column`; for time-outs. */

@@ -11,12 +11,11 @@ import {
   opTypeOf,
 } from "../collectives/index.ts";
 import { type CallSite, type DistError, describe, InvalidArgumentError } from "../errors/index.ts";
-import { AllOf, asError, DeferredWork, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
+import { AllOf, asError, DeferredWork, OpQueue, OWN_RESULT, SteppedWork, type Steps, Work } from "../work/index.ts";
 import type { GroupWorks, WholeTerms } from "./group-works.ts";
 import type { GroupHooks } from "./hooks/group-hooks.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
 import { Coalescing } from "./steps/coalescing.ts";
-import { OpQueue } from "./steps/op-queue.ts";
 
 /** An op that is composed of several. */
 export interface SteppedOp<T> extends WholeTerms {

@@ -3,6 +3,7 @@ export { blockedSliceMs, isServed, isServingBlocked, serveBlocked, serveWhileBlo
 export { DeferredWork } from "./deferred-work.ts";
 export { FailureWarnings } from "./failure-warnings.ts";
 export type { GroupState } from "./group-state.ts";
+export { OpQueue } from "./op-queue.ts";
 export { SteppedWork, type Steps } from "./stepped-work.ts";
 export { refusedWithoutGroup } from "./without-group.ts";
 export {

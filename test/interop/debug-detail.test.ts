@@ -1,18 +1,26 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { describeWithTorch } from "./torch.ts";
+import { describeWithTorch, fixture } from "./torch.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(90_000);
 
+const index = JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname);
 const python = `
 import os
+import torch
 import torch.distributed as dist
 from datetime import timedelta
-dist.init_process_group("gloo", timeout=timedelta(seconds=8))
+try:
+    dist.init_process_group("gloo", timeout=timedelta(seconds=8))
+    dist.all_reduce(torch.ones(1))
+    print("ran", flush=True)
+except Exception as error:
+    print("failed", flush=True)
+os._exit(0)
 `;
 const bun = `
-import * as dist from ${JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname)};
+import * as dist from ${index};
 try {
-  const group = await dist.initProcessGroup({ backend: "gloo", timeout: "20s" });
+  const group = await dist.initProcessGroup({ backend: "gloo", timeout: process.argv.at(-1) });
   await dist.allReduce(new Float32Array(1));
   console.log("ran");
 } catch (error) {
@@ -21,36 +29,152 @@ try {
 process.exit(0);
 `;
 
-describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL", (interpreter) => {
-  test("on the Python side is an error that names the rank and the remedy", async () => {
-    const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-    const { port } = listener;
-    listener.stop(true);
-    const start = (command: string[], rank: number, debug: string) =>
-      Bun.spawn(command, {
-        env: {
-          ...process.env,
-          RANK: String(rank),
-          WORLD_SIZE: "2",
-          MASTER_ADDR: "127.0.0.1",
-          MASTER_PORT: String(port),
-          TORCH_DISTRIBUTED_DEBUG: debug,
-          TORCH_CPP_LOG_LEVEL: "ERROR",
-          C10D_STORE_SECRET: "",
-        },
-        stdin: "ignore",
-        stdout: "pipe",
-        stderr: "ignore",
-        timeout: 40_000,
-        killSignal: "SIGKILL",
-      });
-    const peer = start([interpreter, "-c", python], 0, "DETAIL");
-    const own = start([process.execPath, "-e", bun], 1, "OFF");
-    const report = JSON.parse((await own.stdout.text()).trim()) as { code: string; message: string; peers: number[] };
+interface Rank {
+  readonly command: readonly string[];
+  readonly level: string;
+}
+
+/** Runs a job of these ranks; returns the lines that each writes. */
+async function run(ranks: readonly Rank[]): Promise<string[][]> {
+  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
+  const { port } = listener;
+  listener.stop(true);
+  const children = ranks.map(({ command, level }, rank) =>
+    Bun.spawn([...command], {
+      env: {
+        ...process.env,
+        RANK: String(rank),
+        WORLD_SIZE: String(ranks.length),
+        MASTER_ADDR: "127.0.0.1",
+        MASTER_PORT: String(port),
+        TORCH_DISTRIBUTED_DEBUG: level,
+        TORCH_CPP_LOG_LEVEL: "FATAL",
+        C10D_STORE_SECRET: "",
+        OMP_NUM_THREADS: "1",
+      },
+      stdin: "ignore",
+      stdout: "pipe",
+      stderr: "ignore",
+      timeout: 60_000,
+      killSignal: "SIGKILL",
+    }),
+  );
+  return Promise.all(
+    children.map(async ({ stdout, exited }) => {
+      const text = await stdout.text();
+      await exited;
+      return text.trim().split("\n");
+    }),
+  );
+}
+
+const fromSource = (program: string, timeout = "20s"): string[] => [process.execPath, "-e", program, "--", timeout];
+
+describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL on one side", (interpreter) => {
+  test("on the Python side: an error that names the rank and the remedy", async () => {
+    const [, [own = ""] = []] = await run([
+      { command: [interpreter, "-c", python], level: "DETAIL" },
+      { command: fromSource(bun), level: "OFF" },
+    ]);
+    const report = JSON.parse(own) as { code: string; message: string };
+    // Found when the group is made, or just after.
     expect(["PEER_DEBUG_DETAIL", "ABORTED"]).toContain(report.code);
     expect(report.message).toContain("rank 0 runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL");
-    expect(report.message).toContain("set it to INFO or OFF on all Python ranks");
-    peer.kill("SIGKILL");
-    await Promise.all([own.exited, peer.exited]);
+    expect(report.message).toContain("this rank (1) does not: set the same level on all ranks");
+  });
+
+  test("on the Bun side: the same, and the Python rank does not hang", async () => {
+    const [[other] = [], [own = ""] = []] = await run([
+      { command: [interpreter, "-c", python], level: "OFF" },
+      { command: fromSource(bun, "3s"), level: "DETAIL" },
+    ]);
+    expect(JSON.parse(own)).toMatchObject({ code: "PEER_DEBUG_DETAIL", peers: [0] });
+    expect(own).toContain("rank 0 did not connect for that within 3000 ms of joining the group: set the same level");
+    expect(other).toBe("failed");
+  });
+});
+
+interface End {
+  readonly name: string;
+  readonly ok: boolean;
+  readonly code?: string;
+  readonly message?: string;
+  readonly details?: { readonly peers?: number[]; readonly calls?: { readonly rank: number; readonly call: string }[] };
+}
+
+type Kind = "Bun" | "Python";
+
+describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL on both sides", (interpreter) => {
+  test.each<[string, Kind[], "await" | "wait"]>([
+    ["Python, Bun; await", ["Python", "Bun"], "await"],
+    ["Python, Bun; wait()", ["Python", "Bun"], "wait"],
+    ["Bun, Python; await", ["Bun", "Python"], "await"],
+    ["Bun, Python, Bun; wait()", ["Bun", "Python", "Bun"], "wait"],
+    ["Python, Bun, Python; await", ["Python", "Bun", "Python"], "await"],
+    ["Bun, Bun, Bun; await", ["Bun", "Bun", "Bun"], "await"],
+  ])("%s", async (_, kinds, way) => {
+    const lines = await run(
+      kinds.map((kind) => ({
+        command:
+          kind === "Bun"
+            ? [process.execPath, fixture("detail-rank.ts"), way]
+            : [interpreter, fixture("detail_rank.py")],
+        level: "DETAIL",
+      })),
+    );
+    const last = kinds.length - 1;
+    const isMixed = kinds.includes("Python");
+    for (const [rank, own] of lines.entries()) {
+      const ends = new Map(own.map((line) => JSON.parse(line) as End).map((end) => [end.name, end]));
+      const endOf = (name: string): End => ends.get(name) ?? { name, ok: false };
+      const isBun = kinds[rank] === "Bun";
+      const inSubgroup = rank === 0 || rank === last;
+      const well = ["same", "same again", ...(inSubgroup ? ["sub-group again"] : [])];
+      expect(well.filter((name) => !endOf(name).ok)).toEqual([]);
+
+      // The rank that differs names the first other one, and the others name it.
+      const other = rank === last ? 0 : last;
+      for (const name of ["op", "dtype", "length", ...(inSubgroup ? ["sub-group"] : [])]) {
+        const { ok, code, message = "", details } = endOf(name);
+        // Ranks in the group, as everywhere in errors.
+        const [here, there] = name === "sub-group" ? (rank === 0 ? [0, 1] : [1, 0]) : [rank, other];
+        expect({ name, ok }).toEqual({ name, ok: false });
+        expect(message).toStartWith(
+          `Detected mismatch between collectives on ranks. Rank ${here} is running collective: CollectiveFingerPrint(SequenceNumber=`,
+        );
+        expect(message).toContain(`, but Rank ${there} is running collective: `);
+        if (!isBun) continue;
+        expect(code).toBe("DESYNC");
+        expect(details?.calls?.map((each) => each.rank)).toEqual([here, there]);
+      }
+      const opOf = (isLast: boolean) => (isLast ? "BROADCAST" : "ALLREDUCE");
+      const aspects = "Collectives differ in the following aspects:   Op type: ";
+      expect(endOf("op").message).toEndWith(`.${aspects}${opOf(rank === last)}vs ${opOf(other === last)}`);
+      expect(endOf("op").message).toContain(
+        ", TensorShape=[2, 3], TensorDtypes=Float, TensorDeviceTypes=TensorOptions(",
+      );
+      const dtypeOf = (isLast: boolean) => (isLast ? "Int" : "Float");
+      expect(endOf("dtype").message).toEndWith(
+        `  Tensor Tensor dtypes: ${dtypeOf(rank === last)}vs ${dtypeOf(other === last)}`,
+      );
+      // PyTorch's wrapper, which sends no more than the length, names some other op.
+      if (isBun && rank !== last) {
+        expect(endOf("length").message).toContain(
+          isMixed ? "one without tensors to compare" : "OpType=BARRIER).Collectives differ",
+        );
+      }
+
+      if (rank === last) continue;
+      const { ok, code, message = "", details } = endOf("missing");
+      expect(ok).toBe(false);
+      // PyTorch's own ranks wait as long as the group says: by then the Bun ranks have left.
+      if (rank === 0 && isBun) {
+        expect({ code, peers: details?.peers }).toEqual({ code: "OP_TIMEOUT", peers: [last] });
+        expect(message).toContain(
+          "ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(SequenceNumber=",
+        );
+        expect(message).toContain(`failed to pass monitoredBarrier in`);
+      }
+    }
   });
 });

@@ -7,6 +7,7 @@ import {
   loggerOf,
   middlewareOf,
   recorderOf,
+  registryOf,
   type SettleLimit,
 } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
@@ -17,7 +18,10 @@ import { AgreedMembers, type MembersPlan } from "./agreed-members.ts";
 import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 
 /** What a group of some ranks of another group is made with. */
-export type DerivedPlan = Omit<GroupPlan, "store" | "logger" | "clock" | "middleware" | "recorder" | "onClose"> & {
+export type DerivedPlan = Omit<
+  GroupPlan,
+  "store" | "logger" | "clock" | "registry" | "middleware" | "recorder" | "onClose"
+> & {
   readonly members: AgreedMembers;
 };
 
@@ -33,6 +37,7 @@ export async function makeDerivedGroup(world: World, { members, ...plan }: Deriv
     store: LimitedStore.of(store).until(abandoned.signal),
     logger: loggerOf(world.container),
     clock: clockOf(world.container),
+    registry: registryOf(world.container),
     middleware: middlewareOf(world.container),
     recorder: recorderOf(world.container),
     onClose: () => {

@@ -1,3 +1,4 @@
+import { DebugLevel, getDebugLevel } from "../../environment/index.ts";
 import { DistBackendError, describe } from "../../errors/index.ts";
 import {
   callUserFunction,
@@ -14,6 +15,7 @@ import {
   type Backend,
   type BackendContext,
   type BackendPlugin,
+  type BackendRegistry,
   type Capabilities,
   type Clock,
   commonCapabilities,
@@ -27,6 +29,7 @@ import type { Store } from "../../store/store.ts";
 import type { Device, DeviceType } from "../../tensor/index.ts";
 import { traceOps } from "../op-spans.ts";
 import { agreedCapabilities } from "./agreed-capabilities.ts";
+import type { ConnectedCheck } from "./connected-check.ts";
 
 export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
@@ -36,6 +39,8 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly options: ReadonlyMap<BackendPlugin, object>;
   readonly logger: Logger;
   readonly clock: Clock;
+  /** Where Gloo comes from, over which ranks compare their collectives at debug level DETAIL. */
+  readonly registry: BackendRegistry;
   /** Wrapped around the backends, the first outermost. */
   readonly middleware: readonly Middleware[];
 }
@@ -49,21 +54,42 @@ const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>(
 export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   const pipelines: Pipeline[] = [];
   await traceOps();
+  const helpers: Backend[] = [];
   try {
     for (const [type, plugin] of plan.plugins) {
       const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
       const { pipeline, context } = await connect(plan, device, plugin, pipelines);
       // Before middleware, which may throw: what is connected must be closed.
       pipelines.push(pipeline);
-      await pipeline.wrap(plan.middleware, plan.timeoutMs, (name) => surroundings(name, pipeline, context, plan));
+      const check = await desyncCheckFor(plan, pipeline, context);
+      if (check !== undefined) helpers.push(check.backend);
+      const checks = check === undefined ? [] : [check.middleware];
+      await pipeline.wrap([...checks, ...plan.middleware], plan.timeoutMs, (name) =>
+        surroundings(name, pipeline, context, plan),
+      );
     }
   } catch (error) {
     await Promise.all(pipelines.map((pipeline) => closeQuietly(pipeline, plan.name)));
+    // One that the middleware has not taken over yet; the others are closed already.
+    await Promise.all(
+      helpers.map((backend) => endBackend(backend, backend.name, plan.name, "the group could not be made")),
+    );
     throw error;
   }
   const group = new ProcessGroup({ ...plan, pipelines });
   optionsOf.set(group, plan.options);
   return group;
+}
+
+/** The check of debug level DETAIL, loaded only then. */
+async function desyncCheckFor(
+  { registry }: GroupPlan,
+  { plugin, backend }: Pipeline,
+  context: BackendContext,
+): Promise<ConnectedCheck | undefined> {
+  if (getDebugLevel() !== DebugLevel.DETAIL) return undefined;
+  const { connectDesyncCheck } = await import("./connected-check.ts");
+  return connectDesyncCheck({ context, plugin, backend, registry, connect: backendFor });
 }
 
 async function connect(

@@ -1,5 +1,5 @@
-import { UnsupportedOperationError } from "../../errors/index.ts";
-import { hasEnded, onEndOf, type Work } from "../../work/index.ts";
+import { UnsupportedOperationError } from "../errors/index.ts";
+import { hasEnded, onEndOf, type Work } from "./work.ts";
 
 /** Starts an op in its turn; what follows it in the queue waits for the returned Work, if there is one. */
 export type Turn = () => Work<unknown> | undefined;

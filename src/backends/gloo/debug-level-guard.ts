@@ -1,0 +1,124 @@
+import { DebugLevel, getDebugLevel } from "../../environment/index.ts";
+import { DistBackendError, ranksText } from "../../errors/index.ts";
+import type { BackendContext } from "../../registry/index.ts";
+import type { NativeBackend } from "../native/native-backend.ts";
+
+/** Name of the default group, the first that a process joins. */
+const DEFAULT_GROUP = "0";
+/** When to look, in milliseconds after the group connected: a PyTorch rank shows its debug level right after that. */
+const SOON_MS = [0, 10, 40, 120];
+const LATER_MS = [400, 1_000, 2_500, 6_000];
+
+type Context = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "timeoutMs" | "logger">;
+
+/**
+ * Guards against ranks of which only some have the debug level DETAIL. Those connect all ranks a second time, to compare
+ * every collective; ranks without it would let them wait until their time-out.
+ */
+export class DebugLevelGuard {
+  readonly #context: Context;
+  readonly #isDetail = getDebugLevel() === DebugLevel.DETAIL;
+  readonly #marked: Promise<void>;
+
+  /** Marks this rank in the store as one of ours with its level. */
+  constructor(context: Context) {
+    this.#context = context;
+    this.#marked = this.#needed()
+      ? context.store.set(markOf(context.rank, this.#isDetail), "1", this.#limits)
+      : Promise.resolve();
+    this.#marked.catch(() => {});
+  }
+
+  /**
+   * To be called when the group is connected. Without DETAIL it looks for PyTorch's ranks that have it for a while, and
+   * then keeps looking while the group is used: one that is found late fails the group. With DETAIL, PyTorch's ranks
+   * without it are found when they do not connect a second time.
+   * @throws DistBackendError (`PEER_DEBUG_DETAIL`), naming the ranks.
+   */
+  async check(backend: NativeBackend): Promise<void> {
+    if (!this.#needed()) return;
+    await this.#marked;
+    const others = await this.#unmarked(this.#ranks, this.#isDetail);
+    if (others.length === 0) return;
+    const foreign = await this.#unmarked(others, !this.#isDetail);
+    const differing = others.filter((rank) => !foreign.includes(rank));
+    if (differing.length > 0) throw this.#levelsDiffer(differing);
+    if (this.#isDetail) return;
+    const error = await this.#look(foreign, SOON_MS, Bun.sleep, () => true);
+    if (error !== undefined) throw error;
+    void this.#goOnLooking(backend, foreign);
+  }
+
+  async #goOnLooking(backend: NativeBackend, foreign: readonly number[]): Promise<void> {
+    try {
+      const error = await this.#look(foreign, LATER_MS, unrefSleep, () => backend.state === "OPEN");
+      if (error === undefined) return;
+      this.#context.logger.error(error.message);
+      backend.abort(error.message);
+    } catch {
+      // The store is gone, and with it anything to be found there.
+    }
+  }
+
+  /** The limit of the group, not that of the store, which may be longer. */
+  get #limits(): { readonly timeout: number } {
+    return { timeout: this.#context.timeoutMs };
+  }
+
+  #needed(): boolean {
+    return this.#context.groupName === DEFAULT_GROUP && this.#context.size > 1;
+  }
+
+  get #ranks(): readonly number[] {
+    return Array.from({ length: this.#context.size }, (_, rank) => rank);
+  }
+
+  /** Those of some ranks that are not ours, or have the other level. */
+  async #unmarked(ranks: readonly number[], isDetail: boolean): Promise<number[]> {
+    const { store } = this.#context;
+    const keys = ranks.map((rank) => markOf(rank, isDetail));
+    if (await store.check(keys, this.#limits)) return [];
+    const marked = await Promise.all(keys.map((key) => store.check([key], this.#limits)));
+    return ranks.filter((_, i) => !marked[i]);
+  }
+
+  #levelsDiffer(peers: readonly number[]): DistBackendError {
+    const { groupName, rank } = this.#context;
+    const [here, there] = this.#isDetail ? ["with", "without"] : ["without", "with"];
+    return new DistBackendError(
+      `gloo: this rank (${rank}) runs ${here} TORCH_DISTRIBUTED_DEBUG=DETAIL, ${ranksText(peers)} ${there} it: set the same ` +
+        "level on all ranks",
+      { backend: "gloo", group: groupName, rank, peers, code: "PEER_DEBUG_DETAIL" },
+    );
+  }
+
+  async #look(
+    foreign: readonly number[],
+    moments: readonly number[],
+    sleep: (ms: number) => Promise<void>,
+    wanted: () => boolean,
+  ): Promise<DistBackendError | undefined> {
+    const { store, groupName, rank } = this.#context;
+    const began = performance.now();
+    for (const moment of moments) {
+      await sleep(Math.max(0, moment - (performance.now() - began)));
+      if (!wanted()) return undefined;
+      for (const peer of foreign) {
+        if (!(await store.check([`pg_wrapper:${groupName}/0/${peer}`], this.#limits))) continue;
+        return new DistBackendError(
+          `gloo: rank ${peer} runs PyTorch with TORCH_DISTRIBUTED_DEBUG=DETAIL and compares each collective with the other ` +
+            `ranks, but this rank (${rank}) does not: set the same level on all ranks`,
+          { backend: "gloo", group: groupName, rank, peers: [peer], code: "PEER_DEBUG_DETAIL" },
+        );
+      }
+    }
+    return undefined;
+  }
+}
+
+const markOf = (rank: number, isDetail: boolean): string => `bun-c10d/${rank}${isDetail ? "/detail" : ""}`;
+
+/** Does not keep the process alive. */
+function unrefSleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms).unref());
+}

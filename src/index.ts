@@ -130,6 +130,7 @@ export {
   type EmptyTensor,
   empty,
   type ForeignTensor,
+  hashTensors,
   SparseTensor,
   type SparseTensorInit,
   type SparseValues,

@@ -26,6 +26,7 @@ import { defaultTimeoutMs, type Timeout, timeoutMs, WaitCounter, withLimit } fro
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type DistContext, isOwnProcess, type World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
+import { nanCheckByEnvironment, nanOption } from "./groups/nan-option.ts";
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { rendezvous } from "./rendezvous.ts";
@@ -59,6 +60,11 @@ export interface InitOptions<Name extends string = string> {
    * default container.
    */
   readonly container?: DependencyContainer;
+  /**
+   * Whether to look for NaN in the tensors that this rank sends, before each op: the op then fails (`NAN_FOUND`), and the
+   * group with it. Default: TORCH_DIST_NAN_CHECK or TORCH_NCCL_NAN_CHECK, else false.
+   */
+  readonly checkForNan?: boolean;
   /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, keyed by their names. */
   readonly options?: OptionsOf<Name>;
 }
@@ -75,6 +81,7 @@ const optionNames: OptionNames<InitOptions> = {
   worldSize: true,
   timeout: true,
   container: true,
+  checkForNan: true,
   options: true,
 };
 
@@ -135,6 +142,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
     logger: loggerOf(container),
     clock: clockOf(container),
     registry: registryOf(container),
+    checkForNan: nanOption("initProcessGroup", options.checkForNan, nanCheckByEnvironment),
     middleware: middlewareOf(container),
     recorder: recorderOf(container),
   };
@@ -174,7 +182,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
 interface WorldPlan
   extends Pick<
     GroupPlan,
-    "plugins" | "boundDevice" | "options" | "logger" | "clock" | "registry" | "middleware" | "recorder"
+    "plugins" | "boundDevice" | "options" | "logger" | "clock" | "registry" | "checkForNan" | "middleware" | "recorder"
   > {
   readonly container: DependencyContainer;
   readonly limitMs: number;
@@ -183,7 +191,7 @@ interface WorldPlan
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that is no longer possible. */
 async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): Promise<World> {
-  const { container, plugins, limitMs, logger, clock, registry, middleware, recorder, terms } = plan;
+  const { container, plugins, limitMs, logger, clock, registry, checkForNan, middleware, recorder, terms } = plan;
   // A user's store may ignore time-outs.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
@@ -217,6 +225,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         logger,
         clock,
         registry,
+        checkForNan,
         middleware,
         recorder,
         onClose: async () => {

@@ -203,6 +203,16 @@ export const environmentVariables = {
     default: "OFF",
     description: "OFF, INFO or DETAIL: how much is checked and logged.",
   },
+  TORCH_DIST_NAN_CHECK: {
+    type: "flag",
+    default: "False",
+    description: "Looks for NaN in the tensors that a rank sends, and fails the op and its group before it begins.",
+  },
+  TORCH_NCCL_NAN_CHECK: {
+    type: "flag",
+    default: "False",
+    description: "The same under an older name; on all backends.",
+  },
   GLOO_SOCKET_IFNAME: {
     type: "text",
     default: "the interface that reaches the store",

@@ -25,6 +25,9 @@ export interface ErrorDetails {
   /** Remote end of a connection. */
   readonly host?: string;
   readonly port?: number;
+  /** Index of the bad tensor among those of its argument, and of the bad element in it. */
+  readonly tensor?: number;
+  readonly element?: number;
   /** Name of the bad argument. */
   readonly argument?: string;
 }

@@ -35,10 +35,19 @@ describe("nanCheck", () => {
     expect(error).toBeInstanceOf(DistBackendError);
     expect(error).toMatchObject({
       code: "NAN_FOUND",
-      details: { op: "allReduce", argument: "tensor", rank: 1, group: "pair", backend: "memory" },
+      details: {
+        op: "allReduce",
+        seq: 1,
+        argument: "tensor",
+        tensor: 0,
+        element: 2,
+        rank: 1,
+        group: "pair",
+        backend: "memory",
+      },
     });
     expect(error?.message).toBe(
-      'allReduce on group "pair" (memory, rank 1 of 2): tensor has a NaN at element 2 of 3 (float32); nothing was sent, and the group has failed',
+      'allReduce #1 on group "pair" (memory, rank 1 of 2): tensor has a NaN at element 2 of 3 (float32); nothing was sent, and the group has failed',
     );
     expect(failures).toEqual(error === undefined ? [] : [error]);
     expect(batches).toEqual([]);
@@ -126,6 +135,77 @@ describe("a group with nanCheck", () => {
       },
       { init: false },
     );
-    expect(seen).toEqual([Array(3).fill('broadcast on group "0" (fake, rank 0 of 1)')]);
+    expect(seen).toEqual([Array(3).fill('broadcast #2 on group "0" (fake, rank 0 of 1)')]);
+  });
+});
+
+describe("the option checkForNan", () => {
+  /** Error codes of an op with a NaN: in the default group, a new group without the option, and one with `false`. */
+  async function codesWith(options: Partial<dist.InitOptions>): Promise<(string | undefined)[]> {
+    const [codes] = await localRanks(
+      1,
+      async ({ store }) => {
+        const made = await dist.initProcessGroup({ backend: "fake", ...options, store, rank: 0, worldSize: 1 });
+        const parts = await dist.splitGroup([[0]]);
+        const groups = [made, await dist.newGroup(), parts, await dist.newGroup([0], { checkForNan: false })];
+        const codeOf = (group: dist.ProcessGroup | null) =>
+          dist.allReduce(bad(), { group }).then(
+            () => undefined,
+            (error: unknown) => (error as dist.DistError).code,
+          );
+        return Promise.all(groups.map(codeOf));
+      },
+      { init: false },
+    );
+    return codes ?? [];
+  }
+
+  const on = ["NAN_FOUND", "NAN_FOUND", "NAN_FOUND", undefined];
+  const off = [undefined, undefined, undefined, undefined];
+  test("applies to the group and those made of it", async () => {
+    expect(await codesWith({ checkForNan: true })).toEqual(on);
+    expect(await codesWith({})).toEqual(off);
+  });
+
+  test.each(["TORCH_DIST_NAN_CHECK", "TORCH_NCCL_NAN_CHECK"])("is on by default with %s", async (name) => {
+    process.env[name] = "1";
+    try {
+      expect(await codesWith({})).toEqual(on);
+      expect(await codesWith({ checkForNan: false })).toEqual(off);
+      process.env[name] = "perhaps";
+      expect(String(await codesWith({}).catch(String))).toContain(`${name} must be one of true`);
+    } finally {
+      delete process.env[name];
+    }
+  });
+
+  test("is refused unless it is a boolean", async () => {
+    const codes = await codesWith({ checkForNan: 1 as unknown as boolean }).catch(String);
+    expect(codes).toContain("initProcessGroup: checkForNan must be true or false, got number 1");
+  });
+
+  test("checks once, also where the middleware is registered", async () => {
+    const container = dist.createContainer();
+    container.register(dist.BACKEND_MIDDLEWARE, { useValue: dist.nanCheck });
+    expect(await codesWith({ container, checkForNan: true })).toEqual([
+      "NAN_FOUND",
+      "NAN_FOUND",
+      "NAN_FOUND",
+      "NAN_FOUND",
+    ]);
+  });
+
+  test.each([
+    ["float16", 0x7e00, 2],
+    ["bfloat16", 0xffc0, 2],
+    ["float8_e4m3fn", 0x7f, 1],
+    ["float8_e5m2", 0xfe, 1],
+  ] as const)("finds a NaN of %s", async (dtype, bits, bytes) => {
+    const { check } = await checked();
+    const data = bytes === 2 ? new Uint16Array(9) : new Uint8Array(9);
+    data[7] = bits;
+    const whole = tensor(new Uint8Array(data.buffer), { dtype });
+    const [work] = check([callOf("broadcast", { outputs: [whole], root: 1 })]);
+    expect(work && failureOf(work)?.details).toMatchObject({ tensor: 0, element: 7, seq: 1 });
   });
 });

@@ -12,27 +12,35 @@ import { indexOfNaN } from "./nan-search.ts";
  * Tensors of float16, bfloat16, float32, float64, 8-bit floats, complex64 and complex128 are read in full; other dtypes
  * have no NaN. Received tensors and foreign memory (behind an address, such as that of a GPU) are not checked.
  *
+ * The option `checkForNan` of `initProcessGroup()` and `newGroup()`, and TORCH_DIST_NAN_CHECK and TORCH_NCCL_NAN_CHECK,
+ * do this for one group or all; registered in a container it applies to the groups of that:
+ *
  * ```ts
  * container.register(BACKEND_MIDDLEWARE, { useValue: nanCheck });
  * ```
  *
- * c10d: `TORCH_NCCL_NAN_CHECK`.
+ * c10d: `TORCH_NCCL_NAN_CHECK`, and `NanCheckHook` of 2.14.
  */
 export const nanCheck: Middleware = {
   name: "nan-check",
-  create: (context) => (next) => (calls) => {
-    for (const call of calls) {
-      const error = nanIn(call, context);
-      if (error === undefined) continue;
-      context.fail(error);
-      return calls.map((each) => Work.rejected(error, { opType: opTypeOf(each) }));
-    }
-    return next(calls);
+  create: (context) => (next) => {
+    const numbers = { collective: 0, message: 0, turn: 0 };
+    return (calls) => {
+      for (const call of calls) {
+        const { kind } = opTable[call.op];
+        if (!call.continuation) numbers[kind]++;
+        const error = nanIn(call, numbers[kind], context);
+        if (error === undefined) continue;
+        context.fail(error);
+        return calls.map((each) => Work.rejected(error, { opType: opTypeOf(each) }));
+      }
+      return next(calls);
+    };
   },
 };
 
 /** The error if a tensor that this rank contributes has a NaN. */
-function nanIn(call: OpCall, context: GroupContext): DistBackendError | undefined {
+function nanIn(call: OpCall, seq: number, context: GroupContext): DistBackendError | undefined {
   const { inPlace, root, api } = opTable[call.op];
   // In a broadcast, the contents of the other ranks' tensors do not matter.
   if (inPlace && root === "src" && call.root !== context.rank) return undefined;
@@ -43,8 +51,8 @@ function nanIn(call: OpCall, context: GroupContext): DistBackendError | undefine
     const { groupName: group, backend, rank, size } = context;
     const argument = argumentOf(call, i);
     return new DistBackendError(
-      `${api} on group "${group}" (${backend}, rank ${rank} of ${size}): ${argument} has a NaN at element ${at} of ${length} (${dtype}); nothing was sent, and the group has failed`,
-      { backend, group, rank, op: api, argument, code: "NAN_FOUND" },
+      `${api} #${seq} on group "${group}" (${backend}, rank ${rank} of ${size}): ${argument} has a NaN at element ${at} of ${length} (${dtype}); nothing was sent, and the group has failed`,
+      { backend, group, rank, op: api, seq, argument, tensor: i, element: at, code: "NAN_FOUND" },
     );
   }
   return undefined;

@@ -13,6 +13,7 @@ export {
 export { type DType, type DTypeInfo, type DTypeKind, dtypeNames, dtypes, isDType } from "./dtype.ts";
 export { type ArrayOfDType, type EmptyTensor, empty } from "./empty.ts";
 export { type Extent, extentOf, haveCommonBytes, overlaps } from "./extent.ts";
+export { hashTensors } from "./hash-tensors.ts";
 export {
   bufferOf,
   byteLengthOf,

@@ -29,7 +29,7 @@ test("every example has a name, and compiles", async () => {
 test("a lazy plugin in the parent, and middleware in the child", async () => {
   const { exitCode, stderr, lines } = await folder.runRanks("train.ts");
   expect({ exitCode, stderr, count: lines.length }).toEqual({ exitCode: 0, stderr: "", count: 2 });
-  for (const line of lines) expect(line).toContain('allReduce on group "0" (sockets, rank ');
+  for (const line of lines) expect(line).toContain('allReduce #1 on group "0" (sockets, rank ');
 });
 
 test("a registry looks up backends by type", async () => {

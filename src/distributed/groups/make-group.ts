@@ -1,5 +1,6 @@
 import { DebugLevel, getDebugLevel } from "../../environment/index.ts";
 import { DistBackendError, describe } from "../../errors/index.ts";
+import { nanCheck } from "../../middleware/nan-check.ts";
 import {
   callUserFunction,
   closeQuietly,
@@ -41,11 +42,14 @@ export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly clock: Clock;
   /** Where Gloo comes from, over which ranks compare their collectives at debug level DETAIL. */
   readonly registry: BackendRegistry;
+  /** Whether tensors are searched for NaN before they are sent. */
+  readonly checkForNan: boolean;
   /** Wrapped around the backends, the first outermost. */
   readonly middleware: readonly Middleware[];
 }
 
 const optionsOf = new WeakMap<ProcessGroup, ReadonlyMap<BackendPlugin, object>>();
+const nanChecked = new WeakSet<ProcessGroup>();
 
 /**
  * Connects the backends of a group and makes it. The store prefixes are PyTorch's ("<group>/" and "<device>/", each
@@ -64,6 +68,8 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
       const check = await desyncCheckFor(plan, pipeline, context);
       if (check !== undefined) helpers.push(check.backend);
       const checks = check === undefined ? [] : [check.middleware];
+      // Not twice if the user has registered it.
+      if (plan.checkForNan && !plan.middleware.includes(nanCheck)) checks.push(nanCheck);
       await pipeline.wrap([...checks, ...plan.middleware], plan.timeoutMs, (name) =>
         surroundings(name, pipeline, context, plan),
       );
@@ -78,6 +84,7 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   }
   const group = new ProcessGroup({ ...plan, pipelines });
   optionsOf.set(group, plan.options);
+  if (plan.checkForNan) nanChecked.add(group);
   return group;
 }
 
@@ -196,6 +203,11 @@ function surroundings(
 /** The checked options that a group was made with. */
 export function optionsOfGroup(group: ProcessGroup): ReadonlyMap<BackendPlugin, object> {
   return optionsOf.get(group) ?? new Map();
+}
+
+/** Whether a group was made with the NaN check. */
+export function checksForNan(group: ProcessGroup): boolean {
+  return nanChecked.has(group);
 }
 
 /** Checks methods, since a plugin may be plain JavaScript, and the class that of another copy of this package. */

@@ -7,6 +7,8 @@ import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { resolveBackends } from "../backend-config.ts";
 import { currentContext, type World } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
+import { checksForNan } from "./make-group.ts";
+import { nanOption } from "./nan-option.ts";
 
 /** Options of {@link newGroup}. */
 export interface NewGroupOptions<Name extends string = string> {
@@ -18,9 +20,17 @@ export interface NewGroupOptions<Name extends string = string> {
   readonly options?: OptionsOf<Name>;
   /** For messages and tools. */
   readonly description?: string;
+  /** As in `initProcessGroup`. Defaults to whether the default group was made with it. */
+  readonly checkForNan?: boolean;
 }
 
-const optionNames: OptionNames<NewGroupOptions> = { backend: true, timeout: true, options: true, description: true };
+const optionNames: OptionNames<NewGroupOptions> = {
+  backend: true,
+  timeout: true,
+  options: true,
+  description: true,
+  checkForNan: true,
+};
 
 /**
  * Makes a group of some of the ranks. All ranks of the default group, members or not, must make the same calls in the
@@ -42,6 +52,7 @@ export async function newGroup<const Name extends string = string>(
   requireOptionNames("newGroup", options, optionNames);
   const world = currentContext().require();
   const members = checkRanks(ranks, world);
+  const checkForNan = nanOption("newGroup", options.checkForNan, () => checksForNan(world.group));
   const limitMs = timeoutMs(options.timeout, world.group.timeoutMs);
   // As in PyTorch every call counts on every rank, so the names agree; synchronously, so that calls keep their order.
   const name = String(world.nextGroup++);
@@ -69,6 +80,7 @@ export async function newGroup<const Name extends string = string>(
     plugins,
     boundDevice: world.group.boundDevice,
     options: backendOptions,
+    checkForNan,
   });
 }
 

@@ -6,6 +6,8 @@ import { type OptionNames, requireOptionNames } from "../../registry/option-name
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { currentContext } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
+import { checksForNan } from "./make-group.ts";
+import { nanOption } from "./nan-option.ts";
 
 /** Options of {@link splitGroup}. */
 export interface SplitGroupOptions {
@@ -17,9 +19,17 @@ export interface SplitGroupOptions {
   readonly options?: Readonly<Record<string, unknown>>;
   /** What the group is for; passed to middleware and backends. */
   readonly description?: string;
+  /** As in `initProcessGroup`. Defaults to whether the split group was made with it. */
+  readonly checkForNan?: boolean;
 }
 
-const optionNames: OptionNames<SplitGroupOptions> = { group: true, timeout: true, options: true, description: true };
+const optionNames: OptionNames<SplitGroupOptions> = {
+  group: true,
+  timeout: true,
+  options: true,
+  description: true,
+  checkForNan: true,
+};
 const splits = new WeakMap<ProcessGroup, number>();
 
 /**
@@ -52,6 +62,7 @@ export async function splitGroup(
     );
   }
   checkParts(parts, parent);
+  const checkForNan = nanOption("splitGroup", options.checkForNan, () => checksForNan(parent));
   const limitMs = timeoutMs(options.timeout, parent.timeoutMs);
   // Counted on every rank of the parent, so that the names agree and are never used again.
   const count = (splits.get(parent) ?? 0) + 1;
@@ -81,6 +92,7 @@ export async function splitGroup(
     plugins,
     boundDevice: parent.boundDevice,
     options: backendOptions,
+    checkForNan,
   });
 }
 

@@ -1,4 +1,5 @@
 import { afterEach, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { fileURLToPath } from "node:url";
 import fake from "../../src/backends/fake/plugin.ts";
 import { allWell } from "../../src/backends/fixtures/all-well.ts";
 import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
@@ -40,6 +41,39 @@ async function expectChecked(args: DetailArgs, options: object): Promise<void> {
 
 describeGloo("debug level DETAIL on gloo", () => {
   test.each(modes)("%s", (mode) => expectChecked({ backend: "gloo", mode }, {}));
+
+  test("passes the conformance suite", async () => {
+    const root = fileURLToPath(new URL("../..", import.meta.url));
+    const child = Bun.spawn(
+      [
+        process.execPath,
+        "test",
+        "--timeout",
+        "60000",
+        "src/backends/gloo/conformance.test.ts",
+        "-t",
+        "backend gloo, 2 ranks",
+      ],
+      {
+        cwd: root,
+        env: {
+          ...process.env,
+          TORCH_DISTRIBUTED_DEBUG: "DETAIL",
+          C10D_LOG_LEVEL: "warn",
+          C10D_SWEEP: "",
+          NO_COLOR: "1",
+        },
+        stdout: "pipe",
+        stderr: "pipe",
+        timeout: 150_000,
+        killSignal: "SIGKILL",
+      },
+    );
+    const [, output] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
+    expect(output).toMatch(/^\s*[1-9]\d+ pass$/m);
+    expect(output.split("\n").filter((line) => /^\(fail\)|^\s*[1-9]\d* fail$/.test(line))).toEqual([]);
+    expect(child.exitCode).toBe(0);
+  }, 160_000);
 
   test("on some ranks only is an error that names them, on both sides", async () => {
     const outcomes = await spawnRanks(3, fixture("levels-differ"), { args: "gloo", timeout: "30s" });

@@ -153,6 +153,52 @@ describe("desyncCheck", () => {
       "ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(SequenceNumber=0, OpType=ALLREDUCE",
     );
     expect(first?.ms).toBeLessThan(900);
-    for (const each of [first, second]) expect(each?.after.code).toBe("GROUP_FAILED");
+    expect(first?.after.code).toBe("GROUP_FAILED");
+    expect(["GROUP_FAILED", "PEER_LOST"]).toContain(second?.after.code ?? "");
+  });
+
+  test("an op that waits for the check of another one keeps its own time-out", async () => {
+    const { values } = await run(2, async (rank, group) => {
+      if (rank === 1) {
+        await Bun.sleep(2_000);
+        return undefined;
+      }
+      const began = performance.now();
+      const first = failure(group.allReduce(new Float32Array(1), { timeout: "20s" }));
+      const error = await failure(group.barrier({ timeout: 200 }));
+      return { error, first: await first, ms: performance.now() - began };
+    });
+    expect(values[0]?.error).toMatchObject({ code: "OP_TIMEOUT", details: { op: "barrier" } });
+    // Here the ranks share a process: rank 1 has closed its helper group when rank 0 comes to close its own.
+    expect(["ABORTED", "PEER_LOST"]).toContain(values[0]?.first.code ?? "");
+    expect(values[0]?.ms).toBeLessThan(1_900);
+  });
+
+  test("works are numbered when they are called, and one that is not sent takes no number", async () => {
+    const { values } = await run(2, async (rank, group) => {
+      const works = [1, 2, 3].map(() => group.allReduce(new Float32Array(1)));
+      const before = works.map(({ seq }) => seq);
+      await Promise.all(works);
+      const error = await failure(rank === 0 ? group.barrier() : group.allReduce(new Float32Array(1)));
+      const next = group.barrier();
+      await next;
+      return [...before, error.details.seq, next.seq];
+    });
+    expect(values).toEqual(Array(2).fill([1, 2, 3, 4, 4]));
+  });
+
+  test("abort ends an op whose check is under way", async () => {
+    const { values } = await run(2, async (rank, group) => {
+      if (rank === 1) {
+        await Bun.sleep(500);
+        return undefined;
+      }
+      const error = failure(group.allReduce(new Float32Array(1)));
+      await Bun.sleep(20);
+      group.abort("that is enough");
+      return error;
+    });
+    expect(["ABORTED", "PEER_LOST"]).toContain(values[0]?.code ?? "");
+    expect(values[0]?.message).toContain("that is enough");
   });
 });

@@ -34,9 +34,12 @@ export function desyncCheck(helper: DesyncHelper): Middleware {
   return {
     name: "desync",
     create(context) {
-      context.onAbort((reason) => helper.backend.abort(reason));
       context.onClose(() => helper.backend.close());
-      return (next) => new DesyncCheck(context, helper, next).submit;
+      return (next) => {
+        const check = new DesyncCheck(context, helper, next);
+        context.onAbort((reason) => check.end(reason));
+        return check.submit;
+      };
     },
   };
 }
@@ -58,7 +61,10 @@ class CheckedWork extends DeferredWork {
 /** A call and its place among the ops of the group. */
 interface Numbered {
   readonly call: OpCall;
+  /** Number in what ranks compare, had all ops before it been sent. */
   readonly number: number;
+  /** Number among the collectives, counted in the same way. */
+  readonly seq: number;
 }
 
 class DesyncCheck {
@@ -69,6 +75,12 @@ class DesyncCheck {
   readonly #checks = new OpQueue();
   /** Number of the next op. */
   #number = 0;
+  /** Number of the collectives that have been called, those that were not sent left out: for Works and errors. */
+  #collectives = 0;
+  /** How many collectives were not sent. */
+  #refused = 0;
+  /** Why the group has ended. */
+  #endReason: string | undefined;
   /** By how much ops that were not sent have made the numbers of later ones smaller. */
   #unsent = 0;
 
@@ -77,6 +89,12 @@ class DesyncCheck {
     this.#helper = helper;
     this.#next = next;
     this.#count = this.#isMixed ? pytorchCount(context.size, helper.foreign.includes(0)) : ownCount;
+  }
+
+  /** To be called when the group has failed or is closed. */
+  end(reason: string): void {
+    this.#endReason ??= reason;
+    this.#helper.backend.abort(reason);
   }
 
   get #isMixed(): boolean {
@@ -96,7 +114,10 @@ class DesyncCheck {
 
   /** Submits calls as they are. */
   #pass(calls: readonly OpCall[]): readonly Work<void>[] {
-    for (const call of calls) this.#number += this.#count.of(call);
+    for (const call of calls) {
+      this.#number += this.#count.of(call);
+      this.#collectives += numberedOf(call);
+    }
     return this.#next(calls);
   }
 
@@ -111,13 +132,15 @@ class DesyncCheck {
       !this.#checks.isBusy &&
       capabilities.keepsTimeouts === true &&
       this.#helper.backend.capabilities.keepsTimeouts === true;
-    const works = calls.map(
-      (call) => new CheckedWork({ opType: opTypeOf(call) }, () => this.#checks.ahead(), keepsLimit),
-    );
+    const works: CheckedWork[] = [];
     const numbered = calls.map((call) => {
-      const number = this.#number;
+      const number = this.#number + this.#unsent;
       this.#number += this.#count.of(call);
-      return { call, number: number + this.#unsent };
+      this.#collectives += numberedOf(call);
+      const seq = this.#collectives;
+      const init = { opType: opTypeOf(call), seq: capabilities.sequenceNumbers === true ? seq : -1 };
+      works.push(new CheckedWork(init, () => this.#checks.ahead(), keepsLimit));
+      return { call, number, seq: seq + this.#refused };
     });
     this.#checks.add(() => {
       const check = new SteppedWork<void>(
@@ -139,6 +162,9 @@ class DesyncCheck {
       if (compared.length > 0) yield* this.#compare(compared, leftMs);
     } catch (error) {
       const unsent = calls.reduce((sum, { call }) => sum + this.#count.of(call), 0);
+      const refused = calls.reduce((sum, { call }) => sum + numberedOf(call), 0);
+      this.#collectives -= refused;
+      this.#refused += refused;
       this.#number -= unsent;
       this.#unsent += unsent;
       for (const work of works) work.settle(asError(error, work));
@@ -151,7 +177,7 @@ class DesyncCheck {
   /** What of a part of a batch the ranks compare. */
   #comparedOf(calls: readonly Numbered[]): readonly Numbered[] {
     const run = this.#isMixed ? callOfRun(calls.map(({ call }) => call)) : undefined;
-    const all = run === undefined ? calls : [{ call: run, number: calls[0]?.number ?? 0 }];
+    const all = run === undefined ? calls : [{ ...(calls[0] as Numbered), call: run }];
     return all.filter(({ call }) => this.#count.compares(call));
   }
 
@@ -210,7 +236,13 @@ class DesyncCheck {
   #missing(cause: unknown, calls: readonly Numbered[], own: readonly Fingerprint[]): DistError {
     const known = asError(cause, { opType: opTypeOf((calls[0] as Numbered).call) });
     const collectives = own.map(textOf).join(", ");
-    const text = `ProcessGroupWrapper: Monitored Barrier encountered error running collective: ${collectives}. Error: \n${known.message}`;
+    const begin = `ProcessGroupWrapper: Monitored Barrier encountered error running collective: ${collectives}. Error: \n`;
+    if (this.#endReason !== undefined && !(known instanceof DistTimeoutError)) {
+      // Other ranks may have noticed it, and left, before the helper group was aborted here.
+      const reason = known.code === "ABORTED" ? known.message : `aborted: ${this.#endReason}`;
+      return new DistBackendError(`${begin}${reason}`, { ...this.#detailsOf(calls), code: "ABORTED", cause: known });
+    }
+    const text = `${begin}${known.message}`;
     const { timeoutMs, peers } = known.details;
     const error = newLike(known, text, {
       ...this.#detailsOf(calls),
@@ -254,7 +286,7 @@ class DesyncCheck {
   #detailsOf(calls: readonly Numbered[]): ErrorInit {
     const { backend, groupName: group, rank } = this.#context;
     const [first] = calls as readonly [Numbered];
-    return { backend, group, rank, op: opTable[first.call.op].api, seq: first.number - this.#unsent + 1 };
+    return { backend, group, rank, op: opTable[first.call.op].api, seq: first.seq - this.#refused };
   }
 }
 
@@ -264,6 +296,10 @@ function unknownCall(length: bigint | undefined): string {
     ? "one without tensors to compare, such as a barrier or an all-to-all"
     : "one with tensors of other dimensions";
 }
+
+/** How many numbers a Work takes that are counted as backends count them. */
+const numberedOf = ({ op, continuation }: OpCall): number =>
+  opTable[op].kind === "collective" && !continuation ? 1 : 0;
 
 const isMessageCall = ({ op }: OpCall): boolean => opTable[op].kind === "message";
 

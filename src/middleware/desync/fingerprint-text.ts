@@ -1,27 +1,31 @@
 import { OpType } from "../../collectives/index.ts";
+import { type DType, deviceTypeCodes, dtypes } from "../../tensor/index.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 
 // The texts are those of PyTorch 2.13, spaces included: tools look for them in logs.
 
-const dtypeNames: Readonly<Record<number, string>> = {
-  0: "Byte",
-  1: "Char",
-  2: "Short",
-  3: "Int",
-  4: "Long",
-  5: "Half",
-  6: "Float",
-  7: "Double",
-  9: "ComplexFloat",
-  10: "ComplexDouble",
-  11: "Bool",
-  15: "BFloat16",
-  23: "Float8_e5m2",
-  24: "Float8_e4m3fn",
-  27: "UInt16",
-  28: "UInt32",
-  29: "UInt64",
+const names: { readonly [dtype in DType]: string } = {
+  uint8: "Byte",
+  int8: "Char",
+  int16: "Short",
+  int32: "Int",
+  int64: "Long",
+  float16: "Half",
+  float32: "Float",
+  float64: "Double",
+  complex64: "ComplexFloat",
+  complex128: "ComplexDouble",
+  bool: "Bool",
+  bfloat16: "BFloat16",
+  float8_e5m2: "Float8_e5m2",
+  float8_e4m3fn: "Float8_e4m3fn",
+  uint16: "UInt16",
+  uint32: "UInt32",
+  uint64: "UInt64",
 };
+const dtypeNames: ReadonlyMap<number, string> = new Map(
+  Object.values(dtypes).map(({ name, code }) => [code, names[name]]),
+);
 
 const opNames: Readonly<Record<number, string>> = {
   [OpType.ALLGATHER_BASE]: "_ALLGATHER_BASE",
@@ -30,17 +34,19 @@ const opNames: Readonly<Record<number, string>> = {
   [OpType.RECV_ANY_SOURCE]: "RECVANYSOURCE",
 };
 
-const deviceNames: Readonly<Record<number, string>> = { 0: "cpu", 1: "cuda" };
+const deviceNames: ReadonlyMap<number, string> = new Map(
+  Object.entries(deviceTypeCodes).map(([name, code]) => [code, name]),
+);
 
 const opNameOf = ({ opType }: Fingerprint): string => opNames[opType] ?? OpType[opType] ?? "UNKNOWN";
 const dtypesOf = ({ tensors }: Fingerprint): string[] =>
-  tensors.map(({ dtype }) => dtypeNames[dtype] ?? `dtype ${dtype}`);
+  tensors.map(({ dtype }) => dtypeNames.get(dtype) ?? `dtype ${dtype}`);
 /** Only those of the first tensor, as in PyTorch. */
 const sizesOf = ({ tensors }: Fingerprint): string[] => tensors[0]?.shape.map(String) ?? [];
 const devicesOf = ({ tensors }: Fingerprint): string[] =>
   tensors.map(
     ({ device }) =>
-      `TensorOptions(dtype=float (default), device=${deviceNames[device] ?? `device type ${device}`}, ` +
+      `TensorOptions(dtype=float (default), device=${deviceNames.get(device) ?? `device type ${device}`}, ` +
       "layout=Strided (default), requires_grad=false (default), pinned_memory=false (default), memory_format=(nullopt))",
   );
 

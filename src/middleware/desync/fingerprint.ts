@@ -1,4 +1,4 @@
-import { type OpCall, OpType, opTable, sparseOf } from "../../collectives/index.ts";
+import { type OpCall, type OpName, OpType, opTable, sparseOf } from "../../collectives/index.ts";
 import { type DType, deviceTypeCodes, dtypes, Tensor, type TensorView } from "../../tensor/index.ts";
 
 /** A tensor as ranks compare it. */
@@ -46,26 +46,47 @@ export function fingerprintOf(call: OpCall, sequence: number): Fingerprint {
   return { opType, sequence, tensors };
 }
 
-/** The tensors of a call that PyTorch compares. */
+/** Tensors that PyTorch compares; of the ops with lists of one tensor per rank only if those of the list have one shape. */
+type Compared = "none" | "inputs" | "outputs" | "both" | "inputsOfEven" | "outputsOfEven";
+
+const compared: { readonly [op in OpName]: Compared } = {
+  allReduce: "outputs",
+  allReduceCoalesced: "none",
+  allReduceSparse: "none",
+  broadcast: "outputs",
+  reduce: "outputs",
+  allGather: "inputsOfEven",
+  allGatherIntoTensor: "inputs",
+  allGatherIntoTensorCoalesced: "none",
+  gather: "inputs",
+  gatherSingle: "inputs",
+  scatter: "outputs",
+  reduceScatter: "outputsOfEven",
+  reduceScatterTensor: "both",
+  reduceScatterTensorCoalesced: "none",
+  allToAll: "none",
+  allToAllSingle: "none",
+  send: "none",
+  recv: "none",
+  barrier: "none",
+  monitoredBarrier: "none",
+  refused: "none",
+};
+
 function comparedOf({ op, inputs, outputs }: OpCall): readonly TensorView[] {
-  switch (op) {
-    case "allReduce":
-    case "broadcast":
-    case "reduce":
-    case "scatter":
-      return outputs;
-    case "allGatherIntoTensor":
-    case "gather":
-    case "gatherSingle":
-      return inputs;
-    case "allGather":
-      return haveOneShape(outputs) ? inputs : [];
-    case "reduceScatter":
-      return haveOneShape(inputs) ? outputs : [];
-    case "reduceScatterTensor":
-      return [...inputs, ...outputs];
-    default:
+  switch (compared[op]) {
+    case "none":
       return [];
+    case "inputs":
+      return inputs;
+    case "outputs":
+      return outputs;
+    case "both":
+      return [...inputs, ...outputs];
+    case "inputsOfEven":
+      return haveOneShape(outputs) ? inputs : [];
+    case "outputsOfEven":
+      return haveOneShape(inputs) ? outputs : [];
   }
 }
 

@@ -33,7 +33,7 @@ async function expectChecked(args: DetailArgs, options: object): Promise<void> {
     expect(result.missing?.message).toContain(
       "ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(",
     );
-    expect(result.missingMs).toBeLessThan(2_400);
+    expect(result.missingMs).toBeLessThan(4_900);
     if (rank > 0) continue;
     expect(result.missing).toMatchObject({ name: "DistTimeoutError", code: "OP_TIMEOUT", details: { peers: [2] } });
   }
@@ -96,7 +96,7 @@ describeUcc("debug level DETAIL on ucc", () => {
     const outcomes = await spawnRanks(2, fixture("levels-differ"), { ...spawnUcc, args: "ucc", timeout: "30s" });
     const [plain, detail] = allWell<ReportedError | undefined>(outcomes);
     expect(detail).toMatchObject({ code: "PEER_DEBUG_DETAIL", details: { backend: "ucc", peers: [0] } });
-    expect(detail?.message).toContain("rank 0 did not connect for that within 3000 ms");
+    expect(detail?.message).toContain("rank 0 did not connect for that within 8000 ms");
     expect(plain).toBeDefined();
   });
 });

@@ -6,11 +6,12 @@ setDefaultTimeout(90_000);
 const index = JSON.stringify(new URL("../../src/index.ts", import.meta.url).pathname);
 const python = `
 import os
+import sys
 import torch
 import torch.distributed as dist
 from datetime import timedelta
 try:
-    dist.init_process_group("gloo", timeout=timedelta(seconds=8))
+    dist.init_process_group("gloo", timeout=timedelta(seconds=int(sys.argv[1])))
     dist.all_reduce(torch.ones(1))
     print("ran", flush=True)
 except Exception as error:
@@ -73,7 +74,7 @@ const fromSource = (program: string, timeout = "20s"): string[] => [process.exec
 describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL on one side", (interpreter) => {
   test("on the Python side: an error that names the rank and the remedy", async () => {
     const [, [own = ""] = []] = await run([
-      { command: [interpreter, "-c", python], level: "DETAIL" },
+      { command: [interpreter, "-c", python, "10"], level: "DETAIL" },
       { command: fromSource(bun), level: "OFF" },
     ]);
     const report = JSON.parse(own) as { code: string; message: string };
@@ -85,11 +86,11 @@ describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL on one side", (interpreter) =>
 
   test("on the Bun side: the same, and the Python rank does not hang", async () => {
     const [[other] = [], [own = ""] = []] = await run([
-      { command: [interpreter, "-c", python], level: "OFF" },
-      { command: fromSource(bun, "3s"), level: "DETAIL" },
+      { command: [interpreter, "-c", python, "50"], level: "OFF" },
+      { command: fromSource(bun, "14s"), level: "DETAIL" },
     ]);
     expect(JSON.parse(own)).toMatchObject({ code: "PEER_DEBUG_DETAIL", peers: [0] });
-    expect(own).toContain("rank 0 did not connect for that within 3000 ms of joining the group: set the same level");
+    expect(own).toContain("rank 0 did not connect for that within 14000 ms of joining the group: set the same level");
     expect(other).toBe("failed");
   });
 });

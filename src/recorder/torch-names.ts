@@ -1,5 +1,4 @@
 import type { Operation } from "../collectives/index.ts";
-import type { DType } from "../tensor/index.ts";
 
 /** How the sizes of a list of tensors are written: one for each tensor, or one for all, their sum. */
 export type SizeForm = "each" | "sum";
@@ -55,27 +54,6 @@ export const torchObjectOps: Readonly<Record<string, string>> = {
   allReduce: "all_reduce",
   sendObject: "send",
   recvObject: "recv",
-};
-
-/** Names of c10's scalar types. */
-export const torchDTypes: Readonly<Record<DType, string>> = {
-  uint8: "Byte",
-  int8: "Char",
-  int16: "Short",
-  int32: "Int",
-  int64: "Long",
-  float16: "Half",
-  float32: "Float",
-  float64: "Double",
-  complex64: "ComplexFloat",
-  complex128: "ComplexDouble",
-  bool: "Bool",
-  bfloat16: "BFloat16",
-  float8_e5m2: "Float8_e5m2",
-  float8_e4m3fn: "Float8_e4m3fn",
-  uint16: "UInt16",
-  uint32: "UInt32",
-  uint64: "UInt64",
 };
 
 /** Backends that `torchfrtrace` knows; others go by the name of the first one there. */

@@ -5,16 +5,10 @@ import packageJson from "../../package.json" with { type: "json" };
 import { OpType, opTable } from "../collectives/index.ts";
 import { createFoldersIn, replaceOwnFile } from "../files/index.ts";
 import { PickleFloat, PickleTuple, type PickleValue, pickle } from "../pickle/index.ts";
+import { dtypes } from "../tensor/index.ts";
 import type { GroupRecord } from "./group-record.ts";
 import type { DroppedOp, RecordedOp } from "./recorded-slot.ts";
-import {
-  type SizeForm,
-  torchBackend,
-  torchDTypes,
-  torchObjectOps,
-  torchOps,
-  unequalReduceScatter,
-} from "./torch-names.ts";
+import { type SizeForm, torchBackend, torchObjectOps, torchOps, unequalReduceScatter } from "./torch-names.ts";
 import type { RecordedTensor } from "./trace-entry.ts";
 
 /** Format version of PyTorch's dumps that these follow. */
@@ -226,8 +220,8 @@ function shapeOf(op: RecordedOp): OpShape {
     const name = torchObjectOps[op.op] ?? op.op;
     // It reads the first size of an all-gather.
     const sizes = name === "all_gather" ? [[0]] : [];
-    const dtypes = sizes.map(() => torchDTypes.uint8);
-    return { name, inputs: sizes, outputs: sizes, inputDTypes: dtypes, outputDTypes: dtypes };
+    const bytes = sizes.map(() => dtypes.uint8.scalarType);
+    return { name, inputs: sizes, outputs: sizes, inputDTypes: bytes, outputDTypes: bytes };
   }
   const isUnequal = row === "reduceScatter" && new Set(inputs.map(({ length }) => length)).size > 1;
   const torch = isUnequal ? unequalReduceScatter : torchOps[row];
@@ -250,7 +244,7 @@ function sizesOf(tensors: readonly RecordedTensor[], form: SizeForm, isRead: boo
 }
 
 function dtypesOf([first]: readonly RecordedTensor[], count: number): string[] {
-  return Array.from({ length: count }, () => torchDTypes[first?.dtype ?? "uint8"]);
+  return Array.from({ length: count }, () => dtypes[first?.dtype ?? "uint8"].scalarType);
 }
 
 /**

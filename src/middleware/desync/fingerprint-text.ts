@@ -1,30 +1,11 @@
 import { OpType } from "../../collectives/index.ts";
-import { type DType, deviceTypeCodes, dtypes } from "../../tensor/index.ts";
+import { deviceTypeCodes, dtypes } from "../../tensor/index.ts";
 import type { Fingerprint } from "./fingerprint.ts";
 
 // The texts are those of PyTorch 2.13, spaces included: tools look for them in logs.
 
-const names: { readonly [dtype in DType]: string } = {
-  uint8: "Byte",
-  int8: "Char",
-  int16: "Short",
-  int32: "Int",
-  int64: "Long",
-  float16: "Half",
-  float32: "Float",
-  float64: "Double",
-  complex64: "ComplexFloat",
-  complex128: "ComplexDouble",
-  bool: "Bool",
-  bfloat16: "BFloat16",
-  float8_e5m2: "Float8_e5m2",
-  float8_e4m3fn: "Float8_e4m3fn",
-  uint16: "UInt16",
-  uint32: "UInt32",
-  uint64: "UInt64",
-};
 const dtypeNames: ReadonlyMap<number, string> = new Map(
-  Object.values(dtypes).map(({ name, code }) => [code, names[name]]),
+  Object.values(dtypes).map(({ code, scalarType }) => [code, scalarType]),
 );
 
 const opNames: Readonly<Record<number, string>> = {

@@ -44,7 +44,7 @@ export class DistContext {
   warnNonMember(op: string): void {
     if (this.#warnedNonMember) return;
     this.#warnedNonMember = true;
-    warn(`${op} has no effect: this rank does not belong to the given group`);
+    warn(`${op} has no effect: this rank does not belong to the given group`, "NOT_A_MEMBER");
   }
 }
 

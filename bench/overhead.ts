@@ -6,6 +6,9 @@
  *     bun bench/overhead.ts [--rounds 15] [--json]
  */
 import { dlopen, type Pointer } from "bun:ffi";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { NativeBackend } from "../src/backends/native/native-backend.ts";
@@ -13,6 +16,7 @@ import { NO_TENSORS, type OpCall, opCall } from "../src/collectives/op-call.ts";
 import * as dist from "../src/index.ts";
 import { ConfigLayout, EventLayout, GroupStateCode } from "../src/native/abi.generated.ts";
 import { loadShim, OpRecords } from "../src/native/index.ts";
+import { StatusRecord } from "../src/status/index.ts";
 import { viewTensor } from "../src/tensor/index.ts";
 import { median, table } from "./harness/samples.ts";
 
@@ -55,6 +59,7 @@ const terms = { reduceOp: dist.ReduceOp.SUM };
 const loops: Readonly<Record<string, (count: number) => number | Promise<number>>> = {
   "engine alone (C++ loop)": nativeLoop(),
   "submit_one + wait from TypeScript": ffiLoop(),
+  "status record: begin and end": statusLoop(),
   "backend.submit([call]) and wait()": (count) => {
     const backend = group.backend();
     const begin = Bun.nanoseconds();
@@ -141,6 +146,23 @@ function ffiLoop(): (count: number) => number {
     for (let i = 0; i < count; i++) {
       const id = c10d_submit_one(handle, op, null, tensor);
       c10d_wait(handle, id, Number.POSITIVE_INFINITY, result, EventLayout.SIZE);
+    }
+    return (Bun.nanoseconds() - begin) / count;
+  };
+}
+
+/** What an op costs in the status record; the loops of whole ops include it unless C10D_STATUS=0 is set. */
+function statusLoop(): (count: number) => number {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-bench-"));
+  const record = StatusRecord.create(join(folder, "rank-0"), 0, 1);
+  rmSync(folder, { recursive: true });
+  const status = record.group({ name: "0", backends: ["null"], rank: 0, size: 1 });
+  const work = dist.Work.completed(undefined, { opType: dist.OpType.ALLREDUCE, seq: 1 });
+  return (count) => {
+    const begin = Bun.nanoseconds();
+    for (let i = 0; i < count; i++) {
+      const slot = status.begin(work, dist.OpType.ALLREDUCE, false, -1, i, 4, undefined);
+      status.end(slot, work, i, false);
     }
     return (Bun.nanoseconds() - begin) / count;
   };

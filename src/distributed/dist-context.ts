@@ -2,6 +2,7 @@ import { AsyncLocalStorage } from "node:async_hooks";
 import type { DependencyContainer } from "tsyringe";
 import { InvalidArgumentError, warn } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
+import type { OwnStatus } from "../status/index.ts";
 import type { Store } from "../store/store.ts";
 
 /** The default group of a rank and what belongs to it. */
@@ -13,6 +14,8 @@ export interface World {
   /** Identifies the meeting of the ranks, since one store may serve several. */
   readonly meeting: string;
   readonly container: DependencyContainer;
+  /** Status record of this rank, unless records are turned off or there can be none. */
+  readonly status: OwnStatus | undefined;
   /** How long the rank that hosts the store waits for the others to leave it. */
   readonly storeDrain: { limitMs: number };
   /** All groups by name, the default one included. */

@@ -1,3 +1,4 @@
+import { newJobId } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store, StoreCallOptions } from "../store/store.ts";
 
@@ -6,6 +7,8 @@ const CURRENT = "bun-c10d/meeting";
 /** For each rank, the number of the last meeting that it joined, plus 1. */
 const JOINED = "bun-c10d/seat";
 const FIRST_ATTEMPT = "bun-c10d/first_attempt";
+/** Id of the job, which names the folder of the status records of its ranks on a host. */
+const JOB = "bun-c10d/job";
 const decoder = new TextDecoder();
 
 /** A rank that joins a meeting. */
@@ -22,6 +25,8 @@ export interface Incarnation {
   readonly number: number;
   /** Part of the store for this meeting only. */
   readonly store: Store;
+  /** Id that the ranks have agreed on. */
+  readonly job: string;
   /** Whether a later meeting has begun: a rank of this one joined again, so this one can no longer take place. */
   isSuperseded(options: StoreCallOptions): Promise<boolean>;
 }
@@ -46,10 +51,11 @@ export async function joinIncarnation(
   const scope = attempt === 0 ? "" : `/attempt_${attempt}`;
   const currentKey = `${CURRENT}${scope}`;
   const joinedKey = `${JOINED}${scope}/${rank}`;
-  const [current, joined, first] = await Promise.all([
+  const [current, joined, first, job] = await Promise.all([
     store.add(currentKey, 0, options),
     store.add(joinedKey, 0, options),
     store.compareSet(FIRST_ATTEMPT, "", String(attempt), options),
+    store.compareSet(JOB, "", newJobId(), options),
     store.set(bunKey(rank), "1", options),
   ]);
   const number =
@@ -63,6 +69,7 @@ export async function joinIncarnation(
   if (names.length > 0 && (await isShared(store, meeting, number, options))) names.length = 0;
   return {
     number,
+    job: decoder.decode(job),
     store: names.length === 0 ? store : new PrefixStore(names.join("/"), store),
     isSuperseded: async (limits) => (await store.add(currentKey, 0, limits)) > number,
   };

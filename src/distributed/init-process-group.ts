@@ -18,6 +18,7 @@ import {
 } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
+import { OwnStatus } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
@@ -207,10 +208,17 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
   // A backend that brings its ranks together by itself must not be called again for the same meeting.
   const byStore = [...plugins.values()].every(({ bootstrap }) => bootstrap === "store");
   let group: ProcessGroup | undefined;
+  let status: OwnStatus | undefined;
   try {
     for (let follows = false; ; follows = true) {
       const abandoned = new AbortController();
       const incarnation = await joinIncarnation(store.until(abandoned.signal), meeting, limits, follows);
+      status ??= OwnStatus.open({
+        rank: met.rank,
+        worldSize: met.worldSize,
+        job: incarnation.job,
+        onFault: (text) => logger.warn(`this rank has no status record: ${text}`),
+      });
       const base = terms.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
       const connecting = makeGroup({
         name: "0",
@@ -228,8 +236,10 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         checkForNan,
         middleware,
         recorder,
+        status,
         onClose: async () => {
           if (group === undefined) return;
+          status?.close();
           if (context.world?.group === group) {
             context.world = undefined;
             if (isOwnProcess(context)) groupRank(undefined);
@@ -250,7 +260,18 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         void met.connected?.(incarnation.number);
         const attended = `${meeting.attempt}/${incarnation.number}`;
         const agreement = Promise.resolve();
-        return { group, store, base, meeting: attended, container, storeDrain, groups, nextGroup: 1, agreement };
+        return {
+          group,
+          store,
+          base,
+          meeting: attended,
+          container,
+          status,
+          storeDrain,
+          groups,
+          nextGroup: 1,
+          agreement,
+        };
       } catch (error) {
         // Ranks that disagree do not wait for their connections; if these are established, they are closed.
         connecting.then((late) => late.close()).catch(() => {});
@@ -260,6 +281,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
     }
   } catch (error) {
     // The original failure says more than what goes wrong afterwards.
+    status?.close();
     await Promise.allSettled([leave(true)]);
     throw error;
   }

@@ -283,6 +283,16 @@ export const environmentVariables = {
     default: "False",
     description: "Whether all groups time their ops in the native library, as group.enableCollectivesTiming() does.",
   },
+  C10D_STATUS: {
+    type: "flag",
+    default: "True",
+    description: "Whether each rank keeps a record of the op that it is in, which the other ranks and c10d top read.",
+  },
+  C10D_STATUS_DIR: {
+    type: "path",
+    default: "a folder in /dev/shm, else in the temporary folder",
+    description: "Folder of mode 0700 for these records. Set by c10d run.",
+  },
   C10D_CHECK_DETACH: {
     type: "flag",
     default: "False",

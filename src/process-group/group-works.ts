@@ -1,4 +1,4 @@
-import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
+import { isMessage, type OpCall, type OpType, opTable } from "../collectives/index.ts";
 import {
   addCallSite,
   addToError,
@@ -12,6 +12,7 @@ import {
   UnsupportedOperationError,
 } from "../errors/index.ts";
 import type { FlightRecorder, GroupRecord } from "../recorder/index.ts";
+import { callCodes, type GroupStatus, LONG_WAIT_MS, missingRanks, type RankStatus } from "../status/index.ts";
 import {
   bindWork,
   type FailedWork,
@@ -55,6 +56,14 @@ export interface GroupStanding {
   onFailure(error: DistError | undefined): void;
 }
 
+/** What is known of what the ranks are doing. */
+export interface StatusOfRanks {
+  /** What this rank records of the group. */
+  readonly own: GroupStatus;
+  /** The records of the ranks on this host, by global rank. */
+  ranks(): ReadonlyMap<number, RankStatus>;
+}
+
 /** The Works of a group: which are in flight, and which have failed unobserved. */
 export class GroupWorks implements WorkOwner {
   readonly #ranks: RankNames;
@@ -63,6 +72,9 @@ export class GroupWorks implements WorkOwner {
   readonly #recorded: GroupRecord;
   readonly #backends: readonly string[];
   readonly #hooks: GroupHooks;
+  readonly #status: GroupStatus | undefined;
+  readonly #statuses: StatusOfRanks | undefined;
+  readonly #explained = new WeakSet<DistError>();
   readonly #warnings = new FailureWarnings();
   #failures: FailedWork[] = [];
   #inFlight = 0;
@@ -74,6 +86,7 @@ export class GroupWorks implements WorkOwner {
     recorder: FlightRecorder,
     recorded: GroupRecord,
     hooks: GroupHooks,
+    statuses?: StatusOfRanks,
   ) {
     this.#ranks = ranks;
     this.#group = group;
@@ -81,6 +94,8 @@ export class GroupWorks implements WorkOwner {
     this.#recorded = recorded;
     this.#backends = Object.values(recorded.backends);
     this.#hooks = hooks;
+    this.#statuses = statuses;
+    this.#status = statuses?.own;
   }
 
   get inFlight(): number {
@@ -94,8 +109,16 @@ export class GroupWorks implements WorkOwner {
       replaceError(work, this.errorOf(messageOf(failure), { cause: failure }, work));
     }
     const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, startedOf(work), call);
-    bindWork(work, this, result, call.peer, entry, call.callSite);
+    bindWork(work, this, result, call.peer, placeOf(entry, this.#begin(work, call)), call.callSite);
     return work as Work<T>;
+  }
+
+  /** Records the call in the status record; returns its slot there. */
+  #begin(work: Work<unknown>, call: OpCall): number {
+    if (this.#status === undefined) return -1;
+    const { op, peer, callSite } = call;
+    const isMessage = opTable[op].kind === "message";
+    return this.#status.begin(work, callCodes[op], isMessage, peer, startedOf(work), bytesOf(call), callSite);
   }
 
   /** {@link bind} for an op that is composed of others. */
@@ -103,14 +126,16 @@ export class GroupWorks implements WorkOwner {
     const { peer = -1, root = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY, callSite } = terms;
     const call = { peer, root, tag, timeoutMs, callSite, inputs: [], outputs: [] } as const;
     const entry = this.#recorder.begin(this.#recorded, op, work, startedOf(work), call);
-    bindWork(work, this, result, undefined, entry, callSite);
+    const slot = this.#status?.beginWhole(work, op, work.opType, peer, startedOf(work), callSite) ?? -1;
+    bindWork(work, this, result, undefined, placeOf(entry, slot), callSite);
     return work as Work<T>;
   }
 
   /** The Work of an op that was refused. */
   refused<T>(error: unknown, opType: OpType, callSite?: CallSite): Work<T> {
     const work = Work.rejected<T>(error, { opType });
-    bindWork(work, this, OWN_RESULT, undefined, undefined, callSite);
+    if (!isMessage(opType)) this.#status?.skip();
+    bindWork(work, this, OWN_RESULT, undefined, NO_PLACE, callSite);
     return work;
   }
 
@@ -118,8 +143,12 @@ export class GroupWorks implements WorkOwner {
     this.#inFlight++;
   }
 
-  onEnd(work: Work<unknown>, wasInFlight: boolean, entry: number): void {
+  onEnd(work: Work<unknown>, wasInFlight: boolean, place: number): void {
     const failure = failureOf(work);
+    const entry = entryOf(place);
+    if (this.#status !== undefined && place !== NO_PLACE) {
+      this.#status.end(slotOf(place), work, finishedOf(work), failure !== undefined);
+    }
     if (entry >= 0) {
       const error = failure === undefined ? undefined : messageOf(failure);
       this.#recorder.end(entry, finishedOf(work), sourceOf(work), error);
@@ -130,11 +159,29 @@ export class GroupWorks implements WorkOwner {
     for (const resolve of this.#whenIdle.splice(0)) resolve();
   }
 
-  explain(error: DistError, _work: Work<unknown>, callSite: CallSite | undefined): void {
-    if (callSite === undefined) return;
-    const line = error instanceof DistTimeoutError ? lineOf(callSite) : undefined;
-    if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
-    addCallSite(error, callSite);
+  explain(error: DistError, work: Work<unknown>, callSite: CallSite | undefined): void {
+    if (callSite !== undefined) {
+      const line = error instanceof DistTimeoutError ? lineOf(callSite) : undefined;
+      if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
+      addCallSite(error, callSite);
+    }
+    const isLate = error instanceof DistTimeoutError;
+    if ((isLate || error.code === "PEER_LOST") && !this.#explained.has(error)) this.#explainRanks(error, work, isLate);
+  }
+
+  /** Adds what the ranks that an op waits for are doing. */
+  #explainRanks(error: DistError, work: Work<unknown>, isLate: boolean): void {
+    const statuses = this.#statuses;
+    if (statuses === undefined) return;
+    this.#explained.add(error);
+    const { name: group, rank, globalRanks } = this.#recorded;
+    const { peers = [] } = error.details;
+    // After the loss of a rank, others that have not called a new op may just be slower.
+    const isLong = isLate || performance.now() - startedOf(work) >= LONG_WAIT_MS;
+    const turn = isLong ? statuses.own.turnOf(work) : 0;
+    const began = performance.timeOrigin + startedOf(work);
+    const { missing, text } = missingRanks({ group, rank, globalRanks, peers, turn, began }, statuses.ranks());
+    if (text !== "") addToError(error, text, peers.length === 0 && missing.length > 0 ? { peers: missing } : {});
   }
 
   /** An error about one of the ops, for a failure in user code. */
@@ -181,6 +228,25 @@ export class GroupWorks implements WorkOwner {
     if (this.#inFlight === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
+}
+
+/** One number for the entry of an op in the flight recorder and its slot in the status record; each is -1 for none. */
+function placeOf(entry: number, slot: number): number {
+  return entry * PLACES + slot + 1;
+}
+
+const PLACES = 128;
+const NO_PLACE = -PLACES;
+const entryOf = (place: number): number => Math.floor(place / PLACES);
+const slotOf = (place: number): number => (place & (PLACES - 1)) - 1;
+
+/** Bytes of the tensors that a rank passes to an op, or gets from it if it passes none. */
+function bytesOf({ inputs, outputs }: OpCall): number {
+  const views = inputs.length === 0 ? outputs : inputs;
+  if (views.length === 1) return views[0]?.byteLength ?? 0;
+  let bytes = 0;
+  for (const { byteLength } of views) bytes += byteLength;
+  return bytes;
 }
 
 /** Whether an op failed with its group, rather than because of its arguments. */

@@ -26,6 +26,7 @@ import {
 } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
 import type { Backend, BackendPlugin, BackendType, Logger } from "../registry/index.ts";
+import type { OwnStatus } from "../status/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
 import type * as Options from "./arguments/call-options.ts";
@@ -59,6 +60,8 @@ export interface ProcessGroupInit {
   readonly recorder?: FlightRecorder;
   /** Gets the failures of hooks. By default, they become process warnings. */
   readonly logger?: Logger;
+  /** Status record of this rank. By default there is none. */
+  readonly status?: OwnStatus | undefined;
   /** Called once, when the group has been closed. */
   readonly onClose?: () => Promise<void>;
 }
@@ -132,6 +135,7 @@ export class ProcessGroup implements AsyncDisposable {
       boundDevice,
       recorder = new FlightRecorder({ capacity: 0 }),
       logger,
+      status,
       onClose,
     } = init;
     this.name = name;
@@ -151,11 +155,18 @@ export class ProcessGroup implements AsyncDisposable {
       this.#hooks.aborting(reason, error);
       if (error !== undefined) this.#dump(recorder);
     };
+    const own = status?.record.group({
+      ...{ name, rank },
+      size: globalRanks.length,
+      backends: pipelines.map(({ plugin }) => plugin.name),
+    });
     this.#life = new GroupLife(name, rank, pipelines, onFailing, async () => {
       recorder.removeGroup(recorded);
+      own?.close();
       await onClose?.();
     });
-    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, this.#hooks);
+    const statuses = own && { own, ranks: () => status?.ranks() ?? new Map() };
+    this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, this.#hooks, statuses);
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);
     this.#dispatcher = new OpDispatcher({ name, pipelines, requireOpen }, this.#works, this.#hooks);

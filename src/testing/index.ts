@@ -1,3 +1,4 @@
+export type { ProcessState } from "../status/index.ts";
 export { type BackendSuiteOptions, testBackend } from "./backend-suite/backend-suite.ts";
 export type { DeviceMemory, RankPlace, SuiteMemory } from "./backend-suite/device-memory.ts";
 export { fakeInPlaceOf } from "./fake-in-place-of.ts";
@@ -23,5 +24,5 @@ export {
 } from "./ranks/spawn-ranks.ts";
 export { type WorkerOutcome, type WorkerRanksOptions, workerRanks } from "./ranks/worker-ranks.ts";
 export * from "./store-suite/store-suite.ts";
-export type { ProcessState, RankHang } from "./watch/hang.ts";
+export type { RankHang } from "./watch/hang.ts";
 export type { LoggedOp } from "./watch/op-log.ts";

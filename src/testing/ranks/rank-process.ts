@@ -1,8 +1,9 @@
+import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
+import { type ProcessState, processState } from "../../status/index.ts";
 import { type Fault, faultText } from "../fault.ts";
-import { describeHang, type ProcessState } from "../watch/hang.ts";
+import { describeHang } from "../watch/hang.ts";
 import { createOpLog, readOpLog } from "../watch/op-log.ts";
-import { processState } from "../watch/process-state.ts";
 import { CapturedOutput, endOrGrace } from "./captured-output.ts";
 import type { RankMessage, RankOrder, ReportedError } from "./rank-protocol.ts";
 import type { RankOutcome, RunningRank, SpawnOptions } from "./spawn-ranks.ts";
@@ -73,6 +74,7 @@ export class RankProcess implements RunningRank {
         MASTER_PORT: String(init.storePort),
         TORCHELASTIC_USE_AGENT_STORE: "True",
         C10D_STORE_SECRET: init.secret ?? "",
+        C10D_STATUS_DIR: dirname(init.opLog),
         ...options.env,
       },
       stdin: "ignore",

@@ -4,10 +4,10 @@ import { tmpdir } from "node:os";
 import { join, relative } from "node:path";
 import { fileURLToPath } from "node:url";
 import { InvalidArgumentError } from "../../errors/index.ts";
+import { processState } from "../../status/index.ts";
 import type { Awkward } from "../fixtures/awkward.ts";
 import type { Hanging } from "../fixtures/hanging.ts";
 import type { SumsArgs, SumsResult } from "../fixtures/sums.ts";
-import { processState } from "../watch/process-state.ts";
 import { type RankOutcome, type SpawnOptions, spawnRanks, startRanks } from "./spawn-ranks.ts";
 
 setDefaultTimeout(60_000);

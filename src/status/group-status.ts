@@ -1,0 +1,71 @@
+import { isMessage, type OpType } from "../collectives/index.ts";
+import type { CallSite } from "../errors/index.ts";
+import type { Work } from "../work/index.ts";
+import { opCode } from "./op-codes.ts";
+import { Group } from "./record-layout.ts";
+import type { StatusRecord } from "./status-record.ts";
+
+/** The part of a record that is about one group. */
+export class GroupStatus {
+  readonly #record: StatusRecord;
+  readonly #at: number;
+  /** Number in the record. */
+  readonly number: number;
+  #turn = 0;
+
+  constructor(record: StatusRecord, number: number, at: number) {
+    this.#record = record;
+    this.#at = at;
+    this.number = at < 0 ? 0 : number;
+  }
+
+  /** Records a call. A collective takes a turn. Returns its slot for {@link end}. */
+  begin(
+    work: Work<unknown>,
+    op: number,
+    isMessage: boolean,
+    peer: number,
+    began: number,
+    bytes: number,
+    callSite: CallSite | undefined,
+  ): number {
+    if (isMessage) return this.#record.begin(this, work, op, 0, peer, began, bytes, callSite);
+    const slot = this.#record.begin(this, work, op, ++this.#turn, -1, began, bytes, callSite);
+    if (this.#at >= 0) {
+      this.#record.set(this.#at + Group.newest, slot + 1);
+      this.#record.set(this.#at + Group.turn, this.#turn);
+    }
+    return slot;
+  }
+
+  /** {@link begin} for an op that is composed of others. */
+  beginWhole(
+    work: Work<unknown>,
+    name: string,
+    opType: OpType,
+    peer: number,
+    began: number,
+    callSite: CallSite | undefined,
+  ): number {
+    return this.begin(work, opCode(name, opType), isMessage(opType), peer, began, 0, callSite);
+  }
+
+  /** A collective was refused: the other ranks may have called it. */
+  skip(): void {
+    this.#turn++;
+    if (this.#at >= 0) this.#record.set(this.#at + Group.turn, this.#turn);
+  }
+
+  end(slot: number, work: Work<unknown>, ended: number, hasFailed: boolean): void {
+    this.#record.end(slot, work, ended, hasFailed);
+  }
+
+  /** The place of a pending op among the collectives of the group; 0 if it has none or is not in the record. */
+  turnOf(work: Work<unknown>): number {
+    return this.#record.turnOf(work);
+  }
+
+  close(): void {
+    if (this.#at >= 0) this.#record.set(this.#at + Group.isOpen, 0);
+  }
+}

@@ -1,0 +1,20 @@
+export type { GroupStatus } from "./group-status.ts";
+export { type MissingRanks, missingRanks, type OverdueOp } from "./missing-ranks.ts";
+export { callCodes } from "./op-codes.ts";
+export { newJobId, OwnStatus, type OwnStatusPlan } from "./own-status.ts";
+export { type ProcessState, processStart, processState } from "./process-state.ts";
+export type { GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+export { parseStatuses, statusesText, writeReported } from "./reported-statuses.ts";
+export {
+  type JobStatus,
+  jobFile,
+  jobFolder,
+  type LaunchedJobInfo,
+  readJob,
+  readJobs,
+  readStatuses,
+  removeJob,
+  sweepJobs,
+} from "./status-folder.ts";
+export { LONG_WAIT_MS, type RecordedStanding, StatusRecord } from "./status-record.ts";
+export { opText, seconds, stateText, statusText, type Whereabouts, whereText } from "./where-text.ts";

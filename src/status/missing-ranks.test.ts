@@ -1,0 +1,100 @@
+import { describe, expect, test } from "bun:test";
+import { missingRanks } from "./missing-ranks.ts";
+import type { OpStatus, RankStatus } from "./rank-status.ts";
+
+const at = 1_000_000;
+
+function op(name: string, seq: number, terms: Partial<OpStatus> = {}): OpStatus {
+  const place = { group: "0", backend: "fake", turn: seq, peer: -1 };
+  return {
+    op: name,
+    seq,
+    ...place,
+    began: at - 2_500,
+    ended: undefined,
+    hasFailed: false,
+    callSite: undefined,
+    ...terms,
+  };
+}
+
+function status(rank: number, turn: number, terms: Partial<RankStatus> = {}): [number, RankStatus] {
+  return [
+    rank,
+    {
+      ...{ rank, worldSize: 4, host: "a", pid: 100 + rank, thread: 0, program: "", process: "sleeping" },
+      ...{ exitedAt: undefined, inFlight: [], pending: 0, last: undefined, lastFailed: undefined },
+      ...{ begun: turn, failed: 0, bytes: 0, at },
+      groups: [{ name: "0", backend: "fake", rank, size: 4, turn }],
+      ...terms,
+    },
+  ];
+}
+
+const question = { group: "0", rank: 0, globalRanks: [0, 1, 2, 3], peers: [] as number[], turn: 5, began: at - 9_000 };
+
+describe("the ranks that an op waits for", () => {
+  test("are those that have not called it, whatever they do instead", () => {
+    const last = op("broadcast", 4, { ended: at - 1_200 });
+    const { missing, text } = missingRanks(
+      question,
+      new Map([
+        status(0, 5),
+        status(1, 4, { last, process: "stopped" }),
+        status(2, 5, { inFlight: [op("allReduce", 5)], pending: 1 }),
+        status(3, 4, { inFlight: [op("recv", 1, { turn: 0, peer: 2, callSite: "train.ts:8:3" })], pending: 1 }),
+      ]),
+    );
+    expect(missing).toEqual([1, 3]);
+    expect(text).toBe(
+      "it waits for\n" +
+        '  rank 1 (pid 101), which has not called it: in no op; the last, broadcast #4 on group "0" (fake), ended 1.2 s ago; its process is stopped\n' +
+        '  rank 3 (pid 103), which has not called it: in recv #1 from rank 2 on group "0" (fake) for 2.5 s, called at train.ts:8:3',
+    );
+  });
+
+  test("are also those that the backend names, by their ranks in the group", () => {
+    const failed = op("allReduce", 5, { ended: at, hasFailed: true, callSite: "train.ts:9" });
+    const { missing, text } = missingRanks(
+      { group: "0", rank: 0, globalRanks: [2, 7], peers: [1], turn: 0, began: at },
+      new Map([status(7, 5, { last: failed, process: "gone" })]),
+    );
+    expect(missing).toEqual([]);
+    expect(text).toBe(
+      'it waits for rank 1 (global rank 7) (pid 107): in no op; the last, allReduce #5 on group "0" (fake), failed 0 s ago, called at train.ts:9; its process has ended',
+    );
+  });
+
+  test("may have no record", () => {
+    expect(missingRanks({ ...question, peers: [3, 9] }, new Map()).text).toBe(
+      "it waits for rank 3, which has no status record here: it has closed its groups, or is elsewhere",
+    );
+  });
+
+  test("may be on other hosts: what these reported before the op began does not say whether they have called it", () => {
+    const now = Date.now();
+    const ask = (reportedAt: number) =>
+      missingRanks({ ...question, began: now - 3_000 }, new Map([status(1, 4, { host: "b", reportedAt })]));
+    expect(ask(now - 2_000)).toEqual({
+      missing: [1],
+      text: expect.stringMatching(
+        /^it waits for rank 1 \(pid 101 on b, 2(\.\d)? s ago\), which has not called it: in no op/,
+      ),
+    });
+    expect(ask(now - 4_000)).toEqual({ missing: [], text: "" });
+  });
+
+  test("are none if all have called it", () => {
+    const called = (ranks: readonly number[]) => new Map(ranks.map((rank) => status(rank, 5)));
+    expect(missingRanks(question, called([1, 2, 3])).text).toBe("all other ranks have called it");
+    expect(missingRanks(question, called([1, 2])).text).toBe("");
+    expect(missingRanks({ ...question, turn: 0 }, called([1, 2, 3])).text).toBe("");
+  });
+
+  test("are not all described if they are many", () => {
+    const globalRanks = Array.from({ length: 12 }, (_, rank) => rank);
+    const statuses = new Map(globalRanks.map((rank) => status(rank, 0)));
+    const lines = missingRanks({ ...question, globalRanks }, statuses).text.split("\n");
+    expect([lines.length, lines.at(-1)]).toEqual([10, "  ranks 9, 10, 11"]);
+  });
+});

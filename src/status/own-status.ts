@@ -1,0 +1,139 @@
+import { unlinkSync } from "node:fs";
+import { threadId } from "node:worker_threads";
+import { environmentFlag, environmentText } from "../environment/index.ts";
+import { messageOf } from "../errors/index.ts";
+import { ownFolder } from "../files/index.ts";
+import type { RankStatus } from "./rank-status.ts";
+import { readReported } from "./reported-statuses.ts";
+import { canRead, jobFolder, readStatuses, recordPath, removeIfOver, removeJob, sweepJobs } from "./status-folder.ts";
+import { readStatus } from "./status-reader.ts";
+import { StatusRecord } from "./status-record.ts";
+
+/** What {@link OwnStatus.open} needs. */
+export interface OwnStatusPlan {
+  /** Global rank. */
+  readonly rank: number;
+  readonly worldSize: number;
+  /** Id that all ranks of the job have agreed on. */
+  readonly job: string;
+  /** Called with the reason if there can be no record. */
+  readonly onFault: (text: string) => void;
+}
+
+/** How many records one rank of a job can have: in several Workers of one process, for example. */
+const MAX_COPIES = 16;
+const JOB_ID = /^[\w-]{8,80}$/;
+
+/** An id for a job. */
+export function newJobId(): string {
+  return crypto.randomUUID().replaceAll("-", "").slice(0, 16);
+}
+
+const open = new Set<OwnStatus>();
+let isExitWatched = false;
+
+/** The record of this rank, beside those of the other ranks on this host. */
+export class OwnStatus {
+  /**
+   * Creates the record of this rank in the folder that the launcher names, else in that of the job. Never throws:
+   * undefined if records are turned off, or cannot be created.
+   */
+  static open(plan: OwnStatusPlan): OwnStatus | undefined {
+    if (environmentText("C10D_STATUS") !== undefined && !environmentFlag("C10D_STATUS")) return undefined;
+    try {
+      const given = environmentText("C10D_STATUS_DIR");
+      return openIn(plan, given);
+    } catch (error) {
+      plan.onFault(messageOf(error));
+      return undefined;
+    }
+  }
+
+  readonly record: StatusRecord;
+  readonly #folder: string;
+  readonly #isLaunched: boolean;
+
+  constructor(record: StatusRecord, folder: string, isLaunched: boolean) {
+    this.record = record;
+    this.#folder = folder;
+    this.#isLaunched = isLaunched;
+    open.add(this);
+    if (isExitWatched) return;
+    isExitWatched = true;
+    process.on("exit", () => {
+      for (const each of open) each.leaveAtExit();
+    });
+  }
+
+  /** What the ranks of the job are doing, by global rank: those on this host, and others that the launcher asked for. */
+  ranks(): ReadonlyMap<number, RankStatus> {
+    const found = new Map<number, RankStatus>();
+    for (const status of [...readStatuses(this.#folder), ...readReported(this.#folder)]) {
+      const known = found.get(status.rank);
+      // A rank that was started again may have left its first record.
+      if (known === undefined || known.process === "gone") found.set(status.rank, status);
+    }
+    return found;
+  }
+
+  /** Removes the record; the last rank removes the folder, unless the launcher does. */
+  close(): void {
+    if (!open.delete(this)) return;
+    this.record.close();
+    unlinkIfThere(this.record.path);
+    if (this.#isLaunched) return;
+    removeIfOver(this.#folder);
+  }
+
+  /** The groups were not closed: the other ranks and the launcher can still read what this one did last. */
+  leaveAtExit(): void {
+    this.record.markExit();
+    if (this.#isLaunched || !canRead(this.#folder)) return;
+    const isOther = ({ pid, thread }: RankStatus) => pid !== process.pid || thread !== threadId;
+    const others = readStatuses(this.#folder).filter((each) => isOther(each) && each.process !== "gone");
+    if (others.length === 0) removeJob(this.#folder);
+  }
+}
+
+function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string | undefined): OwnStatus | undefined {
+  if (given === undefined && !JOB_ID.test(job)) throw new Error(`the id of the job is ${JSON.stringify(job)}`);
+  if (given === undefined && rank === 0) sweepJobs();
+  for (let tries = 0; ; tries++) {
+    const { path: folder, fault } = given === undefined ? jobFolder(job) : ownFolder(given);
+    if (folder === undefined) {
+      onFault(fault);
+      return undefined;
+    }
+    try {
+      return new OwnStatus(createRecord(folder, rank, worldSize), folder, given !== undefined);
+    } catch (error) {
+      // The last rank of an earlier meeting has just removed the folder.
+      if ((error as NodeJS.ErrnoException).code !== "ENOENT" || given !== undefined || tries === 3) throw error;
+    }
+  }
+}
+
+function createRecord(folder: string, rank: number, worldSize: number): StatusRecord {
+  for (let copy = 0; ; copy++) {
+    const path = recordPath(folder, rank, copy);
+    if (isLeftOver(path)) unlinkIfThere(path);
+    try {
+      return StatusRecord.create(path, rank, worldSize);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "EEXIST" || copy === MAX_COPIES) throw error;
+    }
+  }
+}
+
+/** Whether a record is of a process that has ended, such as an earlier attempt. */
+function isLeftOver(path: string): boolean {
+  return readStatus(path)?.process === "gone";
+}
+
+function unlinkIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch {
+    // Another process has removed it.
+  }
+}

@@ -1,0 +1,46 @@
+import { readFileSync, readlinkSync } from "node:fs";
+
+/** What a process is doing, as the system reports it; `gone` if it has ended. */
+export type ProcessState = "running" | "sleeping" | "stopped" | "gone";
+
+/** The current state of a process; undefined if it is not available (it needs /proc). */
+export function processState(pid: number, startedAt?: number): ProcessState | undefined {
+  const found = statOf(pid);
+  if (found === undefined) return ownStat() === undefined ? undefined : "gone";
+  // Another process has got the number since, or the process has ended and its parent has not asked for its exit code.
+  if ((startedAt !== undefined && found.startedAt !== startedAt) || "ZXx".includes(found.state)) return "gone";
+  if (found.state === "T" || found.state === "t") return "stopped";
+  return found.state === "R" ? "running" : "sleeping";
+}
+
+/** When a process started, in ticks since the start of the system; 0 if it is not known. */
+export function processStart(pid: number): number {
+  return statOf(pid)?.startedAt ?? 0;
+}
+
+/** Processes of two namespaces have numbers that mean nothing to each other; empty if it is not known. */
+export function pidNamespace(): string {
+  try {
+    return readlinkSync("/proc/self/ns/pid");
+  } catch {
+    return "";
+  }
+}
+
+const ownStat = (): ProcessStat | undefined => statOf(process.pid);
+
+interface ProcessStat {
+  readonly state: string;
+  readonly startedAt: number;
+}
+
+function statOf(pid: number): ProcessStat | undefined {
+  try {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    // The name in parentheses before the state may contain anything.
+    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
+    return { state: fields[0] ?? "", startedAt: Number(fields[19] ?? 0) };
+  } catch {
+    return undefined;
+  }
+}

@@ -1,0 +1,67 @@
+import type { ProcessState } from "./process-state.ts";
+
+/** An op in a status record. Times are in milliseconds since the epoch. */
+export interface OpStatus {
+  /** Name under which users call it. */
+  readonly op: string;
+  /** Sequence number in its group; -1 if it has none, or none yet. */
+  readonly seq: number;
+  /** Name of its group; undefined if that is no longer known. */
+  readonly group: string | undefined;
+  readonly backend: string | undefined;
+  /** Place among the collectives that the rank has called on the group, from 1; 0 for a message. */
+  readonly turn: number;
+  /** Peer of a message in the group; -1 for any. */
+  readonly peer: number;
+  readonly began: number;
+  /** `undefined` while it is pending. */
+  readonly ended: number | undefined;
+  readonly hasFailed: boolean;
+  /** Where it was called, if it was pending for 100 ms or has failed. */
+  readonly callSite: string | undefined;
+}
+
+/** A group in a status record. */
+export interface GroupStanding {
+  readonly name: string;
+  readonly backend: string;
+  /** Rank in the group. */
+  readonly rank: number;
+  readonly size: number;
+  /** How many collectives the rank has called on it. */
+  readonly turn: number;
+}
+
+/** What a rank is doing. */
+export interface RankStatus {
+  /** Global rank. */
+  readonly rank: number;
+  readonly worldSize: number;
+  readonly host: string;
+  readonly pid: number;
+  /** Id of the thread: 0 for the main thread, else a Worker. */
+  readonly thread: number;
+  /** File of its program; empty if it has none. */
+  readonly program: string;
+  /** State of its process; undefined if the system does not report it. */
+  readonly process: ProcessState | undefined;
+  /** When its process exited without closing its groups. */
+  readonly exitedAt: number | undefined;
+  readonly groups: readonly GroupStanding[];
+  /** Ops in flight, the oldest first. With very many, some are missing. */
+  readonly inFlight: readonly OpStatus[];
+  /** Number of ops in flight. */
+  readonly pending: number;
+  /** The op that ended last. */
+  readonly last: OpStatus | undefined;
+  readonly lastFailed: OpStatus | undefined;
+  /** Number of ops called so far. */
+  readonly begun: number;
+  readonly failed: number;
+  /** Bytes of the tensors passed to ops so far. */
+  readonly bytes: number;
+  /** When this was read, by the clock of its host. */
+  readonly at: number;
+  /** When another host reported it, by the clock of this one; undefined if it was read here. */
+  readonly reportedAt?: number | undefined;
+}

@@ -1,0 +1,87 @@
+/**
+ * A status record is a file that a rank maps into its memory and other processes read: numbers of 8 bytes, so that each
+ * is written and read whole, and a few texts. An op costs a rank no more than some stores into it.
+ *
+ * A slot is reused by later ops. Its number is written first and again last, as `check`: a reader that finds the same
+ * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
+ * that was freed longest ago is taken first, so that an ended op stays readable for a while.
+ */
+export const RECORD_LAYOUT = 0xc10d_0001;
+
+/** Words of the header. */
+export const Header = {
+  layout: 0,
+  pid: 1,
+  /** When the process started, in ticks since the system's start: tells a process from a later one with its pid. */
+  processStart: 2,
+  /** Id of the thread: 0 for the main thread, else a Worker. */
+  thread: 3,
+  rank: 4,
+  worldSize: 5,
+  /** What times in the record count from: milliseconds since the epoch. */
+  timeOrigin: 6,
+  begun: 7,
+  ended: 8,
+  failed: 9,
+  /** Bytes of the tensors passed to ops so far. */
+  bytes: 10,
+  /** Slot of the op that ended last, plus 1; 0 for none. */
+  last: 11,
+  /** The same for the op that failed last. */
+  lastFailed: 12,
+  /** When the process exited without closing its groups; 0 before. */
+  exitedAt: 13,
+  textLength: 14,
+} as const;
+
+const HEADER_WORDS = 80;
+/** Text of the header: host, pid namespace and program, a line each. */
+export const HEADER_TEXT = { at: 16, bytes: (HEADER_WORDS - 16) * 8 } as const;
+
+/** Words of a group. */
+export const Group = {
+  /** Number of the group in this record, from 1; 0 if there is none. */
+  number: 0,
+  isOpen: 1,
+  rank: 2,
+  size: 3,
+  /** How many collectives the rank has called on it. */
+  turn: 4,
+  /** Slot of the newest collective, plus 1. */
+  newest: 5,
+  textLength: 6,
+} as const;
+
+const GROUP_WORDS = 32;
+/** Text of a group: its name and its backends, a line each. */
+export const GROUP_TEXT = { at: 7, bytes: (GROUP_WORDS - 7) * 8 } as const;
+export const GROUPS = 32;
+export const groupAt = (index: number): number => HEADER_WORDS + index * GROUP_WORDS;
+
+/** Words of an op. */
+export const Slot = {
+  number: 0,
+  state: 1,
+  op: 2,
+  seq: 3,
+  /** Number of its group. */
+  group: 4,
+  /** Place among the collectives that the rank has called on the group, from 1; 0 for a message. */
+  turn: 5,
+  peer: 6,
+  began: 7,
+  ended: 8,
+  /** Length of the text that says where it was called; 0 if that is not published. */
+  textLength: 9,
+  check: 31,
+} as const;
+
+export const SlotState = { free: 0, pending: 1, succeeded: 2, failed: 3 } as const;
+
+const SLOT_WORDS = 32;
+export const SLOT_TEXT = { at: 10, bytes: (Slot.check - 10) * 8 } as const;
+/** A power of two. */
+export const SLOTS = 64;
+export const slotAt = (index: number): number => groupAt(GROUPS) + index * SLOT_WORDS;
+
+export const RECORD_BYTES = slotAt(SLOTS) * 8;

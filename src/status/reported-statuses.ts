@@ -1,0 +1,123 @@
+import { readFileSync, renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import type { GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+
+/** Name of the file with what other hosts report, in the folder of a job. */
+export const REPORTED_FILE = "reported.json";
+/** A report of more bytes is not read. */
+const MAX_BYTES = 8 * 2 ** 20;
+const MAX_RANKS = 4_096;
+/** Maximum number of ops and groups of a rank. */
+const MAX_LIST = 64;
+const MAX_TEXT = 300;
+
+/** What the ranks of this host are doing, as a text for {@link parseStatuses} on another one. */
+export function statusesText(statuses: readonly RankStatus[]): string {
+  return JSON.stringify(statuses.slice(0, MAX_RANKS));
+}
+
+/**
+ * What another host reports of its ranks; what is not of the right form is left out, since it may come from anybody who
+ * can reach the store.
+ * @param reportedAt When it arrived, in milliseconds since the epoch, by the clock of this host.
+ */
+export function parseStatuses(text: string, reportedAt: number): RankStatus[] {
+  if (text.length > MAX_BYTES) return [];
+  try {
+    return list(JSON.parse(text), MAX_RANKS).flatMap((each) => parseStatus(each, reportedAt) ?? []);
+  } catch {
+    return [];
+  }
+}
+
+/** Leaves what other hosts report where the ranks of this one can read it. */
+export function writeReported(folder: string, statuses: readonly RankStatus[]): void {
+  const path = join(folder, REPORTED_FILE);
+  writeFileSync(`${path}.new`, JSON.stringify(statuses), { mode: 0o600 });
+  renameSync(`${path}.new`, path);
+}
+
+/** What other hosts report, as far as the launcher has asked them. */
+export function readReported(folder: string): RankStatus[] {
+  try {
+    const all = JSON.parse(readFileSync(join(folder, REPORTED_FILE), "utf8")) as { reportedAt: number }[];
+    return all.flatMap((each) => parseStatus(each, each.reportedAt) ?? []);
+  } catch {
+    return [];
+  }
+}
+
+type Fields = Readonly<Record<string, unknown>>;
+
+function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined {
+  if (!isFields(value) || !Number.isSafeInteger(value.rank)) return undefined;
+  const { process } = value;
+  return {
+    rank: number(value.rank),
+    worldSize: number(value.worldSize),
+    host: text(value.host),
+    pid: number(value.pid),
+    thread: number(value.thread),
+    program: text(value.program),
+    process: states.find((state) => state === process),
+    exitedAt: optional(value.exitedAt),
+    groups: list(value.groups, MAX_LIST).flatMap((each) => (isFields(each) ? [standing(each)] : [])),
+    inFlight: list(value.inFlight, MAX_LIST).flatMap((each) => (isFields(each) ? [op(each)] : [])),
+    pending: number(value.pending),
+    last: isFields(value.last) ? op(value.last) : undefined,
+    lastFailed: isFields(value.lastFailed) ? op(value.lastFailed) : undefined,
+    begun: number(value.begun),
+    failed: number(value.failed),
+    bytes: number(value.bytes),
+    at: number(value.at),
+    reportedAt: number(reportedAt),
+  };
+}
+
+const states = ["running", "sleeping", "stopped", "gone"] as const;
+
+function standing(value: Fields): GroupStanding {
+  return {
+    name: text(value.name),
+    backend: text(value.backend),
+    rank: number(value.rank),
+    size: number(value.size),
+    turn: number(value.turn),
+  };
+}
+
+function op(value: Fields): OpStatus {
+  return {
+    op: text(value.op),
+    seq: number(value.seq),
+    group: value.group === undefined ? undefined : text(value.group),
+    backend: value.backend === undefined ? undefined : text(value.backend),
+    turn: number(value.turn),
+    peer: number(value.peer),
+    began: number(value.began),
+    ended: optional(value.ended),
+    hasFailed: value.hasFailed === true,
+    callSite: value.callSite === undefined ? undefined : text(value.callSite),
+  };
+}
+
+function isFields(value: unknown): value is Fields {
+  return typeof value === "object" && value !== null && !Array.isArray(value);
+}
+
+function list(value: unknown, most: number): readonly unknown[] {
+  return Array.isArray(value) ? value.slice(0, most) : [];
+}
+
+function number(value: unknown): number {
+  return typeof value === "number" && Number.isFinite(value) ? value : 0;
+}
+
+function optional(value: unknown): number | undefined {
+  return value === undefined ? undefined : number(value);
+}
+
+/** Text that can be printed: without control characters, which a terminal would obey. */
+function text(value: unknown): string {
+  return typeof value === "string" ? value.slice(0, MAX_TEXT).replace(/\p{Cc}/gu, " ") : "";
+}

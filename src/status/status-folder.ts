@@ -1,0 +1,159 @@
+import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmdirSync, statSync, unlinkSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { basename, join } from "node:path";
+import { createOwnFolder, type FolderFinding, ownFolder } from "../files/index.ts";
+import { processState } from "./process-state.ts";
+import type { RankStatus } from "./rank-status.ts";
+import { REPORTED_FILE } from "./reported-statuses.ts";
+import { readStatus } from "./status-reader.ts";
+
+/** A folder that nobody uses is removed when it is this old: its job may be starting. */
+const SWEEP_AFTER_MS = 60_000;
+const RECORD = /^rank-\d+(-\d+)?$/;
+const JOB_FILE = "job.json";
+const OTHER_FILES: ReadonlySet<string> = new Set([JOB_FILE, REPORTED_FILE, `${REPORTED_FILE}.new`]);
+
+/** What `c10d run` says of its job in the folder of its records. */
+export interface LaunchedJobInfo {
+  readonly pid: number;
+  readonly processStart: number;
+  readonly runId: string;
+  /** How often the job has been restarted. */
+  readonly attempt: number;
+  readonly node: number;
+  readonly nnodes: number;
+  /** Number of ranks on this node. */
+  readonly ranks: number;
+  readonly command: readonly string[];
+  readonly startedAt: number;
+}
+
+/** The folder of all jobs of this user on this host, if no other user can have put anything into it. */
+export function statusRoot(): FolderFinding {
+  return createOwnFolder(rootPath());
+}
+
+function rootPath(): string {
+  const base = existsSync("/dev/shm") ? "/dev/shm" : tmpdir();
+  return join(base, `bun-c10d-status-${process.getuid?.() ?? 0}`);
+}
+
+/** The folder of one job; created if it is missing. */
+export function jobFolder(job: string): FolderFinding {
+  const root = statusRoot();
+  return root.path === undefined ? root : createOwnFolder(join(root.path, job));
+}
+
+/** Path of the record of a rank; ranks of several worlds in one process have several. */
+export function recordPath(folder: string, rank: number, copy: number): string {
+  return join(folder, copy === 0 ? `rank-${rank}` : `rank-${rank}-${copy}`);
+}
+
+/** The records in the folder of a job, by rank. */
+export function readStatuses(folder: string): RankStatus[] {
+  return recordsIn(folder)
+    .flatMap((path) => readStatus(path) ?? [])
+    .sort((a, b) => a.rank - b.rank);
+}
+
+function recordsIn(folder: string): string[] {
+  return namesIn(folder).flatMap((name) => (RECORD.test(name) ? [join(folder, name)] : []));
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** A job on this host. */
+export interface JobStatus {
+  /** Name of its folder. */
+  readonly id: string;
+  readonly folder: string;
+  /** What its launcher says, if it is `c10d run`. */
+  readonly launched: LaunchedJobInfo | undefined;
+  /** Whether its launcher or a rank is running. */
+  readonly isRunning: boolean;
+  readonly ranks: readonly RankStatus[];
+}
+
+/** The jobs of this user on this host, the newest first. */
+export function readJobs(path = rootPath()): JobStatus[] {
+  const root = ownFolder(path).path;
+  if (root === undefined) return [];
+  const dated = namesIn(root).flatMap((name) => {
+    const folder = ownFolder(join(root, name)).path;
+    const found = folder === undefined ? undefined : statSync(folder, { throwIfNoEntry: false });
+    return folder === undefined || found === undefined ? [] : [{ folder, madeAt: found.birthtimeMs }];
+  });
+  return dated.sort((a, b) => b.madeAt - a.madeAt).map(({ folder }) => readJob(folder));
+}
+
+export function readJob(folder: string): JobStatus {
+  const launched = readJobFile(folder);
+  const ranks = readStatuses(folder);
+  const isLauncherAlive = launched !== undefined && processState(launched.pid, launched.processStart) !== "gone";
+  return {
+    id: basename(folder),
+    folder,
+    launched,
+    isRunning: isLauncherAlive || ranks.some(({ process }) => process !== "gone"),
+    ranks,
+  };
+}
+
+export function jobFile(folder: string): string {
+  return join(folder, JOB_FILE);
+}
+
+function readJobFile(folder: string): LaunchedJobInfo | undefined {
+  try {
+    return JSON.parse(readFileSync(jobFile(folder), "utf8")) as LaunchedJobInfo;
+  } catch {
+    return undefined;
+  }
+}
+
+/** Removes what jobs left behind whose processes have all ended. */
+export function sweepJobs(path = rootPath()): void {
+  if (!canRead(path)) return;
+  for (const { folder, isRunning } of readJobs(path)) {
+    const found = statSync(folder, { throwIfNoEntry: false });
+    if (!isRunning && found !== undefined && Date.now() - found.mtimeMs > SWEEP_AFTER_MS) removeJob(folder);
+  }
+}
+
+/** Removes the folder of a job unless one of its ranks or its launcher is still running. */
+export function removeIfOver(folder: string): void {
+  if (canRead(folder) && !readJob(folder).isRunning) removeJob(folder);
+}
+
+/** Whether records can be read: a process without free descriptors would take every job for one that is over. */
+export function canRead(folder: string): boolean {
+  try {
+    closeSync(openSync(folder, "r"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Removes the folder of a job, with what this package has put there. */
+export function removeJob(folder: string): void {
+  for (const name of namesIn(folder)) {
+    if (RECORD.test(name) || OTHER_FILES.has(name)) attempt(() => unlinkSync(join(folder, name)));
+  }
+  attempt(() => rmdirSync(folder));
+}
+
+/** Another process may have removed it, or put something there meanwhile. */
+function attempt(act: () => void): void {
+  try {
+    act();
+  } catch {
+    // Left as it is.
+  }
+}

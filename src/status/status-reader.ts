@@ -1,0 +1,166 @@
+import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { opOfCode } from "./op-codes.ts";
+import { pidNamespace, processState } from "./process-state.ts";
+import type { GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+import {
+  GROUP_TEXT,
+  GROUPS,
+  Group,
+  groupAt,
+  HEADER_TEXT,
+  Header,
+  RECORD_BYTES,
+  RECORD_LAYOUT,
+  SLOT_TEXT,
+  SLOTS,
+  Slot,
+  SlotState,
+  slotAt,
+} from "./record-layout.ts";
+
+/** How often a record is read again of which some ops were being written. */
+const MAX_READS = 5;
+const decoder = new TextDecoder();
+
+/** Reads the record of a rank; undefined if there is none, or another user's. The rank may be writing it meanwhile. */
+export function readStatus(path: string): RankStatus | undefined {
+  let file: number;
+  try {
+    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  } catch {
+    return undefined;
+  }
+  try {
+    const found = fstatSync(file);
+    if (!found.isFile() || found.size !== RECORD_BYTES || found.uid !== process.getuid?.()) return undefined;
+    for (let reads = 1; ; reads++) {
+      // Three copies: see record-layout.ts.
+      const snapshot = new Snapshot(copy(file), copy(file), copy(file));
+      if (!snapshot.isRecord) return undefined;
+      if (snapshot.isWhole || reads === MAX_READS) return snapshot.status();
+    }
+  } catch {
+    return undefined;
+  } finally {
+    closeSync(file);
+  }
+}
+
+function copy(file: number): Uint8Array<ArrayBuffer> {
+  const bytes = new Uint8Array(new ArrayBuffer(RECORD_BYTES));
+  readSync(file, bytes, 0, RECORD_BYTES, 0);
+  return bytes;
+}
+
+class Snapshot {
+  readonly #before: Float64Array;
+  readonly #bytes: Uint8Array;
+  readonly #words: Float64Array;
+  readonly #after: Float64Array;
+
+  constructor(before: Uint8Array<ArrayBuffer>, bytes: Uint8Array<ArrayBuffer>, after: Uint8Array<ArrayBuffer>) {
+    this.#before = new Float64Array(before.buffer);
+    this.#bytes = bytes;
+    this.#words = new Float64Array(bytes.buffer);
+    this.#after = new Float64Array(after.buffer);
+  }
+
+  /** Whether the record is complete and of this version. */
+  get isRecord(): boolean {
+    return this.#at(Header.layout) === RECORD_LAYOUT;
+  }
+
+  /** Whether no slot was being written. */
+  get isWhole(): boolean {
+    return slots.every((at) => this.#isStable(at));
+  }
+
+  status(): RankStatus {
+    const [host = "", namespace = "", program = ""] = this.#text(
+      Header.textLength,
+      HEADER_TEXT.at,
+      HEADER_TEXT.bytes,
+    ).split("\n");
+    const origin = this.#at(Header.timeOrigin);
+    const pid = this.#at(Header.pid);
+    const groups = new Map(
+      Array.from({ length: GROUPS }, (_, i) => groupAt(i)).map((at) => [this.#at(at + Group.number), at]),
+    );
+    groups.delete(0);
+    const op = (at: number) => this.#op(at, origin, groups);
+    const numbered = (place: number): OpStatus | undefined => {
+      const at = slots[this.#at(place) - 1];
+      return at !== undefined && this.#isStable(at) && this.#at(at + Slot.state) > SlotState.pending
+        ? op(at)
+        : undefined;
+    };
+    const pendingSlots = slots.filter((at) => this.#isStable(at) && this.#at(at + Slot.state) === SlotState.pending);
+    const exitedAt = this.#at(Header.exitedAt);
+    return {
+      rank: this.#at(Header.rank),
+      worldSize: this.#at(Header.worldSize),
+      host,
+      pid,
+      thread: this.#at(Header.thread),
+      program,
+      process: namespace === pidNamespace() ? processState(pid, this.#at(Header.processStart)) : undefined,
+      exitedAt: exitedAt === 0 ? undefined : origin + exitedAt,
+      groups: [...groups.values()].filter((at) => this.#at(at + Group.isOpen) === 1).map((at) => this.#group(at)),
+      inFlight: pendingSlots.map(op).sort((a, b) => a.began - b.began),
+      pending: Math.max(0, this.#at(Header.begun) - this.#at(Header.ended)),
+      last: numbered(Header.last),
+      lastFailed: numbered(Header.lastFailed),
+      begun: this.#at(Header.begun),
+      failed: this.#at(Header.failed),
+      bytes: this.#at(Header.bytes),
+      at: performance.timeOrigin + performance.now(),
+    };
+  }
+
+  #group(at: number): GroupStanding {
+    const [name = "", backend = ""] = this.#text(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes).split(
+      "\n",
+    );
+    return {
+      name,
+      backend,
+      rank: this.#at(at + Group.rank),
+      size: this.#at(at + Group.size),
+      turn: this.#at(at + Group.turn),
+    };
+  }
+
+  #op(at: number, origin: number, groups: ReadonlyMap<number, number>): OpStatus {
+    const state = this.#at(at + Slot.state);
+    const groupPlace = groups.get(this.#at(at + Slot.group));
+    const group = groupPlace === undefined ? undefined : this.#group(groupPlace);
+    const callSite = this.#text(at + Slot.textLength, at + SLOT_TEXT.at, SLOT_TEXT.bytes);
+    return {
+      op: opOfCode(this.#at(at + Slot.op)),
+      seq: this.#at(at + Slot.seq),
+      group: group?.name,
+      backend: group?.backend,
+      turn: this.#at(at + Slot.turn),
+      peer: this.#at(at + Slot.peer),
+      began: origin + this.#at(at + Slot.began),
+      ended: state === SlotState.pending ? undefined : origin + this.#at(at + Slot.ended),
+      hasFailed: state === SlotState.failed,
+      callSite: callSite === "" ? undefined : callSite,
+    };
+  }
+
+  #isStable(at: number): boolean {
+    return this.#before[at + Slot.check] === this.#after[at + Slot.number];
+  }
+
+  #at(word: number): number {
+    return this.#words[word] ?? 0;
+  }
+
+  #text(lengthAt: number, at: number, room: number): string {
+    const length = Math.min(room, Math.max(0, this.#at(lengthAt)));
+    return decoder.decode(this.#bytes.subarray(at * 8, at * 8 + length));
+  }
+}
+
+const slots: readonly number[] = Array.from({ length: SLOTS }, (_, i) => slotAt(i));

@@ -1,0 +1,162 @@
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync, statSync, symlinkSync, truncateSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { OpType } from "../collectives/index.ts";
+import { captureCallSite, DistError } from "../errors/index.ts";
+import { serveBlocked, Work } from "../work/index.ts";
+import type { GroupStatus } from "./group-status.ts";
+import { GROUPS, SLOTS, Slot, slotAt } from "./record-layout.ts";
+import { readStatus } from "./status-reader.ts";
+import { StatusRecord } from "./status-record.ts";
+
+let folder: string;
+let path: string;
+let record: StatusRecord;
+let group: GroupStatus;
+
+beforeEach(() => {
+  folder = mkdtempSync(join(tmpdir(), "c10d-status-"));
+  path = join(folder, "rank-3");
+  record = StatusRecord.create(path, 3, 4);
+  group = record.group({ name: "pair", backends: ["gloo", "nccl"], rank: 1, size: 2 });
+});
+afterEach(() => {
+  record.close();
+  rmSync(folder, { recursive: true });
+});
+
+class Pending extends Work<void> {
+  protected override block(): void {}
+}
+
+const pending = (seq = -1, opType = OpType.ALLREDUCE) => new Pending({ opType, seq });
+
+function begin(work: Work<unknown>, began = performance.now(), callSite = captureCallSite()): number {
+  return group.begin(work, work.opType, false, -1, began, 100, callSite);
+}
+
+function read() {
+  const status = readStatus(path);
+  if (status === undefined) throw new Error("no record");
+  return status;
+}
+
+describe("a record", () => {
+  test("says who the rank is, and is for this user alone", () => {
+    expect(statSync(path).mode & 0o777).toBe(0o600);
+    expect(read()).toMatchObject({
+      ...{ rank: 3, worldSize: 4, pid: process.pid, thread: 0, process: expect.any(String), exitedAt: undefined },
+      ...{ inFlight: [], pending: 0, last: undefined, begun: 0, failed: 0, bytes: 0 },
+      groups: [{ name: "pair", backend: "gloo or nccl", rank: 1, size: 2, turn: 0 }],
+    });
+  });
+
+  test("has the ops in flight, the one that ended last, and the one that failed last", () => {
+    const [first, second, message] = [pending(7), pending(8), pending(1, OpType.RECV)];
+    const [a, b] = [begin(first, performance.now() - 50), begin(second)];
+    group.begin(message, OpType.RECV, true, 0, performance.now(), 4, undefined);
+    const { inFlight, groups, bytes } = read();
+    expect(inFlight).toMatchObject([
+      { op: "allReduce", seq: 7, turn: 1, group: "pair", backend: "gloo or nccl", ended: undefined, hasFailed: false },
+      { op: "allReduce", seq: 8, turn: 2 },
+      { op: "recv", seq: 1, turn: 0, peer: 0 },
+    ]);
+    expect([groups[0]?.turn, bytes]).toEqual([2, 204]);
+    expect(record.turnOf(second)).toBe(2);
+    const error = new DistError("no");
+    first.settle(error);
+    group.end(a, first, performance.now(), true);
+    group.end(b, second, performance.now(), false);
+    expect(read()).toMatchObject({
+      ...{ pending: 1, begun: 3, failed: 1 },
+      inFlight: [{ op: "recv" }],
+      last: { seq: 8, hasFailed: false, callSite: undefined },
+      lastFailed: { seq: 7, hasFailed: true, callSite: expect.stringMatching(/status-record\.test\.ts:\d+:\d+$/) },
+    });
+  });
+
+  test("gets the number of an op that is known only later, and where it was called after 100 ms", async () => {
+    const work = pending();
+    begin(work);
+    expect(read().inFlight).toMatchObject([{ seq: -1, callSite: undefined }]);
+    (work as { seq: number }).seq = 5;
+    await Bun.sleep(250);
+    expect(read().inFlight).toMatchObject([{ seq: 5, callSite: expect.stringContaining("status-record.test.ts") }]);
+  });
+
+  test("gets the place of the call also while wait() blocks the thread", () => {
+    begin(pending(1), performance.now() - 90);
+    begin(pending(2), performance.now() - 110);
+    serveBlocked();
+    expect(read().inFlight.map(({ seq, callSite }) => [seq, callSite !== undefined])).toEqual([
+      [2, true],
+      [1, false],
+    ]);
+  });
+
+  test("has room for some of very many ops and groups", () => {
+    const works = Array.from({ length: SLOTS + 9 }, (_, i) => pending(i));
+    const places = works.map((work) => begin(work));
+    expect(read()).toMatchObject({ pending: SLOTS + 9, begun: SLOTS + 9 });
+    expect(read().inFlight).toHaveLength(SLOTS);
+    for (const [i, work] of works.entries()) group.end(places[i] ?? -1, work, performance.now(), false);
+    expect(read()).toMatchObject({ pending: 0, inFlight: [], last: { seq: SLOTS - 1 } });
+    const others = Array.from({ length: GROUPS }, (_, i) =>
+      record.group({ name: `${i}`, backends: ["x"], rank: 0, size: 1 }),
+    );
+    expect(read().groups).toHaveLength(GROUPS);
+    const work = pending(1);
+    others.at(-1)?.begin(work, OpType.BARRIER, false, -1, performance.now(), 0, undefined);
+    expect(read().inFlight).toMatchObject([{ op: "barrier", group: undefined }]);
+    for (const other of others) other.close();
+    expect(read().groups.map(({ name }) => name)).toEqual(["pair"]);
+    record.group({ name: "new", backends: ["x"], rank: 0, size: 1 });
+    expect(
+      read()
+        .groups.map(({ name }) => name)
+        .sort(),
+    ).toEqual(["new", "pair"]);
+  });
+
+  test("a collective that was refused takes a turn", () => {
+    group.skip();
+    begin(pending(2));
+    expect(read()).toMatchObject({ groups: [{ turn: 2 }], inFlight: [{ turn: 2 }] });
+  });
+
+  test("says that the process exited without closing its groups", () => {
+    record.markExit();
+    expect(read().exitedAt).toBeWithin(Date.now() - 5_000, Date.now() + 5_000);
+  });
+});
+
+describe("no record", () => {
+  test("is created where something exists, or read where something else is", () => {
+    expect(() => StatusRecord.create(path, 0, 1)).toThrow("EEXIST");
+    symlinkSync(path, join(folder, "link"));
+    expect(readStatus(join(folder, "link"))).toBeUndefined();
+    expect(readStatus(join(folder, "absent"))).toBeUndefined();
+    expect(readStatus(folder)).toBeUndefined();
+    truncateSync(path, 100);
+    expect(readStatus(path)).toBeUndefined();
+  });
+});
+
+test("an op that is being written is left out", () => {
+  begin(pending(1));
+  begin(pending(2));
+  const words = new Float64Array(Bun.mmap(path, { shared: true }).buffer);
+  words[slotAt(0) + Slot.number] = 3;
+  expect(read()).toMatchObject({ inFlight: [{ seq: 2 }], pending: 2 });
+  words[slotAt(0) + Slot.check] = 3;
+  expect(read().inFlight.map(({ seq }) => seq)).toEqual([1, 2]);
+});
+
+test("another process reads what this one writes", async () => {
+  begin(pending(9));
+  const script = `import { readStatus } from ${JSON.stringify(join(import.meta.dir, "status-reader.ts"))};
+    console.log(JSON.stringify(readStatus(${JSON.stringify(path)}).inFlight.map(({ op, seq }) => op + seq)));`;
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", script]);
+  expect(JSON.parse(stdout.toString())).toEqual(["allReduce9"]);
+});

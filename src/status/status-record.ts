@@ -1,0 +1,253 @@
+import { closeSync, constants, openSync, unlinkSync, writeSync } from "node:fs";
+import { hostname } from "node:os";
+import { threadId } from "node:worker_threads";
+import { type CallSite, lineOf } from "../errors/index.ts";
+import { programFile } from "../files/index.ts";
+import { startTimer, type Timer } from "../time/index.ts";
+import { hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
+import { GroupStatus } from "./group-status.ts";
+import { pidNamespace, processStart } from "./process-state.ts";
+import {
+  GROUP_TEXT,
+  GROUPS,
+  Group,
+  groupAt,
+  HEADER_TEXT,
+  Header,
+  RECORD_BYTES,
+  RECORD_LAYOUT,
+  SLOT_TEXT,
+  SLOTS,
+  Slot,
+  SlotState,
+  slotAt,
+} from "./record-layout.ts";
+
+/** An op that is pending for this long is worth a closer look: another rank may be missing. */
+export const LONG_WAIT_MS = 100;
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+const encoder = new TextEncoder();
+
+/** What a record says of a group. */
+export interface RecordedStanding {
+  readonly name: string;
+  readonly backends: readonly string[];
+  /** Rank in the group. */
+  readonly rank: number;
+  readonly size: number;
+}
+
+/** The records of this thread that are open. */
+const records = new Set<StatusRecord>();
+let timer: Timer | undefined;
+
+/** What a rank is doing, in memory that other processes of this user on the host can read. */
+export class StatusRecord {
+  /** Creates a record in a file that does not exist yet. @throws the system's error. */
+  static create(path: string, rank: number, worldSize: number): StatusRecord {
+    const file = openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+    try {
+      // All of it: a file with holes would end the process when the file system is full.
+      if (writeSync(file, new Uint8Array(RECORD_BYTES)) < RECORD_BYTES) throw new Error(`${path}: no space left`);
+      return new StatusRecord(path, Bun.mmap(path, { shared: true }), rank, worldSize);
+    } catch (error) {
+      unlinkSync(path);
+      throw error;
+    } finally {
+      closeSync(file);
+    }
+  }
+
+  readonly path: string;
+  readonly #bytes: Uint8Array;
+  readonly #words: Float64Array;
+  /** Slots that no op is in, the one that was freed longest ago first: a ring. */
+  readonly #free = Int32Array.from({ length: SLOTS }, (_, i) => i);
+  #firstFree = 0;
+  #freeCount = SLOTS;
+  /** By slot. */
+  readonly #works: (Work<unknown> | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
+  readonly #callSites: (CallSite | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
+  #groupCount = 0;
+  #begun = 0;
+  #ended = 0;
+  #failed = 0;
+  #sentBytes = 0;
+  /** Whether the timer has to be started for the next op. */
+  #isIdle = true;
+  /** Timers do not run while `wait()` blocks the thread. */
+  readonly #service = serveWhileBlocked(() => this.publishLate());
+
+  private constructor(path: string, bytes: Uint8Array, rank: number, worldSize: number) {
+    this.path = path;
+    this.#bytes = bytes;
+    this.#words = new Float64Array(bytes.buffer, bytes.byteOffset, RECORD_BYTES / 8);
+    const words = this.#words;
+    words[Header.pid] = process.pid;
+    words[Header.processStart] = processStart(process.pid);
+    words[Header.thread] = threadId;
+    words[Header.rank] = rank;
+    words[Header.worldSize] = worldSize;
+    words[Header.timeOrigin] = performance.timeOrigin;
+    const about = `${hostname()}\n${pidNamespace()}\n${programFile() ?? ""}`;
+    this.#writeText(Header.textLength, HEADER_TEXT.at, HEADER_TEXT.bytes, about);
+    // Last: readers ignore a record without it.
+    words[Header.layout] = RECORD_LAYOUT;
+    records.add(this);
+  }
+
+  /** Adds a group. When there are too many, the ops of the newest ones are recorded without the name of their group. */
+  group(standing: RecordedStanding): GroupStatus {
+    const words = this.#words;
+    const number = ++this.#groupCount;
+    const places = Array.from({ length: GROUPS }, (_, i) => (number - 1 + i) % GROUPS).map(groupAt);
+    const at = places.find((each) => words[each + Group.isOpen] !== 1);
+    if (at !== undefined) {
+      words[at + Group.number] = number;
+      words[at + Group.isOpen] = 1;
+      words[at + Group.rank] = standing.rank;
+      words[at + Group.size] = standing.size;
+      words[at + Group.turn] = 0;
+      words[at + Group.newest] = 0;
+      const text = `${standing.name}\n${standing.backends.join(" or ")}`;
+      this.#writeText(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes, text);
+    }
+    return new GroupStatus(this, number, at ?? -1);
+  }
+
+  /** For {@link GroupStatus}. Records a pending op; returns its slot, -1 if there is no room. */
+  begin(
+    group: GroupStatus,
+    work: Work<unknown>,
+    op: number,
+    turn: number,
+    peer: number,
+    began: number,
+    bytes: number,
+    callSite: CallSite | undefined,
+  ): number {
+    const words = this.#words;
+    const number = ++this.#begun;
+    words[Header.begun] = number;
+    this.#sentBytes += bytes;
+    words[Header.bytes] = this.#sentBytes;
+    if (this.#isIdle) this.#watch();
+    if (this.#freeCount === 0) return -1;
+    const slot = this.#free[this.#firstFree] ?? 0;
+    this.#firstFree = (this.#firstFree + 1) & (SLOTS - 1);
+    this.#freeCount--;
+    this.#works[slot] = work;
+    this.#callSites[slot] = callSite;
+    const at = slotAt(slot);
+    words[at + Slot.number] = number;
+    words[at + Slot.op] = op;
+    words[at + Slot.seq] = numberOf(work);
+    words[at + Slot.group] = group.number;
+    words[at + Slot.turn] = turn;
+    words[at + Slot.peer] = peer;
+    words[at + Slot.began] = began;
+    words[at + Slot.textLength] = 0;
+    words[at + Slot.state] = SlotState.pending;
+    words[at + Slot.check] = number;
+    return slot;
+  }
+
+  /** For {@link GroupStatus}. Records the end of an op. */
+  end(slot: number, work: Work<unknown>, ended: number, hasFailed: boolean): void {
+    const words = this.#words;
+    words[Header.ended] = ++this.#ended;
+    if (hasFailed) words[Header.failed] = ++this.#failed;
+    if (slot < 0) return;
+    const at = slotAt(slot);
+    if (words[at + Slot.seq] === -1) words[at + Slot.seq] = numberOf(work);
+    if (hasFailed) this.#publish(slot, work);
+    this.#works[slot] = undefined;
+    this.#callSites[slot] = undefined;
+    words[at + Slot.ended] = ended;
+    words[at + Slot.state] = hasFailed ? SlotState.failed : SlotState.succeeded;
+    words[Header.last] = slot + 1;
+    if (hasFailed) words[Header.lastFailed] = slot + 1;
+    this.#free[(this.#firstFree + this.#freeCount) & (SLOTS - 1)] = slot;
+    this.#freeCount++;
+  }
+
+  /** The place of a pending op among the collectives of its group; 0 if it has none or is not in the record. */
+  turnOf(work: Work<unknown>): number {
+    const slot = this.#works.indexOf(work);
+    return slot < 0 ? 0 : (this.#words[slotAt(slot) + Slot.turn] ?? 0);
+  }
+
+  /** For {@link GroupStatus}. */
+  set(word: number, value: number): void {
+    this.#words[word] = value;
+  }
+
+  /** Publishes where the ops were called that have been pending for {@link LONG_WAIT_MS}. */
+  publishLate(): void {
+    if (this.isQuiet) return;
+    const latest = performance.now() - LONG_WAIT_MS;
+    for (let slot = 0; slot < SLOTS; slot++) {
+      const work = this.#works[slot];
+      if (work === undefined || hasEnded(work) || (this.#words[slotAt(slot) + Slot.began] ?? 0) > latest) continue;
+      this.#publish(slot, work);
+    }
+  }
+
+  #publish(slot: number, work: Work<unknown>): void {
+    const at = slotAt(slot);
+    // Known only once the turn of the op has come.
+    this.#words[at + Slot.seq] = numberOf(work);
+    if (this.#words[at + Slot.textLength] !== 0) return;
+    const callSite = this.#callSites[slot];
+    const text = callSite && lineOf(callSite);
+    if (text !== undefined) this.#writeText(at + Slot.textLength, at + SLOT_TEXT.at, SLOT_TEXT.bytes, text);
+  }
+
+  /** Whether no op is pending. */
+  get isQuiet(): boolean {
+    return this.#begun === this.#ended;
+  }
+
+  #watch(): void {
+    this.#isIdle = false;
+    watch();
+  }
+
+  /** For the timer, which has stopped. */
+  rest(): void {
+    this.#isIdle = true;
+  }
+
+  /** The process ends without having closed its groups: the record stays for those who ask what it did last. */
+  markExit(): void {
+    this.#words[Header.exitedAt] = performance.now();
+  }
+
+  /** No op is recorded from now on. The file is left to the caller. */
+  close(): void {
+    records.delete(this);
+    this.#service[Symbol.dispose]();
+  }
+
+  #writeText(lengthAt: number, at: number, room: number, text: string): void {
+    const bytes = this.#bytes.subarray(at * 8, at * 8 + room);
+    const { written } = encoder.encodeInto(text, bytes);
+    this.#words[lengthAt] = written;
+  }
+}
+
+/** One timer for all records of the thread, while ops are called or pending. */
+function watch(): void {
+  if (timer !== undefined) return;
+  timer = startTimer(LONG_WAIT_MS, () => {
+    timer = undefined;
+    if ([...records].every((record) => record.isQuiet)) {
+      for (const record of records) record.rest();
+      return;
+    }
+    for (const record of records) record.publishLate();
+    watch();
+  });
+  timer.unref();
+}

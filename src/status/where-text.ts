@@ -1,0 +1,62 @@
+import type { ProcessState } from "./process-state.ts";
+import type { OpStatus, RankStatus } from "./rank-status.ts";
+
+/** What a sentence says of an op. */
+export type NamedOp = Pick<OpStatus, "op" | "seq" | "group" | "backend"> &
+  Partial<Pick<OpStatus, "peer" | "hasFailed" | "callSite">>;
+
+/** Where a rank is. Times are in milliseconds. */
+export interface Whereabouts {
+  /** Ops in flight, the oldest first. */
+  readonly ops: readonly (NamedOp & { readonly forMs: number })[];
+  /** Number of ops in flight, if that is more. */
+  readonly pending?: number;
+  readonly last: (NamedOp & { readonly agoMs: number }) | undefined;
+}
+
+/** Maximum number of ops that a sentence names. */
+const MAX_NAMED = 3;
+
+/** In which op a rank is, or which was its last: `in allReduce #5 on group "0" (gloo) for 9.8 s, called at train.ts:8`. */
+export function whereText({ ops, pending = ops.length, last }: Whereabouts, past: "ago" | "earlier"): string {
+  if (ops.length > 0) {
+    const named = ops.slice(0, MAX_NAMED).map((each) => `in ${opText(each)} for ${seconds(each.forMs)}${site(each)}`);
+    const more = Math.max(pending, ops.length) - named.length;
+    return named.join(", ") + (more > 0 ? `, and ${more} more` : "");
+  }
+  if (pending > 0) return `in ${pending} ops`;
+  if (last === undefined) return "in no op, and none had started";
+  return `in no op; the last, ${opText(last)}, ${last.hasFailed ? "failed" : "ended"} ${seconds(last.agoMs)} ${past}${site(last)}`;
+}
+
+/** The same for a rank with a status record. */
+export function statusText(status: RankStatus): string {
+  const { at, inFlight, pending, last, process, exitedAt } = status;
+  const ops = inFlight.map((each) => ({ ...each, forMs: at - each.began }));
+  const before = last && { ...last, agoMs: at - (last.ended ?? at) };
+  const where = whereText({ ops, pending, last: before }, "ago");
+  if (exitedAt !== undefined) return `${where}; its process exited ${seconds(at - exitedAt)} ago`;
+  return where + stateText(process, "is");
+}
+
+/** What the state of a process adds to a sentence. */
+export function stateText(state: ProcessState | undefined, verb: "is" | "was"): string {
+  if (state === "gone") return "; its process has ended";
+  if (state === "stopped") return `; its process ${verb} stopped`;
+  return state === "running" ? `; its process ${verb} running` : "";
+}
+
+/** `allReduce #5 on group "0" (gloo)`. */
+export function opText({ op, seq, group, backend, peer = -1 }: NamedOp): string {
+  const other = peer < 0 ? "" : ` ${op.startsWith("send") ? "to" : "from"} rank ${peer}`;
+  const place = group === undefined ? "" : ` on group "${group}"${backend === undefined ? "" : ` (${backend})`}`;
+  return `${op}${seq < 0 ? "" : ` #${seq}`}${other}${place}`;
+}
+
+export function seconds(ms: number): string {
+  return `${(Math.max(0, ms) / 1_000).toFixed(1).replace(/\.0$/, "")} s`;
+}
+
+function site({ callSite }: NamedOp): string {
+  return callSite === undefined ? "" : `, called at ${callSite}`;
+}

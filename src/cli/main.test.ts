@@ -32,7 +32,7 @@ describe("c10d", () => {
 
   test.each([
     [[], "no command given"],
-    [["walk"], 'unknown command "walk"; the commands are run, store, info, build, trace, env'],
+    [["walk"], 'unknown command "walk"; the commands are run, top, store, info, build, trace, env'],
     [["--walk"], 'unknown flag "--walk"'],
     [["env", "--walk"], "Unknown option '--walk'"],
     [["env", "walk"], 'unexpected argument "walk"'],

@@ -18,6 +18,13 @@ const commands: ReadonlyMap<string, CommandEntry> = new Map([
     },
   ],
   [
+    "top",
+    {
+      summary: "show the op that each rank of a running job is in",
+      load: async () => (await import("./top-command.ts")).topCommand,
+    },
+  ],
+  [
     "store",
     {
       summary: "run a TCP store server",

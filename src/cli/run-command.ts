@@ -100,7 +100,8 @@ export const runCommand = defineCommand({
   notes:
     "Exit code: 0 if all ranks exit with 0; that of the first rank that fails, or 128 + the signal that ended it; 128 +\n" +
     "the signal that the launcher received; 124 after --timeout; 1 when a node is lost. SIGINT, SIGTERM and SIGHUP are\n" +
-    "forwarded to all ranks; a second SIGINT kills them. Rank 0 reads the standard input.\n" +
+    "forwarded to all ranks; a second SIGINT kills them. SIGQUIT prints the op that each rank is in, as does the end of a job\n" +
+    "that fails. Rank 0 reads the standard input.\n" +
     "Each attempt has its own store. The ranks find it at MASTER_ADDR and MASTER_PORT (with several nodes a free port\n" +
     "after a restart). TORCHELASTIC_RESTART_COUNT is the number of restarts so far.\n" +
     "The store requires a secret, which the ranks get as C10D_STORE_SECRET: that of the launcher's environment or of\n" +
@@ -110,7 +111,7 @@ export const runCommand = defineCommand({
     "Node r runs the ranks from r * N. What ends the job on one node ends it on all, and all report the same rank. The\n" +
     "others notice within three seconds that a launcher was killed, and within --node-timeout plus two seconds that one is\n" +
     "unreachable; neither can be restarted.\n" +
-    "Values of the field event with --json: started, rankEnded, failed, restarted, finished.",
+    "Values of the field event with --json: started, rankEnded, status, failed, restarted, finished.",
   async run(values, program) {
     const { nnodes, node } = parseNode(values.nnodes, values["node-rank"]);
     const place = masterPlace(nnodes, values["rdzv-endpoint"], values["master-addr"], values["master-port"]);

@@ -2,6 +2,7 @@ import { describe, expect, setDefaultTimeout, test } from "bun:test";
 import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { giveAway, otherUser, testAsRoot } from "../files/fixtures/other-user.ts";
 import { TCPStoreServer } from "../store/index.ts";
 import { CliProcess, endWithin, fixture, isAlive, runCli } from "./fixtures/cli-process.ts";
@@ -322,5 +323,20 @@ describe("c10d run --nnodes: wrong usage", () => {
     const { exitCode, stdout, stderr } = await runCli(["run", "-n", "1", ...flags, end], secret);
     expect([exitCode, stdout]).toEqual([2, ""]);
     expect(stderr).toContain(message);
+  });
+});
+
+describeGloo("a rank that waits for one on another node", () => {
+  test("learns from the launchers what that one does", async () => {
+    await using job = await TwoNodes.start(["--grace", "100ms"], [fixture("far-hang.ts")]);
+    expect(await job.exitCodes()).toEqual([3, 3]);
+    const about = String.raw`it waits for rank 3 \(pid \d+ on \S+, [\d.]+ s ago\), which has not called it: in no op; the last, broadcast #1`;
+    const [first, second] = job.nodes.map(({ stdout }) => stdout);
+    expect(first).toMatch(new RegExp(`\\[rank 0\\] allReduce #2 .*${about}`));
+    expect(first).toMatch(new RegExp(`\\[rank 1\\] allReduce #2 .*${about}`));
+    expect(second).toMatch(
+      /\[rank 2\] allReduce #2 .*it waits for rank 3 \(pid \d+\), which has not called it: in no op/,
+    );
+    expect(job.nodes[1].stderr).toMatch(/what the ranks were doing:\n {2}rank 2 .*\n {2}rank 3 .*: in no op/);
   });
 });

@@ -7,6 +7,7 @@ import type * as Scope from "effect/Scope";
 import { processEnvironment } from "../../environment/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
 import { newSecret } from "../../store/tcp/store-secret.ts";
+import { AttemptStatus, type StatusReport } from "./attempt-status.ts";
 import { isFailure } from "./exit-code.ts";
 import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
 import type { JobEvents } from "./job-events.ts";
@@ -19,6 +20,7 @@ import type { Nodes } from "./nodes.ts";
 import { OrphanGuard } from "./orphan-guard.ts";
 import { defaultEnvironment, globalRank, type JobPlace, rankEnvironment } from "./rank-environment.ts";
 import { type RankExit, RankProcess } from "./rank-process.ts";
+import { StallWatch } from "./stall-watch.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** What the attempts of a job share. */
@@ -54,6 +56,9 @@ export function runAttempt(job: Job, attempt: number): Effect.Effect<Verdict | u
 
 class Attempt {
   readonly #ranks: RankProcess[] = [];
+  #status: AttemptStatus | undefined;
+  /** What the ranks were doing when the first one failed. */
+  #atFailure: StatusReport | undefined;
 
   constructor(
     readonly job: Job,
@@ -71,7 +76,10 @@ class Attempt {
       Effect.andThen(this.#drain()),
       Effect.as(undefined),
       Effect.catchTags({
-        RankFailed: ({ rank, exit }) => this.#culprit(rank, exit).pipe(Effect.flatMap((verdict) => this.#end(verdict))),
+        RankFailed: ({ rank, exit }) => {
+          this.#atFailure = this.#status?.report(this.#ranks);
+          return this.#culprit(rank, exit).pipe(Effect.flatMap((verdict) => this.#end(verdict)));
+        },
         Ended: ({ verdict }) => this.#end(verdict),
       }),
     );
@@ -81,7 +89,7 @@ class Attempt {
   #start(): Effect.Effect<void, never, Scope.Scope> {
     return Effect.gen({ self: this }, function* () {
       const { options, nodes, events } = this.job;
-      const place = yield* this.#place();
+      const place = { ...(yield* this.#place()), statusFolder: yield* this.#openStatus() };
       const guard = yield* Effect.acquireRelease(
         Effect.sync(() => new OrphanGuard(options.graceMs)),
         (orphanGuard) => Effect.sync(() => orphanGuard[Symbol.dispose]()),
@@ -132,6 +140,52 @@ class Attempt {
       const { runId } = nodes;
       return { node, nnodes, ranksPerNode, masterAddr, masterPort, runId, attempt: this.number, maxRestarts, secret };
     });
+  }
+
+  /** The folder for the status records of the ranks. SIGQUIT prints what they are doing. */
+  #openStatus(): Effect.Effect<string | undefined, never, Scope.Scope> {
+    const { options, nodes, output } = this.job;
+    const { command, nnodes, ranksPerNode: ranks } = options;
+    const onQuit = () =>
+      void this.#report(this.#status?.report(this.#ranks), "c10d run: no rank has a process group\n");
+    const open = () => {
+      this.#status = new AttemptStatus({
+        ...{ runId: nodes.runId, node: nodes.node, nnodes, attempt: this.number, ranks, command },
+        logs: this.#logFolder,
+        onFault: (text) => void output.note(`c10d run: there are no status records: ${text}\n`),
+      });
+      process.on("SIGQUIT", onQuit);
+      const status = this.#status;
+      const own = () => status.ranks();
+      const answering = new AbortController();
+      void nodes.answerStatus(this.number, own, answering.signal);
+      const ask = () => nodes.askStatus(this.number);
+      const watch = nodes.count > 1 ? new StallWatch({ own, ask, tell: (others) => status.tell(others) }) : undefined;
+      const close = () => {
+        process.off("SIGQUIT", onQuit);
+        answering.abort();
+        watch?.[Symbol.dispose]();
+        status[Symbol.dispose]();
+      };
+      return { folder: status.folder, close };
+    };
+    return Effect.acquireRelease(Effect.sync(open), ({ close }) => Effect.sync(close)).pipe(
+      Effect.map(({ folder }) => folder),
+    );
+  }
+
+  /** Prints what the ranks were doing, and writes it to the log folder. */
+  async #report(report: StatusReport | undefined, otherwise: string): Promise<void> {
+    const { output, events } = this.job;
+    if (report === undefined || report.text === "") {
+      await output.note(otherwise);
+      return;
+    }
+    await Promise.all([
+      output.note(`c10d run: ${report.text}`),
+      events.emit({ event: "status", attempt: this.number, ranks: report.ranks }),
+      this.#status?.log(report),
+    ]);
   }
 
   #openLogs(rank: number): Effect.Effect<Partial<Record<OutputStream, LogFile>>> {
@@ -205,6 +259,7 @@ class Attempt {
   #end(found: Verdict): Effect.Effect<Verdict> {
     return Effect.gen({ self: this }, function* () {
       const { nodes, output, events, signals } = this.job;
+      const status = this.#atFailure ?? this.#status?.report(this.#ranks);
       const verdict = yield* Effect.promise(() => nodes.announce(this.number, found));
       const { stopped, killed } = yield* this.#stop(
         verdict.kind === "signal" && verdict.node === nodes.node ? verdict.signal : "SIGTERM",
@@ -220,7 +275,7 @@ class Attempt {
       });
       yield* Effect.promise(() =>
         Promise.all([
-          output.note(report),
+          output.note(report).then(() => this.#report(status, "")),
           events.emit({ event: "failed", attempt: this.number, cause: verdict, stopped, killed }),
         ]),
       ).pipe(Effect.raceFirst(Queue.take(signals)));

@@ -1,3 +1,4 @@
+import type { RankStatus } from "../../status/index.ts";
 import type { OutputSink } from "./job-output.ts";
 import type { RankExit } from "./rank-process.ts";
 import type { Verdict } from "./verdict.ts";
@@ -23,6 +24,12 @@ export type JobEvent =
       /** Ranks of this node that were stopped because of it, and those of them that had to be killed. */
       readonly stopped: readonly number[];
       readonly killed: readonly number[];
+    }
+  | {
+      /** What the ranks of this node were doing, at SIGQUIT and before an attempt is ended. */
+      readonly event: "status";
+      readonly attempt: number;
+      readonly ranks: readonly RankStatus[];
     }
   | { readonly event: "restarted"; readonly attempt: number; readonly maxRestarts: number }
   | {

@@ -1,5 +1,6 @@
 import { hostname } from "node:os";
 import { DistNetworkError, DistStoreError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
+import { parseStatuses, type RankStatus, statusesText } from "../../status/index.ts";
 import { PrefixStore, type Store, TCPStore } from "../../store/index.ts";
 import { seconds } from "./failure-report.ts";
 import type { Nodes } from "./nodes.ts";
@@ -56,6 +57,8 @@ const maxBeatMs = 1_000;
 const comebackMs = maxBeatMs + 500;
 /** How long it takes at most, on a fast network, until all nodes notice that a launcher was killed. */
 export const missedWithinMs = comebackMs + maxBeatMs;
+/** How long other nodes have to answer what their ranks are doing. */
+const answerMs = 1_000;
 /** Time limit of calls that the end of the job does not depend on. */
 const lastCallMs = 2_000;
 
@@ -77,6 +80,8 @@ export class NodeGroup implements Nodes {
   /** The latest attempt whose end this node knows. */
   #ended = 0;
   #lostNode: number | undefined;
+  /** The last question of this attempt about what the ranks are doing. */
+  #asked = 0;
 
   /**
    * Joins the other nodes.
@@ -158,6 +163,39 @@ export class NodeGroup implements Nodes {
   async stopped(attempt: number): Promise<void> {
     if (this.#lostNode === 0) return;
     await this.#store.set(`${attempt}/stopped/${this.node}`, "1", { timeout: lastCallMs }).catch(() => {});
+  }
+
+  async answerStatus(attempt: number, statuses: () => readonly RankStatus[], signal: AbortSignal): Promise<void> {
+    this.#asked = 0;
+    const key = (question: number) => `${attempt}/status/${this.node}/${question}`;
+    try {
+      for (;;) {
+        const question = this.#asked + 1;
+        await this.#persist(signal, (limits) => this.#store.wait([`${attempt}/status/ask/${question}`], limits));
+        this.#asked = question;
+        const limits = { timeout: lastCallMs, signal };
+        await this.#store.set(key(question), statusesText(statuses()), limits).catch(() => {});
+        await this.#store.deleteKey(key(question - 1), limits).catch(() => {});
+      }
+    } catch {
+      // The attempt has ended.
+    }
+  }
+
+  async askStatus(attempt: number): Promise<readonly RankStatus[]> {
+    const question = this.#asked + 1;
+    const limits = { timeout: answerMs, signal: this.#leaving.signal };
+    try {
+      await this.#store.set(`${attempt}/status/ask/${question}`, "1", limits);
+      const others = this.#keys(`${attempt}/status`).filter((_, node) => node !== this.node);
+      const answers = await Promise.allSettled(others.map((key) => this.#store.get(`${key}/${question}`, limits)));
+      const now = Date.now();
+      return answers.flatMap((answer) =>
+        answer.status === "fulfilled" ? parseStatuses(new TextDecoder().decode(answer.value), now) : [],
+      );
+    } catch {
+      return [];
+    }
   }
 
   async leave(): Promise<void> {

@@ -1,3 +1,4 @@
+import type { RankStatus } from "../../status/index.ts";
 import type { Verdict } from "./verdict.ts";
 
 /** The nodes of a job, as the launcher of one of them sees them. */
@@ -20,6 +21,10 @@ export interface Nodes {
   finished(attempt: number, signal: AbortSignal): Promise<void>;
   /** Reports that no rank of the attempt is running here any more. Never rejects. */
   stopped(attempt: number): Promise<void>;
+  /** Answers the other nodes that ask what the ranks here are doing, until it is aborted. Never rejects. */
+  answerStatus(attempt: number, statuses: () => readonly RankStatus[], signal: AbortSignal): Promise<void>;
+  /** What the ranks of the other nodes are doing, as far as these answer within a second. Never rejects. */
+  askStatus(attempt: number): Promise<readonly RankStatus[]>;
   /** Leaves the job; the node that hosts its store first waits for the others, for a limited time. Never rejects. */
   leave(): Promise<void>;
 }
@@ -48,5 +53,11 @@ export class LoneNode implements Nodes {
 
   async finished(): Promise<void> {}
   async stopped(): Promise<void> {}
+  async answerStatus(): Promise<void> {}
+
+  askStatus(): Promise<readonly RankStatus[]> {
+    return Promise.resolve([]);
+  }
+
   async leave(): Promise<void> {}
 }

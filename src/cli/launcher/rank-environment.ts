@@ -15,6 +15,8 @@ export interface JobPlace {
   readonly maxRestarts: number;
   /** Secret of the store; null for PyTorch's open protocol. */
   readonly secret: string | null;
+  /** Folder for the status records of the ranks, if there is one. */
+  readonly statusFolder?: string | undefined;
 }
 
 /** The global rank of a local rank. */
@@ -41,6 +43,7 @@ export function rankEnvironment(localRank: number, place: JobPlace): Record<stri
     TORCHELASTIC_RESTART_COUNT: String(place.attempt),
     TORCHELASTIC_MAX_RESTARTS: String(place.maxRestarts),
     C10D_STORE_SECRET: place.secret ?? "",
+    C10D_STATUS_DIR: place.statusFolder ?? "",
   };
 }
 

@@ -1,0 +1,133 @@
+import { writeFileSync } from "node:fs";
+import type { FileHandle } from "node:fs/promises";
+import { join } from "node:path";
+import { environmentFlag, environmentText } from "../../environment/index.ts";
+import { messageOf, shortageOf } from "../../errors/index.ts";
+import { createFoldersIn, createOwnFile } from "../../files/index.ts";
+import {
+  jobFile,
+  jobFolder,
+  type LaunchedJobInfo,
+  processStart,
+  type RankStatus,
+  readStatuses,
+  removeJob,
+  statusText,
+  sweepJobs,
+  writeReported,
+} from "../../status/index.ts";
+import type { LogFolder } from "./log-file.ts";
+import type { RankExit } from "./rank-process.ts";
+
+/** A rank that the launcher has started. */
+export interface StartedRank {
+  readonly rank: number;
+  readonly pid: number;
+  /** How it ended; `undefined` while it runs. */
+  readonly exit: RankExit | undefined;
+}
+
+/** What the ranks of an attempt on this node were doing at one moment. */
+export interface StatusReport {
+  readonly ranks: readonly RankStatus[];
+  /** A block of lines; empty if no rank has had a process group. */
+  readonly text: string;
+}
+
+export interface AttemptStatusOptions
+  extends Pick<LaunchedJobInfo, "runId" | "node" | "nnodes" | "command" | "attempt"> {
+  readonly ranks: number;
+  /** Where the reports go as well. */
+  readonly logs: LogFolder | undefined;
+  readonly onFault: (text: string) => void;
+}
+
+/** The status records of the ranks of one attempt on this node. They are removed when this is disposed of. */
+export class AttemptStatus implements Disposable {
+  /** Folder for the records; undefined if records are turned off, or it cannot be created. */
+  readonly folder: string | undefined;
+  readonly #options: AttemptStatusOptions;
+  #log: Promise<FileHandle> | undefined;
+
+  constructor(options: AttemptStatusOptions) {
+    this.#options = options;
+    if (environmentText("C10D_STATUS") !== undefined && !environmentFlag("C10D_STATUS")) return;
+    const { runId, node, nnodes, attempt, ranks, command } = options;
+    try {
+      sweepJobs();
+      // The id may come from another node.
+      const id = runId.slice(0, 40).replace(/[^\w.-]/g, "_");
+      const { path, fault } = jobFolder(`${id}.${attempt}.${node}.${crypto.randomUUID().slice(0, 8)}`);
+      if (path === undefined) {
+        options.onFault(fault);
+        return;
+      }
+      const started = { pid: process.pid, processStart: processStart(process.pid), startedAt: Date.now() };
+      const info: LaunchedJobInfo = { ...started, runId, attempt, node, nnodes, ranks, command };
+      writeFileSync(jobFile(path), JSON.stringify(info), { mode: 0o600, flag: "wx" });
+      this.folder = path;
+    } catch (error) {
+      // The job does not depend on it; the start of the ranks says what has run out.
+      if (shortageOf(error) === undefined) options.onFault(messageOf(error));
+    }
+  }
+
+  /** The records of the ranks here. */
+  ranks(): readonly RankStatus[] {
+    return this.folder === undefined ? [] : readStatuses(this.folder);
+  }
+
+  /** Leaves what other nodes report for the ranks here. */
+  tell(others: readonly RankStatus[]): void {
+    try {
+      if (this.folder !== undefined) writeReported(this.folder, others);
+    } catch (error) {
+      this.#options.onFault(messageOf(error));
+    }
+  }
+
+  /** What these ranks are doing now. */
+  report(started: readonly StartedRank[]): StatusReport {
+    const statuses = this.ranks();
+    if (statuses.length === 0) return { ranks: [], text: "" };
+    const ofPid = (pid: number) => statuses.filter((status) => status.pid === pid);
+    const own = started.flatMap(({ rank, pid, exit }) => {
+      const found = ofPid(pid);
+      const end = exit === undefined ? "" : `${endText(exit)}; `;
+      if (found.length === 0) return [`rank ${rank} (pid ${pid}): ${exit ? endText(exit) : "has no process group"}`];
+      return found.map((status) => lineOf(status, end));
+    });
+    // Ranks that a program of the job has started, such as a shell or a launcher.
+    const others = statuses.filter(({ pid }) => started.every((rank) => rank.pid !== pid));
+    const lines = [...own, ...others.map((status) => lineOf(status, ""))];
+    return { ranks: statuses, text: `what the ranks were doing:\n${lines.map((line) => `  ${line}\n`).join("")}` };
+  }
+
+  /** Appends a report to `status.log` beside the logs of the ranks. */
+  async log({ text }: StatusReport): Promise<void> {
+    const { logs, onFault } = this.#options;
+    if (logs === undefined || text === "") return;
+    try {
+      this.#log ??= createOwnFile(join(createFoldersIn(logs.base, ...logs.below), "status.log"));
+      const file = await this.#log;
+      await file.writeFile(`${new Date().toISOString()} ${text}`);
+    } catch (error) {
+      onFault(messageOf(error));
+    }
+  }
+
+  [Symbol.dispose](): void {
+    this.#log?.then((file) => file.close()).catch(() => {});
+    if (this.folder !== undefined) removeJob(this.folder);
+  }
+}
+
+function lineOf(status: RankStatus, end: string): string {
+  // How it ended is known better than that it has.
+  const shown = end === "" ? status : { ...status, process: undefined, exitedAt: undefined };
+  return `rank ${status.rank} (pid ${status.pid}): ${end}${statusText(shown)}`;
+}
+
+function endText({ signal, exitCode }: RankExit): string {
+  return signal === undefined ? `exited with code ${exitCode}` : `ended by ${signal}`;
+}

@@ -1,0 +1,115 @@
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
+import { readJobs } from "../status/index.ts";
+import { CliProcess, fixture, runCli } from "./fixtures/cli-process.ts";
+
+setDefaultTimeout(30_000);
+
+const time = String.raw`[\d.]+ s`;
+const site = String.raw`\S*hang\.ts:\d+:\d+`;
+const waits = `in allReduce #2 on group "0" \\(gloo\\) for ${time}`;
+const last = `in no op; the last, broadcast #1 on group "0" \\(gloo\\), ended ${time} ago`;
+const hanging = new RegExp(
+  [
+    "c10d run: what the ranks were doing:",
+    `  rank 0 \\(pid \\d+\\): ${waits}, called at ${site}`,
+    `  rank 1 \\(pid \\d+\\): ${last}`,
+    `  rank 2 \\(pid \\d+\\): ${waits}, called at ${site}`,
+  ].join("\\n"),
+);
+
+let folder: string;
+beforeAll(() => {
+  folder = mkdtempSync(join(tmpdir(), "c10d-run-status-"));
+});
+afterAll(() => rmSync(folder, { recursive: true }));
+
+const args = (id: string, ...more: readonly string[]) => [
+  ...["run", "-n", "3", "--rdzv-id", id, "--grace", "100ms", ...more],
+  fixture("hang.ts"),
+];
+
+const foldersOf = (id: string) => readJobs().filter(({ launched }) => launched?.runId === id);
+
+describeGloo("c10d run says what the ranks were doing", () => {
+  test.concurrent("when the job times out, also in the log folder and as an event", async () => {
+    const id = `timeout-${process.pid}`;
+    const { exitCode, stdout, stderr } = await runCli(args(id, "--timeout", "6s", "--log-dir", folder, "--json"));
+    expect(exitCode).toBe(124);
+    expect(stderr).toMatch(hanging);
+    const log = readFileSync(join(folder, id, "attempt_0", "status.log"), "utf8");
+    expect(log).toMatch(new RegExp(`^\\d{4}-\\S+Z what the ranks were doing:\\n  rank 0 \\(pid \\d+\\): ${waits}`));
+    const events = stdout
+      .trim()
+      .split("\n")
+      .map((line) => JSON.parse(line) as Record<string, unknown>);
+    expect(events.find(({ event }) => event === "status")).toMatchObject({
+      attempt: 0,
+      ranks: [
+        { rank: 0, inFlight: [{ op: "allReduce", seq: 2 }] },
+        { rank: 1, last: { op: "broadcast" } },
+        { rank: 2 },
+      ],
+    });
+    expect(foldersOf(id)).toEqual([]);
+  });
+
+  test.concurrent("at SIGQUIT, after which it goes on, and at SIGINT", async () => {
+    const id = `signals-${process.pid}`;
+    await using run = new CliProcess(args(id));
+    await run.printed(/waiting/);
+    run.signal("SIGQUIT");
+    await run.printed(hanging);
+    const before = run.stderr.length;
+    await Bun.sleep(100);
+    expect(foldersOf(id)).toHaveLength(1);
+    run.signal("SIGINT");
+    expect(await run.exitCode()).toBe(130);
+    expect(run.stderr.slice(before)).toMatch(hanging);
+    expect(foldersOf(id)).toEqual([]);
+  });
+
+  test.concurrent("when a rank dies", async () => {
+    const { exitCode, stderr } = await runCli([...args(`death-${process.pid}`), "die"]);
+    expect(exitCode).toBe(137);
+    expect(stderr).toMatch(new RegExp(`  rank 1 \\(pid \\d+\\): ended by SIGKILL; ${last}`));
+  });
+
+  test.concurrent("unless records are turned off", async () => {
+    const off = { C10D_STATUS: "0" };
+    const { stderr } = await runCli(args(`off-${process.pid}`, "--timeout", "4s"), off);
+    expect(stderr).toContain("the job timed out");
+    expect(stderr).not.toContain("what the ranks were doing");
+  });
+});
+
+describeGloo("c10d top", () => {
+  test.concurrent("shows the ranks of a running job, once where there is no terminal", async () => {
+    const id = `top-${process.pid}`;
+    await using run = new CliProcess(args(id));
+    await run.printed(/waiting/);
+    await Bun.sleep(800);
+    const { exitCode, stdout } = await runCli(["top", id]);
+    expect(exitCode).toBe(0);
+    const lines = stdout.trimEnd().split("\n");
+    expect(lines.slice(0, 2)).toEqual([
+      `c10d top: job ${id}: hang.ts, 3 ranks`,
+      "1 of 3 ranks here have not called the collective that others wait in (!)",
+    ]);
+    const [first, missing, third] = lines.slice(-3);
+    expect(first).toMatch(new RegExp(`^ +0 +\\d+ +in op +allReduce #2 on group "0" +${time} +0 +0 B +${site}$`));
+    expect(missing).toMatch(new RegExp(`^! +1 +\\d+ +idle +after broadcast #1 on group "0" +${time} ago +0 +0 B$`));
+    expect(third).toMatch(/^ +2 +\d+ +in op +allReduce #2 /);
+    const json = JSON.parse((await runCli(["top", "--json", id.slice(0, -1)])).stdout) as { ranks: unknown[] };
+    expect(json).toMatchObject({ id, worldSize: 3, attempt: 0 });
+    expect(json.ranks).toHaveLength(3);
+  });
+
+  test.concurrent("names the jobs that are running if there is none of that id", async () => {
+    const { exitCode, stderr } = await runCli(["top", "no-such-job"]);
+    expect([exitCode, stderr]).toEqual([2, expect.stringContaining("c10d top: there is no job no-such-job")]);
+  });
+});

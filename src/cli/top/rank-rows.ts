@@ -1,0 +1,103 @@
+import { type OpStatus, opText, type RankStatus, seconds } from "../../status/index.ts";
+
+/** Since the look before. */
+export interface Rates {
+  readonly opsPerSecond: number;
+  readonly bytesPerSecond: number;
+}
+
+/** One line of the table. */
+export interface RankRow {
+  readonly cells: readonly string[];
+  /** Whether it has not called the collective that other ranks wait in. */
+  readonly isMissing: boolean;
+  /** For how long it has been in its op, in milliseconds; 0 if it is in none. */
+  readonly waitedMs: number;
+}
+
+export const columnNames = ["", "RANK", "PID", "STATE", "OP", "FOR", "OPS/S", "BYTES/S", "CALLED AT"] as const;
+/** Columns of numbers, which are aligned on the right. */
+export const numeric: ReadonlySet<number> = new Set([1, 2, 5, 6, 7]);
+
+/** The rates of a rank between two looks at it; undefined for another process. */
+export function ratesOf(before: RankStatus | undefined, now: RankStatus): Rates | undefined {
+  if (before === undefined || before.pid !== now.pid || before.begun > now.begun) return undefined;
+  const elapsed = (now.at - before.at) / 1_000;
+  if (elapsed <= 0) return undefined;
+  return {
+    opsPerSecond: (now.begun - before.begun) / elapsed,
+    bytesPerSecond: (now.bytes - before.bytes) / elapsed,
+  };
+}
+
+/** From then on a wait is conspicuous. */
+export const LONG_MS = 1_000;
+
+/** The ranks that have not called a collective in which others of the job have been waiting for long. */
+export function missingAmong(ranks: readonly RankStatus[]): ReadonlySet<RankStatus> {
+  const awaited = new Map<string, number>();
+  for (const { inFlight, at } of ranks) {
+    for (const { group, turn, began } of inFlight) {
+      if (group !== undefined && turn > 0 && at - began >= LONG_MS)
+        awaited.set(group, Math.max(turn, awaited.get(group) ?? 0));
+    }
+  }
+  const isMissing = ({ groups }: RankStatus) => groups.some(({ name, turn }) => turn < (awaited.get(name) ?? 0));
+  return new Set(ranks.filter(isMissing));
+}
+
+export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | undefined): RankRow {
+  const { rank, pid, thread, at, inFlight, pending, last } = status;
+  const [oldest] = inFlight;
+  const shown = oldest ?? last;
+  const waitedMs = oldest === undefined ? 0 : at - oldest.began;
+  const since =
+    oldest === undefined ? (last?.ended === undefined ? "" : `${seconds(at - last.ended)} ago`) : seconds(waitedMs);
+  return {
+    cells: [
+      isMissing ? "!" : "",
+      String(rank),
+      thread === 0 ? String(pid) : `${pid}/${thread}`,
+      stateOf(status),
+      oldest === undefined
+        ? last === undefined
+          ? "none yet"
+          : `after ${nameOf(last)}`
+        : nameOf(oldest) + more(pending),
+      since,
+      rates === undefined ? "" : count(rates.opsPerSecond),
+      rates === undefined ? "" : bytes(rates.bytesPerSecond),
+      shown?.callSite ?? "",
+    ],
+    isMissing,
+    waitedMs,
+  };
+}
+
+function nameOf({ op, seq, group, peer }: OpStatus): string {
+  return opText({ op, seq, group, peer, backend: undefined });
+}
+
+const more = (pending: number): string => (pending > 1 ? `, ${pending - 1} more` : "");
+
+function stateOf({ process, exitedAt, pending }: RankStatus): string {
+  if (process === "gone" || exitedAt !== undefined) return "ended";
+  if (process === "stopped") return "stopped";
+  if (pending > 0) return "in op";
+  return process === "running" ? "running" : "idle";
+}
+
+function count(perSecond: number): string {
+  return perSecond < 10 && perSecond > 0 ? perSecond.toFixed(1) : Math.round(perSecond).toLocaleString("en");
+}
+
+const units = ["B", "kB", "MB", "GB", "TB"] as const;
+
+function bytes(perSecond: number): string {
+  let [value, unit] = [perSecond, 0];
+  while (value >= 1_000 && unit < units.length - 1) {
+    value /= 1_000;
+    unit++;
+  }
+  return `${unit === 0 || value >= 100 ? Math.round(value) : value.toFixed(1)} ${units[unit]}`;
+}

@@ -1,0 +1,71 @@
+import { environmentText } from "../../environment/index.ts";
+import type { RankStatus } from "../../status/index.ts";
+import { pause } from "../../time/index.ts";
+import { ratesOf } from "./rank-rows.ts";
+import { TopScreen } from "./top-screen.ts";
+import { type TopView, topTable } from "./top-table.ts";
+import { chosenJob, jobLine, runningJobs, type WatchedJob } from "./watched-job.ts";
+
+export interface TopOptions {
+  /** Id of the job, or its beginning; the newest job without. */
+  readonly job: string | undefined;
+  readonly once: boolean;
+  readonly json: boolean;
+  readonly intervalMs: number;
+}
+
+/** Time between the two looks that rates need when the state is printed once. */
+const SAMPLE_MS = 200;
+
+/** Shows what the ranks of a job are doing, until the user quits or the job ends. Resolves to the exit code. */
+export async function top(options: TopOptions): Promise<number> {
+  const first = chosenJob(options.job, runningJobs());
+  if (options.once || options.json || !process.stdout.isTTY) return printOnce(options, first);
+  const end = await follow(first, options.intervalMs);
+  if (end !== undefined) console.log(end);
+  return 0;
+}
+
+async function printOnce({ json }: TopOptions, first: WatchedJob): Promise<number> {
+  await pause(SAMPLE_MS);
+  const view = viewOf(first) ?? { job: first, others: [], ratesOf: () => undefined };
+  if (json) {
+    const ranks = view.job.ranks.map((status) => ({ ...status, ...view.ratesOf(status) }));
+    console.log(JSON.stringify({ ...view.job, ranks }));
+    return 0;
+  }
+  const { head, body } = topTable(view, false);
+  console.log([...head, ...body].join("\n"));
+  return 0;
+}
+
+/** Returns what to print at the end. */
+async function follow(first: WatchedJob, intervalMs: number): Promise<string | undefined> {
+  using screen = new TopScreen();
+  const quit = new AbortController();
+  void screen.quit.then(() => quit.abort());
+  const colours = !environmentText("NO_COLOR");
+  for (let before = first; !quit.signal.aborted; ) {
+    const view = viewOf(before);
+    if (view === undefined) return `job ${jobLine(before)} has ended`;
+    const { head, body } = topTable(view, colours);
+    screen.show(head, body);
+    before = view.job;
+    await pause(intervalMs, quit.signal).catch(() => {});
+  }
+  return undefined;
+}
+
+/** A new look at a job; undefined if it has ended. */
+function viewOf(before: WatchedJob): TopView | undefined {
+  const jobs = runningJobs();
+  const job = jobs.find(({ id }) => id === before.id);
+  if (job === undefined) return undefined;
+  const key = ({ rank, pid, thread }: RankStatus) => `${rank} ${pid} ${thread}`;
+  const known = new Map(before.ranks.map((status) => [key(status), status]));
+  return {
+    job,
+    others: jobs.filter((other) => other !== job),
+    ratesOf: (status) => ratesOf(known.get(key(status)), status),
+  };
+}

@@ -18,14 +18,16 @@ import {
   type CallSite,
   captureCallSite,
   DistError,
+  DistTimeoutError,
   describe,
   InvalidArgumentError,
   messageOf,
+  ranksText,
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
-import type { Backend, BackendPlugin, BackendType, Logger } from "../registry/index.ts";
+import { type Backend, type BackendPlugin, type BackendType, GRACE_MS, type Logger } from "../registry/index.ts";
 import type { OwnStatus } from "../status/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
@@ -43,6 +45,7 @@ import { OpDispatcher, type SteppedOp } from "./op-dispatcher.ts";
 import type { Pipeline } from "./pipeline/pipeline.ts";
 import { type BackendKey, Pipelines } from "./pipeline/pipelines.ts";
 import { callsFor, requireComposable } from "./steps/composed-calls.ts";
+import { monitoredBarrier } from "./steps/monitored-barrier.ts";
 import { allReduceSparse } from "./steps/sparse-all-reduce.ts";
 import { stepsWithin } from "./steps/submit-step.ts";
 
@@ -515,12 +518,15 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * A barrier whose time-out error on rank 0 names the ranks that did not arrive. Slower than {@link barrier}.
+   * A barrier whose time-out error on rank 0 names the ranks that did not arrive. Slower than {@link barrier}. On a
+   * backend that has none, it is made of messages with tag 16375.
    *
    * c10d: `monitored_barrier`.
    */
   monitoredBarrier(options: Options.MonitoredBarrierCallOptions = NO_OPTIONS): Work<void> {
-    return this.#run("monitoredBarrier", options, undefined, undefined);
+    const { table } = this.#pipelines.default;
+    const isMissing = !table.hasOp("monitoredBarrier") && table.hasOp("send") && table.hasOp("recv");
+    return isMissing ? this.#monitoredBarrier(options) : this.#run("monitoredBarrier", options, undefined, undefined);
   }
 
   /**
@@ -708,6 +714,28 @@ export class ProcessGroup implements AsyncDisposable {
     } catch (error) {
       return this.#dispatcher.refuse(error, op === "recv" ? recvType(options) : opType, callSite);
     }
+  }
+
+  #monitoredBarrier(options: Options.MonitoredBarrierCallOptions): Work<void> {
+    const op = "monitoredBarrier";
+    return this.#runSteps<void>(op, OpType.BARRIER, () => {
+      const { timeoutMs, waitAllRanks } = this.#reader.read(op, options, undefined, undefined);
+      const pipeline = this.#pipelines.forHost(op);
+      const { name: group, rank, size } = this;
+      const backend = pipeline.plugin.name;
+      const missed = (ranks: readonly number[], cause: unknown) => {
+        if (!(cause instanceof DistTimeoutError)) return cause;
+        const peers = waitAllRanks ? ranks : ranks.slice(0, 1);
+        const verb = peers.length === 1 ? "has" : "have";
+        return new DistTimeoutError(
+          `${op} (${backend}, group "${group}", rank ${rank} of ${size}): timed out after ${timeoutMs} ms: ${ranksText(peers)} ${verb} not reached it`,
+          { code: "OP_TIMEOUT", backend, group, op, rank, peers, timeoutMs, cause },
+        );
+      };
+      // The others wait for rank 0, which knows more.
+      const submit = stepsWithin(pipeline, rank === 0 ? timeoutMs : timeoutMs + GRACE_MS);
+      return { steps: () => monitoredBarrier({ rank, size, submit, missed }), timeoutMs };
+    });
   }
 
   #allReduceSparse(tensor: SparseTensor, options: Options.AllReduceOptions): Work<SparseTensor> {

@@ -19,7 +19,6 @@ describeGloo("groups made of groups", () => {
         reduced: Array.from({ length: 20 }, (_, i) => 3 * i + 3),
         listed: [1, 2, 3],
         objects: [0, 1, 2],
-        unsupported: "UnsupportedOperationError",
         perLane: [0, 0],
         state: ["CLOSED", "CLOSED"],
       });

@@ -19,7 +19,7 @@ export class RoundRobinBackend extends Backend {
     this.#pipelines = [first, ...others];
     this.#submit = roundRobin(this.#pipelines.map((pipeline) => (calls) => pipeline.submit(calls)));
     const common = commonCapabilities(this.#pipelines.map(({ capabilities }) => capabilities));
-    // It would name the ranks missing on one communicator only.
+    // It would name the ranks missing on one communicator only: the process group makes it of messages.
     const { monitoredBarrier: _, ...ops } = common.ops;
     this.capabilities = { ...common, ops };
   }

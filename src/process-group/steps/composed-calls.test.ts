@@ -57,6 +57,46 @@ describe("an op that a backend lacks is composed of those that it has", () => {
     expect(all).toEqual(Array(3).fill([{ rank: 0 }, { rank: 1 }, { rank: 2 }]));
   });
 
+  test("a monitored barrier as messages", async () => {
+    const messages = having("send", "recv", "allReduce");
+    const order: string[] = [];
+    await localRanks(
+      3,
+      async ({ rank }) => {
+        if (rank === 2) await Bun.sleep(50);
+        order.push(`${rank} comes`);
+        await dist.monitoredBarrier({ timeout: 5_000 });
+        order.push(`${rank} leaves`);
+      },
+      { backend: messages },
+    );
+    expect(order.map((each) => each.slice(2))).toEqual(["comes", "comes", "comes", "leaves", "leaves", "leaves"]);
+    expect(await localRanks(1, () => dist.monitoredBarrier(), { backend: messages })).toEqual([undefined]);
+    const missed = async (waitAllRanks: boolean) => {
+      const [error] = await localRanks(
+        3,
+        async ({ rank }) => {
+          if (rank > 0) return Bun.sleep(200);
+          return dist.monitoredBarrier({ timeout: 40, waitAllRanks }).then(
+            () => undefined,
+            (reason: unknown) => reason,
+          );
+        },
+        { backend: messages },
+      );
+      return error as dist.DistError;
+    };
+    const all = await missed(true);
+    expect(all.message).toStartWith(
+      'monitoredBarrier (fake, group "0", rank 0 of 3): timed out after 40 ms: ranks 1, 2 have not reached it; called at ',
+    );
+    expect(all).toMatchObject({
+      code: "OP_TIMEOUT",
+      details: { op: "monitoredBarrier", peers: [1, 2], timeoutMs: 40 },
+    });
+    expect((await missed(false)).details.peers).toEqual([1]);
+  });
+
   test("an op that cannot be composed is refused by its own name", async () => {
     await localRanks(
       2,

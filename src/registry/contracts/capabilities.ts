@@ -71,6 +71,11 @@ export class CapabilityTable {
     );
   }
 
+  /** Whether the backend implements `op`, for some dtype if it has tensors. */
+  hasOp(op: Operation): boolean {
+    return this.#dtypes[op] !== undefined;
+  }
+
   /** Whether the backend implements `op` for `dtype` and `reduceOp`. */
   has(op: Operation, dtype: DType, reduceOp?: ReduceOp): boolean {
     if (this.#dtypes[op]?.has(dtype) !== true) return false;

@@ -1,8 +1,7 @@
-import { dirname } from "node:path";
 import { fileURLToPath } from "node:url";
-import { type ProcessState, processState } from "../../status/index.ts";
+import { processState, type RankStatus, readStatuses } from "../../status/index.ts";
 import { type Fault, faultText } from "../fault.ts";
-import { describeHang } from "../watch/hang.ts";
+import { describeHang, type KilledRank } from "../watch/hang.ts";
 import { createOpLog, readOpLog } from "../watch/op-log.ts";
 import { CapturedOutput, endOrGrace } from "./captured-output.ts";
 import type { RankMessage, RankOrder, ReportedError } from "./rank-protocol.ts";
@@ -23,6 +22,8 @@ export interface RankProcessInit {
   readonly faults: readonly Fault[];
   /** Path of the log of its ops. */
   readonly opLog: string;
+  /** Folder for the status records of the ranks. */
+  readonly statusFolder: string;
   /** When the job began, on the monotonic clock. */
   readonly started: number;
   readonly options: SpawnOptions;
@@ -51,7 +52,7 @@ export class RankProcess implements RunningRank {
   readonly #disconnected = Promise.withResolvers<void>();
   #value: unknown;
   #error: ReportedError | undefined;
-  #killed: { readonly at: number; readonly afterMs: number; readonly process: ProcessState | undefined } | undefined;
+  #killed: KilledRank | undefined;
   #ended = false;
 
   constructor(
@@ -74,7 +75,7 @@ export class RankProcess implements RunningRank {
         MASTER_PORT: String(init.storePort),
         TORCHELASTIC_USE_AGENT_STORE: "True",
         C10D_STORE_SECRET: init.secret ?? "",
-        C10D_STATUS_DIR: dirname(init.opLog),
+        C10D_STATUS_DIR: init.statusFolder,
         ...options.env,
       },
       stdin: "ignore",
@@ -108,8 +109,12 @@ export class RankProcess implements RunningRank {
   killAsHung(): void {
     if (this.#process.exitCode !== null || this.#process.signalCode !== null) return;
     const afterMs = performance.now() - this.#init.started;
-    this.#killed = { at: Date.now(), afterMs, process: processState(this.pid) };
+    this.#killed = { at: Date.now(), afterMs, process: processState(this.pid), status: this.#status };
     this.#process.kill("SIGKILL");
+  }
+
+  get #status(): RankStatus | undefined {
+    return readStatuses(this.#init.statusFolder).find(({ pid }) => pid === this.pid);
   }
 
   async reported(match: (report: unknown) => boolean): Promise<unknown> {

@@ -131,14 +131,13 @@ async function untilAsleep(pid: number): Promise<void> {
 }
 
 describe("a rank that hangs", () => {
+  const site = String.raw`, called at \S*hanging\.ts:\d+:\d+`;
+  const inOp = (op: string) => String.raw`in ${op} on group "0" \(gloo\) for [\d.]+ s${site}`;
   const cases: readonly (readonly [Hanging, RegExp])[] = [
-    ["wait", /: in allReduce #2 on group "0" \(gloo\) for [\d.]+ s$/],
-    ["await", /: in allReduce #2 on group "0" \(gloo\) for [\d.]+ s$/],
-    [
-      "two ops",
-      /: in allReduce #2 on group "0" \(gloo\) for [\d.]+ s, in barrier #3 on group "0" \(gloo\) for [\d.]+ s$/,
-    ],
-    ["message", /: in recv #\d+ on group "0" \(gloo\) for [\d.]+ s$/],
+    ["wait", new RegExp(`: ${inOp("allReduce #2")}$`)],
+    ["await", new RegExp(`: ${inOp("allReduce #2")}$`)],
+    ["two ops", new RegExp(`: ${inOp("allReduce #2")}, ${inOp("barrier #3")}$`)],
+    ["message", new RegExp(`: ${inOp("recv #\\d+")}$`)],
     [
       "busy",
       /: in no op; the last, barrier #1 on group "0" \(gloo\), ended [\d.]+ s earlier; its process was running$/,

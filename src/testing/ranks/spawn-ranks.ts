@@ -1,4 +1,4 @@
-import { mkdtempSync, rmSync } from "node:fs";
+import { mkdirSync, mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { InvalidArgumentError, messageOf } from "../../errors/index.ts";
@@ -127,6 +127,8 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
   const secret = options.storeSecret === false ? null : newSecret();
   const server = await TCPStoreServer.listen({ host: "127.0.0.1", port: 0, secret });
   const folder = mkdtempSync(join(tmpdir(), "c10d-ranks-"));
+  const statusFolder = join(folder, "status");
+  mkdirSync(statusFolder, { mode: 0o700 });
   const started = performance.now();
   const inits = Array.from({ length: n }, (_, rank) => ({
     worldSize: n,
@@ -136,6 +138,7 @@ export async function startRanks(n: number, file: string | URL, options: SpawnOp
     secret,
     faults: faultsOfRank(faults, rank),
     opLog: join(folder, `rank-${rank}`),
+    statusFolder,
     started,
     options,
   }));

@@ -1,4 +1,4 @@
-import { type ProcessState, seconds, stateText, whereText } from "../../status/index.ts";
+import { type ProcessState, type RankStatus, seconds, stateText, whereText } from "../../status/index.ts";
 import type { LoggedOp, LoggedOps } from "./op-log.ts";
 
 /** Where a rank was when its time was up. */
@@ -6,20 +6,28 @@ export interface RankHang {
   /** In a sentence, e.g. `rank 2 was killed after 10 s: in allReduce #5 on group "0" (gloo) for 9.8 s`. */
   readonly text: string;
   /** Ops in flight, the oldest first, and for how many milliseconds. */
-  readonly ops: readonly (LoggedOp & { readonly forMs: number })[];
+  readonly ops: readonly (LoggedOp & { readonly forMs: number; readonly callSite?: string | undefined })[];
   /** Op that ended last, and how many milliseconds earlier. */
   readonly last: (LoggedOp & { readonly agoMs: number }) | undefined;
   /** State of its process, if the system reports it. */
   readonly process: ProcessState | undefined;
 }
 
-/** @param killedAt Milliseconds since the epoch. */
-export function describeHang(
-  rank: number,
-  log: LoggedOps | undefined,
-  killed: { readonly at: number; readonly afterMs: number; readonly process: ProcessState | undefined },
-): RankHang {
-  const found = opsAt(log, killed.at);
+/** A rank that was killed because the time of its job was up. */
+export interface KilledRank {
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+  readonly afterMs: number;
+  readonly process: ProcessState | undefined;
+  /** Its status record at that time, which knows where its ops were called. */
+  readonly status?: RankStatus | undefined;
+}
+
+export function describeHang(rank: number, log: LoggedOps | undefined, killed: KilledRank): RankHang {
+  const { ops, last } = opsAt(log, killed.at);
+  const recorded = killed.status?.inFlight ?? [];
+  const siteOf = ({ group, seq }: LoggedOp) => recorded.find((op) => op.group === group && op.seq === seq)?.callSite;
+  const found = { ops: ops.map((op) => ({ ...op, callSite: siteOf(op) })), last };
   const where = whereText(found, "earlier") + stateText(killed.process, "was");
   const text = `rank ${rank} was killed after ${seconds(killed.afterMs)}: ${where}`;
   return { text, ...found, process: killed.process };

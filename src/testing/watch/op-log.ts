@@ -1,4 +1,4 @@
-import { readFileSync, rmdirSync, rmSync, writeFileSync } from "node:fs";
+import { readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { dirname } from "node:path";
 import { MAX_FAULTS } from "../fault.ts";
 
@@ -46,10 +46,12 @@ export function createOpLog(path: string): void {
 /** Removes the log if the process that reads it has died; the last of its ranks removes the folder, too. */
 export function removeOpLog(path: string): void {
   rmSync(path, { force: true });
+  const folder = dirname(path);
   try {
-    rmdirSync(dirname(path));
+    // Besides logs of other ranks there are only the status records.
+    if (readdirSync(folder).every((name) => name === "status")) rmSync(folder, { recursive: true, force: true });
   } catch {
-    // The logs of other ranks are still there.
+    // Another rank has removed it.
   }
 }
 

@@ -34,6 +34,8 @@ import {
 import type { RankNames } from "./arguments/rank-names.ts";
 import type { GroupHooks } from "./hooks/group-hooks.ts";
 
+/** How long a `wait()` that polls uses what it has read of the other ranks. */
+const LOOK_MS = 250;
 /** Errors that are kept for `destroyProcessGroup()`. */
 const MAX_KEPT_FAILURES = 100;
 
@@ -75,6 +77,7 @@ export class GroupWorks implements WorkOwner {
   readonly #status: GroupStatus | undefined;
   readonly #statuses: StatusOfRanks | undefined;
   readonly #explained = new WeakSet<DistError>();
+  #seen: { readonly at: number; readonly ranks: ReadonlyMap<number, RankStatus> } | undefined;
   readonly #warnings = new FailureWarnings();
   #failures: FailedWork[] = [];
   #inFlight = 0;
@@ -174,14 +177,24 @@ export class GroupWorks implements WorkOwner {
     const statuses = this.#statuses;
     if (statuses === undefined) return;
     this.#explained.add(error);
+    // After the loss of a rank, others that have not called a new op may just be slower.
+    const isLong = performance.now() - startedOf(work) >= LONG_WAIT_MS;
+    const isWait = error.code === "WAIT_TIMEOUT";
+    if (isWait && !isLong) return;
     const { name: group, rank, globalRanks } = this.#recorded;
     const { peers = [] } = error.details;
-    // After the loss of a rank, others that have not called a new op may just be slower.
-    const isLong = isLate || performance.now() - startedOf(work) >= LONG_WAIT_MS;
-    const turn = isLong ? statuses.own.turnOf(work) : 0;
+    const turn = isLate || isLong ? statuses.own.turnOf(work) : 0;
     const began = performance.timeOrigin + startedOf(work);
-    const { missing, text } = missingRanks({ group, rank, globalRanks, peers, turn, began }, statuses.ranks());
+    const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began };
+    const { missing, text } = missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
     if (text !== "") addToError(error, text, peers.length === 0 && missing.length > 0 ? { peers: missing } : {});
+  }
+
+  /** Reads the records, unless that was done this short a time ago: a program may poll with `wait({ timeout })`. */
+  #look(statuses: StatusOfRanks, withinMs: number): ReadonlyMap<number, RankStatus> {
+    const now = performance.now();
+    if (this.#seen === undefined || now - this.#seen.at > withinMs) this.#seen = { at: now, ranks: statuses.ranks() };
+    return this.#seen.ranks;
   }
 
   /** An error about one of the ops, for a failure in user code. */

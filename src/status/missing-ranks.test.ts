@@ -31,7 +31,15 @@ function status(rank: number, turn: number, terms: Partial<RankStatus> = {}): [n
   ];
 }
 
-const question = { group: "0", rank: 0, globalRanks: [0, 1, 2, 3], peers: [] as number[], turn: 5, began: at - 9_000 };
+const question = {
+  group: "0",
+  rank: 0,
+  globalRanks: [0, 1, 2, 3],
+  peers: [] as number[],
+  haveLeft: false,
+  turn: 5,
+  began: at - 9_000,
+};
 
 describe("the ranks that an op waits for", () => {
   test("are those that have not called it, whatever they do instead", () => {
@@ -56,13 +64,24 @@ describe("the ranks that an op waits for", () => {
   test("are also those that the backend names, by their ranks in the group", () => {
     const failed = op("allReduce", 5, { ended: at, hasFailed: true, callSite: "train.ts:9" });
     const { missing, text } = missingRanks(
-      { group: "0", rank: 0, globalRanks: [2, 7], peers: [1], turn: 0, began: at },
+      { group: "0", rank: 0, globalRanks: [2, 7], peers: [1], haveLeft: true, turn: 0, began: at },
       new Map([status(7, 5, { last: failed, process: "gone" })]),
     );
     expect(missing).toEqual([]);
     expect(text).toBe(
       'it waits for rank 1 (global rank 7) (pid 107): in no op; the last, allReduce #5 on group "0" (fake), failed 0 s ago, called at train.ts:9; its process has ended',
     );
+  });
+
+  test("that have left are described if they have ended or failed, since others say why they left", () => {
+    const left = { ...question, peers: [1], haveLeft: true, turn: 0 };
+    const last = op("broadcast", 4, { ended: at - 1_200 });
+    expect(missingRanks(left, new Map([status(1, 4, { last })])).text).toBe("");
+    expect(missingRanks(left, new Map([status(1, 4, { last, exitedAt: at - 500 })])).text).toEndWith(
+      "ended 1.2 s ago; its process exited 0.5 s ago",
+    );
+    expect(missingRanks(left, new Map()).text).toBe("");
+    expect(missingRanks({ ...left, turn: 5 }, new Map([status(1, 4)])).text).toContain("which has not called it");
   });
 
   test("may have no record", () => {

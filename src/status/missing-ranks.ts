@@ -10,6 +10,8 @@ export interface OverdueOp {
   readonly globalRanks: readonly number[];
   /** Ranks that the backend names. */
   readonly peers: readonly number[];
+  /** Whether they left, rather than are late: one that runs and has not failed has said why itself. */
+  readonly haveLeft: boolean;
   /** When the op began, in milliseconds since the epoch. */
   readonly began: number;
   /** Place of the op among the collectives that this rank has called on the group; 0 for a message, or if unknown. */
@@ -42,9 +44,16 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
     return op.turn > 0 && turn !== undefined && turn < op.turn;
   });
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
-  const named = [...new Set([...op.peers, ...missing])].filter(isMember).sort((a, b) => a - b);
+  const hasEnded = ({ process, exitedAt, last }: RankStatus) =>
+    process === "gone" || exitedAt !== undefined || last?.hasFailed === true;
+  const isToldOf = (rank: number) => {
+    const status = statusOf(rank);
+    return !op.haveLeft || (status !== undefined && hasEnded(status));
+  };
+  const named = [...new Set([...op.peers.filter(isToldOf), ...missing])].filter(isMember).sort((a, b) => a - b);
   if (named.length === 0) {
-    const isComplete = op.turn > 0 && others.length > 0 && others.every((rank) => turnOf(rank) !== undefined);
+    const isComplete =
+      !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => turnOf(rank) !== undefined);
     return { missing, text: isComplete ? "all other ranks have called it" : "" };
   }
   const now = performance.timeOrigin + performance.now();

@@ -525,7 +525,8 @@ export class ProcessGroup implements AsyncDisposable {
    */
   monitoredBarrier(options: Options.MonitoredBarrierCallOptions = NO_OPTIONS): Work<void> {
     const { table } = this.#pipelines.default;
-    const isMissing = !table.hasOp("monitoredBarrier") && table.hasOp("send") && table.hasOp("recv");
+    const hasMessages = table.has("send", "uint8") && table.has("recv", "uint8");
+    const isMissing = hasMessages && !table.hasOp("monitoredBarrier");
     return isMissing ? this.#monitoredBarrier(options) : this.#run("monitoredBarrier", options, undefined, undefined);
   }
 

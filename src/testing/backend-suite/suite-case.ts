@@ -44,6 +44,9 @@ export interface SuiteTerms {
 /** dtypes that the backend claims for an op, or for the op that it is composed of; undefined if it claims neither. */
 export function claimedFor({ ops }: Capabilities, op: Operation): readonly DType[] | undefined {
   const part = madeOf(op, (other) => ops[other] !== undefined);
+  // Made of messages with a byte each.
+  const hasBytes = (message: "send" | "recv") => ops[message]?.includes("uint8") === true;
+  if (op === "monitoredBarrier" && hasBytes("send") && hasBytes("recv")) return [];
   return ops[op] ?? (part && ops[part]);
 }
 

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
@@ -55,6 +55,21 @@ describeGloo("c10d run says what the ranks were doing", () => {
       ],
     });
     expect(foldersOf(id)).toEqual([]);
+  });
+
+  test.concurrent("and where their flight recorders are, if their group failed", async () => {
+    const id = `traces-${process.pid}`;
+    const run = (...more: string[]) => ["run", "-n", "3", "--rdzv-id", id, ...more, fixture("late.ts")];
+    const { exitCode, stderr } = await runCli(run("--log-dir", folder));
+    expect(exitCode).toBe(1);
+    const traces = join(folder, id, "attempt_0", "traces");
+    expect(stderr).toContain(`what the ranks called last: c10d trace ${traces}\n`);
+    const compared = await runCli(["trace", traces]);
+    expect(compared.exitCode).toBe(1);
+    expect(compared.stdout).toContain("group 0 (default_pg): rank 1 has not called broadcast #2");
+    const own = join(folder, "own");
+    await runCli(run("--log-dir", folder, "--env", `C10D_TRACE_DIR=${own}`));
+    expect(readdirSync(own)).toContain("trace_rank_0.json");
   });
 
   test.concurrent("at SIGQUIT, after which it goes on, and at SIGINT", async () => {

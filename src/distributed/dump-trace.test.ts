@@ -44,6 +44,26 @@ function failingJob(env: Record<string, string>) {
   return Bun.spawnSync([process.execPath, "-e", script], { env: { ...process.env, C10D_LOG_LEVEL: "warn", ...env } });
 }
 
+test("a group whose ranks made different calls, and which goes on, writes the flight recorder, too", () => {
+  const traces = join(folder, "desync");
+  const script = `
+    import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};
+    const error = () => new dist.DistBackendError("the calls differ", { code: "DESYNC" });
+    const container = dist.createContainer();
+    container.register(dist.BACKEND_MIDDLEWARE, { useValue: {
+      name: "differs",
+      create: () => () => (calls) => calls.map(() => dist.Work.rejected(error(), { opType: dist.OpType.BARRIER })),
+    } });
+    const store = new dist.HashStore();
+    const group = await dist.initProcessGroup({ backend: "fake", store, rank: 0, worldSize: 1, container });
+    await group.barrier().catch(() => {});
+    console.log(group.state);
+  `;
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", script], { env: { ...process.env, C10D_TRACE_DIR: traces } });
+  expect(stdout.toString()).toBe("OPEN\n");
+  expect(readdirSync(traces)).toEqual(["trace_rank_0.json"]);
+});
+
 describe("a group that fails writes the flight recorder", () => {
   test("to the files that the environment names, for this user alone, and says where", () => {
     const [traces, prefix] = [join(folder, "traces"), join(folder, "pickle_")];

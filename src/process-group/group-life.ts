@@ -10,35 +10,36 @@ import { userCodeFailure } from "./pipeline/user-code-failure.ts";
 /** How often a backend is asked whether it still has something in flight. */
 const LOOK_MS = 1_000;
 
+/** What a group is notified of. */
+export interface LifeEvents {
+  /** Before the ops in flight are aborted, possibly more than once. */
+  onFailing(reason: string, error?: DistError): void;
+  /** The ranks have made different calls. At debug level DETAIL the group goes on, as in PyTorch. */
+  onDesync(): void;
+  /** Once, when it has been closed. */
+  onClose(): Promise<void> | undefined;
+}
+
 /** State and shutdown of a group: open, failed, closed. */
 export class GroupLife {
   readonly #name: string;
   readonly #rank: number;
   readonly #pipelines: readonly Pipeline[];
   readonly #clock: Clock;
-  readonly #onClose: (() => Promise<void>) | undefined;
-  readonly #onFailing: (reason: string, error?: DistError) => void;
+  readonly #events: LifeEvents;
   #closing: Promise<void> | undefined;
 
-  /** @param onFailing Called before the ops in flight are aborted, possibly more than once. */
-  constructor(
-    name: string,
-    rank: number,
-    pipelines: readonly Pipeline[],
-    onFailing: (reason: string, error?: DistError) => void,
-    onClose?: () => Promise<void>,
-  ) {
+  constructor(name: string, rank: number, pipelines: readonly Pipeline[], events: LifeEvents) {
     this.#name = name;
     this.#rank = rank;
     this.#pipelines = pipelines;
     this.#clock = pipelines[0]?.clock ?? systemClock;
-    this.#onClose = onClose;
-    this.#onFailing = onFailing;
+    this.#events = events;
     for (const pipeline of pipelines) pipeline.onFailing = (reason, error) => this.#failing(reason, error);
   }
 
   #failing(reason: string, error?: DistError): void {
-    if (this.#closing === undefined) this.#onFailing(reason, error);
+    if (this.#closing === undefined) this.#events.onFailing(reason, error);
   }
 
   /** OPEN while all its backends are open. */
@@ -65,6 +66,7 @@ export class GroupLife {
 
   /** An op has failed: if the group failed with it, middleware may hold Works that nothing else will end. */
   onFailure(error: DistError | undefined): void {
+    if (error?.code === "DESYNC") this.#events.onDesync();
     if (error !== undefined && this.state === "FAILED") this.#failing(error.message, error);
     for (const pipeline of this.#pipelines) {
       if (pipeline.state === "FAILED") pipeline.endHeld("the group has failed", error);
@@ -140,7 +142,7 @@ export class GroupLife {
   async #close(): Promise<void> {
     const ends = await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.close()));
     // A backend that fails to close must not keep the rank in a world that no longer exists.
-    throwFirst([...ends, ...(await Promise.allSettled([this.#onClose?.()]))]);
+    throwFirst([...ends, ...(await Promise.allSettled([this.#events.onClose()]))]);
   }
 }
 

@@ -121,7 +121,8 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #life: GroupLife;
   readonly #hooks: GroupHooks;
   readonly #logger: Logger | undefined;
-  #isDumped = false;
+  /** Why the flight recorder has been written so far. */
+  readonly #dumps = new Set<string>();
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
@@ -154,19 +155,22 @@ export class ProcessGroup implements AsyncDisposable {
     // Not the group itself, which the recorder would keep alive after its end.
     const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends });
     this.#hooks = new GroupHooks({ name, rank, globalRanks }, logger);
-    const onFailing = (reason: string, error?: DistError) => {
-      this.#hooks.aborting(reason, error);
-      if (error !== undefined) this.#dump(recorder);
-    };
     const own = status?.record.group({
       ...{ name, rank },
       size: globalRanks.length,
       backends: pipelines.map(({ plugin }) => plugin.name),
     });
-    this.#life = new GroupLife(name, rank, pipelines, onFailing, async () => {
-      recorder.removeGroup(recorded);
-      own?.close();
-      await onClose?.();
+    this.#life = new GroupLife(name, rank, pipelines, {
+      onFailing: (reason, error) => {
+        this.#hooks.aborting(reason, error);
+        if (error !== undefined) this.#dump(recorder, "it has failed");
+      },
+      onDesync: () => this.#dump(recorder, "its ranks have made different calls"),
+      onClose: () => {
+        recorder.removeGroup(recorded);
+        own?.close();
+        return onClose?.();
+      },
     });
     const statuses = own && { own, ranks: () => status?.ranks() ?? new Map() };
     this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, this.#hooks, statuses);
@@ -319,11 +323,11 @@ export class ProcessGroup implements AsyncDisposable {
     });
   }
 
-  /** Writes the flight recorder to the files that the environment names, once: the group has failed. */
-  #dump(recorder: FlightRecorder): void {
-    if (this.#isDumped) return;
-    this.#isDumped = true;
-    const where = `group "${this.name}" (rank ${this.rank}) has failed`;
+  /** Writes the flight recorder to the files that the environment names, once for each reason. */
+  #dump(recorder: FlightRecorder, reason: string): void {
+    if (this.#dumps.has(reason)) return;
+    this.#dumps.add(reason);
+    const where = `group "${this.name}" (rank ${this.rank}): ${reason}`;
     try {
       const paths = recorder.writeFiles(this.globalRanks[this.rank] ?? this.rank);
       if (paths.length > 0) this.#logger?.warn(`${where}; the flight recorder is in ${paths.join(" and ")}`);

@@ -1,5 +1,6 @@
+import { existsSync } from "node:fs";
 import { hostname } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import * as Data from "effect/Data";
 import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
@@ -204,6 +205,12 @@ class Attempt {
     return logs && attemptFolder(logs.folder, this.job.nodes.runId, this.number);
   }
 
+  /** Where the ranks write their flight recorders when their group fails. */
+  get #tracesFolder(): string | undefined {
+    const folder = this.#logFolder;
+    return folder && resolve(folder.base, ...folder.below, "traces");
+  }
+
   /** @throws DistError when the program cannot be started. */
   #spawn(local: number, place: JobPlace, logs: Partial<Record<OutputStream, LogFile>>): RankProcess {
     const { options, output } = this.job;
@@ -217,7 +224,7 @@ class Attempt {
       command: options.command,
       env: {
         ...process.env,
-        ...defaultEnvironment(processEnvironment(), colourDepth),
+        ...defaultEnvironment(processEnvironment(), colourDepth, this.#tracesFolder),
         ...options.env,
         ...rankEnvironment(local, place),
       },
@@ -272,6 +279,7 @@ class Attempt {
         killed,
         node: nodes.count > 1 ? nodes.node : undefined,
         logs: this.#logFolder && join(this.#logFolder.base, ...this.#logFolder.below),
+        traces: written(this.#tracesFolder),
       });
       yield* Effect.promise(() =>
         Promise.all([
@@ -366,3 +374,8 @@ const failIfRankFails = Effect.fnUntraced(function* (rank: RankProcess) {
   const exit = yield* Effect.promise(() => rank.exited);
   if (isFailure(exit)) yield* new RankFailed({ rank, exit });
 });
+
+/** The folder, if something was written to it. */
+function written(folder: string | undefined): string | undefined {
+  return folder !== undefined && existsSync(folder) ? folder : undefined;
+}

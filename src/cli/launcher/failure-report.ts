@@ -30,6 +30,8 @@ export interface EndReport extends StoppedRanks {
   readonly node: number | undefined;
   /** Folder of the ranks' log files, if there are any. */
   readonly logs: string | undefined;
+  /** Folder of the flight recorders that ranks wrote, if any did. */
+  readonly traces?: string | undefined;
 }
 
 /** The block that ends the output of a failed attempt. */
@@ -69,6 +71,7 @@ function failureReport(verdict: RankVerdict, report: EndReport): string {
     lines.push(verdict.stderrSeen ? "it wrote nothing to stderr" : "its output is above");
   }
   if (report.logs !== undefined) lines.push(`log files: ${report.logs}`);
+  if (report.traces !== undefined) lines.push(`what the ranks called last: c10d trace ${report.traces}`);
   return `\n${lines.join("\n")}\n`;
 }
 

@@ -78,11 +78,19 @@ export function parseEnvFlags(flags: readonly string[]): Record<string, string> 
   return Object.fromEntries(pairs);
 }
 
-/** Variables that every rank gets unless the user sets them: one thread each, and the colours of the terminal. */
-export function defaultEnvironment(env: Environment, colourDepth: number): Record<string, string> {
+/**
+ * Variables that every rank gets unless the user sets them: one thread each, the colours of the terminal, and where to
+ * write its flight recorder.
+ */
+export function defaultEnvironment(
+  env: Environment,
+  colourDepth: number,
+  traces: string | undefined,
+): Record<string, string> {
   const defaults: Record<string, string> = {};
   if (env.OMP_NUM_THREADS === undefined) defaults.OMP_NUM_THREADS = "1";
   const level = colourDepth >= 24 ? 3 : colourDepth >= 8 ? 2 : colourDepth >= 4 ? 1 : 0;
   if (level > 0 && env.NO_COLOR === undefined && env.FORCE_COLOR === undefined) defaults.FORCE_COLOR = String(level);
+  if (traces !== undefined && env.C10D_TRACE_DIR === undefined) defaults.C10D_TRACE_DIR = traces;
   return defaults;
 }

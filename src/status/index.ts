@@ -3,7 +3,7 @@ export { type MissingRanks, missingRanks, type OverdueOp } from "./missing-ranks
 export { callCodes } from "./op-codes.ts";
 export { newJobId, OwnStatus, type OwnStatusPlan } from "./own-status.ts";
 export { type ProcessState, processStart, processState } from "./process-state.ts";
-export type { GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+export type { GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
 export { parseStatuses, statusesText, writeReported } from "./reported-statuses.ts";
 export {
   type JobStatus,
@@ -12,6 +12,7 @@ export {
   type LaunchedJobInfo,
   readJob,
   readJobs,
+  readRecords,
   readStatuses,
   removeJob,
   sweepJobs,

@@ -55,6 +55,8 @@ export interface RankStatus {
   /** The op that ended last. */
   readonly last: OpStatus | undefined;
   readonly lastFailed: OpStatus | undefined;
+  /** Message of its error, maybe cut off. */
+  readonly lastError?: string | undefined;
   /** Number of ops called so far. */
   readonly begun: number;
   readonly failed: number;
@@ -64,4 +66,15 @@ export interface RankStatus {
   readonly at: number;
   /** When another host reported it, by the clock of this one; undefined if it was read here. */
   readonly reportedAt?: number | undefined;
+}
+
+/** An op with its number among the ops of its record. */
+export interface RecordedOp extends OpStatus {
+  readonly number: number;
+}
+
+/** All that a status record says. */
+export interface RankRecord extends RankStatus {
+  /** Ops in flight, and the last that have ended, by number: 64 at most. */
+  readonly ops: readonly RecordedOp[];
 }

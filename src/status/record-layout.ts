@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0001;
+export const RECORD_LAYOUT = 0xc10d_0002;
 
 /** Words of the header. */
 export const Header = {
@@ -32,11 +32,14 @@ export const Header = {
   /** When the process exited without closing its groups; 0 before. */
   exitedAt: 13,
   textLength: 14,
+  /** Length of the text of the error of the op that failed last. */
+  errorLength: 15,
 } as const;
 
-const HEADER_WORDS = 80;
 /** Text of the header: host, pid namespace and program, a line each. */
-export const HEADER_TEXT = { at: 16, bytes: (HEADER_WORDS - 16) * 8 } as const;
+export const HEADER_TEXT = { at: 16, bytes: 64 * 8 } as const;
+export const ERROR_TEXT = { at: 80, bytes: 64 * 8 } as const;
+const HEADER_WORDS = 144;
 
 /** Words of a group. */
 export const Group = {

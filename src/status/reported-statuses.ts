@@ -66,6 +66,7 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
     pending: number(value.pending),
     last: isFields(value.last) ? op(value.last) : undefined,
     lastFailed: isFields(value.lastFailed) ? op(value.lastFailed) : undefined,
+    lastError: value.lastError === undefined ? undefined : text(value.lastError),
     begun: number(value.begun),
     failed: number(value.failed),
     bytes: number(value.bytes),

@@ -3,9 +3,9 @@ import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createOwnFolder, type FolderFinding, ownFolder } from "../files/index.ts";
 import { processState } from "./process-state.ts";
-import type { RankStatus } from "./rank-status.ts";
+import type { RankRecord, RankStatus } from "./rank-status.ts";
 import { REPORTED_FILE } from "./reported-statuses.ts";
-import { readStatus } from "./status-reader.ts";
+import { readRecord, readStatus } from "./status-reader.ts";
 
 /** A folder that nobody uses is removed when it is this old: its job may be starting. */
 const SWEEP_AFTER_MS = 60_000;
@@ -54,6 +54,13 @@ export function readStatuses(folder: string): RankStatus[] {
   return recordsIn(folder)
     .flatMap((path) => readStatus(path) ?? [])
     .sort((a, b) => a.rank - b.rank);
+}
+
+/** The same with all ops that the records still have. */
+export function readRecords(folder: string): RankRecord[] {
+  return recordsIn(folder)
+    .flatMap((path) => readRecord(path) ?? [])
+    .sort((a, b) => a.rank - b.rank || a.thread - b.thread);
 }
 
 function recordsIn(folder: string): string[] {

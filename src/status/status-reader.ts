@@ -1,8 +1,9 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { opOfCode } from "./op-codes.ts";
 import { pidNamespace, processState } from "./process-state.ts";
-import type { GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+import type { GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
 import {
+  ERROR_TEXT,
   GROUP_TEXT,
   GROUPS,
   Group,
@@ -24,6 +25,16 @@ const decoder = new TextDecoder();
 
 /** Reads the record of a rank; undefined if there is none, or another user's. The rank may be writing it meanwhile. */
 export function readStatus(path: string): RankStatus | undefined {
+  return readSnapshot(path)?.status();
+}
+
+/** {@link readStatus} with all ops that the record still has. */
+export function readRecord(path: string): RankRecord | undefined {
+  const snapshot = readSnapshot(path);
+  return snapshot && { ...snapshot.status(), ops: snapshot.ops() };
+}
+
+function readSnapshot(path: string): Snapshot | undefined {
   let file: number;
   try {
     file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
@@ -37,7 +48,7 @@ export function readStatus(path: string): RankStatus | undefined {
       // Three copies: see record-layout.ts.
       const snapshot = new Snapshot(copy(file), copy(file), copy(file));
       if (!snapshot.isRecord) return undefined;
-      if (snapshot.isWhole || reads === MAX_READS) return snapshot.status();
+      if (snapshot.isWhole || reads === MAX_READS) return snapshot;
     }
   } catch {
     return undefined;
@@ -83,10 +94,7 @@ class Snapshot {
     ).split("\n");
     const origin = this.#at(Header.timeOrigin);
     const pid = this.#at(Header.pid);
-    const groups = new Map(
-      Array.from({ length: GROUPS }, (_, i) => groupAt(i)).map((at) => [this.#at(at + Group.number), at]),
-    );
-    groups.delete(0);
+    const groups = this.#groups();
     const op = (at: number) => this.#op(at, origin, groups);
     const numbered = (place: number): OpStatus | undefined => {
       const at = slots[this.#at(place) - 1];
@@ -110,11 +118,27 @@ class Snapshot {
       pending: Math.max(0, this.#at(Header.begun) - this.#at(Header.ended)),
       last: numbered(Header.last),
       lastFailed: numbered(Header.lastFailed),
+      lastError: this.#text(Header.errorLength, ERROR_TEXT.at, ERROR_TEXT.bytes) || undefined,
       begun: this.#at(Header.begun),
       failed: this.#at(Header.failed),
       bytes: this.#at(Header.bytes),
       at: performance.timeOrigin + performance.now(),
     };
+  }
+
+  ops(): RecordedOp[] {
+    const origin = this.#at(Header.timeOrigin);
+    const groups = this.#groups();
+    return slots
+      .filter((at) => this.#isStable(at) && this.#at(at + Slot.state) !== SlotState.free)
+      .map((at) => ({ number: this.#at(at + Slot.number), ...this.#op(at, origin, groups) }))
+      .sort((a, b) => a.number - b.number);
+  }
+
+  /** Where each group is, by its number. */
+  #groups(): ReadonlyMap<number, number> {
+    const places = Array.from({ length: GROUPS }, (_, i) => groupAt(i));
+    return new Map(places.map((at) => [this.#at(at + Group.number), at] as const).filter(([number]) => number > 0));
   }
 
   #group(at: number): GroupStanding {

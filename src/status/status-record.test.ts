@@ -7,7 +7,7 @@ import { captureCallSite, DistError } from "../errors/index.ts";
 import { serveBlocked, Work } from "../work/index.ts";
 import type { GroupStatus } from "./group-status.ts";
 import { GROUPS, SLOTS, Slot, slotAt } from "./record-layout.ts";
-import { readStatus } from "./status-reader.ts";
+import { readRecord, readStatus } from "./status-reader.ts";
 import { StatusRecord } from "./status-record.ts";
 
 let folder: string;
@@ -73,7 +73,20 @@ describe("a record", () => {
       inFlight: [{ op: "recv" }],
       last: { seq: 8, hasFailed: false, callSite: undefined },
       lastFailed: { seq: 7, hasFailed: true, callSite: expect.stringMatching(/status-record\.test\.ts:\d+:\d+$/) },
+      lastError: "no",
     });
+  });
+
+  test("keeps the ops that have ended until their places are taken", () => {
+    expect(readRecord(path)?.ops).toEqual([]);
+    for (let seq = 1; seq <= SLOTS + 5; seq++) {
+      const work = pending(seq);
+      const slot = begin(work);
+      if (seq !== SLOTS) group.end(slot, work, performance.now(), false);
+    }
+    const ops = readRecord(path)?.ops ?? [];
+    expect(ops.map(({ number }) => number)).toEqual(Array.from({ length: SLOTS }, (_, i) => i + 6));
+    expect(ops.filter(({ ended }) => ended === undefined)).toMatchObject([{ number: SLOTS, seq: SLOTS, turn: SLOTS }]);
   });
 
   test("gets the number of an op that is known only later, and where it was called after 100 ms", async () => {

@@ -4,10 +4,11 @@ import { threadId } from "node:worker_threads";
 import { type CallSite, lineOf } from "../errors/index.ts";
 import { programFile } from "../files/index.ts";
 import { startTimer, type Timer } from "../time/index.ts";
-import { hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
+import { failureOf, hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
 import { GroupStatus } from "./group-status.ts";
 import { pidNamespace, processStart } from "./process-state.ts";
 import {
+  ERROR_TEXT,
   GROUP_TEXT,
   GROUPS,
   Group,
@@ -161,7 +162,10 @@ export class StatusRecord {
     if (slot < 0) return;
     const at = slotAt(slot);
     if (words[at + Slot.seq] === -1) words[at + Slot.seq] = numberOf(work);
-    if (hasFailed) this.#publish(slot, work);
+    if (hasFailed) {
+      this.#publish(slot, work);
+      this.#writeText(Header.errorLength, ERROR_TEXT.at, ERROR_TEXT.bytes, failureOf(work)?.message ?? "");
+    }
     this.#works[slot] = undefined;
     this.#callSites[slot] = undefined;
     words[at + Slot.ended] = ended;

@@ -6,6 +6,8 @@ export interface Flag extends ParseArgsOptionDescriptor {
   readonly description: string;
   /** Placeholder of the value in the usage text. */
   readonly value?: string;
+  /** Its value if it is given without one, which otherwise follows after `=`. */
+  readonly implied?: string;
 }
 
 export type Flags = Readonly<Record<string, Flag>>;
@@ -54,7 +56,7 @@ export function defineCommand<const F extends Flags>(definition: CommandDefiniti
       if (definition.program === undefined && program.length > 0) {
         throw new InvalidArgumentError(`unexpected argument ${JSON.stringify(program[0])}`, { argument: program[0] });
       }
-      const { values, positionals } = parseFlags(definition.flags, own);
+      const { values, positionals } = parseFlags(definition.flags, withImplied(definition.flags, own));
       return definition.run(values, hasOperands ? positionals : program);
     },
   };
@@ -85,9 +87,16 @@ function parseFlags<F extends Flags>(flags: F, args: readonly string[]): ReturnT
 }
 
 function splitAtProgram(flags: Flags, args: readonly string[]): [own: readonly string[], program: readonly string[]] {
+  // What follows such a flag is not its value.
+  const options = Object.fromEntries(
+    Object.entries(flags).map(([name, flag]) => [
+      name,
+      flag.implied === undefined ? flag : { type: "boolean" as const },
+    ]),
+  );
   const { tokens } = parseArgs({
     args: [...args],
-    options: flags,
+    options,
     strict: false,
     tokens: true,
     allowPositionals: true,
@@ -97,9 +106,21 @@ function splitAtProgram(flags: Flags, args: readonly string[]): [own: readonly s
   return [args.slice(0, end.index), args.slice(end.kind === "positional" ? end.index : end.index + 1)];
 }
 
+function withImplied(flags: Flags, args: readonly string[]): string[] {
+  return args.map((arg) => {
+    const implied = arg.startsWith("--") ? flags[arg.slice(2)]?.implied : undefined;
+    return implied === undefined ? arg : `${arg}=${implied}`;
+  });
+}
+
+function valueText({ value, implied }: Flag): string {
+  if (value === undefined) return "";
+  return implied === undefined ? ` ${value}` : `[=${value}]`;
+}
+
 function usage(definition: CommandDefinition<Flags>): string {
   const rows: [string, string][] = Object.entries(definition.flags).map(([name, flag]) => [
-    `${flag.short === undefined ? "    " : `-${flag.short}, `}--${name}${flag.value === undefined ? "" : ` ${flag.value}`}`,
+    `${flag.short === undefined ? "    " : `-${flag.short}, `}--${name}${valueText(flag)}`,
     flag.default === undefined ? flag.description : `${flag.description} (default: ${flag.default})`,
   ]);
   rows.push(["-h, --help", "print this text"]);

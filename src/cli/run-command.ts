@@ -3,6 +3,7 @@ import { defineCommand } from "./command.ts";
 import { jobSecret } from "./job-secret.ts";
 import type { JobOptions } from "./launcher/job-options.ts";
 import { parseEnvFlags } from "./launcher/rank-environment.ts";
+import { parsePort } from "./port.ts";
 import {
   masterPlace,
   parseCount,
@@ -87,6 +88,13 @@ export const runCommand = defineCommand({
     },
     tee: { type: "boolean", description: "also print what goes to --log-dir" },
     json: { type: "boolean", description: "print events as JSON lines; the ranks' output goes to stderr" },
+    dashboard: {
+      type: "string",
+      value: "<port>",
+      implied: "0",
+      description:
+        "serve a page that shows what the ranks are doing, to this user on this host; its address is printed",
+    },
     "no-prefix": { type: "boolean", description: "print the lines of the ranks without [rank N]" },
     "no-bun": {
       type: "boolean",
@@ -136,6 +144,7 @@ export const runCommand = defineCommand({
       logs: parseLogs(values["log-dir"], values.redirects),
       tee: parseTee(values.tee ?? false, values["log-dir"]),
       json: values.json ?? false,
+      dashboardPort: values.dashboard === undefined ? undefined : parsePort("dashboard", values.dashboard),
     };
     const { launch } = await import("./launcher/launch.ts");
     return launch(options);

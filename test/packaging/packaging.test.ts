@@ -58,6 +58,7 @@ describe("the package", () => {
     expect(packed).toContain("native/c10d.h");
     expect(packed).toContain("native/engine/transport.h");
     expect(packed).toContain("src/testing/backend-suite/rank.ts");
+    expect(packed).toContain("src/cli/dashboard/page/index.html");
     const bytes = packed.reduce((sum, path) => sum + Bun.file(join(unpacked, path)).size, 0);
     const compressed = Bun.file(join(folder, tarball)).size;
     console.log(`package: ${packed.length} files, ${bytes >> 10} KiB, packed ${compressed >> 10} KiB`);

@@ -9,7 +9,9 @@ import {
   jobFolder,
   type LaunchedJobInfo,
   processStart,
+  type RankRecord,
   type RankStatus,
+  readRecords,
   readStatuses,
   removeJob,
   statusText,
@@ -77,6 +79,11 @@ export class AttemptStatus implements Disposable {
     return this.folder === undefined ? [] : readStatuses(this.folder);
   }
 
+  /** The same with all ops that the records still have. */
+  records(): readonly RankRecord[] {
+    return this.folder === undefined ? [] : readRecords(this.folder);
+  }
+
   /** Leaves what other nodes report for the ranks here. */
   tell(others: readonly RankStatus[]): void {
     try {
@@ -122,12 +129,13 @@ export class AttemptStatus implements Disposable {
   }
 }
 
-function lineOf(status: RankStatus, end: string): string {
+/** What a rank was doing; `end` tells how it has ended. */
+export function lineOf(status: RankStatus, end: string): string {
   // How it ended is known better than that it has.
   const shown = end === "" ? status : { ...status, process: undefined, exitedAt: undefined };
   return `rank ${status.rank} (pid ${status.pid}): ${end}${statusText(shown)}`;
 }
 
-function endText({ signal, exitCode }: RankExit): string {
+export function endText({ signal, exitCode }: RankExit): string {
   return signal === undefined ? `exited with code ${exitCode}` : `ended by ${signal}`;
 }

@@ -8,6 +8,7 @@ import type * as Scope from "effect/Scope";
 import { processEnvironment } from "../../environment/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
 import { newSecret } from "../../store/tcp/store-secret.ts";
+import type { Dashboard } from "../dashboard/dashboard.ts";
 import { AttemptStatus, type StatusReport } from "./attempt-status.ts";
 import { isFailure } from "./exit-code.ts";
 import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
@@ -33,6 +34,7 @@ export interface Job {
   readonly signals: Queue.Queue<NodeJS.Signals>;
   /** When the job times out, on the clock of `performance.now()`. */
   readonly deadline: number;
+  readonly dashboard: Dashboard | undefined;
 }
 
 /** How long the launcher waits for the rank that caused a failure when the first one to end blames a peer. */
@@ -79,6 +81,7 @@ class Attempt {
       Effect.catchTags({
         RankFailed: ({ rank, exit }) => {
           this.#atFailure = this.#status?.report(this.#ranks);
+          this.job.dashboard?.look();
           return this.#culprit(rank, exit).pipe(Effect.flatMap((verdict) => this.#end(verdict)));
         },
         Ended: ({ verdict }) => this.#end(verdict),
@@ -161,11 +164,16 @@ class Attempt {
       const answering = new AbortController();
       void nodes.answerStatus(this.number, own, answering.signal);
       const ask = () => nodes.askStatus(this.number);
+      const view = this.job.dashboard?.watch({
+        ...{ attempt: this.number, records: () => status.records(), started: () => this.#ranks },
+        ask: nodes.count > 1 ? ask : undefined,
+      });
       const watch = nodes.count > 1 ? new StallWatch({ own, ask, tell: (others) => status.tell(others) }) : undefined;
       const close = () => {
         process.off("SIGQUIT", onQuit);
         answering.abort();
         watch?.[Symbol.dispose]();
+        view?.[Symbol.dispose]();
         status[Symbol.dispose]();
       };
       return { folder: status.folder, close };
@@ -265,7 +273,8 @@ class Attempt {
   /** Ends the attempt on this node: agrees with the other nodes on the cause, stops the ranks and reports. */
   #end(found: Verdict): Effect.Effect<Verdict> {
     return Effect.gen({ self: this }, function* () {
-      const { nodes, output, events, signals } = this.job;
+      const { nodes, output, events, signals, dashboard } = this.job;
+      dashboard?.freeze();
       const status = this.#atFailure ?? this.#status?.report(this.#ranks);
       const verdict = yield* Effect.promise(() => nodes.announce(this.number, found));
       const { stopped, killed } = yield* this.#stop(
@@ -281,6 +290,7 @@ class Attempt {
         logs: this.#logFolder && join(this.#logFolder.base, ...this.#logFolder.below),
         traces: written(this.#tracesFolder),
       });
+      dashboard?.report(`${report}${status?.text ?? ""}`);
       yield* Effect.promise(() =>
         Promise.all([
           output.note(report).then(() => this.#report(status, "")),

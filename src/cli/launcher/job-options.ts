@@ -35,4 +35,6 @@ export interface JobOptions {
   readonly tee: boolean;
   /** Whether standard output carries events, and the ranks' output goes to standard error. */
   readonly json: boolean;
+  /** Port of the dashboard on the loopback interface, 0 for a free one; undefined for none. */
+  readonly dashboardPort: number | undefined;
 }

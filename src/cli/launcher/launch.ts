@@ -2,6 +2,7 @@ import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import { isLoopback } from "../../store/tcp/host-address.ts";
+import type { Dashboard } from "../dashboard/dashboard.ts";
 import { type Job, runAttempt } from "./attempt.ts";
 import { signalExitCode } from "./exit-code.ts";
 import { incomingSignals } from "./incoming-signals.ts";
@@ -30,9 +31,13 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
   );
   const events = new JobEvents(options.json ? stdout : undefined);
   const deadline = startedAt + options.timeoutMs;
+  const dashboard = yield* openDashboard(options, output);
   const nodes = yield* meetNodes(options, output).pipe(Effect.raceFirst(Queue.take(signals)));
   if (typeof nodes === "string") return signalExitCode(nodes);
-  const job: Job = { options, nodes, output, events, signals, deadline };
+  const { command, nnodes, ranksPerNode } = options;
+  const worldSize = nodes.count * ranksPerNode;
+  dashboard?.start({ id: nodes.runId, command, worldSize, node: nodes.node, nnodes, startedAt: Date.now() });
+  const job: Job = { options, nodes, output, events, signals, deadline, dashboard };
   for (let attempt = 0; ; attempt++) {
     const verdict = yield* Effect.scoped(runAttempt(job, attempt)).pipe(
       Effect.tapCause(() => Effect.promise(() => announceCrash(nodes, attempt))),
@@ -42,6 +47,7 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
       continue;
     }
     const exitCode = verdict === undefined ? 0 : verdictExitCode(verdict);
+    yield* Effect.promise(() => Promise.resolve(dashboard?.end(exitCode)));
     // Waits until the other nodes know the verdict, too.
     yield* Effect.promise(() => nodes.leave());
     const elapsedMs = performance.now() - startedAt;
@@ -50,6 +56,19 @@ const runJob = Effect.fnUntraced(function* (options: JobOptions) {
     );
     return exitCode;
   }
+});
+
+/** Before ranks start, so that a port in use is an error; undefined if it is not wanted. */
+const openDashboard = Effect.fnUntraced(function* ({ dashboardPort: port }: JobOptions, output: JobOutput) {
+  if (port === undefined) return undefined;
+  const open = async (): Promise<Dashboard> => {
+    const { Dashboard } = await import("../dashboard/dashboard.ts");
+    const onFault = (text: string) => void output.note(`c10d run: the dashboard: ${text}\n`);
+    const dashboard = await Dashboard.open({ port, onFault });
+    await output.note(`c10d run: dashboard: ${dashboard.url}\n`);
+    return dashboard;
+  };
+  return yield* Effect.acquireRelease(Effect.promise(open), (dashboard) => Effect.promise(() => dashboard.close()));
 });
 
 /** The nodes of the job, once all have joined; on node 0 their store ends with the scope. */

@@ -62,11 +62,11 @@ export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | u
       oldest === undefined
         ? last === undefined
           ? "none yet"
-          : `after ${nameOf(last)}`
+          : `after ${last.hasFailed ? "failed " : ""}${nameOf(last)}`
         : nameOf(oldest) + more(pending),
       since,
-      rates === undefined ? "" : count(rates.opsPerSecond),
-      rates === undefined ? "" : bytes(rates.bytesPerSecond),
+      rates === undefined ? "" : countText(rates.opsPerSecond),
+      rates === undefined ? "" : bytesText(rates.bytesPerSecond),
       shown?.callSite ?? "",
     ],
     isMissing,
@@ -80,20 +80,21 @@ function nameOf({ op, seq, group, peer }: OpStatus): string {
 
 const more = (pending: number): string => (pending > 1 ? `, ${pending - 1} more` : "");
 
-function stateOf({ process, exitedAt, pending }: RankStatus): string {
+/** What the process of a rank does, in a word or two. */
+export function stateOf({ process, exitedAt, pending }: RankStatus): string {
   if (process === "gone" || exitedAt !== undefined) return "ended";
   if (process === "stopped") return "stopped";
   if (pending > 0) return "in op";
   return process === "running" ? "running" : "idle";
 }
 
-function count(perSecond: number): string {
+export function countText(perSecond: number): string {
   return perSecond < 10 && perSecond > 0 ? perSecond.toFixed(1) : Math.round(perSecond).toLocaleString("en");
 }
 
 const units = ["B", "kB", "MB", "GB", "TB"] as const;
 
-function bytes(perSecond: number): string {
+export function bytesText(perSecond: number): string {
   let [value, unit] = [perSecond, 0];
   while (value >= 1_000 && unit < units.length - 1) {
     value /= 1_000;

@@ -1,0 +1,29 @@
+import { join } from "node:path";
+
+/** What the server sends for a path below the token. */
+export interface PageFile {
+  readonly body: string;
+  readonly type: string;
+}
+
+const folder = join(import.meta.dir, "page");
+const types = { html: "text/html", css: "text/css", svg: "image/svg+xml", ts: "text/javascript" } as const;
+const names = [
+  ...["index.html", "style.css", "icon.svg"],
+  ...["connection", "element", "main", "op-kinds", "op-lanes", "problem-list", "rank-table", "shortcuts", "tabs"].map(
+    (name) => `${name}.ts`,
+  ),
+  ...["time-window", "timeline", "timeline-drawing"].map((name) => `${name}.ts`),
+];
+
+/** Reads the page from the package, once; browsers get its TypeScript as JavaScript. By path; the page itself is "". */
+export async function pageFiles(): Promise<ReadonlyMap<string, PageFile>> {
+  const transpiler = new Bun.Transpiler({ loader: "ts", target: "browser" });
+  const files = names.map(async (name) => {
+    const text = await Bun.file(join(folder, name)).text();
+    const ending = name.slice(name.lastIndexOf(".") + 1) as keyof typeof types;
+    const body = ending === "ts" ? transpiler.transformSync(text) : text;
+    return [name === "index.html" ? "" : name, { body, type: `${types[ending]}; charset=utf-8` }] as const;
+  });
+  return new Map(await Promise.all(files));
+}

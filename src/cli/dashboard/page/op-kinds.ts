@@ -1,0 +1,37 @@
+/** Kinds of ops that look the same in the timeline. */
+export type OpKind = "reduce" | "gather" | "scatter" | "exchange" | "barrier" | "message";
+
+export type Pattern = "plain" | "rising" | "falling" | "crossed" | "upright" | "level";
+
+export interface KindLook {
+  readonly letter: string;
+  readonly name: string;
+  /** Tells it from others where colours do not. */
+  readonly pattern: Pattern;
+}
+
+export const kindLooks: Readonly<Record<OpKind, KindLook>> = {
+  reduce: { letter: "R", name: "reduce", pattern: "plain" },
+  gather: { letter: "G", name: "gather", pattern: "rising" },
+  scatter: { letter: "B", name: "broadcast, scatter", pattern: "falling" },
+  exchange: { letter: "A", name: "all-to-all", pattern: "crossed" },
+  barrier: { letter: "|", name: "barrier", pattern: "upright" },
+  message: { letter: "M", name: "message", pattern: "level" },
+};
+
+/** Beginnings of names, of which the first that fits counts. */
+const beginnings: readonly (readonly [string, OpKind])[] = [
+  ["send", "message"],
+  ["recv", "message"],
+  ["allGather", "gather"],
+  ["gather", "gather"],
+  ["allToAll", "exchange"],
+  ["broadcast", "scatter"],
+  ["scatter", "scatter"],
+  ["barrier", "barrier"],
+  ["monitoredBarrier", "barrier"],
+];
+
+export function kindOf(op: string): OpKind {
+  return beginnings.find(([beginning]) => op.startsWith(beginning))?.[1] ?? "reduce";
+}

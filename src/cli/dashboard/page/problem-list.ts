@@ -1,0 +1,83 @@
+import { element, setAttribute, setLines, setText } from "./element.ts";
+import type { EndView, ProblemKind, ProblemView } from "./snapshot.ts";
+
+const names: Readonly<Record<ProblemKind, string>> = {
+  missing: "late",
+  slow: "slow",
+  desync: "desync",
+  failed: "failed",
+  ended: "ended",
+};
+
+interface Item {
+  readonly line: HTMLLIElement;
+  readonly title: HTMLElement;
+  readonly detail: HTMLElement;
+  view: ProblemView;
+}
+
+/** The list of what is wrong, and how the job ended. */
+export class ProblemList {
+  readonly #list = element("#problems ol", HTMLOListElement);
+  readonly #empty = element("#problems .empty", HTMLElement);
+  readonly #end = element("#end", HTMLElement);
+  readonly #items = new Map<string, Item>();
+  readonly #onChoose: (problem: ProblemView) => void;
+
+  /** @param onChoose A problem is to be shown in the timeline. */
+  constructor(onChoose: (problem: ProblemView) => void) {
+    this.#onChoose = onChoose;
+  }
+
+  /** Returns those that are new. */
+  show(problems: readonly ProblemView[], end: EndView | undefined): readonly ProblemView[] {
+    this.#empty.hidden = problems.length > 0 || end !== undefined;
+    const ids = new Set(problems.map(({ id }) => id));
+    for (const [id, { line }] of this.#items) {
+      if (ids.has(id)) continue;
+      line.remove();
+      this.#items.delete(id);
+    }
+    const fresh: ProblemView[] = [];
+    let before: Element | undefined;
+    for (const view of problems) {
+      const known = this.#items.get(view.id);
+      if (known === undefined) fresh.push(view);
+      const item = known ?? this.#add(view);
+      item.view = view;
+      setText(item.title, view.title);
+      setLines(item.detail, view.detail);
+      const place = before === undefined ? this.#list.firstElementChild : before.nextElementSibling;
+      if (place !== item.line) this.#list.insertBefore(item.line, place);
+      before = item.line;
+    }
+    if (end !== undefined) this.#showEnd(end);
+    return fresh;
+  }
+
+  #add(view: ProblemView): Item {
+    const line = document.createElement("li");
+    setAttribute(line, "data-kind", view.kind);
+    const kind = document.createElement("span");
+    kind.className = "kind";
+    kind.textContent = names[view.kind];
+    const title = document.createElement("h2");
+    const detail = document.createElement("div");
+    detail.className = "detail";
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = "Show in timeline";
+    line.append(kind, title, button, detail);
+    const item = { line, title, detail, view };
+    button.addEventListener("click", () => this.#onChoose(item.view));
+    this.#items.set(view.id, item);
+    return item;
+  }
+
+  #showEnd({ exitCode, report }: EndView): void {
+    this.#end.hidden = false;
+    setText(element("h2", HTMLElement, this.#end), `The job has ended with exit code ${exitCode}`);
+    const text = `${report || "all ranks succeeded"}\nthis page does not change any more`;
+    setLines(element(".detail", HTMLElement, this.#end), text);
+  }
+}

@@ -1,0 +1,146 @@
+import { describe, expect, test } from "bun:test";
+import type { RankRecord, RecordedOp } from "../../status/index.ts";
+import type { StartedRank } from "../launcher/attempt-status.ts";
+import { problemsOf } from "./problems.ts";
+
+const at = 1_000_000;
+let numbers = 0;
+
+function op(name: string, turn: number, terms: Partial<RecordedOp> = {}): RecordedOp {
+  return {
+    ...{ number: ++numbers, op: name, seq: turn, group: "0", backend: "fake", turn, peer: -1, began: at - 3_000 },
+    ...{ ended: undefined, hasFailed: false, callSite: undefined },
+    ...terms,
+  };
+}
+
+const over = (name: string, turn: number, terms: Partial<RecordedOp> = {}): RecordedOp =>
+  op(name, turn, { began: at - 4_000, ended: at - 3_900, ...terms });
+
+/** A rank of three that has called `turn` collectives on its group. */
+function record(rank: number, turn: number, ops: readonly RecordedOp[], terms: Partial<RankRecord> = {}): RankRecord {
+  const inFlight = ops.filter(({ ended }) => ended === undefined);
+  const last = ops.findLast(({ ended }) => ended !== undefined);
+  const lastFailed = ops.findLast(({ hasFailed }) => hasFailed);
+  return {
+    ...{
+      rank,
+      worldSize: 3,
+      host: "a",
+      pid: 100 + rank,
+      thread: 0,
+      program: "",
+      process: "sleeping",
+      exitedAt: undefined,
+    },
+    ...{ inFlight, pending: inFlight.length, last, lastFailed, begun: ops.length, failed: 0, bytes: 0, at, ops },
+    groups: [{ name: "0", backend: "fake", rank, size: 3, turn }],
+    ...terms,
+  };
+}
+
+const titles = (records: readonly RankRecord[], started: readonly StartedRank[] = []): readonly string[] =>
+  problemsOf(records, started).map(({ kind, title }) => `${kind}: ${title}`);
+
+describe("a job has no problem", () => {
+  test("while ranks are in ops that are new, or have ended", () => {
+    const fresh = { began: at - 500 };
+    expect(
+      titles([record(0, 2, [over("barrier", 1), op("allReduce", 2, fresh)]), record(1, 1, [over("barrier", 1)])]),
+    ).toEqual([]);
+  });
+
+  test("while all ranks are in an op that is not yet slow", () => {
+    expect(titles([0, 1, 2].map((rank) => record(rank, 1, [op("allReduce", 1)])))).toEqual([]);
+    const slow = { began: at - 9_000 };
+    expect(titles([0, 1, 2].map((rank) => record(rank, 1, [op("allReduce", 1, slow)])))).toEqual([
+      'slow: allReduce #1 on group "0" (fake) does not end',
+    ]);
+  });
+
+  test("when a group has the name of an earlier one", () => {
+    const before = over("broadcast", 1, { began: at - 9_000, ended: at - 8_000 });
+    const records = [record(0, 1, [over("broadcast", 1), op("allReduce", 1)]), record(1, 1, [before])];
+    expect(titles(records)).toEqual([]);
+  });
+});
+
+test("who is late is named, with what it did last and who waits", () => {
+  const waits = { began: at - 2_500, callSite: "train.ts:8:3" };
+  const problems = problemsOf(
+    [
+      record(0, 2, [op("allReduce", 2, waits), op("barrier", 3, { began: at - 2_000 })]),
+      record(1, 1, [over("broadcast", 1, { ended: at - 2_600 })], { process: "stopped" }),
+      record(2, 2, [op("allReduce", 2, waits)]),
+    ],
+    [],
+  );
+  expect(problems).toEqual([
+    {
+      ...{ id: "wait 0 2", kind: "missing", group: "0", ranks: [1] },
+      title: 'Rank 1 has not called allReduce #2 on group "0" (fake)',
+      detail:
+        "ranks 0, 2: in it for 2.5 s, called at train.ts:8:3\n" +
+        'it waits for rank 1 (pid 101), which has not called it: in no op; the last, broadcast #1 on group "0" (fake),' +
+        " ended 2.6 s ago; its process is stopped",
+    },
+  ]);
+});
+
+test("a message that does not come is slow, and its peer is described", () => {
+  const recv = op("recv", 0, { seq: 4, peer: 2 });
+  const [problem, ...others] = problemsOf([record(0, 0, [recv]), record(2, 0, [])], []);
+  expect(others).toEqual([]);
+  expect(problem).toMatchObject({
+    kind: "slow",
+    title: 'recv #4 from rank 2 on group "0" (fake) does not end',
+    detail: expect.stringContaining("it waits for rank 2 (pid 102): in no op, and none had started"),
+  });
+});
+
+describe("a desync", () => {
+  test("comes first, before the failures and the waits that follow from it", () => {
+    const fails = { ended: at - 1_000, hasFailed: true, callSite: "train.ts:9:1" };
+    const lastError = "they differ.\nCall the same";
+    const records = [
+      record(0, 3, [op("allReduce", 3, fails)], { lastError }),
+      record(1, 3, [op("broadcast", 3, fails)]),
+      record(2, 3, [op("allReduce", 3)]),
+    ];
+    expect(titles(records)).toEqual([
+      'desync: Ranks call different collectives on group "0": allReduce on ranks 0, 2, broadcast on rank 1',
+      'failed: allReduce #3 on group "0" (fake) failed on rank 0',
+      'failed: broadcast #3 on group "0" (fake) failed on rank 1',
+    ]);
+    const [desync, failure] = problemsOf(records, []);
+    expect(desync?.detail).toBe(
+      'rank 0 (pid 100): allReduce #3 on group "0" (fake), failed 1 s ago, called at train.ts:9:1\n' +
+        'rank 1 (pid 101): broadcast #3 on group "0" (fake), failed 1 s ago, called at train.ts:9:1\n' +
+        'rank 2 (pid 102): allReduce #3 on group "0" (fake), in it for 3 s',
+    );
+    expect(failure?.detail).toBe(
+      "rank 0 (pid 100): failed 1 s ago, called at train.ts:9:1\n  they differ.\n  Call the same",
+    );
+  });
+
+  test("is found when one rank has gone on", () => {
+    const records = [record(0, 1, [op("barrier", 1)]), record(1, 1, [over("broadcast", 1, { ended: at - 2_000 })])];
+    expect(titles(records)).toEqual([
+      'desync: Ranks call different collectives on group "0": barrier on rank 0, broadcast on rank 1',
+    ]);
+  });
+});
+
+test("a rank that has ended badly is named with what it was doing", () => {
+  const exit = { rank: 1, pid: 101, exitCode: undefined, signal: "SIGKILL" as const, elapsedMs: 9 };
+  const started: StartedRank[] = [
+    { rank: 0, pid: 100, exit: { ...exit, rank: 0, pid: 100, exitCode: 0, signal: undefined } },
+    { rank: 1, pid: 101, exit },
+    { rank: 2, pid: 102, exit: { ...exit, rank: 2, pid: 102, exitCode: 3, signal: undefined } },
+  ];
+  const problems = problemsOf([record(1, 1, [op("barrier", 1)], { process: "gone" })], started);
+  expect(problems.map(({ title, detail }) => [title, detail])).toEqual([
+    ["Rank 1 ended by SIGKILL", 'rank 1 (pid 101): ended by SIGKILL; in barrier #1 on group "0" (fake) for 3 s'],
+    ["Rank 2 exited with code 3", "rank 2 (pid 102) had no process group"],
+  ]);
+});

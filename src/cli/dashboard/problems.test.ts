@@ -1,43 +1,8 @@
 import { describe, expect, test } from "bun:test";
-import type { RankRecord, RecordedOp } from "../../status/index.ts";
+import type { RankRecord } from "../../status/index.ts";
 import type { StartedRank } from "../launcher/attempt-status.ts";
+import { at, op, over, record } from "./fixtures/records.ts";
 import { problemsOf } from "./problems.ts";
-
-const at = 1_000_000;
-let numbers = 0;
-
-function op(name: string, turn: number, terms: Partial<RecordedOp> = {}): RecordedOp {
-  return {
-    ...{ number: ++numbers, op: name, seq: turn, group: "0", backend: "fake", turn, peer: -1, began: at - 3_000 },
-    ...{ ended: undefined, hasFailed: false, callSite: undefined },
-    ...terms,
-  };
-}
-
-const over = (name: string, turn: number, terms: Partial<RecordedOp> = {}): RecordedOp =>
-  op(name, turn, { began: at - 4_000, ended: at - 3_900, ...terms });
-
-/** A rank of three that has called `turn` collectives on its group. */
-function record(rank: number, turn: number, ops: readonly RecordedOp[], terms: Partial<RankRecord> = {}): RankRecord {
-  const inFlight = ops.filter(({ ended }) => ended === undefined);
-  const last = ops.findLast(({ ended }) => ended !== undefined);
-  const lastFailed = ops.findLast(({ hasFailed }) => hasFailed);
-  return {
-    ...{
-      rank,
-      worldSize: 3,
-      host: "a",
-      pid: 100 + rank,
-      thread: 0,
-      program: "",
-      process: "sleeping",
-      exitedAt: undefined,
-    },
-    ...{ inFlight, pending: inFlight.length, last, lastFailed, begun: ops.length, failed: 0, bytes: 0, at, ops },
-    groups: [{ name: "0", backend: "fake", rank, size: 3, turn }],
-    ...terms,
-  };
-}
 
 const titles = (records: readonly RankRecord[], started: readonly StartedRank[] = []): readonly string[] =>
   problemsOf(records, started).map(({ kind, title }) => `${kind}: ${title}`);

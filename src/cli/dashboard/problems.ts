@@ -145,7 +145,10 @@ function waitProblem(id: string, calls: readonly Call[], records: readonly RankR
   // No rank has the number -1: nothing is known of it here.
   const globalRanks = Array.from({ length: standing.size }, (_, rank) => members.get(rank)?.rank ?? -1);
   const { missing, text } = missingRanks(
-    { group, rank: standing.rank, globalRanks, peers: op.peer < 0 ? [] : [op.peer], began: op.began, turn: op.turn },
+    {
+      ...{ group, rank: standing.rank, globalRanks, peers: op.peer < 0 ? [] : [op.peer], haveLeft: false },
+      ...{ began: op.began, turn: op.turn },
+    },
     new Map([...members.values()].map((record) => [record.rank, record])),
   );
   const forMs = first.record.at - op.began;

@@ -113,12 +113,14 @@ async function sh(text: string, port = freePort()) {
 }
 
 describe("docs/launching.md", () => {
-  test.each(["c10d run -n 2 sum.ts", "c10d run -n 2 --timeout 2h", "c10d run -n 2 --max-restarts"])(
-    "%s",
-    async (start) => {
-      expect(lines((await sh(block(start))).stdout)).toEqual(prefixed);
-    },
-  );
+  test.each([
+    "c10d run -n 2 sum.ts",
+    "c10d run -n 2 --timeout 2h",
+    "c10d run -n 2 --max-restarts",
+    "c10d run -n 2 --dashboard",
+  ])("%s", async (start) => {
+    expect(lines((await sh(block(start))).stdout)).toEqual(prefixed);
+  });
 
   test("several nodes", async () => {
     await sh(block("(umask 077"));

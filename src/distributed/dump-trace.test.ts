@@ -59,7 +59,9 @@ test("a group whose ranks made different calls, and which goes on, writes the fl
     await group.barrier().catch(() => {});
     console.log(group.state);
   `;
-  const { stdout } = Bun.spawnSync([process.execPath, "-e", script], { env: { ...process.env, C10D_TRACE_DIR: traces } });
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", script], {
+    env: { ...process.env, C10D_TRACE_DIR: traces },
+  });
   expect(stdout.toString()).toBe("OPEN\n");
   expect(readdirSync(traces)).toEqual(["trace_rank_0.json"]);
 });

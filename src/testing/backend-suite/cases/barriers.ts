@@ -21,12 +21,14 @@ export const barrierCases: readonly SuiteCase[] = [
   {
     name: "monitoredBarrier > nobody leaves before the last has come",
     ops: ["monitoredBarrier"],
+    memory: "host",
     run: (it) => passTogether(it, () => it.end(it.group.monitoredBarrier({ waitAllRanks: true }))),
   },
   {
     name: "monitoredBarrier > names the rank that does not come",
     idle: true,
     ops: ["monitoredBarrier"],
+    memory: "host",
     ranks: 2,
     async run(it) {
       if (it.isLast) return;

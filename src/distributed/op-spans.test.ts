@@ -26,7 +26,9 @@ function run(setup: string): { readonly out: string; readonly error: string } {
       name, attributes, status: status.code, parent: ids.get(parentSpanContext?.spanId), events: events.map(({ name }) => name),
     }))));
   `;
-  const { stdout, stderr } = Bun.spawnSync([process.execPath, "-e", script], { cwd: import.meta.dir });
+  const { stdout, stderr } = Bun.spawnSync([process.execPath, "-e", script], {
+    cwd: new URL("../..", import.meta.url).pathname,
+  });
   return { out: stdout.toString(), error: stderr.toString() };
 }
 

@@ -63,3 +63,22 @@ test("what is added to an error is in its message, its stack and its details, on
   expect(error.stack).toStartWith("DistTimeoutError: timed out; called at $&.ts:1:1\n");
   expect(error.details).toEqual({ op: "allReduce", callSite: "$&.ts:1:1" });
 });
+
+test("few frames of this package are kept in an error and in its cause, and all of others", () => {
+  const own = import.meta.resolve("./call-site.ts").replace("file://", "");
+  const stackOf = (name: string) =>
+    [
+      `${name}: x`,
+      ...[1, 2, 3, 4, 5].map((line) => `    at f${line} (${own}:${line}:1)`),
+      "    at g (/app/plugin.ts:9:1)",
+    ].join("\n");
+  const cause = new Error("x");
+  cause.stack = stackOf("Error");
+  const error = new DistTimeoutError("x", { cause });
+  error.stack = stackOf("DistTimeoutError");
+  addCallSite(error, place());
+  const names = ({ stack = "" }: Error) => [...stack.matchAll(/at (\S+) \(/g)].map(([, name]) => name);
+  expect(names(error).slice(0, 1)).toEqual(["place"]);
+  expect(names(error).slice(-4)).toEqual(["f1", "f2", "f3", "g"]);
+  expect(names(cause)).toEqual(["f1", "f2", "f3", "g"]);
+});

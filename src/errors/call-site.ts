@@ -23,6 +23,8 @@ export interface Frame {
  * user's line is rarely further away.
  */
 const MAX_FRAMES = 8;
+/** Number of frames of this package that the stack of an error about a call keeps: who reads it looks for their own. */
+const MAX_OWN_FRAMES = 3;
 
 /** The folder of this package's sources; `undefined` if they were bundled together with other code. */
 const ownFolder = import.meta.path.endsWith("/src/errors/call-site.ts")
@@ -68,6 +70,15 @@ export function lineOf(site: CallSite): string | undefined {
   return `${file}:${frame.line}:${frame.column}`;
 }
 
+/** Adds to the details of an error; a frozen one stays as it is. */
+export function addDetails(error: DistError, details: ErrorDetails): void {
+  try {
+    Object.assign(error.details, details);
+  } catch {
+    // As in setFrames().
+  }
+}
+
 /** Adds to the message of an error, in its stack as well, and to its details. Once for each text. */
 export function addToError(error: DistError, text: string, details: ErrorDetails = {}): void {
   const { message, stack } = error;
@@ -78,25 +89,41 @@ export function addToError(error: DistError, text: string, details: ErrorDetails
     // A function, since a text may contain "$&".
     if (typeof stack === "string") error.stack = stack.replace(message, () => error.message);
   } catch {
-    // As in addCallSite().
+    // As in setFrames().
   }
 }
 
-/** Puts the frames of a call site before those of an error about that call. Once for each error. */
+/**
+ * Puts the frames of a call site before those of an error about that call, of which few are kept that are in this
+ * package, also in the errors that caused it. Once for each error.
+ */
 export function addCallSite(error: Error, site: CallSite): void {
   if (extended.has(error)) return;
   extended.add(error);
+  const frames = framesOf(site).map(({ text }) => text);
+  if (frames.length > 0) setFrames(error, frames);
+  const { cause } = error;
+  if (cause instanceof Error && !extended.has(cause)) {
+    extended.add(cause);
+    setFrames(cause, []);
+  }
+}
+
+/** Puts frames before those of an error. */
+function setFrames(error: Error, frames: readonly string[]): void {
   try {
     const { stack } = error;
-    const frames = framesOf(site).map(({ text }) => text);
-    if (typeof stack !== "string" || frames.length === 0) return;
+    if (typeof stack !== "string") return;
     const at = stack.search(/\n\s+at /);
     const head = at < 0 ? stack : stack.slice(0, at);
-    const own = (at < 0 ? "" : stack.slice(at + 1))
-      .split("\n")
-      .map((line) => frameOf(line)[0]?.text ?? line)
-      .filter((line) => line !== "" && !frames.includes(line));
-    error.stack = [head, ...frames, ...own].join("\n");
+    let own = 0;
+    const kept = (at < 0 ? "" : stack.slice(at + 1)).split("\n").flatMap((line) => {
+      const [frame] = frameOf(line);
+      const text = frame?.text ?? line;
+      if (text === "" || frames.includes(text)) return [];
+      return frame !== undefined && isOwn(frame.file) && ++own > MAX_OWN_FRAMES ? [] : [text];
+    });
+    error.stack = [head, ...frames, ...kept].join("\n");
   } catch {
     // The class of a user's error may not allow it; the error itself matters more.
   }

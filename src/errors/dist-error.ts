@@ -18,7 +18,7 @@ export interface ErrorDetails {
   readonly calls?: readonly { readonly rank: number; readonly call: string }[];
   /** Time-out that expired, in milliseconds. */
   readonly timeoutMs?: number;
-  /** Where user code called the op, as `file:line:column`; for time-outs. */
+  /** Where user code called the op, as `file:line:column`. */
   readonly callSite?: string;
   /** Store keys that were missing or wrong. */
   readonly keys?: readonly string[];

@@ -1,5 +1,14 @@
 export { brand } from "./brand.ts";
-export { addCallSite, addToError, type CallSite, captureCallSite, type Frame, framesOf, lineOf } from "./call-site.ts";
+export {
+  addCallSite,
+  addDetails,
+  addToError,
+  type CallSite,
+  captureCallSite,
+  type Frame,
+  framesOf,
+  lineOf,
+} from "./call-site.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
 export { ranksText } from "./ranks-text.ts";

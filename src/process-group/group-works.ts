@@ -1,6 +1,7 @@
 import { isMessage, type OpCall, type OpType, opTable } from "../collectives/index.ts";
 import {
   addCallSite,
+  addDetails,
   addToError,
   type CallSite,
   DistBackendError,
@@ -163,9 +164,11 @@ export class GroupWorks implements WorkOwner {
   }
 
   explain(error: DistError, work: Work<unknown>, callSite: CallSite | undefined): void {
-    if (callSite !== undefined) {
-      const line = error instanceof DistTimeoutError ? lineOf(callSite) : undefined;
-      if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
+    // Several Works may fail with one error; the first of them is the op that it is about.
+    if (callSite !== undefined && error.details?.callSite === undefined) {
+      const line = lineOf(callSite);
+      if (line !== undefined && error instanceof DistTimeoutError) addToError(error, `called at ${line}`);
+      if (line !== undefined) addDetails(error, { callSite: line });
       addCallSite(error, callSite);
     }
     const isLate = error instanceof DistTimeoutError;

@@ -330,7 +330,7 @@ export class ProcessGroup implements AsyncDisposable {
     const where = `group "${this.name}" (rank ${this.rank}): ${reason}`;
     try {
       const paths = recorder.writeFiles(this.globalRanks[this.rank] ?? this.rank);
-      if (paths.length > 0) this.#logger?.warn(`${where}; the flight recorder is in ${paths.join(" and ")}`);
+      if (paths.length > 0) this.#logger?.warn(`${where}; the flight recorder is in ${paths.join(" and ")}; c10d trace compares those of all ranks`);
     } catch (error) {
       // Not logged: a folder that cannot be written to must be noticed.
       warn(`${where}, but the flight recorder could not be written: ${messageOf(error)}`, "TRACE_NOT_WRITTEN");

@@ -2,9 +2,10 @@ import { ranksText } from "../../errors/index.ts";
 import { rankExitCode } from "./exit-code.ts";
 import type { RankVerdict, Verdict } from "./verdict.ts";
 
-// A rank may be any program, so its exit status and this text are all there is to go by.
+// A rank may be any program, so its exit status and this text are all there is to go by. Of ranks whose calls differ,
+// each has an error, and a dump of its flight recorder, for which the others need some time.
 const peerErrors =
-  /\b(DistNetworkError|DistTimeoutError)\b|Connection (closed|reset) by peer|Broken pipe|Timed out waiting/;
+  /\b(DistNetworkError|DistTimeoutError|DESYNC)\b|Connection (closed|reset) by peer|Broken pipe|Timed out waiting/;
 
 /** A line of source code that the runtime prints above an error; it may name any error. */
 const sourceExcerpt = /^\s*\d+ \|/;

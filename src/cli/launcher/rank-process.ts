@@ -3,7 +3,8 @@ import type { JobOutput, OutputStream } from "./job-output.ts";
 import { LineSplitter } from "./line-splitter.ts";
 import type { LogFile } from "./log-file.ts";
 
-const tailLines = 20;
+/** Enough for an uncaught error with its cause, each with the excerpt of the source that Bun prints. */
+const tailLines = 50;
 
 /** How long a pipe may stay idle after its rank ended; only a process that left the rank's session holds it open. */
 const drainIdleMs = 1_000;

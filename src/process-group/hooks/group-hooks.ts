@@ -7,7 +7,7 @@ import {
   warn,
 } from "../../errors/index.ts";
 import type { Logger } from "../../registry/index.ts";
-import { failureOf, hasEnded, type Work } from "../../work/index.ts";
+import { failureOf, hasEnded, type Work, type WorkInfo } from "../../work/index.ts";
 import { type OpChannels, type OpMessage, opChannels } from "./op-channels.ts";
 import type { CompletionHook, OpHooks, PreHookEvent } from "./op-hooks.ts";
 
@@ -136,18 +136,27 @@ export class GroupHooks {
     if (completion === undefined && !(failed.hasSubscribers || asyncStart.hasSubscribers || asyncEnd.hasSubscribers)) {
       return;
     }
-    this.#call("completion", () => {
-      // The class of a user's Work may implement it.
-      const info = work.info();
-      if (completion !== undefined) this.#call("completion", () => completion(info, { opId, op, group, error }));
+    const info = this.#infoOf(work);
+    if (info !== undefined) {
       message.info = info;
-    });
+      if (completion !== undefined) this.#call("completion", () => completion(info, { opId, op, group, error }));
+    }
     if (error !== undefined) {
       message.error = error;
       this.#publish(() => failed.publish(message));
     }
     this.#publish(() => asyncStart.publish(message));
     this.#publish(() => asyncEnd.publish(message));
+  }
+
+  /** The class of a user's Work may implement it. */
+  #infoOf(work: Work<unknown>): WorkInfo | undefined {
+    try {
+      return work.info();
+    } catch (error) {
+      this.#log(`info() of a Work of group "${this.#group.name}" has failed: ${messageOf(error)}`);
+      return undefined;
+    }
   }
 
   /** Reports that the group has failed or is being aborted, once. */
@@ -194,7 +203,10 @@ export class GroupHooks {
 
   #failed(kind: string, error: unknown): void {
     const { name, rank } = this.#group;
-    const text = `the ${kind} hook of group "${name}" (rank ${rank}) has failed: ${messageOf(error)}`;
+    this.#log(`the ${kind} hook of group "${name}" (rank ${rank}) has failed: ${messageOf(error)}`);
+  }
+
+  #log(text: string): void {
     if (this.#logger === undefined) warn(text, "HOOK_FAILED");
     else this.#logger.error(text);
   }

@@ -61,7 +61,8 @@ export interface CompletedOp {
 
 /**
  * Functions that a process group calls for each op. They run on the calling thread, so they should be short; what they
- * throw, or reject with, is logged and has no effect on the op. Ops that a hook itself starts have no hooks.
+ * throw, or reject with, is logged and has no effect on the op. Ops that a hook starts before it returns, or before its
+ * first `await`, have no hooks.
  *
  * c10d: the hooks of `Hooks.hpp`.
  */

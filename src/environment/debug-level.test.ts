@@ -26,7 +26,9 @@ describe("debug level", () => {
     expect(() => setDebugLevelFromEnv({ TORCH_DISTRIBUTED_DEBUG: "LOUD" })).toThrow(
       "The value of TORCH_DISTRIBUTED_DEBUG must be OFF, INFO, or DETAIL",
     );
-    expect(() => setDebugLevel(7 as DebugLevel)).toThrow(InvalidArgumentError);
+    for (const level of [7, "DETAIL", "__proto__", null]) {
+      expect(() => setDebugLevel(level as DebugLevel)).toThrow(InvalidArgumentError);
+    }
     expect(getDebugLevel()).toBe(DebugLevel.DETAIL);
   });
 });

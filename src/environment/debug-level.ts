@@ -29,7 +29,8 @@ export function getDebugLevel(): DebugLevel {
  * @throws InvalidArgumentError if `level` is not a level.
  */
 export function setDebugLevel(level: DebugLevel): void {
-  if (DebugLevel[level] === undefined) {
+  // Not by name: an enum also has its numbers as keys.
+  if (typeof level !== "number" || DebugLevel[level] === undefined) {
     throw new InvalidArgumentError(`debug level must be OFF, INFO or DETAIL, got ${String(level)}`, {
       argument: "level",
     });

@@ -53,8 +53,8 @@ export function captureCallSite(): CallSite {
 export function framesOf(site: CallSite): readonly Frame[] {
   let frames = known.get(site);
   if (frames === undefined) {
-    const all = (site.stack ?? "").split("\n").flatMap(frameOf);
-    const first = all.findIndex(({ file }) => !isOwn(file));
+    const all = stackOf(site).split("\n").flatMap(frameOf);
+    const first = all.findIndex((frame) => !isOwn(frame.file) && !isBundled(frame.name));
     frames = first < 0 ? [] : all.slice(first);
     known.set(site, frames);
   }
@@ -81,13 +81,14 @@ export function addDetails(error: DistError, details: ErrorDetails): void {
 
 /** Adds to the message of an error, in its stack as well, and to its details. Once for each text. */
 export function addToError(error: DistError, text: string, details: ErrorDetails = {}): void {
-  const { message, stack } = error;
+  const { message } = error;
   if (message.includes(text)) return;
+  const stack = stackOf(error);
   try {
     error.message = `${message}; ${text}`;
     Object.assign(error.details, details);
     // A function, since a text may contain "$&".
-    if (typeof stack === "string") error.stack = stack.replace(message, () => error.message);
+    if (stack !== "") error.stack = stack.replace(message, () => error.message);
   } catch {
     // As in setFrames().
   }
@@ -112,8 +113,8 @@ export function addCallSite(error: Error, site: CallSite): void {
 /** Puts frames before those of an error. */
 function setFrames(error: Error, frames: readonly string[]): void {
   try {
-    const { stack } = error;
-    if (typeof stack !== "string") return;
+    const stack = stackOf(error);
+    if (stack === "") return;
     const at = stack.search(/\n\s+at /);
     const head = at < 0 ? stack : stack.slice(0, at);
     let own = 0;
@@ -137,6 +138,21 @@ function frameOf(stackLine: string): Frame[] {
   const text = `    at ${given || "<anonymous>"} (${file}:${line}:${column})`;
   const name = given === "<anonymous>" ? "" : given;
   return [{ name, file, line: Number(line), column: Number(column), text }];
+}
+
+/** A program may have set `Error.prepareStackTrace`, which may return anything, or throw. */
+function stackOf(error: Error): string {
+  try {
+    const { stack }: { stack?: unknown } = error;
+    return typeof stack === "string" ? stack : "";
+  } catch {
+    return "";
+  }
+}
+
+/** Whether a function is one of this package between the user's call and {@link captureCallSite}, in a bundle. */
+function isBundled(name: string): boolean {
+  return ownFolder === undefined && /^(?:captureCallSite|#?(?:callSite|run|runSteps|objects)|onGroup)\d*$/.test(name);
 }
 
 /** Whether a file is one of this package, and no test of it. */

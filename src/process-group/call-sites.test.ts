@@ -1,5 +1,8 @@
 import "reflect-metadata";
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as dist from "../index.ts";
 import { localRanks } from "../testing/index.ts";
 
@@ -108,6 +111,48 @@ test("an error that nobody catches is printed with the source of the call, also 
   expect(exitCode).toBe(1);
   expect(text).toMatch(/await dist\.broadcast\(.*\/\/ here\n\s+\^/);
   expect(text).toMatch(/at .*\[eval\]:4:\d+\n\s+at rankFrom/);
+});
+
+test.each([
+  ["returns no string", "(_, frames) => frames"],
+  ["throws", "() => { throw new Error('no'); }"],
+])("Error.prepareStackTrace that %s costs the call site, and nothing else", (_, prepare) => {
+  const script = `
+    import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};
+    const store = new dist.HashStore();
+    const options = { mode: "solo", delayMs: 1000 };
+    const group = await dist.initProcessGroup({ backend: "fake", store, rank: 0, worldSize: 2, options });
+    // Only now: loading a dependency takes a stack, too.
+    Error.prepareStackTrace = ${prepare};
+    console.log(await group.allReduce(new Float32Array(1), { timeout: 20 }).catch(({ code }) => code));
+    await group.close();
+  `;
+  const { stdout } = Bun.spawnSync([process.execPath, "-e", script], { timeout: 10_000 });
+  expect(stdout.toString()).toBe("OP_TIMEOUT\n");
+});
+
+test("a bundled program has its own lines as call sites", async () => {
+  const folder = mkdtempSync(join(tmpdir(), "c10d-bundle-"));
+  try {
+    const program = join(folder, "program.ts");
+    await Bun.write(
+      program,
+      `import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};
+      const group = await dist.initProcessGroup({ backend: "fake", store: new dist.HashStore(), rank: 0, worldSize: 1 });
+      async function userStep() { await dist.allReduce("x"); }
+      async function userBroadcast() { await group.broadcastObject(1, { src: 7 }); }
+      for (const step of [userStep, userBroadcast]) console.log((await step().catch((e) => e)).stack.split("\\n").find((line) => line.includes(" at ")));
+      await group.close();`,
+    );
+    const built = await Bun.build({ entrypoints: [program], target: "bun", outdir: join(folder, "out") });
+    const { stdout } = Bun.spawnSync([process.execPath, built.outputs[0]?.path ?? ""], { timeout: 20_000 });
+    expect(stdout.toString().split("\n").slice(0, 2)).toEqual([
+      expect.stringContaining("at userStep ("),
+      expect.stringContaining("at userBroadcast ("),
+    ]);
+  } finally {
+    rmSync(folder, { recursive: true });
+  }
 });
 
 test("C10D_CALL_SITES=0 turns call sites off", async () => {

@@ -1,4 +1,4 @@
-import { isMessage, type OpCall, type OpType, opTable } from "../collectives/index.ts";
+import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
 import {
   addCallSite,
   addDetails,
@@ -138,7 +138,7 @@ export class GroupWorks implements WorkOwner {
   /** The Work of an op that was refused. */
   refused<T>(error: unknown, opType: OpType, callSite?: CallSite): Work<T> {
     const work = Work.rejected<T>(error, { opType });
-    if (!isMessage(opType)) this.#status?.skip();
+    this.#status?.skip(opType);
     bindWork(work, this, OWN_RESULT, undefined, NO_PLACE, callSite);
     return work;
   }

@@ -28,8 +28,10 @@ import {
 } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
 import { type Backend, type BackendPlugin, type BackendType, GRACE_MS, type Logger } from "../registry/index.ts";
+import { requireOptionNames } from "../registry/option-names.ts";
 import type { OwnStatus } from "../status/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
+import { withLimit } from "../time/index.ts";
 import type { GroupState, Steps, Work } from "../work/index.ts";
 import type * as Options from "./arguments/call-options.ts";
 import { type AnyCallOptions, CallReader, type Given } from "./arguments/call-reader.ts";
@@ -276,10 +278,26 @@ export class ProcessGroup implements AsyncDisposable {
     return this.#hooks.hasHooks;
   }
 
-  /** Resolves when no op is in flight and all asynchronous hooks have ended. c10d: `_wait_for_pending_works`. */
-  async waitForPendingWorks(): Promise<void> {
-    await Promise.all([this.#works.idle(), this.#dispatcher.idle()]);
-    await this.#hooks.idle();
+  /**
+   * Resolves when no op is in flight and all asynchronous hooks have ended. c10d: `_wait_for_pending_works`.
+   * @param options.timeout That of the group by default.
+   * @throws DistTimeoutError (`PENDING_TIMEOUT`) when it expires, for instance because a hook waits for itself.
+   */
+  async waitForPendingWorks(options: Options.CallOptions = NO_OPTIONS): Promise<void> {
+    const name = "waitForPendingWorks";
+    requireOptions(name, options);
+    requireOptionNames<Options.CallOptions>(name, options, { timeout: true });
+    const limitMs = requireTimeout(name, options.timeout, this.timeoutMs);
+    const idle = async () => {
+      await Promise.all([this.#works.idle(), this.#dispatcher.idle()]);
+      await this.#hooks.idle();
+    };
+    await withLimit(idle(), limitMs, () => {
+      const what = this.inFlight > 0 ? `${this.inFlight} ops are in flight` : "a hook has not ended";
+      return new DistTimeoutError(`${name}: group "${this.name}": ${what} after ${limitMs} ms`, {
+        ...{ group: this.name, rank: this.rank, timeoutMs: limitMs, code: "PENDING_TIMEOUT" },
+      });
+    });
   }
 
   /** A backend that fails to do it must not keep the group from being made. */
@@ -330,7 +348,10 @@ export class ProcessGroup implements AsyncDisposable {
     const where = `group "${this.name}" (rank ${this.rank}): ${reason}`;
     try {
       const paths = recorder.writeFiles(this.globalRanks[this.rank] ?? this.rank);
-      if (paths.length > 0) this.#logger?.warn(`${where}; the flight recorder is in ${paths.join(" and ")}; c10d trace compares those of all ranks`);
+      if (paths.length > 0)
+        this.#logger?.warn(
+          `${where}; the flight recorder is in ${paths.join(" and ")}; c10d trace compares those of all ranks`,
+        );
     } catch (error) {
       // Not logged: a folder that cannot be written to must be noticed.
       warn(`${where}, but the flight recorder could not be written: ${messageOf(error)}`, "TRACE_NOT_WRITTEN");

@@ -1,4 +1,4 @@
-import { isMessage, type OpType } from "../collectives/index.ts";
+import { isMessage, OpType } from "../collectives/index.ts";
 import type { CallSite } from "../errors/index.ts";
 import type { Work } from "../work/index.ts";
 import { opCode } from "./op-codes.ts";
@@ -47,11 +47,12 @@ export class GroupStatus {
     began: number,
     callSite: CallSite | undefined,
   ): number {
-    return this.begin(work, opCode(name, opType), isMessage(opType), peer, began, 0, callSite);
+    return this.begin(work, opCode(name, opType), !takesTurn(opType), peer, began, 0, callSite);
   }
 
-  /** A collective was refused: the other ranks may have called it. */
-  skip(): void {
+  /** An op was refused: if it is a collective, the other ranks may have called it. */
+  skip(opType: OpType): void {
+    if (!takesTurn(opType)) return;
     this.#turn++;
     if (this.#at >= 0) this.#record.set(this.#at + Group.turn, this.#turn);
   }
@@ -68,4 +69,9 @@ export class GroupStatus {
   close(): void {
     if (this.#at >= 0) this.#record.set(this.#at + Group.isOpen, 0);
   }
+}
+
+/** Whether all ranks of the group call the op: no message, nor a batch, of which the parts count. */
+function takesTurn(opType: OpType): boolean {
+  return !isMessage(opType) && opType !== OpType.COALESCED;
 }

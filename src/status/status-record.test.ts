@@ -52,6 +52,17 @@ describe("a record", () => {
     });
   });
 
+  test("counts the collectives that all ranks call: neither messages nor batches, of which the parts count", () => {
+    for (const opType of [OpType.COALESCED, OpType.SEND]) {
+      group.beginWhole(pending(-1, opType), "coalescing", opType, -1, performance.now(), undefined);
+      group.skip(opType);
+    }
+    expect(read().groups).toMatchObject([{ turn: 0 }]);
+    begin(pending());
+    group.skip(OpType.BARRIER);
+    expect(read().groups).toMatchObject([{ turn: 2 }]);
+  });
+
   test("has the ops in flight, the one that ended last, and the one that failed last", () => {
     const [first, second, message] = [pending(7), pending(8), pending(1, OpType.RECV)];
     const [a, b] = [begin(first, performance.now() - 50), begin(second)];
@@ -133,7 +144,7 @@ describe("a record", () => {
   });
 
   test("a collective that was refused takes a turn", () => {
-    group.skip();
+    group.skip(OpType.BARRIER);
     begin(pending(2));
     expect(read()).toMatchObject({ groups: [{ turn: 2 }], inFlight: [{ turn: 2 }] });
   });

@@ -118,6 +118,37 @@ describe("hooks of a group", () => {
     });
   });
 
+  test("get copies: what they change has no effect on the op or the group", async () => {
+    await onRank0(async (group) => {
+      group.registerHook({
+        pre: ({ inputs, outputs, globalRanks }) => {
+          for (const list of [inputs, outputs, globalRanks] as unknown as unknown[][]) list.reverse().length = 0;
+        },
+      });
+      const sum = one();
+      const all = [one(), one()];
+      await group.allReduce(sum);
+      await group.allGather(all, new Float32Array([7]));
+      await group.broadcast(sum, { src: 0 });
+      expect([...sum, ...all.flatMap((each) => [...each])]).toEqual([2, 7, 7]);
+    });
+  });
+
+  test("that wait for themselves do not hold waitForPendingWorks() forever", async () => {
+    await onRank0(async (group, rank) => {
+      if (rank === 0) group.registerHook({ post: () => group.waitForPendingWorks({ timeout: 100 }) });
+      await group.allReduce(one());
+      if (rank !== 0) return;
+      const stuck = group.registerHook({ post: () => new Promise(() => {}) });
+      await group.allReduce(one(), { timeout: 20 }).catch(() => {});
+      stuck[Symbol.dispose]();
+      const error = await group.waitForPendingWorks({ timeout: 50 }).catch((thrown: dist.DistError) => thrown);
+      expect(error).toMatchObject({ code: "PENDING_TIMEOUT", details: { group: "0", timeoutMs: 50 } } as never);
+      expect(() => group.waitForPendingWorks({ timeout: -1 })).toThrow(dist.InvalidArgumentError);
+      expect(() => group.waitForPendingWorks({ timeuot: 1 } as never)).toThrow(dist.InvalidArgumentError);
+    });
+  });
+
   test("hear of the failure of the group once, before the ops in flight end, with the error of the op", async () => {
     const events: unknown[] = [];
     await onRank0(async (group, rank) => {

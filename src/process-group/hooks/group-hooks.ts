@@ -99,11 +99,17 @@ export class GroupHooks {
 
   /** Reports an op that is about to be submitted. Returns what {@link submitted} needs. */
   before(op: StartedOp): OpMessage {
-    const { name: group, rank, globalRanks } = this.#group;
-    const message: OpMessage = { ...op, group, rank, globalRanks };
+    const { name: group, rank } = this.#group;
+    // Copies: a hook that changed the lists, or a view, would change the op.
+    const seen = () => ({
+      ...op,
+      inputs: op.inputs.map((view) => ({ ...view })),
+      outputs: op.outputs.map((view) => ({ ...view })),
+      ...{ group, rank, globalRanks: [...this.#group.globalRanks] },
+    });
+    const message: OpMessage = seen();
     this.#publish(() => this.#channels.op.start.publish(message));
-    for (const { pre } of this.#hooks)
-      if (pre !== undefined) this.#call("pre", () => pre({ ...op, group, rank, globalRanks }));
+    for (const { pre } of this.#hooks) if (pre !== undefined) this.#call("pre", () => pre(seen()));
     return message;
   }
 

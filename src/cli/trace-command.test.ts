@@ -2,6 +2,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { interruptedWrite } from "../files/fixtures/interrupted-write.ts";
 import { pickle, unpickle } from "../pickle/index.ts";
 import { MadeJob } from "../trace/fixtures/made-job.ts";
 import { runCli } from "./fixtures/cli-process.ts";
@@ -55,6 +56,18 @@ describe("c10d trace", () => {
     const { exitCode, stdout } = await runCli(["trace", at("healthy"), at("absent/rank_0")]);
     expect(exitCode).toBe(0);
     expect(stdout).toContain("Not looked at, since a rank has a newer one:");
+  });
+
+  test("reads nothing that a rank left behind which was killed while it wrote its dump", async () => {
+    const ranks = new MadeJob(2);
+    ranks.all();
+    write("killed", ranks);
+    for (let i = 0; i < 4; i++) await interruptedWrite(at("killed/rank_2"));
+    for (const path of [at("killed"), at("killed/rank_")]) {
+      const { exitCode, stdout } = await runCli(["trace", path]);
+      expect(stdout).toStartWith("All ranks agree: 2 dumps with 2 ops.");
+      expect(exitCode).toBe(0);
+    }
   });
 
   test("--json, also after the files", async () => {

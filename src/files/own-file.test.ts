@@ -1,7 +1,17 @@
 import { afterAll, describe, expect, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { basename, join } from "node:path";
+import { interruptedWrite } from "./fixtures/interrupted-write.ts";
 import { createOwnFile, replaceOwnFile } from "./index.ts";
 
 const folder = mkdtempSync(join(tmpdir(), "c10d-own-file-"));
@@ -45,3 +55,9 @@ test("a file that could not be put in place leaves nothing behind", () => {
   expect(() => replaceOwnFile(folder, "data")).toThrow();
   expect(readdirSync(folder).length).toBe(before);
 });
+
+test("a process that is killed while it writes leaves a file whose name does not contain that of the other", async () => {
+  mkdirSync(at("killed"));
+  const left = await interruptedWrite(at("killed/rank_7"));
+  expect(basename(left)).toMatch(/^\.[-0-9a-f]{36}\.tmp$/);
+}, 30_000);

@@ -1,5 +1,6 @@
 import { closeSync, constants, openSync, renameSync, unlinkSync, writeFileSync } from "node:fs";
 import { type FileHandle, open, unlink } from "node:fs/promises";
+import { dirname, join } from "node:path";
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_WRONLY } = constants;
 
@@ -20,7 +21,8 @@ export async function createOwnFile(path: string): Promise<FileHandle> {
  * @throws Error when the folder does not exist or cannot be written to.
  */
 export function replaceOwnFile(path: string, data: string | Uint8Array): void {
-  const temporary = `${path}.${process.pid}.${crypto.randomUUID()}`;
+  // A process that is killed leaves it behind, among files that others find by a part of their names.
+  const temporary = join(dirname(path), `.${crypto.randomUUID()}.tmp`);
   const descriptor = openSync(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   try {
     writeFileSync(descriptor, data);

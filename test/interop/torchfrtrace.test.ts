@@ -6,6 +6,7 @@ import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
 import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
 import { runCli } from "../../src/cli/fixtures/cli-process.ts";
+import { interruptedWrite } from "../../src/files/fixtures/interrupted-write.ts";
 import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
 import type { Scenario, TracedJob } from "./fixtures/traced-rank.ts";
 import { describeWithTorch, describeWithTorch214, fixture } from "./torch.ts";
@@ -35,10 +36,11 @@ function newFolder(): string {
   return folder;
 }
 
-/** What torchfrtrace says of the pickles of a folder, without those that are not pickles. */
+/** What torchfrtrace says of the pickles of a folder, among which is what a killed rank left of its own. */
 async function torchfrtrace(program: string, folder: string): Promise<string> {
   const pickles = mkdtempSync(join(folders, "pickles-"));
   for (const name of readdirSync(folder)) if (/^rank_\d+$/.test(name)) cpSync(join(folder, name), join(pickles, name));
+  await interruptedWrite(join(pickles, "rank_3"));
   const child = Bun.spawn([program, pickles], { stdin: "ignore", stdout: "pipe", stderr: "pipe", timeout: LIMIT_MS });
   const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
   expect([await child.exited, err.includes("Traceback")]).toEqual([0, false]);

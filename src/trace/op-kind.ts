@@ -1,9 +1,18 @@
 /** PyTorch's names of the ops of each kind: ranks that call any two of one kind have called the same op. */
 const namesByKind: Readonly<Record<string, readonly string[]>> = {
-  all_reduce: ["allreduce", "allreduce_coalesced", "all_reduce_coalesced", "sparse_all_reduce"],
+  all_reduce: [
+    "allreduce",
+    "allreduce_coalesced",
+    "all_reduce_coalesced",
+    "sparse_all_reduce",
+    "all_reduce_sparse",
+    "_allreduce_sparse",
+  ],
   broadcast: ["_broadcast_oop"],
   reduce: ["_reduce_oop"],
   all_gather: [
+    "allgather",
+    "_allgather_base",
     "_all_gather_base",
     "all_gather_into_tensor",
     "all_gather_into_tensor_coalesced",

@@ -20,11 +20,8 @@ export interface MessageSide {
   readonly number: number;
 }
 
-/** An op that a rank called. */
-export interface TraceOp {
-  readonly recordId: number;
-  /** Uid of its group. */
-  readonly group: string;
+/** What a rank called. */
+export interface TraceCall {
   /** PyTorch's name of the op, such as `_all_gather_base`, and of the kind of op that it is, such as `all_gather`. */
   readonly name: string;
   readonly kind: string;
@@ -40,6 +37,15 @@ export interface TraceOp {
   readonly outputDtypes: readonly string[];
   readonly reduceOp: string | undefined;
   readonly root: number | undefined;
+  /** Innermost first. */
+  readonly frames: readonly CallSite[];
+}
+
+/** An op that a rank called, and what has become of it. */
+export interface TraceOp extends TraceCall {
+  readonly recordId: number;
+  /** Uid of its group. */
+  readonly group: string;
   readonly backend: string | undefined;
   readonly state: OpState;
   readonly error: string | undefined;
@@ -49,8 +55,6 @@ export interface TraceOp {
   readonly finishedMs: number | undefined;
   /** Infinity for none. */
   readonly timeoutMs: number;
-  /** Innermost first. */
-  readonly frames: readonly CallSite[];
 }
 
 /** A process group, as one rank knows it. */
@@ -89,9 +93,14 @@ export function hasEnded({ state }: TraceOp): boolean {
   return state !== "scheduled" && state !== "started";
 }
 
+/** Whether the call is one of a dump, which says more of it than what others say that a rank called. */
+export function isRecorded(call: TraceCall): call is TraceOp {
+  return "state" in call;
+}
+
 const LIBRARY = /[/\\]site-packages[/\\]torch[/\\]|[/\\]torch[/\\]distributed[/\\]/;
 
 /** The line that called an op: the innermost one outside PyTorch. */
-export function callSiteOf({ frames }: TraceOp): CallSite | undefined {
+export function callSiteOf({ frames }: TraceCall): CallSite | undefined {
   return frames.find(({ file }) => !LIBRARY.test(file)) ?? frames[0];
 }

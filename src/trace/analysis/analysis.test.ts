@@ -143,6 +143,53 @@ describe("ranks that made different calls", () => {
     expect(texts(more)[0]).toContain("rank 2 made one call too many, barrier #1: the next one is that of the others.");
   });
 
+  test("one on each side: none is blamed", () => {
+    const job = new MadeJob(2);
+    job.all();
+    job.rank(0).call({ name: "barrier" });
+    job.rank(1).call({ name: "broadcast", root: 0 });
+    expect(analyse(job.traces()).findings).toMatchObject([{ kind: "mismatch", ranks: [0, 1] }]);
+    expect(texts(job)[0]).not.toContain("It looks as if");
+    const ahead = new MadeJob(3);
+    ahead.rank(0).call({ name: "barrier" });
+    ahead.all({ inputs: [[7]] });
+    const dumps = ahead.traces().slice(0, 2);
+    const { findings } = analyse(dumps);
+    expect(findings).toMatchObject([{ kind: "mismatch", ranks: [0, 1] }]);
+    const either = "rank 1 left out barrier #1, or rank 0 made one call too many";
+    expect(findings[0]?.text).toContain(`It looks as if ${either}: the next call of rank 0 is that of rank 1.`);
+    const other = new MadeJob(2);
+    other.rank(1).call({ name: "barrier" });
+    other.all({ inputs: [[7]] });
+    expect(texts(other)[0]).toContain(
+      "It looks as if rank 0 left out barrier #1, or rank 1 made one call too many: the next call of rank 1 is that of rank 0.",
+    );
+  });
+
+  test("one on each side, by what all of them call next", () => {
+    const swapped = new MadeJob(2);
+    for (const [rank, sizes] of [
+      [0, [7, 8, 9]],
+      [1, [8, 7, 9]],
+    ] as const) {
+      for (const size of sizes) swapped.rank(rank).call({ inputs: [[size]] });
+    }
+    expect(texts(swapped)[0]).toContain(
+      "It looks as if the ranks called all_reduce #1 and all_reduce #1 in a different order.",
+    );
+    const turns = new MadeJob(2);
+    for (let i = 0; i < 6; i++) {
+      turns.rank(0).call({ inputs: [[7 + (i % 2)]] });
+      turns.rank(1).call({ inputs: [[8 - (i % 2)]] });
+    }
+    expect(texts(turns)[0]).toContain("It looks as if rank 0 or rank 1 left out a call, or made one too many.");
+    // The next call of rank 0 is that of rank 1, but not the one after it.
+    const unlike = new MadeJob(2);
+    for (const size of [7, 8, 9]) unlike.rank(0).call({ inputs: [[size]] });
+    for (const size of [8, 6, 5]) unlike.rank(1).call({ inputs: [[size]] });
+    expect(texts(unlike)[0]).not.toContain("It looks as if");
+  });
+
   test("whose all-to-all does not add up", () => {
     const job = new MadeJob(2);
     job.rank(0).call({ name: "all_to_all", inputs: [[3]], outputs: [[4]] });
@@ -150,6 +197,104 @@ describe("ranks that made different calls", () => {
     expect(texts(job)).toEqual([
       "group 0 (default_pg): in all_to_all #1 the ranks send 8 elements and receive 9 (train.ts:41).",
     ]);
+  });
+});
+
+describe("a rank without a dump whose call is in the errors of others", () => {
+  const advice = "All ranks must call the same collectives in the same order";
+  const without = (job: MadeJob, ...ranks: readonly number[]) =>
+    analyse(job.traces().filter(({ rank }) => !ranks.includes(rank)));
+
+  test("is compared like the others", () => {
+    const job = new MadeJob(3);
+    job.all();
+    const error = `rank 0 called allReduce(float32[4], SUM) as collective #2, rank 1 called allReduce(float32[4], AVG). ${advice}`;
+    job.all({ state: "failed", error, reduceOp: "SUM" });
+    const { findings, absent } = without(job, 1);
+    expect(findings).toMatchObject([
+      {
+        kind: "mismatch",
+        seq: 2,
+        ranks: [1],
+        differences: ["reduce op"],
+        sides: [{ ranks: [0, 2] }, { ranks: [1], op: { kind: "all_reduce", reduceOp: "AVG", inputDtypes: ["Float"] } }],
+      },
+    ]);
+    expect(findings[0]?.text).toBe(
+      "group 0 (default_pg): ranks called all_reduce #2 with different reduce op: ranks 0, 2 SUM (train.ts:41), rank 1 AVG. " +
+        `What rank 1 called is in the errors of others, not in a dump. Rank 0: ${error}`,
+    );
+    expect(absent).toEqual([1]);
+  });
+
+  test.each([
+    ["barrier()", "op"],
+    ["allToAll(float32)", "op"],
+    ["allReduce(float32[5], SUM)", "input sizes, output sizes"],
+    ["allReduce(int64[4], SUM)", "dtypes"],
+    ["allReduce(float32[4], PREMUL_SUM(0.5))", "reduce op"],
+    ["allReduceCoalesced(3 tensors of float32, 12 elements, SUM)", "input sizes, output sizes"],
+    ["reduce(float32[4], SUM, root 0)", "op"],
+  ])("whatever it called: %s", (call, differs) => {
+    const job = new MadeJob(2);
+    const error = `rank 0 called allReduce(float32[4], SUM) as collective #1, rank 1 called ${call}. ${advice}`;
+    job.rank(0).call({ state: "failed", error, reduceOp: "SUM" });
+    const [finding] = without(job, 1).findings;
+    expect(finding).toMatchObject({ kind: "mismatch", ranks: [0, 1], sides: [{ ranks: [0] }, { ranks: [1] }] });
+    expect(finding?.differences?.join(", ")).toBe(differs);
+  });
+
+  test("by its rank in the group, and the number of the call that differs", () => {
+    const job = new MadeJob(4);
+    job.group("1", "pair", [1, 3]);
+    const error = `rank 0 called broadcast(float32[4], root 0) as collective #1, rank 1 called barrier(). ${advice}`;
+    // The root only sends, so that its next op fails.
+    job.rank(1).call({ name: "broadcast", root: 0, group: "1" });
+    job.rank(1).call({ group: "1", state: "failed", error });
+    expect(without(job, 3).findings).toMatchObject([
+      { kind: "mismatch", seq: 1, sides: [{ ranks: [1] }, { ranks: [3], op: { name: "barrier" } }] },
+    ]);
+  });
+
+  test("two of them, of which a third rank heard", () => {
+    const job = new MadeJob(3);
+    const error = `rank 0 called barrier() as collective #1, rank 1 called allReduce(float32[4], SUM). ${advice}`;
+    job.rank(2).call({ state: "failed", error, reduceOp: "SUM" });
+    expect(without(job, 0, 1).findings).toMatchObject([
+      { kind: "mismatch", ranks: [0], sides: [{ ranks: [2, 1] }, { ranks: [0] }] },
+    ]);
+  });
+
+  test("at debug level DETAIL", () => {
+    const job = new MadeJob(2);
+    const tensors = "TensorShape=[4], TensorDtypes=Float, TensorDeviceTypes=TensorOptions(dtype=float (default))";
+    const error =
+      `Detected mismatch between collectives on ranks. Rank 0 is running collective: CollectiveFingerPrint(SequenceNumber=0, ` +
+      `OpType=ALLREDUCE, ${tensors}), but Rank 1 is running collective: CollectiveFingerPrint(SequenceNumber=0OpType=BARRIER).`;
+    job.rank(0).call({ state: "failed", error });
+    expect(without(job, 1).findings).toMatchObject([
+      { kind: "mismatch", differences: ["op"], sides: [{ ranks: [0] }, { ranks: [1], op: { name: "barrier" } }] },
+    ]);
+  });
+
+  test("whose call cannot be told from the others': what failed is told, not that it may not have called", () => {
+    const job = new MadeJob(2);
+    const error =
+      "rank 0 called allToAll(float32) as collective #1, rank 1 called allToAll(float32), but rank 0 sends float32[4] to " +
+      "rank 1, which expects float32[3]";
+    job.rank(0).call({ name: "all_to_all", state: "failed", error });
+    expect(without(job, 1).findings).toMatchObject([{ kind: "failed", seq: 1 }]);
+  });
+
+  test("that no error names", () => {
+    const job = new MadeJob(3);
+    const error = `rank 0 called barrier() as collective #1, rank 1 called allReduce(float32[4], SUM). ${advice}`;
+    job.all({ state: "failed", error: "the connection to rank 1 broke" }, [0]);
+    expect(without(job, 1, 2).findings).toMatchObject([{ kind: "absent", ranks: [1, 2] }]);
+    // That of another collective says nothing of this one.
+    const later = new MadeJob(3);
+    later.all({ seq: 5, state: "failed", error: `it has failed before (${error})` }, [2]);
+    expect(without(later, 0, 1).findings).toMatchObject([{ kind: "absent", seq: 5, ranks: [0, 1] }]);
   });
 });
 

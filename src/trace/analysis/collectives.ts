@@ -7,6 +7,7 @@ import type { GroupTraces } from "./group-traces.ts";
 import type { Job } from "./job.ts";
 import { lastOpText } from "./last-op-text.ts";
 import { mismatch } from "./mismatches.ts";
+import { namedCalls } from "./named-calls.ts";
 
 /** For how long a collective that all ranks have called may go on. */
 const STUCK_MS = 60_000;
@@ -27,6 +28,8 @@ export function checkCollectives(traces: GroupTraces, job: Job): CollectiveFindi
 class CollectiveCheck {
   readonly #traces: GroupTraces;
   readonly #job: Job;
+  /** Of ranks without a dump. */
+  readonly #named: ReturnType<typeof namedCalls>;
   readonly #findings: Finding[] = [];
   readonly #inFlight: string[] = [];
   #mismatches = 0;
@@ -34,6 +37,7 @@ class CollectiveCheck {
   constructor(traces: GroupTraces, job: Job) {
     this.#traces = traces;
     this.#job = job;
+    this.#named = namedCalls(traces);
   }
 
   run(): CollectiveFindings {
@@ -60,7 +64,7 @@ class CollectiveCheck {
   }
 
   #check(seq: number, calls: ReadonlyMap<number, TraceOp>): void {
-    const different = mismatch(this.#traces, seq, calls);
+    const different = mismatch(this.#traces, seq, new Map([...calls, ...(this.#named.get(seq) ?? [])]));
     if (different !== undefined) {
       this.#mismatches++;
       if (this.#mismatches === 1) this.#findings.push(different);
@@ -111,7 +115,7 @@ class CollectiveCheck {
 
   #absentRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
     const { group, members } = this.#traces;
-    const absent = group.ranks.filter((rank) => !members.has(rank));
+    const absent = group.ranks.filter((rank) => !members.has(rank) && !this.#named.get(seq)?.has(rank));
     if (absent.length === 0 || missing.length > 0 || !this.#job.isLate(waiting)) return undefined;
     const [op] = waiting.values();
     if (op === undefined) return undefined;

@@ -17,7 +17,7 @@ export interface Finding {
   readonly group: TraceGroup;
   /** Number of the collective in its group; undefined for a message. */
   readonly seq: number | undefined;
-  /** Ranks that it is about, the likely culprits: those that are missing or in the minority. */
+  /** Ranks that it is about: those that are missing or in the minority, the likely culprits; without a majority, all. */
   readonly ranks: readonly number[];
   /** In plain words, in one paragraph. */
   readonly text: string;

@@ -1,15 +1,16 @@
 import { groupText, opText, ranksOf, sitesText, sizesText } from "../output/op-text.ts";
 import { printable } from "../output/printable.ts";
-import type { TraceOp } from "../rank-trace.ts";
+import { isRecorded, type TraceCall } from "../rank-trace.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import { type Difference, differences, dtypesOf, numel, type Side, sidesOf } from "./signature.ts";
+import { skippedText } from "./skipped-call.ts";
 
 /** Compares the calls of one collective. */
 export function mismatch(
   { group, members }: GroupTraces,
   seq: number,
-  calls: ReadonlyMap<number, TraceOp>,
+  calls: ReadonlyMap<number, TraceCall>,
 ): Finding | undefined {
   if (calls.size < 2) return undefined;
   const sides = sidesOf(calls);
@@ -24,13 +25,17 @@ export function mismatch(
     .slice(0, 3)
     .map((side) => `${ranksOf(side.ranks)} ${valueText(side, found)}${sitesText([side.op])}`);
   const more = sides.length > 3 ? ", others something else" : "";
-  const skipped = skippedText({ group, members }, seq, left, right);
+  const isTie = left.ranks.length === right.ranks.length;
+  const skipped = skippedText(members, seq, left, right, isTie);
+  const absent = [...calls].flatMap(([rank, op]) => (isRecorded(op) ? [] : [rank]));
+  const source =
+    absent.length === 0 ? "" : ` What ${ranksOf(absent)} called is in the errors of others, not in a dump.`;
   return {
     kind: "mismatch",
     group,
     seq,
-    ranks: sides.slice(1).flatMap(({ ranks }) => ranks),
-    text: `${groupText(group)}: ${what}: ${shown.join(", ")}${more}.${skipped}${errorText(calls)}`,
+    ranks: (isTie ? sides : sides.slice(1)).flatMap(({ ranks }) => ranks),
+    text: `${groupText(group)}: ${what}: ${shown.join(", ")}${more}.${skipped}${source}${errorText(calls)}`,
     sides,
     differences: found,
   };
@@ -46,31 +51,18 @@ function valueText({ op }: Side, found: readonly Difference[]): string {
   return printable(op.name);
 }
 
-/** A rank that left out a collective, or made one too many, makes the others' call one place earlier or later. */
-function skippedText({ members }: GroupTraces, seq: number, left: Side, right: Side): string {
-  const common = members.get(left.ranks[0] ?? -1)?.collectives;
-  const other = members.get(right.ranks[0] ?? -1)?.collectives;
-  const [nextOfCommon, nextOfOther] = [common?.get(seq + 1), other?.get(seq + 1)];
-  const who = ranksOf(right.ranks);
-  if (nextOfCommon !== undefined && differences(nextOfCommon, right.op).length === 0) {
-    return ` It looks as if ${who} left out ${opText(left.op)}: the next call of the others is the same.`;
-  }
-  if (nextOfOther !== undefined && differences(left.op, nextOfOther).length === 0) {
-    return ` It looks as if ${who} made one call too many, ${opText(right.op)}: the next one is that of the others.`;
+function errorText(calls: ReadonlyMap<number, TraceCall>): string {
+  for (const [rank, op] of calls) {
+    if (isRecorded(op) && op.error !== undefined) return ` Rank ${rank}: ${printable(op.error)}`;
   }
   return "";
-}
-
-function errorText(calls: ReadonlyMap<number, TraceOp>): string {
-  const failed = [...calls].find(([, { error }]) => error !== undefined);
-  return failed === undefined ? "" : ` Rank ${failed[0]}: ${printable(failed[1].error ?? "")}`;
 }
 
 /** What the ranks send in an all-to-all has to be as much as they receive. */
 function unbalanced(
   group: GroupTraces["group"],
   seq: number,
-  calls: ReadonlyMap<number, TraceOp>,
+  calls: ReadonlyMap<number, TraceCall>,
 ): Finding | undefined {
   const ops = [...calls.values()];
   const isComplete = ops.every(

@@ -1,5 +1,5 @@
 import { isUneven } from "../op-kind.ts";
-import type { TraceOp } from "../rank-trace.ts";
+import type { TraceCall } from "../rank-trace.ts";
 
 /** In what two calls differ that have to be the same. */
 export type Difference = "op" | "input sizes" | "output sizes" | "dtypes" | "reduce op" | "root";
@@ -18,7 +18,7 @@ const sameSizes: Readonly<Record<string, "inputs" | "outputs" | "both">> = {
 const componentOf: Readonly<Record<string, string>> = { ComplexFloat: "Float", ComplexDouble: "Double" };
 
 /** In what two ranks' calls of the same collective differ. What one of them does not say counts as equal. */
-export function differences(a: TraceOp, b: TraceOp): readonly Difference[] {
+export function differences(a: TraceCall, b: TraceCall): readonly Difference[] {
   if (a.kind !== b.kind) return ["op"];
   const found: Difference[] = [];
   const compared = isUneven(a.name) || isUneven(b.name) ? undefined : sameSizes[a.kind];
@@ -65,7 +65,7 @@ export function numel(tensors: readonly (readonly number[])[]): number {
 }
 
 /** The dtypes of an op, each once. */
-export function dtypesOf({ inputDtypes, outputDtypes }: TraceOp): readonly string[] {
+export function dtypesOf({ inputDtypes, outputDtypes }: TraceCall): readonly string[] {
   if (inputDtypes.length <= 1 && outputDtypes.length <= 1 && inputDtypes[0] === outputDtypes[0]) return inputDtypes;
   return [...new Set([...inputDtypes, ...outputDtypes])];
 }
@@ -82,12 +82,12 @@ function sameDtypes(a: readonly string[], b: readonly string[]): boolean {
 export interface Side {
   readonly ranks: readonly number[];
   /** The call of one of them. */
-  readonly op: TraceOp;
+  readonly op: TraceCall;
 }
 
 /** The ranks by the call that they made; the largest set of ranks first. One if all calls are the same. */
-export function sidesOf(calls: ReadonlyMap<number, TraceOp>): readonly Side[] {
-  const sides: { readonly ranks: number[]; readonly op: TraceOp }[] = [];
+export function sidesOf(calls: ReadonlyMap<number, TraceCall>): readonly Side[] {
+  const sides: { readonly ranks: number[]; readonly op: TraceCall }[] = [];
   for (const [rank, op] of calls) {
     const side = sides.find((each) => differences(each.op, op).length === 0);
     if (side === undefined) sides.push({ ranks: [rank], op });

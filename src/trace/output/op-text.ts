@@ -1,4 +1,4 @@
-import { type CallSite, callSiteOf, hasEnded, type RankTrace, type TraceOp } from "../rank-trace.ts";
+import { type CallSite, callSiteOf, hasEnded, type RankTrace, type TraceCall, type TraceOp } from "../rank-trace.ts";
 import { printable } from "./printable.ts";
 
 const MINUTE_MS = 60_000;
@@ -40,7 +40,7 @@ export function groupText({ uid, description }: { readonly uid: string; readonly
 }
 
 /** `all_reduce #17`, or `send to rank 3 (tag 1)`. */
-export function opText({ name, seq, message }: TraceOp): string {
+export function opText({ name, seq, message }: TraceCall): string {
   if (message === undefined) return seq < 0 ? printable(name) : `${printable(name)} #${seq}`;
   const { source, destination, tag } = message;
   const isSend = name === "send";
@@ -55,7 +55,7 @@ export function siteText(site: CallSite): string {
 }
 
 /** The call sites of some ops as ` (train.ts:41)`, at most two; nothing if none is known. */
-export function sitesText(ops: readonly TraceOp[]): string {
+export function sitesText(ops: readonly TraceCall[]): string {
   const sites = new Set(ops.flatMap((op) => callSiteOf(op) ?? []).map(siteText));
   if (sites.size === 0) return "";
   const shown = [...sites].slice(0, 2).join(", ");

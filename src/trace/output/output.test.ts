@@ -55,6 +55,22 @@ Rank 3, newest last (rank_3):
   all_reduce #2  in flight since 59.0 s  train.ts:41`);
   });
 
+  test("of a call that another rank's error names", () => {
+    const job = new MadeJob(2);
+    const error = "rank 0 called allReduce(float32[4], SUM) as collective #1, rank 1 called barrier()";
+    job.rank(0).call({ state: "failed", error, reduceOp: "SUM" });
+    const analysis = analyse(job.traces().slice(0, 1));
+    const text = report(analysis);
+    expect(text).toContain("* op            all_reduce                      barrier\n");
+    expect(text).toContain("  state         failed                          unknown: no dump\n");
+    expect(reportJson(analysis)).toMatchObject({
+      findings: [
+        { sides: [{ op: { state: "failed", timeoutMs: 1_800_000 } }, { op: { name: "barrier", callSite: null } }] },
+      ],
+      absent: [1],
+    });
+  });
+
   test("of ranks that agree", () => {
     const job = new MadeJob(2);
     job.all();

@@ -1,5 +1,5 @@
 import type { Analysis } from "../analysis/analysis.ts";
-import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
+import { callSiteOf, isRecorded, type RankTrace, type TraceCall, type TraceOp } from "../rank-trace.ts";
 
 /** The analysis as plain data. docs/trace.md lists the fields. */
 export function reportJson({ job, findings, inFlight, notes, absent }: Analysis): object {
@@ -36,12 +36,12 @@ function rankJson(trace: RankTrace, lastOp: TraceOp | undefined): object {
   };
 }
 
-function opJson(op: TraceOp): object {
-  const { frames, message, timeoutMs, ...rest } = op;
+function opJson(op: TraceCall): object {
+  const { frames, message, ...rest } = op;
   return {
     ...rest,
     message: message ?? null,
-    timeoutMs: Number.isFinite(timeoutMs) ? timeoutMs : null,
+    ...(isRecorded(op) && { timeoutMs: Number.isFinite(op.timeoutMs) ? op.timeoutMs : null }),
     callSite: callSiteOf(op) ?? null,
   };
 }

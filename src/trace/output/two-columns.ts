@@ -1,6 +1,6 @@
 import type { Difference, Side } from "../analysis/signature.ts";
 import { dtypesOf } from "../analysis/signature.ts";
-import { callSiteOf, type TraceOp } from "../rank-trace.ts";
+import { callSiteOf, isRecorded, type TraceCall } from "../rank-trace.ts";
 import { ranksOf, sizesText } from "./op-text.ts";
 import { paragraph } from "./paragraph.ts";
 import { printable } from "./printable.ts";
@@ -20,7 +20,7 @@ export function twoColumns(left: Side, right: Side, differences: readonly Differ
     ["dtypes", dtypesOf(left.op).join(", "), dtypesOf(right.op).join(", ")],
     ["reduce op", left.op.reduceOp ?? "", right.op.reduceOp ?? ""],
     ["root", rootText(left.op), rootText(right.op)],
-    ["state", left.op.state, right.op.state],
+    ["state", stateText(left.op), stateText(right.op)],
     ["called at", siteText(left.op), siteText(right.op)],
   ];
   const shown = rows.filter(([, first, second]) => first !== "" || second !== "");
@@ -38,12 +38,16 @@ function row(label: string, left: string, right: string): string {
   }).join("\n");
 }
 
-function rootText({ root }: TraceOp): string {
+function rootText({ root }: TraceCall): string {
   return root === undefined ? "" : String(root);
 }
 
+function stateText(op: TraceCall): string {
+  return isRecorded(op) ? op.state : "unknown: no dump";
+}
+
 /** The end of the path, which says more than its start. */
-function siteText(op: TraceOp): string {
+function siteText(op: TraceCall): string {
   const site = callSiteOf(op);
   if (site === undefined) return "";
   const text = `${site.file}:${site.line}`;

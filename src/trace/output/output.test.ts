@@ -71,6 +71,33 @@ Rank 3, newest last (rank_3):
     });
   });
 
+  test.each([
+    ["newcomer/nc/train.ts:24", "/job/newcomer/nc/train.ts:24"],
+    ["work/wt/newcomer/nc/train.ts:24", "…/wt/newcomer/nc/train.ts:24"],
+    ["work/wt/newcomer/nc/code/train.ts:24", "…/newcomer/nc/code/train.ts:24"],
+    ["a/train_the_large_model_s.ts:24", "…/train_the_large_model_s.ts:24"],
+    ["a/train_the_large_model_too.ts:24", "train_the_large_model_too.ts:24"],
+    ["a/train_the_large_model_too_.ts:24", "train_the_large_model_too_.ts :24"],
+    ["a/train_the_large_model_with_all_layers.ts:24", "train_the_large_model_with_all_ layers.ts:24"],
+  ])("shows file name and line whole: %s", (line, shown) => {
+    const job = new MadeJob(2);
+    job.rank(0).call({ name: "barrier" });
+    job.rank(1).call({ line });
+    const [, site = "", rest = ""] =
+      /called at {5}.{32}(\S+)(?:\n {48}(\S+))?\n\n/.exec(report(analyse(job.traces()))) ?? [];
+    expect(`${site} ${rest}`.trim()).toBe(shown);
+  });
+
+  test("never cuts the line number of a last op", () => {
+    const job = new MadeJob(2);
+    const uid = "a_group_with_a_name_that_takes_a_lot";
+    job.group(uid, uid, [0, 1]);
+    job.all({ group: uid, name: "reduce_scatter_tensor_coalesced", line: "train.ts:24" });
+    const text = report(analyse(job.traces()));
+    expect(text).toMatch(/^ {2}rank 1 .{60,}…\n {4}train.ts:24$/m);
+    expect(text.split("\n").filter((line) => line.length > 80)).toEqual([]);
+  });
+
   test("of ranks that agree", () => {
     const job = new MadeJob(2);
     job.all();

@@ -74,11 +74,23 @@ function callSite(op: TraceOp): string {
   return site === undefined ? "" : siteText(site);
 }
 
-/** Columns as wide as they need be; a line that is too long is cut. */
+/** Columns as wide as they need be. Of a row that is too long, the last cell, the call site, has a line of its own. */
 function table(rows: readonly (readonly string[])[]): string {
   const widths = (rows[0] ?? []).map((_, column) => Math.max(...rows.map((row) => row[column]?.length ?? 0)));
   return rows
-    .map((row) => `  ${row.map((cell, column) => cell.padEnd(widths[column] ?? 0)).join("  ")}`.trimEnd())
-    .map((line) => (line.length > WIDTH ? `${line.slice(0, WIDTH - 1)}…` : line))
+    .flatMap((row) => {
+      const cells = row.map((cell, column) => cell.padEnd(widths[column] ?? 0));
+      const line = `  ${cells.join("  ")}`.trimEnd();
+      if (line.length <= WIDTH) return [line];
+      const site = row.at(-1) ?? "";
+      const own = paragraph(site, WIDTH - 4)
+        .split("\n")
+        .map((part) => `    ${part}`);
+      return [cut(`  ${cells.slice(0, -1).join("  ")}`.trimEnd()), ...(site === "" ? [] : own)];
+    })
     .join("\n");
+}
+
+function cut(line: string): string {
+  return line.length > WIDTH ? `${line.slice(0, WIDTH - 1)}…` : line;
 }

@@ -46,10 +46,22 @@ function stateText(op: TraceCall): string {
   return isRecorded(op) ? op.state : "unknown: no dump";
 }
 
-/** The end of the path, which says more than its start. */
+/** The file name and line, never cut, and as much of the folders before them as fits into a line. */
 function siteText(op: TraceCall): string {
   const site = callSiteOf(op);
   if (site === undefined) return "";
-  const text = `${site.file}:${site.line}`;
-  return text.length <= 2 * COLUMN ? text : `…${text.slice(1 - 2 * COLUMN)}`;
+  const line = `:${site.line}`;
+  const path = printable(site.file);
+  if (path.length + line.length <= COLUMN) return `${path}${line}`;
+  const [name = "", ...folders] = path.split(/[/\\]/).reverse();
+  let end = name;
+  for (const folder of folders) {
+    const longer = `${folder}/${end}`;
+    if (`…/${longer}${line}`.length > COLUMN) break;
+    end = longer;
+  }
+  if (`…/${end}${line}`.length <= COLUMN) return `…/${end}${line}`;
+  // The name takes several lines. The number is not broken.
+  const isSplit = (name.length % COLUMN) + line.length > COLUMN || name.length % COLUMN === 0;
+  return `${name}${isSplit && name.length > COLUMN - line.length ? " " : ""}${line}`;
 }

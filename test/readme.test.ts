@@ -65,7 +65,7 @@ test("the commands of the launcher do what the README says", async () => {
     stderr: "",
   });
   expect(trace).toMatchObject({ exitCode: 1, stderr: "" });
-  expect(trace?.lines.join(" ")).toContain("rank 1 has not called all_reduce #1; rank 0 waits in it");
+  expect(trace?.lines.join(" ")).toContain("rank 1 has not called all_reduce #1; rank 0 has waited in it");
   expect(commands).toHaveLength(5);
 });
 

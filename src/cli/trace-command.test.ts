@@ -34,7 +34,7 @@ beforeAll(() => {
   writeFileSync(join(at("broken"), "rank_1"), "cos\nsystem\n(S'touch pwned'\ntR.");
 });
 
-const verdict = "group 0 (default_pg): rank 2 has not called all_reduce #1; ranks 0, 1 wait in it";
+const verdict = "group 0 (default_pg): rank 2 has not called all_reduce #1; ranks 0, 1 have waited in it";
 
 describe("c10d trace", () => {
   test.each([

@@ -1,20 +1,20 @@
-import { expect, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { MadeJob } from "../../src/trace/fixtures/made-job.ts";
-import { analyse, kinetoTrace, report, reportJson } from "../../src/trace/index.ts";
-import { root } from "./code-folder.ts";
+import { analyse, kinetoTrace, reportJson } from "../../src/trace/index.ts";
+import { CodeFolder, root } from "./code-folder.ts";
 
-// Compares docs/trace.md with what is printed.
+setDefaultTimeout(60_000);
+
+// Runs the job of docs/trace.md, and compares the page with what is printed.
 
 const page = readFileSync(join(root, "docs/trace.md"), "utf8");
-
-function hang(): MadeJob {
-  const job = new MadeJob(4);
-  job.all({ name: "broadcast", line: "load.ts:8", root: 0 });
-  job.all({ state: "scheduled", at: 47_700 }, [0, 1, 3]);
-  return job;
-}
+const programs = Array.from(
+  page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm),
+  ([, name = "", code = ""]) => [name, code] as const,
+);
 
 function desync(): MadeJob {
   const job = new MadeJob(4);
@@ -24,14 +24,66 @@ function desync(): MadeJob {
   return job;
 }
 
-test("the reports", () => {
-  const [first, second] = Array.from(
-    page.matchAll(/^```console\n\$ c10d trace \/tmp\/dumps\n([\s\S]*?)^```/gm),
-    ([, text]) => text,
+describeGloo("the reports", () => {
+  let folder: CodeFolder;
+  beforeAll(() => {
+    folder = new CodeFolder("trace", programs);
+  });
+  afterAll(() => folder[Symbol.dispose]());
+  const c10d = (...args: readonly string[]) => folder.run([join(root, "src/cli/main.ts"), ...args]);
+
+  test("the program compiles", async () => {
+    expect(programs.map(([name]) => name)).toEqual(["train.ts"]);
+    expect(await folder.compileErrors()).toEqual([]);
+  });
+
+  const shown = Array.from(
+    page.matchAll(/c10d run -n 4 train.ts *(\w*)\n\$ c10d trace \/tmp\/dumps\n([\s\S]*?)^```/gm),
   );
-  expect(first).toBe(`${report(analyse(hang().traces()))}\n`);
-  expect(report(analyse(desync().traces()))).toStartWith(second?.trimEnd() ?? "nothing");
+  test.each(shown.map(([, how = "", text = ""]) => [how, text] as const))("of the job: %s", async (how, text) => {
+    const dumps = join(folder.path, `dumps-${how}`);
+    const run = [join(root, "src/cli/main.ts"), "run", "-n", "4", "train.ts", ...(how === "" ? [] : [how])];
+    expect((await folder.run(run, { C10D_TRACE_DIR: dumps })).exitCode).toBe(0);
+    const { stdout } = await c10d("trace", dumps);
+    expect(comparable(stdout)).toBe(comparable(text));
+  });
+  expect(shown).toHaveLength(2);
+
+  test("of running ranks, whose dumps their servers answer with", async () => {
+    expect(page).toContain("/handler/fr_trace_json > /tmp/dumps/rank_0.json");
+    expect(page).toContain("/handler/dump_nccl_trace_pickle > /tmp/dumps/rank_1.pickle");
+    folder.write(
+      "running.ts",
+      `import * as dist from "bun-c10d";
+      const group = await dist.initProcessGroup({ backend: "gloo" });
+      const { url } = await dist.startDebugServer();
+      if (group.rank === 0) dist.allReduce(new Float32Array(4)).catch(() => {});
+      const dumps = ["running/rank_0.json", "running/rank_1.pickle"];
+      const written = async (dump) => { while (!(await Bun.file(dump).exists())) await Bun.sleep(10); };
+      if (group.rank === 1) await written(dumps[0]);
+      const handler = group.rank === 0 ? "fr_trace_json" : "dump_nccl_trace_pickle";
+      const answer = await fetch(\`\${url}/handler/\${handler}\`, { method: "POST" });
+      await Bun.write(dumps[group.rank], await answer.bytes());
+      await written(dumps[1]);
+      process.exit(0);`,
+    );
+    expect(await folder.runRanks("running.ts")).toMatchObject({ exitCode: 0 });
+    const { stdout } = await c10d("trace", join(folder.path, "running"));
+    expect(stdout.replaceAll(/\s+/g, " ")).toMatch(
+      /all_reduce #1 is in flight; rank 0 has waited in it for .* \(running\.ts:4\); rank 1 has not called it yet\./,
+    );
+  });
 });
+
+/** Without what differs from run to run, and the words of errors. */
+function comparable(text: string): string {
+  return text
+    .replaceAll(/\s+/g, " ")
+    .replaceAll(/\b[\d.]+ m?s\b/g, "1 s")
+    .replaceAll(/\S*\/train\.ts/g, "train.ts")
+    .replaceAll(/allReduce #2 on group "0".*?(?= Rank 2's last op| group 0 \(default_pg\), #2)/g, "…")
+    .trim();
+}
 
 test("the fields of JSON, and the kinds of findings", () => {
   const [, fields = ""] = page.split("## JSON");

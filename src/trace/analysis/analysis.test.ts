@@ -16,7 +16,7 @@ describe("a rank that is missing", () => {
       seq: 2,
       ranks: [2],
       text:
-        "group 0 (default_pg): rank 2 has not called all_reduce #2; ranks 0, 1, 3 wait in it since 12.3 s " +
+        "group 0 (default_pg): rank 2 has not called all_reduce #2; ranks 0, 1, 3 have waited in it for 12.3 s " +
         "(train.ts:41). Rank 2's last op: broadcast #1, completed 60.0 s ago (load.ts:8).",
     });
     expect([absent, inFlight]).toEqual([[], []]);
@@ -29,11 +29,11 @@ describe("a rank that is missing", () => {
     job.rank(2).call({ state: "scheduled", at: 2000 });
     const [first, second] = texts(job);
     expect(first).toContain(
-      "group 0 (default_pg): ranks 0, 1 have not called all_reduce #1; rank 2 waits in it since 58.0 s",
+      "group 0 (default_pg): ranks 0, 1 have not called all_reduce #1; rank 2 has waited in it for 58.0 s",
     );
-    expect(first).toContain("Rank 0's last op: all_reduce #1 of group 1 (evens), in flight since 59.0 s (evens.ts:3).");
+    expect(first).toContain("Rank 0's last op: all_reduce #1 of group 1 (evens), in flight for 59.0 s (evens.ts:3).");
     expect(first).toContain("Rank 1 has called no op.");
-    expect(second).toStartWith("group 1 (evens): rank 2 has not called all_reduce #1; rank 0 waits");
+    expect(second).toStartWith("group 1 (evens): rank 2 has not called all_reduce #1; rank 0 has waited in it");
   });
 
   test("where the op has failed on the others", () => {
@@ -94,7 +94,7 @@ describe("a rank that is missing", () => {
     expect(absent).toEqual([2]);
     expect(findings).toMatchObject([{ kind: "absent", ranks: [2] }]);
     expect(findings[0]?.text).toContain(
-      "rank 2 left no dump and may not have called all_reduce #2; ranks 0, 1 wait in it",
+      "rank 2 left no dump and may not have called all_reduce #2; ranks 0, 1 have waited in it",
     );
   });
 });
@@ -369,7 +369,7 @@ describe("what is no fault", () => {
     const { findings, inFlight } = analyse(job.traces());
     expect(findings).toEqual([]);
     expect(inFlight).toEqual([
-      "group 0 (default_pg): all_reduce #51 is in flight; ranks 0, 1 wait in it since 2.5 s (train.ts:41); rank 2 has not " +
+      "group 0 (default_pg): all_reduce #51 is in flight; ranks 0, 1 have waited in it for 2.5 s (train.ts:41); rank 2 has not " +
         "called it yet.",
     ]);
     // Dumped an hour later, rank 0 alone is no proof against rank 2 either.
@@ -490,7 +490,7 @@ describe("messages", () => {
     const { findings, inFlight, notes } = analyse(job.traces());
     expect(findings).toEqual([]);
     expect(inFlight).toEqual([
-      "group 0 (default_pg): on rank 1 recv from any rank (tag 7) waits since 52.0 s (train.ts:41).",
+      "group 0 (default_pg): on rank 1 recv from any rank (tag 7) has waited for 52.0 s (train.ts:41).",
     ]);
     expect(notes).toEqual(["group 0 (default_pg): rank 1 has not received a message of rank 2 (tag 7)."]);
   });
@@ -512,7 +512,7 @@ describe("messages", () => {
         kind: "message",
         ranks: [0],
         text:
-          "group 0 (default_pg): on rank 1 recv from rank 0 (tag 3) waits since 59.0 s (pipe.ts:9); rank 0 has not sent it. " +
+          "group 0 (default_pg): on rank 1 recv from rank 0 (tag 3) has waited for 59.0 s (pipe.ts:9); rank 0 has not sent it. " +
           "Rank 0's last op: barrier #1, completed 60.0 s ago (train.ts:41).",
       },
     ]);
@@ -587,7 +587,7 @@ describe("an op that fails or does not end, though all ranks have called it", ()
     expect(texts(job)).toEqual([]);
     for (const { rank } of job.ranks) job.rank(rank).dumpedAt = 125_000;
     expect(texts(job)).toEqual([
-      "group 0 (default_pg): all ranks have called all_reduce #1, and it does not end; ranks 0, 1 wait in it since 2 min 5 s " +
+      "group 0 (default_pg): all ranks have called all_reduce #1, and it does not end; ranks 0, 1 have waited in it for 2 min 5 s " +
         "(train.ts:41).",
     ]);
   });

@@ -152,17 +152,17 @@ class CollectiveCheck {
     );
   }
 
-  /** `ranks 0, 1, 3 wait in it since 12.3 s (train.ts:41)`, and on which ranks it failed. */
+  /** `ranks 0, 1, 3 have waited in it for 12.3 s (train.ts:41)`, and on which ranks it failed. */
   #waitText(waiting: ReadonlyMap<number, TraceOp>): string {
     const pending = [...waiting].filter(([, { state }]) => state !== "failed");
     const failed = [...waiting].filter(([, { state }]) => state === "failed");
     const parts: string[] = [];
     if (pending.length > 0) {
       const longest = Math.max(...pending.map(([rank, op]) => this.#job.waited(rank, op)));
-      const since = pending.some(([, op]) => !hasEnded(op))
-        ? `${pending.length === 1 ? "waits" : "wait"} in it since ${durationText(longest)}`
+      const how = pending.some(([, op]) => !hasEnded(op))
+        ? `${pending.length === 1 ? "has" : "have"} waited in it for ${durationText(longest)}`
         : "called it, and it is no longer in flight";
-      parts.push(`${ranksOf(pending.map(([rank]) => rank))} ${since}${sitesText(pending.map(([, op]) => op))}`);
+      parts.push(`${ranksOf(pending.map(([rank]) => rank))} ${how}${sitesText(pending.map(([, op]) => op))}`);
     }
     if (failed.length > 0) parts.push(this.#failureText(failed));
     return parts.join("; ");

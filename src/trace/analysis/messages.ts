@@ -91,7 +91,7 @@ class MessageCheck implements MessageFindings {
     const mayBeAny = op.kind === "send" && (this.#open.get(peer) ?? []).some(({ message }) => message?.tag === tag);
     if (op.state === "ended" || op.state === "completed" || mayBeAny) return;
     const waits =
-      op.state === "failed" ? this.#failure(rank, op) : `${opText(op)} waits since ${this.#since(rank, op)}`;
+      op.state === "failed" ? this.#failure(rank, op) : `${opText(op)} has waited for ${this.#waited(rank, op)}`;
     const verdict = `${groupText(group)}: on rank ${rank} ${waits}`;
     const knows = this.#recordsMessages(peer);
     if (knows && this.#job.isOverdue(peer, waiting)) {
@@ -111,7 +111,7 @@ class MessageCheck implements MessageFindings {
           this.#add([rank], `${groupText(group)}: on rank ${rank} ${this.#failure(rank, op)}.`);
         else if (!hasEnded(op)) {
           this.inFlight.push(
-            `${groupText(group)}: on rank ${rank} ${opText(op)} waits since ${this.#since(rank, op)}.`,
+            `${groupText(group)}: on rank ${rank} ${opText(op)} has waited for ${this.#waited(rank, op)}.`,
           );
         }
       }
@@ -123,7 +123,7 @@ class MessageCheck implements MessageFindings {
     return `${opText(op)} failed after ${durationText(this.#job.waited(rank, op))}${sitesText([op])}${reason}`;
   }
 
-  #since(rank: number, op: TraceOp): string {
+  #waited(rank: number, op: TraceOp): string {
     return `${durationText(this.#job.waited(rank, op))}${sitesText([op])}`;
   }
 

@@ -64,10 +64,10 @@ export function sitesText(ops: readonly TraceCall[]): string {
 
 /** How far an op is, by its rank's dump: `completed 12.4 s ago`. */
 export function stateText(op: TraceOp, trace: RankTrace): string {
-  const since = durationText(trace.dumpedMs - op.createdMs);
-  if (!hasEnded(op)) return `in flight since ${since}`;
+  const age = durationText(trace.dumpedMs - op.createdMs);
+  if (!hasEnded(op)) return `in flight for ${age}`;
   if (op.finishedMs === undefined)
-    return op.state === "ended" ? `over, called ${since} ago` : `${op.state}, called ${since} ago`;
+    return op.state === "ended" ? `over, called ${age} ago` : `${op.state}, called ${age} ago`;
   return `${op.state} ${durationText(trace.dumpedMs - op.finishedMs)} ago`;
 }
 

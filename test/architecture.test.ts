@@ -72,6 +72,14 @@ describe("imports go one way", () => {
     expect(rooms.filter((room) => !shipped.some((file) => roomOf(file) === room))).toEqual([]);
   });
 
+  test("the folders of trace: no circle", () => {
+    const order = ["text", "dump", "analysis", "output"];
+    const folder = (file: string): number => order.indexOf(file.split("/")[2] ?? "");
+    const inside = internal.filter(({ file }) => room(file) === "trace" && folder(file) >= 0);
+    expect(new Set(inside.map(({ file }) => folder(file))).size).toBe(order.length);
+    expect(inside.filter((each) => folder(target(each)) > folder(each.file)).map(shown)).toEqual([]);
+  });
+
   test("no file imports what it may not", () => {
     expect(internal.length).toBeGreaterThan(100);
     const wrong = internal.filter((each) => each.file !== "src/index.ts" && !mayImport(each.file, target(each)));

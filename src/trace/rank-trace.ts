@@ -4,8 +4,8 @@
  */
 export type OpState = "scheduled" | "started" | "completed" | "failed" | "ended";
 
-/** A line of the program that called an op. */
-export interface CallSite {
+/** A line of the stack of a call. */
+export interface TraceFrame {
   readonly name: string;
   readonly file: string;
   readonly line: number;
@@ -38,7 +38,7 @@ export interface TraceCall {
   readonly reduceOp: string | undefined;
   readonly root: number | undefined;
   /** Innermost first. */
-  readonly frames: readonly CallSite[];
+  readonly frames: readonly TraceFrame[];
 }
 
 /** An op that a rank called, and what has become of it. */
@@ -101,6 +101,6 @@ export function isRecorded(call: TraceCall): call is TraceOp {
 const LIBRARY = /[/\\]site-packages[/\\]torch[/\\]|[/\\]torch[/\\]distributed[/\\]/;
 
 /** The line that called an op: the innermost one outside PyTorch. */
-export function callSiteOf({ frames }: TraceCall): CallSite | undefined {
+export function callSiteOf({ frames }: TraceCall): TraceFrame | undefined {
   return frames.find(({ file }) => !LIBRARY.test(file)) ?? frames[0];
 }

@@ -1,5 +1,5 @@
-import { durationText, rankRanges } from "../output/op-text.ts";
 import type { RankTrace } from "../rank-trace.ts";
+import { durationText, rankRanges } from "../text/op-text.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
 import { Job } from "./job.ts";

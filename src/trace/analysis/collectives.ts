@@ -1,7 +1,7 @@
 import { needsAllRanks } from "../op-kind.ts";
-import { durationText, groupText, opText, ranksOf, sitesText } from "../output/op-text.ts";
-import { printable } from "../output/printable.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
+import { durationText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
+import { printable } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import type { Job } from "./job.ts";

@@ -1,6 +1,6 @@
-import { groupText, opText, ranksOf, sitesText, sizesText } from "../output/op-text.ts";
-import { printable } from "../output/printable.ts";
 import { isRecorded, type TraceCall } from "../rank-trace.ts";
+import { groupText, opText, ranksOf, sitesText, sizesText } from "../text/op-text.ts";
+import { printable } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import { type Difference, differences, dtypesOf, numel, type Side, sidesOf } from "./signature.ts";

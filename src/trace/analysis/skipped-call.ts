@@ -1,5 +1,5 @@
-import { opText, ranksOf } from "../output/op-text.ts";
 import type { TraceCall } from "../rank-trace.ts";
+import { opText, ranksOf } from "../text/op-text.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import { differences, type Side } from "./signature.ts";
 

@@ -1,5 +1,5 @@
 import { opKind, profilingName } from "../op-kind.ts";
-import type { CallSite, DumpedGroup, MessageSide, OpState, TraceOp } from "../rank-trace.ts";
+import type { DumpedGroup, MessageSide, OpState, TraceFrame, TraceOp } from "../rank-trace.ts";
 import { dumpError, Fields, integerOf, listOf } from "./fields.ts";
 
 const MAX_TENSORS = 100_000;
@@ -13,7 +13,7 @@ export class EntryReader {
   /** Descriptions of groups by uid, as the entries have them. */
   readonly descriptions = new Map<string, string>();
   /** Frames by the list that they are read from: a pickle refers to one list for many ops. */
-  readonly #frames = new Map<unknown, readonly CallSite[]>();
+  readonly #frames = new Map<unknown, readonly TraceFrame[]>();
 
   constructor(rank: number, groups: ReadonlyMap<string, DumpedGroup>) {
     this.#rank = rank;
@@ -73,7 +73,7 @@ export class EntryReader {
     };
   }
 
-  #framesOf(fields: Fields): readonly CallSite[] {
+  #framesOf(fields: Fields): readonly TraceFrame[] {
     const value = fields.raw("frames");
     if (value === undefined || value === null) return [];
     const known = this.#frames.get(value);

@@ -2,7 +2,7 @@ import type { TraceGroup } from "../analysis/group-traces.ts";
 import type { Job } from "../analysis/job.ts";
 import { dtypesOf, numel } from "../analysis/signature.ts";
 import { callSiteOf, hasEnded, type RankTrace, type TraceOp } from "../rank-trace.ts";
-import { groupText } from "./op-text.ts";
+import { groupText } from "../text/op-text.ts";
 
 /** An event of Chrome's trace format. */
 export interface TraceEvent {

@@ -4,10 +4,7 @@ import { analyse } from "../analysis/analysis.ts";
 import { Job } from "../analysis/job.ts";
 import { MadeJob } from "../fixtures/made-job.ts";
 import { kinetoTrace } from "./kineto.ts";
-import { durationText, rankRanges } from "./op-text.ts";
-import { paragraph } from "./paragraph.ts";
 import { portableDump } from "./portable-dump.ts";
-import { printable } from "./printable.ts";
 import { report } from "./report.ts";
 import { reportJson } from "./report-json.ts";
 
@@ -134,20 +131,6 @@ Rank 3, newest last (rank_3):
       lastOp: { seq: 2, state: "scheduled" },
     });
   });
-});
-
-test("texts", () => {
-  expect([0, 999, 12_340, 61_000, 7_260_000].map(durationText)).toEqual([
-    "0 ms",
-    "999 ms",
-    "12.3 s",
-    "1 min 1 s",
-    "2 h 1 min",
-  ]);
-  expect(rankRanges([5, 0, 1, 9, 2, 8])).toBe("0-2, 5, 8, 9");
-  expect(paragraph("aa bb cc dd", 5, "  ")).toBe("aa bb\n  cc\n  dd");
-  expect(paragraph("x".repeat(12), 5)).toBe("xxxxx\nxxxxx\nxx");
-  expect(printable("a\u001b[0m\nb")).toBe("a?[0m?b");
 });
 
 describe("the timeline", () => {

@@ -1,9 +1,9 @@
 import type { Analysis } from "../analysis/analysis.ts";
 import type { Job } from "../analysis/job.ts";
 import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
-import { groupText, opText, rankRanges, siteText, stateText } from "./op-text.ts";
-import { paragraph } from "./paragraph.ts";
-import { printable } from "./printable.ts";
+import { groupText, opText, rankRanges, siteText, stateText } from "../text/op-text.ts";
+import { paragraph } from "../text/paragraph.ts";
+import { printable } from "../text/printable.ts";
 import { twoColumns } from "./two-columns.ts";
 
 const WIDTH = 80;

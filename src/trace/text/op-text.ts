@@ -1,4 +1,4 @@
-import { type CallSite, callSiteOf, hasEnded, type RankTrace, type TraceCall, type TraceOp } from "../rank-trace.ts";
+import { callSiteOf, hasEnded, type RankTrace, type TraceCall, type TraceFrame, type TraceOp } from "../rank-trace.ts";
 import { printable } from "./printable.ts";
 
 const MINUTE_MS = 60_000;
@@ -50,7 +50,7 @@ export function opText({ name, seq, message }: TraceCall): string {
 }
 
 /** File name and line, such as `train.ts:41`. */
-export function siteText(site: CallSite): string {
+export function siteText(site: TraceFrame): string {
   return printable(`${site.file.replace(/^.*[/\\]/, "")}:${site.line}`);
 }
 

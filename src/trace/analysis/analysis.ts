@@ -1,5 +1,5 @@
 import type { RankTrace } from "../rank-trace.ts";
-import { durationText, rankRanges } from "../text/op-text.ts";
+import { durationText, rankRanges, ranksOf } from "../text/op-text.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
 import { Job } from "./job.ts";
@@ -37,6 +37,11 @@ export function analyse(traces: readonly RankTrace[], { group: only }: AnalysisO
     findings.push(...collectives.findings, ...messages.findings);
     inFlight.push(...collectives.inFlight, ...messages.inFlight);
     notes.push(...messages.notes);
+  }
+  const empty = job.traces.filter(({ ops, dropped, isPartial }) => ops.length + dropped === 0 && !isPartial);
+  if (empty.length > 0 && findings.length === 0) {
+    const ranks = ranksOf(empty.map(({ rank }) => rank));
+    notes.push(`No op of ${ranks} was recorded; a group may have failed before it had one.`);
   }
   const partial = job.traces.filter(({ isPartial }) => isPartial).map(({ rank }) => rank);
   if (partial.length > 0)

@@ -104,6 +104,17 @@ Rank 3, newest last (rank_3):
     expect(text).toStartWith("The dumps that can be read agree: 1 dump with 1 op.\n\nNo dump of rank 1.");
   });
 
+  test("of dumps without an op", () => {
+    const [one, ...others] = new MadeJob(1).traces();
+    expect(others).toEqual([]);
+    expect(report(analyse(one === undefined ? [] : [one]))).toBe(`There is nothing to compare: 1 dump with 0 ops.
+
+Last op of each rank:
+  rank 0  no op
+
+No op of rank 0 was recorded; a group may have failed before it had one.`);
+  });
+
   test("never leaves 80 columns, nor lets a dump write to the terminal", () => {
     const job = new MadeJob(2);
     const nasty = "\u001b[31m\u202e".repeat(60);

@@ -39,6 +39,7 @@ export function report(analysis: Analysis, { last = 0, isIncomplete = false }: R
 function agreement({ job, absent, inFlight }: Analysis, isIncomplete: boolean): string {
   const ops = job.traces.reduce((sum, trace) => sum + trace.ops.length, 0);
   const what = `${job.traces.length} ${job.traces.length === 1 ? "dump" : "dumps"} with ${ops} ${ops === 1 ? "op" : "ops"}`;
+  if (ops === 0) return `There is nothing to compare: ${what}.`;
   const isKnown = job.groups.every(({ group }) => !group.isGuessed);
   if (absent.length > 0 || isIncomplete || !isKnown) return `The dumps that can be read agree: ${what}.`;
   return `All ranks agree: ${what}${inFlight.length > 0 ? ", some in flight" : ""}.`;

@@ -59,6 +59,7 @@ Rank 3, newest last (rank_3):
     const analysis = analyse(job.traces().slice(0, 1));
     const text = report(analysis);
     expect(text).toContain("* op            all_reduce                      barrier\n");
+    expect(text).toContain("  input sizes   [4]\n");
     expect(text).toContain("  state         failed                          unknown: no dump\n");
     expect(reportJson(analysis)).toMatchObject({
       findings: [

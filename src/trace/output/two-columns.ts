@@ -15,8 +15,8 @@ export function twoColumns(left: Side, right: Side, differences: readonly Differ
     ["", ranksOf(left.ranks), ranksOf(right.ranks)],
     ["op", printable(left.op.name), printable(right.op.name)],
     ["method", left.op.api ?? "", right.op.api ?? ""],
-    ["input sizes", sizesText(left.op.inputSizes), sizesText(right.op.inputSizes)],
-    ["output sizes", sizesText(left.op.outputSizes), sizesText(right.op.outputSizes)],
+    ["input sizes", sizesOf(left.op, "inputSizes"), sizesOf(right.op, "inputSizes")],
+    ["output sizes", sizesOf(left.op, "outputSizes"), sizesOf(right.op, "outputSizes")],
     ["dtypes", dtypesOf(left.op).join(", "), dtypesOf(right.op).join(", ")],
     ["reduce op", left.op.reduceOp ?? "", right.op.reduceOp ?? ""],
     ["root", rootText(left.op), rootText(right.op)],
@@ -36,6 +36,11 @@ function row(label: string, left: string, right: string): string {
     const start = (i === 0 ? label : "").padEnd(LABEL + 2);
     return `${start}${(first?.[i] ?? "").padEnd(COLUMN + 1)}${second?.[i] ?? ""}`.trimEnd();
   }).join("\n");
+}
+
+/** Errors do not say all sizes. */
+function sizesOf(op: TraceCall, side: "inputSizes" | "outputSizes"): string {
+  return op[side].length === 0 && !isRecorded(op) ? "" : sizesText(op[side]);
 }
 
 function rootText({ root }: TraceCall): string {

@@ -167,6 +167,14 @@ test("a dump of this package names its rank, host and time, and the true group o
   expect([...trace.groups.keys()]).toEqual(["0"]);
 });
 
+test.each(["rank_50000000", "rank_5000000000.json", "rank_99999999999999999999"])(
+  "a rank that cannot be one is refused: %s",
+  (file) => {
+    const { bun_c10d: _, ...dump } = new MadeJob(1).rank(0).dump() as Record<string, never>;
+    expect(() => readDump(pickle(dump), { file, writtenMs: 0 })).toThrow(/its rank is \d+/);
+  },
+);
+
 test("sizes that are there for torchfrtrace are not those of objects", () => {
   const job = new MadeJob(1);
   job.all({ name: "all_gather", api: "allGatherObject", inputs: [[0]], outputs: [[0]], dtype: "Byte" });

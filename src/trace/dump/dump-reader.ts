@@ -30,7 +30,10 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     throw dumpError(`its format is ${version.slice(0, 20)}; those from 2.0 on are known`);
   const own = top.has("bun_c10d") ? top.fields("bun_c10d") : undefined;
   const rank = own?.optionalInteger("rank") ?? rankOfName(source.file);
-  if (rank < 0) throw dumpError(`its rank is ${rank}`);
+  const worldSize = own?.optionalInteger("world_size");
+  for (const [what, number] of Object.entries({ "its rank": rank, "its world size": worldSize ?? 0 })) {
+    if (number < 0 || number > MAX_RANKS) throw dumpError(`${what} is ${number}; up to ${MAX_RANKS} are known`);
+  }
   const groups = groupsOf(top);
   const reader = new EntryReader(rank, groups);
   const ops = top.list("entries", MAX_ENTRIES).map((entry, i) => reader.read(entry, `entries[${i}]`));
@@ -43,7 +46,7 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     version,
     writer: own === undefined ? "pytorch" : "bun-c10d",
     host: own?.optionalText("host"),
-    worldSize: own?.optionalInteger("world_size"),
+    worldSize,
     groups,
     descriptions: reader.descriptions,
     ops,
@@ -64,7 +67,7 @@ function dataOf(bytes: Uint8Array): unknown {
 }
 
 function rankOfName(file: string): number {
-  const digits = /(\d{1,9})(?:\.(?:json|pickle|pkl))?$/.exec(file)?.[1];
+  const digits = /(\d+)(?:\.(?:json|pickle|pkl))?$/.exec(file)?.[1];
   if (digits === undefined) throw dumpError("its name does not end with a rank, as in rank_0 or rank_0.json");
   return Number(digits);
 }

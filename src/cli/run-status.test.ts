@@ -93,6 +93,27 @@ describeGloo("c10d run says what the ranks were doing", () => {
     expect(stderr).toMatch(new RegExp(`  rank 1 \\(pid \\d+\\): ended by SIGKILL; ${last}`));
   });
 
+  test.concurrent.each(["return", "throw"])("when a rank leaves early: %s", async (how) => {
+    const { exitCode, stderr } = await runCli(["run", "-n", "3", fixture("early.ts"), how]);
+    expect(exitCode).toBe(1);
+    const code = how === "throw" ? 1 : 0;
+    const op = `the last op, broadcast #1 on group "0" \\(gloo\\), ended ${time} ago`;
+    expect(stderr).toMatch(
+      new RegExp(`  rank 1 \\(pid \\d+\\): exited with code ${code}; closed its groups ${time} ago; ${op}`),
+    );
+    const early = String.raw`\S*early\.ts:\d+:\d+`;
+    const failed = `the last op, allReduce #2 on group "0" \\(gloo\\), failed ${time} ago, called at ${early}`;
+    const others =
+      how === "throw" ? `in allReduce #2 .*, called at ${early}` : `closed its groups ${time} ago; ${failed}`;
+    expect(stderr).toMatch(new RegExp(`  rank [02] \\(pid \\d+\\): (exited with code 1; )?${others}`));
+    if (how === "throw") return;
+    const lost = `rank 1 closed its connection: .*; it waits for rank 1 \\(pid \\d+\\), which has not called it`;
+    expect(stderr).toMatch(
+      new RegExp(`${lost}: closed its groups ${time} ago; ${op}; its process exited with code 0, ${time} ago`),
+    );
+    expect(stderr).not.toContain("has no process group");
+  });
+
   test.concurrent("unless records are turned off", async () => {
     const off = { C10D_STATUS: "0" };
     const { stderr } = await runCli(args(`off-${process.pid}`, "--timeout", "4s"), off);

@@ -10,7 +10,6 @@ export {
   jobFile,
   jobFolder,
   type LaunchedJobInfo,
-  readJob,
   readJobs,
   readRecords,
   readStatuses,

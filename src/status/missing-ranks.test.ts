@@ -42,6 +42,28 @@ const question = {
 };
 
 describe("the ranks that an op waits for", () => {
+  test("have closed their groups, or failed to make them", () => {
+    const last = op("allReduce", 4, { ended: at - 1_300 });
+    const closed = { last, closedAt: at - 1_200, exitedAt: at - 1_000, exitCode: 3, process: "gone" } as const;
+    const failed = op("send", 2, { turn: 0, peer: 1, ended: at - 1_500, hasFailed: true, callSite: "train.ts:9:1" });
+    const { missing, text } = missingRanks(
+      { ...question, haveLeft: true, peers: [1, 2, 3] },
+      new Map([
+        status(1, 4, closed),
+        status(2, 4, { last, lastFailed: failed, closedAt: at - 1_200 }),
+        status(3, 0, { groups: [], closedAt: at - 1_200 }),
+      ]),
+    );
+    expect(missing).toEqual([1, 2]);
+    const line = 'closed its groups 1.2 s ago; the last op, allReduce #4 on group "0" (fake), ended 1.3 s ago';
+    expect(text).toBe(
+      "it waits for\n" +
+        `  rank 1 (pid 101), which has not called it: ${line}; its process exited with code 3, 1 s ago\n` +
+        `  rank 2 (pid 102), which has not called it: ${line}; before, send #2 to rank 1 on group "0" (fake) failed 1.5 s ago, called at train.ts:9:1\n` +
+        "  rank 3 (pid 103): its initProcessGroup failed 1.2 s ago",
+    );
+  });
+
   test("are those that have not called it, whatever they do instead", () => {
     const last = op("broadcast", 4, { ended: at - 1_200 });
     const { missing, text } = missingRanks(
@@ -86,7 +108,7 @@ describe("the ranks that an op waits for", () => {
 
   test("may have no record", () => {
     expect(missingRanks({ ...question, peers: [3, 9] }, new Map()).text).toBe(
-      "it waits for rank 3, which has no status record here: it has closed its groups, or is elsewhere",
+      "it waits for rank 3, which has no status record here: it is elsewhere, or its process had none",
     );
   });
 

@@ -1,5 +1,6 @@
 import { ranksText } from "../errors/index.ts";
 import type { RankStatus } from "./rank-status.ts";
+import { isOver } from "./status-folder.ts";
 import { seconds, statusText } from "./where-text.ts";
 
 /** A collective or a message that does not end. Ranks are ranks in its group, unless global. */
@@ -44,8 +45,7 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
     return op.turn > 0 && turn !== undefined && turn < op.turn;
   });
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
-  const hasEnded = ({ process, exitedAt, last }: RankStatus) =>
-    process === "gone" || exitedAt !== undefined || last?.hasFailed === true;
+  const hasEnded = (status: RankStatus) => isOver(status) || status.last?.hasFailed === true;
   const isToldOf = (rank: number) => {
     const status = statusOf(rank);
     return !op.haveLeft || (status !== undefined && hasEnded(status));
@@ -62,7 +62,7 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
     const who = `rank ${rank}${global === rank ? "" : ` (global rank ${global})`}`;
     const status = statusOf(rank);
     if (status === undefined)
-      return `${who}, which has no status record here: it has closed its groups, or is elsewhere`;
+      return `${who}, which has no status record here: it is elsewhere, or its process had none`;
     const called = missing.includes(rank) ? ", which has not called it" : "";
     const { pid, host, reportedAt } = status;
     const seen = reportedAt === undefined ? "" : ` on ${host}, ${seconds(now - reportedAt)} ago`;

@@ -5,7 +5,16 @@ import { messageOf } from "../errors/index.ts";
 import { ownFolder } from "../files/index.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { readReported } from "./reported-statuses.ts";
-import { canRead, jobFolder, readStatuses, recordPath, removeIfOver, removeJob, sweepJobs } from "./status-folder.ts";
+import {
+  canRead,
+  isOver,
+  jobFolder,
+  readStatuses,
+  recordPath,
+  removeIfOver,
+  removeJob,
+  sweepJobs,
+} from "./status-folder.ts";
 import { readStatus } from "./status-reader.ts";
 import { StatusRecord } from "./status-record.ts";
 
@@ -30,6 +39,8 @@ export function newJobId(): string {
 }
 
 const open = new Set<OwnStatus>();
+/** The last record of each rank that has closed its groups: others may still ask what it did. */
+const closed = new Map<number, OwnStatus>();
 let isExitWatched = false;
 
 /** The record of this rank, beside those of the other ranks on this host. */
@@ -49,19 +60,22 @@ export class OwnStatus {
     }
   }
 
+  /** Global rank. */
+  readonly rank: number;
   readonly record: StatusRecord;
   readonly #folder: string;
   readonly #isLaunched: boolean;
 
-  constructor(record: StatusRecord, folder: string, isLaunched: boolean) {
+  constructor(rank: number, record: StatusRecord, folder: string, isLaunched: boolean) {
+    this.rank = rank;
     this.record = record;
     this.#folder = folder;
     this.#isLaunched = isLaunched;
     open.add(this);
     if (isExitWatched) return;
     isExitWatched = true;
-    process.on("exit", () => {
-      for (const each of open) each.leaveAtExit();
+    process.on("exit", (code) => {
+      for (const each of [...open, ...closed.values()]) each.leaveAtExit(code);
     });
   }
 
@@ -71,32 +85,43 @@ export class OwnStatus {
     for (const status of [...readStatuses(this.#folder), ...readReported(this.#folder)]) {
       const known = found.get(status.rank);
       // A rank that was started again may have left its first record.
-      if (known === undefined || known.process === "gone") found.set(status.rank, status);
+      if (known === undefined || isOver(known)) found.set(status.rank, status);
     }
     return found;
   }
 
-  /** Removes the record; the last rank removes the folder, unless the launcher does. */
+  /**
+   * The rank has closed its groups. Its record stays until it opens another, so that the other ranks and the launcher can
+   * read what it did last; the last rank removes the folder, unless the launcher does.
+   */
   close(): void {
     if (!open.delete(this)) return;
     this.record.close();
-    unlinkIfThere(this.record.path);
-    if (this.#isLaunched) return;
-    removeIfOver(this.#folder);
+    const { rank } = this;
+    closed.get(rank)?.remove();
+    if (this.#isLaunched || !removeIfOver(this.#folder)) closed.set(rank, this);
   }
 
-  /** The groups were not closed: the other ranks and the launcher can still read what this one did last. */
-  leaveAtExit(): void {
-    this.record.markExit();
+  /** Removes the record of a rank that has closed its groups. */
+  remove(): void {
+    closed.delete(this.rank);
+    unlinkIfThere(this.record.path);
+    if (!this.#isLaunched) removeIfOver(this.#folder);
+  }
+
+  /** The process exits: the other ranks and the launcher can still read what this one did last. */
+  leaveAtExit(code: number): void {
+    this.record.markExit(code);
     if (this.#isLaunched || !canRead(this.#folder)) return;
     const isOther = ({ pid, thread }: RankStatus) => pid !== process.pid || thread !== threadId;
-    const others = readStatuses(this.#folder).filter((each) => isOther(each) && each.process !== "gone");
+    const others = readStatuses(this.#folder).filter((each) => isOther(each) && !isOver(each));
     if (others.length === 0) removeJob(this.#folder);
   }
 }
 
 function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string | undefined): OwnStatus | undefined {
   if (given === undefined && !JOB_ID.test(job)) throw new Error(`the id of the job is ${JSON.stringify(job)}`);
+  closed.get(rank)?.remove();
   if (given === undefined && rank === 0) sweepJobs();
   for (let tries = 0; ; tries++) {
     const { path: folder, fault } = given === undefined ? jobFolder(job) : ownFolder(given);
@@ -105,7 +130,7 @@ function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string 
       return undefined;
     }
     try {
-      return new OwnStatus(createRecord(folder, rank, worldSize), folder, given !== undefined);
+      return new OwnStatus(rank, createRecord(folder, rank, worldSize), folder, given !== undefined);
     } catch (error) {
       // The last rank of an earlier meeting has just removed the folder.
       if ((error as NodeJS.ErrnoException).code !== "ENOENT" || given !== undefined || tries === 3) throw error;
@@ -125,9 +150,10 @@ function createRecord(folder: string, rank: number, worldSize: number): StatusRe
   }
 }
 
-/** Whether a record is of a process that has ended, such as an earlier attempt. */
+/** Whether nobody writes a record any more: that of an earlier attempt, or of another Worker that has closed its groups. */
 function isLeftOver(path: string): boolean {
-  return readStatus(path)?.process === "gone";
+  const status = readStatus(path);
+  return status?.process === "gone" || (status?.pid === process.pid && isOver(status));
 }
 
 function unlinkIfThere(path: string): void {

@@ -45,8 +45,12 @@ export interface RankStatus {
   readonly program: string;
   /** State of its process; undefined if the system does not report it. */
   readonly process: ProcessState | undefined;
-  /** When its process exited without closing its groups. */
+  /** When it closed its groups. */
+  readonly closedAt?: number | undefined;
+  /** When its process exited, if it was not ended by a signal. */
   readonly exitedAt: number | undefined;
+  readonly exitCode?: number | undefined;
+  /** Its open groups; those it had, once it has closed them all. */
   readonly groups: readonly GroupStanding[];
   /** Ops in flight, the oldest first. With very many, some are missing. */
   readonly inFlight: readonly OpStatus[];

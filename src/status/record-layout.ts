@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0002;
+export const RECORD_LAYOUT = 0xc10d_0003;
 
 /** Words of the header. */
 export const Header = {
@@ -29,17 +29,21 @@ export const Header = {
   last: 11,
   /** The same for the op that failed last. */
   lastFailed: 12,
-  /** When the process exited without closing its groups; 0 before. */
+  /** When the process exited; 0 before. */
   exitedAt: 13,
   textLength: 14,
   /** Length of the text of the error of the op that failed last. */
   errorLength: 15,
+  /** When the rank closed its groups; 0 before. */
+  closedAt: 16,
+  /** Code with which the process exited. */
+  exitCode: 17,
 } as const;
 
 /** Text of the header: host, pid namespace and program, a line each. */
-export const HEADER_TEXT = { at: 16, bytes: 64 * 8 } as const;
-export const ERROR_TEXT = { at: 80, bytes: 64 * 8 } as const;
-const HEADER_WORDS = 144;
+export const HEADER_TEXT = { at: 24, bytes: 64 * 8 } as const;
+export const ERROR_TEXT = { at: 88, bytes: 64 * 8 } as const;
+const HEADER_WORDS = 152;
 
 /** Words of a group. */
 export const Group = {

@@ -102,12 +102,13 @@ describe("the record of a rank", () => {
   };
   beforeEach(() => void faults.splice(0));
 
-  test("is in the folder of its job, which goes with its last record", () => {
+  test("is in the folder of its job, which goes when its last rank closes its groups", () => {
     const job = crypto.randomUUID();
     const [one, two] = withFolder("", () => [OwnStatus.open(plan(job)), OwnStatus.open({ ...plan(job), rank: 1 })]);
     expect([...(one?.ranks().keys() ?? [])]).toEqual([0, 1]);
     one?.close();
-    expect([...(two?.ranks().keys() ?? [])]).toEqual([1]);
+    expect(two?.ranks().get(0)).toMatchObject({ pid: process.pid, closedAt: expect.any(Number), exitedAt: undefined });
+    expect(readJobs().find(({ id }) => id === job)?.isRunning).toBe(true);
     two?.close();
     expect(readJobs().some(({ id }) => id === job)).toBe(false);
     expect(faults).toEqual([]);
@@ -119,7 +120,44 @@ describe("the record of a rank", () => {
     expect(readdirSync(folder).sort()).toEqual(["rank-0", "rank-0-1"]);
     one?.close();
     two?.close();
-    expect(readdirSync(folder)).toEqual([]);
+    // What the rank did last stays readable.
+    expect(readdirSync(folder)).toEqual(["rank-0-1"]);
+  });
+
+  test("is one, however often the rank makes groups and closes them", () => {
+    const given = newJob("given");
+    const jobs: string[] = [];
+    for (let cycle = 0; cycle < 1_000; cycle++) {
+      withFolder(given, () => OwnStatus.open({ ...plan(""), rank: 8 })?.close());
+      if (cycle % 50 > 0) continue;
+      jobs.push(crypto.randomUUID());
+      const job = jobs.at(-1) ?? "";
+      const [one, two] = withFolder("", () => [OwnStatus.open(plan(job)), OwnStatus.open({ ...plan(job), rank: 1 })]);
+      one?.close();
+      expect(two?.ranks().size).toBe(2);
+      two?.close();
+    }
+    expect(readdirSync(given)).toEqual(["rank-8"]);
+    expect(readJobs().filter(({ id }) => jobs.includes(id))).toEqual([]);
+    expect(faults).toEqual([]);
+  });
+
+  test("stays until the process exits, with its code, and the last process removes the folder", async () => {
+    const job = crypto.randomUUID();
+    const other = withFolder("", () => OwnStatus.open({ ...plan(job), rank: 1 }));
+    const script = `import { OwnStatus } from ${JSON.stringify(join(import.meta.dir, "own-status.ts"))};
+      OwnStatus.open({ rank: 0, worldSize: 2, job: ${JSON.stringify(job)}, onFault: console.error }).close();
+      process.exitCode = 3;`;
+    const child = Bun.spawn([process.execPath, "-e", script], { env: { ...process.env, C10D_STATUS_DIR: "" } });
+    expect(await child.exited).toBe(3);
+    expect(other?.ranks().get(0)).toMatchObject({
+      pid: child.pid,
+      process: "gone",
+      exitCode: 3,
+      exitedAt: expect.any(Number),
+    });
+    other?.close();
+    expect(readJobs().some(({ id }) => id === job)).toBe(false);
   });
 
   test("is missing, and the rank goes on, where there can be none", () => {

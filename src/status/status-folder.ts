@@ -29,7 +29,7 @@ export interface LaunchedJobInfo {
 }
 
 /** The folder of all jobs of this user on this host, if no other user can have put anything into it. */
-export function statusRoot(): FolderFinding {
+function statusRoot(): FolderFinding {
   return createOwnFolder(rootPath());
 }
 
@@ -107,7 +107,7 @@ export function readJob(folder: string): JobStatus {
     id: basename(folder),
     folder,
     launched,
-    isRunning: isLauncherAlive || ranks.some(({ process }) => process !== "gone"),
+    isRunning: isLauncherAlive || !ranks.every(isOver),
     ranks,
   };
 }
@@ -133,9 +133,16 @@ export function sweepJobs(path = rootPath()): void {
   }
 }
 
-/** Removes the folder of a job unless one of its ranks or its launcher is still running. */
-export function removeIfOver(folder: string): void {
-  if (canRead(folder) && !readJob(folder).isRunning) removeJob(folder);
+/** Removes the folder of a job unless one of its ranks or its launcher is still running. Returns whether it did. */
+export function removeIfOver(folder: string): boolean {
+  if (!canRead(folder) || readJob(folder).isRunning) return false;
+  removeJob(folder);
+  return true;
+}
+
+/** Whether a rank has closed its groups, or its process has ended. */
+export function isOver({ process, closedAt, exitedAt }: RankStatus): boolean {
+  return process === "gone" || closedAt !== undefined || exitedAt !== undefined;
 }
 
 /** Whether records can be read: a process without free descriptors would take every job for one that is over. */

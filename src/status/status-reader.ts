@@ -104,6 +104,7 @@ class Snapshot {
     };
     const pendingSlots = slots.filter((at) => this.#isStable(at) && this.#at(at + Slot.state) === SlotState.pending);
     const exitedAt = this.#at(Header.exitedAt);
+    const closedAt = this.#at(Header.closedAt);
     return {
       rank: this.#at(Header.rank),
       worldSize: this.#at(Header.worldSize),
@@ -112,8 +113,12 @@ class Snapshot {
       thread: this.#at(Header.thread),
       program,
       process: namespace === pidNamespace() ? processState(pid, this.#at(Header.processStart)) : undefined,
+      closedAt: closedAt === 0 ? undefined : origin + closedAt,
       exitedAt: exitedAt === 0 ? undefined : origin + exitedAt,
-      groups: [...groups.values()].filter((at) => this.#at(at + Group.isOpen) === 1).map((at) => this.#group(at)),
+      exitCode: exitedAt === 0 ? undefined : this.#at(Header.exitCode),
+      groups: [...groups.values()]
+        .filter((at) => closedAt > 0 || this.#at(at + Group.isOpen) === 1)
+        .map((at) => this.#group(at)),
       inFlight: pendingSlots.map(op).sort((a, b) => a.began - b.began),
       pending: Math.max(0, this.#at(Header.begun) - this.#at(Header.ended)),
       last: numbered(Header.last),

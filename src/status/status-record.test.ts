@@ -149,9 +149,16 @@ describe("a record", () => {
     expect(read()).toMatchObject({ groups: [{ turn: 2 }], inFlight: [{ turn: 2 }] });
   });
 
-  test("says that the process exited without closing its groups", () => {
-    record.markExit();
-    expect(read().exitedAt).toBeWithin(Date.now() - 5_000, Date.now() + 5_000);
+  test("says when the rank closed its groups and its process exited, and keeps what it had called", () => {
+    group.skip(OpType.BARRIER);
+    group.close();
+    record.close();
+    record.markExit(7);
+    const { closedAt, exitedAt, exitCode, groups } = read();
+    expect(closedAt).toBeWithin(Date.now() - 5_000, Date.now() + 5_000);
+    expect(exitedAt).toBeWithin(Date.now() - 5_000, Date.now() + 5_000);
+    expect(exitCode).toBe(7);
+    expect(groups).toMatchObject([{ turn: 1 }]);
   });
 });
 

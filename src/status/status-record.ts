@@ -223,13 +223,15 @@ export class StatusRecord {
     this.#isIdle = true;
   }
 
-  /** The process ends without having closed its groups: the record stays for those who ask what it did last. */
-  markExit(): void {
+  /** The process ends: the record stays for those who ask what it did last. */
+  markExit(code: number): void {
+    this.#words[Header.exitCode] = code;
     this.#words[Header.exitedAt] = performance.now();
   }
 
-  /** No op is recorded from now on. The file is left to the caller. */
+  /** The rank has closed its groups; no op is recorded from now on. The file is left to the caller. */
   close(): void {
+    this.#words[Header.closedAt] = performance.now();
     records.delete(this);
     this.#service[Symbol.dispose]();
   }

@@ -31,12 +31,24 @@ export function whereText({ ops, pending = ops.length, last }: Whereabouts, past
 
 /** The same for a rank with a status record. */
 export function statusText(status: RankStatus): string {
-  const { at, inFlight, pending, last, process, exitedAt } = status;
+  const { at, inFlight, pending, last, process, closedAt, exitedAt, exitCode } = status;
   const ops = inFlight.map((each) => ({ ...each, forMs: at - each.began }));
   const before = last && { ...last, agoMs: at - (last.ended ?? at) };
-  const where = whereText({ ops, pending, last: before }, "ago");
-  if (exitedAt !== undefined) return `${where}; its process exited ${seconds(at - exitedAt)} ago`;
-  return where + stateText(process, "is");
+  const where =
+    closedAt === undefined ? whereText({ ops, pending, last: before }, "ago") : closedText(status, closedAt);
+  if (exitedAt === undefined) return where + stateText(process, "is");
+  const code = exitCode === undefined ? "" : ` with code ${exitCode},`;
+  return `${where}; its process exited${code} ${seconds(at - exitedAt)} ago`;
+}
+
+/** `closed its groups 1.2 s ago; the last op, allReduce #10 on group "0" (gloo), ended 1.3 s ago`. */
+function closedText({ at, groups, last, lastFailed }: RankStatus, closedAt: number): string {
+  const ago = (op: OpStatus) => `${op.hasFailed ? "failed" : "ended"} ${seconds(at - (op.ended ?? at))} ago${site(op)}`;
+  if (groups.length === 0) return `its initProcessGroup failed ${seconds(at - closedAt)} ago`;
+  const closed = `closed its groups ${seconds(at - closedAt)} ago`;
+  if (last === undefined) return `${closed}; it had called no op`;
+  const failed = last.hasFailed || lastFailed === undefined ? "" : `; before, ${opText(lastFailed)} ${ago(lastFailed)}`;
+  return `${closed}; the last op, ${opText(last)}, ${ago(last)}${failed}`;
 }
 
 /** What the state of a process adds to a sentence. */

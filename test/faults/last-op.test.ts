@@ -24,7 +24,7 @@ function expected(trouble: Trouble, backend: string, { group, pid }: LastOpResul
     case "killed":
       return new RegExp(`${who}.*: ${last}; its process has ended`);
     case "ended":
-      return new RegExp(`${who}.*: ${last}; its process exited ${time} ago`);
+      return new RegExp(`${who}.*: ${last}; its process exited with code \\d+, ${time} ago`);
     case "stopped":
       return new RegExp(`${missing}${last}; its process is stopped`);
     case "in another op": {

@@ -32,7 +32,7 @@ export interface StartedRank {
 /** What the ranks of an attempt on this node were doing at one moment. */
 export interface StatusReport {
   readonly ranks: readonly RankStatus[];
-  /** A block of lines; empty if no rank has had a process group. */
+  /** A block of lines; empty if there is no record: no rank has had a process group, or records are turned off. */
   readonly text: string;
 }
 
@@ -132,7 +132,7 @@ export class AttemptStatus implements Disposable {
 /** What a rank was doing; `end` tells how it has ended. */
 export function lineOf(status: RankStatus, end: string): string {
   // How it ended is known better than that it has.
-  const shown = end === "" ? status : { ...status, process: undefined, exitedAt: undefined };
+  const shown = end === "" ? status : { ...status, process: undefined, exitedAt: undefined, exitCode: undefined };
   return `rank ${status.rank} (pid ${status.pid}): ${end}${statusText(shown)}`;
 }
 

@@ -81,8 +81,9 @@ function nameOf({ op, seq, group, peer }: OpStatus): string {
 const more = (pending: number): string => (pending > 1 ? `, ${pending - 1} more` : "");
 
 /** What the process of a rank does, in a word or two. */
-export function stateOf({ process, exitedAt, pending }: RankStatus): string {
+export function stateOf({ process, closedAt, exitedAt, pending }: RankStatus): string {
   if (process === "gone" || exitedAt !== undefined) return "ended";
+  if (closedAt !== undefined) return "closed";
   if (process === "stopped") return "stopped";
   if (pending > 0) return "in op";
   return process === "running" ? "running" : "idle";

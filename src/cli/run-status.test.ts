@@ -133,15 +133,22 @@ describeGloo("c10d top", () => {
     const lines = stdout.trimEnd().split("\n");
     expect(lines.slice(0, 2)).toEqual([
       `c10d top: job ${id}: hang.ts, 3 ranks`,
-      "1 of 3 ranks here have not called the collective that others wait in (!)",
+      "1 of 3 ranks here has not called the collective that others wait in (!)",
     ]);
     const [first, missing, third] = lines.slice(-3);
     expect(first).toMatch(new RegExp(`^ +0 +\\d+ +in op +allReduce #2 on group "0" +${time} +0 +0 B +${site}$`));
     expect(missing).toMatch(new RegExp(`^! +1 +\\d+ +idle +after broadcast #1 on group "0" +${time} ago +0 +0 B$`));
     expect(third).toMatch(/^ +2 +\d+ +in op +allReduce #2 /);
-    const json = JSON.parse((await runCli(["top", "--json", id.slice(0, -1)])).stdout) as { ranks: unknown[] };
+    const json = JSON.parse((await runCli(["top", id.slice(0, -1), "--json"])).stdout) as { ranks: unknown[] };
     expect(json).toMatchObject({ id, worldSize: 3, attempt: 0 });
     expect(json.ranks).toHaveLength(3);
+  });
+
+  test.concurrent.each(["--jsn", "another", "--interval soon"])("refuses %s after the job", async (text) => {
+    const more = text.split(" ");
+    const { exitCode, stderr } = await runCli(["top", "job", ...more]);
+    expect(exitCode).toBe(2);
+    expect(stderr).toContain(more.at(-1) ?? "");
   });
 
   test.concurrent("names the jobs that are running if there is none of that id", async () => {

@@ -1,3 +1,4 @@
+import { InvalidArgumentError } from "../errors/index.ts";
 import { defineCommand } from "./command.ts";
 import { parseTime } from "./run-flags.ts";
 
@@ -5,7 +6,7 @@ import { parseTime } from "./run-flags.ts";
 export const topCommand = defineCommand({
   name: "top",
   summary: "Shows the op that each rank of a running job on this host is in, since when, and where it was called.",
-  program: "[job]",
+  operands: "[job]",
   flags: {
     once: { type: "boolean", description: "print once, also on a terminal" },
     json: { type: "boolean", description: "print once, as JSON" },
@@ -15,10 +16,15 @@ export const topCommand = defineCommand({
     "A job is named by its id or the beginning of it; without one, the newest is shown. Only jobs of this user are seen.\n" +
     "Keys: q quits; the arrow keys, Page Up and Page Down scroll. A rank marked with ! has not called the collective that\n" +
     "others are waiting in. A call site is known once an op has been pending for 100 ms.",
-  async run(values, program) {
+  async run(values, [job, more]) {
+    if (more !== undefined) {
+      throw new InvalidArgumentError(`unexpected argument ${JSON.stringify(more)}: one job is shown`, {
+        argument: "job",
+      });
+    }
     const { top } = await import("./top/top.ts");
     return top({
-      job: program[0],
+      job,
       once: values.once ?? false,
       json: values.json ?? false,
       intervalMs: parseTime("interval", values.interval, 500),

@@ -1,3 +1,4 @@
+export { missingAmong } from "./called-turns.ts";
 export type { GroupStatus } from "./group-status.ts";
 export { type MissingRanks, missingRanks, type OverdueOp } from "./missing-ranks.ts";
 export { callCodes } from "./op-codes.ts";

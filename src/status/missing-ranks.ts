@@ -1,4 +1,5 @@
 import { ranksText } from "../errors/index.ts";
+import { hasNotCalled, turnOn } from "./called-turns.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { isOver } from "./status-folder.ts";
 import { seconds, statusText } from "./where-text.ts";
@@ -33,17 +34,15 @@ const MAX_DESCRIBED = 8;
 /** Describes the ranks that an op waits for: those that the backend names, and those that have not called it. */
 export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankStatus>): MissingRanks {
   const statusOf = (rank: number) => statuses.get(op.globalRanks[rank] ?? -1);
-  const turnOf = (rank: number) => {
+  const recent = (rank: number) => {
     const status = statusOf(rank);
     // What another host reported before does not say whether the rank has called the op since.
-    if (status === undefined || (status.reportedAt ?? op.began) < op.began) return undefined;
-    return status.groups.find(({ name }) => name === op.group)?.turn;
+    return status === undefined || (status.reportedAt ?? op.began) < op.began ? undefined : status;
   };
   const others = op.globalRanks.map((_, rank) => rank).filter((rank) => rank !== op.rank);
-  const missing = others.filter((rank) => {
-    const turn = turnOf(rank);
-    return op.turn > 0 && turn !== undefined && turn < op.turn;
-  });
+  const isMissing = (status: RankStatus | undefined) => status !== undefined && hasNotCalled(status, op.group, op.turn);
+  const isKnown = (status: RankStatus | undefined) => status !== undefined && turnOn(status, op.group) !== undefined;
+  const missing = others.filter((rank) => isMissing(recent(rank)));
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
   const hasEnded = (status: RankStatus) => isOver(status) || status.last?.hasFailed === true;
   const isToldOf = (rank: number) => {
@@ -53,7 +52,7 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   const named = [...new Set([...op.peers.filter(isToldOf), ...missing])].filter(isMember).sort((a, b) => a - b);
   if (named.length === 0) {
     const isComplete =
-      !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => turnOf(rank) !== undefined);
+      !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => isKnown(recent(rank)));
     return { missing, text: isComplete ? "all other ranks have called it" : "" };
   }
   const now = performance.timeOrigin + performance.now();

@@ -1,7 +1,7 @@
 import { basename } from "node:path";
-import type { RankRecord, RankStatus } from "../../status/index.ts";
+import { missingAmong, type RankRecord, type RankStatus } from "../../status/index.ts";
 import type { StartedRank } from "../launcher/attempt-status.ts";
-import { bytesText, countText, missingAmong, type Rates, ratesOf } from "../top/rank-rows.ts";
+import { bytesText, countText, LONG_MS, type Rates, ratesOf } from "../top/rank-rows.ts";
 import { OpLog, type Reader } from "./op-log.ts";
 import type { EndView, JobView, ProblemView, RankView, Snapshot } from "./page/snapshot.ts";
 import { problemsOf } from "./problems.ts";
@@ -114,7 +114,7 @@ export class JobMonitor {
   }
 
   #ranks(records: readonly RankRecord[], started: readonly StartedRank[]): RankView[] {
-    const missing = missingAmong(records);
+    const missing = missingAmong(records, LONG_MS);
     const exitOf = (pid: number) => started.find((rank) => rank.pid === pid)?.exit;
     const views = records.map((record) =>
       rankView(keyOf(record), record, {

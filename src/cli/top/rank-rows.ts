@@ -33,19 +33,6 @@ export function ratesOf(before: RankStatus | undefined, now: RankStatus): Rates 
 /** From then on a wait is conspicuous. */
 export const LONG_MS = 1_000;
 
-/** The ranks that have not called a collective in which others of the job have been waiting for long. */
-export function missingAmong(ranks: readonly RankStatus[]): ReadonlySet<RankStatus> {
-  const awaited = new Map<string, number>();
-  for (const { inFlight, at } of ranks) {
-    for (const { group, turn, began } of inFlight) {
-      if (group !== undefined && turn > 0 && at - began >= LONG_MS)
-        awaited.set(group, Math.max(turn, awaited.get(group) ?? 0));
-    }
-  }
-  const isMissing = ({ groups }: RankStatus) => groups.some(({ name, turn }) => turn < (awaited.get(name) ?? 0));
-  return new Set(ranks.filter(isMissing));
-}
-
 export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | undefined): RankRow {
   const { rank, pid, thread, at, inFlight, pending, last } = status;
   const [oldest] = inFlight;

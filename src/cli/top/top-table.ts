@@ -1,5 +1,5 @@
-import type { RankStatus } from "../../status/index.ts";
-import { columnNames, LONG_MS, missingAmong, numeric, type RankRow, type Rates, rankRow } from "./rank-rows.ts";
+import { missingAmong, type RankStatus } from "../../status/index.ts";
+import { columnNames, LONG_MS, numeric, type RankRow, type Rates, rankRow } from "./rank-rows.ts";
 import { jobLine, type WatchedJob } from "./watched-job.ts";
 
 /** What `c10d top` shows at one moment. */
@@ -19,7 +19,7 @@ const style = {
 /** The lines above the ranks, and a line for each rank. */
 export function topTable(view: TopView, colours: boolean): { readonly head: string[]; readonly body: string[] } {
   const { job, others } = view;
-  const missing = missingAmong(job.ranks);
+  const missing = missingAmong(job.ranks, LONG_MS);
   const rows = job.ranks.map((status) => rankRow(status, missing.has(status), view.ratesOf(status)));
   const widths = columnNames.map((name, i) => Math.max(name.length, ...rows.map(({ cells }) => width(cells[i]))));
   const line = (cells: readonly string[]) =>
@@ -33,7 +33,7 @@ export function topTable(view: TopView, colours: boolean): { readonly head: stri
     head.push(
       paint(
         "red",
-        `${missing.size} of ${job.ranks.length} ranks here have not called the collective that others wait in (!)`,
+        `${missing.size} of ${job.ranks.length} ranks here ${missing.size === 1 ? "has" : "have"} not called the collective that others wait in (!)`,
       ),
     );
   if (others.length > 0)

@@ -11,7 +11,7 @@ setDefaultTimeout(30_000);
 const time = String.raw`[\d.]+ s`;
 const site = String.raw`\S*hang\.ts:\d+:\d+`;
 const waits = `in allReduce #2 on group "0" \\(gloo\\) for ${time}`;
-const last = `in no op; the last, broadcast #1 on group "0" \\(gloo\\), ended ${time} ago`;
+const last = `in no op; the last, broadcast #1 on group "0" \\(gloo\\), ended ${time} ago(, called at ${site})?`;
 const hanging = new RegExp(
   [
     "c10d run: what the ranks were doing:",
@@ -97,7 +97,7 @@ describeGloo("c10d run says what the ranks were doing", () => {
     const { exitCode, stderr } = await runCli(["run", "-n", "3", fixture("early.ts"), how]);
     expect(exitCode).toBe(1);
     const code = how === "throw" ? 1 : 0;
-    const op = `the last op, broadcast #1 on group "0" \\(gloo\\), ended ${time} ago`;
+    const op = `the last op, broadcast #1 on group "0" \\(gloo\\), ended ${time} ago(, called at \\S+)?`;
     expect(stderr).toMatch(
       new RegExp(`  rank 1 \\(pid \\d+\\): exited with code ${code}; closed its groups ${time} ago; ${op}`),
     );
@@ -112,6 +112,55 @@ describeGloo("c10d run says what the ranks were doing", () => {
       new RegExp(`${lost}: closed its groups ${time} ago; ${op}; its process exited with code 0, ${time} ago`),
     );
     expect(stderr).not.toContain("has no process group");
+  });
+
+  test.concurrent.each([
+    ["init", "initProcessGroup", "has no process group"],
+    ["newGroup", "newGroup", "in no op, and none had started"],
+    ["splitGroup", "splitGroup", "in no op, and none had started"],
+  ])("when a rank does not make a group that others make: %s", async (how, maker, absent) => {
+    const line = String.raw`\S*making\.ts:\d+:\d+`;
+    const id = `making-${how}-${process.pid}`;
+    await using run = new CliProcess([
+      "run",
+      "-n",
+      "3",
+      "--rdzv-id",
+      id,
+      "--grace",
+      "100ms",
+      fixture("making.ts"),
+      how,
+    ]);
+    const limit = performance.now() + 15_000;
+    let shown = "";
+    const rows = new RegExp(` 0 +\\d+ +connecting +${maker} +${time} +${line}\n[^]* 2 +\\d+ +connecting +${maker} `);
+    while (!rows.test(shown) && performance.now() < limit) shown = (await runCli(["top", id])).stdout;
+    expect(shown).toMatch(rows);
+    if (how === "init") expect(shown).toMatch(/^ +1 +not started +no process group$/m);
+    run.signal("SIGINT");
+    await run.exitCode();
+    // On a loaded machine it may be about to sleep.
+    const waiting = (rank: number) =>
+      `  rank ${rank} \\(pid \\d+\\): in ${maker} for ${time}, called at ${line}(; its process is running)?\n`;
+    expect(run.stderr).toMatch(
+      new RegExp(`${waiting(0)}  rank 1 \\(pid \\d+\\): ${absent}(; its process is running)?\n${waiting(2)}`),
+    );
+  });
+
+  test.concurrent.each([
+    ["init", "rank 1, which has no status record here: it is elsewhere, or it has not called initProcessGroup"],
+    ["newGroup", String.raw`rank 1 \(pid \d+\): in no op, and none had started`],
+    ["splitGroup", String.raw`rank 1 \(pid \d+\): in no op, and none had started`],
+  ])("and so does the error of the group: %s", async (how, rank) => {
+    const { exitCode, stderr } = await runCli(["run", "-n", "3", "--grace", "100ms", fixture("making.ts"), how, "3s"]);
+    expect(exitCode).toBe(1);
+    const line = String.raw`\S*making\.ts:\d+:\d+`;
+    expect(stderr).toMatch(
+      new RegExp(`DistTimeoutError: .*: rank 1 did not join the group.*; called at ${line}; it waits for ${rank}`),
+    );
+    // The user's frame comes first.
+    expect(stderr).toMatch(new RegExp(`CONNECT_TIMEOUT"\n.*\n[^\n]* at ${line}\n`));
   });
 
   test.concurrent("unless records are turned off", async () => {
@@ -137,7 +186,9 @@ describeGloo("c10d top", () => {
     ]);
     const [first, missing, third] = lines.slice(-3);
     expect(first).toMatch(new RegExp(`^ +0 +\\d+ +in op +allReduce #2 on group "0" +${time} +0 +0 B +${site}$`));
-    expect(missing).toMatch(new RegExp(`^! +1 +\\d+ +idle +after broadcast #1 on group "0" +${time} ago +0 +0 B$`));
+    expect(missing).toMatch(
+      new RegExp(`^! +1 +\\d+ +idle +after broadcast #1 on group "0" +${time} ago +0 +0 B( +${site})?$`),
+    );
     expect(third).toMatch(/^ +2 +\d+ +in op +allReduce #2 /);
     const json = JSON.parse((await runCli(["top", id.slice(0, -1), "--json"])).stdout) as { ranks: unknown[] };
     expect(json).toMatchObject({ id, worldSize: 3, attempt: 0 });

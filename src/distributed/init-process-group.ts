@@ -1,7 +1,14 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
 import { environmentText, getDebugLevel } from "../environment/index.ts";
-import { DistTimeoutError, describe, describeNumber, explained, InvalidArgumentError } from "../errors/index.ts";
+import {
+  captureCallSite,
+  DistTimeoutError,
+  describe,
+  describeNumber,
+  explained,
+  InvalidArgumentError,
+} from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import {
   type BackendType,
@@ -28,6 +35,7 @@ import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type DistContext, isOwnProcess, type World } from "./dist-context.ts";
 import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
 import { nanCheckByEnvironment, nanOption } from "./groups/nan-option.ts";
+import { type Making, whileMaking } from "./groups/while-making.ts";
 import { joinIncarnation } from "./incarnation.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
 import { rendezvous } from "./rendezvous.ts";
@@ -107,6 +115,7 @@ const CLOSE_LIMIT_MS = 3_000;
 export async function initProcessGroup<const Name extends string = string>(
   options: InitOptions<Name> = {},
 ): Promise<ProcessGroup> {
+  const [callSite, began] = [captureCallSite(), performance.now()];
   requireOptions("initProcessGroup", options);
   requireOptionNames("initProcessGroup", options, optionNames);
   const context = currentContext();
@@ -119,7 +128,7 @@ export async function initProcessGroup<const Name extends string = string>(
   const counter = WaitCounter.of("pytorch.wait_counter.c10d.init_process_group");
   const started = counter.start();
   try {
-    const world = await makeWorld(context, options);
+    const world = await makeWorld(context, options, { maker: "initProcessGroup", callSite, began });
     context.world = world;
     if (isOwnProcess(context)) groupRank(world.group.rank);
     return world.group;
@@ -131,7 +140,7 @@ export async function initProcessGroup<const Name extends string = string>(
   }
 }
 
-async function makeWorld(context: DistContext, options: AnyInitOptions): Promise<World> {
+async function makeWorld(context: DistContext, options: AnyInitOptions, making: WorldPlan["making"]): Promise<World> {
   const limitMs = timeoutMs(options.timeout, defaultTimeoutMs.processGroup);
   // As PyTorch does on import: an invalid level must not pass as OFF.
   getDebugLevel();
@@ -171,6 +180,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions): Promise
         ...parts,
         options: backendOptions,
         terms,
+        making,
       });
     } catch (error) {
       // The other ranks are meeting elsewhere.
@@ -188,6 +198,7 @@ interface WorldPlan
   readonly container: DependencyContainer;
   readonly limitMs: number;
   readonly terms: AnyInitOptions;
+  readonly making: Pick<Making, "maker" | "callSite" | "began">;
 }
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that is no longer possible. */
@@ -196,6 +207,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
   // A user's store may ignore time-outs.
   const store = LimitedStore.of(met.store);
   const groups = new Map<string, ProcessGroup>();
+  const globalRanks = Array.from({ length: met.worldSize }, (_, rank) => rank);
   const storeDrain = { limitMs: DISPOSE_LIMIT_MS };
   // Async, so that what a user's rendezvous throws synchronously is a rejection, too, and replaces no other error.
   const leave = async (failed: boolean) => {
@@ -224,7 +236,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         name: "0",
         description: "default_pg",
         rank: met.rank,
-        globalRanks: Array.from({ length: met.worldSize }, (_, rank) => rank),
+        globalRanks,
         timeoutMs: limitMs,
         plugins,
         boundDevice: plan.boundDevice,
@@ -255,7 +267,10 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         return isSuperseded || (await met.isOver?.(incarnation.number)) === true;
       };
       try {
-        group = await whileAgreed(store, met, connecting, byStore ? isMissed : undefined);
+        const making = { ...plan.making, rank: met.rank, globalRanks };
+        group = await whileMaking(making, status, () =>
+          whileAgreed(store, met, connecting, byStore ? isMissed : undefined),
+        );
         groups.set(group.name, group);
         void met.connected?.(incarnation.number);
         const attended = `${meeting.attempt}/${incarnation.number}`;

@@ -1,10 +1,11 @@
 export { missingAmong } from "./called-turns.ts";
 export type { GroupStatus } from "./group-status.ts";
-export { type MissingRanks, missingRanks, type OverdueOp } from "./missing-ranks.ts";
+export { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
 export { callCodes } from "./op-codes.ts";
 export { newJobId, OwnStatus, type OwnStatusPlan } from "./own-status.ts";
 export { type ProcessState, processStart, processState } from "./process-state.ts";
 export type { GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
+export type { Maker } from "./record-layout.ts";
 export { parseStatuses, statusesText, writeReported } from "./reported-statuses.ts";
 export {
   type JobStatus,

@@ -1,6 +1,7 @@
 import { ranksText } from "../errors/index.ts";
 import { hasNotCalled, turnOn } from "./called-turns.ts";
 import type { RankStatus } from "./rank-status.ts";
+import type { Maker } from "./record-layout.ts";
 import { isOver } from "./status-folder.ts";
 import { seconds, statusText } from "./where-text.ts";
 
@@ -55,20 +56,56 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
       !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => isKnown(recent(rank)));
     return { missing, text: isComplete ? "all other ranks have called it" : "" };
   }
+  const line = (rank: number) =>
+    rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
+  return { missing, text: listText("it waits for", named, line) };
+}
+
+/** A group that is not made in time. Ranks are ranks in it. */
+export interface OverdueGroup {
+  readonly maker: Maker;
+  /** This rank. */
+  readonly rank: number;
+  readonly globalRanks: readonly number[];
+  /** Ranks that the backend names. */
+  readonly peers: readonly number[];
+}
+
+/** Describes the ranks that a new group waits for, if the backend names them, else those that are not making a group. */
+export function missingMembers(group: OverdueGroup, statuses: ReadonlyMap<number, RankStatus>): string {
+  const { maker, rank: own, globalRanks, peers } = group;
+  const statusOf = (rank: number) => statuses.get(globalRanks[rank] ?? -1);
+  const others = globalRanks.map((_, rank) => rank).filter((rank) => rank !== own);
+  const line = (rank: number) => rankLine(rank, globalRanks[rank], statusOf(rank), false, `it has not called ${maker}`);
+  if (peers.length > 0)
+    return listText(
+      "it waits for",
+      others.filter((rank) => peers.includes(rank)),
+      line,
+    );
+  const isElsewhere = (rank: number) => statusOf(rank) !== undefined && statusOf(rank)?.making === undefined;
+  return listText("not making a group:", others.filter(isElsewhere), line);
+}
+
+function rankLine(
+  rank: number,
+  global: number | undefined,
+  status: RankStatus | undefined,
+  isMissing: boolean,
+  orElse: string,
+): string {
+  const who = `rank ${rank}${global === rank ? "" : ` (global rank ${global})`}`;
+  if (status === undefined) return `${who}, which has no status record here: it is elsewhere, or ${orElse}`;
+  const { pid, host, reportedAt } = status;
   const now = performance.timeOrigin + performance.now();
-  const lines = named.slice(0, MAX_DESCRIBED).map((rank) => {
-    const global = op.globalRanks[rank];
-    const who = `rank ${rank}${global === rank ? "" : ` (global rank ${global})`}`;
-    const status = statusOf(rank);
-    if (status === undefined)
-      return `${who}, which has no status record here: it is elsewhere, or its process had none`;
-    const called = missing.includes(rank) ? ", which has not called it" : "";
-    const { pid, host, reportedAt } = status;
-    const seen = reportedAt === undefined ? "" : ` on ${host}, ${seconds(now - reportedAt)} ago`;
-    return `${who} (pid ${pid}${seen})${called}: ${statusText(status)}`;
-  });
-  const more = named.slice(MAX_DESCRIBED);
+  const seen = reportedAt === undefined ? "" : ` on ${host}, ${seconds(now - reportedAt)} ago`;
+  return `${who} (pid ${pid}${seen})${isMissing ? ", which has not called it" : ""}: ${statusText(status)}`;
+}
+
+function listText(head: string, ranks: readonly number[], lineOf: (rank: number) => string): string {
+  if (ranks.length === 0) return "";
+  const lines = ranks.slice(0, MAX_DESCRIBED).map(lineOf);
+  const more = ranks.slice(MAX_DESCRIBED);
   if (more.length > 0) lines.push(ranksText(more));
-  const list = lines.length === 1 ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join("");
-  return { missing, text: `it waits for${list}` };
+  return `${head}${lines.length === 1 ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join("")}`;
 }

@@ -1,4 +1,5 @@
 import type { ProcessState } from "./process-state.ts";
+import type { Maker } from "./record-layout.ts";
 
 /** An op in a status record. Times are in milliseconds since the epoch. */
 export interface OpStatus {
@@ -32,6 +33,14 @@ export interface GroupStanding {
   readonly turn: number;
 }
 
+/** A group that a rank is making: it waits for the other members. */
+export interface GroupMaking {
+  readonly maker: Maker;
+  /** In milliseconds since the epoch. */
+  readonly began: number;
+  readonly callSite: string | undefined;
+}
+
 /** What a rank is doing. */
 export interface RankStatus {
   /** Global rank. */
@@ -45,6 +54,8 @@ export interface RankStatus {
   readonly program: string;
   /** State of its process; undefined if the system does not report it. */
   readonly process: ProcessState | undefined;
+  /** The group that it has been making for longest. */
+  readonly making?: GroupMaking | undefined;
   /** When it closed its groups. */
   readonly closedAt?: number | undefined;
   /** When its process exited, if it was not ended by a signal. */

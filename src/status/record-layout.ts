@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0003;
+export const RECORD_LAYOUT = 0xc10d_0004;
 
 /** Words of the header. */
 export const Header = {
@@ -38,12 +38,22 @@ export const Header = {
   closedAt: 16,
   /** Code with which the process exited. */
   exitCode: 17,
+  /** How a group is being made, from 1 in the order of {@link makers}; 0 if none is. */
+  making: 18,
+  makingSince: 19,
+  /** Length of the text that says where it was called. */
+  makingLength: 20,
 } as const;
+
+/** The functions that make groups. */
+export const makers = ["initProcessGroup", "newGroup", "splitGroup"] as const;
+export type Maker = (typeof makers)[number];
 
 /** Text of the header: host, pid namespace and program, a line each. */
 export const HEADER_TEXT = { at: 24, bytes: 64 * 8 } as const;
 export const ERROR_TEXT = { at: 88, bytes: 64 * 8 } as const;
-const HEADER_WORDS = 152;
+export const MAKING_TEXT = { at: 152, bytes: 32 * 8 } as const;
+const HEADER_WORDS = 184;
 
 /** Words of a group. */
 export const Group = {

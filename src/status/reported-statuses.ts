@@ -1,6 +1,7 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import type { GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+import type { GroupMaking, GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+import { makers } from "./record-layout.ts";
 
 /** Name of the file with what other hosts report, in the folder of a job. */
 export const REPORTED_FILE = "reported.json";
@@ -60,6 +61,7 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
     thread: number(value.thread),
     program: text(value.program),
     process: states.find((state) => state === process),
+    making: isFields(value.making) ? making(value.making) : undefined,
     closedAt: optional(value.closedAt),
     exitedAt: optional(value.exitedAt),
     exitCode: optional(value.exitCode),
@@ -75,6 +77,11 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
     at: number(value.at),
     reportedAt: number(reportedAt),
   };
+}
+
+function making({ maker, began, callSite }: Fields): GroupMaking | undefined {
+  const known = makers.find((each) => each === maker);
+  return known && { maker: known, began: number(began), callSite: callSite === undefined ? undefined : text(callSite) };
 }
 
 const states = ["running", "sleeping", "stopped", "gone"] as const;

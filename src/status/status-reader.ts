@@ -1,7 +1,7 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { opOfCode } from "./op-codes.ts";
 import { pidNamespace, processState } from "./process-state.ts";
-import type { GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
+import type { GroupMaking, GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
 import {
   ERROR_TEXT,
   GROUP_TEXT,
@@ -10,6 +10,8 @@ import {
   groupAt,
   HEADER_TEXT,
   Header,
+  MAKING_TEXT,
+  makers,
   RECORD_BYTES,
   RECORD_LAYOUT,
   SLOT_TEXT,
@@ -113,6 +115,7 @@ class Snapshot {
       thread: this.#at(Header.thread),
       program,
       process: namespace === pidNamespace() ? processState(pid, this.#at(Header.processStart)) : undefined,
+      making: this.#making(origin),
       closedAt: closedAt === 0 ? undefined : origin + closedAt,
       exitedAt: exitedAt === 0 ? undefined : origin + exitedAt,
       exitCode: exitedAt === 0 ? undefined : this.#at(Header.exitCode),
@@ -129,6 +132,13 @@ class Snapshot {
       bytes: this.#at(Header.bytes),
       at: performance.timeOrigin + performance.now(),
     };
+  }
+
+  #making(origin: number): GroupMaking | undefined {
+    const maker = makers[this.#at(Header.making) - 1];
+    if (maker === undefined) return undefined;
+    const callSite = this.#text(Header.makingLength, MAKING_TEXT.at, MAKING_TEXT.bytes) || undefined;
+    return { maker, began: origin + this.#at(Header.makingSince), callSite };
   }
 
   ops(): RecordedOp[] {

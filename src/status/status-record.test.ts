@@ -149,6 +149,21 @@ describe("a record", () => {
     expect(read()).toMatchObject({ groups: [{ turn: 2 }], inFlight: [{ turn: 2 }] });
   });
 
+  test("says which group the rank has been making for longest", () => {
+    const ends = (["newGroup", "splitGroup"] as const).map((maker, i) =>
+      record.making(maker, i * 10, captureCallSite()),
+    );
+    expect(read().making).toEqual({
+      maker: "newGroup",
+      began: performance.timeOrigin,
+      callSite: expect.stringMatching(/status-record\.test\.ts:\d+:\d+$/),
+    });
+    ends[0]?.();
+    expect(read().making).toMatchObject({ maker: "splitGroup", began: performance.timeOrigin + 10 });
+    ends[1]?.();
+    expect(read().making).toBeUndefined();
+  });
+
   test("says when the rank closed its groups and its process exited, and keeps what it had called", () => {
     group.skip(OpType.BARRIER);
     group.close();

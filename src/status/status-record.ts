@@ -15,6 +15,9 @@ import {
   groupAt,
   HEADER_TEXT,
   Header,
+  MAKING_TEXT,
+  type Maker,
+  makers,
   RECORD_BYTES,
   RECORD_LAYOUT,
   SLOT_TEXT,
@@ -70,6 +73,8 @@ export class StatusRecord {
   /** By slot. */
   readonly #works: (Work<unknown> | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
   readonly #callSites: (CallSite | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
+  /** Groups that are being made, the oldest first. */
+  readonly #makings = new Set<readonly [maker: Maker, began: number, callSite: string]>();
   #groupCount = 0;
   #begun = 0;
   #ended = 0;
@@ -115,6 +120,28 @@ export class StatusRecord {
       this.#writeText(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes, text);
     }
     return new GroupStatus(this, number, at ?? -1);
+  }
+
+  /** Records that a group is being made, until what is returned is called. @param began On `performance.now()`. */
+  making(maker: Maker, began: number, callSite: CallSite): () => void {
+    const making = [maker, began, lineOf(callSite) ?? ""] as const;
+    this.#makings.add(making);
+    this.#writeMaking();
+    return () => {
+      this.#makings.delete(making);
+      this.#writeMaking();
+    };
+  }
+
+  #writeMaking(): void {
+    const words = this.#words;
+    const [oldest] = this.#makings;
+    words[Header.making] = 0;
+    if (oldest === undefined) return;
+    const [maker, began, callSite] = oldest;
+    words[Header.makingSince] = began;
+    this.#writeText(Header.makingLength, MAKING_TEXT.at, MAKING_TEXT.bytes, callSite);
+    words[Header.making] = makers.indexOf(maker) + 1;
   }
 
   /** For {@link GroupStatus}. Records a pending op; returns its slot, -1 if there is no room. */

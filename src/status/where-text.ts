@@ -34,11 +34,21 @@ export function statusText(status: RankStatus): string {
   const { at, inFlight, pending, last, process, closedAt, exitedAt, exitCode } = status;
   const ops = inFlight.map((each) => ({ ...each, forMs: at - each.began }));
   const before = last && { ...last, agoMs: at - (last.ended ?? at) };
-  const where =
-    closedAt === undefined ? whereText({ ops, pending, last: before }, "ago") : closedText(status, closedAt);
+  const now = { ops, pending, last: before };
+  const where = closedAt === undefined ? openText(status, now) : closedText(status, closedAt);
   if (exitedAt === undefined) return where + stateText(process, "is");
   const code = exitCode === undefined ? "" : ` with code ${exitCode},`;
   return `${where}; its process exited${code} ${seconds(at - exitedAt)} ago`;
+}
+
+/** Where a rank is that may be making a group: `in newGroup for 3 s, called at train.ts:8; the last op, …`. */
+function openText({ at, making }: RankStatus, now: Whereabouts): string {
+  if (making === undefined) return whereText(now, "ago");
+  const text = `in ${making.maker} for ${seconds(at - making.began)}${site(making)}`;
+  if (now.ops.length > 0) return `${text}, and ${whereText(now, "ago")}`;
+  const { last } = now;
+  if (last === undefined) return text;
+  return `${text}; the last op, ${opText(last)}, ${last.hasFailed ? "failed" : "ended"} ${seconds(last.agoMs)} ago`;
 }
 
 /** `closed its groups 1.2 s ago; the last op, allReduce #10 on group "0" (gloo), ended 1.3 s ago`. */
@@ -69,6 +79,6 @@ export function seconds(ms: number): string {
   return `${(Math.max(0, ms) / 1_000).toFixed(1).replace(/\.0$/, "")} s`;
 }
 
-function site({ callSite }: NamedOp): string {
+function site({ callSite }: Pick<NamedOp, "callSite">): string {
   return callSite === undefined ? "" : `, called at ${callSite}`;
 }

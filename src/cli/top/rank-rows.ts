@@ -34,8 +34,14 @@ export function ratesOf(before: RankStatus | undefined, now: RankStatus): Rates 
 export const LONG_MS = 1_000;
 
 export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | undefined): RankRow {
-  const { rank, pid, thread, at, inFlight, pending, last } = status;
+  const { rank, pid, thread, at, inFlight, pending, last, making } = status;
   const [oldest] = inFlight;
+  if (making !== undefined && oldest === undefined) {
+    const waitedMs = at - making.began;
+    const { maker, callSite = "" } = making;
+    const who = ["", String(rank), thread === 0 ? String(pid) : `${pid}/${thread}`, stateOf(status)];
+    return { cells: [...who, maker, seconds(waitedMs), "", "", callSite], isMissing: false, waitedMs };
+  }
   const shown = oldest ?? last;
   const waitedMs = oldest === undefined ? 0 : at - oldest.began;
   const since =
@@ -61,6 +67,12 @@ export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | u
   };
 }
 
+/** The row of a rank that has no record: it has not come to initProcessGroup, or has none. */
+export function unknownRow(rank: number): RankRow {
+  const cells = ["", String(rank), "", "not started", "no process group", "", "", "", ""];
+  return { cells, isMissing: false, waitedMs: 0 };
+}
+
 function nameOf({ op, seq, group, peer }: OpStatus): string {
   return opText({ op, seq, group, peer, backend: undefined });
 }
@@ -68,11 +80,12 @@ function nameOf({ op, seq, group, peer }: OpStatus): string {
 const more = (pending: number): string => (pending > 1 ? `, ${pending - 1} more` : "");
 
 /** What the process of a rank does, in a word or two. */
-export function stateOf({ process, closedAt, exitedAt, pending }: RankStatus): string {
+export function stateOf({ process, closedAt, exitedAt, pending, making }: RankStatus): string {
   if (process === "gone" || exitedAt !== undefined) return "ended";
   if (closedAt !== undefined) return "closed";
   if (process === "stopped") return "stopped";
   if (pending > 0) return "in op";
+  if (making !== undefined) return "connecting";
   return process === "running" ? "running" : "idle";
 }
 

@@ -1,5 +1,5 @@
 import { missingAmong, type RankStatus } from "../../status/index.ts";
-import { columnNames, LONG_MS, numeric, type RankRow, type Rates, rankRow } from "./rank-rows.ts";
+import { columnNames, LONG_MS, numeric, type RankRow, type Rates, rankRow, unknownRow } from "./rank-rows.ts";
 import { jobLine, type WatchedJob } from "./watched-job.ts";
 
 /** What `c10d top` shows at one moment. */
@@ -20,7 +20,12 @@ const style = {
 export function topTable(view: TopView, colours: boolean): { readonly head: string[]; readonly body: string[] } {
   const { job, others } = view;
   const missing = missingAmong(job.ranks, LONG_MS);
-  const rows = job.ranks.map((status) => rankRow(status, missing.has(status), view.ratesOf(status)));
+  const known = job.ranks.map((status) => ({
+    rank: status.rank,
+    row: rankRow(status, missing.has(status), view.ratesOf(status)),
+  }));
+  const unknown = job.unknown.map((rank) => ({ rank, row: unknownRow(rank) }));
+  const rows = [...known, ...unknown].sort((a, b) => a.rank - b.rank).map(({ row }) => row);
   const widths = columnNames.map((name, i) => Math.max(name.length, ...rows.map(({ cells }) => width(cells[i]))));
   const line = (cells: readonly string[]) =>
     cells

@@ -1,6 +1,6 @@
 import { basename } from "node:path";
 import { InvalidArgumentError } from "../../errors/index.ts";
-import { type JobStatus, type RankStatus, readJobs } from "../../status/index.ts";
+import { type JobStatus, type LaunchedJobInfo, type RankStatus, readJobs } from "../../status/index.ts";
 
 /** A running job as `c10d top` shows it: its ranks on this host, whichever launchers started them. */
 export interface WatchedJob {
@@ -11,6 +11,8 @@ export interface WatchedJob {
   readonly attempt: number | undefined;
   readonly worldSize: number;
   readonly ranks: readonly RankStatus[];
+  /** Ranks that its launchers have started here and that have no record. */
+  readonly unknown: readonly number[];
 }
 
 /** The jobs of this user that are running on this host, the newest first. */
@@ -32,13 +34,21 @@ function watchedJob(id: string, parts: readonly JobStatus[]): WatchedJob {
   const launched = current.find((part) => part.launched !== undefined)?.launched;
   const program = ranks.find((rank) => rank.program !== "")?.program ?? launched?.command[1] ?? "";
   const nodes = current.map((part) => (part.launched ? part.launched.ranks * part.launched.nnodes : 0));
+  const known = new Set(ranks.map(({ rank }) => rank));
+  const started = current.flatMap((part) => (part.launched === undefined ? [] : ranksOf(part.launched)));
   return {
     id,
     program: basename(program),
     attempt,
     worldSize: Math.max(0, ...ranks.map(({ worldSize }) => worldSize), ...nodes),
     ranks,
+    unknown: started.filter((rank) => !known.has(rank)).sort((a, b) => a - b),
   };
+}
+
+/** The global ranks that a launcher has started. */
+function ranksOf({ node, ranks }: LaunchedJobInfo): number[] {
+  return Array.from({ length: ranks }, (_, localRank) => node * ranks + localRank);
 }
 
 /** The job of this name among those that are running; the newest without a name. @throws InvalidArgumentError */

@@ -1,5 +1,5 @@
 import { requireOptions } from "../../collectives/index.ts";
-import { describe, InvalidArgumentError } from "../../errors/index.ts";
+import { captureCallSite, describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import { type BackendType, clockOf, type OptionsOf, registryOf } from "../../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
@@ -9,6 +9,7 @@ import { currentContext, type World } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { checksForNan } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
+import { whileMaking } from "./while-making.ts";
 
 /** Options of {@link newGroup}. */
 export interface NewGroupOptions<Name extends string = string> {
@@ -48,6 +49,7 @@ export async function newGroup<const Name extends string = string>(
   ranks?: readonly number[],
   options: NewGroupOptions<Name> = {},
 ): Promise<ProcessGroup | null> {
+  const [callSite, began] = [captureCallSite(), performance.now()];
   requireOptions("newGroup", options);
   requireOptionNames("newGroup", options, optionNames);
   const world = currentContext().require();
@@ -61,26 +63,29 @@ export async function newGroup<const Name extends string = string>(
   const plugins = await resolveBackends(backend, registryOf(world.container), limit);
   const backendOptions = await derivedOptions(world.group, plugins.values(), options.options, limit);
   const { rank: globalRank } = world.group;
-  const agreed = await agreedMembers(world, {
-    group: name,
-    verb: "makes it of",
-    rank: globalRank,
-    lists: [members],
-    timeoutMs: limitMs,
-  });
   const rank = members.indexOf(globalRank);
-  if (rank < 0) return null;
-  return makeDerivedGroup(world, {
-    name,
-    members: agreed,
-    description: options.description ?? "undefined",
-    rank,
-    globalRanks: members,
-    timeoutMs: limitMs,
-    plugins,
-    boundDevice: world.group.boundDevice,
-    options: backendOptions,
-    checkForNan,
+  const making = { maker: "newGroup", callSite, began, rank, globalRanks: members } as const;
+  return whileMaking(making, world.status, async () => {
+    const agreed = await agreedMembers(world, {
+      group: name,
+      verb: "makes it of",
+      rank: globalRank,
+      lists: [members],
+      timeoutMs: limitMs,
+    });
+    if (rank < 0) return null;
+    return makeDerivedGroup(world, {
+      name,
+      members: agreed,
+      description: options.description ?? "undefined",
+      rank,
+      globalRanks: members,
+      timeoutMs: limitMs,
+      plugins,
+      boundDevice: world.group.boundDevice,
+      options: backendOptions,
+      checkForNan,
+    });
   });
 }
 

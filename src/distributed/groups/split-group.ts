@@ -1,5 +1,5 @@
 import { requireOptions } from "../../collectives/index.ts";
-import { InvalidArgumentError } from "../../errors/index.ts";
+import { captureCallSite, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import { clockOf } from "../../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
@@ -8,6 +8,7 @@ import { currentContext } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { checksForNan } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
+import { whileMaking } from "./while-making.ts";
 
 /** Options of {@link splitGroup}. */
 export interface SplitGroupOptions {
@@ -47,6 +48,7 @@ export async function splitGroup(
   parts: readonly (readonly number[])[],
   options: SplitGroupOptions = {},
 ): Promise<ProcessGroup | null> {
+  const [callSite, began] = [captureCallSite(), performance.now()];
   requireOptions("splitGroup", options);
   requireOptionNames("splitGroup", options, optionNames);
   const world = currentContext().require();
@@ -72,27 +74,35 @@ export async function splitGroup(
   const backendOptions = await derivedOptions(parent, plugins.values(), options.options, limit);
   const split = `${parent.name}:split:${count}`;
   const lists = parts.map((part) => [...part].sort((a, b) => a - b)).sort(([a = 0], [b = 0]) => a - b);
-  const agreed = await agreedMembers(world, {
-    group: split,
-    verb: "splits it into",
-    rank: parent.rank,
-    lists,
-    timeoutMs: limitMs,
-  });
   const members = lists.find((part) => part.includes(parent.rank));
-  if (members === undefined) return null;
-  const name = `${split}:${members.join(",")}`;
-  return makeDerivedGroup(world, {
-    name,
-    members: agreed,
-    description: options.description ?? `${parent.description}:split:${count}`,
-    rank: members.indexOf(parent.rank),
-    globalRanks: members.map((rank) => parent.globalRanks[rank] ?? -1),
-    timeoutMs: limitMs,
-    plugins,
-    boundDevice: parent.boundDevice,
-    options: backendOptions,
-    checkForNan,
+  const making = {
+    maker: "splitGroup",
+    ...{ callSite, began },
+    rank: members?.indexOf(parent.rank) ?? -1,
+    globalRanks: (members ?? []).map((rank) => parent.globalRanks[rank] ?? -1),
+  } as const;
+  return whileMaking(making, world.status, async () => {
+    const agreed = await agreedMembers(world, {
+      group: split,
+      verb: "splits it into",
+      rank: parent.rank,
+      lists,
+      timeoutMs: limitMs,
+    });
+    if (members === undefined) return null;
+    const name = `${split}:${members.join(",")}`;
+    return makeDerivedGroup(world, {
+      name,
+      members: agreed,
+      description: options.description ?? `${parent.description}:split:${count}`,
+      rank: making.rank,
+      globalRanks: making.globalRanks,
+      timeoutMs: limitMs,
+      plugins,
+      boundDevice: parent.boundDevice,
+      options: backendOptions,
+      checkForNan,
+    });
   });
 }
 

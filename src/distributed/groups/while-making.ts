@@ -1,0 +1,45 @@
+import { addCallSite, addToError, type CallSite, DistTimeoutError, lineOf } from "../../errors/index.ts";
+import { type Maker, missingMembers, type OwnStatus } from "../../status/index.ts";
+
+/** A group that is being made. */
+export interface Making {
+  readonly maker: Maker;
+  readonly callSite: CallSite;
+  /** When it was called, on the clock of `performance.now()`. */
+  readonly began: number;
+  /** Rank in the group; -1 if this rank is not a member. */
+  readonly rank: number;
+  readonly globalRanks: readonly number[];
+}
+
+/**
+ * Makes a group, and says so in the status record of this rank meanwhile. The error of a group that is not made in time
+ * says where it was asked for, and what the missing ranks are doing.
+ */
+export async function whileMaking<T>(
+  making: Making,
+  status: OwnStatus | undefined,
+  make: () => Promise<T>,
+): Promise<T> {
+  const { maker, began, callSite } = making;
+  const end = status?.record.making(maker, began, callSite);
+  try {
+    return await make();
+  } catch (error) {
+    if (error instanceof DistTimeoutError) explain(error, making, status);
+    throw error;
+  } finally {
+    end?.();
+  }
+}
+
+function explain(error: DistTimeoutError, making: Making, status: OwnStatus | undefined): void {
+  const { maker, callSite, rank, globalRanks } = making;
+  const line = lineOf(callSite);
+  if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
+  addCallSite(error, callSite);
+  if (status === undefined) return;
+  const { peers = [] } = error.details;
+  const text = missingMembers({ maker, rank, globalRanks, peers }, status.ranks());
+  if (text !== "") addToError(error, text);
+}

@@ -3,6 +3,7 @@ import { threadId } from "node:worker_threads";
 import { environmentFlag, environmentText } from "../environment/index.ts";
 import { messageOf } from "../errors/index.ts";
 import { ownFolder } from "../files/index.ts";
+import { withLastingStates } from "./lasting-states.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { readReported } from "./reported-statuses.ts";
 import {
@@ -82,7 +83,7 @@ export class OwnStatus {
   /** What the ranks of the job are doing, by global rank: those on this host, and others that the launcher asked for. */
   ranks(): ReadonlyMap<number, RankStatus> {
     const found = new Map<number, RankStatus>();
-    for (const status of [...readStatuses(this.#folder), ...readReported(this.#folder)]) {
+    for (const status of withLastingStates([...readStatuses(this.#folder), ...readReported(this.#folder)])) {
       const known = found.get(status.rank);
       // A rank that was started again may have left its first record.
       if (known === undefined || isOver(known)) found.set(status.rank, status);

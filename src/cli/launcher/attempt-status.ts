@@ -16,6 +16,7 @@ import {
   removeJob,
   statusText,
   sweepJobs,
+  withLastingStates,
   writeReported,
 } from "../../status/index.ts";
 import type { LogFolder } from "./log-file.ts";
@@ -95,7 +96,7 @@ export class AttemptStatus implements Disposable {
 
   /** What these ranks are doing now. */
   report(started: readonly StartedRank[]): StatusReport {
-    const statuses = this.ranks();
+    const statuses = withLastingStates(this.ranks());
     if (statuses.length === 0) return { ranks: [], text: "" };
     const ofPid = (pid: number) => statuses.filter((status) => status.pid === pid);
     const own = started.flatMap(({ rank, pid, exit }) => {

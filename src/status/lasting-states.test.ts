@@ -5,7 +5,18 @@ import type { RankStatus } from "./rank-status.ts";
 
 function status(pid: number, process: RankStatus["process"]): RankStatus {
   return {
-    ...{ rank: 0, worldSize: 1, host: "a", pid, thread: 0, program: "", process, exitedAt: undefined, groups: [] },
+    ...{
+      rank: 0,
+      worldSize: 1,
+      world: 7,
+      host: "a",
+      pid,
+      thread: 0,
+      program: "",
+      process,
+      exitedAt: undefined,
+      groups: [],
+    },
     ...{ inFlight: [], pending: 0, last: undefined, lastFailed: undefined, begun: 0, failed: 0, bytes: 0, at: 0 },
   };
 }

@@ -22,7 +22,7 @@ function status(rank: number, turn: number, terms: Partial<RankStatus> = {}): [n
   return [
     rank,
     {
-      ...{ rank, worldSize: 4, host: "a", pid: 100 + rank, thread: 0, program: "", process: "sleeping" },
+      ...{ rank, worldSize: 4, world: 7, host: "a", pid: 100 + rank, thread: 0, program: "", process: "sleeping" },
       ...{ exitedAt: undefined, inFlight: [], pending: 0, last: undefined, lastFailed: undefined },
       ...{ begun: turn, failed: 0, bytes: 0, at },
       groups: [{ name: "0", backend: "fake", rank, size: 4, turn }],

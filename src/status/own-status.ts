@@ -64,11 +64,13 @@ export class OwnStatus {
   /** Global rank. */
   readonly rank: number;
   readonly record: StatusRecord;
+  readonly #world: number;
   readonly #folder: string;
   readonly #isLaunched: boolean;
 
-  constructor(rank: number, record: StatusRecord, folder: string, isLaunched: boolean) {
+  constructor(rank: number, world: number, record: StatusRecord, folder: string, isLaunched: boolean) {
     this.rank = rank;
+    this.#world = world;
     this.record = record;
     this.#folder = folder;
     this.#isLaunched = isLaunched;
@@ -80,10 +82,12 @@ export class OwnStatus {
     });
   }
 
-  /** What the ranks of the job are doing, by global rank: those on this host, and others that the launcher asked for. */
+  /** What the ranks of the world are doing, by global rank: those on this host, and others that the launcher asked for. */
   ranks(): ReadonlyMap<number, RankStatus> {
     const found = new Map<number, RankStatus>();
-    for (const status of withLastingStates([...readStatuses(this.#folder), ...readReported(this.#folder)])) {
+    // Workers and programs that a rank starts inherit its folder, and may make worlds of their own.
+    const all = [...readStatuses(this.#folder), ...readReported(this.#folder)];
+    for (const status of withLastingStates(all.filter(({ world }) => world === this.#world))) {
       const known = found.get(status.rank);
       // A rank that was started again may have left its first record.
       if (known === undefined || isOver(known)) found.set(status.rank, status);
@@ -131,7 +135,8 @@ function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string 
       return undefined;
     }
     try {
-      return new OwnStatus(rank, createRecord(folder, rank, worldSize), folder, given !== undefined);
+      const world = worldNumber(job);
+      return new OwnStatus(rank, world, createRecord(folder, rank, worldSize, world), folder, given !== undefined);
     } catch (error) {
       // The last rank of an earlier meeting has just removed the folder.
       if ((error as NodeJS.ErrnoException).code !== "ENOENT" || given !== undefined || tries === 3) throw error;
@@ -139,12 +144,17 @@ function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string 
   }
 }
 
-function createRecord(folder: string, rank: number, worldSize: number): StatusRecord {
+/** A number for the id of a world, which records hold. */
+function worldNumber(job: string): number {
+  return Number(BigInt.asUintN(48, BigInt(Bun.hash(job))));
+}
+
+function createRecord(folder: string, rank: number, worldSize: number, world: number): StatusRecord {
   for (let copy = 0; ; copy++) {
     const path = recordPath(folder, rank, copy);
     if (isLeftOver(path)) unlinkIfThere(path);
     try {
-      return StatusRecord.create(path, rank, worldSize);
+      return StatusRecord.create(path, rank, worldSize, world);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== "EEXIST" || copy === MAX_COPIES) throw error;
     }

@@ -46,6 +46,8 @@ export interface RankStatus {
   /** Global rank. */
   readonly rank: number;
   readonly worldSize: number;
+  /** Number of its world, which tells it from others whose records are in the same folder. */
+  readonly world: number;
   readonly host: string;
   readonly pid: number;
   /** Id of the thread: 0 for the main thread, else a Worker. */

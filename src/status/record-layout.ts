@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0004;
+export const RECORD_LAYOUT = 0xc10d_0005;
 
 /** Words of the header. */
 export const Header = {
@@ -43,6 +43,8 @@ export const Header = {
   makingSince: 19,
   /** Length of the text that says where it was called. */
   makingLength: 20,
+  /** Number of the world, from the id that its ranks have agreed on: one folder may have the records of several. */
+  world: 21,
 } as const;
 
 /** The functions that make groups. */

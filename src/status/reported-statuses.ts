@@ -56,6 +56,7 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
   return {
     rank: number(value.rank),
     worldSize: number(value.worldSize),
+    world: number(value.world),
     host: text(value.host),
     pid: number(value.pid),
     thread: number(value.thread),

@@ -124,6 +124,16 @@ describe("the record of a rank", () => {
     expect(readdirSync(folder)).toEqual(["rank-0-1"]);
   });
 
+  test("is not taken for that of the same rank of another world, which a Worker or a child may make in the folder", () => {
+    const folder = newJob("worlds");
+    const [a, b] = withFolder(folder, () => [
+      OwnStatus.open(plan("world-a")),
+      OwnStatus.open({ ...plan("world-b"), worldSize: 7 }),
+    ]);
+    expect([a, b].map((each) => each?.ranks().get(0)?.worldSize)).toEqual([2, 7]);
+    for (const each of [a, b]) each?.close();
+  });
+
   test("is one, however often the rank makes groups and closes them", () => {
     const given = newJob("given");
     const jobs: string[] = [];

@@ -110,6 +110,7 @@ class Snapshot {
     return {
       rank: this.#at(Header.rank),
       worldSize: this.#at(Header.worldSize),
+      world: this.#at(Header.world),
       host,
       pid,
       thread: this.#at(Header.thread),

@@ -49,12 +49,12 @@ let timer: Timer | undefined;
 /** What a rank is doing, in memory that other processes of this user on the host can read. */
 export class StatusRecord {
   /** Creates a record in a file that does not exist yet. @throws the system's error. */
-  static create(path: string, rank: number, worldSize: number): StatusRecord {
+  static create(path: string, rank: number, worldSize: number, world = 0): StatusRecord {
     const file = openSync(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
     try {
       // All of it: a file with holes would end the process when the file system is full.
       if (writeSync(file, new Uint8Array(RECORD_BYTES)) < RECORD_BYTES) throw new Error(`${path}: no space left`);
-      return new StatusRecord(path, Bun.mmap(path, { shared: true }), rank, worldSize);
+      return new StatusRecord(path, Bun.mmap(path, { shared: true }), rank, worldSize, world);
     } catch (error) {
       unlinkSync(path);
       throw error;
@@ -85,7 +85,7 @@ export class StatusRecord {
   /** Timers do not run while `wait()` blocks the thread. */
   readonly #service = serveWhileBlocked(() => this.publishLate());
 
-  private constructor(path: string, bytes: Uint8Array, rank: number, worldSize: number) {
+  private constructor(path: string, bytes: Uint8Array, rank: number, worldSize: number, world: number) {
     this.path = path;
     this.#bytes = bytes;
     this.#words = new Float64Array(bytes.buffer, bytes.byteOffset, RECORD_BYTES / 8);
@@ -95,6 +95,7 @@ export class StatusRecord {
     words[Header.thread] = threadId;
     words[Header.rank] = rank;
     words[Header.worldSize] = worldSize;
+    words[Header.world] = world;
     words[Header.timeOrigin] = performance.timeOrigin;
     const about = `${hostname()}\n${pidNamespace()}\n${programFile() ?? ""}`;
     this.#writeText(Header.textLength, HEADER_TEXT.at, HEADER_TEXT.bytes, about);

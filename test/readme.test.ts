@@ -51,7 +51,7 @@ test("the commands of the launcher do what the README says", async () => {
   job.rank(0).call({ state: "scheduled" });
   for (const rank of job.ranks) await Bun.write(join(folder, `dumps/rank_${rank.rank}`), pickle(rank.dump()));
   const commands = block("Launcher", "sh").trim().split("\n");
-  const [withArguments, withLimits, dashboard, env, trace] = await Promise.all(
+  const [withArguments, withLimits, dashboard, top, env, trace] = await Promise.all(
     commands.map((line) => c10d(...line.replace(/ +#.*/, "").split(" ").slice(1))),
   );
   const ranks = (text: string) => [0, 1, 2, 3].map((rank) => `[rank ${rank}] ${rank}${text}`);
@@ -59,6 +59,8 @@ test("the commands of the launcher do what the README says", async () => {
   expect(withLimits).toEqual({ exitCode: 0, lines: ranks(""), stderr: "" });
   expect(dashboard).toMatchObject({ exitCode: 0, lines: ranks("") });
   expect(dashboard?.stderr).toMatch(/^c10d run: dashboard: http:\/\/127\.0\.0\.1:\d+\/[\w-]{32}\/\n$/);
+  // Jobs of this user may be running, among them those above.
+  expect(`${top?.exitCode} ${top?.stderr}`).toMatch(/^0 $|^2 c10d top: no job of this user is running on this host\n/);
   expect({ ...env, lines: env?.lines.filter((line) => /^(MASTER_ADDR|C10D_BACKEND) /.test(line)) }).toEqual({
     exitCode: 0,
     lines: ["C10D_BACKEND (text, default: gloo)", "MASTER_ADDR (text, default: required by env://)"],
@@ -66,7 +68,7 @@ test("the commands of the launcher do what the README says", async () => {
   });
   expect(trace).toMatchObject({ exitCode: 1, stderr: "" });
   expect(trace?.lines.join(" ")).toContain("rank 1 has not called all_reduce #1; rank 0 has waited in it");
-  expect(commands).toHaveLength(5);
+  expect(commands).toHaveLength(6);
 });
 
 test("the README names the package file correctly; packaging.test.ts adds it and runs its commands", () => {

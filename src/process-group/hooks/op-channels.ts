@@ -25,7 +25,11 @@ export interface OpChannels {
 
 let channels: OpChannels | undefined;
 
-/** Made for the first group: loading `node:diagnostics_channel` takes a millisecond. */
+/**
+ * The channels of `node:diagnostics_channel` on which the groups publish, made at the first call: loading that module
+ * takes a millisecond. They are kept, since Bun collects channels that nothing refers to together with their
+ * subscribers.
+ */
 export function opChannels(): OpChannels {
   if (channels === undefined) {
     const { channel, tracingChannel } = process.getBuiltinModule("node:diagnostics_channel");

@@ -189,8 +189,11 @@ export class GroupWorks implements WorkOwner {
     const turn = isLate || isLong ? statuses.own.turnOf(work) : 0;
     const began = performance.timeOrigin + startedOf(work);
     const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began };
-    const { missing, text } = missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
-    if (text !== "") addToError(error, text, peers.length === 0 && missing.length > 0 ? { peers: missing } : {});
+    const { missing, waiting, text } = missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
+    if (text === "") return;
+    addToError(error, text);
+    const guilty = peers.filter((peer) => !waiting.includes(peer));
+    if (missing.length > 0) addDetails(error, { peers: guilty.length > 0 ? guilty : missing });
   }
 
   /** Reads the records, unless that was done this short a time ago: a program may poll with `wait({ timeout })`. */

@@ -42,6 +42,18 @@ const question = {
 };
 
 describe("the ranks that an op waits for", () => {
+  test("are not those that wait in it themselves, even if the backend names them, unless their process is stopped", () => {
+    const inIt = { inFlight: [op("allReduce", 5)], pending: 1 };
+    const ask = (terms: Partial<RankStatus>) =>
+      missingRanks({ ...question, peers: [1, 2] }, new Map([status(1, 4), status(2, 5, { ...inIt, ...terms })]));
+    const waiting = ask({});
+    expect(waiting).toMatchObject({ missing: [1], waiting: [2] });
+    expect(waiting.text).toContain("rank 1 (pid 101)");
+    expect(waiting.text).not.toContain("rank 2");
+    expect(ask({ process: "stopped" })).toMatchObject({ missing: [1], waiting: [] });
+    expect(ask({ process: "stopped" }).text).toContain("rank 2 (pid 102)");
+  });
+
   test("have closed their groups, or failed to make them", () => {
     const last = op("allReduce", 4, { ended: at - 1_300 });
     const closed = { last, closedAt: at - 1_200, exitedAt: at - 1_000, exitCode: 3, process: "gone" } as const;
@@ -118,11 +130,12 @@ describe("the ranks that an op waits for", () => {
       missingRanks({ ...question, began: now - 3_000 }, new Map([status(1, 4, { host: "b", reportedAt })]));
     expect(ask(now - 2_000)).toEqual({
       missing: [1],
+      waiting: [],
       text: expect.stringMatching(
         /^it waits for rank 1 \(pid 101 on b, 2(\.\d)? s ago\), which has not called it: in no op/,
       ),
     });
-    expect(ask(now - 4_000)).toEqual({ missing: [], text: "" });
+    expect(ask(now - 4_000)).toEqual({ missing: [], waiting: [], text: "" });
   });
 
   test("are none if all have called it", () => {

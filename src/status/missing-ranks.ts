@@ -25,6 +25,8 @@ export interface OverdueOp {
 export interface MissingRanks {
   /** Ranks that have not called the collective. */
   readonly missing: readonly number[];
+  /** Ranks that the backend names although they are in the collective, like this one, and wait for those. */
+  readonly waiting: readonly number[];
   /** For a message; empty if there is nothing to say. */
   readonly text: string;
 }
@@ -44,21 +46,28 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   const isMissing = (status: RankStatus | undefined) => status !== undefined && hasNotCalled(status, op.group, op.turn);
   const isKnown = (status: RankStatus | undefined) => status !== undefined && turnOn(status, op.group) !== undefined;
   const missing = others.filter((rank) => isMissing(recent(rank)));
+  const isInIt = (status: RankStatus | undefined) =>
+    status !== undefined &&
+    !isOver(status) &&
+    status.process !== "stopped" &&
+    status.inFlight.some(({ group, turn }) => group === op.group && turn > 0 && turn === op.turn);
+  const waiting = missing.length === 0 || op.haveLeft ? [] : op.peers.filter((rank) => isInIt(recent(rank)));
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
   const hasEnded = (status: RankStatus) => isOver(status) || status.last?.hasFailed === true;
   const isToldOf = (rank: number) => {
     const status = statusOf(rank);
     return !op.haveLeft || (status !== undefined && hasEnded(status));
   };
-  const named = [...new Set([...op.peers.filter(isToldOf), ...missing])].filter(isMember).sort((a, b) => a - b);
+  const told = op.peers.filter((rank) => isToldOf(rank) && !waiting.includes(rank));
+  const named = [...new Set([...told, ...missing])].filter(isMember).sort((a, b) => a - b);
   if (named.length === 0) {
     const isComplete =
       !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => isKnown(recent(rank)));
-    return { missing, text: isComplete ? "all other ranks have called it" : "" };
+    return { missing, waiting, text: isComplete ? "all other ranks have called it" : "" };
   }
   const line = (rank: number) =>
     rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
-  return { missing, text: listText("it waits for", named, line) };
+  return { missing, waiting, text: listText("it waits for", named, line) };
 }
 
 /** A group that is not made in time. Ranks are ranks in it. */

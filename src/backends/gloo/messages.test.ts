@@ -1,5 +1,5 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { type RankOutcome, spawnRanks } from "../../testing/index.ts";
+import { type RankOutcome, type ReportedError, spawnRanks } from "../../testing/index.ts";
 import { allWell } from "../fixtures/all-well.ts";
 import { describeGloo } from "./fixtures/availability.ts";
 import type { CpuUse } from "./fixtures/message-cpu.ts";
@@ -25,6 +25,10 @@ describeGloo("gloo, point-to-point", () => {
   });
 
   test.concurrent("an error in a message fails the message and its group, not the process", async () => {
+    const sizesOf = (kind: string): string => {
+      const sent = kind.startsWith("longer") ? 72_000 : kind.startsWith("shorter") ? 24 : undefined;
+      return sent === undefined ? "" : `rank 2 sent ${sent} bytes, rank 0 was to receive 56`;
+    };
     const [receiver, bystander, sender] = allWell<MessageFailure[]>(await spawnRanks(3, fixture("message-failures")));
     const summary = receiver?.map(({ kind, mode, error, state, next }) => [
       `${kind}, ${mode}`,
@@ -42,6 +46,8 @@ describeGloo("gloo, point-to-point", () => {
       ...both("silent to any", "DistTimeoutError", "OP_TIMEOUT", [], "FAILED", "GROUP_FAILED"),
       ...both("longer", "DistBackendError", "DESYNC", [], "FAILED", "GROUP_FAILED"),
       ...both("shorter", "DistBackendError", "DESYNC", [], "FAILED", "GROUP_FAILED"),
+      ...both("longer to any", "DistBackendError", "DESYNC", [], "FAILED", "GROUP_FAILED"),
+      ...both("shorter to any", "DistBackendError", "DESYNC", [], "FAILED", "GROUP_FAILED"),
       ["abort, await", "DistBackendError", "ABORTED", [0], "FAILED", "GROUP_FAILED"],
       ["close, await", "DistBackendError", "ABORTED", [0], "CLOSED", "GROUP_CLOSED"],
     ]);
@@ -54,21 +60,27 @@ describeGloo("gloo, point-to-point", () => {
       } else {
         expect(ms).toBeLessThan(6_000);
       }
-      if (kind === "longer") expect(error?.message).toContain("rank 2 sent 72000 bytes, rank 0 was to receive 56");
-      if (kind === "shorter") expect(error?.message).toContain("rank 2 sent 24 bytes, rank 0 was to receive 56");
+      expect(error?.message).toContain(sizesOf(kind));
     }
     expect(bystander).toEqual([]);
-    // What the sender is notified of depends on timing: nothing, the reset of its connection to rank 0, or the report
-    // of rank 0. Its group has failed in any case.
-    for (const { state, error } of sender ?? []) {
-      expect(state).toBe("FAILED");
-      if (!error) continue;
-      const reported = error.message.includes("rank 2 sent ");
-      const expected = reported
-        ? { name: "DistBackendError", code: "DESYNC", details: { op: "send", peers: [] } }
-        : { name: "DistNetworkError", details: { op: "send", peers: [0] } };
-      expect(error).toMatchObject(expected);
+    expect(sender?.map(({ kind, mode, state }) => [kind, mode, state])).toEqual(
+      ["longer", "shorter", "longer to any", "shorter to any"].flatMap((kind) =>
+        ["wait", "await"].map((mode) => [kind, mode, "FAILED"]),
+      ),
+    );
+    for (const { kind, error } of sender ?? []) {
+      expect(error).toMatchObject({ name: "DistBackendError", code: "DESYNC", details: { op: "send", peers: [] } });
+      expect(error?.message).toContain(sizesOf(kind));
     }
+  });
+
+  test.concurrent("a rank that is stopped in its own message finds out why the connection broke", async () => {
+    const errors = allWell<ReportedError>(await spawnRanks(2, fixture("message-crossing")));
+    expect(errors.map((error) => [error?.code, error?.details?.op])).toEqual([
+      ["DESYNC", "recv"],
+      ["DESYNC", "send"],
+    ]);
+    for (const error of errors) expect(error?.message).toContain("rank 1 sent 72 bytes, rank 0 was to receive 56");
   });
 
   const losses = (["recv", "recv from any", "recv of 32 MB", "send of 32 MB"] as const).flatMap((op, i) =>

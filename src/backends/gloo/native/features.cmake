@@ -30,6 +30,7 @@ gloo_compiles(C10D_GLOO_PAIR_CAN_ADOPT "
       device_->registerDescriptor(fd_, 0, this);
       changeState(CONNECTED);
     }
+    void send(gloo::transport::UnboundBuffer*, uint64_t, size_t, size_t) override;
     bool read() override;
     void changeState(state) noexcept override;
   };")

@@ -44,7 +44,6 @@ class GlooTransport final : public Transport {
       : config_(config),
         hosts_(read_hosts(config.options)),
         threads_(read_threads(config.options)),
-        losses_(config.rank),
         messages_(config.rank, config.world_size, losses_) {}
 
   ~GlooTransport() override { close(); }
@@ -59,7 +58,7 @@ class GlooTransport final : public Transport {
       PeerSockets& made = unfinished_.emplace_back();
       connect_all(config_, SocketAddress(hosts_[i], 0), exchange, cancellation_, std::to_string(i), made);
       auto context = std::make_shared<GlooContext>(config_.rank, config_.world_size, device, std::move(made.peers),
-                                                   losses_, messages_.doorbell());
+                                                   unfinished_.front().take_mismatches, losses_, messages_.doorbell());
       if (i == 0) foreign_ = made.foreign;
       if (!made.direct.empty()) {
         connections = std::make_shared<Connections>(config_.rank, std::move(made.direct),
@@ -169,7 +168,7 @@ class GlooTransport final : public Transport {
     if (connections) connections->abort();
     try {
       // Before the connections break. This rank may have received the mismatch in the same way.
-      if (connections && contexts) send_mismatch(*contexts);
+      if (contexts) send_mismatch(*contexts);
       messages_.abort(cause);
       if (contexts) contexts->abort(cause.text());
     } catch (...) {  // Nothing left to wake.
@@ -207,8 +206,8 @@ class GlooTransport final : public Transport {
     return first ? first->failure : failure;
   }
 
-  /// Reports a mismatch, if there is one, to all ranks. Those that have not compared their calls with the different one
-  /// would take the broken connections for the cause. Only if all are Bun ranks.
+  /// Reports a mismatch, if there is one, to all Bun ranks. Those that have not compared their calls with the different
+  /// one would take the broken connections for the cause.
   void send_mismatch(const GlooContexts& contexts) {
     if (const auto mismatch = losses_.mismatch())
       contexts.send_mismatch(encode_mismatch(mismatch->failure, mismatch->apart));

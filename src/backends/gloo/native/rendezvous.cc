@@ -38,6 +38,7 @@ void connect_all(const Config& config, const SocketAddress& listen_on, Exchange&
                  const Cancellation& cancellation, const std::string& context, PeerSockets& made) {
   const int size = config.world_size;
   made.peers.resize(static_cast<size_t>(size));
+  made.take_mismatches.resize(static_cast<size_t>(size));
   if (size == 1) return;
 
   made.listener = std::make_unique<Listener>(listen_on, 2 * static_cast<size_t>(size), kVariable);
@@ -74,6 +75,7 @@ void connect_all(const Config& config, const SocketAddress& listen_on, Exchange&
     require_reachable({own.host_name, own.address}, {peer.host_name, peer.address}, kVariable);
     dials[rank] = own.address.compare(peer.address) >= 0;
     const int64_t number = peer.connection_numbers.empty() ? 0 : peer.connection_numbers[rank];
+    made.take_mismatches[rank] = number == kWantsDirect;
     if (number != kWantsDirect) all_want_direct = false;
     bun[rank] = is_bun(number);
     if (!bun[rank]) made.foreign = rank;

@@ -26,6 +26,8 @@ struct PeerSockets {
   std::unique_ptr<Listener> listener;
   /// A second one to each peer, for collectives without Gloo. Empty unless all ranks are Bun ranks that want it.
   std::vector<Fd> direct;
+  /// Whether each rank is a Bun rank that understands mismatch messages. On the first interface only.
+  std::vector<bool> take_mismatches;
   /// A rank that is not a Bun rank, or -1.
   int foreign = -1;
 };

@@ -17,15 +17,16 @@ constexpr std::chrono::hours kNever{24 * 365};
 }  // namespace
 
 std::unique_ptr<gloo::transport::Pair>& TransportContext::createPair(int rank) {
-  pairs_[rank] = std::make_unique<Pair>(this, device_.get(), rank, kNever, losses_, doorbell_);
+  pairs_[rank] = std::make_unique<Pair>(this, device_.get(), rank, kNever, take_mismatches_[static_cast<size_t>(rank)],
+                                        losses_, doorbell_);
   return pairs_[rank];
 }
 
 GlooContext::GlooContext(int rank, int size, std::shared_ptr<tcp::Device> device, std::vector<Fd> peers,
-                         LossRecord& losses, Doorbell& doorbell)
+                         std::vector<bool> take_mismatches, LossRecord& losses, Doorbell& doorbell)
     : gloo::Context(rank, size) {
   setTimeout(kNever);
-  auto transport = std::make_shared<TransportContext>(device, rank, size, losses, doorbell);
+  auto transport = std::make_shared<TransportContext>(device, rank, size, std::move(take_mismatches), losses, doorbell);
   transport->setTimeout(kNever);
   for (int peer = 0; peer < size; peer++) {
     if (peer != rank) transport->createPair(peer);

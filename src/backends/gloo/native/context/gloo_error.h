@@ -1,16 +1,9 @@
-// Exceptions of libgloo, and one of ours beside them.
+// The texts of libgloo's exceptions.
 #pragma once
-
-#include <gloo/common/error.h>
 
 #include <string>
 
 namespace c10d::gloo_shim {
-
-/// A message has another length than the receive that was posted for it.
-struct SizesDiffer : gloo::IoException {
-  using gloo::IoException::IoException;
-};
 
 /// The text of an exception without the "[file:line] " that Gloo puts before it.
 inline std::string without_location(const std::string& what) {

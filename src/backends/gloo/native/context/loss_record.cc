@@ -6,7 +6,6 @@
 #include <utility>
 
 #include "context/gloo_error.h"
-#include "ops/signature.h"
 
 namespace c10d::gloo_shim {
 
@@ -18,16 +17,6 @@ constexpr const char* kReset = "Connection reset by peer";
 constexpr std::chrono::milliseconds kSameCause{500};
 
 bool contains(const std::string& what, const char* text) { return what.find(text) != std::string::npos; }
-
-bool sizes_differ(const std::exception_ptr& error) {
-  try {
-    std::rethrow_exception(error);
-  } catch (const SizesDiffer&) {
-    return true;
-  } catch (...) {
-    return false;
-  }
-}
 
 std::string message_of(const std::exception_ptr& error) {
   try {
@@ -49,7 +38,7 @@ void LossRecord::watch(std::function<void(const Failure&)> on_reset) {
 void LossRecord::add(int rank, const std::exception_ptr& error) {
   const std::lock_guard<std::mutex> lock(mutex_);
   const std::string what = message_of(error);
-  losses_.push_back({rank, what, std::chrono::steady_clock::now(), sizes_differ(error)});
+  losses_.push_back({rank, what, std::chrono::steady_clock::now()});
   changed_.notify_all();
   if (on_reset_ && contains(what, kReset)) on_reset_(describe(cause_of(losses_.back())));
 }
@@ -96,7 +85,7 @@ Failure LossRecord::explain(const std::string& what, bool collective) const {
 
 Failure LossRecord::explain_direct(int rank, const std::string& what) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  return describe(losses_.empty() ? Loss{rank, what, {}, false} : losses_.front());
+  return describe(losses_.empty() ? Loss{rank, what, {}} : losses_.front());
 }
 
 std::optional<std::string> LossRecord::when_all(int peers) const {
@@ -110,7 +99,6 @@ std::optional<std::string> LossRecord::when_all(int peers) const {
 
 Failure LossRecord::describe(const Loss& loss) const {
   const std::string rank = "rank " + std::to_string(loss.rank);
-  if (loss.sizes_differ) return desync(C10D_MISMATCH_MESSAGE, rank_, loss.rank, without_location(loss.what));
   if (mismatch_) return mismatch_->failure;
   if (contains(loss.what, "Connection closed by peer") || contains(loss.what, kReset) ||
       contains(loss.what, "Broken pipe")) {

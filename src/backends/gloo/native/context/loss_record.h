@@ -18,14 +18,12 @@ namespace c10d::gloo_shim {
 /// that peer.
 class LossRecord {
  public:
-  /// `rank`: this one.
-  explicit LossRecord(int rank) : rank_(rank) {}
-
   /// Calls `on_reset` when a peer resets its connection. A rank does that when its group fails, so that ranks that are
   /// idle, or wait for another rank, fail too. A rank that leaves cleanly closes its connections instead.
   void watch(std::function<void(const Failure&)> on_reset);
   void add(int rank, const std::exception_ptr& error);
-  /// Calls of a collective differ, as this rank or another one found: from now on that is why connections break.
+  /// Calls of a collective differ, or the sizes of a message, as this rank or another one found: from now on that is why
+  /// connections break.
   struct Mismatch {
     Failure failure;
     /// One of the two ranks has ended more collectives than the other, so both may call the same as the rest.
@@ -33,7 +31,7 @@ class LossRecord {
   };
   void add_mismatch(const Mismatch& mismatch);
   /// The first mismatch in the order of collectives and then of the ranks that it names, so that all ranks report the
-  /// same one. Those that are apart come last.
+  /// same one. Those of messages come first, those that are apart last.
   std::optional<Mismatch> mismatch() const;
   /// Returns when the rank is lost, when a mismatch is known, or at the deadline.
   void await(int rank, std::chrono::steady_clock::time_point deadline) const;
@@ -50,14 +48,11 @@ class LossRecord {
     int rank;
     std::string what;
     std::chrono::steady_clock::time_point at;
-    /// The peer's message has another size than this rank expects.
-    bool sizes_differ = false;
   };
   Failure describe(const Loss& loss) const;
   /// A rank may reset its connections only because of a rank that all have just lost. A rank that left long before is
   /// not the cause.
   const Loss& cause_of(const Loss& loss) const;
-  const int rank_;
   mutable std::mutex mutex_;
   mutable std::condition_variable changed_;
   std::vector<Loss> losses_;

@@ -1,4 +1,4 @@
-// A message that reports calls that differ to the other ranks, before connections break.
+// A message that reports calls or sizes that differ to other ranks, before connections break.
 #pragma once
 
 #include <cstddef>
@@ -25,7 +25,6 @@ struct MismatchMessage {
   uint64_t apart = 0;
 };
 
-/// For a mismatch of a collective.
 std::vector<char> encode_mismatch(const Failure& mismatch, bool apart);
 /// `text` has `message.text_bytes` bytes.
 Failure decode_mismatch(const MismatchMessage& message, const char* text);

@@ -17,13 +17,23 @@
 #include <utility>
 
 #include "context/gloo_error.h"
-#include "context/mismatch_message.h"
+#include "ops/signature.h"
 
 namespace c10d::gloo_shim {
 
 namespace {
 
 constexpr int kMaxYields = 1000;
+
+/// Whether a slot is of send() and recv(). Those of collectives have a prefix.
+bool is_message(uint64_t slot) { return slot >> 56 == 0; }
+
+MismatchMessage as_mismatch(const tcp::Op& op) {
+  static_assert(sizeof op.preamble == sizeof(MismatchMessage));
+  MismatchMessage message;
+  std::memcpy(static_cast<void*>(&message), &op.preamble, sizeof message);
+  return message;
+}
 
 void reset_at_close(int socket) {
   const linger none{1, 0};
@@ -32,9 +42,13 @@ void reset_at_close(int socket) {
 
 }  // namespace
 
-Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout, LossRecord& losses,
-           Doorbell& doorbell)
-    : PortablePair(context, device, rank, timeout), own_rank_(context->rank), losses_(losses), doorbell_(doorbell) {
+Pair::Pair(tcp::Context* context, tcp::Device* device, int rank, std::chrono::milliseconds timeout,
+           bool takes_mismatches, LossRecord& losses, Doorbell& doorbell)
+    : PortablePair(context, device, rank, timeout),
+      own_rank_(context->rank),
+      takes_mismatches_(takes_mismatches),
+      losses_(losses),
+      doorbell_(doorbell) {
   if constexpr (kPairListens) {
     // The base has opened a listening socket for this pair alone. Nothing will connect to it.
     const std::lock_guard<std::mutex> lock(m_);
@@ -108,10 +122,7 @@ Pair::Received Pair::receive(void* to, size_t bytes, size_t& got) {
   return Received::all;
 }
 
-bool Pair::read_mismatch() {
-  static_assert(sizeof rx_.preamble == sizeof(MismatchMessage));
-  MismatchMessage message;
-  std::memcpy(static_cast<void*>(&message), &rx_.preamble, sizeof message);
+bool Pair::read_mismatch(const MismatchMessage& message) {
   if (message.text_bytes > MismatchMessage::kMaxText) throw std::length_error("a mismatch message that is too long");
   mismatch_text_.resize(message.text_bytes);
   switch (receive(mismatch_text_.data(), mismatch_text_.size(), mismatch_got_)) {
@@ -122,23 +133,55 @@ bool Pair::read_mismatch() {
     case Received::all:
       break;
   }
-  rx_.nread = mismatch_got_ = 0;
+  mismatch_got_ = 0;
   losses_.add_mismatch({decode_mismatch(message, mismatch_text_.data()), message.apart != 0});
+  return true;
+}
+
+bool Pair::try_send(const std::vector<char>& message) {
+  // Not in the middle of another message.
+  if (!takes_mismatches_ || state_ != CONNECTED || !tx_.empty()) return false;
+  int room = 0;
+  int unsent = 0;
+  socklen_t size = sizeof room;
+  if (::getsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || ::ioctl(fd_, SIOCOUTQ, &unsent) != 0) return false;
+  if (unsent > room / 4) return false;
+  const auto sent = ::send(fd_, message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+  if (sent < 0) return false;
+  // Nothing can follow half a message.
+  if (static_cast<size_t>(sent) < message.size()) ::shutdown(fd_, SHUT_WR);
   return true;
 }
 
 void Pair::send_mismatch(const std::vector<char>& message) {
   const std::lock_guard<std::mutex> lock(m_);
-  // Not in the middle of another message.
-  if (state_ != CONNECTED || !tx_.empty()) return;
-  int room = 0;
-  int unsent = 0;
-  socklen_t size = sizeof room;
-  if (::getsockopt(fd_, SOL_SOCKET, SO_SNDBUF, &room, &size) != 0 || ::ioctl(fd_, SIOCOUTQ, &unsent) != 0) return;
-  if (unsent > room / 4) return;
-  const auto sent = ::send(fd_, message.data(), message.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-  // Nothing can follow half a message.
-  if (sent > 0 && static_cast<size_t>(sent) < message.size()) ::shutdown(fd_, SHUT_WR);
+  try_send(message);
+}
+
+void Pair::compare_sizes(int sender, size_t sent, int receiver, size_t expected) {
+  if (sent == expected) return;
+  // PyTorch takes a shorter message.
+  if (receiver == rank_ && !takes_mismatches_ && sent < expected) return;
+  const std::string text = "rank " + std::to_string(sender) + " sent " + std::to_string(sent) + " bytes, rank " +
+                           std::to_string(receiver) + " was to receive " + std::to_string(expected) +
+                           " (do shapes and dtypes agree?)";
+  const Failure mismatch = desync(C10D_MISMATCH_MESSAGE, own_rank_, rank_, text);
+  losses_.add_mismatch({mismatch, false});
+  const bool notified = try_send(encode_mismatch(mismatch, false));
+  if (notified || !takes_mismatches_ || receiver == own_rank_) throw gloo::IoException(text);
+}
+
+void Pair::send(gloo::transport::UnboundBuffer* buffer, uint64_t slot, size_t offset, size_t bytes) {
+  if (is_message(slot)) {
+    const std::lock_guard<std::mutex> lock(m_);
+    try {
+      if (const auto expected = sizes_.send(slot, bytes)) compare_sizes(own_rank_, bytes, rank_, *expected);
+    } catch (const gloo::IoException&) {
+      if (ex_ == nullptr) signalException(std::current_exception());
+      throw;
+    }
+  }
+  tcp::Pair::send(buffer, slot, offset, bytes);
 }
 
 bool Pair::read_preamble() {
@@ -152,16 +195,19 @@ bool Pair::read_preamble() {
         break;
     }
     if (rx_.preamble.opcode != MismatchMessage::kOpcode) break;
-    if (!read_mismatch()) return false;
+    if (!read_mismatch(as_mismatch(rx_))) return false;
+    rx_.nread = 0;
+  }
+  if (rx_.getOpcode() == tcp::Op::NOTIFY_RECV_READY && is_message(rx_.preamble.slot)) {
+    const size_t expected = rx_.preamble.length;
+    if (const auto sent = sizes_.receive(rx_.preamble.slot, expected)) compare_sizes(own_rank_, *sent, rank_, expected);
+    return true;
   }
   if (rx_.getOpcode() != tcp::Op::SEND_UNBOUND_BUFFER || rx_.ubuf) return true;
   const auto posted = localPendingRecv_.find(rx_.preamble.slot);
   if (posted == localPendingRecv_.end() || posted->second.empty()) return true;
-  const size_t expected = std::get<2>(posted->second.front());
-  if (rx_.preamble.length == expected) return true;
-  throw SizesDiffer("rank " + std::to_string(rank_) + " sent " + std::to_string(rx_.preamble.length) + " bytes, rank " +
-                    std::to_string(own_rank_) + " was to receive " + std::to_string(expected) +
-                    " (do shapes and dtypes agree?)");
+  compare_sizes(rank_, rx_.preamble.length, own_rank_, std::get<2>(posted->second.front()));
+  return true;
 }
 
 bool Pair::read() {

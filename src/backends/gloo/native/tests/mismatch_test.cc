@@ -1,9 +1,7 @@
 // Groups with too many ranks for all to compare their calls with each other: the others are notified of a mismatch
 // before connections break.
 #include <doctest/doctest.h>
-#include <unistd.h>
 
-#include <atomic>
 #include <chrono>
 #include <functional>
 #include <string>
@@ -11,7 +9,7 @@
 #include <vector>
 
 #include "failure_view.h"
-#include "group_store.h"
+#include "thread_rank.h"
 
 using namespace c10d::test;
 
@@ -19,90 +17,24 @@ namespace {
 
 constexpr int kSize = 9;
 constexpr int kOdd = 4;
-constexpr double kLimitMs = 30'000;
 
 struct Call {
   uint32_t opcode;
   int32_t root = -1;
 };
 
-/// One rank of a group.
-class Rank {
- public:
-  Rank(int rank, GroupStore& store) : data_(1, 1), gathered_(kSize) {
-    const std::string options = std::string("host=127.0.0.1") + '\0';
-    c10d_config config{};
-    config.size = sizeof config;
-    config.rank = rank;
-    config.world_size = kSize;
-    config.timeout_ms = kLimitMs;
-    config.options = reinterpret_cast<uint64_t>(options.data());
-    config.options_bytes = options.size();
-    group_ = c10d_create(&config);
-    wake_fd_ = c10d_wake_fd(group_);
-    connected_ = connect(group_, wake_fd_, store) == C10D_OK;
-  }
-  ~Rank() {
-    ::close(wake_fd_);
-    c10d_close(group_, kLimitMs);
-  }
-  Rank(const Rank&) = delete;
-  Rank& operator=(const Rank&) = delete;
+/// How a blocking call ends.
+FailureView run(ThreadRank& rank, const Call& call) {
+  std::vector<float> data(1, 1);
+  std::vector<float> gathered(kSize);
+  const auto own = buffer_of(data);
+  const auto all = buffer_of(gathered);
+  const bool gathers = call.opcode == C10D_OP_ALLGATHER_BASE;
+  return rank.wait(rank.submit(call.opcode, call.root, gathers ? &own : nullptr, gathers ? &all : &own));
+}
 
-  bool connected() const { return connected_; }
-
-  /// How a blocking call ends.
-  FailureView run(const Call& call) {
-    const c10d_buffer own{reinterpret_cast<uint64_t>(data_.data()), data_.size() * sizeof(float)};
-    const c10d_buffer all{reinterpret_cast<uint64_t>(gathered_.data()), gathered_.size() * sizeof(float)};
-    const bool gathers = call.opcode == C10D_OP_ALLGATHER_BASE;
-    c10d_op op{};
-    op.size = sizeof op;
-    op.opcode = call.opcode;
-    op.dtype = C10D_FLOAT32;
-    op.peer = call.root;
-    op.timeout_ms = kLimitMs;
-    op.premul_factor = 1;
-    if (gathers) {
-      op.inputs = reinterpret_cast<uint64_t>(&own);
-      op.input_count = 1;
-    }
-    op.outputs = reinterpret_cast<uint64_t>(gathers ? &all : &own);
-    op.output_count = 1;
-    const int64_t id = c10d_submit(group_, &op, 1);
-    // The group had already failed.
-    if (id <= 0) return take_failure(group_, 0);
-    c10d_event event{};
-    if (c10d_wait(group_, static_cast<uint64_t>(id), kLimitMs, &event, sizeof event) == C10D_OK) return {};
-    return take_failure(group_, static_cast<uint64_t>(id));
-  }
-
-  bool failed() const { return c10d_group_state(group_) == C10D_FAILED; }
-
- private:
-  std::vector<float> data_;
-  std::vector<float> gathered_;
-  c10d_group* group_;
-  int wake_fd_;
-  bool connected_;
-};
-
-/// Runs `body(rank)` on all ranks. Each stays open until all have ended.
-std::vector<FailureView> on_all(const std::function<FailureView(int, Rank&)>& body) {
-  GroupStore store;
-  std::vector<FailureView> failures(kSize);
-  std::atomic<int> ended{0};
-  std::vector<std::thread> threads;
-  for (int rank = 0; rank < kSize; rank++) {
-    threads.emplace_back([&, rank] {
-      Rank own(rank, store);
-      if (own.connected()) failures[static_cast<size_t>(rank)] = body(rank, own);
-      ended++;
-      while (ended < kSize) std::this_thread::sleep_for(std::chrono::milliseconds(1));
-    });
-  }
-  for (auto& thread : threads) thread.join();
-  return failures;
+std::vector<FailureView> on_all_ranks(const std::function<FailureView(int, ThreadRank&)>& body) {
+  return on_all<FailureView>(kSize, body);
 }
 
 const Call kAllReduce{C10D_OP_ALLREDUCE};
@@ -118,9 +50,9 @@ TEST_CASE("a rank that is not compared with the odd one reports calls that diffe
   for (const Call& usual : {kAllReduce, kAllGather}) {
     for (int round = 0; round < 5; round++) {
       CAPTURE(usual.opcode);
-      const auto failures = on_all([&](int rank, Rank& own) {
-        const auto before = own.run(kAllReduce);
-        return before.status == C10D_OK ? own.run(rank == kOdd ? kBroadcast : usual) : before;
+      const auto failures = on_all_ranks([&](int rank, ThreadRank& own) {
+        const auto before = run(own, kAllReduce);
+        return before.status == C10D_OK ? run(own, rank == kOdd ? kBroadcast : usual) : before;
       });
       for (const auto& failure : failures) {
         CHECK(failure.status == C10D_ERR_DESYNC);
@@ -134,12 +66,12 @@ TEST_CASE("a rank that is not compared with the odd one reports calls that diffe
 }
 
 TEST_CASE("a rank that makes its call after the others failed was notified of the reason") {
-  const auto failures = on_all([](int rank, Rank& own) {
+  const auto failures = on_all_ranks([](int rank, ThreadRank& own) {
     // It is neither the odd rank nor compared with it.
     if (rank == 0) {
       while (!own.failed()) std::this_thread::sleep_for(std::chrono::milliseconds(1));
     }
-    return own.run(rank == kOdd ? kBroadcast : kAllReduce);
+    return run(own, rank == kOdd ? kBroadcast : kAllReduce);
   });
   for (const auto& failure : failures) {
     CHECK(failure.status == C10D_ERR_DESYNC);
@@ -149,9 +81,9 @@ TEST_CASE("a rank that makes its call after the others failed was notified of th
 
 TEST_CASE("ranks ahead of one that skipped a call are not reported to have refused one") {
   for (int round = 0; round < 5; round++) {
-    const auto failures = on_all([](int rank, Rank& own) {
-      const auto first = rank == kOdd ? FailureView{} : own.run(kFromLast);
-      return first.status == C10D_OK ? own.run(kAllReduce) : first;
+    const auto failures = on_all_ranks([](int rank, ThreadRank& own) {
+      const auto first = rank == kOdd ? FailureView{} : run(own, kFromLast);
+      return first.status == C10D_OK ? run(own, kAllReduce) : first;
     });
     for (const auto& failure : failures) {
       CHECK(failure.status == C10D_ERR_DESYNC);

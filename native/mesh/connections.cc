@@ -126,14 +126,22 @@ bool Connections::move_all() {
   return moved;
 }
 
-bool Connections::sleep(Clock::time_point deadline) {
-  std::vector<pollfd> sources;
+void Connections::note_awaited() {
+  int awaited = -1;
   bool awaits_data = false;
   for (int peer = 0; peer < size(); peer++) {
     const Connection& connection = connections_[static_cast<size_t>(peer)];
     if (exhausted(connection)) continue;
-    if (sources.empty() || (!connection.in.empty() && !awaits_data)) awaited_ = peer;
+    if (awaited < 0 || (!connection.in.empty() && !awaits_data)) awaited = peer;
     awaits_data = awaits_data || !connection.in.empty();
+  }
+  awaited_.store(awaited, std::memory_order_relaxed);
+}
+
+bool Connections::sleep(Clock::time_point deadline) {
+  std::vector<pollfd> sources;
+  for (const Connection& connection : connections_) {
+    if (exhausted(connection)) continue;
     // abort() wakes this thread by shutting down the receiving side.
     const short wanted =
         static_cast<short>((connection.in.empty() ? POLLRDHUP : POLLIN) | (connection.out.empty() ? 0 : POLLOUT));
@@ -146,7 +154,6 @@ bool Connections::sleep(Clock::time_point deadline) {
   }
   const int ready =
       ::ppoll(sources.data(), sources.size(), deadline == Clock::time_point::max() ? nullptr : &left, nullptr);
-  awaited_ = -1;
   if (aborted_) fail_aborted();
   return ready != 0;
 }
@@ -173,6 +180,7 @@ Connections::Turn::~Turn() {
     connection.headers = connection.compared = 0;
   }
   owner_.parts_missing_ = 0;
+  owner_.awaited_ = -1;
   // After a failure it is unknown what is still in flight. The group is about to be aborted.
   if (std::uncaught_exceptions() > unwinding_) return;
   const std::lock_guard<std::mutex> lock(owner_.mutex_);
@@ -206,6 +214,7 @@ void Connections::Turn::start() {
   // This rank's header goes to all peers before a mismatch with one of them can be found.
   for (int peer = 0; peer < owner_.size(); peer++) owner_.send_some(peer);
   owner_.move_all();
+  owner_.note_awaited();
 }
 
 void Connections::Turn::send(int peer, const void* data, size_t bytes) {

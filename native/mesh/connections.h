@@ -103,7 +103,7 @@ class Connections {
 
   /// Makes every collective on these connections fail, now and later.
   void abort() noexcept;
-  /// A rank that the collective in flight waits for, or -1.
+  /// A rank that the collective in flight waits for, or -1. Also past its deadline, until it ends.
   int awaited() const { return awaited_; }
 
  private:
@@ -138,6 +138,8 @@ class Connections {
   bool send_some(int peer);
   bool receive_some(int peer);
   bool move_all();
+  /// Sets awaited_ to what the spans in the queues say.
+  void note_awaited();
   /// Blocks until there may be more to do. Returns false if the deadline comes first.
   bool sleep(Clock::time_point deadline);
   bool exhausted(const Connection& connection) const { return connection.in.empty() && connection.out.empty(); }
@@ -152,7 +154,8 @@ class Connections {
       if (move_all()) {
         looks = 0;
       } else if (looks < kLooks) {
-        looks++;
+        // On a busy machine the looks take long.
+        if (looks++ == 0) note_awaited();
         ::sched_yield();
       } else if (!sleep(deadline)) {
         return !mismatch_ && done();

@@ -196,6 +196,22 @@ TEST_CASE("a collective that waits for a peer fails when the peer closes its con
   CHECK(failure.rfind("rank 2: Connection", 0) == 0);
 }
 
+TEST_CASE("the rank that a collective waits for is known as soon as it has begun, and past its deadline") {
+  const auto ranks = connect_ranks(2);
+  Connections& connections = *ranks[0];
+  Values values(1);
+  const auto op = make_op(C10D_OP_ALLREDUCE, {}, {buffer_of(values)});
+  connections.await_turn(1);
+  {
+    DirectCollective begun(op, connections);
+    CHECK(!begun.begin());
+    CHECK(connections.awaited() == 1);
+    CHECK(!begun.finish_by(Clock::now() + std::chrono::milliseconds(20)));
+    CHECK(connections.awaited() == 1);
+  }
+  CHECK(connections.awaited() == -1);
+}
+
 TEST_CASE("abort wakes calls that wait for a peer or for their turn, and fails later ones") {
   const auto ranks = connect_ranks(2);
   Connections& connections = *ranks[0];

@@ -30,6 +30,20 @@ const creation = (rank: number, kind: FailureReport["kind"], peer: number, ranks
   ranks,
 });
 
+/** One that takes a while to exchange values. */
+class SlowStore extends HashStore {
+  constructor(private readonly delayMs: number) {
+    super();
+  }
+
+  override async compareSet(...args: Parameters<HashStore["compareSet"]>): Promise<Uint8Array> {
+    const limitMs = Number(args[3]?.timeout);
+    await Bun.sleep(Math.min(limitMs, this.delayMs));
+    if (limitMs < this.delayMs) throw new Error("the store is slow");
+    return super.compareSet(...args);
+  }
+}
+
 /** The verdicts of the ranks that report, each with its own report. */
 function consult(size: number, reports: readonly FailureReport[]): Promise<FailureVerdict[]> {
   const store = new HashStore();
@@ -173,6 +187,24 @@ describe("ranks that agree on a failure", () => {
     await store.set("failure/first", JSON.stringify(report(3, "aborted", -1)));
     const verdict = await consultOnFailure(store, 4, report(1, "aborted", -1));
     expect([verdict.culprits, verdict.cause.rank]).toEqual([[1, 3], 3]);
+  });
+
+  test("blame no member of a group that waits for an earlier one, also if one is slow to report", async () => {
+    const verdict = await consultOnFailure(new HashStore(), 2, creation(0, "timeout", 0));
+    expect(verdict.culprits).toEqual([]);
+    // Unlike a time-out of the group itself.
+    const other = await consultOnFailure(new HashStore(), 2, creation(0, "timeout", -1));
+    expect(other.culprits).toEqual([1]);
+  });
+
+  test("have more time for a slow store than for each other's reports", async () => {
+    const store = new SlowStore(150);
+    await store.set("failure/1", JSON.stringify(creation(1, "timeout", 2)));
+    const own = creation(0, "lost", -1);
+    const culpritsWith = async (storeMs: number) =>
+      (await consultOnFailure(store, 3, own, { reportsMs: 100, storeMs })).culprits;
+    expect(await culpritsWith(100)).toEqual([]);
+    expect(await culpritsWith(5_000)).toEqual([2]);
   });
 
   test("use their own view if the store is gone", async () => {

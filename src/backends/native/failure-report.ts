@@ -10,7 +10,10 @@ export interface FailureReport {
   readonly kind: FailureKind;
   /** Text of the failure as this rank sees it. */
   readonly text: string;
-  /** Rank that this one waited for or saw leave, or -1. */
+  /**
+   * Rank that this one waited for or saw leave, or -1. While a group is made, this rank itself if it waited for a group
+   * that it makes before.
+   */
   readonly peer: number;
   /** Ranks known to have caused it; for `desync`, the two whose calls differ. */
   readonly ranks: readonly number[];
@@ -35,9 +38,15 @@ export interface FailureVerdict {
 /** {@link FailureReport.op} of a rank that has given up making the group. */
 export const CREATION = "creation";
 
-/** How long a rank waits for the reports of the others. */
+/** How long a rank waits. */
+export interface ConsultLimits {
+  /** For the reports of the others. */
+  readonly reportsMs: number;
+  /** For publishing its own report, and then the verdict: without both, ranks may name different culprits. */
+  readonly storeMs: number;
+}
+
 const REPORT_LIMIT_MS = 400;
-/** Limit for publishing its own report, and then the verdict: without both, ranks may name different culprits. */
 const STORE_LIMIT_MS = 1_000;
 const FIRST_KEY = "failure/first";
 const VERDICT_KEY = "failure/verdict";
@@ -68,27 +77,28 @@ async function publish(store: Store, own: FailureReport, limits: StoreCallOption
  * Publishes this rank's view of a failure under `failure/` and waits briefly for those of the others. The first rank to
  * reach a verdict publishes it, and all adopt it, so that they name the same culprits. Never rejects: without a store,
  * the verdict is this rank's own view.
- * @param limitMs Limit of each step, instead of the defaults.
  */
 export async function consultOnFailure(
   store: Store,
   size: number,
   own: FailureReport,
-  limitMs?: number,
+  // An abort has to end within a second.
+  { reportsMs, storeMs }: ConsultLimits = {
+    reportsMs: REPORT_LIMIT_MS,
+    storeMs: own.kind === "aborted" ? REPORT_LIMIT_MS : STORE_LIMIT_MS,
+  },
 ): Promise<FailureVerdict> {
   const alone: FailureVerdict = { culprits: blame(size, [own], own, false), cause: own, reports: [own] };
   const enough = new AbortController();
-  const limits = { timeout: limitMs ?? REPORT_LIMIT_MS, signal: enough.signal };
-  // An abort has to end within a second.
-  const storeLimitMs = limitMs ?? (own.kind === "aborted" ? REPORT_LIMIT_MS : STORE_LIMIT_MS);
+  const limits = { timeout: reportsMs, signal: enough.signal };
   try {
-    const first = await publish(store, own, { timeout: storeLimitMs });
+    const first = await publish(store, own, { timeout: storeMs });
     const verdict = await Promise.any([
       store.get(VERDICT_KEY, limits).then(requireVerdict),
       collectReports(store, size, own, first ?? own, limits),
     ]);
     enough.abort();
-    const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: storeLimitMs });
+    const agreed = await store.compareSet(VERDICT_KEY, "", JSON.stringify(verdict), { timeout: storeMs });
     return parseVerdict(agreed) ?? verdict;
   } catch {
     // The store is lost with the rank that hosted it.
@@ -136,6 +146,8 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
   if (cause.op === CREATION) {
     const missed = missedAtCreation(reports, cause);
     if (missed.length > 0) return missed;
+    // No rank of this group holds it up, also if one is slow to report.
+    if (cause.peer === cause.rank) return [];
   }
   const silent = asked ? ranksOf(size).filter((rank) => reports.every((report) => report.rank !== rank)) : [];
   // A rank that is slow to report is blamed only if another report names it as its peer, or if no other rank can be.
@@ -181,6 +193,7 @@ function missedAtCreation(reports: readonly FailureReport[], cause: FailureRepor
   const reportOf = (rank: number) => reports.find((report) => report.rank === rank);
   const silent = new Set(reports.map(({ peer }) => peer).filter((peer) => peer >= 0 && reportOf(peer) === undefined));
   if (silent.size > 0) return [...silent].sort((a, b) => a - b);
+  if (cause.peer === cause.rank) return [];
   // It arrived too late, or its own error is the cause.
   const passed = new Set<number>();
   let at = cause;

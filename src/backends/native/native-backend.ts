@@ -23,9 +23,11 @@ import { narrowedCapabilities } from "./narrowed-capabilities.ts";
 import { NativeFailures } from "./native-failures.ts";
 import { StagedTensor, StagedTensors } from "./staged-tensors.ts";
 
-/** How long ranks that failed to connect may take to agree on the reason: in all, and past the group's time-out. */
+/** How long ranks that failed to connect wait for each other's reasons, and at most past the group's time-out. */
 const CREATION_VERDICT_MS = 1_000;
 const CREATION_OVERTIME_MS = 400;
+/** How long the store may take to exchange them, if the time-out is that far. */
+const CREATION_STORE_MS = 5_000;
 
 /** How long `close()` waits for aborted ops, and how long it takes in all. */
 const ABORT_LIMIT_MS = 900;
@@ -90,9 +92,12 @@ export class NativeBackend extends Backend {
       errorNow: (failure, work) => failures.now(failure, work),
       errorAfterConsulting: (failure, work) => failures.afterConsulting(failure, work),
       creationError: async (failure) => {
-        const left = since + context.timeoutMs - performance.now();
-        const limitMs = Math.min(CREATION_VERDICT_MS, Math.max(0, left) + CREATION_OVERTIME_MS);
-        return this.#creationError(await failures.ofCreation(failure, limitMs));
+        const leftMs = Math.max(0, since + context.timeoutMs - performance.now()) + CREATION_OVERTIME_MS;
+        const limits = {
+          reportsMs: Math.min(CREATION_VERDICT_MS, leftMs),
+          storeMs: Math.min(CREATION_STORE_MS, leftMs),
+        };
+        return this.#creationError(await failures.ofCreation(failure, limits));
       },
       watchCreation: (giveUp) => watchCreation(context, giveUp),
       failed: (reason) => this.announceFailure(reason),

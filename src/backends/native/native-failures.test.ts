@@ -60,9 +60,13 @@ test("an op that failed for a lack of resources names the resource", async () =>
     expect(error.message).toContain(`${text}: there is no memory left for this process: `);
   }
   const creation = { ...failure(Status.BACKEND, "UCX needs 32"), systemError: constants.errno.EMFILE };
-  expect(await failures.ofCreation(creation, 100)).toMatchObject({ code: "OUT_OF_DESCRIPTORS" });
+  expect(await failures.ofCreation(creation, { reportsMs: 100, storeMs: 100 })).toMatchObject({
+    code: "OUT_OF_DESCRIPTORS",
+  });
   const threads = { ...failure(Status.BACKEND, "cannot start a thread"), systemError: constants.errno.EAGAIN };
-  expect(await failures.ofCreation(threads, 100)).toMatchObject({ code: "OUT_OF_PROCESSES" });
+  expect(await failures.ofCreation(threads, { reportsMs: 100, storeMs: 100 })).toMatchObject({
+    code: "OUT_OF_PROCESSES",
+  });
 });
 
 test("the wording of a text decides nothing", async () => {
@@ -204,7 +208,7 @@ describe("a group that is not made", () => {
     const store = new HashStore();
     const ends = failed.map(([rank, failure]) => {
       const context = { store, rank, size: 4, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
-      return new NativeFailures("native", context).ofCreation(failure, 200);
+      return new NativeFailures("native", context).ofCreation(failure, { reportsMs: 200, storeMs: 200 });
     });
     return Promise.all(ends);
   }
@@ -271,7 +275,10 @@ describe("a group that is not made", () => {
     const calls = { ...failure(Status.DESYNC, "rank 0 called this, rank 1 that"), ranks: [0, 1] };
     await failures.afterConsulting(calls, workOf(OpType.ALLREDUCE, 1));
     const context = { store, rank: 2, size: 4, groupName: "7", timeoutMs: 1_000 } as unknown as BackendContext;
-    const error = await new NativeFailures("native", context).ofCreation(lost(0, "rank 0 left"), 200);
+    const error = await new NativeFailures("native", context).ofCreation(lost(0, "rank 0 left"), {
+      reportsMs: 200,
+      storeMs: 200,
+    });
     expect(error).toMatchObject({ name: "DistBackendError", code: "DESYNC" });
     expect(error.message).toBe(`${nameOf(2)}rank 0 called this, rank 1 that`);
     expect(error.details.peers).toBeUndefined();

@@ -22,6 +22,7 @@ import {
 } from "../../native/index.ts";
 import type { BackendContext } from "../../registry/index.ts";
 import {
+  type ConsultLimits,
   CREATION,
   consultOnFailure,
   type FailureKind,
@@ -64,9 +65,8 @@ export class NativeFailures {
   /**
    * The error of a group that could not be made; the other ranks are notified of it. If this rank only waited for
    * others, the ranks agree on which are missing. Never rejects.
-   * @param limitMs How long the other ranks may take to report.
    */
-  async ofCreation(failure: NativeFailure, limitMs: number): Promise<DistError> {
+  async ofCreation(failure: NativeFailure, limits: ConsultLimits): Promise<DistError> {
     const { rank, size, store } = this.#context;
     const { text, peer, ranks } = failure;
     const report = { rank, op: CREATION, seq: 0, called: 0, kind: kindOf(failure), text, peer, ranks };
@@ -75,7 +75,7 @@ export class NativeFailures {
       await reportFailure(store, report);
       return this.#creationError(failure, peersOf(failure));
     }
-    const verdict = await consultOnFailure(store, size, report, limitMs);
+    const verdict = await consultOnFailure(store, size, report, limits);
     const { cause } = verdict;
     if (cause.kind === "desync") return this.#creationError({ status: Status.DESYNC, text: cause.text }, []);
     // A rank that is late itself does not blame others.

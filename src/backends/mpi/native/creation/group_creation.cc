@@ -122,7 +122,9 @@ Failure GroupCreation::out_of_turn(const Turns::Obstacle& obstacle) const {
     if (std::find(all.begin(), all.end(), spec_->ranks[static_cast<size_t>(rank)]) != all.end())
       missing.push_back(rank);
   }
-  return Failure::of_ranks(C10D_ERR_OP_TIMEOUT, text, missing);
+  // Otherwise this rank waits for itself: no other rank of this group holds it up.
+  return missing.empty() ? Failure(C10D_ERR_OP_TIMEOUT, text, config_.rank)
+                         : Failure::of_ranks(C10D_ERR_OP_TIMEOUT, text, missing);
 }
 
 /// The members first wait for each other in the store: MPI itself would wait without limit.

@@ -21,3 +21,15 @@ test("a wait counter counts the waits that have ended, their total and longest t
   counter.stop(pending);
   expect(values()).toMatchObject({ active_count: 0, total_calls: 3 });
 });
+
+test("short waits are counted from the first reader to the last", () => {
+  expect(WaitCounter.areRead).toBe(false);
+  const first = WaitCounter.read();
+  {
+    using _second = WaitCounter.read();
+    first[Symbol.dispose]();
+    first[Symbol.dispose]();
+    expect(WaitCounter.areRead).toBe(true);
+  }
+  expect(WaitCounter.areRead).toBe(false);
+});

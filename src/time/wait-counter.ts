@@ -8,6 +8,7 @@ export interface WaitCounterValues {
 }
 
 const counters = new Map<string, WaitCounter>();
+let readers = 0;
 
 /**
  * How often and how long this thread has waited at one place. Like the waits, the counters belong to the thread, not to
@@ -28,6 +29,26 @@ export class WaitCounter {
   /** All counters by name, as of now. c10d: `wait_counter_values`. */
   static values(): Record<string, WaitCounterValues> {
     return Object.fromEntries([...counters].map(([name, counter]) => [name, counter.#values()]));
+  }
+
+  /**
+   * Whether anybody can ask for the values. Waits that are as short as a small op are counted only then: reading the
+   * clock twice costs a tenth of one.
+   */
+  static get areRead(): boolean {
+    return readers > 0;
+  }
+
+  /** For what shows the values: {@link areRead} is true until the returned object is disposed of. */
+  static read(): Disposable {
+    readers++;
+    let isReading = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (isReading) readers--;
+        isReading = false;
+      },
+    };
   }
 
   #active = 0;

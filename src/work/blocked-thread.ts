@@ -16,11 +16,6 @@ export function serveWhileBlocked(service: () => void): Disposable {
   return { [Symbol.dispose]: () => void services.delete(own) };
 }
 
-/** Whether there is anything to be served while this thread blocks. */
-export function isServed(): boolean {
-  return services.size > 0;
-}
-
 /** How long a wait may block at a time before {@link serveBlocked}: Infinity if nothing is to be served. */
 export function blockedSliceMs(): number {
   return services.size > 0 ? SLICE_MS : Number.POSITIVE_INFINITY;

@@ -1,5 +1,5 @@
 export { AllOf } from "./all-of.ts";
-export { blockedSliceMs, isServed, isServingBlocked, serveBlocked, serveWhileBlocked } from "./blocked-thread.ts";
+export { blockedSliceMs, isServingBlocked, serveBlocked, serveWhileBlocked } from "./blocked-thread.ts";
 export { DeferredWork } from "./deferred-work.ts";
 export { FailureWarnings } from "./failure-warnings.ts";
 export type { GroupState } from "./group-state.ts";

@@ -14,7 +14,6 @@ import {
   warn,
 } from "../errors/index.ts";
 import { type Timeout, timeoutMs, WaitCounter } from "../time/index.ts";
-import { isServed } from "./blocked-thread.ts";
 import type { WorkInfo } from "./work-info.ts";
 
 /** The error of a failed Work, else undefined. Does not mark it as observed. */
@@ -422,8 +421,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   }
 
   #blockForUser(limitMs: number): void {
-    // Only where somebody can ask for it: reading the clock twice would cost a tenth of a small op.
-    const counter = isServed() ? waitCounterOf(this.opType) : undefined;
+    const counter = WaitCounter.areRead ? waitCounterOf(this.opType) : undefined;
     const started = counter?.start() ?? 0;
     try {
       this.#blockWithin(limitMs);

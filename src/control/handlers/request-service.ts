@@ -1,5 +1,6 @@
 import { receiveMessageOnPort } from "node:worker_threads";
 import { messageOf } from "../../errors/index.ts";
+import { WaitCounter } from "../../time/index.ts";
 import { serveWhileBlocked } from "../../work/index.ts";
 import type { CallAnswer, CallMessage, CallReply } from "../server-thread/thread-message.ts";
 import type { ControlHandler } from "./control-handler.ts";
@@ -16,6 +17,7 @@ export class RequestService implements Disposable {
   readonly #served: ServedRank;
   readonly #port: MessagePort;
   readonly #blocked: Disposable;
+  readonly #counting = WaitCounter.read();
 
   constructor(served: ServedRank, port: MessagePort) {
     this.#served = served;
@@ -28,6 +30,7 @@ export class RequestService implements Disposable {
 
   [Symbol.dispose](): void {
     this.#blocked[Symbol.dispose]();
+    this.#counting[Symbol.dispose]();
     this.#port.close();
   }
 

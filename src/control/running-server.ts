@@ -1,7 +1,6 @@
 import { existsSync } from "node:fs";
 import { hostname } from "node:os";
 import { resolve } from "node:path";
-import { fileURLToPath } from "node:url";
 import { DistNetworkError, descriptorShortage, shortageOf } from "../errors/index.ts";
 import { untrustedOwnerAt } from "../files/index.ts";
 import { makeToken } from "./access-token.ts";
@@ -103,7 +102,7 @@ function startWorker(where: string): Worker {
   if (shortage !== undefined) throw notBound(where, shortage.text, shortage.code);
   const module = new URL("./server-thread/worker-thread.ts", import.meta.url);
   // In a bundle this is a file next to the bundle, which may be anywhere.
-  const path = fileURLToPath(module);
+  const path = Bun.fileURLToPath(module);
   const stranger = untrustedOwnerAt(path);
   if (stranger !== undefined) throw notBound(where, stranger);
   // This thread is about to block, so that it could not receive the error event.

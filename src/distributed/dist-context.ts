@@ -1,4 +1,4 @@
-import { AsyncLocalStorage } from "node:async_hooks";
+import type { AsyncLocalStorage } from "node:async_hooks";
 import type { DependencyContainer } from "tsyringe";
 import { InvalidArgumentError, warn } from "../errors/index.ts";
 import type { ProcessGroup } from "../process-group/index.ts";
@@ -54,12 +54,13 @@ export class DistContext {
 const KEY = Symbol.for("bun-c10d.context");
 /** To be raised when a {@link DistContext}, or what it refers to, changes so that older copies cannot use it. */
 const LAYOUT = 2;
-const scoped = new AsyncLocalStorage<DistContext>();
+/** Made for the first of several ranks in this process: loading its module takes a millisecond. */
+let scoped: AsyncLocalStorage<DistContext> | undefined;
 const shared = globalThis as { [KEY]?: DistContext };
 
 /** The context of the calling code. */
 export function currentContext(): DistContext {
-  const inScope = scoped.getStore();
+  const inScope = scoped?.getStore();
   if (inScope) return inScope;
   shared[KEY] ??= new DistContext();
   if (shared[KEY].layout === LAYOUT) return shared[KEY];
@@ -78,5 +79,6 @@ export function isOwnProcess(context: DistContext): boolean {
 
 /** Runs `body` as a separate rank in this process. */
 export function withContext<T>(context: DistContext, body: () => T): T {
+  scoped ??= new (process.getBuiltinModule("node:async_hooks").AsyncLocalStorage<DistContext>)();
   return scoped.run(context, body);
 }

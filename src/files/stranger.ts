@@ -1,6 +1,5 @@
 import { lstatSync, readlinkSync, realpathSync, type Stats, statSync } from "node:fs";
 import { dirname, isAbsolute, join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { explained } from "../errors/index.ts";
 import { programFile } from "./program-file.ts";
 
@@ -124,7 +123,7 @@ function running(): Running {
   if (known !== undefined) return known;
   const owners = new Set<number>();
   const folders = new Set<string>();
-  for (const file of [programFile(), fileURLToPath(import.meta.url)]) {
+  for (const file of [programFile(), Bun.fileURLToPath(import.meta.url)]) {
     const found = file === undefined ? undefined : lookAt(file, statSync);
     if (file === undefined || found === undefined) continue;
     owners.add(found.uid);

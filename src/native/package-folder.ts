@@ -1,6 +1,5 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { DistError, explained } from "../errors/index.ts";
 import { untrustedOwnerAt } from "../files/index.ts";
 
@@ -9,7 +8,7 @@ import { untrustedOwnerAt } from "../files/index.ts";
  * that any user may have put there.
  */
 export function packageFolder(): string | undefined {
-  const folder = fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");
+  const folder = Bun.fileURLToPath(new URL("../../", import.meta.url)).replace(/\/$/, "");
   const manifest = join(folder, "package.json");
   try {
     const { name } = JSON.parse(readFileSync(manifest, "utf8")) as { readonly name?: unknown };

@@ -1,6 +1,5 @@
 import { existsSync, readFileSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
-import { pathToFileURL } from "node:url";
 import { environmentText } from "../environment/index.ts";
 import { BackendUnavailableError, messageOf } from "../errors/index.ts";
 import { untrustedOwnerAt } from "../files/index.ts";
@@ -109,7 +108,7 @@ async function defaultExport(
   if (stranger !== undefined) throw unusable(origin, notTrusted(file, stranger), { code: "UNTRUSTED_MODULE" });
   let module: { readonly default?: unknown };
   try {
-    module = (await import(file.startsWith("/") ? pathToFileURL(file).href : file)) as typeof module;
+    module = (await import(file.startsWith("/") ? Bun.pathToFileURL(file).href : file)) as typeof module;
   } catch (cause) {
     const reason = messageOf(cause);
     throw unusable(origin, `${file} cannot be loaded: ${reason}`, { cause });

@@ -1,9 +1,9 @@
 import { unlinkSync } from "node:fs";
-import { threadId } from "node:worker_threads";
 import { environmentFlag, environmentText } from "../environment/index.ts";
 import { messageOf } from "../errors/index.ts";
 import { ownFolder } from "../files/index.ts";
 import { withLastingStates } from "./lasting-states.ts";
+import { ownThread } from "./process-state.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { readReported } from "./reported-statuses.ts";
 import {
@@ -118,7 +118,8 @@ export class OwnStatus {
   leaveAtExit(code: number): void {
     this.record.markExit(code);
     if (this.#isLaunched || !canRead(this.#folder)) return;
-    const isOther = ({ pid, thread }: RankStatus) => pid !== process.pid || thread !== threadId;
+    const own = ownThread();
+    const isOther = ({ pid, thread }: RankStatus) => pid !== process.pid || thread !== own;
     const others = readStatuses(this.#folder).filter((each) => isOther(each) && !isOver(each));
     if (others.length === 0) removeJob(this.#folder);
   }

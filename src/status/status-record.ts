@@ -1,12 +1,11 @@
 import { closeSync, constants, openSync, unlinkSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
-import { threadId } from "node:worker_threads";
 import { type CallSite, lineOf } from "../errors/index.ts";
 import { programFile } from "../files/index.ts";
 import { startTimer, type Timer } from "../time/index.ts";
 import { failureOf, hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
 import { GroupStatus } from "./group-status.ts";
-import { pidNamespace, processStart } from "./process-state.ts";
+import { ownThread, pidNamespace, processStart } from "./process-state.ts";
 import {
   ERROR_TEXT,
   GROUP_TEXT,
@@ -92,7 +91,7 @@ export class StatusRecord {
     const words = this.#words;
     words[Header.pid] = process.pid;
     words[Header.processStart] = processStart(process.pid);
-    words[Header.thread] = threadId;
+    words[Header.thread] = ownThread();
     words[Header.rank] = rank;
     words[Header.worldSize] = worldSize;
     words[Header.world] = world;

@@ -1,6 +1,5 @@
 /** Entry point `bun-c10d/native`: backends over shims of your own (native/c10d.h). */
 
-import { fileURLToPath } from "node:url";
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import { loadShim, type Shim } from "../../native/index.ts";
 import { type BackendContext, type BackendPlugin, BackendType } from "../../registry/index.ts";
@@ -12,7 +11,7 @@ export { engineDTypes, movedDTypes } from "./engine-dtypes.ts";
 export { NativeBackend } from "./native-backend.ts";
 
 /** Folder with `c10d.h` and the sources of the engine, for `-I`. */
-export const includeDirectory: string = fileURLToPath(new URL("../../../native", import.meta.url));
+export const includeDirectory: string = Bun.fileURLToPath(new URL("../../../native", import.meta.url));
 
 /** Argument of {@link nativePlugin}. Fields without a description here are those of `BackendPlugin`. */
 export interface NativePluginInit<Options extends object = object>
@@ -78,7 +77,7 @@ function requireSettings(backend: string, settings: unknown): Readonly<Record<st
 export function nativePlugin<Options extends object = object>(init: NativePluginInit<Options>): BackendPlugin<Options> {
   requireInit(init as NativePluginInit<never>);
   const { name, sdk, module, capabilities, devices = ["cpu"] } = init;
-  const path = typeof init.library === "string" ? init.library : fileURLToPath(init.library);
+  const path = typeof init.library === "string" ? init.library : Bun.fileURLToPath(init.library);
   const load = (remedy: string): Shim => loadShim({ name, path, remedy });
   const options = init.options?.bind(init);
   return {

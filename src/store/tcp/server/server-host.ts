@@ -1,4 +1,3 @@
-import { fileURLToPath } from "node:url";
 import {
   DistNetworkError,
   DistStoreError,
@@ -46,7 +45,7 @@ export class ServerHost {
     if (shortage !== undefined) throw startFailed(options, shortage.text, shortage);
     const module = new URL("./server-worker.ts", import.meta.url);
     // In a bundle this is a file next to the bundle, which may be anywhere.
-    const stranger = untrustedOwnerAt(fileURLToPath(module));
+    const stranger = untrustedOwnerAt(Bun.fileURLToPath(module));
     if (stranger !== undefined) throw startFailed(options, stranger);
     const worker = new Worker(module, { ref: false });
     try {

@@ -79,6 +79,7 @@ export function isOwnProcess(context: DistContext): boolean {
 
 /** Runs `body` as a separate rank in this process. */
 export function withContext<T>(context: DistContext, body: () => T): T {
-  scoped ??= new (process.getBuiltinModule("node:async_hooks").AsyncLocalStorage<DistContext>)();
+  const { AsyncLocalStorage: Scope } = process.getBuiltinModule("node:async_hooks");
+  scoped ??= new Scope<DistContext>();
   return scoped.run(context, body);
 }

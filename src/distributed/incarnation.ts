@@ -1,4 +1,4 @@
-import { newJobId } from "../status/index.ts";
+import { newJobId } from "../status/job-id.ts";
 import { PrefixStore } from "../store/index.ts";
 import type { Store, StoreCallOptions } from "../store/store.ts";
 

@@ -25,7 +25,7 @@ import {
 } from "../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
 import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
-import { OwnStatus } from "../status/index.ts";
+import type { OwnStatus, OwnStatusPlan } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import type { Store } from "../store/store.ts";
@@ -225,7 +225,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
     for (let follows = false; ; follows = true) {
       const abandoned = new AbortController();
       const incarnation = await joinIncarnation(store.until(abandoned.signal), meeting, limits, follows);
-      status ??= OwnStatus.open({
+      status ??= await openStatus({
         rank: met.rank,
         worldSize: met.worldSize,
         job: incarnation.job,
@@ -300,6 +300,12 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
     await Promise.allSettled([leave(true)]);
     throw error;
   }
+}
+
+/** The status record of this rank, whose code only a rank of a group needs. */
+async function openStatus(plan: OwnStatusPlan): Promise<OwnStatus | undefined> {
+  const { OwnStatus } = await import("../status/own-status.ts");
+  return OwnStatus.open(plan);
 }
 
 async function meet(options: AnyInitOptions): Promise<Rendezvous> {

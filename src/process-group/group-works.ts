@@ -13,7 +13,9 @@ import {
   UnsupportedOperationError,
 } from "../errors/index.ts";
 import type { FlightRecorder, GroupRecord } from "../recorder/index.ts";
-import { callCodes, type GroupStatus, LONG_WAIT_MS, missingRanks, type RankStatus } from "../status/index.ts";
+import type { GroupStatus, OwnStatus, RankStatus } from "../status/index.ts";
+import { LONG_WAIT_MS } from "../status/long-wait.ts";
+import { callCodes } from "../status/op-codes.ts";
 import {
   bindWork,
   type FailedWork,
@@ -63,8 +65,8 @@ export interface GroupStanding {
 export interface StatusOfRanks {
   /** What this rank records of the group. */
   readonly own: GroupStatus;
-  /** The records of the ranks on this host, by global rank. */
-  ranks(): ReadonlyMap<number, RankStatus>;
+  /** The record of this rank, beside those of the other ranks. */
+  readonly all: OwnStatus;
 }
 
 /** The Works of a group: which are in flight, and which have failed unobserved. */
@@ -189,7 +191,7 @@ export class GroupWorks implements WorkOwner {
     const turn = isLate || isLong ? statuses.own.turnOf(work) : 0;
     const began = performance.timeOrigin + startedOf(work);
     const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began };
-    const { missing, waiting, text } = missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
+    const { missing, waiting, text } = statuses.all.missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
     if (text === "") return;
     addToError(error, text);
     const guilty = peers.filter((peer) => !waiting.includes(peer));
@@ -199,7 +201,8 @@ export class GroupWorks implements WorkOwner {
   /** Reads the records, unless that was done this short a time ago: a program may poll with `wait({ timeout })`. */
   #look(statuses: StatusOfRanks, withinMs: number): ReadonlyMap<number, RankStatus> {
     const now = performance.now();
-    if (this.#seen === undefined || now - this.#seen.at > withinMs) this.#seen = { at: now, ranks: statuses.ranks() };
+    if (this.#seen === undefined || now - this.#seen.at > withinMs)
+      this.#seen = { at: now, ranks: statuses.all.ranks() };
     return this.#seen.ranks;
   }
 

@@ -174,7 +174,7 @@ export class ProcessGroup implements AsyncDisposable {
         return onClose?.();
       },
     });
-    const statuses = own && { own, ranks: () => status?.ranks() ?? new Map() };
+    const statuses = status && own && { own, all: status };
     this.#works = new GroupWorks(this.#ranks, this.#life, recorder, recorded, this.#hooks, statuses);
     this.#reader = new CallReader(this.#ranks, timeoutMs, this.#pipelines.defaultDevice);
     const requireOpen = (op: string) => this.#life.requireOpen(op);

@@ -3,7 +3,7 @@ export type { GroupStatus } from "./group-status.ts";
 export { withLastingStates } from "./lasting-states.ts";
 export { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
 export { callCodes } from "./op-codes.ts";
-export { newJobId, OwnStatus, type OwnStatusPlan } from "./own-status.ts";
+export { OwnStatus, type OwnStatusPlan } from "./own-status.ts";
 export { type ProcessState, processStart, processState } from "./process-state.ts";
 export type { GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
 export type { Maker } from "./record-layout.ts";
@@ -19,5 +19,5 @@ export {
   removeJob,
   sweepJobs,
 } from "./status-folder.ts";
-export { LONG_WAIT_MS, type RecordedStanding, StatusRecord } from "./status-record.ts";
+export { type RecordedStanding, StatusRecord } from "./status-record.ts";
 export { opText, seconds, stateText, statusText, type Whereabouts, whereText } from "./where-text.ts";

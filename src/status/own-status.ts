@@ -2,7 +2,9 @@ import { unlinkSync } from "node:fs";
 import { environmentFlag, environmentText } from "../environment/index.ts";
 import { messageOf } from "../errors/index.ts";
 import { ownFolder } from "../files/index.ts";
+import { isJobId } from "./job-id.ts";
 import { withLastingStates } from "./lasting-states.ts";
+import { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
 import { ownThread } from "./process-state.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { readReported } from "./reported-statuses.ts";
@@ -32,12 +34,6 @@ export interface OwnStatusPlan {
 
 /** How many records one rank of a job can have: in several Workers of one process, for example. */
 const MAX_COPIES = 16;
-const JOB_ID = /^[\w-]{8,80}$/;
-
-/** An id for a job. */
-export function newJobId(): string {
-  return crypto.randomUUID().replaceAll("-", "").slice(0, 16);
-}
 
 const open = new Set<OwnStatus>();
 /** The last record of each rank that has closed its groups: others may still ask what it did. */
@@ -95,6 +91,16 @@ export class OwnStatus {
     return found;
   }
 
+  /** Describes the ranks that an op waits for, by what {@link ranks} has returned. */
+  missingRanks(op: OverdueOp, ranks: ReadonlyMap<number, RankStatus>): MissingRanks {
+    return missingRanks(op, ranks);
+  }
+
+  /** Describes the ranks that a new group waits for. */
+  missingMembers(group: OverdueGroup): string {
+    return missingMembers(group, this.ranks());
+  }
+
   /**
    * The rank has closed its groups. Its record stays until it opens another, so that the other ranks and the launcher can
    * read what it did last; the last rank removes the folder, unless the launcher does.
@@ -126,7 +132,7 @@ export class OwnStatus {
 }
 
 function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string | undefined): OwnStatus | undefined {
-  if (given === undefined && !JOB_ID.test(job)) throw new Error(`the id of the job is ${JSON.stringify(job)}`);
+  if (given === undefined && !isJobId(job)) throw new Error(`the id of the job is ${JSON.stringify(job)}`);
   closed.get(rank)?.remove();
   if (given === undefined && rank === 0) sweepJobs();
   for (let tries = 0; ; tries++) {

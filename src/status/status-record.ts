@@ -5,6 +5,7 @@ import { programFile } from "../files/index.ts";
 import { startTimer, type Timer } from "../time/index.ts";
 import { failureOf, hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
 import { GroupStatus } from "./group-status.ts";
+import { LONG_WAIT_MS } from "./long-wait.ts";
 import { ownThread, pidNamespace, processStart } from "./process-state.ts";
 import {
   ERROR_TEXT,
@@ -25,9 +26,6 @@ import {
   SlotState,
   slotAt,
 } from "./record-layout.ts";
-
-/** An op that is pending for this long is worth a closer look: another rank may be missing. */
-export const LONG_WAIT_MS = 100;
 
 const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 const encoder = new TextEncoder();

@@ -1,5 +1,5 @@
 import { addCallSite, addToError, type CallSite, DistTimeoutError, lineOf } from "../../errors/index.ts";
-import { type Maker, missingMembers, type OwnStatus } from "../../status/index.ts";
+import type { Maker, OwnStatus } from "../../status/index.ts";
 
 /** A group that is being made. */
 export interface Making {
@@ -40,6 +40,6 @@ function explain(error: DistTimeoutError, making: Making, status: OwnStatus | un
   addCallSite(error, callSite);
   if (status === undefined) return;
   const { peers = [] } = error.details;
-  const text = missingMembers({ maker, rank, globalRanks, peers }, status.ranks());
+  const text = status.missingMembers({ maker, rank, globalRanks, peers });
   if (text !== "") addToError(error, text);
 }

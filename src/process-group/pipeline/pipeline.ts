@@ -15,8 +15,6 @@ import {
 } from "../../registry/index.ts";
 import type { Device } from "../../tensor/index.ts";
 import { asError, failureOf, type GroupState, hasEnded, isTaken, isWork, Work, workOf } from "../../work/index.ts";
-import { CallBoundary, CallSnapshots } from "./call-boundary.ts";
-import { CallCheck } from "./call-check.ts";
 import { closeWithin, endBackend } from "./close-within.ts";
 import { copiedCalls } from "./copied-calls.ts";
 import { GuardedBackend } from "./guarded-backend.ts";
@@ -129,7 +127,8 @@ export class Pipeline {
     limitMs: number,
     surroundingsOf: (name: string) => MiddlewareHost,
   ): Promise<void> {
-    if (middleware.length > 0 && this.#limits === undefined) {
+    if (middleware.length === 0) return;
+    if (this.#limits === undefined) {
       this.#watch();
       this.#submit = (calls) => {
         const works = this.#guarded.submit(calls);
@@ -137,6 +136,9 @@ export class Pipeline {
         return works;
       };
     }
+    // Most groups have no middleware.
+    const { CallBoundary, CallSnapshots } = await import("./call-boundary.ts");
+    const { CallCheck } = await import("./call-check.ts");
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
     const { rank, size } = this;
     const snapshots = new CallSnapshots();
@@ -164,7 +166,6 @@ export class Pipeline {
       this.#submit = boundary.around(submit as Submit);
       this.#layers.push(name);
     }
-    if (middleware.length === 0) return;
     const outermost = this.#submit;
     this.#submit = (calls) => outermost(copiedCalls(calls));
   }

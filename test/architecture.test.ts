@@ -197,13 +197,13 @@ describe("the rules of the linter", () => {
   });
 });
 
-test('of Effect, only "effect/Data" is loaded with the library', () => {
+describe("what the import of the package loads", () => {
   const transpiler = new Bun.Transpiler({ loader: "ts" });
-  const seen = new Set<string>();
+  const files = new Set<string>();
   const packages = new Set<string>();
   const visit = (file: string): void => {
-    if (seen.has(file)) return;
-    seen.add(file);
+    if (files.has(file)) return;
+    files.add(file);
     for (const { kind, path } of transpiler.scanImports(text(file))) {
       if (kind !== "import-statement") continue;
       if (path.startsWith(".")) visit(target({ file, specifier: path, lazy: false }));
@@ -211,6 +211,34 @@ test('of Effect, only "effect/Data" is loaded with the library', () => {
     }
   };
   visit("src/index.ts");
-  expect(seen.size).toBeGreaterThan(10);
-  expect([...packages].filter((name) => /^(@effect\/|effect(\/|$))/.test(name) && name !== "effect/Data")).toEqual([]);
+
+  test('of Effect, only "effect/Data"', () => {
+    expect(files.size).toBeGreaterThan(100);
+    const effect = [...packages].filter((name) => /^(@effect\/|effect(\/|$))/.test(name));
+    expect(effect.filter((name) => name !== "effect/Data")).toEqual([]);
+  });
+
+  test("of Bun's and Node's modules, only those that most files need: others take milliseconds", () => {
+    const own = [...packages].filter((name) => /^(?:node|bun):/.test(name)).sort();
+    expect(own).toEqual(["bun:ffi", "node:fs", "node:fs/promises", "node:os", "node:path", "node:util/types"]);
+  });
+
+  test.each([
+    "src/backends/",
+    "src/native/",
+    "src/pickle/",
+    "src/trace/",
+    "src/testing/",
+    "src/cli/",
+    "src/status/own-status.ts",
+    "src/status/status-record.ts",
+    "src/recorder/trace-dump.ts",
+    "src/middleware/desync/",
+    "src/process-group/pipeline/call-boundary.ts",
+    "src/control/http/",
+    "src/store/redis/redis-session.ts",
+  ])("nothing of %s, which only some programs need", (path) => {
+    expect(shipped.filter((file) => file.startsWith(path)).length).toBeGreaterThan(0);
+    expect([...files].filter((file) => file.startsWith(path))).toEqual([]);
+  });
 });

@@ -22,4 +22,4 @@ export {
   shortageOfStart,
   withShortage,
 } from "./shortage.ts";
-export { callUserCode, messageOf, throwLater, warn } from "./user-code.ts";
+export { callUserCode, messageOf, throwLater, warn, watchReturned } from "./user-code.ts";

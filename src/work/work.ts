@@ -12,6 +12,7 @@ import {
   messageOf,
   UnsupportedOperationError,
   warn,
+  watchReturned,
 } from "../errors/index.ts";
 import { type Timeout, timeoutMs, WaitCounter } from "../time/index.ts";
 import type { WorkInfo } from "./work-info.ts";
@@ -445,8 +446,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   #block(limitMs: number): void {
     try {
       const returned: unknown = this.block(limitMs);
-      // If it is async, its rejection would otherwise end the process.
-      if (returned instanceof Promise) returned.catch(() => {});
+      void watchReturned(returned, () => {});
     } catch (error) {
       throw this.#blockFailure(error);
     }

@@ -37,7 +37,7 @@ describe("hooks of a group", () => {
           expect([name, own, globalRanks]).toEqual(["0", 0, [0, 1]]);
           expect(dist.lineOf(callSite as dist.CallSite)).toContain("group-hooks.test.ts:");
         },
-        post: ({ opId, op, work }) => events.push(["post", opId, op, work.isCompleted()]),
+        post: ({ opId, op, work }) => events.push(["post", opId, op, work instanceof dist.Work]),
       });
       using _end = group.registerOnCompletionHook(({ opType, timeFinished }, { opId, op, error }) => {
         events.push(["end", opId, op, opType, timeFinished instanceof Date, error]);
@@ -51,10 +51,10 @@ describe("hooks of a group", () => {
     expect(a).not.toBe(b);
     expect(events).toEqual([
       ["pre", a, "allReduce", dist.OpType.ALLREDUCE, 0, [1], -1],
-      ["post", a, "allReduce", false],
+      ["post", a, "allReduce", true],
       ["end", a, "allReduce", dist.OpType.ALLREDUCE, true, undefined],
       ["pre", b, "broadcastObject", dist.OpType.BROADCAST, 0, [], 0],
-      ["post", b, "broadcastObject", false],
+      ["post", b, "broadcastObject", true],
       ["end", b, "broadcastObject", dist.OpType.BROADCAST, true, undefined],
     ]);
   });
@@ -99,6 +99,57 @@ describe("hooks of a group", () => {
         lines.filter((line) => line.includes(`the ${kind} hook of group "0" (rank 0) has failed: ${kind} is broken`)),
       ).toHaveLength(1);
     }
+  });
+
+  const thenable = (then: unknown) => ({ then }) as unknown as Promise<void>;
+  const rejecting = thenable((_: unknown, reject: (reason: Error) => void) => reject(new Error("broken")));
+  const returned: readonly (readonly [what: string, value: () => unknown])[] = [
+    ["a thenable that rejects", () => rejecting],
+    ["a function with such a then", () => Object.assign(() => {}, { then: (rejecting as { then: unknown }).then })],
+    [
+      "a thenable whose then throws",
+      () =>
+        thenable(() => {
+          throw new Error("broken");
+        }),
+    ],
+    [
+      "an object whose then is a getter that throws",
+      () => ({
+        get then() {
+          throw new Error("broken");
+        },
+      }),
+    ],
+  ];
+  test.each(returned)("that return %s are logged, and waitForPendingWorks() waits for them", async (_, value) => {
+    const lines = await onRank0(async (group, rank) => {
+      const t = one();
+      if (rank === 0) {
+        group.registerHook({ pre: value, post: value });
+        group.registerOnCompletionHook(value);
+      }
+      await group.allReduce(t);
+      await group.waitForPendingWorks();
+      expect(t).toEqual(new Float32Array([2]));
+    });
+    const failures = lines.filter((line) => line.includes("has failed")).toSorted();
+    expect(
+      failures.map((line) => /the (\w+) hook of group "0" \(rank 0\) has failed: broken$/.exec(line)?.[1]),
+    ).toEqual(["completion", "post", "pre"]);
+  });
+
+  test("that return the Work of the op do not observe its error", async () => {
+    const lines = await onRank0(async (group, rank) => {
+      if (rank !== 0) return;
+      using _hooks = group.registerHook({ post: ({ work }) => work });
+      const work = group.allReduce(one(), { timeout: 20 });
+      await new Promise<void>((resolve) => work.whenEnded(resolve));
+      await group.waitForPendingWorks();
+      expect(work.observed).toBe(false);
+      expect(work.exception()).toBeInstanceOf(dist.DistError);
+    });
+    expect(lines.filter((line) => line.includes("the post hook"))).toEqual([]);
   });
 
   test("for the end: one at a time, and waitForPendingWorks() waits for what it returns", async () => {

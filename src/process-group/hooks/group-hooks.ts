@@ -5,9 +5,10 @@ import {
   InvalidArgumentError,
   messageOf,
   warn,
+  watchReturned,
 } from "../../errors/index.ts";
 import type { Logger } from "../../registry/index.ts";
-import { failureOf, hasEnded, type Work, type WorkInfo } from "../../work/index.ts";
+import { failureOf, hasEnded, isWork, type Work, type WorkInfo } from "../../work/index.ts";
 import { type OpChannels, type OpMessage, opChannels } from "./op-channels.ts";
 import type { CompletionHook, OpHooks, PreHookEvent } from "./op-hooks.ts";
 
@@ -196,8 +197,10 @@ export class GroupHooks {
     this.#isCalling = true;
     try {
       const returned = hook();
-      if (!(returned instanceof Promise)) return;
-      const settled = returned.catch((error: unknown) => this.#failed(kind, error));
+      // The failure of a Work is reported by itself; watching would count as observing it.
+      if (isWork(returned)) return;
+      const settled = watchReturned(returned, (error) => this.#failed(kind, error));
+      if (settled === undefined) return;
       this.#running.add(settled);
       void settled.finally(() => this.#running.delete(settled));
     } catch (error) {

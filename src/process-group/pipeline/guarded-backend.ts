@@ -1,5 +1,5 @@
 import { type OpCall, type OpType, opNames, opTypeOf } from "../../collectives/index.ts";
-import { DistBackendError, describe, messageOf, warn } from "../../errors/index.ts";
+import { DistBackendError, describe, messageOf, warn, watchReturned } from "../../errors/index.ts";
 import type { Backend } from "../../registry/index.ts";
 import type { GroupState, Work } from "../../work/index.ts";
 import { callUserFunction, userCodeFailure } from "./user-code-failure.ts";
@@ -116,11 +116,10 @@ export class GuardedBackend {
     return this.#backend.close();
   }
 
-  /** Calls a method that returns nothing. If it is async, its rejection would otherwise end the process. */
+  /** Calls a method that should return nothing. */
   #call(method: string, call: (backend: Backend) => unknown): void {
     const returned = this.tried(method, call);
-    if (!(returned instanceof Promise)) return;
-    returned.catch((error: unknown) => {
+    void watchReturned(returned, (error) => {
       warn(`group "${this.#group}": ${method} of backend "${this.#name}" failed: ${messageOf(error)}`);
     });
   }

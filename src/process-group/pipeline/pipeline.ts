@@ -1,5 +1,13 @@
 import { type OpCall, type OpType, opNames, opTypeOf } from "../../collectives/index.ts";
-import { DistBackendError, DistError, describe, type ErrorDetails, messageOf, warn } from "../../errors/index.ts";
+import {
+  DistBackendError,
+  DistError,
+  describe,
+  type ErrorDetails,
+  messageOf,
+  warn,
+  watchReturned,
+} from "../../errors/index.ts";
 import {
   type Backend,
   type BackendPlugin,
@@ -156,8 +164,7 @@ export class Pipeline {
       const boundary = new CallBoundary(name, this.#submit, this.device, check, snapshots);
       const submit = this.#layered(name, layer as (next: Submit) => unknown, boundary.next);
       if (typeof submit !== "function") {
-        // Its rejection would otherwise be unhandled.
-        if (submit instanceof Promise) submit.catch(() => {});
+        void watchReturned(submit, () => {});
         throw new DistBackendError(`middleware "${name}" must return a submit function, got ${describe(submit)}`, {
           group: this.#group,
           code: "INVALID_MIDDLEWARE",
@@ -312,7 +319,7 @@ export class Pipeline {
     const other = own?.indexOf(undefined) ?? -1;
     if (own !== undefined && other < 0) return own as Work<void>[];
     // Their rejections would be unhandled and end the process.
-    for (const each of list ?? [works]) if (each instanceof Promise) each.catch(() => {});
+    for (const each of list ?? [works]) if (!isWork(each)) void watchReturned(each, () => {});
     if (fault === undefined) {
       const text = `submit() returned ${describe(list?.[other])}, which is not a Work: Work.fromPromise() makes one from a promise`;
       throw this.#invalidWork(opTypes[other] as OpType, text);
@@ -463,8 +470,7 @@ export class Pipeline {
       warn(`group "${this.#group}": a middleware failed when the group did: ${messageOf(error)}`);
     try {
       const returned = listener();
-      // An async one would otherwise end the process by an unhandled rejection.
-      if (returned instanceof Promise) returned.catch(failed);
+      void watchReturned(returned, failed);
     } catch (error) {
       failed(error);
     }

@@ -1,6 +1,6 @@
 import type { InjectionToken } from "tsyringe";
 import { DebugLevel, type Environment, environmentChoice, getDebugLevel } from "../../environment/index.ts";
-import { messageOf, warn } from "../../errors/index.ts";
+import { messageOf, warn, watchReturned } from "../../errors/index.ts";
 import { rankPrefix } from "./global-rank.ts";
 
 /**
@@ -57,8 +57,7 @@ export function prefixedLogger(logger: Logger, prefix: string): Logger {
       warn(`the logger failed (${messageOf(error)}) to take: ${prefix}${message}`, "LOGGER_FAILED");
     try {
       const returned: unknown = logger[level](`${prefix}${message}`);
-      // If it is async, its rejection would otherwise end the process.
-      if (returned instanceof Promise) returned.catch(failed);
+      void watchReturned(returned, failed);
     } catch (error) {
       failed(error);
     }

@@ -17,6 +17,9 @@ describe("a variable of the environment", () => {
     const read = (C10D_CHECK_DETACH: string | undefined) => environmentFlag("C10D_CHECK_DETACH", { C10D_CHECK_DETACH });
     for (const text of ["1", "True", "YES", "on"]) expect(read(text)).toBe(true);
     for (const text of [undefined, "", "0", "False", "no", "OFF"]) expect(read(text)).toBe(false);
+    const readOther = (C10D_STATUS: string | undefined) => environmentFlag("C10D_STATUS", { C10D_STATUS });
+    for (const text of [undefined, "", "1"]) expect(readOther(text)).toBe(true);
+    expect(readOther("0")).toBe(false);
     for (const text of ["2", "enabled", " 1"]) expect(() => read(text)).toThrow(`got "${text}"`);
   });
 });

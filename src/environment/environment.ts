@@ -1,5 +1,5 @@
 import { InvalidArgumentError } from "../errors/index.ts";
-import type { EnvironmentName, NameOfType } from "./variables.ts";
+import { type EnvironmentName, environmentVariables, type NameOfType } from "./variables.ts";
 
 /** Variables by their declared names: one that `environmentVariables` lacks does not compile. */
 export type Environment = Readonly<Partial<Record<EnvironmentName, string | undefined>>>;
@@ -50,11 +50,11 @@ const on = ["true", "t", "1", "yes", "y", "on"] as const;
 const off = ["false", "f", "0", "no", "n", "off"] as const;
 
 /**
- * Whether a flag variable is on; off when it is unset or empty. c10d: `getCvarBool`.
+ * Whether a flag variable is on; its default applies when it is unset or empty. c10d: `getCvarBool`.
  * @throws InvalidArgumentError when it is neither on nor off.
  */
 export function environmentFlag(name: NameOfType<"flag">, env: Environment = processEnvironment()): boolean {
-  const choice = environmentChoice(name, [...on, ...off], env);
+  const choice = environmentChoice(name, [...on, ...off], env) ?? environmentVariables[name].default.toLowerCase();
   return on.some((each) => each === choice);
 }
 

@@ -3,6 +3,7 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { environmentFlag, environmentInteger, environmentText, userVariables } from "./index.ts";
+import { environmentVariables } from "./variables.ts";
 
 describe("environment", () => {
   test("unset and empty are the same", () => {
@@ -10,6 +11,12 @@ describe("environment", () => {
     expect(environmentText("MASTER_ADDR", { MASTER_ADDR: "" })).toBeUndefined();
     expect(environmentInteger("RANK", { RANK: "" })).toBeUndefined();
     expect(environmentFlag("TORCHELASTIC_USE_AGENT_STORE", {})).toBe(false);
+  });
+
+  test("the default of a flag is a value of it", () => {
+    const flags = Object.entries(environmentVariables).filter(([, { type }]) => type === "flag");
+    expect(flags.length).toBeGreaterThan(5);
+    for (const [, row] of flags) expect(["True", "False"]).toContain(row.default);
   });
 
   test("values are parsed by type", () => {

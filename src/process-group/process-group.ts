@@ -12,7 +12,7 @@ import {
   requireTag,
   requireTimeout,
 } from "../collectives/index.ts";
-import { environmentFlag, environmentText } from "../environment/index.ts";
+import { environmentFlag } from "../environment/index.ts";
 import {
   brand,
   type CallSite,
@@ -128,7 +128,7 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
-  readonly #capturesCallSites = environmentText("C10D_CALL_SITES") === undefined || environmentFlag("C10D_CALL_SITES");
+  readonly #capturesCallSites = environmentFlag("C10D_CALL_SITES");
 
   constructor(init: ProcessGroupInit) {
     const {

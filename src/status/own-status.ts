@@ -47,7 +47,7 @@ export class OwnStatus {
    * undefined if records are turned off, or cannot be created.
    */
   static open(plan: OwnStatusPlan): OwnStatus | undefined {
-    if (environmentText("C10D_STATUS") !== undefined && !environmentFlag("C10D_STATUS")) return undefined;
+    if (!environmentFlag("C10D_STATUS")) return undefined;
     try {
       const given = environmentText("C10D_STATUS_DIR");
       return openIn(plan, given);

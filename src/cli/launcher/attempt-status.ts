@@ -1,7 +1,7 @@
 import { writeFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
 import { join } from "node:path";
-import { environmentFlag, environmentText } from "../../environment/index.ts";
+import { environmentFlag } from "../../environment/index.ts";
 import { messageOf, shortageOf } from "../../errors/index.ts";
 import { createFoldersIn, createOwnFile } from "../../files/index.ts";
 import {
@@ -54,7 +54,7 @@ export class AttemptStatus implements Disposable {
 
   constructor(options: AttemptStatusOptions) {
     this.#options = options;
-    if (environmentText("C10D_STATUS") !== undefined && !environmentFlag("C10D_STATUS")) return;
+    if (!environmentFlag("C10D_STATUS")) return;
     const { runId, node, nnodes, attempt, ranks, command } = options;
     try {
       sweepJobs();

@@ -1,16 +1,10 @@
 import { NO_TENSORS, type OpCall, opCall, opTable, opTypeOf } from "../../collectives/index.ts";
-import {
-  DistBackendError,
-  type DistError,
-  DistNetworkError,
-  DistTimeoutError,
-  type ErrorInit,
-} from "../../errors/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError, type ErrorInit } from "../../errors/index.ts";
 import type { Backend, GroupContext, Middleware, Submit } from "../../registry/index.ts";
 import { CPU, viewTensor } from "../../tensor/index.ts";
 import { asError, DeferredWork, OpQueue, SteppedWork, type Steps, Work, type WorkInit } from "../../work/index.ts";
-import { decoded, encoded, type Fingerprint, fingerprintOf, MAX_WORDS, NO_TENSORS_LENGTH } from "./fingerprint.ts";
-import { differenceOf, textOf } from "./fingerprint-text.ts";
+import { abortedError, mismatchError, missingError } from "./desync-errors.ts";
+import { decoded, encoded, type Fingerprint, fingerprintOf, MAX_WORDS } from "./fingerprint.ts";
 import { type OpCount, ownCount, pytorchCount } from "./op-count.ts";
 import { callOfRun, pytorchRuns } from "./pytorch-runs.ts";
 
@@ -196,14 +190,15 @@ class DesyncCheck {
     const other = lengths.findIndex((length) => length !== lengths[this.#context.rank]);
     if (other >= 0) {
       const theirs = this.#isMixed ? undefined : yield* this.#exchange(words, lengths, leftMs);
-      throw this.#mismatch(calls, own, other, theirs?.[other], lengths[other]);
+      const call = { rank: other, call: theirs?.[other], length: lengths[other] };
+      throw mismatchError(own, call, this.#detailsOf(calls));
     }
     const all = new BigInt64Array(size * words.length);
     const parts = split(all, words.length);
     yield this.#gather(words, parts, leftMs());
     for (const [rank, part] of parts.entries()) {
       if (part.every((word, i) => word === words[i])) continue;
-      throw this.#mismatch(calls, own, rank, decoded(part));
+      throw mismatchError(own, { rank, call: decoded(part) }, this.#detailsOf(calls));
     }
   }
 
@@ -235,66 +230,21 @@ class DesyncCheck {
   /** The error when not all ranks have come. The helper group has failed, and with it the group. */
   #missing(cause: unknown, calls: readonly Numbered[], own: readonly Fingerprint[]): DistError {
     const known = asError(cause, { opType: opTypeOf((calls[0] as Numbered).call) });
-    const collectives = own.map(textOf).join(", ");
-    const begin = `ProcessGroupWrapper: Monitored Barrier encountered error running collective: ${collectives}. Error: \n`;
+    const details = this.#detailsOf(calls);
+    // Other ranks may have noticed it, and left, before the helper group was aborted here.
     if (this.#endReason !== undefined && !(known instanceof DistTimeoutError)) {
-      // Other ranks may have noticed it, and left, before the helper group was aborted here.
-      const reason = known.code === "ABORTED" ? known.message : `aborted: ${this.#endReason}`;
-      return new DistBackendError(`${begin}${reason}`, { ...this.#detailsOf(calls), code: "ABORTED", cause: known });
+      return abortedError(known, own, this.#endReason, details);
     }
-    const text = `${begin}${known.message}`;
-    const { timeoutMs, peers } = known.details;
-    const error = newLike(known, text, {
-      ...this.#detailsOf(calls),
-      code: known.code,
-      cause: known,
-      ...(timeoutMs !== undefined && { timeoutMs }),
-      ...(peers !== undefined && { peers }),
-    });
+    const error = missingError(known, own, details);
     this.#context.fail(error);
     return error;
   }
 
-  /**
-   * @param theirs `undefined` if the rank has not sent it, or sent something else.
-   * @param length Length of what it would have sent.
-   */
-  #mismatch(
-    calls: readonly Numbered[],
-    own: readonly Fingerprint[],
-    rank: number,
-    theirs: readonly Fingerprint[] | undefined,
-    length?: bigint,
-  ): DistError {
-    const at = theirs === undefined ? 0 : own.findIndex((each, i) => !areEqual(each, theirs[i]));
-    const mine = own[Math.max(0, at)] as Fingerprint;
-    const other = theirs?.[Math.max(0, at)];
-    const call = other === undefined ? unknownCall(length) : textOf(other);
-    const text =
-      `Detected mismatch between collectives on ranks. Rank ${this.#context.rank} is running collective: ` +
-      `${textOf(mine)}, but Rank ${rank} is running collective: ${call}.${other === undefined ? "" : differenceOf(mine, other)}`;
-    return new DistBackendError(text, {
-      ...this.#detailsOf(calls),
-      code: "DESYNC",
-      calls: [
-        { rank: this.#context.rank, call: textOf(mine) },
-        { rank, call },
-      ],
-    });
-  }
-
-  #detailsOf(calls: readonly Numbered[]): ErrorInit {
+  #detailsOf(calls: readonly Numbered[]): ErrorInit & { readonly rank: number } {
     const { backend, groupName: group, rank } = this.#context;
     const [first] = calls as readonly [Numbered];
     return { backend, group, rank, op: opTable[first.call.op].api, seq: first.seq - this.#refused };
   }
-}
-
-/** PyTorch's wrapper sends only the length of its fingerprint if that is another one. */
-function unknownCall(length: bigint | undefined): string {
-  return length === BigInt(NO_TENSORS_LENGTH)
-    ? "one without tensors to compare, such as a barrier or an all-to-all"
-    : "one with tensors of other dimensions";
 }
 
 /** How many numbers a Work takes that are counted as backends count them. */
@@ -303,17 +253,8 @@ const numberedOf = ({ op, continuation }: OpCall): number =>
 
 const isMessageCall = ({ op }: OpCall): boolean => opTable[op].kind === "message";
 
-function areEqual(own: Fingerprint, other: Fingerprint | undefined): boolean {
-  return other !== undefined && encoded([own]).join() === encoded([other]).join();
-}
-
 /** Views of equal parts. */
 function split(whole: BigInt64Array, length = 1): BigInt64Array[] {
   const count = length === 0 ? 0 : whole.length / length;
   return Array.from({ length: count }, (_, i) => whole.subarray(i * length, (i + 1) * length));
-}
-
-function newLike(error: DistError, text: string, init: ErrorInit): DistError {
-  if (error instanceof DistTimeoutError) return new DistTimeoutError(text, init);
-  return error instanceof DistNetworkError ? new DistNetworkError(text, init) : new DistBackendError(text, init);
 }

@@ -240,7 +240,7 @@ describeGloo("the dashboard's page", () => {
       await browser.until(`document.querySelector("#state").innerText.includes("ended, exit code 124")`);
       await browser.press("3");
       const end = await browser.text("#end");
-      expect(end).toContain("the job timed out: ranks 0, 1, 2 had not ended after 6.0 s (--timeout)");
+      expect(end).toContain("the job timed out: ranks 0, 1, 2 had not ended after 6 s (--timeout)");
       expect(end).toMatch(/rank 0 \(pid \d+\): in allReduce #2 /);
       expect(await browser.text("#problems li h2")).toContain("Rank 1 has not called allReduce #2");
       expectQuiet(url);

@@ -1,4 +1,5 @@
 import { ranksText } from "../../errors/index.ts";
+import { seconds } from "../../status/index.ts";
 import { rankExitCode } from "./exit-code.ts";
 import type { RankVerdict, Verdict } from "./verdict.ts";
 
@@ -81,8 +82,4 @@ function stopLine(stopped: readonly number[], killed: readonly number[]): string
   if (stopped.length === 0) return "no rank was running";
   const kill = killed.length === 0 ? "" : `; ${ranksText(killed)} did not end in time and had to be killed`;
   return `${ranksText(stopped)} ${stopped.length === 1 ? "was" : "were"} stopped${kill}`;
-}
-
-export function seconds(ms: number): string {
-  return `${(ms / 1000).toFixed(1)} s`;
 }

@@ -1,8 +1,7 @@
 import { hostname } from "node:os";
 import { DistNetworkError, DistStoreError, DistTimeoutError, InvalidArgumentError } from "../../errors/index.ts";
-import { parseStatuses, type RankStatus, statusesText } from "../../status/index.ts";
+import { parseStatuses, type RankStatus, seconds, statusesText } from "../../status/index.ts";
 import { PrefixStore, type Store, TCPStore } from "../../store/index.ts";
-import { seconds } from "./failure-report.ts";
 import type { Nodes } from "./nodes.ts";
 import { parseVerdict, type Verdict } from "./verdict.ts";
 

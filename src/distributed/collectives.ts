@@ -21,7 +21,7 @@ import {
 import { requireOptionNames } from "../registry/option-names.ts";
 import type { SparseTensor, TensorLike } from "../tensor/index.ts";
 import { refusedWithoutGroup, Work } from "../work/index.ts";
-import { currentContext } from "./dist-context.ts";
+import { currentContext, type DistContext } from "./dist-context.ts";
 
 /** Adds `group` to the options of an op; the default group by default. `null` on ranks that are not members of it. */
 export type InGroup<Options> = Options & { readonly group?: ProcessGroup | null };
@@ -146,10 +146,13 @@ export function barrier(options: InGroup<BarrierOptions> = {}): Work<void> {
 
 /** Submits the ops that `body` calls on the group together: {@link ProcessGroup.coalescing}. */
 export function coalescing(body: () => void, options: InGroup<object> = {}): Work<void> {
-  return onGroup(OpType.COALESCED, options, undefined, (group) => {
+  try {
+    requireOptions("coalescing", options);
     requireOptionNames<InGroup<object>>("coalescing", options, { group: true });
-    return group.coalescing(body);
-  });
+  } catch (error) {
+    return refusedWithoutGroup(error, OpType.COALESCED);
+  }
+  return onGroup(OpType.COALESCED, options, undefined, (group) => group.coalescing(body));
 }
 
 /** Runs an op on the given or the default group; on ranks that are not members it has no effect. */
@@ -161,20 +164,26 @@ export function onGroup<T>(
   name: string = opNames[opType],
 ): Work<T> {
   const context = currentContext();
+  let group: ProcessGroup | null;
   try {
-    requireOptions(name, options);
-    const { group } = options;
-    if (group === undefined) return run(context.require().group);
-    if (group instanceof ProcessGroup) return run(group);
-    if (group !== null) {
-      throw new InvalidArgumentError(`${name}: group must be a ProcessGroup, got ${describe(group)}`, {
-        op: name,
-        argument: "group",
-      });
-    }
+    group = groupOf(context, options, name);
   } catch (error) {
     return refusedWithoutGroup(error, opType);
   }
+  // Not within `try`: as a tail call it leaves no frame of this function, which each call site would have.
+  if (group !== null) return run(group);
   context.warnNonMember(name);
   return Work.completed(unchanged, { opType });
+}
+
+/** The group that the options name, or the default group; `null` if this rank is not a member. */
+function groupOf(context: DistContext, options: InGroup<object>, name: string): ProcessGroup | null {
+  requireOptions(name, options);
+  const { group } = options;
+  if (group === undefined) return context.require().group;
+  if (group === null || group instanceof ProcessGroup) return group;
+  throw new InvalidArgumentError(`${name}: group must be a ProcessGroup, got ${describe(group)}`, {
+    op: name,
+    argument: "group",
+  });
 }

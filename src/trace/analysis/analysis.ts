@@ -1,5 +1,6 @@
 import type { RankTrace } from "../rank-trace.ts";
-import { durationText, rankRanges, ranksOf } from "../text/op-text.ts";
+import { durationText, ranksOf } from "../text/op-text.ts";
+import { printable } from "../text/printable.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
 import { Job } from "./job.ts";
@@ -44,15 +45,13 @@ export function analyse(traces: readonly RankTrace[], { group: only }: AnalysisO
     notes.push(`No op of ${ranks} was recorded; a group may have failed before it had one.`);
   }
   const partial = job.traces.filter(({ isPartial }) => isPartial).map(({ rank }) => rank);
-  if (partial.length > 0)
-    notes.push(`The dumps of ranks ${rankRanges(partial)} leave out ops, as those of active ops do.`);
+  if (partial.length > 0) notes.push(`${dumpsOf(partial, "leaves", "leave")} out ops, as those of active ops do.`);
   const lost = job.traces.filter(({ dropped }) => dropped > 0).map(({ rank }) => rank);
-  if (lost.length > 0)
-    notes.push(`Older ops of ranks ${rankRanges(lost)} were overwritten; what they were is not checked.`);
+  if (lost.length > 0) notes.push(`Older ops of ${ranksOf(lost)} were overwritten; what they were is not checked.`);
   notes.push(...staleness(job));
   const guessed = chosen.filter(({ group }) => group.isGuessed);
   if (guessed.length > 0) {
-    const names = guessed.map(({ group }) => `${group.uid} (ranks ${rankRanges(group.ranks)})`).join(", ");
+    const names = guessed.map(({ group }) => `${printable(group.uid)} (${ranksOf(group.ranks)})`).join(", ");
     notes.push(`No dump lists the members of some groups, which are taken to be the ranks that used them: ${names}.`);
   }
   return { job, findings: findings.sort(byKind), inFlight, notes, absent: job.absent() };
@@ -67,10 +66,17 @@ function staleness(job: Job): readonly string[] {
   const stale = job.traces.filter((trace) => newest - time(trace) > STALE_MS);
   if (stale.length === 0) return [];
   const oldest = stale.reduce((age, trace) => Math.max(age, newest - time(trace)), 0);
-  const ranks = rankRanges(stale.map(({ rank }) => rank));
-  return [
-    `The dumps of ranks ${ranks} are up to ${durationText(oldest)} older than the newest one: are they of this run?`,
-  ];
+  const which = dumpsOf(
+    stale.map(({ rank }) => rank),
+    "is",
+    "are",
+  );
+  const question = stale.length === 1 ? "is it" : "are they";
+  return [`${which} up to ${durationText(oldest)} older than the newest one: ${question} of this run?`];
+}
+
+function dumpsOf(ranks: readonly number[], verb: string, plural: string): string {
+  return ranks.length === 1 ? `The dump of ${ranksOf(ranks)} ${verb}` : `The dumps of ${ranksOf(ranks)} ${plural}`;
 }
 
 const order: readonly Finding["kind"][] = ["mismatch", "missing", "absent", "message", "stuck", "failed"];

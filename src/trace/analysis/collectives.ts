@@ -1,7 +1,7 @@
 import { needsAllRanks } from "../op-kind.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
 import { durationText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
-import { printable } from "../text/printable.ts";
+import { printableProse } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import type { Job } from "./job.ts";
@@ -174,7 +174,7 @@ class CollectiveCheck {
     if (first === undefined) return "";
     const after = durationText(Math.max(...failed.map(([rank, op]) => this.#job.waited(rank, op))));
     const reason = ops.find(({ error }) => error !== undefined)?.error;
-    const why = reason === undefined ? "" : `: ${printable(reason).replace(/\.$/, "")}`;
+    const why = reason === undefined ? "" : `: ${printableProse(reason).replace(/\.$/, "")}`;
     return `${opText(first)} failed after ${after} on ${ranksOf(failed.map(([rank]) => rank))}${sitesText(ops)}${why}`;
   }
 }

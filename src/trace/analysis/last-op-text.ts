@@ -1,5 +1,5 @@
 import { groupText, opText, sitesText, stateText } from "../text/op-text.ts";
-import { printable } from "../text/printable.ts";
+import { printableProse } from "../text/printable.ts";
 import type { Job } from "./job.ts";
 
 /** `Rank 2's last op: broadcast #16, completed 12.4 s ago (load.ts:8)`; its group, if that is another one. */
@@ -9,6 +9,6 @@ export function lastOpText(job: Job, rank: number, uid: string): string {
   if (op === undefined) return `Rank ${rank} has called no op`;
   const group = job.groups.find((each) => each.group.uid === op.group && each.members.has(rank))?.group;
   const where = op.group === uid || group === undefined ? "" : ` of ${groupText(group)}`;
-  const error = op.error === undefined ? "" : `: ${printable(op.error)}`;
+  const error = op.error === undefined ? "" : `: ${printableProse(op.error)}`;
   return `Rank ${rank}'s last op: ${opText(op)}${where}, ${stateText(op, trace)}${sitesText([op])}${error}`;
 }

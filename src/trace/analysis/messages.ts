@@ -1,6 +1,6 @@
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
 import { durationText, groupText, opText, sitesText, sizesText } from "../text/op-text.ts";
-import { printable } from "../text/printable.ts";
+import { printable, printableProse } from "../text/printable.ts";
 import { type Channel, channelsOf } from "./channels.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
@@ -119,7 +119,7 @@ class MessageCheck implements MessageFindings {
   }
 
   #failure(rank: number, op: TraceOp): string {
-    const reason = op.error === undefined ? "" : `: ${printable(op.error).replace(/\.$/, "")}`;
+    const reason = op.error === undefined ? "" : `: ${printableProse(op.error).replace(/\.$/, "")}`;
     return `${opText(op)} failed after ${durationText(this.#job.waited(rank, op))}${sitesText([op])}${reason}`;
   }
 

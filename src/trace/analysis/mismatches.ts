@@ -1,6 +1,6 @@
 import { isRecorded, type TraceCall } from "../rank-trace.ts";
 import { groupText, opText, ranksOf, sitesText, sizesText } from "../text/op-text.ts";
-import { printable } from "../text/printable.ts";
+import { printable, printableProse } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import { type Difference, differences, dtypesOf, numel, type Side, sidesOf } from "./signature.ts";
@@ -53,7 +53,7 @@ function valueText({ op }: Side, found: readonly Difference[]): string {
 
 function errorText(calls: ReadonlyMap<number, TraceCall>): string {
   for (const [rank, op] of calls) {
-    if (isRecorded(op) && op.error !== undefined) return ` Rank ${rank}: ${printable(op.error)}`;
+    if (isRecorded(op) && op.error !== undefined) return ` Rank ${rank}: ${printableProse(op.error)}`;
   }
   return "";
 }

@@ -1,6 +1,6 @@
 import { opKind, profilingName } from "../op-kind.ts";
 import type { DumpedGroup, MessageSide, OpState, TraceFrame, TraceOp } from "../rank-trace.ts";
-import { dumpError, Fields, integerOf, listOf } from "./fields.ts";
+import { countOf, dumpError, Fields, listOf, wrongValue } from "./fields.ts";
 
 const MAX_TENSORS = 100_000;
 const MAX_DIMENSIONS = 64;
@@ -24,6 +24,7 @@ export class EntryReader {
   read(value: unknown, path: string): TraceOp {
     const fields = new Fields(value, path);
     const { backend, op, ranks } = profilingName(fields.text("profiling_name"));
+    if (op === "") throw dumpError(`${fields.pathOf("profiling_name")} names no op`);
     const [uid, description] = groupOf(fields);
     this.descriptions.set(uid, description);
     const kind = opKind(op);
@@ -32,13 +33,13 @@ export class EntryReader {
     // The sizes of objects are not recorded; those that are there are for torchfrtrace.
     const tensors = api?.endsWith("Object") === true ? undefined : fields;
     return {
-      recordId: fields.integer("record_id"),
+      recordId: fields.count("record_id"),
       group: fields.text("group", uid),
       name: op,
       kind,
       api,
       // Up to version 2.1 there is one number for both.
-      seq: fields.integer("collective_seq_id", fields.optionalInteger("seq_id") ?? -1),
+      seq: fields.has("collective_seq_id") ? fields.count("collective_seq_id") : fields.count("seq_id", -1),
       message: isMessage ? this.#message(fields, uid, kind, ranks) : undefined,
       inputSizes: sizesOf(tensors, "input_sizes"),
       outputSizes: sizesOf(tensors, "output_sizes"),
@@ -69,7 +70,7 @@ export class EntryReader {
       source: kind === "send" ? this.#rank : other,
       destination: kind === "send" ? other : this.#rank,
       tag: fields.integer("tag", 0),
-      number: isChannel ? fields.integer("p2p_seq_id", 0) : 0,
+      number: isChannel ? fields.count("p2p_seq_id", 0) : 0,
     };
   }
 
@@ -102,26 +103,25 @@ function stateOf(fields: Fields, backend: string): OpState {
   if (fields.flag("failed")) return "failed";
   const state = fields.text("state");
   if (state !== "scheduled" && state !== "started" && state !== "completed") {
-    throw dumpError(`${fields.pathOf("state")} must be scheduled, started or completed, got "${state.slice(0, 80)}"`);
+    throw wrongValue(fields.pathOf("state"), "scheduled, started or completed", state);
   }
+  const isRetired = fields.flag("retired");
   // PyTorch's Gloo backend never says completed; it retires ops that have completed or failed.
-  const isOver = backend === "gloo" && state !== "completed" && fields.flag("retired");
-  return isOver ? "ended" : state;
+  return backend === "gloo" && state !== "completed" && isRetired ? "ended" : state;
 }
 
 function finishedMs(fields: Fields): number | undefined {
   const finished = fields.time("time_discovered_completed_ns");
-  const duration = fields.raw("duration_ms");
+  const duration = fields.optionalNumber("duration_ms");
   const created = fields.time("time_created_ns");
-  if (finished !== undefined || typeof duration !== "number" || created === undefined) return finished;
+  if (finished !== undefined || duration === undefined || created === undefined) return finished;
   const started = fields.time("time_discovered_started_ns") ?? created;
   return duration >= 0 ? started + duration : undefined;
 }
 
 function timeoutMs(fields: Fields): number {
-  const value = fields.raw("timeout_ms");
-  if (typeof value === "number" && value > 0) return value;
-  return Number.POSITIVE_INFINITY;
+  const value = fields.optionalNumber("timeout_ms") ?? 0;
+  return value > 0 ? value : Number.POSITIVE_INFINITY;
 }
 
 function rankOrNone(rank: number | undefined): number | undefined {
@@ -133,13 +133,13 @@ function sizesOf(fields: Fields | undefined, name: string): readonly (readonly n
   const path = fields.pathOf(name);
   return fields
     .list(name, MAX_TENSORS)
-    .map((sizes, i) => listOf(sizes, `${path}[${i}]`, MAX_DIMENSIONS).map((size) => integerOf(size, `${path}[${i}]`)));
+    .map((sizes, i) => listOf(sizes, `${path}[${i}]`, MAX_DIMENSIONS).map((size) => countOf(size, `${path}[${i}]`)));
 }
 
 function textsOf(fields: Fields | undefined, name: string): readonly string[] {
   if (fields === undefined) return [];
-  return fields.list(name, MAX_TENSORS).map((text) => {
+  return fields.list(name, MAX_TENSORS).map((text, i) => {
     if (typeof text === "string") return text;
-    throw dumpError(`${fields.pathOf(name)} must be a list of strings`);
+    throw wrongValue(`${fields.pathOf(name)}[${i}]`, "a string", text);
   });
 }

@@ -1,4 +1,5 @@
-import { readdirSync, type Stats, statSync } from "node:fs";
+import { constants, readdirSync, type Stats, statSync } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
 import { InvalidArgumentError, messageOf } from "../../errors/index.ts";
 import type { RankTrace } from "../rank-trace.ts";
@@ -6,6 +7,7 @@ import { readDump } from "./dump-reader.ts";
 import { dumpError } from "./fields.ts";
 
 const MAX_BYTES = 256 * 1024 * 1024;
+const CHUNK = 65_536;
 const MAX_FILES = 100_000;
 const ENDS_WITH_RANK = /\d+(\.(json|pickle|pkl))?$/;
 
@@ -46,9 +48,31 @@ export async function readDumps(paths: readonly string[]): Promise<Dumps> {
 }
 
 async function readFile(file: string): Promise<RankTrace> {
-  const { size, mtimeMs } = statSync(file);
-  if (size > MAX_BYTES) throw dumpError(`it has ${size} bytes, more than the limit of ${MAX_BYTES}`);
-  return readDump(await Bun.file(file).bytes(), { file, writtenMs: mtimeMs });
+  // What has taken its place since it was found may be a pipe, which would block.
+  await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
+  const stats = await handle.stat();
+  if (!stats.isFile()) throw dumpError("it is no regular file");
+  return readDump(await bytesOf(handle, stats.size), { file, writtenMs: stats.mtimeMs });
+}
+
+/** All of a file, whose size may be wrong: it may grow, and those of /proc have none. */
+async function bytesOf(handle: FileHandle, size: number): Promise<Uint8Array> {
+  if (size > MAX_BYTES) throw tooLarge();
+  let bytes = new Uint8Array(size + CHUNK);
+  for (let length = 0; ; ) {
+    const { bytesRead } = await handle.read(bytes, length, bytes.length - length, null);
+    length += bytesRead;
+    if (length > MAX_BYTES) throw tooLarge();
+    if (bytesRead === 0) return bytes.subarray(0, length);
+    if (length < bytes.length) continue;
+    const longer = new Uint8Array(Math.min(2 * length, MAX_BYTES) + CHUNK);
+    longer.set(bytes);
+    bytes = longer;
+  }
+}
+
+function tooLarge(): Error {
+  return dumpError(`it has more than ${MAX_BYTES} bytes`);
 }
 
 function filesOf(path: string): readonly string[] {

@@ -1,64 +1,9 @@
 import { describe, expect, test } from "bun:test";
-import fc from "fast-check";
-import { DistError } from "../../errors/index.ts";
-import { type PickleValue, pickle } from "../../pickle/index.ts";
+import { pickle } from "../../pickle/index.ts";
 import { MadeJob, START_MS } from "../fixtures/made-job.ts";
+import { dump, entry, json, source } from "../fixtures/torch-dump.ts";
 import { callSiteOf } from "../rank-trace.ts";
 import { readDump } from "./dump-reader.ts";
-
-const source = { file: "/dumps/trace_rank_3", writtenMs: START_MS };
-
-type Dict = { readonly [key: string]: PickleValue };
-
-/** An entry as PyTorch 2.10 writes it. */
-const entry: Dict = {
-  record_id: 0,
-  pg_id: 0,
-  process_group: ["0", "default_pg"],
-  collective_seq_id: 1,
-  p2p_seq_id: 0,
-  op_id: 1,
-  profiling_name: "nccl:all_reduce",
-  time_created_ns: 1_799_999_999_000_000_512n,
-  duration_ms: 2.5,
-  input_sizes: [[4, 3]],
-  input_dtypes: ["Float"],
-  output_sizes: [[4, 3]],
-  output_dtypes: ["Float"],
-  state: "completed",
-  time_discovered_started_ns: null,
-  time_discovered_completed_ns: null,
-  retired: true,
-  timeout_ms: 600_000,
-  is_p2p: false,
-  thread_id: "1",
-  frames: [{ name: "step", filename: "/job/train.py", line: 7 }],
-};
-
-const dump: Dict = {
-  version: "2.10",
-  pg_config: { "0": { name: "0", desc: "default_pg", ranks: "[0, 1, 2, 3]" } },
-  pg_status: { "0": { last_enqueued_collective: 1, last_started_collective: -1, last_completed_collective: 1 } },
-  nccl_comm_state: {},
-  entries: [entry],
-};
-
-function refusal(bytes: Uint8Array, file = source.file): string {
-  try {
-    readDump(bytes, { ...source, file });
-  } catch (error) {
-    expect(error).toBeInstanceOf(DistError);
-    expect(["INVALID_DUMP", "INVALID_PICKLE"]).toContain((error as DistError).code);
-    return (error as Error).message;
-  }
-  throw new Error("it was read");
-}
-
-/** Integers lose what a double cannot hold, as they do for any reader of JSON. */
-const json = (value: unknown): Uint8Array => {
-  const text = JSON.stringify(value, (_, each) => (typeof each === "bigint" ? Number(each) : each));
-  return new TextEncoder().encode(text);
-};
 
 describe("a dump of PyTorch", () => {
   test("is read", () => {
@@ -194,64 +139,4 @@ test("the time of a file that was copied days later is not that of the dump", ()
     START_MS - 997.5,
     0,
   );
-});
-
-describe("what is no dump is refused", () => {
-  const withEntry = (change: Dict): Uint8Array => pickle({ ...dump, entries: [{ ...entry, ...change }] });
-  test.each([
-    ["a list", pickle([]), "must be a dict"],
-    ["half of it", pickle(dump).subarray(0, 200), "cut off"],
-    ["half of its JSON", json(dump).subarray(0, 200), "neither JSON nor a pickle"],
-    ["no version", pickle({}), "version must be a string"],
-    ["another version", pickle({ ...dump, version: "3.0" }), "its format is 3.0"],
-    ["entries that are none", pickle({ ...dump, entries: 7 }), "entries must be a list, got number 7"],
-    ["an entry that is none", pickle({ ...dump, entries: ["x"] }), 'entries[0] must be a dict, got "x"'],
-    ["a name that is none", withEntry({ profiling_name: 5 }), "entries[0].profiling_name must be a string"],
-    [
-      "a number that is none",
-      withEntry({ collective_seq_id: "1" }),
-      'entries[0].collective_seq_id must be an integer, got "1"',
-    ],
-    ["a fraction", withEntry({ record_id: 0.5 }), "entries[0].record_id must be an integer, got number 0.5"],
-    ["a state", withEntry({ state: "lost" }), "must be scheduled, started or completed"],
-    ["sizes", withEntry({ input_sizes: [4] }), "entries[0].input_sizes[0] must be a list"],
-    ["dtypes", withEntry({ input_dtypes: [4] }), "entries[0].input_dtypes must be a list of strings"],
-    ["frames", withEntry({ frames: [{}] }), "entries[0].frames[0].filename must be a string"],
-    ["a time", withEntry({ time_created_ns: -5 }), "entries[0].time_created_ns is no time"],
-    ["a group", withEntry({ process_group: [1, 2] }), "entries[0].process_group must be the name of a group"],
-    ["ranks", pickle({ ...dump, pg_config: { "0": { ranks: "__import__('os')" } } }), "must be a list of ranks"],
-    ["a rank", pickle({ ...dump, bun_c10d: { rank: -2 } }), "its rank is -2"],
-  ])("%s", (_, bytes, reason) => {
-    expect(refusal(bytes)).toContain(reason);
-  });
-
-  test("a file without a rank in its name", () => {
-    expect(refusal(pickle(dump), "/dumps/trace.json")).toContain("does not end with a rank");
-  });
-
-  test("whatever is changed in one, it is read or refused", () => {
-    const sound = json(dump);
-    const change = fc.tuple(fc.nat(sound.length - 1), fc.integer({ min: 0x20, max: 0x7e }));
-    const property = fc.property(fc.array(change, { minLength: 1, maxLength: 4 }), (changes) => {
-      const bytes = sound.slice();
-      for (const [at, value] of changes) bytes[at] = value;
-      try {
-        readDump(bytes, source);
-      } catch (error) {
-        expect(error).toBeInstanceOf(DistError);
-      }
-    });
-    fc.assert(property, { numRuns: 3000 });
-    const anything = fc.property(
-      fc.object({ key: fc.constantFrom(...Object.keys(dump), ...Object.keys(entry), "bun_c10d") }),
-      (value) => {
-        try {
-          readDump(json({ ...dump, ...value }), source);
-        } catch (error) {
-          expect(error).toBeInstanceOf(DistError);
-        }
-      },
-    );
-    fc.assert(anything, { numRuns: 3000 });
-  });
 });

@@ -2,13 +2,16 @@ import { messageOf } from "../../errors/index.ts";
 import { unpickle } from "../../pickle/index.ts";
 import type { DumpedGroup, RankTrace } from "../rank-trace.ts";
 import { EntryReader } from "./dump-entry.ts";
-import { dumpError, Fields, integerOf } from "./fields.ts";
+import { countOf, dumpError, Fields, integerOf, wrongValue } from "./fields.ts";
 
 const MAX_ENTRIES = 1_000_000;
 const MAX_GROUPS = 100_000;
 /** As many as a list of ranks as text may hold. */
 const MAX_RANKS = 1_000_000;
-const BRACE = 0x7b;
+/** First bytes of JSON values but numbers, and of a byte order mark: a pickle starts with none of them. */
+const JSON_STARTS = '{["\xef';
+/** First byte of a pickle of protocol 2 or newer. */
+const PROTO = 0x80;
 const SPACE = 0x20;
 const DAY_MS = 86_400_000;
 
@@ -24,10 +27,10 @@ export interface DumpSource {
  * @throws DistError with code INVALID_DUMP when it is none.
  */
 export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
-  const top = new Fields(dataOf(bytes), "");
+  const top = new Fields(dataOf(bytes, source.file), "");
   const version = top.text("version");
   if (!/^2\.\d{1,3}$/.test(version))
-    throw dumpError(`its format is ${version.slice(0, 20)}; those from 2.0 on are known`);
+    throw dumpError(`its format is ${JSON.stringify(version.slice(0, 20))}; those from 2.0 on are known`);
   const own = top.has("bun_c10d") ? top.fields("bun_c10d") : undefined;
   const rank = own?.optionalInteger("rank") ?? rankOfName(source.file);
   const worldSize = own?.optionalInteger("world_size");
@@ -50,20 +53,29 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     groups,
     descriptions: reader.descriptions,
     ops,
-    dropped: own?.integer("dropped", 0) ?? first,
+    dropped: own?.count("dropped", 0) ?? first,
     isPartial: own === undefined ? ops.length + first < recorded : own.flag("only_active") || !top.has("entries"),
     dumpedMs: own?.time("time_dumped_ns") ?? guessedTime(ops, source.writtenMs),
   };
 }
 
-function dataOf(bytes: Uint8Array): unknown {
+/** JSON or a pickle, by its first byte; where that does not tell, by the name of the file. */
+function dataOf(bytes: Uint8Array, file: string): unknown {
   const first = bytes.find((byte) => byte > SPACE);
-  if (first !== BRACE) return unpickle(bytes);
+  if (first === undefined) throw dumpError("it is empty");
+  const isJson = JSON_STARTS.includes(String.fromCharCode(first)) || (file.endsWith(".json") && first !== PROTO);
   try {
-    return JSON.parse(new TextDecoder().decode(bytes));
+    return isJson ? JSON.parse(new TextDecoder().decode(bytes)) : unpickle(bytes);
   } catch (error) {
-    throw dumpError(`it is neither JSON nor a pickle: ${messageOf(error)}`, error);
+    if (!isJson) throw dumpError(`${messageOf(error)}${beginning(bytes)}`, error);
+    throw dumpError(`it is broken JSON: ${messageOf(error).replace(/^JSON Parse error: /, "")}`, error);
   }
+}
+
+/** How a text begins: what was saved may be the answer of a server that has refused the request. */
+function beginning(bytes: Uint8Array): string {
+  const text = new TextDecoder("latin1").decode(bytes.subarray(0, 40));
+  return /^[\x20-\x7e\s]+$/.test(text) ? ` (it begins with ${JSON.stringify(text)})` : "";
 }
 
 function rankOfName(file: string): number {
@@ -91,14 +103,18 @@ function groupsOf(top: Fields): ReadonlyMap<string, DumpedGroup> {
 /** A list of ranks, or its text in Python, which is "" or "[]" for all ranks. */
 function ranksOf(value: unknown, path: string): readonly number[] {
   const items = typeof value === "string" ? textItems(value, path) : value;
-  if (!Array.isArray(items)) throw dumpError(`${path} must be a list of ranks`);
+  if (!Array.isArray(items)) throw wrongValue(path, "a list of ranks", value);
   if (items.length > MAX_RANKS) throw dumpError(`${path} has ${items.length} ranks`);
-  return items.map((rank) => integerOf(rank, path));
+  return items.map((rank, i) => {
+    const known = countOf(rank, `${path}[${i}]`);
+    if (known <= MAX_RANKS) return known;
+    throw dumpError(`${path}[${i}] is ${known}; ranks up to ${MAX_RANKS} are known`);
+  });
 }
 
 function textItems(text: string, path: string): readonly number[] {
   const list = /^\s*\[([\d,\s]*)\]\s*$/.exec(text)?.[1];
-  if (list === undefined && text.trim() !== "") throw dumpError(`${path} must be a list of ranks`);
+  if (list === undefined && text.trim() !== "") throw wrongValue(path, "a list of ranks", text);
   return (list ?? "").split(",").flatMap((rank) => (rank.trim() === "" ? [] : [Number(rank)]));
 }
 
@@ -106,8 +122,13 @@ function textItems(text: string, path: string): readonly number[] {
 function enqueued(top: Fields): number {
   if (!top.has("pg_status")) return 0;
   const status = top.fields("pg_status");
-  const counts = status.names(MAX_GROUPS).map((id) => Number(status.fields(id).raw("last_enqueued_collective") ?? 0));
-  return counts.reduce((sum, count) => sum + Math.max(0, count || 0), 0);
+  return status.names(MAX_GROUPS).reduce((sum, id) => {
+    const group = status.fields(id);
+    const value = group.raw("last_enqueued_collective") ?? 0;
+    // In JSON it is a string.
+    const count = typeof value === "string" && /^-?\d{1,15}$/.test(value) ? Number(value) : value;
+    return sum + Math.max(0, integerOf(count, group.pathOf("last_enqueued_collective")));
+  }, 0);
 }
 
 /** The time of the file, unless it was copied long after; then that of the last thing that it records. */

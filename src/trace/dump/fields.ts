@@ -1,4 +1,4 @@
-import { DistError, describe } from "../../errors/index.ts";
+import { DistError } from "../../errors/index.ts";
 
 /** A dict of a dump, whose fields are checked as they are read: a dump is foreign data. */
 export class Fields {
@@ -15,7 +15,7 @@ export class Fields {
     } else if (typeof value === "object" && value !== null && !Array.isArray(value) && !(value instanceof Uint8Array)) {
       this.#get = (name) => (Object.hasOwn(value, name) ? (value as Record<string, unknown>)[name] : undefined);
       this.#names = () => Object.keys(value);
-    } else throw dumpError(`${path} must be a dict, got ${describe(value)}`);
+    } else throw wrongValue(path === "" ? "the whole of it" : path, "a dict", value);
   }
 
   names(max: number): readonly string[] {
@@ -43,7 +43,7 @@ export class Fields {
     const value = this.#get(name);
     if (typeof value === "string") return value;
     if (fallback !== undefined && !this.has(name)) return fallback;
-    throw dumpError(`${this.pathOf(name)} must be a string, got ${describe(value)}`);
+    throw wrongValue(this.pathOf(name), "a string", value);
   }
 
   optionalText(name: string): string | undefined {
@@ -59,11 +59,24 @@ export class Fields {
     return this.has(name) ? this.integer(name) : undefined;
   }
 
+  /** An integer of at least 0. */
+  count(name: string, fallback?: number): number {
+    if (fallback !== undefined && !this.has(name)) return fallback;
+    return countOf(this.#get(name), this.pathOf(name));
+  }
+
+  optionalNumber(name: string): number | undefined {
+    const value = this.#get(name);
+    if (!this.has(name)) return undefined;
+    if (typeof value === "number" || typeof value === "bigint") return Number(value);
+    throw wrongValue(this.pathOf(name), "a number", value);
+  }
+
   flag(name: string): boolean {
     const value = this.#get(name);
     if (typeof value === "boolean") return value;
     if (!this.has(name)) return false;
-    throw dumpError(`${this.pathOf(name)} must be true or false, got ${describe(value)}`);
+    throw wrongValue(this.pathOf(name), "true or false", value);
   }
 
   /** Nanoseconds as milliseconds; undefined for none, which PyTorch writes as None or 0. */
@@ -71,7 +84,7 @@ export class Fields {
     const value = this.#get(name);
     if (!this.has(name) || value === 0) return undefined;
     if (typeof value !== "number" && typeof value !== "bigint") {
-      throw dumpError(`${this.pathOf(name)} must be a time in nanoseconds, got ${describe(value)}`);
+      throw wrongValue(this.pathOf(name), "a time in nanoseconds", value);
     }
     const ms = Number(value) / NS_PER_MS;
     if (ms >= 0 && ms < MAX_TIME_MS) return ms;
@@ -93,7 +106,7 @@ const NS_PER_MS = 1e6;
 const MAX_TIME_MS = 1e13;
 
 export function listOf(value: unknown, path: string, max: number): readonly unknown[] {
-  if (!Array.isArray(value)) throw dumpError(`${path} must be a list, got ${describe(value)}`);
+  if (!Array.isArray(value)) throw wrongValue(path, "a list", value);
   if (value.length > max) throw dumpError(`${path} has ${value.length} values, more than ${max}`);
   return value;
 }
@@ -101,7 +114,32 @@ export function listOf(value: unknown, path: string, max: number): readonly unkn
 export function integerOf(value: unknown, path: string): number {
   const number = typeof value === "bigint" ? Number(value) : value;
   if (Number.isSafeInteger(number)) return number as number;
-  throw dumpError(`${path} must be an integer, got ${describe(value)}`);
+  throw wrongValue(path, "an integer", value);
+}
+
+export function countOf(value: unknown, path: string): number {
+  const number = integerOf(value, path);
+  if (number >= 0) return number;
+  throw wrongValue(path, "an integer of at least 0", value);
+}
+
+/** The error for a value of a dump that is not what it must be. */
+export function wrongValue(path: string, expected: string, value: unknown): DistError {
+  if (value === undefined) return dumpError(`${path} is missing`);
+  if (value === null) return dumpError(`${path} is empty (null or None); it must be ${expected}`);
+  return dumpError(`${path} must be ${expected}, got ${kindOf(value)}`);
+}
+
+/** Longest text of which all is shown. */
+const SHOWN = 80;
+
+/** What a value is in JSON and in Python. */
+function kindOf(value: unknown): string {
+  if (Array.isArray(value)) return value.length === 0 ? "an empty list" : `a list of ${value.length}`;
+  if (value instanceof Uint8Array) return "bytes";
+  if (typeof value === "object") return "a dict";
+  if (typeof value !== "string") return String(value);
+  return value.length > SHOWN ? `${JSON.stringify(value.slice(0, SHOWN))}…` : JSON.stringify(value);
 }
 
 /** The error for a file that is no dump. */

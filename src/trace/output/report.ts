@@ -1,7 +1,7 @@
 import type { Analysis } from "../analysis/analysis.ts";
 import type { Job } from "../analysis/job.ts";
 import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
-import { groupText, opText, rankRanges, siteText, stateText } from "../text/op-text.ts";
+import { groupText, opText, ranksOf, siteText, stateText } from "../text/op-text.ts";
 import { paragraph } from "../text/paragraph.ts";
 import { printable } from "../text/printable.ts";
 import { twoColumns } from "./two-columns.ts";
@@ -26,8 +26,7 @@ export function report(analysis: Analysis, { last = 0, isIncomplete = false }: R
     if (left === undefined || right === undefined) continue;
     parts.push(`${paragraph(`${groupText(group)}, #${seq}:`, WIDTH)}\n${twoColumns(left, right, differences)}`);
   }
-  if (absent.length > 0)
-    parts.push(paragraph(`No dump of ${absent.length === 1 ? "rank" : "ranks"} ${rankRanges(absent)}.`, WIDTH));
+  if (absent.length > 0) parts.push(paragraph(`No dump of ${ranksOf(absent)}.`, WIDTH));
   if (findings.length === 0) parts.unshift(agreement(analysis, isIncomplete));
   if (inFlight.length > 0) parts.push(inFlight.map((text) => paragraph(text, WIDTH, "  ")).join("\n"));
   parts.push(lastOps(analysis));
@@ -61,7 +60,7 @@ function lastOps({ job, findings }: Analysis): string {
 
 function newestOps(trace: RankTrace, count: number, job: Job): string {
   const rows = trace.ops.slice(-count).map((op) => [ofGroup(op, job), stateText(op, trace), callSite(op)] as const);
-  const title = `Rank ${trace.rank}, newest last (${trace.file.replace(/^.*[/\\]/, "")}):`;
+  const title = `Rank ${trace.rank}, newest last (${printable(trace.file.replace(/^.*[/\\]/, ""))}):`;
   return `${title}\n${rows.length === 0 ? "  no op" : table(rows)}`;
 }
 

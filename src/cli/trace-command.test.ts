@@ -58,6 +58,29 @@ describe("c10d trace", () => {
     expect(stdout).toContain("Not looked at, since a rank has a newer one:");
   });
 
+  test("of two jobs: that of the newest dump", async () => {
+    const [earlier, later] = [new MadeJob(3, "a/0/0"), new MadeJob(2, "b/0/0")];
+    earlier.all({ name: "broadcast" });
+    later.all();
+    for (const { rank } of later.ranks) later.rank(rank).dumpedAt += 1;
+    write("jobs", earlier);
+    for (const { rank, dump } of later.ranks.map((each) => ({ rank: each.rank, dump: each.dump() })))
+      writeFileSync(join(at("jobs"), `later_${rank}`), pickle(dump));
+    const { exitCode, stdout } = await runCli(["trace", at("jobs")]);
+    expect(stdout).toStartWith("All ranks agree: 2 dumps with 2 ops.");
+    expect(stdout.replaceAll(/\s+/g, " ")).toContain(
+      `Not looked at, since the newest dump is of another job, or of a later world of the same one: ${at("jobs/rank_0")},`,
+    );
+    expect(exitCode).toBe(0);
+    const json = JSON.parse((await runCli(["trace", "--json", at("jobs")])).stdout);
+    expect(json.ofOtherJobs).toEqual([0, 1, 2].map((rank) => at(`jobs/rank_${rank}`)));
+    // Where dumps do not say of which job they are, nothing is left out.
+    const more = new MadeJob(3);
+    more.all();
+    writeFileSync(join(at("jobs"), "more_2"), pickle(more.rank(2).dump()));
+    expect(JSON.parse((await runCli(["trace", "--json", at("jobs")])).stdout).ranks).toHaveLength(3);
+  });
+
   test("reads nothing that a rank left behind which was killed while it wrote its dump", async () => {
     const ranks = new MadeJob(2);
     ranks.all();

@@ -77,21 +77,24 @@ function requireGroup({ job }: Analysis, { traces }: Dumps, name: string | undef
   });
 }
 
-function text(analysis: Analysis, { traces, unreadable, superseded }: Dumps, last: number): string {
+function text(analysis: Analysis, { traces, unreadable, superseded, ofOtherJobs }: Dumps, last: number): string {
   const broken = unreadable.map(({ file, reason }) =>
     paragraph(`${printable(file)} is no dump: ${printable(reason)}`, WIDTH, "  "),
   );
-  const older =
-    superseded.length === 0
-      ? []
-      : [paragraph(`Not looked at, since a rank has a newer one: ${printable(superseded.join(", "))}`, WIDTH, "  ")];
+  const ignored = [
+    ["a rank has a newer one", superseded],
+    ["the newest dump is of another job, or of a later world of the same one", ofOtherJobs],
+  ] as const;
+  const older = ignored
+    .filter(([, names]) => names.length > 0)
+    .map(([why, names]) => paragraph(`Not looked at, since ${why}: ${printable(names.join(", "))}`, WIDTH, "  "));
   const verdict =
     traces.length === 0 ? "There is no dump." : report(analysis, { last, isIncomplete: unreadable.length > 0 });
   return [verdict, ...broken, ...older].join("\n\n");
 }
 
-function files({ unreadable, superseded }: Dumps): object {
-  return { unreadable, superseded };
+function files({ unreadable, superseded, ofOtherJobs }: Dumps): object {
+  return { unreadable, superseded, ofOtherJobs };
 }
 
 async function writeTimeline({ job }: Analysis, out: string): Promise<void> {

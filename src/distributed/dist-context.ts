@@ -7,6 +7,8 @@ import type { Store } from "../store/store.ts";
 
 /** The default group of a rank and what belongs to it. */
 export interface World {
+  /** The same on all ranks, and no other world has it. */
+  readonly id: string;
   readonly group: ProcessGroup;
   readonly store: Store;
   /** Part of the store that the groups live in. */

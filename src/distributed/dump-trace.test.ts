@@ -24,6 +24,26 @@ describe("dumpTrace()", () => {
     });
   });
 
+  test("of a rank that has met the others again leaves out what it did before, and names its world", async () => {
+    const store = new dist.HashStore();
+    const container = dist.createContainer();
+    const worlds: string[] = [];
+    for (let meeting = 0; meeting < 2; meeting++) {
+      await using group = await dist.initProcessGroup({ backend: "fake", store, rank: 0, worldSize: 1, container });
+      const part = await dist.newGroup([0]);
+      for (let i = 0; i <= meeting; i++) await group.allReduce(new Float32Array(1));
+      await part?.barrier();
+      const dump = JSON.parse(dist.dumpTrace());
+      expect(dump.entries.map(({ process_group }: { process_group: string[] }) => process_group[0])).toEqual(
+        ["0", "0", "1"].slice(1 - meeting),
+      );
+      worlds.push(dump.bun_c10d.world);
+      expect(Object.keys(dump.pg_config)).toEqual(["0", "1"]);
+    }
+    expect(new Set(worlds).size).toBe(2);
+    expect(worlds.join(" ")).toMatch(/^(\w{16})\/0\/0 \1\/0\/1$/);
+  });
+
   test.each([[5], [null], [{ format: "xml" }], [{ active: true }]])("refuses %p", (options) => {
     expect(() => dist.dumpTrace(options as never)).toThrow(dist.InvalidArgumentError);
   });

@@ -231,6 +231,8 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         job: incarnation.job,
         onFault: (text) => logger.warn(`this rank has no status record: ${text}`),
       });
+      const attended = `${meeting.attempt}/${incarnation.number}`;
+      const world = `${incarnation.job}/${attended}`;
       const base = terms.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
       const connecting = makeGroup({
         name: "0",
@@ -248,6 +250,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         checkForNan,
         middleware,
         recorder,
+        world,
         status,
         onClose: async () => {
           if (group === undefined) return;
@@ -273,9 +276,9 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         );
         groups.set(group.name, group);
         void met.connected?.(incarnation.number);
-        const attended = `${meeting.attempt}/${incarnation.number}`;
         const agreement = Promise.resolve();
         return {
+          id: world,
           group,
           store,
           base,

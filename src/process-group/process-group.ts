@@ -63,6 +63,8 @@ export interface ProcessGroupInit {
   readonly boundDevice?: Device | undefined;
   /** Records the ops of the group. By default, nothing is recorded. */
   readonly recorder?: FlightRecorder;
+  /** Id of its world, for the recorder. */
+  readonly world?: string;
   /** Gets the failures of hooks. By default, they become process warnings. */
   readonly logger?: Logger;
   /** Status record of this rank. By default there is none. */
@@ -140,6 +142,7 @@ export class ProcessGroup implements AsyncDisposable {
       pipelines,
       boundDevice,
       recorder = new FlightRecorder({ capacity: 0 }),
+      world,
       logger,
       status,
       onClose,
@@ -155,7 +158,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#pipelines = new Pipelines(name, pipelines);
     const backends = Object.fromEntries(pipelines.map(({ device, plugin }) => [device.type, plugin.name]));
     // Not the group itself, which the recorder would keep alive after its end.
-    const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends });
+    const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends, world });
     this.#hooks = new GroupHooks({ name, rank, globalRanks }, logger);
     const own = status?.record.group({
       ...{ name, rank },

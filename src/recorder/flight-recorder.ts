@@ -80,7 +80,8 @@ export class FlightRecorder {
 
   /**
    * The entries and the groups in the form of PyTorch's JSON dumps (version 2.10), which `JSON.stringify` writes and
-   * `c10d trace` reads. Ops that have no number yet, since they wait behind an op of several steps, are left out.
+   * `c10d trace` reads. Ops that have no number yet, since they wait behind an op of several steps, are left out, and so
+   * are those of an earlier world of this process.
    *
    * c10d: `_dump_fr_trace_json`.
    */
@@ -112,11 +113,18 @@ export class FlightRecorder {
     const [collectives, stacks, active, rank] = names;
     for (const name of [collectives, stacks, active]) requireFlag("dumpTrace", name, options[name]);
     const globalRank = options[rank];
-    const isWanted = (group: GroupRecord) => globalRank === undefined || group.globalRanks[group.rank] === globalRank;
-    const ops = this.#slots(options.onlyActive === true).map((slot) => slot.record());
+    const isRank = (group: GroupRecord) => globalRank === undefined || group.globalRanks[group.rank] === globalRank;
+    const groups = [...this.#groups].filter(isRank);
+    const ops = this.#slots(options.onlyActive === true)
+      .map((slot) => slot.record())
+      .filter(({ group }) => isRank(group));
+    // Groups of an earlier world have the same names and numbers.
+    const newest = [...ops.map(({ group }) => group), ...groups].findLast(({ world }) => world !== undefined)?.world;
+    const isCurrent = ({ world }: GroupRecord) => world === undefined || world === newest;
     return {
-      ops: ops.filter(({ group }) => isWanted(group)),
-      groups: [...this.#groups].filter(isWanted),
+      ops: ops.filter(({ group }) => isCurrent(group)),
+      groups: groups.filter(isCurrent),
+      world: newest,
       recorded: this.#count,
       lastDropped: this.#lastDropped,
     };

@@ -5,6 +5,8 @@ import type { RecordedGroup } from "./trace-entry.ts";
 export interface GroupRecordInit extends RecordedGroup {
   /** Name of the backend for each device type. */
   readonly backends?: Readonly<Partial<Record<DeviceType, string>>>;
+  /** Id of its world, the same on all ranks: what tells it from another job, or from an earlier world of this process. */
+  readonly world?: string | undefined;
 }
 
 /** Tags are below this. */
@@ -17,16 +19,18 @@ export class GroupRecord implements RecordedGroup {
   readonly rank: number;
   readonly globalRanks: readonly number[];
   readonly backends: Readonly<Partial<Record<DeviceType, string>>>;
+  readonly world: string | undefined;
   #collectives = 0;
   /** Number of messages per channel: direction, peer and tag. */
   readonly #messages = new Map<number, number>();
 
-  constructor({ name, description, rank, globalRanks, backends = {} }: GroupRecordInit) {
+  constructor({ name, description, rank, globalRanks, backends = {}, world }: GroupRecordInit) {
     this.name = name;
     this.description = description;
     this.rank = rank;
     this.globalRanks = globalRanks;
     this.backends = backends;
+    this.world = world;
   }
 
   /** Number of the next collective, from 1. */

@@ -29,6 +29,8 @@ export interface DumpedRecorder {
   /** Oldest first. */
   readonly ops: readonly RecordedOp[];
   readonly groups: Iterable<GroupRecord>;
+  /** Id of their world, if it has one. */
+  readonly world: string | undefined;
   /** Number of ops recorded so far. */
   readonly recorded: number;
   /** The op whose entry was overwritten last. */
@@ -42,7 +44,7 @@ type Dict = Readonly<Record<string, PickleValue | undefined>>;
 
 /** A dump as PyTorch's flight recorder writes it, which `torchfrtrace` reads, with keys of our own. */
 export function traceDump(
-  { ops, groups, recorded, lastDropped }: DumpedRecorder,
+  { ops, groups, world, recorded, lastDropped }: DumpedRecorder,
   options: DumpOptions,
   form: Form,
 ): Dict {
@@ -73,6 +75,7 @@ export function traceDump(
       version: packageJson.version,
       host: hostname(),
       pid: process.pid,
+      world: world ?? null,
       rank: first?.globalRankOf(first.rank) ?? -1,
       world_size: first?.globalRanks.length ?? 0,
       backends: Object.fromEntries(known.map((group) => [group.name, Object.values(group.backends).join(",")])),

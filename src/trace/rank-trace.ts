@@ -74,6 +74,8 @@ export interface RankTrace {
   readonly writer: "bun-c10d" | "pytorch";
   readonly host: string | undefined;
   readonly worldSize: number | undefined;
+  /** Id of its world, which all ranks of a job have and no other job; undefined for PyTorch's ranks. */
+  readonly world: string | undefined;
   /** By uid. PyTorch's Gloo backend records none. */
   readonly groups: ReadonlyMap<string, DumpedGroup>;
   /** Descriptions by uid of the groups of its ops. */

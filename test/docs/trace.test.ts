@@ -92,6 +92,7 @@ test("the fields of JSON, and the kinds of findings", () => {
     ...Object.keys(value),
     "unreadable",
     "superseded",
+    "ofOtherJobs",
     ...["findings", "groups", "ranks"].flatMap((key) => Object.keys(value[key]?.[0] ?? {})),
   ];
   expect(names.filter((name) => !fields.includes(`\`${name}\``))).toEqual([]);

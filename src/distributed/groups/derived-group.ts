@@ -20,7 +20,7 @@ import { type GroupPlan, makeGroup, optionsOfGroup } from "./make-group.ts";
 /** What a group of some ranks of another group is made with. */
 export type DerivedPlan = Omit<
   GroupPlan,
-  "store" | "logger" | "clock" | "registry" | "middleware" | "recorder" | "status" | "onClose"
+  "store" | "logger" | "clock" | "registry" | "middleware" | "recorder" | "world" | "status" | "onClose"
 > & {
   readonly members: AgreedMembers;
 };
@@ -40,6 +40,7 @@ export async function makeDerivedGroup(world: World, { members, ...plan }: Deriv
     registry: registryOf(world.container),
     middleware: middlewareOf(world.container),
     recorder: recorderOf(world.container),
+    world: world.id,
     status: world.status,
     onClose: () => {
       world.groups.delete(plan.name);

@@ -49,7 +49,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
     timeoutMs: first.timeoutMs,
     boundDevice: first.boundDevice,
     pipelines: first.deviceTypes.map((device) => inTurn(name, device, first, others)),
-    ...(world && { recorder: recorderOf(world.container), status: world.status }),
+    ...(world && { recorder: recorderOf(world.container), world: world.id, status: world.status }),
     onClose: () => {
       if (world?.groups.get(name) === group) world.groups.delete(name);
       return Promise.resolve();

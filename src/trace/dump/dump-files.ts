@@ -19,6 +19,8 @@ export interface Dumps {
   readonly unreadable: readonly { readonly file: string; readonly reason: string }[];
   /** Files that are not looked at, since another one is the newest of the rank. */
   readonly superseded: readonly string[];
+  /** Files that are not looked at, since they are of another job than the newest dump. */
+  readonly ofOtherJobs: readonly string[];
 }
 
 /**
@@ -31,20 +33,34 @@ export async function readDumps(paths: readonly string[]): Promise<Dumps> {
   if (files.length > MAX_FILES)
     throw new InvalidArgumentError(`${files.length} files are too many; the limit is ${MAX_FILES}`);
   const unreadable: { readonly file: string; readonly reason: string }[] = [];
-  const newest = new Map<number, RankTrace>();
-  const superseded: string[] = [];
+  const all: RankTrace[] = [];
   for (const file of files) {
     try {
-      const trace = await readFile(file);
-      const other = newest.get(trace.rank);
-      const isNewer = other === undefined || trace.dumpedMs > other.dumpedMs;
-      if (isNewer) newest.set(trace.rank, trace);
-      if (other !== undefined) superseded.push(isNewer ? other.file : file);
+      all.push(await readFile(file));
     } catch (error) {
       unreadable.push({ file, reason: messageOf(error) });
     }
   }
-  return { traces: [...newest.values()], unreadable, superseded };
+  const world = newestWorld(all);
+  const isOther = (trace: RankTrace) => trace.world !== undefined && trace.world !== world;
+  const newest = new Map<number, RankTrace>();
+  const superseded: string[] = [];
+  for (const trace of all) {
+    if (isOther(trace)) continue;
+    const other = newest.get(trace.rank);
+    const isNewer = other === undefined || trace.dumpedMs > other.dumpedMs;
+    if (isNewer) newest.set(trace.rank, trace);
+    if (other !== undefined) superseded.push(isNewer ? other.file : trace.file);
+  }
+  const ofOtherJobs = all.filter(isOther).map(({ file }) => file);
+  return { traces: [...newest.values()], unreadable, superseded, ofOtherJobs };
+}
+
+/** Of the newest dump that says it. */
+function newestWorld(traces: readonly RankTrace[]): string | undefined {
+  const known = traces.filter(({ world }) => world !== undefined);
+  return known.reduce<RankTrace | undefined>((a, b) => (a === undefined || b.dumpedMs > a.dumpedMs ? b : a), undefined)
+    ?.world;
 }
 
 async function readFile(file: string): Promise<RankTrace> {

@@ -50,6 +50,7 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     writer: own === undefined ? "pytorch" : "bun-c10d",
     host: own?.optionalText("host"),
     worldSize,
+    world: own?.optionalText("world"),
     groups,
     descriptions: reader.descriptions,
     ops,

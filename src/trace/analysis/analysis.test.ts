@@ -354,7 +354,12 @@ describe("what is no fault", () => {
     job.rank(0).capacity = 4;
     expect(texts(job)).toEqual([]);
     job.rank(1).call({ group: "1", state: "scheduled", at: 10_000 });
+    job.rank(0).dumpedAt = 12_000;
     expect(texts(job)).toEqual([]);
+    job.rank(0).dumpedAt = 60_000;
+    expect(texts(job)).toEqual([
+      "group 1 (pair): rank 0, whose dump has none of the collectives of the group left, may not have called all_reduce #2; rank 1 has waited in it for 50.0 s (train.ts:41).",
+    ]);
   });
 
   test("a running job, whose ranks are dumped at different times", () => {

@@ -3,7 +3,7 @@ import { hasEnded, type TraceOp } from "../rank-trace.ts";
 import { durationText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
 import { printableProse } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
-import type { GroupTraces } from "./group-traces.ts";
+import type { GroupTraces, MemberTrace } from "./group-traces.ts";
 import type { Job } from "./job.ts";
 import { lastOpText } from "./last-op-text.ts";
 import { mismatch } from "./mismatches.ts";
@@ -113,14 +113,19 @@ class CollectiveCheck {
     };
   }
 
+  /** Ranks of which nothing says that they have called the collective, nor that they have not. */
   #absentRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
     const { group, members } = this.#traces;
-    const absent = group.ranks.filter((rank) => !members.has(rank) && !this.#named.get(seq)?.has(rank));
-    if (absent.length === 0 || missing.length > 0 || !this.#job.isLate(waiting)) return undefined;
     const [op] = waiting.values();
-    if (op === undefined) return undefined;
-    const text = `${groupText(group)}: ${ranksOf(absent)} left no dump and may not have called ${opText(op)}; ${this.#waitText(waiting)}.`;
-    return { kind: "absent", group, seq, ranks: absent, text };
+    if (op === undefined || missing.length > 0 || !this.#job.isLate(waiting)) return undefined;
+    const absent = group.ranks.filter((rank) => !members.has(rank) && !this.#named.get(seq)?.has(rank));
+    const lost = [...members].flatMap(([rank, member]) =>
+      hasLostCollectives(member, group.uid) && this.#job.isOverdue(rank, waiting) ? [rank] : [],
+    );
+    const ranks = [...absent, ...lost].sort((a, b) => a - b);
+    if (ranks.length === 0) return undefined;
+    const text = `${groupText(group)}: ${unknownText(absent, lost)} may not have called ${opText(op)}; ${this.#waitText(waiting)}.`;
+    return { kind: "absent", group, seq, ranks, text };
   }
 
   /** A collective that failed, or does not end, though no rank is known to be missing. */
@@ -177,6 +182,20 @@ class CollectiveCheck {
     const why = reason === undefined ? "" : `: ${printableProse(reason).replace(/\.$/, "")}`;
     return `${opText(first)} failed after ${after} on ${ranksOf(failed.map(([rank]) => rank))}${sitesText(ops)}${why}`;
   }
+}
+
+function unknownText(absent: readonly number[], lost: readonly number[]): string {
+  const none = `${lost.length === 1 ? "dump has" : "dumps have"} none of the collectives of the group left`;
+  if (lost.length === 0) return `${ranksOf(absent)} left no dump and`;
+  if (absent.length === 0) return `${ranksOf(lost)}, whose ${none},`;
+  return `${ranksOf(absent)}, which left no dump, and ${ranksOf(lost)}, whose ${none},`;
+}
+
+/** Whether a rank's ring has no collective of a group left, though it may have called some. */
+function hasLostCollectives({ trace, collectives, messages }: MemberTrace, uid: string): boolean {
+  if (trace.dropped === 0 || trace.isPartial || collectives.size > 0) return false;
+  // Those that cannot be compared with PyTorch's are not lost.
+  return messages.length > 0 || trace.ops.every(({ group }) => group !== uid);
 }
 
 /** The calls that are not known to have completed: pending, failed, or over with a result that was not recorded. */

@@ -97,11 +97,8 @@ function filesOf(path: string): readonly string[] {
   if (found?.isDirectory() === true) return regularFiles(path, "");
   const files = found === undefined ? regularFiles(dirname(path), basename(path)) : [];
   if (files.length > 0) return files;
-  const argument = path;
-  throw new InvalidArgumentError(
-    `${path} is neither a file nor a folder, and no files have this name with a rank added`,
-    { argument },
-  );
+  const more = found === undefined ? ", and no files have this name with a rank added" : "";
+  throw new InvalidArgumentError(`${path} is neither a file nor a folder${more}`, { argument: path });
 }
 
 /** Files of a folder that start with `prefix` and end with a rank. */

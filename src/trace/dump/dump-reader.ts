@@ -3,6 +3,7 @@ import { unpickle } from "../../pickle/index.ts";
 import type { DumpedGroup, RankTrace } from "../rank-trace.ts";
 import { EntryReader } from "./dump-entry.ts";
 import { countOf, dumpError, Fields, integerOf, wrongValue } from "./fields.ts";
+import { requireJsonWithin } from "./json-limits.ts";
 
 const MAX_ENTRIES = 1_000_000;
 const MAX_GROUPS = 100_000;
@@ -65,6 +66,7 @@ function dataOf(bytes: Uint8Array, file: string): unknown {
   const first = bytes.find((byte) => byte > SPACE);
   if (first === undefined) throw dumpError("it is empty");
   const isJson = JSON_STARTS.includes(String.fromCharCode(first)) || (file.endsWith(".json") && first !== PROTO);
+  if (isJson) requireJsonWithin(bytes);
   try {
     return isJson ? JSON.parse(new TextDecoder().decode(bytes)) : unpickle(bytes);
   } catch (error) {

@@ -88,6 +88,15 @@ describe("what is no dump is refused", () => {
     expect(refusal(bytes)).toContain(reason);
   });
 
+  test("JSON that would take a multiple of its size as memory", () => {
+    expect(refusal(new Uint8Array(50_000_000).fill(0x5b))).toBe("its data has more than 64 levels");
+    expect(refusal(text(`[${"0,".repeat(10_000_000)}0]`))).toBe("it has more than 10000000 values");
+    const strings = ['"[[,', '\\"', "[".repeat(100), '\\\\"'].join("");
+    expect(readDump(json({ ...dump, note: "[{,".repeat(50), more: JSON.parse(strings) }), source).ops).toHaveLength(1);
+    expect(refusal(text(`{"a": ${strings}, "b": ${"[".repeat(64)}`))).toBe("its data has more than 64 levels");
+    expect(refusal(text('{"a": "\\'))).toStartWith("it is broken JSON: ");
+  });
+
   test("JSON that is broken, by the name of its file", () => {
     for (const bytes of [json(dump).subarray(1), text("<html>"), text("null x")]) {
       expect(refusal(bytes, "/dumps/rank_1.json")).toStartWith("it is broken JSON: ");

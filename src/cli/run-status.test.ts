@@ -195,6 +195,42 @@ describeGloo("c10d top", () => {
     expect(json.ranks).toHaveLength(3);
   });
 
+  test.concurrent("on a terminal of 80 columns has each rank's line, and leaves the last state when the job ends", async () => {
+    const id = `screen-${process.pid}`;
+    await using run = new CliProcess(args(id));
+    await run.printed(/waiting/);
+    let screen = "";
+    const decoder = new TextDecoder();
+    await using terminal = new Bun.Terminal({
+      cols: 80,
+      rows: 24,
+      data: (_, bytes) => {
+        screen += decoder.decode(bytes, { stream: true });
+      },
+    });
+    const main = join(import.meta.dir, "main.ts");
+    const env = { ...process.env, NO_COLOR: "1", TERM: "xterm" };
+    const top = Bun.spawn([process.execPath, main, "top", id, "--interval", "50ms"], {
+      terminal,
+      env,
+      timeout: 25_000,
+    });
+    const row = new RegExp(`^ +0  in op +allReduce #2 +${time} +0 +0 B  ${site}\n! +1 +`, "m");
+    const printed = () => Bun.stripANSI(screen).replaceAll("\r", "");
+    for (const end = performance.now() + 15_000; !row.test(printed()) && performance.now() < end; ) await Bun.sleep(20);
+    expect(printed()).toMatch(row);
+    run.signal("SIGINT");
+    expect(await run.exitCode()).toBe(130);
+    expect(await top.exited).toBe(0);
+    await Bun.sleep(50);
+    const [, left = ""] = screen.split("\x1b[?1049l");
+    const lines = Bun.stripANSI(left).replaceAll("\r", "").trimEnd().split("\n");
+    expect(lines[0]).toBe(`c10d top: job ${id}: hang.ts, 3 ranks`);
+    expect(lines.slice(-4, -1).map((line) => line.slice(0, 7))).toEqual(["      0", "!     1", "      2"]);
+    expect(lines.at(-1)).toBe(`job ${id} has ended; this was its last state`);
+    expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
+  });
+
   test.concurrent.each(["--jsn", "another", "--interval soon"])("refuses %s after the job", async (text) => {
     const more = text.split(" ");
     const { exitCode, stderr } = await runCli(["top", "job", ...more]);

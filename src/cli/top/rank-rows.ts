@@ -77,6 +77,11 @@ function nameOf({ op, seq, group, peer }: OpStatus): string {
   return opText({ op, seq, group, peer, backend: undefined });
 }
 
+/** An op as {@link rankRow} names it in fewer columns: the default group is not named. */
+export function shortOp(text: string): string {
+  return text.replace(/ on group "0"(?=$|,)/, "").replace(/ on group (?=")/, " on ");
+}
+
 const more = (pending: number): string => (pending > 1 ? `, ${pending - 1} more` : "");
 
 /** What the process of a rank does, in a word or two. */

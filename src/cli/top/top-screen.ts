@@ -14,14 +14,18 @@ const keys = new Map<string, "quit" | number>([
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
 
+/** What to show in so many columns: the head stays where the body is scrolled. */
+export type TopContent = (columns: number) => { readonly head: readonly string[]; readonly body: readonly string[] };
+
 /** The whole terminal, which is as it was before when this is disposed of or the process ends. */
 export class TopScreen implements Disposable {
   /** Settles when the user wants to quit. */
   readonly quit: Promise<void>;
   readonly #quit = Promise.withResolvers<void>();
-  #head: readonly string[] = [];
-  #body: readonly string[] = [];
+  #content: TopContent = () => ({ head: [], body: [] });
   #scrolled = 0;
+  /** Number of lines of the body that there was room for. */
+  #room = 0;
   readonly #leave = (): void => void process.stdout.write(LEAVE);
   readonly #draw = (): void => this.#render();
   readonly #end = (): void => this.#quit.resolve();
@@ -43,9 +47,8 @@ export class TopScreen implements Disposable {
     process.stdin.resume();
   }
 
-  show(head: readonly string[], body: readonly string[]): void {
-    this.#head = head;
-    this.#body = body;
+  show(content: TopContent): void {
+    this.#content = content;
     this.#render();
   }
 
@@ -55,18 +58,15 @@ export class TopScreen implements Disposable {
     this.#render();
   }
 
-  /** Number of lines of the body that there is room for. */
-  get #room(): number {
-    return Math.max(0, (process.stdout.rows || 24) - this.#head.length - 1);
-  }
-
   #render(): void {
     const columns = process.stdout.columns || 80;
-    const last = Math.max(0, this.#body.length - this.#room);
+    const { head, body } = this.#content(columns);
+    this.#room = Math.max(0, (process.stdout.rows || 24) - head.length - 1);
+    const last = Math.max(0, body.length - this.#room);
     this.#scrolled = Math.max(0, Math.min(last, this.#scrolled));
-    const shown = this.#body.slice(this.#scrolled, this.#scrolled + this.#room);
-    const hidden = this.#body.length - shown.length;
-    const lines = [...this.#head, ...shown, hidden > 0 ? `${hidden} more; q quits` : "q quits"];
+    const shown = body.slice(this.#scrolled, this.#scrolled + this.#room);
+    const hidden = body.length - shown.length;
+    const lines = [...head, ...shown, hidden > 0 ? `${hidden} more; q quits` : "q quits"];
     // A line that wraps would push the others down. Lines are erased one by one, which does not flicker.
     const text = lines
       .slice(0, process.stdout.rows || 24)

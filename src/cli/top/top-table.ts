@@ -1,5 +1,7 @@
 import { missingAmong, type RankStatus } from "../../status/index.ts";
-import { columnNames, LONG_MS, numeric, type RankRow, type Rates, rankRow, unknownRow } from "./rank-rows.ts";
+import { paragraph, printable } from "../../trace/index.ts";
+import { fittedTable } from "./fitted-table.ts";
+import { LONG_MS, type RankRow, type Rates, rankRow, unknownRow } from "./rank-rows.ts";
 import { jobLine, type WatchedJob } from "./watched-job.ts";
 
 /** What `c10d top` shows at one moment. */
@@ -9,6 +11,13 @@ export interface TopView {
   readonly ratesOf: (status: RankStatus) => Rates | undefined;
 }
 
+/** What {@link topTable} writes on. */
+export interface TopPaper {
+  readonly colours: boolean;
+  /** Columns; Infinity where lines may have any length. */
+  readonly width: number;
+}
+
 const style = {
   bold: (text: string) => `\x1b[1m${text}\x1b[22m`,
   dim: (text: string) => `\x1b[2m${text}\x1b[22m`,
@@ -16,8 +25,13 @@ const style = {
   yellow: (text: string) => `\x1b[33m${text}\x1b[39m`,
 } as const;
 
+type Paint = (how: keyof typeof style, text: string) => string;
+
 /** The lines above the ranks, and a line for each rank. */
-export function topTable(view: TopView, colours: boolean): { readonly head: string[]; readonly body: string[] } {
+export function topTable(
+  view: TopView,
+  { colours, width }: TopPaper,
+): { readonly head: string[]; readonly body: string[] } {
   const { job, others } = view;
   const missing = missingAmong(job.ranks, LONG_MS);
   const known = job.ranks.map((status) => ({
@@ -26,40 +40,31 @@ export function topTable(view: TopView, colours: boolean): { readonly head: stri
   }));
   const unknown = job.unknown.map((rank) => ({ rank, row: unknownRow(rank) }));
   const rows = [...known, ...unknown].sort((a, b) => a.rank - b.rank).map(({ row }) => row);
-  const widths = columnNames.map((name, i) => Math.max(name.length, ...rows.map(({ cells }) => width(cells[i]))));
-  const line = (cells: readonly string[]) =>
-    cells
-      .map((cell, i) => pad(cell, widths[i] ?? 0, numeric.has(i)))
-      .join("  ")
-      .trimEnd();
-  const paint = (how: keyof typeof style, text: string) => (colours ? style[how](text) : text);
-  const head = [paint("bold", `c10d top: job ${jobLine(job)}`)];
-  if (missing.size > 0)
-    head.push(
-      paint(
-        "red",
-        `${missing.size} of ${job.ranks.length} ranks here ${missing.size === 1 ? "has" : "have"} not called the collective that others wait in (!)`,
-      ),
-    );
-  if (others.length > 0)
-    head.push(paint("dim", `also running: ${others.map(({ id, program }) => `${id} (${program})`).join(", ")}`));
-  if (rows.length === 0) head.push("no rank has a process group");
-  else head.push("", paint("bold", line(columnNames)));
-  return { head, body: rows.map((row) => painted(row, line(row.cells), paint)) };
+  const paint: Paint = (how, text) => (colours ? style[how](text) : text);
+  const lines = (how: keyof typeof style, text: string) =>
+    paragraph(printable(text), width)
+      .split("\n")
+      .map((line) => paint(how, line));
+  const head = lines("bold", `c10d top: job ${jobLine(job)}`);
+  if (missing.size > 0) {
+    const has = missing.size === 1 ? "has" : "have";
+    const text = `${missing.size} of ${job.ranks.length} ranks here ${has} not called the collective that others wait in (!)`;
+    head.push(...lines("red", text));
+  }
+  if (others.length > 0) {
+    const names = others.map(({ id, program }) => `${id} (${program})`).join(", ");
+    head.push(...lines("dim", `also running: ${names}`));
+  }
+  if (rows.length === 0) return { head: [...head, "no rank has a process group"], body: [] };
+  const [names = "", ...body] = fittedTable(
+    rows.map(({ cells }) => cells.map(printable)),
+    width,
+  );
+  head.push("", paint("bold", names));
+  return { head, body: body.map((text, i) => painted(rows[i], text, paint)) };
 }
 
-function painted(
-  { isMissing, waitedMs }: RankRow,
-  text: string,
-  paint: (how: keyof typeof style, text: string) => string,
-): string {
-  if (isMissing) return paint("red", text);
-  return waitedMs >= LONG_MS ? paint("yellow", text) : text;
-}
-
-const width = (cell: string | undefined): number => Bun.stringWidth(cell ?? "");
-
-function pad(cell: string, to: number, atStart: boolean): string {
-  const space = " ".repeat(Math.max(0, to - width(cell)));
-  return atStart ? space + cell : cell + space;
+function painted(row: RankRow | undefined, text: string, paint: Paint): string {
+  if (row?.isMissing) return paint("red", text);
+  return (row?.waitedMs ?? 0) >= LONG_MS ? paint("yellow", text) : text;
 }

@@ -2,9 +2,9 @@ import { environmentText } from "../../environment/index.ts";
 import type { RankStatus } from "../../status/index.ts";
 import { pause } from "../../time/index.ts";
 import { ratesOf } from "./rank-rows.ts";
-import { TopScreen } from "./top-screen.ts";
+import { type TopContent, TopScreen } from "./top-screen.ts";
 import { type TopView, topTable } from "./top-table.ts";
-import { chosenJob, jobLine, runningJobs, type WatchedJob } from "./watched-job.ts";
+import { chosenJob, runningJobs, type WatchedJob } from "./watched-job.ts";
 
 export interface TopOptions {
   /** Id of the job, or its beginning; the newest job without. */
@@ -34,23 +34,27 @@ async function printOnce({ json }: TopOptions, first: WatchedJob): Promise<numbe
     console.log(JSON.stringify({ ...view.job, ranks }));
     return 0;
   }
-  const { head, body } = topTable(view, false);
+  const { head, body } = topTable(view, { colours: false, width: process.stdout.columns || Number.POSITIVE_INFINITY });
   console.log([...head, ...body].join("\n"));
   return 0;
 }
 
-/** Returns what to print at the end. */
+/** Returns what to print at the end: what was shown last, if the job has ended. */
 async function follow(first: WatchedJob, intervalMs: number): Promise<string | undefined> {
   using screen = new TopScreen();
   const quit = new AbortController();
   void screen.quit.then(() => quit.abort());
   const colours = !environmentText("NO_COLOR");
+  let content: TopContent | undefined;
   for (let before = first; !quit.signal.aborted; ) {
     const view = viewOf(before);
-    if (view === undefined) return `job ${jobLine(before)} has ended`;
-    const { head, body } = topTable(view, colours);
-    screen.show(head, body);
-    before = view.job;
+    if (view === undefined) {
+      const { head = [], body = [] } = content?.(process.stdout.columns || 80) ?? {};
+      return [...head, ...body, `job ${before.id} has ended; this was its last state`].join("\n");
+    }
+    const shown: TopContent = (width) => topTable(view, { colours, width });
+    screen.show(shown);
+    [content, before] = [shown, view.job];
     await pause(intervalMs, quit.signal).catch(() => {});
   }
   return undefined;

@@ -9,6 +9,7 @@ import type { ServedRank } from "./handlers/served-rank.ts";
 import type { HttpServerLimits } from "./http/http-server.ts";
 import { StartReport } from "./server-thread/start-report.ts";
 import type { CallLimits, StartCommand } from "./server-thread/thread-message.ts";
+import { SocketFile } from "./socket-file.ts";
 
 /** What a {@link RunningServer} is started with. */
 export interface ServerTerms extends ServedRank {
@@ -45,6 +46,7 @@ export class RunningServer {
   readonly #worker: Worker;
   readonly #report = new StartReport();
   readonly #service: RequestService;
+  readonly #file: SocketFile | undefined;
   #isOpen = true;
 
   get isOpen(): boolean {
@@ -54,14 +56,15 @@ export class RunningServer {
   /** @throws DistNetworkError as {@link WorkerServer}. */
   constructor(hostOrFile: string, port: number, { container, globalRank, token, handlerMs }: ServerTerms) {
     const isFile = port === -1;
-    if (isFile) requirePath(hostOrFile);
+    if (isFile) requireLength(hostOrFile);
     else this.token = token ?? makeToken();
+    const path = resolve(hostOrFile);
     const where = isFile ? hostOrFile : hostPort(hostOrFile, port);
     this.#worker = startWorker(where);
     const { port1, port2 } = new MessageChannel();
     const command: StartCommand = {
       kind: "start",
-      address: isFile ? { unix: resolve(hostOrFile) } : { hostname: hostOrFile, port },
+      address: isFile ? { unix: path } : { hostname: hostOrFile, port },
       token: this.token,
       limits: { ...limits, handlerMs },
       port: port2,
@@ -73,10 +76,11 @@ export class RunningServer {
       this.#worker.terminate();
       port1.close();
       const { code, message } = started.failure;
-      if (isFile && code === "EEXIST") throw alreadyExists(hostOrFile);
+      if (isFile && code === "EEXIST") throw alreadyExists(hostOrFile, message);
       throw notBound(where, message);
     }
     this.port = started.port;
+    if (isFile) this.#file = new SocketFile(path);
     const isEverywhere = hostOrFile === "0.0.0.0" || hostOrFile === "::";
     const host = isEverywhere ? hostname() : hostOrFile;
     this.url = isFile ? `unix:${hostOrFile}` : `http://${hostPort(host, this.port)}/${this.token}`;
@@ -87,6 +91,7 @@ export class RunningServer {
   stop(): void {
     if (!this.#isOpen) return;
     this.#isOpen = false;
+    this.#file?.remove();
     this.#worker.postMessage({ kind: "stop" });
     this.#report.awaitStop(STOP_LIMIT_MS);
     this.#service[Symbol.dispose]();
@@ -110,16 +115,15 @@ function startWorker(where: string): Worker {
   return new Worker(module, { ref: false });
 }
 
-/** @throws DistNetworkError when something exists at the path of a Unix socket, or no client could name it. */
-function requirePath(path: string): void {
-  if (existsSync(path)) throw alreadyExists(path);
+/** @throws DistNetworkError when no client could name the path of a Unix socket. */
+function requireLength(path: string): void {
   if (Buffer.byteLength(path) > SOCKET_PATH_BYTES) {
     throw notBound(path, `the path of a Unix socket has at most ${SOCKET_PATH_BYTES} bytes`);
   }
 }
 
-function alreadyExists(path: string): DistNetworkError {
-  return new DistNetworkError(`${path} already exists`, { code: "ADDRESS_EXISTS", host: path });
+function alreadyExists(path: string, why: string): DistNetworkError {
+  return new DistNetworkError(`${path} already exists: ${why}`, { code: "ADDRESS_EXISTS", host: path });
 }
 
 function notBound(where: string, why: string, code = shortageOf(why)?.code ?? "LISTEN_FAILED"): DistNetworkError {

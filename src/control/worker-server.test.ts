@@ -1,17 +1,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { chmodSync, existsSync, mkdtempSync, readdirSync, rmSync, statSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { DistNetworkError, InvalidArgumentError } from "../errors/index.ts";
+import { InvalidArgumentError } from "../errors/index.ts";
 import { createContainer } from "../registry/index.ts";
 import { statusOf } from "./fixtures/raw-http.ts";
 import { registerHandler, WorkerServer, type WorkerServerOptions } from "./index.ts";
-
-let folder = "";
-beforeAll(() => {
-  folder = mkdtempSync(join(tmpdir(), "c10d-control-"));
-});
-afterAll(() => rmSync(folder, { recursive: true }));
 
 interface Reply {
   readonly status: number;
@@ -187,60 +179,6 @@ describe("the token", () => {
     using a = open();
     using b = open();
     expect(a.token).not.toBe(b.token);
-  });
-});
-
-describe("a Unix socket", () => {
-  const ping = (path: string) => fetch("http://localhost/handler/ping", { method: "POST", unix: path });
-
-  test("is for this user alone, needs no token, and is removed with its server", async () => {
-    const path = join(folder, "own.sock");
-    const server = new WorkerServer(path);
-    expect([server.port, server.token, server.url]).toEqual([-1, undefined, `unix:${path}`]);
-    expect(statSync(path).mode & 0o777).toBe(0o600);
-    expect(await (await ping(path)).text()).toBe("pong");
-    expect(readdirSync(folder).filter((name) => name.startsWith(".c10d"))).toEqual([]);
-    server.shutdown();
-    expect(existsSync(path)).toBe(false);
-  });
-
-  test("nothing that exists is replaced", () => {
-    const path = join(folder, "taken");
-    writeFileSync(path, "mine");
-    expect(() => new WorkerServer(path)).toThrow(new DistNetworkError(`${path} already exists`));
-    rmSync(path);
-    using _first = new WorkerServer(path);
-    expect(() => new WorkerServer(path)).toThrow(`${path} already exists`);
-  });
-
-  test("a file that has taken its place meanwhile is not removed", () => {
-    const path = join(folder, "moved.sock");
-    const server = new WorkerServer(path);
-    rmSync(path);
-    writeFileSync(path, "another's");
-    server.shutdown();
-    expect(existsSync(path)).toBe(true);
-  });
-
-  test("works with a path of the greatest length, and not with a longer one", async () => {
-    const deep = mkdtempSync(join(folder, "d".repeat(Math.max(1, 90 - folder.length))));
-    const path = join(deep, "s".repeat(106 - deep.length));
-    expect(Buffer.byteLength(path)).toBe(107);
-    using _server = new WorkerServer(path);
-    expect(await (await ping(path)).text()).toBe("pong");
-    expect(() => new WorkerServer(`${path}x`)).toThrow(`Error binding to ${path}x: the path of a Unix socket has`);
-  });
-
-  test("reports why it cannot be made, and leaves nothing", () => {
-    const closed = mkdtempSync(join(folder, "closed-"));
-    const gone = join(folder, "gone", "x.sock");
-    expect(() => new WorkerServer(gone)).toThrow(`Error binding to ${gone}: ENOENT`);
-    if (process.getuid?.() !== 0) {
-      chmodSync(closed, 0o500);
-      expect(() => new WorkerServer(join(closed, "x.sock"))).toThrow("EACCES");
-      chmodSync(closed, 0o700);
-    }
-    expect(readdirSync(closed)).toEqual([]);
   });
 });
 

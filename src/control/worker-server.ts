@@ -46,9 +46,10 @@ export class WorkerServer implements Disposable, AsyncDisposable {
    * Starts a server; it listens when the constructor returns.
    *
    * @param hostOrFile Address of the interface to listen on, or with port -1 the path of a Unix socket, which is made.
+   *   It is removed with the server, or when the process exits.
    * @param port 0 takes a free one.
-   * @throws DistNetworkError: `ADDRESS_EXISTS` ("<path> already exists"), `LISTEN_FAILED` ("Error binding to …");
-   *   InvalidArgumentError.
+   * @throws DistNetworkError: `ADDRESS_EXISTS` ("<path> already exists: …", unless it is a socket of this user on which
+   *   nobody listens any more), `LISTEN_FAILED` ("Error binding to …"); InvalidArgumentError.
    */
   constructor(hostOrFile: string, port = -1, options: WorkerServerOptions = {}) {
     requireOptions("WorkerServer", options);

@@ -50,7 +50,7 @@ export const rooms: readonly Room[] = [
     "middleware",
     "process-group",
   ),
-  room("control", ...upToWork, "files", "recorder", "store", "registry", "process-group", "distributed"),
+  room("control", ...upToWork, "files", "trace", "recorder", "store", "registry", "process-group", "distributed"),
   room(
     "testing",
     ...upToWork,

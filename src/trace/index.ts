@@ -2,10 +2,12 @@ export { type Analysis, type AnalysisOptions, analyse } from "./analysis/analysi
 export type { Finding, FindingKind } from "./analysis/finding.ts";
 export { type Dumps, readDumps } from "./dump/dump-files.ts";
 export { type DumpSource, readDump } from "./dump/dump-reader.ts";
-export { type KinetoTrace, kinetoTrace, type TraceEvent } from "./output/kineto.ts";
+export { groupArgs, ProcessEvents, type TraceEvent, type TraceSpan } from "./output/chrome-trace.ts";
+export { type KinetoTrace, kinetoTrace } from "./output/kineto.ts";
 export { portableDump } from "./output/portable-dump.ts";
 export { type ReportOptions, report } from "./output/report.ts";
 export { reportJson } from "./output/report-json.ts";
 export type { RankTrace, TraceFrame, TraceOp } from "./rank-trace.ts";
+export { groupText } from "./text/op-text.ts";
 export { paragraph } from "./text/paragraph.ts";
 export { printable } from "./text/printable.ts";

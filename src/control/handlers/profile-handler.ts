@@ -1,4 +1,5 @@
 import type { TraceEntry } from "../../recorder/index.ts";
+import { groupArgs, groupText, ProcessEvents, type TraceSpan } from "../../trace/index.ts";
 import type { BuiltInHandler } from "./control-handler.ts";
 import { entriesOf } from "./served-rank.ts";
 
@@ -14,38 +15,35 @@ export const profileHandler: BuiltInHandler = (served) => ({
     const since = Number(request.getParam("since"));
     const now = Date.now();
     const entries = entriesOf(served, false).filter(({ timeFinished = now }) => timeFinished >= since);
-    const text = JSON.stringify({ traceEvents: [...names(entries), ...entries.map((each) => span(each, now))] });
+    const shown = new ProcessEvents(process.pid, `Bun ${process.pid}: ops of bun-c10d`);
+    for (const [group, own] of Map.groupBy(entries, (entry) => entry.group)) {
+      const title = groupText({ uid: group.name, description: group.description });
+      shown.addRow(
+        title,
+        own.map((entry) => span(entry, now)),
+      );
+    }
+    const text = JSON.stringify({ traceEvents: shown.events });
     // The front end puts it into a script.
     response.setContent(text.replaceAll("<", "\\u003c"), "application/json");
   },
 });
 
-/** One row for each group, under a name. */
-function names(entries: readonly TraceEntry[]): object[] {
-  const groups = new Map(entries.map(({ group }) => [group.name, group]));
-  const title = {
-    ph: "M",
-    pid: process.pid,
-    name: "process_name",
-    args: { name: `Bun ${process.pid}: ops of bun-c10d` },
-  };
-  const rows = [...groups.values()].map(({ name, description }) => {
-    const args = { name: `group ${name} (${description})` };
-    return { ph: "M", pid: process.pid, tid: name, name: "thread_name", args };
-  });
-  return [title, ...rows];
-}
-
-function span(entry: TraceEntry, now: number): object {
-  const { op, seq, group, state, timeCreated, timeFinished = now } = entry;
+function span(entry: TraceEntry, now: number): TraceSpan {
+  const { op, seq, group, state, timeCreated, timeFinished = now, callSite, error } = entry;
   const dtype = entry.inputs[0]?.dtype ?? entry.outputs[0]?.dtype;
   return {
-    ph: "X",
-    pid: process.pid,
-    tid: group.name,
     name: op,
-    ts: timeCreated * 1_000,
-    dur: (timeFinished - timeCreated) * 1_000,
-    args: { seq, state, dtype, ranks: group.globalRanks },
+    start: timeCreated,
+    duration: timeFinished - timeCreated,
+    args: {
+      dtype,
+      ...groupArgs({ uid: group.name, description: group.description, ranks: group.globalRanks }),
+      Rank: group.globalRanks[group.rank],
+      Seq: seq,
+      State: state,
+      ...(error !== undefined && { Error: error }),
+      ...(callSite !== undefined && { "Call site": callSite }),
+    },
   };
 }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import * as dist from "../../index.ts";
 import { localRanks } from "../../testing/index.ts";
+import type { TraceEvent } from "../../trace/index.ts";
 
 describe("trace dumps", () => {
   const container = dist.createContainer();
@@ -56,7 +57,11 @@ test("torch_profile has the ops of the time asked for, also those that go on", a
   const profile = async (duration: string) => {
     const response = await fetch(`${server.url}/handler/torch_profile?duration=${duration}`, { method: "POST" });
     expect(response.headers.get("content-type")).toBe("application/json");
-    const { traceEvents } = (await response.json()) as { traceEvents: { ph: string; name: string; dur?: number }[] };
+    const { traceEvents } = (await response.json()) as { traceEvents: TraceEvent[] };
+    expect(traceEvents[0]?.args).toEqual({ name: `Bun ${process.pid}: ops of bun-c10d` });
+    for (const { ph, args } of traceEvents) {
+      if (ph === "X") expect(args).toMatchObject({ "Process Group Ranks": "[0, 1]", State: "started" });
+    }
     return traceEvents.filter(({ ph }) => ph === "X").map(({ name, dur = -1 }) => ({ name, isPositive: dur >= 0 }));
   };
   await localRanks(

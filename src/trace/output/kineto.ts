@@ -3,19 +3,7 @@ import type { Job } from "../analysis/job.ts";
 import { dtypesOf, numel } from "../analysis/signature.ts";
 import { callSiteOf, hasEnded, type RankTrace, type TraceOp } from "../rank-trace.ts";
 import { groupText } from "../text/op-text.ts";
-
-/** An event of Chrome's trace format. */
-export interface TraceEvent {
-  readonly ph: "X" | "M";
-  readonly name: string;
-  readonly pid: number;
-  readonly tid: number;
-  readonly cat?: string;
-  /** In microseconds. */
-  readonly ts?: number;
-  readonly dur?: number;
-  readonly args: Readonly<Record<string, unknown>>;
-}
+import { groupArgs, ProcessEvents, type TraceEvent, type TraceSpan } from "./chrome-trace.ts";
 
 /** A trace in the form of Kineto, PyTorch's profiler. */
 export interface KinetoTrace {
@@ -33,10 +21,7 @@ const kinetoNames: Readonly<Record<string, string>> = {
   _all_gather_base: "_allgather_base",
 };
 
-/** Lanes of one group, each a thread of the trace, since ops in flight at once cannot share one. */
-const LANES = 1000;
 const NS_PER_MS = 1e6;
-const US_PER_MS = 1e3;
 
 /** The ops of some ranks as a timeline: a process per rank, a thread per group, times by the clock of the first rank. */
 export function kinetoTrace(job: Job, ranks: readonly number[]): KinetoTrace {
@@ -81,39 +66,22 @@ function worldSize(job: Job): number {
 
 function eventsOf(trace: RankTrace, job: Job, baseMs: number): readonly TraceEvent[] {
   const { rank, host } = trace;
-  const name = host === undefined ? `rank ${rank}` : `rank ${rank} (${host})`;
-  const events: TraceEvent[] = [
-    { ph: "M", name: "process_name", pid: rank, tid: 0, args: { name } },
-    { ph: "M", name: "process_sort_index", pid: rank, tid: 0, args: { sort_index: rank } },
-  ];
-  for (const [index, { group, members }] of job.groups.entries()) {
-    if (!members.has(rank)) continue;
-    const ends: number[] = [];
-    for (const op of trace.ops) {
-      if (op.group !== group.uid || op.kind === "coalesced") continue;
-      const start = job.commonTime(rank, op.createdMs) - baseMs;
-      const duration = Math.max(0, endOf(op, trace) - op.createdMs);
-      const free = ends.findIndex((end) => end <= start);
-      const lane = Math.min(free < 0 ? ends.length : free, LANES - 1);
-      const tid = index * LANES + lane;
-      if (lane === ends.length) {
-        const title = lane === 0 ? groupText(group) : `${groupText(group)}, in flight at once: ${lane + 1}`;
-        events.push({ ph: "M", name: "thread_name", pid: rank, tid, args: { name: title } });
-      }
-      ends[lane] = start + duration;
-      const times = { ts: start * US_PER_MS, dur: duration * US_PER_MS };
-      events.push({
-        ph: "X",
-        cat: "cpu_op",
-        name: eventName(op),
-        pid: rank,
-        tid,
-        ...times,
-        args: argsOf(op, trace, group),
-      });
-    }
+  const process = new ProcessEvents(rank, host === undefined ? `rank ${rank}` : `rank ${rank} (${host})`);
+  const spanOf = (op: TraceOp, group: TraceGroup): TraceSpan => ({
+    name: eventName(op),
+    start: job.commonTime(rank, op.createdMs) - baseMs,
+    duration: endOf(op, trace) - op.createdMs,
+    args: argsOf(op, trace, group),
+  });
+  for (const { group, members } of job.groups) {
+    const own = members.has(rank) ? trace.ops : [];
+    const ops = own.filter((op) => op.group === group.uid && op.kind !== "coalesced");
+    process.addRow(
+      groupText(group),
+      ops.map((op) => spanOf(op, group)),
+    );
   }
-  return events;
+  return process.events;
 }
 
 /** What is in flight lasts until the dump. Of what is over at an unknown time only the start is shown. */
@@ -132,13 +100,10 @@ function argsOf(op: TraceOp, { rank }: RankTrace, group: TraceGroup): Readonly<R
     "Collective name": kinetoNames[op.name] ?? op.name,
     "In msg nelems": numel(op.inputSizes),
     "Out msg nelems": numel(op.outputSizes),
-    "Group size": group.ranks.length,
     dtype: dtypesOf(op)[0] ?? "",
     "In split size": "[]",
     "Out split size": "[]",
-    "Process Group Name": group.uid,
-    "Process Group Description": group.description,
-    "Process Group Ranks": `[${group.ranks.join(", ")}]`,
+    ...groupArgs(group),
     Rank: rank,
     Seq: op.seq,
     State: op.state,

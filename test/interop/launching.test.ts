@@ -122,6 +122,37 @@ describe("docs/launching.md", () => {
     expect(lines((await sh(block(start))).stdout)).toEqual(prefixed);
   });
 
+  test("c10d top, of a job that runs meanwhile", async () => {
+    const id = `7c-${process.pid}`;
+    writeFileSync(
+      join(folder, "long.ts"),
+      `import * as dist from "bun-c10d";
+      await using group = await dist.initProcessGroup({ backend: "gloo" });
+      if (group.rank === 0) console.log("rank 0 of 2");
+      await group.recv(new Float32Array(1), { src: 1 - group.rank });`,
+    );
+    const path = `${join(folder, "bin")}:${process.env.PATH}`;
+    const job = Bun.spawn(["c10d", "run", "-n", "2", "--rdzv-id", id, "long.ts"], {
+      cwd: folder,
+      env: { ...process.env, PATH: path },
+      stdout: "pipe",
+      stderr: "ignore",
+      timeout: 40_000,
+    });
+    using _end = { [Symbol.dispose]: () => job.kill("SIGKILL") };
+    for await (const _ of job.stdout) break;
+    const [newest = "", named = ""] = block("c10d top").trim().split("\n");
+    expect((await sh(newest)).stdout).toStartWith("c10d top: job ");
+    const row = /^ +1 +\d+ +in op +recv #1 from rank 0 on group "0" /m;
+    let shown = "";
+    for (const end = performance.now() + 20_000; !row.test(shown) && performance.now() < end; )
+      shown = (await sh(named.replace(/\b7c$/, id.slice(0, -1)))).stdout;
+    expect(shown).toStartWith(`c10d top: job ${id}: long.ts, 2 ranks\n`);
+    expect(shown).toMatch(row);
+    job.kill("SIGINT");
+    await job.exited;
+  });
+
   test("several nodes", async () => {
     await sh(block("(umask 077"));
     const port = freePort();

@@ -1,5 +1,5 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { cpSync, mkdirSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
@@ -7,7 +7,9 @@ import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availab
 import { describeUcc, spawn } from "../../src/backends/ucc/fixtures/availability.ts";
 import { runCli } from "../../src/cli/fixtures/cli-process.ts";
 import { interruptedWrite } from "../../src/files/fixtures/interrupted-write.ts";
+import { pickle } from "../../src/pickle/index.ts";
 import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
+import { MadeJob } from "../../src/trace/fixtures/made-job.ts";
 import type { Scenario, TracedJob } from "./fixtures/traced-rank.ts";
 import { describeWithTorch, describeWithTorch214, fixture } from "./torch.ts";
 
@@ -75,6 +77,21 @@ async function expectOurVerdict(scenario: Scenario, number: number, folder: stri
   if (scenario === "hang") expect(findings[0].text).toMatch(/ \(traced.rank\.(ts|py):\d+\)/);
 }
 
+/** The last 8 ops of 3 ranks after 20 collectives, and as many of ranks 0 and 1 alone. */
+function overflowed(scenario: Scenario, hasPair: boolean) {
+  const job = new MadeJob(3);
+  job.group("1", "pair", [0, 1]);
+  for (let at = 0; at < 200; at += 10) {
+    job.all({ at, line: "traced-rank.ts:1" });
+    if (hasPair) job.all({ at: at + 5, group: "1" });
+  }
+  if (scenario === "hang") job.all({ at: 30_000, state: "scheduled", line: "traced-rank.ts:1" }, [0, 1]);
+  return job.ranks.map((each) => {
+    each.capacity = 8;
+    return { rank: each.rank, dump: each.dump() };
+  });
+}
+
 /** Dumps of jobs of Bun's ranks, which each version of torchfrtrace looks at. */
 const bunJobs = new Map<string, Promise<string>>();
 
@@ -106,6 +123,29 @@ function testVersion(python: string, isSample: boolean): void {
   describeGloo("gloo", () => testBunJobs("gloo", {}));
   if (!isSample) describeMpi("mpi", "openmpi", () => testBunJobs("mpi", launchWith("openmpi")));
   if (!isSample) describeUcc("ucc", () => testBunJobs("ucc", spawn));
+
+  // It cuts all dumps at the largest of their first record ids. docs/trace.md says so.
+  const overflows = [
+    ["healthy", "ranks that called more ops than others", "missing ranks: {2}"],
+    ["healthy", "ranks that called as many ops", undefined],
+    ["hang", "ranks that called more ops than others", "missing ranks: {2}"],
+  ] as const;
+  test.each(isSample ? overflows.slice(0, 1) : overflows)(
+    "a ring that has overflowed, %s, of %s",
+    async (scenario, ranks, said) => {
+      const folder = newFolder();
+      for (const { rank, dump } of overflowed(scenario, ranks.includes("more"))) {
+        writeFileSync(join(folder, `rank_${rank}`), pickle(dump));
+      }
+      const verdict = await torchfrtrace(program, folder);
+      if (said === undefined) expect(verdict).toBe("");
+      else expect(verdict).toContain(said);
+      await expectOurVerdict(scenario, 21, folder);
+      const pickles = newFolder();
+      await runCli(["trace", folder, "--pickle", pickles]);
+      await expectVerdict(scenario, 21, pickles, program);
+    },
+  );
 
   test.each(isSample ? mixedJobs.slice(2, 3) : mixedJobs)(
     "%s of %j: the verdict of c10d trace, and its own on what that writes",

@@ -16,10 +16,12 @@ export const profileHandler: BuiltInHandler = (served) => ({
     const now = Date.now();
     const entries = entriesOf(served, false).filter(({ timeFinished = now }) => timeFinished >= since);
     const shown = new ProcessEvents(process.pid, `Bun ${process.pid}: ops of bun-c10d`);
-    for (const [group, own] of Map.groupBy(entries, (entry) => entry.group)) {
-      const title = groupText({ uid: group.name, description: group.description });
+    // Several ranks of a process may share a container, and so a recorder.
+    const rows = Map.groupBy(entries, ({ group }) => `${group.globalRanks[group.rank]} ${group.name}`);
+    for (const own of rows.values()) {
+      const { name: uid = "", description = "" } = own[0]?.group ?? {};
       shown.addRow(
-        title,
+        groupText({ uid, description }),
         own.map((entry) => span(entry, now)),
       );
     }

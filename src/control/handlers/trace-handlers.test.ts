@@ -51,6 +51,24 @@ describe("trace dumps", () => {
   });
 });
 
+test("torch_profile has a row for each group, and more for ops in flight at once", async () => {
+  const container = dist.createContainer();
+  using server = new dist.WorkerServer("127.0.0.1", 0, { container });
+  const place = { container, store: new dist.HashStore(), rank: 0, worldSize: 2 };
+  await using group = await dist.initProcessGroup({
+    ...place,
+    backend: "fake",
+    options: { mode: "solo", delayMs: 20 },
+  });
+  const asked = fetch(`${server.url}/handler/torch_profile?duration=1`, { method: "POST" });
+  await Bun.sleep(200);
+  for (let i = 0; i < 2; i++) await group.allReduce(new Float32Array(1));
+  await Promise.all([0, 1].map(() => group.send(new Float32Array(1), { dst: 1 })));
+  const { traceEvents } = (await (await asked).json()) as { traceEvents: TraceEvent[] };
+  const lanes = traceEvents.flatMap(({ ph, name, tid }) => (ph === "X" ? [`${name} ${tid}`] : []));
+  expect(lanes).toEqual(["allReduce 0", "allReduce 0", "send 0", "send 1"]);
+});
+
 test("torch_profile has the ops of the time asked for, also those that go on", async () => {
   const container = dist.createContainer();
   using server = new dist.WorkerServer("127.0.0.1", 0, { container });

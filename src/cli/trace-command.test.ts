@@ -1,5 +1,15 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from "node:fs";
+import {
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { interruptedWrite } from "../files/fixtures/interrupted-write.ts";
@@ -139,6 +149,7 @@ describe("c10d trace", () => {
 
   test.each([
     [[], "no files given"],
+    [["/dev/zero"], "/dev/zero is neither a file nor a folder\n"],
     [["nothing-here"], "nothing-here is neither a file nor a folder, and no files have this name with a rank added"],
     [[import.meta.dir, "--last", "x"], '--last must be a number of ops, got "x"'],
     [[import.meta.dir, "--lats", "x"], "Unknown option '--lats'"],
@@ -147,6 +158,27 @@ describe("c10d trace", () => {
     const { exitCode, stdout, stderr } = await runCli(["trace", ...args]);
     expect(stderr).toContain(message);
     expect([exitCode, stdout]).toEqual([2, ""]);
+  });
+
+  test("files that are no dumps, or that do not end, leave those of the other ranks as they are", async () => {
+    const job = new MadeJob(3);
+    job.all();
+    write("hostile", job, [1, 2]);
+    writeFileSync(at("hostile/rank_1"), "");
+    writeFileSync(at("hostile/rank_2"), "");
+    truncateSync(at("hostile/rank_2"), 300 * 2 ** 30);
+    symlinkSync("/dev/zero", at("hostile/rank_3"));
+    symlinkSync("/proc/self/mem", at("hostile/rank_4"));
+    mkdirSync(at("hostile/rank_5"));
+    const { exitCode, stdout } = await runCli(["trace", "--json", at("hostile")]);
+    const { findings, absent, ranks, unreadable } = JSON.parse(stdout);
+    expect([exitCode, findings, absent]).toEqual([1, [], [1, 2]]);
+    expect(ranks).toHaveLength(1);
+    expect(unreadable).toEqual([
+      { file: at("hostile/rank_1"), reason: "it is empty" },
+      { file: at("hostile/rank_2"), reason: "it has more than 268435456 bytes" },
+      { file: at("hostile/rank_4"), reason: expect.stringContaining("EIO") },
+    ]);
   });
 
   test("a folder without dumps", async () => {

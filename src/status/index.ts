@@ -1,6 +1,7 @@
 export { missingAmong } from "./called-turns.ts";
 export type { GroupStatus } from "./group-status.ts";
 export { withLastingStates } from "./lasting-states.ts";
+export { announceSocket, socketIdentity } from "./left-socket.ts";
 export { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
 export { callCodes } from "./op-codes.ts";
 export { OwnStatus, type OwnStatusPlan } from "./own-status.ts";

@@ -2,6 +2,7 @@ import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmdirSync, 
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
 import { createOwnFolder, type FolderFinding, ownFolder } from "../files/index.ts";
+import { isAnnouncement, removeLeftSocket } from "./left-socket.ts";
 import { processState } from "./process-state.ts";
 import type { RankRecord, RankStatus } from "./rank-status.ts";
 import { REPORTED_FILE } from "./reported-statuses.ts";
@@ -155,10 +156,11 @@ export function canRead(folder: string): boolean {
   }
 }
 
-/** Removes the folder of a job, with what this package has put there. */
+/** Removes the folder of a job, with what this package has put there, and the socket files that its ranks have left. */
 export function removeJob(folder: string): void {
   for (const name of namesIn(folder)) {
-    if (RECORD.test(name) || OTHER_FILES.has(name)) attempt(() => unlinkSync(join(folder, name)));
+    if (isAnnouncement(name)) attempt(() => removeLeftSocket(folder, name));
+    else if (RECORD.test(name) || OTHER_FILES.has(name)) attempt(() => unlinkSync(join(folder, name)));
   }
   attempt(() => rmdirSync(folder));
 }

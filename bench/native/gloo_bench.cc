@@ -47,7 +47,8 @@ class Rank {
     gloo_shim::PeerSockets made;
     gloo_shim::connect_all(config, {attributes.hostname, 0}, exchange, cancellation_, "0", made);
     if (made.direct.empty()) throw std::runtime_error("no direct connections between the ranks");
-    context_ = std::make_shared<GlooContext>(rank, size, std::move(device), std::move(made.peers), losses_, doorbell_);
+    context_ = std::make_shared<GlooContext>(rank, size, std::move(device), std::move(made.peers),
+                                             std::vector<bool>(size), losses_, doorbell_);
     connections_ = std::make_unique<Connections>(rank, std::move(made.direct));
   }
 
@@ -123,7 +124,7 @@ class Rank {
   const int rank_;
   const int size_;
   c10d::Cancellation cancellation_;
-  gloo_shim::LossRecord losses_{rank_};
+  gloo_shim::LossRecord losses_;
   gloo_shim::Doorbell doorbell_;
   std::shared_ptr<GlooContext> context_;
   std::unique_ptr<Connections> connections_;

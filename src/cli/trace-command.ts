@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { InvalidArgumentError } from "../errors/index.ts";
+import { InvalidArgumentError, printable } from "../errors/index.ts";
 import { createOwnFile } from "../files/index.ts";
 import { pickle } from "../pickle/index.ts";
 import {
@@ -10,7 +10,6 @@ import {
   kinetoTrace,
   paragraph,
   portableDump,
-  printable,
   readDumps,
   report,
   reportJson,

@@ -11,6 +11,7 @@ export {
 } from "./call-site.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
+export { printable, printableProse } from "./printable.ts";
 export { ranksText } from "./ranks-text.ts";
 export {
   descriptorShortage,

@@ -45,7 +45,7 @@ test("nothing else is taken over from whoever can reach the store", () => {
   const [odd] = parse([
     { rank: 1, host: "a\u001b[2J\nb", pid: "77", process: "dead", inFlight: [{ op: "x".repeat(900), turn: null }, 7] },
   ]);
-  expect(odd).toMatchObject({ rank: 1, host: "a [2J b", pid: 0, process: undefined, groups: [], last: undefined });
+  expect(odd).toMatchObject({ rank: 1, host: "a\\x1b[2J b", pid: 0, process: undefined, groups: [], last: undefined });
   expect(odd?.inFlight).toMatchObject([{ op: "x".repeat(300), turn: 0 }]);
   const many = parse([{ rank: 1, inFlight: Array(1_000).fill(op) }]);
   expect(many[0]?.inFlight).toHaveLength(64);

@@ -1,5 +1,6 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { printableProse } from "../errors/index.ts";
 import type { GroupMaking, GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
 import { makers } from "./record-layout.ts";
 
@@ -128,7 +129,6 @@ function optional(value: unknown): number | undefined {
   return value === undefined ? undefined : number(value);
 }
 
-/** Text that can be printed: without control characters, which a terminal would obey. */
 function text(value: unknown): string {
-  return typeof value === "string" ? value.slice(0, MAX_TEXT).replace(/\p{Cc}/gu, " ") : "";
+  return typeof value === "string" ? printableProse(value.slice(0, MAX_TEXT)) : "";
 }

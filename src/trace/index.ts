@@ -10,4 +10,3 @@ export { reportJson } from "./output/report-json.ts";
 export type { RankTrace, TraceFrame, TraceOp } from "./rank-trace.ts";
 export { groupText } from "./text/op-text.ts";
 export { paragraph } from "./text/paragraph.ts";
-export { printable } from "./text/printable.ts";

@@ -1,5 +1,6 @@
+import { printable } from "../../errors/index.ts";
 import { missingAmong, type RankStatus } from "../../status/index.ts";
-import { paragraph, printable } from "../../trace/index.ts";
+import { paragraph } from "../../trace/index.ts";
 import { fittedTable } from "./fitted-table.ts";
 import { LONG_MS, type RankRow, type Rates, rankRow, unknownRow } from "./rank-rows.ts";
 import { jobLine, type WatchedJob } from "./watched-job.ts";

@@ -1,6 +1,6 @@
+import { printable } from "../../errors/index.ts";
 import type { RankTrace } from "../rank-trace.ts";
 import { durationText, ranksOf } from "../text/op-text.ts";
-import { printable } from "../text/printable.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
 import { Job } from "./job.ts";

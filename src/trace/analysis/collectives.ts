@@ -1,7 +1,7 @@
+import { printableProse } from "../../errors/index.ts";
 import { needsAllRanks } from "../op-kind.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
 import { durationText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
-import { printableProse } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces, MemberTrace } from "./group-traces.ts";
 import type { Job } from "./job.ts";

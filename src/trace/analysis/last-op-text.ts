@@ -1,5 +1,5 @@
+import { printableProse } from "../../errors/index.ts";
 import { groupText, opText, sitesText, stateText } from "../text/op-text.ts";
-import { printableProse } from "../text/printable.ts";
 import type { Job } from "./job.ts";
 
 /** `Rank 2's last op: broadcast #16, completed 12.4 s ago (load.ts:8)`; its group, if that is another one. */

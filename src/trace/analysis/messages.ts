@@ -1,6 +1,6 @@
+import { printable, printableProse } from "../../errors/index.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
 import { durationText, groupText, opText, sitesText, sizesText } from "../text/op-text.ts";
-import { printable, printableProse } from "../text/printable.ts";
 import { type Channel, channelsOf } from "./channels.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";

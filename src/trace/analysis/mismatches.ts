@@ -1,6 +1,6 @@
+import { printable, printableProse } from "../../errors/index.ts";
 import { isRecorded, type TraceCall } from "../rank-trace.ts";
 import { groupText, opText, ranksOf, sitesText, sizesText } from "../text/op-text.ts";
-import { printable, printableProse } from "../text/printable.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import { type Difference, differences, dtypesOf, numel, type Side, sidesOf } from "./signature.ts";

@@ -1,9 +1,9 @@
+import { printable } from "../../errors/index.ts";
 import type { Analysis } from "../analysis/analysis.ts";
 import type { Job } from "../analysis/job.ts";
 import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
 import { groupText, opText, ranksOf, siteText, stateText } from "../text/op-text.ts";
 import { paragraph } from "../text/paragraph.ts";
-import { printable } from "../text/printable.ts";
 import { twoColumns } from "./two-columns.ts";
 
 const WIDTH = 80;

@@ -1,9 +1,9 @@
+import { printable } from "../../errors/index.ts";
 import type { Difference, Side } from "../analysis/signature.ts";
 import { dtypesOf } from "../analysis/signature.ts";
 import { callSiteOf, isRecorded, type TraceCall } from "../rank-trace.ts";
 import { ranksOf, sizesText } from "../text/op-text.ts";
 import { paragraph } from "../text/paragraph.ts";
-import { printable } from "../text/printable.ts";
 
 const LABEL = 14;
 const COLUMN = 31;

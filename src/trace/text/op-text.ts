@@ -1,5 +1,5 @@
+import { printable } from "../../errors/index.ts";
 import { callSiteOf, hasEnded, type RankTrace, type TraceCall, type TraceFrame, type TraceOp } from "../rank-trace.ts";
-import { printable } from "./printable.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;

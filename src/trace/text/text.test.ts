@@ -1,7 +1,6 @@
 import { expect, test } from "bun:test";
 import { durationText, rankRanges } from "./op-text.ts";
 import { paragraph } from "./paragraph.ts";
-import { printable, printableProse } from "./printable.ts";
 
 test("texts", () => {
   expect([0, 999, 12_340, 61_000, 7_260_000].map(durationText)).toEqual([
@@ -14,7 +13,4 @@ test("texts", () => {
   expect(rankRanges([5, 0, 1, 9, 2, 8])).toBe("0-2, 5, 8, 9");
   expect(paragraph("aa bb cc dd", 5, "  ")).toBe("aa bb\n  cc\n  dd");
   expect(paragraph("x".repeat(12), 5)).toBe("xxxxx\nxxxxx\nxx");
-  expect(printable("a\u001b[0m\nb\t\u202ec\ud83d")).toBe("a\\x1b[0m\\nb\\t\\u{202e}c\\u{d83d}");
-  expect(printable("naïve 世界 🚂")).toBe("naïve 世界 🚂");
-  expect(printableProse("first:\n  second\u0007\r\n")).toBe("first: second\\x07");
 });

@@ -23,12 +23,6 @@ export function endOf({ program, place }: Pick<Cell, "program" | "place">): End 
   return isFaulty(found) ? endAt(found, place) : quietly;
 }
 
-/** Why the fault may be named otherwise in this run, if that is known. */
-export function knownOf({ program, place, mode, worldSize: size }: Cell): string | undefined {
-  const found = programOf(program);
-  return isFaulty(found) ? found.known?.({ place, mode, size }) : undefined;
-}
-
 /** Time-out of ops that are expected to end by it. */
 const SILENT_MS = 1_500;
 /** Time-out of all others, also on a busy machine. */

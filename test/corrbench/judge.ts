@@ -1,5 +1,5 @@
 import type { ReportedError } from "bun-c10d/testing";
-import { type Cell, endOf, knownOf, timeoutOf } from "./cell.ts";
+import { type Cell, endOf, timeoutOf } from "./cell.ts";
 import type { RankReport } from "./report.ts";
 import type { Mode } from "./shape.ts";
 import type { Sized, Verdict } from "./verdict.ts";
@@ -42,9 +42,7 @@ export function judge(cell: Cell, reports: readonly (RankReport | undefined)[]):
     const expected = verdicts.map((verdict) => JSON.stringify(verdict)).join(" or ");
     return [`rank ${rank}: ${textOf(error)}, not ${expected}`];
   });
-  const isKnown = knownOf(cell) !== undefined;
-  const outcome = wrong.length === 0 && !isKnown ? "named" : "misnamed";
-  return { outcome, problems: isKnown ? always : [...always, ...wrong] };
+  return { outcome: wrong.length === 0 ? "named" : "misnamed", problems: [...always, ...wrong] };
 }
 
 /**

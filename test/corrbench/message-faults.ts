@@ -1,4 +1,5 @@
 import * as dist from "bun-c10d";
+import type { Place } from "../desync/place.ts";
 import { pair, sendsAhead, unreceived, waitingForEachOther } from "./ends.ts";
 import type { Body, End, Faulty, NotHere, Run } from "./shape.ts";
 import {
@@ -11,10 +12,12 @@ import {
   type Sized,
   sized,
   size as sizes,
+  unsupported,
   type Verdict,
 } from "./verdict.ts";
 
 const N = 1_000;
+const MUCH = 8 << 20;
 const TAG = 123;
 
 const int32 = (shape: readonly number[], length = N) => dist.tensor(new Int32Array(length), { dtype: "int32", shape });
@@ -41,20 +44,16 @@ function between(zero: Body, one: Body): Body {
 const senderRefuses = (verdict: Verdict): End => pair([verdict], [missing("recv", 0)]);
 /** The receiver refuses its call. */
 const receiverRefuses = (verdict: Verdict): End => pair(unreceived, [verdict]);
-/** The receiver sees a message of another size. The sender may be told, or have ended before. */
-const receiverSees = (sent: Sized, expected: Sized): End =>
-  pair([finishes, sizes(sent, expected)], [sizes(sent, expected)]);
+/** The receiver sees a message of another size. A sender that has sent it ahead may be told, or have ended before. */
+const sizesDiffer =
+  (sent: Sized, expected: Sized) =>
+  (place: Place): End =>
+    pair([...(sendsAhead(place) ? [finishes] : []), sizes(sent, expected)], [sizes(sent, expected)]);
 
 /** The receiver misses the message; a sender that waits for its receive as well sees that each waits for the other. */
 const otherTag: End = pair([...unreceived, crossed("send", 0, 1)], ({ place }) =>
   sendsAhead(place) ? [missing("recv", 0)] : [missing("recv", 0), crossed("recv", 0, 1)],
 );
-
-/** A sender that blocks over gloo. */
-const resetByReceiver: Faulty["known"] = ({ mode, place }) =>
-  place.backend === "gloo" && mode === "wait"
-    ? "a sender that blocks may see that the receiver broke the connection (PEER_LOST) before it is told why"
-    : undefined;
 
 const noRequest =
   "a request is a Work that the call returns; there is no place for it that could be missing, and dropping it is legal";
@@ -189,8 +188,7 @@ export const messageFaults: readonly (Faulty | NotHere)[] = [
       (run) => sends(run, new Float64Array([42])),
       (run) => receives(run, new Int8Array(1)),
     ),
-    end: receiverSees(sized(8, "float64[1]"), sized(1, "int8[1]")),
-    known: resetByReceiver,
+    end: sizesDiffer(sized(8, "float64[1]"), sized(1, "int8[1]")),
   },
   {
     program: "ArgError-MPIRecv-Type-2",
@@ -199,8 +197,7 @@ export const messageFaults: readonly (Faulty | NotHere)[] = [
       (run) => sends(run, new Int32Array([1])),
       (run) => receives(run, new Int8Array(1)),
     ),
-    end: receiverSees(sized(4, "int32[1]"), sized(1, "int8[1]")),
-    known: resetByReceiver,
+    end: sizesDiffer(sized(4, "int32[1]"), sized(1, "int8[1]")),
   },
   {
     program: "ArgError-MPIRecv-Type-3",
@@ -449,14 +446,35 @@ export const moreFaults: readonly Faulty[] = [
     program: "message longer than its receive",
     fault: "as ArgError-MPISend-Count-3, but the sender's buffer has the element",
     body: between((run) => sends(run, new Int32Array(N + 1)), receives),
-    end: receiverSees(sized(4 * N + 4, `int32[${N + 1}]`), sized(4 * N, `int32[${N}]`)),
-    known: resetByReceiver,
+    end: sizesDiffer(sized(4 * N + 4, `int32[${N + 1}]`), sized(4 * N, `int32[${N}]`)),
   },
   {
     program: "message shorter than its receive",
     fault: "legal in MPI; here a message has the size of its receive",
     body: between((run) => sends(run, new Int32Array(1)), receives),
-    end: receiverSees(sized(4, "int32[1]"), sized(4 * N, `int32[${N}]`)),
-    known: resetByReceiver,
+    end: sizesDiffer(sized(4, "int32[1]"), sized(4 * N, `int32[${N}]`)),
+  },
+  {
+    program: "message of 8 MB longer than its receive",
+    fault: "the same, with a message that nothing buffers",
+    body: between(
+      (run) => sends(run, new Float64Array((1 << 20) + 1)),
+      (run) => receives(run, new Float64Array(1 << 20)),
+    ),
+    end: sizesDiffer(sized(MUCH + 8, "float64[1048577]"), sized(MUCH, "float64[1048576]")),
+  },
+  {
+    program: "message longer than a receive from any rank",
+    fault: "the same, with a receive that names no source",
+    body: between(
+      (run) => sends(run, new Int32Array(N + 1)),
+      async ({ group, limit, end }) => {
+        await end(group.recv(new Int32Array(N), { tag: TAG, ...limit }));
+      },
+    ),
+    end: (place) =>
+      place.backend === "ucc"
+        ? receiverRefuses(unsupported("recv", "src"))
+        : sizesDiffer(sized(4 * N + 4, `int32[${N + 1}]`), sized(4 * N, `int32[${N}]`))(place),
   },
 ];

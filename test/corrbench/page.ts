@@ -40,10 +40,8 @@ export function tableOf(results: readonly CellResult[]): string {
     programTable(results, collectiveFaults),
     "## Messages\n",
     programTable(results, messageFaults),
-    "## Three more\n",
+    "## More\n",
     programTable(results, moreFaults),
-    "## Named otherwise\n",
-    knownTable(),
     "## Not here\n",
     notHereTable(faults),
     "## Correct programs\n",
@@ -129,19 +127,6 @@ function textOfVerdict(verdict: Verdict): string {
     case "size":
       return `DESYNC, ${verdict.sent.text} and ${verdict.expected.text}`;
   }
-}
-
-function knownTable(): string {
-  const lines = [...faulty, ...moreFaults].flatMap((program) => {
-    const reasons = localPlaces.flatMap((place) =>
-      modes.flatMap((mode) => {
-        const reason = program.known?.({ place, mode, size: 2 });
-        return reason === undefined ? [] : [row(program.program, `${place.name}, ${mode}`, reason)];
-      }),
-    );
-    return reasons;
-  });
-  return head("program", "where", "what ranks may say instead") + lines.join("");
 }
 
 function notHereTable(rows: readonly (Faulty | NotHere)[]): string {

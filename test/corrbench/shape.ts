@@ -45,8 +45,6 @@ export interface Faulty {
   readonly fault: string;
   readonly body: Body;
   readonly end: End | ((place: Place) => End);
-  /** Why some ranks of a run may say something else, which is worse: a fault of this package that is known. */
-  readonly known?: (at: Omit<At, "rank">) => string | undefined;
   /** Whether it needs its own processes: it calls before `initProcessGroup`, or ends without `destroyProcessGroup`. */
   readonly alone?: "before init" | "without destroy";
 }

@@ -94,7 +94,7 @@ describe("code that never settles while a group is made", () => {
     ["create() of a middleware", {}, [stuck], 'create() of middleware "stuck"'],
   ];
   for (const [what, over, middleware, named] of cases) {
-    test(`${what}: named, with the group and the time-out, a second after the time-out`, async () => {
+    test(`${what}: named, with the group and the time-out, after the time-out`, async () => {
       const { error, tookMs } = await failureOf(over, middleware);
       expect([error.name, error.code, error.details.group, error.details.timeoutMs]).toEqual([
         "DistTimeoutError",
@@ -104,8 +104,8 @@ describe("code that never settles while a group is made", () => {
       ]);
       expect(error.message).toContain(`group "0": `);
       expect(error.message).toContain(`${named} has neither resolved nor rejected within its limit of 50 ms`);
-      expect(tookMs).toBeGreaterThan(1_000);
-      expect(tookMs).toBeLessThan(5_000);
+      expect(tookMs).toBeGreaterThan(what.startsWith("create()") ? 3_000 : 1_000);
+      expect(tookMs).toBeLessThan(10_000);
       expect(dist.isInitialized()).toBe(false);
     });
   }
@@ -163,7 +163,8 @@ describe("code that never settles while a group is made", () => {
     await called.promise;
     clock.advance(3_600_000);
     expect(await Promise.race([failed, Bun.sleep(20)])).toBeUndefined();
-    clock.advance(1_000);
+    // In it, ranks may agree on who is missing.
+    clock.advance(3_000);
     expect(await failed).toMatchObject({ code: "CONNECT_TIMEOUT", details: { timeoutMs: 3_600_000 } });
     expect(clock.pending).toBe(0);
   });

@@ -504,6 +504,9 @@ export class Pipeline {
   }
 }
 
+/** Ranks that cannot make a group ask each other for the reason, in several calls of the store. */
+const CREATION_GRACE_MS = 3_000;
+
 /**
  * Calls a `create()` of user code within a time limit. What it throws is wrapped unless it is an error of this package.
  * @param dispose Disposes of a result that comes too late.
@@ -515,7 +518,7 @@ export async function created<T>(
   dispose?: (late: T) => unknown,
 ): Promise<T> {
   try {
-    return await settledWithin(`create() of ${what}`, create, limit, dispose);
+    return await settledWithin(`create() of ${what}`, create, { graceMs: CREATION_GRACE_MS, ...limit }, dispose);
   } catch (cause) {
     throw notMade(what, "create()", limit.details ?? {}, cause);
   }

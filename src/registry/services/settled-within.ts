@@ -9,8 +9,10 @@ export const GRACE_MS = 1_000;
 
 /** How long code of a plugin or of a middleware may take. */
 export interface SettleLimit {
-  /** `Infinity` for none. {@link GRACE_MS} is added to it. */
+  /** `Infinity` for none. */
   readonly limitMs: number;
+  /** What is added to it; {@link GRACE_MS} if absent. */
+  readonly graceMs?: number;
   readonly clock: Clock;
   /** For the error: the group that waits, for instance. */
   readonly details?: ErrorDetails;
@@ -33,7 +35,7 @@ export function isOverdue(error: unknown): boolean {
 export async function settledWithin<T>(
   what: string,
   call: () => T | PromiseLike<T>,
-  { limitMs, clock, details = {} }: SettleLimit,
+  { limitMs, graceMs = GRACE_MS, clock, details = {} }: SettleLimit,
   dispose: (late: T) => unknown = () => {},
 ): Promise<T> {
   const returned = call();
@@ -43,13 +45,13 @@ export async function settledWithin<T>(
   const expire = (): void => {
     isLate = true;
     const group = details.group === undefined ? "" : `group "${details.group}": `;
-    const text = `${group}${what} has neither resolved nor rejected within its limit of ${limitMs} ms, nor in the ${GRACE_MS} ms after it`;
+    const text = `${group}${what} has neither resolved nor rejected within its limit of ${limitMs} ms, nor in the ${graceMs} ms after it`;
     const error = new DistTimeoutError(text, { ...details, code: "CONNECT_TIMEOUT", timeoutMs: limitMs });
     overdue.add(error);
     reject(error);
   };
   let timer = scheduleOn(clock, limitMs, () => {
-    timer = scheduleOn(clock, GRACE_MS, expire);
+    timer = scheduleOn(clock, graceMs, expire);
   });
   using _timer = { [Symbol.dispose]: () => timer[Symbol.dispose]() };
   // The `then` of a third-party thenable might throw.

@@ -111,11 +111,11 @@ describeGloo("c10d run says what the ranks were doing", () => {
     expect(stderr).toMatch(
       new RegExp(`${lost}: closed its groups ${time} ago; ${op}; its process exited with code 0, ${time} ago`),
     );
-    expect(stderr).not.toContain("has no process group");
+    expect(stderr).not.toContain("has not called initProcessGroup");
   });
 
   test.concurrent.each([
-    ["init", "initProcessGroup", "has no process group"],
+    ["init", "initProcessGroup", "has not called initProcessGroup"],
     ["newGroup", "newGroup", "in no op, and none had started"],
     ["splitGroup", "splitGroup", "in no op, and none had started"],
   ])("when a rank does not make a group that others make: %s", async (how, maker, absent) => {
@@ -137,7 +137,7 @@ describeGloo("c10d run says what the ranks were doing", () => {
     const rows = new RegExp(` 0 +\\d+ +connecting +${maker} +${time} +${line}\n[^]* 2 +\\d+ +connecting +${maker} `);
     while (!rows.test(shown) && performance.now() < limit) shown = (await runCli(["top", id])).stdout;
     expect(shown).toMatch(rows);
-    if (how === "init") expect(shown).toMatch(/^ +1 +not started +no process group$/m);
+    if (how === "init") expect(shown).toMatch(/^! +1 +not started +has not called initProcessGroup$/m);
     run.signal("SIGINT");
     await run.exitCode();
     // On a loaded machine it may be about to sleep.
@@ -182,7 +182,7 @@ describeGloo("c10d top", () => {
     const lines = stdout.trimEnd().split("\n");
     expect(lines.slice(0, 2)).toEqual([
       `c10d top: job ${id}: hang.ts, 3 ranks`,
-      "1 of 3 ranks here has not called the collective that others wait in (!)",
+      "1 of 3 ranks here has not called what others wait in (!)",
     ]);
     const [first, missing, third] = lines.slice(-3);
     expect(first).toMatch(new RegExp(`^ +0 +\\d+ +in op +allReduce #2 on group "0" +${time} +0 +0 B +${site}$`));

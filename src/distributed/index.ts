@@ -25,7 +25,8 @@ export { type DumpTraceOptions, dumpTrace } from "./dump-trace.ts";
 export { type NewGroupOptions, newGroup } from "./groups/new-group.ts";
 export { roundRobinProcessGroups } from "./groups/round-robin-process-groups.ts";
 export { type SplitGroupOptions, splitGroup } from "./groups/split-group.ts";
-export { destroyProcessGroup, type InitOptions, initProcessGroup } from "./init-process-group.ts";
+export type { InitOptions } from "./init-options.ts";
+export { destroyProcessGroup, initProcessGroup } from "./init-process-group.ts";
 export { getNodeLocalRank } from "./node-local-rank.ts";
 export {
   allGatherObject,

@@ -1,14 +1,7 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
 import { environmentText, getDebugLevel } from "../environment/index.ts";
-import {
-  captureCallSite,
-  DistTimeoutError,
-  describe,
-  describeNumber,
-  explained,
-  InvalidArgumentError,
-} from "../errors/index.ts";
+import { captureCallSite, DistTimeoutError, explained, InvalidArgumentError } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
 import {
   type BackendType,
@@ -16,83 +9,29 @@ import {
   clockOf,
   defaultContainer,
   groupRank,
+  type Logger,
   loggerOf,
   middlewareOf,
-  type OptionsOf,
   recorderOf,
   registryOf,
   requireContainer,
 } from "../registry/index.ts";
-import { type OptionNames, requireOptionNames } from "../registry/option-names.ts";
-import { agreeOnWorldSize, MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
-import type { OwnStatus, OwnStatusPlan } from "../status/index.ts";
+import { requireOptionNames } from "../registry/option-names.ts";
+import { MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
-import type { Store } from "../store/store.ts";
-import { type Device, deviceOf } from "../tensor/index.ts";
-import { defaultTimeoutMs, type Timeout, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
+import { deviceOf } from "../tensor/index.ts";
+import { defaultTimeoutMs, timeoutMs, WaitCounter, withLimit } from "../time/index.ts";
 import { resolveBackends } from "./backend-config.ts";
 import { currentContext, type DistContext, isOwnProcess, type World } from "./dist-context.ts";
+import { type EarlyRank, earlyRank, openStatus } from "./early-status.ts";
 import { type GroupPlan, makeGroup } from "./groups/make-group.ts";
 import { nanCheckByEnvironment, nanOption } from "./groups/nan-option.ts";
 import { type Making, whileMaking } from "./groups/while-making.ts";
 import { joinIncarnation } from "./incarnation.ts";
+import { type AnyInitOptions, type InitOptions, optionNames } from "./init-options.ts";
 import { launchedWorld, meetLaunched } from "./launched-world.ts";
-import { rendezvous } from "./rendezvous.ts";
-
-/** Options of {@link initProcessGroup}. */
-export interface InitOptions<Name extends string = string> {
-  /**
-   * `"gloo"` or `BackendType.GLOO`, or a backend per device such as `"cpu:gloo,cuda:nccl"`. Default: `C10D_BACKEND`,
-   * else `"gloo"`.
-   */
-  readonly backend?: Name | BackendType;
-  /** The device that this rank uses, e.g. `"cuda:1"`; the first of each type by default. c10d: `device_id`. */
-  readonly deviceId?: string | Device;
-  /** Where the ranks meet: `env://` (default), `tcp://host:port`, or a registered scheme. */
-  readonly init?: string;
-  /** The c10d name of `init`. */
-  readonly initMethod?: string;
-  /** A store to meet in, instead of `init`. Requires `rank` and `worldSize`. */
-  readonly store?: Store;
-  /** Rank of this process, if neither the URL nor the environment specifies it. */
-  readonly rank?: number;
-  /** Number of ranks, if neither the URL nor the environment specifies it. */
-  readonly worldSize?: number;
-  /**
-   * Time-out of the rendezvous and of creating each backend and middleware, and default time-out of ops. 30 minutes by
-   * default (the rendezvous: 5).
-   */
-  readonly timeout?: Timeout;
-  /**
-   * Where backends, middleware, rendezvous handlers, logger, clock and flight recorder come from. Defaults to the
-   * default container.
-   */
-  readonly container?: DependencyContainer;
-  /**
-   * Whether to look for NaN in the tensors that this rank sends, before each op: the op then fails (`NAN_FOUND`), and the
-   * group with it. Default: TORCH_DIST_NAN_CHECK or TORCH_NCCL_NAN_CHECK, else false.
-   */
-  readonly checkForNan?: boolean;
-  /** Options for the backend, e.g. `{ interface: "eth0" }` for gloo. With several backends, keyed by their names. */
-  readonly options?: OptionsOf<Name>;
-}
-
-type AnyInitOptions = Omit<InitOptions, "options"> & { readonly options?: unknown };
-
-const optionNames: OptionNames<InitOptions> = {
-  backend: true,
-  deviceId: true,
-  init: true,
-  initMethod: true,
-  store: true,
-  rank: true,
-  worldSize: true,
-  timeout: true,
-  container: true,
-  checkForNan: true,
-  options: true,
-};
+import { meet } from "./meet-by-options.ts";
 
 /** How long the rank that hosts the store waits for the others to leave it. */
 const LEAVE_LIMIT_MS = 5_000;
@@ -156,6 +95,37 @@ async function makeWorld(context: DistContext, options: AnyInitOptions, making: 
     middleware: middlewareOf(container),
     recorder: recorderOf(container),
   };
+  const early = await earlyRank(options, (text) => noStatus(parts.logger, text));
+  const recorded = early?.status?.record.making(making);
+  try {
+    return await meetAndConnect(context, options, {
+      ...parts,
+      backend,
+      container,
+      boundDevice,
+      limitMs,
+      making,
+      early,
+    });
+  } catch (error) {
+    early?.status?.close();
+    throw error;
+  } finally {
+    recorded?.end();
+  }
+}
+
+async function meetAndConnect(
+  context: DistContext,
+  options: AnyInitOptions,
+  {
+    backend,
+    ...parts
+  }: Omit<WorldPlan, "plugins" | "options" | "terms"> & {
+    readonly backend: string | BackendType;
+  },
+): Promise<World> {
+  const { boundDevice, limitMs, early } = parts;
   // Before the rendezvous, so that a backend that cannot run here does not leave the other ranks waiting.
   const limit = { limitMs, clock: parts.clock, details: { group: "0" } };
   const plugins = await resolveBackends(backend, parts.registry, limit);
@@ -166,22 +136,19 @@ async function makeWorld(context: DistContext, options: AnyInitOptions, making: 
     );
   }
   const backendOptions = await checkBackendOptions(plugins.values(), options.options, limit);
-  const launched = await launchedWorld(plugins.values(), backendOptions, limit);
+  const making = {
+    ...parts.making,
+    rank: early?.rank ?? -1,
+    globalRanks: Array.from({ length: early?.worldSize ?? 0 }, (_, rank) => rank),
+  };
+  const meeting = <T>(meets: () => Promise<T>) => whileMaking(making, early?.status, meets);
+  const launched = await meeting(() => launchedWorld(plugins.values(), backendOptions, limit));
   const deadline = performance.now() + timeoutMs(options.timeout, defaultTimeoutMs.store);
   for (let timeout = options.timeout; ; timeout = Math.max(1, deadline - performance.now())) {
     const terms = timeout === undefined ? options : { ...options, timeout };
-    const met = launched === undefined ? await meet(terms) : await meetLaunched(launched, terms, meet);
+    const met = await meeting(() => (launched === undefined ? meet(terms) : meetLaunched(launched, terms, meet)));
     try {
-      return await connect(context, met, {
-        container,
-        plugins,
-        boundDevice,
-        limitMs,
-        ...parts,
-        options: backendOptions,
-        terms,
-        making,
-      });
+      return await connect(context, met, { ...parts, plugins, options: backendOptions, terms });
     } catch (error) {
       // The other ranks are meeting elsewhere.
       if (!(error instanceof MeetingMissed)) throw error;
@@ -199,6 +166,7 @@ interface WorldPlan
   readonly limitMs: number;
   readonly terms: AnyInitOptions;
   readonly making: Pick<Making, "maker" | "callSite" | "began">;
+  readonly early: EarlyRank | undefined;
 }
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that is no longer possible. */
@@ -220,16 +188,17 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
   // A backend that brings its ranks together by itself must not be called again for the same meeting.
   const byStore = [...plugins.values()].every(({ bootstrap }) => bootstrap === "store");
   let group: ProcessGroup | undefined;
-  let status: OwnStatus | undefined;
+  const early = plan.early?.status;
+  let status = early;
   try {
     for (let follows = false; ; follows = true) {
       const abandoned = new AbortController();
       const incarnation = await joinIncarnation(store.until(abandoned.signal), meeting, limits, follows);
+      const { rank, worldSize } = met;
+      early?.join({ rank, worldSize, job: incarnation.job });
       status ??= await openStatus({
-        rank: met.rank,
-        worldSize: met.worldSize,
-        job: incarnation.job,
-        onFault: (text) => logger.warn(`this rank has no status record: ${text}`),
+        ...{ rank, worldSize, job: incarnation.job },
+        onFault: (text) => noStatus(logger, text),
       });
       const attended = `${meeting.attempt}/${incarnation.number}`;
       const world = `${incarnation.job}/${attended}`;
@@ -254,13 +223,13 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         status,
         onClose: async () => {
           if (group === undefined) return;
-          status?.close();
           if (context.world?.group === group) {
             context.world = undefined;
             if (isOwnProcess(context)) groupRank(undefined);
           }
           const others = [...groups.values()].filter((other) => other !== group);
           const ends = await Promise.allSettled(others.map((other) => other.close()));
+          status?.close();
           throwFirst([...ends, ...(await Promise.allSettled([leave(false)]))]);
         },
       });
@@ -299,50 +268,14 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
     }
   } catch (error) {
     // The original failure says more than what goes wrong afterwards.
-    status?.close();
+    if (early === undefined) status?.close();
     await Promise.allSettled([leave(true)]);
     throw error;
   }
 }
 
-/** The status record of this rank, whose code only a rank of a group needs. */
-async function openStatus(plan: OwnStatusPlan): Promise<OwnStatus | undefined> {
-  const { OwnStatus } = await import("../status/own-status.ts");
-  return OwnStatus.open(plan);
-}
-
-async function meet(options: AnyInitOptions): Promise<Rendezvous> {
-  const url = options.init ?? options.initMethod;
-  const { store, rank, worldSize } = options;
-  const timeout = timeoutMs(options.timeout, defaultTimeoutMs.store);
-  if (store === undefined) {
-    return rendezvous(url ?? "env://", {
-      timeout,
-      ...(options.container && { container: options.container }),
-      ...(rank !== undefined && { rank }),
-      ...(worldSize !== undefined && { worldSize }),
-    });
-  }
-  if (!isStore(store)) {
-    throw new InvalidArgumentError(`initProcessGroup: store must be a Store, got ${describe(store)}`, {
-      argument: "store",
-    });
-  }
-  if (url !== undefined) throw new InvalidArgumentError("Cannot specify both init and store", { argument: "init" });
-  if (worldSize === undefined || !Number.isInteger(worldSize) || worldSize < 1) {
-    throw new InvalidArgumentError(`worldSize must be positive if using store, got ${describeNumber(worldSize)}`, {
-      argument: "worldSize",
-    });
-  }
-  if (rank === undefined || !Number.isInteger(rank) || rank < 0 || rank >= worldSize) {
-    throw new InvalidArgumentError(
-      `rank must be between 0 and ${worldSize - 1} if using store, got ${describeNumber(rank)}`,
-      { argument: "rank" },
-    );
-  }
-  const limited = LimitedStore.of(store);
-  await agreeOnWorldSize(limited, { rank, worldSize }, { timeout });
-  return { store: limited, rank, worldSize };
+function noStatus(logger: Logger, text: string): void {
+  logger.warn(`this rank has no status record: ${text}`);
 }
 
 function notClosed(limitMs: number): DistTimeoutError {
@@ -350,13 +283,6 @@ function notClosed(limitMs: number): DistTimeoutError {
     `leaving the store took longer than ${Math.round(limitMs + CLOSE_LIMIT_MS)} ms: close() of its rendezvous does not return`,
     { code: "STORE_TIMEOUT", op: "close" },
   );
-}
-
-/** Checked by its methods, since it may come from another copy of the package. */
-function isStore(store: unknown): store is Store {
-  if (typeof store !== "object" || store === null) return false;
-  const { get, set, compareSet } = store as Partial<Record<keyof Store, unknown>>;
-  return [get, set, compareSet].every((method) => typeof method === "function");
 }
 
 /**

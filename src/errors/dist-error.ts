@@ -12,6 +12,8 @@ export interface ErrorDetails {
   readonly seq?: number;
   /** Rank (in the group) that raised the error. */
   readonly rank?: number;
+  /** Number of ranks that have come to a rendezvous. */
+  readonly arrived?: number;
   /** Ranks (in the group) that caused it: dead, silent or late ones. */
   readonly peers?: readonly number[];
   /** What two ranks called that should have called the same: this rank first. Ranks are ranks in the group. */

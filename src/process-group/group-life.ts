@@ -16,6 +16,8 @@ export interface LifeEvents {
   onFailing(reason: string, error?: DistError): void;
   /** The ranks have made different calls. At debug level DETAIL the group goes on, as in PyTorch. */
   onDesync(): void;
+  /** Before it waits for its ops and closes, possibly more than once. */
+  onClosing(): void;
   /** Once, when it has been closed. */
   onClose(): Promise<void> | undefined;
 }
@@ -78,6 +80,7 @@ export class GroupLife {
    * @param limitMs How long to wait before the remaining ops are aborted.
    */
   async drain(limitMs: number, works: GroupWorks, dispatcher: OpDispatcher): Promise<void> {
+    this.#events.onClosing();
     // Async, since a user's backend may throw in any of its methods, and the group has to be closed anyway.
     const drained = async () => {
       const busy = works.inFlight > 0 || dispatcher.isBusy || this.#pipelines.some(({ inFlight }) => inFlight > 0);
@@ -140,6 +143,7 @@ export class GroupLife {
   }
 
   async #close(): Promise<void> {
+    this.#events.onClosing();
     const ends = await Promise.allSettled(this.#pipelines.map((pipeline) => pipeline.close()));
     // A backend that fails to close must not keep the rank in a world that no longer exists.
     throwFirst([...ends, ...(await Promise.allSettled([this.#events.onClose()]))]);

@@ -171,6 +171,7 @@ export class ProcessGroup implements AsyncDisposable {
         if (error !== undefined) this.#dump(recorder, "it has failed");
       },
       onDesync: () => this.#dump(recorder, "its ranks have made different calls"),
+      onClosing: () => own?.closing(),
       onClose: () => {
         recorder.removeGroup(recorded);
         own?.close();

@@ -1,7 +1,8 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
 import { TCPStore } from "../store/index.ts";
 import { environmentSecret } from "../store/tcp/store-secret.ts";
 import { defaultTimeoutMs, timeoutMs } from "../time/index.ts";
+import { nameMissing, recordArrived } from "./arrivals.ts";
 import { maxLookMs } from "./disagreement.ts";
 import { isOver, recordConnected, recordFailed, serverOfThisMeeting } from "./meetings.ts";
 import { checkMembership } from "./membership.ts";
@@ -42,7 +43,7 @@ export async function meet(place: MeetingPlace, options: RendezvousOptions): Pro
   const store = place.hostedByLauncher ? await connect() : await serverOfThisMeeting(connect, place, left);
   store.setTimeout(timeout);
   try {
-    await agreeOnWorldSize(store, place, left());
+    await Promise.all([agreeOnWorldSize(store, place, left()), recordArrived(store, place, left())]);
     await join(store, place, left());
   } catch (error) {
     // The others, which may be connected to the store of this rank, must be able to read what they disagree on.
@@ -87,6 +88,9 @@ async function join(
   disagreement.catch(() => {});
   try {
     await Promise.race([store.waitForWorkers(place.worldSize, { ...options, signal }), disagreement]);
+  } catch (error) {
+    if (error instanceof DistTimeoutError) await nameMissing(store, place, error);
+    throw error;
   } finally {
     done.abort();
   }

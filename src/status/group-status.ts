@@ -12,6 +12,7 @@ export class GroupStatus {
   /** Number in the record. */
   readonly number: number;
   #turn = 0;
+  #made = 0;
 
   constructor(record: StatusRecord, number: number, at: number) {
     this.#record = record;
@@ -66,7 +67,21 @@ export class GroupStatus {
     return this.#record.turnOf(work);
   }
 
+  /** A group is being made of this one. Returns its place among those. */
+  make(): number {
+    this.#made++;
+    if (this.#at >= 0) this.#record.set(this.#at + Group.made, this.#made);
+    return this.#made;
+  }
+
+  /** The rank waits for its ops, and closes the group. */
+  closing(): void {
+    this.#record.setClosing(this, true);
+  }
+
   close(): void {
+    this.#record.setClosing(this, false);
+    this.#record.forget(this);
     if (this.#at >= 0) this.#record.set(this.#at + Group.isOpen, 0);
   }
 }

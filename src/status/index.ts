@@ -1,4 +1,4 @@
-export { missingAmong } from "./called-turns.ts";
+export { areAwaited, hasNotMade, mayShareWorld, missingAmong } from "./called-turns.ts";
 export type { GroupStatus } from "./group-status.ts";
 export { withLastingStates } from "./lasting-states.ts";
 export { announceSocket, socketIdentity } from "./left-socket.ts";
@@ -6,7 +6,15 @@ export { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, typ
 export { callCodes } from "./op-codes.ts";
 export { OwnStatus, type OwnStatusPlan } from "./own-status.ts";
 export { type ProcessState, processStart, processState } from "./process-state.ts";
-export type { GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
+export type {
+  GroupClosing,
+  GroupMaking,
+  GroupStanding,
+  OpStatus,
+  RankRecord,
+  RankStatus,
+  RecordedOp,
+} from "./rank-status.ts";
 export type { Maker } from "./record-layout.ts";
 export { parseStatuses, statusesText, writeReported } from "./reported-statuses.ts";
 export {

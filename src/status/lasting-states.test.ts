@@ -14,6 +14,7 @@ function status(pid: number, process: RankStatus["process"]): RankStatus {
       thread: 0,
       program: "",
       process,
+      openedAt: 0,
       exitedAt: undefined,
       groups: [],
     },

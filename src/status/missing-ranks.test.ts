@@ -1,5 +1,6 @@
 import { describe, expect, test } from "bun:test";
-import { missingRanks } from "./missing-ranks.ts";
+import { missingAmong } from "./called-turns.ts";
+import { missingMembers, missingRanks } from "./missing-ranks.ts";
 import type { OpStatus, RankStatus } from "./rank-status.ts";
 
 const at = 1_000_000;
@@ -22,10 +23,20 @@ function status(rank: number, turn: number, terms: Partial<RankStatus> = {}): [n
   return [
     rank,
     {
-      ...{ rank, worldSize: 4, world: 7, host: "a", pid: 100 + rank, thread: 0, program: "", process: "sleeping" },
+      ...{
+        rank,
+        worldSize: 4,
+        world: 7,
+        host: "a",
+        pid: 100 + rank,
+        thread: 0,
+        program: "",
+        process: "sleeping",
+        openedAt: 5,
+      },
       ...{ exitedAt: undefined, inFlight: [], pending: 0, last: undefined, lastFailed: undefined },
       ...{ begun: turn, failed: 0, bytes: 0, at },
-      groups: [{ name: "0", backend: "fake", rank, size: 4, turn }],
+      groups: [{ name: "0", backend: "fake", rank, size: 4, turn, made: 0 }],
       ...terms,
     },
   ];
@@ -150,5 +161,42 @@ describe("the ranks that an op waits for", () => {
     const statuses = new Map(globalRanks.map((rank) => status(rank, 0)));
     const lines = missingRanks({ ...question, globalRanks }, statuses).text.split("\n");
     expect([lines.length, lines.at(-1)]).toEqual([10, "  ranks 9, 10, 11"]);
+  });
+});
+
+describe("the ranks that a new group waits for", () => {
+  const making = { maker: "newGroup", parent: "0", turn: 2, began: at - 2_500, callSite: "train.ts:3:1" } as const;
+  const made = (count: number) => [{ name: "0", backend: "fake", rank: 0, size: 4, turn: 0, made: count }];
+  const inIt = status(0, 0, { making, groups: made(2) });
+  const members = { ...making, rank: 0, globalRanks: [0, 1, 2, 3], peers: [] };
+
+  test("are those that have made fewer groups of the same one, not those that have gone on", () => {
+    const ranks = [inIt, status(1, 0, { groups: made(1) }), status(2, 0, { groups: made(3) })];
+    expect(missingMembers(members, new Map(ranks))).toBe(
+      "it waits for rank 1 (pid 101): in no op, and none had started",
+    );
+    expect([...missingAmong(new Map(ranks).values().toArray(), 1_000)].map(({ rank }) => rank)).toEqual([1]);
+    expect(missingAmong(new Map(ranks).values().toArray(), 3_000).size).toBe(0);
+  });
+
+  test("are those that have no record or no group, for the default group of the same world", () => {
+    const init = {
+      maker: "initProcessGroup",
+      parent: undefined,
+      turn: 0,
+      began: at - 2_500,
+      callSite: undefined,
+    } as const;
+    const early = status(0, 0, { making: init, groups: [], world: 0 });
+    const failed = status(2, 0, { groups: [], closedAt: at - 500 });
+    const ranks = new Map([early, status(1, 0, { making: init, groups: [] }), failed]);
+    expect(missingMembers({ ...members, ...init }, ranks)).toBe(
+      "it waits for\n" +
+        "  rank 2 (pid 102): its initProcessGroup failed 0.5 s ago\n" +
+        "  rank 3, which has no status record here: it is elsewhere, or it has not called initProcessGroup",
+    );
+    expect([...missingAmong([...ranks.values()], 1_000)].map(({ rank }) => rank)).toEqual([2]);
+    const elsewhere = status(2, 0, { groups: [], worldSize: 9 })[1];
+    expect(missingAmong([early[1], elsewhere], 1_000).size).toBe(0);
   });
 });

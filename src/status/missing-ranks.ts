@@ -1,7 +1,6 @@
 import { ranksText } from "../errors/index.ts";
-import { hasNotCalled, turnOn } from "./called-turns.ts";
-import type { RankStatus } from "./rank-status.ts";
-import type { Maker } from "./record-layout.ts";
+import { hasNotCalled, hasNotMade, turnOn } from "./called-turns.ts";
+import type { GroupMaking, RankStatus } from "./rank-status.ts";
 import { isOver } from "./status-folder.ts";
 import { seconds, statusText } from "./where-text.ts";
 
@@ -71,8 +70,7 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
 }
 
 /** A group that is not made in time. Ranks are ranks in it. */
-export interface OverdueGroup {
-  readonly maker: Maker;
+export interface OverdueGroup extends Pick<GroupMaking, "maker" | "parent" | "turn"> {
   /** This rank. */
   readonly rank: number;
   readonly globalRanks: readonly number[];
@@ -80,20 +78,21 @@ export interface OverdueGroup {
   readonly peers: readonly number[];
 }
 
-/** Describes the ranks that a new group waits for, if the backend names them, else those that are not making a group. */
+/**
+ * Describes the ranks that a new group waits for, if the backend names them, else those that have not called what makes
+ * it; those that have no record are among them only if that is all they can have.
+ */
 export function missingMembers(group: OverdueGroup, statuses: ReadonlyMap<number, RankStatus>): string {
-  const { maker, rank: own, globalRanks, peers } = group;
+  const { maker, rank: own, globalRanks, peers, turn } = group;
   const statusOf = (rank: number) => statuses.get(globalRanks[rank] ?? -1);
   const others = globalRanks.map((_, rank) => rank).filter((rank) => rank !== own);
   const line = (rank: number) => rankLine(rank, globalRanks[rank], statusOf(rank), false, `it has not called ${maker}`);
-  if (peers.length > 0)
-    return listText(
-      "it waits for",
-      others.filter((rank) => peers.includes(rank)),
-      line,
-    );
-  const isElsewhere = (rank: number) => statusOf(rank) !== undefined && statusOf(rank)?.making === undefined;
-  return listText("not making a group:", others.filter(isElsewhere), line);
+  const isMissing = (rank: number) => {
+    const status = statusOf(rank);
+    return status === undefined ? turn === 0 : hasNotMade(status, group);
+  };
+  const named = others.filter(peers.length > 0 ? (rank) => peers.includes(rank) : isMissing);
+  return listText("it waits for", named, line);
 }
 
 function rankLine(

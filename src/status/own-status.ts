@@ -2,6 +2,7 @@ import { unlinkSync } from "node:fs";
 import { environmentFlag, environmentText } from "../environment/index.ts";
 import { messageOf } from "../errors/index.ts";
 import { ownFolder } from "../files/index.ts";
+import { mayShareWorld } from "./called-turns.ts";
 import { isJobId } from "./job-id.ts";
 import { withLastingStates } from "./lasting-states.ts";
 import { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
@@ -25,9 +26,10 @@ import { StatusRecord } from "./status-record.ts";
 export interface OwnStatusPlan {
   /** Global rank. */
   readonly rank: number;
+  /** 0 if it is not known yet. */
   readonly worldSize: number;
-  /** Id that all ranks of the job have agreed on. */
-  readonly job: string;
+  /** Id that all ranks of the job have agreed on; undefined if they have not met yet. */
+  readonly job: string | undefined;
   /** Called with the reason if there can be no record. */
   readonly onFault: (text: string) => void;
 }
@@ -44,12 +46,13 @@ let isExitWatched = false;
 export class OwnStatus {
   /**
    * Creates the record of this rank in the folder that the launcher names, else in that of the job. Never throws:
-   * undefined if records are turned off, or cannot be created.
+   * undefined if records are turned off, or cannot be created, or there is neither folder yet.
    */
   static open(plan: OwnStatusPlan): OwnStatus | undefined {
     if (!environmentFlag("C10D_STATUS")) return undefined;
     try {
       const given = environmentText("C10D_STATUS_DIR");
+      if (given === undefined && plan.job === undefined) return undefined;
       return openIn(plan, given);
     } catch (error) {
       plan.onFault(messageOf(error));
@@ -57,15 +60,22 @@ export class OwnStatus {
     }
   }
 
-  /** Global rank. */
-  readonly rank: number;
   readonly record: StatusRecord;
-  readonly #world: number;
+  #rank: number;
+  #worldSize: number;
+  #world: number;
   readonly #folder: string;
   readonly #isLaunched: boolean;
 
-  constructor(rank: number, world: number, record: StatusRecord, folder: string, isLaunched: boolean) {
-    this.rank = rank;
+  constructor(
+    { rank, worldSize }: Pick<OwnStatusPlan, "rank" | "worldSize">,
+    world: number,
+    record: StatusRecord,
+    folder: string,
+    isLaunched: boolean,
+  ) {
+    this.#rank = rank;
+    this.#worldSize = worldSize;
     this.#world = world;
     this.record = record;
     this.#folder = folder;
@@ -78,12 +88,27 @@ export class OwnStatus {
     });
   }
 
+  /** Global rank. */
+  get rank(): number {
+    return this.#rank;
+  }
+
+  /** The rank has met the others. */
+  join({ rank, worldSize, job }: { readonly rank: number; readonly worldSize: number; readonly job: string }): void {
+    if (rank !== this.#rank) closed.get(rank)?.remove();
+    this.#rank = rank;
+    this.#worldSize = worldSize;
+    this.#world = worldNumber(job);
+    this.record.join(rank, worldSize, this.#world);
+  }
+
   /** What the ranks of the world are doing, by global rank: those on this host, and others that the launcher asked for. */
   ranks(): ReadonlyMap<number, RankStatus> {
     const found = new Map<number, RankStatus>();
+    const own = { world: this.#world, worldSize: this.#worldSize };
     // Workers and programs that a rank starts inherit its folder, and may make worlds of their own.
     const all = [...readStatuses(this.#folder), ...readReported(this.#folder)];
-    for (const status of withLastingStates(all.filter(({ world }) => world === this.#world))) {
+    for (const status of withLastingStates(all.filter((each) => mayShareWorld(each, own)))) {
       const known = found.get(status.rank);
       // A rank that was started again may have left its first record.
       if (known === undefined || isOver(known)) found.set(status.rank, status);
@@ -108,14 +133,14 @@ export class OwnStatus {
   close(): void {
     if (!open.delete(this)) return;
     this.record.close();
-    const { rank } = this;
+    const rank = this.#rank;
     closed.get(rank)?.remove();
     if (this.#isLaunched || !removeIfOver(this.#folder)) closed.set(rank, this);
   }
 
   /** Removes the record of a rank that has closed its groups. */
   remove(): void {
-    closed.delete(this.rank);
+    if (closed.get(this.#rank) === this) closed.delete(this.#rank);
     unlinkIfThere(this.record.path);
     if (!this.#isLaunched) removeIfOver(this.#folder);
   }
@@ -131,7 +156,8 @@ export class OwnStatus {
   }
 }
 
-function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string | undefined): OwnStatus | undefined {
+function openIn(plan: OwnStatusPlan, given: string | undefined): OwnStatus | undefined {
+  const { rank, worldSize, job = "", onFault } = plan;
   if (given === undefined && !isJobId(job)) throw new Error(`the id of the job is ${JSON.stringify(job)}`);
   closed.get(rank)?.remove();
   if (given === undefined && rank === 0) sweepJobs();
@@ -142,8 +168,8 @@ function openIn({ rank, worldSize, job, onFault }: OwnStatusPlan, given: string 
       return undefined;
     }
     try {
-      const world = worldNumber(job);
-      return new OwnStatus(rank, world, createRecord(folder, rank, worldSize, world), folder, given !== undefined);
+      const world = job === "" ? 0 : worldNumber(job);
+      return new OwnStatus(plan, world, createRecord(folder, rank, worldSize, world), folder, given !== undefined);
     } catch (error) {
       // The last rank of an earlier meeting has just removed the folder.
       if ((error as NodeJS.ErrnoException).code !== "ENOENT" || given !== undefined || tries === 3) throw error;

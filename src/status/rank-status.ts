@@ -31,22 +31,37 @@ export interface GroupStanding {
   readonly size: number;
   /** How many collectives the rank has called on it. */
   readonly turn: number;
+  /** How many groups the rank has made, or begun to make, of this one. */
+  readonly made: number;
 }
 
 /** A group that a rank is making: it waits for the other members. */
 export interface GroupMaking {
   readonly maker: Maker;
+  /** Name of the group of which it is made; undefined for the default group. */
+  readonly parent: string | undefined;
+  /** Place among the groups that the rank has made of that one, from 1; 0 for the default group. */
+  readonly turn: number;
   /** In milliseconds since the epoch. */
   readonly began: number;
   readonly callSite: string | undefined;
+}
+
+/** A group that a rank is closing. */
+export interface GroupClosing {
+  /** Its name; undefined if that is no longer known. */
+  readonly group: string | undefined;
+  /** In milliseconds since the epoch. */
+  readonly began: number;
 }
 
 /** What a rank is doing. */
 export interface RankStatus {
   /** Global rank. */
   readonly rank: number;
+  /** 0 if it is not known yet. */
   readonly worldSize: number;
-  /** Number of its world, which tells it from others whose records are in the same folder. */
+  /** Number of its world, which tells it from others whose records are in the same folder; 0 in the rendezvous. */
   readonly world: number;
   readonly host: string;
   readonly pid: number;
@@ -56,8 +71,12 @@ export interface RankStatus {
   readonly program: string;
   /** State of its process; undefined if the system does not report it. */
   readonly process: ProcessState | undefined;
+  /** When the record was created: tells it from a later one of the same rank, which makes the default group again. */
+  readonly openedAt: number;
   /** The group that it has been making for longest. */
   readonly making?: GroupMaking | undefined;
+  /** The group that it has been closing for longest. */
+  readonly closing?: GroupClosing | undefined;
   /** When it closed its groups. */
   readonly closedAt?: number | undefined;
   /** When its process exited, if it was not ended by a signal. */

@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0005;
+export const RECORD_LAYOUT = 0xc10d_0006;
 
 /** Words of the header. */
 export const Header = {
@@ -45,6 +45,15 @@ export const Header = {
   makingLength: 20,
   /** Number of the world, from the id that its ranks have agreed on: one folder may have the records of several. */
   world: 21,
+  /** Number of the group of which the group is being made; 0 for the default group. */
+  makingParent: 22,
+  /** Place among the groups that the rank has made of that one, from 1. */
+  makingTurn: 23,
+  /** Number of the group that is being closed; 0 if none is. */
+  closing: 24,
+  closingSince: 25,
+  /** When the record was created. */
+  openedAt: 26,
 } as const;
 
 /** The functions that make groups. */
@@ -52,10 +61,10 @@ export const makers = ["initProcessGroup", "newGroup", "splitGroup"] as const;
 export type Maker = (typeof makers)[number];
 
 /** Text of the header: host, pid namespace and program, a line each. */
-export const HEADER_TEXT = { at: 24, bytes: 64 * 8 } as const;
-export const ERROR_TEXT = { at: 88, bytes: 64 * 8 } as const;
-export const MAKING_TEXT = { at: 152, bytes: 32 * 8 } as const;
-const HEADER_WORDS = 184;
+export const HEADER_TEXT = { at: 28, bytes: 64 * 8 } as const;
+export const ERROR_TEXT = { at: 92, bytes: 64 * 8 } as const;
+export const MAKING_TEXT = { at: 156, bytes: 32 * 8 } as const;
+const HEADER_WORDS = 188;
 
 /** Words of a group. */
 export const Group = {
@@ -69,11 +78,13 @@ export const Group = {
   /** Slot of the newest collective, plus 1. */
   newest: 5,
   textLength: 6,
+  /** How many groups the rank has made, or begun to make, of this one. */
+  made: 7,
 } as const;
 
 const GROUP_WORDS = 32;
 /** Text of a group: its name and its backends, a line each. */
-export const GROUP_TEXT = { at: 7, bytes: (GROUP_WORDS - 7) * 8 } as const;
+export const GROUP_TEXT = { at: 8, bytes: (GROUP_WORDS - 8) * 8 } as const;
 export const GROUPS = 32;
 export const groupAt = (index: number): number => HEADER_WORDS + index * GROUP_WORDS;
 

@@ -17,9 +17,24 @@ const op = {
   ...{ hasFailed: false, callSite: "train.ts:8:3" },
 };
 const status: RankStatus = {
-  ...{ rank: 5, worldSize: 8, world: 7, host: "b", pid: 77, thread: 0, program: "/x/train.ts", process: "stopped" },
+  ...{
+    rank: 5,
+    worldSize: 8,
+    world: 7,
+    host: "b",
+    pid: 77,
+    thread: 0,
+    program: "/x/train.ts",
+    process: "stopped",
+    openedAt: 5,
+  },
   ...{ exitedAt: undefined, pending: 1, last: { ...op, ended: 950 }, lastFailed: undefined, begun: 4, failed: 0 },
-  ...{ bytes: 16, at: 1_000, inFlight: [op], groups: [{ name: "0", backend: "gloo", rank: 5, size: 8, turn: 3 }] },
+  ...{
+    bytes: 16,
+    at: 1_000,
+    inFlight: [op],
+    groups: [{ name: "0", backend: "gloo", rank: 5, size: 8, turn: 3, made: 0 }],
+  },
 };
 
 test("what a host reports arrives as it was, and is left for the ranks of another one", () => {

@@ -1,7 +1,7 @@
 import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { printableProse } from "../errors/index.ts";
-import type { GroupMaking, GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
+import type { GroupClosing, GroupMaking, GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
 import { makers } from "./record-layout.ts";
 
 /** Name of the file with what other hosts report, in the folder of a job. */
@@ -63,7 +63,9 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
     thread: number(value.thread),
     program: text(value.program),
     process: states.find((state) => state === process),
+    openedAt: number(value.openedAt),
     making: isFields(value.making) ? making(value.making) : undefined,
+    closing: isFields(value.closing) ? closing(value.closing) : undefined,
     closedAt: optional(value.closedAt),
     exitedAt: optional(value.exitedAt),
     exitCode: optional(value.exitCode),
@@ -72,7 +74,7 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
     pending: number(value.pending),
     last: isFields(value.last) ? op(value.last) : undefined,
     lastFailed: isFields(value.lastFailed) ? op(value.lastFailed) : undefined,
-    lastError: value.lastError === undefined ? undefined : text(value.lastError),
+    lastError: optionalText(value.lastError),
     begun: number(value.begun),
     failed: number(value.failed),
     bytes: number(value.bytes),
@@ -81,9 +83,17 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
   };
 }
 
-function making({ maker, began, callSite }: Fields): GroupMaking | undefined {
+function making({ maker, parent, turn, began, callSite }: Fields): GroupMaking | undefined {
   const known = makers.find((each) => each === maker);
-  return known && { maker: known, began: number(began), callSite: callSite === undefined ? undefined : text(callSite) };
+  if (known === undefined) return undefined;
+  return {
+    ...{ maker: known, parent: optionalText(parent), turn: number(turn) },
+    ...{ began: number(began), callSite: optionalText(callSite) },
+  };
+}
+
+function closing({ group, began }: Fields): GroupClosing {
+  return { group: optionalText(group), began: number(began) };
 }
 
 const states = ["running", "sleeping", "stopped", "gone"] as const;
@@ -95,6 +105,7 @@ function standing(value: Fields): GroupStanding {
     rank: number(value.rank),
     size: number(value.size),
     turn: number(value.turn),
+    made: number(value.made),
   };
 }
 
@@ -102,14 +113,14 @@ function op(value: Fields): OpStatus {
   return {
     op: text(value.op),
     seq: number(value.seq),
-    group: value.group === undefined ? undefined : text(value.group),
-    backend: value.backend === undefined ? undefined : text(value.backend),
+    group: optionalText(value.group),
+    backend: optionalText(value.backend),
     turn: number(value.turn),
     peer: number(value.peer),
     began: number(value.began),
     ended: optional(value.ended),
     hasFailed: value.hasFailed === true,
-    callSite: value.callSite === undefined ? undefined : text(value.callSite),
+    callSite: optionalText(value.callSite),
   };
 }
 
@@ -127,6 +138,10 @@ function number(value: unknown): number {
 
 function optional(value: unknown): number | undefined {
   return value === undefined ? undefined : number(value);
+}
+
+function optionalText(value: unknown): string | undefined {
+  return value === undefined ? undefined : text(value);
 }
 
 function text(value: unknown): string {

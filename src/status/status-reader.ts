@@ -1,7 +1,15 @@
 import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
 import { opOfCode } from "./op-codes.ts";
 import { pidNamespace, processState } from "./process-state.ts";
-import type { GroupMaking, GroupStanding, OpStatus, RankRecord, RankStatus, RecordedOp } from "./rank-status.ts";
+import type {
+  GroupClosing,
+  GroupMaking,
+  GroupStanding,
+  OpStatus,
+  RankRecord,
+  RankStatus,
+  RecordedOp,
+} from "./rank-status.ts";
 import {
   ERROR_TEXT,
   GROUP_TEXT,
@@ -116,7 +124,9 @@ class Snapshot {
       thread: this.#at(Header.thread),
       program,
       process: namespace === pidNamespace() ? processState(pid, this.#at(Header.processStart)) : undefined,
-      making: this.#making(origin),
+      openedAt: origin + this.#at(Header.openedAt),
+      making: this.#making(origin, groups),
+      closing: this.#closing(origin, groups),
       closedAt: closedAt === 0 ? undefined : origin + closedAt,
       exitedAt: exitedAt === 0 ? undefined : origin + exitedAt,
       exitCode: exitedAt === 0 ? undefined : this.#at(Header.exitCode),
@@ -135,11 +145,28 @@ class Snapshot {
     };
   }
 
-  #making(origin: number): GroupMaking | undefined {
+  #making(origin: number, groups: ReadonlyMap<number, number>): GroupMaking | undefined {
     const maker = makers[this.#at(Header.making) - 1];
     if (maker === undefined) return undefined;
     const callSite = this.#text(Header.makingLength, MAKING_TEXT.at, MAKING_TEXT.bytes) || undefined;
-    return { maker, began: origin + this.#at(Header.makingSince), callSite };
+    return {
+      maker,
+      parent: this.#nameOf(this.#at(Header.makingParent), groups),
+      turn: this.#at(Header.makingTurn),
+      began: origin + this.#at(Header.makingSince),
+      callSite,
+    };
+  }
+
+  #closing(origin: number, groups: ReadonlyMap<number, number>): GroupClosing | undefined {
+    const number = this.#at(Header.closing);
+    if (number === 0) return undefined;
+    return { group: this.#nameOf(number, groups), began: origin + this.#at(Header.closingSince) };
+  }
+
+  #nameOf(group: number, groups: ReadonlyMap<number, number>): string | undefined {
+    const at = groups.get(group);
+    return at === undefined ? undefined : this.#group(at).name;
   }
 
   ops(): RecordedOp[] {
@@ -167,6 +194,7 @@ class Snapshot {
       rank: this.#at(at + Group.rank),
       size: this.#at(at + Group.size),
       turn: this.#at(at + Group.turn),
+      made: this.#at(at + Group.made),
     };
   }
 

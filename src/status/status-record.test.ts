@@ -150,18 +150,42 @@ describe("a record", () => {
   });
 
   test("says which group the rank has been making for longest", () => {
-    const ends = (["newGroup", "splitGroup"] as const).map((maker, i) =>
-      record.making(maker, i * 10, captureCallSite()),
+    const makings = (["newGroup", "splitGroup"] as const).map((maker, i) =>
+      record.making({ maker, began: i * 10, callSite: captureCallSite(), parent: "pair" }),
     );
+    expect(makings.map(({ turn }) => turn)).toEqual([1, 2]);
+    expect(read().groups).toMatchObject([{ name: "pair", made: 2 }]);
     expect(read().making).toEqual({
-      maker: "newGroup",
+      ...{ maker: "newGroup", parent: "pair", turn: 1 },
       began: performance.timeOrigin,
       callSite: expect.stringMatching(/status-record\.test\.ts:\d+:\d+$/),
     });
-    ends[0]?.();
-    expect(read().making).toMatchObject({ maker: "splitGroup", began: performance.timeOrigin + 10 });
-    ends[1]?.();
+    makings[0]?.end();
+    expect(read().making).toMatchObject({ maker: "splitGroup", turn: 2, began: performance.timeOrigin + 10 });
+    makings[1]?.end();
     expect(read().making).toBeUndefined();
+    const { end } = record.making({ maker: "initProcessGroup", began: 0, callSite: captureCallSite() });
+    expect(read().making).toMatchObject({ maker: "initProcessGroup", parent: undefined, turn: 0 });
+    end();
+  });
+
+  test("says which group the rank has been closing for longest", () => {
+    const other = record.group({ name: "1", rank: 0, size: 2, backends: ["fake"] });
+    group.closing();
+    const since = read().closing?.began ?? 0;
+    expect(since).toBeWithin(Date.now() - 5_000, Date.now() + 5_000);
+    other.closing();
+    group.closing();
+    expect(read().closing).toEqual({ group: "pair", began: since });
+    group.close();
+    expect(read().closing).toMatchObject({ group: "1" });
+    other.close();
+    expect(read().closing).toBeUndefined();
+  });
+
+  test("has the rank's place in the world once it has met the others", () => {
+    record.join(3, 8, 77);
+    expect(read()).toMatchObject({ rank: 3, worldSize: 8, world: 77 });
   });
 
   test("says when the rank closed its groups and its process exited, and keeps what it had called", () => {

@@ -4,6 +4,8 @@ import { type CallSite, lineOf } from "../errors/index.ts";
 import { programFile } from "../files/index.ts";
 import { startTimer, type Timer } from "../time/index.ts";
 import { failureOf, hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
+import { endOf } from "./end-of-text.ts";
+import { GroupPhases, type RecordedMaking } from "./group-phases.ts";
 import { GroupStatus } from "./group-status.ts";
 import { LONG_WAIT_MS } from "./long-wait.ts";
 import { ownThread, pidNamespace, processStart } from "./process-state.ts";
@@ -15,9 +17,6 @@ import {
   groupAt,
   HEADER_TEXT,
   Header,
-  MAKING_TEXT,
-  type Maker,
-  makers,
   RECORD_BYTES,
   RECORD_LAYOUT,
   SLOT_TEXT,
@@ -70,8 +69,9 @@ export class StatusRecord {
   /** By slot. */
   readonly #works: (Work<unknown> | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
   readonly #callSites: (CallSite | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
-  /** Groups that are being made, the oldest first. */
-  readonly #makings = new Set<readonly [maker: Maker, began: number, callSite: string]>();
+  readonly #phases = new GroupPhases(this);
+  /** Open groups by name. */
+  readonly #groups = new Map<string, GroupStatus>();
   #groupCount = 0;
   #begun = 0;
   #ended = 0;
@@ -90,15 +90,21 @@ export class StatusRecord {
     words[Header.pid] = process.pid;
     words[Header.processStart] = processStart(process.pid);
     words[Header.thread] = ownThread();
-    words[Header.rank] = rank;
-    words[Header.worldSize] = worldSize;
-    words[Header.world] = world;
+    this.join(rank, worldSize, world);
     words[Header.timeOrigin] = performance.timeOrigin;
+    words[Header.openedAt] = performance.now();
     const about = `${hostname()}\n${pidNamespace()}\n${programFile() ?? ""}`;
-    this.#writeText(Header.textLength, HEADER_TEXT.at, HEADER_TEXT.bytes, about);
+    this.writeText(Header.textLength, HEADER_TEXT.at, HEADER_TEXT.bytes, about);
     // Last: readers ignore a record without it.
     words[Header.layout] = RECORD_LAYOUT;
     records.add(this);
+  }
+
+  /** The rank has met the others. */
+  join(rank: number, worldSize: number, world: number): void {
+    this.#words[Header.rank] = rank;
+    this.#words[Header.worldSize] = worldSize;
+    this.#words[Header.world] = world;
   }
 
   /** Adds a group. When there are too many, the ops of the newest ones are recorded without the name of their group. */
@@ -114,32 +120,29 @@ export class StatusRecord {
       words[at + Group.size] = standing.size;
       words[at + Group.turn] = 0;
       words[at + Group.newest] = 0;
+      words[at + Group.made] = 0;
       const text = `${standing.name}\n${standing.backends.join(" or ")}`;
-      this.#writeText(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes, text);
+      this.writeText(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes, text);
     }
-    return new GroupStatus(this, number, at ?? -1);
+    const group = new GroupStatus(this, number, at ?? -1);
+    this.#groups.set(standing.name, group);
+    return group;
   }
 
-  /** Records that a group is being made, until what is returned is called. @param began On `performance.now()`. */
-  making(maker: Maker, began: number, callSite: CallSite): () => void {
-    const making = [maker, began, lineOf(callSite) ?? ""] as const;
-    this.#makings.add(making);
-    this.#writeMaking();
-    return () => {
-      this.#makings.delete(making);
-      this.#writeMaking();
-    };
+  /** Records that a group is being made, until `end` is called. `turn` is its place among those of its parent. */
+  making(making: RecordedMaking): { readonly turn: number; readonly end: () => void } {
+    const { parent } = making;
+    return this.#phases.make(making, parent === undefined ? undefined : this.#groups.get(parent));
   }
 
-  #writeMaking(): void {
-    const words = this.#words;
-    const [oldest] = this.#makings;
-    words[Header.making] = 0;
-    if (oldest === undefined) return;
-    const [maker, began, callSite] = oldest;
-    words[Header.makingSince] = began;
-    this.#writeText(Header.makingLength, MAKING_TEXT.at, MAKING_TEXT.bytes, callSite);
-    words[Header.making] = makers.indexOf(maker) + 1;
+  /** For {@link GroupStatus}. A group is being closed, from now on or no longer. */
+  setClosing(group: GroupStatus, isClosing: boolean): void {
+    this.#phases.setClosing(group, isClosing);
+  }
+
+  /** For {@link GroupStatus}. */
+  forget(group: GroupStatus): void {
+    for (const [name, each] of this.#groups) if (each === group) this.#groups.delete(name);
   }
 
   /** For {@link GroupStatus}. Records a pending op; returns its slot, -1 if there is no room. */
@@ -189,7 +192,7 @@ export class StatusRecord {
     if (words[at + Slot.seq] === -1) words[at + Slot.seq] = numberOf(work);
     if (hasFailed) {
       this.#publish(slot, work);
-      this.#writeText(Header.errorLength, ERROR_TEXT.at, ERROR_TEXT.bytes, failureOf(work)?.message ?? "");
+      this.writeText(Header.errorLength, ERROR_TEXT.at, ERROR_TEXT.bytes, failureOf(work)?.message ?? "");
     }
     this.#works[slot] = undefined;
     this.#callSites[slot] = undefined;
@@ -230,7 +233,8 @@ export class StatusRecord {
     if (this.#words[at + Slot.textLength] !== 0) return;
     const callSite = this.#callSites[slot];
     const text = callSite && lineOf(callSite);
-    if (text !== undefined) this.#writeText(at + Slot.textLength, at + SLOT_TEXT.at, SLOT_TEXT.bytes, text);
+    if (text !== undefined)
+      this.writeText(at + Slot.textLength, at + SLOT_TEXT.at, SLOT_TEXT.bytes, endOf(text, SLOT_TEXT.bytes));
   }
 
   /** Whether no op is pending. */
@@ -261,7 +265,8 @@ export class StatusRecord {
     this.#service[Symbol.dispose]();
   }
 
-  #writeText(lengthAt: number, at: number, room: number, text: string): void {
+  /** For {@link GroupPhases}. */
+  writeText(lengthAt: number, at: number, room: number, text: string): void {
     const bytes = this.#bytes.subarray(at * 8, at * 8 + room);
     const { written } = encoder.encodeInto(text, bytes);
     this.#words[lengthAt] = written;

@@ -41,10 +41,16 @@ export function statusText(status: RankStatus): string {
   return `${where}; its process exited${code} ${seconds(at - exitedAt)} ago`;
 }
 
-/** Where a rank is that may be making a group: `in newGroup for 3 s, called at train.ts:8; the last op, …`. */
-function openText({ at, making }: RankStatus, now: Whereabouts): string {
-  if (making === undefined) return whereText(now, "ago");
-  const text = `in ${making.maker} for ${seconds(at - making.began)}${site(making)}`;
+/**
+ * Where a rank is that may be making or closing a group: `in newGroup for 3 s, called at train.ts:8; the last op, …`,
+ * `closing group "0" for 3 s; the last op, …`.
+ */
+function openText({ at, making, closing }: RankStatus, now: Whereabouts): string {
+  const parts: string[] = [];
+  if (making !== undefined) parts.push(`in ${making.maker} for ${seconds(at - making.began)}${site(making)}`);
+  if (closing !== undefined) parts.push(`closing ${groupText(closing.group)} for ${seconds(at - closing.began)}`);
+  if (parts.length === 0) return whereText(now, "ago");
+  const text = parts.join(", and ");
   if (now.ops.length > 0) return `${text}, and ${whereText(now, "ago")}`;
   const { last } = now;
   if (last === undefined) return text;
@@ -73,6 +79,10 @@ export function opText({ op, seq, group, backend, peer = -1 }: NamedOp): string 
   const other = peer < 0 ? "" : ` ${op.startsWith("send") ? "to" : "from"} rank ${peer}`;
   const place = group === undefined ? "" : ` on group "${group}"${backend === undefined ? "" : ` (${backend})`}`;
   return `${op}${seq < 0 ? "" : ` #${seq}`}${other}${place}`;
+}
+
+function groupText(group: string | undefined): string {
+  return group === undefined ? "a group" : `group "${group}"`;
 }
 
 export function seconds(ms: number): string {

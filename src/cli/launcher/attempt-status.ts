@@ -33,7 +33,7 @@ export interface StartedRank {
 /** What the ranks of an attempt on this node were doing at one moment. */
 export interface StatusReport {
   readonly ranks: readonly RankStatus[];
-  /** A block of lines; empty if there is no record: no rank has had a process group, or records are turned off. */
+  /** A block of lines; empty if there is no record: no rank has called `initProcessGroup`, or records are turned off. */
   readonly text: string;
 }
 
@@ -44,6 +44,11 @@ export interface AttemptStatusOptions
   readonly logs: LogFolder | undefined;
   readonly onFault: (text: string) => void;
 }
+
+/** What is said of a rank that has no record. */
+const NOT_CALLED = "has not called initProcessGroup";
+/** The same if no rank has one. */
+export const NONE_CALLED = "c10d run: no rank has called initProcessGroup\n";
 
 /** The status records of the ranks of one attempt on this node. They are removed when this is disposed of. */
 export class AttemptStatus implements Disposable {
@@ -102,7 +107,7 @@ export class AttemptStatus implements Disposable {
     const own = started.flatMap(({ rank, pid, exit }) => {
       const found = ofPid(pid);
       const end = exit === undefined ? "" : `${endText(exit)}; `;
-      if (found.length === 0) return [`rank ${rank} (pid ${pid}): ${exit ? endText(exit) : "has no process group"}`];
+      if (found.length === 0) return [`rank ${rank} (pid ${pid}): ${exit ? endText(exit) : NOT_CALLED}`];
       return found.map((status) => lineOf(status, end));
     });
     // Ranks that a program of the job has started, such as a shell or a launcher.

@@ -9,7 +9,7 @@ import { processEnvironment } from "../../environment/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
 import { newSecret } from "../../store/tcp/store-secret.ts";
 import type { Dashboard } from "../dashboard/dashboard.ts";
-import { AttemptStatus, type StatusReport } from "./attempt-status.ts";
+import { AttemptStatus, NONE_CALLED, type StatusReport } from "./attempt-status.ts";
 import { isFailure } from "./exit-code.ts";
 import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
 import type { JobEvents } from "./job-events.ts";
@@ -150,8 +150,7 @@ class Attempt {
   #openStatus(): Effect.Effect<string | undefined, never, Scope.Scope> {
     const { options, nodes, output } = this.job;
     const { command, nnodes, ranksPerNode: ranks } = options;
-    const onQuit = () =>
-      void this.#report(this.#status?.report(this.#ranks), "c10d run: no rank has a process group\n");
+    const onQuit = () => void this.#report(this.#status?.report(this.#ranks), NONE_CALLED);
     const open = () => {
       this.#status = new AttemptStatus({
         ...{ runId: nodes.runId, node: nodes.node, nnodes, attempt: this.number, ranks, command },
@@ -290,10 +289,13 @@ class Attempt {
         logs: this.#logFolder && join(this.#logFolder.base, ...this.#logFolder.below),
         traces: written(this.#tracesFolder),
       });
+      const hasTimedOut = verdict.kind === "timeout";
       dashboard?.report(`${report}${status?.text ?? ""}`);
       yield* Effect.promise(() =>
         Promise.all([
-          output.note(report).then(() => this.#report(status, "")),
+          output
+            .note(report)
+            .then(() => this.#report(status, hasTimedOut && this.#status?.folder !== undefined ? NONE_CALLED : "")),
           events.emit({ event: "failed", attempt: this.number, cause: verdict, stopped, killed }),
         ]),
       ).pipe(Effect.raceFirst(Queue.take(signals)));

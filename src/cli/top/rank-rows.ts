@@ -34,13 +34,13 @@ export function ratesOf(before: RankStatus | undefined, now: RankStatus): Rates 
 export const LONG_MS = 1_000;
 
 export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | undefined): RankRow {
-  const { rank, pid, thread, at, inFlight, pending, last, making } = status;
+  const { rank, pid, thread, at, inFlight, pending, last } = status;
   const [oldest] = inFlight;
-  if (making !== undefined && oldest === undefined) {
-    const waitedMs = at - making.began;
-    const { maker, callSite = "" } = making;
-    const who = ["", String(rank), thread === 0 ? String(pid) : `${pid}/${thread}`, stateOf(status)];
-    return { cells: [...who, maker, seconds(waitedMs), "", "", callSite], isMissing: false, waitedMs };
+  const who = [isMissing ? "!" : "", String(rank), thread === 0 ? String(pid) : `${pid}/${thread}`, stateOf(status)];
+  const [phase] = oldest === undefined && !hasEnded(status) ? phasesOf(status) : [];
+  if (phase !== undefined) {
+    const waitedMs = at - phase.began;
+    return { cells: [...who, phaseText(phase), seconds(waitedMs), "", "", phase.callSite ?? ""], isMissing, waitedMs };
   }
   const shown = oldest ?? last;
   const waitedMs = oldest === undefined ? 0 : at - oldest.began;
@@ -48,10 +48,7 @@ export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | u
     oldest === undefined ? (last?.ended === undefined ? "" : `${seconds(at - last.ended)} ago`) : seconds(waitedMs);
   return {
     cells: [
-      isMissing ? "!" : "",
-      String(rank),
-      thread === 0 ? String(pid) : `${pid}/${thread}`,
-      stateOf(status),
+      ...who,
       oldest === undefined
         ? last === undefined
           ? "none yet"
@@ -67,10 +64,39 @@ export function rankRow(status: RankStatus, isMissing: boolean, rates: Rates | u
   };
 }
 
-/** The row of a rank that has no record: it has not come to initProcessGroup, or has none. */
-export function unknownRow(rank: number): RankRow {
-  const cells = ["", String(rank), "", "not started", "no process group", "", "", "", ""];
-  return { cells, isMissing: false, waitedMs: 0 };
+/** Name of the default group, also before there is one. */
+export const DEFAULT_GROUP = "0";
+
+/** What a rank is in besides ops. */
+export interface RankPhase {
+  readonly name: string;
+  /** The group that is closed, or of which one is made. */
+  readonly group: string | undefined;
+  readonly began: number;
+  readonly callSite: string | undefined;
+}
+
+/** The groups that a rank is making and closing. */
+export function phasesOf({ making, closing }: RankStatus): RankPhase[] {
+  const { maker, parent, began = 0, callSite } = making ?? {};
+  const phases: RankPhase[] = maker === undefined ? [] : [{ name: maker, group: parent, began, callSite }];
+  if (closing !== undefined)
+    phases.push({ name: "close", group: closing.group, began: closing.began, callSite: undefined });
+  return phases;
+}
+
+export function phaseText({ name, group }: RankPhase): string {
+  return group === undefined ? name : `${name} on group "${group}"`;
+}
+
+/** The state of a rank that has no record: it has not called `initProcessGroup`, or is of another kind. */
+export const UNKNOWN_STATE = "not started";
+export const UNKNOWN_OP = "has not called initProcessGroup";
+
+/** The row of such a rank. */
+export function unknownRow(rank: number, isMissing: boolean): RankRow {
+  const cells = [isMissing ? "!" : "", String(rank), "", UNKNOWN_STATE, UNKNOWN_OP, "", "", "", ""];
+  return { cells, isMissing, waitedMs: 0 };
 }
 
 function nameOf({ op, seq, group, peer }: OpStatus): string {
@@ -85,13 +111,20 @@ export function shortOp(text: string): string {
 const more = (pending: number): string => (pending > 1 ? `, ${pending - 1} more` : "");
 
 /** What the process of a rank does, in a word or two. */
-export function stateOf({ process, closedAt, exitedAt, pending, making }: RankStatus): string {
-  if (process === "gone" || exitedAt !== undefined) return "ended";
+export function stateOf(status: RankStatus): string {
+  const { process, closedAt, pending, making, closing } = status;
+  if (hasEnded(status)) return "ended";
   if (closedAt !== undefined) return "closed";
   if (process === "stopped") return "stopped";
   if (pending > 0) return "in op";
   if (making !== undefined) return "connecting";
+  if (closing !== undefined) return "closing";
   return process === "running" ? "running" : "idle";
+}
+
+/** Whether the process of a rank has ended. */
+export function hasEnded({ process, exitedAt }: RankStatus): boolean {
+  return process === "gone" || exitedAt !== undefined;
 }
 
 export function countText(perSecond: number): string {

@@ -1,5 +1,5 @@
 import { printable } from "../../errors/index.ts";
-import { missingAmong, type RankStatus } from "../../status/index.ts";
+import { areAwaited, missingAmong, type RankStatus } from "../../status/index.ts";
 import { paragraph } from "../../trace/index.ts";
 import { fittedTable } from "./fitted-table.ts";
 import { LONG_MS, type RankRow, type Rates, rankRow, unknownRow } from "./rank-rows.ts";
@@ -39,7 +39,8 @@ export function topTable(
     rank: status.rank,
     row: rankRow(status, missing.has(status), view.ratesOf(status)),
   }));
-  const unknown = job.unknown.map((rank) => ({ rank, row: unknownRow(rank) }));
+  const isAwaited = areAwaited(job.ranks, LONG_MS);
+  const unknown = job.unknown.map((rank) => ({ rank, row: unknownRow(rank, isAwaited) }));
   const rows = [...known, ...unknown].sort((a, b) => a.rank - b.rank).map(({ row }) => row);
   const paint: Paint = (how, text) => (colours ? style[how](text) : text);
   const lines = (how: keyof typeof style, text: string) =>
@@ -47,16 +48,16 @@ export function topTable(
       .split("\n")
       .map((line) => paint(how, line));
   const head = lines("bold", `c10d top: job ${jobLine(job)}`);
-  if (missing.size > 0) {
-    const has = missing.size === 1 ? "has" : "have";
-    const text = `${missing.size} of ${job.ranks.length} ranks here ${has} not called the collective that others wait in (!)`;
+  const late = rows.filter(({ isMissing }) => isMissing).length;
+  if (late > 0) {
+    const text = `${late} of ${rows.length} ranks here ${late === 1 ? "has" : "have"} not called what others wait in (!)`;
     head.push(...lines("red", text));
   }
   if (others.length > 0) {
     const names = others.map(({ id, program }) => `${id} (${program})`).join(", ");
     head.push(...lines("dim", `also running: ${names}`));
   }
-  if (rows.length === 0) return { head: [...head, "no rank has a process group"], body: [] };
+  if (rows.length === 0) return { head: [...head, "no rank has called initProcessGroup"], body: [] };
   const [names = "", ...body] = fittedTable(
     rows.map(({ cells }) => cells.map(printable)),
     width,

@@ -9,7 +9,7 @@ import { currentContext, type World } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { checksForNan } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
-import { whileMaking } from "./while-making.ts";
+import { type Making, whileMaking } from "./while-making.ts";
 
 /** Options of {@link newGroup}. */
 export interface NewGroupOptions<Name extends string = string> {
@@ -64,7 +64,10 @@ export async function newGroup<const Name extends string = string>(
   const backendOptions = await derivedOptions(world.group, plugins.values(), options.options, limit);
   const { rank: globalRank } = world.group;
   const rank = members.indexOf(globalRank);
-  const making = { maker: "newGroup", callSite, began, rank, globalRanks: members } as const;
+  const making: Making = {
+    ...{ maker: "newGroup", parent: world.group.name, callSite, began },
+    ...{ rank, globalRanks: members },
+  };
   return whileMaking(making, world.status, async () => {
     const agreed = await agreedMembers(world, {
       group: name,

@@ -8,7 +8,7 @@ import { currentContext } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
 import { checksForNan } from "./make-group.ts";
 import { nanOption } from "./nan-option.ts";
-import { whileMaking } from "./while-making.ts";
+import { type Making, whileMaking } from "./while-making.ts";
 
 /** Options of {@link splitGroup}. */
 export interface SplitGroupOptions {
@@ -75,12 +75,11 @@ export async function splitGroup(
   const split = `${parent.name}:split:${count}`;
   const lists = parts.map((part) => [...part].sort((a, b) => a - b)).sort(([a = 0], [b = 0]) => a - b);
   const members = lists.find((part) => part.includes(parent.rank));
-  const making = {
-    maker: "splitGroup",
-    ...{ callSite, began },
+  const making: Making = {
+    ...{ maker: "splitGroup", parent: parent.name, callSite, began },
     rank: members?.indexOf(parent.rank) ?? -1,
     globalRanks: (members ?? []).map((rank) => parent.globalRanks[rank] ?? -1),
-  } as const;
+  };
   return whileMaking(making, world.status, async () => {
     const agreed = await agreedMembers(world, {
       group: split,

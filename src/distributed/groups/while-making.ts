@@ -4,6 +4,8 @@ import type { Maker, OwnStatus } from "../../status/index.ts";
 /** A group that is being made. */
 export interface Making {
   readonly maker: Maker;
+  /** Name of the group of which it is made; undefined for the default group. */
+  readonly parent?: string;
   readonly callSite: CallSite;
   /** When it was called, on the clock of `performance.now()`. */
   readonly began: number;
@@ -21,25 +23,24 @@ export async function whileMaking<T>(
   status: OwnStatus | undefined,
   make: () => Promise<T>,
 ): Promise<T> {
-  const { maker, began, callSite } = making;
-  const end = status?.record.making(maker, began, callSite);
+  const recorded = status?.record.making(making);
   try {
     return await make();
   } catch (error) {
-    if (error instanceof DistTimeoutError) explain(error, making, status);
+    if (error instanceof DistTimeoutError) explain(error, making, status, recorded?.turn ?? 0);
     throw error;
   } finally {
-    end?.();
+    recorded?.end();
   }
 }
 
-function explain(error: DistTimeoutError, making: Making, status: OwnStatus | undefined): void {
-  const { maker, callSite, rank, globalRanks } = making;
+function explain(error: DistTimeoutError, making: Making, status: OwnStatus | undefined, turn: number): void {
+  const { maker, parent, callSite, rank, globalRanks } = making;
   const line = lineOf(callSite);
   if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
   addCallSite(error, callSite);
   if (status === undefined) return;
   const { peers = [] } = error.details;
-  const text = status.missingMembers({ maker, rank, globalRanks, peers });
+  const text = status.missingMembers({ maker, parent, turn, rank, globalRanks, peers });
   if (text !== "") addToError(error, text);
 }

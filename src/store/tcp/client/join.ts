@@ -36,6 +36,6 @@ function tooFew(
   return new DistTimeoutError(
     `Timed out after ${Number((limitMs / 1000).toFixed(1))} seconds waiting for clients. ${joined}/${worldSize} clients joined. ` +
       `Check that all ranks were started, with ${hostPort(host, port)} as their store.`,
-    { code: "CONNECT_TIMEOUT", op: "connect", timeoutMs: limitMs, host, port, cause },
+    { code: "CONNECT_TIMEOUT", op: "connect", timeoutMs: limitMs, host, port, arrived: joined, cause },
   );
 }

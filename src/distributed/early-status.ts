@@ -1,0 +1,53 @@
+import { environmentText } from "../environment/index.ts";
+import { launcherVariables } from "../rendezvous/index.ts";
+import type { OwnStatus, OwnStatusPlan } from "../status/index.ts";
+
+/** The options of `initProcessGroup` that say which rank this is. */
+interface PlaceOptions {
+  readonly init?: string;
+  readonly initMethod?: string;
+  readonly rank?: number;
+  readonly worldSize?: number;
+}
+
+/** A rank before the rendezvous. */
+export interface EarlyRank {
+  readonly rank: number;
+  /** 0 if it is not known yet. */
+  readonly worldSize: number;
+  /** Its record, if a launcher reads it. */
+  readonly status: OwnStatus | undefined;
+}
+
+/**
+ * What is known of this rank before it has met the others, so that a rendezvous that hangs can be seen; undefined if its
+ * rank is not known.
+ */
+export async function earlyRank(
+  options: PlaceOptions,
+  onFault: (text: string) => void,
+): Promise<EarlyRank | undefined> {
+  const query = URL.parse(options.init ?? options.initMethod ?? "")?.searchParams;
+  const names = launcherVariables();
+  const rank = count(options.rank ?? query?.get("rank") ?? environmentText(names.rank));
+  if (rank === undefined) return undefined;
+  const worldSize = count(options.worldSize ?? query?.get("world_size") ?? environmentText(names.worldSize)) ?? 0;
+  const isLaunched = environmentText("C10D_STATUS_DIR") !== undefined;
+  return {
+    rank,
+    worldSize,
+    status: isLaunched ? await openStatus({ rank, worldSize, job: undefined, onFault }) : undefined,
+  };
+}
+
+/** A text may be anything: the rendezvous says what is wrong with it. */
+function count(value: number | string | undefined): number | undefined {
+  const number = typeof value === "string" && /^\d+$/.test(value) ? Number(value) : value;
+  return typeof number === "number" && Number.isSafeInteger(number) && number >= 0 ? number : undefined;
+}
+
+/** The status record of this rank, whose code only a rank of a group needs. */
+export async function openStatus(plan: OwnStatusPlan): Promise<OwnStatus | undefined> {
+  const { OwnStatus } = await import("../status/own-status.ts");
+  return OwnStatus.open(plan);
+}

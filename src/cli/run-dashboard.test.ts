@@ -72,7 +72,8 @@ describeGloo("the dashboard of one of two nodes", () => {
     const { promise, resolve, reject } = Promise.withResolvers<Snapshot>();
     socket.onmessage = ({ data }) => {
       const snapshot = JSON.parse(String(data)) as Snapshot;
-      if (snapshot.problems.some(({ ranks }) => ranks.includes(3))) resolve(snapshot);
+      const isLong = snapshot.ranks.every(({ tone }) => tone !== "calm");
+      if (isLong && snapshot.problems.some(({ ranks }) => ranks.includes(3))) resolve(snapshot);
     };
     socket.onclose = () => reject(new Error(`rank 3 was not named; ${first.stderr}${second.stderr}`));
     const { ranks, problems, job } = await promise;
@@ -279,6 +280,18 @@ describeGloo("the dashboard's page", () => {
       await using _lost = lost.run;
       await browser.go(lost.url);
       await browser.until(`document.querySelectorAll("#ranks tbody tr").length === 3`);
+      lost.run.signal("SIGSTOP");
+      await browser.until(`document.querySelector("#verdict").innerText.includes("sent nothing for five seconds")`);
+      lost.run.signal("SIGCONT");
+      await browser.until(`document.querySelector("#verdict").innerText.includes("No problem has been seen")`);
+      const pages = Array.from({ length: 7 }, () => new WebSocket(`${lost.url.replace("http", "ws")}events`));
+      await Promise.all(pages.map((page) => new Promise((resolve) => page.addEventListener("open", resolve))));
+      await using other = await Browser.open();
+      await other.go(lost.url);
+      await other.until(`document.querySelector("#verdict").innerText.includes("Too many pages of this job are open")`);
+      pages[0]?.close();
+      await other.until(`document.querySelector("#verdict").innerText.includes("No problem has been seen")`);
+      for (const page of pages) page.close();
       lost.run.signal("SIGKILL");
       await browser.until(`document.querySelector("#verdict").innerText.includes("The launcher does not answer")`);
     });

@@ -102,7 +102,7 @@ describe("the end", () => {
     await dashboard.end(124);
     await closed;
     expect(snapshots.at(-1)).toMatchObject({
-      end: { exitCode: 124, report: "the job timed out" },
+      ...{ report: "the job timed out", end: { exitCode: 124 } },
       problems: [{ title: 'Rank 1 has not called allReduce #2 on group "0" (fake)' }],
       ranks: [{ rank: 0 }, { rank: 1 }],
     });

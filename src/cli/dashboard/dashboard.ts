@@ -39,7 +39,6 @@ export class Dashboard {
   readonly #faults = new Set<string>();
   #monitor: JobMonitor | undefined;
   #attempt: DashboardAttempt | undefined;
-  #report = "";
   #viewers = 0;
   #timer: Timer | undefined;
   #askedAt = Number.NEGATIVE_INFINITY;
@@ -96,9 +95,9 @@ export class Dashboard {
     });
   }
 
-  /** Adds to what is said of the end. */
+  /** Adds to what is said of the attempts that have failed. */
   report(text: string): void {
-    this.#report += text;
+    this.#monitor?.report(text);
   }
 
   /** Shows the end of the job to those who have the page open, and closes. Takes 300 ms at most. */
@@ -106,7 +105,7 @@ export class Dashboard {
     this.#isClosed = true;
     this.#timer?.[Symbol.dispose]();
     this.#try(() => {
-      this.#monitor?.end({ exitCode, report: this.#report.trim() });
+      this.#monitor?.end(exitCode);
       this.#server.send();
     });
     await this.#server.close(LEAVE_MS);

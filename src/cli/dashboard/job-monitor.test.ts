@@ -30,7 +30,7 @@ test("ranks are shown from their start, with rates once there is a second of the
   const { look } = watched(() => records);
   expect(look()).toMatchObject({
     job: { program: "train.ts", id: "j", worldSize: 3, opsPerSecond: "" },
-    ranks: [0, 1, 2].map((rank) => ({ rank, state: "no process group", tone: "calm" })),
+    ranks: [0, 1, 2].map((rank) => ({ rank, state: "not started", tone: "calm" })),
     ...{ problems: [], ops: [], end: undefined },
   });
   records = [0, 1, 2].map((rank) => record(rank, 1, [over("barrier", 1)], { begun: 1 }));
@@ -57,7 +57,7 @@ test("a record that is gone is shown as it was last seen, until the job is resta
     { rank: 2, state: "exited with code 0", tone: "ended" },
   ]);
   monitor.watch({ attempt: 1, records: () => [], started: () => started });
-  expect(look()).toMatchObject({ job: { attempt: 1 }, ranks: [{ state: "no process group" }, {}, {}], problems: [] });
+  expect(look()).toMatchObject({ job: { attempt: 1 }, ranks: [{ state: "not started" }, {}, {}], problems: [] });
 });
 
 test("what follows from the end of an attempt is no problem", () => {
@@ -70,11 +70,14 @@ test("what follows from the end of an attempt is no problem", () => {
   look();
   monitor.freeze();
   ranks = [exit(0, 143), exit(1, 143), exit(2, 143)];
-  monitor.end({ exitCode: 124, report: "it timed out" });
-  const { problems, ranks: shown, end } = look();
+  monitor.report("it timed out\n");
+  monitor.end(124);
+  const { problems, ranks: shown, report, end } = look();
   expect(problems.map(({ title }) => title)).toEqual(['Rank 1 has not called allReduce #2 on group "0" (fake)']);
   expect(shown.map(({ state }) => state)).toEqual(Array.from({ length: 3 }, () => "exited with code 143"));
-  expect(end).toEqual({ exitCode: 124, report: "it timed out" });
+  // Only rank 1 is to blame, although the launcher has ended all.
+  expect(shown.map(({ tone }) => tone)).toEqual(["ended", "late", "ended"]);
+  expect([report, end]).toEqual(["it timed out", { exitCode: 124 }]);
 });
 
 test("what another node reports is shown by the clock of this one", () => {

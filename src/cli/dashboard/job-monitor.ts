@@ -1,5 +1,5 @@
 import { basename } from "node:path";
-import { missingAmong, type RankRecord, type RankStatus } from "../../status/index.ts";
+import { areAwaited, missingAmong, type RankRecord, type RankStatus } from "../../status/index.ts";
 import type { StartedRank } from "../launcher/attempt-status.ts";
 import { bytesText, countText, LONG_MS, type Rates, ratesOf } from "../top/rank-rows.ts";
 import { OpLog, type Reader } from "./op-log.ts";
@@ -45,11 +45,16 @@ export class JobMonitor {
   #attempt: WatchedAttempt | undefined;
   /** The last record of each rank of the attempt, also when it has been removed. */
   #records = new Map<string, RankRecord>();
+  /** What the log has of each of them. */
+  readonly #logged = new Map<string, string>();
   #others: readonly RankRecord[] = [];
   #paces = new Map<string, Pace>();
   #seen = nothing;
   #at = Date.now();
   #problems: readonly ProblemView[] | undefined;
+  /** Processes that had ended when the attempt was. */
+  #endedBefore: ReadonlySet<number> = new Set();
+  #report = "";
   #end: EndView | undefined;
 
   constructor(job: WatchedJobInfo) {
@@ -59,6 +64,8 @@ export class JobMonitor {
   /** Follows another attempt from now on. */
   watch(attempt: WatchedAttempt): void {
     this.#attempt = attempt;
+    this.#log.forget(this.#logged.values(), this.#at);
+    this.#logged.clear();
     this.#records = new Map();
     this.#paces = new Map();
     this.#others = [];
@@ -79,7 +86,12 @@ export class JobMonitor {
     const records = [...this.#records.values(), ...this.#others].sort((a, b) => a.rank - b.rank || a.thread - b.thread);
     for (const record of records) {
       const key = keyOf(record);
-      this.#log.add(`${attempt.attempt} ${key}`, record);
+      const logged = `${attempt.attempt} ${key} ${record.openedAt}`;
+      const before = this.#logged.get(key);
+      // The rank has closed its groups and makes others.
+      if (before !== undefined && before !== logged) this.#log.forget([before], this.#at);
+      this.#logged.set(key, logged);
+      this.#log.add(logged, record);
       this.#pace(key, record);
     }
     const started = attempt.started();
@@ -93,38 +105,50 @@ export class JobMonitor {
   freeze(): void {
     this.look();
     this.#problems = this.#seen.problems;
+    const started = this.#attempt?.started() ?? [];
+    this.#endedBefore = new Set(started.flatMap(({ pid, exit }) => (exit === undefined ? [] : [pid])));
+  }
+
+  /** Adds to what the launcher says of the attempts that have failed. */
+  report(text: string): void {
+    this.#report += text;
   }
 
   /** The job has ended. */
-  end(end: EndView): void {
-    this.#end = end;
+  end(exitCode: number): void {
+    this.#end = { exitCode };
   }
 
   /** The state at the last look, with the changes of ops that the reader has not got. */
   snapshotFor(reader: Reader): Snapshot {
-    const ops = this.#log.readBy(reader);
+    const { ops, hasGap } = this.#log.readBy(reader);
     return {
       at: this.#at,
       job: this.#jobView(),
       ...this.#seen,
-      ops,
+      ...{ ops, hasGap },
       unseen: this.#log.unseen + reader.omitted,
+      report: this.#report.trim(),
       end: this.#end,
     };
   }
 
   #ranks(records: readonly RankRecord[], started: readonly StartedRank[]): RankView[] {
     const missing = missingAmong(records, LONG_MS);
+    const isAwaited = areAwaited(records, LONG_MS);
+    const isStopped = (pid: number) => this.#problems !== undefined && !this.#endedBefore.has(pid);
     const exitOf = (pid: number) => started.find((rank) => rank.pid === pid)?.exit;
     const views = records.map((record) =>
       rankView(keyOf(record), record, {
         isMissing: missing.has(record),
+        isStopped: record.reportedAt === undefined && isStopped(record.pid),
         rates: this.#paces.get(keyOf(record))?.rates,
         exit: record.reportedAt === undefined ? exitOf(record.pid) : undefined,
       }),
     );
     const isUnknown = ({ pid }: StartedRank) => records.every((record) => record.pid !== pid);
-    return [...views, ...started.filter(isUnknown).map(unknownRank)].sort((a, b) => a.rank - b.rank);
+    const unknown = started.filter(isUnknown).map((rank) => unknownRank(rank, isAwaited, isStopped(rank.pid)));
+    return [...views, ...unknown].sort((a, b) => a.rank - b.rank);
   }
 
   #pace(key: string, record: RankRecord): void {

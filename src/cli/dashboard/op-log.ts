@@ -1,4 +1,5 @@
 import { opText, type RankRecord, type RecordedOp } from "../../status/index.ts";
+import { DEFAULT_GROUP, hasEnded, phasesOf, phaseText } from "../top/rank-rows.ts";
 import type { OpView } from "./page/snapshot.ts";
 
 /** Maximum number of changes that are kept for pages that connect later. */
@@ -14,13 +15,30 @@ export interface Reader {
   omitted: number;
 }
 
+/** What a reader gets. */
+export interface LogPart {
+  readonly ops: readonly OpView[];
+  /** Whether changes before these are missing. `ops` begins with all ops that were pending before it, then. */
+  readonly hasGap: boolean;
+}
+
+/** What was seen of a record at a look. */
+interface Look {
+  readonly at: number;
+  readonly ops: ReadonlyMap<number, RecordedOp>;
+}
+
 /** What happened to the ops of all ranks, as far as the looks at their records have shown it. */
 export class OpLog {
   readonly #changes: OpView[] = [];
   /** Number of changes that are no longer kept. */
   #dropped = 0;
-  /** The ops of the last look, by record and number. */
-  readonly #seen = new Map<string, Map<number, RecordedOp>>();
+  /** The last look at each record. */
+  readonly #seen = new Map<string, Look>();
+  /** What each rank was making or closing at the last look, by record and id. */
+  readonly #phases = new Map<string, ReadonlyMap<string, OpView>>();
+  /** Ops that are pending, by id. */
+  readonly #pending = new Map<string, OpView>();
   readonly #newest = new Map<string, number>();
   #unseen = 0;
 
@@ -35,20 +53,49 @@ export class OpLog {
   }
 
   /** Adds what has changed in the record of a rank. `key` tells it from that of another process. */
-  add(key: string, { rank, ops, reportedAt }: Pick<RankRecord, "rank" | "ops" | "reportedAt">): void {
+  add(key: string, record: RankRecord): void {
+    const { rank, reportedAt, at } = record;
+    const isOver = hasEnded(record);
     const before = this.#seen.get(key);
+    const { ops } = record;
+    this.#addPhases(key, record, isOver);
     const last = ops.at(-1)?.number ?? 0;
     // What was called before the first look is not counted.
     const newest = this.#newest.get(key) ?? last;
-    for (const op of ops) {
-      const known = before?.get(op.number);
-      if (known !== undefined && !hasChanged(known, op)) continue;
-      this.#changes.push(viewOf(key, rank, op));
+    const now = new Map(ops.map((op) => [op.number, op]));
+    for (const op of before?.ops.values() ?? []) {
+      // Its place in the record was taken by another one: it was pending at the last look, when it ended is not known.
+      if (op.ended === undefined && !now.has(op.number)) this.#push(viewOf(key, rank, { ...op, ended: before?.at }));
     }
+    for (const op of ops) {
+      const known = before?.ops.get(op.number);
+      if (known === undefined || hasChanged(known, op)) this.#push(viewOf(key, rank, op));
+    }
+    if (isOver) this.#cut(key, at);
     const fresh = ops.filter(({ number }) => number > newest);
     if (reportedAt === undefined) this.#unseen += Math.max(0, last - newest - fresh.length);
     this.#newest.set(key, Math.max(newest, last));
-    this.#seen.set(key, new Map(ops.map((op) => [op.number, op])));
+    this.#seen.set(key, { at, ops: now });
+  }
+
+  /** Records are not read any more: what was pending in them has ended. */
+  forget(keys: Iterable<string>, at: number): void {
+    for (const key of [...keys]) {
+      this.#cut(key, at);
+      for (const map of [this.#seen, this.#phases, this.#newest]) map.delete(key);
+    }
+  }
+
+  /** What is pending in a record ends with its process. */
+  #cut(key: string, at: number): void {
+    for (const [id, view] of [...this.#pending])
+      if (id.startsWith(`${key} `)) this.#push({ ...view, ended: at, wasCut: true });
+  }
+
+  #push(view: OpView): void {
+    if (view.ended === undefined) this.#pending.set(view.id, view);
+    else this.#pending.delete(view.id);
+    this.#changes.push(view);
     const excess = this.#changes.length - MAX_KEPT;
     // Not at each call: the rest of the array moves.
     if (excess < MAX_KEPT / 10) return;
@@ -56,13 +103,35 @@ export class OpLog {
     this.#dropped += excess;
   }
 
+  #addPhases(key: string, record: RankRecord, isOver: boolean): void {
+    const { rank, at } = record;
+    const before = this.#phases.get(key) ?? new Map<string, OpView>();
+    const phases = isOver ? [] : phasesOf(record);
+    const now = new Map(
+      phases.map((phase) => {
+        const { name, group = DEFAULT_GROUP, began, callSite } = phase;
+        const id = `${key} ${name} ${began}`;
+        const view = { ...{ id, rank, group, op: name, text: phaseText(phase) }, ...{ began, callSite } };
+        return [id, { ...view, ended: undefined, hasFailed: false, wasCut: false }] as const;
+      }),
+    );
+    for (const [id, view] of now) if (!before.has(id)) this.#push(view);
+    for (const [id, view] of before) if (!now.has(id)) this.#push({ ...view, ended: at, wasCut: isOver });
+    this.#phases.set(key, now);
+  }
+
   /** The changes that the reader has not got, the newest if they are too many. */
-  readBy(reader: Reader): readonly OpView[] {
-    const first = Math.max(reader.cursor, this.#dropped, this.end - MAX_SENT);
+  readBy(reader: Reader): LogPart {
+    const { cursor } = reader;
+    const first = Math.max(cursor, this.#dropped, this.end - MAX_SENT);
     // What was before it came is not missed.
-    if (reader.cursor > 0) reader.omitted += first - reader.cursor;
+    if (cursor > 0) reader.omitted += first - cursor;
     reader.cursor = this.end;
-    return this.#changes.slice(first - this.#dropped);
+    const changes = this.#changes.slice(first - this.#dropped);
+    if (first === cursor) return { ops: changes, hasGap: false };
+    const changed = new Set(changes.map(({ id }) => id));
+    const older = [...this.#pending.values()].filter(({ id }) => !changed.has(id));
+    return { ops: [...older, ...changes], hasGap: true };
   }
 }
 
@@ -74,6 +143,6 @@ function viewOf(key: string, rank: number, op: RecordedOp): OpView {
   const { group, began, ended, hasFailed, callSite } = op;
   return {
     ...{ id: `${key} ${op.number}`, rank, group: group ?? "", op: op.op, text: opText(op) },
-    ...{ began, ended, hasFailed, callSite },
+    ...{ began, ended, hasFailed, wasCut: false, callSite },
   };
 }

@@ -2,7 +2,7 @@ import { describe, expect, test } from "bun:test";
 import { kindLooks } from "./page/op-kinds.ts";
 import { pageFiles } from "./page-files.ts";
 
-const style = (await pageFiles()).get("style.css")?.body ?? "";
+const style = (await pageFiles()).get("colours.css")?.body ?? "";
 const [light = "", dark = ""] = Array.from(style.matchAll(/:root \{([^}]*)\}/g), ([, body]) => body);
 
 function colours(text: string): ReadonlyMap<string, string> {

@@ -9,11 +9,21 @@ export interface PageFile {
 const folder = join(import.meta.dir, "page");
 const types = { html: "text/html", css: "text/css", svg: "image/svg+xml", ts: "text/javascript" } as const;
 const names = [
-  ...["index.html", "style.css", "icon.svg"],
-  ...["connection", "element", "main", "op-kinds", "op-lanes", "problem-list", "rank-table", "shortcuts", "tabs"].map(
-    (name) => `${name}.ts`,
-  ),
-  ...["time-window", "timeline", "timeline-drawing"].map((name) => `${name}.ts`),
+  ...["index.html", "icon.svg"],
+  ...["colours", "style", "header", "ranks", "timeline", "problems"].map((name) => `${name}.css`),
+  ...[
+    "connection",
+    "details-text",
+    "element",
+    "legend",
+    "main",
+    "op-kinds",
+    "op-lanes",
+    "palette",
+    "problem-list",
+    "rank-table",
+  ].map((name) => `${name}.ts`),
+  ...["shortcuts", "tabs", "time-window", "timeline", "timeline-drawing", "timeline-input"].map((name) => `${name}.ts`),
 ];
 
 /** Reads the page from the package, once; browsers get its TypeScript as JavaScript. By path; the page itself is "". */

@@ -106,6 +106,6 @@ test("a rank that has ended badly is named with what it was doing", () => {
   const problems = problemsOf([record(1, 1, [op("barrier", 1)], { process: "gone" })], started);
   expect(problems.map(({ title, detail }) => [title, detail])).toEqual([
     ["Rank 1 ended by SIGKILL", 'rank 1 (pid 101): ended by SIGKILL; in barrier #1 on group "0" (fake) for 3 s'],
-    ["Rank 2 exited with code 3", "rank 2 (pid 102) had no process group"],
+    ["Rank 2 exited with code 3", "rank 2 (pid 102) had not called initProcessGroup"],
   ]);
 });

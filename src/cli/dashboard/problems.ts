@@ -3,10 +3,10 @@ import { missingRanks, type OpStatus, opText, type RankRecord, type RecordedOp, 
 import { endText, lineOf, type StartedRank } from "../launcher/attempt-status.ts";
 import { isFailure } from "../launcher/exit-code.ts";
 import { LONG_MS } from "../top/rank-rows.ts";
+import { closingsAmong, makingsAmong } from "./group-problems.ts";
 import type { ProblemView } from "./page/snapshot.ts";
+import { capital, SLOW_MS, type Wait, waitingText } from "./waiting-text.ts";
 
-/** From then on an op is conspicuous in which all ranks are. */
-const SLOW_MS = 5_000;
 /** How many problems are reported; the rest follows from them. */
 const MAX_PROBLEMS = 50;
 
@@ -26,7 +26,9 @@ export function problemsOf(records: readonly RankRecord[], started: readonly Sta
     ...desyncs,
     ...endsOf(started, records),
     ...failuresAmong(calls, records),
+    ...makingsAmong(records, started),
     ...waitsAmong(calls.filter(isOther), records),
+    ...closingsAmong(records),
   ].slice(0, MAX_PROBLEMS);
 }
 
@@ -72,7 +74,7 @@ function endsOf(started: readonly StartedRank[], records: readonly RankRecord[])
       {
         ...{ id: `ended ${pid}`, kind: "ended", group: undefined, ranks: [rank] },
         title: `Rank ${rank} ${endText(exit)}`,
-        detail: lines.length > 0 ? lines.join("\n") : `rank ${rank} (pid ${pid}) had no process group`,
+        detail: lines.length > 0 ? lines.join("\n") : `rank ${rank} (pid ${pid}) had not called initProcessGroup`,
       },
     ];
   });
@@ -156,8 +158,7 @@ function waitProblem(id: string, calls: readonly Call[], records: readonly RankR
   const waiting = calls.map(({ record }) => record.rank).sort((a, b) => a - b);
   const late = missing.map((rank) => globalRanks[rank] ?? -1);
   const what = opText(op);
-  const site = op.callSite === undefined ? "" : `, called at ${op.callSite}`;
-  const who = `${ranksText(waiting)}: in it for ${seconds(forMs)}${site}`;
+  const who = waitingText(calls.map(({ record, op: { began, callSite } }): Wait => ({ record, began, callSite })));
   return {
     ...{ id, kind: late.length > 0 ? "missing" : "slow", group, ranks: late.length > 0 ? late : waiting },
     title:
@@ -167,5 +168,3 @@ function waitProblem(id: string, calls: readonly Call[], records: readonly RankR
     detail: text === "" ? who : `${who}\n${text}`,
   };
 }
-
-const capital = (text: string): string => text.charAt(0).toUpperCase() + text.slice(1);

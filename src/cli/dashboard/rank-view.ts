@@ -2,48 +2,57 @@ import type { RankRecord } from "../../status/index.ts";
 import { endText, type StartedRank } from "../launcher/attempt-status.ts";
 import { isFailure } from "../launcher/exit-code.ts";
 import type { RankExit } from "../launcher/rank-process.ts";
-import { LONG_MS, type Rates, rankRow } from "../top/rank-rows.ts";
+import { hasEnded, LONG_MS, type Rates, rankRow, UNKNOWN_OP, UNKNOWN_STATE } from "../top/rank-rows.ts";
 import type { RankTone, RankView } from "./page/snapshot.ts";
 
 interface RankFacts {
   /** Whether it has not called the collective that other ranks wait in. */
   readonly isMissing: boolean;
+  /** Whether the launcher has ended it because of another one. */
+  readonly isStopped: boolean;
   readonly rates: Rates | undefined;
   /** How it ended; undefined while it runs. */
   readonly exit: RankExit | undefined;
 }
 
 /** A row of the table of ranks, in the words of `c10d top`. */
-export function rankView(key: string, record: RankRecord, { isMissing, rates, exit }: RankFacts): RankView {
-  const hasEnded = exit !== undefined || record.process === "gone";
-  const { cells, waitedMs } = rankRow(record, isMissing, hasEnded ? undefined : rates);
+export function rankView(key: string, record: RankRecord, { isMissing, isStopped, rates, exit }: RankFacts): RankView {
+  const isOver = exit !== undefined || hasEnded(record);
+  const { cells, waitedMs } = rankRow(record, isMissing, isOver ? undefined : rates);
   const [, , pid = "", state = "", op = "", since = "", opsPerSecond = "", bytesPerSecond = "", callSite = ""] = cells;
   return {
     ...{ key, rank: record.rank, host: record.host, pid, op, since, opsPerSecond, bytesPerSecond, callSite },
-    tone: toneOf(exit, isMissing, hasEnded, waitedMs, record.pending === 0 && record.last?.hasFailed),
+    tone: toneOf(
+      isStopped ? undefined : exit,
+      isMissing,
+      isOver,
+      waitedMs,
+      record.pending === 0 && record.last?.hasFailed,
+    ),
     state: exit === undefined ? state : endText(exit),
   };
 }
 
-/** A rank that has no process group, or none yet. */
-export function unknownRank({ rank, pid, exit }: StartedRank): RankView {
+/** A rank that has no record: it has not called `initProcessGroup`. Others may wait for it. */
+export function unknownRank({ rank, pid, exit }: StartedRank, isAwaited: boolean, isStopped: boolean): RankView {
+  const isMissing = isAwaited && (exit === undefined || isStopped);
   return {
     ...{ key: `${rank} ${pid}`, rank, host: "", pid: String(pid) },
-    tone: toneOf(exit, false, exit !== undefined, 0),
-    state: exit === undefined ? "no process group" : endText(exit),
-    ...{ op: "", since: "", opsPerSecond: "", bytesPerSecond: "", callSite: "" },
+    tone: toneOf(isStopped ? undefined : exit, isMissing, exit !== undefined, 0),
+    state: exit === undefined ? UNKNOWN_STATE : endText(exit),
+    ...{ op: exit === undefined ? UNKNOWN_OP : "", since: "", opsPerSecond: "", bytesPerSecond: "", callSite: "" },
   };
 }
 
 function toneOf(
   exit: RankExit | undefined,
   isMissing: boolean,
-  hasEnded: boolean,
+  isOver: boolean,
   waitedMs: number,
   hasFailed = false,
 ): RankTone {
   if (hasFailed || (exit !== undefined && isFailure(exit))) return "failed";
   if (isMissing) return "late";
-  if (hasEnded) return "ended";
+  if (isOver) return "ended";
   return waitedMs >= LONG_MS ? "waiting" : "calm";
 }

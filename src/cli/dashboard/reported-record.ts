@@ -4,17 +4,19 @@ import type { OpStatus, RankRecord, RankStatus, RecordedOp } from "../../status/
 export function onThisClock(status: RankStatus): RankRecord {
   const shift = (status.reportedAt ?? status.at) - status.at;
   const shifted = <O extends OpStatus>(op: O): O => ({
-    ...op,
-    began: op.began + shift,
-    ended: op.ended === undefined ? undefined : op.ended + shift,
+    ...began(op),
+    ended: shiftedTime(op.ended),
   });
+  const began = <B extends { readonly began: number }>(each: B): B => ({ ...each, began: each.began + shift });
+  const shiftedTime = (time: number | undefined) => (time === undefined ? undefined : time + shift);
   const inFlight = status.inFlight.map(shifted);
   const last = status.last && shifted(status.last);
   const lastFailed = status.lastFailed && shifted(status.lastFailed);
   const ended = [last, lastFailed].filter((op) => op !== undefined);
   return {
     ...status,
-    exitedAt: status.exitedAt === undefined ? undefined : status.exitedAt + shift,
+    ...{ exitedAt: shiftedTime(status.exitedAt), closedAt: shiftedTime(status.closedAt) },
+    ...{ making: status.making && began(status.making), closing: status.closing && began(status.closing) },
     ...{ at: status.at + shift, inFlight, last, lastFailed },
     ops: numbered([...ended, ...inFlight], shift),
   };

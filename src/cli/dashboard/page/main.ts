@@ -1,4 +1,4 @@
-import { connect } from "./connection.ts";
+import { connect, type Loss } from "./connection.ts";
 import { element, setAttribute, setText } from "./element.ts";
 import { ProblemList } from "./problem-list.ts";
 import { RankTable } from "./rank-table.ts";
@@ -34,22 +34,25 @@ addShortcuts(
 
 const text = (selector: string, value: string) => setText(element(selector, HTMLElement), value);
 
+const losses: Readonly<Record<Loss, string>> = {
+  gone: "The launcher does not answer. It has ended or has been killed; what is shown is old.",
+  silent: "The launcher has sent nothing for five seconds. Its process may be stopped; what is shown is old.",
+  full: "Too many pages of this job are open. Close one; this page then connects by itself.",
+};
+
 connect({
   onOpen: () => timeline.clear(),
   onSnapshot: show,
-  onLost: () => {
-    showState("lost", "no answer");
-    showVerdict(
-      "lost",
-      "×",
-      "The launcher does not answer. It has been killed, or it was stopped; what is shown is old.",
-    );
+  onLost: (loss) => {
+    showState("lost", loss === "full" ? "not connected" : "no answer");
+    showVerdict("lost", "×", losses[loss]);
   },
 });
 
 function show(snapshot: Snapshot): void {
-  const { job, ranks, problems, end } = snapshot;
+  const { job, ranks, problems, report, end } = snapshot;
   text("#program", job.program);
+  setAttribute(element("#program", HTMLElement), "title", job.program);
   text("#facts", factsOf(snapshot));
   text("#ops-rate", job.opsPerSecond || "–");
   text("#bytes-rate", job.bytesPerSecond || "–");
@@ -59,12 +62,12 @@ function show(snapshot: Snapshot): void {
   if (end === undefined) showState("running", "running");
   else showState(end.exitCode === 0 ? "done" : "failed", `ended, exit code ${end.exitCode}`);
   table.show(ranks);
-  const fresh = list.show(problems, end);
+  const fresh = list.show(problems, report, job.attempt, end);
   timeline.update(snapshot);
   const [first] = problems;
   if (end !== undefined) showEnd(end.exitCode, first);
   else if (first !== undefined) showVerdict(first.kind, "!", sentence(first, problems.length));
-  else showVerdict("calm", "✓", ranks.length === 0 ? "No rank has started yet." : "No problem has been seen.");
+  else showVerdict("calm", "✓", ranks.length === 0 ? "No rank has started yet." : calmText(job.attempt));
   announce(snapshot, fresh);
 }
 
@@ -78,6 +81,10 @@ function factsOf({ at, job, ranks }: Snapshot): string {
     durationText(Math.max(1, Math.floor((at - startedAt) / 1_000)) * 1_000),
     `job ${id}`,
   ].join(" · ");
+}
+
+function calmText(attempt: number): string {
+  return attempt === 0 ? "No problem has been seen." : `No problem has been seen since restart ${attempt}.`;
 }
 
 function sentence({ title }: ProblemView, count: number): string {

@@ -1,5 +1,5 @@
 /** Kinds of ops that look the same in the timeline. */
-export type OpKind = "reduce" | "gather" | "scatter" | "exchange" | "barrier" | "message";
+export type OpKind = "reduce" | "gather" | "scatter" | "exchange" | "barrier" | "message" | "group";
 
 export type Pattern = "plain" | "rising" | "falling" | "crossed" | "upright" | "level";
 
@@ -17,6 +17,7 @@ export const kindLooks: Readonly<Record<OpKind, KindLook>> = {
   exchange: { letter: "A", name: "all-to-all", pattern: "crossed" },
   barrier: { letter: "|", name: "barrier", pattern: "upright" },
   message: { letter: "M", name: "message", pattern: "level" },
+  group: { letter: "+", name: "make or close a group", pattern: "plain" },
 };
 
 /** Beginnings of names, of which the first that fits counts. */
@@ -30,6 +31,10 @@ const beginnings: readonly (readonly [string, OpKind])[] = [
   ["scatter", "scatter"],
   ["barrier", "barrier"],
   ["monitoredBarrier", "barrier"],
+  ["initProcessGroup", "group"],
+  ["newGroup", "group"],
+  ["splitGroup", "group"],
+  ["close", "group"],
 ];
 
 export function kindOf(op: string): OpKind {

@@ -12,8 +12,12 @@ interface OpenLane extends Lane {
   readonly ops: OpView[];
 }
 
+/** Name of the default group. */
+const DEFAULT_GROUP = "0";
 /** Maximum number of ops of a lane; the oldest are forgotten. */
 const MAX_OPS = 3_000;
+/** Maximum number of lanes, as of a job that makes groups all the time; those that were used longest ago are forgotten. */
+const MAX_LANES = 512;
 
 /** All ops that the page knows of. */
 export class OpLanes {
@@ -37,6 +41,20 @@ export class OpLanes {
     this.#places.clear();
   }
 
+  /** What is pending and not among these ops has ended, some time before `at`. */
+  endOthers(ops: readonly OpView[], at: number): void {
+    const given = new Set(ops.map(({ id }) => id));
+    const isOver = ({ id, ended }: OpView) => ended === undefined && !given.has(id);
+    this.add([...this.#places.values()].filter(isOver).map((op) => ({ ...op, ended: at })));
+  }
+
+  /** Has a lane for each of these ranks, also for those that have called nothing: on a group if that is given. */
+  addRanks(ranks: readonly number[], group?: string): void {
+    const known = new Set(this.#lanes.map(({ rank }) => rank));
+    for (const rank of ranks)
+      if (group !== undefined || !known.has(rank)) this.#laneOf({ rank, group: group ?? DEFAULT_GROUP });
+  }
+
   add(ops: readonly OpView[]): void {
     for (const op of ops) {
       const { ops: list } = this.#laneOf(op);
@@ -46,21 +64,38 @@ export class OpLanes {
       if (at >= 0) list[at] = op;
       else insert(list, op);
       if (list.length > MAX_OPS * 1.1) {
-        for (const old of list.splice(0, list.length - MAX_OPS)) this.#places.delete(old.id);
+        const old = list.splice(0, list.length - MAX_OPS);
+        const kept = old.filter(({ ended }) => ended === undefined);
+        for (const { id, ended } of old) if (ended !== undefined) this.#places.delete(id);
+        list.unshift(...kept);
       }
     }
   }
 
-  #laneOf({ rank, group }: OpView): OpenLane {
+  #forgetOldest(): void {
+    const [oldest] = this.#lanes.toSorted((a, b) => lastUse(a) - lastUse(b));
+    if (oldest === undefined) return;
+    this.#lanes = this.#lanes.filter((lane) => lane !== oldest);
+    this.#byKey.delete(oldest.key);
+    for (const { id } of oldest.ops) this.#places.delete(id);
+  }
+
+  #laneOf({ rank, group }: Pick<OpView, "rank" | "group">): OpenLane {
     const key = `${rank} ${group}`;
     const known = this.#byKey.get(key);
     if (known !== undefined) return known;
+    if (this.#lanes.length >= MAX_LANES) this.#forgetOldest();
     const lane: OpenLane = { key, rank, group, ops: [] };
     this.#byKey.set(key, lane);
     const next = this.#lanes.findIndex((other) => other.rank > rank);
     this.#lanes.splice(next < 0 ? this.#lanes.length : next, 0, lane);
     return lane;
   }
+}
+
+/** When a lane was used last; while an op is pending, now. */
+function lastUse({ ops }: Lane): number {
+  return ops.some(({ ended }) => ended === undefined) ? Number.POSITIVE_INFINITY : (ops.at(-1)?.began ?? 0);
 }
 
 function insert(list: OpView[], op: OpView): void {

@@ -30,8 +30,14 @@ export class ProblemList {
   }
 
   /** Returns those that are new. */
-  show(problems: readonly ProblemView[], end: EndView | undefined): readonly ProblemView[] {
+  show(
+    problems: readonly ProblemView[],
+    report: string,
+    attempt: number,
+    end: EndView | undefined,
+  ): readonly ProblemView[] {
     this.#empty.hidden = problems.length > 0 || end !== undefined;
+    if (attempt > 0) setText(this.#empty, "No problem has been seen since then.");
     const ids = new Set(problems.map(({ id }) => id));
     for (const [id, { line }] of this.#items) {
       if (ids.has(id)) continue;
@@ -51,7 +57,10 @@ export class ProblemList {
       if (place !== item.line) this.#list.insertBefore(item.line, place);
       before = item.line;
     }
-    if (end !== undefined) this.#showEnd(end);
+    if (end !== undefined) {
+      const text = `${report || "all ranks succeeded"}\nthis page does not change any more`;
+      this.#showReport(`The job has ended with exit code ${end.exitCode}`, text);
+    } else if (report !== "") this.#showReport("What has failed before", report);
     return fresh;
   }
 
@@ -74,10 +83,9 @@ export class ProblemList {
     return item;
   }
 
-  #showEnd({ exitCode, report }: EndView): void {
+  #showReport(title: string, text: string): void {
     this.#end.hidden = false;
-    setText(element("h2", HTMLElement, this.#end), `The job has ended with exit code ${exitCode}`);
-    const text = `${report || "all ranks succeeded"}\nthis page does not change any more`;
+    setText(element("h2", HTMLElement, this.#end), title);
     setLines(element(".detail", HTMLElement, this.#end), text);
   }
 }

@@ -93,6 +93,6 @@ function fill({ line, cells, mark, words }: Row, view: RankView, hasHosts: boole
     if (cell === undefined) continue;
     setText(cell, text);
     // The column may be too narrow for it.
-    if (i === 2 || i === 6) setAttribute(cell, "title", text);
+    if (i === 1 || i === 2 || i === 6) setAttribute(cell, "title", text);
   }
 }

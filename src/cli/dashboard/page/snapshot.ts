@@ -9,8 +9,12 @@ export interface Snapshot {
   readonly problems: readonly ProblemView[];
   /** Ops that are new or have changed since the snapshot before. */
   readonly ops: readonly OpView[];
+  /** Whether ops before these are missing. `ops` has all that were pending then: what else is pending has ended. */
+  readonly hasGap: boolean;
   /** Number of ops so far that began and ended between two looks, or were too many to send. */
   readonly unseen: number;
+  /** What the launcher has printed of the attempts that have failed. */
+  readonly report: string;
   /** How the job ended. It is then the last snapshot. */
   readonly end: EndView | undefined;
 }
@@ -73,11 +77,11 @@ export interface OpView {
   /** `undefined` while it is pending. */
   readonly ended: number | undefined;
   readonly hasFailed: boolean;
+  /** Whether its process has ended before it; `ended` is when that was seen. */
+  readonly wasCut: boolean;
   readonly callSite: string | undefined;
 }
 
 export interface EndView {
   readonly exitCode: number;
-  /** What the launcher printed. */
-  readonly report: string;
 }

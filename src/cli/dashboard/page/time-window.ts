@@ -1,3 +1,5 @@
+/** Factor of one step. */
+export const ZOOM = 1.5;
 const MIN_SPAN_MS = 0.05;
 const MAX_SPAN_MS = 3_600_000;
 

@@ -1,5 +1,6 @@
-import { kindLooks, kindOf, type OpKind, type Pattern } from "./op-kinds.ts";
+import { kindLooks, kindOf, type Pattern } from "./op-kinds.ts";
 import { endOf, type Lane, rowsOf } from "./op-lanes.ts";
+import type { Palette } from "./palette.ts";
 import type { OpView } from "./snapshot.ts";
 import { tickMs, timeText } from "./time-window.ts";
 
@@ -26,47 +27,6 @@ export interface TimelineScene {
   /** Lane that the keyboard is in. */
   readonly lane: string | undefined;
   readonly palette: Palette;
-}
-
-/** Colours of the page's style. */
-export interface Palette {
-  readonly back: string;
-  readonly text: string;
-  readonly dim: string;
-  readonly line: string;
-  readonly stripe: string;
-  readonly late: string;
-  readonly lateBack: string;
-  readonly accent: string;
-  readonly failed: Ink;
-  readonly kinds: Readonly<Record<OpKind, Ink>>;
-  readonly font: string;
-}
-
-export interface Ink {
-  readonly fill: string;
-  readonly edge: string;
-}
-
-export function readPalette(from: Element): Palette {
-  const style = getComputedStyle(from);
-  const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
-  const ink = (name: string): Ink => ({ fill: colour(`${name}-fill`), edge: colour(`${name}-edge`) });
-  return {
-    ...{ back: colour("panel"), text: colour("text"), dim: colour("dim"), line: colour("line") },
-    ...{
-      stripe: colour("stripe"),
-      late: colour("late"),
-      lateBack: colour("late-back"),
-      accent: colour("accent"),
-      failed: ink("failed"),
-    },
-    kinds: {
-      ...{ reduce: ink("reduce"), gather: ink("gather"), scatter: ink("scatter") },
-      ...{ exchange: ink("exchange"), barrier: ink("barrier"), message: ink("message") },
-    },
-    font: style.fontFamily,
-  };
 }
 
 export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineScene): void {
@@ -105,7 +65,7 @@ function drawLane(context: CanvasRenderingContext2D, scene: TimelineScene, lane:
   const after = 8 + context.measureText(name).width + 8;
   context.font = `12px ${palette.font}`;
   context.fillStyle = palette.dim;
-  context.fillText(shortened(context, `group ${lane.group}`, GUTTER - 6 - after), after, middle);
+  context.fillText(groupLabel(context, lane.group, GUTTER - 6 - after), after, middle);
   if (lane.key === scene.lane) outline(context, palette.accent, 1, top + 1, GUTTER - 3, LANE - 2);
   context.save();
   context.beginPath();
@@ -159,13 +119,13 @@ function drawBar(
   if (width >= 3) {
     context.strokeStyle = ink.edge;
     context.lineWidth = op.hasFailed ? 2 : 1;
-    // The end of a pending op is open.
+    // The end of an op that has not ended itself is open.
     context.beginPath();
     context.moveTo(end, y + 0.5);
     context.lineTo(start + 0.5, y + 0.5);
     context.lineTo(start + 0.5, y + height - 0.5);
     context.lineTo(end, y + height - 0.5);
-    if (op.ended !== undefined) context.closePath();
+    if (op.ended !== undefined && !op.wasCut) context.closePath();
     context.stroke();
   }
   const room = end - Math.max(start, GUTTER) - 6;
@@ -293,10 +253,13 @@ function xOf({ from, to, width }: Pick<TimelineScene, "from" | "to" | "width">, 
   return GUTTER + ((time - from) / (to - from)) * (width - GUTTER);
 }
 
-function shortened(context: CanvasRenderingContext2D, text: string, room: number): string {
-  if (context.measureText(text).width <= room) return text;
-  for (let length = text.length - 1; length > 0; length--) {
-    const short = `${text.slice(0, length)}…`;
+/** The name of a group, of which the end tells it from others. */
+function groupLabel(context: CanvasRenderingContext2D, group: string, room: number): string {
+  const label = `group ${group}`;
+  if (context.measureText(label).width <= room) return label;
+  if (context.measureText(group).width <= room) return group;
+  for (let length = group.length - 1; length > 0; length--) {
+    const short = `…${group.slice(-length)}`;
     if (context.measureText(short).width <= room) return short;
   }
   return "";

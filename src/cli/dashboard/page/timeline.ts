@@ -1,27 +1,20 @@
+import { laneText, textOf } from "./details-text.ts";
 import { element, setText } from "./element.ts";
-import { kindLooks } from "./op-kinds.ts";
+import { legend } from "./legend.ts";
 import { endOf, type Lane, OpLanes } from "./op-lanes.ts";
+import { type Palette, readPalette } from "./palette.ts";
 import type { OpView, Snapshot } from "./snapshot.ts";
-import { durationText, TimeWindow, timeText } from "./time-window.ts";
-import {
-  AXIS,
-  drawTimeline,
-  GUTTER,
-  LANE,
-  opAt,
-  type Palette,
-  readPalette,
-  type TimelineScene,
-} from "./timeline-drawing.ts";
+import { durationText, TimeWindow, ZOOM } from "./time-window.ts";
+import { AXIS, drawTimeline, LANE, opAt, type TimelineScene } from "./timeline-drawing.ts";
+import { listen, type Place, type TimelineTarget } from "./timeline-input.ts";
 
 /** Time between two pictures while the timeline follows the job. */
 const FRAME_MS = 50;
 /** How far the clock runs on when no snapshot comes. */
 const MAX_AHEAD_MS = 1_000;
-const ZOOM = 1.5;
 
 /** A lane for each rank and group, with their ops as bars. */
-export class Timeline {
+export class Timeline implements TimelineTarget {
   readonly #lanes = new OpLanes();
   readonly #window = new TimeWindow();
   readonly #canvas = element("#canvas", HTMLCanvasElement);
@@ -49,7 +42,7 @@ export class Timeline {
     click("#later", () => this.pan(0.25));
     click("#zoom-in", () => this.zoom(1 / ZOOM));
     click("#zoom-out", () => this.zoom(ZOOM));
-    this.#listen();
+    listen(this.#canvas, this);
     const redraw = () => {
       this.#palette = undefined;
       this.#draw();
@@ -69,8 +62,14 @@ export class Timeline {
   update(snapshot: Snapshot): void {
     this.#snapshot = snapshot;
     this.#receivedAt = performance.now();
-    this.#lateRanks = new Set(snapshot.ranks.filter(({ tone }) => tone === "late").map(({ rank }) => rank));
+    // At the end of the job the problems say who was late, the ranks only that they have ended.
+    const late = snapshot.problems.filter(({ kind }) => kind === "missing").flatMap(({ ranks }) => ranks);
+    for (const { rank, tone } of snapshot.ranks) if (tone === "late") late.push(rank);
+    this.#lateRanks = new Set(late);
+    if (snapshot.hasGap) this.#lanes.endOthers(snapshot.ops, snapshot.at);
     this.#lanes.add(snapshot.ops);
+    this.#lanes.addRanks(snapshot.ranks.map(({ rank }) => rank));
+    for (const { ranks, group } of snapshot.problems) this.#lanes.addRanks(ranks, group);
     const height = `${AXIS + this.#lanes.all.length * LANE}px`;
     if (this.#spacer.style.height !== height) this.#spacer.style.height = height;
     this.#draw();
@@ -128,59 +127,28 @@ export class Timeline {
     return id === undefined ? undefined : this.#lanes.get(id);
   }
 
-  #listen(): void {
-    const canvas = this.#canvas;
-    let drag: { x: number; hasMoved: boolean } | undefined;
-    canvas.addEventListener("pointerdown", (event) => {
-      if (event.button !== 0) return;
-      drag = { x: event.clientX, hasMoved: false };
-      canvas.setPointerCapture(event.pointerId);
-    });
-    canvas.addEventListener("pointermove", (event) => {
-      if (drag !== undefined && (drag.hasMoved || Math.abs(event.clientX - drag.x) > 3)) {
-        this.pan((drag.x - event.clientX) / Math.max(1, canvas.clientWidth - GUTTER));
-        drag = { x: event.clientX, hasMoved: true };
-        return;
-      }
-      this.#hover(this.#at(event)?.op?.id);
-    });
-    canvas.addEventListener("pointerup", (event) => {
-      const found = this.#at(event);
-      if (drag?.hasMoved === false && found !== undefined) this.#select(found.lane, found.op, false);
-      drag = undefined;
-    });
-    canvas.addEventListener("pointercancel", () => {
-      drag = undefined;
-    });
-    canvas.addEventListener("pointerleave", () => this.#hover(undefined));
-    canvas.addEventListener(
-      "wheel",
-      (event) => {
-        const across = event.shiftKey ? event.deltaY : event.deltaX;
-        if (event.ctrlKey) {
-          const place = (event.offsetX - GUTTER) / Math.max(1, canvas.clientWidth - GUTTER);
-          this.zoom(event.deltaY > 0 ? ZOOM : 1 / ZOOM, Math.min(1, Math.max(0, place)));
-        } else if (across !== 0) this.pan(Math.sign(across) * 0.1);
-        else return;
-        event.preventDefault();
-      },
-      { passive: false },
-    );
-    canvas.addEventListener("keydown", (event) => {
-      if (event.ctrlKey || event.metaKey || event.altKey) return;
-      if (this.#obey(event.key)) event.preventDefault();
-    });
-    canvas.addEventListener("focus", () => {
-      if (this.#lane === undefined) this.#moveLane(0);
-    });
+  /** The pointer is at a place of the picture; undefined if it has left. */
+  hoverAt(place: Place | undefined): void {
+    this.#hover(place && this.#at(place)?.op?.id);
   }
 
-  #at(event: PointerEvent) {
-    return this.#scene && opAt(this.#scene, event.offsetX, event.offsetY);
+  /** A place of the picture was clicked. */
+  chooseAt(place: Place): void {
+    const found = this.#at(place);
+    if (found !== undefined) this.#select(found.lane, found.op, false);
+  }
+
+  /** The keyboard has come to the lanes. */
+  enter(): void {
+    if (this.#lane === undefined) this.#moveLane(0);
+  }
+
+  #at({ x, y }: Place) {
+    return this.#scene && opAt(this.#scene, x, y);
   }
 
   /** Whether the key means something. */
-  #obey(key: string): boolean {
+  obey(key: string): boolean {
     const lane = this.#lanes.all.find((each) => each.key === this.#lane);
     const at = lane?.ops.findIndex(({ id }) => id === this.#selected) ?? -1;
     switch (key) {
@@ -257,18 +225,10 @@ export class Timeline {
     // What the pointer is over is not read out.
     this.#details.setAttribute("aria-live", this.#hovered === undefined ? "polite" : "off");
     const lane = this.#lanes.all.find(({ key }) => key === this.#lane);
-    setText(this.#details, op === undefined ? laneText(lane) : this.#opText(op));
-  }
-
-  #opText(op: OpView): string {
-    const startedAt = this.#snapshot?.job.startedAt ?? 0;
-    const forMs = endOf(op, this.#now) - op.began;
-    const how =
-      op.ended === undefined
-        ? `pending for ${timeText(forMs, 100)}`
-        : `${op.hasFailed ? "failed after" : "took"} ${durationText(forMs)}`;
-    const site = op.callSite === undefined ? "" : `\ncalled at ${op.callSite}`;
-    return `rank ${op.rank}: ${op.text}\nbegan ${timeText(op.began - startedAt, 1)} after the start, ${how}${site}`;
+    setText(
+      this.#details,
+      op === undefined ? laneText(lane) : textOf(op, this.#now, this.#snapshot?.job.startedAt ?? 0),
+    );
   }
 
   #draw(): void {
@@ -326,22 +286,4 @@ export class Timeline {
       `${isPaused ? "paused, " : "the last "}${durationText(spanMs)}${isPaused ? " shown" : ""}${rest}`,
     );
   }
-}
-
-function laneText(lane: Lane | undefined): string {
-  if (lane === undefined) return "Select an op with the mouse or the arrow keys to see what it is.";
-  return `rank ${lane.rank}, group ${lane.group}: ${lane.ops.length} ops are known`;
-}
-
-function legend(): HTMLElement[] {
-  const kinds = Object.entries(kindLooks).map(([kind, { letter, name }]) => [kind, letter, name] as const);
-  return [...kinds, ["failed", "×", "failed"] as const].map(([kind, letter, name]) => {
-    const item = document.createElement("li");
-    const sign = document.createElement("b");
-    sign.textContent = letter;
-    sign.dataset.kind = kind;
-    sign.setAttribute("aria-hidden", "true");
-    item.append(sign, name);
-    return item;
-  });
 }

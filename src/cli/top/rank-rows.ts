@@ -86,7 +86,7 @@ export function phasesOf({ making, closing }: RankStatus): RankPhase[] {
 }
 
 export function phaseText({ name, group }: RankPhase): string {
-  return group === undefined ? name : `${name} on group "${group}"`;
+  return name !== "close" || group === undefined ? name : `close on group "${group}"`;
 }
 
 /** The state of a rank that has no record: it has not called `initProcessGroup`, or is of another kind. */

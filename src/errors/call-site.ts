@@ -82,13 +82,36 @@ export function addDetails(error: DistError, details: ErrorDetails): void {
 /** Adds to the message of an error, in its stack as well, and to its details. Once for each text. */
 export function addToError(error: DistError, text: string, details: ErrorDetails = {}): void {
   const { message } = error;
-  if (message.includes(text)) return;
+  if (!message.includes(text)) rewrite(error, `${message}; ${text}`, details);
+}
+
+/**
+ * Names an op in an error by the name under which the user called it, where the error names an inner op that carries it
+ * out.
+ * @param seq Number of that op; -1 if it has none.
+ */
+export function renameOp(error: DistError, op: string, seq: number): void {
+  const { message, details } = error;
+  const inner = details?.op;
+  if (inner === undefined || inner === op) return;
+  const number = details.seq === undefined || details.seq < 0 ? "" : ` #${details.seq}`;
+  const head = message.startsWith(`${inner}${number} `) ? `${inner}${number}` : inner;
+  const hasHead = message.startsWith(head) && /^[ :]/.test(message.slice(head.length));
+  const isNumbered = head !== inner && seq >= 0;
+  const own = `${op}${isNumbered ? ` #${seq}` : head.slice(inner.length)}`;
+  const renamed = hasHead ? `${own}${message.slice(head.length)}` : message;
+  rewrite(error, renamed, { op, ...(details.seq !== undefined && seq >= 0 && { seq }) });
+}
+
+/** Replaces the message of an error, in its stack as well, and adds to its details. */
+function rewrite(error: DistError, message: string, details: ErrorDetails): void {
+  const before = error.message;
   const stack = stackOf(error);
   try {
-    error.message = `${message}; ${text}`;
+    error.message = message;
     Object.assign(error.details, details);
     // A function, since a text may contain "$&".
-    if (stack !== "") error.stack = stack.replace(message, () => error.message);
+    if (stack !== "") error.stack = stack.replace(before, () => message);
   } catch {
     // As in setFrames().
   }

@@ -8,6 +8,7 @@ export {
   type Frame,
   framesOf,
   lineOf,
+  renameOp,
 } from "./call-site.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";

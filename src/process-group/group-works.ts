@@ -114,8 +114,10 @@ export class GroupWorks implements WorkOwner {
     if (failure !== undefined && !(failure instanceof DistError)) {
       replaceError(work, this.errorOf(messageOf(failure), { cause: failure }, work));
     }
-    const entry = this.#recorder.begin(this.#recorded, opTable[call.op].api, work, startedOf(work), call);
-    bindWork(work, this, result, call.peer, placeOf(entry, this.#begin(work, call)), call.callSite);
+    const { api } = opTable[call.op];
+    const entry = this.#recorder.begin(this.#recorded, api, work, startedOf(work), call);
+    const place = placeOf(entry, this.#begin(work, call));
+    bindWork(work, this, result, call.peer, place, call.callSite, api);
     return work as Work<T>;
   }
 
@@ -133,7 +135,7 @@ export class GroupWorks implements WorkOwner {
     const call = { peer, root, tag, timeoutMs, callSite, inputs: [], outputs: [] } as const;
     const entry = this.#recorder.begin(this.#recorded, op, work, startedOf(work), call);
     const slot = this.#status?.beginWhole(work, op, work.opType, peer, startedOf(work), callSite) ?? -1;
-    bindWork(work, this, result, undefined, placeOf(entry, slot), callSite);
+    bindWork(work, this, result, undefined, placeOf(entry, slot), callSite, op);
     return work as Work<T>;
   }
 

@@ -22,6 +22,8 @@ export interface SteppedOp<T> extends WholeTerms {
   /** Name of the function that the user called. */
   readonly op: string;
   readonly opType: OpType;
+  /** Its number; by default that of its first step. */
+  readonly seq?: number;
   /** Point-to-point ops are ordered within this queue only; collectives with all collectives of the group. */
   readonly queue?: string;
   /** Makes the steps; `cameFrom` reports the group rank that a message came from. */
@@ -141,10 +143,10 @@ export class OpDispatcher {
     return this.#withHooks(steps.op, steps.opType, steps, () => this.#submitSteps(steps));
   }
 
-  #submitSteps<T>({ op, opType, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
+  #submitSteps<T>({ op, opType, seq, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
     const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
     const work: SteppedWork<T> = new SteppedWork<T>(
-      { opType },
+      seq === undefined ? { opType } : { opType, seq },
       steps((groupRank) => work.cameFrom(groupRank)),
       () => order.ahead(),
     );

@@ -4,7 +4,6 @@ import {
   type Operation,
   type OpName,
   OpType,
-  opNames,
   opTable,
   ReduceOp,
   requireOptions,
@@ -130,6 +129,8 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
+  /** Number of monitored barriers that were made of messages. */
+  #monitoredBarriers = 0;
   readonly #capturesCallSites = environmentFlag("C10D_CALL_SITES");
 
   constructor(init: ProcessGroupInit) {
@@ -735,7 +736,7 @@ export class ProcessGroup implements AsyncDisposable {
     const opType = opTable[op].opType;
     const callSite = this.#callSite();
     try {
-      this.#life.requireOpen(opNames[opType]);
+      this.#life.requireOpen(opTable[op].api);
       const call = this.#reader.read(op, options, outputs, inputs, callSite);
       const pipeline = this.#pipelines.forCall(call);
       const calls = callsFor(call, pipeline.table, this.size);
@@ -753,18 +754,19 @@ export class ProcessGroup implements AsyncDisposable {
       const pipeline = this.#pipelines.forHost(op);
       const { name: group, rank, size } = this;
       const backend = pipeline.plugin.name;
+      const seq = ++this.#monitoredBarriers;
       const missed = (ranks: readonly number[], cause: unknown) => {
         if (!(cause instanceof DistTimeoutError)) return cause;
         const peers = waitAllRanks ? ranks : ranks.slice(0, 1);
         const verb = peers.length === 1 ? "has" : "have";
         return new DistTimeoutError(
-          `${op} (${backend}, group "${group}", rank ${rank} of ${size}): timed out after ${timeoutMs} ms: ${ranksText(peers)} ${verb} not reached it`,
-          { code: "OP_TIMEOUT", backend, group, op, rank, peers, timeoutMs, cause },
+          `${op} #${seq} on group "${group}" (${backend}, rank ${rank} of ${size}): timed out after ${timeoutMs} ms: ${ranksText(peers)} ${verb} not reached it`,
+          { code: "OP_TIMEOUT", backend, group, op, seq, rank, peers, timeoutMs, cause },
         );
       };
       // The others wait for rank 0, which knows more.
       const submit = stepsWithin(pipeline, rank === 0 ? timeoutMs : timeoutMs + GRACE_MS);
-      return { steps: () => monitoredBarrier({ rank, size, submit, missed }), timeoutMs };
+      return { seq, steps: () => monitoredBarrier({ rank, size, submit, missed }), timeoutMs };
     });
   }
 
@@ -840,7 +842,7 @@ export class ProcessGroup implements AsyncDisposable {
   #runSteps<T>(op: string, opType: OpType, prepare: () => Omit<SteppedOp<T>, "op" | "opType">): Work<T> {
     const callSite = this.#callSite();
     try {
-      this.#life.requireOpen(opNames[opType]);
+      this.#life.requireOpen(op);
       if (this.#dispatcher.isCoalescing) {
         throw new InvalidArgumentError(`${op}: an op of several steps cannot be coalesced`, { op });
       }

@@ -1,5 +1,5 @@
 import { type DistError, UnsupportedOperationError } from "../errors/index.ts";
-import { asError, failureOf, hasEnded, hasStarted, numberOf, onEndOf, Work, type WorkInit } from "./work.ts";
+import { asError, failureOf, hasEnded, hasStarted, joinWhole, numberOf, onEndOf, Work, type WorkInit } from "./work.ts";
 
 /** The steps of an op: yields the Work of each step, resumes when that has ended, and returns the result of the op. */
 export type Steps<T> = Generator<Work<unknown>, T, void>;
@@ -32,6 +32,7 @@ export class SteppedWork<T> extends Work<T> {
       const step = this.#next();
       if (step === undefined) return;
       this.#current = step;
+      joinWhole(step, this);
       if (hasEnded(step)) continue;
       const at = this.#cursor;
       onEndOf(step, () => this.#leave(at));

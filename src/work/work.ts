@@ -10,6 +10,7 @@ import {
   describe,
   InvalidArgumentError,
   messageOf,
+  renameOp,
   UnsupportedOperationError,
   warn,
   watchReturned,
@@ -20,7 +21,10 @@ import type { WorkInfo } from "./work-info.ts";
 /** The error of a failed Work, else undefined. Does not mark it as observed. */
 export let failureOf: (work: object) => DistError | undefined;
 
-/** Makes a Work part of another one: observing the whole also observes the failure of the part. */
+/**
+ * Makes a Work part of another one: observing the whole also observes the failure of the part, and errors about the part
+ * name the whole once that is {@link bindWork bound}.
+ */
 export let joinWhole: (part: object, whole: FailedWork) => void;
 
 /**
@@ -30,6 +34,7 @@ export let joinWhole: (part: object, whole: FailedWork) => void;
  * @param source Rank in the group that a message comes from, if known beforehand.
  * @param entry Number of its entry in the flight recorder.
  * @param callSite Where user code called the op.
+ * @param op Name under which it did.
  */
 export let bindWork: (
   work: Work<unknown>,
@@ -38,7 +43,14 @@ export let bindWork: (
   source?: number,
   entry?: number,
   callSite?: CallSite,
+  op?: string,
 ) => void;
+
+/** The name that a Work was given, or `undefined`; see {@link opOf}. */
+let nameOf: (work: object) => string | undefined;
+
+/** Whether an error is about this Work, or about a part of it that the user has no Work of. */
+let isAbout: (error: DistError, work: Work<unknown>) => boolean;
 
 /** Whether a Work belongs to a group or is part of another one. */
 export let isTaken: (work: object) => boolean;
@@ -86,6 +98,9 @@ function waitCounterOf(opType: OpType): WaitCounter {
   waitCounters[opType] ??= WaitCounter.of(`bun_c10d.wait_counter.Work__wait.${opNames[opType] ?? "unknown"}`);
   return waitCounters[opType];
 }
+
+/** The Work that failed first with an error. */
+const subjects = new WeakMap<DistError, Work<unknown>>();
 
 /** Errors that were observed, on any of the Works that carry them. */
 const seenErrors = new WeakSet<DistError>();
@@ -142,6 +157,8 @@ export interface WorkInit {
   readonly opType: OpType;
   /** Sequence number in the group; -1 by default. */
   readonly seq?: number;
+  /** Name of the op as in the API; by default that of its type. */
+  readonly op?: string;
 }
 
 /** For {@link bindWork}: the op resolves to the value of its Work. */
@@ -168,6 +185,17 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     joinWhole = (part, whole) => {
       if (#error in part) part.#whole = whole;
     };
+    nameOf = (work) => (#error in work ? work.#op : undefined);
+    isAbout = (error, work) => {
+      const subject = subjects.get(error);
+      // One error may end several ops: all of a batch, if one of them is refused.
+      if (subject === undefined || error.details?.op !== kindOf(subject)) return false;
+      let part: object | undefined = subject;
+      while (part !== undefined && part !== work && #error in part) {
+        part = part.#owner === undefined ? part.#whole : undefined;
+      }
+      return part === work;
+    };
     isTaken = (work) => #error in work && (work.#owner !== undefined || work.#whole !== undefined);
     isWork = (value): value is Work<unknown> => typeof value === "object" && value !== null && #error in value;
     hasEnded = (work) => work.#phase !== Phase.Pending;
@@ -191,6 +219,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     };
     replaceError = (work, error) => {
       work.#error = error;
+      subjects.set(error, work);
     };
     sourceOf = (work) => (#error in work ? work.#source : -1);
     startedOf = (work) => work.#started;
@@ -198,18 +227,19 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     guardWork = (work, guard) => {
       work.#guard = guard;
     };
-    bindWork = (work, owner, result, source = -1, entry = -1, callSite = undefined) => {
+    bindWork = (work, owner, result, source = -1, entry = -1, callSite = undefined, op = undefined) => {
       if (work.#owner !== undefined) throw new TypeError(`${work.describe()} already belongs to a group`);
       work.#owner = owner;
       work.#entry = entry;
       work.#callSite = callSite;
       work.#result = result;
+      if (op !== undefined) work.#op = op;
       if (work.#source < 0) work.#source = source;
       if (work.#phase === Phase.Pending) {
         owner.onStart();
         return;
       }
-      if (work.#error !== undefined) owner.explain?.(work.#error, work, callSite);
+      if (work.#error !== undefined) work.#explain(work.#error);
       owner.onEnd(work, false, entry);
     };
   }
@@ -233,6 +263,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   readonly opType: OpType;
   /** Sequence number in the group; -1 without one. */
   readonly seq: number;
+  #op: string | undefined;
   #owner: WorkOwner | undefined;
   #entry = -1;
   #callSite: CallSite | undefined;
@@ -254,6 +285,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
   constructor(init: WorkInit) {
     this.opType = init.opType;
     this.seq = init.seq ?? -1;
+    this.#op = init.op;
   }
 
   /**
@@ -327,12 +359,22 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
     } else {
       this.#phase = Phase.Failed;
       this.#error = error;
-      this.#owner?.explain?.(error, this, this.#callSite);
+      if (!subjects.has(error)) subjects.set(error, this);
+      this.#explain(error);
       if (this.#observed) this.#look();
       this.#reject?.(this.#error);
     }
     this.#owner?.onEnd(this, true, this.#entry);
     if (this.#listeners !== undefined) for (const listener of this.#listeners.splice(0)) callUserCode(listener);
+  }
+
+  /** Adds to an error what is known only here, before anybody gets it: by which name the user called the op, for example. */
+  #explain(error: DistError): void {
+    if (this.#owner === undefined) return;
+    // An error about an invalid call is about what a middleware made of the call.
+    if (this.#op !== undefined && error.code !== "INVALID_CALL" && isAbout(error, this))
+      renameOp(error, this.#op, numberOf(this));
+    this.#owner.explain?.(error, this, this.#callSite);
   }
 
   /**
@@ -428,7 +470,7 @@ export abstract class Work<T> implements PromiseLike<T>, AsyncDisposable {
       this.#blockWithin(limitMs);
     } catch (error) {
       // Parts of an op have no owner: the whole explains their errors.
-      if (error instanceof DistError) this.#owner?.explain?.(error, this, this.#callSite);
+      if (error instanceof DistError) this.#explain(error);
       throw error;
     } finally {
       counter?.stop(started);
@@ -692,8 +734,12 @@ export function hasStarted(work: object): boolean {
   }
 }
 
-/** Name of the kind of an op, for messages; `op` if the class of its Work fails to provide it. */
+/** Name of an op, for messages: that of its kind, unless it has one of its own; `op` if its Work's class fails to tell. */
 export function opOf(work: { readonly opType: OpType }): string {
+  return nameOf(work) ?? kindOf(work);
+}
+
+function kindOf(work: { readonly opType: OpType }): string {
   try {
     return opNames[work.opType] ?? "op";
   } catch {

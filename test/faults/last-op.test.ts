@@ -42,13 +42,22 @@ function expected(trouble: Trouble, backend: string, { group, pid }: LastOpResul
 }
 
 function check(outcomes: readonly Pick<RankOutcome, "rank" | "reports">[], args: LastOpArgs, isWorker: boolean): void {
-  for (const { reports } of outcomes.filter(({ rank }) => rank !== culprit)) {
+  for (const { rank, reports } of outcomes.filter(({ rank }) => rank !== culprit)) {
     const results = reports as readonly LastOpResult[];
     expect(results.map(({ trouble }) => trouble)).toEqual([...args.troubles]);
     for (const result of results) {
       const { trouble, error, late } = result;
       const text = expected(trouble, args.backend, result, isWorker);
       expect(error?.message).toMatch(text);
+      if (trouble === "monitored") {
+        // Over UCC it is made of messages, and counted apart from collectives.
+        const seq = args.backend === "ucc" ? 1 : 3;
+        const head = `monitoredBarrier #${seq} on group "${result.group}" (${args.backend}, rank ${rank} of 3): `;
+        expect(error?.message).toStartWith(head);
+        expect(error?.details).toMatchObject({ op: "monitoredBarrier", seq, rank });
+        if (args.mode === "wait") expect(late?.message).toStartWith(`monitoredBarrier #${seq}: waited 350 ms`);
+      }
+      expect(error?.details?.callSite).toMatch(new RegExp(`^${site}$`));
       if (trouble === "killed" || trouble === "ended") {
         expect(error).toMatchObject({ code: "PEER_LOST", details: { peers: [culprit] } });
         continue;

@@ -30,7 +30,10 @@ describeGloo("gloo, monitored barrier", () => {
           expect(error).toMatchObject({ name: "DistNetworkError", code: "PEER_LOST" });
           expect(error?.details?.peers).toHaveLength(1);
         }
-        expect(error?.details).toMatchObject({ op: "barrier", seq: 2, rank });
+        expect(error?.details).toMatchObject({ op: "monitoredBarrier", seq: 2, rank });
+        expect(error?.message).toStartWith(
+          `monitoredBarrier #2 on group "${error?.details?.group}" (gloo, rank ${rank} of 4): `,
+        );
         expect(ms).toBeLessThan(6_000);
         if (rank === 0) expect(ms).toBeGreaterThanOrEqual(390);
       }

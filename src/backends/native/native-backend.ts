@@ -233,6 +233,7 @@ export class NativeBackend extends Backend {
   ): Work<void> {
     const work = new NativeWork(group, {
       opType: opTypeOf(call),
+      op: opTable[call.op].api,
       seq: this.#numberOf(call),
       id,
       tensors: call,
@@ -267,7 +268,8 @@ export class NativeBackend extends Backend {
     const refusal = this.#failures.refusal(others.length === 0 ? opType : OpType.COALESCED, group, error);
     return calls.map((call) => {
       if (group === undefined || loss === undefined) return Work.rejected(refusal, { opType: opTypeOf(call) });
-      const init = { opType: opTypeOf(call), seq: this.#numberOf(call), id: unsubmittedId(), tensors: call };
+      const names = { opType: opTypeOf(call), op: opTable[call.op].api, seq: this.#numberOf(call) };
+      const init = { ...names, id: unsubmittedId(), tensors: call };
       const work = new NativeWork(group, init);
       group.failUnsubmitted(work, loss);
       return work;

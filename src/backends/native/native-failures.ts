@@ -21,6 +21,7 @@ import {
   Status,
 } from "../../native/index.ts";
 import type { BackendContext } from "../../registry/index.ts";
+import { opOf } from "../../work/index.ts";
 import {
   type ConsultLimits,
   CREATION,
@@ -172,7 +173,7 @@ export class NativeFailures {
     const { rank, size, store } = this.#context;
     const report: FailureReport = {
       rank,
-      op: opNames[work.opType],
+      op: opOf(work),
       seq: work.seq,
       called: Math.max(work.seq, this.#called()),
       kind: kindOf(failure),
@@ -189,7 +190,7 @@ export class NativeFailures {
   }
 
   #opError(failure: NativeFailure, work: NativeWork, verdict: FailureVerdict | undefined): DistError {
-    const op = opNames[work.opType];
+    const op = opOf(work);
     const { groupName: group, rank, size } = this.#context;
     const reason = this.#verdictOn(failure, verdict);
     // For a desync, there is no way to know which call is wrong.

@@ -88,13 +88,26 @@ describe("an op that a backend lacks is composed of those that it has", () => {
     };
     const all = await missed(true);
     expect(all.message).toStartWith(
-      'monitoredBarrier (fake, group "0", rank 0 of 3): timed out after 40 ms: ranks 1, 2 have not reached it; called at ',
+      'monitoredBarrier #1 on group "0" (fake, rank 0 of 3): timed out after 40 ms: ranks 1, 2 have not reached it; called at ',
     );
     expect(all).toMatchObject({
       code: "OP_TIMEOUT",
-      details: { op: "monitoredBarrier", peers: [1, 2], timeoutMs: 40 },
+      details: { op: "monitoredBarrier", seq: 1, peers: [1, 2], timeoutMs: 40 },
     });
     expect((await missed(false)).details.peers).toEqual([1]);
+    const [, other] = await localRanks(
+      2,
+      async ({ rank, group }) => {
+        await group.allReduce(new Float32Array(1));
+        if (rank === 0) return Bun.sleep(1_500);
+        return dist.monitoredBarrier({ timeout: 40 }).catch((reason: unknown) => reason);
+      },
+      { backend: messages },
+    );
+    expect((other as dist.DistError).message).toStartWith(
+      'monitoredBarrier #1 on group "0" (fake, rank 1 of 2): timed out after 1040 ms; rank 0 did not arrive; called at ',
+    );
+    expect((other as dist.DistError).details).toMatchObject({ op: "monitoredBarrier", seq: 1, rank: 1 });
   });
 
   test("an op that cannot be composed is refused by its own name", async () => {

@@ -104,6 +104,50 @@ describe("a group that fails writes the flight recorder", () => {
     expect(pickled.get("entries")).toHaveLength(2);
   });
 
+  test.each(["checkForNan", "a method that throws"])("with the op that failed during its call: %s", (how) => {
+    const traces = mkdtempSync(join(folder, "at-once-"));
+    const script = `
+      import * as dist from ${JSON.stringify(new URL("../index.ts", import.meta.url).pathname)};
+      class Throws extends dist.MethodBackend {
+        name = "throws";
+        capabilities = { ops: { allReduce: ["float32"], barrier: [] }, reduceOps: { float32: ["SUM"] } };
+        barrier() {}
+        allReduce() { throw new Error("no luck"); }
+      }
+      const { capabilities } = new Throws(0, 1);
+      const plugin = { name: "throws", type: dist.BackendType.CUSTOM, sdk: 2, devices: ["cpu"], bootstrap: "store", capabilities };
+      const container = dist.createContainer();
+      container.register(dist.BACKEND_PLUGIN, {
+        useValue: { ...plugin, probe: async () => ({ available: true, version: "1", capabilities }), create: async () => new Throws(0, 1) },
+      });
+      const init = { store: new dist.HashStore(), rank: 0, worldSize: 1, container };
+      const ways = {
+        checkForNan: { backend: "fake", checkForNan: true },
+        "a method that throws": { backend: "throws" },
+      };
+      const group = await dist.initProcessGroup({ ...init, ...ways[process.argv[1]] });
+      await group.barrier();
+      const work = group.allReduce(Float32Array.of(NaN));
+      const error = await work.catch((reason) => reason);
+      await group.barrier().catch(() => {});
+      console.log(JSON.stringify([work.seq, error.details.seq, error.details.callSite]));
+    `;
+    const { stdout, stderr } = Bun.spawnSync([process.execPath, "-e", script, how], {
+      env: { ...process.env, C10D_TRACE_DIR: traces, C10D_LOG_LEVEL: "warn" },
+    });
+    if (stdout.length === 0) throw new Error(stderr.toString());
+    expect(JSON.parse(stdout.toString())).toEqual([2, 2, expect.stringContaining(":")]);
+    expect(stderr.toString().match(/the flight recorder is in/g)).toHaveLength(1);
+    const { entries } = JSON.parse(readFileSync(join(traces, "trace_rank_0.json"), "utf8"));
+    type Entry = Record<"api" | "collective_seq_id" | "failed", unknown> & { readonly frames: readonly unknown[] };
+    const brief = entries.map((entry: Entry) => [entry.api, entry.collective_seq_id, entry.failed]);
+    expect(brief).toEqual([
+      ["barrier", 1, undefined],
+      ["allReduce", 2, true],
+    ]);
+    expect(entries[1].frames).not.toEqual([]);
+  });
+
   test("warns when it cannot, and the op fails as it would otherwise", () => {
     mkdirSync(join(folder, "file_0"));
     const { stdout, stderr } = failingJob({ TORCH_FR_DUMP_TEMP_FILE: join(folder, "file_") });

@@ -1,4 +1,4 @@
-import { isOneTensor, type OpCall, opTable, opTypeOf } from "../collectives/index.ts";
+import { isOneTensor, type OpCall, type OpRow, opTable, opTypeOf } from "../collectives/index.ts";
 import { DistBackendError } from "../errors/index.ts";
 import type { GroupContext, Middleware } from "../registry/index.ts";
 import { Work } from "../work/index.ts";
@@ -26,18 +26,26 @@ export const nanCheck: Middleware = {
   create: (context) => (next) => {
     const numbers = { collective: 0, message: 0, turn: 0 };
     return (calls) => {
+      const before = { ...numbers };
       for (const call of calls) {
-        const { kind } = opTable[call.op];
-        if (!call.continuation) numbers[kind]++;
-        const error = nanIn(call, numbers[kind], context);
+        const error = nanIn(call, numberOf(call, numbers), context);
         if (error === undefined) continue;
         context.fail(error);
-        return calls.map((each) => Work.rejected(error, { opType: opTypeOf(each) }));
+        return calls.map((each) => {
+          return Work.rejected(error, { opType: opTypeOf(each), seq: numberOf(each, before) });
+        });
       }
       return next(calls);
     };
   },
 };
+
+/** The number of the next call, as backends count collectives and messages. */
+function numberOf({ op, continuation }: OpCall, numbers: Record<OpRow["kind"], number>): number {
+  const { kind } = opTable[op];
+  if (!continuation) numbers[kind]++;
+  return numbers[kind];
+}
 
 /** The error if a tensor that this rank contributes has a NaN. */
 function nanIn(call: OpCall, seq: number, context: GroupContext): DistBackendError | undefined {

@@ -124,8 +124,8 @@ export class ProcessGroup implements AsyncDisposable {
   readonly #life: GroupLife;
   readonly #hooks: GroupHooks;
   readonly #logger: Logger | undefined;
-  /** Why the flight recorder has been written so far. */
-  readonly #dumps = new Set<string>();
+  /** Why the flight recorder has been written so far, and how many ops it had then. */
+  readonly #dumps = new Map<string, number>();
   readonly #works: GroupWorks;
   readonly #reader: CallReader;
   readonly #dispatcher: OpDispatcher;
@@ -169,7 +169,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#life = new GroupLife(name, rank, pipelines, {
       onFailing: (reason, error) => {
         this.#hooks.aborting(reason, error);
-        if (error !== undefined) this.#dump(recorder, "it has failed");
+        if (error !== undefined) this.#dump(recorder, "it has failed", error);
       },
       onDesync: () => this.#dump(recorder, "its ranks have made different calls"),
       onClosing: () => own?.closing(),
@@ -346,14 +346,20 @@ export class ProcessGroup implements AsyncDisposable {
     });
   }
 
-  /** Writes the flight recorder to the files that the environment names, once for each reason. */
-  #dump(recorder: FlightRecorder, reason: string): void {
-    if (this.#dumps.has(reason)) return;
-    this.#dumps.add(reason);
+  /**
+   * Writes the flight recorder to the files that the environment names, once for each reason; again if an op that failed
+   * during its call has been recorded since.
+   */
+  #dump(recorder: FlightRecorder, reason: string, error?: DistError): void {
+    const before = this.#dumps.get(reason);
+    if (before === recorder.recorded) return;
+    // Calls that come after the failure say nothing new.
+    if (before !== undefined && error?.code === "GROUP_FAILED") return;
+    this.#dumps.set(reason, recorder.recorded);
     const where = `group "${this.name}" (rank ${this.rank}): ${reason}`;
     try {
       const paths = recorder.writeFiles(this.globalRanks[this.rank] ?? this.rank);
-      if (paths.length > 0)
+      if (paths.length > 0 && before === undefined)
         this.#logger?.warn(
           `${where}; the flight recorder is in ${paths.join(" and ")}; c10d trace compares those of all ranks`,
         );

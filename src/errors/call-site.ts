@@ -85,6 +85,16 @@ export function addToError(error: DistError, text: string, details: ErrorDetails
   if (!message.includes(text)) rewrite(error, `${message}; ${text}`, details);
 }
 
+/** Takes a part of the message of an error back that {@link addToError} might have added. */
+export function removeFromError(error: DistError, text: string): void {
+  if (error.message.includes(`; ${text}`))
+    rewrite(
+      error,
+      error.message.replace(`; ${text}`, () => ""),
+      {},
+    );
+}
+
 /**
  * Names an op in an error by the name under which the user called it, where the error names an inner op that carries it
  * out.

@@ -1,5 +1,6 @@
 import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
 import {
+  absenceText,
   addCallSite,
   addDetails,
   addToError,
@@ -10,6 +11,7 @@ import {
   InvalidArgumentError,
   lineOf,
   messageOf,
+  removeFromError,
   UnsupportedOperationError,
 } from "../errors/index.ts";
 import type { FlightRecorder, GroupRecord } from "../recorder/index.ts";
@@ -195,8 +197,10 @@ export class GroupWorks implements WorkOwner {
     const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began };
     const { missing, waiting, text } = statuses.all.missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
     if (text === "") return;
-    addToError(error, text);
     const guilty = peers.filter((peer) => !waiting.includes(peer));
+    // The records know better than the ranks that have agreed on somebody who was too busy to answer.
+    if (missing.length > 0 && guilty.length === 0) removeFromError(error, absenceText(peers));
+    addToError(error, text);
     if (missing.length > 0) addDetails(error, { peers: guilty.length > 0 ? guilty : missing });
   }
 

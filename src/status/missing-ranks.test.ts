@@ -60,7 +60,8 @@ describe("the ranks that an op waits for", () => {
     const waiting = ask({});
     expect(waiting).toMatchObject({ missing: [1], waiting: [2] });
     expect(waiting.text).toContain("rank 1 (pid 101)");
-    expect(waiting.text).not.toContain("rank 2");
+    expect(waiting.text).toEndWith("; rank 2 waits in it as well");
+    expect(waiting.text).not.toContain("rank 2 (pid 102)");
     expect(ask({ process: "stopped" })).toMatchObject({ missing: [1], waiting: [] });
     expect(ask({ process: "stopped" }).text).toContain("rank 2 (pid 102)");
   });

@@ -50,7 +50,7 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
     !isOver(status) &&
     status.process !== "stopped" &&
     status.inFlight.some(({ group, turn }) => group === op.group && turn > 0 && turn === op.turn);
-  const waiting = missing.length === 0 || op.haveLeft ? [] : op.peers.filter((rank) => isInIt(recent(rank)));
+  const waiting = missing.length === 0 || op.haveLeft ? [] : op.peers.filter((rank) => rank !== op.rank && isInIt(recent(rank)));
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
   const hasEnded = (status: RankStatus) => isOver(status) || status.last?.hasFailed === true;
   const isToldOf = (rank: number) => {
@@ -66,7 +66,10 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   }
   const line = (rank: number) =>
     rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
-  return { missing, waiting, text: listText("it waits for", named, line) };
+  const list = listText("it waits for", named, line);
+  const verb = waiting.length === 1 ? "waits" : "wait";
+  const among = waiting.length === 0 ? "" : `; ${ranksText(waiting)} ${verb} in it as well`;
+  return { missing, waiting, text: `${list}${among}` };
 }
 
 /** A group that is not made in time. Ranks are ranks in it. */

@@ -177,6 +177,33 @@ test("two ranks that receive from each other: both are named, neither is blamed,
   expect([later.details.peers, later.message.split(text).length]).toEqual([undefined, 2]);
 });
 
+describe("a time-out that was spent waiting for another victim", () => {
+  const late = { ...failure(Status.OP_TIMEOUT, "timed out after 1000 ms of waiting for rank 2"), peer: 2 };
+  const own = reportOf(0, "timeout", late.text, { peer: 2 });
+  const endOf = async (culprits: readonly number[], ...others: readonly object[]) => {
+    const { store, failures } = setup(3);
+    await agree(store, culprits, own, ...others);
+    const { message, details } = await failures.afterConsulting(late, workOf(OpType.ALLREDUCE, 3));
+    expect(details.peers).toEqual(culprits);
+    return message.split("of waiting for ")[1];
+  };
+  const waited = reportOf(2, "timeout", "timed out after 1000 ms of waiting for rank 1", { peer: 1 });
+
+  test("does not count that one as missing", async () => {
+    expect(await endOf([1], waited)).toBe("rank 2, which waited as well; rank 1 did not arrive");
+    expect(await endOf([2])).toBe("rank 2; rank 2 did not arrive");
+  });
+
+  test("says so, too, if the culprit has reported", async () => {
+    const behind = reportOf(1, "timeout", "timed out", { seq: 2, called: 2, peer: 0 });
+    expect(await endOf([1], waited, behind)).toBe("rank 2, which waited as well; rank 1 was only at allReduce #2");
+    const there = reportOf(1, "lost", "rank 0 left", { peer: 0 });
+    expect(await endOf([1], waited, there)).toBe(
+      "rank 2, which waited as well; the ranks agree on rank 1 as the cause",
+    );
+  });
+});
+
 test("a rank that is behind is named as this rank in its own error", async () => {
   const { store, failures } = setup(2);
   const behind = reportOf(0, "lost", "rank 1 left", { seq: 2, called: 2, peer: 1 });

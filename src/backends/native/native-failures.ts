@@ -1,6 +1,7 @@
 import { opNames } from "../../collectives/op-table.ts";
 import type { OpType } from "../../collectives/op-type.ts";
 import {
+  absenceText,
   DistBackendError,
   type DistError,
   DistNetworkError,
@@ -94,7 +95,7 @@ export class NativeFailures {
     const known =
       own ?? others.find(({ peer }) => culprits.includes(peer)) ?? (cause.rank === rank ? undefined : cause);
     if (known === undefined) {
-      const missing = culprits.length > 0 ? `; ${ranksText(culprits)} did not arrive` : "";
+      const missing = culprits.length > 0 ? `; ${absenceText(culprits)}` : "";
       return { ...failure, text: `${failure.text}${missing}` };
     }
     const status = known.kind === "timeout" ? Status.OP_TIMEOUT : Status.NETWORK;
@@ -233,6 +234,15 @@ export class NativeFailures {
     const mutual = mutualText(verdict);
     if (mutual !== undefined) return `; ${mutual}`;
     if (peers.length === 0) return "";
+    const awaited = status === Status.OP_TIMEOUT ? awaitedIn(text) : -1;
+    // It waited for a rank that waited itself: that one is not missing.
+    const isVictim = awaited >= 0 && !peers.includes(awaited);
+    const waits = isVictim && verdict.reports.some(({ rank }) => rank === awaited) ? ", which waited as well" : "";
+    return `${waits}${this.#culpritText(text, peers, verdict, isVictim)}`;
+  }
+
+  #culpritText(text: string, peers: readonly number[], verdict: FailureVerdict, isVictim: boolean): string {
+    const { cause } = verdict;
     const { rank: ownRank } = this.#context;
     const nameOf = (rank: number) => (rank === ownRank ? "this rank" : `rank ${rank}`);
     const ranks = peers.length === 1 && peers[0] === ownRank ? "this rank" : ranksText(peers);
@@ -247,12 +257,18 @@ export class NativeFailures {
       })
       .join("");
     if (cause.kind === "timeout") {
-      if (reports.length === 0) return `; ${ranks} did not arrive`;
+      if (reports.length === 0) return `; ${absenceText(peers)}`;
+      if (isVictim && behind === "") return `; the ranks agree on ${ranks} as the cause`;
       return behind === "" && !text.includes(ranksText(peers)) ? `; it waited for ${ranks}` : behind;
     }
     if (cause.kind === "other" || (peers.length === 1 && text.includes(ranksText(peers)))) return "";
     return `; the cause is the loss of ${ranks}`;
   }
+}
+
+/** The rank that native code waited for, by what it says of a time-out; -1 if it says none. */
+function awaitedIn(text: string): number {
+  return Number(/ of waiting for rank (\d+)$/.exec(text)?.[1] ?? -1);
 }
 
 /** If several ranks aborted, the reasons of those other than `reported`. */

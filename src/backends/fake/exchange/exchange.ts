@@ -1,4 +1,4 @@
-import { messageOf, ranksText } from "../../../errors/index.ts";
+import { absenceText, messageOf, ranksText } from "../../../errors/index.ts";
 import type { Clock } from "../../../registry/index.ts";
 import { agree, messageMismatchText, mismatchText, splitMismatchText, textOf } from "../call-text.ts";
 import { resultsOf, SplitMismatch } from "../collective-results.ts";
@@ -155,7 +155,7 @@ export class Exchange implements ExchangePort {
       : message !== undefined && message.peer >= 0
         ? [message.peer]
         : [];
-    const reason = missing.length === 0 ? "no rank sent" : `${ranksText(missing)} did not arrive`;
+    const reason = missing.length === 0 ? "no rank sent" : absenceText(missing);
     this.#fail("timeout", rank, missing, `${limit}; ${reason}${missing.map((each) => this.#whereIs(each)).join("")}`);
   }
 

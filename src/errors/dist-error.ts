@@ -16,8 +16,8 @@ export interface ErrorDetails {
   readonly arrived?: number;
   /** Ranks (in the group) that caused it: dead, silent or late ones. */
   readonly peers?: readonly number[];
-  /** What two ranks called that should have called the same: this rank first. Ranks are ranks in the group. */
-  readonly calls?: readonly { readonly rank: number; readonly call: string }[];
+  /** What two ranks called that should have called the same: this rank first, if it is one of them. */
+  readonly calls?: readonly NamedCall[];
   /** Time-out that expired, in milliseconds. */
   readonly timeoutMs?: number;
   /** Where user code called the op, as `file:line:column`. */
@@ -32,6 +32,15 @@ export interface ErrorDetails {
   readonly element?: number;
   /** Name of the bad argument. */
   readonly argument?: string;
+}
+
+/** A call that differs from that of another rank. */
+export interface NamedCall {
+  /** Rank in the group. */
+  readonly rank: number;
+  readonly call: string;
+  /** Where user code made it, as `file:line:column`, if that is known here. */
+  readonly callSite?: string;
 }
 
 export interface ErrorInit extends ErrorDetails {

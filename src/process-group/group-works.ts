@@ -37,6 +37,7 @@ import {
   type WorkOwner,
 } from "../work/index.ts";
 import type { RankNames } from "./arguments/rank-names.ts";
+import { addCallPlaces } from "./call-places.ts";
 import type { GroupHooks } from "./hooks/group-hooks.ts";
 
 /** How long a `wait()` that polls uses what it has read of the other ranks. */
@@ -177,8 +178,19 @@ export class GroupWorks implements WorkOwner {
       if (line !== undefined) addDetails(error, { callSite: line });
       addCallSite(error, callSite);
     }
+    if (error.code === "DESYNC") this.#explainCalls(error, work);
     const isLate = error instanceof DistTimeoutError;
     if ((isLate || error.code === "PEER_LOST") && !this.#explained.has(error)) this.#explainRanks(error, work, isLate);
+  }
+
+  /** Adds where the calls that differ were made. */
+  #explainCalls(error: DistError, work: Work<unknown>): void {
+    if (this.#explained.has(error)) return;
+    this.#explained.add(error);
+    const { name: group, rank, globalRanks } = this.#recorded;
+    const turn = this.#statuses?.own.turnOf(work) ?? 0;
+    const { callSite } = error.details;
+    addCallPlaces(error, { group, rank, globalRanks, callSite, turn }, this.#statuses?.all);
   }
 
   /** Adds what the ranks that an op waits for are doing. */

@@ -50,7 +50,8 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
     !isOver(status) &&
     status.process !== "stopped" &&
     status.inFlight.some(({ group, turn }) => group === op.group && turn > 0 && turn === op.turn);
-  const waiting = missing.length === 0 || op.haveLeft ? [] : op.peers.filter((rank) => rank !== op.rank && isInIt(recent(rank)));
+  const waiting =
+    missing.length === 0 || op.haveLeft ? [] : op.peers.filter((rank) => rank !== op.rank && isInIt(recent(rank)));
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
   const hasEnded = (status: RankStatus) => isOver(status) || status.last?.hasFailed === true;
   const isToldOf = (rank: number) => {

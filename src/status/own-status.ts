@@ -7,6 +7,7 @@ import { isJobId } from "./job-id.ts";
 import { withLastingStates } from "./lasting-states.ts";
 import { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
 import { ownThread } from "./process-state.ts";
+import { type CalledOp, publishedSites } from "./published-sites.ts";
 import type { RankStatus } from "./rank-status.ts";
 import { readReported } from "./reported-statuses.ts";
 import {
@@ -104,11 +105,25 @@ export class OwnStatus {
 
   /** What the ranks of the world are doing, by global rank: those on this host, and others that the launcher asked for. */
   ranks(): ReadonlyMap<number, RankStatus> {
-    const found = new Map<number, RankStatus>();
-    const own = { world: this.#world, worldSize: this.#worldSize };
+    return this.#byRank(withLastingStates(this.#all()));
+  }
+
+  /** Where other ranks of a group made their call of the same turn, by rank in the group: those that publish it. */
+  publishedSites(op: CalledOp, ranks: readonly number[]): Map<number, string> {
+    // Whether a process keeps running does not matter here.
+    return publishedSites(op, ranks, () => this.#byRank(this.#all()));
+  }
+
+  #all(): readonly RankStatus[] {
     // Workers and programs that a rank starts inherit its folder, and may make worlds of their own.
     const all = [...readStatuses(this.#folder), ...readReported(this.#folder)];
-    for (const status of withLastingStates(all.filter((each) => mayShareWorld(each, own)))) {
+    const own = { world: this.#world, worldSize: this.#worldSize };
+    return all.filter((each) => mayShareWorld(each, own));
+  }
+
+  #byRank(statuses: readonly RankStatus[]): ReadonlyMap<number, RankStatus> {
+    const found = new Map<number, RankStatus>();
+    for (const status of statuses) {
       const known = found.get(status.rank);
       // A rank that was started again may have left its first record.
       if (known === undefined || isOver(known)) found.set(status.rank, status);

@@ -226,6 +226,11 @@ export class StatusRecord {
     }
   }
 
+  /** Publishes where all ops were called that are not known to have ended. */
+  publishAll(): void {
+    for (const [slot, work] of this.#works.entries()) if (work !== undefined) this.#publish(slot, work);
+  }
+
   #publish(slot: number, work: Work<unknown>): void {
     const at = slotAt(slot);
     // Known only once the turn of the op has come.
@@ -271,6 +276,11 @@ export class StatusRecord {
     const { written } = encoder.encodeInto(text, bytes);
     this.#words[lengthAt] = written;
   }
+}
+
+/** Publishes at once where the ops of all ranks of this thread were called that are pending or just failing. */
+export function publishCallSites(): void {
+  for (const record of records) record.publishAll();
 }
 
 /** One timer for all records of the thread, while ops are called or pending. */

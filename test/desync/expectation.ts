@@ -42,9 +42,11 @@ function saidOf({ ends, next }: RankReport): string {
   return `${kindOf(error)} [${error?.details?.peers}]`;
 }
 
-/** The message without the op, its number, its group and the rank. */
+/** The message without the op, its number, its group and the rank, and without where it was called. */
 export function withoutPlace(message: string): string {
-  return message.replace(/^\w+ #\d+ on group "[^"]*" \([^)]*\): (rank \d+: (?=timed out))?/, "");
+  return message
+    .replace(/; called at \S+ on rank \d+(?:, at \S+ on rank \d+)*$/, "")
+    .replace(/^\w+ #\d+ on group "[^"]*" \([^)]*\): (rank \d+: (?=timed out))?/, "");
 }
 
 function judgeRank(cell: Cell, rank: number, report: RankReport): string[] {

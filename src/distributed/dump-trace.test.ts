@@ -148,6 +148,30 @@ describe("a group that fails writes the flight recorder", () => {
     expect(entries[1].frames).not.toEqual([]);
   });
 
+  test("so does a rank that cannot make a group", () => {
+    const traces = mkdtempSync(join(folder, "creation-"));
+    const index = (path: string) => JSON.stringify(new URL(path, import.meta.url).pathname);
+    const script = `
+      import * as dist from ${index("../index.ts")};
+      import { localRanks } from ${index("../testing/index.ts")};
+      await localRanks(2, async ({ rank }) => {
+        await dist.barrier();
+        if (rank === 0) console.log(await dist.newGroup([0, 1], { timeout: 100 }).catch(({ code }) => code));
+        else await Bun.sleep(400);
+      });
+    `;
+    const { stdout, stderr } = Bun.spawnSync([process.execPath, "-e", script], {
+      env: { ...process.env, C10D_TRACE_DIR: traces, C10D_LOG_LEVEL: "warn" },
+    });
+    expect(stdout.toString()).toBe("CONNECT_TIMEOUT\n");
+    const path = join(traces, "trace_rank_0.json");
+    expect(stderr.toString()).toContain(
+      `newGroup: group "1" could not be made (rank 0); the flight recorder is in ${path}`,
+    );
+    expect(readdirSync(traces)).toEqual(["trace_rank_0.json"]);
+    expect(JSON.parse(readFileSync(path, "utf8")).entries).toMatchObject([{ api: "barrier", state: "completed" }]);
+  });
+
   test("warns when it cannot, and the op fails as it would otherwise", () => {
     mkdirSync(join(folder, "file_0"));
     const { stdout, stderr } = failingJob({ TORCH_FR_DUMP_TEMP_FILE: join(folder, "file_") });

@@ -2,7 +2,8 @@ import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../collectives/index.ts";
 import { environmentText, getDebugLevel } from "../environment/index.ts";
 import { captureCallSite, DistTimeoutError, explained, InvalidArgumentError } from "../errors/index.ts";
-import { type ProcessGroup, throwFirst } from "../process-group/index.ts";
+import { type ProcessGroup, throwFirst, writeTraceFiles } from "../process-group/index.ts";
+import type { FlightRecorder } from "../recorder/index.ts";
 import {
   type BackendType,
   checkBackendOptions,
@@ -18,6 +19,7 @@ import {
 } from "../registry/index.ts";
 import { requireOptionNames } from "../registry/option-names.ts";
 import { MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
+import type { OwnStatus } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
 import { LimitedStore } from "../store/limited-store.ts";
 import { deviceOf } from "../tensor/index.ts";
@@ -137,8 +139,8 @@ async function meetAndConnect(
   }
   const backendOptions = await checkBackendOptions(plugins.values(), options.options, limit);
   const making = {
-    ...parts.making,
-    rank: early?.rank ?? -1,
+    ...{ ...parts.making, group: "0", recorder: parts.recorder, logger: parts.logger },
+    ...{ rank: early?.rank ?? -1, globalRank: early?.rank ?? -1 },
     globalRanks: Array.from({ length: early?.worldSize ?? 0 }, (_, rank) => rank),
   };
   const meeting = <T>(meets: () => Promise<T>) => whileMaking(making, early?.status, meets);
@@ -167,6 +169,14 @@ interface WorldPlan
   readonly terms: AnyInitOptions;
   readonly making: Pick<Making, "maker" | "callSite" | "began">;
   readonly early: EarlyRank | undefined;
+}
+
+/** Lets the launcher have the flight recorder of a rank before it ends that, if the environment says where it goes. */
+function offerDump(status: OwnStatus | undefined, recorder: FlightRecorder | undefined): void {
+  if (status === undefined || recorder?.hasFiles !== true) return;
+  const { rank: globalRank } = status;
+  const what = `rank ${globalRank} is going to be ended`;
+  status.record.offerDump(() => writeTraceFiles({ recorder, globalRank, what, logger: undefined }));
 }
 
 /** Connects to the ranks that have met. Throws MeetingMissed if that is no longer possible. */
@@ -200,6 +210,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         ...{ rank, worldSize, job: incarnation.job },
         onFault: (text) => noStatus(logger, text),
       });
+      offerDump(status, recorder);
       const attended = `${meeting.attempt}/${incarnation.number}`;
       const world = `${incarnation.job}/${attended}`;
       const base = terms.store === undefined ? new PrefixStore("default_pg", incarnation.store) : incarnation.store;
@@ -239,7 +250,10 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
         return isSuperseded || (await met.isOver?.(incarnation.number)) === true;
       };
       try {
-        const making = { ...plan.making, rank: met.rank, globalRanks };
+        const making = {
+          ...{ ...plan.making, group: "0", rank: met.rank, globalRanks },
+          ...{ globalRank: met.rank, recorder, logger },
+        };
         group = await whileMaking(making, status, () =>
           whileAgreed(store, met, connecting, byStore ? isMissed : undefined),
         );

@@ -46,3 +46,4 @@ export { created, type MiddlewareHost, Pipeline } from "./pipeline/pipeline.ts";
 export type { BackendKey } from "./pipeline/pipelines.ts";
 export { callUserFunction, userCodeFailure } from "./pipeline/user-code-failure.ts";
 export { type OneOrList, ProcessGroup, type ProcessGroupInit } from "./process-group.ts";
+export { writeTraceFiles } from "./trace-files.ts";

@@ -49,6 +49,7 @@ import { callsFor, requireComposable } from "./steps/composed-calls.ts";
 import { monitoredBarrier } from "./steps/monitored-barrier.ts";
 import { allReduceSparse } from "./steps/sparse-all-reduce.ts";
 import { stepsWithin } from "./steps/submit-step.ts";
+import { writeTraceFiles } from "./trace-files.ts";
 
 /** What a {@link ProcessGroup} is constructed from. */
 export interface ProcessGroupInit {
@@ -356,17 +357,12 @@ export class ProcessGroup implements AsyncDisposable {
     // Calls that come after the failure say nothing new.
     if (before !== undefined && error?.code === "GROUP_FAILED") return;
     this.#dumps.set(reason, recorder.recorded);
-    const where = `group "${this.name}" (rank ${this.rank}): ${reason}`;
-    try {
-      const paths = recorder.writeFiles(this.globalRanks[this.rank] ?? this.rank);
-      if (paths.length > 0 && before === undefined)
-        this.#logger?.warn(
-          `${where}; the flight recorder is in ${paths.join(" and ")}; c10d trace compares those of all ranks`,
-        );
-    } catch (error) {
-      // Not logged: a folder that cannot be written to must be noticed.
-      warn(`${where}, but the flight recorder could not be written: ${messageOf(error)}`, "TRACE_NOT_WRITTEN");
-    }
+    writeTraceFiles({
+      recorder,
+      globalRank: this.globalRanks[this.rank] ?? this.rank,
+      what: `group "${this.name}" (rank ${this.rank}): ${reason}`,
+      logger: before === undefined ? this.#logger : undefined,
+    });
   }
 
   toString(): string {

@@ -101,10 +101,16 @@ export class FlightRecorder {
    * @throws Error when they cannot be written.
    */
   writeFiles(globalRank: number): readonly string[] {
+    if (!this.hasFiles) return [];
     const [folder, prefix] = [environmentText("C10D_TRACE_DIR"), environmentText("TORCH_FR_DUMP_TEMP_FILE")];
-    if (this.capacity === 0 || (folder === undefined && prefix === undefined)) return [];
     const dumped = this.#dumped({ globalRank });
     return dumping().writeDumps(dumped, { folder, prefix, globalRank });
+  }
+
+  /** Whether {@link writeFiles} writes anything: the environment names a file, and ops are recorded. */
+  get hasFiles(): boolean {
+    const names = ["C10D_TRACE_DIR", "TORCH_FR_DUMP_TEMP_FILE"] as const;
+    return this.capacity > 0 && names.some((name) => environmentText(name) !== undefined);
   }
 
   #dumped(options: RecorderDumpOptions): DumpedRecorder {

@@ -1,4 +1,5 @@
 export { areAwaited, hasNotMade, mayShareWorld, missingAmong } from "./called-turns.ts";
+export { requestDumps } from "./dump-request.ts";
 export type { GroupStatus } from "./group-status.ts";
 export { withLastingStates } from "./lasting-states.ts";
 export { announceSocket, socketIdentity } from "./left-socket.ts";

@@ -54,7 +54,12 @@ export const Header = {
   closingSince: 25,
   /** When the record was created. */
   openedAt: 26,
+  /** Whether the rank can write its flight recorder, is asked to, or has done so: see {@link DumpState}. */
+  dump: 27,
 } as const;
+
+/** A reader may replace `offered` by `wanted`; everything else in a record is written by its rank alone. */
+export const DumpState = { none: 0, offered: 1, wanted: 2, written: 3 } as const;
 
 /** The functions that make groups. */
 export const makers = ["initProcessGroup", "newGroup", "splitGroup"] as const;

@@ -52,19 +52,20 @@ export function recordPath(folder: string, rank: number, copy: number): string {
 
 /** The records in the folder of a job, by rank. */
 export function readStatuses(folder: string): RankStatus[] {
-  return recordsIn(folder)
+  return recordPaths(folder)
     .flatMap((path) => readStatus(path) ?? [])
     .sort((a, b) => a.rank - b.rank);
 }
 
 /** The same with all ops that the records still have. */
 export function readRecords(folder: string): RankRecord[] {
-  return recordsIn(folder)
+  return recordPaths(folder)
     .flatMap((path) => readRecord(path) ?? [])
     .sort((a, b) => a.rank - b.rank || a.thread - b.thread);
 }
 
-function recordsIn(folder: string): string[] {
+/** The paths of the records in the folder of a job. */
+export function recordPaths(folder: string): string[] {
   return namesIn(folder).flatMap((name) => (RECORD.test(name) ? [join(folder, name)] : []));
 }
 

@@ -10,6 +10,7 @@ import { GroupStatus } from "./group-status.ts";
 import { LONG_WAIT_MS } from "./long-wait.ts";
 import { ownThread, pidNamespace, processStart } from "./process-state.ts";
 import {
+  DumpState,
   ERROR_TEXT,
   GROUP_TEXT,
   GROUPS,
@@ -41,6 +42,9 @@ export interface RecordedStanding {
 /** The records of this thread that are open. */
 const records = new Set<StatusRecord>();
 let timer: Timer | undefined;
+
+/** How often a rank whose thread does not block looks whether its dump is wanted. */
+const DUMP_LOOK_MS = 200;
 
 /** What a rank is doing, in memory that other processes of this user on the host can read. */
 export class StatusRecord {
@@ -80,7 +84,12 @@ export class StatusRecord {
   /** Whether the timer has to be started for the next op. */
   #isIdle = true;
   /** Timers do not run while `wait()` blocks the thread. */
-  readonly #service = serveWhileBlocked(() => this.publishLate());
+  readonly #service = serveWhileBlocked(() => {
+    this.publishLate();
+    this.#dumpIfWanted();
+  });
+  #writeDump: (() => void) | undefined;
+  #dumpTimer: ReturnType<typeof setInterval> | undefined;
 
   private constructor(path: string, bytes: Uint8Array, rank: number, worldSize: number, world: number) {
     this.path = path;
@@ -143,6 +152,24 @@ export class StatusRecord {
   /** For {@link GroupStatus}. */
   forget(group: GroupStatus): void {
     for (const [name, each] of this.#groups) if (each === group) this.#groups.delete(name);
+  }
+
+  /** From now on, others can ask this rank to write its flight recorder, also while its thread blocks in a wait. */
+  offerDump(write: () => void): void {
+    this.#writeDump = write;
+    this.#words[Header.dump] = DumpState.offered;
+    clearInterval(this.#dumpTimer);
+    this.#dumpTimer = setInterval(() => this.#dumpIfWanted(), DUMP_LOOK_MS);
+    this.#dumpTimer.unref();
+  }
+
+  #dumpIfWanted(): void {
+    if (this.#words[Header.dump] !== DumpState.wanted) return;
+    try {
+      this.#writeDump?.();
+    } finally {
+      this.#words[Header.dump] = DumpState.written;
+    }
   }
 
   /** For {@link GroupStatus}. Records a pending op; returns its slot, -1 if there is no room. */
@@ -266,6 +293,8 @@ export class StatusRecord {
   /** The rank has closed its groups; no op is recorded from now on. The file is left to the caller. */
   close(): void {
     this.#words[Header.closedAt] = performance.now();
+    this.#words[Header.dump] = DumpState.none;
+    clearInterval(this.#dumpTimer);
     records.delete(this);
     this.#service[Symbol.dispose]();
   }

@@ -14,6 +14,7 @@ import {
   readRecords,
   readStatuses,
   removeJob,
+  requestDumps,
   statusText,
   sweepJobs,
   withLastingStates,
@@ -21,6 +22,9 @@ import {
 } from "../../status/index.ts";
 import type { LogFolder } from "./log-file.ts";
 import type { RankExit } from "./rank-process.ts";
+
+/** How long ranks that are going to be ended may take to write their flight recorders. */
+const DUMP_LIMIT_MS = 1_000;
 
 /** A rank that the launcher has started. */
 export interface StartedRank {
@@ -114,6 +118,11 @@ export class AttemptStatus implements Disposable {
     const others = statuses.filter(({ pid }) => started.every((rank) => rank.pid !== pid));
     const lines = [...own, ...others.map((status) => lineOf(status, ""))];
     return { ranks: statuses, text: `what the ranks were doing:\n${lines.map((line) => `  ${line}\n`).join("")}` };
+  }
+
+  /** Has the ranks write their flight recorders, if they know where to. */
+  async dump(): Promise<void> {
+    if (this.folder !== undefined) await requestDumps(this.folder, DUMP_LIMIT_MS);
   }
 
   /** Appends a report to `status.log` beside the logs of the ranks. */

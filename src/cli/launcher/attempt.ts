@@ -276,6 +276,8 @@ class Attempt {
       dashboard?.freeze();
       const status = this.#atFailure ?? this.#status?.report(this.#ranks);
       const verdict = yield* Effect.promise(() => nodes.announce(this.number, found));
+      const dumped = Effect.promise(() => this.#status?.dump() ?? Promise.resolve());
+      yield* dumped.pipe(Effect.raceFirst(Queue.take(signals)));
       const { stopped, killed } = yield* this.#stop(
         verdict.kind === "signal" && verdict.node === nodes.node ? verdict.signal : "SIGTERM",
       );

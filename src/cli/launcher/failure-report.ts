@@ -38,6 +38,14 @@ export interface EndReport extends StoppedRanks {
 
 /** The block that ends the output of a failed attempt. */
 export function endReport(report: EndReport): string {
+  return `${textOf(report)}${tracesLine(report.traces)}`;
+}
+
+function tracesLine(traces: string | undefined): string {
+  return traces === undefined ? "" : `what the ranks called last: c10d trace ${traces}\n`;
+}
+
+function textOf(report: EndReport): string {
   const { verdict, stopped, killed } = report;
   const several = report.node !== undefined;
   const stop = stopped.length === 0 && several ? "" : `; ${stopLine(stopped, killed)}`;
@@ -73,7 +81,6 @@ function failureReport(verdict: RankVerdict, report: EndReport): string {
     lines.push(verdict.stderrSeen ? "it wrote nothing to stderr" : "its output is above");
   }
   if (report.logs !== undefined) lines.push(`log files: ${report.logs}`);
-  if (report.traces !== undefined) lines.push(`what the ranks called last: c10d trace ${report.traces}`);
   return `\n${lines.join("\n")}\n`;
 }
 

@@ -1,7 +1,7 @@
 import { requireOptions } from "../../collectives/index.ts";
 import { captureCallSite, describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
-import { type BackendType, clockOf, type OptionsOf, registryOf } from "../../registry/index.ts";
+import { type BackendType, clockOf, loggerOf, type OptionsOf, recorderOf, registryOf } from "../../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { resolveBackends } from "../backend-config.ts";
@@ -65,8 +65,9 @@ export async function newGroup<const Name extends string = string>(
   const { rank: globalRank } = world.group;
   const rank = members.indexOf(globalRank);
   const making: Making = {
-    ...{ maker: "newGroup", parent: world.group.name, callSite, began },
+    ...{ maker: "newGroup", parent: world.group.name, group: name, callSite, began, globalRank },
     ...{ rank, globalRanks: members },
+    ...{ recorder: recorderOf(world.container), logger: loggerOf(world.container) },
   };
   return whileMaking(making, world.status, async () => {
     const agreed = await agreedMembers(world, {

@@ -1,7 +1,7 @@
 import { requireOptions } from "../../collectives/index.ts";
 import { captureCallSite, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
-import { clockOf } from "../../registry/index.ts";
+import { clockOf, loggerOf, recorderOf } from "../../registry/index.ts";
 import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { currentContext } from "../dist-context.ts";
@@ -76,7 +76,8 @@ export async function splitGroup(
   const lists = parts.map((part) => [...part].sort((a, b) => a - b)).sort(([a = 0], [b = 0]) => a - b);
   const members = lists.find((part) => part.includes(parent.rank));
   const making: Making = {
-    ...{ maker: "splitGroup", parent: parent.name, callSite, began },
+    ...{ maker: "splitGroup", parent: parent.name, group: split, callSite, began },
+    ...{ globalRank: world.group.rank, recorder: recorderOf(world.container), logger: loggerOf(world.container) },
     rank: members?.indexOf(parent.rank) ?? -1,
     globalRanks: (members ?? []).map((rank) => parent.globalRanks[rank] ?? -1),
   };

@@ -1,8 +1,25 @@
-import { addCallSite, addToError, type CallSite, DistTimeoutError, lineOf } from "../../errors/index.ts";
+import {
+  addCallSite,
+  addToError,
+  type CallSite,
+  DistError,
+  DistTimeoutError,
+  InvalidArgumentError,
+  lineOf,
+} from "../../errors/index.ts";
+import { writeTraceFiles } from "../../process-group/index.ts";
+import type { FlightRecorder } from "../../recorder/index.ts";
+import type { Logger } from "../../registry/index.ts";
 import type { Maker, OwnStatus } from "../../status/index.ts";
 
 /** A group that is being made. */
 export interface Making {
+  /** Name of the group. */
+  readonly group: string;
+  /** Global rank of this rank. */
+  readonly globalRank: number;
+  readonly recorder: FlightRecorder | undefined;
+  readonly logger: Logger;
   readonly maker: Maker;
   /** Name of the group of which it is made; undefined for the default group. */
   readonly parent?: string;
@@ -16,7 +33,8 @@ export interface Making {
 
 /**
  * Makes a group, and says so in the status record of this rank meanwhile. The error of a group that is not made in time
- * says where it was asked for, and what the missing ranks are doing.
+ * says where it was asked for, and what the missing ranks are doing. When a group fails to be made, this rank writes its
+ * flight recorder if it has called any op yet.
  */
 export async function whileMaking<T>(
   making: Making,
@@ -28,10 +46,17 @@ export async function whileMaking<T>(
     return await make();
   } catch (error) {
     if (error instanceof DistTimeoutError) explain(error, making, status, recorded?.turn ?? 0);
+    if (error instanceof DistError && !(error instanceof InvalidArgumentError)) dump(making);
     throw error;
   } finally {
     recorded?.end();
   }
+}
+
+function dump({ maker, group, globalRank, recorder, logger }: Making): void {
+  if (recorder === undefined || recorder.recorded === 0) return;
+  const what = `${maker}: group "${group}" could not be made (rank ${globalRank})`;
+  writeTraceFiles({ recorder, globalRank, what, logger });
 }
 
 function explain(error: DistTimeoutError, making: Making, status: OwnStatus | undefined, turn: number): void {

@@ -7,6 +7,7 @@ import { describeUcc, spawn as spawnUcc } from "../../src/backends/ucc/fixtures/
 import * as dist from "../../src/index.ts";
 import { localRanks, type ReportedError, spawnRanks } from "../../src/testing/index.ts";
 import type { DetailArgs, DetailResult } from "./fixtures/detail-ranks.ts";
+import type { LevelsArgs } from "./fixtures/levels-differ.ts";
 
 setDefaultTimeout(60_000);
 
@@ -76,7 +77,8 @@ describeGloo("debug level DETAIL on gloo", () => {
   }, 160_000);
 
   test("on some ranks only is an error that names them, on both sides", async () => {
-    const outcomes = await spawnRanks(3, fixture("levels-differ"), { args: "gloo", timeout: "30s" });
+    const args = { backend: "gloo", group: "default" } as const;
+    const outcomes = await spawnRanks(3, fixture("levels-differ"), { args, timeout: "30s" });
     const errors = allWell<ReportedError | undefined>(outcomes);
     expect(errors.map((error) => error?.code)).toEqual(Array(3).fill("PEER_DEBUG_DETAIL"));
     expect(errors.map((error) => error?.details?.peers)).toEqual([[1], [0, 2], [1]]);
@@ -89,16 +91,29 @@ describeGloo("debug level DETAIL on gloo", () => {
   });
 });
 
+const groups = ["default", "new", "split"] as const;
+
+/** Ranks 0 and 1 make a group, one of them with the level: both get an error that names the other. */
+async function expectLevelsNamed(args: LevelsArgs, options: object): Promise<void> {
+  const outcomes = await spawnRanks(2, fixture("levels-differ"), { ...options, args, timeout: "30s" });
+  for (const [rank, error] of allWell<ReportedError | undefined>(outcomes).entries()) {
+    const { backend } = args;
+    expect(error).toMatchObject({ code: "PEER_DEBUG_DETAIL", details: { backend, rank, peers: [1 - rank] } });
+    const [own, other] = rank === 1 ? ["with", "without it"] : ["without", "with it"];
+    expect(error?.message).toContain(
+      `this rank (${rank}) runs ${own} TORCH_DISTRIBUTED_DEBUG=DETAIL, rank ${1 - rank} ${other}: set the same level`,
+    );
+  }
+}
+
+describeGloo("debug level DETAIL on gloo, on one rank only", () => {
+  test.each(groups)("%s group", (group) => expectLevelsNamed({ backend: "gloo", group }, {}));
+});
+
 describeUcc("debug level DETAIL on ucc", () => {
   test.each(modes)("%s", (mode) => expectChecked({ backend: "ucc", mode }, spawnUcc));
 
-  test("on some ranks only is an error that names the others, and nobody hangs", async () => {
-    const outcomes = await spawnRanks(2, fixture("levels-differ"), { ...spawnUcc, args: "ucc", timeout: "30s" });
-    const [plain, detail] = allWell<ReportedError | undefined>(outcomes);
-    expect(detail).toMatchObject({ code: "PEER_DEBUG_DETAIL", details: { backend: "ucc", peers: [0] } });
-    expect(detail?.message).toContain("rank 0 did not connect for that within 8000 ms");
-    expect(plain).toBeDefined();
-  });
+  test.each(groups)("on some ranks only: %s group", (group) => expectLevelsNamed({ backend: "ucc", group }, spawnUcc));
 });
 
 /** A backend of the user: the fake one under another name, so that it is not known for what it is. */

@@ -4,7 +4,6 @@ import { NativeBackend } from "../native/native-backend.ts";
 import { probeShim } from "../native/probe-shim.ts";
 import { listenAddresses } from "./address.ts";
 import { capabilities } from "./capabilities.ts";
-import { DebugLevelGuard } from "./debug-level-guard.ts";
 import type { GlooOptions } from "./options.ts";
 
 const NAME = "gloo";
@@ -31,16 +30,8 @@ const plugin: BackendPlugin<GlooOptions> = {
     const { options } = context;
     const shim = loadShim({ name: NAME, remedy: REMEDY });
     const host = listenAddresses(context, options).join(",");
-    const guard = new DebugLevelGuard(context);
     const settings = { host, ...(options.threads !== undefined && { threads: String(options.threads) }) };
-    const backend = await NativeBackend.connect(shim, context, settings, capabilities);
-    try {
-      await guard.check(backend);
-    } catch (error) {
-      await backend.close();
-      throw error;
-    }
-    return backend;
+    return NativeBackend.connect(shim, context, settings, capabilities);
   },
 };
 

@@ -1,7 +1,7 @@
-import { DistBackendError, type DistError, messageOf, ranksText } from "../../errors/index.ts";
+import { DistBackendError, type DistError, ranksText } from "../../errors/index.ts";
 import { desyncCheck } from "../../middleware/index.ts";
 import { endBackend } from "../../process-group/index.ts";
-import type { Backend, BackendContext, BackendPlugin, BackendRegistry, Middleware } from "../../registry/index.ts";
+import type { Backend, BackendContext, BackendPlugin, Middleware } from "../../registry/index.ts";
 import { PrefixStore } from "../../store/index.ts";
 import type { Store } from "../../store/store.ts";
 import { CPU } from "../../tensor/index.ts";
@@ -16,9 +16,8 @@ const LIMIT_MS = 15_000;
 export interface HelperPlan {
   readonly context: BackendContext;
   readonly plugin: BackendPlugin;
-  /** What `plugin` has created. */
-  readonly backend: Backend;
-  readonly registry: BackendRegistry;
+  /** Gloo, which may be the same. */
+  readonly gloo: BackendPlugin;
   /** Makes a backend, and closes one that is not for this rank. */
   connect(plugin: BackendPlugin, context: BackendContext): Promise<Backend>;
 }
@@ -31,16 +30,12 @@ export interface ConnectedCheck {
 
 /**
  * Connects the Gloo group over which ranks compare their collectives at debug level DETAIL, in the place where PyTorch's
- * ranks connect theirs. `undefined` for one rank alone, without Gloo, and for backends that c10d does not wrap (MPI) or
- * that need no second group (`fake`, whose ranks share a process).
+ * ranks connect theirs.
  *
  * @throws DistBackendError (`PEER_DEBUG_DETAIL`) naming the ranks that do not connect.
  */
-export async function connectDesyncCheck(plan: HelperPlan): Promise<ConnectedCheck | undefined> {
-  const { context, plugin, backend } = plan;
-  if (context.size < 2 || plugin.bootstrap === "self" || backend.name === "fake") return undefined;
-  const gloo = await glooOf(plan);
-  if (gloo === undefined) return undefined;
+export async function connectDesyncCheck(plan: HelperPlan): Promise<ConnectedCheck> {
+  const { context, plugin, gloo } = plan;
   const { rank, groupName } = context;
   const store = new PrefixStore(`pg_wrapper:${groupName}`, context.store);
   const timeoutMs = Math.min(LIMIT_MS, context.timeoutMs);
@@ -65,20 +60,6 @@ export async function connectDesyncCheck(plan: HelperPlan): Promise<ConnectedChe
   } catch (error) {
     await endBackend(helper, gloo.name, groupName, "the group could not be made");
     throw error;
-  }
-}
-
-/** The container's Gloo, if it can run here. */
-async function glooOf({ context, plugin, registry }: HelperPlan): Promise<BackendPlugin | undefined> {
-  if (plugin.name === "gloo") return plugin;
-  try {
-    return await registry.require("gloo");
-  } catch (error) {
-    context.logger.warn(
-      "TORCH_DISTRIBUTED_DEBUG is DETAIL, but Gloo, over which the ranks would compare their collectives, is not " +
-        `available: they are not compared (${messageOf(error)})`,
-    );
-    return undefined;
   }
 }
 

@@ -31,6 +31,7 @@ import type { Device, DeviceType } from "../../tensor/index.ts";
 import { traceOps } from "../op-spans.ts";
 import { agreedCapabilities } from "./agreed-capabilities.ts";
 import type { ConnectedCheck } from "./connected-check.ts";
+import { DebugLevelGuard, glooFor, isCompared } from "./debug-level-guard.ts";
 
 export interface GroupPlan extends Omit<ProcessGroupInit, "pipelines"> {
   readonly plugins: ReadonlyMap<DeviceType, BackendPlugin>;
@@ -62,10 +63,10 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
   try {
     for (const [type, plugin] of plan.plugins) {
       const device = plan.boundDevice?.type === type ? plan.boundDevice : { type, index: 0 };
-      const { pipeline, context } = await connect(plan, device, plugin, pipelines);
+      const { pipeline, context, gloo } = await connect(plan, device, plugin, pipelines);
       // Before middleware, which may throw: what is connected must be closed.
       pipelines.push(pipeline);
-      const check = await desyncCheckFor(plan, pipeline, context);
+      const check = gloo && (await desyncCheckFor(pipeline, context, gloo));
       if (check !== undefined) helpers.push(check.backend);
       const checks = check === undefined ? [] : [check.middleware];
       // Not twice if the user has registered it.
@@ -90,13 +91,20 @@ export async function makeGroup(plan: GroupPlan): Promise<ProcessGroup> {
 
 /** The check of debug level DETAIL, loaded only then. */
 async function desyncCheckFor(
-  { registry }: GroupPlan,
-  { plugin, backend }: Pipeline,
+  { plugin }: Pipeline,
   context: BackendContext,
-): Promise<ConnectedCheck | undefined> {
-  if (getDebugLevel() !== DebugLevel.DETAIL) return undefined;
+  gloo: BackendPlugin,
+): Promise<ConnectedCheck> {
   const { connectDesyncCheck } = await import("./connected-check.ts");
-  return connectDesyncCheck({ context, plugin, backend, registry, connect: backendFor });
+  return connectDesyncCheck({ context, plugin, gloo, connect: backendFor });
+}
+
+/** A backend as it has been connected. */
+interface Connected {
+  readonly pipeline: Pipeline;
+  readonly context: BackendContext;
+  /** Gloo, if the ranks compare their collectives over it. */
+  readonly gloo: BackendPlugin | undefined;
 }
 
 async function connect(
@@ -104,7 +112,7 @@ async function connect(
   device: Device,
   plugin: BackendPlugin,
   siblings: readonly Pipeline[],
-): Promise<{ readonly pipeline: Pipeline; readonly context: BackendContext }> {
+): Promise<Connected> {
   const context: BackendContext = {
     store: new PrefixStore(`${device.type}/`, new PrefixStore(`${plan.name}/`, plan.store)),
     rank: plan.rank,
@@ -118,8 +126,15 @@ async function connect(
     logger: prefixedLogger(plan.logger, `${plugin.name}, group "${plan.name}", rank ${plan.rank}: `),
     clock: plan.clock,
   };
-  const backend = await backendFor(plugin, context);
+  const canCompare = isCompared(plugin, context);
+  const isDetail = canCompare && getDebugLevel() === DebugLevel.DETAIL;
+  const gloo = isDetail ? await glooFor(plugin, context, plan.registry) : undefined;
+  const guard = canCompare ? new DebugLevelGuard(context, plugin.name, gloo !== undefined) : undefined;
+  const backend = await backendFor(plugin, context).catch(async (error: unknown) => {
+    throw (await guard?.difference()) ?? error;
+  });
   try {
+    await guard?.check(backend);
     // The plugin's table is the upper bound; a backend in plain JavaScript may have no table.
     const own = new GuardedBackend(backend, plugin.name, plan.name).tried("capabilities", () =>
       commonCapabilities([plugin.capabilities, capabilitiesOf(backend, plugin, plan.name)]),
@@ -128,6 +143,7 @@ async function connect(
     return {
       pipeline: new Pipeline({ group: plan.name, device, plugin, backend, capabilities, clock: plan.clock, siblings }),
       context,
+      gloo,
     };
   } catch (error) {
     await endBackend(backend, plugin.name, plan.name, "the group could not be made");

@@ -1,7 +1,5 @@
-import { DebugLevel, getDebugLevel } from "../../environment/index.ts";
-import { DistBackendError, ranksText } from "../../errors/index.ts";
-import type { BackendContext } from "../../registry/index.ts";
-import type { NativeBackend } from "../native/native-backend.ts";
+import { DistBackendError, messageOf, ranksText } from "../../errors/index.ts";
+import type { Backend, BackendContext, BackendPlugin, BackendRegistry } from "../../registry/index.ts";
 
 /** Name of the default group, the first that a process joins. */
 const DEFAULT_GROUP = "0";
@@ -17,12 +15,19 @@ type Context = Pick<BackendContext, "store" | "rank" | "size" | "groupName" | "t
  */
 export class DebugLevelGuard {
   readonly #context: Context;
-  readonly #isDetail = getDebugLevel() === DebugLevel.DETAIL;
+  readonly #backend: string;
+  readonly #isDetail: boolean;
   readonly #marked: Promise<void>;
 
-  /** Marks this rank in the store as one of ours with its level. */
-  constructor(context: Context) {
+  /**
+   * Marks this rank in the store of the group as one of ours with its level. To be made before the group is connected.
+   * @param backend Name of the plugin.
+   * @param isDetail Whether this rank is going to compare its collectives.
+   */
+  constructor(context: Context, backend: string, isDetail: boolean) {
     this.#context = context;
+    this.#backend = backend;
+    this.#isDetail = isDetail;
     this.#marked = this.#needed()
       ? context.store.set(markOf(context.rank, this.#isDetail), "1", this.#limits)
       : Promise.resolve();
@@ -30,26 +35,45 @@ export class DebugLevelGuard {
   }
 
   /**
-   * To be called when the group is connected. Without DETAIL it looks for PyTorch's ranks that have it for a while, and
+   * To be called when the group is connected. Without DETAIL, in the default group on Gloo, it looks for PyTorch's ranks that have it for a while, and
    * then keeps looking while the group is used: one that is found late fails the group. With DETAIL, PyTorch's ranks
    * without it are found when they do not connect a second time.
    * @throws DistBackendError (`PEER_DEBUG_DETAIL`), naming the ranks.
    */
-  async check(backend: NativeBackend): Promise<void> {
+  async check(backend: Backend): Promise<void> {
     if (!this.#needed()) return;
     await this.#marked;
-    const others = await this.#unmarked(this.#ranks, this.#isDetail);
-    if (others.length === 0) return;
-    const foreign = await this.#unmarked(others, !this.#isDetail);
-    const differing = others.filter((rank) => !foreign.includes(rank));
-    if (differing.length > 0) throw this.#levelsDiffer(differing);
-    if (this.#isDetail) return;
+    const { error: difference, foreign } = await this.#compare();
+    if (difference !== undefined) throw difference;
+    if (foreign.length === 0) return;
+    if (this.#isDetail || this.#backend !== "gloo" || this.#context.groupName !== DEFAULT_GROUP) return;
     const error = await this.#look(foreign, SOON_MS, Bun.sleep, () => true);
     if (error !== undefined) throw error;
     void this.#goOnLooking(backend, foreign);
   }
 
-  async #goOnLooking(backend: NativeBackend, foreign: readonly number[]): Promise<void> {
+  /**
+   * Why the group could not be connected, if other ranks have the other level: they gave up when they noticed. Never
+   * rejects.
+   */
+  async difference(): Promise<DistBackendError | undefined> {
+    if (!this.#needed()) return undefined;
+    return this.#compare().then(
+      ({ error }) => error,
+      () => undefined,
+    );
+  }
+
+  /** The error if some of our ranks have the other level, and the ranks that are not ours. */
+  async #compare(): Promise<{ readonly error?: DistBackendError; readonly foreign: readonly number[] }> {
+    const others = await this.#unmarked(this.#ranks, this.#isDetail);
+    if (others.length === 0) return { foreign: [] };
+    const foreign = await this.#unmarked(others, !this.#isDetail);
+    const differing = others.filter((rank) => !foreign.includes(rank));
+    return differing.length > 0 ? { error: this.#levelsDiffer(differing), foreign } : { foreign };
+  }
+
+  async #goOnLooking(backend: Backend, foreign: readonly number[]): Promise<void> {
     try {
       const error = await this.#look(foreign, LATER_MS, unrefSleep, () => backend.state === "OPEN");
       if (error === undefined) return;
@@ -66,7 +90,7 @@ export class DebugLevelGuard {
   }
 
   #needed(): boolean {
-    return this.#context.groupName === DEFAULT_GROUP && this.#context.size > 1;
+    return this.#context.size > 1;
   }
 
   get #ranks(): readonly number[] {
@@ -86,9 +110,9 @@ export class DebugLevelGuard {
     const { groupName, rank } = this.#context;
     const [here, there] = this.#isDetail ? ["with", "without"] : ["without", "with"];
     return new DistBackendError(
-      `gloo: this rank (${rank}) runs ${here} TORCH_DISTRIBUTED_DEBUG=DETAIL, ${ranksText(peers)} ${there} it: set the same ` +
+      `group "${groupName}" (${this.#backend}): this rank (${rank}) runs ${here} TORCH_DISTRIBUTED_DEBUG=DETAIL, ${ranksText(peers)} ${there} it: set the same ` +
         "level on all ranks",
-      { backend: "gloo", group: groupName, rank, peers, code: "PEER_DEBUG_DETAIL" },
+      { backend: this.#backend, group: groupName, rank, peers, code: "PEER_DEBUG_DETAIL" },
     );
   }
 
@@ -114,6 +138,35 @@ export class DebugLevelGuard {
     }
     return undefined;
   }
+}
+
+/**
+ * The container's Gloo, over which ranks of this backend compare their collectives at debug level DETAIL. `undefined` if
+ * it cannot run here.
+ */
+export async function glooFor(
+  plugin: BackendPlugin,
+  { logger }: Pick<BackendContext, "logger">,
+  registry: BackendRegistry,
+): Promise<BackendPlugin | undefined> {
+  if (plugin.name === "gloo") return plugin;
+  try {
+    return await registry.require("gloo");
+  } catch (error) {
+    logger.warn(
+      "TORCH_DISTRIBUTED_DEBUG is DETAIL, but Gloo, over which the ranks would compare their collectives, is not " +
+        `available: they are not compared (${messageOf(error)})`,
+    );
+    return undefined;
+  }
+}
+
+/**
+ * Whether ranks of this backend connect a second time at debug level DETAIL: not for one rank alone, on backends that
+ * c10d does not wrap (MPI), and on `fake`, whose ranks share a process.
+ */
+export function isCompared({ name, bootstrap }: BackendPlugin, { size }: Pick<BackendContext, "size">): boolean {
+  return size > 1 && bootstrap !== "self" && name !== "fake";
 }
 
 const markOf = (rank: number, isDetail: boolean): string => `bun-c10d/${rank}${isDetail ? "/detail" : ""}`;

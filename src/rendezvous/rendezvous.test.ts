@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { registerRendezvousHandler, rendezvous } from "../distributed/index.ts";
 import { DistTimeoutError, InvalidArgumentError } from "../errors/index.ts";
-import { HashStore, TCPStoreServer } from "../store/index.ts";
+import { HashStore, TCPStore, TCPStoreServer } from "../store/index.ts";
 import type { Rendezvous, RendezvousOptions } from "./rendezvous-handler.ts";
 
 const cleanups: (() => unknown)[] = [];
@@ -39,6 +39,11 @@ function variables(rank: number, worldSize: number, port: number, more: Record<s
       ...more,
     },
   };
+}
+
+async function worldSizeIsSet(port: number): Promise<void> {
+  await using store = await TCPStore.connect({ host: "127.0.0.1", port, waitForWorkers: false, timeout: 10_000 });
+  await store.get("bun-c10d/world_size");
 }
 
 const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
@@ -166,7 +171,7 @@ describe("env://", () => {
   });
 
   test("others are absent: rank 0 reports how many joined", async () => {
-    const error = await failure("env://", variables(0, 3, await freePort()));
+    const error = await failure("env://", { ...variables(0, 3, await freePort()), timeout: 1_000 });
     expect(error).toBeInstanceOf(DistTimeoutError);
     expect(error.message).toContain("1/3 clients joined");
   });
@@ -225,7 +230,8 @@ describe("the world size", () => {
     const meeting = rendezvous("env://", { ...variables(0, first, port), timeout: 10_000 });
     const outcomes = await Promise.allSettled([
       meeting,
-      Bun.sleep(100).then(() => rendezvous("env://", { ...variables(1, second, port), timeout: 10_000 })),
+      // Rank 0 is the one that sets the world size: it waits for the others, rank 1 would not.
+      worldSizeIsSet(port).then(() => rendezvous("env://", { ...variables(1, second, port), timeout: 10_000 })),
     ]);
     for (const outcome of outcomes) {
       const { reason } = outcome as PromiseRejectedResult;

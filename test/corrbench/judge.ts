@@ -108,7 +108,7 @@ function isSaid(verdict: Verdict, error: ReportedError | undefined, mode: Mode):
       return name === "DistBackendError" && code === "DESYNC" && peers.length === 0 && right && calls.size === 2;
     }
     case "size": {
-      const [, sent, expected] = /sent (\S+).* to receive (\S+)/.exec(message) ?? [];
+      const [, sent, expected] = /sent ([^\s;]+).* to receive ([^\s;]+)/.exec(message) ?? [];
       const said = ({ bytes, text }: Sized): string[] => [String(bytes), text];
       const told = said(verdict.sent).indexOf(`${sent}`);
       const right = told >= 0 && said(verdict.expected)[told] === expected;

@@ -57,7 +57,7 @@ describe("a call site", () => {
 });
 
 test("what is added to an error is in its message, its stack and its details, once", () => {
-  const error = new DistTimeoutError("timed out", { op: "allReduce" });
+  const error = new DistTimeoutError("timed out.", { op: "allReduce" });
   for (let i = 0; i < 2; i++) addToError(error, "called at $&.ts:1:1", { callSite: "$&.ts:1:1" });
   expect(error.message).toBe("timed out; called at $&.ts:1:1");
   expect(error.stack).toStartWith("DistTimeoutError: timed out; called at $&.ts:1:1\n");

@@ -82,7 +82,7 @@ export function addDetails(error: DistError, details: ErrorDetails): void {
 /** Adds to the message of an error, in its stack as well, and to its details. Once for each text. */
 export function addToError(error: DistError, text: string, details: ErrorDetails = {}): void {
   const { message } = error;
-  if (!message.includes(text)) rewrite(error, `${message}; ${text}`, details);
+  if (!message.includes(text)) rewrite(error, `${message.replace(/\.$/, "")}; ${text}`, details);
 }
 
 /** Takes a part of the message of an error back that {@link addToError} might have added. */

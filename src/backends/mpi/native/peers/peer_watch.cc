@@ -52,7 +52,11 @@ Failure PeerWatch::failure_of(const PeerMessage& message) const {
   if (message.status == C10D_ERR_DESYNC) {
     return desync(C10D_MISMATCH_REPORTED, message.cause, message.rank, text).of_collective(message.collectives);
   }
-  const int culprit = message.cause < 0 || message.cause == rank_ ? message.rank : message.cause;
+  const bool names_other = message.cause >= 0 && message.cause != rank_;
+  if (message.status == C10D_ERR_OP_TIMEOUT && names_other) {
+    return Failure(C10D_ERR_OP_TIMEOUT, rank_text(message.rank) + ": " + text, message.cause);
+  }
+  const int culprit = names_other ? message.cause : message.rank;
   return Failure(C10D_ERR_NETWORK, rank_text(message.rank) + " has given up the group: " + text, culprit);
 }
 

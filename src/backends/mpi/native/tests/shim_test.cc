@@ -468,8 +468,10 @@ void failures() {
       group.kick();
       expect_failure(group.await(id), C10D_ERR_OP_TIMEOUT, "timed out after 150 ms");
     } else {
-      expect_failure(group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op)), C10D_ERR_NETWORK,
-                     "rank 0 has given up the group");
+      const c10d_status status = rank == last ? C10D_ERR_NETWORK : C10D_ERR_OP_TIMEOUT;
+      expect_failure(
+          group.wait(group.submit(Request(C10D_OP_ALLREDUCE).out(data).op)), status,
+          rank == last ? "rank 0 has given up the group: timed out after 150 ms" : "rank 0: timed out after 150 ms");
     }
     meet("timeout");
   }

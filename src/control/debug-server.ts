@@ -1,12 +1,12 @@
 import type { DependencyContainer } from "tsyringe";
-import { requireOptions } from "../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { currentContext, type DistContext } from "../distributed/dist-context.ts";
 import { environmentInteger, environmentText } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { defaultContainer } from "../registry/index.ts";
 import { PrefixStore, type Store, type StoreCallOptions, TCPStore } from "../store/index.ts";
 import { defaultTimeoutMs, type Timeout, timeoutMs } from "../time/index.ts";
-import { WorkerServer, type WorkerServerOptions } from "./worker-server.ts";
+import { WorkerServer, type WorkerServerOptions, workerServerOptionNames } from "./worker-server.ts";
 
 /** Options of {@link startDebugServer}. */
 export interface DebugServerOptions extends WorkerServerOptions {
@@ -25,6 +25,14 @@ export interface DebugServerOptions extends WorkerServerOptions {
   readonly timeout?: Timeout;
 }
 
+const optionNames: OptionNames<DebugServerOptions> = {
+  ...workerServerOptionNames,
+  host: true,
+  workerPort: true,
+  store: true,
+  timeout: true,
+};
+
 /** The part of the store where PyTorch's front end looks for the servers of all ranks. */
 const PREFIX = "debug_server";
 
@@ -40,7 +48,7 @@ const servers = new WeakMap<DistContext, WorkerServer>();
  * c10d: `torch.distributed.debug.start_debug_server`.
  */
 export async function startDebugServer(options: DebugServerOptions = {}): Promise<WorkerServer> {
-  requireOptions("startDebugServer", options);
+  requireOptionNames("startDebugServer", options, optionNames);
   const context = currentContext();
   if (servers.get(context)?.isOpen)
     throw new InvalidArgumentError("debug server already started", { code: "ALREADY_STARTED" });

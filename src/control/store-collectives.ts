@@ -1,4 +1,5 @@
-import { requireFlag, requireOptions } from "../collectives/index.ts";
+import { requireFlag } from "../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import {
   brand,
   DistError,
@@ -70,7 +71,7 @@ export class StoreCollectives {
    * @throws DistTimeoutError "barrier failed -- missing ranks: …". c10d: `barrier`.
    */
   async barrier(key: string, options: ControlBarrierOptions = {}): Promise<void> {
-    const limits = limitsOf(options);
+    const limits = limitsOf(options, barrierOptionNames);
     await this.#barrier(
       this.#use(key),
       limits,
@@ -227,9 +228,12 @@ function withMissing(what: string, peers: readonly number[], cause: unknown): Di
 /** The options of the next call into a store. */
 type Limits = () => StoreCallOptions;
 
+const optionNames: OptionNames<ControlOptions> = { timeout: true };
+const barrierOptionNames: OptionNames<ControlBarrierOptions> = { timeout: true, block: true };
+
 /** One limit for all calls of a collective. The store's own time-out remains as it is. */
-function limitsOf(options: ControlOptions): Limits {
-  requireOptions("StoreCollectives", options);
+function limitsOf(options: ControlOptions, names: OptionNames<ControlOptions> = optionNames): Limits {
+  requireOptionNames("StoreCollectives", options, names);
   const deadline = performance.now() + timeoutMs(options.timeout, defaultTimeoutMs.controlCollectives);
   return () => ({ timeout: Math.max(1, deadline - performance.now()) });
 }

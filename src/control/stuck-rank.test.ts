@@ -33,7 +33,7 @@ const op =
 async function checkWait(backend: string, options?: SpawnOptions): Promise<void> {
   const names = ["dump_traceback", "wait_counter_values", "later"];
   const [traceback, counters, later] = await ask("wait", names, backend, options);
-  expect(traceback?.text).toMatch(/^Process \d+, Bun \S+, thread of the handlers, blocked in wait\(\) \(most recent/);
+  expect(traceback?.text).toMatch(/^Process \d+, Bun \S+, main thread, blocked in wait\(\) \(most recent/);
   expect(traceback?.text).toMatch(/File "[^"]*stuck-rank\.ts", line \d+ in waitForRankOne$/m);
   expect(traceback?.text).not.toContain("request-service.ts");
   expect(traceback?.text).toMatch(op);
@@ -52,6 +52,11 @@ describeGloo("a rank that is stuck answers", () => {
     const [traceback] = await ask("await", ["dump_traceback"]);
     expect(traceback?.text).toContain("in the event loop");
     expect(traceback?.text).toMatch(op);
+  });
+
+  test("while it does something else: its last op", async () => {
+    const [traceback] = await ask("elsewhere", ["dump_traceback"]);
+    expect(traceback?.text).toContain("No ops in flight; the last one:\n  allGatherObject");
   });
 
   test("in an endless loop: that it is in one", async () => {

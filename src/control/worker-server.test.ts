@@ -3,7 +3,7 @@ import { join } from "node:path";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { createContainer } from "../registry/index.ts";
 import { statusOf } from "./fixtures/raw-http.ts";
-import { registerHandler, WorkerServer, type WorkerServerOptions } from "./index.ts";
+import { registerHandler, startDebugServer, WorkerServer, type WorkerServerOptions } from "./index.ts";
 
 interface Reply {
   readonly status: number;
@@ -173,6 +173,14 @@ describe("the token", () => {
     for (const token of ["", "secret", "x".repeat(21), "x".repeat(257), `${"x".repeat(30)}/`, 5 as never]) {
       expect(() => open({ token })).toThrow(InvalidArgumentError);
     }
+  });
+
+  test("is not replaced by another one where its name is misspelt", async () => {
+    const known = "known are container, token, rank, handlerTimeout";
+    expect(() => open({ tokn: "x".repeat(22) } as never)).toThrow(
+      `WorkerServer: unknown option tokn (${known}); did you mean "token"?`,
+    );
+    await expect(startDebugServer({ hst: "0.0.0.0" } as never)).rejects.toThrow("startDebugServer: unknown option hst");
   });
 
   test("differs between servers", () => {

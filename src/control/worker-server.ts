@@ -1,5 +1,5 @@
 import type { DependencyContainer } from "tsyringe";
-import { requireOptions } from "../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import { defaultContainer, requireContainer } from "../registry/index.ts";
 import { type Timeout, timeoutMs } from "../time/index.ts";
@@ -16,6 +16,14 @@ export interface WorkerServerOptions {
   /** How long a handler may take, 30 s by default: then the answer is status 500, though the handler goes on. */
   readonly handlerTimeout?: Timeout;
 }
+
+/** The options of a {@link WorkerServer}. */
+export const workerServerOptionNames: OptionNames<WorkerServerOptions> = {
+  container: true,
+  token: true,
+  rank: true,
+  handlerTimeout: true,
+};
 
 const HANDLER_LIMIT_MS = 30_000;
 /** Characters of base64url that hold 128 bits. */
@@ -52,7 +60,7 @@ export class WorkerServer implements Disposable, AsyncDisposable {
    *   nobody listens any more), `LISTEN_FAILED` ("Error binding to …"); InvalidArgumentError.
    */
   constructor(hostOrFile: string, port = -1, options: WorkerServerOptions = {}) {
-    requireOptions("WorkerServer", options);
+    requireOptionNames("WorkerServer", options, workerServerOptionNames);
     const { container = defaultContainer(), rank, token, handlerTimeout } = options;
     requireContainer("WorkerServer", container);
     requirePlace(hostOrFile, port);

@@ -1,4 +1,5 @@
 import { OpType, opNames, requireOptions } from "../collectives/index.ts";
+import { requireOptionNames } from "../collectives/option-names.ts";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import {
   type AllGatherOptions,
@@ -18,7 +19,6 @@ import {
   type ScatterOptions,
   type SendOptions,
 } from "../process-group/index.ts";
-import { requireOptionNames } from "../registry/option-names.ts";
 import type { SparseTensor, TensorLike } from "../tensor/index.ts";
 import { refusedWithoutGroup, Work } from "../work/index.ts";
 import { currentContext, type DistContext } from "./dist-context.ts";
@@ -147,7 +147,6 @@ export function barrier(options: InGroup<BarrierOptions> = {}): Work<void> {
 /** Submits the ops that `body` calls on the group together: {@link ProcessGroup.coalescing}. */
 export function coalescing(body: () => void, options: InGroup<object> = {}): Work<void> {
   try {
-    requireOptions("coalescing", options);
     requireOptionNames<InGroup<object>>("coalescing", options, { group: true });
   } catch (error) {
     return refusedWithoutGroup(error, OpType.COALESCED);

@@ -1,3 +1,4 @@
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { describe, InvalidArgumentError } from "../errors/index.ts";
 import type { DumpOptions } from "../recorder/index.ts";
 import { defaultContainer, recorderOf } from "../registry/index.ts";
@@ -8,6 +9,13 @@ export interface DumpTraceOptions extends DumpOptions {
   /** `json` by default; `pickle` is the form that PyTorch's `torchfrtrace` reads. */
   readonly format?: "json" | "pickle";
 }
+
+const optionNames: OptionNames<DumpTraceOptions> = {
+  includeCollectives: true,
+  includeStackTraces: true,
+  onlyActive: true,
+  format: true,
+};
 
 /**
  * What the flight recorder has of this rank: its groups, and its last ops with sizes, states, times and call sites, in
@@ -25,11 +33,7 @@ export interface DumpTraceOptions extends DumpOptions {
 export function dumpTrace(options: DumpTraceOptions & { readonly format: "pickle" }): Uint8Array<ArrayBuffer>;
 export function dumpTrace(options?: DumpTraceOptions & { readonly format?: "json" }): string;
 export function dumpTrace(options: DumpTraceOptions = {}): string | Uint8Array<ArrayBuffer> {
-  if (typeof options !== "object" || options === null) {
-    throw new InvalidArgumentError(`dumpTrace: options must be an object, got ${describe(options)}`, {
-      argument: "options",
-    });
-  }
+  requireOptionNames("dumpTrace", options, optionNames);
   const { format = "json", ...dump } = options;
   const { world } = currentContext();
   const recorder = recorderOf(world?.container ?? defaultContainer());

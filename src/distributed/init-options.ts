@@ -1,6 +1,6 @@
 import type { DependencyContainer } from "tsyringe";
+import type { OptionNames } from "../collectives/option-names.ts";
 import type { BackendType, OptionsOf } from "../registry/index.ts";
-import type { OptionNames } from "../registry/option-names.ts";
 import type { Store } from "../store/store.ts";
 import type { Device } from "../tensor/index.ts";
 import type { Timeout } from "../time/index.ts";

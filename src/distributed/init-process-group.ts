@@ -1,5 +1,5 @@
 import type { DependencyContainer } from "tsyringe";
-import { requireOptions } from "../collectives/index.ts";
+import { requireOptionNames } from "../collectives/option-names.ts";
 import { environmentText, getDebugLevel } from "../environment/index.ts";
 import { captureCallSite, DistTimeoutError, explained, InvalidArgumentError } from "../errors/index.ts";
 import { type ProcessGroup, throwFirst, writeTraceFiles } from "../process-group/index.ts";
@@ -17,7 +17,6 @@ import {
   registryOf,
   requireContainer,
 } from "../registry/index.ts";
-import { requireOptionNames } from "../registry/option-names.ts";
 import { MeetingMissed, type Rendezvous, whileAgreed } from "../rendezvous/index.ts";
 import type { OwnStatus } from "../status/index.ts";
 import { PrefixStore } from "../store/index.ts";
@@ -57,7 +56,6 @@ export async function initProcessGroup<const Name extends string = string>(
   options: InitOptions<Name> = {},
 ): Promise<ProcessGroup> {
   const [callSite, began] = [captureCallSite(), performance.now()];
-  requireOptions("initProcessGroup", options);
   requireOptionNames("initProcessGroup", options, optionNames);
   const context = currentContext();
   if (context.world || context.initializing) {

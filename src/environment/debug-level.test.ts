@@ -29,6 +29,7 @@ describe("debug level", () => {
     for (const level of [7, "DETAIL", "__proto__", null]) {
       expect(() => setDebugLevel(level as DebugLevel)).toThrow(InvalidArgumentError);
     }
+    expect(() => setDebugLevel("DETAIL" as never)).toThrow('got "DETAIL"; write DebugLevel.DETAIL');
     expect(getDebugLevel()).toBe(DebugLevel.DETAIL);
   });
 });

@@ -1,4 +1,4 @@
-import { InvalidArgumentError } from "../errors/index.ts";
+import { describeNumber, InvalidArgumentError } from "../errors/index.ts";
 import { type Environment, environmentText } from "./environment.ts";
 
 /** How much is checked and logged. c10d: `DebugLevel`. */
@@ -31,7 +31,8 @@ export function getDebugLevel(): DebugLevel {
 export function setDebugLevel(level: DebugLevel): void {
   // Not by name: an enum also has its numbers as keys.
   if (typeof level !== "number" || DebugLevel[level] === undefined) {
-    throw new InvalidArgumentError(`debug level must be OFF, INFO or DETAIL, got ${String(level)}`, {
+    const name = typeof level === "string" && Object.hasOwn(DebugLevel, level) ? `; write DebugLevel.${level}` : "";
+    throw new InvalidArgumentError(`debug level must be OFF, INFO or DETAIL, got ${describeNumber(level)}${name}`, {
       argument: "level",
     });
   }

@@ -11,6 +11,7 @@ import {
   requireTag,
   requireTimeout,
 } from "../collectives/index.ts";
+import { requireOptionNames } from "../collectives/option-names.ts";
 import { environmentFlag } from "../environment/index.ts";
 import {
   brand,
@@ -27,7 +28,6 @@ import {
 } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
 import { type Backend, type BackendPlugin, type BackendType, GRACE_MS, type Logger } from "../registry/index.ts";
-import { requireOptionNames } from "../registry/option-names.ts";
 import type { OwnStatus } from "../status/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
 import { withLimit } from "../time/index.ts";
@@ -291,7 +291,6 @@ export class ProcessGroup implements AsyncDisposable {
    */
   async waitForPendingWorks(options: Options.CallOptions = NO_OPTIONS): Promise<void> {
     const name = "waitForPendingWorks";
-    requireOptions(name, options);
     requireOptionNames<Options.CallOptions>(name, options, { timeout: true });
     const limitMs = requireTimeout(name, options.timeout, this.timeoutMs);
     const idle = async () => {

@@ -1,4 +1,5 @@
-import { requireFlag, requireOptions } from "../collectives/index.ts";
+import { requireFlag } from "../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { environmentText } from "../environment/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
 import { GroupRecord, type GroupRecordInit } from "./group-record.ts";
@@ -19,6 +20,13 @@ export interface RecorderDumpOptions extends DumpOptions {
   readonly globalRank?: number;
 }
 
+const dumpOptionNames: OptionNames<RecorderDumpOptions> = {
+  includeCollectives: true,
+  includeStackTraces: true,
+  onlyActive: true,
+  globalRank: true,
+};
+
 /** Default number of entries. c10d: `TORCH_FR_BUFFER_SIZE`. */
 const DEFAULT_CAPACITY = 2000;
 
@@ -30,8 +38,8 @@ const DEFAULT_CAPACITY = 2000;
  * many entries it keeps, 0 turns it off. A call with invalid arguments has no entry. docs/trace.md describes dumps.
  *
  * ```ts
- * for (const { op, seq, state } of container.resolve(FLIGHT_RECORDER).entries({ onlyActive: true })) console.log(op,
- * seq, state);
+ * const recorder = container.resolve(FLIGHT_RECORDER);
+ * for (const { op, seq, state } of recorder.entries({ onlyActive: true })) console.log(op, seq, state);
  * ```
  *
  * c10d: `FlightRecorder`.
@@ -53,7 +61,7 @@ export class FlightRecorder {
 
   /** @throws InvalidArgumentError when the capacity is not an integer of at least 0, and for other options. */
   constructor(options: FlightRecorderOptions = {}) {
-    requireOptionNames("FlightRecorder", options, ["capacity"]);
+    requireOptionNames<FlightRecorderOptions>("FlightRecorder", options, { capacity: true });
     const { capacity = DEFAULT_CAPACITY } = options;
     if (!Number.isSafeInteger(capacity) || capacity < 0) {
       throw new InvalidArgumentError(
@@ -73,7 +81,7 @@ export class FlightRecorder {
 
   /** The entries, oldest first; with `onlyActive`, only those of ops that have not ended. */
   entries(options: { readonly onlyActive?: boolean } = {}): readonly TraceEntry[] {
-    requireOptionNames("entries", options, ["onlyActive"]);
+    requireOptionNames<{ onlyActive?: boolean }>("entries", options, { onlyActive: true });
     const onlyActive = requireFlag("entries", "onlyActive", options.onlyActive);
     return this.#slots(onlyActive).map((slot) => slot.view());
   }
@@ -114,11 +122,11 @@ export class FlightRecorder {
   }
 
   #dumped(options: RecorderDumpOptions): DumpedRecorder {
-    const names = ["includeCollectives", "includeStackTraces", "onlyActive", "globalRank"] as const;
-    requireOptionNames("dumpTrace", options, names);
-    const [collectives, stacks, active, rank] = names;
-    for (const name of [collectives, stacks, active]) requireFlag("dumpTrace", name, options[name]);
-    const globalRank = options[rank];
+    requireOptionNames("dump", options, dumpOptionNames);
+    const { globalRank } = options;
+    for (const name of ["includeCollectives", "includeStackTraces", "onlyActive"] as const) {
+      requireFlag("dump", name, options[name]);
+    }
     const isRank = (group: GroupRecord) => globalRank === undefined || group.globalRanks[group.rank] === globalRank;
     const groups = [...this.#groups].filter(isRank);
     const ops = this.#slots(options.onlyActive === true)
@@ -199,13 +207,4 @@ export class FlightRecorder {
 /** Loaded for the first dump: most processes never write one. */
 function dumping(): typeof import("./trace-dump.ts") {
   return require("./trace-dump.ts");
-}
-
-/** Throws for a non-object or an unknown option, which would otherwise count as an option left out. */
-function requireOptionNames(caller: string, options: object, names: readonly string[]): void {
-  requireOptions(caller, options);
-  const other = Object.keys(options).find((each) => !names.includes(each));
-  if (other === undefined) return;
-  const known = `known ${names.length === 1 ? "is" : "are"} ${names.join(", ")}`;
-  throw new InvalidArgumentError(`${caller}: unknown option ${other} (${known})`, { argument: other });
 }

@@ -6,7 +6,7 @@ import {
   instancePerContainerCachingFactory,
   container as rootContainer,
 } from "tsyringe";
-import { requireOptions } from "../collectives/validate.ts";
+import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { environmentInteger } from "../environment/index.ts";
 import { describe, InvalidArgumentError, messageOf } from "../errors/index.ts";
 import { FlightRecorder } from "../recorder/index.ts";
@@ -15,7 +15,6 @@ import { builtInBackends } from "./built-in-backends.ts";
 import type { BackendPlugin } from "./contracts/backend-plugin.ts";
 import { BACKEND_MIDDLEWARE, type Middleware } from "./contracts/middleware.ts";
 import { fileSystemDiscovery } from "./discovery.ts";
-import { type OptionNames, requireOptionNames } from "./option-names.ts";
 import type { LazyBackend } from "./plugin-source.ts";
 import { resolveEverywhere } from "./resolve-everywhere.ts";
 import { CLOCK, type Clock, requireClock, systemClock } from "./services/clock.ts";
@@ -65,7 +64,6 @@ let installed: DependencyContainer | undefined;
  * rendezvous handlers, a logger, a clock ({@link CLOCK}), and anything else. See docs/containers.md.
  */
 export function createContainer(options: ContainerOptions = {}): DependencyContainer {
-  requireOptions("createContainer", options);
   requireOptionNames("createContainer", options, optionNames);
   const { overrides = [] } = options;
   if (!Array.isArray(overrides)) {

@@ -44,6 +44,7 @@ describe("registerHandler", () => {
     ["a handler that is no function", "a", {}, {}],
     ["options that are no object", "a", nothing, 5],
     ["a container that is none", "a", nothing, { container: {} }],
+    ["an option that is misspelt", "a", nothing, { duringWit: true }],
   ])("refuses %s", (_, name, handle, options) => {
     expect(() => registerHandler(name as never, handle as never, options as never)).toThrow(InvalidArgumentError);
   });

@@ -1,5 +1,5 @@
 import type { DependencyContainer } from "tsyringe";
-import { requireOptions } from "../../collectives/index.ts";
+import { requireOptionNames } from "../../collectives/option-names.ts";
 import { describe, InvalidArgumentError } from "../../errors/index.ts";
 import { defaultContainer, requireContainer, resolveEverywhere } from "../../registry/index.ts";
 import { type BuiltInHandler, CONTROL_HANDLER, type ControlHandler, type HandlerFunction } from "./control-handler.ts";
@@ -25,7 +25,7 @@ export interface RegisterHandlerOptions extends HandlerScope, Pick<ControlHandle
  * c10d: `_register_handler`, whose handlers belong to the process.
  */
 export function registerHandler(name: string, handle: HandlerFunction, options: RegisterHandlerOptions = {}): void {
-  requireOptions("registerHandler", options);
+  requireOptionNames<RegisterHandlerOptions>("registerHandler", options, { container: true, duringWait: true });
   const { container = defaultContainer(), duringWait = false } = options;
   requireContainer("registerHandler", container);
   if (typeof name !== "string" || name === "" || name.includes("/")) {

@@ -11,13 +11,19 @@ const MAX_FRAMES = 64;
  * `faulthandler`. Code that awaits something has no stack: of that, only the ops are known.
  */
 export function tracebackText(served: ServedRank): string {
-  const title = `Process ${process.pid}, Bun ${Bun.version}, thread of the handlers`;
+  const title = `Process ${process.pid}, Bun ${Bun.version}, main thread`;
   const stack = isServingBlocked()
     ? [`${title}, blocked in wait() (most recent call first):`, ...ownStack()]
     : [`${title}: in the event loop; functions that await something have no stack`];
+  return [...stack, "", ...opsOf(served), ""].join("\n");
+}
+
+/** The ops in flight; without any, the last one. */
+function opsOf(served: ServedRank): string[] {
   const ops = entriesOf(served, true);
-  const count = ops.length === 0 ? "No ops in flight" : `Ops in flight, oldest first (${ops.length}):`;
-  return [...stack, "", count, ...ops.flatMap(opLines), ""].join("\n");
+  if (ops.length > 0) return [`Ops in flight, oldest first (${ops.length}):`, ...ops.flatMap(opLines)];
+  const last = entriesOf(served, false).at(-1);
+  return last === undefined ? ["No ops in flight"] : ["No ops in flight; the last one:", ...opLines(last)];
 }
 
 /** An op, and where it was called. */

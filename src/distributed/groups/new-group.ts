@@ -1,8 +1,7 @@
-import { requireOptions } from "../../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../../collectives/option-names.ts";
 import { captureCallSite, describe, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import { type BackendType, clockOf, loggerOf, type OptionsOf, recorderOf, registryOf } from "../../registry/index.ts";
-import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { resolveBackends } from "../backend-config.ts";
 import { currentContext, type World } from "../dist-context.ts";
@@ -50,7 +49,6 @@ export async function newGroup<const Name extends string = string>(
   options: NewGroupOptions<Name> = {},
 ): Promise<ProcessGroup | null> {
   const [callSite, began] = [captureCallSite(), performance.now()];
-  requireOptions("newGroup", options);
   requireOptionNames("newGroup", options, optionNames);
   const world = currentContext().require();
   const members = checkRanks(ranks, world);

@@ -1,8 +1,7 @@
-import { requireOptions } from "../../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../../collectives/option-names.ts";
 import { captureCallSite, InvalidArgumentError } from "../../errors/index.ts";
 import type { ProcessGroup } from "../../process-group/index.ts";
 import { clockOf, loggerOf, recorderOf } from "../../registry/index.ts";
-import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
 import { type Timeout, timeoutMs } from "../../time/index.ts";
 import { currentContext } from "../dist-context.ts";
 import { agreedMembers, derivedOptions, makeDerivedGroup } from "./derived-group.ts";
@@ -49,7 +48,6 @@ export async function splitGroup(
   options: SplitGroupOptions = {},
 ): Promise<ProcessGroup | null> {
   const [callSite, began] = [captureCallSite(), performance.now()];
-  requireOptions("splitGroup", options);
   requireOptionNames("splitGroup", options, optionNames);
   const world = currentContext().require();
   if (options.group === null) return null;

@@ -1,9 +1,9 @@
 import { afterAll, describe, expect, test } from "bun:test";
 import { requireOptions } from "../../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../../collectives/option-names.ts";
 import { environmentChoice, environmentInteger } from "../../environment/index.ts";
 import { InvalidArgumentError } from "../../errors/index.ts";
 import type { BackendPlugin } from "../../registry/index.ts";
-import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
 import { pluginFault } from "../../registry/plugin-shape.ts";
 import { isDeviceType } from "../../tensor/index.ts";
 import { suiteCases } from "./cases/cases.ts";

@@ -1,5 +1,6 @@
 import type { DependencyContainer } from "tsyringe";
 import { requireOptions } from "../../collectives/index.ts";
+import { type OptionNames, requireOptionNames } from "../../collectives/option-names.ts";
 import { DistContext, withContext } from "../../distributed/dist-context.ts";
 import { destroyProcessGroup, type InitOptions, initProcessGroup } from "../../distributed/index.ts";
 import {
@@ -19,7 +20,6 @@ import {
   registryOf,
   requireContainer,
 } from "../../registry/index.ts";
-import { type OptionNames, requireOptionNames } from "../../registry/option-names.ts";
 import { HashStore, type Store } from "../../store/index.ts";
 import { startTimer, type Timeout, timeoutMs } from "../../time/index.ts";
 import { whereInOps } from "../watch/hang.ts";

@@ -43,6 +43,10 @@ const servers = new WeakMap<DistContext, WorkerServer>();
  * rank beside the others. Every rank has to call it, or the front end waits. The front end itself runs in Python, started
  * by `start_debug_server()` of a Python rank 0 or alone (docs/control.md).
  *
+ * ```ts
+ * await using server = await startDebugServer();
+ * ```
+ *
  * @throws InvalidArgumentError (called twice, no store, no rank), DistNetworkError, DistTimeoutError.
  *
  * c10d: `torch.distributed.debug.start_debug_server`.

@@ -34,6 +34,12 @@ const LOOK_LIMIT_MS = 1_000;
  *
  * Each call has a key of its own, the same on all ranks. The store keeps what was sent.
  *
+ * ```ts
+ * const control = new StoreCollectives(store, rank, worldSize);
+ * await control.barrier("started", { timeout: "30s" });
+ * const hosts = await control.allGather("hosts", hostname());
+ * ```
+ *
  * c10d: `_StoreCollectives`.
  */
 export class StoreCollectives {

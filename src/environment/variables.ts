@@ -270,13 +270,13 @@ export const environmentVariables = {
     type: "path",
     default: "none",
     description:
-      "Folder in which each rank writes the flight recorder as trace_rank_N.json when its group fails; c10d trace reads them.",
+      "Folder in which each rank writes the flight recorder as trace_rank_N.json when its group fails, or before c10d run stops a rank that runs; c10d trace reads them.",
   },
   TORCH_FR_DUMP_TEMP_FILE: {
     type: "path",
     default: "none",
     description:
-      "Prefix of the files in which each rank writes the flight recorder as a pickle, for torchfrtrace, when its group fails; its rank is appended.",
+      "Prefix of the files in which each rank writes the flight recorder as a pickle, for torchfrtrace, when its group fails, or before c10d run stops a rank that runs; its rank is appended.",
   },
   TORCH_NCCL_ENABLE_TIMING: {
     type: "flag",
@@ -286,7 +286,8 @@ export const environmentVariables = {
   C10D_STATUS: {
     type: "flag",
     default: "True",
-    description: "Whether each rank keeps a record of the op that it is in, which the other ranks and c10d top read.",
+    description:
+      "Whether each rank keeps a record of the op that it is in, which the other ranks, c10d run, its dashboard and c10d top read.",
   },
   C10D_STATUS_DIR: {
     type: "path",

@@ -61,9 +61,17 @@ export function framesOf(site: CallSite): readonly Frame[] {
   return frames;
 }
 
-/** The user's line, as `file:line:column` with the file relative to the current folder; `undefined` if unknown. */
-export function lineOf(site: CallSite): string | undefined {
-  const [frame] = framesOf(site);
+/**
+ * The user's line, as `file:line:column` with the file relative to the current folder; `undefined` if unknown, or if there
+ * is no call site (`C10D_CALL_SITES=0`). A function that does no more than `return group.allReduce(t)` has no line: its
+ * call is replaced by that of the op, so that its caller is shown.
+ *
+ * ```ts
+ * group.registerHook({ post: ({ op, callSite }) => console.log(op, lineOf(callSite)) });
+ * ```
+ */
+export function lineOf(site: CallSite | undefined): string | undefined {
+  const [frame] = site === undefined ? [] : framesOf(site);
   if (frame === undefined) return undefined;
   const below = relative(process.cwd(), frame.file);
   const file = below === "" || below.startsWith("..") ? frame.file : below;

@@ -270,6 +270,10 @@ export class ProcessGroup implements AsyncDisposable {
    * Calls a function with the {@link WorkInfo} of each op of this group that has ended, successfully or not. There can
    * be one at a time.
    *
+   * ```ts
+   * using _ = group.registerOnCompletionHook(({ opType, seq, activeDuration }) => console.log(opType, seq, activeDuration));
+   * ```
+   *
    * @returns Disposing of it removes the hook.
    * @throws DistBackendError (`HOOK_REGISTERED`) when there is one.
    *

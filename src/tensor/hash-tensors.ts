@@ -11,6 +11,10 @@ const SALT = 0x9e3779b9n;
  * can be compared without their data. It covers the elements of each tensor, but neither dtype nor shape; a tensor
  * without elements does not count. Takes some milliseconds per megabyte.
  *
+ * ```ts
+ * const hashes = await allGatherObject(hashTensors(weights)); // the same on all ranks
+ * ```
+ *
  * @throws InvalidArgumentError for what is not a list of tensors, UnsupportedOperationError for tensors on a device.
  *
  * c10d: `_hash_tensors`.

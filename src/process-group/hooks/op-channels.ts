@@ -29,6 +29,13 @@ let channels: OpChannels | undefined;
  * The channels of `node:diagnostics_channel` on which the groups publish, made at the first call: loading that module
  * takes a millisecond. They are kept, since Bun collects channels that nothing refers to together with their
  * subscribers.
+ *
+ * ```ts
+ * opChannels().op.asyncEnd.subscribe((message) => {
+ *   const { op, seq, error } = message as OpMessage;
+ *   console.log(op, seq, error?.message);
+ * });
+ * ```
  */
 export function opChannels(): OpChannels {
   if (channels === undefined) {

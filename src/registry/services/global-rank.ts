@@ -10,6 +10,10 @@ let ofGroup: number | undefined;
  * -1: none. `initProcessGroup()` sets it to the rank in the default group for as long as that exists; what is set here
  * applies before and after, and for a process without a group, such as a data loader.
  *
+ * ```ts
+ * setGlobalRank(Number(process.env.RANK));
+ * ```
+ *
  * @throws InvalidArgumentError if `rank` is not an integer of at least -1.
  *
  * c10d: `_set_global_rank`.

@@ -93,14 +93,11 @@ export function addToError(error: DistError, text: string, details: ErrorDetails
   if (!message.includes(text)) rewrite(error, `${message.replace(/\.$/, "")}; ${text}`, details);
 }
 
-/** Takes a part of the message of an error back that {@link addToError} might have added. */
-export function removeFromError(error: DistError, text: string): void {
-  if (error.message.includes(`; ${text}`))
-    rewrite(
-      error,
-      error.message.replace(`; ${text}`, () => ""),
-      {},
-    );
+/** Replaces a part of the message of an error that {@link addToError} might have added; by nothing if it is empty. */
+export function replaceInError(error: DistError, text: string, by: string): void {
+  const part = by === "" ? "" : `; ${by}`;
+  const message = error.message.replace(`; ${text}`, () => part);
+  if (message !== error.message) rewrite(error, message, {});
 }
 
 /**

@@ -8,13 +8,13 @@ export {
   type Frame,
   framesOf,
   lineOf,
-  removeFromError,
   renameOp,
+  replaceInError,
 } from "./call-site.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
 export { printable, printableProse } from "./printable.ts";
-export { absenceText, ranksText } from "./ranks-text.ts";
+export { absenceText, ranksText, ranksTextOn } from "./ranks-text.ts";
 export {
   descriptorShortage,
   explained,

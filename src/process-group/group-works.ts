@@ -11,7 +11,7 @@ import {
   InvalidArgumentError,
   lineOf,
   messageOf,
-  removeFromError,
+  replaceInError,
   UnsupportedOperationError,
 } from "../errors/index.ts";
 import type { FlightRecorder, GroupRecord } from "../recorder/index.ts";
@@ -206,14 +206,14 @@ export class GroupWorks implements WorkOwner {
     const { peers = [] } = error.details;
     const turn = isLate || isLong ? statuses.own.turnOf(work) : 0;
     const began = performance.timeOrigin + startedOf(work);
-    const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began };
-    const { missing, waiting, text } = statuses.all.missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
+    const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began, hasWaited: isLong };
+    const { culprits, text } = statuses.all.missingRanks(op, this.#look(statuses, isWait ? LOOK_MS : 0));
     if (text === "") return;
-    const guilty = peers.filter((peer) => !waiting.includes(peer));
-    // The records know better than the ranks that have agreed on somebody who was too busy to answer.
-    if (missing.length > 0 && guilty.length === 0) removeFromError(error, absenceText(peers));
+    if (!Bun.deepEquals(culprits, peers)) {
+      replaceInError(error, absenceText(rank, peers), absenceText(rank, culprits));
+      addDetails(error, { peers: culprits });
+    }
     addToError(error, text);
-    if (missing.length > 0) addDetails(error, { peers: guilty.length > 0 ? guilty : missing });
   }
 
   /** Reads the records, unless that was done this short a time ago: a program may poll with `wait({ timeout })`. */

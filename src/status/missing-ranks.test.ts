@@ -50,6 +50,7 @@ const question = {
   haveLeft: false,
   turn: 5,
   began: at - 9_000,
+  hasWaited: true,
 };
 
 describe("the ranks that an op waits for", () => {
@@ -58,11 +59,11 @@ describe("the ranks that an op waits for", () => {
     const ask = (terms: Partial<RankStatus>) =>
       missingRanks({ ...question, peers: [1, 2] }, new Map([status(1, 4), status(2, 5, { ...inIt, ...terms })]));
     const waiting = ask({});
-    expect(waiting).toMatchObject({ missing: [1], waiting: [2] });
+    expect(waiting).toMatchObject({ missing: [1], culprits: [1] });
     expect(waiting.text).toContain("rank 1 (pid 101)");
     expect(waiting.text).toEndWith("; rank 2 waits in it as well");
     expect(waiting.text).not.toContain("rank 2 (pid 102)");
-    expect(ask({ process: "stopped" })).toMatchObject({ missing: [1], waiting: [] });
+    expect(ask({ process: "stopped" })).toMatchObject({ missing: [1], culprits: [1, 2] });
     expect(ask({ process: "stopped" }).text).toContain("rank 2 (pid 102)");
   });
 
@@ -110,7 +111,7 @@ describe("the ranks that an op waits for", () => {
   test("are also those that the backend names, by their ranks in the group", () => {
     const failed = op("allReduce", 5, { ended: at, hasFailed: true, callSite: "train.ts:9" });
     const { missing, text } = missingRanks(
-      { group: "0", rank: 0, globalRanks: [2, 7], peers: [1], haveLeft: true, turn: 0, began: at },
+      { group: "0", rank: 0, globalRanks: [2, 7], peers: [1], haveLeft: true, turn: 0, began: at, hasWaited: false },
       new Map([status(7, 5, { last: failed, process: "gone" })]),
     );
     expect(missing).toEqual([]);
@@ -126,6 +127,8 @@ describe("the ranks that an op waits for", () => {
     expect(missingRanks(left, new Map([status(1, 4, { last, exitedAt: at - 500 })])).text).toEndWith(
       "ended 1.2 s ago; its process exited 0.5 s ago",
     );
+    for (const terms of [{ closing: { group: "0", began: at - 300 } }, { groups: [] }] as const)
+      expect(missingRanks(left, new Map([status(1, 4, { last, ...terms })])).text).toContain("rank 1 (pid 101): ");
     expect(missingRanks(left, new Map()).text).toBe("");
     expect(missingRanks({ ...left, turn: 5 }, new Map([status(1, 4)])).text).toContain("which has not called it");
   });
@@ -142,12 +145,12 @@ describe("the ranks that an op waits for", () => {
       missingRanks({ ...question, began: now - 3_000 }, new Map([status(1, 4, { host: "b", reportedAt })]));
     expect(ask(now - 2_000)).toEqual({
       missing: [1],
-      waiting: [],
+      culprits: [1],
       text: expect.stringMatching(
         /^it waits for rank 1 \(pid 101 on b, 2(\.\d)? s ago\), which has not called it: in no op/,
       ),
     });
-    expect(ask(now - 4_000)).toEqual({ missing: [], waiting: [], text: "" });
+    expect(ask(now - 4_000)).toEqual({ missing: [], culprits: [], text: "" });
   });
 
   test("are none if all have called it", () => {

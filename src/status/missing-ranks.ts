@@ -1,5 +1,6 @@
 import { ranksText } from "../errors/index.ts";
 import { hasNotCalled, hasNotMade, turnOn } from "./called-turns.ts";
+import { culprits } from "./culprits.ts";
 import type { GroupMaking, RankStatus } from "./rank-status.ts";
 import { isOver } from "./status-folder.ts";
 import { seconds, statusText } from "./where-text.ts";
@@ -18,14 +19,16 @@ export interface OverdueOp {
   readonly began: number;
   /** Place of the op among the collectives that this rank has called on the group; 0 for a message, or if unknown. */
   readonly turn: number;
+  /** Whether this rank has waited in it for long, rather than called it when others had given up. */
+  readonly hasWaited: boolean;
 }
 
 /** What the status records say of the ranks that an op waits for. */
 export interface MissingRanks {
   /** Ranks that have not called the collective. */
   readonly missing: readonly number[];
-  /** Ranks that the backend names although they are in the collective, like this one, and wait for those. */
-  readonly waiting: readonly number[];
+  /** Ranks that the op is to be blamed on: those that the backend names, unless the records know better. */
+  readonly culprits: readonly number[];
   /** For a message; empty if there is nothing to say. */
   readonly text: string;
 }
@@ -45,15 +48,11 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   const isMissing = (status: RankStatus | undefined) => status !== undefined && hasNotCalled(status, op.group, op.turn);
   const isKnown = (status: RankStatus | undefined) => status !== undefined && turnOn(status, op.group) !== undefined;
   const missing = others.filter((rank) => isMissing(recent(rank)));
-  const isInIt = (status: RankStatus | undefined) =>
-    status !== undefined &&
-    !isOver(status) &&
-    status.process !== "stopped" &&
-    status.inFlight.some(({ group, turn }) => group === op.group && turn > 0 && turn === op.turn);
-  const waiting =
-    missing.length === 0 || op.haveLeft ? [] : op.peers.filter((rank) => rank !== op.rank && isInIt(recent(rank)));
+  const { ranks, cleared } = culprits(op, recent);
+  const waiting = cleared.filter((rank) => rank !== op.rank);
   const isMember = (rank: number) => rank !== op.rank && op.globalRanks[rank] !== undefined;
-  const hasEnded = (status: RankStatus) => isOver(status) || status.last?.hasFailed === true;
+  const hasEnded = (status: RankStatus) =>
+    isOver(status) || status.last?.hasFailed === true || isLeaving(status, op.group);
   const isToldOf = (rank: number) => {
     const status = statusOf(rank);
     return !op.haveLeft || (status !== undefined && hasEnded(status));
@@ -63,14 +62,20 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   if (named.length === 0) {
     const isComplete =
       !op.haveLeft && op.turn > 0 && others.length > 0 && others.every((rank) => isKnown(recent(rank)));
-    return { missing, waiting, text: isComplete ? "all other ranks have called it" : "" };
+    return { missing, culprits: ranks, text: isComplete ? "all other ranks have called it" : "" };
   }
   const line = (rank: number) =>
     rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
   const list = listText("it waits for", named, line);
-  const verb = waiting.length === 1 ? "waits" : "wait";
-  const among = waiting.length === 0 ? "" : `; ${ranksText(waiting)} ${verb} in it as well`;
-  return { missing, waiting, text: `${list}${among}` };
+  const [waits, has] = waiting.length === 1 ? ["waits", "has"] : ["wait", "have"];
+  const verb = op.haveLeft ? `${has} given up waiting` : `${waits} in it`;
+  const among = waiting.length === 0 ? "" : `; ${ranksText(waiting)} ${verb} as well`;
+  return { missing, culprits: ranks, text: `${list}${among}` };
+}
+
+/** Whether a rank closes groups, has closed this one, or goes on to make another. */
+function isLeaving({ closing, making, groups }: RankStatus, group: string): boolean {
+  return closing !== undefined || making !== undefined || groups.every(({ name }) => name !== group);
 }
 
 /** A group that is not made in time. Ranks are ranks in it. */

@@ -18,6 +18,8 @@ export interface OpStatus {
   /** `undefined` while it is pending. */
   readonly ended: number | undefined;
   readonly hasFailed: boolean;
+  /** Whether it failed because other ranks were late or lost, or gave up themselves. */
+  readonly hasGivenUp?: boolean;
   /** Where it was called, if it was pending for 100 ms or has failed. */
   readonly callSite: string | undefined;
 }

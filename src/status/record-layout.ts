@@ -6,7 +6,7 @@
  * number in an earlier copy of `check` and in a later copy of `number` has consistent values between the two. The slot
  * that was freed longest ago is taken first, so that an ended op stays readable for a while.
  */
-export const RECORD_LAYOUT = 0xc10d_0006;
+export const RECORD_LAYOUT = 0xc10d_0007;
 
 /** Words of the header. */
 export const Header = {
@@ -111,7 +111,8 @@ export const Slot = {
   check: 31,
 } as const;
 
-export const SlotState = { free: 0, pending: 1, succeeded: 2, failed: 3 } as const;
+/** `gaveUp`: the op failed because other ranks were late or lost, or gave up themselves. */
+export const SlotState = { free: 0, pending: 1, succeeded: 2, failed: 3, gaveUp: 4 } as const;
 
 const SLOT_WORDS = 32;
 export const SLOT_TEXT = { at: 10, bytes: (Slot.check - 10) * 8 } as const;

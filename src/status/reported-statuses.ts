@@ -120,6 +120,7 @@ function op(value: Fields): OpStatus {
     began: number(value.began),
     ended: optional(value.ended),
     hasFailed: value.hasFailed === true,
+    hasGivenUp: value.hasGivenUp === true,
     callSite: optionalText(value.callSite),
   };
 }

@@ -212,7 +212,8 @@ class Snapshot {
       peer: this.#at(at + Slot.peer),
       began: origin + this.#at(at + Slot.began),
       ended: state === SlotState.pending ? undefined : origin + this.#at(at + Slot.ended),
-      hasFailed: state === SlotState.failed,
+      hasFailed: state >= SlotState.failed,
+      hasGivenUp: state === SlotState.gaveUp,
       callSite: callSite === "" ? undefined : callSite,
     };
   }

@@ -88,6 +88,18 @@ describe("a record", () => {
     });
   });
 
+  test.each([
+    ["OP_TIMEOUT", true],
+    ["PEER_LOST", true],
+    ["ABORTED", false],
+  ] as const)("says whether an op failed because of other ranks: %s", (code, hasGivenUp) => {
+    const work = pending(7);
+    const slot = begin(work);
+    work.settle(new DistError("no", { code }));
+    group.end(slot, work, performance.now(), true);
+    expect(read().last).toMatchObject({ hasFailed: true, hasGivenUp });
+  });
+
   test("keeps the ops that have ended until their places are taken", () => {
     expect(readRecord(path)?.ops).toEqual([]);
     for (let seq = 1; seq <= SLOTS + 5; seq++) {

@@ -1,6 +1,6 @@
 import { closeSync, constants, openSync, unlinkSync, writeSync } from "node:fs";
 import { hostname } from "node:os";
-import { type CallSite, lineOf } from "../errors/index.ts";
+import { type CallSite, DistError, lineOf } from "../errors/index.ts";
 import { programFile } from "../files/index.ts";
 import { startTimer, type Timer } from "../time/index.ts";
 import { failureOf, hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
@@ -224,7 +224,7 @@ export class StatusRecord {
     this.#works[slot] = undefined;
     this.#callSites[slot] = undefined;
     words[at + Slot.ended] = ended;
-    words[at + Slot.state] = hasFailed ? SlotState.failed : SlotState.succeeded;
+    words[at + Slot.state] = hasFailed ? failedState(failureOf(work)) : SlotState.succeeded;
     words[Header.last] = slot + 1;
     if (hasFailed) words[Header.lastFailed] = slot + 1;
     this.#free[(this.#firstFree + this.#freeCount) & (SLOTS - 1)] = slot;
@@ -305,6 +305,11 @@ export class StatusRecord {
     const { written } = encoder.encodeInto(text, bytes);
     this.#words[lengthAt] = written;
   }
+}
+
+function failedState(error: Error | undefined): number {
+  const hasGivenUp = error instanceof DistError && (error.code === "OP_TIMEOUT" || error.code === "PEER_LOST");
+  return hasGivenUp ? SlotState.gaveUp : SlotState.failed;
 }
 
 /** Publishes at once where the ops of all ranks of this thread were called that are pending or just failing. */

@@ -1,6 +1,7 @@
 import { AsyncLocalStorage } from "node:async_hooks";
 import { type OpCall, type OpType, opNames, opTypeOf, tensorsOf } from "../../collectives/index.ts";
 import {
+  absenceText,
   DistBackendError,
   type DistError,
   DistNetworkError,
@@ -140,7 +141,8 @@ export class LocalBackend extends Backend implements Member {
     const op = opNames[work.opType];
     const group = this.#group;
     const where = `${op} #${work.seq} on group "${group}" (fake, rank ${this.rank} of ${this.size})`;
-    const reason = rank === this.rank || kind === "mismatch" || kind === "left" ? text : `rank ${rank}: ${text}`;
+    const own = kind === "timeout" && peers.length > 0 ? this.#ownText(text, peers) : text;
+    const reason = rank === this.rank || kind === "mismatch" || kind === "left" ? own : `rank ${rank}: ${own}`;
     const message = `${where}: ${reason}`;
     const init = { backend: "fake", group, op, seq: work.seq, rank: this.rank, peers };
     if (kind === "timeout") {
@@ -149,6 +151,12 @@ export class LocalBackend extends Backend implements Member {
     if (kind === "mismatch") return new DistBackendError(message, { ...init, code: "DESYNC" });
     if (kind === "aborted" && rank === this.rank) return new DistBackendError(message, { ...init, code: "ABORTED" });
     return new DistNetworkError(message, { ...init, code: "PEER_LOST" });
+  }
+
+  /** What the ranks are told of a time-out, as this one says it. */
+  #ownText(text: string, peers: readonly number[]): string {
+    const own = text.replace(absenceText(-1, peers), absenceText(this.rank, peers));
+    return own.replaceAll(new RegExp(`\\brank ${this.rank}\\b`, "g"), "this rank");
   }
 
   #refuse(call: OpCall): Work<void> {

@@ -177,7 +177,7 @@ describe("failures among ranks of one thread", () => {
     expect(waiting).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
     expect(waiting?.message).toContain("timed out after 60 ms; rank 0 did not arrive");
     expect(late).toMatchObject({ code: "OP_TIMEOUT", details: { peers: [0], seq: 1, op: "barrier" } });
-    expect(late?.message).toMatch(/: rank \d: timed out after 60 ms; rank 0 did not arrive(;|$)/);
+    expect(late?.message).toMatch(/: rank \d: timed out after 60 ms; this rank did not arrive(;|$)/);
   });
 
   test.each<[string, (rank: number) => PromiseLike<unknown>, string]>([
@@ -206,16 +206,23 @@ describe("failures among ranks of one thread", () => {
       "a message",
       (rank) =>
         rank === 0 ? dist.recv(new Int8Array(1), { src: 2 }) : dist.barrier({ timeout: rank === 1 ? 60 : "5s" }),
-      "rank 0 did not arrive; rank 0 was at recv from rank 2 with tag 0",
+      "; rank 0 did not arrive; rank 0 was at recv from rank 2 with tag 0",
     ],
     [
       "a collective",
       (rank) => (rank === 0 ? dist.recv(new Int8Array(1), { src: 1, timeout: 60 }) : dist.allReduce(new Int8Array(2))),
-      "rank 1 did not arrive; rank 1 was at allReduce(int8[2], SUM) as collective #1",
+      " of waiting for rank 1; rank 1 was at allReduce(int8[2], SUM) as collective #1, which rank 0 has not called",
     ],
-  ])("a rank that is missing because it is at %s: the error says so", async (_, body, text) => {
-    for (const error of await errorsOf(3, body)) expect(error.message).toContain(`timed out after 60 ms; ${text}`);
-  });
+  ])(
+    "a rank that is missing because it is at %s: the error of each rank says so, and blames it",
+    async (_, body, text) => {
+      for (const [rank, error] of (await errorsOf(3, body)).entries()) {
+        const own = text.replaceAll(`rank ${rank}`, "this rank");
+        expect(error.message).toContain(`timed out after 60 ms${own}`);
+        expect(error.details.peers).toEqual([0]);
+      }
+    },
+  );
 
   test("a rank that refused its call is reported", async () => {
     const [waiting] = await errorsOf(2, async (rank) => {

@@ -125,6 +125,35 @@ describe("ranks that agree on a failure", () => {
         culprits: [],
         cause: 0,
       },
+      "blame the rank at a message whose peer waits in a collective, though the message timed out first": {
+        size: 3,
+        reports: [{ ...message(1, "timeout", 0, 1), called: 2 }, report(0, "lost", 1), report(2, "lost", 0)],
+        culprits: [1],
+        cause: 1,
+      },
+      "blame the rank at a message to any rank, if all others wait in a collective": {
+        size: 3,
+        reports: [{ ...message(1, "timeout", -1, 1), called: 2 }, report(0, "lost", 1), report(2, "lost", 0)],
+        culprits: [1],
+        cause: 1,
+      },
+      "blame the peer of a message that times out after its rank has called the collective": {
+        size: 3,
+        reports: [message(1, "timeout", 0), report(0, "lost", 1), report(2, "lost", 0)],
+        culprits: [0],
+        cause: 1,
+      },
+      "do not blame a rank that waits for a message of another one that is behind": {
+        size: 4,
+        reports: [
+          report(0, "timeout", 2),
+          { ...message(1, "lost", 2, 9), called: 2 },
+          { ...message(2, "lost", 0, 9), called: 2 },
+          report(3, "lost", 1),
+        ],
+        culprits: [2],
+        cause: 0,
+      },
       "blame neither of two that receive from each other": {
         size: 3,
         reports: [message(0, "timeout", 1), message(1, "timeout", 0), report(2, "lost", 1)],

@@ -155,16 +155,34 @@ function blame(size: number, reports: readonly FailureReport[], cause: FailureRe
   if (seen.length > 0) return seen;
   // There is no way to know which of the two should have sent.
   if (mutualWait(cause, reports) !== undefined) return [];
-  // A message involves only its peer; a recv from any source, no rank in particular.
-  if (isMessage(cause)) return cause.peer >= 0 ? [cause.peer] : [];
-  if (silent.length > 0) return silent;
-  if (cause.kind === "timeout") {
-    const collectives = reports.filter((report) => !isMessage(report));
-    const latest = Math.max(...collectives.map(({ seq }) => seq));
-    const behind = collectives.filter(({ called }) => called < latest).map(({ rank }) => rank);
-    if (behind.length > 0) return behind;
+  const behind = cause.kind === "timeout" ? ranksBehind(reports) : [];
+  if (isMessage(cause)) {
+    // Its peer waits in a collective that others, such as the rank of the message, have not called.
+    const isDeserted = cause.peer < 0 ? silent.length === 0 : reportOfPeer(cause, reports) !== undefined;
+    if (isDeserted && behind.length > 0 && !behind.includes(cause.peer)) return behind;
+    // A message involves only its peer; a recv from any source, no rank in particular.
+    return cause.peer >= 0 ? [cause.peer] : [];
   }
+  if (silent.length > 0) return silent;
+  if (behind.length > 0) return behind;
   return cause.peer >= 0 ? [cause.peer] : [];
+}
+
+/**
+ * The ranks that have not called a collective in which others wait, except those that wait for a message of such a
+ * rank.
+ */
+function ranksBehind(reports: readonly FailureReport[]): number[] {
+  const latest = Math.max(...reports.filter((report) => !isMessage(report)).map(({ seq }) => seq));
+  const behind = reports.filter(({ called }) => called < latest);
+  const ranks = behind.map(({ rank }) => rank);
+  const first = behind.filter((report) => !isMessage(report) || !ranks.includes(report.peer));
+  return first.length > 0 ? first.map(({ rank }) => rank) : ranks;
+}
+
+/** The report of the rank that another one's op waited for. */
+export function reportOfPeer({ peer }: FailureReport, reports: readonly FailureReport[]): FailureReport | undefined {
+  return reports.find(({ rank }) => rank === peer);
 }
 
 function ranksThatAborted(reports: readonly FailureReport[], cause: FailureReport): number[] {
@@ -205,7 +223,7 @@ function missedAtCreation(reports: readonly FailureReport[], cause: FailureRepor
 }
 
 /** Whether the op is point-to-point; those have sequence numbers of their own. */
-export function isMessage({ op }: FailureReport): boolean {
+export function isMessage({ op }: Pick<FailureReport, "op">): boolean {
   return op === "send" || op === "recv";
 }
 

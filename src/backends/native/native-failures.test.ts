@@ -204,6 +204,36 @@ describe("a time-out that was spent waiting for another victim", () => {
   });
 });
 
+test("a message whose peer waits in a collective that this rank has not called: each rank says so of itself", async () => {
+  const text = "timed out after 1000 ms of waiting for rank 0";
+  const sent = reportOf(1, "timeout", text, { op: "send", seq: 1, called: 2, peer: 0 });
+  const waited = reportOf(0, "lost", "rank 1 left", { peer: 1 });
+  const endOf = async (rank: number, seen: NativeFailure) => {
+    const { store, failures } = setup(3, rank);
+    await agree(store, [1], sent, waited);
+    const { message, details } = await failures.afterConsulting(
+      seen,
+      workOf(rank === 1 ? OpType.SEND : OpType.ALLREDUCE, 3),
+    );
+    expect(details.peers).toEqual([1]);
+    return message.split("): ")[1];
+  };
+  const late = { ...failure(Status.OP_TIMEOUT, text), peer: 0 };
+  const lost = { ...failure(Status.NETWORK, "rank 1 left"), peer: 1 };
+  expect(await endOf(1, late)).toBe(`${text}; rank 0 was at allReduce #3, which this rank has not called`);
+  expect(await endOf(0, lost)).toBe(`rank 1: ${text}; this rank was at allReduce #3, which rank 1 has not called`);
+  expect(await endOf(2, lost)).toBe(`rank 1: ${text}; rank 0 was at allReduce #3, which rank 1 has not called`);
+});
+
+test("a rank that comes when the others have given up is named as this rank", async () => {
+  const { store, failures } = setup(4, 1);
+  await agree(store, [1, 2], reportOf(0, "timeout", "timed out after 1000 ms of waiting for rank 1", { peer: 1 }));
+  const lost = { ...failure(Status.NETWORK, "rank 0 left"), peer: 0 };
+  expect((await failures.afterConsulting(lost, workOf(OpType.ALLREDUCE, 3))).message).toEndWith(
+    "; this rank and rank 2 did not arrive",
+  );
+});
+
 test("a rank that is behind is named as this rank in its own error", async () => {
   const { store, failures } = setup(2);
   const behind = reportOf(0, "lost", "rank 1 left", { seq: 2, called: 2, peer: 1 });

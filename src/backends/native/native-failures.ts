@@ -9,6 +9,7 @@ import {
   type ErrorInit,
   InvalidArgumentError,
   ranksText,
+  ranksTextOn,
   shortageOfErrno,
   UnsupportedOperationError,
   withShortage,
@@ -33,6 +34,7 @@ import {
   isMessage,
   mutualWait,
   reportFailure,
+  reportOfPeer,
 } from "./failure-report.ts";
 
 /** Turns the native failures of a group into errors that name op, group and culprit. */
@@ -95,7 +97,7 @@ export class NativeFailures {
     const known =
       own ?? others.find(({ peer }) => culprits.includes(peer)) ?? (cause.rank === rank ? undefined : cause);
     if (known === undefined) {
-      const missing = culprits.length > 0 ? `; ${absenceText(culprits)}` : "";
+      const missing = culprits.length > 0 ? `; ${absenceText(rank, culprits)}` : "";
       return { ...failure, text: `${failure.text}${missing}` };
     }
     const status = known.kind === "timeout" ? Status.OP_TIMEOUT : Status.NETWORK;
@@ -176,7 +178,8 @@ export class NativeFailures {
       rank,
       op: opOf(work),
       seq: work.seq,
-      called: Math.max(work.seq, this.#called()),
+      // Messages have numbers of their own.
+      called: isMessage({ op: opOf(work) }) ? this.#called() : Math.max(work.seq, this.#called()),
       kind: kindOf(failure),
       text: failure.text,
       peer: failure.peer,
@@ -234,6 +237,8 @@ export class NativeFailures {
     const mutual = mutualText(verdict);
     if (mutual !== undefined) return `; ${mutual}`;
     if (peers.length === 0) return "";
+    const deserted = this.#desertedText(peers, verdict);
+    if (deserted !== undefined) return `; ${deserted}`;
     const awaited = status === Status.OP_TIMEOUT ? awaitedIn(text) : -1;
     // It waited for a rank that waited itself: that one is not missing.
     const isVictim = awaited >= 0 && !peers.includes(awaited);
@@ -241,11 +246,21 @@ export class NativeFailures {
     return `${waits}${this.#culpritText(text, peers, verdict, isVictim)}`;
   }
 
+  /** Describes a message whose peer waited in a collective that the culprits have not called. */
+  #desertedText(peers: readonly number[], { cause, reports }: FailureVerdict): string | undefined {
+    const other = isMessage(cause) ? reportOfPeer(cause, reports) : undefined;
+    if (other === undefined || isMessage(other) || other.op === CREATION || peers.includes(other.rank))
+      return undefined;
+    const { rank: own } = this.#context;
+    const verb = peers.length > 1 ? "have" : "has";
+    return `${ranksTextOn(own, [other.rank])} was at ${other.op} #${other.seq}, which ${ranksTextOn(own, peers)} ${verb} not called`;
+  }
+
   #culpritText(text: string, peers: readonly number[], verdict: FailureVerdict, isVictim: boolean): string {
     const { cause } = verdict;
     const { rank: ownRank } = this.#context;
-    const nameOf = (rank: number) => (rank === ownRank ? "this rank" : `rank ${rank}`);
-    const ranks = peers.length === 1 && peers[0] === ownRank ? "this rank" : ranksText(peers);
+    const nameOf = (rank: number) => ranksTextOn(ownRank, [rank]);
+    const ranks = ranksTextOn(ownRank, peers);
     const reports = verdict.reports.filter((report) => peers.includes(report.rank));
     const was = isMessage(cause) ? "was" : "was only";
     const behind = reports
@@ -257,7 +272,7 @@ export class NativeFailures {
       })
       .join("");
     if (cause.kind === "timeout") {
-      if (reports.length === 0) return `; ${absenceText(peers)}`;
+      if (reports.length === 0) return `; ${absenceText(ownRank, peers)}`;
       if (isVictim && behind === "") return `; the ranks agree on ${ranks} as the cause`;
       return behind === "" && !text.includes(ranksText(peers)) ? `; it waited for ${ranks}` : behind;
     }

@@ -149,7 +149,7 @@ function waitProblem(id: string, calls: readonly Call[], records: readonly RankR
   const { missing, text } = missingRanks(
     {
       ...{ group, rank: standing.rank, globalRanks, peers: op.peer < 0 ? [] : [op.peer], haveLeft: false },
-      ...{ began: op.began, turn: op.turn },
+      ...{ began: op.began, turn: op.turn, hasWaited: true },
     },
     new Map([...members.values()].map((record) => [record.rank, record])),
   );

@@ -150,13 +150,26 @@ export class Exchange implements ExchangePort {
       this.#fail("timeout", rank, [], `${limit}; ${text}`);
       return;
     }
-    const missing = arrivals
-      ? Array.from({ length: this.size }, (_, each) => each).filter((each) => !arrivals.has(each))
-      : message !== undefined && message.peer >= 0
-        ? [message.peer]
-        : [];
-    const reason = missing.length === 0 ? "no rank sent" : absenceText(missing);
+    const deserted = message && [...this.#collectives.values()].find((each) => isDeserted(each, message));
+    if (message !== undefined && deserted !== undefined) {
+      const missing = this.#missingIn(deserted);
+      const verb = missing.length === 1 ? "has" : "have";
+      const text = `${limit} of waiting for rank ${message.peer}${this.#whereIs(message.peer)}`;
+      this.#fail("timeout", rank, missing, `${text}, which ${ranksText(missing)} ${verb} not called`);
+      return;
+    }
+    const peers = message !== undefined && message.peer >= 0 ? [message.peer] : [];
+    const missing = arrivals ? this.#missingIn(arrivals) : peers;
+    const reason = missing.length === 0 ? "no rank sent" : absenceText(-1, missing);
     this.#fail("timeout", rank, missing, `${limit}; ${reason}${missing.map((each) => this.#whereIs(each)).join("")}`);
+  }
+
+  /** The ranks that have not called a collective, except those that wait for a message of such a rank. */
+  #missingIn(arrivals: ReadonlyMap<number, Arrival>): readonly number[] {
+    const missing = Array.from({ length: this.size }, (_, each) => each).filter((each) => !arrivals.has(each));
+    const waits = ({ peer }: Message) => missing.includes(peer);
+    const first = missing.filter((rank) => !this.#mailbox.waiting.some((each) => each.rank === rank && waits(each)));
+    return first.length > 0 ? first : missing;
   }
 
   /** What is known of a rank that another one waited for. */
@@ -217,6 +230,11 @@ export class Exchange implements ExchangePort {
     this.#mailbox.clear();
     for (const member of this.#members) member.onFailure(failure);
   }
+}
+
+/** Whether the peer of a message waits in a collective that the rank of the message has not called. */
+function isDeserted(arrivals: ReadonlyMap<number, Arrival>, { rank, peer }: Message): boolean {
+  return arrivals.has(peer) && !arrivals.has(rank);
 }
 
 /** Such as `recv from rank 0 with tag 5`. */

@@ -67,8 +67,8 @@ export class Mesh {
   /** Disconnects, in good order or because of a failure, of which all others are then notified. */
   close(failure?: DistError): void {
     this.inbox.end(this.ranks, failure ?? new DistNetworkError("the group is closed"));
-    const [code, text] = failure ? [FAILED, `has failed: ${failure.message}`] : [LEFT, "has left the group"];
-    for (const socket of this.#sockets) socket.close(code, text.slice(0, 100));
+    const [code, text] = failure ? [FAILED, `has failed: ${brief(failure)}`] : [LEFT, "has left the group"];
+    for (const socket of this.#sockets) socket.close(code, text);
     void this.#server.stop(true);
   }
 
@@ -82,4 +82,10 @@ export class Mesh {
     const error = new DistNetworkError(`rank ${peer} ${text || "is lost"}`, { peers: [peer], code: "PEER_LOST" });
     this.inbox.end(code === LEFT ? [peer] : this.ranks, error);
   }
+}
+
+/** The message of an error without what has been added after a semicolon: a WebSocket closes with 123 bytes at most. */
+function brief({ message }: DistError): string {
+  const [head = ""] = message.split("; ");
+  return head.length <= 100 ? head : `${head.slice(0, head.lastIndexOf(" ", 100))} ...`;
 }

@@ -1,6 +1,14 @@
-import { DistBackendError, type DistError, DistTimeoutError, messageOf, warn } from "../errors/index.ts";
+import {
+  absenceText,
+  addToError,
+  DistBackendError,
+  type DistError,
+  DistTimeoutError,
+  messageOf,
+  warn,
+} from "../errors/index.ts";
 import { type Clock, scheduleOn, systemClock } from "../registry/index.ts";
-import { type GroupState, lookAt } from "../work/index.ts";
+import { failureOf, type GroupState, lookAt } from "../work/index.ts";
 import type { GroupWorks } from "./group-works.ts";
 import type { OpDispatcher } from "./op-dispatcher.ts";
 import { CLOSE_LIMIT_MS } from "./pipeline/close-within.ts";
@@ -88,8 +96,10 @@ export class GroupLife {
       if (!busy && this.state !== "OPEN") return;
       const deadline = this.#clock.now() + limitMs;
       const isIdle = await endsWithin(Promise.all([works.idle(), dispatcher.idle()]), limitMs, this.#clock);
-      if (!isIdle) throw this.#stillBusy(limitMs);
-      throwFirst(await Promise.allSettled(this.#pipelines.map((each) => this.#drained(each, limitMs, deadline))));
+      if (!isIdle) throw this.#stillBusy(limitMs, works);
+      throwFirst(
+        await Promise.allSettled(this.#pipelines.map((each) => this.#drained(each, works, limitMs, deadline))),
+      );
     };
     const [late] = await Promise.allSettled([
       drained().catch((error: unknown) => {
@@ -100,6 +110,7 @@ export class GroupLife {
     const error = unobserved[0] && lookAt(unobserved[0]);
     const further = works.unobserved.length;
     const [closed] = await Promise.allSettled([this.close()]);
+    if (late?.status === "rejected") this.#addMissing(late.reason, works);
     if (closed?.status === "rejected" && (error !== undefined || late?.status === "rejected")) {
       warn(`closing group "${this.#name}" failed: ${messageOf(closed.reason)}`);
     }
@@ -109,13 +120,23 @@ export class GroupLife {
     throwFirst([late, closed]);
   }
 
+  /** Adds the ranks for which the ops have timed out meanwhile, if nothing was known of them before. */
+  #addMissing(error: unknown, { unobserved }: GroupWorks): void {
+    if (!(error instanceof DistTimeoutError) || error.details.peers !== undefined) return;
+    const peers = unobserved.flatMap((work) => {
+      const failure = failureOf(work);
+      return failure?.code === "OP_TIMEOUT" ? [failure.details.peers ?? []] : [];
+    })[0];
+    if (peers !== undefined && peers.length > 0) addToError(error, absenceText(this.#rank, peers), { peers });
+  }
+
   /** Waits for a backend's `drained()`: until the deadline while it has something in flight, else only briefly. */
-  async #drained(pipeline: Pipeline, limitMs: number, deadline: number): Promise<void> {
+  async #drained(pipeline: Pipeline, works: GroupWorks, limitMs: number, deadline: number): Promise<void> {
     const { name } = pipeline.plugin;
     const drained = pipeline.drained();
     while (pipeline.inFlight > 0) {
       const leftMs = deadline - this.#clock.now();
-      if (leftMs <= 0) throw this.#stillBusy(limitMs, name);
+      if (leftMs <= 0) throw this.#stillBusy(limitMs, works, name);
       if (await endsWithin(drained, Math.min(leftMs, LOOK_MS), this.#clock)) return;
     }
     if (await endsWithin(drained, CLOSE_LIMIT_MS, systemClock)) return;
@@ -125,11 +146,19 @@ export class GroupLife {
     );
   }
 
-  #stillBusy(limitMs: number, backend?: string): DistTimeoutError {
+  #stillBusy(limitMs: number, works: GroupWorks, backend?: string): DistTimeoutError {
+    const { text, details } = works.pending();
     const owner = `group "${this.#name}"${backend === undefined ? "" : ` (backend "${backend}")`}`;
     return new DistTimeoutError(
-      `destroyProcessGroup: ${owner} still had ops in flight after ${limitMs} ms; they were aborted`,
-      { code: "DRAIN_TIMEOUT", group: this.#name, ...(backend !== undefined && { backend }), timeoutMs: limitMs },
+      `destroyProcessGroup: ${owner} still had ops in flight after ${limitMs} ms; they were aborted${text && `: ${text}`}`,
+      {
+        ...details,
+        rank: this.#rank,
+        code: "DRAIN_TIMEOUT",
+        group: this.#name,
+        ...(backend !== undefined && { backend }),
+        timeoutMs: limitMs,
+      },
     );
   }
 

@@ -14,7 +14,7 @@ import {
   replaceInError,
   UnsupportedOperationError,
 } from "../errors/index.ts";
-import type { FlightRecorder, GroupRecord } from "../recorder/index.ts";
+import type { FlightRecorder, GroupRecord, TraceEntry } from "../recorder/index.ts";
 import type { GroupStatus, OwnStatus, RankStatus } from "../status/index.ts";
 import { LONG_WAIT_MS } from "../status/long-wait.ts";
 import { callCodes } from "../status/op-codes.ts";
@@ -39,6 +39,8 @@ import {
 import type { RankNames } from "./arguments/rank-names.ts";
 import { addCallPlaces } from "./call-places.ts";
 import type { GroupHooks } from "./hooks/group-hooks.ts";
+import { entryOf, NO_PLACE, placeOf, slotOf } from "./op-place.ts";
+import { type PendingOps, pendingOps } from "./pending-ops.ts";
 
 /** How long a `wait()` that polls uses what it has read of the other ranks. */
 const LOOK_MS = 250;
@@ -263,22 +265,20 @@ export class GroupWorks implements WorkOwner {
     return this.#failures.filter((work) => !isObserved(work));
   }
 
+  /** Describes what is in flight. */
+  pending(): PendingOps {
+    const { name, globalRanks } = this.#recorded;
+    const isOwn = ({ group }: TraceEntry) => group.name === name && group.globalRanks === globalRanks;
+    const entries = this.#recorder.entries({ onlyActive: true }).filter(isOwn);
+    return pendingOps(entries, this.#recorded, this.#statuses);
+  }
+
   /** Resolves when nothing is in flight. */
   idle(): Promise<void> {
     if (this.#inFlight === 0) return Promise.resolve();
     return new Promise((resolve) => this.#whenIdle.push(resolve));
   }
 }
-
-/** One number for the entry of an op in the flight recorder and its slot in the status record; each is -1 for none. */
-function placeOf(entry: number, slot: number): number {
-  return entry * PLACES + slot + 1;
-}
-
-const PLACES = 128;
-const NO_PLACE = -PLACES;
-const entryOf = (place: number): number => Math.floor(place / PLACES);
-const slotOf = (place: number): number => (place & (PLACES - 1)) - 1;
 
 /** Bytes of the tensors that a rank passes to an op, or gets from it if it passes none. */
 function bytesOf({ inputs, outputs }: OpCall): number {

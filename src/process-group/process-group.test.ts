@@ -281,7 +281,12 @@ describe("the end of a group", () => {
     const work = group.allReduce(floats());
     const error = await dist.destroyProcessGroup().catch((reason: DistError) => reason);
     expect(error).toMatchObject({ name: "DistTimeoutError", code: "DRAIN_TIMEOUT" });
-    expect((error as DistError).message).toContain('group "0" still had ops in flight after 50 ms');
+    const { message, details } = error as DistError;
+    const site = String.raw`\S*process-group\.test\.ts:\d+:\d+`;
+    expect(message).toMatch(
+      new RegExp(`group "0" still had ops in flight after 50 ms; they were aborted: allReduce #1, called at ${site}$`),
+    );
+    expect(details).toMatchObject({ op: "allReduce", callSite: expect.stringMatching(new RegExp(`^${site}$`)) });
     expect(work.exception()?.code).toBe("ABORTED");
     expect([backend.closed, dist.isInitialized()]).toEqual([1, false]);
   });

@@ -38,6 +38,7 @@ export { BACKEND_MIDDLEWARE, type GroupContext, type Middleware } from "./contra
 export { BACKEND_SDK_VERSION } from "./contracts/sdk-version.ts";
 export type { OptionsSchema, SchemaIssue, SchemaResult, StandardSchema } from "./contracts/standard-schema.ts";
 export { type BackendDiscovery, type DiscoveryFault, type DiscoveryPlace, fileSystemDiscovery } from "./discovery.ts";
+export { setGroupName } from "./methods/group-names.ts";
 export { Inbox } from "./methods/inbox.ts";
 export { MethodBackend } from "./methods/method-backend.ts";
 export type { MethodCall, MethodResult, ReducingCall } from "./methods/method-call.ts";

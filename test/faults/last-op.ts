@@ -1,7 +1,15 @@
 import type { ReportedError } from "bun-c10d/testing";
 
 /** Why a rank does not call an op that the others wait in. */
-export type Trouble = "not calling" | "looping" | "in another op" | "stopped" | "killed" | "ended" | "monitored";
+export type Trouble =
+  | "not calling"
+  | "looping"
+  | "in another op"
+  | "sending"
+  | "stopped"
+  | "killed"
+  | "ended"
+  | "monitored";
 
 export interface LastOpArgs {
   readonly backend: string;

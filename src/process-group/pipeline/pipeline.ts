@@ -19,6 +19,7 @@ import {
   type Middleware,
   type SettleLimit,
   type Submit,
+  setGroupName,
   settledWithin,
 } from "../../registry/index.ts";
 import type { Device } from "../../tensor/index.ts";
@@ -94,6 +95,7 @@ export class Pipeline {
     this.device = device;
     this.plugin = plugin;
     this.backend = backend;
+    setGroupName(backend, group);
     const guarded = new GuardedBackend(backend, plugin.name, group);
     this.#guarded = guarded;
     this.rank = guarded.rank;

@@ -12,13 +12,17 @@ export type SubmitStep = (
   terms?: CallTerms,
 ) => Work<void>;
 
+/** Time before a step that does not count, so that errors name the limit that the user has set. */
+const SETUP_MS = 10;
+
 /** @param timeoutMs Time-out of all steps together, starting now. */
 export function stepsWithin(pipeline: Pipeline, timeoutMs: number): SubmitStep {
   const { clock } = pipeline;
-  const deadline = clock.now() + timeoutMs;
+  const began = clock.now();
   return (op, inputs, outputs, terms) => {
+    const spentMs = clock.now() - began;
     // Whole milliseconds, which errors name.
-    const leftMs = Math.max(1, Math.ceil(deadline - clock.now()));
+    const leftMs = spentMs < SETUP_MS ? timeoutMs : Math.max(1, Math.ceil(timeoutMs - spentMs));
     const call = opCall(op, pipeline.device, inputs, outputs, leftMs, terms);
     const calls = callsFor(call, pipeline.table, pipeline.size);
     if (calls.length === 1 && calls[0] !== undefined) return pipeline.submitOne(calls[0]);

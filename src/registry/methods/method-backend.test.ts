@@ -6,6 +6,7 @@ import { OpType } from "../../collectives/op-type.ts";
 import { DistError, DistNetworkError, InvalidArgumentError, UnsupportedOperationError } from "../../errors/index.ts";
 import { type TensorView, viewTensor } from "../../tensor/index.ts";
 import { failureOf, sourceOf, Work, type WorkInit } from "../../work/index.ts";
+import { setGroupName } from "./group-names.ts";
 import { MethodBackend } from "./method-backend.ts";
 import type { MethodCall, MethodResult } from "./method-call.ts";
 
@@ -394,6 +395,17 @@ describe("time-outs", () => {
     });
     expect(works.map(ending)).toEqual(["OP_TIMEOUT", "OP_TIMEOUT"]);
     expect(backend.state).toBe("FAILED");
+  });
+
+  test("its error names the group, once a process group has the backend", async () => {
+    const backend = new Scripted();
+    setGroupName(backend, "7");
+    backend.act = () => never;
+    const error = await submit(backend, call("barrier", { timeoutMs: 20 })).catch((reason: unknown) => reason);
+    expect(error).toMatchObject({
+      message: 'barrier #1 on group "7" (scripted, rank 1 of 3): timed out after 20 ms',
+      details: { group: "7" },
+    });
   });
 
   test("a monitored barrier enforces its own, since only it can name the missing ranks", async () => {

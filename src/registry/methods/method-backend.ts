@@ -14,6 +14,7 @@ import type { TensorView } from "../../tensor/index.ts";
 import { type GroupState, Work } from "../../work/index.ts";
 import { Backend } from "../contracts/backend.ts";
 import { type Clock, systemClock } from "../services/clock.ts";
+import { groupNameOf } from "./group-names.ts";
 import type { MethodCall, MethodResult, ReducingCall } from "./method-call.ts";
 import { MethodWork } from "./method-work.ts";
 
@@ -258,7 +259,10 @@ export abstract class MethodBackend extends Backend {
   #whereIs({ opType, seq }: MethodWork): { readonly text: string; readonly details: ErrorDetails } {
     const { name, rank, size } = this;
     const op = opNames[opType];
-    return { text: `${op} #${seq} (${name}, rank ${rank} of ${size})`, details: { backend: name, op, seq, rank } };
+    const group = groupNameOf(this);
+    const place = group === undefined ? "" : ` on group "${group}"`;
+    const details = { backend: name, op, seq, rank, ...(group !== undefined && { group }) };
+    return { text: `${op} #${seq}${place} (${name}, rank ${rank} of ${size})`, details };
   }
 
   #onEnd(work: MethodWork): void {

@@ -186,6 +186,19 @@ describe("c10d run --nnodes 2", () => {
   });
 });
 
+describeGloo("a job that times out while only ranks of the other node run", () => {
+  test("says which, and what they were doing", async () => {
+    await using job = await TwoNodes.start(["--timeout", "8s", "--grace", "100ms"], [fixture("idle-node.ts")]);
+    expect(await job.exitCodes()).toEqual([124, 124]);
+    const [{ stderr }] = job.nodes;
+    expect(stderr).toContain("the job timed out: ranks 2, 3 on other nodes had not ended after 8 s (--timeout)\n");
+    for (const rank of [2, 3])
+      expect(stderr).toMatch(
+        new RegExp(`^  on \\S+, rank ${rank} \\(pid \\d+\\): in no op; the last, allReduce #1 `, "m"),
+      );
+  });
+});
+
 test("a launcher that fails ends the job on the other node, too", async () => {
   const folder = mkdtempSync(join(tmpdir(), "c10d-nodes-"));
   try {

@@ -22,7 +22,7 @@ export async function createOwnFile(path: string): Promise<FileHandle> {
  */
 export function replaceOwnFile(path: string, data: string | Uint8Array): void {
   // A process that is killed leaves it behind, among files that others find by a part of their names.
-  const temporary = join(dirname(path), `.${crypto.randomUUID()}.tmp`);
+  const temporary = join(dirname(path), temporaryName());
   const descriptor = openSync(temporary, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
   try {
     writeFileSync(descriptor, data);
@@ -33,4 +33,11 @@ export function replaceOwnFile(path: string, data: string | Uint8Array): void {
   } finally {
     closeSync(descriptor);
   }
+}
+
+const temporaryName = (): string => `.${crypto.randomUUID()}.tmp`;
+
+/** Whether a file can be what {@link replaceOwnFile} has left behind in a process that was killed. */
+export function isTemporaryName(name: string): boolean {
+  return /^\.[\da-f-]{36}\.tmp$/.test(name);
 }

@@ -1,4 +1,5 @@
-import { closeSync, constants, fstatSync, openSync, readSync, writeSync } from "node:fs";
+import { readSync, writeSync } from "node:fs";
+import { withOwnFile } from "../files/index.ts";
 import { DumpState, Header, RECORD_BYTES } from "./record-layout.ts";
 import { recordPaths } from "./status-folder.ts";
 import { readStatus } from "./status-reader.ts";
@@ -48,19 +49,7 @@ function wordOf(file: number): number {
 
 /** Calls `act` with the record, if it is there and is this user's. */
 function withRecord<T>(path: string, act: (file: number) => T): T | undefined {
-  let file: number;
-  try {
-    file = openSync(path, constants.O_RDWR | constants.O_NOFOLLOW);
-  } catch {
-    return undefined;
-  }
-  try {
-    const found = fstatSync(file);
-    const isRecord = found.isFile() && found.size === RECORD_BYTES && found.uid === process.getuid?.();
-    return isRecord ? act(file) : undefined;
-  } catch {
-    return undefined;
-  } finally {
-    closeSync(file);
-  }
+  return withOwnFile(path, { maxBytes: RECORD_BYTES, write: true }, (file, bytes) =>
+    bytes === RECORD_BYTES ? act(file) : undefined,
+  );
 }

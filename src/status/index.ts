@@ -1,6 +1,7 @@
 export { areAwaited, hasNotMade, mayShareWorld, missingAmong } from "./called-turns.ts";
 export { requestDumps } from "./dump-request.ts";
 export type { GroupStatus } from "./group-status.ts";
+export { type LaunchedJobInfo, writeJobFile } from "./job-file.ts";
 export { withLastingStates } from "./lasting-states.ts";
 export { announceSocket, socketIdentity } from "./left-socket.ts";
 export { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
@@ -17,12 +18,10 @@ export type {
   RecordedOp,
 } from "./rank-status.ts";
 export type { Maker } from "./record-layout.ts";
-export { parseStatuses, statusesText, writeReported } from "./reported-statuses.ts";
+export { parseStatuses, statusesText, writeEnded, writeReported } from "./reported-statuses.ts";
 export {
   type JobStatus,
-  jobFile,
   jobFolder,
-  type LaunchedJobInfo,
   readJobs,
   readRecords,
   readStatuses,
@@ -30,4 +29,4 @@ export {
   sweepJobs,
 } from "./status-folder.ts";
 export { type RecordedStanding, StatusRecord } from "./status-record.ts";
-export { opText, seconds, stateText, statusText, type Whereabouts, whereText } from "./where-text.ts";
+export { opText, seconds, standingText, stateText, statusText, type Whereabouts, whereText } from "./where-text.ts";

@@ -9,7 +9,7 @@ import { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, typ
 import { ownThread } from "./process-state.ts";
 import { type CalledOp, publishedSites } from "./published-sites.ts";
 import type { RankStatus } from "./rank-status.ts";
-import { readReported } from "./reported-statuses.ts";
+import { readEnded, readReported } from "./reported-statuses.ts";
 import {
   canRead,
   isOver,
@@ -31,6 +31,8 @@ export interface OwnStatusPlan {
   readonly worldSize: number;
   /** Id that all ranks of the job have agreed on; undefined if they have not met yet. */
   readonly job: string | undefined;
+  /** Id of the job before they have met, if another launcher than `c10d run` lets all of them know it. */
+  readonly launcherJob?: string | undefined;
   /** Called with the reason if there can be no record. */
   readonly onFault: (text: string) => void;
 }
@@ -53,7 +55,7 @@ export class OwnStatus {
     if (!environmentFlag("C10D_STATUS")) return undefined;
     try {
       const given = environmentText("C10D_STATUS_DIR");
-      if (given === undefined && plan.job === undefined) return undefined;
+      if (given === undefined && plan.job === undefined && plan.launcherJob === undefined) return undefined;
       return openIn(plan, given);
     } catch (error) {
       plan.onFault(messageOf(error));
@@ -116,7 +118,7 @@ export class OwnStatus {
 
   #all(): readonly RankStatus[] {
     // Workers and programs that a rank starts inherit its folder, and may make worlds of their own.
-    const all = [...readStatuses(this.#folder), ...readReported(this.#folder)];
+    const all = [...readStatuses(this.#folder), ...readEnded(this.#folder), ...readReported(this.#folder)];
     const own = { world: this.#world, worldSize: this.#worldSize };
     return all.filter((each) => mayShareWorld(each, own));
   }
@@ -173,11 +175,12 @@ export class OwnStatus {
 
 function openIn(plan: OwnStatusPlan, given: string | undefined): OwnStatus | undefined {
   const { rank, worldSize, job = "", onFault } = plan;
-  if (given === undefined && !isJobId(job)) throw new Error(`the id of the job is ${JSON.stringify(job)}`);
+  const id = plan.job ?? plan.launcherJob ?? "";
+  if (given === undefined && !isJobId(id)) throw new Error(`the id of the job is ${JSON.stringify(id)}`);
   closed.get(rank)?.remove();
   if (given === undefined && rank === 0) sweepJobs();
   for (let tries = 0; ; tries++) {
-    const { path: folder, fault } = given === undefined ? jobFolder(job) : ownFolder(given);
+    const { path: folder, fault } = given === undefined ? jobFolder(id) : ownFolder(given);
     if (folder === undefined) {
       onFault(fault);
       return undefined;

@@ -73,7 +73,10 @@ export interface RankStatus {
   readonly program: string;
   /** State of its process; undefined if the system does not report it. */
   readonly process: ProcessState | undefined;
-  /** When the record was created: tells it from a later one of the same rank, which makes the default group again. */
+  /**
+   * When the record was created: tells it from a later one of the same rank, which makes the default group again. 0 for
+   * a rank without a record, of which its launcher only knows that it has ended.
+   */
   readonly openedAt: number;
   /** The group that it has been making for longest. */
   readonly making?: GroupMaking | undefined;
@@ -84,7 +87,7 @@ export interface RankStatus {
   /** When its process exited, if it was not ended by a signal. */
   readonly exitedAt: number | undefined;
   readonly exitCode?: number | undefined;
-  /** Its open groups; those it had, once it has closed them all. */
+  /** Its open groups, at most the 32 that were used last; those it had, once it has closed them all. */
   readonly groups: readonly GroupStanding[];
   /** Ops in flight, the oldest first. With very many, some are missing. */
   readonly inFlight: readonly OpStatus[];

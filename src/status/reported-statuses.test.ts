@@ -1,9 +1,18 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtempSync, rmSync, statSync } from "node:fs";
+import { mkdtempSync, rmSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RankStatus } from "./rank-status.ts";
-import { parseStatuses, REPORTED_FILE, readReported, statusesText, writeReported } from "./reported-statuses.ts";
+import {
+  ENDED_FILE,
+  parseStatuses,
+  REPORTED_FILE,
+  readEnded,
+  readReported,
+  statusesText,
+  writeEnded,
+  writeReported,
+} from "./reported-statuses.ts";
 import { removeJob } from "./status-folder.ts";
 
 let folder: string;
@@ -64,4 +73,42 @@ test("nothing else is taken over from whoever can reach the store", () => {
   expect(odd?.inFlight).toMatchObject([{ op: "x".repeat(300), turn: 0 }]);
   const many = parse([{ rank: 1, inFlight: Array(1_000).fill(op) }]);
   expect(many[0]?.inFlight).toHaveLength(64);
+});
+
+test("which ranks have ended without a record is left for the others, and goes with the job", () => {
+  const ended: RankStatus = { ...status, openedAt: 0, process: "gone", exitedAt: 900, exitCode: 0 };
+  writeEnded(folder, [ended]);
+  expect(readEnded(folder)).toEqual([{ ...ended, at: expect.any(Number), reportedAt: undefined }]);
+  expect(readReported(folder)).toEqual([]);
+  removeJob(folder);
+  expect(statSync(folder, { throwIfNoEntry: false })).toBeUndefined();
+});
+
+test.each([
+  [REPORTED_FILE, readReported],
+  [ENDED_FILE, readEnded],
+] as const)("%s that is of the wrong form or too large is ignored, and blocks nobody", (name, read) => {
+  const path = join(folder, name);
+  for (const text of ["", "null", "{}", "[null, 5, [], {}]", '[{"rank":0.5}]']) {
+    writeFileSync(path, text);
+    expect(read(folder)).toEqual([]);
+  }
+  truncateSync(path, 3 * 2 ** 30);
+  expect(read(folder)).toEqual([]);
+  rmSync(path);
+  Bun.spawnSync(["mkfifo", path]);
+  expect(read(folder)).toEqual([]);
+  (name === ENDED_FILE ? writeEnded : writeReported)(folder, [status]);
+  expect(read(folder)).toHaveLength(1);
+});
+
+test("of more ranks than are read, as many are left as fit", () => {
+  const long = { ...status, inFlight: Array.from({ length: 64 }, () => op) };
+  writeReported(
+    folder,
+    Array.from({ length: 4_000 }, (_, rank) => ({ ...long, rank, reportedAt: 1 })),
+  );
+  const read = readReported(folder);
+  expect(read.length).toBeGreaterThan(200);
+  expect(read.map(({ rank }) => rank)).toEqual(Array.from(read, (_, rank) => rank));
 });

@@ -1,11 +1,13 @@
-import { readFileSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { printableProse } from "../errors/index.ts";
+import { readOwnText, replaceOwnFile } from "../files/index.ts";
 import type { GroupClosing, GroupMaking, GroupStanding, OpStatus, RankStatus } from "./rank-status.ts";
 import { makers } from "./record-layout.ts";
 
 /** Name of the file with what other hosts report, in the folder of a job. */
 export const REPORTED_FILE = "reported.json";
+/** The same of the ranks on this host that have ended without a record, of which only the launcher knows. */
+export const ENDED_FILE = "ended.json";
 /** A report of more bytes is not read. */
 const MAX_BYTES = 8 * 2 ** 20;
 const MAX_RANKS = 4_096;
@@ -34,16 +36,35 @@ export function parseStatuses(text: string, reportedAt: number): RankStatus[] {
 
 /** Leaves what other hosts report where the ranks of this one can read it. */
 export function writeReported(folder: string, statuses: readonly RankStatus[]): void {
-  const path = join(folder, REPORTED_FILE);
-  writeFileSync(`${path}.new`, JSON.stringify(statuses), { mode: 0o600 });
-  renameSync(`${path}.new`, path);
+  replaceOwnFile(join(folder, REPORTED_FILE), textWithin(MAX_BYTES, statuses));
+}
+
+/** Leaves where the ranks of this host can read it which of them have ended without a record. */
+export function writeEnded(folder: string, statuses: readonly RankStatus[]): void {
+  replaceOwnFile(join(folder, ENDED_FILE), textWithin(MAX_BYTES, statuses));
+}
+
+/** Of as many of the ranks as fit, since no more is read. */
+function textWithin(maxBytes: number, statuses: readonly RankStatus[]): string {
+  const text = statusesText(statuses);
+  if (statuses.length <= 1 || Buffer.byteLength(text) <= maxBytes) return text;
+  return textWithin(maxBytes, statuses.slice(0, Math.min(MAX_RANKS, statuses.length) / 2));
 }
 
 /** What other hosts report, as far as the launcher has asked them. */
 export function readReported(folder: string): RankStatus[] {
+  return statusesIn(folder, REPORTED_FILE).flatMap((each) => parseStatus(each, number(each.reportedAt)) ?? []);
+}
+
+/** The ranks of this host that have ended without a record, as far as the launcher says so. */
+export function readEnded(folder: string): RankStatus[] {
+  const at = performance.timeOrigin + performance.now();
+  return statusesIn(folder, ENDED_FILE).flatMap((each) => parseStatus({ ...each, at }, undefined) ?? []);
+}
+
+function statusesIn(folder: string, name: string): readonly Fields[] {
   try {
-    const all = JSON.parse(readFileSync(join(folder, REPORTED_FILE), "utf8")) as { reportedAt: number }[];
-    return all.flatMap((each) => parseStatus(each, each.reportedAt) ?? []);
+    return list(JSON.parse(readOwnText(join(folder, name), MAX_BYTES) ?? "[]"), MAX_RANKS).filter(isFields);
   } catch {
     return [];
   }
@@ -51,7 +72,7 @@ export function readReported(folder: string): RankStatus[] {
 
 type Fields = Readonly<Record<string, unknown>>;
 
-function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined {
+function parseStatus(value: unknown, reportedAt: number | undefined): RankStatus | undefined {
   if (!isFields(value) || !Number.isSafeInteger(value.rank)) return undefined;
   const { process } = value;
   return {
@@ -79,7 +100,7 @@ function parseStatus(value: unknown, reportedAt: number): RankStatus | undefined
     failed: number(value.failed),
     bytes: number(value.bytes),
     at: number(value.at),
-    reportedAt: number(reportedAt),
+    reportedAt,
   };
 }
 

@@ -14,7 +14,7 @@ import { join } from "node:path";
 import { giveAway, testAsRoot } from "../files/fixtures/other-user.ts";
 import { OwnStatus } from "./own-status.ts";
 import { processStart, processState } from "./process-state.ts";
-import { jobFile, readJob, readJobs, recordPath, removeIfOver, removeJob, sweepJobs } from "./status-folder.ts";
+import { readJob, readJobs, recordPath, removeIfOver, removeJob, sweepJobs } from "./status-folder.ts";
 import { StatusRecord } from "./status-record.ts";
 
 let root: string;
@@ -46,14 +46,17 @@ describe("jobs", () => {
     const [live, dead, starting] = [newJob("live"), deadJob("dead"), newJob("starting")];
     const record = StatusRecord.create(recordPath(live, 1, 0), 1, 2);
     const own = { pid: process.pid, processStart: processStart(process.pid) };
-    writeFileSync(jobFile(starting), JSON.stringify({ ...launched, ...own }));
+    writeFileSync(join(starting, "job.json"), JSON.stringify({ ...launched, ...own }));
     const found = new Map(readJobs(root).map((job) => [job.id, job]));
     expect([...found.keys()].sort()).toEqual(["dead", "live", "starting"]);
     expect(found.get("live")).toMatchObject({ isRunning: true, launched: undefined, ranks: [{ rank: 1 }] });
     expect(found.get("dead")).toMatchObject({ isRunning: false, ranks: [{ rank: 0, process: "gone" }] });
     expect(found.get("starting")).toMatchObject({ isRunning: true, launched: { runId: "x" }, ranks: [] });
     // The number of the launcher's process belongs to another one by now.
-    writeFileSync(jobFile(starting), JSON.stringify({ ...launched, ...own, processStart: own.processStart - 1 }));
+    writeFileSync(
+      join(starting, "job.json"),
+      JSON.stringify({ ...launched, ...own, processStart: own.processStart - 1 }),
+    );
     expect(readJob(starting).isRunning).toBe(false);
     for (const folder of [live, dead]) removeIfOver(folder);
     expect([existsSync(live), existsSync(dead)]).toEqual([true, false]);

@@ -1,33 +1,19 @@
-import { closeSync, existsSync, openSync, readdirSync, readFileSync, rmdirSync, statSync, unlinkSync } from "node:fs";
+import { closeSync, constants, existsSync, openSync, readdirSync, rmdirSync, statSync, unlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { basename, join } from "node:path";
-import { createOwnFolder, type FolderFinding, ownFolder } from "../files/index.ts";
+import { printable } from "../errors/index.ts";
+import { createOwnFolder, type FolderFinding, isTemporaryName, ownFolder } from "../files/index.ts";
+import { JOB_FILE, type LaunchedJobInfo, readJobFile } from "./job-file.ts";
 import { isAnnouncement, removeLeftSocket } from "./left-socket.ts";
 import { processState } from "./process-state.ts";
 import type { RankRecord, RankStatus } from "./rank-status.ts";
-import { REPORTED_FILE } from "./reported-statuses.ts";
+import { ENDED_FILE, REPORTED_FILE, readEnded } from "./reported-statuses.ts";
 import { readRecord, readStatus } from "./status-reader.ts";
 
 /** A folder that nobody uses is removed when it is this old: its job may be starting. */
 const SWEEP_AFTER_MS = 60_000;
 const RECORD = /^rank-\d+(-\d+)?$/;
-const JOB_FILE = "job.json";
-const OTHER_FILES: ReadonlySet<string> = new Set([JOB_FILE, REPORTED_FILE, `${REPORTED_FILE}.new`]);
-
-/** What `c10d run` says of its job in the folder of its records. */
-export interface LaunchedJobInfo {
-  readonly pid: number;
-  readonly processStart: number;
-  readonly runId: string;
-  /** How often the job has been restarted. */
-  readonly attempt: number;
-  readonly node: number;
-  readonly nnodes: number;
-  /** Number of ranks on this node. */
-  readonly ranks: number;
-  readonly command: readonly string[];
-  readonly startedAt: number;
-}
+const OTHER_FILES: ReadonlySet<string> = new Set([JOB_FILE, REPORTED_FILE, ENDED_FILE]);
 
 /** The folder of all jobs of this user on this host, if no other user can have put anything into it. */
 function statusRoot(): FolderFinding {
@@ -103,27 +89,17 @@ export function readJobs(path = rootPath()): JobStatus[] {
 
 export function readJob(folder: string): JobStatus {
   const launched = readJobFile(folder);
-  const ranks = readStatuses(folder);
+  const recorded = readStatuses(folder);
+  const known = new Set(recorded.map(({ rank }) => rank));
+  const ranks = [...recorded, ...readEnded(folder).filter(({ rank }) => !known.has(rank))];
   const isLauncherAlive = launched !== undefined && processState(launched.pid, launched.processStart) !== "gone";
   return {
-    id: basename(folder),
+    id: printable(basename(folder)),
     folder,
     launched,
     isRunning: isLauncherAlive || !ranks.every(isOver),
     ranks,
   };
-}
-
-export function jobFile(folder: string): string {
-  return join(folder, JOB_FILE);
-}
-
-function readJobFile(folder: string): LaunchedJobInfo | undefined {
-  try {
-    return JSON.parse(readFileSync(jobFile(folder), "utf8")) as LaunchedJobInfo;
-  } catch {
-    return undefined;
-  }
 }
 
 /** Removes what jobs left behind whose processes have all ended. */
@@ -150,7 +126,7 @@ export function isOver({ process, closedAt, exitedAt }: RankStatus): boolean {
 /** Whether records can be read: a process without free descriptors would take every job for one that is over. */
 export function canRead(folder: string): boolean {
   try {
-    closeSync(openSync(folder, "r"));
+    closeSync(openSync(folder, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NONBLOCK));
     return true;
   } catch {
     return false;
@@ -161,7 +137,8 @@ export function canRead(folder: string): boolean {
 export function removeJob(folder: string): void {
   for (const name of namesIn(folder)) {
     if (isAnnouncement(name)) attempt(() => removeLeftSocket(folder, name));
-    else if (RECORD.test(name) || OTHER_FILES.has(name)) attempt(() => unlinkSync(join(folder, name)));
+    else if (RECORD.test(name) || OTHER_FILES.has(name) || isTemporaryName(name))
+      attempt(() => unlinkSync(join(folder, name)));
   }
   attempt(() => rmdirSync(folder));
 }

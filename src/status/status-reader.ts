@@ -1,4 +1,6 @@
-import { closeSync, constants, fstatSync, openSync, readSync } from "node:fs";
+import { readSync } from "node:fs";
+import { printableProse } from "../errors/index.ts";
+import { withOwnFile } from "../files/index.ts";
 import { opOfCode } from "./op-codes.ts";
 import { pidNamespace, processState } from "./process-state.ts";
 import type {
@@ -45,26 +47,16 @@ export function readRecord(path: string): RankRecord | undefined {
 }
 
 function readSnapshot(path: string): Snapshot | undefined {
-  let file: number;
-  try {
-    file = openSync(path, constants.O_RDONLY | constants.O_NOFOLLOW);
-  } catch {
-    return undefined;
-  }
-  try {
-    const found = fstatSync(file);
-    if (!found.isFile() || found.size !== RECORD_BYTES || found.uid !== process.getuid?.()) return undefined;
+  return withOwnFile(path, { maxBytes: RECORD_BYTES }, (file, bytes) => {
+    // It may be being created.
+    if (bytes < RECORD_BYTES) return undefined;
     for (let reads = 1; ; reads++) {
       // Three copies: see record-layout.ts.
       const snapshot = new Snapshot(copy(file), copy(file), copy(file));
       if (!snapshot.isRecord) return undefined;
       if (snapshot.isWhole || reads === MAX_READS) return snapshot;
     }
-  } catch {
-    return undefined;
-  } finally {
-    closeSync(file);
-  }
+  });
 }
 
 function copy(file: number): Uint8Array<ArrayBuffer> {
@@ -88,7 +80,8 @@ class Snapshot {
 
   /** Whether the record is complete and of this version. */
   get isRecord(): boolean {
-    return this.#at(Header.layout) === RECORD_LAYOUT;
+    const rank = this.#at(Header.rank);
+    return this.#at(Header.layout) === RECORD_LAYOUT && Number.isSafeInteger(rank) && rank >= 0;
   }
 
   /** Whether no slot was being written. */
@@ -97,11 +90,7 @@ class Snapshot {
   }
 
   status(): RankStatus {
-    const [host = "", namespace = "", program = ""] = this.#text(
-      Header.textLength,
-      HEADER_TEXT.at,
-      HEADER_TEXT.bytes,
-    ).split("\n");
+    const [host = "", namespace, program = ""] = this.#lines(Header.textLength, HEADER_TEXT);
     const origin = this.#at(Header.timeOrigin);
     const pid = this.#at(Header.pid);
     const groups = this.#groups();
@@ -137,7 +126,7 @@ class Snapshot {
       pending: Math.max(0, this.#at(Header.begun) - this.#at(Header.ended)),
       last: numbered(Header.last),
       lastFailed: numbered(Header.lastFailed),
-      lastError: this.#text(Header.errorLength, ERROR_TEXT.at, ERROR_TEXT.bytes) || undefined,
+      lastError: this.#text(Header.errorLength, ERROR_TEXT) || undefined,
       begun: this.#at(Header.begun),
       failed: this.#at(Header.failed),
       bytes: this.#at(Header.bytes),
@@ -148,7 +137,7 @@ class Snapshot {
   #making(origin: number, groups: ReadonlyMap<number, number>): GroupMaking | undefined {
     const maker = makers[this.#at(Header.making) - 1];
     if (maker === undefined) return undefined;
-    const callSite = this.#text(Header.makingLength, MAKING_TEXT.at, MAKING_TEXT.bytes) || undefined;
+    const callSite = this.#text(Header.makingLength, MAKING_TEXT) || undefined;
     return {
       maker,
       parent: this.#nameOf(this.#at(Header.makingParent), groups),
@@ -181,13 +170,14 @@ class Snapshot {
   /** Where each group is, by its number. */
   #groups(): ReadonlyMap<number, number> {
     const places = Array.from({ length: GROUPS }, (_, i) => groupAt(i));
-    return new Map(places.map((at) => [this.#at(at + Group.number), at] as const).filter(([number]) => number > 0));
+    // Another group may have been taking the place.
+    const isStable = (at: number) => this.#before[at + Group.number] === this.#after[at + Group.number];
+    const placed = places.filter(isStable).map((at) => [this.#at(at + Group.number), at] as const);
+    return new Map(placed.filter(([number]) => number > 0));
   }
 
   #group(at: number): GroupStanding {
-    const [name = "", backend = ""] = this.#text(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes).split(
-      "\n",
-    );
+    const [name = "", backend = ""] = this.#lines(at + Group.textLength, within(at, GROUP_TEXT));
     return {
       name,
       backend,
@@ -202,7 +192,7 @@ class Snapshot {
     const state = this.#at(at + Slot.state);
     const groupPlace = groups.get(this.#at(at + Slot.group));
     const group = groupPlace === undefined ? undefined : this.#group(groupPlace);
-    const callSite = this.#text(at + Slot.textLength, at + SLOT_TEXT.at, SLOT_TEXT.bytes);
+    const callSite = this.#text(at + Slot.textLength, within(at, SLOT_TEXT));
     return {
       op: opOfCode(this.#at(at + Slot.op)),
       seq: this.#at(at + Slot.seq),
@@ -223,13 +213,31 @@ class Snapshot {
   }
 
   #at(word: number): number {
-    return this.#words[word] ?? 0;
+    const value = this.#words[word] ?? 0;
+    return Number.isFinite(value) ? value : 0;
   }
 
-  #text(lengthAt: number, at: number, room: number): string {
-    const length = Math.min(room, Math.max(0, this.#at(lengthAt)));
+  /** Goes to terminals, in a line. */
+  #text(lengthAt: number, place: TextPlace): string {
+    return printableProse(this.#rawText(lengthAt, place));
+  }
+
+  #lines(lengthAt: number, place: TextPlace): readonly string[] {
+    return this.#rawText(lengthAt, place).split("\n").map(printableProse);
+  }
+
+  #rawText(lengthAt: number, { at, bytes }: TextPlace): string {
+    const length = Math.min(bytes, Math.max(0, this.#at(lengthAt)));
     return decoder.decode(this.#bytes.subarray(at * 8, at * 8 + length));
   }
 }
+
+interface TextPlace {
+  /** In words. */
+  readonly at: number;
+  readonly bytes: number;
+}
+
+const within = (at: number, place: TextPlace): TextPlace => ({ at: at + place.at, bytes: place.bytes });
 
 const slots: readonly number[] = Array.from({ length: SLOTS }, (_, i) => slotAt(i));

@@ -100,12 +100,15 @@ test("a rank that has ended badly is named with what it was doing", () => {
   const exit = { rank: 1, pid: 101, exitCode: undefined, signal: "SIGKILL" as const, elapsedMs: 9 };
   const started: StartedRank[] = [
     { rank: 0, pid: 100, exit: { ...exit, rank: 0, pid: 100, exitCode: 0, signal: undefined } },
-    { rank: 1, pid: 101, exit },
+    { rank: 1, pid: 101, exit, endedAt: at - 1_000 },
     { rank: 2, pid: 102, exit: { ...exit, rank: 2, pid: 102, exitCode: 3, signal: undefined } },
   ];
   const problems = problemsOf([record(1, 1, [op("barrier", 1)], { process: "gone" })], started);
   expect(problems.map(({ title, detail }) => [title, detail])).toEqual([
-    ["Rank 1 ended by SIGKILL", 'rank 1 (pid 101): ended by SIGKILL; in barrier #1 on group "0" (fake) for 3 s'],
+    [
+      "Rank 1 ended by SIGKILL",
+      'rank 1 (pid 101): ended by SIGKILL; when it exited, in barrier #1 on group "0" (fake) for 2 s',
+    ],
     ["Rank 2 exited with code 3", "rank 2 (pid 102) had not called initProcessGroup"],
   ]);
 });

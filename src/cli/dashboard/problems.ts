@@ -66,10 +66,10 @@ function newestOfEach(calls: readonly Call[]): Call[] {
 }
 
 function endsOf(started: readonly StartedRank[], records: readonly RankRecord[]): ProblemView[] {
-  return started.flatMap(({ rank, pid, exit }) => {
+  return started.flatMap(({ rank, pid, exit, endedAt }) => {
     if (exit === undefined || !isFailure(exit)) return [];
     const own = records.filter((record) => record.pid === pid);
-    const lines = own.map((record) => lineOf(record, `${endText(exit)}; `));
+    const lines = own.map((record) => lineOf(record, `${endText(exit)}; `, endedAt));
     return [
       {
         ...{ id: `ended ${pid}`, kind: "ended", group: undefined, ranks: [rank] },

@@ -1,11 +1,10 @@
-import { writeFileSync } from "node:fs";
 import type { FileHandle } from "node:fs/promises";
+import { hostname } from "node:os";
 import { join } from "node:path";
 import { environmentFlag } from "../../environment/index.ts";
 import { messageOf, shortageOf } from "../../errors/index.ts";
 import { createFoldersIn, createOwnFile } from "../../files/index.ts";
 import {
-  jobFile,
   jobFolder,
   type LaunchedJobInfo,
   processStart,
@@ -15,9 +14,12 @@ import {
   readStatuses,
   removeJob,
   requestDumps,
+  standingText,
   statusText,
   sweepJobs,
   withLastingStates,
+  writeEnded,
+  writeJobFile,
   writeReported,
 } from "../../status/index.ts";
 import type { LogFolder } from "./log-file.ts";
@@ -32,6 +34,8 @@ export interface StartedRank {
   readonly pid: number;
   /** How it ended; `undefined` while it runs. */
   readonly exit: RankExit | undefined;
+  /** When it ended, in milliseconds since the epoch. */
+  readonly endedAt?: number | undefined;
 }
 
 /** What the ranks of an attempt on this node were doing at one moment. */
@@ -59,6 +63,8 @@ export class AttemptStatus implements Disposable {
   /** Folder for the records; undefined if records are turned off, or it cannot be created. */
   readonly folder: string | undefined;
   readonly #options: AttemptStatusOptions;
+  /** Ranks that have ended without a record. */
+  readonly #ended: RankStatus[] = [];
   #log: Promise<FileHandle> | undefined;
 
   constructor(options: AttemptStatusOptions) {
@@ -76,7 +82,7 @@ export class AttemptStatus implements Disposable {
       }
       const started = { pid: process.pid, processStart: processStart(process.pid), startedAt: Date.now() };
       const info: LaunchedJobInfo = { ...started, runId, attempt, node, nnodes, ranks, command };
-      writeFileSync(jobFile(path), JSON.stringify(info), { mode: 0o600, flag: "wx" });
+      writeJobFile(path, info);
       this.folder = path;
     } catch (error) {
       // The job does not depend on it; the start of the ranks says what has run out.
@@ -103,16 +109,39 @@ export class AttemptStatus implements Disposable {
     }
   }
 
+  /** A rank has ended: if it has no record, the others could not tell that from a rank that is on its way. */
+  noteEnd({ rank, pid, exitCode }: RankExit): void {
+    if (this.folder === undefined || this.ranks().some((status) => status.rank === rank)) return;
+    const { ranks, nnodes } = this.#options;
+    const now = Date.now();
+    this.#ended.push({
+      ...{ rank, worldSize: ranks * nnodes, world: 0, host: hostname(), pid, thread: 0, program: "", process: "gone" },
+      ...{ openedAt: 0, exitedAt: now, exitCode, groups: [], inFlight: [], pending: 0, last: undefined },
+      ...{ lastFailed: undefined, begun: 0, failed: 0, bytes: 0, at: now },
+    });
+    try {
+      writeEnded(this.folder, this.#ended);
+    } catch (error) {
+      this.#options.onFault(messageOf(error));
+    }
+  }
+
+  /** What other nodes are told: what the records say, and which ranks have ended without one. */
+  answer(): readonly RankStatus[] {
+    const at = Date.now();
+    return [...this.ranks(), ...this.#ended.map((status) => ({ ...status, at }))];
+  }
+
   /** What these ranks are doing now. */
   report(started: readonly StartedRank[]): StatusReport {
     const statuses = withLastingStates(this.ranks());
     if (statuses.length === 0) return { ranks: [], text: "" };
     const ofPid = (pid: number) => statuses.filter((status) => status.pid === pid);
-    const own = started.flatMap(({ rank, pid, exit }) => {
+    const own = started.flatMap(({ rank, pid, exit, endedAt }) => {
       const found = ofPid(pid);
       const end = exit === undefined ? "" : `${endText(exit)}; `;
       if (found.length === 0) return [`rank ${rank} (pid ${pid}): ${exit ? endText(exit) : NOT_CALLED}`];
-      return found.map((status) => lineOf(status, end));
+      return found.map((status) => lineOf(status, end, endedAt));
     });
     // Ranks that a program of the job has started, such as a shell or a launcher.
     const others = statuses.filter(({ pid }) => started.every((rank) => rank.pid !== pid));
@@ -144,11 +173,11 @@ export class AttemptStatus implements Disposable {
   }
 }
 
-/** What a rank was doing; `end` tells how it has ended. */
-export function lineOf(status: RankStatus, end: string): string {
+/** What a rank was doing; `end` tells how it has ended, and when. */
+export function lineOf(status: RankStatus, end: string, endedAt?: number): string {
   // How it ended is known better than that it has.
-  const shown = end === "" ? status : { ...status, process: undefined, exitedAt: undefined, exitCode: undefined };
-  return `rank ${status.rank} (pid ${status.pid}): ${end}${statusText(shown)}`;
+  const text = end === "" ? statusText(status) : standingText({ ...status, exitedAt: status.exitedAt ?? endedAt });
+  return `rank ${status.rank} (pid ${status.pid}): ${end}${text}`;
 }
 
 export function endText({ signal, exitCode }: RankExit): string {

@@ -6,9 +6,11 @@ import * as Effect from "effect/Effect";
 import * as Queue from "effect/Queue";
 import type * as Scope from "effect/Scope";
 import { processEnvironment } from "../../environment/index.ts";
+import type { RankStatus } from "../../status/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
 import { newSecret } from "../../store/tcp/store-secret.ts";
 import type { Dashboard } from "../dashboard/dashboard.ts";
+import { hasEnded } from "../top/rank-rows.ts";
 import { AttemptStatus, NONE_CALLED, type StatusReport } from "./attempt-status.ts";
 import { isFailure } from "./exit-code.ts";
 import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
@@ -121,6 +123,7 @@ class Attempt {
         ranks: this.#ranks.map(({ rank, pid }, localRank) => ({ rank, localRank, pid })),
       });
       for (const rank of this.#ranks) {
+        void rank.exited.then((exit) => this.#status?.noteEnd(exit));
         void rank.exited.then((exit) => events.emit({ event: "rankEnded", attempt: this.number, ...exit }));
       }
     });
@@ -161,7 +164,7 @@ class Attempt {
       const status = this.#status;
       const own = () => status.ranks();
       const answering = new AbortController();
-      void nodes.answerStatus(this.number, own, answering.signal);
+      void nodes.answerStatus(this.number, () => status.answer(), answering.signal);
       const ask = () => nodes.askStatus(this.number);
       const view = this.job.dashboard?.watch({
         ...{ attempt: this.number, records: () => status.records(), started: () => this.#ranks },
@@ -275,6 +278,8 @@ class Attempt {
       const { nodes, output, events, signals, dashboard } = this.job;
       dashboard?.freeze();
       const status = this.#atFailure ?? this.#status?.report(this.#ranks);
+      // Before the other nodes learn of the end.
+      const elsewhere = found.kind === "timeout" ? yield* Effect.promise(() => this.#runningElsewhere()) : [];
       const verdict = yield* Effect.promise(() => nodes.announce(this.number, found));
       const dumped = Effect.promise(() => this.#status?.dump() ?? Promise.resolve());
       yield* dumped.pipe(Effect.raceFirst(Queue.take(signals)));
@@ -290,6 +295,7 @@ class Attempt {
         node: nodes.count > 1 ? nodes.node : undefined,
         logs: this.#logFolder && join(this.#logFolder.base, ...this.#logFolder.below),
         traces: written(this.#tracesFolder),
+        elsewhere,
       });
       const hasTimedOut = verdict.kind === "timeout";
       dashboard?.report(`${report}${status?.text ?? ""}`);
@@ -303,6 +309,13 @@ class Attempt {
       ).pipe(Effect.raceFirst(Queue.take(signals)));
       return verdict;
     });
+  }
+
+  /** What ranks of other nodes are doing that have not ended, if all ranks here have. */
+  async #runningElsewhere(): Promise<readonly RankStatus[]> {
+    if (this.#ranks.some((rank) => rank.exit === undefined)) return [];
+    const others = await this.job.nodes.askStatus(this.number);
+    return others.filter((status) => !hasEnded(status)).sort((a, b) => a.rank - b.rank);
   }
 
   /**

@@ -1,5 +1,6 @@
 import { ranksText } from "../../errors/index.ts";
-import { seconds } from "../../status/index.ts";
+import { type RankStatus, seconds } from "../../status/index.ts";
+import { lineOf } from "./attempt-status.ts";
 import { rankExitCode } from "./exit-code.ts";
 import type { RankVerdict, Verdict } from "./verdict.ts";
 
@@ -34,6 +35,8 @@ export interface EndReport extends StoppedRanks {
   readonly logs: string | undefined;
   /** Folder of the flight recorders that ranks wrote, if any did. */
   readonly traces?: string | undefined;
+  /** What ranks of other nodes that had not ended were doing, as far as these have answered, when none here was running. */
+  readonly elsewhere?: readonly RankStatus[];
 }
 
 /** The block that ends the output of a failed attempt. */
@@ -55,9 +58,13 @@ function textOf(report: EndReport): string {
     case "signal":
       return `c10d run: ended by ${verdict.signal}${several ? ` on node ${verdict.node}` : ""}${stop}\n`;
     case "timeout": {
-      const running = stopped.length === 0 ? "other nodes" : ranksText(stopped);
+      const { elsewhere = [] } = report;
+      const others =
+        elsewhere.length === 0 ? "other nodes" : `${ranksText(elsewhere.map(({ rank }) => rank))} on other nodes`;
+      const running = stopped.length === 0 ? others : ranksText(stopped);
       const limit = `after ${seconds(verdict.timeoutMs)} (--timeout)`;
-      return `\nc10d run: the job timed out: ${running} had not ended ${limit}${stop}\n`;
+      const lines = elsewhere.map((status) => `  on ${status.host}, ${lineOf(status, "")}\n`);
+      return `\nc10d run: the job timed out: ${running} had not ended ${limit}${stop}\n${lines.join("")}`;
     }
     case "node":
       return `\nc10d run: node ${verdict.node} is lost: ${verdict.reason}${stop}\n`;

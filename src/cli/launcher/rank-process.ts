@@ -73,6 +73,7 @@ export class RankProcess {
   /** Settles when all output has been written. */
   readonly drained: Promise<void>;
   #exit: RankExit | undefined;
+  #endedAt: number | undefined;
   readonly #stderrTail: string[] = [];
 
   /** @throws DistError `LAUNCH_FAILED` when the program cannot be started, or the code of the resource that ran out. */
@@ -90,6 +91,7 @@ export class RankProcess {
         elapsedMs: performance.now() - startedAt,
       };
       this.#exit = exit;
+      this.#endedAt = Date.now();
       // Processes that a rank leaves behind in its group would hold the job's ports, memory and pipes.
       this.#signalGroup("SIGKILL");
       return exit;
@@ -104,6 +106,11 @@ export class RankProcess {
   /** How it ended; `undefined` while it runs. */
   get exit(): RankExit | undefined {
     return this.#exit;
+  }
+
+  /** When it ended, in milliseconds since the epoch. */
+  get endedAt(): number | undefined {
+    return this.#endedAt;
   }
 
   /** The last lines of its standard error. */

@@ -3,7 +3,7 @@ import { startTimer, type Timer } from "../../time/index.ts";
 
 /** How often the records of the ranks here are read. */
 const LOOK_MS = 1_000;
-/** An op that is pending for this long may wait for a rank on another node. */
+/** An op, or the making of a group, that is pending for this long may wait for a rank on another node. */
 const STALL_MS = 1_000;
 /** Longest pause between two questions, which get rarer while an op stays pending. */
 const MAX_PAUSE_MS = 30_000;
@@ -17,7 +17,7 @@ export interface StallWatchOptions {
 }
 
 /**
- * While a rank of this node waits in an op, asks the other nodes what their ranks are doing, for its errors to say. A
+ * While a rank of this node waits in an op or for a new group, asks the other nodes what their ranks are doing, for its errors to say. A
  * job without stalls asks nothing.
  */
 export class StallWatch implements Disposable {
@@ -57,6 +57,7 @@ export class StallWatch implements Disposable {
   }
 }
 
-function isStalled({ inFlight, at, process }: RankStatus): boolean {
-  return process !== "gone" && inFlight.some(({ began }) => at - began >= STALL_MS);
+function isStalled({ inFlight, making, at, process }: RankStatus): boolean {
+  const waits = making === undefined ? inFlight : [...inFlight, making];
+  return process !== "gone" && waits.some(({ began }) => at - began >= STALL_MS);
 }

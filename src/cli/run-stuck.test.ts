@@ -56,8 +56,44 @@ describeGloo("a rendezvous that hangs", () => {
     // The user's frame comes first.
     expect(run.stderr).toMatch(new RegExp(`CONNECT_TIMEOUT"[^]*?\n[^\n]* at [^\n]*${line}`));
     expect(run.stderr).toMatch(
-      / {2}rank 2 \(pid \d+\): (exited with code 1; )?(in initProcessGroup|its initProcessGroup failed) /,
+      / {2}rank 2 \(pid \d+\): (exited with code 1; )?(in initProcessGroup|its initProcessGroup failed)[ ,]/,
     );
+  });
+});
+
+describeGloo("a rank that has ended before initProcessGroup", () => {
+  test("is said to have ended in the errors of the others", async () => {
+    const { stdout } = await runCli(["run", "-n", "3", fixture("absent.ts")]);
+    const end = `rank 1 \\(pid \\d+\\): it had not called initProcessGroup; its process exited with code 0, ${time} ago`;
+    for (const rank of [0, 2]) expect(stdout).toMatch(new RegExp(`^\\[rank ${rank}\\] .*; it waits for ${end}$`, "m"));
+  });
+});
+
+describeGloo("the report of a job whose group has failed", () => {
+  test.each([
+    [
+      "names the op that failed, not one that was refused later",
+      [],
+      `in no op; the last, allReduce #2 on group "0" \\(gloo\\), failed ${time} ago`,
+    ],
+    [
+      "says in what a rank was when it exited, and the op that had failed",
+      ["exit"],
+      `exited with code 0; when it exited, in allReduce #3 on group "0" \\(gloo\\) for 1(\\.\\d)? s, .*; before, allReduce #2 on group "0" \\(gloo\\) failed$`,
+    ],
+  ])("%s", async (_, args, expected) => {
+    const { stderr } = await runCli([
+      "run",
+      "-n",
+      "2",
+      "--timeout",
+      "6s",
+      "--grace",
+      "100ms",
+      fixture("refused.ts"),
+      ...args,
+    ]);
+    expect(stderr).toMatch(new RegExp(`^  rank 0 \\(pid \\d+\\): ${expected}`, "m"));
   });
 });
 

@@ -78,7 +78,6 @@ export class GroupPhases {
     this.#record.set(Header.closing, 0);
     if (oldest === undefined) return;
     this.#record.set(Header.closingSince, oldest[1]);
-    // A group that has no place in the record has no number there.
-    this.#record.set(Header.closing, oldest[0].number || -1);
+    this.#record.set(Header.closing, oldest[0].number);
   }
 }

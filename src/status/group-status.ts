@@ -3,21 +3,41 @@ import type { CallSite } from "../errors/index.ts";
 import type { Work } from "../work/index.ts";
 import { opCode } from "./op-codes.ts";
 import { Group } from "./record-layout.ts";
-import type { StatusRecord } from "./status-record.ts";
+import type { RecordedStanding, StatusRecord } from "./status-record.ts";
 
 /** The part of a record that is about one group. */
 export class GroupStatus {
   readonly #record: StatusRecord;
-  readonly #at: number;
+  readonly standing: RecordedStanding;
   /** Number in the record. */
   readonly number: number;
+  /** Where it is in the record; -1 while it has no place there. */
+  #at = -1;
+  /** Number of ops that the record had when one was called on the group. */
+  usedAt = 0;
+  /** The failure of the first of its ops that has failed, or of the last one that did so for a reason of its own. */
+  failure: { readonly code: string | undefined; readonly at: number } | undefined;
   #turn = 0;
   #made = 0;
 
-  constructor(record: StatusRecord, number: number, at: number) {
+  constructor(record: StatusRecord, number: number, standing: RecordedStanding) {
     this.#record = record;
+    this.number = number;
+    this.standing = standing;
+  }
+
+  /** For {@link StatusRecord}. */
+  get place(): number {
+    return this.#at;
+  }
+
+  /** For {@link StatusRecord}: the group has got a place, or another group has taken it. */
+  set place(at: number) {
     this.#at = at;
-    this.number = at < 0 ? 0 : number;
+    if (at < 0) return;
+    this.#record.set(at + Group.turn, this.#turn);
+    this.#record.set(at + Group.newest, 0);
+    this.#record.set(at + Group.made, this.#made);
   }
 
   /** Records a call. A collective takes a turn. Returns its slot for {@link end}. */
@@ -30,6 +50,7 @@ export class GroupStatus {
     bytes: number,
     callSite: CallSite | undefined,
   ): number {
+    if (this.#at < 0) this.#record.place(this);
     if (isMessage) return this.#record.begin(this, work, op, 0, peer, began, bytes, callSite);
     const slot = this.#record.begin(this, work, op, ++this.#turn, -1, began, bytes, callSite);
     if (this.#at >= 0) {
@@ -59,7 +80,7 @@ export class GroupStatus {
   }
 
   end(slot: number, work: Work<unknown>, ended: number, hasFailed: boolean): void {
-    this.#record.end(slot, work, ended, hasFailed);
+    this.#record.end(this, slot, work, ended, hasFailed);
   }
 
   /** The place of a pending op among the collectives of the group; 0 if it has none or is not in the record. */
@@ -70,12 +91,14 @@ export class GroupStatus {
   /** A group is being made of this one. Returns its place among those. */
   make(): number {
     this.#made++;
+    if (this.#at < 0) this.#record.place(this);
     if (this.#at >= 0) this.#record.set(this.#at + Group.made, this.#made);
     return this.#made;
   }
 
   /** The rank waits for its ops, and closes the group. */
   closing(): void {
+    if (this.#at < 0) this.#record.place(this);
     this.#record.setClosing(this, true);
   }
 

@@ -34,7 +34,18 @@ export function pidNamespace(): string {
 
 const ownStat = (): ProcessStat | undefined => statOf(process.pid);
 
+/** The nearest process above this one that runs a program of this name; undefined if there is none. */
+export function ancestorNamed(name: string): { readonly pid: number; readonly startedAt: number } | undefined {
+  for (let pid = process.ppid, found = statOf(pid); found !== undefined; pid = found.parent, found = statOf(pid)) {
+    if (found.name === name) return { pid, startedAt: found.startedAt };
+  }
+  return undefined;
+}
+
 interface ProcessStat {
+  /** Of its program, cut off after 15 bytes. */
+  readonly name: string;
+  readonly parent: number;
   readonly state: string;
   readonly startedAt: number;
 }
@@ -43,8 +54,10 @@ function statOf(pid: number): ProcessStat | undefined {
   try {
     const text = readFileSync(`/proc/${pid}/stat`, "utf8");
     // The name in parentheses before the state may contain anything.
-    const fields = text.slice(text.lastIndexOf(")") + 2).split(" ");
-    return { state: fields[0] ?? "", startedAt: Number(fields[19] ?? 0) };
+    const end = text.lastIndexOf(")");
+    const fields = text.slice(end + 2).split(" ");
+    const name = text.slice(text.indexOf("(") + 1, end);
+    return { name, parent: Number(fields[1] ?? 0), state: fields[0] ?? "", startedAt: Number(fields[19] ?? 0) };
   } catch {
     return undefined;
   }

@@ -6,7 +6,7 @@ import { OpType } from "../collectives/index.ts";
 import { captureCallSite, DistError } from "../errors/index.ts";
 import { serveBlocked, Work } from "../work/index.ts";
 import type { GroupStatus } from "./group-status.ts";
-import { GROUPS, SLOTS, Slot, slotAt } from "./record-layout.ts";
+import { GROUPS, Header, SLOTS, Slot, slotAt } from "./record-layout.ts";
 import { readRecord, readStatus } from "./status-reader.ts";
 import { StatusRecord } from "./status-record.ts";
 
@@ -138,21 +138,113 @@ describe("a record", () => {
     expect(read().inFlight).toHaveLength(SLOTS);
     for (const [i, work] of works.entries()) group.end(places[i] ?? -1, work, performance.now(), false);
     expect(read()).toMatchObject({ pending: 0, inFlight: [], last: { seq: SLOTS - 1 } });
-    const others = Array.from({ length: GROUPS }, (_, i) =>
-      record.group({ name: `${i}`, backends: ["x"], rank: 0, size: 1 }),
-    );
-    expect(read().groups).toHaveLength(GROUPS);
-    const work = pending(1);
-    others.at(-1)?.begin(work, OpType.BARRIER, false, -1, performance.now(), 0, undefined);
-    expect(read().inFlight).toMatchObject([{ op: "barrier", group: undefined }]);
-    for (const other of others) other.close();
-    expect(read().groups.map(({ name }) => name)).toEqual(["pair"]);
-    record.group({ name: "new", backends: ["x"], rank: 0, size: 1 });
-    expect(
+  });
+
+  test("has the groups that were used last, with all their turns, of more than it has room for", () => {
+    const names = () =>
       read()
         .groups.map(({ name }) => name)
-        .sort(),
-    ).toEqual(["new", "pair"]);
+        .sort();
+    const call = (each: GroupStatus | undefined, work = pending(1)) => {
+      const slot = each?.begin(work, OpType.BARRIER, false, -1, performance.now(), 0, undefined) ?? -1;
+      return () => each?.end(slot, work, performance.now(), false);
+    };
+    const others = Array.from({ length: GROUPS - 1 }, (_, i) =>
+      record.group({ name: `g${i}`, backends: ["x"], rank: 0, size: 1 }),
+    );
+    call(group)();
+    expect(names()).toHaveLength(GROUPS);
+    // The op in flight keeps the place of its group, which would otherwise be the next to lose it.
+    const end = call(others[0]);
+    for (const other of others.slice(2)) call(other)();
+    const extra = ["e0", "e1"].map((name) => record.group({ name, backends: ["x"], rank: 0, size: 1 }));
+    expect(names()).not.toContain("g1");
+    expect(names()).not.toContain("pair");
+    expect(read().inFlight).toMatchObject([{ op: "barrier", group: "g0" }]);
+    end();
+    call(group);
+    expect(read()).toMatchObject({ inFlight: [{ group: "pair", turn: 2 }] });
+    expect(read().groups.find(({ name }) => name === "pair")).toMatchObject({ turn: 2, rank: 1, size: 2 });
+    expect(names()).toHaveLength(GROUPS);
+    for (const other of [...others, ...extra]) other.close();
+    expect(names()).toEqual(["pair"]);
+    record.group({ name: "new", backends: ["x"], rank: 0, size: 1 });
+    expect(names()).toEqual(["new", "pair"]);
+  });
+
+  test("has the collectives in flight although more messages are than it has room for", () => {
+    const sends = Array.from({ length: SLOTS + 3 }, (_, i) => pending(i, OpType.SEND));
+    const places = sends.map((work) => group.begin(work, OpType.SEND, true, 0, performance.now(), 4, undefined));
+    const [work, next] = [pending(1, OpType.BARRIER), pending(2, OpType.BARRIER)];
+    const [place, nextPlace] = [begin(work), begin(next)];
+    const collectives = () => read().inFlight.filter(({ turn }) => turn > 0);
+    expect(collectives()).toMatchObject([
+      { op: "barrier", seq: 1, turn: 1 },
+      { op: "barrier", seq: 2, turn: 2 },
+    ]);
+    // Those that have lost their slots end without a trace.
+    for (const [i, send] of sends.entries()) group.end(places[i] ?? -1, send, performance.now(), false);
+    expect(collectives()).toHaveLength(2);
+    expect(read()).toMatchObject({ pending: 2, last: { op: "send", seq: SLOTS - 3 } });
+    group.end(place, work, performance.now(), false);
+    group.end(nextPlace, next, performance.now(), false);
+    expect(read()).toMatchObject({ pending: 0, inFlight: [], last: { op: "barrier", seq: 2 } });
+  });
+
+  test("has the first collective in flight of a group although those of another one fill it", () => {
+    for (let seq = 1; seq <= SLOTS + 2; seq++) begin(pending(seq));
+    const other = record.group({ name: "other", backends: ["x"], rank: 0, size: 1 });
+    const work = pending(1, OpType.BARRIER);
+    other.begin(work, OpType.BARRIER, false, -1, performance.now(), 0, undefined);
+    const { inFlight } = read();
+    expect(inFlight.filter((each) => each.group === "other")).toMatchObject([{ op: "barrier", turn: 1 }]);
+    expect(inFlight.filter((each) => each.group === "pair").map(({ seq }) => seq)).toEqual(
+      Array.from({ length: SLOTS - 1 }, (_, i) => i + 1),
+    );
+    expect(record.turnOf(work)).toBe(1);
+  });
+
+  test("keeps the op with which the group failed when the group refuses others, however many", () => {
+    const [failed, late] = [pending(7), pending(8)];
+    const [place, latePlace] = [begin(failed), begin(late)];
+    failed.settle(new DistError("too late", { code: "OP_TIMEOUT" }));
+    group.end(place, failed, performance.now(), true);
+    // It ends with the group.
+    late.settle(new DistError("too late", { code: "OP_TIMEOUT" }));
+    group.end(latePlace, late, performance.now(), true);
+    for (let i = 0; i < 2 * SLOTS; i++) {
+      const refused = pending(-1, OpType.BARRIER);
+      const slot = begin(refused);
+      refused.settle(new DistError("has failed before", { code: "GROUP_FAILED" }));
+      group.end(slot, refused, performance.now(), true);
+    }
+    const last = { op: "allReduce", seq: 7, hasFailed: true };
+    expect(read()).toMatchObject({ pending: 0, inFlight: [], last, lastFailed: last, lastError: "too late" });
+    expect(read().failed).toBe(2 * SLOTS + 2);
+    // As at debug level DETAIL, where a group goes on after calls that differ.
+    const next = pending(9);
+    const nextPlace = begin(next, performance.now() + 1);
+    next.settle(new DistError("too late again", { code: "OP_TIMEOUT" }));
+    group.end(nextPlace, next, performance.now(), true);
+    expect(read()).toMatchObject({ last: { seq: 9 }, lastFailed: { seq: 9 }, lastError: "too late again" });
+  });
+
+  test("has texts without control characters, in one line, and numbers that are numbers", () => {
+    const evil = "\x1b[2J\u202eevil";
+    record.group({ name: evil, backends: ["x\x07"], rank: 0, size: 1 });
+    const work = pending(1);
+    const slot = begin(work);
+    work.settle(new DistError(`bad\r\n${evil}`));
+    group.end(slot, work, performance.now(), true);
+    const { groups, lastError } = read();
+    expect(groups[1]).toMatchObject({ name: "\\x1b[2J\\u{202e}evil", backend: "x\\x07" });
+    expect(lastError).toBe("bad \\x1b[2J\\u{202e}evil");
+    const words = new Float64Array(Bun.mmap(path, { shared: true }).buffer);
+    words[Header.worldSize] = Number.NaN;
+    words[Header.bytes] = Number.POSITIVE_INFINITY;
+    expect(read()).toMatchObject({ worldSize: 0, bytes: 0 });
+    words[Header.rank] = 0.5;
+    expect(readStatus(path)).toBeUndefined();
   });
 
   test("a collective that was refused takes a turn", () => {

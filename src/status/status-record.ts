@@ -6,16 +6,14 @@ import { startTimer, type Timer } from "../time/index.ts";
 import { failureOf, hasEnded, numberOf, serveWhileBlocked, type Work } from "../work/index.ts";
 import { endOf } from "./end-of-text.ts";
 import { GroupPhases, type RecordedMaking } from "./group-phases.ts";
+import { GroupPlaces } from "./group-places.ts";
 import { GroupStatus } from "./group-status.ts";
 import { LONG_WAIT_MS } from "./long-wait.ts";
+import { OpSlots } from "./op-slots.ts";
 import { ownThread, pidNamespace, processStart } from "./process-state.ts";
 import {
   DumpState,
   ERROR_TEXT,
-  GROUP_TEXT,
-  GROUPS,
-  Group,
-  groupAt,
   HEADER_TEXT,
   Header,
   RECORD_BYTES,
@@ -66,10 +64,8 @@ export class StatusRecord {
   readonly path: string;
   readonly #bytes: Uint8Array;
   readonly #words: Float64Array;
-  /** Slots that no op is in, the one that was freed longest ago first: a ring. */
-  readonly #free = Int32Array.from({ length: SLOTS }, (_, i) => i);
-  #firstFree = 0;
-  #freeCount = SLOTS;
+  readonly #slots: OpSlots;
+  readonly #places: GroupPlaces;
   /** By slot. */
   readonly #works: (Work<unknown> | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
   readonly #callSites: (CallSite | undefined)[] = Array.from({ length: SLOTS }, () => undefined);
@@ -95,6 +91,8 @@ export class StatusRecord {
     this.path = path;
     this.#bytes = bytes;
     this.#words = new Float64Array(bytes.buffer, bytes.byteOffset, RECORD_BYTES / 8);
+    this.#slots = new OpSlots(this.#words);
+    this.#places = new GroupPlaces(this.#words, (...text) => this.writeText(...text));
     const words = this.#words;
     words[Header.pid] = process.pid;
     words[Header.processStart] = processStart(process.pid);
@@ -116,26 +114,23 @@ export class StatusRecord {
     this.#words[Header.world] = world;
   }
 
-  /** Adds a group. When there are too many, the ops of the newest ones are recorded without the name of their group. */
+  /** Adds a group. When there are too many, the record has those that were used last. */
   group(standing: RecordedStanding): GroupStatus {
-    const words = this.#words;
-    const number = ++this.#groupCount;
-    const places = Array.from({ length: GROUPS }, (_, i) => (number - 1 + i) % GROUPS).map(groupAt);
-    const at = places.find((each) => words[each + Group.isOpen] !== 1);
-    if (at !== undefined) {
-      words[at + Group.number] = number;
-      words[at + Group.isOpen] = 1;
-      words[at + Group.rank] = standing.rank;
-      words[at + Group.size] = standing.size;
-      words[at + Group.turn] = 0;
-      words[at + Group.newest] = 0;
-      words[at + Group.made] = 0;
-      const text = `${standing.name}\n${standing.backends.join(" or ")}`;
-      this.writeText(at + Group.textLength, at + GROUP_TEXT.at, GROUP_TEXT.bytes, text);
-    }
-    const group = new GroupStatus(this, number, at ?? -1);
+    const group = new GroupStatus(this, ++this.#groupCount, standing);
     this.#groups.set(standing.name, group);
+    this.place(group);
     return group;
+  }
+
+  /** For {@link GroupStatus}. */
+  place(group: GroupStatus): void {
+    group.usedAt = this.#begun;
+    this.#places.give(group, this.#groups.values(), (number) => this.#isInFlight(number));
+  }
+
+  /** Whether the record has an op in flight of the group of this number. */
+  #isInFlight(number: number): boolean {
+    return this.#works.some((work, slot) => work !== undefined && this.#words[slotAt(slot) + Slot.group] === number);
   }
 
   /** Records that a group is being made, until `end` is called. `turn` is its place among those of its parent. */
@@ -151,7 +146,8 @@ export class StatusRecord {
 
   /** For {@link GroupStatus}. */
   forget(group: GroupStatus): void {
-    for (const [name, each] of this.#groups) if (each === group) this.#groups.delete(name);
+    const { name } = group.standing;
+    if (this.#groups.get(name) === group) this.#groups.delete(name);
   }
 
   /** From now on, others can ask this rank to write its flight recorder, also while its thread blocks in a wait. */
@@ -189,10 +185,9 @@ export class StatusRecord {
     this.#sentBytes += bytes;
     words[Header.bytes] = this.#sentBytes;
     if (this.#isIdle) this.#watch();
-    if (this.#freeCount === 0) return -1;
-    const slot = this.#free[this.#firstFree] ?? 0;
-    this.#firstFree = (this.#firstFree + 1) & (SLOTS - 1);
-    this.#freeCount--;
+    group.usedAt = number;
+    const slot = this.#slots.take(turn, group.number);
+    if (slot < 0) return -1;
     this.#works[slot] = work;
     this.#callSites[slot] = callSite;
     const at = slotAt(slot);
@@ -210,14 +205,22 @@ export class StatusRecord {
   }
 
   /** For {@link GroupStatus}. Records the end of an op. */
-  end(slot: number, work: Work<unknown>, ended: number, hasFailed: boolean): void {
+  end(group: GroupStatus, slot: number, work: Work<unknown>, ended: number, hasFailed: boolean): void {
     const words = this.#words;
     words[Header.ended] = ++this.#ended;
     if (hasFailed) words[Header.failed] = ++this.#failed;
-    if (slot < 0) return;
+    // An op that came later has got its slot.
+    if (slot < 0 || this.#works[slot] !== work) return;
     const at = slotAt(slot);
     if (words[at + Slot.seq] === -1) words[at + Slot.seq] = numberOf(work);
-    if (hasFailed) {
+    const code = hasFailed ? failureOf(work)?.code : undefined;
+    const { failure } = group;
+    // What the group refuses since it has failed, or ends with it, does not hide the op with which it failed.
+    const wasInFlight = failure !== undefined && (words[at + Slot.began] ?? 0) <= failure.at;
+    const follows =
+      hasFailed && failure !== undefined && (code === "GROUP_FAILED" || (wasInFlight && code === failure.code));
+    if (hasFailed && !follows) {
+      group.failure = { code, at: ended };
       this.#publish(slot, work);
       this.writeText(Header.errorLength, ERROR_TEXT.at, ERROR_TEXT.bytes, failureOf(work)?.message ?? "");
     }
@@ -225,10 +228,10 @@ export class StatusRecord {
     this.#callSites[slot] = undefined;
     words[at + Slot.ended] = ended;
     words[at + Slot.state] = hasFailed ? failedState(failureOf(work)) : SlotState.succeeded;
+    this.#slots.free(slot, follows);
+    if (follows) return;
     words[Header.last] = slot + 1;
     if (hasFailed) words[Header.lastFailed] = slot + 1;
-    this.#free[(this.#firstFree + this.#freeCount) & (SLOTS - 1)] = slot;
-    this.#freeCount++;
   }
 
   /** The place of a pending op among the collectives of its group; 0 if it has none or is not in the record. */

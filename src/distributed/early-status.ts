@@ -1,6 +1,7 @@
 import { environmentText } from "../environment/index.ts";
 import { launcherVariables } from "../rendezvous/index.ts";
 import type { OwnStatus, OwnStatusPlan } from "../status/index.ts";
+import { launcherJobId } from "./launcher-job.ts";
 
 /** The options of `initProcessGroup` that say which rank this is. */
 interface PlaceOptions {
@@ -15,7 +16,7 @@ export interface EarlyRank {
   readonly rank: number;
   /** 0 if it is not known yet. */
   readonly worldSize: number;
-  /** Its record, if a launcher reads it. */
+  /** Its record, if its launcher lets all ranks know where. */
   readonly status: OwnStatus | undefined;
 }
 
@@ -32,11 +33,12 @@ export async function earlyRank(
   const rank = count(options.rank ?? query?.get("rank") ?? environmentText(names.rank));
   if (rank === undefined) return undefined;
   const worldSize = count(options.worldSize ?? query?.get("world_size") ?? environmentText(names.worldSize)) ?? 0;
-  const isLaunched = environmentText("C10D_STATUS_DIR") !== undefined;
+  const launcherJob = launcherJobId(names);
+  const isLaunched = environmentText("C10D_STATUS_DIR") !== undefined || launcherJob !== undefined;
   return {
     rank,
     worldSize,
-    status: isLaunched ? await openStatus({ rank, worldSize, job: undefined, onFault }) : undefined,
+    status: isLaunched ? await openStatus({ rank, worldSize, job: undefined, launcherJob, onFault }) : undefined,
   };
 }
 

@@ -10,7 +10,6 @@ import {
   clockOf,
   defaultContainer,
   groupRank,
-  type Logger,
   loggerOf,
   middlewareOf,
   recorderOf,
@@ -95,7 +94,12 @@ async function makeWorld(context: DistContext, options: AnyInitOptions, making: 
     middleware: middlewareOf(container),
     recorder: recorderOf(container),
   };
-  const early = await earlyRank(options, (text) => noStatus(parts.logger, text));
+  let reported: string | undefined;
+  const onNoStatus = (text: string): void => {
+    if (text !== reported) parts.logger.warn(`this rank has no status record: ${text}`);
+    reported = text;
+  };
+  const early = await earlyRank(options, onNoStatus);
   const recorded = early?.status?.record.making(making);
   try {
     return await meetAndConnect(context, options, {
@@ -106,6 +110,7 @@ async function makeWorld(context: DistContext, options: AnyInitOptions, making: 
       limitMs,
       making,
       early,
+      onNoStatus,
     });
   } catch (error) {
     early?.status?.close();
@@ -167,6 +172,8 @@ interface WorldPlan
   readonly terms: AnyInitOptions;
   readonly making: Pick<Making, "maker" | "callSite" | "began">;
   readonly early: EarlyRank | undefined;
+  /** Called with the reason if this rank can have no status record. */
+  readonly onNoStatus: (text: string) => void;
 }
 
 /** Lets the launcher have the flight recorder of a rank before it ends that, if the environment says where it goes. */
@@ -206,7 +213,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
       early?.join({ rank, worldSize, job: incarnation.job });
       status ??= await openStatus({
         ...{ rank, worldSize, job: incarnation.job },
-        onFault: (text) => noStatus(logger, text),
+        onFault: plan.onNoStatus,
       });
       offerDump(status, recorder);
       const attended = `${meeting.attempt}/${incarnation.number}`;
@@ -284,10 +291,6 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
     await Promise.allSettled([leave(true)]);
     throw error;
   }
-}
-
-function noStatus(logger: Logger, text: string): void {
-  logger.warn(`this rank has no status record: ${text}`);
 }
 
 function notClosed(limitMs: number): DistTimeoutError {

@@ -51,6 +51,18 @@ for (const implementation of implementations) {
       expect([job.exitCode, ends(job), job.output.includes("WARN")]).toEqual([0, 2, false]);
     });
 
+    test("a rank that does not call initProcessGroup is named by the others", async () => {
+      const job = await launchAborting(implementation, [], "absent.ts");
+      const errors = lines(job).sort((a, b) => Number(a.rank) - Number(b.rank));
+      expect(errors.map(({ rank, code }) => [rank, code])).toEqual([0, 1].map((rank) => [rank, "CONNECT_TIMEOUT"]));
+      for (const { message } of errors) {
+        expect(message).toContain("MPI_Init_thread did not end within 2000 ms");
+        expect(message).toMatch(
+          /; it waits for rank 2, which has no status record here: .*not called initProcessGroup$/,
+        );
+      }
+    });
+
     test("a rank may leave before the others", async () => {
       const job = await launch(implementation, 3, "life.ts", { args: ["early"] });
       expect([job.exitCode, ends(job)]).toEqual([0, 2]);

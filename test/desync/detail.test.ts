@@ -32,8 +32,12 @@ async function expectChecked(args: DetailArgs, options: object): Promise<void> {
     expect(result.off?.message).not.toContain("CollectiveFingerPrint");
     if (rank === 2) continue;
     expect(result.missing?.message).toContain(
-      "ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(",
+      "): ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(",
     );
+    expect(result.missing?.message).toMatch(
+      new RegExp(`^\\w+ #\\d+ on group "0" \\(${args.backend}, rank ${rank} of 3\\): `),
+    );
+    expect(result.missing?.message).not.toMatch(/ on group "pg_wrapper:0" \(gloo, /);
     expect(result.missingMs).toBeLessThan(4_900);
     if (rank > 0) continue;
     expect(result.missing).toMatchObject({ name: "DistTimeoutError", code: "OP_TIMEOUT", details: { peers: [2] } });
@@ -99,6 +103,8 @@ async function expectLevelsNamed(args: LevelsArgs, options: object): Promise<voi
   for (const [rank, error] of allWell<ReportedError | undefined>(outcomes).entries()) {
     const { backend } = args;
     expect(error).toMatchObject({ code: "PEER_DEBUG_DETAIL", details: { backend, rank, peers: [1 - rank] } });
+    expect(error?.details?.callSite).toMatch(/levels-differ\.ts:\d+:\d+$/);
+    expect(error?.message).toEndWith(`; called at ${error?.details?.callSite}`);
     const [own, other] = rank === 1 ? ["with", "without it"] : ["without", "with it"];
     expect(error?.message).toContain(
       `this rank (${rank}) runs ${own} TORCH_DISTRIBUTED_DEBUG=DETAIL, rank ${1 - rank} ${other}: set the same level`,

@@ -76,7 +76,7 @@ export class AgreedMembers {
       `group "${group}": rank ${one[0]} ${verb} ${listed(one, from)}, rank ${other[0]} ${verb} ${listed(other, from)}. All ranks, ` +
         "members or not, must make the same groups in the same order",
       // Which of the two is wrong cannot be known.
-      { code: "DESYNC", group, rank },
+      { code: "DESYNC", group, rank, peers: [] },
     );
   }
 }

@@ -1,5 +1,6 @@
 import {
   addCallSite,
+  addDetails,
   addToError,
   type CallSite,
   DistError,
@@ -32,8 +33,8 @@ export interface Making {
 }
 
 /**
- * Makes a group, and says so in the status record of this rank meanwhile. The error of a group that is not made in time
- * says where it was asked for, and what the missing ranks are doing. When a group fails to be made, this rank writes its
+ * Makes a group, and says so in the status record of this rank meanwhile. The error of a group that is not made says
+ * where it was asked for; when that is because of its time-out, also what the missing ranks are doing. When a group fails to be made, this rank writes its
  * flight recorder if it has called any op yet.
  */
 export async function whileMaking<T>(
@@ -45,6 +46,7 @@ export async function whileMaking<T>(
   try {
     return await make();
   } catch (error) {
+    if (error instanceof DistError) addPlace(error, making.callSite);
     if (error instanceof DistTimeoutError) explain(error, making, status, recorded?.turn ?? 0);
     if (error instanceof DistError && !(error instanceof InvalidArgumentError)) dump(making);
     throw error;
@@ -59,12 +61,22 @@ function dump({ maker, group, globalRank, recorder, logger }: Making): void {
   writeTraceFiles({ recorder, globalRank, what, logger });
 }
 
-function explain(error: DistTimeoutError, making: Making, status: OwnStatus | undefined, turn: number): void {
-  const { maker, parent, callSite, rank, globalRanks } = making;
+/** The message says it where the reader has to look at what each rank calls: when some are late, or differ. */
+function addPlace(error: DistError, callSite: CallSite): void {
   const line = lineOf(callSite);
-  if (line !== undefined) addToError(error, `called at ${line}`, { callSite: line });
+  if (line !== undefined && (error instanceof DistTimeoutError || differ.has(error.code))) {
+    addToError(error, `called at ${line}`);
+  }
+  if (line !== undefined) addDetails(error, { callSite: line });
   addCallSite(error, callSite);
+}
+
+/** Codes of errors about ranks that make a group differently. */
+const differ: ReadonlySet<string> = new Set(["DESYNC", "PEER_DEBUG_DETAIL"]);
+
+function explain(error: DistTimeoutError, making: Making, status: OwnStatus | undefined, turn: number): void {
   if (status === undefined) return;
+  const { maker, parent, rank, globalRanks } = making;
   const { peers = [] } = error.details;
   const text = status.missingMembers({ maker, parent, turn, rank, globalRanks, peers });
   if (text !== "") addToError(error, text);

@@ -80,9 +80,12 @@ describe("desyncCheck", () => {
     for (const [rank, { error, second, sum }] of values.entries()) {
       expect(error).toBeInstanceOf(dist.DistBackendError);
       const other = rank === 1 ? 0 : 1;
-      expect(error).toMatchObject({ code: "DESYNC", details: { op: "allReduce", group: "0", rank, seq: 1 } });
+      const details = { op: "allReduce", group: "0", rank, seq: 1, peers: [] };
+      expect(error).toMatchObject({ code: "DESYNC", details });
       expect(error.details.calls?.map((each) => each.rank)).toEqual([rank, other]);
-      expect(error.message).toStartWith(`Detected mismatch between collectives on ranks. Rank ${rank} is running`);
+      expect(error.message).toStartWith(
+        `allReduce #1 on group "0" (fake, rank ${rank} of 3): Detected mismatch between collectives on ranks. Rank ${rank} is running`,
+      );
       const sizes = rank === 1 ? "3vs 4" : "4vs 3";
       expect(error.message).toContain(
         `.Collectives differ in the following aspects:   Tensor Tensor shapes: ${sizes}; called at `,
@@ -108,6 +111,10 @@ describe("desyncCheck", () => {
     expect(values[0]?.message).toContain(
       "Rank 0 is running collective: CollectiveFingerPrint(SequenceNumber=1, OpType=REDUCE",
     );
+    for (const [rank, op] of ["reduce", "barrier"].entries()) {
+      expect(values[rank]?.message).toStartWith(`${op} #2 on group "0" (fake, rank ${rank} of 2): Detected mismatch`);
+      expect(values[rank]?.details).toMatchObject({ op, seq: 2 });
+    }
     expect(values[1]?.message).toContain(
       "Rank 0 is running collective: CollectiveFingerPrint(SequenceNumber=1, OpType=REDUCE",
     );
@@ -153,8 +160,11 @@ describe("desyncCheck", () => {
     expect(first?.error).toBeInstanceOf(DistError);
     expect(first?.error).toMatchObject({ code: "OP_TIMEOUT", details: { op: "allReduce", peers: [2] } });
     expect(first?.error.message).toStartWith(
-      "ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(SequenceNumber=0, OpType=ALLREDUCE",
+      'allReduce #1 on group "0" (fake, rank 0 of 3): ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(SequenceNumber=0, OpType=ALLREDUCE',
     );
+    // The op of the helper group is not what the user called.
+    expect(String(first?.error.cause)).toContain('barrier #1 on group "0/check/0" (fake, rank 0 of 3): timed out');
+    expect(first?.error.message).toContain("Error: \ntimed out");
     expect(first?.ms).toBeLessThan(900);
     expect(first?.after.code).toBe("GROUP_FAILED");
     expect(["GROUP_FAILED", "PEER_LOST"]).toContain(second?.after.code ?? "");

@@ -1,9 +1,9 @@
 import { NO_TENSORS, type OpCall, opCall, opTable, opTypeOf } from "../../collectives/index.ts";
-import { DistBackendError, type DistError, DistTimeoutError, type ErrorInit } from "../../errors/index.ts";
+import { DistBackendError, type DistError, DistTimeoutError } from "../../errors/index.ts";
 import type { Backend, GroupContext, Middleware, Submit } from "../../registry/index.ts";
 import { CPU, viewTensor } from "../../tensor/index.ts";
 import { asError, DeferredWork, OpQueue, SteppedWork, type Steps, Work, type WorkInit } from "../../work/index.ts";
-import { abortedError, mismatchError, missingError } from "./desync-errors.ts";
+import { abortedError, type CheckedOp, mismatchError, missingError } from "./desync-errors.ts";
 import { decoded, encoded, type Fingerprint, fingerprintOf, MAX_WORDS } from "./fingerprint.ts";
 import { type OpCount, ownCount, pytorchCount } from "./op-count.ts";
 import { callOfRun, pytorchRuns } from "./pytorch-runs.ts";
@@ -191,14 +191,14 @@ class DesyncCheck {
     if (other >= 0) {
       const theirs = this.#isMixed ? undefined : yield* this.#exchange(words, lengths, leftMs);
       const call = { rank: other, call: theirs?.[other], length: lengths[other] };
-      throw mismatchError(own, call, this.#detailsOf(calls));
+      throw mismatchError(own, call, this.#opsOf(calls), size);
     }
     const all = new BigInt64Array(size * words.length);
     const parts = split(all, words.length);
     yield this.#gather(words, parts, leftMs());
     for (const [rank, part] of parts.entries()) {
       if (part.every((word, i) => word === words[i])) continue;
-      throw mismatchError(own, { rank, call: decoded(part) }, this.#detailsOf(calls));
+      throw mismatchError(own, { rank, call: decoded(part) }, this.#opsOf(calls), size);
     }
   }
 
@@ -230,20 +230,22 @@ class DesyncCheck {
   /** The error when not all ranks have come. The helper group has failed, and with it the group. */
   #missing(cause: unknown, calls: readonly Numbered[], own: readonly Fingerprint[]): DistError {
     const known = asError(cause, { opType: opTypeOf((calls[0] as Numbered).call) });
-    const details = this.#detailsOf(calls);
+    const { size } = this.#context;
+    const [op] = this.#opsOf(calls) as [CheckedOp];
     // Other ranks may have noticed it, and left, before the helper group was aborted here.
     if (this.#endReason !== undefined && !(known instanceof DistTimeoutError)) {
-      return abortedError(known, own, this.#endReason, details);
+      return abortedError(known, own, this.#endReason, op, size);
     }
-    const error = missingError(known, own, details);
+    const error = missingError(known, own, op, size);
     this.#context.fail(error);
     return error;
   }
 
-  #detailsOf(calls: readonly Numbered[]): ErrorInit & { readonly rank: number } {
+  #opsOf(calls: readonly Numbered[]): CheckedOp[] {
     const { backend, groupName: group, rank } = this.#context;
-    const [first] = calls as readonly [Numbered];
-    return { backend, group, rank, op: opTable[first.call.op].api, seq: first.seq - this.#refused };
+    return calls.map(({ call, seq }) => {
+      return { backend, group, rank, op: opTable[call.op].api, seq: seq - this.#refused };
+    });
   }
 }
 

@@ -289,9 +289,10 @@ export class ProcessGroup implements AsyncDisposable {
   }
 
   /**
-   * Resolves when no op is in flight and all asynchronous hooks have ended. c10d: `_wait_for_pending_works`.
+   * Resolves when no op is in flight and all asynchronous hooks have ended; called in a hook, all others, but for those
+   * that wait here as well. c10d: `_wait_for_pending_works`.
    * @param options.timeout That of the group by default.
-   * @throws DistTimeoutError (`PENDING_TIMEOUT`) when it expires, for instance because a hook waits for itself.
+   * @throws DistTimeoutError (`PENDING_TIMEOUT`) when it expires.
    */
   async waitForPendingWorks(options: Options.CallOptions = NO_OPTIONS): Promise<void> {
     const name = "waitForPendingWorks";

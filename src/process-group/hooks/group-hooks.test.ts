@@ -185,9 +185,47 @@ describe("hooks of a group", () => {
     });
   });
 
-  test("that wait for themselves do not hold waitForPendingWorks() forever", async () => {
+  test("that an earlier one disposes of are not called any more, also for the op under way", async () => {
+    const seen: string[] = [];
     await onRank0(async (group, rank) => {
-      if (rank === 0) group.registerHook({ post: () => group.waitForPendingWorks({ timeout: 100 }) });
+      if (rank !== 0) return void (await group.allReduce(one()));
+      const late = { pre: () => seen.push("pre"), post: () => seen.push("post"), abort: () => seen.push("abort") };
+      const first = group.registerHook({ pre: () => byPre[Symbol.dispose](), post: () => byPost[Symbol.dispose]() });
+      const byPre = group.registerHook(late);
+      const byPost = group.registerHook({ post: late.post });
+      await group.allReduce(one());
+      first[Symbol.dispose]();
+      group.registerHook({ abort: () => byAbort[Symbol.dispose]() });
+      const byAbort = group.registerHook(late);
+      group.abort();
+    });
+    expect(seen).toEqual([]);
+  });
+
+  test("that wait for pending works wait for all other hooks, but neither for themselves nor for each other", async () => {
+    const ends: string[] = [];
+    await onRank0(async (group, rank) => {
+      const works = () => [group.allReduce(one()), group.barrier()];
+      if (rank !== 0) return void (await Promise.all(works()));
+      group.registerHook({ post: ({ op }) => Bun.sleep(op === "barrier" ? 60 : 0).then(() => ends.push("other")) });
+      group.registerOnCompletionHook(async (_, { op }) => {
+        await Bun.sleep(op === "barrier" ? 20 : 0);
+        await group.waitForPendingWorks({ timeout: 5_000 });
+        ends.push(op);
+      });
+      // Called in the hook itself, before its first await.
+      group.registerHook({ pre: () => group.waitForPendingWorks({ timeout: 5_000 }).then(() => ends.push("pre")) });
+      await Promise.all(works());
+      await group.waitForPendingWorks({ timeout: 10_000 });
+      ends.push("outside");
+    });
+    expect(ends.slice(0, 2)).toEqual(["other", "other"]);
+    expect(ends.slice(2, -1).toSorted()).toEqual(["allReduce", "barrier", "pre", "pre"]);
+    expect(ends.at(-1)).toBe("outside");
+  });
+
+  test("that never end do not hold waitForPendingWorks() forever", async () => {
+    await onRank0(async (group, rank) => {
       await group.allReduce(one());
       if (rank !== 0) return;
       const stuck = group.registerHook({ post: () => new Promise(() => {}) });

@@ -5,10 +5,10 @@ import {
   InvalidArgumentError,
   messageOf,
   warn,
-  watchReturned,
 } from "../../errors/index.ts";
 import type { Logger } from "../../registry/index.ts";
-import { failureOf, hasEnded, isWork, type Work, type WorkInfo } from "../../work/index.ts";
+import { failureOf, hasEnded, type Work, type WorkInfo } from "../../work/index.ts";
+import { HookCalls } from "./hook-calls.ts";
 import { type OpChannels, type OpMessage, opChannels } from "./op-channels.ts";
 import type { CompletionHook, OpHooks, PreHookEvent } from "./op-hooks.ts";
 
@@ -24,17 +24,22 @@ export type StartedOp = Omit<PreHookEvent, "group" | "rank" | "globalRanks">;
 
 const names = ["pre", "post", "abort"] as const;
 
+/** Hooks as they were registered. */
+interface OwnHooks extends OpHooks {
+  /** Also while an op is under way whose other hooks have been called. */
+  isDisposed: boolean;
+}
+
 /** The hooks of one group. While there are none, and nobody listens to the channels, an op costs one comparison. */
 export class GroupHooks {
   readonly #group: HookedGroup;
   readonly #logger: Logger | undefined;
   readonly #channels: OpChannels = opChannels();
-  #hooks: readonly OpHooks[] = [];
+  #hooks: readonly OwnHooks[] = [];
   #completion: CompletionHook | undefined;
   /** Ops in flight whose end is to be reported. */
   readonly #pending = new Map<Work<unknown>, OpMessage>();
-  /** Promises of hooks that have not settled. */
-  readonly #running = new Set<Promise<unknown>>();
+  readonly #calls = new HookCalls((kind, error) => this.#failed(kind, error));
   #isCalling = false;
   #hasAborted = false;
 
@@ -69,10 +74,11 @@ export class GroupHooks {
   register(hooks: OpHooks): Disposable {
     requireHooks(hooks);
     // A copy is unaffected by later changes, and the same hooks may be registered twice.
-    const own: OpHooks = { ...hooks };
+    const own: OwnHooks = { ...hooks, isDisposed: false };
     this.#hooks = [...this.#hooks, own];
     return {
       [Symbol.dispose]: () => {
+        own.isDisposed = true;
         this.#hooks = this.#hooks.filter((each) => each !== own);
       },
     };
@@ -110,7 +116,10 @@ export class GroupHooks {
     });
     const message: OpMessage = seen();
     this.#publish(() => this.#channels.op.start.publish(message));
-    for (const { pre } of this.#hooks) if (pre !== undefined) this.#call("pre", () => pre(seen()));
+    for (const hooks of this.#hooks) {
+      const { pre } = hooks;
+      if (pre !== undefined && !hooks.isDisposed) this.#call("pre", () => pre(seen()));
+    }
     return message;
   }
 
@@ -119,8 +128,9 @@ export class GroupHooks {
     message.work = work;
     this.#publish(() => this.#channels.op.end.publish(message));
     const { opId, op, opType, group } = message;
-    for (const { post } of this.#hooks) {
-      if (post !== undefined) this.#call("post", () => post({ opId, op, opType, group, work }));
+    for (const hooks of this.#hooks) {
+      const { post } = hooks;
+      if (post !== undefined && !hooks.isDisposed) this.#call("post", () => post({ opId, op, opType, group, work }));
     }
     if (hasEnded(work)) this.#report(message, work);
     else this.#pending.set(work, message);
@@ -173,12 +183,15 @@ export class GroupHooks {
     const { name: group, rank } = this.#group;
     const event = { group, rank, reason, error };
     this.#publish(() => this.#channels.abort.publish(event));
-    for (const { abort } of this.#hooks) if (abort !== undefined) this.#call("abort", () => abort(event));
+    for (const hooks of this.#hooks) {
+      const { abort } = hooks;
+      if (abort !== undefined && !hooks.isDisposed) this.#call("abort", () => abort(event));
+    }
   }
 
-  /** Resolves when no hook is running. */
-  async idle(): Promise<void> {
-    while (this.#running.size > 0) await Promise.allSettled(this.#running);
+  /** Resolves when no hook is running, except that from which this is called. */
+  idle(): Promise<void> {
+    return this.#calls.idle();
   }
 
   /** Subscribers that throw become uncaught exceptions, by `node:diagnostics_channel` itself. */
@@ -196,15 +209,7 @@ export class GroupHooks {
     const isOuter = !this.#isCalling;
     this.#isCalling = true;
     try {
-      const returned = hook();
-      // The failure of a Work is reported by itself; watching would count as observing it.
-      if (isWork(returned)) return;
-      const settled = watchReturned(returned, (error) => this.#failed(kind, error));
-      if (settled === undefined) return;
-      this.#running.add(settled);
-      void settled.finally(() => this.#running.delete(settled));
-    } catch (error) {
-      this.#failed(kind, error);
+      this.#calls.call(kind, hook);
     } finally {
       if (isOuter) this.#isCalling = false;
     }

@@ -1,4 +1,4 @@
-import { type OpCall, type OpType, opTable } from "../collectives/index.ts";
+import { type OpCall, OpType, opTable } from "../collectives/index.ts";
 import {
   absenceText,
   addCallSite,
@@ -74,6 +74,9 @@ export interface StatusOfRanks {
   readonly all: OwnStatus;
 }
 
+/** Stands in the status record for the Work of an op that is not made yet. */
+const UNMADE = Work.completed(undefined, { opType: OpType.UNKNOWN });
+
 /** The Works of a group: which are in flight, and which have failed unobserved. */
 export class GroupWorks implements WorkOwner {
   readonly #ranks: RankNames;
@@ -113,33 +116,56 @@ export class GroupWorks implements WorkOwner {
     return this.#inFlight;
   }
 
+  /**
+   * Records an op before its hooks run, of which one may take long: this rank has called the op. Returns its slot in the
+   * status record for {@link bind}.
+   */
+  announce(call: OpCall): number {
+    return this.#begin(UNMADE, call, performance.now());
+  }
+
+  /** {@link announce} for an op that is composed of others. */
+  announceWhole(op: string, opType: OpType, { peer = -1, callSite }: WholeTerms): number {
+    return this.#status?.beginWhole(UNMADE, op, opType, peer, performance.now(), callSite) ?? -1;
+  }
+
+  /** The slot of an op whose Work has been made since. */
+  #slotOf(announced: number, work: Work<unknown>): number {
+    this.#status?.attach(announced, UNMADE, work);
+    return announced;
+  }
+
   /** Binds the Work of a call to this group and records it; see {@link bindWork}. */
-  bind<T>(work: Work<unknown>, result: unknown, call: OpCall): Work<T> {
+  bind<T>(work: Work<unknown>, result: unknown, call: OpCall, announced?: number): Work<T> {
     const failure: Error | undefined = failureOf(work);
     if (failure !== undefined && !(failure instanceof DistError)) {
       replaceError(work, this.errorOf(messageOf(failure), { cause: failure }, work));
     }
     const { api } = opTable[call.op];
     const entry = this.#recorder.begin(this.#recorded, api, work, startedOf(work), call);
-    const place = placeOf(entry, this.#begin(work, call));
+    const slot = announced === undefined ? this.#begin(work, call, startedOf(work)) : this.#slotOf(announced, work);
+    const place = placeOf(entry, slot);
     bindWork(work, this, result, call.peer, place, call.callSite, api);
     return work as Work<T>;
   }
 
   /** Records the call in the status record; returns its slot there. */
-  #begin(work: Work<unknown>, call: OpCall): number {
+  #begin(work: Work<unknown>, call: OpCall, began: number): number {
     if (this.#status === undefined) return -1;
     const { op, peer, callSite } = call;
     const isMessage = opTable[op].kind === "message";
-    return this.#status.begin(work, callCodes[op], isMessage, peer, startedOf(work), bytesOf(call), callSite);
+    return this.#status.begin(work, callCodes[op], isMessage, peer, began, bytesOf(call), callSite);
   }
 
   /** {@link bind} for an op that is composed of others. */
-  bindWhole<T>(work: Work<unknown>, result: unknown, op: string, terms: WholeTerms = {}): Work<T> {
+  bindWhole<T>(work: Work<unknown>, result: unknown, op: string, terms: WholeTerms = {}, announced?: number): Work<T> {
     const { peer = -1, root = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY, callSite } = terms;
     const call = { peer, root, tag, timeoutMs, callSite, inputs: [], outputs: [] } as const;
     const entry = this.#recorder.begin(this.#recorded, op, work, startedOf(work), call);
-    const slot = this.#status?.beginWhole(work, op, work.opType, peer, startedOf(work), callSite) ?? -1;
+    const slot =
+      announced === undefined
+        ? (this.#status?.beginWhole(work, op, work.opType, peer, startedOf(work), callSite) ?? -1)
+        : this.#slotOf(announced, work);
     bindWork(work, this, result, undefined, placeOf(entry, slot), callSite, op);
     return work as Work<T>;
   }

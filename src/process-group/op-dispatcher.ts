@@ -67,16 +67,18 @@ export class OpDispatcher {
     const { api: op } = opTable[call.op];
     const opType = opTypeOf(call);
     const terms = { opId, op, opType, inputs, outputs, reduceOp, root, peer, tag, timeoutMs, callSite };
+    const announced = this.#works.announce(call);
     const message = this.#hooks.before(terms);
-    const work = this.#submit<T>(pipeline, call, calls, result);
+    const work = this.#submit<T>(pipeline, call, calls, result, announced);
     this.#hooks.submitted(message, work);
     return work;
   }
 
   /** Calls the hooks of an op without tensors, or of a batch, if there are any. */
-  #withHooks<T>(op: string, opType: OpType, terms: WholeTerms, submit: () => Work<T>): Work<T> {
+  #withHooks<T>(op: string, opType: OpType, terms: WholeTerms, submit: (announced?: number) => Work<T>): Work<T> {
     if (!this.#hooks.isActive) return submit();
     const { root = -1, peer = -1, tag = 0, timeoutMs = Number.POSITIVE_INFINITY, callSite } = terms;
+    const announced = this.#works.announceWhole(op, opType, terms);
     const message = this.#hooks.before({
       opId: nextCallId(),
       op,
@@ -90,18 +92,18 @@ export class OpDispatcher {
       timeoutMs,
       callSite,
     });
-    const work = submit();
+    const work = submit(announced);
     this.#hooks.submitted(message, work);
     return work;
   }
 
-  #submit<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown): Work<T> {
+  #submit<T>(pipeline: Pipeline, call: OpCall, calls: readonly OpCall[], result: unknown, announced?: number): Work<T> {
     const opType = opTypeOf(call);
     const [first] = calls;
     const batch = this.#coalescing;
     const waits = !isMessage(opType) && this.#collectives.isBusy;
     if (calls.length === 1 && first !== undefined && batch === undefined && !waits) {
-      return this.#works.bind(pipeline.submitOne(first), result, call);
+      return this.#works.bind(pipeline.submitOne(first), result, call, announced);
     }
     const works = batch
       ? calls.map((each) => batch.add(pipeline, each))
@@ -110,7 +112,7 @@ export class OpDispatcher {
         : pipeline.submit(calls);
     const [only] = works;
     const whole = works.length === 1 && only !== undefined ? only : new AllOf(works, { opType });
-    const work = this.#works.bind<T>(whole, result, call);
+    const work = this.#works.bind<T>(whole, result, call, announced);
     batch?.note(work);
     return work;
   }
@@ -140,10 +142,13 @@ export class OpDispatcher {
 
   /** Starts a multi-step op behind those in its queue. */
   startSteps<T>(steps: SteppedOp<T>): Work<T> {
-    return this.#withHooks(steps.op, steps.opType, steps, () => this.#submitSteps(steps));
+    return this.#withHooks(steps.op, steps.opType, steps, (announced) => this.#submitSteps(steps, announced));
   }
 
-  #submitSteps<T>({ op, opType, seq, queue, steps, refusal, ...terms }: SteppedOp<T>): Work<T> {
+  #submitSteps<T>(
+    { op, opType, seq, queue, steps, refusal, ...terms }: SteppedOp<T>,
+    announced: number | undefined,
+  ): Work<T> {
     const order = queue === undefined ? this.#collectives : this.#queueOf(queue);
     const work: SteppedWork<T> = new SteppedWork<T>(
       seq === undefined ? { opType } : { opType, seq },
@@ -152,7 +157,7 @@ export class OpDispatcher {
     );
     // An op that fails here is still recorded, since the other ranks record it, too.
     const seen = refusal === undefined ? work : Work.rejected<T>(refusal, { opType });
-    const bound = this.#works.bindWhole<T>(seen, OWN_RESULT, op, terms);
+    const bound = this.#works.bindWhole<T>(seen, OWN_RESULT, op, terms, announced);
     order.add(() => {
       work.start();
       return work;
@@ -205,12 +210,14 @@ export class OpDispatcher {
       if (!batch.isOfMessages) this.skipTurn();
       return failed;
     }
-    return this.#withHooks("coalescing", opType, { callSite }, () => this.#submitBatch(batch, callSite));
+    return this.#withHooks("coalescing", opType, { callSite }, (announced) =>
+      this.#submitBatch(batch, callSite, announced),
+    );
   }
 
-  #submitBatch(batch: Coalescing, callSite: CallSite | undefined): Work<void> {
+  #submitBatch(batch: Coalescing, callSite: CallSite | undefined, announced: number | undefined): Work<void> {
     const all = new AllOf(batch.works, { opType: OpType.COALESCED });
-    const whole = this.#works.bindWhole<void>(all, undefined, "coalescing", { callSite });
+    const whole = this.#works.bindWhole<void>(all, undefined, "coalescing", { callSite }, announced);
     const submit = () => this.#ifOpen("coalescing", batch.pending, () => batch.submit());
     // Messages do not wait for collectives, since a peer may need them before it reaches those.
     if (!batch.hasCollectives || !this.#collectives.isBusy) submit();

@@ -72,6 +72,11 @@ export class GroupStatus {
     return this.begin(work, opCode(name, opType), !takesTurn(opType), peer, began, 0, callSite);
   }
 
+  /** An op that was begun with a Work standing in for its own has that now. */
+  attach(slot: number, standIn: Work<unknown>, work: Work<unknown>): void {
+    this.#record.attach(slot, standIn, work);
+  }
+
   /** An op was refused: if it is a collective, the other ranks may have called it. */
   skip(opType: OpType): void {
     if (!takesTurn(opType)) return;

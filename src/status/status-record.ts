@@ -204,6 +204,13 @@ export class StatusRecord {
     return slot;
   }
 
+  /** For {@link GroupStatus}. Replaces the Work of a pending op that stood in for this one. */
+  attach(slot: number, standIn: Work<unknown>, work: Work<unknown>): void {
+    if (slot < 0 || this.#works[slot] !== standIn) return;
+    this.#works[slot] = work;
+    this.#words[slotAt(slot) + Slot.seq] = numberOf(work);
+  }
+
   /** For {@link GroupStatus}. Records the end of an op. */
   end(group: GroupStatus, slot: number, work: Work<unknown>, ended: number, hasFailed: boolean): void {
     const words = this.#words;

@@ -1,7 +1,11 @@
 import "reflect-metadata";
 import { afterEach, describe, expect, spyOn, test } from "bun:test";
 import { subscribe, tracingChannel, unsubscribe } from "node:diagnostics_channel";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import * as dist from "../../index.ts";
+import { readStatuses } from "../../status/index.ts";
 import { localRanks } from "../../testing/index.ts";
 
 const one = () => new Float32Array([1]);
@@ -222,6 +226,35 @@ describe("hooks of a group", () => {
     expect(ends.slice(0, 2)).toEqual(["other", "other"]);
     expect(ends.slice(2, -1).toSorted()).toEqual(["allReduce", "barrier", "pre", "pre"]);
     expect(ends.at(-1)).toBe("outside");
+  });
+
+  test("run when the status record has their op, which takes one turn", async () => {
+    const folder = mkdtempSync(join(tmpdir(), "c10d-hooks-"));
+    process.env.C10D_STATUS_DIR = folder;
+    try {
+      const place = { store: new dist.HashStore(), rank: 0, worldSize: 1 };
+      await using group = await dist.initProcessGroup({ backend: "fake", ...place });
+      const standing = () => {
+        const [status] = readStatuses(folder);
+        const turn = status?.groups.find(({ name }) => name === "0")?.turn;
+        return [...(status?.inFlight ?? []).map(({ op, turn: own }) => `${op} ${own}`), turn];
+      };
+      const seen: unknown[] = [];
+      using _ = group.registerHook({ pre: () => seen.push(standing()), post: () => seen.push("post") });
+      await group.allReduce(one());
+      await group.broadcastObject("a", { src: 0 });
+      await group.coalescing(() => void group.barrier());
+      expect(seen).toEqual([
+        ...[["allReduce 1", 1], "post"],
+        ...[["broadcastObject 2", 2], "post"],
+        ...[["barrier 3", 3], "post", ["barrier 3", "coalescing 0", 3], "post"],
+      ]);
+      expect(standing()).toEqual([3]);
+      expect(readStatuses(folder)[0]?.last).toMatchObject({ hasFailed: false });
+    } finally {
+      delete process.env.C10D_STATUS_DIR;
+      rmSync(folder, { recursive: true });
+    }
   });
 
   test("that never end do not hold waitForPendingWorks() forever", async () => {

@@ -194,6 +194,12 @@ describe("a time-out that was spent waiting for another victim", () => {
     expect(await endOf([2])).toBe("rank 2; rank 2 did not arrive");
   });
 
+  test("does not say so of one that has not called the op either", async () => {
+    const absent = reportOf(2, "lost", "rank 0 left", { op: "recv", seq: 9, called: 2, peer: 1 });
+    const other = reportOf(1, "lost", "rank 0 left", { op: "recv", seq: 9, called: 2, peer: 0 });
+    expect(await endOf([1], absent, other)).toBe("rank 2; rank 1 was at recv #9");
+  });
+
   test("says so, too, if the culprit has reported", async () => {
     const behind = reportOf(1, "timeout", "timed out", { seq: 2, called: 2, peer: 0 });
     expect(await endOf([1], waited, behind)).toBe("rank 2, which waited as well; rank 1 was only at allReduce #2");

@@ -242,7 +242,8 @@ export class NativeFailures {
     const awaited = status === Status.OP_TIMEOUT ? awaitedIn(text) : -1;
     // It waited for a rank that waited itself: that one is not missing.
     const isVictim = awaited >= 0 && !peers.includes(awaited);
-    const waits = isVictim && verdict.reports.some(({ rank }) => rank === awaited) ? ", which waited as well" : "";
+    const isThere = ({ rank, called }: FailureReport) => rank === awaited && (isMessage(cause) || called >= cause.seq);
+    const waits = isVictim && verdict.reports.some(isThere) ? ", which waited as well" : "";
     return `${waits}${this.#culpritText(text, peers, verdict, isVictim)}`;
   }
 
@@ -262,10 +263,10 @@ export class NativeFailures {
     const nameOf = (rank: number) => ranksTextOn(ownRank, [rank]);
     const ranks = ranksTextOn(ownRank, peers);
     const reports = verdict.reports.filter((report) => peers.includes(report.rank));
-    const was = isMessage(cause) ? "was" : "was only";
     const behind = reports
       .filter(({ called }) => isMessage(cause) || called < cause.seq)
       .map(({ rank, op, seq }) => {
+        const was = isMessage(cause) || isMessage({ op }) ? "was" : "was only";
         return op === CREATION
           ? `; ${nameOf(rank)} has not made the group`
           : `; ${nameOf(rank)} ${was} at ${op} #${seq}`;

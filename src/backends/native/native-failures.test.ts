@@ -231,6 +231,16 @@ test("a message whose peer waits in a collective that this rank has not called: 
   expect(await endOf(2, lost)).toBe(`rank 1: ${text}; rank 0 was at allReduce #3, which rank 1 has not called`);
 });
 
+test("a message whose peer waits in a collective, as does a rank that has not reported: that one is not said to be elsewhere", async () => {
+  const text = "timed out after 1000 ms of waiting for rank 0";
+  const sent = reportOf(1, "timeout", text, { op: "send", seq: 1, called: 2, peer: 0 });
+  const { store, failures } = setup(3, 1);
+  await agree(store, [2], sent, reportOf(0, "lost", "rank 1 left", { peer: 2 }));
+  const late = { ...failure(Status.OP_TIMEOUT, text), peer: 0 };
+  const { message } = await failures.afterConsulting(late, workOf(OpType.SEND, 1));
+  expect(message).toEndWith(`${text}, which waited as well; rank 2 did not arrive`);
+});
+
 test("a rank that comes when the others have given up is named as this rank", async () => {
   const { store, failures } = setup(4, 1);
   await agree(store, [1, 2], reportOf(0, "timeout", "timed out after 1000 ms of waiting for rank 1", { peer: 1 }));

@@ -76,14 +76,14 @@ function check(outcomes: readonly Pick<RankOutcome, "rank" | "reports">[], args:
 describeGloo("the error of an op names the rank that it waits for, and what that one did last: gloo", () => {
   test.concurrent.each(modes)("%s", async (mode) => {
     const args = { backend: "gloo", mode, troubles: [...troubles, "stopped", "killed"], culprit } as const;
-    check(await spawnRanks(3, file, { args }), args, false);
+    check(await spawnRanks(3, file, { timeout: "55s", args }), args, false);
   });
 });
 
 describeUcc("the error of an op names the rank that it waits for, and what that one did last: ucc", () => {
   test.concurrent.each(modes)("%s", async (mode) => {
     const args = { backend: "ucc", mode, troubles: [...troubles, "stopped", "killed"], culprit } as const;
-    check(await spawnRanks(3, file, { args, ...withUcc }), args, false);
+    check(await spawnRanks(3, file, { timeout: "55s", args, ...withUcc }), args, false);
   });
 });
 
@@ -91,7 +91,7 @@ describeMpi("the error of an op names the rank that it waits for, and what that 
   // Killed: mpirun ends all ranks when one of them is.
   test.concurrent.each(modes)("%s", async (mode) => {
     const args = { backend: "mpi", mode, troubles: [...troubles, "stopped"], culprit } as const;
-    check(await spawnRanks(3, file, { args, ...launchWith("openmpi") }), args, false);
+    check(await spawnRanks(3, file, { timeout: "55s", args, ...launchWith("openmpi") }), args, false);
   });
 });
 
@@ -100,6 +100,6 @@ test.concurrent.each(modes)(
   "the error of an op names the rank that it waits for, and what that one did last: fake > %s",
   async (mode) => {
     const args = { backend: "fake", mode, troubles: [...troubles, "ended"], culprit } as const;
-    check(await workerRanks(3, file, { args }), args, true);
+    check(await workerRanks(3, file, { timeout: "55s", args }), args, true);
   },
 );

@@ -26,25 +26,25 @@ function check(outcomes: readonly Pick<RankOutcome, "rank" | "reports">[], mode:
 
 describeGloo("all ranks that are missing are named, and the others go on without them: gloo", () => {
   test.concurrent.each(modes)("%s", async (mode) => {
-    check(await spawnRanks(4, file, { args: argsOf("gloo", mode) }), mode);
+    check(await spawnRanks(4, file, { timeout: "55s", args: argsOf("gloo", mode) }), mode);
   });
 });
 
 describeUcc("all ranks that are missing are named, and the others go on without them: ucc", () => {
   test.concurrent.each(modes)("%s", async (mode) => {
-    check(await spawnRanks(4, file, { args: argsOf("ucc", mode), ...withUcc }), mode);
+    check(await spawnRanks(4, file, { timeout: "55s", args: argsOf("ucc", mode), ...withUcc }), mode);
   });
 });
 
 describeMpi("all ranks that are missing are named, and the others go on without them: mpi", "openmpi", () => {
   test.concurrent.each(modes)("%s", async (mode) => {
-    check(await spawnRanks(4, file, { args: argsOf("mpi", mode), ...launchWith("openmpi") }), mode);
+    check(await spawnRanks(4, file, { timeout: "55s", args: argsOf("mpi", mode), ...launchWith("openmpi") }), mode);
   });
 });
 
 test.concurrent.each(modes)(
   "all ranks that are missing are named, and the others go on without them: fake > %s",
   async (mode) => {
-    check(await workerRanks(4, file, { args: argsOf("fake", mode) }), mode);
+    check(await workerRanks(4, file, { timeout: "55s", args: argsOf("fake", mode) }), mode);
   },
 );

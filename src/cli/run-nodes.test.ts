@@ -1,5 +1,5 @@
 import { describe, expect, setDefaultTimeout, test } from "bun:test";
-import { chmodSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
@@ -290,6 +290,12 @@ describe("c10d run --nnodes 2: secret", () => {
       expect(refused.exitCode).toBe(2);
       expect(refused.stderr).toContain("can be read by others (mode 0644): chmod 600");
       chmodSync(path, 0o600);
+      const huge = join(folder, "huge");
+      await Bun.write(huge, "");
+      chmodSync(huge, 0o600);
+      truncateSync(huge, 3 * 2 ** 30);
+      const tooLarge = await runCli(["run", "-n", "1", "--secret-file", huge, ...print], none);
+      expect([tooLarge.exitCode, tooLarge.stderr]).toEqual([2, expect.stringContaining("has more than 65536 bytes")]);
       expect((await runCli([...flags, ...print], secret)).stdout).toBe("of the file\n");
       await using job = await TwoNodes.start(["--secret-file", path, "--no-prefix"], print, none);
       expect(await job.exitCodes()).toEqual([0, 0]);

@@ -279,7 +279,7 @@ class Attempt {
       dashboard?.freeze();
       const status = this.#atFailure ?? this.#status?.report(this.#ranks);
       // Before the other nodes learn of the end.
-      const elsewhere = found.kind === "timeout" ? yield* Effect.promise(() => this.#runningElsewhere()) : [];
+      const elsewhere = found.kind === "timeout" ? yield* Effect.promise(() => this.#exchangeRunning()) : [];
       const verdict = yield* Effect.promise(() => nodes.announce(this.number, found));
       const dumped = Effect.promise(() => this.#status?.dump() ?? Promise.resolve());
       yield* dumped.pipe(Effect.raceFirst(Queue.take(signals)));
@@ -311,10 +311,14 @@ class Attempt {
     });
   }
 
-  /** What ranks of other nodes are doing that have not ended, if all ranks here have. */
-  async #runningElsewhere(): Promise<readonly RankStatus[]> {
-    if (this.#ranks.some((rank) => rank.exit === undefined)) return [];
-    const others = await this.job.nodes.askStatus(this.number);
+  /** What ranks of other nodes are doing that have not ended, if all ranks here have; else tells the other nodes. */
+  async #exchangeRunning(): Promise<readonly RankStatus[]> {
+    const { nodes } = this.job;
+    if (this.#ranks.some((rank) => rank.exit === undefined)) {
+      await nodes.leaveStatus(this.number, this.#status?.answer() ?? []);
+      return [];
+    }
+    const others = await nodes.askStatus(this.number);
     return others.filter((status) => !hasEnded(status)).sort((a, b) => a.rank - b.rank);
   }
 

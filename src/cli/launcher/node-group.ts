@@ -166,7 +166,7 @@ export class NodeGroup implements Nodes {
 
   async answerStatus(attempt: number, statuses: () => readonly RankStatus[], signal: AbortSignal): Promise<void> {
     this.#asked = 0;
-    const key = (question: number) => `${attempt}/status/${this.node}/${question}`;
+    const key = (question: number) => this.#answerKey(attempt, question);
     try {
       for (;;) {
         const question = this.#asked + 1;
@@ -179,6 +179,15 @@ export class NodeGroup implements Nodes {
     } catch {
       // The attempt has ended.
     }
+  }
+
+  async leaveStatus(attempt: number, statuses: readonly RankStatus[]): Promise<void> {
+    const limits = { timeout: lastCallMs, signal: this.#leaving.signal };
+    await this.#store.set(this.#answerKey(attempt, this.#asked + 1), statusesText(statuses), limits).catch(() => {});
+  }
+
+  #answerKey(attempt: number, question: number): string {
+    return `${attempt}/status/${this.node}/${question}`;
   }
 
   async askStatus(attempt: number): Promise<readonly RankStatus[]> {

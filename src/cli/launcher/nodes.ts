@@ -23,6 +23,10 @@ export interface Nodes {
   stopped(attempt: number): Promise<void>;
   /** Answers the other nodes that ask what the ranks here are doing, until it is aborted. Never rejects. */
   answerStatus(attempt: number, statuses: () => readonly RankStatus[], signal: AbortSignal): Promise<void>;
+  /**
+   * Leaves what the ranks here are doing for the node that asks next, since they are going to be ended. Never rejects.
+   */
+  leaveStatus(attempt: number, statuses: readonly RankStatus[]): Promise<void>;
   /** What the ranks of the other nodes are doing, as far as these answer within a second. Never rejects. */
   askStatus(attempt: number): Promise<readonly RankStatus[]>;
   /** Leaves the job; the node that hosts its store first waits for the others, for a limited time. Never rejects. */
@@ -54,6 +58,7 @@ export class LoneNode implements Nodes {
   async finished(): Promise<void> {}
   async stopped(): Promise<void> {}
   async answerStatus(): Promise<void> {}
+  async leaveStatus(): Promise<void> {}
 
   askStatus(): Promise<readonly RankStatus[]> {
     return Promise.resolve([]);

@@ -1,4 +1,4 @@
-import { closeSync, fstatSync, openSync, readFileSync, type Stats } from "node:fs";
+import { closeSync, fstatSync, openSync, readSync } from "node:fs";
 import { type Environment, processEnvironment } from "../environment/index.ts";
 import { InvalidArgumentError } from "../errors/index.ts";
 import { isTrusted } from "../files/index.ts";
@@ -38,27 +38,38 @@ export function jobSecret(flags: SecretFlags, env: Environment = processEnvironm
 function readSecret(path: string): string {
   const refuse = (what: string, cause?: unknown) =>
     new InvalidArgumentError(`--secret-file: ${path} ${what}`, { argument: "secret-file", cause });
-  let found: Stats;
-  let text: string;
-  try {
-    // The file that is checked must be the file that is read, even if it is replaced meanwhile.
-    const fd = openSync(path, "r");
+  const attempt = <T>(act: () => T): T => {
     try {
-      found = fstatSync(fd);
-      text = readFileSync(fd, "utf8").trim();
-    } finally {
-      closeSync(fd);
+      return act();
+    } catch (error) {
+      throw refuse("cannot be read", error);
     }
-  } catch (error) {
-    throw refuse("cannot be read", error);
+  };
+  // The file that is checked must be the file that is read, even if it is replaced meanwhile. A shell may pass a pipe.
+  const fd = attempt(() => openSync(path, "r"));
+  try {
+    const { uid, mode } = attempt(() => fstatSync(fd));
+    if (!isTrusted(uid)) throw refuse(`belongs to another user (uid ${uid}), who can read it: create your own`);
+    if ((mode & 0o077) !== 0) {
+      const octal = (mode & 0o777).toString(8).padStart(4, "0");
+      throw refuse(`can be read by others (mode ${octal}): chmod 600 ${path}`);
+    }
+    const bytes = attempt(() => firstBytes(fd, MAX_BYTES + 1));
+    if (bytes.length > MAX_BYTES) throw refuse(`has more than ${MAX_BYTES} bytes`);
+    const text = new TextDecoder().decode(bytes).trim();
+    if (text === "") throw refuse("is empty");
+    return text;
+  } finally {
+    closeSync(fd);
   }
-  if (!isTrusted(found.uid)) {
-    throw refuse(`belongs to another user (uid ${found.uid}), who can read it: create your own`);
-  }
-  if ((found.mode & 0o077) !== 0) {
-    const octal = (found.mode & 0o777).toString(8).padStart(4, "0");
-    throw refuse(`can be read by others (mode ${octal}): chmod 600 ${path}`);
-  }
-  if (text === "") throw refuse("is empty");
-  return text;
+}
+
+const MAX_BYTES = 65_536;
+
+function firstBytes(fd: number, most: number): Uint8Array {
+  const bytes = new Uint8Array(most);
+  let length = 0;
+  for (let count = -1; count !== 0 && length < most; length += count)
+    count = readSync(fd, bytes, length, most - length, null);
+  return bytes.subarray(0, length);
 }

@@ -189,6 +189,14 @@ describe("the file", () => {
       expect(readFileSync(path, "latin1")).toBe(content);
     },
   );
+
+  test("a pipe is refused, and blocks nobody", async () => {
+    const path = newPath();
+    Bun.spawnSync(["mkfifo", path]);
+    for (const worldSize of [undefined, 2]) {
+      expect(await rejection(FileStore.open(path, worldSize))).toMatchObject({ code: "STORE_CORRUPT" });
+    }
+  });
 });
 
 describe("a writer that died", () => {

@@ -157,7 +157,9 @@ export class Replica {
       throw this.#failure("cannot open", error);
     }
     try {
-      if (!this.#anyOwner) requireOwnFile(this.path, fstatSync(fd));
+      const found = fstatSync(fd);
+      if (!this.#anyOwner) requireOwnFile(this.path, found);
+      if (!found.isFile()) throw this.#foreign();
       return fd;
     } catch (error) {
       closeSync(fd);

@@ -232,6 +232,12 @@ export class GroupWorks implements WorkOwner {
     if (isWait && !isLong) return;
     const { name: group, rank, globalRanks } = this.#recorded;
     const { peers = [] } = error.details;
+    if (isLate && work.opType === OpType.RECV_ANY_SOURCE && peers.length === 0) {
+      const ranks = this.#look(statuses, isWait ? LOOK_MS : 0);
+      const text = statuses.all.possibleSenders({ rank, globalRanks }, ranks);
+      if (text !== "") addToError(error, text);
+      return;
+    }
     const turn = isLate || isLong ? statuses.own.turnOf(work) : 0;
     const began = performance.timeOrigin + startedOf(work);
     const op = { group, rank, globalRanks, peers, haveLeft: !isLate, turn, began, hasWaited: isLong };

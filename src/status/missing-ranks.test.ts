@@ -1,6 +1,6 @@
 import { describe, expect, test } from "bun:test";
 import { missingAmong } from "./called-turns.ts";
-import { missingMembers, missingRanks } from "./missing-ranks.ts";
+import { missingMembers, missingRanks, possibleSenders } from "./missing-ranks.ts";
 import type { OpStatus, RankStatus } from "./rank-status.ts";
 
 const at = 1_000_000;
@@ -202,5 +202,33 @@ describe("the ranks that a new group waits for", () => {
     expect([...missingAmong([...ranks.values()], 1_000)].map(({ rank }) => rank)).toEqual([2]);
     const elsewhere = status(2, 0, { groups: [], worldSize: 9 })[1];
     expect(missingAmong([early[1], elsewhere], 1_000).size).toBe(0);
+  });
+});
+
+describe("the ranks that may send what a recv from any waits for", () => {
+  const group = (size: number) => ({ rank: 0, globalRanks: Array.from({ length: size }, (_, rank) => rank) });
+
+  test("are all others, with what each is doing, and how many have no record", () => {
+    const inIt = { inFlight: [op("allReduce", 5, { ended: undefined })], pending: 1 };
+    expect(possibleSenders(group(4), new Map([status(1, 4), status(2, 5, inIt)]))).toBe(
+      "it waits for a message from any rank:\n" +
+        "  rank 1 (pid 101): in no op, and none had started\n" +
+        '  rank 2 (pid 102): in allReduce #5 on group "0" (fake) for 2.5 s\n' +
+        "  1 rank has no status record here",
+    );
+    expect(possibleSenders(group(2), new Map())).toBe("");
+    expect(possibleSenders(group(2), new Map([status(0, 4), status(1, 4)]))).toContain("any rank: rank 1 (pid 101)");
+  });
+
+  test("are bounded in number, like those of a collective", () => {
+    const ranks = new Map(Array.from({ length: 1_000 }, (_, rank) => status(rank, 4)));
+    for (const text of [
+      possibleSenders(group(1_000), ranks),
+      missingRanks({ ...question, ...group(1_000) }, ranks).text,
+    ]) {
+      expect(text.split("\n")).toHaveLength(10);
+      expect(text).toEndWith("\n  991 more ranks");
+    }
+    expect(possibleSenders(group(12), ranks)).toEndWith("\n  ranks 9, 10, 11");
   });
 });

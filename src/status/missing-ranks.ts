@@ -35,6 +35,8 @@ export interface MissingRanks {
 
 /** How many ranks a message describes. */
 const MAX_DESCRIBED = 8;
+/** How many more it names. */
+const MAX_NAMED = 32;
 
 /** Describes the ranks that an op waits for: those that the backend names, and those that have not called it. */
 export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankStatus>): MissingRanks {
@@ -76,6 +78,20 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
 /** Whether a rank closes groups, has closed this one, or goes on to make another. */
 function isLeaving({ closing, making, groups }: RankStatus, group: string): boolean {
   return closing !== undefined || making !== undefined || groups.every(({ name }) => name !== group);
+}
+
+/** Describes the ranks that could have sent what a `recv` from any rank waits for: all others. */
+export function possibleSenders(
+  { rank: own, globalRanks }: Pick<OverdueOp, "rank" | "globalRanks">,
+  statuses: ReadonlyMap<number, RankStatus>,
+): string {
+  const statusOf = (rank: number) => statuses.get(globalRanks[rank] ?? -1);
+  const known = globalRanks.flatMap((_, rank) => (rank !== own && statusOf(rank) !== undefined ? [rank] : []));
+  const line = (rank: number) => rankLine(rank, globalRanks[rank], statusOf(rank), false, "");
+  const list = listText("it waits for a message from any rank:", known, line);
+  const others = globalRanks.length - 1 - known.length;
+  if (list === "" || others === 0) return list;
+  return `${list}\n  ${others} ${others === 1 ? "rank has" : "ranks have"} no status record here`;
 }
 
 /** A group that is not made in time. Ranks are ranks in it. */
@@ -123,6 +139,6 @@ function listText(head: string, ranks: readonly number[], lineOf: (rank: number)
   if (ranks.length === 0) return "";
   const lines = ranks.slice(0, MAX_DESCRIBED).map(lineOf);
   const more = ranks.slice(MAX_DESCRIBED);
-  if (more.length > 0) lines.push(ranksText(more));
+  if (more.length > 0) lines.push(more.length > MAX_NAMED ? `${more.length} more ranks` : ranksText(more));
   return `${head}${lines.length === 1 ? ` ${lines[0]}` : lines.map((line) => `\n  ${line}`).join("")}`;
 }

@@ -5,7 +5,14 @@ import { ownFolder } from "../files/index.ts";
 import { mayShareWorld } from "./called-turns.ts";
 import { isJobId } from "./job-id.ts";
 import { withLastingStates } from "./lasting-states.ts";
-import { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
+import {
+  type MissingRanks,
+  missingMembers,
+  missingRanks,
+  type OverdueGroup,
+  type OverdueOp,
+  possibleSenders,
+} from "./missing-ranks.ts";
 import { ownThread } from "./process-state.ts";
 import { type CalledOp, publishedSites } from "./published-sites.ts";
 import type { RankStatus } from "./rank-status.ts";
@@ -136,6 +143,11 @@ export class OwnStatus {
   /** Describes the ranks that an op waits for, by what {@link ranks} has returned. */
   missingRanks(op: OverdueOp, ranks: ReadonlyMap<number, RankStatus>): MissingRanks {
     return missingRanks(op, ranks);
+  }
+
+  /** Describes the ranks of which a `recv` from any waits for one, by what {@link ranks} has returned. */
+  possibleSenders(op: Pick<OverdueOp, "rank" | "globalRanks">, ranks: ReadonlyMap<number, RankStatus>): string {
+    return possibleSenders(op, ranks);
   }
 
   /** Describes the ranks that a new group waits for. */

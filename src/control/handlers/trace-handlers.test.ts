@@ -100,3 +100,9 @@ test("torch_profile has the ops of the time asked for, also those that go on", a
   await Bun.sleep(5);
   expect(await profile("0")).toEqual([]);
 });
+
+test.each(["NaN", "-1", "1s", ""])("torch_profile refuses the duration %j", async (duration) => {
+  using server = new dist.WorkerServer("127.0.0.1", 0);
+  const response = await fetch(`${server.url}/handler/torch_profile?duration=${duration}`, { method: "POST" });
+  expect([response.status, await response.text()]).toEqual([400, "duration must be a number of seconds of at least 0"]);
+});

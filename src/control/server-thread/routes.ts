@@ -57,7 +57,9 @@ export class Routes implements HttpService {
   async #call(name: string, params: [string, string][], body: Uint8Array): Promise<HttpAnswer> {
     // Says that the process is alive, whatever its main thread does.
     if (name === "ping") return textAnswer(200, "pong");
-    const sent = name === "torch_profile" ? await profiled(params) : params;
+    const duration = name === "torch_profile" ? durationOf(params) : 0;
+    if (duration === undefined) return textAnswer(400, "duration must be a number of seconds of at least 0");
+    const sent = name === "torch_profile" ? await profiled(duration) : params;
     const outcome = await this.#main.call({ kind: "call", name, params: sent, body });
     if ("answer" in outcome) return outcome.answer;
     if (name === "dump_traceback" && "unreachable" in outcome)
@@ -69,11 +71,17 @@ export class Routes implements HttpService {
 /** Longest time that a profile takes, below the 60 s that the front end waits. */
 const PROFILE_LIMIT_S = 30;
 
+/** How long a profile is to take, in seconds: a second if the request does not say; undefined for what is no duration. */
+function durationOf(params: readonly [string, string][]): number | undefined {
+  const text = new Map(params).get("duration") ?? "1";
+  const seconds = text.trim() === "" ? Number.NaN : Number(text);
+  return seconds >= 0 ? Math.min(seconds, PROFILE_LIMIT_S) : undefined;
+}
+
 /** Lets the time that is to be profiled pass here, since the other thread may be blocked; adds when it began. */
-async function profiled(params: readonly [string, string][]): Promise<[string, string][]> {
+async function profiled(seconds: number): Promise<[string, string][]> {
   const since = Date.now();
-  const asked = Number(new Map(params).get("duration") ?? 1);
-  await pause(Math.min(Number.isFinite(asked) ? Math.max(asked, 0) : 1, PROFILE_LIMIT_S) * 1_000);
+  await pause(seconds * 1_000);
   return [["since", String(since)]];
 }
 

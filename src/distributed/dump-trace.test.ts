@@ -24,6 +24,44 @@ describe("dumpTrace()", () => {
     });
   });
 
+  test("counts the ops of a group that uses others in turn, whose own numbers repeat", async () => {
+    await localRanks(2, async ({ rank }) => {
+      const lanes = [await dist.newGroup([0, 1]), await dist.newGroup([0, 1])];
+      const group = dist.roundRobinProcessGroups(lanes.filter((lane) => lane !== null));
+      for (let i = 0; i < 3; i++) await group.allReduce(new Float32Array(4));
+      await group.barrier();
+      const batch = dist.coalescing(
+        () => {
+          void group.broadcast(new Float32Array(2), { src: 0 });
+          void group.broadcast(new Float32Array(3), { src: 0 });
+        },
+        { group },
+      );
+      await batch;
+      const { entries } = JSON.parse(dist.dumpTrace());
+      type Entry = Record<"profiling_name" | "collective_seq_id" | "input_sizes", unknown>;
+      const brief = entries.map((each: Entry) => [each.profiling_name, JSON.stringify(each.input_sizes)]);
+      expect(brief.slice(0, 4)).toEqual([
+        ["gloo:all_reduce", "[[4]]"],
+        ["gloo:all_reduce", "[[4]]"],
+        ["gloo:all_reduce", "[[4]]"],
+        ["gloo:barrier", "[]"],
+      ]);
+      expect(brief.slice(4)).toEqual([
+        ["gloo:broadcast", "[[2]]"],
+        ["gloo:broadcast", "[[3]]"],
+      ]);
+      const numbers = entries.map((each: Entry) => each.collective_seq_id);
+      expect(new Set(numbers).size).toBe(6);
+      expect(numbers.slice(0, 4)).toEqual([1, 2, 3, 4]);
+      // The same on both ranks.
+      const sum = Float64Array.from(numbers);
+      await dist.allReduce(sum, { op: dist.ReduceOp.MAX });
+      expect(Array.from(sum)).toEqual(numbers);
+      expect(rank).toBeLessThan(2);
+    });
+  });
+
   test("of a rank that has met the others again leaves out what it did before, and names its world", async () => {
     const store = new dist.HashStore();
     const container = dist.createContainer();

@@ -63,6 +63,8 @@ export interface ProcessGroupInit {
   readonly boundDevice?: Device | undefined;
   /** Records the ops of the group. By default, nothing is recorded. */
   readonly recorder?: FlightRecorder;
+  /** Whether its ops go to several communicators in turn, each of which numbers its own. */
+  readonly isCombined?: boolean;
   /** Id of its world, for the recorder. */
   readonly world?: string;
   /** Gets the failures of hooks. By default, they become process warnings. */
@@ -145,6 +147,7 @@ export class ProcessGroup implements AsyncDisposable {
       boundDevice,
       recorder = new FlightRecorder({ capacity: 0 }),
       world,
+      isCombined,
       logger,
       status,
       onClose,
@@ -160,7 +163,7 @@ export class ProcessGroup implements AsyncDisposable {
     this.#pipelines = new Pipelines(name, pipelines);
     const backends = Object.fromEntries(pipelines.map(({ device, plugin }) => [device.type, plugin.name]));
     // Not the group itself, which the recorder would keep alive after its end.
-    const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends, world });
+    const recorded = recorder.addGroup({ name, description, rank, globalRanks, backends, world, isCombined });
     this.#hooks = new GroupHooks({ name, rank, globalRanks }, logger);
     const own = status?.record.group({
       ...{ name, rank },

@@ -7,6 +7,8 @@ export interface GroupRecordInit extends RecordedGroup {
   readonly backends?: Readonly<Partial<Record<DeviceType, string>>>;
   /** Id of its world, the same on all ranks: what tells it from another job, or from an earlier world of this process. */
   readonly world?: string | undefined;
+  /** Whether its ops go to several communicators, each of which numbers its own: then their numbers are not unique. */
+  readonly isCombined?: boolean | undefined;
 }
 
 /** Tags are below this. */
@@ -20,17 +22,19 @@ export class GroupRecord implements RecordedGroup {
   readonly globalRanks: readonly number[];
   readonly backends: Readonly<Partial<Record<DeviceType, string>>>;
   readonly world: string | undefined;
+  readonly isCombined: boolean;
   #collectives = 0;
   /** Number of messages per channel: direction, peer and tag. */
   readonly #messages = new Map<number, number>();
 
-  constructor({ name, description, rank, globalRanks, backends = {}, world }: GroupRecordInit) {
+  constructor({ name, description, rank, globalRanks, backends = {}, world, isCombined = false }: GroupRecordInit) {
     this.name = name;
     this.description = description;
     this.rank = rank;
     this.globalRanks = globalRanks;
     this.backends = backends;
     this.world = world;
+    this.isCombined = isCombined;
   }
 
   /** Number of the next collective, from 1. */

@@ -40,8 +40,10 @@ export function traceDump(
   options: DumpOptions,
   form: Form,
 ): Dict {
-  const numbered = new Set(ops.filter(({ seq, isMessage }) => seq >= 0 && !isMessage).map(({ group }) => group));
-  // Its seq is -1 while it waits for its turn; if its backend does not number ops at all, they are counted here.
+  const isNumbered = ({ seq, isMessage, group }: RecordedOp) => seq >= 0 && !isMessage && !group.isCombined;
+  const numbered = new Set(ops.filter(isNumbered).map(({ group }) => group));
+  // Its seq is -1 while it waits for its turn; where the backend's numbers do not tell the ops apart, or it has none,
+  // they are counted here.
   const seqOf = (op: RecordedOp) => (numbered.has(op.group) ? op.seq : op.number);
   const known = [...new Set([...groups, ...ops.map(({ group }) => group)])];
   const dumped = ops.filter((op) => op.opType !== OpType.COALESCED && (op.isMessage || seqOf(op) > 0));

@@ -48,6 +48,7 @@ export function roundRobinProcessGroups(groups: readonly ProcessGroup[]): Proces
     globalRanks: first.globalRanks,
     timeoutMs: first.timeoutMs,
     boundDevice: first.boundDevice,
+    isCombined: true,
     pipelines: first.deviceTypes.map((device) => inTurn(name, device, first, others)),
     ...(world && { recorder: recorderOf(world.container), world: world.id, status: world.status }),
     onClose: () => {

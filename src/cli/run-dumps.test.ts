@@ -46,3 +46,52 @@ describeGloo("c10d run has ranks that hang write their flight recorders before i
     await expectDumps(traces, ranks);
   });
 });
+
+describeGloo("c10d trace names the rank that c10d run ended a job for", () => {
+  // Long enough for all ranks to meet; a rank that has to give up by itself does so before.
+  const run = async (name: string, args: readonly string[], ranks = 3) => {
+    const places = ["--rdzv-id", name, "--log-dir", folder, "--grace", "300ms"];
+    await runCli(["run", "-n", String(ranks), "--timeout", "8s", ...places, ...args]);
+    const { exitCode, stdout } = await runCli(["trace", "--json", join(folder, name, "attempt_0", "traces")]);
+    const { findings, absent, inFlight } = JSON.parse(stdout);
+    const found = findings.map(({ kind, group, ranks: named, text }: Record<string, unknown>) => ({
+      ...{ kind, group, ranks: named, text },
+    }));
+    return { exitCode, found, absent, inFlight };
+  };
+
+  test.each([
+    ["init", "initProcessGroup", "0", [1], "rank 1 left no dump and may not have called initProcessGroup"],
+    ["newGroup", "newGroup", "1", [], "rank 1 has not called newGroup"],
+    ["splitGroup", "splitGroup", "0:split:1", [], "rank 1 has not called splitGroup"],
+  ] as const)("that does not make a group: %s", async (how, call, group, absent, text) => {
+    for (const timeout of ["60s", "2s"]) {
+      const job = await run(`making-${how}-${timeout}`, [fixture("making.ts"), how, timeout]);
+      expect([job.exitCode, job.absent, job.found.length]).toEqual([1, [...absent], 1]);
+      const [found] = job.found;
+      expect([found.group, found.ranks]).toEqual([group, [1]]);
+      const end = timeout === "2s" ? `${call} failed after` : `ranks 0, 2 have waited in ${call} for`;
+      for (const part of [text, end, "making.ts:"]) expect(found.text).toContain(part);
+    }
+  });
+
+  test("that does not make the second op of a round-robin group", async () => {
+    const { exitCode, found } = await run("round-robin", [fixture("round-robin.ts")], 2);
+    expect([exitCode, found.length]).toEqual([1, 1]);
+    expect(found[0]).toMatchObject({ kind: "missing", ranks: [1], group: "round_robin:1,2" });
+    expect(found[0].text).toContain("rank 1 has not called all_reduce #2; rank 0 has waited in it");
+  });
+
+  test("that was killed, though it left no dump, while the ops of the others are young", async () => {
+    const { exitCode, found, absent } = await run("killed", [fixture("hang.ts"), "die"]);
+    expect([exitCode, absent, found.length]).toEqual([1, [1], 1]);
+    expect(found[0].ranks).toEqual([1]);
+    expect(found[0].text).toContain("rank 1 left no dump and may not have called all_reduce #2");
+  });
+
+  test("and a group that does not close", async () => {
+    const { exitCode, found } = await run("closing", [fixture("stuck.ts"), "close"], 2);
+    expect(exitCode).toBe(1);
+    expect(found).toMatchObject([{ kind: "stuck", group: "0", text: expect.stringContaining("been closing it for") }]);
+  });
+});

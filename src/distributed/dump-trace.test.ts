@@ -62,6 +62,22 @@ describe("dumpTrace()", () => {
     });
   });
 
+  test("has the calls that made its groups, as JSON and as a pickle", async () => {
+    await localRanks(2, async () => {
+      await dist.newGroup([1]);
+      await dist.splitGroup([[0], [1]]);
+      const { group_calls: calls } = JSON.parse(dist.dumpTrace()).bun_c10d;
+      expect(calls.map((each: Record<string, unknown>) => [each.call, each.group, each.ranks, each.state])).toEqual([
+        ["initProcessGroup", "0", [0, 1], "completed"],
+        ["newGroup", "1", [1], "completed"],
+        ["splitGroup", "0:split:1", [dist.getRank()], "completed"],
+      ]);
+      expect(calls[1].frames[0].filename).toBe(import.meta.path);
+      const pickled = unpickle(dist.dumpTrace({ format: "pickle" })) as Map<string, Map<string, unknown[]>>;
+      expect(pickled.get("bun_c10d")?.get("group_calls")).toHaveLength(3);
+    });
+  });
+
   test("of a rank that has met the others again leaves out what it did before, and names its world", async () => {
     const store = new dist.HashStore();
     const container = dist.createContainer();

@@ -144,8 +144,10 @@ async function meetAndConnect(
   const making = {
     ...{ ...parts.making, group: "0", recorder: parts.recorder, logger: parts.logger },
     ...{ rank: early?.rank ?? -1, globalRank: early?.rank ?? -1 },
+    timeoutMs: timeoutMs(options.timeout, defaultTimeoutMs.store),
     globalRanks: Array.from({ length: early?.worldSize ?? 0 }, (_, rank) => rank),
   };
+  offerDump(early?.status, parts.recorder);
   const meeting = <T>(meets: () => Promise<T>) => whileMaking(making, early?.status, meets);
   const launched = await meeting(() => launchedWorld(plugins.values(), backendOptions, limit));
   const deadline = performance.now() + timeoutMs(options.timeout, defaultTimeoutMs.store);
@@ -257,7 +259,7 @@ async function connect(context: DistContext, met: Rendezvous, plan: WorldPlan): 
       try {
         const making = {
           ...{ ...plan.making, group: "0", rank: met.rank, globalRanks },
-          ...{ globalRank: met.rank, recorder, logger },
+          ...{ globalRank: met.rank, recorder, logger, timeoutMs: limitMs, world },
         };
         group = await whileMaking(making, status, () =>
           whileAgreed(store, met, connecting, byStore ? isMissed : undefined),

@@ -26,7 +26,7 @@ import {
   UnsupportedOperationError,
   warn,
 } from "../errors/index.ts";
-import { FlightRecorder } from "../recorder/index.ts";
+import { FlightRecorder, type GroupCall } from "../recorder/index.ts";
 import { type Backend, type BackendPlugin, type BackendType, GRACE_MS, type Logger } from "../registry/index.ts";
 import type { OwnStatus } from "../status/index.ts";
 import { type Device, type DeviceType, SparseTensor, type TensorLike } from "../tensor/index.ts";
@@ -170,17 +170,28 @@ export class ProcessGroup implements AsyncDisposable {
       size: globalRanks.length,
       backends: pipelines.map(({ plugin }) => plugin.name),
     });
+    let closing: GroupCall | undefined;
     this.#life = new GroupLife(name, rank, pipelines, {
       onFailing: (reason, error) => {
         this.#hooks.aborting(reason, error);
         if (error !== undefined) this.#dump(recorder, "it has failed", error);
       },
       onDesync: () => this.#dump(recorder, "its ranks have made different calls"),
-      onClosing: () => own?.closing(),
-      onClose: () => {
+      onClosing: () => {
+        own?.closing();
+        const globalRank = globalRanks[rank] ?? rank;
+        const began = performance.now();
+        const init = { call: "close", group: name, globalRank, globalRanks, timeoutMs, began, world };
+        closing ??= recorder.beginGroupCall(init);
+      },
+      onClose: async () => {
         recorder.removeGroup(recorded);
         own?.close();
-        return onClose?.();
+        try {
+          await onClose?.();
+        } finally {
+          closing?.end();
+        }
       },
     });
     const statuses = status && own && { own, all: status };

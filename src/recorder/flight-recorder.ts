@@ -2,6 +2,7 @@ import { requireFlag } from "../collectives/index.ts";
 import { type OptionNames, requireOptionNames } from "../collectives/option-names.ts";
 import { environmentText } from "../environment/index.ts";
 import { brand, describe, InvalidArgumentError } from "../errors/index.ts";
+import { type GroupCall, type GroupCallInit, GroupCalls } from "./group-calls.ts";
 import { GroupRecord, type GroupRecordInit } from "./group-record.ts";
 import type { RecordedCall, RecordedWork } from "./recorded-op.ts";
 import { type DroppedOp, RecordedSlot } from "./recorded-slot.ts";
@@ -55,6 +56,7 @@ export class FlightRecorder {
   readonly #ring: RecordedSlot[] = [];
   /** Groups that are open. */
   readonly #groups = new Set<GroupRecord>();
+  readonly #groupCalls = new GroupCalls();
   #count = 0;
   /** The op whose entry was overwritten last. */
   #lastDropped: DroppedOp | undefined;
@@ -104,7 +106,8 @@ export class FlightRecorder {
 
   /**
    * Writes dumps to the files that `C10D_TRACE_DIR` and `TORCH_FR_DUMP_TEMP_FILE` name, if they are set. For the
-   * process group, when it has failed.
+   * process group, when it has failed, and for a rank that is going to be ended. The dump says so, since ops that are
+   * in flight in it are not going to complete.
    * @returns Paths of the files.
    * @throws Error when they cannot be written.
    */
@@ -112,7 +115,7 @@ export class FlightRecorder {
     if (!this.hasFiles) return [];
     const [folder, prefix] = [environmentText("C10D_TRACE_DIR"), environmentText("TORCH_FR_DUMP_TEMP_FILE")];
     const dumped = this.#dumped({ globalRank });
-    return dumping().writeDumps(dumped, { folder, prefix, globalRank });
+    return dumping().writeDumps({ ...dumped, isFailure: true }, { folder, prefix, globalRank });
   }
 
   /** Whether {@link writeFiles} writes anything: the environment names a file, and ops are recorded. */
@@ -136,6 +139,7 @@ export class FlightRecorder {
     const newest = [...ops.map(({ group }) => group), ...groups].findLast(({ world }) => world !== undefined)?.world;
     const isCurrent = ({ world }: GroupRecord) => world === undefined || world === newest;
     return {
+      groupCalls: this.#groupCalls.of(globalRank, newest),
       ops: ops.filter(({ group }) => isCurrent(group)),
       groups: groups.filter(isCurrent),
       world: newest,
@@ -160,6 +164,11 @@ export class FlightRecorder {
   /** Records that a group has been closed. Its ops are kept. For the process group. */
   removeGroup(group: GroupRecord): void {
     this.#groups.delete(group);
+  }
+
+  /** Records a call that makes or closes a group, until its `end()`. For the process group. */
+  beginGroupCall(init: GroupCallInit): GroupCall {
+    return this.#groupCalls.begin(init, this.capacity > 0);
   }
 
   /**

@@ -5,6 +5,7 @@ import { OpType } from "../collectives/index.ts";
 import { createFoldersIn, replaceOwnFile } from "../files/index.ts";
 import { pickle } from "../pickle/index.ts";
 import { channelOf, type Dict, entryOf, type Form, framed, withoutRepeats } from "./dump-entry.ts";
+import { dumpedGroupCall, type GroupCall } from "./group-calls.ts";
 import type { GroupRecord } from "./group-record.ts";
 import type { DroppedOp, RecordedOp } from "./recorded-slot.ts";
 
@@ -26,6 +27,9 @@ export interface DumpedRecorder {
   /** Oldest first. */
   readonly ops: readonly RecordedOp[];
   readonly groups: Iterable<GroupRecord>;
+  readonly groupCalls: readonly GroupCall[];
+  /** Whether it is dumped because a group has failed, or the rank is going to be ended. */
+  readonly isFailure?: boolean;
   /** Id of their world, if it has one. */
   readonly world: string | undefined;
   /** Number of ops recorded so far. */
@@ -36,7 +40,7 @@ export interface DumpedRecorder {
 
 /** A dump as PyTorch's flight recorder writes it, which `torchfrtrace` reads, with keys of our own. */
 export function traceDump(
-  { ops, groups, world, recorded, lastDropped }: DumpedRecorder,
+  { ops, groups, groupCalls, isFailure = false, world, recorded, lastDropped }: DumpedRecorder,
   options: DumpOptions,
   form: Form,
 ): Dict {
@@ -51,6 +55,7 @@ export function traceDump(
   const entries = dumped.map((op) => entryOf(op, op.isMessage ? op.number : seqOf(op), ids.get(op.group) ?? 0, form));
   const included = options.includeCollectives === false ? [] : withoutRepeats(entries, dumped);
   const [first] = known;
+  const [made] = groupCalls;
   return {
     version: FORMAT,
     pg_config: Object.fromEntries([
@@ -72,10 +77,13 @@ export function traceDump(
       host: hostname(),
       pid: process.pid,
       world: world ?? null,
-      rank: first?.globalRankOf(first.rank) ?? -1,
-      world_size: first?.globalRanks.length ?? 0,
+      rank: first?.globalRankOf(first.rank) ?? made?.init.globalRank ?? -1,
+      // Without any group, the first call is that which makes the default one.
+      world_size: (first ?? made?.init)?.globalRanks.length ?? 0,
       backends: Object.fromEntries(known.map((group) => [group.name, Object.values(group.backends).join(",")])),
       time_dumped_ns: Math.round((performance.timeOrigin + performance.now()) * 1e6),
+      on_failure: isFailure,
+      group_calls: groupCalls.map((call) => dumpedGroupCall(call, form, options.includeStackTraces ?? true)),
       only_active: options.onlyActive === true,
       recorded,
       dropped: lastDropped === undefined ? 0 : lastDropped.id + 1,

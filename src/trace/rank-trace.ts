@@ -41,20 +41,36 @@ export interface TraceCall {
   readonly frames: readonly TraceFrame[];
 }
 
+/** How long a call has waited for other ranks. Times in milliseconds since the Unix epoch, by the clock of the rank's host. */
+export interface WaitingCall {
+  readonly state: OpState;
+  readonly createdMs: number;
+  readonly finishedMs: number | undefined;
+  /** Infinity for none. */
+  readonly timeoutMs: number;
+}
+
+/** A call that makes or closes a group. */
+export interface GroupCall extends WaitingCall {
+  /** What was called, such as `newGroup`; `close` for any way to close a group. */
+  readonly name: string;
+  /** Name of the group, or the common prefix of the names of a split's parts. */
+  readonly group: string;
+  /** Global ranks of the members; empty if they are not known, or this rank is in none of the parts. */
+  readonly ranks: readonly number[];
+  readonly error: string | undefined;
+  /** Innermost first. */
+  readonly frames: readonly TraceFrame[];
+}
+
 /** An op that a rank called, and what has become of it. */
-export interface TraceOp extends TraceCall {
+export interface TraceOp extends TraceCall, WaitingCall {
   readonly recordId: number;
   /** Uid of its group. */
   readonly group: string;
   readonly backend: string | undefined;
-  readonly state: OpState;
   readonly error: string | undefined;
-  /** Times in milliseconds since the Unix epoch, by the clock of the rank's host. */
-  readonly createdMs: number;
   readonly startedMs: number | undefined;
-  readonly finishedMs: number | undefined;
-  /** Infinity for none. */
-  readonly timeoutMs: number;
 }
 
 /** A process group, as one rank knows it. */
@@ -82,6 +98,10 @@ export interface RankTrace {
   readonly descriptions: ReadonlyMap<string, string>;
   /** Oldest first. */
   readonly ops: readonly TraceOp[];
+  /** Calls that make and close groups, oldest first; undefined if the writer does not record them. */
+  readonly groupCalls: readonly GroupCall[] | undefined;
+  /** Whether it was dumped because a group failed, or the rank was going to be ended: what is in flight hangs. */
+  readonly isFailure: boolean;
   /** Number of older ops that were overwritten. */
   readonly dropped: number;
   /** Whether ops between those in the dump are left out of it, as in a dump of active ops only. */
@@ -91,7 +111,7 @@ export interface RankTrace {
 }
 
 /** Whether an op is over, with whatever result. */
-export function hasEnded({ state }: TraceOp): boolean {
+export function hasEnded({ state }: Pick<WaitingCall, "state">): boolean {
   return state !== "scheduled" && state !== "started";
 }
 
@@ -103,6 +123,6 @@ export function isRecorded(call: TraceCall): call is TraceOp {
 const LIBRARY = /[/\\]site-packages[/\\]torch[/\\]|[/\\]torch[/\\]distributed[/\\]/;
 
 /** The line that called an op: the innermost one outside PyTorch. */
-export function callSiteOf({ frames }: TraceCall): TraceFrame | undefined {
+export function callSiteOf({ frames }: Pick<TraceCall, "frames">): TraceFrame | undefined {
   return frames.find(({ file }) => !LIBRARY.test(file)) ?? frames[0];
 }

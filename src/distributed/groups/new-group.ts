@@ -64,7 +64,7 @@ export async function newGroup<const Name extends string = string>(
   const rank = members.indexOf(globalRank);
   const making: Making = {
     ...{ maker: "newGroup", parent: world.group.name, group: name, callSite, began, globalRank },
-    ...{ rank, globalRanks: members },
+    ...{ rank, globalRanks: members, timeoutMs: limitMs, world: world.id },
     ...{ recorder: recorderOf(world.container), logger: loggerOf(world.container) },
   };
   return whileMaking(making, world.status, async () => {

@@ -76,6 +76,7 @@ export async function splitGroup(
   const making: Making = {
     ...{ maker: "splitGroup", parent: parent.name, group: split, callSite, began },
     ...{ globalRank: world.group.rank, recorder: recorderOf(world.container), logger: loggerOf(world.container) },
+    ...{ timeoutMs: limitMs, world: world.id },
     rank: members?.indexOf(parent.rank) ?? -1,
     globalRanks: (members ?? []).map((rank) => parent.globalRanks[rank] ?? -1),
   };

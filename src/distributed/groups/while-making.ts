@@ -7,6 +7,7 @@ import {
   DistTimeoutError,
   InvalidArgumentError,
   lineOf,
+  messageOf,
 } from "../../errors/index.ts";
 import { writeTraceFiles } from "../../process-group/index.ts";
 import type { FlightRecorder } from "../../recorder/index.ts";
@@ -30,12 +31,15 @@ export interface Making {
   /** Rank in the group; -1 if this rank is not a member. */
   readonly rank: number;
   readonly globalRanks: readonly number[];
+  readonly timeoutMs: number;
+  /** Id of its world, if that is known yet. */
+  readonly world?: string;
 }
 
 /**
- * Makes a group, and says so in the status record of this rank meanwhile. The error of a group that is not made says
- * where it was asked for; when that is because of its time-out, also what the missing ranks are doing. When a group fails to be made, this rank writes its
- * flight recorder if it has called any op yet.
+ * Makes a group, and says so in the flight recorder, and meanwhile in the status record of this rank. The error of a
+ * group that is not made says where it was asked for; when that is because of its time-out, also what the missing ranks
+ * are doing. When a group fails to be made, this rank writes its flight recorder.
  */
 export async function whileMaking<T>(
   making: Making,
@@ -43,11 +47,17 @@ export async function whileMaking<T>(
   make: () => Promise<T>,
 ): Promise<T> {
   const recorded = status?.record.making(making);
+  const { maker: call, recorder, group, globalRank, globalRanks, timeoutMs, callSite, began, world } = making;
+  const init = { call, group, globalRank, globalRanks, timeoutMs, callSite, began, world };
+  const entry = recorder?.beginGroupCall(init);
   try {
-    return await make();
+    const made = await make();
+    entry?.end();
+    return made;
   } catch (error) {
     if (error instanceof DistError) addPlace(error, making.callSite);
     if (error instanceof DistTimeoutError) explain(error, making, status, recorded?.turn ?? 0);
+    entry?.end(messageOf(error));
     if (error instanceof DistError && !(error instanceof InvalidArgumentError)) dump(making);
     throw error;
   } finally {
@@ -56,7 +66,8 @@ export async function whileMaking<T>(
 }
 
 function dump({ maker, group, globalRank, recorder, logger }: Making): void {
-  if (recorder === undefined || recorder.recorded === 0) return;
+  // Without a rank, the file would have no name.
+  if (recorder === undefined || globalRank < 0) return;
   const what = `${maker}: group "${group}" could not be made (rank ${globalRank})`;
   writeTraceFiles({ recorder, globalRank, what, logger });
 }

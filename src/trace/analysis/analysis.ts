@@ -3,6 +3,8 @@ import type { RankTrace } from "../rank-trace.ts";
 import { durationText, ranksOf } from "../text/op-text.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
+import { checkGroupCalls } from "./group-calls.ts";
+import type { TraceGroup } from "./group-traces.ts";
 import { Job } from "./job.ts";
 import { checkMessages } from "./messages.ts";
 
@@ -26,19 +28,25 @@ export interface AnalysisOptions {
 /** Compares what the ranks of a job called. */
 export function analyse(traces: readonly RankTrace[], { group: only }: AnalysisOptions = {}): Analysis {
   const job = new Job(traces);
-  const chosen = job.groups.filter(
-    ({ group }) => only === undefined || group.uid === only || group.description === only,
-  );
-  const findings: Finding[] = [];
+  const isChosen = ({ uid, description }: TraceGroup) => only === undefined || uid === only || description === only;
+  const chosen = job.groups.filter(({ group }) => isChosen(group));
+  const all: Finding[] = [];
   const inFlight: string[] = [];
   const notes: string[] = [];
   for (const each of chosen) {
     const collectives = checkCollectives(each, job);
     const messages = checkMessages(each, job);
-    findings.push(...collectives.findings, ...messages.findings);
+    all.push(...collectives.findings, ...messages.findings);
     inFlight.push(...collectives.inFlight, ...messages.inFlight);
     notes.push(...messages.notes);
   }
+  const calls = checkGroupCalls(job, isChosen);
+  all.push(...calls.findings);
+  inFlight.push(...calls.inFlight);
+  // What is wrong elsewhere explains why something does not end, such as the closing of a group that waits for its ops.
+  const causes = all.filter(({ kind }) => kind !== "stuck");
+  const findings = causes.length > 0 ? causes : all;
+  if (causes.length > 0) inFlight.push(...all.flatMap(({ kind, text }) => (kind === "stuck" ? [text] : [])));
   const empty = job.traces.filter(({ ops, dropped, isPartial }) => ops.length + dropped === 0 && !isPartial);
   if (empty.length > 0 && findings.length === 0) {
     const ranks = ranksOf(empty.map(({ rank }) => rank));

@@ -1,11 +1,11 @@
-import { printableProse } from "../../errors/index.ts";
 import { needsAllRanks } from "../op-kind.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
-import { durationText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
+import { durationText, errorText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
+import { type Culprits, culpritsText } from "./culprits.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces, MemberTrace } from "./group-traces.ts";
 import type { Job } from "./job.ts";
-import { lastOpText } from "./last-op-text.ts";
+import { lastCallText } from "./last-op-text.ts";
 import { mismatch } from "./mismatches.ts";
 import { namedCalls } from "./named-calls.ts";
 
@@ -31,8 +31,10 @@ class CollectiveCheck {
   /** Of ranks without a dump. */
   readonly #named: ReturnType<typeof namedCalls>;
   readonly #findings: Finding[] = [];
-  readonly #inFlight: string[] = [];
   #mismatches = 0;
+  /** Collectives in flight, of which the first one is told. */
+  #pending = 0;
+  #firstPending = "";
 
   constructor(traces: GroupTraces, job: Job) {
     this.#traces = traces;
@@ -51,7 +53,9 @@ class CollectiveCheck {
       const text = `${first?.text ?? ""} ${rest} later ${rest === 1 ? "collective differs" : "collectives differ"} too.`;
       if (first !== undefined) this.#findings[place] = { ...first, text };
     }
-    return { findings: this.#findings, inFlight: this.#inFlight };
+    const later = this.#pending - 1;
+    const more = later < 1 ? "" : `; ${later} later ${later === 1 ? "collective is" : "collectives are"}, too`;
+    return { findings: this.#findings, inFlight: this.#pending === 0 ? [] : [`${this.#firstPending}${more}.`] };
   }
 
   #callsOf(seq: number): ReadonlyMap<number, TraceOp> {
@@ -74,10 +78,7 @@ class CollectiveCheck {
     const waiting = waitingCalls(calls, missing.length > 0);
     if (waiting.size === 0) return;
     if (this.#isExplained(waiting)) return;
-    const found =
-      this.#missingRanks(seq, waiting, missing) ??
-      this.#absentRanks(seq, waiting, missing) ??
-      this.#endless(seq, waiting, missing);
+    const found = this.#missingRanks(seq, waiting, missing) ?? this.#endless(seq, waiting, missing);
     if (found !== undefined) this.#findings.push(found);
     else this.#note(waiting, missing);
   }
@@ -96,36 +97,29 @@ class CollectiveCheck {
     );
   }
 
+  /** Ranks that have not called the collective, and those of which nothing says whether they have. */
   #missingRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
     const overdue = missing.filter((rank) => this.#job.isOverdue(rank, waiting));
+    const { absent, lost } = this.#unknownRanks(seq, waiting);
+    const ranks = [...overdue, ...absent, ...lost].sort((a, b) => a - b);
     const [op] = waiting.values();
-    if (overdue.length === 0 || op === undefined) return undefined;
+    if (ranks.length === 0 || op === undefined) return undefined;
     const { group } = this.#traces;
-    const lastOps = overdue.slice(0, TOLD_RANKS).map((rank) => lastOpText(this.#job, rank, group.uid));
-    const has = overdue.length === 1 ? "has" : "have";
-    const verdict = `${groupText(group)}: ${ranksOf(overdue)} ${has} not called ${opText(op)}; ${this.#waitText(waiting)}.`;
-    return {
-      kind: "missing",
-      group,
-      seq,
-      ranks: overdue,
-      text: `${verdict} ${lastOps.map((text) => `${text}.`).join(" ")}`,
-    };
+    const text = `${groupText(group)}: ${culpritsText({ overdue, absent, lost }, opText(op))}; ${this.#waitText(waiting)}.`;
+    const lastOps = overdue.slice(0, TOLD_RANKS).map((rank) => ` ${lastCallText(this.#job, rank, group.uid)}.`);
+    const kind = overdue.length > 0 ? "missing" : "absent";
+    return { kind, group, seq, ranks, text: `${text}${lastOps.join("")}` };
   }
 
   /** Ranks of which nothing says that they have called the collective, nor that they have not. */
-  #absentRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
+  #unknownRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>): Pick<Culprits, "absent" | "lost"> {
     const { group, members } = this.#traces;
-    const [op] = waiting.values();
-    if (op === undefined || missing.length > 0 || !this.#job.isLate(waiting)) return undefined;
+    if (!this.#job.isLate(waiting)) return { absent: [], lost: [] };
     const absent = group.ranks.filter((rank) => !members.has(rank) && !this.#named.get(seq)?.has(rank));
     const lost = [...members].flatMap(([rank, member]) =>
       hasLostCollectives(member, group.uid) && this.#job.isOverdue(rank, waiting) ? [rank] : [],
     );
-    const ranks = [...absent, ...lost].sort((a, b) => a - b);
-    if (ranks.length === 0) return undefined;
-    const text = `${groupText(group)}: ${unknownText(absent, lost)} may not have called ${opText(op)}; ${this.#waitText(waiting)}.`;
-    return { kind: "absent", group, seq, ranks, text };
+    return { absent, lost };
   }
 
   /** A collective that failed, or does not end, though no rank is known to be missing. */
@@ -138,23 +132,29 @@ class CollectiveCheck {
       const text = `${groupText(group)}: ${this.#failureText(failed)}.`;
       return { kind: "failed", group, seq, ranks: failed.map(([rank]) => rank), text };
     }
-    const isStuck = [...waiting].some(
-      ([rank, each]) => this.#job.waited(rank, each) >= Math.min(STUCK_MS, each.timeoutMs),
-    );
-    if (!isStuck || missing.length > 0) return undefined;
+    if (missing.length > 0 || !this.#isStuck(waiting)) return undefined;
     const text = `${groupText(group)}: all ranks have called ${opText(op)}, and it does not end; ${this.#waitText(waiting)}.`;
     return { kind: "stuck", group, seq, ranks: [...waiting.keys()], text };
+  }
+
+  #isStuck(waiting: ReadonlyMap<number, TraceOp>): boolean {
+    // Dumps are made one after the other: a rank that has completed it shows that it was going on.
+    const isEnding = waiting.size < this.#traces.members.size;
+    return [...waiting].some(([rank, op]) => {
+      if (this.#job.trace(rank)?.isFailure === true && !isEnding) return true;
+      return this.#job.waited(rank, op) >= Math.min(STUCK_MS, op.timeoutMs);
+    });
   }
 
   #note(waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): void {
     const pending = new Map([...waiting].filter(([, op]) => !hasEnded(op)));
     const [op] = pending.values();
     if (op === undefined) return;
+    this.#pending++;
+    if (this.#pending > 1) return;
     const yet =
       missing.length === 0 ? "" : `; ${ranksOf(missing)} ${missing.length === 1 ? "has" : "have"} not called it yet`;
-    this.#inFlight.push(
-      `${groupText(this.#traces.group)}: ${opText(op)} is in flight; ${this.#waitText(pending)}${yet}.`,
-    );
+    this.#firstPending = `${groupText(this.#traces.group)}: ${opText(op)} is in flight; ${this.#waitText(pending)}${yet}`;
   }
 
   /** `ranks 0, 1, 3 have waited in it for 12.3 s (train.ts:41)`, and on which ranks it failed. */
@@ -179,16 +179,9 @@ class CollectiveCheck {
     if (first === undefined) return "";
     const after = durationText(Math.max(...failed.map(([rank, op]) => this.#job.waited(rank, op))));
     const reason = ops.find(({ error }) => error !== undefined)?.error;
-    const why = reason === undefined ? "" : `: ${printableProse(reason).replace(/\.$/, "")}`;
+    const why = reason === undefined ? "" : `: ${errorText(reason)}`;
     return `${opText(first)} failed after ${after} on ${ranksOf(failed.map(([rank]) => rank))}${sitesText(ops)}${why}`;
   }
-}
-
-function unknownText(absent: readonly number[], lost: readonly number[]): string {
-  const none = `${lost.length === 1 ? "dump has" : "dumps have"} none of the collectives of the group left`;
-  if (lost.length === 0) return `${ranksOf(absent)} left no dump and`;
-  if (absent.length === 0) return `${ranksOf(lost)}, whose ${none},`;
-  return `${ranksOf(absent)}, which left no dump, and ${ranksOf(lost)}, whose ${none},`;
 }
 
 /** Whether a rank's ring has no collective of a group left, though it may have called some. */

@@ -1,11 +1,11 @@
-import { printable, printableProse } from "../../errors/index.ts";
+import { printable } from "../../errors/index.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
-import { durationText, groupText, opText, sitesText, sizesText } from "../text/op-text.ts";
+import { durationText, errorText, groupText, opText, sitesText, sizesText } from "../text/op-text.ts";
 import { type Channel, channelsOf } from "./channels.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import type { Job } from "./job.ts";
-import { lastOpText } from "./last-op-text.ts";
+import { lastCallText } from "./last-op-text.ts";
 import { dtypesOf, numel } from "./signature.ts";
 
 /** What is wrong with the messages of a group, what is in flight, and what has been sent and not received. */
@@ -32,6 +32,8 @@ class MessageCheck implements MessageFindings {
   /** Pending recvs from any rank, by the rank that called them. */
   readonly #open: ReadonlyMap<number, readonly TraceOp[]>;
 
+  readonly #isPending = new Set<number>();
+
   constructor(traces: GroupTraces, job: Job) {
     this.#traces = traces;
     this.#job = job;
@@ -46,12 +48,17 @@ class MessageCheck implements MessageFindings {
   channel(channel: Channel): void {
     const { source, destination, tag, messages } = channel;
     let unreceived = 0;
+    const alone: { readonly rank: number; readonly op: TraceOp; readonly peer: number }[] = [];
     for (const { send, recv } of messages) {
       if (send !== undefined && recv !== undefined) this.#compare(channel, send, recv);
       else if (send !== undefined && send.state === "completed") unreceived++;
-      else if (send !== undefined) this.#alone(source, send, destination, tag);
-      else if (recv !== undefined) this.#alone(destination, recv, source, tag);
+      else if (send !== undefined) alone.push({ rank: source, op: send, peer: destination });
+      else if (recv !== undefined) alone.push({ rank: destination, op: recv, peer: source });
     }
+    // Those that come later wait for the same.
+    const waiting = alone.filter(({ op }) => op.state !== "ended" && op.state !== "completed");
+    const first = waiting.find(({ op }) => op.state === "failed") ?? waiting[0];
+    if (first !== undefined) this.#alone(first.rank, first.op, first.peer, tag, waiting.length - 1);
     const lost = (this.#job.trace(destination)?.dropped ?? 0) > 0 && messages.every(({ recv }) => recv === undefined);
     if (unreceived === 0 || lost || !this.#recordsMessages(destination)) return;
     const what = unreceived === 1 ? "a message" : `${unreceived} messages`;
@@ -81,26 +88,31 @@ class MessageCheck implements MessageFindings {
       [destination, recv],
     ] as const) {
       if (op.state === "failed") this.#add([rank], `${groupText(group)}: on rank ${rank} ${this.#failure(rank, op)}.`);
+      else if (!hasEnded(op) && !this.#isPending.has(rank)) {
+        // Of those in flight, the first one is told.
+        this.#isPending.add(rank);
+        this.#pending(rank, op, "");
+      }
     }
   }
 
   /** A send or recv whose peer has not called the other half. */
-  #alone(rank: number, op: TraceOp, peer: number, tag: number): void {
+  #alone(rank: number, op: TraceOp, peer: number, tag: number, more: number): void {
     const { group } = this.#traces;
     const waiting = new Map([[rank, op]]);
     const mayBeAny = op.kind === "send" && (this.#open.get(peer) ?? []).some(({ message }) => message?.tag === tag);
-    if (op.state === "ended" || op.state === "completed" || mayBeAny) return;
+    if (mayBeAny) return;
     const waits =
       op.state === "failed" ? this.#failure(rank, op) : `${opText(op)} has waited for ${this.#waited(rank, op)}`;
-    const verdict = `${groupText(group)}: on rank ${rank} ${waits}`;
+    const verdict = `${groupText(group)}: on rank ${rank} ${waits}${moreText(more)}`;
     const knows = this.#recordsMessages(peer);
     if (knows && this.#job.isOverdue(peer, waiting)) {
       const half = op.kind === "send" ? "received" : "sent";
-      this.#add([peer], `${verdict}; rank ${peer} has not ${half} it. ${lastOpText(this.#job, peer, group.uid)}.`);
-    } else if (op.state === "failed") this.#add([rank], `${verdict}.`);
-    else if (this.#job.trace(peer) === undefined && this.#job.isLate(waiting)) {
+      this.#add([peer], `${verdict}; rank ${peer} has not ${half} it. ${lastCallText(this.#job, peer, group.uid)}.`);
+    } else if (this.#job.trace(peer) === undefined && this.#job.isLate(waiting)) {
       this.#add([peer], `${verdict}; rank ${peer} left no dump.`);
-    } else this.inFlight.push(`${verdict}.`);
+    } else if (op.state === "failed") this.#add([rank], `${verdict}.`);
+    else this.inFlight.push(`${verdict}.`);
   }
 
   fromAnyRank(): void {
@@ -109,17 +121,23 @@ class MessageCheck implements MessageFindings {
       for (const op of ops) {
         if (op.state === "failed")
           this.#add([rank], `${groupText(group)}: on rank ${rank} ${this.#failure(rank, op)}.`);
-        else if (!hasEnded(op)) {
-          this.inFlight.push(
-            `${groupText(group)}: on rank ${rank} ${opText(op)} has waited for ${this.#waited(rank, op)}.`,
-          );
-        }
       }
+      const pending = ops.filter((op) => !hasEnded(op));
+      const [op] = pending;
+      if (op !== undefined) this.#pending(rank, op, moreText(pending.length - 1));
     }
   }
 
+  /** A message that has not ended though nothing says that its peer is late. */
+  #pending(rank: number, op: TraceOp, more: string): void {
+    const { group } = this.#traces;
+    const text = `${groupText(group)}: on rank ${rank} ${opText(op)} has waited for ${this.#waited(rank, op)}${more}.`;
+    if (this.#job.trace(rank)?.isFailure !== true) this.inFlight.push(text);
+    else this.findings.push({ kind: "stuck", group, seq: undefined, ranks: [rank], text });
+  }
+
   #failure(rank: number, op: TraceOp): string {
-    const reason = op.error === undefined ? "" : `: ${printableProse(op.error).replace(/\.$/, "")}`;
+    const reason = op.error === undefined ? "" : `: ${errorText(op.error)}`;
     return `${opText(op)} failed after ${durationText(this.#job.waited(rank, op))}${sitesText([op])}${reason}`;
   }
 
@@ -140,4 +158,9 @@ class MessageCheck implements MessageFindings {
   #add(ranks: readonly number[], text: string): void {
     this.findings.push({ kind: "message", group: this.#traces.group, seq: undefined, ranks, text });
   }
+}
+
+function moreText(more: number): string {
+  if (more < 1) return "";
+  return `, and ${more} more ${more === 1 ? "message" : "messages"} after it`;
 }

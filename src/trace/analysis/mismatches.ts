@@ -1,6 +1,6 @@
-import { printable, printableProse } from "../../errors/index.ts";
+import { printable } from "../../errors/index.ts";
 import { isRecorded, type TraceCall } from "../rank-trace.ts";
-import { groupText, opText, ranksOf, sitesText, sizesText } from "../text/op-text.ts";
+import { errorText, groupText, opText, ranksOf, sitesText, sizesText } from "../text/op-text.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";
 import { type Difference, differences, dtypesOf, numel, type Side, sidesOf } from "./signature.ts";
@@ -35,7 +35,7 @@ export function mismatch(
     group,
     seq,
     ranks: (isTie ? sides : sides.slice(1)).flatMap(({ ranks }) => ranks),
-    text: `${groupText(group)}: ${what}: ${shown.join(", ")}${more}.${skipped}${source}${errorText(calls)}`,
+    text: `${groupText(group)}: ${what}: ${shown.join(", ")}${more}.${skipped}${source}${firstError(calls)}`,
     sides,
     differences: found,
   };
@@ -51,9 +51,9 @@ function valueText({ op }: Side, found: readonly Difference[]): string {
   return printable(op.name);
 }
 
-function errorText(calls: ReadonlyMap<number, TraceCall>): string {
+function firstError(calls: ReadonlyMap<number, TraceCall>): string {
   for (const [rank, op] of calls) {
-    if (isRecorded(op) && op.error !== undefined) return ` Rank ${rank}: ${printableProse(op.error)}`;
+    if (isRecorded(op) && op.error !== undefined) return ` Rank ${rank}: ${errorText(op.error)}`;
   }
   return "";
 }

@@ -79,11 +79,7 @@ export class EntryReader {
     if (value === undefined || value === null) return [];
     const known = this.#frames.get(value);
     if (known !== undefined) return known;
-    const path = fields.pathOf("frames");
-    const frames = listOf(value, path, MAX_FRAMES).map((each, i) => {
-      const frame = new Fields(each, `${path}[${i}]`);
-      return { name: frame.text("name", ""), file: frame.text("filename"), line: frame.integer("line", 0) };
-    });
+    const frames = framesOf(fields);
     this.#frames.set(value, frames);
     return frames;
   }
@@ -119,7 +115,17 @@ function finishedMs(fields: Fields): number | undefined {
   return duration >= 0 ? started + duration : undefined;
 }
 
-function timeoutMs(fields: Fields): number {
+/** The stack of a call. */
+export function framesOf(fields: Fields): readonly TraceFrame[] {
+  const path = fields.pathOf("frames");
+  return fields.list("frames", MAX_FRAMES).map((each, i) => {
+    const frame = new Fields(each, `${path}[${i}]`);
+    return { name: frame.text("name", ""), file: frame.text("filename"), line: frame.integer("line", 0) };
+  });
+}
+
+/** Infinity for none. */
+export function timeoutMs(fields: Fields): number {
   const value = fields.optionalNumber("timeout_ms") ?? 0;
   return value > 0 ? value : Number.POSITIVE_INFINITY;
 }

@@ -2,6 +2,7 @@ import { messageOf } from "../../errors/index.ts";
 import { unpickle } from "../../pickle/index.ts";
 import type { DumpedGroup, RankTrace } from "../rank-trace.ts";
 import { EntryReader } from "./dump-entry.ts";
+import { MAX_GROUP_CALLS, readGroupCall } from "./dump-group-call.ts";
 import { countOf, dumpError, Fields, integerOf, wrongValue } from "./fields.ts";
 import { requireJsonWithin } from "./json-limits.ts";
 
@@ -55,10 +56,18 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     groups,
     descriptions: reader.descriptions,
     ops,
+    groupCalls: own?.has("group_calls") === true ? groupCallsOf(own) : undefined,
+    isFailure: own?.flag("on_failure") ?? false,
     dropped: own?.count("dropped", 0) ?? first,
     isPartial: own === undefined ? ops.length + first < recorded : own.flag("only_active") || !top.has("entries"),
     dumpedMs: own?.time("time_dumped_ns") ?? guessedTime(ops, source.writtenMs),
   };
+}
+
+function groupCallsOf(own: Fields): RankTrace["groupCalls"] {
+  return own
+    .list("group_calls", MAX_GROUP_CALLS)
+    .map((each, i) => readGroupCall(new Fields(each, own.pathOf(`group_calls[${i}]`)), ranksOf));
 }
 
 /** JSON or a pickle, by its first byte; where that does not tell, by the name of the file. */

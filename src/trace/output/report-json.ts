@@ -1,5 +1,5 @@
 import type { Analysis } from "../analysis/analysis.ts";
-import { callSiteOf, isRecorded, type RankTrace, type TraceCall, type TraceOp } from "../rank-trace.ts";
+import { callSiteOf, type GroupCall, isRecorded, type RankTrace, type TraceCall, type TraceOp } from "../rank-trace.ts";
 
 /** The analysis as plain data. docs/trace.md lists the fields. */
 export function reportJson({ job, findings, inFlight, notes, absent }: Analysis): object {
@@ -22,7 +22,7 @@ export function reportJson({ job, findings, inFlight, notes, absent }: Analysis)
 }
 
 function rankJson(trace: RankTrace, lastOp: TraceOp | undefined): object {
-  const { rank, file, version, writer, host, dropped, dumpedMs, ops } = trace;
+  const { rank, file, version, writer, host, dropped, dumpedMs, ops, isFailure, groupCalls } = trace;
   return {
     rank,
     file,
@@ -33,7 +33,14 @@ function rankJson(trace: RankTrace, lastOp: TraceOp | undefined): object {
     dropped,
     dumpedMs,
     lastOp: lastOp === undefined ? null : opJson(lastOp),
+    isFailure,
+    groupCalls: groupCalls?.map(groupCallJson) ?? null,
   };
+}
+
+function groupCallJson(call: GroupCall): object {
+  const { frames, timeoutMs, ...rest } = call;
+  return { ...rest, timeoutMs: Number.isFinite(timeoutMs) ? timeoutMs : null, callSite: callSiteOf(call) ?? null };
 }
 
 function opJson(op: TraceCall): object {

@@ -2,7 +2,7 @@ import { printable } from "../../errors/index.ts";
 import type { Analysis } from "../analysis/analysis.ts";
 import type { Job } from "../analysis/job.ts";
 import { callSiteOf, type RankTrace, type TraceOp } from "../rank-trace.ts";
-import { groupText, opText, ranksOf, siteText, stateText } from "../text/op-text.ts";
+import { groupCallText, groupText, opText, ranksOf, siteText, stateText } from "../text/op-text.ts";
 import { paragraph } from "../text/paragraph.ts";
 import { twoColumns } from "./two-columns.ts";
 
@@ -50,6 +50,10 @@ function lastOps({ job, findings }: Analysis): string {
   const listed = all.slice(0, MAX_LISTED);
   if (listed.length === 0) return "";
   const rows = listed.map((trace) => {
+    const call = job.lastGroupCall(trace.rank);
+    if (call !== undefined) {
+      return [`rank ${trace.rank}`, groupCallText(call), stateText(call, trace), callSite(call)] as const;
+    }
     const op = job.lastOp(trace.rank);
     if (op === undefined) return [`rank ${trace.rank}`, "no op", "", ""] as const;
     return [`rank ${trace.rank}`, ofGroup(op, job), stateText(op, trace), callSite(op)] as const;
@@ -69,7 +73,7 @@ function ofGroup(op: TraceOp, { groups }: Job): string {
   return op.group === groups[0]?.group.uid ? opText(op) : `${opText(op)} of group ${printable(op.group)}`;
 }
 
-function callSite(op: TraceOp): string {
+function callSite(op: Pick<TraceOp, "frames">): string {
   const site = callSiteOf(op);
   return site === undefined ? "" : siteText(site);
 }

@@ -1,5 +1,13 @@
 import { printable } from "../../errors/index.ts";
-import { callSiteOf, hasEnded, type RankTrace, type TraceCall, type TraceFrame, type TraceOp } from "../rank-trace.ts";
+import {
+  callSiteOf,
+  type GroupCall,
+  hasEnded,
+  type RankTrace,
+  type TraceCall,
+  type TraceFrame,
+  type WaitingCall,
+} from "../rank-trace.ts";
 
 const MINUTE_MS = 60_000;
 const HOUR_MS = 60 * MINUTE_MS;
@@ -49,13 +57,33 @@ export function opText({ name, seq, message }: TraceCall): string {
   return `${name} ${isSend ? "to" : "from"} ${from}${tag === 0 ? "" : ` (tag ${tag})`}`;
 }
 
+/** `newGroup of group 1`. */
+export function groupCallText({ name, group }: GroupCall): string {
+  return `${printable(name)} of group ${printable(group)}`;
+}
+
+/** An error in one line. Its lines are separate statements, unless the indented ones of a list follow their head. */
+export function errorText(error: string): string {
+  const lines = error
+    .trim()
+    .split(/[\r\n]+/)
+    .filter((line) => line.trim() !== "");
+  let text = "";
+  for (const [i, line] of lines.entries()) {
+    const isHeaded = /^\s/.test(line) && !/^\s/.test(lines[i - 1] ?? " ");
+    const separator = i === 0 ? "" : isHeaded || /[:,;]\s*$/.test(lines[i - 1] ?? "") ? " " : "; ";
+    text += `${separator}${line.trim().replace(/[.;]$/, "")}`;
+  }
+  return printable(text);
+}
+
 /** File name and line, such as `train.ts:41`. */
 export function siteText(site: TraceFrame): string {
   return printable(`${site.file.replace(/^.*[/\\]/, "")}:${site.line}`);
 }
 
 /** The call sites of some ops as ` (train.ts:41)`, at most two; nothing if none is known. */
-export function sitesText(ops: readonly TraceCall[]): string {
+export function sitesText(ops: readonly Pick<TraceCall, "frames">[]): string {
   const sites = new Set(ops.flatMap((op) => callSiteOf(op) ?? []).map(siteText));
   if (sites.size === 0) return "";
   const shown = [...sites].slice(0, 2).join(", ");
@@ -63,7 +91,7 @@ export function sitesText(ops: readonly TraceCall[]): string {
 }
 
 /** How far an op is, by its rank's dump: `completed 12.4 s ago`. */
-export function stateText(op: TraceOp, trace: RankTrace): string {
+export function stateText(op: WaitingCall, trace: RankTrace): string {
   const age = durationText(trace.dumpedMs - op.createdMs);
   if (!hasEnded(op)) return `in flight for ${age}`;
   if (op.finishedMs === undefined)

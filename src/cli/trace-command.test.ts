@@ -122,7 +122,7 @@ describe("c10d trace", () => {
     expect(one.stdout).toContain("Rank 2, newest last (rank_2):\n  all_reduce #1");
     const other = await runCli(["trace", at("hang"), "--group", "odds"]);
     expect([other.exitCode, other.stdout]).toEqual([2, ""]);
-    expect(other.stderr).toContain('no group has the name "odds"; there are 0, 1');
+    expect(other.stderr).toContain('no group has the name "odds"; there are "0", "1"');
   });
 
   test("--chrome writes one timeline, or one of each rank to a folder", async () => {
@@ -145,6 +145,31 @@ describe("c10d trace", () => {
     const dump = unpickle(readFileSync(join(at("pickles"), "rank_1"))) as Map<string, unknown>;
     expect(dump.get("version")).toBe("2.10");
     expect(dump.get("entries")).toHaveLength(1);
+  });
+
+  test("does not write over the dumps that it reads, by whatever name", async () => {
+    write("kept", new MadeJob(2));
+    writeFileSync(at("kept/notes"), "");
+    symlinkSync(at("kept/rank_0"), at("kept-link.json"));
+    const before = [0, 1].map((rank) => readFileSync(at(`kept/rank_${rank}`)));
+    for (const [flag, out, named] of [
+      ["--chrome", at("kept/rank_0"), at("kept/rank_0")],
+      ["--chrome", at("kept-link.json"), at("kept-link.json")],
+      ["--pickle", at("kept"), at("kept/rank_0")],
+    ] as const) {
+      const { exitCode, stderr } = await runCli(["trace", at("kept"), flag, out]);
+      expect(stderr).toContain(`${flag} would overwrite ${named}, which is one of the dumps; name another place`);
+      expect(exitCode).toBe(2);
+    }
+    expect([0, 1].map((rank) => readFileSync(at(`kept/rank_${rank}`)))).toEqual(before);
+    expect((await runCli(["trace", at("kept"), "--chrome", at("kept/notes")])).stderr).toBe("");
+  });
+
+  test("a place that cannot be written to is named", async () => {
+    const out = at("no-such-folder/out.json");
+    const { exitCode, stdout, stderr } = await runCli(["trace", at("healthy"), "--chrome", out]);
+    expect(stderr).toStartWith(`c10d trace: --chrome: ${out} cannot be written: ENOENT`);
+    expect([exitCode, stdout]).toEqual([2, ""]);
   });
 
   test.each([

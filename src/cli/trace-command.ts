@@ -1,6 +1,6 @@
 import { statSync } from "node:fs";
 import { join } from "node:path";
-import { InvalidArgumentError, printable } from "../errors/index.ts";
+import { InvalidArgumentError, messageOf, printable } from "../errors/index.ts";
 import { createOwnFile } from "../files/index.ts";
 import { pickle } from "../pickle/index.ts";
 import {
@@ -18,6 +18,8 @@ import { defineCommand } from "./command.ts";
 
 const WIDTH = 80;
 const MAX_LAST = 1_000_000;
+/** Groups that the error of an unknown one names. */
+const MAX_NAMES = 20;
 
 /** `c10d trace`: compares the dumps of the ranks' flight recorders. */
 export const traceCommand = defineCommand({
@@ -50,8 +52,9 @@ export const traceCommand = defineCommand({
     const dumps = await readDumps(paths);
     const analysis = analyse(dumps.traces, values.group === undefined ? {} : { group: values.group });
     requireGroup(analysis, dumps, values.group);
-    if (values.chrome !== undefined) await writeTimeline(analysis, values.chrome);
-    if (values.pickle !== undefined) await writePickles(analysis, values.pickle);
+    const outputs = [...filesOf(analysis, values.chrome, values.pickle)];
+    requireOtherFiles(outputs, dumps);
+    for (const { path, flag, content } of outputs) await write(path, flag, content());
     console.log(
       values.json ? JSON.stringify({ ...reportJson(analysis), ...files(dumps) }, null, 2) : text(analysis, dumps, last),
     );
@@ -69,11 +72,15 @@ function lastOf(value: string | undefined): number {
 
 function requireGroup({ job }: Analysis, { traces }: Dumps, name: string | undefined): void {
   if (name === undefined || traces.length === 0) return;
-  if (job.groups.some(({ group }) => group.uid === name || group.description === name)) return;
-  const names = job.groups.map(({ group }) => group.uid).slice(0, 20);
-  throw new InvalidArgumentError(`no group has the name "${name}"; there are ${printable(names.join(", "))}`, {
-    argument: "--group",
-  });
+  const names = new Set(job.groups.flatMap(({ group }) => [group.uid, group.description]));
+  for (const { group } of job.traces.flatMap(({ groupCalls = [] }) => groupCalls)) names.add(group);
+  if (names.has(name)) return;
+  const uids = [...new Set(job.groups.map(({ group }) => group.uid))];
+  const quoted = uids.slice(0, MAX_NAMES).map((uid) => `"${printable(uid)}"`);
+  const more = uids.length > MAX_NAMES ? `, and ${uids.length - MAX_NAMES} more` : "";
+  const known =
+    uids.length === 0 ? "there is none" : `there ${uids.length === 1 ? "is" : "are"} ${quoted.join(", ")}${more}`;
+  throw new InvalidArgumentError(`no group has the name "${printable(name)}"; ${known}`, { argument: "--group" });
 }
 
 function text(analysis: Analysis, { traces, unreadable, superseded, ofOtherJobs }: Dumps, last: number): string {
@@ -96,26 +103,64 @@ function files({ unreadable, superseded, ofOtherJobs }: Dumps): object {
   return { unreadable, superseded, ofOtherJobs };
 }
 
-async function writeTimeline({ job }: Analysis, out: string): Promise<void> {
-  const ranks = job.traces.map(({ rank }) => rank);
-  if (!isFolder(out)) {
-    await write(out, JSON.stringify(kinetoTrace(job, ranks)));
-    return;
-  }
-  for (const rank of ranks) await write(join(out, `rank_${rank}.json`), JSON.stringify(kinetoTrace(job, [rank])));
+/** A file to be written. */
+interface OutputFile {
+  readonly path: string;
+  readonly flag: string;
+  readonly content: () => string | Uint8Array;
 }
 
-async function writePickles({ job }: Analysis, folder: string): Promise<void> {
+function* filesOf({ job }: Analysis, chrome: string | undefined, folder: string | undefined): Iterable<OutputFile> {
+  const ranks = job.traces.map(({ rank }) => rank);
+  const timeline = (of: readonly number[]) => () => JSON.stringify(kinetoTrace(job, of));
+  if (chrome !== undefined && isFolder(chrome)) {
+    for (const rank of ranks) {
+      yield { path: join(chrome, `rank_${rank}.json`), flag: "--chrome", content: timeline([rank]) };
+    }
+  } else if (chrome !== undefined) yield { path: chrome, flag: "--chrome", content: timeline(ranks) };
+  if (folder === undefined) return;
   if (!isFolder(folder))
     throw new InvalidArgumentError(`--pickle needs a folder, and ${folder} is none`, { argument: "--pickle" });
-  for (const trace of job.traces) await write(join(folder, `rank_${trace.rank}`), pickle(portableDump(job, trace)));
+  for (const trace of job.traces) {
+    const content = () => pickle(portableDump(job, trace));
+    yield { path: join(folder, `rank_${trace.rank}`), flag: "--pickle", content };
+  }
+}
+
+/** Throws if a file to be written is one of the dumps, also by another name. */
+function requireOtherFiles(files: readonly OutputFile[], dumps: Dumps): void {
+  const idOf = (path: string): string | undefined => {
+    const stats = statSync(path, { bigint: true, throwIfNoEntry: false });
+    return stats && `${stats.dev} ${stats.ino}`;
+  };
+  const read = [
+    ...dumps.traces.map(({ file }) => file),
+    ...dumps.unreadable.map(({ file }) => file),
+    ...dumps.superseded,
+    ...dumps.ofOtherJobs,
+  ];
+  const ids = new Set(read.map(idOf));
+  for (const { path, flag } of files) {
+    const id = idOf(path);
+    if (id === undefined || !ids.has(id)) continue;
+    throw new InvalidArgumentError(`${flag} would overwrite ${path}, which is one of the dumps; name another place`, {
+      argument: flag,
+    });
+  }
 }
 
 function isFolder(path: string): boolean {
   return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
-async function write(path: string, content: string | Uint8Array): Promise<void> {
-  await using file = await createOwnFile(path);
-  await file.writeFile(content);
+async function write(path: string, flag: string, content: string | Uint8Array): Promise<void> {
+  try {
+    await using file = await createOwnFile(path);
+    await file.writeFile(content);
+  } catch (error) {
+    throw new InvalidArgumentError(`${flag}: ${path} cannot be written: ${messageOf(error)}`, {
+      argument: flag,
+      cause: error,
+    });
+  }
 }

@@ -99,7 +99,10 @@ class CollectiveCheck {
 
   /** Ranks that have not called the collective, and those of which nothing says whether they have. */
   #missingRanks(seq: number, waiting: ReadonlyMap<number, TraceOp>, missing: readonly number[]): Finding | undefined {
-    const overdue = missing.filter((rank) => this.#job.isOverdue(rank, waiting));
+    const isYoung = this.#job.isYoung(waiting);
+    const overdue = missing.filter(
+      (rank) => this.#job.isOverdue(rank, waiting) && !(isYoung && this.#isReturning(rank)),
+    );
     const { absent, lost } = this.#unknownRanks(seq, waiting);
     const ranks = [...overdue, ...absent, ...lost].sort((a, b) => a - b);
     const [op] = waiting.values();
@@ -109,6 +112,15 @@ class CollectiveCheck {
     const lastOps = overdue.slice(0, TOLD_RANKS).map((rank) => ` ${lastCallText(this.#job, rank, group.uid)}.`);
     const kind = overdue.length > 0 ? "missing" : "absent";
     return { kind, group, seq, ranks, text: `${text}${lastOps.join("")}` };
+  }
+
+  /** Whether a rank is still in a collective that others have completed. A rank that writes its dump holds them up. */
+  #isReturning(rank: number): boolean {
+    const { members } = this.#traces;
+    const last = members.get(rank)?.last ?? 0;
+    const op = members.get(rank)?.collectives.get(last);
+    if (op === undefined || hasEnded(op)) return false;
+    return [...members.values()].some(({ collectives }) => collectives.get(last)?.state === "completed");
   }
 
   /** Ranks of which nothing says that they have called the collective, nor that they have not. */

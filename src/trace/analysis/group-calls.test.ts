@@ -110,6 +110,19 @@ describe("dumps of a job that has failed or is ended", () => {
     expect(analyse(job.traces()).findings).toEqual([]);
   });
 
+  test("unless the rank that has not called it is about to: others have completed what it is in", () => {
+    const job = failed(new MadeJob(2));
+    job.rank(0).call({ at: 59_000 });
+    job.rank(1).call({ state: "started", at: 59_000 });
+    job.rank(0).call({ state: "started", at: 59_800 });
+    expect(analyse(job.traces()).findings).toEqual([]);
+    const hung = failed(new MadeJob(2));
+    hung.rank(0).call({ at: 1000 });
+    hung.rank(1).call({ state: "started", at: 1000 });
+    hung.rank(0).call({ state: "started", at: 1100 });
+    expect(analyse(hung.traces()).findings).toMatchObject([{ kind: "missing", ranks: [1] }]);
+  });
+
   test("what hangs elsewhere is listed beside its cause", () => {
     const job = failed(new MadeJob(3));
     job.group("1", "evens", [0, 2]);

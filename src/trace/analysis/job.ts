@@ -73,6 +73,13 @@ export class Job {
     });
   }
 
+  /** Whether none of these calls has failed, or has waited for long. */
+  isYoung(waiting: ReadonlyMap<number, WaitingCall>): boolean {
+    return [...waiting].every(
+      ([rank, op]) => op.state !== "failed" && this.waited(rank, op) < Math.min(PATIENCE_MS, op.timeoutMs),
+    );
+  }
+
   /** Whether one of these calls has failed or waited for so long that it is no longer only late. */
   isLate(waiting: ReadonlyMap<number, WaitingCall>): boolean {
     return [...waiting].some(

@@ -83,6 +83,8 @@ export function traceDump(
       backends: Object.fromEntries(known.map((group) => [group.name, Object.values(group.backends).join(",")])),
       time_dumped_ns: Math.round((performance.timeOrigin + performance.now()) * 1e6),
       on_failure: isFailure,
+      // Of these, errors have other numbers than the dump.
+      counted_groups: known.filter(({ isCombined }) => isCombined).map(({ name }) => name),
       group_calls: groupCalls.map((call) => dumpedGroupCall(call, form, options.includeStackTraces ?? true)),
       only_active: options.onlyActive === true,
       recorded,

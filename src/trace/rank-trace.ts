@@ -102,6 +102,8 @@ export interface RankTrace {
   readonly groupCalls: readonly GroupCall[] | undefined;
   /** Whether it was dumped because a group failed, or the rank was going to be ended: what is in flight hangs. */
   readonly isFailure: boolean;
+  /** Uids of groups whose ops have numbers of the dump's own: errors name those of the groups that they use in turn. */
+  readonly countedGroups: readonly string[];
   /** Number of older ops that were overwritten. */
   readonly dropped: number;
   /** Whether ops between those in the dump are left out of it, as in a dump of active ops only. */

@@ -164,6 +164,18 @@ describe("many ops in flight are one sentence", () => {
   });
 });
 
+test("the numbers in the errors of a group that uses others in turn are not those of its ops", () => {
+  const job = new MadeJob(2);
+  job.all();
+  const error =
+    "rank 0 called allReduce(float32[4], SUM) as collective #1, rank 1 called broadcast(float32[4], root 0)";
+  job.rank(0).call({ state: "failed", error });
+  const seqs = () => analyse([job.rank(0).trace()]).findings.map(({ kind, seq }) => [kind, seq]);
+  expect(seqs()).toEqual([["mismatch", 1]]);
+  job.rank(0).countedGroups = ["0"];
+  expect(seqs()).toEqual([["mismatch", 2]]);
+});
+
 describe("a rank without a dump for which others wait", () => {
   test("is named beside one that is late", () => {
     const job = new MadeJob(4);

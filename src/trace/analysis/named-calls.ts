@@ -23,7 +23,8 @@ export function namedCalls({ group, members }: GroupTraces): NamedCalls {
     const globalRank = ({ rank }: Mention): number => ranks[rank] ?? -1;
     for (const [at, { error }] of collectives) {
       if (error === undefined) continue;
-      const mentions = mentionsIn(error);
+      const isCounted = trace.countedGroups.includes(group.uid);
+      const mentions = mentionsIn(error).map((mention) => (isCounted ? { ...mention, number: undefined } : mention));
       const seq = numberOf(mentions, at, (mention) => members.get(globalRank(mention)));
       if (seq === undefined) continue;
       for (const mention of mentions) {

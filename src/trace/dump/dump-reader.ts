@@ -57,6 +57,7 @@ export function readDump(bytes: Uint8Array, source: DumpSource): RankTrace {
     descriptions: reader.descriptions,
     ops,
     groupCalls: own?.has("group_calls") === true ? groupCallsOf(own) : undefined,
+    countedGroups: own?.list("counted_groups", MAX_GROUPS).map(String) ?? [],
     isFailure: own?.flag("on_failure") ?? false,
     dropped: own?.count("dropped", 0) ?? first,
     isPartial: own === undefined ? ops.length + first < recorded : own.flag("only_active") || !top.has("entries"),

@@ -4,7 +4,7 @@ import { CliProcess, fixture, freePort, runCli } from "./fixtures/cli-process.ts
 
 setDefaultTimeout(60_000);
 
-const time = String.raw`[\d.]+ s`;
+const time = String.raw`[\d.]+ m?s`;
 const line = String.raw`\S*stuck\.ts:\d+:\d+`;
 
 function start(id: string, ranks: number, ...args: readonly string[]): CliProcess {

@@ -15,7 +15,8 @@ export const topCommand = defineCommand({
   notes:
     "A job is named by its id or the beginning of it; without one, the newest is shown. Only jobs of this user are seen.\n" +
     "Keys: q quits; the arrow keys, Page Up and Page Down scroll. A rank marked with ! has not called the collective that\n" +
-    "others are waiting in. A call site is known once an op has been pending for 100 ms.",
+    "others are waiting in; the last op of one marked with × has failed. A call site is known once an op has been pending\n" +
+    "for 100 ms.",
   async run(values, [job, more]) {
     if (more !== undefined) {
       throw new InvalidArgumentError(`unexpected argument ${JSON.stringify(more)}: one job is shown`, {

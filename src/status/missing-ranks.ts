@@ -21,6 +21,8 @@ export interface OverdueOp {
   readonly turn: number;
   /** Whether this rank has waited in it for long, rather than called it when others had given up. */
   readonly hasWaited: boolean;
+  /** How the list of ranks begins. Default: `it waits for`. */
+  readonly head?: string;
 }
 
 /** What the status records say of the ranks that an op waits for. */
@@ -68,7 +70,7 @@ export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankSt
   }
   const line = (rank: number) =>
     rankLine(rank, op.globalRanks[rank], statusOf(rank), missing.includes(rank), "its process had none");
-  const list = listText("it waits for", named, line);
+  const list = listText(op.head ?? "it waits for", named, line);
   const [waits, has] = waiting.length === 1 ? ["waits", "has"] : ["wait", "have"];
   const verb = op.haveLeft ? `${has} given up waiting` : `${waits} in it`;
   const among = waiting.length === 0 ? "" : `; ${ranksText(waiting)} ${verb} as well`;

@@ -28,7 +28,7 @@ describe("a rendezvous", () => {
       ...{ id: "make  0", kind: "missing", group: "0", ranks: [1], title: "Rank 1 has not called initProcessGroup" },
       detail:
         "ranks 0, 2: in it for 2.5 s, called at a.ts:3:1\n" +
-        `it waits for rank 1 (pid ${2 ** 30 + 1}): has not called initProcessGroup; its process has ended`,
+        `they wait for rank 1 (pid ${2 ** 30 + 1}): has not called initProcessGroup; its process has ended`,
     });
     const fresh = waits.map((each) => ({ ...each, making: { ...init, began: at - 900 } }));
     expect(titles(fresh, [process(1)])).toEqual([]);
@@ -43,7 +43,7 @@ describe("a rendezvous", () => {
     expect(problem?.detail).toBe(
       "rank 0: in it for 2.5 s, called at a.ts:3:1\n" +
         "rank 1: in it for 1.5 s, called at b.ts:1:1\n" +
-        "it waits for rank 2 (pid 102): its initProcessGroup failed 0.5 s ago",
+        "they wait for rank 2 (pid 102): its initProcessGroup failed 0.5 s ago",
     );
   });
 
@@ -64,7 +64,7 @@ describe("a group that is being made", () => {
     ];
     expect(titles(records)).toEqual(["missing: Rank 1 has not called splitGroup"]);
     expect(problemsOf(records, [])[0]?.detail).toContain(
-      "it waits for rank 1 (pid 101): in no op, and none had started",
+      "rank 0 waits for rank 1 (pid 101): in no op, and none had started",
     );
   });
 

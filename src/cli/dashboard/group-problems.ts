@@ -1,9 +1,10 @@
 import { ranksText } from "../../errors/index.ts";
 import { hasNotMade, mayShareWorld, processState, type RankRecord, stateText } from "../../status/index.ts";
 import { lineOf, type StartedRank } from "../launcher/attempt-status.ts";
-import { DEFAULT_GROUP, hasEnded, LONG_MS } from "../top/rank-rows.ts";
+import { DEFAULT_GROUP } from "../ranks/default-group.ts";
+import { hasEnded, LONG_MS, NOT_CALLED } from "../ranks/rank-row.ts";
 import type { ProblemView } from "./page/snapshot.ts";
-import { capital, SLOW_MS, type Wait, waitingText } from "./waiting-text.ts";
+import { capital, SLOW_MS, type Wait, waitingText, waitsHead } from "./waiting-text.ts";
 
 type Making = NonNullable<RankRecord["making"]>;
 
@@ -73,7 +74,7 @@ function makingProblem(
   return {
     ...{ id, kind: "missing", group, ranks: missing },
     title: `${capital(ranksText(missing))} ${are} ${maker}`,
-    detail: `${waiting}\nit waits for${listText(absent.map(({ text }) => text))}`,
+    detail: `${waiting}\n${waitsHead(ranks)}${listText(absent.map(({ text }) => text))}`,
   };
 }
 
@@ -88,7 +89,7 @@ function absentProcesses(records: readonly RankRecord[], started: readonly Start
     exit === undefined && records.every((record) => record.reportedAt !== undefined || record.pid !== pid);
   return started.filter(isAbsent).map(({ rank, pid }) => {
     const state = stateText(processState(pid), "is");
-    return { rank, hasRecord: false, text: `rank ${rank} (pid ${pid}): has not called initProcessGroup${state}` };
+    return { rank, hasRecord: false, text: `rank ${rank} (pid ${pid}): ${NOT_CALLED}${state}` };
   });
 }
 

@@ -1,7 +1,8 @@
 import { basename } from "node:path";
 import { areAwaited, missingAmong, type RankRecord, type RankStatus } from "../../status/index.ts";
 import type { StartedRank } from "../launcher/attempt-status.ts";
-import { bytesText, countText, LONG_MS, type Rates, ratesOf } from "../top/rank-rows.ts";
+import { LONG_MS } from "../ranks/rank-row.ts";
+import { bytesText, countText, type Rates, ratesOf } from "../ranks/rates.ts";
 import { OpLog, type Reader } from "./op-log.ts";
 import type { EndView, JobView, ProblemView, RankView, Snapshot } from "./page/snapshot.ts";
 import { problemsOf } from "./problems.ts";

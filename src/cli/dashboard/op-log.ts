@@ -1,5 +1,7 @@
 import { opText, type RankRecord, type RecordedOp } from "../../status/index.ts";
-import { DEFAULT_GROUP, hasEnded, phasesOf, phaseText } from "../top/rank-rows.ts";
+import { DEFAULT_GROUP } from "../ranks/default-group.ts";
+import { phasesOf, phaseText } from "../ranks/rank-phases.ts";
+import { hasEnded } from "../ranks/rank-row.ts";
 import type { OpView } from "./page/snapshot.ts";
 
 /** Maximum number of changes that are kept for pages that connect later. */

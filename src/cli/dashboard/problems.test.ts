@@ -46,7 +46,7 @@ test("who is late is named, with what it did last and who waits", () => {
       title: 'Rank 1 has not called allReduce #2 on group "0" (fake)',
       detail:
         "ranks 0, 2: in it for 2.5 s, called at train.ts:8:3\n" +
-        'it waits for rank 1 (pid 101), which has not called it: in no op; the last, broadcast #1 on group "0" (fake),' +
+        'they wait for rank 1 (pid 101), which has not called it: in no op; the last, broadcast #1 on group "0" (fake),' +
         " ended 2.6 s ago; its process is stopped",
     },
   ]);
@@ -59,32 +59,45 @@ test("a message that does not come is slow, and its peer is described", () => {
   expect(problem).toMatchObject({
     kind: "slow",
     title: 'recv #4 from rank 2 on group "0" (fake) does not end',
-    detail: expect.stringContaining("it waits for rank 2 (pid 102): in no op, and none had started"),
+    detail: expect.stringContaining("rank 0 waits for rank 2 (pid 102): in no op, and none had started"),
   });
 });
 
 describe("a desync", () => {
-  test("comes first, before the failures and the waits that follow from it", () => {
-    const fails = { ended: at - 1_000, hasFailed: true, callSite: "train.ts:9:1" };
-    const lastError = "they differ.\nCall the same";
+  const fails = { ended: at - 1_000, hasFailed: true, callSite: "train.ts:9:1" };
+  const error = (rank: number, name: string, sites: string) =>
+    `${name} #3 on group "0" (fake, rank ${rank} of 3): rank 0 called a, rank 1 called b.\nCall the same; called at ${sites}`;
+
+  test("comes first, with the calls and the failures that follow from it, and each error once", () => {
     const records = [
-      record(0, 3, [op("allReduce", 3, fails)], { lastError }),
-      record(1, 3, [op("broadcast", 3, fails)]),
+      record(0, 3, [op("allReduce", 3, fails)], { lastError: error(0, "allReduce", "x on rank 0") }),
+      record(1, 3, [op("broadcast", 3, fails)], { lastError: error(1, "broadcast", "x on rank 0, y on rank 1") }),
       record(2, 3, [op("allReduce", 3)]),
     ];
     expect(titles(records)).toEqual([
       'desync: Ranks call different collectives on group "0": allReduce on ranks 0, 2, broadcast on rank 1',
-      'failed: allReduce #3 on group "0" (fake) failed on rank 0',
-      'failed: broadcast #3 on group "0" (fake) failed on rank 1',
     ]);
-    const [desync, failure] = problemsOf(records, []);
-    expect(desync?.detail).toBe(
+    expect(problemsOf(records, [])[0]?.detail).toBe(
       'rank 0 (pid 100): allReduce #3 on group "0" (fake), failed 1 s ago, called at train.ts:9:1\n' +
         'rank 1 (pid 101): broadcast #3 on group "0" (fake), failed 1 s ago, called at train.ts:9:1\n' +
-        'rank 2 (pid 102): allReduce #3 on group "0" (fake), in it for 3 s',
+        'rank 2 (pid 102): allReduce #3 on group "0" (fake), in it for 3 s\n' +
+        "error on ranks 0, 1:\n  rank 0 called a, rank 1 called b.\n  Call the same",
     );
+  });
+
+  test("does not hide other failures, whose errors are told apart", () => {
+    const lost = { began: at - 2_000, ended: at - 20, hasFailed: true };
+    const records = [
+      record(0, 3, [op("barrier", 2, fails), op("allReduce", 3, lost)], { lastError: "a" }),
+      record(1, 3, [op("broadcast", 3, lost)], { lastError: "a" }),
+      record(2, 2, [op("barrier", 2, lost)], { lastError: "b\nc" }),
+    ];
+    expect(titles(records).slice(1)).toEqual(['failed: barrier #2 on group "0" (fake) failed on ranks 0, 2']);
+    const [desync, failure] = problemsOf(records, []);
+    expect(desync?.detail).toContain("\nerror on ranks 0, 1:\n  a");
     expect(failure?.detail).toBe(
-      "rank 0 (pid 100): failed 1 s ago, called at train.ts:9:1\n  they differ.\n  Call the same",
+      "rank 0 (pid 100): failed 1 s ago, called at train.ts:9:1\n" +
+        "rank 2 (pid 102): failed 20 ms ago\nerror on rank 2:\n  b\n  c",
     );
   });
 

@@ -1,11 +1,12 @@
 import { ranksText } from "../../errors/index.ts";
-import { missingRanks, type OpStatus, opText, type RankRecord, type RecordedOp, seconds } from "../../status/index.ts";
+import { missingRanks, type OpStatus, opText, type RankRecord, type RecordedOp } from "../../status/index.ts";
+import { durationText } from "../../time/index.ts";
 import { endText, lineOf, type StartedRank } from "../launcher/attempt-status.ts";
 import { isFailure } from "../launcher/exit-code.ts";
-import { LONG_MS } from "../top/rank-rows.ts";
+import { LONG_MS } from "../ranks/rank-row.ts";
 import { closingsAmong, makingsAmong } from "./group-problems.ts";
 import type { ProblemView } from "./page/snapshot.ts";
-import { capital, SLOW_MS, type Wait, waitingText } from "./waiting-text.ts";
+import { capital, SLOW_MS, type Wait, waitingText, waitsHead } from "./waiting-text.ts";
 
 /** How many problems are reported; the rest follows from them. */
 const MAX_PROBLEMS = 50;
@@ -19,13 +20,14 @@ interface Call {
 /** What is wrong with a job, the likely cause first. */
 export function problemsOf(records: readonly RankRecord[], started: readonly StartedRank[]): readonly ProblemView[] {
   const calls = records.flatMap((record) => record.ops.map((op) => ({ record, op })));
-  const desyncs = desyncsAmong(calls);
+  const failures = failedAmong(calls, records);
+  const desyncs = desyncsAmong(calls, failures);
   const desynced = new Set(desyncs.map(({ id }) => id));
   const isOther = ({ op }: Call) => !desynced.has(desyncId(op));
   return [
     ...desyncs,
     ...endsOf(started, records),
-    ...failuresAmong(calls, records),
+    ...failureProblems(failures.filter(isOther)),
     ...makingsAmong(records, started),
     ...waitsAmong(calls.filter(isOther), records),
     ...closingsAmong(records),
@@ -35,7 +37,7 @@ export function problemsOf(records: readonly RankRecord[], started: readonly Sta
 const desyncId = ({ group, turn }: OpStatus): string => `desync ${group} ${turn}`;
 
 /** Collectives that are not the same on all ranks, although it is the same turn of their group. */
-function desyncsAmong(calls: readonly Call[]): ProblemView[] {
+function desyncsAmong(calls: readonly Call[], failures: readonly Call[]): ProblemView[] {
   const turns = Map.groupBy(
     calls.filter(({ op }) => op.turn > 0 && op.group !== undefined),
     ({ op }) => desyncId(op),
@@ -54,7 +56,7 @@ function desyncsAmong(calls: readonly Call[]): ProblemView[] {
       {
         ...{ id, kind: "desync", group: first.op.group, ranks: same.map(({ record }) => record.rank) },
         title: `Ranks call different collectives on group "${first.op.group}": ${names.join(", ")}`,
-        detail: same.map(callLine).join("\n"),
+        detail: [...same.map(callLine), ...errorBlocks(failures.filter(({ op }) => desyncId(op) === id))].join("\n"),
       },
     ];
   });
@@ -80,13 +82,16 @@ function endsOf(started: readonly StartedRank[], records: readonly RankRecord[])
   });
 }
 
-function failuresAmong(calls: readonly Call[], records: readonly RankRecord[]): ProblemView[] {
-  // The last failure may be older than the ops that the record still has.
+/** Ops that have failed. The last failure of a rank may be older than the ops that its record still has. */
+function failedAmong(calls: readonly Call[], records: readonly RankRecord[]): Call[] {
   const last = records.flatMap((record) =>
     record.lastFailed === undefined ? [] : [{ record, op: { ...record.lastFailed, number: -1 } }],
   );
-  const failed = [...calls, ...last].filter(({ op }) => op.hasFailed);
-  const ops = Map.groupBy(failed, ({ op }) => `failed ${op.op} ${op.group} ${op.turn || op.seq}`);
+  return [...calls, ...last].filter(({ op }) => op.hasFailed);
+}
+
+function failureProblems(failures: readonly Call[]): ProblemView[] {
+  const ops = Map.groupBy(failures, ({ op }) => `failed ${op.op} ${op.group} ${op.turn || op.seq}`);
   return [...ops].map(([id, all]) => {
     const each = newestOfEach(all);
     const ranks = each.map(({ record }) => record.rank).sort((a, b) => a - b);
@@ -94,16 +99,32 @@ function failuresAmong(calls: readonly Call[], records: readonly RankRecord[]): 
     return {
       ...{ id, kind: "failed", group: all[0]?.op.group, ranks },
       title: `${name} failed on ${ranksText(ranks)}`,
-      detail: each.map(failureLine).join("\n"),
+      detail: [...each.map(failureLine), ...errorBlocks(each)].join("\n"),
     };
   });
 }
 
 function failureLine({ record, op }: Call): string {
-  const isLast = op.began === record.lastFailed?.began;
-  const error = isLast && record.lastError !== undefined ? `\n  ${record.lastError.replaceAll("\n", "\n  ")}` : "";
   const site = op.callSite === undefined ? "" : `, called at ${op.callSite}`;
-  return `rank ${record.rank} (pid ${record.pid}): failed ${seconds(record.at - (op.ended ?? record.at))} ago${site}${error}`;
+  return `rank ${record.rank} (pid ${record.pid}): failed ${durationText(record.at - (op.ended ?? record.at))} ago${site}`;
+}
+
+/** The errors of ops that failed, each once with the ranks that have it. */
+function errorBlocks(failures: readonly Call[]): string[] {
+  const withError = newestOfEach(failures).filter(
+    ({ record, op }) => record.lastError !== undefined && op.began === record.lastFailed?.began,
+  );
+  const byText = Map.groupBy(withError, ({ record: { lastError = "" } }) => sharedText(lastError));
+  return [...byText].map(([shared, some]) => {
+    const ranks = some.map(({ record }) => record.rank).sort((a, b) => a - b);
+    const text = some.length === 1 ? (some[0]?.record.lastError ?? shared) : shared;
+    return `error on ${ranksText(ranks)}:\n${text.replace(/^/gm, "  ")}`;
+  });
+}
+
+/** An error without the op, the rank and the lines of calls that it names, which are listed anyway. */
+function sharedText(error: string): string {
+  return error.replace(/^[^\n]*? \([^()]*, rank \d+ of \d+\): /, "").replace(/; called at [^;\n]*/, "");
 }
 
 function callLine({ record, op }: Call): string {
@@ -111,8 +132,8 @@ function callLine({ record, op }: Call): string {
   const site = op.callSite === undefined ? "" : `, called at ${op.callSite}`;
   const how =
     op.ended === undefined
-      ? `in it for ${seconds(at - op.began)}`
-      : `${op.hasFailed ? "failed" : "ended"} ${seconds(at - op.ended)} ago`;
+      ? `in it for ${durationText(at - op.began)}`
+      : `${op.hasFailed ? "failed" : "ended"} ${durationText(at - op.ended)} ago`;
   return `rank ${rank} (pid ${pid}): ${opText(op)}, ${how}${site}`;
 }
 
@@ -139,6 +160,7 @@ function waitProblem(id: string, calls: readonly Call[], records: readonly RankR
   const standing = first?.record.groups.find(({ name }) => name === group);
   if (first === undefined || group === undefined || standing === undefined) return undefined;
   const { op } = first;
+  const waiting = calls.map(({ record }) => record.rank).sort((a, b) => a - b);
   const members = new Map<number, RankRecord>();
   for (const record of records) {
     const place = record.groups.find(({ name }) => name === group);
@@ -149,13 +171,12 @@ function waitProblem(id: string, calls: readonly Call[], records: readonly RankR
   const { missing, text } = missingRanks(
     {
       ...{ group, rank: standing.rank, globalRanks, peers: op.peer < 0 ? [] : [op.peer], haveLeft: false },
-      ...{ began: op.began, turn: op.turn, hasWaited: true },
+      ...{ began: op.began, turn: op.turn, hasWaited: true, head: waitsHead(waiting) },
     },
     new Map([...members.values()].map((record) => [record.rank, record])),
   );
   const forMs = first.record.at - op.began;
   if (missing.length === 0 && op.turn > 0 && forMs < SLOW_MS) return undefined;
-  const waiting = calls.map(({ record }) => record.rank).sort((a, b) => a - b);
   const late = missing.map((rank) => globalRanks[rank] ?? -1);
   const what = opText(op);
   const who = waitingText(calls.map(({ record, op: { began, callSite } }): Wait => ({ record, began, callSite })));

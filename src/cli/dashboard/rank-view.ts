@@ -2,7 +2,8 @@ import type { RankRecord } from "../../status/index.ts";
 import { endText, type StartedRank } from "../launcher/attempt-status.ts";
 import { isFailure } from "../launcher/exit-code.ts";
 import type { RankExit } from "../launcher/rank-process.ts";
-import { hasEnded, LONG_MS, type Rates, rankRow, UNKNOWN_OP, UNKNOWN_STATE } from "../top/rank-rows.ts";
+import { hasEnded, LONG_MS, NOT_CALLED, rankRow, UNKNOWN_STATE } from "../ranks/rank-row.ts";
+import type { Rates } from "../ranks/rates.ts";
 import type { RankTone, RankView } from "./page/snapshot.ts";
 
 interface RankFacts {
@@ -18,18 +19,11 @@ interface RankFacts {
 /** A row of the table of ranks, in the words of `c10d top`. */
 export function rankView(key: string, record: RankRecord, { isMissing, isStopped, rates, exit }: RankFacts): RankView {
   const isOver = exit !== undefined || hasEnded(record);
-  const { cells, waitedMs } = rankRow(record, isMissing, isOver ? undefined : rates);
-  const [, , pid = "", state = "", op = "", since = "", opsPerSecond = "", bytesPerSecond = "", callSite = ""] = cells;
+  const { waitedMs, hasFailed, isMissing: _, ...row } = rankRow(record, isMissing, isOver ? undefined : rates);
   return {
-    ...{ key, rank: record.rank, host: record.host, pid, op, since, opsPerSecond, bytesPerSecond, callSite },
-    tone: toneOf(
-      isStopped ? undefined : exit,
-      isMissing,
-      isOver,
-      waitedMs,
-      record.pending === 0 && record.last?.hasFailed,
-    ),
-    state: exit === undefined ? state : endText(exit),
+    ...{ key, host: record.host, ...row },
+    tone: toneOf(isStopped ? undefined : exit, isMissing, isOver, waitedMs, hasFailed),
+    state: exit === undefined ? row.state : endText(exit),
   };
 }
 
@@ -40,7 +34,7 @@ export function unknownRank({ rank, pid, exit }: StartedRank, isAwaited: boolean
     ...{ key: `${rank} ${pid}`, rank, host: "", pid: String(pid) },
     tone: toneOf(isStopped ? undefined : exit, isMissing, exit !== undefined, 0),
     state: exit === undefined ? UNKNOWN_STATE : endText(exit),
-    ...{ op: exit === undefined ? UNKNOWN_OP : "", since: "", opsPerSecond: "", bytesPerSecond: "", callSite: "" },
+    ...{ op: exit === undefined ? NOT_CALLED : "", since: "", opsPerSecond: "", bytesPerSecond: "", callSite: "" },
   };
 }
 

@@ -1,5 +1,9 @@
+import { shortOp } from "../ranks/default-group.ts";
 import { callSiteText, leastSiteWidth } from "./call-site-text.ts";
-import { columnNames, numeric, shortOp } from "./rank-rows.ts";
+
+const columnNames = ["", "RANK", "PID", "STATE", "OP", "FOR", "OPS/S", "BYTES/S", "CALLED AT"] as const;
+/** Columns of numbers, which are aligned on the right. */
+const numeric: ReadonlySet<number> = new Set([1, 2, 5, 6, 7]);
 
 const GAP = "  ";
 const [PID, STATE, OP, OPS, BYTES, SITE] = [2, 3, 4, 6, 7, 8] as const;

@@ -14,6 +14,9 @@ const keys = new Map<string, "quit" | number>([
 const ENTER = "\x1b[?1049h\x1b[?25l";
 const LEAVE = "\x1b[?25h\x1b[?1049l";
 
+/** Lines of the body that there is room for in the smallest terminal: the end of the head is left out there. */
+const LEAST_BODY = 3;
+
 /** What to show in so many columns: the head stays where the body is scrolled. */
 export type TopContent = (columns: number) => { readonly head: readonly string[]; readonly body: readonly string[] };
 
@@ -60,17 +63,17 @@ export class TopScreen implements Disposable {
 
   #render(): void {
     const columns = process.stdout.columns || 80;
-    const { head, body } = this.#content(columns);
-    this.#room = Math.max(0, (process.stdout.rows || 24) - head.length - 1);
+    const rows = process.stdout.rows || 24;
+    const { head: wanted, body } = this.#content(columns);
+    const head = wanted.slice(0, Math.max(1, rows - 1 - Math.min(LEAST_BODY, body.length)));
+    this.#room = Math.max(0, rows - head.length - 1);
     const last = Math.max(0, body.length - this.#room);
     this.#scrolled = Math.max(0, Math.min(last, this.#scrolled));
     const shown = body.slice(this.#scrolled, this.#scrolled + this.#room);
     const hidden = body.length - shown.length;
     const lines = [...head, ...shown, hidden > 0 ? `${hidden} more; q quits` : "q quits"];
     // A line that wraps would push the others down. Lines are erased one by one, which does not flicker.
-    const text = lines
-      .slice(0, process.stdout.rows || 24)
-      .map((line) => `${Bun.sliceAnsi(line, 0, columns)}\x1b[0m\x1b[K`);
+    const text = lines.slice(0, rows).map((line) => `${Bun.sliceAnsi(line, 0, columns)}\x1b[0m\x1b[K`);
     process.stdout.write(`\x1b[H${text.join("\r\n")}\x1b[J`);
   }
 

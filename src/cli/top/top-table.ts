@@ -1,13 +1,15 @@
 import { printable } from "../../errors/index.ts";
 import { areAwaited, missingAmong, type RankStatus } from "../../status/index.ts";
 import { paragraph } from "../../trace/index.ts";
+import { LONG_MS, type RankRow, rankRow, unknownRow } from "../ranks/rank-row.ts";
+import type { Rates } from "../ranks/rates.ts";
 import { fittedTable } from "./fitted-table.ts";
-import { LONG_MS, type RankRow, type Rates, rankRow, unknownRow } from "./rank-rows.ts";
 import { jobLine, type WatchedJob } from "./watched-job.ts";
 
 /** What `c10d top` shows at one moment. */
 export interface TopView {
   readonly job: WatchedJob;
+  /** Other jobs that are running here and that the user may have meant. */
   readonly others: readonly WatchedJob[];
   readonly ratesOf: (status: RankStatus) => Rates | undefined;
 }
@@ -26,6 +28,9 @@ const style = {
   yellow: (text: string) => `\x1b[33m${text}\x1b[39m`,
 } as const;
 
+/** Also where lines may have any length. */
+const MAX_OTHERS_WIDTH = 120;
+
 type Paint = (how: keyof typeof style, text: string) => string;
 
 /** The lines above the ranks, and a line for each rank. */
@@ -35,13 +40,10 @@ export function topTable(
 ): { readonly head: string[]; readonly body: string[] } {
   const { job, others } = view;
   const missing = missingAmong(job.ranks, LONG_MS);
-  const known = job.ranks.map((status) => ({
-    rank: status.rank,
-    row: rankRow(status, missing.has(status), view.ratesOf(status)),
-  }));
+  const known = job.ranks.map((status) => rankRow(status, missing.has(status), view.ratesOf(status)));
   const isAwaited = areAwaited(job.ranks, LONG_MS);
-  const unknown = job.unknown.map((rank) => ({ rank, row: unknownRow(rank, isAwaited) }));
-  const rows = [...known, ...unknown].sort((a, b) => a.rank - b.rank).map(({ row }) => row);
+  const unknown = job.unknown.map((rank) => unknownRow(rank, isAwaited));
+  const rows = [...known, ...unknown].sort((a, b) => a.rank - b.rank);
   const paint: Paint = (how, text) => (colours ? style[how](text) : text);
   const lines = (how: keyof typeof style, text: string) =>
     paragraph(printable(text), width)
@@ -53,20 +55,40 @@ export function topTable(
     const text = `${late} of ${rows.length} ranks here ${late === 1 ? "has" : "have"} not called what others wait in (!)`;
     head.push(...lines("red", text));
   }
-  if (others.length > 0) {
-    const names = others.map(({ id, program }) => `${id} (${program})`).join(", ");
-    head.push(...lines("dim", `also running: ${names}`));
+  const failed = rows.filter(({ hasFailed }) => hasFailed).length;
+  if (failed > 0) {
+    const what = failed === 1 ? "an op has" : "ops have";
+    head.push(...lines("red", `${what} failed on ${failed} of ${rows.length} ranks here (×)`));
   }
+  if (others.length > 0) head.push(paint("dim", othersLine(others, width)));
   if (rows.length === 0) return { head: [...head, "no rank has called initProcessGroup"], body: [] };
   const [names = "", ...body] = fittedTable(
-    rows.map(({ cells }) => cells.map(printable)),
+    rows.map((row) => cellsOf(row).map(printable)),
     width,
   );
   head.push("", paint("bold", names));
   return { head, body: body.map((text, i) => painted(rows[i], text, paint)) };
 }
 
+/** The ids of other jobs, as many as there is room for in one line, and how many more there are. */
+function othersLine(others: readonly WatchedJob[], width: number): string {
+  for (let named = others.length; named > 0; named--) {
+    const names = others.slice(0, named).map(({ id, program }) => `${id} (${program})`);
+    const more = others.length - named;
+    const line = printable(`also running: ${names.join(", ")}${more > 0 ? ` and ${more} more` : ""}`);
+    if (Bun.stringWidth(line) <= Math.min(width, MAX_OTHERS_WIDTH)) return line;
+  }
+  return `and ${others.length} other ${others.length === 1 ? "job" : "jobs"}`;
+}
+
+/** In the order of the columns. */
+function cellsOf(row: RankRow): readonly string[] {
+  const { rank, pid, state, op, since, opsPerSecond, bytesPerSecond, callSite, isMissing, hasFailed } = row;
+  const mark = isMissing ? "!" : hasFailed ? "×" : "";
+  return [mark, String(rank), pid, state, op, since, opsPerSecond, bytesPerSecond, callSite];
+}
+
 function painted(row: RankRow | undefined, text: string, paint: Paint): string {
-  if (row?.isMissing) return paint("red", text);
+  if (row?.isMissing || row?.hasFailed) return paint("red", text);
   return (row?.waitedMs ?? 0) >= LONG_MS ? paint("yellow", text) : text;
 }

@@ -1,7 +1,7 @@
 import { environmentText } from "../../environment/index.ts";
 import type { RankStatus } from "../../status/index.ts";
 import { pause } from "../../time/index.ts";
-import { ratesOf } from "./rank-rows.ts";
+import { ratesOf } from "../ranks/rates.ts";
 import { type TopContent, TopScreen } from "./top-screen.ts";
 import { type TopView, topTable } from "./top-table.ts";
 import { chosenJob, runningJobs, type WatchedJob } from "./watched-job.ts";
@@ -21,14 +21,14 @@ const SAMPLE_MS = 200;
 export async function top(options: TopOptions): Promise<number> {
   const first = chosenJob(options.job, runningJobs());
   if (options.once || options.json || !process.stdout.isTTY) return printOnce(options, first);
-  const end = await follow(first, options.intervalMs);
+  const end = await follow(options, first);
   if (end !== undefined) console.log(end);
   return 0;
 }
 
-async function printOnce({ json }: TopOptions, first: WatchedJob): Promise<number> {
+async function printOnce({ job, json }: TopOptions, first: WatchedJob): Promise<number> {
   await pause(SAMPLE_MS);
-  const view = viewOf(first) ?? { job: first, others: [], ratesOf: () => undefined };
+  const view = viewOf(first, job) ?? { job: first, others: [], ratesOf: () => undefined };
   if (json) {
     const ranks = view.job.ranks.map((status) => ({ ...status, ...view.ratesOf(status) }));
     console.log(JSON.stringify({ ...view.job, ranks }));
@@ -40,14 +40,14 @@ async function printOnce({ json }: TopOptions, first: WatchedJob): Promise<numbe
 }
 
 /** Returns what to print at the end: what was shown last, if the job has ended. */
-async function follow(first: WatchedJob, intervalMs: number): Promise<string | undefined> {
+async function follow({ job, intervalMs }: TopOptions, first: WatchedJob): Promise<string | undefined> {
   using screen = new TopScreen();
   const quit = new AbortController();
   void screen.quit.then(() => quit.abort());
   const colours = !environmentText("NO_COLOR");
   let content: TopContent | undefined;
   for (let before = first; !quit.signal.aborted; ) {
-    const view = viewOf(before);
+    const view = viewOf(before, job);
     if (view === undefined) {
       const { head = [], body = [] } = content?.(process.stdout.columns || 80) ?? {};
       return [...head, ...body, `job ${before.id} has ended; this was its last state`].join("\n");
@@ -60,8 +60,8 @@ async function follow(first: WatchedJob, intervalMs: number): Promise<string | u
   return undefined;
 }
 
-/** A new look at a job; undefined if it has ended. */
-function viewOf(before: WatchedJob): TopView | undefined {
+/** A new look at a job; undefined if it has ended. Who has named a job does not ask for the others. */
+function viewOf(before: WatchedJob, name: string | undefined): TopView | undefined {
   const jobs = runningJobs();
   const job = jobs.find(({ id }) => id === before.id);
   if (job === undefined) return undefined;
@@ -69,7 +69,7 @@ function viewOf(before: WatchedJob): TopView | undefined {
   const known = new Map(before.ranks.map((status) => [key(status), status]));
   return {
     job,
-    others: jobs.filter((other) => other !== job),
+    others: name === undefined ? jobs.filter((other) => other !== job) : [],
     ratesOf: (status) => ratesOf(known.get(key(status)), status),
   };
 }

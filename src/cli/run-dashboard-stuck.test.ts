@@ -39,10 +39,16 @@ describeGloo("the dashboard of a job that does not begin", () => {
       await browser.until(`document.querySelectorAll("#ranks tr[data-tone=waiting]").length === 2`);
       expect(await row(1)).toMatch(/^!\s*others wait for it\s+1\s+not started\s+has not called initProcessGroup/);
       expect(await row(0)).toMatch(/^…\s*it waits\s+0\s+connecting\s+initProcessGroup\s+[\d.]+ s/);
+      // Of each rank, all is shown: nothing is cut off, and nothing is at the side.
+      const cut = `Array.from(document.querySelectorAll("#ranks, #ranks tbody *"))
+        .filter((each) => each.checkVisibility() && each.className !== "unseen" && each.scrollWidth > each.clientWidth)
+        .filter((each) => getComputedStyle(each).display !== "inline").map((each) => each.outerHTML)`;
+      expect(await browser.value<string[]>(cut)).toEqual([]);
+      expect(await row(0)).toMatch(/stuck\.ts:\d+:\d+/);
       await browser.press("3");
       const problem = await browser.text("#problems li");
       expect(problem).toMatch(/ranks 0, 2: in it for [\d.]+ s, called at \S*stuck\.ts:\d+:\d+/);
-      expect(problem).toMatch(/it waits for rank 1 \(pid \d+\): has not called initProcessGroup/);
+      expect(problem).toMatch(/they wait for rank 1 \(pid \d+\): has not called initProcessGroup/);
       for (const scale of [1, 2]) {
         await browser.look({ width: 720 / scale, height: 640 / scale, scheme: "dark" });
         for (const key of ["1", "2", "3"]) {
@@ -80,7 +86,7 @@ describeGloo("the dashboard of a job that does not begin", () => {
       await browser.press("3");
       const problem = await browser.text("#problems li");
       expect(problem).toMatch(/ranks 0, 2: in it for [\d.]+ s, called at \S*making\.ts:\d+:\d+/);
-      expect(problem).toMatch(/it waits for rank 1 \(pid \d+\): in no op, and none had started/);
+      expect(problem).toMatch(/they wait for rank 1 \(pid \d+\): in no op, and none had started/);
       run.signal("SIGINT");
       await run.exitCode();
     });

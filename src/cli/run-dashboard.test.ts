@@ -84,7 +84,7 @@ describeGloo("the dashboard of one of two nodes", () => {
       title: 'Rank 3 has not called allReduce #2 on group "0" (gloo)',
     });
     expect(problems[0]?.detail).toMatch(
-      /it waits for rank 3 \(pid \d+ on \S+, [\d.]+ s ago\), which has not called it: in no op/,
+      /they wait for rank 3 \(pid \d+ on \S+, [\d.]+ s ago\), which has not called it: in no op/,
     );
     socket.onclose = null;
     second.signal("SIGTERM");
@@ -217,7 +217,7 @@ describeGloo("the dashboard's page", () => {
       expect(await browser.value("document.title")).toBe("(1) hang.ts – c10d");
       const row = (rank: number) => browser.text(`#ranks tbody tr:nth-child(${rank + 1})`);
       expect(await row(1)).toMatch(
-        /^!\s*others wait for it\s+1\s+\d+\s+idle\s+after broadcast #1 on group "0"\s+[\d.]+ s ago/,
+        /^!\s*others wait for it\s+1\s+\d+\s+idle\s+after broadcast #1 on group "0"\s+[\d.]+ m?s ago/,
       );
       expect(await row(0)).toMatch(/^…\s*it waits\s+0\s+\d+\s+in op\s+allReduce #2 .*hang\.ts:\d+:\d+$/s);
       await browser.press("3");
@@ -226,6 +226,13 @@ describeGloo("the dashboard's page", () => {
       expect(detail).toMatch(
         /which has not called it: in no op; the last, broadcast #1 on group "0" \(gloo\), ended [\d.]+ s ago/,
       );
+      const title = (cell: string) =>
+        browser.value<string>(`document.querySelector("#ranks tbody tr:nth-child(2) .${cell}").title`);
+      expect(await title("state")).toMatch(/^idle: .* its process sleeps/);
+      expect([await title("mark"), await title("since")]).toEqual([
+        "others wait for it",
+        expect.stringMatching(/ ago$/),
+      ]);
       await browser.click("#problems li button");
       expect(await selected()).toBe("tab-timeline");
       expect(await details()).toMatch(/^rank 1: broadcast #1 /);
@@ -242,7 +249,7 @@ describeGloo("the dashboard's page", () => {
       await browser.press("3");
       const end = await browser.text("#end");
       expect(end).toContain("the job timed out: ranks 0, 1, 2 had not ended after 6 s (--timeout)");
-      expect(end).toMatch(/rank 0 \(pid \d+\): in allReduce #2 /);
+      expect(end).toMatch(/^ {2}rank 0 \(pid \d+\): in allReduce #2 /m);
       expect(await browser.text("#problems li h2")).toContain("Rank 1 has not called allReduce #2");
       expectQuiet(url);
     });
@@ -252,14 +259,28 @@ describeGloo("the dashboard's page", () => {
       await using _run = run;
       await browser.look({ width: 1_280, height: 800, scheme: "dark" });
       await browser.go(url);
-      await browser.until(`document.querySelector("#problems ol").textContent.includes("(gloo) failed on ranks 0, 2")`);
+      await browser.until(`document.querySelector("#problems ol").textContent.includes("error on ranks 0, 1, 2:")`);
       await browser.press("3");
       expect(await browser.text("#problems li:nth-child(1) h2")).toBe(
         'Ranks call different collectives on group "0": allReduce on ranks 0, 2, broadcast on rank 1',
       );
-      const failed = await browser.text("#problems li:nth-child(2)");
-      expect(failed).toContain('allReduce #3 on group "0" (gloo) failed on ranks 0, 2');
-      expect(failed).toMatch(/called at \S*desync\.ts:\d+:\d+/);
+      expect(await browser.value("document.querySelectorAll('#problems li').length")).toBe(1);
+      const failed = await browser.text("#problems li");
+      expect(failed).toMatch(
+        /rank 2 \(pid \d+\): allReduce #3 on group "0" \(gloo\), failed .* ago, called at \S*desync\.ts:\d+:\d+/,
+      );
+      expect(failed.split("All ranks must call")).toHaveLength(2);
+
+      // A lane that shows no op any more leads to the last one.
+      await browser.press("2");
+      for (let i = 0; i < 8; i++) await browser.press("+");
+      await browser.until(`document.querySelector("#window").innerText.startsWith("the last 390 ms")`);
+      await Bun.sleep(500);
+      const { x, y } = await canvas();
+      await browser.mouse("mousePressed", x + 400, y + 36);
+      await browser.mouse("mouseReleased", x + 400, y + 36);
+      expect(await details()).toMatch(/^rank 0: allReduce #3 on group "0" \(gloo\)\n.* failed after /);
+      await browser.until(`document.querySelector("#pause").ariaPressed === "true"`);
       expect(failed).toContain("rank 1 called broadcast(float32[1000], root 1)");
       expectQuiet(url);
     });

@@ -25,7 +25,7 @@ function contrast(a: string, b: string): number {
   return (bright + 0.05) / (dim + 0.05);
 }
 
-const kinds = [...Object.keys(kindLooks), "failed"];
+const kinds = Object.keys(kindLooks);
 const grounds = ["page", "panel", "stripe", "late-back", "wait-back", "good-back"];
 /** Text and what it is on. */
 const texts: readonly (readonly [string, string])[] = [
@@ -49,7 +49,9 @@ const texts: readonly (readonly [string, string])[] = [
 ];
 /** Borders, bars and marks, and what is next to them. */
 const shapes: readonly (readonly [string, string])[] = [
-  ...kinds.flatMap((kind) => ["panel", "stripe", "late-back"].map((ground) => [`${kind}-edge`, ground] as const)),
+  ...[...kinds, "failed"].flatMap((kind) =>
+    ["panel", "stripe", "late-back"].map((ground) => [`${kind}-edge`, ground] as const),
+  ),
   ...["page", "panel", "stripe", "late-back"].flatMap(
     (ground) =>
       [

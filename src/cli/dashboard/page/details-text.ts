@@ -1,6 +1,7 @@
+import { durationText } from "../../../time/duration-text.ts";
 import { endOf, type Lane } from "./op-lanes.ts";
 import type { OpView } from "./snapshot.ts";
-import { durationText, timeText } from "./time-window.ts";
+import { timeText } from "./time-window.ts";
 
 /** What is said of an op. Times are counted from the start of the job. */
 export function textOf(op: OpView, now: number, startedAt: number): string {

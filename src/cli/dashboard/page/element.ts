@@ -10,13 +10,17 @@ export function setText(target: Element, text: string): void {
   if (target.textContent !== text) target.textContent = text;
 }
 
-/** Sets a text of several lines; those that begin with a space are shown further to the right. */
+/** From then on what is continued of a long line is not shown further to the right. */
+const MAX_INDENT = 8;
+
+/** Sets a text of several lines, with their indentation, which what is continued of a long line has as well. */
 export function setLines(target: Element, text: string): void {
   const lines = text.split("\n");
   for (const [i, line] of lines.entries()) {
-    const shown = target.children[i] ?? target.appendChild(document.createElement("p"));
-    setAttribute(shown, "class", line.startsWith(" ") ? "inner" : "");
-    setText(shown, line.trim());
+    const known = target.children[i];
+    const shown = known instanceof HTMLElement ? known : target.appendChild(document.createElement("p"));
+    shown.style.setProperty("--indent", String(Math.min(MAX_INDENT, line.search(/\S|$/))));
+    setText(shown, line.trimEnd());
   }
   while (target.children.length > lines.length) target.lastElementChild?.remove();
 }

@@ -1,3 +1,4 @@
+import { durationText } from "../../../time/duration-text.ts";
 import { connect, type Loss } from "./connection.ts";
 import { element, setAttribute, setText } from "./element.ts";
 import { ProblemList } from "./problem-list.ts";
@@ -5,7 +6,6 @@ import { RankTable } from "./rank-table.ts";
 import { addShortcuts } from "./shortcuts.ts";
 import type { ProblemView, Snapshot } from "./snapshot.ts";
 import { Tabs } from "./tabs.ts";
-import { durationText } from "./time-window.ts";
 import { Timeline } from "./timeline.ts";
 
 const timeline = new Timeline();
@@ -39,6 +39,10 @@ const losses: Readonly<Record<Loss, string>> = {
   silent: "The launcher has sent nothing for five seconds. Its process may be stopped; what is shown is old.",
   full: "Too many pages of this job are open. Close one; this page then connects by itself.",
 };
+
+text("#facts", "waiting for the launcher");
+text("#verdict .text", "Waiting for the launcher to start the ranks.");
+text("#ranks .empty", "No rank has started yet.");
 
 connect({
   onOpen: () => timeline.clear(),

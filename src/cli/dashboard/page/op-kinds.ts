@@ -1,3 +1,5 @@
+import type { OpView } from "./snapshot.ts";
+
 /** Kinds of ops that look the same in the timeline. */
 export type OpKind = "reduce" | "gather" | "scatter" | "exchange" | "barrier" | "message" | "group";
 
@@ -39,4 +41,11 @@ const beginnings: readonly (readonly [string, OpKind])[] = [
 
 export function kindOf(op: string): OpKind {
   return beginnings.find(([beginning]) => op.startsWith(beginning))?.[1] ?? "reduce";
+}
+
+/** What a bar may say, the longest first: a failed op keeps the sign of its kind. */
+export function labelsOf(op: Pick<OpView, "op" | "text" | "hasFailed">): readonly string[] {
+  const { letter } = kindLooks[kindOf(op.op)];
+  const sign = op.hasFailed ? `×${letter}` : letter;
+  return [`${sign} ${op.text.replace(/ on group .*/, "")}`, `${sign} ${op.op}`, sign, sign.slice(0, 1)];
 }

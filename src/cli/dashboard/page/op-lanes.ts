@@ -1,3 +1,4 @@
+import { DEFAULT_GROUP } from "../../ranks/default-group.ts";
 import type { OpView } from "./snapshot.ts";
 
 /** The ops of one rank on one group, in the order in which they were called. */
@@ -12,8 +13,6 @@ interface OpenLane extends Lane {
   readonly ops: OpView[];
 }
 
-/** Name of the default group. */
-const DEFAULT_GROUP = "0";
 /** Maximum number of ops of a lane; the oldest are forgotten. */
 const MAX_OPS = 3_000;
 /** Maximum number of lanes, as of a job that makes groups all the time; those that were used longest ago are forgotten. */
@@ -25,7 +24,7 @@ export class OpLanes {
   readonly #byKey = new Map<string, OpenLane>();
   readonly #places = new Map<string, OpView>();
 
-  /** By rank, the groups of each in the order in which they were first used. */
+  /** By rank, those of each by group. */
   get all(): readonly Lane[] {
     return this.#lanes;
   }
@@ -87,10 +86,18 @@ export class OpLanes {
     if (this.#lanes.length >= MAX_LANES) this.#forgetOldest();
     const lane: OpenLane = { key, rank, group, ops: [] };
     this.#byKey.set(key, lane);
-    const next = this.#lanes.findIndex((other) => other.rank > rank);
+    const next = this.#lanes.findIndex(
+      (other) => other.rank > rank || (other.rank === rank && isBefore(group, other.group)),
+    );
     this.#lanes.splice(next < 0 ? this.#lanes.length : next, 0, lane);
     return lane;
   }
+}
+
+/** The default group comes first; the names of others are often numbers. */
+function isBefore(a: string, b: string): boolean {
+  if (a === DEFAULT_GROUP || b === DEFAULT_GROUP) return a === DEFAULT_GROUP;
+  return a.localeCompare(b, "en", { numeric: true }) < 0;
 }
 
 /** When a lane was used last; while an op is pending, now. */

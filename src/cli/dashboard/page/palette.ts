@@ -10,7 +10,8 @@ export interface Palette {
   readonly late: string;
   readonly lateBack: string;
   readonly accent: string;
-  readonly failed: Ink;
+  /** Edge of what has failed. */
+  readonly failed: string;
   readonly kinds: Readonly<Record<OpKind, Ink>>;
   readonly font: string;
 }
@@ -31,7 +32,7 @@ export function readPalette(from: Element): Palette {
       late: colour("late"),
       lateBack: colour("late-back"),
       accent: colour("accent"),
-      failed: ink("failed"),
+      failed: colour("failed-edge"),
     },
     kinds: {
       ...{ reduce: ink("reduce"), gather: ink("gather"), scatter: ink("scatter") },

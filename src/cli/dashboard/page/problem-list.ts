@@ -37,7 +37,7 @@ export class ProblemList {
     end: EndView | undefined,
   ): readonly ProblemView[] {
     this.#empty.hidden = problems.length > 0 || end !== undefined;
-    if (attempt > 0) setText(this.#empty, "No problem has been seen since then.");
+    setText(this.#empty, `No problem has been seen${attempt > 0 ? " since then" : ""}.`);
     const ids = new Set(problems.map(({ id }) => id));
     for (const [id, { line }] of this.#items) {
       if (ids.has(id)) continue;

@@ -1,25 +1,36 @@
+import { DEFAULT_GROUP } from "../../ranks/default-group.ts";
 import { element, setAttribute, setText } from "./element.ts";
-import type { RankTone, RankView } from "./snapshot.ts";
+import { marks, stateTitle } from "./rank-states.ts";
+import type { RankView } from "./snapshot.ts";
 
-/** What marks a rank besides its colour. */
-const marks: Readonly<Record<RankTone, readonly [mark: string, words: string]>> = {
-  late: ["!", "others wait for it"],
-  failed: ["×", "it or its last op has failed"],
-  waiting: ["…", "it waits"],
-  ended: ["■", "it has ended"],
-  calm: ["", ""],
-};
+interface Column {
+  readonly name: string;
+  readonly text: (view: RankView) => string;
+  /** The column may be too narrow for its text. Default: the text. */
+  readonly title?: (view: RankView) => string;
+}
 
 interface Row {
   readonly line: HTMLTableRowElement;
-  /** Those of texts. */
+  /** Of each of {@link columns}. */
   readonly cells: readonly HTMLElement[];
+  readonly markCell: HTMLElement;
   readonly mark: HTMLElement;
   readonly words: HTMLElement;
 }
 
-const columns = ["mark", "rank", "pid", "state", "op", "since", "ops", "bytes", "site"] as const;
-const numeric: ReadonlySet<string> = new Set(["rank", "pid", "since", "ops", "bytes"]);
+/** Those of texts, after the mark and the rank. */
+const columns: readonly Column[] = [
+  { name: "pid number", text: ({ pid }) => pid },
+  { name: "state", text: ({ state }) => state, title: ({ state }) => stateTitle(state) },
+  { name: "op", text: ({ op }) => op },
+  { name: "since number", text: ({ since }) => since },
+  { name: "ops number", text: ({ opsPerSecond }) => opsPerSecond },
+  { name: "bytes number", text: ({ bytesPerSecond }) => bytesPerSecond },
+  { name: "site", text: ({ callSite }) => callSite },
+];
+/** What a narrow window leaves out of an op. */
+const place = ` on group "${DEFAULT_GROUP}"`;
 
 /** The table of what each rank is doing. Rows stay in place while their texts change. */
 export class RankTable {
@@ -63,36 +74,51 @@ export class RankTable {
     button.textContent = String(rank);
     button.title = `show rank ${rank} in the timeline`;
     button.addEventListener("click", () => this.#onChoose(rank));
-    const cells = columns.map((name) => {
-      const cell = document.createElement(name === "rank" ? "th" : "td");
-      if (name === "rank") cell.setAttribute("scope", "row");
-      cell.className = numeric.has(name) ? `${name} number` : name;
-      return cell;
-    });
-    line.append(...cells);
-    cells[0]?.append(mark, words);
-    cells[1]?.append(button);
-    // The style cuts its beginning off, as of a text from right to left, which it is not.
-    const site = document.createElement("bdi");
-    cells.at(-1)?.append(site);
-    const row = { line, cells: [...cells.slice(2, -1), site], mark, words };
+    const markCell = cellOf("td", "mark", mark, words);
+    const rankCell = cellOf("th", "rank number", button);
+    rankCell.setAttribute("scope", "row");
+    const cells = columns.map(({ name }) => cellOf("td", name));
+    line.append(markCell, rankCell, ...cells);
+    const row = { line, cells: cells.map(contentOf), markCell, mark, words };
     this.#rows.set(key, row);
     return row;
   }
 }
 
-function fill({ line, cells, mark, words }: Row, view: RankView, hasHosts: boolean): void {
+function cellOf(tag: "td" | "th", name: string, ...content: readonly Node[]): HTMLElement {
+  const cell = document.createElement(tag);
+  cell.className = name;
+  cell.append(...content);
+  return cell;
+}
+
+/** Where the text of a cell goes. */
+function contentOf(cell: HTMLElement): HTMLElement {
+  // The style cuts the beginning of a call site off, as of a text from right to left, which it is not.
+  return cell.className === "site" ? cell.appendChild(document.createElement("bdi")) : cell;
+}
+
+function fill({ line, cells, markCell, mark, words }: Row, view: RankView, hasHosts: boolean): void {
   setAttribute(line, "data-tone", view.tone);
   const [sign, meaning] = marks[view.tone];
   setText(mark, sign);
   setText(words, meaning);
-  const state = hasHosts && view.host !== "" ? `${view.state} on ${view.host}` : view.state;
-  const texts = [view.pid, state, view.op, view.since, view.opsPerSecond, view.bytesPerSecond, view.callSite];
-  for (const [i, text] of texts.entries()) {
+  setAttribute(markCell, "title", meaning);
+  for (const [i, { name, text, title = text }] of columns.entries()) {
     const cell = cells[i];
     if (cell === undefined) continue;
-    setText(cell, text);
-    // The column may be too narrow for it.
-    if (i === 1 || i === 2 || i === 6) setAttribute(cell, "title", text);
+    const host = name === "state" && hasHosts && view.host !== "" ? ` on ${view.host}` : "";
+    if (name === "op") setOp(cell, view.op);
+    else setText(cell, `${text(view)}${host}`);
+    setAttribute(cell, "title", `${title(view)}${host}`);
   }
+}
+
+function setOp(cell: HTMLElement, op: string): void {
+  if (cell.textContent === op) return;
+  const [before = "", ...after] = op.split(place);
+  const part = document.createElement("span");
+  part.className = "place";
+  part.textContent = place;
+  cell.replaceChildren(before, ...(after.length === 0 ? [] : [part, after.join(place)]));
 }

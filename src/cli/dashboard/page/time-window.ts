@@ -73,12 +73,3 @@ export function timeText(ms: number, stepMs: number): string {
   const digits = Math.max(0, Math.min(6, 3 - Math.floor(Math.log10(stepMs))));
   return `${(ms / 1_000).toFixed(digits)} s`;
 }
-
-/** A duration in a unit that suits it. */
-export function durationText(ms: number): string {
-  if (ms < 1) return `${Math.round(ms * 1_000)} µs`;
-  if (ms < 1_000) return `${ms < 10 ? ms.toFixed(2) : Math.round(ms)} ms`;
-  return ms < 60_000
-    ? `${(ms / 1_000).toFixed(1).replace(/\.0$/, "")} s`
-    : `${Math.floor(ms / 60_000)} min ${Math.round((ms % 60_000) / 1_000)} s`;
-}

@@ -1,33 +1,10 @@
-import { kindLooks, kindOf, type Pattern } from "./op-kinds.ts";
+import { durationText } from "../../../time/duration-text.ts";
+import { drawBar, line, outline } from "./bar-drawing.ts";
+import { labelsOf } from "./op-kinds.ts";
 import { endOf, type Lane, rowsOf } from "./op-lanes.ts";
-import type { Palette } from "./palette.ts";
 import type { OpView } from "./snapshot.ts";
 import { tickMs, timeText } from "./time-window.ts";
-
-export const LANE = 24;
-export const AXIS = 24;
-export const GUTTER = 128;
-const BAR = 18;
-
-/** What is drawn at one moment. Sizes are in CSS pixels. */
-export interface TimelineScene {
-  readonly width: number;
-  readonly height: number;
-  readonly lanes: readonly Lane[];
-  /** By how much the lanes are scrolled. */
-  readonly scrolled: number;
-  readonly from: number;
-  readonly to: number;
-  readonly now: number;
-  /** What times are counted from. */
-  readonly startedAt: number;
-  readonly lateRanks: ReadonlySet<number>;
-  readonly selected: string | undefined;
-  readonly hovered: string | undefined;
-  /** Lane that the keyboard is in. */
-  readonly lane: string | undefined;
-  readonly palette: Palette;
-}
+import { AXIS, BAR, GUTTER, LANE, type TimelineScene, xOf } from "./timeline-scene.ts";
 
 export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineScene): void {
   const { width, height, lanes, scrolled, palette } = scene;
@@ -55,12 +32,12 @@ export function drawTimeline(context: CanvasRenderingContext2D, scene: TimelineS
 }
 
 function drawLane(context: CanvasRenderingContext2D, scene: TimelineScene, lane: Lane, top: number): void {
-  const { width, palette, from, to, now, lateRanks } = scene;
-  const isLate = lateRanks.has(lane.rank);
+  const { width, palette, from, to, now } = scene;
+  const mark = markOf(scene, lane);
   const middle = top + LANE / 2;
-  context.font = `${isLate ? "bold " : ""}13px ${palette.font}`;
-  context.fillStyle = isLate ? palette.late : palette.text;
-  const name = `${isLate ? "! " : ""}rank ${lane.rank}`;
+  context.font = `${mark === "" ? "" : "bold "}13px ${palette.font}`;
+  context.fillStyle = mark === "" ? palette.text : palette.late;
+  const name = `${mark}rank ${lane.rank}`;
   context.fillText(name, 8, middle);
   const after = 8 + context.measureText(name).width + 8;
   context.font = `12px ${palette.font}`;
@@ -83,117 +60,44 @@ function drawLane(context: CanvasRenderingContext2D, scene: TimelineScene, lane:
     const y = top + (LANE - BAR) / 2 + row * thickness;
     drawBar(context, scene, op, left, Math.max(right - left, 1.5), y, thickness - (rows > 1 ? 1 : 0));
   }
+  if (placed.length === 0) drawEarlier(context, scene, lane, middle);
   context.restore();
+}
+
+/** What the name of a lane begins with if its rank stands out, as in the table of ranks. */
+function markOf({ lateRanks, failedRanks }: TimelineScene, { rank }: Lane): string {
+  if (failedRanks.has(rank)) return "× ";
+  return lateRanks.has(rank) ? "! " : "";
+}
+
+/** In a lane without bars: that there are some earlier than what is shown, and which is the last of them. */
+function drawEarlier(context: CanvasRenderingContext2D, scene: TimelineScene, lane: Lane, middle: number): void {
+  const op = lastBefore(lane, scene.from);
+  if (op === undefined) return;
+  const { palette, now } = scene;
+  context.font = `12px ${palette.font}`;
+  context.fillStyle = op.hasFailed ? palette.late : palette.dim;
+  const how = `${op.hasFailed ? "failed" : "ended"} ${durationText(Math.round(now - endOf(op, now)))} ago`;
+  context.fillText(`◀ ${labelsOf(op)[0]} ${how}`, GUTTER + 6, middle);
+}
+
+/** The last op of a lane that began before a time. */
+function lastBefore({ ops }: Lane, time: number): OpView | undefined {
+  return ops.findLast(({ began }) => began < time);
 }
 
 function drawGround(
   context: CanvasRenderingContext2D,
-  { width, palette, lateRanks }: TimelineScene,
+  scene: TimelineScene,
   lane: Lane,
   top: number,
   index: number,
 ): void {
-  const isLate = lateRanks.has(lane.rank);
-  if (index % 2 === 0 && !isLate) return;
-  context.fillStyle = isLate ? palette.lateBack : palette.stripe;
+  const { width, palette } = scene;
+  const isMarked = markOf(scene, lane) !== "";
+  if (index % 2 === 0 && !isMarked) return;
+  context.fillStyle = isMarked ? palette.lateBack : palette.stripe;
   context.fillRect(0, top, width, LANE);
-}
-
-function drawBar(
-  context: CanvasRenderingContext2D,
-  { palette, selected, hovered, width: sceneWidth }: TimelineScene,
-  op: OpView,
-  left: number,
-  width: number,
-  y: number,
-  height: number,
-): void {
-  const kind = kindOf(op.op);
-  const { letter, pattern } = kindLooks[kind];
-  const ink = op.hasFailed ? palette.failed : palette.kinds[kind];
-  context.fillStyle = width < 3 ? ink.edge : ink.fill;
-  context.fillRect(left, y, width, height);
-  // What is far outside of the picture takes time, too.
-  const [start, end] = [Math.max(left, GUTTER - 10), Math.min(left + width, sceneWidth + 10)];
-  if (width >= 8) drawPattern(context, op.hasFailed ? "plain" : pattern, ink.edge, start, y, end - start, height);
-  if (width >= 3) {
-    context.strokeStyle = ink.edge;
-    context.lineWidth = op.hasFailed ? 2 : 1;
-    // The end of an op that has not ended itself is open.
-    context.beginPath();
-    context.moveTo(end, y + 0.5);
-    context.lineTo(start + 0.5, y + 0.5);
-    context.lineTo(start + 0.5, y + height - 0.5);
-    context.lineTo(end, y + height - 0.5);
-    if (op.ended !== undefined && !op.wasCut) context.closePath();
-    context.stroke();
-  }
-  const room = end - Math.max(start, GUTTER) - 6;
-  if (height >= 12 && room >= 9) {
-    const mark = op.hasFailed ? "×" : letter;
-    context.font = `bold 12px ${palette.font}`;
-    const name = `${mark} ${op.text.replace(/ on group .*/, "")}`;
-    const text = context.measureText(name).width <= room ? name : mark;
-    const x = Math.max(start, GUTTER) + 3;
-    // A plain ground, so that the pattern does not cross the letters.
-    context.fillStyle = ink.fill;
-    context.fillRect(x - 1, y + 2, context.measureText(text).width + 2, height - 4);
-    context.fillStyle = palette.text;
-    context.fillText(text, x, y + height / 2 + 0.5);
-  }
-  if (op.id === selected) outline(context, palette.accent, start - 1, y - 1, end - start + 2, height + 2, 2.5);
-  else if (op.id === hovered) outline(context, palette.text, start, y, end - start, height);
-}
-
-function drawPattern(
-  context: CanvasRenderingContext2D,
-  pattern: Pattern,
-  colour: string,
-  left: number,
-  y: number,
-  width: number,
-  height: number,
-): void {
-  if (pattern === "plain") return;
-  context.save();
-  context.beginPath();
-  context.rect(left, y, width, height);
-  context.clip();
-  context.globalAlpha = 0.4;
-  context.strokeStyle = colour;
-  context.lineWidth = 1;
-  context.beginPath();
-  // Counted from the edge of the picture, so that patterns do not move within a bar that is cut off.
-  const step = 6;
-  if (pattern === "level") {
-    for (let at = y + 3; at < y + height; at += 4) line(context, left, at, left + width, at);
-  }
-  for (let at = left - height; pattern !== "level" && at < left + width; at += step) {
-    if (pattern === "upright") line(context, at, y, at, y + height);
-    if (pattern === "rising" || pattern === "crossed") line(context, at, y + height, at + height, y);
-    if (pattern === "falling" || pattern === "crossed") line(context, at, y, at + height, y + height);
-  }
-  context.stroke();
-  context.restore();
-}
-
-function line(context: CanvasRenderingContext2D, fromX: number, fromY: number, toX: number, toY: number): void {
-  context.moveTo(fromX, fromY);
-  context.lineTo(toX, toY);
-}
-
-function outline(
-  context: CanvasRenderingContext2D,
-  colour: string,
-  x: number,
-  y: number,
-  width: number,
-  height: number,
-  thickness = 1.5,
-): void {
-  context.strokeStyle = colour;
-  context.lineWidth = thickness;
-  context.strokeRect(x, y, width, height);
 }
 
 interface Ticks {
@@ -249,10 +153,6 @@ function drawAxis(context: CanvasRenderingContext2D, scene: TimelineScene, { tim
   context.stroke();
 }
 
-function xOf({ from, to, width }: Pick<TimelineScene, "from" | "to" | "width">, time: number): number {
-  return GUTTER + ((time - from) / (to - from)) * (width - GUTTER);
-}
-
 /** The name of a group, of which the end tells it from others. */
 function groupLabel(context: CanvasRenderingContext2D, group: string, room: number): string {
   const label = `group ${group}`;
@@ -265,7 +165,7 @@ function groupLabel(context: CanvasRenderingContext2D, group: string, room: numb
   return "";
 }
 
-/** The op at a place of the picture. */
+/** The op at a place of the picture; in a lane that shows none, the last of those before. */
 export function opAt(
   scene: TimelineScene,
   x: number,
@@ -276,6 +176,7 @@ export function opAt(
   const lane = scene.lanes[index];
   if (lane === undefined) return undefined;
   const { placed, rows } = rowsOf(lane.ops, scene.from, scene.to, scene.now);
+  if (x >= GUTTER && placed.length === 0) return { lane, op: lastBefore(lane, scene.from) };
   const inLane = y - (AXIS + index * LANE - scene.scrolled) - (LANE - BAR) / 2;
   const row = Math.max(0, Math.min(rows - 1, Math.floor(inLane / (BAR / rows))));
   const near = placed.flatMap(([op, its]) => {

@@ -1,5 +1,5 @@
 import { ZOOM } from "./time-window.ts";
-import { GUTTER } from "./timeline-drawing.ts";
+import { GUTTER } from "./timeline-scene.ts";
 
 /** In CSS pixels from the top left of the picture. */
 export interface Place {

@@ -1,12 +1,14 @@
+import { durationText } from "../../../time/duration-text.ts";
 import { laneText, textOf } from "./details-text.ts";
 import { element, setText } from "./element.ts";
 import { legend } from "./legend.ts";
 import { endOf, type Lane, OpLanes } from "./op-lanes.ts";
 import { type Palette, readPalette } from "./palette.ts";
-import type { OpView, Snapshot } from "./snapshot.ts";
-import { durationText, TimeWindow, ZOOM } from "./time-window.ts";
-import { AXIS, drawTimeline, LANE, opAt, type TimelineScene } from "./timeline-drawing.ts";
+import type { OpView, RankTone, Snapshot } from "./snapshot.ts";
+import { TimeWindow, ZOOM } from "./time-window.ts";
+import { drawTimeline, opAt } from "./timeline-drawing.ts";
 import { listen, type Place, type TimelineTarget } from "./timeline-input.ts";
+import { AXIS, LANE, type TimelineScene } from "./timeline-scene.ts";
 
 /** Time between two pictures while the timeline follows the job. */
 const FRAME_MS = 50;
@@ -27,6 +29,7 @@ export class Timeline implements TimelineTarget {
   #snapshot: Snapshot | undefined;
   #receivedAt = 0;
   #lateRanks: ReadonlySet<number> = new Set();
+  #failedRanks: ReadonlySet<number> = new Set();
   #selected: string | undefined;
   #hovered: string | undefined;
   #lane: string | undefined;
@@ -64,8 +67,9 @@ export class Timeline implements TimelineTarget {
     this.#receivedAt = performance.now();
     // At the end of the job the problems say who was late, the ranks only that they have ended.
     const late = snapshot.problems.filter(({ kind }) => kind === "missing").flatMap(({ ranks }) => ranks);
-    for (const { rank, tone } of snapshot.ranks) if (tone === "late") late.push(rank);
-    this.#lateRanks = new Set(late);
+    const ofTone = (tone: RankTone) => snapshot.ranks.flatMap((view) => (view.tone === tone ? [view.rank] : []));
+    this.#lateRanks = new Set([...late, ...ofTone("late")]);
+    this.#failedRanks = new Set(ofTone("failed"));
     if (snapshot.hasGap) this.#lanes.endOthers(snapshot.ops, snapshot.at);
     this.#lanes.add(snapshot.ops);
     this.#lanes.addRanks(snapshot.ranks.map(({ rank }) => rank));
@@ -135,7 +139,9 @@ export class Timeline implements TimelineTarget {
   /** A place of the picture was clicked. */
   chooseAt(place: Place): void {
     const found = this.#at(place);
-    if (found !== undefined) this.#select(found.lane, found.op, false);
+    // One that is shown stays where it is.
+    const isEarlier = found?.op !== undefined && endOf(found.op, this.#now) < this.#window.from(this.#now);
+    if (found !== undefined) this.#select(found.lane, found.op, isEarlier);
   }
 
   /** The keyboard has come to the lanes. */
@@ -269,7 +275,8 @@ export class Timeline implements TimelineTarget {
     this.#scene = {
       ...{ width, height, lanes: this.#lanes.all, scrolled: this.#box.scrollTop, now },
       ...{ from: this.#window.from(now), to: this.#window.to(now), startedAt: this.#snapshot?.job.startedAt ?? 0 },
-      ...{ lateRanks: this.#lateRanks, selected: this.#selected, hovered: this.#hovered, palette: this.#palette },
+      ...{ lateRanks: this.#lateRanks, failedRanks: this.#failedRanks },
+      ...{ selected: this.#selected, hovered: this.#hovered, palette: this.#palette },
       lane: document.activeElement === this.#canvas ? this.#lane : undefined,
     };
     drawTimeline(context, this.#scene);

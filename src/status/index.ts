@@ -5,6 +5,7 @@ export { type LaunchedJobInfo, writeJobFile } from "./job-file.ts";
 export { withLastingStates } from "./lasting-states.ts";
 export { announceSocket, socketIdentity } from "./left-socket.ts";
 export { type MissingRanks, missingMembers, missingRanks, type OverdueGroup, type OverdueOp } from "./missing-ranks.ts";
+export { missingTexts } from "./missing-text.ts";
 export { callCodes } from "./op-codes.ts";
 export { OwnStatus, type OwnStatusPlan } from "./own-status.ts";
 export { type ProcessState, processStart, processState } from "./process-state.ts";

@@ -7,6 +7,7 @@ import { createFoldersIn, createOwnFile } from "../../files/index.ts";
 import {
   jobFolder,
   type LaunchedJobInfo,
+  missingTexts,
   processStart,
   type RankRecord,
   type RankStatus,
@@ -22,6 +23,7 @@ import {
   writeJobFile,
   writeReported,
 } from "../../status/index.ts";
+import { LONG_MS, NOT_CALLED } from "../ranks/rank-row.ts";
 import type { LogFolder } from "./log-file.ts";
 import type { RankExit } from "./rank-process.ts";
 
@@ -53,9 +55,7 @@ export interface AttemptStatusOptions
   readonly onFault: (text: string) => void;
 }
 
-/** What is said of a rank that has no record. */
-const NOT_CALLED = "has not called initProcessGroup";
-/** The same if no rank has one. */
+/** What is said if no rank has a record. */
 export const NONE_CALLED = "c10d run: no rank has called initProcessGroup\n";
 
 /** The status records of the ranks of one attempt on this node. They are removed when this is disposed of. */
@@ -146,7 +146,9 @@ export class AttemptStatus implements Disposable {
     // Ranks that a program of the job has started, such as a shell or a launcher.
     const others = statuses.filter(({ pid }) => started.every((rank) => rank.pid !== pid));
     const lines = [...own, ...others.map((status) => lineOf(status, ""))];
-    return { ranks: statuses, text: `what the ranks were doing:\n${lines.map((line) => `  ${line}\n`).join("")}` };
+    const list = lines.map((line) => `  ${line}\n`).join("");
+    const missing = missingTexts(statuses, LONG_MS).map((text) => `${text}\n`);
+    return { ranks: statuses, text: `what the ranks were doing:\n${list}${missing.join("")}` };
   }
 
   /** Has the ranks write their flight recorders, if they know where to. */

@@ -10,10 +10,10 @@ import type { RankStatus } from "../../status/index.ts";
 import type { TCPStoreServer } from "../../store/index.ts";
 import { newSecret } from "../../store/tcp/store-secret.ts";
 import type { Dashboard } from "../dashboard/dashboard.ts";
-import { hasEnded } from "../top/rank-rows.ts";
+import { hasEnded } from "../ranks/rank-row.ts";
 import { AttemptStatus, NONE_CALLED, type StatusReport } from "./attempt-status.ts";
 import { isFailure } from "./exit-code.ts";
-import { blamesPeer, endReport, type StoppedRanks } from "./failure-report.ts";
+import { blamesPeer, endReport, type StoppedRanks, tracesLine } from "./failure-report.ts";
 import type { JobEvents } from "./job-events.ts";
 import type { JobOptions } from "./job-options.ts";
 import type { JobOutput, OutputStream } from "./job-output.ts";
@@ -294,16 +294,17 @@ class Attempt {
         killed,
         node: nodes.count > 1 ? nodes.node : undefined,
         logs: this.#logFolder && join(this.#logFolder.base, ...this.#logFolder.below),
-        traces: written(this.#tracesFolder),
         elsewhere,
       });
+      const traces = tracesLine(written(this.#tracesFolder));
       const hasTimedOut = verdict.kind === "timeout";
-      dashboard?.report(`${report}${status?.text ?? ""}`);
+      dashboard?.report(`${report}${status?.text ?? ""}${traces}`);
       yield* Effect.promise(() =>
         Promise.all([
           output
             .note(report)
-            .then(() => this.#report(status, hasTimedOut && this.#status?.folder !== undefined ? NONE_CALLED : "")),
+            .then(() => this.#report(status, hasTimedOut && this.#status?.folder !== undefined ? NONE_CALLED : ""))
+            .then(() => output.note(traces)),
           events.emit({ event: "failed", attempt: this.number, cause: verdict, stopped, killed }),
         ]),
       ).pipe(Effect.raceFirst(Queue.take(signals)));

@@ -33,22 +33,17 @@ export interface EndReport extends StoppedRanks {
   readonly node: number | undefined;
   /** Folder of the ranks' log files, if there are any. */
   readonly logs: string | undefined;
-  /** Folder of the flight recorders that ranks wrote, if any did. */
-  readonly traces?: string | undefined;
   /** What ranks of other nodes that had not ended were doing, as far as these have answered, when none here was running. */
   readonly elsewhere?: readonly RankStatus[];
 }
 
-/** The block that ends the output of a failed attempt. */
-export function endReport(report: EndReport): string {
-  return `${textOf(report)}${tracesLine(report.traces)}`;
-}
-
-function tracesLine(traces: string | undefined): string {
+/** The line that ends the report if ranks have written their flight recorders, to this folder. */
+export function tracesLine(traces: string | undefined): string {
   return traces === undefined ? "" : `what the ranks called last: c10d trace ${traces}\n`;
 }
 
-function textOf(report: EndReport): string {
+/** Why a failed attempt ended. */
+export function endReport(report: EndReport): string {
   const { verdict, stopped, killed } = report;
   const several = report.node !== undefined;
   const stop = stopped.length === 0 && several ? "" : `; ${stopLine(stopped, killed)}`;

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { Browser, describeWithBrowser } from "./dashboard/fixtures/browser.ts";
+import { pageFiles } from "./dashboard/page-files.ts";
 import { CliProcess, fixture, freePort } from "./fixtures/cli-process.ts";
 
 setDefaultTimeout(60_000);
@@ -75,6 +76,21 @@ describeGloo("the dashboard of a job that does not begin", () => {
       await Bun.sleep(1_500);
       expect(browser.requests).toHaveLength(length);
       expect(browser.complaints).toEqual([]);
+    });
+
+    test("says that the job has ended if nothing is served any more while the page is loading", async () => {
+      const page = (await pageFiles()).get("")?.body ?? "";
+      await using server = Bun.serve({
+        ...{ hostname: "127.0.0.1", port: 0 },
+        fetch: ({ url }) =>
+          new URL(url).pathname === "/"
+            ? new Response(page, { headers: { "Content-Type": "text/html" } })
+            : new Response("not found", { status: 404 }),
+      });
+      await browser.go(server.url.href);
+      const text = await browser.text("body");
+      expect(text).toContain("Loading. If this stays, the job has ended, and its page is served no more.");
+      expect(text).not.toMatch(/waiting|problem has|No rank/i);
     });
 
     test.each(["newGroup", "splitGroup"])("names who has not called %s", async (how) => {

@@ -63,7 +63,17 @@ describe("the package", () => {
     const compressed = Bun.file(join(folder, tarball)).size;
     console.log(`package: ${packed.length} files, ${bytes >> 10} KiB, packed ${compressed >> 10} KiB`);
     expect(bytes).toBeLessThan(3.25 * 2 ** 20);
-    expect(compressed).toBeLessThan(896 << 10);
+    expect(compressed).toBeLessThan(912 << 10);
+  });
+
+  test("includes every picture and page that its pages show and link to", () => {
+    const pages = packed.filter((path) => path.endsWith(".md"));
+    const wanted = pages.flatMap((path) => {
+      const found = readFileSync(join(unpacked, path), "utf8").matchAll(/\]\((?![a-z]+:|#)([^)#\s]+\.\w+)/g);
+      return [...found].map(([, target = ""]) => normalize(join(dirname(path), target)));
+    });
+    expect(wanted).toContain("docs/dashboard.png");
+    expect([...new Set(wanted)].filter((path) => path.startsWith("docs/") && !packed.includes(path))).toEqual([]);
   });
 
   test("includes every file that it imports", () => {

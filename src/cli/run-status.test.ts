@@ -241,6 +241,38 @@ describeGloo("c10d top", () => {
     expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
   });
 
+  test.concurrent("on a terminal of six rows leaves out a part of the head, not the ranks", async () => {
+    const id = `rows-${process.pid}`;
+    await using run = new CliProcess(args(id));
+    await run.printed(/waiting/);
+    let screen = "";
+    await using terminal = new Bun.Terminal({
+      cols: 80,
+      rows: 6,
+      data: (_, bytes) => {
+        screen += new TextDecoder().decode(bytes);
+      },
+    });
+    const main = join(import.meta.dir, "main.ts");
+    const env = { ...process.env, NO_COLOR: "1", TERM: "xterm" };
+    const top = Bun.spawn([process.execPath, main, "top", id, "--interval", "50ms"], {
+      terminal,
+      env,
+      timeout: 25_000,
+    });
+    const job = `c10d top: job ${id}: hang.ts, 3 ranks`;
+    const late = "1 of 3 ranks here has not called what others wait in \\(!\\)";
+    const shown = new RegExp(`${job}\n${late}\n +0 .*\n! +1 .*\n +2 .*\nq quits`);
+    const printed = () => Bun.stripANSI(screen).replaceAll("\r", "");
+    for (const end = performance.now() + 15_000; !shown.test(printed()) && performance.now() < end; )
+      await Bun.sleep(20);
+    expect(printed()).toMatch(shown);
+    terminal.write("q");
+    expect(await top.exited).toBe(0);
+    run.signal("SIGINT");
+    await run.exitCode();
+  });
+
   test.concurrent.each(["--jsn", "another", "--interval soon"])("refuses %s after the job", async (text) => {
     const more = text.split(" ");
     const { exitCode, stderr } = await runCli(["top", "job", ...more]);

@@ -241,7 +241,7 @@ describeGloo("c10d top", () => {
     expect(Math.max(...lines.map(({ length }) => length))).toBeLessThanOrEqual(80);
   });
 
-  test.concurrent("on a terminal of six rows leaves out a part of the head, not the ranks", async () => {
+  test("on a terminal of six rows leaves out a part of the head, not the ranks", async () => {
     const id = `rows-${process.pid}`;
     await using run = new CliProcess(args(id));
     await run.printed(/waiting/);

@@ -11,6 +11,7 @@ export {
   renameOp,
   replaceInError,
 } from "./call-site.ts";
+export { DEFAULT_GROUP } from "./default-group.ts";
 export { describe, describeNumber } from "./describe.ts";
 export * from "./dist-error.ts";
 export { printable, printableProse } from "./printable.ts";

@@ -1,7 +1,6 @@
-import { ranksText } from "../../errors/index.ts";
+import { DEFAULT_GROUP, ranksText } from "../../errors/index.ts";
 import { hasNotMade, mayShareWorld, processState, type RankRecord, stateText } from "../../status/index.ts";
 import { lineOf, type StartedRank } from "../launcher/attempt-status.ts";
-import { DEFAULT_GROUP } from "../ranks/default-group.ts";
 import { hasEnded, LONG_MS, NOT_CALLED } from "../ranks/rank-row.ts";
 import type { ProblemView } from "./page/snapshot.ts";
 import { capital, SLOW_MS, type Wait, waitingText, waitsHead } from "./waiting-text.ts";

@@ -1,5 +1,5 @@
+import { DEFAULT_GROUP } from "../../errors/index.ts";
 import { opText, type RankRecord, type RecordedOp } from "../../status/index.ts";
-import { DEFAULT_GROUP } from "../ranks/default-group.ts";
 import { phasesOf, phaseText } from "../ranks/rank-phases.ts";
 import { hasEnded } from "../ranks/rank-row.ts";
 import type { OpView } from "./page/snapshot.ts";

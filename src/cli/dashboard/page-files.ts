@@ -30,7 +30,7 @@ const names = [
   ),
 ];
 /** What the page shares with the rest; browsers get it from beside the page. */
-const shared = ["../../ranks/default-group.ts", "../../../time/duration-text.ts"];
+const shared = ["../../../errors/default-group.ts", "../../../time/duration-text.ts"];
 
 /** Reads the page from the package, once; browsers get its TypeScript as JavaScript. By path; the page itself is "". */
 export async function pageFiles(): Promise<ReadonlyMap<string, PageFile>> {

@@ -1,4 +1,4 @@
-import { shortOp } from "../ranks/default-group.ts";
+import { DEFAULT_GROUP } from "../../errors/index.ts";
 import { callSiteText, leastSiteWidth } from "./call-site-text.ts";
 
 const columnNames = ["", "RANK", "PID", "STATE", "OP", "FOR", "OPS/S", "BYTES/S", "CALLED AT"] as const;
@@ -22,6 +22,11 @@ const reductions: readonly ((table: Table) => Table)[] = [
   (table) => without(BYTES, table),
   (table) => without(STATE, table),
 ];
+
+/** The text of an op in fewer columns: the default group is not named. */
+function shortOp(text: string): string {
+  return text.replace(` on group "${DEFAULT_GROUP}"`, "").replace(/ on group (?=")/, " on ");
+}
 
 /** Lines of a table of ranks, the names of the columns first, in at most `width` columns as far as that is possible. */
 export function fittedTable(rows: readonly (readonly string[])[], width: number): readonly string[] {

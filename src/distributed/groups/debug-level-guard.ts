@@ -1,8 +1,6 @@
-import { DistBackendError, messageOf, ranksText } from "../../errors/index.ts";
+import { DEFAULT_GROUP, DistBackendError, messageOf, ranksText } from "../../errors/index.ts";
 import type { Backend, BackendContext, BackendPlugin, BackendRegistry } from "../../registry/index.ts";
 
-/** Name of the default group, the first that a process joins. */
-const DEFAULT_GROUP = "0";
 /** When to look, in milliseconds after the group connected: a PyTorch rank shows its debug level right after that. */
 const SOON_MS = [0, 10, 40, 120];
 const LATER_MS = [400, 1_000, 2_500, 6_000];

@@ -1,4 +1,4 @@
-import { DEFAULT_GROUP } from "../../ranks/default-group.ts";
+import { DEFAULT_GROUP } from "../../../errors/default-group.ts";
 import type { OpView } from "./snapshot.ts";
 
 /** The ops of one rank on one group, in the order in which they were called. */

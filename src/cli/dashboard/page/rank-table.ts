@@ -1,4 +1,4 @@
-import { DEFAULT_GROUP } from "../../ranks/default-group.ts";
+import { DEFAULT_GROUP } from "../../../errors/default-group.ts";
 import { element, setAttribute, setText } from "./element.ts";
 import { marks, stateTitle } from "./rank-states.ts";
 import type { RankView } from "./snapshot.ts";

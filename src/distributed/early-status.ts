@@ -1,4 +1,5 @@
 import { environmentText } from "../environment/index.ts";
+import { loadedOnce } from "../registry/services/loaded-once.ts";
 import { launcherVariables } from "../rendezvous/index.ts";
 import type { OwnStatus, OwnStatusPlan } from "../status/index.ts";
 import { launcherJobId } from "./launcher-job.ts";
@@ -48,8 +49,11 @@ function count(value: number | string | undefined): number | undefined {
   return typeof number === "number" && Number.isSafeInteger(number) && number >= 0 ? number : undefined;
 }
 
-/** The status record of this rank, whose code only a rank of a group needs. */
+/** Only a rank of a group needs it. */
+const loadStatus = loadedOnce(() => import("../status/own-status.ts"));
+
+/** The status record of this rank. */
 export async function openStatus(plan: OwnStatusPlan): Promise<OwnStatus | undefined> {
-  const { OwnStatus } = await import("../status/own-status.ts");
+  const { OwnStatus } = await loadStatus();
   return OwnStatus.open(plan);
 }

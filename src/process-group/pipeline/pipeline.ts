@@ -22,6 +22,7 @@ import {
   setGroupName,
   settledWithin,
 } from "../../registry/index.ts";
+import { loadedOnce } from "../../registry/services/loaded-once.ts";
 import type { Device } from "../../tensor/index.ts";
 import { asError, failureOf, type GroupState, hasEnded, isTaken, isWork, Work, workOf } from "../../work/index.ts";
 import { closeWithin, endBackend } from "./close-within.ts";
@@ -32,6 +33,9 @@ import { userCodeFailure } from "./user-code-failure.ts";
 
 /** How long ops may stay in flight after their group failed: the ranks may first agree on which one is at fault. */
 const FAILED_LIMIT_MS = 5_000;
+
+/** Most groups have no middleware. */
+const loadGuards = loadedOnce(() => Promise.all([import("./call-boundary.ts"), import("./call-check.ts")]));
 
 /** What a {@link Pipeline} is constructed from. */
 export interface PipelineInit {
@@ -146,9 +150,7 @@ export class Pipeline {
         return works;
       };
     }
-    // Most groups have no middleware.
-    const { CallBoundary, CallSnapshots } = await import("./call-boundary.ts");
-    const { CallCheck } = await import("./call-check.ts");
+    const [{ CallBoundary, CallSnapshots }, { CallCheck }] = await loadGuards();
     const limit = { limitMs, clock: this.clock, details: { group: this.#group } };
     const { rank, size } = this;
     const snapshots = new CallSnapshots();

@@ -192,13 +192,15 @@ describe("the ranks that a new group waits for", () => {
       callSite: undefined,
     } as const;
     const early = status(0, 0, { making: init, groups: [], world: 0 });
-    const failed = status(2, 0, { groups: [], closedAt: at - 500 });
+    const failed = status(2, 0, { groups: [], closedAt: at - 1_500 });
     const ranks = new Map([early, status(1, 0, { making: init, groups: [] }), failed]);
     expect(missingMembers({ ...members, ...init }, ranks)).toBe(
       "it waits for\n" +
-        "  rank 2 (pid 102): its initProcessGroup failed 0.5 s ago\n" +
+        "  rank 2 (pid 102): its initProcessGroup failed 1.5 s ago\n" +
         "  rank 3, which has no status record here: it is elsewhere, or it has not called initProcessGroup",
     );
+    const asLate = new Map([...ranks, status(2, 0, { groups: [], closedAt: at - 500 })]);
+    expect(missingMembers({ ...members, ...init }, asLate)).toStartWith("it waits for rank 3, which has no status record");
     expect([...missingAmong([...ranks.values()], 1_000)].map(({ rank }) => rank)).toEqual([2]);
     const elsewhere = status(2, 0, { groups: [], worldSize: 9 })[1];
     expect(missingAmong([early[1], elsewhere], 1_000).size).toBe(0);

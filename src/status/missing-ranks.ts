@@ -39,6 +39,8 @@ export interface MissingRanks {
 const MAX_DESCRIBED = 8;
 /** How many more it names. */
 const MAX_NAMED = 32;
+/** Time-outs of ranks that wait for the same one expire within this time. */
+const JUST_MS = 1_000;
 
 /** Describes the ranks that an op waits for: those that the backend names, and those that have not called it. */
 export function missingRanks(op: OverdueOp, statuses: ReadonlyMap<number, RankStatus>): MissingRanks {
@@ -119,7 +121,13 @@ export function missingMembers(group: OverdueGroup, statuses: ReadonlyMap<number
     return status === undefined ? turn === 0 : hasNotMade(status, group);
   };
   const named = others.filter(peers.length > 0 ? (rank) => peers.includes(rank) : isMissing);
-  return listText("it waits for", named, line);
+  // One whose time-out has just expired as well has waited for the same ranks.
+  const guilty = named.filter((rank) => !hasJustFailed(statusOf(rank)));
+  return listText("it waits for", guilty.length > 0 ? guilty : named, line);
+}
+
+function hasJustFailed(status: RankStatus | undefined): boolean {
+  return status?.closedAt !== undefined && status.groups.length === 0 && status.at - status.closedAt < JUST_MS;
 }
 
 function rankLine(

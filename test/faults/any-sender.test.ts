@@ -35,7 +35,7 @@ function check(error: ReportedError | undefined, { backend, isObject }: AnySende
 }
 
 function testCases(backend: string, options: SpawnOptions): void {
-  test.each(cases)("%s, of an object: %p", async (mode, isObject) => {
+  test.concurrent.each(cases)("%s, of an object: %p", async (mode, isObject) => {
     const args: AnySenderArgs = { backend, mode, isObject };
     // The others end as they may: mpirun ends all when rank 0 leaves after the failure.
     const [outcome] = await spawnRanks(3, file, { ...options, args });
@@ -49,7 +49,7 @@ describeMpi("the error of a recv from any rank says what each of them is doing: 
   testCases("mpi", launchWith("openmpi")),
 );
 
-test.each(cases)(
+test.concurrent.each(cases)(
   "the error of a recv from any rank says what each of them is doing: fake > %s, %p",
   async (mode, isObject) => {
     const args: AnySenderArgs = { backend: "fake", mode, isObject };

@@ -200,7 +200,9 @@ describe("the ranks that a new group waits for", () => {
         "  rank 3, which has no status record here: it is elsewhere, or it has not called initProcessGroup",
     );
     const asLate = new Map([...ranks, status(2, 0, { groups: [], closedAt: at - 500 })]);
-    expect(missingMembers({ ...members, ...init }, asLate)).toStartWith("it waits for rank 3, which has no status record");
+    expect(missingMembers({ ...members, ...init }, asLate)).toStartWith(
+      "it waits for rank 3, which has no status record",
+    );
     expect([...missingAmong([...ranks.values()], 1_000)].map(({ rank }) => rank)).toEqual([2]);
     const elsewhere = status(2, 0, { groups: [], worldSize: 9 })[1];
     expect(missingAmong([early[1], elsewhere], 1_000).size).toBe(0);

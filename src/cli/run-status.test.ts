@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { readJobs } from "../status/index.ts";
 import { CliProcess, fixture, runCli } from "./fixtures/cli-process.ts";
+import { TopTerminal } from "./fixtures/top-terminal.ts";
 
 setDefaultTimeout(30_000);
 
@@ -140,11 +141,11 @@ describeGloo("c10d run says what the ranks were doing", () => {
     let shown = "";
     const rows = new RegExp(` 0 +\\d+ +connecting +${maker} +${time} +${line}\n[^]* 2 +\\d+ +connecting +${maker} `);
     // Marked once the others have waited for it a while.
-    const mark = how === "init" ? /^! +1 +not started +has not called initProcessGroup$/m : /^/;
-    const isShown = () => rows.test(shown) && mark.test(shown);
+    const mark = /^! +1 +not started +has not called initProcessGroup$/m;
+    const patterns = how === "init" ? [rows, mark] : [rows];
+    const isShown = () => patterns.every((pattern) => pattern.test(shown));
     while (!isShown() && performance.now() < limit) shown = (await runCli(["top", id])).stdout;
-    expect(shown).toMatch(rows);
-    expect(shown).toMatch(mark);
+    for (const pattern of patterns) expect(shown).toMatch(pattern);
     run.signal("SIGINT");
     await run.exitCode();
     // On a loaded machine it may be about to sleep.
@@ -208,32 +209,14 @@ describeGloo("c10d top", () => {
     const id = `screen-${process.pid}`;
     await using run = new CliProcess(args(id));
     await run.printed(/waiting/);
-    let screen = "";
-    const decoder = new TextDecoder();
-    await using terminal = new Bun.Terminal({
-      cols: 80,
-      rows: 24,
-      data: (_, bytes) => {
-        screen += decoder.decode(bytes, { stream: true });
-      },
-    });
-    const main = join(import.meta.dir, "main.ts");
-    const env = { ...process.env, NO_COLOR: "1", TERM: "xterm" };
-    const top = Bun.spawn([process.execPath, main, "top", id, "--interval", "50ms"], {
-      terminal,
-      env,
-      timeout: 25_000,
-    });
+    await using top = new TopTerminal(id, 24);
     const row = new RegExp(`^ +0  in op +allReduce #2 +${time} +0 +0 B  ${site}\n! +1 +`, "m");
-    const printed = () => Bun.stripANSI(screen).replaceAll("\r", "");
-    for (const end = performance.now() + 15_000; !row.test(printed()) && performance.now() < end; ) await Bun.sleep(20);
-    expect(printed()).toMatch(row);
+    expect(await top.printedOnce(row)).toMatch(row);
     run.signal("SIGINT");
     expect(await run.exitCode()).toBe(130);
     expect(await top.exited).toBe(0);
-    for (const end = performance.now() + 5_000; !/last state\s*$/.test(screen) && performance.now() < end; )
-      await Bun.sleep(10);
-    const [, left = ""] = screen.split("\x1b[?1049l");
+    await top.printedOnce(/last state\s*$/);
+    const [, left = ""] = top.screen.split("\x1b[?1049l");
     const lines = Bun.stripANSI(left).replaceAll("\r", "").trimEnd().split("\n");
     expect(lines[0]).toBe(`c10d top: job ${id}: hang.ts, 3 ranks`);
     // The last look may have been before or after the ranks ended.
@@ -250,29 +233,12 @@ describeGloo("c10d top", () => {
     const id = `rows-${process.pid}`;
     await using run = new CliProcess(args(id));
     await run.printed(/waiting/);
-    let screen = "";
-    await using terminal = new Bun.Terminal({
-      cols: 80,
-      rows: 6,
-      data: (_, bytes) => {
-        screen += new TextDecoder().decode(bytes);
-      },
-    });
-    const main = join(import.meta.dir, "main.ts");
-    const env = { ...process.env, NO_COLOR: "1", TERM: "xterm" };
-    const top = Bun.spawn([process.execPath, main, "top", id, "--interval", "50ms"], {
-      terminal,
-      env,
-      timeout: 25_000,
-    });
+    await using top = new TopTerminal(id, 6);
     const job = `c10d top: job ${id}: hang.ts, 3 ranks`;
     const late = "1 of 3 ranks here has not called what others wait in \\(!\\)";
     const shown = new RegExp(`${job}\n${late}\n +0 .*\n! +1 .*\n +2 .*\nq quits`);
-    const printed = () => Bun.stripANSI(screen).replaceAll("\r", "");
-    for (const end = performance.now() + 15_000; !shown.test(printed()) && performance.now() < end; )
-      await Bun.sleep(20);
-    expect(printed()).toMatch(shown);
-    terminal.write("q");
+    expect(await top.printedOnce(shown)).toMatch(shown);
+    top.terminal.write("q");
     expect(await top.exited).toBe(0);
     run.signal("SIGINT");
     await run.exitCode();

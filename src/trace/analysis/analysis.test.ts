@@ -17,7 +17,7 @@ describe("a rank that is missing", () => {
       ranks: [2],
       text:
         "group 0 (default_pg): rank 2 has not called all_reduce #2; ranks 0, 1, 3 have waited in it for 12.3 s " +
-        "(train.ts:41). Rank 2's last op: broadcast #1, completed 60.0 s ago (load.ts:8).",
+        "(train.ts:41). Rank 2's last op: broadcast #1, completed 1 min 0 s ago (load.ts:8).",
     });
     expect([absent, inFlight]).toEqual([[], []]);
   });
@@ -29,9 +29,9 @@ describe("a rank that is missing", () => {
     job.rank(2).call({ state: "scheduled", at: 2000 });
     const [first, second] = texts(job);
     expect(first).toContain(
-      "group 0 (default_pg): ranks 0, 1 have not called all_reduce #1; rank 2 has waited in it for 58.0 s",
+      "group 0 (default_pg): ranks 0, 1 have not called all_reduce #1; rank 2 has waited in it for 58 s",
     );
-    expect(first).toContain("Rank 0's last op: all_reduce #1 of group 1 (evens), in flight for 59.0 s (evens.ts:3).");
+    expect(first).toContain("Rank 0's last op: all_reduce #1 of group 1 (evens), in flight for 59 s (evens.ts:3).");
     expect(first).toContain("Rank 1 has called no op.");
     expect(second).toStartWith("group 1 (evens): rank 2 has not called all_reduce #1; rank 0 has waited in it");
   });
@@ -42,7 +42,7 @@ describe("a rank that is missing", () => {
     for (const rank of [0, 1]) job.rank(rank).call({ state: "failed", ms: 2000, error: "timed out.", timeoutMs: 2000 });
     const [text] = texts(job);
     expect(text).toContain(
-      "rank 2 has not called all_reduce #2; all_reduce #2 failed after 2.0 s on ranks 0, 1 (train.ts:41): timed out. Rank 2's last op",
+      "rank 2 has not called all_reduce #2; all_reduce #2 failed after 2 s on ranks 0, 1 (train.ts:41): timed out. Rank 2's last op",
     );
     expect(texts(job)).toHaveLength(1);
   });
@@ -55,7 +55,7 @@ describe("a rank that is missing", () => {
     job.rank(0).call({ state: "ended", timeoutMs: 2000 });
     expect(texts(job)).toEqual([
       "group 0 (default_pg): rank 1 has not called all_reduce #2; rank 0 called it, and it is no longer in flight " +
-        "(train.ts:41). Rank 1's last op: all_reduce #1, completed 60.0 s ago (train.ts:41).",
+        "(train.ts:41). Rank 1's last op: all_reduce #1, completed 1 min 0 s ago (train.ts:41).",
     ]);
   });
 
@@ -358,7 +358,7 @@ describe("what is no fault", () => {
     expect(texts(job)).toEqual([]);
     job.rank(0).dumpedAt = 60_000;
     expect(texts(job)).toEqual([
-      "group 1 (pair): rank 0, whose dump has none of the collectives of the group left, may not have called all_reduce #2; rank 1 has waited in it for 50.0 s (train.ts:41).",
+      "group 1 (pair): rank 0, whose dump has none of the collectives of the group left, may not have called all_reduce #2; rank 1 has waited in it for 50 s (train.ts:41).",
     ]);
   });
 
@@ -495,7 +495,7 @@ describe("messages", () => {
     const { findings, inFlight, notes } = analyse(job.traces());
     expect(findings).toEqual([]);
     expect(inFlight).toEqual([
-      "group 0 (default_pg): on rank 1 recv from any rank (tag 7) has waited for 52.0 s (train.ts:41).",
+      "group 0 (default_pg): on rank 1 recv from any rank (tag 7) has waited for 52 s (train.ts:41).",
     ]);
     expect(notes).toEqual(["group 0 (default_pg): rank 1 has not received a message of rank 2 (tag 7)."]);
   });
@@ -517,8 +517,8 @@ describe("messages", () => {
         kind: "message",
         ranks: [0],
         text:
-          "group 0 (default_pg): on rank 1 recv from rank 0 (tag 3) has waited for 59.0 s (pipe.ts:9); rank 0 has not sent it. " +
-          "Rank 0's last op: barrier #1, completed 60.0 s ago (train.ts:41).",
+          "group 0 (default_pg): on rank 1 recv from rank 0 (tag 3) has waited for 59 s (pipe.ts:9); rank 0 has not sent it. " +
+          "Rank 0's last op: barrier #1, completed 1 min 0 s ago (train.ts:41).",
       },
     ]);
     job.rank(1).dumpedAt = 2000;
@@ -617,14 +617,15 @@ test("only one group is looked at", () => {
   }
 });
 
-test("the dumps of 256 ranks with 2000 ops each take about a second", () => {
+test("the dumps of 256 ranks with 2000 ops each take about a second of processor time", () => {
   const one = new MadeJob(256);
   for (let i = 0; i < 2000; i++) one.rank(0).call({ at: i });
   const first = one.rank(0).trace();
   const traces = Array.from({ length: 256 }, (_, rank) => ({ ...first, rank }));
-  const start = performance.now();
+  // Processor time, as other load takes none of it. Analysing each pair of ranks would take minutes.
+  const before = process.cpuUsage();
   const { findings } = analyse(traces);
+  const { user, system } = process.cpuUsage(before);
   expect(findings).toEqual([]);
-  // The fastest of the machine takes 0.5 s; the limit is for a busy one.
-  expect(performance.now() - start).toBeLessThan(10_000);
+  expect((user + system) / 1e6).toBeLessThan(10);
 }, 60_000);

@@ -1,6 +1,7 @@
 import { printable } from "../../errors/index.ts";
+import { durationText } from "../../time/index.ts";
 import type { RankTrace } from "../rank-trace.ts";
-import { durationText, ranksOf } from "../text/op-text.ts";
+import { ranksOf } from "../text/op-text.ts";
 import { checkCollectives } from "./collectives.ts";
 import type { Finding } from "./finding.ts";
 import { checkGroupCalls } from "./group-calls.ts";

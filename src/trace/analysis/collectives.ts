@@ -1,6 +1,7 @@
+import { durationText } from "../../time/index.ts";
 import { needsAllRanks } from "../op-kind.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
-import { durationText, errorText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
+import { errorText, groupText, opText, ranksOf, sitesText } from "../text/op-text.ts";
 import { type Culprits, culpritsText } from "./culprits.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces, MemberTrace } from "./group-traces.ts";

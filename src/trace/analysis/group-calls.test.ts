@@ -10,8 +10,8 @@ describe("the making of groups", () => {
     const { findings, inFlight } = analyse(job.traces());
     expect(findings).toMatchObject([{ kind: "missing", ranks: [2], group: { uid: "1", ranks: [0, 1, 2] } }]);
     expect(findings[0]?.text).toBe(
-      "group 1: rank 2 has not called newGroup; ranks 0, 1 have waited in newGroup for 20.0 s (groups.ts:3). " +
-        "Rank 2's last op: all_reduce #1 of group 0 (default_pg), completed 60.0 s ago (train.ts:41).",
+      "group 1: rank 2 has not called newGroup; ranks 0, 1 have waited in newGroup for 20 s (groups.ts:3). " +
+        "Rank 2's last op: all_reduce #1 of group 0 (default_pg), completed 1 min 0 s ago (train.ts:41).",
     );
     expect(inFlight).toEqual([]);
   });
@@ -21,7 +21,7 @@ describe("the making of groups", () => {
     job.rank(0).groupCall({ state: "started", at: 59_000 });
     expect(analyse(job.traces())).toMatchObject({
       findings: [],
-      inFlight: ["group 1: rank 0 has waited in newGroup for 1.0 s (groups.ts:3)."],
+      inFlight: ["group 1: rank 0 has waited in newGroup for 1 s (groups.ts:3)."],
     });
     job.rank(0).isFailure = true;
     expect(analyse(job.traces()).findings).toMatchObject([{ kind: "missing", ranks: [1] }]);
@@ -37,7 +37,7 @@ describe("the making of groups", () => {
     expect(findings).toMatchObject([{ kind: "missing", ranks: [1, 2] }]);
     expect(findings[0]?.text).toStartWith(
       "group 1: rank 2 has not called newGroup, and rank 1 left no dump and may not have called it; newGroup failed " +
-        `after 2.0 s on ranks 0, 3 (groups.ts:3): ${error}. Rank 2's last op`,
+        `after 2 s on ranks 0, 3 (groups.ts:3): ${error}. Rank 2's last op`,
     );
     expect(absent).toEqual([1]);
   });
@@ -49,7 +49,7 @@ describe("the making of groups", () => {
     for (const rank of [0, 2]) job.rank(rank).groupCall({ state: "started", ranks: [0, 1, 2], at: 10_000 });
     expect(analyse(job.traces()).findings).toEqual([]);
     expect(analyse(job.traces()).inFlight).toEqual([
-      "group 1: ranks 0, 2 have waited in newGroup for 50.0 s (groups.ts:3).",
+      "group 1: ranks 0, 2 have waited in newGroup for 50 s (groups.ts:3).",
     ]);
   });
 
@@ -81,7 +81,7 @@ describe("the making of groups", () => {
     job.all();
     job.rank(0).groupCall({ name: "close", group: "0", state: "started", at: 59_000 });
     job.rank(0).isFailure = true;
-    const closing = "group 0 (default_pg): rank 0 has been closing it for 1.0 s (groups.ts:3).";
+    const closing = "group 0 (default_pg): rank 0 has been closing it for 1 s (groups.ts:3).";
     expect(analyse(job.traces()).findings).toMatchObject([{ kind: "stuck", text: closing }]);
     job.rank(0).call({ state: "started", at: 58_000 });
     const { findings, inFlight } = analyse(job.traces());
@@ -140,7 +140,7 @@ describe("dumps of a job that has failed or is ended", () => {
     expect(analyse(job.traces()).findings).toEqual([]);
     const { findings } = analyse(failed(job).traces());
     expect(findings.at(-1)).toMatchObject({ kind: "stuck", ranks: [1] });
-    expect(findings.at(-1)?.text).toContain("on rank 1 recv from rank 0 has waited for 1.0 s");
+    expect(findings.at(-1)?.text).toContain("on rank 1 recv from rank 0 has waited for 1 s");
   });
 });
 
@@ -149,7 +149,7 @@ describe("many ops in flight are one sentence", () => {
     const job = new MadeJob(2);
     for (let i = 0; i < 50; i++) job.rank(0).call({ state: "scheduled", at: 59_000 + i });
     expect(analyse(job.traces()).inFlight).toEqual([
-      "group 0 (default_pg): all_reduce #1 is in flight; rank 0 has waited in it for 1.0 s (train.ts:41); rank 1 has " +
+      "group 0 (default_pg): all_reduce #1 is in flight; rank 0 has waited in it for 1 s (train.ts:41); rank 1 has " +
         "not called it yet; 49 later collectives are, too.",
     ]);
   });
@@ -158,7 +158,7 @@ describe("many ops in flight are one sentence", () => {
     const job = new MadeJob(2);
     for (let i = 0; i < 3; i++) job.rank(0).call({ name: "recv", peer: 1, state: "started", at: 59_000 + i });
     const one = "group 0 (default_pg): on rank 0 recv from rank 1 has waited for";
-    expect(analyse(job.traces()).inFlight).toEqual([`${one} 1.0 s (train.ts:41), and 2 more messages after it.`]);
+    expect(analyse(job.traces()).inFlight).toEqual([`${one} 1 s (train.ts:41), and 2 more messages after it.`]);
     for (const { rank } of job.ranks) job.rank(rank).isFailure = true;
     expect(analyse(job.traces()).findings).toMatchObject([{ kind: "message", ranks: [1] }]);
   });

@@ -1,5 +1,6 @@
+import { durationText } from "../../time/index.ts";
 import type { GroupCall, RankTrace } from "../rank-trace.ts";
-import { durationText, errorText, groupText, ranksOf, sitesText } from "../text/op-text.ts";
+import { errorText, groupText, ranksOf, sitesText } from "../text/op-text.ts";
 import { culpritsText } from "./culprits.ts";
 import type { Finding } from "./finding.ts";
 import type { TraceGroup } from "./group-traces.ts";

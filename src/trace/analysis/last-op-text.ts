@@ -1,7 +1,7 @@
 import { errorText, groupCallText, groupText, opText, sitesText, stateText } from "../text/op-text.ts";
 import type { Job } from "./job.ts";
 
-/** `Rank 2's last call: newGroup of group 1, in flight for 3.0 s (train.ts:8)`, or what {@link lastOpText} says. */
+/** `Rank 2's last call: newGroup of group 1, in flight for 3 s (train.ts:8)`, or what {@link lastOpText} says. */
 export function lastCallText(job: Job, rank: number, uid: string): string {
   const [trace, call] = [job.trace(rank), job.lastGroupCall(rank)];
   if (trace === undefined || call === undefined) return lastOpText(job, rank, uid);

@@ -1,6 +1,7 @@
 import { printable } from "../../errors/index.ts";
+import { durationText } from "../../time/index.ts";
 import { hasEnded, type TraceOp } from "../rank-trace.ts";
-import { durationText, errorText, groupText, opText, sitesText, sizesText } from "../text/op-text.ts";
+import { errorText, groupText, opText, sitesText, sizesText } from "../text/op-text.ts";
 import { type Channel, channelsOf } from "./channels.ts";
 import type { Finding } from "./finding.ts";
 import type { GroupTraces } from "./group-traces.ts";

@@ -34,22 +34,22 @@ group 0 (default_pg), #2:
   called at     /job/train.ts:41                /job/load.ts:8
 
 Last op of each rank:
-  rank 0  all_reduce #2  in flight for 59.0 s  train.ts:41
-  rank 1  all_reduce #2  in flight for 59.0 s  train.ts:41
-  rank 2  broadcast #2   failed 59.0 s ago     load.ts:8
-  rank 3  all_reduce #2  in flight for 59.0 s  train.ts:41
+  rank 0  all_reduce #2  in flight for 59 s  train.ts:41
+  rank 1  all_reduce #2  in flight for 59 s  train.ts:41
+  rank 2  broadcast #2   failed 59 s ago     load.ts:8
+  rank 3  all_reduce #2  in flight for 59 s  train.ts:41
 
 Rank 0, newest last (rank_0):
-  all_reduce #2  in flight for 59.0 s  train.ts:41
+  all_reduce #2  in flight for 59 s  train.ts:41
 
 Rank 1, newest last (rank_1):
-  all_reduce #2  in flight for 59.0 s  train.ts:41
+  all_reduce #2  in flight for 59 s  train.ts:41
 
 Rank 2, newest last (rank_2):
-  broadcast #2  failed 59.0 s ago  load.ts:8
+  broadcast #2  failed 59 s ago  load.ts:8
 
 Rank 3, newest last (rank_3):
-  all_reduce #2  in flight for 59.0 s  train.ts:41`);
+  all_reduce #2  in flight for 59 s  train.ts:41`);
   });
 
   test("of a call that another rank's error names", () => {

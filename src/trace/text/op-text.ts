@@ -1,4 +1,5 @@
 import { printable } from "../../errors/index.ts";
+import { durationText } from "../../time/index.ts";
 import {
   callSiteOf,
   type GroupCall,
@@ -8,18 +9,6 @@ import {
   type TraceFrame,
   type WaitingCall,
 } from "../rank-trace.ts";
-
-const MINUTE_MS = 60_000;
-const HOUR_MS = 60 * MINUTE_MS;
-
-/** A time span, such as 12.3 s. */
-export function durationText(ms: number): string {
-  const span = Math.max(0, ms);
-  if (span < 1000) return `${Math.round(span)} ms`;
-  if (span < MINUTE_MS) return `${(span / 1000).toFixed(1)} s`;
-  if (span < HOUR_MS) return `${Math.floor(span / MINUTE_MS)} min ${Math.floor((span % MINUTE_MS) / 1000)} s`;
-  return `${Math.floor(span / HOUR_MS)} h ${Math.floor((span % HOUR_MS) / MINUTE_MS)} min`;
-}
 
 /** `rank 2`, or `ranks 0, 1, 4-7`. */
 export function ranksOf(ranks: readonly number[]): string {

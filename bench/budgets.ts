@@ -1,6 +1,7 @@
 /**
  * Measures the budgets of the project with short runs. The gate of a line is its goal plus an allowance for other load
- * on a small machine; a line over its gate is measured a second time before it counts as a failure.
+ * on a small machine. A line over its gate is measured again, up to three times: other load comes and goes, while what
+ * has become slower is over the gate each time.
  *
  *     bun bench/budgets.ts [--check]     with --check, a line over its gate is a failure
  */
@@ -178,9 +179,10 @@ const show = (value: number, unit: Budget["unit"]): string =>
 
 async function judge({ budgets, measure }: Family): Promise<void> {
   let figures = await measure();
-  if (budgets.some(({ gate }, i) => !((figures[i] ?? Number.NaN) <= gate))) {
+  const holds = (i: number): boolean => (figures[i] ?? Number.NaN) <= (budgets[i]?.gate ?? 0);
+  for (let more = 3; more > 0 && !budgets.every((_, i) => holds(i)); more--) {
     const again = await measure();
-    figures = figures.map((figure, i) => (figure <= (budgets[i]?.gate ?? 0) ? figure : (again[i] ?? Number.NaN)));
+    figures = budgets.map((_, i) => (holds(i) ? figures[i] : again[i]) ?? Number.NaN);
   }
   for (const [i, { what, unit, goal, gate }] of budgets.entries()) {
     const figure = figures[i] ?? Number.NaN;

@@ -25,7 +25,7 @@ export const rooms: readonly Room[] = [
   room("environment", "errors"),
   room("time", "errors"),
   room("files", "errors"),
-  room("trace", "errors", "pickle"),
+  room("trace", "errors", "pickle", "time"),
   room("tensor", "errors", "environment"),
   room("collectives", "errors", "time", "tensor"),
   room("work", "errors", "time", "tensor", "collectives"),

@@ -3,8 +3,11 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fixture } from "./torch.ts";
 
-/** A script and its arguments, or program text. */
-export type PythonProgram = { readonly argv: readonly string[] } | { readonly code: string };
+/** A script and its arguments, program text, or a module and its arguments as with `python -m`. */
+export type PythonProgram =
+  | { readonly argv: readonly string[] }
+  | { readonly code: string; readonly argv?: readonly string[] }
+  | { readonly module: string; readonly argv: readonly string[] };
 
 export interface PythonEnd {
   /** Negative: the number of the signal that ended it. */
@@ -28,7 +31,7 @@ interface Run {
 /**
  * Runs Python programs that need PyTorch, each in its own process. They are forked from one that has loaded PyTorch,
  * which takes more processor time than most of the programs. `env` is for that first process: some variables are read
- * when PyTorch is loaded.
+ * when PyTorch is loaded. `modules` are other modules that several programs need.
  */
 export class ForkedPython implements AsyncDisposable {
   readonly #folder = mkdtempSync(join(tmpdir(), "c10d-python-"));
@@ -40,8 +43,9 @@ export class ForkedPython implements AsyncDisposable {
   constructor(
     python: string,
     readonly env: Readonly<Record<string, string | undefined>>,
+    modules: readonly string[] = [],
   ) {
-    this.#server = Bun.spawn([python, fixture("forking_python.py")], {
+    this.#server = Bun.spawn([python, fixture("forking_python.py"), ...modules], {
       env,
       stdin: "pipe",
       stdout: "pipe",
@@ -56,7 +60,7 @@ export class ForkedPython implements AsyncDisposable {
     const [stdout, stderr] = [join(this.#folder, `${id}.out`), join(this.#folder, `${id}.err`)];
     const run: Run = { ended: Promise.withResolvers(), limitMs };
     this.#runs.set(id, run);
-    const order = { id, argv: [], code: null, ...program, env: { ...this.env, ...env }, stdout, stderr };
+    const order = { id, argv: [], code: null, module: null, ...program, env: { ...this.env, ...env }, stdout, stderr };
     this.#server.stdin.write(`${JSON.stringify(order)}\n`);
     this.#server.stdin.flush();
     const code = await run.ended.promise;

@@ -11,11 +11,19 @@ import { pickle } from "../../src/pickle/index.ts";
 import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
 import { MadeJob } from "../../src/trace/fixtures/made-job.ts";
 import type { Scenario, TracedJob } from "./fixtures/traced-rank.ts";
+import { ForkedPython } from "./forked-python.ts";
 import { describeWithTorch, describeWithTorch214, fixture } from "./torch.ts";
 
 setDefaultTimeout(180_000);
 
 const LIMIT_MS = 60_000;
+const environment = {
+  ...process.env,
+  TORCH_CPP_LOG_LEVEL: "ERROR",
+  TORCH_FR_BUFFER_SIZE: "2000",
+  OMP_NUM_THREADS: "1",
+  C10D_STORE_SECRET: "",
+};
 const scenarios: readonly Scenario[] = ["healthy", "hang", "desync"];
 
 /** The last rank is the one that does something else. */
@@ -38,20 +46,26 @@ function newFolder(): string {
   return folder;
 }
 
+/** The torchfrtrace of one version of PyTorch. */
+interface Analyser {
+  readonly pythons: ForkedPython;
+  /** Its script. */
+  readonly program: string;
+}
+
 /** What torchfrtrace says of the pickles of a folder, among which is what a killed rank left of its own. */
-async function torchfrtrace(program: string, folder: string): Promise<string> {
+async function torchfrtrace({ pythons, program }: Analyser, folder: string): Promise<string> {
   const pickles = mkdtempSync(join(folders, "pickles-"));
   for (const name of readdirSync(folder)) if (/^rank_\d+$/.test(name)) cpSync(join(folder, name), join(pickles, name));
   await interruptedWrite(join(pickles, "rank_3"));
-  const child = Bun.spawn([program, pickles], { stdin: "ignore", stdout: "pipe", stderr: "pipe", timeout: LIMIT_MS });
-  const [out, err] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-  expect([await child.exited, err.includes("Traceback")]).toEqual([0, false]);
-  return `${out}${err}`.replace(/^.*tabulate is not installed.*\n/m, "").trim();
+  const { code, stdout, stderr } = await pythons.run({ argv: [program, pickles] }, {}, LIMIT_MS);
+  expect([code, stderr.includes("Traceback")]).toEqual([0, false]);
+  return `${stdout}${stderr}`.replace(/^.*tabulate is not installed.*\n/m, "").trim();
 }
 
 /** It says what is wrong, and of a healthy job nothing at all. */
-async function expectVerdict(scenario: Scenario, number: number, folder: string, program: string): Promise<void> {
-  const said = await torchfrtrace(program, folder);
+async function expectVerdict(scenario: Scenario, number: number, folder: string, analyser: Analyser): Promise<void> {
+  const said = await torchfrtrace(analyser, folder);
   if (scenario === "healthy") {
     expect(said).toBe("");
     return;
@@ -66,8 +80,13 @@ async function expectVerdict(scenario: Scenario, number: number, folder: string,
   expect(said.match(/sequence number/g)).toHaveLength(1);
 }
 
+/** What `c10d trace` says of a folder, which does not depend on the version of PyTorch. */
+const ourVerdicts = new Map<string, ReturnType<typeof runCli>>();
+
 async function expectOurVerdict(scenario: Scenario, number: number, folder: string): Promise<void> {
-  const { exitCode, stdout } = await runCli(["trace", "--json", folder]);
+  const running = ourVerdicts.get(folder) ?? runCli(["trace", "--json", folder]);
+  ourVerdicts.set(folder, running);
+  const { exitCode, stdout } = await running;
   const { findings, absent, unreadable } = JSON.parse(stdout);
   expect([absent, unreadable]).toEqual([[], []]);
   expect(exitCode).toBe(scenario === "healthy" ? 0 : 1);
@@ -111,12 +130,19 @@ async function runBunJob(args: TracedJob, options: SpawnOptions): Promise<string
 
 /** @param isSample Whether only Gloo is tried, and one mixed job: the analysers of both versions are almost the same. */
 function testVersion(python: string, isSample: boolean): void {
-  const program = join(dirname(python), "torchfrtrace");
+  let analyser: Analyser;
+  beforeAll(() => {
+    // PyTorch loads it to dump a flight recorder, for its names of lines in compiled code.
+    const modules = ["torch._inductor.codecache"];
+    const pythons = new ForkedPython(python, environment, modules);
+    analyser = { pythons, program: join(dirname(python), "torchfrtrace") };
+  });
+  afterAll(() => analyser.pythons[Symbol.asyncDispose]());
 
   const testBunJobs = (backend: string, options: SpawnOptions): void => {
     test.each(scenarios)(`${backend}, %s: its verdict on Bun's dumps, and that of c10d trace`, async (scenario) => {
       const folder = await bunJob(backend, scenario, options);
-      await expectVerdict(scenario, 20, folder, program);
+      await expectVerdict(scenario, 20, folder, analyser);
       for (const dumps of [folder, join(folder, "json")]) await expectOurVerdict(scenario, 20, dumps);
     });
   };
@@ -137,13 +163,13 @@ function testVersion(python: string, isSample: boolean): void {
       for (const { rank, dump } of overflowed(scenario, ranks.includes("more"))) {
         writeFileSync(join(folder, `rank_${rank}`), pickle(dump));
       }
-      const verdict = await torchfrtrace(program, folder);
+      const verdict = await torchfrtrace(analyser, folder);
       if (said === undefined) expect(verdict).toBe("");
       else expect(verdict).toContain(said);
       await expectOurVerdict(scenario, 21, folder);
       const pickles = newFolder();
       await runCli(["trace", folder, "--pickle", pickles]);
-      await expectVerdict(scenario, 21, pickles, program);
+      await expectVerdict(scenario, 21, pickles, analyser);
     },
   );
 
@@ -151,11 +177,11 @@ function testVersion(python: string, isSample: boolean): void {
     "%s of %j: the verdict of c10d trace, and its own on what that writes",
     async (scenario, kinds) => {
       const folder = newFolder();
-      await runMixed(kinds, { backend: "gloo", scenario, folder, isMixed: true }, python);
+      await runMixed(kinds, { backend: "gloo", scenario, folder, isMixed: true }, analyser.pythons);
       for (const dumps of [folder, join(folder, "json")]) await expectOurVerdict(scenario, 10, dumps);
       const pickles = newFolder();
       expect((await runCli(["trace", folder, "--pickle", pickles])).exitCode).toBe(scenario === "healthy" ? 0 : 1);
-      await expectVerdict(scenario, 10, pickles, program);
+      await expectVerdict(scenario, 10, pickles, analyser);
     },
   );
 }
@@ -164,33 +190,33 @@ const isFull = process.env.C10D_SWEEP === "full";
 describeWithTorch("torchfrtrace of PyTorch 2.13", (python) => testVersion(python, false));
 describeWithTorch214("torchfrtrace of PyTorch 2.14", (python) => testVersion(python, !isFull));
 
-async function runMixed(kinds: readonly string[], job: TracedJob, python: string): Promise<void> {
+async function runMixed(kinds: readonly string[], job: TracedJob, pythons: ForkedPython): Promise<void> {
   const port = freePort();
   const ended = kinds.map(async (kind, rank) => {
-    const command =
-      kind === "Bun" ? [process.execPath, fixture("traced-rank.ts")] : [python, fixture("traced_rank.py")];
-    const child = Bun.spawn([...command, JSON.stringify(job)], {
-      env: {
-        ...process.env,
-        TORCH_CPP_LOG_LEVEL: "ERROR",
-        TORCH_FR_BUFFER_SIZE: "2000",
-        OMP_NUM_THREADS: "1",
-        C10D_STORE_SECRET: "",
-        RANK: String(rank),
-        WORLD_SIZE: String(kinds.length),
-        MASTER_ADDR: "127.0.0.1",
-        MASTER_PORT: String(port),
-      },
-      stdin: "ignore",
-      stdout: "ignore",
-      stderr: "pipe",
-      timeout: LIMIT_MS,
-      killSignal: "SIGKILL",
-    });
-    const stderr = await child.stderr.text();
-    return (await child.exited) === 0 ? [] : [`rank ${rank} (${kind}): ${stderr.slice(-1500)}`];
+    const env = {
+      RANK: String(rank),
+      WORLD_SIZE: String(kinds.length),
+      MASTER_ADDR: "127.0.0.1",
+      MASTER_PORT: String(port),
+    };
+    const argv = [fixture(kind === "Bun" ? "traced-rank.ts" : "traced_rank.py"), JSON.stringify(job)];
+    const { code, stderr } = await (kind === "Bun" ? runBun(argv, env) : pythons.run({ argv }, env, LIMIT_MS));
+    return code === 0 ? [] : [`rank ${rank} (${kind}): ${stderr.slice(-1500)}`];
   });
   expect((await Promise.all(ended)).flat()).toEqual([]);
+}
+
+async function runBun(argv: readonly string[], env: Readonly<Record<string, string>>) {
+  const child = Bun.spawn([process.execPath, ...argv], {
+    env: { ...environment, ...env },
+    stdin: "ignore",
+    stdout: "ignore",
+    stderr: "pipe",
+    timeout: LIMIT_MS,
+    killSignal: "SIGKILL",
+  });
+  const stderr = await child.stderr.text();
+  return { code: await child.exited, stderr };
 }
 
 function freePort(): number {

@@ -42,8 +42,8 @@ export function digest({ data }: Tensor): string {
   return new Bun.CryptoHasher("sha256").update(bytes).digest("hex").slice(0, 16);
 }
 
-/** The digests that a rank must report, computed without any communication. */
-export function expectedDigests(plan: Plan, rank: number, size: number): string[] {
+/** The digests that each rank must report, computed without any communication. */
+export function expectedDigests(plan: Plan, size: number): string[][] {
   const everybody = Array.from({ length: size }, (_, each) => each);
   const reduced = (dtype: DType, length: number, op: PlanOp, ranks: readonly number[]) =>
     digest(
@@ -52,10 +52,13 @@ export function expectedDigests(plan: Plan, rank: number, size: number): string[
         Array.from({ length }, (_, i) => ranks.map((each) => element(each, i)).reduce((a, b) => combine[op](a, b))),
       ),
     );
-  const once = [
+  const ofAll = [
     ...plan.allReduce.map(({ dtype, length, op }) => reduced(dtype, length, op, everybody)),
     ...everybody.map((src) => digest(rankTensor("int32", 1001, src))),
-    ...plan.groups.filter((ranks) => ranks.includes(rank)).map((ranks) => reduced("float64", 77, "SUM", ranks)),
   ];
-  return Array.from({ length: plan.repeats }, () => once).flat();
+  return everybody.map((rank) => {
+    const groups = plan.groups.filter((ranks) => ranks.includes(rank));
+    const once = [...ofAll, ...groups.map((ranks) => reduced("float64", 77, "SUM", ranks))];
+    return Array.from({ length: plan.repeats }, () => once).flat();
+  });
 }

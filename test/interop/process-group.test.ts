@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import type { DType } from "../../src/tensor/index.ts";
+import { ForkedPython, type PythonProgram } from "./forked-python.ts";
 import { expectedDigests, type Plan, type PlanOp } from "./plan.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
@@ -32,7 +33,7 @@ const cases = [
 function planFor(size: number): Plan {
   const everybody = Array.from({ length: size }, (_, rank) => rank);
   return {
-    repeats: 5,
+    repeats: process.env.C10D_SWEEP === "full" ? 5 : 2,
     allReduce: cases.map((each, i) => ({ ...each, length: lengths[i % lengths.length] ?? 1 })),
     groups: [everybody, everybody.slice(1), everybody.filter((rank) => rank % 2 === 0), [size - 1, 0]],
   };
@@ -51,33 +52,26 @@ interface Ended {
   readonly reports: readonly Result[];
 }
 
-/**
- * Runs a program until it exits; kills it if that takes too long. Its ranks write their results to files, since under
- * torchrun they share one standard output and their lines may interleave.
- */
-async function run(cmd: readonly string[], env: Record<string, string>): Promise<Ended> {
-  // Inside the folder of this file, which is removed even if a test fails.
-  const folder = mkdtempSync(join(results, "run-"));
+const environment = {
+  ...process.env,
+  NO_COLOR: "1",
+  TORCH_CPP_LOG_LEVEL: "ERROR",
+  OMP_NUM_THREADS: "1",
+  C10D_STORE_SECRET: "",
+};
+
+async function spawn(cmd: readonly string[], env: Readonly<Record<string, string>>) {
   const child = Bun.spawn([...cmd], {
-    env: {
-      ...process.env,
-      NO_COLOR: "1",
-      TORCH_CPP_LOG_LEVEL: "ERROR",
-      OMP_NUM_THREADS: "1",
-      C10D_STORE_SECRET: "",
-      RESULT_FOLDER: folder,
-      ...env,
-    },
+    env: { ...environment, ...env },
     stdin: "ignore",
     stdout: "ignore",
     stderr: "pipe",
     timeout: limitMs,
     killSignal: "SIGKILL",
   });
-  const stderr = await new Response(child.stderr).text();
+  const stderr = await child.stderr.text();
   await child.exited;
-  const reports = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
-  return { exitCode: child.exitCode, stderr, reports };
+  return { code: child.exitCode, stderr };
 }
 
 /** Checks that all ranks succeeded and reported the expected digests. */
@@ -86,17 +80,42 @@ function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind
   expect(failed.map(({ exitCode, stderr }) => `exit code ${exitCode}: ${stderr.slice(-2_000)}`)).toEqual([]);
   const reports = ended.flatMap((each) => each.reports).sort((a, b) => a.rank - b.rank);
   expect(reports.map(({ kind }) => kind)).toEqual([...kinds]);
+  const expected = expectedDigests(plan, kinds.length);
   for (const { rank, size, digests } of reports) {
     expect(size).toBe(kinds.length);
-    expect(digests).toEqual(expectedDigests(plan, rank, size));
+    expect(digests).toEqual(expected[rank] ?? []);
   }
 }
 
 describeWithTorch("Gloo groups with PyTorch", (python) => {
-  const program = (kind: Kind, plan: Plan): string[] => {
-    const command = kind === "Bun" ? [process.execPath, fixture("bun-rank.ts")] : [python, fixture("python_rank.py")];
-    return [...command, JSON.stringify(plan)];
-  };
+  let pythons: ForkedPython;
+  beforeAll(() => {
+    pythons = new ForkedPython(python, environment);
+  });
+  afterAll(() => pythons[Symbol.asyncDispose]());
+
+  /**
+   * Runs a command line or a Python program until it exits; kills it if that takes too long. Its ranks write their
+   * results to files, since under torchrun they share one standard output and their lines may interleave.
+   */
+  async function run(program: readonly string[] | PythonProgram, env: Record<string, string>): Promise<Ended> {
+    // Inside the folder of this file, which is removed even if a test fails.
+    const folder = mkdtempSync(join(results, "run-"));
+    const own = { ...env, RESULT_FOLDER: folder };
+    const ended = "length" in program ? spawn(program, own) : pythons.run(program, own, limitMs);
+    const { code, stderr } = await ended;
+    const reports = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
+    return { exitCode: code, stderr, reports };
+  }
+
+  const script = (kind: Kind, plan: Plan): string[] => [
+    fixture(kind === "Bun" ? "bun-rank.ts" : "python_rank.py"),
+    JSON.stringify(plan),
+  ];
+  const command = (kind: Kind, plan: Plan): string[] => [
+    kind === "Bun" ? process.execPath : python,
+    ...script(kind, plan),
+  ];
 
   test.each<[string, Kind[]]>([
     ["Python, Bun", ["Python", "Bun"]],
@@ -108,7 +127,7 @@ describeWithTorch("Gloo groups with PyTorch", (python) => {
     const port = freePort();
     const ended = await Promise.all(
       kinds.map((kind, rank) =>
-        run(program(kind, plan), {
+        run(kind === "Bun" ? command(kind, plan) : { argv: script(kind, plan) }, {
           RANK: String(rank),
           WORLD_SIZE: String(kinds.length),
           MASTER_ADDR: "127.0.0.1",
@@ -122,25 +141,29 @@ describeWithTorch("Gloo groups with PyTorch", (python) => {
   test("by c10d run --torch-compat", async () => {
     const plan = planFor(2);
     const main = fileURLToPath(new URL("../../src/cli/main.ts", import.meta.url));
-    const command = [process.execPath, main, "run", "-n", "2", "--no-prefix", "--torch-compat", "--no-bun"];
-    const ended = await run([...command, ...byRank(1, program("Python", plan), program("Bun", plan))], {});
+    const launcher = [process.execPath, main, "run", "-n", "2", "--no-prefix", "--torch-compat", "--no-bun"];
+    const ended = await run([...launcher, ...byRank(1, command("Python", plan), command("Bun", plan))], {});
     expectResults([ended], plan, ["Bun", "Python"]);
   });
 
-  const torchrun = [python, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--no-python"];
+  const torchrun = (...argv: readonly string[]): PythonProgram => ({
+    module: "torch.distributed.run",
+    argv: ["--nproc-per-node", "2", "--no-python", ...argv],
+  });
 
   test("all ranks Bun, under torchrun", async () => {
     const plan = planFor(2);
-    const command = [...torchrun, "--master-port", String(freePort()), ...program("Bun", plan)];
-    expectResults([await run(command, {})], plan, ["Bun", "Bun"]);
+    const ended = await run(torchrun("--master-port", String(freePort()), ...command("Bun", plan)), {});
+    expectResults([ended], plan, ["Bun", "Bun"]);
   });
 
-  test.each([0, 1])("rank %d Python and the other Bun, under torchrun --standalone", async (pythonRank) => {
+  // all-ops.test.ts has a job whose rank 0 is Bun's.
+  test("rank 0 Python and the other Bun, under torchrun --standalone", async () => {
     const plan = planFor(2);
-    const mixed = byRank(pythonRank, program("Python", plan), program("Bun", plan));
+    const mixed = byRank(0, command("Python", plan), command("Bun", plan));
     // A secret in the environment is not used there, with a warning.
-    const ended = await run([...torchrun, "--standalone", ...mixed], { C10D_STORE_SECRET: "not for torchrun" });
-    expectResults([ended], plan, pythonRank === 0 ? ["Python", "Bun"] : ["Bun", "Python"]);
+    const ended = await run(torchrun("--standalone", ...mixed), { C10D_STORE_SECRET: "not for torchrun" });
+    expectResults([ended], plan, ["Python", "Bun"]);
     expect(ended.stderr).toContain("C10D_STORE_SECRET is not used under torchrun");
   });
 });

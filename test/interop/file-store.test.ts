@@ -51,14 +51,13 @@ describeWithTorch("FileStore with PyTorch", (executable) => {
 
   test("file:// names the same file", async () => {
     const urls = ["a%20b", "100%", "a;b", "ä b", "q\\r"].map((name) => `file://${join(folder, name)}`);
-    const body = `
-import json, sys
-from torch.distributed import rendezvous
-stores = [next(rendezvous(url + "?rank=1&world_size=2"))[0] for url in sys.argv[1:]]
-for store in stores: store.set("k", "v")
-print(json.dumps([store.path for store in stores]))`;
-    const child = Bun.spawn([executable, "-c", body, ...urls], { stdout: "pipe", stderr: "inherit" });
-    const paths: string[] = JSON.parse(await new Response(child.stdout).text());
+    const paths: string[] = [];
+    for (const url of urls) {
+      const name = `rendezvous ${url}`;
+      paths.push((await python.call(name, "rendezvous_file", [`${url}?rank=1&world_size=2`])) as string);
+      await python.call(name, "set", ["k", "v"]);
+      cleanups.push(() => python.call(name, "close", []));
+    }
     for (const [i, url] of urls.entries()) {
       const { store } = await rendezvous(url, { rank: 0, worldSize: 2, timeout: limitMs });
       cleanups.push(() => store.close());

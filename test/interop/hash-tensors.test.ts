@@ -41,7 +41,10 @@ describeWithTorch("hashTensors", (python) => {
   test.skipIf(compiler === null)(
     `is that of PyTorch's c10/util/hash.h${compiler === null ? " (no g++)" : ""}`,
     async () => {
-      const include = run(python, "-c", "import torch; print(torch.__path__[0] + '/include', end='')");
+      // Finds PyTorch without loading it.
+      const find =
+        "import importlib.util; print(importlib.util.find_spec('torch').submodule_search_locations[0], end='')";
+      const include = join(run(python, "-c", find), "include");
       const source = join(folder, "hash.cc");
       const binary = join(dirname(source), "hash");
       await Bun.write(source, program);

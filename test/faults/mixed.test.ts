@@ -89,8 +89,8 @@ async function runBun(program: string, env: Readonly<Record<string, string>>): P
 
 describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
   let pythons: ForkedPython;
-  beforeAll(() => {
-    pythons = new ForkedPython(interpreter, environmentOfAll);
+  beforeAll(async () => {
+    pythons = await ForkedPython.start(interpreter, environmentOfAll);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
 

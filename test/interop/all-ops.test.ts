@@ -104,8 +104,8 @@ function digestsIn(stdout: string): string[] {
 
 describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
   let pythons: ForkedPython;
-  beforeAll(() => {
-    pythons = new ForkedPython(python, environmentOfAll);
+  beforeAll(async () => {
+    pythons = await ForkedPython.start(python, environmentOfAll);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
 

@@ -38,12 +38,24 @@ export class ForkedPython implements AsyncDisposable {
   readonly #server: Bun.Subprocess<"pipe", "pipe", "inherit">;
   readonly #runs = new Map<number, Run>();
   readonly #listening: Promise<void>;
+  readonly #started = Promise.withResolvers<void>();
   #lastId = 0;
 
-  constructor(
+  /** Starts the first process, and waits until it has loaded PyTorch: the limits of other ranks do not include that. */
+  static async start(
+    python: string,
+    env: Readonly<Record<string, string | undefined>>,
+    modules: readonly string[] = [],
+  ): Promise<ForkedPython> {
+    const pythons = new ForkedPython(python, env, modules);
+    await pythons.#started.promise;
+    return pythons;
+  }
+
+  private constructor(
     python: string,
     readonly env: Readonly<Record<string, string | undefined>>,
-    modules: readonly string[] = [],
+    modules: readonly string[],
   ) {
     this.#server = Bun.spawn([python, fixture("forking_python.py"), ...modules], {
       env,
@@ -83,13 +95,19 @@ export class ForkedPython implements AsyncDisposable {
       rest = lines.pop() ?? "";
       for (const line of lines) this.#take(JSON.parse(line) as Reply);
     }
-    for (const { ended, timer } of this.#runs.values()) {
-      clearTimeout(timer);
-      ended.reject(new Error("the Python process that forks the others has ended"));
+    const ended = new Error("the Python process that forks the others has ended");
+    this.#started.reject(ended);
+    for (const run of this.#runs.values()) {
+      clearTimeout(run.timer);
+      run.ended.reject(ended);
     }
   }
 
-  #take({ id = 0, pid, code }: Reply): void {
+  #take({ id, pid, code }: Reply): void {
+    if (id === undefined) {
+      this.#started.resolve();
+      return;
+    }
     const run = this.#runs.get(id);
     if (run === undefined) return;
     if (pid !== undefined) run.timer = setTimeout(() => process.kill(pid, "SIGKILL"), run.limitMs);

@@ -1,5 +1,6 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
+import { ForkedPython } from "./forked-python.ts";
 import { describeWithTorch } from "./torch.ts";
 
 // Gloo ends the process of a PyTorch rank that gets a longer message than it expects. A Bun rank refuses to send it,
@@ -50,56 +51,68 @@ for rank in (1, 2): end(dist.send, torch.ones(1), rank, None, 9)
 print("; ".join(ends), flush=True)
 os._exit(0)`;
 
-async function run(python: string, each: Case, lazy: boolean): Promise<string[]> {
+const limitMs = 60_000;
+
+async function runBun(env: Readonly<Record<string, string>>) {
+  const child = Bun.spawn([process.execPath, "-e", bunRank], {
+    env: { ...process.env, ...env },
+    stdout: "pipe",
+    stderr: "pipe",
+    timeout: limitMs,
+    killSignal: "SIGKILL",
+  });
+  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
+  return { code: await child.exited, stdout, stderr };
+}
+
+async function run(pythons: ForkedPython, each: Case, lazy: boolean): Promise<string[]> {
   using free = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
   const { port } = free;
   free.stop(true);
-  const bun = [process.execPath, "-e", bunRank];
-  const commands = [[python, "-c", pythonRank], bun, bun];
   return await Promise.all(
-    commands.map(async (cmd, rank) => {
+    [0, 1, 2].map(async (rank) => {
       const job = { RANK: `${rank}`, WORLD_SIZE: "3", MASTER_ADDR: "127.0.0.1", MASTER_PORT: `${port}` };
       const mode = { TORCH_GLOO_LAZY_INIT: lazy ? "1" : "0", C10D_STORE_SECRET: "", CASE: JSON.stringify(each) };
-      const child = Bun.spawn([...cmd], {
-        env: { ...process.env, ...job, ...mode },
-        stdout: "pipe",
-        stderr: "pipe",
-        timeout: 60_000,
-        killSignal: "SIGKILL",
-      });
-      const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-      const code = await child.exited;
+      const env = { ...job, ...mode };
+      const ended = rank === 0 ? pythons.run({ code: pythonRank }, env, limitMs) : runBun(env);
+      const { code, stdout, stderr } = await ended;
       return code === 0 ? stdout.trim() : `exit code ${code}: ${stderr}`;
     }),
   );
 }
 
 describeWithTorch("a message of another size than its receive, in a group with PyTorch's", (python) => {
+  let pythons: ForkedPython;
+  beforeAll(async () => {
+    pythons = await ForkedPython.start(python, process.env);
+  });
+  afterAll(() => pythons[Symbol.asyncDispose]());
+
   const sizes = ({ from, to, sent, expected }: Case): string =>
     `rank ${from} sent ${4 * sent} bytes, rank ${to} was to receive ${4 * expected}`;
 
   test.each([true, false])("from a Bun rank to PyTorch's, longer; lazy: %p", async (lazy) => {
     const each = { from: 1, to: 0, sent: 8, expected: 4 };
-    const [toOf, sender] = await run(python, each, lazy);
+    const [toOf, sender] = await run(pythons, each, lazy);
     expect(toOf).toStartWith("failed; failed; ");
     expect(sender).toBe(`${sizes(each)}; GROUP_FAILED`);
   });
 
   test("from a Bun rank to PyTorch's, shorter: PyTorch takes it", async () => {
-    const ends = await run(python, { from: 1, to: 0, sent: 2, expected: 4 }, false);
+    const ends = await run(pythons, { from: 1, to: 0, sent: 2, expected: 4 }, false);
     expect(ends).toEqual(["none; none; none", "none; none", "none"]);
   });
 
   test.each([2, 8])("from PyTorch's to a Bun rank, %d elements instead of 4", async (sent) => {
     const each = { from: 0, to: 1, sent, expected: 4 };
-    const [sender, receiver] = await run(python, each, false);
+    const [sender, receiver] = await run(pythons, each, false);
     expect(sender).toMatch(/^(none|failed); (none|failed); (none|failed)$/);
     expect(receiver).toBe(`${sizes(each)}; GROUP_FAILED`);
   });
 
   test.each([2, 8])("between Bun ranks, %d elements instead of 4", async (sent) => {
     const each = { from: 1, to: 2, sent, expected: 4 };
-    const [bystander, ...others] = await run(python, each, false);
+    const [bystander, ...others] = await run(pythons, each, false);
     expect(bystander).toMatch(/^(none|failed); (none|failed)$/);
     expect(others).toEqual(Array(2).fill(`${sizes(each)}; GROUP_FAILED`));
   });

@@ -89,8 +89,8 @@ function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind
 
 describeWithTorch("Gloo groups with PyTorch", (python) => {
   let pythons: ForkedPython;
-  beforeAll(() => {
-    pythons = new ForkedPython(python, environment);
+  beforeAll(async () => {
+    pythons = await ForkedPython.start(python, environment);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
 

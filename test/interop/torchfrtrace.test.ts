@@ -131,10 +131,10 @@ async function runBunJob(args: TracedJob, options: SpawnOptions): Promise<string
 /** @param isSample Whether only Gloo is tried, and one mixed job: the analysers of both versions are almost the same. */
 function testVersion(python: string, isSample: boolean): void {
   let analyser: Analyser;
-  beforeAll(() => {
+  beforeAll(async () => {
     // PyTorch loads it to dump a flight recorder, for its names of lines in compiled code.
     const modules = ["torch._inductor.codecache"];
-    const pythons = new ForkedPython(python, environment, modules);
+    const pythons = await ForkedPython.start(python, environment, modules);
     analyser = { pythons, program: join(dirname(python), "torchfrtrace") };
   });
   afterAll(() => analyser.pythons[Symbol.asyncDispose]());

@@ -1,7 +1,8 @@
-import { expect, setDefaultTimeout, test } from "bun:test";
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { ForkedPython } from "./forked-python.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
 setDefaultTimeout(120_000);
@@ -46,31 +47,30 @@ function freePort(): number {
   return port;
 }
 
-/** Runs torchrun until it exits; kills it if that takes too long. */
-async function torchrun(python: string, args: readonly string[], results: Results) {
-  const child = Bun.spawn([python, "-m", "torch.distributed.run", "--no-python", ...args], {
-    env: {
-      ...process.env,
-      NO_COLOR: "1",
-      TORCH_CPP_LOG_LEVEL: "ERROR",
-      OMP_NUM_THREADS: "1",
-      C10D_STORE_SECRET: "",
-      // With several nodes PyTorch uses the address of the host name, which may not be the store's.
-      GLOO_SOCKET_IFNAME: "lo",
-      RESULT_FOLDER: results.folder,
-    },
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
-    timeout: 90_000,
-    killSignal: "SIGKILL",
-  });
-  const stderr = await child.stderr.text();
-  await child.exited;
-  return { exitCode: child.exitCode, stderr };
-}
+const environment = {
+  ...process.env,
+  NO_COLOR: "1",
+  TORCH_CPP_LOG_LEVEL: "ERROR",
+  OMP_NUM_THREADS: "1",
+  C10D_STORE_SECRET: "",
+  // With several nodes PyTorch uses the address of the host name, which may not be the store's.
+  GLOO_SOCKET_IFNAME: "lo",
+};
 
 describeWithTorch("torchrun", (python) => {
+  let pythons: ForkedPython;
+  beforeAll(async () => {
+    pythons = await ForkedPython.start(python, environment);
+  });
+  afterAll(() => pythons[Symbol.asyncDispose]());
+
+  /** Runs torchrun until it exits; kills it if that takes too long. */
+  async function torchrun(args: readonly string[], results: Results) {
+    const program = { module: "torch.distributed.run", argv: ["--no-python", ...args] };
+    const { code, stderr } = await pythons.run(program, { RESULT_FOLDER: results.folder }, 90_000);
+    return { exitCode: code, stderr };
+  }
+
   const programs: Record<Kind, readonly string[]> = {
     Bun: [process.execPath, fixture("restarted-rank.ts")],
     Python: [python, fixture("restarted_rank.py")],
@@ -111,7 +111,7 @@ describeWithTorch("torchrun", (python) => {
       "--master-port",
       String(freePort()),
     ];
-    const { exitCode, stderr } = await torchrun(python, [...flags, ...ranks(kinds, failures)], results);
+    const { exitCode, stderr } = await torchrun([...flags, ...ranks(kinds, failures)], results);
     expect({ exitCode, stderr: exitCode === 0 ? "" : stderr }).toEqual({ exitCode: 0, stderr: "" });
     expect(results.reports).toEqual(expected(kinds, failures.length, kinds.length));
   });
@@ -123,7 +123,7 @@ describeWithTorch("torchrun", (python) => {
     using results = new Results();
     const meeting = ["--rdzv-backend", "c10d", "--rdzv-endpoint", `127.0.0.1:${freePort()}`, "--rdzv-id", "nodes"];
     const flags = ["--nnodes", "2", "--nproc-per-node", "2", ...meeting, "--local-addr", "127.0.0.1"];
-    const ended = await Promise.all([0, 1].map(() => torchrun(python, [...flags, ...ranks(kinds)], results)));
+    const ended = await Promise.all([0, 1].map(() => torchrun([...flags, ...ranks(kinds)], results)));
     expect(ended.filter(({ exitCode }) => exitCode !== 0)).toEqual([]);
     expect(results.reports).toEqual(expected(kinds, 0, 2));
   });

@@ -40,6 +40,8 @@ class FakeShim implements Shim {
   }[] = [{ kind: EventKind.READY, id: 0, status: 0 }];
   readonly afterClose: string[] = [];
   stillRunning = 0;
+  /** Limit of each call of close, in milliseconds. */
+  readonly closes: number[] = [];
   waitStatus: number = Status.OK;
   errorText = "";
   /** Fields of the next failures, by their offsets, and the ranks of their tables. */
@@ -110,7 +112,8 @@ class FakeShim implements Shim {
         this.aborts.push(new TextDecoder().decode(reason as Uint8Array));
       },
       c10d_group_stats: () => called("stats"),
-      c10d_close: () => {
+      c10d_close: (_, limitMs) => {
+        this.closes.push(limitMs);
         this.#closed = true;
         return this.stillRunning;
       },
@@ -356,6 +359,22 @@ describe("NativeGroup", () => {
     group.close();
     expect(logged).toEqual([expect.stringContaining("still busy with 2 ops: their buffers stay in memory")]);
     for (const work of works) expect(() => work.wait()).toThrow("the group was closed");
+  });
+
+  test("a group whose threads had not ended when it was closed is freed once they have", async () => {
+    using late = new FakeShim();
+    late.stillRunning = 1;
+    (await start(late)).group.close();
+    expect(late.closes).toEqual([1_000]);
+    using next = new FakeShim();
+    const { group } = await start(next);
+    expect(late.closes).toEqual([1_000, 0]);
+    late.stillRunning = 0;
+    group.close();
+    expect([late.closes, next.closes]).toEqual([[1_000, 0, 0], [1_000]]);
+    using last = new FakeShim();
+    (await start(last)).group.close();
+    expect(late.closes).toHaveLength(3);
   });
 
   test("a wait for a failed op, while the other ranks are asked about the cause, ends with the group", async () => {

@@ -55,6 +55,9 @@ interface EventBatch {
 /** Works whose buffers native code may access until the process ends. */
 const pinnedForever: NativeWork[] = [];
 
+/** Closed groups of this thread whose native threads had not ended in time, so that native code has not freed them. */
+const unfreed = new Set<NativeGroup>();
+
 /** Groups of this Worker whose shim does not detect its end. */
 const unguarded = new Set<NativeGroup>();
 let endIsWatched = false;
@@ -75,6 +78,7 @@ const unkicked = new Set<NativeGroup>();
 export class NativeGroup {
   /** Creates a group; resolves when all ranks are connected. */
   static async create(shim: Shim, config: NativeGroupConfig, host: NativeGroupHost): Promise<NativeGroup> {
+    NativeGroup.#freeEnded();
     const handle = createGroupHandle(shim, config);
     const group = new NativeGroup(shim, handle, host, config.worldSize);
     if (shim.workerHazard !== undefined) group.#endWithWorker(shim.workerHazard);
@@ -490,9 +494,14 @@ export class NativeGroup {
     this.#state = "CLOSED";
     unguarded.delete(this);
     const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
+    NativeGroup.#freeEnded();
     const stillRunning = this.#symbols.c10d_close(this.#handle, limit);
-    if (stillRunning > 0) this.#pinForever();
-    else for (const work of this.#works.values()) work.release();
+    if (stillRunning > 0) {
+      unfreed.add(this);
+      this.#pinForever();
+    } else {
+      for (const work of this.#works.values()) work.release();
+    }
     for (const work of [...this.#works.values()]) {
       // The others end as soon as the ranks have agreed on the cause.
       if (work.failure !== undefined) continue;
@@ -502,6 +511,13 @@ export class NativeGroup {
     this.#letGo();
     this.#socket?.end();
     this.#announceDrained();
+  }
+
+  /** Frees what closed groups still have, now that their native threads have ended: threads may be late on a busy host. */
+  static #freeEnded(): void {
+    for (const group of unfreed) {
+      if (group.#symbols.c10d_close(group.#handle, 0) === 0) unfreed.delete(group);
+    }
   }
 
   /** Closes the group when its Worker exits, which does not cover termination: that runs no exit handlers. */

@@ -12,7 +12,13 @@ const missing = [1, 2];
 const modes = ["await", "wait"] as const;
 const argsOf = (backend: string, mode: TwoMissingArgs["mode"]): TwoMissingArgs => ({ backend, mode, missing });
 
-function check(outcomes: readonly Pick<RankOutcome, "rank" | "reports">[], mode: TwoMissingArgs["mode"]): void {
+function check(
+  outcomes: readonly Pick<RankOutcome, "rank" | "reports" | "error">[],
+  mode: TwoMissingArgs["mode"],
+): void {
+  expect(outcomes.map(({ rank, error }) => ({ rank, error }))).toEqual(
+    outcomes.map(({ rank }) => ({ rank, error: undefined })),
+  );
   for (const { rank, reports } of outcomes.filter((each) => !missing.includes(each.rank))) {
     const [result] = reports as readonly TwoMissingResult[];
     expect({ rank, peers: result?.peers, sum: result?.sum }).toEqual({ rank, peers: missing, sum: 3 });

@@ -1,56 +1,15 @@
 import { afterAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { CLOSE_LIMIT_MS } from "../../src/process-group/pipeline/close-within.ts";
 import { checkOptions } from "../../src/registry/backend-options.ts";
 import { BackendRegistry, GRACE_MS } from "../../src/registry/index.ts";
-import { CodeFolder, root } from "./code-folder.ts";
+import { files, page } from "./code/backends.ts";
+import { CodeFolder } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
-const page = readFileSync(join(root, "docs/backends.md"), "utf8");
-
-/** The TypeScript of the page that has this text. */
-function block(text: string): string {
-  const blocks = [...page.matchAll(/^```ts\n([\s\S]*?)^```/gm)].map(([, code = ""]) => code);
-  const found = blocks.filter((code) => code.includes(text));
-  if (found.length !== 1) throw new Error(`${found.length} blocks of docs/backends.md have ${text}`);
-  return String(found[0]);
-}
-
-const files = {
-  "plugin.ts": block("create: (context) =>"),
-  "options-schema.ts": block("Schema.Struct"),
-  "types.ts": block("declare module"),
-  "logger.ts": block("LOGGER"),
-  "use.ts": `
-    import { initProcessGroup } from "bun-c10d";
-    import "./types.ts";
-    export const start = () => initProcessGroup({ backend: "ring", options: { chunk: 4096 } });
-    // @ts-expect-error: no such option
-    export const wrong = () => initProcessGroup({ backend: "ring", options: { chunks: 4096 } });
-  `,
-  "ring-backend.ts": `
-    import { type BackendContext, MethodBackend } from "bun-c10d";
-    export interface RingOptions { readonly chunk?: number }
-    export class RingBackend extends MethodBackend {
-      override readonly name = "ring";
-      override readonly capabilities = { ops: {}, reduceOps: {} };
-      static connect({ rank, size, options }: BackendContext<RingOptions>): Promise<RingBackend> {
-        void options.chunk;
-        return Promise.resolve(new RingBackend(rank, size));
-      }
-    }
-  `,
-  "node_modules/pino/index.d.ts":
-    "export default function pino(): Record<'debug' | 'info' | 'warn' | 'error', (message: string) => void>;",
-};
-const folder = new CodeFolder("backends", Object.entries(files));
+const folder = new CodeFolder("backends", files);
 afterAll(() => folder[Symbol.dispose]());
-
-test("the code of docs/backends.md compiles", async () => {
-  expect(await folder.compileErrors()).toEqual([]);
-});
 
 test("its plugin registers, and its schema checks", async () => {
   const { default: plugin } = await import(join(folder.path, "plugin.ts"));

@@ -1,29 +1,21 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { examples, files, page } from "./code/containers.ts";
 import { CodeFolder, root } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
-// Compiles the code of docs/containers.md and runs it.
-
-const page = readFileSync(join(root, "docs/containers.md"), "utf8");
-const files = new Map(
-  Array.from(page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm), ([, name = "", code = ""]) => [name, code]),
-);
+// Runs the code of docs/containers.md.
 
 let folder: CodeFolder;
 beforeAll(() => {
-  const sources = ["sockets.ts", "mesh.ts"].map((name) => {
-    return [name, readFileSync(join(root, "examples/custom-backend", name), "utf8")] as const;
-  });
-  folder = new CodeFolder("containers", [...files, ...sources]);
+  folder = new CodeFolder("containers", files);
 });
 afterAll(() => folder[Symbol.dispose]());
 
-test("every example has a name, and compiles", async () => {
-  expect(page.match(/^```/gm)).toHaveLength(2 * files.size);
-  expect(await folder.compileErrors()).toEqual([]);
+test("every example has a name", () => {
+  expect(page.match(/^```/gm)).toHaveLength(2 * examples.size);
 });
 
 test("a lazy plugin in the parent, and middleware in the child", async () => {

@@ -1,27 +1,20 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
 import { createContainer, getHandlerNames } from "../../src/index.ts";
-import { CodeFolder, root } from "./code-folder.ts";
+import { files, page } from "./code/control.ts";
+import { CodeFolder } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
-// Compiles and runs the programs of docs/control.md.
-
-const page = readFileSync(join(root, "docs/control.md"), "utf8");
-const programs = [...page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm)].map(
-  ([, name = "", code = ""]) => [name, code] as const,
-);
+// Runs the programs of docs/control.md.
 
 let folder: CodeFolder;
 beforeAll(() => {
-  folder = new CodeFolder("control", programs);
+  folder = new CodeFolder("control", files);
 });
 afterAll(() => folder[Symbol.dispose]());
 
-test("all programs compile", async () => {
-  expect(programs.map(([name]) => name)).toEqual(["served.ts", "socket.ts", "collectives.ts"]);
-  expect(await folder.compileErrors()).toEqual([]);
+test("every program is run here", () => {
+  expect(files.map(([name]) => name)).toEqual(["served.ts", "socket.ts", "collectives.ts"]);
 });
 
 test("served.ts: each rank answers", async () => {

@@ -1,27 +1,16 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
-import { join } from "node:path";
-import { CodeFolder, root } from "./code-folder.ts";
+import { files, page } from "./code/hooks.ts";
+import { CodeFolder } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
-// Compiles the code of docs/hooks.md and runs it.
-
-const page = readFileSync(join(root, "docs/hooks.md"), "utf8");
-const files = new Map(
-  Array.from(page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm), ([, name = "", code = ""]) => [name, code]),
-);
+// Runs the code of docs/hooks.md.
 
 let folder: CodeFolder;
 beforeAll(() => {
-  folder = new CodeFolder("hooks", [...files]);
+  folder = new CodeFolder("hooks", files);
 });
 afterAll(() => folder[Symbol.dispose]());
-
-test("every example compiles", async () => {
-  expect(files.size).toBe(3);
-  expect(await folder.compileErrors()).toEqual([]);
-});
 
 test("an error shows the line of the call", async () => {
   const { exitCode, lines } = await folder.run(["late.ts"]);

@@ -1,20 +1,14 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { MadeJob } from "../../src/trace/fixtures/made-job.ts";
 import { analyse, kinetoTrace, reportJson } from "../../src/trace/index.ts";
+import { files, page } from "./code/trace.ts";
 import { CodeFolder, root } from "./code-folder.ts";
 
 setDefaultTimeout(60_000);
 
 // Runs the job of docs/trace.md, and compares the page with what is printed.
-
-const page = readFileSync(join(root, "docs/trace.md"), "utf8");
-const programs = Array.from(
-  page.matchAll(/^```ts (\S+)\n([\s\S]*?)^```/gm),
-  ([, name = "", code = ""]) => [name, code] as const,
-);
 
 function desync(): MadeJob {
   const job = new MadeJob(4);
@@ -27,15 +21,10 @@ function desync(): MadeJob {
 describeGloo("the reports", () => {
   let folder: CodeFolder;
   beforeAll(() => {
-    folder = new CodeFolder("trace", programs);
+    folder = new CodeFolder("trace", files);
   });
   afterAll(() => folder[Symbol.dispose]());
   const c10d = (...args: readonly string[]) => folder.run([join(root, "src/cli/main.ts"), ...args]);
-
-  test("the program compiles", async () => {
-    expect(programs.map(([name]) => name)).toEqual(["train.ts"]);
-    expect(await folder.compileErrors()).toEqual([]);
-  });
 
   const shown = Array.from(
     page.matchAll(/c10d run -n 4 train.ts *(\w*)\n\$ c10d trace \/tmp\/dumps\n([\s\S]*?)^```/gm),

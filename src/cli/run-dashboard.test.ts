@@ -22,11 +22,16 @@ async function start(...command: readonly string[]): Promise<{ run: CliProcess; 
 }
 
 describe("c10d run --dashboard", () => {
-  test("takes a port only after =, and is a flag of the launcher only before the script", async () => {
-    const alone = await runCli(["run", "-n", "1", "--dashboard", fixture("hello.ts")]);
-    expect([alone.exitCode, alone.stderr]).toEqual([0, expect.stringMatching(address)]);
-    const args = ["run", "-n", "1", fixture("print-env.ts"), "--dashboard"];
-    const { exitCode, stderr } = await runCli(args);
+  test("takes a port only after =, is not known to the ranks, and is gone once the job has ended", async () => {
+    const { exitCode, stdout, stderr } = await runCli(["run", "-n", "1", "--dashboard", fixture("print-env.ts")]);
+    expect([exitCode, stderr]).toEqual([0, expect.stringMatching(address)]);
+    const url = address.exec(stderr)?.[1] ?? "";
+    expect(stdout).not.toContain(new URL(url).pathname.slice(1, -1));
+    await expect(fetch(url)).rejects.toThrow();
+  });
+
+  test("is a flag of the launcher only before the script", async () => {
+    const { exitCode, stderr } = await runCli(["run", "-n", "1", fixture("hello.ts"), "--dashboard"]);
     expect([exitCode, stderr]).toEqual([0, expect.not.stringMatching(address)]);
     const wrong = await runCli(["run", "-n", "1", "--dashboard=high", fixture("hello.ts")]);
     expect([wrong.exitCode, wrong.stderr]).toEqual([2, expect.stringContaining("--dashboard must be an integer")]);
@@ -43,14 +48,6 @@ describe("c10d run --dashboard", () => {
     ]);
     expect([exitCode, stdout]).toEqual([1, ""]);
     expect(stderr).toContain(`port ${taken.port} of 127.0.0.1 is in use`);
-  });
-
-  test("is not known to the ranks, and no one else can reach it once the job has ended", async () => {
-    const { exitCode, stdout, stderr } = await runCli(["run", "-n", "1", "--dashboard", fixture("print-env.ts")]);
-    expect(exitCode).toBe(0);
-    const url = address.exec(stderr)?.[1] ?? "";
-    expect(stdout).not.toContain(new URL(url).pathname.slice(1, -1));
-    await expect(fetch(url)).rejects.toThrow();
   });
 });
 
@@ -116,10 +113,10 @@ describeGloo("the dashboard's page", () => {
         `(({ x, y, width }) => ({ x, y, width }))(document.querySelector("canvas").getBoundingClientRect())`,
       );
 
-    test.each(["light", "dark"] as const)("shows a healthy job, by keyboard and by mouse (%s)", async (scheme) => {
+    test("shows a healthy job in light and dark, by keyboard and by mouse", async () => {
       const { run, url } = await start(program("busy.ts"));
       await using _run = run;
-      await browser.look({ width: 1_280, height: 800, scheme });
+      await browser.look({ width: 1_280, height: 800, scheme: "light" });
       await browser.go(url);
       const rates = `Array.from(document.querySelectorAll("#ranks tbody .ops"), (cell) => Number(cell.innerText))`;
       await browser.until(`${rates}.length === 3 && ${rates}.every((rate) => rate > 0)`);
@@ -128,9 +125,10 @@ describeGloo("the dashboard's page", () => {
       expect(await browser.text("#program")).toBe("busy.ts");
       await browser.until(`document.querySelector("#verdict .text").innerText === "No problem has been seen."`);
       expect(await browser.text("#state")).toContain("running");
-      expect(await browser.value("getComputedStyle(document.body).backgroundColor")).toBe(
-        scheme === "dark" ? "rgb(16, 19, 23)" : "rgb(243, 244, 246)",
-      );
+      const background = "getComputedStyle(document.body).backgroundColor";
+      expect(await browser.value(background)).toBe("rgb(243, 244, 246)");
+      await browser.look({ width: 1_280, height: 800, scheme: "dark" });
+      await browser.until(`${background} === "rgb(16, 19, 23)"`);
 
       // By keyboard alone: the tabs, the toolbar, the lanes.
       await browser.press("Tab");
@@ -206,7 +204,7 @@ describeGloo("the dashboard's page", () => {
     });
 
     test("shows who hangs, at 800 × 600 too, and what the launcher reported at the end", async () => {
-      const { run, url } = await start("--timeout", "6s", fixture("hang.ts"));
+      const { run, url } = await start(fixture("hang.ts"));
       await using _run = run;
       await browser.look({ width: 800, height: 600, scheme: "light" });
       await browser.go(url);
@@ -244,14 +242,28 @@ describeGloo("the dashboard's page", () => {
       // Nothing is wider than the window.
       expect(await browser.value("document.documentElement.scrollWidth")).toBe(800);
 
-      expect(await run.exitCode()).toBe(124);
-      await browser.until(`document.querySelector("#state").innerText.includes("ended, exit code 124")`);
+      run.signal("SIGTERM");
+      expect(await run.exitCode()).toBe(143);
+      await browser.until(`document.querySelector("#state").innerText.includes("ended, exit code 143")`);
       await browser.press("3");
       const end = await browser.text("#end");
-      expect(end).toContain("the job timed out: ranks 0, 1, 2 had not ended after 6 s (--timeout)");
+      expect(end).toContain("c10d run: ended by SIGTERM; ranks 0, 1, 2 were stopped");
       expect(end).toMatch(/^ {2}rank 0 \(pid \d+\): in allReduce #2 /m);
       expect(await browser.text("#problems li h2")).toContain("Rank 1 has not called allReduce #2");
       expectQuiet(url);
+    });
+
+    test("shows that a job timed out", async () => {
+      // Long enough for the page to be open by then.
+      const { run, url } = await start("--timeout", "10s", "--no-bun", "sleep", "60");
+      await using _run = run;
+      await browser.go(url);
+      await browser.until(`document.querySelector("#state").innerText.includes("ended, exit code 124")`);
+      expect(await run.exitCode()).toBe(124);
+      await browser.press("3");
+      expect(await browser.text("#end")).toContain(
+        "the job timed out: ranks 0, 1, 2 had not ended after 10 s (--timeout)",
+      );
     });
 
     test("shows a desync with the calls, lines and errors of all ranks", async () => {
@@ -307,7 +319,7 @@ describeGloo("the dashboard's page", () => {
       await browser.until(`document.querySelector("#verdict").innerText.includes("No problem has been seen")`);
       const pages = Array.from({ length: 7 }, () => new WebSocket(`${lost.url.replace("http", "ws")}events`));
       await Promise.all(pages.map((page) => new Promise((resolve) => page.addEventListener("open", resolve))));
-      await using other = await Browser.open();
+      await using other = await browser.another();
       await other.go(lost.url);
       await other.until(`document.querySelector("#verdict").innerText.includes("Too many pages of this job are open")`);
       pages[0]?.close();

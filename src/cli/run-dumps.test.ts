@@ -1,9 +1,10 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describeGloo } from "../backends/gloo/fixtures/availability.ts";
 import { CliProcess, fixture, runCli } from "./fixtures/cli-process.ts";
+import { expectDumps, findingsOf } from "./fixtures/dumps.ts";
 
 setDefaultTimeout(60_000);
 
@@ -13,26 +14,8 @@ beforeAll(() => {
 });
 afterAll(() => rmSync(folder, { recursive: true }));
 
-/** Checks the dumps of a job in which ranks 0 and 2 wait for rank 1, if that could write one. */
-async function expectDumps(traces: string, ranks: readonly number[]): Promise<void> {
-  expect(readdirSync(traces).sort()).toEqual(ranks.map((rank) => `trace_rank_${rank}.json`));
-  const { entries } = JSON.parse(readFileSync(join(traces, "trace_rank_0.json"), "utf8"));
-  expect(entries.at(-1)).toMatchObject({ api: "allReduce", collective_seq_id: 2, state: "started" });
-  const { stdout } = await runCli(["trace", traces]);
-  const who = ranks.includes(1) ? /rank 1 has not called/ : /No dump of rank 1\./;
-  expect(stdout.replaceAll(/\s+/g, " ")).toMatch(who);
-}
-
+// The tests of c10d run's status have this at the time-out of a job, and with groups that are not made.
 describeGloo("c10d run has ranks that hang write their flight recorders before it ends them", () => {
-  test("at the time-out of the job, and says where they are", async () => {
-    const run = ["run", "-n", "3", "--rdzv-id", "late", "--timeout", "15s", "--log-dir", folder];
-    const { exitCode, stderr } = await runCli([...run, fixture("hang.ts"), "await"]);
-    expect(exitCode).toBe(124);
-    const traces = join(folder, "late", "attempt_0", "traces");
-    expect(stderr).toContain(`what the ranks called last: c10d trace ${traces}\n`);
-    await expectDumps(traces, [0, 1, 2]);
-  });
-
   test.each([
     ["also if they block in wait()", "wait", [0, 1, 2]],
     ["but for one in an endless loop, which does not notice", "loop", [0, 2]],
@@ -52,28 +35,8 @@ describeGloo("c10d trace names the rank that c10d run ended a job for", () => {
   const run = async (name: string, args: readonly string[], ranks = 3) => {
     const places = ["--rdzv-id", name, "--log-dir", folder, "--grace", "300ms"];
     await runCli(["run", "-n", String(ranks), "--timeout", "8s", ...places, ...args]);
-    const { exitCode, stdout } = await runCli(["trace", "--json", join(folder, name, "attempt_0", "traces")]);
-    const { findings, absent, inFlight } = JSON.parse(stdout);
-    const found = findings.map(({ kind, group, ranks: named, text }: Record<string, unknown>) => ({
-      ...{ kind, group, ranks: named, text },
-    }));
-    return { exitCode, found, absent, inFlight };
+    return findingsOf(join(folder, name, "attempt_0", "traces"));
   };
-
-  test.each([
-    ["init", "initProcessGroup", "0", [1], "rank 1 left no dump and may not have called initProcessGroup"],
-    ["newGroup", "newGroup", "1", [], "rank 1 has not called newGroup"],
-    ["splitGroup", "splitGroup", "0:split:1", [], "rank 1 has not called splitGroup"],
-  ] as const)("that does not make a group: %s", async (how, call, group, absent, text) => {
-    for (const timeout of ["60s", "2s"]) {
-      const job = await run(`making-${how}-${timeout}`, [fixture("making.ts"), how, timeout]);
-      expect([job.exitCode, job.absent, job.found.length]).toEqual([1, [...absent], 1]);
-      const [found] = job.found;
-      expect([found.group, found.ranks]).toEqual([group, [1]]);
-      const end = timeout === "2s" ? `${call} failed after` : `ranks 0, 2 have waited in ${call} for`;
-      for (const part of [text, end, "making.ts:"]) expect(found.text).toContain(part);
-    }
-  });
 
   test("that does not make the second op of a round-robin group", async () => {
     const { exitCode, found } = await run("round-robin", [fixture("round-robin.ts")], 2);

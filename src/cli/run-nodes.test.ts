@@ -7,7 +7,7 @@ import { giveAway, otherUser, testAsRoot } from "../files/fixtures/other-user.ts
 import { TCPStoreServer } from "../store/index.ts";
 import { CliProcess, endWithin, fixture, isAlive, runCli } from "./fixtures/cli-process.ts";
 
-setDefaultTimeout(40_000);
+setDefaultTimeout(60_000);
 
 const secret = { C10D_STORE_SECRET: "for this test" };
 type Environment = Record<string, string | undefined>;

@@ -15,8 +15,10 @@ function start(id: string, ranks: number, ...args: readonly string[]): CliProces
 /** What `c10d top` shows of a job, once that fits. */
 async function topOf(id: string, rows: RegExp): Promise<string> {
   let shown = "";
-  for (const end = performance.now() + 20_000; performance.now() < end && !rows.test(shown); )
+  for (const end = performance.now() + 20_000; performance.now() < end && !rows.test(shown); ) {
+    await Bun.sleep(500);
     shown = (await runCli(["top", id])).stdout;
+  }
   return shown;
 }
 

@@ -3,13 +3,13 @@ import { spawnRanks } from "bun-c10d/testing";
 import type { CyclesArgs, Footprint } from "./fixtures/cycles.ts";
 import type { ManyOps, ManyOpsResult } from "./fixtures/many-ops.ts";
 
-setDefaultTimeout(60_000);
+setDefaultTimeout(120_000);
 
 const MB = 1 << 20;
 
 async function run<Result>(name: string, args: CyclesArgs | ManyOps): Promise<Result[]> {
   const file = new URL(`./fixtures/${name}.ts`, import.meta.url);
-  const outcomes = await spawnRanks(2, file, { args, timeout: 55_000 });
+  const outcomes = await spawnRanks(2, file, { args, timeout: 110_000 });
   for (const { rank, exitCode, signal, error, stderr } of outcomes) {
     expect({ rank, exitCode, signal, error, stderr }).toEqual({
       rank,

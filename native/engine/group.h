@@ -183,9 +183,10 @@ class Group final : private Exchange {
 
   std::vector<std::thread> threads_;
   unsigned live_threads_ = 0;
-  unsigned idle_workers_ = 0;  // including those that have not started yet
-  unsigned worker_wakes_ = 0;  // idle workers to wake when the mutex is released
-  unsigned aborters_ = 0;      // threads in abort()
+  unsigned idle_workers_ = 0;   // including those that have not started yet
+  unsigned worker_wakes_ = 0;   // idle workers to wake when the mutex is released
+  bool worker_waking_ = false;  // one was woken or started, and has not looked for work yet
+  unsigned aborters_ = 0;       // threads in abort()
   int interrupt_fd_ = -1;
 
   uint64_t collectives_ = 0;  // Op::number of the last one

@@ -84,6 +84,7 @@ void Group::worker() {
   Guard guard(*this);
   idle_workers_--;
   for (;;) {
+    worker_waking_ = false;
     if (may_call()) {
       if (Op* op = startable(kicked_through_)) {
         begin(guard, *op, true, false);
@@ -118,12 +119,16 @@ void Group::wake_worker() {
     interrupt_driver();
     if (blocking_.empty()) return;
   }
-  if (!worker_has_work()) return;
+  // A worker that was woken wakes the next one itself. If it were woken again until it runs, a thread that is about to
+  // block would spin instead: Guard::wait_until() returns early when there is somebody to wake.
+  if (worker_waking_ || !worker_has_work()) return;
   if (idle_workers_ > 0) {
+    worker_waking_ = true;
     worker_wakes_++;
   } else if (!exclusive()) {
     try {
       start_thread("c10d-worker", &Group::worker);
+      worker_waking_ = true;
       idle_workers_++;
     } catch (const std::system_error&) {
       // No thread can be created: a worker that is busy now does it later.

@@ -265,7 +265,10 @@ void FakeTransport::start_batch(const std::vector<Op*>& ops, std::vector<Start>&
 void FakeTransport::run_blocking(Op& op) { run_until(op, Clock::time_point::max()); }
 
 bool FakeTransport::run_until(Op& op, Clock::time_point deadline) {
-  if (deadline != Clock::time_point::max() && config_.options.get("interruptible") != "1") return false;
+  if (deadline != Clock::time_point::max() && config_.options.get("interruptible") != "1") {
+    journal_->note([](Journal::Record& record) { record.left_to_workers++; });
+    return false;
+  }
   const Call call(*journal_);
   journal_->note([&](Journal::Record& record) { record.run_threads.insert(pthread_self()); });
   const auto due = Clock::now() + duration_of(op);

@@ -87,6 +87,8 @@ class Journal {
     unsigned most_calls = 0;           // threads inside the library at the same time
     unsigned most_starts = 0;
     unsigned most_in_flight = 0;  // ops started and not ended
+    /// Calls of run_until() for ops that it cannot run.
+    unsigned left_to_workers = 0;
     unsigned aborts = 0;
     unsigned closes = 0;
     std::string abort_text;

@@ -66,6 +66,17 @@ TEST_CASE("wait leaves a blocking op to a worker if the op might run past the de
   CHECK(host.stats().driven_by_wait == 0);
 }
 
+TEST_CASE("wait sleeps until a worker has run the op that is left to it") {
+  constexpr unsigned kOps = 200;
+  Host host({"model=blocking"});
+  for (unsigned i = 0; i < kOps; i++) {
+    const auto id = host.submit(script(Outcome::success, 200), 60'000);
+    CHECK(host.wait(id, 30'000) == C10D_OK);
+  }
+  // Twice per op: before it wakes the worker, and before it sleeps. A spinning thread asks hundreds of times.
+  CHECK(host.journal().read().left_to_workers <= 3 * kOps);
+}
+
 TEST_CASE("wait runs a blocking op that can be interrupted, and passes it on at the deadline") {
   for (const char* level : {"level=multiple", "level=serialized"}) {
     CAPTURE(std::string(level));

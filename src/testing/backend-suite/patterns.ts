@@ -43,15 +43,35 @@ export function tile(pattern: Uint8Array, dtype: DType, length: number, offset =
   return bytes;
 }
 
+/** Patterns that have been made, since making one takes longer than the op that is tested with it. Only read. */
+const patterns = new Map<string, Uint8Array<ArrayBuffer>>();
+
+function known(key: string, make: () => Uint8Array<ArrayBuffer>): Uint8Array<ArrayBuffer> {
+  let pattern = patterns.get(key);
+  if (pattern === undefined) {
+    pattern = make();
+    patterns.set(key, pattern);
+  }
+  return pattern;
+}
+
 /** One period of arbitrary bits, including NaNs of all kinds: for ops that only copy. */
 export function anyBits(dtype: DType, ...seed: readonly number[]): Uint8Array<ArrayBuffer> {
-  const start = mix(dtypes[dtype].code, ...seed);
-  const bytes = Uint8Array.from({ length: PERIOD * dtypes[dtype].size }, (_, i) => mix(start, i));
-  return dtype === "bool" ? bytes.map((byte) => byte & 1) : bytes;
+  return known(`bits ${dtype} ${seed.join(" ")}`, () => {
+    const start = mix(dtypes[dtype].code, ...seed);
+    const mask = dtype === "bool" ? 1 : 0xff;
+    const bytes = new Uint8Array(PERIOD * dtypes[dtype].size);
+    for (let i = 0; i < bytes.length; i++) bytes[i] = mix(start, i) & mask;
+    return bytes;
+  });
 }
 
 /** One period of what a rank puts into a reduction. It is chosen so that the result is exact in every order. */
 export function summands(dtype: DType, op: ReduceOpName, rank: number, worldSize: number): Uint8Array<ArrayBuffer> {
+  return known(`summands ${dtype} ${op} ${rank} ${worldSize}`, () => makeSummands(dtype, op, rank, worldSize));
+}
+
+function makeSummands(dtype: DType, op: ReduceOpName, rank: number, worldSize: number): Uint8Array<ArrayBuffer> {
   const { kind, size, code } = dtypes[dtype];
   const count = kind === "complex" ? 2 * PERIOD : PERIOD;
   const elements = Array.from({ length: count }, (_, i) => {
@@ -71,16 +91,11 @@ export function summands(dtype: DType, op: ReduceOpName, rank: number, worldSize
 
 /** One period of the reduction of all ranks' {@link summands}. */
 export function reduction(dtype: DType, op: ReduceOpName, worldSize: number): Uint8Array<ArrayBuffer> {
-  const key = `${dtype} ${op} ${worldSize}`;
-  const known = reductions.get(key);
-  if (known !== undefined) return known;
-  const inputs = Array.from({ length: worldSize }, (_, rank) => summands(dtype, op, rank, worldSize));
-  const result = reduceElements(dtype, reduceOpOf[op], inputs);
-  reductions.set(key, result);
-  return result;
+  return known(`reduction ${dtype} ${op} ${worldSize}`, () => {
+    const inputs = Array.from({ length: worldSize }, (_, rank) => summands(dtype, op, rank, worldSize));
+    return reduceElements(dtype, reduceOpOf[op], inputs);
+  });
 }
-
-const reductions = new Map<string, Uint8Array<ArrayBuffer>>();
 
 // A bfloat16 has 8 significant bits: products of four of these are exact in every format.
 const factors: readonly number[] = [1, -1, 2, -2, 0.5, 3, -3, 1.5];

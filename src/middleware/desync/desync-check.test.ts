@@ -214,4 +214,38 @@ describe("desyncCheck", () => {
     expect(["ABORTED", "PEER_LOST"]).toContain(values[0]?.code ?? "");
     expect(values[0]?.message).toContain("that is enough");
   });
+
+  test.each([
+    ["is closed", false],
+    ["is aborted", true],
+  ])("without ops in flight, a group that %s aborts the second group: %p", async (_, isAborted) => {
+    const aborts: string[] = [];
+    const container = dist.createContainer();
+    container.register<dist.Middleware>(dist.BACKEND_MIDDLEWARE, {
+      useValue: {
+        name: "watched check",
+        async create(context) {
+          const backend = await context.helperGroup();
+          const abort = backend.abort.bind(backend);
+          backend.abort = (reason) => {
+            aborts.push(reason);
+            abort(reason);
+          };
+          return desyncCheck({ backend, foreign: [] }).create(context);
+        },
+      },
+    });
+    const ended = await localRanks(
+      1,
+      async ({ group }) => {
+        await group.barrier();
+        if (isAborted) group.abort("that is enough");
+        await group.close();
+        return group.state;
+      },
+      { container },
+    );
+    expect(ended).toEqual(["CLOSED"]);
+    expect(aborts.length > 0).toBe(isAborted);
+  });
 });

@@ -31,7 +31,7 @@ export function desyncCheck(helper: DesyncHelper): Middleware {
       context.onClose(() => helper.backend.close());
       return (next) => {
         const check = new DesyncCheck(context, helper, next);
-        context.onAbort((reason) => check.end(reason));
+        context.onAbort((reason, isClosed) => check.end(reason, isClosed));
         return check.submit;
       };
     },
@@ -86,9 +86,10 @@ class DesyncCheck {
   }
 
   /** To be called when the group has failed or is closed. */
-  end(reason: string): void {
+  end(reason: string, isClosed: boolean): void {
     this.#endReason ??= reason;
-    this.#helper.backend.abort(reason);
+    // Aborting resets connections: another rank that is still making its helper would take that for a failure.
+    if (!isClosed || this.#helper.backend.inFlight > 0) this.#helper.backend.abort(reason);
   }
 
   get #isMixed(): boolean {

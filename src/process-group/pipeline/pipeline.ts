@@ -85,7 +85,9 @@ export class Pipeline {
   /** Names of the middleware, the innermost first. */
   readonly #layers: string[] = [];
   readonly #helpers: Backend[] = [];
-  readonly #abortListeners: ((reason: string) => void)[] = [];
+  /** Whether it was closed before anything else ended it. */
+  #isClosed = false;
+  readonly #abortListeners: ((reason: string, isClosed: boolean) => void)[] = [];
   readonly #closeListeners: { readonly name: string; readonly listener: () => void | Promise<void> }[] = [];
   /** Called before the group is failed by this pipeline, possibly more than once. */
   onFailing: (reason: string, error?: DistError) => void = () => {};
@@ -217,7 +219,7 @@ export class Pipeline {
       onAbort: (listener) => {
         const reason = this.#endReason;
         if (reason === undefined) this.#abortListeners.push(listener);
-        else this.#call(() => listener(reason));
+        else this.#call(() => listener(reason, this.#isClosed));
       },
       onClose: (listener) => {
         // A listener that comes too late would otherwise never be called.
@@ -456,8 +458,10 @@ export class Pipeline {
     // Middleware is notified of the end only once: what it held from now on would stay pending.
     this.#submit = (calls) => this.#refused(calls);
     this.#limits?.endAll(reason, FAILED_LIMIT_MS);
-    for (const listener of this.#abortListeners) this.#call(() => listener(reason));
-    for (const helper of this.#helpers) this.#call(() => helper.abort(reason));
+    for (const listener of this.#abortListeners) this.#call(() => listener(reason, this.#isClosed));
+    // Aborting resets connections: another rank that is still making its helper would take that for a failure.
+    const aborted = this.#helpers.filter((helper) => !this.#isClosed || helper.inFlight > 0);
+    for (const helper of aborted) this.#call(() => helper.abort(reason));
   }
 
   #requireNotEnded(what: string): void {
@@ -492,6 +496,7 @@ export class Pipeline {
   async #close(): Promise<void> {
     this.#isEnding = true;
     const reason = "the group was closed while the op was in flight";
+    this.#isClosed = this.#endReason === undefined;
     this.endHeld(reason);
     this.#limits?.endAll(reason, GRACE_MS);
     const { name: backend } = this.plugin;

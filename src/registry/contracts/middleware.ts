@@ -42,9 +42,9 @@ export interface GroupContext {
   fail(error: DistError): void;
   /**
    * Calls `listener` once when the group has failed, is aborted or is closed, at once if that has happened: to end the
-   * Works that the middleware holds.
+   * Works that the middleware holds. `isClosed` tells whether it was closed, which is not a failure.
    */
-  onAbort(listener: (reason: string) => void): void;
+  onAbort(listener: (reason: string, isClosed: boolean) => void): void;
   /** Calls `listener` when the group is closed, to release the middleware's resources. */
   onClose(listener: () => void | Promise<void>): void;
 }

@@ -1,10 +1,11 @@
-import "./build.ts";
-import "./engine/build.ts";
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { spawnRanks } from "bun-c10d/testing";
+import { buildIfStale } from "./build-if-stale.ts";
 import { type Difference, differences, type Verdict } from "./desync-ranks.ts";
 
 setDefaultTimeout(60_000);
+await buildIfStale("shm.so", "build.ts");
+await buildIfStale("engine/shm.so", "engine/build.ts");
 
 /** What the third rank calls and the others do not. */
 const odd: Readonly<Record<Difference, string>> = {

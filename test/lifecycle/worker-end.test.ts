@@ -3,6 +3,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { buildIfStale } from "../../examples/native-backend/build-if-stale.ts";
 import { describeGloo } from "../../src/backends/gloo/fixtures/availability.ts";
 import { describeMpi, launchWith } from "../../src/backends/mpi/fixtures/availability.ts";
 import { implementations } from "../../src/backends/mpi/implementation.ts";
@@ -129,14 +130,14 @@ if (noCompiler) console.log("skip Workers over the shims of examples/native-back
 describe.skipIf(noCompiler)("a Worker that ends with ops in flight, over shims of the examples", () => {
   const examples = new URL("../../examples/native-backend/", import.meta.url);
   const shims = [
-    ["shm", "shm.ts", "build.ts"],
-    ["shm-engine", "engine/shm.ts", "engine/build.ts"],
+    ["shm", "shm.ts", "shm.so", "build.ts"],
+    ["shm-engine", "engine/shm.ts", "engine/shm.so", "engine/build.ts"],
   ] as const;
   // Compiling the engine takes longer than the test.
   run.each(shims.slice(0, FULL ? 2 : 1))(
     "its memory is left alone, and the peer is notified: %s",
-    async (name, plugin, build) => {
-      await import(new URL(build, examples).href);
+    async (name, plugin, library, build) => {
+      await buildIfStale(library, build);
       await check(name, {}, true, new URL(plugin, examples).href);
     },
   );

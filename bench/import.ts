@@ -21,13 +21,13 @@ export interface ImportTimes {
 const WORLD_SIZE = 2;
 const program = (name: string): string => fileURLToPath(new URL(`ranks/${name}.ts`, import.meta.url));
 
-/** Runs a process that imports the package and one that imports nothing, in turns. */
-export function measureImport(rounds: number): ImportTimes {
+/** Runs a process that imports a package, ours unless another is named, and one that imports nothing, in turns. */
+export function measureImport(rounds: number, imported: "import-only" | "import-effect" = "import-only"): ImportTimes {
   const bare: number[] = [];
   const importing: number[] = [];
-  processTime("import-only"); // From now on the files are in the page cache.
+  processTime(imported); // From now on the files are in the page cache.
   for (let round = 0; round < rounds; round++) {
-    const turns = [() => bare.push(processTime("empty")), () => importing.push(processTime("import-only"))];
+    const turns = [() => bare.push(processTime("empty")), () => importing.push(processTime(imported))];
     for (const turn of round % 2 === 0 ? turns : turns.toReversed()) turn();
   }
   return { bare, importing, extra: median(importing.map((each, round) => each - (bare[round] ?? Number.NaN))) };

@@ -44,6 +44,7 @@ export { MethodBackend } from "./methods/method-backend.ts";
 export type { MethodCall, MethodResult, ReducingCall } from "./methods/method-call.ts";
 export type { LazyBackend } from "./plugin-source.ts";
 export { resolveEverywhere } from "./resolve-everywhere.ts";
+export { abortHelper } from "./services/abort-helper.ts";
 export { CLOCK, type Clock, scheduleOn, systemClock } from "./services/clock.ts";
 export { groupRank, setGlobalRank } from "./services/global-rank.ts";
 export { LOGGER, type Logger, type LogLevel, prefixedLogger } from "./services/logger.ts";

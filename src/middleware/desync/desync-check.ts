@@ -1,6 +1,6 @@
 import { NO_TENSORS, type OpCall, opCall, opTable, opTypeOf } from "../../collectives/index.ts";
 import { DistBackendError, type DistError, DistTimeoutError } from "../../errors/index.ts";
-import type { Backend, GroupContext, Middleware, Submit } from "../../registry/index.ts";
+import { abortHelper, type Backend, type GroupContext, type Middleware, type Submit } from "../../registry/index.ts";
 import { CPU, viewTensor } from "../../tensor/index.ts";
 import { asError, DeferredWork, OpQueue, SteppedWork, type Steps, Work, type WorkInit } from "../../work/index.ts";
 import { abortedError, type CheckedOp, mismatchError, missingError } from "./desync-errors.ts";
@@ -88,8 +88,7 @@ class DesyncCheck {
   /** To be called when the group has failed or is closed. */
   end(reason: string, isClosed: boolean): void {
     this.#endReason ??= reason;
-    // Aborting resets connections: another rank that is still making its helper would take that for a failure.
-    if (!isClosed || this.#helper.backend.inFlight > 0) this.#helper.backend.abort(reason);
+    abortHelper(this.#helper.backend, reason, isClosed);
   }
 
   get #isMixed(): boolean {

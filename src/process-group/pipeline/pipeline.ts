@@ -9,6 +9,7 @@ import {
   watchReturned,
 } from "../../errors/index.ts";
 import {
+  abortHelper,
   type Backend,
   type BackendPlugin,
   type Capabilities,
@@ -459,9 +460,7 @@ export class Pipeline {
     this.#submit = (calls) => this.#refused(calls);
     this.#limits?.endAll(reason, FAILED_LIMIT_MS);
     for (const listener of this.#abortListeners) this.#call(() => listener(reason, this.#isClosed));
-    // Aborting resets connections: another rank that is still making its helper would take that for a failure.
-    const aborted = this.#helpers.filter((helper) => !this.#isClosed || helper.inFlight > 0);
-    for (const helper of aborted) this.#call(() => helper.abort(reason));
+    for (const helper of this.#helpers) this.#call(() => abortHelper(helper, reason, this.#isClosed));
   }
 
   #requireNotEnded(what: string): void {

@@ -346,8 +346,8 @@ C10D_EXPORT void c10d_group_stats(c10d_group* group, c10d_stats* stats, uint32_t
 
 /*
  * Ends the group. Ops in flight are aborted. Waits up to `timeout_ms` for native threads; returns the number of ops
- * whose buffers native code may still touch (then memory of the group is kept for the life of the process), else 0 and
- * `group` is freed. After a positive result it may be called again.
+ * whose buffers native code may still touch (then memory of the group is kept), else 0 and `group` is freed. After a
+ * positive result it may be called again.
  */
 C10D_EXPORT int32_t c10d_close(c10d_group* group, double timeout_ms);
 

@@ -503,4 +503,22 @@ describe("NativeGroup", () => {
     expect(released).toEqual([1, 2, 3]);
     group.close();
   });
+
+  test("copies of ops that were in flight when a group was closed are released once native code has freed it", async () => {
+    using shim = new FakeShim();
+    const { group } = await start(shim);
+    let released = 0;
+    const staged = { copyBack: () => true, release: () => void released++ };
+    const work = new NativeWork(group, { opType: OpType.ALLREDUCE, seq: 1, id: 1, tensors: NONE, staged });
+    work.catch(() => {});
+    group.track(work);
+    shim.stillRunning = 1;
+    group.close();
+    using next = new FakeShim();
+    const other = await start(next);
+    expect(released).toBe(0);
+    shim.stillRunning = 0;
+    other.group.close();
+    expect(released).toBe(1);
+  });
 });

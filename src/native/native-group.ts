@@ -52,11 +52,11 @@ interface EventBatch {
   count: number;
 }
 
-/** Works whose buffers native code may access until the process ends. */
-const pinnedForever: NativeWork[] = [];
-
-/** Closed groups of this thread whose native threads had not ended in time, so that native code has not freed them. */
-const unfreed = new Set<NativeGroup>();
+/**
+ * Closed groups of this thread whose native threads had not ended in time, so that native code has not freed them, with
+ * the Works whose buffers it may still access.
+ */
+const unfreed = new Map<NativeGroup, ReadonlySet<NativeWork>>();
 
 /** Groups of this Worker whose shim does not detect its end. */
 const unguarded = new Set<NativeGroup>();
@@ -496,12 +496,8 @@ export class NativeGroup {
     const limit = this.#released.size > 0 ? Math.min(limitMs, STUCK_CLOSE_LIMIT_MS) : limitMs;
     NativeGroup.#freeEnded();
     const stillRunning = this.#symbols.c10d_close(this.#handle, limit);
-    if (stillRunning > 0) {
-      unfreed.add(this);
-      this.#pinForever();
-    } else {
-      for (const work of this.#works.values()) work.release();
-    }
+    if (stillRunning > 0) this.#keepUnfreed();
+    else for (const work of this.#works.values()) work.release();
     for (const work of [...this.#works.values()]) {
       // The others end as soon as the ranks have agreed on the cause.
       if (work.failure !== undefined) continue;
@@ -515,8 +511,10 @@ export class NativeGroup {
 
   /** Frees what closed groups still have, now that their native threads have ended: threads may be late on a busy host. */
   static #freeEnded(): void {
-    for (const group of unfreed) {
-      if (group.#symbols.c10d_close(group.#handle, 0) === 0) unfreed.delete(group);
+    for (const [group, works] of unfreed) {
+      if (group.#symbols.c10d_close(group.#handle, 0) > 0) continue;
+      unfreed.delete(group);
+      for (const work of works) work.release();
     }
   }
 
@@ -529,13 +527,14 @@ export class NativeGroup {
     process.on("exit", closeUnguarded);
   }
 
-  #pinForever(): void {
-    const kept = new Set([...this.#works.values(), ...this.#released.values()]);
-    if (kept.size === 0) return;
-    pinnedForever.push(...kept);
+  #keepUnfreed(): void {
+    const works = new Set([...this.#works.values(), ...this.#released.values()]);
+    unfreed.set(this, works);
+    if (works.size === 0) return;
+    const all = [...unfreed.values()].reduce((sum, { size }) => sum + size, 0);
     this.#host.log(
-      `closed while the native library was still busy with ${kept.size} ops: their buffers stay in memory until the ` +
-        `process ends (those of ${pinnedForever.length} ops so far)`,
+      `closed while the native library was still busy with ${works.size} ops: their buffers stay in memory until it is ` +
+        `done with them (now those of ${all} ops)`,
     );
   }
 

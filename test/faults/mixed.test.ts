@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { fileURLToPath } from "node:url";
 import { TCPStoreServer } from "../../src/store/index.ts";
 import { ForkedPython } from "../interop/forked-python.ts";
+import { freePort, peerEnvironment, runProgram } from "../interop/programs.ts";
 import { describeWithTorch } from "../interop/torch.ts";
 
 setDefaultTimeout(90_000);
@@ -53,51 +54,12 @@ interface Told {
 }
 
 const limitMs = 60_000;
-const environmentOfAll = {
-  ...process.env,
-  NO_COLOR: "1",
-  TORCH_CPP_LOG_LEVEL: "ERROR",
-  OMP_NUM_THREADS: "1",
-  C10D_STORE_SECRET: "",
-};
-
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
-}
-
-interface Ended {
-  readonly killed: boolean;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-async function runBun(program: string, env: Readonly<Record<string, string>>): Promise<Ended> {
-  const child = Bun.spawn([process.execPath, "-e", program], {
-    env: { ...environmentOfAll, ...env },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: limitMs,
-    killSignal: "SIGKILL",
-  });
-  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text(), child.exited]);
-  return { killed: child.signalCode !== null, stdout, stderr };
-}
-
 describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
   let pythons: ForkedPython;
   beforeAll(async () => {
-    pythons = await ForkedPython.start(interpreter, environmentOfAll);
+    pythons = await ForkedPython.start(interpreter, peerEnvironment);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
-
-  async function runPython(code: string, env: Readonly<Record<string, string>>): Promise<Ended> {
-    const ended = await pythons.run({ code }, env, limitMs);
-    return { killed: ended.code < 0, ...ended };
-  }
 
   /** Runs a rank for each program; returns what each reports, which is nothing if it was killed. */
   async function job(programs: readonly string[]): Promise<(Told | undefined)[]> {
@@ -108,14 +70,17 @@ describeWithTorch("faults in Gloo groups with PyTorch", (interpreter) => {
     const hosted: Record<string, string> = isPython(programs[0]) ? {} : { TORCHELASTIC_USE_AGENT_STORE: "True" };
     return await Promise.all(
       programs.map(async (program, rank) => {
-        const run = isPython(program) ? runPython : runBun;
-        const { killed, stdout, stderr } = await run(program, {
+        const env = {
           RANK: String(rank),
           WORLD_SIZE: String(programs.length),
           MASTER_ADDR: "127.0.0.1",
           MASTER_PORT: String(port),
           ...hosted,
-        });
+        };
+        const { code, stdout, stderr } = await (isPython(program)
+          ? pythons.run({ code: program }, env, limitMs)
+          : runProgram([process.execPath, "-e", program], env, limitMs));
+        const killed = code === null || code < 0;
         const line = stdout.trim().split("\n").at(-1);
         if (!killed && !line) throw new Error(`rank ${rank} reported nothing: ${stderr}`);
         return line ? (JSON.parse(line) as Told) : undefined;

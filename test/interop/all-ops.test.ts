@@ -4,6 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ForkedPython } from "./forked-python.ts";
 import { type OpPlan, planFor } from "./op-plan.ts";
+import { freePort, peerEnvironment, runProgram } from "./programs.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
 setDefaultTimeout(500_000);
@@ -14,35 +15,6 @@ const full = process.env.C10D_SWEEP === "full";
 const repeats = full ? 30 : 2;
 const lazyRepeats = full ? 10 : 1;
 const limitMs = full ? 400_000 : 110_000;
-
-const environmentOfAll = {
-  ...process.env,
-  NO_COLOR: "1",
-  TORCH_CPP_LOG_LEVEL: "ERROR",
-  OMP_NUM_THREADS: "1",
-  C10D_STORE_SECRET: "",
-};
-
-interface Ended {
-  readonly code: number | null;
-  readonly stdout: string;
-  readonly stderr: string;
-}
-
-/** Runs a program until it exits; kills it if that takes too long. */
-async function run(command: readonly string[], environment: Readonly<Record<string, string>>): Promise<Ended> {
-  const child = Bun.spawn([...command], {
-    env: { ...environmentOfAll, ...environment },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: limitMs,
-    killSignal: "SIGKILL",
-  });
-  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-  await child.exited;
-  return { code: child.exitCode, stdout, stderr };
-}
 
 const scriptOf = (kind: Kind): string => fixture(kind === "Bun" ? "bun-ops.ts" : "python_ops.py");
 
@@ -63,7 +35,9 @@ async function runJob(
     kinds.map((kind, rank) => {
       const argv = [scriptOf(kind), JSON.stringify(plan)];
       const env = { RANK: String(rank), ...job };
-      return kind === "Bun" ? run([process.execPath, ...argv], env) : pythons.run({ argv }, env, limitMs);
+      return kind === "Bun"
+        ? runProgram([process.execPath, ...argv], env, limitMs)
+        : pythons.run({ argv }, env, limitMs);
     }),
   );
   const bad = ended.flatMap(({ code, stderr }, rank) =>
@@ -105,7 +79,7 @@ function digestsIn(stdout: string): string[] {
 describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
   let pythons: ForkedPython;
   beforeAll(async () => {
-    pythons = await ForkedPython.start(python, environmentOfAll);
+    pythons = await ForkedPython.start(python, peerEnvironment);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
 
@@ -177,11 +151,3 @@ describeWithTorch("all ops in Gloo groups with PyTorch", (python) => {
     expect(found).toEqual(reference.map((once) => Array.from({ length: plan.repeats }, () => once).flat()));
   }
 });
-
-/** A port that was free just now. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
-}

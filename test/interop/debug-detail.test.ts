@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { ForkedPython, type PythonProgram } from "./forked-python.ts";
+import { freePort, peerEnvironment, runProgram } from "./programs.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
 setDefaultTimeout(90_000);
@@ -39,33 +40,13 @@ interface Rank {
   readonly level: string;
 }
 
-const environment = {
-  ...process.env,
-  TORCH_CPP_LOG_LEVEL: "FATAL",
-  C10D_STORE_SECRET: "",
-  OMP_NUM_THREADS: "1",
-};
+const environment = { ...peerEnvironment, TORCH_CPP_LOG_LEVEL: "FATAL" };
 const limitMs = 60_000;
 let pythons: ForkedPython;
 
-async function runBun(args: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
-  const child = Bun.spawn([process.execPath, ...args], {
-    env: { ...environment, ...env },
-    stdin: "ignore",
-    stdout: "pipe",
-    stderr: "ignore",
-    timeout: limitMs,
-    killSignal: "SIGKILL",
-  });
-  const [stdout] = await Promise.all([child.stdout.text(), child.exited]);
-  return stdout;
-}
-
 /** Runs a job of these ranks; returns the lines that each writes. */
 async function run(ranks: readonly Rank[]): Promise<string[][]> {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
+  const port = freePort();
   const outputs = ranks.map(async ({ program, level }, rank) => {
     const env = {
       RANK: String(rank),
@@ -74,7 +55,11 @@ async function run(ranks: readonly Rank[]): Promise<string[][]> {
       MASTER_PORT: String(port),
       TORCH_DISTRIBUTED_DEBUG: level,
     };
-    return "bun" in program ? runBun(program.bun, env) : (await pythons.run(program, env, limitMs)).stdout;
+    const ended =
+      "bun" in program
+        ? runProgram([process.execPath, ...program.bun], env, limitMs)
+        : pythons.run(program, env, limitMs);
+    return (await ended).stdout;
   });
   return (await Promise.all(outputs)).map((text) => text.trim().split("\n"));
 }

@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { ForkedPython } from "./forked-python.ts";
+import { freePort, peerEnvironment, runProgram } from "./programs.ts";
 import { describeWithTorch } from "./torch.ts";
 
 // Gloo ends the process of a PyTorch rank that gets a longer message than it expects. A Bun rank refuses to send it,
@@ -53,28 +54,17 @@ os._exit(0)`;
 
 const limitMs = 60_000;
 
-async function runBun(env: Readonly<Record<string, string>>) {
-  const child = Bun.spawn([process.execPath, "-e", bunRank], {
-    env: { ...process.env, ...env },
-    stdout: "pipe",
-    stderr: "pipe",
-    timeout: limitMs,
-    killSignal: "SIGKILL",
-  });
-  const [stdout, stderr] = await Promise.all([child.stdout.text(), child.stderr.text()]);
-  return { code: await child.exited, stdout, stderr };
-}
-
 async function run(pythons: ForkedPython, each: Case, lazy: boolean): Promise<string[]> {
-  using free = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = free;
-  free.stop(true);
+  const port = freePort();
   return await Promise.all(
     [0, 1, 2].map(async (rank) => {
       const job = { RANK: `${rank}`, WORLD_SIZE: "3", MASTER_ADDR: "127.0.0.1", MASTER_PORT: `${port}` };
-      const mode = { TORCH_GLOO_LAZY_INIT: lazy ? "1" : "0", C10D_STORE_SECRET: "", CASE: JSON.stringify(each) };
+      const mode = { TORCH_GLOO_LAZY_INIT: lazy ? "1" : "0", CASE: JSON.stringify(each) };
       const env = { ...job, ...mode };
-      const ended = rank === 0 ? pythons.run({ code: pythonRank }, env, limitMs) : runBun(env);
+      const ended =
+        rank === 0
+          ? pythons.run({ code: pythonRank }, env, limitMs)
+          : runProgram([process.execPath, "-e", bunRank], env, limitMs);
       const { code, stdout, stderr } = await ended;
       return code === 0 ? stdout.trim() : `exit code ${code}: ${stderr}`;
     }),
@@ -84,7 +74,7 @@ async function run(pythons: ForkedPython, each: Case, lazy: boolean): Promise<st
 describeWithTorch("a message of another size than its receive, in a group with PyTorch's", (python) => {
   let pythons: ForkedPython;
   beforeAll(async () => {
-    pythons = await ForkedPython.start(python, process.env);
+    pythons = await ForkedPython.start(python, peerEnvironment);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
 

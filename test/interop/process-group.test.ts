@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import type { DType } from "../../src/tensor/index.ts";
 import { ForkedPython, type PythonProgram } from "./forked-python.ts";
 import { expectedDigests, type Plan, type PlanOp } from "./plan.ts";
+import { freePort, peerEnvironment, runProgram } from "./programs.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
 setDefaultTimeout(120_000);
@@ -52,28 +53,6 @@ interface Ended {
   readonly reports: readonly Result[];
 }
 
-const environment = {
-  ...process.env,
-  NO_COLOR: "1",
-  TORCH_CPP_LOG_LEVEL: "ERROR",
-  OMP_NUM_THREADS: "1",
-  C10D_STORE_SECRET: "",
-};
-
-async function spawn(cmd: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = Bun.spawn([...cmd], {
-    env: { ...environment, ...env },
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
-    timeout: limitMs,
-    killSignal: "SIGKILL",
-  });
-  const stderr = await child.stderr.text();
-  await child.exited;
-  return { code: child.exitCode, stderr };
-}
-
 /** Checks that all ranks succeeded and reported the expected digests. */
 function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind[]): void {
   const failed = ended.filter(({ exitCode }) => exitCode !== 0);
@@ -90,7 +69,7 @@ function expectResults(ended: readonly Ended[], plan: Plan, kinds: readonly Kind
 describeWithTorch("Gloo groups with PyTorch", (python) => {
   let pythons: ForkedPython;
   beforeAll(async () => {
-    pythons = await ForkedPython.start(python, environment);
+    pythons = await ForkedPython.start(python, peerEnvironment);
   });
   afterAll(() => pythons[Symbol.asyncDispose]());
 
@@ -102,7 +81,7 @@ describeWithTorch("Gloo groups with PyTorch", (python) => {
     // Inside the folder of this file, which is removed even if a test fails.
     const folder = mkdtempSync(join(results, "run-"));
     const own = { ...env, RESULT_FOLDER: folder };
-    const ended = "length" in program ? spawn(program, own) : pythons.run(program, own, limitMs);
+    const ended = "length" in program ? runProgram(program, own, limitMs) : pythons.run(program, own, limitMs);
     const { code, stderr } = await ended;
     const reports = readdirSync(folder).map((file) => JSON.parse(readFileSync(join(folder, file), "utf8")) as Result);
     return { exitCode: code, stderr, reports };
@@ -172,12 +151,4 @@ describeWithTorch("Gloo groups with PyTorch", (python) => {
 function byRank(rank: number, first: readonly string[], others: readonly string[]): string[] {
   const quoted = (command: readonly string[]) => command.map((word) => `'${word}'`).join(" ");
   return ["sh", "-c", `if [ "$RANK" = ${rank} ]; then exec ${quoted(first)}; else exec ${quoted(others)}; fi`];
-}
-
-/** A port that was free just now. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
 }

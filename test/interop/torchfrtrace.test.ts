@@ -12,18 +12,13 @@ import { type SpawnOptions, spawnRanks } from "../../src/testing/index.ts";
 import { MadeJob } from "../../src/trace/fixtures/made-job.ts";
 import type { Scenario, TracedJob } from "./fixtures/traced-rank.ts";
 import { ForkedPython } from "./forked-python.ts";
+import { freePort, peerEnvironment, runProgram } from "./programs.ts";
 import { describeWithTorch, describeWithTorch214, fixture } from "./torch.ts";
 
 setDefaultTimeout(180_000);
 
 const LIMIT_MS = 60_000;
-const environment = {
-  ...process.env,
-  TORCH_CPP_LOG_LEVEL: "ERROR",
-  TORCH_FR_BUFFER_SIZE: "2000",
-  OMP_NUM_THREADS: "1",
-  C10D_STORE_SECRET: "",
-};
+const environment = { ...peerEnvironment, TORCH_FR_BUFFER_SIZE: "2000" };
 const scenarios: readonly Scenario[] = ["healthy", "hang", "desync"];
 
 /** The last rank is the one that does something else. */
@@ -200,26 +195,12 @@ async function runMixed(kinds: readonly string[], job: TracedJob, pythons: Forke
       MASTER_PORT: String(port),
     };
     const argv = [fixture(kind === "Bun" ? "traced-rank.ts" : "traced_rank.py"), JSON.stringify(job)];
-    const { code, stderr } = await (kind === "Bun" ? runBun(argv, env) : pythons.run({ argv }, env, LIMIT_MS));
+    const ended =
+      kind === "Bun"
+        ? runProgram([process.execPath, ...argv], { ...environment, ...env }, LIMIT_MS)
+        : pythons.run({ argv }, env, LIMIT_MS);
+    const { code, stderr } = await ended;
     return code === 0 ? [] : [`rank ${rank} (${kind}): ${stderr.slice(-1500)}`];
   });
   expect((await Promise.all(ended)).flat()).toEqual([]);
-}
-
-async function runBun(argv: readonly string[], env: Readonly<Record<string, string>>) {
-  const child = Bun.spawn([process.execPath, ...argv], {
-    env: { ...environment, ...env },
-    stdin: "ignore",
-    stdout: "ignore",
-    stderr: "pipe",
-    timeout: LIMIT_MS,
-    killSignal: "SIGKILL",
-  });
-  const stderr = await child.stderr.text();
-  return { code: await child.exited, stderr };
-}
-
-function freePort(): number {
-  using server = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  return server.port;
 }

@@ -3,6 +3,7 @@ import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { ForkedPython } from "./forked-python.ts";
+import { freePort, peerEnvironment } from "./programs.ts";
 import { describeWithTorch, fixture } from "./torch.ts";
 
 setDefaultTimeout(120_000);
@@ -39,20 +40,8 @@ class Results implements Disposable {
   }
 }
 
-/** A port that was free just now. */
-function freePort(): number {
-  const listener = Bun.listen({ hostname: "127.0.0.1", port: 0, socket: { data() {} } });
-  const { port } = listener;
-  listener.stop(true);
-  return port;
-}
-
 const environment = {
-  ...process.env,
-  NO_COLOR: "1",
-  TORCH_CPP_LOG_LEVEL: "ERROR",
-  OMP_NUM_THREADS: "1",
-  C10D_STORE_SECRET: "",
+  ...peerEnvironment,
   // With several nodes PyTorch uses the address of the host name, which may not be the store's.
   GLOO_SOCKET_IFNAME: "lo",
 };

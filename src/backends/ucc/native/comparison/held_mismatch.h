@@ -17,7 +17,7 @@ class HeldMismatch {
  public:
   /// The longest time for which the failure of the group is postponed, and how long before the deadline of an op that
   /// ends.
-  static constexpr std::chrono::milliseconds kLimit{1'000};
+  static constexpr std::chrono::milliseconds kLimit{3'000};
   static constexpr std::chrono::milliseconds kBeforeDeadline{100};
 
   /// Records a collective that this rank has reached.

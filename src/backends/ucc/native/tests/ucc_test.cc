@@ -296,7 +296,7 @@ void one_of_many(Rank& rank) {
 /// The root reaches a gather late, right before calls that differ. The others have not sent all of their data when UCC
 /// reports the gather as done, so they have to go on driving UCC until it has arrived.
 void late_root(Rank& rank) {
-  // More than the buffers of UCX's sockets hold, yet over within the second for which a mismatch is held back: each time
+  // More than the buffers of UCX's sockets hold, yet over long before a mismatch is held back no more: each time
   // that they are full TCP waits 0.2 s.
   constexpr size_t kLength = 16384;
   const bool root = rank.rank() == 0;

@@ -73,14 +73,14 @@ describe("an op that a backend lacks is composed of those that it has", () => {
     expect(order.map((each) => each.slice(2))).toEqual(["comes", "comes", "comes", "leaves", "leaves", "leaves"]);
     expect(await localRanks(1, () => dist.monitoredBarrier(), { backend: messages })).toEqual([undefined]);
     const missed = async (waitAllRanks: boolean) => {
+      const over = Promise.withResolvers<void>();
       const [error] = await localRanks(
         3,
         async ({ rank }) => {
-          if (rank > 0) return Bun.sleep(200);
-          return dist.monitoredBarrier({ timeout: 40, waitAllRanks }).then(
-            () => undefined,
-            (reason: unknown) => reason,
-          );
+          if (rank > 0) return over.promise;
+          const reason = await dist.monitoredBarrier({ timeout: 40, waitAllRanks }).catch((reason: unknown) => reason);
+          over.resolve();
+          return reason;
         },
         { backend: messages },
       );
@@ -98,12 +98,15 @@ describe("an op that a backend lacks is composed of those that it has", () => {
     expect(first.message).toContain("timed out after 40 ms: rank 1 has not reached it; called at ");
     // The records show the other one.
     expect(first.details.peers).toEqual([1, 2]);
+    const over = Promise.withResolvers<void>();
     const [, other] = await localRanks(
       2,
       async ({ rank, group }) => {
         await group.allReduce(new Float32Array(1));
-        if (rank === 0) return Bun.sleep(1_500);
-        return dist.monitoredBarrier({ timeout: 40 }).catch((reason: unknown) => reason);
+        if (rank === 0) return over.promise;
+        const reason = await dist.monitoredBarrier({ timeout: 40 }).catch((reason: unknown) => reason);
+        over.resolve();
+        return reason;
       },
       { backend: messages },
     );
